@@ -1,0 +1,148 @@
+/**
+ * A request to the agent of this Node, over its socket.
+ *
+ * fairway-cni starts once for each Pod and loads this file every time, so it imports node:http
+ * and nothing else.
+ */
+import { request } from "node:http";
+
+/** The socket of the agent whose run directory this is. */
+export function agentSocket(runDir: string): string {
+	return `${runDir.replace(/\/+$/, "")}/agent.sock`;
+}
+
+export interface ApiResponse {
+	/** HTTP status. */
+	status: number;
+	/** The decoded JSON; undefined for an empty answer. */
+	body: unknown;
+}
+
+export interface CallOptions {
+	/** Sent as JSON. */
+	body?: unknown;
+	/** Until the whole answer is here; default 10,000. */
+	timeoutMs?: number;
+}
+
+/** Nobody listens at the socket, or the one who does gave no usable answer in time. */
+export class AgentUnreachableError extends Error {
+	override readonly name = "AgentUnreachableError";
+	/** The errno of connecting ("ENOENT", "ECONNREFUSED", "EACCES"...), "ETIMEDOUT" or "EPROTO". */
+	readonly code: string;
+
+	constructor(socketPath: string, code: string, what: string) {
+		super(`Cannot reach the agent: wanted an answer at ${socketPath}, ${what}`);
+		this.code = code;
+	}
+}
+
+/** The agent answered, and refused. */
+export class ApiError extends Error {
+	override readonly name = "ApiError";
+	/** HTTP status. */
+	readonly status: number;
+
+	constructor(status: number, message: string) {
+		super(message);
+		this.status = status;
+	}
+}
+
+/** An answer that is longer than this is none of the agent's. */
+const ANSWER_MAX = 64 * 1024 * 1024;
+
+/**
+ * One request, whatever its status says.
+ *
+ * @throws AgentUnreachableError
+ */
+export function call(
+	socketPath: string,
+	method: "GET" | "POST",
+	path: string,
+	options: CallOptions = {},
+): Promise<ApiResponse> {
+	const { body, timeoutMs = 10_000 } = options;
+	const payload = body === undefined ? undefined : JSON.stringify(body);
+	return new Promise((resolve, reject) => {
+		const headers: Record<string, string | number> = { host: "fairway", connection: "close" };
+		if (payload !== undefined) {
+			headers["content-type"] = "application/json";
+			headers["content-length"] = Buffer.byteLength(payload);
+		}
+		const exchange = request({ socketPath, method, path, headers, agent: false }, (response) => {
+			const chunks: Buffer[] = [];
+			let length = 0;
+			response.on("data", (chunk: Buffer) => {
+				chunks.push(chunk);
+				length += chunk.length;
+				if (length > ANSWER_MAX) {
+					fail("EPROTO", `it is longer than ${ANSWER_MAX} bytes`);
+				}
+			});
+			response.on("error", onError);
+			response.on("end", () => {
+				clearTimeout(timer);
+				const text = Buffer.concat(chunks).toString("utf8");
+				try {
+					resolve({
+						status: response.statusCode ?? 0,
+						body: text === "" ? undefined : JSON.parse(text),
+					});
+				} catch {
+					fail("EPROTO", `it is not JSON: ${text.slice(0, 80)}`);
+				}
+			});
+		});
+		const timer = setTimeout(() => fail("ETIMEDOUT", `none came in ${timeoutMs} ms`), timeoutMs);
+
+		function fail(code: string, what: string): void {
+			clearTimeout(timer);
+			reject(new AgentUnreachableError(socketPath, code, what));
+			exchange.destroy();
+		}
+		function onError(error: NodeJS.ErrnoException): void {
+			fail(error.code ?? "EPROTO", explainErrno(error));
+		}
+		exchange.on("error", onError);
+		exchange.end(payload);
+	});
+}
+
+/**
+ * One request that has to succeed.
+ *
+ * @throws AgentUnreachableError
+ * @throws ApiError with the agent's own words
+ */
+export async function ask<T>(
+	socketPath: string,
+	method: "GET" | "POST",
+	path: string,
+	options: CallOptions = {},
+): Promise<T> {
+	const { status, body } = await call(socketPath, method, path, options);
+	if (status >= 400) {
+		const said = (body as { error?: unknown } | undefined)?.error;
+		throw new ApiError(status, typeof said === "string" ? said : `the agent answered ${status}`);
+	}
+	return body as T;
+}
+
+function explainErrno(error: NodeJS.ErrnoException): string {
+	switch (error.code) {
+		case "ENOENT":
+			return "there is no such socket (is the agent running, and with this --run-dir?)";
+		case "ECONNREFUSED":
+			return "nobody listens there (the agent has ended)";
+		case "EACCES":
+		case "EPERM":
+			return "this user may not open it (it belongs to root)";
+		case "ECONNRESET":
+		case "EPIPE":
+			return "the agent closed the connection before it answered";
+		default:
+			return error.message;
+	}
+}
