@@ -1,0 +1,63 @@
+/**
+ * The answer of the forwarder: what happens to a packet, why, and what it changes. A Decision is
+ * a plain value; whoever asked applies its changes, or does not (`fairway explain`).
+ */
+import type { Flow, FlowKey, Fragment, FragmentKey, NextHop } from "../tables/generated.js";
+
+/** What a hook knows about a packet besides its bytes. */
+export interface PacketContext {
+	/** Where it came in: a Pod's host side, a NIC, or for to_pod and from_host where it leaves. */
+	ifindex: number;
+	/** Nanoseconds, CLOCK_MONOTONIC. */
+	now: bigint;
+	/** Payload bytes of one segment; 0 or absent: no GSO packet. */
+	gsoSize?: number;
+	/** Segments that a GSO packet becomes on the wire. */
+	gsoSegments?: number;
+	/** The L4 checksum is the pseudo header's only, for a device to finish (CHECKSUM_PARTIAL). */
+	unfinishedChecksum?: boolean;
+}
+
+export type FlowChange =
+	/** A new flow takes a slot; `evicted` and every expired owner of it lose both tuples. */
+	| { kind: "create"; slot: number; flow: Flow; reply: FlowKey }
+	/** A known flow as it is after this packet. */
+	| { kind: "update"; slot: number; flow: Flow };
+
+/** A step of the decision, for `fairway explain`: what was asked and what the tables said. */
+export interface Step {
+	/** "route", "flow", "snat", ... */
+	stage: string;
+	/** A plain clause: "10.244.2.3 is in 10.244.2.0/24 of peer 3". */
+	text: string;
+}
+
+export interface Decision {
+	/** enum action */
+	action: number;
+	/** enum drop_reason; also says why a packet went up to the slow path. */
+	dropReason: number;
+	/** enum path, when sent to a peer. */
+	path: number;
+	/** enum slow_path_kind, when `action` is SLOW_PATH, or a copy went up (`copied`). */
+	slowPathKind: number;
+	/** ENDPOINT: the Pod's host side. WIRE, WIRE_NEIGHBOUR: the NIC. HOST: fairway0. Else 0. */
+	ifindex: number;
+	/** Peer id of the destination's route, else NO_PEER. */
+	peer: number;
+	/** Largest IP packet on the way that was chosen; 0: nothing limits it. */
+	mtu: number;
+	/** The frame as it leaves the hook; as it came where it is dropped or handed up. */
+	packet: Buffer;
+	/** What goes up to the slow path: the packet from its IP header on, tunnel stripped. */
+	slowPathPacket?: Buffer;
+	flow?: FlowChange;
+	fragment?: { key: FragmentKey; ports: Fragment };
+	/** A next hop that was read from the kernel and may be cached, by index as in `peers`. */
+	nextHop?: { index: number; nextHop: NextHop };
+	/** enum event_counter, each once. */
+	events: number[];
+	/** What `peer_counters` gains. */
+	sent?: { index: number; tunnel: boolean; packets: number; bytes: number };
+	steps: Step[];
+}
