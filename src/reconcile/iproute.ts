@@ -1,0 +1,172 @@
+/**
+ * The one wrapper of iproute2. Queries come back as the JSON that `ip -json` prints, writes go
+ * through `ip -batch -` so that a thousand of them cost one process, and each failed line is
+ * reported on its own.
+ *
+ * A namespace is entered with `nsenter --net=`, not with `ip netns exec`: the latter mounts a new
+ * /sys, and with it hides bpffs.
+ */
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+
+/** A line of a batch that the kernel or iproute2 refused; the other lines were still done. */
+export interface BatchFailure {
+	/** The line, as it was given. */
+	command: string;
+	/** What iproute2 printed about it, "RTNETLINK answers: File exists". */
+	message: string;
+	/** The errno behind the message, where it is one of the usual ones. */
+	code: ErrorCode | undefined;
+}
+
+export type ErrorCode = keyof typeof messagesByCode;
+
+/** How iproute2 says the errors that callers tell apart. */
+const messagesByCode = {
+	EEXIST: [/File exists/, /already exists/, /Address already assigned/],
+	ENODEV: [/Cannot find device/, /does not exist/, /No such device/],
+	ESRCH: [/No such process/],
+	ENOENT: [/No such file or directory/],
+	EADDRNOTAVAIL: [/Cannot assign requested address/, /Address not found/],
+	ENETUNREACH: [/Network is unreachable/, /No route to host/],
+	ENETDOWN: [/Network is down/],
+	EINVAL: [/Invalid argument/, /Invalid prefsrc/, /Nexthop has invalid gateway/],
+	ERANGE: [/Numerical result out of range/],
+	EOPNOTSUPP: [/Operation not supported/, /Unknown device type/],
+	EPERM: [/Operation not permitted/],
+} satisfies Record<string, RegExp[]>;
+
+function codeOf(message: string): ErrorCode | undefined {
+	for (const [code, patterns] of Object.entries(messagesByCode))
+		if (patterns.some((pattern) => pattern.test(message))) return code as ErrorCode;
+	return undefined;
+}
+
+/** Thrown when a command fails. `message` is in house style and has what iproute2 printed. */
+export class IpRouteError extends Error {
+	override readonly name = "IpRouteError";
+	readonly command: string;
+	/** What was printed, "RTNETLINK answers: File exists". */
+	readonly detail: string;
+	readonly code: ErrorCode | undefined;
+
+	constructor(command: string, detail: string) {
+		super(`Cannot run \`${command}\`: expected success, got "${detail}"`);
+		this.command = command;
+		this.detail = detail;
+		this.code = codeOf(detail);
+	}
+}
+
+interface Output {
+	status: number | null;
+	stdout: string;
+	stderr: string;
+}
+
+/** iproute2 and ethtool translate nothing today; the messages above must stay English tomorrow. */
+const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LC_ALL: "C" });
+
+export class IpRoute {
+	readonly netns: string | undefined;
+
+	/** @param netns path of a network namespace ("/run/netns/x", "/proc/1/ns/net"); none: our own. */
+	constructor(netns?: string) {
+		this.netns = netns;
+	}
+
+	inNamespace(netns: string): IpRoute {
+		return new IpRoute(netns);
+	}
+
+	/** `ip -json ARGS`: the objects it prints; nothing found is an empty list. */
+	async query<T>(...args: string[]): Promise<T[]> {
+		return parseObjects<T>(args, await this.output("ip", ["-json", ...args]));
+	}
+
+	/** As query, blocking: for look-ups where the caller cannot wait (a few ms each). */
+	querySync<T>(...args: string[]): T[] {
+		const [file, all] = this.inside("ip", ["-json", ...args]);
+		const result = spawnSync(file, all, { encoding: "utf8", env: environment() });
+		if (result.error !== undefined)
+			throw new IpRouteError(`ip ${args.join(" ")}`, result.error.message);
+		return parseObjects<T>(args, result);
+	}
+
+	/** One write: `ip ARGS`. */
+	async run(...args: string[]): Promise<void> {
+		await this.command("ip", ...args);
+	}
+
+	/**
+	 * Any number of writes, a line each without the leading "ip", in order, in one process. A line
+	 * that fails does not keep the later ones from being done. Resolves with the failed lines.
+	 */
+	async batch(lines: readonly string[]): Promise<BatchFailure[]> {
+		if (lines.length === 0) return [];
+		const output = await this.output("ip", ["-force", "-batch", "-"], `${lines.join("\n")}\n`);
+		const failures: BatchFailure[] = [];
+		let said: string[] = [];
+		for (const line of output.stderr.split("\n")) {
+			const number = /^Command failed -:(\d+)$/.exec(line)?.[1];
+			if (number === undefined) {
+				if (line.trim() !== "") said.push(line.trim());
+				continue;
+			}
+			const message = said.join("; ");
+			failures.push({ command: lines[Number(number) - 1] ?? "", message, code: codeOf(message) });
+			said = [];
+		}
+		// A line that iproute2 cannot parse ends it at once, without its number, -force or not.
+		if (output.status !== 0 && (failures.length === 0 || said.length > 0))
+			throw new IpRouteError("ip -batch -", said.join("; ") || `exit status ${output.status}`);
+		return failures;
+	}
+
+	/** Another tool (ethtool, tc, sysctl) in this namespace; resolves with its standard output. */
+	async command(file: string, ...args: string[]): Promise<string> {
+		const { status, stdout, stderr } = await this.output(file, args);
+		if (status === 0) return stdout;
+		throw new IpRouteError(`${file} ${args.join(" ")}`, stderr.trim() || `exit status ${status}`);
+	}
+
+	/** A command that goes on, such as `ip monitor`; the caller owns the process. */
+	start(file: string, ...args: string[]): ChildProcess {
+		const [inside, all] = this.inside(file, args);
+		return spawn(inside, all, { env: environment(), stdio: ["ignore", "pipe", "pipe"] });
+	}
+
+	private inside(file: string, args: string[]): [string, string[]] {
+		if (this.netns === undefined) return [file, args];
+		return ["nsenter", [`--net=${this.netns}`, "--", file, ...args]];
+	}
+
+	private output(file: string, args: string[], input?: string): Promise<Output> {
+		const [inside, all] = this.inside(file, args);
+		return new Promise((resolve, reject) => {
+			const child = spawn(inside, all, { env: environment() });
+			let stdout = "";
+			let stderr = "";
+			child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
+			child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
+			child.on("error", (error) =>
+				reject(new IpRouteError(`${file} ${args.join(" ")}`, error.message)),
+			);
+			child.on("close", (status) => resolve({ status, stdout, stderr }));
+			// A child that ended before it read its input has said why on standard error.
+			child.stdin.on("error", () => {});
+			child.stdin.end(input);
+		});
+	}
+}
+
+function parseObjects<T>(args: string[], { status, stdout, stderr }: Output): T[] {
+	const command = `ip ${args.join(" ")}`;
+	if (status !== 0) throw new IpRouteError(command, stderr.trim() || `exit status ${status}`);
+	if (stdout.trim() === "") return [];
+	try {
+		// Objects that were gone by the time they were printed are left as {} by iproute2.
+		return (JSON.parse(stdout) as T[]).filter((object) => Object.keys(object as object).length > 0);
+	} catch {
+		throw new IpRouteError(command, `not JSON: ${stdout.slice(0, 100)}`);
+	}
+}
