@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The maps and the load-time knobs that every program sees. They are defined in
+ * tables.bpf.c; the static linker joins the declarations, so a map has one type
+ * whoever uses it.
+ */
+#ifndef FAIRWAY_MAPS_H
+#define FAIRWAY_MAPS_H
+
+#include <linux/bpf.h>
+/* libbpf's prototypes declare the kernel's `struct path`; C has one name space for tags. */
+#define path kernel_path
+#include <bpf/bpf_helpers.h>
+#undef path
+
+#include "tables.h"
+
+/* ------------------------------------------------------------ knobs */
+
+/* Written before the load; the verifier removes the branches that they close. */
+extern const volatile __u8 trace_verdicts; /* tests: what was decided goes to `verdicts` */
+extern const volatile __u8 veth_wire;      /* the NIC is a veth: checksums may be unfinished */
+extern const volatile __u8 has_decap_l3;   /* the kernel knows BPF_F_ADJ_ROOM_DECAP_L3_* */
+extern const volatile __u32 flow_slots;    /* max_entries of `flows` */
+
+/* ------------------------------------------------------------ agent */
+
+extern struct node_config_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct node_config);
+} node_config SEC(".maps");
+
+extern struct peers_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PEERS_MAX * 2);
+	__type(key, __u32);
+	__type(value, struct peer);
+} peers SEC(".maps");
+
+extern struct peer_addresses_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PEERS_MAX * 4);
+	__type(key, struct address);
+	__type(value, __u32);
+} peer_addresses SEC(".maps");
+
+extern struct routes_map {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, ROUTES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct route_key);
+	__type(value, struct route);
+} routes SEC(".maps");
+
+extern struct endpoints_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, ENDPOINTS_MAX);
+	__type(key, struct address);
+	__type(value, struct endpoint);
+} endpoints SEC(".maps");
+
+/* ------------------------------------------------------------ core */
+
+extern struct next_hops_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PEERS_MAX * 2);
+	__type(key, __u32);
+	__type(value, struct next_hop);
+} next_hops SEC(".maps");
+
+extern struct next_hop_settle_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} next_hop_settle SEC(".maps");
+
+/* Not LRU: one tuple of a flow must not be evicted without the other. */
+extern struct flow_index_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FLOWS_DEFAULT * 2);
+	__type(key, struct flow_key);
+	__type(value, struct flow_ref);
+} flow_index SEC(".maps");
+
+extern struct flows_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOWS_DEFAULT);
+	__type(key, __u32);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+/* The slot that a CPU looks at next when it needs one. */
+extern struct flow_hand_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} flow_hand SEC(".maps");
+
+extern struct fragments_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, FRAGMENTS_MAX);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment);
+} fragments SEC(".maps");
+
+extern struct drops_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, DROP_REASON_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} drops SEC(".maps");
+
+extern struct events_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, EVENT_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} events SEC(".maps");
+
+extern struct peer_counters_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PEERS_MAX * 2);
+	__type(key, __u32);
+	__type(value, struct peer_counter);
+} peer_counters SEC(".maps");
+
+extern struct slow_path_map {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, SLOW_PATH_BYTES);
+} slow_path SEC(".maps");
+
+extern struct slow_path_bucket_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct token_bucket);
+} slow_path_bucket SEC(".maps");
+
+extern struct verdicts_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct verdict);
+} verdicts SEC(".maps");
+
+#endif

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* The one definition of each map and load-time knob; lib/maps.h says what they are. */
+#include "lib/maps.h"
+
+const volatile __u8 trace_verdicts = 0;
+const volatile __u8 veth_wire = 0;
+const volatile __u8 has_decap_l3 = 0;
+const volatile __u32 flow_slots = FLOWS_DEFAULT;
+
+/*
+ * The compiler describes a type in BTF only where a variable has it. These are
+ * used as numbers or on the ring, and TypeScript is generated from BTF.
+ */
+const volatile union {
+	enum limit limit;
+	enum hook hook;
+	enum drop_reason drop_reason;
+	enum event_counter event_counter;
+	enum flow_state flow_state;
+	enum node_flag node_flag;
+	enum path path;
+	enum route_kind route_kind;
+	enum route_flag route_flag;
+	enum flow_direction flow_direction;
+	enum flow_flag flow_flag;
+	enum slow_path_kind slow_path_kind;
+	enum action action;
+	struct slow_path_header slow_path_header;
+} described_types = {};
+
+struct node_config_map node_config SEC(".maps");
+struct peers_map peers SEC(".maps");
+struct peer_addresses_map peer_addresses SEC(".maps");
+struct routes_map routes SEC(".maps");
+struct endpoints_map endpoints SEC(".maps");
+
+struct next_hops_map next_hops SEC(".maps");
+struct next_hop_settle_map next_hop_settle SEC(".maps");
+struct flow_index_map flow_index SEC(".maps");
+struct flows_map flows SEC(".maps");
+struct flow_hand_map flow_hand SEC(".maps");
+struct fragments_map fragments SEC(".maps");
+struct drops_map drops SEC(".maps");
+struct events_map events SEC(".maps");
+struct peer_counters_map peer_counters SEC(".maps");
+struct slow_path_map slow_path SEC(".maps");
+struct slow_path_bucket_map slow_path_bucket SEC(".maps");
+struct verdicts_map verdicts SEC(".maps");
+
+const char license_text[] SEC("license") = "Dual BSD/GPL";
