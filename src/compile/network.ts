@@ -1,0 +1,35 @@
+/** What the kernel of this Node says about its links, addresses and routes. Read by src/reconcile. */
+export interface Network {
+	interfaces: NetworkInterface[];
+	/** Unicast routes of the main table, both families. */
+	routes: NetworkRoute[];
+}
+
+export interface NetworkInterface {
+	name: string;
+	index: number;
+	/** "" where the link has none. */
+	mac: string;
+	mtu: number;
+	up: boolean;
+	addresses: InterfaceAddress[];
+	/** The kernel's link kind ("veth", "bridge", "dummy", ...); absent for hardware. */
+	kind?: string;
+}
+
+/** Canonical text; on-link prefix is `address/prefixLength`. */
+export interface InterfaceAddress {
+	address: string;
+	prefixLength: number;
+}
+
+export interface NetworkRoute {
+	/** Canonical text; the default routes are "0.0.0.0/0" and "::/0". */
+	prefix: string;
+	/** Absent: the destination is on the link. */
+	gateway?: string;
+	device: string;
+	source?: string;
+	/** Lower wins. */
+	metric: number;
+}
