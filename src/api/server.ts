@@ -1,0 +1,187 @@
+/**
+ * The agent's socket: HTTP and JSON on RUN_DIR/agent.sock.
+ *
+ * The run directory is locked for as long as it is served, so whatever has the socket's name at
+ * the start was left by an agent that is no more.
+ */
+import { randomBytes } from "node:crypto";
+import { chmodSync, renameSync, rmSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { type ApiResponse, agentSocket } from "./client.js";
+import { DirectoryLock } from "./lock.js";
+
+/** What a handler throws to answer with a status of its choice and `{"error": message}`. */
+export class RequestError extends Error {
+	override readonly name = "RequestError";
+	readonly status: number;
+
+	constructor(status: number, message: string) {
+		super(message);
+		this.status = status;
+	}
+}
+
+/** Gets the decoded JSON body (undefined: none). */
+export type Handler = (body: unknown) => ApiResponse | Promise<ApiResponse>;
+
+/** By "METHOD /path". */
+export type Handlers = Readonly<Record<string, Handler>>;
+
+export interface ApiServerOptions {
+	/** Longest request body in bytes; default 1 MiB (a CNI call is a few KiB). */
+	bodyMax?: number;
+	/** A request has to be here in full within; default 5,000. */
+	requestTimeoutMs?: number;
+	/** A handler failed in a way that it did not foresee. */
+	onError?: (error: unknown, request: string) => void;
+}
+
+/** sun_path holds 107 bytes and a terminating zero (unix(7)). */
+const SOCKET_PATH_MAX = 107;
+
+export class ApiServer {
+	readonly socketPath: string;
+	readonly #server: Server;
+	readonly #lock: DirectoryLock;
+
+	private constructor(socketPath: string, server: Server, lock: DirectoryLock) {
+		this.socketPath = socketPath;
+		this.#server = server;
+		this.#lock = lock;
+	}
+
+	/**
+	 * Makes the run directory (with its parents), locks it and listens.
+	 *
+	 * @throws Error when another process holds this run directory, or the socket cannot be made
+	 */
+	static async open(
+		runDir: string,
+		handlers: Handlers,
+		options: ApiServerOptions = {},
+	): Promise<ApiServer> {
+		const socketPath = agentSocket(runDir);
+		const length = Buffer.byteLength(socketPath);
+		if (length > SOCKET_PATH_MAX) {
+			throw new Error(
+				`Cannot make the socket ${socketPath}: wanted a path of at most ${SOCKET_PATH_MAX} bytes, it has ${length}`,
+			);
+		}
+		const lock = DirectoryLock.take(runDir);
+		if (lock === undefined) {
+			throw new Error(
+				`Cannot use the run directory ${runDir}: wanted it for this process alone, another agent holds it`,
+			);
+		}
+		const server = createServer((request, response) => {
+			void serve(request, response, handlers, options);
+		});
+		server.requestTimeout = options.requestTimeoutMs ?? 5_000;
+		server.headersTimeout = server.requestTimeout;
+
+		// Made in full under another name, so that no one sees it with other permissions.
+		const made = socketPath.replace(/agent\.sock$/, `.s${randomBytes(3).toString("hex")}`);
+		try {
+			await new Promise<void>((resolve, reject) => {
+				server.once("error", reject);
+				server.listen(made, resolve);
+			});
+			chmodSync(made, 0o600);
+			renameSync(made, socketPath);
+			return new ApiServer(socketPath, server, lock);
+		} catch (error) {
+			server.close();
+			rmSync(made, { force: true });
+			lock.release();
+			throw new Error(`Cannot listen at ${socketPath}: ${(error as Error).message}`, {
+				cause: error,
+			});
+		}
+	}
+
+	/** Removes the socket, takes no more requests and ends those that are under way. */
+	async close(): Promise<void> {
+		rmSync(this.socketPath, { force: true });
+		await new Promise<void>((resolve) => {
+			this.#server.close(() => resolve());
+			this.#server.closeAllConnections();
+		});
+		this.#lock.release();
+	}
+}
+
+async function serve(
+	request: IncomingMessage,
+	response: ServerResponse,
+	handlers: Handlers,
+	options: ApiServerOptions,
+): Promise<void> {
+	const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
+	const name = `${request.method} ${path}`;
+	try {
+		const handler = handlers[name];
+		if (handler === undefined) {
+			const known = Object.keys(handlers).filter((key) => key.endsWith(` ${path}`));
+			throw known.length > 0
+				? new RequestError(405, `Cannot ${name}: wanted ${known.join(" or ")}`)
+				: new RequestError(
+						404,
+						`Cannot ${name}: wanted one of ${Object.keys(handlers).join(", ")}`,
+					);
+		}
+		const body = await readJson(request, options.bodyMax ?? 1024 * 1024);
+		const answer = await handler(body);
+		send(response, answer);
+	} catch (error) {
+		if (!(error instanceof RequestError)) {
+			options.onError?.(error, name);
+		}
+		const status = error instanceof RequestError ? error.status : 500;
+		const message = error instanceof Error ? error.message : String(error);
+		send(response, { status, body: { error: message } }, !request.complete);
+	}
+}
+
+async function readJson(request: IncomingMessage, bodyMax: number): Promise<unknown> {
+	const chunks: Buffer[] = [];
+	let length = 0;
+	try {
+		for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+			chunks.push(chunk as Buffer);
+			length += (chunk as Buffer).length;
+			if (length > bodyMax) {
+				throw new RequestError(413, `Cannot read the request: wanted at most ${bodyMax} bytes`);
+			}
+		}
+	} catch (error) {
+		if (error instanceof RequestError) {
+			throw error;
+		}
+		throw new RequestError(400, `Cannot read the request: ${(error as Error).message}`);
+	}
+	if (length === 0) {
+		return undefined;
+	}
+	try {
+		return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+	} catch (error) {
+		throw new RequestError(
+			400,
+			`Cannot read the request: wanted JSON, ${(error as Error).message}`,
+		);
+	}
+}
+
+function send(response: ServerResponse, answer: ApiResponse, close = false): void {
+	if (response.destroyed || response.headersSent) {
+		return;
+	}
+	const payload = answer.body === undefined ? "" : JSON.stringify(answer.body);
+	response.writeHead(answer.status, {
+		"content-type": "application/json",
+		"content-length": Buffer.byteLength(payload),
+		// The rest of a request that was refused half-way is not read.
+		...(close ? { connection: "close" } : {}),
+	});
+	response.end(payload);
+}

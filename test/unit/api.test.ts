@@ -1,0 +1,159 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import t from "tap";
+import { AgentUnreachableError, ApiError, agentSocket, ask, call } from "../../src/api/client.js";
+import { DirectoryLock } from "../../src/api/lock.js";
+import { ApiServer, type Handlers, RequestError } from "../../src/api/server.js";
+
+/** Is called back with the request's body, or answers in a way that a row wants. */
+const handlers: Handlers = {
+	"GET /hello": () => ({ status: 200, body: { hello: "world" } }),
+	"POST /echo": (body) => ({ status: 200, body }),
+	"GET /nothing": () => ({ status: 204, body: undefined }),
+	"GET /refuse": () => {
+		throw new RequestError(409, "Cannot do it: wanted another day, it is today");
+	},
+	"GET /broken": () => {
+		throw new TypeError("boom");
+	},
+	"GET /never": () => new Promise(() => undefined),
+};
+
+function runDirectory(test: { teardown(remove: () => void): void }): string {
+	const directory = mkdtempSync(join(tmpdir(), "fairway-api-"));
+	test.teardown(() => rmSync(directory, { recursive: true, force: true }));
+	return join(directory, "deep", "run");
+}
+
+t.test("requests and answers", async (t) => {
+	const runDir = runDirectory(t);
+	const errors: string[] = [];
+	const server = await ApiServer.open(runDir, handlers, {
+		bodyMax: 1000,
+		onError: (error, request) => errors.push(`${request}: ${(error as Error).message}`),
+	});
+	t.teardown(() => server.close());
+	const socket = agentSocket(runDir);
+	t.equal(socket, server.socketPath);
+	t.equal(statSync(socket).mode & 0o777, 0o600, "only its owner may open the socket");
+
+	t.strictSame(await call(socket, "GET", "/hello"), { status: 200, body: { hello: "world" } });
+	t.strictSame(await ask(socket, "GET", "/hello?x=1"), { hello: "world" });
+	const body = { text: "Größe", list: [1, null, { a: true }] };
+	t.strictSame(await ask(socket, "POST", "/echo", { body }), body);
+	t.strictSame(await call(socket, "GET", "/nothing"), { status: 204, body: undefined });
+
+	t.match(await call(socket, "GET", "/else"), {
+		status: 404,
+		body: { error: /wanted one of GET/ },
+	});
+	t.match(await call(socket, "GET", "/echo"), {
+		status: 405,
+		body: { error: /wanted POST \/echo/ },
+	});
+	await t.rejects(ask(socket, "GET", "/refuse"), {
+		name: "ApiError",
+		status: 409,
+		message: "Cannot do it: wanted another day, it is today",
+	});
+	t.strictSame(errors, [], "a refusal is no error of the agent");
+	await t.rejects(ask(socket, "GET", "/broken"), new ApiError(500, "boom"));
+	t.strictSame(errors, ["GET /broken: boom"]);
+
+	const long = await call(socket, "POST", "/echo", { body: "x".repeat(2000) });
+	t.match(long, { status: 413, body: { error: "wanted at most 1000 bytes" } });
+	t.strictSame(await ask(socket, "GET", "/hello"), { hello: "world" }, "and it still answers");
+});
+
+t.test("a body that is not JSON", async (t) => {
+	const runDir = runDirectory(t);
+	const server = await ApiServer.open(runDir, handlers);
+	t.teardown(() => server.close());
+	const { request } = await import("node:http");
+	const exchange = request({ socketPath: server.socketPath, method: "POST", path: "/echo" });
+	exchange.end("{oops");
+	const [response] = await once(exchange, "response");
+	t.equal(response.statusCode, 400);
+	t.match((await response.toArray()).join(""), /wanted JSON/);
+});
+
+t.test("no agent, a dead one, a mute one, a foreign one", async (t) => {
+	const runDir = runDirectory(t);
+	const socket = agentSocket(runDir);
+	await t.rejects(call(socket, "GET", "/hello"), { code: "ENOENT", message: socket });
+
+	const server = await ApiServer.open(runDir, handlers);
+	await t.rejects(call(socket, "GET", "/never", { timeoutMs: 50 }), {
+		code: "ETIMEDOUT",
+		message: "none came in 50 ms",
+	});
+	await server.close();
+	t.notOk(existsSync(socket), "an agent that ends removes its socket");
+
+	const dead = await deadSocket(socket);
+	await t.rejects(call(dead, "GET", "/hello"), { code: "ECONNREFUSED" });
+	rmSync(dead);
+
+	const foreign = createServer((connection) => connection.end("SSH-2.0-OpenSSH_9.2\r\n"));
+	foreign.listen(socket);
+	await once(foreign, "listening");
+	t.teardown(() => foreign.close());
+	await t.rejects(call(socket, "GET", "/hello"), AgentUnreachableError);
+});
+
+t.test("one agent a run directory", async (t) => {
+	const runDir = runDirectory(t);
+	const socket = agentSocket(runDir);
+	const first = await ApiServer.open(runDir, handlers);
+	await t.rejects(ApiServer.open(runDir, handlers), {
+		message: `Cannot use the run directory ${runDir}: wanted it for this process alone, another agent holds it`,
+	});
+	t.strictSame(
+		await ask(socket, "GET", "/hello"),
+		{ hello: "world" },
+		"the first is not disturbed",
+	);
+	await first.close();
+
+	await deadSocket(socket);
+	const lock = DirectoryLock.take(runDir);
+	t.ok(lock, "an agent that ended holds nothing");
+	t.equal(DirectoryLock.take(runDir), undefined, "one process has it, or none");
+	lock?.release();
+	const many = await Promise.allSettled(
+		Array.from({ length: 8 }, () => ApiServer.open(runDir, handlers)),
+	);
+	const won = many.filter((one) => one.status === "fulfilled").map((one) => one.value);
+	t.equal(won.length, 1, "of eight that find a dead agent's socket, one takes its place");
+	t.strictSame(await ask(socket, "GET", "/hello"), { hello: "world" });
+	await won[0]?.close();
+
+	writeFileSync(socket, "");
+	const over = await ApiServer.open(runDir, handlers);
+	t.strictSame(await ask(socket, "GET", "/hello"), { hello: "world" }, "a plain file is no agent");
+	await over.close();
+
+	await t.rejects(ApiServer.open(`/tmp/${"x".repeat(120)}`, handlers), {
+		message: /wanted a path of at most 107 bytes, it has 136/,
+	});
+});
+
+/** A socket whose process was killed. */
+async function deadSocket(path: string): Promise<string> {
+	const child: ChildProcess = spawn(
+		process.execPath,
+		[
+			"-e",
+			`require("net").createServer().listen(${JSON.stringify(path)}, () => console.log("up"))`,
+		],
+		{ stdio: ["ignore", "pipe", "inherit"] },
+	);
+	await once(child.stdout!, "data");
+	child.kill("SIGKILL");
+	await once(child, "exit");
+	return path;
+}
