@@ -1,0 +1,94 @@
+/**
+ * Finds sections and symbols in a little-endian 64-bit ELF file (System V ABI), which BPF
+ * objects are on the machines that Fairway runs on.
+ */
+
+const SECTION_HEADER_SIZE = 64;
+const SYMBOL_SIZE = 24;
+const TYPE_SYMBOLS = 2;
+
+export interface Section {
+	name: string;
+	type: number;
+	/** Index of the section that this one refers to (a symbol table: its strings). */
+	link: number;
+	data: Buffer;
+}
+
+export interface Symbol {
+	name: string;
+	/** Index of the section that it is in. */
+	section: number;
+	/** Offset in that section. */
+	value: number;
+	size: number;
+}
+
+export interface Elf {
+	sections: Section[];
+	symbols: Symbol[];
+}
+
+/** Text up to the next zero byte. */
+export function textAt(strings: Buffer, offset: number): string {
+	const end = strings.indexOf(0, offset);
+	return strings.toString("utf8", offset, end < 0 ? strings.length : end);
+}
+
+/** Throws when `file` is no such ELF file. */
+export function parseElf(file: Buffer): Elf {
+	if (file.length < 64 || file.readUInt32BE(0) !== 0x7f454c46)
+		throw new Error("Cannot read object: wanted an ELF file, the magic number is another");
+	if (file[4] !== 2 || file[5] !== 1)
+		throw new Error("Cannot read object: wanted 64-bit little-endian ELF, it is another");
+	const tableOffset = Number(file.readBigUInt64LE(40));
+	const count = file.readUInt16LE(60);
+	const namesIndex = file.readUInt16LE(62);
+	if (tableOffset + count * SECTION_HEADER_SIZE > file.length)
+		throw new Error(
+			`Cannot read object: wanted ${count} section headers, the file ends before them`,
+		);
+
+	const headers = Array.from({ length: count }, (_, index) => {
+		const at = tableOffset + index * SECTION_HEADER_SIZE;
+		const type = file.readUInt32LE(at + 4);
+		const offset = Number(file.readBigUInt64LE(at + 24));
+		const size = Number(file.readBigUInt64LE(at + 32));
+		const inFile = type !== 8; // SHT_NOBITS
+		if (inFile && offset + size > file.length)
+			throw new Error(`Cannot read object: wanted section ${index} whole, the file ends in it`);
+		return {
+			nameOffset: file.readUInt32LE(at),
+			type,
+			link: file.readUInt32LE(at + 40),
+			data: inFile ? file.subarray(offset, offset + size) : Buffer.alloc(0),
+		};
+	});
+	const names = headers[namesIndex]?.data ?? Buffer.alloc(0);
+	const sections = headers.map(({ nameOffset, ...rest }) => ({
+		name: textAt(names, nameOffset),
+		...rest,
+	}));
+
+	const table = sections.find(({ type }) => type === TYPE_SYMBOLS);
+	const strings = table && sections[table.link]?.data;
+	const symbols: Symbol[] = [];
+	for (let at = 0; table && strings && at + SYMBOL_SIZE <= table.data.length; at += SYMBOL_SIZE)
+		symbols.push({
+			name: textAt(strings, table.data.readUInt32LE(at)),
+			section: table.data.readUInt16LE(at + 6),
+			value: Number(table.data.readBigUInt64LE(at + 8)),
+			size: Number(table.data.readBigUInt64LE(at + 16)),
+		});
+	return { sections, symbols };
+}
+
+/** The section's bytes. Throws when there is none of that name. */
+export function sectionData(elf: Elf, name: string): Buffer {
+	const section = elf.sections.find((candidate) => candidate.name === name);
+	if (!section)
+		throw new Error(
+			`Cannot find section ${name}: wanted one of that name, the object has ${elf.sections.map((s) => s.name).join(" ")}`,
+		);
+	return section.data;
+}
