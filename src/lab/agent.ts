@@ -1,0 +1,140 @@
+/** The Fairway agent of one Node of the lab, started as a user would start it. */
+import { closeSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
+import { setTimeout as delay } from "node:timers/promises";
+import { agentSocket, ask } from "../api/client.js";
+import type {
+	EndpointStatus,
+	ExplainAnswer,
+	ExplainRequest,
+	PeerStatus,
+	Status,
+} from "../api/messages.js";
+import type { Namespace } from "./namespace.js";
+import { command } from "./repository.js";
+import { identify } from "./state.js";
+
+export interface AgentOptions {
+	node: string;
+	namespace: Namespace;
+	/** Its run directory; the log stands beside it. */
+	directory: string;
+	pinDirectory: string;
+	config: string;
+	manifests: string;
+}
+
+/** Long enough for four agents that start at once on two cores. */
+const READY_MS = 60_000;
+
+export class Agent {
+	readonly node: string;
+	readonly runDirectory: string;
+	readonly pinDirectory: string;
+	readonly log: string;
+	private readonly options: AgentOptions;
+	private pid: number | undefined;
+	/** Where this start's lines begin in the log. */
+	private logStart = 0;
+
+	constructor(options: AgentOptions) {
+		this.options = options;
+		this.node = options.node;
+		this.runDirectory = `${options.directory}/run`;
+		this.pinDirectory = options.pinDirectory;
+		this.log = `${options.directory}/agent.log`;
+	}
+
+	get socket(): string {
+		return agentSocket(this.runDirectory);
+	}
+
+	/**
+	 * @param root of another build of Fairway, for an upgrade; default: this one.
+	 * @throws Error with the end of the log when the agent ends or does not get ready.
+	 */
+	async start(root?: string): Promise<void> {
+		const { node, namespace, directory, config, manifests } = this.options;
+		mkdirSync(directory, { recursive: true });
+		const log = openSync(this.log, "a");
+		this.logStart = statSync(this.log).size;
+		const child = namespace.spawn(
+			[
+				command("fairway", root),
+				...["agent", "--node-name", node, "--config", config, "--manifests", manifests],
+				...["--run-dir", this.runDirectory, "--pin-dir", this.pinDirectory],
+			],
+			// In a session of its own: it outlives `fairway lab up`, and a Ctrl-C is the lab's alone.
+			{ stdio: ["ignore", log, log], detached: true },
+		);
+		closeSync(log);
+		let ended: string | undefined;
+		child.on("error", (error) => (ended = error.message));
+		child.on("exit", (status, signal) => (ended = `it ended with ${signal ?? status}`));
+		child.unref();
+		this.pid = child.pid;
+		const end = Date.now() + READY_MS;
+		while (!this.lines().some(({ msg }) => msg === "ready")) {
+			if (ended === undefined && Date.now() < end) {
+				await delay(20);
+				continue;
+			}
+			const last = readFileSync(this.log, "utf8").slice(this.logStart).trim().slice(-3000);
+			throw new Error(
+				`Cannot start the agent of ${node}: expected "ready", but ${ended ?? `none came in ${READY_MS} ms`}\n${last}`,
+			);
+		}
+	}
+
+	/** What it has logged since its last start. */
+	lines(): { msg?: string; level?: number; [field: string]: unknown }[] {
+		let text: string;
+		try {
+			text = readFileSync(this.log, "utf8").slice(this.logStart);
+		} catch {
+			return [];
+		}
+		return text.split("\n").flatMap((line) => {
+			try {
+				return [JSON.parse(line)];
+			} catch {
+				return [];
+			}
+		});
+	}
+
+	/** Ends the process and waits for its end; forwarding goes on. */
+	async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
+		const { pid } = this;
+		if (pid === undefined || identify(pid) === undefined) return;
+		process.kill(pid, signal);
+		const end = Date.now() + 10_000;
+		while (identify(pid) !== undefined) {
+			if (Date.now() > end)
+				throw new Error(
+					`Cannot stop the agent of ${this.node}: expected its end after ${signal}, still there after 10 s`,
+				);
+			await delay(10);
+		}
+		this.pid = undefined;
+	}
+
+	get running(): boolean {
+		return this.pid !== undefined && identify(this.pid) !== undefined;
+	}
+
+	status(): Promise<Status> {
+		return ask<Status>(this.socket, "GET", "/status");
+	}
+
+	peers(): Promise<PeerStatus[]> {
+		return ask<PeerStatus[]>(this.socket, "GET", "/peers");
+	}
+
+	endpoints(): Promise<EndpointStatus[]> {
+		return ask<EndpointStatus[]>(this.socket, "GET", "/endpoints");
+	}
+
+	explain(request: ExplainRequest): Promise<ExplainAnswer> {
+		return ask<ExplainAnswer>(this.socket, "POST", "/explain", { body: request });
+	}
+}

@@ -1,0 +1,234 @@
+/**
+ * A cluster on this machine.
+ *
+ *  1. state    what is about to be made, on disk
+ *  2. underlay namespaces, switches, router, wire
+ *  3. agents   one a Node
+ *  4. Pods     through the CNI plugin
+ */
+import { existsSync, statfsSync, writeFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { Agent } from "./agent.js";
+import { type Namespace, type Output, type RunOptions, run } from "./namespace.js";
+import { type Attachment, attachPod, detachPod } from "./pod.js";
+import { exampleDirectory } from "./repository.js";
+import {
+	createState,
+	identify,
+	labDirectory,
+	pinDirectory,
+	readState,
+	remove,
+	type State,
+} from "./state.js";
+import { Station } from "./stations.js";
+import { type Family, familyOf, withoutLength } from "./subnet.js";
+import { type LabPod, readTopology, type Topology } from "./topology.js";
+import { Underlay } from "./underlay.js";
+
+export interface LabOptions {
+	/** Prefix of its namespaces; one lab of a name at a time. */
+	name: string;
+	/** Default: examples/two-subnets. */
+	manifests?: string;
+	/** The agents' configuration. Default: config.yaml beside the manifests, else the defaults. */
+	config?: string;
+	/** True: stays after this process. */
+	detached?: boolean;
+	/** What serves the Nodes. Default: Fairway. */
+	network?: PodNetwork;
+}
+
+/** Who carries Pod traffic. Another than Fairway shows what the lab itself does. */
+export interface PodNetwork {
+	start(lab: Lab): Promise<void>;
+	attach(lab: Lab, pod: LabPod): Promise<Attachment>;
+	detach(lab: Lab, pod: LabPod): Promise<void>;
+}
+
+const BPF_FS_MAGIC = 0xcafe4a11;
+
+export class Lab {
+	readonly name: string;
+	readonly topology: Topology;
+	readonly underlay: Underlay;
+	readonly manifests: string;
+	readonly config: string;
+	readonly directory: string;
+	/** By Node; only Nodes that an agent serves. */
+	readonly agents = new Map<string, Agent>();
+	/** By label. */
+	readonly attachments = new Map<string, Attachment>();
+	private readonly network: PodNetwork;
+	private readonly stations = new Map<string, Promise<Station>>();
+
+	private constructor(name: string, manifests: string, config: string, network: PodNetwork) {
+		this.name = name;
+		this.manifests = manifests;
+		this.config = config;
+		this.network = network;
+		this.directory = labDirectory(name);
+		this.topology = readTopology(manifests);
+		this.underlay = new Underlay(name, this.topology);
+		for (const { name: node, agent } of this.topology.nodes) {
+			if (!agent) continue;
+			const options = {
+				node,
+				namespace: this.namespace(node),
+				directory: `${this.directory}/${node}`,
+				pinDirectory: `${pinDirectory(name)}/${node}`,
+				config,
+				manifests,
+			};
+			this.agents.set(node, new Agent(options));
+		}
+	}
+
+	/** @throws Error; nothing is left of the lab then. */
+	static async up(options: LabOptions): Promise<Lab> {
+		const manifests = resolve(options.manifests ?? exampleDirectory);
+		const beside = `${manifests}/config.yaml`;
+		const own = `${labDirectory(options.name)}/config.yaml`;
+		const config = resolve(options.config ?? (existsSync(beside) ? beside : own));
+		const lab = new Lab(options.name, manifests, config, options.network ?? fairway);
+		const state: State = {
+			name: lab.name,
+			owner: options.detached === true ? undefined : identify(process.pid),
+			manifests,
+			config,
+			namespaces: lab.underlay.namespaces,
+		};
+		createState(state);
+		try {
+			if (config === own) writeFileSync(own, "");
+			await lab.underlay.build();
+			await lab.underlay.setRouterKnowsPods(lab.topology.routerKnowsPods);
+			await lab.network.start(lab);
+			await Promise.all(lab.topology.pods.map((pod) => lab.attach(pod)));
+		} catch (error) {
+			await lab.down();
+			throw error;
+		}
+		return lab;
+	}
+
+	/** A lab that another process has brought up. */
+	static async open(name: string): Promise<Lab> {
+		const state = readState(name);
+		if (state === undefined)
+			throw new Error(`Cannot find lab "${name}": there is no ${labDirectory(name)}`);
+		const lab = new Lab(name, state.manifests, state.config, fairway);
+		for (const [node, agent] of lab.agents)
+			for (const { namespace, name: pod, containerId, addresses } of await agent.endpoints()) {
+				const known = lab.topology.pods.find(
+					(p) => p.node === node && p.name === pod && p.namespace === namespace,
+				);
+				if (known === undefined) continue;
+				const byFamily = Object.fromEntries(addresses.map((a) => [familyOf(a), a]));
+				lab.attachments.set(known.label, { containerId, addresses: byFamily });
+			}
+		return lab;
+	}
+
+	/** Removes everything that the lab has made. */
+	async down(): Promise<void> {
+		for (const station of this.stations.values()) (await station.catch(() => undefined))?.close();
+		const state = readState(this.name);
+		if (state !== undefined) await remove(state);
+	}
+
+	/** Of a Node, a Pod, a switch, "router" or "outside". */
+	namespace(machine: string): Namespace {
+		return this.underlay.machine(machine).namespace;
+	}
+
+	/** @throws Error unless the command ends with 0 or mayFail is set. */
+	run(machine: string, command: readonly string[], options?: RunOptions): Promise<Output> {
+		return this.namespace(machine).run(command, options);
+	}
+
+	/** The traffic program in a machine, started when first asked for. */
+	station(machine: string): Promise<Station> {
+		let station = this.stations.get(machine);
+		if (station === undefined) {
+			station = Station.start(machine, this.namespace(machine));
+			this.stations.set(machine, station);
+		}
+		return station;
+	}
+
+	agent(node: string): Agent {
+		const agent = this.agents.get(node);
+		if (agent === undefined)
+			throw new Error(`Cannot find the agent of "${node}": there are ${[...this.agents.keys()]}`);
+		return agent;
+	}
+
+	/** The address of a Pod, a Node or the outside host. */
+	address(machine: string, family: Family): string {
+		const attachment = this.attachments.get(machine);
+		const known =
+			attachment === undefined ? this.ownAddresses(machine) : Object.values(attachment.addresses);
+		const address = known.find((one) => familyOf(one) === family);
+		if (address === undefined)
+			throw new Error(`Cannot find the IPv${family} address of "${machine}": it has ${known}`);
+		return withoutLength(address);
+	}
+
+	hasFamily(machine: string, family: Family): boolean {
+		const attachment = this.attachments.get(machine);
+		if (attachment !== undefined) return attachment.addresses[family] !== undefined;
+		return this.ownAddresses(machine).some((address) => familyOf(address) === family);
+	}
+
+	pod(label: string): LabPod {
+		const pod = this.topology.pods.find((known) => known.label === label);
+		if (pod === undefined) throw new Error(`Cannot find Pod "${label}" in ${this.manifests}`);
+		return pod;
+	}
+
+	async attach(pod: LabPod): Promise<void> {
+		this.attachments.set(pod.label, await this.network.attach(this, pod));
+	}
+
+	async detach(pod: LabPod): Promise<void> {
+		await this.network.detach(this, pod);
+		this.attachments.delete(pod.label);
+	}
+
+	private ownAddresses(machine: string): string[] {
+		if (machine === "outside") return this.topology.outside?.addresses ?? [];
+		return this.topology.nodes.find(({ name }) => name === machine)?.addresses ?? [];
+	}
+}
+
+/** A Pod on a Node without an agent is left to whoever serves that Node. */
+const fairway: PodNetwork = {
+	async start(lab) {
+		await mountBpffs();
+		await Promise.all([...lab.agents.values()].map((agent) => agent.start()));
+	},
+	async attach(lab, pod) {
+		const agent = lab.agents.get(pod.node);
+		if (agent === undefined) return { containerId: "", addresses: {} };
+		return attachPod(cniOf(lab, pod, agent));
+	},
+	async detach(lab, pod) {
+		const agent = lab.agents.get(pod.node);
+		if (agent !== undefined) await detachPod(cniOf(lab, pod, agent));
+	},
+};
+
+function cniOf(lab: Lab, pod: LabPod, { socket }: Agent) {
+	return { pod, node: lab.namespace(pod.node), target: lab.namespace(pod.label), socket };
+}
+
+/** Before the agents: of several that find it missing at once, each would mount its own. */
+async function mountBpffs(): Promise<void> {
+	const path = "/sys/fs/bpf";
+	if (statfsSync(path).type === BPF_FS_MAGIC) return;
+	await run(["mount", "-t", "bpf", "bpf", path], { mayFail: true });
+	const { type } = statfsSync(path);
+	if (type !== BPF_FS_MAGIC)
+		throw new Error(`Cannot pin BPF objects: expected bpffs at ${path}, got type ${type}`);
+}

@@ -1,0 +1,104 @@
+/**
+ * What goes over the wire to a machine: tcpdump at the switch's port, on what leaves the switch,
+ * where packets are cut to size and have their checksums. Dissected by tshark.
+ */
+import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Lab } from "../../src/lab/lab.js";
+import { run } from "../../src/lab/namespace.js";
+import { until } from "../../src/lab/until.js";
+
+/** A field that occurs several times in a packet (outer first) has several values. */
+export type Dissected<F extends string> = Record<F, string[]>;
+
+export class Capture {
+	private readonly lab: Lab;
+	private readonly machine: string;
+	private readonly directory: string;
+	private readonly child: ChildProcess;
+
+	private constructor(lab: Lab, machine: string, directory: string, child: ChildProcess) {
+		this.lab = lab;
+		this.machine = machine;
+		this.directory = directory;
+		this.child = child;
+	}
+
+	/** @param machine a Node, or "router"; of the latter the port in the first switch. */
+	static async start(lab: Lab, machine: string): Promise<Capture> {
+		const node = lab.topology.nodes.find(({ name }) => name === machine);
+		const bridge = lab.namespace(node?.subnet ?? lab.topology.subnets[0]?.name ?? "");
+		const directory = mkdtempSync(join(tmpdir(), "fairway-capture-"));
+		const child = bridge.spawn(
+			["tcpdump", "-i", machine, "-Q", "out", "-U", "-s", "0", "-B", "16384", "-Z", "root"].concat(
+				"--immediate-mode",
+				"-w",
+				join(directory, "wire.pcap"),
+			),
+			{ stdio: ["ignore", "ignore", "pipe"] },
+		);
+		let said = "";
+		child.stderr?.setEncoding("utf8").on("data", (text: string) => (said += text));
+		await until(`tcpdump listening: ${said}`, () => said.includes("listening on"));
+		return new Capture(lab, machine, directory, child);
+	}
+
+	get file(): string {
+		return join(this.directory, "wire.pcap");
+	}
+
+	/** Ends when all that was sent before is in the file. */
+	async stop(): Promise<void> {
+		const marker = Buffer.from("fa1aca9fe0d0e0f0", "hex");
+		const from = this.machine === "router" ? (this.lab.topology.nodes[0]?.name ?? "") : "router";
+		const address =
+			this.machine === "router"
+				? (this.lab.topology.subnets[0]?.routers[0]?.split("/")[0] ?? "")
+				: this.lab.address(this.machine, 4);
+		const ping = ["ping", "-c", "1", "-W", "1", "-s", "32", "-p", marker.toString("hex"), address];
+		await until("the marker in the capture", async () => {
+			await this.lab.run(from, ping, { mayFail: true });
+			return readFileSync(this.file).includes(marker);
+		});
+		this.child.kill("SIGINT");
+		if (this.child.exitCode === null) await once(this.child, "exit");
+	}
+
+	/** The packets that a display filter passes, a field's values each. */
+	async dissect<F extends string>(
+		filter: string,
+		fields: readonly F[],
+		preferences: readonly string[] = [],
+	): Promise<Dissected<F>[]> {
+		const { stdout } = await run([
+			...["tshark", "-n", "-r", this.file, "-Y", filter, "-T", "fields", "-E", "occurrence=a"],
+			...["-E", "aggregator=|", "-E", "separator=/t"],
+			...CHECKS.concat(preferences).flatMap((preference) => ["-o", preference]),
+			...fields.flatMap((field) => ["-e", field]),
+		]);
+		return stdout
+			.split("\n")
+			.filter((line) => line !== "")
+			.map((line) => {
+				const values = line.split("\t");
+				const entries = fields.map((f, i) => [f, (values[i] ?? "").split("|").filter(Boolean)]);
+				return Object.fromEntries(entries) as Dissected<F>;
+			});
+	}
+
+	remove(): void {
+		this.child.kill("SIGKILL");
+		rmSync(this.directory, { recursive: true, force: true });
+	}
+}
+
+const CHECKS = [
+	"ip.check_checksum:TRUE",
+	"udp.check_checksum:TRUE",
+	"tcp.check_checksum:TRUE",
+	"ip.defragment:FALSE",
+	"ipv6.defragment:FALSE",
+];
