@@ -1,0 +1,89 @@
+// Builds what is stale, in the order in which one thing needs another:
+//   1 node_modules   2 BPF objects   3 TypeScript of the shared tables   4 addon   5 TypeScript
+import { existsSync, readFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import { filesUnder, fingerprint, once, run, say, top } from "./step.mjs";
+
+const bin = (name) => join(top, "node_modules/.bin", name);
+const read = (file) => readFileSync(join(top, file), "utf8");
+
+/** The packages of a lock file that every machine gets, as `path@version`. */
+function lockedPackages(lock, { optional }) {
+	return Object.entries(JSON.parse(lock).packages)
+		.filter(([path, entry]) => path !== "" && (optional || !(entry.optional || entry.devOptional)))
+		.map(([path, entry]) => `${path}@${entry.version}`);
+}
+
+/** True when node_modules is what the lock file says (npm leaves its own lock file there). */
+export function dependenciesInstalled(lock, installedLock) {
+	const installed = new Set(lockedPackages(installedLock, { optional: true }));
+	const allowed = new Set(lockedPackages(lock, { optional: true }));
+	return (
+		lockedPackages(lock, { optional: false }).every((name) => installed.has(name)) &&
+		[...installed].every((name) => allowed.has(name))
+	);
+}
+
+function installDependencies() {
+	const hidden = "node_modules/.package-lock.json";
+	if (
+		existsSync(join(top, hidden)) &&
+		dependenciesInstalled(read("package-lock.json"), read(hidden))
+	)
+		return;
+	say("Installing the npm packages of package-lock.json (npm ci)");
+	run("npm", ["ci", "--no-audit", "--no-fund"], { quiet: true });
+}
+
+function buildBpf() {
+	const make = ["--silent", "-C", "bpf", `-j${availableParallelism()}`];
+	const object = "build/bpf/fairway.bpf.o";
+	// make(1) knows each object's headers; asking first only serves the message.
+	if (!existsSync(join(top, object)) || run("make", [...make, "-n"], { quiet: true }).trim() !== "")
+		say("Compiling and linking the BPF programs");
+	run("make", make);
+	return object;
+}
+
+/** `check`: only compares, and fails when the file that is committed is not what BTF gives. */
+export function generateTables({ check = false, force = false } = {}) {
+	const inputs = [
+		"build/bpf/fairway.bpf.o",
+		"scripts/generate-tables.ts",
+		...filesUnder("src/tables", /^(btf|elf|layout|codec|address|generated).*\.ts$/),
+	];
+	const generate = (...args) =>
+		run(process.execPath, ["--import=tsx", "scripts/generate-tables.ts", ...args]);
+	if (check) generate("--check");
+	else if (force) generate();
+	else once("build/generated.print", fingerprint(inputs), () => generate());
+}
+
+function buildAddon() {
+	const sources = [...filesUnder("native", /\.(cpp|cc|c|h|hpp)$/), "CMakeLists.txt"].filter(
+		(file) => existsSync(join(top, file)),
+	);
+	const print = fingerprint([...sources, "package-lock.json"], process.versions.modules);
+	const target = "build/Release/fairway.node";
+	once("build/addon.print", existsSync(join(top, target)) ? print : `${print} again`, () => {
+		say("Compiling the addon over libbpf");
+		run(bin("cmake-js"), ["compile"], { quiet: true });
+	});
+}
+
+function buildTypeScript() {
+	const print = fingerprint([...filesUnder("src", /\.ts$/), "tsconfig.json", "package-lock.json"]);
+	once("build/typescript.print", existsSync(join(top, "dist")) ? print : `${print} again`, () => {
+		say("Compiling TypeScript");
+		run(bin("tsc"), ["-p", "tsconfig.json"]);
+	});
+}
+
+export function build() {
+	installDependencies();
+	buildBpf();
+	generateTables();
+	buildAddon();
+	buildTypeScript();
+}

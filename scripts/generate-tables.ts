@@ -1,0 +1,260 @@
+// Writes src/tables/generated.ts from the BTF of the linked BPF object:
+//   1 enums   2 structs as codecs   3 maps   4 knobs
+// With --check it only compares, and fails when the committed file is another.
+import { spawnSync } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { type Btf, parseBtf, resolve } from "../src/tables/btf.js";
+import { type Elf, parseElf, sectionData } from "../src/tables/elf.js";
+import {
+	type Field,
+	type Layout,
+	layoutOf,
+	type MapDefinition,
+	mapDefinitions,
+	PADDING,
+	type StructLayout,
+	sectionVariables,
+} from "../src/tables/layout.js";
+
+const OBJECT = "build/bpf/fairway.bpf.o";
+const OUTPUT = "src/tables/generated.ts";
+
+const PER_CPU_TYPES = new Set([5, 6, 10]); // BPF_MAP_TYPE_{PERCPU_HASH,PERCPU_ARRAY,LRU_PERCPU_HASH}
+
+/** Structs that stand for text, with the type, codec and field helpers that TypeScript has. */
+const textTypes: Record<string, { codec?: string; read: string; write: string }> = {
+	address: { codec: "address", read: "readAddress", write: "writeAddress" },
+	mac: { read: "readMac", write: "writeMac" },
+};
+const PREFIX_KEY = "route_key";
+
+const pascal = (name: string): string =>
+	name.replace(/(^|_)([a-z0-9])/g, (_match, _start, letter: string) => letter.toUpperCase());
+const camel = (name: string): string =>
+	name.replace(/_([a-z0-9])/g, (_match, letter: string) => letter.toUpperCase());
+const plus = (offset: number): string => (offset === 0 ? "o" : `o + ${offset}`);
+
+// ------------------------------------------------------------------ 1 enums
+
+function enumText(name: string, values: { name: string; value: bigint }[]): string {
+	// PATH_DIRECT is Path.DIRECT, when every member starts with the same word.
+	const first = /^[A-Z0-9]+_/.exec(values[0]?.name ?? "")?.[0] ?? "";
+	const common = values.every((value) => value.name.startsWith(first)) ? first : "";
+	const members = values.map((value) => ({
+		name: value.name.slice(common.length),
+		value: value.value,
+	}));
+	const type = pascal(name);
+	const lines = [
+		`export const ${type} = {`,
+		...members.map((member) => `${member.name}: ${member.value},`),
+		"} as const;",
+		`export type ${type} = (typeof ${type})[keyof typeof ${type}];`,
+	];
+	if (common !== "")
+		lines.push(
+			`export const ${type}Name: Readonly<Record<number, string>> = {`,
+			...members
+				.filter((member) => !/(^|_)COUNT$/.test(member.name))
+				.map((member) => `${member.value}: ${JSON.stringify(member.name.toLowerCase())},`),
+			"};",
+		);
+	return lines.join("\n");
+}
+
+// ------------------------------------------------------------------ 2 structs
+
+function tsType(layout: Layout): string {
+	switch (layout.kind) {
+		case "integer":
+			return layout.size === 8 ? "bigint" : "number";
+		case "array":
+			return `${tsType(layout.element)}[]`;
+		case "struct":
+			return layout.name in textTypes || layout.name === PREFIX_KEY
+				? "string"
+				: pascal(layout.name);
+	}
+}
+
+/** "UInt32LE", "BigUInt64BE": what Buffer's accessors are called. */
+function accessor({ size, bigEndian, signed }: Extract<Layout, { kind: "integer" }>): string {
+	const order = size === 1 ? "" : bigEndian ? "BE" : "LE";
+	return `${size === 8 ? "Big" : ""}${signed ? "" : "U"}Int${size * 8}${order}`;
+}
+
+function writeText(layout: Layout, at: string, value: string, field: string): string {
+	switch (layout.kind) {
+		case "integer":
+			return `b.write${accessor(layout)}(${value}, ${at});`;
+		case "struct": {
+			const text = textTypes[layout.name];
+			return text
+				? `${text.write}(b, ${at}, ${value});`
+				: `${pascal(layout.name)}.write(b, ${at}, ${value});`;
+		}
+		case "array": {
+			const element = writeText(layout.element, `${at} + i * ${layout.element.size}`, "e", field);
+			return `elements(${value}, ${layout.length}, "${field}").forEach((e, i) => { ${element} });`;
+		}
+	}
+}
+
+function readText(layout: Layout, at: string): string {
+	switch (layout.kind) {
+		case "integer":
+			return `b.read${accessor(layout)}(${at})`;
+		case "struct": {
+			const text = textTypes[layout.name];
+			return text ? `${text.read}(b, ${at})` : `${pascal(layout.name)}.decode(b, ${at})`;
+		}
+		case "array": {
+			const element = readText(layout.element, `${at} + i * ${layout.element.size}`);
+			return `Array.from({ length: ${layout.length} }, (_, i) => ${element})`;
+		}
+	}
+}
+
+function structText(layout: StructLayout): string {
+	const type = pascal(layout.name);
+	if (layout.name === PREFIX_KEY) {
+		const [length, address] = layout.fields;
+		if (length?.name !== "prefix_length" || address?.name !== "address" || layout.size !== 20)
+			throw new Error(
+				`Cannot generate struct ${PREFIX_KEY}: wanted prefix_length and address, it has others`,
+			);
+		return `/** A prefix as text: "10.0.0.0/8". */\nexport type ${type} = string;\nexport const ${type} = prefix;`;
+	}
+	const fields = layout.fields.filter((field) => field.name !== PADDING);
+	const each = (line: (field: Field, name: string) => string): string =>
+		fields.map((field) => line(field, camel(field.name))).join("\n");
+	const body = each((field, name) =>
+		writeText(field.layout, plus(field.offset), `v.${name}`, `${layout.name}.${field.name}`),
+	);
+	return `export interface ${type} {
+		${each((field, name) => `${name}: ${tsType(field.layout)};`)}
+	}
+	export const ${type}: Codec<${type}> = codec<${type}>(${layout.size}, (b, o, v) => {
+		${body}
+	}, (b, o) => ({
+		${each((field, name) => `${name}: ${readText(field.layout, plus(field.offset))},`)}
+	}));`;
+}
+
+/** Every struct in BTF that tables are made of, those inside others first. */
+function tableStructs(roots: Layout[]): StructLayout[] {
+	const found = new Map<string, StructLayout>();
+	const visit = (layout: Layout): void => {
+		if (layout.kind === "array") visit(layout.element);
+		if (layout.kind !== "struct" || layout.name in textTypes || found.has(layout.name)) return;
+		if (layout.name === "") throw new Error("Cannot generate struct: wanted a name, it has none");
+		for (const field of layout.fields) visit(field.layout);
+		found.set(layout.name, layout);
+	};
+	roots.forEach(visit);
+	return [...found.values()];
+}
+
+// ------------------------------------------------------------------ 3 maps
+
+function codecName(layout: Layout): string {
+	if (layout.kind === "struct") return textTypes[layout.name]?.codec ?? pascal(layout.name);
+	if (layout.kind === "integer" && !layout.bigEndian && !layout.signed && layout.size !== 2)
+		return `u${layout.size * 8}`;
+	throw new Error(`Cannot generate a map: wanted a struct or a whole number, it holds an array`);
+}
+
+function mapText({ name, type, maxEntries, flags, key, value }: MapDefinition): string {
+	return `${camel(name)}: {
+		name: "${name}",
+		type: ${type},
+		maxEntries: ${maxEntries},
+		flags: ${flags},
+		perCpu: ${PER_CPU_TYPES.has(type)},
+		keySize: ${key?.size ?? 0},
+		valueSize: ${value?.size ?? 0},
+		${key ? `key: ${codecName(key)},` : ""}
+		${value ? `value: ${codecName(value)},` : ""}
+	},`;
+}
+
+// ------------------------------------------------------------------ 4 knobs
+
+/** The numbers in .rodata that are set before the load. */
+function knobText(elf: Elf, btf: Btf): string {
+	const section = elf.sections.findIndex(({ name }) => name === ".rodata");
+	return sectionVariables(btf, ".rodata")
+		.filter(({ type }) => resolve(btf, type).type.kind === "int")
+		.map(({ name, type }) => {
+			const symbol = elf.symbols.find((s) => s.name === name && s.section === section);
+			if (!symbol) throw new Error(`Cannot find knob ${name}: wanted a symbol, there is none`);
+			return `${camel(name)}: { offset: ${symbol.value}, ...${codecName(layoutOf(btf, type))} },`;
+		})
+		.join("\n");
+}
+
+// ------------------------------------------------------------------
+
+/** The types that the object describes for our sake: the members of `described_types`. */
+function describedTypes(btf: Btf): { enums: string[]; structs: Layout[] } {
+	const variable = sectionVariables(btf, ".rodata").find((v) => v.name === "described_types");
+	const union = variable && resolve(btf, variable.type).type;
+	if (union?.kind !== "union")
+		throw new Error("Cannot find described_types: wanted a union in .rodata, there is none");
+	const enums: string[] = [];
+	const structs: Layout[] = [];
+	for (const member of union.members) {
+		const { type, id } = resolve(btf, member.type);
+		if (type.kind === "enum") enums.push(enumText(type.name, type.values));
+		else structs.push(layoutOf(btf, id));
+	}
+	return { enums, structs };
+}
+
+function generate(object: Buffer): string {
+	const elf = parseElf(object);
+	const btf = parseBtf(sectionData(elf, ".BTF"));
+	const maps = mapDefinitions(btf);
+	const { enums, structs } = describedTypes(btf);
+	const roots = [...maps.flatMap(({ key, value }) => [key, value]), ...structs];
+	const layouts = tableStructs(roots.filter((layout) => layout !== undefined));
+	const text = [
+		[
+			"// Generated from BTF by `npm run generate`. What it says is declared in bpf/lib/tables.h.",
+			'import { readAddress, readMac, writeAddress, writeMac } from "./address.js";',
+			'import { address, type Codec, codec, elements, prefix, u8, u32, u64 } from "./codec.js";',
+		].join("\n"),
+		...enums,
+		...layouts.map(structText),
+		`/** Every map of the object, by its name in camel case. */\nexport const maps = {\n${maps.map(mapText).join("\n")}\n} as const;`,
+		`/** Bytes of .rodata that are written before the load. */\nexport const knobs = {\n${knobText(elf, btf)}\n} as const;`,
+	].join("\n\n");
+	return formatted(text);
+}
+
+function formatted(text: string): string {
+	const biome = spawnSync(
+		"node_modules/.bin/biome",
+		["check", "--write", "--linter-enabled=false", `--stdin-file-path=${OUTPUT}`],
+		{ input: text, encoding: "utf8" },
+	);
+	if (biome.status !== 0) throw new Error(`Cannot format ${OUTPUT}: ${biome.stderr}`);
+	return biome.stdout;
+}
+
+function main(): void {
+	const text = generate(readFileSync(OBJECT));
+	const present = readFileSync(OUTPUT, { encoding: "utf8", flag: "a+" });
+	if (text === present) return;
+	if (process.argv.includes("--check")) {
+		process.stderr.write(
+			`${OUTPUT}: Cannot accept it: wanted what the BTF of ${OBJECT} gives, it differs (npm run generate)\n`,
+		);
+		process.exitCode = 1;
+		return;
+	}
+	writeFileSync(OUTPUT, text);
+	process.stderr.write(`fairway: Generated ${OUTPUT} from BTF\n`);
+}
+
+main();

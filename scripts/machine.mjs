@@ -1,0 +1,142 @@
+// What this machine must be and have: root, a kernel with the needed features, Debian packages.
+// Plain Node without dependencies, because it runs before there is a node_modules.
+
+import { execFileSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { release } from "node:os";
+import { Refusal, run, say } from "./step.mjs";
+
+const MINIMUM_KERNEL = [6, 1];
+const MINIMUM_NODE = [20, 19];
+
+/** Debian packages by what needs them, each with the file that shows that it is there. */
+const packages = {
+	build: [
+		"clang-19",
+		"bpftool",
+		"libbpf-dev",
+		"libelf-dev",
+		"zlib1g-dev",
+		"linux-libc-dev",
+		"cmake",
+		"make",
+		"g++",
+		"python3",
+	],
+	check: ["clang-format-19", "git"],
+	start: ["iproute2", "ethtool", "iputils-ping", "iperf3"],
+	test: [
+		"clang-format-19",
+		"containerd",
+		"cpio",
+		"busybox-static",
+		"ethtool",
+		"iperf3",
+		"iproute2",
+		"iputils-ping",
+		"kmod",
+		"nftables",
+		"openvswitch-switch",
+		"qemu-system-x86",
+		"runc",
+		"socat",
+		"tcpdump",
+		"traceroute",
+		"tshark",
+	],
+};
+
+/** @param {string} version @param {number[]} minimum */
+function atLeast(version, minimum) {
+	const [major = 0, minor = 0] = version
+		.replace(/^v/, "")
+		.split(".")
+		.map((part) => parseInt(part, 10));
+	return major > minimum[0] || (major === minimum[0] && minor >= minimum[1]);
+}
+
+export function checkNode() {
+	if (!atLeast(process.version, MINIMUM_NODE))
+		throw new Refusal(
+			`Cannot run Fairway: wanted Node.js ${MINIMUM_NODE.join(".")} or later, this is ${process.version}.`,
+		);
+}
+
+export function checkRoot() {
+	if (process.getuid?.() !== 0)
+		throw new Refusal(
+			"Cannot load BPF programs and make network namespaces: wanted root, this is an ordinary user (try with sudo).",
+		);
+}
+
+/** Facts are passed in so that a test can show each refusal. */
+export function kernelRefusal({ platform, version, btf, fileSystems }) {
+	if (platform !== "linux") return `Cannot run Fairway: wanted Linux, this is ${platform}.`;
+	if (!atLeast(version, MINIMUM_KERNEL))
+		return `Cannot run Fairway: wanted a Linux kernel ${MINIMUM_KERNEL.join(".")} or later, this is ${version}.`;
+	if (!btf)
+		return "Cannot run Fairway: wanted a kernel with BTF (CONFIG_DEBUG_INFO_BTF), /sys/kernel/btf/vmlinux does not exist.";
+	if (!/\tbpf$/m.test(fileSystems))
+		return "Cannot run Fairway: wanted a kernel with the BPF file system (CONFIG_BPF_SYSCALL), /proc/filesystems does not list bpf.";
+	return undefined;
+}
+
+export function checkKernel() {
+	const linux = process.platform === "linux";
+	const refusal = kernelRefusal({
+		platform: process.platform,
+		version: release(),
+		btf: existsSync("/sys/kernel/btf/vmlinux"),
+		fileSystems: linux ? readFileSync("/proc/filesystems", "utf8") : "",
+	});
+	if (refusal) throw new Refusal(refusal);
+}
+
+/** Those of `names` that dpkg does not know as installed. `status` is dpkg-query's output. */
+export function missingFrom(names, status) {
+	const installed = new Set(
+		status
+			.split("\n")
+			.filter((line) => line.startsWith("installed "))
+			.map((line) => line.slice("installed ".length)),
+	);
+	return names.filter((name) => !installed.has(name));
+}
+
+function dpkgStatus(names) {
+	try {
+		// Exits 1 when a name is unknown, and still lists the known ones.
+		return execFileSync("dpkg-query", ["-W", "-f", "${db:Status-Status} ${Package}\n", ...names], {
+			encoding: "utf8",
+			stdio: ["ignore", "pipe", "ignore"],
+		});
+	} catch (error) {
+		if (error.code === "ENOENT") return undefined;
+		return error.stdout ?? "";
+	}
+}
+
+/** Installs the Debian packages that `purposes` need and that are not there. */
+export function installPackages(purposes) {
+	const wanted = [...new Set(purposes.flatMap((purpose) => packages[purpose]))].sort();
+	const status = dpkgStatus(wanted);
+	if (status === undefined) {
+		say(`This is not a Debian system, so nothing is installed; needed are: ${wanted.join(" ")}`);
+		return;
+	}
+	const missing = missingFrom(wanted, status);
+	if (missing.length === 0) return;
+	if (process.getuid?.() !== 0)
+		throw new Refusal(
+			`Cannot install packages: wanted root to run \`apt-get install ${missing.join(" ")}\`, this is an ordinary user.`,
+		);
+	say(`Installing ${missing.length} Debian packages that are missing: ${missing.join(" ")}`);
+	const apt = (...args) =>
+		run("apt-get", ["-q", "-y", "-o", "DPkg::Lock::Timeout=300", ...args], {
+			env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
+			quiet: true,
+		});
+	// Always: the lists of a fresh machine are missing, those of an old one name files that are gone.
+	apt("update");
+	apt("install", "--no-install-recommends", ...missing);
+}

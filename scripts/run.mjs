@@ -1,0 +1,94 @@
+// npm start | test | build | generate | check | format | bench: makes the machine and the build
+// ready, then runs what was asked for. Plain Node: at the first run there is no node_modules.
+
+import { existsSync } from "node:fs";
+import { basename, join } from "node:path";
+import { build, generateTables } from "./build.mjs";
+import { check, format } from "./check.mjs";
+import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
+import { Failure, filesUnder, handOver, Refusal, run, top } from "./step.mjs";
+
+// An ordinary user's PATH may lack the folders of ip(8) and bpftool(8).
+process.env.PATH = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
+process.chdir(top);
+
+/** Runs this file again as `step` under a lock on the folder: builds do not mix. */
+const underLock = (step) =>
+	run("flock", [top, process.execPath, join(top, "scripts/run.mjs"), step], {
+		stdio: ["ignore", 2, 2],
+	});
+
+function ready(...purposes) {
+	checkNode();
+	installPackages(["build", ...purposes]);
+	underLock("build-locked");
+}
+
+const node = (...args) => handOver(process.execPath, args);
+
+const commands = {
+	async start(args) {
+		checkKernel();
+		checkRoot();
+		ready("start");
+		return node("--enable-source-maps", "dist/lab/demo.js", ...args);
+	},
+	async test(args) {
+		checkKernel();
+		checkRoot();
+		ready("start", "test");
+		return handOver("node_modules/.bin/tap", ["run", ...args]);
+	},
+	async bench(args) {
+		checkKernel();
+		checkRoot();
+		ready("start", "test");
+		const all = filesUnder("bench", /\.bench\.ts$/);
+		const names = (file) => [file, basename(file), basename(file, ".bench.ts")];
+		const chosen = args.length ? all.filter((f) => names(f).some((n) => args.includes(n))) : all;
+		if (chosen.length === 0)
+			throw new Failure(
+				`Cannot find the benchmark ${args.join(" ")}: wanted one of ${all.map((f) => basename(f, ".bench.ts")).join(", ")}.`,
+			);
+		for (const file of chosen) {
+			const status = await node("--import=tsx", file);
+			if (status !== 0) return status;
+		}
+		return 0;
+	},
+	async build() {
+		ready();
+		return 0;
+	},
+	async "build-locked"() {
+		build();
+		return 0;
+	},
+	async generate() {
+		ready();
+		generateTables({ force: true });
+		return 0;
+	},
+	async check() {
+		ready("check");
+		return check();
+	},
+	async format() {
+		ready("check");
+		return format();
+	},
+};
+
+const [name = "", ...args] = process.argv.slice(2);
+try {
+	const command = commands[name];
+	if (!command)
+		throw new Refusal(
+			`Cannot run ${JSON.stringify(name)}: wanted one of ${Object.keys(commands).join(", ")}.`,
+		);
+	process.exitCode = await command(args);
+} catch (error) {
+	if (!(error instanceof Refusal || error instanceof Failure)) throw error;
+	process.stderr.write(`fairway: ${error.message}\n`);
+	process.exitCode = error instanceof Refusal ? 2 : 1;
+}

@@ -1,0 +1,112 @@
+// How a step of the set-up speaks, runs a program, and knows that there is nothing to do.
+import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const top = dirname(dirname(fileURLToPath(import.meta.url)));
+
+/** The machine cannot do it: one sentence, exit status 2. */
+export class Refusal extends Error {}
+
+/** A step did not work: exit status 1. */
+export class Failure extends Error {}
+
+/** Plain words for the user; standard error, so that standard output is the command's own. */
+export function say(text) {
+	process.stderr.write(`fairway: ${text}\n`);
+}
+
+/** Runs a program to its end. `quiet`: its output is shown only when it fails. */
+export function run(command, args, { quiet = false, ...options } = {}) {
+	const result = spawnSync(command, args, {
+		cwd: top,
+		stdio: quiet ? ["ignore", "pipe", "pipe"] : ["ignore", process.stderr, process.stderr],
+		encoding: "utf8",
+		maxBuffer: 64 << 20,
+		...options,
+	});
+	if (result.error?.code === "ENOENT")
+		throw new Failure(`Cannot run ${command}: wanted it on the PATH, it is not there.`);
+	if (result.error) throw new Failure(`Cannot run ${command}: ${result.error.message}`);
+	if (result.status !== 0) {
+		if (quiet) process.stderr.write(result.stdout + result.stderr);
+		throw new Failure(
+			`Cannot go on: \`${[command, ...args.slice(0, 4)].join(" ")}\` ended with ${result.signal ?? `status ${result.status}`}.`,
+		);
+	}
+	return result.stdout ?? "";
+}
+
+/**
+ * Hands the terminal to a program and takes its exit status. Ctrl-C reaches the program from the
+ * terminal; this process must only outlive it. A signal sent to this process alone is passed on.
+ */
+export function handOver(command, args, options = {}) {
+	return new Promise((resolve, reject) => {
+		const child = spawn(command, args, { cwd: top, stdio: "inherit", ...options });
+		const passOn = (signal) => child.kill(signal);
+		const fromTerminal = () => {
+			if (!process.stdin.isTTY) child.kill("SIGINT");
+		};
+		process.on("SIGINT", fromTerminal);
+		process.on("SIGTERM", passOn);
+		process.on("SIGHUP", passOn);
+		child.on("error", reject);
+		child.on("close", (status, signal) => {
+			process.off("SIGINT", fromTerminal);
+			process.off("SIGTERM", passOn);
+			process.off("SIGHUP", passOn);
+			resolve(status ?? 128 + constants.signals[signal]);
+		});
+	});
+}
+
+/** Files under `folder` (relative to the top) whose name `matches`, sorted. */
+export function filesUnder(folder, matches) {
+	let entries;
+	try {
+		entries = readdirSync(join(top, folder), { recursive: true, withFileTypes: true });
+	} catch (error) {
+		if (error.code === "ENOENT") return [];
+		throw error;
+	}
+	return entries
+		.filter((entry) => entry.isFile() && matches.test(entry.name))
+		.map((entry) => join(entry.parentPath ?? entry.path, entry.name).slice(top.length + 1))
+		.sort();
+}
+
+/** A hash over names and contents; times would be wrong after a checkout. */
+export function fingerprint(files, ...more) {
+	const hash = createHash("sha256");
+	for (const file of files)
+		hash
+			.update(`${file}\0`)
+			.update(readFileSync(join(top, file)))
+			.update("\0");
+	for (const text of more) hash.update(`${text}\0`);
+	return hash.digest("hex");
+}
+
+/** Runs `build` unless `stamp` (a file) says that it was done for this fingerprint. True: it ran. */
+export function once(stamp, print, build) {
+	const path = join(top, stamp);
+	try {
+		if (readFileSync(path, "utf8") === print) return false;
+	} catch (error) {
+		if (error.code !== "ENOENT") throw error;
+	}
+	build();
+	mkdirSync(dirname(path), { recursive: true });
+	replaceFile(path, print);
+	return true;
+}
+
+/** Writes a file so that a reader sees the old one or the new one. */
+export function replaceFile(path, content) {
+	writeFileSync(`${path}.new`, content);
+	renameSync(`${path}.new`, path);
+}

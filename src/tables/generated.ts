@@ -1,0 +1,847 @@
+// Generated from BTF by `npm run generate`. What it says is declared in bpf/lib/tables.h.
+import { readAddress, readMac, writeAddress, writeMac } from "./address.js";
+import { address, type Codec, codec, elements, prefix, u8, u32, u64 } from "./codec.js";
+
+export const Limit = {
+	PEERS_MAX: 16384,
+	ENDPOINTS_MAX: 4096,
+	ROUTES_MAX: 65536,
+	FRAGMENTS_MAX: 16384,
+	FLOWS_DEFAULT: 131072,
+	SLOW_PATH_BYTES: 8388608,
+	SLOW_PATH_PACKET_MAX: 9600,
+	SNAT_TRIES: 128,
+	FLOW_SLOT_TRIES: 32,
+	GENEVE_PORT: 6081,
+	VXLAN_PORT: 4789,
+	ECHO_PORT: 8,
+	TUNNEL_TTL: 64,
+	NEXT_HOP_TRUST_MS: 100,
+	NEXT_HOP_SETTLE_MS: 50,
+	NO_PEER: 4294967295,
+} as const;
+export type Limit = (typeof Limit)[keyof typeof Limit];
+
+export const Hook = {
+	FROM_POD: 0,
+	FROM_WIRE: 1,
+	FROM_WIRE_XDP: 2,
+	TO_POD: 3,
+	FROM_HOST: 4,
+} as const;
+export type Hook = (typeof Hook)[keyof typeof Hook];
+export const HookName: Readonly<Record<number, string>> = {
+	0: "from_pod",
+	1: "from_wire",
+	2: "from_wire_xdp",
+	3: "to_pod",
+	4: "from_host",
+};
+
+export const DropReason = {
+	NONE: 0,
+	MALFORMED: 1,
+	SPOOFED_ADDRESS: 2,
+	SPOOFED_MAC: 3,
+	MULTICAST: 4,
+	NO_ENDPOINT: 5,
+	NO_ROUTE: 6,
+	NO_NEIGHBOUR: 7,
+	PEER_DOWN: 8,
+	NO_SNAT_ADDRESS: 9,
+	SNAT_PORTS_EXHAUSTED: 10,
+	FLOW_TABLE_FULL: 11,
+	TTL_EXCEEDED: 12,
+	PACKET_TOO_BIG: 13,
+	SLOW_PATH_RATE: 14,
+	SLOW_PATH_FULL: 15,
+	SLOW_PATH_SIZE: 16,
+	TUNNEL_UNKNOWN_PEER: 17,
+	TUNNEL_BAD_VNI: 18,
+	TUNNEL_MALFORMED: 19,
+	TUNNEL_CRITICAL_OPTION: 20,
+	TUNNEL_WRONG_SOURCE: 21,
+	TUNNEL_WRONG_DESTINATION: 22,
+	TUNNEL_ECN: 23,
+	MARTIAN_SOURCE: 24,
+	FRAGMENT_UNKNOWN: 25,
+	ICMP_UNRELATED: 26,
+	REWRITE_FAILED: 27,
+	NOT_CONFIGURED: 28,
+	UNSUPPORTED_ETHERTYPE: 29,
+	FORWARDED_BY_SLOW_PATH: 30,
+	REASON_COUNT: 31,
+} as const;
+export type DropReason = (typeof DropReason)[keyof typeof DropReason];
+export const DropReasonName: Readonly<Record<number, string>> = {
+	0: "none",
+	1: "malformed",
+	2: "spoofed_address",
+	3: "spoofed_mac",
+	4: "multicast",
+	5: "no_endpoint",
+	6: "no_route",
+	7: "no_neighbour",
+	8: "peer_down",
+	9: "no_snat_address",
+	10: "snat_ports_exhausted",
+	11: "flow_table_full",
+	12: "ttl_exceeded",
+	13: "packet_too_big",
+	14: "slow_path_rate",
+	15: "slow_path_full",
+	16: "slow_path_size",
+	17: "tunnel_unknown_peer",
+	18: "tunnel_bad_vni",
+	19: "tunnel_malformed",
+	20: "tunnel_critical_option",
+	21: "tunnel_wrong_source",
+	22: "tunnel_wrong_destination",
+	23: "tunnel_ecn",
+	24: "martian_source",
+	25: "fragment_unknown",
+	26: "icmp_unrelated",
+	27: "rewrite_failed",
+	28: "not_configured",
+	29: "unsupported_ethertype",
+	30: "forwarded_by_slow_path",
+};
+
+export const EventCounter = {
+	UNTRACKED: 0,
+	FLOW_EVICTED_EARLY: 1,
+	SLOW_PATH: 2,
+	NEXT_HOP_REFRESHED: 3,
+	MSS_CLAMPED: 4,
+	COUNT: 5,
+} as const;
+export type EventCounter = (typeof EventCounter)[keyof typeof EventCounter];
+export const EventCounterName: Readonly<Record<number, string>> = {
+	0: "untracked",
+	1: "flow_evicted_early",
+	2: "slow_path",
+	3: "next_hop_refreshed",
+	4: "mss_clamped",
+};
+
+export const FlowState = {
+	NONE: 0,
+	TCP_OPENING: 1,
+	TCP_ESTABLISHED: 2,
+	TCP_CLOSING: 3,
+	TCP_CLOSED: 4,
+	UDP_OPENING: 5,
+	UDP_ESTABLISHED: 6,
+	ICMP: 7,
+	SCTP_OPENING: 8,
+	SCTP_ESTABLISHED: 9,
+	SCTP_CLOSED: 10,
+	OTHER: 11,
+	STATE_COUNT: 12,
+} as const;
+export type FlowState = (typeof FlowState)[keyof typeof FlowState];
+export const FlowStateName: Readonly<Record<number, string>> = {
+	0: "none",
+	1: "tcp_opening",
+	2: "tcp_established",
+	3: "tcp_closing",
+	4: "tcp_closed",
+	5: "udp_opening",
+	6: "udp_established",
+	7: "icmp",
+	8: "sctp_opening",
+	9: "sctp_established",
+	10: "sctp_closed",
+	11: "other",
+};
+
+export const NodeFlag = {
+	CONFIGURED: 1,
+	SNAT: 2,
+} as const;
+export type NodeFlag = (typeof NodeFlag)[keyof typeof NodeFlag];
+export const NodeFlagName: Readonly<Record<number, string>> = {
+	1: "configured",
+	2: "snat",
+};
+
+export const Path = {
+	NONE: 0,
+	DIRECT: 1,
+	ROUTED: 2,
+	GENEVE: 3,
+	VXLAN: 4,
+	DOWN: 5,
+} as const;
+export type Path = (typeof Path)[keyof typeof Path];
+export const PathName: Readonly<Record<number, string>> = {
+	0: "none",
+	1: "direct",
+	2: "routed",
+	3: "geneve",
+	4: "vxlan",
+	5: "down",
+};
+
+export const RouteKind = {
+	OUTSIDE: 0,
+	LOCAL_PODS: 1,
+	HOST: 2,
+	PEER: 3,
+} as const;
+export type RouteKind = (typeof RouteKind)[keyof typeof RouteKind];
+export const RouteKindName: Readonly<Record<number, string>> = {
+	0: "outside",
+	1: "local_pods",
+	2: "host",
+	3: "peer",
+};
+
+export const RouteFlag = {
+	NO_SNAT: 1,
+} as const;
+export type RouteFlag = (typeof RouteFlag)[keyof typeof RouteFlag];
+export const RouteFlagName: Readonly<Record<number, string>> = {
+	1: "no_snat",
+};
+
+export const FlowDirection = {
+	ORIGINAL: 0,
+	REPLY: 1,
+} as const;
+export type FlowDirection = (typeof FlowDirection)[keyof typeof FlowDirection];
+export const FlowDirectionName: Readonly<Record<number, string>> = {
+	0: "original",
+	1: "reply",
+};
+
+export const FlowFlag = {
+	REPLIED: 1,
+	SNAT: 2,
+	FIN_ORIGINAL: 4,
+	FIN_REPLY: 8,
+} as const;
+export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
+export const FlowFlagName: Readonly<Record<number, string>> = {
+	1: "replied",
+	2: "snat",
+	4: "fin_original",
+	8: "fin_reply",
+};
+
+export const SlowPathKind = {
+	TTL_EXCEEDED: 0,
+	TOO_BIG: 1,
+	FRAGMENT: 2,
+	HOLD: 3,
+} as const;
+export type SlowPathKind = (typeof SlowPathKind)[keyof typeof SlowPathKind];
+export const SlowPathKindName: Readonly<Record<number, string>> = {
+	0: "ttl_exceeded",
+	1: "too_big",
+	2: "fragment",
+	3: "hold",
+};
+
+export const Action = {
+	PASS: 0,
+	DROP: 1,
+	ENDPOINT: 2,
+	WIRE: 3,
+	WIRE_NEIGHBOUR: 4,
+	HOST: 5,
+	SLOW_PATH: 6,
+} as const;
+export type Action = (typeof Action)[keyof typeof Action];
+export const ActionName: Readonly<Record<number, string>> = {
+	0: "pass",
+	1: "drop",
+	2: "endpoint",
+	3: "wire",
+	4: "wire_neighbour",
+	5: "host",
+	6: "slow_path",
+};
+
+export interface Endpoint {
+	ifindex: number;
+	mac: string;
+}
+export const Endpoint: Codec<Endpoint> = codec<Endpoint>(
+	12,
+	(b, o, v) => {
+		b.writeUInt32LE(v.ifindex, o);
+		writeMac(b, o + 4, v.mac);
+	},
+	(b, o) => ({
+		ifindex: b.readUInt32LE(o),
+		mac: readMac(b, o + 4),
+	}),
+);
+
+export interface FlowKey {
+	source: string;
+	destination: string;
+	sourcePort: number;
+	destinationPort: number;
+	protocol: number;
+}
+export const FlowKey: Codec<FlowKey> = codec<FlowKey>(
+	40,
+	(b, o, v) => {
+		writeAddress(b, o, v.source);
+		writeAddress(b, o + 16, v.destination);
+		b.writeUInt16BE(v.sourcePort, o + 32);
+		b.writeUInt16BE(v.destinationPort, o + 34);
+		b.writeUInt8(v.protocol, o + 36);
+	},
+	(b, o) => ({
+		source: readAddress(b, o),
+		destination: readAddress(b, o + 16),
+		sourcePort: b.readUInt16BE(o + 32),
+		destinationPort: b.readUInt16BE(o + 34),
+		protocol: b.readUInt8(o + 36),
+	}),
+);
+
+export interface FlowRef {
+	slot: number;
+	generation: number;
+	direction: number;
+}
+export const FlowRef: Codec<FlowRef> = codec<FlowRef>(
+	16,
+	(b, o, v) => {
+		b.writeUInt32LE(v.slot, o);
+		b.writeUInt32LE(v.generation, o + 4);
+		b.writeUInt8(v.direction, o + 8);
+	},
+	(b, o) => ({
+		slot: b.readUInt32LE(o),
+		generation: b.readUInt32LE(o + 4),
+		direction: b.readUInt8(o + 8),
+	}),
+);
+
+export interface NextHop {
+	checked: bigint;
+	destinationMac: bigint;
+	sourceMac: bigint;
+	ifindex: number;
+	epoch: number;
+}
+export const NextHop: Codec<NextHop> = codec<NextHop>(
+	32,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.checked, o);
+		b.writeBigUInt64LE(v.destinationMac, o + 8);
+		b.writeBigUInt64LE(v.sourceMac, o + 16);
+		b.writeUInt32LE(v.ifindex, o + 24);
+		b.writeUInt32LE(v.epoch, o + 28);
+	},
+	(b, o) => ({
+		checked: b.readBigUInt64LE(o),
+		destinationMac: b.readBigUInt64LE(o + 8),
+		sourceMac: b.readBigUInt64LE(o + 16),
+		ifindex: b.readUInt32LE(o + 24),
+		epoch: b.readUInt32LE(o + 28),
+	}),
+);
+
+export interface Flow {
+	lastSeen: bigint;
+	claim: number;
+	state: number;
+	flags: number;
+	snatPort: number;
+	key: FlowKey;
+	snatAddress: string;
+	routeEpoch: number;
+	peer: number;
+	routeKind: number;
+	routeFlags: number;
+	nextHop: NextHop;
+}
+export const Flow: Codec<Flow> = codec<Flow>(
+	120,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.lastSeen, o);
+		b.writeUInt32LE(v.claim, o + 8);
+		b.writeUInt8(v.state, o + 12);
+		b.writeUInt8(v.flags, o + 13);
+		b.writeUInt16BE(v.snatPort, o + 14);
+		FlowKey.write(b, o + 16, v.key);
+		writeAddress(b, o + 56, v.snatAddress);
+		b.writeUInt32LE(v.routeEpoch, o + 72);
+		b.writeUInt32LE(v.peer, o + 76);
+		b.writeUInt8(v.routeKind, o + 80);
+		b.writeUInt8(v.routeFlags, o + 81);
+		NextHop.write(b, o + 88, v.nextHop);
+	},
+	(b, o) => ({
+		lastSeen: b.readBigUInt64LE(o),
+		claim: b.readUInt32LE(o + 8),
+		state: b.readUInt8(o + 12),
+		flags: b.readUInt8(o + 13),
+		snatPort: b.readUInt16BE(o + 14),
+		key: FlowKey.decode(b, o + 16),
+		snatAddress: readAddress(b, o + 56),
+		routeEpoch: b.readUInt32LE(o + 72),
+		peer: b.readUInt32LE(o + 76),
+		routeKind: b.readUInt8(o + 80),
+		routeFlags: b.readUInt8(o + 81),
+		nextHop: NextHop.decode(b, o + 88),
+	}),
+);
+
+export interface FragmentKey {
+	source: string;
+	destination: string;
+	identification: number;
+	protocol: number;
+}
+export const FragmentKey: Codec<FragmentKey> = codec<FragmentKey>(
+	40,
+	(b, o, v) => {
+		writeAddress(b, o, v.source);
+		writeAddress(b, o + 16, v.destination);
+		b.writeUInt32BE(v.identification, o + 32);
+		b.writeUInt8(v.protocol, o + 36);
+	},
+	(b, o) => ({
+		source: readAddress(b, o),
+		destination: readAddress(b, o + 16),
+		identification: b.readUInt32BE(o + 32),
+		protocol: b.readUInt8(o + 36),
+	}),
+);
+
+export interface Fragment {
+	sourcePort: number;
+	destinationPort: number;
+}
+export const Fragment: Codec<Fragment> = codec<Fragment>(
+	4,
+	(b, o, v) => {
+		b.writeUInt16BE(v.sourcePort, o);
+		b.writeUInt16BE(v.destinationPort, o + 2);
+	},
+	(b, o) => ({
+		sourcePort: b.readUInt16BE(o),
+		destinationPort: b.readUInt16BE(o + 2),
+	}),
+);
+
+export interface NodeConfig {
+	flags: number;
+	routeEpoch: number;
+	nextHopEpoch: number;
+	vni: number;
+	snatAddress4: string;
+	snatAddress6: string;
+	gatewayAddress4: string;
+	gatewayAddress6: string;
+	gatewayMac: string;
+	snatPortFirst: number;
+	snatPortLast: number;
+	genevePort: number;
+	vxlanPort: number;
+	hostIfindex: number;
+	transportMtu: number;
+	hashSeed: number;
+	slowPathRate: number;
+	flowTimeouts: number[];
+}
+export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
+	160,
+	(b, o, v) => {
+		b.writeUInt32LE(v.flags, o);
+		b.writeUInt32LE(v.routeEpoch, o + 4);
+		b.writeUInt32LE(v.nextHopEpoch, o + 8);
+		b.writeUInt32LE(v.vni, o + 12);
+		writeAddress(b, o + 16, v.snatAddress4);
+		writeAddress(b, o + 32, v.snatAddress6);
+		writeAddress(b, o + 48, v.gatewayAddress4);
+		writeAddress(b, o + 64, v.gatewayAddress6);
+		writeMac(b, o + 80, v.gatewayMac);
+		b.writeUInt16LE(v.snatPortFirst, o + 86);
+		b.writeUInt16LE(v.snatPortLast, o + 88);
+		b.writeUInt16BE(v.genevePort, o + 90);
+		b.writeUInt16BE(v.vxlanPort, o + 92);
+		b.writeUInt32LE(v.hostIfindex, o + 96);
+		b.writeUInt32LE(v.transportMtu, o + 100);
+		b.writeUInt32LE(v.hashSeed, o + 104);
+		b.writeUInt32LE(v.slowPathRate, o + 108);
+		elements(v.flowTimeouts, 12, "node_config.flow_timeouts").forEach((e, i) => {
+			b.writeUInt32LE(e, o + 112 + i * 4);
+		});
+	},
+	(b, o) => ({
+		flags: b.readUInt32LE(o),
+		routeEpoch: b.readUInt32LE(o + 4),
+		nextHopEpoch: b.readUInt32LE(o + 8),
+		vni: b.readUInt32LE(o + 12),
+		snatAddress4: readAddress(b, o + 16),
+		snatAddress6: readAddress(b, o + 32),
+		gatewayAddress4: readAddress(b, o + 48),
+		gatewayAddress6: readAddress(b, o + 64),
+		gatewayMac: readMac(b, o + 80),
+		snatPortFirst: b.readUInt16LE(o + 86),
+		snatPortLast: b.readUInt16LE(o + 88),
+		genevePort: b.readUInt16BE(o + 90),
+		vxlanPort: b.readUInt16BE(o + 92),
+		hostIfindex: b.readUInt32LE(o + 96),
+		transportMtu: b.readUInt32LE(o + 100),
+		hashSeed: b.readUInt32LE(o + 104),
+		slowPathRate: b.readUInt32LE(o + 108),
+		flowTimeouts: Array.from({ length: 12 }, (_, i) => b.readUInt32LE(o + 112 + i * 4)),
+	}),
+);
+
+export interface PeerCounter {
+	directPackets: bigint;
+	directBytes: bigint;
+	tunnelPackets: bigint;
+	tunnelBytes: bigint;
+}
+export const PeerCounter: Codec<PeerCounter> = codec<PeerCounter>(
+	32,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.directPackets, o);
+		b.writeBigUInt64LE(v.directBytes, o + 8);
+		b.writeBigUInt64LE(v.tunnelPackets, o + 16);
+		b.writeBigUInt64LE(v.tunnelBytes, o + 24);
+	},
+	(b, o) => ({
+		directPackets: b.readBigUInt64LE(o),
+		directBytes: b.readBigUInt64LE(o + 8),
+		tunnelPackets: b.readBigUInt64LE(o + 16),
+		tunnelBytes: b.readBigUInt64LE(o + 24),
+	}),
+);
+
+export interface Peer {
+	path: number;
+	outerFamily: number;
+	port: number;
+	vni: number;
+	local: string;
+	remote: string;
+	mtu: number;
+	nodeHash: bigint;
+}
+export const Peer: Codec<Peer> = codec<Peer>(
+	56,
+	(b, o, v) => {
+		b.writeUInt8(v.path, o);
+		b.writeUInt8(v.outerFamily, o + 1);
+		b.writeUInt16BE(v.port, o + 2);
+		b.writeUInt32LE(v.vni, o + 4);
+		writeAddress(b, o + 8, v.local);
+		writeAddress(b, o + 24, v.remote);
+		b.writeUInt32LE(v.mtu, o + 40);
+		b.writeBigUInt64LE(v.nodeHash, o + 48);
+	},
+	(b, o) => ({
+		path: b.readUInt8(o),
+		outerFamily: b.readUInt8(o + 1),
+		port: b.readUInt16BE(o + 2),
+		vni: b.readUInt32LE(o + 4),
+		local: readAddress(b, o + 8),
+		remote: readAddress(b, o + 24),
+		mtu: b.readUInt32LE(o + 40),
+		nodeHash: b.readBigUInt64LE(o + 48),
+	}),
+);
+
+/** A prefix as text: "10.0.0.0/8". */
+export type RouteKey = string;
+export const RouteKey = prefix;
+
+export interface Route {
+	kind: number;
+	flags: number;
+	peer: number;
+}
+export const Route: Codec<Route> = codec<Route>(
+	8,
+	(b, o, v) => {
+		b.writeUInt8(v.kind, o);
+		b.writeUInt8(v.flags, o + 1);
+		b.writeUInt32LE(v.peer, o + 4);
+	},
+	(b, o) => ({
+		kind: b.readUInt8(o),
+		flags: b.readUInt8(o + 1),
+		peer: b.readUInt32LE(o + 4),
+	}),
+);
+
+export interface TokenBucket {
+	refilled: bigint;
+	tokens: bigint;
+}
+export const TokenBucket: Codec<TokenBucket> = codec<TokenBucket>(
+	16,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.refilled, o);
+		b.writeBigUInt64LE(v.tokens, o + 8);
+	},
+	(b, o) => ({
+		refilled: b.readBigUInt64LE(o),
+		tokens: b.readBigUInt64LE(o + 8),
+	}),
+);
+
+export interface Verdict {
+	action: number;
+	dropReason: number;
+	path: number;
+	slowPathKind: number;
+	ifindex: number;
+	peer: number;
+	mtu: number;
+}
+export const Verdict: Codec<Verdict> = codec<Verdict>(
+	16,
+	(b, o, v) => {
+		b.writeUInt8(v.action, o);
+		b.writeUInt8(v.dropReason, o + 1);
+		b.writeUInt8(v.path, o + 2);
+		b.writeUInt8(v.slowPathKind, o + 3);
+		b.writeUInt32LE(v.ifindex, o + 4);
+		b.writeUInt32LE(v.peer, o + 8);
+		b.writeUInt32LE(v.mtu, o + 12);
+	},
+	(b, o) => ({
+		action: b.readUInt8(o),
+		dropReason: b.readUInt8(o + 1),
+		path: b.readUInt8(o + 2),
+		slowPathKind: b.readUInt8(o + 3),
+		ifindex: b.readUInt32LE(o + 4),
+		peer: b.readUInt32LE(o + 8),
+		mtu: b.readUInt32LE(o + 12),
+	}),
+);
+
+export interface SlowPathHeader {
+	kind: number;
+	hook: number;
+	ifindex: number;
+	mtu: number;
+	length: number;
+}
+export const SlowPathHeader: Codec<SlowPathHeader> = codec<SlowPathHeader>(
+	16,
+	(b, o, v) => {
+		b.writeUInt8(v.kind, o);
+		b.writeUInt8(v.hook, o + 1);
+		b.writeUInt32LE(v.ifindex, o + 4);
+		b.writeUInt32LE(v.mtu, o + 8);
+		b.writeUInt32LE(v.length, o + 12);
+	},
+	(b, o) => ({
+		kind: b.readUInt8(o),
+		hook: b.readUInt8(o + 1),
+		ifindex: b.readUInt32LE(o + 4),
+		mtu: b.readUInt32LE(o + 8),
+		length: b.readUInt32LE(o + 12),
+	}),
+);
+
+/** Every map of the object, by its name in camel case. */
+export const maps = {
+	drops: {
+		name: "drops",
+		type: 6,
+		maxEntries: 31,
+		flags: 0,
+		perCpu: true,
+		keySize: 4,
+		valueSize: 8,
+		key: u32,
+		value: u64,
+	},
+	endpoints: {
+		name: "endpoints",
+		type: 1,
+		maxEntries: 4096,
+		flags: 0,
+		perCpu: false,
+		keySize: 16,
+		valueSize: 12,
+		key: address,
+		value: Endpoint,
+	},
+	events: {
+		name: "events",
+		type: 6,
+		maxEntries: 5,
+		flags: 0,
+		perCpu: true,
+		keySize: 4,
+		valueSize: 8,
+		key: u32,
+		value: u64,
+	},
+	flowHand: {
+		name: "flow_hand",
+		type: 6,
+		maxEntries: 1,
+		flags: 0,
+		perCpu: true,
+		keySize: 4,
+		valueSize: 4,
+		key: u32,
+		value: u32,
+	},
+	flowIndex: {
+		name: "flow_index",
+		type: 1,
+		maxEntries: 262144,
+		flags: 0,
+		perCpu: false,
+		keySize: 40,
+		valueSize: 16,
+		key: FlowKey,
+		value: FlowRef,
+	},
+	flows: {
+		name: "flows",
+		type: 2,
+		maxEntries: 131072,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 120,
+		key: u32,
+		value: Flow,
+	},
+	fragments: {
+		name: "fragments",
+		type: 9,
+		maxEntries: 16384,
+		flags: 0,
+		perCpu: false,
+		keySize: 40,
+		valueSize: 4,
+		key: FragmentKey,
+		value: Fragment,
+	},
+	nextHopSettle: {
+		name: "next_hop_settle",
+		type: 2,
+		maxEntries: 1,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 8,
+		key: u32,
+		value: u64,
+	},
+	nextHops: {
+		name: "next_hops",
+		type: 6,
+		maxEntries: 32768,
+		flags: 0,
+		perCpu: true,
+		keySize: 4,
+		valueSize: 32,
+		key: u32,
+		value: NextHop,
+	},
+	nodeConfig: {
+		name: "node_config",
+		type: 2,
+		maxEntries: 1,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 160,
+		key: u32,
+		value: NodeConfig,
+	},
+	peerAddresses: {
+		name: "peer_addresses",
+		type: 1,
+		maxEntries: 65536,
+		flags: 0,
+		perCpu: false,
+		keySize: 16,
+		valueSize: 4,
+		key: address,
+		value: u32,
+	},
+	peerCounters: {
+		name: "peer_counters",
+		type: 6,
+		maxEntries: 32768,
+		flags: 0,
+		perCpu: true,
+		keySize: 4,
+		valueSize: 32,
+		key: u32,
+		value: PeerCounter,
+	},
+	peers: {
+		name: "peers",
+		type: 2,
+		maxEntries: 32768,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 56,
+		key: u32,
+		value: Peer,
+	},
+	routes: {
+		name: "routes",
+		type: 11,
+		maxEntries: 65536,
+		flags: 1,
+		perCpu: false,
+		keySize: 20,
+		valueSize: 8,
+		key: RouteKey,
+		value: Route,
+	},
+	slowPath: {
+		name: "slow_path",
+		type: 27,
+		maxEntries: 8388608,
+		flags: 0,
+		perCpu: false,
+		keySize: 0,
+		valueSize: 0,
+	},
+	slowPathBucket: {
+		name: "slow_path_bucket",
+		type: 2,
+		maxEntries: 1,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 16,
+		key: u32,
+		value: TokenBucket,
+	},
+	verdicts: {
+		name: "verdicts",
+		type: 6,
+		maxEntries: 1,
+		flags: 0,
+		perCpu: true,
+		keySize: 4,
+		valueSize: 16,
+		key: u32,
+		value: Verdict,
+	},
+} as const;
+
+/** Bytes of .rodata that are written before the load. */
+export const knobs = {
+	traceVerdicts: { offset: 0, ...u8 },
+	vethWire: { offset: 1, ...u8 },
+	hasDecapL3: { offset: 2, ...u8 },
+	flowSlots: { offset: 4, ...u32 },
+} as const;
