@@ -1,5 +1,6 @@
 // Builds what is stale, in the order in which one thing needs another:
 //   1 node_modules   2 BPF objects   3 TypeScript of the shared tables   4 addon   5 TypeScript
+import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
@@ -38,12 +39,11 @@ function installDependencies() {
 
 function buildBpf() {
 	const make = ["--silent", "-C", "bpf", `-j${availableParallelism()}`];
-	const object = "build/bpf/fairway.bpf.o";
-	// make(1) knows each object's headers; asking first only serves the message.
-	if (!existsSync(join(top, object)) || run("make", [...make, "-n"], { quiet: true }).trim() !== "")
-		say("Compiling and linking the BPF programs");
+	// make knows each object's headers.
+	if (spawnSync("make", [...make, "--question"], { cwd: top, stdio: "ignore" }).status === 0)
+		return;
+	say("Compiling and linking the BPF programs");
 	run("make", make);
-	return object;
 }
 
 /** `check`: only compares, and fails when the file that is committed is not what BTF gives. */
@@ -68,7 +68,7 @@ function buildAddon() {
 	const target = "build/Release/fairway.node";
 	once("build/addon.print", existsSync(join(top, target)) ? print : `${print} again`, () => {
 		say("Compiling the addon over libbpf");
-		run(bin("cmake-js"), ["compile"], { quiet: true });
+		run(bin("cmake-js"), ["compile", "--out", "build/native"], { quiet: true });
 	});
 }
 

@@ -9,7 +9,10 @@ const sourcesOfC = () => [
 
 const rules = [
 	["types", () => run("node_modules/.bin/tsc", ["-p", "tsconfig.check.json"])],
-	["lint and format of TypeScript and JSON", () => run("node_modules/.bin/biome", ["check"])],
+	[
+		"lint and format of TypeScript and JSON",
+		() => run("node_modules/.bin/biome", ["check", "--error-on-warnings"]),
+	],
 	["format of C and C++", () => run("clang-format-19", ["--dry-run", "-Werror", ...sourcesOfC()])],
 	["generated tables", () => generateTables({ check: true })],
 ];

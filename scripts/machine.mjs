@@ -4,12 +4,13 @@
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { release } from "node:os";
+import { join } from "node:path";
 import { Refusal, run, say } from "./step.mjs";
 
 const MINIMUM_KERNEL = [6, 1];
 const MINIMUM_NODE = [20, 19];
 
-/** Debian packages by what needs them, each with the file that shows that it is there. */
+/** Debian packages by what needs them. */
 const packages = {
 	build: [
 		"clang-19",
@@ -21,7 +22,10 @@ const packages = {
 		"cmake",
 		"make",
 		"g++",
+		"pkg-config",
 		"python3",
+		// The addon includes uv.h, which most builds of Node bring along.
+		...(existsSync(join(process.execPath, "../../include/node/uv.h")) ? [] : ["libuv1-dev"]),
 	],
 	check: ["clang-format-19", "git"],
 	start: ["iproute2", "ethtool", "iputils-ping", "iperf3"],
@@ -106,6 +110,7 @@ export function missingFrom(names, status) {
 function dpkgStatus(names) {
 	try {
 		// Exits 1 when a name is unknown, and still lists the known ones.
+		// biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
 		return execFileSync("dpkg-query", ["-W", "-f", "${db:Status-Status} ${Package}\n", ...names], {
 			encoding: "utf8",
 			stdio: ["ignore", "pipe", "ignore"],

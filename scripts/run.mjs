@@ -1,27 +1,37 @@
 // npm start | test | build | generate | check | format | bench: makes the machine and the build
 // ready, then runs what was asked for. Plain Node: at the first run there is no node_modules.
 
-import { existsSync } from "node:fs";
-import { basename, join } from "node:path";
+import { spawnSync } from "node:child_process";
+import { basename, dirname } from "node:path";
+import { fileURLToPath } from "node:url";
 import { build, generateTables } from "./build.mjs";
 import { check, format } from "./check.mjs";
 import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
-import { Failure, filesUnder, handOver, Refusal, run, top } from "./step.mjs";
+import { Failure, filesUnder, handOver, Refusal, top } from "./step.mjs";
 
 // An ordinary user's PATH may lack the folders of ip(8) and bpftool(8).
 process.env.PATH = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
 process.chdir(top);
 
-/** Runs this file again as `step` under a lock on the folder: builds do not mix. */
-const underLock = (step) =>
-	run("flock", [top, process.execPath, join(top, "scripts/run.mjs"), step], {
-		stdio: ["ignore", 2, 2],
-	});
+/** The build did not work and has said so. */
+class BuildFailed extends Error {}
+
+/** Runs this file again, to build, under a lock on the folder: two builds do not mix. */
+function buildUnderLock() {
+	const built = spawnSync(
+		"flock",
+		[top, process.execPath, fileURLToPath(import.meta.url), "locked"],
+		{
+			stdio: ["ignore", 2, 2],
+		},
+	);
+	if (built.status !== 0) throw new BuildFailed();
+}
 
 function ready(...purposes) {
 	checkNode();
 	installPackages(["build", ...purposes]);
-	underLock("build-locked");
+	buildUnderLock();
 }
 
 const node = (...args) => handOver(process.execPath, args);
@@ -43,12 +53,11 @@ const commands = {
 		checkKernel();
 		checkRoot();
 		ready("start", "test");
-		const all = filesUnder("bench", /\.bench\.ts$/);
-		const names = (file) => [file, basename(file), basename(file, ".bench.ts")];
-		const chosen = args.length ? all.filter((f) => names(f).some((n) => args.includes(n))) : all;
+		const all = filesUnder("bench", /\.ts$/).filter((file) => dirname(file) === "bench");
+		const chosen = args.length ? all.filter((file) => args.includes(basename(file, ".ts"))) : all;
 		if (chosen.length === 0)
 			throw new Failure(
-				`Cannot find the benchmark ${args.join(" ")}: wanted one of ${all.map((f) => basename(f, ".bench.ts")).join(", ")}.`,
+				`Cannot find the benchmark ${args.join(" ")}: wanted one of ${all.map((file) => basename(file, ".ts")).join(", ")}.`,
 			);
 		for (const file of chosen) {
 			const status = await node("--import=tsx", file);
@@ -60,7 +69,7 @@ const commands = {
 		ready();
 		return 0;
 	},
-	async "build-locked"() {
+	async locked() {
 		build();
 		return 0;
 	},
@@ -88,7 +97,8 @@ try {
 		);
 	process.exitCode = await command(args);
 } catch (error) {
-	if (!(error instanceof Refusal || error instanceof Failure)) throw error;
-	process.stderr.write(`fairway: ${error.message}\n`);
+	if (!(error instanceof Refusal || error instanceof Failure || error instanceof BuildFailed))
+		throw error;
+	if (!(error instanceof BuildFailed)) process.stderr.write(`fairway: ${error.message}\n`);
 	process.exitCode = error instanceof Refusal ? 2 : 1;
 }
