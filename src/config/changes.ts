@@ -1,0 +1,36 @@
+/**
+ * What a new configuration changes, for the log. Every key is applied live; `defaultMTU` reaches
+ * the interfaces of Pods that are there as well.
+ */
+import type { Config } from "./config.js";
+
+export interface ConfigChange {
+	/** "snat.portRange" */
+	key: string;
+	/** As JSON text. */
+	from: string;
+	to: string;
+}
+
+/** In the order of the keys in Config. */
+export function changedKeys(from: Config, to: Config): ConfigChange[] {
+	return compare(from, to, "");
+}
+
+function compare(from: unknown, to: unknown, at: string): ConfigChange[] {
+	if (isSection(from) && isSection(to) && at !== "snat.portRange")
+		return Object.keys(to).flatMap((key) =>
+			compare(from[key], to[key], at === "" ? key : `${at}.${key}`),
+		);
+	const [before, after] = [show(from), show(to)];
+	return before === after ? [] : [{ key: at, from: before, to: after }];
+}
+
+function isSection(value: unknown): value is Record<string, unknown> {
+	return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function show(value: unknown): string {
+	if (isSection(value) && "first" in value) return `"${value.first}-${value.last}"`;
+	return JSON.stringify(value);
+}

@@ -1,0 +1,197 @@
+/**
+ * Tells when what a path leads to may have changed: written in place, renamed over, removed,
+ * made again, or reached through another symlink (how Kubernetes swaps a ConfigMap).
+ *
+ *  1. Every directory whose entries decide where the path leads is watched (inotify).
+ *  2. Events are gathered until there is quiet, so that a writer can finish.
+ *  3. A slow poll stands behind it, for file systems and moments without events.
+ */
+import { type FSWatcher, lstatSync, readlinkSync, type Stats, statSync, watch } from "node:fs";
+import { dirname, isAbsolute, join, parse, resolve, sep } from "node:path";
+
+export interface PathWatchOptions {
+	/** Without an event for so long, the change counts as finished. */
+	quietMs?: number;
+	/** ... but after so long it is looked at in any case. */
+	patienceMs?: number;
+	/** Look without any event. */
+	pollMs?: number;
+}
+
+/** Symlinks on the way to one path, at most; the kernel's own limit. */
+const LINKS_MAX = 40;
+
+/** null: every entry of the directory matters. */
+type Names = Set<string> | null;
+
+interface Watched {
+	names: Names;
+	/** Device and inode: a directory that was made again has others. */
+	identity: string;
+	watcher: FSWatcher;
+}
+
+export class PathWatch {
+	readonly #look: () => void | Promise<void>;
+	readonly #quietMs: number;
+	readonly #patienceMs: number;
+	readonly #pollTimer: NodeJS.Timeout;
+	readonly #watched = new Map<string, Watched>();
+	#paths: readonly string[];
+	#timer: NodeJS.Timeout | undefined;
+	#firstEvent = 0;
+	#looking: Promise<void> | undefined;
+	#again = false;
+	#closed = false;
+
+	/** `look` is called after changes, never twice at the same time; it decides what changed. */
+	constructor(
+		paths: readonly string[],
+		look: () => void | Promise<void>,
+		options: PathWatchOptions = {},
+	) {
+		this.#paths = paths;
+		this.#look = look;
+		this.#quietMs = options.quietMs ?? 100;
+		this.#patienceMs = options.patienceMs ?? 1000;
+		this.#rewatch();
+		this.#pollTimer = setInterval(() => void this.now(), options.pollMs ?? 3000);
+	}
+
+	/** Other paths from now on. */
+	setPaths(paths: readonly string[]): void {
+		this.#paths = paths;
+		if (!this.#closed) this.#rewatch();
+	}
+
+	/** Looks, without waiting for an event. Resolves when a look that began after this call ended. */
+	async now(): Promise<void> {
+		if (this.#closed) return;
+		if (this.#looking !== undefined) {
+			this.#again = true;
+			return this.#looking;
+		}
+		this.#looking = this.#lookUntilDone();
+		try {
+			await this.#looking;
+		} finally {
+			this.#looking = undefined;
+		}
+	}
+
+	async close(): Promise<void> {
+		this.#closed = true;
+		clearInterval(this.#pollTimer);
+		clearTimeout(this.#timer);
+		for (const { watcher } of this.#watched.values()) watcher.close();
+		this.#watched.clear();
+		await this.#looking;
+	}
+
+	async #lookUntilDone(): Promise<void> {
+		do {
+			this.#again = false;
+			// Before looking: what changes from here on makes an event.
+			this.#rewatch();
+			await this.#look();
+		} while (this.#again && !this.#closed);
+	}
+
+	#onEvent(): void {
+		if (this.#closed) return;
+		const now = Date.now();
+		if (this.#timer === undefined) this.#firstEvent = now;
+		clearTimeout(this.#timer);
+		const patience = Math.max(0, this.#firstEvent + this.#patienceMs - now);
+		this.#timer = setTimeout(
+			() => {
+				this.#timer = undefined;
+				void this.now();
+			},
+			Math.min(this.#quietMs, patience),
+		);
+	}
+
+	#rewatch(): void {
+		const wanted = new Map<string, Names>();
+		for (const path of this.#paths) collect(resolve(path), wanted);
+		for (const [directory, { identity, watcher }] of this.#watched) {
+			if (wanted.has(directory) && identityOf(directory) === identity) continue;
+			watcher.close();
+			this.#watched.delete(directory);
+		}
+		for (const [directory, names] of wanted) {
+			const watched = this.#watched.get(directory);
+			if (watched === undefined) this.#watch(directory, names);
+			else watched.names = names;
+		}
+	}
+
+	#watch(directory: string, names: Names): void {
+		const identity = identityOf(directory);
+		if (identity === undefined) return;
+		try {
+			const watcher = watch(directory, (_event, name) => {
+				const matters = this.#watched.get(directory)?.names;
+				if (name === null || matters === null || matters?.has(name)) this.#onEvent();
+			});
+			// The directory went away: its parent is watched too.
+			watcher.on("error", () => this.#onEvent());
+			this.#watched.set(directory, { names, identity, watcher });
+		} catch {
+			// Too many watches on this machine, or gone again: the poll sees the change.
+		}
+	}
+}
+
+/** Adds each directory, and which of its entries, that decides where the path leads. */
+function collect(path: string, wanted: Map<string, Names>): void {
+	const add = (directory: string, name: string) => {
+		const names = wanted.get(directory);
+		if (names === undefined) wanted.set(directory, new Set([name]));
+		else names?.add(name);
+	};
+	let rest = path.split(sep).filter((part) => part !== "");
+	let at = parse(path).root;
+	for (let links = 0; rest.length > 0; ) {
+		const [name = "", ...after] = rest;
+		const next = join(at, name);
+		const stats = tryStats(next, lstatSync);
+		const link = stats?.isSymbolicLink() === true;
+		if (link || stats === undefined || after.length === 0) add(at, name);
+		if (stats === undefined) return;
+		if (!link) {
+			at = next;
+			rest = after;
+			continue;
+		}
+		if (++links > LINKS_MAX) return;
+		const target = tryLink(next);
+		if (target === undefined) return;
+		const led = isAbsolute(target) ? resolve(target) : resolve(dirname(next), target);
+		rest = [...led.split(sep).filter((part) => part !== ""), ...after];
+		at = parse(led).root;
+	}
+	if (tryStats(at, statSync)?.isDirectory()) wanted.set(at, null);
+}
+
+function identityOf(directory: string): string | undefined {
+	const stats = tryStats(directory, statSync);
+	return stats?.isDirectory() ? `${stats.dev}:${stats.ino}` : undefined;
+}
+
+function tryStats(path: string, read: (path: string) => Stats): Stats | undefined {
+	try {
+		return read(path);
+	} catch {
+		return undefined;
+	}
+}
+
+function tryLink(path: string): string | undefined {
+	try {
+		return readlinkSync(path);
+	} catch {
+		return undefined;
+	}
+}

@@ -1,0 +1,160 @@
+/**
+ * What a configuration file may say: keys, types, ranges, defaults. The JSON Schema comes from the
+ * same declaration.
+ *
+ * The `error` of every check is the phrase that follows "wanted" in the message.
+ */
+import { z } from "zod";
+import { readPrefix } from "../tables/prefix.js";
+import { type Config, IANA_PORTS, type PortRange } from "./config.js";
+
+/** One of the names, in any case; the value is the name as spelled here. */
+function oneOf<const Names extends readonly [string, ...string[]]>(names: Names) {
+	const canonical = new Map(names.map((name) => [name.toLowerCase(), name]));
+	const fold = (value: unknown) =>
+		typeof value === "string" ? (canonical.get(value.toLowerCase()) ?? value) : value;
+	const wanted = `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
+	return z.preprocess(fold, z.enum(names, { error: wanted }));
+}
+
+function wholeNumber(first: number, last: number, special?: string) {
+	const range = `a whole number from ${first} to ${last}`;
+	const error = special === undefined ? range : `${special} or ${range}`;
+	const number = z.int({ error }).max(last, { error });
+	if (special === undefined) return number.min(first, { error });
+	return number.min(0, { error }).refine((value) => value === 0 || value >= first, { error });
+}
+
+const flag = () => z.boolean({ error: "true or false" });
+const text = (wanted: string) => z.string({ error: wanted });
+const seconds = (otherwise: number) =>
+	wholeNumber(1, 604800).default(otherwise).describe("Seconds without a packet.");
+
+const cidr = text("a CIDR such as 10.0.0.0/8 or fd00::/8").transform((value, context) => {
+	const read = readPrefix(value);
+	if ("prefix" in read) return read.prefix.text;
+	context.addIssue({ code: "custom", message: read.wanted });
+	return z.NEVER;
+});
+
+const cidrs = () =>
+	z.array(cidr, { error: "a list of CIDRs" }).transform((list) => [...new Set(list)]);
+
+const PORT_RANGE = '"FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST';
+const portRange = text(PORT_RANGE)
+	.regex(/^\s*\d{1,5}\s*-\s*\d{1,5}\s*$/, { error: PORT_RANGE })
+	.transform((value, context): PortRange => {
+		const [first = 0, last = 0] = value.split("-").map(Number);
+		if (first >= 1 && first <= last && last <= 65535) return { first, last };
+		context.addIssue({ code: "custom", message: PORT_RANGE });
+		return z.NEVER;
+	});
+
+/** A section without content ("snat:" and then only comments) is a section of defaults. */
+function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
+	const content = z.strictObject(shape, { error: "a mapping of keys to values" });
+	return z.preprocess((value) => value ?? {}, content).prefault({} as never);
+}
+
+const timeouts = section({
+	tcpOpening: seconds(60),
+	tcpEstablished: seconds(7440),
+	tcpClosing: seconds(240),
+	tcpClosed: seconds(10),
+	udpOpening: seconds(30),
+	udpEstablished: seconds(180),
+	icmp: seconds(60),
+	sctpOpening: seconds(60),
+	sctpEstablished: seconds(7440),
+	sctpClosed: seconds(10),
+	other: seconds(600),
+});
+
+export const schema = z.strictObject(
+	{
+		trafficEncapMode: oneOf(["encap", "noEncap", "hybrid"])
+			.default("encap")
+			.describe("encap: always in a tunnel; noEncap: never; hybrid: direct within a subnet."),
+		tunnelType: oneOf(["geneve", "vxlan"]).default("geneve").describe("What is sent."),
+		tunnelPort: wholeNumber(0, 65535)
+			.default(0)
+			.describe("UDP destination port; 0: 6081 for Geneve, 4789 for VXLAN."),
+		tunnelVNI: wholeNumber(0, 16777215).default(1).describe("VNI of all tunnels."),
+		noSNAT: flag()
+			.default(false)
+			.describe("Pod packets to the outside keep the Pod's address. Not with encap."),
+		transportInterface: text("the name of an interface")
+			.max(15, { error: "an interface's name of at most 15 characters" })
+			.regex(/^[^\s/]*$/, { error: "an interface's name without blanks and slashes" })
+			.default("")
+			.describe("Interface of the transport address."),
+		transportInterfaceCIDRs: cidrs()
+			.prefault([])
+			.describe(
+				"The first interface with an address in one of these carries the transport address.",
+			),
+		defaultMTU: wholeNumber(1280, 65535, "0")
+			.default(0)
+			.describe("MTU of Pod interfaces; 0: from the transport interface."),
+		xdp: oneOf(["auto", "native", "generic", "off"])
+			.default("auto")
+			.describe("How packets from the network are seen first; off: at tc ingress."),
+		snat: section({
+			portRange: portRange
+				.prefault("49152-65535")
+				.describe("Source ports for Pod packets to the outside, FIRST-LAST."),
+			excludeCIDRs: cidrs()
+				.prefault([])
+				.describe("Destinations towards which Pods keep their own address."),
+		}).describe("Source address translation of Pod packets to the outside."),
+		flows: section({
+			max: wholeNumber(64, 8388608).default(131072).describe("Slots of the flow table."),
+			timeouts: timeouts.describe("How long a flow is kept without a packet, by its state."),
+		}).describe("Flow tracking."),
+		log: section({
+			level: oneOf(["fatal", "error", "warn", "info", "debug", "trace", "silent"])
+				.default("info")
+				.describe("The least severe messages that are written."),
+		}).describe("Logging."),
+	},
+	{ error: "a mapping of keys to values" },
+);
+
+/** JSON Schema (2020-12) of the configuration file. */
+export function configSchema(): object {
+	const generated = z.toJSONSchema(schema, {
+		io: "input",
+		override: ({ zodSchema, jsonSchema }) => {
+			// What zod leaves out of defaults that pass through a preprocess step.
+			if (jsonSchema.default === undefined && zodSchema._zod.def.type === "default")
+				jsonSchema.default = (zodSchema._zod.def as { defaultValue?: unknown })
+					.defaultValue as never;
+		},
+	});
+	return { title: "Configuration of the Fairway agent", ...generated };
+}
+
+/** A combination that no single key is to blame for: the key to point at, and a sentence. */
+export interface Refusal {
+	path: string[];
+	message: string;
+}
+
+/** `given` holds the keys that are right by themselves; the others are undefined. */
+export function refusedCombinations(given: Partial<Config>): Refusal[] {
+	const refusals: Refusal[] = [];
+	if (given.noSNAT === true && given.trafficEncapMode === "encap")
+		refusals.push({
+			path: ["noSNAT"],
+			message:
+				"Cannot use noSNAT: wanted false with trafficEncapMode encap, because Pod addresses mean nothing outside a tunnel, got true",
+		});
+	const other = given.tunnelType === "geneve" ? "vxlan" : "geneve";
+	// Receivers take both tunnel types at all times and tell them apart by these ports.
+	if (given.tunnelType !== undefined && given.tunnelPort === IANA_PORTS[other])
+		refusals.push({
+			path: ["tunnelPort"],
+			message: `Cannot use tunnelPort: wanted a port for ${given.tunnelType} that is not the one of ${other}, got ${given.tunnelPort}`,
+		});
+	return refusals;
+}

@@ -1,0 +1,69 @@
+/** Live reload of the configuration file. */
+import { readFileSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { setTimeout as delay } from "node:timers/promises";
+import type { Config, ConfigResult } from "./config.js";
+import { parseConfigBytes, unreadableConfig } from "./parse.js";
+import { PathWatch, type PathWatchOptions } from "./path_watch.js";
+
+export interface WatchConfigOptions extends PathWatchOptions {
+	/** What is in force; without it, what the file says now. */
+	current?: Config;
+	/** A file that became empty is believed after so long: a writer may have just truncated it. */
+	emptyMs?: number;
+}
+
+/**
+ * Calls back when the file says something else than the last time: with the new configuration, or
+ * with what is wrong in it (the one in force then stays in force).
+ */
+export function watchConfig(
+	path: string,
+	onChange: (result: ConfigResult) => void,
+	options: WatchConfigOptions = {},
+): { close(): Promise<void> } {
+	const { current, emptyMs = 500, ...watchOptions } = options;
+	let last = fingerprint(current === undefined ? readNow(path) : { config: current });
+	let lastBytes: Uint8Array | undefined;
+
+	const look = async () => {
+		let result: ConfigResult;
+		try {
+			let bytes = await readFile(path);
+			if (isBlank(bytes) && lastBytes !== undefined && !isBlank(lastBytes)) {
+				await delay(emptyMs);
+				bytes = await readFile(path);
+			}
+			if (lastBytes !== undefined && bytes.equals(lastBytes)) return;
+			lastBytes = bytes;
+			result = parseConfigBytes(bytes, path);
+		} catch (error) {
+			lastBytes = undefined;
+			result = unreadableConfig(path, error);
+		}
+		const now = fingerprint(result);
+		if (now === last) return;
+		last = now;
+		onChange(result);
+	};
+
+	const watch = new PathWatch([path], look, watchOptions);
+	void watch.now();
+	return { close: () => watch.close() };
+}
+
+function readNow(path: string): ConfigResult {
+	try {
+		return parseConfigBytes(readFileSync(path), path);
+	} catch (error) {
+		return unreadableConfig(path, error);
+	}
+}
+
+function isBlank(bytes: Uint8Array): boolean {
+	return bytes.every((byte) => byte === 0x20 || (byte >= 0x09 && byte <= 0x0d));
+}
+
+function fingerprint(result: ConfigResult): string {
+	return JSON.stringify(result);
+}

@@ -1,0 +1,182 @@
+/** IP prefixes: text, containment, overlap, and longest-prefix look-up. Pure. */
+import { formatAddress, isMapped, parseAddress } from "./address.js";
+
+export type Family = 4 | 6;
+
+export interface Prefix {
+	family: Family;
+	/** As `struct address`; bits behind the prefix are zero. */
+	bytes: Uint8Array;
+	/** 0 to 32, or 0 to 128. */
+	length: number;
+	/** Canonical: "10.244.1.0/24". */
+	text: string;
+}
+
+/** `wanted` is what the text should have been, to stand behind "wanted". */
+export type PrefixResult = { prefix: Prefix } | { wanted: string };
+
+const EXAMPLE = "a CIDR such as 10.0.0.0/8 or fd00::/8";
+
+/** Reads a CIDR. Host bits are refused: they are a mistake more often than not. */
+export function readPrefix(text: string): PrefixResult {
+	const slash = text.indexOf("/");
+	const address = parseAddress(slash < 0 ? text : text.slice(0, slash));
+	if (address === undefined) return { wanted: EXAMPLE };
+	const bits = familyOf(address) === 4 ? 32 : 128;
+	const lengthText = text.slice(slash + 1);
+	if (slash < 0 || !/^(0|[1-9]\d{0,2})$/.test(lengthText) || Number(lengthText) > bits)
+		return { wanted: `a CIDR with a prefix length from 0 to ${bits}` };
+	const prefix = makePrefix(address, Number(lengthText));
+	if (!sameBytes(prefix.bytes, address))
+		return { wanted: `a CIDR without host bits (the network is ${prefix.text})` };
+	return { prefix };
+}
+
+/** Of the 16 bytes of an address. */
+export function familyOf(address: Uint8Array): Family {
+	return isMapped(address) ? 4 : 6;
+}
+
+/** For text that is known to be right, such as what readPrefix made canonical. Throws otherwise. */
+export function parsePrefix(text: string): Prefix {
+	const read = readPrefix(text);
+	if ("prefix" in read) return read.prefix;
+	throw new Error(`Cannot read the prefix: wanted ${read.wanted}, got ${JSON.stringify(text)}`);
+}
+
+/** The prefix of that length that an address is in. */
+export function makePrefix(address: Uint8Array, length: number): Prefix {
+	const family = familyOf(address);
+	const bytes = Uint8Array.from(address);
+	for (let bit = keyLength(family, length); bit < 128; ) {
+		if (bit % 8 === 0) {
+			bytes[bit >> 3] = 0;
+			bit += 8;
+		} else {
+			bytes[bit >> 3]! &= 0xff00 >> (bit % 8);
+			bit = (bit | 7) + 1;
+		}
+	}
+	// What a short IPv6 prefix leaves of an address never looks like IPv4: ::ffff:0:0 needs 96 bits.
+	return { family, bytes, length, text: `${formatAddress(bytes)}/${length}` };
+}
+
+/** The prefix that holds one address only. */
+export function hostPrefix(address: Uint8Array): Prefix {
+	return makePrefix(address, familyOf(address) === 4 ? 32 : 128);
+}
+
+/** True when every address of `inner` is in `outer`. */
+export function contains(outer: Prefix, inner: Prefix): boolean {
+	if (outer.family !== inner.family || outer.length > inner.length) return false;
+	return sameBits(outer.bytes, inner.bytes, keyLength(outer.family, outer.length));
+}
+
+export function containsAddress(outer: Prefix, address: Uint8Array): boolean {
+	if (outer.family !== familyOf(address)) return false;
+	return sameBits(outer.bytes, address, keyLength(outer.family, outer.length));
+}
+
+/** True when they have an address in common: one of them contains the other. */
+export function overlap(a: Prefix, b: Prefix): boolean {
+	return contains(a, b) || contains(b, a);
+}
+
+/** The first address after the network's own; of a single address: itself. */
+export function firstAddress(prefix: Prefix): Uint8Array {
+	const bytes = Uint8Array.from(prefix.bytes);
+	if (keyLength(prefix.family, prefix.length) < 128) bytes[15]! |= 1;
+	return bytes;
+}
+
+/** Length in the 128-bit space where IPv4 stands behind ::ffff: (`route_key.prefix_length`). */
+function keyLength(family: Family, length: number): number {
+	return family === 4 ? length + 96 : length;
+}
+
+function sameBits(a: Uint8Array, b: Uint8Array, bits: number): boolean {
+	const whole = bits >> 3;
+	for (let i = 0; i < whole; i++) if (a[i] !== b[i]) return false;
+	const rest = bits & 7;
+	return rest === 0 || ((a[whole]! ^ b[whole]!) & (0xff00 >> rest)) === 0;
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+	return sameBits(a, b, 128);
+}
+
+interface TrieNode<T> {
+	branches: [TrieNode<T> | undefined, TrieNode<T> | undefined];
+	value: T | undefined;
+}
+
+/** Prefixes of both families with a value each (never undefined): a binary trie a family. */
+export class PrefixTable<T> {
+	readonly #roots: { 4: TrieNode<T>; 6: TrieNode<T> } = { 4: emptyNode(), 6: emptyNode() };
+
+	/** Replaces what that very prefix had. */
+	set(prefix: Prefix, value: T): void {
+		let node = this.#roots[prefix.family];
+		for (const bit of bitsOf(prefix.bytes, prefix.family, prefix.length))
+			node = node.branches[bit] ??= emptyNode();
+		node.value = value;
+	}
+
+	/** The value of exactly this prefix. */
+	get(prefix: Prefix): T | undefined {
+		let node: TrieNode<T> | undefined = this.#roots[prefix.family];
+		for (const bit of bitsOf(prefix.bytes, prefix.family, prefix.length)) {
+			node = node.branches[bit];
+			if (node === undefined) return undefined;
+		}
+		return node.value;
+	}
+
+	/** The value of the longest prefix that contains the address. */
+	lookup(address: Uint8Array): T | undefined {
+		return this.longest(hostPrefix(address));
+	}
+
+	/** The value of the longest prefix that contains this one (or is it). */
+	longest(prefix: Prefix): T | undefined {
+		let node: TrieNode<T> | undefined = this.#roots[prefix.family];
+		let found = node.value;
+		for (const bit of bitsOf(prefix.bytes, prefix.family, prefix.length)) {
+			node = node.branches[bit];
+			if (node === undefined) break;
+			found = node.value ?? found;
+		}
+		return found;
+	}
+
+	/** The value of some prefix that overlaps this one. */
+	overlapping(prefix: Prefix): T | undefined {
+		let node: TrieNode<T> | undefined = this.#roots[prefix.family];
+		for (const bit of bitsOf(prefix.bytes, prefix.family, prefix.length)) {
+			if (node.value !== undefined) return node.value;
+			node = node.branches[bit];
+			if (node === undefined) return undefined;
+		}
+		return anyValue(node);
+	}
+}
+
+function emptyNode<T>(): TrieNode<T> {
+	return { branches: [undefined, undefined], value: undefined };
+}
+
+function* bitsOf(bytes: Uint8Array, family: Family, length: number): Generator<0 | 1> {
+	const start = family === 4 ? 96 : 0;
+	for (let bit = start; bit < start + length; bit++)
+		yield ((bytes[bit >> 3]! >> (7 - (bit & 7))) & 1) as 0 | 1;
+}
+
+function anyValue<T>(node: TrieNode<T>): T | undefined {
+	if (node.value !== undefined) return node.value;
+	for (const branch of node.branches) {
+		const found = branch && anyValue(branch);
+		if (found !== undefined) return found;
+	}
+	return undefined;
+}
