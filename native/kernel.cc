@@ -1,0 +1,51 @@
+// What the kernel and libbpf can do.
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include <cerrno>
+#include <climits>
+
+#include "addon.h"
+#include "call.h"
+
+namespace fairway
+{
+namespace
+{
+
+const std::string kNoName;
+
+Napi::Value PossibleCpus(const Napi::CallbackInfo &info)
+{
+	Call call(info, "count", "possible CPUs", kNoName);
+	int cpus = libbpf_num_possible_cpus();
+	if (cpus < 0)
+		call.Fail(cpus);
+	return Napi::Number::New(info.Env(), cpus);
+}
+
+// Asks for the programs at the tcx hook of a device that cannot exist: a kernel with tcx looks
+// for the device (ENODEV), one without does not know the hook (EINVAL).
+Napi::Value SupportsTcx(const Napi::CallbackInfo &info)
+{
+	Call call(info, "query", "tcx", kNoName);
+	constexpr auto tcx_ingress = static_cast<bpf_attach_type>(46);
+	uint32_t count = 0;
+	int error = bpf_prog_query(INT_MAX, tcx_ingress, 0, nullptr, nullptr, &count);
+	if (error != -ENODEV && error != -EINVAL)
+		call.Fail(error ? error : EBUSY);
+	return Napi::Boolean::New(info.Env(), error == -ENODEV);
+}
+
+} // namespace
+
+void DefineKernel(Napi::Env env, Napi::Object exports)
+{
+	exports["possibleCpus"] = Napi::Function::New(env, PossibleCpus, "possibleCpus");
+	exports["supportsTcx"] = Napi::Function::New(env, SupportsTcx, "supportsTcx");
+	exports["libbpfVersion"] =
+		Napi::String::New(env, std::to_string(libbpf_major_version()) + "." +
+	                                       std::to_string(libbpf_minor_version()));
+}
+
+} // namespace fairway

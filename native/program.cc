@@ -1,0 +1,117 @@
+#include "program.h"
+
+#include <cstdio>
+#include <vector>
+
+namespace fairway
+{
+namespace
+{
+
+// What the kernel takes at most: KMALLOC_MAX_SIZE-ish; more is refused here before it is allocated.
+constexpr uint32_t kMaxPacket = 16 << 20;
+
+} // namespace
+
+BpfProgram::BpfProgram(const Napi::CallbackInfo &info) : Handle<BpfProgram>(info)
+{
+	type_ = ReadInfo<bpf_prog_info>(Call(info, "describe", kKind, name()), fd()).type;
+}
+
+Napi::Value BpfProgram::Info(const Napi::CallbackInfo &info)
+{
+	Call call = Begin(info, "describe");
+	auto description = ReadInfo<bpf_prog_info>(call, fd());
+	char tag[2 * BPF_TAG_SIZE + 1] = "";
+	for (int i = 0; i < BPF_TAG_SIZE; i++)
+		snprintf(tag + 2 * i, 3, "%02x", description.tag[i]);
+	Napi::Object result = Napi::Object::New(info.Env());
+	result["id"] = description.id;
+	result["name"] = Napi::String::New(info.Env(), description.name);
+	result["type"] = description.type;
+	result["tag"] = Napi::String::New(info.Env(), tag);
+	result["verifiedInstructions"] = description.verified_insns;
+	result["loadedAt"] =
+		Napi::BigInt::New(info.Env(), static_cast<uint64_t>(description.load_time));
+	return result;
+}
+
+Napi::Value BpfProgram::TestRun(const Napi::CallbackInfo &info)
+{
+	Call call = Begin(info, "test");
+	if (!info[0].IsObject())
+		call.Type("an object with options", info[0]);
+	Napi::Object options = info[0].As<Napi::Object>();
+	auto number = [&](const char *what, uint32_t otherwise, uint32_t most) {
+		Napi::Value value = options.Get(what);
+		return value.IsUndefined() ? otherwise : call.Integer(value, what, 0, most);
+	};
+
+	Bytes data = call.Buffer(options.Get("data"), "data");
+	if (data.length > kMaxPacket)
+		call.Range("data of at most " + std::to_string(kMaxPacket) + " bytes",
+		           std::to_string(data.length));
+	Bytes context = {nullptr, 0};
+	Napi::Value given = options.Get("context");
+	if (!given.IsUndefined())
+		context = call.Buffer(given, "context");
+	if (context.length > 4096)
+		call.Range("a context of at most 4096 bytes", std::to_string(context.length));
+
+	LIBBPF_OPTS(bpf_test_run_opts, run);
+	run.data_in = data.data;
+	run.data_size_in = data.length;
+	run.repeat = number("repeat", 1, INT32_MAX);
+	run.flags = number("flags", 0, UINT32_MAX);
+	run.batch_size = number("batchSize", 0, UINT32_MAX);
+	uint32_t room = number("dataOutSize", data.length + 256, kMaxPacket);
+	std::vector<uint8_t> data_out;
+	std::vector<uint8_t> context_out;
+	// Live frames leave for good: nothing comes back.
+	if (!(run.flags & BPF_F_TEST_XDP_LIVE_FRAMES)) {
+		data_out.resize(room);
+		context_out.resize(context.length);
+		run.data_out = data_out.data();
+		run.data_size_out = room;
+		run.ctx_out = context_out.data();
+		run.ctx_size_out = context.length;
+	}
+	run.ctx_in = context.data;
+	run.ctx_size_in = context.length;
+
+	if (int error = bpf_prog_test_run_opts(fd(), &run))
+		call.Fail(error);
+
+	Napi::Object result = Napi::Object::New(info.Env());
+	result["returnValue"] = static_cast<int32_t>(run.retval);
+	result["data"] =
+		Napi::Buffer<uint8_t>::Copy(info.Env(), data_out.data(), run.data_size_out);
+	if (context.length)
+		result["context"] = Napi::Buffer<uint8_t>::Copy(info.Env(), context_out.data(),
+		                                                run.ctx_size_out);
+	result["duration"] = run.duration;
+	return result;
+}
+
+void BpfProgram::Define(Napi::Env env, Napi::Object exports)
+{
+	Napi::Function type =
+		DefineClass(env, kClass,
+	                    {
+				    StaticMethod("openPinned", &BpfProgram::OpenPinned),
+				    StaticMethod("openId", &BpfProgram::OpenId),
+				    InstanceAccessor("info", &BpfProgram::Info, nullptr),
+				    InstanceMethod("testRun", &BpfProgram::TestRun),
+				    InstanceMethod("pin", &BpfProgram::Pin),
+				    InstanceMethod("close", &BpfProgram::Close),
+			    });
+	Addon::Of(env).program = Napi::Persistent(type);
+	exports[kClass] = type;
+}
+
+void DefineProgram(Napi::Env env, Napi::Object exports)
+{
+	BpfProgram::Define(env, exports);
+}
+
+} // namespace fairway

@@ -1,0 +1,216 @@
+// A ring buffer's records on the event loop.
+//
+//  1 The kernel makes the ring's epoll descriptor readable; libuv polls that.
+//  2 At most `burst` records are handed over, each with a copy of its bytes; what is left keeps
+//    the descriptor readable, so the loop comes back after it has served others.
+//  3 close() may come from inside a record's callback: the ring is freed when libbpf has left it.
+//  4 libuv owns the poll handle until its close callback; the rest may be gone before.
+#include <bpf/libbpf.h>
+#include <uv.h>
+
+#include <memory>
+
+#include "error.h"
+#include "map.h"
+
+namespace fairway
+{
+
+class RingBuffer : public Napi::ObjectWrap<RingBuffer>
+{
+public:
+	static constexpr const char *kClass = "RingBuffer";
+	static void Define(Napi::Env env, Napi::Object exports);
+
+	explicit RingBuffer(const Napi::CallbackInfo &info);
+	~RingBuffer() override
+	{
+		Shut();
+	}
+
+private:
+	struct Free {
+		void operator()(ring_buffer *ring) const
+		{
+			ring_buffer__free(ring);
+		}
+	};
+	// What libuv holds on to.
+	struct Poll {
+		uv_poll_t handle;
+		RingBuffer *owner;
+		napi_async_cleanup_hook_handle hook;
+	};
+
+	static void OnReadable(uv_poll_t *handle, int status, int events);
+	static int OnRecord(void *owner, void *data, size_t size);
+	static void OnTeardown(napi_async_cleanup_hook_handle hook, void *poll);
+
+	Napi::Value CloseRing(const Napi::CallbackInfo &info);
+	Napi::Value Reference(const Napi::CallbackInfo &info);
+	Napi::Value Unreference(const Napi::CallbackInfo &info);
+	void Consume();
+	int Deliver(void *data, size_t size);
+	void Shut();
+
+	Descriptor map_;
+	std::unique_ptr<ring_buffer, Free> ring_;
+	Poll *poll_ = nullptr;
+	Napi::FunctionReference on_record_;
+	std::unique_ptr<Napi::AsyncContext> context_;
+	uint32_t burst_ = 0;
+	uint32_t left_ = 0;
+	bool consuming_ = false;
+};
+
+RingBuffer::RingBuffer(const Napi::CallbackInfo &info) : Napi::ObjectWrap<RingBuffer>(info)
+{
+	Napi::Env env = info.Env();
+	std::string name;
+	Call call(info, "read", "ring buffer", name);
+	BpfMap &map = call.Handle<BpfMap>(0);
+	name = map.name();
+	if (map.description().type != BPF_MAP_TYPE_RINGBUF)
+		call.Range("a map of type " + std::to_string(BPF_MAP_TYPE_RINGBUF),
+		           "one of type " + std::to_string(map.description().type));
+	if (!info[1].IsFunction())
+		call.Type("a function for its records", info[1]);
+	Napi::Value burst = call.Options(2).Get("burst");
+	burst_ = burst.IsUndefined() ? 64 : call.Integer(burst, "burst", 1, INT32_MAX);
+
+	// A descriptor of its own: the map may be closed before the ring.
+	map_ = Descriptor::Duplicate(map.fd());
+	if (!map_.valid())
+		call.Fail(errno);
+	LogCapture log;
+	ring_.reset(ring_buffer__new(map_.get(), OnRecord, this, nullptr));
+	if (!ring_)
+		call.Fail(errno, log.text());
+	uv_loop_t *loop = nullptr;
+	if (napi_get_uv_event_loop(env, &loop) != napi_ok)
+		call.Fail(ENOTSUP);
+	on_record_ = Napi::Persistent(info[1].As<Napi::Function>());
+	context_ = std::make_unique<Napi::AsyncContext>(env, kClass);
+
+	auto poll = std::make_unique<Poll>();
+	poll->owner = this;
+	if (int error = uv_poll_init(loop, &poll->handle, ring_buffer__epoll_fd(ring_.get())))
+		call.Fail(error);
+	poll_ = poll.release();
+	poll_->handle.data = poll_;
+	napi_add_async_cleanup_hook(env, OnTeardown, poll_, &poll_->hook);
+	if (int error = uv_poll_start(&poll_->handle, UV_READABLE, OnReadable)) {
+		Shut();
+		call.Fail(error);
+	}
+	// Held until close(): records arrive although nobody may hold the object.
+	Ref();
+}
+
+void RingBuffer::OnReadable(uv_poll_t *handle, int, int)
+{
+	static_cast<Poll *>(handle->data)->owner->Consume();
+}
+
+void RingBuffer::Consume()
+{
+	Napi::HandleScope scope(Env());
+	left_ = burst_;
+	consuming_ = true;
+	// A negative answer of OnRecord ends this with the record counted as read; no other error
+	// exists.
+	ring_buffer__consume(ring_.get());
+	consuming_ = false;
+	if (!poll_) {
+		ring_.reset();
+		map_.Reset();
+		Unref();
+	}
+}
+
+int RingBuffer::OnRecord(void *owner, void *data, size_t size)
+{
+	return static_cast<RingBuffer *>(owner)->Deliver(data, size);
+}
+
+int RingBuffer::Deliver(void *data, size_t size)
+{
+	Napi::Env env = Env();
+	Napi::HandleScope scope(env);
+	try {
+		auto record = Napi::Buffer<uint8_t>::Copy(env, static_cast<uint8_t *>(data), size);
+		on_record_.MakeCallback(Value(), {record}, *context_);
+	} catch (const Napi::Error &error) {
+		// No frame of JavaScript is below: it becomes an uncaught exception.
+		napi_fatal_exception(env, error.Value());
+	}
+	return poll_ && --left_ ? 0 : -ECANCELED;
+}
+
+// Ends the polling. The ring itself goes now, or when Consume() has come back from it.
+void RingBuffer::Shut()
+{
+	if (!poll_)
+		return;
+	Poll *poll = std::exchange(poll_, nullptr);
+	poll->owner = nullptr;
+	uv_close(reinterpret_cast<uv_handle_t *>(&poll->handle), [](uv_handle_t *handle) {
+		Poll *poll = static_cast<Poll *>(handle->data);
+		napi_remove_async_cleanup_hook(poll->hook);
+		delete poll;
+	});
+	if (!consuming_) {
+		ring_.reset();
+		map_.Reset();
+	}
+}
+
+// The environment ends (a worker, the process) with the ring open.
+void RingBuffer::OnTeardown(napi_async_cleanup_hook_handle, void *data)
+{
+	Poll *poll = static_cast<Poll *>(data);
+	// Already closing: the close callback does the rest.
+	if (poll->owner)
+		poll->owner->Shut();
+}
+
+Napi::Value RingBuffer::CloseRing(const Napi::CallbackInfo &info)
+{
+	if (poll_) {
+		Shut();
+		if (!consuming_)
+			Unref();
+	}
+	return info.Env().Undefined();
+}
+
+Napi::Value RingBuffer::Reference(const Napi::CallbackInfo &info)
+{
+	if (poll_)
+		uv_ref(reinterpret_cast<uv_handle_t *>(&poll_->handle));
+	return info.This();
+}
+
+Napi::Value RingBuffer::Unreference(const Napi::CallbackInfo &info)
+{
+	if (poll_)
+		uv_unref(reinterpret_cast<uv_handle_t *>(&poll_->handle));
+	return info.This();
+}
+
+void RingBuffer::Define(Napi::Env env, Napi::Object exports)
+{
+	exports[kClass] = DefineClass(env, kClass,
+	                              {
+					      InstanceMethod("ref", &RingBuffer::Reference),
+					      InstanceMethod("unref", &RingBuffer::Unreference),
+					      InstanceMethod("close", &RingBuffer::CloseRing),
+				      });
+}
+
+void DefineRingBuffer(Napi::Env env, Napi::Object exports)
+{
+	RingBuffer::Define(env, exports);
+}
+
+} // namespace fairway
