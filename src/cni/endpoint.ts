@@ -20,15 +20,22 @@ export interface Endpoint {
 	mac: string;
 	/** The host's side of the veth. */
 	hostInterface: string;
-	/** What both ends of the veth have, or are to get. */
+	/**
+	 * The largest packet that either side sends. The devices may take more: their MTU is never made
+	 * smaller, see plumbing.ts.
+	 */
 	mtu: number;
+	/** ISO 8601. */
+	attachedAt: string;
 	/** The Pod's Kubernetes namespace and name, where CNI_ARGS gave them. */
 	namespace?: string;
 	name?: string;
 }
 
+export type EndpointId = Pick<Endpoint, "network" | "containerId" | "ifName">;
+
 /** The primary key that the CNI specification prescribes, as one string. */
-export function endpointKey(e: Pick<Endpoint, "network" | "containerId" | "ifName">): string {
+export function endpointKey(e: EndpointId): string {
 	return `${e.network}/${e.containerId}/${e.ifName}`;
 }
 
@@ -43,6 +50,15 @@ export function hostInterfaceNames(containerId: string, ifName: string): string[
 	const digest = createHash("sha256").update(`${containerId}/${ifName}`).digest("hex");
 	const digits = digest.match(/.{8}/g) ?? [];
 	return digits.map((eight) => `${HOST_INTERFACE_PREFIX}${eight}`);
+}
+
+/** The MAC of the Pod's side: unicast, locally administered, the same whenever it is asked for. */
+export function podMac(id: EndpointId): string {
+	const digest = createHash("sha256")
+		.update(`mac ${endpointKey(id)}`)
+		.digest();
+	digest[0] = ((digest[0] ?? 0) & 0xfc) | 0x02;
+	return digest.toString("hex", 0, 6).replace(/..(?=.)/g, "$&:");
 }
 
 /** True for a name that hostInterfaceNames could have made: how cleanup knows its own. */

@@ -1,0 +1,127 @@
+/**
+ * fairway-cni: what a container runtime executes for each Pod.
+ *
+ *  1 parameters: variables, the configuration on standard input
+ *  2 VERSION is answered here; anything else that is wrong is refused here
+ *  3 the agent is asked      4 its answer is printed, or what its absence means
+ *
+ * It starts for every call, so it loads nothing but a few small modules and node's own.
+ */
+import { readFileSync, statSync } from "node:fs";
+import { dirname } from "node:path";
+import { type AgentUnreachableError, call } from "../api/client.js";
+import { forgetDeletion, noteDeletion } from "./deletions.js";
+import type { EndpointId } from "./endpoint.js";
+import { CniError, ErrorCode, errorObject } from "./errors.js";
+import type { CniRequest, CniResponse } from "./protocol.js";
+import { answerVersion, type Invocation, parseRequest, supportedVersions } from "./request.js";
+
+/** Longer than any ADD takes, shorter than the runtimes wait (kubelet: 4 minutes). */
+const TIMEOUT_MS = 60_000;
+
+/** @returns what to print and the exit status */
+export async function run(
+	environment: NodeJS.ProcessEnv,
+	readInput: () => string,
+): Promise<CniResponse> {
+	let config: unknown;
+	try {
+		const command = environment.CNI_COMMAND ?? "";
+		config = parseInput(readInput, command);
+		if (command === "VERSION") return { status: 0, body: versionAnswer(config) };
+		const request: CniRequest = {
+			command,
+			containerId: environment.CNI_CONTAINERID ?? "",
+			netns: environment.CNI_NETNS ?? "",
+			ifName: environment.CNI_IFNAME ?? "",
+			args: environment.CNI_ARGS ?? "",
+			config,
+		};
+		return await askAgent(request, parseRequest(request));
+	} catch (error) {
+		return { status: 1, body: errorObject(error, answerVersion(config)) };
+	}
+}
+
+function parseInput(readInput: () => string, command: string): unknown {
+	let text: string;
+	try {
+		text = readInput();
+	} catch (error) {
+		throw new CniError(
+			ErrorCode.IO_FAILURE,
+			`Cannot read standard input: wanted the network configuration, ${(error as Error).message}`,
+		);
+	}
+	if (command === "VERSION" && text.trim() === "") return {};
+	try {
+		return JSON.parse(text);
+	} catch (error) {
+		throw new CniError(
+			ErrorCode.DECODING_FAILURE,
+			`Cannot read the network configuration: wanted JSON, ${(error as Error).message}`,
+		);
+	}
+}
+
+function versionAnswer(config: unknown): object {
+	const asked = (config as { cniVersion?: unknown } | null)?.cniVersion;
+	const cniVersion = typeof asked === "string" ? asked : answerVersion(config);
+	return { cniVersion, supportedVersions };
+}
+
+async function askAgent(request: CniRequest, invocation: Invocation): Promise<CniResponse> {
+	const { socket } = invocation.config;
+	const ask = async () => {
+		const options = { body: request, timeoutMs: TIMEOUT_MS };
+		const { status, body } = await call(socket, "POST", "/cni", options);
+		if (status === 200) return body as CniResponse;
+		const is = (body as { error?: unknown } | undefined)?.error ?? `HTTP status ${status}`;
+		throw new CniError(ErrorCode.TRY_AGAIN_LATER, `Cannot ask the agent: wanted an answer, ${is}`);
+	};
+	try {
+		return await ask();
+	} catch (error) {
+		if (!isUnreachable(error)) throw error;
+		if (invocation.command === "DEL" && agentIsDown(error))
+			return await deleteLater(dirname(socket), invocation.attachment, ask);
+		const code =
+			invocation.command === "STATUS" ? ErrorCode.NOT_AVAILABLE : ErrorCode.TRY_AGAIN_LATER;
+		throw new CniError(code, error.message);
+	}
+}
+
+/** See deletions.ts. */
+async function deleteLater(
+	runDir: string,
+	id: EndpointId,
+	ask: () => Promise<CniResponse>,
+): Promise<CniResponse> {
+	// No agent has ever run here since the Node started, so nothing is attached.
+	if (statSync(runDir, { throwIfNoEntry: false }) === undefined) return { status: 0 };
+	noteDeletion(runDir, id);
+	try {
+		const answer = await ask();
+		await forgetDeletion(runDir, id);
+		return answer;
+	} catch (error) {
+		if (isUnreachable(error) && agentIsDown(error)) return { status: 0 };
+		throw error;
+	}
+}
+
+function isUnreachable(error: unknown): error is AgentUnreachableError {
+	return error instanceof Error && error.name === "AgentUnreachableError";
+}
+
+/** Nobody listens, or it ended while it was asked; not: it is there and slow. */
+function agentIsDown({ code }: AgentUnreachableError): boolean {
+	return ["ENOENT", "ECONNREFUSED", "ECONNRESET", "EPIPE"].includes(code);
+}
+
+/** The whole program. */
+export async function main(): Promise<void> {
+	const { status, body } = await run(process.env, () => readFileSync(0, "utf8"));
+	if (body !== undefined) process.stdout.write(`${JSON.stringify(body)}\n`);
+	process.exitCode = status;
+}

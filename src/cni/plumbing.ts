@@ -1,0 +1,189 @@
+/**
+ * The kernel's part of an endpoint: a veth whose far end is made inside the Pod's namespace, and
+ * everything that hangs on it. Nothing here remembers anything; deleting the host's side removes
+ * all of it, so that is the whole of every roll-back.
+ *
+ *  Pod    eth0: addresses /32 and /128, default routes by the gateways, permanent neighbours
+ *  host   fairway1a2b3c4d: the gateway MAC, no address, a route and a permanent neighbour per Pod
+ *         address, the endpoint's key as alias
+ *
+ * Three processes an ADD: one batch here, one shell and one batch in the Pod's namespace.
+ */
+import { existsSync } from "node:fs";
+import { stat, statfs, writeFile } from "node:fs/promises";
+import type { BatchFailure, IpRoute, IpRouteError } from "../reconcile/iproute.js";
+import { type Endpoint, type EndpointId, endpointKey } from "./endpoint.js";
+import { CniError, ErrorCode } from "./errors.js";
+import { defaultPrefix, hostPrefix, isV6 } from "./result.js";
+
+/** rtm_protocol of every route that Fairway makes. */
+export const ROUTE_PROTOCOL = 170;
+
+/** f_type of a file that stands for a namespace (linux/magic.h). */
+const NSFS_MAGIC = 0x6e736673;
+
+/** What marks a host interface as that endpoint's, for a process that has no record of it. */
+export function interfaceAlias(e: EndpointId): string {
+	return `fairway ${endpointKey(e)}`;
+}
+
+/**
+ * @throws CniError when the path is not a network namespace, or is the Node's own
+ */
+export async function checkNamespace(path: string): Promise<void> {
+	const refuse = (is: string) =>
+		new CniError(
+			ErrorCode.INVALID_ENVIRONMENT,
+			`Cannot use CNI_NETNS: wanted a network namespace other than the Node's, ${path} is ${is}`,
+		);
+	try {
+		const [filesystem, file, own] = await Promise.all([
+			statfs(path),
+			stat(path),
+			stat("/proc/self/ns/net"),
+		]);
+		if (filesystem.type !== NSFS_MAGIC) throw refuse("no namespace");
+		if (file.ino === own.ino && file.dev === own.dev) throw refuse("the Node's");
+	} catch (error) {
+		if (error instanceof CniError) throw error;
+		throw refuse((error as NodeJS.ErrnoException).code === "ENOENT" ? "missing" : `${error}`);
+	}
+}
+
+/* ------------------------------------------------------ making */
+
+/**
+ * Makes the veth and the host's side of it.
+ *
+ * @throws CniError; then nothing is left
+ */
+export async function attachHost(ip: IpRoute, e: Endpoint, gatewayMac: string): Promise<void> {
+	const host = e.hostInterface;
+	const failures = await ip.batch([
+		`link add name ${host} mtu ${e.mtu} address ${gatewayMac} type veth peer name ${e.ifName} mtu ${e.mtu} address ${e.mac} netns ${e.netns}`,
+		// No link-local address: the Node answers on fairway0, and this MAC is on every veth.
+		`link set dev ${host} alias "${interfaceAlias(e)}" addrgenmode none`,
+		`link set dev ${host} up`,
+	]);
+	const [failure] = failures;
+	if (failure?.command.startsWith("link add") === true) throw await explainRefusal(ip, e, failure);
+	try {
+		if (failure !== undefined) throw refused(failure);
+		if (e.addresses.some(isV6)) {
+			// A Node whose default is off can still have IPv6 Pods.
+			await writeFile(`/proc/sys/net/ipv6/conf/${host}/disable_ipv6`, "0");
+		}
+		await strictBatch(ip, hostAddressLines(e));
+	} catch (error) {
+		await detach(ip, host);
+		throw error;
+	}
+}
+
+function hostAddressLines(e: Endpoint): string[] {
+	return e.addresses.flatMap((address) => [
+		`neigh replace ${address} dev ${e.hostInterface} lladdr ${e.mac} nud permanent`,
+		`route replace ${hostPrefix(address)} dev ${e.hostInterface} proto ${ROUTE_PROTOCOL}`,
+	]);
+}
+
+/**
+ * Prepares the Pod's side, after attachHost.
+ *
+ * @throws CniError; the caller detaches
+ */
+export async function attachPod(ip: IpRoute, e: Endpoint, gatewayMac: string): Promise<void> {
+	const pod = ip.inNamespace(e.netns);
+	// GRO: without it veth has no NAPI, and what XDP redirects into the Pod vanishes.
+	// DAD: nobody else is on this link, and an address that is tentative cannot be used.
+	const prepare = e.addresses.some(isV6)
+		? 'echo 0 >"/proc/sys/net/ipv6/conf/$1/disable_ipv6"; echo 0 >"/proc/sys/net/ipv6/conf/$1/accept_dad"; exec ethtool -K "$1" gro on'
+		: 'exec ethtool -K "$1" gro on';
+	try {
+		await pod.command("sh", "-ec", prepare, "sh", e.ifName);
+	} catch (error) {
+		throw kernelRefused(`Cannot prepare ${e.ifName}`, (error as IpRouteError).detail);
+	}
+	await strictBatch(pod, podLines(e, gatewayMac));
+}
+
+function podLines(e: Endpoint, gatewayMac: string): string[] {
+	const dev = `dev ${e.ifName}`;
+	return [
+		...e.addresses.map(
+			(address) => `addr add ${hostPrefix(address)} ${dev}${isV6(address) ? " nodad" : ""}`,
+		),
+		`link set ${dev} up`,
+		...e.addresses.flatMap((address, i) => [
+			`neigh replace ${e.gateways[i]} ${dev} lladdr ${gatewayMac} nud permanent`,
+			// "add": a default route that is there already belongs to another network.
+			`route add ${defaultPrefix(address)} via ${e.gateways[i]} ${dev} onlink`,
+		]),
+	];
+}
+
+/** Removes the host's side and with it everything; there being none is done, too. */
+export async function detach(ip: IpRoute, hostInterface: string): Promise<void> {
+	const [failure] = await ip.batch([`link del dev ${hostInterface}`]);
+	if (failure !== undefined && failure.code !== "ENODEV") throw refused(failure);
+}
+
+/** Host interfaces that carry an alias of ours, with the endpoint's key. */
+export async function ownInterfaces(ip: IpRoute): Promise<{ name: string; key: string }[]> {
+	const links = await ip.query<{ ifname: string; ifalias?: string }>(
+		"link",
+		"show",
+		"type",
+		"veth",
+	);
+	return links.flatMap(({ ifname, ifalias }) => {
+		const key = /^fairway (\S+\/\S+\/\S+)$/.exec(ifalias ?? "")?.[1];
+		return key === undefined ? [] : [{ name: ifname, key }];
+	});
+}
+
+/* ------------------------------------------------------ errors */
+
+async function strictBatch(ip: IpRoute, lines: string[]): Promise<void> {
+	let failures: BatchFailure[];
+	try {
+		failures = await ip.batch(lines);
+	} catch (error) {
+		throw kernelRefused("Cannot configure the interface", (error as Error).message);
+	}
+	const [failure] = failures;
+	if (failure !== undefined) throw refused(failure);
+}
+
+function refused({ command, message }: BatchFailure): CniError {
+	return kernelRefused(`Cannot run "ip ${command}"`, message);
+}
+
+function kernelRefused(act: string, message: string): CniError {
+	return new CniError(
+		ErrorCode.KERNEL_REFUSED,
+		`${act}: wanted success, the kernel says "${message}"`,
+	);
+}
+
+/** `link add` says "File exists" of both ends. */
+async function explainRefusal(ip: IpRoute, e: Endpoint, failure: BatchFailure): Promise<CniError> {
+	if (failure.code !== "EEXIST") return refused(failure);
+	const inPod = await ip
+		.inNamespace(e.netns)
+		.query("link", "show", "dev", e.ifName)
+		.catch(() => []);
+	if (inPod.length === 0) return refused(failure);
+	return new CniError(
+		ErrorCode.INVALID_ENVIRONMENT,
+		`Cannot use CNI_IFNAME: wanted a name that is free in ${e.netns}, there is already an interface "${e.ifName}"`,
+	);
+}
+
+/**
+ * True while the host's side is there. /proc/sys/net follows the network namespace of the process;
+ * /sys/class/net that of whoever mounted it.
+ */
+export function isAttached(hostInterface: string): boolean {
+	return existsSync(`/proc/sys/net/ipv4/conf/${hostInterface}`);
+}

@@ -1,0 +1,275 @@
+/**
+ * From the parameters of one plugin invocation to what is asked, or to the error that says what is
+ * wrong with them. Pure; the plugin and the agent both check with it, so that a bad call gets the
+ * same answer whether the agent runs or not.
+ *
+ *  1 command      2 configuration: JSON, version, name      3 fields of the configuration
+ *  4 variables that the command needs                       5 CNI_ARGS
+ */
+import { CniError, ErrorCode } from "./errors.js";
+import type { CniRequest } from "./protocol.js";
+
+/** Oldest first. The result's form differs between them, see result.ts. */
+export const supportedVersions = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
+export type CniVersion = (typeof supportedVersions)[number];
+export const newestVersion: CniVersion = "1.1.0";
+
+export const defaultSocket = "/run/fairway/agent.sock";
+
+/** The commands besides VERSION, and the CNI version that brought each. */
+const commandSince = {
+	ADD: "0.3.1",
+	DEL: "0.3.1",
+	CHECK: "0.4.0",
+	STATUS: "1.1.0",
+	GC: "1.1.0",
+} as const satisfies Record<string, CniVersion>;
+
+export type Command = keyof typeof commandSince;
+
+export interface NetworkConfiguration {
+	cniVersion: CniVersion;
+	/** Of the network. */
+	name: string;
+	/** Path of the agent's socket. */
+	socket: string;
+	/** Passed on into the result. */
+	dns?: object;
+	/** The Result of the plugin before (ADD), or of this container's ADD (CHECK, DEL). */
+	prevResult?: PreviousResult;
+	/** GC: every attachment that is to stay. */
+	validAttachments?: { containerId: string; ifName: string }[];
+}
+
+/** As much of a Result as is looked at; what else it has is passed on untouched. */
+export interface PreviousResult {
+	interfaces?: { name?: unknown; mac?: unknown; sandbox?: unknown }[];
+	ips?: { address?: unknown; interface?: unknown }[];
+	routes?: { dst?: unknown }[];
+	dns?: object;
+}
+
+export interface Attachment {
+	network: string;
+	containerId: string;
+	ifName: string;
+	/** Empty: the runtime gave none (DEL of a sandbox that is gone). */
+	netns: string;
+	/** From CNI_ARGS. */
+	namespace?: string;
+	name?: string;
+}
+
+export type Invocation =
+	| { command: "ADD" | "DEL" | "CHECK"; config: NetworkConfiguration; attachment: Attachment }
+	| { command: "STATUS" | "GC"; config: NetworkConfiguration };
+
+/** @throws CniError */
+export function parseRequest(request: CniRequest): Invocation {
+	const command = parseCommand(request.command);
+	const config = parseConfiguration(request.config);
+	if (!isAtLeast(config.cniVersion, commandSince[command])) {
+		throw new CniError(
+			ErrorCode.INCOMPATIBLE_VERSION,
+			`Cannot ${command}: wanted cniVersion ${commandSince[command]} or newer, is ${config.cniVersion}`,
+		);
+	}
+	switch (command) {
+		case "STATUS":
+			return { command, config };
+		case "GC":
+			if (config.validAttachments === undefined) {
+				throw new CniError(
+					ErrorCode.INVALID_CONFIGURATION,
+					'Cannot collect garbage: wanted "cni.dev/valid-attachments", is missing',
+				);
+			}
+			return { command, config };
+		case "CHECK":
+			if (config.prevResult === undefined) {
+				throw new CniError(
+					ErrorCode.INVALID_CONFIGURATION,
+					'Cannot check the attachment: wanted "prevResult", is missing',
+				);
+			}
+			break;
+	}
+	return { command, config, attachment: parseAttachment(command, request, config.name) };
+}
+
+/** The version that an answer is to carry: the configuration's where it is one of ours. */
+export function answerVersion(config: unknown): CniVersion {
+	const version = isObject(config) ? config.cniVersion : undefined;
+	return supportedVersions.find((v) => v === version) ?? newestVersion;
+}
+
+export function isAtLeast(version: CniVersion, wanted: CniVersion): boolean {
+	return supportedVersions.indexOf(version) >= supportedVersions.indexOf(wanted);
+}
+
+function parseCommand(command: unknown): Command {
+	if (typeof command === "string" && Object.hasOwn(commandSince, command))
+		return command as Command;
+	throw invalidVariable("CNI_COMMAND", "ADD, DEL, CHECK, STATUS, GC or VERSION", command);
+}
+
+/* ------------------------------------------------------ configuration */
+
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
+
+function parseConfiguration(config: unknown): NetworkConfiguration {
+	if (!isObject(config)) {
+		throw new CniError(
+			ErrorCode.DECODING_FAILURE,
+			`Cannot read the network configuration: wanted a JSON object, is ${shown(config)}`,
+		);
+	}
+	const { cniVersion, name, dns, prevResult } = config;
+	const version = supportedVersions.find((v) => v === cniVersion);
+	if (version === undefined) {
+		throw new CniError(
+			ErrorCode.INCOMPATIBLE_VERSION,
+			`Cannot use cniVersion: wanted one of ${supportedVersions.join(", ")}, is ${shown(cniVersion)}`,
+		);
+	}
+	if (typeof name !== "string" || !NAME.test(name) || name.length > 64) {
+		throw invalidField(
+			"name",
+			"1 to 64 letters, digits, '_', '.' or '-', a letter or digit first",
+			name,
+		);
+	}
+	const socket = config.socket ?? defaultSocket;
+	if (typeof socket !== "string" || !socket.startsWith("/")) {
+		throw invalidField("socket", "the absolute path of the agent's socket", socket);
+	}
+	refuseUnsupported(config);
+	const parsed: NetworkConfiguration = { cniVersion: version, name, socket };
+	if (dns !== undefined && dns !== null) {
+		if (!isObject(dns)) throw invalidField("dns", "an object", dns);
+		parsed.dns = dns;
+	}
+	if (prevResult !== undefined && prevResult !== null)
+		parsed.prevResult = parsePreviousResult(prevResult);
+	const attachments = config["cni.dev/valid-attachments"];
+	// An empty list of Go's encoder is null.
+	if (attachments === null) parsed.validAttachments = [];
+	else if (attachments !== undefined) parsed.validAttachments = parseAttachments(attachments);
+	return parsed;
+}
+
+/** Fields by which an operator asks for something that would silently not happen. */
+function refuseUnsupported(config: Record<string, unknown>): void {
+	const { ipam, runtimeConfig } = config;
+	if (isObject(ipam) && Object.keys(ipam).length > 0) {
+		throw new CniError(
+			ErrorCode.UNSUPPORTED_FIELD,
+			`Cannot use "ipam": wanted none (addresses come from the Node's pod CIDRs), is ${shown(ipam)}`,
+		);
+	}
+	for (const field of ["ips", "ipRanges", "mac", "infinibandGUID", "deviceID"]) {
+		const value = isObject(runtimeConfig) ? runtimeConfig[field] : undefined;
+		if (value !== undefined && value !== null) {
+			throw new CniError(
+				ErrorCode.UNSUPPORTED_FIELD,
+				`Cannot use "runtimeConfig.${field}": wanted none (Fairway chooses addresses itself), is ${shown(value)}`,
+			);
+		}
+	}
+}
+
+function parsePreviousResult(result: unknown): PreviousResult {
+	if (!isObject(result)) throw invalidField("prevResult", "an object", result);
+	for (const list of ["interfaces", "ips", "routes"]) {
+		const value = result[list];
+		if (value === undefined) continue;
+		if (value === null) delete result[list];
+		else if (!Array.isArray(value) || !value.every(isObject))
+			throw invalidField(`prevResult.${list}`, "a list of objects", value);
+	}
+	return result as PreviousResult;
+}
+
+function parseAttachments(value: unknown): { containerId: string; ifName: string }[] {
+	const field = "cni.dev/valid-attachments";
+	if (!Array.isArray(value)) throw invalidField(field, "a list", value);
+	return value.map((entry: unknown) => {
+		const { containerID, ifname } = isObject(entry) ? entry : {};
+		if (typeof containerID !== "string" || typeof ifname !== "string")
+			throw invalidField(field, 'objects with the strings "containerID" and "ifname"', entry);
+		return { containerId: containerID, ifName: ifname };
+	});
+}
+
+/* ------------------------------------------------------ variables */
+
+const CONTAINER_ID_MAX = 128;
+
+function parseAttachment(
+	command: "ADD" | "DEL" | "CHECK",
+	{ containerId, netns, ifName, args }: CniRequest,
+	network: string,
+): Attachment {
+	if (
+		typeof containerId !== "string" ||
+		!NAME.test(containerId) ||
+		containerId.length > CONTAINER_ID_MAX
+	) {
+		const wanted = `1 to ${CONTAINER_ID_MAX} letters, digits, '_', '.' or '-', a letter or digit first`;
+		throw invalidVariable("CNI_CONTAINERID", wanted, containerId);
+	}
+	// Narrower than the kernel, which takes quotes and control characters: iproute2 does not.
+	if (
+		typeof ifName !== "string" ||
+		!/^[a-zA-Z0-9_.@,+-]{1,15}$/.test(ifName) ||
+		/^\.\.?$/.test(ifName)
+	)
+		throw invalidVariable("CNI_IFNAME", "an interface name of 1 to 15 characters", ifName);
+	if (typeof netns !== "string" || (netns !== "" && !netns.startsWith("/")))
+		throw invalidVariable("CNI_NETNS", "the absolute path of a network namespace", netns);
+	if (netns === "" && command !== "DEL")
+		throw invalidVariable("CNI_NETNS", "the absolute path of a network namespace", netns);
+	return { network, containerId, ifName, netns, ...parseArgs(args) };
+}
+
+/** "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;IgnoreUnknown=1"; keys that are not ours are skipped. */
+function parseArgs(args: unknown): Pick<Attachment, "namespace" | "name"> {
+	const found: Pick<Attachment, "namespace" | "name"> = {};
+	if (args === undefined || args === "") return found;
+	if (typeof args !== "string") throw invalidVariable("CNI_ARGS", "KEY=VALUE;KEY=VALUE", args);
+	for (const pair of args.split(";")) {
+		if (pair === "") continue;
+		const equals = pair.indexOf("=");
+		if (equals < 1) throw invalidVariable("CNI_ARGS", "KEY=VALUE;KEY=VALUE", args);
+		const key = pair.slice(0, equals);
+		const value = pair.slice(equals + 1);
+		if (value === "") continue;
+		if (key === "K8S_POD_NAMESPACE") found.namespace = value;
+		if (key === "K8S_POD_NAME") found.name = value;
+	}
+	return found;
+}
+
+function invalidVariable(variable: string, wanted: string, is: unknown): CniError {
+	return new CniError(
+		ErrorCode.INVALID_ENVIRONMENT,
+		`Cannot use ${variable}: wanted ${wanted}, is ${shown(is)}`,
+	);
+}
+
+function invalidField(field: string, wanted: string, is: unknown): CniError {
+	return new CniError(
+		ErrorCode.INVALID_CONFIGURATION,
+		`Cannot use "${field}": wanted ${wanted}, is ${shown(is)}`,
+	);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+	return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function shown(value: unknown): string {
+	if (value === undefined || value === "") return "missing";
+	const text = JSON.stringify(value);
+	return text.length > 120 ? `${text.slice(0, 117)}...` : text;
+}

@@ -1,0 +1,97 @@
+/**
+ * Endpoints on disk: one JSON file each under RUN_DIR/endpoints, named by the host's interface.
+ * A record is whole or absent, also after a power failure: written aside, synced, renamed.
+ */
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { mkdir, open, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Endpoint } from "./endpoint.js";
+
+export class EndpointStore {
+	readonly directory: string;
+
+	constructor(runDir: string) {
+		this.directory = join(runDir, "endpoints");
+	}
+
+	/**
+	 * Everything that is there, oldest first. Blocks: there is nothing to do before it is read.
+	 *
+	 * @returns `unreadable`: files that are no record; they stay where they are
+	 */
+	load(): { endpoints: Endpoint[]; unreadable: string[] } {
+		mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+		const endpoints: Endpoint[] = [];
+		const unreadable: string[] = [];
+		for (const file of readdirSync(this.directory).sort()) {
+			// What a write that was interrupted left behind is overwritten by the next one.
+			if (!file.endsWith(".json")) continue;
+			const path = join(this.directory, file);
+			const endpoint = decode(readFileSync(path, "utf8"));
+			if (endpoint !== undefined && `${endpoint.hostInterface}.json` === file)
+				endpoints.push(endpoint);
+			else unreadable.push(path);
+		}
+		endpoints.sort((a, b) => a.attachedAt.localeCompare(b.attachedAt));
+		return { endpoints, unreadable };
+	}
+
+	async write(endpoint: Endpoint): Promise<void> {
+		const path = this.#path(endpoint);
+		const aside = `${path}.new`;
+		await mkdir(this.directory, { recursive: true, mode: 0o700 });
+		const file = await open(aside, "w", 0o600);
+		try {
+			await file.writeFile(`${JSON.stringify(endpoint, undefined, 2)}\n`);
+			await file.sync();
+		} finally {
+			await file.close();
+		}
+		await rename(aside, path);
+		await this.#syncDirectory();
+	}
+
+	async remove(endpoint: Endpoint): Promise<void> {
+		await rm(this.#path(endpoint), { force: true });
+		await this.#syncDirectory();
+	}
+
+	#path({ hostInterface }: Endpoint): string {
+		return join(this.directory, `${hostInterface}.json`);
+	}
+
+	async #syncDirectory(): Promise<void> {
+		const directory = await open(this.directory, "r");
+		try {
+			await directory.sync();
+		} finally {
+			await directory.close();
+		}
+	}
+}
+
+function decode(text: string): Endpoint | undefined {
+	let value: unknown;
+	try {
+		value = JSON.parse(text);
+	} catch {
+		return undefined;
+	}
+	if (typeof value !== "object" || value === null) return undefined;
+	const e = value as Partial<Endpoint>;
+	const strings = [
+		e.network,
+		e.containerId,
+		e.ifName,
+		e.netns,
+		e.mac,
+		e.hostInterface,
+		e.attachedAt,
+	];
+	const lists = [e.addresses, e.gateways];
+	const whole =
+		strings.every((s) => typeof s === "string") &&
+		lists.every((l) => Array.isArray(l) && l.every((s) => typeof s === "string")) &&
+		typeof e.mtu === "number";
+	return whole ? (e as Endpoint) : undefined;
+}
