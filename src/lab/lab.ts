@@ -13,8 +13,10 @@ import { type Namespace, type Output, type RunOptions, run } from "./namespace.j
 import { type Attachment, attachPod, detachPod } from "./pod.js";
 import { exampleDirectory } from "./repository.js";
 import {
+	allStates,
 	createState,
 	identify,
+	isAbandoned,
 	labDirectory,
 	pinDirectory,
 	readState,
@@ -60,6 +62,7 @@ export class Lab {
 	/** By label. */
 	readonly attachments = new Map<string, Attachment>();
 	private readonly network: PodNetwork;
+	private state: State | undefined;
 	private readonly stations = new Map<string, Promise<Station>>();
 
 	private constructor(name: string, manifests: string, config: string, network: PodNetwork) {
@@ -86,30 +89,49 @@ export class Lab {
 
 	/** @throws Error; nothing is left of the lab then. */
 	static async up(options: LabOptions): Promise<Lab> {
+		const lab = await Lab.prepare(options);
+		await lab.start();
+		return lab;
+	}
+
+	/**
+	 * A lab that exists on disk only, so that whoever has to end it early can. Labs whose process
+	 * has died are removed on the way.
+	 */
+	static async prepare(options: LabOptions): Promise<Lab> {
 		const manifests = resolve(options.manifests ?? exampleDirectory);
 		const beside = `${manifests}/config.yaml`;
 		const own = `${labDirectory(options.name)}/config.yaml`;
 		const config = resolve(options.config ?? (existsSync(beside) ? beside : own));
 		const lab = new Lab(options.name, manifests, config, options.network ?? fairway);
-		const state: State = {
+		await Promise.all(allStates().filter(isAbandoned).map(remove));
+		lab.state = {
 			name: lab.name,
 			owner: options.detached === true ? undefined : identify(process.pid),
 			manifests,
 			config,
 			namespaces: lab.underlay.namespaces,
 		};
-		createState(state);
+		createState(lab.state);
+		if (config === own) writeFileSync(own, "");
+		return lab;
+	}
+
+	/** @param step is told what begins. @throws Error; nothing is left of the lab then. */
+	async start(step: (what: string) => void = () => undefined): Promise<void> {
+		const { nodes, pods, subnets } = this.topology;
 		try {
-			if (config === own) writeFileSync(own, "");
-			await lab.underlay.build();
-			await lab.underlay.setRouterKnowsPods(lab.topology.routerKnowsPods);
-			await lab.network.start(lab);
-			await Promise.all(lab.topology.pods.map((pod) => lab.attach(pod)));
+			step(`${nodes.length} Nodes, ${subnets.length} switches, a router`);
+			await this.underlay.build();
+			await this.underlay.setRouterKnowsPods(this.topology.routerKnowsPods);
+			step(`${this.agents.size} agents`);
+			await this.network.start(this);
+			step(`${pods.length} Pods, attached by fairway-cni`);
+			await Promise.all(pods.map((pod) => this.attach(pod)));
 		} catch (error) {
-			await lab.down();
+			await this.down();
 			throw error;
 		}
-		return lab;
 	}
 
 	/** A lab that another process has brought up. */
@@ -118,6 +140,7 @@ export class Lab {
 		if (state === undefined)
 			throw new Error(`Cannot find lab "${name}": there is no ${labDirectory(name)}`);
 		const lab = new Lab(name, state.manifests, state.config, fairway);
+		lab.state = state;
 		for (const [node, agent] of lab.agents)
 			for (const { namespace, name: pod, containerId, addresses } of await agent.endpoints()) {
 				const known = lab.topology.pods.find(
@@ -133,8 +156,7 @@ export class Lab {
 	/** Removes everything that the lab has made. */
 	async down(): Promise<void> {
 		for (const station of this.stations.values()) (await station.catch(() => undefined))?.close();
-		const state = readState(this.name);
-		if (state !== undefined) await remove(state);
+		if (this.state !== undefined) await remove(this.state);
 	}
 
 	/** Of a Node, a Pod, a switch, "router" or "outside". */

@@ -28,6 +28,8 @@ export class Station {
 	static async start(machine: string, namespace: Namespace): Promise<Station> {
 		const child = namespace.spawn([process.execPath, stationProgram], {
 			stdio: ["pipe", "pipe", "inherit"],
+			// In a session of its own: a Ctrl-C is the lab's alone, which then ends it.
+			detached: true,
 		});
 		const station = new Station(machine, child);
 		await new Promise((resolve, reject) => station.waiting.set(0, { resolve, reject }));

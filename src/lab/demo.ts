@@ -1,0 +1,105 @@
+/**
+ * `npm start`: the example cluster, real traffic between every kind of pair, and the counters.
+ *
+ *  1. the lab up
+ *  2. every kind of pair measured, in both families
+ *  3. the table; with --once the end, 0 when all got through
+ *  4. counters until Ctrl-C, which removes everything
+ */
+import { release } from "node:os";
+import { basename } from "node:path";
+import { parseArgs } from "node:util";
+import { isInterrupted, onInterrupt } from "./interrupt.js";
+import { Lab } from "./lab.js";
+import { startBackground, watchPeers } from "./live.js";
+import { type Measurement, measure } from "./measure.js";
+import { kinds, samplePairs } from "./pairs.js";
+import { measurementTable } from "./report.js";
+import { painters } from "./table.js";
+
+const terminal = process.stdout.isTTY === true;
+const paint = painters(terminal);
+
+async function demo(once: boolean, manifests: string | undefined): Promise<number> {
+	const began = performance.now();
+	const lab = await Lab.prepare({
+		name: `fairway-demo-${process.pid}`,
+		...(manifests === undefined ? {} : { manifests }),
+	});
+	onInterrupt(
+		async () => {
+			say(terminal ? "\nRemoving everything." : "Removing everything.");
+			await lab.down();
+		},
+		// Ctrl-C is how it is meant to end, once it has shown what it has to show.
+		() => (shown === undefined ? 130 : shown),
+	);
+	let shown: number | undefined;
+	try {
+		await lab.start((what) => progress(`Bringing up ${what}`));
+		const seconds = ((performance.now() - began) / 1000).toFixed(1);
+		progress("");
+		const status = await [...lab.agents.values()][0]?.status();
+		say(
+			`${paint.bold("Fairway")} carries ${paint.bold(basename(lab.manifests))}: ${lab.topology.nodes.length} Nodes, ${lab.topology.pods.length} Pods, ` +
+				`mode ${paint.bold(status?.mode ?? "?")}, tunnels ${status?.tunnelType}, XDP ${status?.xdp}, kernel ${release()}. Up in ${seconds} s.\n`,
+		);
+		const measurements = await measureAll(lab);
+		say(measurementTable(measurements, terminal));
+		shown = verdict(measurements);
+		if (once) return shown;
+		say(`\nWhat each Node counts, ${paint.bold("until Ctrl-C")}:`);
+		await startBackground(lab);
+		await watchPeers(lab, terminal);
+		return shown;
+	} finally {
+		if (!isInterrupted()) await lab.down();
+	}
+}
+
+async function measureAll(lab: Lab): Promise<Measurement[]> {
+	const pairs = samplePairs(lab);
+	const measurements: Measurement[] = [];
+	for (const [i, pair] of pairs.entries()) {
+		progress(
+			`Measuring ${i + 1} of ${pairs.length}: ${kinds[pair.kind]}, ${pair.from} → ${pair.to}, IPv${pair.family}`,
+		);
+		measurements.push(await measure(lab, pair));
+	}
+	progress("");
+	return measurements;
+}
+
+function verdict(measurements: readonly Measurement[]): number {
+	const failed = measurements.filter(({ faults }) => faults.length > 0);
+	for (const { pair, faults } of failed)
+		for (const fault of faults)
+			say(paint.red(`✗ ${pair.from} → ${pair.to}, IPv${pair.family}: ${fault}`));
+	if (failed.length === 0)
+		say(paint.green(`✓ all ${measurements.length} pairs got through, each by the path shown`));
+	return failed.length === 0 ? 0 : 1;
+}
+
+function say(text: string): void {
+	process.stdout.write(`${text}\n`);
+}
+
+/** On a terminal one line that is written over, elsewhere a line each. */
+function progress(text: string): void {
+	if (terminal) process.stdout.write(`\r\u001b[2K${paint.dim(text)}`);
+	else if (text !== "") say(text);
+}
+
+const { values } = parseArgs({
+	options: { once: { type: "boolean", default: false }, manifests: { type: "string" } },
+});
+try {
+	process.exitCode = await demo(values.once, values.manifests);
+} catch (error) {
+	// What fails while everything is being removed fails for that reason.
+	if (!isInterrupted()) {
+		progress("");
+		process.stderr.write(`${(error as Error).message}\n`);
+		process.exitCode = 1;
+	}
+}

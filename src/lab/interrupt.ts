@@ -1,0 +1,30 @@
+/** Ctrl-C and its like: what the process has made goes first, then the process. */
+
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
+
+/** True from the first signal on: what fails now fails because it is being removed. */
+let interrupted = false;
+
+export const isInterrupted = (): boolean => interrupted;
+
+/**
+ * @param cleanUp called once, with the signal.
+ * @param status the exit status; default 128 + the signal's number, as a shell has it.
+ */
+export function onInterrupt(
+	cleanUp: (signal: NodeJS.Signals) => Promise<void>,
+	status?: () => number,
+): void {
+	for (const [signal, number] of Object.entries(SIGNALS) as [NodeJS.Signals, number][])
+		process.on(signal, async () => {
+			if (interrupted) return;
+			interrupted = true;
+			try {
+				await cleanUp(signal);
+			} catch (error) {
+				process.stderr.write(`${(error as Error).message}\n`);
+				process.exit(1);
+			}
+			process.exit(status?.() ?? 128 + number);
+		});
+}

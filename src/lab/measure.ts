@@ -1,0 +1,142 @@
+/** Real traffic between two machines of a lab, and what Fairway says about it. */
+import { once } from "node:events";
+import type { ExplainAnswer, PeerStatus } from "../api/messages.js";
+import type { Lab } from "./lab.js";
+import { nodeOf, type Pair } from "./pairs.js";
+import { until } from "./until.js";
+
+export interface Measurement {
+	pair: Pair;
+	/** What `fairway explain` says on the sending Node; undefined: no agent, or no answer. */
+	explained: ExplainAnswer | undefined;
+	/** Milliseconds, mean of the answered ones; undefined: none was answered. */
+	roundTrip: number | undefined;
+	/** Echo requests without an answer. */
+	lost: number;
+	/** Bits a second that the receiver got over one TCP connection. */
+	throughput: number | undefined;
+	/** The source address that the receiver saw. */
+	seenAs: string | undefined;
+	/** How the packets really went, by the sending Node's counters. */
+	counted: { direct: number; tunnel: number };
+	/** Sentences; none: all is well. */
+	faults: string[];
+}
+
+const PINGS = 10;
+const TCP_SECONDS = 1;
+const IPERF_PORT = 5201;
+
+export async function measure(lab: Lab, pair: Pair): Promise<Measurement> {
+	const { from, to, family } = pair;
+	const source = lab.address(from, family);
+	const destination = lab.address(to, family);
+	const agent = lab.agents.get(nodeOf(lab, from) ?? "");
+	const faults: string[] = [];
+	const note = (error: Error): undefined => {
+		faults.push(error.message.split("\n", 1)[0] ?? "");
+		return undefined;
+	};
+	const explained = await agent
+		?.explain({ source, destination, protocol: "tcp", destinationPort: IPERF_PORT })
+		.catch(note);
+	const before = await agent?.peers();
+	const echo = await ping(lab, from, destination, PINGS);
+	const throughput = await tcp(lab, from, to, destination).catch(note);
+	const seenAs = await sourceSeenBy(lab, from, to, destination).catch(note);
+	const peer = nodeOf(lab, to);
+	const counted = difference(before, await agent?.peers(), peer, family);
+	if (echo.lost > 0) faults.push(`${echo.lost} of ${PINGS} echo requests had no answer`);
+	if (explained?.drop != null) faults.push(`explain says it is dropped: ${explained.reason}`);
+	faults.push(...contradictions(explained, counted));
+	return { pair, explained, ...echo, throughput, seenAs, counted, faults };
+}
+
+export async function ping(
+	lab: Lab,
+	from: string,
+	address: string,
+	count: number,
+): Promise<{ roundTrip: number | undefined; lost: number }> {
+	const command = ["ping", "-n", "-q", "-c", `${count}`, "-i", "0.01", "-W", "1", address];
+	const { stdout } = await lab.run(from, command, { mayFail: true });
+	const received = Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
+	const mean = /= [\d.]+\/([\d.]+)\//.exec(stdout)?.[1];
+	return { roundTrip: mean === undefined ? undefined : Number(mean), lost: count - received };
+}
+
+async function tcp(lab: Lab, from: string, to: string, address: string): Promise<number> {
+	const server = lab
+		.namespace(to)
+		.spawn(["iperf3", "-s", "-1", "-p", `${IPERF_PORT}`, "--forceflush"], {
+			stdio: ["ignore", "pipe", "ignore"],
+		});
+	const ended = once(server, "exit");
+	try {
+		let said = "";
+		server.stdout?.setEncoding("utf8").on("data", (text: string) => (said += text));
+		await until("iperf3 listening", () => said.includes("listening"));
+		const { stdout } = await lab.run(
+			from,
+			["iperf3", "-J", "-c", address, "-p", `${IPERF_PORT}`, "-t", `${TCP_SECONDS}`].concat(
+				"--connect-timeout",
+				"3000",
+			),
+			{ mayFail: true, timeoutMs: 15_000 },
+		);
+		const { error, end } = JSON.parse(stdout) as {
+			error?: string;
+			end?: { sum_received?: { bits_per_second: number } };
+		};
+		if (error !== undefined || !end?.sum_received?.bits_per_second)
+			throw new Error(`TCP: ${error ?? "nothing arrived"}`);
+		return end.sum_received.bits_per_second;
+	} finally {
+		server.kill("SIGKILL");
+		await ended;
+	}
+}
+
+async function sourceSeenBy(
+	lab: Lab,
+	from: string,
+	to: string,
+	host: string,
+): Promise<string | undefined> {
+	const [client, server] = await Promise.all([lab.station(from), lab.station(to)]);
+	const { port } = await server.order("udpServe", { port: 5202 });
+	try {
+		return (await client.order("udpWho", { host, port, timeoutMs: 2000 })).address;
+	} finally {
+		await server.order("close", { port });
+	}
+}
+
+function difference(
+	before: PeerStatus[] | undefined,
+	after: PeerStatus[] | undefined,
+	node: string | undefined,
+	family: number,
+): { direct: number; tunnel: number } {
+	const sum = (peers: PeerStatus[] = [], path: "direct" | "tunnel"): number =>
+		peers
+			.filter((peer) => peer.node === node && peer.family === family)
+			.reduce((total, { packets }) => total + packets[path], 0);
+	return {
+		direct: sum(after, "direct") - sum(before, "direct"),
+		tunnel: sum(after, "tunnel") - sum(before, "tunnel"),
+	};
+}
+
+/** What was said must be what was done. */
+function contradictions(
+	explained: ExplainAnswer | undefined,
+	{ direct, tunnel }: Measurement["counted"],
+): string[] {
+	if (explained?.peer == null) return [];
+	const tunnelled = explained.path === "geneve" || explained.path === "vxlan";
+	if (tunnelled ? tunnel > 0 && direct === 0 : direct > 0 && tunnel === 0) return [];
+	return [
+		`explain says ${explained.path}, but ${direct} packets went directly and ${tunnel} in a tunnel`,
+	];
+}

@@ -1,0 +1,158 @@
+/** The lab's measurements and counters as tables. Pure. */
+import type { PeerStatus } from "../api/messages.js";
+import type { Measurement } from "./measure.js";
+import { kinds } from "./pairs.js";
+import { type Column, painters, renderTable } from "./table.js";
+
+type Paint = ReturnType<typeof painters>;
+
+export function measurementTable(measurements: readonly Measurement[], colours: boolean): string {
+	const paint = painters(colours);
+	const columns: Column<Measurement>[] = [
+		{ title: "traffic", cell: ({ pair }) => kinds[pair.kind] },
+		{ title: "pair", cell: ({ pair }) => `${pair.from} → ${pair.to}` },
+		{ title: "IP", cell: ({ pair }) => `v${pair.family}` },
+		{
+			title: "path",
+			cell: pathOf,
+			paint: (text, row) => (row.faults.length > 0 ? paint.red(text) : paintPath(text, paint)),
+		},
+		{ title: "why", cell: reasonOf },
+		{ title: "MTU", align: "right", cell: ({ explained }) => `${explained?.mtu ?? "–"}` },
+		{ title: "round trip", align: "right", cell: ({ roundTrip }) => milliseconds(roundTrip) },
+		{
+			title: "TCP",
+			align: "right",
+			cell: ({ throughput }) => rate(throughput),
+			paint: (text, { throughput }) => (throughput === undefined ? paint.red(text) : text),
+		},
+	];
+	const groups = Object.keys(kinds)
+		.map((kind) => measurements.filter(({ pair }) => pair.kind === kind))
+		.filter((group) => group.length > 0);
+	return renderTable(columns, groups, paint);
+}
+
+/** One Node's view of one peer, both families side by side. */
+export interface PeerRow {
+	node: string;
+	peer: string;
+	paths: { 4?: string; 6?: string };
+	/** Since the agent's maps were made. */
+	packets: { direct: number; tunnel: number };
+	bytes: number;
+	/** Packets a second since the last look. */
+	rate: { direct: number; tunnel: number };
+}
+
+/** @param earlier the rows of the last look, @param seconds ago. */
+export function peerRows(
+	peers: ReadonlyMap<string, readonly PeerStatus[]>,
+	earlier: readonly PeerRow[],
+	seconds: number,
+): PeerRow[] {
+	const rows = new Map<string, PeerRow>();
+	for (const [node, all] of peers)
+		for (const { node: peer, family, path, packets, bytes } of all) {
+			const key = `${node} ${peer}`;
+			const row = rows.get(key) ?? {
+				...{ node, peer, paths: {}, bytes: 0 },
+				packets: { direct: 0, tunnel: 0 },
+				rate: { direct: 0, tunnel: 0 },
+			};
+			row.paths[family] = path;
+			row.packets.direct += packets.direct;
+			row.packets.tunnel += packets.tunnel;
+			row.bytes += bytes.direct + bytes.tunnel;
+			rows.set(key, row);
+		}
+	for (const row of rows.values()) {
+		const last = earlier.find(({ node, peer }) => node === row.node && peer === row.peer);
+		if (last === undefined) continue;
+		for (const way of ["direct", "tunnel"] as const)
+			row.rate[way] = Math.max(0, row.packets[way] - last.packets[way]) / seconds;
+	}
+	return [...rows.values()];
+}
+
+export function peerTable(rows: readonly PeerRow[], colours: boolean): string {
+	const paint = painters(colours);
+	const path = (family: 4 | 6): Column<PeerRow> => ({
+		title: `IPv${family}`,
+		cell: ({ paths }) => paths[family] ?? "–",
+		paint: (text) => paintPath(text, paint),
+	});
+	const perSecond = (way: "direct" | "tunnel"): Column<PeerRow> => ({
+		title: `${way}/s`,
+		align: "right",
+		cell: (row) => row.rate[way].toFixed(0),
+		paint: (text, row) => (row.rate[way] >= 0.5 ? paint.bold(text) : paint.dim(text)),
+	});
+	const total = (way: "direct" | "tunnel"): Column<PeerRow> => ({
+		title: `${way} packets`,
+		align: "right",
+		cell: (row) => row.packets[way].toLocaleString("en"),
+	});
+	const columns: Column<PeerRow>[] = [
+		{ title: "Node", cell: ({ node }) => node },
+		{ title: "peer", cell: ({ peer }) => peer },
+		path(4),
+		path(6),
+		total("direct"),
+		perSecond("direct"),
+		total("tunnel"),
+		perSecond("tunnel"),
+		{ title: "bytes", align: "right", cell: ({ bytes: b }) => bytes(b) },
+	];
+	const nodes = [...new Set(rows.map(({ node }) => node))];
+	return renderTable(
+		columns,
+		nodes.map((node) => rows.filter((row) => row.node === node)),
+		paint,
+	);
+}
+
+export function milliseconds(value: number | undefined): string {
+	return value === undefined ? "lost" : `${value.toFixed(value < 10 ? 2 : 0)} ms`;
+}
+
+function rate(bitsPerSecond: number | undefined): string {
+	if (bitsPerSecond === undefined) return "failed";
+	return bitsPerSecond < 1e9
+		? `${(bitsPerSecond / 1e6).toFixed(0)} Mb/s`
+		: `${(bitsPerSecond / 1e9).toFixed(1)} Gb/s`;
+}
+
+function bytes(count: number): string {
+	const units = ["B", "kB", "MB", "GB", "TB"];
+	const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
+	return `${(count / 1000 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
+}
+
+function pathOf({ explained }: Measurement): string {
+	return explained?.path ?? "–";
+}
+
+function reasonOf({ explained, seenAs }: Measurement): string {
+	const reason = (explained?.reason ?? "").replace(/\.$/, "");
+	return explained?.snat == null || seenAs === undefined
+		? reason
+		: `${reason}; seen there as ${seenAs}`;
+}
+
+function paintPath(text: string, paint: Paint): string {
+	switch (text.trim()) {
+		case "direct":
+		case "routed":
+			return paint.green(text);
+		case "geneve":
+		case "vxlan":
+			return paint.yellow(text);
+		case "down":
+			return paint.red(text);
+		case "–":
+			return paint.dim(text);
+		default:
+			return paint.blue(text);
+	}
+}

@@ -1,0 +1,154 @@
+/**
+ * The lab without Fairway: what later tests take for granted.
+ *
+ *   pod1a pod1b  pod2a pod2b          pod3a pod3b  pod4a pod4b
+ *      node1        node2                node3        node4
+ *        └──── net1 ──┘                    └──── net2 ──┘
+ *                 └─────────── router ───────────┘
+ *                                 │
+ *                              outside
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, readdirSync } from "node:fs";
+import t from "tap";
+import { Lab } from "../../src/lab/lab.js";
+import { processesIn } from "../../src/lab/namespace.js";
+import { allPairs, kinds } from "../../src/lab/pairs.js";
+import { pingAll } from "../../src/lab/reach.js";
+import { root } from "../../src/lab/repository.js";
+import { allStates, isAbandoned, remove } from "../../src/lab/state.js";
+import { until } from "../../src/lab/until.js";
+import { Capture } from "../tools/capture.js";
+import { plainNetwork } from "../tools/plain_network.js";
+
+const name = `fwl-${process.pid}`;
+const namespaces = (prefix: string): string[] =>
+	existsSync("/run/netns") ? readdirSync("/run/netns").filter((n) => n.startsWith(prefix)) : [];
+
+t.test("a lab with plain kernel routes", async (t) => {
+	const lab = await Lab.up({ name, network: plainNetwork });
+	t.teardown(() => lab.down());
+
+	t.test("everyone reaches everyone, over both families", async (t) => {
+		const reaches = await pingAll(lab);
+		t.same(
+			new Set(reaches.map(({ pair }) => pair.kind)),
+			new Set(Object.keys(kinds)),
+			"every kind of pair is there",
+		);
+		t.equal(reaches.length, allPairs(lab).length);
+		t.same(
+			reaches.filter(({ roundTrip }) => roundTrip === undefined),
+			[],
+		);
+	});
+
+	t.test("traffic is verified, and the wire carries whole packets with checksums", async (t) => {
+		const capture = await Capture.start(lab, "node3");
+		t.teardown(() => capture.remove());
+		const [client, server] = [await lab.station("pod1a"), await lab.station("pod3a")];
+		await server.order("tcpServe", { port: 5000 });
+		await server.order("udpServe", { port: 5001 });
+		for (const family of [4, 6] as const) {
+			const host = lab.address("pod3a", family);
+			const sent = await client.order("tcpSend", { host, port: 5000, bytes: 3_000_000, seed: 1 });
+			t.match(sent, { whole: true, bytes: 3_000_000, address: lab.address("pod1a", family) });
+			const sizes = [1, 1400, 1472, 1473, 8000, 60_000];
+			t.same(await client.order("udpExchange", { host, port: 5001, sizes, seed: 2 }), {
+				missing: [],
+				corrupt: [],
+				retried: [],
+			});
+		}
+		await capture.stop();
+		const packets = await capture.dissect("tcp", [
+			"frame.len",
+			"tcp.checksum.status",
+			"ip.checksum.status",
+		]);
+		t.ok(packets.length > 4000, `${packets.length} TCP packets, none of them a super-packet`);
+		t.same([...new Set(packets.flatMap((p) => p["tcp.checksum.status"]))], ["1"]);
+		t.ok(packets.every((p) => Number(p["frame.len"][0]) <= 1514));
+	});
+
+	t.test("a numbered stream shows exactly what is lost", async (t) => {
+		const [client, server] = [await lab.station("pod1a"), await lab.station("pod2a")];
+		await server.order("udpServe", { port: 5002 });
+		const target = { host: lab.address("pod2a", 4), port: 5002 };
+		const { stream } = await client.order("udpStream", { ...target, rate: 1000 });
+		const received = async (): Promise<number> =>
+			(await server.order("udpReport", { port: 5002, stream })).received;
+		await until("the stream flows", async () => (await received()) > 100);
+		const rule = [
+			"add table inet test",
+			"add chain inet test in { type filter hook input priority 0; }",
+		];
+		rule.push("add rule inet test in udp dport 5002 counter drop");
+		await lab.run("pod2a", ["nft", "-f", "-"], { input: `${rule.join("\n")}\n` });
+		await until("packets dropped", async () => {
+			const { stdout } = await lab.run("pod2a", ["nft", "list", "ruleset"]);
+			return Number(/counter packets (\d+)/.exec(stdout)?.[1]) > 10;
+		});
+		const before = await received();
+		await lab.run("pod2a", ["nft", "flush", "ruleset"]);
+		await until("the stream flows again", async () => (await received()) > before + 100);
+		const { sent, returned } = await client.order("udpStop", { stream });
+		const report = await server.order("udpReport", { port: 5002, stream });
+		t.equal(report.expected, sent);
+		t.equal(report.received, returned);
+		t.ok(report.missing.length > 0, `${report.missing.length} were dropped`);
+		t.equal(report.missing.length, sent - report.received);
+		const [first = 0] = report.missing;
+		t.same(
+			report.missing,
+			Array.from(report.missing, (_, i) => first + i),
+			"one gap",
+		);
+	});
+
+	t.test("a second lab runs beside it, and goes alone", async (t) => {
+		const other = await Lab.up({ name: `${name}-b`, network: plainNetwork });
+		await other.down();
+		t.same(namespaces(`${name}-b-`), []);
+		t.notOk(allStates().some((state) => state.name === other.name));
+		const { stdout } = await lab.run("pod1a", ["ping", "-c1", lab.address("pod4b", 6)]);
+		t.match(stdout, "1 received");
+	});
+
+	t.test("a name is taken once", async (t) => {
+		await t.rejects(Lab.up({ name, network: plainNetwork }), /expected none of that name/);
+		t.ok(namespaces(name).length > 0);
+	});
+	t.end();
+});
+
+t.test("nothing is left", async (t) => {
+	t.same(namespaces(`${name}-`), []);
+	t.notOk(allStates().some((state) => state.name === name));
+});
+
+t.test("what a killed lab leaves is found and removed", async (t) => {
+	const victim = `${name}-v`;
+	const program = `
+		import { Lab } from "${root}/src/lab/lab.ts";
+		import { plainNetwork } from "${root}/test/tools/plain_network.ts";
+		const lab = await Lab.up({ name: "${victim}", network: plainNetwork });
+		const station = await lab.station("pod1a");
+		process.stdout.write("up");
+	`;
+	const child = spawn(process.execPath, ["--import=tsx", "--input-type=module", "-e", program], {
+		cwd: root,
+		stdio: ["ignore", "pipe", "inherit"],
+	});
+	await once(child.stdout, "data");
+	const left = namespaces(`${victim}-`);
+	t.ok(left.length >= 16);
+	child.kill("SIGKILL");
+	await once(child, "exit");
+	const state = allStates().find((known) => known.name === victim);
+	t.ok(state && isAbandoned(state));
+	if (state) await remove(state);
+	t.same(namespaces(`${victim}-`), []);
+	t.same(processesIn(left), []);
+});
