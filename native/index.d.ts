@@ -79,6 +79,7 @@ export interface TestRunResult {
 }
 
 export class BpfObject {
+	private constructor();
 	/** Opens an ELF object; nothing is in the kernel yet. */
 	static open(path: string): BpfObject;
 	/** Without those that libbpf makes for global data. */
@@ -108,6 +109,7 @@ export class BpfObject {
 }
 
 export class BpfMap {
+	private constructor();
 	static openPinned(path: string): BpfMap;
 	static openId(id: number): BpfMap;
 	/** A map of its own, for tests and benches. */
@@ -139,6 +141,7 @@ export class BpfMap {
 }
 
 export class BpfProgram {
+	private constructor();
 	static openPinned(path: string): BpfProgram;
 	static openId(id: number): BpfProgram;
 	readonly info: ProgramInfo;
@@ -150,6 +153,7 @@ export class BpfProgram {
 export type AttachType = "tcx_ingress" | "tcx_egress" | "xdp_native" | "xdp_generic";
 
 export class BpfLink {
+	private constructor();
 	static attach(program: BpfProgram, ifindex: number, type: AttachType): BpfLink;
 	static openPinned(path: string): BpfLink;
 	static openId(id: number): BpfLink;

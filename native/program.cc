@@ -8,8 +8,10 @@ namespace fairway
 namespace
 {
 
-// What the kernel takes at most: KMALLOC_MAX_SIZE-ish; more is refused here before it is allocated.
+// Far above what any kernel takes; refused here before it is allocated.
 constexpr uint32_t kMaxPacket = 16 << 20;
+constexpr uint32_t kMaxContext = 4096;
+constexpr uint32_t kDefaultRoom = UINT32_MAX;
 
 } // namespace
 
@@ -47,24 +49,31 @@ Napi::Value BpfProgram::TestRun(const Napi::CallbackInfo &info)
 		return value.IsUndefined() ? otherwise : call.Integer(value, what, 0, most);
 	};
 
-	Bytes data = call.Buffer(options.Get("data"), "data");
+	// Reading an option may run a getter, which may detach a buffer: options first, then bytes.
+	LIBBPF_OPTS(bpf_test_run_opts, run);
+	run.repeat = number("repeat", 1, INT32_MAX);
+	run.flags = number("flags", 0, UINT32_MAX);
+	run.batch_size = number("batchSize", 0, UINT32_MAX);
+	uint32_t room = number("dataOutSize", kDefaultRoom, kMaxPacket);
+	Napi::Value given_data = options.Get("data");
+	Napi::Value given_context = options.Get("context");
+
+	Bytes data = call.Buffer(given_data, "data");
 	if (data.length > kMaxPacket)
 		call.Range("data of at most " + std::to_string(kMaxPacket) + " bytes",
 		           std::to_string(data.length));
 	Bytes context = {nullptr, 0};
-	Napi::Value given = options.Get("context");
-	if (!given.IsUndefined())
-		context = call.Buffer(given, "context");
-	if (context.length > 4096)
-		call.Range("a context of at most 4096 bytes", std::to_string(context.length));
-
-	LIBBPF_OPTS(bpf_test_run_opts, run);
+	if (!given_context.IsUndefined())
+		context = call.Buffer(given_context, "context");
+	if (context.length > kMaxContext)
+		call.Range("a context of at most " + std::to_string(kMaxContext) + " bytes",
+		           std::to_string(context.length));
+	if (room == kDefaultRoom)
+		room = data.length + 256;
 	run.data_in = data.data;
 	run.data_size_in = data.length;
-	run.repeat = number("repeat", 1, INT32_MAX);
-	run.flags = number("flags", 0, UINT32_MAX);
-	run.batch_size = number("batchSize", 0, UINT32_MAX);
-	uint32_t room = number("dataOutSize", data.length + 256, kMaxPacket);
+	run.ctx_in = context.data;
+	run.ctx_size_in = context.length;
 	std::vector<uint8_t> data_out;
 	std::vector<uint8_t> context_out;
 	// Live frames leave for good: nothing comes back.
@@ -76,8 +85,6 @@ Napi::Value BpfProgram::TestRun(const Napi::CallbackInfo &info)
 		run.ctx_out = context_out.data();
 		run.ctx_size_out = context.length;
 	}
-	run.ctx_in = context.data;
-	run.ctx_size_in = context.length;
 
 	if (int error = bpf_prog_test_run_opts(fd(), &run))
 		call.Fail(error);
