@@ -14,8 +14,8 @@ export interface PacketContext {
 	gsoSize?: number;
 	/** Segments that a GSO packet becomes on the wire. */
 	gsoSegments?: number;
-	/** The L4 checksum is the pseudo header's only, for a device to finish (CHECKSUM_PARTIAL). */
-	unfinishedChecksum?: boolean;
+	/** XDP: the NIC is a veth, so a checksum may be unfinished (knob veth_wire). */
+	vethWire?: boolean;
 }
 
 export type FlowChange =

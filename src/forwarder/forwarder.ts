@@ -1,10 +1,18 @@
 /**
- * The model of the data path: a packet and the tables → a Decision. Plain and obvious, one rule a
- * line, in the order of ARCHITECTURE "The way of a packet"; the eBPF programs are held to it byte
- * for byte.
+ * The model of the data path: a packet and the tables → a Decision. Plain and obvious, in the
+ * order of ARCHITECTURE "The way of a packet"; the eBPF programs are held to it byte for byte.
+ *
+ * A file a hook, and a noun a file for what they share: packet (parse), flow, snat, route, mtu,
+ * tunnel, next_hop, rewrite, checksum.
  */
+import { Hook } from "../tables/generated.js";
 import type { Decision, PacketContext } from "./decision.js";
+import { Draft, notConfigured } from "./draft.js";
+import { fromHost } from "./from_host.js";
+import { fromPod } from "./from_pod.js";
+import { fromWire } from "./from_wire.js";
 import type { TableReader } from "./table_reader.js";
+import { toPod } from "./to_pod.js";
 
 export type { Decision, FlowChange, PacketContext, Step } from "./decision.js";
 export type { FibAnswer, FibQuery, FlowEntry, FlowSlot, TableReader } from "./table_reader.js";
@@ -13,11 +21,29 @@ export type { FibAnswer, FibQuery, FlowEntry, FlowSlot, TableReader } from "./ta
  * Decides about one packet.
  *
  * @param hook enum hook
- * @param packet a whole Ethernet frame, not changed
+ * @param frame a whole Ethernet frame; it is not changed
  */
-export type Forward = (
+export function forward(
 	hook: number,
-	packet: Buffer,
+	frame: Buffer,
 	context: PacketContext,
 	tables: TableReader,
-) => Decision;
+): Decision {
+	const node = tables.nodeConfig();
+	if (node === undefined) return notConfigured(hook, frame);
+	const draft = new Draft(frame, context, tables, node);
+	switch (hook) {
+		case Hook.FROM_POD:
+			return fromPod(draft);
+		case Hook.FROM_WIRE:
+			return fromWire(draft, false);
+		case Hook.FROM_WIRE_XDP:
+			return fromWire(draft, true);
+		case Hook.TO_POD:
+			return toPod(draft);
+		case Hook.FROM_HOST:
+			return fromHost(draft);
+		default:
+			throw new Error(`Cannot forward a packet: wanted a hook of tables.h, it is ${hook}`);
+	}
+}

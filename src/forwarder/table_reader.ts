@@ -33,9 +33,8 @@ export interface FlowSlot {
 	evicted?: Flow;
 }
 
-/** What bpf_fib_lookup is asked, without neighbours. */
+/** What bpf_fib_lookup is asked. */
 export interface FibQuery {
-	source: string;
 	destination: string;
 	/** The interface that the packet counts as having come in by. */
 	ifindex: number;

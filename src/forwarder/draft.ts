@@ -1,0 +1,116 @@
+/**
+ * A decision in the making: what every hook needs to reach a verdict, and the verdicts.
+ */
+import {
+	Action,
+	DropReason,
+	DropReasonName,
+	EventCounter,
+	type Flow,
+	Hook,
+	Limit,
+	type NodeConfig,
+	SlowPathKind,
+} from "../tables/generated.js";
+import type { Decision, PacketContext } from "./decision.js";
+import { replyKey } from "./flow.js";
+import type { Packet } from "./packet.js";
+import type { TableReader } from "./table_reader.js";
+
+export class Draft {
+	readonly frame: Buffer;
+	readonly context: PacketContext;
+	readonly tables: TableReader;
+	readonly node: NodeConfig;
+	readonly decision: Decision;
+
+	constructor(frame: Buffer, context: PacketContext, tables: TableReader, node: NodeConfig) {
+		this.frame = frame;
+		this.context = context;
+		this.tables = tables;
+		this.node = node;
+		this.decision = undecided(frame);
+	}
+
+	get now(): bigint {
+		return this.context.now;
+	}
+
+	note(stage: string, text: string): void {
+		this.decision.steps.push({ stage, text });
+	}
+
+	/** To the Node's own stack. */
+	pass(why: string): Decision {
+		this.note("verdict", `passes to the Node: ${why}`);
+		this.decision.action = Action.PASS;
+		return this.decision;
+	}
+
+	drop(reason: number, why: string): Decision {
+		this.note("verdict", `dropped as ${DropReasonName[reason]}: ${why}`);
+		this.decision.action = Action.DROP;
+		this.decision.dropReason = reason;
+		return this.decision;
+	}
+
+	/** To the slow path, as it came. */
+	handUp(kind: number, packet: Packet, mtu: number, why: string): Decision {
+		const { decision } = this;
+		decision.slowPathKind = kind;
+		decision.slowPathPacket = packet.frame.subarray(packet.l3, packet.l3 + packet.length);
+		decision.mtu = mtu;
+		if (kind === SlowPathKind.TTL_EXCEEDED) decision.dropReason = DropReason.TTL_EXCEEDED;
+		if (kind === SlowPathKind.TOO_BIG) decision.dropReason = DropReason.PACKET_TOO_BIG;
+		decision.action = Action.SLOW_PATH;
+		this.event(EventCounter.SLOW_PATH);
+		this.note("verdict", `goes up to the slow path: ${why}`);
+		return decision;
+	}
+
+	event(counter: number): void {
+		this.decision.events.push(counter);
+	}
+
+	/** A slot for a new flow; undefined: the table is full. */
+	claimSlot(): number | undefined {
+		const claim = this.tables.flowSlot(this.now);
+		if (claim?.evicted !== undefined) this.event(EventCounter.FLOW_EVICTED_EARLY);
+		return claim?.slot;
+	}
+
+	keepNew(slot: number, flow: Flow): void {
+		this.decision.flow = { kind: "create", slot, flow, reply: replyKey(flow) };
+	}
+
+	/** Keeps what a known flow has become. */
+	keep(slot: number, flow: Flow): void {
+		this.decision.flow = { kind: "update", slot, flow };
+	}
+}
+
+function undecided(frame: Buffer): Decision {
+	return {
+		action: Action.PASS,
+		dropReason: DropReason.NONE,
+		path: 0,
+		slowPathKind: 0,
+		ifindex: 0,
+		peer: Limit.NO_PEER,
+		mtu: 0,
+		packet: frame,
+		events: [],
+		steps: [],
+	};
+}
+
+/** Without a configuration a Node lets in what its own stack handles, and sends nothing. */
+export function notConfigured(hook: number, frame: Buffer): Decision {
+	const decision = undecided(frame);
+	if (hook === Hook.FROM_POD || hook === Hook.FROM_HOST) {
+		decision.action = Action.DROP;
+		decision.dropReason = DropReason.NOT_CONFIGURED;
+	}
+	decision.steps.push({ stage: "verdict", text: "the agent has not configured this Node yet" });
+	return decision;
+}

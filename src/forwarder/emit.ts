@@ -1,0 +1,143 @@
+/**
+ * The last stages of a packet: the way it takes, whether it fits, and how it leaves.
+ */
+import { writeMac } from "../tables/address.js";
+import {
+	Action,
+	DropReason,
+	type Endpoint,
+	EventCounter,
+	type NextHop,
+	Path,
+	PathName,
+	type Peer,
+	SlowPathKind,
+} from "../tables/generated.js";
+import type { Decision } from "./decision.js";
+import type { Draft } from "./draft.js";
+import { clampMss, onWire, wireLength } from "./mtu.js";
+import { type NextHopWay, resolveNextHop } from "./next_hop.js";
+import type { Packet } from "./packet.js";
+import { peerIndex } from "./route.js";
+import { encapsulate } from "./tunnel.js";
+
+/** Where a packet goes; nothing is changed yet. */
+export interface Way {
+	/** Largest IP packet that it takes; 0: any. */
+	mtu: number;
+	/** What is cached in the flow of a packet to the outside. */
+	nextHop?: NextHop;
+	/** Sends the rewritten packet. */
+	emit(rewritten: Packet): Decision;
+}
+
+/** Into a Pod of this Node. */
+export function wayToPod(draft: Draft, endpoint: Endpoint): Way {
+	const { decision, node } = draft;
+	return {
+		mtu: 0,
+		emit: ({ frame }) => {
+			writeMac(frame, 0, endpoint.mac);
+			writeMac(frame, 6, node.gatewayMac);
+			decision.packet = frame;
+			decision.ifindex = endpoint.ifindex;
+			decision.action = Action.ENDPOINT;
+			draft.note("emit", `into the Pod behind interface ${endpoint.ifindex}`);
+			return decision;
+		},
+	};
+}
+
+/** To a peer: in its tunnel, or `native`, past it whatever the path is. */
+export function wayToPeer(
+	draft: Draft,
+	packet: Packet,
+	id: number,
+	native = false,
+): Way | Decision {
+	const { decision, node, tables, context } = draft;
+	const index = peerIndex(id, packet.family);
+	const peer = tables.peer(index);
+	decision.peer = id;
+	draft.note("route", `${packet.key.destination} is a Pod of peer ${id}`);
+	if (peer === undefined || peer.path === Path.NONE || peer.path === Path.DOWN) {
+		return draft.drop(DropReason.PEER_DOWN, `peer ${id} has no working path`);
+	}
+	const path = native ? Path.ROUTED : peer.path;
+	const mtu = native ? node.transportMtu : peer.mtu;
+	const tunnel = !native && isTunnel(peer);
+	decision.path = path;
+	draft.note("path", `${PathName[path]} to ${peer.remote}, up to ${mtu} bytes`);
+	const way = resolveNextHop(draft, tables.nextHop(index), peer.remote);
+	if (typeof way === "string") {
+		return draft.drop(DropReason.NO_ROUTE, `the kernel has no way to ${peer.remote}`);
+	}
+	if (way.cache) decision.nextHop = { index, nextHop: way.cache };
+	return {
+		mtu,
+		emit: (rewritten) => {
+			decision.mtu = mtu;
+			if (clampMss(rewritten, mtu)) draft.event(EventCounter.MSS_CLAMPED);
+			decision.sent = { index, tunnel, ...onWire(packet, context) };
+			const frame = tunnel ? encapsulate(rewritten, peer, node) : rewritten.frame;
+			return emitToWire(draft, frame, way);
+		},
+	};
+}
+
+/** To the outside, as the kernel's FIB says. `cached` belongs to the packet's flow. */
+export function wayOutside(
+	draft: Draft,
+	packet: Packet,
+	cached: NextHop | undefined,
+): Way | Decision {
+	const { destination } = packet.key;
+	draft.note("route", `${destination} is outside the cluster`);
+	const way = resolveNextHop(draft, cached, destination);
+	if (way === "local") return draft.pass("the kernel does not forward it");
+	if (way === "none") return draft.drop(DropReason.NO_ROUTE, `no way to ${destination}`);
+	return {
+		mtu: draft.node.transportMtu,
+		...(way.cache && { nextHop: way.cache }),
+		emit: (rewritten) => emitToWire(draft, rewritten.frame, way),
+	};
+}
+
+function isTunnel(peer: Peer): boolean {
+	return peer.path === Path.GENEVE || peer.path === Path.VXLAN;
+}
+
+function emitToWire(draft: Draft, frame: Buffer, way: NextHopWay): Decision {
+	const { decision } = draft;
+	writeMac(frame, 0, way.destinationMac);
+	writeMac(frame, 6, way.sourceMac);
+	decision.packet = frame;
+	decision.ifindex = way.ifindex;
+	decision.action = way.action;
+	draft.note("emit", `out of interface ${way.ifindex} to ${way.destinationMac}`);
+	return decision;
+}
+
+/** A packet whose TTL or hop limit ends at this Node. */
+export function checkTtl(draft: Draft, packet: Packet): Decision | undefined {
+	if (packet.ttl > 1) return undefined;
+	const why = `${packet.family === 4 ? "TTL" : "hop limit"} ${packet.ttl} ends at this Node`;
+	return draft.handUp(SlowPathKind.TTL_EXCEEDED, packet, 0, why);
+}
+
+export type Fit = "fits" | "in fragments" | "not";
+
+/** Does the packet, or the longest segment of a GSO packet, fit? */
+export function fit(draft: Draft, packet: Packet, mtu: number): Fit {
+	if (mtu === 0 || wireLength(packet, draft.context) <= mtu) return "fits";
+	return packet.dontFragment || draft.context.gsoSize ? "not" : "in fragments";
+}
+
+export function tooBig(draft: Draft, packet: Packet, mtu: number): Decision {
+	const length = wireLength(packet, draft.context);
+	return draft.handUp(SlowPathKind.TOO_BIG, packet, mtu, `${length} bytes, ${mtu} fit`);
+}
+
+export function fragmentAboveMtu(draft: Draft, packet: Packet, mtu: number): Decision {
+	return draft.handUp(SlowPathKind.FRAGMENT, packet, mtu, `${packet.length} bytes, ${mtu} fit`);
+}

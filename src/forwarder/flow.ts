@@ -1,0 +1,184 @@
+/**
+ * Flows: look-up, creation and the state machine (ARCHITECTURE, Flows). Nothing is written here;
+ * a changed flow is a new value.
+ */
+import {
+	type Flow,
+	FlowDirection,
+	FlowFlag,
+	FlowKey,
+	FlowState,
+	Limit,
+	type NodeConfig,
+} from "../tables/generated.js";
+import { type Packet, Protocol, parseQuoted, TcpFlag } from "./packet.js";
+import type { FlowEntry, TableReader } from "./table_reader.js";
+
+const NS_PER_SECOND = 1_000_000_000n;
+/** `last_seen` is written again only after this long. */
+const TOUCH_NS = 250_000_000n;
+
+const SctpChunk = { INIT: 1, ABORT: 6, SHUTDOWN_COMPLETE: 14 } as const;
+
+export function reverse(key: FlowKey): FlowKey {
+	return {
+		source: key.destination,
+		destination: key.source,
+		sourcePort: key.destinationPort,
+		destinationPort: key.sourcePort,
+		protocol: key.protocol,
+	};
+}
+
+/** The tuple that answers carry. */
+export function replyKey(flow: Flow): FlowKey {
+	const key = reverse(flow.key);
+	if (!isTranslated(flow)) return key;
+	return { ...key, destination: flow.snatAddress, destinationPort: flow.snatPort };
+}
+
+export function isTranslated(flow: Flow): boolean {
+	return (flow.flags & FlowFlag.SNAT) !== 0;
+}
+
+export function isExpired(flow: Flow, node: NodeConfig, now: bigint): boolean {
+	const timeout = node.flowTimeouts[flow.state];
+	if (timeout === undefined) return true;
+	// FLOW_NONE is a slot that is being filled: it has a second for that.
+	return now - flow.lastSeen > BigInt(timeout || 1) * NS_PER_SECOND;
+}
+
+/**
+ * The flow of a packet; of an ICMP error, the one that it is about. An expired flow is unknown to
+ * its reply direction.
+ */
+export function lookUp(
+	packet: Packet,
+	tables: TableReader,
+	node: NodeConfig,
+	now: bigint,
+): FlowEntry | undefined {
+	if (packet.portsUnknown) return undefined;
+	const key = packet.icmpError ? errorKey(packet) : packet.key;
+	const entry = key && tables.flow(key);
+	if (entry === undefined) return undefined;
+	if (entry.direction === FlowDirection.REPLY && isExpired(entry.flow, node, now)) {
+		return undefined;
+	}
+	return entry;
+}
+
+/**
+ * The tuple, in the direction of the error itself, of the packet that an ICMP error is about.
+ * An error goes to that packet's sender; one that does not is about nothing.
+ */
+function errorKey(error: Packet): FlowKey | undefined {
+	const quoted = parseQuoted(error);
+	if (quoted === undefined || quoted.isLaterFragment) return undefined;
+	return quoted.key.source === error.key.destination ? reverse(quoted.key) : undefined;
+}
+
+function initialState({ key, l4Type }: Packet): number {
+	switch (key.protocol) {
+		case Protocol.TCP:
+			// A flow that is met in its middle was opened before anyone looked.
+			return isSyn(l4Type) ? FlowState.TCP_OPENING : FlowState.TCP_ESTABLISHED;
+		case Protocol.UDP:
+			return FlowState.UDP_OPENING;
+		case Protocol.ICMP:
+		case Protocol.ICMPV6:
+			return FlowState.ICMP;
+		case Protocol.SCTP:
+			return l4Type === SctpChunk.INIT ? FlowState.SCTP_OPENING : FlowState.SCTP_ESTABLISHED;
+		default:
+			return FlowState.OTHER;
+	}
+}
+
+/** A flow that starts with this packet, before translation and route. */
+export function create(packet: Packet, now: bigint): Flow {
+	return {
+		lastSeen: now,
+		claim: 0,
+		state: initialState(packet),
+		flags: 0,
+		snatPort: 0,
+		key: packet.key,
+		snatAddress: "",
+		routeEpoch: 0,
+		peer: Limit.NO_PEER,
+		routeKind: 0,
+		routeFlags: 0,
+		nextHop: { checked: 0n, destinationMac: 0n, sourceMac: 0n, ifindex: 0, epoch: 0 },
+	};
+}
+
+/** The flow after one more packet. */
+export function advance(entry: FlowEntry, packet: Packet, node: NodeConfig, now: bigint): Flow {
+	const flow = { ...entry.flow };
+	if (isExpired(flow, node, now)) {
+		// Only its original direction gets here: the flow begins again, its translation stays.
+		flow.state = initialState(packet);
+		flow.flags &= FlowFlag.SNAT;
+	}
+	if (now > flow.lastSeen + TOUCH_NS) flow.lastSeen = now;
+	if (entry.direction === FlowDirection.REPLY) flow.flags |= FlowFlag.REPLIED;
+
+	if (packet.key.protocol === Protocol.TCP) advanceTcp(flow, entry.direction, packet.l4Type);
+	else if (packet.key.protocol === Protocol.SCTP) {
+		advanceSctp(flow, entry.direction, packet.l4Type);
+	} else if (entry.direction === FlowDirection.REPLY && flow.state === FlowState.UDP_OPENING) {
+		flow.state = FlowState.UDP_ESTABLISHED;
+	}
+	return flow;
+}
+
+function advanceTcp(flow: Flow, direction: number, tcp: number): void {
+	const bothFins = FlowFlag.FIN_ORIGINAL | FlowFlag.FIN_REPLY;
+	const ending = flow.state === FlowState.TCP_CLOSING || flow.state === FlowState.TCP_CLOSED;
+	if (direction === FlowDirection.ORIGINAL && isSyn(tcp) && ending) {
+		flow.state = FlowState.TCP_OPENING;
+		flow.flags &= ~(FlowFlag.REPLIED | bothFins);
+	}
+	if (direction === FlowDirection.REPLY && flow.state === FlowState.TCP_OPENING) {
+		flow.state = FlowState.TCP_ESTABLISHED;
+	}
+	if (tcp & TcpFlag.FIN) {
+		flow.flags |= direction === FlowDirection.ORIGINAL ? FlowFlag.FIN_ORIGINAL : FlowFlag.FIN_REPLY;
+		if (flow.state !== FlowState.TCP_CLOSED) flow.state = FlowState.TCP_CLOSING;
+		if ((flow.flags & bothFins) === bothFins) flow.state = FlowState.TCP_CLOSED;
+	}
+	if (tcp & TcpFlag.RST) flow.state = FlowState.TCP_CLOSED;
+}
+
+function advanceSctp(flow: Flow, direction: number, chunk: number): void {
+	if (
+		direction === FlowDirection.ORIGINAL &&
+		chunk === SctpChunk.INIT &&
+		flow.state === FlowState.SCTP_CLOSED
+	) {
+		flow.state = FlowState.SCTP_OPENING;
+	}
+	if (direction === FlowDirection.REPLY && flow.state === FlowState.SCTP_OPENING) {
+		flow.state = FlowState.SCTP_ESTABLISHED;
+	}
+	if (chunk === SctpChunk.ABORT || chunk === SctpChunk.SHUTDOWN_COMPLETE) {
+		flow.state = FlowState.SCTP_CLOSED;
+	}
+}
+
+function isSyn(tcp: number): boolean {
+	return (tcp & (TcpFlag.SYN | TcpFlag.ACK)) === TcpFlag.SYN;
+}
+
+/** Spreads flows over SNAT ports and tunnel source ports (ARCHITECTURE, Tunnel). */
+export function hash(key: FlowKey, seed: number, withPorts = true): number {
+	const bytes = FlowKey.encode(withPorts ? key : { ...key, sourcePort: 0, destinationPort: 0 });
+	let value = seed | 0;
+	for (let offset = 0; offset < 40; offset += 4) {
+		value ^= bytes.readInt32LE(offset);
+		value = Math.imul(value, 0x9e3779b1);
+		value ^= value >>> 15;
+	}
+	return value >>> 0;
+}

@@ -1,0 +1,34 @@
+/**
+ * The ports of fragments: a first fragment leaves them in `fragments`, later ones find them there.
+ */
+import type { FragmentKey } from "../tables/generated.js";
+import type { Decision } from "./decision.js";
+import type { Packet } from "./packet.js";
+import type { TableReader } from "./table_reader.js";
+
+export function fragmentKey({ key, identification }: Packet): FragmentKey {
+	return {
+		source: key.source,
+		destination: key.destination,
+		identification,
+		protocol: key.protocol,
+	};
+}
+
+/** Writes the ports of a first fragment, and gives those of a later one. */
+export function resolvePorts(packet: Packet, tables: TableReader, decision: Decision): void {
+	if (!packet.isFragment) return;
+	if (packet.isLaterFragment) {
+		const ports = tables.fragment(fragmentKey(packet));
+		if (ports === undefined) packet.portsUnknown = true;
+		else Object.assign(packet.key, ports);
+		return;
+	}
+	decision.fragment = {
+		key: fragmentKey(packet),
+		ports: {
+			sourcePort: packet.key.sourcePort,
+			destinationPort: packet.key.destinationPort,
+		},
+	};
+}

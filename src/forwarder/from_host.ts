@@ -1,0 +1,73 @@
+/**
+ * from_host: what the Node itself sends to Pods on other Nodes, and what the slow path sends on
+ * (ARCHITECTURE, from_host).
+ */
+import { DropReason, FlowDirection, RouteKind } from "../tables/generated.js";
+import type { Decision } from "./decision.js";
+import type { Draft } from "./draft.js";
+import { fit, fragmentAboveMtu, tooBig, wayToPeer } from "./emit.js";
+import { lookUp } from "./flow.js";
+import { resolvePorts } from "./fragments.js";
+import { ethertype, isIp, type Packet, parse } from "./packet.js";
+import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote } from "./route.js";
+import type { FlowEntry } from "./table_reader.js";
+import { track, trackTranslated, translated } from "./track.js";
+
+export function fromHost(draft: Draft): Decision {
+	const { frame, tables, node, decision } = draft;
+
+	// Parse
+	const type = ethertype(frame);
+	if (type === undefined) return draft.drop(DropReason.MALFORMED, "no Ethernet header");
+	if (!isIp(type)) return draft.drop(DropReason.UNSUPPORTED_ETHERTYPE, "not IP");
+	const packet = parse(frame);
+	if (packet === undefined) return draft.drop(DropReason.MALFORMED, "headers are inconsistent");
+	if (isLinkMulticast(packet)) return draft.pass("multicast on the link");
+
+	// Flow and route
+	resolvePorts(packet, tables, decision);
+	const known = lookUp(packet, tables, node, draft.now);
+	const { key } = packet;
+	const remembered = packet.icmpError ? undefined : known?.flow;
+	const route = routeOfRemote(remembered, key.destination, node, tables);
+	if (route.kind !== RouteKind.PEER) {
+		return draft.drop(DropReason.NO_ROUTE, `${key.destination} is in no peer's pod CIDR`);
+	}
+
+	// Source: a peer takes tunnel packets only from our Pods and gateway addresses. The answer to
+	// what came from a Pod's own address, past the tunnel, goes back the same way.
+	const own = isOwnSource(draft, packet);
+	const native = !own && known?.direction === FlowDirection.REPLY;
+	const way = wayToPeer(draft, packet, route.peer, native);
+	if ("action" in way) return way;
+
+	// Size
+	const fits = fit(draft, packet, way.mtu);
+	if (fits === "not") return tooBig(draft, packet, way.mtu);
+	if (fits === "in fragments") return fragmentAboveMtu(draft, packet, way.mtu);
+
+	// Flow, with SNAT to the gateway address where the source needs it
+	let flow: FlowEntry | undefined;
+	if (own || known !== undefined) {
+		flow = track(draft, packet, known, route);
+	} else {
+		if (packet.icmpError) {
+			return draft.drop(DropReason.ICMP_UNRELATED, "an ICMP error about no flow of this Node");
+		}
+		if (packet.portsUnknown) {
+			return draft.drop(DropReason.FRAGMENT_UNKNOWN, "its first fragment was not seen");
+		}
+		const begun = trackTranslated(draft, packet, gatewayAddress(node, packet.family), route);
+		if ("action" in begun) return begun;
+		flow = begun;
+	}
+
+	return way.emit(translated(draft, packet, flow));
+}
+
+function isOwnSource({ node, tables }: Draft, { key, family }: Packet): boolean {
+	return (
+		key.source === gatewayAddress(node, family) ||
+		routeOf(key.source, tables).kind === RouteKind.LOCAL_PODS
+	);
+}

@@ -1,0 +1,158 @@
+/**
+ * from_pod: what a Pod sends (ARCHITECTURE, from_pod; the numbers are those there).
+ */
+import { readMac } from "../tables/address.js";
+import {
+	DropReason,
+	type Endpoint,
+	NodeFlag,
+	type Route,
+	RouteFlag,
+	RouteKind,
+	SlowPathKind,
+} from "../tables/generated.js";
+import type { Decision } from "./decision.js";
+import type { Draft } from "./draft.js";
+import {
+	checkTtl,
+	fit,
+	fragmentAboveMtu,
+	tooBig,
+	type Way,
+	wayOutside,
+	wayToPeer,
+	wayToPod,
+} from "./emit.js";
+import { lookUp } from "./flow.js";
+import { resolvePorts } from "./fragments.js";
+import { Ethertype, ethertype, isIp, type Packet, Protocol, parse } from "./packet.js";
+import { decrementTtl } from "./rewrite.js";
+import { isLinkLocal, isLinkMulticast, isMulticast, routeOfRemote, snatAddress } from "./route.js";
+import type { FlowEntry } from "./table_reader.js";
+import { mayStartFlow, track, trackTranslated, translated } from "./track.js";
+
+export function fromPod(draft: Draft): Decision {
+	const { frame, tables, node } = draft;
+
+	// 1. Ethertype
+	const type = ethertype(frame);
+	if (type === undefined) return draft.drop(DropReason.MALFORMED, "no Ethernet header");
+	if (type === Ethertype.ARP) return draft.pass("ARP");
+	if (!isIp(type)) return draft.drop(DropReason.UNSUPPORTED_ETHERTYPE, "neither IP nor ARP");
+	const packet = parse(frame);
+	if (packet === undefined) return draft.drop(DropReason.MALFORMED, "headers are inconsistent");
+
+	// 2 and 3. Source
+	const refused = checkSource(draft, packet);
+	if (refused) return refused;
+
+	// 4. Multicast
+	const { key } = packet;
+	if (isLinkMulticast(packet)) return draft.pass("multicast on the link");
+	if (isMulticast(packet)) {
+		return draft.drop(DropReason.MULTICAST, `${key.destination} is multicast or broadcast`);
+	}
+
+	// 5. Flow
+	resolvePorts(packet, tables, draft.decision);
+	const known = lookUp(packet, tables, node, draft.now);
+	draft.note("flow", flowText(packet, known));
+
+	// 6. Route
+	const remembered = packet.icmpError ? undefined : known?.flow;
+	const route = routeOfRemote(remembered, key.destination, node, tables);
+	const way = wayTo(draft, packet, route, remembered);
+	if (way !== undefined && "action" in way) return way;
+	if (way === undefined) {
+		track(draft, packet, known, route);
+		return draft.pass(`${key.destination} is an address of this Node`);
+	}
+
+	// 7. TTL
+	const ended = checkTtl(draft, packet);
+	if (ended) return ended;
+
+	// 8. Size
+	const fits = fit(draft, packet, way.mtu);
+	if (fits === "not") return tooBig(draft, packet, way.mtu);
+
+	// 9 and 10. SNAT and flow
+	const needsSnat =
+		route.kind === RouteKind.OUTSIDE &&
+		(node.flags & NodeFlag.SNAT) !== 0 &&
+		(route.flags & RouteFlag.NO_SNAT) === 0;
+	let flow: FlowEntry | undefined;
+	if (known === undefined && needsSnat) {
+		if (packet.icmpError) {
+			return draft.drop(DropReason.ICMP_UNRELATED, "an ICMP error about no flow of this Pod");
+		}
+		if (packet.portsUnknown) {
+			const why = "the first fragment, which has the ports, was not seen yet";
+			return draft.handUp(SlowPathKind.HOLD, packet, way.mtu, why);
+		}
+		const address = snatAddress(node, packet.family);
+		const begun = trackTranslated(draft, packet, address, route);
+		if ("action" in begun) return begun;
+		flow = begun;
+	} else {
+		flow = track(draft, packet, known, route, way.nextHop);
+	}
+	if (fits === "in fragments") return fragmentAboveMtu(draft, packet, way.mtu);
+
+	// 11 and 12. Rewrite and emit
+	const rewritten = translated(draft, packet, flow);
+	decrementTtl(rewritten);
+	return way.emit(rewritten);
+}
+
+/** Undefined: the source is the Pod's own. */
+function checkSource(draft: Draft, packet: Packet): Decision | undefined {
+	const { key, frame } = packet;
+	if (isLinkLocal(packet, "source") || key.source === "") {
+		const onLink = isLinkLocal(packet, "destination") || isLinkMulticast(packet);
+		return key.protocol === Protocol.ICMPV6 && onLink
+			? draft.pass("ICMPv6 on the link")
+			: draft.drop(DropReason.SPOOFED_ADDRESS, "a link-local source is for ICMPv6 on the link");
+	}
+	const own = draft.tables.endpoint(key.source);
+	if (own === undefined || own.ifindex !== draft.context.ifindex) {
+		return draft.drop(DropReason.SPOOFED_ADDRESS, `${key.source} is not this Pod's address`);
+	}
+	const mac = readMac(frame, 6);
+	if (own.mac !== mac) return draft.drop(DropReason.SPOOFED_MAC, `${mac} is not this Pod's MAC`);
+	draft.note("source", `${key.source} is the Pod behind interface ${own.ifindex}`);
+	return undefined;
+}
+
+function flowText(packet: Packet, known: FlowEntry | undefined): string {
+	if (known !== undefined) return packet.icmpError ? "about a known flow" : "of a known flow";
+	return mayStartFlow(packet) ? "starts a flow" : "of no known flow";
+}
+
+/** Where a route leads; undefined: to the Node itself. A Decision: nowhere. */
+function wayTo(
+	draft: Draft,
+	packet: Packet,
+	route: Route,
+	flow: FlowEntry["flow"] | undefined,
+): Way | Decision | undefined {
+	switch (route.kind) {
+		case RouteKind.HOST:
+			return undefined;
+		case RouteKind.LOCAL_PODS:
+			return wayToLocalPod(draft, packet.key.destination);
+		case RouteKind.PEER:
+			return wayToPeer(draft, packet, route.peer);
+		default:
+			return wayOutside(draft, packet, flow?.nextHop);
+	}
+}
+
+function wayToLocalPod(draft: Draft, destination: string): Way | Decision {
+	const endpoint: Endpoint | undefined = draft.tables.endpoint(destination);
+	if (endpoint === undefined) {
+		return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${destination}`);
+	}
+	draft.note("route", `${destination} is a Pod of this Node`);
+	return wayToPod(draft, endpoint);
+}

@@ -1,0 +1,209 @@
+/**
+ * from_wire: what comes in from the Node network, at XDP and at TC (ARCHITECTURE, from_wire; the
+ * numbers are those there).
+ */
+
+import { writeMac } from "../tables/address.js";
+import {
+	Action,
+	DropReason,
+	EventCounter,
+	FlowDirection,
+	NodeFlag,
+	type Route,
+	RouteKind,
+	SlowPathKind,
+} from "../tables/generated.js";
+import { fold, pseudoHeaderSum } from "./checksum.js";
+import type { Decision } from "./decision.js";
+import type { Draft } from "./draft.js";
+import { checkTtl, wayToPod } from "./emit.js";
+import { isTranslated, lookUp } from "./flow.js";
+import { resolvePorts } from "./fragments.js";
+import { clampMss } from "./mtu.js";
+import { type Packet, Protocol, parse } from "./packet.js";
+import { decrementTtl } from "./rewrite.js";
+import { gatewayAddress, peerIndex, routeOf, routeOfRemote } from "./route.js";
+import type { FlowEntry } from "./table_reader.js";
+import { track, translated } from "./track.js";
+import {
+	decapsulate,
+	FIXED_MAC,
+	innerPacket,
+	isConfiguredPort,
+	kindOfHeader,
+	kindOfPort,
+	type TunnelKind,
+} from "./tunnel.js";
+
+export function fromWire(draft: Draft, xdp: boolean): Decision {
+	// 1. Parse
+	const parsed = parse(draft.frame);
+	if (parsed === undefined) return draft.pass("not IP, or nothing that can be read");
+	if (isNeighbourDiscovery(parsed)) return draft.pass("neighbour discovery");
+
+	// 2. Tunnel
+	const packet = strip(draft, parsed);
+	if ("action" in packet) return packet;
+	draft.decision.packet = packet.frame;
+
+	if (xdp && needsStack(draft, packet)) return draft.pass("the rest is done behind GRO");
+
+	// 3. Destination
+	const { tables, node, now, decision } = draft;
+	const { key } = packet;
+	const endpoint = tables.endpoint(key.destination);
+	const kind = endpoint ? RouteKind.LOCAL_PODS : routeOf(key.destination, tables).kind;
+	if (kind !== RouteKind.LOCAL_PODS && kind !== RouteKind.HOST) {
+		return draft.pass(`${key.destination} is not on this Node`);
+	}
+	resolvePorts(packet, tables, decision);
+	const known = lookUp(packet, tables, node, now);
+
+	// 4. To the Node
+	if (kind === RouteKind.HOST) return toHost(draft, packet, known, xdp);
+
+	// 5. To a Pod
+	const remembered = packet.icmpError ? undefined : known?.flow;
+	const source = routeOfRemote(remembered, key.source, node, tables);
+	if (source.kind === RouteKind.LOCAL_PODS || source.kind === RouteKind.HOST) {
+		return draft.drop(DropReason.MARTIAN_SOURCE, `${key.source} is an address of this Node`);
+	}
+	if (endpoint === undefined) {
+		return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${key.destination}`);
+	}
+	const ended = checkTtl(draft, packet);
+	if (ended) return ended;
+	track(draft, packet, known, source);
+	const rewritten = { ...packet, frame: Buffer.from(packet.frame) };
+	decrementTtl(rewritten);
+	if (!xdp) clampFromPeer(draft, rewritten, source);
+	return wayToPod(draft, endpoint).emit(rewritten);
+}
+
+function isNeighbourDiscovery({ family, key, l4Type, isLaterFragment }: Packet): boolean {
+	if (family === 4 || key.protocol !== Protocol.ICMPV6 || isLaterFragment) return false;
+	return l4Type >= 133 && l4Type <= 137;
+}
+
+/** The packet without its tunnel; a Decision where the tunnel is refused. */
+function strip(draft: Draft, outer: Packet): Packet | Decision {
+	const { node, tables } = draft;
+	const { key } = outer;
+	if (key.protocol !== Protocol.UDP || outer.isLaterFragment) return outer;
+	if (routeOf(key.destination, tables).kind !== RouteKind.HOST) return outer;
+	const sender = tables.peerAddress(key.source);
+	const configured = isConfiguredPort(key.destinationPort, node);
+	if (sender === undefined) {
+		if (!configured) return outer;
+		return draft.drop(DropReason.TUNNEL_UNKNOWN_PEER, `${key.source} is no peer's address`);
+	}
+	if (outer.isFragment) {
+		if (!configured) return outer;
+		return draft.drop(DropReason.TUNNEL_MALFORMED, "a tunnel packet in fragments");
+	}
+	const kind = kindOfPort(key.destinationPort, node) ?? kindOfHeader(outer, node);
+	return kind === undefined ? outer : unwrap(draft, outer, kind, sender);
+}
+
+/** Checks that what is inside is the sender's to send and ours to take. */
+function unwrap(draft: Draft, outer: Packet, kind: TunnelKind, sender: number): Packet | Decision {
+	const { node, tables } = draft;
+	const found = innerPacket(outer, kind, node);
+	if ("reason" in found) return draft.drop(found.reason, found.text);
+	const { key, family } = found.inner;
+	const source = routeOf(key.source, tables);
+	if (source.kind !== RouteKind.PEER || source.peer !== sender) {
+		const why = `${key.source} is not in the pod CIDRs of peer ${sender}`;
+		return draft.drop(DropReason.TUNNEL_WRONG_SOURCE, why);
+	}
+	const gateway = gatewayAddress(node, family);
+	const isGateway = gateway !== "" && key.destination === gateway;
+	if (!isGateway && routeOf(key.destination, tables).kind !== RouteKind.LOCAL_PODS) {
+		const why = `${key.destination} is not on this Node`;
+		return draft.drop(DropReason.TUNNEL_WRONG_DESTINATION, why);
+	}
+	const stripped = decapsulate(outer, found.inner);
+	if (stripped === undefined) {
+		return draft.drop(DropReason.TUNNEL_ECN, "congestion marked on a packet without ECN");
+	}
+	draft.note("tunnel", `${kind} from ${outer.key.source}, peer ${sender}`);
+	return stripped;
+}
+
+/** What XDP leaves to the program behind GRO. */
+function needsStack(draft: Draft, packet: Packet): boolean {
+	return (
+		packet.key.protocol === Protocol.TCP ||
+		packet.isFragment ||
+		packet.icmpError ||
+		(draft.context.vethWire === true && isChecksumUnfinished(packet))
+	);
+}
+
+/** The field holds the pseudo header's sum alone; SCTP's, nothing. */
+function isChecksumUnfinished(packet: Packet): boolean {
+	const { frame, key, l4 } = packet;
+	if (key.protocol === Protocol.SCTP) return frame.readUInt32BE(l4 + 8) === 0;
+	if (key.protocol !== Protocol.UDP) return false;
+	const length = frame.readUInt16BE(l4 + 4);
+	return fold(pseudoHeaderSum(packet, Protocol.UDP, length)) === frame.readUInt16BE(l4 + 6);
+}
+
+function toHost(
+	draft: Draft,
+	packet: Packet,
+	known: FlowEntry | undefined,
+	xdp: boolean,
+): Decision {
+	const { node, tables } = draft;
+	if (packet.portsUnknown && (node.flags & NodeFlag.SNAT) !== 0) {
+		// The Node's reassembly gets it now, in case it is the Node's; the slow path a copy, in
+		// case the first fragment tells that it is a Pod's.
+		draft.handUp(SlowPathKind.HOLD, packet, 0, "its first fragment will tell whose it is");
+	}
+
+	if (known?.direction === FlowDirection.REPLY && isTranslated(known.flow)) {
+		const { source } = known.flow.key;
+		const endpoint = tables.endpoint(source);
+		if (endpoint !== undefined) {
+			const ended = checkTtl(draft, packet);
+			if (ended) return ended;
+			track(draft, packet, known);
+			const rewritten = translated(draft, packet, known);
+			decrementTtl(rewritten);
+			return wayToPod(draft, endpoint).emit(rewritten);
+		}
+		if (!xdp) {
+			if (routeOf(source, tables).kind !== RouteKind.HOST) {
+				return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${source}`);
+			}
+			track(draft, packet, known);
+			return intoHost(draft, translated(draft, packet, known));
+		}
+	}
+	if (xdp) return draft.pass("for the Node itself");
+
+	const source = routeOf(packet.key.source, tables);
+	if (source.kind !== RouteKind.PEER) return draft.pass("for the Node itself");
+	track(draft, packet, known, source);
+	return intoHost(draft, { ...packet, frame: Buffer.from(packet.frame) });
+}
+
+/** Into fairway0: the kernel's reverse path check expects a peer's Pods there. */
+function intoHost(draft: Draft, { frame }: Packet): Decision {
+	const { node, decision } = draft;
+	writeMac(frame, 0, node.gatewayMac);
+	FIXED_MAC.copy(frame, 6);
+	decision.packet = frame;
+	decision.ifindex = node.hostIfindex;
+	decision.action = Action.HOST;
+	draft.note("emit", "into the Node, as if received on fairway0");
+	return decision;
+}
+
+function clampFromPeer(draft: Draft, packet: Packet, source: Route): void {
+	if (source.kind !== RouteKind.PEER) return;
+	const mtu = draft.tables.peer(peerIndex(source.peer, packet.family))?.mtu ?? 0;
+	if (mtu > 0 && clampMss(packet, mtu)) draft.event(EventCounter.MSS_CLAMPED);
+}

@@ -1,0 +1,70 @@
+/**
+ * Sizes: what a packet takes on the wire, and the MSS that keeps TCP within a path (RFC 6691).
+ */
+
+import { difference, update } from "./checksum.js";
+import type { PacketContext } from "./decision.js";
+import { type Packet, Protocol, TcpFlag } from "./packet.js";
+
+const TcpOption = { END: 0, NOP: 1, MSS: 2 } as const;
+const TCP_HEADER = 20;
+
+/** Length of the largest IP packet that this one becomes on the wire. */
+export function wireLength(packet: Packet, { gsoSize }: PacketContext): number {
+	return gsoSize ? headers(packet) + gsoSize : packet.length;
+}
+
+/** Packets and IP bytes on the wire: each segment of a GSO packet carries the headers again. */
+export function onWire(
+	packet: Packet,
+	{ gsoSize, gsoSegments }: PacketContext,
+): { packets: number; bytes: number } {
+	const packets = gsoSize ? gsoSegments || 1 : 1;
+	return { packets, bytes: packet.length + (packets - 1) * headers(packet) };
+}
+
+function headers({ l3, l4, l4Header }: Packet): number {
+	return l4 - l3 + l4Header;
+}
+
+/**
+ * Lowers the MSS of a TCP SYN to what `mtu` leaves for a segment without options. True: it was
+ * higher.
+ */
+export function clampMss(packet: Packet, mtu: number): boolean {
+	const { frame, key, family, l4 } = packet;
+	if (key.protocol !== Protocol.TCP || packet.isFragment) return false;
+	if ((packet.l4Type & TcpFlag.SYN) === 0) return false;
+	const room = mtu - (family === 4 ? 20 : 40) - TCP_HEADER;
+	const offset = mssOffset(packet);
+	if (room <= 0 || offset === undefined || frame.readUInt16BE(offset) <= room) return false;
+
+	// The words of the checksum start at the TCP header; an option may lie across two of them.
+	const start = offset - ((offset - l4) % 2);
+	const end = start + ((offset - l4) % 2 === 0 ? 2 : 4);
+	const before = Buffer.from(frame.subarray(start, end));
+	frame.writeUInt16BE(room, offset);
+	update(frame, l4 + 16, difference(before, frame.subarray(start, end)));
+	return true;
+}
+
+/** Offset of the MSS value in the frame. */
+function mssOffset({ frame, l4, l4Header }: Packet): number | undefined {
+	const end = l4 + l4Header;
+	let offset = l4 + TCP_HEADER;
+	while (offset < end) {
+		const kind = frame[offset];
+		if (kind === TcpOption.END) return undefined;
+		if (kind === TcpOption.NOP) {
+			offset += 1;
+			continue;
+		}
+		const length = offset + 2 <= end ? frame[offset + 1]! : 0;
+		if (length < 2) return undefined;
+		if (kind === TcpOption.MSS) {
+			return length === 4 && offset + 4 <= end ? offset + 2 : undefined;
+		}
+		offset += length;
+	}
+	return undefined;
+}

@@ -1,0 +1,135 @@
+/**
+ * Changes of a packet in place, with incremental checksums (RFC 1624), so that a wrong checksum
+ * stays as wrong as it was.
+ */
+import { writeAddress } from "../tables/address.js";
+import { difference, fold, sumWords, update } from "./checksum.js";
+import { type Packet, Protocol } from "./packet.js";
+import type { Translation } from "./snat.js";
+
+const UDP_CHECKSUM = 6;
+
+/** Takes one from the TTL or hop limit. */
+export function decrementTtl({ frame, family, l3, ttl }: Packet): void {
+	if (family === 6) {
+		frame[l3 + 7] = ttl - 1;
+		return;
+	}
+	const before = Buffer.from(frame.subarray(l3 + 8, l3 + 10));
+	frame[l3 + 8] = ttl - 1;
+	update(frame, l3 + 10, difference(before, frame.subarray(l3 + 8, l3 + 10)));
+}
+
+/** Sets DSCP and ECN. */
+export function setTrafficClass(packet: Packet, value: number): void {
+	const { frame, family, l3 } = packet;
+	const before = Buffer.from(frame.subarray(l3, l3 + 2));
+	if (family === 6) {
+		frame[l3] = 0x60 | (value >> 4);
+		frame[l3 + 1] = ((value & 0x0f) << 4) | (frame[l3 + 1]! & 0x0f);
+	} else {
+		frame[l3 + 1] = value;
+		update(frame, l3 + 10, difference(before, frame.subarray(l3, l3 + 2)));
+	}
+	packet.trafficClass = value;
+}
+
+/** Bytes of an address as a header of the packet's family holds it. */
+export function wireAddress(family: 4 | 6, address: string): Buffer {
+	const bytes = Buffer.alloc(16);
+	writeAddress(bytes, 0, address);
+	return family === 4 ? bytes.subarray(12) : bytes;
+}
+
+/** Replaces one address of the IP header; returns what that adds to a sum. */
+function replaceAddress(packet: Packet, { side, address }: Translation): number {
+	const { frame, family, l3 } = packet;
+	const size = family === 4 ? 4 : 16;
+	const offset = l3 + (family === 4 ? 12 : 8) + (side === "source" ? 0 : size);
+	const before = Buffer.from(frame.subarray(offset, offset + size));
+	const after = wireAddress(family, address);
+	after.copy(frame, offset);
+	const change = difference(before, after);
+	if (family === 4) update(frame, l3 + 10, change);
+	return change;
+}
+
+/** Replaces the port or echo identifier, where there is one; returns what that adds to a sum. */
+function replacePort(packet: Packet, { side, port }: Translation): number {
+	const { frame, key, l4 } = packet;
+	if (port === (side === "source" ? key.sourcePort : key.destinationPort)) return 0;
+	let offset: number;
+	switch (key.protocol) {
+		case Protocol.TCP:
+		case Protocol.UDP:
+		case Protocol.SCTP:
+			offset = l4 + (side === "source" ? 0 : 2);
+			break;
+		default:
+			if (packet.echo === undefined) return 0;
+			offset = l4 + 4;
+	}
+	const before = Buffer.from(frame.subarray(offset, offset + 2));
+	frame.writeUInt16BE(port, offset);
+	return difference(before, frame.subarray(offset, offset + 2));
+}
+
+/** Where the transport checksum is; undefined: none that covers addresses or ports (SCTP's CRC
+ * covers ports, and therefore keeps them). */
+function checksumOffset({ key, family, l4 }: Packet): number | undefined {
+	switch (key.protocol) {
+		case Protocol.TCP:
+			return l4 + 16;
+		case Protocol.UDP:
+			return l4 + UDP_CHECKSUM;
+		case family === 4 ? Protocol.ICMP : Protocol.ICMPV6:
+			return l4 + 2;
+		default:
+			return undefined;
+	}
+}
+
+function updateTransport(packet: Packet, change: number): void {
+	const { frame, key } = packet;
+	const offset = checksumOffset(packet);
+	if (offset === undefined) return;
+	const udp = key.protocol === Protocol.UDP;
+	// RFC 768: 0 says that there is none, so a sum that comes to 0 is written as 0xffff.
+	if (udp && frame.readUInt16BE(offset) === 0) return;
+	update(frame, offset, change);
+	if (udp && frame.readUInt16BE(offset) === 0) frame.writeUInt16BE(0xffff, offset);
+}
+
+/** Translates one side of a packet: address, port or echo identifier, checksums. */
+export function translate(packet: Packet, translation: Translation): void {
+	const addresses = replaceAddress(packet, translation);
+	if (packet.isLaterFragment) return;
+	const ports = replacePort(packet, translation);
+	const pseudo = packet.key.protocol === Protocol.ICMP ? 0 : addresses;
+	updateTransport(packet, pseudo + ports);
+}
+
+/**
+ * Translates an ICMP error and the packet that it quotes: the error travels against the packet,
+ * so the other side of the quotation changes.
+ */
+export function translateError(error: Packet, quoted: Packet, outer: Translation): void {
+	const inner: Translation = {
+		...outer,
+		side: outer.side === "source" ? "destination" : "source",
+	};
+	const before = sumOfQuotation(error);
+	const addresses = replaceAddress(quoted, inner);
+	const ports = replacePort(quoted, inner);
+	// TCP's checksum is not among the 8 bytes that are sure to be quoted.
+	if (quoted.key.protocol !== Protocol.TCP) {
+		updateTransport(quoted, (quoted.key.protocol === Protocol.ICMP ? 0 : addresses) + ports);
+	}
+	const change = sumOfQuotation(error) + (~before & 0xffff);
+	const outerAddresses = replaceAddress(error, outer);
+	update(error.frame, error.l4 + 2, change + (error.family === 6 ? outerAddresses : 0));
+}
+
+function sumOfQuotation({ frame, l4 }: Packet): number {
+	return fold(sumWords(frame.subarray(l4 + 8)));
+}

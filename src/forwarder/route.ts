@@ -1,0 +1,76 @@
+/**
+ * Where an address is: a Pod of this Node, the Node itself, a peer's Pods, or outside; and the
+ * ranges of addresses that have a meaning of their own.
+ */
+import { type Flow, Limit, type NodeConfig, type Route, RouteKind } from "../tables/generated.js";
+import type { Packet } from "./packet.js";
+import type { TableReader } from "./table_reader.js";
+
+const OUTSIDE: Route = { kind: RouteKind.OUTSIDE, flags: 0, peer: Limit.NO_PEER };
+
+/** Where no prefix matches, an address is outside. */
+export function routeOf(address: string, tables: TableReader): Route {
+	return tables.route(address) ?? OUTSIDE;
+}
+
+/** What the flow remembers of its remote side, while that holds; else the table. */
+export function routeOfRemote(
+	flow: Flow | undefined,
+	address: string,
+	node: NodeConfig,
+	tables: TableReader,
+): Route {
+	if (flow !== undefined && flow.routeEpoch === node.routeEpoch) {
+		return { kind: flow.routeKind, flags: flow.routeFlags, peer: flow.peer };
+	}
+	return routeOf(address, tables);
+}
+
+export function remember(flow: Flow, route: Route, node: NodeConfig): Flow {
+	return {
+		...flow,
+		routeKind: route.kind,
+		routeFlags: route.flags,
+		peer: route.peer,
+		routeEpoch: node.routeEpoch,
+	};
+}
+
+/** Index of a peer's entry for packets of this family. */
+export function peerIndex(id: number, family: 4 | 6): number {
+	return id * 2 + (family === 6 ? 1 : 0);
+}
+
+export function gatewayAddress(node: NodeConfig, family: 4 | 6): string {
+	return family === 4 ? node.gatewayAddress4 : node.gatewayAddress6;
+}
+
+export function snatAddress(node: NodeConfig, family: 4 | 6): string {
+	return family === 4 ? node.snatAddress4 : node.snatAddress6;
+}
+
+/** First two bytes of an address of the IP header, and for IPv4 the last two. */
+function words({ frame, family, l3 }: Packet, side: "source" | "destination"): [number, number] {
+	const size = family === 4 ? 4 : 16;
+	const offset = l3 + (family === 4 ? 12 : 8) + (side === "source" ? 0 : size);
+	return [frame.readUInt16BE(offset), frame.readUInt16BE(offset + 2)];
+}
+
+/** 224.0.0.0/24 (RFC 5771), ff01::/16 and ff02::/16 (RFC 4291): no router forwards it. */
+export function isLinkMulticast(packet: Packet): boolean {
+	const [high, low] = words(packet, "destination");
+	if (packet.family === 4) return high === 0xe000 && low >> 8 === 0;
+	return (high & 0xff0f) === 0xff01 || (high & 0xff0f) === 0xff02;
+}
+
+/** Multicast, and the limited broadcast address. */
+export function isMulticast(packet: Packet): boolean {
+	const [high, low] = words(packet, "destination");
+	if (packet.family === 4) return high >> 12 === 0xe || (high === 0xffff && low === 0xffff);
+	return high >> 8 === 0xff;
+}
+
+/** fe80::/10 */
+export function isLinkLocal(packet: Packet, side: "source" | "destination"): boolean {
+	return packet.family === 6 && (words(packet, side)[0] & 0xffc0) === 0xfe80;
+}

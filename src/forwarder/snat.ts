@@ -1,0 +1,84 @@
+/**
+ * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that begins with it gets an address of the Node
+ * and a port that is free towards its destination, and keeps both.
+ */
+import {
+	DropReason,
+	type Flow,
+	FlowDirection,
+	FlowFlag,
+	type FlowKey,
+	Limit,
+	type NodeConfig,
+} from "../tables/generated.js";
+import { create, hash, isExpired, isTranslated, reverse } from "./flow.js";
+import { type Packet, Protocol } from "./packet.js";
+import type { TableReader } from "./table_reader.js";
+
+/** What becomes of the side of a packet that a flow translates. */
+export interface Translation {
+	/** Which side. */
+	side: "source" | "destination";
+	address: string;
+	/** Port, or ICMP echo identifier. */
+	port: number;
+}
+
+/** What packets of a flow turn into in one direction; undefined: they stay as they are. */
+export function translation(flow: Flow, direction: number): Translation | undefined {
+	if (!isTranslated(flow)) return undefined;
+	return direction === FlowDirection.ORIGINAL
+		? { side: "source", address: flow.snatAddress, port: flow.snatPort }
+		: { side: "destination", address: flow.key.source, port: flow.key.sourcePort };
+}
+
+/** TCP and UDP ports and echo identifiers can be replaced; all else keeps what it has. */
+function hasTranslatedPort(packet: Packet): boolean {
+	const { protocol } = packet.key;
+	return protocol === Protocol.TCP || protocol === Protocol.UDP || packet.echo === "request";
+}
+
+/** The source ports that a new flow tries, in order. */
+export function candidatePorts(packet: Packet, node: NodeConfig): number[] {
+	const own = packet.key.sourcePort;
+	if (!hasTranslatedPort(packet)) return [own];
+	const first = node.snatPortFirst;
+	const count = node.snatPortLast - first + 1;
+	const inRange = own >= first && own <= node.snatPortLast;
+	const start = inRange ? own - first : hash(packet.key, node.hashSeed) % count;
+	const tries = Math.min(count, Limit.SNAT_TRIES);
+	return Array.from({ length: tries }, (_, i) => first + ((start + i) % count));
+}
+
+function isTaken(reply: FlowKey, tables: TableReader, node: NodeConfig, now: bigint): boolean {
+	const owner = tables.flow(reply);
+	if (owner !== undefined && !isExpired(owner.flow, node, now)) return true;
+	return tables.socket(reply);
+}
+
+/** A flow that starts with this packet and is translated to `address`, or why there is none. */
+export function createTranslated(
+	packet: Packet,
+	address: string,
+	tables: TableReader,
+	node: NodeConfig,
+	now: bigint,
+): { flow: Flow } | { reason: number; text: string } {
+	if (address === "") {
+		return { reason: DropReason.NO_SNAT_ADDRESS, text: "the Node has no address to translate to" };
+	}
+	if (tables.flowSlot(now) === undefined) {
+		return { reason: DropReason.FLOW_TABLE_FULL, text: "no flow is free for its translation" };
+	}
+	const reply = { ...reverse(packet.key), destination: address };
+	for (const port of candidatePorts(packet, node)) {
+		if (isTaken({ ...reply, destinationPort: port }, tables, node, now)) continue;
+		const flow = create(packet, now);
+		return {
+			flow: { ...flow, flags: FlowFlag.SNAT, snatAddress: address, snatPort: port },
+		};
+	}
+	const { destination, destinationPort } = packet.key;
+	const text = `no port is free towards ${destination}, port ${destinationPort}`;
+	return { reason: DropReason.SNAT_PORTS_EXHAUSTED, text };
+}

@@ -1,0 +1,28 @@
+/**
+ * to_pod: what the Node's own stack sends to its Pods. Tracked, so that the answers are known, and
+ * never dropped.
+ */
+import { Limit, RouteKind } from "../tables/generated.js";
+import type { Decision } from "./decision.js";
+import type { Draft } from "./draft.js";
+import { lookUp } from "./flow.js";
+import { parse } from "./packet.js";
+import { isLinkLocal, isMulticast } from "./route.js";
+import { track } from "./track.js";
+
+export function toPod(draft: Draft): Decision {
+	const packet = parse(draft.frame);
+	if (
+		packet !== undefined &&
+		!packet.icmpError &&
+		!packet.isLaterFragment &&
+		!isMulticast(packet) &&
+		!isLinkLocal(packet, "source") &&
+		packet.key.source !== ""
+	) {
+		const known = lookUp(packet, draft.tables, draft.node, draft.now);
+		const host = { kind: RouteKind.HOST, flags: 0, peer: Limit.NO_PEER };
+		track(draft, packet, known, host);
+	}
+	return draft.pass("the Node's own packets reach its Pods");
+}

@@ -1,0 +1,93 @@
+/**
+ * Tracking and translation, as every hook does them: what a packet makes of its flow, and what the
+ * flow makes of the packet.
+ */
+import {
+	EventCounter,
+	type Flow,
+	FlowDirection,
+	type NextHop,
+	type Route,
+} from "../tables/generated.js";
+import type { Decision } from "./decision.js";
+import type { Draft } from "./draft.js";
+import { advance, create, isExpired, reverse } from "./flow.js";
+import { type Packet, parseQuoted } from "./packet.js";
+import { translate, translateError } from "./rewrite.js";
+import { remember } from "./route.js";
+import { createTranslated, translation } from "./snat.js";
+import type { FlowEntry } from "./table_reader.js";
+
+/** ICMP errors belong to other packets' flows; without ports a flow cannot be named. */
+export function mayStartFlow(packet: Packet): boolean {
+	return !packet.icmpError && !packet.portsUnknown;
+}
+
+/**
+ * Moves a known flow on, or starts one. Undefined: the packet is forwarded untracked.
+ *
+ * @param route of the flow's remote side; absent: what the flow remembers stays
+ * @param nextHop what the flow caches from now on
+ */
+export function track(
+	draft: Draft,
+	packet: Packet,
+	known: FlowEntry | undefined,
+	route?: Route,
+	nextHop?: NextHop,
+): FlowEntry | undefined {
+	const { node, now } = draft;
+	if (!mayStartFlow(packet)) return known;
+	if (known === undefined) return route && start(draft, packet, route);
+	const advanced = advance(known, packet, node, now);
+	const flow = route ? remember(advanced, route, node) : advanced;
+	if (nextHop !== undefined) flow.nextHop = nextHop;
+	draft.keep(known.slot, flow);
+	return { ...known, flow };
+}
+
+/** A flow without translation. */
+function start(draft: Draft, packet: Packet, route: Route): FlowEntry | undefined {
+	const { node, now, tables } = draft;
+	const owner = tables.flow(reverse(packet.key));
+	const isFree = owner === undefined || isExpired(owner.flow, node, now);
+	const entry = isFree ? begin(draft, packet, create(packet, now), route) : undefined;
+	if (entry === undefined) draft.event(EventCounter.UNTRACKED);
+	return entry;
+}
+
+/** A flow whose source is translated to `address`; a Decision where it cannot be. */
+export function trackTranslated(
+	draft: Draft,
+	packet: Packet,
+	address: string,
+	route: Route,
+): FlowEntry | Decision {
+	const { node, now, tables } = draft;
+	const created = createTranslated(packet, address, tables, node, now);
+	if ("reason" in created) return draft.drop(created.reason, created.text);
+	return begin(draft, packet, created.flow, route)!;
+}
+
+function begin(draft: Draft, packet: Packet, flow: Flow, route: Route): FlowEntry | undefined {
+	const { node, now } = draft;
+	const slot = draft.claimSlot();
+	if (slot === undefined) return undefined;
+	const entry = { slot, direction: FlowDirection.ORIGINAL, flow: remember(flow, route, node) };
+	// The first packet may end its flow at once (RST).
+	entry.flow = advance(entry, packet, node, now);
+	draft.keepNew(slot, entry.flow);
+	return entry;
+}
+
+/** A copy of the packet, translated as its flow says; of an ICMP error, its quotation too. */
+export function translated(draft: Draft, packet: Packet, entry: FlowEntry | undefined): Packet {
+	const copy = { ...packet, frame: Buffer.from(packet.frame) };
+	const change = entry && translation(entry.flow, entry.direction);
+	if (change === undefined) return copy;
+	draft.note("snat", `the ${change.side} becomes ${change.address}, port ${change.port}`);
+	const quoted = packet.icmpError ? parseQuoted(copy) : undefined;
+	if (quoted) translateError(copy, quoted, change);
+	else translate(copy, change);
+	return copy;
+}

@@ -1,0 +1,204 @@
+/**
+ * Geneve (RFC 8926) and VXLAN (RFC 7348): the outer headers of what is sent, and what is made of
+ * those that are received.
+ */
+import { writeMac } from "../tables/address.js";
+import { DropReason, Limit, type NodeConfig, Path, type Peer } from "../tables/generated.js";
+import { writeIpv4Checksum } from "./checksum.js";
+import { hash } from "./flow.js";
+import { ETHERNET_HEADER, Ethertype, isIp, type Packet, Protocol, parse } from "./packet.js";
+import { setTrafficClass, wireAddress } from "./rewrite.js";
+
+/** Destination MAC of every inner Ethernet header that Fairway writes. */
+export const FIXED_MAC = Buffer.from([0x02, 0xfa, 0x1c, 0x00, 0x00, 0x01]);
+const UDP_HEADER = 8;
+const TUNNEL_HEADER = 8;
+const SOURCE_PORT_FIRST = 49152;
+const SOURCE_PORT_MASK = 0x3fff;
+
+/** Ethertype of "Transparent Ethernet Bridging": an Ethernet frame inside. */
+const ETHERNET = 0x6558;
+const GENEVE_OAM = 0x80;
+const GENEVE_CRITICAL = 0x40;
+const VXLAN_VNI_FLAG = 0x08;
+
+const Ecn = { NONE: 0, ECT1: 1, ECT0: 2, CE: 3 } as const;
+
+/** The frame inside a tunnel to `peer`. Its Ethernet header becomes the outer one. */
+export function encapsulate(packet: Packet, peer: Peer, node: NodeConfig): Buffer {
+	const inner = packet.frame.subarray(ETHERNET_HEADER);
+	const udpLength = UDP_HEADER + TUNNEL_HEADER + ETHERNET_HEADER + inner.length;
+	// Fragments have no ports to spread by, and all of a packet go one way.
+	const spread = hash(packet.key, node.hashSeed, !packet.isFragment);
+	const outer = Buffer.from(packet.frame.subarray(0, ETHERNET_HEADER));
+	outer.writeUInt16BE(peer.outerFamily === 4 ? Ethertype.IPV4 : Ethertype.IPV6, 12);
+	return Buffer.concat([
+		outer,
+		peer.outerFamily === 4
+			? outerIpv4(peer, packet.trafficClass, udpLength)
+			: outerIpv6(peer, packet.trafficClass, udpLength, spread),
+		udp(SOURCE_PORT_FIRST + (spread & SOURCE_PORT_MASK), peer.port, udpLength),
+		peer.path === Path.GENEVE ? geneve(peer.vni) : vxlan(peer.vni),
+		innerEthernet(packet, node),
+		inner,
+	]);
+}
+
+/** DF is set and the identification 0 (RFC 6864): nobody is to fragment a tunnel packet. */
+function outerIpv4(peer: Peer, trafficClass: number, payload: number): Buffer {
+	const header = Buffer.alloc(20);
+	header[0] = 0x45;
+	header[1] = trafficClass;
+	header.writeUInt16BE((20 + payload) & 0xffff, 2);
+	header.writeUInt16BE(0x4000, 6);
+	header[8] = Limit.TUNNEL_TTL;
+	header[9] = Protocol.UDP;
+	wireAddress(4, peer.local).copy(header, 12);
+	wireAddress(4, peer.remote).copy(header, 16);
+	writeIpv4Checksum(header, 0);
+	return header;
+}
+
+/** The flow label spreads as the source port does (RFC 6438). */
+function outerIpv6(peer: Peer, trafficClass: number, payload: number, spread: number): Buffer {
+	const header = Buffer.alloc(40);
+	header.writeUInt32BE(6 * 2 ** 28 + trafficClass * 2 ** 20 + (spread & 0xfffff), 0);
+	header.writeUInt16BE(payload & 0xffff, 4);
+	header[6] = Protocol.UDP;
+	header[7] = Limit.TUNNEL_TTL;
+	wireAddress(6, peer.local).copy(header, 8);
+	wireAddress(6, peer.remote).copy(header, 24);
+	return header;
+}
+
+function innerEthernet(packet: Packet, node: NodeConfig): Buffer {
+	const header = Buffer.alloc(ETHERNET_HEADER);
+	FIXED_MAC.copy(header, 0);
+	writeMac(header, 6, node.gatewayMac);
+	header.writeUInt16BE(packet.family === 4 ? Ethertype.IPV4 : Ethertype.IPV6, 12);
+	return header;
+}
+
+/** Without a checksum (RFC 6935, RFC 8926). */
+function udp(source: number, destination: number, length: number): Buffer {
+	const header = Buffer.alloc(UDP_HEADER);
+	header.writeUInt16BE(source, 0);
+	header.writeUInt16BE(destination, 2);
+	header.writeUInt16BE(length & 0xffff, 4);
+	return header;
+}
+
+function geneve(vni: number): Buffer {
+	const header = Buffer.alloc(TUNNEL_HEADER);
+	header.writeUInt16BE(ETHERNET, 2);
+	header.writeUIntBE(vni, 4, 3);
+	return header;
+}
+
+function vxlan(vni: number): Buffer {
+	const header = Buffer.alloc(TUNNEL_HEADER);
+	header[0] = VXLAN_VNI_FLAG;
+	header.writeUIntBE(vni, 4, 3);
+	return header;
+}
+
+export type TunnelKind = "geneve" | "vxlan";
+
+/** Is this one of the ports on which tunnel packets of unknown senders are refused? */
+export function isConfiguredPort(port: number, node: NodeConfig): boolean {
+	return port !== 0 && (port === node.genevePort || port === node.vxlanPort);
+}
+
+/** What a UDP destination port promises: the configured ones first, then the IANA ports. */
+export function kindOfPort(port: number, node: NodeConfig): TunnelKind | undefined {
+	if (port === node.genevePort) return "geneve";
+	if (port === node.vxlanPort) return "vxlan";
+	if (port === Limit.GENEVE_PORT) return "geneve";
+	if (port === Limit.VXLAN_PORT) return "vxlan";
+	return undefined;
+}
+
+/**
+ * What a packet from a peer to any other port may be: one of a peer that already uses a new port.
+ * The header has to be complete, to have our VNI, and nothing in its reserved bits.
+ */
+export function kindOfHeader(packet: Packet, node: NodeConfig): TunnelKind | undefined {
+	const header = tunnelHeader(packet);
+	if (header === undefined || header.readUInt32BE(4) !== node.vni * 256) return undefined;
+	if (header[0]! >> 6 === 0 && !(header[1]! & GENEVE_OAM) && header.readUInt16BE(2) === ETHERNET) {
+		return "geneve";
+	}
+	return header.readUInt32BE(0) === VXLAN_VNI_FLAG * 2 ** 24 ? "vxlan" : undefined;
+}
+
+function tunnelHeader({ frame, l3, l4, length }: Packet): Buffer | undefined {
+	const offset = l4 + UDP_HEADER;
+	if (offset + TUNNEL_HEADER > l3 + length) return undefined;
+	return frame.subarray(offset, offset + TUNNEL_HEADER);
+}
+
+/** A tunnel packet's inner packet, still in the outer frame, or why it is dropped. */
+export function innerPacket(
+	outer: Packet,
+	kind: TunnelKind,
+	node: NodeConfig,
+): { inner: Packet } | { reason: number; text: string } {
+	const malformed = (text: string) => ({ reason: DropReason.TUNNEL_MALFORMED, text });
+	const header = tunnelHeader(outer);
+	if (header === undefined) return malformed("the tunnel header is cut short");
+	let length = TUNNEL_HEADER;
+	if (kind === "geneve") {
+		if (header[0]! >> 6 !== 0) return malformed(`Geneve version ${header[0]! >> 6}`);
+		if (header[1]! & GENEVE_OAM) return malformed("a Geneve control packet");
+		if (header.readUInt16BE(2) !== ETHERNET) return malformed("Geneve without Ethernet");
+		if (header[1]! & GENEVE_CRITICAL) {
+			return {
+				reason: DropReason.TUNNEL_CRITICAL_OPTION,
+				text: "a critical Geneve option, and none is known",
+			};
+		}
+		length += (header[0]! & 0x3f) * 4;
+	} else if ((header[0]! & VXLAN_VNI_FLAG) === 0) {
+		return malformed("VXLAN without a VNI");
+	}
+	const vni = header.readUIntBE(4, 3);
+	if (vni !== node.vni) {
+		return { reason: DropReason.TUNNEL_BAD_VNI, text: `VNI ${vni}, not ${node.vni}` };
+	}
+	const { frame } = outer;
+	const ethernet = outer.l4 + UDP_HEADER + length;
+	if (ethernet + ETHERNET_HEADER > frame.length) return malformed("no inner Ethernet header");
+	if (frame[ethernet]! & 0x01) return malformed("an inner multicast MAC");
+	const ethertype = frame.readUInt16BE(ethernet + 12);
+	if (!isIp(ethertype)) return malformed("neither IPv4 nor IPv6 inside");
+	const inner = parse(frame, ethernet + ETHERNET_HEADER, ethertype);
+	if (inner === undefined || inner.l3 + inner.length > outer.l3 + outer.length) {
+		return { reason: DropReason.MALFORMED, text: "the inner packet is malformed" };
+	}
+	return { inner };
+}
+
+/**
+ * The inner packet behind the outer Ethernet header, with the ECN that RFC 6040, section 4.2 makes
+ * of both; undefined: congestion was marked on a packet that cannot say so.
+ */
+export function decapsulate(outer: Packet, inner: Packet): Packet | undefined {
+	const ecn = combineEcn(outer.trafficClass & 3, inner.trafficClass & 3);
+	if (ecn === undefined) return undefined;
+	const frame = Buffer.concat([
+		outer.frame.subarray(0, 12),
+		inner.frame.subarray(inner.l3 - 2, inner.l3),
+		inner.frame.subarray(inner.l3),
+	]);
+	const stripped = { ...inner, frame, l3: ETHERNET_HEADER };
+	stripped.l4 -= inner.l3 - ETHERNET_HEADER;
+	if (ecn !== (inner.trafficClass & 3)) {
+		setTrafficClass(stripped, (inner.trafficClass & ~3) | ecn);
+	}
+	return stripped;
+}
+
+function combineEcn(outer: number, inner: number): number | undefined {
+	if (outer === Ecn.CE) return inner === Ecn.NONE ? undefined : Ecn.CE;
+	return outer === Ecn.ECT1 && inner === Ecn.ECT0 ? Ecn.ECT1 : inner;
+}
