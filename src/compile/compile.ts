@@ -1,11 +1,27 @@
 /**
  * Configuration, cluster, kernel network and local Pods → the tables that the kernel shall hold.
  * Pure: no I/O, no clock.
+ *
+ *  1. this Node: its object, its transport addresses, what it tells others
+ *  2. peers: a path for each family, with the reason
+ *  3. routes: whose is which prefix
+ *  4. local Pods
+ *  5. what the Node's own stack needs: host routes, gateway, interfaces to watch
  */
 import type { Snapshot } from "../cluster/snapshot.js";
-import type { Config } from "../config/config.js";
+import { type Config, type FlowTimeouts, IANA_PORTS, tunnelPort } from "../config/config.js";
+import { parseAddress } from "../tables/address.js";
+import { FlowState, Limit, NodeFlag, RouteKind } from "../tables/generated.js";
+import { hostPrefix, parsePrefix } from "../tables/prefix.js";
 import type { Tables } from "../tables/tables.js";
+import { KernelRoutes } from "./kernel_routes.js";
 import type { Network } from "./network.js";
+import { PeerTables, type PeerView } from "./peer_tables.js";
+import { RouteTable } from "./route_table.js";
+import { podMtu, Self, snatAddress, wireInterfaces } from "./self.js";
+import { selectTransport } from "./transport.js";
+
+export type { PeerView } from "./peer_tables.js";
 
 /** Of a local Pod: what the tables need (an `Endpoint` of src/cni is one). */
 export interface LocalPod {
@@ -22,24 +38,6 @@ export interface CompileInput {
 	/** Node name → peer id, from `PeerIds.assign`. */
 	peerIds: ReadonlyMap<string, number>;
 	endpoints: Iterable<LocalPod>;
-}
-
-export type PathName = "direct" | "routed" | "geneve" | "vxlan" | "down";
-
-/** A peer in one family of Pod packets, as `fairway peers` shows it. */
-export interface PeerView {
-	id: number;
-	node: string;
-	family: 4 | 6;
-	/** Of this family. */
-	podCIDRs: string[];
-	/** Where packets are sent to: outer destination, or whose MAC or next hop is asked for; "" for none. */
-	transportAddress: string;
-	path: PathName;
-	/** One plain sentence. */
-	reason: string;
-	/** Largest IP packet of a Pod on this path; 0 when it is down. */
-	mtu: number;
 }
 
 /** This Node, for status and CNI. Addresses without prefix length. */
@@ -60,3 +58,128 @@ export interface SelfView {
 export type CompileResult =
 	| { ready: true; tables: Tables; peers: PeerView[]; self: SelfView; problems: string[] }
 	| { ready: false; reason: string; problems: string[] };
+
+/** Packets a second that the slow path takes; also its burst. */
+const SLOW_PATH_RATE = 2000;
+
+export function compile(input: CompileInput): CompileResult {
+	const { config, snapshot, network, nodeName } = input;
+	const node = snapshot.nodes.get(nodeName);
+	if (node === undefined) return notReady(`no usable Node object named ${nodeName} in the cluster`);
+	const kernel = new KernelRoutes(network.routes);
+	const { transport, problems } = selectTransport(config, node, network, kernel);
+	if (transport === undefined)
+		return notReady(
+			`no transport address: ${problems.join("; ") || "the Node has none"}`,
+			problems,
+		);
+
+	const self = new Self(node, transport, network);
+	const mtu = podMtu(config, transport, self.podCidrs);
+	problems.push(...mtu.problems);
+	const snat = {
+		address4: snatAddress(4, transport, node, network, kernel),
+		address6: snatAddress(6, transport, node, network, kernel),
+	};
+	const peers = new PeerTables({
+		config,
+		transport,
+		routes: kernel,
+		network,
+		ownAddresses: self.addresses,
+	});
+	for (const peer of snapshot.nodes.values()) {
+		if (peer.name === nodeName) continue;
+		const id = input.peerIds.get(peer.name);
+		if (id !== undefined && id < Limit.PEERS_MAX) peers.add(peer, id, self);
+		else problems.push(`Cannot serve Node ${peer.name}: wanted a peer id below ${Limit.PEERS_MAX}`);
+	}
+	const routes = routesOf(config, self, peers);
+	if (routes.size > Limit.ROUTES_MAX)
+		problems.push(
+			`Cannot write all routes: wanted at most ${Limit.ROUTES_MAX}, there are ${routes.size}`,
+		);
+
+	return {
+		ready: true,
+		problems,
+		peers: peers.views,
+		self: {
+			node: nodeName,
+			podCIDRs: [...node.podCIDRs],
+			transport: {
+				interface: transport.interface,
+				addresses: transport.addresses,
+				mtu: transport.mtu,
+			},
+			gateways: self.gateways,
+			gatewayMac: self.gatewayMac,
+			podMTU: mtu.value,
+			snat,
+		},
+		tables: {
+			nodeConfig: {
+				flags: NodeFlag.CONFIGURED | (config.noSNAT ? 0 : NodeFlag.SNAT),
+				vni: config.tunnelVNI,
+				snatAddress4: snat.address4,
+				snatAddress6: snat.address6,
+				gatewayAddress4: self.gateway(4),
+				gatewayAddress6: self.gateway(6),
+				gatewayMac: self.gatewayMac,
+				snatPortFirst: config.snat.portRange.first,
+				snatPortLast: config.snat.portRange.last,
+				genevePort: config.tunnelType === "geneve" ? tunnelPort(config) : IANA_PORTS.geneve,
+				vxlanPort: config.tunnelType === "vxlan" ? tunnelPort(config) : IANA_PORTS.vxlan,
+				transportMtu: transport.mtu,
+				slowPathRate: SLOW_PATH_RATE,
+				flowTimeouts: flowTimeouts(config.flows.timeouts),
+			},
+			peers: peers.peers,
+			peerAddresses: peers.addresses,
+			routes,
+			endpoints: endpointsOf(input.endpoints, self),
+			hostRoutes: peers.hostRoutes,
+			gatewayAddresses: self.gateways,
+			gatewayMac: self.gatewayMac,
+			wireInterfaces: wireInterfaces(network, transport, kernel),
+			xdp: config.xdp,
+		},
+	};
+
+	function notReady(reason: string, problems: string[] = []): CompileResult {
+		return { ready: false, reason: `Waiting for this Node: ${reason}.`, problems };
+	}
+}
+
+/** Addresses of this Node before its Pods' prefixes, and those before peers'. */
+function routesOf(config: Config, self: Self, peers: PeerTables): Tables["routes"] {
+	const table = new RouteTable();
+	for (const address of [...self.gateways, ...self.addresses]) {
+		const bytes = parseAddress(address);
+		if (bytes !== undefined) table.add(hostPrefix(bytes), RouteKind.HOST);
+	}
+	for (const prefix of self.podCidrs) table.add(prefix, RouteKind.LOCAL_PODS);
+	for (const { prefix, id } of peers.prefixes) table.add(prefix, RouteKind.PEER, id);
+	return table.routes(config.snat.excludeCIDRs.map(parsePrefix));
+}
+
+/** The first Pod to have an address keeps it; none has one of this Node's own. */
+function endpointsOf(pods: Iterable<LocalPod>, self: Self): Tables["endpoints"] {
+	const endpoints: Tables["endpoints"] = new Map();
+	for (const { addresses, mac, hostInterface } of pods)
+		for (const address of addresses)
+			if (!endpoints.has(address) && !self.owns(address))
+				endpoints.set(address, { mac, interface: hostInterface });
+	return endpoints;
+}
+
+/** By enum flow_state: FLOW_TCP_OPENING is tcpOpening. */
+function flowTimeouts(timeouts: FlowTimeouts): number[] {
+	const seconds = Array<number>(FlowState.STATE_COUNT).fill(0);
+	for (const [name, state] of Object.entries(FlowState)) {
+		const key = name.toLowerCase().replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+		const value = (timeouts as unknown as Partial<Record<string, number>>)[key];
+		if (value !== undefined) seconds[state] = value;
+	}
+	return seconds;
+}

@@ -33,3 +33,8 @@ export interface NetworkRoute {
 	/** Lower wins. */
 	metric: number;
 }
+
+/** Devices that Fairway made; none of them leads to another Node by itself. */
+export function isFairways(name: string): boolean {
+	return name.startsWith("fairway");
+}

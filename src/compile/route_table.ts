@@ -1,0 +1,54 @@
+/**
+ * The routes table: every prefix that is more than "the outside", and the outside that keeps Pod
+ * addresses. Longest prefix wins there, so what is nested repeats what it must not lose.
+ */
+import { Limit, type Route, RouteFlag, RouteKind } from "../tables/generated.js";
+import { contains, type Prefix, PrefixTable, parsePrefix } from "../tables/prefix.js";
+
+interface Entry {
+	prefix: Prefix;
+	kind: RouteKind;
+	peer: number;
+}
+
+export class RouteTable {
+	readonly #entries = new Map<string, Entry>();
+	readonly #table = new PrefixTable<Entry>();
+
+	/** The first to name a prefix has it. False: it was another's already. */
+	add(prefix: Prefix, kind: RouteKind, peer: number = Limit.NO_PEER): boolean {
+		if (this.#entries.has(prefix.text)) return false;
+		const entry = { prefix, kind, peer };
+		this.#entries.set(prefix.text, entry);
+		this.#table.set(prefix, entry);
+		return true;
+	}
+
+	/** With ROUTE_NO_SNAT on all that lies in one of the prefixes. */
+	routes(excluded: readonly Prefix[]): Map<string, Route> {
+		for (const prefix of excluded) {
+			// Inside Pods' and Nodes' prefixes nothing is translated; an entry there would hide them.
+			const around = this.#table.longest(prefix)?.kind ?? RouteKind.OUTSIDE;
+			if (around === RouteKind.OUTSIDE) this.add(prefix, RouteKind.OUTSIDE);
+		}
+		// IPv4 lies in ::ffff:0:0/96: an IPv6 prefix around that must not speak for it.
+		if ([...this.#entries.values()].some(({ prefix }) => coversMapped(prefix)))
+			this.add(ANY_IPV4, RouteKind.OUTSIDE);
+		const routes = new Map<string, Route>();
+		for (const { prefix, kind, peer } of this.#entries.values()) {
+			const flags = excluded.some((outer) => contains(outer, prefix)) ? RouteFlag.NO_SNAT : 0;
+			routes.set(prefix.text, { kind, flags, peer });
+		}
+		return routes;
+	}
+}
+
+const ANY_IPV4 = parsePrefix("0.0.0.0/0");
+
+/** True for an IPv6 prefix that all of ::ffff:0:0/96 is in. */
+function coversMapped({ family, length, bytes }: Prefix): boolean {
+	if (family !== 6 || length > 96) return false;
+	for (let bit = 0; bit < length; bit++)
+		if (((bytes[bit >> 3]! >> (7 - (bit & 7))) & 1) !== (bit >= 80 ? 1 : 0)) return false;
+	return true;
+}

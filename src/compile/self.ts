@@ -1,0 +1,117 @@
+/** What this Node decides for itself alone: the MTU of its Pods, its SNAT addresses, its wires. */
+import type { NodeObject } from "../cluster/snapshot.js";
+import type { Config } from "../config/config.js";
+import { formatAddress } from "../tables/address.js";
+import { type Family, firstAddress, type Prefix, parsePrefix } from "../tables/prefix.js";
+import type { KernelRoutes } from "./kernel_routes.js";
+import { isFairways, type Network, type NetworkInterface } from "./network.js";
+import { gatewayMac } from "./node_hash.js";
+import { TUNNEL_OVERHEAD } from "./peer_path.js";
+import { addressesOf, type Transport } from "./transport.js";
+
+/** What is derived from this Node's own object and addresses. */
+export class Self {
+	readonly podCidrs: Prefix[];
+	readonly gateways: string[];
+	readonly gatewayMac: string;
+	/** Every address of this Node that others can reach. */
+	readonly addresses: ReadonlySet<string>;
+	readonly mtu: number;
+
+	constructor(node: NodeObject, transport: Transport, network: Network) {
+		this.podCidrs = node.podCIDRs.map(parsePrefix);
+		this.gateways = this.podCidrs.map((prefix) => formatAddress(firstAddress(prefix)));
+		this.gatewayMac = gatewayMac(node.name);
+		this.mtu = transport.mtu;
+		const links = network.interfaces.filter(({ name }) => !isFairways(name));
+		this.addresses = new Set(links.flatMap(addressesOf).map(({ address }) => address));
+	}
+
+	/** True for an address that no Pod can have. */
+	owns(address: string): boolean {
+		return this.addresses.has(address) || this.gateways.includes(address);
+	}
+
+	/** The gateway address; "" for none of that family. */
+	gateway(family: Family): string {
+		const index = this.podCidrs.findIndex((prefix) => prefix.family === family);
+		return this.gateways[index] ?? "";
+	}
+}
+
+/** A link with less has no IPv6 (RFC 8200, section 5). */
+const IPV6_MTU_MIN = 1280;
+
+/**
+ * `encap`: the transport MTU less what the largest tunnel header takes. Other modes: all of it,
+ * and peers behind a tunnel are served by MSS and packet too big. `defaultMTU` overrides.
+ */
+export function podMtu(
+	config: Config,
+	transport: Transport,
+	podCidrs: readonly Prefix[],
+): { value: number; problems: string[] } {
+	if (config.defaultMTU !== 0) return { value: config.defaultMTU, problems: [] };
+	const ipv6 = podCidrs.some(({ family }) => family === 6);
+	const outer = transport[6] !== undefined && (ipv6 || transport[4] === undefined) ? 6 : 4;
+	const overhead = config.trafficEncapMode === "encap" ? TUNNEL_OVERHEAD[outer] : 0;
+	const value = transport.mtu - overhead;
+	if (!ipv6 || value >= IPV6_MTU_MIN) return { value, problems: [] };
+	const problem = `Cannot give Pods the MTU ${value}: wanted at least ${IPV6_MTU_MIN} for IPv6, the transport interface ${transport.interface} has ${transport.mtu}; Pods get ${IPV6_MTU_MIN}`;
+	return { value: IPV6_MTU_MIN, problems: [problem] };
+}
+
+/**
+ * The address of this Node that the outside answers to: the transport address when the default
+ * route leaves by its interface, else one of the interface where it does leave.
+ */
+export function snatAddress(
+	family: Family,
+	transport: Transport,
+	node: NodeObject,
+	network: Network,
+	routes: KernelRoutes,
+): string {
+	const transportAddress = transport[family]?.address ?? "";
+	const way = routes.default(family);
+	const link = network.interfaces.find(({ name }) => name === way?.device);
+	if (way === undefined || link === undefined) return transportAddress;
+	if (link.name === transport[family]?.interface.name) return transportAddress;
+	const there = addressesOf(link)
+		.filter((address) => address.family === family)
+		.map(({ address }) => address);
+	const preferred = [way.source, ...node.internalIPs].find(
+		(address) => address !== undefined && there.includes(address),
+	);
+	return preferred ?? there[0] ?? transportAddress;
+}
+
+/** Links of the machine itself; what is behind the others is not the network between machines. */
+const INNER_KINDS = new Set(["bridge", "dummy", "ifb", "tun", "vxlan", "geneve", "wireguard"]);
+
+/**
+ * Where packets from other machines come in: the transport interfaces, every way to a gateway, and
+ * every other link with an address that others can reach. In the order of their indexes; links that
+ * are down stay, so that one that flaps is not detached and attached again.
+ */
+export function wireInterfaces(
+	network: Network,
+	transport: Transport,
+	routes: KernelRoutes,
+): string[] {
+	const ways = new Set(
+		network.routes.filter(({ gateway }) => gateway !== undefined).map(({ device }) => device),
+	);
+	for (const family of [4, 6] as const) {
+		const device = routes.default(family)?.device;
+		if (device !== undefined) ways.add(device);
+		const carrier = transport[family]?.interface.name;
+		if (carrier !== undefined) ways.add(carrier);
+	}
+	const isWire = (link: NetworkInterface) =>
+		ways.has(link.name) || (!INNER_KINDS.has(link.kind ?? "") && addressesOf(link).length > 0);
+	return network.interfaces
+		.filter((link) => link.name !== "lo" && !isFairways(link.name) && isWire(link))
+		.sort((a, b) => a.index - b.index)
+		.map(({ name }) => name);
+}

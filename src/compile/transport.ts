@@ -1,0 +1,183 @@
+/**
+ * Which of this Node's addresses carry tunnels and face its peers.
+ *
+ *  1. `transportInterface`: the addresses of that interface
+ *  2. else `transportInterfaceCIDRs`: the first interface with an address in one of them
+ *  3. else the Node object's own addresses: the annotation's, then the InternalIPs; by family
+ *
+ * Within an interface an address that the Node object names is preferred: peers know it.
+ */
+import type { NodeObject } from "../cluster/snapshot.js";
+import type { Config } from "../config/config.js";
+import { parseAddress } from "../tables/address.js";
+import {
+	containsAddress,
+	type Family,
+	familyOf,
+	makePrefix,
+	type Prefix,
+	parsePrefix,
+} from "../tables/prefix.js";
+import type { KernelRoutes } from "./kernel_routes.js";
+import { isFairways, type Network, type NetworkInterface } from "./network.js";
+
+export interface TransportAddress {
+	family: Family;
+	address: string;
+	bytes: Uint8Array;
+	interface: NetworkInterface;
+	/** What is on the link, of this family. */
+	subnets: Prefix[];
+}
+
+export interface Transport {
+	4?: TransportAddress;
+	6?: TransportAddress;
+	/** Of the IPv4 address, where there is one. */
+	interface: string;
+	/** IPv4 first. */
+	addresses: string[];
+	/** Of the interfaces: the least. */
+	mtu: number;
+}
+
+export type TransportResult = { transport?: Transport; problems: string[] };
+
+export function selectTransport(
+	config: Config,
+	node: NodeObject,
+	network: Network,
+	routes: KernelRoutes,
+): TransportResult {
+	const problems: string[] = [];
+	const own = [...node.transportAddresses, ...node.internalIPs];
+	const links = network.interfaces
+		.filter(({ name }) => !isFairways(name))
+		.map((link) => ({ link, addresses: addressesOf(link) }))
+		.sort((a, b) => a.link.index - b.link.index);
+	const chosen =
+		byName(config, links, own, problems) ??
+		byCidrs(config, links, own, problems) ??
+		byNode(node, links, own, routes, problems);
+	const found = [chosen[4], chosen[6]].filter((address) => address !== undefined);
+	const [first] = found;
+	if (first === undefined) return { problems };
+	for (const { address } of found)
+		if (!own.includes(address))
+			problems.push(
+				`Peers do not know the transport address ${address}: wanted it in the annotation node.fairway.io/transport-addresses or as InternalIP of Node ${node.name}, there is ${own.join(", ") || "none"}`,
+			);
+	return {
+		problems,
+		transport: {
+			...chosen,
+			interface: first.interface.name,
+			addresses: found.map(({ address }) => address),
+			mtu: Math.min(...found.map((address) => address.interface.mtu)),
+		},
+	};
+}
+
+/** The addresses of an interface that others can reach: no loopback, no link-local. */
+export function addressesOf(link: NetworkInterface): TransportAddress[] {
+	const all = link.addresses.flatMap(({ address, prefixLength }) => {
+		const bytes = parseAddress(address);
+		if (bytes === undefined || isUnusable(bytes)) return [];
+		return [{ address, bytes, family: familyOf(bytes), subnet: makePrefix(bytes, prefixLength) }];
+	});
+	return all.map(({ subnet: _, ...rest }) => ({
+		...rest,
+		interface: link,
+		subnets: all.filter(({ family }) => family === rest.family).map(({ subnet }) => subnet),
+	}));
+}
+
+interface Link {
+	link: NetworkInterface;
+	addresses: TransportAddress[];
+}
+
+type Chosen = { 4?: TransportAddress; 6?: TransportAddress };
+
+function byName(
+	config: Config,
+	links: Link[],
+	own: string[],
+	problems: string[],
+): Chosen | undefined {
+	const name = config.transportInterface;
+	if (name === "") return undefined;
+	const found = links.find(({ link }) => link.name === name);
+	if (found !== undefined && found.addresses.length > 0) return pick(found.addresses, own);
+	problems.push(
+		`Cannot take the transport address from transportInterface ${name}: wanted an address on it, ${found ? "it has none" : "there is no such interface"}; the next rule applies`,
+	);
+	return undefined;
+}
+
+function byCidrs(
+	config: Config,
+	links: Link[],
+	own: string[],
+	problems: string[],
+): Chosen | undefined {
+	if (config.transportInterfaceCIDRs.length === 0) return undefined;
+	const cidrs = config.transportInterfaceCIDRs.map(parsePrefix);
+	const inside = ({ bytes }: TransportAddress) => cidrs.some((c) => containsAddress(c, bytes));
+	// A family that no CIDR speaks of is taken from the same interface.
+	for (const { addresses } of links)
+		if (addresses.some(inside))
+			return { ...pick(addresses, own), ...pick(addresses.filter(inside), own) };
+	problems.push(
+		`Cannot take the transport address from transportInterfaceCIDRs: wanted an interface with an address in ${config.transportInterfaceCIDRs.join(", ")}, there is none; the Node's own addresses are used`,
+	);
+	return undefined;
+}
+
+function byNode(
+	node: NodeObject,
+	links: Link[],
+	own: string[],
+	routes: KernelRoutes,
+	problems: string[],
+): Chosen {
+	const here = links.flatMap(({ addresses }) => addresses);
+	const chosen = pick(
+		here.filter(({ address }) => own.includes(address)),
+		own,
+	);
+	for (const family of [4, 6] as const) {
+		const known = own.filter((address) => address.includes(":") === (family === 6));
+		if (known.length > 0 && chosen[family] === undefined)
+			problems.push(
+				`Cannot use ${known[0]} of Node ${node.name} as transport address: wanted it on an interface of this Node, it is on none`,
+			);
+		const found = chosen[family];
+		// An address on the loopback interface (as routing daemons announce it) leaves by another.
+		const way = found?.interface.name === "lo" ? routes.default(family)?.device : undefined;
+		const carrier = links.find(({ link }) => link.name === way)?.link;
+		if (found !== undefined && carrier !== undefined)
+			chosen[family] = { ...found, interface: carrier, subnets: [] };
+	}
+	return chosen;
+}
+
+/** Of each family the first that the Node object names (in its order), else the first. */
+function pick(addresses: TransportAddress[], own: readonly string[]): Chosen {
+	const chosen: Chosen = {};
+	for (const family of [4, 6] as const) {
+		const usable = addresses.filter((address) => address.family === family);
+		const known = own.map((name) => usable.find(({ address }) => address === name));
+		const best = known.find((address) => address !== undefined) ?? usable[0];
+		if (best !== undefined) chosen[family] = best;
+	}
+	return chosen;
+}
+
+const UNUSABLE = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"].map(
+	parsePrefix,
+);
+
+function isUnusable(address: Uint8Array): boolean {
+	return UNUSABLE.some((prefix) => containsAddress(prefix, address));
+}
