@@ -25,7 +25,8 @@ export interface Status {
 	libbpf: string;
 	pid: number;
 	uptimeSeconds: number;
-	peers: { total: number; down: number };
+	/** Other Nodes, and how many paths of each kind lead to them (a dual-stack Node has two). */
+	peers: { nodes: number; paths: Partial<Record<PeerStatus["path"], number>> };
 	endpoints: number;
 	flows: { used: number; max: number };
 	/** Packets by reason, only those that are not zero. */
@@ -67,39 +68,44 @@ export interface EndpointStatus {
 	name?: string;
 }
 
-/** `POST /explain` */
+export type ExplainProtocol = "tcp" | "udp" | "icmp";
+
+/** `POST /explain`; addresses in any spelling. */
 export interface ExplainRequest {
 	source: string;
 	destination: string;
-	protocol: "tcp" | "udp" | "icmp";
-	/** Destination port; tcp and udp only. */
-	port?: number;
+	protocol: ExplainProtocol;
+	/** tcp and udp; default 80 and 53. */
+	destinationPort?: number;
+	/** tcp and udp; default 40000. */
 	sourcePort?: number;
 }
+
+/** Where a packet goes next: a path to a peer, or a place on this Node, or outside the cluster. */
+export type ExplainPath = PeerStatus["path"] | "local" | "host" | "outside";
 
 export interface ExplainAnswer {
 	source: string;
 	destination: string;
-	protocol: "tcp" | "udp" | "icmp";
-	port?: number;
-	/** Where the packet is seen first. */
+	protocol: ExplainProtocol;
+	sourcePort?: number;
+	destinationPort?: number;
+	/** Where Fairway sees the packet first: "from_pod", "from_wire" or "from_host". */
 	hook: string;
-	/** What happens to it: "peer", "pod", "host", "outside" or "drop". */
-	verdict: string;
-	/** To a peer: direct, routed, geneve, vxlan or down. Else null. */
-	path: string | null;
+	/** null: it is dropped before that is known. */
+	path: ExplainPath | null;
+	/** The peer Node, when it goes to one; else null. */
+	peer: string | null;
 	/** One plain sentence: why this path, or why it is dropped. */
 	reason: string;
-	/** The drop reason as `status` counts it; null: it is not dropped. */
+	/** The reason that `status` counts it under; null: it is not dropped. */
 	drop: string | null;
-	/** The source that the packet leaves with; null: it keeps its own. */
+	/** The source that it leaves with; null: its own. */
 	snat: { address: string; port?: number } | null;
-	/** The largest IP packet that fits this way; null: no limit of ours. */
+	/** The largest IP packet that fits this way; null: nothing on this Node limits it. */
 	mtu: number | null;
-	/** The interface it leaves by; null: none. */
+	/** The interface that it leaves by; null: none. */
 	device: string | null;
-	/** The peer Node; null: not to a peer. */
-	peer: string | null;
-	/** Each decision in the order in which a packet meets them. */
-	decisions: { stage: string; outcome: string; reason: string }[];
+	/** Every decision in the order in which a packet meets them. */
+	steps: { stage: string; text: string }[];
 }

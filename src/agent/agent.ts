@@ -1,0 +1,382 @@
+/**
+ * The Node agent: wires the stages of a change together, and is the only place that knows them
+ * all.
+ *
+ *  1. sources (configuration file, cluster, kernel network, local Pods) note that they changed;
+ *     that is cheap and touches nothing
+ *  2. apply, one at a time: reads the network if it changed, compiles, has the difference written
+ *  3. what is in force then is kept for the API and the CNI, and the differences are logged
+ */
+import type { ExplainAnswer, PeerStatus, Status } from "../api/messages.js";
+import { ApiServer, RequestError } from "../api/server.js";
+import { ManifestDirectory } from "../cluster/manifests.js";
+import { PeerIds } from "../cluster/peer_ids.js";
+import { formatProblem, type Snapshot, type SnapshotSource } from "../cluster/snapshot.js";
+import type { Endpoint } from "../cni/endpoint.js";
+import type { CniRequest } from "../cni/protocol.js";
+import { CniServer } from "../cni/server.js";
+import { compile, type PeerView, type SelfView } from "../compile/compile.js";
+import type { Network } from "../compile/network.js";
+import { changedKeys } from "../config/changes.js";
+import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
+import { watchConfig } from "../config/watch.js";
+import { IpRoute } from "../reconcile/iproute.js";
+import { explain } from "./explain.js";
+import { type Kernel, openKernel } from "./kernel.js";
+import type { Logger } from "./log.js";
+import { Loop } from "./loop.js";
+import { peerDifferences } from "./peer_differences.js";
+import { endpointStatus, peerStatus, statusOf } from "./views.js";
+
+export interface AgentOptions {
+	nodeName: string;
+	configFile: string;
+	/** What the file says now. */
+	config: Config;
+	/** Directory of manifests. */
+	manifests: string;
+	runDir: string;
+	pinDir: string;
+	log: Logger;
+	/** Default: the kernel of this machine. */
+	openKernel?: typeof openKernel;
+}
+
+/** What the last successful apply has put in force. */
+export interface InForce {
+	self: SelfView;
+	peers: readonly PeerView[];
+	network: Network;
+	compileProblems: readonly string[];
+	/** Writes that the kernel refused and that are tried again. */
+	pending: number;
+}
+
+export class Agent {
+	readonly #options: AgentOptions;
+	readonly #log: Logger;
+	readonly #kernel: Kernel;
+	readonly #api: ApiServer;
+	readonly #cni: CniServer;
+	readonly #peerIds: PeerIds;
+	readonly #loop: Loop;
+	readonly #started = performance.now();
+	#watches: { close(): void | Promise<void> }[] = [];
+
+	/** Desired: what the sources said last. */
+	#config: Config;
+	#snapshot: Snapshot;
+	#networkChanged = true;
+
+	/** Actual. */
+	#network: Network | undefined;
+	#flowsMax: number;
+	#inForce: InForce | undefined;
+	/** Host interfaces of the Pods that were part of the last apply. */
+	#attached: ReadonlySet<string> = new Set();
+	/** Why this Node cannot be compiled now; undefined: it could the last time. */
+	#waitingFor: string | undefined = "the first look at the cluster and the network";
+	#ready = false;
+	#refusedConfig: readonly string[] = [];
+	#failure: string | undefined;
+	#loggedProblems = new Set<string>();
+
+	static async start(options: AgentOptions): Promise<Agent> {
+		const { runDir, pinDir, config, log } = options;
+		// The lock of the run directory comes before anything is touched. Whoever asks before there
+		// are answers is told so.
+		let agent: Agent | undefined;
+		const onSnapshot = (snapshot: Snapshot) => {
+			if (agent !== undefined) agent.#onSnapshot(snapshot);
+		};
+		const started = () => {
+			if (agent === undefined) {
+				throw new RequestError(503, "Cannot answer: the agent is starting");
+			}
+			return agent;
+		};
+		const api = await ApiServer.open(
+			runDir,
+			{
+				"GET /status": () => ({ status: 200, body: started().status() }),
+				"GET /peers": () => ({ status: 200, body: started().peers() }),
+				"GET /endpoints": () => ({ status: 200, body: started().endpoints() }),
+				"POST /explain": (body) => ({ status: 200, body: started().explain(body) }),
+				"POST /cni": async (body) => ({
+					status: 200,
+					body: await started().#cni.handle(body as CniRequest),
+				}),
+			},
+			{
+				onError: (error, request) => log.error({ err: error, request }, "a request failed"),
+			},
+		);
+		let source: ManifestDirectory | undefined;
+		try {
+			const [kernel, manifests] = await Promise.all([
+				(options.openKernel ?? openKernel)({ runDir, pinDir, flowsMax: config.flows.max, log }),
+				ManifestDirectory.open(options.manifests, {
+					onChange: onSnapshot,
+					ignore: [options.configFile],
+				}),
+			]);
+			source = manifests;
+			agent = new Agent(options, api, kernel, manifests);
+		} catch (error) {
+			await source?.close();
+			await api.close();
+			throw error;
+		}
+		agent.#loop.request();
+		agent.#cni.workOffDeletions();
+		return agent;
+	}
+
+	private constructor(
+		options: AgentOptions,
+		api: ApiServer,
+		kernel: Kernel,
+		source: SnapshotSource,
+	) {
+		this.#options = options;
+		this.#log = options.log;
+		this.#api = api;
+		this.#kernel = kernel;
+		this.#config = options.config;
+		this.#flowsMax = options.config.flows.max;
+		this.#snapshot = source.snapshot;
+		this.#peerIds = new PeerIds(kernel.adoptedPeers());
+		this.#loop = new Loop({
+			apply: () => this.#apply(),
+			onError: (error, retryMs) => {
+				this.#failure = error instanceof Error ? error.message : String(error);
+				this.#log.error({ err: error, retryMs }, "a change could not be applied");
+			},
+		});
+		this.#cni = new CniServer({
+			runDir: options.runDir,
+			ip: new IpRoute(),
+			log: options.log,
+			self: () => (this.#ready ? this.#inForce?.self : undefined),
+			onEndpointsChanged: (endpoints) => this.#onEndpoints(endpoints),
+		});
+		this.#watches = [
+			source,
+			kernel.watchNetwork(() => {
+				this.#networkChanged = true;
+				this.#loop.request();
+			}),
+			watchConfig(options.configFile, (result) => this.#onConfig(result), {
+				current: options.config,
+			}),
+		];
+	}
+
+	/** Stops; what the kernel holds stays and goes on forwarding. */
+	async stop(): Promise<void> {
+		await this.#api.close();
+		await Promise.all(this.#watches.map((watch) => watch.close()));
+		await this.#loop.stop();
+		this.#kernel.close();
+	}
+
+	/** Applies everything again, for a caller that does not know what went wrong. */
+	resync(): void {
+		this.#networkChanged = true;
+		this.#loop.request();
+	}
+
+	// ------------------------------------------------------------ 1. sources
+
+	#onSnapshot(snapshot: Snapshot): void {
+		this.#snapshot = snapshot;
+		this.#loop.request();
+	}
+
+	#onConfig(result: ConfigResult): void {
+		if ("errors" in result) {
+			this.#refusedConfig = result.errors.map(formatConfigError);
+			this.#log.error(
+				{ errors: this.#refusedConfig },
+				"the changed configuration is refused, the former stays in force",
+			);
+			return;
+		}
+		this.#refusedConfig = [];
+		const changes = changedKeys(this.#config, result.config);
+		this.#config = result.config;
+		this.#log.level = result.config.log.level;
+		this.#log.info({ changes }, "the configuration has changed");
+		this.#loop.request();
+	}
+
+	/** Resolves when these endpoints' data path is attached. */
+	async #onEndpoints(endpoints: readonly Endpoint[]): Promise<void> {
+		const added = endpoints
+			.map(({ hostInterface }) => hostInterface)
+			.filter((name) => !this.#attached.has(name));
+		await this.#loop.flush();
+		const problem = this.#kernel
+			.problems()
+			.find((text) => added.some((name) => text.includes(name)));
+		if (problem !== undefined) {
+			throw new Error(problem);
+		}
+	}
+
+	// ------------------------------------------------------------ 2. apply
+
+	async #apply(): Promise<void> {
+		const config = this.#config;
+		const snapshot = this.#snapshot;
+		const network = await this.#readNetwork();
+		const endpoints = this.#cni.endpoints();
+		const result = compile({
+			config,
+			snapshot,
+			network,
+			nodeName: this.#options.nodeName,
+			peerIds: this.#peerIds.assign(snapshot.nodes.keys()),
+			endpoints,
+		});
+		this.#logProblems([...snapshot.problems.map(formatProblem), ...result.problems]);
+		if (!result.ready) {
+			this.#wait(result.reason);
+			this.#failure = undefined;
+			return;
+		}
+		if (this.#flowsMax !== config.flows.max) {
+			await this.#kernel.resizeFlows(config.flows.max);
+			this.#flowsMax = config.flows.max;
+		}
+		const { pending } = await this.#kernel.apply(result.tables);
+		this.#attached = new Set(endpoints.map(({ hostInterface }) => hostInterface));
+		const { self, peers, problems: compileProblems } = result;
+		await this.#publish({ self, peers, network, compileProblems, pending });
+	}
+
+	async #readNetwork(): Promise<Network> {
+		if (this.#network === undefined || this.#networkChanged) {
+			// Set back first: what changes while it is read is read again.
+			this.#networkChanged = false;
+			try {
+				this.#network = await this.#kernel.readNetwork();
+			} catch (error) {
+				this.#networkChanged = true;
+				throw error;
+			}
+		}
+		return this.#network;
+	}
+
+	#wait(reason: string): void {
+		if (this.#waitingFor !== reason) {
+			this.#log.warn({ reason }, "waiting: this Node cannot be set up yet");
+		}
+		this.#waitingFor = reason;
+		this.#ready = false;
+	}
+
+	// ------------------------------------------------------------ 3. in force
+
+	async #publish(now: InForce): Promise<void> {
+		const before = this.#inForce;
+		this.#inForce = now;
+		this.#waitingFor = undefined;
+		this.#failure = undefined;
+		for (const difference of peerDifferences(before?.peers ?? [], now.peers)) {
+			this.#log.info(difference.facts, difference.message);
+		}
+		if (before !== undefined && before.self.podMTU !== now.self.podMTU) {
+			await this.#cni.updateMTU();
+		}
+		if (this.#ready) {
+			return;
+		}
+		if (now.pending > 0) {
+			this.#waitingFor = `the kernel to take ${now.pending} writes`;
+			this.#log.warn(
+				{ problems: this.#kernel.problems() },
+				"waiting: the kernel refused some writes",
+			);
+			return;
+		}
+		this.#ready = true;
+		const { podCIDRs, transport, podMTU } = now.self;
+		this.#log.info(
+			{
+				mode: this.#config.trafficEncapMode,
+				tunnelType: this.#config.tunnelType,
+				xdp: this.#kernel.xdpMode(),
+				podCIDRs,
+				transport,
+				podMTU,
+				peers: now.peers.length,
+				startMs: Math.round(performance.now() - this.#started),
+			},
+			"ready",
+		);
+	}
+
+	/** Each once, and again only after it was gone. */
+	#logProblems(problems: readonly string[]): void {
+		for (const problem of problems) {
+			if (!this.#loggedProblems.has(problem)) {
+				this.#log.warn({ problem }, "a problem in the cluster's objects or the network");
+			}
+		}
+		for (const problem of this.#loggedProblems) {
+			if (!problems.includes(problem)) {
+				this.#log.info({ problem }, "a problem is solved");
+			}
+		}
+		this.#loggedProblems = new Set(problems);
+	}
+
+	// ------------------------------------------------------------ the API's answers
+
+	status(): Status {
+		return statusOf({
+			nodeName: this.#options.nodeName,
+			ready: this.#ready,
+			waitingFor: this.#waitingFor,
+			config: this.#config,
+			inForce: this.#inForce,
+			kernel: this.#kernel,
+			endpoints: this.#cni.endpoints().length,
+			uptimeSeconds: (performance.now() - this.#started) / 1000,
+			problems: [
+				...this.#refusedConfig.map((error) => `the configuration is refused: ${error}`),
+				...(this.#failure === undefined ? [] : [this.#failure]),
+				...this.#loggedProblems,
+				...this.#kernel.problems(),
+				...this.#cni.problems(),
+			],
+		});
+	}
+
+	peers(): PeerStatus[] {
+		return peerStatus(this.#inForce?.peers ?? [], this.#kernel.counters().peers);
+	}
+
+	endpoints() {
+		return this.#cni.endpoints().map(endpointStatus);
+	}
+
+	explain(request: unknown): ExplainAnswer {
+		if (this.#inForce === undefined) {
+			throw new RequestError(
+				503,
+				`Cannot explain: this Node is not set up, it waits for ${this.#waitingFor}`,
+			);
+		}
+		const { self, peers, network } = this.#inForce;
+		return explain(request, {
+			tables: this.#kernel.tableReader,
+			self,
+			peers,
+			endpoints: this.#cni.endpoints(),
+			interfaces: network.interfaces,
+		});
+	}
+}

@@ -1,0 +1,303 @@
+/**
+ * What would happen to a packet, and why: an ordinary packet is made and put through the forwarder
+ * over the live tables. Nothing is sent and nothing is changed.
+ *
+ *  1. the request: addresses, ports
+ *  2. where the packet would be seen first, which its source says
+ *  3. the forwarder's decision about it
+ *  4. the answer in the words of `fairway peers` and `fairway status`
+ */
+import type { ExplainAnswer, ExplainPath, ExplainRequest } from "../api/messages.js";
+import { RequestError } from "../api/server.js";
+import type { Endpoint } from "../cni/endpoint.js";
+import type { PeerView, SelfView } from "../compile/compile.js";
+import type { NetworkInterface } from "../compile/network.js";
+import { type Decision, forward, type TableReader } from "../forwarder/forwarder.js";
+import { HOST_DEVICE } from "../reconcile/names.js";
+import { canonicalAddress, familyOf } from "../tables/address.js";
+import {
+	Action,
+	DropReason,
+	DropReasonName,
+	FlowFlag,
+	Hook,
+	HookName,
+	PathName,
+	RouteKind,
+} from "../tables/generated.js";
+import { probePacket } from "./probe_packet.js";
+
+/** What is in force at the moment. */
+export interface ExplainContext {
+	tables: TableReader;
+	self: SelfView;
+	peers: readonly PeerView[];
+	endpoints: readonly Endpoint[];
+	interfaces: readonly NetworkInterface[];
+}
+
+interface Question {
+	source: string;
+	destination: string;
+	protocol: "tcp" | "udp" | "icmp";
+	sourcePort: number;
+	destinationPort: number;
+}
+
+/** Where a packet is seen first. */
+interface Origin {
+	hook: number;
+	ifindex: number;
+	sourceMac: string;
+	destinationMac: string;
+	/** A clause: "10.244.1.2 is a Pod of this Node". */
+	why: string;
+}
+
+const SOURCE_PORT = 40000;
+const DESTINATION_PORT = { tcp: 80, udp: 53, icmp: 0 } as const;
+/** A router's, for packets from the wire; no decision depends on it. */
+const SOME_MAC = "02:00:00:00:00:01";
+
+/** @throws RequestError */
+export function explain(request: unknown, context: ExplainContext): ExplainAnswer {
+	const question = readQuestion(request);
+	const origin = originOf(question, context);
+	if (typeof origin === "string") {
+		return ownStack(question, origin, context);
+	}
+	const frame = probePacket({ ...question, ...origin });
+	const decision = forward(
+		origin.hook,
+		frame,
+		{ ifindex: origin.ifindex, now: process.hrtime.bigint() },
+		context.tables,
+	);
+	return answer(question, origin, decision, context);
+}
+
+function readQuestion(request: unknown): Question {
+	const given = (request ?? {}) as Partial<Record<keyof ExplainRequest, unknown>>;
+	const { protocol } = given;
+	if (protocol !== "tcp" && protocol !== "udp" && protocol !== "icmp") {
+		throw new RequestError(
+			400,
+			`Cannot explain: wanted the protocol tcp, udp or icmp, got ${JSON.stringify(protocol)}`,
+		);
+	}
+	const source = readAddress("source", given.source);
+	const destination = readAddress("destination", given.destination);
+	if (familyOf(source) !== familyOf(destination)) {
+		throw new RequestError(
+			400,
+			`Cannot explain: wanted addresses of one family, got ${source} and ${destination}`,
+		);
+	}
+	return {
+		source,
+		destination,
+		protocol,
+		sourcePort: readPort(given.sourcePort, SOURCE_PORT),
+		destinationPort: readPort(given.destinationPort, DESTINATION_PORT[protocol]),
+	};
+}
+
+function readAddress(what: string, value: unknown): string {
+	const address = typeof value === "string" ? canonicalAddress(value) : undefined;
+	if (address === undefined) {
+		throw new RequestError(
+			400,
+			`Cannot explain: wanted an IP address as ${what}, got ${JSON.stringify(value)}`,
+		);
+	}
+	return address;
+}
+
+function readPort(value: unknown, otherwise: number): number {
+	if (value === undefined) {
+		return otherwise;
+	}
+	if (typeof value !== "number" || !Number.isInteger(value) || value < 1 || value > 65535) {
+		throw new RequestError(
+			400,
+			`Cannot explain: wanted a port from 1 to 65535, got ${JSON.stringify(value)}`,
+		);
+	}
+	return value;
+}
+
+/** A string: no hook of Fairway sees the packet, and why. */
+function originOf(question: Question, context: ExplainContext): Origin | string {
+	const { source, destination } = question;
+	const { tables, self, endpoints, interfaces } = context;
+	const pod = endpoints.find(({ addresses }) => addresses.includes(source));
+	const entry = tables.endpoint(source);
+	if (pod !== undefined && entry !== undefined) {
+		return {
+			hook: Hook.FROM_POD,
+			ifindex: entry.ifindex,
+			sourceMac: entry.mac,
+			destinationMac: self.gatewayMac,
+			why: `${source} is ${podName(pod)}`,
+		};
+	}
+	const kind = tables.route(source)?.kind;
+	if (kind === RouteKind.LOCAL_PODS) {
+		throw new RequestError(
+			404,
+			`Cannot explain packets of ${source}: wanted an address that someone has, no Pod of this Node has this one`,
+		);
+	}
+	const target = tables.route(destination)?.kind;
+	const hostIfindex = tables.nodeConfig()?.hostIfindex ?? 0;
+	if (kind === RouteKind.HOST) {
+		const common = {
+			sourceMac: self.gatewayMac,
+			destinationMac: self.gatewayMac,
+			why: `${source} is an address of this Node`,
+		};
+		if (target === RouteKind.PEER) {
+			return { hook: Hook.FROM_HOST, ifindex: hostIfindex, ...common };
+		}
+		const endpoint = tables.endpoint(destination);
+		if (endpoint !== undefined) {
+			return { hook: Hook.TO_POD, ifindex: endpoint.ifindex, ...common };
+		}
+		return `${source} is an address of this Node and ${destination} is no Pod's: the Node's own stack sends such packets as if Fairway were not there`;
+	}
+	const wire = interfaces.find(({ name }) => name === self.transport.interface);
+	return {
+		hook: Hook.FROM_WIRE,
+		ifindex: wire?.index ?? 0,
+		sourceMac: SOME_MAC,
+		destinationMac: wire?.mac || SOME_MAC,
+		why:
+			kind === RouteKind.PEER
+				? `${source} is in a pod CIDR of another Node, its packets come in by ${self.transport.interface}`
+				: `${source} is outside the cluster, its packets come in by ${self.transport.interface}`,
+	};
+}
+
+function podName({ namespace, name, hostInterface }: Endpoint): string {
+	const pod = name === undefined ? "a Pod of this Node" : `the Pod ${namespace}/${name}`;
+	return `${pod}, behind ${hostInterface}`;
+}
+
+function answer(
+	question: Question,
+	origin: Origin,
+	decision: Decision,
+	context: ExplainContext,
+): ExplainAnswer {
+	const { self, endpoints, interfaces, peers } = context;
+	const peer = peers.find(
+		({ id, family }) => id === decision.peer && family === familyOf(question.destination),
+	);
+	const dropped = decision.action === Action.DROP || decision.dropReason !== DropReason.NONE;
+	const deviceOf = (ifindex: number): string | null => {
+		if (ifindex === 0) return null;
+		const pod = endpoints.find(({ addresses }) =>
+			addresses.some((address) => context.tables.endpoint(address)?.ifindex === ifindex),
+		);
+		if (pod !== undefined) return pod.hostInterface;
+		if (ifindex === context.tables.nodeConfig()?.hostIfindex) return HOST_DEVICE;
+		return interfaces.find(({ index }) => index === ifindex)?.name ?? `interface ${ifindex}`;
+	};
+	const named = decision.steps.map(({ stage, text }) => ({
+		stage,
+		text: text
+			.replace(/\binterface (\d+)/g, (_, index) => `interface ${deviceOf(Number(index))}`)
+			.replace(/\bpeer (\d+)/g, (all, id) => {
+				const found = peers.find((one) => one.id === Number(id));
+				return found === undefined ? all : `peer ${found.node}`;
+			}),
+	}));
+	const path = pathOf(question, decision, peer, context);
+	return {
+		...frameOf(question, HookName[origin.hook] ?? ""),
+		path,
+		peer: peer?.node ?? null,
+		reason: reasonOf(path, dropped, peer, named),
+		drop: dropped ? (DropReasonName[decision.dropReason] ?? null) : null,
+		snat: dropped ? null : snatOf(question, decision),
+		mtu: decision.mtu || (path === "local" ? self.podMTU : null),
+		device: dropped ? null : deviceOf(decision.ifindex),
+		steps: [{ stage: "source", text: origin.why }, ...named],
+	};
+}
+
+function pathOf(
+	question: Question,
+	decision: Decision,
+	peer: PeerView | undefined,
+	context: ExplainContext,
+): ExplainPath | null {
+	if (peer !== undefined) {
+		return (PathName[decision.path] as ExplainPath | undefined) ?? peer.path;
+	}
+	switch (decision.action) {
+		case Action.ENDPOINT:
+			return "local";
+		case Action.WIRE:
+		case Action.WIRE_NEIGHBOUR:
+			return "outside";
+		case Action.HOST:
+			return "host";
+		case Action.PASS:
+			if (context.tables.endpoint(question.destination) !== undefined) return "local";
+			return context.tables.route(question.destination)?.kind === RouteKind.HOST
+				? "host"
+				: "outside";
+		default:
+			return null;
+	}
+}
+
+function reasonOf(
+	path: ExplainPath | null,
+	dropped: boolean,
+	peer: PeerView | undefined,
+	steps: ExplainAnswer["steps"],
+): string {
+	const last = steps.at(-1)?.text ?? "";
+	if (dropped && path !== "down") return last;
+	if (peer !== undefined) return peer.reason;
+	return steps.findLast(({ stage }) => stage === "route")?.text ?? last;
+}
+
+/** The translation of the source, when the packet is in the original direction of such a flow. */
+function snatOf(question: Question, { flow: change }: Decision): ExplainAnswer["snat"] {
+	const flow = change?.flow;
+	if (flow === undefined || (flow.flags & FlowFlag.SNAT) === 0) return null;
+	if (flow.key.source !== question.source) return null;
+	return question.protocol === "icmp"
+		? { address: flow.snatAddress }
+		: { address: flow.snatAddress, port: flow.snatPort };
+}
+
+/** Packets that no hook sees. */
+function ownStack(question: Question, why: string, { tables }: ExplainContext): ExplainAnswer {
+	const toHost = tables.route(question.destination)?.kind === RouteKind.HOST;
+	return {
+		...frameOf(question, "none"),
+		path: toHost ? "host" : "outside",
+		peer: null,
+		reason: why,
+		drop: null,
+		snat: null,
+		mtu: null,
+		device: null,
+		steps: [{ stage: "source", text: why }],
+	};
+}
+
+function frameOf(question: Question, hook: string) {
+	const { source, destination, protocol, sourcePort, destinationPort } = question;
+	return {
+		source,
+		destination,
+		protocol,
+		...(protocol === "icmp" ? {} : { sourcePort, destinationPort }),
+		hook,
+	};
+}

@@ -1,0 +1,79 @@
+/**
+ * The kernel as the agent sees it: the reconciler, and the slow path on its ring. Everything that
+ * the agent does to this machine goes through here, so this is where a test puts something else.
+ */
+import { fileURLToPath } from "node:url";
+import { libbpfVersion } from "#native";
+import { DirectoryLock } from "../api/lock.js";
+import { Pins } from "../reconcile/pins.js";
+import { Reconciler } from "../reconcile/reconciler.js";
+import { SlowPath } from "../slowpath/slow_path.js";
+import type { Logger } from "./log.js";
+
+/** What the agent uses of the reconciler. */
+export type Kernel = Pick<
+	Reconciler,
+	| "adoptedPeers"
+	| "apply"
+	| "counters"
+	| "flowsUsed"
+	| "problems"
+	| "readNetwork"
+	| "resizeFlows"
+	| "tableReader"
+	| "watchNetwork"
+	| "xdpMode"
+> & {
+	readonly libbpf: string;
+	/** Lets go of everything that belongs to this process; forwarding goes on. */
+	close(): void;
+};
+
+export interface KernelOptions {
+	runDir: string;
+	pinDir: string;
+	flowsMax: number;
+	log: Logger;
+}
+
+/** From src/agent and from dist/agent it is the same way up. */
+const OBJECT = fileURLToPath(new URL("../../build/bpf/fairway.bpf.o", import.meta.url));
+
+/** @throws Error when another agent uses the pin directory, or the kernel cannot do what is needed */
+export async function openKernel(options: KernelOptions): Promise<Kernel> {
+	const { pinDir, runDir, flowsMax, log } = options;
+	// Makes the directory, which may have to be mounted first.
+	await Pins.open(pinDir);
+	const lock = DirectoryLock.take(pinDir);
+	if (lock === undefined) {
+		throw new Error(
+			`Cannot use the pin directory ${pinDir}: wanted it for this process alone, another agent holds it`,
+		);
+	}
+	const reconciler = await Reconciler.open({ pinDir, runDir, objectPath: OBJECT, flowsMax, log });
+	const slowPath = new SlowPath({
+		ring: reconciler.slowPathMap,
+		tables: reconciler.tableReader,
+		log,
+	});
+	return {
+		libbpf: libbpfVersion,
+		get tableReader() {
+			return reconciler.tableReader;
+		},
+		adoptedPeers: () => reconciler.adoptedPeers(),
+		apply: (tables) => reconciler.apply(tables),
+		counters: () => reconciler.counters(),
+		flowsUsed: () => reconciler.flowsUsed(),
+		problems: () => reconciler.problems(),
+		readNetwork: () => reconciler.readNetwork(),
+		resizeFlows: (max) => reconciler.resizeFlows(max),
+		watchNetwork: (onChange) => reconciler.watchNetwork(onChange),
+		xdpMode: () => reconciler.xdpMode(),
+		close: () => {
+			slowPath.close();
+			reconciler.close();
+			lock.release();
+		},
+	};
+}

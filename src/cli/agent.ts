@@ -1,0 +1,74 @@
+/** `fairway agent` */
+import { resolve } from "node:path";
+import { Agent } from "../agent/agent.js";
+import { openLog } from "../agent/log.js";
+import { version } from "../agent/version.js";
+import { formatConfigError } from "../config/config.js";
+import { readConfig } from "../config/parse.js";
+import { EXIT_DONE, EXIT_USAGE, UsageError } from "./exit.js";
+
+export interface AgentCommandOptions {
+	nodeName: string;
+	config: string;
+	manifests?: string;
+	kubeconfig?: string;
+	runDir: string;
+	pinDir: string;
+}
+
+/** Runs until SIGTERM or SIGINT. */
+export async function agentCommand(options: AgentCommandOptions): Promise<number> {
+	const manifests = manifestsOf(options);
+	if (process.getuid?.() !== 0) {
+		throw new UsageError("Cannot run the agent: wanted root, this is another user");
+	}
+	const result = await readConfig(options.config);
+	if ("errors" in result) {
+		process.stderr.write(result.errors.map((error) => `${formatConfigError(error)}\n`).join(""));
+		return EXIT_USAGE;
+	}
+
+	const log = openLog(options.nodeName, result.config.log.level);
+	// Nothing that was forgotten somewhere ends the agent: what it holds is computed anew as a
+	// whole at every change, so going on is safe.
+	let agent: Agent | undefined;
+	const survive = (what: string) => (error: unknown) => {
+		log.error({ err: error }, what);
+		agent?.resync();
+	};
+	process.on("unhandledRejection", survive("a failure was not handled"));
+	process.on("uncaughtException", survive("an exception was not caught"));
+
+	const stopped = new Promise<NodeJS.Signals>((stop) => {
+		process.on("SIGTERM", stop);
+		process.on("SIGINT", stop);
+	});
+	log.info({ version: version(), pid: process.pid }, "starting");
+	agent = await Agent.start({
+		nodeName: options.nodeName,
+		configFile: resolve(options.config),
+		config: result.config,
+		manifests: resolve(manifests),
+		runDir: resolve(options.runDir),
+		pinDir: resolve(options.pinDir),
+		log,
+	});
+	const signal = await stopped;
+	log.info({ signal }, "stopping, packets are forwarded as before");
+	await agent.stop();
+	log.info({}, "stopped");
+	// A handle that someone forgot must not keep a stopped agent alive.
+	process.exit(EXIT_DONE);
+}
+
+function manifestsOf({ manifests, kubeconfig }: AgentCommandOptions): string {
+	if (kubeconfig !== undefined) {
+		throw new UsageError(
+			"Cannot take the cluster from the Kubernetes API (--kubeconfig): this version has only --manifests DIR",
+		);
+	}
+	if (manifests === undefined) {
+		throw new UsageError("Cannot run the agent: wanted --manifests DIR, there is none");
+	}
+	return manifests;
+}

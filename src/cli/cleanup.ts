@@ -1,0 +1,38 @@
+/** `fairway cleanup` */
+import { existsSync, rmdirSync } from "node:fs";
+import { resolve } from "node:path";
+import { DirectoryLock } from "../api/lock.js";
+import { Reconciler } from "../reconcile/reconciler.js";
+import { EXIT_DONE } from "./exit.js";
+
+export async function cleanupCommand(options: { runDir: string; pinDir: string }): Promise<number> {
+	const runDir = resolve(options.runDir);
+	const pinDir = resolve(options.pinDir);
+	const locks: DirectoryLock[] = [];
+	// An agent that runs would make everything anew.
+	for (const directory of [runDir, pinDir].filter((path) => existsSync(path))) {
+		const lock = DirectoryLock.take(directory);
+		if (lock === undefined) {
+			throw new Error(
+				`Cannot clean up: wanted ${directory} for this process alone, a running agent holds it`,
+			);
+		}
+		locks.push(lock);
+	}
+	await Reconciler.cleanup({ pinDir, runDir, log: stderrLog });
+	for (const lock of locks) {
+		lock.release();
+	}
+	if (existsSync(runDir)) {
+		rmdirSync(runDir);
+	}
+	return EXIT_DONE;
+}
+
+/** Of the reconciler's log, what someone at a terminal wants to know. */
+const stderrLog = {
+	debug: () => undefined,
+	info: () => undefined,
+	warn: (_facts: object, message: string) => void process.stderr.write(`fairway: ${message}\n`),
+	error: (_facts: object, message: string) => void process.stderr.write(`fairway: ${message}\n`),
+};

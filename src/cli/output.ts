@@ -1,0 +1,23 @@
+/** What the commands that print state share. */
+import { agentSocket, ask } from "../api/client.js";
+
+export interface ClientOptions {
+	runDir: string;
+	output: "text" | "json";
+}
+
+/** Asks the agent and prints its answer, as JSON or as text. */
+export async function show<Answer>(
+	options: ClientOptions,
+	request: { method: "GET" | "POST"; path: string; body?: unknown },
+	text: (answer: Answer) => string,
+): Promise<Answer> {
+	const body = request.body === undefined ? {} : { body: request.body };
+	const answer = await ask<Answer>(agentSocket(options.runDir), request.method, request.path, body);
+	process.stdout.write(options.output === "json" ? json(answer) : text(answer));
+	return answer;
+}
+
+export function json(value: unknown): string {
+	return `${JSON.stringify(value, undefined, 2)}\n`;
+}
