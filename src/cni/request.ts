@@ -225,7 +225,7 @@ function parseAttachment(
 		/^\.\.?$/.test(ifName)
 	)
 		throw invalidVariable("CNI_IFNAME", "an interface name of 1 to 15 characters", ifName);
-	if (typeof netns !== "string" || (netns !== "" && !netns.startsWith("/")))
+	if (typeof netns !== "string" || !/^(\/[^\s"'\\#]*)?$/.test(netns))
 		throw invalidVariable("CNI_NETNS", "the absolute path of a network namespace", netns);
 	if (netns === "" && command !== "DEL")
 		throw invalidVariable("CNI_NETNS", "the absolute path of a network namespace", netns);
