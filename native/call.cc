@@ -45,7 +45,7 @@ std::string Call::Subject() const
 void Call::Type(const std::string &wanted, const Napi::Value &is) const
 {
 	throw Napi::TypeError::New(Env(),
-	                           Subject() + ": wanted " + wanted + ", is " + Describe(is));
+				   Subject() + ": wanted " + wanted + ", is " + Describe(is));
 }
 
 void Call::Range(const std::string &wanted, const std::string &is) const
@@ -56,7 +56,7 @@ void Call::Range(const std::string &wanted, const std::string &is) const
 void Call::Closed(const char *what) const
 {
 	throw Napi::TypeError::New(Env(),
-	                           Subject() + ": wanted an open " + what + ", is a closed one");
+				   Subject() + ": wanted an open " + what + ", is a closed one");
 }
 
 void Call::Fail(int error, const std::string &log) const
@@ -67,9 +67,9 @@ void Call::Fail(int error, const std::string &log) const
 void Call::FailAt(size_t index, size_t count, int error) const
 {
 	throw MakeBpfError(Env(),
-	                   Subject() + ", entry " + std::to_string(index) + " of " +
-	                           std::to_string(count),
-	                   std::abs(error), "");
+			   Subject() + ", entry " + std::to_string(index) + " of " +
+				   std::to_string(count),
+			   std::abs(error), "");
 }
 
 Bytes Call::Buffer(const Napi::Value &value, const char *what) const
@@ -78,7 +78,7 @@ Bytes Call::Buffer(const Napi::Value &value, const char *what) const
 	    value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array)
 		Type(std::string("a Buffer as ") + what, value);
 	Napi::Uint8Array array = value.As<Napi::Uint8Array>();
-	return {array.Data(), array.ByteLength()};
+	return { array.Data(), array.ByteLength() };
 }
 
 Bytes Call::Buffer(size_t index, const char *what, size_t length) const
@@ -111,7 +111,7 @@ std::string Call::String(const Napi::Value &value, const char *what) const
 }
 
 uint32_t Call::Integer(const Napi::Value &value, const char *what, uint32_t least,
-                       uint32_t most) const
+		       uint32_t most) const
 {
 	if (!value.IsNumber())
 		Type(std::string("a number as ") + what, value);
@@ -119,7 +119,7 @@ uint32_t Call::Integer(const Napi::Value &value, const char *what, uint32_t leas
 	// Written so that NaN fails too.
 	if (!(number >= least && number <= most) || number != std::floor(number))
 		Range(std::string(what) + " from " + std::to_string(least) + " to " +
-		              std::to_string(most),
+			      std::to_string(most),
 		      Describe(value));
 	return static_cast<uint32_t>(number);
 }

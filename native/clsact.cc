@@ -41,7 +41,7 @@ Napi::Value Attach(const Napi::CallbackInfo &info)
 	Filter filter = ReadFilter(call, 1, name);
 	if (program.type() != BPF_PROG_TYPE_SCHED_CLS)
 		call.Range("a program of type " + std::to_string(BPF_PROG_TYPE_SCHED_CLS),
-		           "one of type " + std::to_string(program.type()));
+			   "one of type " + std::to_string(program.type()));
 	LogCapture log;
 	int error = bpf_tc_hook_create(&filter.hook);
 	if (error && error != -EEXIST)

@@ -116,15 +116,15 @@ std::string ErrorText(int error)
 }
 
 Napi::Error MakeBpfError(Napi::Env env, const std::string &subject, int error,
-                         const std::string &log)
+			 const std::string &log)
 {
 	std::string message = subject + ": " + ErrorCode(error) + " (" + ErrorText(error) + ")";
 	if (!log.empty())
 		message += ": " + FirstLine(log);
 	Napi::Function type = Addon::Of(env).error.Value().As<Napi::Function>();
 	Napi::Object value =
-		type.New({Napi::String::New(env, message), Napi::Number::New(env, error),
-	                  Napi::String::New(env, ErrorCode(error))});
+		type.New({ Napi::String::New(env, message), Napi::Number::New(env, error),
+			   Napi::String::New(env, ErrorCode(error)) });
 	if (!log.empty())
 		value["log"] = Napi::String::New(env, log);
 	return Napi::Error(env, value);

@@ -45,7 +45,7 @@ void DefineKernel(Napi::Env env, Napi::Object exports)
 	exports["supportsTcx"] = Napi::Function::New(env, SupportsTcx, "supportsTcx");
 	exports["libbpfVersion"] =
 		Napi::String::New(env, std::to_string(libbpf_major_version()) + "." +
-	                                       std::to_string(libbpf_minor_version()));
+					       std::to_string(libbpf_minor_version()));
 }
 
 } // namespace fairway

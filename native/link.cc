@@ -23,10 +23,10 @@ struct Attachment {
 };
 
 constexpr Attachment kAttachments[] = {
-	{"tcx_ingress", BPF_PROG_TYPE_SCHED_CLS, kTcxIngress, 0},
-	{"tcx_egress", BPF_PROG_TYPE_SCHED_CLS, kTcxEgress, 0},
-	{"xdp_native", BPF_PROG_TYPE_XDP, BPF_XDP, XDP_FLAGS_DRV_MODE},
-	{"xdp_generic", BPF_PROG_TYPE_XDP, BPF_XDP, XDP_FLAGS_SKB_MODE},
+	{ "tcx_ingress", BPF_PROG_TYPE_SCHED_CLS, kTcxIngress, 0 },
+	{ "tcx_egress", BPF_PROG_TYPE_SCHED_CLS, kTcxEgress, 0 },
+	{ "xdp_native", BPF_PROG_TYPE_XDP, BPF_XDP, XDP_FLAGS_DRV_MODE },
+	{ "xdp_generic", BPF_PROG_TYPE_XDP, BPF_XDP, XDP_FLAGS_SKB_MODE },
 };
 
 // The head of the kernel's struct bpf_link_info with its tcx and xdp members.
@@ -44,7 +44,7 @@ struct LinkInfo {
 class BpfLink : public Handle<BpfLink>
 {
 public:
-	static constexpr napi_type_tag kTag = {0x6661697277617900, 3};
+	static constexpr napi_type_tag kTag = { 0x6661697277617900, 3 };
 	static constexpr const char *kClass = "BpfLink";
 	static constexpr const char *kKind = "link";
 	static constexpr const char *kInode = "link";
@@ -84,18 +84,18 @@ Napi::Value BpfLink::Attach(const Napi::CallbackInfo &info)
 			attachment = &candidate;
 	if (!attachment)
 		call.Range("tcx_ingress, tcx_egress, xdp_native or xdp_generic",
-		           "\"" + type + "\"");
+			   "\"" + type + "\"");
 	if (program.type() != attachment->program_type)
 		call.Range("a program of type " + std::to_string(attachment->program_type) +
-		                   " for " + type,
-		           "one of type " + std::to_string(program.type()));
+				   " for " + type,
+			   "one of type " + std::to_string(program.type()));
 
 	name += " to interface " + std::to_string(ifindex) + " (" + type + ")";
 	LIBBPF_OPTS(bpf_link_create_opts, create);
 	create.flags = attachment->flags;
 	Descriptor link(bpf_link_create(program.fd(), static_cast<int>(ifindex),
-	                                static_cast<bpf_attach_type>(attachment->attach_type),
-	                                &create));
+					static_cast<bpf_attach_type>(attachment->attach_type),
+					&create));
 	if (!link.valid())
 		call.Fail(errno);
 	return Wrap(info.Env(), std::move(link), "of " + name);
@@ -139,7 +139,7 @@ Napi::Value BpfLink::Detach(const Napi::CallbackInfo &info)
 void BpfLink::Define(Napi::Env env, Napi::Object exports)
 {
 	Napi::Function type = DefineClass(env, kClass,
-	                                  {
+					  {
 						  StaticMethod("attach", &BpfLink::Attach),
 						  StaticMethod("openPinned", &BpfLink::OpenPinned),
 						  StaticMethod("openId", &BpfLink::OpenId),

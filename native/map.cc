@@ -44,7 +44,7 @@ Napi::Value BpfMap::Create(const Napi::CallbackInfo &info)
 	if (options.Has("flags"))
 		create.map_flags = call.Integer(options.Get("flags"), "flags", 0, UINT32_MAX);
 	Descriptor descriptor(bpf_map_create(static_cast<bpf_map_type>(type), name.c_str(),
-	                                     key_size, value_size, max_entries, &create));
+					     key_size, value_size, max_entries, &create));
 	if (!descriptor.valid())
 		call.Fail(errno);
 	return Wrap(info.Env(), std::move(descriptor), name);
@@ -138,7 +138,7 @@ void BpfMap::Define(Napi::Env env, Napi::Object exports)
 {
 	Napi::Function type =
 		DefineClass(env, kClass,
-	                    {
+			    {
 				    StaticMethod("openPinned", &BpfMap::OpenPinned),
 				    StaticMethod("openId", &BpfMap::OpenId),
 				    StaticMethod("create", &BpfMap::Create),

@@ -40,7 +40,7 @@ Napi::Value BpfMap::UpdateBatch(const Napi::CallbackInfo &info)
 	}
 	for (; done < count; done++) {
 		int error = bpf_map_update_elem(fd(), keys.data + done * description_.key_size,
-		                                values.data + done * value_bytes_, flags);
+						values.data + done * value_bytes_, flags);
 		if (error)
 			call.FailAt(done, count, error);
 	}
@@ -62,7 +62,7 @@ Napi::Value BpfMap::DeleteBatch(const Napi::CallbackInfo &info)
 		const uint8_t *rest = keys.data + done * description_.key_size;
 		uint32_t batch = batches ? count - done : 1;
 		int error = batches ? bpf_map_delete_batch(fd(), rest, &batch, nullptr)
-		                    : bpf_map_delete_elem(fd(), rest);
+				    : bpf_map_delete_elem(fd(), rest);
 		if (batches && IsMissing(error)) {
 			batches = false;
 			continue;
@@ -110,9 +110,9 @@ bool BpfMap::ReadBatched(const Call &call, std::vector<uint8_t> &keys, std::vect
 			values.resize((count + room) * value_bytes_);
 			batch = room;
 			error = bpf_map_lookup_batch(fd(), first ? nullptr : from.data(), to.data(),
-			                             keys.data() + count * key_size,
-			                             values.data() + count * value_bytes_, &batch,
-			                             nullptr);
+						     keys.data() + count * key_size,
+						     values.data() + count * value_bytes_, &batch,
+						     nullptr);
 			// One bucket of the hash holds more than there is room for.
 			if (error != -ENOSPC || room > UINT32_MAX / 2)
 				break;

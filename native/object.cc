@@ -111,7 +111,7 @@ Call BpfObject::BeginLoaded(const Napi::CallbackInfo &info, const char *act) con
 	Call call = Begin(info, act);
 	if (state_ != State::kLoaded)
 		call.Range("a loaded object", state_ == State::kFailed ? "one that failed to load"
-		                                                       : "one before load()");
+								       : "one before load()");
 	return call;
 }
 
@@ -154,12 +154,12 @@ Napi::Value BpfObject::Open(const Napi::CallbackInfo &info)
 	Call call(info, "open", "object", path);
 	path = call.String(0, "path");
 	LogCapture log;
-	Seed seed{bpf_object__open_file(path.c_str(), nullptr), path};
+	Seed seed{ bpf_object__open_file(path.c_str(), nullptr), path };
 	if (!seed.object)
 		call.Fail(errno, log.text());
 	std::unique_ptr<bpf_object, Close> owner(seed.object);
 	Napi::Object object =
-		Addon::Of(info.Env()).object.New({Napi::External<Seed>::New(info.Env(), &seed)});
+		Addon::Of(info.Env()).object.New({ Napi::External<Seed>::New(info.Env(), &seed) });
 	owner.release();
 	return object;
 }
@@ -229,8 +229,8 @@ Napi::Value BpfObject::ReuseMap(const Napi::CallbackInfo &info)
 	auto check = [&](const char *what, uint32_t wanted, uint32_t is) {
 		if (wanted != is)
 			call.Range(std::string(bpf_map__name(map)) + " with " + what + " " +
-			                   std::to_string(wanted),
-			           std::to_string(is));
+					   std::to_string(wanted),
+				   std::to_string(is));
 	};
 	const bpf_map_info &description = existing.description();
 	check("type", bpf_map__type(map), description.type);
@@ -264,7 +264,7 @@ Napi::Value BpfObject::SetReadOnlyData(const Napi::CallbackInfo &info)
 		call.Range("an object with read-only data", "one without");
 	if (offset > size || value.length > size - offset)
 		call.Range("bytes within its " + std::to_string(size),
-		           std::to_string(value.length) + " at " + std::to_string(offset));
+			   std::to_string(value.length) + " at " + std::to_string(offset));
 	if (value.length)
 		memcpy(static_cast<char *>(data) + offset, value.data, value.length);
 	return info.Env().Undefined();
@@ -323,7 +323,7 @@ Napi::Value BpfObject::GetProgram(const Napi::CallbackInfo &info)
 	bpf_program *program = FindProgram(call, 0);
 	if (!bpf_program__autoload(program))
 		call.Range("a program that was loaded",
-		           std::string(bpf_program__name(program)) + " without autoload");
+			   std::string(bpf_program__name(program)) + " without autoload");
 	Descriptor descriptor = Descriptor::Duplicate(bpf_program__fd(program));
 	if (!descriptor.valid())
 		call.Fail(errno);
@@ -356,7 +356,7 @@ void BpfObject::Define(Napi::Env env, Napi::Object exports)
 			InstanceAccessor("mapNames", &BpfObject::MapNames, nullptr),
 			InstanceAccessor("programNames", &BpfObject::ProgramNames, nullptr),
 			InstanceAccessor("readOnlyVariables", &BpfObject::ReadOnlyVariables,
-	                                 nullptr),
+					 nullptr),
 			InstanceMethod("setMaxEntries", &BpfObject::SetMaxEntries),
 			InstanceMethod("reuseMap", &BpfObject::ReuseMap),
 			InstanceMethod("setAutoload", &BpfObject::SetAutoload),

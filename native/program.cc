@@ -1,5 +1,6 @@
 #include "program.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <vector>
 
@@ -61,13 +62,13 @@ Napi::Value BpfProgram::TestRun(const Napi::CallbackInfo &info)
 	Bytes data = call.Buffer(given_data, "data");
 	if (data.length > kMaxPacket)
 		call.Range("data of at most " + std::to_string(kMaxPacket) + " bytes",
-		           std::to_string(data.length));
-	Bytes context = {nullptr, 0};
+			   std::to_string(data.length));
+	Bytes context = { nullptr, 0 };
 	if (!given_context.IsUndefined())
 		context = call.Buffer(given_context, "context");
 	if (context.length > kMaxContext)
 		call.Range("a context of at most " + std::to_string(kMaxContext) + " bytes",
-		           std::to_string(context.length));
+			   std::to_string(context.length));
 	if (room == kDefaultRoom)
 		room = data.length + 256;
 	run.data_in = data.data;
@@ -91,11 +92,13 @@ Napi::Value BpfProgram::TestRun(const Napi::CallbackInfo &info)
 
 	Napi::Object result = Napi::Object::New(info.Env());
 	result["returnValue"] = static_cast<int32_t>(run.retval);
-	result["data"] =
-		Napi::Buffer<uint8_t>::Copy(info.Env(), data_out.data(), run.data_size_out);
-	if (context.length)
+	// The kernel reports the packet's size even where it copied none of it.
+	data_out.resize(std::min<size_t>(data_out.size(), run.data_size_out));
+	context_out.resize(std::min<size_t>(context_out.size(), run.ctx_size_out));
+	result["data"] = Napi::Buffer<uint8_t>::Copy(info.Env(), data_out.data(), data_out.size());
+	if (!context_out.empty())
 		result["context"] = Napi::Buffer<uint8_t>::Copy(info.Env(), context_out.data(),
-		                                                run.ctx_size_out);
+								context_out.size());
 	result["duration"] = run.duration;
 	return result;
 }
@@ -104,7 +107,7 @@ void BpfProgram::Define(Napi::Env env, Napi::Object exports)
 {
 	Napi::Function type =
 		DefineClass(env, kClass,
-	                    {
+			    {
 				    StaticMethod("openPinned", &BpfProgram::OpenPinned),
 				    StaticMethod("openId", &BpfProgram::OpenId),
 				    InstanceAccessor("info", &BpfProgram::Info, nullptr),

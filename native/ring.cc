@@ -72,7 +72,7 @@ RingBuffer::RingBuffer(const Napi::CallbackInfo &info) : Napi::ObjectWrap<RingBu
 	name = map.name();
 	if (map.description().type != BPF_MAP_TYPE_RINGBUF)
 		call.Range("a map of type " + std::to_string(BPF_MAP_TYPE_RINGBUF),
-		           "one of type " + std::to_string(map.description().type));
+			   "one of type " + std::to_string(map.description().type));
 	if (!info[1].IsFunction())
 		call.Type("a function for its records", info[1]);
 	Napi::Value burst = call.Options(2).Get("burst");
@@ -139,7 +139,7 @@ int RingBuffer::Deliver(void *data, size_t size)
 	Napi::HandleScope scope(env);
 	try {
 		auto record = Napi::Buffer<uint8_t>::Copy(env, static_cast<uint8_t *>(data), size);
-		on_record_.MakeCallback(Value(), {record}, *context_);
+		on_record_.MakeCallback(Value(), { record }, *context_);
 	} catch (const Napi::Error &error) {
 		// No frame of JavaScript is below: it becomes an uncaught exception.
 		napi_fatal_exception(env, error.Value());
@@ -201,7 +201,7 @@ Napi::Value RingBuffer::Unreference(const Napi::CallbackInfo &info)
 void RingBuffer::Define(Napi::Env env, Napi::Object exports)
 {
 	exports[kClass] = DefineClass(env, kClass,
-	                              {
+				      {
 					      InstanceMethod("ref", &RingBuffer::Reference),
 					      InstanceMethod("unref", &RingBuffer::Unreference),
 					      InstanceMethod("close", &RingBuffer::CloseRing),
