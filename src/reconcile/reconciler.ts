@@ -1,16 +1,48 @@
 /**
- * Brings the kernel to what the tables say.
+ * Brings the kernel to what the tables say. One apply does, in this order:
+ *
+ *  1. sysctls      forwarding is on before anything is to be forwarded
+ *  2. fairway0     node_config, host routes and from_host refer to it
+ *  3. tables       puts before removals, so that no packet meets a gap (src/tables/diff.ts), then
+ *                  node_config with a new route epoch: flows look again at what has changed
+ *  4. programs     loaded when the knobs or maps are new; new maps take over the old ones' entries
+ *  5. attachments  the wire first, then fairway0, then Pods: who receives before who sends
+ *  6. routes       of the kernel, once from_host can take what they lead to it
+ *  7. sweep        what nobody wants any more, and what an earlier agent left behind
+ *
+ * Only differences are written. What the kernel refuses is a problem, stays pending and is tried
+ * again; it keeps nothing else from being done.
  */
+import { mkdirSync } from "node:fs";
 import type { BpfMap } from "#native";
 import type { Network } from "../compile/network.js";
+import type { TableReader } from "../forwarder/table_reader.js";
+import { NodeFlag } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
+import { AgentTables } from "./agent_tables.js";
+import { Attachments, type Hook, type XdpMode } from "./attachments.js";
+import { type CleanupOptions, cleanup } from "./cleanup.js";
+import { type Counters, readCounters } from "./counters.js";
+import { Datapath, type Programs } from "./datapath.js";
+import { HostState } from "./host_state.js";
+import { IpRoute } from "./iproute.js";
+import type { PodRoute } from "./kernel_routes.js";
+import { Links } from "./links.js";
+import { LiveTables } from "./live_tables.js";
+import type { Log } from "./log.js";
+import { type NetworkEvents, NetworkMonitor } from "./monitor.js";
+import { HOST_DEVICE, isPodInterface } from "./names.js";
+import { readNetwork } from "./network.js";
+import { hasDecapL3 } from "./object_file.js";
+import { Pins } from "./pins.js";
+import { removeOrphans } from "./pod_interfaces.js";
+import { type SysctlResult, sysctls } from "./sysctls.js";
+import { TableState } from "./table_state.js";
+import { Wire, type WireDevice } from "./wire.js";
 
-export interface Log {
-	debug(facts: object, message: string): void;
-	info(facts: object, message: string): void;
-	warn(facts: object, message: string): void;
-	error(facts: object, message: string): void;
-}
+export type { XdpMode } from "./attachments.js";
+export type { Counters } from "./counters.js";
+export type { Log } from "./log.js";
 
 export interface ReconcilerOptions {
 	/** Maps, links and programs are pinned here; made with its parents, bpffs mounted if need be. */
@@ -24,78 +56,362 @@ export interface ReconcilerOptions {
 	log: Log;
 }
 
-export type XdpMode = "native" | "generic" | "off";
-
-export interface Counters {
-	/** Packets by reason ("spoofed_mac"), all reasons, zero included. */
-	drops: Record<string, bigint>;
-	/** By event ("untracked"). */
-	events: Record<string, bigint>;
-	/** By index in peers: peer id * 2 + (1 for IPv6); only those that are not all zero. */
-	peers: Map<
-		number,
-		{ directPackets: bigint; directBytes: bigint; tunnelPackets: bigint; tunnelBytes: bigint }
-	>;
+export interface Applied {
+	/** What could not be written; it is being tried again. */
+	pending: number;
+	/** Packets flow: tables, fairway0, and the programs on the wire and on fairway0. */
+	ready: boolean;
+	/** Entries, routes and attachments that differed and were written. */
+	writes: number;
 }
 
+const RETRY_MS = { first: 500, most: 30_000 };
+/** Messages of the kernel come in bursts; one look at the end of a burst is enough. */
+const SETTLE_MS = 100;
+
 export class Reconciler {
+	readonly #options: ReconcilerOptions;
+	readonly #log: Log;
+	readonly #ip = new IpRoute();
+	readonly #pins: Pins;
+	readonly #monitor: NetworkMonitor;
+	readonly #attachments: Attachments;
+	readonly #wire: Wire;
+	readonly #host: HostState;
+	readonly #tables: TableState;
+	readonly #live: LiveTables;
+	#datapath: Datapath;
+	/** Host sides of Pods from before this agent; looked at once, after the first full apply. */
+	#formerPods: string[] | undefined;
+	#wanted: Tables | undefined;
+	#last: Applied = { pending: 0, ready: false, writes: 0 };
+	#problems: string[] = [];
+	#podProblems = new Map<string, string>();
+	#queue: Promise<unknown> = Promise.resolve();
+	#backoff = RETRY_MS.first;
+	#retry: NodeJS.Timeout | undefined;
+	#look: NodeJS.Timeout | undefined;
+	#closed = false;
+
+	private constructor(options: ReconcilerOptions, pins: Pins, links: Links) {
+		this.#options = options;
+		this.#log = options.log;
+		this.#pins = pins;
+		this.#formerPods = links.names().filter(isPodInterface);
+		this.#datapath = Datapath.open({ ...options, pins });
+		const map = (name: string) => this.#datapath.map(name);
+		this.#tables = new TableState(new AgentTables(map));
+		this.#attachments = new Attachments(pins, this.#log);
+		this.#attachments.adoptFilters(links.all());
+		this.#wire = new Wire(this.#ip, this.#attachments, this.#log);
+		this.#host = new HostState(this.#ip, this.#log);
+		this.#live = new LiveTables(map, this.#ip);
+		this.#monitor = new NetworkMonitor(this.#ip, this.#log);
+		this.#monitor.listen((events) => this.#noticed(events));
+	}
+
 	/**
-	 * Adopts what an earlier agent left pinned, loads the programs, swaps them in atomically. No
-	 * packet is lost. Nothing is swept before the first apply.
+	 * Adopts what an earlier agent left pinned. Nothing that packets meet is changed before the
+	 * first apply, and nothing is swept before that is done.
 	 */
-	static async open(_options: ReconcilerOptions): Promise<Reconciler> {
-		throw new Error("Cannot open the reconciler: it is being written");
+	static async open(options: ReconcilerOptions): Promise<Reconciler> {
+		mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
+		const pins = await Pins.open(options.pinDir);
+		const links = await Links.read(new IpRoute());
+		return new Reconciler(options, pins, links);
 	}
 
 	/**
 	 * Writes the difference between these tables and the kernel. Never rejects for what the kernel
-	 * refuses: that stays pending, is retried with backoff, and is a problem meanwhile.
+	 * refuses: that stays pending, is tried again with backoff, and is a problem meanwhile.
 	 */
-	apply(_tables: Tables): Promise<{ pending: number }> {
-		throw new Error("Cannot apply: the reconciler is being written");
+	apply(tables: Tables): Promise<Applied> {
+		this.#wanted = tables;
+		return this.#enqueue(() => this.#applyNow());
 	}
 
-	/** Live change of the flow table's size; flows are kept. */
-	resizeFlows(_flowsMax: number): Promise<void> {
-		throw new Error("Cannot resize: the reconciler is being written");
+	/** Changes the size of the flow table under traffic; flows are kept, as far as they fit. */
+	resizeFlows(flowsMax: number): Promise<void> {
+		return this.#enqueue(async () => {
+			if (flowsMax === this.#datapath.flowSlots) return;
+			const before = this.#datapath;
+			const next = Datapath.open({ ...this.#options, flowsMax, pins: this.#pins });
+			this.#datapath = next;
+			// Before the first apply there are no programs to swap; that does it then.
+			if (this.#wanted !== undefined) {
+				await this.#applyNow();
+				if (next.hasNewMaps) {
+					this.#datapath = before;
+					next.close();
+					throw new Error(
+						`Cannot resize the flow table to ${flowsMax}: wanted new programs in force, ${this.#problems.join("; ")}`,
+					);
+				}
+			}
+			// The slow path reads this ring for as long as the agent lives.
+			before.close(["slow_path"]);
+		});
 	}
 
-	/** Sentences for `fairway status`: what the kernel refused and what is being retried. */
+	/** Sentences for `fairway status`: what the kernel refused and what is being tried again. */
 	problems(): string[] {
-		return [];
+		return [...this.#problems];
+	}
+
+	/** Why the Pod behind this host interface is not attached; undefined: it is. */
+	podProblem(hostInterface: string): string | undefined {
+		return this.#podProblems.get(hostInterface);
 	}
 
 	/** What from_wire_xdp runs as; with several wire interfaces the least of them. */
 	xdpMode(): XdpMode {
-		return "off";
+		return this.#wire.mode();
 	}
 
 	counters(): Counters {
-		throw new Error("Cannot count: the reconciler is being written");
+		return readCounters((name) => this.#datapath.map(name), this.#tables.peers.keys());
+	}
+
+	/** Flows in the table, expired ones that nobody needed the room of included. */
+	flowsUsed(): number {
+		return this.#live.flowsUsed();
 	}
 
 	/** Which Node owned which peer id before a restart: seed of PeerIds. */
 	adoptedPeers(): { id: number; nodeHash: bigint }[] {
-		return [];
+		const owners = new Map<number, bigint>();
+		for (const [index, { nodeHash }] of this.#tables.peers) owners.set(index >> 1, nodeHash);
+		return [...owners].map(([id, nodeHash]) => ({ id, nodeHash }));
 	}
 
 	readNetwork(): Promise<Network> {
-		throw new Error("Cannot read the network: the reconciler is being written");
+		return readNetwork(this.#ip);
 	}
 
-	/** Calls back (debounced) when links, addresses or routes change in this namespace. */
-	watchNetwork(_onChange: () => void): { close(): void } {
-		throw new Error("Cannot watch: the reconciler is being written");
+	/** Calls back once a burst of changes of links, addresses or routes that are not ours is over. */
+	watchNetwork(onChange: () => void): { close(): void } {
+		let timer: NodeJS.Timeout | undefined;
+		const listener = this.#monitor.listen(({ network }) => {
+			if (!network) return;
+			clearTimeout(timer);
+			timer = setTimeout(onChange, SETTLE_MS);
+		});
+		return {
+			close: () => {
+				clearTimeout(timer);
+				listener.close();
+			},
+		};
 	}
 
 	/** The ring buffer of the slow path. */
 	get slowPathMap(): BpfMap {
-		throw new Error("Cannot open the slow path: the reconciler is being written");
+		return this.#datapath.map("slow_path");
 	}
 
-	/** Stops retries and watches, closes file descriptors. Forwarding goes on. */
-	close(): void {}
+	/** The live maps and the kernel's FIB, for explaining and for the slow path. */
+	get tableReader(): TableReader {
+		return this.#live;
+	}
+
+	/** Stops retries and watches, closes descriptors. Forwarding goes on. */
+	async close(): Promise<void> {
+		this.#closed = true;
+		clearTimeout(this.#retry);
+		clearTimeout(this.#look);
+		this.#monitor.close();
+		await this.#queue;
+		this.#attachments.close();
+		this.#datapath.close();
+	}
 
 	/** Removes every kernel object that Fairway made in this namespace and under these directories. */
-	static async cleanup(_options: { pinDir: string; runDir: string; log: Log }): Promise<void> {}
+	static cleanup(options: CleanupOptions): Promise<void> {
+		return cleanup(new IpRoute(), options);
+	}
+
+	/** One after another: an apply sees what the one before it left. */
+	#enqueue<T>(act: () => Promise<T>): Promise<T> {
+		const result = this.#queue.then(act);
+		this.#queue = result.catch(() => {});
+		return result;
+	}
+
+	#noticed({ own, network, nextHops }: NetworkEvents): void {
+		if (nextHops) {
+			this.#tables.raiseNextHopEpoch();
+			this.#live.forgetNextHops();
+		}
+		if (!own && !network) return;
+		this.#host.doubt();
+		if (this.#wanted === undefined || this.#closed) return;
+		// Someone may have removed what is ours, or put a device back: an apply that finds nothing
+		// to write costs a few milliseconds.
+		clearTimeout(this.#look);
+		this.#look = setTimeout(() => void this.#enqueue(() => this.#applyNow()), SETTLE_MS);
+	}
+
+	async #applyNow(): Promise<Applied> {
+		const tables = this.#wanted;
+		if (tables === undefined || this.#closed) return this.#last;
+		clearTimeout(this.#retry);
+		const pass = new Pass(this.#log);
+		const ready = await this.#reconcile(tables, pass);
+		const { writes, problems } = pass;
+		for (const problem of problems)
+			if (!this.#problems.includes(problem)) this.#log.error({}, problem);
+		if (problems.length === 0 && this.#problems.length > 0)
+			this.#log.info({}, "everything that was pending is done");
+		this.#problems = problems;
+		this.#last = { pending: problems.length, ready, writes };
+		if (writes > 0) this.#log.debug({ writes, pending: problems.length }, "applied");
+		if (problems.length > 0) this.#retryLater();
+		else this.#backoff = RETRY_MS.first;
+		return this.#last;
+	}
+
+	#retryLater(): void {
+		this.#retry = setTimeout(() => void this.#enqueue(() => this.#applyNow()), this.#backoff);
+		this.#backoff = Math.min(this.#backoff * 2, RETRY_MS.most);
+	}
+
+	/** The seven stages; true when packets flow. */
+	async #reconcile(tables: Tables, pass: Pass): Promise<boolean> {
+		const { nodeConfig } = tables;
+		pass.sysctls(sysctls.node({ first: nodeConfig.snatPortFirst, last: nodeConfig.snatPortLast }));
+
+		const hostIfindex = await pass.try(0, () =>
+			this.#host.applyDevice({
+				addresses: tables.gatewayAddresses,
+				mac: tables.gatewayMac,
+				mtu: nodeConfig.transportMtu,
+			}),
+		);
+
+		const links = await pass.try(undefined, () => Links.read(this.#ip));
+		if (links === undefined) return false;
+		pass.add(this.#tables.apply(tables, links, hostIfindex));
+
+		const wires = this.#wireDevices(tables, links, pass);
+		const programs = await pass.try(undefined, () => this.#loadPrograms(wires));
+		const hooks = this.#hooks(tables, links, wires, pass);
+		if (programs !== undefined) await this.#attach(hooks, wires, tables, programs, pass);
+
+		const podRoutes = podRoutesOf(tables, links);
+		const complete = pass.problems.length === 0;
+		const routes = await pass.try(undefined, () =>
+			this.#host.applyRoutes(tables.hostRoutes, podRoutes),
+		);
+		if (routes !== undefined) pass.add(routes);
+
+		if (programs !== undefined) this.#attachments.sweep(hooks, wires);
+		if (complete) await this.#sweepFormerPods();
+		const configured = (this.#tables.nodeConfig.flags & NodeFlag.CONFIGURED) !== 0;
+		return configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
+	}
+
+	#loadPrograms(wires: readonly WireDevice[]): Programs {
+		return this.#datapath.programs({
+			vethWire: wires.some(({ kind }) => kind === "veth"),
+			hasDecapL3: hasDecapL3(),
+		});
+	}
+
+	async #attach(
+		hooks: readonly Hook[],
+		wires: readonly WireDevice[],
+		tables: Tables,
+		programs: Programs,
+		pass: Pass,
+	): Promise<void> {
+		const committed = await pass.try(false, () => {
+			this.#datapath.commit();
+			return true;
+		});
+		if (!committed) return;
+		const { writes, failures } = this.#attachments.attach(hooks, programs);
+		pass.add({ writes, problems: failures.map(({ message }) => message) });
+		pass.attached = failures.every(({ device }) => isPodInterface(device));
+		this.#podProblems = new Map(failures.map(({ device, message }) => [device, message]));
+		pass.add(await this.#wire.attach(wires, tables.xdp, programs));
+		await pass.try(undefined, () => this.#datapath.settle());
+	}
+
+	#wireDevices(tables: Tables, links: Links, pass: Pass): WireDevice[] {
+		return tables.wireInterfaces.flatMap((name) => {
+			const device = links.named(name);
+			if (device !== undefined) {
+				pass.sysctls(sysctls.wireInterface(name));
+				return [device];
+			}
+			pass.problems.push(
+				`Cannot attach from_wire to ${name}: wanted an interface of that name, there is none`,
+			);
+			return [];
+		});
+	}
+
+	/** In the order of attaching. */
+	#hooks(tables: Tables, links: Links, wires: readonly WireDevice[], pass: Pass): Hook[] {
+		const hooks: Hook[] = wires.map((device) => ({ program: "from_wire", device }));
+		const host = links.named(HOST_DEVICE);
+		if (host !== undefined) hooks.push({ program: "from_host", device: host });
+		const names = new Set([...tables.endpoints.values()].map((endpoint) => endpoint.interface));
+		for (const name of names) {
+			const device = links.named(name);
+			if (device === undefined) continue; // Its Pod is gone, or going: CNI DEL follows.
+			pass.sysctls(sysctls.podInterface(name));
+			hooks.push({ program: "to_pod", device }, { program: "from_pod", device });
+		}
+		return hooks;
+	}
+
+	async #sweepFormerPods(): Promise<void> {
+		const former = this.#formerPods;
+		if (former === undefined) return;
+		this.#formerPods = undefined;
+		await removeOrphans(this.#ip, former, this.#options.runDir, this.#log);
+	}
+}
+
+/** What one apply did and could not do. */
+class Pass {
+	writes = 0;
+	readonly problems: string[] = [];
+	/** The programs of the wire and of fairway0 are where they belong. */
+	attached = false;
+	readonly #log: Log;
+
+	constructor(log: Log) {
+		this.#log = log;
+	}
+
+	add({ writes, problems }: { writes: number; problems: string[] }): void {
+		this.writes += writes;
+		this.problems.push(...problems);
+	}
+
+	/** A sysctl that cannot be written is said once and hinders nothing else. */
+	sysctls({ changes, problems }: SysctlResult): void {
+		for (const { name, from, to, reason } of changes)
+			this.#log.info({ sysctl: name, from, to, reason }, "set a sysctl");
+		this.add({ writes: changes.length, problems: problems.map(({ message }) => message) });
+	}
+
+	/** What throws is a problem, and the result is `otherwise`. */
+	async try<T, U>(otherwise: U, act: () => T | Promise<T>): Promise<T | U> {
+		try {
+			return await act();
+		} catch (error) {
+			this.problems.push((error as Error).message);
+			return otherwise;
+		}
+	}
+}
+
+function podRoutesOf(tables: Tables, links: Links): Map<string, PodRoute> {
+	const routes = new Map<string, PodRoute>();
+	for (const [address, { interface: name, mac }] of tables.endpoints)
+		if (links.named(name) !== undefined) routes.set(address, { interface: name, mac });
+	return routes;
 }

@@ -1,0 +1,119 @@
+/**
+ * The tables that the agent writes, as BPF maps: reads what they hold, writes entries in batches,
+ * and tells which entries the kernel refused.
+ */
+import type { BpfError, BpfMap } from "#native";
+import type { Codec } from "../tables/codec.js";
+import { type Endpoint, maps, NodeConfig, type Peer, type Route } from "../tables/generated.js";
+import { entriesOf } from "./migration.js";
+
+export interface EntryFailure<K> {
+	key: K;
+	message: string;
+}
+
+/** One map as keys and values. The map is asked for anew each time: it may be replaced. */
+export class Table<K, V> {
+	readonly #name: string;
+	readonly #map: () => BpfMap;
+	readonly #key: Codec<K>;
+	readonly #value: Codec<V>;
+	/** An array has no removal: an entry of zeros is none. */
+	readonly #isArray: boolean;
+
+	constructor(
+		definition: { name: string; type: number; key: Codec<K>; value: Codec<V> },
+		map: (name: string) => BpfMap,
+	) {
+		this.#name = definition.name;
+		this.#map = () => map(definition.name);
+		this.#key = definition.key;
+		this.#value = definition.value;
+		this.#isArray = definition.type === maps.peers.type;
+	}
+
+	read(): Map<K, V> {
+		const entries = new Map<K, V>();
+		for (const { key, value } of entriesOf(this.#map()))
+			entries.set(this.#key.decode(key), this.#value.decode(value));
+		return entries;
+	}
+
+	/** In one batch; where that fails entry by entry, so that one bad entry costs no other. */
+	put(entries: readonly (readonly [K, V])[]): EntryFailure<K>[] {
+		const failures: EntryFailure<K>[] = [];
+		const encoded: { key: K; bytes: { key: Buffer; value: Buffer } }[] = [];
+		for (const [key, value] of entries) {
+			try {
+				const bytes = { key: this.#key.encode(key), value: this.#value.encode(value) };
+				encoded.push({ key, bytes });
+			} catch (error) {
+				failures.push({ key, message: (error as Error).message });
+			}
+		}
+		const map = this.#map();
+		if (encoded.length > 1) {
+			try {
+				map.updateBatch(
+					Buffer.concat(encoded.map(({ bytes }) => bytes.key)),
+					Buffer.concat(encoded.map(({ bytes }) => bytes.value)),
+				);
+				return failures;
+			} catch {
+				// Which one it was is found out below. Writing an entry twice does no harm.
+			}
+		}
+		for (const { key, bytes } of encoded) {
+			try {
+				map.update(bytes.key, bytes.value);
+			} catch (error) {
+				failures.push({ key, message: this.#refusal("write", key, error as BpfError) });
+			}
+		}
+		return failures;
+	}
+
+	remove(keys: readonly K[]): EntryFailure<K>[] {
+		const failures: EntryFailure<K>[] = [];
+		const map = this.#map();
+		const zero = Buffer.alloc(this.#value.size);
+		for (const key of keys) {
+			try {
+				if (this.#isArray) map.update(this.#key.encode(key), zero);
+				else map.delete(this.#key.encode(key));
+			} catch (error) {
+				failures.push({ key, message: this.#refusal("remove", key, error as BpfError) });
+			}
+		}
+		return failures;
+	}
+
+	#refusal(act: string, key: K, { code, message }: BpfError): string {
+		// LPM tries say ENOSPC, hashes E2BIG; an array's index is out of range with E2BIG too.
+		const full = code === "E2BIG" || code === "ENOSPC";
+		return full
+			? `Cannot ${act} ${this.#name} entry ${key}: wanted room in the map, its ${this.#map().info.maxEntries} entries are taken`
+			: `Cannot ${act} ${this.#name} entry ${key}: wanted success, ${message}`;
+	}
+}
+
+export class AgentTables {
+	readonly peers: Table<number, Peer>;
+	readonly peerAddresses: Table<string, number>;
+	readonly routes: Table<string, Route>;
+	readonly endpoints: Table<string, Endpoint>;
+	readonly nodeConfig: Table<number, NodeConfig>;
+
+	constructor(map: (name: string) => BpfMap) {
+		this.peers = new Table(maps.peers, map);
+		this.peerAddresses = new Table(maps.peerAddresses, map);
+		this.routes = new Table(maps.routes, map);
+		this.endpoints = new Table(maps.endpoints, map);
+		this.nodeConfig = new Table(maps.nodeConfig, map);
+	}
+
+	/** As it is in the kernel; all zero before the first write. */
+	readNodeConfig(): NodeConfig {
+		return this.nodeConfig.read().get(0) ?? NodeConfig.decode(Buffer.alloc(NodeConfig.size));
+	}
+}

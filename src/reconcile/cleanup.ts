@@ -1,0 +1,94 @@
+/** Removes every kernel object that Fairway made in this namespace and under these directories. */
+import { rmSync } from "node:fs";
+import { join } from "node:path";
+import { BpfLink } from "#native";
+import { detachFilter } from "./attachments.js";
+import { removeHostDevice } from "./host_device.js";
+import type { IpRoute } from "./iproute.js";
+import { Links } from "./links.js";
+import type { Log } from "./log.js";
+import { HOST_DEVICE, isPodInterface, ROUTE_PROTOCOL } from "./names.js";
+import { Pins } from "./pins.js";
+
+export interface CleanupOptions {
+	pinDir: string;
+	runDir: string;
+	log: Log;
+}
+
+/**
+ * From the outside inwards: first no packet reaches a program, then what the programs stood on
+ * goes. Sysctls stay. Throws after it has tried everything.
+ */
+export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptions): Promise<void> {
+	const problems: string[] = [];
+	const attempt = async (what: string, act: () => unknown) => {
+		try {
+			await act();
+		} catch (error) {
+			problems.push(`${what}: ${(error as Error).message}`);
+		}
+	};
+
+	await attempt("links", () => detachLinks(pinDir, log));
+	const links = await Links.read(ip);
+	for (const { name, ifindex } of links.all())
+		if (name !== HOST_DEVICE && !isPodInterface(name))
+			await attempt(`filters of ${name}`, () => removeFilters(ip, name, ifindex, log));
+
+	for (const name of links.names().filter(isPodInterface))
+		await attempt(`interface ${name}`, async () => {
+			await ip.run("link", "del", "dev", name);
+			log.info({ interface: name }, "removed a Pod interface");
+		});
+	await attempt(HOST_DEVICE, async () => {
+		if (await removeHostDevice(ip))
+			log.info({ interface: HOST_DEVICE }, "removed the Node's device");
+	});
+	for (const family of ["-4", "-6"]) await attempt("routes", () => flushRoutes(ip, family));
+
+	await attempt("pins", () => Pins.existing(pinDir)?.removeAll());
+	await attempt("endpoint records", () =>
+		rmSync(join(runDir, "endpoints"), { recursive: true, force: true }),
+	);
+	if (problems.length > 0)
+		throw new Error(`Cannot clean up: wanted nothing left, ${problems.join("; ")}`);
+}
+
+function detachLinks(pinDir: string, log: Log): void {
+	const pins = Pins.existing(pinDir);
+	for (const name of pins?.linkNames() ?? []) {
+		const path = pins?.link(name) ?? "";
+		const link = BpfLink.openPinned(path);
+		try {
+			if (link.info.ifindex !== 0) link.detach();
+		} finally {
+			link.close();
+			pins?.remove(path);
+		}
+		log.info({ link: name }, "detached a program");
+	}
+}
+
+/** The clsact qdisc goes too when it has no filter left; another's filters keep it. */
+async function removeFilters(ip: IpRoute, name: string, ifindex: number, log: Log): Promise<void> {
+	let removed = false;
+	for (const direction of ["ingress", "egress"] as const)
+		if (detachFilter(ifindex, direction)) {
+			removed = true;
+			log.info({ interface: name, direction }, "detached a program");
+		}
+	if (!removed) return;
+	const left = await Promise.all(
+		["ingress", "egress"].map((side) => ip.command("tc", "filter", "show", "dev", name, side)),
+	);
+	if (left.every((text) => text.trim() === ""))
+		await ip.command("tc", "qdisc", "del", "dev", name, "clsact");
+}
+
+async function flushRoutes(ip: IpRoute, family: string): Promise<void> {
+	const ours = ["proto", String(ROUTE_PROTOCOL)];
+	// Flushing a table that has no route yet is an error to iproute2.
+	if ((await ip.query(family, "route", "show", "table", "all", ...ours)).length > 0)
+		await ip.run(family, "route", "flush", "table", "all", ...ours);
+}

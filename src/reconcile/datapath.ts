@@ -1,0 +1,299 @@
+/**
+ * The BPF object in the kernel: its maps and its programs.
+ *
+ *  1. open      adopts the pinned maps whose layout fits, makes the others anew
+ *  2. programs  loads them for a set of knobs, or finds them pinned from the last time
+ *  3. commit    moves entries into the new maps and pins these; then the links are swapped
+ *  4. settle    brings what the old programs wrote until they were swapped
+ *
+ * Until commit, the programs that are attached and the maps that they use are not touched.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { BpfMap, BpfObject, BpfProgram } from "#native";
+import { parseBtf } from "../tables/btf.js";
+import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../tables/layout.js";
+import { copyFlows, type FlowTable, type MovedFlows } from "./flow_migration.js";
+import type { Log } from "./log.js";
+import { copyEntries, copyPlan, isPerCpu, type MapCopy, MapType } from "./migration.js";
+import { type Knobs, ObjectFile } from "./object_file.js";
+import type { Pins } from "./pins.js";
+
+export const programNames = [
+	"from_pod",
+	"from_wire",
+	"from_wire_xdp",
+	"to_pod",
+	"from_host",
+] as const;
+export type ProgramName = (typeof programNames)[number];
+export type Programs = ReadonlyMap<ProgramName, BpfProgram>;
+
+/** Written by the reconciler alone; copied at once, so that it starts from what is there. */
+const agentMaps: readonly string[] = [
+	"node_config",
+	"peers",
+	"peer_addresses",
+	"routes",
+	"endpoints",
+];
+
+export interface DatapathOptions {
+	pins: Pins;
+	objectPath: string;
+	/** Slots of the flow table. */
+	flowsMax: number;
+	log: Log;
+}
+
+export class Datapath {
+	readonly flowSlots: number;
+	readonly #pins: Pins;
+	readonly #log: Log;
+	readonly #object: ObjectFile;
+	readonly #maps = new Map<string, BpfMap>();
+	/** Pinned maps that do not fit, by name; open until settle. */
+	readonly #outdated = new Map<string, BpfMap>();
+	readonly #unpinned = new Set<string>();
+	#programs: { identity: string; programs: Programs } | undefined;
+	#moved: { table: FlowTable; flows: MovedFlows } | undefined;
+
+	private constructor({ pins, objectPath, flowsMax, log }: DatapathOptions) {
+		this.flowSlots = flowsMax;
+		this.#pins = pins;
+		this.#log = log;
+		this.#object = ObjectFile.read(objectPath);
+	}
+
+	static open(options: DatapathOptions): Datapath {
+		const datapath = new Datapath(options);
+		try {
+			datapath.#openMaps();
+		} catch (error) {
+			datapath.close();
+			throw error;
+		}
+		return datapath;
+	}
+
+	map(name: string): BpfMap {
+		const map = this.#maps.get(name);
+		if (map !== undefined) return map;
+		throw new Error(
+			`Cannot open map ${name}: wanted one of the object's, it has none of that name`,
+		);
+	}
+
+	/** True until commit, when maps were made that no attached program uses yet. */
+	get hasNewMaps(): boolean {
+		return this.#unpinned.size > 0;
+	}
+
+	#definition(name: string): MapDefinition {
+		const definition = this.#object.maps.get(name);
+		if (definition === undefined)
+			throw new Error(`Cannot define map ${name}: wanted it in the object's BTF, it is not there`);
+		if (name === "flows") return { ...definition, maxEntries: this.flowSlots };
+		if (name === "flow_index") return { ...definition, maxEntries: this.flowSlots * 2 };
+		return definition;
+	}
+
+	#openMaps(): void {
+		const object = BpfObject.open(this.#object.path);
+		try {
+			for (const program of object.programNames) object.setAutoload(program, false);
+			for (const name of this.#object.maps.keys()) this.#adoptOrDefine(object, name);
+			object.load();
+			for (const name of this.#object.maps.keys())
+				if (!this.#maps.has(name)) {
+					this.#maps.set(name, object.map(name));
+					this.#unpinned.add(name);
+				}
+		} finally {
+			object.close();
+		}
+		for (const name of agentMaps) this.#copy(name);
+	}
+
+	#adoptOrDefine(object: BpfObject, name: string): void {
+		const definition = this.#definition(name);
+		if (name === "flows" || name === "flow_index")
+			object.setMaxEntries(name, definition.maxEntries);
+		if (!this.#pins.mapNames().includes(name)) return;
+		const map = BpfMap.openPinned(this.#pins.map(name));
+		const difference = differenceOf(map, definition);
+		if (difference === undefined) {
+			object.reuseMap(name, map);
+			this.#maps.set(name, map);
+			return;
+		}
+		this.#log.info({ map: name, difference }, "a pinned map differs from what is wanted");
+		this.#outdated.set(name, map);
+	}
+
+	/** Throws, with the verifier's log, when the kernel refuses a program. */
+	programs(knobs: Omit<Knobs, "flowSlots">): Programs {
+		const all: Knobs = { ...knobs, flowSlots: this.flowSlots };
+		const identity = this.#identity(all);
+		if (this.#programs?.identity === identity) return this.#programs.programs;
+		const directory = this.#pins.programs(identity);
+		const pinned = pinnedPrograms(directory);
+		if (pinned.length !== programNames.length) {
+			this.#pins.remove(directory);
+			this.#loadPrograms(all, directory);
+		}
+		const programs = new Map(
+			programNames.map((name) => [name, BpfProgram.openPinned(join(directory, name))]),
+		);
+		this.#closePrograms();
+		this.#programs = { identity, programs };
+		return programs;
+	}
+
+	/** Same code, same knobs, same maps: the same programs. A tag knows neither knobs nor maps. */
+	#identity(knobs: Knobs): string {
+		const maps = [...this.#maps].map(([name, map]) => [name, map.info.id]);
+		const text = JSON.stringify([this.#object.digest, knobs, maps]);
+		return createHash("sha256").update(text).digest("hex").slice(0, 16);
+	}
+
+	#loadPrograms(knobs: Knobs, directory: string): void {
+		const started = performance.now();
+		const object = BpfObject.open(this.#object.path);
+		try {
+			for (const [name, map] of this.#maps) object.reuseMap(name, map);
+			for (const { offset, value } of this.#object.knobBytes(knobs))
+				object.setReadOnlyData(offset, value);
+			object.load();
+			mkdirSync(directory, { mode: 0o700 });
+			for (const name of programNames) object.program(name).pin(join(directory, name));
+		} finally {
+			object.close();
+		}
+		const milliseconds = Math.round(performance.now() - started);
+		this.#log.info({ ...knobs, milliseconds }, "loaded the BPF programs");
+	}
+
+	/** Moves the entries of maps that are replaced into the new ones, and pins these. */
+	commit(): void {
+		for (const name of this.#unpinned) if (!agentMaps.includes(name)) this.#copy(name);
+		for (const name of this.#unpinned) {
+			const path = this.#pins.map(name);
+			const fresh = `${path}_new`;
+			this.#pins.remove(fresh);
+			this.map(name).pin(fresh);
+			renameSync(fresh, path);
+		}
+		this.#unpinned.clear();
+	}
+
+	/** After the links were swapped: the last flows of the old maps, then these go. */
+	settle(): void {
+		if (this.#moved !== undefined) {
+			const before = this.#moved.flows.size;
+			const { size } = copyFlows(this.#moved.table, this.#moved.flows);
+			this.#log.info({ flows: size, late: size - before }, "moved the flows to the new table");
+		}
+		this.#moved = undefined;
+		for (const map of this.#outdated.values()) map.close();
+		this.#outdated.clear();
+		for (const name of this.#pins.mapNames())
+			if (!this.#maps.has(name)) this.#pins.remove(this.#pins.map(name));
+		for (const identity of this.#pins.programIdentities())
+			if (identity !== this.#programs?.identity) this.#pins.remove(this.#pins.programs(identity));
+	}
+
+	/** Closes descriptors, but those of the maps in `keep`. What is pinned stays. */
+	close(keep: readonly string[] = []): void {
+		for (const [name, map] of this.#maps) if (!keep.includes(name)) map.close();
+		for (const map of this.#outdated.values()) map.close();
+		this.#closePrograms();
+	}
+
+	#closePrograms(): void {
+		for (const program of this.#programs?.programs.values() ?? []) program.close();
+		this.#programs = undefined;
+	}
+
+	#copy(name: string): void {
+		const old = this.#outdated.get(name);
+		if (old === undefined) return;
+		if (name === "flows" || (name === "flow_index" && this.#outdated.has("flows"))) {
+			if (name === "flows") this.#copyFlowTable();
+			return;
+		}
+		const copy = this.#planOf(name, old);
+		if (copy === undefined) {
+			if (this.#definition(name).type !== MapType.RINGBUF)
+				this.#log.warn({ map: name }, "a map cannot be migrated: it starts empty");
+			return;
+		}
+		this.#log.info({ map: name, ...copyEntries(copy) }, "migrated a map");
+	}
+
+	#copyFlowTable(): void {
+		const oldFlows = this.#outdated.get("flows");
+		const oldIndex = this.#outdated.get("flow_index");
+		const flows = oldFlows && this.#planOf("flows", oldFlows);
+		const index = oldIndex && this.#planOf("flow_index", oldIndex);
+		const flowLayout = this.#definition("flows").value;
+		const refLayout = this.#definition("flow_index").value;
+		if (
+			flows === undefined ||
+			(oldIndex !== undefined && index === undefined) ||
+			flowLayout?.kind !== "struct" ||
+			refLayout?.kind !== "struct"
+		) {
+			this.#log.warn({ map: "flows" }, "the flow table cannot be migrated: flows are learned anew");
+			return;
+		}
+		const table = { flows, ...(index && { index }), flowLayout, refLayout };
+		this.#moved = { table, flows: copyFlows(table) };
+	}
+
+	#planOf(name: string, old: BpfMap): MapCopy | undefined {
+		const before = layoutsOf(old);
+		const { key: wantedKey, value: wantedValue, type } = this.#definition(name);
+		if (before === undefined || wantedKey === undefined || wantedValue === undefined)
+			return undefined;
+		if (isPerCpu(old.info.type) !== isPerCpu(type)) return undefined;
+		const key = copyPlan(before.key, wantedKey, true);
+		const value = copyPlan(before.value, wantedValue, false);
+		return key && value && { from: old, to: this.map(name), key, value };
+	}
+}
+
+function pinnedPrograms(directory: string): string[] {
+	try {
+		return readdirSync(directory);
+	} catch {
+		return [];
+	}
+}
+
+/** In what this map differs from that definition; undefined: it can stand for it. */
+function differenceOf(map: BpfMap, { type, maxEntries, key, value }: MapDefinition) {
+	const { info } = map;
+	if (info.type !== type) return "type";
+	if (info.maxEntries !== maxEntries) return "size";
+	if (info.keySize !== (key?.size ?? 0) || info.valueSize !== (value?.size ?? 0)) return "layout";
+	// Ring buffers have neither keys nor values.
+	if (key === undefined || value === undefined) return undefined;
+	const layouts = layoutsOf(map);
+	if (layouts === undefined) return "no type information";
+	if (!sameLayout(layouts.key, key) || !sameLayout(layouts.value, value)) return "layout";
+	return undefined;
+}
+
+function layoutsOf(map: BpfMap): { key: Layout; value: Layout } | undefined {
+	const raw = map.btf();
+	const { btfKeyTypeId, btfValueTypeId } = map.info;
+	if (raw === undefined || btfKeyTypeId === 0 || btfValueTypeId === 0) return undefined;
+	try {
+		const btf = parseBtf(raw);
+		return { key: layoutOf(btf, btfKeyTypeId), value: layoutOf(btf, btfValueTypeId) };
+	} catch {
+		return undefined;
+	}
+}

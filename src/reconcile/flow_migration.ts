@@ -1,0 +1,126 @@
+/**
+ * Moves the flow table into one of another size or layout. A flow and its two tuples go together
+ * or not at all: `flow_index` refers to slots of `flows` by number, so slots that move take their
+ * references with them. With too little room the flows that were seen last are kept.
+ */
+import type { BpfMap } from "#native";
+import type { StructLayout } from "../tables/layout.js";
+import { type CopyPlan, convert, entriesOf, type MapCopy } from "./migration.js";
+
+export interface FlowTable {
+	flows: MapCopy;
+	/** Absent: `flow_index` stays as it is, and so do the slots' numbers. */
+	index?: MapCopy;
+	/** Of the new `flows` and `flow_index`. */
+	flowLayout: StructLayout;
+	refLayout: StructLayout;
+}
+
+/** Old slot → where its flow is now. */
+export type MovedFlows = Map<number, { slot: number; claim: number }>;
+
+interface LiveFlow {
+	oldSlot: number;
+	claim: number;
+	lastSeen: bigint;
+	bytes: Buffer;
+}
+
+/**
+ * Copies every flow that is in use. Called a second time with what the first returned, after the
+ * programs were swapped, it brings those that began in between.
+ */
+export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): MovedFlows {
+	const claimOffset = offsetOf(table.flowLayout, "claim");
+	const capacity = table.flows.to.info.maxEntries;
+	const taken = new Set<number>();
+	if (moved.size > 0) for (const slot of slotsInUse(table.flows.to, claimOffset)) taken.add(slot);
+
+	const fresh = liveFlows(table.flows.from, table.flows.value, table.flowLayout)
+		.filter(({ oldSlot, claim }) => moved.get(oldSlot)?.claim !== claim)
+		.sort((a, b) => (a.lastSeen < b.lastSeen ? 1 : -1))
+		.slice(0, capacity - taken.size);
+	const placed = place(fresh, capacity, taken, table.index === undefined);
+
+	const key = Buffer.alloc(4);
+	const added = new Set<number>();
+	for (const { flow, slot } of placed) {
+		key.writeUInt32LE(slot);
+		table.flows.to.update(key, flow.bytes);
+		moved.set(flow.oldSlot, { slot, claim: flow.claim });
+		added.add(flow.oldSlot);
+	}
+	if (table.index !== undefined) copyReferences(table.index, table.refLayout, moved, added);
+	return moved;
+}
+
+/** Every flow keeps its slot where it can; the others take what is left. */
+function place(
+	flows: LiveFlow[],
+	capacity: number,
+	taken: Set<number>,
+	fixed: boolean,
+): { flow: LiveFlow; slot: number }[] {
+	const placed: { flow: LiveFlow; slot: number }[] = [];
+	const homeless: LiveFlow[] = [];
+	for (const flow of flows) {
+		if (flow.oldSlot < capacity && !taken.has(flow.oldSlot)) {
+			taken.add(flow.oldSlot);
+			placed.push({ flow, slot: flow.oldSlot });
+		} else if (!fixed) {
+			homeless.push(flow);
+		}
+	}
+	let slot = 0;
+	for (const flow of homeless) {
+		while (slot < capacity && taken.has(slot)) slot++;
+		if (slot === capacity) break;
+		placed.push({ flow, slot });
+		taken.add(slot);
+	}
+	return placed;
+}
+
+function liveFlows(flows: BpfMap, plan: CopyPlan, layout: StructLayout): LiveFlow[] {
+	const claimOffset = offsetOf(layout, "claim");
+	const lastSeenOffset = offsetOf(layout, "last_seen");
+	const live: LiveFlow[] = [];
+	for (const { key, value } of entriesOf(flows)) {
+		const bytes = convert(plan, value);
+		const claim = bytes.readUInt32LE(claimOffset);
+		if ((claim & 1) === 0) continue;
+		const lastSeen = bytes.readBigUInt64LE(lastSeenOffset);
+		live.push({ oldSlot: key.readUInt32LE(), claim, lastSeen, bytes });
+	}
+	return live;
+}
+
+function* slotsInUse(flows: BpfMap, claimOffset: number): Generator<number> {
+	for (const { key, value } of entriesOf(flows))
+		if ((value.readUInt32LE(claimOffset) & 1) === 1) yield key.readUInt32LE();
+}
+
+function copyReferences(
+	{ from, to, key, value }: MapCopy,
+	layout: StructLayout,
+	moved: MovedFlows,
+	added: ReadonlySet<number>,
+): void {
+	const slotOffset = offsetOf(layout, "slot");
+	const generationOffset = offsetOf(layout, "generation");
+	for (const entry of entriesOf(from)) {
+		const bytes = convert(value, entry.value);
+		const oldSlot = bytes.readUInt32LE(slotOffset);
+		const target = moved.get(oldSlot);
+		if (target === undefined || !added.has(oldSlot)) continue;
+		if (target.claim >>> 1 !== bytes.readUInt32LE(generationOffset)) continue;
+		bytes.writeUInt32LE(target.slot, slotOffset);
+		to.update(convert(key, entry.key), bytes);
+	}
+}
+
+function offsetOf(layout: StructLayout, name: string): number {
+	const field = layout.fields.find((candidate) => candidate.name === name);
+	if (field !== undefined) return field.offset;
+	throw new Error(`Cannot move flows: wanted struct ${layout.name} with ${name}, it has none`);
+}

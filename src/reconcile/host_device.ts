@@ -1,0 +1,115 @@
+/**
+ * fairway0: carries the gateway addresses, and is where the Node's own stack sends what is for
+ * its peers' Pods (from_host takes it at the device's egress; nothing is ever transmitted).
+ */
+import type { IpRoute } from "./iproute.js";
+import { IpRouteError } from "./iproute.js";
+import type { Log } from "./log.js";
+import { HOST_DEVICE } from "./names.js";
+import { sysctls } from "./sysctls.js";
+
+export interface HostDeviceState {
+	/** Without prefix length. */
+	addresses: readonly string[];
+	mac: string;
+	mtu: number;
+}
+
+/**
+ * Kinds in order of preference. All drop what is transmitted and have a carrier without a cable.
+ * Small kernels have no dummy; an ifb drops whatever was not redirected to it, which is the same
+ * here, and a bridge without ports floods to nobody.
+ */
+const KINDS = ["dummy", "ifb", "bridge"] as const;
+
+interface DeviceLink {
+	ifindex: number;
+	flags: string[];
+	mtu: number;
+	address: string;
+	addr_info: { local: string; prefixlen: number; scope: string }[];
+}
+
+async function readDevice(ip: IpRoute): Promise<DeviceLink | undefined> {
+	try {
+		return (await ip.query<DeviceLink>("address", "show", "dev", HOST_DEVICE))[0];
+	} catch (error) {
+		if (error instanceof IpRouteError && error.code === "ENODEV") return undefined;
+		throw error;
+	}
+}
+
+async function create(ip: IpRoute, log: Log): Promise<DeviceLink> {
+	for (const kind of KINDS) {
+		try {
+			await ip.run("link", "add", "name", HOST_DEVICE, "type", kind);
+		} catch (error) {
+			if (error instanceof IpRouteError && error.code === "EOPNOTSUPP") continue;
+			throw error;
+		}
+		const device = await readDevice(ip);
+		if (device === undefined) break;
+		log.info({ device: HOST_DEVICE, kind, ifindex: device.ifindex }, "made the Node's device");
+		return device;
+	}
+	throw new Error(
+		`Cannot make ${HOST_DEVICE}: expected a kernel with one of ${KINDS.join(", ")}, it has none of them`,
+	);
+}
+
+/**
+ * Makes the device what it should be, writing only what differs, and returns its index. Throws
+ * what cannot be done; calling it again goes on from there.
+ */
+export async function applyHostDevice(
+	ip: IpRoute,
+	wanted: HostDeviceState,
+	log: Log,
+): Promise<number> {
+	const device = (await readDevice(ip)) ?? (await create(ip, log));
+	for (const problem of sysctls.hostDevice(HOST_DEVICE).problems)
+		log.warn({ sysctl: problem.name }, problem.message);
+	const failures = await ip.batch(changes(device, wanted));
+	if (failures.length > 0) {
+		const said = failures.map(({ command, message }) => `${command}: ${message}`).join("; ");
+		throw new Error(`Cannot set up ${HOST_DEVICE}: expected every change to be taken, ${said}`);
+	}
+	return device.ifindex;
+}
+
+/** The batch lines that turn the device as it is into what is wanted. */
+export function changes(
+	device: Omit<DeviceLink, "ifindex">,
+	{ addresses, mac, mtu }: HostDeviceState,
+): string[] {
+	const lines: string[] = [];
+	const set = (what: string) => lines.push(`link set dev ${HOST_DEVICE} ${what}`);
+	const up = device.flags.includes("UP");
+	// No link-local address: neighbours are not asked for here, and routers not listened to.
+	if (!up) set("addrgenmode none");
+	if (!device.flags.includes("NOARP")) set("arp off");
+	if (device.address !== mac) set(`address ${mac}`);
+	if (device.mtu !== mtu) set(`mtu ${mtu}`);
+	if (!up) set("up");
+	const present = new Set(
+		device.addr_info
+			.filter(({ local, prefixlen }) => prefixlen === (local.includes(":") ? 128 : 32))
+			.map(({ local }) => local),
+	);
+	// New ones first: there is no moment without a gateway address.
+	for (const address of addresses) {
+		if (present.has(address)) continue;
+		if (address.includes(":")) lines.push(`address add ${address}/128 dev ${HOST_DEVICE} nodad`);
+		else lines.push(`address add ${address}/32 dev ${HOST_DEVICE}`);
+	}
+	for (const { local, prefixlen, scope } of device.addr_info)
+		if (scope !== "link" && !addresses.includes(local))
+			lines.push(`address del ${local}/${prefixlen} dev ${HOST_DEVICE}`);
+	return lines;
+}
+
+export async function removeHostDevice(ip: IpRoute): Promise<boolean> {
+	if ((await readDevice(ip)) === undefined) return false;
+	await ip.run("link", "del", "dev", HOST_DEVICE);
+	return true;
+}

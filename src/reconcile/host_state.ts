@@ -1,0 +1,91 @@
+/**
+ * What of the kernel's routing is Fairway's, kept equal to what is wanted: fairway0, the host
+ * routes to it, the routes and neighbours of the local Pods. What the kernel has is read once and
+ * again when a message of the kernel's says that someone touched it.
+ */
+import { diffMap } from "../tables/diff.js";
+import type { HostRoute } from "../tables/tables.js";
+import { applyHostDevice, type HostDeviceState } from "./host_device.js";
+import type { IpRoute } from "./iproute.js";
+import {
+	hostRouteLine,
+	hostRouteRemoval,
+	type PodRoute,
+	podRouteLines,
+	podRouteRemoval,
+	type RouteLine,
+	type RouteState,
+	readRoutes,
+	writeRoutes,
+} from "./kernel_routes.js";
+import type { Log } from "./log.js";
+
+export interface RouteOutcome {
+	writes: number;
+	problems: string[];
+}
+
+export class HostState {
+	readonly #ip: IpRoute;
+	readonly #log: Log;
+	#routes: RouteState | undefined;
+	#device: { wanted: string; ifindex: number } | undefined;
+
+	constructor(ip: IpRoute, log: Log) {
+		this.#ip = ip;
+		this.#log = log;
+	}
+
+	/** Someone may have changed it: it is read anew before the next write. */
+	doubt(): void {
+		this.#routes = undefined;
+		this.#device = undefined;
+	}
+
+	/** Returns fairway0's index; throws what the kernel refused. */
+	async applyDevice(wanted: HostDeviceState): Promise<number> {
+		const text = JSON.stringify(wanted);
+		if (this.#device?.wanted === text) return this.#device.ifindex;
+		const ifindex = await applyHostDevice(this.#ip, wanted, this.#log);
+		this.#device = { wanted: text, ifindex };
+		return ifindex;
+	}
+
+	/**
+	 * New and changed routes first, then what is to go, in one batch. Routes of our protocol that
+	 * nobody knows go too.
+	 */
+	async applyRoutes(
+		hostRoutes: Map<string, HostRoute>,
+		podRoutes: Map<string, PodRoute>,
+	): Promise<RouteOutcome> {
+		this.#routes ??= await readRoutes(this.#ip);
+		const actual = this.#routes;
+		const hosts = diffMap(actual.hostRoutes, hostRoutes);
+		const pods = diffMap(actual.podRoutes, podRoutes);
+		const lines: RouteLine[] = [
+			...hosts.put.map(([prefix, route]) => hostRouteLine(prefix, route)),
+			...pods.put.flatMap(([address, route]) => podRouteLines(address, route)),
+		];
+		lines.push(...hosts.remove.map(hostRouteRemoval));
+		for (const address of pods.remove) {
+			const route = actual.podRoutes.get(address);
+			if (route !== undefined) lines.push(podRouteRemoval(address, route));
+		}
+		lines.push(...actual.others.map((line) => ({ line: `route del ${line}`, key: line })));
+		if (lines.length === 0) return { writes: 0, problems: [] };
+		const failures = await writeRoutes(this.#ip, lines);
+		// What of a failed pair of lines was done is best asked of the kernel.
+		this.#routes =
+			failures.length > 0
+				? undefined
+				: { hostRoutes: new Map(hostRoutes), podRoutes: new Map(podRoutes), others: [] };
+		return {
+			writes: lines.length,
+			problems: failures.map(
+				({ failure }) =>
+					`Cannot write route "${failure.command}": wanted success, ${failure.message}`,
+			),
+		};
+	}
+}

@@ -1,0 +1,48 @@
+/** The links of this namespace, by name and by index, as one query of the kernel gives them. */
+import type { IpRoute } from "./iproute.js";
+import type { WireDevice } from "./wire.js";
+
+interface IpLink {
+	ifindex: number;
+	ifname: string;
+	mtu: number;
+	linkinfo?: { info_kind?: string };
+}
+
+export class Links {
+	readonly #byName = new Map<string, WireDevice>();
+	readonly #byIndex = new Map<number, WireDevice>();
+
+	constructor(links: readonly WireDevice[]) {
+		for (const link of links) {
+			this.#byName.set(link.name, link);
+			this.#byIndex.set(link.ifindex, link);
+		}
+	}
+
+	static async read(ip: IpRoute): Promise<Links> {
+		const links = await ip.query<IpLink>("-details", "link", "show");
+		return new Links(
+			links.map(({ ifname, ifindex, mtu, linkinfo }) => {
+				const kind = linkinfo?.info_kind;
+				return { name: ifname, ifindex, mtu, ...(kind === undefined ? {} : { kind }) };
+			}),
+		);
+	}
+
+	named(name: string): WireDevice | undefined {
+		return this.#byName.get(name);
+	}
+
+	at(ifindex: number): WireDevice | undefined {
+		return this.#byIndex.get(ifindex);
+	}
+
+	names(): string[] {
+		return [...this.#byName.keys()];
+	}
+
+	all(): WireDevice[] {
+		return [...this.#byName.values()];
+	}
+}

@@ -1,0 +1,146 @@
+/**
+ * The forwarder's view of the live maps and of the kernel: what `fairway explain` and the slow
+ * path read. Nothing is written here.
+ */
+import type { BpfMap } from "#native";
+import { possibleCpus } from "#native";
+import type {
+	FibAnswer,
+	FibQuery,
+	FlowEntry,
+	FlowSlot,
+	TableReader,
+} from "../forwarder/table_reader.js";
+import { type Codec, u32, u64 } from "../tables/codec.js";
+import {
+	type Endpoint,
+	type Flow,
+	type FlowKey,
+	FlowState,
+	type Fragment,
+	type FragmentKey,
+	Limit,
+	maps,
+	NextHop,
+	type NodeConfig,
+	NodeFlag,
+	type Peer,
+	type Route,
+} from "../tables/generated.js";
+import { Fib } from "./fib.js";
+import type { IpRoute } from "./iproute.js";
+import { hasSocket } from "./sockets.js";
+
+const SECOND = 1_000_000_000n;
+const opening: readonly number[] = [
+	FlowState.TCP_OPENING,
+	FlowState.UDP_OPENING,
+	FlowState.SCTP_OPENING,
+];
+
+export class LiveTables implements TableReader {
+	readonly #map: (name: string) => BpfMap;
+	readonly #fib: Fib;
+
+	constructor(map: (name: string) => BpfMap, ip: IpRoute) {
+		this.#map = map;
+		this.#fib = new Fib(ip);
+	}
+
+	nodeConfig(): NodeConfig | undefined {
+		const config = this.#look(maps.nodeConfig, 0);
+		return config !== undefined && (config.flags & NodeFlag.CONFIGURED) !== 0 ? config : undefined;
+	}
+
+	peer(index: number): Peer | undefined {
+		return this.#look(maps.peers, index);
+	}
+
+	peerAddress(address: string): number | undefined {
+		return this.#look(maps.peerAddresses, address);
+	}
+
+	/** A look-up in a trie is by a full-length prefix; the kernel answers with the longest match. */
+	route(address: string): Route | undefined {
+		return this.#look(maps.routes, `${address}/${address.includes(":") ? 128 : 32}`);
+	}
+
+	endpoint(address: string): Endpoint | undefined {
+		return this.#look(maps.endpoints, address);
+	}
+
+	flow(key: FlowKey): FlowEntry | undefined {
+		const ref = this.#look(maps.flowIndex, key);
+		if (ref === undefined) return undefined;
+		const flow = this.#look(maps.flows, ref.slot);
+		// The claim has the generation and, in its last bit, whether the slot is in use.
+		if (flow === undefined || flow.claim !== ((ref.generation << 1) | 1) >>> 0) return undefined;
+		return { slot: ref.slot, direction: ref.direction, flow };
+	}
+
+	/** As the programs search: from the first CPU's hand onwards. */
+	flowSlot(now: bigint): FlowSlot | undefined {
+		const slots = this.#map(maps.flows.name).info.maxEntries;
+		const hand = this.#map(maps.flowHand.name).lookup(u32.encode(0))?.readUInt32LE(0) ?? 0;
+		const timeouts = this.#look(maps.nodeConfig, 0)?.flowTimeouts ?? [];
+		let oldest: { slot: number; evicted: Flow } | undefined;
+		for (let tries = 0; tries < Limit.FLOW_SLOT_TRIES; tries++) {
+			const slot = (hand + tries) % slots;
+			const flow = this.#look(maps.flows, slot);
+			if (flow === undefined) continue;
+			const timeout = BigInt(timeouts[flow.state] || 1) * SECOND;
+			if ((flow.claim & 1) === 0 || now - flow.lastSeen > timeout) return { slot };
+			if (!opening.includes(flow.state)) continue;
+			if (oldest === undefined || flow.lastSeen < oldest.evicted.lastSeen)
+				oldest = { slot, evicted: flow };
+		}
+		return oldest;
+	}
+
+	fragment(key: FragmentKey): Fragment | undefined {
+		return this.#look(maps.fragments, key);
+	}
+
+	/** Each CPU has its own; the one that was read from the kernel last counts here. */
+	nextHop(index: number): NextHop | undefined {
+		const values = this.#map(maps.nextHops.name).lookup(u32.encode(index));
+		if (values === undefined) return undefined;
+		const stride = Math.ceil(NextHop.size / 8) * 8;
+		const all = Array.from({ length: possibleCpus() }, (_, cpu) =>
+			NextHop.decode(values, cpu * stride),
+		);
+		return all.reduce((latest, one) => (one.checked > latest.checked ? one : latest));
+	}
+
+	nextHopSettle(): bigint {
+		const value = this.#map(maps.nextHopSettle.name).lookup(u32.encode(0));
+		return value === undefined ? 0n : u64.decode(value);
+	}
+
+	fib(query: FibQuery): FibAnswer {
+		return this.#fib.look(query);
+	}
+
+	socket(key: FlowKey): boolean {
+		return hasSocket(key);
+	}
+
+	/** A route, link or neighbour of the kernel changed. */
+	forgetNextHops(): void {
+		this.#fib.forget();
+	}
+
+	/** Slots in use, expired flows included: nothing removes them before their room is needed. */
+	flowsUsed(): number {
+		const { keys } = this.#map(maps.flowIndex.name).entries();
+		return Math.ceil(keys.length / maps.flowIndex.keySize / 2);
+	}
+
+	#look<K, V>(
+		{ name, key: keyCodec, value: valueCodec }: { name: string; key: Codec<K>; value: Codec<V> },
+		key: K,
+	): V | undefined {
+		const value = this.#map(name).lookup(keyCodec.encode(key));
+		return value === undefined ? undefined : valueCodec.decode(value);
+	}
+}

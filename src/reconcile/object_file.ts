@@ -1,0 +1,85 @@
+/** What the BPF object file says of itself before anything is loaded: maps, knobs, identity. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { type Btf, parseBtf } from "../tables/btf.js";
+import { parseElf, sectionData } from "../tables/elf.js";
+import { type MapDefinition, mapDefinitions } from "../tables/layout.js";
+
+/** The `const volatile` variables that are set before the load. */
+export interface Knobs {
+	/** A wire interface is a veth: checksums may be unfinished. */
+	vethWire: boolean;
+	/** The kernel knows BPF_F_ADJ_ROOM_DECAP_L3_*. */
+	hasDecapL3: boolean;
+	/** max_entries of `flows`. */
+	flowSlots: number;
+}
+
+export class ObjectFile {
+	readonly path: string;
+	readonly maps: ReadonlyMap<string, MapDefinition>;
+	/** SHA-256 of the file. */
+	readonly digest: string;
+	readonly #knobs: ReadonlyMap<string, { offset: number; size: number }>;
+
+	private constructor(path: string, file: Buffer) {
+		const elf = parseElf(file);
+		const btf: Btf = parseBtf(sectionData(elf, ".BTF"));
+		this.path = path;
+		this.digest = createHash("sha256").update(file).digest("hex");
+		this.maps = new Map(mapDefinitions(btf).map((map) => [map.name, map]));
+		const readOnly = elf.sections.findIndex(({ name }) => name === ".rodata");
+		this.#knobs = new Map(
+			elf.symbols
+				.filter(({ section }) => section === readOnly)
+				.map(({ name, value, size }) => [name, { offset: value, size }]),
+		);
+	}
+
+	static read(path: string): ObjectFile {
+		let file: Buffer;
+		try {
+			file = readFileSync(path);
+		} catch (error) {
+			throw new Error(`Cannot read BPF object ${path}: wanted a file, ${(error as Error).message}`);
+		}
+		try {
+			return new ObjectFile(path, file);
+		} catch (error) {
+			throw new Error(`${(error as Error).message} (${path})`);
+		}
+	}
+
+	/** The knobs as bytes of .rodata. A knob that this object does not have is left out. */
+	knobBytes(knobs: Knobs): { offset: number; value: Buffer }[] {
+		const values: [string, number][] = [
+			["veth_wire", Number(knobs.vethWire)],
+			["has_decap_l3", Number(knobs.hasDecapL3)],
+			["flow_slots", knobs.flowSlots],
+		];
+		return values.flatMap(([name, number]) => {
+			const place = this.#knobs.get(name);
+			if (place === undefined) return [];
+			const value = Buffer.alloc(place.size);
+			value.writeUIntLE(number, 0, Math.min(place.size, 6));
+			return [{ offset: place.offset, value }];
+		});
+	}
+}
+
+let decapL3: boolean | undefined;
+
+/**
+ * Whether bpf_skb_adjust_room takes BPF_F_ADJ_ROOM_DECAP_L3_IPV4/6 (Linux 6.3). Asked of the
+ * kernel itself: the flag's name is in its type information.
+ */
+export function hasDecapL3(vmlinuxBtf = "/sys/kernel/btf/vmlinux"): boolean {
+	decapL3 ??= (() => {
+		try {
+			return readFileSync(vmlinuxBtf).includes("\0BPF_F_ADJ_ROOM_DECAP_L3_IPV4\0");
+		} catch {
+			return false;
+		}
+	})();
+	return decapL3;
+}

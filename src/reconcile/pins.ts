@@ -1,0 +1,143 @@
+/**
+ * The pin directory: where a process with no memory finds the maps, links and programs that an
+ * earlier agent made.
+ *
+ *   PIN_DIR/maps/NAME                     the maps in use
+ *   PIN_DIR/links/HOOK-IFINDEX[-MODE]     what is attached where
+ *   PIN_DIR/programs/IDENTITY/NAME        the programs of one object file, set of knobs and maps
+ *
+ * bpffs refuses names with a dot in them.
+ */
+import {
+	existsSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	rmdirSync,
+	statfsSync,
+	unlinkSync,
+} from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { IpRoute } from "./iproute.js";
+
+const BPF_FS_MAGIC = 0xcafe4a11;
+const SYSTEM_MOUNT = "/sys/fs/bpf";
+/** Agents of several namespaces start together and must not mount over each other's pins. */
+const MOUNT_LOCK = "/run/lock/fairway-bpffs";
+
+export class Pins {
+	readonly directory: string;
+
+	private constructor(directory: string) {
+		this.directory = directory;
+	}
+
+	/** Makes the directories with their parents and mounts bpffs where there is none. */
+	static async open(directory: string): Promise<Pins> {
+		const pins = new Pins(resolve(directory));
+		await mountBpffs(pins.directory);
+		for (const kind of ["maps", "links", "programs"])
+			mkdirSync(join(pins.directory, kind), { recursive: true, mode: 0o700 });
+		return pins;
+	}
+
+	/** The pins as they are, nothing is made; undefined when there are none. */
+	static existing(directory: string): Pins | undefined {
+		const pins = new Pins(resolve(directory));
+		return existsSync(pins.directory) ? pins : undefined;
+	}
+
+	map(name: string): string {
+		return join(this.directory, "maps", name);
+	}
+
+	link(name: string): string {
+		return join(this.directory, "links", name);
+	}
+
+	programs(identity: string): string {
+		return join(this.directory, "programs", identity);
+	}
+
+	mapNames(): string[] {
+		return list(join(this.directory, "maps"));
+	}
+
+	linkNames(): string[] {
+		return list(join(this.directory, "links"));
+	}
+
+	programIdentities(): string[] {
+		return list(join(this.directory, "programs"));
+	}
+
+	/** Removes a pin, or a directory of pins. What is not there is removed already. */
+	remove(path: string): void {
+		for (const name of list(path)) this.remove(join(path, name));
+		try {
+			if (isDirectory(path)) rmdirSync(path);
+			else unlinkSync(path);
+		} catch (error) {
+			if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+		}
+	}
+
+	/** Removes all of it, and the mount where it was made for this directory alone. */
+	async removeAll(): Promise<void> {
+		if (isMountPoint(this.directory)) {
+			for (const name of list(this.directory)) this.remove(join(this.directory, name));
+			if (fileSystem(this.directory) === BPF_FS_MAGIC && this.directory !== SYSTEM_MOUNT) {
+				await new IpRoute().command("umount", this.directory);
+				this.remove(this.directory);
+			}
+			return;
+		}
+		this.remove(this.directory);
+	}
+}
+
+function list(path: string): string[] {
+	try {
+		return readdirSync(path);
+	} catch (error) {
+		const code = (error as NodeJS.ErrnoException).code;
+		if (code === "ENOENT" || code === "ENOTDIR") return [];
+		throw error;
+	}
+}
+
+function isDirectory(path: string): boolean {
+	try {
+		readdirSync(path);
+		return true;
+	} catch {
+		return false;
+	}
+}
+
+/** statfs(2)'s type of the file system that holds `path`, or will hold it once it exists. */
+function fileSystem(path: string): number {
+	let existing = path;
+	while (!existsSync(existing)) existing = dirname(existing);
+	return statfsSync(existing).type >>> 0;
+}
+
+function isMountPoint(path: string): boolean {
+	return readFileSync("/proc/self/mountinfo", "utf8")
+		.split("\n")
+		.some((line) => line.split(" ")[4] === path);
+}
+
+async function mountBpffs(directory: string): Promise<void> {
+	if (fileSystem(directory) === BPF_FS_MAGIC) return;
+	const inSystemMount = directory === SYSTEM_MOUNT || directory.startsWith(`${SYSTEM_MOUNT}/`);
+	const mountPoint = inSystemMount ? SYSTEM_MOUNT : directory;
+	mkdirSync(mountPoint, { recursive: true, mode: 0o700 });
+	mkdirSync(dirname(MOUNT_LOCK), { recursive: true });
+	const mountOnce = 'test "$(stat -f -c %t "$0")" = cafe4a11 || mount -t bpf bpf "$0"';
+	await new IpRoute().command("flock", MOUNT_LOCK, "sh", "-c", mountOnce, mountPoint);
+	if (fileSystem(directory) !== BPF_FS_MAGIC)
+		throw new Error(
+			`Cannot open pin directory ${directory}: expected a BPF file system, it is another one`,
+		);
+}

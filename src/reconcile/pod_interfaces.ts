@@ -1,0 +1,53 @@
+/** Host sides of Pods' veths: which of them belong to nobody. */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import type { IpRoute } from "./iproute.js";
+import type { Log } from "./log.js";
+
+/**
+ * Removes those of `candidates` that no endpoint record under RUN_DIR/endpoints names. A directory
+ * or a record that cannot be read keeps all of them: a Pod that works is worth more than order.
+ *
+ * @param candidates interfaces from before this agent: one that is being attached now has no
+ * record yet.
+ */
+export async function removeOrphans(
+	ip: IpRoute,
+	candidates: readonly string[],
+	runDir: string,
+	log: Log,
+): Promise<void> {
+	if (candidates.length === 0) return;
+	let known: Set<string>;
+	try {
+		known = recordedInterfaces(join(runDir, "endpoints"));
+	} catch (error) {
+		const facts = { error: (error as Error).message };
+		log.warn(facts, "the endpoint records cannot be read; Pod interfaces stay as they are");
+		return;
+	}
+	const orphans = candidates.filter((name) => !known.has(name));
+	for (const name of orphans)
+		log.warn({ interface: name }, "removing a Pod interface without a Pod");
+	const failures = await ip.batch(orphans.map((name) => `link del dev ${name}`));
+	for (const { command, message, code } of failures)
+		if (code !== "ENODEV") log.warn({ command, message }, "a Pod interface cannot be removed");
+}
+
+function recordedInterfaces(directory: string): Set<string> {
+	const names = new Set<string>();
+	let files: string[];
+	try {
+		files = readdirSync(directory);
+	} catch (error) {
+		if ((error as NodeJS.ErrnoException).code === "ENOENT") return names;
+		throw error;
+	}
+	for (const file of files.filter((name) => name.endsWith(".json"))) {
+		const record = JSON.parse(readFileSync(join(directory, file), "utf8")) as {
+			hostInterface?: unknown;
+		};
+		if (typeof record.hostInterface === "string") names.add(record.hostInterface);
+	}
+	return names;
+}

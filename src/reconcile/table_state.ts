@@ -1,0 +1,176 @@
+/**
+ * What the agent's BPF maps hold, and the writes that bring them to what is wanted.
+ *
+ * `#actual` has only what the kernel took: an entry whose write failed is still a difference the
+ * next time. After a restart it starts as what the maps hold.
+ */
+import { randomBytes } from "node:crypto";
+import { diff } from "../tables/diff.js";
+import { type Endpoint, NodeConfig, type Peer } from "../tables/generated.js";
+import type { Tables } from "../tables/tables.js";
+import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
+import type { Links } from "./links.js";
+
+type WantedEndpoint = Tables["endpoints"] extends Map<string, infer E> ? E : never;
+
+export interface TableOutcome {
+	writes: number;
+	problems: string[];
+}
+
+export class TableState {
+	readonly #tables: AgentTables;
+	readonly #peers: Map<number, Peer>;
+	readonly #peerAddresses: Map<string, number>;
+	readonly #routes: Tables["routes"];
+	readonly #endpoints: Map<string, Endpoint>;
+	#nodeConfig: NodeConfig;
+
+	/** Reads what an earlier agent wrote. */
+	constructor(tables: AgentTables) {
+		this.#tables = tables;
+		this.#peers = tables.peers.read();
+		this.#peerAddresses = tables.peerAddresses.read();
+		this.#routes = tables.routes.read();
+		this.#endpoints = tables.endpoints.read();
+		this.#nodeConfig = tables.readNodeConfig();
+	}
+
+	get peers(): ReadonlyMap<number, Peer> {
+		return this.#peers;
+	}
+
+	/** Epochs and the rest, as it was last written. */
+	get nodeConfig(): NodeConfig {
+		return this.#nodeConfig;
+	}
+
+	/**
+	 * Writes the difference, then node_config: with a new route epoch if a route, an endpoint or
+	 * the owner of a peer id changed. A mere change of a path needs none: flows read it afresh.
+	 *
+	 * @param links names and indexes of now. An endpoint without its interface is left out.
+	 */
+	apply(wanted: Tables, links: Links, hostIfindex: number): TableOutcome {
+		const problems: string[] = [];
+		let writes = 0;
+		let routesChanged = false;
+		const note = (count: number, failures: EntryFailure<unknown>[]) => {
+			writes += count - failures.length;
+			problems.push(...summary(failures));
+		};
+		for (const step of diff(this.#asTables(wanted, links), resolvable(wanted, links))) {
+			if (step.table === "peers") {
+				if (step.op === "put") {
+					routesChanged ||= step.entries.some(([index, peer]) => this.#newOwner(index, peer));
+					note(step.entries.length, put(this.#tables.peers, this.#peers, step.entries));
+				} else {
+					routesChanged = true;
+					note(step.keys.length, remove(this.#tables.peers, this.#peers, step.keys));
+				}
+			} else if (step.table === "peerAddresses") {
+				const [table, state] = [this.#tables.peerAddresses, this.#peerAddresses];
+				if (step.op === "put") note(step.entries.length, put(table, state, step.entries));
+				else note(step.keys.length, remove(table, state, step.keys));
+			} else if (step.table === "routes") {
+				routesChanged = true;
+				const [table, state] = [this.#tables.routes, this.#routes];
+				if (step.op === "put") note(step.entries.length, put(table, state, step.entries));
+				else note(step.keys.length, remove(table, state, step.keys));
+			} else if (step.table === "endpoints") {
+				routesChanged = true;
+				const [table, state] = [this.#tables.endpoints, this.#endpoints];
+				if (step.op === "put") {
+					const entries = step.entries.map(
+						([address, endpoint]) => [address, withIndex(endpoint, links)] as const,
+					);
+					note(entries.length, put(table, state, entries));
+				} else note(step.keys.length, remove(table, state, step.keys));
+			}
+		}
+		const config: NodeConfig = {
+			...wanted.nodeConfig,
+			routeEpoch: increment(this.#nodeConfig.routeEpoch, routesChanged),
+			nextHopEpoch: this.#nodeConfig.nextHopEpoch,
+			hostIfindex,
+			hashSeed: this.#nodeConfig.hashSeed || randomBytes(4).readUInt32LE() || 1,
+		};
+		if (!NodeConfig.encode(config).equals(NodeConfig.encode(this.#nodeConfig)))
+			note(1, this.#writeNodeConfig(config));
+		return { writes, problems };
+	}
+
+	/** Cached next hops are asked for again. Nothing to do while nothing is configured. */
+	raiseNextHopEpoch(): void {
+		if (this.#nodeConfig.flags === 0) return;
+		const nextHopEpoch = increment(this.#nodeConfig.nextHopEpoch, true);
+		this.#writeNodeConfig({ ...this.#nodeConfig, nextHopEpoch });
+	}
+
+	#writeNodeConfig(config: NodeConfig): EntryFailure<unknown>[] {
+		const failures = this.#tables.nodeConfig.put([[0, config]]);
+		if (failures.length === 0) this.#nodeConfig = config;
+		return failures;
+	}
+
+	#newOwner(index: number, { nodeHash }: Peer): boolean {
+		const before = this.#peers.get(index)?.nodeHash;
+		return before !== undefined && before !== nodeHash;
+	}
+
+	/** What the maps hold, as Tables; what they do not hold is as wanted, so that it is no difference. */
+	#asTables(wanted: Tables, links: Links): Tables {
+		const endpoints = new Map<string, WantedEndpoint>();
+		// A device that is gone, or another one of the same name by now, has no name here.
+		for (const [address, { ifindex, mac }] of this.#endpoints)
+			endpoints.set(address, { interface: links.at(ifindex)?.name ?? "", mac });
+		return {
+			...wanted,
+			peers: this.#peers,
+			peerAddresses: this.#peerAddresses,
+			routes: this.#routes,
+			endpoints,
+		};
+	}
+}
+
+/** Epochs wrap; 0 is not skipped: they are compared for equality only. */
+function increment(epoch: number, really: boolean): number {
+	return really ? (epoch + 1) >>> 0 : epoch;
+}
+
+function resolvable(wanted: Tables, links: Links): Tables {
+	const endpoints = [...wanted.endpoints].filter(
+		([, endpoint]) => links.named(endpoint.interface) !== undefined,
+	);
+	return { ...wanted, endpoints: new Map(endpoints) };
+}
+
+function withIndex({ interface: name, ...endpoint }: WantedEndpoint, links: Links): Endpoint {
+	return { ...endpoint, ifindex: links.named(name)?.ifindex ?? 0 };
+}
+
+function put<K, V>(
+	table: Table<K, V>,
+	state: Map<K, V>,
+	entries: readonly (readonly [K, V])[],
+): EntryFailure<K>[] {
+	const failures = table.put(entries);
+	const failed = new Set(failures.map(({ key }) => key));
+	for (const [key, value] of entries) if (!failed.has(key)) state.set(key, value);
+	return failures;
+}
+
+function remove<K, V>(table: Table<K, V>, state: Map<K, V>, keys: readonly K[]): EntryFailure<K>[] {
+	const failures = table.remove(keys);
+	const failed = new Set(failures.map(({ key }) => key));
+	for (const key of keys) if (!failed.has(key)) state.delete(key);
+	return failures;
+}
+
+/** A full map refuses thousands alike: the first says it, a number stands for the rest. */
+function summary(failures: EntryFailure<unknown>[]): string[] {
+	const [first, ...rest] = failures;
+	if (first === undefined) return [];
+	return [rest.length === 0 ? first.message : `${first.message} (and ${rest.length} more)`];
+}
