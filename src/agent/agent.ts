@@ -47,9 +47,6 @@ export interface InForce {
 	self: SelfView;
 	peers: readonly PeerView[];
 	network: Network;
-	compileProblems: readonly string[];
-	/** Writes that the kernel refused and that are tried again. */
-	pending: number;
 }
 
 export class Agent {
@@ -72,8 +69,6 @@ export class Agent {
 	#network: Network | undefined;
 	#flowsMax: number;
 	#inForce: InForce | undefined;
-	/** Host interfaces of the Pods that were part of the last apply. */
-	#attached: ReadonlySet<string> = new Set();
 	/** Why this Node cannot be compiled now; undefined: it could the last time. */
 	#waitingFor: string | undefined = "the first look at the cluster and the network";
 	#ready = false;
@@ -177,7 +172,7 @@ export class Agent {
 		await this.#api.close();
 		await Promise.all(this.#watches.map((watch) => watch.close()));
 		await this.#loop.stop();
-		this.#kernel.close();
+		await this.#kernel.close();
 	}
 
 	/** Applies everything again, for a caller that does not know what went wrong. */
@@ -212,13 +207,9 @@ export class Agent {
 
 	/** Resolves when these endpoints' data path is attached. */
 	async #onEndpoints(endpoints: readonly Endpoint[]): Promise<void> {
-		const added = endpoints
-			.map(({ hostInterface }) => hostInterface)
-			.filter((name) => !this.#attached.has(name));
 		await this.#loop.flush();
-		const problem = this.#kernel
-			.problems()
-			.find((text) => added.some((name) => text.includes(name)));
+		const newest = endpoints.at(-1);
+		const problem = newest && this.#kernel.podProblem(newest.hostInterface);
 		if (problem !== undefined) {
 			throw new Error(problem);
 		}
@@ -230,14 +221,13 @@ export class Agent {
 		const config = this.#config;
 		const snapshot = this.#snapshot;
 		const network = await this.#readNetwork();
-		const endpoints = this.#cni.endpoints();
 		const result = compile({
 			config,
 			snapshot,
 			network,
 			nodeName: this.#options.nodeName,
 			peerIds: this.#peerIds.assign(snapshot.nodes.keys()),
-			endpoints,
+			endpoints: this.#cni.endpoints(),
 		});
 		this.#logProblems([...snapshot.problems.map(formatProblem), ...result.problems]);
 		if (!result.ready) {
@@ -249,10 +239,9 @@ export class Agent {
 			await this.#kernel.resizeFlows(config.flows.max);
 			this.#flowsMax = config.flows.max;
 		}
-		const { pending } = await this.#kernel.apply(result.tables);
-		this.#attached = new Set(endpoints.map(({ hostInterface }) => hostInterface));
-		const { self, peers, problems: compileProblems } = result;
-		await this.#publish({ self, peers, network, compileProblems, pending });
+		const { ready } = await this.#kernel.apply(result.tables);
+		const { self, peers } = result;
+		await this.#publish({ self, peers, network }, ready);
 	}
 
 	async #readNetwork(): Promise<Network> {
@@ -279,7 +268,7 @@ export class Agent {
 
 	// ------------------------------------------------------------ 3. in force
 
-	async #publish(now: InForce): Promise<void> {
+	async #publish(now: InForce, packetsFlow: boolean): Promise<void> {
 		const before = this.#inForce;
 		this.#inForce = now;
 		this.#waitingFor = undefined;
@@ -293,13 +282,10 @@ export class Agent {
 		if (this.#ready) {
 			return;
 		}
-		if (now.pending > 0) {
-			this.#waitingFor = `the kernel to take ${now.pending} writes`;
-			this.#log.warn(
-				{ problems: this.#kernel.problems() },
-				"waiting: the kernel refused some writes",
-			);
-			return;
+		if (!packetsFlow) {
+			this.#waitingFor = "the kernel to take what packets need to flow";
+			// To be run again: the reconciler retries its writes, but tells nobody when they succeed.
+			throw new Error(`Cannot get ready: ${this.#kernel.problems().join("; ")}`);
 		}
 		this.#ready = true;
 		const { podCIDRs, transport, podMTU } = now.self;
@@ -347,8 +333,8 @@ export class Agent {
 			uptimeSeconds: (performance.now() - this.#started) / 1000,
 			problems: [
 				...this.#refusedConfig.map((error) => `the configuration is refused: ${error}`),
-				...(this.#failure === undefined ? [] : [this.#failure]),
 				...this.#loggedProblems,
+				...(this.#failure === undefined ? [] : [this.#failure]),
 				...this.#kernel.problems(),
 				...this.#cni.problems(),
 			],

@@ -17,6 +17,7 @@ export type Kernel = Pick<
 	| "apply"
 	| "counters"
 	| "flowsUsed"
+	| "podProblem"
 	| "problems"
 	| "readNetwork"
 	| "resizeFlows"
@@ -26,7 +27,7 @@ export type Kernel = Pick<
 > & {
 	readonly libbpf: string;
 	/** Lets go of everything that belongs to this process; forwarding goes on. */
-	close(): void;
+	close(): Promise<void>;
 };
 
 export interface KernelOptions {
@@ -65,14 +66,15 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		apply: (tables) => reconciler.apply(tables),
 		counters: () => reconciler.counters(),
 		flowsUsed: () => reconciler.flowsUsed(),
+		podProblem: (name) => reconciler.podProblem(name),
 		problems: () => reconciler.problems(),
 		readNetwork: () => reconciler.readNetwork(),
 		resizeFlows: (max) => reconciler.resizeFlows(max),
 		watchNetwork: (onChange) => reconciler.watchNetwork(onChange),
 		xdpMode: () => reconciler.xdpMode(),
-		close: () => {
+		close: async () => {
 			slowPath.close();
-			reconciler.close();
+			await reconciler.close();
 			lock.release();
 		},
 	};

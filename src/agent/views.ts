@@ -15,7 +15,7 @@ export interface StatusInput {
 	waitingFor: string | undefined;
 	config: Config;
 	inForce: InForce | undefined;
-	kernel: Pick<Kernel, "counters" | "flowsUsed" | "libbpf" | "xdpMode">;
+	kernel: Pick<Kernel, "counters" | "flowsUsed" | "libbpf" | "problems" | "xdpMode">;
 	endpoints: number;
 	uptimeSeconds: number;
 	problems: string[];
@@ -54,7 +54,7 @@ export function statusOf(input: StatusInput): Status {
 		flows: { used: kernel.flowsUsed(), max: config.flows.max },
 		drops: nonZero(drops),
 		events: nonZero(events),
-		pending: inForce?.pending ?? 0,
+		pending: kernel.problems().length,
 		problems: input.problems,
 	};
 }

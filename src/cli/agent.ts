@@ -1,6 +1,6 @@
 /** `fairway agent` */
 import { resolve } from "node:path";
-import { Agent } from "../agent/agent.js";
+import type { Agent } from "../agent/agent.js";
 import { openLog } from "../agent/log.js";
 import { version } from "../agent/version.js";
 import { formatConfigError } from "../config/config.js";
@@ -44,7 +44,8 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 		process.on("SIGINT", stop);
 	});
 	log.info({ version: version(), pid: process.pid }, "starting");
-	agent = await Agent.start({
+	const { Agent: NodeAgent } = await import("../agent/agent.js");
+	agent = await NodeAgent.start({
 		nodeName: options.nodeName,
 		configFile: resolve(options.config),
 		config: result.config,

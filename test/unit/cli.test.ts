@@ -1,0 +1,288 @@
+import { execFile } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import t from "tap";
+import { agentSocket } from "../../src/api/client.js";
+import type { EndpointStatus, ExplainAnswer, PeerStatus, Status } from "../../src/api/messages.js";
+import { ApiServer } from "../../src/api/server.js";
+import { endpointsText } from "../../src/cli/endpoints.js";
+import { explainRequest, explainText } from "../../src/cli/explain.js";
+import { peersText } from "../../src/cli/peers.js";
+import { statusText } from "../../src/cli/status.js";
+import { bytes, duration, facts, table } from "../../src/cli/table.js";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+
+const status: Status = {
+	node: "n1",
+	ready: true,
+	mode: "hybrid",
+	tunnelType: "geneve",
+	xdp: "native",
+	podCIDRs: ["10.244.1.0/24", "fd00:10:244:1::/64"],
+	transport: { interface: "eth0", addresses: ["192.168.1.11", "fd00:1::11"], mtu: 1500 },
+	podMTU: 1500,
+	snatAddresses: ["192.168.1.11"],
+	version: "0.1.0",
+	kernel: "6.18.0",
+	libbpf: "1.1",
+	pid: 4242,
+	uptimeSeconds: 3700,
+	peers: { nodes: 2, paths: { direct: 2, geneve: 1 } },
+	endpoints: 3,
+	flows: { used: 12, max: 131072 },
+	drops: { spoofed_mac: 3, no_endpoint: 12345 },
+	events: { mss_clamped: 7 },
+	pending: 0,
+	problems: ["pods.yaml: it is no YAML"],
+};
+
+const peers: PeerStatus[] = [
+	{
+		node: "n2",
+		family: 4,
+		podCIDRs: ["10.244.2.0/24"],
+		transportAddress: "192.168.1.12",
+		path: "direct",
+		reason: "Same subnet 192.168.1.0/24.",
+		mtu: 1500,
+		packets: { direct: 1000, tunnel: 0 },
+		bytes: { direct: 1536000, tunnel: 0 },
+	},
+	{
+		node: "node-with-a-long-name",
+		family: 6,
+		podCIDRs: ["fd00:10:244:3::/64"],
+		transportAddress: "",
+		path: "down",
+		reason: "No transport address.",
+		mtu: 0,
+		packets: { direct: 0, tunnel: 0 },
+		bytes: { direct: 0, tunnel: 0 },
+	},
+];
+
+const answer: ExplainAnswer = {
+	source: "10.244.1.2",
+	destination: "8.8.8.8",
+	protocol: "tcp",
+	sourcePort: 40000,
+	destinationPort: 80,
+	hook: "from_pod",
+	path: "outside",
+	peer: null,
+	reason: "8.8.8.8 is outside the cluster",
+	drop: null,
+	snat: { address: "192.168.1.11", port: 50000 },
+	mtu: 1500,
+	device: "eth0",
+	steps: [{ stage: "route", text: "8.8.8.8 is outside the cluster" }],
+};
+
+t.test("numbers and tables", async (t) => {
+	t.strictSame([0, 1023, 1024, 1536, 1536000, 5e9].map(bytes), [
+		"0 B",
+		"1023 B",
+		"1.0 KiB",
+		"1.5 KiB",
+		"1.5 MiB",
+		"4.7 GiB",
+	]);
+	t.strictSame([0, 5, 65, 3600, 90061].map(duration), ["0s", "5s", "1m 5s", "1h 0m", "1d 1h"]);
+	t.equal(
+		table(
+			[
+				{ heading: "NAME", cell: (row: [string, number]) => row[0] },
+				{ heading: "N", align: "right", cell: (row) => row[1] },
+			],
+			[
+				["a", 1],
+				["longer", 1000],
+			],
+		),
+		"NAME       N\na          1\nlonger  1000\n",
+	);
+	t.equal(
+		facts([
+			["A", "1"],
+			["Long", ["2", "3"]],
+		]),
+		"A     1\nLong  2\n      3\n",
+	);
+});
+
+t.test("what people see", async (t) => {
+	const shown = statusText(status);
+	t.match(shown, /^Node +n1, ready$/m);
+	t.match(shown, /^Transport +eth0, 192\.168\.1\.11, fd00:1::11, MTU 1500$/m);
+	t.match(shown, /^Peers +2 \(paths: 2 direct, 1 geneve\)$/m);
+	t.match(shown, /^ {2}no_endpoint +12345\n {2}spoofed_mac +3$/m, "most drops first");
+	t.match(shown, / - pods\.yaml: it is no YAML/);
+	t.match(statusText({ ...status, drops: {} }), "no packet was dropped");
+	t.match(
+		statusText({ ...status, ready: false, waitingFor: "a Node object for n1" }),
+		/^Node +n1, not ready\nWaiting for +a Node object for n1$/m,
+	);
+
+	const lines = peersText(peers).trimEnd().split("\n");
+	t.equal(lines.length, 3);
+	const column = lines[0]?.indexOf("PATH") ?? -1;
+	t.equal(lines[1]?.slice(column, column + 6), "direct");
+	t.equal(lines[2]?.slice(column, column + 4), "down");
+	t.match(lines[1], "1.5 MiB");
+	t.match(peersText([]), "No other Node");
+
+	const endpoint: EndpointStatus = {
+		containerId: "0123456789abcdef",
+		ifName: "eth0",
+		netns: "/run/netns/p1",
+		addresses: ["10.244.1.2", "fd00:10:244:1::2"],
+		mac: "02:00:00:00:00:02",
+		hostInterface: "fairway01234567",
+		namespace: "default",
+		name: "web-0",
+	};
+	t.match(endpointsText([endpoint]), /default\/web-0 +10\.244\.1\.2,fd00:10:244:1::2 /);
+	const { namespace: _, name: __, ...nameless } = endpoint;
+	t.match(endpointsText([nameless]), /^- /m);
+	t.match(endpointsText([]), "No Pod");
+
+	const explained = explainText(answer);
+	t.match(explained, "tcp 10.244.1.2:40000 → 8.8.8.8:80, seen first by from_pod");
+	t.match(explained, /^SNAT +192\.168\.1\.11:50000$/m);
+	t.match(explained, /^ +1 +route +8\.8\.8\.8 is outside the cluster$/m);
+	t.match(explainText({ ...answer, drop: "no_route" }), /^Verdict +dropped: no_route$/m);
+});
+
+t.test("the ends of a packet", async (t) => {
+	const rows: [string, string, object][] = [
+		["10.0.0.1", "10.0.0.2", { source: "10.0.0.1", destination: "10.0.0.2" }],
+		["10.0.0.1", "10.0.0.2:80", { destination: "10.0.0.2", destinationPort: 80 }],
+		["10.0.0.1:5", "10.0.0.2:65535", { sourcePort: 5, destinationPort: 65535 }],
+		["fd00::1", "fd00::2", { source: "fd00::1", destination: "fd00::2" }],
+		["[fd00::1]", "[fd00::2]:443", { source: "fd00::1", destinationPort: 443 }],
+	];
+	for (const [source, destination, wanted] of rows) {
+		t.match(explainRequest(source, destination, "tcp"), wanted, `${source} ${destination}`);
+	}
+	const bad: [string, string, RegExp][] = [
+		["10.0.0.1", "fd00::1", /one family/],
+		["10.0.0", "10.0.0.1", /10\.0\.0 is no IP address/],
+		["10.0.0.1", "10.0.0.2:", /the port ""/],
+		["10.0.0.1", "10.0.0.2:0", /the port "0"/],
+		["10.0.0.1", "10.0.0.2:65536", /the port "65536"/],
+		["10.0.0.1", "10.0.0.2:http", /the port "http"/],
+		["10.0.0.1", "[10.0.0.2]:80", /10\.0\.0\.2 is no IP address/],
+		["10.0.0.1", "", /got no address/],
+		["fe80::1%eth0", "fd00::1", /zone/],
+		["web-0", "10.0.0.1", /web-0 is no IP address/],
+	];
+	for (const [source, destination, wanted] of bad) {
+		t.throws(() => explainRequest(source, destination, "tcp"), {
+			name: "UsageError",
+			message: wanted,
+		});
+	}
+	t.throws(() => explainRequest("10.0.0.1", "10.0.0.2:80", "icmp"), { message: /ICMP/ });
+});
+
+interface Run {
+	status: number;
+	stdout: string;
+	stderr: string;
+}
+
+function fairway(...args: string[]): Promise<Run> {
+	return run(join(root, "bin/fairway"), ...args);
+}
+
+function run(file: string, ...args: string[]): Promise<Run> {
+	return new Promise((resolve) => {
+		execFile(file, args, (error, stdout, stderr) => {
+			resolve({ status: error === null ? 0 : Number(error.code), stdout, stderr });
+		});
+	});
+}
+
+t.test("exit statuses", async (t) => {
+	const directory = mkdtempSync(join(tmpdir(), "fairway-cli-"));
+	t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+	const bad = join(directory, "bad.yaml");
+	writeFileSync(bad, "trafficEncapMode: sideways\nnoSuchKey: 1\n");
+	const good = join(directory, "good.yaml");
+	writeFileSync(good, "trafficEncapMode: NOENCAP\n");
+	const agent = ["agent", "--node-name", "n1", "--run-dir", join(directory, "run")];
+
+	// What is asked, exit status, and what stands on standard error (2) or output (1).
+	const rows: [string[], number, RegExp, 1 | 2][] = [
+		[[], 2, /Usage: fairway/, 2],
+		[["--help"], 0, /Usage: fairway/, 1],
+		[["help"], 0, /Usage: fairway/, 1],
+		[["--version"], 0, /^\d+\.\d+\.\d+$/m, 1],
+		[["sail"], 2, /unknown command 'sail'/, 2],
+		[["status", "--no-such-option"], 2, /unknown option '--no-such-option'/, 2],
+		[["status", "-o", "xml"], 2, /Allowed choices are text, json/, 2],
+		[["status", "too", "much"], 2, /too many arguments/, 2],
+		[["status", "--run-dir", directory], 1, /Cannot reach the agent: .*agent\.sock/, 2],
+		[["peers", "--run-dir", directory, "-o", "json"], 1, /Cannot reach the agent/, 2],
+		[["endpoints", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
+		[["explain", "10.0.0.1", "10.0.0.2", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
+		[["explain", "10.0.0.1"], 2, /missing required argument 'destination'/, 2],
+		[["explain", "x", "10.0.0.2"], 2, /x is no IP address/, 2],
+		[["explain", "10.0.0.1", "10.0.0.2", "--proto", "gre"], 2, /Allowed choices/, 2],
+		[["config"], 2, /Usage: fairway config/, 2],
+		[["config", "validate"], 2, /missing required argument 'file'/, 2],
+		[["config", "validate", good], 0, /good\.yaml: valid/, 1],
+		[["config", "validate", good, "-o", "json"], 0, /"trafficEncapMode": "noEncap"/, 1],
+		[["config", "validate", bad], 2, /bad\.yaml:1:19: [\s\S]*bad\.yaml:2:1: /, 2],
+		[["config", "validate", bad, "-o", "json"], 2, /"valid": false/, 1],
+		[["config", "validate", join(directory, "none")], 2, /none:1:1: Cannot read/, 2],
+		[["config", "schema"], 0, /"trafficEncapMode"/, 1],
+		[["agent"], 2, /required option '--node-name <name>'/, 2],
+		[[...agent, "--config", good], 2, /wanted --manifests DIR/, 2],
+		[[...agent, "--config", good, "--kubeconfig", "x"], 2, /--kubeconfig.*only --manifests/, 2],
+		[[...agent, "--config", bad, "--manifests", directory], 2, /bad\.yaml:1:19: [\s\S]*:2:1: /, 2],
+	];
+	for (const [args, exit, text, stream] of rows) {
+		const result = await fairway(...args);
+		const name = `fairway ${args.join(" ").replaceAll(directory, "DIR")}`;
+		t.equal(result.status, exit, `${name} ends with ${exit}`);
+		t.match(stream === 1 ? result.stdout : result.stderr, text, name);
+		if (exit !== 0 && stream === 2) t.equal(result.stdout, "", `${name} prints nothing else`);
+	}
+	t.type(JSON.parse((await fairway("config", "schema")).stdout).properties, "object");
+
+	const link = join(directory, "fairway");
+	symlinkSync(join(root, "bin/fairway"), link);
+	t.equal((await run(link, "--version")).status, 0, "works through a symbolic link");
+});
+
+t.test("an agent that answers", async (t) => {
+	const directory = mkdtempSync(join(tmpdir(), "fairway-cli-"));
+	t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+	const asked: unknown[] = [];
+	const server = await ApiServer.open(directory, {
+		"GET /status": () => ({ status: 200, body: status }),
+		"GET /peers": () => ({ status: 200, body: peers }),
+		"GET /endpoints": () => ({ status: 200, body: [] }),
+		"POST /explain": (body) => {
+			asked.push(body);
+			return { status: 200, body: answer };
+		},
+	});
+	t.teardown(() => server.close());
+	t.equal(server.socketPath, agentSocket(directory));
+	const at = ["--run-dir", directory];
+
+	t.strictSame(JSON.parse((await fairway("status", "-o", "json", ...at)).stdout), status);
+	t.strictSame(JSON.parse((await fairway("peers", "--output", "json", ...at)).stdout), peers);
+	t.strictSame(JSON.parse((await fairway("endpoints", "-o", "json", ...at)).stdout), []);
+	t.equal((await fairway("status", ...at)).stdout, statusText(status));
+	const explained = await fairway("explain", "fd00::1", "[fd00::2]:53", "--proto", "udp", ...at);
+	t.equal(explained.stdout, explainText(answer));
+	t.strictSame(asked, [
+		{ source: "fd00::1", destination: "fd00::2", protocol: "udp", destinationPort: 53 },
+	]);
+});
