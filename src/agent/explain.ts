@@ -13,6 +13,7 @@ import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView, SelfView } from "../compile/compile.js";
 import type { NetworkInterface } from "../compile/network.js";
 import { type Decision, forward, type TableReader } from "../forwarder/forwarder.js";
+import { peerIndex } from "../forwarder/route.js";
 import { HOST_DEVICE } from "../reconcile/names.js";
 import { canonicalAddress, familyOf } from "../tables/address.js";
 import {
@@ -22,6 +23,7 @@ import {
 	FlowFlag,
 	Hook,
 	HookName,
+	Path,
 	PathName,
 	RouteKind,
 } from "../tables/generated.js";
@@ -189,7 +191,7 @@ function answer(
 	decision: Decision,
 	context: ExplainContext,
 ): ExplainAnswer {
-	const { self, endpoints, interfaces, peers } = context;
+	const { endpoints, interfaces, peers } = context;
 	const peer = peers.find(
 		({ id, family }) => id === decision.peer && family === familyOf(question.destination),
 	);
@@ -220,7 +222,7 @@ function answer(
 		reason: reasonOf(path, dropped, peer, named),
 		drop: dropped ? (DropReasonName[decision.dropReason] ?? null) : null,
 		snat: dropped ? null : snatOf(question, decision),
-		mtu: decision.mtu || (path === "local" ? self.podMTU : null),
+		mtu: mtuOf(decision, path, context),
 		device: dropped ? null : deviceOf(decision.ifindex),
 		steps: [{ stage: "source", text: origin.why }, ...named],
 	};
@@ -233,7 +235,8 @@ function pathOf(
 	context: ExplainContext,
 ): ExplainPath | null {
 	if (peer !== undefined) {
-		return (PathName[decision.path] as ExplainPath | undefined) ?? peer.path;
+		const path = decision.path || context.tables.peer(peerIndex(peer.id, peer.family))?.path;
+		return (PathName[path ?? Path.DOWN] as ExplainPath | undefined) ?? "down";
 	}
 	switch (decision.action) {
 		case Action.ENDPOINT:
@@ -251,6 +254,16 @@ function pathOf(
 		default:
 			return null;
 	}
+}
+
+function mtuOf(
+	{ mtu }: Decision,
+	path: ExplainPath | null,
+	{ self, tables }: ExplainContext,
+): number | null {
+	if (mtu !== 0) return mtu;
+	if (path === "local") return self.podMTU;
+	return path === "outside" ? (tables.nodeConfig()?.transportMtu ?? null) : null;
 }
 
 function reasonOf(

@@ -1,0 +1,244 @@
+import t from "tap";
+import { type ExplainContext, explain } from "../../src/agent/explain.js";
+import { peerDifferences } from "../../src/agent/peer_differences.js";
+import { type ProbePacket, probePacket } from "../../src/agent/probe_packet.js";
+import type { ExplainAnswer } from "../../src/api/messages.js";
+import type { PeerView } from "../../src/compile/compile.js";
+import { parse } from "../../src/forwarder/packet.js";
+import { PathName as pathNames } from "../../src/tables/generated.js";
+import * as world from "../packet/world.js";
+
+// The tables of the packet tests' picture; nothing here is in the kernel.
+Object.assign(world.ifindex, { fairway0: 9, wire0: 2, pod0: 3, pod1: 4 });
+
+const peers: PeerView[] = world.peers.flatMap(({ id, path, transport, mtu }) =>
+	([4, 6] as const).map((family) => ({
+		id,
+		node: `n${id + 1}`,
+		family,
+		podCIDRs: [family === 4 ? `10.244.${id + 1}.0/24` : `fd00:10:244:${id + 1}::/64`],
+		transportAddress: transport[family],
+		path: pathNames[path] as PeerView["path"],
+		reason: `Because of rule ${id}.`,
+		mtu,
+	})),
+);
+
+const text = (_: string, value: unknown) => (typeof value === "bigint" ? String(value) : value);
+const tables = world.makeTables(64);
+const context: ExplainContext = {
+	tables,
+	peers,
+	self: {
+		node: "n1",
+		podCIDRs: ["10.244.1.0/24", "fd00:10:244:1::/64"],
+		transport: { interface: "wire0", addresses: [world.nodeAddress[4]], mtu: 1500 },
+		gateways: [world.gateway[4], world.gateway[6]],
+		gatewayMac: world.GATEWAY_MAC,
+		podMTU: 1500,
+		snat: { address4: world.nodeAddress[4], address6: world.nodeAddress[6] },
+	},
+	endpoints: [world.podA, world.podB].map((pod, i) => ({
+		network: "fairway",
+		containerId: `c${i}`,
+		ifName: "eth0",
+		netns: `/run/netns/${pod.interface}`,
+		addresses: [pod[4], pod[6]],
+		gateways: [],
+		mac: pod.mac,
+		hostInterface: pod.interface,
+		mtu: 1500,
+		namespace: "default",
+		name: `pod-${i}`,
+		attachedAt: "",
+	})),
+	interfaces: [
+		{ name: "wire0", index: 2, mac: world.NODE_MAC, mtu: 1500, up: true, addresses: [] },
+	],
+};
+
+t.test("every way that a packet can go", async (t) => {
+	const before = JSON.stringify([tables.slots, [...tables.peers], [...tables.nextHops]], text);
+	for (const family of [4, 6] as const) {
+		const podA = world.podA[family];
+		const node = world.nodeAddress[family];
+		// What it shows, source, destination, part of the answer.
+		const rows: [string, string, string, Partial<ExplainAnswer>][] = [
+			[
+				"Pod to a peer's Pod, direct",
+				podA,
+				world.direct.pod[family],
+				{ hook: "from_pod", path: "direct", peer: "n2", reason: "Because of rule 1.", mtu: 1500 },
+			],
+			[
+				"Pod to a peer's Pod, Geneve",
+				podA,
+				world.geneve4.pod[family],
+				{ path: "geneve", peer: "n3", mtu: 1450, device: "wire0", drop: null, snat: null },
+			],
+			["Pod to a peer's Pod, VXLAN", podA, world.vxlan4.pod[family], { path: "vxlan", peer: "n4" }],
+			["Pod to a peer's Pod, routed", podA, world.routed.pod[family], { path: "routed" }],
+			[
+				"Pod to a peer that is down",
+				podA,
+				world.down.pod[family],
+				{ path: "down", drop: "peer_down", reason: "Because of rule 6.", device: null },
+			],
+			[
+				"Pod to a Pod of this Node",
+				podA,
+				world.podB[family],
+				{ hook: "from_pod", path: "local", device: "pod1", peer: null, drop: null, snat: null },
+			],
+			["Pod to its own Node", podA, node, { path: "host", drop: null, device: null }],
+			[
+				"Pod to the outside",
+				podA,
+				world.outside[family],
+				{ path: "outside", device: "wire0", drop: null, mtu: 1500, peer: null },
+			],
+			[
+				"Pod to an excluded outside address",
+				podA,
+				world.excluded[family],
+				{ path: "outside", snat: null, drop: null },
+			],
+			[
+				"Pod to a Pod that does not exist",
+				podA,
+				family === 4 ? "10.244.1.99" : "fd00:10:244:1::99",
+				{ path: null, drop: "no_endpoint", device: null },
+			],
+			[
+				"Pod to where the kernel refuses",
+				podA,
+				world.unreachableHost[family],
+				{ drop: "no_route", device: null, snat: null },
+			],
+			[
+				"a peer's Pod to a Pod here",
+				world.direct.pod[family],
+				podA,
+				{ hook: "from_wire", path: "local", device: "pod0", drop: null },
+			],
+			[
+				"a peer's Pod to a Pod that does not exist",
+				world.direct.pod[family],
+				family === 4 ? "10.244.1.99" : "fd00:10:244:1::99",
+				{ hook: "from_wire", drop: "no_endpoint" },
+			],
+			["an outside host to this Node", world.outside[family], node, { path: "host", drop: null }],
+			[
+				"this Node to a peer's Pod",
+				node,
+				world.geneve4.pod[family],
+				{ hook: "from_host", path: "geneve", peer: "n3" },
+			],
+			["this Node to its Pod", node, podA, { hook: "to_pod", path: "local", drop: null }],
+			["this Node to the outside", node, world.outside[family], { hook: "none", path: "outside" }],
+		];
+		for (const [name, source, destination, wanted] of rows) {
+			for (const protocol of ["tcp", "udp", "icmp"] as const) {
+				const answer = explain({ source, destination, protocol }, context);
+				t.match(answer, { source, destination, protocol, ...wanted }, `${name}, ${protocol}`);
+				t.ok(answer.reason.length > 0 && answer.steps.length > 0, "there is a reason");
+				t.notMatch(JSON.stringify(answer.steps), /interface \d|peer \d/, "names, not numbers");
+			}
+		}
+		const source = podA;
+		const destination = world.outside[family];
+		const udp = explain({ source, destination, protocol: "udp", sourcePort: 50000 }, context);
+		t.strictSame(udp.snat, { address: node, port: 50000 }, "the port is kept where it is free");
+		const tcp = explain({ source, destination, protocol: "tcp", destinationPort: 443 }, context);
+		t.match(tcp, { sourcePort: 40000, destinationPort: 443, snat: { address: node } });
+		t.ok((tcp.snat?.port ?? 0) >= 49152, "else it is of the range");
+		t.strictSame(explain({ source, destination, protocol: "icmp" }, context).snat, {
+			address: node,
+		});
+		const toPeer = { source: node, destination: world.geneve4.pod[family], protocol: "tcp" };
+		t.equal(explain(toPeer, context).snat?.address, world.gateway[family]);
+	}
+	const after = JSON.stringify([tables.slots, [...tables.peers], [...tables.nextHops]], text);
+	t.equal(after, before, "explaining changes nothing");
+});
+
+t.test("questions that cannot be answered", async (t) => {
+	const good = { source: "10.244.1.2", destination: "10.244.2.2", protocol: "tcp" };
+	const rows: [unknown, number, RegExp][] = [
+		[undefined, 400, /wanted the protocol tcp, udp or icmp, got undefined/],
+		[{ ...good, protocol: "sctp" }, 400, /got "sctp"/],
+		[{ ...good, source: "10.244.1" }, 400, /wanted an IP address as source, got "10\.244\.1"/],
+		[{ ...good, destination: 7 }, 400, /wanted an IP address as destination, got 7/],
+		[{ ...good, destination: "fd00::1" }, 400, /one family/],
+		[{ ...good, destinationPort: 65536 }, 400, /port from 1 to 65535, got 65536/],
+		[{ ...good, sourcePort: "80" }, 400, /got "80"/],
+		[{ ...good, source: "10.244.1.77" }, 404, /no Pod of this Node has this one/],
+	];
+	for (const [request, status, message] of rows) {
+		t.throws(() => explain(request, context), { status, message });
+	}
+});
+
+t.test("the packet that is asked about", async (t) => {
+	for (const family of [4, 6] as const) {
+		for (const protocol of ["tcp", "udp", "icmp"] as const) {
+			const probe: ProbePacket = {
+				sourceMac: world.podA.mac,
+				destinationMac: world.GATEWAY_MAC,
+				source: world.podA[family],
+				destination: world.outside[family],
+				protocol,
+				sourcePort: 40000,
+				destinationPort: protocol === "icmp" ? 0 : 53,
+			};
+			const packet = parse(probePacket(probe));
+			t.match(packet, {
+				family,
+				ttl: 64,
+				dontFragment: true,
+				key: { source: probe.source, destination: probe.destination, sourcePort: 40000 },
+			});
+			if (packet === undefined) return;
+			t.equal(packet.frame.length, 14 + packet.length, "no byte too many");
+			if (family === 4) t.equal(sum(packet.frame.subarray(14, 34)), 0xffff, "IPv4 checksum");
+			const transport = packet.frame.subarray(packet.l4);
+			const pseudo = Buffer.alloc(4);
+			pseudo.writeUInt16BE(packet.key.protocol, 0);
+			pseudo.writeUInt16BE(transport.length, 2);
+			const addresses = packet.frame.subarray(
+				14 + (family === 4 ? 12 : 8),
+				14 + (family === 4 ? 20 : 40),
+			);
+			const covered = family === 4 && protocol === "icmp" ? [] : [addresses, pseudo];
+			t.equal(sum(Buffer.concat([...covered, transport])), 0xffff, `${protocol} checksum`);
+		}
+	}
+});
+
+/** RFC 1071; the length is even. */
+function sum(bytes: Buffer): number {
+	let total = 0;
+	for (let i = 0; i < bytes.length; i += 2) total += bytes.readUInt16BE(i);
+	while (total > 0xffff) total = (total & 0xffff) + (total >>> 16);
+	return total;
+}
+
+t.test("what the log says about peers", async (t) => {
+	const [first, second] = peers as [PeerView, PeerView];
+	t.strictSame(peerDifferences(peers, peers), []);
+	t.match(peerDifferences([], [first, second]), [
+		{ message: "peer added", facts: { peer: "n2", family: 4 } },
+		{ message: "peer added", facts: { peer: "n2", family: 6 } },
+	]);
+	t.match(peerDifferences([first, second], [first]), [
+		{ message: "peer removed", facts: { peer: "n2", family: 6 } },
+	]);
+	t.match(peerDifferences([first], [{ ...first, path: "geneve", reason: "New." }]), [
+		{ message: "peer's path changed", facts: { from: "direct", path: "geneve", reason: "New." } },
+	]);
+	t.match(peerDifferences([first], [{ ...first, mtu: 1400 }]), [{ message: "peer changed" }]);
+	t.match(peerDifferences([first], [{ ...first, transportAddress: "192.168.1.99" }]), [
+		{ message: "peer changed" },
+	]);
+	t.strictSame(peerDifferences([first], [{ ...first, reason: "Other words." }]), []);
+});
