@@ -55,7 +55,7 @@ public:
 		return String(info_[index], what);
 	}
 	uint32_t Integer(const Napi::Value &value, const char *what, uint32_t least,
-	                 uint32_t most) const;
+			 uint32_t most) const;
 	uint32_t Integer(size_t index, const char *what, uint32_t least, uint32_t most) const
 	{
 		return Integer(info_[index], what, least, most);

@@ -36,6 +36,6 @@ std::string ErrorText(int error);
 
 // A BpfError (the class in index.js). `error` is a positive errno.
 Napi::Error MakeBpfError(Napi::Env env, const std::string &subject, int error,
-                         const std::string &log);
+			 const std::string &log);
 
 } // namespace fairway

@@ -100,9 +100,9 @@ public:
 
 	static Napi::Value Wrap(Napi::Env env, Descriptor descriptor, const std::string &name)
 	{
-		Seed seed{std::move(descriptor), name};
+		Seed seed{ std::move(descriptor), name };
 		return Self::Constructor(Addon::Of(env))
-		        .New({Napi::External<Seed>::New(env, &seed)});
+			.New({ Napi::External<Seed>::New(env, &seed) });
 	}
 
 	static Napi::Value OpenPinned(const Napi::CallbackInfo &info)
@@ -135,8 +135,8 @@ protected:
 	{
 		if (!info[0].IsExternal())
 			throw Napi::TypeError::New(info.Env(),
-			                           std::string("Cannot construct ") + Self::kClass +
-			                                   ": wanted one of its static methods");
+						   std::string("Cannot construct ") + Self::kClass +
+							   ": wanted one of its static methods");
 		Seed *seed = info[0].As<Napi::External<Seed>>().Data();
 		descriptor_ = std::move(seed->descriptor);
 		name_ = std::move(seed->name);

@@ -13,7 +13,7 @@ namespace fairway
 class BpfMap : public Handle<BpfMap>
 {
 public:
-	static constexpr napi_type_tag kTag = {0x6661697277617900, 1};
+	static constexpr napi_type_tag kTag = { 0x6661697277617900, 1 };
 	static constexpr const char *kClass = "BpfMap";
 	static constexpr const char *kKind = "map";
 	static constexpr const char *kInode = "map";
@@ -48,7 +48,7 @@ private:
 	Napi::Value DeleteBatch(const Napi::CallbackInfo &info);
 	Napi::Value Entries(const Napi::CallbackInfo &info);
 	bool ReadBatched(const Call &call, std::vector<uint8_t> &keys,
-	                 std::vector<uint8_t> &values);
+			 std::vector<uint8_t> &values);
 	void ReadSingly(const Call &call, std::vector<uint8_t> &keys, std::vector<uint8_t> &values);
 
 	bpf_map_info description_ = {};

@@ -11,7 +11,7 @@ namespace fairway
 class BpfProgram : public Handle<BpfProgram>
 {
 public:
-	static constexpr napi_type_tag kTag = {0x6661697277617900, 2};
+	static constexpr napi_type_tag kTag = { 0x6661697277617900, 2 };
 	static constexpr const char *kClass = "BpfProgram";
 	static constexpr const char *kKind = "program";
 	static constexpr const char *kInode = "prog";

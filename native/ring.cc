@@ -135,14 +135,22 @@ int RingBuffer::OnRecord(void *owner, void *data, size_t size)
 
 int RingBuffer::Deliver(void *data, size_t size)
 {
-	Napi::Env env = Env();
+	// By the plain C interface: when a worker is being stopped every call fails, and Napi::Error
+	// would end the process over that.
+	napi_env env = Env();
 	Napi::HandleScope scope(env);
-	try {
-		auto record = Napi::Buffer<uint8_t>::Copy(env, static_cast<uint8_t *>(data), size);
-		on_record_.MakeCallback(Value(), { record }, *context_);
-	} catch (const Napi::Error &error) {
+	napi_value record;
+	if (napi_create_buffer_copy(env, size, data, nullptr, &record) != napi_ok)
+		return -ECANCELED;
+	napi_status status = napi_make_callback(env, *context_, Value(), on_record_.Value(), 1,
+						&record, nullptr);
+	if (status == napi_pending_exception) {
 		// No frame of JavaScript is below: it becomes an uncaught exception.
-		napi_fatal_exception(env, error.Value());
+		napi_value error;
+		if (napi_get_and_clear_last_exception(env, &error) == napi_ok)
+			napi_fatal_exception(env, error);
+	} else if (status != napi_ok) {
+		return -ECANCELED;
 	}
 	return poll_ && --left_ ? 0 : -ECANCELED;
 }

@@ -13,7 +13,7 @@
 /* From the list of helpers in linux/bpf.h; these numbers are kernel ABI. */
 static void *(*lookup)(void *map, const void *key) = (void *)BPF_FUNC_map_lookup_elem;
 static long (*output)(void *ring, void *data, __u64 size,
-                      __u64 flags) = (void *)BPF_FUNC_ringbuf_output;
+		      __u64 flags) = (void *)BPF_FUNC_ringbuf_output;
 
 char license_text[] SEC("license") = "Dual BSD/GPL";
 

@@ -3,6 +3,9 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { type BpfMap, BpfObject } from "#native";
 
 /** BPF_MAP_TYPE_* of linux/bpf.h. */
@@ -104,4 +107,14 @@ export function bpfDescriptors(): string[] {
 			return [];
 		}
 	});
+}
+
+/** Collects all garbage, and runs the finalizers of native handles, which wait for a turn of the loop. */
+export async function collectGarbage(): Promise<void> {
+	setFlagsFromString("--expose-gc");
+	const gc = runInNewContext("gc") as () => void;
+	for (let round = 0; round < 3; round++) {
+		gc();
+		await nextTurn();
+	}
 }

@@ -1,7 +1,7 @@
 /** Maps of each type that Fairway uses, entry by entry and in batches, on the real kernel. */
 import t from "tap";
 import { BpfMap, possibleCpus } from "#native";
-import { loadObject, MAP_TYPE, pairs, u32, u64 } from "./fixture.ts";
+import { loadObject, MAP_TYPE, pairs, u32, u64 } from "./fixture.js";
 
 const object = loadObject();
 t.teardown(() => object.close());

@@ -14,7 +14,7 @@ import {
 	RingBuffer,
 	supportsTcx,
 } from "#native";
-import { frame, loadObject, MAP_TYPE, objectPath, u32, u64 } from "./fixture.ts";
+import { frame, loadObject, MAP_TYPE, objectPath, u32, u64 } from "./fixture.js";
 
 // biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested here
 type Any = any;

@@ -3,7 +3,7 @@ import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import t from "tap";
 import { BpfError, BpfMap, BpfObject } from "#native";
-import { frame, loadObject, MAP_TYPE, objectPath, PROGRAM_TYPE, u32, u64 } from "./fixture.ts";
+import { frame, loadObject, MAP_TYPE, objectPath, PROGRAM_TYPE, u32, u64 } from "./fixture.js";
 
 const MAPS = ["a_hash", "a_trie", "an_array", "an_lru_hash", "per_cpu", "ring"];
 const PROGRAMS = ["answer_gso", "answer_knob", "emit", "may_be_refused", "pass_all", "short_only"];

@@ -3,7 +3,7 @@ import { existsSync, renameSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
 import { BpfLink, BpfMap, BpfProgram } from "#native";
-import { bpfDescriptors, loadObject, pinDirectory, u32, u64 } from "./fixture.ts";
+import { bpfDescriptors, loadObject, pinDirectory, u32, u64 } from "./fixture.js";
 
 const directory = pinDirectory();
 const object = loadObject();

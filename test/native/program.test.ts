@@ -1,7 +1,7 @@
 /** Programs: what they are, and test runs with both kinds of context. */
 import t from "tap";
 import { BpfProgram } from "#native";
-import { frame, loadObject, PROGRAM_TYPE, u32 } from "./fixture.ts";
+import { frame, loadObject, PROGRAM_TYPE, u32 } from "./fixture.js";
 
 /** Offsets in struct __sk_buff and struct xdp_md of linux/bpf.h. */
 const SK_BUFF = { size: 192, mark: 8, gsoSegments: 164, gsoSize: 176 };

@@ -8,7 +8,7 @@ import { readFileSync, unlinkSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
 import { type AttachType, BpfLink, type BpfProgram, clsact, supportsTcx } from "#native";
-import { loadObject, pinDirectory } from "../fixture.ts";
+import { loadObject, pinDirectory } from "../fixture.js";
 
 const LINK_TYPE = { XDP: 6, TCX: 11 };
 const ATTACH_TYPE = { tcx_ingress: 46, tcx_egress: 47, xdp_native: 37, xdp_generic: 37 };
