@@ -19,12 +19,17 @@ export class Capture {
 	private readonly machine: string;
 	private readonly directory: string;
 	private readonly child: ChildProcess;
+	/** By tcpdump, on standard error. */
+	private said = "";
 
 	private constructor(lab: Lab, machine: string, directory: string, child: ChildProcess) {
 		this.lab = lab;
 		this.machine = machine;
 		this.directory = directory;
 		this.child = child;
+		child.stderr?.setEncoding("utf8").on("data", (text: string) => {
+			this.said += text;
+		});
 	}
 
 	/** @param machine a Node, or "router"; of the latter the port in the first switch. */
@@ -33,17 +38,19 @@ export class Capture {
 		const bridge = lab.namespace(node?.subnet ?? lab.topology.subnets[0]?.name ?? "");
 		const directory = mkdtempSync(join(tmpdir(), "fairway-capture-"));
 		const child = bridge.spawn(
-			["tcpdump", "-i", machine, "-Q", "out", "-U", "-s", "0", "-B", "16384", "-Z", "root"].concat(
+			// The buffer is cut into slots of the snapshot length: with the default of 256 KB, 64 of them.
+			["tcpdump", "-i", machine, "-Q", "out", "-U", "-s", "1700", "-B", "32768"].concat([
+				"-Z",
+				"root",
 				"--immediate-mode",
 				"-w",
 				join(directory, "wire.pcap"),
-			),
+			]),
 			{ stdio: ["ignore", "ignore", "pipe"] },
 		);
-		let said = "";
-		child.stderr?.setEncoding("utf8").on("data", (text: string) => (said += text));
-		await until(`tcpdump listening: ${said}`, () => said.includes("listening on"));
-		return new Capture(lab, machine, directory, child);
+		const capture = new Capture(lab, machine, directory, child);
+		await until("tcpdump listening", () => capture.said.includes("listening on"));
+		return capture;
 	}
 
 	get file(): string {
@@ -64,19 +71,27 @@ export class Capture {
 			return readFileSync(this.file).includes(marker);
 		});
 		this.child.kill("SIGINT");
-		if (this.child.exitCode === null) await once(this.child, "exit");
+		if (this.child.exitCode === null) await once(this.child, "close");
+		const dropped = /(\d+) packets dropped by kernel/.exec(this.said)?.[1];
+		if (dropped !== "0") throw new Error(`Cannot capture: expected every packet, ${this.said}`);
 	}
 
-	/** The packets that a display filter passes, a field's values each. */
+	/**
+	 * The packets that a display filter passes, a field's values each.
+	 *
+	 * @param decode as tshark's -d, "udp.port==7000,geneve".
+	 */
 	async dissect<F extends string>(
 		filter: string,
 		fields: readonly F[],
-		preferences: readonly string[] = [],
+		options: { preferences?: readonly string[]; decode?: readonly string[] } = {},
 	): Promise<Dissected<F>[]> {
+		const { preferences = [], decode = [] } = options;
 		const { stdout } = await run([
 			...["tshark", "-n", "-r", this.file, "-Y", filter, "-T", "fields", "-E", "occurrence=a"],
 			...["-E", "aggregator=|", "-E", "separator=/t"],
-			...CHECKS.concat(preferences).flatMap((preference) => ["-o", preference]),
+			...[...CHECKS, ...preferences].flatMap((preference) => ["-o", preference]),
+			...decode.flatMap((rule) => ["-d", rule]),
 			...fields.flatMap((field) => ["-e", field]),
 		]);
 		return stdout

@@ -1,0 +1,226 @@
+/**
+ * What a Pod or a stranger must not do, and what it is counted as.
+ *
+ *   pod1a pod1b           pod3a
+ *      node1                node3
+ *        └─ net1 ─ router ─ net2
+ *                    │
+ *                 outside     no peer of anyone
+ */
+import t, { type Test } from "tap";
+import { until } from "../../src/lab/until.js";
+import { frame, geneve, geneveOption, ip, udp, vxlan } from "../packet/builder.js";
+import { Capture } from "../tools/capture.js";
+import { type Cluster, startCluster, UDP_PORT } from "../tools/cluster.js";
+import { sendRaw } from "../tools/raw.js";
+
+const MACS = { source: "02:00:00:00:00:99", destination: "02:fa:1c:00:00:01" };
+const CRITICAL = 0x80;
+
+/** Drops of one reason on one Node that an action causes, once they have been counted. */
+async function causes(
+	cluster: Cluster,
+	node: string,
+	reason: string,
+	count: number,
+	act: () => Promise<unknown>,
+): Promise<void> {
+	const counted = async (): Promise<number> => (await cluster.drops(node))[reason] ?? 0;
+	const before = await counted();
+	await act();
+	await until(`${count} ${reason} on ${node}`, async () => (await counted()) === before + count);
+}
+
+t.test("guards", async (t) => {
+	const cluster = await startCluster(t, { trafficEncapMode: "hybrid" });
+	const { lab } = cluster;
+	await cluster.serve("pod1b", "pod3a");
+	const pod3a = await lab.station("pod3a");
+	const arrived = async (stream: number): Promise<number> =>
+		(await pod3a.order("udpReport", { port: UDP_PORT, stream })).received;
+	const numbered = (stream: number): Buffer => {
+		const payload = Buffer.alloc(16);
+		payload.writeUInt32BE(0xfa1a0001, 0);
+		payload.writeUInt32BE(stream, 4);
+		return payload;
+	};
+
+	t.test("a Pod with another address", async (t) => {
+		const capture = await Capture.start(lab, "node3");
+		t.teardown(() => capture.remove());
+		const strange = {
+			4: ["10.244.1.200", lab.address("pod1b", 4), lab.address("node1", 4), "192.0.2.7"],
+			6: ["fd00:10:244:1::c8", lab.address("pod1b", 6), lab.address("node1", 6), "2001:db8::7"],
+		};
+		for (const family of [4, 6] as const)
+			for (const source of strange[family]) {
+				const destination = lab.address("pod3a", family);
+				const packet = ip({ source, destination }, udp(4000, UDP_PORT, numbered(1)));
+				await causes(cluster, "node1", "spoofed_address", 1, () =>
+					sendRaw(lab, "pod1a", destination, [packet]),
+				);
+				t.pass(source);
+			}
+		await capture.stop();
+		const seen = await capture.dissect("udp.dstport == 5001", ["frame.number"]);
+		t.same(seen, [], "none of it is on the wire");
+	});
+
+	t.test("a Pod with another MAC", async (t) => {
+		const mac = await cluster.mac("pod1a");
+		const set = (address: string) => async () => {
+			await lab.run("pod1a", ["ip", "link", "set", "dev", "eth0", "address", address]);
+		};
+		t.teardown(set(mac));
+		const station = await lab.station("pod1a");
+		const host = lab.address("pod3a", 4);
+		const payload = numbered(2).toString("base64");
+		await set("02:00:00:00:00:77")();
+		await causes(cluster, "node1", "spoofed_mac", 3, async () => {
+			for (let i = 0; i < 3; i++) await station.order("udpSend", { host, port: UDP_PORT, payload });
+		});
+		t.equal(await arrived(2), 0);
+		await set(mac)();
+		await station.order("udpSend", { host, port: UDP_PORT, payload });
+		await until("its own MAC works", async () => (await arrived(2)) === 1);
+	});
+
+	t.test("a Pod floods with random sources", async (t) => {
+		await lab.run("pod1a", ["ip", "route", "add", "local", "10.200.0.0/16", "dev", "lo"]);
+		const sources = Array.from({ length: 1000 }, (_, i) => `10.200.${i >> 8}.${i & 255}`);
+		const station = await lab.station("pod1a");
+		const host = lab.address("pod3a", 4);
+		const flowsBefore = (await lab.agent("node1").status()).flows.used;
+		await causes(cluster, "node1", "spoofed_address", sources.length, () =>
+			station.order("udpFlood", { host, port: UDP_PORT, sources }),
+		);
+		const flows = (await lab.agent("node1").status()).flows.used;
+		t.ok(flows <= flowsBefore + 10, `${flows - flowsBefore} flows were made by it`);
+		t.match(
+			await cluster.ping("pod1b", "pod3a", 4),
+			" 3 received",
+			"its neighbour is not troubled",
+		);
+	});
+
+	t.test("tunnel packets that are not to be believed", (t) =>
+		tunnels(t, cluster, arrived, numbered),
+	);
+
+	t.test("a Pod's own tunnel packet to a Node is a packet like any other", async (t) => {
+		// It reaches the Node's stack with the address of node1, which is a peer: without the outer
+		// translation to a Pod's port nothing must come of it inside pod3a.
+		const [source, destination] = [lab.address("pod1a", 4), lab.address("pod3a", 4)];
+		const inner = ip(
+			{ source: lab.address("pod1b", 4), destination },
+			udp(1, UDP_PORT, numbered(77)),
+		);
+		const payload = geneve({ vni: 1 }, frame(MACS, inner)).toString("base64");
+		const station = await lab.station("pod1a");
+		const { sent } = await station.order("udpSend", { host: source, port: 6081, payload });
+		t.equal(sent, 1);
+		t.equal(await arrived(77), 0);
+	});
+	t.end();
+});
+
+async function tunnels(
+	t: Test,
+	cluster: Cluster,
+	arrived: (stream: number) => Promise<number>,
+	numbered: (stream: number) => Buffer,
+): Promise<void> {
+	const { lab } = cluster;
+	for (const family of [4, 6] as const) {
+		const source = lab.address("pod1a", family);
+		const destination = lab.address("pod3a", family);
+		const stream = 100 + family;
+		const datagram = udp(4000, UDP_PORT, numbered(stream));
+		const good = frame(MACS, ip({ source, destination }, datagram));
+		const from = (address: string): Buffer =>
+			frame(MACS, ip({ source: address, destination }, datagram));
+		const to = (address: string): Buffer =>
+			frame(MACS, ip({ source, destination: address }, datagram));
+		const send = async (machine: string, port: number, payload: Buffer): Promise<void> => {
+			const station = await lab.station(machine);
+			const host = lab.address("node3", family);
+			await station.order("udpSend", { host, port, payload: payload.toString("base64") });
+		};
+		const cases: [string, string, string, number, Buffer][] = [
+			["from no peer", "tunnel_unknown_peer", "outside", 6081, geneve({ vni: 1 }, good)],
+			["another VNI", "tunnel_bad_vni", "node1", 6081, geneve({ vni: 2 }, good)],
+			["another version", "tunnel_malformed", "node1", 6081, geneve({ vni: 1, version: 1 }, good)],
+			["OAM", "tunnel_malformed", "node1", 6081, geneve({ vni: 1, flags: 0x80 }, good)],
+			[
+				"no Ethernet",
+				"tunnel_malformed",
+				"node1",
+				6081,
+				geneve({ vni: 1, protocol: 0x0800 }, good),
+			],
+			["cut short", "tunnel_malformed", "node1", 6081, geneve({ vni: 1 }, good).subarray(0, 15)],
+			[
+				"a critical option",
+				"tunnel_critical_option",
+				"node1",
+				6081,
+				geneve({ vni: 1, flags: 0x40, options: geneveOption(CRITICAL | 1, 1) }, good),
+			],
+			[
+				"another Node's Pod inside",
+				"tunnel_wrong_source",
+				"node1",
+				6081,
+				geneve({ vni: 1 }, from(lab.address("pod2a", family))),
+			],
+			[
+				"the outside's address inside",
+				"tunnel_wrong_source",
+				"node1",
+				6081,
+				geneve({ vni: 1 }, from(lab.address("outside", family))),
+			],
+			[
+				"to the outside",
+				"tunnel_wrong_destination",
+				"node1",
+				6081,
+				geneve({ vni: 1 }, to(lab.address("outside", family))),
+			],
+			[
+				"to a Pod of another Node",
+				"tunnel_wrong_destination",
+				"node1",
+				6081,
+				geneve({ vni: 1 }, to(lab.address("pod2a", family))),
+			],
+			["VXLAN, another VNI", "tunnel_bad_vni", "node1", 4789, vxlan(9, good)],
+			["VXLAN without its flag", "tunnel_malformed", "node1", 4789, vxlan(1, good, 0)],
+			["VXLAN from no peer", "tunnel_unknown_peer", "outside", 4789, vxlan(1, good)],
+		];
+		for (const [what, reason, machine, port, payload] of cases) {
+			await causes(cluster, "node3", reason, 1, () => send(machine, port, payload));
+			t.equal(await arrived(stream), 0, `IPv${family}: ${what}`);
+		}
+		// What the same sender may send, so that the above has failed for its own reason.
+		await send("node1", 6081, geneve({ vni: 1 }, good));
+		await until("a good Geneve packet", async () => (await arrived(stream)) === 1);
+		const option = { vni: 1, options: geneveOption(1, 2) };
+		const second = frame(
+			MACS,
+			ip({ source, destination }, udp(4000, UDP_PORT, numbered(stream + 1))),
+		);
+		await send("node1", 6081, geneve(option, second));
+		await until("an option that is not critical", async () => (await arrived(stream + 1)) === 1);
+		const third = frame(
+			MACS,
+			ip({ source, destination }, udp(4000, UDP_PORT, numbered(stream + 2))),
+		);
+		await send("node1", 4789, vxlan(1, third));
+		await until(
+			"VXLAN, though Geneve is what is sent",
+			async () => (await arrived(stream + 2)) === 1,
+		);
+		t.pass(`IPv${family}: good ones arrive`);
+	}
+}

@@ -1,0 +1,232 @@
+/**
+ * Every mode and tunnel type, both families, every kind of pair: the content arrives, and on the
+ * wire is what the mode says and nothing else.
+ *
+ *   pod1a pod1b  pod2a pod2b          pod3a pod3b  pod4a pod4b
+ *      node1        node2                node3        node4
+ *        └──── net1 ──┘                    └──── net2 ──┘
+ *                 └─────────── router ───────────┘
+ *                                 │
+ *                              outside
+ *
+ * Captured where the switch hands packets to node1, node2 and node3.
+ */
+import t, { type Test } from "tap";
+import { nodeOf } from "../../src/lab/pairs.js";
+import { familyOf } from "../../src/lab/subnet.js";
+import { Capture } from "../tools/capture.js";
+import {
+	type Cluster,
+	OVERHEAD,
+	type Settings,
+	startCluster,
+	TCP_PORT,
+	UDP_PORT,
+} from "../tools/cluster.js";
+import { type WirePacket, wirePackets } from "../tools/wire.js";
+
+const PAIRS = [
+	["pod1a", "pod1b"],
+	["pod1a", "pod2a"],
+	["pod2b", "pod1b"],
+	["pod1a", "pod3a"],
+	["pod3b", "pod2b"],
+	["pod1a", "node1"],
+	["node1", "pod1a"],
+	["pod1a", "node2"],
+	["pod1a", "node3"],
+	["node1", "pod2a"],
+	["node1", "pod3a"],
+	["pod1a", "outside"],
+] as const;
+const CAPTURED = ["node1", "node2", "node3"];
+const SIZES = [1, 2, 100, 1372, 1402, 1403, 1432, 1452, 1472, 1473, 2000, 9000, 60_000];
+const TCP_BYTES = 500_000;
+const INNER_DESTINATION_MAC = "02:fa:1c:00:00:01";
+
+const SETTINGS: Settings[] = [
+	{ trafficEncapMode: "encap", tunnelType: "geneve" },
+	{ trafficEncapMode: "encap", tunnelType: "vxlan", tunnelVNI: 4711 },
+	{ trafficEncapMode: "hybrid", tunnelType: "vxlan", tunnelPort: 8472 },
+	{ trafficEncapMode: "hybrid", tunnelType: "geneve" },
+	{ trafficEncapMode: "noEncap" },
+];
+
+t.test("modes", async (t) => {
+	const cluster = await startCluster(t, SETTINGS[0] ?? {});
+	await cluster.serve(...new Set(PAIRS.map(([, to]) => to)));
+	for (const settings of SETTINGS) {
+		const { trafficEncapMode: mode, tunnelType = "no tunnel" } = settings;
+		await t.test(`${mode}, ${tunnelType}`, async (t) => {
+			await cluster.lab.underlay.setRouterKnowsPods(mode === "noEncap");
+			await cluster.configure(settings);
+			await peersSayMTU(t, cluster);
+			const captures = await Promise.all(CAPTURED.map((n) => Capture.start(cluster.lab, n)));
+			t.teardown(() => captures.map((capture) => capture.remove()));
+			for (const [from, to] of PAIRS) await exchange(t, cluster, from, to);
+			await Promise.all(captures.map((capture) => capture.stop()));
+			for (const [i, capture] of captures.entries())
+				await examine(t, cluster, CAPTURED[i] ?? "", await wirePackets(capture, tunnel(cluster)));
+			const unexpected = { ...(await cluster.allDrops()) };
+			// Path MTU discovery is a drop with an answer.
+			delete unexpected.packet_too_big;
+			t.same(unexpected, {}, "nothing else is dropped");
+		});
+	}
+});
+
+function tunnel(cluster: Cluster) {
+	return { port: cluster.tunnelPort(), type: cluster.settings.tunnelType ?? "geneve" } as const;
+}
+
+async function exchange(t: Test, cluster: Cluster, from: string, to: string): Promise<void> {
+	const { lab } = cluster;
+	const client = await lab.station(from);
+	for (const family of [4, 6] as const) {
+		const host = lab.address(to, family);
+		const what = `${from} → ${to} IPv${family}`;
+		const pinged = await cluster.ping(from, to, family);
+		const tcp = await client
+			.order("tcpSend", { host, port: TCP_PORT, bytes: TCP_BYTES, seed: 7, timeoutMs: 10_000 })
+			.catch(({ message }: Error) => ({ whole: message, bytes: 0 }));
+		const order = { host, port: UDP_PORT, sizes: SIZES, seed: 8 };
+		const { missing, corrupt } = await client.order("udpExchange", order);
+		t.match(
+			{ ping: / (\d+) received/.exec(pinged)?.[1], tcp: [tcp.whole, tcp.bytes], missing, corrupt },
+			{ ping: "3", tcp: [true, TCP_BYTES], missing: [], corrupt: [] },
+			what,
+		);
+	}
+}
+
+async function peersSayMTU(t: Test, cluster: Cluster): Promise<void> {
+	const peers = await cluster.lab.agent("node1").peers();
+	const wrong = peers.filter(({ path, mtu, family }) => {
+		const tunnelled = path === "geneve" || path === "vxlan";
+		return mtu !== (tunnelled ? 1500 - OVERHEAD[family] : 1500);
+	});
+	t.same(wrong, [], "the MTU of each peer is that of its path");
+}
+
+/** What came over the wire to one Node, each packet against what the mode says. */
+async function examine(
+	t: Test,
+	cluster: Cluster,
+	receiver: string,
+	packets: WirePacket[],
+): Promise<void> {
+	const { lab } = cluster;
+	const macs = { receiver: await cluster.mac(receiver), gateways: new Map<string, string>() };
+	const senders = new Map<string, string>();
+	for (const { name } of lab.topology.nodes) {
+		senders.set(name, await cluster.mac(name));
+		macs.gateways.set(name, await cluster.mac(name, "fairway0"));
+	}
+	const subnet = lab.topology.nodes.find(({ name }) => name === receiver)?.subnet ?? "";
+	const router = await cluster.mac("router", subnet);
+	const podNode = podNodes(cluster);
+	const faults: string[] = [];
+	const ways = { direct: 0, tunnel: 0, other: 0 };
+	const tunnelPorts = new Set<number>();
+	for (const packet of packets) {
+		const { outer, tunnel } = packet;
+		const fault = (what: string): void => {
+			faults.push(`frame ${packet.number} ${outer.source} > ${outer.destination}: ${what}`);
+		};
+		const { source, destination } = tunnel?.inner ?? outer;
+		const [from, to] = [podNode(source), podNode(destination)];
+		for (const layer of packet.badChecksums) fault(`${layer} checksum`);
+		if (packet.length > 1514) fault(`${packet.length} bytes`);
+		if (packet.destinationMac !== macs.receiver) fault(`to MAC ${packet.destinationMac}`);
+		if (tunnel === undefined && (from === undefined || to === undefined)) {
+			ways.other++;
+			if (from !== undefined || to !== undefined) fault("one end is a Pod, and not in a tunnel");
+			continue;
+		}
+		if (from === undefined || to !== receiver) {
+			fault(`carries ${source} > ${destination}`);
+			continue;
+		}
+		const path = cluster.expectedPath(from, to);
+		const near = cluster.sameSubnet(from, to);
+		// What a Node's own process sends to a remote Pod has passed no router yet.
+		const firstTTL = fromNode(cluster, from, source) ? 64 : 63;
+		if (packet.sourceMac !== (near ? senders.get(from) : router))
+			fault(`from MAC ${packet.sourceMac}`);
+		if (tunnel === undefined) {
+			ways.direct++;
+			if (path !== "direct" && path !== "routed") fault(`bare, expected ${path}`);
+			if (outer.ttl !== (near ? firstTTL : firstTTL - 1)) fault(`TTL ${outer.ttl}`);
+			continue;
+		}
+		ways.tunnel++;
+		tunnelPorts.add(tunnel.sourcePort);
+		const family = familyOf(source);
+		const is = {
+			type: tunnel.type,
+			source: outer.source,
+			destination: outer.destination,
+			port: tunnel.destinationPort,
+			vni: tunnel.vni,
+			checksum: tunnel.checksum,
+			ttl: outer.ttl,
+			dontFragment: tunnel.dontFragment,
+			flags: tunnel.flags,
+			options: tunnel.options,
+			innerTTL: tunnel.inner.ttl,
+			innerSource: tunnel.sourceMac,
+			innerDestination: tunnel.destinationMac,
+			sourcePort: tunnel.sourcePort >= 49152,
+		};
+		const wanted = {
+			type: path,
+			source: lab.address(from, family),
+			destination: lab.address(to, family),
+			port: cluster.tunnelPort(),
+			vni: cluster.settings.tunnelVNI ?? 1,
+			checksum: 0,
+			ttl: near ? 64 : 63,
+			dontFragment: family === 4 ? true : undefined,
+			flags: tunnel.type === "geneve" ? 0 : 0x0800,
+			options: 0,
+			innerTTL: firstTTL,
+			innerSource: macs.gateways.get(from),
+			innerDestination: INNER_DESTINATION_MAC,
+			sourcePort: true,
+		};
+		for (const [field, value] of Object.entries(wanted))
+			if (is[field as keyof typeof is] !== value)
+				fault(`${field} ${is[field as keyof typeof is]}, expected ${value}`);
+	}
+	t.same(faults.slice(0, 20), [], `${packets.length} packets to ${receiver} are right`);
+	const paths = new Set(
+		lab.topology.nodes
+			.filter(({ name }) => name !== receiver && name !== "node4")
+			.map(({ name }) => cluster.expectedPath(name, receiver)),
+	);
+	const tunnelled = paths.has("geneve") || paths.has("vxlan");
+	t.equal(ways.tunnel > 0, tunnelled, `${ways.tunnel} packets in a tunnel`);
+	const direct = paths.has("direct") || paths.has("routed");
+	t.equal(ways.direct > 0, direct, `${ways.direct} packets without`);
+	if (tunnelled) t.ok(tunnelPorts.size > 4, `${tunnelPorts.size} tunnel source ports`);
+}
+
+/** The Node whose Pod, or gateway, has an address. */
+function podNodes({ lab }: Cluster): (address: string) => string | undefined {
+	const nodes = new Map<string, string>();
+	for (const [label, { addresses }] of lab.attachments)
+		for (const address of Object.values(addresses)) nodes.set(address, nodeOf(lab, label) ?? "");
+	for (const { name, podCIDRs } of lab.topology.nodes)
+		for (const cidr of podCIDRs) nodes.set(gatewayOf(cidr), name);
+	return (address) => nodes.get(address);
+}
+
+function fromNode({ lab }: Cluster, node: string, source: string): boolean {
+	const known = lab.topology.nodes.find(({ name }) => name === node);
+	return known?.podCIDRs.some((cidr) => gatewayOf(cidr) === source) ?? false;
+}
+
+/** The first address of a pod CIDR of the example. */
+function gatewayOf(cidr: string): string {
+	return cidr.replace(/\.0\/\d+$/, ".1").replace(/::\/\d+$/, "::1");
+}

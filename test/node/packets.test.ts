@@ -1,0 +1,172 @@
+/**
+ * Packets that are not the usual ones: fragments, those that are too big, those that have come too
+ * far, and the MSS that keeps TCP from being too big. In hybrid mode, so that node2 is direct and
+ * node3 behind a tunnel.
+ *
+ *   pod1a pod1b  pod2a                pod3a
+ *      node1        node2                node3
+ *        └──── net1 ──┘                    └ net2
+ *                 └─────────── router ───────┘
+ *                                 │
+ *                              outside
+ */
+import t from "tap";
+import type { Family } from "../../src/lab/subnet.js";
+import { until } from "../../src/lab/until.js";
+import { fragmented, ip, udp } from "../packet/builder.js";
+import { Capture } from "../tools/capture.js";
+import { OVERHEAD, startCluster, TCP_PORT, UDP_PORT } from "../tools/cluster.js";
+import { sendRaw } from "../tools/raw.js";
+
+const FAMILIES: Family[] = [4, 6];
+const IP_AND_ICMP = { 4: 28, 6: 48 } as const;
+
+t.test("hybrid", async (t) => {
+	const cluster = await startCluster(t, { trafficEncapMode: "hybrid", tunnelType: "geneve" });
+	const { lab } = cluster;
+	await cluster.serve("pod1b", "pod2a", "pod3a", "outside");
+	const gateway = (node: number, family: Family): string =>
+		family === 4 ? `10.244.${node}.1` : `fd00:10:244:${node}::1`;
+
+	t.test("traceroute from a Pod shows each hop", async (t) => {
+		for (const family of FAMILIES) {
+			const router = family === 4 ? "192.168.1.254" : "fd00:192:168:1::fe";
+			const ways: [string, string[]][] = [
+				["pod1b", [gateway(1, family)]],
+				["pod2a", [gateway(1, family), gateway(2, family)]],
+				["pod3a", [gateway(1, family), gateway(3, family)]],
+				["outside", [gateway(1, family), router]],
+			];
+			for (const [to, hops] of ways)
+				for (const protocol of ["-U", "-I"]) {
+					const address = lab.address(to, family);
+					const command = ["traceroute", "-n", `-${family}`, "-q1", "-w2", "-N1", "-m6"];
+					const { stdout } = await lab.run("pod1a", [...command, protocol, address]);
+					const seen = [...stdout.matchAll(/^ *\d+ {2}(\S+)/gm)].map((match) => match[1]);
+					t.same(seen, [...hops, address], `to ${to}, IPv${family}, ${protocol}`);
+				}
+		}
+	});
+
+	t.test("each Node passed costs one TTL", async (t) => {
+		const expected = { pod1b: 63, pod2a: 62, pod3a: 62, outside: 62 };
+		for (const family of FAMILIES)
+			for (const [to, ttl] of Object.entries(expected)) {
+				const said = await cluster.ping("pod1a", to, family);
+				t.match(said, new RegExp(`ttl=${ttl} `), `from ${to}, IPv${family}`);
+			}
+	});
+
+	t.test("too big: told the MTU of the path, and what fits goes through", async (t) => {
+		for (const family of FAMILIES) {
+			const tunnel = 1500 - OVERHEAD[family];
+			for (const [to, mtu] of [
+				["pod2a", 1500],
+				["pod3a", tunnel],
+				["outside", 1500],
+			] as const) {
+				const size = (packet: number): string => `${packet - IP_AND_ICMP[family]}`;
+				const fits = await cluster.ping("pod1a", to, family, "-M", "do", "-s", size(mtu));
+				t.match(fits, " 3 received", `${mtu} bytes to ${to}, IPv${family}`);
+				if (mtu === 1500) continue;
+				const big = await cluster.ping("pod1a", to, family, "-M", "do", "-s", size(mtu + 1));
+				const from = gateway(1, family).replaceAll(".", "\\.");
+				t.match(
+					big,
+					new RegExp(`From ${from}.*${family === 4 ? `mtu = ${mtu}` : `mtu=${mtu}`}`),
+					`${mtu + 1} bytes to ${to}, IPv${family}: answered by the gateway`,
+				);
+				t.match(big, " 0 received");
+				const route = await lab.run("pod1a", ["ip", "route", "get", lab.address(to, family)]);
+				t.match(route.stdout, `mtu ${mtu}`, "the Pod's stack has learned it");
+			}
+		}
+		const { packet_too_big: counted = 0 } = await cluster.drops("node1");
+		t.ok(counted >= 2, `${counted} counted`);
+	});
+
+	t.test("IPv4 without DF is cut for the tunnel", async (t) => {
+		await lab.run("pod1a", ["ip", "route", "flush", "cache"]);
+		for (const size of [1423, 1472, 1473, 4000, 20_000]) {
+			const said = await cluster.ping("pod1a", "pod3a", 4, "-M", "dont", "-s", `${size}`);
+			t.match(said, " 3 received", `${size} bytes`);
+		}
+		const said = await cluster.ping("pod1a", "pod3a", 6, "-M", "dont", "-s", "20000");
+		t.match(said, " 3 received", "IPv6, cut by the sender");
+	});
+
+	t.test("fragments in order and out of order, to each kind of path", async (t) => {
+		const server = { port: UDP_PORT };
+		for (const family of FAMILIES)
+			for (const to of ["pod1b", "pod2a", "pod3a", "outside"]) {
+				const [source, destination] = [lab.address("pod1a", family), lab.address(to, family)];
+				const receiver = await lab.station(to);
+				const streams: number[] = [];
+				for (const order of ["in order", "reversed", "middle last"]) {
+					const stream = (family * 1000 + streams.length) * 7 + to.length;
+					streams.push(stream);
+					const payload = Buffer.alloc(3500, stream);
+					payload.writeUInt32BE(0xfa1a0001, 0);
+					payload.writeUInt32BE(stream, 4);
+					payload.writeUInt32BE(0, 8);
+					const packet = ip(
+						{ source, destination, dontFragment: false },
+						udp(4000 + streams.length, UDP_PORT, payload),
+					);
+					const parts = fragmented(packet, 1200, 7000 + streams.length);
+					if (order === "reversed") parts.reverse();
+					if (order === "middle last") parts.push(...parts.splice(1, 1));
+					await sendRaw(lab, "pod1a", destination, parts);
+					const arrived = await until(`${order} at ${to}, IPv${family}`, async () => {
+						const report = await receiver.order("udpReport", { ...server, stream });
+						return report.received === 1;
+					}).catch(({ message }: Error) => message);
+					t.equal(arrived, true, `${order} to ${to}, IPv${family}`);
+				}
+			}
+	});
+
+	t.test("TCP is told what fits into the tunnel", async (t) => {
+		const captures = {
+			pod2a: await Capture.start(lab, "node2"),
+			pod3a: await Capture.start(lab, "node3"),
+		};
+		t.teardown(() => Object.values(captures).map((capture) => capture.remove()));
+		for (const [to, capture] of Object.entries(captures)) {
+			for (const family of FAMILIES) {
+				const host = lab.address(to, family);
+				const client = await lab.station("pod1a");
+				await client.order("tcpSend", { host, port: TCP_PORT, bytes: 100_000, seed: 3 });
+			}
+			await capture.stop();
+			const fields = ["frame.protocols", "tcp.options.mss_val"] as const;
+			const opened = await capture.dissect("tcp.flags.syn == 1", fields);
+			t.equal(opened.length, 2);
+			for (const packet of opened) {
+				const family = /:ipv6(:tcp)?/.test(packet["frame.protocols"][0] ?? "") ? 6 : 4;
+				const mtu = to === "pod2a" ? 1500 : 1500 - OVERHEAD[family];
+				const mss = mtu - (family === 4 ? 40 : 60);
+				t.same(packet["tcp.options.mss_val"], [`${mss}`], `to ${to}, IPv${family}`);
+			}
+		}
+	});
+
+	t.test("IP options pass", async (t) => {
+		for (const to of ["pod1b", "pod2a", "pod3a"]) {
+			// Four no-operations: what nobody has to look at, but what moves the ports.
+			const [source, destination] = [lab.address("pod1a", 4), lab.address(to, 4)];
+			const payload = Buffer.alloc(16);
+			payload.writeUInt32BE(0xfa1a0001, 0);
+			payload.writeUInt32BE(99, 4);
+			const how = { source, destination, options: Buffer.from([1, 1, 1, 1]) };
+			await sendRaw(lab, "pod1a", destination, [ip(how, udp(4100, UDP_PORT, payload))]);
+			const receiver = await lab.station(to);
+			await until(`the packet at ${to}`, async () => {
+				const report = await receiver.order("udpReport", { port: UDP_PORT, stream: 99 });
+				return report.received === 1;
+			});
+			t.pass(`to ${to}`);
+		}
+	});
+	t.end();
+});

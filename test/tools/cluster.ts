@@ -1,0 +1,153 @@
+/** A lab with Fairway for a test file: a copy of the example that the test may change. */
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import type { Test } from "tap";
+import type { PeerStatus } from "../../src/api/messages.js";
+import { onInterrupt } from "../../src/lab/interrupt.js";
+import { Lab } from "../../src/lab/lab.js";
+import { nodeOf } from "../../src/lab/pairs.js";
+import { exampleDirectory } from "../../src/lab/repository.js";
+import type { Family } from "../../src/lab/subnet.js";
+import { until } from "../../src/lab/until.js";
+
+export interface Settings {
+	trafficEncapMode?: "encap" | "noEncap" | "hybrid";
+	tunnelType?: "geneve" | "vxlan";
+	tunnelPort?: number;
+	tunnelVNI?: number;
+	noSNAT?: boolean;
+	xdp?: "auto" | "native" | "generic" | "off";
+	defaultMTU?: number;
+	snat?: { portRange?: string; excludeCIDRs?: string[] };
+	flows?: { max?: number };
+	log?: { level?: string };
+}
+
+export const TCP_PORT = 5000;
+export const UDP_PORT = 5001;
+/** What a Geneve or VXLAN header costs, with the outer UDP, IP and inner Ethernet headers. */
+export const OVERHEAD = { 4: 50, 6: 70 } as const;
+
+export class Cluster {
+	readonly lab: Lab;
+	settings: Settings;
+
+	constructor(lab: Lab, settings: Settings) {
+		this.lab = lab;
+		this.settings = settings;
+	}
+
+	/** Written in place; resolves when every agent shows it. */
+	async configure(settings: Settings): Promise<void> {
+		this.settings = settings;
+		writeFileSync(this.lab.config, JSON.stringify(settings));
+		await this.settled();
+	}
+
+	/** Writes a manifest file of this name. */
+	write(file: string, ...objects: object[]): void {
+		const text = objects.map((object) => JSON.stringify(object)).join("\n---\n");
+		writeFileSync(join(this.lab.manifests, file), `${text}\n`);
+	}
+
+	/** Until every agent has the mode, and the path that it means to every peer. */
+	async settled(): Promise<void> {
+		const { trafficEncapMode: mode = "encap" } = this.settings;
+		for (const [node, agent] of this.lab.agents)
+			await until(`${node} in mode ${mode} with all its paths`, async () => {
+				const status = await agent.status();
+				const peers = await agent.peers();
+				return (
+					status.ready &&
+					status.mode === mode &&
+					status.pending === 0 &&
+					peers.length >= (this.lab.topology.nodes.length - 1) * 2 &&
+					peers.every((peer) => peer.path === this.expectedPath(node, peer.node))
+				);
+			});
+	}
+
+	expectedPath(node: string, peer: string): PeerStatus["path"] {
+		const { trafficEncapMode: mode = "encap", tunnelType = "geneve" } = this.settings;
+		const near = this.sameSubnet(node, peer);
+		if (mode === "noEncap") return near ? "direct" : "routed";
+		return mode === "hybrid" && near ? "direct" : tunnelType;
+	}
+
+	sameSubnet(a: string, b: string): boolean {
+		const subnet = (machine: string): string | undefined =>
+			this.lab.topology.nodes.find(({ name }) => name === nodeOf(this.lab, machine))?.subnet;
+		return subnet(a) === subnet(b);
+	}
+
+	tunnelPort(): number {
+		const { tunnelPort = 0, tunnelType = "geneve" } = this.settings;
+		return tunnelPort || (tunnelType === "geneve" ? 6081 : 4789);
+	}
+
+	/** TCP and UDP servers on these machines. */
+	async serve(...machines: string[]): Promise<void> {
+		await Promise.all(
+			machines.map(async (machine) => {
+				const station = await this.lab.station(machine);
+				await station.order("tcpServe", { port: TCP_PORT });
+				await station.order("udpServe", { port: UDP_PORT });
+			}),
+		);
+	}
+
+	async mac(machine: string, device = "eth0"): Promise<string> {
+		const { stdout } = await this.lab.run(machine, ["ip", "-j", "link", "show", "dev", device]);
+		return (JSON.parse(stdout) as { address: string }[])[0]?.address ?? "";
+	}
+
+	async ping(from: string, to: string, family: Family, ...options: string[]): Promise<string> {
+		const address = this.lab.address(to, family);
+		const command = ["ping", "-n", "-c", "3", "-i", "0.01", "-W", "1", ...options, address];
+		return (await this.lab.run(from, command, { mayFail: true })).stdout;
+	}
+
+	/** Packets that an agent has counted as dropped, by reason. */
+	async drops(node: string): Promise<Record<string, number>> {
+		return (await this.lab.agent(node).status()).drops;
+	}
+
+	/** Of all Nodes together, reasons with packets only. */
+	async allDrops(): Promise<Record<string, number>> {
+		const sum: Record<string, number> = {};
+		for (const node of this.lab.agents.keys())
+			for (const [reason, packets] of Object.entries(await this.drops(node)))
+				sum[reason] = (sum[reason] ?? 0) + packets;
+		return sum;
+	}
+}
+
+/**
+ * Up until the end of the test file.
+ *
+ * @param change edits the copied manifests before the lab comes up.
+ */
+export async function startCluster(
+	t: Test,
+	settings: Settings,
+	change: (directory: string) => void = () => undefined,
+): Promise<Cluster> {
+	const file = basename(process.argv[1] ?? "test", ".test.ts").slice(0, 12);
+	const directory = mkdtempSync(join(tmpdir(), `fairway-${file}-`));
+	cpSync(exampleDirectory, directory, { recursive: true });
+	writeFileSync(join(directory, "config.yaml"), JSON.stringify(settings));
+	change(directory);
+	const lab = await Lab.prepare({ name: `fwl-${file}-${process.pid}`, manifests: directory });
+	const remove = async (): Promise<void> => {
+		await lab.down();
+		rmSync(directory, { recursive: true, force: true });
+	};
+	t.teardown(remove);
+	// tap ends a file that takes too long with SIGTERM.
+	onInterrupt(remove);
+	await lab.start();
+	const cluster = new Cluster(lab, settings);
+	await cluster.settled();
+	return cluster;
+}
