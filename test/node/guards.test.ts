@@ -107,19 +107,25 @@ t.test("guards", async (t) => {
 		tunnels(t, cluster, arrived, numbered),
 	);
 
-	t.test("a Pod's own tunnel packet to a Node is a packet like any other", async (t) => {
-		// It reaches the Node's stack with the address of node1, which is a peer: without the outer
-		// translation to a Pod's port nothing must come of it inside pod3a.
-		const [source, destination] = [lab.address("pod1a", 4), lab.address("pod3a", 4)];
-		const inner = ip(
-			{ source: lab.address("pod1b", 4), destination },
-			udp(1, UDP_PORT, numbered(77)),
-		);
-		const payload = geneve({ vni: 1 }, frame(MACS, inner)).toString("base64");
+	t.test("a Pod cannot speak as its Node: no tunnel packets of its own", async (t) => {
+		// SNAT would give them the address of node1, which node3 believes.
 		const station = await lab.station("pod1a");
-		const { sent } = await station.order("udpSend", { host: source, port: 6081, payload });
-		t.equal(sent, 1);
-		t.equal(await arrived(77), 0);
+		for (const family of [4, 6] as const)
+			for (const [port, wrap] of [
+				[6081, (inner: Buffer) => geneve({ vni: 1 }, inner)],
+				[4789, (inner: Buffer) => vxlan(1, inner)],
+			] as const) {
+				const [source, destination] = [lab.address("pod1b", family), lab.address("pod3a", family)];
+				const stream = 200 + family + port;
+				const forged = ip({ source, destination }, udp(4000, UDP_PORT, numbered(stream)));
+				const payload = wrap(frame(MACS, forged)).toString("base64");
+				const host = lab.address("node3", family);
+				await station.order("udpSend", { host, port, payload });
+				const honest = numbered(stream + 1).toString("base64");
+				await station.order("udpSend", { host: destination, port: UDP_PORT, payload: honest });
+				await until("what was sent after it", async () => (await arrived(stream + 1)) === 1);
+				t.equal(await arrived(stream), 0, `port ${port}, IPv${family}`);
+			}
 	});
 	t.end();
 });
