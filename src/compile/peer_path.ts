@@ -53,7 +53,8 @@ export function choosePath(context: PathContext, peer: NodeObject, family: Famil
 	const own = peer.transportAddresses.find((address) => context.ownAddresses.has(address));
 	if (own !== undefined)
 		return down(`The transport address ${own} of ${peer.name} is one of this Node's own.`);
-	if (mode === "encap") return tunnel(context, peer, family, "The mode is encap");
+	if (mode === "encap")
+		return tunnel(context, peer, family, "The mode is encap: always in a tunnel");
 	if (target === undefined) {
 		const lack = lackOf(context, peer, family);
 		if (mode === "noEncap") return down(`The mode is noEncap and ${lack}.`);
@@ -67,7 +68,7 @@ export function choosePath(context: PathContext, peer: NodeObject, family: Famil
 			"routed",
 			`The mode is noEncap and ${target.where}: the network routes Pod packets.`,
 		);
-	return tunnel(context, peer, family, capital(target.where));
+	return tunnel(context, peer, family, target.where);
 }
 
 /** "IPv4" */
@@ -195,9 +196,5 @@ function nothingInCommon({ transport }: PathContext, peer: NodeObject): string {
 }
 
 function withMode(mode: Config["trafficEncapMode"], where: string): string {
-	return mode === "noEncap" ? `The mode is noEncap and ${where}` : capital(where);
-}
-
-function capital(text: string): string {
-	return text.charAt(0).toUpperCase() + text.slice(1);
+	return mode === "noEncap" ? `The mode is noEncap and ${where}` : where;
 }

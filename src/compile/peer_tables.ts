@@ -1,9 +1,10 @@
 /** The tables that speak of peers, and what `fairway peers` shows of them. */
+
+import { nodeHash } from "../cluster/node_hash.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import { Path } from "../tables/generated.js";
 import { type Family, type Prefix, parsePrefix } from "../tables/prefix.js";
 import type { Tables } from "../tables/tables.js";
-import { nodeHash } from "./node_hash.js";
 import { choosePath, type PathContext, type PeerPath } from "./peer_path.js";
 import type { Self } from "./self.js";
 

@@ -118,19 +118,15 @@ export class PrefixTable<T> {
 	/** Replaces what that very prefix had. */
 	set(prefix: Prefix, value: T): void {
 		let node = this.#roots[prefix.family];
-		for (const bit of bitsOf(prefix.bytes, prefix.family, prefix.length))
-			node = node.branches[bit] ??= emptyNode();
+		const end = keyLength(prefix.family, prefix.length);
+		for (let bit = keyLength(prefix.family, 0); bit < end; bit++)
+			node = node.branches[bitAt(prefix.bytes, bit)] ??= emptyNode();
 		node.value = value;
 	}
 
 	/** The value of exactly this prefix. */
 	get(prefix: Prefix): T | undefined {
-		let node: TrieNode<T> | undefined = this.#roots[prefix.family];
-		for (const bit of bitsOf(prefix.bytes, prefix.family, prefix.length)) {
-			node = node.branches[bit];
-			if (node === undefined) return undefined;
-		}
-		return node.value;
+		return this.#walk(prefix, () => {})?.value;
 	}
 
 	/** The value of the longest prefix that contains the address. */
@@ -140,25 +136,32 @@ export class PrefixTable<T> {
 
 	/** The value of the longest prefix that contains this one (or is it). */
 	longest(prefix: Prefix): T | undefined {
-		let node: TrieNode<T> | undefined = this.#roots[prefix.family];
-		let found = node.value;
-		for (const bit of bitsOf(prefix.bytes, prefix.family, prefix.length)) {
-			node = node.branches[bit];
-			if (node === undefined) break;
-			found = node.value ?? found;
-		}
+		let found: T | undefined;
+		this.#walk(prefix, (value) => {
+			found = value;
+		});
 		return found;
 	}
 
 	/** The value of some prefix that overlaps this one. */
 	overlapping(prefix: Prefix): T | undefined {
+		let found: T | undefined;
+		const end = this.#walk(prefix, (value) => {
+			found ??= value;
+		});
+		return found ?? (end && anyValue(end));
+	}
+
+	/** Down to the prefix's own node, by every value on the way (its own too). */
+	#walk(prefix: Prefix, visit: (value: T) => void): TrieNode<T> | undefined {
 		let node: TrieNode<T> | undefined = this.#roots[prefix.family];
-		for (const bit of bitsOf(prefix.bytes, prefix.family, prefix.length)) {
-			if (node.value !== undefined) return node.value;
-			node = node.branches[bit];
+		const end = keyLength(prefix.family, prefix.length);
+		for (let bit = keyLength(prefix.family, 0); ; bit++) {
+			if (node.value !== undefined) visit(node.value);
+			if (bit === end) return node;
+			node = node.branches[bitAt(prefix.bytes, bit)];
 			if (node === undefined) return undefined;
 		}
-		return anyValue(node);
 	}
 }
 
@@ -166,10 +169,8 @@ function emptyNode<T>(): TrieNode<T> {
 	return { branches: [undefined, undefined], value: undefined };
 }
 
-function* bitsOf(bytes: Uint8Array, family: Family, length: number): Generator<0 | 1> {
-	const start = family === 4 ? 96 : 0;
-	for (let bit = start; bit < start + length; bit++)
-		yield ((bytes[bit >> 3]! >> (7 - (bit & 7))) & 1) as 0 | 1;
+function bitAt(bytes: Uint8Array, bit: number): 0 | 1 {
+	return ((bytes[bit >> 3]! >> (7 - (bit & 7))) & 1) as 0 | 1;
 }
 
 function anyValue<T>(node: TrieNode<T>): T | undefined {

@@ -1,0 +1,131 @@
+/** A Kubernetes Node object as someone wrote it → a NodeObject, or what is wrong with it. */
+import { canonicalAddress } from "../tables/address.js";
+import { overlap, type Prefix, parsePrefix, readPrefix } from "../tables/prefix.js";
+import type { NodeObject } from "./snapshot.js";
+
+export const TRANSPORT_ANNOTATION = "node.fairway.io/transport-addresses";
+
+/** A Node: usable; wrong (what it said before stays); or right, but without pod CIDRs (yet). */
+export type NodeReading =
+	| { node: NodeObject }
+	/** name "": not even that can be read. */
+	| { name: string; fault: string }
+	| { name: string; skipped: string };
+
+/** RFC 1123, as the Kubernetes API wants it. */
+const NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
+
+class Fault extends Error {}
+
+/** `object` is untrusted. */
+export function readNode(object: Record<string, unknown>): NodeReading {
+	const metadata = mapping(object.metadata);
+	const name = typeof metadata.name === "string" && NAME.test(metadata.name) ? metadata.name : "";
+	try {
+		if (name === "")
+			throw new Fault(`wanted a DNS name as metadata.name, got ${show(metadata.name)}`);
+		const podCIDRs = readPodCidrs(mapping(object.spec));
+		if (podCIDRs.length === 0) return { name, skipped: "it has no pod CIDRs" };
+		const internalIPs = readInternalIps(mapping(object.status));
+		const annotated = readAnnotation(mapping(metadata.annotations)[TRANSPORT_ANNOTATION]);
+		const transportAddresses = annotated.length > 0 ? annotated : internalIPs;
+		return { node: { name, podCIDRs, internalIPs, transportAddresses } };
+	} catch (error) {
+		if (error instanceof Fault) return { name, fault: error.message };
+		throw error;
+	}
+}
+
+function readPodCidrs(spec: Record<string, unknown>): string[] {
+	const one = spec.podCIDR ?? undefined;
+	const list = spec.podCIDRs ?? undefined;
+	if (list !== undefined && !Array.isArray(list))
+		throw new Fault(`wanted a list as spec.podCIDRs, got ${show(list)}`);
+	const many = (list ?? []).map((value, i) => readPodCidr(value, `spec.podCIDRs[${i}]`));
+	// An empty podCIDR is how the API says that there is none.
+	if (one !== undefined && one !== "") {
+		const { text } = readPodCidr(one, "spec.podCIDR");
+		if (many.length > 0 && !many.some((prefix) => prefix.text === text))
+			throw new Fault(`wanted spec.podCIDR among spec.podCIDRs, got ${text}`);
+		if (many.length === 0) many.push(parsePrefix(text));
+	}
+	const distinct = [...new Map(many.map((prefix) => [prefix.text, prefix])).values()];
+	for (const [i, a] of distinct.entries())
+		for (const b of distinct.slice(i + 1))
+			if (overlap(a, b))
+				throw new Fault(`wanted pod CIDRs that do not overlap, got ${a.text} and ${b.text}`);
+	return distinct.map(({ text }) => text);
+}
+
+/** Where Pods cannot be: this host, the link, groups. */
+const NOT_FOR_PODS = [
+	"0.0.0.0/8",
+	"127.0.0.0/8",
+	"169.254.0.0/16",
+	"224.0.0.0/3",
+	"::/8",
+	"fe80::/10",
+	"ff00::/8",
+].map(parsePrefix);
+
+function readPodCidr(value: unknown, where: string): Prefix {
+	if (typeof value !== "string") throw new Fault(`wanted a CIDR as ${where}, got ${show(value)}`);
+	const read = readPrefix(value);
+	if (!("prefix" in read)) throw new Fault(`wanted ${read.wanted} as ${where}, got ${show(value)}`);
+	const taken = NOT_FOR_PODS.find((prefix) => overlap(prefix, read.prefix));
+	if (taken !== undefined)
+		throw new Fault(
+			`wanted unicast addresses as ${where}, got ${value}, which overlaps ${taken.text}`,
+		);
+	return read.prefix;
+}
+
+function readInternalIps(status: Record<string, unknown>): string[] {
+	const list = status.addresses ?? [];
+	if (!Array.isArray(list)) throw new Fault(`wanted a list as status.addresses, got ${show(list)}`);
+	const found = list.flatMap((item, i) => {
+		const { type, address } = mapping(item);
+		return type === "InternalIP" ? [readAddress(address, `status.addresses[${i}].address`)] : [];
+	});
+	return [...new Set(found)];
+}
+
+function readAnnotation(value: unknown): string[] {
+	if (value === undefined || value === null) return [];
+	const where = `annotation ${TRANSPORT_ANNOTATION}`;
+	if (typeof value !== "string")
+		throw new Fault(`wanted addresses separated by commas as ${where}, got ${show(value)}`);
+	const parts = value.split(",").map((part) => part.trim());
+	const found = parts.filter((part) => part !== "").map((part) => readAddress(part, where));
+	return [...new Set(found)];
+}
+
+function readAddress(value: unknown, where: string): string {
+	const address = typeof value === "string" ? canonicalAddress(value) : undefined;
+	if (address === undefined)
+		throw new Fault(`wanted an IPv4 or IPv6 address as ${where}, got ${show(value)}`);
+	const host = parsePrefix(`${address}/${address.includes(":") ? 128 : 32}`);
+	const taken = NOT_FOR_NODES.find((prefix) => overlap(prefix, host));
+	if (taken === undefined) return address;
+	throw new Fault(
+		`wanted a unicast address as ${where}, got ${address}, which is in ${taken.text}`,
+	);
+}
+
+const NOT_FOR_NODES = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff00::/8"].map(
+	parsePrefix,
+);
+
+/** A mapping, or an empty one in place of anything else. */
+function mapping(value: unknown): Record<string, unknown> {
+	return typeof value === "object" && value !== null && !Array.isArray(value)
+		? (value as Record<string, unknown>)
+		: {};
+}
+
+function show(value: unknown): string {
+	if (value === undefined || value === null) return "nothing";
+	if (typeof value === "object") return Array.isArray(value) ? "a list" : "a mapping";
+	const text = typeof value === "string" ? JSON.stringify(value) : String(value);
+	return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+}
