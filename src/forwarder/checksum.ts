@@ -60,3 +60,18 @@ export function writeIpv4Checksum(buffer: Buffer, offset: number): void {
 	buffer.writeUInt16BE(0, offset + 10);
 	buffer.writeUInt16BE(complement(sumWords(buffer.subarray(offset, offset + length))), offset + 10);
 }
+
+/**
+ * Writes the TCP or UDP checksum of a whole packet where its sender's stack left that to a device
+ * (CHECKSUM_PARTIAL): the field then holds the pseudo header's sum. A checksum that is right stays.
+ */
+export function finishTransportChecksum(packet: Packet): void {
+	const { frame, key, l3, l4, length, isFragment } = packet;
+	if (isFragment || (key.protocol !== 6 && key.protocol !== 17)) return;
+	const offset = l4 + (key.protocol === 6 ? 16 : 6);
+	const segment = frame.subarray(l4, l3 + length);
+	const pseudo = pseudoHeaderSum(packet, key.protocol, segment.length);
+	if (frame.readUInt16BE(offset) !== fold(pseudo)) return;
+	frame.writeUInt16BE(0, offset);
+	frame.writeUInt16BE(complement(pseudo + sumWords(segment)) || 0xffff, offset);
+}

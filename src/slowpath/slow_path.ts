@@ -1,0 +1,227 @@
+/**
+ * The packets that the eBPF programs cannot finish, from the ring `slow_path`:
+ *
+ *  SLOW_TTL_EXCEEDED  answered with ICMP time exceeded
+ *  SLOW_TOO_BIG       answered with fragmentation needed, or packet too big
+ *  SLOW_FRAGMENT      translated as its flow says, cut into fragments, sent on
+ *  SLOW_HOLD          a later fragment before its first: kept until the ports are known, then
+ *                     translated and sent on
+ *
+ * A record is the packet as it came. The tables are only read: flows were made before a packet
+ * went up. What is sent takes the kernel's routes, so a packet to a peer passes from_host, and one
+ * to a Pod to_pod. Nothing that a packet does can end the agent.
+ */
+import { randomInt } from "node:crypto";
+import { type BpfMap, RingBuffer } from "#native";
+import { finishTransportChecksum } from "../forwarder/checksum.js";
+import { lookUp } from "../forwarder/flow.js";
+import type { TableReader } from "../forwarder/forwarder.js";
+import { fragmentIpv4 } from "../forwarder/fragment.js";
+import { fragmentKey } from "../forwarder/fragments.js";
+import { type IcmpError, icmpError, mayAnswer } from "../forwarder/icmp.js";
+import { ETHERNET_HEADER, Ethertype, type Packet, parse } from "../forwarder/packet.js";
+import { decrementTtl, translate } from "../forwarder/rewrite.js";
+import { gatewayAddress } from "../forwarder/route.js";
+import { translation } from "../forwarder/snat.js";
+import {
+	FlowDirection,
+	Hook,
+	type NodeConfig,
+	SlowPathHeader,
+	SlowPathKind,
+} from "../tables/generated.js";
+import { HeldFragments } from "./held_fragments.js";
+import { RateLimit } from "./rate_limit.js";
+import { RawSender } from "./raw_sender.js";
+
+/** ICMP errors a second to one destination, and at once: enough for a traceroute's three probes. */
+const ERRORS = { rate: 20, burst: 40 };
+/** Log lines about packets that could not be handled, a minute. */
+const COMPLAINTS = { rate: 1 / 6, burst: 5 };
+
+export interface SlowPathLog {
+	debug(fields: object, message: string): void;
+	warn(fields: object, message: string): void;
+}
+
+export interface SlowPathOptions {
+	/** The map `slow_path`. */
+	ring: BpfMap;
+	tables: TableReader;
+	log: SlowPathLog;
+}
+
+/** What became of the packets, for `fairway status` and tests. */
+export interface SlowPathCounters {
+	answered: number;
+	/** Errors that nobody may or can be told, or too many for one destination. */
+	unanswered: number;
+	fragmented: number;
+	released: number;
+	expired: number;
+	failed: number;
+}
+
+interface Held {
+	packet: Packet;
+	header: SlowPathHeader;
+}
+
+export class SlowPath {
+	readonly counters: SlowPathCounters = {
+		answered: 0,
+		unanswered: 0,
+		fragmented: 0,
+		released: 0,
+		expired: 0,
+		failed: 0,
+	};
+	readonly #tables: TableReader;
+	readonly #log: SlowPathLog;
+	readonly #ring: RingBuffer;
+	readonly #sender: RawSender;
+	readonly #errors = new RateLimit(ERRORS);
+	readonly #complaints = new RateLimit(COMPLAINTS);
+	readonly #held: HeldFragments<Held>;
+
+	constructor({ ring, tables, log }: SlowPathOptions) {
+		this.#tables = tables;
+		this.#log = log;
+		this.#sender = new RawSender((error) => this.#complain(error));
+		this.#held = new HeldFragments<Held>({
+			attempt: (held) => this.#guarded(() => this.#release(held), true),
+			onExpired: () => this.counters.expired++,
+		});
+		this.#ring = new RingBuffer(ring, (record) => {
+			this.#guarded(() => this.#handle(record), undefined);
+		});
+	}
+
+	close(): void {
+		this.#ring.close();
+		this.#held.close();
+		this.#sender.close();
+	}
+
+	#guarded<T>(act: () => T, otherwise: T): T {
+		try {
+			return act();
+		} catch (error) {
+			this.#complain(error);
+			return otherwise;
+		}
+	}
+
+	#complain(error: unknown): void {
+		this.counters.failed++;
+		if (this.#complaints.take("", performance.now())) {
+			this.#log.warn({ err: error }, "a packet on the slow path was lost");
+		}
+	}
+
+	#handle(record: Buffer): void {
+		const header = SlowPathHeader.decode(record);
+		const packet = parseIp(
+			record.subarray(SlowPathHeader.size, SlowPathHeader.size + header.length),
+			header,
+		);
+		const node = this.#tables.nodeConfig();
+		if (packet === undefined || node === undefined) return;
+		switch (header.kind) {
+			case SlowPathKind.TTL_EXCEEDED:
+				this.#answer(packet, node, { kind: "time exceeded" });
+				break;
+			case SlowPathKind.TOO_BIG:
+				this.#answer(packet, node, { kind: "too big", mtu: header.mtu });
+				break;
+			case SlowPathKind.FRAGMENT:
+				this.#fragment(packet, header, node);
+				break;
+			case SlowPathKind.HOLD:
+				if (!this.#release({ packet, header })) this.#held.hold({ packet, header });
+				break;
+			default:
+				throw new Error(`Cannot handle a record: wanted a known kind, it is ${header.kind}`);
+		}
+	}
+
+	#answer(packet: Packet, node: NodeConfig, error: IcmpError): void {
+		const source = gatewayAddress(node, packet.family);
+		const { source: destination } = packet.key;
+		const allowed =
+			source !== "" && mayAnswer(packet) && this.#errors.take(destination, performance.now());
+		if (!allowed) {
+			this.counters.unanswered++;
+			return;
+		}
+		this.#sender.send(icmpError(packet, source, error));
+		this.counters.answered++;
+	}
+
+	#fragment(packet: Packet, header: SlowPathHeader, node: NodeConfig): void {
+		finishTransportChecksum(packet);
+		// from_host sees the fragments again and does its part then, the translation included.
+		if (header.hook !== Hook.FROM_HOST) {
+			const ports = packet.isLaterFragment ? this.#tables.fragment(fragmentKey(packet)) : {};
+			const known = { ...packet, key: { ...packet.key, ...ports } };
+			const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
+			const change = entry && translation(entry.flow, entry.direction);
+			if (change) translate(known, change);
+			decrementTtl(packet);
+		}
+		this.#sendFragments(packet, header.mtu);
+		this.counters.fragmented++;
+	}
+
+	#sendFragments({ frame, l3, length, identification }: Packet, mtu: number): void {
+		const packet = frame.subarray(l3, l3 + length);
+		// The kernel would give each fragment its own in place of 0.
+		const id = identification || packet.readUInt16BE(4) || randomInt(1, 0x10000);
+		const fragments = fragmentIpv4(packet, mtu, id);
+		if (!fragments)
+			throw new Error(`Cannot fragment a packet: wanted room for 8 bytes, the MTU is ${mtu}`);
+		for (const fragment of fragments) this.#sender.send(fragment);
+	}
+
+	/** Sends a held fragment on, or lets go of it. False: its ports are still unknown. */
+	#release({ packet, header }: Held): boolean {
+		const node = this.#tables.nodeConfig();
+		const ports = this.#tables.fragment(fragmentKey(packet));
+		if (node === undefined || ports === undefined) return false;
+		const known = { ...packet, key: { ...packet.key, ...ports }, portsUnknown: false };
+		const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
+		const change = entry && translation(entry.flow, entry.direction);
+		if (header.hook === Hook.FROM_POD) {
+			// The first fragment went on untranslated, or was dropped: this one has no way then.
+			if (change === undefined || packet.ttl <= 1) return true;
+		} else if (
+			change === undefined ||
+			packet.ttl <= 1 ||
+			entry?.direction !== FlowDirection.REPLY ||
+			this.#tables.endpoint(change.address) === undefined
+		) {
+			// The Node's own: its reassembly has had it all along.
+			return true;
+		}
+		translate(known, change);
+		decrementTtl(known);
+		const { frame, l3, length, family, dontFragment } = known;
+		const fits = header.mtu === 0 || length <= header.mtu || family === 6 || dontFragment;
+		if (fits) this.#sender.send(frame.subarray(l3, l3 + length));
+		else this.#sendFragments(known, header.mtu);
+		this.counters.released++;
+		return true;
+	}
+}
+
+/**
+ * A packet that starts at its IP header, with room for the Ethernet header that `parse` expects.
+ * What is only answered may have lost its end.
+ */
+function parseIp(bytes: Buffer, { kind, length }: SlowPathHeader): Packet | undefined {
+	if (bytes.length < length || length < 20) return undefined;
+	const frame = Buffer.concat([Buffer.alloc(ETHERNET_HEADER), bytes]);
+	const type = bytes[0]! >> 4 === 6 ? Ethertype.IPV6 : Ethertype.IPV4;
+	const isAnswered = kind === SlowPathKind.TTL_EXCEEDED || kind === SlowPathKind.TOO_BIG;
+	return parse(frame, ETHERNET_HEADER, type, isAnswered);
+}
