@@ -1,0 +1,131 @@
+/**
+ * One packet through the eBPF programs and through the forwarder, and what is different.
+ */
+
+import { replyKey } from "../../src/forwarder/flow.js";
+import { type Decision, forward, type PacketContext } from "../../src/forwarder/forwarder.js";
+import {
+	Action,
+	ActionName,
+	DropReasonName,
+	type Flow,
+	FlowFlag,
+	FlowStateName,
+	HookName,
+	SlowPathKind,
+	type Verdict,
+} from "../../src/tables/generated.js";
+import type { DataPath, Outcome } from "./data_path.js";
+import type { MemoryTables } from "./memory_tables.js";
+
+export interface Input {
+	hook: number;
+	packet: Buffer;
+	context: Omit<PacketContext, "now">;
+}
+
+export interface Checked {
+	decision: Decision;
+	outcome: Outcome;
+	/** "what: the forwarder says this, the data path that"; empty: they agree. */
+	differences: string[];
+}
+
+/** Runs a packet through both, makes the forwarder's changes, and compares everything. */
+export async function check(
+	dataPath: DataPath,
+	tables: MemoryTables,
+	{ hook, packet, context }: Input,
+): Promise<Checked> {
+	const complete = { ...context, now: process.hrtime.bigint() };
+	const outcome = dataPath.run(hook, packet, complete);
+	const decision = forward(hook, packet, complete, tables);
+	tables.apply(decision);
+
+	const differences: string[] = [];
+	const differ = (what: string, model: unknown, core: unknown) => {
+		if (model !== core)
+			differences.push(`${what}: the forwarder says ${model}, the data path ${core}`);
+	};
+	compareVerdicts(decision, outcome.verdict, differ);
+	if (leaves(decision.action)) {
+		differ("packet", decision.packet.toString("hex"), outcome.packet.toString("hex"));
+	}
+	compareFlow(decision, dataPath, differ);
+	if (decision.fragment) {
+		const ports = dataPath.fragment(decision.fragment.key);
+		differ("fragment's ports", JSON.stringify(decision.fragment.ports), JSON.stringify(ports));
+	}
+	if (decision.slowPathPacket && differences.length === 0) {
+		const record = await dataPath.slowPathRecord();
+		const { slowPathPacket, mtu } = decision;
+		const limit = isAnswer(decision.slowPathKind) ? 1536 : slowPathPacket.length;
+		differ(
+			"record",
+			slowPathPacket.subarray(0, limit).toString("hex"),
+			record.packet.toString("hex"),
+		);
+		differ("record's kind", decision.slowPathKind, record.header.kind);
+		differ("record's hook", hook, record.header.hook);
+		differ("record's interface", context.ifindex, record.header.ifindex);
+		differ(
+			"record's MTU",
+			decision.slowPathKind === SlowPathKind.TTL_EXCEEDED ? 0 : mtu,
+			record.header.mtu,
+		);
+	}
+	return { decision, outcome, differences };
+}
+
+type Differ = (what: string, model: unknown, core: unknown) => void;
+
+function compareVerdicts(decision: Decision, verdict: Verdict, differ: Differ): void {
+	differ("action", actionName(decision.action), actionName(verdict.action));
+	differ("drop reason", DropReasonName[decision.dropReason], DropReasonName[verdict.dropReason]);
+	for (const field of ["path", "slowPathKind", "ifindex", "peer", "mtu"] as const) {
+		differ(field, decision[field], verdict[field]);
+	}
+}
+
+/** Whether a next hop is still trusted is a matter of milliseconds, and changes nothing else. */
+function actionName(action: number): string {
+	return ActionName[action === Action.WIRE_NEIGHBOUR ? Action.WIRE : action] ?? `${action}`;
+}
+
+/** What is dropped or handed up has no packet; the rest has one. */
+function leaves(action: number): boolean {
+	return action !== Action.DROP && action !== Action.SLOW_PATH;
+}
+
+function isAnswer(kind: number): boolean {
+	return kind === SlowPathKind.TTL_EXCEEDED || kind === SlowPathKind.TOO_BIG;
+}
+
+function compareFlow(decision: Decision, dataPath: DataPath, differ: Differ): void {
+	if (decision.flow === undefined) return;
+	const { flow } = decision.flow;
+	for (const key of [flow.key, replyKey(flow)]) {
+		const found = dataPath.flow(key);
+		differ("flow", flowText(flow), found && flowText(found.flow));
+	}
+}
+
+/** What a flow is, without slot, timestamps and caches. */
+export function flowText(flow: Flow): string {
+	const { key } = flow;
+	const flags = Object.entries(FlowFlag)
+		.filter(([, bit]) => flow.flags & bit)
+		.map(([name]) => name);
+	return [
+		FlowStateName[flow.state],
+		...flags,
+		`${key.source} ${key.sourcePort} > ${key.destination} ${key.destinationPort}`,
+		`protocol ${key.protocol}`,
+		flow.flags & FlowFlag.SNAT ? `as ${flow.snatAddress} ${flow.snatPort}` : "as it is",
+	].join(", ");
+}
+
+/** An input as a line that a test row can be made of. */
+export function inputText({ hook, packet, context }: Input): string {
+	return JSON.stringify({ hook: HookName[hook], ...context, packet: packet.toString("hex") });
+}

@@ -1,0 +1,260 @@
+/**
+ * The real programs, through BPF_PROG_TEST_RUN: the same tables, a packet in, and what came of it:
+ * the verdict, the packet, the flows, what went up to the slow path.
+ */
+import { fileURLToPath } from "node:url";
+import { type BpfMap, BpfObject, RingBuffer } from "#native";
+import type { PacketContext } from "../../src/forwarder/forwarder.js";
+import {
+	Action,
+	Endpoint,
+	EventCounter,
+	Flow,
+	FlowKey,
+	FlowRef,
+	Fragment,
+	FragmentKey,
+	Hook,
+	knobs,
+	maps,
+	NextHop,
+	NodeConfig,
+	Peer,
+	PeerCounter,
+	Route,
+	RouteKey,
+	SlowPathHeader,
+	Verdict,
+} from "../../src/tables/generated.js";
+import type { MemoryTables } from "./memory_tables.js";
+
+const OBJECT = fileURLToPath(new URL("../../build/bpf/fairway.bpf.o", import.meta.url));
+
+/** Offsets in struct __sk_buff and struct xdp_md of linux/bpf.h. */
+const SK_BUFF = { size: 192, ifindex: 40, gsoSegments: 164, gsoSize: 176 };
+const XDP_MD = { size: 24, dataEnd: 4, ingressIfindex: 12 };
+
+const PROGRAMS: Record<number, string> = {
+	[Hook.FROM_POD]: "from_pod",
+	[Hook.FROM_WIRE]: "from_wire",
+	[Hook.FROM_WIRE_XDP]: "from_wire_xdp",
+	[Hook.TO_POD]: "to_pod",
+	[Hook.FROM_HOST]: "from_host",
+};
+
+export interface SlowPathRecord {
+	header: SlowPathHeader;
+	packet: Buffer;
+}
+
+export interface Outcome {
+	verdict: Verdict;
+	/** TC_ACT_* or XDP_*. */
+	returnValue: number;
+	packet: Buffer;
+}
+
+export interface DataPathKnobs {
+	flowSlots: number;
+	vethWire?: boolean;
+}
+
+/** The linked object in the kernel, with maps of its own. */
+export class DataPath {
+	readonly #object: BpfObject;
+	readonly #ring: RingBuffer;
+	readonly #records: SlowPathRecord[] = [];
+	readonly flowSlots: number;
+
+	constructor({ flowSlots, vethWire = false }: DataPathKnobs) {
+		this.flowSlots = flowSlots;
+		this.#object = BpfObject.open(OBJECT);
+		this.#object.setMaxEntries(maps.flows.name, flowSlots);
+		this.#object.setMaxEntries(maps.flowIndex.name, flowSlots * 2);
+		const values = {
+			trace_verdicts: knobs.traceVerdicts.encode(1),
+			veth_wire: knobs.vethWire.encode(vethWire ? 1 : 0),
+			has_decap_l3: knobs.hasDecapL3.encode(1),
+			flow_slots: knobs.flowSlots.encode(flowSlots),
+		};
+		for (const [name, value] of Object.entries(values)) {
+			const variable = this.#object.readOnlyVariables[name];
+			if (!variable) throw new Error(`Cannot set the knob ${name}: the object has none`);
+			this.#object.setReadOnlyData(variable.offset, value);
+		}
+		this.#object.load();
+		this.#ring = new RingBuffer(this.#map("slow_path"), (record) => {
+			this.#records.push({
+				header: SlowPathHeader.decode(record),
+				packet: record.subarray(SlowPathHeader.size),
+			});
+		});
+	}
+
+	close(): void {
+		this.#ring.close();
+		this.#object.close();
+	}
+
+	#map(name: string): BpfMap {
+		return this.#object.map(name);
+	}
+
+	/** Writes the tables that the agent owns. Core's maps stay. */
+	write(tables: MemoryTables): void {
+		this.writeConfig(tables.config);
+		for (const [index, peer] of tables.peers) {
+			this.#map("peers").update(u32(index), Peer.encode(peer));
+		}
+		this.#replace("peer_addresses", tables.peerAddresses, maps.peerAddresses.key, {
+			encode: u32,
+		});
+		this.#replace("routes", tables.routes, RouteKey, Route);
+		this.#replace("endpoints", tables.endpoints, maps.endpoints.key, Endpoint);
+	}
+
+	writeConfig(config: NodeConfig): void {
+		this.#map("node_config").update(u32(0), NodeConfig.encode(config));
+	}
+
+	#replace<V>(
+		name: string,
+		entries: Map<string, V>,
+		key: { encode(text: string): Buffer },
+		value: { encode(value: V): Buffer },
+	): void {
+		const map = this.#map(name);
+		clear(map);
+		for (const [text, entry] of entries) map.update(key.encode(text), value.encode(entry));
+	}
+
+	/** Empties what the core has learned. */
+	forget(): void {
+		for (const name of ["flow_index", "fragments"]) clear(this.#map(name));
+		for (let slot = 0; slot < this.flowSlots; slot++) {
+			this.#map("flows").update(u32(slot), Buffer.alloc(Flow.size));
+		}
+		for (const name of ["flow_hand", "events", "drops", "next_hop_settle", "slow_path_bucket"]) {
+			zero(this.#map(name), 1);
+		}
+		for (const name of ["next_hops", "peer_counters"]) zero(this.#map(name), 64);
+		zero(this.#map("events"), EventCounter.COUNT);
+	}
+
+	run(hook: number, packet: Buffer, context: PacketContext): Outcome {
+		const program = this.#object.program(PROGRAMS[hook] ?? "");
+		const result = program.testRun({
+			data: packet,
+			context: hook === Hook.FROM_WIRE_XDP ? xdp(packet, context) : skb(context),
+		});
+		const values = this.#map("verdicts").lookup(u32(0))!;
+		return {
+			verdict: Verdict.decode(values),
+			returnValue: result.returnValue,
+			packet: result.data,
+		};
+	}
+
+	/** A flow by a tuple that packets carry; undefined where a new flow has its slot. */
+	flow(key: FlowKey): { direction: number; flow: Flow } | undefined {
+		const found = this.#map("flow_index").lookup(FlowKey.encode(key));
+		if (!found) return undefined;
+		const { slot, generation, direction } = FlowRef.decode(found);
+		const flow = Flow.decode(this.#map("flows").lookup(u32(slot))!);
+		return flow.claim === ((generation << 1) | 1) >>> 0 ? { direction, flow } : undefined;
+	}
+
+	/** Every flow that is in use. */
+	flows(): Flow[] {
+		const { values } = this.#map("flows").entries();
+		const all: Flow[] = [];
+		for (let offset = 0; offset < values.length; offset += Flow.size) {
+			if (values.readUInt32LE(offset + 8) & 1) all.push(Flow.decode(values, offset));
+		}
+		return all;
+	}
+
+	/** Entries of flow_index: two for each flow, and those of slots with a new owner. */
+	tuples(): number {
+		return this.#map("flow_index").entries().keys.length / FlowKey.size;
+	}
+
+	/** Overwrites a flow in its slot. */
+	writeFlow(key: FlowKey, change: Partial<Flow>): void {
+		const found = this.#map("flow_index").lookup(FlowKey.encode(key));
+		if (!found) throw new Error("Cannot change a flow: its tuple is in no slot");
+		const { slot } = FlowRef.decode(found);
+		const flow = Flow.decode(this.#map("flows").lookup(u32(slot))!);
+		this.#map("flows").update(u32(slot), Flow.encode({ ...flow, ...change }));
+	}
+
+	fragment(key: FragmentKey): Fragment | undefined {
+		const found = this.#map("fragments").lookup(FragmentKey.encode(key));
+		return found && Fragment.decode(found);
+	}
+
+	nextHop(index: number): NextHop {
+		return NextHop.decode(this.#map("next_hops").lookup(u32(index))!);
+	}
+
+	counter(index: number): PeerCounter {
+		return PeerCounter.decode(this.#map("peer_counters").lookup(u32(index))!);
+	}
+
+	event(counter: number): bigint {
+		return this.#map("events").lookup(u32(counter))!.readBigUInt64LE();
+	}
+
+	drops(reason: number): bigint {
+		return this.#map("drops").lookup(u32(reason))!.readBigUInt64LE();
+	}
+
+	/** The record that a packet left on the ring. */
+	async slowPathRecord(): Promise<SlowPathRecord> {
+		for (let turn = 0; turn < 1000; turn++) {
+			const record = this.#records.shift();
+			if (record) return record;
+			await new Promise((resolve) => setImmediate(resolve));
+		}
+		throw new Error("Cannot read from the slow path's ring: wanted a record, there is none");
+	}
+}
+
+/** True for packets of which a copy is on the ring. */
+export function wentUp({ action, slowPathKind }: Verdict): boolean {
+	return action === Action.SLOW_PATH || slowPathKind !== 0;
+}
+
+function u32(value: number): Buffer {
+	const buffer = Buffer.alloc(4);
+	buffer.writeUInt32LE(value);
+	return buffer;
+}
+
+function clear(map: BpfMap): void {
+	const { keys } = map.entries();
+	const { keySize } = map.info;
+	for (let offset = 0; offset < keys.length; offset += keySize) {
+		map.delete(keys.subarray(offset, offset + keySize));
+	}
+}
+
+function zero(map: BpfMap, entries: number): void {
+	const value = Buffer.alloc(map.lookup(u32(0))!.length);
+	for (let index = 0; index < entries; index++) map.update(u32(index), value);
+}
+
+function skb({ ifindex, gsoSize = 0, gsoSegments = 0 }: PacketContext): Buffer {
+	const context = Buffer.alloc(SK_BUFF.size);
+	context.writeUInt32LE(ifindex, SK_BUFF.ifindex);
+	context.writeUInt32LE(gsoSegments, SK_BUFF.gsoSegments);
+	context.writeUInt32LE(gsoSize, SK_BUFF.gsoSize);
+	return context;
+}
+
+function xdp(packet: Buffer, { ifindex }: PacketContext): Buffer {
+	const context = Buffer.alloc(XDP_MD.size);
+	context.writeUInt32LE(packet.length, XDP_MD.dataEnd);
+	context.writeUInt32LE(ifindex, XDP_MD.ingressIfindex);
+	return context;
+}

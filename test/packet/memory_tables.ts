@@ -1,0 +1,177 @@
+/**
+ * The tables in memory: what a test fills, what the forwarder reads, and what its decisions change.
+ * Flow slots are claimed as ARCHITECTURE, Flows, says.
+ */
+import { isExpired, replyKey } from "../../src/forwarder/flow.js";
+import type {
+	Decision,
+	FibAnswer,
+	FibQuery,
+	FlowEntry,
+	FlowSlot,
+	TableReader,
+} from "../../src/forwarder/forwarder.js";
+import { parseAddress } from "../../src/tables/address.js";
+import {
+	type Endpoint,
+	type Flow,
+	FlowDirection,
+	FlowKey,
+	FlowState,
+	type Fragment,
+	FragmentKey,
+	Limit,
+	type NextHop,
+	type NodeConfig,
+	NodeFlag,
+	type Peer,
+	type Route,
+	RouteKey,
+} from "../../src/tables/generated.js";
+
+const OPENING: number[] = [FlowState.TCP_OPENING, FlowState.UDP_OPENING, FlowState.SCTP_OPENING];
+const NO_NEXT_HOP: NextHop = {
+	checked: 0n,
+	destinationMac: 0n,
+	sourceMac: 0n,
+	ifindex: 0,
+	epoch: 0,
+};
+
+interface Reference {
+	slot: number;
+	direction: number;
+}
+
+export class MemoryTables implements TableReader {
+	config: NodeConfig;
+	readonly peers = new Map<number, Peer>();
+	readonly peerAddresses = new Map<string, number>();
+	readonly routes = new Map<string, Route>();
+	readonly endpoints = new Map<string, Endpoint>();
+	readonly slots: (Flow | undefined)[];
+	readonly nextHops = new Map<number, NextHop>();
+	settledUntil = 0n;
+	/** Local sockets: "protocol address port". */
+	readonly sockets = new Set<string>();
+	readonly #index = new Map<string, Reference>();
+	readonly #fragments = new Map<string, Fragment>();
+	#hand = 0;
+	#fib: (destination: string) => FibAnswer = () => ({ kind: "noRoute" });
+
+	constructor(flowSlots: number, config: NodeConfig) {
+		this.config = config;
+		this.slots = new Array(flowSlots).fill(undefined);
+	}
+
+	onFib(answer: (destination: string) => FibAnswer): void {
+		this.#fib = answer;
+	}
+
+	nodeConfig(): NodeConfig | undefined {
+		return this.config.flags & NodeFlag.CONFIGURED ? this.config : undefined;
+	}
+
+	peer(index: number): Peer | undefined {
+		return this.peers.get(index);
+	}
+
+	peerAddress(address: string): number | undefined {
+		return this.peerAddresses.get(address);
+	}
+
+	route(address: string): Route | undefined {
+		const bytes = parseAddress(address) ?? Buffer.alloc(16);
+		let best: { length: number; route: Route } | undefined;
+		for (const [prefix, route] of this.routes) {
+			const key = RouteKey.encode(prefix);
+			const length = key.readUInt32LE(0);
+			if (length < (best?.length ?? 0)) continue;
+			if (sharesPrefix(bytes, key.subarray(4), length)) best = { length, route };
+		}
+		return best?.route;
+	}
+
+	endpoint(address: string): Endpoint | undefined {
+		return this.endpoints.get(address);
+	}
+
+	flow(key: FlowKey): FlowEntry | undefined {
+		const reference = this.#index.get(keyText(key));
+		const flow = reference && this.slots[reference.slot];
+		return flow && { ...reference, flow };
+	}
+
+	flowSlot(now: bigint): FlowSlot | undefined {
+		let unanswered: FlowSlot | undefined;
+		for (let i = 0; i < Limit.FLOW_SLOT_TRIES; i++) {
+			const slot = (this.#hand + i) % this.slots.length;
+			const flow = this.slots[slot];
+			if (flow === undefined || isExpired(flow, this.config, now)) return { slot };
+			const oldest = unanswered?.evicted?.lastSeen;
+			if (OPENING.includes(flow.state) && (oldest === undefined || flow.lastSeen < oldest)) {
+				unanswered = { slot, evicted: flow };
+			}
+		}
+		return unanswered;
+	}
+
+	fragment(key: FragmentKey): Fragment | undefined {
+		return this.#fragments.get(FragmentKey.encode(key).toString("hex"));
+	}
+
+	nextHop(index: number): NextHop | undefined {
+		return this.nextHops.get(index) ?? NO_NEXT_HOP;
+	}
+
+	nextHopSettle(): bigint {
+		return this.settledUntil;
+	}
+
+	fib({ destination }: FibQuery): FibAnswer {
+		return this.#fib(destination);
+	}
+
+	socket({ protocol, destination, destinationPort }: FlowKey): boolean {
+		return this.sockets.has(`${protocol} ${destination} ${destinationPort}`);
+	}
+
+	/** Makes a decision's changes. */
+	apply({ flow, fragment, nextHop }: Decision): void {
+		if (fragment) {
+			this.#fragments.set(FragmentKey.encode(fragment.key).toString("hex"), fragment.ports);
+		}
+		if (nextHop) this.nextHops.set(nextHop.index, nextHop.nextHop);
+		if (flow?.kind === "update") this.slots[flow.slot] = flow.flow;
+		if (flow?.kind === "create") this.putFlow(flow.slot, flow.flow);
+	}
+
+	/** Puts a flow into a slot, in place of what was there, with both its tuples. */
+	putFlow(slot: number, flow: Flow): void {
+		const old = this.slots[slot];
+		if (old !== undefined) {
+			this.#forget(old.key, slot);
+			this.#forget(replyKey(old), slot);
+		}
+		this.slots[slot] = flow;
+		this.#index.set(keyText(replyKey(flow)), { slot, direction: FlowDirection.REPLY });
+		this.#index.set(keyText(flow.key), { slot, direction: FlowDirection.ORIGINAL });
+		this.#hand = (slot + 1) % this.slots.length;
+	}
+
+	#forget(key: FlowKey, slot: number): void {
+		const text = keyText(key);
+		if (this.#index.get(text)?.slot === slot) this.#index.delete(text);
+	}
+}
+
+function keyText(key: FlowKey): string {
+	return FlowKey.encode(key).toString("hex");
+}
+
+function sharesPrefix(a: Buffer, b: Buffer, bits: number): boolean {
+	const whole = bits >> 3;
+	if (!a.subarray(0, whole).equals(b.subarray(0, whole))) return false;
+	const rest = bits & 7;
+	return rest === 0 || (a[whole]! ^ b[whole]!) >> (8 - rest) === 0;
+}

@@ -1,0 +1,292 @@
+/**
+ * The Node that packet tests run on, as tables and as a network namespace that agrees with them.
+ *
+ *   Pod A 10.244.1.2  fd00:10:244:1::2   pod0 ┐
+ *   Pod B 10.244.1.3  fd00:10:244:1::3   pod1 ┤ Node, 192.168.1.11  fd00:192:168:1::11
+ *                                   fairway0 ─┘      │ wire0
+ *   ──────────────┬──────────┬─────────┬─────────────┴────┬────────────
+ *   peer 1 direct │  peer 2  │  peer 3 │  peer 4          │ router 192.168.1.1
+ *       192.168.1.12   geneve    vxlan    geneve over IPv6  ├─ peer 5 routed 192.168.2.15
+ *       10.244.2/24   10.244.3  10.244.4  10.244.5          └─ outside, 198.51.100.0/24 and so on
+ *
+ * Peer 6 is down, 10.244.7.0/24. Every peer has the same for IPv6: fd00:10:244:N::/64.
+ */
+import { execFileSync, spawnSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import {
+	type Endpoint,
+	FlowState,
+	Limit,
+	type NodeConfig,
+	NodeFlag,
+	Path,
+	type Peer,
+	RouteFlag,
+	RouteKind,
+} from "../../src/tables/generated.js";
+import { MemoryTables } from "./memory_tables.js";
+import { ipBatch } from "./namespace.js";
+
+export const VNI = 0x00abcd;
+export const GATEWAY_MAC = "0a:00:00:00:00:01";
+export const NODE_MAC = "02:00:00:00:01:11";
+export const ROUTER_MAC = "02:00:00:00:01:01";
+export const HOST_MAC = GATEWAY_MAC;
+
+export interface Pod {
+	interface: string;
+	mac: string;
+	4: string;
+	6: string;
+}
+
+export const podA: Pod = {
+	interface: "pod0",
+	mac: "0a:00:00:00:00:0a",
+	4: "10.244.1.2",
+	6: "fd00:10:244:1::2",
+};
+export const podB: Pod = {
+	interface: "pod1",
+	mac: "0a:00:00:00:00:0b",
+	4: "10.244.1.3",
+	6: "fd00:10:244:1::3",
+};
+
+export const gateway = { 4: "10.244.1.1", 6: "fd00:10:244:1::1" };
+export const nodeAddress = { 4: "192.168.1.11", 6: "fd00:192:168:1::11" };
+export const router = { 4: "192.168.1.1", 6: "fd00:192:168:1::1" };
+/** Outside hosts; the last is excluded from SNAT, the one before has a neighbour that is unknown. */
+export const outside = { 4: "198.51.100.7", 6: "2001:db8::7" };
+export const excluded = { 4: "172.16.0.9", 6: "fd00:ec::9" };
+export const silent = { 4: "192.168.1.99", 6: "fd00:192:168:1::99" };
+export const unreachableHost = { 4: "203.0.113.5", 6: "2001:db8:dead::5" };
+
+export interface PeerFacts {
+	id: number;
+	path: number;
+	transport: { 4: string; 6: string };
+	mac: string;
+	/** A Pod there. */
+	pod: { 4: string; 6: string };
+	outerFamily: 4 | 6;
+	mtu: number;
+}
+
+function peerFacts(id: number, path: number, outerFamily: 4 | 6, mtu: number): PeerFacts {
+	const subnet = path === Path.ROUTED ? 2 : 1;
+	return {
+		id,
+		path,
+		transport: {
+			4: `192.168.${subnet}.${11 + id}`,
+			6: `fd00:192:168:${subnet}::${11 + id}`,
+		},
+		mac: subnet === 1 ? `02:00:00:00:01:${11 + id}` : ROUTER_MAC,
+		pod: { 4: `10.244.${id + 1}.2`, 6: `fd00:10:244:${id + 1}::2` },
+		outerFamily,
+		mtu,
+	};
+}
+
+export const peers: PeerFacts[] = [
+	peerFacts(1, Path.DIRECT, 4, 1500),
+	peerFacts(2, Path.GENEVE, 4, 1450),
+	peerFacts(3, Path.VXLAN, 4, 1450),
+	peerFacts(4, Path.GENEVE, 6, 1430),
+	peerFacts(5, Path.ROUTED, 4, 1500),
+	peerFacts(6, Path.DOWN, 4, 1500),
+];
+
+export const [direct, geneve4, vxlan4, geneve6, routed, down] = peers as [
+	PeerFacts,
+	PeerFacts,
+	PeerFacts,
+	PeerFacts,
+	PeerFacts,
+	PeerFacts,
+];
+
+export const ifindex: Record<string, number> = {};
+
+/** Devices, addresses, routes and neighbours of this namespace, as in the picture. */
+export function makeNetwork(): void {
+	execFileSync("ip", ["link", "set", "lo", "up"]);
+	for (const name of ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]) {
+		writeFileSync(`/proc/sys/net/${name}`, "1");
+	}
+	for (const kind of ["default", "all"]) {
+		writeFileSync(`/proc/sys/net/ipv6/conf/${kind}/accept_dad`, "0");
+	}
+	const macs = {
+		wire0: NODE_MAC,
+		fairway0: GATEWAY_MAC,
+		pod0: GATEWAY_MAC,
+		pod1: GATEWAY_MAC,
+	};
+	ipBatch([
+		...Object.entries(macs).flatMap(([name, mac]) => [
+			`link add ${name} address ${mac} type veth peer name ${name}-end`,
+			`link set ${name}-end up`,
+			`link set ${name} up mtu 1500`,
+		]),
+		`address add ${nodeAddress[4]}/24 dev wire0`,
+		`address add ${nodeAddress[6]}/64 dev wire0 nodad`,
+		`address add ${gateway[4]}/32 dev fairway0`,
+		`address add ${gateway[6]}/128 dev fairway0 nodad`,
+		`route add default via ${router[4]} dev wire0`,
+		`route add default via ${router[6]} dev wire0`,
+		`route add unreachable ${unreachableHost[4]}/32`,
+		`route add unreachable ${unreachableHost[6]}/128`,
+		`route add 10.244.1.2 dev pod0`,
+		`route add 10.244.1.3 dev pod1`,
+		`route add fd00:10:244:1::2 dev pod0`,
+		`route add fd00:10:244:1::3 dev pod1`,
+		...([4, 6] as const).flatMap((family) => [
+			`neighbour add ${router[family]} lladdr ${ROUTER_MAC} dev wire0 nud permanent`,
+			...peers
+				.filter(({ path }) => path !== Path.ROUTED)
+				.map(
+					({ transport, mac }) =>
+						`neighbour add ${transport[family]} lladdr ${mac} dev wire0 nud permanent`,
+				),
+		]),
+	]);
+	const links = JSON.parse(execFileSync("ip", ["-json", "link"], { encoding: "utf8" })) as {
+		ifname: string;
+		ifindex: number;
+	}[];
+	for (const link of links) ifindex[link.ifname] = link.ifindex;
+}
+
+export function indexOf(name: string): number {
+	const index = ifindex[name];
+	if (index === undefined) throw new Error(`Cannot find the interface ${name} of the test network`);
+	return index;
+}
+
+export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
+	const timeouts = new Array<number>(FlowState.STATE_COUNT).fill(0);
+	timeouts[FlowState.TCP_OPENING] = 60;
+	timeouts[FlowState.TCP_ESTABLISHED] = 7440;
+	timeouts[FlowState.TCP_CLOSING] = 240;
+	timeouts[FlowState.TCP_CLOSED] = 10;
+	timeouts[FlowState.UDP_OPENING] = 30;
+	timeouts[FlowState.UDP_ESTABLISHED] = 180;
+	timeouts[FlowState.ICMP] = 60;
+	timeouts[FlowState.SCTP_OPENING] = 60;
+	timeouts[FlowState.SCTP_ESTABLISHED] = 7440;
+	timeouts[FlowState.SCTP_CLOSED] = 10;
+	timeouts[FlowState.OTHER] = 600;
+	return {
+		flags: NodeFlag.CONFIGURED | NodeFlag.SNAT,
+		routeEpoch: 1,
+		nextHopEpoch: 1,
+		vni: VNI,
+		snatAddress4: nodeAddress[4],
+		snatAddress6: nodeAddress[6],
+		gatewayAddress4: gateway[4],
+		gatewayAddress6: gateway[6],
+		gatewayMac: GATEWAY_MAC,
+		snatPortFirst: 49152,
+		snatPortLast: 65535,
+		genevePort: Limit.GENEVE_PORT,
+		vxlanPort: Limit.VXLAN_PORT,
+		hostIfindex: indexOf("fairway0"),
+		transportMtu: 1500,
+		hashSeed: 0x5eed,
+		slowPathRate: 1_000_000,
+		flowTimeouts: timeouts,
+		...change,
+	};
+}
+
+/** The tables of the picture. */
+export function makeTables(flowSlots: number, change: Partial<NodeConfig> = {}): MemoryTables {
+	const tables = new MemoryTables(flowSlots, nodeConfig(change));
+	const noPeer = { flags: 0, peer: Limit.NO_PEER };
+	const route = (prefix: string, kind: number, what: { flags?: number; peer?: number } = {}) =>
+		tables.routes.set(prefix, { kind, ...noPeer, ...what });
+	for (const family of [4, 6] as const) {
+		const bits = family === 4 ? 32 : 128;
+		for (const pod of [podA, podB]) {
+			const endpoint: Endpoint = { ifindex: indexOf(pod.interface), mac: pod.mac };
+			tables.endpoints.set(pod[family], endpoint);
+		}
+		route(`${gateway[family]}/${bits}`, RouteKind.HOST);
+		route(`${nodeAddress[family]}/${bits}`, RouteKind.HOST);
+		for (const facts of peers) {
+			tables.peers.set(facts.id * 2 + (family === 6 ? 1 : 0), peerEntry(facts, family));
+			tables.peerAddresses.set(facts.transport[family], facts.id);
+		}
+	}
+	route("10.244.1.0/24", RouteKind.LOCAL_PODS);
+	route("fd00:10:244:1::/64", RouteKind.LOCAL_PODS);
+	for (const { id } of peers) {
+		route(`10.244.${id + 1}.0/24`, RouteKind.PEER, { peer: id });
+		route(`fd00:10:244:${id + 1}::/64`, RouteKind.PEER, { peer: id });
+	}
+	route("172.16.0.0/12", RouteKind.OUTSIDE, { flags: RouteFlag.NO_SNAT });
+	route("fd00:ec::/32", RouteKind.OUTSIDE, { flags: RouteFlag.NO_SNAT });
+	tables.onFib(fib);
+	return tables;
+}
+
+function peerEntry(facts: PeerFacts, family: 4 | 6): Peer {
+	const isTunnel = facts.path === Path.GENEVE || facts.path === Path.VXLAN;
+	const outer = isTunnel ? facts.outerFamily : family;
+	return {
+		path: facts.path,
+		outerFamily: isTunnel ? outer : 0,
+		port: facts.path === Path.GENEVE ? Limit.GENEVE_PORT : isTunnel ? Limit.VXLAN_PORT : 0,
+		vni: isTunnel ? VNI : 0,
+		local: isTunnel ? nodeAddress[outer] : "",
+		remote: facts.transport[outer],
+		mtu: facts.mtu,
+		nodeHash: BigInt(facts.id),
+	};
+}
+
+/** What this namespace's FIB says. Checked against the kernel by network.test.ts. */
+function fib(destination: string): ReturnType<MemoryTables["fib"]> {
+	const family = destination.includes(":") ? 6 : 4;
+	const wire = { kind: "forward", ifindex: indexOf("wire0"), sourceMac: NODE_MAC } as const;
+	if (destination === unreachableHost[family]) return { kind: "noRoute" };
+	if (isLocal(destination)) return { kind: "notForwarded" };
+	const peer = peers.find(
+		({ transport, path }) => path !== Path.ROUTED && transport[family] === destination,
+	);
+	if (peer) return { ...wire, nextHop: destination, destinationMac: peer.mac };
+	const pod = [podA, podB].find((pod) => pod[family] === destination);
+	if (pod) {
+		return {
+			kind: "forward",
+			ifindex: indexOf(pod.interface),
+			sourceMac: GATEWAY_MAC,
+			nextHop: destination,
+		};
+	}
+	if (isOnLink(destination)) {
+		return destination === router[family]
+			? { ...wire, nextHop: destination, destinationMac: ROUTER_MAC }
+			: { ...wire, nextHop: destination };
+	}
+	return { ...wire, nextHop: router[family], destinationMac: ROUTER_MAC };
+}
+
+function isOnLink(address: string): boolean {
+	return address.startsWith("192.168.1.") || address.startsWith("fd00:192:168:1::");
+}
+
+function isLocal(address: string): boolean {
+	const own = [nodeAddress[4], nodeAddress[6], gateway[4], gateway[6], "192.168.1.255", "::1"];
+	return own.includes(address) || address.startsWith("127.");
+}
+
+/** Asks the kernel of this namespace, for the check of `fib`. */
+export function askKernel(destination: string): string {
+	const { stdout, stderr } = spawnSync("ip", ["-json", "route", "get", destination], {
+		encoding: "utf8",
+	});
+	return stdout || stderr;
+}
