@@ -43,15 +43,19 @@ export class Namespace {
 
 	/** nsenter executes the command in its own place: the child's pid is the command's. */
 	spawn(command: readonly string[], options: SpawnOptions = {}): ChildProcess {
-		return spawn("nsenter", [`--net=${this.path}`, "--", ...command], options);
+		const inside = [`--net=${this.path}`, "--", ...command];
+		return spawn("nsenter", inside, { ...options, env: environment() });
 	}
 }
+
+/** Tools speak English, and programs start without what a test runner wants in every Node.js. */
+const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LC_ALL: "C", NODE_OPTIONS: "" });
 
 export function run(command: readonly string[], options: RunOptions = {}): Promise<Output> {
 	const [file = "", ...args] = command;
 	return new Promise((resolve, reject) => {
 		const child = spawn(file, args, {
-			env: { ...process.env, LC_ALL: "C", ...options.environment },
+			env: { ...environment(), ...options.environment },
 			timeout: options.timeoutMs ?? 60_000,
 			killSignal: "SIGKILL",
 		});
