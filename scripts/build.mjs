@@ -6,6 +6,9 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { filesUnder, fingerprint, once, run, say, top } from "./step.mjs";
 
+// A stamp lies beside what it vouches for, and goes away with it.
+const ADDON_STAMP = "build/Release/inputs";
+
 const bin = (name) => join(top, "node_modules/.bin", name);
 const read = (file) => readFileSync(join(top, file), "utf8");
 
@@ -33,8 +36,10 @@ function installDependencies() {
 		dependenciesInstalled(read("package-lock.json"), read(hidden))
 	)
 		return;
-	say("Installing the npm packages of package-lock.json (npm ci)");
+	say("Installing the npm packages of package-lock.json and compiling the addon (npm ci)");
 	run("npm", ["ci", "--no-audit", "--no-fund"], { quiet: true });
+	// binding.gyp made npm do that; CMake would only find that nothing has changed.
+	once(ADDON_STAMP, addonInputs, () => {});
 }
 
 function buildBpf() {
@@ -48,33 +53,36 @@ function buildBpf() {
 
 /** `check`: only compares, and fails when the file that is committed is not what BTF gives. */
 export function generateTables({ check = false, force = false } = {}) {
-	const inputs = [
-		"build/bpf/fairway.bpf.o",
-		"scripts/generate-tables.ts",
-		...filesUnder("src/tables", /^(btf|elf|layout|codec|address|generated).*\.ts$/),
-	];
+	const inputs = () =>
+		fingerprint([
+			"build/bpf/fairway.bpf.o",
+			"scripts/generate-tables.ts",
+			...filesUnder("src/tables", /^(btf|elf|layout|generated)\.ts$/),
+		]);
 	const generate = (...args) =>
 		run(process.execPath, ["--import=tsx", "scripts/generate-tables.ts", ...args]);
 	if (check) generate("--check");
 	else if (force) generate();
-	else once("build/generated.print", fingerprint(inputs), () => generate());
+	else once("build/bpf/generated", inputs, () => generate());
 }
 
-function buildAddon() {
-	const sources = [...filesUnder("native", /\.(cpp|cc|c|h|hpp)$/), "CMakeLists.txt"].filter(
-		(file) => existsSync(join(top, file)),
+const addonInputs = () =>
+	fingerprint(
+		[...filesUnder("native", /\.(cc|h)$/), "CMakeLists.txt", "package-lock.json"],
+		process.versions.modules,
 	);
-	const print = fingerprint([...sources, "package-lock.json"], process.versions.modules);
-	const target = "build/Release/fairway.node";
-	once("build/addon.print", existsSync(join(top, target)) ? print : `${print} again`, () => {
+
+function buildAddon() {
+	once(ADDON_STAMP, addonInputs, () => {
 		say("Compiling the addon over libbpf");
 		run(bin("cmake-js"), ["compile", "--out", "build/native"], { quiet: true });
 	});
 }
 
 function buildTypeScript() {
-	const print = fingerprint([...filesUnder("src", /\.ts$/), "tsconfig.json", "package-lock.json"]);
-	once("build/typescript.print", existsSync(join(top, "dist")) ? print : `${print} again`, () => {
+	const inputs = () =>
+		fingerprint([...filesUnder("src", /\.ts$/), "tsconfig.json", "package-lock.json"]);
+	once("dist/inputs", inputs, () => {
 		say("Compiling TypeScript");
 		run(bin("tsc"), ["-p", "tsconfig.json"]);
 	});

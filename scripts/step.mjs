@@ -1,7 +1,14 @@
 // How a step of the set-up speaks, runs a program, and knows that there is nothing to do.
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import {
+	existsSync,
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	renameSync,
+	writeFileSync,
+} from "node:fs";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -91,22 +98,20 @@ export function fingerprint(files, ...more) {
 	return hash.digest("hex");
 }
 
-/** Runs `build` unless `stamp` (a file) says that it was done for this fingerprint. True: it ran. */
-export function once(stamp, print, build) {
+/**
+ * Runs `build` unless `stamp` (a file) holds the fingerprint of the `inputs` as they are. What is
+ * written is theirs after the build, which may have changed them.
+ */
+export function once(stamp, inputs, build) {
 	const path = join(top, stamp);
-	try {
-		if (readFileSync(path, "utf8") === print) return false;
-	} catch (error) {
-		if (error.code !== "ENOENT") throw error;
-	}
+	if (existsSync(path) && readFileSync(path, "utf8") === inputs()) return;
 	build();
 	mkdirSync(dirname(path), { recursive: true });
-	replaceFile(path, print);
-	return true;
+	replaceFile(path, inputs());
 }
 
 /** Writes a file so that a reader sees the old one or the new one. */
-export function replaceFile(path, content) {
+function replaceFile(path, content) {
 	writeFileSync(`${path}.new`, content);
 	renameSync(`${path}.new`, path);
 }
