@@ -106,19 +106,20 @@ export class Agent {
 				onError: (error, request) => log.error({ err: error, request }, "a request failed"),
 			},
 		);
-		let source: ManifestDirectory | undefined;
+		// Both at once: each takes a while.
+		const opening = ManifestDirectory.open(options.manifests, {
+			onChange: onSnapshot,
+			ignore: [options.configFile],
+		});
 		try {
-			const [kernel, manifests] = await Promise.all([
-				(options.openKernel ?? openKernel)({ runDir, pinDir, flowsMax: config.flows.max, log }),
-				ManifestDirectory.open(options.manifests, {
-					onChange: onSnapshot,
-					ignore: [options.configFile],
-				}),
-			]);
-			source = manifests;
-			agent = new Agent(options, api, kernel, manifests);
+			const open = options.openKernel ?? openKernel;
+			const kernel = await open({ runDir, pinDir, flowsMax: config.flows.max, log });
+			agent = new Agent(options, api, kernel, await opening);
 		} catch (error) {
-			await source?.close();
+			await opening.then(
+				(source) => source.close(),
+				() => undefined,
+			);
 			await api.close();
 			throw error;
 		}

@@ -1,0 +1,393 @@
+/** The agent over a kernel of paper: everything is real but what touches this machine. */
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pino } from "pino";
+import t from "tap";
+import { Agent } from "../../src/agent/agent.js";
+import type { Kernel, KernelOptions } from "../../src/agent/kernel.js";
+import { agentSocket, ask, call } from "../../src/api/client.js";
+import type { EndpointStatus, PeerStatus, Status } from "../../src/api/messages.js";
+import type { Network } from "../../src/compile/network.js";
+import { parseConfig } from "../../src/config/parse.js";
+import { until } from "../../src/lab/until.js";
+import { PathName } from "../../src/tables/generated.js";
+import type { Tables } from "../../src/tables/tables.js";
+import * as world from "../packet/world.js";
+import { makeTables } from "../packet/world.js";
+
+Object.assign(world.ifindex, { fairway0: 9, wire0: 2, pod0: 3, pod1: 4 });
+
+class PaperKernel implements Kernel {
+	libbpf = "1.1";
+	tableReader = makeTables(16);
+	applied: Tables[] = [];
+	resized: number[] = [];
+	open = true;
+	network: Network = {
+		interfaces: [
+			{
+				name: "eth0",
+				index: 2,
+				mac: "02:00:00:00:00:01",
+				mtu: 1500,
+				up: true,
+				addresses: [{ address: "192.168.1.11", prefixLength: 24 }],
+			},
+		],
+		routes: [{ prefix: "192.168.1.0/24", device: "eth0", metric: 0 }],
+	};
+	/** Thrown by the next ones of these. */
+	failures: { apply: Error[]; readNetwork: Error[]; resizeFlows: Error[] } = {
+		apply: [],
+		readNetwork: [],
+		resizeFlows: [],
+	};
+	ready = true;
+	refused: string[] = [];
+	#noticed: () => void = () => undefined;
+
+	adoptedPeers() {
+		return [];
+	}
+	async apply(tables: Tables) {
+		this.#fail(this.failures.apply);
+		this.applied.push(tables);
+		return { pending: this.refused.length, ready: this.ready, writes: 1 };
+	}
+	counters() {
+		const sent = { directPackets: 3n, directBytes: 300n, tunnelPackets: 1n, tunnelBytes: 100n };
+		return {
+			drops: { spoofed_mac: 5n, no_endpoint: 0n },
+			events: { untracked: 0n, mss_clamped: 2n },
+			peers: new Map([[2, sent]]),
+		};
+	}
+	flowsUsed() {
+		return 4;
+	}
+	podProblem() {
+		return undefined;
+	}
+	problems() {
+		return this.refused;
+	}
+	async readNetwork() {
+		this.#fail(this.failures.readNetwork);
+		return this.network;
+	}
+	async resizeFlows(max: number) {
+		this.#fail(this.failures.resizeFlows);
+		this.resized.push(max);
+	}
+	watchNetwork(onChange: () => void) {
+		this.#noticed = onChange;
+		return { close: () => undefined };
+	}
+	xdpMode() {
+		return "native" as const;
+	}
+	async close() {
+		this.open = false;
+	}
+
+	change(network: Network) {
+		this.network = network;
+		this.#noticed();
+	}
+	#fail(errors: Error[]) {
+		const error = errors.shift();
+		if (error !== undefined) throw error;
+	}
+}
+
+function node(name: string, number: number): object {
+	return {
+		apiVersion: "v1",
+		kind: "Node",
+		metadata: { name },
+		spec: { podCIDRs: [`10.244.${number}.0/24`] },
+		status: { addresses: [{ type: "InternalIP", address: `192.168.1.${10 + number}` }] },
+	};
+}
+
+class Stage {
+	readonly directory = mkdtempSync(join(tmpdir(), "fairway-agent-"));
+	readonly kernel = new PaperKernel();
+	readonly lines: { level: number; msg: string; [fact: string]: unknown }[] = [];
+	readonly log = pino({ level: "info" }, { write: (line) => this.lines.push(JSON.parse(line)) });
+	agent: Agent | undefined;
+
+	constructor(config: string, ...nodes: object[]) {
+		mkdirSync(this.#path("manifests"));
+		this.configure(config);
+		for (const [i, object] of nodes.entries()) this.manifest(`${i}.json`, object);
+	}
+	async start(openKernel?: (options: KernelOptions) => Promise<Kernel>): Promise<void> {
+		const config = parseConfig(this.#config, "config.yaml");
+		if ("errors" in config) throw new Error("the test's own configuration is wrong");
+		this.agent = await Agent.start({
+			nodeName: "n1",
+			configFile: this.#path("config.yaml"),
+			config: config.config,
+			manifests: this.#path("manifests"),
+			runDir: this.#path("run"),
+			pinDir: this.#path("pin"),
+			log: this.log,
+			openKernel: openKernel ?? (async () => this.kernel),
+		});
+	}
+	async end(): Promise<void> {
+		await this.agent?.stop();
+		rmSync(this.directory, { recursive: true });
+	}
+	#config = "";
+	configure(text: string): void {
+		this.#config = text;
+		writeFileSync(this.#path("config.yaml"), text);
+	}
+	manifest(file: string, content: object | string): void {
+		const text = typeof content === "string" ? content : JSON.stringify(content);
+		writeFileSync(this.#path("manifests", file), text);
+	}
+	remove(file: string): void {
+		rmSync(this.#path("manifests", file));
+	}
+	get socket(): string {
+		return agentSocket(this.#path("run"));
+	}
+	status(): Promise<Status> {
+		return ask<Status>(this.socket, "GET", "/status");
+	}
+	peers(): Promise<PeerStatus[]> {
+		return ask<PeerStatus[]>(this.socket, "GET", "/peers");
+	}
+	ready(): Promise<unknown> {
+		return until("ready", async () => (await this.status()).ready);
+	}
+	logged(msg: string | RegExp) {
+		const found = this.lines.filter((line) =>
+			typeof msg === "string" ? line.msg === msg : msg.test(line.msg),
+		);
+		return found.length > 0 ? found : undefined;
+	}
+	#path(...parts: string[]): string {
+		return join(this.directory, ...parts);
+	}
+}
+
+function stage(
+	t: { teardown(act: () => Promise<void>): void },
+	config: string,
+	...nodes: object[]
+) {
+	const made = new Stage(config, ...nodes);
+	t.teardown(() => made.end());
+	return made;
+}
+
+t.test("status, peers and endpoints", async (t) => {
+	const s = stage(t, "trafficEncapMode: hybrid", node("n1", 1), node("n2", 2));
+	await s.start();
+	await s.ready();
+	t.match(await s.status(), {
+		node: "n1",
+		mode: "hybrid",
+		tunnelType: "geneve",
+		xdp: "native",
+		podCIDRs: ["10.244.1.0/24"],
+		transport: { interface: "eth0", addresses: ["192.168.1.11"], mtu: 1500 },
+		podMTU: 1500,
+		snatAddresses: ["192.168.1.11"],
+		version: /^\d+\.\d+\.\d+$/,
+		kernel: /^\d+\.\d+/,
+		libbpf: "1.1",
+		pid: process.pid,
+		peers: { nodes: 1, paths: { direct: 1 } },
+		endpoints: 0,
+		flows: { used: 4, max: 131072 },
+		pending: 0,
+		problems: [],
+	});
+	const status = await s.status();
+	t.strictSame(status.drops, { spoofed_mac: 5 }, "only what is not zero");
+	t.strictSame(status.events, { mss_clamped: 2 });
+	t.strictSame(await ask<EndpointStatus[]>(s.socket, "GET", "/endpoints"), []);
+	const peers = await s.peers();
+	t.strictSame(
+		peers.map(({ reason: _, ...peer }) => peer),
+		[
+			{
+				node: "n2",
+				family: 4,
+				podCIDRs: ["10.244.2.0/24"],
+				transportAddress: "192.168.1.12",
+				path: "direct",
+				mtu: 1500,
+				packets: { direct: 3, tunnel: 1 },
+				bytes: { direct: 300, tunnel: 100 },
+			},
+		],
+	);
+	t.match(peers[0]?.reason, /\.$/, "a sentence");
+	t.equal(s.logged("ready")?.length, 1, "said once");
+	t.match(s.logged("peer added")?.[0], { peer: "n2", path: "direct" });
+});
+
+t.test("waits for its own Node object, and says so", async (t) => {
+	const s = stage(t, "", node("n2", 2));
+	await s.start();
+	const status = await until("a reason to wait", async () => {
+		const now = await s.status();
+		return now.waitingFor?.includes("n1") ? now : undefined;
+	});
+	t.equal(status.ready, false);
+	t.strictSame(s.kernel.applied, [], "nothing is written");
+	t.match(await call(s.socket, "POST", "/explain", { body: {} }), { status: 503 });
+	s.manifest("self.json", node("n1", 1));
+	await s.ready();
+	t.equal((await s.status()).waitingFor, undefined);
+	t.equal(s.kernel.applied.length, 1);
+
+	s.remove("self.json");
+	await until("not ready without a Node object", async () => !(await s.status()).ready);
+	t.equal(s.kernel.applied.length, 1, "what is in force stays");
+	t.equal((await s.peers()).length, 1);
+	s.manifest("self.json", node("n1", 1));
+	await s.ready();
+	t.equal(s.logged(/^waiting/)?.length, 2, "one line each time");
+});
+
+t.test("Nodes come, change and go", async (t) => {
+	const s = stage(t, "", node("n1", 1), node("n2", 2));
+	await s.start();
+	await s.ready();
+	s.manifest("n3.json", node("n3", 3));
+	await until("three Nodes", async () => (await s.peers()).length === 2);
+	s.manifest("n3.json", node("n3", 4));
+	await until("another pod CIDR", async () =>
+		(await s.peers()).some(({ podCIDRs }) => podCIDRs.includes("10.244.4.0/24")),
+	);
+	s.remove("n3.json");
+	await until("two Nodes", async () => (await s.peers()).length === 1);
+	t.match(s.logged("peer removed"), [{ peer: "n3" }]);
+
+	s.manifest("1.json", "kind: Node\n  broken: [");
+	const { problems } = await until("a problem", async () => {
+		const now = await s.status();
+		return now.problems.length > 0 ? now : undefined;
+	});
+	t.match(problems, [/1\.json/], "the file is named");
+	t.equal((await s.peers()).length, 1, "what it said before stays in force");
+	s.manifest("1.json", node("n2", 2));
+	await until("no problem", async () => (await s.status()).problems.length === 0);
+	t.ok(s.logged("a problem is solved"));
+});
+
+t.test("the configuration changes live", async (t) => {
+	const s = stage(t, "trafficEncapMode: encap", node("n1", 1), node("n2", 2));
+	await s.start();
+	await s.ready();
+	const path = () => {
+		const [peer] = s.kernel.applied.at(-1)?.peers.values() ?? [];
+		return PathName[peer?.path ?? 0];
+	};
+	t.equal(path(), "geneve");
+	s.configure("trafficEncapMode: encap\ntunnelType: vxlan\n");
+	await until("VXLAN", async () => (await s.status()).tunnelType === "vxlan" && path() === "vxlan");
+	s.configure("trafficEncapMode: noEncap\nlog: {level: debug}\nflows: {max: 65536}\n");
+	await until("direct", async () => path() === "direct");
+	t.match(await s.status(), { mode: "noEncap", flows: { max: 65536 } });
+	t.strictSame(s.kernel.resized, [65536]);
+	t.equal(s.log.level, "debug");
+	const changed = s.logged("the configuration has changed")?.at(-1)?.changes;
+	t.match(changed, [{ key: "trafficEncapMode", from: '"encap"', to: '"noEncap"' }]);
+
+	const applies = s.kernel.applied.length;
+	s.configure("trafficEncapMode: sideways\nsnat: {portRange: 7}\n");
+	const { problems, mode } = await until("a refusal", async () => {
+		const now = await s.status();
+		return now.problems.length > 0 ? now : undefined;
+	});
+	t.equal(mode, "noEncap", "the former stays in force");
+	t.match(problems, [/config\.yaml:1:19: .*"sideways"/, /config\.yaml:2:/], "every error");
+	t.ok(s.logged(/refused/));
+	t.equal(s.kernel.applied.length, applies);
+	s.configure("trafficEncapMode: noEncap\nflows: {max: 65536}\n");
+	await until("no problem", async () => (await s.status()).problems.length === 0);
+});
+
+t.test("what fails is tried again", async (t) => {
+	const s = stage(t, "", node("n1", 1), node("n2", 2));
+	s.kernel.failures.readNetwork.push(new Error("Cannot read the network: no"));
+	s.kernel.failures.apply.push(new Error("Cannot apply: no"), new Error("Cannot apply: no"));
+	await s.start();
+	await s.ready();
+	t.match(s.logged("a change could not be applied"), [
+		{ err: { message: "Cannot read the network: no" } },
+		{ err: { message: "Cannot apply: no" } },
+		{ err: { message: "Cannot apply: no" } },
+	]);
+	t.strictSame((await s.status()).problems, [], "and forgotten when it has succeeded");
+
+	s.kernel.failures.resizeFlows.push(new Error("Cannot resize: no memory"));
+	s.configure("flows: {max: 65536}");
+	await until("the second try", async () => s.kernel.resized.length === 1);
+});
+
+t.test("is not ready before the kernel has what packets need", async (t) => {
+	const s = stage(t, "", node("n1", 1));
+	s.kernel.ready = false;
+	s.kernel.refused = ["Cannot attach from_wire to eth0: wanted a program, there is none"];
+	await s.start();
+	const status = await until("a problem", async () => {
+		const now = await s.status();
+		return now.pending > 0 && now.waitingFor?.includes("kernel") ? now : undefined;
+	});
+	t.equal(status.ready, false);
+	t.match(status.problems.join("\n"), /Cannot attach from_wire to eth0/);
+	s.kernel.ready = true;
+	s.kernel.refused = [];
+	await s.ready();
+});
+
+t.test("a change of the kernel's network is compiled", async (t) => {
+	const s = stage(t, "", node("n1", 1), node("n2", 2));
+	await s.start();
+	await s.ready();
+	const [eth0] = s.kernel.network.interfaces;
+	if (eth0 === undefined) throw new Error("the test's own network is empty");
+	s.kernel.change({ ...s.kernel.network, interfaces: [{ ...eth0, mtu: 9000 }] });
+	await until("the new MTU", async () => (await s.status()).transport.mtu === 9000);
+	t.match(s.logged("peer changed"), [{ peer: "n2", mtu: 8950 }]);
+});
+
+t.test("a thousand changes are few applies, and the last one counts", async (t) => {
+	const s = stage(t, "", node("n1", 1));
+	await s.start();
+	await s.ready();
+	const before = s.kernel.applied.length;
+	for (let i = 0; i < 1000; i++) s.manifest("2.json", node("n2", 2 + (i % 200)));
+	await until("the last one", async () => (await s.peers())[0]?.podCIDRs[0] === "10.244.201.0/24");
+	t.ok(s.kernel.applied.length - before < 200, `${s.kernel.applied.length - before} applies`);
+});
+
+t.test("a start that fails leaves nothing behind", async (t) => {
+	const s = stage(t, "", node("n1", 1));
+	await t.rejects(
+		s.start(async () => {
+			throw new Error("Cannot open the kernel: no");
+		}),
+		{ message: "Cannot open the kernel: no" },
+	);
+	t.strictSame(readdirSync(join(s.directory, "run")), [], "no socket");
+	await s.start();
+	await s.ready();
+	const first = s.agent;
+	await t.rejects(s.start(), { message: /another agent holds it/ });
+	t.equal(s.agent, first);
+	t.equal((await s.status()).ready, true, "the first is not disturbed");
+	await s.agent?.stop();
+	t.equal(s.kernel.open, false);
+	await t.rejects(s.status(), { code: "ENOENT" });
+});
