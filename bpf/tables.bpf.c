@@ -45,6 +45,7 @@ struct events_map events SEC(".maps");
 struct peer_counters_map peer_counters SEC(".maps");
 struct slow_path_map slow_path SEC(".maps");
 struct slow_path_bucket_map slow_path_bucket SEC(".maps");
+struct scratch_map scratch SEC(".maps");
 struct verdicts_map verdicts SEC(".maps");
 
 const char license_text[] SEC("license") = "Dual BSD/GPL";

@@ -19,9 +19,9 @@
 
 /* Written before the load; the verifier removes the branches that they close. */
 extern const volatile __u8 trace_verdicts; /* tests: what was decided goes to `verdicts` */
-extern const volatile __u8 veth_wire;      /* the NIC is a veth: checksums may be unfinished */
+extern const volatile __u8 veth_wire;	   /* the NIC is a veth: checksums may be unfinished */
 extern const volatile __u8 has_decap_l3;   /* the kernel knows BPF_F_ADJ_ROOM_DECAP_L3_* */
-extern const volatile __u32 flow_slots;    /* max_entries of `flows` */
+extern const volatile __u32 flow_slots;	   /* max_entries of `flows` */
 
 /* ------------------------------------------------------------ agent */
 
@@ -139,6 +139,13 @@ extern struct slow_path_bucket_map {
 	__type(key, __u32);
 	__type(value, struct token_bucket);
 } slow_path_bucket SEC(".maps");
+
+extern struct scratch_map {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
 
 extern struct verdicts_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

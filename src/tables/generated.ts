@@ -577,6 +577,21 @@ export const Route: Codec<Route> = codec<Route>(
 	}),
 );
 
+export interface Scratch {
+	word: bigint[];
+}
+export const Scratch: Codec<Scratch> = codec<Scratch>(
+	512,
+	(b, o, v) => {
+		elements(v.word, 64, "scratch.word").forEach((e, i) => {
+			b.writeBigUInt64LE(e, o + i * 8);
+		});
+	},
+	(b, o) => ({
+		word: Array.from({ length: 64 }, (_, i) => b.readBigUInt64LE(o + i * 8)),
+	}),
+);
+
 export interface TokenBucket {
 	refilled: bigint;
 	tokens: bigint;
@@ -804,6 +819,17 @@ export const maps = {
 		valueSize: 8,
 		key: RouteKey,
 		value: Route,
+	},
+	scratch: {
+		name: "scratch",
+		type: 6,
+		maxEntries: 1,
+		flags: 0,
+		perCpu: true,
+		keySize: 4,
+		valueSize: 512,
+		key: u32,
+		value: Scratch,
 	},
 	slowPath: {
 		name: "slow_path",

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * from_host: TC egress of fairway0, where the kernel's routes to the peers' pod CIDRs lead.
+ * What this Node itself sends to Pods on other Nodes, and what the slow path sends on.
+ *
+ *  1. parse
+ *  2. route          a peer's pod CIDR, or nothing to do here
+ *  3. flow
+ *  4. source         a peer takes tunnel packets only from our Pods and gateway addresses
+ *  5. path, MTU
+ *  6. new flow       with SNAT to the gateway address where the source needs it
+ *  7. rewrite, emit
+ */
+#define FAIRWAY_HOOK HOOK_FROM_HOST
+#include "lib/fragment.h"
+#include "lib/remote.h"
+
+static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
+{
+	const struct node_config *node = node_configuration();
+	struct translation *translation;
+	struct packet *packet;
+	struct flow_match match = {};
+	struct remote *remote;
+	struct gso gso = gso_of(ctx);
+	enum drop_reason reason;
+	bool own_source, native = false, wants_snat, translated = false;
+	struct ethhdr *ethernet;
+	struct route route;
+	__be16 ethertype;
+	__u64 now;
+	int slot;
+
+	if (!node || !(node->flags & NODE_CONFIGURED))
+		return dropped(verdict, DROP_NOT_CONFIGURED);
+	packet = &work->packet;
+	translation = &work->translation;
+	remote = &work->remote;
+
+	/* 1 */
+	ethernet = bytes_at(ctx, 0, sizeof(*ethernet));
+	if (!ethernet)
+		return dropped(verdict, DROP_MALFORMED);
+	ethertype = ethernet->h_proto;
+	if (ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6))
+		return dropped(verdict, DROP_UNSUPPORTED_ETHERTYPE);
+	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
+		return dropped(verdict, DROP_MALFORMED);
+
+	/* 2 */
+	if (address_is_link_multicast(&packet->key.destination, packet->family))
+		return pass(verdict);
+	now = bpf_ktime_get_coarse_ns();
+	if (packet->flags & PACKET_FRAGMENT)
+		fragment_ports(packet);
+
+	/* 3 */
+	if (!(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
+		match = flow_lookup(&packet->key, node, now);
+	route = route_of(match.flow, &packet->key.destination, node);
+	if (route.kind != ROUTE_PEER)
+		return dropped(verdict, DROP_NO_ROUTE);
+
+	/* 4 */
+	own_source = address_equal(&packet->key.source, gateway_address(node, packet->family)) ||
+		     route_lookup(&packet->key.source).kind == ROUTE_LOCAL_PODS;
+	if (match.flow)
+		translated = snat_translation(match.flow, match.direction, translation);
+	/* The answer to what came from a Pod's own address, past the tunnel, goes back so. */
+	native = !own_source && match.flow && match.direction == FLOW_REPLY;
+	wants_snat = !own_source && !match.flow;
+
+	/* 5 */
+	reason = remote_peer(ctx, packet, route.peer, native, node, now, remote, verdict);
+	if (reason)
+		return dropped(verdict, reason);
+	switch (remote_fit(packet, remote, &gso)) {
+	case FITS:
+		break;
+	case FITS_NOT:
+		slow_path_send(ctx, packet, node, SLOW_TOO_BIG, remote->mtu, verdict);
+		return discard();
+	case FITS_IN_FRAGMENTS:
+		slow_path_send(ctx, packet, node, SLOW_FRAGMENT, remote->mtu, verdict);
+		return discard();
+	}
+
+	/* 6 */
+	if (packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)) {
+		if (wants_snat)
+			return dropped(verdict, packet->flags & PACKET_ICMP_ERROR
+							? DROP_ICMP_UNRELATED
+							: DROP_FRAGMENT_UNKNOWN);
+	} else if (match.flow) {
+		flow_advance(match.flow, match.direction, packet, node, now);
+	} else {
+		if (wants_snat) {
+			slot = snat_create(ctx, packet, node,
+					   gateway_address(node, packet->family));
+			if (slot < 0)
+				return dropped(verdict, -slot);
+			match.flow = flow_at(slot);
+			if (!match.flow)
+				return dropped(verdict, DROP_FLOW_TABLE_FULL);
+			translated = snat_translation(match.flow, FLOW_ORIGINAL, translation);
+		} else {
+			match.flow = flow_start(packet, node);
+		}
+		if (match.flow) {
+			flow_advance(match.flow, FLOW_ORIGINAL, packet, node, now);
+			route_remember(match.flow, &route, node);
+		}
+	}
+
+	/* 7 */
+	remote->translated = translated;
+	return remote_send(ctx, work, node);
+}
+
+SEC("tc")
+int from_host(struct __sk_buff *ctx)
+{
+	struct work *work = work_start();
+	int result;
+
+	if (!work)
+		return TC_ACT_SHOT;
+	result = receive(ctx, work, &work->verdict);
+	record(&work->verdict);
+	return result;
+}

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * from_pod: TC ingress of the host side of a Pod's veth. What a Pod sends.
+ *
+ *  1. parse          Ethernet, IP, L4
+ *  2. source         is it the Pod's own?
+ *  3. multicast      the link's passes, the rest is dropped
+ *  4. flow           known, or related to a known one
+ *  5. route          local Pod, this Node, peer, outside
+ *  6. TTL
+ *  7. MTU
+ *  8. new flow       with SNAT when it leaves the cluster
+ *  9. rewrite, emit
+ */
+#define FAIRWAY_HOOK HOOK_FROM_POD
+#include "lib/fragment.h"
+#include "lib/remote.h"
+
+static __always_inline bool is_local_neighbour_discovery(const struct packet *packet)
+{
+	return packet->key.protocol == IPPROTO_ICMPV6 &&
+	       (address_is_link_local6(&packet->key.destination) ||
+		address_is_link_multicast(&packet->key.destination, 6));
+}
+
+static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
+{
+	const struct node_config *node = node_configuration();
+	const struct endpoint *sender, *receiver = NULL;
+	struct translation *translation;
+	struct packet *packet, *quoted;
+	struct flow_match match = {};
+	struct remote *remote;
+	struct gso gso = gso_of(ctx);
+	enum drop_reason reason;
+	bool related = false, translated = false, wants_snat = false;
+	struct ethhdr *ethernet;
+	enum fit fit = FITS;
+	struct route route;
+	struct mac source;
+	__be16 ethertype;
+	__u64 now;
+	int slot;
+
+	if (!node || !(node->flags & NODE_CONFIGURED))
+		return dropped(verdict, DROP_NOT_CONFIGURED);
+	packet = &work->packet;
+	quoted = &work->inner;
+	translation = &work->translation;
+	remote = &work->remote;
+
+	/* 1 */
+	ethernet = bytes_at(ctx, 0, sizeof(*ethernet));
+	if (!ethernet)
+		return dropped(verdict, DROP_MALFORMED);
+	ethertype = ethernet->h_proto;
+	__builtin_memcpy(&source, ethernet->h_source, sizeof(source));
+	if (ethertype == bpf_htons(ETH_P_ARP))
+		return pass(verdict);
+	if ((ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6)) ||
+	    ctx->vlan_present)
+		return dropped(verdict, DROP_UNSUPPORTED_ETHERTYPE);
+	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
+		return dropped(verdict, DROP_MALFORMED);
+
+	/* 2 */
+	if (packet->family == 6 &&
+	    (address_is_link_local6(&packet->key.source) || address_is_zero(&packet->key.source))) {
+		if (is_local_neighbour_discovery(packet))
+			return pass(verdict);
+		return dropped(verdict, DROP_SPOOFED_ADDRESS);
+	}
+	sender = endpoint_lookup(&packet->key.source);
+	if (!sender || sender->ifindex != ctx->ifindex)
+		return dropped(verdict, DROP_SPOOFED_ADDRESS);
+	if (__builtin_memcmp(&sender->mac, &source, sizeof(source)))
+		return dropped(verdict, DROP_SPOOFED_MAC);
+
+	/* 3 */
+	if (address_is_multicast(&packet->key.destination, packet->family)) {
+		if (address_is_link_multicast(&packet->key.destination, packet->family))
+			return pass(verdict);
+		return dropped(verdict, DROP_MULTICAST);
+	}
+
+	/* 4 */
+	now = bpf_ktime_get_coarse_ns();
+	if (packet->flags & PACKET_FRAGMENT)
+		fragment_ports(packet);
+	if (packet->flags & PACKET_ICMP_ERROR)
+		related = !related_lookup(ctx, packet, quoted, node, now, &match);
+	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
+		match = flow_lookup(&packet->key, node, now);
+
+	/* 5 */
+	route = route_of(related ? NULL : match.flow, &packet->key.destination, node);
+	if (route.kind == ROUTE_LOCAL_PODS) {
+		receiver = endpoint_lookup(&packet->key.destination);
+		if (!receiver)
+			return dropped(verdict, DROP_NO_ENDPOINT);
+	} else if (route.kind == ROUTE_PEER) {
+		reason = remote_peer(ctx, packet, route.peer, false, node, now, remote, verdict);
+		if (reason)
+			return dropped(verdict, reason);
+	} else if (route.kind == ROUTE_OUTSIDE) {
+		remote_outside(ctx, packet, match.flow ? &match.flow->next_hop : NULL, node, now,
+			       remote);
+		if (remote->way.action == ACTION_DROP)
+			return dropped(verdict, DROP_NO_ROUTE);
+		/* An address of the Node that the agent has not told of. */
+		if (remote->way.action == ACTION_PASS)
+			return pass(verdict);
+		wants_snat = node->flags & NODE_SNAT && !(route.flags & ROUTE_NO_SNAT);
+	}
+
+	if (route.kind != ROUTE_HOST) {
+		/* 6 */
+		if (packet->ttl <= 1) {
+			slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
+			return discard();
+		}
+		/* 7 */
+		if (!receiver) {
+			fit = remote_fit(packet, remote, &gso);
+			if (fit == FITS_NOT) {
+				slow_path_send(ctx, packet, node, SLOW_TOO_BIG, remote->mtu,
+					       verdict);
+				return discard();
+			}
+		}
+	}
+
+	/* 8 */
+	if (packet->flags & PACKET_ICMP_ERROR) {
+		if (!related && wants_snat)
+			return dropped(verdict, DROP_ICMP_UNRELATED);
+	} else if (packet->flags & PACKET_PORTS_UNKNOWN) {
+		if (wants_snat) {
+			slow_path_send(ctx, packet, node, SLOW_HOLD, remote->mtu, verdict);
+			return discard();
+		}
+	} else if (match.flow) {
+		flow_advance(match.flow, match.direction, packet, node, now);
+	} else {
+		if (wants_snat) {
+			slot = snat_create(ctx, packet, node, snat_address(node, packet->family));
+			if (slot < 0)
+				return dropped(verdict, -slot);
+			match.flow = flow_at(slot);
+		} else {
+			match.flow = flow_start(packet, node);
+		}
+		match.direction = FLOW_ORIGINAL;
+		if (match.flow) {
+			flow_advance(match.flow, FLOW_ORIGINAL, packet, node, now);
+			route_remember(match.flow, &route, node);
+		}
+	}
+	if (route.kind == ROUTE_HOST)
+		return pass(verdict);
+	if (fit == FITS_IN_FRAGMENTS) {
+		slow_path_send(ctx, packet, node, SLOW_FRAGMENT, remote->mtu, verdict);
+		return discard();
+	}
+
+	/* 9 */
+	if (match.flow)
+		translated = snat_translation(match.flow, match.direction, translation);
+	if (translated && related && related_rewrite(ctx, packet, quoted, translation))
+		return dropped(verdict, DROP_REWRITE_FAILED);
+	if (receiver) {
+		if (rewrite(ctx, packet, NULL, 1))
+			return dropped(verdict, DROP_REWRITE_FAILED);
+		return emit_endpoint(ctx, receiver, node, verdict);
+	}
+	remote->translated = translated;
+	remote->decrement = 1;
+	return remote_send(ctx, work, node);
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *ctx)
+{
+	struct work *work = work_start();
+	int result;
+
+	if (!work)
+		return TC_ACT_SHOT;
+	result = receive(ctx, work, &work->verdict);
+	record(&work->verdict);
+	return result;
+}

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* from_wire at XDP of a NIC: strips tunnels before GRO, and sends what GRO cannot help
+ * straight into the Pod. */
+#define FAIRWAY_XDP
+#define FAIRWAY_HOOK HOOK_FROM_WIRE_XDP
+#include "lib/wire.h"
+
+SEC("xdp.frags")
+int from_wire_xdp(struct xdp_md *ctx)
+{
+	struct work *work = work_start();
+	int result;
+
+	if (!work)
+		return XDP_PASS;
+	result = wire_receive(ctx, work, &work->verdict);
+	record(&work->verdict);
+	return result;
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Sizes: what a path can carry, and the MSS that keeps TCP within it (RFC 6691).
+ */
+#ifndef FAIRWAY_MTU_H
+#define FAIRWAY_MTU_H
+
+#include "packet.h"
+#include "snat.h"
+
+#define TCP_OPTION_END 0
+#define TCP_OPTION_NOP 1
+#define TCP_OPTION_MSS 2
+#define TCP_HEADER_MAX 60
+
+struct gso {
+	__u32 size;	/* of a segment's payload, 0: not GSO */
+	__u32 segments; /* at least 1 */
+};
+
+static __always_inline struct gso gso_of(context *ctx)
+{
+	struct gso gso = { .segments = 1 };
+
+#ifndef FAIRWAY_XDP
+	__u32 size = ctx->gso_size, segments;
+
+	/* Once: clang would otherwise fold the second read into a changed context pointer. */
+	hide(size);
+	if (size) {
+		gso.size = size;
+		segments = ctx->gso_segs;
+		hide(segments);
+		gso.segments = segments ? segments : 1;
+	}
+#endif
+	return gso;
+}
+
+/* Length of the largest IP packet that this one becomes on the wire. */
+static __always_inline __u32 wire_length(const struct packet *packet, const struct gso *gso)
+{
+	if (gso->size)
+		return packet->l4 - packet->l3 + packet->l4_header + gso->size;
+	return packet->length;
+}
+
+/* Bytes of IP that go on the wire: each segment carries the headers again. */
+static __always_inline __u64 wire_bytes(const struct packet *packet, const struct gso *gso)
+{
+	__u64 headers = packet->l4 - packet->l3 + packet->l4_header;
+
+	return packet->length + (gso->segments - 1) * headers;
+}
+
+#ifndef FAIRWAY_XDP
+
+static __always_inline bool is_syn(const struct packet *packet)
+{
+	return packet->key.protocol == IPPROTO_TCP && packet->l4_type & TCP_SYN &&
+	       !(packet->flags & PACKET_FRAGMENT);
+}
+
+struct option_search {
+	context *ctx;
+	__u32 offset; /* of the next option in the frame */
+	__u32 end;
+	__u32 mss; /* offset of the MSS value, 0: none */
+	__u32 pad;
+};
+
+static long option_try(__u32 index, struct option_search *search)
+{
+	__u8 option[2];
+
+	if (search->offset >= search->end ||
+	    bpf_skb_load_bytes(search->ctx, search->offset, option, 1))
+		return 1;
+	if (option[0] == TCP_OPTION_END)
+		return 1;
+	if (option[0] == TCP_OPTION_NOP) {
+		search->offset += 1;
+		return 0;
+	}
+	if (search->offset + 2 > search->end ||
+	    bpf_skb_load_bytes(search->ctx, search->offset, option, 2) || option[1] < 2)
+		return 1;
+	if (option[0] == TCP_OPTION_MSS) {
+		if (option[1] == 4 && search->offset + 4 <= search->end)
+			search->mss = search->offset + 2;
+		return 1;
+	}
+	search->offset += option[1];
+	return 0;
+}
+
+/* Lowers the MSS of a SYN to what `mtu` leaves for a segment without options. */
+stage int mss_clamp(struct __sk_buff *ctx, const struct packet *packet, __u32 mtu)
+{
+	struct option_search search = { .ctx = ctx };
+	__be16 old, new;
+	__u32 headers;
+
+	if (!packet)
+		return -1;
+	headers = (packet->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)) + 20;
+	search.offset = packet->l4 + 20;
+	search.end = packet->l4 + packet->l4_header;
+	if (mtu <= headers)
+		return 0;
+	bpf_loop(TCP_HEADER_MAX - 20, option_try, &search, 0);
+	if (!search.mss)
+		return 0;
+	if (bpf_skb_load_bytes(ctx, search.mss, &old, 2))
+		return -1;
+	if (bpf_ntohs(old) <= mtu - headers)
+		return 0;
+	new = bpf_htons(mtu - headers);
+	if (bpf_skb_store_bytes(ctx, search.mss, &new, 2, 0))
+		return -1;
+	count_event(EVENT_MSS_CLAMPED);
+	/* An option at an odd offset lies across two words of the sum. */
+	if ((search.mss - packet->l4) & 1) {
+		old = __builtin_bswap16(old);
+		new = __builtin_bswap16(new);
+	}
+	return update_checksum(ctx, packet->l4 + 16, csum_difference16(old, new, 0), false, false);
+}
+
+#endif
+#endif

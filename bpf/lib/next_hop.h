@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The MAC and the device that lead to an address. A cached next hop is used for
+ * NEXT_HOP_TRUST_MS; then one packet goes through the kernel's own neighbour code, which
+ * probes as it does for its own packets, and the kernel's answer is cached again. An ARP or
+ * neighbour message on the NIC, or a raised epoch, ends the trust at once.
+ */
+#ifndef FAIRWAY_NEXT_HOP_H
+#define FAIRWAY_NEXT_HOP_H
+
+#include "packet.h"
+#include "verdict.h"
+
+/* How a packet leaves: with cached MACs (ACTION_WIRE), through the kernel's neighbour code
+ * (ACTION_WIRE_NEIGHBOUR), not at all because the address is the Node's own (ACTION_PASS) or
+ * because there is no way (ACTION_DROP). */
+struct way {
+	__u64 destination_mac;
+	__u64 source_mac;
+	__u32 ifindex;
+	__u8 action;   /* enum action */
+	__u8 resolved; /* the neighbour's MAC is known */
+	__u16 pad;
+	struct bpf_redir_neigh neighbour;
+};
+
+/* An ARP packet or neighbour message came in: the kernel's table may change just after this. */
+static __always_inline void next_hop_unsettle(void)
+{
+	__u32 zero = 0;
+	__u64 *settled = bpf_map_lookup_elem(&next_hop_settle, &zero);
+
+	if (settled)
+		*settled = bpf_ktime_get_ns() + NEXT_HOP_SETTLE_MS * NS_PER_MS;
+}
+
+#ifndef FAIRWAY_XDP
+
+static __always_inline bool next_hop_settling(__u64 now)
+{
+	__u32 zero = 0;
+	__u64 *settled = bpf_map_lookup_elem(&next_hop_settle, &zero);
+
+	return settled && now < *settled;
+}
+
+static __always_inline bool next_hop_trusted(const struct next_hop *hop,
+					     const struct node_config *node, __u64 now)
+{
+	return hop->checked && now - hop->checked < NEXT_HOP_TRUST_MS * NS_PER_MS &&
+	       hop->epoch == node->next_hop_epoch && !next_hop_settling(now);
+}
+
+static __always_inline __u64 mac_word(const __u8 *mac)
+{
+	__u64 word = 0;
+
+	__builtin_memcpy(&word, mac, ETH_ALEN);
+	return word;
+}
+
+/* Asks the kernel. `family` is that of `destination`. */
+stage int fib_ask(struct __sk_buff *ctx, const struct address *destination, __u8 family,
+		  struct way *way)
+{
+	struct bpf_fib_lookup fib = { .ifindex = ctx->ifindex };
+	long result;
+
+	if (!destination || !way)
+		return -1;
+	if (family == 4) {
+		fib.family = AF_INET;
+		fib.ipv4_dst = destination->word[3];
+	} else {
+		fib.family = AF_INET6;
+		__builtin_memcpy(fib.ipv6_dst, destination, 16);
+	}
+	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
+	switch (result) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		break;
+	case BPF_FIB_LKUP_RET_BLACKHOLE:
+	case BPF_FIB_LKUP_RET_UNREACHABLE:
+	case BPF_FIB_LKUP_RET_PROHIBIT:
+		way->action = ACTION_DROP;
+		return 0;
+	default:
+		/* The Node's own address, no route at all, or more than a look-up can say: the
+		 * kernel does it, or answers unreachable. */
+		way->action = ACTION_PASS;
+		return 0;
+	}
+	way->action = ACTION_WIRE_NEIGHBOUR;
+	way->ifindex = fib.ifindex;
+	/* The look-up has put the gateway, or the destination itself, in the destination's place. */
+	way->neighbour.nh_family = fib.family;
+	__builtin_memcpy(way->neighbour.ipv6_nh, fib.ipv6_dst, 16);
+	if (result == BPF_FIB_LKUP_RET_SUCCESS) {
+		way->destination_mac = mac_word(fib.dmac);
+		way->source_mac = mac_word(fib.smac);
+		way->resolved = 1;
+	}
+	return 0;
+}
+
+/* The way to `destination`: from `hop` while it is trusted, else from the kernel, and then
+ * kept in `hop`. `hop` may be NULL. A MAC is kept as one word: a reader on another CPU sees the
+ * old or the new one, never half of each. */
+static __always_inline void next_hop_resolve(context *ctx, struct next_hop *hop,
+					     const struct address *destination, __u8 family,
+					     const struct node_config *node, __u64 now,
+					     struct way *way)
+{
+	if (hop && next_hop_trusted(hop, node, now)) {
+		way->destination_mac = hop->destination_mac;
+		way->source_mac = hop->source_mac;
+		way->ifindex = hop->ifindex;
+		way->action = ACTION_WIRE;
+		return;
+	}
+	fib_ask(ctx, destination, family, way);
+	if (!hop)
+		return;
+	if (!way->resolved || next_hop_settling(now)) {
+		hop->checked = 0;
+		return;
+	}
+	hop->ifindex = way->ifindex;
+	hop->epoch = node->next_hop_epoch;
+	hop->source_mac = way->source_mac;
+	hop->destination_mac = way->destination_mac;
+	hop->checked = now;
+	count_event(EVENT_NEXT_HOP_REFRESHED);
+}
+
+#endif
+#endif

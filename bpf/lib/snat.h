@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that begins with it gets an address of the
+ * Node and a free port, which it keeps.
+ *
+ *  1. create        claim a flow, then try ports until the reply tuple is ours alone
+ *  2. translation   what a packet of a known flow turns into, in either direction
+ *  3. related       ICMP errors, by the packet that they quote
+ *
+ * Only TC programs create translations; both hooks undo them.
+ */
+#ifndef FAIRWAY_SNAT_H
+#define FAIRWAY_SNAT_H
+
+#include "flow.h"
+#include "rewrite.h"
+
+/* Stage 2. False: the packet stays as it is. */
+static __always_inline bool snat_translation(const struct flow *flow, __u8 direction,
+					     struct translation *translation)
+{
+	if (!(flow->flags & FLOW_SNAT))
+		return false;
+	translation->source = direction == FLOW_ORIGINAL;
+	translation->pad = 0;
+	if (direction == FLOW_ORIGINAL) {
+		translation->address = flow->snat_address;
+		translation->port = flow->snat_port;
+	} else {
+		translation->address = flow->key.source;
+		translation->port = flow->key.source_port;
+	}
+	return true;
+}
+
+#ifndef FAIRWAY_XDP
+
+/* Would a socket of this Node receive what comes to `reply`'s destination? */
+static __always_inline bool socket_exists(context *ctx, const struct flow_key *reply)
+{
+	struct bpf_sock_tuple tuple = {};
+	struct bpf_sock *socket;
+	__u32 size;
+
+	if (reply->protocol != IPPROTO_TCP && reply->protocol != IPPROTO_UDP)
+		return false;
+	if (address_is_ipv4(&reply->destination)) {
+		tuple.ipv4.saddr = reply->source.word[3];
+		tuple.ipv4.daddr = reply->destination.word[3];
+		tuple.ipv4.sport = reply->source_port;
+		tuple.ipv4.dport = reply->destination_port;
+		size = sizeof(tuple.ipv4);
+	} else {
+		__builtin_memcpy(tuple.ipv6.saddr, &reply->source, 16);
+		__builtin_memcpy(tuple.ipv6.daddr, &reply->destination, 16);
+		tuple.ipv6.sport = reply->source_port;
+		tuple.ipv6.dport = reply->destination_port;
+		size = sizeof(tuple.ipv6);
+	}
+	if (reply->protocol == IPPROTO_TCP)
+		socket = bpf_skc_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		socket = bpf_sk_lookup_udp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!socket)
+		return false;
+	bpf_sk_release(socket);
+	return true;
+}
+
+struct port_search {
+	context *ctx;
+	const struct node_config *node;
+	struct flow *flow; /* ours, not yet published */
+	__u64 now;
+	__u32 slot;
+	__u16 candidate; /* host order */
+	__u8 found;
+	__u8 pad;
+};
+
+static long port_try(__u32 index, struct port_search *search)
+{
+	const struct node_config *node = search->node;
+	struct work *work = work_space();
+
+	if (!work)
+		return 1;
+	work->reply.destination_port = bpf_htons(search->candidate);
+	if (tuple_free(&work->reply, node, search->now) &&
+	    !socket_exists(search->ctx, &work->reply) &&
+	    !flow_publish(search->flow, search->slot, &work->reply, FLOW_REPLY, BPF_NOEXIST)) {
+		search->found = 1;
+		return 1;
+	}
+	search->candidate = search->candidate >= node->snat_port_last ? node->snat_port_first
+								      : search->candidate + 1;
+	return 0;
+}
+
+static __always_inline bool protocol_has_translated_port(const struct packet *packet)
+{
+	return packet->key.protocol == IPPROTO_TCP || packet->key.protocol == IPPROTO_UDP ||
+	       packet->flags & PACKET_ECHO_REQUEST;
+}
+
+/* Stage 1. A new flow whose source is translated to `address`: its slot, or the drop reason
+ * made negative. */
+stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
+		      const struct node_config *node, const struct address *address)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct work *work = work_space();
+	struct port_search search = {};
+	__u16 first, last, own;
+	__u32 ports, tries = 1;
+	struct flow *flow;
+	int slot;
+
+	if (!packet || !node || !address || !work)
+		return -DROP_MALFORMED;
+	if (address_is_zero(address))
+		return -DROP_NO_SNAT_ADDRESS;
+	slot = flow_slot(node, now);
+	if (slot < 0)
+		return -DROP_FLOW_TABLE_FULL;
+	flow = flow_at(slot);
+	if (!flow)
+		return -DROP_FLOW_TABLE_FULL;
+	flow_fill(flow, packet, now);
+	search.ctx = ctx;
+	search.node = node;
+	search.flow = flow;
+	search.slot = slot;
+	search.now = now;
+	key_reverse(&work->reply, &packet->key);
+	work->reply.destination = *address;
+	own = bpf_ntohs(packet->key.source_port);
+	search.candidate = own;
+	if (protocol_has_translated_port(packet)) {
+		first = node->snat_port_first;
+		last = node->snat_port_last;
+		ports = last - first + 1;
+		if (own < first || own > last)
+			search.candidate =
+				first + flow_hash(&packet->key, node->hash_seed, true) % ports;
+		tries = ports < SNAT_TRIES ? ports : SNAT_TRIES;
+	}
+	bpf_loop(tries, port_try, &search, 0);
+	if (!search.found) {
+		flow_release(flow);
+		return -DROP_SNAT_PORTS_EXHAUSTED;
+	}
+	flow->snat_address = *address;
+	flow->snat_port = work->reply.destination_port;
+	flow->flags = FLOW_SNAT;
+	if (flow_publish(flow, slot, &packet->key, FLOW_ORIGINAL, BPF_ANY)) {
+		unpublish(&work->reply, slot, flow->claim >> 1);
+		flow_release(flow);
+		return -DROP_FLOW_TABLE_FULL;
+	}
+	return slot;
+}
+
+/*
+ * Stage 3. Parses what an ICMP error quotes and finds the flow whose packets travel in the
+ * error's own direction. -1: it quotes nothing that could be found.
+ */
+static __always_inline int related_lookup(context *ctx, const struct packet *error,
+					  struct packet *quoted, const struct node_config *node,
+					  __u64 now, struct flow_match *match)
+{
+	struct flow_key key;
+
+	if (parse(ctx, quoted, error->l4 + 8,
+		  error->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), true))
+		return -1;
+	/* What went wrong is told to who sent it, and to nobody else. */
+	if (quoted->flags & PACKET_LATER_FRAGMENT ||
+	    !address_equal(&error->key.destination, &quoted->key.source))
+		return -1;
+	key_reverse(&key, &quoted->key);
+	*match = flow_lookup(&key, node, now);
+	return match->flow ? 0 : -1;
+}
+
+/*
+ * Translates what an error quotes; `outer` is the translation of the error itself. In original
+ * direction its source becomes the Node and so does the quotation's destination; in reply
+ * direction it is the error's destination and the quotation's source.
+ */
+stage int related_rewrite(struct __sk_buff *ctx, const struct packet *error,
+			  const struct packet *quoted, const struct translation *outer)
+{
+	struct translation inner;
+
+	if (!error || !quoted || !outer)
+		return -1;
+	inner = *outer;
+	inner.source = !outer->source;
+	return rewrite_quoted(ctx, error, quoted, &inner);
+}
+
+#endif
+#endif

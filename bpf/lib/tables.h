@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Every constant, structure and map that the BPF programs and the control
+ * plane share, declared once. TypeScript is generated from the BTF of the
+ * linked object (`npm run generate`), so a field that is renamed here fails to
+ * compile there.
+ *
+ * Conventions
+ *  - An address is 16 bytes in network order, IPv4 as ::ffff:a.b.c.d.
+ *  - __be16/__be32 are in network order; every other integer is the host's.
+ *  - Padding is explicit and zero; the generator refuses implicit holes.
+ *  - Ownership: "agent" tables are written by src/reconcile only, "core" tables
+ *    by the BPF programs only.
+ */
+#ifndef FAIRWAY_TABLES_H
+#define FAIRWAY_TABLES_H
+
+#include <linux/types.h>
+
+struct address {
+	__be32 word[4];
+};
+
+struct mac {
+	__u8 byte[6];
+};
+
+/* ------------------------------------------------------------ constants */
+
+enum limit {
+	/* peers: one id a Node, two entries (IPv4, IPv6) an id */
+	PEERS_MAX = 16384,
+	ENDPOINTS_MAX = 4096,
+	ROUTES_MAX = 65536,
+	FRAGMENTS_MAX = 16384,
+	FLOWS_DEFAULT = 131072,
+	SLOW_PATH_BYTES = 8388608,
+	/* the longest packet that the slow path takes, from its IP header on */
+	SLOW_PATH_PACKET_MAX = 9600,
+	/* ports that a new SNAT flow tries before it gives up */
+	SNAT_TRIES = 128,
+	/* flow slots that a new flow looks at before the table counts as full */
+	FLOW_SLOT_TRIES = 32,
+	GENEVE_PORT = 6081,
+	VXLAN_PORT = 4789,
+	/* stands for the peer's port in an ICMP echo's flow key */
+	ECHO_PORT = 8,
+	TUNNEL_TTL = 64,
+	/* a cached next hop is used this long before the kernel is asked again */
+	NEXT_HOP_TRUST_MS = 100,
+	/* nothing is cached for so long after an ARP or neighbour advertisement */
+	NEXT_HOP_SETTLE_MS = 50,
+	NO_PEER = 0xffffffff,
+};
+
+/* The hook that a packet is seen at. */
+enum hook {
+	HOOK_FROM_POD = 0,
+	HOOK_FROM_WIRE = 1,
+	HOOK_FROM_WIRE_XDP = 2,
+	HOOK_TO_POD = 3,
+	HOOK_FROM_HOST = 4,
+};
+
+/* Why a packet was dropped. Names lose DROP_ and are lower case in `fairway status`. */
+enum drop_reason {
+	DROP_NONE = 0,
+	DROP_MALFORMED = 1,		/* truncated or inconsistent headers */
+	DROP_SPOOFED_ADDRESS = 2,	/* a Pod used an address that is not its own */
+	DROP_SPOOFED_MAC = 3,		/* a Pod used a MAC that is not its own */
+	DROP_MULTICAST = 4,		/* multicast or broadcast beyond the link */
+	DROP_NO_ENDPOINT = 5,		/* an address of this Node's pod CIDRs without a Pod */
+	DROP_NO_ROUTE = 6,		/* the kernel's FIB has no way there */
+	DROP_NO_NEIGHBOUR = 7,		/* the next hop does not answer */
+	DROP_PEER_DOWN = 8,		/* the peer has no working path */
+	DROP_NO_SNAT_ADDRESS = 9,	/* SNAT without a Node address of this family */
+	DROP_SNAT_PORTS_EXHAUSTED = 10, /* no free source port towards that destination */
+	DROP_FLOW_TABLE_FULL = 11,	/* SNAT needs a flow and none is free */
+	DROP_TTL_EXCEEDED = 12,		/* answered with time exceeded */
+	DROP_PACKET_TOO_BIG = 13,	/* answered with packet too big */
+	DROP_SLOW_PATH_RATE = 14,	/* more for the slow path than it is allowed */
+	DROP_SLOW_PATH_FULL = 15,	/* the slow path's ring is full (is the agent down?) */
+	DROP_SLOW_PATH_SIZE = 16,	/* longer than the slow path takes */
+	DROP_TUNNEL_UNKNOWN_PEER = 17,	/* a tunnel packet from an address that is no peer's */
+	DROP_TUNNEL_BAD_VNI = 18,
+	DROP_TUNNEL_MALFORMED = 19,	    /* not the Geneve or VXLAN that its port promises */
+	DROP_TUNNEL_CRITICAL_OPTION = 20,   /* Geneve: an unknown critical option */
+	DROP_TUNNEL_WRONG_SOURCE = 21,	    /* inner source outside the peer's pod CIDRs */
+	DROP_TUNNEL_WRONG_DESTINATION = 22, /* inner destination is not on this Node */
+	DROP_TUNNEL_ECN = 23,	    /* congestion marked on a flow that has no ECN (RFC 6040) */
+	DROP_MARTIAN_SOURCE = 24,   /* from the wire with an address of this Node or its Pods */
+	DROP_FRAGMENT_UNKNOWN = 25, /* a later fragment whose first one was not seen */
+	DROP_ICMP_UNRELATED = 26,   /* an ICMP error about no translated flow */
+	DROP_REWRITE_FAILED = 27,   /* the kernel refused to change the packet */
+	DROP_NOT_CONFIGURED = 28,   /* the agent has not yet written the node's configuration */
+	DROP_UNSUPPORTED_ETHERTYPE = 29, /* neither IPv4, IPv6 nor ARP from a Pod */
+	DROP_FORWARDED_BY_SLOW_PATH =
+		30, /* not a loss: handed up and sent from there (not counted) */
+	DROP_REASON_COUNT = 31,
+};
+
+/* Counted events that are not drops. */
+enum event_counter {
+	EVENT_UNTRACKED = 0,	      /* forwarded without a flow: the table was full */
+	EVENT_FLOW_EVICTED_EARLY = 1, /* an unanswered flow made room for a new one */
+	EVENT_SLOW_PATH = 2,	      /* packets handed up */
+	EVENT_NEXT_HOP_REFRESHED = 3, /* a cached next hop was read from the kernel again */
+	EVENT_MSS_CLAMPED = 4,
+	EVENT_COUNT = 5,
+};
+
+/* ---------------------------------------------- agent: the node itself */
+
+enum flow_state {
+	FLOW_NONE = 0,
+	FLOW_TCP_OPENING = 1,
+	FLOW_TCP_ESTABLISHED = 2,
+	FLOW_TCP_CLOSING = 3, /* a FIN was seen */
+	FLOW_TCP_CLOSED = 4,  /* both FINs, or a RST */
+	FLOW_UDP_OPENING = 5, /* no answer yet */
+	FLOW_UDP_ESTABLISHED = 6,
+	FLOW_ICMP = 7,
+	FLOW_SCTP_OPENING = 8,
+	FLOW_SCTP_ESTABLISHED = 9,
+	FLOW_SCTP_CLOSED = 10,
+	FLOW_OTHER = 11,
+	FLOW_STATE_COUNT = 12,
+};
+
+enum node_flag {
+	NODE_CONFIGURED = 1,
+	NODE_SNAT = 2, /* Pod traffic to the outside takes the Node's address */
+};
+
+/* node_config: array of one. Everything here may change while packets flow. */
+struct node_config {
+	__u32 flags; /* enum node_flag */
+	/* Raised after any change of routes or endpoints, and when a peer id
+	 * changes its Node; a route that a flow remembers is of one epoch. */
+	__u32 route_epoch;
+	/* Raised when the kernel's routes, links or neighbours change. */
+	__u32 next_hop_epoch;
+	__u32 vni;
+	struct address snat_address4; /* all zero: none */
+	struct address snat_address6;
+	struct address gateway_address4; /* source of ICMP errors; all zero: none */
+	struct address gateway_address6;
+	struct mac gateway_mac; /* host side of every Pod's veth, and of fairway0 */
+	__u16 snat_port_first;	/* inclusive */
+	__u16 snat_port_last;	/* inclusive */
+	__be16 geneve_port;	/* accepted besides the IANA port */
+	__be16 vxlan_port;
+	__u16 pad;
+	__u32 host_ifindex;		       /* fairway0 */
+	__u32 transport_mtu;		       /* largest IP packet on the transport interface */
+	__u32 hash_seed;		       /* SNAT ports and tunnel source ports */
+	__u32 slow_path_rate;		       /* packets a second, also the burst */
+	__u32 flow_timeouts[FLOW_STATE_COUNT]; /* seconds, by flow_state */
+};
+
+/* ------------------------------------------------------- agent: peers */
+
+enum path {
+	PATH_NONE = 0,	 /* no such peer, or not of this family */
+	PATH_DIRECT = 1, /* to the peer's own MAC */
+	PATH_ROUTED = 2, /* to this Node's next hop towards the peer */
+	PATH_GENEVE = 3,
+	PATH_VXLAN = 4,
+	PATH_DOWN = 5,
+};
+
+/* peers: array, index = peer id * 2 + (1 for IPv6 Pod packets). One write
+ * changes the path of every flow to that peer. */
+struct peer {
+	__u8 path;	       /* enum path */
+	__u8 outer_family;     /* tunnels: 4 or 6 */
+	__be16 port;	       /* tunnels: UDP destination port */
+	__u32 vni;	       /* tunnels */
+	struct address local;  /* tunnels: outer source */
+	struct address remote; /* outer destination; direct: whose MAC is asked for */
+	__u32 mtu;	       /* largest IP packet of a Pod on this path */
+	__u32 pad;
+	__u64 node_hash; /* FNV-1a of the Node's name: who owns this id */
+};
+
+/* peer_addresses: hash, an address that tunnel packets are accepted from → peer id. */
+
+enum route_kind {
+	ROUTE_OUTSIDE = 0,    /* to the kernel's FIB; also where no prefix matches */
+	ROUTE_LOCAL_PODS = 1, /* this Node's pod CIDRs: needs an endpoint */
+	ROUTE_HOST = 2,	      /* this Node's own addresses, gateway included */
+	ROUTE_PEER = 3,	      /* a peer's pod CIDR */
+};
+
+enum route_flag {
+	ROUTE_NO_SNAT = 1, /* snat.excludeCIDRs */
+};
+
+struct route_key {
+	__u32 prefix_length; /* of the 128 bits: 96 + n for IPv4 */
+	struct address address;
+};
+
+/* routes: LPM trie. */
+struct route {
+	__u8 kind;  /* enum route_kind */
+	__u8 flags; /* enum route_flag */
+	__u16 pad;
+	__u32 peer; /* ROUTE_PEER: peer id, else NO_PEER */
+};
+
+/* endpoints: hash, a local Pod's address → where it is. */
+struct endpoint {
+	__u32 ifindex;	/* host side of its veth */
+	struct mac mac; /* of the Pod's side */
+	__u16 pad;
+};
+
+/* ------------------------------------------------------- core: next hops */
+
+/* next_hops: per-CPU array, index as in peers. Also inside a flow, for the outside. */
+struct next_hop {
+	__u64 checked;	       /* ns, CLOCK_MONOTONIC; 0: never */
+	__u64 destination_mac; /* 6 bytes as on the wire, then two zero bytes: one store */
+	__u64 source_mac;
+	__u32 ifindex;
+	__u32 epoch; /* node_config.next_hop_epoch when checked */
+};
+
+/* ------------------------------------------------------- core: flows */
+
+struct flow_key {
+	struct address source;
+	struct address destination;
+	__be16 source_port; /* ICMP echo: identifier or ECHO_PORT; no ports: 0 */
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+enum flow_direction {
+	FLOW_ORIGINAL = 0,
+	FLOW_REPLY = 1,
+};
+
+/* flow_index: hash, both tuples of a flow, as packets carry them → its slot. */
+struct flow_ref {
+	__u32 slot;
+	__u32 generation; /* equals flow.claim >> 1 while the flow lives */
+	__u8 direction;	  /* enum flow_direction */
+	__u8 pad[7];
+};
+
+enum flow_flag {
+	FLOW_REPLIED = 1,
+	FLOW_SNAT = 2, /* original source is translated to snat_address:snat_port */
+	FLOW_FIN_ORIGINAL = 4,
+	FLOW_FIN_REPLY = 8,
+};
+
+/* flows: array of slots. Both directions of a translation live in one slot,
+ * so neither can be lost without the other. */
+struct flow {
+	__u64 last_seen; /* ns, CLOCK_MONOTONIC coarse */
+	__u32 claim;	 /* generation << 1 | in use; changed by compare-and-swap */
+	__u8 state;	 /* enum flow_state */
+	__u8 flags;	 /* enum flow_flag */
+	__be16 snat_port;
+	struct flow_key key; /* original direction, before SNAT */
+	struct address snat_address;
+	/* what the remote side was resolved to, valid in one epoch */
+	__u32 route_epoch;
+	__u32 peer;	 /* ROUTE_PEER: id */
+	__u8 route_kind; /* enum route_kind */
+	__u8 route_flags;
+	__u8 pad[6];
+	struct next_hop next_hop; /* ROUTE_OUTSIDE: cached, as next_hops */
+};
+
+/* fragments: LRU hash, of a first fragment: the ports that the later ones lack. */
+struct fragment_key {
+	struct address source;
+	struct address destination;
+	__be32 identification;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+struct fragment {
+	__be16 source_port;
+	__be16 destination_port;
+};
+
+/* ------------------------------------------------------- core: counters */
+
+/* drops: per-CPU array of __u64 by drop_reason; events: by event_counter. */
+
+/* peer_counters: per-CPU array, index as in peers. Packets as on the wire (a
+ * GSO packet counts its segments), bytes of the inner IP packets, sent. */
+struct peer_counter {
+	__u64 direct_packets;
+	__u64 direct_bytes;
+	__u64 tunnel_packets;
+	__u64 tunnel_bytes;
+};
+
+/* ------------------------------------------------------- core: slow path */
+
+enum slow_path_kind {
+	SLOW_TTL_EXCEEDED = 0, /* answer time exceeded */
+	SLOW_TOO_BIG = 1,      /* answer fragmentation needed / packet too big with mtu */
+	SLOW_FRAGMENT = 2,     /* IPv4 without DF: fragment to mtu and send on */
+	SLOW_HOLD = 3,	       /* a later fragment before its first: try again soon */
+};
+
+/* slow_path: ring buffer. A record is this header and then `length` bytes of the
+ * packet from its IP header on, as it arrived: nothing is rewritten yet, a tunnel
+ * is already stripped. */
+struct slow_path_header {
+	__u8 kind; /* enum slow_path_kind */
+	__u8 hook; /* enum hook */
+	__u16 pad;
+	__u32 ifindex; /* where it came in */
+	__u32 mtu;
+	__u32 length;
+};
+
+/* slow_path_bucket: array of one, the token bucket of node_config.slow_path_rate. */
+struct token_bucket {
+	__u64 refilled; /* ns, CLOCK_MONOTONIC coarse */
+	__u64 tokens;
+};
+
+/* next_hop_settle: array of one __u64: ns until which no next hop is cached. */
+
+/* scratch: per-CPU array of one, a program's work that BPF's 512 bytes of stack have no room
+ * for. Programs run with softirqs off, so a CPU is in one of them at a time. */
+struct scratch {
+	__u64 word[64];
+};
+
+/* ------------------------------------------------------- tests */
+
+enum action {
+	ACTION_PASS = 0, /* to the Node's own stack */
+	ACTION_DROP = 1,
+	ACTION_ENDPOINT = 2,	   /* into a Pod of this Node, ifindex is its host side */
+	ACTION_WIRE = 3,	   /* out of a NIC with cached MACs */
+	ACTION_WIRE_NEIGHBOUR = 4, /* out of a NIC, the kernel writes the MACs */
+	ACTION_HOST = 5,	   /* into fairway0, as if received there */
+	ACTION_SLOW_PATH = 6,
+};
+
+/* verdicts: per-CPU array of one, written only when the knob trace_verdicts is set. */
+struct verdict {
+	__u8 action;	  /* enum action */
+	__u8 drop_reason; /* enum drop_reason */
+	__u8 path;	  /* enum path, when sent to a peer */
+	__u8 slow_path_kind;
+	__u32 ifindex;
+	__u32 peer;
+	__u32 mtu;
+};
+
+#endif

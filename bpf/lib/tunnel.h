@@ -1,0 +1,372 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Geneve (RFC 8926) and VXLAN (RFC 7348) with an Ethernet payload.
+ *
+ *  encapsulation    the outer headers in one store, GSO packets whole
+ *  recognition      is this a tunnel packet of a known peer, and is it for us?
+ *  decapsulation    strips it; the outer Ethernet header stays in front
+ */
+#ifndef FAIRWAY_TUNNEL_H
+#define FAIRWAY_TUNNEL_H
+
+#include "rewrite.h"
+#include "route.h"
+#include "verdict.h"
+
+#ifndef BPF_F_ADJ_ROOM_DECAP_L3_IPV4
+#define BPF_F_ADJ_ROOM_DECAP_L3_IPV4 (1ULL << 7)
+#define BPF_F_ADJ_ROOM_DECAP_L3_IPV6 (1ULL << 8)
+#endif
+
+#define GENEVE_OAM 0x80
+#define GENEVE_CRITICAL 0x40
+#define VXLAN_VNI_FLAG 0x08
+#define TUNNEL_SOURCE_PORT_FIRST 49152
+#define TUNNEL_SOURCE_PORT_MASK 0x3fff
+
+#define ECN_MASK 3
+#define ECN_NOT_ECT 0
+#define ECN_ECT1 1
+#define ECN_ECT0 2
+#define ECN_CE 3
+
+/* Both tunnels' headers are 8 bytes; VXLAN has its flags where Geneve has version and
+ * option length, and zero where Geneve has the protocol type. */
+struct tunnel_header {
+	__u8 first;	 /* Geneve: version, option length; VXLAN: flags */
+	__u8 second;	 /* Geneve: OAM and critical bits */
+	__be16 protocol; /* Geneve: ETH_P_TEB; VXLAN: 0 */
+	__be32 vni;	 /* upper 24 bits */
+};
+
+struct udp_header {
+	__be16 source;
+	__be16 destination;
+	__be16 length;
+	__sum16 check;
+};
+
+/* What follows the outer IP header. */
+struct tunnel_inner {
+	struct udp_header udp;
+	struct tunnel_header tunnel;
+	struct ethhdr ethernet;
+} __attribute__((packed));
+
+#define TUNNEL_INNER_SIZE 30
+_Static_assert(sizeof(struct tunnel_inner) == TUNNEL_INNER_SIZE, "tunnel header size");
+
+static const struct mac fairway_mac = { { 0x02, 0xfa, 0x1c, 0x00, 0x00, 0x01 } };
+
+#ifndef FAIRWAY_XDP
+
+static __always_inline void inner_fill(struct tunnel_inner *inner, const struct packet *packet,
+				       const struct peer *peer, const struct node_config *node,
+				       __u32 hash, __u16 udp_length)
+{
+	bool geneve = peer->path == PATH_GENEVE;
+
+	inner->udp.source = bpf_htons(TUNNEL_SOURCE_PORT_FIRST + (hash & TUNNEL_SOURCE_PORT_MASK));
+	inner->udp.destination = peer->port;
+	inner->udp.length = bpf_htons(udp_length);
+	inner->udp.check = 0;
+	inner->tunnel.first = geneve ? 0 : VXLAN_VNI_FLAG;
+	inner->tunnel.second = 0;
+	inner->tunnel.protocol = geneve ? bpf_htons(ETH_P_TEB) : 0;
+	inner->tunnel.vni = bpf_htonl(peer->vni << 8);
+	__builtin_memcpy(inner->ethernet.h_dest, &fairway_mac, ETH_ALEN);
+	__builtin_memcpy(inner->ethernet.h_source, &node->gateway_mac, ETH_ALEN);
+	inner->ethernet.h_proto = packet->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+}
+
+/* Puts the outer headers in front; the frame's Ethernet header is the outer one after it.
+ * Lengths are those of the whole GSO packet: the kernel writes each segment's own. */
+stage int encapsulate(struct __sk_buff *ctx, const struct packet *packet, const struct peer *peer,
+		      const struct node_config *node)
+{
+	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_FIXED_GSO |
+		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
+	__u32 payload = ctx->len - ETH_HLEN + TUNNEL_INNER_SIZE, hash;
+
+	if (!packet || !peer || !node)
+		return -1;
+	hash = flow_hash(&packet->key, node->hash_seed, !(packet->flags & PACKET_FRAGMENT));
+	if (peer->outer_family == 4) {
+		struct {
+			struct iphdr ip;
+			struct tunnel_inner inner;
+		} __attribute__((packed)) outer = {};
+		__u32 sum;
+
+		if (bpf_skb_adjust_room(ctx, sizeof(outer), BPF_ADJ_ROOM_MAC,
+					flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4))
+			return -1;
+		outer.ip.version = 4;
+		outer.ip.ihl = 5;
+		outer.ip.tos = packet->tos;
+		outer.ip.tot_len = bpf_htons(payload + sizeof(outer.ip));
+		outer.ip.frag_off = bpf_htons(IP_DF_FLAG);
+		outer.ip.ttl = TUNNEL_TTL;
+		outer.ip.protocol = IPPROTO_UDP;
+		outer.ip.saddr = peer->local.word[3];
+		outer.ip.daddr = peer->remote.word[3];
+		sum = bpf_htons(0x4500 | packet->tos) + (__u32)outer.ip.tot_len +
+		      bpf_htons(IP_DF_FLAG) + bpf_htons(TUNNEL_TTL << 8 | IPPROTO_UDP) +
+		      (outer.ip.saddr & 0xffff) + (outer.ip.saddr >> 16) +
+		      (outer.ip.daddr & 0xffff) + (outer.ip.daddr >> 16);
+		outer.ip.check = csum_fold(sum);
+		inner_fill(&outer.inner, packet, peer, node, hash, payload);
+		return bpf_skb_store_bytes(ctx, ETH_HLEN, &outer, sizeof(outer), 0);
+	} else {
+		struct {
+			struct ipv6hdr ip;
+			struct tunnel_inner inner;
+		} __attribute__((packed)) outer = {};
+		__be32 first;
+
+		if (bpf_skb_adjust_room(ctx, sizeof(outer), BPF_ADJ_ROOM_MAC,
+					flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
+			return -1;
+		first = bpf_htonl(6U << 28 | (__u32)packet->tos << 20 | (hash & 0xfffff));
+		__builtin_memcpy(&outer, &first, sizeof(first));
+		outer.ip.payload_len = bpf_htons(payload);
+		outer.ip.nexthdr = IPPROTO_UDP;
+		outer.ip.hop_limit = TUNNEL_TTL;
+		__builtin_memcpy(&outer.ip.saddr, &peer->local, 16);
+		__builtin_memcpy(&outer.ip.daddr, &peer->remote, 16);
+		inner_fill(&outer.inner, packet, peer, node, hash, payload);
+		return bpf_skb_store_bytes(ctx, ETH_HLEN, &outer, sizeof(outer), 0);
+	}
+}
+
+#endif
+
+enum tunnel_kind {
+	TUNNEL_NONE, /* an ordinary packet */
+	TUNNEL_GENEVE,
+	TUNNEL_VXLAN,
+	TUNNEL_ANY,	/* by the header, when it is a complete one */
+	TUNNEL_REFUSED, /* the verdict says why */
+};
+
+/* By ports and addresses alone. */
+static __always_inline enum tunnel_kind tunnel_expected(const struct packet *packet,
+							const struct node_config *node, __u32 *peer,
+							struct verdict *verdict)
+{
+	__be16 port = packet->key.destination_port;
+	bool claimed, known;
+	__u32 *id;
+
+	if (packet->key.protocol != IPPROTO_UDP || packet->flags & PACKET_LATER_FRAGMENT)
+		return TUNNEL_NONE;
+	claimed = port && (port == node->geneve_port || port == node->vxlan_port);
+	id = bpf_map_lookup_elem(&peer_addresses, &packet->key.source);
+	known = id != NULL;
+	if (!claimed && (!known || packet->flags & PACKET_FRAGMENT))
+		return TUNNEL_NONE;
+	if (route_lookup(&packet->key.destination).kind != ROUTE_HOST)
+		return TUNNEL_NONE;
+	if (!known) {
+		drop(verdict, DROP_TUNNEL_UNKNOWN_PEER);
+		return TUNNEL_REFUSED;
+	}
+	if (packet->flags & PACKET_FRAGMENT) {
+		drop(verdict, DROP_TUNNEL_MALFORMED);
+		return TUNNEL_REFUSED;
+	}
+	*peer = *id;
+	if (port == node->geneve_port)
+		return TUNNEL_GENEVE;
+	if (port == node->vxlan_port)
+		return TUNNEL_VXLAN;
+	if (port == bpf_htons(GENEVE_PORT))
+		return TUNNEL_GENEVE;
+	if (port == bpf_htons(VXLAN_PORT))
+		return TUNNEL_VXLAN;
+	return TUNNEL_ANY;
+}
+
+/* Reads the tunnel header. TUNNEL_NONE, TUNNEL_REFUSED, or the kind; `inner_ethernet` is then
+ * the offset of the inner frame. */
+static __always_inline enum tunnel_kind tunnel_parse(context *ctx, const struct packet *packet,
+						     const struct node_config *node,
+						     enum tunnel_kind expected,
+						     __u32 *inner_ethernet, struct verdict *verdict)
+{
+	struct tunnel_header *found = bytes_at(ctx, packet->l4 + 8, sizeof(*found));
+	struct tunnel_header header;
+	__u32 vni;
+	bool geneve, vxlan;
+
+	/* Within the packet, not in the frame's padding behind it. */
+	if (!found || (__u32)(packet->l4 - packet->l3) + 8 + sizeof(*found) > packet->length) {
+		if (expected == TUNNEL_ANY)
+			return TUNNEL_NONE;
+		drop(verdict, DROP_TUNNEL_MALFORMED);
+		return TUNNEL_REFUSED;
+	}
+	header = *found;
+	vni = bpf_ntohl(header.vni) >> 8;
+	geneve = header.first >> 6 == 0 && !(header.second & GENEVE_OAM) &&
+		 header.protocol == bpf_htons(ETH_P_TEB);
+	vxlan = header.first & VXLAN_VNI_FLAG;
+	if (expected == TUNNEL_ANY) {
+		if (vni != node->vni || header.vni & bpf_htonl(0xff) || header.second & GENEVE_OAM)
+			return TUNNEL_NONE;
+		if (geneve)
+			expected = TUNNEL_GENEVE;
+		else if (header.first == VXLAN_VNI_FLAG && !header.second && !header.protocol)
+			expected = TUNNEL_VXLAN;
+		else
+			return TUNNEL_NONE;
+	}
+	if (expected == TUNNEL_GENEVE ? !geneve : !vxlan) {
+		drop(verdict, DROP_TUNNEL_MALFORMED);
+		return TUNNEL_REFUSED;
+	}
+	if (expected == TUNNEL_GENEVE && header.second & GENEVE_CRITICAL) {
+		drop(verdict, DROP_TUNNEL_CRITICAL_OPTION);
+		return TUNNEL_REFUSED;
+	}
+	if (vni != node->vni) {
+		drop(verdict, DROP_TUNNEL_BAD_VNI);
+		return TUNNEL_REFUSED;
+	}
+	*inner_ethernet = packet->l4 + 8 + sizeof(header) +
+			  (expected == TUNNEL_GENEVE ? (header.first & 0x3f) * 4 : 0);
+	return expected;
+}
+
+/* RFC 6040, section 4.2: what the outer header's ECN makes of the inner one. -1: drop. */
+static __always_inline int ecn_decapsulate(__u8 outer, __u8 inner)
+{
+	outer &= ECN_MASK;
+	inner &= ECN_MASK;
+	if (outer == ECN_CE)
+		return inner == ECN_NOT_ECT ? -1 : ECN_CE;
+	if (outer == ECN_ECT1 && inner == ECN_ECT0)
+		return ECN_ECT1;
+	return inner;
+}
+
+/* Parses the inner frame into `inner` and checks that it is the peer's to send and ours to take. */
+static __always_inline int tunnel_inner_check(context *ctx, const struct packet *outer,
+					      struct packet *inner, __u32 inner_ethernet,
+					      __u32 peer, const struct node_config *node,
+					      struct verdict *verdict)
+{
+	struct ethhdr *ethernet = bytes_at(ctx, inner_ethernet, sizeof(*ethernet));
+	const struct address *gateway;
+	struct route route;
+	__be16 ethertype;
+
+	if (!ethernet || ethernet->h_dest[0] & 1 ||
+	    (ethernet->h_proto != bpf_htons(ETH_P_IP) &&
+	     ethernet->h_proto != bpf_htons(ETH_P_IPV6))) {
+		drop(verdict, DROP_TUNNEL_MALFORMED);
+		return -1;
+	}
+	ethertype = ethernet->h_proto;
+	if (parse(ctx, inner, inner_ethernet + ETH_HLEN, ethertype, false) ||
+	    (__u32)(inner->l3 - outer->l3) + inner->length > outer->length) {
+		drop(verdict, DROP_MALFORMED);
+		return -1;
+	}
+	route = route_lookup(&inner->key.source);
+	if (route.kind != ROUTE_PEER || route.peer != peer) {
+		drop(verdict, DROP_TUNNEL_WRONG_SOURCE);
+		return -1;
+	}
+	gateway = gateway_address(node, inner->family);
+	if ((address_is_zero(gateway) || !address_equal(&inner->key.destination, gateway)) &&
+	    route_lookup(&inner->key.destination).kind != ROUTE_LOCAL_PODS) {
+		drop(verdict, DROP_TUNNEL_WRONG_DESTINATION);
+		return -1;
+	}
+	if (ecn_decapsulate(outer->tos, inner->tos) < 0) {
+		drop(verdict, DROP_TUNNEL_ECN);
+		return -1;
+	}
+	return 0;
+}
+
+/* Writes DSCP and ECN of a packet, with IPv4's header checksum. */
+static __always_inline int rewrite_tos(context *ctx, struct packet *packet, __u8 tos)
+{
+	if (packet->family == 4) {
+		__sum16 check =
+			csum_apply(packet->ip_check,
+				   csum_difference16(bpf_htons(packet->tos), bpf_htons(tos), 0));
+
+		if (store(ctx, packet->l3 + offsetof(struct iphdr, tos), &tos, 1) ||
+		    store(ctx, packet->l3 + offsetof(struct iphdr, check), &check, 2))
+			return -1;
+		packet->ip_check = check;
+	} else {
+		__u8 *header = bytes_at(ctx, packet->l3, 2);
+		__u8 bytes[2];
+
+		if (!header)
+			return -1;
+		bytes[0] = 0x60 | tos >> 4;
+		bytes[1] = (header[1] & 0x0f) | (__u8)(tos << 4);
+		if (store(ctx, packet->l3, bytes, 2))
+			return -1;
+	}
+	packet->tos = tos;
+	return 0;
+}
+
+/* Removes everything between the outer Ethernet header and the inner IP header. */
+static __always_inline int decapsulate(context *ctx, const struct packet *outer,
+				       struct packet *inner)
+{
+	__u32 strip = inner->l3 - ETH_HLEN;
+	__be16 ethertype = inner->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	int ecn = ecn_decapsulate(outer->tos, inner->tos);
+
+#ifdef FAIRWAY_XDP
+	struct ethhdr *from = bytes_in_place(ctx, 0, sizeof(*from)), *to;
+	struct ethhdr ethernet;
+
+	if (!from)
+		return -1;
+	ethernet = *from;
+	ethernet.h_proto = ethertype;
+	if (strip > HEADERS_MAX || bpf_xdp_adjust_head(ctx, strip))
+		return -1;
+	to = bytes_in_place(ctx, 0, sizeof(*to));
+	if (!to)
+		return -1;
+	*to = ethernet;
+#else
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
+
+	if (strip > HEADERS_MAX)
+		return -1;
+	if (outer->family != inner->family) {
+		if (has_decap_l3) {
+			flags |= inner->family == 4 ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4
+						    : BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
+		} else {
+			/* Before 6.3 the protocol changes only together with the header's size. */
+			if (bpf_skb_change_proto(ctx, ethertype, 0))
+				return -1;
+			strip += inner->family == 6
+					 ? sizeof(struct ipv6hdr) - sizeof(struct iphdr)
+					 : -(int)(sizeof(struct ipv6hdr) - sizeof(struct iphdr));
+		}
+	}
+	if (bpf_skb_adjust_room(ctx, -(int)strip, BPF_ADJ_ROOM_MAC, flags) ||
+	    bpf_skb_store_bytes(ctx, offsetof(struct ethhdr, h_proto), &ethertype, 2, 0))
+		return -1;
+#endif
+	inner->l4 -= inner->l3 - ETH_HLEN;
+	inner->l3 = ETH_HLEN;
+	if (ecn != (inner->tos & ECN_MASK))
+		return rewrite_tos(ctx, inner, (inner->tos & ~ECN_MASK) | ecn);
+	return 0;
+}
+
+#endif

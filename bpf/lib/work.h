@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What a run works on, kept beside the stack: its 512 bytes are for the whole chain of calls.
+ */
+#ifndef FAIRWAY_WORK_H
+#define FAIRWAY_WORK_H
+
+#include "next_hop.h"
+#include "packet.h"
+#include "rewrite.h"
+
+/* Where a packet that leaves the Node goes; see remote.h. */
+struct remote {
+	__u32 index; /* of the peer in peers, peer_counters, next_hops */
+	__u32 mtu;
+	__u8 to_peer; /* else to the outside */
+	__u8 tunnel;
+	__u8 translated; /* work.translation holds */
+	__u8 decrement;	 /* what the TTL loses */
+	struct way way;
+};
+
+struct work {
+	struct packet packet;
+	struct packet inner; /* in a tunnel, or quoted by an ICMP error */
+	struct remote remote;
+	struct translation translation;
+	struct verdict verdict;
+	struct flow_key reply;	 /* of a flow in the making */
+	struct flow_key removed; /* of a flow that goes */
+};
+
+_Static_assert(sizeof(struct work) <= sizeof(struct scratch), "scratch is too small");
+
+static __always_inline struct work *work_space(void)
+{
+	__u32 zero = 0;
+
+	return (void *)bpf_map_lookup_elem(&scratch, &zero);
+}
+
+static __always_inline struct work *work_start(void)
+{
+	struct work *work = work_space();
+
+	if (work) {
+		__builtin_memset(&work->packet, 0, sizeof(work->packet));
+		__builtin_memset(&work->inner, 0, sizeof(work->inner));
+		__builtin_memset(&work->remote, 0, sizeof(work->remote));
+		__builtin_memset(&work->verdict, 0, sizeof(work->verdict));
+		work->verdict.peer = NO_PEER;
+	}
+	return work;
+}
+
+#endif

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * to_pod: TC egress of the host side of a Pod's veth. What the Node's own stack sends to its
+ * Pods: probes, answers of the slow path. It is tracked, so that answers are known, and never
+ * dropped here.
+ */
+#include "lib/emit.h"
+#include "lib/work.h"
+
+static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
+{
+	const struct node_config *node = node_configuration();
+	struct route route = { .kind = ROUTE_HOST, .peer = NO_PEER };
+	struct packet *packet;
+	struct flow_match match;
+	struct ethhdr *ethernet;
+	__be16 ethertype;
+	__u64 now;
+
+	if (!node || !(node->flags & NODE_CONFIGURED))
+		return pass(verdict);
+	packet = &work->packet;
+	ethernet = bytes_at(ctx, 0, sizeof(*ethernet));
+	if (!ethernet)
+		return pass(verdict);
+	ethertype = ethernet->h_proto;
+	if ((ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6)) ||
+	    parse(ctx, packet, ETH_HLEN, ethertype, false) ||
+	    packet->flags & (PACKET_ICMP_ERROR | PACKET_LATER_FRAGMENT) ||
+	    address_is_multicast(&packet->key.destination, packet->family) ||
+	    address_is_link_local6(&packet->key.source) || address_is_zero(&packet->key.source))
+		return pass(verdict);
+
+	now = bpf_ktime_get_coarse_ns();
+	match = flow_lookup(&packet->key, node, now);
+	if (!match.flow) {
+		match.flow = flow_start(packet, node);
+		match.direction = FLOW_ORIGINAL;
+		if (match.flow)
+			route_remember(match.flow, &route, node);
+	}
+	if (match.flow)
+		flow_advance(match.flow, match.direction, packet, node, now);
+	return pass(verdict);
+}
+
+SEC("tc")
+int to_pod(struct __sk_buff *ctx)
+{
+	struct work *work = work_start();
+	int result;
+
+	if (!work)
+		return TC_ACT_UNSPEC;
+	result = receive(ctx, work, &work->verdict);
+	record(&work->verdict);
+	return result;
+}
