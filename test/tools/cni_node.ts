@@ -18,6 +18,9 @@ import type { AgentState } from "./cni_agent.js";
 
 const root = new URL("../..", import.meta.url).pathname;
 
+/** As a runtime runs it: without the loaders that tap gives to every Node process. */
+const plugin = ["env", "-u", "NODE_OPTIONS", join(root, "bin/fairway-cni")];
+
 export const defaultView: NodeView = {
 	podCIDRs: ["10.99.1.0/24", "fd99:1::/64"],
 	gateways: ["10.99.1.1", "fd99:1::1"],
@@ -132,7 +135,7 @@ export class CniNode {
 			type: "fairway-cni",
 			socket: this.socket,
 		};
-		const { status, stdout, stderr } = await this.namespace.run([join(root, "bin/fairway-cni")], {
+		const { status, stdout, stderr } = await this.namespace.run(plugin, {
 			input: JSON.stringify({ ...config, ...options.config }),
 			environment: {
 				CNI_COMMAND: command,
@@ -140,8 +143,6 @@ export class CniNode {
 				CNI_NETNS: pod?.path ?? "",
 				CNI_IFNAME: "eth0",
 				CNI_PATH: "/opt/cni/bin",
-				// tap puts its own loader there.
-				NODE_OPTIONS: "",
 				...options.variables,
 			},
 			mayFail: true,
