@@ -50,6 +50,7 @@ export class Attachments {
 	readonly #pins: Pins;
 	readonly #log: Log;
 	readonly #links = new Map<string, BpfLink>();
+	readonly #unreadable = new Set<string>();
 	/** The filters of clsact that are known to be there; no pin tells of them. */
 	readonly #filters = new Map<string, { hook: Hook }>();
 
@@ -59,9 +60,24 @@ export class Attachments {
 		this.#log = log;
 		this.tcx = tcx;
 		for (const name of pins.linkNames()) {
-			const link = BpfLink.openPinned(pins.link(name));
+			const link = this.#open(name);
+			if (link === undefined) continue;
 			if (link.info.ifindex === Number(name.split("-")[1])) this.#links.set(name, link);
 			else this.#drop(name, link);
+		}
+	}
+
+	/** A pin that is no link is nobody's that we know: it goes with the first sweep. */
+	#open(name: string): BpfLink | undefined {
+		try {
+			return BpfLink.openPinned(this.#pins.link(name));
+		} catch (error) {
+			this.#log.warn(
+				{ link: name, error: (error as Error).message },
+				"a pinned link cannot be read",
+			);
+			this.#unreadable.add(name);
+			return undefined;
 		}
 	}
 
@@ -165,7 +181,9 @@ export class Attachments {
 		const wanted = new Set(hooks.map(({ program, device }) => `${program}-${device.ifindex}`));
 		for (const { ifindex } of xdpDevices)
 			for (const mode of xdpModes) wanted.add(xdpName(ifindex, mode));
-		let removed = 0;
+		let removed = this.#unreadable.size;
+		for (const name of this.#unreadable) this.#pins.remove(this.#pins.link(name));
+		this.#unreadable.clear();
 		for (const [name, link] of this.#links) {
 			if (wanted.has(name)) continue;
 			this.#log.info({ link: name }, "detached what is no longer wanted");

@@ -39,6 +39,11 @@ const agentMaps: readonly string[] = [
 	"endpoints",
 ];
 
+/** They refer to each other, and are replaced together. */
+const flowTable: readonly string[] = ["flows", "flow_index"];
+
+const REFUSED_MS = 30_000;
+
 export interface DatapathOptions {
 	pins: Pins;
 	objectPath: string;
@@ -52,10 +57,13 @@ export class Datapath {
 	readonly #pins: Pins;
 	readonly #log: Log;
 	readonly #object: ObjectFile;
+	/** What an earlier agent left, by name: adopted, or outdated. */
+	readonly #pinned = new Map<string, BpfMap>();
 	readonly #maps = new Map<string, BpfMap>();
 	/** Pinned maps that do not fit, by name; open until settle. */
 	readonly #outdated = new Map<string, BpfMap>();
 	readonly #unpinned = new Set<string>();
+	#refused: { identity: string; error: Error; until: number } | undefined;
 	#programs: { identity: string; programs: Programs } | undefined;
 	#moved: { table: FlowTable; flows: MovedFlows } | undefined;
 
@@ -100,6 +108,9 @@ export class Datapath {
 	}
 
 	#openMaps(): void {
+		for (const name of this.#pins.mapNames())
+			if (this.#object.maps.has(name))
+				this.#pinned.set(name, BpfMap.openPinned(this.#pins.map(name)));
 		const object = BpfObject.open(this.#object.path);
 		try {
 			for (const program of object.programNames) object.setAutoload(program, false);
@@ -118,11 +129,12 @@ export class Datapath {
 
 	#adoptOrDefine(object: BpfObject, name: string): void {
 		const definition = this.#definition(name);
-		if (name === "flows" || name === "flow_index")
-			object.setMaxEntries(name, definition.maxEntries);
-		if (!this.#pins.mapNames().includes(name)) return;
-		const map = BpfMap.openPinned(this.#pins.map(name));
-		const difference = differenceOf(map, definition);
+		if (flowTable.includes(name)) object.setMaxEntries(name, definition.maxEntries);
+		const map = this.#pinned.get(name);
+		if (map === undefined) return;
+		// A reference to a slot of another table would keep a new flow of that tuple from its own.
+		const together = flowTable.includes(name) ? flowTable : [name];
+		const difference = together.map((one) => this.#differenceOf(one)).find(Boolean);
 		if (difference === undefined) {
 			object.reuseMap(name, map);
 			this.#maps.set(name, map);
@@ -132,16 +144,42 @@ export class Datapath {
 		this.#outdated.set(name, map);
 	}
 
+	/** In what the pinned map differs from its definition; undefined: it can stand for it. */
+	#differenceOf(name: string): string | undefined {
+		const map = this.#pinned.get(name);
+		if (map === undefined) return "presence";
+		const { type, maxEntries, key, value } = this.#definition(name);
+		const { info } = map;
+		if (info.type !== type) return "type";
+		if (info.maxEntries !== maxEntries) return "size";
+		if (info.keySize !== (key?.size ?? 0) || info.valueSize !== (value?.size ?? 0)) return "layout";
+		// Ring buffers have neither keys nor values.
+		if (key === undefined || value === undefined) return undefined;
+		const layouts = layoutsOf(map);
+		if (layouts === undefined) return "no type information";
+		if (!sameLayout(layouts.key, key) || !sameLayout(layouts.value, value)) return "layout";
+		return undefined;
+	}
+
 	/** Throws, with the verifier's log, when the kernel refuses a program. */
 	programs(knobs: Omit<Knobs, "flowSlots">): Programs {
 		const all: Knobs = { ...knobs, flowSlots: this.flowSlots };
 		const identity = this.#identity(all);
 		if (this.#programs?.identity === identity) return this.#programs.programs;
+		// Verifying takes about a second: what was refused is not tried with every apply.
+		if (this.#refused?.identity === identity && this.#refused.until > performance.now())
+			throw this.#refused.error;
 		const directory = this.#pins.programs(identity);
 		const pinned = pinnedPrograms(directory);
 		if (pinned.length !== programNames.length) {
 			this.#pins.remove(directory);
-			this.#loadPrograms(all, directory);
+			try {
+				this.#loadPrograms(all, directory);
+			} catch (error) {
+				const until = performance.now() + REFUSED_MS;
+				this.#refused = { identity, error: error as Error, until };
+				throw error;
+			}
 		}
 		const programs = new Map(
 			programNames.map((name) => [name, BpfProgram.openPinned(join(directory, name))]),
@@ -153,7 +191,7 @@ export class Datapath {
 
 	/** Same code, same knobs, same maps: the same programs. A tag knows neither knobs nor maps. */
 	#identity(knobs: Knobs): string {
-		const maps = [...this.#maps].map(([name, map]) => [name, map.info.id]);
+		const maps = [...this.#maps].map(([name, map]) => `${name} ${map.info.id}`).sort();
 		const text = JSON.stringify([this.#object.digest, knobs, maps]);
 		return createHash("sha256").update(text).digest("hex").slice(0, 16);
 	}
@@ -219,7 +257,7 @@ export class Datapath {
 	#copy(name: string): void {
 		const old = this.#outdated.get(name);
 		if (old === undefined) return;
-		if (name === "flows" || (name === "flow_index" && this.#outdated.has("flows"))) {
+		if (flowTable.includes(name)) {
 			if (name === "flows") this.#copyFlowTable();
 			return;
 		}
@@ -233,22 +271,16 @@ export class Datapath {
 	}
 
 	#copyFlowTable(): void {
-		const oldFlows = this.#outdated.get("flows");
-		const oldIndex = this.#outdated.get("flow_index");
-		const flows = oldFlows && this.#planOf("flows", oldFlows);
-		const index = oldIndex && this.#planOf("flow_index", oldIndex);
-		const flowLayout = this.#definition("flows").value;
-		const refLayout = this.#definition("flow_index").value;
-		if (
-			flows === undefined ||
-			(oldIndex !== undefined && index === undefined) ||
-			flowLayout?.kind !== "struct" ||
-			refLayout?.kind !== "struct"
-		) {
+		const [flows, index] = flowTable.map((name) => {
+			const old = this.#outdated.get(name);
+			return old && this.#planOf(name, old);
+		});
+		const [flowLayout, refLayout] = flowTable.map((name) => this.#definition(name).value);
+		if (!flows || !index || flowLayout?.kind !== "struct" || refLayout?.kind !== "struct") {
 			this.#log.warn({ map: "flows" }, "the flow table cannot be migrated: flows are learned anew");
 			return;
 		}
-		const table = { flows, ...(index && { index }), flowLayout, refLayout };
+		const table = { flows, index, flowLayout, refLayout };
 		this.#moved = { table, flows: copyFlows(table) };
 	}
 
@@ -270,20 +302,6 @@ function pinnedPrograms(directory: string): string[] {
 	} catch {
 		return [];
 	}
-}
-
-/** In what this map differs from that definition; undefined: it can stand for it. */
-function differenceOf(map: BpfMap, { type, maxEntries, key, value }: MapDefinition) {
-	const { info } = map;
-	if (info.type !== type) return "type";
-	if (info.maxEntries !== maxEntries) return "size";
-	if (info.keySize !== (key?.size ?? 0) || info.valueSize !== (value?.size ?? 0)) return "layout";
-	// Ring buffers have neither keys nor values.
-	if (key === undefined || value === undefined) return undefined;
-	const layouts = layoutsOf(map);
-	if (layouts === undefined) return "no type information";
-	if (!sameLayout(layouts.key, key) || !sameLayout(layouts.value, value)) return "layout";
-	return undefined;
 }
 
 function layoutsOf(map: BpfMap): { key: Layout; value: Layout } | undefined {

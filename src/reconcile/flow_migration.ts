@@ -9,8 +9,7 @@ import { type CopyPlan, convert, entriesOf, type MapCopy } from "./migration.js"
 
 export interface FlowTable {
 	flows: MapCopy;
-	/** Absent: `flow_index` stays as it is, and so do the slots' numbers. */
-	index?: MapCopy;
+	index: MapCopy;
 	/** Of the new `flows` and `flow_index`. */
 	flowLayout: StructLayout;
 	refLayout: StructLayout;
@@ -40,7 +39,7 @@ export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): Move
 		.filter(({ oldSlot, claim }) => moved.get(oldSlot)?.claim !== claim)
 		.sort((a, b) => (a.lastSeen < b.lastSeen ? 1 : -1))
 		.slice(0, capacity - taken.size);
-	const placed = place(fresh, capacity, taken, table.index === undefined);
+	const placed = place(fresh, capacity, taken);
 
 	const key = Buffer.alloc(4);
 	const added = new Set<number>();
@@ -50,7 +49,7 @@ export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): Move
 		moved.set(flow.oldSlot, { slot, claim: flow.claim });
 		added.add(flow.oldSlot);
 	}
-	if (table.index !== undefined) copyReferences(table.index, table.refLayout, moved, added);
+	copyReferences(table.index, table.refLayout, moved, added);
 	return moved;
 }
 
@@ -59,7 +58,6 @@ function place(
 	flows: LiveFlow[],
 	capacity: number,
 	taken: Set<number>,
-	fixed: boolean,
 ): { flow: LiveFlow; slot: number }[] {
 	const placed: { flow: LiveFlow; slot: number }[] = [];
 	const homeless: LiveFlow[] = [];
@@ -67,7 +65,7 @@ function place(
 		if (flow.oldSlot < capacity && !taken.has(flow.oldSlot)) {
 			taken.add(flow.oldSlot);
 			placed.push({ flow, slot: flow.oldSlot });
-		} else if (!fixed) {
+		} else {
 			homeless.push(flow);
 		}
 	}

@@ -39,10 +39,11 @@ async function readDevice(ip: IpRoute): Promise<DeviceLink | undefined> {
 	}
 }
 
-async function create(ip: IpRoute, log: Log): Promise<DeviceLink> {
+/** With its MAC from the start: an ifb takes no other later. */
+async function create(ip: IpRoute, mac: string, log: Log): Promise<DeviceLink> {
 	for (const kind of KINDS) {
 		try {
-			await ip.run("link", "add", "name", HOST_DEVICE, "type", kind);
+			await ip.run("link", "add", "name", HOST_DEVICE, "address", mac, "type", kind);
 		} catch (error) {
 			if (error instanceof IpRouteError && error.code === "EOPNOTSUPP") continue;
 			throw error;
@@ -53,8 +54,23 @@ async function create(ip: IpRoute, log: Log): Promise<DeviceLink> {
 		return device;
 	}
 	throw new Error(
-		`Cannot make ${HOST_DEVICE}: expected a kernel with one of ${KINDS.join(", ")}, it has none of them`,
+		`Cannot make ${HOST_DEVICE}: wanted a kernel with one of ${KINDS.join(", ")}, it has none of them`,
 	);
+}
+
+/** The device with this MAC. One that cannot take it is made anew: routes to it are written again. */
+async function deviceWithMac(ip: IpRoute, mac: string, log: Log): Promise<DeviceLink> {
+	const device = await readDevice(ip);
+	if (device === undefined) return create(ip, mac, log);
+	if (device.address === mac) return device;
+	try {
+		await ip.run("link", "set", "dev", HOST_DEVICE, "address", mac);
+		return { ...device, address: mac };
+	} catch (error) {
+		if (!(error instanceof IpRouteError) || error.code !== "EOPNOTSUPP") throw error;
+		await ip.run("link", "del", "dev", HOST_DEVICE);
+		return create(ip, mac, log);
+	}
 }
 
 /**
@@ -66,13 +82,13 @@ export async function applyHostDevice(
 	wanted: HostDeviceState,
 	log: Log,
 ): Promise<number> {
-	const device = (await readDevice(ip)) ?? (await create(ip, log));
+	const device = await deviceWithMac(ip, wanted.mac, log);
 	for (const problem of sysctls.hostDevice(HOST_DEVICE).problems)
 		log.warn({ sysctl: problem.name }, problem.message);
 	const failures = await ip.batch(changes(device, wanted));
 	if (failures.length > 0) {
 		const said = failures.map(({ command, message }) => `${command}: ${message}`).join("; ");
-		throw new Error(`Cannot set up ${HOST_DEVICE}: expected every change to be taken, ${said}`);
+		throw new Error(`Cannot set up ${HOST_DEVICE}: wanted every change taken, ${said}`);
 	}
 	return device.ifindex;
 }
@@ -80,7 +96,7 @@ export async function applyHostDevice(
 /** The batch lines that turn the device as it is into what is wanted. */
 export function changes(
 	device: Omit<DeviceLink, "ifindex">,
-	{ addresses, mac, mtu }: HostDeviceState,
+	{ addresses, mtu }: HostDeviceState,
 ): string[] {
 	const lines: string[] = [];
 	const set = (what: string) => lines.push(`link set dev ${HOST_DEVICE} ${what}`);
@@ -88,7 +104,6 @@ export function changes(
 	// No link-local address: neighbours are not asked for here, and routers not listened to.
 	if (!up) set("addrgenmode none");
 	if (!device.flags.includes("NOARP")) set("arp off");
-	if (device.address !== mac) set(`address ${mac}`);
 	if (device.mtu !== mtu) set(`mtu ${mtu}`);
 	if (!up) set("up");
 	const present = new Set(

@@ -50,7 +50,7 @@ export class IpRouteError extends Error {
 	readonly code: ErrorCode | undefined;
 
 	constructor(command: string, detail: string) {
-		super(`Cannot run \`${command}\`: expected success, got "${detail}"`);
+		super(`Cannot run \`${command}\`: wanted success, it said "${detail}"`);
 		this.command = command;
 		this.detail = detail;
 		this.code = codeOf(detail);

@@ -21,6 +21,7 @@ import { dirname, join, resolve } from "node:path";
 import { IpRoute } from "./iproute.js";
 
 const BPF_FS_MAGIC = 0xcafe4a11;
+const KINDS = ["maps", "links", "programs"] as const;
 const SYSTEM_MOUNT = "/sys/fs/bpf";
 /** Agents of several namespaces start together and must not mount over each other's pins. */
 const MOUNT_LOCK = "/run/lock/fairway-bpffs";
@@ -36,7 +37,7 @@ export class Pins {
 	static async open(directory: string): Promise<Pins> {
 		const pins = new Pins(resolve(directory));
 		await mountBpffs(pins.directory);
-		for (const kind of ["maps", "links", "programs"])
+		for (const kind of KINDS)
 			mkdirSync(join(pins.directory, kind), { recursive: true, mode: 0o700 });
 		return pins;
 	}
@@ -84,14 +85,9 @@ export class Pins {
 
 	/** Removes all of it, and the mount where it was made for this directory alone. */
 	async removeAll(): Promise<void> {
-		if (isMountPoint(this.directory)) {
-			for (const name of list(this.directory)) this.remove(join(this.directory, name));
-			if (fileSystem(this.directory) === BPF_FS_MAGIC && this.directory !== SYSTEM_MOUNT) {
-				await new IpRoute().command("umount", this.directory);
-				this.remove(this.directory);
-			}
-			return;
-		}
+		for (const kind of KINDS) this.remove(join(this.directory, kind));
+		if (this.directory === SYSTEM_MOUNT) return;
+		if (isMountPoint(this.directory)) await new IpRoute().command("umount", this.directory);
 		this.remove(this.directory);
 	}
 }
@@ -138,6 +134,6 @@ async function mountBpffs(directory: string): Promise<void> {
 	await new IpRoute().command("flock", MOUNT_LOCK, "sh", "-c", mountOnce, mountPoint);
 	if (fileSystem(directory) !== BPF_FS_MAGIC)
 		throw new Error(
-			`Cannot open pin directory ${directory}: expected a BPF file system, it is another one`,
+			`Cannot open pin directory ${directory}: wanted a BPF file system, it is another one`,
 		);
 }

@@ -5,6 +5,7 @@
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { isOwnDevice } from "./names.js";
 
 const ROOT = "/proc/sys";
 
@@ -52,7 +53,7 @@ function nodeSettings(snatPorts: PortRange): Setting[] {
 function acceptRouterAdvertisements(): Setting[] {
 	if (read("net/ipv6/conf/all/forwarding") !== "0") return [];
 	return list("net/ipv6/conf")
-		.filter((name) => name !== "all" && name !== "lo")
+		.filter((name) => name !== "all" && name !== "lo" && !isOwnDevice(name))
 		.map((name) => ({
 			path: `net/ipv6/conf/${name}/accept_ra`,
 			value: (current) => (current === "1" ? "2" : current),
@@ -146,7 +147,7 @@ function applySettings(settings: Setting[]): SysctlResult {
 			writeFileSync(join(ROOT, path), to);
 			result.changes.push({ name, from, to, reason });
 		} catch (error) {
-			const message = `Cannot set sysctl ${name}: expected to write ${to}, ${(error as Error).message}`;
+			const message = `Cannot set sysctl ${name}: wanted to write ${to}, ${(error as Error).message}`;
 			result.problems.push({ name, message });
 		}
 	}

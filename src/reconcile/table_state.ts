@@ -55,37 +55,37 @@ export class TableState {
 		const problems: string[] = [];
 		let writes = 0;
 		let routesChanged = false;
-		const note = (count: number, failures: EntryFailure<unknown>[]) => {
+		const note = (count: number, failures: EntryFailure<unknown>[]): boolean => {
 			writes += count - failures.length;
 			problems.push(...summary(failures));
+			return failures.length < count;
 		};
 		for (const step of diff(this.#asTables(wanted, links), resolvable(wanted, links))) {
 			if (step.table === "peers") {
+				const [table, state] = [this.#tables.peers, this.#peers];
 				if (step.op === "put") {
-					routesChanged ||= step.entries.some(([index, peer]) => this.#newOwner(index, peer));
-					note(step.entries.length, put(this.#tables.peers, this.#peers, step.entries));
-				} else {
-					routesChanged = true;
-					note(step.keys.length, remove(this.#tables.peers, this.#peers, step.keys));
-				}
+					const owners = step.entries.some(([index, peer]) => this.#newOwner(index, peer));
+					if (note(step.entries.length, put(table, state, step.entries)) && owners)
+						routesChanged = true;
+				} else if (note(step.keys.length, remove(table, state, step.keys))) routesChanged = true;
 			} else if (step.table === "peerAddresses") {
 				const [table, state] = [this.#tables.peerAddresses, this.#peerAddresses];
 				if (step.op === "put") note(step.entries.length, put(table, state, step.entries));
 				else note(step.keys.length, remove(table, state, step.keys));
 			} else if (step.table === "routes") {
-				routesChanged = true;
 				const [table, state] = [this.#tables.routes, this.#routes];
-				if (step.op === "put") note(step.entries.length, put(table, state, step.entries));
-				else note(step.keys.length, remove(table, state, step.keys));
+				const [count, failures] =
+					step.op === "put"
+						? [step.entries.length, put(table, state, step.entries)]
+						: [step.keys.length, remove(table, state, step.keys)];
+				if (note(count, failures)) routesChanged = true;
 			} else if (step.table === "endpoints") {
-				routesChanged = true;
 				const [table, state] = [this.#tables.endpoints, this.#endpoints];
-				if (step.op === "put") {
-					const entries = step.entries.map(
-						([address, endpoint]) => [address, withIndex(endpoint, links)] as const,
-					);
-					note(entries.length, put(table, state, entries));
-				} else note(step.keys.length, remove(table, state, step.keys));
+				const [count, failures] =
+					step.op === "put"
+						? [step.entries.length, put(table, state, withIndexes(step.entries, links))]
+						: [step.keys.length, remove(table, state, step.keys)];
+				if (note(count, failures)) routesChanged = true;
 			}
 		}
 		const config: NodeConfig = {
@@ -146,8 +146,14 @@ function resolvable(wanted: Tables, links: Links): Tables {
 	return { ...wanted, endpoints: new Map(endpoints) };
 }
 
-function withIndex({ interface: name, ...endpoint }: WantedEndpoint, links: Links): Endpoint {
-	return { ...endpoint, ifindex: links.named(name)?.ifindex ?? 0 };
+function withIndexes(
+	entries: readonly (readonly [string, WantedEndpoint])[],
+	links: Links,
+): [string, Endpoint][] {
+	return entries.map(([address, { interface: name, ...endpoint }]) => [
+		address,
+		{ ...endpoint, ifindex: links.named(name)?.ifindex ?? 0 },
+	]);
 }
 
 function put<K, V>(

@@ -1,0 +1,236 @@
+/** What the kernel refuses stays pending; what vanishes is noticed, and put back when it returns. */
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import t from "tap";
+import { BpfMap, BpfObject, clsact } from "#native";
+import { Attachments } from "../../../src/reconcile/attachments.js";
+import { FILTER_HANDLE, FILTER_PRIORITY } from "../../../src/reconcile/names.js";
+import { Pins } from "../../../src/reconcile/pins.js";
+import { NodeConfig, RouteKind } from "../../../src/tables/generated.js";
+import {
+	buildObject,
+	directory,
+	ip,
+	makeDevices,
+	memoryLog,
+	openReconciler,
+	pinDir,
+	podInterface,
+	podLines,
+	recordPods,
+	tablesOf,
+	until,
+} from "./fixture.js";
+
+interface Link {
+	ifname: string;
+	ifindex: number;
+	xdp?: unknown;
+}
+
+const links = () => ip.query<Link>("link", "show");
+const named = async (name: string) => (await links()).find(({ ifname }) => ifname === name);
+const attached = (program: string, ifindex: number | undefined) =>
+	existsSync(`${pinDir}/links/${program}-${ifindex}`);
+const nextHopEpoch = () =>
+	NodeConfig.decode(BpfMap.openPinned(`${pinDir}/maps/node_config`).lookup(Buffer.alloc(4))!)
+		.nextHopEpoch;
+
+await makeDevices(2);
+recordPods(2);
+const object = buildObject("small", {
+	edit: (file, text) =>
+		file === "tables.h" ? text.replace("ROUTES_MAX = 65536", "ROUTES_MAX = 20") : text,
+});
+const reconciler = await openReconciler(object);
+t.teardown(() => reconciler.close());
+const tables = tablesOf({ peers: 3, pods: 2 });
+await reconciler.apply(tables);
+
+t.test("a full map is a problem, and everything else goes on", async (t) => {
+	const many = tablesOf({ peers: 15, pods: 2 }); // 31 routes
+	const applied = await reconciler.apply(many);
+	t.match(applied, { pending: 1, ready: true });
+	t.match(reconciler.problems(), [
+		/^Cannot write routes entry .*: wanted room in the map, its 20 entries are taken \(and 10 more\)$/,
+	]);
+	t.ok(reconciler.tableReader.peer(29), "peers are all there");
+	t.equal((await ip.query("-6", "route", "show", "dev", "fairway0", "proto", "170")).length, 15);
+
+	const epoch = reconciler.tableReader.nodeConfig()?.routeEpoch;
+	t.match(await reconciler.apply(many), { pending: 1 }, "only the rest is tried again");
+	t.equal(reconciler.tableReader.nodeConfig()?.routeEpoch, epoch);
+
+	// Room is made from outside, and without another apply the rest is written: the retry's work.
+	const routes = BpfMap.openPinned(`${pinDir}/maps/routes`);
+	routes.deleteBatch(routes.entries().keys.subarray(0, 11 * 20));
+	await until(() => reconciler.problems().length === 0);
+	t.match(await reconciler.apply(tables), { pending: 0 });
+	t.same(reconciler.problems(), []);
+});
+
+t.test("the NIC is made anew: programs are attached again", async (t) => {
+	const before = await named("eth0");
+	t.ok(attached("from_wire", before?.ifindex));
+	const changes: number[] = [];
+	const watch = reconciler.watchNetwork(() => changes.push(1));
+	await ip.run("link", "del", "dev", "eth0");
+	await until(() => reconciler.problems().length > 0);
+	t.match(reconciler.problems(), [/Cannot attach from_wire to eth0: wanted an interface/]);
+	await until(() => changes.length > 0);
+	t.notOk(attached("from_wire", before?.ifindex), "its links are gone");
+	await ip.batch([
+		"link add name eth0 type veth peer name wire0",
+		"link set dev eth0 up",
+		"link set dev wire0 up",
+		"address add 192.168.1.1/24 dev eth0",
+	]);
+	await until(() => reconciler.problems().length === 0);
+	const after = await named("eth0");
+	t.not(after?.ifindex, before?.ifindex);
+	t.ok(attached("from_wire", after?.ifindex));
+	t.ok(after?.xdp);
+	t.equal(reconciler.xdpMode(), "native");
+	watch.close();
+});
+
+t.test("a Pod's interface goes and comes back under its name", async (t) => {
+	const before = reconciler.tableReader.endpoint("10.244.1.3");
+	await ip.run("link", "del", "dev", podInterface(1));
+	await until(() => reconciler.tableReader.endpoint("10.244.1.3") === undefined);
+	await until(() => !attached("from_pod", before?.ifindex));
+	await ip.batch(podLines(1));
+	await until(() => reconciler.tableReader.endpoint("10.244.1.3") !== undefined);
+	const after = reconciler.tableReader.endpoint("10.244.1.3");
+	t.not(after?.ifindex, before?.ifindex);
+	await until(() => attached("from_pod", after?.ifindex) && attached("to_pod", after?.ifindex));
+	await until(async () => (await ip.query("route", "show", "10.244.1.3")).length === 1);
+});
+
+t.test("fairway0 is removed: it is made again with its routes", async (t) => {
+	await ip.run("link", "del", "dev", "fairway0");
+	const routes = () => ip.query("route", "show", "dev", "fairway0", "proto", "170");
+	await until(async () => (await named("fairway0")) !== undefined && (await routes()).length === 3);
+	const index = (await named("fairway0"))?.ifindex;
+	await until(() => reconciler.tableReader.nodeConfig()?.hostIfindex === index);
+	await until(() => attached("from_host", index));
+	t.same(reconciler.problems(), []);
+});
+
+t.test("link down takes routes away: they are put back", async (t) => {
+	const routes = async () => (await ip.query("route", "show", "proto", "170")).length;
+	const before = await routes();
+	await ip.batch([
+		`link set dev ${podInterface(0)} down`,
+		`link set dev ${podInterface(0)} up`,
+		"route del 10.100.1.0/24 dev fairway0",
+		"address del 10.244.1.1/32 dev fairway0",
+	]);
+	await until(async () => (await routes()) === before);
+	await until(async () => {
+		const text = JSON.stringify(await ip.query("address", "show", "dev", "fairway0"));
+		return text.includes("10.244.1.1");
+	});
+	t.same(reconciler.problems(), []);
+});
+
+t.test("an ip monitor that dies is started again, and nothing is missed", async (t) => {
+	const child = readdirSync("/proc/self/task")
+		.flatMap((task) => readChildren(task))
+		.find(({ command }) => command.includes("monitor"));
+	t.ok(child);
+	process.kill(child?.pid ?? 0, "SIGKILL");
+	await ip.run("route", "del", "10.100.2.0/24", "dev", "fairway0");
+	await until(async () => (await ip.query("route", "show", "10.100.2.0/24")).length === 1);
+});
+
+t.test("next hops are asked for again when the kernel's answer may differ", async (t) => {
+	const raised = async (what: string, ...lines: string[]) => {
+		const before = nextHopEpoch();
+		t.same(await ip.batch(lines), []);
+		await until(() => nextHopEpoch() !== before);
+		t.pass(what);
+	};
+	await raised("a route", "route add 203.0.113.0/24 via 192.168.1.9 dev eth0");
+	await raised("a neighbour", "neighbour add 192.168.1.9 lladdr 02:00:00:00:09:01 dev eth0");
+	await raised("its MAC", "neighbour replace 192.168.1.9 lladdr 02:00:00:00:09:02 dev eth0");
+	await raised("its end", "neighbour del 192.168.1.9 dev eth0");
+	await raised("a link", "link set dev eth0 mtu 1400");
+	// Ours are known to be no part of it. The link's change afterwards shows that they were seen.
+	const before = nextHopEpoch();
+	const routes = new Map(tables.hostRoutes);
+	routes.delete("10.100.2.0/24");
+	await reconciler.apply({ ...tables, hostRoutes: routes });
+	t.equal(nextHopEpoch(), before);
+	await reconciler.apply(tables);
+});
+
+t.test("an entry that cannot be encoded harms no other", async (t) => {
+	const routes = new Map(tables.routes)
+		.set("10.50.0.0/99", { kind: RouteKind.HOST, flags: 0, peer: 0 })
+		.set("10.51.0.0/16", { kind: RouteKind.HOST, flags: 0, peer: 0xffffffff });
+	t.match(await reconciler.apply({ ...tables, routes }), { pending: 1, ready: true });
+	t.match(reconciler.problems(), [/10\.50\.0\.0\/99/]);
+	t.equal(reconciler.tableReader.route("10.51.9.9")?.kind, RouteKind.HOST);
+	t.match(await reconciler.apply(tables), { pending: 0 });
+});
+
+t.test("XDP that a device refuses: native is a problem, auto is not", async (t) => {
+	// A bridge has no native XDP.
+	await ip.batch(["link add name br0 type bridge", "link set dev br0 up"]);
+	const wireInterfaces = ["eth0", "br0"];
+	t.match(await reconciler.apply({ ...tables, wireInterfaces }), { pending: 0, ready: true });
+	t.equal(reconciler.xdpMode(), "off", "the least of both");
+	t.match(await reconciler.apply({ ...tables, wireInterfaces, xdp: "native" }), { pending: 1 });
+	t.match(reconciler.problems(), [/Cannot attach from_wire_xdp \(native\) to br0/]);
+	t.match(await reconciler.apply(tables), { pending: 0 });
+	t.notOk(attached("from_wire", (await named("br0"))?.ifindex), "no longer a wire interface");
+});
+
+t.test("without tcx: filters of clsact", async (t) => {
+	const loaded = BpfObject.open(object);
+	loaded.load();
+	const names = ["from_pod", "from_wire", "to_pod", "from_host"] as const;
+	const programs = new Map(names.map((name) => [name, loaded.program(name)]));
+	const pins = await Pins.open(`${directory}/pins/fairway/clsact`);
+	const attachments = new Attachments(pins, memoryLog(), false);
+	await ip.batch(["link add name wire5 type veth peer name far5", "link set dev wire5 up"]);
+	const device = { name: "wire5", ifindex: (await named("wire5"))?.ifindex ?? 0 };
+	const hooks = [
+		{ program: "from_wire", device },
+		{ program: "from_host", device },
+	] as const;
+	t.same(attachments.attach(hooks, programs), { writes: 2, failures: [] });
+	t.same(attachments.attach(hooks, programs), { writes: 0, failures: [] });
+	const query = (direction: "ingress" | "egress") =>
+		clsact.query(device.ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE)?.programId;
+	t.equal(query("ingress"), programs.get("from_wire")?.info.id);
+	t.equal(query("egress"), programs.get("from_host")?.info.id);
+
+	const next = new Map(programs).set("from_wire", programs.get("from_pod")!);
+	t.same(attachments.attach(hooks, next), { writes: 1, failures: [] }, "a filter is replaced");
+	t.equal(query("ingress"), programs.get("from_pod")?.info.id);
+
+	const later = new Attachments(pins, memoryLog(), false);
+	later.adoptFilters([device]);
+	t.equal(later.sweep([hooks[1]], []), 1, "a later agent knows them");
+	t.equal(query("ingress"), undefined);
+	t.equal(query("egress"), programs.get("from_host")?.info.id);
+	loaded.close();
+});
+
+function readChildren(task: string): { pid: number; command: string }[] {
+	const pids = readText(`/proc/self/task/${task}/children`).trim();
+	if (pids === "") return [];
+	return pids.split(" ").map((pid) => ({
+		pid: Number(pid),
+		command: readText(`/proc/${pid}/cmdline`).replaceAll("\0", " "),
+	}));
+}
+
+function readText(path: string): string {
+	try {
+		return readFileSync(path, "utf8");
+	} catch {
+		return ""; // The process has ended.
+	}
+}
