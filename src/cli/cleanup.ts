@@ -1,6 +1,6 @@
 /** `fairway cleanup` */
-import { existsSync, rmdirSync } from "node:fs";
-import { resolve } from "node:path";
+import { existsSync, rmdirSync, rmSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { DirectoryLock } from "../api/lock.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { EXIT_DONE } from "./exit.js";
@@ -23,10 +23,23 @@ export async function cleanupCommand(options: { runDir: string; pinDir: string }
 	for (const lock of locks) {
 		lock.release();
 	}
-	if (existsSync(runDir)) {
-		rmdirSync(runDir);
-	}
+	removeRunDir(runDir);
 	return EXIT_DONE;
+}
+
+/** What agent and plugin keep there; the directory itself stays when it has something else. */
+function removeRunDir(runDir: string): void {
+	for (const name of ["agent.sock", "endpoints", "deletions"]) {
+		rmSync(join(runDir, name), { recursive: true, force: true });
+	}
+	try {
+		rmdirSync(runDir);
+	} catch (error) {
+		const { code = "" } = error as NodeJS.ErrnoException;
+		if (!["ENOENT", "ENOTEMPTY"].includes(code)) {
+			throw error;
+		}
+	}
 }
 
 /** Of the reconciler's log, what someone at a terminal wants to know. */
