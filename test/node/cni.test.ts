@@ -43,7 +43,7 @@ t.test("ADD, CHECK, DEL", async (t) => {
 		},
 	]);
 
-	t.test("the Pod has what was promised", async (t) => {
+	await t.test("the Pod has what was promised", async (t) => {
 		const { stdout } = await pod.script(
 			"ip -o addr show dev eth0; ip route; ip -6 route; ip neigh; ethtool -k eth0; ip link show eth0; echo accept_dad=$(cat /proc/sys/net/ipv6/conf/eth0/accept_dad)",
 		);
@@ -63,12 +63,12 @@ t.test("ADD, CHECK, DEL", async (t) => {
 		t.match(link.stdout, defaultView.gatewayMac);
 	});
 
-	t.test("it reaches its gateway and is reached, over both families", async () => {
+	await t.test("it reaches its gateway and is reached, over both families", async () => {
 		await pod.script("ping -qc1 -W2 10.99.1.1; ping -qc1 -W2 fd99:1::1");
 		await node.namespace.script("ping -qc1 -W2 10.99.1.2; ping -qc1 -W2 fd99:1::2");
 	});
 
-	t.test("ADD again is the same answer, also from an agent that was killed", async (t) => {
+	await t.test("ADD again is the same answer, also from an agent that was killed", async (t) => {
 		const config = { cniVersion: "1.1.0" };
 		t.strictSame((await node.call("ADD", pod, { config, variables })).body, first.body);
 		await node.kill();
@@ -78,7 +78,7 @@ t.test("ADD, CHECK, DEL", async (t) => {
 	});
 
 	const check = { config: { cniVersion: "1.1.0", prevResult: first.body } };
-	t.test("CHECK finds nothing wrong", async (t) => {
+	await t.test("CHECK finds nothing wrong", async (t) => {
 		t.strictSame(await node.call("CHECK", pod, check), {
 			status: 0,
 			body: undefined,
@@ -86,7 +86,7 @@ t.test("ADD, CHECK, DEL", async (t) => {
 		});
 	});
 
-	t.test("DEL leaves nothing, and can be said twice", async (t) => {
+	await t.test("DEL leaves nothing, and can be said twice", async (t) => {
 		t.not((await node.traces()).length, 0);
 		for (let i = 0; i < 2; i++)
 			t.strictSame(await node.call("DEL", pod), { status: 0, body: undefined, addresses: [] });
@@ -96,7 +96,7 @@ t.test("ADD, CHECK, DEL", async (t) => {
 		t.match((await node.call("CHECK", pod, check)).body, { code: 3, cniVersion: "1.1.0" });
 	});
 
-	t.test("the next Pod gets the next address; DEL needs no namespace", async (t) => {
+	await t.test("the next Pod gets the next address; DEL needs no namespace", async (t) => {
 		const next = await node.pod("next");
 		t.same((await node.add(next)).addresses, ["10.99.1.3", "fd99:1::3"]);
 		await run(["ip", "netns", "del", next.name]);
@@ -184,7 +184,7 @@ t.test("CHECK finds each damage, and ADD repairs it with the same addresses", as
 		});
 	}
 
-	t.test("a prevResult that is another's", async (t) => {
+	await t.test("a prevResult that is another's", async (t) => {
 		const config = { prevResult: { ips: [{ address: "10.99.1.77/32" }], interfaces: [] } };
 		t.match((await node.call("CHECK", pod, { config })).body, {
 			code: 101,
@@ -193,7 +193,7 @@ t.test("CHECK finds each damage, and ADD repairs it with the same addresses", as
 		});
 	});
 
-	t.test("a default route that a later plugin took is not wanted back", async (t) => {
+	await t.test("a default route that a later plugin took is not wanted back", async (t) => {
 		await pod.script("ip -6 route del default");
 		const routes = prevResult?.routes.filter(({ dst }) => dst !== "::/0");
 		const config = { prevResult: { ...prevResult, routes } };
@@ -223,7 +223,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		});
 	}
 
-	t.test("a name that is taken in the Pod", async (t) => {
+	await t.test("a name that is taken in the Pod", async (t) => {
 		await pod.script("ip link add name eth0 type veth peer name eth9");
 		t.match((await node.call("ADD", pod)).body, {
 			code: 4,
@@ -234,7 +234,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		await pod.script("ip link del eth0");
 	});
 
-	t.test("a default route that is taken in the Pod", async (t) => {
+	await t.test("a default route that is taken in the Pod", async (t) => {
 		await pod.script(
 			"ip link add name other type veth peer name eth9; ip link set other up; ip route add default dev other",
 		);
@@ -247,7 +247,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		await pod.script("ip link del other");
 	});
 
-	t.test("a data path that cannot be attached", async (t) => {
+	await t.test("a data path that cannot be attached", async (t) => {
 		await node.order("fail", { failure: "the verifier said no" });
 		t.match((await node.call("ADD", pod)).body, { code: 102, msg: /the verifier said no/ });
 		t.same(await node.traces(), []);
@@ -255,7 +255,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		await node.order("fail", { failure: null });
 	});
 
-	t.test("a Node that is not ready", async (t) => {
+	await t.test("a Node that is not ready", async (t) => {
 		await node.order("view", { view: null });
 		t.match((await node.call("ADD", pod)).body, { code: 11 });
 		const config = { cniVersion: "1.1.0" };
@@ -264,7 +264,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		t.equal((await node.call("STATUS", undefined, { config })).status, 0);
 	});
 
-	t.test("all of that took no address for good", async (t) => {
+	await t.test("all of that took no address for good", async (t) => {
 		const small = { ...defaultView, podCIDRs: ["10.99.1.0/30"], gateways: ["10.99.1.1"] };
 		await node.order("view", { view: small });
 		const config = { cniVersion: "1.1.0" };
@@ -361,7 +361,7 @@ t.test("without the agent", async (t) => {
 	t.equal(links.trim().split("\n").length, 1, "what the cut-off ADD left is gone, too");
 	t.equal((await node.call("CHECK", pod, { config: { prevResult } })).status, 0);
 
-	t.test("an ADD that follows a cut-off one", async (t) => {
+	await t.test("an ADD that follows a cut-off one", async (t) => {
 		await node.add(half);
 		await node.kill();
 		await run(["rm", record]);
@@ -371,7 +371,7 @@ t.test("without the agent", async (t) => {
 		t.equal((await node.state()).endpoints.length, 2);
 	});
 
-	t.test("a record that is none", async (t) => {
+	await t.test("a record that is none", async (t) => {
 		await node.kill();
 		writeFileSync(join(node.runDir, "endpoints", "fairway00000000.json"), "{");
 		writeFileSync(join(node.runDir, "endpoints", "fairway00000001.json.new"), "{");
@@ -388,7 +388,7 @@ t.test("the Node changes under its Pods", async (t) => {
 	const [old, young] = [await node.pod("old"), await node.pod("young")];
 	const { body: prevResult } = await node.add(old);
 
-	t.test("other pod CIDRs", async (t) => {
+	await t.test("other pod CIDRs", async (t) => {
 		const view = { ...defaultView, podCIDRs: ["10.98.0.0/24"], gateways: ["10.98.0.1"] };
 		await node.order("view", { view });
 		t.same((await node.add(young)).addresses, ["10.98.0.2"]);
@@ -400,7 +400,7 @@ t.test("the Node changes under its Pods", async (t) => {
 		t.same((await node.state()).problems, []);
 	});
 
-	t.test("the namespace vanishes and comes again with the same name", async (t) => {
+	await t.test("the namespace vanishes and comes again with the same name", async (t) => {
 		await run(["ip", "netns", "del", old.name]);
 		await run(["ip", "netns", "add", old.name]);
 		t.match((await node.state()).problems, [/has no interface any more/]);
@@ -408,7 +408,7 @@ t.test("the Node changes under its Pods", async (t) => {
 		t.same((await node.state()).problems, []);
 	});
 
-	t.test("the Pods' MTU grows and shrinks, and no packet is lost", async (t) => {
+	await t.test("the Pods' MTU grows and shrinks, and no packet is lost", async (t) => {
 		await node.add(young);
 		const mtu = async (podMTU: number) => {
 			await node.order("view", { view: { ...defaultView, podMTU } });
