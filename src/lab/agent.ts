@@ -78,9 +78,8 @@ export class Agent {
 				await delay(20);
 				continue;
 			}
-			const last = readFileSync(this.log, "utf8").slice(this.logStart).trim().slice(-3000);
 			throw new Error(
-				`Cannot start the agent of ${node}: expected "ready", but ${ended ?? `none came in ${READY_MS} ms`}\n${last}`,
+				`Cannot start the agent of ${node}: expected "ready", but ${ended ?? `none came in ${READY_MS} ms`}\n${this.lastWords()}`,
 			);
 		}
 	}
@@ -100,6 +99,16 @@ export class Agent {
 				return [];
 			}
 		});
+	}
+
+	/** The last lines of the log, those of errors with their reason; what is no JSON as it is. */
+	private lastWords(): string {
+		const words = this.lines().map((line) => {
+			const { message } = (line.err ?? {}) as { message?: string };
+			return [line.msg, message].filter(Boolean).join(": ");
+		});
+		if (words.length === 0) words.push(readFileSync(this.log, "utf8").slice(this.logStart).trim());
+		return [...new Set(words)].slice(-5).join("\n");
 	}
 
 	/** Ends the process and waits for its end; forwarding goes on. */

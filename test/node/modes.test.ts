@@ -15,14 +15,8 @@ import t, { type Test } from "tap";
 import { nodeOf } from "../../src/lab/pairs.js";
 import { familyOf } from "../../src/lab/subnet.js";
 import { Capture } from "../tools/capture.js";
-import {
-	type Cluster,
-	OVERHEAD,
-	type Settings,
-	startCluster,
-	TCP_PORT,
-	UDP_PORT,
-} from "../tools/cluster.js";
+import { type Cluster, OVERHEAD, type Settings, startCluster } from "../tools/cluster.js";
+import { exchange } from "../tools/exchange.js";
 import { type WirePacket, wirePackets } from "../tools/wire.js";
 
 const PAIRS = [
@@ -41,7 +35,7 @@ const PAIRS = [
 ] as const;
 const CAPTURED = ["node1", "node2", "node3"];
 const SIZES = [1, 2, 100, 1372, 1402, 1403, 1432, 1452, 1472, 1473, 2000, 9000, 60_000];
-const TCP_BYTES = 500_000;
+const TRAFFIC = { tcpBytes: 500_000, sizes: SIZES };
 const INNER_DESTINATION_MAC = "02:fa:1c:00:00:01";
 
 const SETTINGS: Settings[] = [
@@ -63,7 +57,7 @@ t.test("modes", async (t) => {
 			await peersSayMTU(t, cluster);
 			const captures = await Promise.all(CAPTURED.map((n) => Capture.start(cluster.lab, n)));
 			t.teardown(() => captures.map((capture) => capture.remove()));
-			for (const [from, to] of PAIRS) await exchange(t, cluster, from, to);
+			for (const [from, to] of PAIRS) await exchange(t, cluster, from, to, TRAFFIC);
 			await Promise.all(captures.map((capture) => capture.stop()));
 			for (const [i, capture] of captures.entries())
 				await examine(t, cluster, CAPTURED[i] ?? "", await wirePackets(capture, tunnel(cluster)));
@@ -77,26 +71,6 @@ t.test("modes", async (t) => {
 
 function tunnel(cluster: Cluster) {
 	return { port: cluster.tunnelPort(), type: cluster.settings.tunnelType ?? "geneve" } as const;
-}
-
-async function exchange(t: Test, cluster: Cluster, from: string, to: string): Promise<void> {
-	const { lab } = cluster;
-	const client = await lab.station(from);
-	for (const family of [4, 6] as const) {
-		const host = lab.address(to, family);
-		const what = `${from} → ${to} IPv${family}`;
-		const pinged = await cluster.ping(from, to, family);
-		const tcp = await client
-			.order("tcpSend", { host, port: TCP_PORT, bytes: TCP_BYTES, seed: 7, timeoutMs: 10_000 })
-			.catch(({ message }: Error) => ({ whole: message, bytes: 0 }));
-		const order = { host, port: UDP_PORT, sizes: SIZES, seed: 8 };
-		const { missing, corrupt } = await client.order("udpExchange", order);
-		t.match(
-			{ ping: / (\d+) received/.exec(pinged)?.[1], tcp: [tcp.whole, tcp.bytes], missing, corrupt },
-			{ ping: "3", tcp: [true, TCP_BYTES], missing: [], corrupt: [] },
-			what,
-		);
-	}
 }
 
 async function peersSayMTU(t: Test, cluster: Cluster): Promise<void> {

@@ -1,0 +1,164 @@
+/** Random addresses, prefixes, Nodes, configurations: what property tests draw from. */
+import fc from "fast-check";
+import type { NodeObject } from "../../src/cluster/snapshot.js";
+import type { CompileInput } from "../../src/compile/compile.js";
+import type { Network, NetworkInterface, NetworkRoute } from "../../src/compile/network.js";
+import type { Config } from "../../src/config/config.js";
+import { parseConfig } from "../../src/config/parse.js";
+import { formatAddress } from "../../src/tables/address.js";
+import { familyOf, makePrefix, type Prefix } from "../../src/tables/prefix.js";
+
+/** 16 bytes; dense, so that prefixes nest and addresses meet. */
+export const addressBytes: fc.Arbitrary<Uint8Array> = fc
+	.tuple(
+		fc.boolean(),
+		fc.array(fc.constantFrom(0, 1, 2, 10, 128, 255), { minLength: 4, maxLength: 4 }),
+	)
+	.map(([v4, bytes]) => {
+		const address = new Uint8Array(16);
+		if (v4) address.set([0xff, 0xff], 10);
+		else address.set([0xfd, bytes[3]!], 0);
+		address.set(bytes, 12);
+		// Never 0.x, 127.x or multicast, which no Node has.
+		if (v4) address[12] = 10;
+		return address;
+	});
+
+export const addressText: fc.Arbitrary<string> = addressBytes.map((bytes) => formatAddress(bytes));
+
+export const prefix: fc.Arbitrary<Prefix> = fc
+	.tuple(addressBytes, fc.double({ min: 0, max: 1, noNaN: true }))
+	.map(([bytes, share]) =>
+		makePrefix(bytes, Math.round(share * (familyOf(bytes) === 4 ? 32 : 128))),
+	);
+
+const podCidr: fc.Arbitrary<string> = fc
+	.tuple(fc.boolean(), fc.nat(40), fc.constantFrom(0, 1, 2, 8))
+	.map(([v4, subnet, shorter]) => {
+		const bytes = new Uint8Array(16);
+		if (v4) bytes.set([0xff, 0xff, 10, 244, subnet, 0], 10);
+		else bytes.set([0xfd, 0, 0, 0x10, 2, 0x44, 0, subnet], 0);
+		return makePrefix(bytes, (v4 ? 24 : 64) - shorter).text;
+	});
+
+/** Nodes as one by one readNode would give them: their claims may collide with each other's. */
+export function nodeObject(name: fc.Arbitrary<string>): fc.Arbitrary<NodeObject> {
+	return fc
+		.record({
+			name,
+			podCIDRs: fc.uniqueArray(podCidr, { minLength: 1, maxLength: 3 }),
+			internalIPs: fc.uniqueArray(addressText, { maxLength: 3 }),
+			annotated: fc.option(fc.uniqueArray(addressText, { minLength: 1, maxLength: 2 }), {
+				freq: 3,
+			}),
+		})
+		.map(({ annotated, ...node }) => ({
+			...node,
+			transportAddresses: annotated ?? node.internalIPs,
+		}));
+}
+
+export const nodeName: fc.Arbitrary<string> = fc.nat(12).map((i) => `node${i}`);
+
+const networkInterface: fc.Arbitrary<Omit<NetworkInterface, "index" | "name">> = fc.record({
+	mac: fc.constant("02:00:00:00:00:01"),
+	mtu: fc.constantFrom(1280, 1400, 1500, 9000),
+	up: fc.boolean(),
+	addresses: fc.array(
+		fc.record({ address: addressText, prefixLength: fc.constantFrom(8, 16, 24, 32) }),
+		{ maxLength: 3 },
+	),
+});
+
+const names = ["lo", "eth0", "eth1", "fairway0", "br0"];
+
+export const network: fc.Arbitrary<Network> = fc.record({
+	interfaces: fc
+		.array(networkInterface, { maxLength: 5 })
+		.map((links) => links.map((link, i) => ({ ...link, name: names[i]!, index: i + 1 }))),
+	routes: fc.array(
+		fc
+			.record({
+				prefix: prefix.map(({ text }) => text),
+				gateway: fc.option(addressText),
+				device: fc.constantFrom(...names),
+				metric: fc.nat(3),
+			})
+			.map(
+				({ gateway, ...route }): NetworkRoute => (gateway === null ? route : { ...route, gateway }),
+			),
+		{ maxLength: 8 },
+	),
+});
+
+/** The text of a configuration file that has no mistake. */
+export const configText: fc.Arbitrary<string> = fc
+	.record(
+		{
+			trafficEncapMode: fc.constantFrom("encap", "NoEncap", "HYBRID"),
+			tunnelType: fc.constantFrom("geneve", "VXLAN"),
+			tunnelPort: fc.constantFrom(0, 7000, 65535),
+			tunnelVNI: fc.nat(16777215),
+			transportInterface: fc.constantFrom("", "eth0", "eth1", "nothere"),
+			transportInterfaceCIDRs: fc.array(
+				prefix.map(({ text }) => text),
+				{ maxLength: 2 },
+			),
+			defaultMTU: fc.constantFrom(0, 1280, 1400, 9000),
+			xdp: fc.constantFrom("auto", "native", "generic", "off"),
+			snat: fc.record(
+				{
+					portRange: fc
+						.tuple(fc.integer({ min: 1, max: 65535 }), fc.integer({ min: 1, max: 65535 }))
+						.map(([a, b]) => `${Math.min(a, b)}-${Math.max(a, b)}`),
+					excludeCIDRs: fc.array(
+						prefix.map(({ text }) => text),
+						{ maxLength: 4 },
+					),
+				},
+				{ requiredKeys: [] },
+			),
+			log: fc.record({ level: fc.constantFrom("info", "DEBUG") }),
+		},
+		{ requiredKeys: [] },
+	)
+	.chain((keys) =>
+		fc.boolean().map((wanted) => {
+			// noSNAT is refused with encap, which is also the default.
+			const encap = (keys.trafficEncapMode ?? "encap") === "encap";
+			return JSON.stringify(encap ? keys : { ...keys, noSNAT: wanted });
+		}),
+	);
+
+export const config: fc.Arbitrary<Config> = configText.map((text) => {
+	const result = parseConfig(text, "random.yaml");
+	if ("errors" in result) throw new Error(`${text}: ${JSON.stringify(result.errors)}`);
+	return result.config;
+});
+
+/** Any input of compile, sensible or not; nothing keeps the Nodes apart. */
+export const compileInput: fc.Arbitrary<CompileInput> = fc
+	.record({
+		config,
+		network,
+		nodes: fc.uniqueArray(nodeObject(nodeName), { selector: ({ name }) => name, maxLength: 8 }),
+		self: fc.nat(7),
+		endpoints: fc.array(
+			fc.record({
+				addresses: fc.uniqueArray(addressText, { minLength: 1, maxLength: 2 }),
+				mac: fc.constant("02:00:00:00:00:02"),
+				hostInterface: fc.constant("fairway01234567"),
+			}),
+			{ maxLength: 4 },
+		),
+	})
+	.map(({ nodes, self, ...rest }) => {
+		const nodeName = nodes[self % (nodes.length || 1)]?.name ?? "node0";
+		const others = nodes.filter(({ name }) => name !== nodeName);
+		return {
+			...rest,
+			nodeName,
+			snapshot: { nodes: new Map(nodes.map((node) => [node.name, node])), problems: [] },
+			peerIds: new Map(others.map(({ name }, id) => [name, id])),
+		};
+	});
