@@ -94,11 +94,14 @@ function hostAddressLines(e: Endpoint): string[] {
  */
 export async function attachPod(ip: IpRoute, e: Endpoint, gatewayMac: string): Promise<void> {
 	const pod = ip.inNamespace(e.netns);
-	// GRO: without it veth has no NAPI, and what XDP redirects into the Pod vanishes.
 	// DAD: nobody else is on this link, and an address that is tentative cannot be used.
-	const prepare = e.addresses.some(isV6)
-		? 'echo 0 >"/proc/sys/net/ipv6/conf/$1/disable_ipv6"; echo 0 >"/proc/sys/net/ipv6/conf/$1/accept_dad"; exec ethtool -K "$1" gro on'
-		: 'exec ethtool -K "$1" gro on';
+	const ipv6 = e.addresses.some(isV6)
+		? 'echo 0 >"/proc/sys/net/ipv6/conf/$1/disable_ipv6"; echo 0 >"/proc/sys/net/ipv6/conf/$1/accept_dad"; '
+		: "";
+	// GRO: without it veth has no NAPI, and what XDP redirects into the Pod vanishes. The kernel
+	// tells the host's side that it may be redirected to only when GRO is switched on while the
+	// Pod's side is up (veth_set_features).
+	const prepare = `${ipv6}ip link set dev "$1" up; exec ethtool -K "$1" gro on`;
 	try {
 		await pod.command("sh", "-ec", prepare, "sh", e.ifName);
 	} catch (error) {
@@ -113,7 +116,6 @@ function podLines(e: Endpoint, gatewayMac: string): string[] {
 		...e.addresses.map(
 			(address) => `addr add ${hostPrefix(address)} ${dev}${isV6(address) ? " nodad" : ""}`,
 		),
-		`link set ${dev} up`,
 		...e.addresses.flatMap((address, i) => [
 			`neigh replace ${e.gateways[i]} ${dev} lladdr ${gatewayMac} nud permanent`,
 			// "add": a default route that is there already belongs to another network.
