@@ -7,7 +7,7 @@
  *  3. A slow poll stands behind it, for file systems and moments without events.
  */
 import { type FSWatcher, lstatSync, readlinkSync, type Stats, statSync, watch } from "node:fs";
-import { dirname, isAbsolute, join, parse, resolve, sep } from "node:path";
+import { basename, dirname, isAbsolute, join, parse, resolve, sep } from "node:path";
 
 export interface PathWatchOptions {
 	/** Without an event for so long, the change counts as finished. */
@@ -133,7 +133,9 @@ export class PathWatch {
 		try {
 			const watcher = watch(directory, (_event, name) => {
 				const matters = this.#watched.get(directory)?.names;
-				if (name === null || matters === null || matters?.has(name)) this.#onEvent();
+				// The directory itself was moved or removed: then the name is its own.
+				const itself = name === basename(directory);
+				if (name === null || matters === null || itself || matters?.has(name)) this.#onEvent();
 			});
 			// The directory went away: its parent is watched too.
 			watcher.on("error", () => this.#onEvent());

@@ -1,0 +1,429 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import t from "tap";
+import { changedKeys } from "../../src/config/changes.js";
+import { type Config, formatConfigError, tunnelPort } from "../../src/config/config.js";
+import { parseConfig, parseConfigBytes, readConfig } from "../../src/config/parse.js";
+import { configSchema } from "../../src/config/schema.js";
+import { config, configText } from "../tools/arbitrary.js";
+
+function parsed(text: string): Config {
+	const result = parseConfig(text, "f.yaml");
+	if ("errors" in result) throw new Error(result.errors.map(formatConfigError).join("\n"));
+	return result.config;
+}
+
+function errors(text: string): string[] {
+	const result = parseConfig(text, "f.yaml");
+	return "errors" in result ? result.errors.map(formatConfigError) : [];
+}
+
+const DEFAULTS: Config = {
+	trafficEncapMode: "encap",
+	tunnelType: "geneve",
+	tunnelPort: 0,
+	tunnelVNI: 1,
+	noSNAT: false,
+	transportInterface: "",
+	transportInterfaceCIDRs: [],
+	defaultMTU: 0,
+	xdp: "auto",
+	snat: { portRange: { first: 49152, last: 65535 }, excludeCIDRs: [] },
+	flows: {
+		max: 131072,
+		timeouts: {
+			tcpOpening: 60,
+			tcpEstablished: 7440,
+			tcpClosing: 240,
+			tcpClosed: 10,
+			udpOpening: 30,
+			udpEstablished: 180,
+			icmp: 60,
+			sctpOpening: 60,
+			sctpEstablished: 7440,
+			sctpClosed: 10,
+			other: 600,
+		},
+	},
+	log: { level: "info" },
+};
+
+t.test("nothing said is the defaults", async (t) => {
+	const rows = [
+		"",
+		"\n",
+		"# only a comment\n",
+		"---\n",
+		"--- \n...\n",
+		"{}",
+		"snat:\nlog:\nflows:\n  timeouts:\n",
+	];
+	for (const text of rows) t.same(parsed(text), DEFAULTS, JSON.stringify(text));
+});
+
+t.test("what is said, and what it means", async (t) => {
+	const rows: [text: string, part: object][] = [
+		["trafficEncapMode: noEncap\nnoSNAT: true", { trafficEncapMode: "noEncap", noSNAT: true }],
+		["trafficEncapMode: NOENCAP", { trafficEncapMode: "noEncap" }],
+		["trafficEncapMode: Hybrid", { trafficEncapMode: "hybrid" }],
+		["tunnelType: VxLAN", { tunnelType: "vxlan" }],
+		["xdp: Off", { xdp: "off" }],
+		["log: {level: DEBUG}", { log: { level: "debug" } }],
+		["tunnelPort: 0x1771", { tunnelPort: 6001 }],
+		["tunnelVNI: 16777215", { tunnelVNI: 16777215 }],
+		["defaultMTU: 1280", { defaultMTU: 1280 }],
+		["snat: {portRange: 1024-2048}", { snat: { portRange: { first: 1024, last: 2048 } } }],
+		["snat: {portRange: '7-7'}", { snat: { portRange: { first: 7, last: 7 } } }],
+		[
+			"snat:\n  excludeCIDRs: [10.0.0.0/8, FD00::/8, 10.0.0.0/8]",
+			{ snat: { excludeCIDRs: ["10.0.0.0/8", "fd00::/8"] } },
+		],
+		[
+			"flows: {max: 1000, timeouts: {tcpClosed: 1}}",
+			{ flows: { max: 1000, timeouts: { tcpClosed: 1, icmp: 60 } } },
+		],
+		[
+			"transportInterface: eth0\r\ntransportInterfaceCIDRs:\r\n- 10.0.0.0/8\r\n",
+			{ transportInterface: "eth0", transportInterfaceCIDRs: ["10.0.0.0/8"] },
+		],
+		["\uFEFFtunnelVNI: 3", { tunnelVNI: 3 }],
+		['{"tunnelVNI": 4}', { tunnelVNI: 4 }],
+		["snat: &s {portRange: 5-6}", { snat: { portRange: { first: 5, last: 6 } } }],
+	];
+	for (const [text, part] of rows) t.match(parsed(text), part, JSON.stringify(text));
+});
+
+t.test("tunnel port", async (t) => {
+	const rows: [text: string, port: number][] = [
+		["", 6081],
+		["tunnelType: vxlan", 4789],
+		["tunnelPort: 7000", 7000],
+	];
+	for (const [text, port] of rows) t.equal(tunnelPort(parsed(text)), port, text);
+});
+
+const KEYS =
+	"trafficEncapMode, tunnelType, tunnelPort, tunnelVNI, noSNAT, transportInterface, transportInterfaceCIDRs, defaultMTU, xdp, snat, flows, log";
+
+t.test("one mistake: where it is, what was wanted, what there is", async (t) => {
+	const rows: [text: string, error: string][] = [
+		["a: 1", `1:1: Cannot use a: unknown key, wanted one of ${KEYS}`],
+		[
+			"\n  trafficEncapmode: encap",
+			"2:3: Cannot use trafficEncapmode: unknown key, did you mean trafficEncapMode?",
+		],
+		[
+			"snat:\n  portrange: 1-2",
+			"2:3: Cannot use snat.portrange: unknown key, did you mean portRange?",
+		],
+		[
+			"flows:\n  timeouts:\n    tcp: 5",
+			"3:5: Cannot use flows.timeouts.tcp: unknown key, wanted one of tcpOpening, tcpEstablished, tcpClosing, tcpClosed, udpOpening, udpEstablished, icmp, sctpOpening, sctpEstablished, sctpClosed, other",
+		],
+		["1: 2", `1:1: Cannot use 1: unknown key, wanted one of ${KEYS}`],
+		["<<: {tunnelVNI: 1}", `1:1: Cannot use <<: unknown key, wanted one of ${KEYS}`],
+		["__proto__: {tunnelVNI: 2}", `1:1: Cannot use __proto__: unknown key, wanted one of ${KEYS}`],
+		["constructor: 1", `1:1: Cannot use constructor: unknown key, wanted one of ${KEYS}`],
+		[
+			"trafficEncapMode: foo",
+			'1:19: Cannot use trafficEncapMode: wanted encap, noEncap or hybrid, got "foo"',
+		],
+		[
+			"trafficEncapMode: [encap]",
+			"1:19: Cannot use trafficEncapMode: wanted encap, noEncap or hybrid, got a list",
+		],
+		["tunnelType: gre", '1:13: Cannot use tunnelType: wanted geneve or vxlan, got "gre"'],
+		[
+			"tunnelPort: '1'",
+			'1:13: Cannot use tunnelPort: wanted a whole number from 0 to 65535, got "1"',
+		],
+		[
+			"tunnelPort: 65536",
+			"1:13: Cannot use tunnelPort: wanted a whole number from 0 to 65535, got 65536",
+		],
+		[
+			"tunnelPort: -1",
+			"1:13: Cannot use tunnelPort: wanted a whole number from 0 to 65535, got -1",
+		],
+		[
+			"tunnelPort: 1.5",
+			"1:13: Cannot use tunnelPort: wanted a whole number from 0 to 65535, got 1.5",
+		],
+		[
+			"tunnelVNI: .nan",
+			"1:12: Cannot use tunnelVNI: wanted a whole number from 0 to 16777215, got NaN",
+		],
+		[
+			"tunnelVNI: 16777216",
+			"1:12: Cannot use tunnelVNI: wanted a whole number from 0 to 16777215, got 16777216",
+		],
+		["noSNAT: yes", '1:9: Cannot use noSNAT: wanted true or false, got "yes"'],
+		["noSNAT:", "1:1: Cannot use noSNAT: wanted true or false, got nothing"],
+		[
+			"defaultMTU: 1279",
+			"1:13: Cannot use defaultMTU: wanted 0 or a whole number from 1280 to 65535, got 1279",
+		],
+		[
+			"defaultMTU: 65536",
+			"1:13: Cannot use defaultMTU: wanted 0 or a whole number from 1280 to 65535, got 65536",
+		],
+		[
+			"transportInterface: 5",
+			"1:21: Cannot use transportInterface: wanted the name of an interface, got 5",
+		],
+		[
+			"transportInterface: a/b",
+			'1:21: Cannot use transportInterface: wanted an interface\'s name without blanks and slashes, got "a/b"',
+		],
+		[
+			"transportInterfaceCIDRs: 10.0.0.0/8",
+			'1:26: Cannot use transportInterfaceCIDRs: wanted a list of CIDRs, got "10.0.0.0/8"',
+		],
+		[
+			"transportInterfaceCIDRs:\n- 10.0.0.0/8\n- 10.0.0.1/8",
+			'3:3: Cannot use transportInterfaceCIDRs[1]: wanted a CIDR without host bits (the network is 10.0.0.0/8), got "10.0.0.1/8"',
+		],
+		[
+			"snat: {excludeCIDRs: [fd00::/129]}",
+			'1:23: Cannot use snat.excludeCIDRs[0]: wanted a CIDR with a prefix length from 0 to 128, got "fd00::/129"',
+		],
+		[
+			"snat: {excludeCIDRs: [10]}",
+			"1:23: Cannot use snat.excludeCIDRs[0]: wanted a CIDR such as 10.0.0.0/8 or fd00::/8, got 10",
+		],
+		[
+			"snat:\n  portRange: 9-1",
+			'2:14: Cannot use snat.portRange: wanted "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got "9-1"',
+		],
+		[
+			"snat: {portRange: 0-1}",
+			'1:19: Cannot use snat.portRange: wanted "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got "0-1"',
+		],
+		[
+			"snat: {portRange: 1-65536}",
+			'1:19: Cannot use snat.portRange: wanted "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got "1-65536"',
+		],
+		[
+			"snat: {portRange: 40000}",
+			'1:19: Cannot use snat.portRange: wanted "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got 40000',
+		],
+		["snat: [1]", "1:7: Cannot use snat: wanted a mapping of keys to values, got a list"],
+		[
+			"flows: {max: 63}",
+			"1:14: Cannot use flows.max: wanted a whole number from 64 to 8388608, got 63",
+		],
+		[
+			"flows: {timeouts: {icmp: 0}}",
+			"1:26: Cannot use flows.timeouts.icmp: wanted a whole number from 1 to 604800, got 0",
+		],
+		[
+			"noSNAT: true",
+			"1:9: Cannot use noSNAT: wanted false with trafficEncapMode encap, because Pod addresses mean nothing outside a tunnel, got true",
+		],
+		[
+			"tunnelPort: 4789",
+			"1:13: Cannot use tunnelPort: wanted a port for geneve that is not the one of vxlan, got 4789",
+		],
+		[
+			"tunnelType: vxlan\ntunnelPort: 6081",
+			"2:13: Cannot use tunnelPort: wanted a port for vxlan that is not the one of geneve, got 6081",
+		],
+		[
+			"tunnelVNI: 1\ntunnelVNI: 1",
+			"2:1: Cannot read the configuration as YAML: Map keys must be unique",
+		],
+		[
+			"tunnelVNI: 1\n---\ntunnelVNI: 2",
+			"2:1: Cannot read the configuration: wanted one YAML document, got 2",
+		],
+		["- a", "1:1: Cannot read the configuration: wanted a mapping of keys to values, got a list"],
+		[
+			"encap",
+			'1:1: Cannot read the configuration: wanted a mapping of keys to values, got "encap"',
+		],
+		[
+			"? [a]\n: 1",
+			"1:3: Cannot read the configuration: wanted a plain key, got a list or mapping as key",
+		],
+		[
+			"tunnelVNI: !!foo 1",
+			"1:12: Cannot read the configuration as YAML: Unresolved tag: tag:yaml.org,2002:foo",
+		],
+		[
+			"tunnelVNI: *a",
+			"1:12: Cannot read the configuration: Unresolved alias (the anchor must be set before the alias): a",
+		],
+		[
+			"tunnelVNI: 1\nb\u0000",
+			"2:2: Cannot read the configuration as YAML: wanted text, got the control character 0x00",
+		],
+	];
+	for (const [text, error] of rows) t.same(errors(text), [`f.yaml:${error}`], JSON.stringify(text));
+});
+
+t.test("every mistake is reported, in the order of the file", async (t) => {
+	const text = `trafficencapmode: hybrid
+noSNAT: true
+tunnelPort: x
+snat:
+  excludeCIDRs:
+    - 10.0.0.1/8
+    - fd00::/8
+    - 5
+  ports: 1
+defaultMTU: 1
+`;
+	t.same(
+		errors(text).map((error) => error.split(" ", 1)[0]),
+		[
+			"f.yaml:1:1:",
+			"f.yaml:2:9:",
+			"f.yaml:3:13:",
+			"f.yaml:6:7:",
+			"f.yaml:8:7:",
+			"f.yaml:9:3:",
+			"f.yaml:10:13:",
+		],
+	);
+});
+
+t.test("files that were made to hurt", async (t) => {
+	const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\n${"bcdefghi"
+		.split("")
+		.map((name, i) => `${name}: &${name} [${Array(9).fill(`*${"abcdefgh"[i]}`)}]`)
+		.join("\n")}\n`;
+	t.match(errors(bomb), [/Excessive alias count/], "aliases of aliases");
+	t.match(errors("[".repeat(100_000)), [/at most 100 levels of nesting/], "deep flow");
+	t.match(errors("- ".repeat(5_000)), [/at most 100 levels of nesting/], "deep blocks");
+	t.match(errors("a: &a [*a]"), [/unknown key/], "an alias to itself");
+	t.match(errors(`a: "${"x".repeat(2000)}`), [/Missing closing/], "an open quote");
+	const bytes = (data: Uint8Array) => {
+		const result = parseConfigBytes(data, "f.yaml");
+		return "errors" in result ? result.errors.map(formatConfigError) : [];
+	};
+	t.match(bytes(Buffer.from([0x61, 0xff, 0xfe])), [/^f\.yaml:1:1: .*wanted UTF-8/], "not UTF-8");
+	t.match(bytes(Buffer.alloc(2 << 20, 0x20)), [/wanted at most 1048576 bytes/], "too long");
+	const absent = await readConfig("/does/not/exist.yaml");
+	t.match(absent, { errors: [{ line: 1, column: 1, message: /ENOENT/ }] });
+});
+
+t.test("no text makes it throw, and errors are inside the text", async () => {
+	const piece = fc.constantFrom(
+		..."{ } [ ] : - ? , & * ! | > ' \" % @ # \n \t \u0000".split(" "),
+		" ",
+		"a",
+		"&a ",
+		"*a",
+		"snat",
+		"tunnelPort: ",
+		"!!str",
+		"10.0.0.0/8",
+		"noSNAT: true\n",
+		"---\n",
+		"\r\n",
+	);
+	fc.assert(
+		fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
+			const text = pieces.join("");
+			const result = parseConfig(text, "f.yaml");
+			if ("config" in result) return;
+			assert.ok(result.errors.length > 0);
+			const lines = text.split("\n").length;
+			for (const { line, column, message } of result.errors)
+				assert.ok(line >= 1 && line <= lines && column >= 1 && message.startsWith("Cannot "), text);
+		}),
+		{ numRuns: 2000 },
+	);
+});
+
+t.test("a configuration that is written out says the same", async () => {
+	fc.assert(
+		fc.property(config, (given) => {
+			const { first, last } = given.snat.portRange;
+			const text = JSON.stringify({
+				...given,
+				snat: { ...given.snat, portRange: `${first}-${last}` },
+			});
+			assert.deepEqual(parsed(text), given);
+			assert.deepEqual(changedKeys(given, parsed(text)), []);
+		}),
+	);
+});
+
+t.test("what a change changes", async (t) => {
+	const rows: [from: string, to: string, changes: string[]][] = [
+		["", "trafficEncapMode: hybrid", ['trafficEncapMode: "encap" → "hybrid"']],
+		["snat: {portRange: 1-2}", "snat: {portRange: 1-3}", ['snat.portRange: "1-2" → "1-3"']],
+		[
+			"",
+			"snat: {excludeCIDRs: [10.0.0.0/8]}\nlog: {level: warn}",
+			['snat.excludeCIDRs: [] → ["10.0.0.0/8"]', 'log.level: "info" → "warn"'],
+		],
+		["flows: {timeouts: {icmp: 1}}", "", ["flows.timeouts.icmp: 1 → 60"]],
+		["tunnelPort: 0", "", []],
+	];
+	for (const [from, to, changes] of rows)
+		t.same(
+			changedKeys(parsed(from), parsed(to)).map(({ key, from, to }) => `${key}: ${from} → ${to}`),
+			changes,
+		);
+});
+
+interface Schema {
+	type?: string;
+	properties?: Record<string, Schema>;
+	items?: Schema;
+	enum?: string[];
+	pattern?: string;
+	minimum?: number;
+	maximum?: number;
+	maxLength?: number;
+	additionalProperties?: boolean;
+	default?: unknown;
+	description?: string;
+}
+
+/** As much of JSON Schema as the configuration's schema uses. */
+function conforms(schema: Schema, value: unknown): boolean {
+	if (schema.enum)
+		return schema.enum.some((name) => name.toLowerCase() === String(value).toLowerCase());
+	if (schema.type === "object") {
+		if (typeof value !== "object" || value === null) return false;
+		return Object.entries(value).every(([key, inner]) => {
+			const known = schema.properties?.[key];
+			return known ? conforms(known, inner) : schema.additionalProperties !== false;
+		});
+	}
+	if (schema.type === "array")
+		return Array.isArray(value) && value.every((item) => conforms(schema.items ?? {}, item));
+	if (schema.type === "integer")
+		return (
+			Number.isInteger(value) &&
+			Number(value) >= (schema.minimum ?? 0) &&
+			Number(value) <= (schema.maximum ?? 0)
+		);
+	if (schema.type === "string")
+		return typeof value === "string" && new RegExp(schema.pattern ?? "").test(value);
+	return schema.type === typeof value;
+}
+
+t.test("the JSON Schema is of the same keys, types and defaults", async (t) => {
+	const schema = configSchema() as Schema;
+	const leaves = (at: Schema, value: unknown, path: string): void => {
+		if (at.type === "object") {
+			t.equal(at.additionalProperties, false, `${path} is closed`);
+			const keys = Object.keys(value as object);
+			t.same(Object.keys(at.properties ?? {}).sort(), keys.sort(), `keys of ${path}`);
+			for (const key of keys)
+				leaves(
+					at.properties?.[key] ?? {},
+					(value as Record<string, unknown>)[key],
+					`${path}.${key}`,
+				);
+		} else
+			t.same(at.default, path.endsWith(".portRange") ? "49152-65535" : value, `default of ${path}`);
+		if (path !== "") t.type(at.description, "string", `description of ${path}`);
+	};
+	leaves(schema, { ...DEFAULTS, snat: { ...DEFAULTS.snat, portRange: "" } }, "");
+	fc.assert(fc.property(configText, (text) => conforms(schema, JSON.parse(text))));
+});
