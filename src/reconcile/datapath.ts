@@ -148,9 +148,9 @@ export class Datapath {
 	#differenceOf(name: string): string | undefined {
 		const map = this.#pinned.get(name);
 		if (map === undefined) return "presence";
-		const { type, maxEntries, key, value } = this.#definition(name);
+		const { type, flags, maxEntries, key, value } = this.#definition(name);
 		const { info } = map;
-		if (info.type !== type) return "type";
+		if (info.type !== type || info.flags !== flags) return "type";
 		if (info.maxEntries !== maxEntries) return "size";
 		if (info.keySize !== (key?.size ?? 0) || info.valueSize !== (value?.size ?? 0)) return "layout";
 		// Ring buffers have neither keys nor values.

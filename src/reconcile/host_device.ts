@@ -106,20 +106,24 @@ export function changes(
 	if (!device.flags.includes("NOARP")) set("arp off");
 	if (device.mtu !== mtu) set(`mtu ${mtu}`);
 	if (!up) set("up");
-	const present = new Set(
-		device.addr_info
-			.filter(({ local, prefixlen }) => prefixlen === (local.includes(":") ? 128 : 32))
-			.map(({ local }) => local),
-	);
-	// New ones first: there is no moment without a gateway address.
+	const length = (address: string) => (address.includes(":") ? 128 : 32);
+	const present = new Set<string>();
+	const superfluous: string[] = [];
+	for (const { local, prefixlen, scope } of device.addr_info) {
+		if (scope === "link") continue;
+		const removal = `address del ${local}/${prefixlen} dev ${HOST_DEVICE}`;
+		if (!addresses.includes(local)) superfluous.push(removal);
+		// The kernel takes an IPv6 address only once, whatever its length.
+		else if (prefixlen !== length(local)) lines.push(removal);
+		else present.add(local);
+	}
+	// New ones before the others go: there is no moment without a gateway address.
 	for (const address of addresses) {
 		if (present.has(address)) continue;
-		if (address.includes(":")) lines.push(`address add ${address}/128 dev ${HOST_DEVICE} nodad`);
-		else lines.push(`address add ${address}/32 dev ${HOST_DEVICE}`);
+		const nodad = address.includes(":") ? " nodad" : "";
+		lines.push(`address add ${address}/${length(address)} dev ${HOST_DEVICE}${nodad}`);
 	}
-	for (const { local, prefixlen, scope } of device.addr_info)
-		if (scope !== "link" && !addresses.includes(local))
-			lines.push(`address del ${local}/${prefixlen} dev ${HOST_DEVICE}`);
+	lines.push(...superfluous);
 	return lines;
 }
 

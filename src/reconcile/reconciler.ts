@@ -270,9 +270,12 @@ export class Reconciler {
 		return this.#last;
 	}
 
+	/** Only a retry that failed makes the next one later; an apply for another reason does not. */
 	#retryLater(): void {
-		this.#retry = setTimeout(() => void this.#enqueue(() => this.#applyNow()), this.#backoff);
-		this.#backoff = Math.min(this.#backoff * 2, RETRY_MS.most);
+		this.#retry = setTimeout(() => {
+			this.#backoff = Math.min(this.#backoff * 2, RETRY_MS.most);
+			void this.#enqueue(() => this.#applyNow());
+		}, this.#backoff);
 	}
 
 	/** The seven stages; true when packets flow. */

@@ -1,0 +1,184 @@
+/** The reconciler's parts that need no kernel. */
+import t from "tap";
+import { changes } from "../../src/reconcile/host_device.js";
+import { convert, copyPlan } from "../../src/reconcile/migration.js";
+import { NetworkMessages } from "../../src/reconcile/network_messages.js";
+import { parseSockets } from "../../src/reconcile/sockets.js";
+import { mergePorts } from "../../src/reconcile/sysctls.js";
+import type { Layout } from "../../src/tables/layout.js";
+
+t.test("mergePorts: what is there stays, and nothing is said twice", async (t) => {
+	const range = { first: 49152, last: 65535 };
+	for (const [current, wanted] of [
+		["", "49152-65535"],
+		["49152-65535", "49152-65535"],
+		["8080", "8080,49152-65535"],
+		["8080,9000-9100", "8080,9000-9100,49152-65535"],
+		["60000-60001", "49152-65535"],
+		["40000-49151", "40000-65535"],
+		["49151,65535", "49151-65535"],
+	] as const)
+		t.equal(mergePorts(current, range), wanted, current);
+});
+
+t.test("copyPlan", async (t) => {
+	const integer = (size: 1 | 2 | 4 | 8, bigEndian = false): Layout => ({
+		kind: "integer",
+		size,
+		bigEndian,
+		signed: false,
+	});
+	const struct = (...fields: [string, Layout][]): Layout => {
+		let size = 0;
+		return {
+			kind: "struct",
+			name: "x",
+			fields: fields.map(([name, layout]) => {
+				size += layout.size;
+				return { name, offset: size - layout.size, layout };
+			}),
+			size,
+		};
+	};
+	const moved = (old: Layout, wanted: Layout, bytes: number[], whole = false) => {
+		const plan = copyPlan(old, wanted, whole);
+		return plan && [...convert(plan, Buffer.from(bytes))];
+	};
+	const old = struct(["a", integer(2)], ["b", integer(2, true)], ["c", integer(1)]);
+
+	t.same(moved(old, old, [1, 2, 3, 4, 5]), [1, 2, 3, 4, 5]);
+	t.equal(copyPlan(old, old, false)?.ranges.length, 1, "one copy where nothing moves");
+	t.same(
+		moved(old, struct(["c", integer(1)], ["new", integer(2)], ["a", integer(2)]), [1, 2, 3, 4, 5]),
+		[5, 0, 0, 1, 2],
+		"by name; new fields are zero, old ones are left",
+	);
+	t.same(
+		moved(struct(["a", integer(2)]), struct(["a", integer(4)]), [1, 2]),
+		[1, 2, 0, 0],
+		"an integer grows",
+	);
+	t.equal(moved(struct(["a", integer(4)]), struct(["a", integer(2)]), [1, 2, 3, 4]), undefined);
+	t.equal(moved(struct(["a", integer(2)]), struct(["a", integer(2, true)]), [1, 2]), undefined);
+	t.equal(moved(integer(4), struct(["a", integer(4)]), [1, 2, 3, 4]), undefined);
+	t.equal(
+		moved(old, struct(["a", integer(2)], ["new", integer(2)]), [1, 2, 3, 4, 5], true),
+		undefined,
+		"a key with an invented field would name something else",
+	);
+	t.same(
+		moved(old, struct(["a", integer(2)], ["pad", integer(2)]), [1, 2, 3, 4, 5], true),
+		[1, 2, 0, 0],
+		"padding is no field",
+	);
+	const array = (length: number): Layout => ({
+		kind: "array",
+		size: length * 2,
+		length,
+		element: integer(2),
+	});
+	t.same(moved(array(1), array(2), [1, 2]), [1, 2, 0, 0]);
+	t.equal(moved(array(2), array(1), [1, 2, 3, 4]), undefined);
+});
+
+t.test("NetworkMessages: what has changed", async (t) => {
+	const messages = new NetworkMessages();
+	const network = { network: true, own: false, nextHops: true };
+	const own = { network: false, own: true, nextHops: false };
+	const nothing = { network: false, own: false, nextHops: false };
+	const neighbour = { network: false, own: false, nextHops: true };
+	for (const [line, events] of [
+		["[LINK]3: eth0@if2: <BROADCAST,UP> mtu 1500 qdisc noqueue state UP", network],
+		["[ADDR]Deleted 3: eth0    inet 192.168.1.1/24 scope global eth0\\ valid_lft forever", network],
+		["[ROUTE]203.0.113.0/24 via 192.168.1.9 dev eth0 ", network],
+		["[ROUTE]Deleted default via 192.168.1.9 dev eth0", network],
+		["[LINK]9: fairway01234567@if8: <BROADCAST> mtu 1500", own],
+		["[LINK]9: fairway-of-another: <BROADCAST> mtu 1500", network],
+		["[ROUTE]10.244.2.0/24 dev fairway0 proto 170 scope link src 10.244.1.1", own],
+		["[ROUTE]Deleted blackhole 10.9.0.0/16 proto 170 ", own],
+		["[ROUTE]Deleted local 10.244.1.1 dev fairway0 table local proto kernel scope host", own],
+		["[ROUTE]2001:db8::1 via fe80::1 dev eth0 cache expires 599sec mtu 1400", nothing],
+		["[NEIGH]10.244.1.2 dev fairway01234567 lladdr 02:00:00:00:00:01 PERMANENT", nothing],
+		["[NEIGH]192.168.1.9 dev eth0 lladdr 02:00:00:00:00:01 REACHABLE", neighbour],
+		["[NEIGH]192.168.1.9 dev eth0 lladdr 02:00:00:00:00:01 STALE", nothing],
+		["[NEIGH]192.168.1.9 dev eth1 lladdr 02:00:00:00:00:02 STALE", neighbour],
+		["[NEIGH]192.168.1.9 dev eth0 lladdr 02:00:00:00:00:03 REACHABLE", neighbour],
+		["[NEIGH]192.168.1.9 dev eth0  FAILED", neighbour],
+		["[NEIGH]192.168.1.9 dev eth0  FAILED", nothing],
+		["[NEIGH]Deleted 192.168.1.9 dev eth0  FAILED", nothing],
+		["[NEIGH]192.168.1.10 dev eth0  INCOMPLETE", nothing],
+		["[NEIGH]192.168.1.10 dev eth0 lladdr 02:00:00:00:00:04 REACHABLE", nothing],
+		["[NEIGH]Deleted 192.168.1.10 dev eth0 lladdr 02:00:00:00:00:04 STALE", neighbour],
+		["", nothing],
+		["something that no version prints", nothing],
+	] as const)
+		t.same(messages.read([line]), events, line);
+	t.same(
+		messages.read(["[ROUTE]10.0.0.0/8 dev eth0", "[LINK]9: fairway0: <UP> mtu 1500"]),
+		{ network: true, own: true, nextHops: true },
+		"of many lines, all of it",
+	);
+});
+
+t.test("changes of fairway0: only what differs, and never without an address", async (t) => {
+	const address = (local: string, prefixlen: number, scope = "global") => ({
+		local,
+		prefixlen,
+		scope,
+	});
+	const wanted = { addresses: ["10.244.1.1", "fd00::1"], mac: "02:00:00:00:00:aa", mtu: 1500 };
+	const device = {
+		flags: ["UP", "NOARP"],
+		mtu: 1500,
+		address: wanted.mac,
+		addr_info: [address("10.244.1.1", 32), address("fd00::1", 128)],
+	};
+	t.same(changes(device, wanted), []);
+	t.same(changes({ ...device, mtu: 1400 }, wanted), ["link set dev fairway0 mtu 1500"]);
+	t.same(changes({ ...device, flags: [], addr_info: [] }, wanted), [
+		"link set dev fairway0 addrgenmode none",
+		"link set dev fairway0 arp off",
+		"link set dev fairway0 up",
+		"address add 10.244.1.1/32 dev fairway0",
+		"address add fd00::1/128 dev fairway0 nodad",
+	]);
+	const addr_info = [
+		address("10.9.9.9", 32),
+		address("fe80::1", 64, "link"),
+		address("fd00::1", 64),
+	];
+	t.same(changes({ ...device, addr_info }, wanted), [
+		"address del fd00::1/64 dev fairway0",
+		"address add 10.244.1.1/32 dev fairway0",
+		"address add fd00::1/128 dev fairway0 nodad",
+		"address del 10.9.9.9/32 dev fairway0",
+	]);
+});
+
+t.test("parseSockets", async (t) => {
+	const text = `  sl  local_address rem_address   st tx_queue
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000
+   1: 0101A8C0:C000 07C63364:0050 01 00000000:00000000 00:00000000
+`;
+	const mapped = "00000000000000000000ffff";
+	t.same(parseSockets(text), [
+		{
+			local: `${mapped}7f000001`,
+			localPort: 8080,
+			remote: `${mapped}00000000`,
+			remotePort: 0,
+			state: 10,
+		},
+		{
+			local: `${mapped}c0a80101`,
+			localPort: 49152,
+			remote: `${mapped}6433c607`,
+			remotePort: 80,
+			state: 1,
+		},
+	]);
+	const six = `  sl  local_address                         remote_address                        st
+   0: B80D0120000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 0
+`;
+	t.match(parseSockets(six), [{ local: "20010db8000000000000000000000001", localPort: 80 }]);
+});
