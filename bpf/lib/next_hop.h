@@ -76,6 +76,9 @@ stage int fib_ask(struct __sk_buff *ctx, const struct address *destination, __u8
 		__builtin_memcpy(fib.ipv6_dst, destination, 16);
 	}
 	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
+	/* The answer is whole, only the device is too small for this skb; the path's MTU decides. */
+	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		result = BPF_FIB_LKUP_RET_SUCCESS;
 	switch (result) {
 	case BPF_FIB_LKUP_RET_SUCCESS:
 	case BPF_FIB_LKUP_RET_NO_NEIGH:

@@ -184,7 +184,7 @@ static __always_inline int parse_ipv4(context *ctx, struct packet *packet, bool 
 		packet->flags |= PACKET_DONT_FRAGMENT;
 	if (fragment & (IP_MF_FLAG | IP_OFFSET_MASK)) {
 		packet->flags |= PACKET_FRAGMENT;
-		packet->identification = ip->id;
+		packet->identification = bpf_htonl(bpf_ntohs(ip->id));
 		if (fragment & IP_OFFSET_MASK)
 			packet->flags |= PACKET_LATER_FRAGMENT;
 	}
