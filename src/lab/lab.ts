@@ -127,7 +127,12 @@ export class Lab {
 			step(`${this.agents.size} agents`);
 			await this.network.start(this);
 			step(`${pods.length} Pods, attached by fairway-cni`);
-			await Promise.all(pods.map((pod) => this.attach(pod)));
+			// One after another on a Node, so that a Pod has the same address each time.
+			await Promise.all(
+				this.topology.nodes.map(async ({ name }) => {
+					for (const pod of pods) if (pod.node === name) await this.attach(pod);
+				}),
+			);
 		} catch (error) {
 			await this.down();
 			throw error;
