@@ -52,7 +52,7 @@ export class NodeRegistry {
 			members.set(member.node.name, member);
 		};
 		const changed: [Member, Candidate][] = [];
-		const refused = new Set<string>();
+		const refused = new Set<Candidate>();
 		for (const [name, member] of this.#members) {
 			const candidate = this.#choose(byName.get(name) ?? [], member.file);
 			if (candidate === undefined || "skipped" in candidate.reading) continue;
@@ -64,7 +64,8 @@ export class NodeRegistry {
 			} else if (isDeepStrictEqual(reading.node, member.node)) admit({ ...member, file });
 			else changed.push([member, candidate]);
 		}
-		for (const [member, { file, reading }] of changed) {
+		for (const [member, candidate] of changed) {
+			const { file, reading } = candidate;
 			if (!("node" in reading)) continue;
 			const conflict = claims.conflict(reading.node);
 			if (conflict === undefined) admit({ node: reading.node, file });
@@ -72,16 +73,17 @@ export class NodeRegistry {
 				const stays = file === member.file && claims.conflict(member.node) === undefined;
 				refuse({ file }, member.node.name, conflict, stays);
 				if (stays) admit(member);
-				else refused.add(reading.node.name);
+				else refused.add(candidate);
 			}
 		}
 		for (const [name, list] of byName) {
 			const holder = members.get(name);
-			for (const { file, reading } of list) {
+			for (const candidate of list) {
+				const { file, reading } = candidate;
 				const taken = members.get(name);
 				if (taken !== undefined && taken.file !== file)
 					refuse({ file }, name, `wanted it once, ${taken.file} has it already`, false);
-				else if (holder !== undefined || refused.has(name)) continue;
+				else if (holder !== undefined || refused.has(candidate)) continue;
 				else if ("skipped" in reading) refuse({ file }, name, reading.skipped, false);
 				else if ("fault" in reading) refuse({ file }, name, reading.fault, false);
 				else {

@@ -1,0 +1,195 @@
+import t from "tap";
+import { readManifest } from "../../src/cluster/manifest_file.js";
+import { readNode } from "../../src/cluster/node_object.js";
+
+/** Just the parts of a Node that a row is about. */
+function object(spec: object, addresses: unknown = [], annotations: object = {}) {
+	const internal = Array.isArray(addresses)
+		? addresses.map((address) => ({ type: "InternalIP", address }))
+		: addresses;
+	return {
+		kind: "Node",
+		metadata: { name: "n", annotations },
+		spec,
+		status: { addresses: internal },
+	};
+}
+
+const ANNOTATION = "node.fairway.io/transport-addresses";
+
+t.test("what a Node object says", async (t) => {
+	const rows: [what: string, object: Record<string, unknown>, node: object][] = [
+		["one pod CIDR", object({ podCIDR: "10.244.1.0/24" }), { podCIDRs: ["10.244.1.0/24"] }],
+		[
+			"several",
+			object({ podCIDR: "10.244.1.0/24", podCIDRs: ["10.244.1.0/24", "FD00:1::/64"] }),
+			{ podCIDRs: ["10.244.1.0/24", "fd00:1::/64"] },
+		],
+		[
+			"the same twice",
+			object({ podCIDRs: ["10.244.1.0/24", "10.244.1.0/24"] }),
+			{ podCIDRs: ["10.244.1.0/24"] },
+		],
+		[
+			"two of a family",
+			object({ podCIDRs: ["10.244.1.0/24", "10.244.2.0/24"] }),
+			{ podCIDRs: ["10.244.1.0/24", "10.244.2.0/24"] },
+		],
+		[
+			"InternalIPs",
+			object({ podCIDR: "10.244.1.0/24" }, ["192.168.1.1", "FD00::1"]),
+			{ internalIPs: ["192.168.1.1", "fd00::1"], transportAddresses: ["192.168.1.1", "fd00::1"] },
+		],
+		[
+			"no address",
+			object({ podCIDR: "10.244.1.0/24" }),
+			{ internalIPs: [], transportAddresses: [] },
+		],
+		[
+			"annotated",
+			object({ podCIDR: "10.244.1.0/24" }, ["192.168.1.1"], {
+				[ANNOTATION]: " 10.9.0.1, fd09::1 ,10.9.0.1",
+			}),
+			{ internalIPs: ["192.168.1.1"], transportAddresses: ["10.9.0.1", "fd09::1"] },
+		],
+		[
+			"annotated with nothing",
+			object({ podCIDR: "10.244.1.0/24" }, ["192.168.1.1"], { [ANNOTATION]: " " }),
+			{ transportAddresses: ["192.168.1.1"] },
+		],
+	];
+	for (const [what, given, node] of rows)
+		t.match(readNode(given), { node: { name: "n", ...node } }, what);
+	const other = {
+		...object({ podCIDR: "10.0.0.0/24" }),
+		status: {
+			addresses: [
+				{ type: "Hostname", address: "n" },
+				{ type: "ExternalIP", address: "8.8.8.8" },
+			],
+		},
+	};
+	t.match(readNode(other), { node: { internalIPs: [] } }, "other kinds of address");
+});
+
+t.test("right, but without pod CIDRs", async (t) => {
+	for (const spec of [{}, { podCIDR: "" }, { podCIDRs: [] }, { podCIDRs: null }])
+		t.same(readNode(object(spec)), { name: "n", skipped: "it has no pod CIDRs" });
+	t.match(readNode({ metadata: { name: "n" } }), { skipped: /no pod CIDRs/ }, "no spec");
+});
+
+t.test("wrong, and why", async (t) => {
+	const good = { podCIDR: "10.244.1.0/24" };
+	const rows: [object: Record<string, unknown>, fault: RegExp][] = [
+		[
+			object({ podCIDR: "10.244.1.1/24" }),
+			/without host bits \(the network is 10\.244\.1\.0\/24\) as spec\.podCIDR, got "10\.244\.1\.1\/24"/,
+		],
+		[object({ podCIDRs: ["10.244.1.0/24", 5] }), /a CIDR as spec\.podCIDRs\[1\], got 5/],
+		[object({ podCIDRs: "10.244.1.0/24" }), /a list as spec\.podCIDRs, got "10\.244\.1\.0\/24"/],
+		[
+			object({ podCIDR: "10.244.2.0/24", podCIDRs: ["10.244.1.0/24"] }),
+			/spec\.podCIDR among spec\.podCIDRs, got 10\.244\.2\.0\/24/,
+		],
+		[
+			object({ podCIDRs: ["10.244.0.0/16", "10.244.1.0/24"] }),
+			/that do not overlap, got 10\.244\.0\.0\/16 and 10\.244\.1\.0\/24/,
+		],
+		[object({ podCIDR: "0.0.0.0/0" }), /unicast addresses as spec\.podCIDR, got 0\.0\.0\.0\/0/],
+		[object({ podCIDR: "::/0" }), /unicast/],
+		[object({ podCIDR: "224.0.0.0/24" }), /unicast/],
+		[object({ podCIDR: "127.1.0.0/16" }), /unicast/],
+		[object({ podCIDR: "fe80::/64" }), /unicast/],
+		[
+			object(good, ["nonsense"]),
+			/an IPv4 or IPv6 address as status\.addresses\[0\]\.address, got "nonsense"/,
+		],
+		[object(good, ["192.168.1.1/24"]), /an IPv4 or IPv6 address/],
+		[object(good, [{}]), /got a mapping/],
+		[object(good, ["127.0.0.1"]), /a unicast address .* in 127\.0\.0\.0\/8/],
+		[object(good, ["0.0.0.0"]), /a unicast address/],
+		[object(good, ["ff02::1"]), /a unicast address/],
+		[object(good, "x"), /a list as status\.addresses/],
+		[
+			object(good, [], { [ANNOTATION]: "10.0.0.1,x" }),
+			/as annotation node\.fairway\.io\/transport-addresses, got "x"/,
+		],
+		[object(good, [], { [ANNOTATION]: 5 }), /separated by commas/],
+		[{ metadata: {} }, /a DNS name as metadata\.name, got nothing/],
+		[{ metadata: { name: "Not/A/Name" } }, /a DNS name .* got "Not\/A\/Name"/],
+		[{ metadata: "x" }, /a DNS name/],
+		[{}, /a DNS name/],
+	];
+	for (const [given, fault] of rows) t.match(readNode(given), { fault }, JSON.stringify(given));
+});
+
+const NODE = (name: string) =>
+	`apiVersion: v1\nkind: Node\nmetadata: {name: ${name}}\nspec: {podCIDR: 10.0.0.0/24}\n`;
+
+function names(text: string): string {
+	const result = readManifest(text);
+	if ("fault" in result) return result.fault;
+	return result.nodes
+		.map((reading) => ("node" in reading ? reading.node.name : `(${reading.name})`))
+		.join(" ");
+}
+
+t.test("which Nodes a file has, or what is wrong with it", async (t) => {
+	const rows: [what: string, text: string, nodes: string | RegExp][] = [
+		["one", NODE("a"), "a"],
+		["several documents", `${NODE("a")}---\n${NODE("b")}--- # c\n${NODE("c")}`, "a b c"],
+		["nothing between separators", `---\n---\n# comment\n---\n${NODE("a")}---\n`, "a"],
+		[
+			"a document on the separator's line",
+			`--- {kind: Node, metadata: {name: a}, spec: {podCIDR: 10.0.0.0/24}}\n---\n${NODE("b")}`,
+			"a b",
+		],
+		["with an end marker", `${NODE("a")}...\n---\n${NODE("b")}...\n`, "a b"],
+		["with a directive", `%YAML 1.2\n---\n${NODE("a")}`, "a"],
+		["three dashes that separate nothing", `${NODE("a")}data: |\n  ---\n  x\n`, "a"],
+		["JSON", JSON.stringify({ apiVersion: "v1", kind: "Node", metadata: { name: "a" } }), "(a)"],
+		[
+			"a List",
+			`kind: List\napiVersion: v1\nitems:\n- {kind: Node, apiVersion: v1, metadata: {name: a}}\n- {kind: Pod, apiVersion: v1}\n`,
+			"(a)",
+		],
+		[
+			"a NodeList as the API gives it",
+			JSON.stringify({ kind: "NodeList", apiVersion: "v1", items: [{ metadata: { name: "a" } }] }),
+			"(a)",
+		],
+		[
+			"other kinds",
+			"apiVersion: v1\nkind: Pod\n---\nkind: Service\n---\nkind: Whatever\napiVersion: example.org/v1\n",
+			"",
+		],
+		["a Node of another API", "apiVersion: example.org/v1\nkind: Node\nmetadata: {name: a}\n", ""],
+		["CRLF", NODE("a").replaceAll("\n", "\r\n"), "a"],
+		["empty", "", ""],
+		["no object", "hello", /^1:1: wanted a Kubernetes object with a kind, got "hello"$/],
+		["a list", "- a\n- b\n", /^1:1: .* got a list$/],
+		[
+			"no kind",
+			`${NODE("a")}---\nfoo: bar\n`,
+			/^6:1: wanted a Kubernetes object with a kind, got a mapping without one$/,
+		],
+		["broken YAML in the second document", `${NODE("a")}---\na: [\n`, /^7:1: wanted YAML: /],
+		["broken JSON", '{"kind": "Node",', /^1:\d+: wanted YAML: /],
+		["a duplicate key", "kind: Node\nkind: Node\n", /^2:1: wanted YAML: Map keys must be unique/],
+		["an alias to nothing", "kind: *a\n", /^1:1: wanted YAML: Unresolved alias/],
+		["nested too deeply", "[".repeat(10_000), /^1:\d+: wanted YAML: .*levels of nesting/],
+		["no text", "kind: Node\u0000", /control character/],
+	];
+	for (const [what, text, nodes] of rows)
+		if (typeof nodes === "string") t.equal(names(text), nodes, what);
+		else t.match(names(text), nodes, what);
+});
+
+t.test("a document that did not change is not read again", async (t) => {
+	const first = readManifest(`${NODE("a")}---\n${NODE("b")}`);
+	if (!("cache" in first)) throw new Error(first.fault);
+	const second = readManifest(`${NODE("a")}---\n${NODE("c")}`, first.cache);
+	if (!("cache" in second)) throw new Error(second.fault);
+	t.equal(second.nodes[0], first.nodes[0], "the very same reading");
+	t.match(second.nodes[1], { node: { name: "c" } });
+});
