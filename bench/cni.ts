@@ -1,0 +1,78 @@
+/**
+ * How long a container runtime waits for fairway-cni: ADD and DEL of a Pod, the whole process
+ * included, with an agent that is idle and has 0 and then 100 other Pods.
+ *
+ *   bench/cni.ts [ROUNDS]     default 40
+ *
+ * "node" is the floor: a Node process that does nothing.
+ */
+import { run } from "../src/lab/namespace.js";
+import { CniNode } from "../test/tools/cni_node.js";
+
+const rounds = Number(process.argv[2] ?? 40);
+const OTHERS = 100;
+
+interface Row {
+	what: string;
+	pods: number;
+	median: number;
+	p95: number;
+	max: number;
+}
+
+const rows: Row[] = [];
+
+function row(what: string, pods: number, times: number[]): void {
+	times.sort((a, b) => a - b);
+	const at = (share: number) =>
+		Math.round(times[Math.min(times.length - 1, Math.floor(times.length * share))]! * 10) / 10;
+	rows.push({ what, pods, median: at(0.5), p95: at(0.95), max: at(1) });
+}
+
+async function timed(times: number[], work: () => Promise<unknown>): Promise<void> {
+	const start = performance.now();
+	await work();
+	times.push(performance.now() - start);
+}
+
+async function measure(node: CniNode, pods: number): Promise<void> {
+	const pod = await node.pod(`bench${pods}`);
+	const [add, again, check, del]: [number[], number[], number[], number[]] = [[], [], [], []];
+	for (let i = 0; i < rounds; i++) {
+		let prevResult: object | undefined;
+		await timed(add, async () => {
+			prevResult = (await node.add(pod)).body;
+		});
+		await timed(again, () => node.add(pod));
+		await timed(check, () => node.call("CHECK", pod, { config: { prevResult } }));
+		await timed(del, () => node.call("DEL", pod));
+	}
+	row("ADD", pods, add);
+	row("ADD again", pods, again);
+	row("CHECK", pods, check);
+	row("DEL", pods, del);
+}
+
+const node = await CniNode.up("bench");
+try {
+	const floor: number[] = [];
+	for (let i = 0; i < rounds; i++)
+		await timed(floor, () => run(["env", "-u", "NODE_OPTIONS", process.execPath, "-e", "0"]));
+	row("node", 0, floor);
+	await measure(node, 0);
+	for (let i = 0; i < OTHERS; i += 4) {
+		const names = [0, 1, 2, 3].map((k) => `other${i + k}`);
+		await Promise.all(names.map(async (name) => node.add(await node.pod(name))));
+	}
+	await measure(node, OTHERS);
+} finally {
+	await node.down();
+}
+
+const shown = (ms: number) => ms.toFixed(1).padStart(8);
+process.stdout.write(`${"ms".padEnd(12)}${"Pods".padStart(5)}  median     p95     max\n`);
+for (const { what, pods, median, p95, max } of rows) {
+	const numbers = `${shown(median)}${shown(p95)}${shown(max)}`;
+	process.stdout.write(`${what.padEnd(12)}${String(pods).padStart(5)}${numbers}\n`);
+}
+process.stdout.write(`${JSON.stringify({ bench: "cni", rounds, rows })}\n`);
