@@ -5,7 +5,7 @@
  *
  *  1. parse
  *  2. route          a peer's pod CIDR, or nothing to do here
- *  3. flow
+ *  3. flow           known, or that of the packet which an ICMP error quotes
  *  4. source         a peer takes tunnel packets only from our Pods and gateway addresses
  *  5. path, MTU
  *  6. new flow       with SNAT to the gateway address where the source needs it
@@ -24,7 +24,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct remote *remote;
 	struct gso gso = gso_of(ctx);
 	enum drop_reason reason;
-	bool own_source, native = false, wants_snat, translated = false;
+	bool own_source, native = false, wants_snat, related = false, translated = false;
 	struct ethhdr *ethernet;
 	struct route route;
 	__be16 ethertype;
@@ -55,9 +55,11 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		fragment_ports(packet);
 
 	/* 3 */
-	if (!(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
+	if (packet->flags & PACKET_ICMP_ERROR)
+		related = !related_lookup(ctx, packet, &work->inner, node, now, &match);
+	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
 		match = flow_lookup(&packet->key, node, now);
-	route = route_of(match.flow, &packet->key.destination, node);
+	route = route_of(related ? NULL : match.flow, &packet->key.destination, node);
 	if (route.kind != ROUTE_PEER)
 		return dropped(verdict, DROP_NO_ROUTE);
 
@@ -113,6 +115,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 
 	/* 7 */
+	if (translated && related && related_rewrite(ctx, packet, &work->inner, translation))
+		return dropped(verdict, DROP_REWRITE_FAILED);
 	remote->translated = translated;
 	return remote_send(ctx, work, node);
 }

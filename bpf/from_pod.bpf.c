@@ -110,6 +110,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		/* An address of the Node that the agent has not told of. */
 		if (remote->way.action == ACTION_PASS)
 			return pass(verdict);
+		if (route.flags & ROUTE_PEER_NODE && tunnel_forged(ctx, packet, node, verdict))
+			return dropped(verdict, DROP_TUNNEL_FROM_POD);
 		wants_snat = node->flags & NODE_SNAT && !(route.flags & ROUTE_NO_SNAT);
 	}
 

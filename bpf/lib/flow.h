@@ -290,7 +290,7 @@ stage int flow_create(const struct packet *packet, const struct node_config *nod
 	 * the same flow met on two CPUs at once, and the later one serves as well. */
 	if (flow_publish(flow, slot, reply, FLOW_REPLY, BPF_NOEXIST))
 		goto release;
-	if (flow_publish(flow, slot, &packet->key, FLOW_ORIGINAL, BPF_ANY)) {
+	if (flow_publish(flow, slot, &flow->key, FLOW_ORIGINAL, BPF_ANY)) {
 		unpublish(reply, slot, flow->claim >> 1);
 		goto release;
 	}

@@ -70,7 +70,9 @@ static __always_inline enum fit remote_fit(const struct packet *packet, const st
 static __always_inline void peer_count(const struct packet *packet, const struct remote *remote,
 				       const struct gso *gso)
 {
-	struct peer_counter *counter = bpf_map_lookup_elem(&peer_counters, &remote->index);
+	/* A key on the stack: 6.1 takes none from an argument's memory. */
+	__u32 index = remote->index;
+	struct peer_counter *counter = bpf_map_lookup_elem(&peer_counters, &index);
 
 	if (!counter)
 		return;
@@ -91,6 +93,7 @@ stage int remote_send(struct __sk_buff *ctx, struct work *work, const struct nod
 	const struct peer *peer;
 	struct verdict *verdict;
 	struct gso gso = gso_of(ctx);
+	__u32 index;
 	__u8 family;
 
 	if (!work || !node)
@@ -107,7 +110,8 @@ stage int remote_send(struct __sk_buff *ctx, struct work *work, const struct nod
 		if (is_syn(packet) && mss_clamp(ctx, packet, remote->mtu))
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		if (remote->tunnel) {
-			peer = bpf_map_lookup_elem(&peers, &remote->index);
+			index = remote->index;
+			peer = bpf_map_lookup_elem(&peers, &index);
 			if (!peer || encapsulate(ctx, packet, peer, node))
 				return dropped(verdict, DROP_REWRITE_FAILED);
 			family = peer->outer_family;

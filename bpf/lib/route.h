@@ -40,6 +40,8 @@ static __always_inline struct route route_of(struct flow *flow, const struct add
 		return route;
 	}
 	route = route_lookup(address);
+	if (route.kind == ROUTE_OUTSIDE && bpf_map_lookup_elem(&peer_addresses, address))
+		route.flags |= ROUTE_PEER_NODE;
 	if (flow)
 		route_remember(flow, &route, node);
 	return route;

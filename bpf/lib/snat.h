@@ -153,7 +153,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 	flow->snat_address = *address;
 	flow->snat_port = work->reply.destination_port;
 	flow->flags = FLOW_SNAT;
-	if (flow_publish(flow, slot, &packet->key, FLOW_ORIGINAL, BPF_ANY)) {
+	if (flow_publish(flow, slot, &flow->key, FLOW_ORIGINAL, BPF_ANY)) {
 		unpublish(&work->reply, slot, flow->claim >> 1);
 		flow_release(flow);
 		return -DROP_FLOW_TABLE_FULL;

@@ -95,8 +95,9 @@ enum drop_reason {
 	DROP_NOT_CONFIGURED = 28,   /* the agent has not yet written the node's configuration */
 	DROP_UNSUPPORTED_ETHERTYPE = 29, /* neither IPv4, IPv6 nor ARP from a Pod */
 	DROP_FORWARDED_BY_SLOW_PATH =
-		30, /* not a loss: handed up and sent from there (not counted) */
-	DROP_REASON_COUNT = 31,
+		30,		   /* not a loss: handed up and sent from there (not counted) */
+	DROP_TUNNEL_FROM_POD = 31, /* a Pod sent what a peer would take for its Node's tunnel */
+	DROP_REASON_COUNT = 32,
 };
 
 /* Counted events that are not drops. */
@@ -193,7 +194,8 @@ enum route_kind {
 };
 
 enum route_flag {
-	ROUTE_NO_SNAT = 1, /* snat.excludeCIDRs */
+	ROUTE_NO_SNAT = 1,   /* snat.excludeCIDRs */
+	ROUTE_PEER_NODE = 2, /* a peer's tunnels end here; set by the core */
 };
 
 struct route_key {

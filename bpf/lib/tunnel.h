@@ -250,6 +250,23 @@ static __always_inline int ecn_decapsulate(__u8 outer, __u8 inner)
 	return inner;
 }
 
+/*
+ * After SNAT a Pod's packet comes from its Node's address, and a peer would believe a tunnel
+ * header in it. So a Pod may not send one to where a peer's tunnels end.
+ */
+static __always_inline bool tunnel_forged(context *ctx, const struct packet *packet,
+					  const struct node_config *node, struct verdict *verdict)
+{
+	__be16 port = packet->key.destination_port;
+	__u32 inner_ethernet;
+
+	if (packet->key.protocol != IPPROTO_UDP || packet->flags & PACKET_LATER_FRAGMENT)
+		return false;
+	return port == bpf_htons(GENEVE_PORT) || port == bpf_htons(VXLAN_PORT) ||
+	       port == node->geneve_port || port == node->vxlan_port ||
+	       tunnel_parse(ctx, packet, node, TUNNEL_ANY, &inner_ethernet, verdict) != TUNNEL_NONE;
+}
+
 /* Parses the inner frame into `inner` and checks that it is the peer's to send and ours to take. */
 static __always_inline int tunnel_inner_check(context *ctx, const struct packet *outer,
 					      struct packet *inner, __u32 inner_ethernet,

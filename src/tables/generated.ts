@@ -70,7 +70,8 @@ export const DropReason = {
 	NOT_CONFIGURED: 28,
 	UNSUPPORTED_ETHERTYPE: 29,
 	FORWARDED_BY_SLOW_PATH: 30,
-	REASON_COUNT: 31,
+	TUNNEL_FROM_POD: 31,
+	REASON_COUNT: 32,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -105,6 +106,7 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	28: "not_configured",
 	29: "unsupported_ethertype",
 	30: "forwarded_by_slow_path",
+	31: "tunnel_from_pod",
 };
 
 export const EventCounter = {
@@ -199,10 +201,12 @@ export const RouteKindName: Readonly<Record<number, string>> = {
 
 export const RouteFlag = {
 	NO_SNAT: 1,
+	PEER_NODE: 2,
 } as const;
 export type RouteFlag = (typeof RouteFlag)[keyof typeof RouteFlag];
 export const RouteFlagName: Readonly<Record<number, string>> = {
 	1: "no_snat",
+	2: "peer_node",
 };
 
 export const FlowDirection = {
@@ -669,7 +673,7 @@ export const maps = {
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 31,
+		maxEntries: 32,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
