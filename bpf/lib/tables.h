@@ -65,15 +65,15 @@ enum hook {
 /* Why a packet was dropped. Names lose DROP_ and are lower case in `fairway status`. */
 enum drop_reason {
 	DROP_NONE = 0,
-	DROP_MALFORMED = 1,		/* truncated or inconsistent headers */
-	DROP_SPOOFED_ADDRESS = 2,	/* a Pod used an address that is not its own */
-	DROP_SPOOFED_MAC = 3,		/* a Pod used a MAC that is not its own */
-	DROP_MULTICAST = 4,		/* multicast or broadcast beyond the link */
-	DROP_NO_ENDPOINT = 5,		/* an address of this Node's pod CIDRs without a Pod */
-	DROP_NO_ROUTE = 6,		/* the kernel's FIB has no way there */
-	DROP_NO_NEIGHBOUR = 7,		/* the next hop does not answer */
-	DROP_PEER_DOWN = 8,		/* the peer has no working path */
-	DROP_NO_SNAT_ADDRESS = 9,	/* SNAT without a Node address of this family */
+	DROP_MALFORMED = 1,	  /* truncated or inconsistent headers */
+	DROP_SPOOFED_ADDRESS = 2, /* a Pod used an address that is not its own */
+	DROP_SPOOFED_MAC = 3,	  /* a Pod used a MAC that is not its own */
+	DROP_MULTICAST = 4,	  /* multicast or broadcast beyond the link */
+	DROP_NO_ENDPOINT = 5,	  /* an address of this Node's pod CIDRs without a Pod */
+	DROP_NO_ROUTE = 6,	  /* the kernel's FIB has no way there */
+	DROP_TUNNEL_FROM_POD = 7, /* a Pod sent what a peer would take for its Node's tunnel */
+	DROP_PEER_DOWN = 8,	  /* the peer has no working path */
+	DROP_NO_SNAT_ADDRESS = 9, /* SNAT without a Node address of this family */
 	DROP_SNAT_PORTS_EXHAUSTED = 10, /* no free source port towards that destination */
 	DROP_FLOW_TABLE_FULL = 11,	/* SNAT needs a flow and none is free */
 	DROP_TTL_EXCEEDED = 12,		/* answered with time exceeded */
@@ -94,10 +94,7 @@ enum drop_reason {
 	DROP_REWRITE_FAILED = 27,   /* the kernel refused to change the packet */
 	DROP_NOT_CONFIGURED = 28,   /* the agent has not yet written the node's configuration */
 	DROP_UNSUPPORTED_ETHERTYPE = 29, /* neither IPv4, IPv6 nor ARP from a Pod */
-	DROP_FORWARDED_BY_SLOW_PATH =
-		30,		   /* not a loss: handed up and sent from there (not counted) */
-	DROP_TUNNEL_FROM_POD = 31, /* a Pod sent what a peer would take for its Node's tunnel */
-	DROP_REASON_COUNT = 32,
+	DROP_REASON_COUNT = 30,
 };
 
 /* Counted events that are not drops. */

@@ -46,7 +46,7 @@ export const DropReason = {
 	MULTICAST: 4,
 	NO_ENDPOINT: 5,
 	NO_ROUTE: 6,
-	NO_NEIGHBOUR: 7,
+	TUNNEL_FROM_POD: 7,
 	PEER_DOWN: 8,
 	NO_SNAT_ADDRESS: 9,
 	SNAT_PORTS_EXHAUSTED: 10,
@@ -69,9 +69,7 @@ export const DropReason = {
 	REWRITE_FAILED: 27,
 	NOT_CONFIGURED: 28,
 	UNSUPPORTED_ETHERTYPE: 29,
-	FORWARDED_BY_SLOW_PATH: 30,
-	TUNNEL_FROM_POD: 31,
-	REASON_COUNT: 32,
+	REASON_COUNT: 30,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -82,7 +80,7 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	4: "multicast",
 	5: "no_endpoint",
 	6: "no_route",
-	7: "no_neighbour",
+	7: "tunnel_from_pod",
 	8: "peer_down",
 	9: "no_snat_address",
 	10: "snat_ports_exhausted",
@@ -105,8 +103,6 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	27: "rewrite_failed",
 	28: "not_configured",
 	29: "unsupported_ethertype",
-	30: "forwarded_by_slow_path",
-	31: "tunnel_from_pod",
 };
 
 export const EventCounter = {
@@ -673,7 +669,7 @@ export const maps = {
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 32,
+		maxEntries: 30,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
