@@ -16,7 +16,7 @@ import { parseBtf } from "../tables/btf.js";
 import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../tables/layout.js";
 import { copyFlows, type FlowTable, type MovedFlows } from "./flow_migration.js";
 import type { Log } from "./log.js";
-import { copyEntries, copyPlan, isPerCpu, type MapCopy, MapType } from "./migration.js";
+import { copyEntries, copyPlan, isPerCpu, type MapCopy } from "./migration.js";
 import { type Knobs, ObjectFile } from "./object_file.js";
 import type { Pins } from "./pins.js";
 
@@ -37,6 +37,17 @@ const agentMaps: readonly string[] = [
 	"peer_addresses",
 	"routes",
 	"endpoints",
+];
+
+/** Work space and caches: they start empty when their layout changed. */
+const forgottenMaps: readonly string[] = [
+	"next_hops",
+	"next_hop_settle",
+	"flow_hand",
+	"scratch",
+	"slow_path",
+	"slow_path_bucket",
+	"verdicts",
 ];
 
 /** They refer to each other, and are replaced together. */
@@ -256,15 +267,14 @@ export class Datapath {
 
 	#copy(name: string): void {
 		const old = this.#outdated.get(name);
-		if (old === undefined) return;
+		if (old === undefined || forgottenMaps.includes(name)) return;
 		if (flowTable.includes(name)) {
 			if (name === "flows") this.#copyFlowTable();
 			return;
 		}
 		const copy = this.#planOf(name, old);
 		if (copy === undefined) {
-			if (this.#definition(name).type !== MapType.RINGBUF)
-				this.#log.warn({ map: name }, "a map cannot be migrated: it starts empty");
+			this.#log.warn({ map: name }, "a map cannot be migrated: it starts empty");
 			return;
 		}
 		this.#log.info({ map: name, ...copyEntries(copy) }, "migrated a map");

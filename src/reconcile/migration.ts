@@ -90,15 +90,11 @@ export function convert({ ranges, toSize }: CopyPlan, old: Buffer): Buffer {
 }
 
 /** BPF_MAP_TYPE_* */
-export const MapType = {
-	HASH: 1,
+const MapType = {
 	ARRAY: 2,
 	PERCPU_HASH: 5,
 	PERCPU_ARRAY: 6,
-	LRU_HASH: 9,
 	LRU_PERCPU_HASH: 10,
-	LPM_TRIE: 11,
-	RINGBUF: 27,
 } as const;
 
 const perCpuTypes: readonly number[] = [

@@ -49,7 +49,9 @@ export class NetworkMonitor {
 
 	#start(): void {
 		const objects = ["link", "address", "route", "neigh"];
-		const child = this.#ip.start("ip", "-oneline", "monitor", "label", ...objects);
+		// It must not outlive an agent that is killed: it would keep the namespace alive.
+		const bound = ["setpriv", "--pdeathsig", "KILL"] as const;
+		const child = this.#ip.start(...bound, "ip", "-oneline", "monitor", "label", ...objects);
 		this.#child = child;
 		let rest = "";
 		child.stdout?.setEncoding("utf8").on("data", (text: string) => {

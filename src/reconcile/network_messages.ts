@@ -4,7 +4,10 @@ import { isOwnDevice, ROUTE_PROTOCOL } from "./names.js";
 export interface NetworkEvents {
 	/** A link, address or route that is not Fairway's own changed. */
 	network: boolean;
-	/** A device or route of Fairway's changed: by us, or by someone else. */
+	/**
+	 * A device of Fairway's changed, or a route, address or neighbour of its went: by us, or by
+	 * someone else. What is added is no reason to look: it is our own doing.
+	 */
 	own: boolean;
 	/** What a cached next hop may rest on changed: routes, links, a neighbour's MAC or its death. */
 	nextHops: boolean;
@@ -22,11 +25,10 @@ export class NetworkMessages {
 			const { kind, deleted, text } = parseMessage(line) ?? {};
 			if (kind === undefined || text === undefined || isPrefixCache(text)) continue;
 			const device = deviceOf(kind, text);
-			if (kind === "NEIGH") {
-				if (isOwnDevice(device)) continue;
+			if (isOwnDevice(device) || text.includes(` proto ${ROUTE_PROTOCOL} `)) {
+				if (deleted === true || kind === "LINK") events.own = true;
+			} else if (kind === "NEIGH") {
 				if (this.#neighbourChanged(text, device, deleted === true)) events.nextHops = true;
-			} else if (isOwnDevice(device) || text.includes(` proto ${ROUTE_PROTOCOL} `)) {
-				events.own = true;
 			} else {
 				events.network = true;
 				events.nextHops = true;

@@ -283,7 +283,7 @@ export class Reconciler {
 		const { nodeConfig } = tables;
 		pass.sysctls(sysctls.node({ first: nodeConfig.snatPortFirst, last: nodeConfig.snatPortLast }));
 
-		const hostIfindex = await pass.try(0, () =>
+		await pass.try(0, () =>
 			this.#host.applyDevice({
 				addresses: tables.gatewayAddresses,
 				mac: tables.gatewayMac,
@@ -293,6 +293,8 @@ export class Reconciler {
 
 		const links = await pass.try(undefined, () => Links.read(this.#ip));
 		if (links === undefined) return false;
+		// Even where something about it was refused: it is better than none.
+		const hostIfindex = links.named(HOST_DEVICE)?.ifindex ?? 0;
 		pass.add(this.#tables.apply(tables, links, hostIfindex));
 
 		const wires = this.#wireDevices(tables, links, pass);

@@ -65,6 +65,7 @@ function acceptRouterAdvertisements(): Setting[] {
 function hostDeviceSettings(device: string): Setting[] {
 	return [
 		looseReversePath(device, "a peer's packet may come before the host route to that peer"),
+		enableIPv6(device),
 		{
 			path: `net/ipv6/conf/${device}/accept_dad`,
 			value: () => "0",
@@ -81,6 +82,7 @@ function hostDeviceSettings(device: string): Setting[] {
 function podInterfaceSettings(device: string): Setting[] {
 	return [
 		looseReversePath(device, "from_pod checks the source, exactly"),
+		enableIPv6(device),
 		{
 			path: `net/ipv6/conf/${device}/accept_ra`,
 			value: () => "0",
@@ -96,6 +98,14 @@ function wireInterfaceSettings(device: string): Setting[] {
 			"a later fragment from a peer's Pod comes in here while the route to that Pod is fairway0",
 		),
 	];
+}
+
+function enableIPv6(device: string): Setting {
+	return {
+		path: `net/ipv6/conf/${device}/disable_ipv6`,
+		value: () => "0",
+		reason: "Pods may have IPv6 on a Node that has none of its own",
+	};
 }
 
 /** The kernel takes the larger of all and the interface's own; only strict (1) is in the way. */
