@@ -1,0 +1,103 @@
+/**
+ * Debian's kernels under QEMU, by the vmrun and get-kernel that lie beside the checkout. The
+ * guest sees this machine's root read-only, so the checkout, Node and the build are there.
+ */
+import { type ChildProcess, execFile } from "node:child_process";
+import { existsSync, readdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
+const top = fileURLToPath(new URL("../..", import.meta.url));
+const tools = fileURLToPath(new URL("../../../shared/vm/", import.meta.url));
+const unpacked = process.env.VM_KERNELS ?? "/var/cache/fairway-kernels";
+
+/** False outside of a checkout that has the tools beside it. */
+export const canBoot = existsSync(`${tools}vmrun`);
+
+/** "linux-image-6.12.117+deb12-amd64" of version "6.12": not the cloud, RT or unsigned variants. */
+function isPackageOf(version: string, name: string): boolean {
+	const rest = name.startsWith(`linux-image-${version}.`)
+		? name.slice(`linux-image-${version}.`.length)
+		: "";
+	return /^\d[\d.+-]*(\+?deb\d+)?-amd64$/.test(rest);
+}
+
+/** The newest of the packages by their numbers. */
+function newest(names: string[]): string | undefined {
+	const numbers = (name: string) => (name.match(/\d+/g) ?? []).map(Number);
+	return names
+		.sort((left, right) => {
+			const [a, b] = [numbers(left), numbers(right)];
+			const differs = a.findIndex((number, index) => number !== b[index]);
+			return differs < 0 ? 0 : a[differs]! - (b[differs] ?? 0);
+		})
+		.at(-1);
+}
+
+/** A directory with the kernel of this version: one that is there already, else Debian's newest. */
+export async function kernel(version: string): Promise<string> {
+	const kept = existsSync(unpacked) ? readdirSync(unpacked) : [];
+	let name = newest(kept.filter((name) => isPackageOf(version, name)));
+	if (name === undefined) {
+		const { stdout } = await run("apt-cache", ["pkgnames", `linux-image-${version}.`]);
+		name = newest(stdout.split("\n").filter((name) => isPackageOf(version, name)));
+	}
+	if (name === undefined)
+		throw new Error(
+			`Cannot boot Linux ${version}: wanted a package linux-image-${version}.*-amd64, apt knows none`,
+		);
+	const { stdout } = await run(`${tools}get-kernel`, [name]);
+	return stdout.trim();
+}
+
+export interface Outcome {
+	/** The command's own; 124: it took too long, 125: the guest died. */
+	status: number;
+	/** Standard output and standard error of the command, mixed. */
+	output: string;
+	/** What vmrun says, with the guest's kernel log when it died. */
+	notes: string;
+}
+
+/**
+ * Runs a command as root in a guest with the kernel of `kernel()`. Its writes are lost. `modules`
+ * are loaded first, from the directory itself: the guest's kernel cannot call modprobe, and its
+ * /usr/lib/modules is there only where this machine has one.
+ */
+export async function runIn(
+	directory: string,
+	command: string[],
+	options: { seconds?: number; modules?: string[] } = {},
+): Promise<Outcome> {
+	const modules = options.modules?.length
+		? `modprobe -d '${directory}' -a ${options.modules.join(" ")}`
+		: ":";
+	const prepared = ["bash", "-c", `${modules} && exec "$@"`, "bash"];
+	const env = {
+		...process.env,
+		VM_K: directory,
+		VM_VERBOSE: "1",
+		VM_TIMEOUT: String(options.seconds ?? 240),
+		// A busy machine emulates the timer too slowly for the kernel's check of it, a panic.
+		VM_APPEND: "no_timer_check",
+		// Nothing of the tap that runs this test may reach into the guest.
+		NODE_OPTIONS: "",
+	};
+	let child: ChildProcess | undefined;
+	const stop = () => child?.kill("SIGTERM");
+	process.once("exit", stop);
+	try {
+		return await new Promise<Outcome>((resolve) => {
+			child = execFile(
+				`${tools}vmrun`,
+				[...prepared, ...command],
+				{ cwd: top, env, maxBuffer: 64 << 20 },
+				(error, output, notes) =>
+					resolve({ status: error ? Number(error.code ?? 125) : 0, output, notes }),
+			);
+		});
+	} finally {
+		process.off("exit", stop);
+	}
+}
