@@ -1,0 +1,249 @@
+import {
+	mkdirSync,
+	mkdtempSync,
+	renameSync,
+	rmSync,
+	symlinkSync,
+	unlinkSync,
+	writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import t, { type Test } from "tap";
+import { ManifestDirectory, type ManifestDirectoryOptions } from "../../src/cluster/manifests.js";
+import { formatProblem, type Snapshot } from "../../src/cluster/snapshot.js";
+
+function node(name: string, number: number): string {
+	return `apiVersion: v1
+kind: Node
+metadata: {name: ${name}}
+spec: {podCIDR: 10.244.${number}.0/24}
+status: {addresses: [{type: InternalIP, address: 192.168.0.${number}}]}
+`;
+}
+
+/** "a=10.244.1.0/24 ..." */
+function nodes({ nodes }: Snapshot): string {
+	return [...nodes.values()].map(({ name, podCIDRs }) => `${name}=${podCIDRs}`).join(" ");
+}
+
+function temporary(t: Test): string {
+	const directory = mkdtempSync(join(tmpdir(), "fairway-manifests-"));
+	t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+	return directory;
+}
+
+/** `until` resolves with the first snapshot that is as it should be. */
+async function watched(t: Test, directory: string, options: ManifestDirectoryOptions = {}) {
+	const waiting = new Set<(snapshot: Snapshot) => void>();
+	const source = await ManifestDirectory.open(directory, {
+		// The poll is far away: events alone must do.
+		...{ quietMs: 10, emptyMs: 20, pollMs: 3_600_000 },
+		...options,
+		onChange: (snapshot) => {
+			for (const check of waiting) check(snapshot);
+		},
+	});
+	t.teardown(() => source.close());
+	const until = (matches: (snapshot: Snapshot) => boolean): Promise<Snapshot> =>
+		new Promise((resolve) => {
+			const check = (snapshot: Snapshot) => {
+				if (!matches(snapshot)) return;
+				waiting.delete(check);
+				resolve(snapshot);
+			};
+			waiting.add(check);
+			check(source.snapshot);
+		});
+	const has = (text: string) => until((snapshot) => nodes(snapshot) === text);
+	const problem = (pattern: RegExp) =>
+		until(({ problems }) => problems.some((problem) => pattern.test(formatProblem(problem))));
+	return { source, until, has, problem };
+}
+
+t.test("what is read and what is not", async (t) => {
+	const directory = temporary(t);
+	const file = (name: string, text: string) => writeFileSync(join(directory, name), text);
+	file("a.yaml", node("a", 1));
+	file("b.yml", `${node("b", 2)}---\n${node("c", 3)}`);
+	file(
+		"d.json",
+		JSON.stringify({
+			apiVersion: "v1",
+			kind: "Node",
+			metadata: { name: "d" },
+			spec: { podCIDR: "10.244.4.0/24" },
+		}),
+	);
+	file("e.yaml~", "[broken");
+	file(".f.yaml", "[broken");
+	file("README.md", "# hello");
+	file("config.yaml", "trafficEncapMode: hybrid");
+	mkdirSync(join(directory, "sub"));
+	file("sub/g.yaml", node("g", 7));
+	const { source } = await watched(t, directory, { ignore: [join(directory, "config.yaml")] });
+	t.equal(
+		nodes(source.snapshot),
+		"a=10.244.1.0/24 b=10.244.2.0/24 c=10.244.3.0/24 d=10.244.4.0/24",
+	);
+	t.same(source.snapshot.problems, []);
+});
+
+t.test("files that come, change, are renamed over and go", async (t) => {
+	const directory = temporary(t);
+	const { has } = await watched(t, directory);
+	writeFileSync(join(directory, "a.yaml"), node("a", 1));
+	await has("a=10.244.1.0/24");
+	writeFileSync(join(directory, "a.yaml"), node("a", 2));
+	await has("a=10.244.2.0/24");
+	writeFileSync(join(directory, "a.tmp"), `${node("a", 3)}---\n${node("b", 4)}`);
+	renameSync(join(directory, "a.tmp"), join(directory, "a.yaml"));
+	await has("a=10.244.3.0/24 b=10.244.4.0/24");
+	unlinkSync(join(directory, "a.yaml"));
+	await has("");
+});
+
+t.test("a file that goes bad keeps what it said before", async (t) => {
+	const directory = temporary(t);
+	writeFileSync(join(directory, "a.yaml"), node("a", 1));
+	writeFileSync(join(directory, "b.yaml"), node("b", 2));
+	const { problem, until, has } = await watched(t, directory);
+	writeFileSync(join(directory, "a.yaml"), "kind: Node\n  bad: [");
+	let snapshot = await problem(
+		/^a\.yaml: Cannot use this manifest: \d+:\d+: wanted YAML: .*; what it said before stays in force$/,
+	);
+	t.equal(nodes(snapshot), "a=10.244.1.0/24 b=10.244.2.0/24");
+	writeFileSync(join(directory, "b.yaml"), node("b", 3));
+	snapshot = await has("a=10.244.1.0/24 b=10.244.3.0/24");
+	t.equal(snapshot.problems.length, 1, "the others go on, and the problem is still told");
+	writeFileSync(join(directory, "a.yaml"), Buffer.from([0x61, 0xff]));
+	await problem(/wanted UTF-8 text/);
+	writeFileSync(join(directory, "a.yaml"), node("a", 1));
+	snapshot = await until(({ problems }) => problems.length === 0);
+	t.equal(nodes(snapshot), "a=10.244.1.0/24 b=10.244.3.0/24");
+});
+
+t.test("what cannot be a manifest is reported by name", async (t) => {
+	const directory = temporary(t);
+	mkdirSync(join(directory, "directory.yaml"));
+	symlinkSync("nowhere", join(directory, "dangling.yaml"));
+	writeFileSync(join(directory, "text.yaml"), "hello\n");
+	writeFileSync(join(directory, "z.yaml"), node("z", 9));
+	const { source } = await watched(t, directory);
+	const said = source.snapshot.problems.map(formatProblem);
+	t.match(said, [
+		/^dangling\.yaml: Cannot use this manifest: ENOENT/,
+		/^directory\.yaml: Cannot use this manifest: wanted a file/,
+		/^text\.yaml: Cannot use this manifest: 1:1: wanted a Kubernetes object/,
+	]);
+	t.equal(said.length, 3);
+	t.equal(nodes(source.snapshot), "z=10.244.9.0/24");
+});
+
+t.test("a file that is empty for a moment", async (t) => {
+	const directory = temporary(t);
+	const path = join(directory, "a.yaml");
+	writeFileSync(path, node("a", 1));
+	const seen: string[] = [];
+	const { until, has } = await watched(t, directory);
+	void until((snapshot) => {
+		seen.push(nodes(snapshot));
+		return false;
+	});
+	writeFileSync(path, "");
+	writeFileSync(path, node("a", 2));
+	await has("a=10.244.2.0/24");
+	t.same(seen, ["a=10.244.1.0/24", "a=10.244.2.0/24"], "the Node was never gone");
+	writeFileSync(path, "");
+	await has("");
+});
+
+t.test("a ConfigMap: files behind a symlink that is swapped", async (t) => {
+	const directory = temporary(t);
+	const version = (number: number) => {
+		mkdirSync(join(directory, `..${number}`));
+		writeFileSync(join(directory, `..${number}`, "a.yaml"), node("a", number));
+		symlinkSync(`..${number}`, join(directory, "..tmp"));
+		renameSync(join(directory, "..tmp"), join(directory, "..data"));
+	};
+	version(1);
+	symlinkSync("..data/a.yaml", join(directory, "a.yaml"));
+	const { has } = await watched(t, directory);
+	await has("a=10.244.1.0/24");
+	version(2);
+	rmSync(join(directory, "..1"), { recursive: true });
+	await has("a=10.244.2.0/24");
+	// In place, in the directory that the symlinks lead to.
+	writeFileSync(join(directory, "..2", "a.yaml"), node("a", 5));
+	await has("a=10.244.5.0/24");
+});
+
+t.test("a symlink to a file elsewhere", async (t) => {
+	const [directory, elsewhere] = [temporary(t), temporary(t)];
+	writeFileSync(join(elsewhere, "n"), node("a", 1));
+	symlinkSync(join(elsewhere, "n"), join(directory, "a.yaml"));
+	const { has } = await watched(t, directory);
+	writeFileSync(join(elsewhere, "n"), node("a", 2));
+	await has("a=10.244.2.0/24");
+});
+
+t.test("the directory is not there, comes, goes and comes again", async (t) => {
+	const directory = join(temporary(t), "manifests");
+	const { source, has, problem, until } = await watched(t, directory);
+	t.match(source.snapshot.problems, [{ message: /Cannot read the manifests in .*ENOENT/ }]);
+	mkdirSync(directory);
+	writeFileSync(join(directory, "a.yaml"), node("a", 1));
+	await has("a=10.244.1.0/24");
+	renameSync(directory, `${directory}.old`);
+	t.equal(nodes(await problem(/ENOENT/)), "a=10.244.1.0/24", "what it said stays");
+	mkdirSync(directory);
+	writeFileSync(join(directory, "a.yaml"), node("a", 2));
+	t.same((await has("a=10.244.2.0/24")).problems, []);
+	writeFileSync(join(directory, "a.yaml"), node("a", 3));
+	await has("a=10.244.3.0/24");
+	rmSync(directory, { recursive: true });
+	writeFileSync(directory, "a file");
+	await until(({ problems }) => problems.length === 1);
+	t.equal(nodes(source.snapshot), "a=10.244.3.0/24");
+});
+
+t.test("the directory is a symlink that is swapped", async (t) => {
+	const parent = temporary(t);
+	for (const number of [1, 2]) {
+		mkdirSync(join(parent, `v${number}`));
+		writeFileSync(join(parent, `v${number}`, "a.yaml"), node("a", number));
+	}
+	symlinkSync("v1", join(parent, "current"));
+	const { has } = await watched(t, join(parent, "current"));
+	await has("a=10.244.1.0/24");
+	symlinkSync("v2", join(parent, "next"));
+	renameSync(join(parent, "next"), join(parent, "current"));
+	await has("a=10.244.2.0/24");
+});
+
+t.test("resync sees what made no event, and says nothing when there is nothing new", async (t) => {
+	const directory = temporary(t);
+	writeFileSync(join(directory, "a.yaml"), node("a", 1));
+	const { source, has } = await watched(t, directory, {
+		quietMs: 3_600_000,
+		patienceMs: 3_600_000,
+	});
+	const before = source.snapshot;
+	await source.resync();
+	t.equal(source.snapshot, before, "the very same snapshot");
+	writeFileSync(join(directory, "a.yaml"), node("a", 2));
+	await source.resync();
+	await has("a=10.244.2.0/24");
+});
+
+t.test("two files that collide, in words", async (t) => {
+	const directory = temporary(t);
+	writeFileSync(join(directory, "a.yaml"), node("a", 1));
+	const { problem, has } = await watched(t, directory);
+	writeFileSync(join(directory, "0.yaml"), node("b", 1));
+	await problem(
+		/^0\.yaml: Cannot accept Node b: wanted pod CIDRs of its own, 10\.244\.1\.0\/24 overlaps 10\.244\.1\.0\/24 of Node a$/,
+	);
+	unlinkSync(join(directory, "a.yaml"));
+	await has("b=10.244.1.0/24");
+});
