@@ -38,7 +38,6 @@ struct next_hops_map next_hops SEC(".maps");
 struct next_hop_settle_map next_hop_settle SEC(".maps");
 struct flow_index_map flow_index SEC(".maps");
 struct flows_map flows SEC(".maps");
-struct flow_hand_map flow_hand SEC(".maps");
 struct fragments_map fragments SEC(".maps");
 struct drops_map drops SEC(".maps");
 struct events_map events SEC(".maps");

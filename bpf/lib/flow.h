@@ -129,6 +129,22 @@ static __always_inline bool flow_unanswered(const struct flow *flow)
 	       flow->state == FLOW_SCTP_OPENING;
 }
 
+/* Spreads flows over slots, SNAT ports and tunnel source ports; see ARCHITECTURE, Tunnel. */
+static __always_inline __u32 flow_hash(const struct flow_key *key, __u32 seed, bool with_ports)
+{
+	const __u32 *word = (const __u32 *)key;
+	__u32 hash = seed;
+	int i;
+
+#pragma unroll
+	for (i = 0; i < 10; i++) {
+		hash ^= i == 8 && !with_ports ? 0 : word[i];
+		hash *= 0x9e3779b1;
+		hash ^= hash >> 15;
+	}
+	return hash;
+}
+
 struct slot_search {
 	const struct node_config *node;
 	__u64 now;
@@ -136,7 +152,7 @@ struct slot_search {
 	__u32 found; /* slot, or NO_PEER */
 	__u64 oldest_seen;
 	__u32 oldest; /* slot of the oldest unanswered flow, or NO_PEER */
-	__u32 pad;
+	__u32 step;
 };
 
 static long slot_try(__u32 index, struct slot_search *search)
@@ -144,7 +160,7 @@ static long slot_try(__u32 index, struct slot_search *search)
 	__u32 slot = search->next, claim;
 	struct flow *flow;
 
-	search->next = slot + 1 < flow_slots ? slot + 1 : 0;
+	search->next = (slot + search->step) % flow_slots;
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (!flow)
 		return 0;
@@ -162,24 +178,27 @@ static long slot_try(__u32 index, struct slot_search *search)
 	return 0;
 }
 
-/* A slot that is ours alone, or -1: the table is full. */
-static __always_inline int flow_slot(const struct node_config *node, __u64 now)
+/*
+ * A slot that is ours alone, or -1: the table is full. The places to look at follow from the key,
+ * with a stride of its own, so that they are a fair sample of the table: when a share `a` of it is
+ * in use, a search fails with probability a^FLOW_SLOT_TRIES, wherever the flows lie.
+ */
+static __always_inline int flow_slot(const struct flow_key *key, const struct node_config *node,
+				     __u64 now)
 {
+	__u32 hash = flow_hash(key, node->hash_seed, true);
 	struct slot_search search = {
 		.node = node,
 		.now = now,
+		.next = hash % flow_slots,
+		.step = (hash >> 16) | 1,
 		.found = NO_PEER,
 		.oldest = NO_PEER,
 		.oldest_seen = ~0ULL,
 	};
-	__u32 zero = 0, *hand = bpf_map_lookup_elem(&flow_hand, &zero);
 	struct flow *flow;
 
-	if (!hand)
-		return -1;
-	search.next = *hand < flow_slots ? *hand : 0;
 	bpf_loop(FLOW_SLOT_TRIES, slot_try, &search, 0);
-	*hand = search.next;
 	if (search.found != NO_PEER)
 		return search.found;
 	flow = bpf_map_lookup_elem(&flows, &search.oldest);
@@ -279,7 +298,7 @@ stage int flow_create(const struct packet *packet, const struct node_config *nod
 	key_reverse(reply, &packet->key);
 	if (!tuple_free(reply, node, now))
 		return -1;
-	slot = flow_slot(node, now);
+	slot = flow_slot(&packet->key, node, now);
 	if (slot < 0)
 		return -1;
 	flow = flow_at(slot);
@@ -381,22 +400,6 @@ static __always_inline void flow_advance(struct flow *flow, __u8 direction,
 	}
 	if (packet->key.protocol == IPPROTO_SCTP)
 		sctp_advance(flow, direction, packet->l4_type);
-}
-
-/* Spreads flows over SNAT ports and tunnel source ports; see ARCHITECTURE, Tunnel. */
-static __always_inline __u32 flow_hash(const struct flow_key *key, __u32 seed, bool with_ports)
-{
-	const __u32 *word = (const __u32 *)key;
-	__u32 hash = seed;
-	int i;
-
-#pragma unroll
-	for (i = 0; i < 10; i++) {
-		hash ^= i == 8 && !with_ports ? 0 : word[i];
-		hash *= 0x9e3779b1;
-		hash ^= hash >> 15;
-	}
-	return hash;
 }
 
 #endif

@@ -92,14 +92,6 @@ extern struct flows_map {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
-/* The slot that a CPU looks at next when it needs one. */
-extern struct flow_hand_map {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u32);
-} flow_hand SEC(".maps");
-
 extern struct fragments_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, FRAGMENTS_MAX);

@@ -120,7 +120,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 		return -DROP_MALFORMED;
 	if (address_is_zero(address))
 		return -DROP_NO_SNAT_ADDRESS;
-	slot = flow_slot(node, now);
+	slot = flow_slot(&packet->key, node, now);
 	if (slot < 0)
 		return -DROP_FLOW_TABLE_FULL;
 	flow = flow_at(slot);

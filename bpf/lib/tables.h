@@ -40,7 +40,7 @@ enum limit {
 	/* ports that a new SNAT flow tries before it gives up */
 	SNAT_TRIES = 128,
 	/* flow slots that a new flow looks at before the table counts as full */
-	FLOW_SLOT_TRIES = 32,
+	FLOW_SLOT_TRIES = 64,
 	GENEVE_PORT = 6081,
 	VXLAN_PORT = 4789,
 	/* stands for the peer's port in an ICMP echo's flow key */

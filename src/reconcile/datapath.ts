@@ -43,7 +43,6 @@ const agentMaps: readonly string[] = [
 const forgottenMaps: readonly string[] = [
 	"next_hops",
 	"next_hop_settle",
-	"flow_hand",
 	"scratch",
 	"slow_path",
 	"slow_path_bucket",

@@ -84,10 +84,9 @@ export class DataPath {
 		}
 		this.#object.load();
 		this.#ring = new RingBuffer(this.#map("slow_path"), (record) => {
-			this.#records.push({
-				header: SlowPathHeader.decode(record),
-				packet: record.subarray(SlowPathHeader.size),
-			});
+			const header = SlowPathHeader.decode(record);
+			const packet = record.subarray(SlowPathHeader.size, SlowPathHeader.size + header.length);
+			this.#records.push({ header, packet });
 		});
 	}
 
@@ -128,13 +127,16 @@ export class DataPath {
 		for (const [text, entry] of entries) map.update(key.encode(text), value.encode(entry));
 	}
 
-	/** Empties what the core has learned. */
-	forget(): void {
+	/** Empties what the core has learned, and the ring. */
+	async forget(): Promise<void> {
+		// The ring calls back within a turn of the event loop or two.
+		for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+		this.#records.length = 0;
 		for (const name of ["flow_index", "fragments"]) clear(this.#map(name));
-		for (let slot = 0; slot < this.flowSlots; slot++) {
-			this.#map("flows").update(u32(slot), Buffer.alloc(Flow.size));
-		}
-		for (const name of ["flow_hand", "events", "drops", "next_hop_settle", "slow_path_bucket"]) {
+		const slots = Buffer.alloc(4 * this.flowSlots);
+		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
+		this.#map("flows").updateBatch(slots, Buffer.alloc(Flow.size * this.flowSlots));
+		for (const name of ["events", "drops", "next_hop_settle", "slow_path_bucket"]) {
 			zero(this.#map(name), 1);
 		}
 		for (const name of ["next_hops", "peer_counters"]) zero(this.#map(name), 64);
