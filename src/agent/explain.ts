@@ -5,28 +5,17 @@
  *  1. the request: addresses, ports
  *  2. where the packet would be seen first, which its source says
  *  3. the forwarder's decision about it
- *  4. the answer in the words of `fairway peers` and `fairway status`
+ *  4. the answer (explanation.ts)
  */
-import type { ExplainAnswer, ExplainPath, ExplainRequest } from "../api/messages.js";
+import type { ExplainAnswer, ExplainRequest } from "../api/messages.js";
 import { RequestError } from "../api/server.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView, SelfView } from "../compile/compile.js";
 import type { NetworkInterface } from "../compile/network.js";
-import { type Decision, forward, type TableReader } from "../forwarder/forwarder.js";
-import { peerIndex } from "../forwarder/route.js";
-import { HOST_DEVICE } from "../reconcile/names.js";
+import { forward, type TableReader } from "../forwarder/forwarder.js";
 import { canonicalAddress, familyOf } from "../tables/address.js";
-import {
-	Action,
-	DropReason,
-	DropReasonName,
-	FlowFlag,
-	Hook,
-	HookName,
-	Path,
-	PathName,
-	RouteKind,
-} from "../tables/generated.js";
+import { Hook, RouteKind } from "../tables/generated.js";
+import { explanation, unseen } from "./explanation.js";
 import { probePacket } from "./probe_packet.js";
 
 /** What is in force at the moment. */
@@ -38,7 +27,7 @@ export interface ExplainContext {
 	interfaces: readonly NetworkInterface[];
 }
 
-interface Question {
+export interface Question {
 	source: string;
 	destination: string;
 	protocol: "tcp" | "udp" | "icmp";
@@ -47,7 +36,7 @@ interface Question {
 }
 
 /** Where a packet is seen first. */
-interface Origin {
+export interface Origin {
 	hook: number;
 	ifindex: number;
 	sourceMac: string;
@@ -66,7 +55,7 @@ export function explain(request: unknown, context: ExplainContext): ExplainAnswe
 	const question = readQuestion(request);
 	const origin = originOf(question, context);
 	if (typeof origin === "string") {
-		return ownStack(question, origin, context);
+		return unseen(question, origin, context);
 	}
 	const frame = probePacket({ ...question, ...origin });
 	const decision = forward(
@@ -75,7 +64,7 @@ export function explain(request: unknown, context: ExplainContext): ExplainAnswe
 		{ ifindex: origin.ifindex, now: process.hrtime.bigint() },
 		context.tables,
 	);
-	return answer(question, origin, decision, context);
+	return explanation(question, origin, decision, context);
 }
 
 function readQuestion(request: unknown): Question {
@@ -183,134 +172,4 @@ function originOf(question: Question, context: ExplainContext): Origin | string 
 function podName({ namespace, name, hostInterface }: Endpoint): string {
 	const pod = name === undefined ? "a Pod of this Node" : `the Pod ${namespace}/${name}`;
 	return `${pod}, behind ${hostInterface}`;
-}
-
-function answer(
-	question: Question,
-	origin: Origin,
-	decision: Decision,
-	context: ExplainContext,
-): ExplainAnswer {
-	const { endpoints, interfaces, peers } = context;
-	const peer = peers.find(
-		({ id, family }) => id === decision.peer && family === familyOf(question.destination),
-	);
-	const dropped = decision.action === Action.DROP || decision.dropReason !== DropReason.NONE;
-	const deviceOf = (ifindex: number): string | null => {
-		if (ifindex === 0) return null;
-		const pod = endpoints.find(({ addresses }) =>
-			addresses.some((address) => context.tables.endpoint(address)?.ifindex === ifindex),
-		);
-		if (pod !== undefined) return pod.hostInterface;
-		if (ifindex === context.tables.nodeConfig()?.hostIfindex) return HOST_DEVICE;
-		return interfaces.find(({ index }) => index === ifindex)?.name ?? `interface ${ifindex}`;
-	};
-	const named = decision.steps.map(({ stage, text }) => ({
-		stage,
-		text: text
-			.replace(/\binterface (\d+)/g, (_, index) => `interface ${deviceOf(Number(index))}`)
-			.replace(/\bpeer (\d+)/g, (all, id) => {
-				const found = peers.find((one) => one.id === Number(id));
-				return found === undefined ? all : `peer ${found.node}`;
-			}),
-	}));
-	const path = pathOf(question, decision, peer, context);
-	return {
-		...frameOf(question, HookName[origin.hook] ?? ""),
-		path,
-		peer: peer?.node ?? null,
-		reason: reasonOf(path, dropped, peer, named),
-		drop: dropped ? (DropReasonName[decision.dropReason] ?? null) : null,
-		snat: dropped ? null : snatOf(question, decision),
-		mtu: mtuOf(decision, path, context),
-		device: dropped ? null : deviceOf(decision.ifindex),
-		steps: [{ stage: "source", text: origin.why }, ...named],
-	};
-}
-
-function pathOf(
-	question: Question,
-	decision: Decision,
-	peer: PeerView | undefined,
-	context: ExplainContext,
-): ExplainPath | null {
-	if (peer !== undefined) {
-		const path = decision.path || context.tables.peer(peerIndex(peer.id, peer.family))?.path;
-		return (PathName[path ?? Path.DOWN] as ExplainPath | undefined) ?? "down";
-	}
-	switch (decision.action) {
-		case Action.ENDPOINT:
-			return "local";
-		case Action.WIRE:
-		case Action.WIRE_NEIGHBOUR:
-			return "outside";
-		case Action.HOST:
-			return "host";
-		case Action.PASS:
-			if (context.tables.endpoint(question.destination) !== undefined) return "local";
-			return context.tables.route(question.destination)?.kind === RouteKind.HOST
-				? "host"
-				: "outside";
-		default:
-			return null;
-	}
-}
-
-function mtuOf(
-	{ mtu }: Decision,
-	path: ExplainPath | null,
-	{ self, tables }: ExplainContext,
-): number | null {
-	if (mtu !== 0) return mtu;
-	if (path === "local") return self.podMTU;
-	return path === "outside" ? (tables.nodeConfig()?.transportMtu ?? null) : null;
-}
-
-function reasonOf(
-	path: ExplainPath | null,
-	dropped: boolean,
-	peer: PeerView | undefined,
-	steps: ExplainAnswer["steps"],
-): string {
-	const last = steps.at(-1)?.text ?? "";
-	if (dropped && path !== "down") return last;
-	if (peer !== undefined) return peer.reason;
-	return steps.findLast(({ stage }) => stage === "route")?.text ?? last;
-}
-
-/** The translation of the source, when the packet is in the original direction of such a flow. */
-function snatOf(question: Question, { flow: change }: Decision): ExplainAnswer["snat"] {
-	const flow = change?.flow;
-	if (flow === undefined || (flow.flags & FlowFlag.SNAT) === 0) return null;
-	if (flow.key.source !== question.source) return null;
-	return question.protocol === "icmp"
-		? { address: flow.snatAddress }
-		: { address: flow.snatAddress, port: flow.snatPort };
-}
-
-/** Packets that no hook sees. */
-function ownStack(question: Question, why: string, { tables }: ExplainContext): ExplainAnswer {
-	const toHost = tables.route(question.destination)?.kind === RouteKind.HOST;
-	return {
-		...frameOf(question, "none"),
-		path: toHost ? "host" : "outside",
-		peer: null,
-		reason: why,
-		drop: null,
-		snat: null,
-		mtu: null,
-		device: null,
-		steps: [{ stage: "source", text: why }],
-	};
-}
-
-function frameOf(question: Question, hook: string) {
-	const { source, destination, protocol, sourcePort, destinationPort } = question;
-	return {
-		source,
-		destination,
-		protocol,
-		...(protocol === "icmp" ? {} : { sourcePort, destinationPort }),
-		hook,
-	};
 }

@@ -134,14 +134,26 @@ t.test("every way that a packet can go", async (t) => {
 				world.geneve4.pod[family],
 				{ hook: "from_host", path: "geneve", peer: "n3" },
 			],
-			["this Node to its Pod", node, podA, { hook: "to_pod", path: "local", drop: null }],
+			[
+				"this Node to its Pod",
+				node,
+				podA,
+				{ hook: "to_pod", path: "local", device: "pod0", drop: null },
+			],
+			[
+				"Pod to multicast on the link",
+				podA,
+				family === 4 ? "224.0.0.1" : "ff02::1",
+				{ path: "host", drop: null },
+			],
+			["Pod to multicast", podA, family === 4 ? "239.1.1.1" : "ff0e::1", { drop: "multicast" }],
 			["this Node to the outside", node, world.outside[family], { hook: "none", path: "outside" }],
 		];
 		for (const [name, source, destination, wanted] of rows) {
 			for (const protocol of ["tcp", "udp", "icmp"] as const) {
 				const answer = explain({ source, destination, protocol }, context);
 				t.match(answer, { source, destination, protocol, ...wanted }, `${name}, ${protocol}`);
-				t.ok(answer.reason.length > 0 && answer.steps.length > 0, "there is a reason");
+				t.match(answer.reason, /^[A-Z0-9a-f].*\w\.$/, "the reason is a sentence");
 				t.notMatch(JSON.stringify(answer.steps), /interface \d|peer \d/, "names, not numbers");
 			}
 		}
