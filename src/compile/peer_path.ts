@@ -58,7 +58,7 @@ export function choosePath(context: PathContext, peer: NodeObject, family: Famil
 	if (target === undefined) {
 		const lack = lackOf(context, peer, family);
 		if (mode === "noEncap") return down(`The mode is noEncap and ${lack}.`);
-		return tunnel(context, peer, family, `No direct path: ${lack}`);
+		return tunnel(context, peer, family);
 	}
 	if (target.shared) return native(context, target, "direct", withMode(mode, `${target.where}.`));
 	if (mode === "noEncap")
@@ -157,14 +157,17 @@ function native(
 	};
 }
 
-function tunnel(context: PathContext, peer: NodeObject, family: Family, why: string): PathChoice {
+/** `why`: what rules out a direct path, unless that is the lack of addresses of the family. */
+function tunnel(context: PathContext, peer: NodeObject, family: Family, why?: string): PathChoice {
 	const { config } = context;
 	const other = family === 4 ? 6 : 4;
 	const target = targetOf(context, peer, family) ?? targetOf(context, peer, other);
 	if (target === undefined) return down(`${nothingInCommon(context, peer)}.`);
 	const outer = target.from.family;
 	const over =
-		outer === family ? "" : ` over ${familyName(outer)}, as ${lackOf(context, peer, family)}`;
+		outer === family
+			? undefined
+			: `${lackOf(context, peer, family)}, so the tunnel goes over ${familyName(outer)}`;
 	return {
 		path: config.tunnelType,
 		outerFamily: outer,
@@ -172,7 +175,7 @@ function tunnel(context: PathContext, peer: NodeObject, family: Family, why: str
 		local: target.from.address,
 		remote: target.address,
 		mtu: atMost(config, Math.max(0, target.from.interface.mtu - TUNNEL_OVERHEAD[outer])),
-		reason: over === "" ? `${why}.` : `${why}; the tunnel goes${over}.`,
+		reason: `${[why, over].filter((part) => part !== undefined).join("; ")}.`,
 	};
 }
 

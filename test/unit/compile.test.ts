@@ -1,0 +1,712 @@
+import t from "tap";
+import type { NodeObject } from "../../src/cluster/snapshot.js";
+import { type CompileInput, type CompileResult, compile } from "../../src/compile/compile.js";
+import { gatewayMac } from "../../src/compile/gateway_mac.js";
+import type { Network } from "../../src/compile/network.js";
+import { formatConfigError } from "../../src/config/config.js";
+import { parseConfig } from "../../src/config/parse.js";
+import { Limit, PathName, RouteFlag, RouteKindName } from "../../src/tables/generated.js";
+
+/*
+ *  n1  eth0 192.168.1.1/24  fd01::1/64 ─┐
+ *  n2       192.168.1.2     fd01::2 ────┼─ .254 router ─┬─ n3  192.168.2.3  fd02::3
+ *                                                       └─ n4  192.168.2.4 (IPv4 only)
+ *                                                       └─ n5               fd02::5 (IPv6 only)
+ */
+function node(name: string, number: number, ...internalIPs: string[]): NodeObject {
+	return {
+		name,
+		podCIDRs: [`10.244.${number}.0/24`, `fd00:10:244:${number}::/64`],
+		internalIPs,
+		transportAddresses: internalIPs,
+	};
+}
+
+const n1 = node("n1", 1, "192.168.1.1", "fd01::1");
+const n2 = node("n2", 2, "192.168.1.2", "fd01::2");
+const n3 = node("n3", 3, "192.168.2.3", "fd02::3");
+const n4 = node("n4", 4, "192.168.2.4");
+const n5 = node("n5", 5, "fd02::5");
+
+const NETWORK: Network = {
+	interfaces: [
+		{
+			name: "lo",
+			index: 1,
+			mac: "",
+			mtu: 65536,
+			up: true,
+			addresses: [
+				{ address: "127.0.0.1", prefixLength: 8 },
+				{ address: "::1", prefixLength: 128 },
+			],
+		},
+		{
+			name: "eth0",
+			index: 2,
+			mac: "02:00:00:00:00:01",
+			mtu: 1500,
+			up: true,
+			addresses: [
+				{ address: "192.168.1.1", prefixLength: 24 },
+				{ address: "fd01::1", prefixLength: 64 },
+				{ address: "fe80::1", prefixLength: 64 },
+			],
+		},
+		{
+			name: "eth1",
+			index: 3,
+			mac: "02:00:00:00:00:02",
+			mtu: 9000,
+			up: true,
+			addresses: [{ address: "10.9.0.1", prefixLength: 16 }],
+		},
+		{
+			name: "fairway0",
+			index: 4,
+			mac: "06:00:00:00:00:01",
+			mtu: 1500,
+			up: true,
+			kind: "dummy",
+			addresses: [{ address: "10.244.1.1", prefixLength: 32 }],
+		},
+		{
+			name: "docker0",
+			index: 5,
+			mac: "02:00:00:00:00:03",
+			mtu: 1500,
+			up: true,
+			kind: "bridge",
+			addresses: [{ address: "172.17.0.1", prefixLength: 16 }],
+		},
+	],
+	routes: [
+		{ prefix: "0.0.0.0/0", gateway: "192.168.1.254", device: "eth0", metric: 0 },
+		{ prefix: "192.168.1.0/24", device: "eth0", metric: 0 },
+		{ prefix: "10.9.0.0/16", device: "eth1", metric: 0 },
+		{ prefix: "172.17.0.0/16", device: "docker0", metric: 0 },
+		{ prefix: "::/0", gateway: "fe80::ff", device: "eth0", metric: 1024 },
+		{ prefix: "fd01::/64", device: "eth0", metric: 256 },
+		// What the reconciler made must not be taken for the underlay.
+		{ prefix: "192.168.1.2/32", device: "fairway0", metric: 0 },
+	],
+};
+
+interface Case {
+	config?: string;
+	self?: NodeObject;
+	peers?: NodeObject[];
+	network?: Network;
+	endpoints?: CompileInput["endpoints"];
+}
+
+function run({
+	config = "",
+	self = n1,
+	peers = [n2, n3, n4, n5],
+	network = NETWORK,
+	endpoints = [],
+}: Case): CompileResult {
+	const result = parseConfig(config, "test.yaml");
+	if ("errors" in result) throw new Error(result.errors.map(formatConfigError).join("\n"));
+	return compile({
+		config: result.config,
+		snapshot: { nodes: new Map([self, ...peers].map((node) => [node.name, node])), problems: [] },
+		network,
+		nodeName: self.name,
+		peerIds: new Map(peers.map(({ name }, i) => [name, i])),
+		endpoints,
+	});
+}
+
+function ready(given: Case) {
+	const result = run(given);
+	if (!result.ready) throw new Error(result.reason);
+	return result;
+}
+
+/** "n2/4 direct 192.168.1.2 1500", a row for each peer and family. */
+function paths(given: Case): string[] {
+	return ready(given).peers.map(
+		({ node, family, path, transportAddress, mtu }) =>
+			`${node}/${family} ${path} ${transportAddress || "-"} ${mtu}`,
+	);
+}
+
+t.test("the mode decides the path", async (t) => {
+	const rows: [config: string, paths: string[]][] = [
+		[
+			"trafficEncapMode: encap",
+			[
+				"n2/4 geneve 192.168.1.2 1450",
+				"n2/6 geneve fd01::2 1430",
+				"n3/4 geneve 192.168.2.3 1450",
+				"n3/6 geneve fd02::3 1430",
+				"n4/4 geneve 192.168.2.4 1450",
+				"n4/6 geneve 192.168.2.4 1450",
+				"n5/4 geneve fd02::5 1430",
+				"n5/6 geneve fd02::5 1430",
+			],
+		],
+		[
+			"trafficEncapMode: hybrid",
+			[
+				"n2/4 direct 192.168.1.2 1500",
+				"n2/6 direct fd01::2 1500",
+				"n3/4 geneve 192.168.2.3 1450",
+				"n3/6 geneve fd02::3 1430",
+				"n4/4 geneve 192.168.2.4 1450",
+				"n4/6 geneve 192.168.2.4 1450",
+				"n5/4 geneve fd02::5 1430",
+				"n5/6 geneve fd02::5 1430",
+			],
+		],
+		[
+			"trafficEncapMode: noEncap",
+			[
+				"n2/4 direct 192.168.1.2 1500",
+				"n2/6 direct fd01::2 1500",
+				"n3/4 routed 192.168.2.3 1500",
+				"n3/6 routed fd02::3 1500",
+				"n4/4 routed 192.168.2.4 1500",
+				"n4/6 down - 0",
+				"n5/4 down - 0",
+				"n5/6 routed fd02::5 1500",
+			],
+		],
+		[
+			"{trafficEncapMode: hybrid, tunnelType: vxlan, defaultMTU: 1440}",
+			[
+				"n2/4 direct 192.168.1.2 1440",
+				"n2/6 direct fd01::2 1440",
+				"n3/4 vxlan 192.168.2.3 1440",
+				"n3/6 vxlan fd02::3 1430",
+				"n4/4 vxlan 192.168.2.4 1440",
+				"n4/6 vxlan 192.168.2.4 1440",
+				"n5/4 vxlan fd02::5 1430",
+				"n5/6 vxlan fd02::5 1430",
+			],
+		],
+	];
+	for (const [config, expected] of rows) t.same(paths({ config }), expected, config);
+});
+
+function withRoute(...routes: Network["routes"]): Network {
+	return { ...NETWORK, routes: [...routes, ...NETWORK.routes] };
+}
+
+t.test("the reason is a sentence", async (t) => {
+	const annotated: NodeObject = { ...n2, transportAddresses: ["192.168.2.2", "192.168.1.2"] };
+	const rows: [what: string, given: Case, peer: string, reason: string][] = [
+		["encap", {}, "n2/4", "The mode is encap: always in a tunnel."],
+		[
+			"encap, the other family",
+			{},
+			"n4/6",
+			"The mode is encap: always in a tunnel; n4 has no IPv6 transport address, so the tunnel goes over IPv4.",
+		],
+		[
+			"same subnet",
+			{ config: "trafficEncapMode: hybrid" },
+			"n2/4",
+			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0.",
+		],
+		[
+			"same subnet, IPv6",
+			{ config: "trafficEncapMode: hybrid" },
+			"n2/6",
+			"fd01::2 is in this Node's subnet fd01::/64 on eth0.",
+		],
+		[
+			"another subnet",
+			{ config: "trafficEncapMode: hybrid" },
+			"n3/4",
+			"192.168.2.3 is in another subnet, behind the gateway 192.168.1.254.",
+		],
+		[
+			"a family that the peer has not",
+			{ config: "trafficEncapMode: hybrid" },
+			"n4/6",
+			"n4 has no IPv6 transport address, so the tunnel goes over IPv4.",
+		],
+		[
+			"noEncap, same subnet",
+			{ config: "trafficEncapMode: noEncap" },
+			"n2/4",
+			"The mode is noEncap and 192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0.",
+		],
+		[
+			"noEncap, another subnet",
+			{ config: "trafficEncapMode: noEncap" },
+			"n3/4",
+			"The mode is noEncap and 192.168.2.3 is in another subnet, behind the gateway 192.168.1.254: the network routes Pod packets.",
+		],
+		[
+			"noEncap, a family that the peer has not",
+			{ config: "trafficEncapMode: noEncap" },
+			"n4/6",
+			"The mode is noEncap and n4 has no IPv6 transport address.",
+		],
+		[
+			"a route with a gateway inside the subnet",
+			{
+				config: "trafficEncapMode: hybrid",
+				network: withRoute({
+					prefix: "192.168.1.2/32",
+					gateway: "192.168.1.253",
+					device: "eth0",
+					metric: 0,
+				}),
+			},
+			"n2/4",
+			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0, but the kernel's route to it has the gateway 192.168.1.253.",
+		],
+		[
+			"a route by another device",
+			{
+				config: "trafficEncapMode: hybrid",
+				network: withRoute({ prefix: "192.168.1.0/25", device: "eth1", metric: 0 }),
+			},
+			"n2/4",
+			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0, but the kernel's route to it leaves by eth1.",
+		],
+		[
+			"on the link, but not in the subnet",
+			{
+				config: "trafficEncapMode: hybrid",
+				network: withRoute({ prefix: "192.168.2.0/24", device: "eth0", metric: 0 }),
+			},
+			"n3/4",
+			"192.168.2.3 is in another subnet, on the link eth0.",
+		],
+		[
+			"no route at all",
+			{ config: "trafficEncapMode: hybrid", network: { ...NETWORK, routes: [] } },
+			"n3/4",
+			"192.168.2.3 is in another subnet, and this Node has no route to it now.",
+		],
+		[
+			"no route, but the same subnet",
+			{ config: "trafficEncapMode: hybrid", network: { ...NETWORK, routes: [] } },
+			"n2/4",
+			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0.",
+		],
+		[
+			"of several addresses the one in the subnet",
+			{ config: "trafficEncapMode: hybrid", peers: [annotated] },
+			"n2/4",
+			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0.",
+		],
+		["no address at all", { peers: [node("n6", 6)] }, "n6/4", "n6 has no transport address."],
+		[
+			"this Node's own address",
+			{ peers: [{ ...n2, transportAddresses: ["192.168.1.1"] }] },
+			"n2/4",
+			"The transport address 192.168.1.1 of n2 is one of this Node's own.",
+		],
+		[
+			"no family in common",
+			{
+				peers: [n5],
+				self: node("n1", 1, "192.168.1.1"),
+				network: {
+					...NETWORK,
+					interfaces: [
+						NETWORK.interfaces[0]!,
+						{
+							...NETWORK.interfaces[1]!,
+							addresses: [{ address: "192.168.1.1", prefixLength: 24 }],
+						},
+					],
+				},
+			},
+			"n5/4",
+			"The Nodes have no family of transport addresses in common: 192.168.1.1 here, fd02::5 on n5.",
+		],
+	];
+	for (const [what, given, peer, reason] of rows) {
+		const found = ready(given).peers.find(({ node, family }) => `${node}/${family}` === peer);
+		t.equal(found?.reason, reason, what);
+	}
+});
+
+t.test("an entry of the peers table", async (t) => {
+	const { tables } = ready({
+		config: "{trafficEncapMode: hybrid, tunnelPort: 7000, tunnelVNI: 5}",
+		peers: [n2, n4, { ...n3, podCIDRs: ["fd00:10:244:3::/64"] }],
+	});
+	const rows = [...tables.peers].map(([index, peer]) => {
+		const { path, outerFamily, port, vni, local, remote, mtu } = peer;
+		return `${index} ${PathName[path]} ${outerFamily} ${port} ${vni} ${local || "-"} ${remote || "-"} ${mtu}`;
+	});
+	t.same(rows, [
+		"0 direct 4 0 0 - 192.168.1.2 1500",
+		"1 direct 6 0 0 - fd01::2 1500",
+		"2 geneve 4 7000 5 192.168.1.1 192.168.2.4 1450",
+		"3 geneve 4 7000 5 192.168.1.1 192.168.2.4 1450",
+		"4 none 0 0 0 - - 0",
+		"5 geneve 6 7000 5 fd01::1 fd02::3 1430",
+	]);
+	t.same(
+		[...tables.peerAddresses],
+		[
+			["192.168.1.2", 0],
+			["fd01::2", 0],
+			["192.168.2.4", 1],
+			["192.168.2.3", 2],
+			["fd02::3", 2],
+		],
+	);
+	t.equal(
+		tables.peers.get(4)?.nodeHash,
+		tables.peers.get(5)?.nodeHash,
+		"an id is its Node's in both families",
+	);
+});
+
+t.test("tunnels are accepted from every address of a peer", async (t) => {
+	const peer = { ...n2, transportAddresses: ["10.9.0.2"] };
+	t.same(
+		[...ready({ peers: [peer] }).tables.peerAddresses.keys()],
+		["10.9.0.2", "192.168.1.2", "fd01::2"],
+	);
+});
+
+/** "192.168.1.1 eth0 1500", and what is complained about. */
+function transport(given: Case): string {
+	const result = run(given);
+	if (!result.ready) return `not ready: ${result.reason}`;
+	const { addresses, interface: name, mtu } = result.self.transport;
+	return [`${addresses.join(",")} ${name} ${mtu}`, ...result.problems].join(" | ");
+}
+
+t.test("the transport address", async (t) => {
+	const stranger = (address: string, known: string) =>
+		`Peers do not know the transport address ${address}: wanted it in the annotation node.fairway.io/transport-addresses or as InternalIP of Node n1, there is ${known}`;
+	const annotated: NodeObject = { ...n1, transportAddresses: ["10.9.0.1"] };
+	const withSecond: Network = {
+		...NETWORK,
+		interfaces: NETWORK.interfaces.map((link) =>
+			link.name === "eth0"
+				? { ...link, addresses: [{ address: "192.168.1.77", prefixLength: 24 }, ...link.addresses] }
+				: link,
+		),
+	};
+	const onLoopback: Network = {
+		...NETWORK,
+		interfaces: NETWORK.interfaces.map((link) =>
+			link.name === "lo"
+				? { ...link, addresses: [{ address: "10.0.0.1", prefixLength: 32 }] }
+				: link,
+		),
+	};
+	const rows: [what: string, given: Case, transport: string][] = [
+		["the InternalIPs", {}, "192.168.1.1,fd01::1 eth0 1500"],
+		["the annotation", { self: annotated }, "10.9.0.1,fd01::1 eth1 1500"],
+		["by interface", { config: "transportInterface: eth1", self: annotated }, "10.9.0.1 eth1 9000"],
+		[
+			"by interface, which peers do not know",
+			{ config: "transportInterface: eth1" },
+			`10.9.0.1 eth1 9000 | ${stranger("10.9.0.1", "192.168.1.1, fd01::1, 192.168.1.1, fd01::1")}`,
+		],
+		[
+			"by interface, which is not there",
+			{ config: "transportInterface: eth7" },
+			"192.168.1.1,fd01::1 eth0 1500 | Cannot take the transport address from transportInterface eth7: wanted an address on it, there is no such interface; the next rule applies",
+		],
+		[
+			"by CIDR",
+			{ config: "transportInterfaceCIDRs: [10.9.0.0/16]", self: annotated },
+			"10.9.0.1 eth1 9000",
+		],
+		[
+			"by CIDR, the other family of the same interface",
+			{ config: "transportInterfaceCIDRs: [192.168.0.0/16]" },
+			"192.168.1.1,fd01::1 eth0 1500",
+		],
+		[
+			"by CIDR, the first interface",
+			{ config: "transportInterfaceCIDRs: [10.0.0.0/8, 192.168.0.0/16]" },
+			"192.168.1.1,fd01::1 eth0 1500",
+		],
+		[
+			"by CIDR, where no address is",
+			{ config: "transportInterfaceCIDRs: [10.10.0.0/16]" },
+			"192.168.1.1,fd01::1 eth0 1500 | Cannot take the transport address from transportInterfaceCIDRs: wanted an interface with an address in 10.10.0.0/16, there is none; the Node's own addresses are used",
+		],
+		[
+			"interface before CIDR",
+			{ config: "{transportInterface: eth0, transportInterfaceCIDRs: [10.9.0.0/16]}" },
+			"192.168.1.1,fd01::1 eth0 1500",
+		],
+		[
+			"of several on the interface the Node's own",
+			{ config: "transportInterface: eth0", network: withSecond },
+			"192.168.1.1,fd01::1 eth0 1500",
+		],
+		[
+			"on the loopback interface",
+			{ self: node("n1", 1, "10.0.0.1"), network: onLoopback },
+			"10.0.0.1 eth0 1500",
+		],
+		[
+			"an InternalIP that is on no interface",
+			{ self: node("n1", 1, "192.168.1.1", "fd77::1") },
+			"192.168.1.1 eth0 1500 | Cannot use fd77::1 of Node n1 as transport address: wanted it on an interface of this Node, it is on none",
+		],
+		[
+			"none",
+			{ self: node("n1", 1, "192.168.77.1") },
+			"not ready: Waiting for this Node: no transport address: Cannot use 192.168.77.1 of Node n1 as transport address: wanted it on an interface of this Node, it is on none.",
+		],
+		[
+			"not even declared",
+			{ self: node("n1", 1) },
+			"not ready: Waiting for this Node: no transport address: the Node has none.",
+		],
+	];
+	for (const [what, given, expected] of rows)
+		t.equal(transport({ peers: [], ...given }), expected, what);
+});
+
+t.test("without its own Node it waits", async (t) => {
+	const result = run({});
+	t.ok(result.ready);
+	const { config } = parseConfig("", "") as { config: CompileInput["config"] };
+	const input = { config, network: NETWORK, nodeName: "n9", peerIds: new Map(), endpoints: [] };
+	const waiting = compile({ ...input, snapshot: { nodes: new Map([["n1", n1]]), problems: [] } });
+	t.same(waiting, {
+		ready: false,
+		reason: "Waiting for this Node: no usable Node object named n9 in the cluster.",
+		problems: [],
+	});
+});
+
+/** "10.244.1.1/32 host", a row a route; flags behind. */
+function routes(given: Case): string[] {
+	return [...ready(given).tables.routes].map(([prefix, { kind, flags, peer }]) =>
+		[
+			prefix,
+			RouteKindName[kind],
+			...(peer === Limit.NO_PEER ? [] : [peer]),
+			...(flags & RouteFlag.NO_SNAT ? ["no_snat"] : []),
+		].join(" "),
+	);
+}
+
+t.test("routes", async (t) => {
+	const own = [
+		"10.244.1.1/32 host",
+		"fd00:10:244:1::1/128 host",
+		"192.168.1.1/32 host",
+		"fd01::1/128 host",
+		"10.9.0.1/32 host",
+		"172.17.0.1/32 host",
+		"10.244.1.0/24 local_pods",
+		"fd00:10:244:1::/64 local_pods",
+		"10.244.2.0/24 peer 0",
+		"fd00:10:244:2::/64 peer 0",
+	];
+	const flagged = (...prefixes: string[]) =>
+		own.map((row) => (prefixes.some((prefix) => row.startsWith(prefix)) ? `${row} no_snat` : row));
+	const rows: [exclude: string, routes: string[]][] = [
+		["", own],
+		["203.0.113.0/24", [...own, "203.0.113.0/24 outside no_snat"]],
+		// What is inside keeps its kind; without an entry of its own nothing would.
+		["10.244.0.0/16", [...flagged("10.244."), "10.244.0.0/16 outside no_snat"]],
+		// An entry inside would hide the Pods' own.
+		["10.244.1.128/25, 10.244.2.7/32, 192.168.1.1/32", flagged("192.168.1.1/")],
+		["10.244.2.0/24", flagged("10.244.2.0/24")],
+		["0.0.0.0/0", [...flagged("10.", "192.", "172."), "0.0.0.0/0 outside no_snat"]],
+		// Both families share the trie, and IPv4 stands inside ::/0.
+		["'::/0'", [...flagged("fd"), "::/0 outside no_snat", "0.0.0.0/0 outside"]],
+		[
+			"'::/0', 0.0.0.0/0",
+			[
+				...flagged("fd", "10.", "192.", "172."),
+				"::/0 outside no_snat",
+				"0.0.0.0/0 outside no_snat",
+			],
+		],
+		["'fd00::/8'", [...flagged("fd"), "fd00::/8 outside no_snat"]],
+		["'::/64'", [...own, "::/64 outside no_snat", "0.0.0.0/0 outside"]],
+	];
+	for (const [exclude, expected] of rows)
+		t.same(
+			routes({ config: `snat: {excludeCIDRs: [${exclude}]}`, peers: [n2] }),
+			expected,
+			exclude,
+		);
+});
+
+t.test("the Node's own configuration", async (t) => {
+	const rows: [config: string, part: object][] = [
+		[
+			"",
+			{
+				flags: 3,
+				vni: 1,
+				snatAddress4: "192.168.1.1",
+				snatAddress6: "fd01::1",
+				gatewayAddress4: "10.244.1.1",
+				gatewayAddress6: "fd00:10:244:1::1",
+				genevePort: 6081,
+				vxlanPort: 4789,
+				transportMtu: 1500,
+				snatPortFirst: 49152,
+				snatPortLast: 65535,
+			},
+		],
+		["{trafficEncapMode: hybrid, noSNAT: true}", { flags: 1 }],
+		["{tunnelPort: 7000, tunnelVNI: 9}", { genevePort: 7000, vxlanPort: 4789, vni: 9 }],
+		["{tunnelType: vxlan, tunnelPort: 7000}", { genevePort: 6081, vxlanPort: 7000 }],
+		["snat: {portRange: 1000-2000}", { snatPortFirst: 1000, snatPortLast: 2000 }],
+		[
+			"flows: {timeouts: {tcpOpening: 1, tcpEstablished: 2, tcpClosing: 3, tcpClosed: 4, udpOpening: 5, udpEstablished: 6, icmp: 7, sctpOpening: 8, sctpEstablished: 9, sctpClosed: 10, other: 11}}",
+			{ flowTimeouts: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11] },
+		],
+	];
+	for (const [config, part] of rows) t.match(ready({ config }).tables.nodeConfig, part, config);
+});
+
+t.test("MTU of Pods", async (t) => {
+	const withMtu = (mtu: number): Network => ({
+		...NETWORK,
+		interfaces: NETWORK.interfaces.map((link) => ({ ...link, mtu })),
+	});
+	const single: NodeObject = { ...n1, podCIDRs: ["10.244.1.0/24"] };
+	const rows: [what: string, given: Case, mtu: number][] = [
+		["encap, dual stack", {}, 1430],
+		["encap, IPv4 Pods", { self: single }, 1450],
+		[
+			"encap, IPv4 transport",
+			{ self: { ...n1, internalIPs: ["192.168.1.1"], transportAddresses: ["192.168.1.1"] } },
+			1450,
+		],
+		[
+			"encap, IPv6 transport",
+			{ self: { ...single, internalIPs: ["fd01::1"], transportAddresses: ["fd01::1"] } },
+			1430,
+		],
+		["hybrid", { config: "trafficEncapMode: hybrid" }, 1500],
+		["noEncap", { config: "trafficEncapMode: noEncap" }, 1500],
+		["jumbo frames", { network: withMtu(9000) }, 8930],
+		["overridden", { config: "defaultMTU: 1300" }, 1300],
+		["overridden by more", { config: "defaultMTU: 9000" }, 9000],
+		["too little for IPv6", { network: withMtu(1300) }, 1280],
+		["too little for IPv6, which Pods do not have", { self: single, network: withMtu(1300) }, 1250],
+	];
+	for (const [what, given, mtu] of rows) t.equal(ready(given).self.podMTU, mtu, what);
+	t.match(ready({ network: withMtu(1300) }).problems, [/wanted at least 1280 for IPv6/]);
+});
+
+t.test("the SNAT address is one of the interface that the default route leaves by", async (t) => {
+	const leavesBy = (device: string, source?: string): Network => ({
+		...NETWORK,
+		routes: [
+			{ prefix: "0.0.0.0/0", gateway: "10.9.0.254", device, metric: 0, ...(source && { source }) },
+		],
+	});
+	const two = leavesBy("eth1");
+	two.interfaces = two.interfaces.map((link) =>
+		link.name === "eth1"
+			? { ...link, addresses: [...link.addresses, { address: "10.9.0.99", prefixLength: 16 }] }
+			: link,
+	);
+	const rows: [what: string, network: Network, address: string][] = [
+		["the transport interface", NETWORK, "192.168.1.1"],
+		["another", leavesBy("eth1"), "10.9.0.1"],
+		[
+			"with a preferred source",
+			{ ...two, routes: leavesBy("eth1", "10.9.0.99").routes },
+			"10.9.0.99",
+		],
+		["without addresses", leavesBy("tun7"), "192.168.1.1"],
+		["no default route", { ...NETWORK, routes: [] }, "192.168.1.1"],
+	];
+	for (const [what, network, address] of rows)
+		t.equal(ready({ network }).tables.nodeConfig.snatAddress4, address, what);
+});
+
+t.test("interfaces that packets from other machines come in by", async (t) => {
+	const wires = (network: Network) => ready({ network }).tables.wireInterfaces;
+	t.same(wires(NETWORK), ["eth0", "eth1"]);
+	t.same(
+		wires(
+			withRoute({ prefix: "203.0.113.0/24", gateway: "172.17.0.9", device: "docker0", metric: 0 }),
+		),
+		["eth0", "eth1", "docker0"],
+		"a bridge that is a way to a gateway",
+	);
+});
+
+t.test("host routes, gateway and Pods", async (t) => {
+	const { tables, self } = ready({
+		config: "trafficEncapMode: noEncap",
+		peers: [n2, n4],
+		endpoints: [
+			{
+				addresses: ["10.244.1.2", "fd00:10:244:1::2"],
+				mac: "02:00:00:00:00:07",
+				hostInterface: "fairway00000001",
+			},
+			{ addresses: ["10.244.1.2"], mac: "02:00:00:00:00:08", hostInterface: "fairway00000002" },
+			{
+				addresses: ["10.244.1.1", "192.168.1.1"],
+				mac: "02:00:00:00:00:09",
+				hostInterface: "fairway00000003",
+			},
+		],
+	});
+	t.same(
+		[...tables.hostRoutes.values()].map(({ prefix, mtu, source }) => `${prefix} ${mtu} ${source}`),
+		[
+			"10.244.2.0/24 1500 10.244.1.1",
+			"fd00:10:244:2::/64 1500 fd00:10:244:1::1",
+			"10.244.4.0/24 1500 10.244.1.1",
+			// Down, but these packets must not leave by the default route.
+			"fd00:10:244:4::/64 1500 fd00:10:244:1::1",
+		],
+	);
+	t.same(
+		[...tables.endpoints].map(([address, { interface: name }]) => `${address} ${name}`),
+		["10.244.1.2 fairway00000001", "fd00:10:244:1::2 fairway00000001"],
+		"an address is one Pod's, and no Pod has the Node's",
+	);
+	t.same(tables.gatewayAddresses, ["10.244.1.1", "fd00:10:244:1::1"]);
+	t.equal(tables.gatewayMac, gatewayMac("n1"));
+	t.equal(self.gatewayMac, tables.gatewayMac);
+	t.match(gatewayMac("n1"), /^06(:[0-9a-f]{2}){5}$/);
+	t.not(gatewayMac("n1"), gatewayMac("n2"));
+	const lonely = ready({ self: { ...n1, podCIDRs: ["10.244.1.0/24"] }, peers: [n2] });
+	t.same(
+		[...lonely.tables.hostRoutes.keys()],
+		["10.244.2.0/24"],
+		"no route without a source address of the family",
+	);
+	t.equal(lonely.tables.nodeConfig.gatewayAddress6, "");
+});
+
+t.test("a Node without a peer id is a problem, not a crash", async (t) => {
+	const { config } = parseConfig("", "") as { config: CompileInput["config"] };
+	const snapshot = {
+		nodes: new Map([
+			["n1", n1],
+			["n2", n2],
+		]),
+		problems: [],
+	};
+	const result = compile({
+		config,
+		snapshot,
+		network: NETWORK,
+		nodeName: "n1",
+		peerIds: new Map(),
+		endpoints: [],
+	});
+	t.match(result, {
+		ready: true,
+		peers: [],
+		problems: [/Cannot serve Node n2: wanted a peer id below 16384/],
+	});
+});

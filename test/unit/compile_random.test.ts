@@ -1,0 +1,188 @@
+/** Properties of compile over random configurations, clusters and networks, sensible or not. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import t from "tap";
+import { NodeRegistry } from "../../src/cluster/node_registry.js";
+import { type CompileInput, compile } from "../../src/compile/compile.js";
+import { parseAddress } from "../../src/tables/address.js";
+import {
+	Limit,
+	maps,
+	Path,
+	Peer,
+	type Route,
+	RouteFlag,
+	RouteKind,
+} from "../../src/tables/generated.js";
+import { containsAddress, overlap, parsePrefix } from "../../src/tables/prefix.js";
+import { addressText, compileInput } from "../tools/arbitrary.js";
+
+/** Longest match in the 128-bit space that both families share in the kernel's trie. */
+function lookup(routes: ReadonlyMap<string, Route>, address: string): Route | undefined {
+	const key = maps.routes.key;
+	const wanted = parseAddress(address)!;
+	let best: { bits: number; route: Route } | undefined;
+	for (const [prefix, route] of routes) {
+		const encoded = key.encode(prefix);
+		const bits = encoded.readUInt32LE(0);
+		const bytes = encoded.subarray(4);
+		let same = true;
+		for (let bit = 0; bit < bits && same; bit++)
+			same = ((bytes[bit >> 3]! ^ wanted[bit >> 3]!) & (0x80 >> (bit & 7))) === 0;
+		if (same && (best === undefined || bits > best.bits)) best = { bits, route };
+	}
+	return best?.route;
+}
+
+/** Only Nodes that a registry would let in together, as a source gives them. */
+function admitted(input: CompileInput): CompileInput {
+	const candidates = [...input.snapshot.nodes.values()].map((node) => ({
+		file: "f",
+		reading: { node },
+	}));
+	return { ...input, snapshot: new NodeRegistry().update(candidates) };
+}
+
+t.test(
+	"nothing makes it throw, it is the same twice, and it changes none of its input",
+	async () => {
+		fc.assert(
+			fc.property(compileInput, (input) => {
+				const before = structuredClone(input);
+				assert.deepEqual(compile(input), compile(input));
+				assert.deepEqual(structuredClone(input), before);
+			}),
+			{ numRuns: 500 },
+		);
+	},
+);
+
+t.test(
+	"every peer's pod CIDR is routed to it, and nothing to a peer that is not there",
+	async () => {
+		let ready = 0;
+		fc.assert(
+			fc.property(compileInput.map(admitted), (input) => {
+				const result = compile(input);
+				if (!result.ready) return;
+				ready++;
+				const { tables } = result;
+				for (const node of input.snapshot.nodes.values()) {
+					const id = input.peerIds.get(node.name);
+					for (const prefix of node.podCIDRs) {
+						const route = tables.routes.get(prefix);
+						if (node.name === input.nodeName) assert.equal(route?.kind, RouteKind.LOCAL_PODS);
+						else assert.deepEqual([route?.kind, route?.peer], [RouteKind.PEER, id]);
+					}
+					if (id === undefined) continue;
+					for (const address of node.transportAddresses)
+						assert.ok(
+							tables.peerAddresses.has(address) ||
+								result.problems.length > 0 ||
+								tables.routes.get(`${address}/${address.includes(":") ? 128 : 32}`)?.kind ===
+									RouteKind.HOST,
+						);
+				}
+				const known = new Set(input.peerIds.values());
+				for (const { kind, peer } of tables.routes.values())
+					assert.ok(kind === RouteKind.PEER ? known.has(peer) : peer === Limit.NO_PEER);
+				for (const peer of tables.peerAddresses.values()) assert.ok(known.has(peer));
+				for (const index of tables.peers.keys()) assert.ok(known.has(index >> 1));
+				for (const { path, remote, outerFamily, mtu } of tables.peers.values()) {
+					const down = path === Path.NONE || path === Path.DOWN;
+					assert.equal(remote === "", down);
+					assert.equal(outerFamily, down ? 0 : remote.includes(":") ? 6 : 4);
+					assert.ok(down ? mtu === 0 : mtu > 1000 && mtu <= 9000);
+				}
+			}),
+			{ numRuns: 500 },
+		);
+		assert.ok(ready > 100, `only ${ready} of 500 had a transport address`);
+	},
+);
+
+t.test("an address is treated as the prefixes that hold it say, one by one", async () => {
+	fc.assert(
+		fc.property(compileInput.map(admitted), addressText, (input, address) => {
+			const result = compile(input);
+			if (!result.ready) return;
+			const bytes = parseAddress(address)!;
+			const found = lookup(result.tables.routes, address);
+			const inside = (prefix: string) => containsAddress(parsePrefix(prefix), bytes);
+			const owner = [...input.snapshot.nodes.values()].find(({ podCIDRs }) =>
+				podCIDRs.some(inside),
+			);
+			const excluded = input.config.snat.excludeCIDRs.some(inside);
+			const local = result.tables.routes.get(`${address}/${address.includes(":") ? 128 : 32}`);
+			if (local?.kind === RouteKind.HOST) assert.equal(found?.kind, RouteKind.HOST);
+			else if (owner?.name === input.nodeName) assert.equal(found?.kind, RouteKind.LOCAL_PODS);
+			else if (owner !== undefined) assert.equal(found?.peer, input.peerIds.get(owner.name));
+			else {
+				assert.equal(found?.kind ?? RouteKind.OUTSIDE, RouteKind.OUTSIDE);
+				assert.equal(((found?.flags ?? 0) & RouteFlag.NO_SNAT) !== 0, excluded, address);
+			}
+		}),
+		{ numRuns: 1000 },
+	);
+});
+
+t.test("everything fits the kernel's tables", async () => {
+	fc.assert(
+		fc.property(compileInput, (input) => {
+			const result = compile(input);
+			if (!result.ready) return;
+			const { tables } = result;
+			for (const peer of tables.peers.values())
+				assert.deepEqual(Peer.decode(Peer.encode(peer)), peer);
+			for (const [prefix, route] of tables.routes) {
+				assert.equal(maps.routes.key.decode(maps.routes.key.encode(prefix)), prefix);
+				assert.deepEqual(maps.routes.value.decode(maps.routes.value.encode(route)), route);
+			}
+			for (const address of tables.endpoints.keys()) assert.ok(parseAddress(address));
+			const whole = {
+				...tables.nodeConfig,
+				routeEpoch: 0,
+				nextHopEpoch: 0,
+				hostIfindex: 0,
+				hashSeed: 0,
+			};
+			assert.deepEqual(maps.nodeConfig.value.decode(maps.nodeConfig.value.encode(whole)), whole);
+			for (const { reason, path } of result.peers) {
+				assert.match(reason, /^\S.*\.$/);
+				assert.notEqual(path, undefined);
+			}
+		}),
+	);
+});
+
+t.test("a mode never does what it is not for", async () => {
+	fc.assert(
+		fc.property(compileInput, (input) => {
+			const result = compile(input);
+			if (!result.ready) return;
+			const allowed = {
+				encap: [input.config.tunnelType, "down"],
+				noEncap: ["direct", "routed", "down"],
+				hybrid: ["direct", input.config.tunnelType, "down"],
+			}[input.config.trafficEncapMode];
+			for (const { path, family, transportAddress } of result.peers) {
+				assert.ok((allowed as string[]).includes(path), path);
+				if (path === "direct" || path === "routed")
+					assert.equal(transportAddress.includes(":"), family === 6);
+			}
+		}),
+		{ numRuns: 500 },
+	);
+});
+
+t.test("accepted pod CIDRs do not overlap", async () => {
+	fc.assert(
+		fc.property(compileInput.map(admitted), ({ snapshot }) => {
+			const all = [...snapshot.nodes.values()].flatMap(({ name, podCIDRs }) =>
+				podCIDRs.map((text) => ({ name, prefix: parsePrefix(text) })),
+			);
+			for (const a of all)
+				for (const b of all) assert.ok(a.name === b.name || !overlap(a.prefix, b.prefix));
+		}),
+	);
+});
