@@ -42,15 +42,13 @@ interface IpNeighbour {
 export async function readRoutes(ip: IpRoute): Promise<RouteState> {
 	const ours = ["route", "show", "table", "main", "proto", String(ROUTE_PROTOCOL)];
 	const permanent = ["neighbour", "show", "nud", "permanent"];
-	const [routes4, routes6, neighbours4, neighbours6] = await Promise.all([
+	const [routes4, routes6, neighbours] = await Promise.all([
 		ip.query<IpRouteEntry>("-4", ...ours),
 		ip.query<IpRouteEntry>("-6", ...ours),
-		ip.query<IpNeighbour>("-4", ...permanent),
-		ip.query<IpNeighbour>("-6", ...permanent),
+		ip.query<IpNeighbour>(...permanent),
 	]);
 	const macs = new Map<string, string>();
-	for (const { dst, dev, lladdr } of [...neighbours4, ...neighbours6])
-		macs.set(`${dst} ${dev}`, lladdr ?? "");
+	for (const { dst, dev, lladdr } of neighbours) macs.set(`${dst} ${dev}`, lladdr ?? "");
 	const state: RouteState = { hostRoutes: new Map(), podRoutes: new Map(), others: [] };
 	const add = (route: IpRouteEntry, family: 4 | 6) => {
 		const prefix = fullPrefix(route.dst, family);

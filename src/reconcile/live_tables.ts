@@ -78,14 +78,18 @@ export class LiveTables implements TableReader {
 		return { slot: ref.slot, direction: ref.direction, flow };
 	}
 
-	/** As the programs search: from the first CPU's hand onwards. */
+	/**
+	 * The programs look at FLOW_SLOT_TRIES places that follow from the flow's key. Here no key is
+	 * known: as many places that follow from the time tell as well how full the table is.
+	 */
 	flowSlot(now: bigint): FlowSlot | undefined {
 		const slots = this.#map(maps.flows.name).info.maxEntries;
-		const hand = this.#map(maps.flowHand.name).lookup(u32.encode(0))?.readUInt32LE(0) ?? 0;
+		const start = Number(now % BigInt(slots));
+		const step = Number((now >> 10n) & 0xffffn) | 1;
 		const timeouts = this.#look(maps.nodeConfig, 0)?.flowTimeouts ?? [];
 		let oldest: { slot: number; evicted: Flow } | undefined;
 		for (let tries = 0; tries < Limit.FLOW_SLOT_TRIES; tries++) {
-			const slot = (hand + tries) % slots;
+			const slot = (start + tries * step) % slots;
 			const flow = this.#look(maps.flows, slot);
 			if (flow === undefined) continue;
 			const timeout = BigInt(timeouts[flow.state] || 1) * SECOND;
