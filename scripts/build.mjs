@@ -29,7 +29,7 @@ export function dependenciesInstalled(lock, installedLock) {
 	);
 }
 
-function installDependencies() {
+export function installDependencies() {
 	const hidden = "node_modules/.package-lock.json";
 	if (
 		existsSync(join(top, hidden)) &&
@@ -42,7 +42,7 @@ function installDependencies() {
 	once(ADDON_STAMP, addonInputs, () => {});
 }
 
-function buildBpf() {
+export function buildBpf() {
 	const make = ["--silent", "-C", "bpf", `-j${availableParallelism()}`];
 	// make knows each object's headers.
 	if (spawnSync("make", [...make, "--question"], { cwd: top, stdio: "ignore" }).status === 0)

@@ -4,7 +4,7 @@
 import { spawnSync } from "node:child_process";
 import { basename, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { build, generateTables } from "./build.mjs";
+import { build, buildBpf, generateTables, installDependencies } from "./build.mjs";
 import { check, format } from "./check.mjs";
 import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
 import { Failure, filesUnder, handOver, Refusal, top } from "./step.mjs";
@@ -16,22 +16,20 @@ process.chdir(top);
 /** The build did not work and has said so. */
 class BuildFailed extends Error {}
 
-/** Runs this file again, to build, under a lock on the folder: two builds do not mix. */
-function buildUnderLock() {
-	const built = spawnSync(
-		"flock",
-		[top, process.execPath, fileURLToPath(import.meta.url), "locked"],
-		{
-			stdio: ["ignore", 2, 2],
-		},
-	);
+/** Runs this file again for one step of the build, under a lock on the folder: two do not mix. */
+function underLock(step) {
+	const self = fileURLToPath(import.meta.url);
+	const built = spawnSync("flock", [top, process.execPath, self, step], {
+		stdio: ["ignore", 2, 2],
+	});
 	if (built.status !== 0) throw new BuildFailed();
 }
 
-function ready(...purposes) {
+/** `step`: "locked-build" for everything, "locked-objects" for what the checks look at. */
+function ready(purposes, step = "locked-build") {
 	checkNode();
 	installPackages(["build", ...purposes]);
-	buildUnderLock();
+	underLock(step);
 }
 
 const node = (...args) => handOver(process.execPath, args);
@@ -40,19 +38,19 @@ const commands = {
 	async start(args) {
 		checkKernel();
 		checkRoot();
-		ready("start");
+		ready(["start"]);
 		return node("--enable-source-maps", "dist/lab/demo.js", ...args);
 	},
 	async test(args) {
 		checkKernel();
 		checkRoot();
-		ready("start", "test");
+		ready(["start", "test"]);
 		return handOver("node_modules/.bin/tap", ["run", ...args]);
 	},
 	async bench(args) {
 		checkKernel();
 		checkRoot();
-		ready("start", "test");
+		ready(["start", "test"]);
 		const all = filesUnder("bench", /\.ts$/).filter((file) => dirname(file) === "bench");
 		const chosen = args.length ? all.filter((file) => args.includes(basename(file, ".ts"))) : all;
 		if (chosen.length === 0)
@@ -66,25 +64,30 @@ const commands = {
 		return 0;
 	},
 	async build() {
-		ready();
-		return 0;
-	},
-	async locked() {
-		build();
+		ready([]);
 		return 0;
 	},
 	async generate() {
-		ready();
+		ready([], "locked-objects");
 		generateTables({ force: true });
 		return 0;
 	},
 	async check() {
-		ready("check");
+		ready(["check"], "locked-objects");
 		return check();
 	},
 	async format() {
-		ready("check");
+		ready(["check"], "locked-objects");
 		return format();
+	},
+	async "locked-build"() {
+		build();
+		return 0;
+	},
+	async "locked-objects"() {
+		installDependencies();
+		buildBpf();
+		return 0;
 	},
 };
 
@@ -93,7 +96,9 @@ try {
 	const command = commands[name];
 	if (!command)
 		throw new Refusal(
-			`Cannot run ${JSON.stringify(name)}: wanted one of ${Object.keys(commands).join(", ")}.`,
+			`Cannot run ${JSON.stringify(name)}: wanted one of ${Object.keys(commands)
+				.filter((known) => !known.startsWith("locked-"))
+				.join(", ")}.`,
 		);
 	process.exitCode = await command(args);
 } catch (error) {
