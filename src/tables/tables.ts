@@ -4,33 +4,33 @@
  *
  * Addresses and prefixes are canonical text ("10.244.1.0/24", "fd00:10:244:1::/64").
  */
-import type { NodeConfig, Peer, Route, Endpoint } from "./generated.js";
+import type { Endpoint, NodeConfig, Peer, Route } from "./generated.js";
 
 /** A kernel route to `fairway0`: how the Node's own stack reaches a peer's Pods. */
 export interface HostRoute {
-  /** Pod CIDR of a peer. */
-  prefix: string;
-  /** Largest IP packet on the way there. */
-  mtu: number;
-  /** Preferred source: this Node's gateway address of the family. */
-  source: string;
+	/** Pod CIDR of a peer. */
+	prefix: string;
+	/** Largest IP packet on the way there. */
+	mtu: number;
+	/** Preferred source: this Node's gateway address of the family. */
+	source: string;
 }
 
 export interface Tables {
-  /** Without the epochs and ifindexes, which the reconciler fills in. */
-  nodeConfig: Omit<NodeConfig, "routeEpoch" | "nextHopEpoch" | "hostIfindex" | "hashSeed">;
-  /** Key: peer id * 2 + (1 for IPv6). */
-  peers: Map<number, Peer>;
-  /** Outer source address → peer id. */
-  peerAddresses: Map<string, number>;
-  routes: Map<string, Route>;
-  /** Pod address → interface (by name; the reconciler knows its index) and MAC. */
-  endpoints: Map<string, Omit<Endpoint, "ifindex"> & { interface: string }>;
-  hostRoutes: Map<string, HostRoute>;
-  /** Addresses of fairway0, without prefix length. */
-  gatewayAddresses: string[];
-  gatewayMac: string;
-  /** Interfaces that from_wire is attached to. */
-  wireInterfaces: string[];
-  xdp: "auto" | "native" | "generic" | "off";
+	/** Without the epochs and ifindexes, which the reconciler fills in. */
+	nodeConfig: Omit<NodeConfig, "routeEpoch" | "nextHopEpoch" | "hostIfindex" | "hashSeed">;
+	/** Key: peer id * 2 + (1 for IPv6). */
+	peers: Map<number, Peer>;
+	/** Outer source address → peer id. */
+	peerAddresses: Map<string, number>;
+	routes: Map<string, Route>;
+	/** Pod address → interface (by name; the reconciler knows its index) and MAC. */
+	endpoints: Map<string, Omit<Endpoint, "ifindex"> & { interface: string }>;
+	hostRoutes: Map<string, HostRoute>;
+	/** Addresses of fairway0, without prefix length. */
+	gatewayAddresses: string[];
+	gatewayMac: string;
+	/** Interfaces that from_wire is attached to. */
+	wireInterfaces: string[];
+	xdp: "auto" | "native" | "generic" | "off";
 }
