@@ -35,11 +35,11 @@ export interface Step {
 export interface Decision {
 	/** enum action */
 	action: number;
-	/** enum drop_reason; also says why a packet went up to the slow path. */
+	/** enum drop_reason; NONE unless `action` is DROP. */
 	dropReason: number;
 	/** enum path, when sent to a peer. */
 	path: number;
-	/** enum slow_path_kind, when `action` is SLOW_PATH, or a copy went up (`copied`). */
+	/** enum slow_path_kind of `slowPathPacket`. */
 	slowPathKind: number;
 	/** ENDPOINT: the Pod's host side. WIRE, WIRE_NEIGHBOUR: the NIC. HOST: fairway0. Else 0. */
 	ifindex: number;
@@ -49,7 +49,8 @@ export interface Decision {
 	mtu: number;
 	/** The frame as it leaves the hook; as it came where it is dropped or handed up. */
 	packet: Buffer;
-	/** What goes up to the slow path: the packet from its IP header on, tunnel stripped. */
+	/** What goes up to the slow path, to be answered, sent on, or as a copy: the packet from its IP
+	 * header on, tunnel stripped. */
 	slowPathPacket?: Buffer;
 	flow?: FlowChange;
 	fragment?: { key: FragmentKey; ports: Fragment };

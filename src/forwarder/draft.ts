@@ -14,7 +14,7 @@ import {
 } from "../tables/generated.js";
 import type { Decision, PacketContext } from "./decision.js";
 import { replyKey } from "./flow.js";
-import type { Packet } from "./packet.js";
+import { type Packet, parse } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
 export class Draft {
@@ -36,6 +36,15 @@ export class Draft {
 		return this.context.now;
 	}
 
+	/** The frame's IP packet; undefined: it has none, or a malformed one. */
+	parse(): Packet | undefined {
+		return parse(this.frame, undefined, undefined, { big: this.isBig });
+	}
+
+	get isBig(): boolean {
+		return (this.context.gsoSegments ?? 0) > 1;
+	}
+
 	note(stage: string, text: string): void {
 		this.decision.steps.push({ stage, text });
 	}
@@ -54,18 +63,24 @@ export class Draft {
 		return this.decision;
 	}
 
-	/** To the slow path, as it came. */
+	/** To the slow path, as it came. What is answered there ends here. */
 	handUp(kind: number, packet: Packet, mtu: number, why: string): Decision {
+		const { decision } = this;
+		this.copyUp(kind, packet, mtu);
+		if (kind === SlowPathKind.TTL_EXCEEDED) return this.drop(DropReason.TTL_EXCEEDED, why);
+		if (kind === SlowPathKind.TOO_BIG) return this.drop(DropReason.PACKET_TOO_BIG, why);
+		decision.action = Action.SLOW_PATH;
+		this.note("verdict", `goes up to the slow path: ${why}`);
+		return decision;
+	}
+
+	/** A copy to the slow path; what becomes of the packet itself is decided apart from that. */
+	copyUp(kind: number, packet: Packet, mtu: number): void {
 		const { decision } = this;
 		decision.slowPathKind = kind;
 		decision.slowPathPacket = packet.frame.subarray(packet.l3, packet.l3 + packet.length);
 		decision.mtu = mtu;
-		if (kind === SlowPathKind.TTL_EXCEEDED) decision.dropReason = DropReason.TTL_EXCEEDED;
-		if (kind === SlowPathKind.TOO_BIG) decision.dropReason = DropReason.PACKET_TOO_BIG;
-		decision.action = Action.SLOW_PATH;
 		this.event(EventCounter.SLOW_PATH);
-		this.note("verdict", `goes up to the slow path: ${why}`);
-		return decision;
 	}
 
 	event(counter: number): void {

@@ -8,7 +8,7 @@ import type { Draft } from "./draft.js";
 import { fit, fragmentAboveMtu, tooBig, wayToPeer } from "./emit.js";
 import { lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
-import { ethertype, isIp, type Packet, parse } from "./packet.js";
+import { ethertype, isIp, type Packet } from "./packet.js";
 import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
 import { track, trackTranslated, translated } from "./track.js";
@@ -20,7 +20,7 @@ export function fromHost(draft: Draft): Decision {
 	const type = ethertype(frame);
 	if (type === undefined) return draft.drop(DropReason.MALFORMED, "no Ethernet header");
 	if (!isIp(type)) return draft.drop(DropReason.UNSUPPORTED_ETHERTYPE, "not IP");
-	const packet = parse(frame);
+	const packet = draft.parse();
 	if (packet === undefined) return draft.drop(DropReason.MALFORMED, "headers are inconsistent");
 	if (isLinkMulticast(packet)) return draft.pass("multicast on the link");
 

@@ -25,11 +25,12 @@ import {
 } from "./emit.js";
 import { lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
-import { Ethertype, ethertype, isIp, type Packet, Protocol, parse } from "./packet.js";
+import { Ethertype, ethertype, isIp, type Packet, Protocol } from "./packet.js";
 import { decrementTtl } from "./rewrite.js";
 import { isLinkLocal, isLinkMulticast, isMulticast, routeOfRemote, snatAddress } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
 import { mayStartFlow, track, trackTranslated, translated } from "./track.js";
+import { isForged } from "./tunnel.js";
 
 export function fromPod(draft: Draft): Decision {
 	const { frame, tables, node } = draft;
@@ -39,7 +40,7 @@ export function fromPod(draft: Draft): Decision {
 	if (type === undefined) return draft.drop(DropReason.MALFORMED, "no Ethernet header");
 	if (type === Ethertype.ARP) return draft.pass("ARP");
 	if (!isIp(type)) return draft.drop(DropReason.UNSUPPORTED_ETHERTYPE, "neither IP nor ARP");
-	const packet = parse(frame);
+	const packet = draft.parse();
 	if (packet === undefined) return draft.drop(DropReason.MALFORMED, "headers are inconsistent");
 
 	// 2 and 3. Source
@@ -143,8 +144,12 @@ function wayTo(
 			return wayToLocalPod(draft, packet.key.destination);
 		case RouteKind.PEER:
 			return wayToPeer(draft, packet, route.peer);
-		default:
-			return wayOutside(draft, packet, flow?.nextHop);
+		default: {
+			const way = wayOutside(draft, packet, flow?.nextHop);
+			if ("action" in way || (route.flags & RouteFlag.PEER_NODE) === 0) return way;
+			const why = `${packet.key.destination} is a peer, who would take it for its own`;
+			return isForged(packet, draft.node) ? draft.drop(DropReason.TUNNEL_FROM_POD, why) : way;
+		}
 	}
 }
 

@@ -21,7 +21,7 @@ import { checkTtl, wayToPod } from "./emit.js";
 import { isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { clampMss } from "./mtu.js";
-import { type Packet, Protocol, parse } from "./packet.js";
+import { type Packet, Protocol } from "./packet.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, peerIndex, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
@@ -38,7 +38,7 @@ import {
 
 export function fromWire(draft: Draft, xdp: boolean): Decision {
 	// 1. Parse
-	const parsed = parse(draft.frame);
+	const parsed = draft.parse();
 	if (parsed === undefined) return draft.pass("not IP, or nothing that can be read");
 	if (isNeighbourDiscovery(parsed)) return draft.pass("neighbour discovery");
 
@@ -109,7 +109,7 @@ function strip(draft: Draft, outer: Packet): Packet | Decision {
 /** Checks that what is inside is the sender's to send and ours to take. */
 function unwrap(draft: Draft, outer: Packet, kind: TunnelKind, sender: number): Packet | Decision {
 	const { node, tables } = draft;
-	const found = innerPacket(outer, kind, node);
+	const found = innerPacket(outer, kind, draft);
 	if ("reason" in found) return draft.drop(found.reason, found.text);
 	const { key, family } = found.inner;
 	const source = routeOf(key.source, tables);
@@ -160,7 +160,7 @@ function toHost(
 	if (packet.portsUnknown && (node.flags & NodeFlag.SNAT) !== 0) {
 		// The Node's reassembly gets it now, in case it is the Node's; the slow path a copy, in
 		// case the first fragment tells that it is a Pod's.
-		draft.handUp(SlowPathKind.HOLD, packet, 0, "its first fragment will tell whose it is");
+		draft.copyUp(SlowPathKind.HOLD, packet, 0);
 	}
 
 	if (known?.direction === FlowDirection.REPLY && isTranslated(known.flow)) {
@@ -186,7 +186,7 @@ function toHost(
 
 	const source = routeOf(packet.key.source, tables);
 	if (source.kind !== RouteKind.PEER) return draft.pass("for the Node itself");
-	track(draft, packet, known, source);
+	track(draft, packet, known, known ? undefined : source);
 	return intoHost(draft, { ...packet, frame: Buffer.from(packet.frame) });
 }
 

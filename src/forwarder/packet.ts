@@ -55,47 +55,51 @@ export function isIp(type: number | undefined): boolean {
 	return type === Ethertype.IPV4 || type === Ethertype.IPV6;
 }
 
-/**
- * Parses the IP packet at `l3` of `frame`; undefined: malformed.
- *
- * @param quoted the packet inside an ICMP error, which may be cut after 8 bytes of its transport
- * header (RFC 792)
- */
+export interface ParseOptions {
+	/** The packet inside an ICMP error, which may be cut after 8 bytes of its transport header
+	 * (RFC 792). */
+	quoted?: boolean;
+	/** A GSO packet of several segments: with more than 64 KiB its length field is 0 (BIG TCP), and
+	 * it fills the frame. */
+	big?: boolean;
+}
+
+/** Parses the IP packet at `l3` of `frame`; undefined: malformed. */
 export function parse(
 	frame: Buffer,
 	l3 = ETHERNET_HEADER,
 	type = ethertype(frame),
-	quoted = false,
+	options: ParseOptions = {},
 ): Packet | undefined {
 	const packet =
 		type === Ethertype.IPV4
-			? parseIpv4(frame, l3, quoted)
+			? parseIpv4(frame, l3, options)
 			: type === Ethertype.IPV6
-				? parseIpv6(frame, l3, quoted)
+				? parseIpv6(frame, l3, options)
 				: undefined;
 	if (packet === undefined) return undefined;
 	if (packet.isLaterFragment) return packet;
-	if (!parseTransport(packet, quoted)) return undefined;
-	if (!quoted && packet.l4 - l3 + packet.l4Header > packet.length) return undefined;
-	return packet;
+	if (!parseTransport(packet, options.quoted === true)) return undefined;
+	const end = packet.l4 - l3 + packet.l4Header;
+	return options.quoted || end <= packet.length ? packet : undefined;
 }
 
 /** The packet that an ICMP error is about; undefined where it cannot be read. */
 export function parseQuoted(error: Packet): Packet | undefined {
 	const type = error.family === 4 ? Ethertype.IPV4 : Ethertype.IPV6;
-	return parse(error.frame, error.l4 + 8, type, true);
+	return parse(error.frame, error.l4 + 8, type, { quoted: true });
 }
 
 function has(frame: Buffer, offset: number, size: number): boolean {
 	return offset <= HEADERS_MAX && offset + size <= frame.length;
 }
 
-function parseIpv4(frame: Buffer, l3: number, quoted: boolean): Packet | undefined {
+function parseIpv4(frame: Buffer, l3: number, options: ParseOptions): Packet | undefined {
 	if (!has(frame, l3, 20)) return undefined;
 	const header = (frame[l3]! & 0x0f) * 4;
 	if (frame[l3]! >> 4 !== 4 || header < 20) return undefined;
-	const length = frame.readUInt16BE(l3 + 2);
-	if (length < header || (!quoted && length > frame.length - l3)) return undefined;
+	const length = frame.readUInt16BE(l3 + 2) || (options.big ? frame.length - l3 : 0);
+	if (length < header || (!options.quoted && length > frame.length - l3)) return undefined;
 	const fragment = frame.readUInt16BE(l3 + 6);
 	return {
 		...unparsed(frame, l3),
@@ -118,9 +122,11 @@ function parseIpv4(frame: Buffer, l3: number, quoted: boolean): Packet | undefin
 	};
 }
 
-function parseIpv6(frame: Buffer, l3: number, quoted: boolean): Packet | undefined {
+function parseIpv6(frame: Buffer, l3: number, options: ParseOptions): Packet | undefined {
+	const { quoted = false, big = false } = options;
 	if (!has(frame, l3, 40) || frame[l3]! >> 4 !== 6) return undefined;
-	const length = frame.readUInt16BE(l3 + 4) + 40;
+	const payload = frame.readUInt16BE(l3 + 4);
+	const length = payload === 0 && big ? frame.length - l3 : payload + 40;
 	if (!quoted && length > frame.length - l3) return undefined;
 	// No packet has an IPv4-mapped address; it would be a second name of the IPv4 address.
 	if (isMapped(frame, l3 + 8) || isMapped(frame, l3 + 24)) return undefined;

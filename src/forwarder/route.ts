@@ -2,7 +2,14 @@
  * Where an address is: a Pod of this Node, the Node itself, a peer's Pods, or outside; and the
  * ranges of addresses that have a meaning of their own.
  */
-import { type Flow, Limit, type NodeConfig, type Route, RouteKind } from "../tables/generated.js";
+import {
+	type Flow,
+	Limit,
+	type NodeConfig,
+	type Route,
+	RouteFlag,
+	RouteKind,
+} from "../tables/generated.js";
 import type { Packet } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -23,7 +30,9 @@ export function routeOfRemote(
 	if (flow !== undefined && flow.routeEpoch === node.routeEpoch) {
 		return { kind: flow.routeKind, flags: flow.routeFlags, peer: flow.peer };
 	}
-	return routeOf(address, tables);
+	const route = routeOf(address, tables);
+	const isPeerNode = route.kind === RouteKind.OUTSIDE && tables.peerAddress(address) !== undefined;
+	return isPeerNode ? { ...route, flags: route.flags | RouteFlag.PEER_NODE } : route;
 }
 
 export function remember(flow: Flow, route: Route, node: NodeConfig): Flow {

@@ -6,12 +6,11 @@ import { Limit, RouteKind } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { lookUp } from "./flow.js";
-import { parse } from "./packet.js";
 import { isLinkLocal, isMulticast } from "./route.js";
 import { track } from "./track.js";
 
 export function toPod(draft: Draft): Decision {
-	const packet = parse(draft.frame);
+	const packet = draft.parse();
 	if (
 		packet !== undefined &&
 		!packet.icmpError &&
@@ -22,7 +21,7 @@ export function toPod(draft: Draft): Decision {
 	) {
 		const known = lookUp(packet, draft.tables, draft.node, draft.now);
 		const host = { kind: RouteKind.HOST, flags: 0, peer: Limit.NO_PEER };
-		track(draft, packet, known, host);
+		track(draft, packet, known, known ? undefined : host);
 	}
 	return draft.pass("the Node's own packets reach its Pods");
 }

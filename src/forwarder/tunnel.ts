@@ -131,6 +131,16 @@ export function kindOfHeader(packet: Packet, node: NodeConfig): TunnelKind | und
 	return header.readUInt32BE(0) === VXLAN_VNI_FLAG * 2 ** 24 ? "vxlan" : undefined;
 }
 
+/**
+ * Would a peer take this packet of a Pod for one of this Node's tunnel? After SNAT it comes from the
+ * Node's address.
+ */
+export function isForged(packet: Packet, node: NodeConfig): boolean {
+	const { protocol, destinationPort } = packet.key;
+	if (protocol !== Protocol.UDP || packet.isLaterFragment) return false;
+	return (kindOfPort(destinationPort, node) ?? kindOfHeader(packet, node)) !== undefined;
+}
+
 function tunnelHeader({ frame, l3, l4, length }: Packet): Buffer | undefined {
 	const offset = l4 + UDP_HEADER;
 	if (offset + TUNNEL_HEADER > l3 + length) return undefined;
@@ -141,7 +151,7 @@ function tunnelHeader({ frame, l3, l4, length }: Packet): Buffer | undefined {
 export function innerPacket(
 	outer: Packet,
 	kind: TunnelKind,
-	node: NodeConfig,
+	{ node, isBig }: { node: NodeConfig; isBig: boolean },
 ): { inner: Packet } | { reason: number; text: string } {
 	const malformed = (text: string) => ({ reason: DropReason.TUNNEL_MALFORMED, text });
 	const header = tunnelHeader(outer);
@@ -171,7 +181,7 @@ export function innerPacket(
 	if (frame[ethernet]! & 0x01) return malformed("an inner multicast MAC");
 	const ethertype = frame.readUInt16BE(ethernet + 12);
 	if (!isIp(ethertype)) return malformed("neither IPv4 nor IPv6 inside");
-	const inner = parse(frame, ethernet + ETHERNET_HEADER, ethertype);
+	const inner = parse(frame, ethernet + ETHERNET_HEADER, ethertype, { big: isBig });
 	if (inner === undefined || inner.l3 + inner.length > outer.l3 + outer.length) {
 		return { reason: DropReason.MALFORMED, text: "the inner packet is malformed" };
 	}

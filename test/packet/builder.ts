@@ -159,7 +159,7 @@ export function icmp(
 export function echo(
 	kind: "request" | "reply",
 	identifier: number,
-	payload = Buffer.alloc(8),
+	payload: Buffer = Buffer.alloc(8),
 ): Segment {
 	const type = kind === "request" ? { 4: 8, 6: 128 } : { 4: 0, 6: 129 };
 	return icmp(type, 0, identifier * 0x10000 + 1, payload);

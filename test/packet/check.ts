@@ -47,9 +47,14 @@ export async function check(
 		if (model !== core)
 			differences.push(`${what}: the forwarder says ${model}, the data path ${core}`);
 	};
-	compareVerdicts(decision, outcome.verdict, differ);
-	if (leaves(decision.action)) {
-		differ("packet", decision.packet.toString("hex"), outcome.packet.toString("hex"));
+	const refused = isRefusedByTestRun(decision, complete);
+	if (refused) {
+		differ("drop reason", "rewrite_failed", DropReasonName[outcome.verdict.dropReason]);
+	} else {
+		compareVerdicts(decision, outcome.verdict, differ);
+	}
+	if (leaves(decision.action) && !refused) {
+		compareBytes("packet", decision.packet, outcome.packet, differ);
 	}
 	compareFlow(decision, dataPath, differ);
 	if (decision.fragment) {
@@ -60,11 +65,7 @@ export async function check(
 		const record = await dataPath.slowPathRecord();
 		const { slowPathPacket, mtu } = decision;
 		const limit = isAnswer(decision.slowPathKind) ? 1536 : slowPathPacket.length;
-		differ(
-			"record",
-			slowPathPacket.subarray(0, limit).toString("hex"),
-			record.packet.toString("hex"),
-		);
+		compareBytes("record", slowPathPacket.subarray(0, limit), record.packet, differ);
 		differ("record's kind", decision.slowPathKind, record.header.kind);
 		differ("record's hook", hook, record.header.hook);
 		differ("record's interface", context.ifindex, record.header.ifindex);
@@ -75,6 +76,24 @@ export async function check(
 		);
 	}
 	return { decision, outcome, differences };
+}
+
+function compareBytes(what: string, model: Buffer, core: Buffer, differ: Differ): void {
+	differ(`${what}'s length`, model.length, core.length);
+	for (let i = 0; i < Math.min(model.length, core.length); i++) {
+		if (model[i] === core[i]) continue;
+		const part = (bytes: Buffer) => bytes.subarray(i - (i % 8), i - (i % 8) + 16).toString("hex");
+		differ(`${what}'s bytes from ${i - (i % 8)}, first at ${i}`, part(model), part(core));
+		return;
+	}
+}
+
+/**
+ * BPF_PROG_TEST_RUN makes GSO packets without a type, and bpf_skb_adjust_room refuses those
+ * (bpf_skb_net_grow, ENOTSUPP): a tunnel's headers cannot be written here.
+ */
+function isRefusedByTestRun(decision: Decision, { gsoSize }: PacketContext): boolean {
+	return Boolean(gsoSize) && decision.sent?.tunnel === true;
 }
 
 type Differ = (what: string, model: unknown, core: unknown) => void;

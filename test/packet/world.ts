@@ -252,7 +252,8 @@ function fib(destination: string): ReturnType<MemoryTables["fib"]> {
 	const family = destination.includes(":") ? 6 : 4;
 	const wire = { kind: "forward", ifindex: indexOf("wire0"), sourceMac: NODE_MAC } as const;
 	if (destination === unreachableHost[family]) return { kind: "noRoute" };
-	if (isLocal(destination)) return { kind: "notForwarded" };
+	// Link-local addresses are the Node's own business.
+	if (isLocal(destination) || destination.startsWith("fe80:")) return { kind: "notForwarded" };
 	const peer = peers.find(
 		({ transport, path }) => path !== Path.ROUTED && transport[family] === destination,
 	);
@@ -275,11 +276,17 @@ function fib(destination: string): ReturnType<MemoryTables["fib"]> {
 }
 
 function isOnLink(address: string): boolean {
-	return address.startsWith("192.168.1.") || address.startsWith("fd00:192:168:1::");
+	return address.startsWith("192.168.1.") || address.startsWith("fd00:192:168:1:");
 }
 
 function isLocal(address: string): boolean {
-	const own = [nodeAddress[4], nodeAddress[6], gateway[4], gateway[6], "192.168.1.255", "::1"];
+	// The last three: broadcast, the subnet's router anycast address, loopback.
+	const own = [
+		...[nodeAddress, gateway].flatMap((pair) => [pair[4], pair[6]]),
+		"192.168.1.255",
+		"fd00:192:168:1::",
+		"::1",
+	];
 	return own.includes(address) || address.startsWith("127.");
 }
 

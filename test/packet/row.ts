@@ -1,0 +1,67 @@
+/** Sequences of packets as files: what they show, and the packets. */
+import { readFileSync } from "node:fs";
+import { Hook, HookName } from "../../src/tables/generated.js";
+import type { Input } from "./check.js";
+import { ifindex, indexOf } from "./world.js";
+
+export interface Row {
+	shows: string;
+	/** On an empty flow table, in this order. */
+	inputs: Input[];
+}
+
+export function rowText({ shows, inputs }: Row): string {
+	const lines = inputs.map(({ hook, packet, context: { ifindex: index, ...context } }) => ({
+		hook: HookName[hook],
+		interface: Object.keys(ifindex).find((name) => ifindex[name] === index),
+		...context,
+		packet: packet.toString("hex"),
+	}));
+	return `${JSON.stringify({ shows, inputs: lines }, null, 2)}\n`;
+}
+
+export function readRow(path: string): Row {
+	const { shows, inputs } = JSON.parse(readFileSync(path, "utf8")) as {
+		shows: string;
+		inputs: ({ hook: string; interface: string; packet: string } & Omit<
+			Input["context"],
+			"ifindex"
+		>)[];
+	};
+	return {
+		shows,
+		inputs: inputs.map(({ hook, interface: name, packet, ...context }) => ({
+			hook: Hook[hook.toUpperCase() as keyof typeof Hook],
+			context: { ...context, ifindex: indexOf(name) },
+			packet: Buffer.from(packet, "hex"),
+		})),
+	};
+}
+
+/** The fewest packets found that still fail: takes away halves, quarters, ... and single ones. */
+export async function minimised(
+	inputs: Input[],
+	fails: (inputs: Input[]) => Promise<boolean>,
+): Promise<Input[]> {
+	let least = inputs;
+	for (let size = Math.ceil(least.length / 2); size >= 1; ) {
+		let start = 0;
+		let shorter = false;
+		// The last packet is the one that differs.
+		while (start < least.length - 1) {
+			const without = [
+				...least.slice(0, start),
+				...least.slice(Math.min(start + size, least.length - 1)),
+			];
+			if (await fails(without)) {
+				least = without;
+				shorter = true;
+			} else {
+				start += size;
+			}
+		}
+		if (size === 1 && !shorter) break;
+		size = size > 1 ? Math.ceil(size / 2) : 1;
+	}
+	return least;
+}
