@@ -26,6 +26,7 @@ import { type Kernel, openKernel } from "./kernel.js";
 import type { Logger } from "./log.js";
 import { Loop } from "./loop.js";
 import { peerDifferences } from "./peer_differences.js";
+import { ProblemLog } from "./problem_log.js";
 import { endpointStatus, peerStatus, statusOf } from "./views.js";
 
 export interface AgentOptions {
@@ -49,6 +50,8 @@ export interface InForce {
 	network: Network;
 }
 
+class NotReadyError extends Error {}
+
 export class Agent {
 	readonly #options: AgentOptions;
 	readonly #log: Logger;
@@ -57,6 +60,8 @@ export class Agent {
 	readonly #cni: CniServer;
 	readonly #peerIds: PeerIds;
 	readonly #loop: Loop;
+	/** Of the cluster's objects and the network. */
+	readonly #problems: ProblemLog;
 	readonly #started = performance.now();
 	#watches: { close(): void | Promise<void> }[] = [];
 
@@ -74,7 +79,6 @@ export class Agent {
 	#ready = false;
 	#refusedConfig: readonly string[] = [];
 	#failure: string | undefined;
-	#loggedProblems = new Set<string>();
 
 	static async start(options: AgentOptions): Promise<Agent> {
 		const { runDir, pinDir, config, log } = options;
@@ -136,6 +140,7 @@ export class Agent {
 	) {
 		this.#options = options;
 		this.#log = options.log;
+		this.#problems = new ProblemLog(options.log);
 		this.#api = api;
 		this.#kernel = kernel;
 		this.#config = options.config;
@@ -144,17 +149,14 @@ export class Agent {
 		this.#peerIds = new PeerIds(kernel.adoptedPeers());
 		this.#loop = new Loop({
 			apply: () => this.#apply(),
-			onError: (error, retryMs) => {
-				this.#failure = error instanceof Error ? error.message : String(error);
-				this.#log.error({ err: error, retryMs }, "a change could not be applied");
-			},
+			onError: (error, retryMs) => this.#onFailure(error, retryMs),
 		});
 		this.#cni = new CniServer({
 			runDir: options.runDir,
 			ip: new IpRoute(),
 			log: options.log,
 			self: () => (this.#ready ? this.#inForce?.self : undefined),
-			onEndpointsChanged: (endpoints) => this.#onEndpoints(endpoints),
+			onEndpointsChanged: (_, added) => this.#onEndpoints(added),
 		});
 		this.#watches = [
 			source,
@@ -206,11 +208,10 @@ export class Agent {
 		this.#loop.request();
 	}
 
-	/** Resolves when these endpoints' data path is attached. */
-	async #onEndpoints(endpoints: readonly Endpoint[]): Promise<void> {
+	/** Resolves when the endpoints are as the CNI server has them, and this one's data path is attached. */
+	async #onEndpoints(added: Endpoint | undefined): Promise<void> {
 		await this.#loop.flush();
-		const newest = endpoints.at(-1);
-		const problem = newest && this.#kernel.podProblem(newest.hostInterface);
+		const problem = added && this.#kernel.podProblem(added.hostInterface);
 		if (problem !== undefined) {
 			throw new Error(problem);
 		}
@@ -222,6 +223,7 @@ export class Agent {
 		const config = this.#config;
 		const snapshot = this.#snapshot;
 		const network = await this.#readNetwork();
+		const began = performance.now();
 		const result = compile({
 			config,
 			snapshot,
@@ -230,19 +232,34 @@ export class Agent {
 			peerIds: this.#peerIds.assign(snapshot.nodes.keys()),
 			endpoints: this.#cni.endpoints(),
 		});
-		this.#logProblems([...snapshot.problems.map(formatProblem), ...result.problems]);
+		this.#problems.update([...snapshot.problems.map(formatProblem), ...result.problems]);
 		if (!result.ready) {
 			this.#wait(result.reason);
 			this.#failure = undefined;
 			return;
 		}
+		const compiled = performance.now();
+		const { ready, writes, pending } = await this.#kernel.apply(result.tables);
+		const compileMs = Math.round(compiled - began);
+		const applyMs = Math.round(performance.now() - compiled);
+		this.#log.debug({ compileMs, applyMs, writes, pending }, "applied");
+		const { self, peers } = result;
+		await this.#publish({ self, peers, network }, ready);
+		// Last, so that a size that cannot be had keeps nothing else from being applied.
 		if (this.#flowsMax !== config.flows.max) {
 			await this.#kernel.resizeFlows(config.flows.max);
 			this.#flowsMax = config.flows.max;
 		}
-		const { ready } = await this.#kernel.apply(result.tables);
-		const { self, peers } = result;
-		await this.#publish({ self, peers, network }, ready);
+	}
+
+	#onFailure(error: unknown, retryMs: number): void {
+		if (error instanceof NotReadyError) {
+			// Its problems are those of the kernel, which has logged them.
+			this.#log.warn({ problems: this.#kernel.problems(), retryMs }, "waiting for the kernel");
+			return;
+		}
+		this.#failure = error instanceof Error ? error.message : String(error);
+		this.#log.error({ err: error, retryMs }, "a change could not be applied");
 	}
 
 	async #readNetwork(): Promise<Network> {
@@ -286,7 +303,7 @@ export class Agent {
 		if (!packetsFlow) {
 			this.#waitingFor = "the kernel to take what packets need to flow";
 			// To be run again: the reconciler retries its writes, but tells nobody when they succeed.
-			throw new Error(`Cannot get ready: ${this.#kernel.problems().join("; ")}`);
+			throw new NotReadyError(`Cannot get ready: ${this.#kernel.problems().join("; ")}`);
 		}
 		this.#ready = true;
 		const { podCIDRs, transport, podMTU } = now.self;
@@ -303,21 +320,8 @@ export class Agent {
 			},
 			"ready",
 		);
-	}
-
-	/** Each once, and again only after it was gone. */
-	#logProblems(problems: readonly string[]): void {
-		for (const problem of problems) {
-			if (!this.#loggedProblems.has(problem)) {
-				this.#log.warn({ problem }, "a problem in the cluster's objects or the network");
-			}
-		}
-		for (const problem of this.#loggedProblems) {
-			if (!problems.includes(problem)) {
-				this.#log.info({ problem }, "a problem is solved");
-			}
-		}
-		this.#loggedProblems = new Set(problems);
+		// Of Pods that were attached before the MTU changed while no agent ran.
+		await this.#cni.updateMTU();
 	}
 
 	// ------------------------------------------------------------ the API's answers
@@ -329,12 +333,13 @@ export class Agent {
 			waitingFor: this.#waitingFor,
 			config: this.#config,
 			inForce: this.#inForce,
+			flowsMax: this.#flowsMax,
 			kernel: this.#kernel,
 			endpoints: this.#cni.endpoints().length,
 			uptimeSeconds: (performance.now() - this.#started) / 1000,
 			problems: [
 				...this.#refusedConfig.map((error) => `the configuration is refused: ${error}`),
-				...this.#loggedProblems,
+				...this.#problems.current,
 				...(this.#failure === undefined ? [] : [this.#failure]),
 				...this.#kernel.problems(),
 				...this.#cni.problems(),

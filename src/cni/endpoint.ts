@@ -65,3 +65,9 @@ export function podMac(id: EndpointId): string {
 export function isHostInterface(name: string): boolean {
 	return /^fairway[0-9a-f]{8}$/.test(name);
 }
+
+/** For messages: "Pod default/web" where that is known. */
+export function describe(e: EndpointId & Pick<Endpoint, "namespace" | "name">): string {
+	if (e.namespace !== undefined && e.name !== undefined) return `Pod ${e.namespace}/${e.name}`;
+	return `${e.ifName} of container ${e.containerId}`;
+}

@@ -2,13 +2,14 @@
  * Endpoints on disk: one JSON file each under RUN_DIR/endpoints, named by the host's interface.
  * A record is whole or absent, also after a power failure: written aside, synced, renamed.
  */
-import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { mkdir, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Endpoint } from "./endpoint.js";
 
 export class EndpointStore {
 	readonly directory: string;
+	#writes = 0;
 
 	constructor(runDir: string) {
 		this.directory = join(runDir, "endpoints");
@@ -24,9 +25,10 @@ export class EndpointStore {
 		const endpoints: Endpoint[] = [];
 		const unreadable: string[] = [];
 		for (const file of readdirSync(this.directory).sort()) {
-			// What a write that was interrupted left behind is overwritten by the next one.
-			if (!file.endsWith(".json")) continue;
 			const path = join(this.directory, file);
+			// What a write that was interrupted left behind.
+			if (file.endsWith(".new")) rmSync(path, { force: true });
+			if (!file.endsWith(".json")) continue;
 			const endpoint = decode(readFileSync(path, "utf8"));
 			if (endpoint !== undefined && `${endpoint.hostInterface}.json` === file)
 				endpoints.push(endpoint);
@@ -38,7 +40,7 @@ export class EndpointStore {
 
 	async write(endpoint: Endpoint): Promise<void> {
 		const path = this.#path(endpoint);
-		const aside = `${path}.new`;
+		const aside = `${path}.${this.#writes++}.new`;
 		await mkdir(this.directory, { recursive: true, mode: 0o700 });
 		const file = await open(aside, "w", 0o600);
 		try {

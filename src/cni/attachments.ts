@@ -1,0 +1,307 @@
+/**
+ * The Pods that are attached to this Node: their interfaces, addresses and records.
+ *
+ * Attaching
+ *  1 addresses: reserved in memory, so that ADDs at the same time get different ones
+ *  2 the veth with the host's side
+ *  3 at once: the Pod's side; the record on disk; the data path (onChange)
+ *  4 after any failure the removal of all of it
+ * Detaching
+ *  1 the veth   2 the record   3 the data path   4 the addresses are free again
+ */
+import type { IpRoute } from "../reconcile/iproute.js";
+import {
+	describe,
+	type Endpoint,
+	type EndpointId,
+	endpointKey,
+	hostInterfaceNames,
+	podMac,
+} from "./endpoint.js";
+import { CniError, ErrorCode } from "./errors.js";
+import { inspect } from "./inspection.js";
+import { KeyedLock } from "./lock.js";
+import { changeMTU } from "./mtu.js";
+import { attachHost, attachPod, detach, isAttached, ownInterfaces } from "./plumbing.js";
+import { AddressPool, type PodNetwork } from "./pool.js";
+import type { Attachment } from "./request.js";
+import { defaultPrefix } from "./result.js";
+import { EndpointStore } from "./store.js";
+
+/** What has to be known of this Node; the agent's SelfView has all of it. */
+export interface NodeView {
+	podCIDRs: readonly string[];
+	/** The gateway address of each pod CIDR, in the same order. */
+	gateways: readonly string[];
+	/** Of every veth's host side. */
+	gatewayMac: string;
+	podMTU: number;
+}
+
+export interface Log {
+	info(facts: object, message: string): void;
+	warn(facts: object, message: string): void;
+}
+
+export interface AttachmentsOptions {
+	/** Records are kept in RUN_DIR/endpoints. */
+	runDir: string;
+	/** Of the network namespace that this process is in. */
+	ip: IpRoute;
+	log: Log;
+	/**
+	 * Called with the new list after each change, and with the endpoint that is being attached, if
+	 * any. Resolves when the data path is attached; a rejection undoes an ADD.
+	 */
+	onChange: (endpoints: Endpoint[], added?: Endpoint) => Promise<void>;
+}
+
+export class Attachments {
+	/** Records that could not be read. */
+	readonly unreadable: readonly string[];
+	readonly #options: AttachmentsOptions;
+	readonly #store: EndpointStore;
+	/** By endpointKey. */
+	readonly #endpoints = new Map<string, Endpoint>();
+	readonly #pool = new AddressPool();
+	readonly #lock = new KeyedLock();
+
+	/** Reads the records, blocking, so that list() is complete at once. */
+	constructor(options: AttachmentsOptions) {
+		this.#options = options;
+		this.#store = new EndpointStore(options.runDir);
+		const { endpoints, unreadable } = this.#store.load();
+		for (const endpoint of endpoints) {
+			this.#endpoints.set(endpointKey(endpoint), endpoint);
+			this.#pool.adopt(endpoint.addresses);
+		}
+		this.unreadable = unreadable;
+	}
+
+	list(): Endpoint[] {
+		return [...this.#endpoints.values()];
+	}
+
+	get(id: EndpointId): Endpoint | undefined {
+		return this.#endpoints.get(endpointKey(id));
+	}
+
+	/* ------------------------------------------------------ attaching */
+
+	/**
+	 * What is attached already and whole stays as it is; what was damaged is made anew with the same
+	 * addresses.
+	 *
+	 * @throws CniError; then nothing is left of it
+	 */
+	add(attachment: Attachment, node: NodeView): Promise<Endpoint> {
+		return this.#lock.run(endpointKey(attachment), async () => {
+			const known = this.get(attachment);
+			if (known !== undefined && (await this.#isIntact(known, attachment, node))) return known;
+			const endpoint = await this.#prepare(attachment, node, known);
+			try {
+				await this.#attach(endpoint, node);
+			} catch (error) {
+				await this.#remove(endpoint);
+				throw error;
+			}
+			const { addresses, hostInterface, mtu } = endpoint;
+			this.#options.log.info({ addresses, hostInterface, mtu }, `attached ${describe(endpoint)}`);
+			return endpoint;
+		});
+	}
+
+	async #isIntact(known: Endpoint, { netns }: Attachment, node: NodeView): Promise<boolean> {
+		if (known.netns !== netns) return false;
+		const defaultRoutes = known.addresses.map(defaultPrefix);
+		const problems = await inspect(this.#options.ip, known, node.gatewayMac, { defaultRoutes });
+		return problems.length === 0;
+	}
+
+	async #prepare(a: Attachment, node: NodeView, known?: Endpoint): Promise<Endpoint> {
+		if (known !== undefined) await detach(this.#options.ip, known.hostInterface);
+		const hostInterface = known?.hostInterface ?? (await this.#freeHostInterface(a));
+		const { addresses, gateways } = known ?? (await this.#reserve(node));
+		const mac = podMac(a);
+		const attachedAt = new Date().toISOString();
+		return { ...a, addresses, gateways, mac, hostInterface, mtu: node.podMTU, attachedAt };
+	}
+
+	async #reserve(node: NodeView): Promise<{ addresses: string[]; gateways: string[] }> {
+		const reserve = () => this.#pool.reserve(podNetworks(node));
+		const reserved = reserve();
+		if (reserved !== undefined) return reserved;
+		await this.#takeBackVanished();
+		const second = reserve();
+		if (second !== undefined) return second;
+		throw this.#exhausted(ErrorCode.TRY_AGAIN_LATER, node);
+	}
+
+	/** A name that no other endpoint has. What an ADD that was cut off left behind goes first. */
+	async #freeHostInterface(id: EndpointId): Promise<string> {
+		const taken = new Set(this.list().map(({ hostInterface }) => hostInterface));
+		for (const name of hostInterfaceNames(id.containerId, id.ifName)) {
+			if (taken.has(name)) continue;
+			if (isAttached(name)) await this.#removeLeftovers((key) => key === endpointKey(id));
+			if (!isAttached(name)) return name;
+		}
+		throw new CniError(
+			ErrorCode.KERNEL_REFUSED,
+			`Cannot name the host's interface of ${describe(id)}: wanted a free name, all are taken`,
+		);
+	}
+
+	async #attach(endpoint: Endpoint, node: NodeView): Promise<void> {
+		const { ip } = this.#options;
+		await attachHost(ip, endpoint, node.gatewayMac);
+		this.#endpoints.set(endpointKey(endpoint), endpoint);
+		const outcomes = await Promise.allSettled([
+			attachPod(ip, endpoint, node.gatewayMac),
+			this.#persist(endpoint),
+			this.#publish(endpoint),
+		]);
+		for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+	}
+
+	/* ------------------------------------------------------ detaching */
+
+	/** Of the unknown: removes an interface that a cut-off ADD may have left. */
+	delete(id: EndpointId): Promise<void> {
+		return this.#lock.run(endpointKey(id), async () => {
+			const endpoint = this.get(id);
+			if (endpoint === undefined) {
+				if (hostInterfaceNames(id.containerId, id.ifName).some(isAttached))
+					await this.#removeLeftovers((key) => key === endpointKey(id));
+				return;
+			}
+			await this.#remove(endpoint);
+			this.#options.log.info({ addresses: endpoint.addresses }, `detached ${describe(endpoint)}`);
+		});
+	}
+
+	/**
+	 * Removes everything of a network but these.
+	 *
+	 * @returns what failed; the others are removed nevertheless
+	 */
+	async deleteOthers(network: string, keep: ReadonlySet<string>): Promise<string[]> {
+		const failures: string[] = [];
+		const note = (error: Error) => void failures.push(error.message);
+		for (const endpoint of this.list()) {
+			if (endpoint.network === network && !keep.has(endpointKey(endpoint)))
+				await this.delete(endpoint).catch(note);
+		}
+		await this.#removeLeftovers(
+			(key) => key.startsWith(`${network}/`) && !keep.has(key) && !this.#lock.isHeld(key),
+		).catch(note);
+		return failures;
+	}
+
+	/** Everything of an endpoint, however much of it there is. */
+	async #remove(endpoint: Endpoint): Promise<void> {
+		await detach(this.#options.ip, endpoint.hostInterface);
+		this.#endpoints.delete(endpointKey(endpoint));
+		await this.#persist(endpoint);
+		try {
+			await this.#publish();
+		} catch (error) {
+			// The reconciler tries again; nobody is there whom it could hurt.
+			this.#options.log.warn({}, (error as Error).message);
+		}
+		this.#pool.free(endpoint.addresses);
+	}
+
+	/** Interfaces with our alias that no record knows. */
+	async #removeLeftovers(isStale: (key: string) => boolean): Promise<void> {
+		const known = new Set(this.list().map(({ hostInterface }) => hostInterface));
+		for (const { name, key } of await ownInterfaces(this.#options.ip))
+			if (!known.has(name) && isStale(key)) await detach(this.#options.ip, name);
+	}
+
+	/* ------------------------------------------------------ addresses */
+
+	/** @throws CniError with that code when there is no address left */
+	async checkRoom(code: ErrorCode, node: NodeView): Promise<void> {
+		const networks = podNetworks(node);
+		if (this.#pool.hasRoom(networks)) return;
+		await this.#takeBackVanished();
+		if (!this.#pool.hasRoom(networks)) throw this.#exhausted(code, node);
+	}
+
+	isWithin(endpoint: Endpoint, node: NodeView): boolean {
+		return this.#pool.isWithin(endpoint.addresses, podNetworks(node));
+	}
+
+	/** Pods whose namespace went without a DEL have no use for their addresses. */
+	async #takeBackVanished(): Promise<void> {
+		for (const endpoint of this.list()) {
+			if (isAttached(endpoint.hostInterface) || this.#lock.isHeld(endpointKey(endpoint))) continue;
+			this.#options.log.warn(
+				{ addresses: endpoint.addresses },
+				`took back the addresses of ${describe(endpoint)}: its namespace has vanished`,
+			);
+			await this.delete(endpoint);
+		}
+	}
+
+	#exhausted(code: ErrorCode, { podCIDRs }: NodeView): CniError {
+		return new CniError(
+			code,
+			`Cannot allocate an address: wanted a free one of each family in ${podCIDRs.join(", ") || "no pod CIDR"}, all are taken`,
+			`${this.#endpoints.size} interfaces are attached.`,
+		);
+	}
+
+	/* ------------------------------------------------------ MTU */
+
+	/**
+	 * Brings every Pod to this MTU. What fails is logged, and tried again by the next call. Waits for
+	 * no ADD or DEL: those wait for the data path, whose owner may be who calls.
+	 */
+	async updateMTU(mtu: number): Promise<void> {
+		const stale = this.list().filter((e) => e.mtu !== mtu);
+		if (stale.length === 0) return;
+		const failures = await changeMTU(this.#options.ip, stale, mtu);
+		for (const { endpoint, message } of failures) {
+			const facts = { mtu, hostInterface: endpoint.hostInterface };
+			this.#options.log.warn(facts, `Cannot change the MTU of ${describe(endpoint)}: ${message}`);
+		}
+		const failed = new Set(failures.map(({ endpoint }) => endpointKey(endpoint)));
+		const changed = stale.filter((e) => !failed.has(endpointKey(e)));
+		for (const endpoint of changed) {
+			// Not one that has gone, or was attached anew, meanwhile.
+			if (this.get(endpoint) !== endpoint) continue;
+			this.#endpoints.set(endpointKey(endpoint), { ...endpoint, mtu });
+			await this.#persist(endpoint);
+		}
+		this.#options.log.info({ mtu, pods: changed.length }, "changed the Pods' MTU");
+	}
+
+	/* ------------------------------------------------------ shared */
+
+	/** Makes the disk say what the memory says, also of an endpoint that changes meanwhile. */
+	async #persist(endpoint: Endpoint): Promise<void> {
+		for (;;) {
+			const current = this.get(endpoint);
+			if (current === undefined) await this.#store.remove(endpoint);
+			else await this.#store.write(current);
+			if (this.get(endpoint) === current) return;
+		}
+	}
+
+	async #publish(added?: Endpoint): Promise<void> {
+		try {
+			await this.#options.onChange(this.list(), added);
+		} catch (error) {
+			const is = (error as Error).message;
+			throw new CniError(
+				ErrorCode.DATA_PATH,
+				`Cannot attach the data path: wanted all Pods, ${is}`,
+			);
+		}
+	}
+}
+
+function podNetworks({ podCIDRs, gateways }: NodeView): PodNetwork[] {
+	return podCIDRs.map((cidr, i) => ({ cidr, gateway: gateways[i] ?? "" }));
+}
