@@ -15,6 +15,8 @@ export interface StatusInput {
 	waitingFor: string | undefined;
 	config: Config;
 	inForce: InForce | undefined;
+	/** Slots of the flow table. */
+	flowsMax: number;
 	kernel: Pick<Kernel, "counters" | "flowsUsed" | "libbpf" | "problems" | "xdpMode">;
 	endpoints: number;
 	uptimeSeconds: number;
@@ -51,7 +53,7 @@ export function statusOf(input: StatusInput): Status {
 		uptimeSeconds: Math.round(input.uptimeSeconds),
 		peers: { nodes: new Set(peers.map(({ node }) => node)).size, paths },
 		endpoints: input.endpoints,
-		flows: { used: kernel.flowsUsed(), max: config.flows.max },
+		flows: { used: kernel.flowsUsed(), max: input.flowsMax },
 		drops: nonZero(drops),
 		events: nonZero(events),
 		pending: kernel.problems().length,

@@ -5,7 +5,7 @@ import { openLog } from "../agent/log.js";
 import { version } from "../agent/version.js";
 import { formatConfigError } from "../config/config.js";
 import { readConfig } from "../config/parse.js";
-import { EXIT_DONE, EXIT_USAGE, UsageError } from "./exit.js";
+import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from "./exit.js";
 
 export interface AgentCommandOptions {
 	nodeName: string;
@@ -45,15 +45,22 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 	});
 	log.info({ version: version(), pid: process.pid }, "starting");
 	const { Agent: NodeAgent } = await import("../agent/agent.js");
-	agent = await NodeAgent.start({
-		nodeName: options.nodeName,
-		configFile: resolve(options.config),
-		config: result.config,
-		manifests: resolve(manifests),
-		runDir: resolve(options.runDir),
-		pinDir: resolve(options.pinDir),
-		log,
-	});
+	try {
+		agent = await NodeAgent.start({
+			nodeName: options.nodeName,
+			configFile: resolve(options.config),
+			config: result.config,
+			manifests: resolve(manifests),
+			runDir: resolve(options.runDir),
+			pinDir: resolve(options.pinDir),
+			log,
+		});
+	} catch (error) {
+		log.fatal({ err: error }, "the agent cannot start");
+		process.stderr.write(`fairway: ${error instanceof Error ? error.message : String(error)}\n`);
+		// What was opened until then must not keep it alive.
+		process.exit(EXIT_FAILED);
+	}
 	const signal = await stopped;
 	log.info({ signal }, "stopping, packets are forwarded as before");
 	await agent.stop();
