@@ -50,6 +50,19 @@ static __always_inline bool checksum_unfinished(context *ctx, const struct packe
 		sum += word[i];
 	return (__u16)~csum_fold(sum) == *(__sum16 *)(l4 + 6);
 }
+
+/* A redirect into a veth loses without a word what is longer than its MTU: a Pod in `encap` has a
+ * smaller one than the wire. TC delivers such packets; no Pod has an MTU below XDP_ALWAYS_FITS. */
+#define XDP_ALWAYS_FITS 512
+
+static __always_inline bool too_long_for_redirect(context *ctx, const struct packet *packet,
+						  const struct endpoint *endpoint)
+{
+	__u32 mtu = packet->length;
+
+	return packet->length > XDP_ALWAYS_FITS &&
+	       bpf_check_mtu(ctx, endpoint->ifindex, &mtu, 0, 0);
+}
 #endif
 
 static __always_inline void wire_flow(struct flow_match *match, const struct packet *packet,
@@ -117,6 +130,10 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 	    snat_translation(match.flow, FLOW_REPLY, translation)) {
 		endpoint = endpoint_lookup(&translation->address);
 		if (endpoint) {
+#ifdef FAIRWAY_XDP
+			if (too_long_for_redirect(ctx, packet, endpoint))
+				return pass(verdict);
+#endif
 			if (packet->ttl <= 1) {
 				slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 				return discard();
@@ -219,6 +236,10 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	/* 4 */
 	now = bpf_ktime_get_coarse_ns();
 	endpoint = endpoint_lookup(&packet->key.destination);
+#ifdef FAIRWAY_XDP
+	if (endpoint && too_long_for_redirect(ctx, packet, endpoint))
+		return pass(verdict);
+#endif
 	if (!endpoint) {
 		destination = route_lookup(&packet->key.destination);
 		if (destination.kind != ROUTE_LOCAL_PODS && destination.kind != ROUTE_HOST)
