@@ -127,8 +127,7 @@ export class Attachments {
 			const { info } = existing;
 			if (info.ifindex === ifindex) {
 				if (info.programId === program.info.id) return false;
-				existing.update(program);
-				return true;
+				if (this.#update(name, existing, program)) return true;
 			}
 			this.#drop(name, existing);
 		}
@@ -142,6 +141,18 @@ export class Attachments {
 		}
 		this.#links.set(name, link);
 		return true;
+	}
+
+	/** False: the kernel does not put this program in the place of that one (other attach types). */
+	#update(name: string, link: BpfLink, program: BpfProgram): boolean {
+		try {
+			link.update(program);
+			return true;
+		} catch (error) {
+			const facts = { link: name, error: (error as Error).message };
+			this.#log.warn(facts, "a program cannot be swapped; attaching it anew");
+			return false;
+		}
 	}
 
 	/**

@@ -4,6 +4,7 @@
  */
 import type { BpfMap } from "#native";
 import { possibleCpus } from "#native";
+import { findSlot } from "../forwarder/flow.js";
 import type {
 	FibAnswer,
 	FibQuery,
@@ -16,10 +17,8 @@ import {
 	type Endpoint,
 	type Flow,
 	type FlowKey,
-	FlowState,
 	type Fragment,
 	type FragmentKey,
-	Limit,
 	maps,
 	NextHop,
 	type NodeConfig,
@@ -30,13 +29,6 @@ import {
 import { Fib } from "./fib.js";
 import type { IpRoute } from "./iproute.js";
 import { hasSocket } from "./sockets.js";
-
-const SECOND = 1_000_000_000n;
-const opening: readonly number[] = [
-	FlowState.TCP_OPENING,
-	FlowState.UDP_OPENING,
-	FlowState.SCTP_OPENING,
-];
 
 export class LiveTables implements TableReader {
 	readonly #map: (name: string) => BpfMap;
@@ -78,27 +70,10 @@ export class LiveTables implements TableReader {
 		return { slot: ref.slot, direction: ref.direction, flow };
 	}
 
-	/**
-	 * The programs look at FLOW_SLOT_TRIES places that follow from the flow's key. Here no key is
-	 * known: as many places that follow from the time tell as well how full the table is.
-	 */
-	flowSlot(now: bigint): FlowSlot | undefined {
+	flowSlot(key: FlowKey, now: bigint): FlowSlot | undefined {
+		const node = this.#look(maps.nodeConfig, 0);
 		const slots = this.#map(maps.flows.name).info.maxEntries;
-		const start = Number(now % BigInt(slots));
-		const step = Number((now >> 10n) & 0xffffn) | 1;
-		const timeouts = this.#look(maps.nodeConfig, 0)?.flowTimeouts ?? [];
-		let oldest: { slot: number; evicted: Flow } | undefined;
-		for (let tries = 0; tries < Limit.FLOW_SLOT_TRIES; tries++) {
-			const slot = (start + tries * step) % slots;
-			const flow = this.#look(maps.flows, slot);
-			if (flow === undefined) continue;
-			const timeout = BigInt(timeouts[flow.state] || 1) * SECOND;
-			if ((flow.claim & 1) === 0 || now - flow.lastSeen > timeout) return { slot };
-			if (!opening.includes(flow.state)) continue;
-			if (oldest === undefined || flow.lastSeen < oldest.evicted.lastSeen)
-				oldest = { slot, evicted: flow };
-		}
-		return oldest;
+		return node && findSlot(key, node, now, slots, (slot) => this.#flowAt(slot));
 	}
 
 	fragment(key: FragmentKey): Fragment | undefined {
@@ -138,6 +113,12 @@ export class LiveTables implements TableReader {
 	flowsUsed(): number {
 		const { keys } = this.#map(maps.flowIndex.name).entries();
 		return Math.ceil(keys.length / maps.flowIndex.keySize / 2);
+	}
+
+	/** The flow in a slot; the last bit of its claim says whether the slot is in use. */
+	#flowAt(slot: number): Flow | undefined {
+		const flow = this.#look(maps.flows, slot);
+		return flow !== undefined && (flow.claim & 1) !== 0 ? flow : undefined;
 	}
 
 	#look<K, V>(

@@ -17,28 +17,25 @@ import { mkdirSync } from "node:fs";
 import type { BpfMap } from "#native";
 import type { Network } from "../compile/network.js";
 import type { TableReader } from "../forwarder/table_reader.js";
-import { NodeFlag } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
 import { AgentTables } from "./agent_tables.js";
-import { Attachments, type Hook, type XdpMode } from "./attachments.js";
+import { Attachments, type XdpMode } from "./attachments.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
 import { type Counters, readCounters } from "./counters.js";
-import { Datapath, type Programs } from "./datapath.js";
+import { Datapath } from "./datapath.js";
 import { HostState } from "./host_state.js";
 import { IpRoute } from "./iproute.js";
-import type { PodRoute } from "./kernel_routes.js";
 import { Links } from "./links.js";
 import { LiveTables } from "./live_tables.js";
 import type { Log } from "./log.js";
 import { type NetworkEvents, NetworkMonitor } from "./monitor.js";
-import { HOST_DEVICE, isPodInterface } from "./names.js";
+import { isPodInterface } from "./names.js";
 import { readNetwork } from "./network.js";
-import { hasDecapL3 } from "./object_file.js";
+import { Pass } from "./pass.js";
 import { Pins } from "./pins.js";
-import { removeOrphans } from "./pod_interfaces.js";
-import { type SysctlResult, sysctls } from "./sysctls.js";
+import { Stages } from "./stages.js";
 import { TableState } from "./table_state.js";
-import { Wire, type WireDevice } from "./wire.js";
+import { Wire } from "./wire.js";
 
 export type { XdpMode } from "./attachments.js";
 export type { Counters } from "./counters.js";
@@ -80,13 +77,11 @@ export class Reconciler {
 	readonly #host: HostState;
 	readonly #tables: TableState;
 	readonly #live: LiveTables;
+	readonly #stages: Stages;
 	#datapath: Datapath;
-	/** Host sides of Pods from before this agent; looked at once, after the first full apply. */
-	#formerPods: string[] | undefined;
 	#wanted: Tables | undefined;
 	#last: Applied = { pending: 0, ready: false, writes: 0 };
 	#problems: string[] = [];
-	#podProblems = new Map<string, string>();
 	#queue: Promise<unknown> = Promise.resolve();
 	#backoff = RETRY_MS.first;
 	#retry: NodeJS.Timeout | undefined;
@@ -97,7 +92,6 @@ export class Reconciler {
 		this.#options = options;
 		this.#log = options.log;
 		this.#pins = pins;
-		this.#formerPods = links.names().filter(isPodInterface);
 		this.#datapath = Datapath.open({ ...options, pins });
 		const map = (name: string) => this.#datapath.map(name);
 		this.#tables = new TableState(new AgentTables(map));
@@ -106,6 +100,17 @@ export class Reconciler {
 		this.#wire = new Wire(this.#ip, this.#attachments, this.#log);
 		this.#host = new HostState(this.#ip, this.#log);
 		this.#live = new LiveTables(map, this.#ip);
+		this.#stages = new Stages({
+			ip: this.#ip,
+			log: this.#log,
+			runDir: options.runDir,
+			host: this.#host,
+			tables: this.#tables,
+			attachments: this.#attachments,
+			wire: this.#wire,
+			datapath: () => this.#datapath,
+			formerPods: links.names().filter(isPodInterface),
+		});
 		this.#monitor = new NetworkMonitor(this.#ip, this.#log);
 		this.#monitor.listen((events) => this.#noticed(events));
 	}
@@ -160,7 +165,7 @@ export class Reconciler {
 
 	/** Why the Pod behind this host interface is not attached; undefined: it is. */
 	podProblem(hostInterface: string): string | undefined {
-		return this.#podProblems.get(hostInterface);
+		return this.#stages.podProblem(hostInterface);
 	}
 
 	/** What from_wire_xdp runs as; with several wire interfaces the least of them. */
@@ -256,7 +261,7 @@ export class Reconciler {
 		if (tables === undefined || this.#closed) return this.#last;
 		clearTimeout(this.#retry);
 		const pass = new Pass(this.#log);
-		const ready = await this.#reconcile(tables, pass);
+		const ready = await this.#stages.run(tables, pass);
 		const { writes, problems } = pass;
 		for (const problem of problems)
 			if (!this.#problems.includes(problem)) this.#log.error({}, problem);
@@ -277,146 +282,4 @@ export class Reconciler {
 			void this.#enqueue(() => this.#applyNow());
 		}, this.#backoff);
 	}
-
-	/** The seven stages; true when packets flow. */
-	async #reconcile(tables: Tables, pass: Pass): Promise<boolean> {
-		const { nodeConfig } = tables;
-		pass.sysctls(sysctls.node({ first: nodeConfig.snatPortFirst, last: nodeConfig.snatPortLast }));
-
-		await pass.try(0, () =>
-			this.#host.applyDevice({
-				addresses: tables.gatewayAddresses,
-				mac: tables.gatewayMac,
-				mtu: nodeConfig.transportMtu,
-			}),
-		);
-
-		const links = await pass.try(undefined, () => Links.read(this.#ip));
-		if (links === undefined) return false;
-		// Even where something about it was refused: it is better than none.
-		const hostIfindex = links.named(HOST_DEVICE)?.ifindex ?? 0;
-		pass.add(this.#tables.apply(tables, links, hostIfindex));
-
-		const wires = this.#wireDevices(tables, links, pass);
-		const programs = await pass.try(undefined, () => this.#loadPrograms(wires));
-		const hooks = this.#hooks(tables, links, wires, pass);
-		if (programs !== undefined) await this.#attach(hooks, wires, tables, programs, pass);
-
-		const podRoutes = podRoutesOf(tables, links);
-		const complete = pass.problems.length === 0;
-		const routes = await pass.try(undefined, () =>
-			this.#host.applyRoutes(tables.hostRoutes, podRoutes),
-		);
-		if (routes !== undefined) pass.add(routes);
-
-		if (programs !== undefined) this.#attachments.sweep(hooks, wires);
-		if (complete) await this.#sweepFormerPods();
-		const configured = (this.#tables.nodeConfig.flags & NodeFlag.CONFIGURED) !== 0;
-		return configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
-	}
-
-	#loadPrograms(wires: readonly WireDevice[]): Programs {
-		return this.#datapath.programs({
-			vethWire: wires.some(({ kind }) => kind === "veth"),
-			hasDecapL3: hasDecapL3(),
-		});
-	}
-
-	async #attach(
-		hooks: readonly Hook[],
-		wires: readonly WireDevice[],
-		tables: Tables,
-		programs: Programs,
-		pass: Pass,
-	): Promise<void> {
-		const committed = await pass.try(false, () => {
-			this.#datapath.commit();
-			return true;
-		});
-		if (!committed) return;
-		const { writes, failures } = this.#attachments.attach(hooks, programs);
-		pass.add({ writes, problems: failures.map(({ message }) => message) });
-		pass.attached = failures.every(({ device }) => isPodInterface(device));
-		this.#podProblems = new Map(failures.map(({ device, message }) => [device, message]));
-		pass.add(await this.#wire.attach(wires, tables.xdp, programs));
-		await pass.try(undefined, () => this.#datapath.settle());
-	}
-
-	#wireDevices(tables: Tables, links: Links, pass: Pass): WireDevice[] {
-		return tables.wireInterfaces.flatMap((name) => {
-			const device = links.named(name);
-			if (device !== undefined) {
-				pass.sysctls(sysctls.wireInterface(name));
-				return [device];
-			}
-			pass.problems.push(
-				`Cannot attach from_wire to ${name}: wanted an interface of that name, there is none`,
-			);
-			return [];
-		});
-	}
-
-	/** In the order of attaching. */
-	#hooks(tables: Tables, links: Links, wires: readonly WireDevice[], pass: Pass): Hook[] {
-		const hooks: Hook[] = wires.map((device) => ({ program: "from_wire", device }));
-		const host = links.named(HOST_DEVICE);
-		if (host !== undefined) hooks.push({ program: "from_host", device: host });
-		const names = new Set([...tables.endpoints.values()].map((endpoint) => endpoint.interface));
-		for (const name of names) {
-			const device = links.named(name);
-			if (device === undefined) continue; // Its Pod is gone, or going: CNI DEL follows.
-			pass.sysctls(sysctls.podInterface(name));
-			hooks.push({ program: "to_pod", device }, { program: "from_pod", device });
-		}
-		return hooks;
-	}
-
-	async #sweepFormerPods(): Promise<void> {
-		const former = this.#formerPods;
-		if (former === undefined) return;
-		this.#formerPods = undefined;
-		await removeOrphans(this.#ip, former, this.#options.runDir, this.#log);
-	}
-}
-
-/** What one apply did and could not do. */
-class Pass {
-	writes = 0;
-	readonly problems: string[] = [];
-	/** The programs of the wire and of fairway0 are where they belong. */
-	attached = false;
-	readonly #log: Log;
-
-	constructor(log: Log) {
-		this.#log = log;
-	}
-
-	add({ writes, problems }: { writes: number; problems: string[] }): void {
-		this.writes += writes;
-		this.problems.push(...problems);
-	}
-
-	/** A sysctl that cannot be written is said once and hinders nothing else. */
-	sysctls({ changes, problems }: SysctlResult): void {
-		for (const { name, from, to, reason } of changes)
-			this.#log.info({ sysctl: name, from, to, reason }, "set a sysctl");
-		this.add({ writes: changes.length, problems: problems.map(({ message }) => message) });
-	}
-
-	/** What throws is a problem, and the result is `otherwise`. */
-	async try<T, U>(otherwise: U, act: () => T | Promise<T>): Promise<T | U> {
-		try {
-			return await act();
-		} catch (error) {
-			this.problems.push((error as Error).message);
-			return otherwise;
-		}
-	}
-}
-
-function podRoutesOf(tables: Tables, links: Links): Map<string, PodRoute> {
-	const routes = new Map<string, PodRoute>();
-	for (const [address, { interface: name, mac }] of tables.endpoints)
-		if (links.named(name) !== undefined) routes.set(address, { interface: name, mac });
-	return routes;
 }
