@@ -40,6 +40,18 @@ t.test("ids that an earlier agent left are their Nodes' again", async (t) => {
 	t.equal(shown(ids.assign(["x", "b", "a", "y", "z"])), "a=0 b=5 x=1 y=2 z=3");
 });
 
+t.test("a Node that is read late has its id still, unless all others are given away", async (t) => {
+	const adopted = [
+		{ id: 0, nodeHash: nodeHash("late") },
+		{ id: 2, nodeHash: nodeHash("gone") },
+	];
+	const ids = new PeerIds(adopted, 4);
+	t.equal(shown(ids.assign([])), "");
+	t.equal(shown(ids.assign(["a"])), "a=1");
+	t.equal(shown(ids.assign(["a", "late"])), "a=1 late=0");
+	t.equal(shown(ids.assign(["a", "late", "b", "c", "d"])), "a=1 b=3 c=2 late=0");
+});
+
 t.test("what is adopted may be nonsense", async (t) => {
 	const hash = nodeHash("a");
 	const ids = new PeerIds(

@@ -1,0 +1,164 @@
+/**
+ * How long the pure half of the control plane takes with 1,000 dual-stack Nodes: from manifests on
+ * disk to the writes for the kernel, and the same when one Node changes.
+ *
+ *   bench/compile.ts [ROUNDS] [NODES]     default 31, 1000
+ *
+ * Method: every step is run ROUNDS times after three that are thrown away; median, least and
+ * greatest time in milliseconds. The last line is the same as JSON.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { ManifestDirectory } from "../src/cluster/manifests.js";
+import { NodeRegistry } from "../src/cluster/node_registry.js";
+import { PeerIds } from "../src/cluster/peer_ids.js";
+import type { Snapshot } from "../src/cluster/snapshot.js";
+import { type CompileResult, compile } from "../src/compile/compile.js";
+import type { Network } from "../src/compile/network.js";
+import { parseConfig } from "../src/config/parse.js";
+import { diff } from "../src/tables/diff.js";
+
+const rounds = Number(process.argv[2] ?? 31);
+const count = Number(process.argv[3] ?? 1000);
+const WARM_UP = 3;
+
+/** `moved`: its InternalIP is another. */
+function manifest(i: number, moved = false): string {
+	const [high, low] = [i >> 8, i & 255];
+	return `apiVersion: v1
+kind: Node
+metadata:
+  name: node${i}
+  labels:
+    kubernetes.io/hostname: node${i}
+spec:
+  podCIDR: 10.${high}.${low}.0/24
+  podCIDRs:
+    - 10.${high}.${low}.0/24
+    - fd00:10:${i.toString(16)}::/64
+status:
+  addresses:
+    - type: InternalIP
+      address: 172.${moved ? 17 : 16}.${high}.${low}
+    - type: InternalIP
+      address: fd00:172::${i.toString(16)}
+    - type: Hostname
+      address: node${i}
+`;
+}
+
+const network: Network = {
+	interfaces: [
+		{
+			name: "eth0",
+			index: 2,
+			mac: "02:00:00:00:00:01",
+			mtu: 1500,
+			up: true,
+			addresses: [
+				{ address: "172.16.0.1", prefixLength: 22 },
+				{ address: "fd00:172::1", prefixLength: 118 },
+			],
+		},
+	],
+	routes: [
+		{ prefix: "172.16.0.0/22", device: "eth0", metric: 0 },
+		{ prefix: "0.0.0.0/0", gateway: "172.16.3.254", device: "eth0", metric: 0 },
+		{ prefix: "fd00:172::/118", device: "eth0", metric: 256 },
+	],
+};
+
+interface Row {
+	step: string;
+	median: number;
+	least: number;
+	greatest: number;
+}
+
+const rows: Row[] = [];
+
+async function measure<T>(
+	step: string,
+	act: () => T | Promise<T>,
+	prepare: () => void | Promise<void> = () => {},
+): Promise<T> {
+	const times: number[] = [];
+	let result: T | undefined;
+	for (let round = -WARM_UP; round < rounds; round++) {
+		await prepare();
+		const start = performance.now();
+		result = await act();
+		if (round >= 0) times.push(performance.now() - start);
+	}
+	times.sort((a, b) => a - b);
+	const rounded = (time: number | undefined) => Math.round((time ?? 0) * 100) / 100;
+	rows.push({
+		step,
+		median: rounded(times[times.length >> 1]),
+		least: rounded(times[0]),
+		greatest: rounded(times.at(-1)),
+	});
+	return result as T;
+}
+
+function tablesOf(result: CompileResult) {
+	if (!result.ready) throw new Error(`Cannot measure: wanted tables, got ${result.reason}`);
+	return result.tables;
+}
+
+const parsed = parseConfig("trafficEncapMode: hybrid", "bench");
+if ("errors" in parsed) throw new Error("Cannot measure: wanted a configuration, got errors");
+const { config } = parsed;
+const directory = mkdtempSync(join(tmpdir(), "fairway-bench-"));
+try {
+	const write = (i: number, moved: boolean) =>
+		writeFileSync(join(directory, `node${i}.yaml`), manifest(i, moved));
+	for (let i = 1; i <= count; i++) write(i, false);
+	const options = { pollMs: 3_600_000, quietMs: 3_600_000, patienceMs: 3_600_000 };
+
+	const opened: ManifestDirectory[] = [];
+	const source = await measure(`read ${count} manifests`, async () => {
+		const manifests = await ManifestDirectory.open(directory, options);
+		opened.push(manifests);
+		return manifests;
+	});
+	const all = source.snapshot;
+	let moved = false;
+	await measure(
+		"read again when one changed",
+		() => source.resync(),
+		() => {
+			moved = !moved;
+			write(7, moved);
+		},
+	);
+	for (const manifests of opened) await manifests.close();
+	write(7, true);
+	const changedSource = await ManifestDirectory.open(directory, options);
+	const changed = changedSource.snapshot;
+	await changedSource.close();
+
+	const ids = new PeerIds();
+	const input = (snapshot: Snapshot) => ({
+		config,
+		snapshot,
+		network,
+		nodeName: "node1",
+		peerIds: ids.assign(snapshot.nodes.keys()),
+		endpoints: [],
+	});
+	const candidates = [...all.nodes.values()].map((node) => ({ file: "f", reading: { node } }));
+	await measure("decide who is in", () => new NodeRegistry().update(candidates));
+	const before = await measure("compile", () => tablesOf(compile(input(all))));
+	const after = await measure("compile when one changed", () => tablesOf(compile(input(changed))));
+	const first = await measure("difference to nothing", () => diff(undefined, before));
+	const second = await measure("difference when one changed", () => diff(before, after));
+	console.table(rows);
+	const writes = (steps: ReturnType<typeof diff>) =>
+		steps.reduce((sum, step) => sum + ("entries" in step ? step.entries.length : 1), 0);
+	const summary = { bench: "compile", nodes: count, rounds, unit: "ms", rows };
+	console.log(JSON.stringify({ ...summary, writes: { all: writes(first), one: writes(second) } }));
+} finally {
+	rmSync(directory, { recursive: true, force: true });
+}
