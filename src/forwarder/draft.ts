@@ -7,6 +7,7 @@ import {
 	DropReasonName,
 	EventCounter,
 	type Flow,
+	type FlowKey,
 	Hook,
 	Limit,
 	type NodeConfig,
@@ -88,8 +89,8 @@ export class Draft {
 	}
 
 	/** A slot for a new flow; undefined: the table is full. */
-	claimSlot(): number | undefined {
-		const claim = this.tables.flowSlot(this.now);
+	claimSlot(key: FlowKey): number | undefined {
+		const claim = this.tables.flowSlot(key, this.now);
 		if (claim?.evicted !== undefined) this.event(EventCounter.FLOW_EVICTED_EARLY);
 		return claim?.slot;
 	}

@@ -92,7 +92,7 @@ export function wayOutside(
 	cached: NextHop | undefined,
 ): Way | Decision {
 	const { destination } = packet.key;
-	draft.note("route", `${destination} is outside the cluster`);
+	draft.note("route", `${destination} is in no pod CIDR`);
 	const way = resolveNextHop(draft, cached, destination);
 	if (way === "local") return draft.pass("the kernel does not forward it");
 	if (way === "none") return draft.drop(DropReason.NO_ROUTE, `no way to ${destination}`);

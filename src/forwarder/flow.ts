@@ -12,7 +12,7 @@ import {
 	type NodeConfig,
 } from "../tables/generated.js";
 import { type Packet, Protocol, parseQuoted, TcpFlag } from "./packet.js";
-import type { FlowEntry, TableReader } from "./table_reader.js";
+import type { FlowEntry, FlowSlot, TableReader } from "./table_reader.js";
 
 const NS_PER_SECOND = 1_000_000_000n;
 /** `last_seen` is written again only after this long. */
@@ -169,6 +169,41 @@ function advanceSctp(flow: Flow, direction: number, chunk: number): void {
 
 function isSyn(tcp: number): boolean {
 	return (tcp & (TcpFlag.SYN | TcpFlag.ACK)) === TcpFlag.SYN;
+}
+
+const OPENING: readonly number[] = [
+	FlowState.TCP_OPENING,
+	FlowState.UDP_OPENING,
+	FlowState.SCTP_OPENING,
+];
+
+/**
+ * The slot that a new flow takes: of FLOW_SLOT_TRIES places that follow from its key the first that
+ * is free or expired, else the one whose unanswered flow was seen longest ago; undefined: none.
+ *
+ * @param slots how many there are
+ * @param at the flow in a slot; undefined: it is free
+ */
+export function findSlot(
+	key: FlowKey,
+	node: NodeConfig,
+	now: bigint,
+	slots: number,
+	at: (slot: number) => Flow | undefined,
+): FlowSlot | undefined {
+	const start = hash(key, node.hashSeed);
+	const step = (start >>> 16) | 1;
+	let oldest: { slot: number; evicted: Flow } | undefined;
+	for (let i = 0; i < Limit.FLOW_SLOT_TRIES; i++) {
+		const slot = ((start % slots) + i * step) % slots;
+		const flow = at(slot);
+		if (flow === undefined || isExpired(flow, node, now)) return { slot };
+		if (!OPENING.includes(flow.state)) continue;
+		if (oldest === undefined || flow.lastSeen < oldest.evicted.lastSeen) {
+			oldest = { slot, evicted: flow };
+		}
+	}
+	return oldest;
 }
 
 /** Spreads flows over SNAT ports and tunnel source ports (ARCHITECTURE, Tunnel). */

@@ -11,7 +11,7 @@ import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
 import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
-import { track, trackTranslated, translated } from "./track.js";
+import { flowText, track, trackTranslated, translated } from "./track.js";
 
 export function fromHost(draft: Draft): Decision {
 	const { frame, tables, node, decision } = draft;
@@ -27,6 +27,7 @@ export function fromHost(draft: Draft): Decision {
 	// Flow and route
 	resolvePorts(packet, tables, decision);
 	const known = lookUp(packet, tables, node, draft.now);
+	draft.note("flow", flowText(packet, known));
 	const { key } = packet;
 	const remembered = packet.icmpError ? undefined : known?.flow;
 	const route = routeOfRemote(remembered, key.destination, node, tables);

@@ -29,7 +29,7 @@ import { Ethertype, ethertype, isIp, type Packet, Protocol } from "./packet.js";
 import { decrementTtl } from "./rewrite.js";
 import { isLinkLocal, isLinkMulticast, isMulticast, routeOfRemote, snatAddress } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
-import { mayStartFlow, track, trackTranslated, translated } from "./track.js";
+import { flowText, track, trackTranslated, translated } from "./track.js";
 import { isForged } from "./tunnel.js";
 
 export function fromPod(draft: Draft): Decision {
@@ -123,11 +123,6 @@ function checkSource(draft: Draft, packet: Packet): Decision | undefined {
 	if (own.mac !== mac) return draft.drop(DropReason.SPOOFED_MAC, `${mac} is not this Pod's MAC`);
 	draft.note("source", `${key.source} is the Pod behind interface ${own.ifindex}`);
 	return undefined;
-}
-
-function flowText(packet: Packet, known: FlowEntry | undefined): string {
-	if (known !== undefined) return packet.icmpError ? "about a known flow" : "of a known flow";
-	return mayStartFlow(packet) ? "starts a flow" : "of no known flow";
 }
 
 /** Where a route leads; undefined: to the Node itself. A Decision: nowhere. */

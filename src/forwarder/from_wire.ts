@@ -7,6 +7,7 @@ import { writeMac } from "../tables/address.js";
 import {
 	Action,
 	DropReason,
+	type Endpoint,
 	EventCounter,
 	FlowDirection,
 	NodeFlag,
@@ -25,7 +26,7 @@ import { type Packet, Protocol } from "./packet.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, peerIndex, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
-import { track, translated } from "./track.js";
+import { flowText, track, translated } from "./track.js";
 import {
 	decapsulate,
 	FIXED_MAC,
@@ -53,12 +54,16 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	const { tables, node, now, decision } = draft;
 	const { key } = packet;
 	const endpoint = tables.endpoint(key.destination);
+	if (xdp && endpoint && isLostInRedirect(draft, packet, endpoint)) {
+		return draft.pass("above the MTU of the Pod's interface, which a redirect does not take");
+	}
 	const kind = endpoint ? RouteKind.LOCAL_PODS : routeOf(key.destination, tables).kind;
 	if (kind !== RouteKind.LOCAL_PODS && kind !== RouteKind.HOST) {
 		return draft.pass(`${key.destination} is not on this Node`);
 	}
 	resolvePorts(packet, tables, decision);
 	const known = lookUp(packet, tables, node, now);
+	draft.note("flow", flowText(packet, known));
 
 	// 4. To the Node
 	if (kind === RouteKind.HOST) return toHost(draft, packet, known, xdp);
@@ -72,6 +77,7 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	if (endpoint === undefined) {
 		return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${key.destination}`);
 	}
+	draft.note("route", `${key.destination} is a Pod of this Node`);
 	const ended = checkTtl(draft, packet);
 	if (ended) return ended;
 	track(draft, packet, known, source);
@@ -141,6 +147,14 @@ function needsStack(draft: Draft, packet: Packet): boolean {
 	);
 }
 
+/** No Pod's interface is too small for packets up to this length. */
+const ALWAYS_FITS = 512;
+
+/** An XDP redirect into a veth loses without a word what is longer than its MTU. */
+function isLostInRedirect({ tables }: Draft, { length }: Packet, { ifindex }: Endpoint): boolean {
+	return length > ALWAYS_FITS && length > (tables.deviceMtu(ifindex) ?? Number.POSITIVE_INFINITY);
+}
+
 /** The field holds the pseudo header's sum alone; SCTP's, nothing. */
 function isChecksumUnfinished(packet: Packet): boolean {
 	const { frame, key, l4 } = packet;
@@ -167,6 +181,9 @@ function toHost(
 		const { source } = known.flow.key;
 		const endpoint = tables.endpoint(source);
 		if (endpoint !== undefined) {
+			if (xdp && isLostInRedirect(draft, packet, endpoint)) {
+				return draft.pass("above the MTU of the Pod's interface, which a redirect does not take");
+			}
 			const ended = checkTtl(draft, packet);
 			if (ended) return ended;
 			track(draft, packet, known);

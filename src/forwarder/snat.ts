@@ -67,7 +67,7 @@ export function createTranslated(
 	if (address === "") {
 		return { reason: DropReason.NO_SNAT_ADDRESS, text: "the Node has no address to translate to" };
 	}
-	if (tables.flowSlot(now) === undefined) {
+	if (tables.flowSlot(packet.key, now) === undefined) {
 		return { reason: DropReason.FLOW_TABLE_FULL, text: "no flow is free for its translation" };
 	}
 	const reply = { ...reverse(packet.key), destination: address };

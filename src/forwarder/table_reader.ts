@@ -69,14 +69,16 @@ export interface TableReader {
 	/** The flow of a tuple as a packet carries it, expired or not; undefined when its slot has a
 	 * new owner. */
 	flow(key: FlowKey): FlowEntry | undefined;
-	/** The slot that a flow which starts `now` would take; undefined: the table is full. */
-	flowSlot(now: bigint): FlowSlot | undefined;
+	/** The slot that a flow of this key would take `now`, see findSlot; undefined: the table is full. */
+	flowSlot(key: FlowKey, now: bigint): FlowSlot | undefined;
 	fragment(key: FragmentKey): Fragment | undefined;
 	/** The next hop cached for a peer; index as in `peer`. */
 	nextHop(index: number): NextHop | undefined;
 	/** Nanoseconds, CLOCK_MONOTONIC: no next hop is cached until then. */
 	nextHopSettle(): bigint;
 	fib(query: FibQuery): FibAnswer;
+	/** Largest IP packet that a device takes; undefined: not known. Asked at XDP only. */
+	deviceMtu(ifindex: number): number | undefined;
 	/** True when a socket of the Node would receive a packet of this tuple (TCP, UDP). */
 	socket(key: FlowKey): boolean;
 }

@@ -7,7 +7,7 @@ import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { lookUp } from "./flow.js";
 import { isLinkLocal, isMulticast } from "./route.js";
-import { track } from "./track.js";
+import { flowText, track } from "./track.js";
 
 export function toPod(draft: Draft): Decision {
 	const packet = draft.parse();
@@ -20,6 +20,7 @@ export function toPod(draft: Draft): Decision {
 		packet.key.source !== ""
 	) {
 		const known = lookUp(packet, draft.tables, draft.node, draft.now);
+		draft.note("flow", flowText(packet, known));
 		const host = { kind: RouteKind.HOST, flags: 0, peer: Limit.NO_PEER };
 		track(draft, packet, known, known ? undefined : host);
 	}

@@ -23,6 +23,12 @@ export function mayStartFlow(packet: Packet): boolean {
 	return !packet.icmpError && !packet.portsUnknown;
 }
 
+/** How a packet stands to the flow table, for `fairway explain`. */
+export function flowText(packet: Packet, known: FlowEntry | undefined): string {
+	if (known !== undefined) return packet.icmpError ? "about a known flow" : "of a known flow";
+	return mayStartFlow(packet) ? "starts a flow" : "of no known flow";
+}
+
 /**
  * Moves a known flow on, or starts one. Undefined: the packet is forwarded untracked.
  *
@@ -71,7 +77,7 @@ export function trackTranslated(
 
 function begin(draft: Draft, packet: Packet, flow: Flow, route: Route): FlowEntry | undefined {
 	const { node, now } = draft;
-	const slot = draft.claimSlot();
+	const slot = draft.claimSlot(packet.key);
 	if (slot === undefined) return undefined;
 	const entry = { slot, direction: FlowDirection.ORIGINAL, flow: remember(flow, route, node) };
 	// The first packet may end its flow at once (RST).

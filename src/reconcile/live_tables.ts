@@ -100,6 +100,11 @@ export class LiveTables implements TableReader {
 		return this.#fib.look(query);
 	}
 
+	/** Neither `explain` nor the slow path sees packets at XDP. */
+	deviceMtu(): undefined {
+		return undefined;
+	}
+
 	socket(key: FlowKey): boolean {
 		return hasSocket(key);
 	}

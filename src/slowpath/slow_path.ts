@@ -223,5 +223,5 @@ function parseIp(bytes: Buffer, { kind, length }: SlowPathHeader): Packet | unde
 	const frame = Buffer.concat([Buffer.alloc(ETHERNET_HEADER), bytes]);
 	const type = bytes[0]! >> 4 === 6 ? Ethertype.IPV6 : Ethertype.IPV4;
 	const isAnswered = kind === SlowPathKind.TTL_EXCEEDED || kind === SlowPathKind.TOO_BIG;
-	return parse(frame, ETHERNET_HEADER, type, isAnswered);
+	return parse(frame, ETHERNET_HEADER, type, { quoted: isAnswered });
 }

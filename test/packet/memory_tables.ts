@@ -2,7 +2,7 @@
  * The tables in memory: what a test fills, what the forwarder reads, and what its decisions change.
  * Flow slots are claimed as ARCHITECTURE, Flows, says.
  */
-import { isExpired, replyKey } from "../../src/forwarder/flow.js";
+import { findSlot, replyKey } from "../../src/forwarder/flow.js";
 import type {
 	Decision,
 	FibAnswer,
@@ -17,10 +17,8 @@ import {
 	type Flow,
 	FlowDirection,
 	FlowKey,
-	FlowState,
 	type Fragment,
 	FragmentKey,
-	Limit,
 	type NextHop,
 	type NodeConfig,
 	NodeFlag,
@@ -29,7 +27,6 @@ import {
 	RouteKey,
 } from "../../src/tables/generated.js";
 
-const OPENING: number[] = [FlowState.TCP_OPENING, FlowState.UDP_OPENING, FlowState.SCTP_OPENING];
 const NO_NEXT_HOP: NextHop = {
 	checked: 0n,
 	destinationMac: 0n,
@@ -51,12 +48,12 @@ export class MemoryTables implements TableReader {
 	readonly endpoints = new Map<string, Endpoint>();
 	readonly slots: (Flow | undefined)[];
 	readonly nextHops = new Map<number, NextHop>();
+	readonly deviceMtus = new Map<number, number>();
 	settledUntil = 0n;
 	/** Local sockets: "protocol address port". */
 	readonly sockets = new Set<string>();
 	readonly #index = new Map<string, Reference>();
 	readonly #fragments = new Map<string, Fragment>();
-	#hand = 0;
 	#fib: (destination: string) => FibAnswer = () => ({ kind: "noRoute" });
 
 	constructor(flowSlots: number, config: NodeConfig) {
@@ -102,18 +99,8 @@ export class MemoryTables implements TableReader {
 		return flow && { ...reference, flow };
 	}
 
-	flowSlot(now: bigint): FlowSlot | undefined {
-		let unanswered: FlowSlot | undefined;
-		for (let i = 0; i < Limit.FLOW_SLOT_TRIES; i++) {
-			const slot = (this.#hand + i) % this.slots.length;
-			const flow = this.slots[slot];
-			if (flow === undefined || isExpired(flow, this.config, now)) return { slot };
-			const oldest = unanswered?.evicted?.lastSeen;
-			if (OPENING.includes(flow.state) && (oldest === undefined || flow.lastSeen < oldest)) {
-				unanswered = { slot, evicted: flow };
-			}
-		}
-		return unanswered;
+	flowSlot(key: FlowKey, now: bigint): FlowSlot | undefined {
+		return findSlot(key, this.config, now, this.slots.length, (slot) => this.slots[slot]);
 	}
 
 	fragment(key: FragmentKey): Fragment | undefined {
@@ -130,6 +117,10 @@ export class MemoryTables implements TableReader {
 
 	fib({ destination }: FibQuery): FibAnswer {
 		return this.#fib(destination);
+	}
+
+	deviceMtu(ifindex: number): number | undefined {
+		return this.deviceMtus.get(ifindex);
 	}
 
 	socket({ protocol, destination, destinationPort }: FlowKey): boolean {
@@ -156,7 +147,6 @@ export class MemoryTables implements TableReader {
 		this.slots[slot] = flow;
 		this.#index.set(keyText(replyKey(flow)), { slot, direction: FlowDirection.REPLY });
 		this.#index.set(keyText(flow.key), { slot, direction: FlowDirection.ORIGINAL });
-		this.#hand = (slot + 1) % this.slots.length;
 	}
 
 	#forget(key: FlowKey, slot: number): void {

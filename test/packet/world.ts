@@ -53,6 +53,9 @@ export const podB: Pod = {
 	6: "fd00:10:244:1::3",
 };
 
+/** Pod B was made while the Node's Pods had a smaller MTU. */
+const POD_B_MTU = 1400;
+
 export const gateway = { 4: "10.244.1.1", 6: "fd00:10:244:1::1" };
 export const nodeAddress = { 4: "192.168.1.11", 6: "fd00:192:168:1::11" };
 export const router = { 4: "192.168.1.1", 6: "fd00:192:168:1::1" };
@@ -130,6 +133,7 @@ export function makeNetwork(): void {
 			`link set ${name}-end up`,
 			`link set ${name} up mtu 1500`,
 		]),
+		`link set ${podB.interface} mtu ${POD_B_MTU}`,
 		`address add ${nodeAddress[4]}/24 dev wire0`,
 		`address add ${nodeAddress[6]}/64 dev wire0 nodad`,
 		`address add ${gateway[4]}/32 dev fairway0`,
@@ -228,6 +232,8 @@ export function makeTables(flowSlots: number, change: Partial<NodeConfig> = {}):
 	}
 	route("172.16.0.0/12", RouteKind.OUTSIDE, { flags: RouteFlag.NO_SNAT });
 	route("fd00:ec::/32", RouteKind.OUTSIDE, { flags: RouteFlag.NO_SNAT });
+	tables.deviceMtus.set(indexOf(podA.interface), 1500);
+	tables.deviceMtus.set(indexOf(podB.interface), POD_B_MTU);
 	tables.onFib(fib);
 	return tables;
 }
