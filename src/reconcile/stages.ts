@@ -43,6 +43,8 @@ export class Stages {
 	readonly #wire: Wire;
 	readonly #datapath: () => Datapath;
 	#formerPods: string[] | undefined;
+	/** Indexes of devices whose sysctls are set; the kernel does not use an index twice. */
+	readonly #configured = new Set<number>();
 	#podProblems = new Map<string, string>();
 
 	constructor(options: StagesOptions) {
@@ -130,7 +132,7 @@ export class Stages {
 		return tables.wireInterfaces.flatMap((name) => {
 			const device = links.named(name);
 			if (device !== undefined) {
-				pass.sysctls(sysctls.wireInterface(name));
+				this.#once(device, () => pass.sysctls(sysctls.wireInterface(name)));
 				return [device];
 			}
 			pass.problems.push(
@@ -149,10 +151,17 @@ export class Stages {
 		for (const name of names) {
 			const device = links.named(name);
 			if (device === undefined) continue; // Its Pod is gone, or going: CNI DEL follows.
-			pass.sysctls(sysctls.podInterface(name));
+			this.#once(device, () => pass.sysctls(sysctls.podInterface(name)));
 			hooks.push({ program: "to_pod", device }, { program: "from_pod", device });
 		}
 		return hooks;
+	}
+
+	/** For each device once: reading the sysctls of a hundred Pods with every apply is felt. */
+	#once({ ifindex }: WireDevice, act: () => void): void {
+		if (this.#configured.has(ifindex)) return;
+		this.#configured.add(ifindex);
+		act();
 	}
 
 	async #sweepFormerPods(): Promise<void> {
