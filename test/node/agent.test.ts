@@ -287,8 +287,10 @@ t.test("the life of an agent", async (t) => {
 			t.equal(await node1.ping(node2), true, tunnelType);
 		}
 		t.match(await node1.agent.status(), { mode: "encap", podMTU: 1430 });
-		const { stdout } = await node1.pod.run(["ip", "-json", "link", "show", "eth0"]);
-		t.match(JSON.parse(stdout), [{ mtu: 1430 }], "Pods that are there follow");
+		await until("the Pods that are there follow", async () => {
+			const { stdout } = await node1.pod.run(["ip", "-o", "link", "show", "eth0"]);
+			return stdout.includes(" mtu 1430 ");
+		});
 
 		configure("trafficEncapMode: encap\ntunnelType: vxlan\nnoSNAT: true\n");
 		await until("a refusal", async () => (await node1.agent.status()).problems.length > 0);
