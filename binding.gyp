@@ -10,7 +10,7 @@
         {
           "action_name": "cmake",
           "inputs": ["CMakeLists.txt"],
-          "outputs": ["build/Release/fairway.node"],
+          "outputs": ["<(PRODUCT_DIR)/fairway.node"],
           "action": ["npx", "--no-install", "cmake-js", "compile", "--out", "build/native"]
         }
       ]
