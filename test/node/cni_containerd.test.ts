@@ -1,27 +1,57 @@
-/** A real container runtime, containerd, attaches and detaches containers through fairway-cni. */
-import { readFileSync } from "node:fs";
+/**
+ * A real container runtime, containerd, attaches and detaches containers through fairway-cni, on a
+ * Node with the real agent.
+ *
+ *   containers one, two        pod2a (a namespace)
+ *          │ eth0                 │ eth0
+ *        node1 ──── switch ──── node2
+ */
+import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
+import { Lab } from "../../src/lab/lab.js";
 import { run } from "../../src/lab/namespace.js";
+import { exampleDirectory, root } from "../../src/lab/repository.js";
 import { until } from "../../src/lab/until.js";
-import { CniNode, defaultView } from "../tools/cni_node.js";
 import { Containerd } from "../tools/containerd.js";
 
-const root = new URL("../..", import.meta.url).pathname;
+function writeManifests(directory: string): void {
+	copyFileSync(join(exampleDirectory, "lab.yaml"), join(directory, "lab.yaml"));
+	const nodes = readFileSync(join(exampleDirectory, "nodes.yaml"), "utf8").split(/^---$/m);
+	writeFileSync(join(directory, "nodes.yaml"), nodes.slice(0, 2).join("---"));
+	const pods = readFileSync(join(exampleDirectory, "pods.yaml"), "utf8").split(/^---$/m);
+	const wanted = pods.filter((pod) => /name: pod2a$/m.test(pod));
+	writeFileSync(join(directory, "pods.yaml"), wanted.join("---"));
+	writeFileSync(join(directory, "config.yaml"), "trafficEncapMode: hybrid\n");
+}
 
 t.test("containerd", async (t) => {
-	const node = await CniNode.up("ctd");
-	t.teardown(() => node.down());
+	const manifests = mkdtempSync(join(tmpdir(), "fairway-manifests-"));
+	t.teardown(() => rmSync(manifests, { recursive: true, force: true }));
+	writeManifests(manifests);
+	const lab = await Lab.up({ name: `fwc-${process.pid}`, manifests });
+	t.teardown(() => lab.down());
+	const agent = lab.agent("node1");
+	const node = lab.namespace("node1");
 	const containerd = await Containerd.up({
-		node: node.namespace,
+		node,
 		plugin: join(root, "bin/fairway-cni"),
 		cni: {
 			cniVersion: "1.0.0",
 			name: "fairway",
-			plugins: [{ type: "fairway-cni", socket: node.socket }],
+			plugins: [{ type: "fairway-cni", socket: agent.socket }],
 		},
 	});
 	t.teardown(() => containerd.down());
+
+	const attached = async () => (await agent.endpoints()).map(({ containerId }) => containerId);
+	const hostSides = async () =>
+		(await node.run(["ip", "-o", "link", "show", "type", "veth"])).stdout
+			.split("\n")
+			.filter((line) => /fairway[0-9a-f]{8}/.test(line));
+	const reaches = async (id: string, address: string) =>
+		(await containerd.exec(id, "/bin/ping", "-c", "1", "-W", "2", address)).status === 0;
 
 	containerd.start("one");
 	containerd.start("two");
@@ -29,51 +59,53 @@ t.test("containerd", async (t) => {
 		const running = [await containerd.isRunning("one"), await containerd.isRunning("two")];
 		return running.every(Boolean);
 	});
-	const { endpoints } = await node.state();
-	t.equal(endpoints.length, 2);
-	const one = endpoints.find(({ containerId }) => containerId.endsWith("one"));
-	const two = endpoints.find(({ containerId }) => containerId.endsWith("two"));
-	if (one === undefined || two === undefined)
-		throw new Error("Cannot find the containers' records");
+	const endpoints = await agent.endpoints();
+	t.same(endpoints.map(({ containerId }) => containerId).sort(), ["default-one", "default-two"]);
+	const one = endpoints.find(({ containerId }) => containerId === "default-one")!;
+	const two = endpoints.find(({ containerId }) => containerId === "default-two")!;
+	const remote = [lab.address("pod2a", 4), lab.address("pod2a", 6)];
 	t.match(one.netns, /^\/proc\/\d+\/ns\/net$/, "the namespace is the container's");
 
-	const inside = (await containerd.exec("one", "/bin/ip", "addr", "show", "eth0")).stdout;
-	t.match(inside, `inet ${one.addresses[0]}/32`);
-	t.match(inside, `inet6 ${one.addresses[1]}/128`);
-	t.match(inside, one.mac);
-	t.match(inside, `mtu ${defaultView.podMTU}`);
-	for (const address of [...defaultView.gateways, ...two.addresses]) {
-		const ping = await containerd.exec("one", "/bin/ping", "-c", "2", "-W", "2", address);
-		t.equal(ping.status, 0, `it reaches ${address}`);
-	}
+	await t.test("a container has its addresses", async (t) => {
+		const inside = (await containerd.exec("one", "/bin/ip", "addr", "show", "eth0")).stdout;
+		t.match(inside, `inet ${one.addresses[0]}/32`);
+		t.match(inside, `inet6 ${one.addresses[1]}/128`);
+		t.match(inside, one.mac);
+		t.match(inside, "mtu 1500");
+	});
 
-	await t.test("an end of the container leaves nothing of it", async (t) => {
+	await t.test("it reaches its gateway, its neighbour and a Pod on another Node", async (t) => {
+		const gateways = ["10.244.1.1", "fd00:10:244:1::1"];
+		for (const address of [...gateways, ...two.addresses, ...remote])
+			t.ok(await reaches("one", address), address);
+		for (const address of one.addresses) await lab.run("pod2a", ["ping", "-qc1", "-W2", address]);
+	});
+
+	await t.test("the end of a container leaves nothing of it", async (t) => {
 		t.equal((await containerd.kill("one")).stderr, "");
-		t.same(
-			(await node.state()).endpoints.map(({ containerId }) => containerId),
-			[two.containerId],
-		);
-		await containerd.kill("two");
-		t.same(await node.traces(), []);
+		t.same(await attached(), ["default-two"]);
+		t.equal((await hostSides()).length, 1);
 	});
 
-	await t.test("the operator reads the error of a Node that is not ready", async (t) => {
-		await node.order("view", { view: null });
-		const { status, stderr } = await containerd.start("early").ended;
-		t.not(status, 0);
-		t.match(stderr, /Cannot attach Pods: wanted a Node that is ready/);
-		t.same(await node.traces(), []);
-		await node.order("view", { view: defaultView });
-	});
-
-	await t.test("a container ends while the agent is down", async (t) => {
-		containerd.start("late");
-		await until("it runs", () => containerd.isRunning("late"));
-		await node.kill();
-		t.equal((await containerd.kill("late")).stderr, "");
-		await node.start();
-		t.same(await node.traces(), []);
-	});
+	await t.test(
+		"while the agent is down: traffic goes on, containers can end, none can start",
+		async (t) => {
+			containerd.start("three");
+			await until("it runs", () => containerd.isRunning("three"));
+			await agent.stop("SIGKILL");
+			for (const address of remote) t.ok(await reaches("two", address), address);
+			t.equal((await containerd.kill("two")).stderr, "");
+			const { status, stderr } = await containerd.start("early").ended;
+			t.not(status, 0);
+			t.match(stderr, /Cannot reach the agent: wanted an answer at/, "the operator reads why");
+			await agent.start();
+			await until("the agent has caught up", async () => (await attached()).length === 1);
+			t.same(await attached(), ["default-three"]);
+			for (const address of remote) t.ok(await reaches("three", address), address);
+			await containerd.kill("three");
+			t.same([await attached(), await hostSides()], [[], []]);
+		},
+	);
 
 	t.notMatch(
 		readFileSync("/proc/self/mounts", "utf8"),
