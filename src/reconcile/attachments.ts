@@ -35,6 +35,15 @@ export interface AttachFailure {
 	message: string;
 }
 
+interface Place {
+	ifindex: number;
+	direction: "ingress" | "egress";
+}
+
+function placeName({ ifindex, direction }: Place): string {
+	return `${ifindex} ${direction}`;
+}
+
 const directions = {
 	from_pod: "ingress",
 	from_wire: "ingress",
@@ -51,8 +60,11 @@ export class Attachments {
 	readonly #log: Log;
 	readonly #links = new Map<string, BpfLink>();
 	readonly #unreadable = new Set<string>();
-	/** The filters of clsact that are known to be there; no pin tells of them. */
-	readonly #filters = new Map<string, { hook: Hook }>();
+	/**
+	 * Where filters of clsact are or may be; no pin tells of them. By place, not by program: there
+	 * is one filter of ours a place, whichever it is.
+	 */
+	readonly #filters = new Map<string, Place>();
 
 	/** Opens the pinned links; those of devices that are gone are removed. */
 	constructor(pins: Pins, log: Log, tcx = supportsTcx()) {
@@ -113,7 +125,7 @@ export class Attachments {
 	#attachFilter(hook: Hook, program: BpfProgram): boolean {
 		const { ifindex } = hook.device;
 		const direction = directions[hook.program];
-		this.#filters.set(`${hook.program}-${ifindex}`, { hook });
+		this.#filters.set(placeName({ ifindex, direction }), { ifindex, direction });
 		const present = clsact.query(ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE);
 		if (present?.programId === program.info.id) return false;
 		clsact.attach(program, ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE);
@@ -201,10 +213,15 @@ export class Attachments {
 			this.#drop(name, link);
 			removed++;
 		}
-		for (const [name, { hook }] of this.#filters) {
-			if (wanted.has(name)) continue;
+		const places = new Set(
+			hooks.map(({ program, device: { ifindex } }) =>
+				placeName({ ifindex, direction: directions[program] }),
+			),
+		);
+		for (const [name, { ifindex, direction }] of this.#filters) {
+			if (places.has(name)) continue;
 			this.#filters.delete(name);
-			if (detachFilter(hook.device.ifindex, directions[hook.program])) removed++;
+			if (detachFilter(ifindex, direction)) removed++;
 		}
 		return removed;
 	}
@@ -212,9 +229,9 @@ export class Attachments {
 	/** Takes note of clsact filters that an earlier agent left on these devices. */
 	adoptFilters(devices: readonly Device[]): void {
 		if (this.tcx) return;
-		for (const device of devices)
-			for (const program of ["from_wire", "from_host"] as const)
-				this.#filters.set(`${program}-${device.ifindex}`, { hook: { program, device } });
+		for (const { ifindex } of devices)
+			for (const direction of ["ingress", "egress"] as const)
+				this.#filters.set(placeName({ ifindex, direction }), { ifindex, direction });
 	}
 
 	/** Closes descriptors; everything stays attached. */

@@ -205,9 +205,13 @@ t.test("without tcx: filters of clsact", async (t) => {
 
 	const later = new Attachments(pins, memoryLog(), false);
 	later.adoptFilters([device]);
-	t.equal(later.sweep([hooks[1]], []), 1, "a later agent knows them");
+	const other = [{ program: "from_pod", device }] as const;
+	t.same(later.attach(other, programs), { writes: 0, failures: [] }, "that very program");
+	t.equal(later.sweep(other, []), 1, "a later agent knows the other one");
+	t.equal(query("ingress"), programs.get("from_pod")?.info.id, "and leaves what is wanted");
+	t.equal(query("egress"), undefined);
+	t.equal(later.sweep([], []), 1);
 	t.equal(query("ingress"), undefined);
-	t.equal(query("egress"), programs.get("from_host")?.info.id);
 	loaded.close();
 });
 
