@@ -44,14 +44,14 @@ t.test("SNAT", async (t) => {
 		for (const family of FAMILIES) {
 			const host = lab.address("outside", family);
 			const order = { host, port: UDP_PORT, localPort: 50_007 };
-			const seen = await Promise.all([
-				pod1a.order("udpWho", order),
-				pod1b.order("udpWho", order),
-				node1.order("udpWho", order),
-			]);
-			t.equal(new Set(seen.map(({ port }) => port)).size, 3, "three ports");
+			// The Node has it first: a port that a socket of its own has bound is not taken.
+			const { stream } = await node1.order("udpStream", { ...order, rate: 100 });
+			const seen = await Promise.all([pod1a.order("udpWho", order), pod1b.order("udpWho", order)]);
+			const ports = new Set([50_007, ...seen.map(({ port }) => port)]);
+			t.equal(ports.size, 3, `three ports: ${[...ports]}`);
 			t.same([...new Set(seen.map(({ address }) => address))], [lab.address("node1", family)]);
-			t.equal(seen[2]?.port, 50_007, "the Node keeps its own");
+			const { sent, returned } = await node1.order("udpStop", { stream });
+			t.equal(returned, sent, "the Node's own answers stay its own");
 			const tcp = { host, port: TCP_PORT, localPort: 50_008, bytes: 1e6 };
 			const both = await Promise.all([
 				pod1a.order("tcpSend", { ...tcp, seed: 11 }),
@@ -150,8 +150,14 @@ t.test("SNAT", async (t) => {
 	t.test(
 		"snat.portRange: nothing outside of it, and when it is used up that is counted",
 		async (t) => {
-			await cluster.configure({ ...cluster.settings, snat: { portRange: "60000-60007" } });
 			const host = lab.address("outside", 4);
+			const outside = await lab.station("outside");
+			const second = await outside.order("udpServe", { port: UDP_PORT + 1 });
+			await cluster.configure({ ...cluster.settings, snat: { portRange: "60000-60007" } });
+			await until("the range is in force", async () => {
+				const { port } = await pod1b.order("udpWho", { host, ...second });
+				return port >= 60_000 && port <= 60_007;
+			});
 			// The Node's own socket has one of the eight.
 			await node1.order("udpServe", { port: 60_003 });
 			t.teardown(() => node1.order("close", { port: 60_003 }));

@@ -93,3 +93,12 @@ export function lossy(losses: readonly Loss[]): Loss[] {
 		({ lost, lostOnReturn, duplicates }) => lost + lostOnReturn + duplicates > 0,
 	);
 }
+
+/** The payload of datagram 0 of a stream, as a station counts it. */
+export function numbered(stream: number, size = 16): Buffer {
+	const payload = Buffer.alloc(size, stream & 0xff);
+	payload.writeUInt32BE(0xfa1a0001, 0);
+	payload.writeUInt32BE(stream, 4);
+	payload.writeUInt32BE(0, 8);
+	return payload;
+}
