@@ -1,6 +1,5 @@
 /** Live reload of the configuration file. */
 import { readFileSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import type { Config, ConfigResult } from "./config.js";
 import { parseConfigBytes, unreadableConfig } from "./parse.js";
@@ -13,6 +12,12 @@ export interface WatchConfigOptions extends PathWatchOptions {
 	emptyMs?: number;
 }
 
+export interface ConfigWatch {
+	/** Looks at the file without waiting for an event. */
+	now(): Promise<void>;
+	close(): Promise<void>;
+}
+
 /**
  * Calls back when the file says something else than the last time: with the new configuration, or
  * with what is wrong in it (the one in force then stays in force).
@@ -21,7 +26,7 @@ export function watchConfig(
 	path: string,
 	onChange: (result: ConfigResult) => void,
 	options: WatchConfigOptions = {},
-): { close(): Promise<void> } {
+): ConfigWatch {
 	const { current, emptyMs = 500, ...watchOptions } = options;
 	let last = fingerprint(current === undefined ? readNow(path) : { config: current });
 	let lastBytes: Uint8Array | undefined;
@@ -29,10 +34,10 @@ export function watchConfig(
 	const look = async () => {
 		let result: ConfigResult;
 		try {
-			let bytes = await readFile(path);
+			let bytes = readFileSync(path);
 			if (isBlank(bytes) && lastBytes !== undefined && !isBlank(lastBytes)) {
 				await delay(emptyMs);
-				bytes = await readFile(path);
+				bytes = readFileSync(path);
 			}
 			if (lastBytes !== undefined && bytes.equals(lastBytes)) return;
 			lastBytes = bytes;
@@ -49,7 +54,7 @@ export function watchConfig(
 
 	const watch = new PathWatch([path], look, watchOptions);
 	void watch.now();
-	return { close: () => watch.close() };
+	return { now: () => watch.now(), close: () => watch.close() };
 }
 
 function readNow(path: string): ConfigResult {

@@ -41,7 +41,7 @@ function setUp(t: Test, file: (directory: string) => string, prepare: (directory
 			? result.errors.map((error) => formatConfigError(error).replace(directory, "")).join("\n")
 			: `VNI ${result.config.tunnelVNI}`;
 	};
-	return { directory, next, path: file(directory) };
+	return { directory, next, watch, path: file(directory) };
 }
 
 const plain = (directory: string) => join(directory, "fairway.yaml");
@@ -78,11 +78,14 @@ t.test("a change that changes nothing is none", async (t) => {
 });
 
 t.test("a file that is empty for a moment is not the defaults", async (t) => {
-	const { path, next } = setUp(t, plain, (directory) => write(plain(directory), 2));
+	const { path, next, watch } = setUp(t, plain, (directory) => write(plain(directory), 2));
 	write(path, 3);
 	t.equal(await next(), "VNI 3");
 	writeFileSync(path, "");
+	// It is read here, while it is empty, and then once more.
+	const looked = watch.now();
 	write(path, 4);
+	await looked;
 	t.equal(await next(), "VNI 4");
 	writeFileSync(path, "");
 	t.equal(await next(), "VNI 1", "an empty file that stays is");
@@ -102,8 +105,8 @@ t.test("swapped by a symlink, as Kubernetes does with a ConfigMap", async (t) =>
 		version(directory, `..${vni}`, vni);
 		symlinkSync(`..${vni}`, join(directory, "..tmp"));
 		renameSync(join(directory, "..tmp"), join(directory, "..data"));
-		rmSync(join(directory, `..${vni - 1}`), { recursive: true });
 		t.equal(await next(), `VNI ${vni}`);
+		rmSync(join(directory, `..${vni - 1}`), { recursive: true });
 	}
 });
 

@@ -145,13 +145,16 @@ t.test("a file that is empty for a moment", async (t) => {
 	const path = join(directory, "a.yaml");
 	writeFileSync(path, node("a", 1));
 	const seen: string[] = [];
-	const { until, has } = await watched(t, directory);
+	const { source, until, has } = await watched(t, directory);
 	void until((snapshot) => {
 		seen.push(nodes(snapshot));
 		return false;
 	});
 	writeFileSync(path, "");
+	// It is read here, while it is empty, and then once more.
+	const looked = source.resync();
 	writeFileSync(path, node("a", 2));
+	await looked;
 	await has("a=10.244.2.0/24");
 	t.same(seen, ["a=10.244.1.0/24", "a=10.244.2.0/24"], "the Node was never gone");
 	writeFileSync(path, "");
