@@ -71,6 +71,7 @@ static __always_inline int emit_host(context *ctx, const struct node_config *nod
 static __always_inline int emit_wire(context *ctx, struct way *way, __u8 family,
 				     struct verdict *verdict)
 {
+	struct bpf_tunnel_key no_tunnel = {};
 	struct ethhdr ethernet;
 
 	verdict->ifindex = way->ifindex;
@@ -83,6 +84,13 @@ static __always_inline int emit_wire(context *ctx, struct way *way, __u8 family,
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	if (way->action == ACTION_WIRE)
 		return bpf_redirect(way->ifindex, 0);
+	/*
+	 * What the Node's stack sent still has its route to fairway0. A packet that waits for its
+	 * neighbour would be given fairway0's neighbour by neigh_update(), which asks the route of
+	 * the packet. A tunnel key that no device looks at takes the route's place and has none.
+	 */
+	if (bpf_skb_set_tunnel_key(ctx, &no_tunnel, sizeof(no_tunnel), 0))
+		return dropped(verdict, DROP_REWRITE_FAILED);
 	return bpf_redirect_neigh(way->ifindex, &way->neighbour, sizeof(way->neighbour), 0);
 }
 
