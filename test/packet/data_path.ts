@@ -57,16 +57,18 @@ export interface Outcome {
 export interface DataPathKnobs {
 	flowSlots: number;
 	vethWire?: boolean;
+	/** False: somebody else reads the slow path's ring. */
+	readRing?: boolean;
 }
 
 /** The linked object in the kernel, with maps of its own. */
 export class DataPath {
 	readonly #object: BpfObject;
-	readonly #ring: RingBuffer;
+	readonly #ring: RingBuffer | undefined;
 	readonly #records: SlowPathRecord[] = [];
 	readonly flowSlots: number;
 
-	constructor({ flowSlots, vethWire = false }: DataPathKnobs) {
+	constructor({ flowSlots, vethWire = false, readRing = true }: DataPathKnobs) {
 		this.flowSlots = flowSlots;
 		this.#object = BpfObject.open(OBJECT);
 		this.#object.setMaxEntries(maps.flows.name, flowSlots);
@@ -83,7 +85,8 @@ export class DataPath {
 			this.#object.setReadOnlyData(variable.offset, value);
 		}
 		this.#object.load();
-		this.#ring = new RingBuffer(this.#map("slow_path"), (record) => {
+		if (!readRing) return;
+		this.#ring = new RingBuffer(this.slowPathRing, (record) => {
 			const header = SlowPathHeader.decode(record);
 			const packet = record.subarray(SlowPathHeader.size, SlowPathHeader.size + header.length);
 			this.#records.push({ header, packet });
@@ -91,8 +94,12 @@ export class DataPath {
 	}
 
 	close(): void {
-		this.#ring.close();
+		this.#ring?.close();
 		this.#object.close();
+	}
+
+	get slowPathRing(): BpfMap {
+		return this.#map("slow_path");
 	}
 
 	#map(name: string): BpfMap {

@@ -1,0 +1,241 @@
+/**
+ * The slow path from end to end: a packet through the programs, up by the ring, and what the Node
+ * then sends through its raw sockets, as it leaves by the device that the kernel's routes say.
+ */
+import t from "tap";
+import { complement, sumWords } from "../../src/forwarder/checksum.js";
+import { type Packet, parse, parseQuoted } from "../../src/forwarder/packet.js";
+import { SlowPath } from "../../src/slowpath/slow_path.js";
+import { Hook } from "../../src/tables/generated.js";
+import * as build from "./builder.js";
+import { check } from "./check.js";
+import { DataPath } from "./data_path.js";
+import { DeviceCapture } from "./device_capture.js";
+import { inNamespace, ipBatch } from "./namespace.js";
+import * as world from "./world.js";
+
+const { podA, gateway, outside, geneve4, nodeAddress, indexOf } = world;
+const FLOW_SLOTS = 256;
+
+function fromPod(packet: Buffer) {
+	const macs = { source: podA.mac, destination: world.GATEWAY_MAC };
+	return {
+		hook: Hook.FROM_POD,
+		packet: build.frame(macs, packet),
+		context: { ifindex: indexOf(podA.interface) },
+	};
+}
+
+function fromWire(packet: Buffer) {
+	const macs = { source: world.ROUTER_MAC, destination: world.NODE_MAC };
+	return {
+		hook: Hook.FROM_WIRE,
+		packet: build.frame(macs, packet),
+		context: { ifindex: indexOf("wire0") },
+	};
+}
+
+/** Every checksum of a packet that left. */
+function areChecksumsRight({ frame, family, l3, l4, length, key }: Packet): boolean {
+	if (family === 4 && complement(sumWords(frame.subarray(l3, l4))) !== 0) return false;
+	const segment = frame.subarray(l4, l3 + length);
+	if (key.protocol === 1) return complement(sumWords(segment)) === 0;
+	const addresses = frame.subarray(l3 + (family === 4 ? 12 : 8), l3 + (family === 4 ? 20 : 40));
+	return complement(sumWords(addresses) + key.protocol + segment.length + sumWords(segment)) === 0;
+}
+
+if (inNamespace(import.meta.url)) {
+	world.makeNetwork();
+	ipBatch([
+		`route add ${geneve4.pod[4]} dev fairway0`,
+		// A veth in place of a device without ARP.
+		`neighbour add ${geneve4.pod[4]} lladdr ${world.HOST_MAC} dev fairway0 nud permanent`,
+	]);
+	const dataPath = new DataPath({ flowSlots: FLOW_SLOTS, readRing: false });
+	const tables = world.makeTables(FLOW_SLOTS);
+	dataPath.write(tables);
+	const complaints: object[] = [];
+	const log = { debug: () => {}, warn: (fields: object) => complaints.push(fields) };
+	const slowPath = new SlowPath({ ring: dataPath.slowPathRing, tables, log });
+	const devices = ["pod0", "wire0", "fairway0"] as const;
+	const captures = new Map<string, DeviceCapture>();
+	t.before(async () => {
+		for (const device of devices) captures.set(device, await DeviceCapture.start(device));
+	});
+	t.teardown(async () => {
+		slowPath.close();
+		dataPath.close();
+		for (const capture of captures.values()) await capture.stop();
+	});
+	t.afterEach(() => {
+		tables.config = world.nodeConfig();
+		dataPath.writeConfig(tables.config);
+	});
+
+	/** The next packet on a device that is `wanted`: IPv6 speaks up by itself. */
+	const left = async (device: (typeof devices)[number], wanted: (packet: Packet) => boolean) => {
+		for (;;) {
+			const packet = parse(await captures.get(device)!.next());
+			if (packet && wanted(packet)) return packet;
+		}
+	};
+	const up = async (input: ReturnType<typeof fromPod>) => {
+		const outcome = dataPath.run(input.hook, input.packet, {
+			...input.context,
+			now: process.hrtime.bigint(),
+		});
+		return outcome;
+	};
+
+	for (const family of [4, 6] as const) {
+		t.test(`IPv${family}: time exceeded`, async (t) => {
+			const packet = build.ip(
+				{ source: podA[family], destination: outside[family], ttl: 1 },
+				build.udp(33434, 33435, Buffer.alloc(32, 0x41)),
+			);
+			await up(fromPod(packet));
+			const answer = await left("pod0", ({ icmpError }) => icmpError);
+			t.equal(answer.key.source, gateway[family]);
+			t.equal(answer.key.destination, podA[family]);
+			t.equal(answer.l4Type, family === 4 ? 11 : 3);
+			t.same(answer.frame.subarray(answer.l4 + 8), packet, "quotes the packet as it came");
+			t.ok(areChecksumsRight(answer));
+			t.same(parseQuoted(answer)?.key.sourcePort, 33434);
+		});
+
+		t.test(`IPv${family}: too big`, async (t) => {
+			const packet = build.ip(
+				{ source: podA[family], destination: geneve4.pod[family] },
+				build.udp(1000, 2000, Buffer.alloc(1440, 0x42)),
+			);
+			await up(fromPod(packet));
+			const answer = await left("pod0", ({ icmpError }) => icmpError);
+			t.equal(answer.key.source, gateway[family]);
+			t.equal(answer.l4Type, family === 4 ? 3 : 2);
+			const mtu =
+				family === 4
+					? answer.frame.readUInt16BE(answer.l4 + 6)
+					: answer.frame.readUInt32BE(answer.l4 + 4);
+			t.equal(mtu, geneve4.mtu);
+			t.equal(answer.length, family === 4 ? 576 : 1280, "quotes as much as an error may");
+			t.ok(areChecksumsRight(answer));
+		});
+	}
+
+	t.test("fragments to a peer keep the Pod's address, TTL one less", async (t) => {
+		const payload = Buffer.from(Array.from({ length: 1460 }, (_, i) => i & 0xff));
+		const packet = build.ip(
+			{ source: podA[4], destination: geneve4.pod[4], dontFragment: false, identification: 0 },
+			build.udp(1000, 2000, payload),
+		);
+		await check(dataPath, tables, { ...fromPod(packet), readsRecord: false });
+		const isOurs = ({ key }: Packet) => key.destination === geneve4.pod[4];
+		const first = await left("fairway0", isOurs);
+		const later = await left("fairway0", isOurs);
+		t.ok(first.isFragment && !first.isLaterFragment && later.isLaterFragment);
+		t.ok(first.length <= geneve4.mtu);
+		t.not(first.identification, 0);
+		t.equal(first.identification, later.identification);
+		t.same([first.ttl, later.ttl], [63, 63]);
+		t.equal(first.key.source, podA[4]);
+		const whole = [first, later].map(({ frame, l3, length, l4 }) =>
+			frame.subarray(l4, l3 + length),
+		);
+		t.same(Buffer.concat(whole), packet.subarray(20), "nothing is lost");
+	});
+
+	t.test("fragments to the outside are translated as their flow", async (t) => {
+		tables.config = world.nodeConfig({ transportMtu: 1000 });
+		dataPath.writeConfig(tables.config);
+		const packet = build.ip(
+			{ source: podA[4], destination: outside[4], dontFragment: false, identification: 77 },
+			build.udp(1000, 2001, Buffer.alloc(1400, 0x43)),
+		);
+		await check(dataPath, tables, { ...fromPod(packet), readsRecord: false });
+		const isOurs = ({ key }: Packet) => key.destination === outside[4];
+		const first = await left("wire0", isOurs);
+		const later = await left("wire0", isOurs);
+		const flow = tables.slots.find((flow) => flow?.key.destinationPort === 2001);
+		t.equal(first.key.source, nodeAddress[4]);
+		t.equal(later.key.source, nodeAddress[4]);
+		t.equal(first.key.sourcePort, flow?.snatPort);
+		t.ok(first.length <= 1000);
+		const segment = Buffer.concat(
+			[first, later].map(({ frame, l3, length, l4 }) => frame.subarray(l4, l3 + length)),
+		);
+		const addresses = first.frame.subarray(first.l3 + 12, first.l3 + 20);
+		const sum = sumWords(addresses) + 17 + segment.length + sumWords(segment);
+		t.equal(complement(sum), 0, "the checksum is that of the translated datagram");
+	});
+
+	for (const family of [4, 6] as const) {
+		t.test(`IPv${family}: a later fragment waits for its first`, async (t) => {
+			const datagram = build.ip(
+				{ source: podA[family], destination: outside[family], dontFragment: false },
+				build.udp(1000, 2002, Buffer.alloc(800, 0x44)),
+			);
+			const [first, second] = build.fragmented(datagram, 400, 4242).map(fromPod);
+			const { released: before } = slowPath.counters;
+			await check(dataPath, tables, { ...second!, readsRecord: false });
+			t.equal(slowPath.counters.released, before, "it has to wait");
+			await check(dataPath, tables, first!);
+			const isOurs = ({ key }: Packet) => key.destination === outside[family];
+			const released = await left("wire0", isOurs);
+			t.ok(released.isLaterFragment);
+			t.equal(released.key.source, nodeAddress[family]);
+			t.equal(released.ttl, 63);
+			t.same(
+				released.frame.subarray(released.l4),
+				second!.packet.subarray(second!.packet.length - (released.frame.length - released.l4)),
+			);
+		});
+
+		t.test(`IPv${family}: an answer's later fragment waits for its first`, async (t) => {
+			const question = build.ip(
+				{ source: podA[family], destination: outside[family] },
+				build.udp(1003, 2003, Buffer.alloc(8)),
+			);
+			const { decision } = await check(dataPath, tables, fromPod(question));
+			const answer = build.ip(
+				{ source: outside[family], destination: nodeAddress[family], dontFragment: false },
+				build.udp(2003, parse(decision.packet)!.key.sourcePort, Buffer.alloc(800, 0x45)),
+			);
+			const [first, second] = build.fragmented(answer, 400, 4343).map(fromWire);
+			const held = await check(dataPath, tables, { ...second!, readsRecord: false });
+			t.same(held.differences, []);
+			await check(dataPath, tables, first!);
+			const released = await left("pod0", ({ isLaterFragment }) => isLaterFragment);
+			t.equal(released.key.destination, podA[family]);
+			t.equal(released.key.source, outside[family]);
+			t.equal(released.ttl, 63);
+		});
+	}
+
+	t.test("nothing was lost on the way", async (t) => {
+		t.same(complaints, []);
+		t.equal(slowPath.counters.failed, 0);
+	});
+
+	t.test("a flood is answered within the limit", async (t) => {
+		const before = { ...slowPath.counters };
+		for (let i = 0; i < 100; i++) {
+			const packet = build.ip(
+				{ source: world.podB[4], destination: outside[4], ttl: 1 },
+				build.udp(i + 1, 2),
+			);
+			const macs = { source: world.podB.mac, destination: world.GATEWAY_MAC };
+			dataPath.run(Hook.FROM_POD, build.frame(macs, packet), {
+				ifindex: indexOf(world.podB.interface),
+				now: 0n,
+			});
+		}
+		const handled = () =>
+			slowPath.counters.answered +
+			slowPath.counters.unanswered -
+			before.answered -
+			before.unanswered;
+		while (handled() < 100) await new Promise((resolve) => setImmediate(resolve));
+		t.ok(slowPath.counters.unanswered - before.unanswered > 40);
+		t.ok(slowPath.counters.answered - before.answered >= 40);
+	});
+}
