@@ -7,7 +7,7 @@ import { libbpfVersion } from "#native";
 import { DirectoryLock } from "../api/lock.js";
 import { Pins } from "../reconcile/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
-import { SlowPath } from "../slowpath/slow_path.js";
+import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
 import type { Logger } from "./log.js";
 
 /** What the agent uses of the reconciler. */
@@ -26,6 +26,8 @@ export type Kernel = Pick<
 	| "xdpMode"
 > & {
 	readonly libbpf: string;
+	/** What became of the packets that were handed up. */
+	slowPath(): SlowPathCounters;
 	/** Lets go of everything that belongs to this process; forwarding goes on. */
 	close(): Promise<void>;
 };
@@ -66,6 +68,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		apply: (tables) => reconciler.apply(tables),
 		counters: () => reconciler.counters(),
 		flowsUsed: () => reconciler.flowsUsed(),
+		slowPath: () => ({ ...slowPath.counters }),
 		podProblem: (name) => reconciler.podProblem(name),
 		problems: () => reconciler.problems(),
 		readNetwork: () => reconciler.readNetwork(),

@@ -17,7 +17,7 @@ export interface StatusInput {
 	inForce: InForce | undefined;
 	/** Slots of the flow table. */
 	flowsMax: number;
-	kernel: Pick<Kernel, "counters" | "flowsUsed" | "libbpf" | "problems" | "xdpMode">;
+	kernel: Pick<Kernel, "counters" | "flowsUsed" | "libbpf" | "problems" | "slowPath" | "xdpMode">;
 	endpoints: number;
 	uptimeSeconds: number;
 	problems: string[];
@@ -56,15 +56,16 @@ export function statusOf(input: StatusInput): Status {
 		flows: { used: kernel.flowsUsed(), max: input.flowsMax },
 		drops: nonZero(drops),
 		events: nonZero(events),
+		slowPath: nonZero({ ...kernel.slowPath() }),
 		pending: kernel.problems().length,
 		problems: input.problems,
 	};
 }
 
-function nonZero(counts: Readonly<Record<string, bigint>>): Record<string, number> {
+function nonZero(counts: Readonly<Record<string, bigint | number>>): Record<string, number> {
 	return Object.fromEntries(
 		Object.entries(counts)
-			.filter(([, count]) => count > 0n)
+			.filter(([, count]) => count > 0)
 			.map(([name, count]) => [name, Number(count)]),
 	);
 }

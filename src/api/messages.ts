@@ -33,6 +33,8 @@ export interface Status {
 	drops: Record<string, number>;
 	/** Counted events that are no drops, only those that are not zero. */
 	events: Record<string, number>;
+	/** What became of packets that eBPF handed up, only what is not zero, since the agent started. */
+	slowPath: Record<string, number>;
 	/** Writes that the kernel refused and that are tried again. */
 	pending: number;
 	/** What does not work and why, a sentence each. */

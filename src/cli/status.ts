@@ -43,6 +43,7 @@ export function statusText(status: Status): string {
 		text,
 		counters("Drops", "no packet was dropped", status.drops),
 		counters("Events", undefined, status.events),
+		counters("Slow path", undefined, status.slowPath),
 		status.problems.length === 0
 			? ""
 			: `\nProblems\n${status.problems.map((problem) => `  - ${problem}\n`).join("")}`,

@@ -66,6 +66,9 @@ class PaperKernel implements Kernel {
 	flowsUsed() {
 		return 4;
 	}
+	slowPath() {
+		return { answered: 1, unanswered: 0, fragmented: 0, released: 0, expired: 0, failed: 0 };
+	}
 	podProblem() {
 		return undefined;
 	}
@@ -212,6 +215,7 @@ t.test("status, peers and endpoints", async (t) => {
 	const status = await s.status();
 	t.strictSame(status.drops, { spoofed_mac: 5 }, "only what is not zero");
 	t.strictSame(status.events, { mss_clamped: 2 });
+	t.strictSame(status.slowPath, { answered: 1 });
 	t.strictSame(await ask<EndpointStatus[]>(s.socket, "GET", "/endpoints"), []);
 	const peers = await s.peers();
 	t.strictSame(

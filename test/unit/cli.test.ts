@@ -35,6 +35,7 @@ const status: Status = {
 	flows: { used: 12, max: 131072 },
 	drops: { spoofed_mac: 3, no_endpoint: 12345 },
 	events: { mss_clamped: 7 },
+	slowPath: { answered: 2 },
 	pending: 0,
 	problems: ["pods.yaml: it is no YAML"],
 };
@@ -119,6 +120,7 @@ t.test("what people see", async (t) => {
 	t.match(shown, /^Transport +eth0, 192\.168\.1\.11, fd00:1::11, MTU 1500$/m);
 	t.match(shown, /^Peers +2 \(paths: 2 direct, 1 geneve\)$/m);
 	t.match(shown, /^ {2}no_endpoint +12345\n {2}spoofed_mac +3$/m, "most drops first");
+	t.match(shown, /^Slow path\n.*\n {2}answered +2$/m);
 	t.match(shown, / - pods\.yaml: it is no YAML/);
 	t.match(statusText({ ...status, drops: {} }), "no packet was dropped");
 	t.match(
