@@ -150,8 +150,24 @@ try {
 	});
 	const candidates = [...all.nodes.values()].map((node) => ({ file: "f", reading: { node } }));
 	await measure("decide who is in", () => new NodeRegistry().update(candidates));
-	const before = await measure("compile", () => tablesOf(compile(input(all))));
-	const after = await measure("compile when one changed", () => tablesOf(compile(input(changed))));
+	// New objects every time: nothing is known of them.
+	let snapshot = all;
+	const before = await measure(
+		"compile, all new",
+		() => tablesOf(compile(input(snapshot))),
+		() => {
+			snapshot = structuredClone(all);
+		},
+	);
+	const one = changed.nodes.get("node7");
+	if (one === undefined) throw new Error("Cannot measure: wanted node7, it is not there");
+	const after = await measure(
+		"compile when one changed",
+		() => tablesOf(compile(input(snapshot))),
+		() => {
+			snapshot = { ...snapshot, nodes: new Map(snapshot.nodes).set("node7", { ...one }) };
+		},
+	);
 	const first = await measure("difference to nothing", () => diff(undefined, before));
 	const second = await measure("difference when one changed", () => diff(before, after));
 	console.table(rows);

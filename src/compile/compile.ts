@@ -81,17 +81,12 @@ export function compile(input: CompileInput): CompileResult {
 		address4: snatAddress(4, transport, node, network, kernel),
 		address6: snatAddress(6, transport, node, network, kernel),
 	};
-	const peers = new PeerTables({
-		config,
-		transport,
-		routes: kernel,
-		network,
-		ownAddresses: self.addresses,
-	});
+	const context = { config, transport, routes: kernel, network, ownAddresses: self.addresses };
+	const peers = new PeerTables(context, self);
 	for (const peer of snapshot.nodes.values()) {
 		if (peer.name === nodeName) continue;
 		const id = input.peerIds.get(peer.name);
-		if (id !== undefined && id < Limit.PEERS_MAX) peers.add(peer, id, self);
+		if (id !== undefined && id < Limit.PEERS_MAX) peers.add(peer, id);
 		else problems.push(`Cannot serve Node ${peer.name}: wanted a peer id below ${Limit.PEERS_MAX}`);
 	}
 	const routes = routesOf(config, self, peers);

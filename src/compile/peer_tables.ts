@@ -2,9 +2,11 @@
 
 import { nodeHash } from "../cluster/node_hash.js";
 import type { NodeObject } from "../cluster/snapshot.js";
-import { Path } from "../tables/generated.js";
+import type { Config } from "../config/config.js";
+import { Path, type Peer } from "../tables/generated.js";
 import { type Family, type Prefix, parsePrefix } from "../tables/prefix.js";
-import type { Tables } from "../tables/tables.js";
+import type { HostRoute, Tables } from "../tables/tables.js";
+import type { Network } from "./network.js";
 import { choosePath, type PathContext, type PeerPath } from "./peer_path.js";
 import type { Self } from "./self.js";
 
@@ -32,6 +34,28 @@ const PATHS: Readonly<Record<PeerPath, Path>> = {
 	down: Path.DOWN,
 };
 
+/** What one peer contributes. Shared between results, so nobody may change it. */
+interface PeerPart {
+	prefixes: readonly Prefix[];
+	entries: readonly [index: number, peer: Peer][];
+	hostRoutes: readonly HostRoute[];
+	views: readonly PeerView[];
+}
+
+/** All that a part depends on besides the peer itself. */
+interface Origin {
+	config: Config;
+	network: Network;
+	self: NodeObject;
+	id: number;
+}
+
+/**
+ * The last part of each peer: most changes concern one Node of many. It stays true because objects
+ * that come from outside are replaced, never changed.
+ */
+const memo = new WeakMap<NodeObject, { origin: Origin; part: PeerPart }>();
+
 /** Filled a Node at a time. */
 export class PeerTables {
 	readonly views: PeerView[] = [];
@@ -40,60 +64,67 @@ export class PeerTables {
 	readonly hostRoutes: Tables["hostRoutes"] = new Map();
 	readonly prefixes: { prefix: Prefix; id: number }[] = [];
 	readonly #context: PathContext;
+	readonly #self: Self;
 
-	constructor(context: PathContext) {
+	constructor(context: PathContext, self: Self) {
 		this.#context = context;
+		this.#self = self;
 	}
 
-	add(node: NodeObject, id: number, self: Self): void {
-		const cidrs = node.podCIDRs.map(parsePrefix);
-		for (const prefix of cidrs) this.prefixes.push({ prefix, id });
+	add(node: NodeObject, id: number): void {
+		const { prefixes, entries, hostRoutes, views } = this.#part(node, id);
+		for (const prefix of prefixes) this.prefixes.push({ prefix, id });
 		// Another Node's packets come from any of its addresses.
 		for (const address of [...node.transportAddresses, ...node.internalIPs])
-			if (!self.addresses.has(address) && !this.addresses.has(address))
+			if (!this.#self.addresses.has(address) && !this.addresses.has(address))
 				this.addresses.set(address, id);
-		const hash = nodeHash(node.name);
-		for (const family of [4, 6] as const) {
-			const own = cidrs.filter((prefix) => prefix.family === family);
-			this.#addFamily(node, id, family, own, hash, self);
-		}
+		for (const [index, peer] of entries) this.peers.set(index, peer);
+		for (const route of hostRoutes) this.hostRoutes.set(route.prefix, route);
+		this.views.push(...views);
 	}
 
-	#addFamily(
-		node: NodeObject,
-		id: number,
-		family: Family,
-		cidrs: Prefix[],
-		hash: bigint,
-		self: Self,
-	): void {
-		const { config } = this.#context;
+	#part(node: NodeObject, id: number): PeerPart {
+		const { config, network } = this.#context;
+		const origin = { config, network, self: this.#self.node, id };
+		const known = memo.get(node);
+		if (known !== undefined && sameOrigin(known.origin, origin)) return known.part;
+		const part = compilePeer(this.#context, this.#self, node, id);
+		memo.set(node, { origin, part });
+		return part;
+	}
+}
+
+function sameOrigin(a: Origin, b: Origin): boolean {
+	return a.config === b.config && a.network === b.network && a.self === b.self && a.id === b.id;
+}
+
+function compilePeer(context: PathContext, self: Self, node: NodeObject, id: number): PeerPart {
+	const prefixes = node.podCIDRs.map(parsePrefix);
+	const hash = nodeHash(node.name);
+	const entries: [number, Peer][] = [];
+	const hostRoutes: HostRoute[] = [];
+	const views: PeerView[] = [];
+	for (const family of [4, 6] as const) {
 		const index = id * 2 + (family === 6 ? 1 : 0);
-		if (cidrs.length === 0) {
+		const podCIDRs = prefixes.filter((prefix) => prefix.family === family).map(({ text }) => text);
+		if (podCIDRs.length === 0) {
 			// Written all the same: the hash says whose the id is.
-			this.peers.set(index, { ...NO_PATH, nodeHash: hash });
-			return;
+			entries.push([index, { ...NO_PATH, nodeHash: hash }]);
+			continue;
 		}
-		const choice = choosePath(this.#context, node, family);
+		const choice = choosePath(context, node, family);
 		const { path, outerFamily, port, local, remote, mtu, reason } = choice;
-		const vni = port === 0 ? 0 : config.tunnelVNI;
+		const vni = port === 0 ? 0 : context.config.tunnelVNI;
 		const entry = { path: PATHS[path], outerFamily, port, vni, local, remote, mtu };
-		this.peers.set(index, { ...entry, nodeHash: hash });
+		entries.push([index, { ...entry, nodeHash: hash }]);
 		const source = self.gateway(family);
 		// Also when it is down: else these packets would leave by the default route.
-		for (const { text: prefix } of cidrs)
-			if (source !== "") this.hostRoutes.set(prefix, { prefix, mtu: mtu || self.mtu, source });
-		this.views.push({
-			id,
-			node: node.name,
-			family,
-			podCIDRs: cidrs.map(({ text }) => text),
-			transportAddress: remote,
-			path,
-			reason,
-			mtu,
-		});
+		for (const prefix of podCIDRs)
+			if (source !== "") hostRoutes.push({ prefix, mtu: mtu || self.mtu, source });
+		const view = { id, node: node.name, family, podCIDRs, transportAddress: remote };
+		views.push({ ...view, path, reason, mtu });
 	}
+	return { prefixes, entries, hostRoutes, views };
 }
 
 const NO_PATH = {

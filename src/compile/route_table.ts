@@ -3,7 +3,7 @@
  * addresses. Longest prefix wins there, so what is nested repeats what it must not lose.
  */
 import { Limit, type Route, RouteFlag, RouteKind } from "../tables/generated.js";
-import { contains, type Prefix, PrefixTable, parsePrefix } from "../tables/prefix.js";
+import { contains, type Prefix, parsePrefix } from "../tables/prefix.js";
 
 interface Entry {
 	prefix: Prefix;
@@ -13,24 +13,19 @@ interface Entry {
 
 export class RouteTable {
 	readonly #entries = new Map<string, Entry>();
-	readonly #table = new PrefixTable<Entry>();
-
 	/** The first to name a prefix has it. False: it was another's already. */
 	add(prefix: Prefix, kind: RouteKind, peer: number = Limit.NO_PEER): boolean {
 		if (this.#entries.has(prefix.text)) return false;
-		const entry = { prefix, kind, peer };
-		this.#entries.set(prefix.text, entry);
-		this.#table.set(prefix, entry);
+		this.#entries.set(prefix.text, { prefix, kind, peer });
 		return true;
 	}
 
 	/** With ROUTE_NO_SNAT on all that lies in one of the prefixes. */
 	routes(excluded: readonly Prefix[]): Map<string, Route> {
-		for (const prefix of excluded) {
-			// Inside Pods' and Nodes' prefixes nothing is translated; an entry there would hide them.
-			const around = this.#table.longest(prefix)?.kind ?? RouteKind.OUTSIDE;
-			if (around === RouteKind.OUTSIDE) this.add(prefix, RouteKind.OUTSIDE);
-		}
+		// Inside Pods' and Nodes' prefixes nothing is translated; an entry there would hide them.
+		const inner = [...this.#entries.values()].map(({ prefix }) => prefix);
+		for (const prefix of excluded)
+			if (!inner.some((outer) => contains(outer, prefix))) this.add(prefix, RouteKind.OUTSIDE);
 		// IPv4 lies in ::ffff:0:0/96: an IPv6 prefix around that must not speak for it.
 		if ([...this.#entries.values()].some(({ prefix }) => coversMapped(prefix)))
 			this.add(ANY_IPV4, RouteKind.OUTSIDE);

@@ -11,6 +11,7 @@ import { addressesOf, type Transport } from "./transport.js";
 
 /** What is derived from this Node's own object and addresses. */
 export class Self {
+	readonly node: NodeObject;
 	readonly podCidrs: Prefix[];
 	readonly gateways: string[];
 	readonly gatewayMac: string;
@@ -19,6 +20,7 @@ export class Self {
 	readonly mtu: number;
 
 	constructor(node: NodeObject, transport: Transport, network: Network) {
+		this.node = node;
 		this.podCidrs = node.podCIDRs.map(parsePrefix);
 		this.gateways = this.podCidrs.map((prefix) => formatAddress(firstAddress(prefix)));
 		this.gatewayMac = gatewayMac(node.name);

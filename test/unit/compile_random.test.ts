@@ -49,7 +49,13 @@ t.test(
 		fc.assert(
 			fc.property(compileInput, (input) => {
 				const before = structuredClone(input);
-				assert.deepEqual(compile(input), compile(input));
+				const first = compile(input);
+				assert.deepEqual(compile(input), first);
+				assert.deepEqual(
+					compile(structuredClone(input)),
+					first,
+					"nothing depends on what was before",
+				);
 				assert.deepEqual(structuredClone(input), before);
 			}),
 			{ numRuns: 500 },
