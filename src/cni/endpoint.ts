@@ -20,10 +20,7 @@ export interface Endpoint {
 	mac: string;
 	/** The host's side of the veth. */
 	hostInterface: string;
-	/**
-	 * The largest packet that either side sends. The devices may take more: their MTU is never made
-	 * smaller, see plumbing.ts.
-	 */
+	/** Of both sides of the veth. */
 	mtu: number;
 	/** ISO 8601. */
 	attachedAt: string;
@@ -39,8 +36,6 @@ export function endpointKey(e: EndpointId): string {
 	return `${e.network}/${e.containerId}/${e.ifName}`;
 }
 
-const HOST_INTERFACE_PREFIX = "fairway";
-
 /**
  * Names for the host's side of a veth, in order of preference: "fairway" and eight hex digits of
  * the SHA-256 of container id and interface. There is more than one because 32 bits collide now
@@ -49,7 +44,7 @@ const HOST_INTERFACE_PREFIX = "fairway";
 export function hostInterfaceNames(containerId: string, ifName: string): string[] {
 	const digest = createHash("sha256").update(`${containerId}/${ifName}`).digest("hex");
 	const digits = digest.match(/.{8}/g) ?? [];
-	return digits.map((eight) => `${HOST_INTERFACE_PREFIX}${eight}`);
+	return digits.map((eight) => `fairway${eight}`);
 }
 
 /** The MAC of the Pod's side: unicast, locally administered, the same whenever it is asked for. */
@@ -59,11 +54,6 @@ export function podMac(id: EndpointId): string {
 		.digest();
 	digest[0] = ((digest[0] ?? 0) & 0xfc) | 0x02;
 	return digest.toString("hex", 0, 6).replace(/..(?=.)/g, "$&:");
-}
-
-/** True for a name that hostInterfaceNames could have made: how cleanup knows its own. */
-export function isHostInterface(name: string): boolean {
-	return /^fairway[0-9a-f]{8}$/.test(name);
 }
 
 /** For messages: "Pod default/web" where that is known. */

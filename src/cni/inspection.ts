@@ -6,8 +6,8 @@
  *  2 Pod side: interface, MAC, addresses, default routes, neighbours, GRO
  */
 import type { IpRoute } from "../reconcile/iproute.js";
+import { ROUTE_PROTOCOL } from "../reconcile/names.js";
 import type { Endpoint } from "./endpoint.js";
-import { ROUTE_PROTOCOL } from "./plumbing.js";
 import { defaultPrefix, hostPrefix, isV6 } from "./result.js";
 
 interface Link {
@@ -106,7 +106,7 @@ function linkProblems(link: Link, what: string, mac: string, mtu: number): strin
 	const problems: string[] = [];
 	if (!link.flags.includes("UP")) problems.push(`${what} is down.`);
 	if (link.address !== mac) problems.push(`${what} has the MAC ${link.address}, not ${mac}.`);
-	if (link.mtu < mtu) problems.push(`${what} has the MTU ${link.mtu}, less than ${mtu}.`);
+	if (link.mtu !== mtu) problems.push(`${what} has the MTU ${link.mtu}, not ${mtu}.`);
 	return problems;
 }
 

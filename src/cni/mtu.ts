@@ -1,16 +1,16 @@
 /**
- * A change of the MTU of running Pods that loses nothing.
+ * A change of the MTU of running Pods that loses nothing: no sender is ever ahead of a receiver.
  *
- *  1 Every device takes the larger size, while the routes keep senders at the old one.
- *  2 When all devices do, the routes let go.
+ *  1 The routes, which are what senders go by, hold everybody to the smaller of the two sizes;
+ *    devices that are to grow do.
+ *  2 When that is done for all Pods: devices that are to shrink do, and the routes let go.
  *
- * A device refuses packets above its MTU, so none is made smaller: connections that were opened
- * with the larger MSS would stall. Where the MTU shrinks, step 2 alone lowers that of the routes,
- * which is what senders go by, at once and for open connections too.
+ * What others still send in the larger size, on connections that were opened with it, gets in: the
+ * data path hands packets to the Pod's side without asking its MTU (bpf_redirect_peer).
  */
 import type { BatchFailure, IpRoute } from "../reconcile/iproute.js";
+import { ROUTE_PROTOCOL } from "../reconcile/names.js";
 import type { Endpoint } from "./endpoint.js";
-import { ROUTE_PROTOCOL } from "./plumbing.js";
 import { defaultPrefix, hostPrefix, isV6 } from "./result.js";
 
 /** Namespaces that are worked on at the same time; each costs a process. */
@@ -29,20 +29,24 @@ export async function changeMTU(
 ): Promise<MtuFailure[]> {
 	const devices = await deviceMTUs(ip);
 	const present = endpoints.filter(({ hostInterface }) => devices.has(hostInterface));
-	const narrow = present.filter(({ hostInterface }) => (devices.get(hostInterface) ?? mtu) < mtu);
-	return [
-		...(await both(ip, narrow, (e) => {
-			const now = devices.get(e.hostInterface);
-			return {
-				host: [...hostRoutes(e, now), `link set dev ${e.hostInterface} mtu ${mtu}`],
-				pod: [...podRoutes(e, now), `link set dev ${e.ifName} mtu ${mtu}`],
-			};
-		})),
-		...(await both(ip, present, (e) => {
-			const limit = (devices.get(e.hostInterface) ?? mtu) > mtu ? mtu : undefined;
-			return { host: hostRoutes(e, limit), pod: podRoutes(e, limit) };
-		})),
-	];
+	const now = ({ hostInterface }: Endpoint) => devices.get(hostInterface) ?? mtu;
+	const held = await both(ip, present, (e) => {
+		const smaller = Math.min(now(e), mtu);
+		const grow = now(e) < mtu;
+		return {
+			host: [...hostRoutes(e, smaller), ...(grow ? [deviceLine(e.hostInterface, mtu)] : [])],
+			pod: [...podRoutes(e, smaller), ...(grow ? [deviceLine(e.ifName, mtu)] : [])],
+		};
+	});
+	const released = await both(ip, present, (e) => ({
+		host: [deviceLine(e.hostInterface, mtu), ...hostRoutes(e)],
+		pod: [deviceLine(e.ifName, mtu), ...podRoutes(e)],
+	}));
+	return [...held, ...released];
+}
+
+function deviceLine(name: string, mtu: number): string {
+	return `link set dev ${name} mtu ${mtu}`;
 }
 
 async function deviceMTUs(ip: IpRoute): Promise<Map<string, number>> {
@@ -82,14 +86,14 @@ function matters({ code }: BatchFailure): boolean {
 	return code !== "ENODEV";
 }
 
-function hostRoutes(e: Endpoint, mtu: number | undefined): string[] {
+function hostRoutes(e: Endpoint, mtu?: number): string[] {
 	return e.addresses.map(
 		(address) =>
 			`route replace ${hostPrefix(address)} dev ${e.hostInterface} proto ${ROUTE_PROTOCOL}${limit(address, mtu)}`,
 	);
 }
 
-function podRoutes(e: Endpoint, mtu: number | undefined): string[] {
+function podRoutes(e: Endpoint, mtu?: number): string[] {
 	return e.addresses.map(
 		(address, i) =>
 			`route replace ${defaultPrefix(address)} via ${e.gateways[i]} dev ${e.ifName} onlink${limit(address, mtu)}`,

@@ -12,12 +12,10 @@
 import { existsSync } from "node:fs";
 import { stat, statfs, writeFile } from "node:fs/promises";
 import type { BatchFailure, IpRoute, IpRouteError } from "../reconcile/iproute.js";
+import { ROUTE_PROTOCOL } from "../reconcile/names.js";
 import { type Endpoint, type EndpointId, endpointKey } from "./endpoint.js";
 import { CniError, ErrorCode } from "./errors.js";
 import { defaultPrefix, hostPrefix, isV6 } from "./result.js";
-
-/** rtm_protocol of every route that Fairway makes. */
-export const ROUTE_PROTOCOL = 170;
 
 /** f_type of a file that stands for a namespace (linux/magic.h). */
 const NSFS_MAGIC = 0x6e736673;

@@ -287,10 +287,9 @@ t.test("the life of an agent", async (t) => {
 			t.equal(await node1.ping(node2), true, tunnelType);
 		}
 		t.match(await node1.agent.status(), { mode: "encap", podMTU: 1430 });
-		// The device keeps its size, for what is on the way; senders go by the route.
 		await until("the Pods that are there follow", async () => {
-			const { stdout } = await node1.pod.run(["ip", "route", "show", "default"]);
-			return stdout.includes(" mtu 1430");
+			const { stdout } = await node1.pod.run(["ip", "-o", "link", "show", "eth0"]);
+			return stdout.includes(" mtu 1430 ");
 		});
 
 		configure("trafficEncapMode: encap\ntunnelType: vxlan\nnoSNAT: true\n");
