@@ -24,7 +24,12 @@ struct way {
 	struct bpf_redir_neigh neighbour;
 };
 
-/* An ARP packet or neighbour message came in: the kernel's table may change just after this. */
+#define ARP_BODY 28 /* IPv4 over Ethernet, RFC 826 */
+#define ARP_REPLY 2
+
+#define ICMPV6_NEIGHBOUR_SOLICIT 135
+
+/* The kernel's neighbour table may change just after this packet. */
 static __always_inline void next_hop_unsettle(void)
 {
 	__u32 zero = 0;
@@ -32,6 +37,36 @@ static __always_inline void next_hop_unsettle(void)
 
 	if (settled)
 		*settled = bpf_ktime_get_ns() + NEXT_HOP_SETTLE_MS * NS_PER_MS;
+}
+
+/* Answers, announcements, and whatever a peer asks: any of them can tell a next hop's new MAC. The
+ * questions of all the others on the link would keep every cache cold, and are let by. */
+static __always_inline void next_hop_arp(context *ctx)
+{
+	__u8 *arp = bytes_at(ctx, ETH_HLEN, ARP_BODY);
+	struct address sender;
+	__be32 ipv4, target;
+	__be16 operation;
+
+	if (!arp)
+		return;
+	operation = *(__be16 *)(arp + 6);
+	__builtin_memcpy(&ipv4, arp + 14, 4);
+	__builtin_memcpy(&target, arp + 24, 4);
+	address_set_ipv4(&sender, ipv4);
+	if (operation == bpf_htons(ARP_REPLY) || ipv4 == target ||
+	    bpf_map_lookup_elem(&peer_addresses, &sender))
+		next_hop_unsettle();
+}
+
+static __always_inline void next_hop_icmpv6(const struct packet *packet)
+{
+	if (packet->l4_type == ICMPV6_ROUTER_SOLICIT)
+		return;
+	if (packet->l4_type == ICMPV6_NEIGHBOUR_SOLICIT &&
+	    !bpf_map_lookup_elem(&peer_addresses, &packet->key.source))
+		return;
+	next_hop_unsettle();
 }
 
 #ifndef FAIRWAY_XDP

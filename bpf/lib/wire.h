@@ -196,7 +196,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		return pass(verdict);
 	ethertype = ethernet->h_proto;
 	if (ethertype == bpf_htons(ETH_P_ARP))
-		next_hop_unsettle();
+		next_hop_arp(ctx);
 	if (ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6))
 		return pass(verdict);
 	/* What the Node's own stack makes of a packet that is wrong here is its affair. */
@@ -204,7 +204,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		return pass(verdict);
 	if (packet->key.protocol == IPPROTO_ICMPV6 && packet->l4_type >= ICMPV6_ROUTER_SOLICIT &&
 	    packet->l4_type <= ICMPV6_REDIRECT_MESSAGE) {
-		next_hop_unsettle();
+		next_hop_icmpv6(packet);
 		return pass(verdict);
 	}
 
