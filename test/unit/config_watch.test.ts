@@ -81,6 +81,7 @@ t.test("a file that is empty for a moment is not the defaults", async (t) => {
 	const { path, next, watch } = setUp(t, plain, (directory) => write(plain(directory), 2));
 	write(path, 3);
 	t.equal(await next(), "VNI 3");
+	await watch.now();
 	writeFileSync(path, "");
 	// It is read here, while it is empty, and then once more.
 	const looked = watch.now();

@@ -150,6 +150,7 @@ t.test("a file that is empty for a moment", async (t) => {
 		seen.push(nodes(snapshot));
 		return false;
 	});
+	await source.resync();
 	writeFileSync(path, "");
 	// It is read here, while it is empty, and then once more.
 	const looked = source.resync();
