@@ -31,7 +31,10 @@ async function here(): Promise<Report> {
 }
 
 async function guest(version: string): Promise<Report> {
-	const { status, output, notes } = await runIn(await kernel(version), command, { modules });
+	const { status, output, notes } = await runIn(await kernel(version), command, {
+		modules,
+		seconds: 600,
+	});
 	if (status !== 0)
 		throw new Error(`Cannot load on Linux ${version}: exit ${status}\n${output}${notes}`);
 	return parse(output);
