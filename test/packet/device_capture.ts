@@ -24,12 +24,18 @@ export class DeviceCapture {
 	/** Resolves when nothing that is sent from now on is missed. */
 	static async start(device: string): Promise<DeviceCapture> {
 		const capture = new DeviceCapture(device);
+		const { stderr } = capture.#child;
+		if (!stderr) throw new Error(`Cannot capture on ${device}: tcpdump does not start`);
 		let said = "";
-		for await (const text of capture.#child.stderr ?? []) {
-			said += text;
-			if (said.includes("listening on")) return capture;
-		}
-		throw new Error(`Cannot capture on ${device}: ${said}`);
+		// Read to its end: tcpdump writes that line in pieces, and dies when nobody listens.
+		await new Promise<void>((resolve, reject) => {
+			stderr.setEncoding("utf8").on("data", (text: string) => {
+				said += text;
+				if (/listening on .*\n/.test(said)) resolve();
+			});
+			capture.#child.once("close", () => reject(new Error(`Cannot capture on ${device}: ${said}`)));
+		});
+		return capture;
 	}
 
 	/** The next frame that left. */
