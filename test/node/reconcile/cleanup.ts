@@ -1,10 +1,12 @@
 /** After cleanup the kernel is as it was before Fairway, but for sysctls. */
-import { existsSync, readFileSync } from "node:fs";
-import { dirname } from "node:path";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import t from "tap";
+import { Pins } from "../../../src/reconcile/pins.js";
 import { Reconciler } from "../../../src/reconcile/reconciler.js";
 import {
 	buildObject,
+	directory,
 	ip,
 	makeDevices,
 	memoryLog,
@@ -76,6 +78,21 @@ t.test("everything goes, Pods included", async (t) => {
 	);
 	await Reconciler.cleanup({ pinDir, runDir, log });
 	t.same(await state(), before, "and once more");
+});
+
+t.test("bpffs is mounted where it is not, once, whoever is first", async (t) => {
+	// In this process's own mount namespace.
+	while (mounts().includes("/sys/fs/bpf")) await ip.command("umount", "--lazy", "/sys/fs/bpf");
+	const directories = ["a/b", "a/c", "d"].map((name) => `/sys/fs/bpf/${name}`);
+	await Promise.all(directories.map((directory) => Pins.open(directory)));
+	t.equal(mounts().filter((path) => path === "/sys/fs/bpf").length, 1);
+	for (const directory of directories) t.ok(existsSync(`${directory}/maps`), directory);
+	await Pins.existing("/sys/fs/bpf/a/b")?.removeAll();
+	t.notOk(existsSync("/sys/fs/bpf/a/b"));
+	t.ok(existsSync("/sys/fs/bpf/a/c/links"), "another agent's pins stay");
+	t.equal(Pins.existing("/sys/fs/bpf/e"), undefined);
+	writeFileSync(join(directory, "file"), "");
+	await t.rejects(Pins.open(join(directory, "file", "pins")), /ENOTDIR/);
 });
 
 t.test("Fairway starts again after it", async (t) => {
