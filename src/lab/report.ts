@@ -17,7 +17,8 @@ export function measurementTable(measurements: readonly Measurement[], colours: 
 			cell: pathOf,
 			paint: (text, row) => (row.faults.length > 0 ? paint.red(text) : paintPath(text, paint)),
 		},
-		{ title: "why", cell: reasonOf },
+		{ title: "why", cell: ({ explained }) => (explained?.reason ?? "").replace(/\.$/, "") },
+		{ title: "seen there as", cell: translation },
 		{ title: "MTU", align: "right", cell: ({ explained }) => `${explained?.mtu ?? "–"}` },
 		{ title: "round trip", align: "right", cell: ({ roundTrip }) => milliseconds(roundTrip) },
 		{
@@ -133,11 +134,9 @@ function pathOf({ explained }: Measurement): string {
 	return explained?.path ?? "–";
 }
 
-function reasonOf({ explained, seenAs }: Measurement): string {
-	const reason = (explained?.reason ?? "").replace(/\.$/, "");
-	return explained?.snat == null || seenAs === undefined
-		? reason
-		: `${reason}; seen there as ${seenAs}`;
+/** Where the receiver sees another source than the sender's own. */
+function translation({ explained, seenAs }: Measurement): string {
+	return explained?.snat == null ? "" : (seenAs ?? "");
 }
 
 function paintPath(text: string, paint: Paint): string {

@@ -6,6 +6,7 @@
  *     └ net1 ─ router ─ net2 ───┘
  */
 import t from "tap";
+import { until } from "../../src/lab/until.js";
 import { Capture } from "../tools/capture.js";
 import { startCluster } from "../tools/cluster.js";
 import { exchange } from "../tools/exchange.js";
@@ -30,8 +31,14 @@ t.test("Open vSwitch as a peer", async (t) => {
 		["pod4a", "pod1a"],
 		["pod3a", "pod4a"],
 		["pod4a", "pod3a"],
-	] as const)
+	] as const) {
+		// OVS loses what it sends before it knows the next hop's MAC.
+		for (const family of [4, 6] as const)
+			await until(`${from} → ${to}, IPv${family}`, async () =>
+				(await cluster.ping(from, to, family)).includes(" 3 received"),
+			);
 		await exchange(t, cluster, from, to, TRAFFIC);
+	}
 	await capture.stop();
 	const packets = await wirePackets(capture);
 	const tunnelled = packets.filter(({ tunnel }) => tunnel !== undefined);

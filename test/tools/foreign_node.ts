@@ -14,14 +14,17 @@ export function withoutAgent(node: string): (directory: string) => void {
 	};
 }
 
-/**
- * veth pairs for the Node's Pods, `pod2`, `pod3`... on the Node's side. The MTU leaves room for a
- * tunnel over IPv6, the checksums are done by the Pod.
- */
+/** What Fairway's Pods have in encap mode on two families: room for a tunnel over IPv6. */
+const POD_MTU = 1430;
+
+/** veth pairs for the Node's Pods, `pod2`, `pod3`... on the Node's side. The Pod does its checksums. */
 export async function attachByHand(lab: Lab, node: string): Promise<void> {
-	for (const pod of lab.topology.pods.filter((p) => p.node === node)) {
+	const pods = lab.topology.pods.filter((pod) => pod.node === node);
+	for (const [i, pod] of pods.entries()) {
 		lab.attachments.set(pod.label, await plainNetwork.attach(lab, pod));
-		await lab.namespace(pod.label).script("ip link set dev eth0 mtu 1400; ethtool -K eth0 tx off");
+		const script = `ip link set dev eth0 mtu ${POD_MTU}; ethtool -K eth0 tx off`;
+		await lab.namespace(pod.label).script(script);
+		await lab.run(node, ["ip", "link", "set", "dev", `pod${i + 2}`, "mtu", `${POD_MTU}`]);
 	}
 	await lab.run(node, ["sysctl", "-q", "-w", "net.ipv4.ip_forward=1"]);
 	await lab.run(node, ["sysctl", "-q", "-w", "net.ipv6.conf.all.forwarding=1"]);
