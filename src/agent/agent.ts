@@ -220,6 +220,7 @@ export class Agent {
 	// ------------------------------------------------------------ 2. apply
 
 	async #apply(): Promise<void> {
+		const { nodeName } = this.#options;
 		const config = this.#config;
 		const snapshot = this.#snapshot;
 		const network = await this.#readNetwork();
@@ -228,8 +229,8 @@ export class Agent {
 			config,
 			snapshot,
 			network,
-			nodeName: this.#options.nodeName,
-			peerIds: this.#peerIds.assign(snapshot.nodes.keys()),
+			nodeName,
+			peerIds: this.#peerIds.assign([...snapshot.nodes.keys()].filter((name) => name !== nodeName)),
 			endpoints: this.#cni.endpoints(),
 		});
 		this.#problems.update([...snapshot.problems.map(formatProblem), ...result.problems]);

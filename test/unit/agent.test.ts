@@ -60,7 +60,7 @@ class PaperKernel implements Kernel {
 		return {
 			drops: { spoofed_mac: 5n, no_endpoint: 0n },
 			events: { untracked: 0n, mss_clamped: 2n },
-			peers: new Map([[2, sent]]),
+			peers: new Map([[0, sent]]),
 		};
 	}
 	flowsUsed() {
