@@ -7,10 +7,10 @@
  *  host   fairway1a2b3c4d: the gateway MAC, no address, a route and a permanent neighbour per Pod
  *         address, the endpoint's key as alias
  *
- * Three processes an ADD: one batch here, one shell and one batch in the Pod's namespace.
+ * Two processes an ADD: a batch here, a shell in the Pod's namespace.
  */
 import { existsSync } from "node:fs";
-import { stat, statfs, writeFile } from "node:fs/promises";
+import { readFile, stat, statfs, writeFile } from "node:fs/promises";
 import type { BatchFailure, IpRoute, IpRouteError } from "../reconcile/iproute.js";
 import { ROUTE_PROTOCOL } from "../reconcile/names.js";
 import { type Endpoint, type EndpointId, endpointKey } from "./endpoint.js";
@@ -57,33 +57,53 @@ export async function checkNamespace(path: string): Promise<void> {
  */
 export async function attachHost(ip: IpRoute, e: Endpoint, gatewayMac: string): Promise<void> {
 	const host = e.hostInterface;
-	const failures = await ip.batch([
+	const link = [
 		`link add name ${host} mtu ${e.mtu} address ${gatewayMac} type veth peer name ${e.ifName} mtu ${e.mtu} address ${e.mac} netns ${e.netns}`,
 		// No link-local address: the Node answers on fairway0, and this MAC is on every veth.
 		`link set dev ${host} alias "${interfaceAlias(e)}" addrgenmode none`,
 		`link set dev ${host} up`,
+	];
+	const addresses = e.addresses.flatMap((address) => [
+		`neigh replace ${address} dev ${host} lladdr ${e.mac} nud permanent`,
+		`route replace ${hostPrefix(address)} dev ${host} proto ${ROUTE_PROTOCOL}`,
 	]);
-	const [failure] = failures;
+	// A Node whose default is off can still have IPv6 Pods.
+	const switchOn = e.addresses.some(isV6) && (await isIPv6Off("default"));
+	const [failure] = await ip.batch(switchOn ? link : [...link, ...addresses]);
 	if (failure?.command.startsWith("link add") === true) throw await explainRefusal(ip, e, failure);
 	try {
 		if (failure !== undefined) throw refused(failure);
-		if (e.addresses.some(isV6)) {
-			// A Node whose default is off can still have IPv6 Pods.
-			await writeFile(`/proc/sys/net/ipv6/conf/${host}/disable_ipv6`, "0");
-		}
-		await strictBatch(ip, hostAddressLines(e));
+		if (!switchOn) return;
+		await writeFile(ipv6Switch(host), "0");
+		const [second] = await ip.batch(addresses);
+		if (second !== undefined) throw refused(second);
 	} catch (error) {
 		await detach(ip, host);
 		throw error;
 	}
 }
 
-function hostAddressLines(e: Endpoint): string[] {
-	return e.addresses.flatMap((address) => [
-		`neigh replace ${address} dev ${e.hostInterface} lladdr ${e.mac} nud permanent`,
-		`route replace ${hostPrefix(address)} dev ${e.hostInterface} proto ${ROUTE_PROTOCOL}`,
-	]);
+function ipv6Switch(name: string): string {
+	return `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`;
 }
+
+async function isIPv6Off(name: string): Promise<boolean> {
+	return (await readFile(ipv6Switch(name), "utf8").catch(() => "0")).trim() !== "0";
+}
+
+/** $1 is the interface, $2 the lines of a batch. One process that enters the namespace. */
+const podScript = `
+	ipv6="/proc/sys/net/ipv6/conf/$1"
+	case "$2" in *nodad*)
+		echo 0 >"$ipv6/disable_ipv6"
+		# Nobody else is on this link, and an address that is tentative cannot be used.
+		echo 0 >"$ipv6/accept_dad"
+	esac
+	printf "%s" "$2" | ip -batch -
+	# Without GRO veth has no NAPI, and what XDP redirects into the Pod vanishes. The kernel tells the
+	# host's side that it may be redirected to only when GRO is switched on while the Pod's side is up
+	# (veth_set_features).
+	exec ethtool -K "$1" gro on`;
 
 /**
  * Prepares the Pod's side, after attachHost.
@@ -91,35 +111,27 @@ function hostAddressLines(e: Endpoint): string[] {
  * @throws CniError; the caller detaches
  */
 export async function attachPod(ip: IpRoute, e: Endpoint, gatewayMac: string): Promise<void> {
-	const pod = ip.inNamespace(e.netns);
-	// DAD: nobody else is on this link, and an address that is tentative cannot be used.
-	const ipv6 = e.addresses.some(isV6)
-		? 'echo 0 >"/proc/sys/net/ipv6/conf/$1/disable_ipv6"; echo 0 >"/proc/sys/net/ipv6/conf/$1/accept_dad"; '
-		: "";
-	// GRO: without it veth has no NAPI, and what XDP redirects into the Pod vanishes. The kernel
-	// tells the host's side that it may be redirected to only when GRO is switched on while the
-	// Pod's side is up (veth_set_features).
-	const prepare = `${ipv6}ip link set dev "$1" up; exec ethtool -K "$1" gro on`;
-	try {
-		await pod.command("sh", "-ec", prepare, "sh", e.ifName);
-	} catch (error) {
-		throw kernelRefused(`Cannot prepare ${e.ifName}`, (error as IpRouteError).detail);
-	}
-	await strictBatch(pod, podLines(e, gatewayMac));
-}
-
-function podLines(e: Endpoint, gatewayMac: string): string[] {
 	const dev = `dev ${e.ifName}`;
-	return [
+	const lines = [
 		...e.addresses.map(
 			(address) => `addr add ${hostPrefix(address)} ${dev}${isV6(address) ? " nodad" : ""}`,
 		),
+		`link set ${dev} up`,
 		...e.addresses.flatMap((address, i) => [
 			`neigh replace ${e.gateways[i]} ${dev} lladdr ${gatewayMac} nud permanent`,
 			// "add": a default route that is there already belongs to another network.
 			`route add ${defaultPrefix(address)} via ${e.gateways[i]} ${dev} onlink`,
 		]),
 	];
+	try {
+		const text = `${lines.join("\n")}\n`;
+		await ip.inNamespace(e.netns).command("sh", "-ec", podScript, "sh", e.ifName, text);
+	} catch (error) {
+		const { detail } = error as IpRouteError;
+		const command = lines[Number(/^Command failed -:(\d+)$/m.exec(detail)?.[1]) - 1];
+		if (command === undefined) throw kernelRefused(`Cannot prepare ${e.ifName}`, detail);
+		throw refused({ command, message: detail.split("\n")[0] ?? "" });
+	}
 }
 
 /** Removes the host's side and with it everything; there being none is done, too. */
@@ -144,18 +156,7 @@ export async function ownInterfaces(ip: IpRoute): Promise<{ name: string; key: s
 
 /* ------------------------------------------------------ errors */
 
-async function strictBatch(ip: IpRoute, lines: string[]): Promise<void> {
-	let failures: BatchFailure[];
-	try {
-		failures = await ip.batch(lines);
-	} catch (error) {
-		throw kernelRefused("Cannot configure the interface", (error as Error).message);
-	}
-	const [failure] = failures;
-	if (failure !== undefined) throw refused(failure);
-}
-
-function refused({ command, message }: BatchFailure): CniError {
+function refused({ command, message }: Pick<BatchFailure, "command" | "message">): CniError {
 	return kernelRefused(`Cannot run "ip ${command}"`, message);
 }
 

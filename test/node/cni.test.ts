@@ -262,6 +262,18 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		await node.order("fail", { failure: null });
 	});
 
+	await t.test("a Node and a Pod where IPv6 is off for new interfaces", async (t) => {
+		const off = "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6";
+		await node.namespace.script(off);
+		const dark = await node.pod("dark");
+		await dark.script(off);
+		t.equal((await node.add(dark)).addresses.length, 2);
+		await dark.script("ping -qc1 -W2 fd99:1::1");
+		await node.namespace.script(off.replace("1", "0"));
+		await node.call("DEL", dark);
+		t.same(await node.traces(), []);
+	});
+
 	await t.test("a Node that is not ready", async (t) => {
 		await node.order("view", { view: null });
 		t.match((await node.call("ADD", pod)).body, { code: 11 });
