@@ -129,7 +129,7 @@ async function status({ name, output }: Options): Promise<number> {
 		{ title: "namespace", cell: (row: Row) => row.namespace },
 		{ title: "run directory", cell: (row: Row) => row.runDir ?? "" },
 	];
-	process.stdout.write(`${renderTable(columns, [machines], painters(terminal()))}\n`);
+	process.stdout.write(`${renderTable(columns, [{ rows: machines }], painters(terminal()))}\n`);
 	return 0;
 }
 

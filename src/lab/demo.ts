@@ -45,7 +45,7 @@ async function demo(once: boolean, manifests: string | undefined): Promise<numbe
 				`mode ${paint.bold(status?.mode ?? "?")}, tunnels ${status?.tunnelType}, XDP ${status?.xdp}, kernel ${release()}. Up in ${seconds} s.\n`,
 		);
 		const measurements = await measureAll(lab);
-		say(measurementTable(measurements, terminal));
+		say(measurementTable(measurements, terminal ? process.stdout.columns : undefined));
 		shown = verdict(measurements);
 		if (once) return shown;
 		say(`\nWhat each Node counts, ${paint.bold("until Ctrl-C")}:`);

@@ -49,7 +49,7 @@ export function reachTable(reaches: readonly Reach[], colours: boolean): string 
 					paint: (text: string) => (text.trim() === "lost" ? paint.red(text) : text),
 				})),
 			];
-			return [renderTable(columns, [names("from")], paint)];
+			return [renderTable(columns, [{ rows: names("from") }], paint)];
 		})
 		.join("\n\n");
 }

@@ -6,10 +6,13 @@ import { type Column, painters, renderTable } from "./table.js";
 
 type Paint = ReturnType<typeof painters>;
 
-export function measurementTable(measurements: readonly Measurement[], colours: boolean): string {
-	const paint = painters(colours);
+/** @param terminal its width in columns; undefined: no terminal, no colours, nothing cut. */
+export function measurementTable(
+	measurements: readonly Measurement[],
+	terminal: number | undefined,
+): string {
+	const paint = painters(terminal !== undefined);
 	const columns: Column<Measurement>[] = [
-		{ title: "traffic", cell: ({ pair }) => kinds[pair.kind] },
 		{ title: "pair", cell: ({ pair }) => `${pair.from} → ${pair.to}` },
 		{ title: "IP", cell: ({ pair }) => `v${pair.family}` },
 		{
@@ -17,7 +20,11 @@ export function measurementTable(measurements: readonly Measurement[], colours: 
 			cell: pathOf,
 			paint: (text, row) => (row.faults.length > 0 ? paint.red(text) : paintPath(text, paint)),
 		},
-		{ title: "why", cell: ({ explained }) => (explained?.reason ?? "").replace(/\.$/, "") },
+		{
+			title: "why",
+			flexible: true,
+			cell: ({ explained }) => (explained?.reason ?? "").replace(/\.$/, ""),
+		},
 		{ title: "seen there as", cell: translation },
 		{ title: "MTU", align: "right", cell: ({ explained }) => `${explained?.mtu ?? "–"}` },
 		{ title: "round trip", align: "right", cell: ({ roundTrip }) => milliseconds(roundTrip) },
@@ -28,10 +35,13 @@ export function measurementTable(measurements: readonly Measurement[], colours: 
 			paint: (text, { throughput }) => (throughput === undefined ? paint.red(text) : text),
 		},
 	];
-	const groups = Object.keys(kinds)
-		.map((kind) => measurements.filter(({ pair }) => pair.kind === kind))
-		.filter((group) => group.length > 0);
-	return renderTable(columns, groups, paint);
+	const groups = Object.entries(kinds)
+		.map(([kind, title]) => ({
+			title,
+			rows: measurements.filter(({ pair }) => pair.kind === kind),
+		}))
+		.filter(({ rows }) => rows.length > 0);
+	return renderTable(columns, groups, paint, { width: terminal });
 }
 
 /** One Node's view of one peer, both families side by side. */
@@ -108,7 +118,7 @@ export function peerTable(rows: readonly PeerRow[], colours: boolean): string {
 	const nodes = [...new Set(rows.map(({ node }) => node))];
 	return renderTable(
 		columns,
-		nodes.map((node) => rows.filter((row) => row.node === node)),
+		nodes.map((node) => ({ rows: rows.filter((row) => row.node === node) })),
 		paint,
 	);
 }
