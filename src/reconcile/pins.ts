@@ -87,7 +87,9 @@ export class Pins {
 	async removeAll(): Promise<void> {
 		for (const kind of KINDS) this.remove(join(this.directory, kind));
 		if (this.directory === SYSTEM_MOUNT) return;
-		if (isMountPoint(this.directory)) await new IpRoute().command("umount", this.directory);
+		// Lazily: whoever cleans up holds the directory locked, and an open directory is a busy mount.
+		if (isMountPoint(this.directory))
+			await new IpRoute().command("umount", "--lazy", this.directory);
 		this.remove(this.directory);
 	}
 }

@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import t from "tap";
+import { DirectoryLock } from "../../../src/api/lock.js";
 import { Pins } from "../../../src/reconcile/pins.js";
 import { Reconciler } from "../../../src/reconcile/reconciler.js";
 import {
@@ -70,7 +71,10 @@ t.test("everything goes, Pods included", async (t) => {
 	t.ok(existsSync(dirname(pinDir)));
 
 	const log = memoryLog();
+	const lock = DirectoryLock.take(pinDir);
+	t.ok(lock, "held by this process alone, as `fairway cleanup` does");
 	await Reconciler.cleanup({ pinDir, runDir, log });
+	lock?.release();
 	t.same(await state(), before);
 	t.ok(
 		log.lines.some(({ facts }) => facts.interface === podInterface(1)),
