@@ -33,9 +33,9 @@ export interface CniServerOptions {
 	/** undefined: this Node is not yet known; ADD then asks the runtime to try again later. */
 	self: () => NodeView | undefined;
 	/**
-	 * Called with the new list after each change, and with the endpoint that is being attached, if
-	 * any. The promise resolves when the data path is attached; ADD answers after that. A rejection
-	 * undoes an ADD; after a DEL it is logged.
+	 * Called with the list after each change, and with the endpoint that an ADD or CHECK is about, if
+	 * any. The promise resolves when its data path is attached; ADD answers after that. A rejection
+	 * undoes an ADD and fails a CHECK; after a DEL it is logged.
 	 */
 	onEndpointsChanged: (endpoints: Endpoint[], added?: Endpoint) => Promise<void>;
 }
@@ -175,6 +175,11 @@ export class CniServer {
 		const defaultRoutes = prevResult?.routes?.map(({ dst }) => `${dst}`) ?? [];
 		const { gatewayMac } = this.#node(ErrorCode.TRY_AGAIN_LATER);
 		problems.push(...(await inspect(this.#options.ip, endpoint, gatewayMac, { defaultRoutes })));
+		try {
+			await this.#options.onEndpointsChanged(this.endpoints(), endpoint);
+		} catch (error) {
+			problems.push(`The data path is not attached: ${(error as Error).message}`);
+		}
 		if (problems.length === 0) return;
 		throw new CniError(
 			ErrorCode.CHECK_FAILED,

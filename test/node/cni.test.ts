@@ -191,6 +191,13 @@ t.test("CHECK finds each damage, and ADD repairs it with the same addresses", as
 		});
 	}
 
+	await t.test("a data path that is not attached", async (t) => {
+		await node.order("fail", { failure: "no program" });
+		const { body } = await node.call("CHECK", pod, { config: { prevResult } });
+		t.match(body, { code: 101, details: "The data path is not attached: no program" });
+		await node.order("fail", { failure: null });
+	});
+
 	await t.test("a prevResult that is another's", async (t) => {
 		const config = { prevResult: { ips: [{ address: "10.99.1.77/32" }], interfaces: [] } };
 		t.match((await node.call("CHECK", pod, { config })).body, {
