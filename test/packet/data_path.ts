@@ -67,9 +67,11 @@ export class DataPath {
 	readonly #ring: RingBuffer | undefined;
 	readonly #records: SlowPathRecord[] = [];
 	readonly flowSlots: number;
+	readonly vethWire: boolean;
 
 	constructor({ flowSlots, vethWire = false, readRing = true }: DataPathKnobs) {
 		this.flowSlots = flowSlots;
+		this.vethWire = vethWire;
 		this.#object = BpfObject.open(OBJECT);
 		this.#object.setMaxEntries(maps.flows.name, flowSlots);
 		this.#object.setMaxEntries(maps.flowIndex.name, flowSlots * 2);

@@ -10,14 +10,21 @@ import { randomInt } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import t from "tap";
-import { FlowState } from "../../src/tables/generated.js";
+import {
+	DropReason,
+	DropReasonName,
+	FlowState,
+	HookName,
+	NodeFlag,
+	Path,
+} from "../../src/tables/generated.js";
 import { check, flowText, type Input } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
 import { Random } from "./random.js";
 import { minimised, type Row, rowText } from "./row.js";
 import { Traffic } from "./traffic.js";
-import { makeNetwork, makeTables } from "./world.js";
+import { peers as everyPeer, makeNetwork, makeTables, type Variation } from "./world.js";
 
 const PACKETS = Number(process.env.FAIRWAY_PACKETS ?? 12_000);
 /** Packets that share flows; then everything is forgotten. */
@@ -25,19 +32,81 @@ const EPISODE = 200;
 const FLOW_SLOTS = 1024;
 const FOUND_MAX = 10;
 
+/** Every reason to drop a packet that random packets can meet: the traffic is not all of one kind. */
+const UNMET: number[] = [
+	DropReason.NONE,
+	DropReason.FLOW_TABLE_FULL,
+	DropReason.SLOW_PATH_RATE,
+	DropReason.SLOW_PATH_FULL,
+	DropReason.SLOW_PATH_SIZE,
+	DropReason.REWRITE_FAILED,
+	DropReason.NOT_CONFIGURED,
+	DropReason.REASON_COUNT,
+];
+const MET = Object.values(DropReason)
+	.filter((reason) => !UNMET.includes(reason))
+	.map((reason) => DropReasonName[reason]);
+
 /** Nothing expires during a run: the clocks of both sides are not the same one. */
 const LONG = new Array<number>(FlowState.STATE_COUNT).fill(1_000_000);
 
-const newTables = () => makeTables(FLOW_SLOTS, { flowTimeouts: LONG });
+function newTables(variation: Variation) {
+	const config = { ...variation.config, flowTimeouts: LONG };
+	return makeTables(FLOW_SLOTS, { ...variation, config });
+}
 
-async function firstDifference(dataPath: DataPath, inputs: Input[]): Promise<string[]> {
+async function firstDifference(
+	dataPath: DataPath,
+	variation: Variation,
+	inputs: Input[],
+): Promise<string[]> {
 	await dataPath.forget();
-	const tables = newTables();
+	const tables = newTables(variation);
 	for (const input of inputs) {
 		const { differences } = await check(dataPath, tables, input);
 		if (differences.length > 0) return differences;
 	}
 	return [];
+}
+
+/** How the Node of an episode is set up. */
+function randomVariation(random: Random): Variation {
+	const config: Variation["config"] = {
+		hashSeed: random.below(2 ** 32),
+		flags: NodeFlag.CONFIGURED | (random.chance(0.8) ? NodeFlag.SNAT : 0),
+		transportMtu: random.pick([1500, 1500, 1400, 9000]),
+	};
+	const [first, last] = random.pick([
+		[49152, 65535],
+		[49152, 65535],
+		[60000, 60003],
+		[1, 65535],
+		[1024, 1024],
+	] as const);
+	config.snatPortFirst = first;
+	config.snatPortLast = last;
+	if (random.chance(0.2)) config.genevePort = 7000;
+	if (random.chance(0.1)) config.vxlanPort = 7001;
+	if (random.chance(0.1)) config.snatAddress4 = "";
+	if (random.chance(0.1)) config.gatewayAddress6 = "";
+	const peers: Variation["peers"] = {};
+	if (random.chance(0.6)) {
+		for (const { id } of everyPeer) {
+			peers[id] = {
+				path: random.pick([
+					Path.DIRECT,
+					Path.ROUTED,
+					Path.GENEVE,
+					Path.VXLAN,
+					Path.DOWN,
+					Path.NONE,
+				]),
+				outerFamily: random.pick([4, 6]),
+				mtu: random.pick([1280, 1430, 1450, 1500, 576]),
+			};
+		}
+	}
+	return { config, peers };
 }
 
 function keep(seed: number, row: Row): string {
@@ -54,15 +123,16 @@ if (inNamespace(import.meta.url)) {
 	makeNetwork();
 	const dataPath = new DataPath({ flowSlots: FLOW_SLOTS });
 	t.teardown(() => dataPath.close());
-	dataPath.write(newTables());
 
 	t.test(`${PACKETS} packets of seed ${seed}`, async (t) => {
 		const random = new Random(seed);
-		const seen = new Map<string, number>();
+		const seen = new Set<string>();
 		let found = 0;
 		for (let done = 0; done < PACKETS && found < FOUND_MAX; ) {
 			await dataPath.forget();
-			const tables = newTables();
+			const variation = randomVariation(random);
+			const tables = newTables(variation);
+			dataPath.write(tables);
 			const traffic = new Traffic(random);
 			const inputs: Input[] = [];
 			for (let i = 0; i < EPISODE && done < PACKETS; i++, done++) {
@@ -73,10 +143,10 @@ if (inNamespace(import.meta.url)) {
 					found++;
 					const least = await minimised(
 						inputs,
-						async (some) => (await firstDifference(dataPath, some)).length > 0,
+						async (some) => (await firstDifference(dataPath, variation, some)).length > 0,
 					);
-					const why = await firstDifference(dataPath, least);
-					const row = { shows: why.join("; "), inputs: least };
+					const why = await firstDifference(dataPath, variation, least);
+					const row = { shows: why.join("; "), variation, inputs: least };
 					t.fail(`packet ${done} of seed ${seed}, kept as ${keep(seed + found, row)}`, {
 						differences: why.length > 0 ? why : differences,
 						steps: decision.steps,
@@ -84,8 +154,14 @@ if (inNamespace(import.meta.url)) {
 					break;
 				}
 				traffic.observe(decision);
-				const kind = `${input.hook} ${decision.action} ${decision.dropReason} ${decision.slowPathKind}`;
-				seen.set(kind, (seen.get(kind) ?? 0) + 1);
+				seen.add(
+					[
+						HookName[input.hook],
+						DropReasonName[decision.dropReason],
+						decision.action,
+						decision.slowPathKind,
+					].join(" "),
+				);
 			}
 			const flows = tables.slots.flatMap((flow) => (flow ? [flowText(flow)] : []));
 			if (found === 0) {
@@ -93,6 +169,9 @@ if (inNamespace(import.meta.url)) {
 			}
 		}
 		t.equal(found, 0, "the forwarder and the data path agree");
+		const reasons = new Set([...seen].map((kind) => kind.split(" ")[1]));
+		const unmet = MET.filter((reason) => !reasons.has(reason));
+		t.ok(unmet.length <= 2, `all reasons but ${unmet.join(", ") || "none"} dropped a packet`);
 		t.ok(seen.size > 40, `${seen.size} combinations of hook, action and reason were met`);
 	});
 }

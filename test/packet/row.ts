@@ -2,27 +2,30 @@
 import { readFileSync } from "node:fs";
 import { Hook, HookName } from "../../src/tables/generated.js";
 import type { Input } from "./check.js";
-import { ifindex, indexOf } from "./world.js";
+import { ifindex, indexOf, type Variation } from "./world.js";
 
 export interface Row {
 	shows: string;
+	/** How the Node differs from that of world.ts. */
+	variation?: Variation;
 	/** On an empty flow table, in this order. */
 	inputs: Input[];
 }
 
-export function rowText({ shows, inputs }: Row): string {
+export function rowText({ shows, variation, inputs }: Row): string {
 	const lines = inputs.map(({ hook, packet, context: { ifindex: index, ...context } }) => ({
 		hook: HookName[hook],
 		interface: Object.keys(ifindex).find((name) => ifindex[name] === index),
 		...context,
 		packet: packet.toString("hex"),
 	}));
-	return `${JSON.stringify({ shows, inputs: lines }, null, 2)}\n`;
+	return `${JSON.stringify({ shows, variation, inputs: lines }, null, 2)}\n`;
 }
 
 export function readRow(path: string): Row {
-	const { shows, inputs } = JSON.parse(readFileSync(path, "utf8")) as {
+	const { shows, variation, inputs } = JSON.parse(readFileSync(path, "utf8")) as {
 		shows: string;
+		variation?: Variation;
 		inputs: ({ hook: string; interface: string; packet: string } & Omit<
 			Input["context"],
 			"ifindex"
@@ -30,6 +33,7 @@ export function readRow(path: string): Row {
 	};
 	return {
 		shows,
+		...(variation && { variation }),
 		inputs: inputs.map(({ hook, interface: name, packet, ...context }) => ({
 			hook: Hook[hook.toUpperCase() as keyof typeof Hook],
 			context: { ...context, ifindex: indexOf(name) },

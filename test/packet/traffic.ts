@@ -158,12 +158,28 @@ export class Traffic {
 			: (peerSeen?.source ?? other.address);
 		const how = this.#ipOptions(source, destination, family);
 		if (heard && random.chance(0.12)) return [build.ip(how, this.#error(heard))];
+		if (me.place === "pod" && random.chance(0.03)) return [build.ip(...this.#forged(how, family))];
 		const packet = build.ip(how, this.#segment(conversation, sender, heard));
 		if (random.chance(0.12)) {
 			const size = random.pick([8, 16, 64, 576, 1200]);
 			return this.#fragments(packet, size);
 		}
 		return [packet];
+	}
+
+	/** What a Pod would send to pass for a peer's tunnel. */
+	#forged(how: build.IpOptions, family: Family): [build.IpOptions, build.Segment] {
+		const random = this.#random;
+		const inner = build.frame(
+			{ source: "0a:00:00:00:00:99", destination: "02:fa:1c:00:00:01" },
+			build.ip({ source: world.podB[family], destination: world.podA[family] }, build.udp(1, 2)),
+		);
+		const payload = random.chance(0.5)
+			? build.geneve({ vni: random.pick([world.VNI, 7]) }, inner)
+			: build.vxlan(random.pick([world.VNI, 7]), inner);
+		const port = random.pick([Limit.GENEVE_PORT, Limit.VXLAN_PORT, 7000, 9999]);
+		const destination = random.pick(world.peers).transport[family];
+		return [{ ...how, destination }, build.udp(random.between(1, 65535), port, payload)];
 	}
 
 	#fragments(packet: Buffer, size: number): Buffer[] {

@@ -209,9 +209,16 @@ export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
 	};
 }
 
-/** The tables of the picture. */
-export function makeTables(flowSlots: number, change: Partial<NodeConfig> = {}): MemoryTables {
-	const tables = new MemoryTables(flowSlots, nodeConfig(change));
+/** A Node that is not quite that of the picture. */
+export interface Variation {
+	config?: Partial<NodeConfig>;
+	/** Peer id → what is different about it, for both families. */
+	peers?: Record<number, Partial<Pick<PeerFacts, "path" | "outerFamily" | "mtu">>>;
+}
+
+/** The tables of the picture, varied. */
+export function makeTables(flowSlots: number, variation: Variation = {}): MemoryTables {
+	const tables = new MemoryTables(flowSlots, nodeConfig(variation.config));
 	const noPeer = { flags: 0, peer: Limit.NO_PEER };
 	const route = (prefix: string, kind: number, what: { flags?: number; peer?: number } = {}) =>
 		tables.routes.set(prefix, { kind, ...noPeer, ...what });
@@ -224,7 +231,8 @@ export function makeTables(flowSlots: number, change: Partial<NodeConfig> = {}):
 		route(`${gateway[family]}/${bits}`, RouteKind.HOST);
 		route(`${nodeAddress[family]}/${bits}`, RouteKind.HOST);
 		for (const facts of peers) {
-			tables.peers.set(facts.id * 2 + (family === 6 ? 1 : 0), peerEntry(facts, family));
+			const varied = { ...facts, ...variation.peers?.[facts.id] };
+			tables.peers.set(facts.id * 2 + (family === 6 ? 1 : 0), peerEntry(varied, family));
 			tables.peerAddresses.set(facts.transport[family], facts.id);
 		}
 	}

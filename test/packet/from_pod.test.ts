@@ -1,0 +1,504 @@
+/** from_pod and from_host: what leaves, and what may not. */
+import t from "tap";
+import type { Packet } from "../../src/forwarder/packet.js";
+import { Path } from "../../src/tables/generated.js";
+import * as build from "./builder.js";
+import { DataPath } from "./data_path.js";
+import { inNamespace } from "./namespace.js";
+import { fromHost, fromPod, fromWire, type PacketRow, runRows } from "./table.js";
+import * as world from "./world.js";
+
+const {
+	podA,
+	podB,
+	direct,
+	geneve4,
+	vxlan4,
+	geneve6,
+	routed,
+	down,
+	outside,
+	nodeAddress,
+	gateway,
+} = world;
+const DATA = Buffer.from("a fairway is deep enough to sail straight through");
+
+/** The frame that a Pod's packet becomes on the way to the wire. */
+function onWire(mac: string, packet: Buffer): Buffer {
+	return build.frame({ source: world.NODE_MAC, destination: mac }, packet);
+}
+
+/** A Pod's packet in this Node's tunnel; only the source port is taken from what came out. */
+function inTunnel(peer: world.PeerFacts, packet: Buffer, trafficClass = 0) {
+	return (out: Packet): Buffer => {
+		const inner = build.frame(
+			{ source: world.GATEWAY_MAC, destination: "02:fa:1c:00:00:01" },
+			packet,
+		);
+		const payload =
+			peer.path === Path.VXLAN
+				? build.vxlan(world.VNI, inner)
+				: build.geneve({ vni: world.VNI }, inner);
+		const { sourcePort, destinationPort } = out.key;
+		if (sourcePort < 49152) throw new Error(`the outer source port is ${sourcePort}`);
+		const family = peer.outerFamily;
+		return onWire(
+			peer.mac,
+			build.ip(
+				{
+					source: nodeAddress[family],
+					destination: peer.transport[family],
+					trafficClass,
+					...(family === 6 && {
+						flowLabel: out.frame.readUInt32BE(out.l3) & 0xfffff,
+					}),
+				},
+				build.udp(sourcePort, destinationPort, payload, false),
+			),
+		);
+	};
+}
+
+function rows(family: 4 | 6): PacketRow[] {
+	const udp = build.udp(1000, 2000, DATA);
+	const from = (destination: string, ttl = 64, more: Partial<build.IpOptions> = {}) =>
+		build.ip({ source: podA[family], destination, ttl, ...more }, udp);
+	const syn = (mss: number) => build.tcp(1000, 80, { flags: build.SYN, options: build.mss(mss) });
+	const overhead = family === 4 ? 40 : 60;
+	const filled = (length: number, more: Partial<build.IpOptions> = {}) =>
+		build.ip(
+			{ source: podA[family], destination: geneve4.pod[family], ...more },
+			build.udp(1, 2, Buffer.alloc(length - (family === 4 ? 28 : 48))),
+		);
+	return [
+		{
+			shows: "to a direct peer: its MAC, one hop less",
+			packet: fromPod(podA, from(direct.pod[family])),
+			action: "wire",
+			device: "wire0",
+			peer: direct.id,
+			mtu: 1500,
+			out: onWire(direct.mac, from(direct.pod[family], 63)),
+		},
+		{
+			shows: "to a routed peer: the router's MAC",
+			packet: fromPod(podA, from(routed.pod[family])),
+			action: "wire",
+			out: onWire(world.ROUTER_MAC, from(routed.pod[family], 63)),
+		},
+		{
+			shows: "to a Geneve peer",
+			packet: fromPod(podA, from(geneve4.pod[family], 64, { trafficClass: 0xb9 })),
+			action: "wire",
+			mtu: 1450,
+			out: inTunnel(geneve4, from(geneve4.pod[family], 63, { trafficClass: 0xb9 }), 0xb9),
+		},
+		{
+			shows: "to a VXLAN peer",
+			packet: fromPod(podA, from(vxlan4.pod[family])),
+			action: "wire",
+			out: inTunnel(vxlan4, from(vxlan4.pod[family], 63)),
+		},
+		{
+			shows: "to a Geneve peer over IPv6",
+			packet: fromPod(podA, from(geneve6.pod[family])),
+			action: "wire",
+			out: inTunnel(geneve6, from(geneve6.pod[family], 63)),
+		},
+		{
+			shows: "to a peer that is down",
+			packet: fromPod(podA, from(down.pod[family])),
+			action: "drop",
+			drop: "peer_down",
+			peer: down.id,
+		},
+		{
+			shows: "to a Pod of this Node",
+			packet: fromPod(podA, from(podB[family])),
+			action: "endpoint",
+			device: podB.interface,
+			out: build.frame(
+				{ source: world.GATEWAY_MAC, destination: podB.mac },
+				from(podB[family], 63),
+			),
+		},
+		{
+			shows: "to an address of the Pods' that nobody has",
+			packet: fromPod(podA, from(family === 4 ? "10.244.1.77" : "fd00:10:244:1::77")),
+			action: "drop",
+			drop: "no_endpoint",
+		},
+		{
+			shows: "to the Node itself: as it is",
+			packet: fromPod(podA, from(nodeAddress[family], 1)),
+			action: "pass",
+			out: fromPod(podA, from(nodeAddress[family], 1)).packet,
+		},
+		{
+			shows: "to the outside: the Node's address and a port of its range",
+			packet: fromPod(podA, from(outside[family])),
+			action: "wire",
+			out: ({ key }: Packet) => {
+				if (key.sourcePort < 49152) throw new Error(`the port is ${key.sourcePort}`);
+				return onWire(
+					world.ROUTER_MAC,
+					build.ip(
+						{ source: nodeAddress[family], destination: outside[family], ttl: 63 },
+						build.udp(key.sourcePort, 2000, DATA),
+					),
+				);
+			},
+		},
+		{
+			shows: "to the outside from a port of the range: it keeps the port",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{ source: podA[family], destination: outside[family] },
+					build.udp(50123, 2000, DATA),
+				),
+			),
+			action: "wire",
+			out: onWire(
+				world.ROUTER_MAC,
+				build.ip(
+					{ source: nodeAddress[family], destination: outside[family], ttl: 63 },
+					build.udp(50123, 2000, DATA),
+				),
+			),
+		},
+		{
+			shows: "without SNAT the Pod's address goes out",
+			node: { config: { flags: 1 } },
+			packet: fromPod(podA, from(outside[family])),
+			action: "wire",
+			out: onWire(world.ROUTER_MAC, from(outside[family], 63)),
+		},
+		{
+			shows: "to what is excluded from SNAT",
+			packet: fromPod(podA, from(world.excluded[family])),
+			action: "wire",
+			out: onWire(world.ROUTER_MAC, from(world.excluded[family], 63)),
+		},
+		{
+			shows: "to the outside while the Node has no address of the family",
+			node: { config: { snatAddress4: "", snatAddress6: "" } },
+			packet: fromPod(podA, from(outside[family])),
+			action: "drop",
+			drop: "no_snat_address",
+		},
+		{
+			shows: "to where the kernel refuses a route",
+			packet: fromPod(podA, from(world.unreachableHost[family])),
+			action: "drop",
+			drop: "no_route",
+		},
+		{
+			shows: "what a peer would take for a tunnel",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{ source: podA[family], destination: direct.transport[family] },
+					build.udp(1, 6081, DATA),
+				),
+			),
+			action: "drop",
+			drop: "tunnel_from_pod",
+		},
+		{
+			shows: "another's address",
+			packet: fromPod(podA, build.ip({ source: podB[family], destination: outside[family] }, udp)),
+			action: "drop",
+			drop: "spoofed_address",
+		},
+		{
+			shows: "another's MAC",
+			packet: {
+				...fromPod(podA, from(outside[family])),
+				packet: build.frame(
+					{ source: podB.mac, destination: world.GATEWAY_MAC },
+					from(outside[family]),
+				),
+			},
+			action: "drop",
+			drop: "spoofed_mac",
+		},
+		{
+			shows: "multicast beyond the link",
+			packet: fromPod(podA, from(family === 4 ? "239.1.1.1" : "ff05::1")),
+			action: "drop",
+			drop: "multicast",
+		},
+		{
+			shows: "multicast on the link",
+			packet: fromPod(podA, from(family === 4 ? "224.0.0.22" : "ff02::16")),
+			action: "pass",
+		},
+		{
+			shows: "TTL 1 goes no further",
+			packet: fromPod(podA, from(direct.pod[family], 1)),
+			action: "drop",
+			drop: "ttl_exceeded",
+		},
+		{
+			shows: "what just fits into the tunnel",
+			packet: fromPod(podA, filled(1450)),
+			action: "wire",
+			mtu: 1450,
+		},
+		{
+			shows: "one byte more",
+			packet: fromPod(podA, filled(1451)),
+			action: "drop",
+			drop: "packet_too_big",
+			mtu: 1450,
+		},
+		{
+			shows: "a GSO packet whose segments fit",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{ source: podA[family], destination: direct.pod[family] },
+					build.tcp(1, 2, { payload: Buffer.alloc(2800) }),
+				),
+				{ gsoSize: 1500 - overhead, gsoSegments: 2 },
+			),
+			action: "wire",
+		},
+		{
+			shows: "a GSO packet whose segments do not fit",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{ source: podA[family], destination: geneve4.pod[family] },
+					build.tcp(1, 2, { payload: Buffer.alloc(2800) }),
+				),
+				{ gsoSize: 1500 - overhead, gsoSegments: 2 },
+			),
+			action: "drop",
+			drop: "packet_too_big",
+			mtu: 1450,
+		},
+		{
+			shows: "the MSS of a SYN to a tunnelled peer is lowered",
+			packet: fromPod(
+				podA,
+				build.ip({ source: podA[family], destination: vxlan4.pod[family] }, syn(1460)),
+			),
+			action: "wire",
+			out: inTunnel(
+				vxlan4,
+				build.ip(
+					{ source: podA[family], destination: vxlan4.pod[family], ttl: 63 },
+					syn(1450 - overhead),
+				),
+			),
+		},
+		{
+			shows: "a smaller MSS stays",
+			packet: fromPod(
+				podA,
+				build.ip({ source: podA[family], destination: vxlan4.pod[family] }, syn(536)),
+			),
+			action: "wire",
+			out: inTunnel(
+				vxlan4,
+				build.ip({ source: podA[family], destination: vxlan4.pod[family], ttl: 63 }, syn(536)),
+			),
+		},
+		{
+			shows: "a Node process to a remote Pod takes the gateway address",
+			packet: fromHost(
+				build.ip({ source: nodeAddress[family], destination: direct.pod[family] }, udp),
+			),
+			action: "wire",
+			out: ({ key }: Packet) =>
+				onWire(
+					direct.mac,
+					build.ip(
+						{ source: gateway[family], destination: direct.pod[family] },
+						build.udp(key.sourcePort, 2000, DATA),
+					),
+				),
+		},
+		{
+			shows: "the gateway address to a remote Pod: as it is, in the tunnel",
+			packet: fromHost(
+				build.ip({ source: gateway[family], destination: geneve4.pod[family] }, udp),
+			),
+			action: "wire",
+			out: inTunnel(
+				geneve4,
+				build.ip({ source: gateway[family], destination: geneve4.pod[family] }, udp),
+			),
+		},
+		{
+			shows: "the Node's answer to a Pod that came past the tunnel goes back so",
+			before: [
+				fromWire(
+					build.ip(
+						{ source: geneve4.pod[family], destination: nodeAddress[family] },
+						build.udp(7, 8, DATA),
+					),
+				),
+			],
+			packet: fromHost(
+				build.ip(
+					{ source: nodeAddress[family], destination: geneve4.pod[family] },
+					build.udp(8, 7, DATA),
+				),
+			),
+			action: "wire",
+			out: onWire(
+				geneve4.mac,
+				build.ip(
+					{ source: nodeAddress[family], destination: geneve4.pod[family] },
+					build.udp(8, 7, DATA),
+				),
+			),
+		},
+		{
+			shows: "fairway0 is for peers' Pods only",
+			packet: fromHost(
+				build.ip({ source: nodeAddress[family], destination: outside[family] }, udp),
+			),
+			action: "drop",
+			drop: "no_route",
+		},
+		{
+			shows: "before the agent has configured the Node",
+			node: { config: { flags: 0 } },
+			packet: fromPod(podA, from(direct.pod[family])),
+			action: "drop",
+			drop: "not_configured",
+		},
+	].map((row) => ({ ...row, shows: `IPv${family}: ${row.shows}` })) as PacketRow[];
+}
+
+if (inNamespace(import.meta.url)) {
+	world.makeNetwork();
+	const dataPath = new DataPath({ flowSlots: 128 });
+	t.teardown(() => dataPath.close());
+	const macs = { source: podA.mac, destination: world.GATEWAY_MAC };
+	const pod = { hook: 0, context: { ifindex: world.indexOf(podA.interface) } };
+	runRows(t, dataPath, [
+		...rows(4),
+		...rows(6),
+		{
+			shows: "ARP passes",
+			packet: { ...pod, packet: build.arpRequest(macs, podA[4], gateway[4]) },
+			action: "pass",
+		},
+		{
+			shows: "a VLAN tag does not",
+			packet: {
+				...pod,
+				packet: build.vlan(
+					build.frame(
+						macs,
+						build.ip({ source: podA[4], destination: outside[4] }, build.udp(1, 2)),
+					),
+					7,
+				),
+			},
+			action: "drop",
+			drop: "unsupported_ethertype",
+		},
+		{
+			shows: "neighbour discovery from a link-local address passes",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{ source: "fe80::1", destination: "ff02::1:ff00:1", ttl: 255 },
+					build.icmp({ 4: 0, 6: 135 }, 0, 0, Buffer.alloc(24)),
+				),
+			),
+			action: "pass",
+		},
+		{
+			shows: "anything else from a link-local address does not",
+			packet: fromPod(
+				podA,
+				build.ip({ source: "fe80::1", destination: outside[6] }, build.udp(1, 2)),
+			),
+			action: "drop",
+			drop: "spoofed_address",
+		},
+		{
+			shows: "an IPv4-mapped source is not that IPv4 Pod",
+			packet: fromPod(
+				podA,
+				Buffer.concat([
+					Buffer.from("6000000000081140", "hex"),
+					Buffer.from("00000000000000000000ffff0af40102", "hex"),
+					Buffer.from("20010db8000000000000000000000007", "hex"),
+					Buffer.from("0001000200080000", "hex"),
+				]),
+			),
+			action: "drop",
+			drop: "malformed",
+		},
+		{
+			shows: "IPv4 without DF above the MTU goes up to be fragmented",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{ source: podA[4], destination: geneve4.pod[4], dontFragment: false },
+					build.udp(1, 2, Buffer.alloc(1460)),
+				),
+			),
+			action: "slow_path",
+			mtu: 1450,
+		},
+		{
+			shows: "IPv4 options stay where they are",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{ source: podA[4], destination: direct.pod[4], options: Buffer.from([1, 1, 1, 0]) },
+					build.udp(1, 2, DATA),
+				),
+			),
+			action: "wire",
+			out: onWire(
+				direct.mac,
+				build.ip(
+					{
+						source: podA[4],
+						destination: direct.pod[4],
+						ttl: 63,
+						options: Buffer.from([1, 1, 1, 0]),
+					},
+					build.udp(1, 2, DATA),
+				),
+			),
+		},
+		{
+			shows: "IPv6 extension headers are read through for SNAT",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{
+						source: podA[6],
+						destination: outside[6],
+						extensions: [build.extension(build.HOP_BY_HOP), build.authentication()],
+					},
+					build.udp(50001, 2, DATA),
+				),
+			),
+			action: "wire",
+			out: onWire(
+				world.ROUTER_MAC,
+				build.ip(
+					{
+						source: nodeAddress[6],
+						destination: outside[6],
+						ttl: 63,
+						extensions: [build.extension(build.HOP_BY_HOP), build.authentication()],
+					},
+					build.udp(50001, 2, DATA),
+				),
+			),
+		},
+	]);
+}

@@ -1,0 +1,139 @@
+/**
+ * Packet tests as rows of a table: what it shows, packets before, the packet, the verdict, the
+ * packet that comes out. A row runs through the real programs, and through the forwarder besides.
+ */
+import type { Test } from "tap";
+import type { Packet } from "../../src/forwarder/packet.js";
+import { parse } from "../../src/forwarder/packet.js";
+import { Action, ActionName, DropReasonName, Hook } from "../../src/tables/generated.js";
+import * as build from "./builder.js";
+import { check, type Input } from "./check.js";
+import type { DataPath } from "./data_path.js";
+import type { MemoryTables } from "./memory_tables.js";
+import * as world from "./world.js";
+
+export interface PacketRow {
+	shows: string;
+	node?: world.Variation;
+	/** Packets on an empty flow table, before. */
+	before?: Input[];
+	packet: Input;
+	/** What is expected of the verdict: names of actions and drop reasons. */
+	action: "pass" | "drop" | "endpoint" | "wire" | "host" | "slow_path";
+	drop?: string;
+	/** "fairway0", "wire0", ... */
+	device?: string;
+	mtu?: number;
+	peer?: number;
+	/** The frame that comes out. */
+	out?: Buffer | ((out: Packet) => Buffer);
+}
+
+/** Runs rows on one object. */
+export function runRows(t: Test, dataPath: DataPath, rows: PacketRow[]): void {
+	for (const row of rows) {
+		t.test(row.shows, async (t) => {
+			const tables = await fresh(dataPath, row.node);
+			for (const input of row.before ?? []) {
+				t.same((await check(dataPath, tables, input)).differences, []);
+			}
+			const input = dataPath.vethWire
+				? { ...row.packet, context: { ...row.packet.context, vethWire: true } }
+				: row.packet;
+			const { outcome, differences } = await check(dataPath, tables, input);
+			const { verdict, packet } = outcome;
+			t.same(differences, [], "the forwarder says the same");
+			t.equal(actionName(verdict.action), row.action);
+			t.equal(DropReasonName[verdict.dropReason], row.drop ?? "none");
+			if (row.device) t.equal(verdict.ifindex, world.indexOf(row.device), `by ${row.device}`);
+			if (row.mtu !== undefined) t.equal(verdict.mtu, row.mtu, "MTU");
+			if (row.peer !== undefined) t.equal(verdict.peer, row.peer, "peer");
+			if (row.out) {
+				const read = parse(packet);
+				if (!read) throw new Error("Cannot read the packet that came out");
+				const expected = typeof row.out === "function" ? row.out(read) : row.out;
+				t.equal(packet.toString("hex"), expected.toString("hex"), "the packet out");
+			}
+		});
+	}
+}
+
+/** Tables of this Node, written, and nothing that was learned before. */
+export async function fresh(dataPath: DataPath, node: world.Variation = {}): Promise<MemoryTables> {
+	await dataPath.forget();
+	const tables = world.makeTables(dataPath.flowSlots, node);
+	dataPath.write(tables);
+	return tables;
+}
+
+function actionName(action: number): string | undefined {
+	return ActionName[action === Action.WIRE_NEIGHBOUR ? Action.WIRE : action];
+}
+
+/** A frame from a Pod, with its MAC. */
+export function fromPod(pod: world.Pod, packet: Buffer, context: object = {}): Input {
+	return {
+		hook: Hook.FROM_POD,
+		packet: build.frame({ source: pod.mac, destination: world.GATEWAY_MAC }, packet),
+		context: { ifindex: world.indexOf(pod.interface), ...context },
+	};
+}
+
+/** A frame from the Node network. */
+export function fromWire(packet: Buffer, sender = world.ROUTER_MAC, hook = Hook.FROM_WIRE): Input {
+	return {
+		hook,
+		packet: build.frame({ source: sender, destination: world.NODE_MAC }, packet),
+		context: { ifindex: world.indexOf("wire0") },
+	};
+}
+
+export function atXdp(input: Input): Input {
+	return { ...input, hook: Hook.FROM_WIRE_XDP };
+}
+
+export function fromHost(packet: Buffer): Input {
+	const macs = { source: world.GATEWAY_MAC, destination: world.GATEWAY_MAC };
+	return {
+		hook: Hook.FROM_HOST,
+		packet: build.frame(macs, packet),
+		context: { ifindex: world.indexOf("fairway0") },
+	};
+}
+
+export function toPod(pod: world.Pod, packet: Buffer): Input {
+	return {
+		hook: Hook.TO_POD,
+		packet: build.frame({ source: world.GATEWAY_MAC, destination: pod.mac }, packet),
+		context: { ifindex: world.indexOf(pod.interface) },
+	};
+}
+
+/** An IP packet in a peer's tunnel to this Node. */
+export function tunnelled(
+	peer: world.PeerFacts,
+	packet: Buffer,
+	how: {
+		kind?: "geneve" | "vxlan";
+		vni?: number;
+		port?: number;
+		outer?: Partial<build.IpOptions>;
+		geneve?: Partial<build.GeneveOptions>;
+		macs?: build.Macs;
+	} = {},
+): Buffer {
+	const { kind = "geneve", vni = world.VNI } = how;
+	const macs = how.macs ?? { source: peer.mac, destination: "02:fa:1c:00:00:01" };
+	const inner = build.frame(macs, packet);
+	const family = peer.outerFamily;
+	const payload =
+		kind === "geneve" ? build.geneve({ vni, ...how.geneve }, inner) : build.vxlan(vni, inner);
+	return build.ip(
+		{
+			source: peer.transport[family],
+			destination: world.nodeAddress[family],
+			...how.outer,
+		},
+		build.udp(50000, how.port ?? (kind === "geneve" ? 6081 : 4789), payload, false),
+	);
+}
