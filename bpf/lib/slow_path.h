@@ -24,11 +24,15 @@ static __always_inline bool slow_path_allowed(const struct node_config *node)
 	if (elapsed > NS_PER_SECOND) {
 		bucket->tokens = rate;
 		bucket->refilled = now;
-	} else if (elapsed > NS_PER_MS) {
-		__u64 tokens = bucket->tokens + elapsed / NS_PER_MS * rate / 1000;
+	} else {
+		__u64 gained = elapsed * rate / NS_PER_SECOND;
 
-		bucket->tokens = tokens > rate ? rate : tokens;
-		bucket->refilled = now;
+		/* Less than a token stays in `refilled`: a low rate would else never come to one. */
+		if (gained) {
+			gained += bucket->tokens;
+			bucket->tokens = gained > rate ? rate : gained;
+			bucket->refilled = now;
+		}
 	}
 	/* Two CPUs may pass on one token; it is a limit, not an account. */
 	if (!bucket->tokens)

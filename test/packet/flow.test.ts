@@ -1,0 +1,365 @@
+/** Flows over several packets: states, expiry, SNAT ports, a full table, next hops. */
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import t from "tap";
+import { replyKey } from "../../src/forwarder/flow.js";
+import { parse } from "../../src/forwarder/packet.js";
+import {
+	Action,
+	DropReason,
+	DropReasonName,
+	EventCounter,
+	type Flow,
+	FlowFlag,
+	FlowState,
+	FlowStateName,
+	type Verdict,
+} from "../../src/tables/generated.js";
+import * as build from "./builder.js";
+import { check, type Input } from "./check.js";
+import { DataPath } from "./data_path.js";
+import type { MemoryTables } from "./memory_tables.js";
+import { inNamespace } from "./namespace.js";
+import { fresh, fromHost, fromPod, fromWire } from "./table.js";
+import * as world from "./world.js";
+
+const { podA, podB, outside, nodeAddress, direct } = world;
+const { SYN, ACK, FIN, RST } = build;
+const DATA = Buffer.from("flow");
+
+/** Runs packets through both sides, and fails where they differ. */
+class Node {
+	readonly #t: typeof t | import("tap").Test;
+	readonly dataPath: DataPath;
+	readonly tables: MemoryTables;
+
+	constructor(t: import("tap").Test, dataPath: DataPath, tables: MemoryTables) {
+		this.#t = t;
+		this.dataPath = dataPath;
+		this.tables = tables;
+	}
+
+	async send(input: Input): Promise<{ verdict: Verdict; packet: Buffer; flow: Flow | undefined }> {
+		const { outcome, decision, differences } = await check(this.dataPath, this.tables, input);
+		this.#t.same(differences, [], "the forwarder says the same");
+		const key = decision.flow?.flow.key;
+		return { ...outcome, flow: key && this.dataPath.flow(key)?.flow };
+	}
+
+	/** Makes a flow older, on both sides. */
+	age(flow: Flow, seconds: number): void {
+		const lastSeen = flow.lastSeen - BigInt(Math.round(seconds * 1000)) * 1_000_000n;
+		this.dataPath.writeFlow(flow.key, { lastSeen });
+		for (const [slot, known] of this.tables.slots.entries()) {
+			if (
+				known &&
+				known.key.source === flow.key.source &&
+				known.key.sourcePort === flow.key.sourcePort
+			) {
+				this.tables.slots[slot] = { ...known, lastSeen };
+			}
+		}
+	}
+}
+
+if (inNamespace(import.meta.url)) {
+	world.makeNetwork();
+	const dataPath = new DataPath({ flowSlots: 64 });
+	t.teardown(() => dataPath.close());
+	const start = async (t: import("tap").Test, node: world.Variation = {}) =>
+		new Node(t, dataPath, await fresh(dataPath, node));
+
+	const out = (segment: build.Segment, pod = podA, destination = outside[4]) =>
+		fromPod(pod, build.ip({ source: pod[4], destination }, segment));
+	const back = (segment: build.Segment) =>
+		fromWire(build.ip({ source: outside[4], destination: nodeAddress[4] }, segment));
+	const state = (flow: Flow | undefined) => flow && FlowStateName[flow.state];
+
+	t.test("a TCP connection from SYN to both FINs, and again", async (t) => {
+		const node = await start(t);
+		const steps: [Input, string][] = [];
+		const there = (flags: number) => out(build.tcp(50001, 80, { flags }));
+		const here = (flags: number) => back(build.tcp(80, 50001, { flags }));
+		steps.push(
+			[there(SYN), "tcp_opening"],
+			[there(SYN), "tcp_opening"],
+			[here(SYN | ACK), "tcp_established"],
+			[there(ACK), "tcp_established"],
+			[there(FIN | ACK), "tcp_closing"],
+			[here(ACK), "tcp_closing"],
+			[here(FIN | ACK), "tcp_closed"],
+			[there(ACK), "tcp_closed"],
+			[there(SYN), "tcp_opening"],
+			[here(SYN | ACK), "tcp_established"],
+			[here(RST), "tcp_closed"],
+		);
+		for (const [input, expected] of steps) t.equal(state((await node.send(input)).flow), expected);
+		t.equal(dataPath.flows().length, 1);
+	});
+
+	t.test("a SYN from the other side does not open a closed connection", async (t) => {
+		const node = await start(t);
+		await node.send(out(build.tcp(50001, 80, { flags: SYN })));
+		await node.send(out(build.tcp(50001, 80, { flags: RST })));
+		const { flow } = await node.send(back(build.tcp(80, 50001, { flags: SYN })));
+		t.equal(state(flow), "tcp_closed");
+	});
+
+	t.test("UDP, ICMP, SCTP and the rest", async (t) => {
+		const node = await start(t);
+		t.equal(state((await node.send(out(build.udp(50002, 53)))).flow), "udp_opening");
+		t.equal(state((await node.send(back(build.udp(53, 50002)))).flow), "udp_established");
+		t.equal(state((await node.send(out(build.echo("request", 50003)))).flow), "icmp");
+		t.equal(state((await node.send(back(build.echo("reply", 50003)))).flow), "icmp");
+		t.equal(state((await node.send(out(build.sctp(4, 5, 1)))).flow), "sctp_opening");
+		t.equal(state((await node.send(back(build.sctp(5, 4, 2)))).flow), "sctp_established");
+		t.equal(state((await node.send(out(build.sctp(4, 5, 14)))).flow), "sctp_closed");
+		t.equal(state((await node.send(out(build.protocol(47, DATA)))).flow), "other");
+		t.equal(dataPath.tuples(), 2 * dataPath.flows().length, "two tuples a flow");
+	});
+
+	t.test("an echo keeps its sequence and gets its identifier back", async (t) => {
+		const node = await start(t);
+		const { packet, flow } = await node.send(out(build.echo("request", 7, DATA)));
+		t.not(flow?.snatPort, 7);
+		t.equal(parse(packet)?.key.sourcePort, flow?.snatPort);
+		const answer = await node.send(back(build.echo("reply", flow!.snatPort, DATA)));
+		const expected = build.ip(
+			{ source: outside[4], destination: podA[4], ttl: 63 },
+			build.echo("reply", 7, DATA),
+		);
+		t.equal(answer.packet.subarray(14).toString("hex"), expected.toString("hex"));
+	});
+
+	t.test("an expired flow is unknown to answers, and revived by who began it", async (t) => {
+		const node = await start(t);
+		const { flow } = await node.send(out(build.udp(50002, 53, DATA)));
+		node.age(flow!, 31);
+		const late = await node.send(back(build.udp(53, 50002, DATA)));
+		t.equal(late.verdict.action, Action.PASS, "the answer is the Node's now");
+		const again = await node.send(out(build.udp(50002, 53, DATA)));
+		t.equal(again.flow?.snatPort, 50002);
+		t.equal(state(again.flow), "udp_opening");
+		const answer = await node.send(back(build.udp(53, 50002, DATA)));
+		t.equal(answer.verdict.action, Action.ENDPOINT);
+		t.equal(dataPath.flows().length, 1);
+	});
+
+	t.test("an established flow lives longer than an unanswered one", async (t) => {
+		const node = await start(t);
+		await node.send(out(build.udp(50002, 53, DATA)));
+		const { flow } = await node.send(back(build.udp(53, 50002, DATA)));
+		node.age(flow!, 31);
+		t.equal((await node.send(back(build.udp(53, 50002)))).verdict.action, Action.ENDPOINT);
+	});
+
+	t.test("two Pods from the same port to the same destination", async (t) => {
+		const node = await start(t);
+		const a = await node.send(out(build.udp(50005, 53)));
+		const b = await node.send(out(build.udp(50005, 53), podB));
+		t.equal(a.flow?.snatPort, 50005);
+		t.not(b.flow?.snatPort, 50005);
+		const toB = await node.send(back(build.udp(53, b.flow!.snatPort)));
+		t.equal(parse(toB.packet)?.key.destination, podB[4]);
+		t.equal(parse(toB.packet)?.key.destinationPort, 50005);
+		const elsewhere = await node.send(out(build.udp(50005, 54), podB));
+		t.equal(elsewhere.flow?.snatPort, 50005, "towards another port it is free");
+	});
+
+	t.test("a port that a socket of the Node holds is not taken", async (t) => {
+		const node = await start(t, { config: { snatPortFirst: 50010, snatPortLast: 50011 } });
+		const socket = createSocket("udp4");
+		socket.bind(50010, nodeAddress[4]);
+		await once(socket, "listening");
+		node.tables.sockets.add(`17 ${nodeAddress[4]} 50010`);
+		const { flow } = await node.send(out(build.udp(50010, 53)));
+		t.equal(flow?.snatPort, 50011);
+		const { verdict } = await node.send(out(build.udp(50010, 53), podB));
+		t.equal(DropReasonName[verdict.dropReason], "snat_ports_exhausted");
+		socket.close();
+		await once(socket, "close");
+	});
+
+	t.test("ports run out towards one destination, and come back when a flow expires", async (t) => {
+		const node = await start(t, { config: { snatPortFirst: 50020, snatPortLast: 50022 } });
+		const flows: Flow[] = [];
+		for (let port = 1; port <= 3; port++) {
+			flows.push((await node.send(out(build.udp(port, 53)))).flow!);
+		}
+		t.same(flows.map(({ snatPort }) => snatPort).sort(), [50020, 50021, 50022]);
+		const before = dataPath.drops(DropReason.SNAT_PORTS_EXHAUSTED);
+		const { verdict } = await node.send(out(build.udp(4, 53)));
+		t.equal(DropReasonName[verdict.dropReason], "snat_ports_exhausted");
+		t.equal(dataPath.drops(DropReason.SNAT_PORTS_EXHAUSTED) - before, 1n, "and counted");
+		node.age(flows[1]!, 31);
+		const { flow } = await node.send(out(build.udp(4, 53)));
+		t.equal(flow?.snatPort, flows[1]?.snatPort);
+		t.equal(dataPath.flow(flows[1]!.key), undefined, "both tuples of the old flow are gone");
+	});
+
+	t.test("a full table: translated packets are dropped, the others go untracked", async (t) => {
+		const node = await start(t);
+		// Established flows do not make room.
+		for (let port = 1; port <= dataPath.flowSlots; port++) {
+			await node.send(out(build.tcp(port, 80, { flags: ACK }), podA, direct.pod[4]));
+		}
+		const tracked = dataPath.flows().length;
+		t.ok(tracked > dataPath.flowSlots / 2, `${tracked} of ${dataPath.flowSlots} slots are used`);
+		// A key whose places are all taken.
+		const full = new Set<string>();
+		for (let port = 2000; port < 2100; port++) {
+			const untracked = dataPath.event(EventCounter.UNTRACKED);
+			const { verdict } = await node.send(out(build.udp(port, 53)));
+			full.add(DropReasonName[verdict.dropReason]!);
+			const plain = await node.send(out(build.udp(port, 54), podA, direct.pod[4]));
+			t.equal(plain.verdict.dropReason, DropReason.NONE);
+			if (dataPath.event(EventCounter.UNTRACKED) > untracked) full.add("untracked");
+		}
+		t.ok(full.has("flow_table_full"), "some translated packet found no slot");
+		t.ok(full.has("untracked"), "some other packet went on untracked");
+	});
+
+	t.test("an unanswered flow makes room, with both its tuples", async (t) => {
+		const node = await start(t);
+		const first = await node.send(out(build.udp(1, 53)));
+		node.age(first.flow!, 20);
+		for (let port = 2; dataPath.event(EventCounter.FLOW_EVICTED_EARLY) === 0n; port++) {
+			const { flow } = await node.send(out(build.udp(port, 53)));
+			// One age each: the oldest is one, whatever the clocks of both sides say.
+			node.age(flow!, 20 - port * 0.2);
+			t.ok(port < 200, "the table fills");
+			if (port >= 200) break;
+		}
+		t.ok(dataPath.flows().length <= dataPath.flowSlots);
+		t.equal(dataPath.tuples(), 2 * dataPath.flows().length);
+	});
+
+	t.test("both tuples always lead to the same flow", async (t) => {
+		const node = await start(t);
+		for (let port = 1; port < 150; port++) {
+			const { flow } = await node.send(out(build.udp(port, 53)));
+			node.age(flow!, port % 3 === 0 ? 40 : 0);
+		}
+		for (const flow of dataPath.flows()) {
+			const there = dataPath.flow(flow.key);
+			const here = dataPath.flow(replyKey(flow));
+			if (!there && !here) continue;
+			t.same([there?.direction, here?.direction], [0, 1]);
+			t.same(there?.flow, here?.flow);
+		}
+	});
+
+	t.test("a route that changes is looked up again, a path that changes at once", async (t) => {
+		const node = await start(t);
+		const send = () => node.send(out(build.udp(9, 9, DATA), podA, direct.pod[4]));
+		t.equal((await send()).verdict.peer, direct.id);
+		node.tables.routes.delete("10.244.2.0/24");
+		dataPath.write(node.tables);
+		t.equal((await send()).verdict.peer, direct.id, "the flow remembers");
+		node.tables.config = { ...node.tables.config, routeEpoch: 2 };
+		dataPath.writeConfig(node.tables.config);
+		t.equal((await send()).verdict.peer, 0xffffffff, "until the epoch is raised");
+	});
+
+	t.test("next hops: asked for, kept, and asked again after an epoch", async (t) => {
+		const node = await start(t);
+		const send = async () =>
+			(await node.send(out(build.udp(9, 9, DATA), podA, direct.pod[4]))).verdict.action;
+		t.equal(await send(), Action.WIRE_NEIGHBOUR);
+		const kept = dataPath.nextHop(direct.id * 2);
+		t.equal(kept.ifindex, world.indexOf("wire0"));
+		// A slow machine may take longer for two packets than a next hop is trusted.
+		while ((await send()) !== Action.WIRE);
+		node.tables.config = { ...node.tables.config, nextHopEpoch: 2 };
+		dataPath.writeConfig(node.tables.config);
+		t.equal(await send(), Action.WIRE_NEIGHBOUR);
+		while ((await send()) !== Action.WIRE);
+		t.ok(dataPath.nextHop(direct.id * 2).checked > kept.checked);
+	});
+
+	t.test("counters: packets as on the wire, bytes of the IP packets", async (t) => {
+		const node = await start(t);
+		const segment = build.tcp(1, 2, { flags: ACK, payload: Buffer.alloc(2000) });
+		await node.send({
+			...out(segment, podA, direct.pod[4]),
+			context: { ifindex: world.indexOf(podA.interface), gsoSize: 1000, gsoSegments: 2 },
+		});
+		await node.send(out(build.udp(1, 2, DATA), podA, direct.pod[4]));
+		await node.send(out(build.udp(1, 2, DATA), podA, world.vxlan4.pod[4]));
+		t.match(dataPath.counter(direct.id * 2), {
+			directPackets: 3n,
+			directBytes: BigInt(2 * 40 + 2000 + 28 + DATA.length),
+			tunnelPackets: 0n,
+		});
+		t.match(dataPath.counter(world.vxlan4.id * 2), {
+			directPackets: 0n,
+			tunnelPackets: 1n,
+			tunnelBytes: BigInt(28 + DATA.length),
+		});
+	});
+
+	t.test("fragments in order and out of it", async (t) => {
+		const node = await start(t);
+		const datagram = build.ip(
+			{ source: podA[4], destination: outside[4], dontFragment: false },
+			build.udp(50030, 53, Buffer.alloc(1000, 1)),
+		);
+		const [first, second, third] = build.fragmented(datagram, 400, 99).map((f) => fromPod(podA, f));
+		t.equal((await node.send(second!)).verdict.action, Action.SLOW_PATH, "its ports are unknown");
+		t.equal(parse((await node.send(first!)).packet)?.key.source, nodeAddress[4]);
+		for (const later of [second!, third!]) {
+			const { packet, flow } = await node.send(later);
+			t.equal(parse(packet)?.key.source, nodeAddress[4]);
+			t.equal(flow?.flags, FlowFlag.SNAT);
+		}
+	});
+
+	t.test("the slow path has a rate", async (t) => {
+		const node = await start(t, { config: { slowPathRate: 2 } });
+		const records = () => dataPath.event(EventCounter.SLOW_PATH);
+		const before = records();
+		for (let i = 0; i < 50; i++) {
+			dataPath.run(
+				0,
+				fromPod(
+					podA,
+					build.ip({ source: podA[4], destination: outside[4], ttl: 1 }, build.udp(1, 2)),
+				).packet,
+				{ ifindex: world.indexOf(podA.interface), now: 0n },
+			);
+		}
+		const sent = records() - before;
+		// A machine that is slow for seconds earns a token or two meanwhile.
+		t.ok(sent >= 2n && sent < 25n, `${sent} of 50 went up: the burst, and no more`);
+		t.equal(node.tables.slots.filter(Boolean).length, 0);
+	});
+
+	t.test("what a native packet does not take from a translated flow", async (t) => {
+		const node = await start(t);
+		const { flow } = await node.send(out(build.udp(50040, 53, DATA)));
+		// The destination also reaches the Pod's own address, past the translation.
+		const native = build.ip(
+			{ source: outside[4], destination: podA[4] },
+			build.udp(53, 50040, DATA),
+		);
+		const untracked = dataPath.event(EventCounter.UNTRACKED);
+		t.equal((await node.send(fromWire(native))).verdict.action, Action.ENDPOINT);
+		t.equal(dataPath.event(EventCounter.UNTRACKED) - untracked, 1n);
+		const again = await node.send(out(build.udp(50040, 53, DATA)));
+		t.equal(parse(again.packet)?.key.sourcePort, flow?.snatPort, "still translated");
+	});
+
+	t.test("a process of the Node is translated with a port of its own", async (t) => {
+		const node = await start(t);
+		const send = (port: number) =>
+			node.send(
+				fromHost(
+					build.ip({ source: nodeAddress[4], destination: direct.pod[4] }, build.udp(port, 53)),
+				),
+			);
+		const { flow } = await send(33000);
+		t.equal(flow?.snatAddress, world.gateway[4]);
+		t.ok(flow && flow.snatPort >= 49152);
+		t.equal(flow?.state, FlowState.UDP_OPENING);
+	});
+}
