@@ -28,7 +28,7 @@ export function fragmentIpv4(
 	const field = packet.readUInt16BE(6);
 	const start = (field & OFFSET_MASK) * 8;
 	const fragments: Buffer[] = [];
-	for (let offset = 0; offset < payload.length; ) {
+	for (let offset = 0; offset < payload.length || fragments.length === 0; ) {
 		const header = Buffer.from(offset === 0 ? first : later);
 		const room = mtu - header.length;
 		const rest = payload.length - offset;
