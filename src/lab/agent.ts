@@ -21,10 +21,9 @@ export interface AgentOptions {
 	pinDirectory: string;
 	config: string;
 	manifests: string;
+	/** How long it may take to get ready. */
+	patienceMs: number;
 }
-
-/** Long enough for four agents that start at once on two cores. */
-const READY_MS = 60_000;
 
 export class Agent {
 	readonly node: string;
@@ -53,7 +52,7 @@ export class Agent {
 	 * @throws Error with the end of the log when the agent ends or does not get ready.
 	 */
 	async start(root?: string): Promise<void> {
-		const { node, namespace, directory, config, manifests } = this.options;
+		const { node, namespace, directory, config, manifests, patienceMs } = this.options;
 		mkdirSync(directory, { recursive: true });
 		const log = openSync(this.log, "a");
 		this.logStart = statSync(this.log).size;
@@ -72,14 +71,14 @@ export class Agent {
 		child.on("exit", (status, signal) => (ended = `it ended with ${signal ?? status}`));
 		child.unref();
 		this.pid = child.pid;
-		const end = Date.now() + READY_MS;
+		const end = Date.now() + patienceMs;
 		while (!this.lines().some(({ msg }) => msg === "ready")) {
 			if (ended === undefined && Date.now() < end) {
 				await delay(20);
 				continue;
 			}
 			throw new Error(
-				`Cannot start the agent of ${node}: expected "ready", but ${ended ?? `none came in ${READY_MS} ms`}\n${this.lastWords()}`,
+				`Cannot start the agent of ${node}: expected "ready", but ${ended ?? `none came in ${patienceMs} ms`}\n${this.lastWords()}`,
 			);
 		}
 	}

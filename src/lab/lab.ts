@@ -39,7 +39,11 @@ export interface LabOptions {
 	detached?: boolean;
 	/** What serves the Nodes. Default: Fairway. */
 	network?: PodNetwork;
+	/** How long an agent may take to get ready. Default: enough for four at once on two cores. */
+	patienceMs?: number;
 }
+
+const PATIENCE_MS = 60_000;
 
 /** Who carries Pod traffic. Another than Fairway shows what the lab itself does. */
 export interface PodNetwork {
@@ -65,7 +69,13 @@ export class Lab {
 	private state: State | undefined;
 	private readonly stations = new Map<string, Promise<Station>>();
 
-	private constructor(name: string, manifests: string, config: string, network: PodNetwork) {
+	private constructor(
+		name: string,
+		manifests: string,
+		config: string,
+		network: PodNetwork,
+		patienceMs: number,
+	) {
 		this.name = name;
 		this.manifests = manifests;
 		this.config = config;
@@ -82,6 +92,7 @@ export class Lab {
 				pinDirectory: `${pinDirectory(name)}/${node}`,
 				config,
 				manifests,
+				patienceMs,
 			};
 			this.agents.set(node, new Agent(options));
 		}
@@ -103,7 +114,8 @@ export class Lab {
 		const beside = `${manifests}/config.yaml`;
 		const own = `${labDirectory(options.name)}/config.yaml`;
 		const config = resolve(options.config ?? (existsSync(beside) ? beside : own));
-		const lab = new Lab(options.name, manifests, config, options.network ?? fairway);
+		const { name, network = fairway, patienceMs = PATIENCE_MS } = options;
+		const lab = new Lab(name, manifests, config, network, patienceMs);
 		await Promise.all(allStates().filter(isAbandoned).map(remove));
 		lab.state = {
 			name: lab.name,
@@ -144,7 +156,7 @@ export class Lab {
 		const state = readState(name);
 		if (state === undefined)
 			throw new Error(`Cannot find lab "${name}": there is no ${labDirectory(name)}`);
-		const lab = new Lab(name, state.manifests, state.config, fairway);
+		const lab = new Lab(name, state.manifests, state.config, fairway, PATIENCE_MS);
 		lab.state = state;
 		for (const [node, agent] of lab.agents)
 			for (const { namespace, name: pod, containerId, addresses } of await agent.endpoints()) {

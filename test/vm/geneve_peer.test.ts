@@ -1,0 +1,37 @@
+/** The Geneve device of Linux 6.1 as a peer, which this machine's kernel does not have. */
+import { fileURLToPath } from "node:url";
+import t from "tap";
+import type { Exchange } from "./inside/geneve_peer.js";
+import { canBoot, kernel, runIn } from "./kernel.js";
+
+const inside = fileURLToPath(new URL("inside/geneve_peer.ts", import.meta.url));
+const modules = ["veth", "bridge", "geneve", "dummy", "cls_bpf", "sch_ingress"];
+
+t.test("the kernel's Geneve device as a peer", { skip: !canBoot && "no vmrun here" }, async (t) => {
+	const { status, output, notes } = await runIn(
+		await kernel("6.1"),
+		[process.execPath, "--import=tsx", inside],
+		{ modules, seconds: 900 },
+	);
+	const line = /^geneve: (.*)$/m.exec(output)?.[1];
+	if (status !== 0 || line === undefined) {
+		t.fail(`exit ${status}\n${output}\n${notes}`);
+		return;
+	}
+	const report = JSON.parse(line) as {
+		kernel: string;
+		xdp: string;
+		drops: Record<string, number>;
+		exchanges: Exchange[];
+	};
+	t.comment(`Linux ${report.kernel}, XDP ${report.xdp}`);
+	t.equal(report.exchanges.length, 4);
+	for (const { from, to, family, ...outcome } of report.exchanges)
+		t.same(
+			outcome,
+			{ answered: 5, whole: true, missing: [], corrupt: [] },
+			`${from} → ${to} IPv${family}`,
+		);
+	const { packet_too_big, ...drops } = report.drops;
+	t.same(drops, {});
+});
