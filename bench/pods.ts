@@ -1,0 +1,127 @@
+/**
+ * What a small packet from Pod to Pod costs: CPU nanoseconds for each packet that arrives, by
+ * halves and end to end, dataplane beside dataplane.
+ *
+ *   bench/pods.ts [ROUNDS] [FRAMES]     default 9, 60000
+ */
+import type { Family } from "../src/lab/subnet.js";
+import { bench } from "./tools/cleanup.js";
+import { Comparison } from "./tools/comparison.js";
+import { locate } from "./tools/frame.js";
+import { collectMetadata, kernelForwarding, kernelVxlan } from "./tools/networks.js";
+import { Pktgen } from "./tools/pktgen.js";
+import { PlainPair } from "./tools/plain_pair.js";
+import { publish, type Table } from "./tools/report.js";
+import { type Dataplane, Site } from "./tools/site.js";
+
+const rounds = Number(process.argv[2] ?? 9);
+const frames = Number(process.argv[3] ?? 60_000);
+
+interface Way {
+	site: Site;
+	family: Family;
+}
+
+/** A way that does not do what its name says must not be measured. */
+const isTunnel = ({ name }: Site): boolean => /vxlan|geneve|key/.test(name);
+
+await bench(async () => {
+	const pktgen = await Pktgen.open();
+	const v4: Way[] = [];
+	const v6: Way[] = [];
+	const tunnel = (tunnelType: "geneve" | "vxlan") => ({
+		fairway: { trafficEncapMode: "encap" as const, tunnelType },
+	});
+	const both = async (name: string, dataplane: Dataplane): Promise<void> => {
+		const site = await Site.up(name, dataplane, [4, 6]);
+		v4.push({ site, family: 4 });
+		v6.push({ site, family: 6 });
+	};
+	await both("kernel forwarding", { network: kernelForwarding });
+	v4.push({ site: await Site.up("kernel vxlan", { network: kernelVxlan(4) }), family: 4 });
+	v6.push({ site: await Site.up("kernel vxlan", { network: kernelVxlan(6) }, [6]), family: 6 });
+	v4.push({ site: await Site.up("tunnel key", { network: collectMetadata(pktgen) }), family: 4 });
+	await both("Fairway direct", { fairway: { trafficEncapMode: "hybrid" } });
+	await both("Fairway geneve", tunnel("geneve"));
+	await both("Fairway vxlan", tunnel("vxlan"));
+	const plain = await PlainPair.up();
+
+	const comparison = new Comparison(pktgen, rounds, frames);
+	const key = (half: string, { site, family }: Way) => `${half} ${family} ${site.name}`;
+	for (const way of [...v4, ...v6]) {
+		const stream = await way.site.fromPod(pktgen, { family: way.family });
+		const wire = await way.site.ontoWire(pktgen, stream);
+		if (locate(wire.frame).outerBytes > 0 !== isTunnel(way.site))
+			throw new Error(
+				`Cannot measure ${way.site.name}: wanted ${isTunnel(way.site) ? "a" : "no"} tunnel on the wire, seen ${wire.frame.toString("hex")}`,
+			);
+		await way.site.sinkInPod(pktgen, "sink_tc");
+		comparison.add(key("out", way), stream);
+		comparison.add(key("in", way), wire);
+	}
+	const floor = await plain.stream(pktgen);
+	comparison.add("plain", floor);
+	comparison.add("generator", { ...floor, out: undefined });
+	await comparison.run();
+	const endToEnd = new Comparison(pktgen, rounds, frames);
+	for (const site of new Set([...v4, ...v6].map((way) => way.site))) await site.switchByXdp(pktgen);
+	for (const way of [...v4, ...v6])
+		endToEnd.add(key("end", way), await way.site.fromPod(pktgen, { family: way.family }));
+	endToEnd.add("plain", floor);
+	await endToEnd.run();
+
+	const floors = (): string[][] => {
+		const none = Array<string>(5).fill("");
+		const alone = comparison.cpu("generator");
+		const over = ["kernel vxlan", "kernel forwarding"].map((name) =>
+			endToEnd.ratio("plain", `end 4 ${name}`),
+		);
+		const plain = [endToEnd.cpu("plain"), ...over, endToEnd.rate("plain")];
+		return [
+			["the generator alone", alone, ...none, "", comparison.rate("generator"), ""],
+			["plain veth pair", ...none.slice(1), ...plain, endToEnd.delivered("plain")],
+		];
+	};
+	const tableOf = (family: Family, ways: Way[]): Table => {
+		const named = (half: string, name: string) => `${half} ${family} ${name}`;
+		const row = ({ site: { name } }: Way): string[] => {
+			const [out, into, end] = [named("out", name), named("in", name), named("end", name)];
+			return [
+				name,
+				comparison.cpu(out),
+				comparison.ratio(out, named("out", "kernel vxlan")),
+				comparison.cpu(into),
+				comparison.ratio(into, named("in", "kernel vxlan")),
+				endToEnd.cpu(end),
+				endToEnd.ratio(end, named("end", "kernel vxlan")),
+				endToEnd.ratio(end, named("end", "kernel forwarding")),
+				endToEnd.rate(end),
+				`${comparison.delivered(out)} ${comparison.delivered(into)} ${endToEnd.delivered(end)}`,
+			];
+		};
+		const rows = ways.map(row);
+		if (family === 4) rows.unshift(...floors());
+		return {
+			title: `Pod to Pod, UDP in frames of ${family === 4 ? 64 : 84} bytes, IPv${family}: CPU ns per packet`,
+			columns: [
+				"",
+				"out",
+				"÷ vxlan",
+				"in",
+				"÷ vxlan",
+				"end to end",
+				"÷ vxlan",
+				"÷ forwarding",
+				"Mpps a core",
+				"delivered",
+			],
+			rows,
+		};
+	};
+	publish({
+		bench: "pods",
+		method: `${rounds} rounds of ${frames} frames each, the ways alternating; median (least–greatest).`,
+		tables: [tableOf(4, v4), tableOf(6, v6)],
+		data: { ...comparison.data(), ...endToEnd.data() },
+	});
+});

@@ -1,0 +1,78 @@
+/** Ways that are measured side by side: in every round each of them once, in changing order. */
+import type { Pktgen, Run, Stream } from "./pktgen.js";
+import { ratios, shownSpread, spread } from "./statistics.js";
+
+/** What a table says where a way is not in the comparison. */
+const ABSENT = "–";
+
+export class Comparison {
+	private readonly streams = new Map<string, Stream>();
+	private readonly runs = new Map<string, Run[]>();
+	private readonly pktgen: Pktgen;
+	private readonly rounds: number;
+	private readonly frames: number;
+
+	constructor(pktgen: Pktgen, rounds: number, frames: number) {
+		this.pktgen = pktgen;
+		this.rounds = rounds;
+		this.frames = frames;
+	}
+
+	add(name: string, stream: Stream): void {
+		this.streams.set(name, stream);
+		this.runs.set(name, []);
+	}
+
+	/** A short run before each measured one brings caches and neighbours to where they stay. */
+	async run(): Promise<void> {
+		const all = [...this.streams];
+		for (let round = 0; round < this.rounds; round++) {
+			for (const [name, stream] of round % 2 === 0 ? all : all.toReversed()) {
+				await this.pktgen.run(stream, Math.max(64, this.frames >> 3));
+				this.runs.get(name)?.push(await this.pktgen.run(stream, this.frames));
+			}
+		}
+	}
+
+	cpu(name: string): string {
+		const runs = this.runs.get(name);
+		if (runs === undefined) return ABSENT;
+		return shownSpread(spread(runs.map(({ cpuPerPacket }) => cpuPerPacket)));
+	}
+
+	/** Of the CPU time, paired by round. */
+	ratio(name: string, other: string): string {
+		const [runs, others] = [this.runs.get(name), this.runs.get(other)];
+		if (runs === undefined || others === undefined) return ABSENT;
+		const cpu = (all: Run[]) => all.map(({ cpuPerPacket }) => cpuPerPacket);
+		return shownSpread(ratios(cpu(runs), cpu(others)), 2);
+	}
+
+	/** Million packets a second. */
+	rate(name: string): string {
+		const runs = this.runs.get(name);
+		if (runs === undefined) return ABSENT;
+		return (spread(runs.map((run) => run.packetsPerSecond)).median / 1e6).toFixed(2);
+	}
+
+	delivered(name: string): string {
+		const runs = this.runs.get(name);
+		if (runs === undefined) return ABSENT;
+		const sum = (what: "sent" | "received") => runs.reduce((all, run) => all + run[what], 0);
+		const share = (100 * sum("received")) / sum("sent");
+		// Rounded down: 100 % is all of them.
+		return `${Math.floor(share * 10) / 10} %`;
+	}
+
+	data(): Record<string, { cpuPerPacket: number[]; delivered: number[] }> {
+		return Object.fromEntries(
+			[...this.runs].map(([name, runs]) => [
+				name,
+				{
+					cpuPerPacket: runs.map(({ cpuPerPacket }) => Math.round(cpuPerPacket * 10) / 10),
+					delivered: runs.map(({ sent, received }) => received / sent),
+				},
+			]),
+		);
+	}
+}

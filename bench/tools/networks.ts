@@ -1,0 +1,148 @@
+/**
+ * Dataplanes beside Fairway: the same Nodes and Pods of a lab, carried by what the kernel has.
+ */
+import { BpfObject } from "#native";
+import type { PodNetwork } from "../../src/lab/lab.js";
+import { type Family, familyOf, withoutLength } from "../../src/lab/subnet.js";
+import type { LabNode } from "../../src/lab/topology.js";
+import { plainNetwork } from "../../test/tools/plain_network.js";
+import { atEnd } from "./cleanup.js";
+import { macBytes } from "./frame.js";
+import { benchObject, link, type Pktgen, setTc } from "./pktgen.js";
+
+/** The kernel's forwarding with a route for each peer; nothing around the packets. */
+export const kernelForwarding = plainNetwork;
+
+/** The same, and what leaves the cluster has the Node's address. */
+export const nftMasquerade: PodNetwork = {
+	...plainNetwork,
+	async start(lab) {
+		await plainNetwork.start(lab);
+		for (const { name, podCIDRs } of lab.topology.nodes) {
+			const rules = podCIDRs.map((cidr) => {
+				const ip = familyOf(cidr) === 4 ? "ip" : "ip6";
+				return `add rule inet nat post ${ip} saddr ${cidr} oifname eth0 masquerade`;
+			});
+			const input = [
+				"add table inet nat",
+				"add chain inet nat post { type nat hook postrouting priority srcnat; }",
+				...rules,
+			].join("\n");
+			await lab.run(name, ["nft", "-f", "-"], { input });
+		}
+	},
+};
+
+/** The kernel's vxlan device with static entries, as flannel has it; no outer UDP checksum. */
+export function kernelVxlan(family: Family): PodNetwork {
+	return {
+		...plainNetwork,
+		async start(lab) {
+			const { nodes } = lab.topology;
+			for (const [i, node] of nodes.entries()) {
+				const local = addressOf(node, family);
+				const zero = family === 4 ? "noudpcsum" : "udp6zerocsumtx udp6zerocsumrx";
+				const lines = [
+					"sysctl -q -w net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1",
+					`ip link add vxlan0 address ${tunnelMac(i)} type vxlan id 1 local ${local} dstport 4789 dev eth0 nolearning ${zero}`,
+					"ip link set dev vxlan0 up",
+				];
+				for (const [j, peer] of nodes.entries()) {
+					if (peer === node) continue;
+					lines.push(`bridge fdb append ${tunnelMac(j)} dev vxlan0 dst ${addressOf(peer, family)}`);
+					for (const cidr of peer.podCIDRs) {
+						const via = withoutLength(cidr);
+						const v = familyOf(cidr);
+						// An anycast address cannot be a gateway, so the route names its neighbour's.
+						const gateway = v === 4 ? via : `fe80::${j + 1}`;
+						lines.push(
+							`ip -${v} neigh replace ${gateway} lladdr ${tunnelMac(j)} dev vxlan0 nud permanent`,
+							`ip -${v} route replace ${cidr} via ${gateway} dev vxlan0 onlink`,
+						);
+					}
+				}
+				await lab.namespace(node.name).script(lines.join("\n"));
+			}
+		},
+		async attach(lab, pod) {
+			const attachment = await plainNetwork.attach(lab, pod);
+			await lab.run(pod.label, setMtu(family));
+			return attachment;
+		},
+	};
+}
+
+/**
+ * The vxlan device without a tunnel of its own, given one for each packet by a TC program at the
+ * Pod (bpf_skb_set_tunnel_key) and emptied by another into the Pod (bpf_redirect_peer). IPv4, one
+ * Pod a Node, two Nodes.
+ */
+export function collectMetadata(pktgen: Pktgen): PodNetwork {
+	return {
+		...plainNetwork,
+		async start(lab) {
+			for (const { name } of lab.topology.nodes)
+				await lab.namespace(name).script(
+					`sysctl -q -w net.ipv4.ip_forward=1
+					ip link add vxlan0 type vxlan external dstport 4789
+					ip link set dev vxlan0 up`,
+				);
+		},
+		async attach(lab, pod) {
+			const attachment = await plainNetwork.attach(lab, pod);
+			await lab.run(pod.label, setMtu(4));
+			const node = lab.namespace(pod.node);
+			const inside = await link(lab.namespace(pod.label), "eth0");
+			const outside = await link(node, "pod2");
+			const tunnel = await link(node, "vxlan0");
+			const peer = lab.topology.nodes.find(({ name }) => name !== pod.node);
+			if (peer === undefined) throw new Error("Cannot tunnel: wanted two Nodes, there is one");
+			const remote = addressOf(peer, 4)
+				.split(".")
+				.reduce((sum, byte) => sum * 256 + Number(byte), 0);
+			const [leaving, arriving] = await Promise.all([
+				openWays(pktgen, "to_tunnel", { to_ifindex: tunnel.ifindex, remote_ipv4: remote }),
+				openWays(pktgen, "from_tunnel", {
+					to_ifindex: outside.ifindex,
+					pod_mac: inside.mac,
+					source_mac: outside.mac,
+				}),
+			]);
+			await setTc(node, "pod2", leaving);
+			await setTc(node, "vxlan0", arriving);
+			return attachment;
+		},
+	};
+}
+
+/** One program of bench/bpf/ways.bpf.c with its constants; the path of its pin. */
+export async function openWays(
+	pktgen: Pktgen,
+	program: string,
+	constants: Record<string, number | string>,
+): Promise<string> {
+	const object = BpfObject.open(await benchObject("ways"));
+	atEnd(() => object.close());
+	for (const name of object.programNames) object.setAutoload(name, name === program);
+	for (const [name, value] of Object.entries(constants)) {
+		const place = object.readOnlyVariables[name];
+		if (place === undefined) throw new Error(`Cannot set ${name}: there is no such constant`);
+		const bytes = Buffer.alloc(place.size);
+		if (typeof value === "string") macBytes(value).copy(bytes);
+		else bytes.writeUInt32LE(value);
+		object.setReadOnlyData(place.offset, bytes);
+	}
+	object.load();
+	return pktgen.pin(object.program(program));
+}
+
+export function addressOf({ name, addresses }: LabNode, family: Family): string {
+	const address = addresses.find((known) => familyOf(known) === family);
+	if (address === undefined) throw new Error(`Cannot find the IPv${family} address of ${name}`);
+	return withoutLength(address);
+}
+
+const tunnelMac = (node: number): string => `02:00:00:00:be:0${node + 1}`;
+
+const setMtu = (family: Family): string[] =>
+	`ip link set dev eth0 mtu ${family === 4 ? 1450 : 1430}`.split(" ");

@@ -1,0 +1,182 @@
+/**
+ * Two Nodes with a Pod each, served by one dataplane, and the places where the generator sends
+ * and the sinks count:
+ *
+ *   pod1 ── node1 ── (node1 │ net1 │ node2) ── node2 ── pod2
+ *       out ─────────▶ ×
+ *                              in ──────────────────────▶ ×
+ *       end to end ────▶ XDP switch ────────────────────▶ ×
+ *
+ * What is sent into the in half is what came out of the out half, taken there as a sample: every
+ * dataplane gets its own packets.
+ */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Lab, type PodNetwork } from "../../src/lab/lab.js";
+import type { Namespace } from "../../src/lab/namespace.js";
+import type { Family } from "../../src/lab/subnet.js";
+import { until } from "../../src/lab/until.js";
+import { Cluster, type Settings } from "../../test/tools/cluster.js";
+import { atEnd } from "./cleanup.js";
+import { buildFrame, type Variation } from "./frame.js";
+import { openWays } from "./networks.js";
+import { type Link, link, links, type Pktgen, type Sink, type Stream, setXdp } from "./pktgen.js";
+
+export type Dataplane = { network: PodNetwork } | { fairway: Settings };
+
+const OUTSIDE = "203.0.113.10/24, 2001:db8:113::10/64";
+
+let sites = 0;
+
+export class Site {
+	readonly name: string;
+	readonly lab: Lab;
+	/** Of the manifests: what is written there, the agents read. */
+	readonly directory: string;
+	private readonly outputs = new Map<string, Promise<number>>();
+
+	private constructor(name: string, lab: Lab, directory: string) {
+		this.name = name;
+		this.lab = lab;
+		this.directory = directory;
+	}
+
+	/** Both Pods reach each other, over both families that it has, when it is up. */
+	static async up(
+		name: string,
+		dataplane: Dataplane,
+		families: readonly Family[] = [4],
+	): Promise<Site> {
+		const directory = mkdtempSync(join(tmpdir(), "fairway-bench-"));
+		atEnd(() => rmSync(directory, { recursive: true, force: true }));
+		for (const [file, objects] of Object.entries(manifests()))
+			writeFileSync(join(directory, file), objects.map((o) => JSON.stringify(o)).join("\n---\n"));
+		const settings = "fairway" in dataplane ? dataplane.fairway : {};
+		writeFileSync(join(directory, "config.yaml"), JSON.stringify(settings));
+		const lab = await Lab.prepare({
+			name: `fwB-${process.pid}-${++sites}`,
+			manifests: directory,
+			...("network" in dataplane ? { network: dataplane.network } : {}),
+		});
+		atEnd(() => lab.down());
+		await lab.start();
+		if ("fairway" in dataplane) await new Cluster(lab, settings).settled();
+		const site = new Site(name, lab, directory);
+		for (const family of families) await site.reach("pod1", "pod2", family);
+		return site;
+	}
+
+	/** Neighbours are known from here on. @throws Error when no echo comes back. */
+	async reach(from: string, to: string, family: Family): Promise<void> {
+		const address = this.lab.address(to, family);
+		await until(`${this.name}: ${to} answers ${from} over IPv${family}`, async () => {
+			const command = ["ping", "-n", "-q", "-c", "2", "-i", "0.01", "-W", "1", address];
+			return (await this.lab.run(from, command, { mayFail: true })).status === 0;
+		});
+	}
+
+	namespace(machine: string): Namespace {
+		return this.lab.namespace(machine);
+	}
+
+	/** The Node's end of a Pod's veth. */
+	async hostSide(pod: string): Promise<Link> {
+		const node = pod === "pod1" ? "node1" : "node2";
+		const { peer } = await link(this.namespace(pod), "eth0");
+		const found = (await links(this.namespace(node))).find(({ ifindex }) => ifindex === peer);
+		if (found === undefined) throw new Error(`Cannot find the Node's end of ${pod}'s eth0`);
+		return found;
+	}
+
+	output(pktgen: Pktgen, machine: string, device: string): Promise<number> {
+		const key = `${machine} ${device}`;
+		let output = this.outputs.get(key);
+		if (output === undefined) {
+			output = pktgen.output(this.namespace(machine), device);
+			this.outputs.set(key, output);
+		}
+		return output;
+	}
+
+	/** From pod1; to pod2 unless another address is given. The Pod's veth takes frames from now on. */
+	async fromPod(pktgen: Pktgen, options: FlowOptions): Promise<Stream> {
+		const { family = 4, size = family === 4 ? 64 : 84, protocol = "udp", vary = {} } = options;
+		const host = await this.hostSide("pod1");
+		// Frames that are sent into a veth need NAPI at its other end.
+		await this.namespace("node1").run(["ethtool", "-K", host.name, "gro", "on"]);
+		const { mac } = await link(this.namespace("pod1"), "eth0");
+		const frame = buildFrame({
+			sourceMac: mac,
+			destinationMac: host.mac,
+			source: this.lab.address("pod1", family),
+			destination: options.destination ?? this.lab.address("pod2", family),
+			protocol,
+			size,
+		});
+		return { frame, out: await this.output(pktgen, "pod1", "eth0"), vary };
+	}
+
+	/** What node1 makes of a stream from pod1, to be sent into node2. The sink at the switch stays. */
+	async ontoWire(pktgen: Pktgen, stream: Stream): Promise<Stream> {
+		await pktgen.setSink(this.namespace("net1"), "node1", "sample");
+		const frame = await pktgen.sample(stream);
+		await pktgen.setSink(this.namespace("net1"), "node1", "sink_tc");
+		return { ...stream, frame, out: await this.output(pktgen, "net1", "node2") };
+	}
+
+	async sinkInPod(pktgen: Pktgen, sink: Sink | undefined): Promise<void> {
+		await pktgen.setSink(this.namespace("pod2"), "eth0", sink);
+	}
+
+	/** The generator's frames go from node1's port to node2's without the bridge. */
+	async switchByXdp(pktgen: Pktgen): Promise<void> {
+		const net1 = this.namespace("net1");
+		await pktgen.setSink(net1, "node1", undefined);
+		const { ifindex } = await link(net1, "node2");
+		await setXdp(net1, "node1", await openWays(pktgen, "switch_port", { to_ifindex: ifindex }));
+	}
+}
+
+export interface FlowOptions {
+	family?: Family;
+	size?: number;
+	protocol?: "udp" | "tcp";
+	destination?: string;
+	vary?: Variation;
+}
+
+function manifests(): Record<string, object[]> {
+	const node = (n: number) => ({
+		apiVersion: "v1",
+		kind: "Node",
+		metadata: { name: `node${n}` },
+		spec: {
+			podCIDR: `10.244.${n}.0/24`,
+			podCIDRs: [`10.244.${n}.0/24`, `fd00:10:244:${n}::/64`],
+		},
+		status: {
+			addresses: [
+				{ type: "InternalIP", address: `192.168.1.${n}` },
+				{ type: "InternalIP", address: `fd00:192:168:1::${n}` },
+			],
+		},
+	});
+	const pod = (n: number) => ({
+		apiVersion: "v1",
+		kind: "Pod",
+		metadata: { name: `pod${n}`, namespace: "default" },
+		spec: { nodeName: `node${n}`, containers: [{ name: "main", image: "none" }] },
+	});
+	const lab = {
+		apiVersion: "v1",
+		kind: "ConfigMap",
+		metadata: { name: "fairway-lab", namespace: "kube-system" },
+		data: { outside: OUTSIDE },
+	};
+	return {
+		"lab.yaml": [lab],
+		"nodes.yaml": [node(1), node(2)],
+		"pods.yaml": [pod(1), pod(2)],
+	};
+}

@@ -1,0 +1,29 @@
+/** Numbers of repeated measurements. Pure. */
+
+export interface Spread {
+	median: number;
+	least: number;
+	greatest: number;
+}
+
+/** @throws RangeError of nothing. */
+export function spread(values: readonly number[]): Spread {
+	if (values.length === 0)
+		throw new RangeError("Cannot take a median: wanted values, there are none");
+	const sorted = [...values].sort((a, b) => a - b);
+	const middle = sorted.length >> 1;
+	const upper = sorted[middle]!;
+	const median = sorted.length % 2 === 1 ? upper : (sorted[middle - 1]! + upper) / 2;
+	return { median, least: sorted[0]!, greatest: sorted.at(-1)! };
+}
+
+/** Of two that alternated: round by round, so that what both suffered is not in it. */
+export function ratios(values: readonly number[], others: readonly number[]): Spread {
+	return spread(values.map((value, round) => value / others[round]!));
+}
+
+/** "1234 (1200–1300)" */
+export function shownSpread({ median, least, greatest }: Spread, digits = 0): string {
+	const text = (value: number) => (Number.isFinite(value) ? value.toFixed(digits) : "–");
+	return `${text(median)} (${text(least)}–${text(greatest)})`;
+}

@@ -1,0 +1,103 @@
+/**
+ * The generator's process: on one CPU, it sends when asked and counts what that cost. Takes
+ * orders on standard input and answers on standard output, a JSON line each; ends with its input.
+ *
+ *   worker.ts PIN-DIRECTORY CPU
+ *
+ * All the work of a packet, from the generator to the sink, is done in softirqs of this CPU: some
+ * of them in this thread, when a batch ends, and the rest in ksoftirqd. The CPU time of both is
+ * the cost. A packet still on its way when a run ends is waited for.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import { BpfMap, BpfProgram } from "#native";
+
+const LIVE_FRAMES = 2;
+const BATCH = 64;
+
+export interface Order {
+	id: number;
+	program: "generate" | "generate_only";
+	/** base64 */
+	pattern: string;
+	/** base64 */
+	frame: string;
+	frames: number;
+}
+
+export interface Answer {
+	id: number;
+	sent: number;
+	received: number;
+	/** Nanoseconds of CPU, this thread and ksoftirqd together. */
+	cpu: number;
+	/** Nanoseconds that passed until the last frame was handed over. */
+	elapsed: number;
+	error?: string;
+}
+
+const [pins = "", cpu = "0"] = process.argv.slice(2);
+const programs = {
+	generate: BpfProgram.openPinned(`${pins}/generate`),
+	generate_only: BpfProgram.openPinned(`${pins}/generate_only`),
+};
+const patterns = BpfMap.openPinned(`${pins}/patterns`);
+const sink = BpfMap.openPinned(`${pins}/received`);
+const zero = Buffer.alloc(4);
+const ksoftirqd = readdirSync("/proc").find((entry) => {
+	if (!/^\d+$/.test(entry)) return false;
+	try {
+		return readFileSync(`/proc/${entry}/comm`, "utf8") === `ksoftirqd/${cpu}\n`;
+	} catch {
+		return false;
+	}
+});
+
+function ksoftirqdTime(): number {
+	return Number(readFileSync(`/proc/${ksoftirqd}/schedstat`, "utf8").split(" ", 1)[0]);
+}
+
+function received(): number {
+	const values = sink.lookup(zero) ?? Buffer.alloc(0);
+	let sum = 0;
+	for (let i = 0; i < values.length; i += 8) sum += Number(values.readBigUInt64LE(i));
+	return sum;
+}
+
+async function run({ id, program, pattern, frame, frames }: Order): Promise<Answer> {
+	patterns.update(zero, Buffer.from(pattern, "base64"));
+	const data = Buffer.from(frame, "base64");
+	const before = { received: received(), ksoftirqd: ksoftirqdTime(), thread: process.cpuUsage() };
+	const start = process.hrtime.bigint();
+	programs[program].testRun({ data, repeat: frames, flags: LIVE_FRAMES, batchSize: BATCH });
+	const thread = process.cpuUsage(before.thread);
+	const elapsed = Number(process.hrtime.bigint() - start);
+	let seen = received();
+	for (let quiet = 0; quiet < 3 && program === "generate"; quiet++) {
+		await delay(1);
+		const now = received();
+		if (now !== seen) quiet = 0;
+		seen = now;
+	}
+	const softirqs = ksoftirqdTime() - before.ksoftirqd;
+	return {
+		id,
+		sent: frames,
+		received: program === "generate" ? seen - before.received : frames,
+		cpu: (thread.user + thread.system) * 1000 + softirqs,
+		elapsed,
+	};
+}
+
+createInterface({ input: process.stdin })
+	.on("line", async (line) => {
+		const order = JSON.parse(line) as Order;
+		const answer = await run(order).catch((error: Error) => ({
+			id: order.id,
+			error: error.message,
+		}));
+		process.stdout.write(`${JSON.stringify(answer)}\n`);
+	})
+	.on("close", () => process.exit());
+process.stdout.write('{"id":0}\n');
