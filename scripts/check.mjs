@@ -6,6 +6,7 @@ const sourcesOfC = () => [
 	...filesUnder("bpf", /\.[ch]$/),
 	...filesUnder("native", /\.(cpp|cc|c|h|hpp)$/),
 	...filesUnder("test", /\.[ch]$/),
+	...filesUnder("bench", /\.[ch]$/),
 ];
 
 const rules = [
