@@ -3,13 +3,28 @@
 #define FAIRWAY_HOOK HOOK_FROM_WIRE
 #include "lib/wire.h"
 
+/* Generic XDP copies a packet that has too little room before its head, and the copy's skb->mac_len
+ * is 0 (seen on 6.18): what starts here is then the IP header. Where the Ethernet header is, the
+ * skb still knows. */
+static __always_inline int restore_ethernet(struct __sk_buff *ctx)
+{
+	struct ethhdr whole, start;
+
+	if (bpf_skb_load_bytes_relative(ctx, 0, &whole, sizeof(whole), BPF_HDR_START_MAC) ||
+	    bpf_skb_load_bytes(ctx, 0, &start, sizeof(start)) ||
+	    !__builtin_memcmp(&whole, &start, sizeof(whole)))
+		return 0;
+	return bpf_skb_change_head(ctx, ETH_HLEN, 0) ||
+	       bpf_skb_store_bytes(ctx, 0, &whole, sizeof(whole), 0);
+}
+
 SEC("tc")
 int from_wire(struct __sk_buff *ctx)
 {
 	struct work *work = work_start();
 	int result;
 
-	if (!work)
+	if (!work || (xdp_generic && restore_ethernet(ctx)))
 		return TC_ACT_UNSPEC;
 	result = wire_receive(ctx, work, &work->verdict);
 	record(&work->verdict);

@@ -9,6 +9,8 @@ import { type MapDefinition, mapDefinitions } from "../tables/layout.js";
 export interface Knobs {
 	/** A wire interface is a veth: checksums may be unfinished. */
 	vethWire: boolean;
+	/** XDP was asked to run in generic mode. */
+	xdpGeneric: boolean;
 	/** The kernel knows BPF_F_ADJ_ROOM_DECAP_L3_*. */
 	hasDecapL3: boolean;
 	/** max_entries of `flows`. */
@@ -54,6 +56,7 @@ export class ObjectFile {
 	knobBytes(knobs: Knobs): { offset: number; value: Buffer }[] {
 		const values: [string, number][] = [
 			["veth_wire", Number(knobs.vethWire)],
+			["xdp_generic", Number(knobs.xdpGeneric)],
 			["has_decap_l3", Number(knobs.hasDecapL3)],
 			["flow_slots", knobs.flowSlots],
 		];

@@ -84,7 +84,7 @@ export class Stages {
 		pass.add(this.#tables.apply(tables, links, hostIfindex));
 
 		const wires = this.#wireDevices(tables, links, pass);
-		const programs = await pass.try(undefined, () => this.#loadPrograms(wires));
+		const programs = await pass.try(undefined, () => this.#loadPrograms(wires, tables.xdp));
 		const hooks = this.#hooks(tables, links, wires, pass);
 		if (programs !== undefined) await this.#attach(hooks, wires, tables, programs, pass);
 
@@ -101,9 +101,10 @@ export class Stages {
 		return configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
 	}
 
-	#loadPrograms(wires: readonly WireDevice[]): Programs {
+	#loadPrograms(wires: readonly WireDevice[], xdp: Tables["xdp"]): Programs {
 		return this.#datapath().programs({
 			vethWire: wires.some(({ kind }) => kind === "veth"),
+			xdpGeneric: xdp === "generic",
 			hasDecapL3: hasDecapL3(),
 		});
 	}

@@ -857,6 +857,7 @@ export const maps = {
 export const knobs = {
 	traceVerdicts: { offset: 0, ...u8 },
 	vethWire: { offset: 1, ...u8 },
-	hasDecapL3: { offset: 2, ...u8 },
+	xdpGeneric: { offset: 2, ...u8 },
+	hasDecapL3: { offset: 3, ...u8 },
 	flowSlots: { offset: 4, ...u32 },
 } as const;

@@ -49,6 +49,7 @@ class Node {
 			pinDirectory: this.pins,
 			config: join(directory, "config.yaml"),
 			manifests: join(directory, "manifests"),
+			patienceMs: 60_000,
 		});
 	}
 
@@ -86,9 +87,10 @@ class Node {
 	}
 
 	/** Both families; every echo has to be answered. */
-	async ping(other: Node, count = 3): Promise<boolean> {
+	async ping(other: Node, count = 3, size = 56): Promise<boolean> {
+		const flags = ["-c", `${count}`, "-s", `${size}`, "-i", "0.02", "-W", "2"];
 		const pings = other.podAddresses.map((address) =>
-			this.pod.run(["ping", "-c", `${count}`, "-i", "0.02", "-W", "2", address], { mayFail: true }),
+			this.pod.run(["ping", ...flags, address], { mayFail: true }),
 		);
 		const results = await Promise.all(pings);
 		return results.every(({ stdout }) => stdout.includes(" 0% packet loss"));
@@ -303,6 +305,19 @@ t.test("the life of an agent", async (t) => {
 		await reaches("direct");
 		t.strictSame((await node1.agent.status()).problems, []);
 		t.equal(await node1.ping(node2), true);
+	});
+
+	await t.test("XDP in every mode", async (t) => {
+		for (const xdp of ["generic", "off", "native"]) {
+			configure(`trafficEncapMode: encap\nxdp: ${xdp}\n`);
+			await until(`XDP is ${xdp}`, async () => {
+				const all = await Promise.all(nodes.map(({ agent }) => agent.status()));
+				return all.every((status) => status.xdp === xdp && status.mode === "encap");
+			});
+			t.equal(await node1.ping(node2), true, `${xdp}: what XDP delivers itself`);
+			t.equal(await node1.ping(node2, 3, 2500), true, `${xdp}: what it leaves to tc`);
+		}
+		t.strictSame((await node2.agent.status()).drops, {});
 	});
 
 	await t.test("manifests break while it runs", async (t) => {
