@@ -63,7 +63,10 @@ export interface Applied {
 }
 
 const RETRY_MS = { first: 500, most: 30_000 };
-/** Messages of the kernel come in bursts; one look at the end of a burst is enough. */
+/**
+ * Messages of the kernel come in bursts, or without end where routes flap: a look so long after the
+ * first of them, and not after the last, serves both.
+ */
 const SETTLE_MS = 100;
 
 export class Reconciler {
@@ -193,13 +196,18 @@ export class Reconciler {
 		return readNetwork(this.#ip);
 	}
 
-	/** Calls back once a burst of changes of links, addresses or routes that are not ours is over. */
+	/**
+	 * Calls back shortly after links, addresses or routes that are not ours have changed; at most
+	 * ten times a second.
+	 */
 	watchNetwork(onChange: () => void): { close(): void } {
 		let timer: NodeJS.Timeout | undefined;
 		const listener = this.#monitor.listen(({ network }) => {
 			if (!network) return;
-			clearTimeout(timer);
-			timer = setTimeout(onChange, SETTLE_MS);
+			timer ??= setTimeout(() => {
+				timer = undefined;
+				onChange();
+			}, SETTLE_MS);
 		});
 		return {
 			close: () => {
@@ -252,8 +260,10 @@ export class Reconciler {
 		if (this.#wanted === undefined || this.#closed) return;
 		// Someone may have removed what is ours, or put a device back: an apply that finds nothing
 		// to write costs a few milliseconds.
-		clearTimeout(this.#look);
-		this.#look = setTimeout(() => void this.#enqueue(() => this.#applyNow()), SETTLE_MS);
+		this.#look ??= setTimeout(() => {
+			this.#look = undefined;
+			void this.#enqueue(() => this.#applyNow());
+		}, SETTLE_MS);
 	}
 
 	async #applyNow(): Promise<Applied> {
