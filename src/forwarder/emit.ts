@@ -16,7 +16,7 @@ import {
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { clampMss, onWire, wireLength } from "./mtu.js";
-import { type NextHopWay, resolveNextHop } from "./next_hop.js";
+import { type NextHopWay, resolveNextHop, UNKNOWN_MAC } from "./next_hop.js";
 import type { Packet } from "./packet.js";
 import { peerIndex } from "./route.js";
 import { encapsulate } from "./tunnel.js";
@@ -114,7 +114,11 @@ function emitToWire(draft: Draft, frame: Buffer, way: NextHopWay): Decision {
 	decision.packet = frame;
 	decision.ifindex = way.ifindex;
 	decision.action = way.action;
-	draft.note("emit", `out of interface ${way.ifindex} to ${way.destinationMac}`);
+	const to =
+		way.destinationMac === UNKNOWN_MAC
+			? "as soon as the next hop has told its MAC"
+			: `to ${way.destinationMac}`;
+	draft.note("emit", `out of interface ${way.ifindex} ${to}`);
 	return decision;
 }
 

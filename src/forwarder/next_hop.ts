@@ -8,7 +8,8 @@ import { Action, EventCounter, Limit, type NextHop, type NodeConfig } from "../t
 import type { Draft } from "./draft.js";
 
 const NS_PER_MS = 1_000_000n;
-const UNKNOWN_MAC = "00:00:00:00:00:00";
+/** Of a neighbour that the kernel has yet to ask. */
+export const UNKNOWN_MAC = "00:00:00:00:00:00";
 
 /** How a frame leaves: WIRE with these MACs, or WIRE_NEIGHBOUR, where the kernel writes its own. */
 export interface NextHopWay {
