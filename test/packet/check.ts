@@ -29,6 +29,8 @@ export interface Input {
 export interface Checked {
 	decision: Decision;
 	outcome: Outcome;
+	/** The test run could not write a tunnel's headers, and dropped the packet for that. */
+	refused: boolean;
 	/** "what: the forwarder says this, the data path that"; empty: they agree. */
 	differences: string[];
 }
@@ -77,7 +79,7 @@ export async function check(
 			record.header.mtu,
 		);
 	}
-	return { decision, outcome, differences };
+	return { decision, outcome, refused, differences };
 }
 
 function compareBytes(what: string, model: Buffer, core: Buffer, differ: Differ): void {

@@ -8,7 +8,6 @@ import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import {
 	Action,
 	Endpoint,
-	EventCounter,
 	Flow,
 	FlowKey,
 	FlowRef,
@@ -33,6 +32,9 @@ const OBJECT = fileURLToPath(new URL("../../build/bpf/fairway.bpf.o", import.met
 /** Offsets in struct __sk_buff and struct xdp_md of linux/bpf.h. */
 const SK_BUFF = { size: 192, ifindex: 40, gsoSegments: 164, gsoSize: 176 };
 const XDP_MD = { size: 24, dataEnd: 4, ingressIfindex: 12 };
+
+/** Above every index of a peer in world.ts. */
+export const PEER_INDEXES = 16;
 
 const PROGRAMS: Record<number, string> = {
 	[Hook.FROM_POD]: "from_pod",
@@ -145,11 +147,10 @@ export class DataPath {
 		const slots = Buffer.alloc(4 * this.flowSlots);
 		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
 		this.#map("flows").updateBatch(slots, Buffer.alloc(Flow.size * this.flowSlots));
+		for (const name of ["next_hops", "peer_counters"]) zero(this.#map(name), PEER_INDEXES);
 		for (const name of ["events", "drops", "next_hop_settle", "slow_path_bucket"]) {
-			zero(this.#map(name), 1);
+			zero(this.#map(name), this.#map(name).info.maxEntries);
 		}
-		for (const name of ["next_hops", "peer_counters"]) zero(this.#map(name), 64);
-		zero(this.#map("events"), EventCounter.COUNT);
 	}
 
 	run(hook: number, packet: Buffer, context: PacketContext): Outcome {

@@ -23,6 +23,7 @@ import { DataPath } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
 import { Random } from "./random.js";
 import { minimised, type Row, rowText } from "./row.js";
+import { countersOf, Tally } from "./tally.js";
 import { Traffic } from "./traffic.js";
 import { peers as everyPeer, makeNetwork, makeTables, type Variation } from "./world.js";
 
@@ -135,10 +136,12 @@ if (inNamespace(import.meta.url)) {
 			dataPath.write(tables);
 			const traffic = new Traffic(random);
 			const inputs: Input[] = [];
+			const tally = new Tally();
 			for (let i = 0; i < EPISODE && done < PACKETS; i++, done++) {
 				const input = traffic.next();
 				inputs.push(input);
-				const { decision, differences } = await check(dataPath, tables, input);
+				const { decision, differences, refused } = await check(dataPath, tables, input);
+				tally.add(decision, refused);
 				if (differences.length > 0) {
 					found++;
 					const least = await minimised(
@@ -166,6 +169,7 @@ if (inNamespace(import.meta.url)) {
 			const flows = tables.slots.flatMap((flow) => (flow ? [flowText(flow)] : []));
 			if (found === 0) {
 				t.strictSame(dataPath.flows().map(flowText).sort(), flows.sort(), "the same flows");
+				t.strictSame(countersOf(dataPath), tally.lines(), "the same counters");
 			}
 		}
 		t.equal(found, 0, "the forwarder and the data path agree");

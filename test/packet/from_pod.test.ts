@@ -1,11 +1,10 @@
-/** from_pod and from_host: what leaves, and what may not. */
+/** from_pod: what a Pod may send, and how it leaves. */
 import t from "tap";
 import type { Packet } from "../../src/forwarder/packet.js";
-import { Path } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import { DataPath } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
-import { fromHost, fromPod, fromWire, type PacketRow, runRows } from "./table.js";
+import { fromPod, inTunnel, onWire, type PacketRow, runRows } from "./table.js";
 import * as world from "./world.js";
 
 const {
@@ -22,42 +21,6 @@ const {
 	gateway,
 } = world;
 const DATA = Buffer.from("a fairway is deep enough to sail straight through");
-
-/** The frame that a Pod's packet becomes on the way to the wire. */
-function onWire(mac: string, packet: Buffer): Buffer {
-	return build.frame({ source: world.NODE_MAC, destination: mac }, packet);
-}
-
-/** A Pod's packet in this Node's tunnel; only the source port is taken from what came out. */
-function inTunnel(peer: world.PeerFacts, packet: Buffer, trafficClass = 0) {
-	return (out: Packet): Buffer => {
-		const inner = build.frame(
-			{ source: world.GATEWAY_MAC, destination: "02:fa:1c:00:00:01" },
-			packet,
-		);
-		const payload =
-			peer.path === Path.VXLAN
-				? build.vxlan(world.VNI, inner)
-				: build.geneve({ vni: world.VNI }, inner);
-		const { sourcePort, destinationPort } = out.key;
-		if (sourcePort < 49152) throw new Error(`the outer source port is ${sourcePort}`);
-		const family = peer.outerFamily;
-		return onWire(
-			peer.mac,
-			build.ip(
-				{
-					source: nodeAddress[family],
-					destination: peer.transport[family],
-					trafficClass,
-					...(family === 6 && {
-						flowLabel: out.frame.readUInt32BE(out.l3) & 0xfffff,
-					}),
-				},
-				build.udp(sourcePort, destinationPort, payload, false),
-			),
-		);
-	};
-}
 
 function rows(family: 4 | 6): PacketRow[] {
 	const udp = build.udp(1000, 2000, DATA);
@@ -305,65 +268,6 @@ function rows(family: 4 | 6): PacketRow[] {
 				vxlan4,
 				build.ip({ source: podA[family], destination: vxlan4.pod[family], ttl: 63 }, syn(536)),
 			),
-		},
-		{
-			shows: "a Node process to a remote Pod takes the gateway address",
-			packet: fromHost(
-				build.ip({ source: nodeAddress[family], destination: direct.pod[family] }, udp),
-			),
-			action: "wire",
-			out: ({ key }: Packet) =>
-				onWire(
-					direct.mac,
-					build.ip(
-						{ source: gateway[family], destination: direct.pod[family] },
-						build.udp(key.sourcePort, 2000, DATA),
-					),
-				),
-		},
-		{
-			shows: "the gateway address to a remote Pod: as it is, in the tunnel",
-			packet: fromHost(
-				build.ip({ source: gateway[family], destination: geneve4.pod[family] }, udp),
-			),
-			action: "wire",
-			out: inTunnel(
-				geneve4,
-				build.ip({ source: gateway[family], destination: geneve4.pod[family] }, udp),
-			),
-		},
-		{
-			shows: "the Node's answer to a Pod that came past the tunnel goes back so",
-			before: [
-				fromWire(
-					build.ip(
-						{ source: geneve4.pod[family], destination: nodeAddress[family] },
-						build.udp(7, 8, DATA),
-					),
-				),
-			],
-			packet: fromHost(
-				build.ip(
-					{ source: nodeAddress[family], destination: geneve4.pod[family] },
-					build.udp(8, 7, DATA),
-				),
-			),
-			action: "wire",
-			out: onWire(
-				geneve4.mac,
-				build.ip(
-					{ source: nodeAddress[family], destination: geneve4.pod[family] },
-					build.udp(8, 7, DATA),
-				),
-			),
-		},
-		{
-			shows: "fairway0 is for peers' Pods only",
-			packet: fromHost(
-				build.ip({ source: nodeAddress[family], destination: outside[family] }, udp),
-			),
-			action: "drop",
-			drop: "no_route",
 		},
 		{
 			shows: "before the agent has configured the Node",

@@ -5,7 +5,7 @@
 import type { Test } from "tap";
 import type { Packet } from "../../src/forwarder/packet.js";
 import { parse } from "../../src/forwarder/packet.js";
-import { Action, ActionName, DropReasonName, Hook } from "../../src/tables/generated.js";
+import { Action, ActionName, DropReasonName, Hook, Path } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import { check, type Input } from "./check.js";
 import type { DataPath } from "./data_path.js";
@@ -136,4 +136,40 @@ export function tunnelled(
 		},
 		build.udp(50000, how.port ?? (kind === "geneve" ? 6081 : 4789), payload, false),
 	);
+}
+
+/** The frame that a Pod's packet becomes on the way to the wire. */
+export function onWire(mac: string, packet: Buffer): Buffer {
+	return build.frame({ source: world.NODE_MAC, destination: mac }, packet);
+}
+
+/** A Pod's packet in this Node's tunnel; only the source port is taken from what came out. */
+export function inTunnel(peer: world.PeerFacts, packet: Buffer, trafficClass = 0) {
+	return (out: Packet): Buffer => {
+		const inner = build.frame(
+			{ source: world.GATEWAY_MAC, destination: "02:fa:1c:00:00:01" },
+			packet,
+		);
+		const payload =
+			peer.path === Path.VXLAN
+				? build.vxlan(world.VNI, inner)
+				: build.geneve({ vni: world.VNI }, inner);
+		const { sourcePort, destinationPort } = out.key;
+		if (sourcePort < 49152) throw new Error(`the outer source port is ${sourcePort}`);
+		const family = peer.outerFamily;
+		return onWire(
+			peer.mac,
+			build.ip(
+				{
+					source: world.nodeAddress[family],
+					destination: peer.transport[family],
+					trafficClass,
+					...(family === 6 && {
+						flowLabel: out.frame.readUInt32BE(out.l3) & 0xfffff,
+					}),
+				},
+				build.udp(sourcePort, destinationPort, payload, false),
+			),
+		);
+	};
 }

@@ -1,0 +1,62 @@
+/** What many decisions add up to, as the data path's counters have it. */
+import type { Decision } from "../../src/forwarder/forwarder.js";
+import {
+	DropReason,
+	DropReasonName,
+	EventCounter,
+	EventCounterName,
+} from "../../src/tables/generated.js";
+import { type DataPath, PEER_INDEXES } from "./data_path.js";
+
+export class Tally {
+	readonly #drops = new Map<number, bigint>();
+	readonly #events = new Map<number, bigint>();
+	readonly #sent = new Map<string, bigint>();
+
+	/** @param refused the test run could not write a tunnel's headers: dropped for that */
+	add({ dropReason, events, sent }: Decision, refused: boolean): void {
+		const reason = refused ? DropReason.REWRITE_FAILED : dropReason;
+		if (reason !== DropReason.NONE) increase(this.#drops, reason, 1n);
+		for (const event of events) increase(this.#events, event, 1n);
+		if (!sent || refused) return;
+		const way = sent.tunnel ? "tunnel" : "direct";
+		increase(this.#sent, `${sent.index} ${way}Packets`, BigInt(sent.packets));
+		increase(this.#sent, `${sent.index} ${way}Bytes`, BigInt(sent.bytes));
+	}
+
+	lines(): string[] {
+		return [
+			...[...this.#drops].map(([reason, n]) => `${DropReasonName[reason]} ${n}`),
+			...[...this.#events]
+				// How often a next hop is asked for again is a matter of time.
+				.filter(([event]) => event !== EventCounter.NEXT_HOP_REFRESHED)
+				.map(([event, n]) => `${EventCounterName[event]} ${n}`),
+			...[...this.#sent].map(([what, n]) => `${what} ${n}`),
+		].sort();
+	}
+}
+
+/** The same of the data path's own counters. */
+export function countersOf(dataPath: DataPath): string[] {
+	const drops = Object.values(DropReason).filter((reason) => reason < DropReason.REASON_COUNT);
+	const events = Object.values(EventCounter).filter(
+		(event) => event < EventCounter.COUNT && event !== EventCounter.NEXT_HOP_REFRESHED,
+	);
+	const lines = [
+		...drops.map((reason) => [DropReasonName[reason], dataPath.drops(reason)] as const),
+		...events.map((event) => [EventCounterName[event], dataPath.event(event)] as const),
+	];
+	for (let index = 0; index < PEER_INDEXES; index++) {
+		for (const [field, value] of Object.entries(dataPath.counter(index))) {
+			lines.push([`${index} ${field}`, value] as const);
+		}
+	}
+	return lines
+		.filter(([, value]) => value > 0n)
+		.map(([what, value]) => `${what} ${value}`)
+		.sort();
+}
+
+function increase<K>(map: Map<K, bigint>, key: K, by: bigint): void {
+	map.set(key, (map.get(key) ?? 0n) + by);
+}
