@@ -23,15 +23,23 @@ export class Comparison {
 		this.runs.set(name, []);
 	}
 
-	/** A short run before each measured one brings caches and neighbours to where they stay. */
+	/**
+	 * A short run before each measured one brings caches and neighbours to where they stay: of a few
+	 * flows each at least once, so that none is met cold as it would not be at this rate.
+	 */
 	async run(): Promise<void> {
 		const all = [...this.streams];
 		for (let round = 0; round < this.rounds; round++) {
 			for (const [name, stream] of round % 2 === 0 ? all : all.toReversed()) {
-				await this.pktgen.run(stream, Math.max(64, this.frames >> 3));
+				await this.pktgen.run(stream, this.warmUp(stream));
 				this.runs.get(name)?.push(await this.pktgen.run(stream, this.frames));
 			}
 		}
+	}
+
+	private warmUp({ vary }: Stream): number {
+		const flows = vary?.flows ?? 1;
+		return Math.max(64, this.frames >> 3, flows <= this.frames ? flows : 0);
 	}
 
 	cpu(name: string): string {
