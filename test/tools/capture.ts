@@ -9,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Lab } from "../../src/lab/lab.js";
 import { run } from "../../src/lab/namespace.js";
+import { familyOf, withoutLength } from "../../src/lab/subnet.js";
 import { until } from "../../src/lab/until.js";
 
 /** A field that occurs several times in a packet (outer first) has several values. */
@@ -60,11 +61,13 @@ export class Capture {
 	/** Ends when all that was sent before is in the file. */
 	async stop(): Promise<void> {
 		const marker = Buffer.from("fa1aca9fe0d0e0f0", "hex");
-		const from = this.machine === "router" ? (this.lab.topology.nodes[0]?.name ?? "") : "router";
+		const node = this.machine === "router" ? this.lab.topology.nodes[0]?.name : this.machine;
+		const from = this.machine === "router" ? (node ?? "") : "router";
+		const family = this.lab.hasFamily(node ?? "", 4) ? 4 : 6;
+		const subnet = this.lab.topology.subnets[0];
+		const router = subnet?.routers.find((address) => familyOf(address) === family) ?? "";
 		const address =
-			this.machine === "router"
-				? (this.lab.topology.subnets[0]?.routers[0]?.split("/")[0] ?? "")
-				: this.lab.address(this.machine, 4);
+			this.machine === "router" ? withoutLength(router) : this.lab.address(this.machine, family);
 		const ping = ["ping", "-c", "1", "-W", "1", "-s", "32", "-p", marker.toString("hex"), address];
 		await until("the marker in the capture", async () => {
 			await this.lab.run(from, ping, { mayFail: true });

@@ -32,6 +32,8 @@ t.test("the kernel's Geneve device as a peer", { skip: !canBoot && "no vmrun her
 			{ answered: 5, whole: true, missing: [], corrupt: [] },
 			`${from} → ${to} IPv${family}`,
 		);
-	const { packet_too_big, ...drops } = report.drops;
+	// The device reports its multicast groups through the tunnel: refused, as it is for no Pod.
+	const { packet_too_big, tunnel_malformed = 0, ...drops } = report.drops;
+	t.ok(tunnel_malformed < 20, `${tunnel_malformed} multicast reports`);
 	t.same(drops, {});
 });

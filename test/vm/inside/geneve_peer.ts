@@ -59,7 +59,7 @@ async function makeGeneve(lab: Lab): Promise<void> {
 		script.push(
 			`ip link add name ${device} type geneve id ${VNI} dstport 6081 \
 				remote ${lab.address("node1", family)} ${family === 6 ? "udp6zerocsumrx udp6zerocsumtx" : "noudpcsum"}`,
-			// The MAC is what Fairway sends to. The device has nothing to say of its own.
+			// The MAC is what Fairway sends to.
 			`ip link set dev ${device} address 02:fa:1c:00:00:01 mtu 1430 addrgenmode none`,
 			`ip link set dev ${device} up`,
 			`ip -${family} neigh replace ${via} lladdr 02:00:00:00:44:01 dev ${device} nud permanent`,

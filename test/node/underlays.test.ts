@@ -1,0 +1,93 @@
+/**
+ * Networks between the Nodes that are not the usual one: of one family only, and veth pairs that
+ * are no wire. And each way in which packets from the network can be seen first.
+ *
+ *   pod1a        pod2a               pod3a
+ *   node1        node2               node3
+ *     └─── net1 ───┘                   └ net2
+ *            └──────────── router ───────┘
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import t from "tap";
+import { familyOf } from "../../src/lab/subnet.js";
+import { until } from "../../src/lab/until.js";
+import { Capture } from "../tools/capture.js";
+import { startCluster } from "../tools/cluster.js";
+import { exchange } from "../tools/exchange.js";
+import { wirePackets } from "../tools/wire.js";
+
+const PAIRS = [
+	["pod1a", "pod2a"],
+	["pod1a", "pod3a"],
+	["pod3a", "pod1a"],
+] as const;
+const TRAFFIC = { tcpBytes: 500_000, sizes: [1, 1372, 1400, 1473, 9000, 40_000] };
+
+/** Takes one family's InternalIPs, and with them the outside host, out of the manifests. */
+function only(family: 4 | 6): (directory: string) => void {
+	return (directory) => {
+		const file = join(directory, "nodes.yaml");
+		const other = family === 4 ? /fd00:\S+/ : /192\.\S+/;
+		const address = new RegExp(`    - type: InternalIP\n      address: ${other.source}\n`, "g");
+		writeFileSync(file, readFileSync(file, "utf8").replace(address, ""));
+	};
+}
+
+for (const family of [4, 6] as const)
+	for (const tunnelType of ["geneve", "vxlan"] as const)
+		t.test(`IPv${family} only, Pods with both, ${tunnelType}`, async (t) => {
+			const settings = { trafficEncapMode: "encap", tunnelType } as const;
+			const cluster = await startCluster(t, settings, only(family));
+			await cluster.serve(...new Set(PAIRS.map(([, to]) => to)));
+			const capture = await Capture.start(cluster.lab, "node3");
+			t.teardown(() => capture.remove());
+			for (const [from, to] of PAIRS) await exchange(t, cluster, from, to, TRAFFIC);
+			await capture.stop();
+			const packets = await wirePackets(capture);
+			const tunnelled = packets.filter(({ tunnel }) => tunnel !== undefined);
+			const families = (addresses: string[]): number[] =>
+				[...new Set(addresses.map(familyOf))].sort();
+			t.same(families(tunnelled.map(({ outer }) => outer.source)), [family], "outside");
+			t.same(families(tunnelled.map(({ tunnel }) => tunnel?.inner.source ?? "")), [4, 6], "inside");
+			t.same(
+				packets.filter(({ badChecksums }) => badChecksums.length > 0),
+				[],
+			);
+			const mtus = (await cluster.lab.agent("node1").peers()).map(({ mtu }) => mtu);
+			t.same([...new Set(mtus)], [family === 4 ? 1450 : 1430]);
+		});
+
+t.test("each way of seeing packets first", async (t) => {
+	const cluster = await startCluster(t, { trafficEncapMode: "hybrid", xdp: "native" });
+	const { lab } = cluster;
+	await cluster.serve(...new Set(PAIRS.map(([, to]) => to)), "outside");
+	const wire = async (state: "on" | "off"): Promise<void> => {
+		for (const { name, subnet } of lab.topology.nodes)
+			await lab
+				.namespace(subnet)
+				.script(
+					`ethtool -K ${name} tx ${state}; ethtool -K ${name} tso ${state} gso ${state} || true`,
+				);
+	};
+	for (const xdp of ["native", "generic", "off", "auto"] as const) {
+		for (const tunnelType of ["geneve", "vxlan"] as const) {
+			await cluster.configure({ trafficEncapMode: "hybrid", tunnelType, xdp });
+			await until(`from_wire is ${xdp}`, async () => {
+				const is = (await lab.agent("node3").status()).xdp;
+				return is === (xdp === "auto" ? "native" : xdp);
+			});
+			// As NICs do it; and as veth pairs do: packets of 64 KB, checksums unfinished.
+			for (const state of ["off", "on"] as const) {
+				await wire(state);
+				await t.test(`${xdp}, ${tunnelType}, offloads ${state}`, async (t) => {
+					for (const [from, to] of PAIRS) await exchange(t, cluster, from, to, TRAFFIC);
+					await exchange(t, cluster, "pod1a", "outside", TRAFFIC);
+				});
+			}
+			await wire("off");
+		}
+	}
+	const { packet_too_big, ...drops } = await cluster.allDrops();
+	t.same(drops, {});
+});
