@@ -99,13 +99,19 @@ export class ApiServer {
 		}
 	}
 
-	/** Removes the socket, takes no more requests and ends those that are under way. */
-	async close(): Promise<void> {
+	/**
+	 * Removes the socket and takes no more requests. Those that are under way have `graceMs` to end,
+	 * so that a Pod is not left half attached.
+	 */
+	async close(graceMs = 2_000): Promise<void> {
 		rmSync(this.socketPath, { force: true });
+		const server = this.#server;
+		const impatience = setTimeout(() => server.closeAllConnections(), graceMs);
 		await new Promise<void>((resolve) => {
-			this.#server.close(() => resolve());
-			this.#server.closeAllConnections();
+			server.close(() => resolve());
+			server.closeIdleConnections();
 		});
+		clearTimeout(impatience);
 		this.#lock.release();
 	}
 }

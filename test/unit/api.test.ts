@@ -7,7 +7,7 @@ import { join } from "node:path";
 import t from "tap";
 import { AgentUnreachableError, ApiError, agentSocket, ask, call } from "../../src/api/client.js";
 import { DirectoryLock } from "../../src/api/lock.js";
-import { ApiServer, type Handlers, RequestError } from "../../src/api/server.js";
+import { ApiServer, type Handler, type Handlers, RequestError } from "../../src/api/server.js";
 
 /** Is called back with the request's body, or answers in a way that a row wants. */
 const handlers: Handlers = {
@@ -22,6 +22,8 @@ const handlers: Handlers = {
 	},
 	"GET /never": () => new Promise(() => undefined),
 };
+
+const handlersOfThis: Record<string, Handler> = {};
 
 function runDirectory(test: { teardown(remove: () => void): void }): string {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-api-"));
@@ -91,7 +93,7 @@ t.test("no agent, a dead one, a mute one, a foreign one", async (t) => {
 		code: "ETIMEDOUT",
 		message: "none came in 50 ms",
 	});
-	await server.close();
+	await server.close(0);
 	t.notOk(existsSync(socket), "an agent that ends removes its socket");
 
 	const dead = await deadSocket(socket);
@@ -103,6 +105,26 @@ t.test("no agent, a dead one, a mute one, a foreign one", async (t) => {
 	await once(foreign, "listening");
 	t.teardown(() => foreign.close());
 	await t.rejects(call(socket, "GET", "/hello"), AgentUnreachableError);
+});
+
+t.test("a request that is under way is answered before the end", async (t) => {
+	const runDir = runDirectory(t);
+	let answer: (() => void) | undefined;
+	const asked = new Promise<void>((arrived) => {
+		handlersOfThis["GET /slow"] = () =>
+			new Promise((resolve) => {
+				answer = () => resolve({ status: 200, body: "done" });
+				arrived();
+			});
+	});
+	const server = await ApiServer.open(runDir, handlersOfThis);
+	const answered = ask(server.socketPath, "GET", "/slow");
+	await asked;
+	const closed = server.close();
+	await t.rejects(call(server.socketPath, "GET", "/slow"), { code: "ENOENT" });
+	answer?.();
+	t.equal(await answered, "done");
+	await closed;
 });
 
 t.test("one agent a run directory", async (t) => {
