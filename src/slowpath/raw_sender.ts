@@ -11,10 +11,15 @@ const IPPROTO_RAW = 255;
 /** Packets that may wait for the socket; the rest is refused. */
 const QUEUE_MAX = 1024;
 
+interface Open {
+	socket: Socket;
+	/** Packets that it has not yet sent. */
+	waiting: number;
+}
+
 export class RawSender {
-	readonly #sockets = new Map<4 | 6, Socket>();
+	readonly #open = new Map<4 | 6, Open>();
 	readonly #onError: (error: Error) => void;
-	#waiting = 0;
 
 	/** @param onError a packet that could not be sent; the sender goes on */
 	constructor(onError: (error: Error) => void) {
@@ -23,44 +28,46 @@ export class RawSender {
 
 	send(packet: Buffer): void {
 		const family = packet[0]! >> 4 === 6 ? 6 : 4;
-		if (this.#waiting >= QUEUE_MAX) {
-			this.#onError(new Error(`Cannot send a packet: ${QUEUE_MAX} others are waiting`));
-			return;
-		}
-		this.#waiting++;
+		const destination = family === 6 ? readAddress(packet, 24) : packet.subarray(16, 20).join(".");
 		try {
-			const destination =
-				family === 6 ? readAddress(packet, 24) : packet.subarray(16, 20).join(".");
-			this.#socket(family).send(packet, 0, packet.length, destination, (error) => {
-				this.#waiting--;
-				if (error)
-					this.#onError(new Error(`Cannot send a packet to ${destination}: ${error.message}`));
+			const open = this.#socket(family);
+			if (open.waiting >= QUEUE_MAX) throw new Error(`${QUEUE_MAX} others are waiting`);
+			open.waiting++;
+			open.socket.send(packet, 0, packet.length, destination, (error) => {
+				open.waiting--;
+				if (error) this.#complain(destination, error);
 			});
 		} catch (error) {
-			this.#waiting--;
-			this.#onError(error instanceof Error ? error : new Error(String(error)));
+			this.#complain(destination, error);
 		}
 	}
 
 	close(): void {
-		for (const socket of this.#sockets.values()) socket.close();
-		this.#sockets.clear();
+		for (const { socket } of this.#open.values()) socket.close();
+		this.#open.clear();
+	}
+
+	#complain(destination: string, cause: unknown): void {
+		const reason = cause instanceof Error ? cause.message : String(cause);
+		this.#onError(new Error(`Cannot send a packet to ${destination}: ${reason}`, { cause }));
 	}
 
 	/** Opened with the first packet of its family: a Node may be without IPv6. */
-	#socket(family: 4 | 6): Socket {
-		const open = this.#sockets.get(family);
-		if (open) return open;
+	#socket(family: 4 | 6): Open {
+		const known = this.#open.get(family);
+		if (known) return known;
 		const addressFamily = family === 4 ? raw.AddressFamily.IPv4 : raw.AddressFamily.IPv6;
 		const socket = raw.createSocket({ protocol: IPPROTO_RAW, addressFamily });
-		// Without a listener an error would end the process; the package closes the socket itself.
+		// Without a listener an error would end the process. The package closes the socket itself;
+		// the next packet opens another.
 		socket.on("error", (error) => {
-			this.#sockets.delete(family);
+			this.#open.delete(family);
 			this.#onError(error);
 		});
 		// A socket of this protocol receives nothing.
 		socket.pauseRecv();
-		this.#sockets.set(family, socket);
-		return socket;
+		const open = { socket, waiting: 0 };
+		this.#open.set(family, open);
+		return open;
 	}
 }
