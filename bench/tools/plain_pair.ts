@@ -3,6 +3,7 @@ import { Namespace, run } from "../../src/lab/namespace.js";
 import { atEnd } from "./cleanup.js";
 import { buildFrame } from "./frame.js";
 import { link, type Pktgen, type Sink, type Stream } from "./pktgen.js";
+import { Traffic } from "./traffic.js";
 
 export class PlainPair {
 	readonly ends: readonly [Namespace, Namespace];
@@ -31,6 +32,16 @@ export class PlainPair {
 				ethtool -K eth0 gro on`,
 			);
 		return pair;
+	}
+
+	/** Both ends cut and sum what they send, as a NIC would. */
+	async makeWire(): Promise<void> {
+		for (const end of this.ends)
+			await end.run("ethtool -K eth0 tx off tso off gso off gro on".split(" "));
+	}
+
+	traffic(): Traffic {
+		return new Traffic(this.ends[0], this.ends[1], this.addresses[1]);
 	}
 
 	async stream(pktgen: Pktgen, sink: Sink = "sink_tc"): Promise<Stream> {

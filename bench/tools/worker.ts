@@ -8,10 +8,10 @@
  * of them in this thread, when a batch ends, and the rest in ksoftirqd. The CPU time of both is
  * the cost. A packet still on its way when a run ends is waited for.
  */
-import { readdirSync, readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { BpfMap, BpfProgram } from "#native";
+import { softirqTime } from "./cpu_time.js";
 
 const LIVE_FRAMES = 2;
 const BATCH = 64;
@@ -45,19 +45,6 @@ const programs = {
 const patterns = BpfMap.openPinned(`${pins}/patterns`);
 const sink = BpfMap.openPinned(`${pins}/received`);
 const zero = Buffer.alloc(4);
-const ksoftirqd = readdirSync("/proc").find((entry) => {
-	if (!/^\d+$/.test(entry)) return false;
-	try {
-		return readFileSync(`/proc/${entry}/comm`, "utf8") === `ksoftirqd/${cpu}\n`;
-	} catch {
-		return false;
-	}
-});
-
-function ksoftirqdTime(): number {
-	return Number(readFileSync(`/proc/${ksoftirqd}/schedstat`, "utf8").split(" ", 1)[0]);
-}
-
 function received(): number {
 	const values = sink.lookup(zero) ?? Buffer.alloc(0);
 	let sum = 0;
@@ -68,7 +55,11 @@ function received(): number {
 async function run({ id, program, pattern, frame, frames }: Order): Promise<Answer> {
 	patterns.update(zero, Buffer.from(pattern, "base64"));
 	const data = Buffer.from(frame, "base64");
-	const before = { received: received(), ksoftirqd: ksoftirqdTime(), thread: process.cpuUsage() };
+	const before = {
+		received: received(),
+		softirqs: softirqTime(Number(cpu)),
+		thread: process.cpuUsage(),
+	};
 	const start = process.hrtime.bigint();
 	programs[program].testRun({ data, repeat: frames, flags: LIVE_FRAMES, batchSize: BATCH });
 	const thread = process.cpuUsage(before.thread);
@@ -80,7 +71,7 @@ async function run({ id, program, pattern, frame, frames }: Order): Promise<Answ
 		if (now !== seen) quiet = 0;
 		seen = now;
 	}
-	const softirqs = ksoftirqdTime() - before.ksoftirqd;
+	const softirqs = softirqTime(Number(cpu)) - before.softirqs;
 	return {
 		id,
 		sent: frames,

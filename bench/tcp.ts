@@ -1,0 +1,126 @@
+/**
+ * What sockets get from Pod to Pod on a network that behaves as a wire: TCP throughput with one
+ * and eight connections, request and response, the same with a connection each, and UDP at a fixed
+ * rate; and the CPU time of both ends and all between them.
+ *
+ *   bench/tcp.ts [ROUNDS] [SECONDS]     default 7, 1 (of each stream; the others take half of it)
+ */
+import { bench } from "./tools/cleanup.js";
+import { collectMetadata, kernelForwarding, kernelVxlan } from "./tools/networks.js";
+import { Pktgen } from "./tools/pktgen.js";
+import { PlainPair } from "./tools/plain_pair.js";
+import { publish, type Table } from "./tools/report.js";
+import { Site } from "./tools/site.js";
+import { ratios, shownSpread, spread } from "./tools/statistics.js";
+import { type Exchanged, Traffic } from "./tools/traffic.js";
+
+const rounds = Number(process.argv[2] ?? 7);
+const seconds = Number(process.argv[3] ?? 1);
+
+/** Both ends on one CPU, so that a transaction is all of its cost one after another. */
+const TOGETHER = [1, 1] as const;
+const APART = [0, 1] as const;
+const REQUEST_BYTES = 64;
+const DATAGRAMS_PER_SECOND = 50_000;
+
+const kinds = {
+	"1 stream": (way: Traffic) => way.run("stream", seconds, [1], APART),
+	"8 streams": (way: Traffic) => way.run("stream", seconds, [8], APART),
+	exchange: (way: Traffic) => way.run("exchange", seconds / 2, [REQUEST_BYTES], TOGETHER),
+	connect: (way: Traffic) => way.run("connect", seconds / 2, [REQUEST_BYTES], TOGETHER),
+	datagrams: (way: Traffic) =>
+		way.run("datagrams", seconds / 2, [REQUEST_BYTES, DATAGRAMS_PER_SECOND], APART),
+};
+type Kind = keyof typeof kinds;
+const kindNames = Object.keys(kinds) as Kind[];
+
+await bench(async () => {
+	const pktgen = await Pktgen.open();
+	const tunnel = (tunnelType: "geneve" | "vxlan") => ({
+		fairway: { trafficEncapMode: "encap" as const, tunnelType },
+	});
+	const sites = [
+		await Site.up("kernel forwarding", { network: kernelForwarding }),
+		await Site.up("kernel vxlan", { network: kernelVxlan(4) }),
+		await Site.up("tunnel key", { network: collectMetadata(pktgen) }),
+		await Site.up("Fairway direct", { fairway: { trafficEncapMode: "hybrid" } }),
+		await Site.up("Fairway geneve", tunnel("geneve")),
+		await Site.up("Fairway vxlan", tunnel("vxlan")),
+	];
+	const plain = await PlainPair.up();
+	await plain.makeWire();
+	const ways = new Map<string, Traffic>([["plain veth pair", plain.traffic()]]);
+	for (const site of sites)
+		ways.set(
+			site.name,
+			new Traffic(site.namespace("pod1"), site.namespace("pod2"), site.lab.address("pod2", 4)),
+		);
+	const results = new Map<string, Exchanged[]>();
+	for (let round = 0; round < rounds; round++) {
+		const all = [...ways];
+		for (const kind of kindNames)
+			for (const [name, way] of round % 2 === 0 ? all : all.toReversed()) {
+				const key = `${kind} ${name}`;
+				results.set(key, [...(results.get(key) ?? []), await kinds[kind](way)]);
+			}
+	}
+
+	const values = (kind: Kind, name: string, of: (one: Exchanged) => number): number[] =>
+		(results.get(`${kind} ${name}`) ?? []).map(of);
+	const cell = (kind: Kind, name: string, of: (one: Exchanged) => number, digits: number) =>
+		shownSpread(spread(values(kind, name, of)), digits);
+	const versus = (kind: Kind, name: string, other: string, of: (one: Exchanged) => number) =>
+		shownSpread(ratios(values(kind, name, of), values(kind, other, of)), 2);
+	const gigabits = ({ received, elapsed }: Exchanged) => (received * 8) / elapsed;
+	const cpuPerByte = ({ cpu, received }: Exchanged) => cpu / received;
+	const cpuPerOne = ({ cpu, count }: Exchanged) => cpu / count / 1000;
+	const names = [...ways.keys()];
+	const both = (kind: Kind, name: string, of: (one: Exchanged) => number) =>
+		["kernel vxlan", "kernel forwarding"].map((other) => versus(kind, name, other, of));
+	const streams = (kind: "1 stream" | "8 streams"): Table => ({
+		title: `TCP, ${kind}, client and server on a CPU each`,
+		columns: ["", "Gb/s", "÷ vxlan", "÷ forwarding", "CPU s/GB", "÷ vxlan", "÷ forwarding"],
+		rows: names.map((name) => [
+			name,
+			cell(kind, name, gigabits, 1),
+			...both(kind, name, gigabits),
+			cell(kind, name, cpuPerByte, 3),
+			...both(kind, name, cpuPerByte),
+		]),
+	});
+	const transactions = (kind: "exchange" | "connect", title: string): Table => ({
+		title: `${title}, ${REQUEST_BYTES} bytes each way, both ends on one CPU`,
+		columns: ["", "CPU µs each", "÷ vxlan", "÷ forwarding", "a second", "p50 µs", "p99 µs"],
+		rows: names.map((name) => [
+			name,
+			cell(kind, name, cpuPerOne, 1),
+			...both(kind, name, cpuPerOne),
+			cell(kind, name, ({ count, elapsed }) => (count * 1e9) / elapsed, 0),
+			cell(kind, name, ({ p50 }) => p50, 1),
+			cell(kind, name, ({ p99 }) => p99, 1),
+		]),
+	});
+	const loss: Table = {
+		title: `UDP, ${DATAGRAMS_PER_SECOND} datagrams of ${REQUEST_BYTES} bytes a second`,
+		columns: ["", "sent a second", "lost ‰", "CPU µs each", "÷ vxlan", "÷ forwarding"],
+		rows: names.map((name) => [
+			name,
+			cell("datagrams", name, ({ count, elapsed }) => (count * 1e9) / elapsed, 0),
+			cell("datagrams", name, ({ count, received }) => (1000 * (count - received)) / count, 2),
+			cell("datagrams", name, cpuPerOne, 2),
+			...both("datagrams", name, cpuPerOne),
+		]),
+	};
+	publish({
+		bench: "tcp",
+		method: `IPv4, Node MTU 1500; ${rounds} rounds, streams ${seconds} s, others ${seconds / 2} s each, the ways alternating; median (least–greatest). CPU: client, server and ksoftirqd.`,
+		tables: [
+			streams("1 stream"),
+			streams("8 streams"),
+			transactions("exchange", "TCP request and response"),
+			transactions("connect", "TCP connect, request, response, close"),
+			loss,
+		],
+		data: Object.fromEntries(results),
+	});
+});

@@ -1,0 +1,108 @@
+/** Sockets' traffic between two namespaces (bench/traffic.c) and the CPU time of all of it. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface, type Interface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { type Namespace, run } from "../../src/lab/namespace.js";
+import { atEnd } from "./cleanup.js";
+import { softirqTime } from "./cpu_time.js";
+
+const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
+const program = `${top}/build/bench/traffic`;
+
+export const PORT = 5000;
+
+export interface Exchanged {
+	/** Bytes, transactions or datagrams that the client has sent. */
+	count: number;
+	/** Bytes or datagrams that the server has got. */
+	received: number;
+	/** Nanoseconds. */
+	elapsed: number;
+	/** Nanoseconds of CPU: client, server, and the softirqs' threads. */
+	cpu: number;
+	/** Microseconds; 0 where nothing is answered. */
+	p50: number;
+	p99: number;
+}
+
+interface ServerReport {
+	cpu: number;
+	bytes: number;
+	datagrams: number;
+}
+
+/** A server in one namespace for clients in another. Ends with the bench. */
+export class Traffic {
+	private readonly servers = new Map<number, Promise<Server>>();
+	private readonly client: Namespace;
+	private readonly server: Namespace;
+	private readonly address: string;
+
+	constructor(client: Namespace, server: Namespace, address: string) {
+		this.client = client;
+		this.server = server;
+		this.address = address;
+	}
+
+	/** @param cpus of client and server; of each pair of CPUs there is a server of its own. */
+	async run(
+		what: "stream" | "exchange" | "connect" | "datagrams",
+		seconds: number,
+		numbers: readonly number[],
+		cpus: readonly [number, number],
+	): Promise<Exchanged> {
+		const port = PORT + cpus[1];
+		let started = this.servers.get(port);
+		if (started === undefined) {
+			started = Server.start(this.server, port, cpus[1]);
+			this.servers.set(port, started);
+		}
+		const server = await started;
+		const before = { server: await server.report(), softirqs: softirqTime() };
+		const args = [what, this.address, port, seconds, ...numbers].map(String);
+		const { stdout } = await this.client.run(["taskset", "-c", `${cpus[0]}`, program, ...args], {
+			timeoutMs: seconds * 1000 + 15_000,
+		});
+		const client = JSON.parse(stdout) as Omit<Exchanged, "received">;
+		const after = await server.report();
+		const cpu = client.cpu + after.cpu - before.server.cpu + softirqTime() - before.softirqs;
+		return {
+			...client,
+			received: what === "datagrams" ? after.datagrams : after.bytes,
+			cpu,
+		};
+	}
+}
+
+class Server {
+	private readonly child: ChildProcess;
+	private readonly lines: Interface;
+
+	private constructor(child: ChildProcess) {
+		this.child = child;
+		this.lines = createInterface({ input: child.stdout! });
+	}
+
+	static async start(namespace: Namespace, port: number, cpu: number): Promise<Server> {
+		await run(["make", "--silent", "-C", `${top}/bench`]);
+		const child = spawn(
+			"nsenter",
+			[`--net=${namespace.path}`, "taskset", "-c", `${cpu}`, program, "serve", `${port}`],
+			// In a session of its own: a Ctrl-C is the bench's, which then ends it.
+			{ stdio: ["pipe", "pipe", "inherit"], detached: true },
+		);
+		atEnd(() => child.stdin?.end());
+		const server = new Server(child);
+		await once(server.lines, "line");
+		return server;
+	}
+
+	/** What came since the last report. */
+	async report(): Promise<ServerReport> {
+		const line = once(this.lines, "line");
+		this.child.stdin?.write("\n");
+		const [text] = (await line) as [string];
+		return JSON.parse(text) as ServerReport;
+	}
+}
