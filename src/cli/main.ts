@@ -11,6 +11,7 @@ const PIN_DIR = "/sys/fs/bpf/fairway";
 
 /** Returns the exit status; never rejects. */
 export async function main(argv: readonly string[]): Promise<number> {
+	process.stdout.on("error", onOutputError);
 	// The lab has options of its own, commands of the user among them.
 	if (argv[0] === "lab") {
 		return run(async () => (await import("./lab.js")).labCommand(argv.slice(1)));
@@ -23,6 +24,13 @@ export async function main(argv: readonly string[]): Promise<number> {
 		await program.parseAsync(argv, { from: "user" });
 		return status;
 	});
+}
+
+/** `fairway peers | head -1`: nobody reads on, which is no failure. */
+function onOutputError(error: NodeJS.ErrnoException): void {
+	if (error.code !== "EPIPE") {
+		throw error;
+	}
 }
 
 async function run(command: () => Promise<number>): Promise<number> {

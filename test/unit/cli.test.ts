@@ -256,6 +256,10 @@ t.test("exit statuses", async (t) => {
 	}
 	t.type(JSON.parse((await fairway("config", "schema")).stdout).properties, "object");
 
+	const closed = `set -o pipefail; ${join(root, "bin/fairway")} config schema | true`;
+	const unread = await run("bash", "-c", closed);
+	t.strictSame(unread, { status: 0, stdout: "", stderr: "" }, "nobody reads its output");
+
 	const link = join(directory, "fairway");
 	symlinkSync(join(root, "bin/fairway"), link);
 	t.equal((await run(link, "--version")).status, 0, "works through a symbolic link");
