@@ -67,6 +67,7 @@ export class Lab {
 	readonly attachments = new Map<string, Attachment>();
 	private readonly network: PodNetwork;
 	private state: State | undefined;
+	private starting: Promise<void> | undefined;
 	private readonly stations = new Map<string, Promise<Station>>();
 
 	private constructor(
@@ -131,24 +132,29 @@ export class Lab {
 
 	/** @param step is told what begins. @throws Error; nothing is left of the lab then. */
 	async start(step: (what: string) => void = () => undefined): Promise<void> {
-		const { nodes, pods, subnets } = this.topology;
+		this.starting = this.build(step);
 		try {
-			step(`${nodes.length} Nodes, ${subnets.length} switches, a router`);
-			await this.underlay.build();
-			await this.underlay.setRouterKnowsPods(this.topology.routerKnowsPods);
-			step(`${this.agents.size} agents`);
-			await this.network.start(this);
-			step(`${pods.length} Pods, attached by fairway-cni`);
-			// One after another on a Node, so that a Pod has the same address each time.
-			await Promise.all(
-				this.topology.nodes.map(async ({ name }) => {
-					for (const pod of pods) if (pod.node === name) await this.attach(pod);
-				}),
-			);
+			await this.starting;
 		} catch (error) {
-			await this.down();
+			await this.remove();
 			throw error;
 		}
+	}
+
+	private async build(step: (what: string) => void): Promise<void> {
+		const { nodes, pods, subnets, routerKnowsPods } = this.topology;
+		step(`${nodes.length} Nodes, ${subnets.length} switches, a router`);
+		await this.underlay.build();
+		await this.underlay.setRouterKnowsPods(routerKnowsPods);
+		step(`${this.agents.size} agents`);
+		await this.network.start(this);
+		step(`${pods.length} Pods, attached by fairway-cni`);
+		// One after another on a Node, so that a Pod has the same address each time.
+		await Promise.all(
+			nodes.map(async ({ name }) => {
+				for (const pod of pods) if (pod.node === name) await this.attach(pod);
+			}),
+		);
 	}
 
 	/** A lab that another process has brought up. */
@@ -170,8 +176,16 @@ export class Lab {
 		return lab;
 	}
 
-	/** Removes everything that the lab has made. */
+	/** Removes everything that the lab has made, also while it is still being made. */
 	async down(): Promise<void> {
+		await this.remove();
+		if (this.starting === undefined) return;
+		// What was under way when its ground was removed fails, and may have left something again.
+		await this.starting.catch(() => undefined);
+		await this.remove();
+	}
+
+	private async remove(): Promise<void> {
 		for (const station of this.stations.values()) (await station.catch(() => undefined))?.close();
 		if (this.state !== undefined) await remove(this.state);
 	}

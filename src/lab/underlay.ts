@@ -32,6 +32,8 @@ export interface Machine {
 	sysctls: string[];
 	/** Lines for `ip -batch`. */
 	addresses: string[];
+	/** A Node's port on its switch; "" where there is none. */
+	port: string;
 	/** Interfaces that merge what they receive. */
 	receiving: string[];
 	/** Interfaces that cut and sum what they send. */
@@ -53,6 +55,9 @@ const ROUTER = [
 	"net.ipv4.icmp_msgs_per_sec=100000",
 	"net.ipv6.icmp.ratelimit=0",
 ];
+
+/** What Linux takes; a Node's name may be longer. Bridge and router have names of their own. */
+const INTERFACE_NAME = /^(?!br0$|router$)[a-z0-9-]{1,15}$/;
 
 export class Underlay {
 	readonly machines = new Map<string, Machine>();
@@ -128,9 +133,10 @@ export class Underlay {
 			);
 			this.wire(router, subnet.name, subnet.routers, bridge, "router", mtu);
 		}
-		for (const { name, subnet, addresses } of nodes) {
+		for (const [i, { name, subnet, addresses }] of nodes.entries()) {
 			const node = this.add(name, "node", QUIET_IPV6);
-			this.wire(node, "eth0", addresses, this.machine(subnet), name, mtu);
+			node.port = INTERFACE_NAME.test(name) ? name : `port${i + 1}`;
+			this.wire(node, "eth0", addresses, this.machine(subnet), node.port, mtu);
 			const routers = subnets.find((known) => known.name === subnet)?.routers ?? [];
 			for (const via of routers.map(withoutLength))
 				if (addresses.some((address) => familyOf(address) === familyOf(via)))
@@ -151,7 +157,10 @@ export class Underlay {
 
 	private add(name: string, role: Machine["role"], sysctls: string[]): Machine {
 		const namespace = new Namespace(`${this.prefix}-${name}`);
-		const machine = { name, role, namespace, sysctls, addresses: [], receiving: [], cutting: [] };
+		const machine: Machine = {
+			...{ name, role, namespace, sysctls, port: "" },
+			...{ addresses: [], receiving: [], cutting: [] },
+		};
 		this.machines.set(name, machine);
 		return machine;
 	}

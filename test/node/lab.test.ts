@@ -1,5 +1,5 @@
 /**
- * The lab without Fairway: what later tests take for granted.
+ * The lab itself, mostly without Fairway: what later tests take for granted.
  *
  *   pod1a pod1b  pod2a pod2b          pod3a pod3b  pod4a pod4b
  *      node1        node2                node3        node4
@@ -151,4 +151,26 @@ t.test("what a killed lab leaves is found and removed", async (t) => {
 	if (state) await remove(state);
 	t.same(namespaces(`${victim}-`), []);
 	t.same(processesIn(left), []);
+});
+
+t.test("a lab that is ended while it comes up leaves nothing", async (t) => {
+	// At different moments: before there are namespaces, while there are some, with agents.
+	for (const [i, moment] of [/Nodes/, /agents/, /Pods/].entries()) {
+		const ended = `${name}-e${i}`;
+		const child = spawn(`${root}/bin/fairway`, ["lab", "up", "--name", ended], {
+			stdio: ["ignore", "pipe", "inherit"],
+			env: { ...process.env, NODE_OPTIONS: "" },
+		});
+		let said = "";
+		child.stdout.setEncoding("utf8").on("data", (text: string) => {
+			said += text;
+		});
+		await until(`${moment}`, () => moment.test(said), 60_000);
+		child.kill("SIGTERM");
+		const [status] = await once(child, "exit");
+		t.equal(status, 143);
+		t.same(namespaces(`${ended}-`), [], `at ${moment}`);
+		t.notOk(allStates().some((state) => state.name === ended));
+		t.notOk(existsSync(`/sys/fs/bpf/fairway-lab/${ended}`), "no pins");
+	}
 });

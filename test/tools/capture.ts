@@ -38,9 +38,10 @@ export class Capture {
 		const node = lab.topology.nodes.find(({ name }) => name === machine);
 		const bridge = lab.namespace(node?.subnet ?? lab.topology.subnets[0]?.name ?? "");
 		const directory = mkdtempSync(join(tmpdir(), "fairway-capture-"));
+		const port = node === undefined ? machine : lab.underlay.machine(machine).port;
 		const child = bridge.spawn(
 			// The buffer is cut into slots of the snapshot length: with the default of 256 KB, 64 of them.
-			["tcpdump", "-i", machine, "-Q", "out", "-U", "-s", "1700", "-B", "32768"].concat([
+			["tcpdump", "-i", port, "-Q", "out", "-U", "-s", "1700", "-B", "32768"].concat([
 				"-Z",
 				"root",
 				"--immediate-mode",
