@@ -59,6 +59,8 @@ export interface Outcome {
 export interface DataPathKnobs {
 	flowSlots: number;
 	vethWire?: boolean;
+	/** False: as on a kernel before 6.3. */
+	hasDecapL3?: boolean;
 	/** False: somebody else reads the slow path's ring. */
 	readRing?: boolean;
 }
@@ -71,7 +73,7 @@ export class DataPath {
 	readonly flowSlots: number;
 	readonly vethWire: boolean;
 
-	constructor({ flowSlots, vethWire = false, readRing = true }: DataPathKnobs) {
+	constructor({ flowSlots, vethWire = false, hasDecapL3 = true, readRing = true }: DataPathKnobs) {
 		this.flowSlots = flowSlots;
 		this.vethWire = vethWire;
 		this.#object = BpfObject.open(OBJECT);
@@ -80,7 +82,7 @@ export class DataPath {
 		const values = {
 			trace_verdicts: knobs.traceVerdicts.encode(1),
 			veth_wire: knobs.vethWire.encode(vethWire ? 1 : 0),
-			has_decap_l3: knobs.hasDecapL3.encode(1),
+			has_decap_l3: knobs.hasDecapL3.encode(hasDecapL3 ? 1 : 0),
 			flow_slots: knobs.flowSlots.encode(flowSlots),
 		};
 		for (const [name, value] of Object.entries(values)) {

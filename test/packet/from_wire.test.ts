@@ -345,14 +345,19 @@ if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
 	const dataPath = new DataPath({ flowSlots: 128 });
 	const veth = new DataPath({ flowSlots: 128, vethWire: true });
+	const older = new DataPath({ flowSlots: 128, hasDecapL3: false });
 	t.teardown(() => {
 		dataPath.close();
+		older.close();
 		veth.close();
 	});
 	for (const family of [4, 6] as const) {
 		for (const hook of [Hook.FROM_WIRE, Hook.FROM_WIRE_XDP])
 			runRows(t, dataPath, rows(family, hook));
 		runRows(t, dataPath, tcRows(family));
+		t.test("without BPF_F_ADJ_ROOM_DECAP_L3", async (t) => {
+			runRows(t, older, rows(family, Hook.FROM_WIRE));
+		});
 	}
 
 	const whole = build.ip({ source: direct.pod[4], destination: podA[4] }, build.udp(1, 2, DATA));
