@@ -54,7 +54,10 @@ export interface SelfView {
 	snat: { address4: string; address6: string };
 }
 
-/** `ready: false`: this Node cannot be compiled (yet); what is in force stays. */
+/**
+ * `ready: false`: this Node cannot be compiled (yet); what is in force stays. `reason` is what is
+ * waited for ("a Node object ...").
+ */
 export type CompileResult =
 	| { ready: true; tables: Tables; peers: PeerView[]; self: SelfView; problems: string[] }
 	| { ready: false; reason: string; problems: string[] };
@@ -65,14 +68,12 @@ const SLOW_PATH_RATE = 2000;
 export function compile(input: CompileInput): CompileResult {
 	const { config, snapshot, network, nodeName } = input;
 	const node = snapshot.nodes.get(nodeName);
-	if (node === undefined) return notReady(`no usable Node object named ${nodeName} in the cluster`);
+	if (node === undefined)
+		return notReady(`a usable Node object named ${nodeName}, the cluster has none`);
 	const kernel = new KernelRoutes(network.routes);
 	const { transport, problems } = selectTransport(config, node, network, kernel);
 	if (transport === undefined)
-		return notReady(
-			`no transport address: ${problems.join("; ") || "the Node has none"}`,
-			problems,
-		);
+		return notReady(`a transport address: ${problems.join("; ") || "the Node has none"}`, problems);
 
 	const self = new Self(node, transport, network);
 	const mtu = podMtu(config, transport, self.podCidrs);
@@ -142,7 +143,7 @@ export function compile(input: CompileInput): CompileResult {
 	};
 
 	function notReady(reason: string, problems: string[] = []): CompileResult {
-		return { ready: false, reason: `Waiting for this Node: ${reason}.`, problems };
+		return { ready: false, reason, problems };
 	}
 }
 

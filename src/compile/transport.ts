@@ -50,7 +50,8 @@ export function selectTransport(
 	routes: KernelRoutes,
 ): TransportResult {
 	const problems: string[] = [];
-	const own = [...node.transportAddresses, ...node.internalIPs];
+	// Without an annotation the two are the same.
+	const own = [...new Set([...node.transportAddresses, ...node.internalIPs])];
 	const links = network.interfaces
 		.filter(({ name }) => !isFairways(name))
 		.map((link) => ({ link, addresses: addressesOf(link) }))
