@@ -24,7 +24,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct remote *remote;
 	struct gso gso = gso_of(ctx);
 	enum drop_reason reason;
-	bool own_source, native = false, wants_snat, related = false, translated = false;
+	bool known, from_pod_of_ours, own_source, native = false, wants_snat, related = false,
+						  translated = false;
 	struct ethhdr *ethernet;
 	struct route route;
 	__be16 ethertype;
@@ -59,13 +60,20 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		related = !related_lookup(ctx, packet, &work->inner, node, now, &match);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
 		match = flow_lookup(&packet->key, node, now);
-	route = route_of(related ? NULL : match.flow, &packet->key.destination, node);
+	/* A flow of to_pod's remembers the Node's stack as its remote side, which we come from. */
+	known = match.flow && !related && flow_current(match.flow, node) &&
+		match.flow->route_kind == ROUTE_PEER;
+	route = known ? route_remembered(match.flow) : route_lookup(&packet->key.destination);
 	if (route.kind != ROUTE_PEER)
 		return dropped(verdict, DROP_NO_ROUTE);
 
 	/* 4 */
-	own_source = address_equal(&packet->key.source, gateway_address(node, packet->family)) ||
-		     route_lookup(&packet->key.source).kind == ROUTE_LOCAL_PODS;
+	from_pod_of_ours = route_lookup(&packet->key.source).kind == ROUTE_LOCAL_PODS;
+	own_source = from_pod_of_ours ||
+		     address_equal(&packet->key.source, gateway_address(node, packet->family));
+	/* A Pod's own flow, of which the slow path sends a part, is from_pod's to refresh. */
+	if (match.flow && !related && !from_pod_of_ours && !flow_current(match.flow, node))
+		route_remember(match.flow, &route, NULL, match.direction, node);
 	if (match.flow)
 		translated = snat_translation(match.flow, match.direction, translation);
 	/* The answer to what came from a Pod's own address, past the tunnel, goes back so. */
@@ -110,7 +118,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		}
 		if (match.flow) {
 			flow_advance(match.flow, FLOW_ORIGINAL, packet, node, now);
-			route_remember(match.flow, &route, node);
+			route_remember(match.flow, &route, NULL, FLOW_ORIGINAL, node);
 		}
 	}
 

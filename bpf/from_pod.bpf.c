@@ -26,14 +26,14 @@ static __always_inline bool is_local_neighbour_discovery(const struct packet *pa
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
-	const struct endpoint *sender, *receiver = NULL;
+	const struct endpoint *sender = NULL, *receiver = NULL;
 	struct translation *translation;
 	struct packet *packet, *quoted;
 	struct flow_match match = {};
 	struct remote *remote;
 	struct gso gso = gso_of(ctx);
 	enum drop_reason reason;
-	bool related = false, translated = false, wants_snat = false;
+	bool related = false, translated = false, wants_snat = false, plain;
 	struct ethhdr *ethernet;
 	enum fit fit = FITS;
 	struct route route;
@@ -63,18 +63,25 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
 		return dropped(verdict, DROP_MALFORMED);
 
-	/* 2 */
-	if (packet->family == 6 &&
-	    (address_is_link_local6(&packet->key.source) || address_is_zero(&packet->key.source))) {
-		if (is_local_neighbour_discovery(packet))
-			return pass(verdict);
-		return dropped(verdict, DROP_SPOOFED_ADDRESS);
+	/* 2: whoever a known flow says that this is, is who it is */
+	now = bpf_ktime_get_coarse_ns();
+	plain = !(packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR));
+	if (plain)
+		match = flow_lookup(&packet->key, node, now);
+	if (!match.flow || !flow_current(match.flow, node) ||
+	    !flow_sent_by(&match, ctx->ifindex, &source)) {
+		if (packet->family == 6 && (address_is_link_local6(&packet->key.source) ||
+					    address_is_zero(&packet->key.source))) {
+			if (is_local_neighbour_discovery(packet))
+				return pass(verdict);
+			return dropped(verdict, DROP_SPOOFED_ADDRESS);
+		}
+		sender = endpoint_lookup(&packet->key.source);
+		if (!sender || sender->ifindex != ctx->ifindex)
+			return dropped(verdict, DROP_SPOOFED_ADDRESS);
+		if (__builtin_memcmp(&sender->mac, &source, sizeof(source)))
+			return dropped(verdict, DROP_SPOOFED_MAC);
 	}
-	sender = endpoint_lookup(&packet->key.source);
-	if (!sender || sender->ifindex != ctx->ifindex)
-		return dropped(verdict, DROP_SPOOFED_ADDRESS);
-	if (__builtin_memcmp(&sender->mac, &source, sizeof(source)))
-		return dropped(verdict, DROP_SPOOFED_MAC);
 
 	/* 3 */
 	if (address_is_multicast(&packet->key.destination, packet->family)) {
@@ -84,16 +91,21 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 
 	/* 4 */
-	now = bpf_ktime_get_coarse_ns();
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet);
 	if (packet->flags & PACKET_ICMP_ERROR)
 		related = !related_lookup(ctx, packet, quoted, node, now, &match);
-	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
+	else if (!plain && !(packet->flags & PACKET_PORTS_UNKNOWN))
 		match = flow_lookup(&packet->key, node, now);
 
 	/* 5 */
-	route = route_of(related ? NULL : match.flow, &packet->key.destination, node);
+	if (match.flow && !related && flow_current(match.flow, node)) {
+		route = route_remembered(match.flow);
+	} else {
+		route = route_resolve(&packet->key.destination);
+		if (match.flow && !related)
+			route_remember(match.flow, &route, sender, match.direction, node);
+	}
 	if (route.kind == ROUTE_LOCAL_PODS) {
 		receiver = endpoint_lookup(&packet->key.destination);
 		if (!receiver)
@@ -155,7 +167,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		match.direction = FLOW_ORIGINAL;
 		if (match.flow) {
 			flow_advance(match.flow, FLOW_ORIGINAL, packet, node, now);
-			route_remember(match.flow, &route, node);
+			route_remember(match.flow, &route, sender, FLOW_ORIGINAL, node);
 		}
 	}
 	if (route.kind == ROUTE_HOST)

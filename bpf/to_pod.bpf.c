@@ -37,7 +37,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		match.flow = flow_start(packet, node);
 		match.direction = FLOW_ORIGINAL;
 		if (match.flow)
-			route_remember(match.flow, &route, node);
+			route_remember(match.flow, &route, NULL, FLOW_ORIGINAL, node);
 	}
 	if (match.flow)
 		flow_advance(match.flow, match.direction, packet, node, now);

@@ -242,6 +242,7 @@ static __always_inline void flow_fill(struct flow *flow, const struct packet *pa
 	flow->peer = NO_PEER;
 	flow->route_kind = 0;
 	flow->route_flags = 0;
+	flow->local_ifindex = 0;
 	__builtin_memset(&flow->next_hop, 0, sizeof(flow->next_hop));
 	flow->last_seen = now;
 }

@@ -17,33 +17,62 @@ static __always_inline struct route route_lookup(const struct address *address)
 	return found ? *found : outside;
 }
 
+/* What the flow remembers is of this epoch. */
+static __always_inline bool flow_current(const struct flow *flow, const struct node_config *node)
+{
+	return flow->route_epoch == node->route_epoch;
+}
+
+/* `local` is the Pod of this Node whose packets travel in `direction`, or NULL. It is kept only
+ * where the other side is remote: between two Pods of this Node there is none to keep. */
 static __always_inline void route_remember(struct flow *flow, const struct route *route,
+					   const struct endpoint *local, __u8 direction,
 					   const struct node_config *node)
 {
+	bool remote = route->kind == ROUTE_PEER || route->kind == ROUTE_OUTSIDE;
+
+	flow->route_epoch = node->route_epoch - 1;
 	flow->route_kind = route->kind;
 	flow->route_flags = route->flags;
 	flow->peer = route->peer;
+	flow->local_ifindex = 0;
+	if (local && remote) {
+		flow->local_mac = local->mac;
+		flow->local_direction = direction;
+		flow->local_ifindex = local->ifindex;
+	}
 	flow->route_epoch = node->route_epoch;
 }
 
-/* The route of the flow's remote side, which is `address`; `flow` may be NULL. */
-static __always_inline struct route route_of(struct flow *flow, const struct address *address,
-					     const struct node_config *node)
+/* The packet, which was found in `match`, comes from the flow's own Pod: through its interface, with
+ * its MAC, in the direction that the Pod sends in. */
+static __always_inline bool flow_sent_by(const struct flow_match *match, __u32 ifindex,
+					 const struct mac *mac)
 {
-	struct route route;
+	const struct flow *flow = match->flow;
 
-	if (flow && flow->route_epoch == node->route_epoch) {
-		route.kind = flow->route_kind;
-		route.flags = flow->route_flags;
-		route.pad = 0;
-		route.peer = flow->peer;
-		return route;
-	}
-	route = route_lookup(address);
+	return flow->local_ifindex == ifindex && flow->local_direction == match->direction &&
+	       !__builtin_memcmp(&flow->local_mac, mac, sizeof(*mac));
+}
+
+static __always_inline struct route route_remembered(const struct flow *flow)
+{
+	struct route route = {
+		.kind = flow->route_kind,
+		.flags = flow->route_flags,
+		.peer = flow->peer,
+	};
+
+	return route;
+}
+
+/* The route of `address` with what the core itself knows of it. */
+static __always_inline struct route route_resolve(const struct address *address)
+{
+	struct route route = route_lookup(address);
+
 	if (route.kind == ROUTE_OUTSIDE && bpf_map_lookup_elem(&peer_addresses, address))
 		route.flags |= ROUTE_PEER_NODE;
-	if (flow)
-		route_remember(flow, &route, node);
 	return route;
 }
 

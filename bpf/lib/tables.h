@@ -258,22 +258,27 @@ enum flow_flag {
 };
 
 /* flows: array of slots. Both directions of a translation live in one slot,
- * so neither can be lost without the other. */
+ * so neither can be lost without the other. What most packets need is in the
+ * first 64 bytes. */
 struct flow {
 	__u64 last_seen; /* ns, CLOCK_MONOTONIC coarse */
 	__u32 claim;	 /* generation << 1 | in use; changed by compare-and-swap */
 	__u8 state;	 /* enum flow_state */
 	__u8 flags;	 /* enum flow_flag */
 	__be16 snat_port;
-	struct flow_key key; /* original direction, before SNAT */
-	struct address snat_address;
-	/* what the remote side was resolved to, valid in one epoch */
+	/* What the remote side was resolved to, and the Pod of this Node on the
+	 * other side: valid while route_epoch is node_config's. */
 	__u32 route_epoch;
-	__u32 peer;	 /* ROUTE_PEER: id */
-	__u8 route_kind; /* enum route_kind */
-	__u8 route_flags;
-	__u8 pad[6];
+	__u32 peer;	  /* ROUTE_PEER: id */
+	__u8 route_kind;  /* enum route_kind */
+	__u8 route_flags; /* enum route_flag */
+	struct mac local_mac;
+	__u32 local_ifindex;  /* host side of the Pod's veth; 0: not remembered */
+	__u8 local_direction; /* enum flow_direction of what that Pod sends */
+	__u8 pad[3];
 	struct next_hop next_hop; /* ROUTE_OUTSIDE: cached, as next_hops */
+	struct flow_key key;	  /* original direction, before SNAT */
+	struct address snat_address;
 };
 
 /* fragments: LRU hash, of a first fragment: the ports that the later ones lack. */

@@ -3,7 +3,7 @@
  * from_wire, the same for XDP and TC: what comes in from the Node network.
  *
  *  1. parse          neighbour messages are noted, all else that is not IP passes
- *  2. tunnel         of a known peer: checked and stripped
+ *  2. tunnel         of a known peer: checked, the quick way when its flow is known, and stripped
  *  3. XDP only       what GRO helps, or what must not lose an unfinished checksum, goes up
  *  4. destination    a Pod of this Node, the Node, or neither
  *  5. to the Node    translated answers go back to where they belong
@@ -51,6 +51,14 @@ static __always_inline bool checksum_unfinished(context *ctx, const struct packe
 	return (__u16)~csum_fold(sum) == *(__sum16 *)(l4 + 6);
 }
 
+/* What GRO and the TC program finish. */
+static __always_inline bool for_tc(context *ctx, const struct packet *packet)
+{
+	return packet->key.protocol == IPPROTO_TCP ||
+	       packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR) ||
+	       (veth_wire && checksum_unfinished(ctx, packet));
+}
+
 /* A redirect into a veth loses without a word what is longer than its MTU: a Pod in `encap` has a
  * smaller one than the wire. TC delivers such packets; no Pod has an MTU below XDP_ALWAYS_FITS. */
 #define XDP_ALWAYS_FITS 512
@@ -65,9 +73,10 @@ static __always_inline bool too_long_for_redirect(context *ctx, const struct pac
 }
 #endif
 
+/* `local` is the Pod that the packet goes to, NULL for the Node itself. */
 static __always_inline void wire_flow(struct flow_match *match, const struct packet *packet,
-				      const struct route *source, const struct node_config *node,
-				      __u64 now)
+				      const struct route *source, const struct endpoint *local,
+				      const struct node_config *node, __u64 now)
 {
 	if (packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN))
 		return;
@@ -76,7 +85,7 @@ static __always_inline void wire_flow(struct flow_match *match, const struct pac
 		match->direction = FLOW_ORIGINAL;
 		if (!match->flow)
 			return;
-		route_remember(match->flow, source, node);
+		route_remember(match->flow, source, local, FLOW_REPLY, node);
 	}
 	flow_advance(match->flow, match->direction, packet, node, now);
 }
@@ -167,17 +176,90 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 	source = route_lookup(&packet->key.source);
 	if (source.kind != ROUTE_PEER)
 		return pass(verdict);
-	wire_flow(&match, packet, &source, node, now);
+	if (match.flow && !flow_current(match.flow, node))
+		route_remember(match.flow, &source, NULL, FLOW_REPLY, node);
+	wire_flow(&match, packet, &source, NULL, node, now);
 	return emit_host(ctx, node, verdict);
 #endif
+}
+
+/* The Pod that a packet of a known flow goes to, as the flow remembers it. */
+static __always_inline bool wire_known(const struct flow_match *match,
+				       const struct node_config *node, struct endpoint *endpoint)
+{
+	const struct flow *flow = match->flow;
+
+	if (!flow || !flow_current(flow, node) || !flow->local_ifindex ||
+	    flow->local_direction == match->direction)
+		return false;
+	endpoint->ifindex = flow->local_ifindex;
+	endpoint->mac = flow->local_mac;
+	return true;
+}
+
+/*
+ * 2, for most tunnel packets: the inner packet belongs to a known flow, whose remote side is a
+ * peer's, and the outer addresses are those of that very peer's tunnel. Then source and destination
+ * have been checked before, in this epoch. False, with `inner` empty again: look at it in full.
+ */
+static __always_inline bool tunnel_known_flow(context *ctx, struct work *work,
+					      const struct node_config *node, __u64 now,
+					      struct flow_match *match)
+{
+	const struct packet *outer = &work->packet;
+	struct packet *inner = &work->inner;
+	__be16 port = outer->key.destination_port;
+	struct {
+		struct tunnel_header tunnel;
+		struct ethhdr ethernet;
+	} __attribute__((packed)) * header;
+	const struct peer *peer;
+	struct endpoint endpoint;
+	__be16 ethertype;
+
+	if (outer->key.protocol != IPPROTO_UDP || outer->flags & PACKET_FRAGMENT || !port ||
+	    (port != node->geneve_port && port != node->vxlan_port))
+		return false;
+	header = bytes_at(ctx, outer->l4 + sizeof(struct udp_header), sizeof(*header));
+	if (!header || header->tunnel.vni != bpf_htonl(node->vni << 8) || header->tunnel.second ||
+	    header->ethernet.h_dest[0] & 1)
+		return false;
+	if (port == node->geneve_port
+		    ? header->tunnel.first || header->tunnel.protocol != bpf_htons(ETH_P_TEB)
+		    : header->tunnel.first != VXLAN_VNI_FLAG || header->tunnel.protocol)
+		return false;
+	ethertype = header->ethernet.h_proto;
+	if ((ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6)) ||
+	    parse(ctx, inner, outer->l4 + sizeof(struct udp_header) + sizeof(*header), ethertype,
+		  false))
+		goto unknown;
+	if (inner->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR) ||
+	    (__u32)(inner->l3 - outer->l3) + inner->length > outer->length ||
+	    ecn_decapsulate(outer->tos, inner->tos) < 0)
+		goto unknown;
+	*match = flow_lookup(&inner->key, node, now);
+	if (!wire_known(match, node, &endpoint) || match->flow->route_kind != ROUTE_PEER)
+		goto unknown;
+	peer = peer_lookup(match->flow->peer, inner->family);
+	if (peer && (peer->path == PATH_GENEVE || peer->path == PATH_VXLAN) &&
+	    address_equal(&peer->remote, &outer->key.source) &&
+	    address_equal(&peer->local, &outer->key.destination))
+		return true;
+unknown:
+	match->flow = NULL;
+	__builtin_memset(inner, 0, sizeof(*inner));
+	return false;
 }
 
 static __always_inline int wire_receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
-	const struct endpoint *endpoint;
+	const struct endpoint *found = NULL;
+	struct endpoint endpoint = {};
 	struct packet *packet, *inner;
 	struct flow_match match = {};
+	struct flow *known = NULL;
+	bool stripped, plain;
 	enum tunnel_kind tunnel;
 	struct ethhdr *ethernet;
 	struct route source, destination = {};
@@ -209,17 +291,20 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	}
 
 	/* 2 */
-	tunnel = tunnel_expected(packet, node, &peer, verdict);
-	if (tunnel == TUNNEL_REFUSED)
-		return discard();
-	if (tunnel != TUNNEL_NONE) {
-		tunnel = tunnel_parse(ctx, packet, node, tunnel, &inner_ethernet, verdict);
+	now = bpf_ktime_get_coarse_ns();
+	stripped = tunnel_known_flow(ctx, work, node, now, &match);
+	if (!stripped) {
+		tunnel = tunnel_expected(packet, node, &peer, verdict);
+		if (tunnel != TUNNEL_NONE && tunnel != TUNNEL_REFUSED)
+			tunnel = tunnel_parse(ctx, packet, node, tunnel, &inner_ethernet, verdict);
 		if (tunnel == TUNNEL_REFUSED)
 			return discard();
-	}
-	if (tunnel != TUNNEL_NONE) {
-		if (tunnel_inner_check(ctx, packet, inner, inner_ethernet, peer, node, verdict))
+		stripped = tunnel != TUNNEL_NONE;
+		if (stripped &&
+		    tunnel_inner_check(ctx, packet, inner, inner_ethernet, peer, node, verdict))
 			return discard();
+	}
+	if (stripped) {
 		if (decapsulate(ctx, packet, inner))
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		*packet = *inner;
@@ -227,43 +312,58 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 
 #ifdef FAIRWAY_XDP
 	/* 3 */
-	if (packet->key.protocol == IPPROTO_TCP ||
-	    packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR) ||
-	    (veth_wire && checksum_unfinished(ctx, packet)))
+	if (for_tc(ctx, packet))
 		return pass(verdict);
 #endif
 
 	/* 4 */
-	now = bpf_ktime_get_coarse_ns();
-	endpoint = endpoint_lookup(&packet->key.destination);
+	plain = !(packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR));
+	if (plain && !match.flow)
+		match = flow_lookup(&packet->key, node, now);
+	if (plain && wire_known(&match, node, &endpoint))
+		known = match.flow;
+	if (!known) {
+		found = endpoint_lookup(&packet->key.destination);
+		if (found) {
+			endpoint = *found;
+		} else {
+			destination = route_lookup(&packet->key.destination);
+			if (destination.kind != ROUTE_LOCAL_PODS && destination.kind != ROUTE_HOST)
+				return pass(verdict);
+		}
+	}
 #ifdef FAIRWAY_XDP
-	if (endpoint && too_long_for_redirect(ctx, packet, endpoint))
+	if ((known || found) && too_long_for_redirect(ctx, packet, &endpoint))
 		return pass(verdict);
 #endif
-	if (!endpoint) {
-		destination = route_lookup(&packet->key.destination);
-		if (destination.kind != ROUTE_LOCAL_PODS && destination.kind != ROUTE_HOST)
-			return pass(verdict);
-	}
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet);
-	if (!(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
+	if (!plain && !(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
 		match = flow_lookup(&packet->key, node, now);
-	if (!endpoint && destination.kind == ROUTE_HOST)
+	if (!known && !found && destination.kind == ROUTE_HOST)
 		return wire_to_host(ctx, work, match, node, now, verdict);
 
 	/* 6 */
-	source = route_of(match.flow, &packet->key.source, node);
+	if (match.flow && flow_current(match.flow, node)) {
+		source = route_remembered(match.flow);
+	} else {
+		source = route_lookup(&packet->key.source);
+		if (match.flow && found)
+			route_remember(match.flow, &source, found, !match.direction, node);
+	}
 	if (source.kind == ROUTE_LOCAL_PODS || source.kind == ROUTE_HOST)
 		return dropped(verdict, DROP_MARTIAN_SOURCE);
-	if (!endpoint)
+	if (!known && !found)
 		return dropped(verdict, DROP_NO_ENDPOINT);
 	if (packet->ttl <= 1) {
 		slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 		return discard();
 	}
-	wire_flow(&match, packet, &source, node, now);
-	return wire_to_pod(ctx, packet, endpoint, NULL, &source, node, verdict);
+	wire_flow(&match, packet, &source, &endpoint, node, now);
+	if (known && snat_translation(known, match.direction, &work->translation))
+		return wire_to_pod(ctx, packet, &endpoint, &work->translation, &source, node,
+				   verdict);
+	return wire_to_pod(ctx, packet, &endpoint, NULL, &source, node, verdict);
 }
 
 #endif

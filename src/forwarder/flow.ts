@@ -109,6 +109,9 @@ export function create(packet: Packet, now: bigint): Flow {
 		peer: Limit.NO_PEER,
 		routeKind: 0,
 		routeFlags: 0,
+		localMac: "00:00:00:00:00:00",
+		localIfindex: 0,
+		localDirection: 0,
 		nextHop: { checked: 0n, destinationMac: 0n, sourceMac: 0n, ifindex: 0, epoch: 0 },
 	};
 }

@@ -354,29 +354,35 @@ export interface Flow {
 	state: number;
 	flags: number;
 	snatPort: number;
-	key: FlowKey;
-	snatAddress: string;
 	routeEpoch: number;
 	peer: number;
 	routeKind: number;
 	routeFlags: number;
+	localMac: string;
+	localIfindex: number;
+	localDirection: number;
 	nextHop: NextHop;
+	key: FlowKey;
+	snatAddress: string;
 }
 export const Flow: Codec<Flow> = codec<Flow>(
-	120,
+	128,
 	(b, o, v) => {
 		b.writeBigUInt64LE(v.lastSeen, o);
 		b.writeUInt32LE(v.claim, o + 8);
 		b.writeUInt8(v.state, o + 12);
 		b.writeUInt8(v.flags, o + 13);
 		b.writeUInt16BE(v.snatPort, o + 14);
-		FlowKey.write(b, o + 16, v.key);
-		writeAddress(b, o + 56, v.snatAddress);
-		b.writeUInt32LE(v.routeEpoch, o + 72);
-		b.writeUInt32LE(v.peer, o + 76);
-		b.writeUInt8(v.routeKind, o + 80);
-		b.writeUInt8(v.routeFlags, o + 81);
-		NextHop.write(b, o + 88, v.nextHop);
+		b.writeUInt32LE(v.routeEpoch, o + 16);
+		b.writeUInt32LE(v.peer, o + 20);
+		b.writeUInt8(v.routeKind, o + 24);
+		b.writeUInt8(v.routeFlags, o + 25);
+		writeMac(b, o + 26, v.localMac);
+		b.writeUInt32LE(v.localIfindex, o + 32);
+		b.writeUInt8(v.localDirection, o + 36);
+		NextHop.write(b, o + 40, v.nextHop);
+		FlowKey.write(b, o + 72, v.key);
+		writeAddress(b, o + 112, v.snatAddress);
 	},
 	(b, o) => ({
 		lastSeen: b.readBigUInt64LE(o),
@@ -384,13 +390,16 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		state: b.readUInt8(o + 12),
 		flags: b.readUInt8(o + 13),
 		snatPort: b.readUInt16BE(o + 14),
-		key: FlowKey.decode(b, o + 16),
-		snatAddress: readAddress(b, o + 56),
-		routeEpoch: b.readUInt32LE(o + 72),
-		peer: b.readUInt32LE(o + 76),
-		routeKind: b.readUInt8(o + 80),
-		routeFlags: b.readUInt8(o + 81),
-		nextHop: NextHop.decode(b, o + 88),
+		routeEpoch: b.readUInt32LE(o + 16),
+		peer: b.readUInt32LE(o + 20),
+		routeKind: b.readUInt8(o + 24),
+		routeFlags: b.readUInt8(o + 25),
+		localMac: readMac(b, o + 26),
+		localIfindex: b.readUInt32LE(o + 32),
+		localDirection: b.readUInt8(o + 36),
+		nextHop: NextHop.decode(b, o + 40),
+		key: FlowKey.decode(b, o + 72),
+		snatAddress: readAddress(b, o + 112),
 	}),
 );
 
@@ -717,7 +726,7 @@ export const maps = {
 		flags: 0,
 		perCpu: false,
 		keySize: 4,
-		valueSize: 120,
+		valueSize: 128,
 		key: u32,
 		value: Flow,
 	},

@@ -19,6 +19,9 @@ const record = <T extends object>(model: { [K in keyof T]: fc.Arbitrary<T[K]> })
 	fc.record(model, { noNullPrototype: true });
 const big = fc.bigInt({ min: 0n, max: (1n << 64n) - 1n });
 const addressText = fc.oneof(fc.ipV4(), fc.constant("fd00::1"), fc.constant(""));
+const macText = fc
+	.uint8Array({ minLength: 6, maxLength: 6 })
+	.map((bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(":"));
 const key = record({
 	source: addressText,
 	destination: addressText,
@@ -58,6 +61,9 @@ t.test("any value is decoded as it was encoded, nested structs and arrays too", 
 				peer: u(32),
 				routeKind: u(8),
 				routeFlags: u(8),
+				localMac: macText,
+				localIfindex: u(32),
+				localDirection: u(8),
 				nextHop: record({
 					checked: big,
 					destinationMac: big,

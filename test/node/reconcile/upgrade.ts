@@ -53,6 +53,9 @@ function flowOf(port: number, generation: number, lastSeen: bigint): Flow {
 		peer: 0xffffffff,
 		routeKind: 0,
 		routeFlags: 0,
+		localMac: "00:00:00:00:00:00",
+		localIfindex: 0,
+		localDirection: 0,
 		nextHop: { checked: 0n, destinationMac: 0n, sourceMac: 0n, ifindex: 3, epoch: 1 },
 	};
 }
