@@ -2,14 +2,16 @@
  * How long a container runtime waits for fairway-cni: ADD and DEL of a Pod, the whole process
  * included, with an agent that is idle and has 0 and then 100 other Pods.
  *
- *   bench/cni.ts [ROUNDS]     default 40
+ *   bench/cni.ts [ROUNDS]     default 25
  *
  * "node" is the floor, measured in turn with the others: a Node process that does nothing. On a busy
  * machine the difference to it says more than the number.
  */
-import { CniNode } from "../test/tools/cni_node.js";
+import type { CniNode } from "../test/tools/cni_node.js";
+import { atEnd, bench } from "./tools/cleanup.js";
+import { publish } from "./tools/report.js";
 
-const rounds = Number(process.argv[2] ?? 40);
+const rounds = Number(process.argv[2] ?? 25);
 const OTHERS = 100;
 const clean = ["env", "-u", "NODE_OPTIONS"];
 
@@ -39,40 +41,27 @@ async function timed(times: number[], work: () => Promise<unknown>): Promise<voi
 async function measure(node: CniNode, pods: number): Promise<void> {
 	const pod = await node.pod(`bench${pods}`);
 	const [add, again, check, del]: [number[], number[], number[], number[]] = [[], [], [], []];
-	const floor: number[] = [];
-	for (let i = 0; i < rounds; i++) {
-		await timed(floor, () => node.namespace.run([...clean, process.execPath, "-e", "0"]));
-		let prevResult: object | undefined;
-		await timed(add, async () => {
-			prevResult = (await node.add(pod)).body;
-		});
-		await timed(again, () => node.add(pod));
-		await timed(check, () => node.call("CHECK", pod, { config: { prevResult } }));
-		await timed(del, () => node.call("DEL", pod));
-	}
-	row("node", pods, floor);
-	row("ADD", pods, add);
-	row("ADD again", pods, again);
-	row("CHECK", pods, check);
-	row("DEL", pods, del);
-}
-
-const node = await CniNode.up("bench");
-try {
 	await measure(node, 0);
 	for (let i = 0; i < OTHERS; i += 4) {
 		const names = [0, 1, 2, 3].map((k) => `other${i + k}`);
 		await Promise.all(names.map(async (name) => node.add(await node.pod(name))));
 	}
 	await measure(node, OTHERS);
-} finally {
-	await node.down();
-}
+});
 
-const shown = (ms: number) => ms.toFixed(1).padStart(8);
-process.stdout.write(`${"ms".padEnd(12)}${"Pods".padStart(5)}  median     p95     max\n`);
-for (const { what, pods, median, p95, max } of rows) {
-	const numbers = `${shown(median)}${shown(p95)}${shown(max)}`;
-	process.stdout.write(`${what.padEnd(12)}${String(pods).padStart(5)}${numbers}\n`);
-}
-process.stdout.write(`${JSON.stringify({ bench: "cni", rounds, rows })}\n`);
+publish({
+	bench: "cni",
+	method: `${rounds} rounds, a process each, an agent that is idle; "node" is a Node.js process that does nothing.`,
+	tables: [
+		{
+			title: "fairway-cni as a runtime calls it: ms",
+			columns: ["", "Pods there", "median", "p95", "greatest"],
+			rows: rows.map(({ what, pods, median, p95, max }) => [
+				what,
+				`${pods}`,
+				...[median, p95, max].map((ms) => ms.toFixed(1)),
+			]),
+		},
+	],
+	data: rows,
+});

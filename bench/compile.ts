@@ -1,11 +1,10 @@
 /**
- * How long the pure half of the control plane takes with 1,000 dual-stack Nodes: from manifests on
- * disk to the writes for the kernel, and the same when one Node changes.
+ * How long the pure half of the control plane takes with 100, 1,000 and 5,000 dual-stack Nodes:
+ * from manifests on disk to the writes for the kernel, and the same when one Node changes.
  *
- *   bench/compile.ts [ROUNDS] [NODES]     default 31, 1000
+ *   bench/compile.ts [ROUNDS] [NODES]     default 15, all three
  *
- * Method: every step is run ROUNDS times after three that are thrown away; median, least and
- * greatest time in milliseconds. The last line is the same as JSON.
+ * Every step is run ROUNDS times (5,000 Nodes: a third of it) after two that are thrown away.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,10 +17,12 @@ import { type CompileResult, compile } from "../src/compile/compile.js";
 import type { Network } from "../src/compile/network.js";
 import { parseConfig } from "../src/config/parse.js";
 import { diff } from "../src/tables/diff.js";
+import { publish } from "./tools/report.js";
+import { shownSpread, spread } from "./tools/statistics.js";
 
-const rounds = Number(process.argv[2] ?? 31);
-const count = Number(process.argv[3] ?? 1000);
-const WARM_UP = 3;
+const wanted = Number(process.argv[2] ?? 15);
+const counts = process.argv[3] === undefined ? [100, 1000, 5000] : [Number(process.argv[3])];
+const WARM_UP = 2;
 
 /** `moved`: its InternalIP is another. */
 function manifest(i: number, moved = false): string {
@@ -69,37 +70,27 @@ const network: Network = {
 	],
 };
 
-interface Row {
-	step: string;
-	median: number;
-	least: number;
-	greatest: number;
-}
-
-const rows: Row[] = [];
-
-async function measure<T>(
+type Measure = <T>(
 	step: string,
 	act: () => T | Promise<T>,
-	prepare: () => void | Promise<void> = () => {},
-): Promise<T> {
-	const times: number[] = [];
-	let result: T | undefined;
-	for (let round = -WARM_UP; round < rounds; round++) {
-		await prepare();
-		const start = performance.now();
-		result = await act();
-		if (round >= 0) times.push(performance.now() - start);
-	}
-	times.sort((a, b) => a - b);
-	const rounded = (time: number | undefined) => Math.round((time ?? 0) * 100) / 100;
-	rows.push({
-		step,
-		median: rounded(times[times.length >> 1]),
-		least: rounded(times[0]),
-		greatest: rounded(times.at(-1)),
-	});
-	return result as T;
+	prepare?: () => void | Promise<void>,
+) => Promise<T>;
+
+/** Times of each step in milliseconds. */
+type Times = Map<string, number[]>;
+
+function measureInto(times: Times, rounds: number): Measure {
+	return async (step, act, prepare = () => {}) => {
+		const taken: number[] = [];
+		times.set(step, taken);
+		for (let round = -WARM_UP; ; round++) {
+			await prepare();
+			const start = performance.now();
+			const result = await act();
+			if (round >= 0) taken.push(performance.now() - start);
+			if (round === rounds - 1) return result;
+		}
+	};
 }
 
 function tablesOf(result: CompileResult) {
@@ -110,71 +101,96 @@ function tablesOf(result: CompileResult) {
 const parsed = parseConfig("trafficEncapMode: hybrid", "bench");
 if ("errors" in parsed) throw new Error("Cannot measure: wanted a configuration, got errors");
 const { config } = parsed;
-const directory = mkdtempSync(join(tmpdir(), "fairway-bench-"));
-try {
-	const write = (i: number, moved: boolean) =>
-		writeFileSync(join(directory, `node${i}.yaml`), manifest(i, moved));
-	for (let i = 1; i <= count; i++) write(i, false);
-	const options = { pollMs: 3_600_000, quietMs: 3_600_000, patienceMs: 3_600_000 };
+/** How many writes to the kernel it came to, at first and for one changed Node. */
+async function run(measure: Measure, count: number): Promise<{ all: number; one: number }> {
+	const directory = mkdtempSync(join(tmpdir(), "fairway-bench-"));
+	try {
+		const write = (i: number, moved: boolean) =>
+			writeFileSync(join(directory, `node${i}.yaml`), manifest(i, moved));
+		for (let i = 1; i <= count; i++) write(i, false);
+		const options = { pollMs: 3_600_000, quietMs: 3_600_000, patienceMs: 3_600_000 };
 
-	const opened: ManifestDirectory[] = [];
-	const source = await measure(`read ${count} manifests`, async () => {
-		const manifests = await ManifestDirectory.open(directory, options);
-		opened.push(manifests);
-		return manifests;
-	});
-	const all = source.snapshot;
-	let moved = false;
-	await measure(
-		"read again when one changed",
-		() => source.resync(),
-		() => {
-			moved = !moved;
-			write(7, moved);
-		},
-	);
-	for (const manifests of opened) await manifests.close();
-	write(7, true);
-	const changedSource = await ManifestDirectory.open(directory, options);
-	const changed = changedSource.snapshot;
-	await changedSource.close();
+		const opened: ManifestDirectory[] = [];
+		const source = await measure("read the manifests", async () => {
+			const manifests = await ManifestDirectory.open(directory, options);
+			opened.push(manifests);
+			return manifests;
+		});
+		const all = source.snapshot;
+		let moved = false;
+		await measure(
+			"read again when one changed",
+			() => source.resync(),
+			() => {
+				moved = !moved;
+				write(7, moved);
+			},
+		);
+		for (const manifests of opened) await manifests.close();
+		write(7, true);
+		const changedSource = await ManifestDirectory.open(directory, options);
+		const changed = changedSource.snapshot;
+		await changedSource.close();
 
-	const ids = new PeerIds();
-	const input = (snapshot: Snapshot) => ({
-		config,
-		snapshot,
-		network,
-		nodeName: "node1",
-		peerIds: ids.assign(snapshot.nodes.keys()),
-		endpoints: [],
-	});
-	const candidates = [...all.nodes.values()].map((node) => ({ file: "f", reading: { node } }));
-	await measure("decide who is in", () => new NodeRegistry().update(candidates));
-	// New objects every time: nothing is known of them.
-	let snapshot = all;
-	const before = await measure(
-		"compile, all new",
-		() => tablesOf(compile(input(snapshot))),
-		() => {
-			snapshot = structuredClone(all);
-		},
-	);
-	const one = changed.nodes.get("node7");
-	if (one === undefined) throw new Error("Cannot measure: wanted node7, it is not there");
-	const after = await measure(
-		"compile when one changed",
-		() => tablesOf(compile(input(snapshot))),
-		() => {
-			snapshot = { ...snapshot, nodes: new Map(snapshot.nodes).set("node7", { ...one }) };
-		},
-	);
-	const first = await measure("difference to nothing", () => diff(undefined, before));
-	const second = await measure("difference when one changed", () => diff(before, after));
-	console.table(rows);
-	const writes = (steps: ReturnType<typeof diff>) =>
-		steps.reduce((sum, step) => sum + ("entries" in step ? step.entries.length : 1), 0);
-	const summary = { bench: "compile", nodes: count, rounds, unit: "ms", rows };
-	console.log(JSON.stringify({ ...summary, writes: { all: writes(first), one: writes(second) } }));
-} finally {
-	rmSync(directory, { recursive: true, force: true });
+		const ids = new PeerIds();
+		const input = (snapshot: Snapshot) => ({
+			config,
+			snapshot,
+			network,
+			nodeName: "node1",
+			peerIds: ids.assign(snapshot.nodes.keys()),
+			endpoints: [],
+		});
+		const candidates = [...all.nodes.values()].map((node) => ({ file: "f", reading: { node } }));
+		await measure("decide who is in", () => new NodeRegistry().update(candidates));
+		// New objects every time: nothing is known of them.
+		let snapshot = all;
+		const before = await measure(
+			"compile, all new",
+			() => tablesOf(compile(input(snapshot))),
+			() => {
+				snapshot = structuredClone(all);
+			},
+		);
+		const one = changed.nodes.get("node7");
+		if (one === undefined) throw new Error("Cannot measure: wanted node7, it is not there");
+		const after = await measure(
+			"compile when one changed",
+			() => tablesOf(compile(input(snapshot))),
+			() => {
+				snapshot = { ...snapshot, nodes: new Map(snapshot.nodes).set("node7", { ...one }) };
+			},
+		);
+		const first = await measure("difference to nothing", () => diff(undefined, before));
+		const second = await measure("difference when one changed", () => diff(before, after));
+		const writes = (steps: ReturnType<typeof diff>) =>
+			steps.reduce((sum, step) => sum + ("entries" in step ? step.entries.length : 1), 0);
+		return { all: writes(first), one: writes(second) };
+	} finally {
+		rmSync(directory, { recursive: true, force: true });
+	}
 }
+
+const columns = ["ms", ...counts.map((count) => `${count} Nodes`)];
+const perCount: Times[] = [];
+const writes: { all: number; one: number }[] = [];
+for (const count of counts) {
+	const times: Times = new Map();
+	const rounds = count > 1000 ? Math.ceil(wanted / 3) : wanted;
+	writes.push(await run(measureInto(times, rounds), count));
+	perCount.push(times);
+}
+const rows = [...perCount[0]!.keys()].map((step) => [
+	step,
+	...perCount.map((times) => shownSpread(spread(times.get(step) ?? []), 2)),
+]);
+rows.push(
+	["writes for the kernel, all", ...writes.map(({ all }) => `${all}`)],
+	["writes for the kernel, one changed", ...writes.map(({ one }) => `${one}`)],
+);
+publish({
+	bench: "compile",
+	method: `Dual-stack Nodes in files of their own; ${wanted} rounds (5,000 Nodes: a third) in one process; median (least–greatest).`,
+	tables: [{ title: "From manifests to writes", columns, rows }],
+	data: { nodes: counts, writes, times: perCount.map((times) => Object.fromEntries(times)) },
+});

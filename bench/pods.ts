@@ -2,7 +2,7 @@
  * What a small packet from Pod to Pod costs: CPU nanoseconds for each packet that arrives, by
  * halves and end to end, dataplane beside dataplane.
  *
- *   bench/pods.ts [ROUNDS] [FRAMES]     default 9, 60000
+ *   bench/pods.ts [ROUNDS] [FRAMES]     default 9, 100000
  */
 import type { Family } from "../src/lab/subnet.js";
 import { bench } from "./tools/cleanup.js";
@@ -15,7 +15,7 @@ import { publish, type Table } from "./tools/report.js";
 import { type Dataplane, Site } from "./tools/site.js";
 
 const rounds = Number(process.argv[2] ?? 9);
-const frames = Number(process.argv[3] ?? 60_000);
+const frames = Number(process.argv[3] ?? 100_000);
 
 interface Way {
 	site: Site;
@@ -122,6 +122,17 @@ await bench(async () => {
 		bench: "pods",
 		method: `${rounds} rounds of ${frames} frames each, the ways alternating; median (least–greatest).`,
 		tables: [tableOf(4, v4), tableOf(6, v6)],
+		panels: [
+			{
+				title: "Pod to Pod on two Nodes, 64-byte UDP over IPv4: CPU ns per packet, end to end",
+				digits: 0,
+				bars: v4.map(({ site: { name } }) => ({
+					name,
+					value: endToEnd.cpuSpread(`end 4 ${name}`),
+					ours: name.startsWith("Fairway"),
+				})),
+			},
+		],
 		data: { ...comparison.data(), ...endToEnd.data() },
 	});
 });

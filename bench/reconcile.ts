@@ -1,6 +1,8 @@
 /**
- * How long the reconciler takes to bring the kernel to what is wanted, with 1,000 dual-stack peers:
- * maps, fairway0, kernel routes, programs. Median and range in milliseconds.
+ * How long the reconciler takes to bring the kernel to what is wanted, with 100, 1,000 and 5,000
+ * dual-stack peers: maps, fairway0, kernel routes, programs.
+ *
+ *   bench/reconcile.ts [ROUNDS]     default 7 (5,000 peers: a third of it)
  *
  * It runs itself in network and mount namespaces that end with it.
  */
@@ -17,25 +19,56 @@ import {
 	recordPods,
 	tablesOf,
 } from "../test/node/reconcile/fixture.js";
+import { publish } from "./tools/report.js";
+import { shownSpread, spread } from "./tools/statistics.js";
 
-const PEERS = 1000;
-const ROUNDS = 7;
+const PEERS = [100, 1000, 5000];
+const inside = process.argv[2] === "inside";
+const given = process.argv[inside ? 3 : 2];
+const ROUNDS = Number(given ?? 7);
 const object = fileURLToPath(new URL("../build/bpf/fairway.bpf.o", import.meta.url));
 
-if (process.argv[2] === "inside") await measure();
+if (inside) await measureAll();
 else {
 	const self = fileURLToPath(import.meta.url);
 	const namespaces = ["--net", "--mount", "--propagation", "private"];
-	const inside = [process.execPath, "--import=tsx", self, "inside"];
+	const again = [process.execPath, "--import=tsx", self, "inside"];
+	if (given !== undefined) again.push(given);
 	process.exitCode =
-		spawnSync("unshare", [...namespaces, ...inside], { stdio: "inherit" }).status ?? 1;
+		spawnSync("unshare", [...namespaces, ...again], { stdio: "inherit" }).status ?? 1;
 }
 
-async function measure(): Promise<void> {
+type Times = Map<string, number[]>;
+
+async function measureAll(): Promise<void> {
 	if (!existsSync(object))
 		throw new Error(`Cannot measure: wanted ${object}, it is not built (npm run build)`);
 	await makeDevices(1);
 	recordPods(2);
+	const all: Times[] = [];
+	for (const peers of PEERS) all.push(await measure(peers, peers > 1000 ? ROUNDS / 3 : ROUNDS));
+	const steps = [...all[0]!.keys()];
+	publish(
+		{
+			bench: "reconcile",
+			method: `${ROUNDS} rounds (5,000 peers: a third) in one process; median (least–greatest).`,
+			tables: [
+				{
+					title: "From tables to the kernel: ms",
+					columns: ["", ...PEERS.map((peers) => `${peers} peers`)],
+					rows: steps.map((step) => [
+						step,
+						...all.map((times) => shownSpread(spread(times.get(step) ?? []), 1)),
+					]),
+				},
+			],
+			data: { peers: PEERS, times: all.map((times) => Object.fromEntries(times)) },
+		},
+		given !== undefined,
+	);
+}
+
+async function measure(peerCount: number, rounds: number): Promise<Times> {
 	const times = new Map<string, number[]>();
 	const time = async <T>(what: string, act: () => Promise<T>): Promise<T> => {
 		const started = performance.now();
@@ -47,13 +80,13 @@ async function measure(): Promise<void> {
 	const options = { flowsMax: 131_072 };
 	let reconciler = await time("first start: maps", () => openReconciler(object, options));
 	const none = tablesOf({ peers: 0 });
-	const all = tablesOf({ peers: PEERS });
+	const all = tablesOf({ peers: peerCount });
 	const peers = new Map(all.peers).set(2, { ...all.peers.get(2)!, path: Path.DIRECT });
-	const more = tablesOf({ peers: PEERS + 1 });
-	const pods = tablesOf({ peers: PEERS, pods: 2 });
+	const more = tablesOf({ peers: peerCount + 1 });
+	const pods = tablesOf({ peers: peerCount, pods: 2 });
 	await time("first apply: programs verified and attached", () => reconciler.apply(none));
-	for (let round = 0; round < ROUNDS; round++) {
-		await time(`${PEERS} peers, all new`, () => reconciler.apply(all));
+	for (let round = 0; round < rounds; round++) {
+		await time("all peers new", () => reconciler.apply(all));
 		await time("nothing changed", () => reconciler.apply(all));
 		await time("the path of one peer", () => reconciler.apply({ ...all, peers }));
 		await time("one peer more", () => reconciler.apply(more));
@@ -64,15 +97,9 @@ async function measure(): Promise<void> {
 		await reconciler.close();
 		reconciler = await time("restart: open", () => openReconciler(object, options));
 		await time("restart: first apply", () => reconciler.apply(all));
-		await time(`${PEERS} peers, all gone`, () => reconciler.apply(none));
+		await time("all peers gone", () => reconciler.apply(none));
 	}
 	await reconciler.close();
 
-	for (const [what, all] of times) {
-		const sorted = all.sort((a, b) => a - b);
-		const [least, median, most] = [0, Math.floor(all.length / 2), -1].map((index) =>
-			(sorted.at(index) ?? 0).toFixed(1).padStart(7),
-		);
-		console.log(`${what.padEnd(46)} ${median}   (${least} to ${most})`);
-	}
+	return times;
 }

@@ -67,6 +67,17 @@ await bench(async () => {
 				rows,
 			},
 		],
+		panels: [
+			{
+				title: "Pod to the outside with 10,000 flows: CPU ns per packet until it is on the wire",
+				digits: 0,
+				bars: sites.map(({ name }) => ({
+					name,
+					value: known.cpuSpread(`10000 ${name}`),
+					ours: name.startsWith("Fairway"),
+				})),
+			},
+		],
 		data: { ...known.data(), ...fresh.data() },
 	});
 });

@@ -5,6 +5,7 @@
  *
  *   bench/tcp.ts [ROUNDS] [SECONDS]     default 7, 1 (of each stream; the others take half of it)
  */
+import type { Settings } from "../test/tools/cluster.js";
 import { bench } from "./tools/cleanup.js";
 import { collectMetadata, kernelForwarding, kernelVxlan } from "./tools/networks.js";
 import { Pktgen } from "./tools/pktgen.js";
@@ -36,16 +37,25 @@ const kindNames = Object.keys(kinds) as Kind[];
 
 await bench(async () => {
 	const pktgen = await Pktgen.open();
-	const tunnel = (tunnelType: "geneve" | "vxlan") => ({
-		fairway: { trafficEncapMode: "encap" as const, tunnelType },
-	});
+	/** A veth copies each packet into a page for XDP, which no NIC has to: with and without. */
+	const fairway = (type: "direct" | "geneve" | "vxlan", xdp: "auto" | "off") => {
+		const mode: Settings =
+			type === "direct"
+				? { trafficEncapMode: "hybrid" }
+				: { trafficEncapMode: "encap", tunnelType: type };
+		const name = `Fairway ${type}${xdp === "off" ? ", no XDP" : ""}`;
+		return Site.up(name, { fairway: { ...mode, xdp } });
+	};
 	const sites = [
 		await Site.up("kernel forwarding", { network: kernelForwarding }),
 		await Site.up("kernel vxlan", { network: kernelVxlan(4) }),
 		await Site.up("tunnel key", { network: collectMetadata(pktgen) }),
-		await Site.up("Fairway direct", { fairway: { trafficEncapMode: "hybrid" } }),
-		await Site.up("Fairway geneve", tunnel("geneve")),
-		await Site.up("Fairway vxlan", tunnel("vxlan")),
+		await fairway("direct", "auto"),
+		await fairway("geneve", "auto"),
+		await fairway("vxlan", "auto"),
+		await fairway("direct", "off"),
+		await fairway("geneve", "off"),
+		await fairway("vxlan", "off"),
 	];
 	const plain = await PlainPair.up();
 	await plain.makeWire();
@@ -120,6 +130,26 @@ await bench(async () => {
 			transactions("exchange", "TCP request and response"),
 			transactions("connect", "TCP connect, request, response, close"),
 			loss,
+		],
+		panels: [
+			{
+				title: "TCP, one connection on a network of 1500-byte packets: CPU s per GB",
+				digits: 2,
+				bars: names.map((name) => ({
+					name,
+					value: spread(values("1 stream", name, cpuPerByte)),
+					ours: name.startsWith("Fairway"),
+				})),
+			},
+			{
+				title: "TCP request and response, 64 bytes each way: CPU µs each, both ends",
+				digits: 1,
+				bars: names.map((name) => ({
+					name,
+					value: spread(values("exchange", name, cpuPerOne)),
+					ours: name.startsWith("Fairway"),
+				})),
+			},
 		],
 		data: Object.fromEntries(results),
 	});

@@ -1,6 +1,6 @@
 /** Ways that are measured side by side: in every round each of them once, in changing order. */
 import type { Pktgen, Run, Stream } from "./pktgen.js";
-import { ratios, shownSpread, spread } from "./statistics.js";
+import { ratios, type Spread, shownSpread, spread } from "./statistics.js";
 
 /** What a table says where a way is not in the comparison. */
 const ABSENT = "–";
@@ -43,9 +43,11 @@ export class Comparison {
 	}
 
 	cpu(name: string): string {
-		const runs = this.runs.get(name);
-		if (runs === undefined) return ABSENT;
-		return shownSpread(spread(runs.map(({ cpuPerPacket }) => cpuPerPacket)));
+		return this.runs.has(name) ? shownSpread(this.cpuSpread(name)) : ABSENT;
+	}
+
+	cpuSpread(name: string): Spread {
+		return spread((this.runs.get(name) ?? []).map(({ cpuPerPacket }) => cpuPerPacket));
 	}
 
 	/** Of the CPU time, paired by round. */

@@ -1,10 +1,13 @@
 /**
- * What a bench prints and leaves: a table, a line of JSON, and its part of bench/RESULTS.md, which
- * is put together again from what every bench last left in build/bench/results/.
+ * What a bench prints and leaves: tables, a line of JSON, and its part of bench/RESULTS.md, which
+ * is put together again from what every bench last left in build/bench/results/. A run with
+ * arguments of its own is a look, and leaves nothing.
  */
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
+import type { Panel } from "./plot.js";
+import { writeResults } from "./results.js";
 
 export interface Table {
 	title: string;
@@ -19,6 +22,8 @@ export interface Report {
 	/** One sentence: what was done, how often. */
 	method: string;
 	tables: Table[];
+	/** For the plot. */
+	panels?: Panel[];
 	/** For programs. */
 	data: unknown;
 }
@@ -32,12 +37,12 @@ interface Conditions {
 	load: [number, number];
 }
 
-const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
+export const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 export const resultsDirectory = `${top}/build/bench/results`;
 
 const loadBefore = loadavg()[0]!;
 
-export function publish(report: Report): void {
+export function publish(report: Report, look = process.argv.length > 2): void {
 	const conditions: Conditions = {
 		date: new Date().toISOString().replace(/\.\d+Z$/, "Z"),
 		machine: `${cpus().length} × ${cpus()[0]?.model.trim()}, ${Math.round(totalmem() / 2 ** 30)} GiB`,
@@ -48,22 +53,16 @@ export function publish(report: Report): void {
 	for (const table of report.tables) process.stdout.write(`${text(table)}\n`);
 	const result = { bench: report.bench, ...conditions, method: report.method, data: report.data };
 	process.stdout.write(`${JSON.stringify(result)}\n`);
+	if (look) return;
 	mkdirSync(resultsDirectory, { recursive: true });
 	writeFileSync(
 		`${resultsDirectory}/${report.bench}.json`,
 		`${JSON.stringify({ ...report, conditions }, null, "\t")}\n`,
 	);
+	writeResults();
 }
 
 export type Result = Report & { conditions: Conditions };
-
-export function readResult(bench: string): Result | undefined {
-	try {
-		return JSON.parse(readFileSync(`${resultsDirectory}/${bench}.json`, "utf8")) as Result;
-	} catch {
-		return undefined;
-	}
-}
 
 function text({ title, columns, rows }: Table): string {
 	const all = [columns, ...rows];
