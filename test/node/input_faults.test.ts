@@ -73,6 +73,31 @@ t.test("input faults", async (t) => {
 		t.same(lossy(await streams.stop()), [], "no datagram lost");
 	});
 
+	t.test("a Node changes its address; the others do not notice", async (t) => {
+		const streams = await Streams.start(cluster, [["pod1a", "pod3a", 4]]);
+		const old = lab.address("node4", 4);
+		// Else the new address would go with the old one, as its secondary.
+		await lab.run("node4", ["sysctl", "-q", "-w", "net.ipv4.conf.eth0.promote_secondaries=1"]);
+		const move = async (address: string, from: string): Promise<void> => {
+			await lab.run("node4", ["ip", "address", "add", `${address}/24`, "dev", "eth0"]);
+			writeFileSync(nodes, good.replace(`address: ${old}\n`, `address: ${address}\n`));
+			await until("node4 is known by it", async () =>
+				(await agent.peers()).some(({ transportAddress }) => transportAddress === address),
+			);
+			await lab.run("node4", ["ip", "address", "del", `${from}/24`, "dev", "eth0"]);
+			await until("pod4a answers", async () =>
+				(await cluster.ping("pod1a", "pod4a", 4)).includes(" 3 received"),
+			);
+			await until("and reaches the outside", async () =>
+				(await cluster.ping("pod4a", "outside", 4)).includes(" 3 received"),
+			);
+		};
+		await move("192.168.2.9", "192.168.2.2");
+		await move("192.168.2.2", "192.168.2.9");
+		await streams.goOn(300);
+		t.same(lossy(await streams.stop()), [], "no datagram lost");
+	});
+
 	t.test("a Node with another's pod CIDR is refused; the first one stays", async (t) => {
 		cluster.write("intruder.yaml", {
 			apiVersion: "v1",

@@ -57,10 +57,23 @@ t.test("modes", async (t) => {
 			await peersSayMTU(t, cluster);
 			const captures = await Promise.all(CAPTURED.map((n) => Capture.start(cluster.lab, n)));
 			t.teardown(() => captures.map((capture) => capture.remove()));
+			const before = await counters(cluster);
 			for (const [from, to] of PAIRS) await exchange(t, cluster, from, to, TRAFFIC);
 			await Promise.all(captures.map((capture) => capture.stop()));
-			for (const [i, capture] of captures.entries())
-				await examine(t, cluster, CAPTURED[i] ?? "", await wirePackets(capture, tunnel(cluster)));
+			const after = await counters(cluster);
+			const seen = new Map<string, Count>();
+			for (const [i, capture] of captures.entries()) {
+				const packets = await wirePackets(capture, tunnel(cluster));
+				await examine(t, cluster, CAPTURED[i] ?? "", packets, seen);
+			}
+			for (const [what, { packets, bytes }] of seen) {
+				const [a, b] = [before.get(what), after.get(what)];
+				const counted = {
+					packets: (b?.packets ?? 0) - (a?.packets ?? 0),
+					bytes: (b?.bytes ?? 0) - (a?.bytes ?? 0),
+				};
+				t.same(counted, { packets, bytes }, `${what}: counted as it was on the wire`);
+			}
 			const unexpected = { ...(await cluster.allDrops()) };
 			// Path MTU discovery is a drop with an answer.
 			delete unexpected.packet_too_big;
@@ -68,6 +81,25 @@ t.test("modes", async (t) => {
 		});
 	}
 });
+
+interface Count {
+	packets: number;
+	/** Of the inner IP packets. */
+	bytes: number;
+}
+
+/** What the captured Nodes count as sent to each other: "node1 → node3 IPv4 tunnel". */
+async function counters({ lab }: Cluster): Promise<Map<string, Count>> {
+	const counts = new Map<string, Count>();
+	for (const from of CAPTURED)
+		for (const { node, family, packets, bytes } of await lab.agent(from).peers())
+			for (const way of ["direct", "tunnel"] as const)
+				counts.set(`${from} → ${node} IPv${family} ${way}`, {
+					packets: packets[way],
+					bytes: bytes[way],
+				});
+	return counts;
+}
 
 function tunnel(cluster: Cluster) {
 	return { port: cluster.tunnelPort(), type: cluster.settings.tunnelType ?? "geneve" } as const;
@@ -88,6 +120,7 @@ async function examine(
 	cluster: Cluster,
 	receiver: string,
 	packets: WirePacket[],
+	seen: Map<string, Count>,
 ): Promise<void> {
 	const { lab } = cluster;
 	const macs = { receiver: await cluster.mac(receiver), gateways: new Map<string, string>() };
@@ -121,6 +154,13 @@ async function examine(
 			fault(`carries ${source} > ${destination}`);
 			continue;
 		}
+		const way = tunnel === undefined ? "direct" : "tunnel";
+		const what = `${from} → ${to} IPv${familyOf(source)} ${way}`;
+		const count = seen.get(what) ?? { packets: 0, bytes: 0 };
+		count.packets++;
+		count.bytes +=
+			packet.length - 14 - (tunnel === undefined ? 0 : OVERHEAD[familyOf(outer.source)]);
+		seen.set(what, count);
 		const path = cluster.expectedPath(from, to);
 		const near = cluster.sameSubnet(from, to);
 		// What a Node's own process sends to a remote Pod has passed no router yet.
