@@ -3,9 +3,13 @@ import { existsSync, rmdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { DirectoryLock } from "../api/lock.js";
 import { Reconciler } from "../reconcile/reconciler.js";
-import { EXIT_DONE } from "./exit.js";
+import { EXIT_DONE, UsageError } from "./exit.js";
 
 export async function cleanupCommand(options: { runDir: string; pinDir: string }): Promise<number> {
+	// Who may not look finds nothing, and would call that clean.
+	if (process.getuid?.() !== 0) {
+		throw new UsageError("Cannot clean up: wanted root, this is another user");
+	}
 	const runDir = resolve(options.runDir);
 	const pinDir = resolve(options.pinDir);
 	const locks: DirectoryLock[] = [];

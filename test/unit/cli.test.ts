@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import t from "tap";
 import { agentSocket } from "../../src/api/client.js";
 import type { EndpointStatus, ExplainAnswer, PeerStatus, Status } from "../../src/api/messages.js";
@@ -207,6 +208,27 @@ function run(file: string, ...args: string[]): Promise<Run> {
 		});
 	});
 }
+
+t.test("agent and cleanup are for root", async (t) => {
+	// The modules are loaded before: an ordinary user may not be let into the checkout.
+	const text = `
+		const { agentCommand } = await import(${JSON.stringify(`${root}src/cli/agent.ts`)});
+		const { cleanupCommand } = await import(${JSON.stringify(`${root}src/cli/cleanup.ts`)});
+		process.setuid(65534);
+		const options = { nodeName: "n1", config: "c", manifests: "m", runDir: "/r", pinDir: "/p" };
+		for (const command of [agentCommand, cleanupCommand])
+			await command(options).catch((error) => console.log(error.name, error.message));`;
+	const { stdout } = await promisify(execFile)(
+		process.execPath,
+		["--import=tsx", "--input-type=module", "-e", text],
+		{ cwd: root, env: { ...process.env, NODE_OPTIONS: "" } },
+	);
+	t.equal(
+		stdout,
+		"UsageError Cannot run the agent: wanted root, this is another user\n" +
+			"UsageError Cannot clean up: wanted root, this is another user\n",
+	);
+});
 
 t.test("exit statuses", async (t) => {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-cli-"));
