@@ -17,7 +17,7 @@ import { join } from "node:path";
 import t, { type Test } from "tap";
 import { run } from "../../src/lab/namespace.js";
 import { root } from "../../src/lab/repository.js";
-import { type Cluster, startCluster, TCP_PORT } from "../tools/cluster.js";
+import { type Cluster, type Settings, startCluster, TCP_PORT } from "../tools/cluster.js";
 import { lossy, Streams } from "../tools/streams.js";
 
 const PAIRS = [
@@ -118,7 +118,7 @@ t.test("agent faults", async (t) => {
 		});
 	});
 
-	t.test("mode, tunnel type, port and VNI, live", async (t) => {
+	t.test("every key of the configuration that is applied live", async (t) => {
 		await lab.underlay.setRouterKnowsPods(true);
 		await underTraffic(t, cluster, async (streams) => {
 			for (const settings of [
@@ -128,8 +128,14 @@ t.test("agent faults", async (t) => {
 				{ trafficEncapMode: "hybrid", tunnelType: "vxlan" },
 				{ trafficEncapMode: "hybrid", tunnelType: "vxlan", tunnelPort: 7777 },
 				{ trafficEncapMode: "hybrid", tunnelType: "geneve", tunnelPort: 7778 },
+				{ trafficEncapMode: "hybrid", snat: { portRange: "50000-50999" } },
+				{ trafficEncapMode: "hybrid", snat: { excludeCIDRs: ["203.0.113.0/24"] } },
+				// A flow keeps the translation that it began with.
+				{ trafficEncapMode: "hybrid", noSNAT: true },
+				{ trafficEncapMode: "hybrid", flows: { max: 65_536 } },
+				{ trafficEncapMode: "hybrid", log: { level: "debug" } },
 				{ trafficEncapMode: "hybrid", tunnelType: "geneve" },
-			] as const) {
+			] satisfies Settings[]) {
 				await cluster.configure(settings);
 				await streams.goOn(300);
 			}
