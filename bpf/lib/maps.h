@@ -66,7 +66,7 @@ extern struct endpoints_map {
 
 extern struct next_hops_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, PEERS_MAX * 2);
+	__uint(max_entries, NEXT_HOP_OUTSIDE + 1);
 	__type(key, __u32);
 	__type(value, struct next_hop);
 } next_hops SEC(".maps");

@@ -142,13 +142,40 @@ stage int fib_ask(struct __sk_buff *ctx, const struct address *destination, __u8
 	return 0;
 }
 
+static __always_inline void next_hop_keep(struct next_hop *hop, const struct way *way,
+					  const struct node_config *node, __u64 now)
+{
+	hop->ifindex = way->ifindex;
+	hop->epoch = node->next_hop_epoch;
+	hop->source_mac = way->source_mac;
+	hop->destination_mac = way->destination_mac;
+	hop->checked = now;
+}
+
+/* Flows to the outside share few gateways: one of them that has just been asked by the kernel's
+ * neighbour code need not be asked again by each flow. */
+static __always_inline bool gateway_was_asked(const struct way *way, const struct node_config *node,
+					      __u64 now)
+{
+	__u32 index = NEXT_HOP_OUTSIDE;
+	struct next_hop *asked = bpf_map_lookup_elem(&next_hops, &index);
+
+	if (!asked)
+		return false;
+	if (next_hop_trusted(asked, node, now) && asked->destination_mac == way->destination_mac &&
+	    asked->ifindex == way->ifindex)
+		return true;
+	next_hop_keep(asked, way, node, now);
+	return false;
+}
+
 /* The way to `destination`: from `hop` while it is trusted, else from the kernel, and then
  * kept in `hop`. `hop` may be NULL. A MAC is kept as one word: a reader on another CPU sees the
  * old or the new one, never half of each. */
 static __always_inline void next_hop_resolve(context *ctx, struct next_hop *hop,
 					     const struct address *destination, __u8 family,
-					     const struct node_config *node, __u64 now,
-					     struct way *way)
+					     bool outside, const struct node_config *node,
+					     __u64 now, struct way *way)
 {
 	if (hop && next_hop_trusted(hop, node, now)) {
 		way->destination_mac = hop->destination_mac;
@@ -158,18 +185,17 @@ static __always_inline void next_hop_resolve(context *ctx, struct next_hop *hop,
 		return;
 	}
 	fib_ask(ctx, destination, family, way);
-	if (!hop)
-		return;
 	if (!way->resolved || next_hop_settling(now)) {
-		hop->checked = 0;
+		if (hop)
+			hop->checked = 0;
 		return;
 	}
-	hop->ifindex = way->ifindex;
-	hop->epoch = node->next_hop_epoch;
-	hop->source_mac = way->source_mac;
-	hop->destination_mac = way->destination_mac;
-	hop->checked = now;
-	count_event(EVENT_NEXT_HOP_REFRESHED);
+	if (outside && gateway_was_asked(way, node, now))
+		way->action = ACTION_WIRE;
+	if (hop) {
+		next_hop_keep(hop, way, node, now);
+		count_event(EVENT_NEXT_HOP_REFRESHED);
+	}
 }
 
 #endif

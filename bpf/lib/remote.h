@@ -35,8 +35,8 @@ static __always_inline enum drop_reason remote_peer(context *ctx, const struct p
 	verdict->path = native ? PATH_ROUTED : peer->path;
 	family = remote->tunnel || native ? peer->outer_family : packet->family;
 	hop = bpf_map_lookup_elem(&next_hops, &remote->index);
-	next_hop_resolve(ctx, hop, &peer->remote, family ? family : packet->family, node, now,
-			 &remote->way);
+	next_hop_resolve(ctx, hop, &peer->remote, family ? family : packet->family, false, node,
+			 now, &remote->way);
 	if (remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS)
 		return DROP_NO_ROUTE;
 	return DROP_NONE;
@@ -48,7 +48,7 @@ static __always_inline void remote_outside(context *ctx, const struct packet *pa
 					   __u64 now, struct remote *remote)
 {
 	remote->mtu = node->transport_mtu;
-	next_hop_resolve(ctx, hop, &packet->key.destination, packet->family, node, now,
+	next_hop_resolve(ctx, hop, &packet->key.destination, packet->family, true, node, now,
 			 &remote->way);
 }
 

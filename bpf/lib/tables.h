@@ -50,6 +50,7 @@ enum limit {
 	NEXT_HOP_TRUST_MS = 100,
 	/* nothing is cached for so long after an ARP or neighbour advertisement */
 	NEXT_HOP_SETTLE_MS = 50,
+	NEXT_HOP_OUTSIDE = PEERS_MAX * 2,
 	NO_PEER = 0xffffffff,
 };
 
@@ -217,7 +218,8 @@ struct endpoint {
 
 /* ------------------------------------------------------- core: next hops */
 
-/* next_hops: per-CPU array, index as in peers. Also inside a flow, for the outside. */
+/* next_hops: per-CPU array, index as in peers, and NEXT_HOP_OUTSIDE: the gateway that was asked last.
+ * Also inside a flow, for the outside. */
 struct next_hop {
 	__u64 checked;	       /* ns, CLOCK_MONOTONIC; 0: never */
 	__u64 destination_mac; /* 6 bytes as on the wire, then two zero bytes: one store */

@@ -18,6 +18,7 @@ export const Limit = {
 	TUNNEL_TTL: 64,
 	NEXT_HOP_TRUST_MS: 100,
 	NEXT_HOP_SETTLE_MS: 50,
+	NEXT_HOP_OUTSIDE: 32768,
 	NO_PEER: 4294967295,
 } as const;
 export type Limit = (typeof Limit)[keyof typeof Limit];
@@ -755,7 +756,7 @@ export const maps = {
 	nextHops: {
 		name: "next_hops",
 		type: 6,
-		maxEntries: 32768,
+		maxEntries: 32769,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
