@@ -5,13 +5,12 @@
  *
  *   bench/tcp.ts [ROUNDS] [SECONDS]     default 7, 1 (of each stream; the others take half of it)
  */
-import type { Settings } from "../test/tools/cluster.js";
 import { bench } from "./tools/cleanup.js";
 import { collectMetadata, kernelForwarding, kernelVxlan } from "./tools/networks.js";
 import { Pktgen } from "./tools/pktgen.js";
 import { PlainPair } from "./tools/plain_pair.js";
 import { publish, type Table } from "./tools/report.js";
-import { Site } from "./tools/site.js";
+import { type Settings, Site } from "./tools/site.js";
 import { ratios, shownSpread, spread } from "./tools/statistics.js";
 import { type Exchanged, Traffic } from "./tools/traffic.js";
 

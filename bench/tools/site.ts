@@ -17,11 +17,15 @@ import { Lab, type PodNetwork } from "../../src/lab/lab.js";
 import type { Namespace } from "../../src/lab/namespace.js";
 import type { Family } from "../../src/lab/subnet.js";
 import { until } from "../../src/lab/until.js";
-import { Cluster, type Settings } from "../../test/tools/cluster.js";
+import { Cluster, type Settings as ClusterSettings } from "../../test/tools/cluster.js";
 import { atEnd } from "./cleanup.js";
 import { buildFrame, type Variation } from "./frame.js";
 import { openWays } from "./networks.js";
 import { type Link, link, links, type Pktgen, type Sink, type Stream, setXdp } from "./pktgen.js";
+
+export type Settings = Omit<ClusterSettings, "flows"> & {
+	flows?: { max?: number; timeouts?: Record<string, number> };
+};
 
 export type Dataplane = { network: PodNetwork } | { fairway: Settings };
 

@@ -1,0 +1,176 @@
+/**
+ * What more of everything costs: a packet with 10, 1,000 and 10,000 peers, and with 1, 10,000 and
+ * a million flows; the memory of the maps and of the agent; the agent's start.
+ *
+ *   bench/growth.ts [ROUNDS] [FRAMES]     default 7, 100000
+ *
+ * Peers are Nodes that only manifests know, all beyond the router. What a Pod sends goes to all of
+ * them in turn, always in 10,000 flows.
+ */
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { run } from "../src/lab/namespace.js";
+import { command } from "../src/lab/repository.js";
+import { until } from "../src/lab/until.js";
+import { bench } from "./tools/cleanup.js";
+import { Comparison } from "./tools/comparison.js";
+import { Pktgen } from "./tools/pktgen.js";
+import { publish, type Table } from "./tools/report.js";
+import { Site } from "./tools/site.js";
+
+const rounds = Number(process.argv[2] ?? 7);
+const frames = Number(process.argv[3] ?? 100_000);
+const PEERS = [10, 1000, 10_000];
+const FLOWS = [1, 10_000, 1_000_000];
+const FLOW_SLOTS = 2_097_152;
+const PEER_FLOWS = 10_000;
+
+interface Sizes {
+	/** Of node1's agent, resident, MB. */
+	agent: number;
+	/** Of node1's pinned maps, MB, as the kernel counts them. */
+	maps: number;
+	/** ms */
+	adopting: number;
+	cold: number;
+}
+
+await bench(async () => {
+	const pktgen = await Pktgen.open();
+	const comparison = new Comparison(pktgen, rounds, frames);
+	const sizes = new Map<string, Sizes>();
+
+	const many = await Site.up("flows", {
+		fairway: {
+			trafficEncapMode: "encap",
+			// No flow may expire while the others are measured.
+			flows: { max: FLOW_SLOTS, timeouts: { udpOpening: 3600 } },
+		},
+	});
+	const stream = await many.fromPod(pktgen, {});
+	const wire = await many.ontoWire(pktgen, stream);
+	await many.sinkInPod(pktgen, "sink_tc");
+	for (const flows of FLOWS)
+		for (const [half, one] of Object.entries({ out: stream, in: wire })) {
+			const varied = { ...one, vary: { flows } };
+			// Every flow is in the table before the first round.
+			await pktgen.run(varied, flows + frames);
+			comparison.add(`${half} ${flows} flows`, varied);
+		}
+
+	const crowds = new Map<number, Site>();
+	for (const peers of PEERS) {
+		const site = await Site.up(`${peers} peers`, { fairway: { trafficEncapMode: "encap" } });
+		crowds.set(peers, site);
+		const file = join(site.directory, "crowd.json");
+		writeFileSync(`${file}.new`, JSON.stringify(crowd(peers)));
+		await run(["mv", `${file}.new`, file]);
+		for (const [node, agent] of site.lab.agents)
+			await until(
+				`${node} knows ${peers} peers more`,
+				async () => {
+					const status = await agent.status();
+					return status.peers.nodes === peers + 1 && status.pending === 0;
+				},
+				120_000,
+			);
+		const known = await site.fromPod(pktgen, { vary: { flows: PEER_FLOWS } });
+		const arriving = await site.ontoWire(pktgen, { ...known, vary: { flows: PEER_FLOWS } });
+		await site.sinkInPod(pktgen, "sink_tc");
+		const vary = { flows: PEER_FLOWS, destinations: peers, destinationShift: 8 };
+		const spreading = await site.fromPod(pktgen, { destination: "10.100.0.2", vary });
+		comparison.add(`out ${peers} peers`, spreading);
+		comparison.add(`in ${peers} peers`, arriving);
+	}
+	await comparison.run();
+	for (const [peers, site] of crowds) sizes.set(`${peers} peers`, await measureAgent(site));
+	sizes.set("2M flow slots", await measureAgent(many));
+
+	const table = (title: string, what: string, counts: readonly number[]): Table => ({
+		title,
+		columns: ["", "out", `÷ ${counts[0]} ${what}`, "in", `÷ ${counts[0]} ${what}`, "delivered"],
+		rows: counts.map((count) => {
+			const name = `${count} ${what}`;
+			const cells = ["out", "in"].flatMap((half) => [
+				comparison.cpu(`${half} ${name}`),
+				comparison.ratio(`${half} ${name}`, `${half} ${counts[0]} ${what}`),
+			]);
+			const delivered = ["out", "in"].map((half) => comparison.delivered(`${half} ${name}`));
+			return [name, ...cells, delivered.join(" ")];
+		}),
+	});
+	publish({
+		bench: "growth",
+		method: `Geneve, IPv4, UDP in frames of 64 bytes; ${rounds} rounds of ${frames} frames, the ways alternating; median (least–greatest). Agent: node1's, measured once.`,
+		tables: [
+			table(`Peers, ${PEER_FLOWS} flows: CPU ns per packet`, "peers", PEERS),
+			table("Flows, all in the table: CPU ns per packet", "flows", FLOWS),
+			{
+				title: "The agent",
+				columns: ["", "resident MB", "maps MB", "ready after a restart ms", "ready at first ms"],
+				rows: [...sizes].map(([name, { agent, maps, adopting, cold }]) => [
+					name,
+					...[agent, maps, adopting, cold].map((value) => value.toFixed(0)),
+				]),
+			},
+		],
+		data: { ...comparison.data(), agent: Object.fromEntries(sizes) },
+	});
+});
+
+/** The last thing that is done to a site: its Pods are gone afterwards. */
+async function measureAgent(site: Site): Promise<Sizes> {
+	const agent = site.lab.agent("node1");
+	const { pid } = await agent.status();
+	const status = readFileSync(`/proc/${pid}/status`, "utf8");
+	const resident = Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? Number.NaN) / 1024;
+	const maps = await mapBytes(join(agent.pinDirectory, "maps"));
+	const start = async (): Promise<number> => {
+		const begun = performance.now();
+		await agent.start();
+		return performance.now() - begun;
+	};
+	await agent.stop();
+	const adopting = await start();
+	await agent.stop();
+	await site.lab.run("node1", [
+		command("fairway"),
+		..."cleanup --pin-dir".split(" "),
+		agent.pinDirectory,
+		"--run-dir",
+		agent.runDirectory,
+	]);
+	rmSync(agent.runDirectory, { recursive: true, force: true });
+	return { agent: resident, maps: maps / 2 ** 20, adopting, cold: await start() };
+}
+
+async function mapBytes(directory: string): Promise<number> {
+	let sum = 0;
+	for (const name of existsSync(directory) ? readdirSync(directory) : []) {
+		const pinned = ["bpftool", "--json", "map", "show", "pinned", join(directory, name)];
+		const { bytes_memlock: bytes } = JSON.parse((await run(pinned)).stdout) as {
+			bytes_memlock?: number;
+		};
+		sum += bytes ?? 0;
+	}
+	return sum;
+}
+
+/** Nodes without machines: 10.100.0.0/24 and on, in no subnet of the others'. */
+function crowd(count: number): object {
+	const node = (_: unknown, i: number): object => ({
+		kind: "Node",
+		apiVersion: "v1",
+		metadata: { name: `crowd${i}` },
+		spec: {
+			podCIDRs: [`10.${100 + (i >> 8)}.${i & 255}.0/24`, `fd00:20:${(i + 1).toString(16)}::/64`],
+		},
+		status: {
+			addresses: [
+				{ type: "InternalIP", address: `172.16.${i >> 8}.${i & 255}` },
+				{ type: "InternalIP", address: `fd00:172:16::${(i + 1).toString(16)}` },
+			],
+		},
+	});
+	return { kind: "List", apiVersion: "v1", items: Array.from({ length: count }, node) };
+}
