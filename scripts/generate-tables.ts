@@ -1,6 +1,7 @@
 // Writes src/tables/generated.ts from the BTF of the linked BPF object:
 //   1 enums   2 structs as codecs   3 maps   4 knobs
-// With --check it only compares, and fails when the committed file is another.
+// and docs/COUNTERS.md from the header's comments.
+// With --check it only compares, and fails when a committed file is another.
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { type Btf, parseBtf, resolve } from "../src/tables/btf.js";
@@ -15,9 +16,12 @@ import {
 	type StructLayout,
 	sectionVariables,
 } from "../src/tables/layout.js";
+import { countersPage } from "./counters.js";
 
 const OBJECT = "build/bpf/fairway.bpf.o";
 const OUTPUT = "src/tables/generated.ts";
+const HEADER = "bpf/lib/tables.h";
+const COUNTERS = "docs/COUNTERS.md";
 
 const PER_CPU_TYPES = new Set([5, 6, 10]); // BPF_MAP_TYPE_{PERCPU_HASH,PERCPU_ARRAY,LRU_PERCPU_HASH}
 
@@ -242,19 +246,20 @@ function formatted(text: string): string {
 	return biome.stdout;
 }
 
-function main(): void {
-	const text = generate(readFileSync(OBJECT));
-	const present = readFileSync(OUTPUT, { encoding: "utf8", flag: "a+" });
+/** Writes what is not there yet, or with --check only says so. */
+function accept(output: string, text: string): void {
+	const present = readFileSync(output, { encoding: "utf8", flag: "a+" });
 	if (text === present) return;
 	if (process.argv.includes("--check")) {
 		process.stderr.write(
-			`${OUTPUT}: Cannot accept it: wanted what the BTF of ${OBJECT} gives, it differs (npm run generate)\n`,
+			`${output}: Cannot accept it: wanted what ${OBJECT} and ${HEADER} give, it differs (npm run generate)\n`,
 		);
 		process.exitCode = 1;
 		return;
 	}
-	writeFileSync(OUTPUT, text);
-	process.stderr.write(`fairway: Generated ${OUTPUT} from BTF\n`);
+	writeFileSync(output, text);
+	process.stderr.write(`fairway: Generated ${output}\n`);
 }
 
-main();
+accept(OUTPUT, generate(readFileSync(OBJECT)));
+accept(COUNTERS, countersPage(readFileSync(HEADER, "utf8")));

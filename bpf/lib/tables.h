@@ -75,15 +75,15 @@ enum drop_reason {
 	DROP_TUNNEL_FROM_POD = 7, /* a Pod sent what a peer would take for its Node's tunnel */
 	DROP_PEER_DOWN = 8,	  /* the peer has no working path */
 	DROP_NO_SNAT_ADDRESS = 9, /* SNAT without a Node address of this family */
-	DROP_SNAT_PORTS_EXHAUSTED = 10, /* no free source port towards that destination */
-	DROP_FLOW_TABLE_FULL = 11,	/* SNAT needs a flow and none is free */
-	DROP_TTL_EXCEEDED = 12,		/* answered with time exceeded */
-	DROP_PACKET_TOO_BIG = 13,	/* answered with packet too big */
-	DROP_SLOW_PATH_RATE = 14,	/* more for the slow path than it is allowed */
-	DROP_SLOW_PATH_FULL = 15,	/* the slow path's ring is full (is the agent down?) */
-	DROP_SLOW_PATH_SIZE = 16,	/* longer than the slow path takes */
-	DROP_TUNNEL_UNKNOWN_PEER = 17,	/* a tunnel packet from an address that is no peer's */
-	DROP_TUNNEL_BAD_VNI = 18,
+	DROP_SNAT_PORTS_EXHAUSTED = 10,	    /* no free source port towards that destination */
+	DROP_FLOW_TABLE_FULL = 11,	    /* SNAT needs a flow and none is free */
+	DROP_TTL_EXCEEDED = 12,		    /* answered with time exceeded */
+	DROP_PACKET_TOO_BIG = 13,	    /* answered with packet too big */
+	DROP_SLOW_PATH_RATE = 14,	    /* more for the slow path than it is allowed */
+	DROP_SLOW_PATH_FULL = 15,	    /* the slow path's ring is full (is the agent down?) */
+	DROP_SLOW_PATH_SIZE = 16,	    /* longer than the slow path takes */
+	DROP_TUNNEL_UNKNOWN_PEER = 17,	    /* a tunnel packet from an address that is no peer's */
+	DROP_TUNNEL_BAD_VNI = 18,	    /* a peer's tunnel packet of another VNI */
 	DROP_TUNNEL_MALFORMED = 19,	    /* not the Geneve or VXLAN that its port promises */
 	DROP_TUNNEL_CRITICAL_OPTION = 20,   /* Geneve: an unknown critical option */
 	DROP_TUNNEL_WRONG_SOURCE = 21,	    /* inner source outside the peer's pod CIDRs */
@@ -104,7 +104,7 @@ enum event_counter {
 	EVENT_FLOW_EVICTED_EARLY = 1, /* an unanswered flow made room for a new one */
 	EVENT_SLOW_PATH = 2,	      /* packets handed up */
 	EVENT_NEXT_HOP_REFRESHED = 3, /* a cached next hop was read from the kernel again */
-	EVENT_MSS_CLAMPED = 4,
+	EVENT_MSS_CLAMPED = 4,	      /* a SYN's MSS was lowered to its path's */
 	EVENT_COUNT = 5,
 };
 
