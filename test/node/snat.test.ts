@@ -107,6 +107,26 @@ t.test("SNAT", async (t) => {
 		await lab.run("pod1a", ["ip", "-6", "route", "flush", "cache"]);
 	});
 
+	t.test("what begins outside is answered from the address that it went to", async (t) => {
+		await lab.underlay.setRouterKnowsPods(true);
+		await cluster.serve("node1", "pod1a");
+		const outside = await lab.station("outside");
+		for (const to of ["pod1a", "node1"])
+			for (const family of FAMILIES) {
+				const host = lab.address(to, family);
+				t.match(await cluster.ping("outside", to, family), " 3 received");
+				const sent = await outside.order("tcpSend", { host, port: TCP_PORT, bytes: 1e6, seed: 3 });
+				t.match(
+					sent,
+					{ whole: true, address: lab.address("outside", family) },
+					`${to} IPv${family}`,
+				);
+				const order = { host, port: UDP_PORT, sizes: [1, 1472, 9000], seed: 3 };
+				t.match(await outside.order("udpExchange", order), { missing: [], corrupt: [] });
+			}
+		await lab.underlay.setRouterKnowsPods(false);
+	});
+
 	t.test("snat.excludeCIDRs: the Pod keeps its address there, live", async (t) => {
 		await lab.underlay.setRouterKnowsPods(true);
 		const host = lab.address("outside", 4);

@@ -1,6 +1,6 @@
 /**
  * Networks between the Nodes that are not the usual one: of one family only, and veth pairs that
- * are no wire. And each way in which packets from the network can be seen first.
+ * are no wire, jumbo frames. And each way in which packets from the network can be seen first.
  *
  *   pod1a        pod2a               pod3a
  *   node1        node2               node3
@@ -59,6 +59,21 @@ for (const family of [4, 6] as const)
 		const mtus = (await cluster.lab.agent("node1").peers()).map(({ mtu }) => mtu);
 		t.same([...new Set(mtus)], [1500 - OVERHEAD[family]]);
 	});
+
+t.test("jumbo frames", async (t) => {
+	const jumbo = (directory: string): void => {
+		const file = join(directory, "lab.yaml");
+		writeFileSync(file, readFileSync(file, "utf8").replace('mtu: "1500"', 'mtu: "9000"'));
+	};
+	const cluster = await startCluster(t, { trafficEncapMode: "hybrid" }, jumbo);
+	await cluster.serve(...new Set(PAIRS.map(([, to]) => to)), "outside");
+	const sizes = [1, 5000, 8902, 8903, 8972, 9000, 60_000];
+	for (const [from, to] of [...PAIRS, ["pod1a", "outside"]] as const)
+		await exchange(t, cluster, from, to, { tcpBytes: 3_000_000, sizes });
+	const mtus = (await cluster.lab.agent("node1").peers()).map(({ mtu }) => mtu);
+	t.same([...new Set(mtus)].sort(), [8930, 8950, 9000]);
+	t.equal((await cluster.lab.agent("node1").status()).xdp, "native");
+});
 
 t.test("each way of seeing packets first", async (t) => {
 	const cluster = await startCluster(t, { trafficEncapMode: "hybrid", xdp: "native" });
