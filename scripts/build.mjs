@@ -56,7 +56,9 @@ export function generateTables({ check = false, force = false } = {}) {
 	const inputs = () =>
 		fingerprint([
 			"build/bpf/fairway.bpf.o",
+			"bpf/lib/tables.h",
 			"scripts/generate-tables.ts",
+			"scripts/counters.ts",
 			...filesUnder("src/tables", /^(btf|elf|layout|generated)\.ts$/),
 		]);
 	const generate = (...args) =>
