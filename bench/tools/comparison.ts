@@ -50,6 +50,12 @@ export class Comparison {
 		return spread((this.runs.get(name) ?? []).map(({ cpuPerPacket }) => cpuPerPacket));
 	}
 
+	/** For each packet that was sent, whatever became of it. */
+	cpuSent(name: string): string {
+		const runs = this.runs.get(name);
+		return runs === undefined ? ABSENT : shownSpread(spread(runs.map((run) => run.cpu / run.sent)));
+	}
+
 	/** Of the CPU time, paired by round. */
 	ratio(name: string, other: string): string {
 		const [runs, others] = [this.runs.get(name), this.runs.get(other)];

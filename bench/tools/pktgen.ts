@@ -32,6 +32,8 @@ export interface Stream {
 export interface Run {
 	sent: number;
 	received: number;
+	/** Nanoseconds of CPU. */
+	cpu: number;
 	/** CPU nanoseconds for each packet that arrived; Infinity: none did. */
 	cpuPerPacket: number;
 	/** Arrived in a second of one CPU's time, all of the way done by it. */
@@ -159,7 +161,7 @@ export class Pktgen {
 		if (answer.error !== undefined) throw new Error(`Cannot generate: ${answer.error}`);
 		const { sent, received, cpu } = answer;
 		const cpuPerPacket = received === 0 ? Infinity : cpu / received;
-		return { sent, received, cpuPerPacket, packetsPerSecond: 1e9 / cpuPerPacket };
+		return { sent, received, cpu, cpuPerPacket, packetsPerSecond: 1e9 / cpuPerPacket };
 	}
 }
 
