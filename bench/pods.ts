@@ -33,13 +33,16 @@ await bench(async () => {
 		fairway: { trafficEncapMode: "encap" as const, tunnelType },
 	});
 	const both = async (name: string, dataplane: Dataplane): Promise<void> => {
-		const site = await Site.up(name, dataplane, [4, 6]);
+		const site = await Site.up(name, dataplane, { families: [4, 6], neighbour: true });
 		v4.push({ site, family: 4 });
 		v6.push({ site, family: 6 });
 	};
 	await both("kernel forwarding", { network: kernelForwarding });
 	v4.push({ site: await Site.up("kernel vxlan", { network: kernelVxlan(4) }), family: 4 });
-	v6.push({ site: await Site.up("kernel vxlan", { network: kernelVxlan(6) }, [6]), family: 6 });
+	v6.push({
+		site: await Site.up("kernel vxlan", { network: kernelVxlan(6) }, { families: [6] }),
+		family: 6,
+	});
 	v4.push({ site: await Site.up("tunnel key", { network: collectMetadata(pktgen) }), family: 4 });
 	await both("Fairway direct", { fairway: { trafficEncapMode: "hybrid" } });
 	await both("Fairway geneve", tunnel("geneve"));
@@ -58,6 +61,15 @@ await bench(async () => {
 		await way.site.sinkInPod(pktgen, "sink_tc");
 		comparison.add(key("out", way), stream);
 		comparison.add(key("in", way), wire);
+	}
+	const hosts = v4.filter(({ site }) => /forwarding|direct/.test(site.name));
+	for (const { site } of hosts) {
+		await site.sinkInPod(pktgen, "sink_tc", "neighbour");
+		for (const family of [4, 6] as const) {
+			const destination = site.lab.address("neighbour", family);
+			const stream = await site.fromPod(pktgen, { family, destination });
+			comparison.add(`local ${family} ${site.name}`, stream);
+		}
 	}
 	const floor = await plain.stream(pktgen);
 	comparison.add("plain", floor);
@@ -118,10 +130,25 @@ await bench(async () => {
 			rows,
 		};
 	};
+	const locally: Table = {
+		title: "Pod to Pod on the same Node: CPU ns per packet",
+		columns: ["", "IPv4", "÷ forwarding", "delivered", "IPv6", "÷ forwarding", "delivered"],
+		rows: [
+			["plain veth pair", comparison.cpu("plain"), "", comparison.delivered("plain"), "", "", ""],
+			...hosts.map(({ site: { name } }) => [
+				name.replace(" direct", ""),
+				...[4, 6].flatMap((family) => [
+					comparison.cpu(`local ${family} ${name}`),
+					comparison.ratio(`local ${family} ${name}`, `local ${family} kernel forwarding`),
+					comparison.delivered(`local ${family} ${name}`),
+				]),
+			]),
+		],
+	};
 	publish({
 		bench: "pods",
 		method: `${rounds} rounds of ${frames} frames each, the ways alternating; median (least–greatest).`,
-		tables: [tableOf(4, v4), tableOf(6, v6)],
+		tables: [tableOf(4, v4), tableOf(6, v6), locally],
 		panels: [
 			{
 				title: "Pod to Pod on two Nodes, 64-byte UDP over IPv4: CPU ns per packet, end to end",

@@ -6,6 +6,8 @@
  *       out ─────────▶ ×
  *                              in ──────────────────────▶ ×
  *       end to end ────▶ XDP switch ────────────────────▶ ×
+ *   pod1 ── node1 ── neighbour
+ *       local ───────▶ ×
  *
  * What is sent into the in half is what came out of the out half, taken there as a sample: every
  * dataplane gets its own packets.
@@ -46,15 +48,19 @@ export class Site {
 		this.directory = directory;
 	}
 
-	/** Both Pods reach each other, over both families that it has, when it is up. */
+	/**
+	 * The Pods reach each other over these families when it is up.
+	 *
+	 * @param neighbour a third Pod, on node1.
+	 */
 	static async up(
 		name: string,
 		dataplane: Dataplane,
-		families: readonly Family[] = [4],
+		{ families = [4], neighbour = false }: { families?: Family[]; neighbour?: boolean } = {},
 	): Promise<Site> {
 		const directory = mkdtempSync(join(tmpdir(), "fairway-bench-"));
 		atEnd(() => rmSync(directory, { recursive: true, force: true }));
-		for (const [file, objects] of Object.entries(manifests()))
+		for (const [file, objects] of Object.entries(manifests(neighbour)))
 			writeFileSync(join(directory, file), objects.map((o) => JSON.stringify(o)).join("\n---\n"));
 		const settings = "fairway" in dataplane ? dataplane.fairway : {};
 		writeFileSync(join(directory, "config.yaml"), JSON.stringify(settings));
@@ -67,7 +73,10 @@ export class Site {
 		await lab.start();
 		if ("fairway" in dataplane) await new Cluster(lab, settings).settled();
 		const site = new Site(name, lab, directory);
-		for (const family of families) await site.reach("pod1", "pod2", family);
+		for (const family of families) {
+			await site.reach("pod1", "pod2", family);
+			if (neighbour) await site.reach("pod1", "neighbour", family);
+		}
 		return site;
 	}
 
@@ -129,8 +138,8 @@ export class Site {
 		return { ...stream, frame, out: await this.output(pktgen, "net1", "node2") };
 	}
 
-	async sinkInPod(pktgen: Pktgen, sink: Sink | undefined): Promise<void> {
-		await pktgen.setSink(this.namespace("pod2"), "eth0", sink);
+	async sinkInPod(pktgen: Pktgen, sink: Sink | undefined, pod = "pod2"): Promise<void> {
+		await pktgen.setSink(this.namespace(pod), "eth0", sink);
 	}
 
 	/** The generator's frames go from node1's port to node2's without the bridge. */
@@ -150,7 +159,7 @@ export interface FlowOptions {
 	vary?: Variation;
 }
 
-function manifests(): Record<string, object[]> {
+function manifests(neighbour: boolean): Record<string, object[]> {
 	const node = (n: number) => ({
 		apiVersion: "v1",
 		kind: "Node",
@@ -166,10 +175,10 @@ function manifests(): Record<string, object[]> {
 			],
 		},
 	});
-	const pod = (n: number) => ({
+	const pod = (name: string, n: number) => ({
 		apiVersion: "v1",
 		kind: "Pod",
-		metadata: { name: `pod${n}`, namespace: "default" },
+		metadata: { name, namespace: "default" },
 		spec: { nodeName: `node${n}`, containers: [{ name: "main", image: "none" }] },
 	});
 	const lab = {
@@ -181,6 +190,6 @@ function manifests(): Record<string, object[]> {
 	return {
 		"lab.yaml": [lab],
 		"nodes.yaml": [node(1), node(2)],
-		"pods.yaml": [pod(1), pod(2)],
+		"pods.yaml": [pod("pod1", 1), pod("pod2", 2), ...(neighbour ? [pod("neighbour", 1)] : [])],
 	};
 }
