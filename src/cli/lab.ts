@@ -27,6 +27,10 @@ interface Options {
 /** @param argv the words after `lab`. @returns the exit status. */
 export async function labCommand(argv: string[]): Promise<number> {
 	const [command, ...rest] = argv;
+	if (rest[0] === "--help" || rest[0] === "-h") {
+		process.stdout.write(USAGE);
+		return 0;
+	}
 	try {
 		// What follows the machine's name belongs to the command that is run there.
 		const own = command === "exec" ? ownWords(rest) : rest;

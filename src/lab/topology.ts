@@ -69,7 +69,16 @@ export function readTopology(directory: string): Topology {
 
 function readManifests(directory: string): Manifest[] {
 	const manifests: Manifest[] = [];
-	for (const file of readdirSync(directory).sort()) {
+	let files: string[];
+	try {
+		files = readdirSync(directory).sort();
+	} catch (error) {
+		const { code } = error as NodeJS.ErrnoException;
+		throw new Error(
+			`Cannot bring up a lab: expected a directory of manifests, got ${code} for ${directory}`,
+		);
+	}
+	for (const file of files) {
 		if (!/\.(ya?ml|json)$/.test(file)) continue;
 		for (const document of parseAllDocuments(readFileSync(join(directory, file), "utf8"))) {
 			if (document.errors[0] !== undefined)

@@ -13,7 +13,7 @@ import { once } from "node:events";
 import { existsSync, readdirSync } from "node:fs";
 import t from "tap";
 import { Lab } from "../../src/lab/lab.js";
-import { processesIn } from "../../src/lab/namespace.js";
+import { processesIn, run } from "../../src/lab/namespace.js";
 import { allPairs, kinds } from "../../src/lab/pairs.js";
 import { pingAll } from "../../src/lab/reach.js";
 import { root } from "../../src/lab/repository.js";
@@ -173,4 +173,27 @@ t.test("a lab that is ended while it comes up leaves nothing", async (t) => {
 		t.notOk(allStates().some((state) => state.name === ended));
 		t.notOk(existsSync(`/sys/fs/bpf/fairway-lab/${ended}`), "no pins");
 	}
+});
+
+t.test("bad usage is said in words", async (t) => {
+	const lab = async (...words: string[]): Promise<[number, string]> => {
+		const { status, stderr } = await run([`${root}/bin/fairway`, "lab", ...words], {
+			mayFail: true,
+		});
+		return [status ?? -1, stderr];
+	};
+	for (const [words, status, message] of [
+		[["up", "--manifests", "/nowhere"], 1, /expected a directory of manifests, got ENOENT/],
+		[["up", "--name", "No Good"], 2, /Cannot name a lab "No Good"/],
+		[["sideways"], 2, /Usage: fairway lab/],
+		[["exec"], 2, /expected a machine and a command/],
+		[["exec", "--name", `${name}-none`, "pod1a", "true"], 1, /Cannot find lab/],
+		[["ping", "--name", `${name}-none`], 1, /Cannot find lab/],
+	] as const)
+		t.match(await lab(...words), [status, message], words.join(" "));
+	t.equal((await lab("exec", "--help"))[0], 0);
+	t.notOk(
+		allStates().some((state) => state.manifests === "/nowhere"),
+		"nothing was begun",
+	);
 });
