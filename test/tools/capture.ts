@@ -108,6 +108,12 @@ export class Capture {
 			});
 	}
 
+	/** A packet's bytes, to look at what should not be. */
+	async bytes(number: string): Promise<string> {
+		const filter = ["-Y", `frame.number == ${number}`, "-x"];
+		return (await run(["tshark", "-n", "-r", this.file, ...filter])).stdout;
+	}
+
 	remove(): void {
 		this.child.kill("SIGKILL");
 		rmSync(this.directory, { recursive: true, force: true });
