@@ -6,8 +6,8 @@
  *   bench/tcp.ts [ROUNDS] [SECONDS]     default 7, 1 (of each stream; the others take half of it)
  */
 import { bench } from "./tools/cleanup.js";
-import { collectMetadata, kernelForwarding, kernelVxlan } from "./tools/networks.js";
-import { Pktgen } from "./tools/pktgen.js";
+import { collectMetadata, kernelForwarding, kernelVxlan, openWays } from "./tools/networks.js";
+import { Pktgen, setXdp } from "./tools/pktgen.js";
 import { PlainPair } from "./tools/plain_pair.js";
 import { publish, type Table } from "./tools/report.js";
 import { type Settings, Site } from "./tools/site.js";
@@ -56,6 +56,12 @@ await bench(async () => {
 		await fairway("geneve", "off"),
 		await fairway("vxlan", "off"),
 	];
+	const passing = await Site.up("kernel forwarding, XDP that passes", {
+		network: kernelForwarding,
+	});
+	for (const node of ["node1", "node2"])
+		await setXdp(passing.namespace(node), "eth0", await openWays(pktgen, "pass_all", {}));
+	sites.push(passing);
 	const plain = await PlainPair.up();
 	await plain.makeWire();
 	const ways = new Map<string, Traffic>([["plain veth pair", plain.traffic()]]);

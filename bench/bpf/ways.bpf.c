@@ -60,6 +60,13 @@ int bare_strip(struct xdp_md *ctx)
 	return bpf_redirect(to_ifindex, 0);
 }
 
+/* Nothing at all: what it costs on a device that XDP is there. */
+SEC("xdp.frags")
+int pass_all(struct xdp_md *ctx __attribute__((unused)))
+{
+	return XDP_PASS;
+}
+
 /* TC ingress of the host side of a Pod's veth: every IPv4 packet to the other Node. */
 SEC("tc")
 int to_tunnel(struct __sk_buff *ctx)
