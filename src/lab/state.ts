@@ -2,7 +2,15 @@
  * What a lab has made, on disk from before it is made: whoever comes after a lab that was killed
  * finds it here and can remove all of it.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import {
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	renameSync,
+	rmdirSync,
+	rmSync,
+	writeFileSync,
+} from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { processesIn, run } from "./namespace.js";
 
@@ -35,7 +43,12 @@ export function createState(state: State): void {
 	mkdirSync(ROOT, { recursive: true });
 	try {
 		mkdirSync(labDirectory(state.name));
-	} catch {
+	} catch (error) {
+		// The last other lab has just gone, and ROOT with it.
+		if ((error as NodeJS.ErrnoException).code === "ENOENT") {
+			createState(state);
+			return;
+		}
 		throw new Error(
 			`Cannot bring up lab "${state.name}": expected none of that name, but ${labDirectory(state.name)} exists (see \`fairway lab down\`)`,
 		);
@@ -93,6 +106,7 @@ export async function remove(state: State): Promise<void> {
 	await run(["ip", "-force", "-batch", "-"], { input: lines, mayFail: true });
 	rmSync(pinDirectory(state.name), { recursive: true, force: true });
 	rmSync(labDirectory(state.name), { recursive: true, force: true });
+	for (const shared of [PINS, ROOT]) removeIfEmpty(shared);
 }
 
 async function endProcesses(
@@ -109,4 +123,14 @@ async function endProcesses(
 	}
 	const end = Date.now() + patienceMs;
 	while (processesIn(namespaces).some((pid) => identify(pid)) && Date.now() < end) await delay(20);
+}
+
+/** Other labs may have theirs in it. */
+function removeIfEmpty(directory: string): void {
+	try {
+		rmdirSync(directory);
+	} catch (error) {
+		const code = (error as NodeJS.ErrnoException).code ?? "";
+		if (!["ENOTEMPTY", "ENOENT"].includes(code)) throw error;
+	}
 }
