@@ -63,7 +63,7 @@ t.test("modes", async (t) => {
 			const after = await counters(cluster);
 			const seen = new Map<string, Count>();
 			for (const [i, capture] of captures.entries()) {
-				const packets = await wirePackets(capture, tunnel(cluster));
+				const packets = await wirePackets(capture.file, tunnel(cluster));
 				await examine(t, cluster, CAPTURED[i] ?? "", packets, seen);
 			}
 			for (const [what, { packets, bytes }] of seen) {

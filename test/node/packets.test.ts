@@ -16,6 +16,7 @@ import { until } from "../../src/lab/until.js";
 import { fragmented, ip, udp } from "../packet/builder.js";
 import { Capture } from "../tools/capture.js";
 import { OVERHEAD, startCluster, TCP_PORT, UDP_PORT } from "../tools/cluster.js";
+import { dissect } from "../tools/dissect.js";
 import { sendRaw } from "../tools/raw.js";
 import { numbered } from "../tools/streams.js";
 
@@ -151,7 +152,7 @@ t.test("hybrid", async (t) => {
 			}
 			await capture.stop();
 			const fields = ["frame.protocols", "tcp.options.mss_val"] as const;
-			const opened = await capture.dissect("tcp.flags.syn == 1", fields);
+			const opened = await dissect(capture.file, "tcp.flags.syn == 1", fields);
 			t.equal(opened.length, 2);
 			for (const packet of opened) {
 				const family = /:ipv6(:tcp)?/.test(packet["frame.protocols"][0] ?? "") ? 6 : 4;

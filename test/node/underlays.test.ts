@@ -44,7 +44,7 @@ for (const family of [4, 6] as const)
 			t.teardown(() => capture.remove());
 			for (const [from, to] of PAIRS) await exchange(t, cluster, from, to, TRAFFIC);
 			await capture.stop();
-			const packets = await wirePackets(capture);
+			const packets = await wirePackets(capture.file);
 			const tunnelled = packets.flatMap(({ outer, tunnel }) => (tunnel ? [{ outer, tunnel }] : []));
 			const families = (addresses: string[]): number[] =>
 				[...new Set(addresses.map(familyOf))].sort();

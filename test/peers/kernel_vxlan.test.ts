@@ -9,6 +9,7 @@ import t from "tap";
 import { familyOf } from "../../src/lab/subnet.js";
 import { Capture } from "../tools/capture.js";
 import { type Cluster, startCluster } from "../tools/cluster.js";
+import { frameBytes } from "../tools/dissect.js";
 import { exchange } from "../tools/exchange.js";
 import { attachByHand, withoutAgent } from "../tools/foreign_node.js";
 import { wirePackets } from "../tools/wire.js";
@@ -31,11 +32,11 @@ t.test("the kernel's vxlan device as a peer", async (t) => {
 	] as const)
 		await exchange(t, cluster, from, to, TRAFFIC);
 	await capture.stop();
-	const packets = await wirePackets(capture);
+	const packets = await wirePackets(capture.file);
 	const tunnelled = packets.filter(({ tunnel }) => tunnel !== undefined);
 	t.ok(tunnelled.length > 2000, `${tunnelled.length} tunnel packets`);
 	const bad = packets.filter(({ badChecksums }) => badChecksums.length > 0);
-	for (const { number } of bad) t.comment(await capture.bytes(number));
+	for (const { number } of bad) t.comment(await frameBytes(capture.file, number));
 	t.same(bad, []);
 	const { stdout } = await cluster.lab.run("pod4a", ["nstat", "-az", "TcpInCsumErrors"]);
 	t.match(stdout, /TcpInCsumErrors +0 /, "the receiver's own verdict");

@@ -40,7 +40,7 @@ t.test("Open vSwitch as a peer", async (t) => {
 		await exchange(t, cluster, from, to, TRAFFIC);
 	}
 	await capture.stop();
-	const packets = await wirePackets(capture);
+	const packets = await wirePackets(capture.file);
 	const tunnelled = packets.filter(({ tunnel }) => tunnel !== undefined);
 	t.ok(tunnelled.length > 500, `${tunnelled.length} tunnel packets from OVS`);
 	t.same(

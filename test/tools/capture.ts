@@ -1,6 +1,6 @@
 /**
  * What goes over the wire to a machine: tcpdump at the switch's port, on what leaves the switch,
- * where packets are cut to size and have their checksums. Dissected by tshark.
+ * where packets are cut to size and have their checksums.
  */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -8,12 +8,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Lab } from "../../src/lab/lab.js";
-import { run } from "../../src/lab/namespace.js";
 import { familyOf, withoutLength } from "../../src/lab/subnet.js";
 import { until } from "../../src/lab/until.js";
-
-/** A field that occurs several times in a packet (outer first) has several values. */
-export type Dissected<F extends string> = Record<F, string[]>;
 
 export class Capture {
 	private readonly lab: Lab;
@@ -80,50 +76,8 @@ export class Capture {
 		if (dropped !== "0") throw new Error(`Cannot capture: expected every packet, ${this.said}`);
 	}
 
-	/**
-	 * The packets that a display filter passes, a field's values each.
-	 *
-	 * @param decode as tshark's -d, "udp.port==7000,geneve".
-	 */
-	async dissect<F extends string>(
-		filter: string,
-		fields: readonly F[],
-		options: { preferences?: readonly string[]; decode?: readonly string[] } = {},
-	): Promise<Dissected<F>[]> {
-		const { preferences = [], decode = [] } = options;
-		const { stdout } = await run([
-			...["tshark", "-n", "-r", this.file, "-Y", filter, "-T", "fields", "-E", "occurrence=a"],
-			...["-E", "aggregator=|", "-E", "separator=/t"],
-			...[...CHECKS, ...preferences].flatMap((preference) => ["-o", preference]),
-			...decode.flatMap((rule) => ["-d", rule]),
-			...fields.flatMap((field) => ["-e", field]),
-		]);
-		return stdout
-			.split("\n")
-			.filter((line) => line !== "")
-			.map((line) => {
-				const values = line.split("\t");
-				const entries = fields.map((f, i) => [f, (values[i] ?? "").split("|").filter(Boolean)]);
-				return Object.fromEntries(entries) as Dissected<F>;
-			});
-	}
-
-	/** A packet's bytes, to look at what should not be. */
-	async bytes(number: string): Promise<string> {
-		const filter = ["-Y", `frame.number == ${number}`, "-x"];
-		return (await run(["tshark", "-n", "-r", this.file, ...filter])).stdout;
-	}
-
 	remove(): void {
 		this.child.kill("SIGKILL");
 		rmSync(this.directory, { recursive: true, force: true });
 	}
 }
-
-const CHECKS = [
-	"ip.check_checksum:TRUE",
-	"udp.check_checksum:TRUE",
-	"tcp.check_checksum:TRUE",
-	"ip.defragment:FALSE",
-	"ipv6.defragment:FALSE",
-];
