@@ -13,6 +13,7 @@
  *  9. rewrite, emit
  */
 #define FAIRWAY_HOOK HOOK_FROM_POD
+#include "lib/established_send.h"
 #include "lib/fragment.h"
 #include "lib/remote.h"
 
@@ -195,9 +196,12 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 SEC("tc")
 int from_pod(struct __sk_buff *ctx)
 {
-	struct work *work = work_start();
-	int result;
+	int result = established_send(ctx);
+	struct work *work;
 
+	if (result != NOT_ESTABLISHED)
+		return result;
+	work = work_start();
 	if (!work)
 		return TC_ACT_SHOT;
 	result = receive(ctx, work, &work->verdict);

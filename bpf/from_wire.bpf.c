@@ -21,10 +21,16 @@ static __always_inline int restore_ethernet(struct __sk_buff *ctx)
 SEC("tc")
 int from_wire(struct __sk_buff *ctx)
 {
-	struct work *work = work_start();
+	struct work *work;
 	int result;
 
-	if (!work || (xdp_generic && restore_ethernet(ctx)))
+	if (xdp_generic && restore_ethernet(ctx))
+		return TC_ACT_UNSPEC;
+	result = established_receive(ctx);
+	if (result != NOT_ESTABLISHED)
+		return result;
+	work = work_start();
+	if (!work)
 		return TC_ACT_UNSPEC;
 	result = wire_receive(ctx, work, &work->verdict);
 	record(&work->verdict);

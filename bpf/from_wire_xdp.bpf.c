@@ -8,9 +8,12 @@
 SEC("xdp.frags")
 int from_wire_xdp(struct xdp_md *ctx)
 {
-	struct work *work = work_start();
-	int result;
+	int result = established_receive(ctx);
+	struct work *work;
 
+	if (result != NOT_ESTABLISHED)
+		return result;
+	work = work_start();
 	if (!work)
 		return XDP_PASS;
 	result = wire_receive(ctx, work, &work->verdict);

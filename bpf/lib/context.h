@@ -42,6 +42,8 @@ typedef struct __sk_buff context;
 #define FOR_HOOK(name) name##_tc
 #endif
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "Fairway runs on little-endian machines");
+
 /* Headers end before this; it also bounds every offset for the verifier. */
 #define HEADERS_MAX 1024
 

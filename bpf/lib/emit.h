@@ -60,7 +60,7 @@ static __always_inline int emit_endpoint(context *ctx, const struct endpoint *en
 static __always_inline int emit_host(context *ctx, const struct node_config *node,
 				     struct verdict *verdict)
 {
-	if (store_macs(ctx, &node->gateway_mac, &fairway_mac))
+	if (store_macs(ctx, &node->gateway_mac, &fairway_mac.mac))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	decide(verdict, ACTION_HOST);
 	verdict->ifindex = node->host_ifindex;

@@ -2,7 +2,8 @@
 /*
  * Flows: `flow_index` maps both tuples of a flow to one slot of `flows`.
  *
- *  1. look up       index, then slot; the generation tells a stale entry
+ *  1. look up       the slots that the tuple's hash names, else the index; the generation tells
+ *                   a stale entry of it
  *  2. create        claim a slot that is free or expired, then publish its tuples
  *  3. advance       the state machine, and last_seen
  *
@@ -48,20 +49,111 @@ static __always_inline struct flow *flow_of(const struct flow_ref *ref)
 	return flow;
 }
 
+#define HASH_HIGH 0x9e3779b97f4a7c15ULL
+#define HASH_LOW 0xc2b2ae3d27d4eb4fULL
+#define HASH_SUM 0xd6e8feb86659fd93ULL
+
+/* A flow key as whole words, for those who hash it and compare it. */
+struct key_words {
+	__u64 source[2];
+	__u64 destination[2];
+	__u64 rest; /* source port, destination port, protocol, padding */
+};
+
+_Static_assert(sizeof(struct key_words) == sizeof(struct flow_key), "flow key size");
+
+static __always_inline const struct key_words *key_words(const struct flow_key *key)
+{
+	return (const struct key_words *)key;
+}
+
+static __always_inline __u64 side_hash(const __u64 *address, __u16 port, __u64 seed)
+{
+	__u64 hash = (address[0] ^ seed) * HASH_HIGH ^ (address[1] ^ port ^ seed) * HASH_LOW;
+
+	return hash ^ hash >> 32;
+}
+
+/* Spreads flows over slots, SNAT ports and tunnel source ports; see ARCHITECTURE, Tunnel. The
+ * same for both directions, so that a slot that it names serves both. */
+static __always_inline __u32 words_hash(const struct key_words *key, __u32 seed, bool with_ports)
+{
+	__u64 wide = (__u64)seed << 32 | seed;
+	__u32 ports = with_ports ? key->rest : 0;
+	__u64 sum = side_hash(key->source, ports, wide) +
+		    side_hash(key->destination, ports >> 16, wide);
+
+	return ((sum + (__u8)(key->rest >> 32)) * HASH_SUM) >> 32;
+}
+
+static __always_inline __u32 flow_hash(const struct flow_key *key, __u32 seed, bool with_ports)
+{
+	return words_hash(key_words(key), seed, with_ports);
+}
+
+/* The first place of a flow; its second is the neighbour in the same 256 bytes. */
+static __always_inline __u32 flow_home(__u32 hash)
+{
+	return ((__u64)hash * flow_slots) >> 32;
+}
+
+/* In which direction does this tuple belong to the flow in `slot`? -1: in none. A translated flow
+ * is known by its reply tuple in the index alone. */
+static __always_inline int flow_in_slot(__u32 slot, const struct key_words *key)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+	const struct key_words *own;
+	__u32 ports = key->rest;
+
+	if (!flow || !(flow->claim & 1) || !flow->published)
+		return -1;
+	own = key_words(&flow->key);
+	if (!((own->source[1] ^ key->source[1]) | (own->destination[1] ^ key->destination[1]) |
+	      (own->rest ^ key->rest) | (own->source[0] ^ key->source[0]) |
+	      (own->destination[0] ^ key->destination[0])))
+		return FLOW_ORIGINAL;
+	if ((own->source[1] ^ key->destination[1]) | (own->destination[1] ^ key->source[1]) |
+	    (own->rest ^ (key->rest >> 32 << 32 | (__u32)(ports << 16 | ports >> 16))) |
+	    (own->source[0] ^ key->destination[0]) | (own->destination[0] ^ key->source[0]) |
+	    (flow->flags & FLOW_SNAT))
+		return -1;
+	return FLOW_REPLY;
+}
+
+static __always_inline struct flow_match flow_find(const struct flow_key *key, __u32 hash)
+{
+	__u32 slot = flow_home(hash);
+	struct flow_match match = {};
+	struct flow_ref *ref;
+	int direction;
+
+	direction = flow_in_slot(slot, key_words(key));
+	if (direction < 0) {
+		slot ^= 1;
+		direction = flow_in_slot(slot, key_words(key));
+	}
+	if (direction < 0) {
+		ref = bpf_map_lookup_elem(&flow_index, key);
+		if (!ref || !flow_of(ref))
+			return match;
+		slot = ref->slot;
+		direction = ref->direction;
+	}
+	/* Wherever it was found: from here on it is one state for the verifier. */
+	hide(direction);
+	match.direction = direction & 1;
+	match.flow = bpf_map_lookup_elem(&flows, &slot);
+	return match;
+}
+
+/* An expired flow is unknown to its reply direction. */
 static __always_inline struct flow_match flow_lookup(const struct flow_key *key,
 						     const struct node_config *node, __u64 now)
 {
-	struct flow_match match = {};
-	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, key);
-	struct flow *flow;
+	struct flow_match match = flow_find(key, flow_hash(key, node->hash_seed, true));
 
-	if (!ref)
-		return match;
-	flow = flow_of(ref);
-	if (!flow || (ref->direction == FLOW_REPLY && flow_expired(flow, node, now)))
-		return match;
-	match.flow = flow;
-	match.direction = ref->direction;
+	if (match.flow && match.direction == FLOW_REPLY && flow_expired(match.flow, node, now))
+		match.flow = NULL;
 	return match;
 }
 
@@ -107,6 +199,7 @@ static __always_inline bool flow_claim(struct flow *flow, __u32 slot, __u32 clai
 	flow->last_seen = now;
 	if (__sync_val_compare_and_swap(&flow->claim, claim, taken) != claim)
 		return false;
+	flow->published = 0;
 	if (claim & 1) {
 		flow_reply_key(&work->removed, flow);
 		unpublish(&work->removed, slot, claim >> 1);
@@ -129,22 +222,6 @@ static __always_inline bool flow_unanswered(const struct flow *flow)
 	       flow->state == FLOW_SCTP_OPENING;
 }
 
-/* Spreads flows over slots, SNAT ports and tunnel source ports; see ARCHITECTURE, Tunnel. */
-static __always_inline __u32 flow_hash(const struct flow_key *key, __u32 seed, bool with_ports)
-{
-	const __u32 *word = (const __u32 *)key;
-	__u32 hash = seed;
-	int i;
-
-#pragma unroll
-	for (i = 0; i < 10; i++) {
-		hash ^= i == 8 && !with_ports ? 0 : word[i];
-		hash *= 0x9e3779b1;
-		hash ^= hash >> 15;
-	}
-	return hash;
-}
-
 struct slot_search {
 	const struct node_config *node;
 	__u64 now;
@@ -157,10 +234,11 @@ struct slot_search {
 
 static long slot_try(__u32 index, struct slot_search *search)
 {
-	__u32 slot = search->next, claim;
+	__u32 slot = index == 1 ? search->next ^ 1 : search->next, claim;
 	struct flow *flow;
 
-	search->next = (slot + search->step) % flow_slots;
+	if (index)
+		search->next = (search->next + search->step) % flow_slots;
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (!flow)
 		return 0;
@@ -179,9 +257,10 @@ static long slot_try(__u32 index, struct slot_search *search)
 }
 
 /*
- * A slot that is ours alone, or -1: the table is full. The places to look at follow from the key,
- * with a stride of its own, so that they are a fair sample of the table: when a share `a` of it is
- * in use, a search fails with probability a^FLOW_SLOT_TRIES, wherever the flows lie.
+ * A slot that is ours alone, or -1: the table is full. The places to look at follow from the key:
+ * its home, the neighbour of that, and on with a stride of its own, so that they are a fair sample
+ * of the table: when a share `a` of it is in use, a search fails with probability
+ * a^FLOW_SLOT_TRIES, wherever the flows lie.
  */
 static __always_inline int flow_slot(const struct flow_key *key, const struct node_config *node,
 				     __u64 now)
@@ -190,8 +269,8 @@ static __always_inline int flow_slot(const struct flow_key *key, const struct no
 	struct slot_search search = {
 		.node = node,
 		.now = now,
-		.next = hash % flow_slots,
-		.step = (hash >> 16) | 1,
+		.next = flow_home(hash),
+		.step = (hash & 0xffff) | 1,
 		.found = NO_PEER,
 		.oldest = NO_PEER,
 		.oldest_seen = ~0ULL,
@@ -245,6 +324,13 @@ static __always_inline void flow_fill(struct flow *flow, const struct packet *pa
 	flow->local_ifindex = 0;
 	__builtin_memset(&flow->next_hop, 0, sizeof(flow->next_hop));
 	flow->last_seen = now;
+}
+
+/* From here on a look-up finds the flow in its slot. */
+static __always_inline void flow_finish(struct flow *flow)
+{
+	barrier();
+	flow->published = 1;
 }
 
 static __always_inline int flow_publish(const struct flow *flow, __u32 slot,
@@ -314,6 +400,7 @@ stage int flow_create(const struct packet *packet, const struct node_config *nod
 		unpublish(reply, slot, flow->claim >> 1);
 		goto release;
 	}
+	flow_finish(flow);
 	return slot;
 release:
 	flow_release(flow);

@@ -63,6 +63,20 @@ static __always_inline __u32 address_difference(__u8 family, const struct addres
 			   : csum_difference(from, to, 16, sum);
 }
 
+/* An Ethernet header. Of each MAC eight bytes are stored, what follows it is stored after it. */
+static __always_inline void put_ethernet(void *to, __u64 destination, __u64 source, __u8 family)
+{
+	*(__u64 *)to = destination;
+	*(__u64 *)(to + ETH_ALEN) = source;
+	*(__be16 *)(to + 2 * ETH_ALEN) = family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+}
+
+/* For put_ethernet: the MAC, and two bytes of what follows it in its structure. */
+static __always_inline __u64 mac_to_put(const struct mac *mac)
+{
+	return *(const __u64 *)mac;
+}
+
 /* Stage 1. `decrement` is 0 or 1. */
 static __always_inline int rewrite_ip(context *ctx, const struct packet *packet,
 				      const struct translation *translation, __u8 decrement)

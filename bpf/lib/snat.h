@@ -111,10 +111,11 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct work *work = work_space();
 	struct port_search search = {};
+	const struct flow_ref *met;
 	__u16 first, last, own;
 	__u32 ports, tries = 1;
 	struct flow *flow;
-	int slot;
+	int slot, other;
 
 	if (!packet || !node || !address || !work)
 		return -DROP_MALFORMED;
@@ -153,11 +154,16 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 	flow->snat_address = *address;
 	flow->snat_port = work->reply.destination_port;
 	flow->flags = FLOW_SNAT;
-	if (flow_publish(flow, slot, &flow->key, FLOW_ORIGINAL, BPF_ANY)) {
+	if (!tuple_free(&flow->key, node, now) ||
+	    flow_publish(flow, slot, &flow->key, FLOW_ORIGINAL, BPF_NOEXIST)) {
+		/* Another CPU had a packet of the same flow at the same time, and was first. */
+		met = bpf_map_lookup_elem(&flow_index, &flow->key);
+		other = met && met->direction == FLOW_ORIGINAL ? met->slot : -DROP_FLOW_TABLE_FULL;
 		unpublish(&work->reply, slot, flow->claim >> 1);
 		flow_release(flow);
-		return -DROP_FLOW_TABLE_FULL;
+		return other;
 	}
+	flow_finish(flow);
 	return slot;
 }
 

@@ -277,7 +277,8 @@ struct flow {
 	struct mac local_mac;
 	__u32 local_ifindex;  /* host side of the Pod's veth; 0: not remembered */
 	__u8 local_direction; /* enum flow_direction of what that Pod sends */
-	__u8 pad[3];
+	__u8 published;	      /* both tuples are in flow_index: the slot speaks for itself */
+	__u8 pad[2];
 	struct next_hop next_hop; /* ROUTE_OUTSIDE: cached, as next_hops */
 	struct flow_key key;	  /* original direction, before SNAT */
 	struct address snat_address;

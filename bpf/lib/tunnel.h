@@ -46,97 +46,108 @@ struct udp_header {
 	__sum16 check;
 };
 
-/* What follows the outer IP header. */
-struct tunnel_inner {
-	struct udp_header udp;
-	struct tunnel_header tunnel;
-	struct ethhdr ethernet;
-} __attribute__((packed));
-
+/* Between the outer and the inner IP header: UDP, the tunnel's header, Ethernet. */
 #define TUNNEL_INNER_SIZE 30
-_Static_assert(sizeof(struct tunnel_inner) == TUNNEL_INNER_SIZE, "tunnel header size");
+_Static_assert(sizeof(struct udp_header) + sizeof(struct tunnel_header) + ETH_HLEN ==
+		       TUNNEL_INNER_SIZE,
+	       "tunnel header size");
 
-static const struct mac fairway_mac = { { 0x02, 0xfa, 0x1c, 0x00, 0x00, 0x01 } };
+/* What a header without options begins with. */
+#define GENEVE_PLAIN bpf_htonl(ETH_P_TEB)
+#define VXLAN_PLAIN bpf_htonl((__u32)VXLAN_VNI_FLAG << 24)
+
+/* Two bytes more, for put_ethernet. */
+static const struct {
+	struct mac mac;
+	__u16 pad;
+} fairway_mac __attribute__((aligned(8))) = { .mac = { { 0x02, 0xfa, 0x1c, 0x00, 0x00, 0x01 } } };
 
 #ifndef FAIRWAY_XDP
 
-static __always_inline void inner_fill(struct tunnel_inner *inner, const struct packet *packet,
-				       const struct peer *peer, const struct node_config *node,
-				       __u32 hash, __u16 udp_length)
+/* Everything from the outer UDP header to the inner Ethernet header; `to` has room for it. */
+static __always_inline void put_tunnel(void *to, const struct peer *peer,
+				       const struct node_config *node, __u8 family, __u32 hash,
+				       __u16 udp_length)
 {
 	bool geneve = peer->path == PATH_GENEVE;
 
-	inner->udp.source = bpf_htons(TUNNEL_SOURCE_PORT_FIRST + (hash & TUNNEL_SOURCE_PORT_MASK));
-	inner->udp.destination = peer->port;
-	inner->udp.length = bpf_htons(udp_length);
-	inner->udp.check = 0;
-	inner->tunnel.first = geneve ? 0 : VXLAN_VNI_FLAG;
-	inner->tunnel.second = 0;
-	inner->tunnel.protocol = geneve ? bpf_htons(ETH_P_TEB) : 0;
-	inner->tunnel.vni = bpf_htonl(peer->vni << 8);
-	__builtin_memcpy(inner->ethernet.h_dest, &fairway_mac, ETH_ALEN);
-	__builtin_memcpy(inner->ethernet.h_source, &node->gateway_mac, ETH_ALEN);
-	inner->ethernet.h_proto = packet->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	*(__be16 *)to = bpf_htons(TUNNEL_SOURCE_PORT_FIRST + (hash & TUNNEL_SOURCE_PORT_MASK));
+	*(__be16 *)(to + 2) = peer->port;
+	*(__be16 *)(to + 4) = bpf_htons(udp_length);
+	*(__sum16 *)(to + 6) = 0;
+	*(__be32 *)(to + 8) = geneve ? GENEVE_PLAIN : VXLAN_PLAIN;
+	*(__be32 *)(to + 12) = bpf_htonl(peer->vni << 8);
+	put_ethernet(to + 16, mac_to_put(&fairway_mac.mac), mac_to_put(&node->gateway_mac), family);
 }
 
-/* Puts the outer headers in front; the frame's Ethernet header is the outer one after it.
- * Lengths are those of the whole GSO packet: the kernel writes each segment's own. */
-stage int encapsulate(struct __sk_buff *ctx, const struct packet *packet, const struct peer *peer,
-		      const struct node_config *node)
+/* Puts the outer headers in front of a packet of `family`, its TOS copied; the frame's Ethernet
+ * header is the outer one after it. Lengths are those of the whole GSO packet: the kernel writes
+ * each segment's own. */
+static __always_inline int tunnel_enter(struct __sk_buff *ctx, const struct peer *peer,
+					const struct node_config *node, __u8 family, __u8 tos,
+					__u32 hash)
 {
 	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_FIXED_GSO |
 		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
-	__u32 payload = ctx->len - ETH_HLEN + TUNNEL_INNER_SIZE, hash;
+	__u32 payload = ctx->len - ETH_HLEN + TUNNEL_INNER_SIZE;
+	void *data, *end;
+
+	if (peer->outer_family == 4) {
+		struct iphdr *ip;
+		__be16 length = bpf_htons(payload + sizeof(*ip));
+		__u32 sum = bpf_htons(0x4500 | tos) + (__u32)length + bpf_htons(IP_DF_FLAG) +
+			    bpf_htons(TUNNEL_TTL << 8 | IPPROTO_UDP);
+		__be32 local = peer->local.word[3], remote = peer->remote.word[3];
+
+		if (bpf_skb_adjust_room(ctx, sizeof(*ip) + TUNNEL_INNER_SIZE, BPF_ADJ_ROOM_MAC,
+					flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4))
+			return -1;
+		data = (void *)(long)ctx->data;
+		end = (void *)(long)ctx->data_end;
+		ip = data + ETH_HLEN;
+		if ((void *)(ip + 1) + TUNNEL_INNER_SIZE > end)
+			return -1;
+		sum += (local & 0xffff) + (local >> 16) + (remote & 0xffff) + (remote >> 16);
+		*(__be16 *)ip = bpf_htons(0x4500 | tos);
+		ip->tot_len = length;
+		ip->id = 0;
+		ip->frag_off = bpf_htons(IP_DF_FLAG);
+		*(__be16 *)&ip->ttl = bpf_htons(TUNNEL_TTL << 8 | IPPROTO_UDP);
+		ip->check = csum_fold(sum);
+		ip->saddr = local;
+		ip->daddr = remote;
+		put_tunnel(ip + 1, peer, node, family, hash, payload);
+	} else {
+		struct ipv6hdr *ip;
+
+		if (bpf_skb_adjust_room(ctx, sizeof(*ip) + TUNNEL_INNER_SIZE, BPF_ADJ_ROOM_MAC,
+					flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
+			return -1;
+		data = (void *)(long)ctx->data;
+		end = (void *)(long)ctx->data_end;
+		ip = data + ETH_HLEN;
+		if ((void *)(ip + 1) + TUNNEL_INNER_SIZE > end)
+			return -1;
+		*(__be32 *)ip = bpf_htonl(6U << 28 | (__u32)tos << 20 | (hash & 0xfffff));
+		ip->payload_len = bpf_htons(payload);
+		ip->nexthdr = IPPROTO_UDP;
+		ip->hop_limit = TUNNEL_TTL;
+		__builtin_memcpy(&ip->saddr, &peer->local, 16);
+		__builtin_memcpy(&ip->daddr, &peer->remote, 16);
+		put_tunnel(ip + 1, peer, node, family, hash, payload);
+	}
+	return 0;
+}
+
+stage int encapsulate(struct __sk_buff *ctx, const struct packet *packet, const struct peer *peer,
+		      const struct node_config *node)
+{
+	__u32 hash;
 
 	if (!packet || !peer || !node)
 		return -1;
 	hash = flow_hash(&packet->key, node->hash_seed, !(packet->flags & PACKET_FRAGMENT));
-	if (peer->outer_family == 4) {
-		struct {
-			struct iphdr ip;
-			struct tunnel_inner inner;
-		} __attribute__((packed)) outer = {};
-		__u32 sum;
-
-		if (bpf_skb_adjust_room(ctx, sizeof(outer), BPF_ADJ_ROOM_MAC,
-					flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4))
-			return -1;
-		outer.ip.version = 4;
-		outer.ip.ihl = 5;
-		outer.ip.tos = packet->tos;
-		outer.ip.tot_len = bpf_htons(payload + sizeof(outer.ip));
-		outer.ip.frag_off = bpf_htons(IP_DF_FLAG);
-		outer.ip.ttl = TUNNEL_TTL;
-		outer.ip.protocol = IPPROTO_UDP;
-		outer.ip.saddr = peer->local.word[3];
-		outer.ip.daddr = peer->remote.word[3];
-		sum = bpf_htons(0x4500 | packet->tos) + (__u32)outer.ip.tot_len +
-		      bpf_htons(IP_DF_FLAG) + bpf_htons(TUNNEL_TTL << 8 | IPPROTO_UDP) +
-		      (outer.ip.saddr & 0xffff) + (outer.ip.saddr >> 16) +
-		      (outer.ip.daddr & 0xffff) + (outer.ip.daddr >> 16);
-		outer.ip.check = csum_fold(sum);
-		inner_fill(&outer.inner, packet, peer, node, hash, payload);
-		return bpf_skb_store_bytes(ctx, ETH_HLEN, &outer, sizeof(outer), 0);
-	} else {
-		struct {
-			struct ipv6hdr ip;
-			struct tunnel_inner inner;
-		} __attribute__((packed)) outer = {};
-		__be32 first;
-
-		if (bpf_skb_adjust_room(ctx, sizeof(outer), BPF_ADJ_ROOM_MAC,
-					flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
-			return -1;
-		first = bpf_htonl(6U << 28 | (__u32)packet->tos << 20 | (hash & 0xfffff));
-		__builtin_memcpy(&outer, &first, sizeof(first));
-		outer.ip.payload_len = bpf_htons(payload);
-		outer.ip.nexthdr = IPPROTO_UDP;
-		outer.ip.hop_limit = TUNNEL_TTL;
-		__builtin_memcpy(&outer.ip.saddr, &peer->local, 16);
-		__builtin_memcpy(&outer.ip.daddr, &peer->remote, 16);
-		inner_fill(&outer.inner, packet, peer, node, hash, payload);
-		return bpf_skb_store_bytes(ctx, ETH_HLEN, &outer, sizeof(outer), 0);
-	}
+	return tunnel_enter(ctx, peer, node, packet->family, packet->tos, hash);
 }
 
 #endif

@@ -12,6 +12,7 @@
 #ifndef FAIRWAY_WIRE_H
 #define FAIRWAY_WIRE_H
 
+#include "established_receive.h"
 #include "fragment.h"
 #ifdef FAIRWAY_XDP
 #include "emit.h"
@@ -19,6 +20,7 @@
 #include "snat.h"
 #include "tunnel.h"
 #include "work.h"
+#include "xdp.h"
 #else
 #include "remote.h"
 #endif
@@ -30,9 +32,7 @@
  * the skb knows of that; passed up, it is kept. */
 static __always_inline bool checksum_unfinished(context *ctx, const struct packet *packet)
 {
-	const __u16 *word = (const __u16 *)&packet->key.source;
 	__u8 *l4;
-	__u32 sum, i;
 
 	if (packet->key.protocol == IPPROTO_SCTP) {
 		l4 = bytes_at(ctx, packet->l4, 12);
@@ -41,14 +41,8 @@ static __always_inline bool checksum_unfinished(context *ctx, const struct packe
 	if (packet->key.protocol != IPPROTO_UDP)
 		return false;
 	l4 = bytes_at(ctx, packet->l4, 8);
-	if (!l4)
-		return true;
-	sum = bpf_htons(IPPROTO_UDP) + *(__be16 *)(l4 + 4);
-	/* An IPv4-mapped address's leading words are 0 and ffff, both of them nothing in this sum. */
-#pragma unroll
-	for (i = 0; i < 16; i++)
-		sum += word[i];
-	return (__u16)~csum_fold(sum) == *(__sum16 *)(l4 + 6);
+	return !l4 ||
+	       udp_checksum_unfinished(&packet->key, *(__be16 *)(l4 + 4), *(__sum16 *)(l4 + 6));
 }
 
 /* What GRO and the TC program finish. */
@@ -59,18 +53,6 @@ static __always_inline bool for_tc(context *ctx, const struct packet *packet)
 	       (veth_wire && checksum_unfinished(ctx, packet));
 }
 
-/* A redirect into a veth loses without a word what is longer than its MTU: a Pod in `encap` has a
- * smaller one than the wire. TC delivers such packets; no Pod has an MTU below XDP_ALWAYS_FITS. */
-#define XDP_ALWAYS_FITS 512
-
-static __always_inline bool too_long_for_redirect(context *ctx, const struct packet *packet,
-						  const struct endpoint *endpoint)
-{
-	__u32 mtu = packet->length;
-
-	return packet->length > XDP_ALWAYS_FITS &&
-	       bpf_check_mtu(ctx, endpoint->ifindex, &mtu, 0, 0);
-}
 #endif
 
 /* `local` is the Pod that the packet goes to, NULL for the Node itself. */
@@ -140,7 +122,7 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 		endpoint = endpoint_lookup(&translation->address);
 		if (endpoint) {
 #ifdef FAIRWAY_XDP
-			if (too_long_for_redirect(ctx, packet, endpoint))
+			if (too_long_for_redirect(ctx, packet->length, endpoint->ifindex))
 				return pass(verdict);
 #endif
 			if (packet->ttl <= 1) {
@@ -333,7 +315,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		}
 	}
 #ifdef FAIRWAY_XDP
-	if ((known || found) && too_long_for_redirect(ctx, packet, &endpoint))
+	if ((known || found) && too_long_for_redirect(ctx, packet->length, endpoint.ifindex))
 		return pass(verdict);
 #endif
 	if (packet->flags & PACKET_FRAGMENT)

@@ -112,6 +112,7 @@ export function create(packet: Packet, now: bigint): Flow {
 		localMac: "00:00:00:00:00:00",
 		localIfindex: 0,
 		localDirection: 0,
+		published: 1,
 		nextHop: { checked: 0n, destinationMac: 0n, sourceMac: 0n, ifindex: 0, epoch: 0 },
 	};
 }
@@ -181,7 +182,8 @@ const OPENING: readonly number[] = [
 ];
 
 /**
- * The slot that a new flow takes: of FLOW_SLOT_TRIES places that follow from its key the first that
+ * The slot that a new flow takes: of FLOW_SLOT_TRIES places that follow from its key (home, the
+ * neighbour of that, and on by a stride) the first that
  * is free or expired, else the one whose unanswered flow was seen longest ago; undefined: none.
  *
  * @param slots how many there are
@@ -194,11 +196,13 @@ export function findSlot(
 	slots: number,
 	at: (slot: number) => Flow | undefined,
 ): FlowSlot | undefined {
-	const start = hash(key, node.hashSeed);
-	const step = (start >>> 16) | 1;
+	const spread = hash(key, node.hashSeed);
+	const home = Number((BigInt(spread) * BigInt(slots)) >> 32n);
+	const step = (spread & 0xffff) | 1;
 	let oldest: { slot: number; evicted: Flow } | undefined;
 	for (let i = 0; i < Limit.FLOW_SLOT_TRIES; i++) {
-		const slot = ((start % slots) + i * step) % slots;
+		const slot = i === 1 ? home ^ 1 : (home + Math.max(i - 1, 0) * step) % slots;
+		if (slot >= slots) continue;
 		const flow = at(slot);
 		if (flow === undefined || isExpired(flow, node, now)) return { slot };
 		if (!OPENING.includes(flow.state)) continue;
@@ -209,14 +213,21 @@ export function findSlot(
 	return oldest;
 }
 
-/** Spreads flows over SNAT ports and tunnel source ports (ARCHITECTURE, Tunnel). */
+const HASH_HIGH = 0x9e3779b97f4a7c15n;
+const HASH_LOW = 0xc2b2ae3d27d4eb4fn;
+const HASH_SUM = 0xd6e8feb86659fd93n;
+
+/** Spreads flows over slots, SNAT ports and tunnel source ports (ARCHITECTURE, Tunnel). */
 export function hash(key: FlowKey, seed: number, withPorts = true): number {
 	const bytes = FlowKey.encode(withPorts ? key : { ...key, sourcePort: 0, destinationPort: 0 });
-	let value = seed | 0;
-	for (let offset = 0; offset < 40; offset += 4) {
-		value ^= bytes.readInt32LE(offset);
-		value = Math.imul(value, 0x9e3779b1);
-		value ^= value >>> 15;
-	}
-	return value >>> 0;
+	const wide = (BigInt(seed) << 32n) | BigInt(seed);
+	const side = (address: number, port: number): bigint => {
+		const high = bytes.readBigUInt64LE(address);
+		const low = bytes.readBigUInt64LE(address + 8) ^ BigInt(bytes.readUInt16LE(port));
+		const product = BigInt.asUintN(64, (high ^ wide) * HASH_HIGH);
+		const value = product ^ BigInt.asUintN(64, (low ^ wide) * HASH_LOW);
+		return value ^ (value >> 32n);
+	};
+	const sum = BigInt.asUintN(64, side(0, 32) + side(16, 34) + BigInt(key.protocol));
+	return Number(BigInt.asUintN(64, sum * HASH_SUM) >> 32n);
 }

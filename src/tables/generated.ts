@@ -362,6 +362,7 @@ export interface Flow {
 	localMac: string;
 	localIfindex: number;
 	localDirection: number;
+	published: number;
 	nextHop: NextHop;
 	key: FlowKey;
 	snatAddress: string;
@@ -381,6 +382,7 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		writeMac(b, o + 26, v.localMac);
 		b.writeUInt32LE(v.localIfindex, o + 32);
 		b.writeUInt8(v.localDirection, o + 36);
+		b.writeUInt8(v.published, o + 37);
 		NextHop.write(b, o + 40, v.nextHop);
 		FlowKey.write(b, o + 72, v.key);
 		writeAddress(b, o + 112, v.snatAddress);
@@ -398,6 +400,7 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		localMac: readMac(b, o + 26),
 		localIfindex: b.readUInt32LE(o + 32),
 		localDirection: b.readUInt8(o + 36),
+		published: b.readUInt8(o + 37),
 		nextHop: NextHop.decode(b, o + 40),
 		key: FlowKey.decode(b, o + 72),
 		snatAddress: readAddress(b, o + 112),

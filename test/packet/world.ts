@@ -271,7 +271,7 @@ function fib(destination: string): ReturnType<MemoryTables["fib"]> {
 	const wire = { kind: "forward", ifindex: indexOf("wire0"), sourceMac: NODE_MAC } as const;
 	if (destination === unreachableHost[family]) return { kind: "noRoute" };
 	// Link-local addresses are the Node's own business.
-	if (isLocal(destination) || destination.startsWith("fe80:")) return { kind: "notForwarded" };
+	if (isLocal(destination) || /^fe[89ab].:/.test(destination)) return { kind: "notForwarded" };
 	const peer = peers.find(
 		({ transport, path }) => path !== Path.ROUTED && transport[family] === destination,
 	);

@@ -64,6 +64,7 @@ t.test("any value is decoded as it was encoded, nested structs and arrays too", 
 				localMac: macText,
 				localIfindex: u(32),
 				localDirection: u(8),
+				published: u(8),
 				nextHop: record({
 					checked: big,
 					destinationMac: big,

@@ -56,6 +56,7 @@ function flowOf(port: number, generation: number, lastSeen: bigint): Flow {
 		localMac: "00:00:00:00:00:00",
 		localIfindex: 0,
 		localDirection: 0,
+		published: 1,
 		nextHop: { checked: 0n, destinationMac: 0n, sourceMac: 0n, ifindex: 3, epoch: 1 },
 	};
 }

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The quick way in, for TC and XDP: out of a tunnel or bare, to a Pod of this Node.
+ *
+ *  1. outer         the headers as they came
+ *  2. tunnel        of the plainest form: its inner headers
+ *  3. flow          and that the tunnel is the one of the flow's peer
+ *  4. deliver       hop, strip, MACs, redirect; XDP only strips TCP, for GRO
+ */
+#ifndef FAIRWAY_ESTABLISHED_RECEIVE_H
+#define FAIRWAY_ESTABLISHED_RECEIVE_H
+
+#include "established.h"
+#ifdef FAIRWAY_XDP
+#include "xdp.h"
+#endif
+
+/* From the outer UDP header to the inner Ethernet header. */
+#define TUNNEL_ETHERNET (TUNNEL_INNER_SIZE - ETH_HLEN)
+
+static __always_inline bool is_tunnel_port(__be16 port, const struct node_config *node)
+{
+	return port && (port == node->geneve_port || port == node->vxlan_port);
+}
+
+/* 2. The inner frame's ethertype; 0: not the plainest tunnel packet of our VNI. `l4` is the outer
+ * UDP header's offset. */
+static __always_inline __be16 tunnel_plain(void *data, void *end, __u32 l4, __be16 port,
+					   const struct node_config *node)
+{
+	__be32 *header = data + l4 + sizeof(struct udp_header);
+	__u8 *frame = data + l4 + TUNNEL_ETHERNET;
+
+	if (data + l4 + TUNNEL_INNER_SIZE > end ||
+	    header[0] != (port == node->geneve_port ? GENEVE_PLAIN : VXLAN_PLAIN) ||
+	    header[1] != bpf_htonl(node->vni << 8) || frame[0] & 1)
+		return 0;
+	return *(__be16 *)(frame + 2 * ETH_ALEN);
+}
+
+/* 3. The flow's remote side is a peer, and these are the addresses of that peer's tunnel. */
+static __always_inline bool tunnel_of_flow(const struct flow *flow, __u8 family,
+					   const struct headers *outer)
+{
+	const struct peer *peer;
+
+	if (flow->route_kind != ROUTE_PEER)
+		return false;
+	peer = peer_lookup(flow->peer, family);
+	return peer && (peer->path == PATH_GENEVE || peer->path == PATH_VXLAN) &&
+	       address_equal(&peer->remote, &outer->key.source) &&
+	       address_equal(&peer->local, &outer->key.destination);
+}
+
+#ifdef FAIRWAY_XDP
+
+/* Takes the tunnel off and leaves the rest to GRO and TC. */
+static __always_inline int established_strip(context *ctx, __u32 strip, __u8 family)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct verdict verdict = { .action = ACTION_PASS, .peer = NO_PEER };
+	__u64 destination, source;
+
+	if (data + ETH_HLEN > end)
+		return NOT_ESTABLISHED;
+	destination = *(__u64 *)data;
+	source = *(__u64 *)(data + ETH_ALEN);
+	if (bpf_xdp_adjust_head(ctx, strip))
+		return NOT_ESTABLISHED;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + ETH_HLEN > end)
+		return XDP_ABORTED;
+	put_ethernet(data, destination, source, family);
+	record(&verdict);
+	return XDP_PASS;
+}
+
+static __always_inline bool must_go_up(context *ctx, void *l4, const struct headers *headers,
+				       const struct flow *flow)
+{
+	const struct udp_header *udp = l4;
+
+	return too_long_for_redirect(ctx, headers->length, flow->local_ifindex) ||
+	       (veth_wire && udp->check &&
+		udp_checksum_unfinished(&headers->key, udp->length, udp->check));
+}
+
+#endif
+
+/* 3 and 4. `l3` is where the packet itself begins; `outer` what it came in, or NULL. */
+static __always_inline int established_deliver(context *ctx, const struct node_config *node,
+					       __u32 l3, __u8 family, const struct headers *headers,
+					       const struct headers *outer)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct verdict verdict = { .action = ACTION_ENDPOINT, .peer = NO_PEER };
+	__u32 header = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct flow_match match;
+	struct flow *flow;
+	__u32 hash;
+
+	hash = words_hash(&headers->words, node->hash_seed, true);
+	match = flow_established(headers, hash, node, now);
+	flow = match.flow;
+	if (!flow || !flow->local_ifindex || flow->local_direction == match.direction ||
+	    flow->flags & FLOW_SNAT)
+		return NOT_ESTABLISHED;
+	if (outer) {
+		if (!tunnel_of_flow(flow, family, outer) ||
+		    ecn_decapsulate(outer->tos, headers->tos) != (headers->tos & ECN_MASK))
+			return NOT_ESTABLISHED;
+	} else if (flow->route_kind != ROUTE_PEER && flow->route_kind != ROUTE_OUTSIDE) {
+		return NOT_ESTABLISHED;
+	}
+	if (data + l3 + header + 8 > end)
+		return NOT_ESTABLISHED;
+#ifdef FAIRWAY_XDP
+	if (headers->key.protocol == IPPROTO_TCP)
+		return established_strip(ctx, l3 - ETH_HLEN, family);
+	if (must_go_up(ctx, data + l3 + header, headers, flow))
+		return NOT_ESTABLISHED;
+#endif
+	if (headers->ttl <= 1)
+		return NOT_ESTABLISHED;
+
+	flow_touch(flow, now);
+	put_hop(data + l3, family, headers);
+	verdict.ifindex = flow->local_ifindex;
+	if (outer) {
+#ifdef FAIRWAY_XDP
+		if (bpf_xdp_adjust_head(ctx, l3 - ETH_HLEN))
+			return XDP_ABORTED;
+#else
+		if (bpf_skb_adjust_room(ctx, ETH_HLEN - (int)l3, BPF_ADJ_ROOM_MAC,
+					BPF_F_ADJ_ROOM_FIXED_GSO)) {
+			drop(&verdict, DROP_REWRITE_FAILED);
+			record(&verdict);
+			return TC_ACT_SHOT;
+		}
+#endif
+		data = (void *)(long)ctx->data;
+		end = (void *)(long)ctx->data_end;
+		if (data + ETH_HLEN > end)
+			return discard();
+	}
+	put_ethernet(data, mac_to_put(&flow->local_mac), mac_to_put(&node->gateway_mac), family);
+	record(&verdict);
+#ifdef FAIRWAY_XDP
+	return bpf_redirect(verdict.ifindex, 0);
+#else
+	return bpf_redirect_peer(verdict.ifindex, 0);
+#endif
+}
+
+/* 1 and 2, for an outer header that ends at `l4`. */
+static __always_inline int established_from(context *ctx, const struct node_config *node, __u32 l4,
+					    __u8 family, const struct headers *outer)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__be16 port = outer->key.destination_port, ethertype;
+	__u32 l3 = l4 + TUNNEL_INNER_SIZE, before = l3 - ETH_HLEN;
+	struct headers inner = {};
+
+	if (HOOK_IS_XDP && outer->key.protocol == IPPROTO_TCP)
+		return NOT_ESTABLISHED;
+	if (outer->key.protocol != IPPROTO_UDP || !is_tunnel_port(port, node))
+		return established_deliver(ctx, node, ETH_HLEN, family, outer, NULL);
+	ethertype = tunnel_plain(data, end, l4, port, node);
+	if (!ethertype || outer->length < before)
+		return NOT_ESTABLISHED;
+	/* Constants for each: only TC cares whether the tunnel is of the other family. */
+	if (ethertype == bpf_htons(ETH_P_IP) && (HOOK_IS_XDP || family == 4) &&
+	    headers_read(data, end, l3, bpf_htons(ETH_P_IP), outer->length - before, &inner))
+		return established_deliver(ctx, node, l3, 4, &inner, outer);
+	if (ethertype == bpf_htons(ETH_P_IPV6) && (HOOK_IS_XDP || family == 6) &&
+	    headers_read(data, end, l3, bpf_htons(ETH_P_IPV6), outer->length - before, &inner))
+		return established_deliver(ctx, node, l3, 6, &inner, outer);
+	return NOT_ESTABLISHED;
+}
+
+#define established_receive FOR_HOOK(established_receive)
+/* What comes from the wire; NOT_ESTABLISHED: nothing is changed. */
+stage int established_receive(context *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct node_config *node = node_configuration();
+	struct headers outer = {};
+	__be16 ethertype;
+	__u32 room;
+
+	if (!node || !(node->flags & NODE_CONFIGURED) || data + ETH_HLEN > end)
+		return NOT_ESTABLISHED;
+	/* The first buffer alone: what has more goes the full way. */
+	room = HOOK_IS_XDP ? end - data - ETH_HLEN : frame_length(ctx) - ETH_HLEN;
+	ethertype = *(__be16 *)(data + 2 * ETH_ALEN);
+	if (ethertype == bpf_htons(ETH_P_IP)) {
+		if (headers_read(data, end, ETH_HLEN, bpf_htons(ETH_P_IP), room, &outer))
+			return established_from(ctx, node, ETH_HLEN + sizeof(struct iphdr), 4,
+						&outer);
+	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
+		if (headers_read(data, end, ETH_HLEN, bpf_htons(ETH_P_IPV6), room, &outer))
+			return established_from(ctx, node, ETH_HLEN + sizeof(struct ipv6hdr), 6,
+						&outer);
+	}
+	return NOT_ESTABLISHED;
+}
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The quick way out: from a Pod of this Node to a peer, direct or in a tunnel, or to the outside.
+ *
+ *  1. headers, flow   it is the Pod's own flow, by its interface and its MAC
+ *  2. path            the peer's of this moment, a next hop that is trusted, and it fits
+ *  3. send            translate, hop, tunnel, MACs, redirect
+ */
+#ifndef FAIRWAY_ESTABLISHED_SEND_H
+#define FAIRWAY_ESTABLISHED_SEND_H
+
+#include "established.h"
+#include "remote.h"
+
+/* 2. NULL: not for the quick way. `peer` is set for a peer. */
+static __always_inline const struct next_hop *
+established_path(const struct flow_match *match, __u8 family, const struct node_config *node,
+		 __u64 now, const struct peer **peer, __u32 *mtu)
+{
+	struct flow *flow = match->flow;
+	const struct next_hop *hop;
+	__u32 index;
+
+	if (flow->route_kind == ROUTE_PEER) {
+		index = flow->peer * 2 + (family == 6);
+		*peer = bpf_map_lookup_elem(&peers, &index);
+		hop = bpf_map_lookup_elem(&next_hops, &index);
+		if (!*peer || (*peer)->path == PATH_NONE || (*peer)->path == PATH_DOWN ||
+		    flow->flags & FLOW_SNAT || !hop || !next_hop_trusted(hop, node, now))
+			return NULL;
+		*mtu = (*peer)->mtu;
+		return hop;
+	}
+	hop = &flow->next_hop;
+	if (flow->route_kind != ROUTE_OUTSIDE || flow->route_flags & ROUTE_PEER_NODE ||
+	    (flow->flags & FLOW_SNAT && match->direction != FLOW_ORIGINAL) ||
+	    !next_hop_trusted(hop, node, now))
+		return NULL;
+	*mtu = node->transport_mtu;
+	return hop;
+}
+
+/* 3. The source becomes the Node's; the L4 checksum is left for last, by offset. */
+static __always_inline void put_translation(void *ip, __u8 family, const struct flow *flow,
+					    struct headers *headers)
+{
+	struct iphdr *ipv4 = ip;
+	struct ipv6hdr *ipv6 = ip;
+
+	if (family == 4) {
+		headers->ip_check = csum_apply(headers->ip_check,
+					       csum_difference(&headers->key.source.word[3],
+							       &flow->snat_address.word[3], 4, 0));
+		ipv4->saddr = flow->snat_address.word[3];
+		*(__be16 *)(ip + sizeof(*ipv4)) = flow->snat_port;
+	} else {
+		__builtin_memcpy(&ipv6->saddr, &flow->snat_address, 16);
+		*(__be16 *)(ip + sizeof(*ipv6)) = flow->snat_port;
+	}
+}
+
+static __always_inline int translate_checksum(struct __sk_buff *ctx, __u8 family, __u32 l4,
+					      const struct flow *flow,
+					      const struct headers *headers)
+{
+	bool udp = headers->key.protocol == IPPROTO_UDP;
+	__u32 offset = l4 + (udp ? 6 : 16);
+	__u32 addresses = address_difference(family, &headers->key.source, &flow->snat_address, 0);
+
+	if (update_checksum(ctx, offset, addresses, true, udp))
+		return -1;
+	if (flow->snat_port == headers->key.source_port)
+		return 0;
+	return update_checksum(ctx, offset,
+			       csum_difference16(headers->key.source_port, flow->snat_port, 0),
+			       false, udp);
+}
+
+static __always_inline int established_failed(void)
+{
+	struct verdict verdict = { .peer = NO_PEER };
+
+	drop(&verdict, DROP_REWRITE_FAILED);
+	record(&verdict);
+	return TC_ACT_SHOT;
+}
+
+static __always_inline void established_count(__u32 index, bool tunnel,
+					      const struct headers *headers, const struct gso *gso)
+{
+	struct peer_counter *counter = bpf_map_lookup_elem(&peer_counters, &index);
+	/* Each segment carries the headers again. */
+	__u64 bytes = headers->length + (__u64)(gso->segments - 1) * headers->before_payload;
+
+	if (!counter)
+		return;
+	if (tunnel) {
+		counter->tunnel_packets += gso->segments;
+		counter->tunnel_bytes += bytes;
+	} else {
+		counter->direct_packets += gso->segments;
+		counter->direct_bytes += bytes;
+	}
+}
+
+static __always_inline bool sent_by(const struct flow_match *match, __u32 ifindex, void *data)
+{
+	const struct flow *flow = match->flow;
+	const __u8 *mac = data + ETH_ALEN;
+
+	return flow->local_ifindex == ifindex && flow->local_direction == match->direction &&
+	       *(__u32 *)mac == *(const __u32 *)&flow->local_mac &&
+	       *(__u16 *)(mac + 4) == *(const __u16 *)&flow->local_mac.byte[4];
+}
+
+static __always_inline int established_send_from(struct __sk_buff *ctx,
+						 const struct node_config *node, __u8 family,
+						 struct headers *headers)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u32 header = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__u32 hash = words_hash(&headers->words, node->hash_seed, true), mtu = 0, index, largest;
+	struct verdict verdict = { .action = ACTION_WIRE, .peer = NO_PEER };
+	__u64 now = bpf_ktime_get_coarse_ns();
+	const struct peer *peer = NULL;
+	const struct next_hop *hop;
+	struct flow_match match;
+	struct gso gso = gso_of(ctx);
+	__u64 destination, source;
+	struct flow *flow;
+	bool tunnel;
+
+	match = flow_established(headers, hash, node, now);
+	flow = match.flow;
+	if (!flow || headers->ttl <= 1 || data + ETH_HLEN + header + 8 > end ||
+	    !sent_by(&match, ctx->ifindex, data))
+		return NOT_ESTABLISHED;
+	hop = established_path(&match, family, node, now, &peer, &mtu);
+	if (!hop)
+		return NOT_ESTABLISHED;
+	largest = gso.size ? headers->before_payload + gso.size : headers->length;
+	if (largest > mtu)
+		return NOT_ESTABLISHED;
+
+	flow_touch(flow, now);
+	verdict.ifindex = hop->ifindex;
+	destination = hop->destination_mac;
+	source = hop->source_mac;
+	if (!peer) {
+		if (flow->flags & FLOW_SNAT)
+			put_translation(data + ETH_HLEN, family, flow, headers);
+		put_hop(data + ETH_HLEN, family, headers);
+		put_ethernet(data, destination, source, family);
+		if (flow->flags & FLOW_SNAT &&
+		    translate_checksum(ctx, family, ETH_HLEN + header, flow, headers))
+			return established_failed();
+		record(&verdict);
+		return bpf_redirect(verdict.ifindex, 0);
+	}
+	put_hop(data + ETH_HLEN, family, headers);
+	index = flow->peer * 2 + (family == 6);
+	verdict.peer = flow->peer;
+	verdict.path = peer->path;
+	verdict.mtu = mtu;
+	tunnel = peer->path == PATH_GENEVE || peer->path == PATH_VXLAN;
+	if (tunnel) {
+		if (tunnel_enter(ctx, peer, node, family, headers->tos, hash))
+			return established_failed();
+		data = (void *)(long)ctx->data;
+		end = (void *)(long)ctx->data_end;
+		if (data + ETH_HLEN > end)
+			return established_failed();
+		family = peer->outer_family;
+	}
+	established_count(index, tunnel, headers, &gso);
+	put_ethernet(data, destination, source, family);
+	record(&verdict);
+	return bpf_redirect(verdict.ifindex, 0);
+}
+
+/* What a Pod sends; NOT_ESTABLISHED: nothing is changed. */
+stage int established_send(struct __sk_buff *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	const struct node_config *node = node_configuration();
+	struct headers headers = {};
+	__be16 ethertype;
+	__u32 room;
+
+	if (!node || !(node->flags & NODE_CONFIGURED) || ctx->vlan_present || data + ETH_HLEN > end)
+		return NOT_ESTABLISHED;
+	room = ctx->len - ETH_HLEN;
+	ethertype = *(__be16 *)(data + 2 * ETH_ALEN);
+	if (ethertype == bpf_htons(ETH_P_IP)) {
+		if (headers_read(data, end, ETH_HLEN, bpf_htons(ETH_P_IP), room, &headers))
+			return established_send_from(ctx, node, 4, &headers);
+	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
+		if (headers_read(data, end, ETH_HLEN, bpf_htons(ETH_P_IPV6), room, &headers))
+			return established_send_from(ctx, node, 6, &headers);
+	}
+	return NOT_ESTABLISHED;
+}
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What an XDP redirect into a Pod's veth would lose without a word, so that it must go up instead.
+ */
+#ifndef FAIRWAY_XDP_H
+#define FAIRWAY_XDP_H
+
+#include "rewrite.h"
+
+/* No Pod has a smaller MTU than this. */
+#define XDP_ALWAYS_FITS 512
+
+/* Longer than the MTU of the veth: a Pod in `encap` has a smaller one than the wire. */
+static __always_inline bool too_long_for_redirect(context *ctx, __u32 length, __u32 ifindex)
+{
+	__u32 mtu = length;
+
+	return length > XDP_ALWAYS_FITS && bpf_check_mtu(ctx, ifindex, &mtu, 0, 0);
+}
+
+/* A UDP checksum that the sender's stack left to a NIC, which a veth is not: the field holds the
+ * pseudo header's sum alone, and only the skb knows. */
+static __always_inline bool udp_checksum_unfinished(const struct flow_key *key, __be16 length,
+						    __sum16 check)
+{
+	const __u32 *word = (const __u32 *)&key->source;
+	__u64 sum = (__u64)bpf_htons(IPPROTO_UDP) + length;
+	__u32 i;
+
+	/* An IPv4-mapped address's leading words are 0 and ffff, both of them nothing in this sum. */
+#pragma unroll
+	for (i = 0; i < 8; i++)
+		sum += word[i];
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (__u16)~csum_fold(sum) == check;
+}
+
+#endif
