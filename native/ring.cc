@@ -1,17 +1,17 @@
 // A ring buffer's records on the event loop.
 //
-//  1 The kernel makes the ring's epoll descriptor readable; libuv polls that.
+//  1 The kernel makes the map's descriptor readable while there are records; libuv polls that.
 //  2 At most `burst` records are handed over, each with a copy of its bytes; what is left keeps
 //    the descriptor readable, so the loop comes back after it has served others.
-//  3 close() may come from inside a record's callback: the ring is freed when libbpf has left it.
+//  3 close() may come from inside a record's callback: the memory is let go when it is left.
 //  4 libuv owns the poll handle until its close callback; the rest may be gone before.
-#include <bpf/libbpf.h>
 #include <uv.h>
 
 #include <memory>
 
 #include "error.h"
 #include "map.h"
+#include "ring_memory.h"
 
 namespace fairway
 {
@@ -29,12 +29,6 @@ public:
 	}
 
 private:
-	struct Free {
-		void operator()(ring_buffer *ring) const
-		{
-			ring_buffer__free(ring);
-		}
-	};
 	// What libuv holds on to.
 	struct Poll {
 		uv_poll_t handle;
@@ -43,18 +37,17 @@ private:
 	};
 
 	static void OnReadable(uv_poll_t *handle, int status, int events);
-	static int OnRecord(void *owner, void *data, size_t size);
 	static void OnTeardown(napi_async_cleanup_hook_handle hook, void *poll);
 
 	Napi::Value CloseRing(const Napi::CallbackInfo &info);
 	Napi::Value Reference(const Napi::CallbackInfo &info);
 	Napi::Value Unreference(const Napi::CallbackInfo &info);
 	void Consume();
-	int Deliver(void *data, size_t size);
+	bool Deliver(const void *data, size_t size);
 	void Shut();
 
 	Descriptor map_;
-	std::unique_ptr<ring_buffer, Free> ring_;
+	std::unique_ptr<RingMemory> memory_;
 	Poll *poll_ = nullptr;
 	Napi::FunctionReference on_record_;
 	std::unique_ptr<Napi::AsyncContext> context_;
@@ -82,10 +75,9 @@ RingBuffer::RingBuffer(const Napi::CallbackInfo &info) : Napi::ObjectWrap<RingBu
 	map_ = Descriptor::Duplicate(map.fd());
 	if (!map_.valid())
 		call.Fail(errno);
-	LogCapture log;
-	ring_.reset(ring_buffer__new(map_.get(), OnRecord, this, nullptr));
-	if (!ring_)
-		call.Fail(errno, log.text());
+	memory_ = std::make_unique<RingMemory>(map_.get(), map.description().max_entries);
+	if (!memory_->valid())
+		call.Fail(errno);
 	uv_loop_t *loop = nullptr;
 	if (napi_get_uv_event_loop(env, &loop) != napi_ok)
 		call.Fail(ENOTSUP);
@@ -94,7 +86,7 @@ RingBuffer::RingBuffer(const Napi::CallbackInfo &info) : Napi::ObjectWrap<RingBu
 
 	auto poll = std::make_unique<Poll>();
 	poll->owner = this;
-	if (int error = uv_poll_init(loop, &poll->handle, ring_buffer__epoll_fd(ring_.get())))
+	if (int error = uv_poll_init(loop, &poll->handle, map_.get()))
 		call.Fail(error);
 	poll_ = poll.release();
 	poll_->handle.data = poll_;
@@ -117,23 +109,17 @@ void RingBuffer::Consume()
 	Napi::HandleScope scope(Env());
 	left_ = burst_;
 	consuming_ = true;
-	// A negative answer of OnRecord ends this with the record counted as read; no other error
-	// exists.
-	ring_buffer__consume(ring_.get());
+	memory_->Consume([this](const void *data, size_t size) { return Deliver(data, size); });
 	consuming_ = false;
 	if (!poll_) {
-		ring_.reset();
+		memory_.reset();
 		map_.Reset();
 		Unref();
 	}
 }
 
-int RingBuffer::OnRecord(void *owner, void *data, size_t size)
-{
-	return static_cast<RingBuffer *>(owner)->Deliver(data, size);
-}
-
-int RingBuffer::Deliver(void *data, size_t size)
+// False: no more for now.
+bool RingBuffer::Deliver(const void *data, size_t size)
 {
 	// By the plain C interface: when a worker is being stopped every call fails, and Napi::Error
 	// would end the process over that.
@@ -141,7 +127,7 @@ int RingBuffer::Deliver(void *data, size_t size)
 	Napi::HandleScope scope(env);
 	napi_value record;
 	if (napi_create_buffer_copy(env, size, data, nullptr, &record) != napi_ok)
-		return -ECANCELED;
+		return false;
 	napi_status status = napi_make_callback(env, *context_, Value(), on_record_.Value(), 1,
 						&record, nullptr);
 	if (status == napi_pending_exception) {
@@ -150,9 +136,9 @@ int RingBuffer::Deliver(void *data, size_t size)
 		if (napi_get_and_clear_last_exception(env, &error) == napi_ok)
 			napi_fatal_exception(env, error);
 	} else if (status != napi_ok) {
-		return -ECANCELED;
+		return false;
 	}
-	return poll_ && --left_ ? 0 : -ECANCELED;
+	return poll_ && --left_;
 }
 
 // Ends the polling. The ring itself goes now, or when Consume() has come back from it.
@@ -168,7 +154,7 @@ void RingBuffer::Shut()
 		delete poll;
 	});
 	if (!consuming_) {
-		ring_.reset();
+		memory_.reset();
 		map_.Reset();
 	}
 }
