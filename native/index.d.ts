@@ -101,6 +101,11 @@ export class BpfObject {
 	 * program (true) or the statistics only. A failure has the log in any case.
 	 */
 	load(options?: { verifierLog?: boolean | "statistics" }): void;
+	/**
+	 * As load, on another thread. Until it has settled, every other call on the object is a
+	 * RangeError.
+	 */
+	loadAsync(options?: { verifierLog?: boolean | "statistics" }): Promise<void>;
 	map(name: string): BpfMap;
 	program(name: string): BpfProgram;
 	/** The verifier's log of a program that was loaded with verifierLog. */

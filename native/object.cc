@@ -1,11 +1,8 @@
-// An ELF object: opened, adjusted, loaded once. Its maps and programs are handed out with
-// descriptors of their own, so that they outlive it.
+#include "object.h"
+
 #include <bpf/btf.h>
-#include <bpf/libbpf.h>
 
 #include <cstring>
-#include <map>
-#include <memory>
 
 #include "error.h"
 #include "map.h"
@@ -13,72 +10,6 @@
 
 namespace fairway
 {
-namespace
-{
-
-// BPF_LOG_LEVEL1 and BPF_LOG_STATS of the kernel's bpf_verifier.h.
-constexpr uint32_t kLogSteps = 1;
-constexpr uint32_t kLogStatistics = 4;
-
-// Untouched pages cost nothing. A kernel before 6.4 refuses the program when its log is longer.
-constexpr size_t kLogBytes = 16 << 20;
-
-} // namespace
-
-class BpfObject : public Napi::ObjectWrap<BpfObject>
-{
-public:
-	static constexpr const char *kClass = "BpfObject";
-	static void Define(Napi::Env env, Napi::Object exports);
-
-	explicit BpfObject(const Napi::CallbackInfo &info);
-
-private:
-	enum class State {
-		kOpen,
-		kLoaded,
-		kFailed,
-		kClosed
-	};
-	struct Seed {
-		bpf_object *object;
-		std::string path;
-	};
-	struct Close {
-		void operator()(bpf_object *object) const
-		{
-			bpf_object__close(object);
-		}
-	};
-
-	static Napi::Value Open(const Napi::CallbackInfo &info);
-	Napi::Value MapNames(const Napi::CallbackInfo &info);
-	Napi::Value ProgramNames(const Napi::CallbackInfo &info);
-	Napi::Value ReadOnlyVariables(const Napi::CallbackInfo &info);
-	Napi::Value SetMaxEntries(const Napi::CallbackInfo &info);
-	Napi::Value ReuseMap(const Napi::CallbackInfo &info);
-	Napi::Value SetAutoload(const Napi::CallbackInfo &info);
-	Napi::Value SetReadOnlyData(const Napi::CallbackInfo &info);
-	Napi::Value Load(const Napi::CallbackInfo &info);
-	Napi::Value GetMap(const Napi::CallbackInfo &info);
-	Napi::Value GetProgram(const Napi::CallbackInfo &info);
-	Napi::Value VerifierLog(const Napi::CallbackInfo &info);
-	Napi::Value CloseObject(const Napi::CallbackInfo &info);
-
-	Call Begin(const Napi::CallbackInfo &info, const char *act) const;
-	// For what only makes sense before, or only after, load().
-	Call BeginBeforeLoad(const Napi::CallbackInfo &info, const char *act) const;
-	Call BeginLoaded(const Napi::CallbackInfo &info, const char *act) const;
-	bpf_map *FindMap(const Call &call, size_t index) const;
-	bpf_program *FindProgram(const Call &call, size_t index) const;
-	// The map behind the object's `const volatile` variables; null without any.
-	bpf_map *ReadOnlyMap() const;
-
-	std::string path_;
-	std::unique_ptr<bpf_object, Close> object_;
-	State state_ = State::kOpen;
-	std::map<std::string, std::string> logs_;
-};
 
 BpfObject::BpfObject(const Napi::CallbackInfo &info) : Napi::ObjectWrap<BpfObject>(info)
 {
@@ -95,6 +26,9 @@ Call BpfObject::Begin(const Napi::CallbackInfo &info, const char *act) const
 	Call call(info, act, "object", path_);
 	if (state_ == State::kClosed)
 		call.Closed(kClass);
+	if (state_ == State::kLoading)
+		call.Range("an object that is not being loaded",
+			   "one before the end of loadAsync()");
 	return call;
 }
 
@@ -270,43 +204,6 @@ Napi::Value BpfObject::SetReadOnlyData(const Napi::CallbackInfo &info)
 	return info.Env().Undefined();
 }
 
-Napi::Value BpfObject::Load(const Napi::CallbackInfo &info)
-{
-	Call call = BeginBeforeLoad(info, "load");
-	Napi::Value wanted = call.Options(0).Get("verifierLog");
-	uint32_t level = 0;
-	if (wanted.IsString() && wanted.As<Napi::String>().Utf8Value() == "statistics")
-		level = kLogStatistics;
-	else if (!wanted.IsUndefined() && call.Boolean(wanted, "verifierLog"))
-		level = kLogSteps | kLogStatistics;
-
-	std::map<std::string, std::unique_ptr<char[]>> buffers;
-	bpf_program *program;
-	bpf_object__for_each_program(program, object_.get())
-	{
-		if (!level || !bpf_program__autoload(program))
-			continue;
-		auto &buffer = buffers[bpf_program__name(program)];
-		buffer.reset(new char[kLogBytes]);
-		buffer[0] = '\0';
-		bpf_program__set_log_buf(program, buffer.get(), kLogBytes);
-		bpf_program__set_log_level(program, level);
-	}
-	LogCapture log;
-	int error = bpf_object__load(object_.get());
-	state_ = error ? State::kFailed : State::kLoaded;
-	for (const auto &[name, buffer] : buffers)
-		logs_[name] = buffer.get();
-	if (error) {
-		// libbpf prints the log of the program that failed only where it owns the buffer.
-		for (const auto &[name, text] : logs_)
-			if (!text.empty())
-				log.text() += "prog '" + name + "':\n" + text;
-		call.Fail(error, log.text());
-	}
-	return info.Env().Undefined();
-}
-
 Napi::Value BpfObject::GetMap(const Napi::CallbackInfo &info)
 {
 	Call call = BeginLoaded(info, "get a map of");
@@ -330,18 +227,10 @@ Napi::Value BpfObject::GetProgram(const Napi::CallbackInfo &info)
 	return BpfProgram::Wrap(info.Env(), std::move(descriptor), bpf_program__name(program));
 }
 
-Napi::Value BpfObject::VerifierLog(const Napi::CallbackInfo &info)
-{
-	Call call = Begin(info, "read the verifier's log of");
-	std::string name = bpf_program__name(FindProgram(call, 0));
-	auto log = logs_.find(name);
-	if (log == logs_.end())
-		call.Range("a program that was loaded with verifierLog", name);
-	return Napi::String::New(info.Env(), log->second);
-}
-
 Napi::Value BpfObject::CloseObject(const Napi::CallbackInfo &info)
 {
+	if (state_ != State::kClosed)
+		Begin(info, "close");
 	object_.reset();
 	state_ = State::kClosed;
 	return info.Env().Undefined();
@@ -362,6 +251,7 @@ void BpfObject::Define(Napi::Env env, Napi::Object exports)
 			InstanceMethod("setAutoload", &BpfObject::SetAutoload),
 			InstanceMethod("setReadOnlyData", &BpfObject::SetReadOnlyData),
 			InstanceMethod("load", &BpfObject::Load),
+			InstanceMethod("loadAsync", &BpfObject::LoadAsync),
 			InstanceMethod("map", &BpfObject::GetMap),
 			InstanceMethod("program", &BpfObject::GetProgram),
 			InstanceMethod("verifierLog", &BpfObject::VerifierLog),

@@ -98,6 +98,11 @@ const methods: Method[] = [
 		types: [[...notObjects, { verifierLog: 1 }, { verifierLog: "all" }]],
 	},
 	{
+		name: "BpfObject.loadAsync",
+		call: (a) => void fresh().loadAsync(or(a, 0, { verifierLog: false })),
+		types: [[...notObjects, { verifierLog: 1 }, { verifierLog: "all" }]],
+	},
+	{
 		name: "BpfObject.map",
 		call: (a) => object.map(or(a, 0, "a_hash")),
 		types: [notStrings],
@@ -348,6 +353,7 @@ t.test("a closed handle", async (t) => {
 		setAutoload: () => gone.setAutoload("emit", true),
 		setReadOnlyData: () => gone.setReadOnlyData(0, u32(0)),
 		load: () => gone.load(),
+		loadAsync: () => gone.loadAsync(),
 		map: () => gone.map("a_hash"),
 		program: () => gone.program("emit"),
 		verifierLog: () => gone.verifierLog("emit"),
@@ -380,6 +386,7 @@ t.test("an object before and after load", async (t) => {
 	before.close();
 	const loaded = { name: "RangeError", message: /wanted an object that is not loaded yet/ };
 	t.throws(() => object.load(), loaded);
+	t.throws(() => object.loadAsync(), loaded);
 	t.throws(() => object.setMaxEntries("a_hash", 1), loaded);
 	t.throws(() => object.reuseMap("a_hash", map), loaded);
 	t.throws(() => object.setAutoload("emit", false), loaded);

@@ -3,7 +3,16 @@ import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import t from "tap";
 import { BpfError, BpfMap, BpfObject } from "#native";
-import { frame, loadObject, MAP_TYPE, objectPath, PROGRAM_TYPE, u32, u64 } from "./fixture.js";
+import {
+	collectGarbage,
+	frame,
+	loadObject,
+	MAP_TYPE,
+	objectPath,
+	PROGRAM_TYPE,
+	u32,
+	u64,
+} from "./fixture.js";
 
 const MAPS = ["a_hash", "a_trie", "an_array", "an_lru_hash", "per_cpu", "ring"];
 const PROGRAMS = ["answer_gso", "answer_knob", "emit", "may_be_refused", "pass_all", "short_only"];
@@ -132,6 +141,67 @@ t.test("a program that the verifier refuses", async (t) => {
 		t.throws(() => object.load(), { name: "RangeError" });
 		object.close();
 	}
+});
+
+t.test("load on another thread", async (t) => {
+	const object = BpfObject.open(objectPath());
+	const map = BpfMap.create({
+		type: MAP_TYPE.ARRAY,
+		name: "other",
+		keySize: 4,
+		valueSize: 8,
+		maxEntries: 8,
+	});
+	const loaded = object.loadAsync({ verifierLog: "statistics" });
+	const busy = { name: "RangeError", message: /wanted an object that is not being loaded/ };
+	for (const call of [
+		() => object.mapNames,
+		() => object.programNames,
+		() => object.readOnlyVariables,
+		() => object.setMaxEntries("a_hash", 8),
+		() => object.reuseMap("an_array", map),
+		() => object.setAutoload("emit", false),
+		() => object.setReadOnlyData(0, u32(0)),
+		() => object.load(),
+		() => object.loadAsync(),
+		() => object.map("a_hash"),
+		() => object.program("emit"),
+		() => object.verifierLog("emit"),
+		() => object.close(),
+	])
+		t.throws(call, busy);
+	t.equal(await loaded, undefined);
+	t.equal(object.map("a_hash").info.name, "a_hash");
+	t.match(object.verifierLog("emit"), /^processed \d+ insns/m);
+	t.throws(() => object.loadAsync(), { name: "RangeError" }, "once");
+	map.close();
+	object.close();
+});
+
+t.test("a program that the verifier refuses on another thread", async (t) => {
+	const open = () => {
+		const object = BpfObject.open(objectPath());
+		object.setReadOnlyData(object.readOnlyVariables.refuse!.offset, Buffer.from([1]));
+		return object;
+	};
+	const object = open();
+	const error: BpfError = await object.loadAsync().then(
+		() => {
+			throw new Error("it was loaded");
+		},
+		(refusal) => refusal,
+	);
+	const same = caught(() => open().load());
+	t.match(error, { name: "BpfError", code: "EACCES", errno: 13, message: same.message });
+	t.match(error.log, "invalid mem access 'map_value_or_null'", "the verifier's own words");
+	t.throws(() => object.program("emit"), { message: /is one that failed to load/ });
+	object.close();
+});
+
+t.test("a load that nobody waits for", async (t) => {
+	const many = Array.from({ length: 8 }, () => BpfObject.open(objectPath()).loadAsync());
+	await collectGarbage();
+	t.same(await Promise.all(many), Array(8).fill(undefined), "the object lives until it is done");
 });
 
 t.test("the verifier's log of what it accepts", async (t) => {
