@@ -61,8 +61,9 @@ export class NodeRegistry {
 				if (file !== member.file) continue;
 				refuse(candidate, name, reading.fault, true);
 				admit(member);
-			} else if (isDeepStrictEqual(reading.node, member.node)) admit({ ...member, file });
-			else changed.push([member, candidate]);
+			} else if (isDeepStrictEqual(reading.node, member.node)) {
+				admit({ node: member.node, file });
+			} else changed.push([member, candidate]);
 		}
 		for (const [member, candidate] of changed) {
 			const { file, reading } = candidate;

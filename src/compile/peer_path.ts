@@ -49,12 +49,12 @@ export interface PathContext {
 export function choosePath(context: PathContext, peer: NodeObject, family: Family): PathChoice {
 	const { config } = context;
 	const mode = config.trafficEncapMode;
-	const target = targetOf(context, peer, family);
 	const own = peer.transportAddresses.find((address) => context.ownAddresses.has(address));
 	if (own !== undefined)
 		return down(`The transport address ${own} of ${peer.name} is one of this Node's own.`);
 	if (mode === "encap")
 		return tunnel(context, peer, family, "The mode is encap: always in a tunnel");
+	const target = targetOf(context, peer, family);
 	if (target === undefined) {
 		const lack = lackOf(context, peer, family);
 		if (mode === "noEncap") return down(`The mode is noEncap and ${lack}.`);
@@ -112,7 +112,7 @@ function locate(
 	const route = routes.lookup(bytes);
 	const subnet = from.subnets.find((prefix) => containsAddress(prefix, bytes));
 	const device = route?.device ?? link;
-	const at = { address, from, device };
+	const at = (shared: boolean, where: string) => ({ address, from, shared, where, device });
 	if (subnet === undefined) {
 		const way =
 			route === undefined
@@ -120,23 +120,15 @@ function locate(
 				: route.gateway === undefined
 					? `on the link ${device}`
 					: `behind the gateway ${route.gateway}`;
-		return { ...at, shared: false, where: `${address} is in another subnet, ${way}` };
+		return at(false, `${address} is in another subnet, ${way}`);
 	}
 	const inside = `${address} is in this Node's subnet ${subnet.text} on ${link}`;
 	if (route?.gateway !== undefined)
-		return {
-			...at,
-			shared: false,
-			where: `${inside}, but the kernel's route to it has the gateway ${route.gateway}`,
-		};
+		return at(false, `${inside}, but the kernel's route to it has the gateway ${route.gateway}`);
 	if (device !== link)
-		return {
-			...at,
-			shared: false,
-			where: `${inside}, but the kernel's route to it leaves by ${device}`,
-		};
+		return at(false, `${inside}, but the kernel's route to it leaves by ${device}`);
 	// Without any route (the link is down) the answer stays what it was and will be.
-	return { ...at, shared: true, where: inside };
+	return at(true, inside);
 }
 
 function native(

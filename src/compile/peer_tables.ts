@@ -109,30 +109,45 @@ function compilePeer(context: PathContext, self: Self, node: NodeObject, id: num
 		const podCIDRs = prefixes.filter((prefix) => prefix.family === family).map(({ text }) => text);
 		if (podCIDRs.length === 0) {
 			// Written all the same: the hash says whose the id is.
-			entries.push([index, { ...NO_PATH, nodeHash: hash }]);
+			entries.push([index, noPath(hash)]);
 			continue;
 		}
 		const choice = choosePath(context, node, family);
 		const { path, outerFamily, port, local, remote, mtu, reason } = choice;
 		const vni = port === 0 ? 0 : context.config.tunnelVNI;
-		const entry = { path: PATHS[path], outerFamily, port, vni, local, remote, mtu };
-		entries.push([index, { ...entry, nodeHash: hash }]);
+		// Written out, not spread: V8 gives every object that is made by spreading a shape of its own,
+		// which is larger than the object.
+		entries.push([
+			index,
+			{ path: PATHS[path], outerFamily, port, vni, local, remote, mtu, nodeHash: hash },
+		]);
 		const source = self.gateway(family);
 		// Also when it is down: else these packets would leave by the default route.
 		for (const prefix of podCIDRs)
 			if (source !== "") hostRoutes.push({ prefix, mtu: mtu || self.mtu, source });
-		const view = { id, node: node.name, family, podCIDRs, transportAddress: remote };
-		views.push({ ...view, path, reason, mtu });
+		views.push({
+			id,
+			node: node.name,
+			family,
+			podCIDRs,
+			transportAddress: remote,
+			path,
+			reason,
+			mtu,
+		});
 	}
 	return { prefixes, entries, hostRoutes, views };
 }
 
-const NO_PATH = {
-	path: Path.NONE,
-	outerFamily: 0,
-	port: 0,
-	vni: 0,
-	local: "",
-	remote: "",
-	mtu: 0,
-} as const;
+function noPath(nodeHash: bigint): Peer {
+	return {
+		path: Path.NONE,
+		outerFamily: 0,
+		port: 0,
+		vni: 0,
+		local: "",
+		remote: "",
+		mtu: 0,
+		nodeHash,
+	};
+}

@@ -5,7 +5,6 @@
 import type { BpfError, BpfMap } from "#native";
 import type { Codec } from "../tables/codec.js";
 import { type Endpoint, maps, NodeConfig, type Peer, type Route } from "../tables/generated.js";
-import { entriesOf } from "./migration.js";
 
 export interface EntryFailure<K> {
 	key: K;
@@ -33,39 +32,54 @@ export class Table<K, V> {
 	}
 
 	read(): Map<K, V> {
+		const { keys, values } = this.#map().entries();
 		const entries = new Map<K, V>();
-		for (const { key, value } of entriesOf(this.#map()))
-			entries.set(this.#key.decode(key), this.#value.decode(value));
+		const zero = Buffer.alloc(this.#value.size);
+		for (let at = 0, from = 0; from < keys.length; from += this.#key.size) {
+			const value = at;
+			at += this.#value.size;
+			if (this.#isArray && values.compare(zero, 0, zero.length, value, at) === 0) continue;
+			entries.set(this.#key.decode(keys, from), this.#value.decode(values, value));
+		}
 		return entries;
 	}
 
 	/** In one batch; where that fails entry by entry, so that one bad entry costs no other. */
 	put(entries: readonly (readonly [K, V])[]): EntryFailure<K>[] {
 		const failures: EntryFailure<K>[] = [];
-		const encoded: { key: K; bytes: { key: Buffer; value: Buffer } }[] = [];
+		const [keySize, valueSize] = [this.#key.size, this.#value.size];
+		const keys = Buffer.alloc(entries.length * keySize);
+		const values = Buffer.alloc(entries.length * valueSize);
+		const encoded: K[] = [];
 		for (const [key, value] of entries) {
+			const [keyAt, valueAt] = [encoded.length * keySize, encoded.length * valueSize];
 			try {
-				const bytes = { key: this.#key.encode(key), value: this.#value.encode(value) };
-				encoded.push({ key, bytes });
+				this.#key.write(keys, keyAt, key);
+				this.#value.write(values, valueAt, value);
+				encoded.push(key);
 			} catch (error) {
+				// The next one takes this place; padding must be zero.
+				keys.fill(0, keyAt, keyAt + keySize);
+				values.fill(0, valueAt, valueAt + valueSize);
 				failures.push({ key, message: (error as Error).message });
 			}
 		}
 		const map = this.#map();
-		if (encoded.length > 1) {
+		const count = encoded.length;
+		if (count > 1) {
 			try {
-				map.updateBatch(
-					Buffer.concat(encoded.map(({ bytes }) => bytes.key)),
-					Buffer.concat(encoded.map(({ bytes }) => bytes.value)),
-				);
+				map.updateBatch(keys.subarray(0, count * keySize), values.subarray(0, count * valueSize));
 				return failures;
 			} catch {
 				// Which one it was is found out below. Writing an entry twice does no harm.
 			}
 		}
-		for (const { key, bytes } of encoded) {
+		for (const [i, key] of encoded.entries()) {
 			try {
-				map.update(bytes.key, bytes.value);
+				map.update(
+					keys.subarray(i * keySize, (i + 1) * keySize),
+					values.subarray(i * valueSize, (i + 1) * valueSize),
+				);
 			} catch (error) {
 				failures.push({ key, message: this.#refusal("write", key, error as BpfError) });
 			}

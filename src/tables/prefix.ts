@@ -106,27 +106,43 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 	return sameBits(a, b, 128);
 }
 
+/** Everything below it has its first bits. Bits that no value needs a node for are skipped. */
 interface TrieNode<T> {
-	branches: [TrieNode<T> | undefined, TrieNode<T> | undefined];
+	bytes: Uint8Array;
+	/** In the 128-bit space. */
+	length: number;
 	value: T | undefined;
+	zero: TrieNode<T> | undefined;
+	one: TrieNode<T> | undefined;
 }
 
-/** Prefixes of both families with a value each (never undefined): a binary trie a family. */
+/** Prefixes of both families with a value each (never undefined): a compressed trie a family. */
 export class PrefixTable<T> {
-	readonly #roots: { 4: TrieNode<T>; 6: TrieNode<T> } = { 4: emptyNode(), 6: emptyNode() };
+	readonly #roots: { 4: TrieNode<T>; 6: TrieNode<T> } = {
+		4: trieNode(EMPTY, keyLength(4, 0)),
+		6: trieNode(EMPTY, keyLength(6, 0)),
+	};
 
 	/** Replaces what that very prefix had. */
 	set(prefix: Prefix, value: T): void {
-		let node = this.#roots[prefix.family];
+		const { bytes } = prefix;
 		const end = keyLength(prefix.family, prefix.length);
-		for (let bit = keyLength(prefix.family, 0); bit < end; bit++)
-			node = node.branches[bitAt(prefix.bytes, bit)] ??= emptyNode();
+		let node = this.#roots[prefix.family];
+		while (node.length < end) {
+			const next = child(node, bytes) ?? trieNode<T>(bytes, end);
+			const common = commonBits(next.bytes, bytes, Math.min(next.length, end));
+			const below = common === next.length ? next : trieNode<T>(bytes, common);
+			if (below !== next) setChild(below, next);
+			setChild(node, below);
+			node = below;
+		}
 		node.value = value;
 	}
 
 	/** The value of exactly this prefix. */
 	get(prefix: Prefix): T | undefined {
-		return this.#walk(prefix, () => {})?.value;
+		const node = this.#walk(prefix, () => {});
+		return node?.length === keyLength(prefix.family, prefix.length) ? node.value : undefined;
 	}
 
 	/** The value of the longest prefix that contains the address. */
@@ -146,38 +162,56 @@ export class PrefixTable<T> {
 	/** The value of some prefix that overlaps this one. */
 	overlapping(prefix: Prefix): T | undefined {
 		let found: T | undefined;
-		const end = this.#walk(prefix, (value) => {
+		const within = this.#walk(prefix, (value) => {
 			found ??= value;
 		});
-		return found ?? (end && anyValue(end));
+		return found ?? (within && anyValue(within));
 	}
 
-	/** Down to the prefix's own node, by every value on the way (its own too). */
-	#walk(prefix: Prefix, visit: (value: T) => void): TrieNode<T> | undefined {
-		let node: TrieNode<T> | undefined = this.#roots[prefix.family];
-		const end = keyLength(prefix.family, prefix.length);
-		for (let bit = keyLength(prefix.family, 0); ; bit++) {
+	/** By every value whose prefix contains this one (or is it), to the node that has all within. */
+	#walk({ family, length, bytes }: Prefix, visit: (value: T) => void): TrieNode<T> | undefined {
+		const end = keyLength(family, length);
+		let node: TrieNode<T> | undefined = this.#roots[family];
+		while (node !== undefined && node.length <= end) {
 			if (node.value !== undefined) visit(node.value);
-			if (bit === end) return node;
-			node = node.branches[bitAt(prefix.bytes, bit)];
-			if (node === undefined) return undefined;
+			if (node.length === end) return node;
+			const next: TrieNode<T> | undefined = child(node, bytes);
+			node = next && sameBits(next.bytes, bytes, Math.min(next.length, end)) ? next : undefined;
 		}
+		return node;
 	}
 }
 
-function emptyNode<T>(): TrieNode<T> {
-	return { branches: [undefined, undefined], value: undefined };
+const EMPTY = new Uint8Array(16);
+
+function trieNode<T>(bytes: Uint8Array, length: number): TrieNode<T> {
+	return { bytes, length, value: undefined, zero: undefined, one: undefined };
 }
 
-function bitAt(bytes: Uint8Array, bit: number): 0 | 1 {
-	return ((bytes[bit >> 3]! >> (7 - (bit & 7))) & 1) as 0 | 1;
+/** On the way to these bytes. */
+function child<T>(node: TrieNode<T>, bytes: Uint8Array): TrieNode<T> | undefined {
+	return bitAt(bytes, node.length) === 0 ? node.zero : node.one;
+}
+
+function setChild<T>(node: TrieNode<T>, below: TrieNode<T>): void {
+	if (bitAt(below.bytes, node.length) === 0) node.zero = below;
+	else node.one = below;
+}
+
+function bitAt(bytes: Uint8Array, bit: number): number {
+	return (bytes[bit >> 3]! >> (7 - (bit & 7))) & 1;
+}
+
+/** How many of the first `most` bits are the same, until one is not. */
+function commonBits(a: Uint8Array, b: Uint8Array, most: number): number {
+	for (let i = 0; i < 16; i++) {
+		const differing = a[i]! ^ b[i]!;
+		if (differing !== 0) return Math.min(most, 8 * i + Math.clz32(differing) - 24);
+	}
+	return most;
 }
 
 function anyValue<T>(node: TrieNode<T>): T | undefined {
 	if (node.value !== undefined) return node.value;
-	for (const branch of node.branches) {
-		const found = branch && anyValue(branch);
-		if (found !== undefined) return found;
-	}
-	return undefined;
+	return (node.zero && anyValue(node.zero)) ?? (node.one && anyValue(node.one));
 }
