@@ -7,6 +7,7 @@
  *  2. apply, one at a time: reads the network if it changed, compiles, has the difference written
  *  3. what is in force then is kept for the API and the CNI, and the differences are logged
  */
+import { isDeepStrictEqual } from "node:util";
 import type { ExplainAnswer, PeerStatus, Status } from "../api/messages.js";
 import { ApiServer, RequestError } from "../api/server.js";
 import { ManifestDirectory } from "../cluster/manifests.js";
@@ -110,20 +111,20 @@ export class Agent {
 				onError: (error, request) => log.error({ err: error, request }, "a request failed"),
 			},
 		);
-		// Both at once: each takes a while.
-		const opening = ManifestDirectory.open(options.manifests, {
-			onChange: onSnapshot,
-			ignore: [options.configFile],
-		});
+		// The kernel first: its verifier works while the manifests are read and compiled.
+		let kernel: Kernel | undefined;
+		let source: ManifestDirectory | undefined;
 		try {
 			const open = options.openKernel ?? openKernel;
-			const kernel = await open({ runDir, pinDir, flowsMax: config.flows.max, log });
-			agent = new Agent(options, api, kernel, await opening);
+			kernel = await open({ runDir, pinDir, flowsMax: config.flows.max, xdp: config.xdp, log });
+			source = await ManifestDirectory.open(options.manifests, {
+				onChange: onSnapshot,
+				ignore: [options.configFile],
+			});
+			agent = new Agent(options, api, kernel, source);
 		} catch (error) {
-			await opening.then(
-				(source) => source.close(),
-				() => undefined,
-			);
+			await source?.close();
+			await kernel?.close();
 			await api.close();
 			throw error;
 		}
@@ -268,7 +269,10 @@ export class Agent {
 			// Set back first: what changes while it is read is read again.
 			this.#networkChanged = false;
 			try {
-				this.#network = await this.#kernel.readNetwork();
+				const before = this.#network;
+				const now = await this.#kernel.readNetwork();
+				// The same one as long as it says the same: what was compiled with it is kept.
+				this.#network = isDeepStrictEqual(now, before) && before !== undefined ? before : now;
 			} catch (error) {
 				this.#networkChanged = true;
 				throw error;
@@ -292,16 +296,21 @@ export class Agent {
 		this.#inForce = now;
 		this.#waitingFor = undefined;
 		this.#failure = undefined;
-		for (const difference of peerDifferences(before?.peers ?? [], now.peers)) {
-			this.#log.info(difference.facts, difference.message);
-		}
+		// Last: of the first apply they are as many as there are peers.
+		const logPeers = () => {
+			for (const difference of peerDifferences(before?.peers ?? [], now.peers)) {
+				this.#log.info(difference.facts, difference.message);
+			}
+		};
 		if (before !== undefined && before.self.podMTU !== now.self.podMTU) {
 			await this.#cni.updateMTU();
 		}
 		if (this.#ready) {
+			logPeers();
 			return;
 		}
 		if (!packetsFlow) {
+			logPeers();
 			this.#waitingFor = "the kernel to take what packets need to flow";
 			// To be run again: the reconciler retries its writes, but tells nobody when they succeed.
 			throw new NotReadyError(`Cannot get ready: ${this.#kernel.problems().join("; ")}`);
@@ -321,6 +330,7 @@ export class Agent {
 			},
 			"ready",
 		);
+		logPeers();
 		// Of Pods that were attached before the MTU changed while no agent ran.
 		await this.#cni.updateMTU();
 	}

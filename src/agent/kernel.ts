@@ -5,6 +5,7 @@
 import { fileURLToPath } from "node:url";
 import { libbpfVersion } from "#native";
 import { DirectoryLock } from "../api/lock.js";
+import type { Config } from "../config/config.js";
 import { Pins } from "../reconcile/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
@@ -36,6 +37,7 @@ export interface KernelOptions {
 	runDir: string;
 	pinDir: string;
 	flowsMax: number;
+	xdp: Config["xdp"];
 	log: Logger;
 }
 
@@ -44,7 +46,7 @@ const OBJECT = fileURLToPath(new URL("../../build/bpf/fairway.bpf.o", import.met
 
 /** @throws Error when another agent uses the pin directory, or the kernel cannot do what is needed */
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
-	const { pinDir, runDir, flowsMax, log } = options;
+	const { pinDir, log } = options;
 	// Makes the directory, which may have to be mounted first.
 	await Pins.open(pinDir);
 	const lock = DirectoryLock.take(pinDir);
@@ -53,7 +55,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 			`Cannot use the pin directory ${pinDir}: wanted it for this process alone, another agent holds it`,
 		);
 	}
-	const reconciler = await Reconciler.open({ pinDir, runDir, objectPath: OBJECT, flowsMax, log });
+	const reconciler = await Reconciler.open({ ...options, objectPath: OBJECT });
 	const slowPath = new SlowPath({
 		ring: reconciler.slowPathMap,
 		tables: reconciler.tableReader,

@@ -2,7 +2,8 @@
  * The BPF object in the kernel: its maps and its programs.
  *
  *  1. open      adopts the pinned maps whose layout fits, makes the others anew
- *  2. programs  loads them for a set of knobs, or finds them pinned from the last time
+ *  2. programs  loads them for a set of knobs, or finds them pinned from the last time; the
+ *               verifier works on another thread, and can be set to it early (prepare)
  *  3. commit    moves entries into the new maps and pins these; then the links are swapped
  *  4. settle    brings what the old programs wrote until they were swapped
  *
@@ -75,6 +76,8 @@ export class Datapath {
 	readonly #unpinned = new Set<string>();
 	#refused: { identity: string; error: Error; until: number } | undefined;
 	#programs: { identity: string; programs: Programs } | undefined;
+	/** Under way; never rejects. */
+	#loading: Promise<void> | undefined;
 	#moved: { table: FlowTable; flows: MovedFlows } | undefined;
 
 	private constructor({ pins, objectPath, flowsMax, log }: DatapathOptions) {
@@ -171,32 +174,52 @@ export class Datapath {
 		return undefined;
 	}
 
-	/** Throws, with the verifier's log, when the kernel refuses a program. */
-	programs(knobs: Omit<Knobs, "flowSlots">): Programs {
+	/** Begins to load the programs for these knobs, which will probably be asked for. */
+	prepare(knobs: Omit<Knobs, "flowSlots">): void {
+		const all: Knobs = { ...knobs, flowSlots: this.flowSlots };
+		const identity = this.#identity(all);
+		if (this.#loading === undefined && !this.#arePinned(identity)) this.#load(all, identity);
+	}
+
+	/** Rejects, with the verifier's log, when the kernel refuses a program. */
+	async programs(knobs: Omit<Knobs, "flowSlots">): Promise<Programs> {
 		const all: Knobs = { ...knobs, flowSlots: this.flowSlots };
 		const identity = this.#identity(all);
 		if (this.#programs?.identity === identity) return this.#programs.programs;
+		await this.#loading;
 		// Verifying takes about a second: what was refused is not tried with every apply.
-		if (this.#refused?.identity === identity && this.#refused.until > performance.now())
-			throw this.#refused.error;
+		const isRefused = () =>
+			this.#refused?.identity === identity && this.#refused.until > performance.now();
+		if (!isRefused() && !this.#arePinned(identity)) await this.#load(all, identity);
+		if (this.#refused !== undefined && isRefused()) throw this.#refused.error;
 		const directory = this.#pins.programs(identity);
-		const pinned = pinnedPrograms(directory);
-		if (pinned.length !== programNames.length) {
-			this.#pins.remove(directory);
-			try {
-				this.#loadPrograms(all, directory);
-			} catch (error) {
-				const until = performance.now() + REFUSED_MS;
-				this.#refused = { identity, error: error as Error, until };
-				throw error;
-			}
-		}
 		const programs = new Map(
 			programNames.map((name) => [name, BpfProgram.openPinned(join(directory, name))]),
 		);
 		this.#closePrograms();
 		this.#programs = { identity, programs };
 		return programs;
+	}
+
+	/** Resolves when no program is being loaded. */
+	async idle(): Promise<void> {
+		await this.#loading;
+	}
+
+	#arePinned(identity: string): boolean {
+		return pinnedPrograms(this.#pins.programs(identity)).length === programNames.length;
+	}
+
+	/** The outcome is pinned programs, or a refusal. */
+	#load(knobs: Knobs, identity: string): Promise<void> {
+		this.#loading = this.#loadPrograms(knobs, this.#pins.programs(identity))
+			.catch((error: Error) => {
+				this.#refused = { identity, error, until: performance.now() + REFUSED_MS };
+			})
+			.finally(() => {
+				this.#loading = undefined;
+			});
+		return this.#loading;
 	}
 
 	/** Same code, same knobs, same maps: the same programs. A tag knows neither knobs nor maps. */
@@ -206,14 +229,15 @@ export class Datapath {
 		return createHash("sha256").update(text).digest("hex").slice(0, 16);
 	}
 
-	#loadPrograms(knobs: Knobs, directory: string): void {
+	async #loadPrograms(knobs: Knobs, directory: string): Promise<void> {
 		const started = performance.now();
+		this.#pins.remove(directory);
 		const object = BpfObject.open(this.#object.path);
 		try {
 			for (const [name, map] of this.#maps) object.reuseMap(name, map);
 			for (const { offset, value } of this.#object.knobBytes(knobs))
 				object.setReadOnlyData(offset, value);
-			object.load();
+			await object.loadAsync();
 			mkdirSync(directory, { mode: 0o700 });
 			for (const name of programNames) object.program(name).pin(join(directory, name));
 		} finally {

@@ -55,6 +55,18 @@ export async function readNetwork(ip: IpRoute): Promise<Network> {
 	};
 }
 
+/**
+ * Whether one of the wires will be a veth, as far as addresses tell before anything is compiled.
+ */
+export async function hasVethWire(ip: IpRoute): Promise<boolean> {
+	const links = await ip.query<Partial<IpLink>>(
+		..."address show type veth scope global".split(" "),
+	);
+	return links.some(
+		({ ifname = "", addr_info: addresses = [] }) => !isOwnDevice(ifname) && addresses.length > 0,
+	);
+}
+
 function toInterface(link: IpLink): NetworkInterface {
 	const kind = link.linkinfo?.info_kind;
 	return {

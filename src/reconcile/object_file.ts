@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { type Btf, parseBtf } from "../tables/btf.js";
 import { parseElf, sectionData } from "../tables/elf.js";
 import { type MapDefinition, mapDefinitions } from "../tables/layout.js";
+import type { Tables } from "../tables/tables.js";
 
 /** The `const volatile` variables that are set before the load. */
 export interface Knobs {
@@ -15,6 +16,11 @@ export interface Knobs {
 	hasDecapL3: boolean;
 	/** max_entries of `flows`. */
 	flowSlots: number;
+}
+
+/** What can be chosen; the size of the flow table is that of the maps. */
+export function knobsOf(vethWire: boolean, xdp: Tables["xdp"]): Omit<Knobs, "flowSlots"> {
+	return { vethWire, xdpGeneric: xdp === "generic", hasDecapL3: hasDecapL3() };
 }
 
 export class ObjectFile {

@@ -5,7 +5,8 @@
  *  2. fairway0     node_config, host routes and from_host refer to it
  *  3. tables       puts before removals, so that no packet meets a gap (src/tables/diff.ts), then
  *                  node_config with a new route epoch: flows look again at what has changed
- *  4. programs     loaded when the knobs or maps are new; new maps take over the old ones' entries
+ *  4. programs     loaded when the knobs or maps are new (the first ones from the start on, beside
+ *                  everything else); new maps take over the old ones' entries
  *  5. attachments  the wire first, then fairway0, then Pods: who receives before who sends
  *  6. routes       of the kernel, once from_host can take what they lead to it
  *  7. sweep        what nobody wants any more, and what an earlier agent left behind
@@ -30,7 +31,8 @@ import { LiveTables } from "./live_tables.js";
 import type { Log } from "./log.js";
 import { type NetworkEvents, NetworkMonitor } from "./monitor.js";
 import { isPodInterface } from "./names.js";
-import { readNetwork } from "./network.js";
+import { hasVethWire, readNetwork } from "./network.js";
+import { knobsOf } from "./object_file.js";
 import { Pass } from "./pass.js";
 import { Pins } from "./pins.js";
 import { Stages } from "./stages.js";
@@ -50,6 +52,8 @@ export interface ReconcilerOptions {
 	objectPath: string;
 	/** Slots of the flow table. */
 	flowsMax: number;
+	/** What the first apply will ask for, where that is known: programs are loaded for it early. */
+	xdp?: Tables["xdp"];
 	log: Log;
 }
 
@@ -125,8 +129,11 @@ export class Reconciler {
 	static async open(options: ReconcilerOptions): Promise<Reconciler> {
 		mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
 		const pins = await Pins.open(options.pinDir);
-		const links = await Links.read(new IpRoute());
-		return new Reconciler(options, pins, links);
+		const ip = new IpRoute();
+		const [links, vethWire] = await Promise.all([Links.read(ip), hasVethWire(ip)]);
+		const reconciler = new Reconciler(options, pins, links);
+		if (options.xdp !== undefined) reconciler.#datapath.prepare(knobsOf(vethWire, options.xdp));
+		return reconciler;
 	}
 
 	/**
@@ -150,12 +157,14 @@ export class Reconciler {
 				await this.#applyNow();
 				if (next.hasNewMaps) {
 					this.#datapath = before;
+					await next.idle();
 					next.close();
 					throw new Error(
 						`Cannot resize the flow table to ${flowsMax}: wanted new programs in force, ${this.#problems.join("; ")}`,
 					);
 				}
 			}
+			await before.idle();
 			// The slow path reads this ring for as long as the agent lives.
 			before.close(["slow_path"]);
 		});
@@ -234,6 +243,7 @@ export class Reconciler {
 		clearTimeout(this.#look);
 		this.#monitor.close();
 		await this.#queue;
+		await this.#datapath.idle();
 		this.#attachments.close();
 		this.#datapath.close();
 	}

@@ -12,7 +12,7 @@ import type { PodRoute } from "./kernel_routes.js";
 import { Links } from "./links.js";
 import type { Log } from "./log.js";
 import { HOST_DEVICE, isPodInterface } from "./names.js";
-import { hasDecapL3 } from "./object_file.js";
+import { knobsOf } from "./object_file.js";
 import type { Pass } from "./pass.js";
 import { removeOrphans } from "./pod_interfaces.js";
 import { sysctls } from "./sysctls.js";
@@ -101,12 +101,13 @@ export class Stages {
 		return configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
 	}
 
-	#loadPrograms(wires: readonly WireDevice[], xdp: Tables["xdp"]): Programs {
-		return this.#datapath().programs({
-			vethWire: wires.some(({ kind }) => kind === "veth"),
-			xdpGeneric: xdp === "generic",
-			hasDecapL3: hasDecapL3(),
-		});
+	#loadPrograms(wires: readonly WireDevice[], xdp: Tables["xdp"]): Promise<Programs> {
+		return this.#datapath().programs(
+			knobsOf(
+				wires.some(({ kind }) => kind === "veth"),
+				xdp,
+			),
+		);
 	}
 
 	async #attach(
