@@ -1,6 +1,7 @@
 /** `fairway agent` */
 import { resolve } from "node:path";
 import type { Agent } from "../agent/agent.js";
+import { keepHeapSmall } from "../agent/heap.js";
 import { openLog } from "../agent/log.js";
 import { version } from "../agent/version.js";
 import { formatConfigError } from "../config/config.js";
@@ -19,6 +20,7 @@ export interface AgentCommandOptions {
 /** Runs until SIGTERM or SIGINT. */
 export async function agentCommand(options: AgentCommandOptions): Promise<number> {
 	const manifests = manifestsOf(options);
+	keepHeapSmall();
 	if (process.getuid?.() !== 0) {
 		throw new UsageError("Cannot run the agent: wanted root, this is another user");
 	}
