@@ -8,7 +8,7 @@ import type { Family } from "../src/lab/subnet.js";
 import { bench } from "./tools/cleanup.js";
 import { Comparison } from "./tools/comparison.js";
 import { locate } from "./tools/frame.js";
-import { collectMetadata, kernelForwarding, kernelVxlan } from "./tools/networks.js";
+import { bare, collectMetadata, kernelForwarding, kernelVxlan } from "./tools/networks.js";
 import { Pktgen } from "./tools/pktgen.js";
 import { PlainPair } from "./tools/plain_pair.js";
 import { publish, type Table } from "./tools/report.js";
@@ -23,7 +23,7 @@ interface Way {
 }
 
 /** A way that does not do what its name says must not be measured. */
-const isTunnel = ({ name }: Site): boolean => /vxlan|geneve|key/.test(name);
+const isTunnel = ({ name }: Site): boolean => /vxlan|geneve|tunnel/.test(name);
 
 await bench(async () => {
 	const pktgen = await Pktgen.open();
@@ -43,6 +43,10 @@ await bench(async () => {
 		site: await Site.up("kernel vxlan", { network: kernelVxlan(6) }, { families: [6] }),
 		family: 6,
 	});
+	for (const tunnel of [false, true]) {
+		const name = `bare ${tunnel ? "tunnel" : "redirect"}`;
+		v4.push({ site: await Site.up(name, { network: bare(pktgen, { tunnel }) }), family: 4 });
+	}
 	v4.push({ site: await Site.up("tunnel key", { network: collectMetadata(pktgen) }), family: 4 });
 	await both("Fairway direct", { fairway: { trafficEncapMode: "hybrid" } });
 	await both("Fairway geneve", tunnel("geneve"));
@@ -62,7 +66,7 @@ await bench(async () => {
 		comparison.add(key("out", way), stream);
 		comparison.add(key("in", way), wire);
 	}
-	const hosts = v4.filter(({ site }) => /forwarding|direct/.test(site.name));
+	const hosts = v4.filter(({ site }) => /forwarding| direct$/.test(site.name));
 	for (const { site } of hosts) {
 		await site.sinkInPod(pktgen, "sink_tc", "neighbour");
 		for (const family of [4, 6] as const) {

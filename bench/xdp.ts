@@ -41,7 +41,7 @@ await bench(async () => {
 			const host = await site.hostSide("pod2");
 			const pinned = await openWays(pktgen, program, {
 				to_ifindex: host.ifindex,
-				pod_mac: (await link(site.namespace("pod2"), "eth0")).mac,
+				destination_mac: (await link(site.namespace("pod2"), "eth0")).mac,
 				source_mac: host.mac,
 				strip_bytes: locate(frame).outerBytes,
 			});

@@ -8,9 +8,18 @@
 const volatile __u32 to_ifindex = 0;  /* where this instance sends to */
 const volatile __u32 remote_ipv4 = 0; /* the other end of the tunnel, host byte order */
 const volatile __u32 tunnel_id = 1;
-const volatile __u64 pod_mac = 0; /* six bytes as on the wire, then two zero bytes */
+const volatile __u64 destination_mac = 0; /* six bytes as on the wire, then two zero bytes */
 const volatile __u64 source_mac = 0;
-const volatile __u32 strip_bytes = 0; /* bare_strip: outer headers, inner Ethernet included */
+const volatile __u32 strip_bytes = 0; /* bare_strip: all before the inner Ethernet header */
+/* bare_tunnel: outer Ethernet, IPv4, UDP and tunnel headers, inner Ethernet header, as on the wire */
+const volatile __u64 outer_headers[8] = {};
+
+#define TUNNEL_BYTES 50
+/* What a tunnel needs for whole TCP super-packets. The macro of this name is not in every header. */
+#define ENCAP_L2(length) (((__u64)(length) & 0xff) << 56)
+#define ENCAP_FLAGS                                                                              \
+	(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | \
+	 BPF_F_ADJ_ROOM_ENCAP_L2_ETH | ENCAP_L2(ETH_HLEN))
 
 /* From one port of a switch to another. What is not the generator's goes to the bridge. */
 SEC("xdp")
@@ -28,7 +37,7 @@ SEC("xdp")
 int bare_redirect(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u64 destination = pod_mac, source = source_mac;
+	__u64 destination = destination_mac, source = source_mac;
 	struct ethhdr *ethernet = data;
 
 	if (!is_generated(data, end, end - data) || (void *)(ethernet + 1) > end)
@@ -43,7 +52,7 @@ SEC("xdp")
 int bare_strip(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u64 destination = pod_mac, source = source_mac;
+	__u64 destination = destination_mac, source = source_mac;
 	struct ethhdr *ethernet;
 
 	if (!is_generated(data, end, end - data))
@@ -57,6 +66,43 @@ int bare_strip(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	__builtin_memcpy(ethernet->h_dest, &destination, ETH_ALEN);
 	__builtin_memcpy(ethernet->h_source, &source, ETH_ALEN);
+	return bpf_redirect(to_ifindex, 0);
+}
+
+/* TC ingress of the host side of a Pod's veth, the least for a packet to another Node: MACs that
+ * are known beforehand, redirect. */
+SEC("tc")
+int bare_send(struct __sk_buff *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u64 destination = destination_mac, source = source_mac;
+	struct ethhdr *ethernet = data;
+
+	if (!is_generated(data, end, ctx->len) || (void *)(ethernet + 1) > end)
+		return TC_ACT_OK;
+	__builtin_memcpy(ethernet->h_dest, &destination, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, &source, ETH_ALEN);
+	return bpf_redirect(to_ifindex, 0);
+}
+
+/* The same with a tunnel: headers that are right for the generator's frames alone. */
+SEC("tc")
+int bare_tunnel(struct __sk_buff *ctx)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u64 *words;
+
+	if (!is_generated(data, end, ctx->len))
+		return TC_ACT_OK;
+	if (bpf_skb_adjust_room(ctx, TUNNEL_BYTES, BPF_ADJ_ROOM_MAC, ENCAP_FLAGS))
+		return TC_ACT_SHOT;
+	words = data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + sizeof(outer_headers) > end)
+		return TC_ACT_SHOT;
+#pragma unroll
+	for (int i = 0; i < sizeof(outer_headers) / sizeof(*words); i++)
+		words[i] = outer_headers[i];
 	return bpf_redirect(to_ifindex, 0);
 }
 
@@ -88,7 +134,7 @@ int to_tunnel(struct __sk_buff *ctx)
 SEC("tc")
 int from_tunnel(struct __sk_buff *ctx)
 {
-	__u64 destination = pod_mac, source = source_mac;
+	__u64 destination = destination_mac, source = source_mac;
 	__u8 macs[2 * ETH_ALEN];
 
 	__builtin_memcpy(macs, &destination, ETH_ALEN);

@@ -26,8 +26,13 @@ export interface Variation {
 
 /** Must be FRAME_MAGIC of bench/bpf/frame.h: a sink that finds another one counts nothing. */
 const MAGIC = 0xfa1bbe9c5eed0001n;
-const ETHERNET = 14;
-const TUNNEL_PORTS = [4789, 6081];
+export const ETHERNET = 14;
+const GENEVE_PORT = 6081;
+const TUNNEL_PORTS = [4789, GENEVE_PORT];
+/** No options, Ethernet inside, VNI 1. */
+const GENEVE_HEADER = 0x0000655800000100n;
+/** Ethernet, IPv4, UDP and tunnel header. */
+const OUTER_IPV4 = 50;
 const TUNNEL_HEADER = 8;
 const PATTERN_BYTES = 256;
 const TCP_ACK = 0x10;
@@ -87,6 +92,22 @@ export function buildFrame(options: FrameOptions): Buffer {
 	const sum = checksum(Buffer.concat([source, destination, pseudo, frame.subarray(l4)]));
 	frame.writeUInt16BE(sum || 0xffff, l4 + (protocol === "udp" ? 6 : 16));
 	return frame;
+}
+
+/** What stands before an inner IPv4 packet in Geneve over IPv4: 64 bytes, no UDP checksum, VNI 1. */
+export function geneveHeaders(
+	options: Omit<FrameOptions, "protocol" | "size"> & { innerSize: number },
+): Buffer {
+	const { innerSize, ...ends } = options;
+	const ports = { sourcePort: 0xc000, destinationPort: GENEVE_PORT };
+	const size = OUTER_IPV4 + innerSize;
+	const frame = buildFrame({ ...ends, ...ports, protocol: "udp", size });
+	const headers = frame.subarray(0, OUTER_IPV4 + ETHERNET);
+	headers.writeUInt16BE(0, 40);
+	headers.writeBigUInt64BE(GENEVE_HEADER, 42);
+	// The inner Ethernet header is like the outer one.
+	frame.copy(headers, OUTER_IPV4, 0, ETHERNET);
+	return headers;
 }
 
 /** The generator's `struct pattern`: what to write to every frame, and what of it changes. */

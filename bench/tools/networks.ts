@@ -2,13 +2,13 @@
  * Dataplanes beside Fairway: the same Nodes and Pods of a lab, carried by what the kernel has.
  */
 import { BpfObject } from "#native";
-import type { PodNetwork } from "../../src/lab/lab.js";
+import type { Lab, PodNetwork } from "../../src/lab/lab.js";
 import { type Family, familyOf, withoutLength } from "../../src/lab/subnet.js";
 import type { LabNode } from "../../src/lab/topology.js";
 import { plainNetwork } from "../../test/tools/plain_network.js";
 import { atEnd } from "./cleanup.js";
-import { macBytes } from "./frame.js";
-import { benchObject, link, type Pktgen, setTc } from "./pktgen.js";
+import { ETHERNET, geneveHeaders, macBytes } from "./frame.js";
+import { benchObject, link, type Pktgen, setTc, setXdp } from "./pktgen.js";
 
 /** The kernel's forwarding with a route for each peer; nothing around the packets. */
 export const kernelForwarding = plainNetwork;
@@ -95,16 +95,14 @@ export function collectMetadata(pktgen: Pktgen): PodNetwork {
 			const inside = await link(lab.namespace(pod.label), "eth0");
 			const outside = await link(node, "pod2");
 			const tunnel = await link(node, "vxlan0");
-			const peer = lab.topology.nodes.find(({ name }) => name !== pod.node);
-			if (peer === undefined) throw new Error("Cannot tunnel: wanted two Nodes, there is one");
-			const remote = addressOf(peer, 4)
+			const remote = addressOf(otherNode(lab, pod.node), 4)
 				.split(".")
 				.reduce((sum, byte) => sum * 256 + Number(byte), 0);
 			const [leaving, arriving] = await Promise.all([
 				openWays(pktgen, "to_tunnel", { to_ifindex: tunnel.ifindex, remote_ipv4: remote }),
 				openWays(pktgen, "from_tunnel", {
 					to_ifindex: outside.ifindex,
-					pod_mac: inside.mac,
+					destination_mac: inside.mac,
 					source_mac: outside.mac,
 				}),
 			]);
@@ -115,11 +113,55 @@ export function collectMetadata(pktgen: Pktgen): PodNetwork {
 	};
 }
 
+/**
+ * The least that TC at the Pod and XDP at the other Node's NIC can do, without asking anything:
+ * MACs and a redirect, and around it, when `tunnel`, headers that never change. For the generator's
+ * smallest IPv4 frames; what else there is, the kernel forwards. One Pod a Node, two Nodes.
+ */
+export function bare(pktgen: Pktgen, { tunnel }: { tunnel: boolean }): PodNetwork {
+	return {
+		...plainNetwork,
+		async attach(lab, pod) {
+			const attachment = await plainNetwork.attach(lab, pod);
+			const node = lab.namespace(pod.node);
+			const peer = otherNode(lab, pod.node);
+			const inside = await link(lab.namespace(pod.label), "eth0");
+			const outside = await link(node, "pod2");
+			const nic = await link(node, "eth0");
+			const far = await link(lab.namespace(peer.name), "eth0");
+			const headers = geneveHeaders({
+				sourceMac: nic.mac,
+				destinationMac: far.mac,
+				source: addressOf(lab.topology.nodes.find(({ name }) => name === pod.node)!, 4),
+				destination: addressOf(peer, 4),
+				innerSize: 64,
+			});
+			const [leaving, arriving] = await Promise.all([
+				openWays(pktgen, tunnel ? "bare_tunnel" : "bare_send", {
+					to_ifindex: nic.ifindex,
+					...(tunnel
+						? { outer_headers: headers }
+						: { destination_mac: far.mac, source_mac: nic.mac }),
+				}),
+				openWays(pktgen, tunnel ? "bare_strip" : "bare_redirect", {
+					to_ifindex: outside.ifindex,
+					destination_mac: inside.mac,
+					source_mac: outside.mac,
+					...(tunnel ? { strip_bytes: headers.length - ETHERNET } : {}),
+				}),
+			]);
+			await setTc(node, "pod2", leaving);
+			await setXdp(node, "eth0", arriving);
+			return attachment;
+		},
+	};
+}
+
 /** One program of bench/bpf/ways.bpf.c with its constants; the path of its pin. */
 export async function openWays(
 	pktgen: Pktgen,
 	program: string,
-	constants: Record<string, number | string>,
+	constants: Record<string, number | string | Buffer>,
 ): Promise<string> {
 	const object = BpfObject.open(await benchObject("ways"));
 	atEnd(() => object.close());
@@ -128,8 +170,8 @@ export async function openWays(
 		const place = object.readOnlyVariables[name];
 		if (place === undefined) throw new Error(`Cannot set ${name}: there is no such constant`);
 		const bytes = Buffer.alloc(place.size);
-		if (typeof value === "string") macBytes(value).copy(bytes);
-		else bytes.writeUInt32LE(value);
+		if (typeof value === "number") bytes.writeUInt32LE(value);
+		else (typeof value === "string" ? macBytes(value) : value).copy(bytes);
 		object.setReadOnlyData(place.offset, bytes);
 	}
 	object.load();
@@ -140,6 +182,12 @@ export function addressOf({ name, addresses }: LabNode, family: Family): string 
 	const address = addresses.find((known) => familyOf(known) === family);
 	if (address === undefined) throw new Error(`Cannot find the IPv${family} address of ${name}`);
 	return withoutLength(address);
+}
+
+function otherNode(lab: Lab, name: string): LabNode {
+	const other = lab.topology.nodes.find((node) => node.name !== name);
+	if (other === undefined) throw new Error("Cannot tunnel: wanted two Nodes, there is one");
+	return other;
 }
 
 const tunnelMac = (node: number): string => `02:00:00:00:be:0${node + 1}`;
