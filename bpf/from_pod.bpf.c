@@ -100,6 +100,13 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		match = flow_lookup(&packet->key, node, now);
 
 	/* 5 */
+	if (match.flow && !flow_current(match.flow, node) && flow_address_lost(match.flow)) {
+		flow_end(match.flow);
+		match.flow = NULL;
+		related = false;
+	}
+	/* Or else the compiler keeps what it knows of it in a flag, and the verifier is lost. */
+	hide(match.flow);
 	if (match.flow && !related && flow_current(match.flow, node)) {
 		route = route_remembered(match.flow);
 	} else {

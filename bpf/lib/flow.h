@@ -146,13 +146,13 @@ static __always_inline struct flow_match flow_find(const struct flow_key *key, _
 	return match;
 }
 
-/* An expired flow is unknown to its reply direction. */
+/* An expired flow is unknown: what begins again may be translated otherwise by now, or not at all. */
 static __always_inline struct flow_match flow_lookup(const struct flow_key *key,
 						     const struct node_config *node, __u64 now)
 {
 	struct flow_match match = flow_find(key, flow_hash(key, node->hash_seed, true));
 
-	if (match.flow && match.direction == FLOW_REPLY && flow_expired(match.flow, node, now))
+	if (match.flow && flow_expired(match.flow, node, now))
 		match.flow = NULL;
 	return match;
 }
@@ -214,6 +214,13 @@ static __always_inline void flow_release(struct flow *flow)
 	__u32 claim = flow->claim;
 
 	__sync_val_compare_and_swap(&flow->claim, claim, claim & ~1);
+}
+
+/* The flow is as good as expired: whatever comes next begins anew. */
+static __always_inline void flow_end(struct flow *flow)
+{
+	flow->state = FLOW_NONE;
+	flow->last_seen = 0;
 }
 
 static __always_inline bool flow_unanswered(const struct flow *flow)
@@ -385,6 +392,8 @@ stage int flow_create(const struct packet *packet, const struct node_config *nod
 	key_reverse(reply, &packet->key);
 	if (!tuple_free(reply, node, now))
 		return -1;
+	/* An expired flow that was translated has another tuple for its answers. */
+	tuple_free(&packet->key, node, now);
 	slot = flow_slot(&packet->key, node, now);
 	if (slot < 0)
 		return -1;
@@ -470,11 +479,6 @@ static __always_inline void flow_advance(struct flow *flow, __u8 direction,
 					 const struct packet *packet,
 					 const struct node_config *node, __u64 now)
 {
-	if (flow_expired(flow, node, now)) {
-		/* Only the original direction gets here: the flow begins again. */
-		flow->state = flow_initial_state(packet);
-		flow->flags &= FLOW_SNAT;
-	}
 	if (now > flow->last_seen + FLOW_TOUCH_NS)
 		flow->last_seen = now;
 	if (packet->key.protocol == IPPROTO_TCP) {

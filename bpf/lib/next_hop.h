@@ -71,19 +71,20 @@ static __always_inline void next_hop_icmpv6(const struct packet *packet)
 
 #ifndef FAIRWAY_XDP
 
-static __always_inline bool next_hop_settling(__u64 now)
+/* True for times before the last neighbour message has settled. */
+static __always_inline bool next_hop_unsettled(__u64 when)
 {
 	__u32 zero = 0;
 	__u64 *settled = bpf_map_lookup_elem(&next_hop_settle, &zero);
 
-	return settled && now < *settled;
+	return settled && when < *settled;
 }
 
 static __always_inline bool next_hop_trusted(const struct next_hop *hop,
 					     const struct node_config *node, __u64 now)
 {
 	return hop->checked && now - hop->checked < NEXT_HOP_TRUST_MS * NS_PER_MS &&
-	       hop->epoch == node->next_hop_epoch && !next_hop_settling(now);
+	       hop->epoch == node->next_hop_epoch && !next_hop_unsettled(hop->checked);
 }
 
 static __always_inline __u64 mac_word(const __u8 *mac)
@@ -185,7 +186,7 @@ static __always_inline void next_hop_resolve(context *ctx, struct next_hop *hop,
 		return;
 	}
 	fib_ask(ctx, destination, family, way);
-	if (!way->resolved || next_hop_settling(now)) {
+	if (!way->resolved || next_hop_unsettled(now)) {
 		if (hop)
 			hop->checked = 0;
 		return;

@@ -55,6 +55,13 @@ static __always_inline bool flow_sent_by(const struct flow_match *match, __u32 i
 	       !__builtin_memcmp(&flow->local_mac, mac, sizeof(*mac));
 }
 
+/* A translated flow whose address the Node has lost: no answer would come back to it. Asked once in
+ * an epoch. */
+static __always_inline bool flow_address_lost(const struct flow *flow)
+{
+	return flow->flags & FLOW_SNAT && route_lookup(&flow->snat_address).kind != ROUTE_HOST;
+}
+
 static __always_inline struct route route_remembered(const struct flow *flow)
 {
 	struct route route = {

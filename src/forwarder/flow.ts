@@ -49,8 +49,8 @@ export function isExpired(flow: Flow, node: NodeConfig, now: bigint): boolean {
 }
 
 /**
- * The flow of a packet; of an ICMP error, the one that it is about. An expired flow is unknown to
- * its reply direction.
+ * The flow of a packet; of an ICMP error, the one that it is about. An expired flow is unknown:
+ * what begins again may be translated otherwise by now.
  */
 export function lookUp(
 	packet: Packet,
@@ -61,11 +61,7 @@ export function lookUp(
 	if (packet.portsUnknown) return undefined;
 	const key = packet.icmpError ? errorKey(packet) : packet.key;
 	const entry = key && tables.flow(key);
-	if (entry === undefined) return undefined;
-	if (entry.direction === FlowDirection.REPLY && isExpired(entry.flow, node, now)) {
-		return undefined;
-	}
-	return entry;
+	return entry && !isExpired(entry.flow, node, now) ? entry : undefined;
 }
 
 /**
@@ -118,13 +114,8 @@ export function create(packet: Packet, now: bigint): Flow {
 }
 
 /** The flow after one more packet. */
-export function advance(entry: FlowEntry, packet: Packet, node: NodeConfig, now: bigint): Flow {
+export function advance(entry: FlowEntry, packet: Packet, now: bigint): Flow {
 	const flow = { ...entry.flow };
-	if (isExpired(flow, node, now)) {
-		// Only its original direction gets here: the flow begins again, its translation stays.
-		flow.state = initialState(packet);
-		flow.flags &= FlowFlag.SNAT;
-	}
 	if (now > flow.lastSeen + TOUCH_NS) flow.lastSeen = now;
 	if (entry.direction === FlowDirection.REPLY) flow.flags |= FlowFlag.REPLIED;
 

@@ -27,7 +27,14 @@ import { lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { Ethertype, ethertype, isIp, type Packet, Protocol } from "./packet.js";
 import { decrementTtl } from "./rewrite.js";
-import { isLinkLocal, isLinkMulticast, isMulticast, routeOfRemote, snatAddress } from "./route.js";
+import {
+	isAddressLost,
+	isLinkLocal,
+	isLinkMulticast,
+	isMulticast,
+	routeOfRemote,
+	snatAddress,
+} from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, track, trackTranslated, translated } from "./track.js";
 import { isForged } from "./tunnel.js";
@@ -56,7 +63,8 @@ export function fromPod(draft: Draft): Decision {
 
 	// 5. Flow
 	resolvePorts(packet, tables, draft.decision);
-	const known = lookUp(packet, tables, node, draft.now);
+	const found = lookUp(packet, tables, node, draft.now);
+	const known = found && isAddressLost(found.flow, node, tables) ? undefined : found;
 	draft.note("flow", flowText(packet, known));
 
 	// 6. Route

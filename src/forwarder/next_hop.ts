@@ -31,8 +31,9 @@ export function resolveNextHop(
 	destination: string,
 ): NextHopWay | "local" | "none" {
 	const { tables, node, now, context } = draft;
-	const settling = now < tables.nextHopSettle();
-	if (cached !== undefined && !settling && isTrusted(cached, node, now)) {
+	const settle = tables.nextHopSettle();
+	const settling = now < settle;
+	if (cached !== undefined && cached.checked >= settle && isTrusted(cached, node, now)) {
 		return {
 			action: Action.WIRE,
 			ifindex: cached.ifindex,

@@ -10,6 +10,7 @@ import {
 	RouteFlag,
 	RouteKind,
 } from "../tables/generated.js";
+import { isTranslated } from "./flow.js";
 import type { Packet } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -33,6 +34,15 @@ export function routeOfRemote(
 	const route = routeOf(address, tables);
 	const isPeerNode = route.kind === RouteKind.OUTSIDE && tables.peerAddress(address) !== undefined;
 	return isPeerNode ? { ...route, flags: route.flags | RouteFlag.PEER_NODE } : route;
+}
+
+/** A translated flow whose address the Node has lost: no answer would come back to it. */
+export function isAddressLost(flow: Flow, node: NodeConfig, tables: TableReader): boolean {
+	return (
+		isTranslated(flow) &&
+		flow.routeEpoch !== node.routeEpoch &&
+		routeOf(flow.snatAddress, tables).kind !== RouteKind.HOST
+	);
 }
 
 export function remember(flow: Flow, route: Route, node: NodeConfig): Flow {

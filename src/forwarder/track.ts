@@ -45,7 +45,7 @@ export function track(
 	const { node, now } = draft;
 	if (!mayStartFlow(packet)) return known;
 	if (known === undefined) return route && start(draft, packet, route);
-	const advanced = advance(known, packet, node, now);
+	const advanced = advance(known, packet, now);
 	const flow = route ? remember(advanced, route, node) : advanced;
 	if (nextHop !== undefined) flow.nextHop = nextHop;
 	draft.keep(known.slot, flow);
@@ -81,7 +81,7 @@ function begin(draft: Draft, packet: Packet, flow: Flow, route: Route): FlowEntr
 	if (slot === undefined) return undefined;
 	const entry = { slot, direction: FlowDirection.ORIGINAL, flow: remember(flow, route, node) };
 	// The first packet may end its flow at once (RST).
-	entry.flow = advance(entry, packet, node, now);
+	entry.flow = advance(entry, packet, now);
 	draft.keepNew(slot, entry.flow);
 	return entry;
 }

@@ -144,6 +144,15 @@ export class MemoryTables implements TableReader {
 			this.#forget(old.key, slot);
 			this.#forget(replyKey(old), slot);
 		}
+		// Either tuple may have been an expired flow's, which goes with both its tuples then.
+		for (const key of [flow.key, replyKey(flow)]) {
+			const owner = this.#index.get(keyText(key))?.slot;
+			const expired = owner === undefined ? undefined : this.slots[owner];
+			if (owner === undefined || expired === undefined) continue;
+			this.#forget(expired.key, owner);
+			this.#forget(replyKey(expired), owner);
+			this.slots[owner] = undefined;
+		}
 		this.slots[slot] = flow;
 		this.#index.set(keyText(replyKey(flow)), { slot, direction: FlowDirection.REPLY });
 		this.#index.set(keyText(flow.key), { slot, direction: FlowDirection.ORIGINAL });
