@@ -46,8 +46,9 @@ export class TableState {
 	}
 
 	/**
-	 * Writes the difference, then node_config: with a new route epoch if a route, an endpoint or
-	 * the owner of a peer id changed. A mere change of a path needs none: flows read it afresh.
+	 * Writes the difference, then node_config: with a new route epoch if a route, an endpoint, a
+	 * peer's address or the owner of a peer id changed, and a new next hop epoch if a peer is to be
+	 * found elsewhere. A mere change of a path needs neither: flows read it afresh.
 	 *
 	 * @param links names and indexes of now. An endpoint without its interface is left out.
 	 */
@@ -55,6 +56,7 @@ export class TableState {
 		const problems: string[] = [];
 		let writes = 0;
 		let routesChanged = false;
+		let nextHopsChanged = false;
 		const note = (count: number, failures: EntryFailure<unknown>[]): boolean => {
 			writes += count - failures.length;
 			problems.push(...summary(failures));
@@ -65,13 +67,20 @@ export class TableState {
 				const [table, state] = [this.#tables.peers, this.#peers];
 				if (step.op === "put") {
 					const owners = step.entries.some(([index, peer]) => this.#newOwner(index, peer));
-					if (note(step.entries.length, put(table, state, step.entries)) && owners)
-						routesChanged = true;
+					const moved = step.entries.some(([index, peer]) => this.#moved(index, peer));
+					if (note(step.entries.length, put(table, state, step.entries))) {
+						routesChanged ||= owners;
+						nextHopsChanged ||= moved;
+					}
 				} else if (note(step.keys.length, remove(table, state, step.keys))) routesChanged = true;
 			} else if (step.table === "peerAddresses") {
 				const [table, state] = [this.#tables.peerAddresses, this.#peerAddresses];
-				if (step.op === "put") note(step.entries.length, put(table, state, step.entries));
-				else note(step.keys.length, remove(table, state, step.keys));
+				const [count, failures] =
+					step.op === "put"
+						? [step.entries.length, put(table, state, step.entries)]
+						: [step.keys.length, remove(table, state, step.keys)];
+				// A flow remembers of its remote side whether a peer's tunnels end there.
+				if (note(count, failures)) routesChanged = true;
 			} else if (step.table === "routes") {
 				const [table, state] = [this.#tables.routes, this.#routes];
 				const [count, failures] =
@@ -91,7 +100,7 @@ export class TableState {
 		const config: NodeConfig = {
 			...wanted.nodeConfig,
 			routeEpoch: increment(this.#nodeConfig.routeEpoch, routesChanged),
-			nextHopEpoch: this.#nodeConfig.nextHopEpoch,
+			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, nextHopsChanged),
 			hostIfindex,
 			hashSeed: this.#nodeConfig.hashSeed || randomBytes(4).readUInt32LE() || 1,
 		};
@@ -116,6 +125,11 @@ export class TableState {
 	#newOwner(index: number, { nodeHash }: Peer): boolean {
 		const before = this.#peers.get(index)?.nodeHash;
 		return before !== undefined && before !== nodeHash;
+	}
+
+	/** The next hop that is cached for this index leads to another address. */
+	#moved(index: number, { remote }: Peer): boolean {
+		return (this.#peers.get(index)?.remote ?? "") !== remote;
 	}
 
 	/** What the maps hold, as Tables; what they do not hold is as wanted, so that it is no difference. */
