@@ -3,7 +3,7 @@
  * the verdict, the packet, the flows, what went up to the slow path.
  */
 import { fileURLToPath } from "node:url";
-import { type BpfMap, BpfObject, RingBuffer } from "#native";
+import { type BpfMap, BpfObject, type BpfProgram, RingBuffer } from "#native";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import {
 	Action,
@@ -30,7 +30,7 @@ import type { MemoryTables } from "./memory_tables.js";
 const OBJECT = fileURLToPath(new URL("../../build/bpf/fairway.bpf.o", import.meta.url));
 
 /** Offsets in struct __sk_buff and struct xdp_md of linux/bpf.h. */
-const SK_BUFF = { size: 192, ifindex: 40, gsoSegments: 164, gsoSize: 176 };
+const SK_BUFF = { size: 192, mark: 8, ifindex: 40, gsoSegments: 164, gsoSize: 176 };
 const XDP_MD = { size: 24, dataEnd: 4, ingressIfindex: 12 };
 
 /** Above every index of a peer in world.ts. */
@@ -54,6 +54,8 @@ export interface Outcome {
 	/** TC_ACT_* or XDP_*. */
 	returnValue: number;
 	packet: Buffer;
+	/** skb->mark, which is 0 when it comes in; undefined at XDP. */
+	mark: number | undefined;
 }
 
 export interface DataPathKnobs {
@@ -69,6 +71,8 @@ export interface DataPathKnobs {
 export class DataPath {
 	readonly #object: BpfObject;
 	readonly #ring: RingBuffer | undefined;
+	readonly #maps = new Map<string, BpfMap>();
+	readonly #programs = new Map<number, BpfProgram>();
 	readonly #records: SlowPathRecord[] = [];
 	readonly flowSlots: number;
 	readonly vethWire: boolean;
@@ -109,8 +113,14 @@ export class DataPath {
 	}
 
 	#map(name: string): BpfMap {
-		return this.#object.map(name);
+		// Each is a file descriptor, which only the garbage collector would close.
+		const map = this.#maps.get(name) ?? this.#object.map(name);
+		this.#maps.set(name, map);
+		return map;
 	}
+
+	/** For tests that write tables as the agent does, through src/reconcile. */
+	readonly map = (name: string): BpfMap => this.#map(name);
 
 	/** Writes the tables that the agent owns. Core's maps stay. */
 	write(tables: MemoryTables): void {
@@ -156,7 +166,8 @@ export class DataPath {
 	}
 
 	run(hook: number, packet: Buffer, context: PacketContext): Outcome {
-		const program = this.#object.program(PROGRAMS[hook] ?? "");
+		const program = this.#programs.get(hook) ?? this.#object.program(PROGRAMS[hook] ?? "");
+		this.#programs.set(hook, program);
 		const result = program.testRun({
 			data: packet,
 			context: hook === Hook.FROM_WIRE_XDP ? xdp(packet, context) : skb(context),
@@ -166,6 +177,7 @@ export class DataPath {
 			verdict: Verdict.decode(values),
 			returnValue: result.returnValue,
 			packet: result.data,
+			mark: hook === Hook.FROM_WIRE_XDP ? undefined : result.context?.readUInt32LE(SK_BUFF.mark),
 		};
 	}
 

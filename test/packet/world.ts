@@ -160,6 +160,21 @@ export function makeNetwork(): void {
 				),
 		]),
 	]);
+	readIndexes();
+}
+
+/** One more NIC, which is up. */
+export function addDevice(name: string, mac: string, addresses: string[]): void {
+	ipBatch([
+		`link add ${name} address ${mac} type veth peer name ${name}-end`,
+		`link set ${name}-end up`,
+		`link set ${name} up`,
+		...addresses.map((address) => `address add ${address} dev ${name}`),
+	]);
+	readIndexes();
+}
+
+function readIndexes(): void {
 	const links = JSON.parse(execFileSync("ip", ["-json", "link"], { encoding: "utf8" })) as {
 		ifname: string;
 		ifindex: number;

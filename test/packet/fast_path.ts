@@ -1,0 +1,327 @@
+/**
+ * A Node with established flows, whose tables are written as the agent writes them: by the
+ * reconciler's own TableState, epochs and all. So a test sees what a change does to the very next
+ * packet, and not what an epoch raised by hand would do.
+ */
+import { equal, fail, ok } from "node:assert/strict";
+import type { FibAnswer } from "../../src/forwarder/forwarder.js";
+import type { Packet } from "../../src/forwarder/packet.js";
+import { parse } from "../../src/forwarder/packet.js";
+import { AgentTables } from "../../src/reconcile/agent_tables.js";
+import { Links } from "../../src/reconcile/links.js";
+import { entriesOf } from "../../src/reconcile/migration.js";
+import { TableState } from "../../src/reconcile/table_state.js";
+import {
+	Action,
+	ActionName,
+	DropReasonName,
+	type Flow,
+	FlowKey,
+	Limit,
+	type NodeConfig,
+	Path,
+	type Peer,
+} from "../../src/tables/generated.js";
+import type { Tables } from "../../src/tables/tables.js";
+import { check, type Input } from "./check.js";
+import type { DataPath, Outcome } from "./data_path.js";
+import type { MemoryTables } from "./memory_tables.js";
+import { ipBatch } from "./namespace.js";
+import * as world from "./world.js";
+
+export type Family = 4 | 6;
+export const FAMILIES: readonly Family[] = [4, 6];
+
+/** What becomes of a packet. A frame is compared byte by byte. */
+export type Expected =
+	| { frame: Buffer | ((out: Packet) => Buffer); device?: string }
+	| { drop: string }
+	| { pass: true };
+
+/** How a peer is reached: what its entry in `peers` says, and what that makes of a packet. */
+export interface PeerWay {
+	name: string;
+	path: number;
+	outerFamily: Family;
+}
+
+export const WAYS: readonly PeerWay[] = [
+	{ name: "direct", path: Path.DIRECT, outerFamily: 4 },
+	{ name: "Geneve", path: Path.GENEVE, outerFamily: 4 },
+	{ name: "VXLAN", path: Path.VXLAN, outerFamily: 4 },
+	{ name: "Geneve over IPv6", path: Path.GENEVE, outerFamily: 6 },
+	{ name: "down", path: Path.DOWN, outerFamily: 4 },
+];
+
+/** The entry of `peers` that the agent would write. */
+export function peerEntry(way: PeerWay, peer: world.PeerFacts, family: Family): Peer {
+	const isTunnel = way.path === Path.GENEVE || way.path === Path.VXLAN;
+	const outer = isTunnel ? way.outerFamily : family;
+	return {
+		path: way.path,
+		outerFamily: outer,
+		port: way.path === Path.GENEVE ? Limit.GENEVE_PORT : isTunnel ? Limit.VXLAN_PORT : 0,
+		vni: isTunnel ? world.VNI : 0,
+		local: isTunnel ? world.nodeAddress[outer] : "",
+		remote: peer.transport[outer],
+		mtu: isTunnel ? 1430 : 1500,
+		nodeHash: BigInt(peer.id),
+	};
+}
+
+export class Node {
+	readonly dataPath: DataPath;
+	/** The forwarder's: what it says of every packet is compared. */
+	tables: MemoryTables;
+	readonly #state: TableState;
+	readonly #links: Links;
+	#wanted: Tables;
+	/** What the kernel says otherwise than in world.ts. */
+	readonly #macs = new Map<string, string>();
+	readonly #fib = new Map<string, FibAnswer>();
+	readonly #undo: string[] = [];
+
+	constructor(dataPath: DataPath) {
+		this.dataPath = dataPath;
+		const names = Object.entries(world.ifindex);
+		this.#links = new Links(names.map(([name, ifindex]) => ({ name, ifindex, mtu: 1500 })));
+		this.#state = new TableState(new AgentTables(dataPath.map));
+		this.tables = world.makeTables(dataPath.flowSlots);
+		this.#wanted = wantedTables(this.tables, this.#links);
+	}
+
+	/** That of world.ts, with nothing learned, and the kernel's own tables as they were. */
+	async begin(): Promise<void> {
+		if (this.#undo.length > 0) ipBatch(this.#undo.splice(0).reverse());
+		this.#fib.clear();
+		this.#macs.clear();
+		await this.dataPath.forget();
+		this.tables = world.makeTables(this.dataPath.flowSlots);
+		const plain = world.makeTables(0);
+		this.tables.onFib((destination) => {
+			const answer = this.#fib.get(destination) ?? plain.fib({ destination, ifindex: 0 });
+			const destinationMac = answer.kind === "forward" && this.#macs.get(answer.nextHop);
+			return destinationMac ? { ...answer, destinationMac } : answer;
+		});
+		this.#wanted = wantedTables(plain, this.#links);
+		this.change(() => undefined);
+	}
+
+	/** What the agent does when `edit` is what is new. */
+	change(edit: (wanted: Tables) => void): void {
+		edit(this.#wanted);
+		const host = world.indexOf("fairway0");
+		const { problems } = this.#state.apply(this.#wanted, this.#links, host);
+		equal(problems.join(), "");
+		const { peers, peerAddresses, routes, endpoints } = this.#wanted;
+		this.tables.config = this.#state.nodeConfig;
+		replace(this.tables.peers, peers);
+		replace(this.tables.peerAddresses, peerAddresses);
+		replace(this.tables.routes, routes);
+		replace(
+			this.tables.endpoints,
+			[...endpoints].map(([address, { interface: name, mac }]) => [
+				address,
+				{ mac, ifindex: world.indexOf(name) },
+			]),
+		);
+	}
+
+	configure(change: Partial<Tables["nodeConfig"]>): void {
+		this.change((wanted) => {
+			wanted.nodeConfig = { ...wanted.nodeConfig, ...change };
+		});
+	}
+
+	/** `ip` commands on the Node, and those that undo them. */
+	kernel(act: readonly string[], undo: readonly string[]): void {
+		ipBatch([...act]);
+		this.#undo.push(...[...undo].reverse());
+	}
+
+	/** The kernel learns another MAC of a neighbour; nobody tells Fairway. */
+	neighbour(address: string, mac: string, before: string): void {
+		const entry = (lladdr: string) =>
+			`neighbour replace ${address} lladdr ${lladdr} dev wire0 nud permanent`;
+		this.kernel([entry(mac)], [entry(before)]);
+		this.#macs.set(address, mac);
+	}
+
+	/** A peer's addresses with its MAC, both new. */
+	neighbours({ transport, mac }: world.PeerFacts): void {
+		const entries = FAMILIES.map((family) => `${transport[family]} dev wire0`);
+		this.kernel(
+			entries.map((entry) => `neighbour replace ${entry} lladdr ${mac} nud permanent`),
+			entries.map((entry) => `neighbour delete ${entry}`),
+		);
+		for (const family of FAMILIES) this.#macs.set(transport[family], mac);
+	}
+
+	/** The kernel's routes change: its answer for a destination. */
+	routed(destination: string, answer: FibAnswer, act: string[], undo: string[] = []): void {
+		this.kernel(act, undo);
+		this.#fib.set(destination, answer);
+	}
+
+	/** A neighbour's message is on the link. */
+	async hears(message: Input): Promise<void> {
+		await this.expect(message, { pass: true });
+		const settles = BigInt(Limit.NEXT_HOP_SETTLE_MS) * 1_000_000n;
+		this.tables.settledUntil = process.hrtime.bigint() + settles;
+	}
+
+	/** What the agent does when `ip monitor` tells of a route, a link or a neighbour. */
+	nextHopsChanged(): void {
+		this.#state.raiseNextHopEpoch();
+		this.tables.config = this.#state.nodeConfig;
+	}
+
+	/** As if a neighbour's message had come just after the next hop was cached, and has settled. */
+	settled(index: number): void {
+		const { checked } = this.dataPath.nextHop(index);
+		const settle = Buffer.alloc(8);
+		settle.writeBigUInt64LE(checked + 1n);
+		this.dataPath.map("next_hop_settle").update(Buffer.alloc(4), settle);
+		this.tables.settledUntil = process.hrtime.bigint();
+		// The core's clock is coarse: the next tick at the latest is after that.
+		while (process.hrtime.bigint() < checked + 10_000_000n);
+	}
+
+	/** One packet, through the data path alone. */
+	run({ hook, packet, context }: Input): Outcome {
+		return this.dataPath.run(hook, packet, { ...context, now: process.hrtime.bigint() });
+	}
+
+	/** Goes a packet the quick way (bpf/lib/established.h)? The full way works in `scratch`. */
+	goesQuickWay(input: Input): boolean {
+		const scratch = this.dataPath.map("scratch");
+		const key = Buffer.alloc(4);
+		const untouched = Buffer.alloc(scratch.lookup(key)?.length ?? 0, 0xa5);
+		scratch.update(key, untouched);
+		// A next hop is asked for again now and then, which is the full way's to do.
+		if (this.run(input).verdict.action === Action.WIRE_NEIGHBOUR) return this.goesQuickWay(input);
+		return scratch.lookup(key)?.equals(untouched) ?? false;
+	}
+
+	/** One packet, through the forwarder besides. */
+	async send(input: Input): Promise<Outcome> {
+		const { outcome, differences } = await check(this.dataPath, this.tables, input);
+		equal(differences.join("; "), "", "the forwarder says the same");
+		return outcome;
+	}
+
+	/** One packet becomes this, and no other. */
+	async expect(input: Input, expected: Expected): Promise<void> {
+		compare(await this.send(input), expected);
+	}
+
+	/**
+	 * The packet is on the fast path: its flow is known, its next hop cached. What it was learned
+	 * from is taken away meanwhile, unknown to the core, and it must be forwarded all the same.
+	 */
+	async onFastPath(input: Input, expected: Expected): Promise<void> {
+		const before = this.flow(input);
+		const flows = this.dataPath.flows().length;
+		this.withoutTables(() => {
+			let outcome = this.run(input);
+			// A next hop is asked for again now and then: see the tests of next hops.
+			while (outcome.verdict.action === Action.WIRE_NEIGHBOUR) outcome = this.run(input);
+			compare(outcome, expected);
+		});
+		equal(this.flow(input).claim, before.claim, "the same flow, in the same slot");
+		equal(this.dataPath.flows().length, flows, "and no other was made");
+	}
+
+	/** Takes away meanwhile what flows are learned from, and the core is not told. */
+	withoutTables(act: () => void): void {
+		const learnedFrom = ["routes", "endpoints", "peer_addresses"].map(this.dataPath.map);
+		const entries = learnedFrom.map((map) => [...entriesOf(map)]);
+		try {
+			for (const [i, map] of learnedFrom.entries())
+				for (const { key } of entries[i] ?? []) map.delete(key);
+			act();
+		} finally {
+			for (const [i, map] of learnedFrom.entries())
+				for (const { key, value } of entries[i] ?? []) map.update(key, value);
+		}
+	}
+
+	/** The packet's flow has not been heard of for longer than any state lasts. */
+	expire(input: Input): void {
+		const { key, lastSeen } = this.flow(input);
+		const ages = BigInt(Math.max(...this.tables.config.flowTimeouts) + 1) * 1_000_000_000n;
+		const text = FlowKey.encode(key).toString("hex");
+		this.dataPath.writeFlow(key, { lastSeen: lastSeen - ages });
+		for (const [slot, flow] of this.tables.slots.entries())
+			if (flow && FlowKey.encode(flow.key).toString("hex") === text)
+				this.tables.slots[slot] = { ...flow, lastSeen: flow.lastSeen - ages };
+	}
+
+	/** The flow that a packet, or the one inside its tunnel, belongs to. */
+	flow(input: Input): Flow {
+		const key = innermostKey(input.packet);
+		const found = this.dataPath.flow(key);
+		if (!found) fail(`no flow of ${key.source} ${key.sourcePort} > ${key.destination}`);
+		return found.flow;
+	}
+}
+
+export function compare({ verdict, packet }: Outcome, expected: Expected): void {
+	const action = ActionName[verdict.action];
+	const drop = DropReasonName[verdict.dropReason];
+	if ("drop" in expected) {
+		equal(drop, expected.drop, `${action}`);
+		return;
+	}
+	equal(drop, "none");
+	if ("pass" in expected) {
+		equal(action, "pass");
+		return;
+	}
+	const { frame, device = "wire0" } = expected;
+	ok(["wire", "wire_neighbour", "endpoint", "host"].includes(action ?? ""), `${action}`);
+	equal(verdict.ifindex, world.indexOf(device), `by ${device}`);
+	const read = parse(packet);
+	if (!read) fail("what came out cannot be read");
+	const wanted = typeof frame === "function" ? frame(read) : frame;
+	equal(packet.toString("hex"), wanted.toString("hex"));
+}
+
+/** Of the packet in a tunnel, else of the packet itself. */
+function innermostKey(frame: Buffer): FlowKey {
+	const outer = parse(frame);
+	if (!outer) fail("the packet cannot be read");
+	const ports: number[] = [Limit.GENEVE_PORT, Limit.VXLAN_PORT];
+	const inner = ports.includes(outer.key.destinationPort)
+		? parse(frame.subarray(outer.l4 + 16))
+		: undefined;
+	return (inner ?? outer).key;
+}
+
+function wantedTables(tables: MemoryTables, links: Links): Tables {
+	const { routeEpoch, nextHopEpoch, hostIfindex, hashSeed, ...nodeConfig }: NodeConfig =
+		tables.config;
+	return {
+		nodeConfig,
+		peers: new Map(tables.peers),
+		peerAddresses: new Map(tables.peerAddresses),
+		routes: new Map(tables.routes),
+		endpoints: new Map(
+			[...tables.endpoints].map(([address, { ifindex, mac }]) => [
+				address,
+				{ interface: links.at(ifindex)?.name ?? "", mac },
+			]),
+		),
+		hostRoutes: new Map(),
+		gatewayAddresses: [],
+		gatewayMac: nodeConfig.gatewayMac,
+		wireInterfaces: [],
+		xdp: "auto",
+	};
+}
+
+function replace<K, V>(map: Map<K, V>, entries: Iterable<readonly [K, V]>): void {
+	const all = [...entries];
+	map.clear();
+	for (const [key, value] of all) map.set(key, value);
+}

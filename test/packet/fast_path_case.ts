@@ -1,0 +1,46 @@
+/** What a change does to a known flow, as a row of a table. */
+import type { Test } from "tap";
+import type { Input } from "./check.js";
+import type { Expected, Node } from "./fast_path.js";
+
+export interface Case {
+	shows: string;
+	/** The Node as it is before the flow begins. */
+	prepare?: (node: Node) => void;
+	/** On an empty flow table: an established flow. */
+	start: Input[];
+	/** The flow's next packet, and what becomes of it. */
+	packet: Input;
+	before: Expected;
+	change: (node: Node) => void | Promise<void>;
+	after: Expected;
+	/** Another packet that the change concerns. */
+	also?: [Input, Expected];
+	/** What the Pod sends meanwhile: it is what a translated flow learns from. */
+	meanwhile?: Input;
+	/** False: between two Pods of a Node nothing is kept. */
+	kept?: false;
+}
+
+async function run(node: Node, known: Case): Promise<void> {
+	const { prepare, start, packet, before, change, after, also, meanwhile, kept = true } = known;
+	await node.begin();
+	prepare?.(node);
+	for (const input of start) await node.send(input);
+	if (kept) await node.onFastPath(packet, before);
+	else await node.expect(packet, before);
+	await change(node);
+	await node.expect(packet, after);
+	if (also) await node.expect(...also);
+	if (meanwhile) await node.send(meanwhile);
+	if (kept && "frame" in after) await node.onFastPath(packet, after);
+}
+
+/** Runs cases, one subtest each. */
+export function runCases(t: Test, node: Node, name: string, cases: readonly Case[]): void {
+	for (const one of cases)
+		t.test(`${name}: ${one.shows}`, async (t) => {
+			await run(node, one);
+			t.pass("the next packet, and the ones after it");
+		});
+}

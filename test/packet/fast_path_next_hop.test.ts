@@ -1,0 +1,260 @@
+/**
+ * The MAC and the device that a known flow leaves by. A neighbour's message on the wire, or a word
+ * of the agent's, ends the trust in what is cached at once; without either it ends by itself.
+ */
+import t from "tap";
+import { Limit } from "../../src/tables/generated.js";
+import * as build from "./builder.js";
+import type { Input } from "./check.js";
+import { Conversation, HOOKS, hookText, outwards } from "./conversation.js";
+import { DataPath } from "./data_path.js";
+import {
+	compare,
+	type Expected,
+	FAMILIES,
+	type Family,
+	Node,
+	type PeerWay,
+	WAYS,
+} from "./fast_path.js";
+import { type Case, runCases } from "./fast_path_case.js";
+import { inNamespace } from "./namespace.js";
+import { fromWire } from "./table.js";
+import * as world from "./world.js";
+
+const { direct, geneve4, geneve6, vxlan4, outside, nodeAddress, router } = world;
+const [BARE, GENEVE, VXLAN, GENEVE6] = WAYS as [PeerWay, PeerWay, PeerWay, PeerWay];
+const NEW_MAC = "02:00:00:00:01:e1";
+
+/** A second NIC, in a network of its own. */
+const SECOND = {
+	device: "wire1",
+	mac: "02:00:00:00:09:11",
+	routerMac: "02:00:00:00:09:01",
+	router: { 4: "192.168.9.1", 6: "fd00:192:168:9::1" },
+};
+
+/** A conversation, the neighbour that its packets go to, and the frame with that one's MAC. */
+interface Route {
+	name: string;
+	talk: Conversation;
+	neighbour: string;
+	mac: string;
+	sent: (mac: string, source?: string) => Expected;
+	/** Its entry in next_hops; undefined: the flow has its own. */
+	index?: number;
+}
+
+function routes(family: Family): Route[] {
+	const peers = [
+		[BARE, direct],
+		[GENEVE, geneve4],
+		[VXLAN, vxlan4],
+		[GENEVE6, geneve6],
+	] as const;
+	const toPeers = peers.map(([way, peer]): Route => {
+		const talk = new Conversation(family, peer.pod);
+		const outer = way === BARE ? family : way.outerFamily;
+		return {
+			name: way.name,
+			talk,
+			neighbour: peer.transport[outer],
+			mac: peer.mac,
+			sent: (mac) => talk.sent(way, { ...peer, mac }),
+			index: peer.id * 2 + (family === 6 ? 1 : 0),
+		};
+	});
+	const talk = outwards(family);
+	const sent = (destination: string, source = world.NODE_MAC): Expected => ({
+		frame: build.frame({ source, destination }, talk.left),
+		device: source === world.NODE_MAC ? "wire0" : SECOND.device,
+	});
+	return [
+		...toPeers,
+		{ name: "outside", talk, neighbour: router[family], mac: world.ROUTER_MAC, sent },
+	];
+}
+
+/** What a neighbour says when its MAC is a new one. */
+function messages({ neighbour, index }: Route): [string, Buffer][] {
+	const macs = { source: NEW_MAC, destination: "ff:ff:ff:ff:ff:ff" };
+	if (neighbour.includes(":")) {
+		const told = (type: number, destination: string) =>
+			build.frame(
+				macs,
+				build.ip(
+					{ source: neighbour, destination, ttl: 255 },
+					build.icmp({ 4: 0, 6: type }, 0, 0, Buffer.alloc(24)),
+				),
+			);
+		const all: [string, Buffer][] = [["an advertisement", told(136, "ff02::1")]];
+		if (index === undefined) all.push(["a router's advertisement", told(134, "ff02::1")]);
+		else all.push(["a peer's question", told(135, nodeAddress[6])]);
+		return all;
+	}
+	const answer = build.arpRequest(macs, neighbour, nodeAddress[4]);
+	answer.writeUInt16BE(2, 20);
+	const all: [string, Buffer][] = [
+		["an ARP answer", answer],
+		["an ARP announcement", build.arpRequest(macs, neighbour, neighbour)],
+	];
+	if (index !== undefined)
+		all.push(["a peer's question", build.arpRequest(macs, neighbour, nodeAddress[4])]);
+	return all;
+}
+
+function neighbourCases(route: Route): Case[] {
+	const { talk, neighbour, mac, sent } = route;
+	const learned = (node: Node) => node.neighbour(neighbour, NEW_MAC, mac);
+	const begin = { start: [talk.out()], packet: talk.out(), before: sent(mac) };
+	const says = (frame: Buffer, hook: number): Input => ({
+		...fromWire(frame),
+		packet: frame,
+		hook,
+	});
+	return [
+		{
+			shows: "another MAC, told by the agent",
+			...begin,
+			change: (node) => {
+				learned(node);
+				node.nextHopsChanged();
+			},
+			after: sent(NEW_MAC),
+		},
+		...HOOKS.flatMap((hook) =>
+			messages(route).map(
+				([message, frame]): Case => ({
+					shows: `another MAC, told by ${message} at ${hookText(hook)}`,
+					...begin,
+					change: async (node) => {
+						learned(node);
+						await node.hears(says(frame, hook));
+					},
+					after: sent(NEW_MAC),
+				}),
+			),
+		),
+		...(route.index === undefined
+			? []
+			: [
+					{
+						shows: "another MAC, told a while ago",
+						...begin,
+						change: (node: Node) => {
+							learned(node);
+							node.settled(route.index ?? 0);
+						},
+						after: sent(NEW_MAC),
+					},
+				]),
+	];
+}
+
+/** The device goes down, or another route leads elsewhere. */
+function deviceCases(family: Family): Case[] {
+	const talk = outwards(family);
+	const { device, mac, routerMac } = SECOND;
+	const leaves = (source: string, destination: string): Expected => ({
+		frame: build.frame({ source, destination }, talk.left),
+		device: source === mac ? device : "wire0",
+	});
+	const route = `${outside[family]} via ${SECOND.router[family]} dev ${device}`;
+	const there = {
+		kind: "forward" as const,
+		ifindex: world.indexOf(device),
+		nextHop: SECOND.router[family],
+		sourceMac: mac,
+		destinationMac: routerMac,
+	};
+	const back = {
+		...there,
+		ifindex: world.indexOf("wire0"),
+		nextHop: router[family],
+		sourceMac: world.NODE_MAC,
+		destinationMac: world.ROUTER_MAC,
+	};
+	const begin = { start: [talk.out()], packet: talk.out() };
+	return [
+		{
+			shows: "a new route",
+			...begin,
+			before: leaves(world.NODE_MAC, world.ROUTER_MAC),
+			change: (node) => {
+				node.routed(outside[family], there, [`route add ${route}`], [`route del ${route}`]);
+				node.nextHopsChanged();
+			},
+			after: leaves(mac, routerMac),
+		},
+		{
+			shows: "the device goes down",
+			prepare: (node) => node.routed(outside[family], there, [`route add ${route}`]),
+			...begin,
+			before: leaves(mac, routerMac),
+			change: (node) => {
+				node.routed(outside[family], back, [`link set ${device} down`], secondUp());
+				node.nextHopsChanged();
+			},
+			after: leaves(world.NODE_MAC, world.ROUTER_MAC),
+		},
+		{
+			shows: "the kernel refuses it",
+			...begin,
+			before: leaves(world.NODE_MAC, world.ROUTER_MAC),
+			change: (node) => {
+				const refused = `unreachable ${outside[family]}`;
+				const noRoute = { kind: "noRoute" as const };
+				node.routed(outside[family], noRoute, [`route add ${refused}`], [`route del ${refused}`]);
+				node.nextHopsChanged();
+			},
+			after: { drop: "no_route" },
+		},
+	];
+}
+
+/** What the second NIC loses when it goes down. */
+function secondUp(): string[] {
+	const { device, routerMac } = SECOND;
+	return [
+		`link set ${device} up`,
+		`address replace fd00:192:168:9::11/64 dev ${device} nodad`,
+		...FAMILIES.map(
+			(family) =>
+				`neighbour replace ${SECOND.router[family]} lladdr ${routerMac} dev ${device} nud permanent`,
+		),
+	];
+}
+
+if (inNamespace(import.meta.url)) {
+	world.makeNetwork();
+	world.addDevice(SECOND.device, SECOND.mac, ["192.168.9.11/24"]);
+	const dataPath = new DataPath({ flowSlots: 128 });
+	t.teardown(() => dataPath.close());
+	const node = new Node(dataPath);
+	node.kernel(secondUp(), []);
+	for (const family of FAMILIES) {
+		for (const route of routes(family)) {
+			runCases(t, node, `IPv${family}, ${route.name}`, neighbourCases(route));
+
+			t.test(`IPv${family}, ${route.name}: another MAC, and nobody says so`, async (t) => {
+				const { talk, neighbour, mac, sent } = route;
+				await node.begin();
+				await node.send(talk.out());
+				await node.onFastPath(talk.out(), sent(mac));
+				node.neighbour(neighbour, NEW_MAC, mac);
+				const packet = talk.out();
+				// Until the trust ends: by then the kernel has been asked, and nothing was deleted.
+				const end = process.hrtime.bigint() + 100n * BigInt(Limit.NEXT_HOP_TRUST_MS) * 1_000_000n;
+				while (process.hrtime.bigint() < end) {
+					const outcome = node.run(packet);
+					if (outcome.packet.subarray(0, 6).toString("hex") === mac.replaceAll(":", "")) continue;
+					compare(outcome, sent(NEW_MAC));
+					break;
+				}
+				await node.onFastPath(packet, sent(NEW_MAC));
+				t.pass("the flow has healed by itself");
+			});
+		}
+		runCases(t, node, `IPv${family}`, deviceCases(family));
+	}
+}

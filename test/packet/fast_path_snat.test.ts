@@ -1,0 +1,172 @@
+/**
+ * SNAT of known flows: they keep what they began with, what begins later sees a change at once, and
+ * a port that has changed hands leads to its new owner.
+ */
+import t from "tap";
+import { RouteFlag, RouteKind } from "../../src/tables/generated.js";
+import * as build from "./builder.js";
+import { Conversation, HOOKS, hookText, outwards } from "./conversation.js";
+import { DataPath } from "./data_path.js";
+import { type Expected, FAMILIES, type Family, Node } from "./fast_path.js";
+import { type Case, runCases } from "./fast_path_case.js";
+import { inNamespace } from "./namespace.js";
+import { fromPod, onWire } from "./table.js";
+import * as world from "./world.js";
+
+const { podA, podB, outside, nodeAddress } = world;
+const NO_PEER = 0xffffffff;
+
+/** Another address of the Node. */
+const second = { 4: "192.168.1.112", 6: "fd00:192:168:1::1:12" };
+
+function leaves(talk: Conversation): Expected {
+	return { frame: onWire(world.ROUTER_MAC, talk.left) };
+}
+
+function snatAddress(family: Family) {
+	return family === 4 ? { snatAddress4: second[4] } : { snatAddress6: second[6] };
+}
+
+/** The Node has its second address besides, and translates to it from now on. */
+function useSecond(node: Node, family: Family): void {
+	node.change((wanted) => {
+		wanted.routes.set(prefix(second[family]), route(RouteKind.HOST));
+		wanted.nodeConfig = { ...wanted.nodeConfig, ...snatAddress(family) };
+	});
+}
+
+function route(kind: number) {
+	return { kind, flags: 0, peer: NO_PEER };
+}
+
+/** A single address as a prefix. */
+function prefix(address: string): string {
+	return `${address}/${address.includes(":") ? 128 : 32}`;
+}
+
+/** SNAT: a flow keeps what it began with, and what begins later sees the change. */
+function snatCases(family: Family): Case[] {
+	const talk = outwards(family);
+	const plain = new Conversation(family, outside);
+	const later = { ports: [50002, 2000] as const };
+	const begin = { start: [talk.out(), talk.back(HOOKS[0])] };
+	const exclude = (node: Node) =>
+		node.change(({ routes }) =>
+			routes.set(prefix(outside[family]), {
+				...route(RouteKind.OUTSIDE),
+				flags: RouteFlag.NO_SNAT,
+			}),
+		);
+	const added = (node: Node) => useSecond(node, family);
+	const changes: [string, (node: Node) => void, Conversation][] = [
+		["the destination is excluded from SNAT", exclude, plain.with(later)],
+		["noSNAT", (node) => node.configure({ flags: 1 }), plain.with(later)],
+		[
+			"the Node has another address besides",
+			added,
+			outwards(family).with({ ...later, seen: { address: second[family] } }),
+		],
+		[
+			"another range of ports",
+			(node) => node.configure({ snatPortFirst: 61000, snatPortLast: 61000 }),
+			outwards(family).with({ ...later, seen: { address: nodeAddress[family], port: 61000 } }),
+		],
+	];
+	return changes.flatMap(([shows, change, next]): Case[] => [
+		{
+			shows,
+			...begin,
+			packet: talk.out(),
+			before: leaves(talk),
+			change,
+			after: leaves(talk),
+			also: [next.out(), leaves(next)],
+		},
+		...HOOKS.map(
+			(hook): Case => ({
+				shows: `${hookText(hook)}: ${shows}`,
+				...begin,
+				packet: talk.back(hook),
+				before: talk.delivered(),
+				change,
+				after: talk.delivered(),
+				meanwhile: talk.out(),
+			}),
+		),
+	]);
+}
+
+if (inNamespace(import.meta.url)) {
+	world.makeNetwork();
+	const dataPath = new DataPath({ flowSlots: 128 });
+	t.teardown(() => dataPath.close());
+	const node = new Node(dataPath);
+	for (const family of FAMILIES) {
+		runCases(t, node, `IPv${family}`, snatCases(family));
+
+		for (const hook of HOOKS)
+			t.test(`IPv${family}, ${hookText(hook)}: a port that another Pod has now`, async (t) => {
+				await node.begin();
+				// One port in all: whoever has it, has it alone.
+				node.configure({ snatPortFirst: 61000, snatPortLast: 61000 });
+				const seen = { address: nodeAddress[family], port: 61000 };
+				const [a, b] = [
+					outwards(family).with({ seen }),
+					outwards(family).with({ seen, pod: podB }),
+				];
+				await node.send(a.out());
+				await node.onFastPath(a.back(hook), a.delivered());
+				await node.expect(b.out(), { drop: "snat_ports_exhausted" });
+				node.expire(a.out());
+				await node.expect(b.out(), leaves(b));
+				await node.expect(b.back(hook), b.delivered());
+				await node.onFastPath(b.out(), leaves(b));
+				await node.expect(a.out(), { drop: "snat_ports_exhausted" });
+				t.pass("the answer is the new owner's, and the old one has to begin anew");
+			});
+
+		t.test(
+			`IPv${family}: the Node's address is another one, and the old one is gone`,
+			async (t) => {
+				await node.begin();
+				const talk = outwards(family);
+				await node.send(talk.out());
+				await node.send(talk.back(HOOKS[0]));
+				await node.onFastPath(talk.out(), leaves(talk));
+				node.change((wanted) => {
+					wanted.routes.delete(prefix(nodeAddress[family]));
+					wanted.routes.set(prefix(second[family]), route(RouteKind.HOST));
+					wanted.nodeConfig = { ...wanted.nodeConfig, ...snatAddress(family) };
+				});
+				const error = build.ip(
+					{ source: podA[family], destination: outside[family] },
+					build.unreachable(talk.received),
+				);
+				await node.expect(fromPod(podA, error), { drop: "icmp_unrelated" });
+				const anew = talk.with({ seen: { address: second[family] } });
+				await node.expect(talk.out(), leaves(anew));
+				for (const hook of HOOKS) await node.expect(anew.back(hook), anew.delivered());
+				await node.onFastPath(talk.out(), leaves(anew));
+				t.pass("the Pod's next packet has the new address, and is answered");
+			},
+		);
+
+		for (const [shows, change, seen] of [
+			["noSNAT", (node: Node) => node.configure({ flags: 1 }), undefined],
+			["another address", (node: Node) => useSecond(node, family), { address: second[family] }],
+		] as const)
+			t.test(`IPv${family}: ${shows}, seen by a flow that begins again`, async (t) => {
+				await node.begin();
+				const talk = outwards(family);
+				await node.send(talk.out());
+				change(node);
+				await node.expect(talk.out(), leaves(talk));
+				node.expire(talk.out());
+				const anew = new Conversation(family, outside, seen && { seen });
+				await node.expect(talk.out(), leaves(anew));
+				await node.expect(anew.back(HOOKS[0]), anew.delivered());
+				await node.onFastPath(talk.out(), leaves(anew));
+				t.pass("an expired flow keeps nothing");
+			});
+	}
+}
