@@ -14,6 +14,8 @@ export interface Loss {
 	duplicates: number;
 	/** The first numbers that never came. */
 	missing: number[];
+	/** Whom the receiver saw, "ADDRESS PORT" each. */
+	senders: string[];
 }
 
 interface Running {
@@ -76,6 +78,7 @@ export class Streams {
 					lostOnReturn: report.received - returned,
 					duplicates: report.duplicates,
 					missing: report.missing.slice(0, 10),
+					senders: report.senders,
 				};
 			}),
 		);
