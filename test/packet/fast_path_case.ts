@@ -33,7 +33,9 @@ async function run(node: Node, known: Case): Promise<void> {
 	await node.expect(packet, after);
 	if (also) await node.expect(...also);
 	if (meanwhile) await node.send(meanwhile);
-	if (kept && "frame" in after) await node.onFastPath(packet, after);
+	// What it has learned meanwhile does not let it through either.
+	if ("drop" in after) await node.expect(packet, after);
+	else if (kept && "frame" in after) await node.onFastPath(packet, after);
 }
 
 /** Runs cases, one subtest each. */
