@@ -1,12 +1,11 @@
 /**
- * What a bench prints and leaves: tables, a line of JSON, and its part of bench/RESULTS.md, which
- * is put together again from what every bench last left in build/bench/results/. A run with
- * arguments of its own is a look, and leaves nothing.
+ * What a bench prints and leaves: tables, a line of JSON, and the same in bench/results/, which
+ * bench/RESULTS.md is put together from. A run with arguments of its own is a look, and leaves
+ * nothing.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
 import { cpus, loadavg, release, totalmem } from "node:os";
-import { fileURLToPath } from "node:url";
 import type { Panel } from "./plot.js";
+import { type Conditions, record } from "./recorded.js";
 import { writeResults } from "./results.js";
 
 export interface Table {
@@ -28,18 +27,6 @@ export interface Report {
 	data: unknown;
 }
 
-interface Conditions {
-	date: string;
-	machine: string;
-	kernel: string;
-	node: string;
-	/** Load averages of 1 minute, before and after. */
-	load: [number, number];
-}
-
-export const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
-export const resultsDirectory = `${top}/build/bench/results`;
-
 const loadBefore = loadavg()[0]!;
 
 export function publish(report: Report, look = process.argv.length > 2): void {
@@ -49,20 +36,15 @@ export function publish(report: Report, look = process.argv.length > 2): void {
 		kernel: release(),
 		node: process.version,
 		load: [loadBefore, loadavg()[0]!],
+		seconds: Math.round(performance.now() / 1000),
 	};
 	for (const table of report.tables) process.stdout.write(`${text(table)}\n`);
 	const result = { bench: report.bench, ...conditions, method: report.method, data: report.data };
 	process.stdout.write(`${JSON.stringify(result)}\n`);
 	if (look) return;
-	mkdirSync(resultsDirectory, { recursive: true });
-	writeFileSync(
-		`${resultsDirectory}/${report.bench}.json`,
-		`${JSON.stringify({ ...report, conditions }, null, "\t")}\n`,
-	);
+	record({ ...report, conditions });
 	writeResults();
 }
-
-export type Result = Report & { conditions: Conditions };
 
 function text({ title, columns, rows }: Table): string {
 	const all = [columns, ...rows];

@@ -1,47 +1,72 @@
-/** bench/RESULTS.md and bench/results.svg, put together from what each bench last left. */
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { type Panel, plot } from "./plot.js";
-import { type Result, resultsDirectory, type Table, top } from "./report.js";
+/**
+ * bench/RESULTS.md, bench/results.svg and the table in README.md, put together from what each
+ * bench has recorded.
+ *
+ *   bench/tools/results.ts      writes them anew, as every bench does at its end
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { plot } from "./plot.js";
+import { type Result, readRecorded } from "./recorded.js";
+import type { Table } from "./report.js";
+import { shortSummary, summary } from "./summary.js";
 
-/** What a reader wants to see first; others follow by name. */
-const ORDER = ["pods", "xdp", "snat", "tcp", "growth", "compile", "reconcile", "cni", "pktgen"];
+const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
+const BEGIN = "<!-- npm run bench writes from here -->";
+const END = "<!-- to here -->";
+
+/** Text by path from the top of the checkout; `readme` as it is. Pure. */
+export function renderResults(results: readonly Result[], readme: string): Map<string, string> {
+	const panels = results.flatMap(({ panels }) => panels ?? []);
+	const files = new Map([["bench/RESULTS.md", markdown(results)]]);
+	if (panels.length > 0) files.set("bench/results.svg", plot(panels));
+	const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
+	if (begin < 0 || end < begin)
+		throw new Error(`Cannot write README.md: wanted the lines "${BEGIN}" and "${END}"`);
+	const table = rows(shortSummary(results), { words: true });
+	const [first] = results;
+	const when = first === undefined ? "" : `\n\n${whenAndWhere(first)}`;
+	const text = `${readme.slice(0, begin)}${BEGIN}\n\n${table}${when}\n\n${readme.slice(end)}`;
+	return files.set("README.md", text);
+}
 
 export function writeResults(): void {
-	if (!existsSync(resultsDirectory)) return;
-	const results = readdirSync(resultsDirectory)
-		.filter((file) => file.endsWith(".json"))
-		.map((file) => JSON.parse(readFileSync(`${resultsDirectory}/${file}`, "utf8")) as Result)
-		.sort((a, b) => place(a) - place(b) || a.bench.localeCompare(b.bench));
-	const panels = results.flatMap(({ panels }) => panels ?? []);
-	if (panels.length > 0) writeFileSync(`${top}/bench/results.svg`, plot(panels));
-	writeFileSync(`${top}/bench/RESULTS.md`, markdown(results, panels));
+	const readme = readFileSync(`${top}/README.md`, "utf8");
+	for (const [path, text] of renderResults(readRecorded(), readme))
+		writeFileSync(`${top}/${path}`, text);
 }
 
-function place({ bench }: Result): number {
-	const index = ORDER.indexOf(bench);
-	return index < 0 ? ORDER.length : index;
-}
-
-function markdown(results: readonly Result[], panels: readonly Panel[]): string {
+function markdown(results: readonly Result[]): string {
 	const parts = [
 		"# Results",
-		"Written by `npm run bench`; `npm run bench -- NAME` renews one part. Times of one run are to be compared with each other only: ratios are of values that were measured one after the other, round by round, then the median of these (least to greatest in brackets). CPU time per packet is that of all softirqs and threads on the packet's way, divided by the packets that arrived.",
+		"Written by `npm run bench` from `results/`; `npm run bench -- NAME` renews one part. Times of one run are to be compared with each other only: ratios are of values that were measured one after the other, round by round, then the median of these (least to greatest in brackets). CPU time per packet is that of all softirqs and threads on the packet's way, divided by the packets that arrived.",
+		"## Summary",
+		"Each line is a median of ratios and their spread, unless it says ns, MB or s; the parts below have what they are made from. A floor is no goal: it is what the least that can be done takes here, beside which a figure shows how far there is to go.",
+		rows(summary(results), { words: true }),
+		"![Some of it as bars](results.svg)",
 	];
-	if (panels.length > 0) parts.push("![The same as bars](results.svg)");
-	for (const { bench, method, tables, conditions } of results) {
-		const { date, machine, kernel, node, load } = conditions;
+	for (const result of results) {
+		const { bench, method, tables, conditions } = result;
+		const [before, after] = conditions.load.map((load) => load.toFixed(1));
 		parts.push(
 			`## ${bench}`,
 			method,
-			`${date}, ${machine}, Linux ${kernel}, Node.js ${node}; load average ${load.map((l) => l.toFixed(1)).join(" before, ")} after.`,
-			...tables.map(tableMarkdown),
+			`${whenAndWhere(result)} Load average ${before} before, ${after} after; it took ${conditions.seconds} s.`,
+			...tables.map((table) => `**${table.title}**\n\n${rows(table)}`),
 		);
 	}
 	return `${parts.join("\n\n")}\n`;
 }
 
-function tableMarkdown({ title, columns, rows }: Table): string {
-	const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
-	const rule = columns.map((_, i) => (i === 0 ? "---" : "--:"));
-	return `**${title}**\n\n${[columns, rule, ...rows].map(line).join("\n")}`;
+function whenAndWhere({ conditions: { date, machine, kernel, node } }: Result): string {
+	return `${date}, ${machine}, Linux ${kernel}, Node.js ${node}.`;
 }
+
+/** The first column has names, the others numbers, or all have `words`. */
+function rows({ columns, rows }: Table, { words = false } = {}): string {
+	const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
+	const rule = columns.map((_, i) => (i === 0 || words ? "---" : "--:"));
+	return [columns, rule, ...rows].map(line).join("\n");
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) writeResults();

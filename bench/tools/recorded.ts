@@ -1,0 +1,54 @@
+/** What the benches have left in bench/results/: one file each, and how to look things up there. */
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import type { Report } from "./report.js";
+
+export interface Conditions {
+	date: string;
+	machine: string;
+	kernel: string;
+	node: string;
+	/** Load averages of 1 minute, before and after. */
+	load: [number, number];
+	/** How long the bench took, s. */
+	seconds: number;
+}
+
+export type Result = Report & { conditions: Conditions };
+
+const directory = fileURLToPath(new URL("../results", import.meta.url));
+
+/** What a reader wants to see first; others follow by name. */
+const ORDER = [
+	"pods",
+	"xdp",
+	"steps",
+	"snat",
+	"tcp",
+	"growth",
+	"lookup",
+	"compile",
+	"reconcile",
+	"cni",
+];
+
+export function record(result: Result): void {
+	mkdirSync(directory, { recursive: true });
+	// Six digits are more than any of it is worth.
+	const short = (_: string, value: unknown): unknown =>
+		typeof value === "number" ? Number(value.toPrecision(6)) : value;
+	writeFileSync(`${directory}/${result.bench}.json`, `${JSON.stringify(result, short)}\n`);
+}
+
+export function readRecorded(): Result[] {
+	if (!existsSync(directory)) return [];
+	return readdirSync(directory)
+		.filter((file) => file.endsWith(".json"))
+		.map((file) => JSON.parse(readFileSync(`${directory}/${file}`, "utf8")) as Result)
+		.sort((a, b) => place(a) - place(b) || a.bench.localeCompare(b.bench));
+}
+
+function place({ bench }: Result): number {
+	const index = ORDER.indexOf(bench);
+	return index < 0 ? ORDER.length : index;
+}
