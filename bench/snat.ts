@@ -1,6 +1,7 @@
 /**
- * What a small packet from a Pod to the outside costs until it is on the wire: forwarded as it is,
- * with the Node's address by nftables, and by Fairway. One flow, ten thousand, and only new ones.
+ * What a small packet from a Pod to the outside costs until it is on the wire, and the answer from
+ * there to the Pod: forwarded as it is, with the Node's address by nftables, and by Fairway. One
+ * flow, ten thousand, and only new ones. The outside has no other half that could be measured.
  *
  *   bench/snat.ts [ROUNDS] [FRAMES]     default 9, 60000
  */
@@ -17,6 +18,9 @@ const frames = Number(process.argv[3] ?? 60_000);
 const NEW_FRAMES = Math.min(frames, 10_000);
 const NEW = 8_000_000;
 const OUTSIDE = "203.0.113.10";
+/** From where on Fairway and nftables both keep a Pod's port, so that the answers are known. */
+const KEPT_PORT = 50_000;
+const FLOWS = [1, 10_000];
 
 await bench(async () => {
 	const pktgen = await Pktgen.open();
@@ -31,23 +35,34 @@ await bench(async () => {
 	const fresh = new Comparison(pktgen, rounds, NEW_FRAMES);
 	for (const site of sites) {
 		await site.reach("pod1", "outside", 4);
-		const stream = await site.fromPod(pktgen, { destination: OUTSIDE });
-		const { frame } = await site.ontoWire(pktgen, stream);
-		const source = [...frame.subarray(26, 30)].join(".");
+		const unknown = await site.fromPod(pktgen, { destination: OUTSIDE });
+		const stream = await site.fromPod(pktgen, {
+			destination: OUTSIDE,
+			sourcePort: KEPT_PORT,
+		});
+		const wire = await site.ontoWire(pktgen, stream);
+		const source = [...wire.frame.subarray(26, 30)].join(".");
 		const wanted = site === sites[0] ? site.lab.address("pod1", 4) : "192.168.1.1";
 		if (source !== wanted)
 			throw new Error(`Cannot measure ${site.name}: wanted source ${wanted}, is ${source}`);
-		for (const flows of [1, 10_000])
-			known.add(`${flows} ${site.name}`, { ...stream, vary: { flows } });
-		fresh.add(`new ${site.name}`, { ...stream, vary: { flows: NEW } });
+		await site.sinkInPod(pktgen, "sink_tc", "pod1");
+		for (const flows of FLOWS) {
+			const one = { ...stream, vary: { flows } };
+			// Nobody answers a flow that has not begun.
+			await pktgen.run(one, flows * 2);
+			known.add(`${flows} ${site.name}`, one);
+			const back = await site.answers(pktgen, { ...wire, vary: { flows } });
+			known.add(`answers ${flows} ${site.name}`, back);
+		}
+		fresh.add(`new ${site.name}`, { ...unknown, vary: { flows: NEW } });
 	}
 	await known.run();
 	await fresh.run();
 
-	const cells = (comparison: Comparison, flows: string, name: string): string[] => [
-		comparison.cpu(`${flows} ${name}`),
-		comparison.ratio(`${flows} ${name}`, `${flows} nft masquerade`),
-		comparison.delivered(`${flows} ${name}`),
+	const cells = (comparison: Comparison, what: string, name: string): string[] => [
+		comparison.cpu(`${what} ${name}`),
+		comparison.ratio(`${what} ${name}`, `${what} nft masquerade`),
+		comparison.delivered(`${what} ${name}`),
 	];
 	const heads = (flows: string) => [flows, "÷ nft", "delivered"];
 	const rows = sites.map(({ name }) => [
@@ -57,14 +72,23 @@ await bench(async () => {
 		...cells(fresh, "new", name),
 		fresh.rate(`new ${name}`),
 	]);
+	const back = sites.map(({ name }) => [
+		name,
+		...FLOWS.flatMap((flows) => cells(known, `answers ${flows}`, name)),
+	]);
 	publish({
 		bench: "snat",
-		method: `Pod to the outside, out half, UDP in frames of 64 bytes; ${rounds} rounds of ${frames} frames (new flows: ${NEW_FRAMES}), the ways alternating; median (least–greatest).`,
+		method: `Pod to the outside, each half, UDP in frames of 64 bytes; ${rounds} rounds of ${frames} frames (new flows: ${NEW_FRAMES}), the ways alternating; median (least–greatest).`,
 		tables: [
 			{
-				title: "Pod to the outside, IPv4: CPU ns per packet",
+				title: "Pod to the outside, IPv4, out half: CPU ns per packet",
 				columns: ["", ...heads("1 flow"), ...heads("10k flows"), ...heads("new flows"), "M new/s"],
 				rows,
+			},
+			{
+				title: "From the outside, IPv4, in half: CPU ns per answer",
+				columns: ["", ...heads("1 flow"), ...heads("10k flows")],
+				rows: back,
 			},
 		],
 		panels: [

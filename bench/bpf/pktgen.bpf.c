@@ -11,7 +11,7 @@
 #include "frame.h"
 
 #define PATTERN_WORDS 32
-#define SOURCE_PORTS 8192
+#define FAST_PORTS 8192
 
 struct pattern {
 	__u64 word[PATTERN_WORDS]; /* the frame's first bytes, checksums right for flow 0 */
@@ -20,12 +20,13 @@ struct pattern {
 	__u32 destinations;
 	__u32 destination_shift; /* destination i has i << shift added to its address */
 	__u32 out;		 /* key of `outputs` */
-	__u16 ports_at;		 /* offset of the source port; the destination's follows */
+	__u16 fast_port_at;	 /* offset of the port that changes from flow to flow */
+	__u16 slow_port_at;	 /* of the one that changes when that begins anew */
 	__u16 l4_checksum_at;	 /* offset; 0: there is none */
 	__u16 outer_port_at;	 /* offset of a tunnel's source port; 0: no tunnel */
 	__u16 destination_at;	 /* offset of the last 4 bytes of the destination address */
 	__u16 ip_checksum_at;	 /* offset of the IPv4 header's checksum; 0: IPv6 */
-	__u16 pad[3];
+	__u16 pad[2];
 };
 
 struct {
@@ -73,7 +74,7 @@ static __always_inline void checksum_add(__be16 *checksum, __u32 more)
 static __always_inline int write_frame(struct xdp_md *ctx, const struct pattern *pattern)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u32 zero = 0, flow, source, destination, more = 0;
+	__u32 zero = 0, flow, fast, slow, destination, more = 0;
 	__u64 *number = bpf_map_lookup_elem(&sequence, &zero);
 	__be16 *half, *next;
 
@@ -89,15 +90,15 @@ static __always_inline int write_frame(struct xdp_md *ctx, const struct pattern 
 	/* 2 */
 	flow = pattern->flows > 1 ? *number % pattern->flows : 0;
 	if (flow) {
-		source = flow % SOURCE_PORTS;
-		destination = flow / SOURCE_PORTS;
-		more = source + destination;
-		half = half_at(data, end, pattern->ports_at);
-		next = half_at(data, end, pattern->ports_at + 2);
+		fast = flow % FAST_PORTS;
+		slow = flow / FAST_PORTS;
+		more = fast + slow;
+		half = half_at(data, end, pattern->fast_port_at);
+		next = half_at(data, end, pattern->slow_port_at);
 		if (!half || !next)
 			return -1;
-		*half = bpf_htons(bpf_ntohs(*half) + source);
-		*next = bpf_htons(bpf_ntohs(*next) + destination);
+		*half = bpf_htons(bpf_ntohs(*half) + fast);
+		*next = bpf_htons(bpf_ntohs(*next) + slow);
 		if (pattern->outer_port_at) {
 			half = half_at(data, end, pattern->outer_port_at);
 			if (!half)

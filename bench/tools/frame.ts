@@ -18,6 +18,8 @@ export interface FrameOptions {
 export interface Variation {
 	/** Port pairs that the frames go through, 1 to 4 million. */
 	flows?: number;
+	/** The flows of another stream, in their reply direction. */
+	answers?: boolean;
 	/** IPv4: addresses that the frames go through, from that of the frame on. */
 	destinations?: number;
 	/** Destination i has i << shift added. */
@@ -116,11 +118,12 @@ export function encodePattern(frame: Buffer, out: number, vary: Variation = {}):
 	const pattern = Buffer.alloc(PATTERN_BYTES + 40);
 	const words = Math.min(Math.ceil(end / 8), Math.floor(frame.length / 8), PATTERN_BYTES / 8);
 	frame.copy(pattern, 0, 0, words * 8);
-	const { flows = 1, destinations = 1, destinationShift = 0 } = vary;
+	const { flows = 1, answers = false, destinations = 1, destinationShift = 0 } = vary;
+	const [fast, slow] = answers ? [ports + 2, ports] : [ports, ports + 2];
 	let at = PATTERN_BYTES;
 	for (const value of [words, flows, destinations, destinationShift, out])
 		at = pattern.writeUInt32LE(value, at);
-	for (const value of [ports, l4Checksum, outerPort, destination, ipChecksum])
+	for (const value of [fast, slow, l4Checksum, outerPort, destination, ipChecksum])
 		at = pattern.writeUInt16LE(value, at);
 	return pattern;
 }

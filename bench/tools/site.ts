@@ -8,6 +8,8 @@
  *       end to end ────▶ XDP switch ────────────────────▶ ×
  *   pod1 ── node1 ── neighbour
  *       local ───────▶ ×
+ *   pod1 ── node1 ── (node1 │ net1
+ *     × ◀──────────── answers
  *
  * What is sent into the in half is what came out of the out half, taken there as a sample: every
  * dataplane gets its own packets.
@@ -126,8 +128,28 @@ export class Site {
 			destination: options.destination ?? this.lab.address("pod2", family),
 			protocol,
 			size,
+			...(options.sourcePort === undefined ? {} : { sourcePort: options.sourcePort }),
 		});
 		return { frame, out: await this.output(pktgen, "pod1", "eth0"), vary };
+	}
+
+	/** What would come back to node1 for a stream that leaves it as this IPv4 frame. */
+	async answers(pktgen: Pktgen, { frame, vary }: Stream): Promise<Stream> {
+		const answer = Buffer.from(frame);
+		// All sums stay as they are.
+		for (const [field, other, length] of [
+			[0, 6, 6],
+			[26, 30, 4],
+			[34, 36, 2],
+		] as const) {
+			frame.copy(answer, field, other, other + length);
+			frame.copy(answer, other, field, field + length);
+		}
+		return {
+			frame: answer,
+			out: await this.output(pktgen, "net1", "node1"),
+			vary: { ...vary, answers: true },
+		};
 	}
 
 	/** What node1 makes of a stream from pod1, to be sent into node2. The sink at the switch stays. */
@@ -156,6 +178,7 @@ export interface FlowOptions {
 	size?: number;
 	protocol?: "udp" | "tcp";
 	destination?: string;
+	sourcePort?: number;
 	vary?: Variation;
 }
 

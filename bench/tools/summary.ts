@@ -198,7 +198,7 @@ function growth(numbers: Numbers): Claim[] {
 		{
 			scenario: "1,000,000 flows: CPU per packet, less that of 1 flow",
 			of: "ns, what one look-up misses in the caches",
-			limit: numbers.difference("lookup", "1000000 flows", "1 flows")?.median,
+			limit: numbers.missing(1_000_000),
 			digits: 0,
 			measured: halves((half) =>
 				numbers.difference("growth", `${half} 1000000 flows`, `${half} 1 flows`),
@@ -249,6 +249,18 @@ class Numbers {
 	single(bench: string, path: readonly string[], unit: number): Spread | undefined {
 		const value = this.find<number>(bench, path);
 		return value === undefined ? undefined : spread([value / unit]);
+	}
+
+	/** What a look-up among this many flows takes longer than one among one, ns. */
+	missing(flows: number): number | undefined {
+		const looking = (among: number): number | undefined => {
+			const [quick, nowhere] = ["look_quick", "look_nowhere"].map((program) =>
+				this.find<number>("steps", [`${program} ${among}`, "median"]),
+			);
+			return quick !== undefined && nowhere !== undefined ? quick - nowhere : undefined;
+		};
+		const [many, one] = [looking(flows), looking(1)];
+		return many !== undefined && one !== undefined ? many - one : undefined;
 	}
 
 	private cpuPerPacket(bench: string, key: string): number[] | undefined {
