@@ -1,6 +1,12 @@
 /** A Kubernetes Node object as someone wrote it → a NodeObject, or what is wrong with it. */
-import { canonicalAddress } from "../tables/address.js";
-import { overlap, type Prefix, parsePrefix, readPrefix } from "../tables/prefix.js";
+import { formatAddress, parseAddress } from "../tables/address.js";
+import {
+	containsAddress,
+	overlap,
+	type Prefix,
+	parsePrefix,
+	readPrefix,
+} from "../tables/prefix.js";
 import type { NodeObject } from "./snapshot.js";
 
 export const TRANSPORT_ANNOTATION = "node.fairway.io/transport-addresses";
@@ -29,14 +35,30 @@ export function readNode(object: Record<string, unknown>): NodeReading {
 		const internalIPs = readInternalIps(mapping(object.status));
 		const annotated = readAnnotation(mapping(metadata.annotations)[TRANSPORT_ANNOTATION]);
 		const transportAddresses = annotated.length > 0 ? annotated : internalIPs;
-		return { node: { name, podCIDRs, internalIPs, transportAddresses } };
+		const texts = podCIDRs.map(({ text }) => text);
+		const node = { name, podCIDRs: texts, internalIPs, transportAddresses };
+		parsed.set(node, podCIDRs);
+		return { node };
 	} catch (error) {
 		if (error instanceof Fault) return { name, fault: error.message };
 		throw error;
 	}
 }
 
-function readPodCidrs(spec: Record<string, unknown>): string[] {
+/** Objects of the cluster are replaced, never changed. */
+const parsed = new WeakMap<NodeObject, readonly Prefix[]>();
+
+/** The pod CIDRs of a Node, in their order; parsed once. */
+export function podPrefixes(node: NodeObject): readonly Prefix[] {
+	let prefixes = parsed.get(node);
+	if (prefixes === undefined) {
+		prefixes = node.podCIDRs.map(parsePrefix);
+		parsed.set(node, prefixes);
+	}
+	return prefixes;
+}
+
+function readPodCidrs(spec: Record<string, unknown>): Prefix[] {
 	const one = spec.podCIDR ?? undefined;
 	const list = spec.podCIDRs ?? undefined;
 	if (list !== undefined && !Array.isArray(list))
@@ -54,7 +76,7 @@ function readPodCidrs(spec: Record<string, unknown>): string[] {
 		for (const b of distinct.slice(i + 1))
 			if (overlap(a, b))
 				throw new Fault(`wanted pod CIDRs that do not overlap, got ${a.text} and ${b.text}`);
-	return distinct.map(({ text }) => text);
+	return distinct;
 }
 
 /** Where Pods cannot be: this host, the link, groups. */
@@ -101,11 +123,11 @@ function readAnnotation(value: unknown): string[] {
 }
 
 function readAddress(value: unknown, where: string): string {
-	const address = typeof value === "string" ? canonicalAddress(value) : undefined;
-	if (address === undefined)
+	const bytes = typeof value === "string" ? parseAddress(value) : undefined;
+	if (bytes === undefined)
 		throw new Fault(`wanted an IPv4 or IPv6 address as ${where}, got ${show(value)}`);
-	const host = parsePrefix(`${address}/${address.includes(":") ? 128 : 32}`);
-	const taken = NOT_FOR_NODES.find((prefix) => overlap(prefix, host));
+	const address = formatAddress(bytes);
+	const taken = NOT_FOR_NODES.find((prefix) => containsAddress(prefix, bytes));
 	if (taken === undefined) return address;
 	throw new Fault(
 		`wanted a unicast address as ${where}, got ${address}, which is in ${taken.text}`,

@@ -8,8 +8,8 @@
  *  4. newcomers, in the order in which they came
  */
 import { isDeepStrictEqual } from "node:util";
-import { PrefixTable, parsePrefix } from "../tables/prefix.js";
-import type { NodeReading } from "./node_object.js";
+import { PrefixTable } from "../tables/prefix.js";
+import { type NodeReading, podPrefixes } from "./node_object.js";
 import type { NodeObject, Problem } from "./snapshot.js";
 
 /** A Node object and the file that it stands in. */
@@ -146,16 +146,17 @@ class Claims {
 	readonly #addresses = new Map<string, string>();
 
 	add(node: NodeObject): void {
-		for (const text of node.podCIDRs) this.#cidrs.set(parsePrefix(text), { name: node.name, text });
+		for (const prefix of podPrefixes(node))
+			this.#cidrs.set(prefix, { name: node.name, text: prefix.text });
 		for (const address of addressesOf(node)) this.#addresses.set(address, node.name);
 	}
 
 	/** Why a Node cannot be in as well. */
 	conflict(node: NodeObject): string | undefined {
-		for (const text of node.podCIDRs) {
-			const other = this.#cidrs.overlapping(parsePrefix(text));
+		for (const prefix of podPrefixes(node)) {
+			const other = this.#cidrs.overlapping(prefix);
 			if (other !== undefined)
-				return `wanted pod CIDRs of its own, ${text} overlaps ${other.text} of Node ${other.name}`;
+				return `wanted pod CIDRs of its own, ${prefix.text} overlaps ${other.text} of Node ${other.name}`;
 		}
 		for (const address of addressesOf(node)) {
 			const other = this.#addresses.get(address);

@@ -1,10 +1,11 @@
 /** The tables that speak of peers, and what `fairway peers` shows of them. */
 
 import { nodeHash } from "../cluster/node_hash.js";
+import { podPrefixes } from "../cluster/node_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Config } from "../config/config.js";
 import { Path, type Peer } from "../tables/generated.js";
-import { type Family, type Prefix, parsePrefix } from "../tables/prefix.js";
+import type { Family, Prefix } from "../tables/prefix.js";
 import type { HostRoute, Tables } from "../tables/tables.js";
 import type { Network } from "./network.js";
 import { choosePath, type PathContext, type PeerPath } from "./peer_path.js";
@@ -99,7 +100,7 @@ function sameOrigin(a: Origin, b: Origin): boolean {
 }
 
 function compilePeer(context: PathContext, self: Self, node: NodeObject, id: number): PeerPart {
-	const prefixes = node.podCIDRs.map(parsePrefix);
+	const prefixes = podPrefixes(node);
 	const hash = nodeHash(node.name);
 	const entries: [number, Peer][] = [];
 	const hostRoutes: HostRoute[] = [];

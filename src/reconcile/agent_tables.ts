@@ -33,13 +33,18 @@ export class Table<K, V> {
 
 	read(): Map<K, V> {
 		const { keys, values } = this.#map().entries();
+		const [keySize, valueSize] = [this.#key.size, this.#value.size];
 		const entries = new Map<K, V>();
-		const zero = Buffer.alloc(this.#value.size);
-		for (let at = 0, from = 0; from < keys.length; from += this.#key.size) {
-			const value = at;
-			at += this.#value.size;
-			if (this.#isArray && values.compare(zero, 0, zero.length, value, at) === 0) continue;
-			entries.set(this.#key.decode(keys, from), this.#value.decode(values, value));
+		// Most of an array is empty: that is found out many entries at a time.
+		const zero = this.#isArray ? Buffer.alloc(valueSize * 256) : Buffer.alloc(0);
+		const isEmpty = (from: number, to: number) =>
+			this.#isArray && zero.compare(values, from, to, 0, to - from) === 0;
+		for (let index = 0; index * keySize < keys.length; index++) {
+			const at = index * valueSize;
+			const next = Math.min(at + zero.length, values.length);
+			if (index % 256 === 0 && isEmpty(at, next)) index += 255;
+			else if (!isEmpty(at, at + valueSize))
+				entries.set(this.#key.decode(keys, index * keySize), this.#value.decode(values, at));
 		}
 		return entries;
 	}

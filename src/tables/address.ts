@@ -26,27 +26,34 @@ export function formatAddress(bytes: Uint8Array, offset = 0): string {
 		throw new Error(
 			`Cannot format address: wanted ${ADDRESS_SIZE} bytes, there are ${bytes.length - offset}`,
 		);
-	if (isMapped(bytes, offset)) return bytes.subarray(offset + MAPPED, offset + 16).join(".");
-	const groups = Array.from(
-		{ length: 8 },
-		(_, i) => ((bytes[offset + 2 * i] ?? 0) << 8) | (bytes[offset + 2 * i + 1] ?? 0),
-	);
+	if (isMapped(bytes, offset)) {
+		const at = offset + MAPPED;
+		return `${bytes[at]}.${bytes[at + 1]}.${bytes[at + 2]}.${bytes[at + 3]}`;
+	}
+	const group = (i: number): number => (bytes[offset + 2 * i]! << 8) | bytes[offset + 2 * i + 1]!;
 	// RFC 5952, 4.2: the longest run of two or more zero groups, the first of equals.
-	let start = 0;
+	let start = 8;
 	let longest = 1;
 	for (let i = 0; i < 8; i++) {
 		let end = i;
-		while (end < 8 && groups[end] === 0) end++;
+		while (end < 8 && group(end) === 0) end++;
 		if (end - i > longest) {
 			start = i;
 			longest = end - i;
 		}
 		i = Math.max(i, end - 1);
 	}
-	const text = (part: number[]): string => part.map((group) => group.toString(16)).join(":");
-	return longest < 2
-		? text(groups)
-		: `${text(groups.slice(0, start))}::${text(groups.slice(start + longest))}`;
+	let text = "";
+	for (let i = 0; i < 8; i++) {
+		if (i === start) {
+			text += "::";
+			i += longest - 1;
+		} else {
+			if (i > 0 && i !== start + longest) text += ":";
+			text += group(i).toString(16);
+		}
+	}
+	return text;
 }
 
 /** The one text of an address. Undefined where parseAddress is. */
@@ -114,32 +121,59 @@ function writeAddressText(bytes: Buffer, offset: number, text: string): boolean 
 	if (isIPv4(text)) {
 		bytes.fill(0, offset, offset + 10);
 		bytes.writeUInt16BE(0xffff, offset + 10);
-		writeDotted(bytes, offset + MAPPED, text);
+		writeDotted(bytes, offset + MAPPED, text, 0);
 		return true;
 	}
 	if (!isIPv6(text) || text.includes("%")) return false;
 	bytes.fill(0, offset, offset + ADDRESS_SIZE);
-	const [head = "", tail = ""] = text.split("::");
-	writeGroups(bytes, offset, head.split(":"));
-	const last = tail.split(":");
-	const width = last.reduce((sum, group) => sum + (group.includes(".") ? 4 : 2), 0);
-	if (tail !== "") writeGroups(bytes, offset + ADDRESS_SIZE - width, last);
+	const gap = text.indexOf("::");
+	if (gap < 0) writeGroups(bytes, offset, text, 0, text.length);
+	else {
+		writeGroups(bytes, offset, text, 0, gap);
+		const width = groupsWidth(text, gap + 2);
+		writeGroups(bytes, offset + ADDRESS_SIZE - width, text, gap + 2, text.length);
+	}
 	return !isMapped(bytes, offset);
 }
 
-function writeGroups(bytes: Buffer, offset: number, groups: string[]): void {
-	for (const group of groups) {
-		if (group === "") continue;
-		if (group.includes(".")) {
-			writeDotted(bytes, offset, group);
-			offset += 4;
-		} else {
-			bytes.writeUInt16BE(Number.parseInt(group, 16), offset);
-			offset += 2;
+const DOT = 0x2e;
+const COLON = 0x3a;
+
+/** Bytes that the groups from there to the end take. */
+function groupsWidth(text: string, from: number): number {
+	if (from === text.length) return 0;
+	let width = 2;
+	for (let i = from; i < text.length; i++) if (text.charCodeAt(i) === COLON) width += 2;
+	// Dotted IPv4 at the end stands for two groups.
+	return text.includes(".", from) ? width + 2 : width;
+}
+
+/** Text that is known to be right. */
+function writeGroups(bytes: Buffer, offset: number, text: string, from: number, to: number): void {
+	for (let start = from; start < to; ) {
+		let group = 0;
+		let end = start;
+		for (; end < to && text.charCodeAt(end) !== COLON; end++) {
+			const code = text.charCodeAt(end);
+			if (code === DOT) return writeDotted(bytes, offset, text, start);
+			// "0" to "9" are 0x30 to 0x39, letters end in 1 to 6 in either case.
+			group = (group << 4) | (code < COLON ? code & 15 : (code & 15) + 9);
 		}
+		bytes[offset++] = group >> 8;
+		bytes[offset++] = group & 0xff;
+		start = end + 1;
 	}
 }
 
-function writeDotted(bytes: Buffer, offset: number, text: string): void {
-	for (const part of text.split(".")) bytes[offset++] = Number(part);
+/** Text that is known to be right, to its end. */
+function writeDotted(bytes: Buffer, offset: number, text: string, from: number): void {
+	let part = 0;
+	for (let i = from; i < text.length; i++) {
+		const code = text.charCodeAt(i);
+		if (code === DOT) {
+			bytes[offset++] = part;
+			part = 0;
+		} else part = part * 10 + (code & 15);
+	}
+	bytes[offset] = part;
 }

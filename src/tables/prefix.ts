@@ -48,15 +48,11 @@ export function parsePrefix(text: string): Prefix {
 /** The prefix of that length that an address is in. */
 export function makePrefix(address: Uint8Array, length: number): Prefix {
 	const family = familyOf(address);
-	const bytes = Uint8Array.from(address);
-	for (let bit = keyLength(family, length); bit < 128; ) {
-		if (bit % 8 === 0) {
-			bytes[bit >> 3] = 0;
-			bit += 8;
-		} else {
-			bytes[bit >> 3]! &= 0xff00 >> (bit % 8);
-			bit = (bit | 7) + 1;
-		}
+	const bytes = new Uint8Array(address);
+	const bits = keyLength(family, length);
+	if (bits < 128) {
+		bytes[bits >> 3]! &= 0xff00 >> (bits & 7);
+		bytes.fill(0, (bits >> 3) + 1);
 	}
 	// What a short IPv6 prefix leaves of an address never looks like IPv4: ::ffff:0:0 needs 96 bits.
 	return { family, bytes, length, text: `${formatAddress(bytes)}/${length}` };
@@ -85,7 +81,7 @@ export function overlap(a: Prefix, b: Prefix): boolean {
 
 /** The first address after the network's own; of a single address: itself. */
 export function firstAddress(prefix: Prefix): Uint8Array {
-	const bytes = Uint8Array.from(prefix.bytes);
+	const bytes = new Uint8Array(prefix.bytes);
 	if (keyLength(prefix.family, prefix.length) < 128) bytes[15]! |= 1;
 	return bytes;
 }
@@ -141,36 +137,49 @@ export class PrefixTable<T> {
 
 	/** The value of exactly this prefix. */
 	get(prefix: Prefix): T | undefined {
-		const node = this.#walk(prefix, () => {});
-		return node?.length === keyLength(prefix.family, prefix.length) ? node.value : undefined;
+		const end = keyLength(prefix.family, prefix.length);
+		const node = this.#walk(prefix.family, end, prefix.bytes, () => {});
+		return node?.length === end ? node.value : undefined;
 	}
 
 	/** The value of the longest prefix that contains the address. */
 	lookup(address: Uint8Array): T | undefined {
-		return this.longest(hostPrefix(address));
+		return this.#longest(familyOf(address), 128, address);
 	}
 
 	/** The value of the longest prefix that contains this one (or is it). */
-	longest(prefix: Prefix): T | undefined {
-		let found: T | undefined;
-		this.#walk(prefix, (value) => {
-			found = value;
-		});
-		return found;
+	longest({ family, length, bytes }: Prefix): T | undefined {
+		return this.#longest(family, keyLength(family, length), bytes);
 	}
 
 	/** The value of some prefix that overlaps this one. */
 	overlapping(prefix: Prefix): T | undefined {
 		let found: T | undefined;
-		const within = this.#walk(prefix, (value) => {
+		const end = keyLength(prefix.family, prefix.length);
+		const within = this.#walk(prefix.family, end, prefix.bytes, (value) => {
 			found ??= value;
 		});
 		return found ?? (within && anyValue(within));
 	}
 
-	/** By every value whose prefix contains this one (or is it), to the node that has all within. */
-	#walk({ family, length, bytes }: Prefix, visit: (value: T) => void): TrieNode<T> | undefined {
-		const end = keyLength(family, length);
+	#longest(family: Family, end: number, bytes: Uint8Array): T | undefined {
+		let found: T | undefined;
+		this.#walk(family, end, bytes, (value) => {
+			found = value;
+		});
+		return found;
+	}
+
+	/**
+	 * By every value whose prefix contains the first `end` bits (or is them), to the node that has all
+	 * within.
+	 */
+	#walk(
+		family: Family,
+		end: number,
+		bytes: Uint8Array,
+		visit: (value: T) => void,
+	): TrieNode<T> | undefined {
 		let node: TrieNode<T> | undefined = this.#roots[family];
 		while (node !== undefined && node.length <= end) {
 			if (node.value !== undefined) visit(node.value);
