@@ -7,6 +7,8 @@
  * Peers are Nodes that only manifests know, all beyond the router. What a Pod sends goes to all of
  * them in turn, always in 10,000 flows.
  */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { run } from "../src/lab/namespace.js";
@@ -17,6 +19,7 @@ import { Comparison } from "./tools/comparison.js";
 import { Pktgen } from "./tools/pktgen.js";
 import { publish, type Table } from "./tools/report.js";
 import { Site } from "./tools/site.js";
+import { shownSpread, spread } from "./tools/statistics.js";
 
 const rounds = Number(process.argv[2] ?? 7);
 const frames = Number(process.argv[3] ?? 100_000);
@@ -24,15 +27,16 @@ const PEERS = [10, 1000, 10_000];
 const FLOWS = [1, 10_000, 1_000_000];
 const FLOW_SLOTS = 2_097_152;
 const PEER_FLOWS = 10_000;
+const STARTS = 5;
 
 interface Sizes {
 	/** Of node1's agent, resident, MB. */
 	agent: number;
 	/** Of node1's pinned maps, MB, as the kernel counts them. */
 	maps: number;
-	/** ms */
-	adopting: number;
-	cold: number;
+	/** From start to "ready", ms: with everything pinned already, and with nothing. */
+	adopting: number[];
+	cold: number[];
 }
 
 await bench(async () => {
@@ -85,6 +89,7 @@ await bench(async () => {
 	await comparison.run();
 	for (const [peers, site] of crowds) sizes.set(`${peers} peers`, await measureAgent(site));
 	sizes.set("2M flow slots", await measureAgent(many));
+	const bare = await measureBareNode();
 
 	const table = (title: string, what: string, counts: readonly number[]): Table => ({
 		title,
@@ -101,20 +106,26 @@ await bench(async () => {
 	});
 	publish({
 		bench: "growth",
-		method: `Geneve, IPv4, UDP in frames of 64 bytes; ${rounds} rounds of ${frames} frames, the ways alternating; median (least–greatest). Agent: node1's, measured once.`,
+		method: `Geneve, IPv4, UDP in frames of 64 bytes; ${rounds} rounds of ${frames} frames, the ways alternating; median (least–greatest). Agent: node1's; its memory at the end of all rounds, ${STARTS} starts of each kind in turn. The floor is a Node.js process that does nothing.`,
 		tables: [
 			table(`Peers, ${PEER_FLOWS} flows: CPU ns per packet`, "peers", PEERS),
 			table("Flows, all in the table: CPU ns per packet", "flows", FLOWS),
 			{
 				title: "The agent",
 				columns: ["", "resident MB", "maps MB", "ready after a restart ms", "ready at first ms"],
-				rows: [...sizes].map(([name, { agent, maps, adopting, cold }]) => [
-					name,
-					...[agent, maps, adopting, cold].map((value) => value.toFixed(0)),
-				]),
+				rows: [
+					...[...sizes].map(([name, { agent, maps, adopting, cold }]) => [
+						name,
+						agent.toFixed(0),
+						maps.toFixed(0),
+						shownSpread(spread(adopting)),
+						shownSpread(spread(cold)),
+					]),
+					["bare Node.js", bare.resident.toFixed(0), "", "", shownSpread(spread(bare.starts))],
+				],
 			},
 		],
-		data: { ...comparison.data(), agent: Object.fromEntries(sizes) },
+		data: { ...comparison.data(), agent: Object.fromEntries(sizes), bare },
 	});
 });
 
@@ -122,26 +133,51 @@ await bench(async () => {
 async function measureAgent(site: Site): Promise<Sizes> {
 	const agent = site.lab.agent("node1");
 	const { pid } = await agent.status();
-	const status = readFileSync(`/proc/${pid}/status`, "utf8");
-	const resident = Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? Number.NaN) / 1024;
+	const resident = residentOf(pid);
 	const maps = await mapBytes(join(agent.pinDirectory, "maps"));
 	const start = async (): Promise<number> => {
 		const begun = performance.now();
 		await agent.start();
 		return performance.now() - begun;
 	};
-	await agent.stop();
-	const adopting = await start();
-	await agent.stop();
-	await site.lab.run("node1", [
-		command("fairway"),
-		..."cleanup --pin-dir".split(" "),
-		agent.pinDirectory,
-		"--run-dir",
-		agent.runDirectory,
-	]);
-	rmSync(agent.runDirectory, { recursive: true, force: true });
-	return { agent: resident, maps: maps / 2 ** 20, adopting, cold: await start() };
+	const cleanup = ["cleanup", "--pin-dir", agent.pinDirectory, "--run-dir", agent.runDirectory];
+	const adopting: number[] = [];
+	const cold: number[] = [];
+	for (let i = 0; i < STARTS; i++) {
+		await agent.stop();
+		adopting.push(await start());
+		await agent.stop();
+		await site.lab.run("node1", [command("fairway"), ...cleanup]);
+		rmSync(agent.runDirectory, { recursive: true, force: true });
+		cold.push(await start());
+	}
+	return { agent: resident, maps: maps / 2 ** 20, adopting, cold };
+}
+
+/** MB */
+function residentOf(pid: number): number {
+	const status = readFileSync(`/proc/${pid}/status`, "utf8");
+	return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? Number.NaN) / 1024;
+}
+
+/** What is there before a line of Fairway runs. */
+async function measureBareNode(): Promise<{ resident: number; starts: number[] }> {
+	const starts: number[] = [];
+	let resident = 0;
+	for (let i = 0; i < STARTS; i++) {
+		const begun = performance.now();
+		const idle = 'process.stdout.write("ready"); setInterval(() => {}, 1000)';
+		const child = spawn(process.execPath, ["-e", idle], {
+			stdio: ["ignore", "pipe", "inherit"],
+			env: { ...process.env, NODE_OPTIONS: "" },
+		});
+		await once(child.stdout, "data");
+		starts.push(performance.now() - begun);
+		resident = residentOf(child.pid!);
+		child.kill();
+		await once(child, "exit");
+	}
+	return { resident, starts };
 }
 
 async function mapBytes(directory: string): Promise<number> {

@@ -247,8 +247,8 @@ class Numbers {
 	}
 
 	single(bench: string, path: readonly string[], unit: number): Spread | undefined {
-		const value = this.find<number>(bench, path);
-		return value === undefined ? undefined : spread([value / unit]);
+		const values = this.find<number | number[]>(bench, path);
+		return values === undefined ? undefined : spread([values].flat().map((value) => value / unit));
 	}
 
 	/** What a look-up among this many flows takes longer than one among one, ns. */
