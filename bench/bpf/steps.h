@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the programs of `bench/steps.ts` share. They call the very functions of the quick way, one
+ * more in each program: what a step costs is the difference to the program before it.
+ *
+ * A program file defines FRAME_BYTES, PORTS_AT and REVERSED, says what stands for the helper that
+ * makes or takes room (a packet that is measured again and again keeps its size), and includes
+ * lib/established_*.h after this.
+ */
+#ifndef FAIRWAY_BENCH_STEPS_H
+#define FAIRWAY_BENCH_STEPS_H
+
+#include "../../bpf/tables.bpf.c"
+#include "../../bpf/lib/context.h"
+
+/* The first step is NO_STEP + 1. */
+#define FAILED (-1)
+#define NO_STEP 0
+
+struct bench {
+	__u8 frame[FRAME_BYTES]; /* what every packet is before the program sees it */
+	__u32 flows;		 /* that the packets go through */
+	__u32 next;
+	__u32 stride; /* from one packet's flow to the next one's; prime to `flows` */
+	__u32 pad;
+	__u64 drained;
+	__u64 found[3]; /* in the home slot, in its neighbour, by the index alone */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct bench);
+} bench SEC(".maps");
+
+static __always_inline struct bench *bench_state(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&bench, &zero);
+}
+
+/* What was worked out counts as used. */
+#define USED(value) asm volatile("" : : "r"(value) : "memory")
+
+/* The program that measures up to `step` ends here, and needed `value`. */
+#define END_AT(step, value)           \
+	do {                          \
+		if (last == (step)) { \
+			USED(value);  \
+			return last;  \
+		}                     \
+	} while (0)
+
+/*
+ * The next packet, of the next flow. The locked addition lets the CPU begin with nothing of this
+ * packet before all of the last one is done, and leaves the frame in the cache, as another program
+ * or a NIC would have.
+ */
+static __always_inline bool packet_begin(void *data, void *end)
+{
+	struct bench *state = bench_state();
+	__u32 number, source, destination, i;
+
+	if (!state || data + FRAME_BYTES > end)
+		return false;
+	number = (__u64)state->next++ * state->stride % state->flows;
+	source = bpf_htons(1024 + (number & 0x7fff));
+	destination = bpf_htons(1024 + (number >> 15));
+#pragma unroll
+	for (i = 0; i < FRAME_BYTES / 8; i++)
+		((__u64 *)data)[i] = ((__u64 *)state->frame)[i];
+	*(__u32 *)(data + PORTS_AT) =
+		REVERSED ? source << 16 | destination : destination << 16 | source;
+	__sync_fetch_and_add(&state->drained, 1);
+	return true;
+}
+
+#endif
