@@ -210,12 +210,14 @@ function growth(numbers: Numbers): Claim[] {
 			limit: 90,
 			digits: 0,
 			measured: { "": agent("agent") },
+			floors: { "bare Node.js": numbers.single("growth", ["bare", "resident"], 1) },
 		},
 		{
 			scenario: "agent with 1,000 peers: ready",
 			of: "s",
 			limit: 1.5,
 			measured: { "after a restart": agent("adopting", MS), "at first": agent("cold", MS) },
+			floors: { "bare Node.js": numbers.single("growth", ["bare", "starts"], MS) },
 		},
 	];
 }
