@@ -170,6 +170,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 				return dropped(verdict, -slot);
 			match.flow = flow_at(slot);
 		} else {
+			if (route.kind == ROUTE_OUTSIDE)
+				flow_forget_expired(packet, node);
 			match.flow = flow_start(packet, node);
 		}
 		match.direction = FLOW_ORIGINAL;

@@ -267,10 +267,11 @@ static long slot_try(__u32 index, struct slot_search *search)
  * A slot that is ours alone, or -1: the table is full. The places to look at follow from the key:
  * its home, the neighbour of that, and on with a stride of its own, so that they are a fair sample
  * of the table: when a share `a` of it is in use, a search fails with probability
- * a^FLOW_SLOT_TRIES, wherever the flows lie.
+ * a^FLOW_SLOT_TRIES, wherever the flows lie. A function of its own: on its callers' stack, beside
+ * what they keep for later, the search would be too much for 6.1.
  */
-static __always_inline int flow_slot(const struct flow_key *key, const struct node_config *node,
-				     __u64 now)
+static __noinline int flow_slot(const struct flow_key *key, const struct node_config *node,
+				__u64 now)
 {
 	__u32 hash = flow_hash(key, node->hash_seed, true);
 	struct slot_search search = {
@@ -376,6 +377,18 @@ static __always_inline bool tuple_free(const struct flow_key *reply, const struc
 	return true;
 }
 
+/* A packet that is not translated any more: the expired flow that it had with translation goes. Its
+ * slot would be found before that of the new one, and flow_create() knows the tuples of that alone. */
+stage int flow_forget_expired(const struct packet *packet, const struct node_config *node)
+{
+	struct work *work = work_space();
+
+	if (!packet || !node || !work)
+		return -1;
+	work->reply = packet->key;
+	return tuple_free(&work->reply, node, bpf_ktime_get_coarse_ns()) ? 0 : -1;
+}
+
 /* A new flow without translation: its slot, or -1 when the table is full or the tuple of its
  * answers belongs to another flow. */
 stage int flow_create(const struct packet *packet, const struct node_config *node)
@@ -392,8 +405,6 @@ stage int flow_create(const struct packet *packet, const struct node_config *nod
 	key_reverse(reply, &packet->key);
 	if (!tuple_free(reply, node, now))
 		return -1;
-	/* An expired flow that was translated has another tuple for its answers. */
-	tuple_free(&packet->key, node, now);
 	slot = flow_slot(&packet->key, node, now);
 	if (slot < 0)
 		return -1;
