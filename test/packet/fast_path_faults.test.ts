@@ -5,7 +5,7 @@
  */
 import { equal, ok } from "node:assert/strict";
 import t, { type Test } from "tap";
-import { Path } from "../../src/tables/generated.js";
+import { EventCounter, Path } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { Conversation, HOOKS, hookText, intoPod, type Side, sides } from "./conversation.js";
@@ -39,6 +39,7 @@ async function stillFast(node: Node, { talk, sent, received }: Side): Promise<vo
 	await node.onFastPath(talk.out(), sent(talk.left));
 	for (const hook of HOOKS) await node.onFastPath(received(talk.answer, hook), talk.delivered());
 	equal(node.dataPath.flows().length, 1, "one flow");
+	equal(node.dataPath.event(EventCounter.UNTRACKED), 0n, "which every packet was found to be of");
 }
 
 async function fragments(node: Node, side: Side): Promise<void> {
