@@ -155,7 +155,10 @@ function writeGroups(bytes: Buffer, offset: number, text: string, from: number, 
 		let end = start;
 		for (; end < to && text.charCodeAt(end) !== COLON; end++) {
 			const code = text.charCodeAt(end);
-			if (code === DOT) return writeDotted(bytes, offset, text, start);
+			if (code === DOT) {
+				writeDotted(bytes, offset, text, start);
+				return;
+			}
 			// "0" to "9" are 0x30 to 0x39, letters end in 1 to 6 in either case.
 			group = (group << 4) | (code < COLON ? code & 15 : (code & 15) + 9);
 		}
