@@ -164,7 +164,8 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	verdict.mtu = mtu;
 	tunnel = peer->path == PATH_GENEVE || peer->path == PATH_VXLAN;
 	if (tunnel) {
-		if (tunnel_enter(ctx, peer, node, family, headers->tos, hash))
+		if (tunnel_enter(ctx, peer, node, family, headers->key.protocol, headers->tos,
+				 hash))
 			return established_failed();
 		data = (void *)(long)ctx->data;
 		end = (void *)(long)ctx->data_end;

@@ -80,12 +80,36 @@ static __always_inline void put_tunnel(void *to, const struct peer *peer,
 	put_ethernet(to + 16, mac_to_put(&fairway_mac.mac), mac_to_put(&node->gateway_mac), family);
 }
 
+#define EALREADY 114
+
+/*
+ * What GRO merged inside a tunnel stays marked as tunnelled when that tunnel is stripped, and so
+ * does what a veth handed over as its sender made it. When a Pod or the Node forwards such a packet
+ * into a tunnel, the kernel refuses to mark it again. The marks that it has are the right ones: of a
+ * UDP tunnel, and of where the inner headers are, which have not moved. But in a bundle of UDP they
+ * may be of a tunnel that the Pod made, and so lie elsewhere.
+ */
+static __always_inline int tunnel_room(struct __sk_buff *ctx, __u32 size, __u8 inner_family,
+				       __u8 outer_family, __u8 protocol, __u64 flags)
+{
+	int error = bpf_skb_adjust_room(ctx, size, BPF_ADJ_ROOM_MAC, flags);
+	__u32 segment;
+
+	if (error != -EALREADY || inner_family != outer_family)
+		return error;
+	segment = ctx->gso_size;
+	hide(segment);
+	if (segment && protocol != IPPROTO_TCP)
+		return error;
+	return bpf_skb_adjust_room(ctx, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
 /* Puts the outer headers in front of a packet of `family`, its TOS copied; the frame's Ethernet
  * header is the outer one after it. Lengths are those of the whole GSO packet: the kernel writes
  * each segment's own. */
 static __always_inline int tunnel_enter(struct __sk_buff *ctx, const struct peer *peer,
-					const struct node_config *node, __u8 family, __u8 tos,
-					__u32 hash)
+					const struct node_config *node, __u8 family, __u8 protocol,
+					__u8 tos, __u32 hash)
 {
 	__u64 flags = BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_FIXED_GSO |
 		      BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN) | BPF_F_ADJ_ROOM_ENCAP_L2_ETH;
@@ -99,8 +123,8 @@ static __always_inline int tunnel_enter(struct __sk_buff *ctx, const struct peer
 			    bpf_htons(TUNNEL_TTL << 8 | IPPROTO_UDP);
 		__be32 local = peer->local.word[3], remote = peer->remote.word[3];
 
-		if (bpf_skb_adjust_room(ctx, sizeof(*ip) + TUNNEL_INNER_SIZE, BPF_ADJ_ROOM_MAC,
-					flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4))
+		if (tunnel_room(ctx, sizeof(*ip) + TUNNEL_INNER_SIZE, family, 4, protocol,
+				flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4))
 			return -1;
 		data = (void *)(long)ctx->data;
 		end = (void *)(long)ctx->data_end;
@@ -120,8 +144,8 @@ static __always_inline int tunnel_enter(struct __sk_buff *ctx, const struct peer
 	} else {
 		struct ipv6hdr *ip;
 
-		if (bpf_skb_adjust_room(ctx, sizeof(*ip) + TUNNEL_INNER_SIZE, BPF_ADJ_ROOM_MAC,
-					flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
+		if (tunnel_room(ctx, sizeof(*ip) + TUNNEL_INNER_SIZE, family, 6, protocol,
+				flags | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6))
 			return -1;
 		data = (void *)(long)ctx->data;
 		end = (void *)(long)ctx->data_end;
@@ -147,7 +171,8 @@ stage int encapsulate(struct __sk_buff *ctx, const struct packet *packet, const 
 	if (!packet || !peer || !node)
 		return -1;
 	hash = flow_hash(&packet->key, node->hash_seed, !(packet->flags & PACKET_FRAGMENT));
-	return tunnel_enter(ctx, peer, node, packet->family, packet->tos, hash);
+	return tunnel_enter(ctx, peer, node, packet->family, packet->key.protocol, packet->tos,
+			    hash);
 }
 
 #endif
