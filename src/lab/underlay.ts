@@ -19,6 +19,7 @@
  * off, so that every packet is cut and summed on its way in, as a NIC would; and the Nodes' ends
  * merge what they receive (GRO), as a NIC would.
  */
+import { existsSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { Namespace, run } from "./namespace.js";
 import { familyOf, withoutLength } from "./subnet.js";
@@ -55,6 +56,12 @@ const ROUTER = [
 	"net.ipv4.icmp_msgs_per_sec=100000",
 	"net.ipv6.icmp.ratelimit=0",
 ];
+
+/** A switch lets no packet filter look at what it carries, whatever modules this machine has. */
+const UNFILTERED = ["arptables", "ip6tables", "iptables"]
+	.map((filter) => `net.bridge.bridge-nf-call-${filter}`)
+	.filter((name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`))
+	.map((name) => `${name}=0`);
 
 /** What Linux takes; a Node's name may be longer. Bridge and router have names of their own. */
 const INTERFACE_NAME = /^(?!br0$|router$)[a-z0-9-]{1,15}$/;
@@ -126,6 +133,7 @@ export class Underlay {
 			const bridge = this.add(subnet.name, "switch", [
 				"net.ipv6.conf.all.disable_ipv6=1",
 				"net.ipv6.conf.default.disable_ipv6=1",
+				...UNFILTERED,
 			]);
 			bridge.addresses.push(
 				"link add dev br0 type bridge stp_state 0 forward_delay 0 mcast_snooping 0",
