@@ -6,7 +6,13 @@
  *   bench/tcp.ts [ROUNDS] [SECONDS]     default 7, 1 (of each stream; the others take half of it)
  */
 import { bench } from "./tools/cleanup.js";
-import { collectMetadata, kernelForwarding, kernelVxlan, openWays } from "./tools/networks.js";
+import {
+	bareRedirects,
+	collectMetadata,
+	kernelForwarding,
+	kernelVxlan,
+	openWays,
+} from "./tools/networks.js";
 import { Pktgen, setXdp } from "./tools/pktgen.js";
 import { PlainPair } from "./tools/plain_pair.js";
 import { publish, type Table } from "./tools/report.js";
@@ -37,24 +43,25 @@ const kindNames = Object.keys(kinds) as Kind[];
 await bench(async () => {
 	const pktgen = await Pktgen.open();
 	/** A veth copies each packet into a page for XDP, which no NIC has to: with and without. */
-	const fairway = (type: "direct" | "geneve" | "vxlan", xdp: "auto" | "off") => {
+	const fairway = (type: "direct" | "geneve" | "vxlan", xdp: "auto" | "native") => {
 		const mode: Settings =
 			type === "direct"
 				? { trafficEncapMode: "hybrid" }
 				: { trafficEncapMode: "encap", tunnelType: type };
-		const name = `Fairway ${type}${xdp === "off" ? ", no XDP" : ""}`;
+		const name = `Fairway ${type}${xdp === "native" ? ", XDP" : ""}`;
 		return Site.up(name, { fairway: { ...mode, xdp } });
 	};
 	const sites = [
+		await Site.up("bare redirects", { network: bareRedirects(pktgen) }),
 		await Site.up("kernel forwarding", { network: kernelForwarding }),
 		await Site.up("kernel vxlan", { network: kernelVxlan(4) }),
 		await Site.up("tunnel key", { network: collectMetadata(pktgen) }),
 		await fairway("direct", "auto"),
 		await fairway("geneve", "auto"),
 		await fairway("vxlan", "auto"),
-		await fairway("direct", "off"),
-		await fairway("geneve", "off"),
-		await fairway("vxlan", "off"),
+		await fairway("direct", "native"),
+		await fairway("geneve", "native"),
+		await fairway("vxlan", "native"),
 	];
 	const passing = await Site.up("kernel forwarding, XDP that passes", {
 		network: kernelForwarding,

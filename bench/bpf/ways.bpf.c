@@ -130,18 +130,32 @@ int to_tunnel(struct __sk_buff *ctx)
 	return bpf_redirect(to_ifindex, 0);
 }
 
-/* TC ingress of the vxlan device: into the Pod. */
-SEC("tc")
-int from_tunnel(struct __sk_buff *ctx)
+static __always_inline int write_macs(struct __sk_buff *ctx)
 {
 	__u64 destination = destination_mac, source = source_mac;
 	__u8 macs[2 * ETH_ALEN];
 
 	__builtin_memcpy(macs, &destination, ETH_ALEN);
 	__builtin_memcpy(macs + ETH_ALEN, &source, ETH_ALEN);
-	if (bpf_skb_store_bytes(ctx, 0, macs, sizeof(macs), 0))
-		return TC_ACT_SHOT;
-	return bpf_redirect_peer(to_ifindex, 0);
+	return bpf_skb_store_bytes(ctx, 0, macs, sizeof(macs), 0);
+}
+
+/* TC ingress of the vxlan device or of the NIC: all IPv4 into the one Pod. */
+SEC("tc")
+int into_pod(struct __sk_buff *ctx)
+{
+	if (ctx->protocol != bpf_htons(ETH_P_IP))
+		return TC_ACT_OK;
+	return write_macs(ctx) ? TC_ACT_SHOT : bpf_redirect_peer(to_ifindex, 0);
+}
+
+/* TC ingress of the host side of a Pod's veth: all IPv4 out of the NIC; destination_mac is the next hop's. */
+SEC("tc")
+int onto_wire(struct __sk_buff *ctx)
+{
+	if (ctx->protocol != bpf_htons(ETH_P_IP))
+		return TC_ACT_OK;
+	return write_macs(ctx) ? TC_ACT_SHOT : bpf_redirect(to_ifindex, 0);
 }
 
 const char license_text[] SEC("license") = "Dual BSD/GPL";

@@ -100,7 +100,7 @@ export function collectMetadata(pktgen: Pktgen): PodNetwork {
 				.reduce((sum, byte) => sum * 256 + Number(byte), 0);
 			const [leaving, arriving] = await Promise.all([
 				openWays(pktgen, "to_tunnel", { to_ifindex: tunnel.ifindex, remote_ipv4: remote }),
-				openWays(pktgen, "from_tunnel", {
+				openWays(pktgen, "into_pod", {
 					to_ifindex: outside.ifindex,
 					destination_mac: inside.mac,
 					source_mac: outside.mac,
@@ -152,6 +152,42 @@ export function bare(pktgen: Pktgen, { tunnel }: { tunnel: boolean }): PodNetwor
 			]);
 			await setTc(node, "pod2", leaving);
 			await setXdp(node, "eth0", arriving);
+			return attachment;
+		},
+	};
+}
+
+/**
+ * The least that TC programs can do between two Pods: all that a Pod sends goes to the other Node,
+ * all that comes goes into the Pod, with no look at it and no tunnel. IPv4, one Pod a Node, two Nodes.
+ */
+export function bareRedirects(pktgen: Pktgen): PodNetwork {
+	return {
+		...plainNetwork,
+		async attach(lab, pod) {
+			const attachment = await plainNetwork.attach(lab, pod);
+			const node = lab.namespace(pod.node);
+			const peer = otherNode(lab, pod.node);
+			const [inside, outside, nic, remote] = await Promise.all([
+				link(lab.namespace(pod.label), "eth0"),
+				link(node, "pod2"),
+				link(node, "eth0"),
+				link(lab.namespace(peer.name), "eth0"),
+			]);
+			const [leaving, arriving] = await Promise.all([
+				openWays(pktgen, "onto_wire", {
+					to_ifindex: nic.ifindex,
+					destination_mac: remote.mac,
+					source_mac: nic.mac,
+				}),
+				openWays(pktgen, "into_pod", {
+					to_ifindex: outside.ifindex,
+					destination_mac: inside.mac,
+					source_mac: outside.mac,
+				}),
+			]);
+			await setTc(node, "pod2", leaving);
+			await setTc(node, "eth0", arriving);
 			return attachment;
 		},
 	};

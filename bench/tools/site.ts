@@ -51,7 +51,8 @@ export class Site {
 	}
 
 	/**
-	 * The Pods reach each other over these families when it is up.
+	 * The Pods reach each other over these families when it is up. Fairway has native XDP unless
+	 * told: the generator's frames are what a NIC's driver hands over.
 	 *
 	 * @param neighbour a third Pod, on node1.
 	 */
@@ -64,7 +65,8 @@ export class Site {
 		atEnd(() => rmSync(directory, { recursive: true, force: true }));
 		for (const [file, objects] of Object.entries(manifests(neighbour)))
 			writeFileSync(join(directory, file), objects.map((o) => JSON.stringify(o)).join("\n---\n"));
-		const settings = "fairway" in dataplane ? dataplane.fairway : {};
+		const settings: Settings =
+			"fairway" in dataplane ? { xdp: "native", ...dataplane.fairway } : {};
 		writeFileSync(join(directory, "config.yaml"), JSON.stringify(settings));
 		const lab = await Lab.prepare({
 			name: `fwB-${process.pid}-${++sites}`,

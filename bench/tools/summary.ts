@@ -33,6 +33,7 @@ const NAMES = { geneve: "Geneve", vxlan: "VXLAN", direct: "direct" } as const;
 const VXLAN = "kernel vxlan";
 const FORWARDING = "kernel forwarding";
 const PASSING = `${FORWARDING}, XDP that passes`;
+const BARE = "bare redirects";
 const NO_DATAPLANE = "plain veth pair";
 const MS = 1000;
 
@@ -142,7 +143,9 @@ function claims(numbers: Numbers): Claim[] {
 			of: `of ${VXLAN}`,
 			limit: 0.8,
 			measured: each(TUNNELS, (kind) => exchange(`Fairway ${kind}`)),
-			floors: { [NO_DATAPLANE]: exchange(NO_DATAPLANE), [FORWARDING]: exchange(FORWARDING) },
+			floors: Object.fromEntries(
+				[BARE, FORWARDING, NO_DATAPLANE].map((name) => [name, exchange(name)]),
+			),
 		},
 		...growth(numbers),
 	];
@@ -160,21 +163,15 @@ function bulk(
 		const claim = (what: string, limit: number, field: Field): Claim => {
 			const of = (one: string) =>
 				numbers.ratio("tcp", `${streams} ${one}`, `${streams} ${other}`, field);
-			const without = ways.map((way) => [
-				`${NAMES[way]} without XDP`,
-				of(`Fairway ${way}, no XDP`),
-			]);
+			const floors = [NO_DATAPLANE, BARE, PASSING].map((name) => [name, of(name)]);
+			const xdp = ways.map((way) => [`${NAMES[way]} with XDP`, of(`Fairway ${way}, XDP`)]);
 			return {
 				scenario: `TCP ${path}, ${streams}: ${what}`,
 				of: `of ${other}`,
 				limit,
 				atLeast: field === gigabits,
 				measured: each(ways, (way) => of(`Fairway ${way}`)),
-				floors: {
-					[NO_DATAPLANE]: of(NO_DATAPLANE),
-					[PASSING]: of(PASSING),
-					...Object.fromEntries(without),
-				},
+				floors: Object.fromEntries([...floors, ...xdp]),
 			};
 		};
 		return [claim("Gb/s", 1, gigabits), claim("CPU per byte", cpu, cpuPerByte)];
