@@ -139,6 +139,7 @@ export function compile(input: CompileInput): CompileResult {
 			gatewayMac: self.gatewayMac,
 			wireInterfaces: wireInterfaces(network, transport, kernel),
 			xdp: config.xdp,
+			tunnelPort: config.trafficEncapMode === "noEncap" ? 0 : tunnelPort(config),
 		},
 	};
 

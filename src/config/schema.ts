@@ -98,7 +98,9 @@ export const schema = z.strictObject(
 			.describe("MTU of Pod interfaces; 0: from the transport interface."),
 		xdp: oneOf(["auto", "native", "generic", "off"])
 			.default("auto")
-			.describe("How packets from the network are seen first; off: at tc ingress."),
+			.describe(
+				"How packets from the network are seen first; off: at tc ingress; auto: native XDP where the interface has it and is no veth, else off.",
+			),
 		snat: section({
 			portRange: portRange
 				.prefault("49152-65535")

@@ -3,11 +3,12 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { BpfLink } from "#native";
 import { detachFilter } from "./attachments.js";
+import { removeGroDevice } from "./gro_device.js";
 import { removeHostDevice } from "./host_device.js";
 import type { IpRoute } from "./iproute.js";
 import { Links } from "./links.js";
 import type { Log } from "./log.js";
-import { HOST_DEVICE, isPodInterface, ROUTE_PROTOCOL } from "./names.js";
+import { GRO_DEVICE, HOST_DEVICE, isOwnDevice, isPodInterface, ROUTE_PROTOCOL } from "./names.js";
 import { Pins } from "./pins.js";
 
 export interface CleanupOptions {
@@ -33,7 +34,7 @@ export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptio
 	await attempt("links", () => detachLinks(pinDir, log));
 	const links = await Links.read(ip);
 	for (const { name, ifindex } of links.all())
-		if (name !== HOST_DEVICE && !isPodInterface(name))
+		if (!isOwnDevice(name))
 			await attempt(`filters of ${name}`, () => removeFilters(ip, name, ifindex, log));
 
 	for (const name of links.names().filter(isPodInterface))
@@ -44,6 +45,10 @@ export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptio
 	await attempt(HOST_DEVICE, async () => {
 		if (await removeHostDevice(ip))
 			log.info({ interface: HOST_DEVICE }, "removed the Node's device");
+	});
+	await attempt(GRO_DEVICE, async () => {
+		if (await removeGroDevice(ip))
+			log.info({ interface: GRO_DEVICE }, "removed the device that had tunnel packets merged");
 	});
 	for (const family of ["-4", "-6"]) await attempt("routes", () => flushRoutes(ip, family));
 

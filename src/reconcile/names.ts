@@ -3,6 +3,9 @@
 /** The Node's device: gateway addresses, and the Node's way to its peers' Pods. */
 export const HOST_DEVICE = "fairway0";
 
+/** Has the kernel merge what comes in tunnels. */
+export const GRO_DEVICE = "fairway1";
+
 /** rtm_protocol of every kernel route that is Fairway's. */
 export const ROUTE_PROTOCOL = 170;
 
@@ -16,5 +19,5 @@ export function isPodInterface(name: string): boolean {
 }
 
 export function isOwnDevice(name: string): boolean {
-	return name === HOST_DEVICE || isPodInterface(name);
+	return name === HOST_DEVICE || name === GRO_DEVICE || isPodInterface(name);
 }

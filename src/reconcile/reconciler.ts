@@ -7,7 +7,8 @@
  *                  node_config with a new route epoch: flows look again at what has changed
  *  4. programs     loaded when the knobs or maps are new (the first ones from the start on, beside
  *                  everything else); new maps take over the old ones' entries
- *  5. attachments  the wire first, then fairway0, then Pods: who receives before who sends
+ *  5. attachments  the wire first, then fairway0, then Pods: who receives before who sends; and
+ *                  fairway1 where no XDP strips tunnels before GRO
  *  6. routes       of the kernel, once from_host can take what they lead to it
  *  7. sweep        what nobody wants any more, and what an earlier agent left behind
  *
@@ -24,6 +25,7 @@ import { Attachments, type XdpMode } from "./attachments.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
 import { type Counters, readCounters } from "./counters.js";
 import { Datapath } from "./datapath.js";
+import { GroDevice } from "./gro_device.js";
 import { HostState } from "./host_state.js";
 import { IpRoute } from "./iproute.js";
 import { Links } from "./links.js";
@@ -81,6 +83,7 @@ export class Reconciler {
 	readonly #monitor: NetworkMonitor;
 	readonly #attachments: Attachments;
 	readonly #wire: Wire;
+	readonly #gro: GroDevice;
 	readonly #host: HostState;
 	readonly #tables: TableState;
 	readonly #live: LiveTables;
@@ -105,6 +108,7 @@ export class Reconciler {
 		this.#attachments = new Attachments(pins, this.#log);
 		this.#attachments.adoptFilters(links.all());
 		this.#wire = new Wire(this.#ip, this.#attachments, this.#log);
+		this.#gro = new GroDevice(this.#ip, this.#log);
 		this.#host = new HostState(this.#ip, this.#log);
 		this.#live = new LiveTables(map, this.#ip);
 		this.#stages = new Stages({
@@ -115,6 +119,7 @@ export class Reconciler {
 			tables: this.#tables,
 			attachments: this.#attachments,
 			wire: this.#wire,
+			gro: this.#gro,
 			datapath: () => this.#datapath,
 			formerPods: links.names().filter(isPodInterface),
 		});
@@ -267,6 +272,7 @@ export class Reconciler {
 		}
 		if (!own && !network) return;
 		this.#host.doubt();
+		this.#gro.doubt();
 		if (this.#wanted === undefined || this.#closed) return;
 		// Someone may have removed what is ours, or put a device back: an apply that finds nothing
 		// to write costs a few milliseconds.

@@ -6,6 +6,7 @@ import { NodeFlag } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
 import type { Attachments, Hook } from "./attachments.js";
 import type { Datapath, Programs } from "./datapath.js";
+import type { GroDevice } from "./gro_device.js";
 import type { HostState } from "./host_state.js";
 import type { IpRoute } from "./iproute.js";
 import type { PodRoute } from "./kernel_routes.js";
@@ -27,6 +28,7 @@ export interface StagesOptions {
 	tables: TableState;
 	attachments: Attachments;
 	wire: Wire;
+	gro: GroDevice;
 	/** The one in force: a resized flow table is another one. */
 	datapath: () => Datapath;
 	/** Host sides of Pods from before this agent. */
@@ -41,6 +43,7 @@ export class Stages {
 	readonly #tables: TableState;
 	readonly #attachments: Attachments;
 	readonly #wire: Wire;
+	readonly #gro: GroDevice;
 	readonly #datapath: () => Datapath;
 	#formerPods: string[] | undefined;
 	/** Indexes of devices whose sysctls are set; the kernel does not use an index twice. */
@@ -55,6 +58,7 @@ export class Stages {
 		this.#tables = options.tables;
 		this.#attachments = options.attachments;
 		this.#wire = options.wire;
+		this.#gro = options.gro;
 		this.#datapath = options.datapath;
 		this.#formerPods = options.formerPods;
 	}
@@ -126,7 +130,9 @@ export class Stages {
 		pass.add({ writes, problems: failures.map(({ message }) => message) });
 		pass.attached = failures.every(({ device }) => isPodInterface(device));
 		this.#podProblems = new Map(failures.map(({ device, message }) => [device, message]));
-		pass.add(await this.#wire.attach(wires, tables.xdp, programs));
+		const { tunnelPort, xdp } = tables;
+		pass.add(await this.#wire.attach(wires, xdp, tunnelPort !== 0, programs));
+		pass.writes += await this.#gro.apply(this.#wire.withoutXdp ? tunnelPort : 0);
 		await pass.try(undefined, () => this.#datapath().settle());
 	}
 

@@ -1,14 +1,16 @@
 /**
- * The Node's NICs: which mode of XDP each takes, and the receive offload that goes with it.
+ * The Node's NICs: which mode of XDP each takes, and the offloads that go with it.
  *
- * `auto` takes native XDP or none; generic XDP is slower than the TC program alone, so it is taken
- * only when asked for by name. A device that refuses is asked again when its MTU or driver, or the
- * setting, changes.
+ * `auto` takes native XDP where a driver has it in its own memory, and none else: a veth copies each
+ * packet into a page for it, which costs more than XDP saves (bench/tcp.ts), and generic XDP is
+ * slower than the TC program alone. Both are taken only when asked for by name. A device that
+ * refuses is asked again when its MTU or driver, or the setting, changes.
  */
 import type { Attachments, Device, XdpMode } from "./attachments.js";
 import type { Programs } from "./datapath.js";
 import type { IpRoute } from "./iproute.js";
 import type { Log } from "./log.js";
+import { applyOffloads, offloadsFor } from "./offloads.js";
 
 export type XdpSetting = "auto" | "native" | "generic" | "off";
 
@@ -28,6 +30,10 @@ export class Wire {
 	readonly #attachments: Attachments;
 	readonly #log: Log;
 	readonly #refusals = new Map<number, Refusal>();
+	/** Indexes of devices for which it was said why they go without. */
+	readonly #spared = new Set<number>();
+	/** For what the offloads of a device were set last, by its index. */
+	readonly #prepared = new Map<number, string>();
 	#devices: readonly WireDevice[] = [];
 
 	constructor(ip: IpRoute, attachments: Attachments, log: Log) {
@@ -36,10 +42,15 @@ export class Wire {
 		this.#log = log;
 	}
 
-	/** XDP on each device by the setting. A refusal is a problem only when the mode was asked for. */
+	/**
+	 * XDP on each device by the setting. A refusal is a problem only when the mode was asked for.
+	 *
+	 * @param tunnels Pod packets may come in tunnels.
+	 */
 	async attach(
 		devices: readonly WireDevice[],
 		setting: XdpSetting,
+		tunnels: boolean,
 		programs: Programs,
 	): Promise<{ writes: number; problems: string[] }> {
 		this.#devices = devices;
@@ -53,13 +64,17 @@ export class Wire {
 			if (refusal !== undefined && setting !== "auto") problems.push(refusal.message);
 			if (after !== before)
 				this.#log.info({ interface: device.name, xdp: after }, "XDP mode of a wire interface");
-			if (after === "native" && before !== "native") await this.#mergeReceived(device);
+			const { ifindex, name, kind } = device;
+			const situation = { kind, xdp: after, tunnels };
+			if (this.#prepared.get(ifindex) === JSON.stringify(situation)) continue;
+			this.#prepared.set(ifindex, JSON.stringify(situation));
+			await applyOffloads(this.#ip, name, offloadsFor(situation), this.#log);
 		}
 		return { writes, problems };
 	}
 
 	#attachOne(device: WireDevice, setting: XdpSetting, programs: Programs): number {
-		const mode: XdpMode = setting === "auto" ? "native" : setting;
+		const mode = setting === "auto" ? this.#best(device) : setting;
 		const asked = `${setting} ${device.kind ?? ""} ${device.mtu}`;
 		const refused = this.#refusals.get(device.ifindex);
 		if (refused?.asked === asked)
@@ -75,26 +90,25 @@ export class Wire {
 		return writes;
 	}
 
+	#best({ ifindex, name, kind }: WireDevice): XdpMode {
+		if (kind !== "veth") return "native";
+		if (!this.#spared.has(ifindex)) {
+			this.#spared.add(ifindex);
+			const facts = { interface: name, kind };
+			this.#log.info(facts, "no XDP here by itself: a veth copies every packet for it");
+		}
+		return "off";
+	}
+
+	/** There is an interface where nothing strips tunnels before GRO. */
+	get withoutXdp(): boolean {
+		return this.#devices.some(({ ifindex }) => this.#attachments.xdpMode(ifindex) === "off");
+	}
+
 	/** The least of the modes of all wire interfaces: what the Node as a whole can count on. */
 	mode(): XdpMode {
 		const modes = this.#devices.map(({ ifindex }) => this.#attachments.xdpMode(ifindex));
 		if (modes.length === 0 || modes.includes("off")) return "off";
 		return modes.includes("generic") ? "generic" : "native";
-	}
-
-	/**
-	 * XDP strips the tunnel and passes TCP up; it is GRO that makes this pay. A veth has GRO off
-	 * unless told, hardware has it on.
-	 */
-	async #mergeReceived({ name }: Device): Promise<void> {
-		try {
-			const features = await this.#ip.command("ethtool", "-k", name);
-			if (!/^generic-receive-offload: off$/m.test(features)) return;
-			await this.#ip.command("ethtool", "-K", name, "gro", "on");
-			this.#log.info({ interface: name }, "switched generic receive offload on, for XDP");
-		} catch (error) {
-			const facts = { interface: name, error: (error as Error).message };
-			this.#log.warn(facts, "generic receive offload could not be looked at; TCP may be slower");
-		}
 	}
 }

@@ -31,7 +31,7 @@ export interface RemoveStep<T extends MapName> {
 }
 
 export type Gateway = { addresses: string[]; mac: string };
-export type Wire = { interfaces: string[]; xdp: Tables["xdp"] };
+export type Wire = Pick<Tables, "xdp" | "tunnelPort"> & { interfaces: string[] };
 
 export type Step =
 	| { [T in MapName]: PutStep<T> | RemoveStep<T> }[MapName]
@@ -100,6 +100,7 @@ export function applySteps(tables: Tables, steps: readonly Step[]): Tables {
 		} else if (step.table === "wire") {
 			after.wireInterfaces = step.value.interfaces;
 			after.xdp = step.value.xdp;
+			after.tunnelPort = step.value.tunnelPort;
 		} else if (step.table === "nodeConfig") after.nodeConfig = step.value;
 		else
 			for (const [key, value] of step.entries) after[step.table].set(key as never, value as never);
@@ -111,8 +112,8 @@ function gatewayOf(tables: Tables): Gateway {
 	return { addresses: tables.gatewayAddresses, mac: tables.gatewayMac };
 }
 
-function wireOf(tables: Tables): Wire {
-	return { interfaces: tables.wireInterfaces, xdp: tables.xdp };
+function wireOf({ wireInterfaces, xdp, tunnelPort }: Tables): Wire {
+	return { interfaces: wireInterfaces, xdp, tunnelPort };
 }
 
 /** Most values are flat objects of numbers and text, and most are equal: that is quick here. */

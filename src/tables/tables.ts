@@ -33,4 +33,6 @@ export interface Tables {
 	/** Interfaces that from_wire is attached to. */
 	wireInterfaces: string[];
 	xdp: "auto" | "native" | "generic" | "off";
+	/** UDP port of this Node's tunnels, where what comes in without XDP is to be merged; 0: none. */
+	tunnelPort: number;
 }

@@ -277,6 +277,13 @@ t.test("the life of an agent", async (t) => {
 		t.match((await node1.fairway("explain", from, to)).stdout, /^Path +direct to node2$/m);
 	});
 
+	const havePodMtu = async (mtu: number): Promise<boolean> => {
+		const links = await Promise.all(
+			nodes.map(({ pod }) => pod.run(["ip", "-o", "link", "show", "eth0"])),
+		);
+		return links.every(({ stdout }) => stdout.includes(` mtu ${mtu} `));
+	};
+
 	await t.test("the configuration changes live", async (t) => {
 		const reaches = (path: string) =>
 			until(`every path is ${path}`, async () => {
@@ -289,10 +296,7 @@ t.test("the life of an agent", async (t) => {
 			t.equal(await node1.ping(node2), true, tunnelType);
 		}
 		t.match(await node1.agent.status(), { mode: "encap", podMTU: 1430 });
-		await until("the Pods that are there follow", async () => {
-			const { stdout } = await node1.pod.run(["ip", "-o", "link", "show", "eth0"]);
-			return stdout.includes(" mtu 1430 ");
-		});
+		await until("the Pods that are there follow", () => havePodMtu(1430));
 
 		configure("trafficEncapMode: encap\ntunnelType: vxlan\nnoSNAT: true\n");
 		await until("a refusal", async () => (await node1.agent.status()).problems.length > 0);
@@ -314,6 +318,7 @@ t.test("the life of an agent", async (t) => {
 				const all = await Promise.all(nodes.map(({ agent }) => agent.status()));
 				return all.every((status) => status.xdp === xdp && status.mode === "encap");
 			});
+			await until("the Pods follow", () => havePodMtu(1430));
 			t.equal(await node1.ping(node2), true, `${xdp}: what XDP delivers itself`);
 			t.equal(await node1.ping(node2, 3, 2500), true, `${xdp}: what it leaves to tc`);
 		}

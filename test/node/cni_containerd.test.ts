@@ -23,7 +23,7 @@ function writeManifests(directory: string): void {
 	const pods = readFileSync(join(exampleDirectory, "pods.yaml"), "utf8").split(/^---$/m);
 	const wanted = pods.filter((pod) => /name: pod2a$/m.test(pod));
 	writeFileSync(join(directory, "pods.yaml"), wanted.join("---"));
-	writeFileSync(join(directory, "config.yaml"), "trafficEncapMode: hybrid\n");
+	writeFileSync(join(directory, "config.yaml"), "trafficEncapMode: hybrid\nxdp: native\n");
 }
 
 t.test("containerd", async (t) => {

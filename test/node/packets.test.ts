@@ -24,7 +24,11 @@ const FAMILIES: Family[] = [4, 6];
 const IP_AND_ICMP = { 4: 28, 6: 48 } as const;
 
 t.test("hybrid", async (t) => {
-	const cluster = await startCluster(t, { trafficEncapMode: "hybrid", tunnelType: "geneve" });
+	const cluster = await startCluster(t, {
+		trafficEncapMode: "hybrid",
+		tunnelType: "geneve",
+		xdp: "native",
+	});
 	const { lab } = cluster;
 	await cluster.serve("pod1b", "pod2a", "pod3a", "outside");
 	const gateway = (node: number, family: Family): string =>

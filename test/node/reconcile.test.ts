@@ -10,6 +10,7 @@ for (const [file, name] of [
 	["restart", "adopts what an earlier agent left"],
 	["upgrade", "swaps programs and migrates maps"],
 	["faults", "goes on when the kernel refuses or things vanish"],
+	["gro", "has the kernel merge tunnels where there is no XDP"],
 	["live", "reads the live maps and the kernel"],
 	["cleanup", "removes every kernel object"],
 ] as const) {

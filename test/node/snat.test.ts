@@ -15,7 +15,7 @@ import { startCluster, TCP_PORT, UDP_PORT } from "../tools/cluster.js";
 const FAMILIES: Family[] = [4, 6];
 
 t.test("SNAT", async (t) => {
-	const cluster = await startCluster(t, { trafficEncapMode: "hybrid" });
+	const cluster = await startCluster(t, { trafficEncapMode: "hybrid", xdp: "native" });
 	const { lab } = cluster;
 	await cluster.serve("outside", "pod1b", "node3");
 	const [pod1a, pod1b] = [await lab.station("pod1a"), await lab.station("pod1b")];

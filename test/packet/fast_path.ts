@@ -317,6 +317,7 @@ function wantedTables(tables: MemoryTables, links: Links): Tables {
 		gatewayMac: nodeConfig.gatewayMac,
 		wireInterfaces: [],
 		xdp: "auto",
+		tunnelPort: 0,
 	};
 }
 

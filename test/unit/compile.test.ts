@@ -567,6 +567,11 @@ t.test("the Node's own configuration", async (t) => {
 		],
 	];
 	for (const [config, part] of rows) t.match(ready({ config }).tables.nodeConfig, part, config);
+	const tunnelPort = (config: string) => ready({ config }).tables.tunnelPort;
+	t.equal(tunnelPort(""), 6081);
+	t.equal(tunnelPort("{trafficEncapMode: hybrid, tunnelType: vxlan}"), 4789);
+	t.equal(tunnelPort("{tunnelType: vxlan, tunnelPort: 7000}"), 7000);
+	t.equal(tunnelPort("trafficEncapMode: noEncap"), 0, "none to be merged");
 });
 
 t.test("MTU of Pods", async (t) => {

@@ -64,6 +64,7 @@ function small(change: Partial<Tables> = {}): Tables {
 		gatewayMac: "06:00:00:00:00:01",
 		wireInterfaces: ["eth0"],
 		xdp: "auto",
+		tunnelPort: 6081,
 		...change,
 	};
 }
@@ -126,6 +127,7 @@ t.test("which writes, and in which order", async (t) => {
 			["put nodeConfig"],
 		],
 		["the XDP mode", small(), small({ xdp: "off" }), ["put wire"]],
+		["the tunnels' port", small(), small({ tunnelPort: 0 }), ["put wire"]],
 		["the gateway's MAC", small(), small({ gatewayMac: "06:00:00:00:00:09" }), ["put gateway"]],
 		[
 			"a put before a removal",

@@ -64,7 +64,8 @@ t.test("everything goes, Pods included", async (t) => {
 	await ip.batch([...podLines(0), ...podLines(1)]);
 	recordPods(2);
 	const reconciler = await openReconciler(object);
-	t.match(await reconciler.apply(tablesOf({ peers: 5, pods: 2 })), { pending: 0, ready: true });
+	const tables = { ...tablesOf({ peers: 5, pods: 2 }), xdp: "auto" as const };
+	t.match(await reconciler.apply(tables), { pending: 0, ready: true });
 	await ip.batch(["route add blackhole 10.99.0.0/16 proto 170 table 77"]);
 	await reconciler.close();
 	t.not(JSON.stringify(await state()), JSON.stringify(before), "there is something to remove");
@@ -76,10 +77,11 @@ t.test("everything goes, Pods included", async (t) => {
 	await Reconciler.cleanup({ pinDir, runDir, log });
 	lock?.release();
 	t.same(await state(), before);
-	t.ok(
-		log.lines.some(({ facts }) => facts.interface === podInterface(1)),
-		"what is removed is said",
-	);
+	for (const name of [podInterface(1), "fairway0", "fairway1"])
+		t.ok(
+			log.lines.some(({ facts }) => facts.interface === name),
+			`what is removed is said: ${name}`,
+		);
 	await Reconciler.cleanup({ pinDir, runDir, log });
 	t.same(await state(), before, "and once more");
 });

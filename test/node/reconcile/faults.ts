@@ -171,7 +171,8 @@ t.test("XDP that a device refuses: native is a problem, auto is not", async (t) 
 	// A bridge has no native XDP.
 	await ip.batch(["link add name br0 type bridge", "link set dev br0 up"]);
 	const wireInterfaces = ["eth0", "br0"];
-	t.match(await reconciler.apply({ ...tables, wireInterfaces }), { pending: 0, ready: true });
+	const auto = { ...tables, wireInterfaces, xdp: "auto" as const };
+	t.match(await reconciler.apply(auto), { pending: 0, ready: true });
 	t.equal(reconciler.xdpMode(), "off", "the least of both");
 	t.match(await reconciler.apply({ ...tables, wireInterfaces, xdp: "native" }), { pending: 1 });
 	t.match(reconciler.problems(), [/Cannot attach from_wire_xdp \(native\) to br0/]);

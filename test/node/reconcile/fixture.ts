@@ -133,7 +133,8 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 		gatewayAddresses: ["10.244.1.1", "fd00:10:244:1::1"],
 		gatewayMac: "02:00:00:00:00:aa",
 		wireInterfaces: ["eth0"],
-		xdp: "auto",
+		xdp: "native",
+		tunnelPort: 6081,
 	};
 	for (let n = 0; n < pods; n++)
 		tables.endpoints.set(`10.244.1.${n + 2}`, {
