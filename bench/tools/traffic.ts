@@ -34,15 +34,21 @@ interface ServerReport {
 
 /** A server in one namespace for clients in another. Ends with the bench. */
 export class Traffic {
-	private readonly servers = new Map<number, Promise<Server>>();
+	private readonly servers: Map<number, Promise<Server>>;
 	private readonly client: Namespace;
 	private readonly server: Namespace;
 	private readonly address: string;
 
-	constructor(client: Namespace, server: Namespace, address: string) {
+	constructor(client: Namespace, server: Namespace, address: string, servers = new Map()) {
 		this.client = client;
 		this.server = server;
 		this.address = address;
+		this.servers = servers;
+	}
+
+	/** To the same servers at another address of theirs. */
+	at(address: string): Traffic {
+		return new Traffic(this.client, this.server, address, this.servers);
 	}
 
 	/** @param cpus of client and server; of each pair of CPUs there is a server of its own. */
