@@ -78,6 +78,8 @@ export class Datapath {
 	#programs: { identity: string; programs: Programs } | undefined;
 	/** Under way; never rejects. */
 	#loading: Promise<void> | undefined;
+	/** Of the programs that this process has loaded. */
+	readonly #loaded = new Set<string>();
 	#moved: { table: FlowTable; flows: MovedFlows } | undefined;
 
 	private constructor({ pins, objectPath, flowsMax, log }: DatapathOptions) {
@@ -212,6 +214,7 @@ export class Datapath {
 
 	/** The outcome is pinned programs, or a refusal. */
 	#load(knobs: Knobs, identity: string): Promise<void> {
+		this.#loaded.add(identity);
 		this.#loading = this.#loadPrograms(knobs, this.#pins.programs(identity))
 			.catch((error: Error) => {
 				this.#refused = { identity, error, until: performance.now() + REFUSED_MS };
@@ -278,6 +281,9 @@ export class Datapath {
 
 	/** Closes descriptors, but those of the maps in `keep`. What is pinned stays. */
 	close(keep: readonly string[] = []): void {
+		// Nobody else can use programs of maps that were never pinned.
+		if (this.hasNewMaps)
+			for (const identity of this.#loaded) this.#pins.remove(this.#pins.programs(identity));
 		for (const [name, map] of this.#maps) if (!keep.includes(name)) map.close();
 		for (const map of this.#outdated.values()) map.close();
 		this.#closePrograms();

@@ -18,6 +18,7 @@ import {
 	recordPods,
 	runDir,
 	tablesOf,
+	until,
 } from "./fixture.js";
 
 const mounts = () =>
@@ -106,4 +107,32 @@ t.test("Fairway starts again after it", async (t) => {
 	t.same(reconciler.adoptedPeers(), []);
 	t.match(await reconciler.apply(tablesOf({ peers: 1, pods: 0 })), { pending: 0, ready: true });
 	await reconciler.close();
+});
+
+t.test("programs are loaded before they are asked for; for other knobs, once more", async (t) => {
+	for (const [guess, loads] of [
+		["auto", 1],
+		["generic", 2],
+	] as const) {
+		await Reconciler.cleanup({ pinDir, runDir, log: memoryLog() });
+		const log = memoryLog();
+		const loaded = () => log.lines.filter(({ message }) => message === "loaded the BPF programs");
+		const reconciler = await openReconciler(object, { log, xdp: guess });
+		await until(() => loaded().length === 1);
+		t.match(loaded()[0]?.facts, { vethWire: true, xdpGeneric: guess === "generic" });
+		const tables = tablesOf({ peers: 1, pods: 0 });
+		t.equal(tables.xdp, "auto");
+		t.match(await reconciler.apply(tables), { pending: 0, ready: true });
+		t.equal(loaded().length, loads, guess);
+		t.equal(Pins.existing(pinDir)?.programIdentities().length, 1, "the others are swept");
+		await reconciler.close();
+	}
+});
+
+t.test("closed while it loads, before its first apply: no program stays", async (t) => {
+	await Reconciler.cleanup({ pinDir, runDir, log: memoryLog() });
+	const log = memoryLog();
+	await (await openReconciler(object, { log, xdp: "auto" })).close();
+	t.ok(log.lines.some(({ message }) => message === "loaded the BPF programs"));
+	t.same(Pins.existing(pinDir)?.programIdentities(), []);
 });
