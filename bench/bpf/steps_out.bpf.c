@@ -90,7 +90,7 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 	flow_touch(match.flow, now);
 	put_hop(data + ETH_HLEN, 4, &headers);
 	END_AT(OUT_HOP, 0);
-	if (tunnel_enter(ctx, peer, node, 4, headers.tos, hash))
+	if (tunnel_enter(ctx, peer, node, 4, headers.key.protocol, headers.tos, hash))
 		return FAILED;
 	END_AT(OUT_TUNNEL, 0);
 	established_count(match.flow->peer * 2, true, &headers, &gso);

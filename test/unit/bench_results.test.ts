@@ -1,7 +1,11 @@
-/** What the benches have recorded is what the documents say, and is judged as it should be. */
+/**
+ * What the benches have recorded is what the documents say, and is judged as it should be; and
+ * their programs, which are partly made of Fairway's own sources, still compile.
+ */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import t from "tap";
+import { benchObject } from "../../bench/tools/pktgen.js";
 import { type Result, readRecorded } from "../../bench/tools/recorded.js";
 import { renderResults } from "../../bench/tools/results.js";
 import { shortSummary, summary } from "../../bench/tools/summary.js";
@@ -95,4 +99,8 @@ t.test("the limit for flows is what the look-ups' bench has measured", (t) => {
 	]);
 	t.equal(row([growth])?.[3], "not measured");
 	t.end();
+});
+
+t.test("the benches' programs compile", async (t) => {
+	t.ok(readFileSync(await benchObject("steps_out")).length > 0);
 });
