@@ -118,6 +118,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		receiver = endpoint_lookup(&packet->key.destination);
 		if (!receiver)
 			return dropped(verdict, DROP_NO_ENDPOINT);
+		if (match.flow && !related && sender && !match.flow->local_ifindex)
+			pods_remember(match.flow, sender, receiver, match.direction);
 	} else if (route.kind == ROUTE_PEER) {
 		reason = remote_peer(ctx, packet, route.peer, false, node, now, remote, verdict);
 		if (reason)
@@ -178,6 +180,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		if (match.flow) {
 			flow_advance(match.flow, FLOW_ORIGINAL, packet, node, now);
 			route_remember(match.flow, &route, sender, FLOW_ORIGINAL, node);
+			if (receiver && sender)
+				pods_remember(match.flow, sender, receiver, FLOW_ORIGINAL);
 		}
 	}
 	if (route.kind == ROUTE_HOST)

@@ -160,11 +160,15 @@ static __always_inline int established_from(context *ctx, const struct node_conf
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__be16 port = outer->key.destination_port, ethertype;
+	struct verdict verdict = { .action = ACTION_PASS, .peer = NO_PEER };
 	__u32 l3 = l4 + TUNNEL_INNER_SIZE, before = l3 - ETH_HLEN;
 	struct headers inner = {};
 
-	if (HOOK_IS_XDP && outer->key.protocol == IPPROTO_TCP)
-		return NOT_ESTABLISHED;
+	if (HOOK_IS_XDP && outer->key.protocol == IPPROTO_TCP) {
+		/* Nothing to strip: for GRO and TC as it is. */
+		record(&verdict);
+		return XDP_PASS;
+	}
 	if (outer->key.protocol != IPPROTO_UDP || !is_tunnel_port(port, node))
 		return established_deliver(ctx, node, ETH_HLEN, family, outer, NULL);
 	ethertype = tunnel_plain(data, end, l4, port, node);

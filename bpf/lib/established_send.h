@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The quick way out: from a Pod of this Node to a peer, direct or in a tunnel, or to the outside.
+ * The quick way out: from a Pod of this Node to a peer, direct or in a tunnel, to the outside, or to
+ * another Pod of the Node.
  *
  *  1. headers, flow   it is the Pod's own flow, by its interface and its MAC
  *  2. path            the peer's of this moment, a next hop that is trusted, and it fits
@@ -103,14 +104,34 @@ static __always_inline void established_count(__u32 index, bool tunnel,
 	}
 }
 
-static __always_inline bool sent_by(const struct flow_match *match, __u32 ifindex, void *data)
+/* The frame at `data` came in by `ifindex` and its source MAC is `mac`. */
+static __always_inline bool frame_of(void *data, __u32 received, __u32 ifindex, __u64 mac)
 {
-	const struct flow *flow = match->flow;
-	const __u8 *mac = data + ETH_ALEN;
+	__u64 source = *(__u32 *)(data + ETH_ALEN) | (__u64) * (__u16 *)(data + ETH_ALEN + 4) << 32;
 
-	return flow->local_ifindex == ifindex && flow->local_direction == match->direction &&
-	       *(__u32 *)mac == *(const __u32 *)&flow->local_mac &&
-	       *(__u16 *)(mac + 4) == *(const __u16 *)&flow->local_mac.byte[4];
+	return received == ifindex && source == (mac & 0xffffffffffffULL);
+}
+
+/* To the other Pod of a flow between two of this Node. */
+static __always_inline int established_local(struct __sk_buff *ctx, const struct node_config *node,
+					     void *data, __u8 family, struct flow *flow,
+					     bool by_local, __u64 now,
+					     const struct headers *headers)
+{
+	struct verdict verdict = { .action = ACTION_ENDPOINT, .peer = NO_PEER };
+	__u64 local = mac_to_put(&flow->local_mac), other = flow->next_hop.destination_mac;
+	__u32 local_ifindex = flow->local_ifindex, other_ifindex = flow->next_hop.ifindex;
+
+	if (flow->flags & FLOW_SNAT ||
+	    !frame_of(data, ctx->ifindex, by_local ? local_ifindex : other_ifindex,
+		      by_local ? local : other))
+		return NOT_ESTABLISHED;
+	flow_touch(flow, now);
+	verdict.ifindex = by_local ? other_ifindex : local_ifindex;
+	put_hop(data + ETH_HLEN, family, headers);
+	put_ethernet(data, by_local ? other : local, mac_to_put(&node->gateway_mac), family);
+	record(&verdict);
+	return bpf_redirect_peer(verdict.ifindex, 0);
 }
 
 static __always_inline int established_send_from(struct __sk_buff *ctx,
@@ -128,12 +149,18 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	struct gso gso = gso_of(ctx);
 	__u64 destination, source;
 	struct flow *flow;
-	bool tunnel;
+	bool tunnel, by_local;
 
 	match = flow_established(headers, hash, node, now);
 	flow = match.flow;
-	if (!flow || headers->ttl <= 1 || data + ETH_HLEN + header + 8 > end ||
-	    !sent_by(&match, ctx->ifindex, data))
+	if (!flow || !flow->local_ifindex || headers->ttl <= 1 ||
+	    data + ETH_HLEN + header + 8 > end)
+		return NOT_ESTABLISHED;
+	by_local = flow->local_direction == match.direction;
+	if (flow->route_kind == ROUTE_LOCAL_PODS)
+		return established_local(ctx, node, data, family, flow, by_local, now, headers);
+	if (!by_local ||
+	    !frame_of(data, ctx->ifindex, flow->local_ifindex, mac_to_put(&flow->local_mac)))
 		return NOT_ESTABLISHED;
 	hop = established_path(&match, family, node, now, &peer, &mtu);
 	if (!hop)

@@ -69,6 +69,14 @@ static __always_inline void next_hop_icmpv6(const struct packet *packet)
 	next_hop_unsettle();
 }
 
+static __always_inline __u64 mac_word(const __u8 *mac)
+{
+	__u64 word = 0;
+
+	__builtin_memcpy(&word, mac, ETH_ALEN);
+	return word;
+}
+
 #ifndef FAIRWAY_XDP
 
 /* True for times before the last neighbour message has settled. */
@@ -85,14 +93,6 @@ static __always_inline bool next_hop_trusted(const struct next_hop *hop,
 {
 	return hop->checked && now - hop->checked < NEXT_HOP_TRUST_MS * NS_PER_MS &&
 	       hop->epoch == node->next_hop_epoch && !next_hop_unsettled(hop->checked);
-}
-
-static __always_inline __u64 mac_word(const __u8 *mac)
-{
-	__u64 word = 0;
-
-	__builtin_memcpy(&word, mac, ETH_ALEN);
-	return word;
 }
 
 /* Asks the kernel. `family` is that of `destination`. */

@@ -44,6 +44,21 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 	flow->route_epoch = node->route_epoch;
 }
 
+/* Both ends of a flow between two Pods of this Node, which is otherwise current: `sender`'s packets
+ * travel in `direction`. */
+static __always_inline void pods_remember(struct flow *flow, const struct endpoint *sender,
+					  const struct endpoint *receiver, __u8 direction)
+{
+	flow->local_ifindex = 0;
+	flow->next_hop.checked = 0;
+	flow->next_hop.destination_mac = mac_word(receiver->mac.byte);
+	flow->next_hop.ifindex = receiver->ifindex;
+	flow->local_mac = sender->mac;
+	flow->local_direction = direction;
+	barrier();
+	flow->local_ifindex = sender->ifindex;
+}
+
 /* The packet, which was found in `match`, comes from the flow's own Pod: through its interface, with
  * its MAC, in the direction that the Pod sends in. */
 static __always_inline bool flow_sent_by(const struct flow_match *match, __u32 ifindex,

@@ -279,8 +279,10 @@ struct flow {
 	__u8 local_direction; /* enum flow_direction of what that Pod sends */
 	__u8 published;	      /* both tuples are in flow_index: the slot speaks for itself */
 	__u8 pad[2];
-	struct next_hop next_hop; /* ROUTE_OUTSIDE: cached, as next_hops */
-	struct flow_key key;	  /* original direction, before SNAT */
+	/* ROUTE_OUTSIDE: cached, as next_hops. ROUTE_LOCAL_PODS: ifindex and destination_mac are
+	 * those of the Pod that the local one's packets go to. */
+	struct next_hop next_hop;
+	struct flow_key key; /* original direction, before SNAT */
 	struct address snat_address;
 };
 
