@@ -129,8 +129,14 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 				slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 				return discard();
 			}
-			if (!related)
+			if (!related) {
+				if (!flow_current(match.flow, node)) {
+					source = route_resolve(&packet->key.source);
+					route_remember(match.flow, &source, endpoint, FLOW_ORIGINAL,
+						       node);
+				}
 				flow_advance(match.flow, FLOW_REPLY, packet, node, now);
+			}
 #ifndef FAIRWAY_XDP
 			if (related && related_rewrite(ctx, packet, quoted, translation))
 				return dropped(verdict, DROP_REWRITE_FAILED);
