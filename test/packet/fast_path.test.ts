@@ -6,8 +6,15 @@
 import t from "tap";
 import { Hook, Path, RouteKind } from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
-import * as build from "./builder.js";
-import { Conversation, HOOKS, hookText, outwards, type Side, sides } from "./conversation.js";
+import {
+	Conversation,
+	HOOKS,
+	hookText,
+	intoPod,
+	outwards,
+	type Side,
+	sides,
+} from "./conversation.js";
 import { DataPath } from "./data_path.js";
 import { FAMILIES, type Family, Node, type PeerWay, peerEntry, WAYS } from "./fast_path.js";
 import { type Case, runCases } from "./fast_path_case.js";
@@ -159,7 +166,6 @@ function podCases(family: Family, { talk, ...far }: Side): Case[] {
 				...back,
 				change: become(pod),
 				after: talk.delivered(pod),
-				...(far.translated && { meanwhile: talk.out(pod) }),
 			});
 			return [
 				into("the Pod is another one, with its address", replaced),
@@ -217,26 +223,69 @@ function headerCases(family: Family, way: PeerWay, peer: world.PeerFacts): Case[
 	];
 }
 
-/** Between two Pods of this Node, one of which moves to another Node. */
-function localCase(family: Family): Case {
+/** What changes about two Pods of this Node that talk with each other. */
+function localCases(family: Family): Case[] {
 	const talk = new Conversation(family, podB);
-	const packet = talk.left;
-	return {
-		shows: "a neighbour on this Node has moved to a peer",
-		kept: false,
-		start: [talk.out(), fromPod(podB, talk.answer)],
-		packet: talk.out(),
-		before: {
-			frame: build.frame({ source: world.GATEWAY_MAC, destination: podB.mac }, packet),
-			device: podB.interface,
+	const begin = { start: [talk.out(), fromPod(podB, talk.answer)] };
+	const out = { ...begin, packet: talk.out(), before: intoPod(talk.left, podB) };
+	const back = { ...begin, packet: fromPod(podB, talk.answer), before: talk.delivered() };
+	const mac = "0a:00:00:00:00:cc";
+	const become = (pod: world.Pod, next: Partial<world.Pod> | undefined) => (node: Node) =>
+		node.change(({ endpoints }) => {
+			const { interface: name, mac } = { ...pod, ...next };
+			if (next) endpoints.set(pod[family], { interface: name, mac });
+			else endpoints.delete(pod[family]);
+		});
+	return [
+		{
+			shows: "the other one has moved to a peer",
+			...out,
+			change: (node) =>
+				node.change(({ endpoints, routes }) => {
+					endpoints.delete(podB[family]);
+					routes.set(own(podB[family]), toPeer(geneve4));
+				}),
+			after: talk.sent(GENEVE, geneve4),
 		},
-		change: (node) =>
-			node.change(({ endpoints, routes }) => {
-				endpoints.delete(podB[family]);
-				routes.set(own(podB[family]), toPeer(geneve4));
-			}),
-		after: talk.sent(GENEVE, geneve4),
-	};
+		{
+			shows: "the other one is gone",
+			...out,
+			change: become(podB, undefined),
+			after: { drop: "no_endpoint" },
+		},
+		{
+			shows: "the other one has another MAC",
+			...out,
+			change: become(podB, { mac }),
+			after: intoPod(talk.left, { ...podB, mac }),
+		},
+		{
+			shows: "the one that began is another one, with its address",
+			...back,
+			change: become(podA, { interface: "fairway0", mac }),
+			after: intoPod(talk.received, { ...podA, interface: "fairway0", mac }),
+		},
+		{
+			shows: "the one that began is gone",
+			...out,
+			change: become(podA, undefined),
+			after: { drop: "spoofed_address" },
+			also: [fromPod(podB, talk.answer), { drop: "no_endpoint" }],
+		},
+		{
+			shows: "the one that answers has another MAC",
+			...back,
+			change: become(podB, { mac }),
+			after: { drop: "spoofed_mac" },
+			also: [fromPod({ ...podB, mac }, talk.answer), talk.delivered()],
+		},
+		{
+			shows: "the gateway has another MAC",
+			...out,
+			change: (node) => node.configure({ gatewayMac: "0a:00:00:00:00:99" }),
+			after: intoPod(talk.left, podB, "0a:00:00:00:00:99"),
+		},
+	];
 }
 
 /** An outside host becomes a peer: its flows may not carry what it would take for a tunnel. */
@@ -267,7 +316,8 @@ if (inNamespace(import.meta.url)) {
 		for (const side of sides(family)) table(`IPv${family}, ${side.name}`, podCases(family, side));
 		table(`IPv${family}, Geneve`, headerCases(family, GENEVE, geneve4));
 		table(`IPv${family}, VXLAN`, headerCases(family, VXLAN, vxlan4));
-		table(`IPv${family}`, [localCase(family), newPeerCase(family)]);
+		table(`IPv${family}, on one Node`, localCases(family));
+		table(`IPv${family}`, [newPeerCase(family)]);
 
 		t.test(`IPv${family}: from every way to a peer to every other`, async (t) => {
 			await node.begin();

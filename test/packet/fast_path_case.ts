@@ -16,26 +16,20 @@ export interface Case {
 	after: Expected;
 	/** Another packet that the change concerns. */
 	also?: [Input, Expected];
-	/** What the Pod sends meanwhile: it is what a translated flow learns from. */
-	meanwhile?: Input;
-	/** False: between two Pods of a Node nothing is kept. */
-	kept?: false;
 }
 
 async function run(node: Node, known: Case): Promise<void> {
-	const { prepare, start, packet, before, change, after, also, meanwhile, kept = true } = known;
+	const { prepare, start, packet, before, change, after, also } = known;
 	await node.begin();
 	prepare?.(node);
 	for (const input of start) await node.send(input);
-	if (kept) await node.onFastPath(packet, before);
-	else await node.expect(packet, before);
+	await node.onFastPath(packet, before);
 	await change(node);
 	await node.expect(packet, after);
 	if (also) await node.expect(...also);
-	if (meanwhile) await node.send(meanwhile);
 	// What it has learned meanwhile does not let it through either.
 	if ("drop" in after) await node.expect(packet, after);
-	else if (kept && "frame" in after) await node.onFastPath(packet, after);
+	else if ("frame" in after) await node.onFastPath(packet, after);
 }
 
 /** Runs cases, one subtest each. */

@@ -198,6 +198,33 @@ async function ways(node: Node, side: Side, family: Family): Promise<void> {
 	ok(!node.goesQuickWay(talk.with({ how: { ttl: 1 } }).out()), "the last hop");
 }
 
+/** Between two Pods of this Node: neither can send for the other, nor anybody from outside. */
+async function neighbours(node: Node, family: Family): Promise<void> {
+	await node.begin();
+	const talk = new Conversation(family, podB);
+	const [there, here] = [talk.out(), fromPod(podB, talk.answer)];
+	const arrives = intoPod(talk.left, podB);
+	await node.send(there);
+	await node.send(here);
+	const fast = async () => {
+		await node.onFastPath(there, arrives);
+		await node.onFastPath(here, talk.delivered());
+		ok(node.goesQuickWay(there) && node.goesQuickWay(here));
+	};
+	await fast();
+	for (const [packet, thief] of [
+		[talk.question, podB],
+		[talk.answer, podA],
+	] as const) {
+		await node.expect(fromPod(thief, packet), { drop: "spoofed_address" });
+		const wire = { ...fromWire(packet), hook: TC };
+		await node.expect(wire, { drop: "martian_source" });
+		await node.expect({ ...wire, hook: XDP }, { drop: "martian_source" });
+	}
+	await node.expect(fromPod({ ...podB, mac: podA.mac }, talk.answer), { drop: "spoofed_mac" });
+	await fast();
+}
+
 if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
 	const dataPath = new DataPath({ flowSlots: 128 });
@@ -219,6 +246,10 @@ if (inNamespace(import.meta.url)) {
 				await spoofed(node, side);
 				t.pass("only its own Pod can send in a flow");
 			});
+		t.test(`IPv${family}, two Pods of this Node`, async (t) => {
+			await neighbours(node, family);
+			t.pass("neither can speak for the other");
+		});
 		const tunnels = [
 			[WAYS[1]!, geneve4],
 			[WAYS[2]!, vxlan4],

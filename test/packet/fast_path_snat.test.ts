@@ -90,7 +90,6 @@ function snatCases(family: Family): Case[] {
 				before: talk.delivered(),
 				change,
 				after: talk.delivered(),
-				meanwhile: talk.out(),
 			}),
 		),
 	]);
