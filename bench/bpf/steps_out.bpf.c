@@ -76,7 +76,9 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 	if (!match.flow)
 		return FAILED;
 	END_AT(OUT_CHECK, (__u64)match.direction);
-	if (headers.ttl <= 1 || !sent_by(&match, ctx->ifindex, data))
+	if (headers.ttl <= 1 || match.flow->local_direction != match.direction ||
+	    !frame_of(data, ctx->ifindex, match.flow->local_ifindex,
+		      mac_to_put(&match.flow->local_mac)))
 		return FAILED;
 	END_AT(OUT_SENDER, 0);
 	hop = established_path(&match, 4, node, now, &peer, &mtu);

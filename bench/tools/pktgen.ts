@@ -42,14 +42,21 @@ export interface Run {
 
 export type Sink = "sink_tc" | "sink_xdp" | "sample";
 
-let objectsMade = false;
+const made = new Map<string, Promise<string>>();
 
-/** The path of a BPF object of the benches, made when first asked for. */
-export async function benchObject(name: string): Promise<string> {
-	if (!objectsMade) await run(["make", "--silent", "-C", `${top}/bench`]);
-	objectsMade = true;
-	return `${top}/build/bench/${name}.bpf.o`;
+/** The path of a file of build/bench/, made when first asked for. */
+export function benchFile(name: string): Promise<string> {
+	let path = made.get(name);
+	if (path === undefined) {
+		const make = run(["make", "--silent", "-C", `${top}/bench`, `../build/bench/${name}`]);
+		path = make.then(() => `${top}/build/bench/${name}`);
+		made.set(name, path);
+	}
+	return path;
 }
+
+/** The path of a BPF object of the benches. */
+export const benchObject = (name: string): Promise<string> => benchFile(`${name}.bpf.o`);
 
 export class Pktgen {
 	readonly pins: string;

@@ -2,13 +2,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface, type Interface } from "node:readline";
-import { fileURLToPath } from "node:url";
-import { type Namespace, run } from "../../src/lab/namespace.js";
+import type { Namespace } from "../../src/lab/namespace.js";
 import { atEnd } from "./cleanup.js";
 import { softirqTime } from "./cpu_time.js";
-
-const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
-const program = `${top}/build/bench/traffic`;
+import { benchFile } from "./pktgen.js";
 
 export const PORT = 5000;
 
@@ -67,6 +64,7 @@ export class Traffic {
 		const server = await started;
 		const before = { server: await server.report(), softirqs: softirqTime() };
 		const args = [what, this.address, port, seconds, ...numbers].map(String);
+		const program = await benchFile("traffic");
 		const { stdout } = await this.client.run(["taskset", "-c", `${cpus[0]}`, program, ...args], {
 			timeoutMs: seconds * 1000 + 15_000,
 		});
@@ -91,7 +89,7 @@ class Server {
 	}
 
 	static async start(namespace: Namespace, port: number, cpu: number): Promise<Server> {
-		await run(["make", "--silent", "-C", `${top}/bench`]);
+		const program = await benchFile("traffic");
 		const child = spawn(
 			"nsenter",
 			[`--net=${namespace.path}`, "taskset", "-c", `${cpu}`, program, "serve", `${port}`],
