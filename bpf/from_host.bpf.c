@@ -102,7 +102,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 							? DROP_ICMP_UNRELATED
 							: DROP_FRAGMENT_UNKNOWN);
 	} else if (match.flow) {
-		flow_advance(match.flow, match.direction, packet, node, now);
+		flow_advance(match.flow, match.direction, packet, now);
 	} else {
 		if (wants_snat) {
 			slot = snat_create(ctx, packet, node,
@@ -117,7 +117,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			match.flow = flow_start(packet, node);
 		}
 		if (match.flow) {
-			flow_advance(match.flow, FLOW_ORIGINAL, packet, node, now);
+			flow_advance(match.flow, FLOW_ORIGINAL, packet, now);
 			route_remember(match.flow, &route, NULL, FLOW_ORIGINAL, node);
 		}
 	}

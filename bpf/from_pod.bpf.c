@@ -164,7 +164,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			return discard();
 		}
 	} else if (match.flow) {
-		flow_advance(match.flow, match.direction, packet, node, now);
+		flow_advance(match.flow, match.direction, packet, now);
 	} else {
 		if (wants_snat) {
 			slot = snat_create(ctx, packet, node, snat_address(node, packet->family));
@@ -172,13 +172,11 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 				return dropped(verdict, -slot);
 			match.flow = flow_at(slot);
 		} else {
-			if (route.kind == ROUTE_OUTSIDE)
-				flow_forget_expired(packet, node);
 			match.flow = flow_start(packet, node);
 		}
 		match.direction = FLOW_ORIGINAL;
 		if (match.flow) {
-			flow_advance(match.flow, FLOW_ORIGINAL, packet, node, now);
+			flow_advance(match.flow, FLOW_ORIGINAL, packet, now);
 			route_remember(match.flow, &route, sender, FLOW_ORIGINAL, node);
 			if (receiver && sender)
 				pods_remember(match.flow, sender, receiver, FLOW_ORIGINAL);

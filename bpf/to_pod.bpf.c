@@ -40,7 +40,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			route_remember(match.flow, &route, NULL, FLOW_ORIGINAL, node);
 	}
 	if (match.flow)
-		flow_advance(match.flow, match.direction, packet, node, now);
+		flow_advance(match.flow, match.direction, packet, now);
 	return pass(verdict);
 }
 

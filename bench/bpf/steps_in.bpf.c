@@ -75,11 +75,11 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 	now = bpf_ktime_get_coarse_ns();
 	END_AT(IN_CLOCK, now);
 	if (last == IN_FIND) {
-		match = flow_find(&inner.key, hash);
+		match = flow_find(&inner.key, hash, true);
 		USED((__u64)match.direction);
 		return match.flow ? last : FAILED;
 	}
-	match = flow_established(&inner, hash, node, now);
+	match = flow_established(&inner, hash, true, node, now);
 	flow = match.flow;
 	if (!flow || !flow->local_ifindex || flow->local_direction == match.direction ||
 	    flow->flags & FLOW_SNAT)

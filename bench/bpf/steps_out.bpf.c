@@ -68,11 +68,11 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 	now = bpf_ktime_get_coarse_ns();
 	END_AT(OUT_CLOCK, now);
 	if (last == OUT_FIND) {
-		match = flow_find(&headers.key, hash);
+		match = flow_find(&headers.key, hash, true);
 		USED((__u64)match.direction);
 		return match.flow ? last : FAILED;
 	}
-	match = flow_established(&headers, hash, node, now);
+	match = flow_established(&headers, hash, true, node, now);
 	if (!match.flow)
 		return FAILED;
 	END_AT(OUT_CHECK, (__u64)match.direction);
@@ -255,7 +255,7 @@ int look_quick(struct __sk_buff *ctx)
 
 	if (!look(ctx, &headers, &hash))
 		return FAILED;
-	match = flow_find(&headers.key, hash);
+	match = flow_find(&headers.key, hash, true);
 	if (!match.flow)
 		return FAILED;
 	USED(match.flow->last_seen);

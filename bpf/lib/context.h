@@ -96,6 +96,17 @@ static __always_inline __u32 frame_length(context *ctx)
 #endif
 }
 
+/* The kernel, or the NIC, takes VLAN tags off before TC sees the frame. A tag of VLAN 0 has a priority
+ * only (IEEE 802.1Q, 6.9). At XDP a tag is still in the frame, which is then not IP. */
+static __always_inline bool of_vlan(context *ctx)
+{
+#ifdef FAIRWAY_XDP
+	return false;
+#else
+	return ctx->vlan_present && ctx->vlan_tci & 0xfff;
+#endif
+}
+
 static __always_inline __u32 ingress_ifindex(context *ctx)
 {
 #ifdef FAIRWAY_XDP
@@ -117,6 +128,17 @@ static __always_inline int store(context *ctx, __u32 offset, const void *from, _
 	return 0;
 #else
 	return bpf_skb_store_bytes(ctx, offset, from, size, 0);
+#endif
+}
+
+/* The same, of bytes that no checksum of their own header makes up for: where the NIC has summed the
+ * whole packet (CHECKSUM_COMPLETE), its sum follows. */
+static __always_inline int store_summed(context *ctx, __u32 offset, const void *from, __u32 size)
+{
+#ifdef FAIRWAY_XDP
+	return store(ctx, offset, from, size);
+#else
+	return bpf_skb_store_bytes(ctx, offset, from, size, BPF_F_RECOMPUTE_CSUM);
 #endif
 }
 

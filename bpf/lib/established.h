@@ -14,6 +14,7 @@
 #include "emit.h"
 #include "headers.h"
 #include "route.h"
+#include "snat.h"
 
 /* No result of a TC or XDP program: the packet is not for the quick way. */
 #define NOT_ESTABLISHED (-2)
@@ -21,9 +22,10 @@
 /* The flow of a packet, when the packet leaves its state as it is and all that it remembers
  * holds. */
 static __always_inline struct flow_match flow_established(const struct headers *headers, __u32 hash,
-							  const struct node_config *node, __u64 now)
+							  bool own, const struct node_config *node,
+							  __u64 now)
 {
-	struct flow_match match = flow_find(&headers->key, hash);
+	struct flow_match match = flow_find(&headers->key, hash, own);
 	const struct flow *flow = match.flow;
 
 	if (flow && (!flow_current(flow, node) || flow_expired(flow, node, now) ||
@@ -49,6 +51,78 @@ static __always_inline void put_hop(void *ip, __u8 family, const struct headers 
 	} else {
 		((struct ipv6hdr *)ip)->hop_limit = headers->ttl - 1;
 	}
+}
+
+/* IPv4's own checksum makes up for what changes in its header, IPv6 has none: a sum that the NIC
+ * made of the whole packet (CHECKSUM_COMPLETE) must follow. Ends no packet pointer's life. */
+static __always_inline void csum_follow(context *ctx, __u8 family,
+					const struct translation *translation,
+					const struct headers *headers)
+{
+#ifndef FAIRWAY_XDP
+	__u32 difference = bpf_htons(0xfffe); /* of a hop limit that is one less */
+
+	if (family == 4)
+		return;
+	if (translation)
+		difference = csum_difference(translation->source ? &headers->key.source
+								 : &headers->key.destination,
+					     &translation->address, 16, difference);
+	bpf_csum_update(ctx, difference);
+#endif
+}
+
+/* A translation, the L4 checksum excepted: that is left for last, because it goes by offset and
+ * may end the life of packet pointers. */
+static __always_inline void put_translation(void *ip, __u8 family, struct headers *headers,
+					    const struct translation *translation)
+{
+	const struct address *from =
+		translation->source ? &headers->key.source : &headers->key.destination;
+	const struct address *to = &translation->address;
+	__u32 port = translation->source ? 0 : 2;
+	struct iphdr *ipv4 = ip;
+	struct ipv6hdr *ipv6 = ip;
+
+	if (family == 4) {
+		headers->ip_check = csum_apply(headers->ip_check,
+					       csum_difference(&from->word[3], &to->word[3], 4, 0));
+		*(translation->source ? &ipv4->saddr : &ipv4->daddr) = to->word[3];
+		*(__be16 *)(ip + sizeof(*ipv4) + port) = translation->port;
+	} else {
+		__builtin_memcpy(translation->source ? &ipv6->saddr : &ipv6->daddr, to, 16);
+		*(__be16 *)(ip + sizeof(*ipv6) + port) = translation->port;
+	}
+}
+
+static __always_inline int put_translated_checksum(context *ctx, __u8 family, __u32 l4,
+						   const struct headers *headers,
+						   const struct translation *translation)
+{
+	bool udp = headers->key.protocol == IPPROTO_UDP;
+	const struct address *from =
+		translation->source ? &headers->key.source : &headers->key.destination;
+	__be16 port =
+		translation->source ? headers->key.source_port : headers->key.destination_port;
+	__u32 offset = l4 + (udp ? 6 : 16);
+
+	if (update_checksum(ctx, offset, address_difference(family, from, &translation->address, 0),
+			    true, udp))
+		return -1;
+	if (port == translation->port)
+		return 0;
+	return update_checksum(ctx, offset, csum_difference16(port, translation->port, 0), false,
+			       udp);
+}
+
+/* The kernel refused to change the packet when part of it was changed. */
+static __always_inline int established_failed(void)
+{
+	struct verdict verdict = { .peer = NO_PEER };
+
+	drop(&verdict, DROP_REWRITE_FAILED);
+	record(&verdict);
+	return discard();
 }
 
 #endif

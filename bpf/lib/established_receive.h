@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The quick way in, for TC and XDP: out of a tunnel or bare, to a Pod of this Node.
+ * The quick way in, for TC and XDP: out of a tunnel or bare, to a Pod of this Node, and to the Node
+ * what is the answer to a translated flow of such a Pod.
  *
  *  1. outer         the headers as they came
  *  2. tunnel        of the plainest form: its inner headers
@@ -90,29 +91,41 @@ static __always_inline bool must_go_up(context *ctx, void *l4, const struct head
 
 /* 3 and 4. `l3` is where the packet itself begins; `outer` what it came in, or NULL. */
 static __always_inline int established_deliver(context *ctx, const struct node_config *node,
-					       __u32 l3, __u8 family, const struct headers *headers,
+					       __u32 l3, __u8 family, struct headers *headers,
 					       const struct headers *outer)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct verdict verdict = { .action = ACTION_ENDPOINT, .peer = NO_PEER };
 	__u32 header = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	__u64 now = bpf_ktime_get_coarse_ns();
+	struct translation translation = {};
+	bool translated = false, own;
 	struct flow_match match;
 	struct flow *flow;
 	__u32 hash;
+	__u64 mac;
 
 	hash = words_hash(&headers->words, node->hash_seed, true);
-	match = flow_established(headers, hash, node, now);
+	/* What goes to the Node itself is an answer to a translated flow, if a Pod's at all. */
+	own = outer || !address_equal(&headers->key.destination,
+				      family == 4 ? &node->snat_address4 : &node->snat_address6);
+	match = flow_established(headers, hash, own, node, now);
 	flow = match.flow;
-	if (!flow || !flow->local_ifindex || flow->local_direction == match.direction ||
-	    flow->flags & FLOW_SNAT)
+	if (!flow || !flow->local_ifindex || flow->local_direction == match.direction)
 		return NOT_ESTABLISHED;
 	if (outer) {
-		if (!tunnel_of_flow(flow, family, outer) ||
+		if (flow->flags & FLOW_SNAT || !tunnel_of_flow(flow, family, outer) ||
 		    ecn_decapsulate(outer->tos, headers->tos) != (headers->tos & ECN_MASK))
 			return NOT_ESTABLISHED;
-	} else if (flow->route_kind != ROUTE_PEER && flow->route_kind != ROUTE_OUTSIDE) {
-		return NOT_ESTABLISHED;
+	} else {
+		if (flow->route_kind != ROUTE_PEER && flow->route_kind != ROUTE_OUTSIDE)
+			return NOT_ESTABLISHED;
+		/* From where a peer's tunnels come, it may be a tunnel on a port that is new to us. */
+		if (flow->flags & FLOW_SNAT &&
+		    (match.direction != FLOW_REPLY || flow->route_kind != ROUTE_OUTSIDE ||
+		     flow->route_flags & ROUTE_PEER_NODE))
+			return NOT_ESTABLISHED;
+		translated = snat_translation(flow, FLOW_REPLY, &translation);
 	}
 	if (data + l3 + header + 8 > end)
 		return NOT_ESTABLISHED;
@@ -125,27 +138,33 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	if (headers->ttl <= 1)
 		return NOT_ESTABLISHED;
 
-	flow_touch(flow, now);
-	put_hop(data + l3, family, headers);
 	verdict.ifindex = flow->local_ifindex;
+	mac = mac_to_put(&flow->local_mac);
+	if (!flow_still(&match))
+		return NOT_ESTABLISHED;
+
+	flow_touch(flow, now);
+	if (translated)
+		put_translation(data + l3, family, headers, &translation);
+	put_hop(data + l3, family, headers);
+	csum_follow(ctx, family, translated ? &translation : NULL, headers);
 	if (outer) {
 #ifdef FAIRWAY_XDP
 		if (bpf_xdp_adjust_head(ctx, l3 - ETH_HLEN))
 			return XDP_ABORTED;
 #else
 		if (bpf_skb_adjust_room(ctx, ETH_HLEN - (int)l3, BPF_ADJ_ROOM_MAC,
-					BPF_F_ADJ_ROOM_FIXED_GSO)) {
-			drop(&verdict, DROP_REWRITE_FAILED);
-			record(&verdict);
-			return TC_ACT_SHOT;
-		}
+					BPF_F_ADJ_ROOM_FIXED_GSO))
+			return established_failed();
 #endif
 		data = (void *)(long)ctx->data;
 		end = (void *)(long)ctx->data_end;
 		if (data + ETH_HLEN > end)
 			return discard();
 	}
-	put_ethernet(data, mac_to_put(&flow->local_mac), mac_to_put(&node->gateway_mac), family);
+	put_ethernet(data, mac, mac_to_put(&node->gateway_mac), family);
+	if (translated && put_translated_checksum(ctx, family, l3 + header, headers, &translation))
+		return established_failed();
 	record(&verdict);
 #ifdef FAIRWAY_XDP
 	return bpf_redirect(verdict.ifindex, 0);
@@ -156,7 +175,7 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 
 /* 1 and 2, for an outer header that ends at `l4`. */
 static __always_inline int established_from(context *ctx, const struct node_config *node, __u32 l4,
-					    __u8 family, const struct headers *outer)
+					    __u8 family, struct headers *outer)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__be16 port = outer->key.destination_port, ethertype;
@@ -194,7 +213,7 @@ stage int established_receive(context *ctx)
 	__be16 ethertype;
 	__u32 room;
 
-	if (!node || !(node->flags & NODE_CONFIGURED) || data + ETH_HLEN > end)
+	if (!node || !(node->flags & NODE_CONFIGURED) || data + ETH_HLEN > end || of_vlan(ctx))
 		return NOT_ESTABLISHED;
 	/* The first buffer alone: what has more goes the full way. */
 	room = HOOK_IS_XDP ? end - data - ETH_HLEN : frame_length(ctx) - ETH_HLEN;

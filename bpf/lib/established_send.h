@@ -41,51 +41,6 @@ established_path(const struct flow_match *match, __u8 family, const struct node_
 	return hop;
 }
 
-/* 3. The source becomes the Node's; the L4 checksum is left for last, by offset. */
-static __always_inline void put_translation(void *ip, __u8 family, const struct flow *flow,
-					    struct headers *headers)
-{
-	struct iphdr *ipv4 = ip;
-	struct ipv6hdr *ipv6 = ip;
-
-	if (family == 4) {
-		headers->ip_check = csum_apply(headers->ip_check,
-					       csum_difference(&headers->key.source.word[3],
-							       &flow->snat_address.word[3], 4, 0));
-		ipv4->saddr = flow->snat_address.word[3];
-		*(__be16 *)(ip + sizeof(*ipv4)) = flow->snat_port;
-	} else {
-		__builtin_memcpy(&ipv6->saddr, &flow->snat_address, 16);
-		*(__be16 *)(ip + sizeof(*ipv6)) = flow->snat_port;
-	}
-}
-
-static __always_inline int translate_checksum(struct __sk_buff *ctx, __u8 family, __u32 l4,
-					      const struct flow *flow,
-					      const struct headers *headers)
-{
-	bool udp = headers->key.protocol == IPPROTO_UDP;
-	__u32 offset = l4 + (udp ? 6 : 16);
-	__u32 addresses = address_difference(family, &headers->key.source, &flow->snat_address, 0);
-
-	if (update_checksum(ctx, offset, addresses, true, udp))
-		return -1;
-	if (flow->snat_port == headers->key.source_port)
-		return 0;
-	return update_checksum(ctx, offset,
-			       csum_difference16(headers->key.source_port, flow->snat_port, 0),
-			       false, udp);
-}
-
-static __always_inline int established_failed(void)
-{
-	struct verdict verdict = { .peer = NO_PEER };
-
-	drop(&verdict, DROP_REWRITE_FAILED);
-	record(&verdict);
-	return TC_ACT_SHOT;
-}
-
 static __always_inline void established_count(__u32 index, bool tunnel,
 					      const struct headers *headers, const struct gso *gso)
 {
@@ -114,17 +69,20 @@ static __always_inline bool frame_of(void *data, __u32 received, __u32 ifindex, 
 
 /* To the other Pod of a flow between two of this Node. */
 static __always_inline int established_local(struct __sk_buff *ctx, const struct node_config *node,
-					     void *data, __u8 family, struct flow *flow,
-					     bool by_local, __u64 now,
+					     void *data, __u8 family,
+					     const struct flow_match *match, __u64 now,
 					     const struct headers *headers)
 {
+	struct flow *flow = match->flow;
+	bool by_local = flow->local_direction == match->direction;
 	struct verdict verdict = { .action = ACTION_ENDPOINT, .peer = NO_PEER };
 	__u64 local = mac_to_put(&flow->local_mac), other = flow->next_hop.destination_mac;
 	__u32 local_ifindex = flow->local_ifindex, other_ifindex = flow->next_hop.ifindex;
 
 	if (flow->flags & FLOW_SNAT ||
 	    !frame_of(data, ctx->ifindex, by_local ? local_ifindex : other_ifindex,
-		      by_local ? local : other))
+		      by_local ? local : other) ||
+	    !flow_still(match))
 		return NOT_ESTABLISHED;
 	flow_touch(flow, now);
 	verdict.ifindex = by_local ? other_ifindex : local_ifindex;
@@ -140,7 +98,8 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 header = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	__u32 hash = words_hash(&headers->words, node->hash_seed, true), mtu = 0, index, largest;
+	__u32 hash = words_hash(&headers->words, node->hash_seed, true), mtu = 0, id, index,
+	      largest;
 	struct verdict verdict = { .action = ACTION_WIRE, .peer = NO_PEER };
 	__u64 now = bpf_ktime_get_coarse_ns();
 	const struct peer *peer = NULL;
@@ -149,17 +108,17 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	struct gso gso = gso_of(ctx);
 	__u64 destination, source;
 	struct flow *flow;
-	bool tunnel, by_local;
+	struct translation translation = {};
+	bool tunnel, translated;
 
-	match = flow_established(headers, hash, node, now);
+	match = flow_established(headers, hash, true, node, now);
 	flow = match.flow;
 	if (!flow || !flow->local_ifindex || headers->ttl <= 1 ||
 	    data + ETH_HLEN + header + 8 > end)
 		return NOT_ESTABLISHED;
-	by_local = flow->local_direction == match.direction;
 	if (flow->route_kind == ROUTE_LOCAL_PODS)
-		return established_local(ctx, node, data, family, flow, by_local, now, headers);
-	if (!by_local ||
+		return established_local(ctx, node, data, family, &match, now, headers);
+	if (flow->local_direction != match.direction ||
 	    !frame_of(data, ctx->ifindex, flow->local_ifindex, mac_to_put(&flow->local_mac)))
 		return NOT_ESTABLISHED;
 	hop = established_path(&match, family, node, now, &peer, &mtu);
@@ -169,24 +128,29 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	if (largest > mtu)
 		return NOT_ESTABLISHED;
 
-	flow_touch(flow, now);
 	verdict.ifindex = hop->ifindex;
 	destination = hop->destination_mac;
 	source = hop->source_mac;
+	translated = !peer && snat_translation(flow, FLOW_ORIGINAL, &translation);
+	id = flow->peer;
+	if (!flow_still(&match))
+		return NOT_ESTABLISHED;
+
+	flow_touch(flow, now);
 	if (!peer) {
-		if (flow->flags & FLOW_SNAT)
-			put_translation(data + ETH_HLEN, family, flow, headers);
+		if (translated)
+			put_translation(data + ETH_HLEN, family, headers, &translation);
 		put_hop(data + ETH_HLEN, family, headers);
 		put_ethernet(data, destination, source, family);
-		if (flow->flags & FLOW_SNAT &&
-		    translate_checksum(ctx, family, ETH_HLEN + header, flow, headers))
+		if (translated &&
+		    put_translated_checksum(ctx, family, ETH_HLEN + header, headers, &translation))
 			return established_failed();
 		record(&verdict);
 		return bpf_redirect(verdict.ifindex, 0);
 	}
 	put_hop(data + ETH_HLEN, family, headers);
-	index = flow->peer * 2 + (family == 6);
-	verdict.peer = flow->peer;
+	index = id * 2 + (family == 6);
+	verdict.peer = id;
 	verdict.path = peer->path;
 	verdict.mtu = mtu;
 	tunnel = peer->path == PATH_GENEVE || peer->path == PATH_VXLAN;

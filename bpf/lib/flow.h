@@ -20,6 +20,7 @@
 
 struct flow_match {
 	struct flow *flow; /* NULL: none */
+	__u32 claim;	   /* the flow's when it was found */
 	__u8 direction;	   /* enum flow_direction */
 };
 
@@ -97,60 +98,76 @@ static __always_inline __u32 flow_home(__u32 hash)
 	return ((__u64)hash * flow_slots) >> 32;
 }
 
-/* In which direction does this tuple belong to the flow in `slot`? -1: in none. A translated flow
- * is known by its reply tuple in the index alone. */
-static __always_inline int flow_in_slot(__u32 slot, const struct key_words *key)
+/* The claim of the flow in `slot` << 1 | the direction in which this tuple belongs to it; -1: it does
+ * not. A translated flow is known by its reply tuple in the index alone. */
+static __always_inline long flow_in_slot(__u32 slot, const struct key_words *key)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
 	const struct key_words *own;
-	__u32 ports = key->rest;
+	__u32 ports = key->rest, claim;
 
-	if (!flow || !(flow->claim & 1) || !flow->published)
+	if (!flow)
+		return -1;
+	claim = flow->claim;
+	/* What is compared now is of this claim, or flow_still tells. */
+	barrier();
+	if (!(claim & 1) || !flow->published)
 		return -1;
 	own = key_words(&flow->key);
 	if (!((own->source[1] ^ key->source[1]) | (own->destination[1] ^ key->destination[1]) |
 	      (own->rest ^ key->rest) | (own->source[0] ^ key->source[0]) |
 	      (own->destination[0] ^ key->destination[0])))
-		return FLOW_ORIGINAL;
+		return (long)claim << 1 | FLOW_ORIGINAL;
 	if ((own->source[1] ^ key->destination[1]) | (own->destination[1] ^ key->source[1]) |
 	    (own->rest ^ (key->rest >> 32 << 32 | (__u32)(ports << 16 | ports >> 16))) |
 	    (own->source[0] ^ key->destination[0]) | (own->destination[0] ^ key->source[0]) |
 	    (flow->flags & FLOW_SNAT))
 		return -1;
-	return FLOW_REPLY;
+	return (long)claim << 1 | FLOW_REPLY;
 }
 
-static __always_inline struct flow_match flow_find(const struct flow_key *key, __u32 hash)
+/* `own`: the tuple may be that of a slot; else only the index is asked. */
+static __always_inline struct flow_match flow_find(const struct flow_key *key, __u32 hash, bool own)
 {
 	__u32 slot = flow_home(hash);
 	struct flow_match match = {};
 	struct flow_ref *ref;
-	int direction;
+	long found = -1;
 
-	direction = flow_in_slot(slot, key_words(key));
-	if (direction < 0) {
-		slot ^= 1;
-		direction = flow_in_slot(slot, key_words(key));
+	if (own) {
+		found = flow_in_slot(slot, key_words(key));
+		if (found < 0) {
+			slot ^= 1;
+			found = flow_in_slot(slot, key_words(key));
+		}
 	}
-	if (direction < 0) {
+	if (found < 0) {
 		ref = bpf_map_lookup_elem(&flow_index, key);
 		if (!ref || !flow_of(ref))
 			return match;
 		slot = ref->slot;
-		direction = ref->direction;
+		found = (((long)ref->generation << 1 | 1) << 1) | (ref->direction & 1);
 	}
 	/* Wherever it was found: from here on it is one state for the verifier. */
-	hide(direction);
-	match.direction = direction & 1;
+	hide(found);
+	match.claim = found >> 1;
+	match.direction = found & 1;
 	match.flow = bpf_map_lookup_elem(&flows, &slot);
 	return match;
+}
+
+/* No other flow has taken the slot since it was found: what was read of it belongs together. */
+static __always_inline bool flow_still(const struct flow_match *match)
+{
+	barrier();
+	return match->flow->claim == match->claim;
 }
 
 /* An expired flow is unknown: what begins again may be translated otherwise by now, or not at all. */
 static __always_inline struct flow_match flow_lookup(const struct flow_key *key,
 						     const struct node_config *node, __u64 now)
 {
-	struct flow_match match = flow_find(key, flow_hash(key, node->hash_seed, true));
+	struct flow_match match = flow_find(key, flow_hash(key, node->hash_seed, true), true);
 
 	if (match.flow && flow_expired(match.flow, node, now))
 		match.flow = NULL;
@@ -377,18 +394,6 @@ static __always_inline bool tuple_free(const struct flow_key *reply, const struc
 	return true;
 }
 
-/* A packet that is not translated any more: the expired flow that it had with translation goes. Its
- * slot would be found before that of the new one, and flow_create() knows the tuples of that alone. */
-stage int flow_forget_expired(const struct packet *packet, const struct node_config *node)
-{
-	struct work *work = work_space();
-
-	if (!packet || !node || !work)
-		return -1;
-	work->reply = packet->key;
-	return tuple_free(&work->reply, node, bpf_ktime_get_coarse_ns()) ? 0 : -1;
-}
-
 /* A new flow without translation: its slot, or -1 when the table is full or the tuple of its
  * answers belongs to another flow. */
 stage int flow_create(const struct packet *packet, const struct node_config *node)
@@ -487,8 +492,7 @@ static __always_inline void sctp_advance(struct flow *flow, __u8 direction, __u8
 
 /* A packet of a known flow. Later fragments have no flags of their own (l4_type is 0). */
 static __always_inline void flow_advance(struct flow *flow, __u8 direction,
-					 const struct packet *packet,
-					 const struct node_config *node, __u64 now)
+					 const struct packet *packet, __u64 now)
 {
 	if (now > flow->last_seen + FLOW_TOUCH_NS)
 		flow->last_seen = now;

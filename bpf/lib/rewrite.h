@@ -118,15 +118,16 @@ static __always_inline int rewrite_ip(context *ctx, const struct packet *packet,
 	if (decrement) {
 		__u8 hop_limit = packet->ttl - 1;
 
-		if (store(ctx, packet->l3 + offsetof(struct ipv6hdr, hop_limit), &hop_limit, 1))
+		if (store_summed(ctx, packet->l3 + offsetof(struct ipv6hdr, hop_limit), &hop_limit,
+				 1))
 			return -1;
 	}
 	if (!translation)
 		return 0;
-	return store(ctx,
-		     packet->l3 + (translation->source ? offsetof(struct ipv6hdr, saddr)
-						       : offsetof(struct ipv6hdr, daddr)),
-		     &translation->address, 16);
+	return store_summed(ctx,
+			    packet->l3 + (translation->source ? offsetof(struct ipv6hdr, saddr)
+							      : offsetof(struct ipv6hdr, daddr)),
+			    &translation->address, 16);
 }
 
 /* Where a translation meets the L4 header; offsets from its start, 0: none. */

@@ -31,7 +31,9 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 {
 	bool remote = route->kind == ROUTE_PEER || route->kind == ROUTE_OUTSIDE;
 
+	/* Another CPU sees the old answer or the new one, never parts of both. */
 	flow->route_epoch = node->route_epoch - 1;
+	barrier();
 	flow->route_kind = route->kind;
 	flow->route_flags = route->flags;
 	flow->peer = route->peer;
@@ -41,6 +43,7 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 		flow->local_direction = direction;
 		flow->local_ifindex = local->ifindex;
 	}
+	barrier();
 	flow->route_epoch = node->route_epoch;
 }
 

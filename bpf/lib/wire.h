@@ -69,7 +69,7 @@ static __always_inline void wire_flow(struct flow_match *match, const struct pac
 			return;
 		route_remember(match->flow, source, local, FLOW_REPLY, node);
 	}
-	flow_advance(match->flow, match->direction, packet, node, now);
+	flow_advance(match->flow, match->direction, packet, now);
 }
 
 /* 6. `translation` may be NULL. */
@@ -135,7 +135,7 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 					route_remember(match.flow, &source, endpoint, FLOW_ORIGINAL,
 						       node);
 				}
-				flow_advance(match.flow, FLOW_REPLY, packet, node, now);
+				flow_advance(match.flow, FLOW_REPLY, packet, now);
 			}
 #ifndef FAIRWAY_XDP
 			if (related && related_rewrite(ctx, packet, quoted, translation))
@@ -149,7 +149,7 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 		/* from_host translated an address of the Node itself. */
 		if (route_lookup(&translation->address).kind == ROUTE_HOST) {
 			if (!related)
-				flow_advance(match.flow, FLOW_REPLY, packet, node, now);
+				flow_advance(match.flow, FLOW_REPLY, packet, now);
 			if ((related && related_rewrite(ctx, packet, quoted, translation)) ||
 			    rewrite(ctx, packet, translation, 0))
 				return dropped(verdict, DROP_REWRITE_FAILED);
@@ -255,7 +255,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	__be16 ethertype;
 	__u64 now;
 
-	if (!node || !(node->flags & NODE_CONFIGURED))
+	if (!node || !(node->flags & NODE_CONFIGURED) || of_vlan(ctx))
 		return pass(verdict);
 	packet = &work->packet;
 	inner = &work->inner;

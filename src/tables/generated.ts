@@ -727,7 +727,7 @@ export const maps = {
 		name: "flows",
 		type: 2,
 		maxEntries: 131072,
-		flags: 0,
+		flags: 1024,
 		perCpu: false,
 		keySize: 4,
 		valueSize: 128,

@@ -9,7 +9,7 @@
  */
 import t, { type Test } from "tap";
 import { until } from "../../src/lab/until.js";
-import { frame, geneve, geneveOption, ip, udp, vxlan } from "../packet/builder.js";
+import { frame, geneve, geneveOption, ip, udp, vlan, vxlan } from "../packet/builder.js";
 import { Capture } from "../tools/capture.js";
 import { type Cluster, startCluster, UDP_PORT } from "../tools/cluster.js";
 import { dissect } from "../tools/dissect.js";
@@ -100,6 +100,8 @@ t.test("guards", async (t) => {
 	});
 
 	t.test("tunnel packets that are not to be believed", (t) => tunnels(t, cluster, arrived));
+
+	t.test("a VLAN that the Node has no part in", (t) => foreignVlan(t, cluster));
 
 	t.test("a Pod cannot speak as its Node: no tunnel packets of its own", async (t) => {
 		// SNAT would give them the address of node1, which node3 believes.
@@ -222,4 +224,50 @@ async function tunnels(
 		);
 		t.pass(`IPv${family}: good ones arrive`);
 	}
+}
+
+/** Frames of node2 to a Pod of node1, untagged and of a VLAN, bare and in a tunnel. */
+async function foreignVlan(t: Test, cluster: Cluster): Promise<void> {
+	const { lab } = cluster;
+	const macs = { source: await cluster.mac("node2"), destination: await cluster.mac("node1") };
+	const pod = await lab.station("pod1b");
+	const send = async (bytes: Buffer): Promise<void> => {
+		const onTheLink = ["sh", "-c", "base64 -d | socat -u - INTERFACE:node1"];
+		await lab.run("net1", onTheLink, { input: bytes.toString("base64") });
+	};
+	// Before the Pod's own stack, which takes no frame of a VLAN either.
+	const seen = `table netdev guard {
+		counter seen {}
+		chain in { type filter hook ingress device eth0 priority 0; udp dport ${UDP_PORT} counter name seen; }
+	}`;
+	await lab.run("pod1b", ["nft", "-f", "-"], { input: seen });
+	t.teardown(() => lab.run("pod1b", ["nft", "delete", "table", "netdev", "guard"]));
+	let good = 0;
+	for (const family of [4, 6] as const)
+		for (const tunnelled of [false, true]) {
+			const between = (from: string, to: string) => ({
+				source: lab.address(from, family),
+				destination: lab.address(to, family),
+			});
+			const stream = 1000 * family + (tunnelled ? 500 : 0);
+			const packet = ip(between("pod2a", "pod1b"), udp(4000, UDP_PORT, numbered(stream)));
+			const inTunnel = udp(50_000, 6081, geneve({ vni: 1 }, frame(MACS, packet)));
+			const sent = frame(macs, tunnelled ? ip(between("node2", "node1"), inTunnel) : packet);
+			// The second one of a known flow goes the quick way.
+			for (const tagged of [sent, sent, vlan(sent, 0)]) {
+				await send(vlan(sent, 100));
+				await send(tagged);
+				good++;
+			}
+			await until("untagged frames, and one with a priority alone", async () => {
+				const { received, duplicates } = await pod.order("udpReport", { port: UDP_PORT, stream });
+				return received + duplicates === 3;
+			});
+			const counted = await lab.run("pod1b", ["nft", "list", "counter", "netdev", "guard", "seen"]);
+			t.match(
+				counted.stdout,
+				`packets ${good} `,
+				`IPv${family}${tunnelled ? ", in a tunnel" : ""}`,
+			);
+		}
 }
