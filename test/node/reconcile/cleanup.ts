@@ -120,8 +120,7 @@ t.test("programs are loaded before they are asked for; for other knobs, once mor
 		const reconciler = await openReconciler(object, { log, xdp: guess });
 		await until(() => loaded().length === 1);
 		t.match(loaded()[0]?.facts, { vethWire: true, xdpGeneric: guess === "generic" });
-		const tables = tablesOf({ peers: 1, pods: 0 });
-		t.equal(tables.xdp, "auto");
+		const tables = { ...tablesOf({ peers: 1, pods: 0 }), xdp: "auto" as const };
 		t.match(await reconciler.apply(tables), { pending: 0, ready: true });
 		t.equal(loaded().length, loads, guess);
 		t.equal(Pins.existing(pinDir)?.programIdentities().length, 1, "the others are swept");
