@@ -89,7 +89,7 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 	    ecn_decapsulate(outer.tos, inner.tos) != (inner.tos & ECN_MASK))
 		return FAILED;
 	END_AT(IN_PEER, 0);
-	if (data + PORTS_AT + 8 > end || must_go_up(ctx, data + PORTS_AT, &inner, flow) ||
+	if (data + PORTS_AT + 8 > end || must_go_up(ctx, data + PORTS_AT, 4, &inner, flow) ||
 	    inner.ttl <= 1)
 		return FAILED;
 	END_AT(IN_REDIRECTABLE, 0);

@@ -49,8 +49,8 @@ static __always_inline bool tunnel_of_flow(const struct flow *flow, __u8 family,
 		return false;
 	peer = peer_lookup(flow->peer, family);
 	return peer && (peer->path == PATH_GENEVE || peer->path == PATH_VXLAN) &&
-	       address_equal(&peer->remote, &outer->key.source) &&
-	       address_equal(&peer->local, &outer->key.destination);
+	       words_equal(&peer->remote, outer->words.source) &&
+	       words_equal(&peer->local, outer->words.destination);
 }
 
 #ifdef FAIRWAY_XDP
@@ -77,14 +77,14 @@ static __always_inline int established_strip(context *ctx, __u32 strip, __u8 fam
 	return XDP_PASS;
 }
 
-static __always_inline bool must_go_up(context *ctx, void *l4, const struct headers *headers,
-				       const struct flow *flow)
+static __always_inline bool must_go_up(context *ctx, void *l4, __u8 family,
+				       const struct headers *headers, const struct flow *flow)
 {
 	const struct udp_header *udp = l4;
 
 	return too_long_for_redirect(ctx, headers->length, flow->local_ifindex) ||
 	       (veth_wire && udp->check &&
-		udp_checksum_unfinished(&headers->key, udp->length, udp->check));
+		udp_checksum_unfinished(&headers->key, family, udp->length, udp->check));
 }
 
 #endif
@@ -132,7 +132,7 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 #ifdef FAIRWAY_XDP
 	if (headers->key.protocol == IPPROTO_TCP)
 		return established_strip(ctx, l3 - ETH_HLEN, family);
-	if (must_go_up(ctx, data + l3 + header, headers, flow))
+	if (must_go_up(ctx, data + l3 + header, family, headers, flow))
 		return NOT_ESTABLISHED;
 #endif
 	if (headers->ttl <= 1)
@@ -181,7 +181,7 @@ static __always_inline int established_from(context *ctx, const struct node_conf
 	__be16 port = outer->key.destination_port, ethertype;
 	struct verdict verdict = { .action = ACTION_PASS, .peer = NO_PEER };
 	__u32 l3 = l4 + TUNNEL_INNER_SIZE, before = l3 - ETH_HLEN;
-	struct headers inner = {};
+	struct headers inner;
 
 	if (HOOK_IS_XDP && outer->key.protocol == IPPROTO_TCP) {
 		/* Nothing to strip: for GRO and TC as it is. */
@@ -209,7 +209,7 @@ stage int established_receive(context *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	const struct node_config *node = node_configuration();
-	struct headers outer = {};
+	struct headers outer;
 	__be16 ethertype;
 	__u32 room;
 

@@ -175,7 +175,7 @@ stage int established_send(struct __sk_buff *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	const struct node_config *node = node_configuration();
-	struct headers headers = {};
+	struct headers headers;
 	__be16 ethertype;
 	__u32 room;
 

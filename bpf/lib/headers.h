@@ -102,4 +102,11 @@ static __always_inline bool headers_read(void *data, void *end, __u32 l3, __be16
 	       headers_l4(data, end, l3 + sizeof(struct ipv6hdr), headers);
 }
 
+static __always_inline bool words_equal(const struct address *address, const __u64 *words)
+{
+	const __u64 *own = (const __u64 *)address;
+
+	return !((own[0] ^ words[0]) | (own[1] ^ words[1]));
+}
+
 #endif

@@ -41,8 +41,8 @@ static __always_inline bool checksum_unfinished(context *ctx, const struct packe
 	if (packet->key.protocol != IPPROTO_UDP)
 		return false;
 	l4 = bytes_at(ctx, packet->l4, 8);
-	return !l4 ||
-	       udp_checksum_unfinished(&packet->key, *(__be16 *)(l4 + 4), *(__sum16 *)(l4 + 6));
+	return !l4 || udp_checksum_unfinished(&packet->key, packet->family, *(__be16 *)(l4 + 4),
+					      *(__sum16 *)(l4 + 6));
 }
 
 /* What GRO and the TC program finish. */

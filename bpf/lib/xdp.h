@@ -20,17 +20,14 @@ static __always_inline bool too_long_for_redirect(context *ctx, __u32 length, __
 
 /* A UDP checksum that the sender's stack left to a NIC, which a veth is not: the field holds the
  * pseudo header's sum alone, and only the skb knows. */
-static __always_inline bool udp_checksum_unfinished(const struct flow_key *key, __be16 length,
-						    __sum16 check)
+static __always_inline bool udp_checksum_unfinished(const struct flow_key *key, __u8 family,
+						    __be16 length, __sum16 check)
 {
 	const __u32 *word = (const __u32 *)&key->source;
-	__u64 sum = (__u64)bpf_htons(IPPROTO_UDP) + length;
-	__u32 i;
+	__u64 sum = (__u64)bpf_htons(IPPROTO_UDP) + length + word[3] + word[7];
 
-	/* An IPv4-mapped address's leading words are 0 and ffff, both of them nothing in this sum. */
-#pragma unroll
-	for (i = 0; i < 8; i++)
-		sum += word[i];
+	if (family == 6)
+		sum += (__u64)word[0] + word[1] + word[2] + word[4] + word[5] + word[6];
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return (__u16)~csum_fold(sum) == check;
