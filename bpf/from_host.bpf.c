@@ -12,6 +12,7 @@
  *  7. rewrite, emit
  */
 #define FAIRWAY_HOOK HOOK_FROM_HOST
+#include "lib/flow_create.h"
 #include "lib/fragment.h"
 #include "lib/remote.h"
 

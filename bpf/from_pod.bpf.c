@@ -14,6 +14,7 @@
  */
 #define FAIRWAY_HOOK HOOK_FROM_POD
 #include "lib/established_send.h"
+#include "lib/flow_create.h"
 #include "lib/fragment.h"
 #include "lib/remote.h"
 

@@ -5,6 +5,7 @@
  * dropped here.
  */
 #include "lib/emit.h"
+#include "lib/flow_create.h"
 #include "lib/work.h"
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)

@@ -12,7 +12,7 @@
 #ifndef FAIRWAY_SNAT_H
 #define FAIRWAY_SNAT_H
 
-#include "flow.h"
+#include "flow_create.h"
 #include "rewrite.h"
 
 /* Stage 2. False: the packet stays as it is. */

@@ -13,6 +13,7 @@
 #define FAIRWAY_WIRE_H
 
 #include "established_receive.h"
+#include "flow_create.h"
 #include "fragment.h"
 #ifdef FAIRWAY_XDP
 #include "emit.h"
