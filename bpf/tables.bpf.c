@@ -25,13 +25,21 @@ const volatile union {
 	enum flow_direction flow_direction;
 	enum flow_flag flow_flag;
 	enum slow_path_kind slow_path_kind;
+	enum probe_way probe_way;
+	enum probe_kind probe_kind;
+	enum probe_flag probe_flag;
+	enum probe_event probe_event;
 	enum action action;
 	struct slow_path_header slow_path_header;
+	struct probe probe;
+	struct probe_record probe_record;
 } described_types = {};
 
 struct node_config_map node_config SEC(".maps");
 struct peers_map peers SEC(".maps");
 struct peer_addresses_map peer_addresses SEC(".maps");
+struct peer_paths_map peer_paths SEC(".maps");
+struct peer_gateways_map peer_gateways SEC(".maps");
 struct routes_map routes SEC(".maps");
 struct endpoints_map endpoints SEC(".maps");
 
@@ -43,6 +51,9 @@ struct fragments_map fragments SEC(".maps");
 struct drops_map drops SEC(".maps");
 struct events_map events SEC(".maps");
 struct peer_counters_map peer_counters SEC(".maps");
+struct probe_events_map probe_events SEC(".maps");
+struct path_proofs_map path_proofs SEC(".maps");
+struct peer_activity_map peer_activity SEC(".maps");
 struct slow_path_map slow_path SEC(".maps");
 struct slow_path_bucket_map slow_path_bucket SEC(".maps");
 struct scratch_map scratch SEC(".maps");

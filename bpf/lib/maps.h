@@ -47,6 +47,21 @@ extern struct peer_addresses_map {
 	__type(value, __u32);
 } peer_addresses SEC(".maps");
 
+extern struct peer_paths_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PEERS_MAX * 4);
+	__type(key, __u32);
+	__type(value, struct peer);
+} peer_paths SEC(".maps");
+
+extern struct peer_gateways_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PEER_GATEWAYS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address);
+	__type(value, __u32);
+} peer_gateways SEC(".maps");
+
 extern struct routes_map {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(max_entries, ROUTES_MAX);
@@ -123,6 +138,25 @@ extern struct peer_counters_map {
 	__type(key, __u32);
 	__type(value, struct peer_counter);
 } peer_counters SEC(".maps");
+
+extern struct probe_events_map {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, PROBE_RING_BYTES);
+} probe_events SEC(".maps");
+
+extern struct path_proofs_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PEERS_MAX * 4);
+	__type(key, __u32);
+	__type(value, struct path_proof);
+} path_proofs SEC(".maps");
+
+extern struct peer_activity_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PEERS_MAX * 2);
+	__type(key, __u32);
+	__type(value, struct peer_activity);
+} peer_activity SEC(".maps");
 
 extern struct slow_path_map {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

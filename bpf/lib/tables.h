@@ -52,6 +52,19 @@ enum limit {
 	NEXT_HOP_SETTLE_MS = 50,
 	NEXT_HOP_OUTSIDE = PEERS_MAX * 2,
 	NO_PEER = 0xffffffff,
+	/* IP packets longer than this are counted as large: any path carries what is not (RFC 8200, 5) */
+	LARGE_PACKET = 1280,
+	/* UDP, source and destination, of probes between gateway addresses */
+	PROBE_PORT = 6083,
+	PROBE_MAGIC = 0x46570001, /* "FW", version 1 */
+	/* an answer to a probe that is older than this is refused */
+	PROBE_LIFE_MS = 5000,
+	/* traffic to a peer begins when there was none for so long */
+	TRAFFIC_PAUSE_MS = 2000,
+	/* a peer that introduces itself is told of once in so long */
+	HELLO_PAUSE_MS = 500,
+	PROBE_RING_BYTES = 1048576,
+	PEER_GATEWAYS_MAX = 32768,
 };
 
 /* The hook that a packet is seen at. */
@@ -95,7 +108,8 @@ enum drop_reason {
 	DROP_REWRITE_FAILED = 27,   /* the kernel refused to change the packet */
 	DROP_NOT_CONFIGURED = 28,   /* the agent has not yet written the node's configuration */
 	DROP_UNSUPPORTED_ETHERTYPE = 29, /* neither IPv4, IPv6 nor ARP from a Pod */
-	DROP_REASON_COUNT = 30,
+	DROP_PROBE_REFUSED = 30, /* a probe, or an answer to one, that is malformed, late or forged */
+	DROP_REASON_COUNT = 31,
 };
 
 /* Counted events that are not drops. */
@@ -105,7 +119,8 @@ enum event_counter {
 	EVENT_SLOW_PATH = 2,	      /* packets handed up */
 	EVENT_NEXT_HOP_REFRESHED = 3, /* a cached next hop was read from the kernel again */
 	EVENT_MSS_CLAMPED = 4,	      /* a SYN's MSS was lowered to its path's */
-	EVENT_COUNT = 5,
+	EVENT_PROBE_ANSWERED = 5,     /* probes of peers that were answered */
+	EVENT_COUNT = 6,
 };
 
 /* ---------------------------------------------- agent: the node itself */
@@ -154,6 +169,7 @@ struct node_config {
 	__u32 transport_mtu;		       /* largest IP packet on the transport interface */
 	__u32 hash_seed;		       /* SNAT ports and tunnel source ports */
 	__u32 slow_path_rate;		       /* packets a second, also the burst */
+	__u64 probe_key[2];		       /* secret of this Node: its probes' tokens */
 	__u32 flow_timeouts[FLOW_STATE_COUNT]; /* seconds, by flow_state */
 };
 
@@ -183,6 +199,18 @@ struct peer {
 };
 
 /* peer_addresses: hash, an address that tunnel packets are accepted from → peer id. */
+
+/* What a probe is sent on; with an index of peers: index * 2 + way is one of peer_paths. */
+enum probe_way {
+	PROBE_DIRECT = 0,
+	PROBE_TUNNEL = 1,
+};
+
+/* peer_paths: array of struct peer, every path that there could be to a peer, whichever of them is
+ * in `peers`: PATH_DIRECT or PATH_ROUTED, and PATH_GENEVE or PATH_VXLAN; PATH_NONE: there is none.
+ * mtu is what the device can, not what was found out. */
+
+/* peer_gateways: hash, a gateway address of a peer → peer id. Where probes come from and go to. */
 
 enum route_kind {
 	ROUTE_OUTSIDE = 0,    /* to the kernel's FIB; also where no prefix matches */
@@ -305,12 +333,92 @@ struct fragment {
 /* drops: per-CPU array of __u64 by drop_reason; events: by event_counter. */
 
 /* peer_counters: per-CPU array, index as in peers. Packets as on the wire (a
- * GSO packet counts its segments), bytes of the inner IP packets, sent. */
+ * GSO packet counts its segments), bytes of the inner IP packets. Probes are not counted. */
 struct peer_counter {
+	/* sent */
 	__u64 direct_packets;
 	__u64 direct_bytes;
 	__u64 tunnel_packets;
 	__u64 tunnel_bytes;
+	__u64 direct_large; /* of direct_packets, longer than LARGE_PACKET */
+	/* Received for Pods and the Node. A tunnel is counted where it is stripped, everything where
+	 * it is delivered: TC does not know what XDP has stripped. */
+	__u64 received_packets;
+	__u64 received_large;
+	__u64 received_tunnel_packets;
+	__u64 received_tunnel_large;
+};
+
+/* ------------------------------------------------------- core: probes */
+
+enum probe_kind {
+	PROBE_QUESTION = 1,
+	PROBE_ANSWER = 2,
+};
+
+enum probe_flag {
+	PROBE_HELLO = 1, /* the sender knows of no answer of this peer yet */
+};
+
+/* What follows the UDP header of a probe; then zeros up to its length. An answer is the question
+ * turned round, cut to answer_length, with what has been received filled in. */
+struct probe {
+	__be32 magic;
+	__u8 kind;	  /* enum probe_kind */
+	__u8 flags;	  /* enum probe_flag */
+	__u8 way_there;	  /* enum probe_way */
+	__u8 way_back;	  /* enum probe_way */
+	__be16 length;	  /* of the question's IP packet */
+	__be16 answer_length; /* of the answer's, at most `length` */
+	__be32 sequence;
+	/* The asking core's alone: when the question left (ns, CLOCK_MONOTONIC), and a keyed hash
+	 * (SipHash-2-4) of that, of the addresses and of everything above. */
+	__u64 sent_at;
+	__u64 token;
+	/* Pod packets that had gone directly to the peer when the question left, modulo 2^32. */
+	__be32 sent_packets;
+	__be32 sent_large;
+	/* Those that had come, says the answering core. */
+	__be32 received_packets;
+	__be32 received_large;
+};
+
+enum probe_event {
+	PROBE_ANSWERED = 1,
+	PROBE_GREETED = 2, /* a question with PROBE_HELLO came */
+	PROBE_TRAFFIC = 3, /* traffic to a peer begins */
+};
+
+/* probe_events: ring buffer of what the agent's prober is to know. */
+struct probe_record {
+	__u8 event; /* enum probe_event */
+	__u8 way_there;
+	__u8 way_back;
+	__u8 pad[5];
+	__u32 index; /* as in peers */
+	/* PROBE_ANSWERED: */
+	__u32 sequence;
+	__u32 length;	     /* of the question */
+	__u32 answer_length; /* of the answer */
+	__u64 sent_at;
+	__u64 round_trip; /* ns */
+	__u32 sent_packets;
+	__u32 sent_large;
+	__u32 received_packets;
+	__u32 received_large;
+};
+
+/* path_proofs: array, index as in peer_paths: answers that came the way their question went, ns,
+ * CLOCK_MONOTONIC. What an agent that starts may still believe. */
+struct path_proof {
+	__u64 answered_at;
+	__u64 large_answered_at; /* questions longer than LARGE_PACKET */
+};
+
+/* peer_activity: array, index as in peers; ns, CLOCK_MONOTONIC coarse. */
+struct peer_activity {
+	__u64 sent_at;	  /* when the kernel was last asked for the next hop of packets to it */
+	__u64 greeted_at; /* when a PROBE_GREETED was last told */
 };
 
 /* ------------------------------------------------------- core: slow path */
@@ -358,6 +466,7 @@ enum action {
 	ACTION_WIRE_NEIGHBOUR = 4, /* out of a NIC, the kernel writes the MACs */
 	ACTION_HOST = 5,	   /* into fairway0, as if received there */
 	ACTION_SLOW_PATH = 6,
+	ACTION_PROBE = 7, /* an answer to a probe of this Node: the agent is told */
 };
 
 /* verdicts: per-CPU array of one, written only when the knob trace_verdicts is set. */

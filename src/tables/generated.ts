@@ -20,6 +20,14 @@ export const Limit = {
 	NEXT_HOP_SETTLE_MS: 50,
 	NEXT_HOP_OUTSIDE: 32768,
 	NO_PEER: 4294967295,
+	LARGE_PACKET: 1280,
+	PROBE_PORT: 6083,
+	PROBE_MAGIC: 1180106753,
+	PROBE_LIFE_MS: 5000,
+	TRAFFIC_PAUSE_MS: 2000,
+	HELLO_PAUSE_MS: 500,
+	PROBE_RING_BYTES: 1048576,
+	PEER_GATEWAYS_MAX: 32768,
 } as const;
 export type Limit = (typeof Limit)[keyof typeof Limit];
 
@@ -70,7 +78,8 @@ export const DropReason = {
 	REWRITE_FAILED: 27,
 	NOT_CONFIGURED: 28,
 	UNSUPPORTED_ETHERTYPE: 29,
-	REASON_COUNT: 30,
+	PROBE_REFUSED: 30,
+	REASON_COUNT: 31,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -104,6 +113,7 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	27: "rewrite_failed",
 	28: "not_configured",
 	29: "unsupported_ethertype",
+	30: "probe_refused",
 };
 
 export const EventCounter = {
@@ -112,7 +122,8 @@ export const EventCounter = {
 	SLOW_PATH: 2,
 	NEXT_HOP_REFRESHED: 3,
 	MSS_CLAMPED: 4,
-	COUNT: 5,
+	PROBE_ANSWERED: 5,
+	COUNT: 6,
 } as const;
 export type EventCounter = (typeof EventCounter)[keyof typeof EventCounter];
 export const EventCounterName: Readonly<Record<number, string>> = {
@@ -121,6 +132,7 @@ export const EventCounterName: Readonly<Record<number, string>> = {
 	2: "slow_path",
 	3: "next_hop_refreshed",
 	4: "mss_clamped",
+	5: "probe_answered",
 };
 
 export const FlowState = {
@@ -244,6 +256,46 @@ export const SlowPathKindName: Readonly<Record<number, string>> = {
 	3: "hold",
 };
 
+export const ProbeWay = {
+	DIRECT: 0,
+	TUNNEL: 1,
+} as const;
+export type ProbeWay = (typeof ProbeWay)[keyof typeof ProbeWay];
+export const ProbeWayName: Readonly<Record<number, string>> = {
+	0: "direct",
+	1: "tunnel",
+};
+
+export const ProbeKind = {
+	QUESTION: 1,
+	ANSWER: 2,
+} as const;
+export type ProbeKind = (typeof ProbeKind)[keyof typeof ProbeKind];
+export const ProbeKindName: Readonly<Record<number, string>> = {
+	1: "question",
+	2: "answer",
+};
+
+export const ProbeFlag = {
+	HELLO: 1,
+} as const;
+export type ProbeFlag = (typeof ProbeFlag)[keyof typeof ProbeFlag];
+export const ProbeFlagName: Readonly<Record<number, string>> = {
+	1: "hello",
+};
+
+export const ProbeEvent = {
+	ANSWERED: 1,
+	GREETED: 2,
+	TRAFFIC: 3,
+} as const;
+export type ProbeEvent = (typeof ProbeEvent)[keyof typeof ProbeEvent];
+export const ProbeEventName: Readonly<Record<number, string>> = {
+	1: "answered",
+	2: "greeted",
+	3: "traffic",
+};
+
 export const Action = {
 	PASS: 0,
 	DROP: 1,
@@ -252,6 +304,7 @@ export const Action = {
 	WIRE_NEIGHBOUR: 4,
 	HOST: 5,
 	SLOW_PATH: 6,
+	PROBE: 7,
 } as const;
 export type Action = (typeof Action)[keyof typeof Action];
 export const ActionName: Readonly<Record<number, string>> = {
@@ -262,6 +315,7 @@ export const ActionName: Readonly<Record<number, string>> = {
 	4: "wire_neighbour",
 	5: "host",
 	6: "slow_path",
+	7: "probe",
 };
 
 export interface Endpoint {
@@ -463,10 +517,11 @@ export interface NodeConfig {
 	transportMtu: number;
 	hashSeed: number;
 	slowPathRate: number;
+	probeKey: bigint[];
 	flowTimeouts: number[];
 }
 export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
-	160,
+	176,
 	(b, o, v) => {
 		b.writeUInt32LE(v.flags, o);
 		b.writeUInt32LE(v.routeEpoch, o + 4);
@@ -485,8 +540,11 @@ export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
 		b.writeUInt32LE(v.transportMtu, o + 100);
 		b.writeUInt32LE(v.hashSeed, o + 104);
 		b.writeUInt32LE(v.slowPathRate, o + 108);
+		elements(v.probeKey, 2, "node_config.probe_key").forEach((e, i) => {
+			b.writeBigUInt64LE(e, o + 112 + i * 8);
+		});
 		elements(v.flowTimeouts, 12, "node_config.flow_timeouts").forEach((e, i) => {
-			b.writeUInt32LE(e, o + 112 + i * 4);
+			b.writeUInt32LE(e, o + 128 + i * 4);
 		});
 	},
 	(b, o) => ({
@@ -507,7 +565,40 @@ export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
 		transportMtu: b.readUInt32LE(o + 100),
 		hashSeed: b.readUInt32LE(o + 104),
 		slowPathRate: b.readUInt32LE(o + 108),
-		flowTimeouts: Array.from({ length: 12 }, (_, i) => b.readUInt32LE(o + 112 + i * 4)),
+		probeKey: Array.from({ length: 2 }, (_, i) => b.readBigUInt64LE(o + 112 + i * 8)),
+		flowTimeouts: Array.from({ length: 12 }, (_, i) => b.readUInt32LE(o + 128 + i * 4)),
+	}),
+);
+
+export interface PathProof {
+	answeredAt: bigint;
+	largeAnsweredAt: bigint;
+}
+export const PathProof: Codec<PathProof> = codec<PathProof>(
+	16,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.answeredAt, o);
+		b.writeBigUInt64LE(v.largeAnsweredAt, o + 8);
+	},
+	(b, o) => ({
+		answeredAt: b.readBigUInt64LE(o),
+		largeAnsweredAt: b.readBigUInt64LE(o + 8),
+	}),
+);
+
+export interface PeerActivity {
+	sentAt: bigint;
+	greetedAt: bigint;
+}
+export const PeerActivity: Codec<PeerActivity> = codec<PeerActivity>(
+	16,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.sentAt, o);
+		b.writeBigUInt64LE(v.greetedAt, o + 8);
+	},
+	(b, o) => ({
+		sentAt: b.readBigUInt64LE(o),
+		greetedAt: b.readBigUInt64LE(o + 8),
 	}),
 );
 
@@ -516,20 +607,35 @@ export interface PeerCounter {
 	directBytes: bigint;
 	tunnelPackets: bigint;
 	tunnelBytes: bigint;
+	directLarge: bigint;
+	receivedPackets: bigint;
+	receivedLarge: bigint;
+	receivedTunnelPackets: bigint;
+	receivedTunnelLarge: bigint;
 }
 export const PeerCounter: Codec<PeerCounter> = codec<PeerCounter>(
-	32,
+	72,
 	(b, o, v) => {
 		b.writeBigUInt64LE(v.directPackets, o);
 		b.writeBigUInt64LE(v.directBytes, o + 8);
 		b.writeBigUInt64LE(v.tunnelPackets, o + 16);
 		b.writeBigUInt64LE(v.tunnelBytes, o + 24);
+		b.writeBigUInt64LE(v.directLarge, o + 32);
+		b.writeBigUInt64LE(v.receivedPackets, o + 40);
+		b.writeBigUInt64LE(v.receivedLarge, o + 48);
+		b.writeBigUInt64LE(v.receivedTunnelPackets, o + 56);
+		b.writeBigUInt64LE(v.receivedTunnelLarge, o + 64);
 	},
 	(b, o) => ({
 		directPackets: b.readBigUInt64LE(o),
 		directBytes: b.readBigUInt64LE(o + 8),
 		tunnelPackets: b.readBigUInt64LE(o + 16),
 		tunnelBytes: b.readBigUInt64LE(o + 24),
+		directLarge: b.readBigUInt64LE(o + 32),
+		receivedPackets: b.readBigUInt64LE(o + 40),
+		receivedLarge: b.readBigUInt64LE(o + 48),
+		receivedTunnelPackets: b.readBigUInt64LE(o + 56),
+		receivedTunnelLarge: b.readBigUInt64LE(o + 64),
 	}),
 );
 
@@ -677,12 +783,113 @@ export const SlowPathHeader: Codec<SlowPathHeader> = codec<SlowPathHeader>(
 	}),
 );
 
+export interface Probe {
+	magic: number;
+	kind: number;
+	flags: number;
+	wayThere: number;
+	wayBack: number;
+	length: number;
+	answerLength: number;
+	sequence: number;
+	sentAt: bigint;
+	token: bigint;
+	sentPackets: number;
+	sentLarge: number;
+	receivedPackets: number;
+	receivedLarge: number;
+}
+export const Probe: Codec<Probe> = codec<Probe>(
+	48,
+	(b, o, v) => {
+		b.writeUInt32BE(v.magic, o);
+		b.writeUInt8(v.kind, o + 4);
+		b.writeUInt8(v.flags, o + 5);
+		b.writeUInt8(v.wayThere, o + 6);
+		b.writeUInt8(v.wayBack, o + 7);
+		b.writeUInt16BE(v.length, o + 8);
+		b.writeUInt16BE(v.answerLength, o + 10);
+		b.writeUInt32BE(v.sequence, o + 12);
+		b.writeBigUInt64LE(v.sentAt, o + 16);
+		b.writeBigUInt64LE(v.token, o + 24);
+		b.writeUInt32BE(v.sentPackets, o + 32);
+		b.writeUInt32BE(v.sentLarge, o + 36);
+		b.writeUInt32BE(v.receivedPackets, o + 40);
+		b.writeUInt32BE(v.receivedLarge, o + 44);
+	},
+	(b, o) => ({
+		magic: b.readUInt32BE(o),
+		kind: b.readUInt8(o + 4),
+		flags: b.readUInt8(o + 5),
+		wayThere: b.readUInt8(o + 6),
+		wayBack: b.readUInt8(o + 7),
+		length: b.readUInt16BE(o + 8),
+		answerLength: b.readUInt16BE(o + 10),
+		sequence: b.readUInt32BE(o + 12),
+		sentAt: b.readBigUInt64LE(o + 16),
+		token: b.readBigUInt64LE(o + 24),
+		sentPackets: b.readUInt32BE(o + 32),
+		sentLarge: b.readUInt32BE(o + 36),
+		receivedPackets: b.readUInt32BE(o + 40),
+		receivedLarge: b.readUInt32BE(o + 44),
+	}),
+);
+
+export interface ProbeRecord {
+	event: number;
+	wayThere: number;
+	wayBack: number;
+	index: number;
+	sequence: number;
+	length: number;
+	answerLength: number;
+	sentAt: bigint;
+	roundTrip: bigint;
+	sentPackets: number;
+	sentLarge: number;
+	receivedPackets: number;
+	receivedLarge: number;
+}
+export const ProbeRecord: Codec<ProbeRecord> = codec<ProbeRecord>(
+	56,
+	(b, o, v) => {
+		b.writeUInt8(v.event, o);
+		b.writeUInt8(v.wayThere, o + 1);
+		b.writeUInt8(v.wayBack, o + 2);
+		b.writeUInt32LE(v.index, o + 8);
+		b.writeUInt32LE(v.sequence, o + 12);
+		b.writeUInt32LE(v.length, o + 16);
+		b.writeUInt32LE(v.answerLength, o + 20);
+		b.writeBigUInt64LE(v.sentAt, o + 24);
+		b.writeBigUInt64LE(v.roundTrip, o + 32);
+		b.writeUInt32LE(v.sentPackets, o + 40);
+		b.writeUInt32LE(v.sentLarge, o + 44);
+		b.writeUInt32LE(v.receivedPackets, o + 48);
+		b.writeUInt32LE(v.receivedLarge, o + 52);
+	},
+	(b, o) => ({
+		event: b.readUInt8(o),
+		wayThere: b.readUInt8(o + 1),
+		wayBack: b.readUInt8(o + 2),
+		index: b.readUInt32LE(o + 8),
+		sequence: b.readUInt32LE(o + 12),
+		length: b.readUInt32LE(o + 16),
+		answerLength: b.readUInt32LE(o + 20),
+		sentAt: b.readBigUInt64LE(o + 24),
+		roundTrip: b.readBigUInt64LE(o + 32),
+		sentPackets: b.readUInt32LE(o + 40),
+		sentLarge: b.readUInt32LE(o + 44),
+		receivedPackets: b.readUInt32LE(o + 48),
+		receivedLarge: b.readUInt32LE(o + 52),
+	}),
+);
+
 /** Every map of the object, by its name in camel case. */
 export const maps = {
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 30,
+		maxEntries: 31,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
@@ -704,7 +911,7 @@ export const maps = {
 	events: {
 		name: "events",
 		type: 6,
-		maxEntries: 5,
+		maxEntries: 6,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
@@ -774,9 +981,31 @@ export const maps = {
 		flags: 0,
 		perCpu: false,
 		keySize: 4,
-		valueSize: 160,
+		valueSize: 176,
 		key: u32,
 		value: NodeConfig,
+	},
+	pathProofs: {
+		name: "path_proofs",
+		type: 2,
+		maxEntries: 65536,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 16,
+		key: u32,
+		value: PathProof,
+	},
+	peerActivity: {
+		name: "peer_activity",
+		type: 2,
+		maxEntries: 32768,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 16,
+		key: u32,
+		value: PeerActivity,
 	},
 	peerAddresses: {
 		name: "peer_addresses",
@@ -796,9 +1025,31 @@ export const maps = {
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
-		valueSize: 32,
+		valueSize: 72,
 		key: u32,
 		value: PeerCounter,
+	},
+	peerGateways: {
+		name: "peer_gateways",
+		type: 1,
+		maxEntries: 32768,
+		flags: 1,
+		perCpu: false,
+		keySize: 16,
+		valueSize: 4,
+		key: address,
+		value: u32,
+	},
+	peerPaths: {
+		name: "peer_paths",
+		type: 2,
+		maxEntries: 65536,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 56,
+		key: u32,
+		value: Peer,
 	},
 	peers: {
 		name: "peers",
@@ -810,6 +1061,15 @@ export const maps = {
 		valueSize: 56,
 		key: u32,
 		value: Peer,
+	},
+	probeEvents: {
+		name: "probe_events",
+		type: 27,
+		maxEntries: 1048576,
+		flags: 0,
+		perCpu: false,
+		keySize: 0,
+		valueSize: 0,
 	},
 	routes: {
 		name: "routes",
