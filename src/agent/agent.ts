@@ -5,7 +5,8 @@
  *  1. sources (configuration file, cluster, kernel network, local Pods) note that they changed;
  *     that is cheap and touches nothing
  *  2. apply, one at a time: reads the network if it changed, compiles, has the difference written
- *  3. what is in force then is kept for the API and the CNI, and the differences are logged
+ *  3. the prober learns which paths there are; what it finds out makes another apply
+ *  4. what is in force then is kept for the API and the CNI, and the differences are logged
  */
 import { isDeepStrictEqual } from "node:util";
 import type { ExplainAnswer, PeerStatus, Status } from "../api/messages.js";
@@ -16,11 +17,12 @@ import { formatProblem, type Snapshot, type SnapshotSource } from "../cluster/sn
 import type { Endpoint } from "../cni/endpoint.js";
 import type { CniRequest } from "../cni/protocol.js";
 import { CniServer } from "../cni/server.js";
-import { compile, type PeerView, type SelfView } from "../compile/compile.js";
+import { type CompileInput, compile, type PeerView, type SelfView } from "../compile/compile.js";
 import type { Network } from "../compile/network.js";
 import { changedKeys } from "../config/changes.js";
 import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
 import { watchConfig } from "../config/watch.js";
+import { Prober } from "../probe/prober.js";
 import { IpRoute } from "../reconcile/iproute.js";
 import { explain } from "./explain.js";
 import { type Kernel, openKernel } from "./kernel.js";
@@ -60,6 +62,7 @@ export class Agent {
 	readonly #api: ApiServer;
 	readonly #cni: CniServer;
 	readonly #peerIds: PeerIds;
+	readonly #prober: Prober;
 	readonly #loop: Loop;
 	/** Of the cluster's objects and the network. */
 	readonly #problems: ProblemLog;
@@ -148,6 +151,13 @@ export class Agent {
 		this.#flowsMax = options.config.flows.max;
 		this.#snapshot = source.snapshot;
 		this.#peerIds = new PeerIds(kernel.adoptedPeers());
+		this.#prober = new Prober(options.config.probes, {
+			send: (packet) => kernel.sendProbe(packet),
+			totals: (index) => kernel.peerTotals(index),
+			adopted: kernel.adoptedPaths(),
+			onChange: () => this.#loop.request(),
+		});
+		kernel.onProbeEvent((record) => this.#prober.take(record));
 		this.#loop = new Loop({
 			apply: () => this.#apply(),
 			onError: (error, retryMs) => this.#onFailure(error, retryMs),
@@ -175,6 +185,7 @@ export class Agent {
 	async stop(): Promise<void> {
 		await this.#api.close();
 		await Promise.all(this.#watches.map((watch) => watch.close()));
+		this.#prober.close();
 		await this.#loop.stop();
 		await this.#kernel.close();
 	}
@@ -226,14 +237,18 @@ export class Agent {
 		const snapshot = this.#snapshot;
 		const network = await this.#readNetwork();
 		const began = performance.now();
-		const result = compile({
+		const input: CompileInput = {
 			config,
 			snapshot,
 			network,
 			nodeName,
 			peerIds: this.#peerIds.assign([...snapshot.nodes.keys()].filter((name) => name !== nodeName)),
 			endpoints: this.#cni.endpoints(),
-		});
+			verdicts: this.#prober,
+		};
+		let result = compile(input);
+		// What is known of new peers, and of paths that a new mode may take, is in force at once.
+		if (result.ready && this.#prober.configure(result.probed, config)) result = compile(input);
 		this.#problems.update([...snapshot.problems.map(formatProblem), ...result.problems]);
 		if (!result.ready) {
 			this.#wait(result.reason);
@@ -242,6 +257,7 @@ export class Agent {
 		}
 		const compiled = performance.now();
 		const { ready, writes, pending } = await this.#kernel.apply(result.tables);
+		this.#prober.start();
 		const compileMs = Math.round(compiled - began);
 		const applyMs = Math.round(performance.now() - compiled);
 		this.#log.debug({ compileMs, applyMs, writes, pending }, "applied");
@@ -289,7 +305,7 @@ export class Agent {
 		this.#ready = false;
 	}
 
-	// ------------------------------------------------------------ 3. in force
+	// ------------------------------------------------------------ 4. in force
 
 	async #publish(now: InForce, packetsFlow: boolean): Promise<void> {
 		const before = this.#inForce;

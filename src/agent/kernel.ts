@@ -3,21 +3,25 @@
  * the agent does to this machine goes through here, so this is where a test puts something else.
  */
 import { fileURLToPath } from "node:url";
-import { libbpfVersion } from "#native";
+import { libbpfVersion, RingBuffer } from "#native";
 import { DirectoryLock } from "../api/lock.js";
 import type { Config } from "../config/config.js";
 import { Pins } from "../reconcile/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
+import { RateLimit } from "../slowpath/rate_limit.js";
+import { RawSender } from "../slowpath/raw_sender.js";
 import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
 import type { Logger } from "./log.js";
 
 /** What the agent uses of the reconciler. */
 export type Kernel = Pick<
 	Reconciler,
+	| "adoptedPaths"
 	| "adoptedPeers"
 	| "apply"
 	| "counters"
 	| "flowsUsed"
+	| "peerTotals"
 	| "podProblem"
 	| "problems"
 	| "readNetwork"
@@ -29,6 +33,10 @@ export type Kernel = Pick<
 	readonly libbpf: string;
 	/** What became of the packets that were handed up. */
 	slowPath(): SlowPathCounters;
+	/** Sends an IP packet as it is, from its IP header on. */
+	sendProbe(packet: Buffer): void;
+	/** Calls back with each record of what probes tell (struct probe_record), until close. */
+	onProbeEvent(take: (record: Buffer) => void): void;
 	/** Lets go of everything that belongs to this process; forwarding goes on. */
 	close(): Promise<void>;
 };
@@ -61,16 +69,30 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		tables: reconciler.tableReader,
 		log,
 	});
+	const complaints = new RateLimit({ rate: 1 / 6, burst: 5 });
+	const probeSender = new RawSender(
+		(error) => {
+			if (complaints.take("", performance.now())) log.warn({ err: error }, "a probe could not be sent");
+		},
+		{ ignorePathMtu: true },
+	);
+	let probeEvents: RingBuffer | undefined;
 	return {
 		libbpf: libbpfVersion,
 		get tableReader() {
 			return reconciler.tableReader;
 		},
+		adoptedPaths: () => reconciler.adoptedPaths(),
 		adoptedPeers: () => reconciler.adoptedPeers(),
 		apply: (tables) => reconciler.apply(tables),
 		counters: () => reconciler.counters(),
 		flowsUsed: sparing(() => reconciler.flowsUsed()),
 		slowPath: () => ({ ...slowPath.counters }),
+		sendProbe: (packet) => probeSender.send(packet),
+		onProbeEvent: (take) => {
+			probeEvents = new RingBuffer(reconciler.probeEventsMap, take);
+		},
+		peerTotals: (index) => reconciler.peerTotals(index),
 		podProblem: (name) => reconciler.podProblem(name),
 		problems: () => reconciler.problems(),
 		readNetwork: () => reconciler.readNetwork(),
@@ -79,6 +101,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		xdpMode: () => reconciler.xdpMode(),
 		close: async () => {
 			slowPath.close();
+			probeEvents?.close();
+			probeSender.close();
 			await reconciler.close();
 			lock.release();
 		},

@@ -1,5 +1,5 @@
 /**
- * Configuration, cluster, kernel network and local Pods → the tables that the kernel shall hold.
+ * Configuration, cluster, kernel network, local Pods and what probes have shown → the tables that the kernel shall hold.
  * Pure: no I/O, no clock.
  *
  *  1. this Node: its object, its transport addresses, what it tells others
@@ -16,12 +16,13 @@ import { hostPrefix, parsePrefix } from "../tables/prefix.js";
 import type { Tables } from "../tables/tables.js";
 import { KernelRoutes } from "./kernel_routes.js";
 import type { Network } from "./network.js";
-import { PeerTables, type PeerView } from "./peer_tables.js";
+import { type PathVerdicts, PeerTables, type PeerView, type ProbedPeer } from "./peer_tables.js";
 import { RouteTable } from "./route_table.js";
 import { podMtu, Self, snatAddress, wireInterfaces } from "./self.js";
 import { selectTransport } from "./transport.js";
 
-export type { PeerView } from "./peer_tables.js";
+export type { PathVerdict } from "./peer_path.js";
+export type { PeerView, ProbedPeer } from "./peer_tables.js";
 
 /** Of a local Pod: what the tables need (an `Endpoint` of src/cni is one). */
 export interface LocalPod {
@@ -38,6 +39,8 @@ export interface CompileInput {
 	/** Node name → peer id, from `PeerIds.assign`. */
 	peerIds: ReadonlyMap<string, number>;
 	endpoints: Iterable<LocalPod>;
+	/** What probes have shown; default: nothing yet. */
+	verdicts?: PathVerdicts;
 }
 
 /** This Node, for status and CNI. Addresses without prefix length. */
@@ -59,7 +62,14 @@ export interface SelfView {
  * waited for ("a Node object ...").
  */
 export type CompileResult =
-	| { ready: true; tables: Tables; peers: PeerView[]; self: SelfView; problems: string[] }
+	| {
+			ready: true;
+			tables: Tables;
+			peers: PeerView[];
+			probed: ProbedPeer[];
+			self: SelfView;
+			problems: string[];
+	  }
 	| { ready: false; reason: string; problems: string[] };
 
 /** Packets a second that the slow path takes; also its burst. */
@@ -83,7 +93,7 @@ export function compile(input: CompileInput): CompileResult {
 		address6: snatAddress(6, transport, node, network, kernel),
 	};
 	const context = { config, transport, routes: kernel, network, ownAddresses: self.addresses };
-	const peers = new PeerTables(context, self);
+	const peers = new PeerTables(context, self, input.verdicts ?? new Map());
 	for (const peer of snapshot.nodes.values()) {
 		if (peer.name === nodeName) continue;
 		const id = input.peerIds.get(peer.name);
@@ -100,6 +110,7 @@ export function compile(input: CompileInput): CompileResult {
 		ready: true,
 		problems,
 		peers: peers.views,
+		probed: peers.probed,
 		self: {
 			node: nodeName,
 			podCIDRs: [...node.podCIDRs],
@@ -131,7 +142,9 @@ export function compile(input: CompileInput): CompileResult {
 				flowTimeouts: flowTimeouts(config.flows.timeouts),
 			},
 			peers: peers.peers,
+			peerPaths: peers.paths,
 			peerAddresses: peers.addresses,
+			peerGateways: peers.gateways,
 			routes,
 			endpoints: endpointsOf(input.endpoints, self),
 			hostRoutes: peers.hostRoutes,

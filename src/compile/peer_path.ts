@@ -1,12 +1,9 @@
 /**
- * How packets of one family reach one peer, and why.
+ * How packets of one family can reach one peer, how they do, and why.
  *
  *  1. the peer's address of that family, and whether it shares a subnet with this Node
- *  2. the mode: direct or routed, or in a tunnel
- *  3. a tunnel: its outer family
- *  4. the MTU
- *
- * What is known of a path's health belongs between 2 and 3.
+ *  2. both paths: direct or routed, and in a tunnel with its outer family; with their MTUs
+ *  3. the mode, and in hybrid what probes have shown, choose one of them
  */
 import type { NodeObject } from "../cluster/snapshot.js";
 import { type Config, tunnelPort } from "../config/config.js";
@@ -46,29 +43,95 @@ export interface PathContext {
 	ownAddresses: ReadonlySet<string>;
 }
 
-export function choosePath(context: PathContext, peer: NodeObject, family: Family): PathChoice {
+/** What probes have shown of a peer's paths (src/probe). */
+export interface PathVerdict {
+	/** What packets are to take. */
+	use: "direct" | "tunnel" | "down";
+	/** The largest packets that get through; at most the path's own MTU. */
+	directMtu: number;
+	tunnelMtu: number;
+	/** Why, as a sentence. */
+	words: string;
+}
+
+/** Which paths there are, whatever the mode; what is not there has the path "down" and says why. */
+export interface PathOptions {
+	/** In the mode, to be taken without a tunnel. */
+	direct: PathChoice;
+	tunnel: PathChoice;
+	/** Direct is what `hybrid` tries. */
+	candidate: boolean;
+	/** In `hybrid`: why it is not tried, or what speaks for trying it. */
+	where: string;
+}
+
+export function pathOptions(context: PathContext, peer: NodeObject, family: Family): PathOptions {
 	const { config } = context;
-	const mode = config.trafficEncapMode;
 	const own = peer.transportAddresses.find((address) => context.ownAddresses.has(address));
-	if (own !== undefined)
-		return down(`The transport address ${own} of ${peer.name} is one of this Node's own.`);
-	if (mode === "encap")
-		return tunnel(context, peer, family, "The mode is encap: always in a tunnel");
+	if (own !== undefined) {
+		const none = down(`The transport address ${own} of ${peer.name} is one of this Node's own.`);
+		return { direct: none, tunnel: none, candidate: false, where: none.reason };
+	}
 	const target = targetOf(context, peer, family);
 	if (target === undefined) {
-		const lack = lackOf(context, peer, family);
-		if (mode === "noEncap") return down(`The mode is noEncap and ${lack}.`);
-		return tunnel(context, peer, family);
+		const direct = down(`The mode is noEncap and ${lackOf(context, peer, family)}.`);
+		return { direct, tunnel: tunnel(context, peer, family), candidate: false, where: "" };
 	}
-	if (target.shared) return native(context, target, "direct", withMode(mode, `${target.where}.`));
-	if (mode === "noEncap")
-		return native(
-			context,
-			target,
-			"routed",
-			`The mode is noEncap and ${target.where}: the network routes Pod packets.`,
-		);
-	return tunnel(context, peer, family, target.where);
+	const never = listed(config.hybrid.neverDirectCIDRs, target.address);
+	const tried = listed(config.hybrid.tryDirectCIDRs, target.address);
+	const where =
+		never !== undefined
+			? `${target.address} is in ${never}, which hybrid.neverDirectCIDRs has`
+			: tried !== undefined && !target.shared
+				? `${target.where}, and in ${tried}, which hybrid.tryDirectCIDRs has`
+				: target.where;
+	const path = target.shared ? "direct" : "routed";
+	const beyond = target.shared ? "" : ": the network routes Pod packets";
+	return {
+		direct: native(context, target, path, `${where}${beyond}.`),
+		tunnel: tunnel(context, peer, family),
+		candidate: never === undefined && (target.shared || tried !== undefined),
+		where,
+	};
+}
+
+/** `verdict`: what is known of the paths; undefined: nothing yet. */
+export function choosePath(
+	{ config }: Pick<PathContext, "config">,
+	{ direct, tunnel, candidate, where }: PathOptions,
+	verdict?: PathVerdict,
+): PathChoice {
+	const mode = config.trafficEncapMode;
+	const unverified = config.hybrid.direct === "subnet";
+	if (mode === "noEncap") {
+		if (direct.path === "down") return direct;
+		const reason = `The mode is noEncap and ${direct.reason}`;
+		return limited(direct, verdict?.directMtu, reason);
+	}
+	if (mode === "hybrid" && candidate && direct.path !== "down") {
+		if (unverified) return direct;
+		if (verdict?.use === "direct") return limited(direct, verdict.directMtu, verdict.words);
+	}
+	if (tunnel.path === "down") return tunnel;
+	if (verdict?.use === "down") return { ...tunnel, path: "down", mtu: 0, reason: verdict.words };
+	const { reason: over } = tunnel;
+	const mtu = verdict?.tunnelMtu;
+	if (mode === "encap")
+		return limited(tunnel, mtu, sentence("The mode is encap: always in a tunnel", over));
+	if (!candidate) return limited(tunnel, mtu, sentence(where, over));
+	const waiting = sentence(`${where}, and the direct path is not proven yet`, over);
+	return limited(tunnel, mtu, verdict?.words ?? waiting);
+}
+
+function limited(choice: PathChoice, mtu: number | undefined, reason: string): PathChoice {
+	const { path, outerFamily, port, local, remote } = choice;
+	const least = mtu === undefined || mtu === 0 ? choice.mtu : Math.min(choice.mtu, mtu);
+	return { path, outerFamily, port, local, remote, mtu: least, reason };
+}
+
+function listed(cidrs: readonly string[], address: string): string | undefined {
+	const bytes = parseAddress(address);
+	return cidrs.find((cidr) => bytes !== undefined && containsAddress(parsePrefix(cidr), bytes));
 }
 
 /** "IPv4" */
@@ -149,8 +212,8 @@ function native(
 	};
 }
 
-/** `why`: what rules out a direct path, unless that is the lack of addresses of the family. */
-function tunnel(context: PathContext, peer: NodeObject, family: Family, why?: string): PathChoice {
+/** Its reason is a clause about its outer family, where that is not the inner one. */
+function tunnel(context: PathContext, peer: NodeObject, family: Family): PathChoice {
 	const { config } = context;
 	const other = family === 4 ? 6 : 4;
 	const target = targetOf(context, peer, family) ?? targetOf(context, peer, other);
@@ -158,7 +221,7 @@ function tunnel(context: PathContext, peer: NodeObject, family: Family, why?: st
 	const outer = target.from.family;
 	const over =
 		outer === family
-			? undefined
+			? ""
 			: `${lackOf(context, peer, family)}, so the tunnel goes over ${familyName(outer)}`;
 	return {
 		path: config.tunnelType,
@@ -167,7 +230,7 @@ function tunnel(context: PathContext, peer: NodeObject, family: Family, why?: st
 		local: target.from.address,
 		remote: target.address,
 		mtu: atMost(config, Math.max(0, target.from.interface.mtu - TUNNEL_OVERHEAD[outer])),
-		reason: `${[why, over].filter((part) => part !== undefined).join("; ")}.`,
+		reason: over,
 	};
 }
 
@@ -190,6 +253,6 @@ function nothingInCommon({ transport }: PathContext, peer: NodeObject): string {
 	return `The Nodes have no family of transport addresses in common: ${transport.addresses.join(", ")} here, ${peer.transportAddresses.join(", ")} on ${peer.name}`;
 }
 
-function withMode(mode: Config["trafficEncapMode"], where: string): string {
-	return mode === "noEncap" ? `The mode is noEncap and ${where}` : where;
+function sentence(...clauses: string[]): string {
+	return `${clauses.filter((clause) => clause !== "").join("; ")}.`;
 }

@@ -5,6 +5,7 @@
 
 export type TrafficEncapMode = "encap" | "noEncap" | "hybrid";
 export type TunnelType = "geneve" | "vxlan";
+export type HybridDirect = "proven" | "subnet";
 export type XdpMode = "auto" | "native" | "generic" | "off";
 export type LogLevel = "fatal" | "error" | "warn" | "info" | "debug" | "trace" | "silent";
 
@@ -39,6 +40,21 @@ export interface Config {
 	/** Empty: not chosen by name. */
 	transportInterface: string;
 	transportInterfaceCIDRs: string[];
+	hybrid: {
+		/** proven: while probes show that it works; subnet: wherever the Nodes share a subnet, unasked. */
+		direct: HybridDirect;
+		/** Peers with a transport address in one of these are tried directly, in other subnets too. */
+		tryDirectCIDRs: string[];
+		/** Peers with a transport address in one of these never go direct; comes before the others. */
+		neverDirectCIDRs: string[];
+	};
+	probes: {
+		/** Milliseconds from the direct path's failure, under traffic, to the tunnel. */
+		failoverTime: number;
+		/** Seconds that a direct path has to be good for after a failure; doubled each time, up to the most. */
+		holdTime: number;
+		holdTimeMax: number;
+	};
 	/** 0: from the transport interface. Otherwise the MTU of Pod interfaces. */
 	defaultMTU: number;
 	xdp: XdpMode;

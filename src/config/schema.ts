@@ -74,7 +74,35 @@ export const schema = z.strictObject(
 	{
 		trafficEncapMode: oneOf(["encap", "noEncap", "hybrid"])
 			.default("encap")
-			.describe("encap: always in a tunnel; noEncap: never; hybrid: direct within a subnet."),
+			.describe("encap: always in a tunnel; noEncap: never; hybrid: direct where that works."),
+		hybrid: section({
+			direct: oneOf(["proven", "subnet"])
+				.default("proven")
+				.describe(
+					"proven: direct to Nodes of the same subnet (and of tryDirectCIDRs) while probes show that it works; subnet: direct to Nodes of the same subnet, without asking.",
+				),
+			tryDirectCIDRs: cidrs()
+				.prefault([])
+				.describe(
+					"Nodes with a transport address in one of these are tried directly in other subnets too, where the network routes pod CIDRs. Needs direct: proven.",
+				),
+			neverDirectCIDRs: cidrs()
+				.prefault([])
+				.describe("Nodes with a transport address in one of these are always tunnelled to."),
+		}).describe("What trafficEncapMode hybrid does."),
+		probes: section({
+			failoverTime: wholeNumber(300, 60000)
+				.default(1000)
+				.describe(
+					"Milliseconds within which a direct path that fails under traffic is left for the tunnel.",
+				),
+			holdTime: wholeNumber(1, 3600)
+				.default(5)
+				.describe(
+					"Seconds for which a direct path has to be good after a failure before it is taken again; doubled with each failure.",
+				),
+			holdTimeMax: wholeNumber(1, 86400).default(300).describe("The most that holdTime grows to."),
+		}).describe("Proofs of paths."),
 		tunnelType: oneOf(["geneve", "vxlan"]).default("geneve").describe("What is sent."),
 		tunnelPort: wholeNumber(0, 65535)
 			.default(0)
@@ -150,6 +178,17 @@ export function refusedCombinations(given: Partial<Config>): Refusal[] {
 			path: ["noSNAT"],
 			message:
 				"Cannot use noSNAT: wanted false with trafficEncapMode encap, because Pod addresses mean nothing outside a tunnel, got true",
+		});
+	if (given.hybrid?.direct === "subnet" && given.hybrid.tryDirectCIDRs.length > 0)
+		refusals.push({
+			path: ["hybrid", "tryDirectCIDRs"],
+			message:
+				"Cannot use hybrid.tryDirectCIDRs: wanted hybrid.direct proven, because nothing else tells whether another subnet can be reached directly, got subnet",
+		});
+	if (given.probes !== undefined && given.probes.holdTime > given.probes.holdTimeMax)
+		refusals.push({
+			path: ["probes", "holdTime"],
+			message: `Cannot use probes.holdTime: wanted at most probes.holdTimeMax ${given.probes.holdTimeMax}, got ${given.probes.holdTime}`,
 		});
 	const other = given.tunnelType === "geneve" ? "vxlan" : "geneve";
 	// Receivers take both tunnel types at all times and tell them apart by these ports.

@@ -119,6 +119,8 @@ export class Table<K, V> {
 export class AgentTables {
 	readonly peers: Table<number, Peer>;
 	readonly peerAddresses: Table<string, number>;
+	readonly peerPaths: Table<number, Peer>;
+	readonly peerGateways: Table<string, number>;
 	readonly routes: Table<string, Route>;
 	readonly endpoints: Table<string, Endpoint>;
 	readonly nodeConfig: Table<number, NodeConfig>;
@@ -126,6 +128,8 @@ export class AgentTables {
 	constructor(map: (name: string) => BpfMap) {
 		this.peers = new Table(maps.peers, map);
 		this.peerAddresses = new Table(maps.peerAddresses, map);
+		this.peerPaths = new Table(maps.peerPaths, map);
+		this.peerGateways = new Table(maps.peerGateways, map);
 		this.routes = new Table(maps.routes, map);
 		this.endpoints = new Table(maps.endpoints, map);
 		this.nodeConfig = new Table(maps.nodeConfig, map);

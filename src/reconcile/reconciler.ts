@@ -23,7 +23,8 @@ import type { Tables } from "../tables/tables.js";
 import { AgentTables } from "./agent_tables.js";
 import { Attachments, type XdpMode } from "./attachments.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
-import { type Counters, readCounters } from "./counters.js";
+import { type AdoptedPath, adoptedPaths } from "./adopted_paths.js";
+import { type Counters, readCounters, readPeerCounter } from "./counters.js";
 import { Datapath } from "./datapath.js";
 import { GroDevice } from "./gro_device.js";
 import { HostState } from "./host_state.js";
@@ -170,8 +171,8 @@ export class Reconciler {
 				}
 			}
 			await before.idle();
-			// The slow path reads this ring for as long as the agent lives.
-			before.close(["slow_path"]);
+			// These rings are read for as long as the agent lives.
+			before.close(["slow_path", "probe_events"]);
 		});
 	}
 
@@ -206,6 +207,20 @@ export class Reconciler {
 		return [...owners].map(([id, nodeHash]) => ({ id, nodeHash }));
 	}
 
+	/** Direct paths that were in force before a restart, and how old their proofs are; by index of peers. */
+	adoptedPaths(): Map<number, AdoptedPath> {
+		return adoptedPaths(this.#tables.peers, this.#datapath.map("path_proofs"));
+	}
+
+	/** Packets to and from a peer so far, by both paths. */
+	peerTotals(index: number): { sent: number; received: number } {
+		const counter = readPeerCounter(this.#datapath.map("peer_counters"), index);
+		return {
+			sent: Number(counter.directPackets + counter.tunnelPackets),
+			received: Number(counter.receivedPackets),
+		};
+	}
+
 	readNetwork(): Promise<Network> {
 		return readNetwork(this.#ip);
 	}
@@ -234,6 +249,11 @@ export class Reconciler {
 	/** The ring buffer of the slow path. */
 	get slowPathMap(): BpfMap {
 		return this.#datapath.map("slow_path");
+	}
+
+	/** The ring buffer of what probes tell. */
+	get probeEventsMap(): BpfMap {
+		return this.#datapath.map("probe_events");
 	}
 
 	/** The live maps and the kernel's FIB, for explaining and for the slow path. */

@@ -22,6 +22,8 @@ export class TableState {
 	readonly #tables: AgentTables;
 	readonly #peers: Map<number, Peer>;
 	readonly #peerAddresses: Map<string, number>;
+	readonly #peerPaths: Map<number, Peer>;
+	readonly #peerGateways: Map<string, number>;
 	readonly #routes: Tables["routes"];
 	readonly #endpoints: Map<string, Endpoint>;
 	#nodeConfig: NodeConfig;
@@ -31,6 +33,8 @@ export class TableState {
 		this.#tables = tables;
 		this.#peers = tables.peers.read();
 		this.#peerAddresses = tables.peerAddresses.read();
+		this.#peerPaths = tables.peerPaths.read();
+		this.#peerGateways = tables.peerGateways.read();
 		this.#routes = tables.routes.read();
 		this.#endpoints = tables.endpoints.read();
 		this.#nodeConfig = tables.readNodeConfig();
@@ -63,38 +67,41 @@ export class TableState {
 			return failures.length < count;
 		};
 		for (const step of diff(this.#asTables(wanted, links), resolvable(wanted, links))) {
-			if (step.table === "peers") {
-				const [table, state] = [this.#tables.peers, this.#peers];
-				if (step.op === "put") {
-					const owners = step.entries.some(([index, peer]) => this.#newOwner(index, peer));
-					const moved = step.entries.some(([index, peer]) => this.#moved(index, peer));
-					if (note(step.entries.length, put(table, state, step.entries))) {
-						routesChanged ||= owners;
-						nextHopsChanged ||= moved;
-					}
-				} else if (note(step.keys.length, remove(table, state, step.keys))) routesChanged = true;
-			} else if (step.table === "peerAddresses") {
-				const [table, state] = [this.#tables.peerAddresses, this.#peerAddresses];
-				const [count, failures] =
-					step.op === "put"
-						? [step.entries.length, put(table, state, step.entries)]
-						: [step.keys.length, remove(table, state, step.keys)];
-				// A flow remembers of its remote side whether a peer's tunnels end there.
-				if (note(count, failures)) routesChanged = true;
-			} else if (step.table === "routes") {
-				const [table, state] = [this.#tables.routes, this.#routes];
-				const [count, failures] =
-					step.op === "put"
-						? [step.entries.length, put(table, state, step.entries)]
-						: [step.keys.length, remove(table, state, step.keys)];
-				if (note(count, failures)) routesChanged = true;
-			} else if (step.table === "endpoints") {
-				const [table, state] = [this.#tables.endpoints, this.#endpoints];
-				const [count, failures] =
-					step.op === "put"
-						? [step.entries.length, put(table, state, withIndexes(step.entries, links))]
-						: [step.keys.length, remove(table, state, step.keys)];
-				if (note(count, failures)) routesChanged = true;
+			switch (step.table) {
+				case "peers": {
+					const [table, state] = [this.#tables.peers, this.#peers];
+					if (step.op === "put") {
+						const owners = step.entries.some(([index, peer]) => this.#newOwner(index, peer));
+						const moved = step.entries.some(([index, peer]) => this.#moved(index, peer));
+						if (note(step.entries.length, put(table, state, step.entries))) {
+							routesChanged ||= owners;
+							nextHopsChanged ||= moved;
+						}
+					} else if (note(step.keys.length, remove(table, state, step.keys))) routesChanged = true;
+					break;
+				}
+				// Probes ask for both anew with every packet.
+				case "peerPaths":
+					note(...write(this.#tables.peerPaths, this.#peerPaths, step));
+					break;
+				case "peerGateways":
+					note(...write(this.#tables.peerGateways, this.#peerGateways, step));
+					break;
+				case "peerAddresses":
+					// A flow remembers of its remote side whether a peer's tunnels end there.
+					if (note(...write(this.#tables.peerAddresses, this.#peerAddresses, step)))
+						routesChanged = true;
+					break;
+				case "routes":
+					if (note(...write(this.#tables.routes, this.#routes, step))) routesChanged = true;
+					break;
+				case "endpoints": {
+					const entries = step.op === "put" ? withIndexes(step.entries, links) : [];
+					const indexed = step.op === "put" ? { op: step.op, entries } : step;
+					if (note(...write(this.#tables.endpoints, this.#endpoints, indexed))) routesChanged = true;
+					break;
+				}
+				default:
 			}
 		}
 		const config: NodeConfig = {
@@ -103,6 +110,9 @@ export class TableState {
 			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, nextHopsChanged),
 			hostIfindex,
 			hashSeed: this.#nodeConfig.hashSeed || randomBytes(4).readUInt32LE() || 1,
+			probeKey: this.#nodeConfig.probeKey.some((half) => half !== 0n)
+				? this.#nodeConfig.probeKey
+				: [randomBytes(8).readBigUInt64LE(), randomBytes(8).readBigUInt64LE()],
 		};
 		if (!NodeConfig.encode(config).equals(NodeConfig.encode(this.#nodeConfig)))
 			note(1, this.#writeNodeConfig(config));
@@ -142,6 +152,8 @@ export class TableState {
 			...wanted,
 			peers: this.#peers,
 			peerAddresses: this.#peerAddresses,
+			peerPaths: this.#peerPaths,
+			peerGateways: this.#peerGateways,
 			routes: this.#routes,
 			endpoints,
 		};
@@ -168,6 +180,21 @@ function withIndexes(
 		address,
 		{ ...endpoint, ifindex: links.named(name)?.ifindex ?? 0 },
 	]);
+}
+
+type Write<K, V> =
+	| { op: "put"; entries: readonly (readonly [K, V])[] }
+	| { op: "remove"; keys: readonly K[] };
+
+/** How many entries were to be written, and those that the kernel refused. */
+function write<K, V>(
+	table: Table<K, V>,
+	state: Map<K, V>,
+	step: Write<K, V>,
+): [count: number, failures: EntryFailure<K>[]] {
+	return step.op === "put"
+		? [step.entries.length, put(table, state, step.entries)]
+		: [step.keys.length, remove(table, state, step.keys)];
 }
 
 function put<K, V>(

@@ -11,6 +11,17 @@ const IPPROTO_RAW = 255;
 /** Packets that may wait for the socket; the rest is refused. */
 const QUEUE_MAX = 1024;
 
+/** linux/in.h, linux/in6.h: DF stays as it is, and what is known of a path's MTU is not asked. */
+const MTU_PROBE = {
+	4: { level: 0, option: 10, value: 3 }, // IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
+	6: { level: 41, option: 23, value: 3 }, // IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_PROBE
+} as const;
+
+export interface RawSenderOptions {
+	/** What is longer than the route's MTU is sent as it is, as far as the device takes it. */
+	ignorePathMtu?: boolean;
+}
+
 interface Open {
 	socket: Socket;
 	/** Packets that it has not yet sent. */
@@ -20,10 +31,12 @@ interface Open {
 export class RawSender {
 	readonly #open = new Map<4 | 6, Open>();
 	readonly #onError: (error: Error) => void;
+	readonly #ignorePathMtu: boolean;
 
 	/** @param onError a packet that could not be sent; the sender goes on */
-	constructor(onError: (error: Error) => void) {
+	constructor(onError: (error: Error) => void, { ignorePathMtu = false }: RawSenderOptions = {}) {
 		this.#onError = onError;
+		this.#ignorePathMtu = ignorePathMtu;
 	}
 
 	send(packet: Buffer): void {
@@ -58,6 +71,10 @@ export class RawSender {
 		if (known) return known;
 		const addressFamily = family === 4 ? raw.AddressFamily.IPv4 : raw.AddressFamily.IPv6;
 		const socket = raw.createSocket({ protocol: IPPROTO_RAW, addressFamily });
+		if (this.#ignorePathMtu) {
+			const { level, option, value } = MTU_PROBE[family];
+			socket.setOption(level, option, value);
+		}
 		// Without a listener an error would end the process. The package closes the socket itself;
 		// the next packet opens another.
 		socket.on("error", (error) => {

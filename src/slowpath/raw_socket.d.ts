@@ -9,6 +9,8 @@ declare module "raw-socket" {
 			address: string,
 			done: (error: Error | null, bytes: number) => void,
 		): this;
+		/** `value`: an int. Throws what setsockopt says. */
+		setOption(level: number, option: number, value: number): void;
 		pauseRecv(): this;
 		close(): this;
 		on(event: "error", listener: (error: Error) => void): this;

@@ -11,7 +11,15 @@ import { isDeepStrictEqual } from "node:util";
 import type { Tables } from "./tables.js";
 
 /** The tables of Tables that are maps, in the order of their puts. */
-export const MAPS = ["peers", "peerAddresses", "endpoints", "routes", "hostRoutes"] as const;
+export const MAPS = [
+	"peerPaths",
+	"peers",
+	"peerAddresses",
+	"peerGateways",
+	"endpoints",
+	"routes",
+	"hostRoutes",
+] as const;
 export type MapName = (typeof MAPS)[number];
 
 export type KeyOf<T extends MapName> = Tables[T] extends Map<infer K, unknown> ? K : never;

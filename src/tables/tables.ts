@@ -17,10 +17,14 @@ export interface HostRoute {
 }
 
 export interface Tables {
-	/** Without the epochs and ifindexes, which the reconciler fills in. */
-	nodeConfig: Omit<NodeConfig, "routeEpoch" | "nextHopEpoch" | "hostIfindex" | "hashSeed">;
+	/** Without epochs, ifindexes and random numbers, which the reconciler fills in. */
+	nodeConfig: Omit<NodeConfig, "routeEpoch" | "nextHopEpoch" | "hostIfindex" | "hashSeed" | "probeKey">;
 	/** Key: peer id * 2 + (1 for IPv6). */
 	peers: Map<number, Peer>;
+	/** Key: that of peers * 2 + ProbeWay. */
+	peerPaths: Map<number, Peer>;
+	/** Gateway address of a peer → peer id. */
+	peerGateways: Map<string, number>;
 	/** Outer source address → peer id. */
 	peerAddresses: Map<string, number>;
 	routes: Map<string, Route>;

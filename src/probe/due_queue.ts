@@ -1,0 +1,71 @@
+/** What is due when: a binary heap. An entry that was put again counts as put last. */
+export class DueQueue {
+	readonly #heap: { at: number; key: number }[] = [];
+	/** By key; what stands in the heap with another time is outdated. */
+	readonly #at = new Map<number, number>();
+
+	set(key: number, at: number): void {
+		if (this.#at.get(key) === at) return;
+		this.#at.set(key, at);
+		if (at === Number.POSITIVE_INFINITY) return;
+		this.#heap.push({ at, key });
+		this.#rise(this.#heap.length - 1);
+	}
+
+	delete(key: number): void {
+		this.#at.delete(key);
+	}
+
+	/** When the first is due; undefined: nothing is. */
+	get first(): number | undefined {
+		this.#clean();
+		return this.#heap[0]?.at;
+	}
+
+	/** Takes the first, when it is due by `now`. */
+	take(now: number): number | undefined {
+		this.#clean();
+		const first = this.#heap[0];
+		if (first === undefined || first.at > now) return undefined;
+		this.#pop();
+		this.#at.delete(first.key);
+		return first.key;
+	}
+
+	#clean(): void {
+		for (;;) {
+			const first = this.#heap[0];
+			if (first === undefined || this.#at.get(first.key) === first.at) return;
+			this.#pop();
+		}
+	}
+
+	#pop(): void {
+		const last = this.#heap.pop();
+		if (last === undefined || this.#heap.length === 0) return;
+		this.#heap[0] = last;
+		this.#sink(0);
+	}
+
+	#rise(index: number): void {
+		const heap = this.#heap;
+		for (let i = index; i > 0; ) {
+			const parent = (i - 1) >> 1;
+			if (heap[parent]!.at <= heap[i]!.at) return;
+			[heap[parent], heap[i]] = [heap[i]!, heap[parent]!];
+			i = parent;
+		}
+	}
+
+	#sink(index: number): void {
+		const heap = this.#heap;
+		for (let i = index; ; ) {
+			let least = i;
+			for (const child of [2 * i + 1, 2 * i + 2])
+				if (child < heap.length && heap[child]!.at < heap[least]!.at) least = child;
+			if (least === i) return;
+			[heap[least], heap[i]] = [heap[i]!, heap[least]!];
+			i = least;
+		}
+	}
+}

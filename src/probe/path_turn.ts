@@ -1,0 +1,314 @@
+/**
+ * What becomes of one path: which questions are due, and what their answers and silence make of it.
+ * Works on a copy that `advance` has made; nothing here has a clock or does I/O.
+ *
+ *  1. expire    questions whose answer did not come in time
+ *  2. step      what the phase asks for
+ *  3. answered  an answer came
+ */
+import type { Pace } from "./pace.js";
+import { type Cause, lossOf, type PathState, type Purpose, type Question } from "./path_state.js";
+import { searchAnswered, searchStep, startSearch } from "./size_search.js";
+
+/** What a path needs of the peer's turn. */
+export interface Asker {
+	readonly now: number;
+	readonly pace: Pace;
+	/** Varies a time, so that Nodes do not ask in step. */
+	jitter(time: number): number;
+	ask(path: PathState, purpose: Purpose, length: number): void;
+}
+
+/** What the peer's turn knows beyond the path. */
+export interface Situation {
+	/** Traffic goes to the peer, and takes this path. */
+	watched: boolean;
+	/** Traffic goes to the peer. */
+	active: boolean;
+	/** The other path is in doubt: this one is asked as closely, to compare. */
+	companion: boolean;
+	/** What a proof has to stay good for, ms. */
+	hold: number;
+}
+
+/** Answered small questions that a first proof needs, and one that comes after a failure. */
+const HITS = { first: 4, again: 30 };
+/** Full-size questions: answered for a proof, missed for a search. */
+const FULL = 2;
+/** Missed one after another: the path is silent. */
+export const SILENT = 4;
+/** So many lost, and more than this share: the proof begins again. */
+const LOST_IN_PROOF = { questions: 2, share: 0.05 };
+/** An answer is taken this long after its question, late or not. */
+const LATE_MS = 3000;
+
+export function timeoutOf({ roundTrip }: PathState, pace: Pace): number {
+	if (roundTrip === 0) return pace.timeoutMax;
+	const most = Math.max(pace.timeoutMax, 2 * roundTrip);
+	return Math.min(most, Math.max(pace.timeoutMin, 3 * roundTrip));
+}
+
+// -------------------------------------------------------------- 1. expire
+
+export function expire(path: PathState, { now, pace }: Asker): void {
+	const timeout = timeoutOf(path, pace);
+	if (!path.asked.some(({ at, missed }) => now - at > (missed ? LATE_MS : timeout))) return;
+	const left: Question[] = [];
+	for (const question of path.asked) {
+		if (now - question.at > LATE_MS) continue;
+		if (question.missed || now - question.at <= timeout) {
+			left.push(question);
+			continue;
+		}
+		left.push({ ...question, missed: true });
+		missed(path, question, now);
+	}
+	path.asked = left;
+}
+
+function missed(path: PathState, { purpose }: Question, now: number): void {
+	switch (purpose) {
+		case "small":
+		case "compare":
+			record(path, false);
+			path.misses++;
+			if (path.phase === "proving") path.tries++;
+			if (path.phase === "proven") enter(path, "suspect", now);
+			break;
+		case "full":
+			record(path, false);
+			path.fullMisses++;
+			path.fullHits = 0;
+			// One may be lost by chance.
+			if (path.size === path.full) path.fullAt = now;
+			break;
+		default:
+	}
+}
+
+function record(path: PathState, answered: boolean): void {
+	path.outcomes = ((path.outcomes << 1) | (answered ? 1 : 0)) >>> 0;
+	path.outcomeCount = Math.min(32, path.outcomeCount + 1);
+}
+
+// -------------------------------------------------------------- 2. step
+
+export function enter(path: PathState, phase: PathState["phase"], now: number): void {
+	path.phase = phase;
+	path.phaseAt = now;
+	path.nextAt = now;
+}
+
+export function fail(path: PathState, cause: Cause, { now, pace }: Asker): void {
+	enter(path, "failed", now);
+	path.cause = cause;
+	path.backoff = pace.retry;
+	path.nextAt = now + pace.retry;
+	path.search = undefined;
+	path.size = 0;
+	path.hits = 0;
+	path.tries = 0;
+}
+
+export function step(path: PathState, asker: Asker, situation: Situation): void {
+	switch (path.phase) {
+		case "unproven":
+		case "failed":
+			seek(path, asker, situation);
+			break;
+		case "proving":
+			prove(path, asker, situation);
+			break;
+		case "proven":
+			watch(path, asker, situation);
+			break;
+		case "suspect":
+			small(path, asker, path.misses > SILENT ? 2 * asker.pace.burst : asker.pace.burst);
+			break;
+	}
+	if (path.search !== undefined) search(path, asker);
+}
+
+/** Asks a path that does not answer, ever more seldom. */
+function seek(path: PathState, asker: Asker, { active, companion }: Situation): void {
+	const { now, pace } = asker;
+	if (path.answeredAt > path.phaseAt) {
+		beginProof(path, now);
+		prove(path, asker, { active, companion, watched: false, hold: Number.POSITIVE_INFINITY });
+		return;
+	}
+	const most = companion ? pace.burst : active ? pace.retryActive : pace.retryIdle;
+	path.nextAt = Math.min(path.nextAt, now + 1.2 * most);
+	if (now < path.nextAt) return;
+	asker.ask(path, "small", 0);
+	path.backoff = Math.min(most, Math.max(pace.retry, path.backoff * 2));
+	path.nextAt = now + asker.jitter(path.backoff);
+}
+
+export function beginProof(path: PathState, now: number): void {
+	enter(path, "proving", now);
+	path.hits = 1;
+	path.tries = 1;
+	path.misses = 0;
+	path.size = 0;
+	path.fullHits = 0;
+	path.fullMisses = 0;
+	path.fullAt = now;
+	path.search = undefined;
+}
+
+function prove(path: PathState, asker: Asker, { hold }: Situation): void {
+	const { now, pace } = asker;
+	const lost = path.tries - path.hits;
+	const lossy = lost >= LOST_IN_PROOF.questions && lost / path.tries > LOST_IN_PROOF.share;
+	// The tunnel is what is left: it has to be silent for longer.
+	const patience = path.way === "direct" ? 0 : pace.downAfter;
+	if (path.misses >= SILENT && now - path.answeredAt >= patience) {
+		fail(path, path.cause || "silent", asker);
+		return;
+	}
+	// It has to be good for the whole of the time.
+	if (lossy && hold > 0) beginProof(path, now);
+	const whole = Number.isFinite(hold) ? Math.min(2000, Math.max(pace.burst, hold / 5)) : pace.full;
+	if (path.search === undefined && path.size === 0) provenSize(path, asker, pace.burst);
+	else if (path.search === undefined) watchSize(path, asker, whole);
+	const enough = path.hits >= (hold === 0 ? HITS.first : HITS.again);
+	if (enough && path.size > 0 && now - path.phaseAt >= hold) {
+		enter(path, "proven", now);
+		path.cause = "";
+		path.nextAt = now + asker.jitter(pace.burst);
+		path.fullAt = now + asker.jitter(pace.full);
+		return;
+	}
+	const gap = Number.isFinite(hold) ? Math.min(500, Math.max(pace.burst, hold / 40)) : pace.burst;
+	small(path, asker, gap);
+}
+
+/** Full-size questions until two are answered, or two are missed and the size is searched for. */
+function provenSize(path: PathState, asker: Asker, gap: number): void {
+	const { now } = asker;
+	if (path.fullHits >= FULL) {
+		path.size = path.full;
+		path.sizeAt = now;
+		return;
+	}
+	// Not while small ones are lost as well.
+	if (path.fullMisses >= FULL && path.misses === 0) {
+		beginSearch(path, now);
+		return;
+	}
+	if (now < path.fullAt) return;
+	asker.ask(path, "full", path.full);
+	path.fullAt = now + gap;
+}
+
+function watch(path: PathState, asker: Asker, situation: Situation): void {
+	const { pace } = asker;
+	const { watched, active, companion } = situation;
+	const whole = path.size === path.full;
+	const often = path.way === "direct" ? pace.watch : 3 * pace.watch;
+	small(path, asker, companion ? pace.burst : watched ? often : pace.idle);
+	const full = whole ? (watched && active ? pace.full : pace.idleFull) : pace.raise;
+	if (path.search === undefined) watchSize(path, asker, full);
+}
+
+function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: number): void {
+	const whole = path.size === path.full;
+	if (!whole && path.fullHits >= FULL) {
+		path.size = path.full;
+		path.sizeAt = now;
+	} else if (whole && path.fullMisses >= FULL && path.misses === 0) {
+		beginSearch(path, now);
+		return;
+	}
+	path.fullAt = Math.min(path.fullAt, now + 1.2 * gap);
+	if (now < path.fullAt) return;
+	// Pod packets of that size have been seen to arrive.
+	if (whole && path.fullMisses === 0 && now - path.sizeAt < 0.5 * gap) {
+		path.fullAt = path.sizeAt + jitter(gap);
+		return;
+	}
+	ask(path, "full", path.full);
+	path.fullAt = now + jitter(path.fullMisses > 0 ? pace.burst : gap);
+}
+
+export function beginSearch(path: PathState, now: number): void {
+	path.search = startSearch(path.floor, path.full, now);
+	path.searchedAt = now;
+	path.fullMisses = 0;
+	path.fullHits = 0;
+}
+
+function search(path: PathState, asker: Asker): void {
+	const { now, pace } = asker;
+	if (path.search === undefined) return;
+	const before = path.search;
+	const timing = { gap: pace.burst, timeout: timeoutOf(path, pace) };
+	const { search: after, ask, done } = searchStep(before, now, timing);
+	for (const length of ask) asker.ask(path, "search", length);
+	path.search = done ? undefined : after;
+	// From the first volley's end on the size is known to be less, even if not yet exactly.
+	const narrowed = after.fails <= path.full;
+	if (!done && !narrowed) return;
+	path.size = Math.max(after.works, path.floor);
+	path.sizeAt = now;
+	// Where small ones are lost as well, it is not the size.
+	if (after.works === 0 && path.way === "direct")
+		fail(path, path.misses > 0 ? path.cause || "silent" : "size", asker);
+	if (done) path.fullAt = now + asker.jitter(pace.raise);
+}
+
+function small(path: PathState, asker: Asker, gap: number): void {
+	const { now } = asker;
+	path.nextAt = Math.min(path.nextAt, now + 1.2 * gap);
+	if (now < path.nextAt) return;
+	asker.ask(path, "small", 0);
+	path.nextAt = now + asker.jitter(gap);
+}
+
+// -------------------------------------------------------------- 3. answered
+
+/** An answer that took the path both ways. */
+export function answered(path: PathState, question: Question, roundTrip: number, now: number): void {
+	path.answeredAt = now;
+	path.everAnswered = true;
+	path.roundTrip =
+		path.roundTrip === 0 ? roundTrip : path.roundTrip + (roundTrip - path.roundTrip) / 8;
+	switch (question.purpose) {
+		case "small":
+		case "compare":
+			if (question.missed) path.outcomes = withLate(path);
+			else record(path, true);
+			path.misses = 0;
+			if (path.phase === "proving") {
+				path.hits++;
+				if (!question.missed) path.tries++;
+			}
+			if (path.phase === "suspect") enter(path, "proven", now);
+			break;
+		case "full":
+			if (question.missed) path.outcomes = withLate(path);
+			else record(path, true);
+			path.fullHits++;
+			path.fullMisses = 0;
+			if (path.size === path.full) path.sizeAt = now;
+			else path.fullAt = now;
+			break;
+		case "search":
+			if (path.search !== undefined) path.search = searchAnswered(path.search, question.length);
+			break;
+		default:
+	}
+}
+
+/** One that was missed has come after all: the latest such. */
+function withLate({ outcomes, outcomeCount }: PathState): number {
+	for (let bit = 0; bit < outcomeCount; bit++)
+		if (((outcomes >>> bit) & 1) === 0) return (outcomes | (1 << bit)) >>> 0;
+	return outcomes;
+}
+
+/** Loss of the direct path that is worth comparing with the tunnel's. */
+export function isLossy(path: PathState): boolean {
+	return (lossOf(path, 20) ?? 0) >= 0.15;
+}

@@ -1,0 +1,412 @@
+/**
+ * The state machine of a peer's paths: a state, an event and the time → the next state, and the
+ * questions to ask now. Pure: the state given is not changed, and the same gives the same.
+ *
+ *  1. the event      an answer, traffic, a greeting, counts, another policy; or just time
+ *  2. expire         questions that were not answered in time
+ *  3. paths          each asks what is due
+ *  4. comparison     losses of the direct path beside the tunnel's
+ *  5. one way        where the direct path fails: in which direction?
+ *  6. judge          a silent path has failed when the other one answers, or after a while
+ *  7. choose         what packets take
+ */
+import type { Pace } from "./pace.js";
+import { isProven, type PathState, type Purpose, type Question } from "./path_state.js";
+import {
+	type Asker,
+	answered,
+	expire,
+	fail,
+	isLossy,
+	SILENT,
+	type Situation,
+	step,
+	timeoutOf,
+} from "./path_turn.js";
+import { type Counts, type PeerState, type Policy, pathFor, pathKey, type Use } from "./peer_state.js";
+import { smallLength } from "./question.js";
+
+export type Event =
+	| { kind: "tick" }
+	| { kind: "answer"; answer: Answer }
+	/** Traffic to the peer has begun. */
+	| { kind: "traffic" }
+	/** The peer has asked, and said that it is new. */
+	| { kind: "greeting" }
+	/** Packets sent to the peer and received from it so far, both paths together. */
+	| { kind: "totals"; sent: number; received: number }
+	| { kind: "policy"; policy: Policy };
+
+export interface Answer extends Counts {
+	/** Milliseconds, by the core's clock. */
+	roundTrip: number;
+}
+
+export interface Turn {
+	state: PeerState;
+	questions: Question[];
+	/** The event was an answer that nobody waits for any more; or one that came late. */
+	answer: "taken" | "late" | "unknown" | undefined;
+}
+
+/** Pod packets between two answers that say something about loss, and about size. */
+const ENOUGH = { packets: 30, large: 8 };
+/** How long counts are added up until they are enough. */
+const COUNT_MS = 1000;
+const LOSSY = 0.92;
+const COMPARED = { questions: 20, loss: 0.1 };
+const COMPARE_PAUSE_MS = 5000;
+const SEARCH_PAUSE_MS = 1000;
+const ONE_WAY = { questions: 3, pauseMs: 30_000, pauseActiveMs: 10_000 };
+/** The direct path was good for so long: what was before is forgiven. */
+const FORGIVEN_MS = 600_000;
+
+export function advance(before: PeerState, event: Event, now: number, pace: Pace): Turn {
+	const turn = new PeerTurn(before, now, pace);
+	turn.take(event);
+	turn.settle();
+	return { state: turn.state, questions: turn.questions, answer: turn.answer };
+}
+
+/** When `advance` has something to do without an event, ms. */
+export function dueAt(state: PeerState, pace: Pace): number {
+	const { direct, tunnel, comparison } = state;
+	let due = Number.POSITIVE_INFINITY;
+	for (const path of [direct, tunnel]) {
+		if (path.full === 0) continue;
+		due = Math.min(due, path.nextAt);
+		if (path.search !== undefined) due = Math.min(due, path.search.nextAt);
+		else if (path.phase === "proving" || path.phase === "proven") due = Math.min(due, path.fullAt);
+		const timeout = timeoutOf(path, pace);
+		for (const { missed, at } of path.asked) if (!missed) due = Math.min(due, at + timeout);
+	}
+	if (comparison !== undefined) due = Math.min(due, comparison.nextAt, comparison.endsAt);
+	if (asksOneWay(state)) due = Math.min(due, state.oneWayAt);
+	return due;
+}
+
+export function isActive({ trafficAt }: PeerState, now: number, { active }: Pace): boolean {
+	return now - trafficAt < active;
+}
+
+/** Which way the direct path fails is worth knowing, and can be found out. */
+function asksOneWay({ direct, tunnel }: PeerState): boolean {
+	return direct.full > 0 && tunnel.full > 0 && !isProven(direct) && isProven(tunnel);
+}
+
+class PeerTurn implements Asker {
+	readonly now: number;
+	readonly pace: Pace;
+	readonly state: PeerState;
+	readonly questions: Question[] = [];
+	answer: Turn["answer"];
+
+	constructor(before: PeerState, now: number, pace: Pace) {
+		this.now = now;
+		this.pace = pace;
+		const { comparison } = before;
+		this.state = {
+			...before,
+			direct: { ...before.direct },
+			tunnel: { ...before.tunnel },
+			there: { ...before.there },
+			back: { ...before.back },
+			comparison: comparison && {
+				...comparison,
+				direct: { ...comparison.direct },
+				tunnel: { ...comparison.tunnel },
+			},
+		};
+	}
+
+	// ------------------------------------------------------------ 1. the event
+
+	take(event: Event): void {
+		const { state, now } = this;
+		switch (event.kind) {
+			case "answer":
+				this.takeAnswer(event.answer);
+				break;
+			case "traffic":
+				this.trafficBegins();
+				break;
+			case "greeting":
+				for (const path of [state.direct, state.tunnel]) {
+					path.nextAt = now;
+					path.backoff = 0;
+				}
+				break;
+			case "totals":
+				if (event.sent !== state.sentTotal) state.trafficAt = now;
+				if (event.received !== state.receivedTotal) state.receivedAt = now;
+				state.sentTotal = event.sent;
+				state.receivedTotal = event.received;
+				break;
+			case "policy":
+				this.takePolicy(event.policy);
+				break;
+			case "tick":
+		}
+	}
+
+	/** It may have been long since the path was asked last. */
+	private trafficBegins(): void {
+		const { state, now, pace } = this;
+		const before = isActive(state, now, pace);
+		state.trafficAt = now;
+		if (before) return;
+		for (const path of [state.direct, state.tunnel]) {
+			path.nextAt = now;
+			path.backoff = 0;
+		}
+	}
+
+	private takePolicy(policy: Policy): void {
+		const { state, now } = this;
+		if (state.direct.key !== pathKey(policy.direct)) {
+			state.direct = pathFor("direct", policy, now);
+			state.comparison = undefined;
+			state.hold = 0;
+		}
+		if (state.tunnel.key !== pathKey(policy.tunnel)) state.tunnel = pathFor("tunnel", policy, now);
+		state.policy = policy;
+	}
+
+	private takeAnswer(answer: Answer): void {
+		const { state, now } = this;
+		const path = [state.direct, state.tunnel].find(({ asked }) =>
+			asked.some(({ sequence }) => sequence === answer.sequence),
+		);
+		const question = path?.asked.find(({ sequence }) => sequence === answer.sequence);
+		if (path === undefined || question === undefined) {
+			this.answer = "unknown";
+			return;
+		}
+		this.answer = question.missed ? "late" : "taken";
+		path.asked = path.asked.filter((one) => one !== question);
+		if (question.purpose === "there" || question.purpose === "back")
+			state[question.purpose].answered++;
+		else answered(path, question, answer.roundTrip, now);
+		if (question.purpose === "compare" && state.comparison !== undefined)
+			state.comparison[path.way].answered++;
+		this.takeCounts(answer);
+	}
+
+	/** What went directly since the last counts, beside what came. */
+	private takeCounts(now: Answer): void {
+		const { state } = this;
+		const before = state.counts;
+		const { sequence, sent, sentLarge, received, receivedLarge } = now;
+		const counts = { sequence, sent, sentLarge, received, receivedLarge, at: this.now };
+		if (before === undefined) {
+			state.counts = counts;
+			return;
+		}
+		if (((sequence - before.sequence) | 0) <= 0) return;
+		const went = (sent - before.sent) >>> 0;
+		const came = (received - before.received) >>> 0;
+		const wentLarge = (sentLarge - before.sentLarge) >>> 0;
+		const cameLarge = (receivedLarge - before.receivedLarge) >>> 0;
+		if (went > 0) state.trafficAt = this.now;
+		const sudden = wentLarge >= ENOUGH.large || went >= ENOUGH.packets;
+		if (!sudden && this.now - before.at < COUNT_MS) return;
+		state.counts = counts;
+		// One of the two has counted anew from zero.
+		if (went > 2 ** 31 || came > 2 * went + 1000) return;
+		if (state.direct.phase !== "proven") return;
+		if (went >= ENOUGH.packets && came < LOSSY * went) this.suspectLoss();
+		if (wentLarge >= ENOUGH.large && cameLarge < wentLarge / 2) this.suspectSize();
+		else if (wentLarge >= 2 && cameLarge >= LOSSY * wentLarge && isWhole(state.direct))
+			state.direct.sizeAt = this.now;
+	}
+
+	/** One full-size question that is missed now is enough to search. */
+	private suspectSize(): void {
+		const { state, now } = this;
+		if (now < state.searchAfter) return;
+		state.searchAfter = now + SEARCH_PAUSE_MS;
+		for (const path of [state.direct, state.tunnel]) this.suspectSizeOf(path);
+	}
+
+	private suspectSizeOf(path: PathState): void {
+		if (!isProven(path) || !isWhole(path) || path.search !== undefined) return;
+		path.fullMisses = Math.max(path.fullMisses, 1);
+		path.fullAt = this.now;
+	}
+
+	private suspectLoss(): void {
+		const { state, now, pace } = this;
+		if (now < state.compareAfter || state.comparison !== undefined) return;
+		if (!state.policy.verified || state.tunnel.full === 0) return;
+		const askUntil = now + COMPARED.questions * pace.burst;
+		const timeout = Math.max(timeoutOf(state.direct, pace), timeoutOf(state.tunnel, pace));
+		state.comparison = {
+			askUntil,
+			endsAt: askUntil + timeout,
+			nextAt: now,
+			direct: { asked: 0, answered: 0 },
+			tunnel: { asked: 0, answered: 0 },
+		};
+	}
+
+	// ------------------------------------------------------------ 2. to 7.
+
+	settle(): void {
+		const { state } = this;
+		for (const path of [state.direct, state.tunnel]) expire(path, this);
+		if (state.direct.phase === "proven" && isLossy(state.direct)) this.suspectLoss();
+		const inDoubt = state.direct.phase === "suspect";
+		if (state.direct.full > 0) step(state.direct, this, this.situation(state.direct, false));
+		// What limits the one may limit the other.
+		if (state.direct.search !== undefined && state.direct.searchedAt === this.now)
+			this.suspectSizeOf(state.tunnel);
+		if (state.tunnel.full > 0) step(state.tunnel, this, this.situation(state.tunnel, inDoubt));
+		this.compare();
+		this.askOneWay();
+		this.judge();
+		this.choose();
+	}
+
+	private situation(path: PathState, companion: boolean): Situation {
+		const { state, now, pace } = this;
+		const active = isActive(state, now, pace);
+		const taken = state.use === path.way || (state.use === "down" && path.way === "tunnel");
+		return {
+			active,
+			watched: active && taken,
+			companion,
+			hold: path.way === "direct" ? state.hold : 0,
+		};
+	}
+
+	private compare(): void {
+		const { state, now, pace } = this;
+		const { comparison, direct, tunnel } = state;
+		if (comparison === undefined) return;
+		if (now >= comparison.endsAt) {
+			const loss = 1 - comparison.direct.answered / Math.max(1, comparison.direct.asked);
+			const other = 1 - comparison.tunnel.answered / Math.max(1, comparison.tunnel.asked);
+			state.comparison = undefined;
+			state.compareAfter = now + COMPARE_PAUSE_MS;
+			if (direct.phase === "failed" || loss < COMPARED.loss || other > loss / 2) return;
+			this.directFails("loss");
+			direct.causeLoss = loss;
+			return;
+		}
+		if (now >= comparison.askUntil || now < comparison.nextAt) {
+			if (now >= comparison.askUntil) comparison.nextAt = comparison.endsAt;
+			return;
+		}
+		comparison.nextAt = now + pace.burst;
+		for (const path of [direct, tunnel]) {
+			this.ask(path, "compare", 0);
+			comparison[path.way].asked++;
+		}
+	}
+
+	private askOneWay(): void {
+		const { state, now, pace } = this;
+		if (!asksOneWay(state) || now < state.oneWayAt) return;
+		if (state.there.asked >= ONE_WAY.questions) {
+			state.there = { asked: 0, answered: 0 };
+			state.back = { asked: 0, answered: 0 };
+		}
+		this.ask(state.direct, "there", 0);
+		this.ask(state.direct, "back", 0);
+		state.there.asked++;
+		state.back.asked++;
+		const pause = isActive(state, now, pace) ? ONE_WAY.pauseActiveMs : ONE_WAY.pauseMs;
+		state.oneWayAt =
+			now + (state.there.asked < ONE_WAY.questions ? pace.burst : this.jitter(pause));
+	}
+
+	private judge(): void {
+		const { state, now, pace } = this;
+		const { direct, tunnel } = state;
+		const silent = ({ phase, misses }: PathState) => phase === "suspect" && misses >= SILENT;
+		const forLong = ({ phaseAt }: PathState) => now - phaseAt >= pace.downAfter;
+		if (silent(direct)) {
+			// Asked at the same time and in the same way, so it is not the peer, nor this Node.
+			if (tunnel.full > 0 && tunnel.answeredAt >= direct.phaseAt) this.directFails("silent");
+			else if (forLong(direct)) {
+				fail(direct, tunnel.full > 0 ? "peer" : "silent", this);
+				if (silent(tunnel) && now - state.receivedAt >= pace.downAfter) fail(tunnel, "peer", this);
+			}
+		}
+		if (silent(tunnel) && forLong(tunnel) && now - state.receivedAt >= pace.downAfter)
+			fail(tunnel, "peer", this);
+	}
+
+	private directFails(cause: "silent" | "loss"): void {
+		const { state, now, pace } = this;
+		fail(state.direct, cause, this);
+		const forgiven = state.hold === 0 || now - state.directSince > FORGIVEN_MS;
+		state.hold = forgiven ? pace.hold : Math.min(2 * state.hold, pace.holdMax);
+		state.oneWayAt = now;
+		state.there = { asked: 0, answered: 0 };
+		state.back = { asked: 0, answered: 0 };
+	}
+
+	private choose(): void {
+		const { state, now } = this;
+		const before = state.use;
+		state.use = useOf(state);
+		if (state.use === "direct" && before !== "direct") state.directSince = now;
+	}
+
+	// ------------------------------------------------------------ Asker
+
+	jitter = (time: number): number => {
+		// Marsaglia's xorshift: enough to keep Nodes from asking in step.
+		let x = this.state.seed;
+		x ^= x << 13;
+		x ^= x >>> 17;
+		x ^= x << 5;
+		this.state.seed = x | 0 || 1;
+		return time * (0.85 + 0.3 * ((x >>> 0) / 2 ** 32));
+	};
+
+	ask = (path: PathState, purpose: Purpose, length: number): void => {
+		const { state, now } = this;
+		state.sequence = (state.sequence + 1) & 0x7fffffff;
+		const size = length || smallLength(state.policy.family);
+		const question: Question = {
+			sequence: state.sequence,
+			at: now,
+			there: purpose === "back" ? "tunnel" : path.way,
+			back: purpose === "there" ? "tunnel" : path.way,
+			length: size,
+			answerLength: size,
+			purpose,
+			hello: !path.everAnswered,
+			missed: false,
+		};
+		path.asked = [...path.asked, question];
+		this.questions.push(question);
+	};
+}
+
+function isWhole({ size, full }: PathState): boolean {
+	return size === full;
+}
+
+function useOf({ policy, direct, tunnel, use }: PeerState): Use {
+	if (policy.mode === "noEncap") return "direct";
+	if (policy.direct !== undefined && !policy.verified) return "direct";
+	if (direct.full > 0 && isProven(direct) && isWorthwhile(direct, tunnel, use === "direct"))
+		return "direct";
+	if (tunnel.phase === "failed") return "down";
+	// Back from there only with an answer.
+	return use === "down" && !isProven(tunnel) ? "down" : "tunnel";
+}
+
+/**
+ * A direct path that carries less than its full size is taken when it carries more than the tunnel:
+ * as far as that has been looked at since. Until then it stays as it is.
+ */
+function isWorthwhile(direct: PathState, tunnel: PathState, taken: boolean): boolean {
+	if (direct.size === 0) return false;
+	if (isWhole(direct) || tunnel.full === 0) return true;
+	const known = tunnel.search === undefined && tunnel.sizeAt >= direct.searchedAt;
+	return known ? direct.size > tunnel.size : taken;
+}

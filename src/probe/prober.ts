@@ -1,0 +1,375 @@
+/**
+ * Asks the peers and keeps what is known of their paths: the state machine (peer_turn.ts) with a
+ * clock, a raw socket and the ring `probe_events`.
+ *
+ *  1. what is due: the state machines of the peers whose time has come
+ *  2. what the core tells: answers, greetings, traffic that begins
+ *  3. questions go out, at most so many a second
+ *  4. a path that packets are to take from now on: the agent is told, and compiles it
+ */
+import { randomInt } from "node:crypto";
+import type { PathVerdict, ProbedPeer } from "../compile/compile.js";
+import type { Config } from "../config/config.js";
+import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
+import type { AdoptedPath } from "../reconcile/adopted_paths.js";
+import { DueQueue } from "./due_queue.js";
+import { type Pace, paceOf, proofLife } from "./pace.js";
+import { lossOf, type Question } from "./path_state.js";
+import { newPeer, type PeerState, type Policy } from "./peer_state.js";
+import { advance, dueAt, type Event, isActive } from "./peer_turn.js";
+import { questionPacket } from "./question.js";
+import type { PathSurvey, SurveyCell } from "./survey.js";
+import { SURVEY_SEQUENCE, Surveyor } from "./surveyor.js";
+import { describe, proofOf } from "./words.js";
+
+export interface ProberOptions {
+	/** Sends an IP packet as it is. */
+	send(packet: Buffer): void;
+	/** Packets to and from a peer so far, both paths. */
+	totals(index: number): { sent: number; received: number };
+	/** By index of peers: those that packets took directly when the agent started. */
+	adopted: ReadonlyMap<number, AdoptedPath>;
+	/** A verdict is another one. */
+	onChange(): void;
+	/** Milliseconds, monotonic. */
+	clock?: () => number;
+}
+
+/** Of the path in use to a peer. */
+export interface PathFacts {
+	/** Why this path, where probes decide it: a sentence. */
+	words: string | undefined;
+	/** What probes say of it: a clause. */
+	proof: string | undefined;
+	roundTripMs: number | null;
+	/** Share of recent probes, 0 to 1. */
+	loss: number | null;
+	probes: ProbeCounters;
+}
+
+/** Of all peers or of one, since the agent started. */
+export interface ProbeCounters {
+	sent: number;
+	answered: number;
+	/** Answered after they were given up. */
+	late: number;
+}
+
+interface Probed {
+	peer: ProbedPeer;
+	state: PeerState;
+	verdict: PathVerdict;
+	counters: ProbeCounters;
+	/** When the totals were last read, ms. */
+	totalsAt: number;
+}
+
+/** Questions a second, and at once. */
+const RATE = { questions: 3000, burst: 500 };
+/** A peer's counters are read so often while something depends on them. */
+const TOTALS_MS = 1000;
+/** Peers that come together are asked one after another, so long apart each, within so long. */
+const SPREAD = { peerMs: 1, mostMs: 3000 };
+/** What is due this soon is done in the same turn. */
+const SLACK_MS = 2;
+
+export class Prober {
+	readonly counters: ProbeCounters = { sent: 0, answered: 0, late: 0 };
+	readonly #options: Required<ProberOptions>;
+	readonly #peers = new Map<number, Probed>();
+	readonly #due = new DueQueue();
+	readonly #surveyor: Surveyor;
+	#pace: Pace;
+	#timer: NodeJS.Timeout | undefined;
+	#timerAt = Number.POSITIVE_INFINITY;
+	#immediate: NodeJS.Immediate | undefined;
+	#tokens = RATE.burst;
+	#tokensAt: number;
+	#started = false;
+	#configuring = false;
+	#changed = false;
+	#closed = false;
+
+	constructor(config: Config["probes"], options: ProberOptions) {
+		this.#options = { clock: () => performance.now(), ...options };
+		this.#pace = paceOf(config);
+		this.#tokensAt = this.#options.clock();
+		this.#surveyor = new Surveyor((peer, question) => this.#send(peer, question));
+	}
+
+	/**
+	 * The peers there are now, with their paths; what is known of those that stay is kept. True: some
+	 * verdict is another one for it.
+	 */
+	configure(peers: readonly ProbedPeer[], config: Config): boolean {
+		const now = this.#options.clock();
+		this.#configuring = true;
+		this.#changed = false;
+		this.#pace = paceOf(config.probes);
+		const gone = new Set(this.#peers.keys());
+		let added = 0;
+		for (const peer of peers) {
+			gone.delete(peer.index);
+			const policy = policyOf(peer, config);
+			const known = this.#peers.get(peer.index);
+			if (known === undefined || known.peer.node !== peer.node) {
+				this.#add(peer, policy, now + Math.min(added++ * SPREAD.peerMs, SPREAD.mostMs));
+			} else if (!samePolicy(known.state.policy, policy)) {
+				known.peer = peer;
+				this.#advance(known, { kind: "policy", policy }, now);
+			} else {
+				known.peer = peer;
+			}
+		}
+		for (const index of gone) {
+			this.#peers.delete(index);
+			this.#due.delete(index);
+		}
+		this.#configuring = false;
+		this.#arm();
+		return this.#changed;
+	}
+
+	/** Begins to ask; from then on the core has the tables to send and answer with. */
+	start(): void {
+		this.#started = true;
+		this.#arm();
+	}
+
+	/** By index of peers; the same object for as long as it says the same. */
+	get(index: number): PathVerdict | undefined {
+		return this.#peers.get(index)?.verdict;
+	}
+
+	/** What `fairway peers` shows, of this moment. */
+	facts(index: number): PathFacts | undefined {
+		const probed = this.#peers.get(index);
+		if (probed === undefined) return undefined;
+		const { state, counters, peer } = probed;
+		const path = state.use === "direct" ? state.direct : state.tunnel;
+		const decides = state.use === "down" || state.policy.direct !== undefined;
+		return {
+			words: decides ? describe(state, peer.node, this.#options.clock()) : undefined,
+			proof: path.everAnswered ? proofOf(path) : undefined,
+			roundTripMs: path.roundTrip === 0 ? null : Math.round(path.roundTrip * 1000) / 1000,
+			loss: lossOf(path) ?? null,
+			probes: { ...counters },
+		};
+	}
+
+	/** What works to these Nodes, asked now; all Nodes by default. Takes about a second. */
+	async survey(node?: string): Promise<PathSurvey[]> {
+		const chosen = [...this.#peers.values()].filter(
+			({ peer }) => node === undefined || peer.node === node,
+		);
+		return Promise.all(
+			chosen.map(async ({ peer, state }) => {
+				const before = state.direct.everAnswered || state.tunnel.everAnswered;
+				const cells: SurveyCell[] = await this.#surveyor.ask(peer);
+				return {
+					node: peer.node,
+					family: peer.family,
+					transportAddress: peer.direct?.remote ?? peer.tunnel?.remote ?? "",
+					direct:
+						peer.direct?.path === "direct" || peer.direct?.path === "routed"
+							? { kind: peer.direct.path, mtu: peer.direct.mtu }
+							: { none: peer.lacks.direct },
+					tunnel:
+						peer.tunnel?.path === "geneve" || peer.tunnel?.path === "vxlan"
+							? { kind: peer.tunnel.path, mtu: peer.tunnel.mtu }
+							: { none: peer.lacks.tunnel },
+					cells,
+					answers: before || cells.some(({ answered }) => answered > 0),
+				};
+			}),
+		);
+	}
+
+	/** Takes a record of the ring `probe_events`. */
+	take(bytes: Buffer): void {
+		const record = ProbeRecord.decode(bytes);
+		const now = this.#options.clock();
+		if (record.event === ProbeEvent.ANSWERED && record.sequence >= SURVEY_SEQUENCE) {
+			this.counters.answered++;
+			this.#surveyor.answered(record.sequence, Number(record.roundTrip) / 1e6);
+			return;
+		}
+		const probed = this.#peers.get(record.index);
+		if (probed === undefined) return;
+		switch (record.event) {
+			case ProbeEvent.ANSWERED: {
+				const { sequence, sentPackets, sentLarge, receivedPackets, receivedLarge } = record;
+				const answer = {
+					sequence,
+					sent: sentPackets,
+					sentLarge,
+					received: receivedPackets,
+					receivedLarge,
+					roundTrip: Number(record.roundTrip) / 1e6,
+				};
+				this.#advance(probed, { kind: "answer", answer }, now);
+				break;
+			}
+			case ProbeEvent.GREETED:
+				this.#advance(probed, { kind: "greeting" }, now);
+				break;
+			case ProbeEvent.TRAFFIC:
+				this.#advance(probed, { kind: "traffic" }, now);
+				break;
+			default:
+		}
+		this.#arm();
+	}
+
+	close(): void {
+		this.#closed = true;
+		clearTimeout(this.#timer);
+		if (this.#immediate !== undefined) clearImmediate(this.#immediate);
+		this.#surveyor.close();
+	}
+
+	#add(peer: ProbedPeer, policy: Policy, at: number): void {
+		const now = this.#options.clock();
+		const state = newPeer(policy, randomInt(1, 2 ** 31), at);
+		const adopted = this.#options.adopted.get(peer.index);
+		if (adopted !== undefined) adopt(state, adopted, now, this.#pace);
+		const probed: Probed = {
+			peer,
+			state,
+			verdict: { use: state.use, directMtu: 0, tunnelMtu: 0, words: "" },
+			counters: { sent: 0, answered: 0, late: 0 },
+			totalsAt: at,
+		};
+		probed.verdict = verdictOf(probed, now);
+		this.#peers.set(peer.index, probed);
+		this.#due.set(peer.index, at);
+		this.#changed = true;
+	}
+
+	#advance(probed: Probed, event: Event, now: number): void {
+		const { state, questions, answer } = advance(probed.state, event, now, this.#pace);
+		probed.state = state;
+		if (answer === "taken" || answer === "late") {
+			probed.counters.answered++;
+			this.counters.answered++;
+		}
+		if (answer === "late") {
+			probed.counters.late++;
+			this.counters.late++;
+		}
+		for (const question of questions) {
+			probed.counters.sent++;
+			this.#send(probed.peer, question);
+		}
+		this.#due.set(probed.peer.index, dueAt(state, this.#pace));
+		const { use, directMtu, tunnelMtu } = probed.verdict;
+		if (
+			state.use === use &&
+			state.direct.size === directMtu &&
+			state.tunnel.size === tunnelMtu
+		)
+			return;
+		probed.verdict = verdictOf(probed, now);
+		this.#changed = true;
+		if (!this.#configuring) this.#options.onChange();
+	}
+
+	#send(
+		{ source, destination }: ProbedPeer,
+		question: Omit<Question, "at" | "purpose" | "missed">,
+	): void {
+		this.counters.sent++;
+		this.#tokens--;
+		this.#options.send(questionPacket({ source, destination, ...question }));
+	}
+
+	#arm(): void {
+		const first = this.#due.first;
+		if (!this.#started || this.#closed || first === undefined) return;
+		if (this.#immediate !== undefined) return;
+		if (first >= this.#timerAt) return;
+		clearTimeout(this.#timer);
+		this.#timerAt = first;
+		this.#timer = setTimeout(
+			() => {
+				// Answers that wait in the ring are taken first: late is the agent then, not they.
+				this.#immediate = setImmediate(() => this.#run());
+			},
+			Math.max(1, Math.ceil(first - this.#options.clock())),
+		);
+	}
+
+	#run(): void {
+		this.#immediate = undefined;
+		this.#timerAt = Number.POSITIVE_INFINITY;
+		const now = this.#options.clock();
+		const gained = ((now - this.#tokensAt) * RATE.questions) / 1000;
+		this.#tokens = Math.min(RATE.burst, this.#tokens + gained);
+		this.#tokensAt = now;
+		while (this.#tokens > 0) {
+			const index = this.#due.take(now + SLACK_MS);
+			const probed = index === undefined ? undefined : this.#peers.get(index);
+			if (probed === undefined) break;
+			this.#readTotals(probed, now);
+			this.#advance(probed, { kind: "tick" }, now);
+		}
+		this.#arm();
+	}
+
+	/** Whose traffic goes on is asked more often; who sends anything is not down. */
+	#readTotals(probed: Probed, now: number): void {
+		const { state, peer } = probed;
+		const inDoubt = state.tunnel.phase === "suspect" || state.direct.phase === "suspect";
+		const fresh = now - probed.totalsAt < TOTALS_MS;
+		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || probed.counters.sent < 20)) return;
+		probed.totalsAt = now;
+		this.#advance(probed, { kind: "totals", ...this.#options.totals(peer.index) }, now);
+	}
+}
+
+function policyOf({ family, direct, tunnel, candidate }: ProbedPeer, config: Config): Policy {
+	const mode = config.trafficEncapMode;
+	const verified = mode === "hybrid" && config.hybrid.direct === "proven";
+	return {
+		mode,
+		verified,
+		family,
+		direct: mode === "noEncap" || (mode === "hybrid" && candidate) ? direct : undefined,
+		tunnel: mode === "noEncap" ? undefined : tunnel,
+	};
+}
+
+function samePolicy(a: Policy, b: Policy): boolean {
+	return (
+		a.mode === b.mode &&
+		a.verified === b.verified &&
+		a.family === b.family &&
+		a.direct === b.direct &&
+		a.tunnel === b.tunnel
+	);
+}
+
+function adopt(state: PeerState, adopted: AdoptedPath, now: number, pace: Pace): void {
+	const { direct, policy } = state;
+	const life = proofLife(pace);
+	if (!policy.verified || direct.full === 0 || adopted.answeredAgo > life) return;
+	direct.phase = "proven";
+	direct.everAnswered = true;
+	direct.answeredAt = now - adopted.answeredAgo;
+	direct.size = Math.min(adopted.mtu, direct.full);
+	direct.sizeAt = now - adopted.largeAnsweredAgo;
+	// Asked at once: what broke meanwhile shows within the failover time.
+	direct.nextAt = now;
+	direct.fullAt = now;
+	state.use = "direct";
+}
+
+function verdictOf({ state, peer }: Probed, now: number): PathVerdict {
+	const { use, direct, tunnel } = state;
+	return {
+		use,
+		directMtu: direct.size,
+		tunnelMtu: tunnel.size,
+		words: describe(state, peer.node, now),
+	};
+}

@@ -1,0 +1,97 @@
+/**
+ * The packets that Nodes ask each other with: UDP from gateway address to gateway address, DF set,
+ * `struct probe` and then zeros. What only the core knows (time, token, counts, checksum) is zero
+ * here and written by from_host. Pure.
+ */
+import { parseAddress } from "../tables/address.js";
+import { Limit, Probe, ProbeFlag, ProbeKind, ProbeWay } from "../tables/generated.js";
+import { type Family, familyOf } from "../tables/prefix.js";
+
+export type Way = "direct" | "tunnel";
+
+export const WAYS: Readonly<Record<Way, ProbeWay>> = {
+	direct: ProbeWay.DIRECT,
+	tunnel: ProbeWay.TUNNEL,
+};
+
+/** Lengths are of whole IP packets. An answer is never longer than its question. */
+export interface QuestionPacket {
+	/** Gateway addresses of one family, canonical text. */
+	source: string;
+	destination: string;
+	there: Way;
+	back: Way;
+	length: number;
+	answerLength: number;
+	/** 32 bits. */
+	sequence: number;
+	/** The sender knows of no answer of this peer yet. */
+	hello: boolean;
+}
+
+const UDP_HEADER = 8;
+const TTL = 64;
+const IP_HEADER: Readonly<Record<Family, number>> = { 4: 20, 6: 40 };
+
+/** The shortest question: nothing but headers and `struct probe`. */
+export function smallLength(family: Family): number {
+	return IP_HEADER[family] + UDP_HEADER + Probe.size;
+}
+
+/** From the IP header on, as a raw socket with IP_HDRINCL takes it (RFC 791, 8200, 768). */
+export function questionPacket(question: QuestionPacket): Buffer {
+	const { source, destination, length, answerLength } = question;
+	const [from, to] = [bytesOf(source), bytesOf(destination)];
+	const family = familyOf(from);
+	if (length < smallLength(family) || answerLength < smallLength(family) || answerLength > length)
+		throw new Error(
+			`Cannot make a question of ${length} bytes with an answer of ${answerLength}: wanted at least ${smallLength(family)}, and no answer longer than its question`,
+		);
+	const packet = Buffer.alloc(length);
+	const l4 = IP_HEADER[family];
+	if (family === 4) {
+		packet[0] = 0x45;
+		packet.writeUInt16BE(length, 2);
+		// Else Linux would write one of its own.
+		packet.writeUInt16BE((question.sequence & 0xffff) | 1, 4);
+		packet.writeUInt16BE(0x4000, 6); // DF
+		packet[8] = TTL;
+		packet[9] = 17;
+		from.copy(packet, 12, 12);
+		to.copy(packet, 16, 12);
+	} else {
+		packet[0] = 0x60;
+		packet.writeUInt16BE(length - l4, 4);
+		packet[6] = 17;
+		packet[7] = TTL;
+		from.copy(packet, 8);
+		to.copy(packet, 24);
+	}
+	packet.writeUInt16BE(Limit.PROBE_PORT, l4);
+	packet.writeUInt16BE(Limit.PROBE_PORT, l4 + 2);
+	packet.writeUInt16BE(length - l4, l4 + 4);
+	Probe.write(packet, l4 + UDP_HEADER, {
+		magic: Limit.PROBE_MAGIC,
+		kind: ProbeKind.QUESTION,
+		flags: question.hello ? ProbeFlag.HELLO : 0,
+		wayThere: WAYS[question.there],
+		wayBack: WAYS[question.back],
+		length,
+		answerLength,
+		sequence: question.sequence,
+		sentAt: 0n,
+		token: 0n,
+		sentPackets: 0,
+		sentLarge: 0,
+		receivedPackets: 0,
+		receivedLarge: 0,
+	});
+	return packet;
+}
+
+function bytesOf(text: string): Buffer {
+	const bytes = parseAddress(text);
+	if (bytes === undefined)
+		throw new Error(`Cannot make a question: wanted an address, got ${JSON.stringify(text)}`);
+	return bytes;
+}

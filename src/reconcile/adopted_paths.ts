@@ -1,0 +1,31 @@
+/** What an earlier agent has left of direct paths and their proofs. */
+import type { BpfMap } from "#native";
+import { u32 } from "../tables/codec.js";
+import { Path, PathProof, type Peer, ProbeWay } from "../tables/generated.js";
+
+export interface AdoptedPath {
+	/** Largest packet that went directly. */
+	mtu: number;
+	/** When the direct path was last answered, ms before now; the latter for large questions. */
+	answeredAgo: number;
+	largeAnsweredAgo: number;
+}
+
+/** By index of peers. */
+export function adoptedPaths(
+	peers: ReadonlyMap<number, Peer>,
+	proofs: BpfMap,
+): Map<number, AdoptedPath> {
+	const now = process.hrtime.bigint();
+	const ago = (time: bigint) =>
+		time === 0n ? Number.POSITIVE_INFINITY : Number(now - time) / 1e6;
+	const adopted = new Map<number, AdoptedPath>();
+	for (const [index, { path, mtu }] of peers) {
+		if (path !== Path.DIRECT && path !== Path.ROUTED) continue;
+		const bytes = proofs.lookup(u32.encode(index * 2 + ProbeWay.DIRECT));
+		if (bytes === undefined) continue;
+		const { answeredAt, largeAnsweredAt } = PathProof.decode(bytes);
+		adopted.set(index, { mtu, answeredAgo: ago(answeredAt), largeAnsweredAgo: ago(largeAnsweredAt) });
+	}
+	return adopted;
+}
