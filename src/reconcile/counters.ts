@@ -19,13 +19,11 @@ export function readCounters(
 	const peers = new Map<number, PeerCounter>();
 	const peerCounters = map("peer_counters");
 	for (const index of peerIndexes) {
-		const sum = { directPackets: 0n, directBytes: 0n, tunnelPackets: 0n, tunnelBytes: 0n };
+		const sum = PeerCounter.decode(Buffer.alloc(PeerCounter.size));
+		const fields = Object.keys(sum) as (keyof PeerCounter)[];
 		for (const value of perCpu(peerCounters, index, PeerCounter.size)) {
 			const counter = PeerCounter.decode(value);
-			sum.directPackets += counter.directPackets;
-			sum.directBytes += counter.directBytes;
-			sum.tunnelPackets += counter.tunnelPackets;
-			sum.tunnelBytes += counter.tunnelBytes;
+			for (const field of fields) sum[field] += counter[field];
 		}
 		peers.set(index, sum);
 	}
