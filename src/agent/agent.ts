@@ -8,7 +8,7 @@
  *  3. what is in force then is kept for the API and the CNI, and the differences are logged
  */
 import { isDeepStrictEqual } from "node:util";
-import type { ExplainAnswer, PeerStatus, Status } from "../api/messages.js";
+import type { CheckAnswer, ExplainAnswer, PeerStatus, Status } from "../api/messages.js";
 import { ApiServer, RequestError } from "../api/server.js";
 import { ManifestDirectory } from "../cluster/manifests.js";
 import { PeerIds } from "../cluster/peer_ids.js";
@@ -21,14 +21,17 @@ import type { Network } from "../compile/network.js";
 import { changedKeys } from "../config/changes.js";
 import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
 import { watchConfig } from "../config/watch.js";
+import type { PathSurvey } from "../probe/survey.js";
 import { IpRoute } from "../reconcile/iproute.js";
+import { check } from "./check.js";
 import { explain } from "./explain.js";
 import { type Kernel, openKernel } from "./kernel.js";
 import type { Logger } from "./log.js";
 import { Loop } from "./loop.js";
+import { PathEvents } from "./path_events.js";
 import { peerDifferences } from "./peer_differences.js";
 import { ProblemLog } from "./problem_log.js";
-import { endpointStatus, peerStatus, statusOf } from "./views.js";
+import { endpointStatus, type PathFactsOf, peerStatus, statusOf } from "./views.js";
 
 export interface AgentOptions {
 	nodeName: string;
@@ -42,6 +45,8 @@ export interface AgentOptions {
 	log: Logger;
 	/** Default: the kernel of this machine. */
 	openKernel?: typeof openKernel;
+	/** Asks one Node, or all of them, over every path. Without it there is no `POST /check`. */
+	survey?: (node?: string) => Promise<PathSurvey[]>;
 }
 
 /** What the last successful apply has put in force. */
@@ -63,6 +68,7 @@ export class Agent {
 	readonly #loop: Loop;
 	/** Of the cluster's objects and the network. */
 	readonly #problems: ProblemLog;
+	readonly #pathEvents = new PathEvents(Date.now());
 	readonly #started = performance.now();
 	#watches: { close(): void | Promise<void> }[] = [];
 
@@ -101,6 +107,8 @@ export class Agent {
 				"GET /status": () => ({ status: 200, body: started().status() }),
 				"GET /peers": () => ({ status: 200, body: started().peers() }),
 				"GET /endpoints": () => ({ status: 200, body: started().endpoints() }),
+				"GET /events": () => ({ status: 200, body: started().#pathEvents.list() }),
+				"POST /check": async (body) => ({ status: 200, body: await started().check(body) }),
 				"POST /explain": (body) => ({ status: 200, body: started().explain(body) }),
 				"POST /cni": async (body) => ({
 					status: 200,
@@ -296,9 +304,11 @@ export class Agent {
 		this.#inForce = now;
 		this.#waitingFor = undefined;
 		this.#failure = undefined;
+		const differences = peerDifferences(before?.peers ?? [], now.peers);
+		this.#pathEvents.add(differences, Date.now());
 		// Last: of the first apply they are as many as there are peers.
 		const logPeers = () => {
-			for (const difference of peerDifferences(before?.peers ?? [], now.peers)) {
+			for (const difference of differences) {
 				this.#log.info(difference.facts, difference.message);
 			}
 		};
@@ -345,6 +355,7 @@ export class Agent {
 			config: this.#config,
 			inForce: this.#inForce,
 			flowsMax: this.#flowsMax,
+			pathFacts: this.#pathFacts(),
 			kernel: this.#kernel,
 			endpoints: this.#cni.endpoints().length,
 			uptimeSeconds: (performance.now() - this.#started) / 1000,
@@ -359,7 +370,40 @@ export class Agent {
 	}
 
 	peers(): PeerStatus[] {
-		return peerStatus(this.#inForce?.peers ?? [], this.#kernel.counters().peers);
+		const { peers } = this.#kernel.counters();
+		return peerStatus(this.#inForce?.peers ?? [], peers, this.#pathFacts(), Date.now());
+	}
+
+	/** What is known of paths besides what was compiled; nothing is measured without a prober. */
+	#pathFacts(): PathFactsOf {
+		const facts = new Map(
+			(this.#inForce?.peers ?? []).map(({ id, node, family }) => [
+				id * 2 + (family === 6 ? 1 : 0),
+				{
+					...this.#pathEvents.age(node, family),
+					roundTripMs: null,
+					loss: null,
+					probes: { sent: 0, answered: 0, late: 0 },
+				},
+			]),
+		);
+		return (index) => facts.get(index);
+	}
+
+	async check(request: unknown): Promise<CheckAnswer> {
+		const { survey, nodeName } = this.#options;
+		if (this.#inForce === undefined || survey === undefined) {
+			const lack = survey === undefined ? "this agent has no prober" : this.#waitingFor;
+			throw new RequestError(503, `Cannot check: wanted paths that can be asked over, ${lack}`);
+		}
+		return check(request, {
+			node: nodeName,
+			mode: this.#config.trafficEncapMode,
+			peers: [...new Set(this.#inForce.peers.map(({ node }) => node))],
+			hybridDirect: "proven",
+			candidate: ({ direct }) => "kind" in direct && direct.kind === "direct",
+			survey,
+		});
 	}
 
 	endpoints() {
