@@ -110,10 +110,13 @@ function causesText(causes: readonly FoundCause[]): string {
 	if (causes.length === 0) return "";
 	const texts = causes.map((cause) => {
 		const width = Math.max(...cause.places.map(({ name }) => name.length)) + 2;
-		const places = cause.places.map(({ name, what, change }) => {
-			const [first = "", ...rest] = wrap(what, WIDTH - 2 - width);
-			const lines = [...rest, ...change.map((step) => `> ${step}`)];
-			return `  ${name.padEnd(width)}${first}\n${indent(2 + width, lines)}`;
+		const places = cause.places.map(({ name, what, change }, i) => {
+			const prose = (text: string) => wrap(text, WIDTH - 2 - width);
+			const [first = "", ...rest] = prose(what);
+			// Commands stay in one piece, to be copied.
+			const steps = change.flatMap((step) => (step.startsWith("$ ") ? [step] : prose(step)));
+			const title = name === cause.places[i - 1]?.name ? "" : name;
+			return `  ${title.padEnd(width)}${first}\n${indent(2 + width, [...rest, ...steps])}`;
 		});
 		return `\n${wrap(`- ${cause.pattern}`, WIDTH).join("\n  ")}\n${indent(2, wrap(suffering(cause), WIDTH - 2))}${places.join("")}`;
 	});

@@ -21,7 +21,7 @@ export interface Place {
 	name: string;
 	/** A plain sentence. */
 	what: string;
-	/** Commands with what is to be filled in in capitals, or sentences. */
+	/** Sentences, and commands ("$ ...") with what is to be filled in in capitals. */
 	change: readonly string[];
 }
 
@@ -37,44 +37,44 @@ const POD_ADDRESSES: readonly Place[] = [
 		name: "AWS",
 		what: "The source/destination check of a network interface drops what is not from or to its own addresses: to be switched off on every interface that carries Pod traffic, of all Nodes.",
 		change: [
-			"aws ec2 modify-network-interface-attribute --network-interface-id ENI --no-source-dest-check",
+			"$ aws ec2 modify-network-interface-attribute --network-interface-id ENI --no-source-dest-check",
 		],
 	},
 	{
 		name: "AWS",
 		what: "A security group's rule with a group as its source knows the Nodes' addresses, not those of Pods: pod CIDRs need a rule of their own (Ipv6Ranges and CidrIpv6 for IPv6).",
 		change: [
-			"aws ec2 authorize-security-group-ingress --group-id GROUP --ip-permissions 'IpProtocol=-1,IpRanges=[{CidrIp=POD_CIDR}]'",
+			"$ aws ec2 authorize-security-group-ingress --group-id GROUP --ip-permissions 'IpProtocol=-1,IpRanges=[{CidrIp=POD_CIDR}]'",
 		],
 	},
 	{
 		name: "GCE",
 		what: "A VM without canIpForward sends and receives with its own addresses and alias ranges only.",
 		change: [
-			"gcloud compute instances export NODE --zone=ZONE --destination=node.yaml",
+			"$ gcloud compute instances export NODE --zone=ZONE --destination=node.yaml",
 			"Set canIpForward: true in node.yaml.",
-			"gcloud compute instances update-from-file NODE --zone=ZONE --source=node.yaml",
+			"$ gcloud compute instances update-from-file NODE --zone=ZONE --source=node.yaml",
 		],
 	},
 	{
 		name: "GCE",
 		what: "The firewall of the VPC lets in only what a rule allows: pod CIDRs need one.",
 		change: [
-			"gcloud compute firewall-rules create pods --network=NETWORK --allow=all --source-ranges=POD_CIDRS",
+			"$ gcloud compute firewall-rules create pods --network=NETWORK --allow=all --source-ranges=POD_CIDRS",
 		],
 	},
 	{
 		name: "Azure",
 		what: "A virtual network drops what is for an address that it does not know, within a subnet too: without a route for each pod CIDR nothing goes direct.",
 		change: [
-			"az network route-table route create --resource-group GROUP --route-table-name TABLE --name NODE --address-prefix POD_CIDR --next-hop-type VirtualAppliance --next-hop-ip-address NODE_IP",
-			"az network vnet subnet update --resource-group GROUP --vnet-name VNET --name SUBNET --route-table TABLE",
+			"$ az network route-table route create --resource-group GROUP --route-table-name TABLE --name NODE --address-prefix POD_CIDR --next-hop-type VirtualAppliance --next-hop-ip-address NODE_IP",
+			"$ az network vnet subnet update --resource-group GROUP --vnet-name VNET --name SUBNET --route-table TABLE",
 		],
 	},
 	{
 		name: "Azure",
 		what: "A NIC without IP forwarding sends and receives with its own addresses only.",
-		change: ["az network nic update --resource-group GROUP --name NIC --ip-forwarding true"],
+		change: ["$ az network nic update --resource-group GROUP --name NIC --ip-forwarding true"],
 	},
 	{
 		name: "NSX",
@@ -92,14 +92,15 @@ const POD_ADDRESSES: readonly Place[] = [
 		name: "OpenStack",
 		what: "Port security drops what is not from the port's own addresses or its allowed address pairs.",
 		change: [
-			"openstack port set --allowed-address ip-address=POD_CIDR PORT",
-			"Or without port security and security groups: openstack port set --no-security-group --disable-port-security PORT",
+			"$ openstack port set --allowed-address ip-address=POD_CIDR PORT",
+			"Or without port security and security groups:",
+			"$ openstack port set --no-security-group --disable-port-security PORT",
 		],
 	},
 	{
 		name: "OpenStack",
 		what: "A security group's rule with a remote group does not let in other addresses than its members'.",
-		change: ["openstack security group rule create --protocol any --remote-ip POD_CIDR GROUP"],
+		change: ["$ openstack security group rule create --protocol any --remote-ip POD_CIDR GROUP"],
 	},
 	{
 		name: "elsewhere",
@@ -113,7 +114,7 @@ const NO_ROUTE: readonly Place[] = [
 		name: "AWS",
 		what: "A subnet's route table needs a route for the pod CIDR of each Node, to its network interface.",
 		change: [
-			"aws ec2 create-route --route-table-id TABLE --destination-cidr-block POD_CIDR --network-interface-id ENI",
+			"$ aws ec2 create-route --route-table-id TABLE --destination-cidr-block POD_CIDR --network-interface-id ENI",
 			"For IPv6: --destination-ipv6-cidr-block in place of --destination-cidr-block.",
 		],
 	},
@@ -121,8 +122,8 @@ const NO_ROUTE: readonly Place[] = [
 		name: "GCE",
 		what: "The VPC needs a route for the pod CIDR of each Node, or has it as the VM's alias range.",
 		change: [
-			"gcloud compute routes create pods-NODE --network=NETWORK --destination-range=POD_CIDR --next-hop-instance=NODE --next-hop-instance-zone=ZONE",
-			"gcloud compute instances network-interfaces update NODE --zone=ZONE --aliases=RANGE_NAME:POD_CIDR",
+			"$ gcloud compute routes create pods-NODE --network=NETWORK --destination-range=POD_CIDR --next-hop-instance=NODE --next-hop-instance-zone=ZONE",
+			"$ gcloud compute instances network-interfaces update NODE --zone=ZONE --aliases=RANGE_NAME:POD_CIDR",
 		],
 	},
 	{
@@ -133,17 +134,17 @@ const NO_ROUTE: readonly Place[] = [
 	{
 		name: "OpenStack",
 		what: "The router needs a route for the pod CIDR of each Node.",
-		change: ["openstack router add route --route destination=POD_CIDR,gateway=NODE_IP ROUTER"],
+		change: ["$ openstack router add route --route destination=POD_CIDR,gateway=NODE_IP ROUTER"],
 	},
 	{
 		name: "elsewhere",
 		what: "The routers between the Nodes need a route for the pod CIDR of each Node, all of them.",
-		change: ["On a Linux router: ip route add POD_CIDR via NODE_IP"],
+		change: ["On a Linux router:", "$ ip route add POD_CIDR via NODE_IP"],
 	},
 	{
 		name: "elsewhere",
 		what: "Strict reverse path filtering (rp_filter 1) drops Pod packets that come in by another interface than the route back has.",
-		change: ["On a Linux router: sysctl net.ipv4.conf.INTERFACE.rp_filter=2"],
+		change: ["On a Linux router:", "$ sysctl net.ipv4.conf.INTERFACE.rp_filter=2"],
 	},
 ];
 
@@ -151,26 +152,34 @@ const DIRECT_SIZE: readonly Place[] = [
 	{
 		name: "AWS",
 		what: "9001 bytes pass within a VPC, fewer through a transit gateway (8500), and 1500 over VPN or an internet gateway.",
-		change: ["ip link set INTERFACE mtu 1500 on every Node, or defaultMTU in the configuration."],
+		change: [
+			"Set the Nodes' interfaces to what passes between all of them, or defaultMTU in the configuration.",
+			"$ ip link set INTERFACE mtu 1500",
+		],
 	},
 	{
 		name: "GCE",
 		what: "A VPC has an MTU of 1460 unless it was made with another one; an interface with more loses what is larger.",
 		change: [
-			"gcloud compute networks describe NETWORK --format='value(mtu)'",
-			"gcloud compute networks update NETWORK --mtu=1500 (the VMs have to be stopped before), or the interface's MTU down to what the network has.",
+			"$ gcloud compute networks describe NETWORK --format='value(mtu)'",
+			"Set the Nodes' interfaces to that, or change it while the VMs are stopped:",
+			"$ gcloud compute networks update NETWORK --mtu=1500",
 		],
 	},
 	{
 		name: "OpenStack",
 		what: "Tenant networks are tunnels themselves, with an MTU of 1450 or less on a fabric of 1500.",
-		change: ["openstack network show NETWORK -c mtu"],
+		change: [
+			"Set the Nodes' interfaces to what the network has:",
+			"$ openstack network show NETWORK -c mtu",
+		],
 	},
 	{
 		name: "elsewhere",
 		what: "One segment between the Nodes has a smaller MTU than their interfaces (a VPN, a jumbo frame setting that one switch lacks).",
 		change: [
-			"ping -M do -s SIZE NODE_IP finds it (SIZE is the MTU less 28, IPv6 less 48).",
+			"What passes is found with (SIZE is the MTU less 28, for IPv6 less 48):",
+			"$ ping -M do -s SIZE NODE_IP",
 			"Raise that segment's MTU, or set defaultMTU in the configuration to what gets through.",
 		],
 	},
@@ -181,21 +190,21 @@ const TUNNEL_BLOCKED: readonly Place[] = [
 		name: "AWS",
 		what: "The security group does not let in the tunnel's UDP port (6081 for Geneve, 4789 for VXLAN, or tunnelPort).",
 		change: [
-			"aws ec2 authorize-security-group-ingress --group-id GROUP --protocol udp --port 6081 --source-group GROUP",
+			"$ aws ec2 authorize-security-group-ingress --group-id GROUP --protocol udp --port 6081 --source-group GROUP",
 		],
 	},
 	{
 		name: "GCE",
 		what: "The firewall of the VPC does not let in the tunnel's UDP port.",
 		change: [
-			"gcloud compute firewall-rules create tunnels --network=NETWORK --allow=udp:6081,udp:4789 --source-ranges=NODE_CIDRS",
+			"$ gcloud compute firewall-rules create tunnels --network=NETWORK --allow=udp:6081,udp:4789 --source-ranges=NODE_CIDRS",
 		],
 	},
 	{
 		name: "Azure",
 		what: "The network security group does not let in the tunnel's UDP port.",
 		change: [
-			"az network nsg rule create --resource-group GROUP --nsg-name NSG --name tunnels --priority 200 --protocol Udp --source-address-prefixes NODE_CIDR --destination-port-ranges 6081 4789 --access Allow",
+			"$ az network nsg rule create --resource-group GROUP --nsg-name NSG --name tunnels --priority 200 --protocol Udp --source-address-prefixes NODE_CIDR --destination-port-ranges 6081 4789 --access Allow",
 		],
 	},
 	{
@@ -207,21 +216,25 @@ const TUNNEL_BLOCKED: readonly Place[] = [
 		name: "OpenStack",
 		what: "The security group does not let in the tunnel's UDP port.",
 		change: [
-			"openstack security group rule create --protocol udp --dst-port 6081 --remote-group GROUP GROUP",
+			"$ openstack security group rule create --protocol udp --dst-port 6081 --remote-group GROUP GROUP",
 		],
 	},
 	{
 		name: "elsewhere",
 		what: "A firewall on the Node or between them does not let the tunnel's UDP port pass.",
 		change: [
-			"firewall-cmd --permanent --add-port=6081/udp, and firewall-cmd --reload",
-			"iptables -I INPUT -p udp --dport 6081 -j ACCEPT",
+			"$ firewall-cmd --permanent --add-port=6081/udp && firewall-cmd --reload",
+			"Or without firewalld:",
+			"$ iptables -I INPUT -p udp --dport 6081 -j ACCEPT",
 		],
 	},
 	{
 		name: "elsewhere",
 		what: "The peer takes tunnel packets only from addresses of known Nodes and with its own tunnelVNI.",
-		change: ["On the peer, fairway status: the drops tunnel_unknown_peer and tunnel_bad_vni."],
+		change: [
+			"Look on the peer for the drops tunnel_unknown_peer and tunnel_bad_vni:",
+			"$ fairway status",
+		],
 	},
 ];
 
@@ -271,7 +284,7 @@ export const CAUSES: readonly Cause[] = [
 			{
 				name: "everywhere",
 				what: "The Node is down or cut off, its transport address has changed, or a firewall came between.",
-				change: ["ping NODE_IP, and on the peer: fairway status"],
+				change: ["$ ping NODE_IP", "And on the peer:", "$ fairway status"],
 			},
 		],
 	},
@@ -282,7 +295,7 @@ export const CAUSES: readonly Cause[] = [
 			{
 				name: "everywhere",
 				what: "It runs another implementation (which may well work), or no Fairway that answers probes, or everything between the Nodes is blocked.",
-				change: ["ping NODE_IP, and on the peer: fairway status"],
+				change: ["$ ping NODE_IP", "And on the peer:", "$ fairway status"],
 			},
 		],
 	},

@@ -104,7 +104,7 @@ function failure({ there, back }: WayFindings): string {
 	if (noneBack) return "no packet comes back";
 	const cut = ({ full, largest }: Direction, verb: string) =>
 		full.finding === "fails"
-			? [`packets of ${full.length} bytes do not ${verb} (${largest} do)`]
+			? [`packets of ${full.length} bytes do not ${verb} (those of ${largest} do)`]
 			: [];
 	const cuts = [...cut(there, "get there"), ...cut(back, "come back")];
 	if (cuts.length > 0) return cuts.join(", ");

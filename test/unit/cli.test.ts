@@ -267,9 +267,9 @@ t.test("what a check shows", async (t) => {
 	);
 	t.match(bad, /^ {2}n4 v4, unproven: It has never answered a probe/m);
 	t.match(bad, /^- Packets with the Nodes' addresses pass.*\n( .*\n)* {2}Seen with n3 v4 ↔\.$/m);
-	t.match(bad, /^ +> aws ec2 modify-network-interface-attribute .*--no-source-dest-check$/m);
+	t.match(bad, /^ +\$ aws ec2 modify-network-interface-attribute .*--no-source-dest-check$/m);
 	t.notMatch(bad, "ip route add", "only what was found");
-	const prose = bad.split("\n").filter((line) => !line.trimStart().startsWith(">"));
+	const prose = bad.split("\n").filter((line) => !line.trimStart().startsWith("$"));
 	t.ok(Math.max(...prose.map((line) => line.length)) <= 120, "120 columns, but for commands");
 
 	const lossy = await checked("encap", { ...free, asked: 100 });

@@ -189,7 +189,7 @@ t.test("what each mode makes of a peer", async (t) => {
 		hybrid: {
 			outcome: "geneve",
 			sentence:
-				/direct fails: packets of 1500 bytes do not get there \(88 do\)\. The path geneve works/,
+				/direct fails: packets of 1500 bytes do not get there \(those of 88 do\)\. The path geneve works/,
 		},
 		noEncap: { path: "direct" },
 	});
