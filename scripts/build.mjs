@@ -59,6 +59,8 @@ export function generateTables({ check = false, force = false } = {}) {
 			"bpf/lib/tables.h",
 			"scripts/generate-tables.ts",
 			"scripts/counters.ts",
+			"scripts/clouds.ts",
+			"src/probe/causes.ts",
 			...filesUnder("src/tables", /^(btf|elf|layout|generated)\.ts$/),
 		]);
 	const generate = (...args) =>

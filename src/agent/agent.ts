@@ -8,8 +8,9 @@
  *  3. the prober learns which paths there are; what it finds out makes another apply
  *  4. what is in force then is kept for the API and the CNI, and the differences are logged
  */
+import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import type { ExplainAnswer, PeerStatus, Status } from "../api/messages.js";
+import type { CheckAnswer, ExplainAnswer, PeerStatus, Status } from "../api/messages.js";
 import { ApiServer, RequestError } from "../api/server.js";
 import { ManifestDirectory } from "../cluster/manifests.js";
 import { PeerIds } from "../cluster/peer_ids.js";
@@ -17,20 +18,31 @@ import { formatProblem, type Snapshot, type SnapshotSource } from "../cluster/sn
 import type { Endpoint } from "../cni/endpoint.js";
 import type { CniRequest } from "../cni/protocol.js";
 import { CniServer } from "../cni/server.js";
-import { type CompileInput, compile, type PeerView, type SelfView } from "../compile/compile.js";
+import {
+	type CompileInput,
+	compile,
+	type PeerView,
+	type ProbedPeer,
+	type SelfView,
+} from "../compile/compile.js";
 import type { Network } from "../compile/network.js";
 import { changedKeys } from "../config/changes.js";
 import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
 import { watchConfig } from "../config/watch.js";
+import { peerIndex } from "../forwarder/route.js";
 import { Prober } from "../probe/prober.js";
+import type { PathSurvey } from "../probe/survey.js";
 import { IpRoute } from "../reconcile/iproute.js";
+import { check } from "./check.js";
 import { explain } from "./explain.js";
 import { type Kernel, openKernel } from "./kernel.js";
 import type { Logger } from "./log.js";
 import { Loop } from "./loop.js";
+import { PathEvents } from "./path_events.js";
+import { PathMemory } from "./path_memory.js";
 import { peerDifferences } from "./peer_differences.js";
 import { ProblemLog } from "./problem_log.js";
-import { endpointStatus, peerStatus, statusOf } from "./views.js";
+import { endpointStatus, type PathFactsOf, peerStatus, statusOf } from "./views.js";
 
 export interface AgentOptions {
 	nodeName: string;
@@ -44,12 +56,16 @@ export interface AgentOptions {
 	log: Logger;
 	/** Default: the kernel of this machine. */
 	openKernel?: typeof openKernel;
+	/** Asks one Node, or all of them, over every path. Default: with probes. */
+	survey?: (node?: string) => Promise<PathSurvey[]>;
 }
 
 /** What the last successful apply has put in force. */
 export interface InForce {
 	self: SelfView;
 	peers: readonly PeerView[];
+	/** What of them can be asked over which paths. */
+	probed: readonly ProbedPeer[];
 	network: Network;
 }
 
@@ -66,6 +82,8 @@ export class Agent {
 	readonly #loop: Loop;
 	/** Of the cluster's objects and the network. */
 	readonly #problems: ProblemLog;
+	readonly #pathEvents: PathEvents;
+	readonly #pathMemory: PathMemory;
 	readonly #started = performance.now();
 	#watches: { close(): void | Promise<void> }[] = [];
 
@@ -104,6 +122,8 @@ export class Agent {
 				"GET /status": () => ({ status: 200, body: started().status() }),
 				"GET /peers": () => ({ status: 200, body: started().peers() }),
 				"GET /endpoints": () => ({ status: 200, body: started().endpoints() }),
+				"GET /events": () => ({ status: 200, body: started().#pathEvents.list() }),
+				"POST /check": async (body) => ({ status: 200, body: await started().check(body) }),
 				"POST /explain": (body) => ({ status: 200, body: started().explain(body) }),
 				"POST /cni": async (body) => ({
 					status: 200,
@@ -151,10 +171,19 @@ export class Agent {
 		this.#flowsMax = options.config.flows.max;
 		this.#snapshot = source.snapshot;
 		this.#peerIds = new PeerIds(kernel.adoptedPeers());
+		const file = join(options.runDir, "paths.json");
+		const remembered = PathMemory.read(file);
+		this.#pathEvents = new PathEvents(Date.now(), remembered);
+		this.#pathMemory = new PathMemory(
+			file,
+			() => ({ ...this.#pathEvents.records(), holds: this.#prober.holds() }),
+			(error) => this.#log.warn({ err: error, file }, "the state of paths could not be written"),
+		);
 		this.#prober = new Prober(options.config.probes, {
 			send: (packet) => kernel.sendProbe(packet),
 			totals: (index) => kernel.peerTotals(index),
 			adopted: kernel.adoptedPaths(),
+			holds: remembered.holds,
 			onChange: () => this.#loop.request(),
 		});
 		kernel.onProbeEvent((record) => this.#prober.take(record));
@@ -186,6 +215,7 @@ export class Agent {
 		await this.#api.close();
 		await Promise.all(this.#watches.map((watch) => watch.close()));
 		this.#prober.close();
+		this.#pathMemory.write();
 		await this.#loop.stop();
 		await this.#kernel.close();
 	}
@@ -261,8 +291,8 @@ export class Agent {
 		const compileMs = Math.round(compiled - began);
 		const applyMs = Math.round(performance.now() - compiled);
 		this.#log.debug({ compileMs, applyMs, writes, pending }, "applied");
-		const { self, peers } = result;
-		await this.#publish({ self, peers, network }, ready);
+		const { self, peers, probed } = result;
+		await this.#publish({ self, peers, probed, network }, ready);
 		// Last, so that a size that cannot be had keeps nothing else from being applied.
 		if (this.#flowsMax !== config.flows.max) {
 			await this.#kernel.resizeFlows(config.flows.max);
@@ -312,9 +342,12 @@ export class Agent {
 		this.#inForce = now;
 		this.#waitingFor = undefined;
 		this.#failure = undefined;
+		const differences = peerDifferences(before?.peers ?? [], now.peers);
+		this.#pathEvents.add(differences, Date.now());
+		if (differences.length > 0) this.#pathMemory.changed();
 		// Last: of the first apply they are as many as there are peers.
 		const logPeers = () => {
-			for (const difference of peerDifferences(before?.peers ?? [], now.peers)) {
+			for (const difference of differences) {
 				this.#log.info(difference.facts, difference.message);
 			}
 		};
@@ -361,6 +394,7 @@ export class Agent {
 			config: this.#config,
 			inForce: this.#inForce,
 			flowsMax: this.#flowsMax,
+			pathFacts: this.#pathFacts(),
 			kernel: this.#kernel,
 			endpoints: this.#cni.endpoints().length,
 			uptimeSeconds: (performance.now() - this.#started) / 1000,
@@ -375,7 +409,53 @@ export class Agent {
 	}
 
 	peers(): PeerStatus[] {
-		return peerStatus(this.#inForce?.peers ?? [], this.#kernel.counters().peers);
+		const { peers } = this.#kernel.counters();
+		return peerStatus(this.#described(), peers, this.#pathFacts(), Date.now());
+	}
+
+	/** With the reasons of this moment. */
+	#described(): PeerView[] {
+		return (this.#inForce?.peers ?? []).map((peer) => {
+			const { words, proof } = this.#prober.facts(peerIndex(peer.id, peer.family)) ?? {};
+			// What was compiled is as old as the last change.
+			const compiled = peer.reason.replace(/\.$/, "");
+			const reason = words ?? (proof === undefined ? peer.reason : `${compiled}; ${proof}.`);
+			return { ...peer, reason };
+		});
+	}
+
+	#pathFacts(): PathFactsOf {
+		const peers = new Map(
+			(this.#inForce?.peers ?? []).map((peer) => [peerIndex(peer.id, peer.family), peer]),
+		);
+		return (index) => {
+			const peer = peers.get(index);
+			const facts = this.#prober.facts(index);
+			if (peer === undefined) return undefined;
+			return {
+				...this.#pathEvents.age(peer.node, peer.family),
+				roundTripMs: facts?.roundTripMs ?? null,
+				loss: facts?.loss ?? null,
+				probes: facts?.probes ?? { sent: 0, answered: 0, late: 0 },
+			};
+		};
+	}
+
+	async check(request: unknown): Promise<CheckAnswer> {
+		const { nodeName, survey = (node) => this.#prober.survey(node) } = this.#options;
+		if (this.#inForce === undefined) {
+			throw new RequestError(503, `Cannot check: wanted paths to ask over, ${this.#waitingFor}`);
+		}
+		const { peers, probed } = this.#inForce;
+		return check(request, {
+			node: nodeName,
+			mode: this.#config.trafficEncapMode,
+			peers: [...new Set(peers.map(({ node }) => node))],
+			hybridDirect: this.#config.hybrid.direct,
+			candidate: ({ node, family }) =>
+				probed.some((one) => one.node === node && one.family === family && one.candidate),
+			survey,
+		});
 	}
 
 	endpoints() {
@@ -389,11 +469,11 @@ export class Agent {
 				`Cannot explain: this Node is not set up, it waits for ${this.#waitingFor}`,
 			);
 		}
-		const { self, peers, network } = this.#inForce;
+		const { self, network } = this.#inForce;
 		return explain(request, {
 			tables: this.#kernel.tableReader,
 			self,
-			peers,
+			peers: this.#described(),
 			endpoints: this.#cni.endpoints(),
 			interfaces: network.interfaces,
 		});

@@ -1,7 +1,14 @@
-/** What became of the peers between two applies, as lines for the log. */
+/** What became of the peers between two applies, with lines for the log. */
 import type { PeerView } from "../compile/compile.js";
 
 export interface PeerDifference {
+	/** "path": it has another path; "changed": the same path with something else about it. */
+	kind: "added" | "path" | "changed" | "removed";
+	/** As it was; undefined when it is new. */
+	before: PeerView | undefined;
+	/** As it is, or (removed) was. */
+	peer: PeerView;
+	/** For the log. */
 	facts: { peer: string; family: 4 | 6; [fact: string]: unknown };
 	message: string;
 }
@@ -19,19 +26,26 @@ export function peerDifferences(
 		former.delete(key(peer));
 		const facts = { peer: node, family, path, reason, mtu, transportAddress, podCIDRs };
 		if (old === undefined) {
-			differences.push({ facts, message: "peer added" });
+			differences.push({ kind: "added", before: old, peer, facts, message: "peer added" });
 		} else if (old.path !== path) {
-			differences.push({ facts: { ...facts, from: old.path }, message: "peer's path changed" });
+			differences.push({
+				kind: "path",
+				before: old,
+				peer,
+				facts: { ...facts, from: old.path },
+				message: "peer's path changed",
+			});
 		} else if (
 			old.mtu !== mtu ||
 			old.transportAddress !== transportAddress ||
 			old.podCIDRs.join() !== podCIDRs.join()
 		) {
-			differences.push({ facts, message: "peer changed" });
+			differences.push({ kind: "changed", before: old, peer, facts, message: "peer changed" });
 		}
 	}
-	for (const { node, family } of former.values()) {
-		differences.push({ facts: { peer: node, family }, message: "peer removed" });
+	for (const peer of former.values()) {
+		const facts = { peer: peer.node, family: peer.family };
+		differences.push({ kind: "removed", before: peer, peer, facts, message: "peer removed" });
 	}
 	return differences;
 }

@@ -9,6 +9,20 @@ import type { InForce } from "./agent.js";
 import type { Kernel } from "./kernel.js";
 import { version } from "./version.js";
 
+/** What is known of a peer's path in one family besides what was compiled. */
+export interface PathFacts {
+	/** Epoch, ms: since when the path is in force. */
+	since: number;
+	changes: number;
+	roundTripMs: number | null;
+	/** 0..1 */
+	loss: number | null;
+	probes: { sent: number; answered: number; late: number };
+}
+
+/** By index in peers: peer id * 2 + (1 for IPv6). */
+export type PathFactsOf = (index: number) => PathFacts | undefined;
+
 export interface StatusInput {
 	nodeName: string;
 	ready: boolean;
@@ -17,6 +31,7 @@ export interface StatusInput {
 	inForce: InForce | undefined;
 	/** Slots of the flow table. */
 	flowsMax: number;
+	pathFacts: PathFactsOf;
 	kernel: Pick<Kernel, "counters" | "flowsUsed" | "libbpf" | "problems" | "slowPath" | "xdpMode">;
 	endpoints: number;
 	uptimeSeconds: number;
@@ -52,6 +67,7 @@ export function statusOf(input: StatusInput): Status {
 		pid: process.pid,
 		uptimeSeconds: Math.round(input.uptimeSeconds),
 		peers: { nodes: new Set(peers.map(({ node }) => node)).size, paths },
+		probes: probeTotals(peers, input.pathFacts),
 		endpoints: input.endpoints,
 		flows: { used: kernel.flowsUsed(), max: input.flowsMax },
 		drops: nonZero(drops),
@@ -70,19 +86,53 @@ function nonZero(counts: Readonly<Record<string, bigint | number>>): Record<stri
 	);
 }
 
-export function peerStatus(peers: readonly PeerView[], counters: Counters["peers"]): PeerStatus[] {
+function probeTotals(peers: readonly PeerView[], pathFacts: PathFactsOf): Status["probes"] {
+	const total = { sent: 0, answered: 0, late: 0, changes: 0 };
+	for (const peer of peers) {
+		const facts = pathFacts(indexOf(peer));
+		if (facts === undefined) continue;
+		total.sent += facts.probes.sent;
+		total.answered += facts.probes.answered;
+		total.late += facts.probes.late;
+		total.changes += facts.changes;
+	}
+	return total;
+}
+
+function indexOf({ id, family }: Pick<PeerView, "id" | "family">): number {
+	return id * 2 + (family === 6 ? 1 : 0);
+}
+
+/** @param now epoch, ms: since when a path is in force of which nothing else is known */
+export function peerStatus(
+	peers: readonly PeerView[],
+	counters: Counters["peers"],
+	pathFacts: PathFactsOf,
+	now: number,
+): PeerStatus[] {
 	return peers.map(({ id, ...peer }) => {
-		const sent = counters.get(id * 2 + (peer.family === 6 ? 1 : 0));
+		const index = indexOf({ id, family: peer.family });
+		const count = counters.get(index);
+		const facts = pathFacts(index);
+		const received = Number(count?.receivedPackets ?? 0n);
+		const fromTunnel = Number(count?.receivedTunnelPackets ?? 0n);
 		return {
 			...peer,
 			packets: {
-				direct: Number(sent?.directPackets ?? 0n),
-				tunnel: Number(sent?.tunnelPackets ?? 0n),
+				direct: Number(count?.directPackets ?? 0n),
+				tunnel: Number(count?.tunnelPackets ?? 0n),
 			},
 			bytes: {
-				direct: Number(sent?.directBytes ?? 0n),
-				tunnel: Number(sent?.tunnelBytes ?? 0n),
+				direct: Number(count?.directBytes ?? 0n),
+				tunnel: Number(count?.tunnelBytes ?? 0n),
 			},
+			// Every CPU's part is read at another moment, so the parts may exceed the whole.
+			received: { direct: Math.max(0, received - fromTunnel), tunnel: fromTunnel },
+			since: new Date(facts?.since ?? now).toISOString(),
+			changes: facts?.changes ?? 0,
+			roundTripMs: facts?.roundTripMs ?? null,
+			loss: facts?.loss ?? null,
+			probes: facts?.probes ?? { sent: 0, answered: 0, late: 0 },
 		};
 	});
 }

@@ -2,6 +2,9 @@
  * What crosses the agent's socket. Everything is JSON; addresses are canonical text, sizes are
  * bytes, counters are numbers (they stay exact up to 2^53).
  */
+import type { FoundCause, Suspicion } from "../probe/causes.js";
+import type { Findings, PathSurvey } from "../probe/survey.js";
+import type { HybridRule, Mode, ModeSummary, Verdict } from "../probe/verdict.js";
 
 /** `GET /status` */
 export interface Status {
@@ -27,6 +30,8 @@ export interface Status {
 	uptimeSeconds: number;
 	/** Other Nodes, and how many paths of each kind lead to them (a dual-stack Node has two). */
 	peers: { nodes: number; paths: Partial<Record<PeerStatus["path"], number>> };
+	/** Of all paths that there are now; `late`: answered after they had been given up. */
+	probes: { sent: number; answered: number; late: number; changes: number };
 	endpoints: number;
 	flows: { used: number; max: number };
 	/** Packets by reason, only those that are not zero. */
@@ -55,6 +60,63 @@ export interface PeerStatus {
 	packets: { direct: number; tunnel: number };
 	/** Of the inner IP packets. */
 	bytes: { direct: number; tunnel: number };
+	/** Packets that have come from the peer. */
+	received: { direct: number; tunnel: number };
+	/** When the path was last changed, or first chosen (ISO 8601). */
+	since: string;
+	/** How often the path has changed, the first one not counted. */
+	changes: number;
+	/** Of the path in use; null: not measured. */
+	roundTripMs: number | null;
+	/** Share of recent probes without answer on the path in use, 0..1; null: none was sent. */
+	loss: number | null;
+	/** Over all paths to the peer. `late`: answered after they had been given up. */
+	probes: { sent: number; answered: number; late: number };
+}
+
+/** `GET /events`: the last changes of paths, oldest first. */
+export interface PathEvent {
+	/** ISO 8601 */
+	time: string;
+	node: string;
+	family: 4 | 6;
+	/** null: its first path. */
+	from: PeerStatus["path"] | null;
+	to: PeerStatus["path"];
+	mtu: number;
+	/** One plain sentence. */
+	reason: string;
+}
+
+/** `POST /check` */
+export interface CheckRequest {
+	/** A Node's name; default: all of them. */
+	peer?: string;
+}
+
+/** Status of the answer to a check of a Node that there is not, so that a client can tell. */
+export const NO_SUCH_PEER = 422;
+
+export interface CheckAnswer {
+	/** Who asked. */
+	node: string;
+	/** The mode that is in force. */
+	mode: Mode;
+	hybridDirect: HybridRule["direct"];
+	/** An entry for each peer and family. */
+	peers: CheckedPeer[];
+	/** encap, hybrid, noEncap */
+	modes: ModeSummary[];
+	/** Only what was found. */
+	causes: FoundCause[];
+}
+
+export interface CheckedPeer extends PathSurvey {
+	/** hybrid may take the direct path. */
+	candidate: boolean;
+	findings: Findings;
+	verdicts: Record<Mode, Verdict>;
+	suspicions: Suspicion[];
 }
 
 /** `GET /endpoints`: an entry for each local Pod interface. */

@@ -94,6 +94,24 @@ function commands(done: (status: number) => void): Command {
 		);
 
 	program
+		.command("events")
+		.description("the last changes of paths to other Nodes, newest last")
+		.option("--peer <node>", "only of this Node", name)
+		.addOption(runDir())
+		.addOption(output())
+		.action(async (options) => done(await (await import("./events.js")).eventsCommand(options)));
+
+	program
+		.command("check")
+		.description(
+			"which paths to the other Nodes work, and what each traffic mode would make of them; sends probes, changes nothing",
+		)
+		.option("--peer <node>", "only this Node", name)
+		.addOption(runDir())
+		.addOption(output())
+		.action(async (options) => done(await (await import("./check.js")).checkCommand(options)));
+
+	program
 		.command("explain")
 		.description("what would happen to a packet, and why; nothing is sent")
 		.argument("<source>", "an address: of a Pod, of this Node or of anyone else; ADDRESS:PORT too")
@@ -156,6 +174,13 @@ function output(): Option {
 	return new Option("-o, --output <format>", "how to print")
 		.choices(["text", "json"])
 		.default("text");
+}
+
+function name(node: string): string {
+	if (node.trim() === "") {
+		throw new InvalidArgumentError("Wanted the name of a Node, got nothing.");
+	}
+	return node;
 }
 
 function directory(path: string): string {

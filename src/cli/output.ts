@@ -9,11 +9,11 @@ export interface ClientOptions {
 /** Asks the agent and prints its answer, as JSON or as text. */
 export async function show<Answer>(
 	options: ClientOptions,
-	request: { method: "GET" | "POST"; path: string; body?: unknown },
+	request: { method: "GET" | "POST"; path: string; body?: unknown; timeoutMs?: number },
 	text: (answer: Answer) => string,
 ): Promise<Answer> {
-	const body = request.body === undefined ? {} : { body: request.body };
-	const answer = await ask<Answer>(agentSocket(options.runDir), request.method, request.path, body);
+	const { method, path, ...call } = request;
+	const answer = await ask<Answer>(agentSocket(options.runDir), method, path, call);
 	process.stdout.write(options.output === "json" ? json(answer) : text(answer));
 	return answer;
 }

@@ -10,7 +10,7 @@ export async function statusCommand(options: ClientOptions): Promise<number> {
 }
 
 export function statusText(status: Status): string {
-	const { transport, peers, flows } = status;
+	const { transport, peers, probes, flows } = status;
 	const none = (list: readonly string[]) => (list.length === 0 ? "none" : list.join(", "));
 	const paths = Object.entries(peers.paths).map(([path, count]) => `${count} ${path}`);
 	const text = facts([
@@ -30,6 +30,10 @@ export function statusText(status: Status): string {
 		["Pod MTU", String(status.podMTU)],
 		["SNAT", none(status.snatAddresses)],
 		["Peers", `${peers.nodes}${paths.length > 0 ? ` (paths: ${paths.join(", ")})` : ""}`],
+		[
+			"Probes",
+			`${probes.sent} sent, ${probes.answered} answered, ${probes.late} late; paths changed ${probes.changes} times`,
+		],
 		["Endpoints", String(status.endpoints)],
 		["Flows", `${flows.used} of ${flows.max}`],
 		[

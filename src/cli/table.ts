@@ -67,3 +67,28 @@ export function duration(seconds: number): string {
 		.map(([value, unit]) => `${value}${unit}`)
 		.join(" ");
 }
+
+/** "0.21 ms", "12 ms", "-" for null */
+export function milliseconds(time: number | null): string {
+	if (time === null) return "-";
+	return `${time < 10 ? time.toFixed(2) : Math.round(time)} ms`;
+}
+
+/** "0%", "2%", "0.3%" of a share from 0 to 1, "-" for null */
+export function percent(share: number | null): string {
+	if (share === null) return "-";
+	const value = share * 100;
+	return `${value > 0 && value < 1 ? Math.max(0.1, value).toFixed(1) : Math.round(value)}%`;
+}
+
+/** Breaks a text at blanks into lines of at most `width` where its words allow that. */
+export function wrap(text: string, width: number): string[] {
+	const lines: string[] = [];
+	for (const word of text.split(" ")) {
+		const last = lines.at(-1);
+		if (last !== undefined && last.length + 1 + word.length <= width)
+			lines[lines.length - 1] = `${last} ${word}`;
+		else lines.push(word);
+	}
+	return lines;
+}

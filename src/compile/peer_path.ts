@@ -8,7 +8,7 @@
 import type { NodeObject } from "../cluster/snapshot.js";
 import { type Config, tunnelPort } from "../config/config.js";
 import { parseAddress } from "../tables/address.js";
-import { containsAddress, type Family, familyOf } from "../tables/prefix.js";
+import { containsAddress, type Family, familyOf, parsePrefix } from "../tables/prefix.js";
 import type { KernelRoutes } from "./kernel_routes.js";
 import type { Network } from "./network.js";
 import type { Transport, TransportAddress } from "./transport.js";

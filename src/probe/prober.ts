@@ -29,6 +29,8 @@ export interface ProberOptions {
 	totals(index: number): { sent: number; received: number };
 	/** By index of peers: those that packets took directly when the agent started. */
 	adopted: ReadonlyMap<number, AdoptedPath>;
+	/** What direct paths that have failed are held back for, ms; by "NODE/FAMILY", as `holds` says. */
+	holds: Readonly<Record<string, number>>;
 	/** A verdict is another one. */
 	onChange(): void;
 	/** Milliseconds, monotonic. */
@@ -157,6 +159,14 @@ export class Prober {
 		};
 	}
 
+	/** For the next agent. */
+	holds(): Record<string, number> {
+		const holds: Record<string, number> = {};
+		for (const { peer, state } of this.#peers.values())
+			if (state.hold > 0) holds[keyOf(peer)] = state.hold;
+		return holds;
+	}
+
 	/** What works to these Nodes, asked now; all Nodes by default. Takes about a second. */
 	async survey(node?: string): Promise<PathSurvey[]> {
 		const chosen = [...this.#peers.values()].filter(
@@ -231,6 +241,7 @@ export class Prober {
 	#add(peer: ProbedPeer, policy: Policy, at: number): void {
 		const now = this.#options.clock();
 		const state = newPeer(policy, randomInt(1, 2 ** 31), at);
+		state.hold = Math.min(this.#options.holds[keyOf(peer)] ?? 0, this.#pace.holdMax);
 		const adopted = this.#options.adopted.get(peer.index);
 		if (adopted !== undefined) adopt(state, adopted, now, this.#pace);
 		const probed: Probed = {
@@ -372,4 +383,8 @@ function verdictOf({ state, peer }: Probed, now: number): PathVerdict {
 		tunnelMtu: tunnel.size,
 		words: describe(state, peer.node, now),
 	};
+}
+
+function keyOf({ node, family }: ProbedPeer): string {
+	return `${node}/${family}`;
 }

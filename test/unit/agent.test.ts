@@ -4,17 +4,24 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import t from "tap";
-import { Agent } from "../../src/agent/agent.js";
+import { Agent, type AgentOptions } from "../../src/agent/agent.js";
 import type { Kernel, KernelOptions } from "../../src/agent/kernel.js";
 import { agentSocket, ask, call } from "../../src/api/client.js";
-import type { EndpointStatus, PeerStatus, Status } from "../../src/api/messages.js";
+import type {
+	CheckAnswer,
+	EndpointStatus,
+	PathEvent,
+	PeerStatus,
+	Status,
+} from "../../src/api/messages.js";
 import type { Network } from "../../src/compile/network.js";
 import { parseConfig } from "../../src/config/parse.js";
 import { until } from "../../src/lab/until.js";
-import { PathName } from "../../src/tables/generated.js";
+import { PathName, PeerCounter } from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
 import * as world from "../packet/world.js";
 import { makeTables } from "../packet/world.js";
+import { paperSurvey } from "../tools/paper_survey.js";
 
 Object.assign(world.ifindex, { fairway0: 9, wire0: 2, pod0: 3, pod1: 4 });
 
@@ -56,11 +63,19 @@ class PaperKernel implements Kernel {
 		return { pending: this.refused.length, ready: this.ready, writes: 1 };
 	}
 	counters() {
-		const sent = { directPackets: 3n, directBytes: 300n, tunnelPackets: 1n, tunnelBytes: 100n };
+		const count = {
+			...PeerCounter.decode(Buffer.alloc(PeerCounter.size)),
+			directPackets: 3n,
+			directBytes: 300n,
+			tunnelPackets: 1n,
+			tunnelBytes: 100n,
+			receivedPackets: 7n,
+			receivedTunnelPackets: 2n,
+		};
 		return {
 			drops: { spoofed_mac: 5n, no_endpoint: 0n },
 			events: { untracked: 0n, mss_clamped: 2n },
-			peers: new Map([[0, sent]]),
+			peers: new Map([[0, count]]),
 		};
 	}
 	flowsUsed() {
@@ -126,6 +141,7 @@ class Stage {
 		this.configure(config);
 		for (const [i, object] of nodes.entries()) this.manifest(`${i}.json`, object);
 	}
+	survey: AgentOptions["survey"];
 	async start(openKernel?: (options: KernelOptions) => Promise<Kernel>): Promise<void> {
 		const config = parseConfig(this.#config, "config.yaml");
 		if ("errors" in config) throw new Error("the test's own configuration is wrong");
@@ -138,6 +154,7 @@ class Stage {
 			pinDir: this.#path("pin"),
 			log: this.log,
 			openKernel: openKernel ?? (async () => this.kernel),
+			...(this.survey === undefined ? {} : { survey: this.survey }),
 		});
 	}
 	async end(): Promise<void> {
@@ -219,7 +236,7 @@ t.test("status, peers and endpoints", async (t) => {
 	t.strictSame(await ask<EndpointStatus[]>(s.socket, "GET", "/endpoints"), []);
 	const peers = await s.peers();
 	t.strictSame(
-		peers.map(({ reason: _, ...peer }) => peer),
+		peers.map(({ reason: _, since: __, ...peer }) => peer),
 		[
 			{
 				node: "n2",
@@ -230,10 +247,16 @@ t.test("status, peers and endpoints", async (t) => {
 				mtu: 1500,
 				packets: { direct: 3, tunnel: 1 },
 				bytes: { direct: 300, tunnel: 100 },
+				received: { direct: 5, tunnel: 2 },
+				changes: 0,
+				roundTripMs: null,
+				loss: null,
+				probes: { sent: 0, answered: 0, late: 0 },
 			},
 		],
 	);
 	t.match(peers[0]?.reason, /\.$/, "a sentence");
+	t.ok(Math.abs(Date.parse(peers[0]?.since ?? "") - Date.now()) < 60_000, "since when");
 	t.equal(s.logged("ready")?.length, 1, "said once");
 	t.match(s.logged("peer added")?.[0], { peer: "n2", path: "direct" });
 });
@@ -304,6 +327,18 @@ t.test("the configuration changes live", async (t) => {
 	t.match(await s.status(), { mode: "noEncap", flows: { max: 65536 } });
 	t.strictSame(s.kernel.resized, [65536]);
 	t.equal(s.log.level, "debug");
+	const events = await ask<PathEvent[]>(s.socket, "GET", "/events");
+	t.strictSame(
+		events.map(({ node: who, from, to }) => [who, from, to]),
+		[
+			["n2", null, "geneve"],
+			["n2", "geneve", "vxlan"],
+			["n2", "vxlan", "direct"],
+		],
+	);
+	t.match(events.at(-1), { time: /^\d{4}-.*Z$/, family: 4, mtu: 1500, reason: /noEncap/ });
+	t.match(await s.peers(), [{ changes: 2, since: events.at(-1)?.time }]);
+	t.match(await s.status(), { probes: { sent: 0, changes: 2 } });
 	const changed = s.logged("the configuration has changed")?.at(-1)?.changes;
 	t.match(changed, [{ key: "trafficEncapMode", from: '"encap"', to: '"noEncap"' }]);
 
@@ -319,6 +354,44 @@ t.test("the configuration changes live", async (t) => {
 	t.equal(s.kernel.applied.length, applies);
 	s.configure("trafficEncapMode: noEncap\nflows: {max: 65536}\n");
 	await until("no problem", async () => (await s.status()).problems.length === 0);
+});
+
+t.test("checks its paths", async (t) => {
+	const s = stage(t, "trafficEncapMode: noEncap", node("n1", 1), node("n2", 2));
+	const asked: unknown[] = [];
+	s.survey = async (peer) => {
+		asked.push(peer);
+		return [paperSurvey("n2", 4, { direct: {}, tunnel: { there: 1450, back: 1450 } })];
+	};
+	await s.start();
+	await s.ready();
+	const answer = await ask<CheckAnswer>(s.socket, "POST", "/check", { body: {} });
+	t.match(answer, {
+		node: "n1",
+		mode: "noEncap",
+		peers: [
+			{ node: "n2", verdicts: { noEncap: { outcome: "lost" }, hybrid: { outcome: "geneve" } } },
+		],
+		modes: [{ mode: "encap" }, { mode: "hybrid" }, { mode: "noEncap", lost: [{ node: "n2" }] }],
+		causes: [{ id: "pod-addresses", peers: [{ node: "n2", suffers: "both" }] }],
+	});
+	await ask(s.socket, "POST", "/check", { body: { peer: "n2" } });
+	t.strictSame(asked, [undefined, "n2"]);
+	const rows: [unknown, number, RegExp][] = [
+		[{ peer: "n9" }, 422, /n9: wanted another Node of the cluster \(n2\)/],
+		[{ peer: "n1" }, 422, /n1/],
+		[{ peer: 7 }, 400, /the peer is no name/],
+		[["n2"], 400, /wanted \{"peer": NODE\} or \{\}/],
+	];
+	for (const [body, status, error] of rows) {
+		t.match(await call(s.socket, "POST", "/check", { body }), { status, body: { error } });
+	}
+	t.equal(asked.length, 2, "nobody is asked for a bad request");
+
+	const without = stage(t, "", node("n1", 1));
+	await without.start();
+	await without.ready();
+	t.match(await call(without.socket, "POST", "/check"), { status: 503 }, "no prober");
 });
 
 t.test("what fails is tried again", async (t) => {

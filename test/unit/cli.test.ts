@@ -5,14 +5,27 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import t from "tap";
+import { check } from "../../src/agent/check.js";
 import { agentSocket } from "../../src/api/client.js";
-import type { EndpointStatus, ExplainAnswer, PeerStatus, Status } from "../../src/api/messages.js";
-import { ApiServer } from "../../src/api/server.js";
+import {
+	type CheckAnswer,
+	type CheckRequest,
+	type EndpointStatus,
+	type ExplainAnswer,
+	NO_SUCH_PEER,
+	type PathEvent,
+	type PeerStatus,
+	type Status,
+} from "../../src/api/messages.js";
+import { ApiServer, RequestError } from "../../src/api/server.js";
+import { checkText } from "../../src/cli/check.js";
 import { endpointsText } from "../../src/cli/endpoints.js";
+import { eventsText } from "../../src/cli/events.js";
 import { explainRequest, explainText } from "../../src/cli/explain.js";
 import { peersText } from "../../src/cli/peers.js";
 import { statusText } from "../../src/cli/status.js";
-import { bytes, duration, facts, table } from "../../src/cli/table.js";
+import { bytes, duration, facts, milliseconds, percent, table, wrap } from "../../src/cli/table.js";
+import { type PaperNetwork, paperSurvey } from "../tools/paper_survey.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -32,6 +45,7 @@ const status: Status = {
 	pid: 4242,
 	uptimeSeconds: 3700,
 	peers: { nodes: 2, paths: { direct: 2, geneve: 1 } },
+	probes: { sent: 100, answered: 98, late: 1, changes: 3 },
 	endpoints: 3,
 	flows: { used: 12, max: 131072 },
 	drops: { spoofed_mac: 3, no_endpoint: 12345 },
@@ -52,6 +66,12 @@ const peers: PeerStatus[] = [
 		mtu: 1500,
 		packets: { direct: 1000, tunnel: 0 },
 		bytes: { direct: 1536000, tunnel: 0 },
+		received: { direct: 900, tunnel: 0 },
+		since: "2026-11-28T10:00:00.000Z",
+		changes: 2,
+		roundTripMs: 0.214,
+		loss: 0.02,
+		probes: { sent: 100, answered: 98, late: 1 },
 	},
 	{
 		node: "node-with-a-long-name",
@@ -63,6 +83,12 @@ const peers: PeerStatus[] = [
 		mtu: 0,
 		packets: { direct: 0, tunnel: 0 },
 		bytes: { direct: 0, tunnel: 0 },
+		received: { direct: 0, tunnel: 0 },
+		since: "2026-11-28T10:03:00.000Z",
+		changes: 0,
+		roundTripMs: null,
+		loss: null,
+		probes: { sent: 0, answered: 0, late: 0 },
 	},
 ];
 
@@ -93,6 +119,16 @@ t.test("numbers and tables", async (t) => {
 		"4.7 GiB",
 	]);
 	t.strictSame([0, 5, 65, 3600, 90061].map(duration), ["0s", "5s", "1m 5s", "1h 0m", "1d 1h"]);
+	t.strictSame([null, 0.214, 9.5, 12.3].map(milliseconds), ["-", "0.21 ms", "9.50 ms", "12 ms"]);
+	t.strictSame([null, 0, 0.0002, 0.005, 0.02, 1].map(percent), [
+		"-",
+		"0%",
+		"0.1%",
+		"0.5%",
+		"2%",
+		"100%",
+	]);
+	t.strictSame(wrap("one two three-and-four five", 9), ["one two", "three-and-four", "five"]);
 	t.equal(
 		table(
 			[
@@ -119,6 +155,7 @@ t.test("what people see", async (t) => {
 	const shown = statusText(status);
 	t.match(shown, /^Node +n1, ready$/m);
 	t.match(shown, /^Transport +eth0, 192\.168\.1\.11, fd00:1::11, MTU 1500$/m);
+	t.match(shown, /^Probes +100 sent, 98 answered, 1 late; paths changed 3 times$/m);
 	t.match(shown, /^Peers +2 \(paths: 2 direct, 1 geneve\)$/m);
 	t.match(shown, /^ {2}no_endpoint +12345\n {2}spoofed_mac +3$/m, "most drops first");
 	t.match(shown, /^Slow path\n.*\n {2}answered +2$/m);
@@ -129,13 +166,16 @@ t.test("what people see", async (t) => {
 		/^Node +n1, not ready\nWaiting for +a Node object for n1$/m,
 	);
 
-	const lines = peersText(peers).trimEnd().split("\n");
+	const now = Date.parse("2026-11-28T10:03:04.000Z");
+	const lines = peersText(peers, now).trimEnd().split("\n");
 	t.equal(lines.length, 3);
 	const column = lines[0]?.indexOf("PATH") ?? -1;
 	t.equal(lines[1]?.slice(column, column + 6), "direct");
 	t.equal(lines[2]?.slice(column, column + 4), "down");
 	t.match(lines[1], "1.5 MiB");
-	t.match(peersText([]), "No other Node");
+	t.match(lines[1], / 3m 4s +2 +0\.21 ms +2% /);
+	t.match(lines[2], / 4s +0 +- +- /);
+	t.match(peersText([], now), "No other Node");
 
 	const endpoint: EndpointStatus = {
 		containerId: "0123456789abcdef",
@@ -157,6 +197,98 @@ t.test("what people see", async (t) => {
 	t.match(explained, /^SNAT +192\.168\.1\.11:50000$/m);
 	t.match(explained, /^ +1 +route +8\.8\.8\.8 is outside the cluster$/m);
 	t.match(explainText({ ...answer, drop: "no_route" }), /^Verdict +dropped: no_route$/m);
+});
+
+const events: PathEvent[] = [
+	{
+		time: "2026-11-28T10:00:00.000Z",
+		node: "n2",
+		family: 4,
+		from: null,
+		to: "geneve",
+		mtu: 1450,
+		reason: "Not proven yet.",
+	},
+	{
+		time: "2026-11-28T10:00:03.120Z",
+		node: "n3",
+		family: 6,
+		from: "geneve",
+		to: "direct",
+		mtu: 1500,
+		reason: "Proven.",
+	},
+];
+
+/** A fake prober's Nodes n2, n3, ... */
+function checked(mode: CheckAnswer["mode"], ...networks: PaperNetwork[]): Promise<CheckAnswer> {
+	const surveys = networks.map((network, i) => paperSurvey(`n${i + 2}`, 4, network));
+	return check(undefined, {
+		node: "n1",
+		mode,
+		peers: surveys.map(({ node }) => node),
+		hybridDirect: "proven",
+		candidate: () => true,
+		survey: async () => surveys,
+	});
+}
+
+const tunnel = { there: 1450, back: 1450 };
+const free: PaperNetwork = { direct: { there: 1500, back: 1500 }, tunnel };
+const filtered: PaperNetwork = { direct: {}, tunnel };
+
+t.test("what a check shows", async (t) => {
+	const fine = checkText(await checked("hybrid", free));
+	t.equal(
+		fine,
+		[
+			"PEER  IP  DIRECT  →small  ←small  →full  ←full  TUNNEL  →small  ←small  →full  ←full      RTT",
+			"n2    v4  direct      ok      ok   1500   1500  geneve      ok      ok   1450   1450  0.21 ms",
+			"",
+			"What each mode makes of them (* is in force on n1)",
+			"  encap:   1 peer in geneve",
+			"* hybrid:  1 peer direct",
+			"  noEncap: 1 peer direct",
+			"",
+		].join("\n"),
+		"nothing about causes where nothing is wrong",
+	);
+
+	const silent: PaperNetwork = { direct: {}, tunnel: {} };
+	const lacking: PaperNetwork = { direct: { none: "it has no IPv4 address" }, tunnel };
+	const bad = checkText(await checked("noEncap", free, filtered, silent, lacking));
+	t.match(bad, /^n3 +v4 +direct +NO +NO +NO +NO +geneve +ok +ok +1450 +1450 +0\.34 ms$/m);
+	t.match(bad, /^n4 +v4 +direct +\? +\? +\? +\? +geneve +\? +\? +\? +\? +-$/m);
+	t.match(bad, /^n5 +v4 +none +- +- +- +- +geneve +ok/m);
+	t.match(bad, "* noEncap: 1 peer direct, 1 without proof; would lose 2 peers: n3 (v4), n5 (v4)\n");
+	t.match(
+		bad,
+		/^ {2}n3 v4, lost: The path direct fails: no packet gets there, and none comes back\.$/m,
+	);
+	t.match(bad, /^ {2}n4 v4, unproven: It has never answered a probe/m);
+	t.match(bad, /^- Packets with the Nodes' addresses pass.*\n( .*\n)* {2}Seen with n3 v4 ↔\.$/m);
+	t.match(bad, /^ +\$ aws ec2 modify-network-interface-attribute .*--no-source-dest-check$/m);
+	t.notMatch(bad, "ip route add", "only what was found");
+	const prose = bad.split("\n").filter((line) => !line.trimStart().startsWith("$"));
+	t.ok(Math.max(...prose.map((line) => line.length)) <= 120, "120 columns, but for commands");
+
+	const lossy = await checked("encap", { ...free, asked: 100 });
+	for (const peer of lossy.peers) for (const cell of peer.cells) cell.answered = 97;
+	const again = await check(undefined, {
+		node: "n1",
+		mode: "encap",
+		peers: ["n2"],
+		hybridDirect: "proven",
+		candidate: () => true,
+		survey: async () => lossy.peers,
+	});
+	t.match(checkText(again), /ok -3% +ok -3% +1500 -3%/);
+	t.equal(checkText(await checked("encap")), "No other Node is known.\n");
+
+	const shown = eventsText(events);
+	t.match(shown, /^2026-11-28T10:00:00\.000Z +n2 +v4 +- +geneve +1450 +Not proven yet\.$/m);
+	t.match(shown, /n3 +v6 +geneve +direct +1500 +Proven\.\n$/);
+	t.match(eventsText([]), "No path has changed.");
 });
 
 t.test("the ends of a packet", async (t) => {
@@ -252,6 +384,10 @@ t.test("exit statuses", async (t) => {
 		[["status", "--run-dir", directory], 1, /Cannot reach the agent: .*agent\.sock/, 2],
 		[["peers", "--run-dir", directory, "-o", "json"], 1, /Cannot reach the agent/, 2],
 		[["endpoints", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
+		[["check", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
+		[["check", "--peer", ""], 2, /Wanted the name of a Node/, 2],
+		[["check", "n2"], 2, /too many arguments/, 2],
+		[["events", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
 		[["explain", "10.0.0.1", "10.0.0.2", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
 		[["explain", "10.0.0.1"], 2, /missing required argument 'destination'/, 2],
 		[["explain", "x", "10.0.0.2"], 2, /x is no IP address/, 2],
@@ -291,7 +427,16 @@ t.test("an agent that answers", async (t) => {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-cli-"));
 	t.teardown(() => rmSync(directory, { recursive: true, force: true }));
 	const asked: unknown[] = [];
+	const checks: unknown[] = [];
+	let checkAnswer = await checked("hybrid", free, filtered);
 	const server = await ApiServer.open(directory, {
+		"GET /events": () => ({ status: 200, body: events }),
+		"POST /check": (body) => {
+			checks.push(body);
+			if ((body as CheckRequest).peer !== undefined)
+				throw new RequestError(NO_SUCH_PEER, "Cannot check n9: no such");
+			return { status: 200, body: checkAnswer };
+		},
 		"GET /status": () => ({ status: 200, body: status }),
 		"GET /peers": () => ({ status: 200, body: peers }),
 		"GET /endpoints": () => ({ status: 200, body: [] }),
@@ -308,6 +453,21 @@ t.test("an agent that answers", async (t) => {
 	t.strictSame(JSON.parse((await fairway("peers", "--output", "json", ...at)).stdout), peers);
 	t.strictSame(JSON.parse((await fairway("endpoints", "-o", "json", ...at)).stdout), []);
 	t.equal((await fairway("status", ...at)).stdout, statusText(status));
+	t.strictSame(JSON.parse((await fairway("events", "-o", "json", ...at)).stdout), events);
+	t.equal(
+		(await fairway("events", "--peer", "n3", ...at)).stdout,
+		eventsText(events.filter(({ node }) => node === "n3")),
+	);
+
+	const fine = await fairway("check", ...at);
+	t.strictSame(fine, { status: 0, stdout: checkText(checkAnswer), stderr: "" });
+	checkAnswer = await checked("noEncap", free, filtered);
+	const loses = await fairway("check", "-o", "json", ...at);
+	t.strictSame([loses.status, loses.stderr], [1, ""], "the mode in force loses a peer");
+	t.strictSame(JSON.parse(loses.stdout), checkAnswer);
+	const nobody = await fairway("check", "--peer", "n9", ...at);
+	t.match(nobody, { status: 2, stdout: "", stderr: "fairway: Cannot check n9: no such\n" });
+	t.strictSame(checks, [{}, {}, { peer: "n9" }]);
 	const explained = await fairway("explain", "fd00::1", "[fd00::2]:53", "--proto", "udp", ...at);
 	t.equal(explained.stdout, explainText(answer));
 	t.strictSame(asked, [

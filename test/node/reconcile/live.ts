@@ -130,13 +130,20 @@ t.test("tables that the programs write", async (t) => {
 	);
 	t.same(reader.nextHop(3), hop(BigInt(possibleCpus())), "the latest of all CPUs");
 
-	const counter = { directPackets: 1n, directBytes: 100n, tunnelPackets: 2n, tunnelBytes: 300n };
+	const counter = {
+		...PeerCounter.decode(Buffer.alloc(PeerCounter.size)),
+		directPackets: 1n,
+		directBytes: 100n,
+		tunnelPackets: 2n,
+		tunnelBytes: 300n,
+	};
 	pinned("peer_counters").update(
 		u32.encode(1),
 		perCpu(() => PeerCounter.encode(counter)),
 	);
 	const cpus = BigInt(possibleCpus());
 	t.same(reconciler.counters().peers.get(1), {
+		...counter,
 		directPackets: cpus,
 		directBytes: 100n * cpus,
 		tunnelPackets: 2n * cpus,

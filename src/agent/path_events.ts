@@ -1,0 +1,64 @@
+/** The last changes of paths, and since when each peer has the one that it has. */
+import type { PathEvent, PeerStatus } from "../api/messages.js";
+import type { PathRecords } from "./path_memory.js";
+import type { PeerDifference } from "./peer_differences.js";
+
+/** Events that are kept; the oldest go first. */
+export const EVENTS_MAX = 1_000;
+
+/** Of a peer's path in one family. */
+export interface PathAge {
+	path: PeerStatus["path"];
+	/** Epoch, ms: since when it is in force. */
+	since: number;
+	/** How often it has changed, the first path not counted. */
+	changes: number;
+}
+
+export class PathEvents {
+	readonly #events: PathEvent[];
+	readonly #ages: Map<string, PathAge>;
+	readonly #began: number;
+
+	/** @param now epoch, ms */
+	constructor(now: number, { ages, events }: Pick<PathRecords, "ages" | "events">) {
+		this.#began = now;
+		this.#ages = new Map(Object.entries(ages));
+		this.#events = [...events];
+	}
+
+	/** @param now epoch, ms */
+	add(differences: readonly PeerDifference[], now: number): void {
+		const time = new Date(now).toISOString();
+		for (const { kind, peer } of differences) {
+			const { node, family, path, mtu, reason } = peer;
+			const key = keyOf(node, family);
+			const known = this.#ages.get(key);
+			if (kind === "removed") this.#ages.delete(key);
+			// The same as before the agent started anew, or a mere change of what is on the path.
+			if (kind === "removed" || known?.path === path) continue;
+			const changes = known === undefined ? 0 : known.changes + 1;
+			this.#ages.set(key, { path, since: now, changes });
+			this.#events.push({ time, node, family, from: known?.path ?? null, to: path, mtu, reason });
+		}
+		if (this.#events.length > EVENTS_MAX) this.#events.splice(0, this.#events.length - EVENTS_MAX);
+	}
+
+	/** Oldest first. */
+	list(): readonly PathEvent[] {
+		return this.#events;
+	}
+
+	/** For PathMemory. */
+	records(): Pick<PathRecords, "ages" | "events"> {
+		return { ages: Object.fromEntries(this.#ages), events: this.#events };
+	}
+
+	age(node: string, family: 4 | 6): Omit<PathAge, "path"> {
+		return this.#ages.get(keyOf(node, family)) ?? { since: this.#began, changes: 0 };
+	}
+}
+
+export function keyOf(node: string, family: 4 | 6): string {
+	return `${node}/${family}`;
+}

@@ -1,0 +1,62 @@
+/**
+ * What of paths is worth knowing after a restart of the agent: `RUN_DIR/paths.json`. Written soon
+ * after a change and when the agent stops; a file that cannot be read is one that is not there.
+ */
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
+import type { PathEvent, PeerStatus } from "../api/messages.js";
+
+/** By "NODE/FAMILY". */
+export interface PathRecords {
+	version: 1;
+	ages: Record<string, { path: PeerStatus["path"]; since: number; changes: number }>;
+	/** What a direct path that has failed is held back for, ms. */
+	holds: Record<string, number>;
+	events: PathEvent[];
+}
+
+const WRITE_MS = 1000;
+
+export class PathMemory {
+	readonly #file: string;
+	readonly #collect: () => Omit<PathRecords, "version">;
+	readonly #onError: (error: unknown) => void;
+	#timer: NodeJS.Timeout | undefined;
+
+	/** @param collect what is to be remembered, at the time of writing */
+	constructor(
+		file: string,
+		collect: () => Omit<PathRecords, "version">,
+		onError: (error: unknown) => void,
+	) {
+		this.#file = file;
+		this.#collect = collect;
+		this.#onError = onError;
+	}
+
+	static read(file: string): PathRecords {
+		const nothing: PathRecords = { version: 1, ages: {}, holds: {}, events: [] };
+		try {
+			const records = JSON.parse(readFileSync(file, "utf8")) as Partial<PathRecords>;
+			return records.version === 1 ? { ...nothing, ...records } : nothing;
+		} catch {
+			return nothing;
+		}
+	}
+
+	changed(): void {
+		this.#timer ??= setTimeout(() => this.write(), WRITE_MS).unref();
+	}
+
+	write(): void {
+		clearTimeout(this.#timer);
+		this.#timer = undefined;
+		try {
+			mkdirSync(dirname(this.#file), { recursive: true });
+			writeFileSync(`${this.#file}.new`, JSON.stringify({ version: 1, ...this.#collect() }));
+			renameSync(`${this.#file}.new`, this.#file);
+		} catch (error) {
+			this.#onError(error);
+		}
+	}
+}

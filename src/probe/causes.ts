@@ -1,0 +1,365 @@
+/**
+ * What is known to break a path, by the pattern that it leaves, and what to change where. The text
+ * of `fairway check` and of docs/CLOUDS.md (`npm run generate`).
+ */
+import type { Direction, Findings, PathSurvey, WayFindings } from "./survey.js";
+
+export type CauseId =
+	| "pod-addresses"
+	| "no-route"
+	| "direct-size"
+	| "tunnel-blocked"
+	| "tunnel-size"
+	| "silent"
+	| "gone";
+
+/** Which direction suffers, seen from this Node. "unknown": one or both, it cannot be told. */
+export type Suffers = "there" | "back" | "both" | "unknown";
+
+/** Where such a thing is configured. */
+export interface Place {
+	name: string;
+	/** A plain sentence. */
+	what: string;
+	/** Sentences, and commands ("$ ...") with what is to be filled in in capitals. */
+	change: readonly string[];
+}
+
+export interface Cause {
+	id: CauseId;
+	/** What it looks like: a plain sentence. */
+	pattern: string;
+	places: readonly Place[];
+}
+
+const POD_ADDRESSES: readonly Place[] = [
+	{
+		name: "AWS",
+		what: "The source/destination check of a network interface drops what is not from or to its own addresses: to be switched off on every interface that carries Pod traffic, of all Nodes.",
+		change: [
+			"$ aws ec2 modify-network-interface-attribute --network-interface-id ENI --no-source-dest-check",
+		],
+	},
+	{
+		name: "AWS",
+		what: "A security group's rule with a group as its source knows the Nodes' addresses, not those of Pods: pod CIDRs need a rule of their own (Ipv6Ranges and CidrIpv6 for IPv6).",
+		change: [
+			"$ aws ec2 authorize-security-group-ingress --group-id GROUP --ip-permissions 'IpProtocol=-1,IpRanges=[{CidrIp=POD_CIDR}]'",
+		],
+	},
+	{
+		name: "GCE",
+		what: "A VM without canIpForward sends and receives with its own addresses and alias ranges only.",
+		change: [
+			"$ gcloud compute instances export NODE --zone=ZONE --destination=node.yaml",
+			"Set canIpForward: true in node.yaml.",
+			"$ gcloud compute instances update-from-file NODE --zone=ZONE --source=node.yaml",
+		],
+	},
+	{
+		name: "GCE",
+		what: "The firewall of the VPC lets in only what a rule allows: pod CIDRs need one.",
+		change: [
+			"$ gcloud compute firewall-rules create pods --network=NETWORK --allow=all --source-ranges=POD_CIDRS",
+		],
+	},
+	{
+		name: "Azure",
+		what: "A virtual network drops what is for an address that it does not know, within a subnet too: without a route for each pod CIDR nothing goes direct.",
+		change: [
+			"$ az network route-table route create --resource-group GROUP --route-table-name TABLE --name NODE --address-prefix POD_CIDR --next-hop-type VirtualAppliance --next-hop-ip-address NODE_IP",
+			"$ az network vnet subnet update --resource-group GROUP --vnet-name VNET --name SUBNET --route-table TABLE",
+		],
+	},
+	{
+		name: "Azure",
+		what: "A NIC without IP forwarding sends and receives with its own addresses only.",
+		change: ["$ az network nic update --resource-group GROUP --name NIC --ip-forwarding true"],
+	},
+	{
+		name: "NSX",
+		what: "SpoofGuard drops what is not from an address that is bound to the VM's port.",
+		change: [
+			"Give the Nodes' segment or ports a SpoofGuard profile with port bindings off (address_binding_allowlist false in the policy API), or bind the pod CIDRs.",
+		],
+	},
+	{
+		name: "NSX",
+		what: "A group of VMs in the distributed firewall stands for their discovered addresses, not for those of Pods.",
+		change: ["Add the pod CIDRs, as IP addresses, to the groups of the rules between the Nodes."],
+	},
+	{
+		name: "OpenStack",
+		what: "Port security drops what is not from the port's own addresses or its allowed address pairs.",
+		change: [
+			"$ openstack port set --allowed-address ip-address=POD_CIDR PORT",
+			"Or without port security and security groups:",
+			"$ openstack port set --no-security-group --disable-port-security PORT",
+		],
+	},
+	{
+		name: "OpenStack",
+		what: "A security group's rule with a remote group does not let in other addresses than its members'.",
+		change: ["$ openstack security group rule create --protocol any --remote-ip POD_CIDR GROUP"],
+	},
+	{
+		name: "elsewhere",
+		what: "Hypervisors and switches can bind ports to addresses (libvirt's clean-traffic filter, Proxmox' ipfilter, IP source guard), and firewalls may know the Nodes' addresses only.",
+		change: ["Let the pod CIDRs pass on the Nodes' ports."],
+	},
+];
+
+const NO_ROUTE: readonly Place[] = [
+	{
+		name: "AWS",
+		what: "A subnet's route table needs a route for the pod CIDR of each Node, to its network interface.",
+		change: [
+			"$ aws ec2 create-route --route-table-id TABLE --destination-cidr-block POD_CIDR --network-interface-id ENI",
+			"For IPv6: --destination-ipv6-cidr-block in place of --destination-cidr-block.",
+		],
+	},
+	{
+		name: "GCE",
+		what: "The VPC needs a route for the pod CIDR of each Node, or has it as the VM's alias range.",
+		change: [
+			"$ gcloud compute routes create pods-NODE --network=NETWORK --destination-range=POD_CIDR --next-hop-instance=NODE --next-hop-instance-zone=ZONE",
+			"$ gcloud compute instances network-interfaces update NODE --zone=ZONE --aliases=RANGE_NAME:POD_CIDR",
+		],
+	},
+	{
+		name: "NSX",
+		what: "The Tier-1 gateway needs a static route for the pod CIDR of each Node.",
+		change: ["Add a static route to POD_CIDR with the next hop NODE_IP."],
+	},
+	{
+		name: "OpenStack",
+		what: "The router needs a route for the pod CIDR of each Node.",
+		change: ["$ openstack router add route --route destination=POD_CIDR,gateway=NODE_IP ROUTER"],
+	},
+	{
+		name: "elsewhere",
+		what: "The routers between the Nodes need a route for the pod CIDR of each Node, all of them.",
+		change: ["On a Linux router:", "$ ip route add POD_CIDR via NODE_IP"],
+	},
+	{
+		name: "elsewhere",
+		what: "Strict reverse path filtering (rp_filter 1) drops Pod packets that come in by another interface than the route back has.",
+		change: ["On a Linux router:", "$ sysctl net.ipv4.conf.INTERFACE.rp_filter=2"],
+	},
+];
+
+const DIRECT_SIZE: readonly Place[] = [
+	{
+		name: "AWS",
+		what: "9001 bytes pass within a VPC, fewer through a transit gateway (8500), and 1500 over VPN or an internet gateway.",
+		change: [
+			"Set the Nodes' interfaces to what passes between all of them, or defaultMTU in the configuration.",
+			"$ ip link set INTERFACE mtu 1500",
+		],
+	},
+	{
+		name: "GCE",
+		what: "A VPC has an MTU of 1460 unless it was made with another one; an interface with more loses what is larger.",
+		change: [
+			"$ gcloud compute networks describe NETWORK --format='value(mtu)'",
+			"Set the Nodes' interfaces to that, or change it while the VMs are stopped:",
+			"$ gcloud compute networks update NETWORK --mtu=1500",
+		],
+	},
+	{
+		name: "OpenStack",
+		what: "Tenant networks are tunnels themselves, with an MTU of 1450 or less on a fabric of 1500.",
+		change: [
+			"Set the Nodes' interfaces to what the network has:",
+			"$ openstack network show NETWORK -c mtu",
+		],
+	},
+	{
+		name: "elsewhere",
+		what: "One segment between the Nodes has a smaller MTU than their interfaces (a VPN, a jumbo frame setting that one switch lacks).",
+		change: [
+			"What passes is found with (SIZE is the MTU less 28, for IPv6 less 48):",
+			"$ ping -M do -s SIZE NODE_IP",
+			"Raise that segment's MTU, or set defaultMTU in the configuration to what gets through.",
+		],
+	},
+];
+
+const TUNNEL_BLOCKED: readonly Place[] = [
+	{
+		name: "AWS",
+		what: "The security group does not let in the tunnel's UDP port (6081 for Geneve, 4789 for VXLAN, or tunnelPort).",
+		change: [
+			"$ aws ec2 authorize-security-group-ingress --group-id GROUP --protocol udp --port 6081 --source-group GROUP",
+		],
+	},
+	{
+		name: "GCE",
+		what: "The firewall of the VPC does not let in the tunnel's UDP port.",
+		change: [
+			"$ gcloud compute firewall-rules create tunnels --network=NETWORK --allow=udp:6081,udp:4789 --source-ranges=NODE_CIDRS",
+		],
+	},
+	{
+		name: "Azure",
+		what: "The network security group does not let in the tunnel's UDP port.",
+		change: [
+			"$ az network nsg rule create --resource-group GROUP --nsg-name NSG --name tunnels --priority 200 --protocol Udp --source-address-prefixes NODE_CIDR --destination-port-ranges 6081 4789 --access Allow",
+		],
+	},
+	{
+		name: "NSX",
+		what: "The distributed firewall does not let UDP pass between the Nodes on the tunnel's port.",
+		change: ["Add a rule for UDP 6081 (VXLAN: 4789) between the Nodes."],
+	},
+	{
+		name: "OpenStack",
+		what: "The security group does not let in the tunnel's UDP port.",
+		change: [
+			"$ openstack security group rule create --protocol udp --dst-port 6081 --remote-group GROUP GROUP",
+		],
+	},
+	{
+		name: "elsewhere",
+		what: "A firewall on the Node or between them does not let the tunnel's UDP port pass.",
+		change: [
+			"$ firewall-cmd --permanent --add-port=6081/udp && firewall-cmd --reload",
+			"Or without firewalld:",
+			"$ iptables -I INPUT -p udp --dport 6081 -j ACCEPT",
+		],
+	},
+	{
+		name: "elsewhere",
+		what: "The peer takes tunnel packets only from addresses of known Nodes and with its own tunnelVNI.",
+		change: [
+			"Look on the peer for the drops tunnel_unknown_peer and tunnel_bad_vni:",
+			"$ fairway status",
+		],
+	},
+];
+
+const TUNNEL_SIZE: readonly Place[] = [
+	{
+		name: "everywhere",
+		what: "Tunnel packets are as long as the transport interface's MTU, which more than one segment on the way may not carry; a tunnel needs 50 bytes over IPv4 and 70 over IPv6 besides the Pod's packet.",
+		change: [
+			"As for direct packets: raise that segment's MTU, or set defaultMTU in the configuration to what gets through.",
+		],
+	},
+	...DIRECT_SIZE,
+];
+
+export const CAUSES: readonly Cause[] = [
+	{
+		id: "pod-addresses",
+		pattern:
+			"Packets with the Nodes' addresses pass, those with Pod addresses do not: something on the way checks addresses.",
+		places: POD_ADDRESSES,
+	},
+	{
+		id: "no-route",
+		pattern:
+			"Packets to Pods go to a router and are lost: the network does not know where pod CIDRs are.",
+		places: NO_ROUTE,
+	},
+	{
+		id: "direct-size",
+		pattern: "Small direct packets pass, those as long as the interface's MTU do not.",
+		places: DIRECT_SIZE,
+	},
+	{
+		id: "tunnel-blocked",
+		pattern: "Direct packets pass, tunnel packets do not: their UDP port is blocked.",
+		places: TUNNEL_BLOCKED,
+	},
+	{
+		id: "tunnel-size",
+		pattern: "Small packets pass in the tunnel, the longest that should fit do not.",
+		places: TUNNEL_SIZE,
+	},
+	{
+		id: "gone",
+		pattern: "A peer that has answered before answers nothing now.",
+		places: [
+			{
+				name: "everywhere",
+				what: "The Node is down or cut off, its transport address has changed, or a firewall came between.",
+				change: ["$ ping NODE_IP", "And on the peer:", "$ fairway status"],
+			},
+		],
+	},
+	{
+		id: "silent",
+		pattern: "A peer has never answered a probe.",
+		places: [
+			{
+				name: "everywhere",
+				what: "It runs another implementation (which may well work), or no Fairway that answers probes, or everything between the Nodes is blocked.",
+				change: ["$ ping NODE_IP", "And on the peer:", "$ fairway status"],
+			},
+		],
+	},
+];
+
+export interface Suspicion {
+	cause: CauseId;
+	suffers: Suffers;
+}
+
+/** The causes whose pattern this is. */
+export function suspects(survey: PathSurvey, findings: Findings): Suspicion[] {
+	if (!findings.asked) return [];
+	if (!findings.answered)
+		return [{ cause: survey.answers ? "gone" : "silent", suffers: "unknown" }];
+	const found: Suspicion[] = [];
+	const { direct, tunnel } = findings;
+	if (direct !== null) {
+		const suffers = failing(direct, "small");
+		if (suffers !== undefined) {
+			if ("kind" in survey.direct && survey.direct.kind === "routed")
+				found.push({ cause: "no-route", suffers });
+			found.push({ cause: "pod-addresses", suffers });
+		}
+		const cut = failing(direct, "full");
+		if (cut !== undefined) found.push({ cause: "direct-size", suffers: cut });
+	}
+	if (tunnel !== null) {
+		const suffers = failing(tunnel, "small");
+		if (suffers !== undefined) found.push({ cause: "tunnel-blocked", suffers });
+		const cut = failing(tunnel, "full");
+		if (cut !== undefined) found.push({ cause: "tunnel-size", suffers: cut });
+	}
+	return found;
+}
+
+/** undefined: packets of that size do not fail, or ("full") small ones do as well. */
+function failing({ there, back, state }: WayFindings, size: "small" | "full"): Suffers | undefined {
+	const fails = (direction: Direction) =>
+		direction[size].finding === "fails" &&
+		(size === "small" || direction.small.finding === "works");
+	const [out, home] = [fails(there), fails(back)];
+	if (out || home) return out && home ? "both" : out ? "there" : "back";
+	// Silence that no direction can be blamed for.
+	const legs = [there.small, there.full, back.small, back.full];
+	if (state !== "fails" || legs.some(({ finding }) => finding === "fails")) return undefined;
+	const smallWorks = there.small.finding === "works" && back.small.finding === "works";
+	return smallWorks === (size === "full") ? "unknown" : undefined;
+}
+
+export interface FoundCause extends Cause {
+	peers: { node: string; family: 4 | 6; suffers: Suffers }[];
+}
+
+/** Each cause that anyone suffers from, with those who do. */
+export function gather(
+	peers: readonly { node: string; family: 4 | 6; suspicions: readonly Suspicion[] }[],
+): FoundCause[] {
+	return CAUSES.map((cause) => ({
+		...cause,
+		peers: peers.flatMap(({ node, family, suspicions }) =>
+			suspicions
+				.filter((suspicion) => suspicion.cause === cause.id)
+				.map(({ suffers }) => ({ node, family, suffers })),
+		),
+	})).filter(({ peers: suffering }) => suffering.length > 0);
+}
