@@ -18,22 +18,22 @@ export function readCounters(
 ): Counters {
 	const peers = new Map<number, PeerCounter>();
 	const peerCounters = map("peer_counters");
-	for (const index of peerIndexes) {
-		const sum = { directPackets: 0n, directBytes: 0n, tunnelPackets: 0n, tunnelBytes: 0n };
-		for (const value of perCpu(peerCounters, index, PeerCounter.size)) {
-			const counter = PeerCounter.decode(value);
-			sum.directPackets += counter.directPackets;
-			sum.directBytes += counter.directBytes;
-			sum.tunnelPackets += counter.tunnelPackets;
-			sum.tunnelBytes += counter.tunnelBytes;
-		}
-		peers.set(index, sum);
-	}
+	for (const index of peerIndexes) peers.set(index, readPeerCounter(peerCounters, index));
 	return {
 		drops: named(map("drops"), DropReasonName, DropReason.NONE),
 		events: named(map("events"), EventCounterName),
 		peers,
 	};
+}
+
+/** The counters of one index of peers, of all CPUs. */
+export function readPeerCounter(map: BpfMap, index: number): PeerCounter {
+	const sum: PeerCounter = PeerCounter.decode(Buffer.alloc(PeerCounter.size));
+	for (const value of perCpu(map, index, PeerCounter.size)) {
+		const counter = PeerCounter.decode(value);
+		for (const field of Object.keys(sum) as (keyof PeerCounter)[]) sum[field] += counter[field];
+	}
+	return sum;
 }
 
 function named(
