@@ -3,7 +3,7 @@
  * from_host: TC egress of fairway0, where the kernel's routes to the peers' pod CIDRs lead.
  * What this Node itself sends to Pods on other Nodes, and what the slow path sends on.
  *
- *  1. parse
+ *  1. parse          a question of the agent's to a peer goes its own way (probe.h)
  *  2. route          a peer's pod CIDR, or nothing to do here
  *  3. flow           known, or that of the packet which an ICMP error quotes
  *  4. source         a peer takes tunnel packets only from our Pods and gateway addresses
@@ -14,6 +14,7 @@
 #define FAIRWAY_HOOK HOOK_FROM_HOST
 #include "lib/flow_create.h"
 #include "lib/fragment.h"
+#include "lib/probe.h"
 #include "lib/remote.h"
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
@@ -30,6 +31,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct ethhdr *ethernet;
 	struct route route;
 	__be16 ethertype;
+	__u32 probed;
 	__u64 now;
 	int slot;
 
@@ -48,6 +50,9 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		return dropped(verdict, DROP_UNSUPPORTED_ETHERTYPE);
 	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
 		return dropped(verdict, DROP_MALFORMED);
+	probed = probe_peer(ctx, packet, &packet->key.source, &packet->key.destination, node);
+	if (probed != NO_PEER)
+		return probe_ask(ctx, work, node, probed);
 
 	/* 2 */
 	if (address_is_link_multicast(&packet->key.destination, packet->family))

@@ -13,6 +13,7 @@
 
 #include "emit.h"
 #include "headers.h"
+#include "peer_count.h"
 #include "route.h"
 #include "snat.h"
 

@@ -55,11 +55,13 @@ static __always_inline bool tunnel_of_flow(const struct flow *flow, __u8 family,
 
 #ifdef FAIRWAY_XDP
 
-/* Takes the tunnel off and leaves the rest to GRO and TC. */
-static __always_inline int established_strip(context *ctx, __u32 strip, __u8 family)
+/* Takes the tunnel of the peer of `index` off and leaves the rest to GRO and TC. */
+static __always_inline int established_strip(context *ctx, __u32 strip, __u8 family, __u32 index,
+					     const struct headers *headers)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct verdict verdict = { .action = ACTION_PASS, .peer = NO_PEER };
+	struct gso gso = { .segments = 1 };
 	__u64 destination, source;
 
 	if (data + ETH_HLEN > end)
@@ -73,6 +75,7 @@ static __always_inline int established_strip(context *ctx, __u32 strip, __u8 fam
 	if (data + ETH_HLEN > end)
 		return XDP_ABORTED;
 	put_ethernet(data, destination, source, family);
+	count_received(index, false, true, headers->length, headers->before_payload, &gso);
 	record(&verdict);
 	return XDP_PASS;
 }
@@ -99,10 +102,11 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	__u32 header = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct translation translation = {};
-	bool translated = false, own;
+	bool translated = false, own, from_peer;
+	struct gso gso = gso_of(ctx);
 	struct flow_match match;
 	struct flow *flow;
-	__u32 hash;
+	__u32 hash, index;
 	__u64 mac;
 
 	hash = words_hash(&headers->words, node->hash_seed, true);
@@ -129,9 +133,11 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	}
 	if (data + l3 + header + 8 > end)
 		return NOT_ESTABLISHED;
+	from_peer = flow->route_kind == ROUTE_PEER;
+	index = flow->peer * 2 + (family == 6);
 #ifdef FAIRWAY_XDP
 	if (headers->key.protocol == IPPROTO_TCP)
-		return established_strip(ctx, l3 - ETH_HLEN, family);
+		return established_strip(ctx, l3 - ETH_HLEN, family, index, headers);
 	if (must_go_up(ctx, data + l3 + header, family, headers, flow))
 		return NOT_ESTABLISHED;
 #endif
@@ -163,6 +169,8 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 			return discard();
 	}
 	put_ethernet(data, mac, mac_to_put(&node->gateway_mac), family);
+	if (from_peer)
+		count_received(index, true, outer, headers->length, headers->before_payload, &gso);
 	if (translated && put_translated_checksum(ctx, family, l3 + header, headers, &translation))
 		return established_failed();
 	record(&verdict);

@@ -41,24 +41,6 @@ established_path(const struct flow_match *match, __u8 family, const struct node_
 	return hop;
 }
 
-static __always_inline void established_count(__u32 index, bool tunnel,
-					      const struct headers *headers, const struct gso *gso)
-{
-	struct peer_counter *counter = bpf_map_lookup_elem(&peer_counters, &index);
-	/* Each segment carries the headers again. */
-	__u64 bytes = headers->length + (__u64)(gso->segments - 1) * headers->before_payload;
-
-	if (!counter)
-		return;
-	if (tunnel) {
-		counter->tunnel_packets += gso->segments;
-		counter->tunnel_bytes += bytes;
-	} else {
-		counter->direct_packets += gso->segments;
-		counter->direct_bytes += bytes;
-	}
-}
-
 /* The frame at `data` came in by `ifindex` and its source MAC is `mac`. */
 static __always_inline bool frame_of(void *data, __u32 received, __u32 ifindex, __u64 mac)
 {
@@ -164,7 +146,7 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 			return established_failed();
 		family = peer->outer_family;
 	}
-	established_count(index, tunnel, headers, &gso);
+	count_sent(index, tunnel, headers->length, headers->before_payload, &gso);
 	put_ethernet(data, destination, source, family);
 	record(&verdict);
 	return bpf_redirect(verdict.ifindex, 0);

@@ -37,20 +37,16 @@ static __always_inline struct gso gso_of(context *ctx)
 	return gso;
 }
 
+/* IP and L4 header, which each segment carries again. */
+static __always_inline __u32 headers_length(const struct packet *packet)
+{
+	return packet->l4 - packet->l3 + packet->l4_header;
+}
+
 /* Length of the largest IP packet that this one becomes on the wire. */
 static __always_inline __u32 wire_length(const struct packet *packet, const struct gso *gso)
 {
-	if (gso->size)
-		return packet->l4 - packet->l3 + packet->l4_header + gso->size;
-	return packet->length;
-}
-
-/* Bytes of IP that go on the wire: each segment carries the headers again. */
-static __always_inline __u64 wire_bytes(const struct packet *packet, const struct gso *gso)
-{
-	__u64 headers = packet->l4 - packet->l3 + packet->l4_header;
-
-	return packet->length + (gso->segments - 1) * headers;
+	return gso->size ? headers_length(packet) + gso->size : packet->length;
 }
 
 #ifndef FAIRWAY_XDP

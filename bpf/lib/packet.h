@@ -65,6 +65,13 @@ struct packet {
 	__u8 pad[3];
 };
 
+struct udp_header {
+	__be16 source;
+	__be16 destination;
+	__be16 length;
+	__sum16 check;
+};
+
 struct ports {
 	__be16 source;
 	__be16 destination;

@@ -11,9 +11,33 @@
 
 #include "emit.h"
 #include "mtu.h"
+#include "peer_count.h"
 #include "slow_path.h"
 #include "tunnel.h"
 #include "work.h"
+
+/* The kernel is asked for the next hop of Pod packets to a peer: at least so often there is traffic.
+ * After a pause the agent is told. */
+stage int traffic_note(__u32 index, __u64 now)
+{
+	struct peer_activity *activity = bpf_map_lookup_elem(&peer_activity, &index);
+	struct probe_record *record;
+
+	if (!activity)
+		return -1;
+	/* Signed: another CPU may have been here later. */
+	if ((__s64)(now - activity->sent_at) > (__s64)(TRAFFIC_PAUSE_MS * NS_PER_MS)) {
+		record = bpf_ringbuf_reserve(&probe_events, sizeof(*record), 0);
+		if (record) {
+			__builtin_memset(record, 0, sizeof(*record));
+			record->event = PROBE_TRAFFIC;
+			record->index = index;
+			bpf_ringbuf_submit(record, 0);
+		}
+	}
+	activity->sent_at = now;
+	return 0;
+}
 
 /* Stage 1 for a peer. `native`: past the tunnel, whatever the path is. */
 static __always_inline enum drop_reason remote_peer(context *ctx, const struct packet *packet,
@@ -30,6 +54,7 @@ static __always_inline enum drop_reason remote_peer(context *ctx, const struct p
 		return DROP_PEER_DOWN;
 	remote->to_peer = 1;
 	remote->index = id * 2 + (packet->family == 6);
+	remote->native = native;
 	remote->tunnel = !native && (peer->path == PATH_GENEVE || peer->path == PATH_VXLAN);
 	remote->mtu = native ? node->transport_mtu : peer->mtu;
 	verdict->path = native ? PATH_ROUTED : peer->path;
@@ -39,6 +64,8 @@ static __always_inline enum drop_reason remote_peer(context *ctx, const struct p
 			 now, &remote->way);
 	if (remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS)
 		return DROP_NO_ROUTE;
+	if (remote->way.action == ACTION_WIRE_NEIGHBOUR && !native)
+		traffic_note(remote->index, now);
 	return DROP_NONE;
 }
 
@@ -65,24 +92,6 @@ static __always_inline enum fit remote_fit(const struct packet *packet, const st
 	if (wire_length(packet, gso) <= remote->mtu)
 		return FITS;
 	return packet->flags & PACKET_DONT_FRAGMENT || gso->size ? FITS_NOT : FITS_IN_FRAGMENTS;
-}
-
-static __always_inline void peer_count(const struct packet *packet, const struct remote *remote,
-				       const struct gso *gso)
-{
-	/* A key on the stack: 6.1 takes none from an argument's memory. */
-	__u32 index = remote->index;
-	struct peer_counter *counter = bpf_map_lookup_elem(&peer_counters, &index);
-
-	if (!counter)
-		return;
-	if (remote->tunnel) {
-		counter->tunnel_packets += gso->segments;
-		counter->tunnel_bytes += wire_bytes(packet, gso);
-	} else {
-		counter->direct_packets += gso->segments;
-		counter->direct_bytes += wire_bytes(packet, gso);
-	}
 }
 
 /* Stage 3. */
@@ -116,7 +125,10 @@ stage int remote_send(struct __sk_buff *ctx, struct work *work, const struct nod
 				return dropped(verdict, DROP_REWRITE_FAILED);
 			family = peer->outer_family;
 		}
-		peer_count(packet, remote, &gso);
+		/* What goes past the tunnel comes from no pod CIDR, and the peer does not count it. */
+		if (!remote->native)
+			count_sent(remote->index, remote->tunnel, packet->length,
+				   headers_length(packet), &gso);
 	}
 	return emit_wire(ctx, &work->remote.way, family, verdict);
 }

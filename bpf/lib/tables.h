@@ -59,6 +59,7 @@ enum limit {
 	PROBE_MAGIC = 0x46570001, /* "FW", version 1 */
 	/* an answer to a probe that is older than this is refused */
 	PROBE_LIFE_MS = 5000,
+	PROBE_TTL = 64, /* of an answer */
 	/* traffic to a peer begins when there was none for so long */
 	TRAFFIC_PAUSE_MS = 2000,
 	/* a peer that introduces itself is told of once in so long */
@@ -108,7 +109,7 @@ enum drop_reason {
 	DROP_REWRITE_FAILED = 27,   /* the kernel refused to change the packet */
 	DROP_NOT_CONFIGURED = 28,   /* the agent has not yet written the node's configuration */
 	DROP_UNSUPPORTED_ETHERTYPE = 29, /* neither IPv4, IPv6 nor ARP from a Pod */
-	DROP_PROBE_REFUSED = 30, /* a probe, or an answer to one, that is malformed, late or forged */
+	DROP_PROBE_REFUSED = 30, /* a probe or an answer that is malformed, late or forged */
 	DROP_REASON_COUNT = 31,
 };
 
@@ -341,8 +342,8 @@ struct peer_counter {
 	__u64 tunnel_packets;
 	__u64 tunnel_bytes;
 	__u64 direct_large; /* of direct_packets, longer than LARGE_PACKET */
-	/* Received for Pods and the Node. A tunnel is counted where it is stripped, everything where
-	 * it is delivered: TC does not know what XDP has stripped. */
+	/* Received from its pod CIDRs, for this Node's Pods and gateway addresses. A tunnel is counted
+	 * where it is stripped, everything where it has come to: TC does not know what XDP has stripped. */
 	__u64 received_packets;
 	__u64 received_large;
 	__u64 received_tunnel_packets;
@@ -364,11 +365,11 @@ enum probe_flag {
  * turned round, cut to answer_length, with what has been received filled in. */
 struct probe {
 	__be32 magic;
-	__u8 kind;	  /* enum probe_kind */
-	__u8 flags;	  /* enum probe_flag */
-	__u8 way_there;	  /* enum probe_way */
-	__u8 way_back;	  /* enum probe_way */
-	__be16 length;	  /* of the question's IP packet */
+	__u8 kind;	      /* enum probe_kind */
+	__u8 flags;	      /* enum probe_flag */
+	__u8 way_there;	      /* enum probe_way */
+	__u8 way_back;	      /* enum probe_way */
+	__be16 length;	      /* of the question's IP packet */
 	__be16 answer_length; /* of the answer's, at most `length` */
 	__be32 sequence;
 	/* The asking core's alone: when the question left (ns, CLOCK_MONOTONIC), and a keyed hash

@@ -39,13 +39,6 @@ struct tunnel_header {
 	__be32 vni;	 /* upper 24 bits */
 };
 
-struct udp_header {
-	__be16 source;
-	__be16 destination;
-	__be16 length;
-	__sum16 check;
-};
-
 /* Between the outer and the inner IP header: UDP, the tunnel's header, Ethernet. */
 #define TUNNEL_INNER_SIZE 30
 _Static_assert(sizeof(struct udp_header) + sizeof(struct tunnel_header) + ETH_HLEN ==
@@ -81,13 +74,15 @@ static __always_inline void put_tunnel(void *to, const struct peer *peer,
 }
 
 #define EALREADY 114
+#define HEADER_DIFFERENCE ((int)(sizeof(struct ipv6hdr) - sizeof(struct iphdr)))
 
 /*
  * What GRO merged inside a tunnel stays marked as tunnelled when that tunnel is stripped, and so
  * does what a veth handed over as its sender made it. When a Pod or the Node forwards such a packet
  * into a tunnel, the kernel refuses to mark it again. The marks that it has are the right ones: of a
  * UDP tunnel, and of where the inner headers are, which have not moved. But in a bundle of UDP they
- * may be of a tunnel that the Pod made, and so lie elsewhere.
+ * may be of a tunnel that the Pod made, and so lie elsewhere. A bundle in a tunnel of the other family
+ * would be cut by the rules of the wrong one.
  */
 static __always_inline int tunnel_room(struct __sk_buff *ctx, __u32 size, __u8 inner_family,
 				       __u8 outer_family, __u8 protocol, __u64 flags)
@@ -95,13 +90,21 @@ static __always_inline int tunnel_room(struct __sk_buff *ctx, __u32 size, __u8 i
 	int error = bpf_skb_adjust_room(ctx, size, BPF_ADJ_ROOM_MAC, flags);
 	__u32 segment;
 
-	if (error != -EALREADY || inner_family != outer_family)
+	if (error != -EALREADY)
 		return error;
 	segment = ctx->gso_size;
 	hide(segment);
-	if (segment && protocol != IPPROTO_TCP)
+	if (segment && (protocol != IPPROTO_TCP || inner_family != outer_family))
 		return error;
-	return bpf_skb_adjust_room(ctx, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+	if (inner_family == outer_family)
+		return bpf_skb_adjust_room(ctx, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+	/* The skb's protocol changes only together with the size of its first header. */
+	size += outer_family == 6 ? -HEADER_DIFFERENCE : HEADER_DIFFERENCE;
+	error = bpf_skb_adjust_room(ctx, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+	if (error)
+		return error;
+	return bpf_skb_change_proto(
+		ctx, outer_family == 6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP), 0);
 }
 
 /* Puts the outer headers in front of a packet of `family`, its TOS copied; the frame's Ethernet

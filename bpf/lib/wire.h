@@ -6,7 +6,7 @@
  *  2. tunnel         of a known peer: checked, the quick way when its flow is known, and stripped
  *  3. XDP only       what GRO helps, or what must not lose an unfinished checksum, goes up
  *  4. destination    a Pod of this Node, the Node, or neither
- *  5. to the Node    translated answers go back to where they belong
+ *  5. to the Node    probes (probe.h); translated answers go back to where they belong
  *  6. to a Pod       flow, TTL, MSS, deliver
  */
 #ifndef FAIRWAY_WIRE_H
@@ -15,6 +15,8 @@
 #include "established_receive.h"
 #include "flow_create.h"
 #include "fragment.h"
+#include "peer_count.h"
+#include "probe.h"
 #ifdef FAIRWAY_XDP
 #include "emit.h"
 #include "slow_path.h"
@@ -56,6 +58,15 @@ static __always_inline bool for_tc(context *ctx, const struct packet *packet)
 
 #endif
 
+/* Of a packet whose source's route is `source`. `stripped`: its tunnel has come off, which is all of it
+ * where it is not `here`. */
+static __always_inline void wire_count(const struct packet *packet, __u32 peer, bool here,
+				       bool stripped, const struct gso *gso)
+{
+	count_received(peer * 2 + (packet->family == 6), here, stripped, packet->length,
+		       headers_length(packet), gso);
+}
+
 /* `local` is the Pod that the packet goes to, NULL for the Node itself. */
 static __always_inline void wire_flow(struct flow_match *match, const struct packet *packet,
 				      const struct route *source, const struct endpoint *local,
@@ -95,8 +106,8 @@ static __always_inline int wire_to_pod(context *ctx, struct packet *packet,
 
 /* 5 */
 static __always_inline int wire_to_host(context *ctx, struct work *work, struct flow_match match,
-					const struct node_config *node, __u64 now,
-					struct verdict *verdict)
+					const struct gso *gso, const struct node_config *node,
+					__u64 now, struct verdict *verdict)
 {
 	struct packet *packet = &work->packet;
 	struct translation *translation = &work->translation;
@@ -105,7 +116,15 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 	bool related = false;
 #ifndef FAIRWAY_XDP
 	struct packet *quoted = &work->inner;
+	__u32 probed = probe_from(ctx, packet, node);
 
+	if (probed != NO_PEER)
+		return probe_receive(ctx, work, node, probed);
+	source = route_lookup(&packet->key.source);
+	/* What goes to another address of the Node, the peer's Pods do not send as a peer's. */
+	if (source.kind == ROUTE_PEER &&
+	    address_equal(&packet->key.destination, gateway_address(node, packet->family)))
+		wire_count(packet, source.peer, true, false, gso);
 	__builtin_memset(quoted, 0, sizeof(*quoted));
 
 	if (packet->flags & PACKET_ICMP_ERROR)
@@ -253,6 +272,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	struct ethhdr *ethernet;
 	struct route source, destination = {};
 	__u32 peer = NO_PEER, inner_ethernet = 0;
+	struct gso gso = gso_of(ctx);
 	__be16 ethertype;
 	__u64 now;
 
@@ -294,9 +314,13 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 			return discard();
 	}
 	if (stripped) {
+		if (match.flow)
+			peer = match.flow->peer;
 		if (decapsulate(ctx, packet, inner))
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		*packet = *inner;
+		if (probe_from(ctx, packet, node) == NO_PEER)
+			wire_count(packet, peer, false, true, &gso);
 	}
 
 #ifdef FAIRWAY_XDP
@@ -330,7 +354,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	if (!plain && !(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
 		match = flow_lookup(&packet->key, node, now);
 	if (!known && !found && destination.kind == ROUTE_HOST)
-		return wire_to_host(ctx, work, match, node, now, verdict);
+		return wire_to_host(ctx, work, match, &gso, node, now, verdict);
 
 	/* 6 */
 	if (match.flow && flow_current(match.flow, node)) {
@@ -342,6 +366,9 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	}
 	if (source.kind == ROUTE_LOCAL_PODS || source.kind == ROUTE_HOST)
 		return dropped(verdict, DROP_MARTIAN_SOURCE);
+	/* Whatever becomes of it now, it has come. */
+	if (source.kind == ROUTE_PEER)
+		wire_count(packet, source.peer, true, false, &gso);
 	if (!known && !found)
 		return dropped(verdict, DROP_NO_ENDPOINT);
 	if (packet->ttl <= 1) {

@@ -17,7 +17,15 @@ struct remote {
 	__u8 tunnel;
 	__u8 translated; /* work.translation holds */
 	__u8 decrement;	 /* what the TTL loses */
+	__u8 native;	 /* past the tunnel, whatever the peer's path is */
+	__u8 pad[3];
 	struct way way;
+};
+
+/* A probe from its UDP header on. */
+struct probe_datagram {
+	struct udp_header udp;
+	struct probe probe;
 };
 
 struct work {
@@ -28,6 +36,7 @@ struct work {
 	struct verdict verdict;
 	struct flow_key reply;	 /* of a flow in the making */
 	struct flow_key removed; /* of a flow that goes */
+	struct probe_datagram probe;
 };
 
 _Static_assert(sizeof(struct work) <= sizeof(struct scratch), "scratch is too small");

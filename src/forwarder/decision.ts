@@ -2,7 +2,15 @@
  * The answer of the forwarder: what happens to a packet, why, and what it changes. A Decision is
  * a plain value; whoever asked applies its changes, or does not (`fairway explain`).
  */
-import type { Flow, FlowKey, Fragment, FragmentKey, NextHop } from "../tables/generated.js";
+import type {
+	Flow,
+	FlowKey,
+	Fragment,
+	FragmentKey,
+	NextHop,
+	PeerActivity,
+	ProbeRecord,
+} from "../tables/generated.js";
 
 /** What a hook knows about a packet besides its bytes. */
 export interface PacketContext {
@@ -32,6 +40,14 @@ export interface Step {
 	text: string;
 }
 
+/** Packets as on the wire, and those of them above LARGE_PACKET. */
+export interface Received {
+	/** As in `peers`. */
+	index: number;
+	packets: number;
+	large: number;
+}
+
 export interface Decision {
 	/** enum action */
 	action: number;
@@ -59,6 +75,18 @@ export interface Decision {
 	/** enum event_counter, each once. */
 	events: number[];
 	/** What `peer_counters` gains. */
-	sent?: { index: number; tunnel: boolean; packets: number; bytes: number };
+	sent?: { index: number; tunnel: boolean; packets: number; bytes: number; large: number };
+	/** It has come from a peer for a Pod or a gateway address of this Node. */
+	received?: Received;
+	/** The tunnel of a peer has come off it. */
+	stripped?: Received;
+	/** What the agent's prober is told, in order. */
+	records: ProbeRecord[];
+	/** What `peer_activity` becomes. */
+	activity?: { index: number; activity: PeerActivity };
+	/** The entry of `path_proofs` that is stamped; large_answered_at, too, where `isLarge`. */
+	pathProof?: { index: number; isLarge: boolean };
+	/** Where the UDP header of a probe is in `packet`. */
+	probeOffset?: number;
 	steps: Step[];
 }

@@ -11,6 +11,8 @@ import {
 	Hook,
 	Limit,
 	type NodeConfig,
+	ProbeEvent,
+	type ProbeRecord,
 	SlowPathKind,
 } from "../tables/generated.js";
 import type { Decision, PacketContext } from "./decision.js";
@@ -88,6 +90,19 @@ export class Draft {
 		this.decision.events.push(counter);
 	}
 
+	/** A record for the agent that has nothing but its kind. */
+	tell(event: number, index: number): void {
+		this.decision.records.push({ ...NO_RECORD, event, index });
+	}
+
+	/** The kernel is asked for the next hop of Pod packets to a peer: there is traffic. */
+	traffic(index: number): void {
+		const { tables, now, decision } = this;
+		const activity = tables.peerActivity(index) ?? { sentAt: 0n, greetedAt: 0n };
+		if (now - activity.sentAt > TRAFFIC_PAUSE_NS) this.tell(ProbeEvent.TRAFFIC, index);
+		decision.activity = { index, activity: { ...activity, sentAt: now } };
+	}
+
 	/** A slot for a new flow; undefined: the table is full. */
 	claimSlot(key: FlowKey): number | undefined {
 		const claim = this.tables.flowSlot(key, this.now);
@@ -105,6 +120,24 @@ export class Draft {
 	}
 }
 
+const TRAFFIC_PAUSE_NS = BigInt(Limit.TRAFFIC_PAUSE_MS) * 1_000_000n;
+
+const NO_RECORD: ProbeRecord = {
+	event: 0,
+	wayThere: 0,
+	wayBack: 0,
+	index: 0,
+	sequence: 0,
+	length: 0,
+	answerLength: 0,
+	sentAt: 0n,
+	roundTrip: 0n,
+	sentPackets: 0,
+	sentLarge: 0,
+	receivedPackets: 0,
+	receivedLarge: 0,
+};
+
 function undecided(frame: Buffer): Decision {
 	return {
 		action: Action.PASS,
@@ -116,6 +149,7 @@ function undecided(frame: Buffer): Decision {
 		mtu: 0,
 		packet: frame,
 		events: [],
+		records: [],
 		steps: [],
 	};
 }

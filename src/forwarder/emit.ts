@@ -73,12 +73,14 @@ export function wayToPeer(
 		return draft.drop(DropReason.NO_ROUTE, `the kernel has no way to ${peer.remote}`);
 	}
 	if (way.cache) decision.nextHop = { index, nextHop: way.cache };
+	if (way.action === Action.WIRE_NEIGHBOUR && !native) draft.traffic(index);
 	return {
 		mtu,
 		emit: (rewritten) => {
 			decision.mtu = mtu;
 			if (clampMss(rewritten, mtu)) draft.event(EventCounter.MSS_CLAMPED);
-			decision.sent = { index, tunnel, ...onWire(packet, context) };
+			// What goes past the tunnel comes from no pod CIDR, and the peer does not count it.
+			if (!native) decision.sent = { index, tunnel, ...onWire(packet, context) };
 			const frame = tunnel ? encapsulate(rewritten, peer, node) : rewritten.frame;
 			return emitToWire(draft, frame, way);
 		},
@@ -103,11 +105,11 @@ export function wayOutside(
 	};
 }
 
-function isTunnel(peer: Peer): boolean {
+export function isTunnel(peer: Peer): boolean {
 	return peer.path === Path.GENEVE || peer.path === Path.VXLAN;
 }
 
-function emitToWire(draft: Draft, frame: Buffer, way: NextHopWay): Decision {
+export function emitToWire(draft: Draft, frame: Buffer, way: NextHopWay): Decision {
 	const { decision } = draft;
 	writeMac(frame, 0, way.destinationMac);
 	writeMac(frame, 6, way.sourceMac);

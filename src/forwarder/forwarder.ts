@@ -15,7 +15,14 @@ import type { TableReader } from "./table_reader.js";
 import { toPod } from "./to_pod.js";
 
 export type { Decision, FlowChange, PacketContext, Step } from "./decision.js";
-export type { FibAnswer, FibQuery, FlowEntry, FlowSlot, TableReader } from "./table_reader.js";
+export type {
+	FibAnswer,
+	FibQuery,
+	FlowEntry,
+	FlowSlot,
+	PeerCounts,
+	TableReader,
+} from "./table_reader.js";
 
 /**
  * Decides about one packet.

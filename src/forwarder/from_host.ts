@@ -9,6 +9,7 @@ import { fit, fragmentAboveMtu, tooBig, wayToPeer } from "./emit.js";
 import { lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
+import { askProbe, probeTo } from "./probe.js";
 import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, track, trackTranslated, translated } from "./track.js";
@@ -22,6 +23,8 @@ export function fromHost(draft: Draft): Decision {
 	if (!isIp(type)) return draft.drop(DropReason.UNSUPPORTED_ETHERTYPE, "not IP");
 	const packet = draft.parse();
 	if (packet === undefined) return draft.drop(DropReason.MALFORMED, "headers are inconsistent");
+	const asked = probeTo(draft, packet);
+	if (asked !== undefined) return askProbe(draft, packet, asked);
 	if (isLinkMulticast(packet)) return draft.pass("multicast on the link");
 
 	// Flow and route

@@ -16,13 +16,14 @@ import {
 	SlowPathKind,
 } from "../tables/generated.js";
 import { fold, pseudoHeaderSum } from "./checksum.js";
-import type { Decision } from "./decision.js";
+import type { Decision, Received } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { checkTtl, wayToPod } from "./emit.js";
 import { isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
-import { clampMss } from "./mtu.js";
+import { clampMss, onWire } from "./mtu.js";
 import { type Packet, Protocol } from "./packet.js";
+import { probeFrom, receiveProbe } from "./probe.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, peerIndex, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
@@ -74,6 +75,8 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	if (source.kind === RouteKind.LOCAL_PODS || source.kind === RouteKind.HOST) {
 		return draft.drop(DropReason.MARTIAN_SOURCE, `${key.source} is an address of this Node`);
 	}
+	// Whatever becomes of it now, it has come.
+	if (source.kind === RouteKind.PEER) decision.received = received(draft, packet, source.peer);
 	if (endpoint === undefined) {
 		return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${key.destination}`);
 	}
@@ -134,7 +137,15 @@ function unwrap(draft: Draft, outer: Packet, kind: TunnelKind, sender: number): 
 		return draft.drop(DropReason.TUNNEL_ECN, "congestion marked on a packet without ECN");
 	}
 	draft.note("tunnel", `${kind} from ${outer.key.source}, peer ${sender}`);
+	if (probeFrom(draft, stripped) === undefined) {
+		draft.decision.stripped = received(draft, stripped, sender);
+	}
 	return stripped;
+}
+
+function received({ context }: Draft, packet: Packet, peer: number): Received {
+	const { packets, large } = onWire(packet, context);
+	return { index: peerIndex(peer, packet.family), packets, large };
 }
 
 /** What XDP leaves to the program behind GRO. */
@@ -170,7 +181,17 @@ function toHost(
 	known: FlowEntry | undefined,
 	xdp: boolean,
 ): Decision {
-	const { node, tables } = draft;
+	const { node, tables, decision } = draft;
+	if (!xdp) {
+		const asker = probeFrom(draft, packet);
+		if (asker !== undefined) return receiveProbe(draft, packet, asker);
+		// What goes to another address of the Node, the peer's Pods do not send as a peer's.
+		const sender = routeOf(packet.key.source, tables);
+		const isGateway = packet.key.destination === gatewayAddress(node, packet.family);
+		if (sender.kind === RouteKind.PEER && isGateway) {
+			decision.received = received(draft, packet, sender.peer);
+		}
+	}
 	if (packet.portsUnknown && (node.flags & NodeFlag.SNAT) !== 0) {
 		// The Node's reassembly gets it now, in case it is the Node's; the slow path a copy, in
 		// case the first fragment tells that it is a Pod's.

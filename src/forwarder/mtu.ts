@@ -2,6 +2,7 @@
  * Sizes: what a packet takes on the wire, and the MSS that keeps TCP within a path (RFC 6691).
  */
 
+import { Limit } from "../tables/generated.js";
 import { difference, update } from "./checksum.js";
 import type { PacketContext } from "./decision.js";
 import { type Packet, Protocol, TcpFlag } from "./packet.js";
@@ -18,9 +19,18 @@ export function wireLength(packet: Packet, { gsoSize }: PacketContext): number {
 export function onWire(
 	packet: Packet,
 	{ gsoSize, gsoSegments }: PacketContext,
-): { packets: number; bytes: number } {
+): { packets: number; bytes: number; large: number } {
 	const packets = gsoSize ? gsoSegments || 1 : 1;
-	return { packets, bytes: packet.length + (packets - 1) * headers(packet) };
+	const bytes = packet.length + (packets - 1) * headers(packet);
+	return { packets, bytes, large: largeSegments(packet, packets, gsoSize ?? 0) };
+}
+
+/** Those of a packet's segments that are longer than LARGE_PACKET; the last one may be a small one. */
+function largeSegments(packet: Packet, segments: number, gsoSize: number): number {
+	if (gsoSize === 0) return packet.length > Limit.LARGE_PACKET ? 1 : 0;
+	if (headers(packet) + gsoSize <= Limit.LARGE_PACKET) return 0;
+	const last = (packet.length - (segments - 1) * gsoSize) >>> 0;
+	return last <= Limit.LARGE_PACKET ? segments - 1 : segments;
 }
 
 function headers({ l3, l4, l4Header }: Packet): number {

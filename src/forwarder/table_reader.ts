@@ -14,6 +14,7 @@ import type {
 	NextHop,
 	NodeConfig,
 	Peer,
+	PeerActivity,
 	Route,
 } from "../tables/generated.js";
 
@@ -56,6 +57,14 @@ export type FibAnswer =
 	/** A blackhole, unreachable or prohibit route. */
 	| { kind: "noRoute" };
 
+/** What went directly to a peer and came directly from it, on all CPUs, modulo 2^32. */
+export interface PeerCounts {
+	sentPackets: number;
+	sentLarge: number;
+	receivedPackets: number;
+	receivedLarge: number;
+}
+
 export interface TableReader {
 	/** Undefined: the agent has not written it, or NODE_CONFIGURED is not set. */
 	nodeConfig(): NodeConfig | undefined;
@@ -63,6 +72,14 @@ export interface TableReader {
 	peer(index: number): Peer | undefined;
 	/** Outer source address of a tunnel packet → peer id. */
 	peerAddress(address: string): number | undefined;
+	/** Every path that there could be; index: that of `peer` * 2 + enum probe_way. */
+	peerPath(index: number): Peer | undefined;
+	/** Gateway address of a peer → peer id. */
+	peerGateway(address: string): number | undefined;
+	/** Index as in `peer`. */
+	peerCounts(index: number): PeerCounts;
+	/** Index as in `peer`. */
+	peerActivity(index: number): PeerActivity | undefined;
 	/** Longest prefix match; undefined: none matches. */
 	route(address: string): Route | undefined;
 	endpoint(address: string): Endpoint | undefined;

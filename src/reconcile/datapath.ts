@@ -36,6 +36,8 @@ const agentMaps: readonly string[] = [
 	"node_config",
 	"peers",
 	"peer_addresses",
+	"peer_paths",
+	"peer_gateways",
 	"routes",
 	"endpoints",
 ];
@@ -44,6 +46,9 @@ const agentMaps: readonly string[] = [
 const forgottenMaps: readonly string[] = [
 	"next_hops",
 	"next_hop_settle",
+	"path_proofs",
+	"peer_activity",
+	"probe_events",
 	"scratch",
 	"slow_path",
 	"slow_path_bucket",

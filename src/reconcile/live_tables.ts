@@ -10,6 +10,7 @@ import type {
 	FibQuery,
 	FlowEntry,
 	FlowSlot,
+	PeerCounts,
 	TableReader,
 } from "../forwarder/table_reader.js";
 import { type Codec, u32, u64 } from "../tables/codec.js";
@@ -24,8 +25,10 @@ import {
 	type NodeConfig,
 	NodeFlag,
 	type Peer,
+	type PeerActivity,
 	type Route,
 } from "../tables/generated.js";
+import { readPeerCounter } from "./counters.js";
 import { Fib } from "./fib.js";
 import type { IpRoute } from "./iproute.js";
 import { hasSocket } from "./sockets.js";
@@ -50,6 +53,29 @@ export class LiveTables implements TableReader {
 
 	peerAddress(address: string): number | undefined {
 		return this.#look(maps.peerAddresses, address);
+	}
+
+	peerPath(index: number): Peer | undefined {
+		return this.#look(maps.peerPaths, index);
+	}
+
+	peerGateway(address: string): number | undefined {
+		return this.#look(maps.peerGateways, address);
+	}
+
+	peerCounts(index: number): PeerCounts {
+		const sum = readPeerCounter(this.#map(maps.peerCounters.name), index);
+		const low = (count: bigint) => Number(BigInt.asUintN(32, count));
+		return {
+			sentPackets: low(sum.directPackets),
+			sentLarge: low(sum.directLarge),
+			receivedPackets: low(sum.receivedPackets - sum.receivedTunnelPackets),
+			receivedLarge: low(sum.receivedLarge - sum.receivedTunnelLarge),
+		};
+	}
+
+	peerActivity(index: number): PeerActivity | undefined {
+		return this.#look(maps.peerActivity, index);
 	}
 
 	/** A look-up in a trie is by a full-length prefix; the kernel answers with the longest match. */

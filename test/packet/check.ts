@@ -4,6 +4,8 @@
 
 import { replyKey } from "../../src/forwarder/flow.js";
 import { type Decision, forward, type PacketContext } from "../../src/forwarder/forwarder.js";
+import { parse } from "../../src/forwarder/packet.js";
+import { sentAt, stampQuestion } from "../../src/forwarder/probe.js";
 import {
 	Action,
 	ActionName,
@@ -11,7 +13,10 @@ import {
 	type Flow,
 	FlowFlag,
 	FlowStateName,
+	Hook,
 	HookName,
+	type NodeConfig,
+	type ProbeRecord,
 	SlowPathKind,
 	type Verdict,
 } from "../../src/tables/generated.js";
@@ -44,14 +49,17 @@ export async function check(
 	const complete = { ...context, now: process.hrtime.bigint() };
 	const outcome = dataPath.run(hook, packet, complete);
 	const decision = forward(hook, packet, complete, tables);
-	tables.apply(decision);
+	const refused = isRefusedByTestRun(decision, complete);
+	tables.apply(decision, refused);
+	if (hook === Hook.FROM_HOST && decision.probeOffset !== undefined) {
+		takeTime(decision, outcome.packet, decision.probeOffset, tables.config);
+	}
 
 	const differences: string[] = [];
 	const differ = (what: string, model: unknown, core: unknown) => {
 		if (model !== core)
 			differences.push(`${what}: the forwarder says ${model}, the data path ${core}`);
 	};
-	const refused = isRefusedByTestRun(decision, complete);
 	if (refused) {
 		differ("drop reason", "rewrite_failed", DropReasonName[outcome.verdict.dropReason]);
 	} else {
@@ -79,7 +87,41 @@ export async function check(
 			record.header.mtu,
 		);
 	}
+	await compareProbes(decision, dataPath, complete.now, differ);
 	return { decision, outcome, refused, differences };
+}
+
+/** When a question leaves is the data path's to say; everything else is not. */
+function takeTime(decision: Decision, core: Buffer, offset: number, node: NodeConfig): void {
+	const outer = parse(decision.packet)!;
+	const l3 = outer.l4 + 8 + 8 + 14;
+	const isInside = outer.l4 !== offset;
+	const probe = isInside
+		? parse(decision.packet, l3, decision.packet.readUInt16BE(l3 - 2))!
+		: outer;
+	if (core.length !== decision.packet.length) return;
+	stampQuestion(probe, sentAt({ ...probe, frame: core }), node);
+}
+
+/** What the agent is told, and the proof that is kept. */
+async function compareProbes(
+	{ records, pathProof }: Decision,
+	dataPath: DataPath,
+	since: bigint,
+	differ: Differ,
+): Promise<void> {
+	for (const record of records) {
+		const core = await dataPath.probeRecord();
+		differ("it took too long", record.roundTrip > core.roundTrip, false);
+		const { roundTrip } = core;
+		for (const [field, value] of Object.entries({ ...record, roundTrip })) {
+			differ(`probe record's ${field}`, value, core[field as keyof ProbeRecord]);
+		}
+	}
+	if (pathProof === undefined) return;
+	const { answeredAt, largeAnsweredAt } = dataPath.pathProof(pathProof.index);
+	differ("proof is new", true, answeredAt >= since);
+	differ("proof is large", pathProof.isLarge, answeredAt === largeAnsweredAt);
 }
 
 function compareBytes(what: string, model: Buffer, core: Buffer, differ: Differ): void {
@@ -115,9 +157,10 @@ function actionName(action: number): string {
 	return ActionName[action === Action.WIRE_NEIGHBOUR ? Action.WIRE : action] ?? `${action}`;
 }
 
-/** What is dropped or handed up has no packet; the rest has one. */
+/** What is dropped, handed up or taken in has no packet; the rest has one. */
 function leaves(action: number): boolean {
-	return action !== Action.DROP && action !== Action.SLOW_PATH;
+	const ends: number[] = [Action.DROP, Action.SLOW_PATH, Action.PROBE];
+	return !ends.includes(action);
 }
 
 function isAnswer(kind: number): boolean {

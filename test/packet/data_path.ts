@@ -18,8 +18,11 @@ import {
 	maps,
 	NextHop,
 	NodeConfig,
+	PathProof,
 	Peer,
+	PeerActivity,
 	PeerCounter,
+	ProbeRecord,
 	Route,
 	RouteKey,
 	SlowPathHeader,
@@ -74,6 +77,8 @@ export class DataPath {
 	readonly #maps = new Map<string, BpfMap>();
 	readonly #programs = new Map<number, BpfProgram>();
 	readonly #records: SlowPathRecord[] = [];
+	readonly #probeRing: RingBuffer;
+	readonly #probeRecords: ProbeRecord[] = [];
 	readonly flowSlots: number;
 	readonly vethWire: boolean;
 
@@ -95,6 +100,9 @@ export class DataPath {
 			this.#object.setReadOnlyData(variable.offset, value);
 		}
 		this.#object.load();
+		this.#probeRing = new RingBuffer(this.#map("probe_events"), (record) => {
+			this.#probeRecords.push(ProbeRecord.decode(record));
+		});
 		if (!readRing) return;
 		this.#ring = new RingBuffer(this.slowPathRing, (record) => {
 			const header = SlowPathHeader.decode(record);
@@ -105,6 +113,7 @@ export class DataPath {
 
 	close(): void {
 		this.#ring?.close();
+		this.#probeRing.close();
 		this.#object.close();
 	}
 
@@ -128,6 +137,10 @@ export class DataPath {
 		for (const [index, peer] of tables.peers) {
 			this.#map("peers").update(u32(index), Peer.encode(peer));
 		}
+		for (const [index, path] of tables.peerPaths) {
+			this.#map("peer_paths").update(u32(index), Peer.encode(path));
+		}
+		this.#replace("peer_gateways", tables.peerGateways, maps.peerGateways.key, { encode: u32 });
 		this.#replace("peer_addresses", tables.peerAddresses, maps.peerAddresses.key, {
 			encode: u32,
 		});
@@ -153,16 +166,24 @@ export class DataPath {
 	/** Empties what the core has learned, and the ring. */
 	async forget(): Promise<void> {
 		// The ring calls back within a turn of the event loop or two.
-		for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+		await this.#settle();
 		this.#records.length = 0;
+		this.#probeRecords.length = 0;
 		for (const name of ["flow_index", "fragments"]) clear(this.#map(name));
 		const slots = Buffer.alloc(4 * this.flowSlots);
 		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
 		this.#map("flows").updateBatch(slots, Buffer.alloc(Flow.size * this.flowSlots));
-		for (const name of ["next_hops", "peer_counters"]) zero(this.#map(name), PEER_INDEXES);
+		for (const name of ["next_hops", "peer_counters", "peer_activity"]) {
+			zero(this.#map(name), PEER_INDEXES);
+		}
+		zero(this.#map("path_proofs"), PEER_INDEXES * 2);
 		for (const name of ["events", "drops", "next_hop_settle", "slow_path_bucket"]) {
 			zero(this.#map(name), this.#map(name).info.maxEntries);
 		}
+	}
+
+	async #settle(): Promise<void> {
+		for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
 	}
 
 	run(hook: number, packet: Buffer, context: PacketContext): Outcome {
@@ -235,15 +256,39 @@ export class DataPath {
 		return this.#map("drops").lookup(u32(reason))!.readBigUInt64LE();
 	}
 
-	/** The record that a packet left on the ring. */
-	async slowPathRecord(): Promise<SlowPathRecord> {
-		for (let turn = 0; turn < 1000; turn++) {
-			const record = this.#records.shift();
-			if (record) return record;
-			await new Promise((resolve) => setImmediate(resolve));
-		}
-		throw new Error("Cannot read from the slow path's ring: wanted a record, there is none");
+	/** The record that a packet left on the slow path's ring. */
+	slowPathRecord(): Promise<SlowPathRecord> {
+		return next(this.#records, "the slow path's ring");
 	}
+
+	/** The next record for the agent's prober. */
+	probeRecord(): Promise<ProbeRecord> {
+		return next(this.#probeRecords, "the ring probe_events");
+	}
+
+	/** Those that nobody has asked for. */
+	async probeRecords(): Promise<ProbeRecord[]> {
+		await this.#settle();
+		return this.#probeRecords.splice(0);
+	}
+
+	/** @param index index of a peer * 2 + enum probe_way */
+	pathProof(index: number): PathProof {
+		return PathProof.decode(this.#map("path_proofs").lookup(u32(index))!);
+	}
+
+	peerActivity(index: number): PeerActivity {
+		return PeerActivity.decode(this.#map("peer_activity").lookup(u32(index))!);
+	}
+}
+
+async function next<R>(records: R[], ring: string): Promise<R> {
+	for (let turn = 0; turn < 1000; turn++) {
+		const record = records.shift();
+		if (record) return record;
+		await new Promise((resolve) => setImmediate(resolve));
+	}
+	throw new Error(`Cannot read from ${ring}: wanted a record, there is none`);
 }
 
 /** True for packets of which a copy is on the ring. */

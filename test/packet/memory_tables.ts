@@ -9,6 +9,7 @@ import type {
 	FibQuery,
 	FlowEntry,
 	FlowSlot,
+	PeerCounts,
 	TableReader,
 } from "../../src/forwarder/forwarder.js";
 import { parseAddress } from "../../src/tables/address.js";
@@ -23,6 +24,7 @@ import {
 	type NodeConfig,
 	NodeFlag,
 	type Peer,
+	type PeerActivity,
 	type Route,
 	RouteKey,
 } from "../../src/tables/generated.js";
@@ -35,6 +37,13 @@ const NO_NEXT_HOP: NextHop = {
 	epoch: 0,
 };
 
+const NO_COUNTS: PeerCounts = {
+	sentPackets: 0,
+	sentLarge: 0,
+	receivedPackets: 0,
+	receivedLarge: 0,
+};
+
 interface Reference {
 	slot: number;
 	direction: number;
@@ -44,6 +53,11 @@ export class MemoryTables implements TableReader {
 	config: NodeConfig;
 	readonly peers = new Map<number, Peer>();
 	readonly peerAddresses = new Map<string, number>();
+	/** By index of `peers` * 2 + enum probe_way. */
+	readonly peerPaths = new Map<number, Peer>();
+	readonly peerGateways = new Map<string, number>();
+	readonly peerCounters = new Map<number, PeerCounts>();
+	readonly activities = new Map<number, PeerActivity>();
 	readonly routes = new Map<string, Route>();
 	readonly endpoints = new Map<string, Endpoint>();
 	readonly slots: (Flow | undefined)[];
@@ -75,6 +89,22 @@ export class MemoryTables implements TableReader {
 
 	peerAddress(address: string): number | undefined {
 		return this.peerAddresses.get(address);
+	}
+
+	peerPath(index: number): Peer | undefined {
+		return this.peerPaths.get(index);
+	}
+
+	peerGateway(address: string): number | undefined {
+		return this.peerGateways.get(address);
+	}
+
+	peerCounts(index: number): PeerCounts {
+		return this.peerCounters.get(index) ?? NO_COUNTS;
+	}
+
+	peerActivity(index: number): PeerActivity | undefined {
+		return this.activities.get(index);
 	}
 
 	route(address: string): Route | undefined {
@@ -127,8 +157,21 @@ export class MemoryTables implements TableReader {
 		return this.sockets.has(`${protocol} ${destination} ${destinationPort}`);
 	}
 
-	/** Makes a decision's changes. */
-	apply({ flow, fragment, nextHop }: Decision): void {
+	/** Makes a decision's changes. `unsent`: but the packet has not left. */
+	apply(decision: Decision, unsent = false): void {
+		const { flow, fragment, nextHop, activity, sent, received, stripped } = decision;
+		if (activity) this.activities.set(activity.index, activity.activity);
+		if (sent && !sent.tunnel && !unsent) {
+			this.#count(sent.index, { sentPackets: sent.packets, sentLarge: sent.large });
+		}
+		for (const [one, sign] of [
+			[received, 1],
+			[stripped, -1],
+		] as const) {
+			if (!one) continue;
+			const { index, packets, large } = one;
+			this.#count(index, { receivedPackets: sign * packets, receivedLarge: sign * large });
+		}
 		if (fragment) {
 			this.#fragments.set(FragmentKey.encode(fragment.key).toString("hex"), fragment.ports);
 		}
@@ -156,6 +199,14 @@ export class MemoryTables implements TableReader {
 		this.slots[slot] = flow;
 		this.#index.set(keyText(replyKey(flow)), { slot, direction: FlowDirection.REPLY });
 		this.#index.set(keyText(flow.key), { slot, direction: FlowDirection.ORIGINAL });
+	}
+
+	#count(index: number, more: Partial<PeerCounts>): void {
+		const counts = { ...this.peerCounts(index) };
+		for (const [field, n] of Object.entries(more) as [keyof PeerCounts, number][]) {
+			counts[field] = (counts[field] + n) >>> 0;
+		}
+		this.peerCounters.set(index, counts);
 	}
 
 	#forget(key: FlowKey, slot: number): void {

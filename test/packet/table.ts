@@ -19,7 +19,7 @@ export interface PacketRow {
 	before?: Input[];
 	packet: Input;
 	/** What is expected of the verdict: names of actions and drop reasons. */
-	action: "pass" | "drop" | "endpoint" | "wire" | "host" | "slow_path";
+	action: "pass" | "drop" | "endpoint" | "wire" | "host" | "slow_path" | "probe";
 	drop?: string;
 	/** "fairway0", "wire0", ... */
 	device?: string;

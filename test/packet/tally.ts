@@ -11,17 +11,26 @@ import { type DataPath, PEER_INDEXES } from "./data_path.js";
 export class Tally {
 	readonly #drops = new Map<number, bigint>();
 	readonly #events = new Map<number, bigint>();
-	readonly #sent = new Map<string, bigint>();
+	readonly #peers = new Map<string, bigint>();
 
 	/** @param refused the test run could not write a tunnel's headers: dropped for that */
-	add({ dropReason, events, sent }: Decision, refused: boolean): void {
+	add({ dropReason, events, sent, received, stripped }: Decision, refused: boolean): void {
 		const reason = refused ? DropReason.REWRITE_FAILED : dropReason;
 		if (reason !== DropReason.NONE) increase(this.#drops, reason, 1n);
 		for (const event of events) increase(this.#events, event, 1n);
+		for (const [one, kind] of [
+			[received, "received"],
+			[stripped, "receivedTunnel"],
+		] as const) {
+			if (!one) continue;
+			increase(this.#peers, `${one.index} ${kind}Packets`, BigInt(one.packets));
+			increase(this.#peers, `${one.index} ${kind}Large`, BigInt(one.large));
+		}
 		if (!sent || refused) return;
 		const way = sent.tunnel ? "tunnel" : "direct";
-		increase(this.#sent, `${sent.index} ${way}Packets`, BigInt(sent.packets));
-		increase(this.#sent, `${sent.index} ${way}Bytes`, BigInt(sent.bytes));
+		increase(this.#peers, `${sent.index} ${way}Packets`, BigInt(sent.packets));
+		increase(this.#peers, `${sent.index} ${way}Bytes`, BigInt(sent.bytes));
+		if (!sent.tunnel) increase(this.#peers, `${sent.index} directLarge`, BigInt(sent.large));
 	}
 
 	lines(): string[] {
@@ -31,7 +40,7 @@ export class Tally {
 				// How often a next hop is asked for again is a matter of time.
 				.filter(([event]) => event !== EventCounter.NEXT_HOP_REFRESHED)
 				.map(([event, n]) => `${EventCounterName[event]} ${n}`),
-			...[...this.#sent].map(([what, n]) => `${what} ${n}`),
+			...[...this.#peers].filter(([, n]) => n > 0n).map(([what, n]) => `${what} ${n}`),
 		].sort();
 	}
 }

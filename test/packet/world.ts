@@ -9,7 +9,7 @@
  *       192.168.1.12   geneve    vxlan    geneve over IPv6  ├─ peer 5 routed 192.168.2.15
  *       10.244.2/24   10.244.3  10.244.4  10.244.5          └─ outside, 198.51.100.0/24 and so on
  *
- * Peer 6 is down, 10.244.7.0/24. Every peer has the same for IPv6: fd00:10:244:N::/64.
+ * Peer 6 is down, 10.244.7.0/24. Gateway addresses end in 1. Every peer has the same for IPv6: fd00:10:244:N::/64.
  */
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
@@ -21,6 +21,7 @@ import {
 	NodeFlag,
 	Path,
 	type Peer,
+	ProbeWay,
 	RouteFlag,
 	RouteKind,
 } from "../../src/tables/generated.js";
@@ -72,6 +73,7 @@ export interface PeerFacts {
 	mac: string;
 	/** A Pod there. */
 	pod: { 4: string; 6: string };
+	gateway: { 4: string; 6: string };
 	outerFamily: 4 | 6;
 	mtu: number;
 }
@@ -87,6 +89,7 @@ function peerFacts(id: number, path: number, outerFamily: 4 | 6, mtu: number): P
 		},
 		mac: subnet === 1 ? `02:00:00:00:01:${11 + id}` : ROUTER_MAC,
 		pod: { 4: `10.244.${id + 1}.2`, 6: `fd00:10:244:${id + 1}::2` },
+		gateway: { 4: `10.244.${id + 1}.1`, 6: `fd00:10:244:${id + 1}::1` },
 		outerFamily,
 		mtu,
 	};
@@ -219,6 +222,7 @@ export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
 		transportMtu: 1500,
 		hashSeed: 0x5eed,
 		slowPathRate: 1_000_000,
+		probeKey: [0x0706050403020100n, 0x0f0e0d0c0b0a0908n],
 		flowTimeouts: timeouts,
 		...change,
 	};
@@ -247,8 +251,13 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 		route(`${nodeAddress[family]}/${bits}`, RouteKind.HOST);
 		for (const facts of peers) {
 			const varied = { ...facts, ...variation.peers?.[facts.id] };
-			tables.peers.set(facts.id * 2 + (family === 6 ? 1 : 0), peerEntry(varied, family));
+			const index = facts.id * 2 + (family === 6 ? 1 : 0);
+			tables.peers.set(index, peerEntry(varied, family));
+			for (const [way, path] of pathsOf(varied)) {
+				tables.peerPaths.set(index * 2 + way, peerEntry({ ...varied, path }, family));
+			}
 			tables.peerAddresses.set(facts.transport[family], facts.id);
+			tables.peerGateways.set(facts.gateway[family], facts.id);
 		}
 	}
 	route("10.244.1.0/24", RouteKind.LOCAL_PODS);
@@ -263,6 +272,15 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 	tables.deviceMtus.set(indexOf(podB.interface), POD_B_MTU);
 	tables.onFib(fib);
 	return tables;
+}
+
+/** What there could be, whatever is in use; no direct way to peer 6. */
+function pathsOf({ id, path, transport }: PeerFacts): [number, number][] {
+	const direct = isOnLink(transport[4]) ? Path.DIRECT : Path.ROUTED;
+	return [
+		[ProbeWay.DIRECT, id === down.id ? Path.NONE : direct],
+		[ProbeWay.TUNNEL, path === Path.VXLAN ? Path.VXLAN : Path.GENEVE],
+	];
 }
 
 function peerEntry(facts: PeerFacts, family: 4 | 6): Peer {

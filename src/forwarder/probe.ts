@@ -1,0 +1,262 @@
+/**
+ * Probes between the gateway addresses of Nodes, which prove a path (ARCHITECTURE, Probes): questions
+ * of this Node's agent at from_host; questions of peers, and the answers to ours, at from_wire.
+ */
+import { writeAddress } from "../tables/address.js";
+import {
+	Action,
+	DropReason,
+	EventCounter,
+	Limit,
+	type NodeConfig,
+	Path,
+	type Peer,
+	Probe,
+	ProbeEvent,
+	ProbeFlag,
+	ProbeKind,
+	ProbeWay,
+	ProbeWayName,
+} from "../tables/generated.js";
+import { complement, pseudoHeaderSum, sumWords, writeIpv4Checksum } from "./checksum.js";
+import type { Decision } from "./decision.js";
+import type { Draft } from "./draft.js";
+import { emitToWire, isTunnel } from "./emit.js";
+import { type NextHopWay, resolveNextHop } from "./next_hop.js";
+import { ETHERNET_HEADER, type Packet, Protocol } from "./packet.js";
+import { gatewayAddress, peerIndex } from "./route.js";
+import { siphash } from "./siphash.js";
+import { encapsulate } from "./tunnel.js";
+
+const UDP_HEADER = 8;
+const NS_PER_MS = 1_000_000n;
+/** Of struct probe: what is before the token is what it covers. */
+const SENT_AT = 16;
+const TOKEN = 24;
+
+/** A whole UDP packet between the ports of probes, with room for one. */
+export function isProbe(packet: Packet, { context }: Pick<Draft, "context">): boolean {
+	const { key, frame, l3, l4, length, isFragment } = packet;
+	if (key.protocol !== Protocol.UDP || isFragment || context.gsoSize) return false;
+	if (key.sourcePort !== Limit.PROBE_PORT || key.destinationPort !== Limit.PROBE_PORT) return false;
+	const udpLength = frame.readUInt16BE(l4 + 4);
+	return udpLength >= UDP_HEADER + Probe.size && l4 - l3 + udpLength <= length;
+}
+
+/** The peer whom a question of this Node goes to; undefined: it is an ordinary packet. */
+export function probeTo(draft: Draft, packet: Packet): number | undefined {
+	return probePeer(draft, packet, packet.key.source, packet.key.destination);
+}
+
+/** The peer whom a question, or an answer, has come from; undefined: it is an ordinary packet. */
+export function probeFrom(draft: Draft, packet: Packet): number | undefined {
+	return probePeer(draft, packet, packet.key.destination, packet.key.source);
+}
+
+function probePeer(draft: Draft, packet: Packet, own: string, other: string): number | undefined {
+	const gateway = gatewayAddress(draft.node, packet.family);
+	if (gateway === "" || own !== gateway || !isProbe(packet, draft)) return undefined;
+	return draft.tables.peerGateway(other);
+}
+
+/** A question of this Node's agent: stamped, and sent on the way that it names. */
+export function askProbe(draft: Draft, packet: Packet, id: number): Decision {
+	const { decision, tables, node, now } = draft;
+	decision.peer = id;
+	const probe = readProbe(packet);
+	if (!probe || probe.kind !== ProbeKind.QUESTION) {
+		return draft.drop(DropReason.PROBE_REFUSED, "not a question");
+	}
+	draft.note("probe", `a question to peer ${id}, ${ProbeWayName[probe.wayThere]} there`);
+	const way = wayOfProbe(draft, packet, id, probe.wayThere);
+	if ("dropReason" in way) return way;
+	const { sentPackets, sentLarge } = tables.peerCounts(peerIndex(id, packet.family));
+	const stamped = { ...packet, frame: Buffer.from(packet.frame) };
+	const counts = { sentPackets, sentLarge, receivedPackets: 0, receivedLarge: 0 };
+	Probe.encode({ ...probe, length: packet.length, ...counts }).copy(stamped.frame, probeAt(packet));
+	stampQuestion(stamped, now, node);
+	return way.send(stamped);
+}
+
+/** Writes when a question leaves, and what depends on it: token and checksum. */
+export function stampQuestion(packet: Packet, sentAt: bigint, node: NodeConfig): void {
+	const { frame } = packet;
+	const offset = probeAt(packet);
+	frame.writeBigUInt64LE(sentAt, offset + SENT_AT);
+	frame.writeBigUInt64LE(token(packet, packet.key.destination, node), offset + TOKEN);
+	writeChecksum(packet);
+}
+
+/** When the question left, as it says. */
+export function sentAt(packet: Packet): bigint {
+	return packet.frame.readBigUInt64LE(probeAt(packet) + SENT_AT);
+}
+
+/** What only the asking Node can make: of the peer, the question, and when it left. */
+export function token(packet: Packet, gateway: string, { probeKey }: NodeConfig): bigint {
+	const offset = probeAt(packet);
+	const address = Buffer.alloc(16);
+	writeAddress(address, 0, gateway);
+	const question = Buffer.from(packet.frame.subarray(offset, offset + TOKEN));
+	question[4] = ProbeKind.QUESTION;
+	return siphash([probeKey[0]!, probeKey[1]!], Buffer.concat([address, question]));
+}
+
+/** What a peer's gateway address sent to ours: a question, or the answer to one. */
+export function receiveProbe(draft: Draft, packet: Packet, id: number): Decision {
+	draft.decision.peer = id;
+	const probe = readProbe(packet);
+	if (probe?.kind === ProbeKind.QUESTION) return answer(draft, packet, id, probe);
+	if (probe?.kind === ProbeKind.ANSWER) return prove(draft, packet, id, probe);
+	return draft.drop(DropReason.PROBE_REFUSED, "neither a question nor an answer");
+}
+
+/** The question turned round, cut to the length that it asks for. */
+function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decision {
+	const { tables } = draft;
+	const header = packet.family === 4 ? 20 : 40;
+	const { answerLength } = probe;
+	const index = peerIndex(id, packet.family);
+	if (
+		packet.l4 - packet.l3 !== header ||
+		answerLength < header + UDP_HEADER + Probe.size ||
+		answerLength > packet.length ||
+		probe.length !== packet.length
+	) {
+		return draft.drop(DropReason.PROBE_REFUSED, "its lengths do not fit each other");
+	}
+	draft.note("probe", `a question of peer ${id}, to be answered ${ProbeWayName[probe.wayBack]}`);
+	if (probe.flags & ProbeFlag.HELLO) greet(draft, index);
+	const way = wayOfProbe(draft, packet, id, probe.wayBack);
+	if ("dropReason" in way) return way;
+	const { receivedPackets, receivedLarge } = tables.peerCounts(index);
+	const frame = Buffer.from(packet.frame.subarray(0, packet.l3 + answerLength));
+	const turned = { ...packet, frame, length: answerLength };
+	const filled = { ...probe, kind: ProbeKind.ANSWER, receivedPackets, receivedLarge };
+	Probe.encode(filled).copy(frame, probeAt(packet));
+	frame.writeUInt16BE(answerLength - header, packet.l4 + 4);
+	turn(turned);
+	writeChecksum(turned);
+	draft.event(EventCounter.PROBE_ANSWERED);
+	return way.send(turned);
+}
+
+/** The answer to a question of ours: the agent is told, unless somebody made it up. */
+function prove(draft: Draft, packet: Packet, id: number, probe: Probe): Decision {
+	const { decision, node, now } = draft;
+	const index = peerIndex(id, packet.family);
+	const { wayThere, wayBack, sentAt, length } = probe;
+	const age = now - sentAt;
+	if (age < 0n || age > BigInt(Limit.PROBE_LIFE_MS) * NS_PER_MS) {
+		return draft.drop(DropReason.PROBE_REFUSED, "too late");
+	}
+	if (probe.token !== token(packet, packet.key.source, node)) {
+		return draft.drop(DropReason.PROBE_REFUSED, "not an answer to what was asked");
+	}
+	if (wayThere === wayBack) {
+		const isLarge = length > Limit.LARGE_PACKET && packet.length > Limit.LARGE_PACKET;
+		decision.pathProof = { index: index * 2 + wayThere, isLarge };
+	}
+	decision.records.push({
+		event: ProbeEvent.ANSWERED,
+		wayThere,
+		wayBack,
+		index,
+		sequence: probe.sequence,
+		length,
+		answerLength: packet.length,
+		sentAt,
+		roundTrip: age,
+		sentPackets: probe.sentPackets,
+		sentLarge: probe.sentLarge,
+		receivedPackets: probe.receivedPackets,
+		receivedLarge: probe.receivedLarge,
+	});
+	decision.action = Action.PROBE;
+	draft.note("verdict", `the answer of peer ${id}: the agent is told`);
+	return decision;
+}
+
+/** A peer introduces itself. */
+function greet(draft: Draft, index: number): void {
+	const activity = draft.tables.peerActivity(index) ?? { sentAt: 0n, greetedAt: 0n };
+	if (draft.now - activity.greetedAt <= BigInt(Limit.HELLO_PAUSE_MS) * NS_PER_MS) return;
+	draft.tell(ProbeEvent.GREETED, index);
+	draft.decision.activity = { index, activity: { ...activity, greetedAt: draft.now } };
+}
+
+/** One of the paths to a peer, whether or not it is in use. */
+function wayOfProbe(
+	draft: Draft,
+	packet: Packet,
+	id: number,
+	name: number,
+): { send: (probe: Packet) => Decision } | Decision {
+	const { decision, node, tables } = draft;
+	const path = tables.peerPath(peerIndex(id, packet.family) * 2 + name);
+	if (path === undefined || path.path === Path.NONE || path.path === Path.DOWN) {
+		return draft.drop(DropReason.PEER_DOWN, `peer ${id} has no path ${ProbeWayName[name]}`);
+	}
+	decision.path = path.path;
+	// Nothing is kept: the neighbour of this moment is to be proven, too.
+	const hop = resolveNextHop(draft, undefined, path.remote);
+	if (typeof hop === "string") {
+		return draft.drop(DropReason.NO_ROUTE, `the kernel has no way to ${path.remote}`);
+	}
+	return { send: (probe) => send(draft, probe, path, hop, node) };
+}
+
+function send(
+	draft: Draft,
+	probe: Packet,
+	path: Peer,
+	hop: NextHopWay,
+	node: NodeConfig,
+): Decision {
+	draft.decision.probeOffset = isTunnel(path) ? outerLength(path) + probe.l4 : probe.l4;
+	return emitToWire(draft, isTunnel(path) ? encapsulate(probe, path, node) : probe.frame, hop);
+}
+
+/** From the outer Ethernet header to the inner one. */
+function outerLength({ outerFamily }: Peer): number {
+	return (outerFamily === 4 ? 20 : 40) + UDP_HEADER + 8 + ETHERNET_HEADER;
+}
+
+/** Undefined: of another version, or with ways that there are not. */
+function readProbe(packet: Packet): Probe | undefined {
+	const probe = Probe.decode(packet.frame, probeAt(packet));
+	const ways: number[] = [ProbeWay.DIRECT, ProbeWay.TUNNEL];
+	if (!ways.includes(probe.wayThere) || !ways.includes(probe.wayBack)) return undefined;
+	return probe.magic === Limit.PROBE_MAGIC ? probe : undefined;
+}
+
+function probeAt({ l4 }: Packet): number {
+	return l4 + UDP_HEADER;
+}
+
+/** Addresses change places, in a header of the packet's length with a whole TTL. */
+function turn({ frame, family, l3, length }: Packet): void {
+	const [size, at] = family === 4 ? [4, l3 + 12] : [16, l3 + 8];
+	const source = Buffer.from(frame.subarray(at, at + size));
+	frame.copy(frame, at, at + size, at + 2 * size);
+	source.copy(frame, at + size);
+	if (family === 4) {
+		frame.writeUInt16BE(length, l3 + 2);
+		frame[l3 + 8] = Limit.PROBE_TTL;
+		writeIpv4Checksum(frame, l3);
+	} else {
+		frame.writeUInt16BE(length - 40, l3 + 4);
+		frame[l3 + 7] = Limit.PROBE_TTL;
+	}
+}
+
+/** Of UDP header and struct probe: what follows is zeros. */
+function writeChecksum(packet: Packet): void {
+	const { frame, l4 } = packet;
+	const length = frame.readUInt16BE(l4 + 4);
+	frame.writeUInt16BE(0, l4 + 6);
+	const sum =
+		pseudoHeaderSum(packet, Protocol.UDP, length) +
+		sumWords(frame.subarray(l4, l4 + UDP_HEADER + Probe.size));
+	frame.writeUInt16BE(complement(sum) || 0xffff, l4 + 6);
+}
