@@ -27,11 +27,14 @@ class End {
 		const chunk = Buffer.alloc(65536);
 		let sent = 0;
 		this.timer = setInterval(() => {
-			const due = ((monotonic() - this.startMs) / 1000) * rate;
-			// What TCP could not send in time is not made up for: it would hide in a burst.
-			if (connection.writableNeedDrain) sent = due;
-			for (; sent < due; sent += chunk.length)
-				if (!connection.write(chunk.subarray(0, Math.min(chunk.length, due - sent)))) break;
+			const due = Math.floor(((monotonic() - this.startMs) / 1000) * rate);
+			while (sent < due && !connection.writableNeedDrain) {
+				const bytes = Math.min(chunk.length, due - sent);
+				connection.write(chunk.subarray(0, bytes));
+				sent += bytes;
+			}
+			// What TCP could not take in time is not made up for: it would hide a stall in a burst.
+			sent = due;
 		}, TICK_MS);
 		connection.on("data", (data: Buffer) => this.add(data.length));
 		connection.on("error", () => undefined).on("close", () => clearInterval(this.timer));

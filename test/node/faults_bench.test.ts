@@ -115,6 +115,39 @@ t.test("faults", async (t) => {
 		await undone(t, fault);
 	});
 
+	t.test("streams with DF and without", async (t) => {
+		const { namespace } = lab.underlay.machine("net1");
+		t.teardown(() => namespace.run(["nft", "delete", "table", "bridge", "df"], { mayFail: true }));
+		await namespace.script(`nft -f - <<-end
+			table bridge df {
+				chain from {
+					type filter hook prerouting priority 0;
+					iifname "node1" ip daddr ${lab.address("pod2a", 4)} ip frag-off & 0x4000 != 0 counter
+					iifname "node1" ip daddr ${lab.address("pod2a", 4)} ip frag-off & 0x4000 == 0 counter
+				}
+			}
+		end`);
+		const counts = async (): Promise<number[]> => {
+			const { stdout } = await namespace.run(["nft", "list", "table", "bridge", "df"]);
+			return [...stdout.matchAll(/counter packets (\d+)/g)].map(([, packets]) => Number(packets));
+		};
+		let [withBefore, withoutBefore] = await counts();
+		for (const fragmentable of [false, true]) {
+			const streams = await Streams.start(cluster, [[...DIRECT, 4]], {
+				...{ rate: 200, size: fullSize(1500, 4), fragmentable },
+			});
+			const [loss] = await streams.stop();
+			const [withDf, without] = await counts();
+			const more = [withDf! - withBefore!, without! - withoutBefore!];
+			t.same(
+				more,
+				fragmentable ? [0, loss!.sent] : [loss!.sent, 0],
+				fragmentable ? "without" : "with",
+			);
+			[withBefore, withoutBefore] = [withDf, without];
+		}
+	});
+
 	t.test("random loss", async (t) => {
 		const faults = new Faults(t, lab);
 		const fault = await faults.randomLoss("node2", 0.2, { direction: "to", what: "pods" });
@@ -172,6 +205,7 @@ t.test("faults", async (t) => {
 	t.test("silent ARP", async (t) => {
 		const fault = await new Faults(t, lab).silentArp("node2");
 		await dead(t, "nobody finds node2", NODES);
+		await dead(t, "nobody finds node2", DIRECT);
 		await alive(t, "others", TUNNELLED);
 		await alive(t, "others", BACK);
 		await undone(t, fault, NODES);

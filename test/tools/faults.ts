@@ -25,7 +25,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Test } from "tap";
 import type { Lab } from "../../src/lab/lab.js";
+import { run } from "../../src/lab/namespace.js";
 import { command } from "../../src/lab/repository.js";
+import { pinDirectory } from "../../src/lab/state.js";
 import { type Family, familyOf, withoutLength } from "../../src/lab/subnet.js";
 import type { LabNode } from "../../src/lab/topology.js";
 import { until } from "../../src/lab/until.js";
@@ -110,6 +112,7 @@ export class Faults {
 		const { namespace } = this.switchOf(node);
 		const device = `fault${id}`;
 		const directory = mkdtempSync(join(tmpdir(), "fairway-fault-"));
+		const pin = `${pinDirectory(this.lab.name)}/${device}`;
 		try {
 			// A bridge without ports: all that it is for is its MTU.
 			await namespace.run(
@@ -118,15 +121,18 @@ export class Faults {
 			const { stdout } = await namespace.run(["ip", "-j", "link", "show", "dev", device]);
 			const [{ ifindex }] = JSON.parse(stdout) as [{ ifindex: number }];
 			const object = compile(directory, { DEVICE: ifindex, MARK: mark });
+			// Loaded by bpftool: tc would leave folders of its own on bpffs.
+			await run(["bpftool", "prog", "load", object, pin]);
 			await this.eachPort(
 				node,
 				(port) => `
 					tc qdisc add dev ${port} clsact 2>/dev/null || true
-					tc filter add dev ${port} ingress pref ${id} bpf direct-action object-file ${object} section tc
+					tc filter add dev ${port} ingress pref ${id} bpf direct-action object-pinned ${pin}
 				`,
 			);
 		} finally {
 			rmSync(directory, { recursive: true, force: true });
+			rmSync(pin, { force: true });
 		}
 		const rules = { when: [`meta mark & ${mark} != 0`], action: DROP };
 		const filter = await this.filter(what, node, ways(direction, rules));
