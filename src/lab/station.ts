@@ -5,9 +5,11 @@
 import { createCipheriv, createHash } from "node:crypto";
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
 import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
 import { createConnection, createServer, isIPv4, type Server, type Socket as Tcp } from "node:net";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
+import { bulkReport, bulkServe, bulkStart, bulkStop } from "./bulk.js";
 import type {
 	Orders,
 	TcpReceipt,
@@ -15,9 +17,9 @@ import type {
 	TcpSend,
 	UdpExchange,
 	UdpExchangeResult,
-	UdpReport,
 	UdpTarget,
 } from "./orders.js";
+import { Tally } from "./tally.js";
 
 type Name = keyof Orders;
 type Handlers = { [N in Name]: (order: Orders[N]["order"]) => Promise<Orders[N]["answer"]> };
@@ -25,43 +27,13 @@ type Handlers = { [N in Name]: (order: Orders[N]["order"]) => Promise<Orders[N][
 /** A numbered datagram: this word, the stream, the number. */
 const NUMBERED = 0xfa1a_0001;
 const NUMBERED_BYTES = 12;
-
-/** What has come of one numbered stream. */
-class Tally {
-	private readonly seen = new Set<number>();
-	private readonly senders = new Set<string>();
-	private highest = -1;
-	private duplicates = 0;
-	private late = 0;
-
-	add(number: number, { address, port }: RemoteInfo): void {
-		if (this.seen.has(number)) this.duplicates++;
-		if (number < this.highest) this.late++;
-		this.seen.add(number);
-		this.senders.add(`${address} ${port}`);
-		this.highest = Math.max(this.highest, number);
-	}
-
-	report(): UdpReport {
-		const missing: number[] = [];
-		for (let n = 0; n <= this.highest && missing.length < 100; n++)
-			if (!this.seen.has(n)) missing.push(n);
-		return {
-			received: this.seen.size,
-			expected: this.highest + 1,
-			missing,
-			duplicates: this.duplicates,
-			late: this.late,
-			senders: [...this.senders],
-		};
-	}
-}
+const NO_PMTU_DISCOVERY = "/proc/sys/net/ipv4/ip_no_pmtu_disc";
 
 interface Stream {
 	socket: Socket;
 	timer: NodeJS.Timeout;
 	sent: number;
-	returned: Set<number>;
+	echo: Tally;
 }
 
 const servers = new Map<number, Server | Socket>();
@@ -79,12 +51,11 @@ const handlers: Handlers = {
 
 	tcpSend,
 
-	async udpServe({ port }) {
+	async udpServe({ port, fragmentable = false }) {
 		const socket = createSocket({ type: "udp6", recvBufferSize: 4 << 20 });
 		socket.on("message", (message, from) => answer(socket, port, message, from));
 		socket.on("error", (error) => process.stderr.write(`udp server: ${error.message}\n`));
-		socket.bind(port, "::");
-		await once(socket, "listening");
+		await bind(socket, port, "::", fragmentable);
 		servers.set(port, socket);
 		return { port };
 	},
@@ -114,33 +85,36 @@ const handlers: Handlers = {
 		const state: Stream = {
 			socket,
 			sent: 0,
-			returned: new Set(),
+			echo: new Tally(),
 			timer: setInterval(() => {
 				const due = Math.floor((Number(process.hrtime.bigint() - start) / 1e9) * rate);
 				while (state.sent < due)
 					socket.send(numbered(stream, state.sent++, size), target.port, target.host);
 			}, 1),
 		};
-		socket.on("message", (message) => {
-			if (message.length >= NUMBERED_BYTES) state.returned.add(message.readUInt32BE(8));
+		socket.on("message", (message, from) => {
+			if (message.length >= NUMBERED_BYTES) state.echo.add(message.readUInt32BE(8), from);
 		});
 		streams.set(stream, state);
 		return { stream };
 	},
 
 	async udpStop({ stream }) {
-		const state = streams.get(stream);
-		if (state === undefined) throw new Error(`there is no stream ${stream}`);
+		const state = running(stream);
 		clearInterval(state.timer);
 		// What is on its way is waited for; what is lost is not.
-		for (let quiet = 0; quiet < 10 && state.returned.size < state.sent; quiet++) {
-			const before = state.returned.size;
+		for (let quiet = 0; quiet < 10 && state.echo.received < state.sent; quiet++) {
+			const before = state.echo.received;
 			await delay(30);
-			if (state.returned.size !== before) quiet = 0;
+			if (state.echo.received !== before) quiet = 0;
 		}
 		state.socket.close();
 		streams.delete(stream);
-		return { sent: state.sent, returned: state.returned.size };
+		return { sent: state.sent, returned: state.echo.received, echo: state.echo.report() };
+	},
+
+	async udpEcho({ stream }) {
+		return running(stream).echo.report();
 	},
 
 	async udpSend({ payload, ...target }) {
@@ -157,6 +131,24 @@ const handlers: Handlers = {
 			socket.close();
 		}
 		return { sent: sources.length };
+	},
+
+	async bulkServe({ port }) {
+		servers.set(port, await bulkServe(port));
+		return { port };
+	},
+
+	async bulkStart(target) {
+		return { stream: await bulkStart(target) };
+	},
+
+	async bulkReport({ stream }) {
+		return bulkReport(stream);
+	},
+
+	async bulkStop({ stream }) {
+		bulkStop(stream);
+		return { stream };
 	},
 
 	async close({ port }) {
@@ -261,14 +253,40 @@ async function udpExchange(order: UdpExchange): Promise<UdpExchangeResult> {
 	return result;
 }
 
-async function openSocket({ host, localAddress, localPort }: UdpTarget): Promise<Socket> {
+function running(stream: number): Stream {
+	const state = streams.get(stream);
+	if (state === undefined) throw new Error(`there is no stream ${stream}`);
+	return state;
+}
+
+async function openSocket(target: UdpTarget): Promise<Socket> {
+	const { host, localAddress, localPort = 0, fragmentable = false } = target;
 	const socket = createSocket({ type: isIPv4(host) ? "udp4" : "udp6", recvBufferSize: 4 << 20 });
 	// ICMP errors come back here; what they say shows in what does not come back.
 	socket.on("error", () => undefined);
-	const bound = once(socket, "listening");
-	socket.bind(localPort ?? 0, localAddress);
-	await bound;
+	await bind(socket, localPort, localAddress, fragmentable);
 	return socket;
+}
+
+/**
+ * Node.js cannot set IP_MTU_DISCOVER. Sockets take it from this namespace's sysctl when they are
+ * made, which is when they are bound.
+ */
+async function bind(
+	socket: Socket,
+	port: number,
+	address: string | undefined,
+	fragmentable: boolean,
+): Promise<void> {
+	const bound = once(socket, "listening");
+	const before = fragmentable ? readFileSync(NO_PMTU_DISCOVERY) : undefined;
+	if (fragmentable) writeFileSync(NO_PMTU_DISCOVERY, "1");
+	try {
+		socket.bind(port, address);
+		await bound;
+	} finally {
+		if (before !== undefined) writeFileSync(NO_PMTU_DISCOVERY, before);
+	}
 }
 
 function send(socket: Socket, message: Buffer, { host, port }: UdpTarget): Promise<void> {

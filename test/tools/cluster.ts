@@ -26,6 +26,8 @@ export interface Settings {
 
 export const TCP_PORT = 5000;
 export const UDP_PORT = 5001;
+/** TCP both ways (BulkStreams). */
+export const BULK_PORT = 5002;
 /** What a Geneve or VXLAN header costs, with the outer UDP, IP and inner Ethernet headers. */
 export const OVERHEAD = { 4: 50, 6: 70 } as const;
 
@@ -86,13 +88,14 @@ export class Cluster {
 		return tunnelPort || (tunnelType === "geneve" ? 6081 : 4789);
 	}
 
-	/** TCP and UDP servers on these machines. */
+	/** TCP and UDP servers on these machines, each of its own. */
 	async serve(...machines: string[]): Promise<void> {
 		await Promise.all(
 			machines.map(async (machine) => {
 				const station = await this.lab.station(machine);
 				await station.order("tcpServe", { port: TCP_PORT });
 				await station.order("udpServe", { port: UDP_PORT });
+				await station.order("bulkServe", { port: BULK_PORT });
 			}),
 		);
 	}
