@@ -307,7 +307,10 @@ static __always_inline int probe_answer(struct __sk_buff *ctx, struct work *work
 	probe->received_packets = bpf_htonl(sum.received_packets);
 	probe->received_large = bpf_htonl(sum.received_large);
 	work->probe.udp.length = bpf_htons(length - header);
-	if (bpf_skb_change_tail(ctx, packet->l3 + length, 0) || answer_ip(ctx, packet, length))
+	/* The kernel cuts nothing that is still marked as tunnelled (ENOTSUPP): what came in a tunnel is
+	 * answered as long as it is. */
+	if ((length < packet->length && bpf_skb_change_tail(ctx, packet->l3 + length, 0)) ||
+	    answer_ip(ctx, packet, length))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	count_event(EVENT_PROBE_ANSWERED);
 	return probe_send(ctx, work, path, node);

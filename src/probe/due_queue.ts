@@ -22,14 +22,14 @@ export class DueQueue {
 		return this.#heap[0]?.at;
 	}
 
-	/** Takes the first, when it is due by `now`. */
-	take(now: number): number | undefined {
+	/** Takes the first, when it is due by `until`. */
+	take(until: number): { key: number; at: number } | undefined {
 		this.#clean();
 		const first = this.#heap[0];
-		if (first === undefined || first.at > now) return undefined;
+		if (first === undefined || first.at > until) return undefined;
 		this.#pop();
 		this.#at.delete(first.key);
-		return first.key;
+		return first;
 	}
 
 	#clean(): void {

@@ -52,11 +52,12 @@ export function timeoutOf({ roundTrip }: PathState, pace: Pace): number {
 
 export function expire(path: PathState, { now, pace }: Asker): void {
 	const timeout = timeoutOf(path, pace);
-	if (!path.asked.some(({ at, missed }) => now - at > (missed ? LATE_MS : timeout))) return;
+	// The same sums as in dueAt: what is due is done.
+	if (!path.asked.some(({ at, missed }) => now >= at + (missed ? LATE_MS : timeout))) return;
 	const left: Question[] = [];
 	for (const question of path.asked) {
-		if (now - question.at > LATE_MS) continue;
-		if (question.missed || now - question.at <= timeout) {
+		if (now >= question.at + LATE_MS) continue;
+		if (question.missed || now < question.at + timeout) {
 			left.push(question);
 			continue;
 		}

@@ -272,7 +272,8 @@ export class Prober {
 			probed.counters.sent++;
 			this.#send(probed.peer, question);
 		}
-		this.#due.set(probed.peer.index, dueAt(state, this.#pace));
+		// Not again in the same turn, whatever is due.
+		this.#due.set(probed.peer.index, Math.max(dueAt(state, this.#pace), now + 1));
 		const { use, directMtu, tunnelMtu } = probed.verdict;
 		if (
 			state.use === use &&
@@ -318,11 +319,12 @@ export class Prober {
 		this.#tokens = Math.min(RATE.burst, this.#tokens + gained);
 		this.#tokensAt = now;
 		while (this.#tokens > 0) {
-			const index = this.#due.take(now + SLACK_MS);
-			const probed = index === undefined ? undefined : this.#peers.get(index);
+			const due = this.#due.take(now + SLACK_MS);
+			const probed = due && this.#peers.get(due.key);
 			if (probed === undefined) break;
-			this.#readTotals(probed, now);
-			this.#advance(probed, { kind: "tick" }, now);
+			const at = Math.max(now, due?.at ?? now);
+			this.#readTotals(probed, at);
+			this.#advance(probed, { kind: "tick" }, at);
 		}
 		this.#arm();
 	}
