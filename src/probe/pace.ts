@@ -19,7 +19,7 @@ export interface Pace {
 	idleFull: number;
 	/** Full-size questions under traffic, where no full-size packet is seen to arrive. */
 	full: number;
-	/** A path that carries less than its full size is tried with it again. */
+	/** A path that carries less than its full size is tried with it again; without traffic as if it did. */
 	raise: number;
 	/** Between questions on a path that does not answer: the first, and the most with traffic and without. */
 	retry: number;
@@ -41,7 +41,7 @@ export function paceOf({ failoverTime, holdTime, holdTimeMax }: Config["probes"]
 		idle: 120_000,
 		idleFull: 600_000,
 		full: 20_000,
-		raise: 60_000,
+		raise: 10_000,
 		retry: 200,
 		retryActive: Math.max(1000, failoverTime),
 		retryIdle: 30_000,

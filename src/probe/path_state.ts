@@ -61,6 +61,8 @@ export interface PathState {
 	search: SizeSearch | undefined;
 	/** When the last search began, ms. */
 	searchedAt: number;
+	/** When it was last found to carry its full size again, ms. */
+	grownAt: number;
 	fullHits: number;
 	fullMisses: number;
 
@@ -97,6 +99,7 @@ export function newPath(way: Way, key: string, full: number, floor: number, now:
 		sizeAt: Number.NEGATIVE_INFINITY,
 		search: undefined,
 		searchedAt: Number.NEGATIVE_INFINITY,
+		grownAt: Number.NEGATIVE_INFINITY,
 		fullHits: 0,
 		fullMisses: 0,
 		hits: 0,

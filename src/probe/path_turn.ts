@@ -209,7 +209,7 @@ function watch(path: PathState, asker: Asker, situation: Situation): void {
 	const whole = path.size === path.full;
 	const often = path.way === "direct" ? pace.watch : 3 * pace.watch;
 	small(path, asker, companion ? pace.burst : watched ? often : pace.idle);
-	const full = whole ? (watched && active ? pace.full : pace.idleFull) : pace.raise;
+	const full = !active ? pace.idleFull : whole ? (watched ? pace.full : pace.idleFull) : pace.raise;
 	if (path.search === undefined) watchSize(path, asker, full);
 }
 
@@ -218,6 +218,7 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 	if (!whole && path.fullHits >= FULL) {
 		path.size = path.full;
 		path.sizeAt = now;
+		path.grownAt = now;
 	} else if (whole && path.fullMisses >= FULL && path.misses === 0) {
 		beginSearch(path, now);
 		return;

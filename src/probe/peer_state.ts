@@ -33,9 +33,10 @@ export interface Counts {
 
 /** Both paths asked alike for a while, to see whether losses are the direct one's alone. */
 export interface Comparison {
-	/** No more questions from then on, and the end, ms. */
-	askUntil: number;
-	endsAt: number;
+	/** To be asked on each path. */
+	questions: number;
+	/** What is waited for the last answers, ms. */
+	timeout: number;
 	nextAt: number;
 	direct: { asked: number; answered: number };
 	tunnel: { asked: number; answered: number };
@@ -68,6 +69,8 @@ export interface PeerState {
 	comparison: Comparison | undefined;
 	/** Suspicions of loss and of size are not followed up again before, ms. */
 	compareAfter: number;
+	/** How long a comparison is not made again after one that found nothing, ms. */
+	comparePause: number;
 	searchAfter: number;
 
 	/** What the direct path has to stay good for before it is taken again, ms. */
@@ -96,6 +99,7 @@ export function newPeer(policy: Policy, seed: number, now: number): PeerState {
 		counts: undefined,
 		comparison: undefined,
 		compareAfter: now,
+		comparePause: 2500,
 		searchAfter: now,
 		hold: 0,
 		directSince: now,

@@ -54,8 +54,12 @@ const ENOUGH = { packets: 30, large: 8 };
 /** How long counts are added up until they are enough. */
 const COUNT_MS = 1000;
 const LOSSY = 0.92;
-const COMPARED = { questions: 20, loss: 0.1 };
-const COMPARE_PAUSE_MS = 5000;
+/**
+ * So many questions tell when the tunnel loses none of them; else so many when it loses a third of
+ * what the direct path does. That the two differ so by chance is one case in a thousand.
+ */
+const COMPARED = { questions: 30, more: 90, loss: 0.1, share: 1 / 3 };
+const COMPARE_PAUSE_MS = { first: 5000, most: 60_000 };
 const SEARCH_PAUSE_MS = 1000;
 const ONE_WAY = { questions: 3, pauseMs: 30_000, pauseActiveMs: 10_000 };
 /** The direct path was good for so long: what was before is forgiven. */
@@ -80,7 +84,7 @@ export function dueAt(state: PeerState, pace: Pace): number {
 		const timeout = timeoutOf(path, pace);
 		for (const { missed, at } of path.asked) if (!missed) due = Math.min(due, at + timeout);
 	}
-	if (comparison !== undefined) due = Math.min(due, comparison.nextAt, comparison.endsAt);
+	if (comparison !== undefined) due = Math.min(due, comparison.nextAt);
 	if (asksOneWay(state)) due = Math.min(due, state.oneWayAt);
 	return due;
 }
@@ -238,11 +242,10 @@ class PeerTurn implements Asker {
 		const { state, now, pace } = this;
 		if (now < state.compareAfter || state.comparison !== undefined) return;
 		if (!state.policy.verified || state.tunnel.full === 0) return;
-		const askUntil = now + COMPARED.questions * pace.burst;
 		const timeout = Math.max(timeoutOf(state.direct, pace), timeoutOf(state.tunnel, pace));
 		state.comparison = {
-			askUntil,
-			endsAt: askUntil + timeout,
+			questions: COMPARED.questions,
+			timeout,
 			nextAt: now,
 			direct: { asked: 0, answered: 0 },
 			tunnel: { asked: 0, answered: 0 },
@@ -261,6 +264,9 @@ class PeerTurn implements Asker {
 		if (state.direct.search !== undefined && state.direct.searchedAt === this.now)
 			this.suspectSizeOf(state.tunnel);
 		if (state.tunnel.full > 0) step(state.tunnel, this, this.situation(state.tunnel, inDoubt));
+		// What has ended for the one may have ended for the other.
+		if (state.tunnel.grownAt === this.now) growing(state.direct, this.now);
+		if (state.direct.grownAt === this.now) growing(state.tunnel, this.now);
 		this.compare();
 		this.askOneWay();
 		this.judge();
@@ -282,26 +288,32 @@ class PeerTurn implements Asker {
 	private compare(): void {
 		const { state, now, pace } = this;
 		const { comparison, direct, tunnel } = state;
-		if (comparison === undefined) return;
-		if (now >= comparison.endsAt) {
-			const loss = 1 - comparison.direct.answered / Math.max(1, comparison.direct.asked);
-			const other = 1 - comparison.tunnel.answered / Math.max(1, comparison.tunnel.asked);
-			state.comparison = undefined;
-			state.compareAfter = now + COMPARE_PAUSE_MS;
-			if (direct.phase === "failed" || loss < COMPARED.loss || other > loss / 2) return;
-			this.directFails("loss");
-			direct.causeLoss = loss;
+		if (comparison === undefined || now < comparison.nextAt) return;
+		if (comparison.direct.asked < comparison.questions) {
+			for (const path of [direct, tunnel]) {
+				this.ask(path, "compare", 0);
+				comparison[path.way].asked++;
+			}
+			const last = comparison.direct.asked === comparison.questions;
+			comparison.nextAt = now + (last ? comparison.timeout : pace.burst);
 			return;
 		}
-		if (now >= comparison.askUntil || now < comparison.nextAt) {
-			if (now >= comparison.askUntil) comparison.nextAt = comparison.endsAt;
+		const { asked } = comparison.direct;
+		const loss = 1 - comparison.direct.answered / asked;
+		const other = 1 - comparison.tunnel.answered / asked;
+		const worse = loss >= COMPARED.loss && other <= loss * COMPARED.share;
+		if (worse && other > 0 && asked < COMPARED.more) {
+			comparison.questions = COMPARED.more;
 			return;
 		}
-		comparison.nextAt = now + pace.burst;
-		for (const path of [direct, tunnel]) {
-			this.ask(path, "compare", 0);
-			comparison[path.way].asked++;
-		}
+		state.comparison = undefined;
+		state.comparePause = worse
+			? COMPARE_PAUSE_MS.first
+			: Math.min(2 * state.comparePause, COMPARE_PAUSE_MS.most);
+		state.compareAfter = now + state.comparePause;
+		if (!worse || direct.phase === "failed") return;
+		this.directFails("loss");
+		direct.causeLoss = loss;
 	}
 
 	private askOneWay(): void {
@@ -388,6 +400,10 @@ class PeerTurn implements Asker {
 
 function isWhole({ size, full }: PathState): boolean {
 	return size === full;
+}
+
+function growing(path: PathState, now: number): void {
+	if (isProven(path) && !isWhole(path)) path.fullAt = now;
 }
 
 function useOf({ policy, direct, tunnel, use }: PeerState): Use {

@@ -17,6 +17,8 @@ export interface Settings {
 	tunnelPort?: number;
 	tunnelVNI?: number;
 	noSNAT?: boolean;
+	hybrid?: { direct?: "proven" | "subnet"; tryDirectCIDRs?: string[]; neverDirectCIDRs?: string[] };
+	probes?: { failoverTime?: number; holdTime?: number; holdTimeMax?: number };
 	xdp?: "auto" | "native" | "generic" | "off";
 	defaultMTU?: number;
 	snat?: { portRange?: string; excludeCIDRs?: string[] };

@@ -152,10 +152,16 @@ export class Streams {
 /**
  * What each stream has lost since then, by the echo: both directions of it. Of streams that flow
  * again (Streams.echoed): what has not come again shows in no outage.
+ *
+ * @param untilMs outages that began later are another's.
  */
-export function costSince(losses: readonly Loss[], sinceMs: number): Cost[] {
+export function costSince(
+	losses: readonly Loss[],
+	sinceMs: number,
+	untilMs = Number.POSITIVE_INFINITY,
+): Cost[] {
 	return losses.map(({ what, echoOutages }) => {
-		const after = echoOutages.filter(({ toMs }) => toMs >= sinceMs);
+		const after = echoOutages.filter(({ fromMs, toMs }) => toMs >= sinceMs && fromMs < untilMs);
 		const end = Math.max(...after.map(({ toMs }) => toMs), sinceMs);
 		const lost = after.reduce((sum, outage) => sum + outage.lost, 0);
 		return { what, recoveredMs: end - sinceMs, lost };
@@ -188,6 +194,8 @@ export class BulkStreams {
 			const { stream } = await station.order("bulkStart", { host, port: BULK_PORT, rate });
 			streams.running.push({ what: `${from} → ${to} IPv${family}`, from, to, stream });
 		}
+		// A server knows a stream by its first bytes.
+		await until("every TCP stream to be known at both ends", () => streams.progress());
 		await streams.goOn(1);
 		return streams;
 	}
