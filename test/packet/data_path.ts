@@ -277,6 +277,10 @@ export class DataPath {
 		return PathProof.decode(this.#map("path_proofs").lookup(u32(index))!);
 	}
 
+	writeActivity(index: number, activity: PeerActivity): void {
+		this.#map("peer_activity").update(u32(index), PeerActivity.encode(activity));
+	}
+
 	peerActivity(index: number): PeerActivity {
 		return PeerActivity.decode(this.#map("peer_activity").lookup(u32(index))!);
 	}
