@@ -3,7 +3,14 @@
  * the verdict, the packet, the flows, what went up to the slow path.
  */
 import { fileURLToPath } from "node:url";
-import { type BpfMap, BpfObject, type BpfProgram, RingBuffer } from "#native";
+import {
+	type AttachType,
+	BpfLink,
+	type BpfMap,
+	BpfObject,
+	type BpfProgram,
+	RingBuffer,
+} from "#native";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import {
 	Action,
@@ -186,16 +193,29 @@ export class DataPath {
 		for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
 	}
 
-	run(hook: number, packet: Buffer, context: PacketContext): Outcome {
+	#program(hook: number): BpfProgram {
 		const program = this.#programs.get(hook) ?? this.#object.program(PROGRAMS[hook] ?? "");
 		this.#programs.set(hook, program);
-		const result = program.testRun({
+		return program;
+	}
+
+	/** On a real device, until it is closed. */
+	attach(hook: number, ifindex: number, type: AttachType): BpfLink {
+		return BpfLink.attach(this.#program(hook), ifindex, type);
+	}
+
+	/** What the last packet came to. */
+	verdict(): Verdict {
+		return Verdict.decode(this.#map("verdicts").lookup(u32(0))!);
+	}
+
+	run(hook: number, packet: Buffer, context: PacketContext): Outcome {
+		const result = this.#program(hook).testRun({
 			data: packet,
 			context: hook === Hook.FROM_WIRE_XDP ? xdp(packet, context) : skb(context),
 		});
-		const values = this.#map("verdicts").lookup(u32(0))!;
 		return {
-			verdict: Verdict.decode(values),
+			verdict: this.verdict(),
 			returnValue: result.returnValue,
 			packet: result.data,
 			mark: hook === Hook.FROM_WIRE_XDP ? undefined : result.context?.readUInt32LE(SK_BUFF.mark),
