@@ -1,6 +1,6 @@
 /**
  * Random packets through the eBPF programs and through the forwarder: verdict, drop reason, packet,
- * flow, fragments and slow path records have to be the same, byte for byte.
+ * flow, fragments, slow path and probe records, and counters have to be the same, byte for byte.
  *
  * FAIRWAY_SEED repeats a run, FAIRWAY_PACKETS changes how many packets there are. When they differ,
  * the shortest sequence that shows it is kept in test/packet/found/, which found.test.ts repeats.
@@ -11,9 +11,11 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import t from "tap";
 import {
+	Action,
 	DropReason,
 	DropReasonName,
 	FlowState,
+	Hook,
 	HookName,
 	NodeFlag,
 	Path,
@@ -170,12 +172,15 @@ if (inNamespace(import.meta.url)) {
 			if (found === 0) {
 				t.strictSame(dataPath.flows().map(flowText).sort(), flows.sort(), "the same flows");
 				t.strictSame(countersOf(dataPath), tally.lines(), "the same counters");
+				t.strictSame(await dataPath.probeRecords(), [], "the agent was told no more");
 			}
 		}
 		t.equal(found, 0, "the forwarder and the data path agree");
 		const reasons = new Set([...seen].map((kind) => kind.split(" ")[1]));
 		const unmet = MET.filter((reason) => !reasons.has(reason));
 		t.ok(unmet.length <= 2, `all reasons but ${unmet.join(", ") || "none"} dropped a packet`);
+		const proven = `${HookName[Hook.FROM_WIRE]} none ${Action.PROBE} 0`;
+		t.ok(seen.has(proven), "an answer to a probe was taken");
 		t.ok(seen.size > 40, `${seen.size} combinations of hook, action and reason were met`);
 	});
 }
