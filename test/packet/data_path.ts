@@ -29,6 +29,7 @@ import {
 	Peer,
 	PeerActivity,
 	PeerCounter,
+	ProbeEvent,
 	ProbeRecord,
 	Route,
 	RouteKey,
@@ -86,6 +87,7 @@ export class DataPath {
 	readonly #records: SlowPathRecord[] = [];
 	readonly #probeRing: RingBuffer;
 	readonly #probeRecords: ProbeRecord[] = [];
+	readonly #traffic: number[] = [];
 	readonly flowSlots: number;
 	readonly vethWire: boolean;
 
@@ -108,7 +110,9 @@ export class DataPath {
 		}
 		this.#object.load();
 		this.#probeRing = new RingBuffer(this.#map("probe_events"), (record) => {
-			this.#probeRecords.push(ProbeRecord.decode(record));
+			const read = ProbeRecord.decode(record);
+			if (read.event === ProbeEvent.TRAFFIC) this.#traffic.push(read.index);
+			else this.#probeRecords.push(read);
 		});
 		if (!readRing) return;
 		this.#ring = new RingBuffer(this.slowPathRing, (record) => {
@@ -176,6 +180,7 @@ export class DataPath {
 		await this.#settle();
 		this.#records.length = 0;
 		this.#probeRecords.length = 0;
+		this.#traffic.length = 0;
 		for (const name of ["flow_index", "fragments"]) clear(this.#map(name));
 		const slots = Buffer.alloc(4 * this.flowSlots);
 		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
@@ -281,7 +286,7 @@ export class DataPath {
 		return next(this.#records, "the slow path's ring");
 	}
 
-	/** The next record for the agent's prober. */
+	/** The next record for the agent's prober, of traffic excepted. */
 	probeRecord(): Promise<ProbeRecord> {
 		return next(this.#probeRecords, "the ring probe_events");
 	}
@@ -290,6 +295,12 @@ export class DataPath {
 	async probeRecords(): Promise<ProbeRecord[]> {
 		await this.#settle();
 		return this.#probeRecords.splice(0);
+	}
+
+	/** Indexes of the peers to which traffic has begun. */
+	async traffic(): Promise<number[]> {
+		await this.#settle();
+		return this.#traffic.splice(0);
 	}
 
 	/** @param index index of a peer * 2 + enum probe_way */

@@ -112,6 +112,14 @@ function randomVariation(random: Random): Variation {
 	return { config, peers };
 }
 
+/** The same peers, each once. Where a packet past the tunnel was the last to ask for the next hop, it
+ * is milliseconds that decide whether the packet behind it asks, too: one may differ. */
+function areAlike(core: number[], model: number[]): boolean {
+	const all = new Set([...core, ...model]);
+	const both = core.filter((index) => model.includes(index));
+	return new Set(core).size === core.length && all.size - both.length <= 1;
+}
+
 function keep(seed: number, row: Row): string {
 	const name = `${seed}-${row.inputs.length}.json`;
 	const folder = fileURLToPath(new URL("found/", import.meta.url));
@@ -173,6 +181,7 @@ if (inNamespace(import.meta.url)) {
 				t.strictSame(dataPath.flows().map(flowText).sort(), flows.sort(), "the same flows");
 				t.strictSame(countersOf(dataPath), tally.lines(), "the same counters");
 				t.strictSame(await dataPath.probeRecords(), [], "the agent was told no more");
+				t.ok(areAlike(await dataPath.traffic(), tally.traffic), "of the same traffic");
 			}
 		}
 		t.equal(found, 0, "the forwarder and the data path agree");

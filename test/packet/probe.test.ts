@@ -451,13 +451,16 @@ function facts(t: Test, core: DataPath, family: Family): void {
 		const send = async () => {
 			const packet = build.ip(toPeer(direct, family), build.udp(1, 2));
 			const { decision } = await run(t, core, tables, fromHost(packet));
-			return decision.records.map(({ event }) => event);
+			const told = await core.traffic();
+			const model = decision.records.map((record) => record.index);
+			t.same(told, model, "the forwarder says the same");
+			return told;
 		};
-		t.same(await send(), [ProbeEvent.TRAFFIC]);
+		t.same(await send(), [index]);
 		t.same(await send(), []);
 		for (const [ago, expected] of [
 			[1900n, []],
-			[2100n, [ProbeEvent.TRAFFIC]],
+			[2100n, [index]],
 		] as const) {
 			const activity = { sentAt: process.hrtime.bigint() - ago * NS_PER_MS, greetedAt: 0n };
 			core.writeActivity(index, activity);
@@ -473,6 +476,7 @@ function facts(t: Test, core: DataPath, family: Family): void {
 		const packet = build.ip(toPeer(down, family), build.udp(1, 2));
 		t.equal(fate(await run(t, core, tables, fromHost(packet))), "drop peer_down");
 		t.equal(core.peerActivity(indexOf(down, family)).sentAt, 0n);
+		t.same(await core.traffic(), []);
 	});
 }
 
