@@ -70,6 +70,7 @@ const IN: [string, string][] = [
 	["peer", "the flow's peer: tunnel addresses; ECN"],
 	["redirectable", "fits the Pod's device; veth: checksum is finished; TTL"],
 	["hop", "flow touched; TTL, IP checksum"],
+	["count", "peer's counters"],
 	["redirect", "MACs, redirect"],
 ];
 const LOOKS: [string, string][] = [
@@ -229,7 +230,7 @@ function configure(object: BpfObject): void {
 		...{ snatAddress4: "::", snatAddress6: "::", gatewayAddress4: "10.244.1.1" },
 		...{ gatewayAddress6: "::", gatewayMac: NODE.mac, snatPortFirst: 0, snatPortLast: 0 },
 		...{ genevePort: 6081, vxlanPort: 0, hostIfindex: 0, transportMtu: 1500 },
-		...{ hashSeed: 0x5eed5eed, slowPathRate: 0, flowTimeouts },
+		...{ hashSeed: 0x5eed5eed, slowPathRate: 0, probeKey: [0n, 0n], flowTimeouts },
 	};
 	const peer = {
 		...{ path: Path.GENEVE, outerFamily: 4, port: 6081, vni: 1, local: NODE.address },

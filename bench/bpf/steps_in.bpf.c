@@ -36,6 +36,7 @@ enum {
 	IN_PEER,
 	IN_REDIRECTABLE,
 	IN_HOP,
+	IN_COUNT,
 	IN_REDIRECT,
 };
 
@@ -45,6 +46,7 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 before = INNER_L3 - ETH_HLEN, hash;
 	struct headers outer = {}, inner = {};
+	struct gso gso = gso_of(ctx);
 	const struct node_config *node;
 	struct flow_match match;
 	struct flow *flow;
@@ -96,6 +98,8 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 	flow_touch(flow, now);
 	put_hop(data + INNER_L3, 4, &inner);
 	END_AT(IN_HOP, 0);
+	count_received(flow->peer * 2, true, true, inner.length, inner.before_payload, &gso);
+	END_AT(IN_COUNT, 0);
 	put_ethernet(data, mac_to_put(&flow->local_mac), mac_to_put(&node->gateway_mac), 4);
 	return bpf_redirect(flow->local_ifindex, 0);
 }
@@ -116,6 +120,7 @@ IN(in_check, IN_CHECK)
 IN(in_peer, IN_PEER)
 IN(in_redirectable, IN_REDIRECTABLE)
 IN(in_hop, IN_HOP)
+IN(in_count, IN_COUNT)
 IN(in_redirect, IN_REDIRECT)
 
 /* All of it as from_wire_xdp has it. */

@@ -95,7 +95,7 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 	if (tunnel_enter(ctx, peer, node, 4, headers.key.protocol, headers.tos, hash))
 		return FAILED;
 	END_AT(OUT_TUNNEL, 0);
-	established_count(match.flow->peer * 2, true, &headers, &gso);
+	count_sent(match.flow->peer * 2, true, headers.length, headers.before_payload, &gso);
 	END_AT(OUT_COUNT, 0);
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;

@@ -248,6 +248,31 @@ static __always_inline void probe_greeted(__u32 index)
 	bpf_ringbuf_submit(record, 0);
 }
 
+/* bpf_skb_adjust_room takes no more at once. */
+#define ROOM_MAX 0xfff
+#define CUTS_MAX 4
+
+/* Shortens a question to `length`. One that is still marked as tunnelled (see tunnel_room) cannot be
+ * cut at its end: the kernel lets what follows its IP header go, and the datagram is written anew in
+ * what is left, which is zeros. */
+static __always_inline int probe_cut(struct __sk_buff *ctx, __u32 l3, __u32 length)
+{
+	__u32 more;
+	int i;
+
+	if (!bpf_skb_change_tail(ctx, l3 + length, 0))
+		return 0;
+	for (i = 0; i < CUTS_MAX; i++) {
+		more = ctx->len - (l3 + length);
+		if (!more)
+			return 0;
+		if (bpf_skb_adjust_room(ctx, -(int)(more > ROOM_MAX ? ROOM_MAX : more),
+					BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO))
+			return -1;
+	}
+	return -1;
+}
+
 /* The IP header of the answer: addresses turned, another length, a whole TTL. */
 static __always_inline int answer_ip(struct __sk_buff *ctx, const struct packet *packet,
 				     __u32 length)
@@ -307,10 +332,7 @@ static __always_inline int probe_answer(struct __sk_buff *ctx, struct work *work
 	probe->received_packets = bpf_htonl(sum.received_packets);
 	probe->received_large = bpf_htonl(sum.received_large);
 	work->probe.udp.length = bpf_htons(length - header);
-	/* The kernel cuts nothing that is still marked as tunnelled (ENOTSUPP): what came in a tunnel is
-	 * answered as long as it is. */
-	if ((length < packet->length && bpf_skb_change_tail(ctx, packet->l3 + length, 0)) ||
-	    answer_ip(ctx, packet, length))
+	if (probe_cut(ctx, packet->l3, length) || answer_ip(ctx, packet, length))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	count_event(EVENT_PROBE_ANSWERED);
 	return probe_send(ctx, work, path, node);

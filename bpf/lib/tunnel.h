@@ -99,8 +99,9 @@ static __always_inline int tunnel_room(struct __sk_buff *ctx, __u32 size, __u8 i
 	if (inner_family == outer_family)
 		return bpf_skb_adjust_room(ctx, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 	/* The skb's protocol changes only together with the size of its first header. */
-	size += outer_family == 6 ? -HEADER_DIFFERENCE : HEADER_DIFFERENCE;
-	error = bpf_skb_adjust_room(ctx, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+	error = bpf_skb_adjust_room(
+		ctx, size + (outer_family == 6 ? -HEADER_DIFFERENCE : HEADER_DIFFERENCE),
+		BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 	if (error)
 		return error;
 	return bpf_skb_change_proto(

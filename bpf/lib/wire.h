@@ -120,11 +120,12 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 
 	if (probed != NO_PEER)
 		return probe_receive(ctx, work, node, probed);
-	source = route_lookup(&packet->key.source);
 	/* What goes to another address of the Node, the peer's Pods do not send as a peer's. */
-	if (source.kind == ROUTE_PEER &&
-	    address_equal(&packet->key.destination, gateway_address(node, packet->family)))
-		wire_count(packet, source.peer, true, false, gso);
+	if (address_equal(&packet->key.destination, gateway_address(node, packet->family))) {
+		source = route_lookup(&packet->key.source);
+		if (source.kind == ROUTE_PEER)
+			wire_count(packet, source.peer, true, false, gso);
+	}
 	__builtin_memset(quoted, 0, sizeof(*quoted));
 
 	if (packet->flags & PACKET_ICMP_ERROR)

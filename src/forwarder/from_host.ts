@@ -32,7 +32,9 @@ export function fromHost(draft: Draft): Decision {
 	const known = lookUp(packet, tables, node, draft.now);
 	draft.note("flow", flowText(packet, known));
 	const { key } = packet;
-	const remembered = packet.icmpError ? undefined : known?.flow;
+	// A flow of to_pod's remembers the Node's stack as its remote side, which we come from.
+	const isToPeer = !packet.icmpError && known?.flow.routeKind === RouteKind.PEER;
+	const remembered = isToPeer ? known.flow : undefined;
 	const route = routeOfRemote(remembered, key.destination, node, tables);
 	if (route.kind !== RouteKind.PEER) {
 		return draft.drop(DropReason.NO_ROUTE, `${key.destination} is in no peer's pod CIDR`);
@@ -53,7 +55,8 @@ export function fromHost(draft: Draft): Decision {
 	// Flow, with SNAT to the gateway address where the source needs it
 	let flow: FlowEntry | undefined;
 	if (own || known !== undefined) {
-		flow = track(draft, packet, known, route);
+		const isCurrent = known?.flow.routeEpoch === node.routeEpoch;
+		flow = track(draft, packet, known, isCurrent ? undefined : route);
 	} else {
 		if (packet.icmpError) {
 			return draft.drop(DropReason.ICMP_UNRELATED, "an ICMP error about no flow of this Node");

@@ -3,7 +3,14 @@
  * the verdict, the packet, the flows, what went up to the slow path.
  */
 import { fileURLToPath } from "node:url";
-import { type BpfMap, BpfObject, type BpfProgram, RingBuffer } from "#native";
+import {
+	type AttachType,
+	BpfLink,
+	type BpfMap,
+	BpfObject,
+	type BpfProgram,
+	RingBuffer,
+} from "#native";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import {
 	Action,
@@ -22,6 +29,7 @@ import {
 	Peer,
 	PeerActivity,
 	PeerCounter,
+	ProbeEvent,
 	ProbeRecord,
 	Route,
 	RouteKey,
@@ -79,6 +87,7 @@ export class DataPath {
 	readonly #records: SlowPathRecord[] = [];
 	readonly #probeRing: RingBuffer;
 	readonly #probeRecords: ProbeRecord[] = [];
+	readonly #traffic: number[] = [];
 	readonly flowSlots: number;
 	readonly vethWire: boolean;
 
@@ -101,7 +110,9 @@ export class DataPath {
 		}
 		this.#object.load();
 		this.#probeRing = new RingBuffer(this.#map("probe_events"), (record) => {
-			this.#probeRecords.push(ProbeRecord.decode(record));
+			const read = ProbeRecord.decode(record);
+			if (read.event === ProbeEvent.TRAFFIC) this.#traffic.push(read.index);
+			else this.#probeRecords.push(read);
 		});
 		if (!readRing) return;
 		this.#ring = new RingBuffer(this.slowPathRing, (record) => {
@@ -169,6 +180,7 @@ export class DataPath {
 		await this.#settle();
 		this.#records.length = 0;
 		this.#probeRecords.length = 0;
+		this.#traffic.length = 0;
 		for (const name of ["flow_index", "fragments"]) clear(this.#map(name));
 		const slots = Buffer.alloc(4 * this.flowSlots);
 		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
@@ -186,16 +198,29 @@ export class DataPath {
 		for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
 	}
 
-	run(hook: number, packet: Buffer, context: PacketContext): Outcome {
+	#program(hook: number): BpfProgram {
 		const program = this.#programs.get(hook) ?? this.#object.program(PROGRAMS[hook] ?? "");
 		this.#programs.set(hook, program);
-		const result = program.testRun({
+		return program;
+	}
+
+	/** On a real device, until it is closed. */
+	attach(hook: number, ifindex: number, type: AttachType): BpfLink {
+		return BpfLink.attach(this.#program(hook), ifindex, type);
+	}
+
+	/** What the last packet came to. */
+	verdict(): Verdict {
+		return Verdict.decode(this.#map("verdicts").lookup(u32(0))!);
+	}
+
+	run(hook: number, packet: Buffer, context: PacketContext): Outcome {
+		const result = this.#program(hook).testRun({
 			data: packet,
 			context: hook === Hook.FROM_WIRE_XDP ? xdp(packet, context) : skb(context),
 		});
-		const values = this.#map("verdicts").lookup(u32(0))!;
 		return {
-			verdict: Verdict.decode(values),
+			verdict: this.verdict(),
 			returnValue: result.returnValue,
 			packet: result.data,
 			mark: hook === Hook.FROM_WIRE_XDP ? undefined : result.context?.readUInt32LE(SK_BUFF.mark),
@@ -261,7 +286,7 @@ export class DataPath {
 		return next(this.#records, "the slow path's ring");
 	}
 
-	/** The next record for the agent's prober. */
+	/** The next record for the agent's prober, of traffic excepted. */
 	probeRecord(): Promise<ProbeRecord> {
 		return next(this.#probeRecords, "the ring probe_events");
 	}
@@ -272,9 +297,19 @@ export class DataPath {
 		return this.#probeRecords.splice(0);
 	}
 
+	/** Indexes of the peers to which traffic has begun. */
+	async traffic(): Promise<number[]> {
+		await this.#settle();
+		return this.#traffic.splice(0);
+	}
+
 	/** @param index index of a peer * 2 + enum probe_way */
 	pathProof(index: number): PathProof {
 		return PathProof.decode(this.#map("path_proofs").lookup(u32(index))!);
+	}
+
+	writeActivity(index: number, activity: PeerActivity): void {
+		this.#map("peer_activity").update(u32(index), PeerActivity.encode(activity));
 	}
 
 	peerActivity(index: number): PeerActivity {

@@ -5,16 +5,23 @@ import {
 	DropReasonName,
 	EventCounter,
 	EventCounterName,
+	ProbeEvent,
 } from "../../src/tables/generated.js";
 import { type DataPath, PEER_INDEXES } from "./data_path.js";
 
 export class Tally {
+	/** Indexes of the peers to which traffic has begun. */
+	readonly traffic: number[] = [];
 	readonly #drops = new Map<number, bigint>();
 	readonly #events = new Map<number, bigint>();
 	readonly #peers = new Map<string, bigint>();
 
 	/** @param refused the test run could not write a tunnel's headers: dropped for that */
-	add({ dropReason, events, sent, received, stripped }: Decision, refused: boolean): void {
+	add(decision: Decision, refused: boolean): void {
+		const { dropReason, events, sent, received, stripped, records } = decision;
+		for (const { event, index } of records) {
+			if (event === ProbeEvent.TRAFFIC) this.traffic.push(index);
+		}
 		const reason = refused ? DropReason.REWRITE_FAILED : dropReason;
 		if (reason !== DropReason.NONE) increase(this.#drops, reason, 1n);
 		for (const event of events) increase(this.#events, event, 1n);

@@ -1,7 +1,7 @@
 /**
  * Random traffic of the Node in world.ts: conversations of every kind of pair, in both directions,
  * so that packets meet flows that earlier ones made; with fragments, ICMP errors, tunnels, options,
- * segments to be, and a share that is mutated.
+ * segments to be, probes, and a share that is mutated.
  */
 import type { Decision } from "../../src/forwarder/forwarder.js";
 import { ETHERNET_HEADER, parse } from "../../src/forwarder/packet.js";
@@ -21,6 +21,7 @@ import {
 	segment,
 	tunnelled,
 } from "./random_packets.js";
+import { RandomProbes } from "./random_probes.js";
 import * as world from "./world.js";
 
 type Family = 4 | 6;
@@ -49,10 +50,12 @@ export class Traffic {
 	readonly #conversations: Conversation[] = [];
 	/** Packets that belong together, the next one first. */
 	readonly #pending: { input: Input; conversation: Conversation; sender: 0 | 1 }[] = [];
+	readonly #probes: RandomProbes;
 	#last: { conversation: Conversation; sender: 0 | 1 } | undefined;
 
 	constructor(random: Random) {
 		this.#random = random;
+		this.#probes = new RandomProbes(random);
 	}
 
 	next(): Input {
@@ -62,6 +65,8 @@ export class Traffic {
 			return ready.input;
 		}
 		const random = this.#random;
+		this.#last = undefined;
+		if (random.chance(0.08)) return this.#enters(this.#probes.next());
 		if (this.#conversations.length < 3 || random.chance(0.15)) this.#begin();
 		const conversation = random.pick(this.#conversations);
 		const sender = random.chance(conversation.received[1] ? 0.5 : 0.1) ? 1 : 0;
@@ -73,7 +78,10 @@ export class Traffic {
 
 	/** Remembers what the other side got, for its answers and errors. */
 	observe(decision: Decision): void {
-		if (!this.#last) return;
+		if (!this.#last) {
+			this.#probes.observe(decision);
+			return;
+		}
 		const { conversation, sender } = this.#last;
 		const packet = delivered(decision, conversation.family);
 		if (packet) conversation.received[sender === 0 ? 1 : 0] = packet;
@@ -179,9 +187,14 @@ export class Traffic {
 
 	/** The packet where it comes into the Node. */
 	#input({ family, parties }: Conversation, sender: 0 | 1, packet: Buffer): Input {
-		const random = this.#random;
 		const [me, other] = sender === 0 ? parties : [parties[1], parties[0]];
 		const { hook, ifindex, frame: whole } = this.#enter(me, other, packet, family);
+		return this.#enters({ hook, packet: whole, context: { ifindex } });
+	}
+
+	/** What is made of an input before it runs: some are mutated, some are segments to be. */
+	#enters({ hook, packet: whole, context: { ifindex } }: Input): Input {
+		const random = this.#random;
 		const frame = runnable(hook, random.chance(0.2) ? mutated(whole, random) : whole);
 		const context: Input["context"] = { ifindex };
 		const mayBeSegments: number[] = [Hook.FROM_POD, Hook.FROM_HOST, Hook.TO_POD];

@@ -131,23 +131,22 @@ t.test("tables that the programs write", async (t) => {
 	t.same(reader.nextHop(3), hop(BigInt(possibleCpus())), "the latest of all CPUs");
 
 	const counter = {
-		...PeerCounter.decode(Buffer.alloc(PeerCounter.size)),
-		directPackets: 1n,
-		directBytes: 100n,
-		tunnelPackets: 2n,
-		tunnelBytes: 300n,
+		...{ directPackets: 1n, directBytes: 100n, tunnelPackets: 2n, tunnelBytes: 300n },
+		...{ directLarge: 1n, receivedPackets: 5n, receivedLarge: 4n },
+		...{ receivedTunnelPackets: 3n, receivedTunnelLarge: 2n },
 	};
 	pinned("peer_counters").update(
 		u32.encode(1),
 		perCpu(() => PeerCounter.encode(counter)),
 	);
 	const cpus = BigInt(possibleCpus());
-	t.same(reconciler.counters().peers.get(1), {
-		...counter,
-		directPackets: cpus,
-		directBytes: 100n * cpus,
-		tunnelPackets: 2n * cpus,
-		tunnelBytes: 300n * cpus,
+	const sum = Object.entries(counter).map(([field, value]) => [field, value * cpus]);
+	t.same(reconciler.counters().peers.get(1), Object.fromEntries(sum));
+	t.same(reader.peerCounts(1), {
+		sentPackets: Number(cpus),
+		sentLarge: Number(cpus),
+		receivedPackets: 2 * Number(cpus),
+		receivedLarge: 2 * Number(cpus),
 	});
 });
 
