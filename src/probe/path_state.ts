@@ -63,15 +63,18 @@ export interface PathState {
 	searchedAt: number;
 	/** When it was last found to carry its full size again, ms. */
 	grownAt: number;
+	/** Full-size questions one after another: answered, missed. */
 	fullHits: number;
 	fullMisses: number;
+	/** When one was last answered, ms. */
+	fullAnsweredAt: number;
 
 	/** Small questions since the proof began: answered and missed. */
 	hits: number;
 	tries: number;
 	/** Missed one after another. */
 	misses: number;
-	/** Of the last 32 small and full-size questions, a bit each, the latest the lowest. */
+	/** Of the last 32 small questions, a bit each, the latest the lowest. */
 	outcomes: number;
 	outcomeCount: number;
 	/** When an answer last came, ms. */
@@ -102,6 +105,7 @@ export function newPath(way: Way, key: string, full: number, floor: number, now:
 		grownAt: Number.NEGATIVE_INFINITY,
 		fullHits: 0,
 		fullMisses: 0,
+		fullAnsweredAt: Number.NEGATIVE_INFINITY,
 		hits: 0,
 		tries: 0,
 		misses: 0,

@@ -39,6 +39,8 @@ const FULL = 2;
 export const SILENT = 4;
 /** So many lost, and more than this share: the proof begins again. */
 const LOST_IN_PROOF = { questions: 2, share: 0.05 };
+/** Pod packets stand for so many full-size questions. */
+const SHOWN = 3;
 /** An answer is taken this long after its question, late or not. */
 const LATE_MS = 3000;
 
@@ -77,7 +79,6 @@ function missed(path: PathState, { purpose }: Question, now: number): void {
 			if (path.phase === "proven") enter(path, "suspect", now);
 			break;
 		case "full":
-			record(path, false);
 			path.fullMisses++;
 			path.fullHits = 0;
 			// One may be lost by chance.
@@ -225,13 +226,14 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 	}
 	path.fullAt = Math.min(path.fullAt, now + 1.2 * gap);
 	if (now < path.fullAt) return;
-	// Pod packets of that size have been seen to arrive.
-	if (whole && path.fullMisses === 0 && now - path.sizeAt < 0.5 * gap) {
+	// Large Pod packets have been seen to arrive: that says much, though not all.
+	const shown = now - path.sizeAt < 0.5 * gap && now - path.fullAnsweredAt < SHOWN * gap;
+	if (whole && path.fullMisses === 0 && shown) {
 		path.fullAt = path.sizeAt + jitter(gap);
 		return;
 	}
 	ask(path, "full", path.full);
-	path.fullAt = now + jitter(path.fullMisses > 0 ? pace.burst : gap);
+	path.fullAt = now + jitter(whole && path.fullMisses > 0 ? pace.burst : gap);
 }
 
 export function beginSearch(path: PathState, now: number): void {
@@ -289,10 +291,9 @@ export function answered(path: PathState, question: Question, roundTrip: number,
 			if (path.phase === "suspect") enter(path, "proven", now);
 			break;
 		case "full":
-			if (question.missed) path.outcomes = withLate(path);
-			else record(path, true);
 			path.fullHits++;
 			path.fullMisses = 0;
+			path.fullAnsweredAt = now;
 			if (path.size === path.full) path.sizeAt = now;
 			else path.fullAt = now;
 			break;

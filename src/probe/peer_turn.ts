@@ -49,8 +49,11 @@ export interface Turn {
 	answer: "taken" | "late" | "unknown" | undefined;
 }
 
-/** Pod packets between two answers that say something about loss, and about size. */
-const ENOUGH = { packets: 30, large: 8 };
+/**
+ * Pod packets between two answers that say something about loss, and large ones that are missing. The
+ * latter are few: TCP that is stuck sends one at a time, and a question costs little.
+ */
+const ENOUGH = { packets: 30, missingLarge: 2 };
 /** How long counts are added up until they are enough. */
 const COUNT_MS = 1000;
 const LOSSY = 0.92;
@@ -212,15 +215,16 @@ class PeerTurn implements Asker {
 		const wentLarge = (sentLarge - before.sentLarge) >>> 0;
 		const cameLarge = (receivedLarge - before.receivedLarge) >>> 0;
 		if (went > 0) state.trafficAt = this.now;
-		const sudden = wentLarge >= ENOUGH.large || went >= ENOUGH.packets;
-		if (!sudden && this.now - before.at < COUNT_MS) return;
+		const missingLarge = cameLarge < LOSSY * wentLarge ? wentLarge - cameLarge : 0;
+		const tells = went >= ENOUGH.packets || missingLarge >= ENOUGH.missingLarge;
+		if (!tells && this.now - before.at < COUNT_MS) return;
 		state.counts = counts;
 		// One of the two has counted anew from zero.
 		if (went > 2 ** 31 || came > 2 * went + 1000) return;
 		if (state.direct.phase !== "proven") return;
 		if (went >= ENOUGH.packets && came < LOSSY * went) this.suspectLoss();
-		if (wentLarge >= ENOUGH.large && cameLarge < wentLarge / 2) this.suspectSize();
-		else if (wentLarge >= 2 && cameLarge >= LOSSY * wentLarge && isWhole(state.direct))
+		if (missingLarge >= ENOUGH.missingLarge) this.suspectSize();
+		else if (wentLarge > 0 && missingLarge === 0 && isWhole(state.direct))
 			state.direct.sizeAt = this.now;
 	}
 
