@@ -17,6 +17,7 @@ import type {
 import type { Network } from "../../src/compile/network.js";
 import { parseConfig } from "../../src/config/parse.js";
 import { until } from "../../src/lab/until.js";
+import type { AdoptedPath } from "../../src/reconcile/adopted_paths.js";
 import { PathName, PeerCounter } from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
 import * as world from "../packet/world.js";
@@ -30,6 +31,11 @@ class PaperKernel implements Kernel {
 	tableReader = makeTables(16);
 	applied: Tables[] = [];
 	resized: number[] = [];
+	/** Sent so far; answered with `answer`, which tells a record with `tell`. */
+	probes: Buffer[] = [];
+	answer: ((packet: Buffer) => void) | undefined;
+	tell: (record: Buffer) => void = () => undefined;
+	adopted = new Map<number, AdoptedPath>();
 	open = true;
 	network: Network = {
 		interfaces: [
@@ -56,6 +62,19 @@ class PaperKernel implements Kernel {
 
 	adoptedPeers() {
 		return [];
+	}
+	adoptedPaths() {
+		return this.adopted;
+	}
+	peerTotals() {
+		return { sent: 0, received: 0 };
+	}
+	sendProbe(packet: Buffer) {
+		this.probes.push(packet);
+		this.answer?.(packet);
+	}
+	onProbeEvent(take: (record: Buffer) => void) {
+		this.tell = take;
 	}
 	async apply(tables: Tables) {
 		this.#fail(this.failures.apply);

@@ -124,7 +124,9 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 			flowTimeouts: [1, 60, 7440, 240, 10, 30, 180, 60, 60, 7440, 10, 600],
 		},
 		peers: new Map(),
+		peerPaths: new Map(),
 		peerAddresses: new Map(),
+		peerGateways: new Map(),
 		routes: new Map([
 			["10.244.1.0/24", { kind: RouteKind.LOCAL_PODS, flags: 0, peer: 0xffffffff }],
 		]),
