@@ -283,12 +283,17 @@ class PeerTurn implements Asker {
 		const { state, now, pace } = this;
 		const { comparison, direct, tunnel } = state;
 		if (comparison === undefined) return;
+		// Another judgement was quicker; what was asked until then is no second failure.
+		if (!isProven(direct)) {
+			state.comparison = undefined;
+			return;
+		}
 		if (now >= comparison.endsAt) {
 			const loss = 1 - comparison.direct.answered / Math.max(1, comparison.direct.asked);
 			const other = 1 - comparison.tunnel.answered / Math.max(1, comparison.tunnel.asked);
 			state.comparison = undefined;
 			state.compareAfter = now + COMPARE_PAUSE_MS;
-			if (direct.phase === "failed" || loss < COMPARED.loss || other > loss / 2) return;
+			if (loss < COMPARED.loss || other > loss / 2) return;
 			this.directFails("loss");
 			direct.causeLoss = loss;
 			return;
