@@ -23,7 +23,7 @@ import {
 	step,
 	timeoutOf,
 } from "./path_turn.js";
-import { type Counts, type PeerState, type Policy, pathFor, pathKey, type Use } from "./peer_state.js";
+import { type Comparison, type Counts, type PeerState, type Policy, pathFor, pathKey, type Use } from "./peer_state.js";
 import { smallLength } from "./question.js";
 
 export type Event =
@@ -54,7 +54,8 @@ const ENOUGH = { packets: 30, large: 8 };
 /** How long counts are added up until they are enough. */
 const COUNT_MS = 1000;
 const LOSSY = 0.92;
-const COMPARED = { questions: 20, loss: 0.1 };
+/** Asked again while losses are unequal, but may be so by chance: `deviations` tells them apart. */
+const COMPARED = { questions: 20, most: 100, loss: 0.1, deviations: 3 };
 const COMPARE_PAUSE_MS = 5000;
 const SEARCH_PAUSE_MS = 1000;
 const ONE_WAY = { questions: 3, pauseMs: 30_000, pauseActiveMs: 10_000 };
@@ -235,18 +236,21 @@ class PeerTurn implements Asker {
 	}
 
 	private suspectLoss(): void {
-		const { state, now, pace } = this;
+		const { state, now } = this;
 		if (now < state.compareAfter || state.comparison !== undefined) return;
 		if (!state.policy.verified || state.tunnel.full === 0) return;
-		const askUntil = now + COMPARED.questions * pace.burst;
-		const timeout = Math.max(timeoutOf(state.direct, pace), timeoutOf(state.tunnel, pace));
 		state.comparison = {
-			askUntil,
-			endsAt: askUntil + timeout,
-			nextAt: now,
+			...this.comparisonTimes(),
 			direct: { asked: 0, answered: 0 },
 			tunnel: { asked: 0, answered: 0 },
 		};
+	}
+
+	private comparisonTimes(): Pick<Comparison, "askUntil" | "endsAt" | "nextAt"> {
+		const { state, now, pace } = this;
+		const askUntil = now + COMPARED.questions * pace.burst;
+		const timeout = Math.max(timeoutOf(state.direct, pace), timeoutOf(state.tunnel, pace));
+		return { askUntil, endsAt: askUntil + timeout, nextAt: now };
 	}
 
 	// ------------------------------------------------------------ 2. to 7.
@@ -289,11 +293,18 @@ class PeerTurn implements Asker {
 			return;
 		}
 		if (now >= comparison.endsAt) {
-			const loss = 1 - comparison.direct.answered / Math.max(1, comparison.direct.asked);
-			const other = 1 - comparison.tunnel.answered / Math.max(1, comparison.tunnel.asked);
+			const lost = comparison.direct.asked - comparison.direct.answered;
+			const lostThere = comparison.tunnel.asked - comparison.tunnel.answered;
+			const loss = lost / Math.max(1, comparison.direct.asked);
+			const unequal = loss >= COMPARED.loss && lostThere <= lost / 2;
+			const certain = lost - lostThere >= COMPARED.deviations * Math.sqrt(lost + lostThere);
+			if (unequal && !certain && comparison.direct.asked < COMPARED.most) {
+				state.comparison = { ...comparison, ...this.comparisonTimes() };
+				return;
+			}
 			state.comparison = undefined;
 			state.compareAfter = now + COMPARE_PAUSE_MS;
-			if (loss < COMPARED.loss || other > loss / 2) return;
+			if (!unequal || !certain) return;
 			this.directFails("loss");
 			direct.causeLoss = loss;
 			return;
