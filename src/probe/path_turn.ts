@@ -133,6 +133,12 @@ export function step(path: PathState, asker: Asker, situation: Situation): void 
 /** Asks a path that does not answer, ever more seldom. */
 function seek(path: PathState, asker: Asker, { active, companion }: Situation): void {
 	const { now, pace } = asker;
+	// Small ones are answered all the time: a search that found nothing costs too much to repeat.
+	const againAt = path.searchedAt + pace.raise;
+	if (path.cause === "size" && now < againAt) {
+		path.nextAt = againAt;
+		return;
+	}
 	if (path.answeredAt > path.phaseAt) {
 		beginProof(path, now);
 		prove(path, asker, { active, companion, watched: false, hold: Number.POSITIVE_INFINITY });
