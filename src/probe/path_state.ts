@@ -63,6 +63,8 @@ export interface PathState {
 	searchedAt: number;
 	fullHits: number;
 	fullMisses: number;
+	/** Missed ones that were as long as `size`, where that is less than the full size. */
+	sizeMisses: number;
 
 	/** Small questions since the proof began: answered and missed. */
 	hits: number;
@@ -99,6 +101,7 @@ export function newPath(way: Way, key: string, full: number, floor: number, now:
 		searchedAt: Number.NEGATIVE_INFINITY,
 		fullHits: 0,
 		fullMisses: 0,
+		sizeMisses: 0,
 		hits: 0,
 		tries: 0,
 		misses: 0,

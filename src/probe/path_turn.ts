@@ -67,7 +67,7 @@ export function expire(path: PathState, { now, pace }: Asker): void {
 	path.asked = left;
 }
 
-function missed(path: PathState, { purpose }: Question, now: number): void {
+function missed(path: PathState, { purpose, length }: Question, now: number): void {
 	switch (purpose) {
 		case "small":
 		case "compare":
@@ -77,11 +77,15 @@ function missed(path: PathState, { purpose }: Question, now: number): void {
 			if (path.phase === "proven") enter(path, "suspect", now);
 			break;
 		case "full":
-			record(path, false);
-			path.fullMisses++;
-			path.fullHits = 0;
+			// What is longer than that was a try, and no loss.
+			if (length <= path.size) record(path, false);
+			if (length < path.full) path.sizeMisses++;
+			else {
+				path.fullMisses++;
+				path.fullHits = 0;
+			}
 			// One may be lost by chance.
-			if (path.size === path.full) path.fullAt = now;
+			if (length === path.size) path.fullAt = now;
 			break;
 		default:
 	}
@@ -160,6 +164,7 @@ export function beginProof(path: PathState, now: number): void {
 	path.size = 0;
 	path.fullHits = 0;
 	path.fullMisses = 0;
+	path.sizeMisses = 0;
 	path.fullAt = now;
 	path.search = undefined;
 }
@@ -224,7 +229,7 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 	if (!whole && path.fullHits >= FULL) {
 		path.size = path.full;
 		path.sizeAt = now;
-	} else if (whole && path.fullMisses >= FULL && path.misses === 0) {
+	} else if (path.misses === 0 && (whole ? path.fullMisses : path.sizeMisses) >= FULL) {
 		beginSearch(path, now);
 		return;
 	}
@@ -236,13 +241,16 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 		return;
 	}
 	ask(path, "full", path.full);
-	path.fullAt = now + jitter(path.fullMisses > 0 ? pace.burst : gap);
+	if (!whole) ask(path, "full", path.size);
+	const doubtful = (whole ? path.fullMisses : path.sizeMisses) > 0;
+	path.fullAt = now + jitter(doubtful ? pace.burst : gap);
 }
 
 export function beginSearch(path: PathState, now: number): void {
 	path.search = startSearch(path.floor, path.full, now);
 	path.searchedAt = now;
 	path.fullMisses = 0;
+	path.sizeMisses = 0;
 	path.fullHits = 0;
 }
 
@@ -257,7 +265,9 @@ function search(path: PathState, asker: Asker): void {
 	// From the first volley's end on the size is known to be less, even if not yet exactly.
 	const narrowed = after.fails <= path.full;
 	if (!done && !narrowed) return;
-	path.size = Math.max(after.works, path.floor);
+	// Which may still be what it was.
+	if (done || path.size === 0 || path.size >= after.fails)
+		path.size = Math.max(after.works, path.floor);
 	path.sizeAt = now;
 	// Where small ones are lost as well, it is not the size.
 	if (after.works === 0 && path.way === "direct")
@@ -294,8 +304,16 @@ export function answered(path: PathState, question: Question, roundTrip: number,
 			if (path.phase === "suspect") enter(path, "proven", now);
 			break;
 		case "full":
-			if (question.missed) path.outcomes = withLate(path);
-			else record(path, true);
+			if (question.length <= path.size) {
+				if (question.missed) path.outcomes = withLate(path);
+				else record(path, true);
+			}
+			if (question.length < path.full) {
+				if (question.length < path.size) break;
+				path.sizeMisses = 0;
+				path.sizeAt = now;
+				break;
+			}
 			path.fullHits++;
 			path.fullMisses = 0;
 			if (path.size === path.full) path.sizeAt = now;

@@ -230,8 +230,9 @@ class PeerTurn implements Asker {
 	}
 
 	private suspectSizeOf(path: PathState): void {
-		if (!isProven(path) || !isWhole(path) || path.search !== undefined) return;
-		path.fullMisses = Math.max(path.fullMisses, 1);
+		if (!isProven(path) || path.search !== undefined) return;
+		if (isWhole(path)) path.fullMisses = Math.max(path.fullMisses, 1);
+		else path.sizeMisses = Math.max(path.sizeMisses, 1);
 		path.fullAt = this.now;
 	}
 
