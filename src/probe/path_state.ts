@@ -81,7 +81,13 @@ export interface PathState {
 	everAnswered: boolean;
 }
 
-export function newPath(way: Way, key: string, full: number, floor: number, now: number): PathState {
+export function newPath(
+	way: Way,
+	key: string,
+	full: number,
+	floor: number,
+	now: number,
+): PathState {
 	return {
 		way,
 		key,

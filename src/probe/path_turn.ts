@@ -286,7 +286,12 @@ function small(path: PathState, asker: Asker, gap: number): void {
 // -------------------------------------------------------------- 3. answered
 
 /** An answer that took the path both ways. */
-export function answered(path: PathState, question: Question, roundTrip: number, now: number): void {
+export function answered(
+	path: PathState,
+	question: Question,
+	roundTrip: number,
+	now: number,
+): void {
 	path.answeredAt = now;
 	path.everAnswered = true;
 	path.roundTrip =

@@ -23,7 +23,15 @@ import {
 	step,
 	timeoutOf,
 } from "./path_turn.js";
-import { type Comparison, type Counts, type PeerState, type Policy, pathFor, pathKey, type Use } from "./peer_state.js";
+import {
+	type Comparison,
+	type Counts,
+	type PeerState,
+	type Policy,
+	pathFor,
+	pathKey,
+	type Use,
+} from "./peer_state.js";
 import { smallLength } from "./question.js";
 
 export type Event =
@@ -424,6 +432,8 @@ function useOf({ policy, direct, tunnel, use }: PeerState): Use {
 function isWorthwhile(direct: PathState, tunnel: PathState, taken: boolean): boolean {
 	if (direct.size === 0) return false;
 	if (isWhole(direct) || tunnel.full === 0) return true;
+	// What does not answer carries nothing.
+	if (!isProven(tunnel) && (tunnel.phase === "failed" || tunnel.misses >= SILENT)) return true;
 	const known = tunnel.search === undefined && tunnel.sizeAt >= direct.searchedAt;
 	return known ? direct.size > tunnel.size : taken;
 }

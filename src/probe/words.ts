@@ -25,7 +25,8 @@ function clauseOf(state: PeerState, name: string, now: number): string {
 		case "tunnel":
 			if (policy.verified && policy.direct !== undefined)
 				return `${tunnelName}: ${whyNotDirect(state, name, now)}`;
-			if (isProven(tunnel) || tunnel.phase === "proving") return `${tunnelName}: ${proofOf(tunnel)}`;
+			if (isProven(tunnel) || tunnel.phase === "proving")
+				return `${tunnelName}: ${proofOf(tunnel)}`;
 			return `${tunnelName}: ${unproven(tunnel, name)}`;
 	}
 }
