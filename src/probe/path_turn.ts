@@ -27,6 +27,8 @@ export interface Situation {
 	active: boolean;
 	/** The other path is in doubt: this one is asked as closely, to compare. */
 	companion: boolean;
+	/** Packets of the peer come in. */
+	heard: boolean;
 	/** What a proof has to stay good for, ms. */
 	hold: number;
 }
@@ -79,8 +81,8 @@ function missed(path: PathState, { purpose, length }: Question, now: number): vo
 		case "full":
 			// What is longer than that was a try, and no loss.
 			if (length <= path.size) record(path, false);
-			if (length < path.full) path.sizeMisses++;
-			else {
+			if (length <= path.size && length < path.full) path.sizeMisses++;
+			else if (length === path.full) {
 				path.fullMisses++;
 				path.fullHits = 0;
 			}
@@ -135,7 +137,8 @@ export function step(path: PathState, asker: Asker, situation: Situation): void 
 }
 
 /** Asks a path that does not answer, ever more seldom. */
-function seek(path: PathState, asker: Asker, { active, companion }: Situation): void {
+function seek(path: PathState, asker: Asker, situation: Situation): void {
+	const { active, companion } = situation;
 	const { now, pace } = asker;
 	// Small ones are answered all the time: a search that found nothing costs too much to repeat.
 	const againAt = path.searchedAt + pace.raise;
@@ -145,7 +148,7 @@ function seek(path: PathState, asker: Asker, { active, companion }: Situation): 
 	}
 	if (path.answeredAt > path.phaseAt) {
 		beginProof(path, now);
-		prove(path, asker, { active, companion, watched: false, hold: Number.POSITIVE_INFINITY });
+		prove(path, asker, { ...situation, hold: Number.POSITIVE_INFINITY });
 		return;
 	}
 	const most = companion ? pace.burst : active ? pace.retryActive : pace.retryIdle;
@@ -169,13 +172,13 @@ export function beginProof(path: PathState, now: number): void {
 	path.search = undefined;
 }
 
-function prove(path: PathState, asker: Asker, { hold }: Situation): void {
+function prove(path: PathState, asker: Asker, { hold, heard }: Situation): void {
 	const { now, pace } = asker;
 	const lost = path.tries - path.hits;
 	const lossy = lost >= LOST_IN_PROOF.questions && lost / path.tries > LOST_IN_PROOF.share;
-	// The tunnel is what is left: it has to be silent for longer.
-	const patience = path.way === "direct" ? 0 : pace.downAfter;
-	if (path.misses >= SILENT && now - path.answeredAt >= patience) {
+	// The tunnel is what is left: it has to be silent for longer, and so has the peer.
+	const gone = path.way === "direct" || (now - path.answeredAt >= pace.downAfter && !heard);
+	if (path.misses >= SILENT && gone) {
 		fail(path, path.cause || "silent", asker);
 		return;
 	}
@@ -229,7 +232,7 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 	if (!whole && path.fullHits >= FULL) {
 		path.size = path.full;
 		path.sizeAt = now;
-	} else if (path.misses === 0 && (whole ? path.fullMisses : path.sizeMisses) >= FULL) {
+	} else if (path.misses === 0 && sizeDoubts(path) >= FULL) {
 		beginSearch(path, now);
 		return;
 	}
@@ -241,9 +244,18 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 		return;
 	}
 	ask(path, "full", path.full);
-	if (!whole) ask(path, "full", path.size);
-	const doubtful = (whole ? path.fullMisses : path.sizeMisses) > 0;
-	path.fullAt = now + jitter(doubtful ? pace.burst : gap);
+	if (!whole) {
+		ask(path, "full", path.size);
+		// Should the path have become wider, but not as wide as that.
+		if (path.size + 1 < path.full) ask(path, "full", path.size + 1);
+	}
+	path.fullAt = now + jitter(sizeDoubts(path) > 0 ? pace.burst : gap);
+}
+
+/** Missed ones of the size in force, where a search could find a smaller one. */
+function sizeDoubts({ size, full, floor, fullMisses, sizeMisses }: PathState): number {
+	if (size === full) return fullMisses;
+	return size > floor ? sizeMisses : 0;
 }
 
 export function beginSearch(path: PathState, now: number): void {
@@ -314,9 +326,11 @@ export function answered(
 				else record(path, true);
 			}
 			if (question.length < path.full) {
-				if (question.length < path.size) break;
-				path.sizeMisses = 0;
-				path.sizeAt = now;
+				if (question.length > path.size && path.size > 0) beginSearch(path, now);
+				if (question.length === path.size) {
+					path.sizeMisses = 0;
+					path.sizeAt = now;
+				}
 				break;
 			}
 			path.fullHits++;

@@ -288,6 +288,7 @@ class PeerTurn implements Asker {
 			active,
 			watched: active && taken,
 			companion,
+			heard: this.hears(),
 			hold: path.way === "direct" ? state.hold : 0,
 		};
 	}
@@ -355,11 +356,15 @@ class PeerTurn implements Asker {
 			if (tunnel.full > 0 && tunnel.answeredAt >= direct.phaseAt) this.directFails("silent");
 			else if (forLong(direct)) {
 				fail(direct, tunnel.full > 0 ? "peer" : "silent", this);
-				if (silent(tunnel) && now - state.receivedAt >= pace.downAfter) fail(tunnel, "peer", this);
+				if (silent(tunnel) && !this.hears()) fail(tunnel, "peer", this);
 			}
 		}
-		if (silent(tunnel) && forLong(tunnel) && now - state.receivedAt >= pace.downAfter)
-			fail(tunnel, "peer", this);
+		if (silent(tunnel) && forLong(tunnel) && !this.hears()) fail(tunnel, "peer", this);
+	}
+
+	private hears(): boolean {
+		const { state, now, pace } = this;
+		return now - state.receivedAt < pace.downAfter;
 	}
 
 	private directFails(cause: "silent" | "loss"): void {
@@ -433,7 +438,8 @@ function isWorthwhile(direct: PathState, tunnel: PathState, taken: boolean): boo
 	if (direct.size === 0) return false;
 	if (isWhole(direct) || tunnel.full === 0) return true;
 	// What does not answer carries nothing.
-	if (!isProven(tunnel) && (tunnel.phase === "failed" || tunnel.misses >= SILENT)) return true;
+	if (tunnel.phase === "failed" || tunnel.misses >= SILENT)
+		return taken || direct.phase === "proven";
 	const known = tunnel.search === undefined && tunnel.sizeAt >= direct.searchedAt;
 	return known ? direct.size > tunnel.size : taken;
 }

@@ -251,6 +251,10 @@ t.test("a network that was always too narrow", async (t) => {
 	t.match(idle.words(), /^direct: 32 of 32 probes answered, 1400 bytes of 1500 get through, /);
 	const wire = busy((way, _end, length) => length + (way === "tunnel" ? 50 : 0) <= limit);
 	const later = new PaperPeer(wire).run(10_000);
+	limit = 1430;
+	later.run(later.now + 80_000);
+	t.equal(later.state.direct.size, 1430, "a little wider");
+	t.equal(later.state.tunnel.size, 1380);
 	limit = 1500;
 	later.run(later.now + 150_000);
 	t.equal(later.state.direct.size, 1500, "wider after a while");
