@@ -41,6 +41,8 @@ const FULL = 2;
 export const SILENT = 4;
 /** So many lost, and more than this share: the proof begins again. */
 const LOST_IN_PROOF = { questions: 2, share: 0.05 };
+/** A path is searched this often at most: a lossy one would be all the time. */
+const SEARCH_GAP_MS = 2000;
 /** An answer is taken this long after its question, late or not. */
 const LATE_MS = 3000;
 
@@ -209,7 +211,7 @@ function provenSize(path: PathState, asker: Asker, gap: number): void {
 	}
 	// Not while small ones are lost as well.
 	if (path.fullMisses >= FULL && path.misses === 0) {
-		beginSearch(path, now);
+		searchSoon(path, now);
 		return;
 	}
 	if (now < path.fullAt) return;
@@ -233,7 +235,7 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 		path.size = path.full;
 		path.sizeAt = now;
 	} else if (path.misses === 0 && sizeDoubts(path) >= FULL) {
-		beginSearch(path, now);
+		searchSoon(path, now);
 		return;
 	}
 	path.fullAt = Math.min(path.fullAt, now + 1.2 * gap);
@@ -256,6 +258,11 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 function sizeDoubts({ size, full, floor, fullMisses, sizeMisses }: PathState): number {
 	if (size === full) return fullMisses;
 	return size > floor ? sizeMisses : 0;
+}
+
+function searchSoon(path: PathState, now: number): void {
+	if (now >= path.searchedAt + SEARCH_GAP_MS) beginSearch(path, now);
+	else path.fullAt = path.searchedAt + SEARCH_GAP_MS;
 }
 
 export function beginSearch(path: PathState, now: number): void {

@@ -382,6 +382,8 @@ class PeerTurn implements Asker {
 		const before = state.use;
 		state.use = useOf(state);
 		if (state.use === "direct" && before !== "direct") state.directSince = now;
+		// Its size may have been looked at long ago.
+		if (state.use === "tunnel" && before === "direct") state.tunnel.fullAt = now;
 	}
 
 	// ------------------------------------------------------------ Asker

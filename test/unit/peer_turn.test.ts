@@ -98,7 +98,7 @@ t.test("a direct path that dies under traffic is left in time", async (t) => {
 
 t.test("and taken again when it has been good for the hold time", async (t) => {
 	for (const seed of [1, 2, 3]) {
-		const peer = new PaperPeer(busy(dead([8000, 20_000])), { seed }).run(19_000);
+		const peer = new PaperPeer(busy(dead([8000, 20_000])), { seed }).run(15_000);
 		t.equal(peer.uses(), "tunnel direct tunnel");
 		t.equal(peer.state.hold, 5000);
 		t.match(peer.words(), /^geneve: direct path drops our source address, and n2's;/);
@@ -267,6 +267,28 @@ t.test("a narrow path that fails is taken again", async (t) => {
 	const peer = new PaperPeer(busy(passes)).run(60_000);
 	t.equal(peer.uses(), "tunnel direct tunnel direct");
 	t.equal(peer.state.direct.size, 1400);
+});
+
+t.test("a tunnel that became narrow unseen is looked at when it is taken", async (t) => {
+	const passes: Passes = (way, end, length, now) =>
+		dead([60_000, 1e9])(way, end, length, now) && (now < 50_000 || length <= 1350);
+	const peer = new PaperPeer(
+		busy((...given) => (given[0] === "direct" && given[3] < 60_000) || passes(...given)),
+	);
+	peer.run(61_500);
+	t.equal(peer.state.use, "tunnel");
+	t.equal(peer.state.tunnel.size, 1350);
+});
+
+t.test("a lossy and narrow path is not searched all the time", async (t) => {
+	const lossy = losing(60, 5000);
+	const peer = new PaperPeer(
+		busy(
+			(...given) => lossy(...given) && (given[3] < 5000 || narrow(1350, 0, ["direct"])(...given)),
+		),
+	).run(60_000);
+	const searched = peer.questions.filter(({ purpose }) => purpose === "search").length;
+	t.ok(searched < 60 * 40, `${searched} in a minute`);
 });
 
 t.test("a narrow path beside a tunnel that is blocked", async (t) => {
