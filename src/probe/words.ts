@@ -4,7 +4,8 @@ import type { PeerState } from "./peer_state.js";
 
 /** @param name of the peer's Node */
 export function describe(state: PeerState, name: string, now: number): string {
-	return `${clauseOf(state, name, now)}.`;
+	const clause = clauseOf(state, name, now);
+	return clause.endsWith("?") ? clause : `${clause}.`;
 }
 
 function clauseOf(state: PeerState, name: string, now: number): string {
