@@ -249,7 +249,8 @@ export class Prober {
 			state,
 			verdict: { use: state.use, directMtu: 0, tunnelMtu: 0, words: "" },
 			counters: { sent: 0, answered: 0, late: 0 },
-			totalsAt: at,
+			// Traffic may be going on, and the core tells its beginning only.
+			totalsAt: Number.NEGATIVE_INFINITY,
 		};
 		probed.verdict = verdictOf(probed, now);
 		this.#peers.set(peer.index, probed);
