@@ -72,7 +72,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 	const complaints = new RateLimit({ rate: 1 / 6, burst: 5 });
 	const probeSender = new RawSender(
 		(error) => {
-			if (complaints.take("", performance.now())) log.warn({ err: error }, "a probe could not be sent");
+			if (complaints.take("", performance.now()))
+				log.warn({ err: error }, "a probe could not be sent");
 		},
 		{ ignorePathMtu: true },
 	);

@@ -38,7 +38,14 @@ export class PathMemory {
 		const nothing: PathRecords = { version: 1, ages: {}, holds: {}, events: [] };
 		try {
 			const records = JSON.parse(readFileSync(file, "utf8")) as Partial<PathRecords>;
-			return records.version === 1 ? { ...nothing, ...records } : nothing;
+			if (records.version !== 1) return nothing;
+			const { ages, holds, events } = records;
+			return {
+				version: 1,
+				ages: isMapping(ages) ? ages : {},
+				holds: isMapping(holds) ? holds : {},
+				events: Array.isArray(events) ? events : [],
+			};
 		} catch {
 			return nothing;
 		}
@@ -59,4 +66,8 @@ export class PathMemory {
 			this.#onError(error);
 		}
 	}
+}
+
+function isMapping<T extends object>(value: T | undefined): value is T {
+	return typeof value === "object" && value !== null && !Array.isArray(value);
 }

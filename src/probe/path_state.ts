@@ -68,6 +68,8 @@ export interface PathState {
 	fullMisses: number;
 	/** When one was last answered, ms. */
 	fullAnsweredAt: number;
+	/** Missed ones that were as long as `size`, where that is less than the full size. */
+	sizeMisses: number;
 
 	/** Small questions since the proof began: answered and missed. */
 	hits: number;
@@ -84,7 +86,13 @@ export interface PathState {
 	everAnswered: boolean;
 }
 
-export function newPath(way: Way, key: string, full: number, floor: number, now: number): PathState {
+export function newPath(
+	way: Way,
+	key: string,
+	full: number,
+	floor: number,
+	now: number,
+): PathState {
 	return {
 		way,
 		key,
@@ -106,6 +114,7 @@ export function newPath(way: Way, key: string, full: number, floor: number, now:
 		fullHits: 0,
 		fullMisses: 0,
 		fullAnsweredAt: Number.NEGATIVE_INFINITY,
+		sizeMisses: 0,
 		hits: 0,
 		tries: 0,
 		misses: 0,

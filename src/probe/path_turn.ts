@@ -27,6 +27,8 @@ export interface Situation {
 	active: boolean;
 	/** The other path is in doubt: this one is asked as closely, to compare. */
 	companion: boolean;
+	/** Packets of the peer come in. */
+	heard: boolean;
 	/** What a proof has to stay good for, ms. */
 	hold: number;
 }
@@ -41,6 +43,8 @@ export const SILENT = 4;
 const LOST_IN_PROOF = { questions: 2, share: 0.05 };
 /** Pod packets stand for so many full-size questions. */
 const SHOWN = 3;
+/** A path is searched this often at most: a lossy one would be all the time. */
+const SEARCH_GAP_MS = 2000;
 /** An answer is taken this long after its question, late or not. */
 const LATE_MS = 3000;
 
@@ -69,7 +73,7 @@ export function expire(path: PathState, { now, pace }: Asker): void {
 	path.asked = left;
 }
 
-function missed(path: PathState, { purpose }: Question, now: number): void {
+function missed(path: PathState, { purpose, length }: Question, now: number): void {
 	switch (purpose) {
 		case "small":
 		case "compare":
@@ -79,10 +83,15 @@ function missed(path: PathState, { purpose }: Question, now: number): void {
 			if (path.phase === "proven") enter(path, "suspect", now);
 			break;
 		case "full":
-			path.fullMisses++;
-			path.fullHits = 0;
+			// What is longer than that was a try, and no loss.
+			if (length <= path.size) record(path, false);
+			if (length <= path.size && length < path.full) path.sizeMisses++;
+			else if (length === path.full) {
+				path.fullMisses++;
+				path.fullHits = 0;
+			}
 			// One may be lost by chance.
-			if (path.size === path.full) path.fullAt = now;
+			if (length === path.size) path.fullAt = now;
 			break;
 		default:
 	}
@@ -132,11 +141,18 @@ export function step(path: PathState, asker: Asker, situation: Situation): void 
 }
 
 /** Asks a path that does not answer, ever more seldom. */
-function seek(path: PathState, asker: Asker, { active, companion }: Situation): void {
+function seek(path: PathState, asker: Asker, situation: Situation): void {
+	const { active, companion } = situation;
 	const { now, pace } = asker;
+	// Small ones are answered all the time: a search that found nothing costs too much to repeat.
+	const againAt = path.searchedAt + pace.raise;
+	if (path.cause === "size" && now < againAt) {
+		path.nextAt = againAt;
+		return;
+	}
 	if (path.answeredAt > path.phaseAt) {
 		beginProof(path, now);
-		prove(path, asker, { active, companion, watched: false, hold: Number.POSITIVE_INFINITY });
+		prove(path, asker, { ...situation, hold: Number.POSITIVE_INFINITY });
 		return;
 	}
 	const most = companion ? pace.burst : active ? pace.retryActive : pace.retryIdle;
@@ -155,17 +171,18 @@ export function beginProof(path: PathState, now: number): void {
 	path.size = 0;
 	path.fullHits = 0;
 	path.fullMisses = 0;
+	path.sizeMisses = 0;
 	path.fullAt = now;
 	path.search = undefined;
 }
 
-function prove(path: PathState, asker: Asker, { hold }: Situation): void {
+function prove(path: PathState, asker: Asker, { hold, heard }: Situation): void {
 	const { now, pace } = asker;
 	const lost = path.tries - path.hits;
 	const lossy = lost >= LOST_IN_PROOF.questions && lost / path.tries > LOST_IN_PROOF.share;
-	// The tunnel is what is left: it has to be silent for longer.
-	const patience = path.way === "direct" ? 0 : pace.downAfter;
-	if (path.misses >= SILENT && now - path.answeredAt >= patience) {
+	// The tunnel is what is left: it has to be silent for longer, and so has the peer.
+	const gone = path.way === "direct" || (now - path.answeredAt >= pace.downAfter && !heard);
+	if (path.misses >= SILENT && gone) {
 		fail(path, path.cause || "silent", asker);
 		return;
 	}
@@ -196,7 +213,7 @@ function provenSize(path: PathState, asker: Asker, gap: number): void {
 	}
 	// Not while small ones are lost as well.
 	if (path.fullMisses >= FULL && path.misses === 0) {
-		beginSearch(path, now);
+		searchSoon(path, now);
 		return;
 	}
 	if (now < path.fullAt) return;
@@ -220,8 +237,8 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 		path.size = path.full;
 		path.sizeAt = now;
 		path.grownAt = now;
-	} else if (whole && path.fullMisses >= FULL && path.misses === 0) {
-		beginSearch(path, now);
+	} else if (path.misses === 0 && sizeDoubts(path) >= FULL) {
+		searchSoon(path, now);
 		return;
 	}
 	path.fullAt = Math.min(path.fullAt, now + 1.2 * gap);
@@ -233,13 +250,30 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 		return;
 	}
 	ask(path, "full", path.full);
-	path.fullAt = now + jitter(whole && path.fullMisses > 0 ? pace.burst : gap);
+	if (!whole) {
+		ask(path, "full", path.size);
+		// Should the path have become wider, but not as wide as that.
+		if (path.size + 1 < path.full) ask(path, "full", path.size + 1);
+	}
+	path.fullAt = now + jitter(sizeDoubts(path) > 0 ? pace.burst : gap);
+}
+
+/** Missed ones of the size in force, where a search could find a smaller one. */
+function sizeDoubts({ size, full, floor, fullMisses, sizeMisses }: PathState): number {
+	if (size === full) return fullMisses;
+	return size > floor ? sizeMisses : 0;
+}
+
+function searchSoon(path: PathState, now: number): void {
+	if (now >= path.searchedAt + SEARCH_GAP_MS) beginSearch(path, now);
+	else path.fullAt = path.searchedAt + SEARCH_GAP_MS;
 }
 
 export function beginSearch(path: PathState, now: number): void {
 	path.search = startSearch(path.floor, path.full, now);
 	path.searchedAt = now;
 	path.fullMisses = 0;
+	path.sizeMisses = 0;
 	path.fullHits = 0;
 }
 
@@ -254,7 +288,9 @@ function search(path: PathState, asker: Asker): void {
 	// From the first volley's end on the size is known to be less, even if not yet exactly.
 	const narrowed = after.fails <= path.full;
 	if (!done && !narrowed) return;
-	path.size = Math.max(after.works, path.floor);
+	// Which may still be what it was.
+	if (done || path.size === 0 || path.size >= after.fails)
+		path.size = Math.max(after.works, path.floor);
 	path.sizeAt = now;
 	// Where small ones are lost as well, it is not the size.
 	if (after.works === 0 && path.way === "direct")
@@ -273,7 +309,12 @@ function small(path: PathState, asker: Asker, gap: number): void {
 // -------------------------------------------------------------- 3. answered
 
 /** An answer that took the path both ways. */
-export function answered(path: PathState, question: Question, roundTrip: number, now: number): void {
+export function answered(
+	path: PathState,
+	question: Question,
+	roundTrip: number,
+	now: number,
+): void {
 	path.answeredAt = now;
 	path.everAnswered = true;
 	path.roundTrip =
@@ -291,6 +332,18 @@ export function answered(path: PathState, question: Question, roundTrip: number,
 			if (path.phase === "suspect") enter(path, "proven", now);
 			break;
 		case "full":
+			if (question.length <= path.size) {
+				if (question.missed) path.outcomes = withLate(path);
+				else record(path, true);
+			}
+			if (question.length < path.full) {
+				if (question.length > path.size && path.size > 0) beginSearch(path, now);
+				if (question.length === path.size) {
+					path.sizeMisses = 0;
+					path.sizeAt = now;
+				}
+				break;
+			}
 			path.fullHits++;
 			path.fullMisses = 0;
 			path.fullAnsweredAt = now;

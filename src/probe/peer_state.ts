@@ -64,8 +64,9 @@ export interface PeerState {
 	sentTotal: number;
 	receivedTotal: number;
 
-	/** `at`: when they were told, ms. */
+	/** What the next ones are compared with; `at`: when they were told, ms. Large packets may be few. */
 	counts: (Counts & { at: number }) | undefined;
+	largeCounts: (Counts & { at: number }) | undefined;
 	comparison: Comparison | undefined;
 	/** Suspicions of loss and of size are not followed up again before, ms. */
 	compareAfter: number;
@@ -97,6 +98,7 @@ export function newPeer(policy: Policy, seed: number, now: number): PeerState {
 		sentTotal: 0,
 		receivedTotal: 0,
 		counts: undefined,
+		largeCounts: undefined,
 		comparison: undefined,
 		compareAfter: now,
 		comparePause: 2500,

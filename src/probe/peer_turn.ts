@@ -23,7 +23,14 @@ import {
 	step,
 	timeoutOf,
 } from "./path_turn.js";
-import { type Counts, type PeerState, type Policy, pathFor, pathKey, type Use } from "./peer_state.js";
+import {
+	type Counts,
+	type PeerState,
+	type Policy,
+	pathFor,
+	pathKey,
+	type Use,
+} from "./peer_state.js";
 import { smallLength } from "./question.js";
 
 export type Event =
@@ -53,9 +60,10 @@ export interface Turn {
  * Pod packets between two answers that say something about loss, and large ones that are missing. The
  * latter are few: TCP that is stuck sends one at a time, and a question costs little.
  */
-const ENOUGH = { packets: 30, missingLarge: 2 };
+const ENOUGH = { packets: 30, large: 2 };
 /** How long counts are added up until they are enough. */
 const COUNT_MS = 1000;
+const LARGE_COUNT_MS = 5000;
 const LOSSY = 0.92;
 /**
  * So many questions tell when the tunnel loses none of them; else so many when it loses a third of
@@ -200,32 +208,32 @@ class PeerTurn implements Asker {
 	}
 
 	/** What went directly since the last counts, beside what came. */
-	private takeCounts(now: Answer): void {
-		const { state } = this;
-		const before = state.counts;
-		const { sequence, sent, sentLarge, received, receivedLarge } = now;
-		const counts = { sequence, sent, sentLarge, received, receivedLarge, at: this.now };
-		if (before === undefined) {
-			state.counts = counts;
-			return;
-		}
-		if (((sequence - before.sequence) | 0) <= 0) return;
+	private takeCounts({ sequence, sent, sentLarge, received, receivedLarge }: Answer): void {
+		const { state, now } = this;
+		const counts = { sequence, sent, sentLarge, received, receivedLarge, at: now };
+		const { counts: before = counts, largeCounts: largeBefore = counts } = state;
+		state.counts ??= counts;
+		state.largeCounts ??= counts;
+		if (((sequence - Math.max(before.sequence, largeBefore.sequence)) | 0) < 0) return;
+
 		const went = (sent - before.sent) >>> 0;
 		const came = (received - before.received) >>> 0;
-		const wentLarge = (sentLarge - before.sentLarge) >>> 0;
-		const cameLarge = (receivedLarge - before.receivedLarge) >>> 0;
-		if (went > 0) state.trafficAt = this.now;
-		const missingLarge = cameLarge < LOSSY * wentLarge ? wentLarge - cameLarge : 0;
-		const tells = went >= ENOUGH.packets || missingLarge >= ENOUGH.missingLarge;
-		if (!tells && this.now - before.at < COUNT_MS) return;
-		state.counts = counts;
-		// One of the two has counted anew from zero.
-		if (went > 2 ** 31 || came > 2 * went + 1000) return;
-		if (state.direct.phase !== "proven") return;
-		if (went >= ENOUGH.packets && came < LOSSY * went) this.suspectLoss();
-		if (missingLarge >= ENOUGH.missingLarge) this.suspectSize();
-		else if (wentLarge > 0 && missingLarge === 0 && isWhole(state.direct))
-			state.direct.sizeAt = this.now;
+		if (went > 0) state.trafficAt = now;
+		if (went >= ENOUGH.packets || now - before.at >= COUNT_MS) {
+			state.counts = counts;
+			if (isConclusive(went, came) && went >= ENOUGH.packets && came < LOSSY * went)
+				this.suspectLoss();
+		}
+
+		const wentLarge = (sentLarge - largeBefore.sentLarge) >>> 0;
+		const cameLarge = (receivedLarge - largeBefore.receivedLarge) >>> 0;
+		if (wentLarge < ENOUGH.large && now - largeBefore.at < LARGE_COUNT_MS) return;
+		state.largeCounts = counts;
+		if (!isConclusive(wentLarge, cameLarge) || state.direct.phase !== "proven") return;
+		const missing = wentLarge - cameLarge;
+		if (missing >= ENOUGH.large && cameLarge < LOSSY * wentLarge) this.suspectSize();
+		else if (cameLarge >= LOSSY * wentLarge && wentLarge > 0 && isWhole(state.direct))
+			state.direct.sizeAt = now;
 	}
 
 	/** One full-size question that is missed now is enough to search. */
@@ -237,16 +245,19 @@ class PeerTurn implements Asker {
 	}
 
 	private suspectSizeOf(path: PathState): void {
-		if (!isProven(path) || !isWhole(path) || path.search !== undefined) return;
-		path.fullMisses = Math.max(path.fullMisses, 1);
+		if (!isProven(path) || path.search !== undefined) return;
+		if (isWhole(path)) path.fullMisses = Math.max(path.fullMisses, 1);
+		else path.sizeMisses = Math.max(path.sizeMisses, 1);
 		path.fullAt = this.now;
 	}
 
 	private suspectLoss(): void {
-		const { state, now, pace } = this;
+		const { state, now } = this;
 		if (now < state.compareAfter || state.comparison !== undefined) return;
 		if (!state.policy.verified || state.tunnel.full === 0) return;
-		const timeout = Math.max(timeoutOf(state.direct, pace), timeoutOf(state.tunnel, pace));
+		const timeout = Math.max(
+			...[state.direct, state.tunnel].map((path) => timeoutOf(path, this.pace)),
+		);
 		state.comparison = {
 			questions: COMPARED.questions,
 			timeout,
@@ -285,6 +296,7 @@ class PeerTurn implements Asker {
 			active,
 			watched: active && taken,
 			companion,
+			heard: this.hears(),
 			hold: path.way === "direct" ? state.hold : 0,
 		};
 	}
@@ -293,6 +305,11 @@ class PeerTurn implements Asker {
 		const { state, now, pace } = this;
 		const { comparison, direct, tunnel } = state;
 		if (comparison === undefined || now < comparison.nextAt) return;
+		// Another judgement was quicker; what was asked until then is no second failure.
+		if (!isProven(direct)) {
+			state.comparison = undefined;
+			return;
+		}
 		if (comparison.direct.asked < comparison.questions) {
 			for (const path of [direct, tunnel]) {
 				this.ask(path, "compare", 0);
@@ -346,11 +363,15 @@ class PeerTurn implements Asker {
 			if (tunnel.full > 0 && tunnel.answeredAt >= direct.phaseAt) this.directFails("silent");
 			else if (forLong(direct)) {
 				fail(direct, tunnel.full > 0 ? "peer" : "silent", this);
-				if (silent(tunnel) && now - state.receivedAt >= pace.downAfter) fail(tunnel, "peer", this);
+				if (silent(tunnel) && !this.hears()) fail(tunnel, "peer", this);
 			}
 		}
-		if (silent(tunnel) && forLong(tunnel) && now - state.receivedAt >= pace.downAfter)
-			fail(tunnel, "peer", this);
+		if (silent(tunnel) && forLong(tunnel) && !this.hears()) fail(tunnel, "peer", this);
+	}
+
+	private hears(): boolean {
+		const { state, now, pace } = this;
+		return now - state.receivedAt < pace.downAfter;
 	}
 
 	private directFails(cause: "silent" | "loss"): void {
@@ -368,6 +389,8 @@ class PeerTurn implements Asker {
 		const before = state.use;
 		state.use = useOf(state);
 		if (state.use === "direct" && before !== "direct") state.directSince = now;
+		// Its size may have been looked at long ago.
+		if (state.use === "tunnel" && before === "direct") state.tunnel.fullAt = now;
 	}
 
 	// ------------------------------------------------------------ Asker
@@ -406,6 +429,11 @@ function isWhole({ size, full }: PathState): boolean {
 	return size === full;
 }
 
+/** Neither has counted anew from zero. */
+function isConclusive(went: number, came: number): boolean {
+	return went < 2 ** 31 && came <= 2 * went + 1000;
+}
+
 function growing(path: PathState, now: number): void {
 	if (isProven(path) && !isWhole(path)) path.fullAt = now;
 }
@@ -427,6 +455,9 @@ function useOf({ policy, direct, tunnel, use }: PeerState): Use {
 function isWorthwhile(direct: PathState, tunnel: PathState, taken: boolean): boolean {
 	if (direct.size === 0) return false;
 	if (isWhole(direct) || tunnel.full === 0) return true;
+	// What does not answer carries nothing.
+	if (tunnel.phase === "failed" || tunnel.misses >= SILENT)
+		return taken || direct.phase === "proven";
 	const known = tunnel.search === undefined && tunnel.sizeAt >= direct.searchedAt;
 	return known ? direct.size > tunnel.size : taken;
 }

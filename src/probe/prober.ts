@@ -10,8 +10,8 @@
 import { randomInt } from "node:crypto";
 import type { PathVerdict, ProbedPeer } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
-import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import type { AdoptedPath } from "../reconcile/adopted_paths.js";
+import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
 import { lossOf, type Question } from "./path_state.js";
@@ -249,7 +249,8 @@ export class Prober {
 			state,
 			verdict: { use: state.use, directMtu: 0, tunnelMtu: 0, words: "" },
 			counters: { sent: 0, answered: 0, late: 0 },
-			totalsAt: at,
+			// Traffic may be going on, and the core tells its beginning only.
+			totalsAt: Number.NEGATIVE_INFINITY,
 		};
 		probed.verdict = verdictOf(probed, now);
 		this.#peers.set(peer.index, probed);
@@ -275,11 +276,7 @@ export class Prober {
 		// Not again in the same turn, whatever is due.
 		this.#due.set(probed.peer.index, Math.max(dueAt(state, this.#pace), now + 1));
 		const { use, directMtu, tunnelMtu } = probed.verdict;
-		if (
-			state.use === use &&
-			state.direct.size === directMtu &&
-			state.tunnel.size === tunnelMtu
-		)
+		if (state.use === use && state.direct.size === directMtu && state.tunnel.size === tunnelMtu)
 			return;
 		probed.verdict = verdictOf(probed, now);
 		this.#changed = true;
@@ -334,7 +331,8 @@ export class Prober {
 		const { state, peer } = probed;
 		const inDoubt = state.tunnel.phase === "suspect" || state.direct.phase === "suspect";
 		const fresh = now - probed.totalsAt < TOTALS_MS;
-		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || probed.counters.sent < 20)) return;
+		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || probed.counters.sent < 20))
+			return;
 		probed.totalsAt = now;
 		this.#advance(probed, { kind: "totals", ...this.#options.totals(peer.index) }, now);
 	}

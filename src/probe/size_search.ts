@@ -33,7 +33,12 @@ export function searchAnswered(search: SizeSearch, length: number): SizeSearch {
 	const works = length;
 	const isLast = search.candidates.every((candidate) => candidate <= works);
 	// What is known need not be waited for.
-	return { ...search, works, rounds: isLast ? ROUNDS : search.rounds, nextAt: isLast ? 0 : search.nextAt };
+	return {
+		...search,
+		works,
+		rounds: isLast ? ROUNDS : search.rounds,
+		nextAt: isLast ? 0 : search.nextAt,
+	};
 }
 
 export interface SearchStep {
@@ -70,7 +75,6 @@ export function searchStep(
 function between(low: number, high: number, count: number): number[] {
 	const inner = Math.min(count, high - low - 1);
 	const numbers: number[] = [];
-	for (let i = 1; i <= inner; i++)
-		numbers.push(low + Math.round(((high - low) * i) / (inner + 1)));
+	for (let i = 1; i <= inner; i++) numbers.push(low + Math.round(((high - low) * i) / (inner + 1)));
 	return numbers;
 }

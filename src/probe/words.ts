@@ -4,7 +4,8 @@ import type { PeerState } from "./peer_state.js";
 
 /** @param name of the peer's Node */
 export function describe(state: PeerState, name: string, now: number): string {
-	return `${clauseOf(state, name, now)}.`;
+	const clause = clauseOf(state, name, now);
+	return clause.endsWith("?") ? clause : `${clause}.`;
 }
 
 function clauseOf(state: PeerState, name: string, now: number): string {
@@ -25,7 +26,8 @@ function clauseOf(state: PeerState, name: string, now: number): string {
 		case "tunnel":
 			if (policy.verified && policy.direct !== undefined)
 				return `${tunnelName}: ${whyNotDirect(state, name, now)}`;
-			if (isProven(tunnel) || tunnel.phase === "proving") return `${tunnelName}: ${proofOf(tunnel)}`;
+			if (isProven(tunnel) || tunnel.phase === "proving")
+				return `${tunnelName}: ${proofOf(tunnel)}`;
 			return `${tunnelName}: ${unproven(tunnel, name)}`;
 	}
 }
@@ -50,6 +52,9 @@ function unproven(path: PathState, name: string): string {
 	return `${answered} of ${asked} probes answered`;
 }
 
+const TOO_SMALL =
+	"the direct path carries no packet of 1280 bytes, only smaller ones; is its MTU too small somewhere?";
+
 function whyNotDirect(state: PeerState, name: string, now: number): string {
 	const { direct, tunnel } = state;
 	if (!direct.everAnswered && !tunnel.everAnswered)
@@ -57,16 +62,19 @@ function whyNotDirect(state: PeerState, name: string, now: number): string {
 	if (isProven(direct))
 		return `the direct path carries packets of ${direct.size} bytes only, the tunnel of ${tunnel.size || tunnel.full}`;
 	if (direct.phase === "proving") {
+		if (direct.cause === "size") return TOO_SMALL;
 		const left = state.hold - (now - direct.phaseAt);
-		return state.hold > 0 && left > 0
-			? `the direct path answers again, and is taken when it has for ${seconds(state.hold)}`
-			: "the direct path is being proven";
+		if (state.hold === 0 || left <= 0) return "the direct path is being proven";
+		const hold = seconds(state.hold);
+		return direct.cause === "loss"
+			? `the direct path lost ${percent(direct.causeLoss)} of probes, and is taken when it has lost none for ${hold}`
+			: `the direct path answers again, and is taken when it has for ${hold}`;
 	}
 	switch (direct.cause) {
 		case "loss":
-			return `the direct path loses ${Math.round(direct.causeLoss * 100)} % of probes, the tunnel ${Math.round((lossOf(tunnel) ?? 0) * 100)} %`;
+			return `the direct path loses ${percent(direct.causeLoss)} of probes, the tunnel ${percent(lossOf(tunnel) ?? 0)}`;
 		case "size":
-			return "the direct path carries no packet of 1280 bytes, only smaller ones; is its MTU too small somewhere?";
+			return TOO_SMALL;
 		default:
 			return silence(state, name);
 	}
@@ -90,6 +98,10 @@ function silence({ policy, there, back }: PeerState, name: string): string {
 	if (back.answered > 0)
 		return "direct path drops our source address; is the source/destination check on?";
 	return `direct path drops our source address, and ${name}'s; is the source/destination check on?`;
+}
+
+function percent(share: number): string {
+	return `${Math.round(share * 100)} %`;
 }
 
 function milliseconds(ms: number): string {

@@ -17,15 +17,18 @@ export function adoptedPaths(
 	proofs: BpfMap,
 ): Map<number, AdoptedPath> {
 	const now = process.hrtime.bigint();
-	const ago = (time: bigint) =>
-		time === 0n ? Number.POSITIVE_INFINITY : Number(now - time) / 1e6;
+	const ago = (time: bigint) => (time === 0n ? Number.POSITIVE_INFINITY : Number(now - time) / 1e6);
 	const adopted = new Map<number, AdoptedPath>();
 	for (const [index, { path, mtu }] of peers) {
 		if (path !== Path.DIRECT && path !== Path.ROUTED) continue;
 		const bytes = proofs.lookup(u32.encode(index * 2 + ProbeWay.DIRECT));
 		if (bytes === undefined) continue;
 		const { answeredAt, largeAnsweredAt } = PathProof.decode(bytes);
-		adopted.set(index, { mtu, answeredAgo: ago(answeredAt), largeAnsweredAgo: ago(largeAnsweredAt) });
+		adopted.set(index, {
+			mtu,
+			answeredAgo: ago(answeredAt),
+			largeAnsweredAgo: ago(largeAnsweredAt),
+		});
 	}
 	return adopted;
 }

@@ -98,7 +98,8 @@ export class TableState {
 				case "endpoints": {
 					const entries = step.op === "put" ? withIndexes(step.entries, links) : [];
 					const indexed = step.op === "put" ? { op: step.op, entries } : step;
-					if (note(...write(this.#tables.endpoints, this.#endpoints, indexed))) routesChanged = true;
+					if (note(...write(this.#tables.endpoints, this.#endpoints, indexed)))
+						routesChanged = true;
 					break;
 				}
 				default:

@@ -18,7 +18,10 @@ export interface HostRoute {
 
 export interface Tables {
 	/** Without epochs, ifindexes and random numbers, which the reconciler fills in. */
-	nodeConfig: Omit<NodeConfig, "routeEpoch" | "nextHopEpoch" | "hostIfindex" | "hashSeed" | "probeKey">;
+	nodeConfig: Omit<
+		NodeConfig,
+		"routeEpoch" | "nextHopEpoch" | "hostIfindex" | "hashSeed" | "probeKey"
+	>;
 	/** Key: peer id * 2 + (1 for IPv6). */
 	peers: Map<number, Peer>;
 	/** Key: that of peers * 2 + ProbeWay. */

@@ -56,7 +56,8 @@ const CASES: Case[] = [
 		fault: "source check of both Nodes",
 		before: "direct",
 		ends: "geneve",
-		words: /^geneve: direct path drops our source address, and node2's; is the source\/destination check on\?/,
+		words:
+			/^geneve: direct path drops our source address, and node2's; is the source\/destination check on\?/,
 		wordsThere: /^geneve: direct path drops our source address, and node1's;/,
 		inject: (faults) => faults.sourceCheck("all"),
 	},
@@ -65,7 +66,8 @@ const CASES: Case[] = [
 		before: "direct",
 		ends: "geneve",
 		words: /^geneve: direct path drops our source address; is the source\/destination check on\?/,
-		wordsThere: /^geneve: direct path drops node1's source address; is the source\/destination check on there\?/,
+		wordsThere:
+			/^geneve: direct path drops node1's source address; is the source\/destination check on there\?/,
 		inject: (faults) => faults.sourceCheck("node1"),
 	},
 	{
@@ -173,7 +175,8 @@ t.test("faults", async (t) => {
 			pair: FAR,
 			before: "routed",
 			ends: "geneve",
-			words: /^geneve: the direct path is not routed; do the routers know the pod CIDRs of both Nodes\?/,
+			words:
+				/^geneve: the direct path is not routed; do the routers know the pod CIDRs of both Nodes\?/,
 			inject: async (faults) => {
 				const fault = await faults.routerWithoutPods();
 				const undo = () => cluster.lab.underlay.setRouterKnowsPods(true);
@@ -230,7 +233,10 @@ async function examine(t: Test, cluster: Cluster, one: Case): Promise<void> {
 		async () => {
 			const views = [
 				...(await pathsTo(cluster, node, peer)).map((view) => ({ view, words })),
-				...(dead || one.oneSided ? [] : await pathsTo(cluster, peer, node)).map((view) => ({ view, words: wordsThere })),
+				...(dead || one.oneSided ? [] : await pathsTo(cluster, peer, node)).map((view) => ({
+					view,
+					words: wordsThere,
+				})),
 			];
 			const right = views.every(
 				({ view, words }) =>
@@ -242,17 +248,25 @@ async function examine(t: Test, cluster: Cluster, one: Case): Promise<void> {
 		},
 		30_000,
 	).catch(async (error: Error) => {
-		const all = [...(await pathsTo(cluster, node, peer)), ...(await pathsTo(cluster, peer, node).catch(() => []))];
-		throw new Error(`${error.message}; ${all.map(({ path, mtu, reason }) => `${path} ${mtu} ${reason}`).join(" | ")}`);
+		const all = [
+			...(await pathsTo(cluster, node, peer)),
+			...(await pathsTo(cluster, peer, node).catch(() => [])),
+		];
+		throw new Error(
+			`${error.message}; ${all.map(({ path, mtu, reason }) => `${path} ${mtu} ${reason}`).join(" | ")}`,
+		);
 	});
 	const [shownMs, changed] = [now() - began, one.mtu === undefined];
-	const first = (await eventsOf(cluster, node, peer)).find(({ time }) => Date.parse(time) >= beganEpoch);
+	const first = (await eventsOf(cluster, node, peer)).find(
+		({ time }) => Date.parse(time) >= beganEpoch,
+	);
 	const event = first === undefined ? undefined : Date.parse(first.time) - beganEpoch;
 	// A change of size alone is no event.
 	const detectMs = changed ? event : shownMs;
 
 	if (one.staysMs !== undefined) {
-		const changes = () => pathsTo(cluster, node, peer).then((all) => all.map((view) => view.changes));
+		const changes = () =>
+			pathsTo(cluster, node, peer).then((all) => all.map((view) => view.changes));
 		const then = await changes();
 		await new Promise((resolve) => setTimeout(resolve, one.staysMs));
 		t.same(await changes(), then, "and so it stays");
@@ -280,7 +294,10 @@ async function examine(t: Test, cluster: Cluster, one: Case): Promise<void> {
 		fault: one.fault,
 		mode: cluster.settings.trafficEncapMode ?? "encap",
 		detectMs,
-		lost: { udp: lost, tcpStallMs: Math.max(0, ...(tcp ?? []).map(({ longestStallMs }) => longestStallMs)) },
+		lost: {
+			udp: lost,
+			tcpStallMs: Math.max(0, ...(tcp ?? []).map(({ longestStallMs }) => longestStallMs)),
+		},
 		endState: one.mtu === undefined ? ends : `${ends}, ${one.mtu} bytes`,
 		words: steady(views[0]?.reason ?? ""),
 	});
@@ -318,5 +335,8 @@ async function eventsOf({ lab }: Cluster, node: string, peer: string): Promise<P
 
 /** What is the same in every run. */
 function steady(reason: string): string {
-	return reason.replace(/\d+ of \d+ probes/, "… of … probes").replace(/[\d.]+ ms/, "… ms").replace(/for [\d.]+ s/, "for … s");
+	return reason
+		.replace(/\d+ of \d+ probes/, "… of … probes")
+		.replace(/[\d.]+ ms/, "… ms")
+		.replace(/for [\d.]+ s/, "for … s");
 }

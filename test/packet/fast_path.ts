@@ -299,12 +299,14 @@ function innermostKey(frame: Buffer): FlowKey {
 }
 
 function wantedTables(tables: MemoryTables, links: Links): Tables {
-	const { routeEpoch, nextHopEpoch, hostIfindex, hashSeed, ...nodeConfig }: NodeConfig =
+	const { routeEpoch, nextHopEpoch, hostIfindex, hashSeed, probeKey, ...nodeConfig }: NodeConfig =
 		tables.config;
 	return {
 		nodeConfig,
 		peers: new Map(tables.peers),
+		peerPaths: new Map(tables.peerPaths),
 		peerAddresses: new Map(tables.peerAddresses),
+		peerGateways: new Map(tables.peerGateways),
 		routes: new Map(tables.routes),
 		endpoints: new Map(
 			[...tables.endpoints].map(([address, { ifindex, mac }]) => [

@@ -1,7 +1,7 @@
 /** Random addresses, prefixes, Nodes, configurations: what property tests draw from. */
 import fc from "fast-check";
 import type { NodeObject } from "../../src/cluster/snapshot.js";
-import type { CompileInput } from "../../src/compile/compile.js";
+import type { CompileInput, PathVerdict } from "../../src/compile/compile.js";
 import type { Network, NetworkInterface, NetworkRoute } from "../../src/compile/network.js";
 import type { Config } from "../../src/config/config.js";
 import { parseConfig } from "../../src/config/parse.js";
@@ -91,19 +91,49 @@ export const network: fc.Arbitrary<Network> = fc.record({
 	),
 });
 
+function cidrs(maxLength: number): fc.Arbitrary<string[]> {
+	return fc.array(
+		prefix.map(({ text }) => text),
+		{ maxLength },
+	);
+}
+
+/** What probes may have shown of a path. */
+const verdict: fc.Arbitrary<PathVerdict> = fc.record({
+	use: fc.constantFrom("direct", "tunnel", "down"),
+	directMtu: fc.constantFrom(0, 1280, 1400, 1500),
+	tunnelMtu: fc.constantFrom(0, 1280, 1400, 1450),
+	words: fc.constant("So it was seen."),
+});
+
 /** The text of a configuration file that has no mistake. */
 export const configText: fc.Arbitrary<string> = fc
 	.record(
 		{
 			trafficEncapMode: fc.constantFrom("encap", "NoEncap", "HYBRID"),
 			tunnelType: fc.constantFrom("geneve", "VXLAN"),
+			hybrid: fc
+				.record(
+					{
+						direct: fc.constantFrom("proven", "Subnet"),
+						tryDirectCIDRs: cidrs(2),
+						neverDirectCIDRs: cidrs(2),
+					},
+					{ requiredKeys: [] },
+				)
+				.map((hybrid) => (hybrid.direct === "Subnet" ? { ...hybrid, tryDirectCIDRs: [] } : hybrid)),
+			probes: fc.record(
+				{
+					failoverTime: fc.constantFrom(300, 1000, 60_000),
+					holdTime: fc.constantFrom(1, 5, 60),
+					holdTimeMax: fc.constantFrom(60, 86_400),
+				},
+				{ requiredKeys: [] },
+			),
 			tunnelPort: fc.constantFrom(0, 7000, 65535),
 			tunnelVNI: fc.nat(16777215),
 			transportInterface: fc.constantFrom("", "eth0", "eth1", "nothere"),
-			transportInterfaceCIDRs: fc.array(
-				prefix.map(({ text }) => text),
-				{ maxLength: 2 },
-			),
+			transportInterfaceCIDRs: cidrs(2),
 			defaultMTU: fc.constantFrom(0, 1280, 1400, 9000),
 			xdp: fc.constantFrom("auto", "native", "generic", "off"),
 			snat: fc.record(
@@ -111,10 +141,7 @@ export const configText: fc.Arbitrary<string> = fc
 					portRange: fc
 						.tuple(fc.integer({ min: 1, max: 65535 }), fc.integer({ min: 1, max: 65535 }))
 						.map(([a, b]) => `${Math.min(a, b)}-${Math.max(a, b)}`),
-					excludeCIDRs: fc.array(
-						prefix.map(({ text }) => text),
-						{ maxLength: 4 },
-					),
+					excludeCIDRs: cidrs(4),
 				},
 				{ requiredKeys: [] },
 			),
@@ -143,6 +170,7 @@ export const compileInput: fc.Arbitrary<CompileInput> = fc
 		network,
 		nodes: fc.uniqueArray(nodeObject(nodeName), { selector: ({ name }) => name, maxLength: 8 }),
 		self: fc.nat(7),
+		verdicts: fc.array(fc.tuple(fc.nat(15), verdict), { maxLength: 6 }),
 		endpoints: fc.array(
 			fc.record({
 				addresses: fc.uniqueArray(addressText, { minLength: 1, maxLength: 2 }),
@@ -152,11 +180,12 @@ export const compileInput: fc.Arbitrary<CompileInput> = fc
 			{ maxLength: 4 },
 		),
 	})
-	.map(({ nodes, self, ...rest }) => {
+	.map(({ nodes, self, verdicts, ...rest }) => {
 		const nodeName = nodes[self % (nodes.length || 1)]?.name ?? "node0";
 		const others = nodes.filter(({ name }) => name !== nodeName);
 		return {
 			...rest,
+			verdicts: new Map(verdicts),
 			nodeName,
 			snapshot: { nodes: new Map(nodes.map((node) => [node.name, node])), problems: [] },
 			peerIds: new Map(others.map(({ name }, id) => [name, id])),

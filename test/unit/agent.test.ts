@@ -1,5 +1,5 @@
 /** The agent over a kernel of paper: everything is real but what touches this machine. */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
@@ -17,7 +17,16 @@ import type {
 import type { Network } from "../../src/compile/network.js";
 import { parseConfig } from "../../src/config/parse.js";
 import { until } from "../../src/lab/until.js";
-import { PathName, PeerCounter } from "../../src/tables/generated.js";
+import type { AdoptedPath } from "../../src/reconcile/adopted_paths.js";
+import {
+	Path,
+	PathName,
+	PeerCounter,
+	Probe,
+	ProbeEvent,
+	ProbeRecord,
+	ProbeWay,
+} from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
 import * as world from "../packet/world.js";
 import { makeTables } from "../packet/world.js";
@@ -30,6 +39,11 @@ class PaperKernel implements Kernel {
 	tableReader = makeTables(16);
 	applied: Tables[] = [];
 	resized: number[] = [];
+	/** Sent so far; answered with `answer`, which tells a record with `tell`. */
+	probes: Buffer[] = [];
+	answer: ((packet: Buffer) => void) | undefined;
+	tell: (record: Buffer) => void = () => undefined;
+	adopted = new Map<number, AdoptedPath>();
 	open = true;
 	network: Network = {
 		interfaces: [
@@ -56,6 +70,19 @@ class PaperKernel implements Kernel {
 
 	adoptedPeers() {
 		return [];
+	}
+	adoptedPaths() {
+		return this.adopted;
+	}
+	peerTotals() {
+		return { sent: 0, received: 0 };
+	}
+	sendProbe(packet: Buffer) {
+		this.probes.push(packet);
+		this.answer?.(packet);
+	}
+	onProbeEvent(take: (record: Buffer) => void) {
+		this.tell = take;
 	}
 	async apply(tables: Tables) {
 		this.#fail(this.failures.apply);
@@ -207,7 +234,8 @@ function stage(
 }
 
 t.test("status, peers and endpoints", async (t) => {
-	const s = stage(t, "trafficEncapMode: hybrid", node("n1", 1), node("n2", 2));
+	const config = "{trafficEncapMode: hybrid, hybrid: {direct: subnet}}";
+	const s = stage(t, config, node("n1", 1), node("n2", 2));
 	await s.start();
 	await s.ready();
 	t.match(await s.status(), {
@@ -236,7 +264,7 @@ t.test("status, peers and endpoints", async (t) => {
 	t.strictSame(await ask<EndpointStatus[]>(s.socket, "GET", "/endpoints"), []);
 	const peers = await s.peers();
 	t.strictSame(
-		peers.map(({ reason: _, since: __, ...peer }) => peer),
+		peers.map(({ reason: _, since: __, probes: ___, ...peer }) => peer),
 		[
 			{
 				node: "n2",
@@ -251,10 +279,10 @@ t.test("status, peers and endpoints", async (t) => {
 				changes: 0,
 				roundTripMs: null,
 				loss: null,
-				probes: { sent: 0, answered: 0, late: 0 },
 			},
 		],
 	);
+	t.match(peers[0]?.probes, { sent: Number, answered: 0, late: 0 });
 	t.match(peers[0]?.reason, /\.$/, "a sentence");
 	t.ok(Math.abs(Date.parse(peers[0]?.since ?? "") - Date.now()) < 60_000, "since when");
 	t.equal(s.logged("ready")?.length, 1, "said once");
@@ -338,7 +366,7 @@ t.test("the configuration changes live", async (t) => {
 	);
 	t.match(events.at(-1), { time: /^\d{4}-.*Z$/, family: 4, mtu: 1500, reason: /noEncap/ });
 	t.match(await s.peers(), [{ changes: 2, since: events.at(-1)?.time }]);
-	t.match(await s.status(), { probes: { sent: 0, changes: 2 } });
+	t.match(await s.status(), { probes: { sent: Number, answered: 0, changes: 2 } });
 	const changed = s.logged("the configuration has changed")?.at(-1)?.changes;
 	t.match(changed, [{ key: "trafficEncapMode", from: '"encap"', to: '"noEncap"' }]);
 
@@ -388,10 +416,79 @@ t.test("checks its paths", async (t) => {
 	}
 	t.equal(asked.length, 2, "nobody is asked for a bad request");
 
-	const without = stage(t, "", node("n1", 1));
-	await without.start();
-	await without.ready();
-	t.match(await call(without.socket, "POST", "/check"), { status: 503 }, "no prober");
+	const waiting = stage(t, "", node("n2", 2));
+	await waiting.start();
+	t.match(await call(waiting.socket, "POST", "/check"), { status: 503 }, "not set up");
+});
+
+/** What the core would tell of the answer to this question of n1's to n2; IPv4. */
+function answerTo(packet: Buffer): Buffer {
+	const { sequence, wayThere, wayBack, length, answerLength } = Probe.decode(packet.subarray(28));
+	return ProbeRecord.encode({
+		event: ProbeEvent.ANSWERED,
+		...{ wayThere, wayBack, index: 0, sequence, length, answerLength },
+		sentAt: 0n,
+		roundTrip: 200_000n,
+		...{ sentPackets: 0, sentLarge: 0, receivedPackets: 0, receivedLarge: 0 },
+	});
+}
+
+t.test("a path is direct while probes prove it", async (t) => {
+	const s = stage(t, "trafficEncapMode: hybrid", node("n1", 1), node("n2", 2));
+	const path = async () => (await s.peers())[0]?.path;
+	let fails = (_: Probe) => false;
+	s.kernel.answer = (packet) => {
+		if (!fails(Probe.decode(packet.subarray(28))))
+			setImmediate(() => s.kernel.tell(answerTo(packet)));
+	};
+	await s.start();
+	await s.ready();
+	t.match(s.logged("peer added")?.[0], { peer: "n2", path: "geneve" }, "in the tunnel at first");
+	await until("direct", async () => (await path()) === "direct");
+	t.match(await s.peers(), [
+		{
+			...{ mtu: 1500, changes: 1, roundTripMs: 0.2, reason: /^direct: \d+ of \d+ probes answered/ },
+			probes: { late: 0 },
+		},
+	]);
+	t.match(
+		[...(s.kernel.applied.at(-1)?.peers.values() ?? [])],
+		[{ path: Path.DIRECT }, { path: 0 }],
+	);
+	t.match(await ask<CheckAnswer>(s.socket, "POST", "/check", { body: {} }), {
+		peers: [{ node: "n2", verdicts: { hybrid: { outcome: "direct" } } }],
+	});
+
+	fails = ({ wayThere, wayBack }) => wayThere === ProbeWay.DIRECT || wayBack === ProbeWay.DIRECT;
+	s.kernel.tell(
+		ProbeRecord.encode({ ...ProbeRecord.decode(Buffer.alloc(56)), event: ProbeEvent.TRAFFIC }),
+	);
+	await until("geneve", async () => (await path()) === "geneve");
+	t.match(await s.peers(), [{ mtu: 1450, changes: 2, reason: /^geneve: / }]);
+	await s.agent?.stop();
+	const remembered = JSON.parse(readFileSync(join(s.directory, "run", "paths.json"), "utf8"));
+	t.match(remembered, {
+		version: 1,
+		holds: { "n2/4": 5000 },
+		ages: { "n2/4": { path: "geneve" } },
+	});
+
+	s.kernel.answer = undefined;
+	s.kernel.adopted.set(0, { mtu: 1500, answeredAgo: 1000, largeAnsweredAgo: 1000 });
+	await s.start();
+	await s.ready();
+	t.equal(s.logged("peer added")?.at(-1)?.path, "direct", "as an earlier agent left it");
+	const events = await ask<PathEvent[]>(s.socket, "GET", "/events");
+	t.strictSame(
+		events.map(({ from, to }) => [from, to]),
+		[
+			[null, "geneve"],
+			["geneve", "direct"],
+			["direct", "geneve"],
+			["geneve", "direct"],
+		],
+		"what was before the restart is not forgotten",
+	);
 });
 
 t.test("what fails is tried again", async (t) => {

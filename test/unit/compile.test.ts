@@ -1,11 +1,22 @@
 import t from "tap";
 import type { NodeObject } from "../../src/cluster/snapshot.js";
-import { type CompileInput, type CompileResult, compile } from "../../src/compile/compile.js";
+import {
+	type CompileInput,
+	type CompileResult,
+	compile,
+	type PathVerdict,
+} from "../../src/compile/compile.js";
 import { gatewayMac } from "../../src/compile/gateway_mac.js";
 import type { Network } from "../../src/compile/network.js";
 import { formatConfigError } from "../../src/config/config.js";
 import { parseConfig } from "../../src/config/parse.js";
-import { Limit, PathName, RouteFlag, RouteKindName } from "../../src/tables/generated.js";
+import {
+	Limit,
+	PathName,
+	type Peer,
+	RouteFlag,
+	RouteKindName,
+} from "../../src/tables/generated.js";
 
 /*
  *  n1  eth0 192.168.1.1/24  fd01::1/64 ─┐
@@ -98,6 +109,17 @@ interface Case {
 	peers?: NodeObject[];
 	network?: Network;
 	endpoints?: CompileInput["endpoints"];
+	/** By "NODE/FAMILY". */
+	verdicts?: Record<string, PathVerdict>;
+}
+
+function verdict(use: PathVerdict["use"], directMtu = 0, tunnelMtu = 0): PathVerdict {
+	return { use, directMtu, tunnelMtu, words: "So it was seen." };
+}
+
+/** The direct paths to these are proven, at their full size. */
+function proven(...peers: string[]): Record<string, PathVerdict> {
+	return Object.fromEntries(peers.map((peer) => [peer, verdict("direct", 1500)]));
 }
 
 function run({
@@ -106,6 +128,7 @@ function run({
 	peers = [n2, n3, n4, n5],
 	network = NETWORK,
 	endpoints = [],
+	verdicts = {},
 }: Case): CompileResult {
 	const result = parseConfig(config, "test.yaml");
 	if ("errors" in result) throw new Error(result.errors.map(formatConfigError).join("\n"));
@@ -116,6 +139,14 @@ function run({
 		nodeName: self.name,
 		peerIds: new Map(peers.map(({ name }, i) => [name, i])),
 		endpoints,
+		verdicts: new Map(
+			peers.flatMap(({ name }, i) =>
+				([4, 6] as const).flatMap((family) => {
+					const known = verdicts[`${name}/${family}`];
+					return known === undefined ? [] : [[i * 2 + (family === 6 ? 1 : 0), known] as const];
+				}),
+			),
+		),
 	});
 }
 
@@ -188,7 +219,8 @@ t.test("the mode decides the path", async (t) => {
 			],
 		],
 	];
-	for (const [config, expected] of rows) t.same(paths({ config }), expected, config);
+	const verdicts = proven("n2/4", "n2/6", "n3/4");
+	for (const [config, expected] of rows) t.same(paths({ config, verdicts }), expected, config);
 });
 
 function withRoute(...routes: Network["routes"]): Network {
@@ -209,13 +241,55 @@ t.test("the reason is a sentence", async (t) => {
 			"same subnet",
 			{ config: "trafficEncapMode: hybrid" },
 			"n2/4",
+			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0, and the direct path is not proven yet.",
+		],
+		[
+			"same subnet, unasked",
+			{ config: "{trafficEncapMode: hybrid, hybrid: {direct: subnet}}" },
+			"n2/4",
 			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0.",
+		],
+		[
+			"same subnet, asked",
+			{
+				config: "trafficEncapMode: hybrid",
+				verdicts: { "n2/4": { ...verdict("tunnel"), words: "geneve: because." } },
+			},
+			"n2/4",
+			"geneve: because.",
 		],
 		[
 			"same subnet, IPv6",
 			{ config: "trafficEncapMode: hybrid" },
 			"n2/6",
-			"fd01::2 is in this Node's subnet fd01::/64 on eth0.",
+			"fd01::2 is in this Node's subnet fd01::/64 on eth0, and the direct path is not proven yet.",
+		],
+		[
+			"forbidden",
+			{ config: "{trafficEncapMode: hybrid, hybrid: {neverDirectCIDRs: [192.168.0.0/16]}}" },
+			"n2/4",
+			"192.168.1.2 is in 192.168.0.0/16, which hybrid.neverDirectCIDRs has.",
+		],
+		[
+			"forbidden before it is allowed",
+			{
+				config:
+					"{trafficEncapMode: hybrid, hybrid: {tryDirectCIDRs: [192.168.2.0/24], neverDirectCIDRs: [192.168.2.3/32]}}",
+			},
+			"n3/4",
+			"192.168.2.3 is in 192.168.2.3/32, which hybrid.neverDirectCIDRs has.",
+		],
+		[
+			"another subnet, to be tried",
+			{ config: "{trafficEncapMode: hybrid, hybrid: {tryDirectCIDRs: [192.168.2.0/24]}}" },
+			"n3/4",
+			"192.168.2.3 is in another subnet, behind the gateway 192.168.1.254, and in 192.168.2.0/24, which hybrid.tryDirectCIDRs has, and the direct path is not proven yet.",
+		],
+		[
+			"encap, and what was seen does not matter",
+			{ verdicts: { "n2/4": verdict("direct", 1500, 1450) } },
+			"n2/4",
+			"The mode is encap: always in a tunnel.",
 		],
 		[
 			"another subnet",
@@ -289,13 +363,13 @@ t.test("the reason is a sentence", async (t) => {
 			"no route, but the same subnet",
 			{ config: "trafficEncapMode: hybrid", network: { ...NETWORK, routes: [] } },
 			"n2/4",
-			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0.",
+			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0, and the direct path is not proven yet.",
 		],
 		[
 			"of several addresses the one in the subnet",
 			{ config: "trafficEncapMode: hybrid", peers: [annotated] },
 			"n2/4",
-			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0.",
+			"192.168.1.2 is in this Node's subnet 192.168.1.0/24 on eth0, and the direct path is not proven yet.",
 		],
 		["no address at all", { peers: [node("n6", 6)] }, "n6/4", "n6 has no transport address."],
 		[
@@ -330,16 +404,154 @@ t.test("the reason is a sentence", async (t) => {
 	}
 });
 
+/** "0 direct 4 0 0 - 192.168.1.2 1500", a row an entry. */
+function entries(table: ReadonlyMap<number, Peer>): string[] {
+	return [...table].map(([index, peer]) => {
+		const { path, outerFamily, port, vni, local, remote, mtu } = peer;
+		return `${index} ${PathName[path]} ${outerFamily} ${port} ${vni} ${local || "-"} ${remote || "-"} ${mtu}`;
+	});
+}
+
+t.test("what probes have shown, and what each mode makes of it", async (t) => {
+	const tried = "{trafficEncapMode: hybrid, hybrid: {tryDirectCIDRs: [192.168.2.0/24]}}";
+	const never = "{trafficEncapMode: hybrid, hybrid: {neverDirectCIDRs: [192.168.1.0/24]}}";
+	const subnet = "{trafficEncapMode: hybrid, hybrid: {direct: subnet}}";
+	const hybrid = "trafficEncapMode: hybrid";
+	const noEncap = "trafficEncapMode: noEncap";
+	const rows: [config: string, peer: string, PathVerdict | undefined, path: string][] = [
+		[hybrid, "n2/4", undefined, "geneve 192.168.1.2 1450"],
+		[hybrid, "n2/4", verdict("tunnel", 1500, 1450), "geneve 192.168.1.2 1450"],
+		[hybrid, "n2/4", verdict("direct", 1500, 1450), "direct 192.168.1.2 1500"],
+		[hybrid, "n2/6", verdict("direct", 1500, 1430), "direct fd01::2 1500"],
+		[hybrid, "n2/4", verdict("direct", 1480, 1430), "direct 192.168.1.2 1480"],
+		[hybrid, "n2/4", verdict("tunnel", 1380, 1390), "geneve 192.168.1.2 1390"],
+		[hybrid, "n2/4", verdict("direct", 0, 0), "direct 192.168.1.2 1500"],
+		// A size from before the interface's MTU was lowered.
+		[hybrid, "n2/4", verdict("direct", 9000, 0), "direct 192.168.1.2 1500"],
+		[hybrid, "n2/4", verdict("down", 1500, 1450), "down 192.168.1.2 0"],
+		[hybrid, "n3/4", verdict("direct", 1500, 1450), "geneve 192.168.2.3 1450"],
+		[hybrid, "n3/4", verdict("tunnel", 0, 1400), "geneve 192.168.2.3 1400"],
+		[hybrid, "n3/4", verdict("down"), "down 192.168.2.3 0"],
+		[tried, "n3/4", undefined, "geneve 192.168.2.3 1450"],
+		[tried, "n3/4", verdict("direct", 1500, 1450), "routed 192.168.2.3 1500"],
+		[tried, "n3/6", verdict("direct", 1500, 1430), "geneve fd02::3 1430"],
+		[never, "n2/4", verdict("direct", 1500, 1450), "geneve 192.168.1.2 1450"],
+		[never, "n2/6", verdict("direct", 1500, 1430), "direct fd01::2 1500"],
+		[subnet, "n2/4", undefined, "direct 192.168.1.2 1500"],
+		[subnet, "n2/4", verdict("down"), "direct 192.168.1.2 1500"],
+		[subnet, "n3/4", verdict("direct", 1500, 1450), "geneve 192.168.2.3 1450"],
+		["", "n2/4", undefined, "geneve 192.168.1.2 1450"],
+		["", "n2/4", verdict("direct", 1500, 1400), "geneve 192.168.1.2 1400"],
+		["", "n2/4", verdict("tunnel", 0, 1400), "geneve 192.168.1.2 1400"],
+		["", "n2/4", verdict("down"), "down 192.168.1.2 0"],
+		[noEncap, "n2/4", verdict("direct", 0, 0), "direct 192.168.1.2 1500"],
+		[noEncap, "n2/4", verdict("direct", 1400, 0), "direct 192.168.1.2 1400"],
+		[noEncap, "n2/4", verdict("down", 0, 0), "direct 192.168.1.2 1500"],
+		[noEncap, "n3/4", verdict("direct", 1300, 0), "routed 192.168.2.3 1300"],
+		[noEncap, "n4/6", verdict("direct", 1300, 0), "down - 0"],
+	];
+	for (const [config, peer, seen, path] of rows) {
+		const verdicts: Case["verdicts"] = seen === undefined ? {} : { [peer]: seen };
+		const result = ready({ config, verdicts });
+		const row = paths({ config, verdicts }).find((row) => row.startsWith(`${peer} `));
+		t.equal(row, `${peer} ${path}`, `${config} ${JSON.stringify(seen)}`);
+		const view = result.peers.find(({ node, family }) => `${node}/${family}` === peer);
+		const { mtu } = result.tables.peers.get(
+			result.probed.find(({ node, family }) => `${node}/${family}` === peer)!.index,
+		)!;
+		t.equal(mtu, view?.mtu, "of the table and of the view");
+	}
+	const found = ready({ config: hybrid, verdicts: { "n2/4": verdict("direct", 1480) } });
+	t.equal(found.tables.hostRoutes.get("10.244.2.0/24")?.mtu, 1480, "the Node's own packets fit");
+});
+
+t.test("both paths of every peer can be asked, whatever the mode", async (t) => {
+	const peers = [n2, n4];
+	const rows = [
+		"0 direct 4 0 0 - 192.168.1.2 1500",
+		"1 geneve 4 6081 1 192.168.1.1 192.168.1.2 1450",
+		"2 direct 6 0 0 - fd01::2 1500",
+		"3 geneve 6 6081 1 fd01::1 fd01::2 1430",
+		"4 routed 4 0 0 - 192.168.2.4 1500",
+		"5 geneve 4 6081 1 192.168.1.1 192.168.2.4 1450",
+		// n4 has no address for a direct path of IPv6.
+		"7 geneve 4 6081 1 192.168.1.1 192.168.2.4 1450",
+	];
+	for (const mode of ["encap", "noEncap", "hybrid"]) {
+		const given = { config: `trafficEncapMode: ${mode}`, peers };
+		t.same(entries(ready(given).tables.peerPaths), rows, mode);
+		const verdicts = { "n2/4": verdict("down", 1300, 1300), "n2/6": verdict("direct", 1300) };
+		t.same(entries(ready({ ...given, verdicts }).tables.peerPaths), rows, "nor what was seen");
+	}
+	t.same(
+		[
+			...ready({ peers: [{ ...n2, podCIDRs: ["10.244.2.0/24", "10.244.9.0/24"] }, n5] }).tables
+				.peerGateways,
+		],
+		[
+			["10.244.2.1", 0],
+			["10.244.9.1", 0],
+			["10.244.5.1", 1],
+			["fd00:10:244:5::1", 1],
+		],
+	);
+	const probed = (config: string) =>
+		ready({ config, peers: [n2, n4, n3] }).probed.map(
+			({ index, node, family, source, destination, direct, tunnel, candidate }) =>
+				`${index} ${node}/${family} ${source} ${destination} ${direct?.path} ${tunnel?.path} ${candidate}`,
+		);
+	t.same(probed("{trafficEncapMode: hybrid, hybrid: {tryDirectCIDRs: ['fd02::/64']}}"), [
+		"0 n2/4 10.244.1.1 10.244.2.1 direct geneve true",
+		"1 n2/6 fd00:10:244:1::1 fd00:10:244:2::1 direct geneve true",
+		"2 n4/4 10.244.1.1 10.244.4.1 routed geneve false",
+		"3 n4/6 fd00:10:244:1::1 fd00:10:244:4::1 undefined geneve false",
+		"4 n3/4 10.244.1.1 10.244.3.1 routed geneve false",
+		"5 n3/6 fd00:10:244:1::1 fd00:10:244:3::1 routed geneve true",
+	]);
+	const lonely = { ...n1, podCIDRs: ["10.244.1.0/24"] };
+	t.same(
+		ready({ self: lonely, peers: [n2] }).probed.map(({ index }) => index),
+		[0],
+		"none without a gateway address to ask from",
+	);
+});
+
+t.test("what was compiled is kept while nothing of it changes", async (t) => {
+	const { config } = parseConfig("trafficEncapMode: hybrid", "") as {
+		config: CompileInput["config"];
+	};
+	const snapshot = { nodes: new Map([n1, n2, n3].map((node) => [node.name, node])), problems: [] };
+	const input = {
+		...{ config, snapshot, network: NETWORK, nodeName: "n1", endpoints: [] },
+		peerIds: new Map([
+			["n2", 0],
+			["n3", 1],
+		]),
+	};
+	const of = (verdicts: Map<number, PathVerdict>) => {
+		const result = compile({ ...input, verdicts });
+		if (!result.ready) throw new Error(result.reason);
+		return result.tables.peers;
+	};
+	const [direct, smaller] = [verdict("direct", 1500), verdict("direct", 1400)];
+	const first = of(new Map([[0, direct]]));
+	const again = of(new Map([[0, direct]]));
+	t.equal(again.get(0), first.get(0), "the same verdict, the same entry");
+	const later = of(new Map([[0, smaller]]));
+	t.match(later.get(0), { mtu: 1400 }, "another verdict");
+	t.equal(later.get(2), first.get(2), "of another peer it is no matter");
+	t.match(of(new Map([[0, verdict("down")]])).get(0), { path: 5, mtu: 0 });
+	t.match(of(new Map([[1, direct]])).get(0), { path: 3, mtu: 1450 }, "the other family's");
+	t.match(of(new Map()).get(0), { path: 3 }, "none");
+});
+
 t.test("an entry of the peers table", async (t) => {
 	const { tables } = ready({
 		config: "{trafficEncapMode: hybrid, tunnelPort: 7000, tunnelVNI: 5}",
 		peers: [n2, n4, { ...n3, podCIDRs: ["fd00:10:244:3::/64"] }],
+		verdicts: proven("n2/4", "n2/6"),
 	});
-	const rows = [...tables.peers].map(([index, peer]) => {
-		const { path, outerFamily, port, vni, local, remote, mtu } = peer;
-		return `${index} ${PathName[path]} ${outerFamily} ${port} ${vni} ${local || "-"} ${remote || "-"} ${mtu}`;
-	});
-	t.same(rows, [
+	t.same(entries(tables.peers), [
 		"0 direct 4 0 0 - 192.168.1.2 1500",
 		"1 direct 6 0 0 - fd01::2 1500",
 		"2 geneve 4 7000 5 192.168.1.1 192.168.2.4 1450",

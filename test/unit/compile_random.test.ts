@@ -10,6 +10,7 @@ import {
 	maps,
 	Path,
 	Peer,
+	ProbeWay,
 	type Route,
 	RouteFlag,
 	RouteKind,
@@ -94,10 +95,20 @@ t.test(
 					assert.ok(kind === RouteKind.PEER ? known.has(peer) : peer === Limit.NO_PEER);
 				for (const peer of tables.peerAddresses.values()) assert.ok(known.has(peer));
 				for (const index of tables.peers.keys()) assert.ok(known.has(index >> 1));
+				for (const [index, peer] of tables.peerPaths) {
+					const native = peer.path === Path.DIRECT || peer.path === Path.ROUTED;
+					assert.ok(tables.peers.has(index >> 1));
+					assert.equal(native, (index & 1) === ProbeWay.DIRECT, "each way in its place");
+					const { path, remote } = tables.peers.get(index >> 1)!;
+					if (path === peer.path) assert.equal(remote, peer.remote, "asked where packets go");
+				}
+				for (const [gateway, id] of tables.peerGateways)
+					assert.equal(lookup(tables.routes, gateway)?.peer, id, "in the peer's pod CIDR");
 				for (const { path, remote, outerFamily, mtu } of tables.peers.values()) {
 					const down = path === Path.NONE || path === Path.DOWN;
-					assert.equal(remote === "", down);
-					assert.equal(outerFamily, down ? 0 : remote.includes(":") ? 6 : 4);
+					// One that probes found down still says where it would be.
+					assert.ok(down || remote !== "");
+					assert.equal(outerFamily, remote === "" ? 0 : remote.includes(":") ? 6 : 4);
 					assert.ok(down ? mtu === 0 : mtu > 1000 && mtu <= 9000);
 				}
 			}),
@@ -138,7 +149,7 @@ t.test("everything fits the kernel's tables", async () => {
 			const result = compile(input);
 			if (!result.ready) return;
 			const { tables } = result;
-			for (const peer of tables.peers.values())
+			for (const peer of [...tables.peers.values(), ...tables.peerPaths.values()])
 				assert.deepEqual(Peer.decode(Peer.encode(peer)), peer);
 			for (const [prefix, route] of tables.routes) {
 				assert.equal(maps.routes.key.decode(maps.routes.key.encode(prefix)), prefix);
@@ -151,6 +162,7 @@ t.test("everything fits the kernel's tables", async () => {
 				nextHopEpoch: 0,
 				hostIfindex: 0,
 				hashSeed: 0,
+				probeKey: [0n, 0n],
 			};
 			assert.deepEqual(maps.nodeConfig.value.decode(maps.nodeConfig.value.encode(whole)), whole);
 			for (const { reason, path } of result.peers) {
@@ -169,10 +181,19 @@ t.test("a mode never does what it is not for", async () => {
 			const allowed = {
 				encap: [input.config.tunnelType, "down"],
 				noEncap: ["direct", "routed", "down"],
-				hybrid: ["direct", input.config.tunnelType, "down"],
+				hybrid: ["direct", "routed", input.config.tunnelType, "down"],
 			}[input.config.trafficEncapMode];
-			for (const { path, family, transportAddress } of result.peers) {
+			const { trafficEncapMode: mode, hybrid } = input.config;
+			const inside = (cidrs: readonly string[], address: string) =>
+				cidrs.some((cidr) => containsAddress(parsePrefix(cidr), parseAddress(address)!));
+			for (const { id, path, family, transportAddress } of result.peers) {
 				assert.ok((allowed as string[]).includes(path), path);
+				if (mode === "hybrid" && (path === "direct" || path === "routed")) {
+					assert.ok(!inside(hybrid.neverDirectCIDRs, transportAddress), "never directly");
+					if (path === "routed") assert.ok(inside(hybrid.tryDirectCIDRs, transportAddress));
+					const verdict = input.verdicts?.get(id * 2 + (family === 6 ? 1 : 0));
+					assert.ok(hybrid.direct === "subnet" || verdict?.use === "direct", "proven");
+				}
 				if (path === "direct" || path === "routed")
 					assert.equal(transportAddress.includes(":"), family === 6);
 			}

@@ -26,6 +26,8 @@ const DEFAULTS: Config = {
 	noSNAT: false,
 	transportInterface: "",
 	transportInterfaceCIDRs: [],
+	hybrid: { direct: "proven", tryDirectCIDRs: [], neverDirectCIDRs: [] },
+	probes: { failoverTime: 1000, holdTime: 5, holdTimeMax: 300 },
 	defaultMTU: 0,
 	xdp: "auto",
 	snat: { portRange: { first: 49152, last: 65535 }, excludeCIDRs: [] },
@@ -56,7 +58,7 @@ t.test("nothing said is the defaults", async (t) => {
 		"---\n",
 		"--- \n...\n",
 		"{}",
-		"snat:\nlog:\nflows:\n  timeouts:\n",
+		"snat:\nlog:\nhybrid:\nprobes:\nflows:\n  timeouts:\n",
 	];
 	for (const text of rows) t.same(parsed(text), DEFAULTS, JSON.stringify(text));
 });
@@ -68,6 +70,20 @@ t.test("what is said, and what it means", async (t) => {
 		["trafficEncapMode: Hybrid", { trafficEncapMode: "hybrid" }],
 		["tunnelType: VxLAN", { tunnelType: "vxlan" }],
 		["xdp: Off", { xdp: "off" }],
+		["hybrid: {direct: SubNet}", { hybrid: { direct: "subnet", tryDirectCIDRs: [] } }],
+		[
+			"hybrid: {direct: Proven, tryDirectCIDRs: [FD00::/8, 10.0.0.0/8, fd00::/8]}",
+			{ hybrid: { direct: "proven", tryDirectCIDRs: ["fd00::/8", "10.0.0.0/8"] } },
+		],
+		[
+			"hybrid: {direct: subnet, neverDirectCIDRs: [10.0.0.0/8]}",
+			{ hybrid: { direct: "subnet", neverDirectCIDRs: ["10.0.0.0/8"] } },
+		],
+		[
+			"probes: {failoverTime: 300, holdTime: 300}",
+			{ probes: { failoverTime: 300, holdTime: 300, holdTimeMax: 300 } },
+		],
+		["probes: {failoverTime: 60000, holdTime: 3600, holdTimeMax: 86400}", {}],
 		["log: {level: DEBUG}", { log: { level: "debug" } }],
 		["tunnelPort: 0x1771", { tunnelPort: 6001 }],
 		["tunnelVNI: 16777215", { tunnelVNI: 16777215 }],
@@ -103,7 +119,7 @@ t.test("tunnel port", async (t) => {
 });
 
 const KEYS =
-	"trafficEncapMode, tunnelType, tunnelPort, tunnelVNI, noSNAT, transportInterface, transportInterfaceCIDRs, defaultMTU, xdp, snat, flows, log";
+	"trafficEncapMode, hybrid, probes, tunnelType, tunnelPort, tunnelVNI, noSNAT, transportInterface, transportInterfaceCIDRs, defaultMTU, xdp, snat, flows, log";
 
 t.test("one mistake: where it is, what was wanted, what there is", async (t) => {
 	const rows: [text: string, error: string][] = [
@@ -216,6 +232,55 @@ t.test("one mistake: where it is, what was wanted, what there is", async (t) => 
 			"flows: {timeouts: {icmp: 0}}",
 			"1:26: Cannot use flows.timeouts.icmp: wanted a whole number from 1 to 604800, got 0",
 		],
+		[
+			"hybrid: {direct: never}",
+			'1:18: Cannot use hybrid.direct: wanted proven or subnet, got "never"',
+		],
+		[
+			"hybrid: {directCIDRs: []}",
+			"1:10: Cannot use hybrid.directCIDRs: unknown key, did you mean tryDirectCIDRs?",
+		],
+		[
+			"hybrid: {tryDirectCIDRs: [10.0.0.1/8]}",
+			'1:27: Cannot use hybrid.tryDirectCIDRs[0]: wanted a CIDR without host bits (the network is 10.0.0.0/8), got "10.0.0.1/8"',
+		],
+		[
+			"hybrid:\n  neverDirectCIDRs:\n  - 10.0.0.0/8\n  - fd00::1/8",
+			'4:5: Cannot use hybrid.neverDirectCIDRs[1]: wanted a CIDR without host bits (the network is fd00::/8), got "fd00::1/8"',
+		],
+		[
+			"hybrid: {neverDirectCIDRs: 10.0.0.0/8}",
+			'1:28: Cannot use hybrid.neverDirectCIDRs: wanted a list of CIDRs, got "10.0.0.0/8"',
+		],
+		[
+			"hybrid:\n  direct: subnet\n  tryDirectCIDRs: [10.0.0.0/8]",
+			"3:19: Cannot use hybrid.tryDirectCIDRs: wanted hybrid.direct proven, because nothing else tells whether another subnet can be reached directly, got subnet",
+		],
+		[
+			"probes: {failoverTime: 299}",
+			"1:24: Cannot use probes.failoverTime: wanted a whole number from 300 to 60000, got 299",
+		],
+		[
+			"probes: {failoverTime: 60001}",
+			"1:24: Cannot use probes.failoverTime: wanted a whole number from 300 to 60000, got 60001",
+		],
+		[
+			"probes: {holdTime: 0}",
+			"1:20: Cannot use probes.holdTime: wanted a whole number from 1 to 3600, got 0",
+		],
+		[
+			"probes: {holdTimeMax: 86401}",
+			"1:23: Cannot use probes.holdTimeMax: wanted a whole number from 1 to 86400, got 86401",
+		],
+		[
+			"probes: {holdTime: 301}",
+			"1:20: Cannot use probes.holdTime: wanted at most probes.holdTimeMax 300, got 301",
+		],
+		[
+			"probes: {holdTimeMax: 4}",
+			"1:9: Cannot use probes.holdTime: wanted at most probes.holdTimeMax 4, got 5",
+		],
+		["probes: 1000", "1:9: Cannot use probes: wanted a mapping of keys to values, got 1000"],
 		[
 			"noSNAT: true",
 			"1:9: Cannot use noSNAT: wanted false with trafficEncapMode encap, because Pod addresses mean nothing outside a tunnel, got true",
@@ -360,6 +425,12 @@ t.test("what a change changes", async (t) => {
 			['snat.excludeCIDRs: [] → ["10.0.0.0/8"]', 'log.level: "info" → "warn"'],
 		],
 		["flows: {timeouts: {icmp: 1}}", "", ["flows.timeouts.icmp: 1 → 60"]],
+		["", "probes: {failoverTime: 500}", ["probes.failoverTime: 1000 → 500"]],
+		[
+			"hybrid: {tryDirectCIDRs: [10.0.0.0/8]}",
+			"hybrid: {direct: subnet}",
+			['hybrid.direct: "proven" → "subnet"', 'hybrid.tryDirectCIDRs: ["10.0.0.0/8"] → []'],
+		],
 		["tunnelPort: 0", "", []],
 	];
 	for (const [from, to, changes] of rows)

@@ -52,6 +52,8 @@ function small(change: Partial<Tables> = {}): Tables {
 			...{ transportMtu: 1500, slowPathRate: 1, flowTimeouts: [1, 2] },
 		},
 		peers: new Map([[0, peer]]),
+		peerPaths: new Map([[0, peer]]),
+		peerGateways: new Map([["10.244.2.1", 0]]),
 		peerAddresses: new Map([["192.168.0.2", 0]]),
 		routes: new Map([["10.244.2.0/24", { kind: 3, flags: 0, peer: 0 }]]),
 		endpoints: new Map([
@@ -71,7 +73,9 @@ function small(change: Partial<Tables> = {}): Tables {
 
 const none = {
 	peers: new Map(),
+	peerPaths: new Map(),
 	peerAddresses: new Map(),
+	peerGateways: new Map(),
 	routes: new Map(),
 	endpoints: new Map(),
 	hostRoutes: new Map(),
@@ -86,8 +90,10 @@ t.test("which writes, and in which order", async (t) => {
 			small(),
 			[
 				"put gateway",
+				"put peerPaths 0",
 				"put peers 0",
 				"put peerAddresses 192.168.0.2",
+				"put peerGateways 10.244.2.1",
 				"put endpoints 10.244.1.2",
 				"put routes 10.244.2.0/24",
 				"put hostRoutes 10.244.2.0/24",
@@ -103,11 +109,25 @@ t.test("which writes, and in which order", async (t) => {
 				"remove hostRoutes 10.244.2.0/24",
 				"remove routes 10.244.2.0/24",
 				"remove endpoints 10.244.1.2",
+				"remove peerGateways 10.244.2.1",
 				"remove peerAddresses 192.168.0.2",
 				"remove peers 0",
+				"remove peerPaths 0",
 			],
 		],
 		["one path", small(), small({ peers: new Map([[0, { ...peer, path: 3 }]]) }), ["put peers 0"]],
+		[
+			"a way to ask",
+			small(),
+			small({ peerPaths: new Map([[1, { ...peer, path: 3 }]]) }),
+			["put peerPaths 1", "remove peerPaths 0"],
+		],
+		[
+			"whose a gateway is",
+			small(),
+			small({ peerGateways: new Map([["10.244.2.1", 1]]) }),
+			["put peerGateways 10.244.2.1"],
+		],
 		[
 			"a bigint",
 			small(),
@@ -195,9 +215,10 @@ t.test("random tables: at no step does a route refer to a peer that is not there
 				for (const { kind, peer } of now.routes.values())
 					if (kind === 3)
 						assert.ok(now.peers.has(peer * 2), `peer ${peer} after ${step.op} ${step.table}`);
-				for (const peer of now.peerAddresses.values()) assert.ok(now.peers.has(peer * 2));
+				for (const table of [now.peerAddresses, now.peerGateways])
+					for (const peer of table.values()) assert.ok(now.peers.has(peer * 2));
 			}
-			assert.equal(MAPS.length, 5);
+			assert.equal(MAPS.length, 7);
 		}),
 	);
 });

@@ -307,7 +307,7 @@ t.test("path events", async (t) => {
 		reason: "So it is.",
 		mtu,
 	});
-	const events = new PathEvents(500);
+	const events = new PathEvents(500, { ages: {}, events: [] });
 	const apply = (before: PeerView[], now: PeerView[], time: number) =>
 		events.add(peerDifferences(before, now), time);
 	const first = [view("n2", "geneve"), view("n3", "geneve")];
@@ -322,12 +322,12 @@ t.test("path events", async (t) => {
 			[2_000, "n2", "geneve", "direct"],
 		],
 	);
-	t.strictSame(events.age("n2", 4), { since: 2_000, changes: 1 });
-	t.strictSame(events.age("n3", 4), { since: 1_000, changes: 0 }, "another MTU is no other path");
+	t.match(events.age("n2", 4), { since: 2_000, changes: 1 });
+	t.match(events.age("n3", 4), { since: 1_000, changes: 0 }, "another MTU is no other path");
 	t.strictSame(events.age("n9", 4), { since: 500, changes: 0 });
 	apply(second, [], 3_000);
 	apply([], first, 4_000);
-	t.strictSame(events.age("n2", 4), { since: 4_000, changes: 0 }, "who comes back begins anew");
+	t.match(events.age("n2", 4), { since: 4_000, changes: 0 }, "who comes back begins anew");
 	for (let i = 0; i < EVENTS_MAX; i++) {
 		const [from, to] =
 			i % 2 === 0 ? (["geneve", "direct"] as const) : (["direct", "geneve"] as const);

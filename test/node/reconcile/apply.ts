@@ -74,9 +74,14 @@ t.test("the first apply makes everything", async (t) => {
 	});
 
 	t.test("maps", async (t) => {
-		const { routeEpoch, nextHopEpoch, hostIfindex, hashSeed, ...config } = nodeConfig();
+		const { routeEpoch, nextHopEpoch, hostIfindex, hashSeed, probeKey, ...config } = nodeConfig();
 		t.same(config, tables.nodeConfig);
 		t.not(hashSeed, 0);
+		t.ok(probeKey[0] !== probeKey[1] && !probeKey.includes(0n), "a key that nobody knows");
+		const way = Buffer.from([7, 0, 0, 0]);
+		t.same(Peer.decode(pinned("peer_paths").lookup(way)!), tables.peerPaths.get(7));
+		const gateway = maps.peerGateways.key.encode("10.100.2.1");
+		t.same(pinned("peer_gateways").lookup(gateway), Buffer.from([2, 0, 0, 0]));
 		t.equal(pinned("peer_addresses").entries().keys.length / maps.peerAddresses.keySize, 3);
 		const index = Buffer.from([3, 0, 0, 0]);
 		t.same(Peer.decode(pinned("peers").lookup(index)!), tables.peers.get(3));
@@ -162,6 +167,25 @@ t.test("a path is one write, and no route epoch", async (t) => {
 	t.match(await reconciler.apply({ ...tables, peers }), { writes: 1, pending: 0 });
 	t.equal(reconciler.tableReader.peer(2)?.path, 1);
 	t.equal(nodeConfig().routeEpoch, before.routeEpoch);
+});
+
+t.test("how peers are asked: written and removed, and no route epoch", async (t) => {
+	await reconciler.apply(tables);
+	const before = nodeConfig();
+	const [key, first] = [7, tables.peerPaths.get(7)!];
+	const peerPaths = new Map(tables.peerPaths).set(key - 1, { ...first, path: 1, mtu: 1500 });
+	const peerGateways = new Map(tables.peerGateways).set("10.99.0.1", 1);
+	t.match(await reconciler.apply({ ...tables, peerPaths, peerGateways }), {
+		writes: 2,
+		pending: 0,
+	});
+	t.equal(reconciler.tableReader.peerPath(6)?.path, 1);
+	t.equal(reconciler.tableReader.peerGateway("10.99.0.1"), 1);
+	t.match(await reconciler.apply(tables), { writes: 2, pending: 0 });
+	t.notOk(reconciler.tableReader.peerPath(6)?.path, "an array's entry is cleared");
+	t.equal(reconciler.tableReader.peerGateway("10.99.0.1"), undefined);
+	t.equal(nodeConfig().routeEpoch, before.routeEpoch);
+	t.same(nodeConfig().probeKey, before.probeKey);
 });
 
 t.test("a route, an endpoint, an owner of a peer id: a new route epoch each", async (t) => {

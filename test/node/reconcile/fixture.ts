@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { IpRoute } from "../../../src/reconcile/iproute.js";
 import { Reconciler, type ReconcilerOptions } from "../../../src/reconcile/reconciler.js";
-import { NodeFlag, Path, RouteKind } from "../../../src/tables/generated.js";
+import { NodeFlag, Path, ProbeWay, RouteKind } from "../../../src/tables/generated.js";
 import type { Tables } from "../../../src/tables/tables.js";
 
 const bpf = fileURLToPath(new URL("../../../bpf", import.meta.url));
@@ -124,7 +124,9 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 			flowTimeouts: [1, 60, 7440, 240, 10, 30, 180, 60, 60, 7440, 10, 600],
 		},
 		peers: new Map(),
+		peerPaths: new Map(),
 		peerAddresses: new Map(),
+		peerGateways: new Map(),
 		routes: new Map([
 			["10.244.1.0/24", { kind: RouteKind.LOCAL_PODS, flags: 0, peer: 0xffffffff }],
 		]),
@@ -149,7 +151,8 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 			`fd00:20:${(n + 1).toString(16)}::/64`,
 		];
 		prefixes.forEach((prefix, family) => {
-			tables.peers.set(n * 2 + family, {
+			const index = n * 2 + family;
+			const peer = {
 				path: Path.GENEVE,
 				outerFamily: 4,
 				port: 6081,
@@ -158,7 +161,13 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 				remote,
 				mtu: 1450,
 				nodeHash: BigInt(n + 1),
-			});
+			};
+			tables.peers.set(index, peer);
+			tables.peerPaths.set(index * 2 + ProbeWay.TUNNEL, peer);
+			tables.peerGateways.set(
+				prefix.replace(/(0|:)\/\d+$/, (_, end) => (end === "0" ? "1" : ":1")),
+				n,
+			);
 			tables.routes.set(prefix, { kind: RouteKind.PEER, flags: 0, peer: n });
 			const source = family === 0 ? "10.244.1.1" : "fd00:10:244:1::1";
 			tables.hostRoutes.set(prefix, { prefix, mtu: 1450, source });

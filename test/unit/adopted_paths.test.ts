@@ -1,0 +1,57 @@
+import t from "tap";
+import type { BpfMap } from "#native";
+import { adoptedPaths } from "../../src/reconcile/adopted_paths.js";
+import { Path, PathProof, type Peer, ProbeWay } from "../../src/tables/generated.js";
+
+function peer(path: Path, mtu = 1500): Peer {
+	const remote = "192.168.1.2";
+	return { path, outerFamily: 4, port: 0, vni: 0, local: "", remote, mtu, nodeHash: 1n };
+}
+
+/** path_proofs on paper: nanoseconds before now, by index and way. */
+function proofs(entries: Record<number, [answered: bigint, large: bigint]>): BpfMap {
+	const now = process.hrtime.bigint();
+	const time = (ago: bigint) => (ago < 0n ? 0n : now - ago);
+	return {
+		lookup(key: Buffer) {
+			const entry = entries[key.readUInt32LE()];
+			if (entry === undefined) return undefined;
+			return PathProof.encode({ answeredAt: time(entry[0]), largeAnsweredAt: time(entry[1]) });
+		},
+	} as unknown as BpfMap;
+}
+
+const SECOND = 1_000_000_000n;
+const at = (index: number) => index * 2 + ProbeWay.DIRECT;
+
+t.test("what went directly, and when it was last answered", async (t) => {
+	const peers = new Map([
+		[0, peer(Path.DIRECT)],
+		[1, peer(Path.ROUTED, 1400)],
+		[2, peer(Path.GENEVE)],
+		[3, peer(Path.DOWN, 0)],
+		[4, peer(Path.NONE, 0)],
+		[5, peer(Path.DIRECT)],
+		[6, peer(Path.DIRECT)],
+	]);
+	const found = adoptedPaths(
+		peers,
+		proofs({
+			[at(0)]: [SECOND, 60n * SECOND],
+			[at(1)]: [2n * SECOND, -1n],
+			[at(2)]: [SECOND, SECOND],
+			[at(3)]: [SECOND, SECOND],
+			[5 * 2 + ProbeWay.TUNNEL]: [SECOND, SECOND],
+			[at(6)]: [-1n, -1n],
+		}),
+	);
+	t.same([...found.keys()], [0, 1, 6], "no tunnel, none that is down, none without an entry");
+	t.equal(found.get(0)?.mtu, 1500);
+	t.equal(found.get(1)?.mtu, 1400, "as much as went");
+	const near = (value: number | undefined, ms: number) => Math.abs((value ?? 0) - ms) < 500;
+	t.ok(near(found.get(0)?.answeredAgo, 1000));
+	t.ok(near(found.get(0)?.largeAnsweredAgo, 60_000));
+	t.ok(near(found.get(1)?.answeredAgo, 2000));
+	t.equal(found.get(1)?.largeAnsweredAgo, Number.POSITIVE_INFINITY, "never");
+	t.equal(found.get(6)?.answeredAgo, Number.POSITIVE_INFINITY);
+});

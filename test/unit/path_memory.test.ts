@@ -1,0 +1,112 @@
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { mock } from "node:test";
+import t from "tap";
+import { PathEvents } from "../../src/agent/path_events.js";
+import { PathMemory, type PathRecords } from "../../src/agent/path_memory.js";
+
+const directory = mkdtempSync(join(tmpdir(), "fairway-memory-"));
+t.teardown(() => rmSync(directory, { recursive: true }));
+
+const records: Omit<PathRecords, "version"> = {
+	ages: { "n2/4": { path: "direct", since: 5, changes: 2 } },
+	holds: { "n2/4": 10_000 },
+	events: [
+		{
+			time: "1970-01-01T00:00:00.005Z",
+			node: "n2",
+			family: 4,
+			from: "geneve",
+			to: "direct",
+			mtu: 1500,
+			reason: "So.",
+		},
+	],
+};
+const nothing: PathRecords = { version: 1, ages: {}, holds: {}, events: [] };
+const fail = (error: unknown) => {
+	throw error;
+};
+
+t.test("what was written is read", async (t) => {
+	const file = join(directory, "made", "paths.json");
+	new PathMemory(file, () => records, fail).write();
+	t.same(PathMemory.read(file), { version: 1, ...records });
+	t.notOk(existsSync(`${file}.new`), "replaced as a whole");
+	const events = new PathEvents(99, PathMemory.read(file));
+	t.match(events.age("n2", 4), { since: 5, changes: 2 });
+	t.match(events.age("n2", 6), { since: 99, changes: 0 });
+	t.same(events.records(), { ages: records.ages, events: records.events });
+});
+
+t.test("a file that cannot be read is one that is not there", async (t) => {
+	const file = join(directory, "odd.json");
+	t.same(PathMemory.read(join(directory, "absent.json")), nothing);
+	t.same(PathMemory.read(directory), nothing, "a directory");
+	for (const text of [
+		"",
+		"{",
+		"null",
+		"[]",
+		"7",
+		'"x"',
+		'{"version":2,"holds":{"n2/4":1}}',
+		"{}",
+	]) {
+		writeFileSync(file, text);
+		t.same(PathMemory.read(file), nothing, text);
+	}
+	writeFileSync(file, '{"version":1,"holds":{"n2/4":7}}');
+	t.same(PathMemory.read(file), { ...nothing, holds: { "n2/4": 7 } }, "what it has of it");
+	for (const odd of [
+		'"ages":7',
+		'"ages":null',
+		'"events":{}',
+		'"events":null',
+		'"holds":[]',
+		'"holds":null',
+	]) {
+		writeFileSync(file, `{"version":1,${odd}}`);
+		t.same(PathMemory.read(file), nothing, odd);
+	}
+});
+
+t.test("many changes are written once, soon", async (t) => {
+	mock.timers.enable({ apis: ["setTimeout"] });
+	t.teardown(() => mock.timers.reset());
+	const file = join(directory, "soon.json");
+	let collected = 0;
+	const memory = new PathMemory(file, () => ({ ...records, holds: { "n3/6": ++collected } }), fail);
+	for (let i = 0; i < 100; i++) memory.changed();
+	t.notOk(existsSync(file));
+	mock.timers.tick(1000);
+	t.same(PathMemory.read(file).holds, { "n3/6": 1 });
+	mock.timers.tick(10_000);
+	t.equal(collected, 1);
+	memory.changed();
+	memory.write();
+	mock.timers.tick(10_000);
+	t.equal(collected, 2, "what was written early is not written again");
+});
+
+t.test("what cannot be written is said, and harms nobody", async (t) => {
+	const errors: unknown[] = [];
+	const occupied = join(directory, "occupied");
+	mkdirSync(join(occupied, "paths.json"), { recursive: true });
+	const memory = new PathMemory(
+		join(occupied, "paths.json"),
+		() => records,
+		(error) => errors.push(error),
+	);
+	memory.write();
+	t.match(errors, [{ code: /EISDIR|ENOTEMPTY|EEXIST/ }]);
+	writeFileSync(join(directory, "plain"), "");
+	new PathMemory(
+		join(directory, "plain", "paths.json"),
+		() => records,
+		(error) => errors.push(error),
+	).write();
+	t.equal(errors.length, 2);
+	t.equal(readFileSync(join(directory, "plain"), "utf8"), "");
+});
