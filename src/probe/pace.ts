@@ -21,6 +21,8 @@ export interface Pace {
 	full: number;
 	/** A path that carries less than its full size is tried with it again; without traffic as if it did. */
 	raise: number;
+	/** A path that carries nothing of use is not searched again before. */
+	searchAgain: number;
 	/** Between questions on a path that does not answer: the first, and the most with traffic and without. */
 	retry: number;
 	retryActive: number;
@@ -42,6 +44,7 @@ export function paceOf({ failoverTime, holdTime, holdTimeMax }: Config["probes"]
 		idleFull: 600_000,
 		full: 20_000,
 		raise: 10_000,
+		searchAgain: 60_000,
 		retry: 200,
 		retryActive: Math.max(1000, failoverTime),
 		retryIdle: 30_000,

@@ -145,7 +145,7 @@ function seek(path: PathState, asker: Asker, situation: Situation): void {
 	const { active, companion } = situation;
 	const { now, pace } = asker;
 	// Small ones are answered all the time: a search that found nothing costs too much to repeat.
-	const againAt = path.searchedAt + pace.raise;
+	const againAt = path.searchedAt + pace.searchAgain;
 	if (path.cause === "size" && now < againAt) {
 		path.nextAt = againAt;
 		return;

@@ -66,10 +66,10 @@ const COUNT_MS = 1000;
 const LARGE_COUNT_MS = 5000;
 const LOSSY = 0.92;
 /**
- * So many questions tell when the tunnel loses none of them; else so many when it loses a third of
- * what the direct path does. That the two differ so by chance is one case in a thousand.
+ * So many questions tell when the tunnel loses none of them; else so many when it loses a fifth of
+ * what the direct path does. That equal ones differ so by chance is one case in some thousand.
  */
-const COMPARED = { questions: 30, more: 90, loss: 0.1, share: 1 / 3 };
+const COMPARED = { questions: 36, more: 90, loss: 0.1, share: 1 / 5 };
 const COMPARE_PAUSE_MS = { first: 5000, most: 60_000 };
 const SEARCH_PAUSE_MS = 1000;
 const ONE_WAY = { questions: 3, pauseMs: 30_000, pauseActiveMs: 10_000 };

@@ -190,7 +190,10 @@ t.test("losses of the direct path alone make it be left", async (t) => {
 		while (peer.state.use === "direct" && peer.now < 60_000) peer.run(peer.now + 100);
 		times.push(peer.now - 10_000);
 		t.equal(peer.state.direct.cause, "loss");
-		t.match(peer.words(), /^geneve: the direct path loses [123]\d % of probes, the tunnel 0 %\.$/);
+		t.match(
+			peer.words(),
+			/^geneve: the direct path (loses [123]\d % of probes, the tunnel 0 %|lost [123]\d % of probes, and is taken when .*)\.$/,
+		);
 		peer.run(peer.now + 2000);
 		t.match(peer.words(), /^geneve: the direct path lost [123]\d % of probes, and is taken when /);
 		peer.run(100_000);
@@ -248,7 +251,7 @@ t.test("a network that was always too narrow", async (t) => {
 	let limit = 1400;
 	const idle = new PaperPeer({ passes: narrow(1400) }).run(1_800_000);
 	t.ok(idle.rate(60_000, 1_800_000) < 8, `${idle.rate(60_000, 1_800_000)} a minute when idle`);
-	t.match(idle.words(), /^direct: 32 of 32 probes answered, 1400 bytes of 1500 get through, /);
+	t.match(idle.words(), /^direct: (\d+) of \1 probes answered, 1400 bytes of 1500 get through, /);
 	const wire = busy((way, _end, length) => length + (way === "tunnel" ? 50 : 0) <= limit);
 	const later = new PaperPeer(wire).run(10_000);
 	limit = 1430;
