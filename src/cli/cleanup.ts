@@ -33,7 +33,7 @@ export async function cleanupCommand(options: { runDir: string; pinDir: string }
 
 /** What agent and plugin keep there; the directory itself stays when it has something else. */
 function removeRunDir(runDir: string): void {
-	for (const name of ["agent.sock", "endpoints", "deletions"]) {
+	for (const name of ["agent.sock", "endpoints", "deletions", "paths.json"]) {
 		rmSync(join(runDir, name), { recursive: true, force: true });
 	}
 	try {

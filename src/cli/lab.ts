@@ -10,6 +10,7 @@ import { painters, renderTable } from "../lab/table.js";
 const USAGE = `Usage: fairway lab COMMAND [--name NAME]
 
   up [--manifests DIR] [--config FILE]  bring up a cluster; default: examples/two-subnets
+                                        (config.d/NODE.yaml beside FILE: that Node's own)
   down [--all]                          remove it, and what killed labs have left
   status [-o json]                      its machines and their addresses
   exec MACHINE COMMAND...               run a command on a Node, in a Pod, on "router" or "outside"

@@ -7,7 +7,7 @@
  *  4. Pods     through the CNI plugin
  */
 import { existsSync, statfsSync, writeFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { Agent } from "./agent.js";
 import { type Namespace, type Output, type RunOptions, run } from "./namespace.js";
 import { type Attachment, attachPod, detachPod } from "./pod.js";
@@ -33,7 +33,10 @@ export interface LabOptions {
 	name: string;
 	/** Default: examples/two-subnets. */
 	manifests?: string;
-	/** The agents' configuration. Default: config.yaml beside the manifests, else the defaults. */
+	/**
+	 * The agents' configuration. Default: config.yaml beside the manifests, else the defaults. A Node
+	 * for which there is config.d/NODE.yaml beside it has that one to itself.
+	 */
 	config?: string;
 	/** True: stays after this process. */
 	detached?: boolean;
@@ -91,7 +94,7 @@ export class Lab {
 				namespace: this.namespace(node),
 				directory: `${this.directory}/${node}`,
 				pinDirectory: `${pinDirectory(name)}/${node}`,
-				config,
+				config: configOf(config, node),
 				manifests,
 				patienceMs,
 			};
@@ -253,6 +256,11 @@ export class Lab {
 		if (machine === "outside") return this.topology.outside?.addresses ?? [];
 		return this.topology.nodes.find(({ name }) => name === machine)?.addresses ?? [];
 	}
+}
+
+function configOf(config: string, node: string): string {
+	const own = join(dirname(config), "config.d", `${node}.yaml`);
+	return existsSync(own) ? own : config;
 }
 
 /** A Pod on a Node without an agent is left to whoever serves that Node. */

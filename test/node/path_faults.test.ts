@@ -10,8 +10,9 @@
  *                 └─────────── router ──────┘
  */
 import t, { type Test } from "tap";
-import type { PathEvent, PeerStatus } from "../../src/api/messages.js";
 import { ask } from "../../src/api/client.js";
+import type { PathEvent, PeerStatus } from "../../src/api/messages.js";
+import { command } from "../../src/lab/repository.js";
 import { until } from "../../src/lab/until.js";
 import { type Cluster, type Settings, startCluster } from "../tools/cluster.js";
 import { FaultTable } from "../tools/fault_table.js";
@@ -161,6 +162,26 @@ const table = new FaultTable();
 t.test("faults", async (t) => {
 	const cluster = await startCluster(t, SETTINGS);
 	await cluster.serve("pod2a", "pod2b", "pod3a");
+	await t.test("explain names the proof of a path", async (t) => {
+		const { lab } = cluster;
+		for (const [to, proof] of [
+			["pod2a", /^direct: \d+ of \d+ probes answered, 1500 bytes, [\d.]+ ms\.$/],
+			["pod3a", /^geneve: the direct path is not routed/],
+		] as const) {
+			const [source, destination] = [lab.address("pod1a", 4), lab.address(to, 4)];
+			const { reason } = await lab.agent("node1").explain({ source, destination, protocol: "tcp" });
+			t.match(reason, proof);
+		}
+	});
+	await t.test("check says what each mode would make of it", async (t) => {
+		const { stdout, status } = await cluster.lab.run("node1", [
+			...[command("fairway"), "check", "--run-dir", cluster.lab.agent("node1").runDirectory],
+		]);
+		t.match(stdout, /hybrid: +2 paths direct, 4 in geneve\n/);
+		t.match(stdout, /noEncap: 2 paths direct; would lose 4 paths: node3/);
+		t.match(stdout, /encap: +6 paths in geneve\n/);
+		t.equal(status, 0, "the mode in force loses nobody");
+	});
 	const only = process.env.FAIRWAY_FAULT;
 	for (const one of CASES)
 		if (only === undefined || one.fault.includes(only))
