@@ -126,6 +126,41 @@ export function newPath(
 	};
 }
 
+/** Written out, not spread: V8 copies it in half the time, and gives it no shape of its own. */
+export function copyPath(path: PathState): PathState {
+	return {
+		way: path.way,
+		key: path.key,
+		full: path.full,
+		floor: path.floor,
+		phase: path.phase,
+		phaseAt: path.phaseAt,
+		cause: path.cause,
+		causeLoss: path.causeLoss,
+		nextAt: path.nextAt,
+		fullAt: path.fullAt,
+		backoff: path.backoff,
+		asked: path.asked,
+		size: path.size,
+		sizeAt: path.sizeAt,
+		search: path.search,
+		searchedAt: path.searchedAt,
+		grownAt: path.grownAt,
+		fullHits: path.fullHits,
+		fullMisses: path.fullMisses,
+		fullAnsweredAt: path.fullAnsweredAt,
+		sizeMisses: path.sizeMisses,
+		hits: path.hits,
+		tries: path.tries,
+		misses: path.misses,
+		outcomes: path.outcomes,
+		outcomeCount: path.outcomeCount,
+		answeredAt: path.answeredAt,
+		roundTrip: path.roundTrip,
+		everAnswered: path.everAnswered,
+	};
+}
+
 /** True while packets may take the path on the strength of its proof. */
 export function isProven({ phase }: Pick<PathState, "phase">): boolean {
 	return phase === "proven" || phase === "suspect";

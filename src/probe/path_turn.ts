@@ -231,7 +231,8 @@ function watch(path: PathState, asker: Asker, situation: Situation): void {
 	if (path.search === undefined) watchSize(path, asker, full);
 }
 
-function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: number): void {
+function watchSize(path: PathState, asker: Asker, gap: number): void {
+	const { now, pace } = asker;
 	const whole = path.size === path.full;
 	if (!whole && path.fullHits >= FULL) {
 		path.size = path.full;
@@ -246,16 +247,16 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 	// Large Pod packets have been seen to arrive: that says much, though not all.
 	const shown = now - path.sizeAt < 0.5 * gap && now - path.fullAnsweredAt < SHOWN * gap;
 	if (whole && path.fullMisses === 0 && shown) {
-		path.fullAt = path.sizeAt + jitter(gap);
+		path.fullAt = path.sizeAt + asker.jitter(gap);
 		return;
 	}
-	ask(path, "full", path.full);
+	asker.ask(path, "full", path.full);
 	if (!whole) {
-		ask(path, "full", path.size);
+		asker.ask(path, "full", path.size);
 		// Should the path have become wider, but not as wide as that.
-		if (path.size + 1 < path.full) ask(path, "full", path.size + 1);
+		if (path.size + 1 < path.full) asker.ask(path, "full", path.size + 1);
 	}
-	path.fullAt = now + jitter(sizeDoubts(path) > 0 ? pace.burst : gap);
+	path.fullAt = now + asker.jitter(sizeDoubts(path) > 0 ? pace.burst : gap);
 }
 
 /** Missed ones of the size in force, where a search could find a smaller one. */

@@ -5,7 +5,7 @@
 import type { PathChoice } from "../compile/peer_path.js";
 import type { Config } from "../config/config.js";
 import type { Family } from "../tables/prefix.js";
-import { newPath, type PathState } from "./path_state.js";
+import { copyPath, newPath, type PathState } from "./path_state.js";
 import type { Way } from "./question.js";
 
 /** What packets take. `down`: no path answers, and the peer did answer before. */
@@ -108,6 +108,41 @@ export function newPeer(policy: Policy, seed: number, now: number): PeerState {
 		oneWayAt: now,
 		there: { asked: 0, answered: 0 },
 		back: { asked: 0, answered: 0 },
+	};
+}
+
+/** As deep as `advance` changes it. */
+export function copyPeer(peer: PeerState): PeerState {
+	return {
+		policy: peer.policy,
+		direct: copyPath(peer.direct),
+		tunnel: copyPath(peer.tunnel),
+		use: peer.use,
+		sequence: peer.sequence,
+		seed: peer.seed,
+		trafficAt: peer.trafficAt,
+		receivedAt: peer.receivedAt,
+		sentTotal: peer.sentTotal,
+		receivedTotal: peer.receivedTotal,
+		counts: peer.counts,
+		largeCounts: peer.largeCounts,
+		comparison: peer.comparison && copyComparison(peer.comparison),
+		compareAfter: peer.compareAfter,
+		comparePause: peer.comparePause,
+		searchAfter: peer.searchAfter,
+		hold: peer.hold,
+		directSince: peer.directSince,
+		oneWayAt: peer.oneWayAt,
+		there: { asked: peer.there.asked, answered: peer.there.answered },
+		back: { asked: peer.back.asked, answered: peer.back.answered },
+	};
+}
+
+function copyComparison(comparison: Comparison): Comparison {
+	return {
+		...comparison,
+		direct: { ...comparison.direct },
+		tunnel: { ...comparison.tunnel },
 	};
 }
 

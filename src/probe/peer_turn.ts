@@ -25,6 +25,7 @@ import {
 } from "./path_turn.js";
 import {
 	type Counts,
+	copyPeer,
 	type PeerState,
 	type Policy,
 	pathFor,
@@ -119,19 +120,7 @@ class PeerTurn implements Asker {
 	constructor(before: PeerState, now: number, pace: Pace) {
 		this.now = now;
 		this.pace = pace;
-		const { comparison } = before;
-		this.state = {
-			...before,
-			direct: { ...before.direct },
-			tunnel: { ...before.tunnel },
-			there: { ...before.there },
-			back: { ...before.back },
-			comparison: comparison && {
-				...comparison,
-				direct: { ...comparison.direct },
-				tunnel: { ...comparison.tunnel },
-			},
-		};
+		this.state = copyPeer(before);
 	}
 
 	// ------------------------------------------------------------ 1. the event
@@ -395,7 +384,7 @@ class PeerTurn implements Asker {
 
 	// ------------------------------------------------------------ Asker
 
-	jitter = (time: number): number => {
+	jitter(time: number): number {
 		// Marsaglia's xorshift: enough to keep Nodes from asking in step.
 		let x = this.state.seed;
 		x ^= x << 13;
@@ -403,9 +392,9 @@ class PeerTurn implements Asker {
 		x ^= x << 5;
 		this.state.seed = x | 0 || 1;
 		return time * (0.85 + 0.3 * ((x >>> 0) / 2 ** 32));
-	};
+	}
 
-	ask = (path: PathState, purpose: Purpose, length: number): void => {
+	ask(path: PathState, purpose: Purpose, length: number): void {
 		const { state, now } = this;
 		state.sequence = (state.sequence + 1) & 0x7fffffff;
 		const size = length || smallLength(state.policy.family);
@@ -422,7 +411,7 @@ class PeerTurn implements Asker {
 		};
 		path.asked = [...path.asked, question];
 		this.questions.push(question);
-	};
+	}
 }
 
 function isWhole({ size, full }: PathState): boolean {

@@ -23,7 +23,11 @@ const NODES: Pair = ["node1", "node2"];
 const FAMILIES = [4, 6] as const;
 
 t.test("faults", async (t) => {
-	const cluster = await startCluster(t, { trafficEncapMode: "hybrid", tunnelType: "geneve" });
+	const cluster = await startCluster(t, {
+		trafficEncapMode: "hybrid",
+		tunnelType: "geneve",
+		hybrid: { direct: "subnet" },
+	});
 	const { lab } = cluster;
 	await cluster.serve("pod2a", "pod3a");
 

@@ -65,6 +65,19 @@ t.test("modes", async (t) => {
 			for (const [i, capture] of captures.entries()) {
 				const packets = await wirePackets(capture.file, tunnel(cluster));
 				await examine(t, cluster, CAPTURED[i] ?? "", packets, seen);
+				const probes = await wirePackets(capture.file, tunnel(cluster), "probes");
+				t.same(
+					probes.flatMap(({ number, length, badChecksums, tunnel }) =>
+						badChecksums.length > 0 ||
+						length > 1514 ||
+						(mode === "encap" && tunnel === undefined) ||
+						(mode === "noEncap" && tunnel !== undefined)
+							? [{ number, length, badChecksums, tunnel }]
+							: [],
+					),
+					[],
+					`${CAPTURED[i]}: ${probes.length} probes take the paths of the mode, and are right`,
+				);
 			}
 			for (const [what, { packets, bytes }] of seen) {
 				const [a, b] = [before.get(what), after.get(what)];

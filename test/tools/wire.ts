@@ -1,4 +1,5 @@
 /** What a packet on the wire is, as far as Fairway is concerned: read from tshark's fields. */
+import { Limit } from "../../src/tables/generated.js";
 import { type Dissected, dissect } from "./dissect.js";
 
 const FIELDS = [
@@ -67,14 +68,20 @@ export interface WirePacket {
 	badChecksums: string[];
 }
 
-/** Every IP packet of a capture but ICMP errors, neighbour discovery and the like. */
+/**
+ * Every IP packet of a capture but ICMP errors, neighbour discovery and the like; without the probes
+ * that Nodes send each other, or these alone.
+ */
 export async function wirePackets(
 	file: string,
 	tunnelPort?: { port: number; type: "geneve" | "vxlan" },
+	what: "traffic" | "probes" = "traffic",
 ): Promise<WirePacket[]> {
+	const probes = `udp.port == ${Limit.PROBE_PORT}`;
 	const filter =
 		"(ip or ipv6) and not igmp and not (icmp and not (icmp.type == 0 or icmp.type == 8)) " +
-		"and not (icmpv6 and not (icmpv6.type == 128 or icmpv6.type == 129))";
+		"and not (icmpv6 and not (icmpv6.type == 128 or icmpv6.type == 129)) " +
+		(what === "probes" ? `and ${probes}` : `and not ${probes}`);
 	const decode =
 		tunnelPort === undefined ? [] : [`udp.port==${tunnelPort.port},${tunnelPort.type}`];
 	const packets = await dissect(file, filter, FIELDS, { decode });
