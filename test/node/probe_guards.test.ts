@@ -1,0 +1,135 @@
+/**
+ * Nobody but the peer's core answers a question: what strangers on the Node network and Pods send in
+ * its place is refused and changes nothing. And a peer that answers none at all is another
+ * implementation, no dead one.
+ *
+ *       pod1a   pod2a             pod3a
+ *       node1   node2             node3   node4, without Fairway
+ *         └─ net1 ┘                 └─ net2 ┘
+ *              └──── router, a stranger ──┘
+ */
+import { writeFileSync } from "node:fs";
+import t from "tap";
+import type { PeerStatus } from "../../src/api/messages.js";
+import { until } from "../../src/lab/until.js";
+import { questionPacket, smallLength } from "../../src/probe/question.js";
+import { ProbeKind } from "../../src/tables/generated.js";
+import { startCluster } from "../tools/cluster.js";
+import { withoutAgent } from "../tools/foreign_node.js";
+import { sendRaw } from "../tools/raw.js";
+
+const GATEWAYS = {
+	4: { node1: "10.244.1.1", node2: "10.244.2.1" },
+	6: { node1: "fd00:10:244:1::1", node2: "fd00:10:244:2::1" },
+} as const;
+const TIMES = 20;
+
+t.test("guards of probes", async (t) => {
+	const cluster = await startCluster(t, { trafficEncapMode: "encap" }, withoutAgent("node4"));
+	const { lab } = cluster;
+	const pathsTo = async (node: string, peer: string): Promise<PeerStatus[]> =>
+		(await lab.agent(node).peers()).filter((view) => view.node === peer);
+	const switchTo = async (mode: string, path: string): Promise<void> => {
+		writeFileSync(lab.config, JSON.stringify({ trafficEncapMode: mode }));
+		await until(`${path} to node2 in ${mode}`, async () =>
+			(await pathsTo("node1", "node2")).every((view) => view.path === path),
+		);
+	};
+	const refused = async (node: string): Promise<number> =>
+		(await cluster.drops(node)).probe_refused ?? 0;
+
+	await t.test("a peer that answers nothing", async (t) => {
+		await switchTo("hybrid", "direct");
+		for (const { path, reason } of await pathsTo("node3", "node4"))
+			t.same(
+				[path, reason],
+				["geneve", "geneve: node4 has answered no probe yet, so the direct path is not proven."],
+			);
+		await switchTo("noEncap", "direct");
+		await until("node3 to go direct without proof", async () =>
+			(await pathsTo("node3", "node4")).every(
+				({ path, reason }) => path === "direct" && /node4 has answered no probe yet/.test(reason),
+			),
+		);
+		await switchTo("encap", "geneve");
+		// Longer than it takes to call a peer down that did answer before.
+		await new Promise((resolve) => setTimeout(resolve, 4000));
+		t.same(
+			(await pathsTo("node3", "node4")).map(({ path }) => path),
+			["geneve", "geneve"],
+			"and it is not down",
+		);
+	});
+
+	await switchTo("hybrid", "direct");
+	await lab.underlay.setRouterKnowsPods(true);
+	const probe = (family: 4 | 6, kind: number, sequence: number, source?: string): Buffer => {
+		const length = smallLength(family);
+		const { node1, node2 } = GATEWAYS[family];
+		const packet = questionPacket({
+			...{ source: source ?? node2, destination: node1, there: "direct", back: "direct" },
+			...{ length, answerLength: length, sequence, hello: true },
+		});
+		packet[(family === 4 ? 28 : 48) + 4] = kind;
+		return packet;
+	};
+	const many = (make: (sequence: number) => Buffer): Buffer[] =>
+		Array.from({ length: TIMES }, (_, i) => make(i));
+
+	for (const family of [4, 6] as const) {
+		await t.test(`a stranger answers in the peer's place, IPv${family}`, async (t) => {
+			const before = await refused("node1");
+			await sendRaw(
+				lab,
+				"router",
+				many((i) => probe(family, ProbeKind.ANSWER, i)),
+			);
+			await until("each to be refused", async () => (await refused("node1")) === before + TIMES);
+			const views = await pathsTo("node1", "node2");
+			t.same(
+				views.map(({ path }) => path),
+				["direct", "direct"],
+			);
+		});
+
+		await t.test(`a stranger asks in the peer's name, IPv${family}`, async (t) => {
+			const before = await refused("node2");
+			await sendRaw(
+				lab,
+				"router",
+				many((i) => probe(family, ProbeKind.QUESTION, i)),
+			);
+			// The answers go to the peer, which has not asked.
+			await until(
+				"each answer to be refused",
+				async () => (await refused("node2")) === before + TIMES,
+			);
+			const views = await pathsTo("node2", "node1");
+			t.same(
+				views.map(({ path }) => path),
+				["direct", "direct"],
+			);
+		});
+
+		await t.test(`a Pod asks, IPv${family}`, async (t) => {
+			const before = [await refused("node1"), await refused("node2")];
+			const spoofed = (await cluster.drops("node2")).spoofed_address ?? 0;
+			const own = lab.address("pod2a", family);
+			await sendRaw(lab, "pod2a", [
+				...many((i) => probe(family, ProbeKind.QUESTION, i, own)),
+				...many((i) => probe(family, ProbeKind.ANSWER, i, own)),
+				// In its Node's name.
+				...many((i) => probe(family, ProbeKind.QUESTION, i)),
+			]);
+			await until(
+				"what is in the Node's name to be dropped",
+				async () => ((await cluster.drops("node2")).spoofed_address ?? 0) >= spoofed + TIMES,
+			);
+			t.same(
+				[await refused("node1"), await refused("node2")],
+				before,
+				"with its own address it is a Pod's packet",
+			);
+		});
+	}
+});
