@@ -245,13 +245,14 @@ function watchSize(path: PathState, { now, pace, jitter, ask }: Asker, gap: numb
 		path.fullAt = path.sizeAt + jitter(gap);
 		return;
 	}
-	ask(path, "full", path.full);
-	if (!whole) {
-		ask(path, "full", path.size);
+	const doubtful = sizeDoubts(path) > 0;
+	ask(path, "full", path.size);
+	if (!whole && !doubtful) {
+		ask(path, "full", path.full);
 		// Should the path have become wider, but not as wide as that.
 		if (path.size + 1 < path.full) ask(path, "full", path.size + 1);
 	}
-	path.fullAt = now + jitter(sizeDoubts(path) > 0 ? pace.burst : gap);
+	path.fullAt = now + jitter(doubtful ? pace.burst : gap);
 }
 
 /** Missed ones of the size in force, where a search could find a smaller one. */
