@@ -250,13 +250,14 @@ function watchSize(path: PathState, asker: Asker, gap: number): void {
 		path.fullAt = path.sizeAt + asker.jitter(gap);
 		return;
 	}
-	asker.ask(path, "full", path.full);
-	if (!whole) {
-		asker.ask(path, "full", path.size);
+	const doubtful = sizeDoubts(path) > 0;
+	asker.ask(path, "full", path.size);
+	if (!whole && !doubtful) {
+		asker.ask(path, "full", path.full);
 		// Should the path have become wider, but not as wide as that.
 		if (path.size + 1 < path.full) asker.ask(path, "full", path.size + 1);
 	}
-	path.fullAt = now + asker.jitter(sizeDoubts(path) > 0 ? pace.burst : gap);
+	path.fullAt = now + asker.jitter(doubtful ? pace.burst : gap);
 }
 
 /** Missed ones of the size in force, where a search could find a smaller one. */

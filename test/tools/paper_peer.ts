@@ -166,7 +166,7 @@ export class PaperPeer {
 		this.#counts = { ...this.#counts, received: 0, receivedLarge: 0 };
 	}
 
-	/** Pod packets that did not arrive, of all since the beginning. */
+	/** The sentence of now. */
 	words(): string {
 		return describe(this.state, "n2", this.now);
 	}
