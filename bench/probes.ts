@@ -2,7 +2,7 @@
  * What probing costs a Node with a thousand peers in its own subnet: CPU of its agent and bits on the
  * wire, without traffic and with traffic to fifty of them; how soon all of them are proven.
  *
- *   bench/probes.ts [SECONDS] [ROUNDS]     default 30, 3
+ *   bench/probes.ts [SECONDS] [ROUNDS]     default 60, 3
  *
  *   pod1 ── node1 ── (node1 │ net1
  *   50 × 100 packets/s       reflector: a thousand Nodes that only manifests know
@@ -15,6 +15,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { BpfMap } from "#native";
+import type { Agent } from "../src/lab/agent.js";
 import { Lab } from "../src/lab/lab.js";
 import { command } from "../src/lab/repository.js";
 import { until } from "../src/lab/until.js";
@@ -24,12 +25,17 @@ import { Reflector, type Seen } from "./tools/reflector.js";
 import { publish } from "./tools/report.js";
 import { shownSpread, spread } from "./tools/statistics.js";
 
-const seconds = Number(process.argv[2] ?? 30);
+const seconds = Number(process.argv[2] ?? 60);
 const rounds = Number(process.argv[3] ?? 3);
 const PEERS = 1000;
 const ACTIVE = 50;
 /** Packets a second to each of them. */
 const RATE = 100;
+const STARTS = 3;
+/** A path without traffic is asked once in two minutes. */
+const IDLE_SECONDS = 2 * seconds;
+/** Until what a start and a change of traffic bring about is over. */
+const SETTLE_MS = 10_000;
 
 interface Sample {
 	/** Of one CPU: the agent's threads. */
@@ -39,6 +45,17 @@ interface Sample {
 	/** Bits a second, with Ethernet headers. */
 	sent: number;
 	received: number;
+	/** Packets of Pods. */
+	pods: number;
+}
+
+/** Times in seconds. */
+interface Start {
+	ready: number;
+	proven: number;
+	questions: number;
+	/** Of the agent, up to the last proof. */
+	cpu: number;
 }
 
 const self = [
@@ -80,68 +97,115 @@ await bench(async () => {
 	writeFileSync(join(directory, "crowd.json"), JSON.stringify(list(crowd.map(({ node }) => node))));
 
 	const [pod] = lab.topology.pods;
-	const starts: { ready: number; proven: number; questions: number; cpu: number }[] = [];
-	for (let round = 0; round < rounds; round++) {
-		await agent.stop();
-		await lab.run("node1", [command("fairway"), "cleanup"].concat(
-			...["--pin-dir", agent.pinDirectory, "--run-dir", agent.runDirectory],
-		));
-		rmSync(agent.runDirectory, { recursive: true, force: true });
-		const before = reflector.seen();
-		const begun = performance.now();
-		await agent.start();
-		const ready = performance.now() - begun;
-		await until("all peers are proven", async () => provenIn(agent.pinDirectory) === PEERS, 120_000);
-		starts.push({
-			ready,
-			proven: performance.now() - begun,
-			questions: questionsOf(reflector.seen()) - questionsOf(before),
-			cpu: cpuTime((await agent.status()).pid) / 1e6,
-		});
-		process.stderr.write(`${JSON.stringify(starts.at(-1))}\n`);
-	}
+	const starts: Start[] = [];
+	while (starts.length < STARTS) starts.push(await start(lab, agent, reflector));
 	const { pid } = await agent.status();
-	if (pod !== undefined) await lab.attach(pod);
 	const resident = residentOf(pid);
+	// What was cleaned up between the starts took the Pod's interface along.
+	if (pod !== undefined) await lab.attach(pod);
+	await delay(SETTLE_MS);
 
-	const measure = async (): Promise<Sample> => {
-		const before = { at: performance.now(), cpu: cpuTime(pid), seen: reflector.seen() };
-		await delay(seconds * 1000);
-		const seen = reflector.seen(); if (process.env.PROF_DELAYED) process.kill(pid, "SIGUSR2");
-		const elapsed = (performance.now() - before.at) / 1000;
-		const since = (what: (seen: Seen) => number) => (what(seen) - what(before.seen)) / elapsed;
-		const sample = {
-			cpu: (cpuTime(pid) - before.cpu) / 1e9 / elapsed,
-			questions: since(questionsOf),
-			answers: since(({ answered }) => answered.packets),
-			sent: 8 * since(({ direct, tunnel }) => direct.bytes + tunnel.bytes),
-			received: 8 * since(({ answered }) => answered.bytes),
-			pods: since(({ pod }) => pod.packets),
-			unanswered: since(({ unanswered }) => unanswered.packets),
-		};
-		process.stderr.write(`${JSON.stringify(sample)}\n`);
-		return sample;
-	};
+	const idle = [await measure(pid, reflector, IDLE_SECONDS)];
 	const station = await lab.station("pod1");
-	const idle: Sample[] = [];
-	const active: Sample[] = [];
-	for (let round = 0; round < rounds; round++) {
-		// What was asked in the first proofs, or for traffic that has ended, is over.
-		await delay(8000); if (process.env.PROF_DELAYED) process.kill(pid, "SIGUSR2");
-		idle.push(await measure());
-		const streams: number[] = [];
-		for (const { pods } of crowd.slice(0, ACTIVE)) {
+	const streams = await Promise.all(
+		crowd.slice(0, ACTIVE).map(async ({ pods }) => {
 			const host = pods.replace(/0\/24$/, "2");
-			const order = { host, port: 9, rate: RATE, size: 32 };
-			streams.push((await station.order("udpStream", order)).stream);
-		}
-		await delay(8000); if (process.env.PROF_DELAYED) process.kill(pid, "SIGUSR2");
-		active.push(await measure());
-		await Promise.all(streams.map((stream) => station.order("udpStop", { stream })));
-	}
-	const after = await agent.status();
-	process.stderr.write(`${JSON.stringify({ resident, after })}\n`);
+			// Without an answer; nothing listens there.
+			return station.order("udpStream", { host, port: 9, rate: RATE, size: 32 });
+		}),
+	);
+	await delay(SETTLE_MS);
+	const active: Sample[] = [];
+	while (active.length < rounds) active.push(await measure(pid, reflector, seconds));
+	await Promise.all(streams.map((stream) => station.order("udpStop", stream)));
+	const { paths } = (await agent.status()).peers;
+	const pods = Math.min(...active.map((sample) => sample.pods));
+	if (paths.direct !== PEERS || pods < 0.95 * ACTIVE * RATE)
+		throw new Error(
+			`Cannot trust this: wanted ${PEERS} direct paths and ${ACTIVE * RATE} packets/s, got ${paths.direct} and ${pods}`,
+		);
+
+	const row = (name: string, samples: Sample[]): string[] => [
+		name,
+		shownSpread(spread(samples.map(({ cpu }) => 100 * cpu)), 2),
+		...(["questions", "answers"] as const).map((what) =>
+			shownSpread(spread(samples.map((sample) => sample[what]))),
+		),
+		...(["sent", "received"] as const).map((what) =>
+			shownSpread(spread(samples.map((sample) => sample[what] / 1000))),
+		),
+		shownSpread(spread(samples.map(({ cpu, questions }) => (1e6 * cpu) / questions))),
+	];
+	const startRow = (name: string, what: keyof Start, digits = 1) => [
+		name,
+		shownSpread(spread(starts.map((one) => one[what])), digits),
+	];
+	publish({
+		bench: "probes",
+		method: `Hybrid mode, IPv4, ${PEERS} Nodes of the same subnet, all answered by a BPF program. ${STARTS} starts with nothing pinned; then ${IDLE_SECONDS} s without traffic, and ${rounds} times ${seconds} s with ${RATE} packets/s from a Pod to a Pod on each of ${ACTIVE}. CPU time of all threads of the agent, what the reflector and the Node's own core do with a probe included: on a veth it is done in the thread that sends.`,
+		tables: [
+			{
+				title: "Probing",
+				columns: [
+					"",
+					"CPU % of a core",
+					"questions/s",
+					"answers/s",
+					"kbit/s sent",
+					"kbit/s received",
+					"CPU µs per question",
+				],
+				rows: [row("no traffic", idle), row(`traffic to ${ACTIVE} peers`, active)],
+			},
+			{
+				title: `A start with ${PEERS} peers`,
+				columns: ["", ""],
+				rows: [
+					startRow("ready, s", "ready"),
+					startRow("all proven, s", "proven"),
+					startRow("questions until then", "questions", 0),
+					startRow("CPU time until then, s", "cpu"),
+					["resident then, MB", resident.toFixed(0)],
+				],
+			},
+		],
+		data: { idle, active, starts, resident },
+	});
 });
+
+/** A cold start of node1's agent, up to the last proof. */
+async function start(lab: Lab, agent: Agent, reflector: Reflector): Promise<Start> {
+	await agent.stop();
+	const directories = ["--pin-dir", agent.pinDirectory, "--run-dir", agent.runDirectory];
+	await lab.run("node1", [command("fairway"), "cleanup", ...directories]);
+	rmSync(agent.runDirectory, { recursive: true, force: true });
+	const before = questionsOf(reflector.seen());
+	const begun = performance.now();
+	const since = () => (performance.now() - begun) / 1000;
+	await agent.start();
+	const ready = since();
+	await until("all peers are proven", async () => provenIn(agent.pinDirectory) === PEERS, 120_000);
+	const proven = since();
+	const questions = questionsOf(reflector.seen()) - before;
+	return { ready, proven, questions, cpu: cpuTime((await agent.status()).pid) / 1e9 };
+}
+
+async function measure(pid: number, reflector: Reflector, seconds: number): Promise<Sample> {
+	const before = { at: performance.now(), cpu: cpuTime(pid), seen: reflector.seen() };
+	await delay(seconds * 1000);
+	const seen = reflector.seen();
+	const cpu = cpuTime(pid) - before.cpu;
+	const elapsed = (performance.now() - before.at) / 1000;
+	const since = (what: (seen: Seen) => number) => (what(seen) - what(before.seen)) / elapsed;
+	return {
+		cpu: cpu / 1e9 / elapsed,
+		questions: since(questionsOf),
+		answers: since(({ answered }) => answered.packets),
+		sent: 8 * since(({ direct, tunnel }) => direct.bytes + tunnel.bytes),
+		received: 8 * since(({ answered }) => answered.bytes),
+		pods: since(({ pod }) => pod.packets),
+	};
+}
 
 /** Peers that packets take the direct path to: looked up in the kernel, so that no agent is asked. */
 function provenIn(pins: string): number {
@@ -149,8 +213,7 @@ function provenIn(pins: string): number {
 	const { values } = peers.entries();
 	peers.close();
 	let proven = 0;
-	for (let at = 0; at < values.length; at += Peer.size)
-		if (values[at] === Path.DIRECT) proven++;
+	for (let at = 0; at < values.length; at += Peer.size) if (values[at] === Path.DIRECT) proven++;
 	return proven;
 }
 

@@ -229,7 +229,7 @@ function configure(object: BpfObject): void {
 		...{ snatAddress4: "::", snatAddress6: "::", gatewayAddress4: "10.244.1.1" },
 		...{ gatewayAddress6: "::", gatewayMac: NODE.mac, snatPortFirst: 0, snatPortLast: 0 },
 		...{ genevePort: 6081, vxlanPort: 0, hostIfindex: 0, transportMtu: 1500 },
-		...{ hashSeed: 0x5eed5eed, slowPathRate: 0, flowTimeouts },
+		...{ hashSeed: 0x5eed5eed, slowPathRate: 0, flowTimeouts, probeKey: [0n, 0n] },
 	};
 	const peer = {
 		...{ path: Path.GENEVE, outerFamily: 4, port: 6081, vni: 1, local: NODE.address },
