@@ -17,6 +17,12 @@ export function spread(values: readonly number[]): Spread {
 	return { median, least: sorted[0]!, greatest: sorted.at(-1)! };
 }
 
+/** The least value that this share of them does not exceed; 1: the greatest. */
+export function quantile(values: readonly number[], share: number): number {
+	const sorted = [...values].sort((a, b) => a - b);
+	return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
+}
+
 /** Of two that alternated: round by round, so that what both suffered is not in it. */
 export function ratios(values: readonly number[], others: readonly number[]): Spread {
 	return spread(values.map((value, round) => value / others[round]!));

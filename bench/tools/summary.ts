@@ -148,6 +148,7 @@ function claims(numbers: Numbers): Claim[] {
 			),
 		},
 		...growth(numbers),
+		...probes(numbers),
 	];
 }
 
@@ -219,6 +220,48 @@ function growth(numbers: Numbers): Claim[] {
 	];
 }
 
+function probes(numbers: Numbers): Claim[] {
+	const both = (field: Field) => ({
+		"without traffic": numbers.samples("probes", "idle", field),
+		"traffic to 50": numbers.samples("probes", "active", field),
+	});
+	const faults = ["source check, both ways", "source check, one way", "black hole for Pods"];
+	// What is promised is promised of all of them, not of the median.
+	const longest = (key: string) => {
+		const lost = numbers.samples("failover", key, ({ recovered }) => recovered!);
+		return lost && spread([lost.greatest]);
+	};
+	return [
+		{
+			scenario: "probing 1,000 peers: CPU of the agent",
+			of: "% of a core",
+			limit: 1,
+			measured: both(({ cpu }) => 100 * cpu!),
+		},
+		{
+			scenario: "probing 1,000 peers: on the wire, both directions",
+			of: "kbit/s",
+			limit: 500,
+			digits: 0,
+			measured: both(({ sent, received }) => (sent! + received!) / 1000),
+		},
+		...[1000, 500].map((limit) => ({
+			scenario: `a direct path fails, failoverTime ${limit}: packets are lost for, at most`,
+			of: "ms",
+			limit,
+			digits: 0,
+			measured: Object.fromEntries(faults.map((name) => [name, longest(`${limit} ${name}`)])),
+		})),
+		{
+			scenario: "ten minutes on busy cores, nothing wrong: paths that change",
+			of: "of all",
+			limit: 0,
+			digits: 0,
+			measured: { "": numbers.single("quiet", ["changes"], 1) },
+		},
+	];
+}
+
 /** The data of the results; what is not there is undefined. */
 class Numbers {
 	private readonly data: ReadonlyMap<string, unknown>;
@@ -243,6 +286,11 @@ class Numbers {
 	ratio(bench: string, key: string, other: string, field: Field): Spread | undefined {
 		const [samples, others] = [key, other].map((k) => this.find<Sample[]>(bench, [k]));
 		return samples && others && ratios(samples.map(field), others.map(field));
+	}
+
+	samples(bench: string, key: string, field: Field): Spread | undefined {
+		const samples = this.find<Sample[]>(bench, [key]);
+		return samples && spread(samples.map(field));
 	}
 
 	single(bench: string, path: readonly string[], unit: number): Spread | undefined {

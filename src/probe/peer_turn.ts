@@ -80,7 +80,7 @@ const FORGIVEN_MS = 600_000;
 export function advance(before: PeerState, event: Event, now: number, pace: Pace): Turn {
 	const turn = new PeerTurn(before, now, pace);
 	turn.take(event);
-	turn.settle();
+	turn.settle(event.kind);
 	return { state: turn.state, questions: turn.questions, answer: turn.answer };
 }
 
@@ -258,9 +258,10 @@ class PeerTurn implements Asker {
 
 	// ------------------------------------------------------------ 2. to 7.
 
-	settle(): void {
+	settle(kind: Event["kind"]): void {
 		const { state } = this;
-		for (const path of [state.direct, state.tunnel]) expire(path, this);
+		// Behind one answer others may wait to be told: what is missed shows when time alone has come.
+		if (kind !== "answer") for (const path of [state.direct, state.tunnel]) expire(path, this);
 		if (state.direct.phase === "proven" && isLossy(state.direct)) this.suspectLoss();
 		const inDoubt = state.direct.phase === "suspect";
 		if (state.direct.full > 0) step(state.direct, this, this.situation(state.direct, false));

@@ -14,7 +14,7 @@ import type { AdoptedPath } from "../reconcile/adopted_paths.js";
 import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
-import { lossOf, type Question } from "./path_state.js";
+import { lossOf, type PathState, type Question } from "./path_state.js";
 import { newPeer, type PeerState, type Policy } from "./peer_state.js";
 import { advance, dueAt, type Event, isActive } from "./peer_turn.js";
 import { questionPacket } from "./question.js";
@@ -66,14 +66,16 @@ interface Probed {
 	totalsAt: number;
 }
 
-/** Questions a second, and at once. */
-const RATE = { questions: 3000, burst: 500 };
+/** Questions a second, and in one turn: its answers are to be taken before they count as missed. */
+const RATE = { questions: 3000, burst: 60 };
 /** A peer's counters are read so often while something depends on them. */
 const TOTALS_MS = 1000;
 /** Peers that come together are asked one after another, so long apart each, within so long. */
 const SPREAD = { peerMs: 1, mostMs: 3000 };
 /** What is due this soon is done in the same turn. */
 const SLACK_MS = 2;
+/** From one turn to the next at least: with many peers, waking up costs more than what is done. */
+const TURN_MS = 10;
 
 export class Prober {
 	readonly counters: ProbeCounters = { sent: 0, answered: 0, late: 0 };
@@ -84,6 +86,7 @@ export class Prober {
 	#pace: Pace;
 	#timer: NodeJS.Timeout | undefined;
 	#timerAt = Number.POSITIVE_INFINITY;
+	#ranAt = Number.NEGATIVE_INFINITY;
 	#immediate: NodeJS.Immediate | undefined;
 	#tokens = RATE.burst;
 	#tokensAt: number;
@@ -274,7 +277,10 @@ export class Prober {
 			this.#send(probed.peer, question);
 		}
 		// Not again in the same turn, whatever is due.
-		this.#due.set(probed.peer.index, Math.max(dueAt(state, this.#pace), now + 1));
+		const due = Math.max(dueAt(state, this.#pace), now + 1);
+		// What is in no hurry is done together: for few questions waking up is most of the cost.
+		const { burst } = this.#pace;
+		this.#due.set(probed.peer.index, isCalm(state) ? Math.ceil(due / burst) * burst : due);
 		const { use, directMtu, tunnelMtu } = probed.verdict;
 		if (state.use === use && state.direct.size === directMtu && state.tunnel.size === tunnelMtu)
 			return;
@@ -296,15 +302,16 @@ export class Prober {
 		const first = this.#due.first;
 		if (!this.#started || this.#closed || first === undefined) return;
 		if (this.#immediate !== undefined) return;
-		if (first >= this.#timerAt) return;
+		const at = Math.max(first, this.#ranAt + TURN_MS);
+		if (at >= this.#timerAt) return;
 		clearTimeout(this.#timer);
-		this.#timerAt = first;
+		this.#timerAt = at;
 		this.#timer = setTimeout(
 			() => {
 				// Answers that wait in the ring are taken first: late is the agent then, not they.
 				this.#immediate = setImmediate(() => this.#run());
 			},
-			Math.max(1, Math.ceil(first - this.#options.clock())),
+			Math.max(1, Math.ceil(at - this.#options.clock())),
 		);
 	}
 
@@ -312,6 +319,7 @@ export class Prober {
 		this.#immediate = undefined;
 		this.#timerAt = Number.POSITIVE_INFINITY;
 		const now = this.#options.clock();
+		this.#ranAt = now;
 		const gained = ((now - this.#tokensAt) * RATE.questions) / 1000;
 		this.#tokens = Math.min(RATE.burst, this.#tokens + gained);
 		this.#tokensAt = now;
@@ -336,6 +344,20 @@ export class Prober {
 		probed.totalsAt = now;
 		this.#advance(probed, { kind: "totals", ...this.#options.totals(peer.index) }, now);
 	}
+}
+
+/** No answer is waited for, and no path is in doubt. */
+function isCalm({ direct, tunnel, comparison }: PeerState): boolean {
+	return comparison === undefined && isCalmPath(direct) && isCalmPath(tunnel);
+}
+
+function isCalmPath({ phase, search, asked }: PathState): boolean {
+	return (
+		phase !== "suspect" &&
+		phase !== "proving" &&
+		search === undefined &&
+		asked.every(({ missed }) => missed)
+	);
 }
 
 function policyOf({ family, direct, tunnel, candidate }: ProbedPeer, config: Config): Policy {

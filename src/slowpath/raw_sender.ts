@@ -3,6 +3,9 @@
  * IPPROTO_RAW: for both families the kernel takes these as packets with their own header
  * (inet_create and inet6_create set `hdrincl` for that protocol). The kernel's routes decide where
  * they go; for IPv4 it writes the header checksum, and an identification of 0 anew.
+ *
+ * The package's own queue takes one packet each turn of the event loop, with two system calls more.
+ * So a packet is handed to the kernel at once, and waits only where that fails.
  */
 import raw, { type Socket } from "raw-socket";
 import { readAddress } from "../tables/address.js";
@@ -44,6 +47,7 @@ export class RawSender {
 		const destination = family === 6 ? readAddress(packet, 24) : packet.subarray(16, 20).join(".");
 		try {
 			const open = this.#socket(family);
+			if (open.waiting === 0 && sentAtOnce(open, packet, destination)) return;
 			if (open.waiting >= QUEUE_MAX) throw new Error(`${QUEUE_MAX} others are waiting`);
 			open.waiting++;
 			open.socket.send(packet, 0, packet.length, destination, (error) => {
@@ -86,5 +90,15 @@ export class RawSender {
 		const open = { socket, waiting: 0 };
 		this.#open.set(family, open);
 		return open;
+	}
+}
+
+/** False: the socket's buffer is full, or there is an error that another try will tell of. */
+function sentAtOnce({ socket }: Open, packet: Buffer, destination: string): boolean {
+	try {
+		socket.wrap.send(packet, 0, packet.length, destination, () => undefined);
+		return true;
+	} catch {
+		return false;
 	}
 }

@@ -13,6 +13,16 @@ declare module "raw-socket" {
 		setOption(level: number, option: number, value: number): void;
 		pauseRecv(): this;
 		close(): this;
+		/** What `send` calls when the socket can be written to: sendto at once; throws its errno's text. */
+		readonly wrap: {
+			send(
+				buffer: Buffer,
+				offset: number,
+				length: number,
+				address: string,
+				done: (bytes: number) => void,
+			): void;
+		};
 		on(event: "error", listener: (error: Error) => void): this;
 		on(event: "close", listener: () => void): this;
 	}

@@ -1,0 +1,42 @@
+/** The example cluster for a bench, with faults to be done to it, as tests have it. */
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Test } from "tap";
+import { ask } from "../../src/api/client.js";
+import type { PathEvent } from "../../src/api/messages.js";
+import { Lab } from "../../src/lab/lab.js";
+import { exampleDirectory } from "../../src/lab/repository.js";
+import { Cluster, type Settings } from "../../test/tools/cluster.js";
+import { Faults } from "../../test/tools/faults.js";
+import { atEnd } from "./cleanup.js";
+
+export interface ProbeSettings extends Settings {
+	probes?: { failoverTime?: number; holdTime?: number; holdTimeMax?: number };
+}
+
+export interface FaultSite {
+	cluster: Cluster;
+	faults: Faults;
+}
+
+/** A copy of examples/two-subnets in hybrid mode, up to the end of the bench. */
+export async function faultSite(settings: ProbeSettings = {}): Promise<FaultSite> {
+	const whole = { trafficEncapMode: "hybrid" as const, ...settings };
+	const directory = mkdtempSync(join(tmpdir(), "fairway-bench-"));
+	atEnd(() => rmSync(directory, { recursive: true, force: true }));
+	cpSync(exampleDirectory, directory, { recursive: true });
+	writeFileSync(join(directory, "config.yaml"), JSON.stringify(whole));
+	const lab = await Lab.prepare({ name: `fwB-${process.pid}-1`, manifests: directory });
+	atEnd(() => lab.down());
+	await lab.start();
+	const cluster = new Cluster(lab, whole);
+	await cluster.settled();
+	// All that faults take of a test is its end.
+	return { cluster, faults: new Faults({ teardown: atEnd } as unknown as Test, lab) };
+}
+
+/** Of a Node's agent, oldest first. */
+export function pathEvents({ lab }: Cluster, node: string): Promise<PathEvent[]> {
+	return ask<PathEvent[]>(lab.agent(node).socket, "GET", "/events");
+}
