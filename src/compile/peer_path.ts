@@ -195,7 +195,7 @@ function locate(
 }
 
 function native(
-	{ config, network }: PathContext,
+	{ config, network, transport }: PathContext,
 	{ address, from, device }: Target,
 	path: "direct" | "routed",
 	reason: string,
@@ -207,7 +207,8 @@ function native(
 		port: 0,
 		local: "",
 		remote: address,
-		mtu: atMost(config, link.mtu),
+		// What is larger than fairway0 comes from nobody: neither from Pods nor as a probe.
+		mtu: atMost(config, Math.min(link.mtu, transport.mtu)),
 		reason,
 	};
 }
@@ -229,7 +230,7 @@ function tunnel(context: PathContext, peer: NodeObject, family: Family): PathCho
 		port: tunnelPort(config),
 		local: target.from.address,
 		remote: target.address,
-		mtu: atMost(config, Math.max(0, target.from.interface.mtu - TUNNEL_OVERHEAD[outer])),
+		mtu: atMost(config, Math.max(0, context.transport.mtu - TUNNEL_OVERHEAD[outer])),
 		reason: over,
 	};
 }

@@ -23,7 +23,7 @@ import { SURVEY_SEQUENCE, Surveyor } from "./surveyor.js";
 import { describe, proofOf } from "./words.js";
 
 export interface ProberOptions {
-	/** Sends an IP packet as it is. */
+	/** Sends an IP packet as it is; what it is in is used again afterwards. */
 	send(packet: Buffer): void;
 	/** Packets to and from a peer so far, both paths. */
 	totals(index: number): { sent: number; received: number };
@@ -83,6 +83,8 @@ export class Prober {
 	readonly #peers = new Map<number, Probed>();
 	readonly #due = new DueQueue();
 	readonly #surveyor: Surveyor;
+	/** Every question is made in here: the longest IP packet. */
+	readonly #room = Buffer.alloc(65_535);
 	#pace: Pace;
 	#timer: NodeJS.Timeout | undefined;
 	#timerAt = Number.POSITIVE_INFINITY;
@@ -295,7 +297,7 @@ export class Prober {
 	): void {
 		this.counters.sent++;
 		this.#tokens--;
-		this.#options.send(questionPacket({ source, destination, ...question }));
+		this.#options.send(questionPacket({ source, destination, ...question }, this.#room));
 	}
 
 	#arm(): void {

@@ -39,8 +39,16 @@ export function smallLength(family: Family): number {
 	return IP_HEADER[family] + UDP_HEADER + Probe.size;
 }
 
-/** From the IP header on, as a raw socket with IP_HDRINCL takes it (RFC 791, 8200, 768). */
-export function questionPacket(question: QuestionPacket): Buffer {
+/**
+ * From the IP header on, as a raw socket with IP_HDRINCL takes it (RFC 791, 8200, 768).
+ *
+ * @param room zeros, or what an earlier question has left: the packet is made in there, for whoever
+ *   sends many of them at once.
+ */
+export function questionPacket(
+	question: QuestionPacket,
+	room = Buffer.alloc(question.length),
+): Buffer {
 	const { source, destination, length, answerLength } = question;
 	const [from, to] = [bytesOf(source), bytesOf(destination)];
 	const family = familyOf(from);
@@ -48,7 +56,8 @@ export function questionPacket(question: QuestionPacket): Buffer {
 		throw new Error(
 			`Cannot make a question of ${length} bytes with an answer of ${answerLength}: wanted at least ${smallLength(family)}, and no answer longer than its question`,
 		);
-	const packet = Buffer.alloc(length);
+	const packet = room.subarray(0, length);
+	packet.fill(0, 0, smallLength(family));
 	const l4 = IP_HEADER[family];
 	if (family === 4) {
 		packet[0] = 0x45;

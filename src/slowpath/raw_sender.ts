@@ -50,7 +50,8 @@ export class RawSender {
 			if (open.waiting === 0 && sentAtOnce(open, packet, destination)) return;
 			if (open.waiting >= QUEUE_MAX) throw new Error(`${QUEUE_MAX} others are waiting`);
 			open.waiting++;
-			open.socket.send(packet, 0, packet.length, destination, (error) => {
+			// Whoever has made it may make the next one in its place.
+			open.socket.send(Buffer.from(packet), 0, packet.length, destination, (error) => {
 				open.waiting--;
 				if (error) this.#complain(destination, error);
 			});
