@@ -20,8 +20,13 @@ function clauseOf(state: PeerState, name: string, now: number): string {
 			return `down: ${paths} ${verb} for ${seconds(now - since)}`;
 		}
 		case "direct":
-			if (policy.mode === "noEncap" && !isProven(direct))
-				return `${directName}: ${unproven(direct, name)}, and noEncap has nothing to fall back to`;
+			if (!isProven(direct) && direct.phase !== "proving") {
+				const taken =
+					policy.mode === "noEncap"
+						? "noEncap has nothing to fall back to"
+						: "hybrid.direct subnet asks for no proof";
+				return `${directName}: ${unproven(direct, name)}, and ${taken}`;
+			}
 			return `${directName}: ${proofOf(direct)}`;
 		case "tunnel":
 			if (policy.verified && policy.direct !== undefined)

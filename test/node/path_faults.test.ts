@@ -101,7 +101,7 @@ const CASES: Case[] = [
 		fault: "20 % loss of Pod packets, one way",
 		before: "direct",
 		ends: "geneve",
-		words: /^geneve: the direct path (loses \d+ % of probes|answers again)/,
+		words: /^geneve: the direct path (loses|lost) \d+ % of probes/,
 		inject: (faults) => faults.randomLoss("node2", 0.2, { direction: "to", what: "pods" }),
 	},
 	{
@@ -359,5 +359,6 @@ function steady(reason: string): string {
 	return reason
 		.replace(/\d+ of \d+ probes/, "… of … probes")
 		.replace(/[\d.]+ ms/, "… ms")
+		.replace(/\d+ %/g, "… %")
 		.replace(/for [\d.]+ s/, "for … s");
 }

@@ -76,6 +76,11 @@ t.test("every sentence", async (t) => {
 			{ use: "direct", direct: works },
 			noEncap,
 		],
+		[
+			"direct: n2 has answered no probe yet, and hybrid.direct subnet asks for no proof.",
+			{ use: "direct" },
+			{ ...HYBRID, verified: false },
+		],
 		["geneve: 12 of 12 probes answered, 1450 bytes, 0.21 ms.", { use: "tunnel", tunnel }, encap],
 		[
 			"geneve: 12 of 12 probes answered, the size is being measured, 0.21 ms.",
