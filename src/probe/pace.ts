@@ -33,7 +33,7 @@ export interface Pace {
 
 export function paceOf({ failoverTime, holdTime, holdTimeMax }: Config["probes"]): Pace {
 	return {
-		watch: failoverTime / 3,
+		watch: failoverTime * 0.4,
 		burst: Math.max(20, failoverTime * 0.05),
 		timeoutMin: Math.max(40, failoverTime * 0.08),
 		timeoutMax: failoverTime / 5,

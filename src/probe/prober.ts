@@ -330,21 +330,21 @@ export class Prober {
 			const probed = due && this.#peers.get(due.key);
 			if (probed === undefined) break;
 			const at = Math.max(now, due?.at ?? now);
-			this.#readTotals(probed, at);
-			this.#advance(probed, { kind: "tick" }, at);
+			this.#advance(probed, this.#timePasses(probed, at), at);
 		}
 		this.#arm();
 	}
 
 	/** Whose traffic goes on is asked more often; who sends anything is not down. */
-	#readTotals(probed: Probed, now: number): void {
+	#timePasses(probed: Probed, now: number): Event {
 		const { state, peer } = probed;
 		const inDoubt = state.tunnel.phase === "suspect" || state.direct.phase === "suspect";
 		const fresh = now - probed.totalsAt < TOTALS_MS;
 		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || probed.counters.sent < 20))
-			return;
+			return { kind: "tick" };
 		probed.totalsAt = now;
-		this.#advance(probed, { kind: "totals", ...this.#options.totals(peer.index) }, now);
+		const { sent, received } = this.#options.totals(peer.index);
+		return { kind: "totals", sent, received };
 	}
 }
 

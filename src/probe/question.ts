@@ -99,9 +99,17 @@ export function questionPacket(
 	return packet;
 }
 
+/** Few addresses are asked all the time: each is read once. */
+const known = new Map<string, Buffer>();
+const KNOWN_MAX = 65_536;
+
 function bytesOf(text: string): Buffer {
+	const before = known.get(text);
+	if (before !== undefined) return before;
 	const bytes = parseAddress(text);
 	if (bytes === undefined)
 		throw new Error(`Cannot make a question: wanted an address, got ${JSON.stringify(text)}`);
+	if (known.size >= KNOWN_MAX) known.clear();
+	known.set(text, bytes);
 	return bytes;
 }
