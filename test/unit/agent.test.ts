@@ -78,6 +78,8 @@ class PaperKernel implements Kernel {
 		return { sent: 0, received: 0 };
 	}
 	sendProbe(packet: Buffer) {
+		// The next one is made in its place.
+		packet = Buffer.from(packet);
 		this.probes.push(packet);
 		this.answer?.(packet);
 	}
