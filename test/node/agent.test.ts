@@ -193,7 +193,11 @@ t.test("the life of an agent", async (t) => {
 			transport: { interface: "eth0", addresses: ["192.168.1.12", "fd00:1::12"], mtu: 1500 },
 			drops: {},
 		});
-		await until("node1 knows node2", async () => (await node1.agent.peers()).length === 2);
+		const direct = (peers: PeerStatus[]) =>
+			peers.length === 2 && peers.every(({ path }) => path === "direct");
+		await until("node1 has proven its paths to node2", async () =>
+			direct(await node1.agent.peers()),
+		);
 		t.match(await node1.json<PeerStatus[]>("peers"), [
 			{ node: "node2", family: 4, path: "direct", mtu: 1500 },
 			{ node: "node2", family: 6, path: "direct", mtu: 1500 },

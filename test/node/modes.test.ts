@@ -58,6 +58,8 @@ t.test("modes", async (t) => {
 			const captures = await Promise.all(CAPTURED.map((n) => Capture.start(cluster.lab, n)));
 			t.teardown(() => captures.map((capture) => capture.remove()));
 			const before = await counters(cluster);
+			// While the VNI changes from Node to Node, probes of the other one are dropped.
+			const dropped = await cluster.allDrops();
 			for (const [from, to] of PAIRS) await exchange(t, cluster, from, to, TRAFFIC);
 			await Promise.all(captures.map((capture) => capture.stop()));
 			const after = await counters(cluster);
@@ -87,10 +89,11 @@ t.test("modes", async (t) => {
 				};
 				t.same(counted, { packets, bytes }, `${what}: counted as it was on the wire`);
 			}
-			const unexpected = { ...(await cluster.allDrops()) };
-			// Path MTU discovery is a drop with an answer.
-			delete unexpected.packet_too_big;
-			t.same(unexpected, {}, "nothing else is dropped");
+			const unexpected = Object.entries(await cluster.allDrops()).filter(
+				// Path MTU discovery is a drop with an answer.
+				([reason, packets]) => packets > (dropped[reason] ?? 0) && reason !== "packet_too_big",
+			);
+			t.same(unexpected, [], "nothing else is dropped");
 		});
 	}
 });
