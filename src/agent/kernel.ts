@@ -9,6 +9,7 @@ import type { Config } from "../config/config.js";
 import { Pins } from "../reconcile/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { RateLimit } from "../slowpath/rate_limit.js";
+import { RECORDS_A_TURN } from "../probe/prober.js";
 import { RawSender } from "../slowpath/raw_sender.js";
 import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
 import type { Logger } from "./log.js";
@@ -90,7 +91,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		slowPath: () => ({ ...slowPath.counters }),
 		sendProbe: (packet) => probeSender.send(packet),
 		onProbeEvent: (take) => {
-			probeEvents = new RingBuffer(reconciler.probeEventsMap, take);
+			probeEvents = new RingBuffer(reconciler.probeEventsMap, take, { burst: RECORDS_A_TURN });
 		},
 		peerTotals: (index) => reconciler.peerTotals(index),
 		podProblem: (name) => reconciler.podProblem(name),
