@@ -14,12 +14,13 @@ static __always_inline long make_room(struct __sk_buff *ctx, int bytes)
 }
 
 /* An skb takes only one encapsulation in its life: here the headers are written over the packet's. */
-static __always_inline long room_is_there(__u64 flags)
+static __always_inline long room_is_there(__u32 bytes, __u64 flags)
 {
+	hide(bytes);
 	hide(flags);
 	return 0;
 }
-#define bpf_skb_adjust_room(ctx, bytes, mode, flags) room_is_there(flags)
+#define bpf_skb_adjust_room(ctx, bytes, mode, flags) room_is_there(bytes, flags)
 #include "../../bpf/lib/established_send.h"
 
 enum {
@@ -95,7 +96,7 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 	if (tunnel_enter(ctx, peer, node, 4, headers.key.protocol, headers.tos, hash))
 		return FAILED;
 	END_AT(OUT_TUNNEL, 0);
-	established_count(match.flow->peer * 2, true, &headers, &gso);
+	count_sent(match.flow->peer * 2, true, headers.length, headers.before_payload, &gso);
 	END_AT(OUT_COUNT, 0);
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
