@@ -6,10 +6,10 @@ import { fileURLToPath } from "node:url";
 import { libbpfVersion, RingBuffer } from "#native";
 import { DirectoryLock } from "../api/lock.js";
 import type { Config } from "../config/config.js";
+import { RECORDS_A_TURN } from "../probe/prober.js";
 import { Pins } from "../reconcile/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { RateLimit } from "../slowpath/rate_limit.js";
-import { RECORDS_A_TURN } from "../probe/prober.js";
 import { RawSender } from "../slowpath/raw_sender.js";
 import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
 import type { Logger } from "./log.js";
@@ -73,7 +73,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 	const complaints = new RateLimit({ rate: 1 / 6, burst: 5 });
 	const probeSender = new RawSender(
 		(error) => {
-			if (complaints.take("", performance.now())) log.warn({ err: error }, "a probe could not be sent");
+			if (complaints.take("", performance.now()))
+				log.warn({ err: error }, "a probe could not be sent");
 		},
 		{ ignorePathMtu: true },
 	);

@@ -23,7 +23,14 @@ import {
 	step,
 	timeoutOf,
 } from "./path_turn.js";
-import { type Counts, type PeerState, type Policy, pathFor, pathKey, type Use } from "./peer_state.js";
+import {
+	type Counts,
+	type PeerState,
+	type Policy,
+	pathFor,
+	pathKey,
+	type Use,
+} from "./peer_state.js";
 import { smallLength } from "./question.js";
 
 export type Event =

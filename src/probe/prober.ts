@@ -10,8 +10,8 @@
 import { randomInt } from "node:crypto";
 import type { PathVerdict, ProbedPeer } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
-import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import type { AdoptedPath } from "../reconcile/adopted_paths.js";
+import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
 import { lossOf, type PathState, type Question } from "./path_state.js";
@@ -286,11 +286,7 @@ export class Prober {
 		const { burst } = this.#pace;
 		this.#due.set(probed.peer.index, isCalm(state) ? Math.ceil(due / burst) * burst : due);
 		const { use, directMtu, tunnelMtu } = probed.verdict;
-		if (
-			state.use === use &&
-			state.direct.size === directMtu &&
-			state.tunnel.size === tunnelMtu
-		)
+		if (state.use === use && state.direct.size === directMtu && state.tunnel.size === tunnelMtu)
 			return;
 		probed.verdict = verdictOf(probed, now);
 		this.#changed = true;
@@ -353,7 +349,8 @@ export class Prober {
 		const { state, peer } = probed;
 		const inDoubt = state.tunnel.phase === "suspect" || state.direct.phase === "suspect";
 		const fresh = now - probed.totalsAt < TOTALS_MS;
-		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || probed.counters.sent < 20)) return;
+		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || probed.counters.sent < 20))
+			return;
 		probed.totalsAt = now;
 		this.#advance(probed, { kind: "totals", ...this.#options.totals(peer.index) }, now);
 	}
