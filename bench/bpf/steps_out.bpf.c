@@ -14,12 +14,13 @@ static __always_inline long make_room(struct __sk_buff *ctx, int bytes)
 }
 
 /* An skb takes only one encapsulation in its life: here the headers are written over the packet's. */
-static __always_inline long room_is_there(__u64 flags)
+static __always_inline long room_is_there(__u32 bytes, __u64 flags)
 {
+	hide(bytes);
 	hide(flags);
 	return 0;
 }
-#define bpf_skb_adjust_room(ctx, bytes, mode, flags) room_is_there(flags)
+#define bpf_skb_adjust_room(ctx, bytes, mode, flags) room_is_there(bytes, flags)
 #include "../../bpf/lib/established_send.h"
 
 enum {

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { libbpfVersion, RingBuffer } from "#native";
 import { DirectoryLock } from "../api/lock.js";
 import type { Config } from "../config/config.js";
+import { RECORDS_A_TURN } from "../probe/prober.js";
 import { Pins } from "../reconcile/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { RateLimit } from "../slowpath/rate_limit.js";
@@ -91,7 +92,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		slowPath: () => ({ ...slowPath.counters }),
 		sendProbe: (packet) => probeSender.send(packet),
 		onProbeEvent: (take) => {
-			probeEvents = new RingBuffer(reconciler.probeEventsMap, take);
+			probeEvents = new RingBuffer(reconciler.probeEventsMap, take, { burst: RECORDS_A_TURN });
 		},
 		peerTotals: (index) => reconciler.peerTotals(index),
 		podProblem: (name) => reconciler.podProblem(name),

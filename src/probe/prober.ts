@@ -66,6 +66,8 @@ interface Probed {
 	totalsAt: number;
 }
 
+/** Records of the ring that are taken in one turn of the event loop. */
+export const RECORDS_A_TURN = 64;
 /** Questions a second, and in one turn: its answers are to be taken before they count as missed. */
 const RATE = { questions: 3000, burst: 60 };
 /** A peer's counters are read so often while something depends on them. */
@@ -90,6 +92,8 @@ export class Prober {
 	#timerAt = Number.POSITIVE_INFINITY;
 	#ranAt = Number.NEGATIVE_INFINITY;
 	#immediate: NodeJS.Immediate | undefined;
+	/** Records since the timer rang. */
+	#taken = 0;
 	#tokens = RATE.burst;
 	#tokensAt: number;
 	#started = false;
@@ -202,6 +206,7 @@ export class Prober {
 
 	/** Takes a record of the ring `probe_events`. */
 	take(bytes: Buffer): void {
+		this.#taken++;
 		const record = ProbeRecord.decode(bytes);
 		const now = this.#options.clock();
 		if (record.event === ProbeEvent.ANSWERED && record.sequence >= SURVEY_SEQUENCE) {
@@ -309,12 +314,18 @@ export class Prober {
 		clearTimeout(this.#timer);
 		this.#timerAt = at;
 		this.#timer = setTimeout(
-			() => {
-				// Answers that wait in the ring are taken first: late is the agent then, not they.
-				this.#immediate = setImmediate(() => this.#run());
-			},
+			() => this.#runAfterAnswers(),
 			Math.max(1, Math.ceil(at - this.#options.clock())),
 		);
+	}
+
+	/** Answers that wait in the ring are taken first: late is the agent then, not they. */
+	#runAfterAnswers(): void {
+		this.#taken = 0;
+		this.#immediate = setImmediate(() => {
+			if (this.#taken < RECORDS_A_TURN) this.#run();
+			else this.#runAfterAnswers();
+		});
 	}
 
 	#run(): void {
