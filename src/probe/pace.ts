@@ -4,6 +4,8 @@ import type { Config } from "../config/config.js";
 export interface Pace {
 	/** Between questions on the path that carries traffic; a tunnel is asked a third as often. */
 	watch: number;
+	/** What is not in doubt is asked together, so often. */
+	turn: number;
 	/** Between questions once one was missed, and for proving. */
 	burst: number;
 	/** An answer is missed after three round trips, within these. */
@@ -33,7 +35,8 @@ export interface Pace {
 
 export function paceOf({ failoverTime, holdTime, holdTimeMax }: Config["probes"]): Pace {
 	return {
-		watch: failoverTime * 0.4,
+		watch: failoverTime * 0.35,
+		turn: failoverTime * 0.1,
 		burst: Math.max(20, failoverTime * 0.05),
 		timeoutMin: Math.max(40, failoverTime * 0.08),
 		timeoutMax: failoverTime / 5,

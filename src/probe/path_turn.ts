@@ -91,7 +91,7 @@ function missed(path: PathState, { purpose, length }: Question, now: number): vo
 				path.fullHits = 0;
 			}
 			// One may be lost by chance.
-			if (length === path.size) path.fullAt = now;
+			if (length === path.size && sizeDoubts(path) === 1) path.fullAt = now;
 			break;
 		default:
 	}
@@ -239,7 +239,8 @@ function watchSize(path: PathState, asker: Asker, gap: number): void {
 		path.sizeAt = now;
 		path.grownAt = now;
 	} else if (path.misses === 0 && sizeDoubts(path) >= FULL) {
-		searchSoon(path, now);
+		if (path.size > path.floor) searchSoon(path, now);
+		else fail(path, "size", asker);
 		return;
 	}
 	path.fullAt = Math.min(path.fullAt, now + 1.2 * gap);
@@ -260,10 +261,10 @@ function watchSize(path: PathState, asker: Asker, gap: number): void {
 	path.fullAt = now + asker.jitter(doubtful ? pace.burst : gap);
 }
 
-/** Missed ones of the size in force, where a search could find a smaller one. */
-function sizeDoubts({ size, full, floor, fullMisses, sizeMisses }: PathState): number {
-	if (size === full) return fullMisses;
-	return size > floor ? sizeMisses : 0;
+/** Missed ones of the size in force; a tunnel that carries no more than the floor is all that is left. */
+function sizeDoubts({ way, size, full, floor, fullMisses, sizeMisses }: PathState): number {
+	if (size === floor && way === "tunnel") return 0;
+	return size === full ? fullMisses : sizeMisses;
 }
 
 function searchSoon(path: PathState, now: number): void {

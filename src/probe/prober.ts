@@ -76,6 +76,8 @@ const TOTALS_MS = 1000;
 const SPREAD = { peerMs: 1, mostMs: 3000 };
 /** What is due this soon is done in the same turn. */
 const SLACK_MS = 2;
+/** Paths without traffic are in less of a hurry. */
+const IDLE_TURNS = 5;
 /** From one turn to the next at least: with many peers, waking up costs more than what is done. */
 const TURN_MS = 10;
 
@@ -286,8 +288,8 @@ export class Prober {
 		// Not again in the same turn, whatever is due.
 		const due = Math.max(dueAt(state, this.#pace), now + 1);
 		// What is in no hurry is done together: for few questions waking up is most of the cost.
-		const { burst } = this.#pace;
-		this.#due.set(probed.peer.index, isCalm(state) ? Math.ceil(due / burst) * burst : due);
+		const grid = isActive(state, now, this.#pace) ? this.#pace.turn : IDLE_TURNS * this.#pace.turn;
+		this.#due.set(probed.peer.index, isCalm(state) ? Math.ceil(due / grid) * grid : due);
 		const { use, directMtu, tunnelMtu } = probed.verdict;
 		if (state.use === use && state.direct.size === directMtu && state.tunnel.size === tunnelMtu)
 			return;
