@@ -29,7 +29,6 @@ import type { Network } from "../compile/network.js";
 import { changedKeys } from "../config/changes.js";
 import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
 import { watchConfig } from "../config/watch.js";
-import { peerIndex } from "../forwarder/route.js";
 import { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey.js";
 import { IpRoute } from "../reconcile/iproute.js";
@@ -39,6 +38,7 @@ import { type Kernel, openKernel } from "./kernel.js";
 import type { Logger } from "./log.js";
 import { Loop } from "./loop.js";
 import { PathEvents } from "./path_events.js";
+import { pathFactsOf, withReasons } from "./path_facts.js";
 import { PathMemory } from "./path_memory.js";
 import { peerDifferences } from "./peer_differences.js";
 import { ProblemLog } from "./problem_log.js";
@@ -410,35 +410,16 @@ export class Agent {
 
 	peers(): PeerStatus[] {
 		const { peers } = this.#kernel.counters();
-		return peerStatus(this.#described(), peers, this.#pathFacts(), Date.now());
-	}
-
-	/** With the reasons of this moment. */
-	#described(): PeerView[] {
-		return (this.#inForce?.peers ?? []).map((peer) => {
-			const { words, proof } = this.#prober.facts(peerIndex(peer.id, peer.family)) ?? {};
-			// What was compiled is as old as the last change.
-			const compiled = peer.reason.replace(/\.$/, "");
-			const reason = words ?? (proof === undefined ? peer.reason : `${compiled}; ${proof}.`);
-			return { ...peer, reason };
-		});
+		return peerStatus(
+			withReasons(this.#inForce?.peers ?? [], this.#prober),
+			peers,
+			this.#pathFacts(),
+			Date.now(),
+		);
 	}
 
 	#pathFacts(): PathFactsOf {
-		const peers = new Map(
-			(this.#inForce?.peers ?? []).map((peer) => [peerIndex(peer.id, peer.family), peer]),
-		);
-		return (index) => {
-			const peer = peers.get(index);
-			const facts = this.#prober.facts(index);
-			if (peer === undefined) return undefined;
-			return {
-				...this.#pathEvents.age(peer.node, peer.family),
-				roundTripMs: facts?.roundTripMs ?? null,
-				loss: facts?.loss ?? null,
-				probes: facts?.probes ?? { sent: 0, answered: 0, late: 0 },
-			};
-		};
+		return pathFactsOf(this.#inForce?.peers ?? [], this.#prober, this.#pathEvents);
 	}
 
 	async check(request: unknown): Promise<CheckAnswer> {
@@ -469,11 +450,11 @@ export class Agent {
 				`Cannot explain: this Node is not set up, it waits for ${this.#waitingFor}`,
 			);
 		}
-		const { self, network } = this.#inForce;
+		const { self, peers, network } = this.#inForce;
 		return explain(request, {
 			tables: this.#kernel.tableReader,
 			self,
-			peers: this.#described(),
+			peers: withReasons(peers, this.#prober),
 			endpoints: this.#cni.endpoints(),
 			interfaces: network.interfaces,
 		});

@@ -32,6 +32,7 @@ import {
 	pathKey,
 	type Use,
 } from "./peer_state.js";
+import { comparePodPackets } from "./pod_packets.js";
 import { smallLength } from "./question.js";
 
 export type Event =
@@ -57,15 +58,6 @@ export interface Turn {
 	answer: "taken" | "late" | "unknown" | undefined;
 }
 
-/**
- * Pod packets between two answers that say something about loss, and large ones that are missing. The
- * latter are few: TCP that is stuck sends one at a time, and a question costs little.
- */
-const ENOUGH = { packets: 30, large: 2 };
-/** How long counts are added up until they are enough. */
-const COUNT_MS = 1000;
-const LARGE_COUNT_MS = 5000;
-const LOSSY = 0.92;
 /**
  * So many questions tell when the tunnel loses none of them; else so many when it loses a fifth of
  * what the direct path does. That equal ones differ so by chance is one case in some thousand.
@@ -193,36 +185,9 @@ class PeerTurn implements Asker {
 		else answered(path, question, answer.roundTrip, now);
 		if (question.purpose === "compare" && state.comparison !== undefined)
 			state.comparison[path.way].answered++;
-		this.takeCounts(answer);
-	}
-
-	/** What went directly since the last counts, beside what came. */
-	private takeCounts({ sequence, sent, sentLarge, received, receivedLarge }: Answer): void {
-		const { state, now } = this;
-		const counts = { sequence, sent, sentLarge, received, receivedLarge, at: now };
-		const { counts: before = counts, largeCounts: largeBefore = counts } = state;
-		state.counts ??= counts;
-		state.largeCounts ??= counts;
-		if (((sequence - Math.max(before.sequence, largeBefore.sequence)) | 0) < 0) return;
-
-		const went = (sent - before.sent) >>> 0;
-		const came = (received - before.received) >>> 0;
-		if (went > 0) state.trafficAt = now;
-		if (went >= ENOUGH.packets || now - before.at >= COUNT_MS) {
-			state.counts = counts;
-			if (isConclusive(went, came) && went >= ENOUGH.packets && came < LOSSY * went)
-				this.suspectLoss();
-		}
-
-		const wentLarge = (sentLarge - largeBefore.sentLarge) >>> 0;
-		const cameLarge = (receivedLarge - largeBefore.receivedLarge) >>> 0;
-		if (wentLarge < ENOUGH.large && now - largeBefore.at < LARGE_COUNT_MS) return;
-		state.largeCounts = counts;
-		if (!isConclusive(wentLarge, cameLarge) || state.direct.phase !== "proven") return;
-		const missing = wentLarge - cameLarge;
-		if (missing >= ENOUGH.large && cameLarge < LOSSY * wentLarge) this.suspectSize();
-		else if (cameLarge >= LOSSY * wentLarge && wentLarge > 0 && isWhole(state.direct))
-			state.direct.sizeAt = now;
+		const { lossy, missingLarge } = comparePodPackets(state, answer, now);
+		if (lossy) this.suspectLoss();
+		if (missingLarge) this.suspectSize();
 	}
 
 	/** One full-size question that is missed now is enough to search. */
@@ -417,11 +382,6 @@ class PeerTurn implements Asker {
 
 function isWhole({ size, full }: PathState): boolean {
 	return size === full;
-}
-
-/** Neither has counted anew from zero. */
-function isConclusive(went: number, came: number): boolean {
-	return went < 2 ** 31 && came <= 2 * went + 1000;
 }
 
 function growing(path: PathState, now: number): void {

@@ -1,0 +1,60 @@
+/**
+ * Pod packets as probes: every answer tells how many had gone directly when its question left, and how
+ * many of them have come. Works on the copy of the state that `advance` has made.
+ */
+import type { Counts, PeerState } from "./peer_state.js";
+
+/**
+ * Pod packets between two answers that say something about loss, and large ones that are missing. The
+ * latter are few: TCP that is stuck sends one at a time, and a question costs little.
+ */
+const ENOUGH = { packets: 30, large: 2 };
+/** How long counts are added up until they are enough. */
+const COUNT_MS = 1000;
+const LARGE_COUNT_MS = 5000;
+const LOSSY = 0.92;
+
+export interface PodPackets {
+	/** More are missing than a good path loses. */
+	lossy: boolean;
+	/** Large ones are. */
+	missingLarge: boolean;
+}
+
+/** What went directly since the last counts, beside what came. */
+export function comparePodPackets(
+	state: PeerState,
+	{ sequence, sent, sentLarge, received, receivedLarge }: Counts,
+	now: number,
+): PodPackets {
+	const found = { lossy: false, missingLarge: false };
+	const counts = { sequence, sent, sentLarge, received, receivedLarge, at: now };
+	const { counts: before = counts, largeCounts: largeBefore = counts } = state;
+	state.counts ??= counts;
+	state.largeCounts ??= counts;
+	if (((sequence - Math.max(before.sequence, largeBefore.sequence)) | 0) < 0) return found;
+
+	const went = (sent - before.sent) >>> 0;
+	const came = (received - before.received) >>> 0;
+	if (went > 0) state.trafficAt = now;
+	if (went >= ENOUGH.packets || now - before.at >= COUNT_MS) {
+		state.counts = counts;
+		found.lossy = isConclusive(went, came) && went >= ENOUGH.packets && came < LOSSY * went;
+	}
+
+	const wentLarge = (sentLarge - largeBefore.sentLarge) >>> 0;
+	const cameLarge = (receivedLarge - largeBefore.receivedLarge) >>> 0;
+	if (wentLarge < ENOUGH.large && now - largeBefore.at < LARGE_COUNT_MS) return found;
+	state.largeCounts = counts;
+	const { direct } = state;
+	if (!isConclusive(wentLarge, cameLarge) || direct.phase !== "proven") return found;
+	const arrived = cameLarge >= LOSSY * wentLarge;
+	found.missingLarge = wentLarge - cameLarge >= ENOUGH.large && !arrived;
+	if (arrived && wentLarge > 0 && direct.size === direct.full) direct.sizeAt = now;
+	return found;
+}
+
+/** Neither has counted anew from zero. */
+function isConclusive(went: number, came: number): boolean {
+	return went < 2 ** 31 && came <= 2 * went + 1000;
+}
