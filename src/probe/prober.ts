@@ -15,7 +15,7 @@ import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
 import { lossOf, type PathState, type Question } from "./path_state.js";
-import { newPeer, type PeerState, type Policy } from "./peer_state.js";
+import { newPeer, type PeerState, type Policy, pathKey } from "./peer_state.js";
 import { advance, dueAt, type Event, isActive } from "./peer_turn.js";
 import { questionPacket } from "./question.js";
 import type { PathSurvey, SurveyCell } from "./survey.js";
@@ -98,6 +98,8 @@ export class Prober {
 	#taken = 0;
 	#tokens = RATE.burst;
 	#tokensAt: number;
+	#telling: NodeJS.Timeout | undefined;
+	#toldAt = Number.NEGATIVE_INFINITY;
 	#started = false;
 	#configuring = false;
 	#changed = false;
@@ -246,6 +248,7 @@ export class Prober {
 	close(): void {
 		this.#closed = true;
 		clearTimeout(this.#timer);
+		clearTimeout(this.#telling);
 		if (this.#immediate !== undefined) clearImmediate(this.#immediate);
 		this.#surveyor.close();
 	}
@@ -290,12 +293,23 @@ export class Prober {
 		// What is in no hurry is done together: for few questions waking up is most of the cost.
 		const grid = isActive(state, now, this.#pace) ? this.#pace.turn : IDLE_TURNS * this.#pace.turn;
 		this.#due.set(probed.peer.index, isCalm(state) ? Math.ceil(due / grid) * grid : due);
-		const { use, directMtu, tunnelMtu } = probed.verdict;
-		if (state.use === use && state.direct.size === directMtu && state.tunnel.size === tunnelMtu)
-			return;
+		if (saysTheSame(probed.verdict, state)) return;
 		probed.verdict = verdictOf(probed, now);
 		this.#changed = true;
-		if (!this.#configuring) this.#options.onChange();
+		if (!this.#configuring) this.#tellOfChange(now);
+	}
+
+	/** At once, but of many changes together: with many peers a round of the agent is long. */
+	#tellOfChange(now: number): void {
+		if (this.#telling !== undefined) return;
+		const wait = this.#toldAt + this.#pace.turn - now;
+		const tell = () => {
+			this.#telling = undefined;
+			this.#toldAt = this.#options.clock();
+			this.#options.onChange();
+		};
+		if (wait <= 0) tell();
+		else this.#telling = setTimeout(tell, wait);
 	}
 
 	#send(
@@ -392,8 +406,8 @@ function samePolicy(a: Policy, b: Policy): boolean {
 		a.mode === b.mode &&
 		a.verified === b.verified &&
 		a.family === b.family &&
-		a.direct === b.direct &&
-		a.tunnel === b.tunnel
+		(a.direct === b.direct || pathKey(a.direct) === pathKey(b.direct)) &&
+		(a.tunnel === b.tunnel || pathKey(a.tunnel) === pathKey(b.tunnel))
 	);
 }
 
@@ -410,6 +424,13 @@ function adopt(state: PeerState, adopted: AdoptedPath, now: number, pace: Pace):
 	direct.nextAt = now;
 	direct.fullAt = now;
 	state.use = "direct";
+}
+
+/** For the path that is taken; what is found out about the other one is no news to anybody. */
+function saysTheSame(verdict: PathVerdict, { use, direct, tunnel }: PeerState): boolean {
+	if (use !== verdict.use) return false;
+	const same = (size: number, path: PathState) => (size || path.full) === (path.size || path.full);
+	return use === "direct" ? same(verdict.directMtu, direct) : same(verdict.tunnelMtu, tunnel);
 }
 
 function verdictOf({ state, peer }: Probed, now: number): PathVerdict {
