@@ -35,10 +35,10 @@ export interface Pace {
 
 export function paceOf({ failoverTime, holdTime, holdTimeMax }: Config["probes"]): Pace {
 	return {
-		watch: failoverTime * 0.35,
-		turn: failoverTime * 0.1,
-		burst: Math.max(20, failoverTime * 0.05),
-		timeoutMin: Math.max(40, failoverTime * 0.08),
+		watch: failoverTime * 0.45,
+		turn: failoverTime * 0.2,
+		burst: Math.max(20, failoverTime * 0.03),
+		timeoutMin: Math.max(40, failoverTime * 0.05),
 		timeoutMax: failoverTime / 5,
 		downAfter: failoverTime * 2.5,
 		hold: holdTime * 1000,

@@ -71,13 +71,15 @@ export const RECORDS_A_TURN = 64;
 /** Questions a second, and in one turn: its answers are to be taken before they count as missed. */
 const RATE = { questions: 3000, burst: 60 };
 /** A peer's counters are read so often while something depends on them. */
-const TOTALS_MS = 1000;
+const TOTALS_MS = { often: 1000, seldom: 3000 };
 /** Peers that come together are asked one after another, so long apart each, within so long. */
 const SPREAD = { peerMs: 1, mostMs: 3000 };
 /** What is due this soon is done in the same turn. */
 const SLACK_MS = 2;
+/** A round of the agent takes some 30 ms of a thousand peers. */
+const TOLD_MS = 100;
 /** Paths without traffic are in less of a hurry. */
-const IDLE_TURNS = 5;
+const IDLE_TURNS = 3;
 /** From one turn to the next at least: with many peers, waking up costs more than what is done. */
 const TURN_MS = 10;
 
@@ -302,7 +304,7 @@ export class Prober {
 	/** At once, but of many changes together: with many peers a round of the agent is long. */
 	#tellOfChange(now: number): void {
 		if (this.#telling !== undefined) return;
-		const wait = this.#toldAt + this.#pace.turn - now;
+		const wait = this.#toldAt + TOLD_MS - now;
 		const tell = () => {
 			this.#telling = undefined;
 			this.#toldAt = this.#options.clock();
@@ -330,7 +332,14 @@ export class Prober {
 		clearTimeout(this.#timer);
 		this.#timerAt = at;
 		this.#timer = setTimeout(
-			() => this.#runAfterAnswers(),
+			() => {
+				this.#timerAt = Number.POSITIVE_INFINITY;
+				// What was waited for has been answered meanwhile, as most is.
+				const first = this.#due.first;
+				if (first !== undefined && first <= this.#options.clock() + SLACK_MS)
+					this.#runAfterAnswers();
+				else this.#arm();
+			},
 			Math.max(1, Math.ceil(at - this.#options.clock())),
 		);
 	}
@@ -366,7 +375,9 @@ export class Prober {
 	#timePasses(probed: Probed, now: number): Event {
 		const { state, peer } = probed;
 		const inDoubt = state.tunnel.phase === "suspect" || state.direct.phase === "suspect";
-		const fresh = now - probed.totalsAt < TOTALS_MS;
+		// Of what goes directly, answers tell as well.
+		const often = inDoubt || state.use !== "direct" || probed.counters.sent < 20;
+		const fresh = now - probed.totalsAt < (often ? TOTALS_MS.often : TOTALS_MS.seldom);
 		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || probed.counters.sent < 20))
 			return { kind: "tick" };
 		probed.totalsAt = now;
