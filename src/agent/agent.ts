@@ -287,12 +287,12 @@ export class Agent {
 		}
 		const compiled = performance.now();
 		const { ready, writes, pending } = await this.#kernel.apply(result.tables);
-		this.#prober.start();
 		const compileMs = Math.round(compiled - began);
 		const applyMs = Math.round(performance.now() - compiled);
 		this.#log.debug({ compileMs, applyMs, writes, pending }, "applied");
 		const { self, peers, probed } = result;
 		await this.#publish({ self, peers, probed, network }, ready);
+		this.#prober.start();
 		// Last, so that a size that cannot be had keeps nothing else from being applied.
 		if (this.#flowsMax !== config.flows.max) {
 			await this.#kernel.resizeFlows(config.flows.max);

@@ -49,6 +49,19 @@ export class Table<K, V> {
 		return entries;
 	}
 
+	/** These entries alone: of a large array that is mostly empty, the whole would stay resident. */
+	readAt(keys: Iterable<K>): Map<K, V> {
+		const map = this.#map();
+		const zero = Buffer.alloc(this.#value.size);
+		const entries = new Map<K, V>();
+		for (const key of keys) {
+			const value = map.lookup(this.#key.encode(key));
+			if (value !== undefined && !(this.#isArray && value.equals(zero)))
+				entries.set(key, this.#value.decode(value));
+		}
+		return entries;
+	}
+
 	/** In one batch; where that fails entry by entry, so that one bad entry costs no other. */
 	put(entries: readonly (readonly [K, V])[]): EntryFailure<K>[] {
 		const failures: EntryFailure<K>[] = [];

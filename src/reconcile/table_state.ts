@@ -6,7 +6,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { diff } from "../tables/diff.js";
-import { type Endpoint, NodeConfig, type Peer } from "../tables/generated.js";
+import { type Endpoint, NodeConfig, type Peer, ProbeWay } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
 import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
 import type { Links } from "./links.js";
@@ -33,7 +33,13 @@ export class TableState {
 		this.#tables = tables;
 		this.#peers = tables.peers.read();
 		this.#peerAddresses = tables.peerAddresses.read();
-		this.#peerPaths = tables.peerPaths.read();
+		// Of whoever has an entry there: both are written and removed together.
+		this.#peerPaths = tables.peerPaths.readAt(
+			[...this.#peers.keys()].flatMap((index) => [
+				index * 2 + ProbeWay.DIRECT,
+				index * 2 + ProbeWay.TUNNEL,
+			]),
+		);
 		this.#peerGateways = tables.peerGateways.read();
 		this.#routes = tables.routes.read();
 		this.#endpoints = tables.endpoints.read();
