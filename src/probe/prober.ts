@@ -15,7 +15,8 @@ import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
 import { lossOf, type PathState, type Question } from "./path_state.js";
-import { newPeer, type PeerState, type Policy, pathKey } from "./peer_state.js";
+import { policyOf, samePolicy } from "./peer_policy.js";
+import { newPeer, type PeerState, type Policy } from "./peer_state.js";
 import { advance, dueAt, type Event, isActive } from "./peer_turn.js";
 import { questionPacket } from "./question.js";
 import type { PathSurvey, SurveyCell } from "./survey.js";
@@ -397,28 +398,6 @@ function isCalmPath({ phase, search, asked }: PathState): boolean {
 		phase !== "proving" &&
 		search === undefined &&
 		asked.every(({ missed }) => missed)
-	);
-}
-
-function policyOf({ family, direct, tunnel, candidate }: ProbedPeer, config: Config): Policy {
-	const mode = config.trafficEncapMode;
-	const verified = mode === "hybrid" && config.hybrid.direct === "proven";
-	return {
-		mode,
-		verified,
-		family,
-		direct: mode === "noEncap" || (mode === "hybrid" && candidate) ? direct : undefined,
-		tunnel: mode === "noEncap" ? undefined : tunnel,
-	};
-}
-
-function samePolicy(a: Policy, b: Policy): boolean {
-	return (
-		a.mode === b.mode &&
-		a.verified === b.verified &&
-		a.family === b.family &&
-		(a.direct === b.direct || pathKey(a.direct) === pathKey(b.direct)) &&
-		(a.tunnel === b.tunnel || pathKey(a.tunnel) === pathKey(b.tunnel))
 	);
 }
 
