@@ -1,6 +1,6 @@
 /**
- * Debian's kernels under QEMU, by the vmrun and get-kernel that lie beside the checkout. The
- * guest sees this machine's root read-only, so the checkout, Node and the build are there.
+ * Debian's kernels under QEMU, by vmrun and get-kernel of this directory. The guest sees this
+ * machine's root read-only, so the checkout, Node.js and the build are there.
  */
 import { type ChildProcess, execFile } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
@@ -9,11 +9,8 @@ import { promisify } from "node:util";
 
 const run = promisify(execFile);
 const top = fileURLToPath(new URL("../..", import.meta.url));
-const tools = fileURLToPath(new URL("../../../shared/vm/", import.meta.url));
+const tools = fileURLToPath(new URL(".", import.meta.url));
 const unpacked = process.env.VM_KERNELS ?? "/var/cache/fairway-kernels";
-
-/** False outside of a checkout that has the tools beside it. */
-export const canBoot = existsSync(`${tools}vmrun`);
 
 /** "linux-image-6.12.117+deb12-amd64" of version "6.12": not the cloud, RT or unsigned variants. */
 function isPackageOf(version: string, name: string): boolean {
@@ -45,7 +42,7 @@ export async function kernel(version: string): Promise<string> {
 	}
 	if (name === undefined)
 		throw new Error(
-			`Cannot boot Linux ${version}: wanted a package linux-image-${version}.*-amd64, apt knows none`,
+			`Cannot boot Linux ${version}: apt has no package linux-image-${version}.*-amd64`,
 		);
 	const { stdout } = await run(`${tools}get-kernel`, [name]);
 	return stdout.trim();
@@ -76,7 +73,7 @@ export async function runIn(
 	const prepared = ["bash", "-c", `${modules} && exec "$@"`, "bash"];
 	const env = {
 		...process.env,
-		VM_K: directory,
+		VM_KERNEL: directory,
 		VM_VERBOSE: "1",
 		VM_TIMEOUT: String(options.seconds ?? 240),
 		// A busy machine emulates the timer too slowly for the kernel's check of it, a panic.
