@@ -1,8 +1,8 @@
 /**
- * bench/RESULTS.md, bench/results.svg and the table in README.md, put together from what each
- * bench has recorded.
+ * Generates bench/RESULTS.md, bench/results.svg and the table in README.md from what the benches
+ * have recorded.
  *
- *   bench/tools/results.ts      writes them anew, as every bench does at its end
+ *   bench/tools/results.ts      writes them, as every bench does when it ends
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -15,14 +15,14 @@ const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 const BEGIN = "<!-- npm run bench writes from here -->";
 const END = "<!-- to here -->";
 
-/** Text by path from the top of the checkout; `readme` as it is. Pure. */
+/** The generated texts, by path from the top of the checkout; `readme` is the current README. Pure. */
 export function renderResults(results: readonly Result[], readme: string): Map<string, string> {
 	const panels = results.flatMap(({ panels }) => panels ?? []);
 	const files = new Map([["bench/RESULTS.md", markdown(results)]]);
 	if (panels.length > 0) files.set("bench/results.svg", plot(panels));
 	const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)];
 	if (begin < 0 || end < begin)
-		throw new Error(`Cannot write README.md: wanted the lines "${BEGIN}" and "${END}"`);
+		throw new Error(`Cannot write README.md: expected the lines "${BEGIN}" and "${END}"`);
 	const table = rows(shortSummary(results), { words: true });
 	const [first] = results;
 	const when = first === undefined ? "" : `\n\n${whenAndWhere(first)}`;
@@ -39,11 +39,11 @@ export function writeResults(): void {
 function markdown(results: readonly Result[]): string {
 	const parts = [
 		"# Results",
-		"Written by `npm run bench` from `results/`; `npm run bench -- NAME` renews one part. Times of one run are to be compared with each other only: ratios are of values that were measured one after the other, round by round, then the median of these (least to greatest in brackets). CPU time per packet is that of all softirqs and threads on the packet's way, divided by the packets that arrived.",
+		"Written by `npm run bench` from `results/`; `npm run bench -- NAME` renews one part. Compare absolute times only within one run. Ratios pair values that were measured one after the other in the same round; shown is their median, with the smallest and largest in brackets. CPU time per packet is that of all softirqs and threads on the packet's path, divided by the packets that arrived.",
 		"## Summary",
-		"Each line is a median of ratios and their spread, unless it says ns, MB or s; the parts below have what they are made from. A floor is no goal: it is what the least that can be done takes here, beside which a figure shows how far there is to go.",
+		"Each line is a median of ratios and their spread, unless it names a unit; the sections below have the values behind it. A floor is not a target: it is the cost of the least work possible on this machine, and shows how much room is left.",
 		rows(summary(results), { words: true }),
-		"![Some of it as bars](results.svg)",
+		"![Selected results as bars](results.svg)",
 	];
 	for (const result of results) {
 		const { bench, method, tables, conditions } = result;
@@ -51,7 +51,7 @@ function markdown(results: readonly Result[]): string {
 		parts.push(
 			`## ${bench}`,
 			method,
-			`${whenAndWhere(result)} Load average ${before} before, ${after} after; it took ${conditions.seconds} s.`,
+			`${whenAndWhere(result)} Load average ${before} before, ${after} after; duration ${conditions.seconds} s.`,
 			...tables.map((table) => `**${table.title}**\n\n${rows(table)}`),
 		);
 	}
@@ -62,7 +62,7 @@ function whenAndWhere({ conditions: { date, machine, kernel, node } }: Result): 
 	return `${date}, ${machine}, Linux ${kernel}, Node.js ${node}.`;
 }
 
-/** The first column has names, the others numbers, or all have `words`. */
+/** The first column holds names, the others numbers; with `words`, all hold text. */
 function rows({ columns, rows }: Table, { words = false } = {}): string {
 	const line = (cells: readonly string[]) => `| ${cells.join(" | ")} |`;
 	const rule = columns.map((_, i) => (i === 0 || words ? "---" : "--:"));

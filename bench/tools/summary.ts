@@ -1,8 +1,8 @@
 /**
- * What Fairway's numbers must say, beside what they say, from what the benches have recorded. Pure.
+ * Fairway's performance targets beside what the benches have recorded. Pure.
  *
- * Where less is not to be had on a machine, its floors show it: what the kernel or a program that
- * asks nothing takes for the same, measured in the same rounds.
+ * A floor shows the least that a machine allows: what the kernel, or a program without look-ups,
+ * takes for the same work in the same rounds.
  */
 import type { Result } from "./recorded.js";
 import type { Table } from "./report.js";
@@ -10,12 +10,12 @@ import { ratios, type Spread, shownSpread, spread } from "./statistics.js";
 
 interface Claim {
 	scenario: string;
-	/** Of what the numbers are multiples, or their unit. */
+	/** What the numbers are multiples of, or their unit. */
 	of: string;
 	limit: number | undefined;
 	/** More is better. */
 	atLeast?: boolean;
-	/** By way, all of which have to reach it. */
+	/** By name; all of them have to meet the limit. */
 	measured: Record<string, Spread | undefined>;
 	floors?: Record<string, Spread | undefined>;
 	digits?: number;
@@ -39,24 +39,24 @@ const MS = 1000;
 
 export function summary(results: readonly Result[]): Table {
 	return {
-		title: "What the numbers must say",
-		columns: ["", "wanted", "measured", "reached", "floors here, measured alike"],
+		title: "Targets",
+		columns: ["", "target", "measured", "met", "floors, same run"],
 		rows: claims(new Numbers(results)).map((claim) => {
 			const { scenario, measured, floors = {}, digits = 2 } = claim;
 			const shown = (values: Record<string, Spread | undefined>): string =>
 				Object.entries(values)
 					.map(([name, value]) => `${name} ${value ? shownSpread(value, digits) : "–"}`.trim())
 					.join("<br>");
-			return [scenario, wanted(claim), shown(measured), reached(claim), shown(floors)];
+			return [scenario, target(claim), shown(measured), reached(claim), shown(floors)];
 		}),
 	};
 }
 
-/** The same for who has no time: medians, in bold where they are as wanted, and one floor. */
+/** The short form: medians, in bold where they meet the target, and one floor. */
 export function shortSummary(results: readonly Result[]): Table {
 	return {
-		title: "What the numbers must say",
-		columns: ["", "wanted", "measured", "floor"],
+		title: "Targets",
+		columns: ["", "target", "measured", "floor"],
 		rows: claims(new Numbers(results)).map((claim) => {
 			const { scenario, measured, floors = {}, digits = 2 } = claim;
 			const shown = (value: Spread | undefined) => value?.median.toFixed(digits) ?? "–";
@@ -65,16 +65,16 @@ export function shortSummary(results: readonly Result[]): Table {
 				return `${name} ${strong}${shown(value)}${strong}`.trim();
 			});
 			const [floor = ""] = Object.entries(floors).map(([name, value]) => `${shown(value)} ${name}`);
-			return [scenario, wanted(claim), ways.join(", "), floor];
+			return [scenario, target(claim), ways.join(", "), floor];
 		}),
 	};
 }
 
-function wanted({ limit, atLeast = false, digits = 2, of }: Claim): string {
-	return `${atLeast ? "≥" : "≤"} ${limit?.toFixed(digits) ?? "–"} ${of}`;
+function target({ limit, atLeast = false, digits = 2, of }: Claim): string {
+	return `${atLeast ? "≥" : "≤"} ${limit?.toFixed(digits) ?? "–"} ${of}`.trim();
 }
 
-/** By the median, as it is shown. */
+/** Compares the median, rounded as it is shown. */
 function isReached({ limit, atLeast, digits = 2 }: Claim, value: Spread | undefined): boolean {
 	if (value === undefined || limit === undefined) return false;
 	const [shown, most] = [value.median, limit].map((one) => Number(one.toFixed(digits)));
@@ -90,7 +90,7 @@ function reached(claim: Claim): string {
 	return not.length === ways.length ? "no" : `not by ${not.join(" and ")}`;
 }
 
-/** A value for each of some ways, by what a reader calls them. */
+/** A value for each way, keyed by its display name. */
 const each = <Way extends keyof typeof NAMES>(
 	ways: readonly Way[],
 	value: (way: Way) => Spread | undefined,
@@ -101,7 +101,7 @@ function claims(numbers: Numbers): Claim[] {
 	const packets = (half: string, name: string, other: string) =>
 		numbers.cpu("pods", `${half} 4 ${name}`, `${half} 4 ${other}`);
 	const tunnel = (half: string, scenario: string, limit: number): Claim => ({
-		scenario: `small packets in a tunnel, ${scenario}: CPU`,
+		scenario: `small packets, tunnel, ${scenario}: CPU`,
 		of: `of ${VXLAN}`,
 		limit,
 		measured: each(TUNNELS, (kind) => packets(half, `Fairway ${kind}`, VXLAN)),
@@ -113,17 +113,17 @@ function claims(numbers: Numbers): Claim[] {
 		numbers.ratio("tcp", `exchange ${way}`, `exchange ${VXLAN}`, cpuPerOne);
 	return [
 		tunnel("end", "end to end", 0.5),
-		tunnel("out", "out half", 0.68),
-		tunnel("in", "in half", 0.4),
+		tunnel("out", "egress half", 0.68),
+		tunnel("in", "ingress half", 0.4),
 		{
-			scenario: "small packets direct, end to end: CPU",
+			scenario: "small packets, direct, end to end: CPU",
 			of: `of ${FORWARDING}`,
 			limit: 0.7,
 			measured: { "": packets("end", "Fairway direct", FORWARDING) },
 			floors: { "bare redirect": packets("end", "bare redirect", FORWARDING) },
 		},
 		{
-			scenario: "XDP strips and redirects: CPU",
+			scenario: "XDP decap and redirect: CPU",
 			of: "of a bare redirect",
 			limit: 1.6,
 			measured: each(TUNNELS, (kind) => strip(`Fairway ${kind}`, kind)),
@@ -134,12 +134,12 @@ function claims(numbers: Numbers): Claim[] {
 			of: "of nft masquerade",
 			limit: 0.65,
 			measured: { "": snat("Fairway SNAT") },
-			floors: { "forwarded untranslated": snat(FORWARDING) },
+			floors: { "forwarded without NAT": snat(FORWARDING) },
 		},
 		...bulk(numbers, "tunnel", TUNNELS, VXLAN, 0.9),
 		...bulk(numbers, "direct", ["direct"], FORWARDING, 0.85),
 		{
-			scenario: "TCP request and response in a tunnel: CPU",
+			scenario: "TCP request/response, tunnel: CPU",
 			of: `of ${VXLAN}`,
 			limit: 0.8,
 			measured: each(TUNNELS, (kind) => exchange(`Fairway ${kind}`)),
@@ -152,7 +152,7 @@ function claims(numbers: Numbers): Claim[] {
 	];
 }
 
-/** TCP streams: as many bytes, for less CPU. */
+/** TCP streams: no less throughput, less CPU per byte. */
 function bulk(
 	numbers: Numbers,
 	path: string,
@@ -181,8 +181,8 @@ function bulk(
 
 function growth(numbers: Numbers): Claim[] {
 	const halves = (value: (half: string) => Spread | undefined) => ({
-		out: value("out"),
-		in: value("in"),
+		egress: value("out"),
+		ingress: value("in"),
 	});
 	const agent = (field: string, unit = 1) =>
 		numbers.single("growth", ["agent", "1000 peers", field], unit);
@@ -194,8 +194,8 @@ function growth(numbers: Numbers): Claim[] {
 			measured: halves((half) => numbers.cpu("growth", `${half} 10000 peers`, `${half} 10 peers`)),
 		},
 		{
-			scenario: "1,000,000 flows: CPU per packet, less that of 1 flow",
-			of: "ns, what one look-up misses in the caches",
+			scenario: "1,000,000 flows instead of 1: extra CPU per packet",
+			of: "ns, the cache misses of one look-up",
 			limit: numbers.missing(1_000_000),
 			digits: 0,
 			measured: halves((half) =>
@@ -203,7 +203,7 @@ function growth(numbers: Numbers): Claim[] {
 			),
 		},
 		{
-			scenario: "agent with 1,000 peers: resident",
+			scenario: "agent with 1,000 peers: resident memory",
 			of: "MB",
 			limit: 90,
 			digits: 0,
@@ -211,10 +211,10 @@ function growth(numbers: Numbers): Claim[] {
 			floors: { "bare Node.js": numbers.single("growth", ["bare", "resident"], 1) },
 		},
 		{
-			scenario: "agent with 1,000 peers: ready",
+			scenario: "agent with 1,000 peers: time to ready",
 			of: "s",
 			limit: 1.5,
-			measured: { "after a restart": agent("adopting", MS), "at first": agent("cold", MS) },
+			measured: { restart: agent("adopting", MS), "first start": agent("cold", MS) },
 			floors: { "bare Node.js": numbers.single("growth", ["bare", "starts"], MS) },
 		},
 	];
@@ -222,39 +222,39 @@ function growth(numbers: Numbers): Claim[] {
 
 function probes(numbers: Numbers): Claim[] {
 	const both = (field: Field) => ({
-		"without traffic": numbers.samples("probes", "idle", field),
-		"traffic to 50": numbers.samples("probes", "active", field),
+		idle: numbers.samples("probes", "idle", field),
+		"traffic to 50 peers": numbers.samples("probes", "active", field),
 	});
 	const faults = ["source check, both ways", "source check, one way", "black hole for Pods"];
-	// What is promised is promised of all of them, not of the median.
+	// The target holds for the worst case, not for the median.
 	const longest = (key: string) => {
 		const lost = numbers.samples("failover", key, ({ recovered }) => recovered!);
 		return lost && spread([lost.greatest]);
 	};
 	return [
 		{
-			scenario: "probing 1,000 peers: CPU of the agent",
+			scenario: "probing 1,000 peers: agent CPU",
 			of: "% of a core",
 			limit: 1,
 			measured: both(({ cpu }) => 100 * cpu!),
 		},
 		{
-			scenario: "probing 1,000 peers: on the wire, both directions",
+			scenario: "probing 1,000 peers: bandwidth, both directions",
 			of: "kbit/s",
 			limit: 500,
 			digits: 0,
 			measured: both(({ sent, received }) => (sent! + received!) / 1000),
 		},
 		...[1000, 500].map((limit) => ({
-			scenario: `a direct path fails, failoverTime ${limit}: packets are lost for, at most`,
+			scenario: `failover, failoverTime ${limit}: longest loss`,
 			of: "ms",
 			limit,
 			digits: 0,
 			measured: Object.fromEntries(faults.map((name) => [name, longest(`${limit} ${name}`)])),
 		})),
 		{
-			scenario: "ten minutes on busy cores, nothing wrong: paths that change",
-			of: "of all",
+			scenario: "false failovers in 10 min on busy cores",
+			of: "",
 			limit: 0,
 			digits: 0,
 			measured: { "": numbers.single("quiet", ["changes"], 1) },
@@ -262,7 +262,7 @@ function probes(numbers: Numbers): Claim[] {
 	];
 }
 
-/** The data of the results; what is not there is undefined. */
+/** The recorded data. Every method returns undefined for what was not recorded. */
 class Numbers {
 	private readonly data: ReadonlyMap<string, unknown>;
 
@@ -270,19 +270,19 @@ class Numbers {
 		this.data = new Map(results.map(({ bench, data }) => [bench, data]));
 	}
 
-	/** CPU per packet of a `Comparison`, paired by round. */
+	/** Ratio of CPU per packet of two ways of a `Comparison`, paired by round. */
 	cpu(bench: string, key: string, other: string): Spread | undefined {
 		const [values, others] = [this.cpuPerPacket(bench, key), this.cpuPerPacket(bench, other)];
 		return values && others && ratios(values, others);
 	}
 
-	/** The same, one less the other. */
+	/** Difference of CPU per packet, paired by round. */
 	difference(bench: string, key: string, other: string): Spread | undefined {
 		const [values, others] = [this.cpuPerPacket(bench, key), this.cpuPerPacket(bench, other)];
 		return values && others && spread(values.map((value, round) => value - others[round]!));
 	}
 
-	/** Of samples by round. */
+	/** Ratio of one field of two lists of samples, paired by round. */
 	ratio(bench: string, key: string, other: string, field: Field): Spread | undefined {
 		const [samples, others] = [key, other].map((k) => this.find<Sample[]>(bench, [k]));
 		return samples && others && ratios(samples.map(field), others.map(field));
@@ -298,7 +298,7 @@ class Numbers {
 		return values === undefined ? undefined : spread([values].flat().map((value) => value / unit));
 	}
 
-	/** What a look-up among this many flows takes longer than one among one, ns. */
+	/** How much longer a look-up takes among this many flows than among one, ns. */
 	missing(flows: number): number | undefined {
 		const looking = (among: number): number | undefined => {
 			const [quick, nowhere] = ["look_quick", "look_nowhere"].map((program) =>

@@ -1,6 +1,6 @@
 /**
- * What the benches have recorded is what the documents say, and is judged as it should be; and
- * their programs, which are partly made of Fairway's own sources, still compile.
+ * The documents show what the benches have recorded, and judge it correctly; the benches' BPF
+ * programs, which include Fairway's own sources, still compile.
  */
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -19,19 +19,15 @@ function result(bench: string, data: unknown): Result {
 
 const cpu = (...cpuPerPacket: number[]) => ({ cpuPerPacket, delivered: cpuPerPacket.map(() => 1) });
 
-t.test("RESULTS.md, results.svg and README.md are those of bench/results", (t) => {
+t.test("RESULTS.md, results.svg and README.md match bench/results", (t) => {
 	const readme = readFileSync(`${top}/README.md`, "utf8");
 	for (const [path, text] of renderResults(readRecorded(), readme))
-		t.equal(
-			readFileSync(`${top}/${path}`, "utf8"),
-			text,
-			`${path}: bench/tools/results.ts renews it`,
-		);
+		t.equal(readFileSync(`${top}/${path}`, "utf8"), text, `${path}: run bench/tools/results.ts`);
 	t.end();
 });
 
-t.test("a README without the place for the table is refused", (t) => {
-	t.throws(() => renderResults([], "# Fairway"), /Cannot write README.md: wanted the lines/);
+t.test("a README without the markers of the table is refused", (t) => {
+	t.throws(() => renderResults([], "# Fairway"), /Cannot write README.md: expected the lines/);
 	t.end();
 });
 
@@ -45,14 +41,14 @@ t.test("ratios are paired by round, and judged by their median as shown", (t) =>
 		}),
 	];
 	t.same(summary(results).rows[0], [
-		"small packets in a tunnel, end to end: CPU",
+		"small packets, tunnel, end to end: CPU",
 		"≤ 0.50 of kernel vxlan",
 		"Geneve 0.50 (0.50–0.75)<br>VXLAN 0.51 (0.51–0.51)",
 		"not by VXLAN",
 		"bare tunnel 0.49 (0.49–0.49)",
 	]);
 	t.same(shortSummary(results).rows[0], [
-		"small packets in a tunnel, end to end: CPU",
+		"small packets, tunnel, end to end: CPU",
 		"≤ 0.50 of kernel vxlan",
 		"Geneve **0.50**, VXLAN 0.51",
 		"0.49 bare tunnel",
@@ -60,7 +56,7 @@ t.test("ratios are paired by round, and judged by their median as shown", (t) =>
 	t.end();
 });
 
-t.test("more is better where it is, and what nobody measured reaches nothing", (t) => {
+t.test("throughput is judged upwards, and what was not measured meets no target", (t) => {
 	const stream = (received: number) => [{ received, elapsed: 8, cpu: received * 2, count: 1 }];
 	const results = [
 		result("tcp", {
@@ -75,7 +71,7 @@ t.test("more is better where it is, and what nobody measured reaches nothing", (
 	t.end();
 });
 
-t.test("the limit for flows is what the look-ups' bench has measured", (t) => {
+t.test("the target for flows comes from the look-up bench", (t) => {
 	const growth = result("growth", {
 		"out 1 flows": cpu(500, 500),
 		"out 1000000 flows": cpu(600, 620),
@@ -93,9 +89,9 @@ t.test("the limit for flows is what the look-ups' bench has measured", (t) => {
 			/million|1,000,000/.test(name!),
 		);
 	t.same(row([growth, steps])?.slice(1, 4), [
-		"≤ 150 ns, what one look-up misses in the caches",
-		"out 110 (100–120)<br>in 220 (220–220)",
-		"not by in",
+		"≤ 150 ns, the cache misses of one look-up",
+		"egress 110 (100–120)<br>ingress 220 (220–220)",
+		"not by ingress",
 	]);
 	t.equal(row([growth])?.[3], "not measured");
 	t.end();
