@@ -1,6 +1,6 @@
 /**
  * The model of the data path: a packet and the tables → a Decision. Plain and obvious, in the
- * order of ARCHITECTURE "The way of a packet"; the eBPF programs are held to it byte for byte.
+ * order of ARCHITECTURE "The data path"; the eBPF programs are held to it byte for byte.
  *
  * A file a hook, and a noun a file for what they share: packet (parse), flow, snat, route, mtu,
  * tunnel, next_hop, rewrite, checksum.
