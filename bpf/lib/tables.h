@@ -242,7 +242,9 @@ struct route {
 struct endpoint {
 	__u32 ifindex;	/* host side of its veth */
 	struct mac mac; /* of the Pod's side */
-	__u16 pad;
+	/* Of the Pod, for tables by Pod: 1 to ENDPOINTS_MAX, one for all its addresses, the same while it
+	 * lives, over restarts too; 0 in such a table stands for what is no Pod's (wire, host). */
+	__u16 index;
 };
 
 /* ------------------------------------------------------- core: next hops */

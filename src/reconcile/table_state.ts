@@ -9,6 +9,7 @@ import { diff } from "../tables/diff.js";
 import { type Endpoint, NodeConfig, type Peer, ProbeWay } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
 import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
+import { endpointIndexes } from "./endpoint_indexes.js";
 import type { Links } from "./links.js";
 
 type WantedEndpoint = Tables["endpoints"] extends Map<string, infer E> ? E : never;
@@ -72,7 +73,8 @@ export class TableState {
 			problems.push(...summary(failures));
 			return failures.length < count;
 		};
-		for (const step of diff(this.#asTables(wanted, links), resolvable(wanted, links))) {
+		const actual = this.#asTables(wanted, links);
+		for (const step of diff(actual, resolved(wanted, links, actual.endpoints))) {
 			switch (step.table) {
 				case "peers": {
 					const [table, state] = [this.#tables.peers, this.#peers];
@@ -153,8 +155,8 @@ export class TableState {
 	#asTables(wanted: Tables, links: Links): Tables {
 		const endpoints = new Map<string, WantedEndpoint>();
 		// A device that is gone, or another one of the same name by now, has no name here.
-		for (const [address, { ifindex, mac }] of this.#endpoints)
-			endpoints.set(address, { interface: links.at(ifindex)?.name ?? "", mac });
+		for (const [address, { ifindex, mac, index }] of this.#endpoints)
+			endpoints.set(address, { interface: links.at(ifindex)?.name ?? "", mac, index });
 		return {
 			...wanted,
 			peers: this.#peers,
@@ -172,9 +174,18 @@ function increment(epoch: number, really: boolean): number {
 	return really ? (epoch + 1) >>> 0 : epoch;
 }
 
-function resolvable(wanted: Tables, links: Links): Tables {
-	const endpoints = [...wanted.endpoints].filter(
+/** The endpoints whose interface is there, each with its Pod's index. */
+function resolved(wanted: Tables, links: Links, actual: Tables["endpoints"]): Tables {
+	const present = [...wanted.endpoints].filter(
 		([, endpoint]) => links.named(endpoint.interface) !== undefined,
+	);
+	const indexes = endpointIndexes(
+		present.map(([, endpoint]) => endpoint.interface),
+		[...actual.values()],
+	);
+	const endpoints = present.map(
+		([address, endpoint]) =>
+			[address, { ...endpoint, index: indexes.get(endpoint.interface) ?? 0 }] as const,
 	);
 	return { ...wanted, endpoints: new Map(endpoints) };
 }
@@ -183,9 +194,9 @@ function withIndexes(
 	entries: readonly (readonly [string, WantedEndpoint])[],
 	links: Links,
 ): [string, Endpoint][] {
-	return entries.map(([address, { interface: name, ...endpoint }]) => [
+	return entries.map(([address, { interface: name, mac, index = 0 }]) => [
 		address,
-		{ ...endpoint, ifindex: links.named(name)?.ifindex ?? 0 },
+		{ ifindex: links.named(name)?.ifindex ?? 0, mac, index },
 	]);
 }
 

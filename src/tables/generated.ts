@@ -322,16 +322,19 @@ export const ActionName: Readonly<Record<number, string>> = {
 export interface Endpoint {
 	ifindex: number;
 	mac: string;
+	index: number;
 }
 export const Endpoint: Codec<Endpoint> = codec<Endpoint>(
 	12,
 	(b, o, v) => {
 		b.writeUInt32LE(v.ifindex, o);
 		writeMac(b, o + 4, v.mac);
+		b.writeUInt16LE(v.index, o + 10);
 	},
 	(b, o) => ({
 		ifindex: b.readUInt32LE(o),
 		mac: readMac(b, o + 4),
+		index: b.readUInt16LE(o + 10),
 	}),
 );
 

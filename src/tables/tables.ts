@@ -31,8 +31,12 @@ export interface Tables {
 	/** Outer source address → peer id. */
 	peerAddresses: Map<string, number>;
 	routes: Map<string, Route>;
-	/** Pod address → interface (by name; the reconciler knows its index) and MAC. */
-	endpoints: Map<string, Omit<Endpoint, "ifindex"> & { interface: string }>;
+	/** Pod address → interface (by name; the reconciler knows its ifindex) and MAC. The Pod's own index is
+	 * the reconciler's to give: absent from what compile makes. */
+	endpoints: Map<
+		string,
+		Omit<Endpoint, "ifindex" | "index"> & { interface: string; index?: number }
+	>;
 	hostRoutes: Map<string, HostRoute>;
 	/** Addresses of fairway0, without prefix length. */
 	gatewayAddresses: string[];

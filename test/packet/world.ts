@@ -244,8 +244,12 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 		tables.routes.set(prefix, { kind, ...noPeer, ...what });
 	for (const family of [4, 6] as const) {
 		const bits = family === 4 ? 32 : 128;
-		for (const pod of [podA, podB]) {
-			const endpoint: Endpoint = { ifindex: indexOf(pod.interface), mac: pod.mac };
+		for (const [place, pod] of [podA, podB].entries()) {
+			const endpoint: Endpoint = {
+				ifindex: indexOf(pod.interface),
+				mac: pod.mac,
+				index: place + 1,
+			};
 			tables.endpoints.set(pod[family], endpoint);
 		}
 		route(`${gateway[family]}/${bits}`, RouteKind.HOST);
