@@ -139,6 +139,17 @@ export class BpfMap {
 	deleteBatch(keys: Buffer): number;
 	/** The whole map. Falls back to key by key where the type has no batches (LPM tries on 6.1 included). */
 	entries(): { keys: Buffer; values: Buffer };
+	/**
+	 * Some `room` entries of the map, from the start (cursor null) or from where an earlier slice
+	 * ended; without `next` they are the last. The time of a call depends on `room` alone. Entries
+	 * that come or go meanwhile may be missed or seen twice. A slice may be empty and not the last.
+	 */
+	slice(cursor: Buffer | null, room: number): { keys: Buffer; values: Buffer; next?: Buffer };
+	/**
+	 * The values of these keys as 64-bit words, each summed over all CPUs: valueSize / 8 words a
+	 * key, one key after another. Zeros for keys that are not there.
+	 */
+	sums(keys: Buffer): BigUint64Array;
 	pin(path: string): void;
 	/** Raw BTF of the object that made the map, for migration; undefined without. */
 	btf(): Buffer | undefined;

@@ -150,6 +150,8 @@ void BpfMap::Define(Napi::Env env, Napi::Object exports)
 				    InstanceMethod("updateBatch", &BpfMap::UpdateBatch),
 				    InstanceMethod("deleteBatch", &BpfMap::DeleteBatch),
 				    InstanceMethod("entries", &BpfMap::Entries),
+				    InstanceMethod("slice", &BpfMap::Slice),
+				    InstanceMethod("sums", &BpfMap::Sums),
 				    InstanceMethod("pin", &BpfMap::Pin),
 				    InstanceMethod("btf", &BpfMap::Btf),
 				    InstanceMethod("close", &BpfMap::Close),

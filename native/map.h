@@ -47,6 +47,10 @@ private:
 	Napi::Value UpdateBatch(const Napi::CallbackInfo &info);
 	Napi::Value DeleteBatch(const Napi::CallbackInfo &info);
 	Napi::Value Entries(const Napi::CallbackInfo &info);
+	Napi::Value Slice(const Napi::CallbackInfo &info);
+	Napi::Value Sums(const Napi::CallbackInfo &info);
+	bool SliceSingly(const Call &call, const uint8_t *from, uint32_t room,
+			 std::vector<uint8_t> &keys, std::vector<uint8_t> &values, uint8_t *last);
 	bool ReadBatched(const Call &call, std::vector<uint8_t> &keys,
 			 std::vector<uint8_t> &values);
 	void ReadSingly(const Call &call, std::vector<uint8_t> &keys, std::vector<uint8_t> &values);

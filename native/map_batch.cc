@@ -12,6 +12,10 @@ namespace
 // Kernel-internal number that bpf(2) returns for a map type without batches.
 constexpr int kENotSupp = 524;
 
+// The first byte of a cursor.
+constexpr uint8_t kBatched = 1;
+constexpr uint8_t kByKey = 2;
+
 bool IsMissing(int error)
 {
 	return error == -kENotSupp || error == -EOPNOTSUPP || error == -EINVAL;
@@ -91,6 +95,113 @@ Napi::Value BpfMap::Entries(const Napi::CallbackInfo &info)
 	result["keys"] = Napi::Buffer<uint8_t>::Copy(info.Env(), keys.data(), keys.size());
 	result["values"] = Napi::Buffer<uint8_t>::Copy(info.Env(), values.data(), values.size());
 	return result;
+}
+
+// A part of a large map: a call is short, whatever the map's size. The cursor is opaque to JavaScript:
+// its first byte says how the rest is read, as the kernel's own (a bucket, an index) or as a key.
+Napi::Value BpfMap::Slice(const Napi::CallbackInfo &info)
+{
+	Call call = Begin(info, "list");
+	const size_t key_size = description_.key_size;
+	const size_t cursor_size = std::max<size_t>(key_size, 8);
+	Bytes cursor = { nullptr, 0 };
+	if (!call[0].IsNull())
+		cursor = call.Buffer(0, "a cursor", 1 + cursor_size);
+	uint32_t room = call.Integer(1, "entries", 1, 1 << 20);
+	std::vector<uint8_t> keys;
+	std::vector<uint8_t> values;
+	std::vector<uint8_t> next(1 + cursor_size);
+	bool more = true;
+	uint32_t count = 0;
+	bool batched = !cursor.data || cursor.data[0] == kBatched;
+	while (batched) {
+		keys.resize(room * key_size);
+		values.resize(room * value_bytes_);
+		count = room;
+		int error = bpf_map_lookup_batch(fd(), cursor.data ? cursor.data + 1 : nullptr,
+						 next.data() + 1, keys.data(), values.data(),
+						 &count, nullptr);
+		next[0] = kBatched;
+		if (error == -ENOSPC && room <= UINT32_MAX / 2) {
+			// One bucket of the hash holds more than there is room for.
+			room *= 2;
+			continue;
+		}
+		if (!cursor.data && IsMissing(error)) {
+			batched = false;
+			break;
+		}
+		if (error && error != -ENOENT)
+			call.Fail(error);
+		more = !error;
+		break;
+	}
+	if (!batched) {
+		next[0] = kByKey;
+		more = SliceSingly(call, cursor.data ? cursor.data + 1 : nullptr, room, keys,
+				   values, next.data() + 1);
+		count = key_size ? keys.size() / key_size : 0;
+	}
+	Napi::Object result = Napi::Object::New(info.Env());
+	result["keys"] = Napi::Buffer<uint8_t>::Copy(info.Env(), keys.data(), count * key_size);
+	result["values"] =
+		Napi::Buffer<uint8_t>::Copy(info.Env(), values.data(), count * value_bytes_);
+	if (more)
+		result["next"] = Napi::Buffer<uint8_t>::Copy(info.Env(), next.data(), next.size());
+	return result;
+}
+
+// False: that was the last. `last` becomes the key to go on behind.
+bool BpfMap::SliceSingly(const Call &call, const uint8_t *from, uint32_t room,
+			 std::vector<uint8_t> &keys, std::vector<uint8_t> &values, uint8_t *last)
+{
+	const size_t key_size = description_.key_size;
+	std::vector<uint8_t> key(key_size);
+	std::vector<uint8_t> value(value_bytes_);
+	keys.clear();
+	values.clear();
+	int error = bpf_map_get_next_key(fd(), from, key.data());
+	for (uint32_t steps = 0; !error && steps < room; steps++) {
+		error = bpf_map_lookup_elem(fd(), key.data(), value.data());
+		if (error && error != -ENOENT)
+			break;
+		if (!error) {
+			keys.insert(keys.end(), key.begin(), key.end());
+			values.insert(values.end(), value.begin(), value.end());
+		}
+		std::copy(key.begin(), key.end(), last);
+		error = bpf_map_get_next_key(fd(), key.data(), key.data());
+	}
+	if (error && error != -ENOENT)
+		call.Fail(error);
+	return !error;
+}
+
+// The values of a per-CPU map as words of 64 bits, each summed over all CPUs: JavaScript makes a
+// BigInt of each word of each CPU otherwise.
+Napi::Value BpfMap::Sums(const Napi::CallbackInfo &info)
+{
+	Call call = Begin(info, "sum up");
+	Bytes keys = call.Buffers(0, "keys", description_.key_size);
+	if (description_.value_size == 0 || description_.value_size % 8 != 0)
+		call.Range("values of 64 bit words",
+			   std::to_string(description_.value_size) + " bytes");
+	const size_t count = keys.length / description_.key_size;
+	const size_t words = description_.value_size / 8;
+	const size_t cpus = value_bytes_ / description_.value_size;
+	auto sums = Napi::BigUint64Array::New(info.Env(), count * words);
+	std::vector<uint64_t> value(cpus * words);
+	for (size_t index = 0; index < count; index++) {
+		int error = bpf_map_lookup_elem(fd(), keys.data + index * description_.key_size,
+						value.data());
+		if (error == -ENOENT)
+			continue;
+		if (error)
+			call.FailAt(index, count, error);
+		for (size_t at = 0; at < value.size(); at++)
+			sums.Data()[index * words + at % words] += value[at];
+	}
+	return sums;
 }
 
 // False: the map type has no batches, or its entries changed too fast for one.

@@ -92,7 +92,14 @@ protected:
 	{
 		owner_.state_ = outcome_.error ? State::kFailed : State::kLoaded;
 		owner_.logs_ = std::move(outcome_.logs);
+		Settle();
+		// Last: nothing else holds the object, which may be gone after that.
 		owner_.Unref();
+	}
+
+private:
+	void Settle()
+	{
 		// By the plain C interface: when a worker is being stopped every call fails, and
 		// Napi::Error would end the process over that. Here it is noticed first.
 		napi_env env = Env();
@@ -107,7 +114,6 @@ protected:
 					 .Value());
 	}
 
-private:
 	BpfObject &owner_;
 	uint32_t level_;
 	Napi::Promise::Deferred deferred_;

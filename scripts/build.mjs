@@ -1,7 +1,7 @@
 // Builds what is stale, in the order in which one thing needs another:
 //   1 node_modules   2 BPF objects   3 TypeScript of the shared tables   4 addon   5 TypeScript
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { filesUnder, fingerprint, once, run, say, top } from "./step.mjs";
@@ -79,8 +79,17 @@ const addonInputs = () =>
 function buildAddon() {
 	once(ADDON_STAMP, addonInputs, () => {
 		say("Compiling the addon over libbpf");
+		forgetMovedCache(join(top, "build/native"));
 		run(bin("cmake-js"), ["compile", "--out", "build/native"], { quiet: true });
 	});
+}
+
+/** CMake would go on building in the directory that a copied or moved checkout came from. */
+function forgetMovedCache(directory) {
+	const cache = join(directory, "CMakeCache.txt");
+	if (!existsSync(cache)) return;
+	const home = /^CMAKE_HOME_DIRECTORY:INTERNAL=(.*)$/m.exec(readFileSync(cache, "utf8"))?.[1];
+	if (home !== top) rmSync(directory, { recursive: true });
 }
 
 function buildTypeScript() {

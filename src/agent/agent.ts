@@ -119,8 +119,8 @@ export class Agent {
 		const api = await ApiServer.open(
 			runDir,
 			{
-				"GET /status": () => ({ status: 200, body: started().status() }),
-				"GET /peers": () => ({ status: 200, body: started().peers() }),
+				"GET /status": async () => ({ status: 200, body: await started().status() }),
+				"GET /peers": async () => ({ status: 200, body: await started().peers() }),
 				"GET /endpoints": () => ({ status: 200, body: started().endpoints() }),
 				"GET /events": () => ({ status: 200, body: started().#pathEvents.list() }),
 				"POST /check": async (body) => ({ status: 200, body: await started().check(body) }),
@@ -386,14 +386,15 @@ export class Agent {
 
 	// ------------------------------------------------------------ the API's answers
 
-	status(): Status {
+	async status(): Promise<Status> {
+		const used = await this.#kernel.flowsUsed();
 		return statusOf({
 			nodeName: this.#options.nodeName,
 			ready: this.#ready,
 			waitingFor: this.#waitingFor,
 			config: this.#config,
 			inForce: this.#inForce,
-			flowsMax: this.#flowsMax,
+			flows: { used, max: this.#flowsMax },
 			pathFacts: this.#pathFacts(),
 			kernel: this.#kernel,
 			endpoints: this.#cni.endpoints().length,
@@ -408,11 +409,11 @@ export class Agent {
 		});
 	}
 
-	peers(): PeerStatus[] {
-		const { peers } = this.#kernel.counters();
+	async peers(): Promise<PeerStatus[]> {
+		const counters = await this.#kernel.peerCounters();
 		return peerStatus(
 			withReasons(this.#inForce?.peers ?? [], this.#prober),
-			peers,
+			counters,
 			this.#pathFacts(),
 			Date.now(),
 		);

@@ -22,6 +22,7 @@ export type Kernel = Pick<
 	| "apply"
 	| "counters"
 	| "flowsUsed"
+	| "peerCounters"
 	| "peerTotals"
 	| "podProblem"
 	| "problems"
@@ -88,7 +89,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		adoptedPeers: () => reconciler.adoptedPeers(),
 		apply: (tables) => reconciler.apply(tables),
 		counters: () => reconciler.counters(),
-		flowsUsed: sparing(() => reconciler.flowsUsed()),
+		flowsUsed: () => reconciler.flowsUsed(),
+		peerCounters: () => reconciler.peerCounters(),
 		slowPath: () => ({ ...slowPath.counters }),
 		sendProbe: (packet) => probeSender.send(packet),
 		onProbeEvent: (take) => {
@@ -108,20 +110,5 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 			await reconciler.close();
 			lock.release();
 		},
-	};
-}
-
-/** A look that takes long (a full flow table) is not taken again for twenty times as long. */
-function sparing(look: () => number): () => number {
-	let value = 0;
-	let validUntil = 0;
-	return () => {
-		const start = performance.now();
-		if (start >= validUntil) {
-			value = look();
-			const end = performance.now();
-			validUntil = end + 20 * (end - start);
-		}
-		return value;
 	};
 }

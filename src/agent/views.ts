@@ -4,7 +4,7 @@ import type { EndpointStatus, PeerStatus, Status } from "../api/messages.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
-import type { Counters } from "../reconcile/reconciler.js";
+import type { PeerCounters } from "../reconcile/reconciler.js";
 import type { InForce } from "./agent.js";
 import type { Kernel } from "./kernel.js";
 import { version } from "./version.js";
@@ -29,10 +29,10 @@ export interface StatusInput {
 	waitingFor: string | undefined;
 	config: Config;
 	inForce: InForce | undefined;
-	/** Slots of the flow table. */
-	flowsMax: number;
+	/** Slots of the flow table, and those in use. */
+	flows: { used: number; max: number };
 	pathFacts: PathFactsOf;
-	kernel: Pick<Kernel, "counters" | "flowsUsed" | "libbpf" | "problems" | "slowPath" | "xdpMode">;
+	kernel: Pick<Kernel, "counters" | "libbpf" | "problems" | "slowPath" | "xdpMode">;
 	endpoints: number;
 	uptimeSeconds: number;
 	problems: string[];
@@ -69,7 +69,7 @@ export function statusOf(input: StatusInput): Status {
 		peers: { nodes: new Set(peers.map(({ node }) => node)).size, paths },
 		probes: probeTotals(peers, input.pathFacts),
 		endpoints: input.endpoints,
-		flows: { used: kernel.flowsUsed(), max: input.flowsMax },
+		flows: input.flows,
 		drops: nonZero(drops),
 		events: nonZero(events),
 		slowPath: nonZero({ ...kernel.slowPath() }),
@@ -106,7 +106,7 @@ function indexOf({ id, family }: Pick<PeerView, "id" | "family">): number {
 /** @param now epoch, ms: since when a path is in force of which nothing else is known */
 export function peerStatus(
 	peers: readonly PeerView[],
-	counters: Counters["peers"],
+	counters: PeerCounters,
 	pathFacts: PathFactsOf,
 	now: number,
 ): PeerStatus[] {

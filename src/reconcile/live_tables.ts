@@ -140,12 +140,6 @@ export class LiveTables implements TableReader {
 		this.#fib.forget();
 	}
 
-	/** Slots in use, expired flows included: nothing removes them before their room is needed. */
-	flowsUsed(): number {
-		const { keys } = this.#map(maps.flowIndex.name).entries();
-		return Math.ceil(keys.length / maps.flowIndex.keySize / 2);
-	}
-
 	/** The flow in a slot; the last bit of its claim says whether the slot is in use. */
 	#flowAt(slot: number): Flow | undefined {
 		const flow = this.#look(maps.flows, slot);

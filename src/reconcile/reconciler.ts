@@ -24,8 +24,15 @@ import { type AdoptedPath, adoptedPaths } from "./adopted_paths.js";
 import { AgentTables } from "./agent_tables.js";
 import { Attachments, type XdpMode } from "./attachments.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
-import { type Counters, readCounters, readPeerCounter } from "./counters.js";
+import {
+	type Counters,
+	type PeerCounters,
+	readCounters,
+	readPeerCounter,
+	readPeerCounters,
+} from "./counters.js";
 import { Datapath } from "./datapath.js";
+import { FlowCount } from "./flow_count.js";
 import { GroDevice } from "./gro_device.js";
 import { HostState } from "./host_state.js";
 import { IpRoute } from "./iproute.js";
@@ -43,7 +50,7 @@ import { TableState } from "./table_state.js";
 import { Wire } from "./wire.js";
 
 export type { XdpMode } from "./attachments.js";
-export type { Counters } from "./counters.js";
+export type { Counters, PeerCounters } from "./counters.js";
 export type { Log } from "./log.js";
 
 export interface ReconcilerOptions {
@@ -88,6 +95,7 @@ export class Reconciler {
 	readonly #host: HostState;
 	readonly #tables: TableState;
 	readonly #live: LiveTables;
+	readonly #flowCount: FlowCount;
 	readonly #stages: Stages;
 	#datapath: Datapath;
 	#wanted: Tables | undefined;
@@ -112,6 +120,7 @@ export class Reconciler {
 		this.#gro = new GroDevice(this.#ip, this.#log);
 		this.#host = new HostState(this.#ip, this.#log);
 		this.#live = new LiveTables(map, this.#ip);
+		this.#flowCount = new FlowCount(() => map("flow_index"));
 		this.#stages = new Stages({
 			ip: this.#ip,
 			log: this.#log,
@@ -192,12 +201,17 @@ export class Reconciler {
 	}
 
 	counters(): Counters {
-		return readCounters((name) => this.#datapath.map(name), this.#tables.peers.keys());
+		return readCounters((name) => this.#datapath.map(name));
+	}
+
+	/** Of every peer there is. Read in pieces, with turns of the event loop between. */
+	peerCounters(): Promise<PeerCounters> {
+		return readPeerCounters(() => this.#datapath.map("peer_counters"), this.#tables.peers.keys());
 	}
 
 	/** Flows in the table, expired ones that nobody needed the room of included. */
-	flowsUsed(): number {
-		return this.#live.flowsUsed();
+	flowsUsed(): Promise<number> {
+		return this.#flowCount.get();
 	}
 
 	/** Which Node owned which peer id before a restart: seed of PeerIds. */

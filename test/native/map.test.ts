@@ -218,3 +218,90 @@ t.test("read-only data is frozen", async (t) => {
 	t.throws(() => map.update(u32(0), Buffer.alloc(map.info.valueSize)), { code: "EPERM" });
 	map.close();
 });
+
+t.test("sums of 64-bit words over all CPUs", async (t) => {
+	const cpus = possibleCpus();
+	const map = BpfMap.create({
+		type: MAP_TYPE.PERCPU_ARRAY,
+		name: "words",
+		keySize: 4,
+		valueSize: 16,
+		maxEntries: 8,
+	});
+	const value = (first: bigint, second: bigint) =>
+		Buffer.concat(Array.from({ length: cpus }, () => [u64(first), u64(second)]).flat());
+	map.update(u32(1), value(7n, 2n ** 63n + 5n));
+	map.update(u32(3), value(1n, 2n));
+	const wrapped = BigInt.asUintN(64, BigInt(cpus) * (2n ** 63n + 5n));
+	const all = BigInt(cpus);
+	t.same(
+		[...map.sums(Buffer.concat([3, 0, 1, 8].map(u32)))],
+		[all, 2n * all, 0n, 0n, 7n * all, wrapped, 0n, 0n],
+		"in the order of the keys; zeros where there is no such key",
+	);
+	t.equal(map.sums(Buffer.alloc(0)).length, 0);
+	map.close();
+
+	const other = object.map("an_array");
+	other.update(u32(2), u64(9));
+	t.same([...other.sums(u32(2))], [9n], "of a map that is not per CPU, its values");
+	other.close();
+	const odd = object.map("per_cpu");
+	t.throws(() => odd.sums(u32(0)), { name: "RangeError", message: /64 bit words, is 4 bytes/ });
+	odd.close();
+});
+
+for (const [type, flags] of [
+	[MAP_TYPE.HASH, 0],
+	[MAP_TYPE.LRU_HASH, 0],
+	[MAP_TYPE.ARRAY, 0],
+	[MAP_TYPE.PERCPU_ARRAY, 0],
+	[MAP_TYPE.LPM_TRIE, 1],
+] as const) {
+	t.test(`slices of a map of type ${type} are the whole of it, once`, async (t) => {
+		const isTrie = type === MAP_TYPE.LPM_TRIE;
+		const isPerCpu = type === MAP_TYPE.PERCPU_ARRAY;
+		const map = BpfMap.create({
+			...{ type, name: "sliced", keySize: isTrie ? 8 : 4, valueSize: 8 },
+			...{ maxEntries: 1000, flags },
+		});
+		const values = isPerCpu ? possibleCpus() : 1;
+		for (let key = 0; key < 1000; key++) {
+			const value = Buffer.concat(Array.from({ length: values }, () => u64(key)));
+			map.update(isTrie ? Buffer.concat([u32(32), u32(key)]) : u32(key), value);
+		}
+		for (const room of [1000, 64, 7]) {
+			const keys: Buffer[] = [];
+			const found: Buffer[] = [];
+			let cursor: Buffer | undefined;
+			do {
+				const slice = map.slice(cursor ?? null, room);
+				keys.push(slice.keys);
+				found.push(slice.values);
+				cursor = slice.next;
+			} while (cursor !== undefined);
+			const whole = map.entries();
+			const size = map.info.keySize;
+			const listed = (buffer: Buffer) =>
+				Array.from({ length: buffer.length / size }, (_, i) =>
+					buffer.toString("hex", i * size, (i + 1) * size),
+				).sort();
+			t.same(listed(Buffer.concat(keys)), listed(whole.keys), `${room} at a time`);
+			t.equal(Buffer.concat(found).length, whole.values.length);
+		}
+		map.close();
+	});
+}
+
+t.test("a slice of an empty map is empty, and the last", async (t) => {
+	for (const [type, flags] of [
+		[MAP_TYPE.HASH, 0],
+		[MAP_TYPE.LPM_TRIE, 1],
+	] as const) {
+		const map = BpfMap.create({
+			...{ type, name: "empty", keySize: 8, valueSize: 8, maxEntries: 4, flags },
+		});
+		t.same(map.slice(null, 16), { keys: Buffer.alloc(0), values: Buffer.alloc(0) });
+		map.close();
+	}
+});

@@ -201,6 +201,24 @@ const methods: Method[] = [
 		ranges: [[Buffer.alloc(3), Buffer.alloc(5)]],
 	},
 	{
+		name: "BpfMap.slice",
+		call: (a) => map.slice(or(a, 0, null), or(a, 1, 4)),
+		types: [
+			[undefined, 4, "key!", true, {}],
+			[undefined, ...notNumbers],
+		],
+		ranges: [
+			[Buffer.alloc(0), Buffer.alloc(8), Buffer.alloc(10)],
+			[0, 2 ** 21, ...notWholes],
+		],
+	},
+	{
+		name: "BpfMap.sums",
+		call: (a) => map.sums(or(a, 0, u32(1))),
+		types: [notBuffers],
+		ranges: [[Buffer.alloc(3), Buffer.alloc(5)]],
+	},
+	{
 		name: "BpfMap.pin",
 		call: (a) => map.pin(or(a, 0, "/")),
 		types: [notStrings],
@@ -365,6 +383,8 @@ t.test("a closed handle", async (t) => {
 		updateBatch: () => goneMap.updateBatch(u32(1), u64(1)),
 		deleteBatch: () => goneMap.deleteBatch(u32(1)),
 		entries: () => goneMap.entries(),
+		slice: () => goneMap.slice(null, 1),
+		sums: () => goneMap.sums(u32(1)),
 		"map.pin": () => goneMap.pin("/sys/fs/bpf/never"),
 		btf: () => goneMap.btf(),
 		"program.info": () => goneProgram.info,

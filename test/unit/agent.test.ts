@@ -91,7 +91,7 @@ class PaperKernel implements Kernel {
 		this.applied.push(tables);
 		return { pending: this.refused.length, ready: this.ready, writes: 1 };
 	}
-	counters() {
+	async peerCounters() {
 		const count = {
 			...PeerCounter.decode(Buffer.alloc(PeerCounter.size)),
 			directPackets: 3n,
@@ -101,13 +101,15 @@ class PaperKernel implements Kernel {
 			receivedPackets: 7n,
 			receivedTunnelPackets: 2n,
 		};
+		return new Map([[0, count]]);
+	}
+	counters() {
 		return {
 			drops: { spoofed_mac: 5n, no_endpoint: 0n },
 			events: { untracked: 0n, mss_clamped: 2n },
-			peers: new Map([[0, count]]),
 		};
 	}
-	flowsUsed() {
+	async flowsUsed() {
 		return 4;
 	}
 	slowPath() {

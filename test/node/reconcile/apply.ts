@@ -226,7 +226,8 @@ t.test("the other settings of XDP", async (t) => {
 });
 
 t.test("counters have their names", async (t) => {
-	const { drops, events, peers } = reconciler.counters();
+	const { drops, events } = reconciler.counters();
+	const peers = await reconciler.peerCounters();
 	t.equal(drops.spoofed_mac, 0n);
 	t.notOk("none" in drops);
 	t.type(events.untracked, "bigint");

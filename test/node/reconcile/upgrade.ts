@@ -214,10 +214,10 @@ t.test("a smaller flow table, live: flows move, and the latest are kept", async 
 	for (const port of [50_256, 50_300, 50_511]) hasFlow(t, port);
 	t.equal(reconciler.tableReader.flow(keyOf(50_100)), undefined, "and both its tuples:");
 	t.equal(reconciler.tableReader.flow(replyOf(50_100)), undefined);
-	t.equal(reconciler.flowsUsed(), 256);
+	t.equal(await reconciler.flowsUsed(), 256);
 	await reconciler.resizeFlows(4096);
 	hasFlow(t, 50_511);
-	t.equal(reconciler.flowsUsed(), 256);
+	t.equal(await reconciler.flowsUsed(), 256);
 	t.same(reconciler.problems(), []);
 });
 
@@ -236,7 +236,7 @@ t.test("a map that cannot be migrated starts empty, and says so", async (t) => {
 	t.ok(
 		log.lines.some(({ level, message }) => level === "warn" && /flow table cannot/.test(message)),
 	);
-	t.equal(reconciler.flowsUsed(), 0);
+	t.equal(await reconciler.flowsUsed(), 0);
 });
 
 t.test("programs that the kernel refuses leave the old ones in force", async (t) => {

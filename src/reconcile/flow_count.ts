@@ -1,0 +1,43 @@
+/**
+ * How many flows the table holds. The kernel keeps no such number: it takes a walk over the whole
+ * index, in slices.
+ */
+import type { BpfMap } from "#native";
+import { slicesOf } from "./slices.js";
+
+/** A walk that took long is not repeated for this many times as long. */
+const REST = 20;
+
+export class FlowCount {
+	readonly #index: () => BpfMap;
+	#value = 0;
+	#validUntil = 0;
+	#walk: Promise<number> | undefined;
+
+	/** @param index of the tuples (flow_index), two for each flow */
+	constructor(index: () => BpfMap) {
+		this.#index = index;
+	}
+
+	/** Slots in use, expired flows included: nothing removes them before their room is needed. */
+	get(): Promise<number> {
+		if (performance.now() < this.#validUntil) return Promise.resolve(this.#value);
+		this.#walk ??= this.#count().finally(() => {
+			this.#walk = undefined;
+		});
+		return this.#walk;
+	}
+
+	async #count(): Promise<number> {
+		const began = performance.now();
+		const map = this.#index();
+		const { keySize, valueSize } = map.info;
+		let tuples = 0;
+		for await (const { keys } of slicesOf(map, keySize + valueSize))
+			tuples += keys.length / keySize;
+		const ended = performance.now();
+		this.#value = Math.ceil(tuples / 2);
+		this.#validUntil = ended + REST * (ended - began);
+		return this.#value;
+	}
+}

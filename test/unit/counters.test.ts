@@ -1,0 +1,67 @@
+/** Reading counters and counting flows: in pieces, whatever the number of peers, CPUs and flows. */
+import t from "tap";
+import type { BpfMap } from "#native";
+import { readPeerCounters } from "../../src/reconcile/counters.js";
+import { FlowCount } from "../../src/reconcile/flow_count.js";
+import { FlowKey, FlowRef, PeerCounter } from "../../src/tables/generated.js";
+
+/** Counts the calls that are made between two turns of the event loop; each takes `ms`. */
+function slowCalls(ms: number) {
+	let run = 0;
+	const seen = { most: 0, total: 0 };
+	return {
+		seen,
+		call() {
+			if (run === 0) setImmediate(() => (run = 0));
+			run++;
+			seen.total++;
+			seen.most = Math.max(seen.most, run);
+			const end = performance.now() + ms;
+			while (performance.now() < end);
+		},
+	};
+}
+
+t.test("10,000 peer counters: the loop turns between calls of the addon", async (t) => {
+	const calls = slowCalls(2);
+	const words = PeerCounter.size / 8;
+	let keysACall = 0;
+	const map = {
+		sums: (keys: Buffer) => {
+			calls.call();
+			keysACall = Math.max(keysACall, keys.length / 4);
+			const sums = new BigUint64Array((keys.length / 4) * words);
+			for (let i = 0; i * 4 < keys.length; i++) sums[i * words] = BigInt(keys.readUInt32LE(i * 4));
+			return sums;
+		},
+	} as unknown as BpfMap;
+	const indexes = Array.from({ length: 10_000 }, (_, index) => index);
+	const counters = await readPeerCounters(() => map, indexes);
+	t.equal(counters.size, 10_000);
+	t.equal(counters.get(9_999)?.directPackets, 9_999n);
+	t.ok(calls.seen.most <= 2, `${calls.seen.most} calls of 2 ms without a turn`);
+	// 64 entries of 128 CPUs are two cache lines each: 16,384 lines from another CPU's memory.
+	t.ok(keysACall <= 64);
+});
+
+t.test("flows are counted in slices, once for all who ask", async (t) => {
+	const calls = slowCalls(2);
+	let left = 40;
+	const map = {
+		info: { keySize: FlowKey.size, valueSize: FlowRef.size },
+		slice: (cursor: Buffer | null, room: number) => {
+			calls.call();
+			if (cursor === null) left = 40;
+			const keys = Buffer.alloc(room * FlowKey.size);
+			return --left > 0 ? { keys, values: keys, next: Buffer.alloc(1) } : { keys, values: keys };
+		},
+	} as unknown as BpfMap;
+	const count = new FlowCount(() => map);
+	const [first, second] = await Promise.all([count.get(), count.get()]);
+	t.equal(first, second);
+	t.equal(first % 20, 0);
+	t.equal(calls.seen.total, 40, "one walk");
+	t.ok(calls.seen.most <= 2, `${calls.seen.most} calls of 2 ms without a turn`);
+	t.equal(await count.get(), first);
+	t.equal(calls.seen.total, 40, "a walk of 80 ms is not repeated at once");
+});
