@@ -1,23 +1,23 @@
-// docs/CLOUDS.md: what is known to break paths, by cloud, from src/probe/causes.ts, so that the page
-// and `fairway check` say the same.
+// Generates docs/CLOUDS.md, known causes of broken paths by cloud, from src/probe/causes.ts, so that
+// the page and `fairway check` agree.
 import { CAUSES, type Place } from "../src/probe/causes.js";
 
 const INTRODUCTION = `# What breaks paths, and where to change it
 
-Made from \`src/probe/causes.ts\` by \`npm run generate\`.
+Generated from \`src/probe/causes.ts\` by \`npm run generate\`.
 
-Networks that are configured for Nodes often drop packets with Pod addresses. \`fairway check\` finds
-which paths to each peer work, and names from this list what fits what it has found. In commands,
-what is to be filled in is in capitals.
+Networks that are configured for Nodes often drop packets with Pod addresses. \`fairway check\` tests
+which paths to each peer work, and shows the entries of this list that match its findings. In commands,
+replace the words in capitals.
 `;
 
 export function cloudsPage(): string {
 	const names = new Set(CAUSES.flatMap(({ places }) => places.map(({ name }) => name)));
-	// What is the case everywhere stands last.
+	// Generic entries come last.
 	const last = ["elsewhere", "everywhere"];
 	const ordered = [...names].filter((name) => !last.includes(name)).concat(last);
 	const sections = ordered.map((name) => {
-		// What two causes share is said once.
+		// An entry that two causes share appears once.
 		const said = new Set<Place>();
 		const parts = CAUSES.flatMap(({ pattern, places }) => {
 			const own = places.filter((place) => place.name === name && !said.has(place));

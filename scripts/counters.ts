@@ -1,32 +1,32 @@
-// docs/COUNTERS.md: every drop reason and event, from the comments of their enums in
-// bpf/lib/tables.h, so that the list that users read is the list that the programs count by.
+// Generates docs/COUNTERS.md, every drop reason and event, from the comments of their enums in
+// bpf/lib/tables.h, so that the documentation lists exactly what the programs count.
 
 const INTRODUCTION = `# What Fairway counts
 
-Made from \`bpf/lib/tables.h\` by \`npm run generate\`.
+Generated from \`bpf/lib/tables.h\` by \`npm run generate\`.
 
 ## Drops
 
-Each packet that Fairway ends has one reason. \`fairway status\` shows those that are not zero, as
-\`drops\` in \`-o json\`.
+Each dropped packet has one reason. \`fairway status\` shows the counters that are not zero; in
+\`-o json\` they are in \`drops\`.
 `;
 
 const EVENTS = `
 ## Events
 
-Not losses: \`events\` in \`fairway status -o json\`.
+Events are not losses. In \`fairway status -o json\` they are in \`events\`.
 `;
 
-/** Rows of a Markdown table for one enum of the header; the first (NONE) and the count are left out. */
+/** Rows of a Markdown table for one enum of the header, without NONE and the count. */
 function rows(header: string, name: string, prefix: string): string {
 	const body = new RegExp(`enum ${name} \\{(.*?)\\n\\};`, "s").exec(header)?.[1];
-	if (body === undefined) throw new Error(`Cannot document enum ${name}: wanted it in tables.h`);
+	if (body === undefined) throw new Error(`Cannot document enum ${name}: expected it in tables.h`);
 	const members = [...body.matchAll(/^\t(\w+) = \d+,\s*(?:\/\*\s*(.*?)\s*\*\/)?$/gm)];
 	return members
 		.filter(([, member]) => member !== `${prefix}NONE` && member !== `${prefix}COUNT`)
 		.filter(([, member]) => !member?.endsWith("_COUNT"))
 		.map(([, member = "", comment]) => {
-			if (!comment) throw new Error(`Cannot document ${member}: wanted a comment in tables.h`);
+			if (!comment) throw new Error(`Cannot document ${member}: expected a comment in tables.h`);
 			return `| \`${member.slice(prefix.length).toLowerCase()}\` | ${comment} |`;
 		})
 		.join("\n");
@@ -34,6 +34,6 @@ function rows(header: string, name: string, prefix: string): string {
 
 export function countersPage(header: string): string {
 	const table = (name: string, prefix: string) =>
-		`\n| name | what it is |\n| --- | --- |\n${rows(header, name, prefix)}\n`;
+		`\n| name | meaning |\n| --- | --- |\n${rows(header, name, prefix)}\n`;
 	return INTRODUCTION + table("drop_reason", "DROP_") + EVENTS + table("event_counter", "EVENT_");
 }
