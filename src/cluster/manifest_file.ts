@@ -1,14 +1,17 @@
 /**
- * The text of a manifest file → what it says of Nodes.
+ * The bytes of a manifest file → what it says of Nodes, in slices of a few milliseconds.
  *
- *  1. text → documents; each is parsed by itself, and one that did not change is not parsed again
- *  2. document → objects (a List has several)
- *  3. object → by its kind: Nodes are read; other kinds are left to those who will need them
+ *  1. bytes → documents; one that did not change is not parsed again
+ *  2. small documents are parsed at once
+ *  3. large ones are left to a worker thread
  */
-import { ALIASES_MAX, firstLine, parseYaml, positionOf } from "../config/yaml.js";
-import { type NodeReading, readNode } from "./node_object.js";
+import { createHash } from "node:crypto";
+import { type DocumentReader, decodeText, NOT_UTF8 } from "./document_reader.js";
+import type { DocumentResult } from "./manifest_document.js";
+import type { NodeReading } from "./node_object.js";
+import type { Turns } from "./turns.js";
 
-/** Keeps what a file's documents said, so that one change does not parse them all. */
+/** What a file's documents said, by content: one change does not parse them all. */
 export type DocumentCache = ReadonlyMap<string, DocumentResult>;
 
 export type ManifestResult =
@@ -16,102 +19,142 @@ export type ManifestResult =
 	/** "LINE:COL: message": nothing in the file is used. */
 	| { fault: string };
 
-type DocumentResult = { nodes: NodeReading[] } | { line: number; column: number; message: string };
+/** Bytes that are looked at between two looks at the clock: 1 to 2 ms. */
+const CHUNK = 1 << 20;
+/** Longer documents are known by their hash, and are left to the worker thread. */
+const KEY_MAX = 64 << 10;
+const DOCUMENTS_MAX = 65_536;
 
-export function readManifest(text: string, previous: DocumentCache = new Map()): ManifestResult {
-	const cache = new Map<string, DocumentResult>();
-	const nodes: NodeReading[] = [];
-	for (const { content, line } of splitDocuments(text)) {
-		const result = cache.get(content) ?? previous.get(content) ?? readDocument(content);
-		if ("message" in result)
-			return { fault: `${result.line + line - 1}:${result.column}: ${result.message}` };
-		cache.set(content, result);
-		nodes.push(...result.nodes);
+interface Piece {
+	from: number;
+	to: number;
+	/** Where it begins in the file, from 1. */
+	line: number;
+}
+
+/**
+ * The result, if all is small or known. Otherwise a function that has the rest parsed in the worker
+ * thread, which may take long; nothing has begun before it is called.
+ */
+export async function readManifest(
+	bytes: Uint8Array,
+	previous: DocumentCache,
+	reader: DocumentReader,
+	turns: Turns,
+): Promise<ManifestResult | (() => Promise<ManifestResult>)> {
+	const pieces = await splitDocuments(bytes, turns);
+	if (pieces === undefined)
+		return { fault: `1:1: expected at most ${DOCUMENTS_MAX} documents, got more` };
+	const results: { piece: Piece; key: string; result: DocumentResult | undefined }[] = [];
+	const inFile = new Map<string, DocumentResult>();
+	for (const piece of pieces) {
+		if (turns.due) await turns.pass();
+		const content = bytes.subarray(piece.from, piece.to);
+		try {
+			const key = await keyOf(content, turns);
+			const result = inFile.get(key) ?? previous.get(key) ?? smallResult(reader, content, key);
+			if (result !== undefined) inFile.set(key, result);
+			results.push({ piece, key, result });
+			// The rest of the file is not used anyway.
+			if (result !== undefined && "message" in result) break;
+		} catch (error) {
+			if (!(error instanceof TypeError)) throw error;
+			const result = { line: 1, column: 1, message: NOT_UTF8 };
+			results.push({ piece, key: "", result });
+			break;
+		}
 	}
-	return { nodes, cache };
+	const conclude = (): ManifestResult => {
+		const nodes: NodeReading[] = [];
+		const cache = new Map<string, DocumentResult>();
+		for (const { piece, key, result } of results) {
+			if (result === undefined) continue;
+			if ("message" in result)
+				return { fault: `${result.line + piece.line - 1}:${result.column}: ${result.message}` };
+			cache.set(key, result);
+			for (const node of result.nodes) nodes.push(node);
+		}
+		return { nodes, cache };
+	};
+	if (results.every(({ result }) => result !== undefined)) return conclude();
+	return async () => {
+		for (const row of results) {
+			row.result ??= await reader.readLarge(await copyOf(bytes, row.piece, turns));
+			if ("message" in row.result) break;
+		}
+		return conclude();
+	};
 }
 
 /**
  * Cuts before each line that begins with "---": YAML has that nowhere but between documents
- * (c-forbidden). With directives or "..." the whole text stays in one piece.
+ * (c-forbidden). With directives or "..." the whole file stays in one piece. Undefined: too many.
  */
-function splitDocuments(text: string): { content: string; line: number }[] {
-	if (/^(%|\.\.\.)/m.test(text)) return [{ content: text, line: 1 }];
-	const pieces = text.split(/^(?=---(?:\s|$))/m);
-	let line = 1;
-	return pieces.map((content) => {
-		const piece = { content, line };
-		for (let at = content.indexOf("\n"); at >= 0; at = content.indexOf("\n", at + 1)) line++;
-		return piece;
-	});
-}
-
-function readDocument(text: string): DocumentResult {
-	const json = tryJson(text);
-	if (json !== undefined) return readObjects(json, 1, 1);
-	const { documents, lines, faults } = parseYaml(text);
-	const [fault] = faults;
-	if (fault !== undefined)
-		return { ...positionOf(lines, fault.offset), message: `wanted YAML: ${fault.message}` };
-	const nodes: NodeReading[] = [];
-	for (const document of documents) {
-		const { line, column } = positionOf(lines, document.contents?.range?.[0] ?? 0);
-		let value: unknown;
-		try {
-			value = document.toJS({ maxAliasCount: ALIASES_MAX });
-		} catch (error) {
-			return { line, column, message: `wanted YAML: ${firstLine(error)}` };
+async function splitDocuments(bytes: Uint8Array, turns: Turns): Promise<Piece[] | undefined> {
+	const whole = [{ from: 0, to: bytes.length, line: 1 }];
+	const pieces: Piece[] = [];
+	let [from, fromLine, line] = [0, 1, 1];
+	let lineBegins = true;
+	for (let chunk = 0; chunk < bytes.length; chunk += CHUNK) {
+		if (turns.due) await turns.pass();
+		const end = Math.min(bytes.length, chunk + CHUNK);
+		for (let at = chunk; at < end; at++) {
+			const byte = bytes[at];
+			if (lineBegins) {
+				if (byte === PERCENT || isThree(bytes, at, DOT)) return whole;
+				if (at > from && isThree(bytes, at, DASH) && isSpace(bytes[at + 3])) {
+					if (pieces.length === DOCUMENTS_MAX) return undefined;
+					pieces.push({ from, to: at, line: fromLine });
+					[from, fromLine] = [at, line];
+				}
+			}
+			lineBegins = byte === NEWLINE || byte === RETURN;
+			if (byte === NEWLINE) line++;
 		}
-		const result = readObjects(value, line, column);
-		if ("message" in result) return result;
-		nodes.push(...result.nodes);
 	}
-	return { nodes };
+	pieces.push({ from, to: bytes.length, line: fromLine });
+	return pieces;
 }
 
-/** JSON is YAML, but parses a hundred times faster as what it is. */
-function tryJson(text: string): unknown {
-	if (!/^\s*\{/.test(text)) return undefined;
-	try {
-		return JSON.parse(text);
-	} catch {
-		return undefined;
+const [NEWLINE, RETURN, PERCENT, DASH, DOT] = [0x0a, 0x0d, 0x25, 0x2d, 0x2e];
+
+function isThree(bytes: Uint8Array, at: number, byte: number): boolean {
+	return bytes[at] === byte && bytes[at + 1] === byte && bytes[at + 2] === byte;
+}
+
+/** Or the end. */
+function isSpace(byte: number | undefined): boolean {
+	return byte === undefined || byte === 0x20 || (byte >= 0x09 && byte <= 0x0d);
+}
+
+function smallResult(
+	reader: DocumentReader,
+	content: Uint8Array,
+	key: string,
+): DocumentResult | undefined {
+	return content.length <= KEY_MAX ? reader.readSmall(key) : undefined;
+}
+
+async function keyOf(content: Uint8Array, turns: Turns): Promise<string> {
+	if (content.length <= KEY_MAX) return decodeText(content);
+	const hash = createHash("sha256");
+	for (let at = 0; at < content.length; at += CHUNK) {
+		if (turns.due) await turns.pass();
+		hash.update(content.subarray(at, at + CHUNK));
 	}
+	return `sha256 ${hash.digest("hex")}`;
 }
 
-function readObjects(value: unknown, line: number, column: number): DocumentResult {
-	// Nothing between two separators, or only comments.
-	if (value === null || value === undefined) return { nodes: [] };
-	const object = asMapping(value);
-	const kind = object?.kind;
-	if (object === undefined || typeof kind !== "string")
-		return { line, column, message: `wanted a Kubernetes object with a kind, got ${show(value)}` };
-	if (kind.endsWith("List") && Array.isArray(object.items)) {
-		const nodes: NodeReading[] = [];
-		for (const item of object.items) {
-			// The items of a NodeList need not repeat their kind.
-			const whole = { apiVersion: object.apiVersion, kind: kind.slice(0, -4), ...asMapping(item) };
-			nodes.push(...readObject(whole));
-		}
-		return { nodes };
+/** In chunks: the memory is new, and touching it costs more than copying. */
+async function copyOf(
+	bytes: Uint8Array,
+	{ from, to }: Piece,
+	turns: Turns,
+): Promise<Uint8Array<ArrayBuffer>> {
+	const copy = new Uint8Array(Buffer.allocUnsafeSlow(to - from).buffer);
+	for (let at = from; at < to; at += CHUNK) {
+		if (turns.due) await turns.pass();
+		copy.set(bytes.subarray(at, Math.min(at + CHUNK, to)), at - from);
 	}
-	return { nodes: readObject(object) };
-}
-
-function readObject(object: Record<string, unknown>): NodeReading[] {
-	const core = object.apiVersion === undefined || object.apiVersion === "v1";
-	return object.kind === "Node" && core ? [readNode(object)] : [];
-}
-
-function asMapping(value: unknown): Record<string, unknown> | undefined {
-	return typeof value === "object" && value !== null && !Array.isArray(value)
-		? (value as Record<string, unknown>)
-		: undefined;
-}
-
-function show(value: unknown): string {
-	if (Array.isArray(value)) return "a list";
-	if (typeof value === "object") return "a mapping without one";
-	const text = JSON.stringify(value) ?? String(value);
-	return text.length > 60 ? `${text.slice(0, 57)}...` : text;
+	return copy;
 }

@@ -1,31 +1,37 @@
 /**
  * A directory of Kubernetes manifests as the source of snapshots.
  *
- *  1. look: which files are there, which of them changed
- *  2. read those; what cannot be read or parsed keeps what it said before
+ *  1. look: at the files that an event names; at all of them when anything may have changed; without
+ *     an event at the directory and some of the files in turn
+ *  2. read those that changed; what cannot be read or parsed keeps what it said before
  *  3. the registry decides who is in the cluster
  *  4. a snapshot that differs from the last one is handed on
  *
- * Nothing in the directory ends the agent. Files are read synchronously: a thousand small ones take
- * a tenth of the time that they take through the thread pool.
+ * Nothing in the directory ends the agent, and nothing keeps its event loop for more than a few
+ * milliseconds: looks are made in slices, large documents are parsed in a worker thread while the
+ * other files go on. Small files are read synchronously: a thousand of them take a tenth of the time
+ * that they take through the thread pool.
  */
 import {
 	type BigIntStats,
+	existsSync,
 	lstatSync,
-	readdirSync,
 	readFileSync,
 	realpathSync,
 	statSync,
 } from "node:fs";
-import { extname, join, resolve } from "node:path";
+import { readdir, readFile } from "node:fs/promises";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
-import { PathWatch, type PathWatchOptions } from "../config/path_watch.js";
+import { type Cause, PathWatch, type PathWatchOptions } from "../config/path_watch.js";
 import { firstLine } from "../config/yaml.js";
-import { type DocumentCache, readManifest } from "./manifest_file.js";
+import { DocumentReader, type DocumentReaderOptions } from "./document_reader.js";
+import { type DocumentCache, type ManifestResult, readManifest } from "./manifest_file.js";
 import type { NodeReading } from "./node_object.js";
 import { NodeRegistry } from "./node_registry.js";
 import type { NodeObject, Problem, Snapshot, SnapshotSource } from "./snapshot.js";
+import { Turns } from "./turns.js";
 
 export interface ManifestDirectoryOptions extends PathWatchOptions {
 	/** A snapshot that differs from the one before. Not called for the first. */
@@ -34,22 +40,43 @@ export interface ManifestDirectoryOptions extends PathWatchOptions {
 	ignore?: readonly string[];
 	/** A file that became empty is believed after so long: a writer may have just truncated it. */
 	emptyMs?: number;
+	/** For large documents. */
+	reader?: DocumentReaderOptions;
 }
 
 const EXTENSIONS = new Set([".yaml", ".yml", ".json"]);
 const BYTES_MAX = 64 << 20;
-/** A file that was touched so recently may be touched again without its times showing it. */
+/** Larger files are read through the thread pool. */
+const SYNC_BYTES_MAX = 256 << 10;
+/** What was touched so recently may be touched again without its times showing it. */
 const UNSETTLED_MS = 100;
+/** Files that are looked at without any event, at each poll. */
+const FILES_A_POLL = 256;
+/** The first look waits so long for large documents; others are there earlier. */
+const LARGE_MS = 2000;
 
 interface ManifestFile {
-	/** Of the content that `nodes` is from; undefined: read it again. */
-	signature: string | undefined;
-	text: string | undefined;
-	nodes: NodeReading[];
+	/** Of the content that `nodes` is from. */
+	signature: string;
+	/** True: a file with this signature has this content. */
+	settled: boolean;
+	/** When this signature was first seen, on the monotonic clock. */
+	seenAt: number;
+	nodes: readonly NodeReading[];
 	cache: DocumentCache;
+	/** `nodes` is what the file said once; false: nothing of it was ever understood. */
+	understood: boolean;
 	/** Why the last look did not change `nodes`. */
 	problem: string | undefined;
 	symlink: boolean;
+}
+
+interface Listed {
+	/** Without symlinks. */
+	path: string;
+	signature: string;
+	settled: boolean;
+	seenAt: number;
 }
 
 export class ManifestDirectory implements SnapshotSource {
@@ -58,11 +85,19 @@ export class ManifestDirectory implements SnapshotSource {
 	readonly #ignore: readonly string[];
 	readonly #emptyMs: number;
 	readonly #registry = new NodeRegistry();
+	readonly #reader: DocumentReader;
 	readonly #watch: PathWatch;
+	/** By name, sorted. */
 	#files = new Map<string, ManifestFile>();
-	/** The last look could read the directory. */
-	#listed = false;
+	/** Files whose large documents are being parsed, and those that are done. */
+	readonly #jobs = new Map<string, Promise<void>>();
+	readonly #parsed = new Map<string, { signature: string; result: ManifestResult }>();
+	/** The directory as it was last listed; undefined: it could not be read. */
+	#listed: Listed | undefined;
+	/** Where the next poll goes on. */
+	#pollFrom = 0;
 	#snapshot: Snapshot = { nodes: new Map(), problems: [] };
+	#closed = false;
 
 	/** Resolves after the first look; a directory that is not there is a problem in the snapshot. */
 	static async open(
@@ -75,47 +110,59 @@ export class ManifestDirectory implements SnapshotSource {
 			onChange: (snapshot) => onChange(snapshot),
 		});
 		await source.resync();
+		const jobs = [...source.#jobs.values()];
+		if (jobs.length > 0)
+			await Promise.race([Promise.all(jobs), delay(LARGE_MS, undefined, { ref: false })]);
 		onChange = options.onChange ?? onChange;
 		return source;
 	}
 
 	private constructor(directory: string, options: ManifestDirectoryOptions) {
-		const { onChange, ignore, emptyMs, ...watchOptions } = options;
+		const { onChange, ignore, emptyMs, reader, ...watchOptions } = options;
 		this.#directory = resolve(directory);
 		this.#onChange = onChange ?? (() => {});
 		this.#ignore = (ignore ?? []).map((path) => resolve(path));
 		this.#emptyMs = emptyMs ?? 500;
-		this.#watch = new PathWatch([this.#directory], () => this.#look(), watchOptions);
+		this.#reader = new DocumentReader(reader);
+		this.#watch = new PathWatch([this.#directory], (cause) => this.#look(cause), watchOptions);
 	}
 
 	get snapshot(): Snapshot {
 		return this.#snapshot;
 	}
 
-	/** Looks at the directory now. */
+	/** Looks at the whole directory now. */
 	resync(): Promise<void> {
 		return this.#watch.now();
 	}
 
-	close(): Promise<void> {
-		return this.#watch.close();
+	async close(): Promise<void> {
+		this.#closed = true;
+		await Promise.all([this.#watch.close(), this.#reader.close()]);
+		await Promise.all(this.#jobs.values());
 	}
 
-	async #look(): Promise<void> {
+	// ------------------------------------------------------------ 1. look
+
+	async #look(cause: Cause): Promise<void> {
+		const turns = new Turns();
 		const problems: Problem[] = [];
-		const names = this.#list(problems);
+		const wasListed = this.#listed !== undefined;
+		const names = this.#namesToLookAt(cause) ?? (await this.#list(problems, turns));
+		let changed = !wasListed || names === undefined;
 		if (names !== undefined) {
-			const files = new Map<string, ManifestFile>();
-			for (const name of names) files.set(name, await this.#read(name, this.#files.get(name)));
-			const before = this.#files;
-			this.#files = files;
-			const same =
-				this.#listed &&
-				files.size === before.size &&
-				names.every((name) => files.get(name) === before.get(name));
-			this.#listed = true;
-			if (same) return;
-		} else this.#listed = false;
+			const emptied: string[] = [];
+			for (const name of names) {
+				if (turns.due) await turns.pass();
+				if (await this.#lookAt(name, turns, emptied)) changed = true;
+			}
+			if (emptied.length > 0) {
+				await delay(this.#emptyMs);
+				for (const name of emptied) if (await this.#lookAt(name, turns)) changed = true;
+			}
+		}
+		if (this.#closed || !changed) return;
+		this.#files = new Map([...this.#files].sort(([a], [b]) => (a < b ? -1 : 1)));
 		// Where the files' symlinks lead is watched as well.
 		const links = [...this.#files].filter(([, { symlink }]) => symlink);
 		this.#watch.setPaths([this.#directory, ...links.map(([name]) => join(this.#directory, name))]);
@@ -139,80 +186,179 @@ export class ManifestDirectory implements SnapshotSource {
 		this.#onChange(snapshot);
 	}
 
-	/** Names of the manifests, sorted; undefined: the directory cannot be read, all stays as it was. */
-	#list(problems: Problem[]): string[] | undefined {
+	/** Undefined: all of them. */
+	#namesToLookAt(cause: Cause): readonly string[] | undefined {
+		const listed = this.#listed;
+		if (listed === undefined || cause.kind === "all") return undefined;
+		if (cause.kind === "paths") {
+			const paths = [...cause.paths];
+			if (paths.some((path) => dirname(path) !== listed.path)) return undefined;
+			const ignored = this.#ignoredPaths();
+			return paths
+				.filter((path) => isManifest(basename(path)) && !isIgnored(path, ignored))
+				.map((path) => basename(path));
+		}
+		const stats = statSync(listed.path, { bigint: true, throwIfNoEntry: false });
+		if (stats === undefined || !listed.settled || listed.signature !== signatureOf(stats))
+			return undefined;
+		const names = [...this.#files.keys()];
+		const from = this.#pollFrom < names.length ? this.#pollFrom : 0;
+		this.#pollFrom = from + FILES_A_POLL;
+		const unsettled = [...this.#files].filter(([, { settled }]) => !settled);
+		return [...new Set([...names.slice(from, this.#pollFrom), ...unsettled.map(([name]) => name)])];
+	}
+
+	/** Names of all manifests; undefined: the directory cannot be read, all stays as it was. */
+	async #list(problems: Problem[], turns: Turns): Promise<string[] | undefined> {
 		try {
-			const ignored = new Set(this.#ignore.map(realPath));
-			const directory = realpathSync(this.#directory);
-			const wanted: string[] = [];
-			for (const entry of readdirSync(directory, { withFileTypes: true })) {
-				const { name } = entry;
-				if (name.startsWith(".") || !EXTENSIONS.has(extname(name))) continue;
-				const path = join(directory, name);
-				const target = entry.isSymbolicLink() ? realPath(path) : path;
-				if (!ignored.has(path) && !ignored.has(target)) wanted.push(name);
+			const ignored = this.#ignoredPaths();
+			const path = realpathSync(this.#directory);
+			// Before it is listed: what comes meanwhile gives it other times.
+			const stats = statSync(path, { bigint: true });
+			const signature = signatureOf(stats);
+			const now = performance.now();
+			const seenAt = this.#listed?.signature === signature ? this.#listed.seenAt : now;
+			const wanted = new Set<string>();
+			for (const name of await readdir(path)) {
+				if (turns.due) await turns.pass();
+				if (isManifest(name) && !isIgnored(join(path, name), ignored)) wanted.add(name);
 			}
-			return wanted.sort();
+			for (const name of this.#files.keys()) wanted.add(name);
+			this.#listed = { path, signature, settled: isSettled(stats, now - seenAt), seenAt };
+			return [...wanted];
 		} catch (error) {
+			this.#listed = undefined;
 			const message = `Cannot read the manifests in ${this.#directory}: ${firstLine(error)}; what they said before stays in force`;
 			problems.push({ message });
 			return undefined;
 		}
 	}
 
-	async #read(name: string, before: ManifestFile | undefined): Promise<ManifestFile> {
+	#ignoredPaths(): ReadonlySet<string> {
+		return new Set(this.#ignore.flatMap((path) => [path, realPath(path)]));
+	}
+
+	// ------------------------------------------------------------ 2. read
+
+	/**
+	 * True: what the directory says may be something else now. With `emptied`, a file that has become
+	 * empty is added there and left as it was.
+	 */
+	async #lookAt(name: string, turns: Turns, emptied?: string[]): Promise<boolean> {
+		const before = this.#files.get(name);
+		const after = await this.#read(name, before, turns, emptied);
+		if (after === before) return false;
+		if (after === undefined) this.#files.delete(name);
+		else this.#files.set(name, after);
+		return true;
+	}
+
+	/** Undefined: there is no such file (any more). */
+	async #read(
+		name: string,
+		before: ManifestFile | undefined,
+		turns: Turns,
+		emptied: string[] | undefined,
+	): Promise<ManifestFile | undefined> {
 		const path = join(this.#directory, name);
 		let symlink = before?.symlink ?? false;
+		let signature = "";
+		let settled = false;
+		const seenAt = () => (before?.signature === signature ? before.seenAt : performance.now());
 		const failed = (why: string): ManifestFile => {
-			const stays = before !== undefined && before.text !== undefined;
+			const stays = before?.understood ?? false;
 			const problem = `Cannot use this manifest: ${why}${stays ? "; what it said before stays in force" : ""}`;
-			return { ...(before ?? NOTHING), signature: undefined, problem, symlink };
+			const same = before?.problem === problem && before.symlink === symlink;
+			if (before !== undefined && same) return Object.assign(before, { signature, settled });
+			return { ...(before ?? NOTHING), signature, settled, seenAt: seenAt(), problem, symlink };
+		};
+		const take = (result: ManifestResult): ManifestFile => {
+			if ("fault" in result) return failed(result.fault);
+			const { nodes, cache } = result;
+			const known = { signature, settled, seenAt: seenAt(), cache };
+			const same =
+				before?.understood &&
+				before.problem === undefined &&
+				before.symlink === symlink &&
+				before.nodes.length === nodes.length &&
+				nodes.every((node, i) => node === before.nodes[i]);
+			if (same) return Object.assign(before, known);
+			return { ...known, nodes, understood: true, problem: undefined, symlink };
 		};
 		try {
-			symlink = lstatSync(path).isSymbolicLink();
+			const link = lstatSync(path, { throwIfNoEntry: false });
+			// Where the directory itself has gone, nobody has said anything about the file.
+			if (link === undefined) return existsSync(this.#directory) ? undefined : before;
+			symlink = link.isSymbolicLink();
 			const stats = statSync(path, { bigint: true });
-			if (!stats.isFile()) return failed("wanted a file, it is none");
+			if (!stats.isFile()) return failed("expected a file, got something else");
+			signature = signatureOf(stats);
 			if (stats.size > BYTES_MAX)
-				return failed(`wanted at most ${BYTES_MAX} bytes, it has ${stats.size}`);
-			const signature = signatureOf(stats);
-			if (before?.signature === signature && before.symlink === symlink) return before;
-			let text = readText(path);
-			if (text.trim() === "" && (before?.nodes.length ?? 0) > 0) {
-				await delay(this.#emptyMs);
-				text = readText(path);
+				return failed(`expected at most ${BYTES_MAX} bytes, got ${stats.size}`);
+			if (before?.signature === signature && before.symlink === symlink && before.settled)
+				return before;
+			settled = isSettled(stats, performance.now() - seenAt());
+			const parsed = this.#parsed.get(name);
+			this.#parsed.delete(name);
+			if (parsed?.signature === signature) return take(parsed.result);
+			// Its end is another look at this file.
+			if (this.#jobs.has(name)) return before;
+			const bytes = stats.size <= SYNC_BYTES_MAX ? readFileSync(path) : await readFile(path);
+			const empty = bytes.length <= SYNC_BYTES_MAX && bytes.toString("latin1").trim() === "";
+			if (empty && emptied !== undefined && (before?.nodes.length ?? 0) > 0) {
+				emptied.push(name);
+				return before;
 			}
-			const settled = Date.now() - Number(stats.mtimeMs) > UNSETTLED_MS ? signature : undefined;
-			if (before !== undefined && before.text === text && before.problem === undefined)
-				return { ...before, signature: settled, symlink };
-			const result = readManifest(text, before?.cache);
-			if ("fault" in result) return { ...failed(result.fault), signature: settled };
-			return { ...result, signature: settled, text, problem: undefined, symlink };
+			const result = await readManifest(bytes, before?.cache ?? new Map(), this.#reader, turns);
+			if (typeof result !== "function") return take(result);
+			this.#parseLarge(name, signature, result);
+			return before;
 		} catch (error) {
 			return failed(firstLine(error));
 		}
 	}
+
+	/** In the worker thread, while the other files go on. */
+	#parseLarge(name: string, signature: string, parse: () => Promise<ManifestResult>): void {
+		const job = async () => {
+			const result = await parse().catch((error) => ({ fault: `1:1: ${firstLine(error)}` }));
+			this.#jobs.delete(name);
+			if (this.#closed) return;
+			this.#parsed.set(name, { signature, result });
+			const path = join(this.#listed?.path ?? this.#directory, name);
+			await this.#watch.now({ kind: "paths", paths: new Set([path]) });
+		};
+		this.#jobs.set(name, job());
+	}
 }
 
-const NOTHING: ManifestFile = {
-	signature: undefined,
-	text: undefined,
+const NOTHING = {
 	nodes: [],
 	cache: new Map(),
-	problem: undefined,
-	symlink: false,
+	understood: false,
 };
+
+function isManifest(name: string): boolean {
+	return !name.startsWith(".") && EXTENSIONS.has(extname(name));
+}
+
+function isIgnored(path: string, ignored: ReadonlySet<string>): boolean {
+	return ignored.size > 0 && (ignored.has(path) || ignored.has(realPath(path)));
+}
 
 function signatureOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
 	return `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}`;
 }
 
-function readText(path: string): string {
-	try {
-		return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
-	} catch (error) {
-		if (error instanceof TypeError) throw new Error("wanted UTF-8 text, got other bytes");
-		throw error;
-	}
+/**
+ * Its times are of the past, or they have been the same for long enough: the clock may have been set
+ * back since, so that they never are of the past.
+ *
+ * @param seenFor ms on the monotonic clock since these times were first seen
+ */
+export function isSettled({ mtimeMs, ctimeMs }: BigIntStats, seenFor: number): boolean {
+	const last = mtimeMs > ctimeMs ? mtimeMs : ctimeMs;
+	return Date.now() - Number(last) > UNSETTLED_MS || seenFor > UNSETTLED_MS;
 }
 
 function realPath(path: string): string {

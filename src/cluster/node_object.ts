@@ -29,7 +29,7 @@ export function readNode(object: Record<string, unknown>): NodeReading {
 	const name = typeof metadata.name === "string" && NAME.test(metadata.name) ? metadata.name : "";
 	try {
 		if (name === "")
-			throw new Fault(`wanted a DNS name as metadata.name, got ${show(metadata.name)}`);
+			throw new Fault(`expected a DNS name as metadata.name, got ${show(metadata.name)}`);
 		const podCIDRs = readPodCidrs(mapping(object.spec));
 		if (podCIDRs.length === 0) return { name, skipped: "it has no pod CIDRs" };
 		const internalIPs = readInternalIps(mapping(object.status));
@@ -62,20 +62,20 @@ function readPodCidrs(spec: Record<string, unknown>): Prefix[] {
 	const one = spec.podCIDR ?? undefined;
 	const list = spec.podCIDRs ?? undefined;
 	if (list !== undefined && !Array.isArray(list))
-		throw new Fault(`wanted a list as spec.podCIDRs, got ${show(list)}`);
+		throw new Fault(`expected a list as spec.podCIDRs, got ${show(list)}`);
 	const many = (list ?? []).map((value, i) => readPodCidr(value, `spec.podCIDRs[${i}]`));
 	// An empty podCIDR is how the API says that there is none.
 	if (one !== undefined && one !== "") {
 		const { text } = readPodCidr(one, "spec.podCIDR");
 		if (many.length > 0 && !many.some((prefix) => prefix.text === text))
-			throw new Fault(`wanted spec.podCIDR among spec.podCIDRs, got ${text}`);
+			throw new Fault(`expected spec.podCIDR among spec.podCIDRs, got ${text}`);
 		if (many.length === 0) many.push(parsePrefix(text));
 	}
 	const distinct = [...new Map(many.map((prefix) => [prefix.text, prefix])).values()];
 	for (const [i, a] of distinct.entries())
 		for (const b of distinct.slice(i + 1))
 			if (overlap(a, b))
-				throw new Fault(`wanted pod CIDRs that do not overlap, got ${a.text} and ${b.text}`);
+				throw new Fault(`expected pod CIDRs that do not overlap, got ${a.text} and ${b.text}`);
 	return distinct;
 }
 
@@ -91,20 +91,22 @@ const NOT_FOR_PODS = [
 ].map(parsePrefix);
 
 function readPodCidr(value: unknown, where: string): Prefix {
-	if (typeof value !== "string") throw new Fault(`wanted a CIDR as ${where}, got ${show(value)}`);
+	if (typeof value !== "string") throw new Fault(`expected a CIDR as ${where}, got ${show(value)}`);
 	const read = readPrefix(value);
-	if (!("prefix" in read)) throw new Fault(`wanted ${read.wanted} as ${where}, got ${show(value)}`);
+	if (!("prefix" in read))
+		throw new Fault(`expected ${read.wanted} as ${where}, got ${show(value)}`);
 	const taken = NOT_FOR_PODS.find((prefix) => overlap(prefix, read.prefix));
 	if (taken !== undefined)
 		throw new Fault(
-			`wanted unicast addresses as ${where}, got ${value}, which overlaps ${taken.text}`,
+			`expected unicast addresses as ${where}, got ${value}, which overlaps ${taken.text}`,
 		);
 	return read.prefix;
 }
 
 function readInternalIps(status: Record<string, unknown>): string[] {
 	const list = status.addresses ?? [];
-	if (!Array.isArray(list)) throw new Fault(`wanted a list as status.addresses, got ${show(list)}`);
+	if (!Array.isArray(list))
+		throw new Fault(`expected a list as status.addresses, got ${show(list)}`);
 	const found = list.flatMap((item, i) => {
 		const { type, address } = mapping(item);
 		return type === "InternalIP" ? [readAddress(address, `status.addresses[${i}].address`)] : [];
@@ -116,7 +118,7 @@ function readAnnotation(value: unknown): string[] {
 	if (value === undefined || value === null) return [];
 	const where = `annotation ${TRANSPORT_ANNOTATION}`;
 	if (typeof value !== "string")
-		throw new Fault(`wanted addresses separated by commas as ${where}, got ${show(value)}`);
+		throw new Fault(`expected addresses separated by commas as ${where}, got ${show(value)}`);
 	const parts = value.split(",").map((part) => part.trim());
 	const found = parts.filter((part) => part !== "").map((part) => readAddress(part, where));
 	return [...new Set(found)];
@@ -125,12 +127,12 @@ function readAnnotation(value: unknown): string[] {
 function readAddress(value: unknown, where: string): string {
 	const bytes = typeof value === "string" ? parseAddress(value) : undefined;
 	if (bytes === undefined)
-		throw new Fault(`wanted an IPv4 or IPv6 address as ${where}, got ${show(value)}`);
+		throw new Fault(`expected an IPv4 or IPv6 address as ${where}, got ${show(value)}`);
 	const address = formatAddress(bytes);
 	const taken = NOT_FOR_NODES.find((prefix) => containsAddress(prefix, bytes));
 	if (taken === undefined) return address;
 	throw new Fault(
-		`wanted a unicast address as ${where}, got ${address}, which is in ${taken.text}`,
+		`expected a unicast address as ${where}, got ${address}, which is in ${taken.text}`,
 	);
 }
 

@@ -83,7 +83,7 @@ export class NodeRegistry {
 				const { file, reading } = candidate;
 				const taken = members.get(name);
 				if (taken !== undefined && taken.file !== file)
-					refuse({ file }, name, `wanted it once, ${taken.file} has it already`, false);
+					refuse({ file }, name, `expected it once, ${taken.file} has it already`, false);
 				else if (holder !== undefined || refused.has(candidate)) continue;
 				else if ("skipped" in reading) refuse({ file }, name, reading.skipped, false);
 				else if ("fault" in reading) refuse({ file }, name, reading.fault, false);
@@ -113,7 +113,12 @@ export class NodeRegistry {
 				continue;
 			}
 			if (present.has(key)) {
-				refuse(candidate, name, "wanted it once, this file has it twice; the first counts", false);
+				refuse(
+					candidate,
+					name,
+					"expected it once, this file has it twice; the first counts",
+					false,
+				);
 				continue;
 			}
 			present.set(key, candidate);
@@ -156,12 +161,12 @@ class Claims {
 		for (const prefix of podPrefixes(node)) {
 			const other = this.#cidrs.overlapping(prefix);
 			if (other !== undefined)
-				return `wanted pod CIDRs of its own, ${prefix.text} overlaps ${other.text} of Node ${other.name}`;
+				return `expected pod CIDRs of its own, ${prefix.text} overlaps ${other.text} of Node ${other.name}`;
 		}
 		for (const address of addressesOf(node)) {
 			const other = this.#addresses.get(address);
 			if (other !== undefined)
-				return `wanted addresses of its own, ${address} is an address of Node ${other}`;
+				return `expected addresses of its own, ${address} is an address of Node ${other}`;
 		}
 		return undefined;
 	}

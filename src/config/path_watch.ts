@@ -21,8 +21,22 @@ export interface PathWatchOptions {
 /** Symlinks on the way to one path, at most; the kernel's own limit. */
 const LINKS_MAX = 40;
 
-/** null: every entry of the directory matters. */
-type Names = Set<string> | null;
+/** Why it is looked: what may have changed. */
+export type Cause =
+	/** Anything. */
+	| { kind: "all" }
+	/** These entries of a directory that a path leads to; their directory without symlinks. */
+	| { kind: "paths"; paths: ReadonlySet<string> }
+	/** Nothing that made an event. */
+	| { kind: "poll" };
+
+/** Which entries of a directory matter. */
+interface Names {
+	/** On the way to a path: when one changes, the path leads elsewhere. */
+	onTheWay: Set<string>;
+	/** A path leads to the directory itself, so every entry does. */
+	all: boolean;
+}
 
 interface Watched {
 	names: Names;
@@ -32,7 +46,7 @@ interface Watched {
 }
 
 export class PathWatch {
-	readonly #look: () => void | Promise<void>;
+	readonly #look: (cause: Cause) => void | Promise<void>;
 	readonly #quietMs: number;
 	readonly #patienceMs: number;
 	readonly #pollTimer: NodeJS.Timeout;
@@ -41,13 +55,16 @@ export class PathWatch {
 	#timer: NodeJS.Timeout | undefined;
 	#firstEvent = 0;
 	#looking: Promise<void> | undefined;
-	#again = false;
+	/** What the next look is for. */
+	#cause: Cause | undefined;
+	/** Of events that wait for quiet. */
+	#gathered: Cause | undefined;
 	#closed = false;
 
 	/** `look` is called after changes, never twice at the same time; it decides what changed. */
 	constructor(
 		paths: readonly string[],
-		look: () => void | Promise<void>,
+		look: (cause: Cause) => void | Promise<void>,
 		options: PathWatchOptions = {},
 	) {
 		this.#paths = paths;
@@ -55,7 +72,9 @@ export class PathWatch {
 		this.#quietMs = options.quietMs ?? 100;
 		this.#patienceMs = options.patienceMs ?? 1000;
 		this.#rewatch();
-		this.#pollTimer = setInterval(() => void this.now(), options.pollMs ?? 3000);
+		this.#pollTimer = setInterval(() => {
+			if (this.#looking === undefined) void this.now({ kind: "poll" });
+		}, options.pollMs ?? 3000);
 	}
 
 	/** Other paths from now on. */
@@ -65,12 +84,10 @@ export class PathWatch {
 	}
 
 	/** Looks, without waiting for an event. Resolves when a look that began after this call ended. */
-	async now(): Promise<void> {
+	async now(cause: Cause = { kind: "all" }): Promise<void> {
 		if (this.#closed) return;
-		if (this.#looking !== undefined) {
-			this.#again = true;
-			return this.#looking;
-		}
+		this.#cause = merge(this.#cause, cause);
+		if (this.#looking !== undefined) return this.#looking;
 		this.#looking = this.#lookUntilDone();
 		try {
 			await this.#looking;
@@ -89,24 +106,28 @@ export class PathWatch {
 	}
 
 	async #lookUntilDone(): Promise<void> {
-		do {
-			this.#again = false;
-			// Before looking: what changes from here on makes an event.
-			this.#rewatch();
-			await this.#look();
-		} while (this.#again && !this.#closed);
+		for (let cause = this.#cause; cause !== undefined && !this.#closed; cause = this.#cause) {
+			this.#cause = undefined;
+			// Before looking: what changes from here on makes an event. Entries that are on no path's way
+			// change nothing about what is to be watched.
+			if (cause.kind !== "paths") this.#rewatch();
+			await this.#look(cause);
+		}
 	}
 
-	#onEvent(): void {
+	#onEvent(cause: Cause): void {
 		if (this.#closed) return;
-		const now = Date.now();
+		this.#gathered = merge(this.#gathered, cause);
+		const now = performance.now();
 		if (this.#timer === undefined) this.#firstEvent = now;
 		clearTimeout(this.#timer);
 		const patience = Math.max(0, this.#firstEvent + this.#patienceMs - now);
 		this.#timer = setTimeout(
 			() => {
 				this.#timer = undefined;
-				void this.now();
+				const gathered = this.#gathered;
+				this.#gathered = undefined;
+				void this.now(gathered);
 			},
 			Math.min(this.#quietMs, patience),
 		);
@@ -132,13 +153,15 @@ export class PathWatch {
 		if (identity === undefined) return;
 		try {
 			const watcher = watch(directory, (_event, name) => {
-				const matters = this.#watched.get(directory)?.names;
+				const names = this.#watched.get(directory)?.names;
 				// The directory itself was moved or removed: then the name is its own.
 				const itself = name === basename(directory);
-				if (name === null || matters === null || itself || matters?.has(name)) this.#onEvent();
+				if (name === null || itself || names?.onTheWay.has(name)) this.#onEvent({ kind: "all" });
+				else if (names?.all)
+					this.#onEvent({ kind: "paths", paths: new Set([join(directory, name)]) });
 			});
 			// The directory went away: its parent is watched too.
-			watcher.on("error", () => this.#onEvent());
+			watcher.on("error", () => this.#onEvent({ kind: "all" }));
 			this.#watched.set(directory, { names, identity, watcher });
 		} catch {
 			// Too many watches on this machine, or gone again: the poll sees the change.
@@ -146,13 +169,23 @@ export class PathWatch {
 	}
 }
 
+function merge(a: Cause | undefined, b: Cause): Cause {
+	if (a === undefined || a.kind === "poll") return b;
+	if (a.kind === "all" || b.kind === "poll") return a;
+	return b.kind === "all" ? b : { kind: "paths", paths: new Set([...a.paths, ...b.paths]) };
+}
+
 /** Adds each directory, and which of its entries, that decides where the path leads. */
 function collect(path: string, wanted: Map<string, Names>): void {
-	const add = (directory: string, name: string) => {
-		const names = wanted.get(directory);
-		if (names === undefined) wanted.set(directory, new Set([name]));
-		else names?.add(name);
+	const namesOf = (directory: string): Names => {
+		let names = wanted.get(directory);
+		if (names === undefined) {
+			names = { onTheWay: new Set(), all: false };
+			wanted.set(directory, names);
+		}
+		return names;
 	};
+	const add = (directory: string, name: string) => namesOf(directory).onTheWay.add(name);
 	let rest = path.split(sep).filter((part) => part !== "");
 	let at = parse(path).root;
 	for (let links = 0; rest.length > 0; ) {
@@ -174,7 +207,7 @@ function collect(path: string, wanted: Map<string, Names>): void {
 		rest = [...led.split(sep).filter((part) => part !== ""), ...after];
 		at = parse(led).root;
 	}
-	if (tryStats(at, statSync)?.isDirectory()) wanted.set(at, null);
+	if (tryStats(at, statSync)?.isDirectory()) namesOf(at).all = true;
 }
 
 function identityOf(directory: string): string | undefined {

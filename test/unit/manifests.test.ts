@@ -3,15 +3,23 @@ import {
 	mkdtempSync,
 	renameSync,
 	rmSync,
+	statSync,
 	symlinkSync,
+	truncateSync,
 	unlinkSync,
+	utimesSync,
 	writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import { ManifestDirectory, type ManifestDirectoryOptions } from "../../src/cluster/manifests.js";
+import {
+	isSettled,
+	ManifestDirectory,
+	type ManifestDirectoryOptions,
+} from "../../src/cluster/manifests.js";
 import { formatProblem, type Snapshot } from "../../src/cluster/snapshot.js";
+import { until } from "../../src/lab/until.js";
 
 function node(name: string, number: number): string {
 	return `apiVersion: v1
@@ -110,14 +118,14 @@ t.test("a file that goes bad keeps what it said before", async (t) => {
 	const { problem, until, has } = await watched(t, directory);
 	writeFileSync(join(directory, "a.yaml"), "kind: Node\n  bad: [");
 	let snapshot = await problem(
-		/^a\.yaml: Cannot use this manifest: \d+:\d+: wanted YAML: .*; what it said before stays in force$/,
+		/^a\.yaml: Cannot use this manifest: \d+:\d+: expected YAML: .*; what it said before stays in force$/,
 	);
 	t.equal(nodes(snapshot), "a=10.244.1.0/24 b=10.244.2.0/24");
 	writeFileSync(join(directory, "b.yaml"), node("b", 3));
 	snapshot = await has("a=10.244.1.0/24 b=10.244.3.0/24");
 	t.equal(snapshot.problems.length, 1, "the others go on, and the problem is still told");
 	writeFileSync(join(directory, "a.yaml"), Buffer.from([0x61, 0xff]));
-	await problem(/wanted UTF-8 text/);
+	await problem(/expected UTF-8 text/);
 	writeFileSync(join(directory, "a.yaml"), node("a", 1));
 	snapshot = await until(({ problems }) => problems.length === 0);
 	t.equal(nodes(snapshot), "a=10.244.1.0/24 b=10.244.3.0/24");
@@ -133,8 +141,8 @@ t.test("what cannot be a manifest is reported by name", async (t) => {
 	const said = source.snapshot.problems.map(formatProblem);
 	t.match(said, [
 		/^dangling\.yaml: Cannot use this manifest: ENOENT/,
-		/^directory\.yaml: Cannot use this manifest: wanted a file/,
-		/^text\.yaml: Cannot use this manifest: 1:1: wanted a Kubernetes object/,
+		/^directory\.yaml: Cannot use this manifest: expected a file/,
+		/^text\.yaml: Cannot use this manifest: 1:1: expected a Kubernetes object/,
 	]);
 	t.equal(said.length, 3);
 	t.equal(nodes(source.snapshot), "z=10.244.9.0/24");
@@ -246,8 +254,87 @@ t.test("two files that collide, in words", async (t) => {
 	const { problem, has } = await watched(t, directory);
 	writeFileSync(join(directory, "0.yaml"), node("b", 1));
 	await problem(
-		/^0\.yaml: Cannot accept Node b: wanted pod CIDRs of its own, 10\.244\.1\.0\/24 overlaps 10\.244\.1\.0\/24 of Node a$/,
+		/^0\.yaml: Cannot accept Node b: expected pod CIDRs of its own, 10\.244\.1\.0\/24 overlaps 10\.244\.1\.0\/24 of Node a$/,
 	);
 	unlinkSync(join(directory, "a.yaml"));
 	await has("b=10.244.1.0/24");
+});
+
+const NO_EVENTS = { quietMs: 3_600_000, patienceMs: 3_600_000 };
+
+t.test("a large document is parsed while other files go on", async (t) => {
+	const directory = temporary(t);
+	const { source, has } = await watched(t, directory, NO_EVENTS);
+	const items = [1, 2].map(
+		(number) => `- ${node(`large${number}`, number).trim().replaceAll("\n", "\n  ")}`,
+	);
+	const text = `kind: List\nitems:\n${items.join("\n")}\n# ${"x".repeat(100_000)}\n`;
+	writeFileSync(join(directory, "0.yaml"), text);
+	writeFileSync(join(directory, "small.yaml"), node("small", 3));
+	await source.resync();
+	t.equal(nodes(source.snapshot), "small=10.244.3.0/24", "the large one is not waited for");
+	await has("large1=10.244.1.0/24 large2=10.244.2.0/24 small=10.244.3.0/24");
+	// It changes again, and to something broken.
+	writeFileSync(join(directory, "0.yaml"), text.replace("10.244.2", "10.244.9"));
+	await source.resync();
+	await has("large1=10.244.1.0/24 large2=10.244.9.0/24 small=10.244.3.0/24");
+	writeFileSync(join(directory, "0.yaml"), `${text}bad: [`);
+	await source.resync();
+	await until("it is reported", async () => source.snapshot.problems.length === 1);
+	t.match(source.snapshot.problems, [{ file: "0.yaml", message: /\d+:\d+: expected YAML/ }]);
+	t.equal(nodes(source.snapshot), "large1=10.244.1.0/24 large2=10.244.9.0/24 small=10.244.3.0/24");
+});
+
+t.test("a start waits for a large document", async (t) => {
+	const directory = temporary(t);
+	writeFileSync(join(directory, "a.yaml"), `${node("a", 1)}# ${"x".repeat(100_000)}\n`);
+	const { source } = await watched(t, directory);
+	t.equal(nodes(source.snapshot), "a=10.244.1.0/24");
+});
+
+t.test("a file that is too large is refused by name", async (t) => {
+	const directory = temporary(t);
+	writeFileSync(join(directory, "a.yaml"), node("a", 1));
+	truncateSync(join(directory, "a.yaml"), (64 << 20) + 1);
+	const { source } = await watched(t, directory);
+	t.same(source.snapshot.problems.map(formatProblem), [
+		"a.yaml: Cannot use this manifest: expected at most 67108864 bytes, got 67108865",
+	]);
+});
+
+t.test("what makes no event is seen by the poll, of many files in turn", async (t) => {
+	const directory = temporary(t);
+	const file = (number: number) => join(directory, `${number}.yaml`);
+	for (let number = 1; number <= 600; number++) writeFileSync(file(number), "");
+	const { has } = await watched(t, directory, { ...NO_EVENTS, pollMs: 10 });
+	writeFileSync(file(1), node("a", 1));
+	await has("a=10.244.1.0/24");
+	writeFileSync(file(600), node("b", 2));
+	await has("a=10.244.1.0/24 b=10.244.2.0/24");
+	writeFileSync(file(601), node("c", 3));
+	await has("a=10.244.1.0/24 b=10.244.2.0/24 c=10.244.3.0/24");
+	unlinkSync(file(1));
+	await has("b=10.244.2.0/24 c=10.244.3.0/24");
+});
+
+t.test("a file whose times lie in the future is read once they have stayed the same", async (t) => {
+	const path = join(temporary(t), "a.yaml");
+	writeFileSync(path, node("a", 1));
+	utimesSync(path, new Date(), new Date(Date.now() + 3_600_000));
+	const stats = statSync(path, { bigint: true });
+	t.notOk(isSettled(stats, 0));
+	t.ok(isSettled(stats, 1000));
+});
+
+t.test("files that become empty together are believed together", async (t) => {
+	const directory = temporary(t);
+	for (let number = 1; number <= 50; number++)
+		writeFileSync(join(directory, `${number}.yaml`), node(`n${number}`, number));
+	const { source } = await watched(t, directory, { ...NO_EVENTS, emptyMs: 200 });
+	t.equal(source.snapshot.nodes.size, 50);
+	for (let number = 1; number <= 50; number++) writeFileSync(join(directory, `${number}.yaml`), "");
+	const began = performance.now();
+	await source.resync();
+	t.equal(source.snapshot.nodes.size, 0);
+	t.ok(performance.now() - began < 50 * 200, "not one after another");
 });

@@ -1,6 +1,9 @@
 import t from "tap";
-import { readManifest } from "../../src/cluster/manifest_file.js";
+import { DocumentReader, type DocumentReaderOptions } from "../../src/cluster/document_reader.js";
+import type { DocumentResult } from "../../src/cluster/manifest_document.js";
+import { type DocumentCache, readManifest } from "../../src/cluster/manifest_file.js";
 import { readNode } from "../../src/cluster/node_object.js";
+import { Turns } from "../../src/cluster/turns.js";
 
 /** Just the parts of a Node that a row is about. */
 function object(spec: object, addresses: unknown = [], annotations: object = {}) {
@@ -126,8 +129,24 @@ t.test("wrong, and why", async (t) => {
 const NODE = (name: string) =>
 	`apiVersion: v1\nkind: Node\nmetadata: {name: ${name}}\nspec: {podCIDR: 10.0.0.0/24}\n`;
 
-function names(text: string): string {
-	const result = readManifest(text);
+const many = (count: number) => Array.from({ length: count }, (_, i) => `n${i}`).join(" ");
+/** More than is parsed at once. */
+const list = (count: number) =>
+	`kind: List\nitems:\n${many(count)
+		.split(" ")
+		.map((name) => `- {kind: Node, metadata: {name: ${name}}, spec: {podCIDR: 10.0.0.0/24}}\n`)
+		.join("")}`;
+
+const reader = new DocumentReader();
+t.teardown(() => reader.close());
+
+async function read(text: string, cache: DocumentCache = new Map()) {
+	const result = await readManifest(Buffer.from(text), cache, reader, new Turns());
+	return typeof result === "function" ? result() : result;
+}
+
+async function names(text: string): Promise<string> {
+	const result = await read(text);
 	if ("fault" in result) return result.fault;
 	return result.nodes
 		.map((reading) => ("node" in reading ? reading.node.name : `(${reading.name})`))
@@ -166,30 +185,96 @@ t.test("which Nodes a file has, or what is wrong with it", async (t) => {
 		["a Node of another API", "apiVersion: example.org/v1\nkind: Node\nmetadata: {name: a}\n", ""],
 		["CRLF", NODE("a").replaceAll("\n", "\r\n"), "a"],
 		["empty", "", ""],
-		["no object", "hello", /^1:1: wanted a Kubernetes object with a kind, got "hello"$/],
+		["no object", "hello", /^1:1: expected a Kubernetes object with a kind, got "hello"$/],
 		["a list", "- a\n- b\n", /^1:1: .* got a list$/],
 		[
 			"no kind",
 			`${NODE("a")}---\nfoo: bar\n`,
-			/^6:1: wanted a Kubernetes object with a kind, got a mapping without one$/,
+			/^6:1: expected a Kubernetes object with a kind, got a mapping without one$/,
 		],
-		["broken YAML in the second document", `${NODE("a")}---\na: [\n`, /^7:1: wanted YAML: /],
-		["broken JSON", '{"kind": "Node",', /^1:\d+: wanted YAML: /],
-		["a duplicate key", "kind: Node\nkind: Node\n", /^2:1: wanted YAML: Map keys must be unique/],
-		["an alias to nothing", "kind: *a\n", /^1:1: wanted YAML: Unresolved alias/],
-		["nested too deeply", "[".repeat(10_000), /^1:\d+: wanted YAML: .*levels of nesting/],
+		["broken YAML in the second document", `${NODE("a")}---\na: [\n`, /^7:1: expected YAML: /],
+		["broken JSON", '{"kind": "Node",', /^1:\d+: expected YAML: /],
+		["a duplicate key", "kind: Node\nkind: Node\n", /^2:1: expected YAML: Map keys must be unique/],
+		["an alias to nothing", "kind: *a\n", /^1:1: expected YAML: Unresolved alias/],
+		["nested too deeply", "[".repeat(10_000), /^1:\d+: expected YAML: .*levels of nesting/],
 		["no text", "kind: Node\u0000", /control character/],
+		[
+			"a large document in the middle",
+			`${NODE("a")}---\n${list(200)}---\n${NODE("b")}`,
+			`a ${many(200)} b`,
+		],
+		[
+			"a large JSON document",
+			JSON.stringify({
+				kind: "NodeList",
+				items: Array.from({ length: 1000 }, (_, i) => ({
+					metadata: { name: `n${i}` },
+					spec: { podCIDR: "10.0.0.0/24" },
+				})),
+			}),
+			many(1000),
+		],
+		[
+			"a fault in a large document",
+			`${NODE("a")}---\n${list(200)}  bad: [\n`,
+			/^\d{3}:\d+: expected YAML: /,
+		],
+		[
+			"too many documents",
+			"---\n".repeat(70_000),
+			/^1:1: expected at most 65536 documents, got more$/,
+		],
 	];
 	for (const [what, text, nodes] of rows)
-		if (typeof nodes === "string") t.equal(names(text), nodes, what);
-		else t.match(names(text), nodes, what);
+		if (typeof nodes === "string") t.equal(await names(text), nodes, what);
+		else t.match(await names(text), nodes, what);
 });
 
 t.test("a document that did not change is not read again", async (t) => {
-	const first = readManifest(`${NODE("a")}---\n${NODE("b")}`);
+	const first = await read(`${NODE("a")}---\n${NODE("b")}`);
 	if (!("cache" in first)) throw new Error(first.fault);
-	const second = readManifest(`${NODE("a")}---\n${NODE("c")}`, first.cache);
+	const second = await read(`${NODE("a")}---\n${NODE("c")}`, first.cache);
 	if (!("cache" in second)) throw new Error(second.fault);
 	t.equal(second.nodes[0], first.nodes[0], "the very same reading");
 	t.match(second.nodes[1], { node: { name: "c" } });
 });
+
+t.test(
+	"a document that the parser cannot cope with is refused, the next one is read",
+	async (t) => {
+		const rows: [what: string, options: DocumentReaderOptions, text: string, fault: RegExp][] = [
+			["time", { timeoutMs: 1 }, list(2000), /^1:1: expected it to be parsed within 0\.001 s$/],
+			[
+				"memory",
+				{ heapMiB: 16 },
+				list(20_000),
+				/^1:1: expected it to be parsed in 16 MiB of memory$/,
+			],
+			[
+				"size",
+				{ yamlMax: 10_000 },
+				list(200),
+				/^1:1: expected at most 10000 bytes of YAML .*got \d+/,
+			],
+			[
+				"count",
+				{},
+				`kind: List\nitems: [${"{kind: Node},".repeat(33_000)}]`,
+				/at most 32768 Nodes/,
+			],
+			["encoding", {}, `${"# \xff".repeat(2000)}`, /^1:1: expected UTF-8 text, got other bytes$/],
+		];
+		for (const [what, options, text, fault] of rows) {
+			const reader = new DocumentReader(options);
+			const bytes = (text: string) => new Uint8Array(Buffer.from(text, "latin1"));
+			t.match(shown(await reader.readLarge(bytes(text))), fault, what);
+			if (what !== "time")
+				t.equal(shown(await reader.readLarge(bytes(NODE("a")))), "1 Nodes", what);
+			await reader.close();
+		}
+		function shown(result: DocumentResult): string {
+			if ("nodes" in result) return `${result.nodes.length} Nodes`;
+			return `${result.line}:${result.column}: ${result.message}`;
+		}
+	},
+);

@@ -15,7 +15,7 @@ function candidate(row: string): Candidate {
 		cidr === "-"
 			? { name, skipped: "it has no pod CIDRs" }
 			: cidr === "?"
-				? { name, fault: "wanted better" }
+				? { name, fault: "expected better" }
 				: {
 						node: { name, podCIDRs: [cidr], internalIPs: addresses, transportAddresses: addresses },
 					};
@@ -86,7 +86,7 @@ const SCENARIOS: [
 		{
 			rows: ["f1 a 10.1.0.0/24", "f2 a 10.2.0.0/24"],
 			nodes: "a=10.2.0.0/24",
-			problems: [/f1: Cannot accept Node a: wanted it once, f2 has it already/],
+			problems: [/f1: Cannot accept Node a: expected it once, f2 has it already/],
 		},
 		{ rows: ["f1 a 10.1.0.0/24"], nodes: "a=10.1.0.0/24" },
 	],
@@ -104,7 +104,7 @@ const SCENARIOS: [
 		{
 			rows: ["f a ?"],
 			nodes: "a=10.1.0.0/24",
-			problems: [/f: Cannot accept Node a: wanted better; what it said before stays/],
+			problems: [/f: Cannot accept Node a: expected better; what it said before stays/],
 		},
 		{ rows: ["f a 10.3.0.0/24"], nodes: "a=10.3.0.0/24" },
 	],
@@ -113,7 +113,7 @@ const SCENARIOS: [
 		{
 			rows: ["f a ?", "g b 10.1.0.0/24"],
 			nodes: "b=10.1.0.0/24",
-			problems: [/f: Cannot accept Node a: wanted better$/],
+			problems: [/f: Cannot accept Node a: expected better$/],
 		},
 	],
 	[
