@@ -1,11 +1,11 @@
 /**
- * How long a container runtime waits for fairway-cni: ADD and DEL of a Pod, the whole process
- * included, with an agent that is idle and has 0 and then 100 other Pods.
+ * How long a container runtime waits for fairway-cni: ADD and DEL of a Pod, including the start of the
+ * process, with an idle agent that has 0, then 100 other Pods.
  *
  *   bench/cni.ts [ROUNDS]     default 25
  *
- * "node" is the floor, measured in turn with the others: a Node process that does nothing. On a busy
- * machine the difference to it says more than the number.
+ * "node" is the floor, measured alternately with the others: a Node.js process that does nothing. On a
+ * busy machine, the difference to it means more than the number.
  */
 import { CniNode } from "../test/tools/cni_node.js";
 import { atEnd, bench } from "./tools/cleanup.js";
@@ -72,11 +72,11 @@ await bench(async () => {
 
 publish({
 	bench: "cni",
-	method: `${rounds} rounds, a process each, an agent that is idle; "node" is a Node.js process that does nothing, measured in turn with the others.`,
+	method: `${rounds} rounds, one process each, with an idle agent; "node" is a Node.js process that does nothing, measured alternately with the others.`,
 	tables: [
 		{
-			title: "fairway-cni as a runtime calls it: ms",
-			columns: ["", "Pods there", "median", "p95", "greatest"],
+			title: "fairway-cni, called as by a runtime: ms",
+			columns: ["", "other Pods", "median", "p95", "max"],
 			rows: rows.map(({ what, pods, median, p95, max }) => [
 				what,
 				`${pods}`,

@@ -1,10 +1,10 @@
 /**
- * How long the pure half of the control plane takes with 100, 1,000 and 5,000 dual-stack Nodes:
- * from manifests on disk to the writes for the kernel, and the same when one Node changes.
+ * Duration of the pure half of the control plane with 100, 1,000 and 5,000 dual-stack Nodes, from
+ * manifests on disk to kernel writes, and the same after a change of one Node.
  *
  *   bench/compile.ts [ROUNDS] [NODES]     default 15, all three
  *
- * Every step is run ROUNDS times (5,000 Nodes: a third of it) after two that are thrown away.
+ * Every step runs ROUNDS times (5,000 Nodes: a third of that) after two discarded runs.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -24,7 +24,7 @@ const wanted = Number(process.argv[2] ?? 15);
 const counts = process.argv[3] === undefined ? [100, 1000, 5000] : [Number(process.argv[3])];
 const WARM_UP = 2;
 
-/** `moved`: its InternalIP is another. */
+/** `moved`: with another InternalIP. */
 function manifest(i: number, moved = false): string {
 	const [high, low] = [i >> 8, i & 255];
 	return `apiVersion: v1
@@ -94,14 +94,14 @@ function measureInto(times: Times, rounds: number): Measure {
 }
 
 function tablesOf(result: CompileResult) {
-	if (!result.ready) throw new Error(`Cannot measure: wanted tables, got ${result.reason}`);
+	if (!result.ready) throw new Error(`Cannot measure: expected tables, got ${result.reason}`);
 	return result.tables;
 }
 
 const parsed = parseConfig("trafficEncapMode: hybrid", "bench");
-if ("errors" in parsed) throw new Error("Cannot measure: wanted a configuration, got errors");
+if ("errors" in parsed) throw new Error("Cannot measure: expected a configuration, got errors");
 const { config } = parsed;
-/** How many writes to the kernel it came to, at first and for one changed Node. */
+/** Returns the number of kernel writes, at first and for one changed Node. */
 async function run(measure: Measure, count: number): Promise<{ all: number; one: number }> {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-bench-"));
 	try {
@@ -119,7 +119,7 @@ async function run(measure: Measure, count: number): Promise<{ all: number; one:
 		const all = source.snapshot;
 		let moved = false;
 		await measure(
-			"read again when one changed",
+			"read again, one changed",
 			() => source.resync(),
 			() => {
 				moved = !moved;
@@ -142,8 +142,8 @@ async function run(measure: Measure, count: number): Promise<{ all: number; one:
 			endpoints: [],
 		});
 		const candidates = [...all.nodes.values()].map((node) => ({ file: "f", reading: { node } }));
-		await measure("decide who is in", () => new NodeRegistry().update(candidates));
-		// New objects every time: nothing is known of them.
+		await measure("resolve overlaps", () => new NodeRegistry().update(candidates));
+		// New objects every time, so that nothing is cached.
 		let snapshot = all;
 		const before = await measure(
 			"compile, all new",
@@ -153,16 +153,16 @@ async function run(measure: Measure, count: number): Promise<{ all: number; one:
 			},
 		);
 		const one = changed.nodes.get("node7");
-		if (one === undefined) throw new Error("Cannot measure: wanted node7, it is not there");
+		if (one === undefined) throw new Error("Cannot measure: expected node7, found none");
 		const after = await measure(
-			"compile when one changed",
+			"compile, one changed",
 			() => tablesOf(compile(input(snapshot))),
 			() => {
 				snapshot = { ...snapshot, nodes: new Map(snapshot.nodes).set("node7", { ...one }) };
 			},
 		);
-		const first = await measure("difference to nothing", () => diff(undefined, before));
-		const second = await measure("difference when one changed", () => diff(before, after));
+		const first = await measure("diff, all new", () => diff(undefined, before));
+		const second = await measure("diff, one changed", () => diff(before, after));
 		const writes = (steps: ReturnType<typeof diff>) =>
 			steps.reduce((sum, step) => sum + ("entries" in step ? step.entries.length : 1), 0);
 		return { all: writes(first), one: writes(second) };
@@ -185,12 +185,12 @@ const rows = [...perCount[0]!.keys()].map((step) => [
 	...perCount.map((times) => shownSpread(spread(times.get(step) ?? []), 2)),
 ]);
 rows.push(
-	["writes for the kernel, all", ...writes.map(({ all }) => `${all}`)],
-	["writes for the kernel, one changed", ...writes.map(({ one }) => `${one}`)],
+	["kernel writes, all new", ...writes.map(({ all }) => `${all}`)],
+	["kernel writes, one changed", ...writes.map(({ one }) => `${one}`)],
 );
 publish({
 	bench: "compile",
-	method: `Dual-stack Nodes in files of their own; ${wanted} rounds (5,000 Nodes: a third) in one process; median (least–greatest).`,
+	method: `Dual-stack Nodes, one file each; ${wanted} rounds (5,000 Nodes: a third) in one process; median (least–greatest).`,
 	tables: [{ title: "From manifests to writes", columns, rows }],
 	data: { nodes: counts, writes, times: perCount.map((times) => Object.fromEntries(times)) },
 });

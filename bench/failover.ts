@@ -1,11 +1,11 @@
 /**
- * How long Pod packets are lost when a direct path fails under traffic: from the fault to the last
- * packet lost, and to the agents' change to the tunnel.
+ * Duration of loss when a direct path fails under traffic: from the fault to the last lost packet, and
+ * to the agents' failover to the tunnel.
  *
  *   bench/failover.ts [REPETITIONS]     default 15
  *
  *   pod1a ── node1 ── net1, the fault in it ── node2 ── pod2a
- *         1000 packets/s ──▶   ◀── each sent back
+ *         1000 packets/s ──▶   ◀── echoes
  */
 import { setTimeout as delay } from "node:timers/promises";
 import { until } from "../src/lab/until.js";
@@ -28,10 +28,10 @@ const FAULTS: Record<string, (faults: Faults) => Promise<Fault>> = {
 };
 
 interface Cost {
-	/** From the fault to the first packet that came back again for good, ms. */
+	/** From the fault to the first packet after which all come back again, ms. */
 	recovered: number;
 	lost: number;
-	/** From the fault to the change of path, ms: of the later of the two Nodes. */
+	/** From the fault to the change of path on the later of the two Nodes, ms. */
 	changed: number;
 }
 
@@ -50,15 +50,7 @@ await bench(async () => {
 
 	const table = (failoverTime: number): Table => ({
 		title: `failoverTime ${failoverTime}: ms from the fault`,
-		columns: [
-			"",
-			"to the last packet lost",
-			"90 %",
-			"most",
-			"to the change of path",
-			"90 %",
-			"most",
-		],
+		columns: ["", "to the last lost packet", "90 %", "max", "to the change of path", "90 %", "max"],
 		rows: Object.keys(FAULTS).map((name) => {
 			const series = costs[`${failoverTime} ${name}`] ?? [];
 			const cells = (["recovered", "changed"] as const).flatMap((what) =>
@@ -74,7 +66,7 @@ await bench(async () => {
 	});
 	publish({
 		bench: "failover",
-		method: `UDP from a Pod on node1 to one on node2 and back, ${RATE} packets/s, in examples/two-subnets; each fault ${repetitions} times, begun at any point of the probes' pace, after a second of traffic on the direct path. Medians, 90th percentiles and greatest. The fault counts from before nft is started, which takes some 10 ms. holdTime 1.`,
+		method: `UDP from a Pod on node1 to one on node2 and back, ${RATE} packets/s, in examples/two-subnets; each fault ${repetitions} times, started at a random point of the probes' pace, after a second of traffic on the direct path. Medians, 90th percentiles and maxima. Time counts from before nft is started, which takes some 10 ms. holdTime 1.`,
 		tables: FAILOVER_MS.map(table),
 		data: costs,
 	});
@@ -83,13 +75,13 @@ await bench(async () => {
 function settings(failoverTime: number) {
 	return {
 		trafficEncapMode: "hybrid" as const,
-		// A path that fails this often would be held back for minutes.
+		// Otherwise a path that fails this often would be held down for minutes.
 		probes: { failoverTime, holdTime: 1, holdTimeMax: 1 },
 	};
 }
 
 async function once(cluster: Cluster, make: () => Promise<Fault>): Promise<Cost> {
-	// What packets are sent on, by both Nodes.
+	// The paths that both Nodes use.
 	await cluster.settled();
 	const streams = await Streams.start(cluster, [["pod1a", "pod2a", 4]], RATE);
 	await delay(1000 + Math.random() * 500);
@@ -105,7 +97,7 @@ async function once(cluster: Cluster, make: () => Promise<Fault>): Promise<Cost>
 	return { recovered: cost?.recoveredMs ?? Number.NaN, lost: cost?.lost ?? Number.NaN, changed };
 }
 
-/** When node1 and node2 left the direct path to each other, epoch ms; undefined: not yet both. */
+/** When node1 and node2 left the direct path to each other, epoch ms; undefined: not both yet. */
 async function changesSince(cluster: Cluster, date: number): Promise<number[] | undefined> {
 	const times = await Promise.all(
 		[

@@ -1,11 +1,11 @@
 /**
- * What more of everything costs: a packet with 10, 1,000 and 10,000 peers, and with 1, 10,000 and
- * a million flows; the memory of the maps and of the agent; the agent's start.
+ * Cost as a function of size: a packet with 10, 1,000 and 10,000 peers, and with 1, 10,000 and a
+ * million flows; memory of the maps and of the agent; start-up of the agent.
  *
  *   bench/growth.ts [ROUNDS] [FRAMES]     default 7, 100000
  *
- * Peers are Nodes that only manifests know, all beyond the router. What a Pod sends goes to all of
- * them in turn, always in 10,000 flows.
+ * Peers exist only in manifests, all beyond the router. A Pod sends to all of them in turn, always in
+ * 10,000 flows.
  */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -30,9 +30,9 @@ const PEER_FLOWS = 10_000;
 const STARTS = 5;
 
 interface Sizes {
-	/** Of node1's agent, resident, MB. */
+	/** Resident memory of node1's agent, MB. */
 	agent: number;
-	/** Of node1's pinned maps, MB, as the kernel counts them. */
+	/** Size of node1's pinned maps by the kernel's count, MB. */
 	maps: number;
 	/** From start to "ready", ms: with everything pinned already, and with nothing. */
 	adopting: number[];
@@ -47,7 +47,7 @@ await bench(async () => {
 	const many = await Site.up("flows", {
 		fairway: {
 			trafficEncapMode: "encap",
-			// No flow may expire while the others are measured.
+			// No flow may expire during the measurement.
 			flows: { max: FLOW_SLOTS, timeouts: { udpOpening: 3600 } },
 		},
 	});
@@ -57,7 +57,7 @@ await bench(async () => {
 	for (const flows of FLOWS)
 		for (const [half, one] of Object.entries({ out: stream, in: wire })) {
 			const varied = { ...one, vary: { flows } };
-			// Every flow is in the table before the first round.
+			// All flows are in the table before the first round.
 			await pktgen.run(varied, flows + frames);
 			comparison.add(`${half} ${flows} flows`, varied);
 		}
@@ -93,7 +93,14 @@ await bench(async () => {
 
 	const table = (title: string, what: string, counts: readonly number[]): Table => ({
 		title,
-		columns: ["", "out", `÷ ${counts[0]} ${what}`, "in", `÷ ${counts[0]} ${what}`, "delivered"],
+		columns: [
+			"",
+			"egress",
+			`÷ ${counts[0]} ${what}`,
+			"ingress",
+			`÷ ${counts[0]} ${what}`,
+			"delivered",
+		],
 		rows: counts.map((count) => {
 			const name = `${count} ${what}`;
 			const cells = ["out", "in"].flatMap((half) => [
@@ -112,7 +119,7 @@ await bench(async () => {
 			table("Flows, all in the table: CPU ns per packet", "flows", FLOWS),
 			{
 				title: "The agent",
-				columns: ["", "resident MB", "maps MB", "ready after a restart ms", "ready at first ms"],
+				columns: ["", "resident MB", "maps MB", "ready after restart ms", "first ready ms"],
 				rows: [
 					...[...sizes].map(([name, { agent, maps, adopting, cold }]) => [
 						name,
@@ -129,7 +136,7 @@ await bench(async () => {
 	});
 });
 
-/** The last thing that is done to a site: its Pods are gone afterwards. */
+/** Must be the last use of a site: it removes the Pods. */
 async function measureAgent(site: Site): Promise<Sizes> {
 	const agent = site.lab.agent("node1");
 	const { pid } = await agent.status();
@@ -160,7 +167,7 @@ function residentOf(pid: number): number {
 	return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? Number.NaN) / 1024;
 }
 
-/** What is there before a line of Fairway runs. */
+/** Memory and start-up time before any code of Fairway runs. */
 async function measureBareNode(): Promise<{ resident: number; starts: number[] }> {
 	const starts: number[] = [];
 	let resident = 0;
@@ -192,7 +199,7 @@ async function mapBytes(directory: string): Promise<number> {
 	return sum;
 }
 
-/** Nodes without machines: 10.100.0.0/24 and on, in no subnet of the others'. */
+/** Nodes without machines: from 10.100.0.0/24 on, outside the subnets of the others. */
 function crowd(count: number): object {
 	const node = (_: unknown, i: number): object => ({
 		kind: "Node",

@@ -1,13 +1,13 @@
 #!/bin/bash
-# The kernel's own pktgen, from one NIC to another, in the scenarios of bench/pktgen.ts.
+# The kernel's pktgen from one NIC to another, in the scenarios of bench/pktgen.ts.
 #
 #   bench/pktgen.sh --device DEV --destination-mac MAC [--source ADDRESS] [--destination ADDRESS]
 #     [--size BYTES] [--flows N] [--frames N] [--rounds N] [--cpu N] [--sink DEV]
 #
-# DEV is a NIC, or a device such as a Pod's veth when this runs inside of the network namespace.
-# Sizes are from the Ethernet header on, without FCS. --sink names a device of this namespace that
-# the packets arrive at: its rx_packets are read before and after. Prints a table and a line of
-# JSON like bench/pktgen.ts: CPU time per packet is that of pktgen's thread and of the softirqs'.
+# DEV is a NIC, or any other device of this network namespace, such as a Pod's veth. Sizes count from
+# the Ethernet header, without FCS. --sink names a device of this namespace where the packets arrive:
+# its rx_packets are read before and after. Prints a table and a line of JSON like bench/pktgen.ts.
+# CPU time per packet is that of pktgen's thread and of the softirqs.
 # Kernel documentation: networking/pktgen.
 set -euo pipefail
 
@@ -44,7 +44,7 @@ if [ ! -w $proc/pgctrl ]; then
 	exit 1
 fi
 
-# Says a word to one of pktgen's files; its answer is in the file.
+# Writes a command to one of pktgen's files; the file then holds the result.
 tell() {
 	echo "$2" >"$proc/$1" || {
 		echo "pktgen.sh: Cannot tell $1 \"$2\": $(grep -a Result "$proc/$1" || true)" >&2
@@ -59,7 +59,7 @@ tell "$thread" "add_device $device"
 tell "$device" "count $frames"
 tell "$device" "pkt_size $size"
 tell "$device" "delay 0"
-# Devices made of software free the packet: one that is sent twice would be gone.
+# Software devices free the packet, so it cannot be sent twice.
 tell "$device" "clone_skb 0"
 tell "$device" "dst_mac $destination_mac"
 case $destination in

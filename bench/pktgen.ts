@@ -1,14 +1,14 @@
 /**
- * The packet generator for a device of your own. Without options: what the generator itself
- * takes, by frame size and number of flows.
+ * The packet generator for any device. Without options: the cost of the generator itself, by frame
+ * size and number of flows.
  *
  *   bench/pktgen.ts --device DEV [--netns NAME] --source-mac MAC --destination-mac MAC
  *     --source ADDRESS --destination ADDRESS [--protocol udp|tcp] [--size BYTES] [--flows N]
  *     [--frames N] [--rounds N] [--sink DEV [--sink-netns NAME] [--sink-at tc|xdp]]
  *
- * Frames leave by DEV as if its own stack had sent them, from a program in the kernel; --sink
- * counts at another device what arrives, and drops it. For the kernel's own pktgen on two
- * machines or NICs there is bench/pktgen.sh, with the same options where both have them.
+ * A program in the kernel sends frames out of DEV as if its own stack had sent them; --sink counts and
+ * drops what arrives at another device. bench/pktgen.sh uses the kernel's pktgen between two machines
+ * or NICs, with the same options where both have them.
  */
 import { parseArgs } from "node:util";
 import { Namespace } from "../src/lab/namespace.js";
@@ -39,10 +39,10 @@ const { values: options } = parseArgs({
 const { protocol, "sink-at": sinkAt } = options;
 if ((protocol !== "udp" && protocol !== "tcp") || (sinkAt !== "tc" && sinkAt !== "xdp"))
 	throw new Error(
-		`Cannot generate: wanted --protocol udp or tcp and --sink-at tc or xdp, is ${protocol}, ${sinkAt}`,
+		`Cannot generate: expected --protocol udp or tcp and --sink-at tc or xdp, got ${protocol}, ${sinkAt}`,
 	);
 
-/** The first process's namespace stands for the machine's own. */
+/** Without a name, the namespace of process 1, which is the machine's own. */
 function namespace(name: string | undefined): Namespace {
 	if (name !== undefined) return new Namespace(name);
 	const own = new Namespace("of this machine");
@@ -93,7 +93,7 @@ await bench(async () => {
 				columns: ["", "CPU ns", "Mpps a core", "delivered"],
 				rows: names.map((name) => [
 					name,
-					// Of what nobody counts only the sending is known.
+					// Without a sink, only the cost of sending is known.
 					counted ? comparison.cpu(name) : comparison.cpuSent(name),
 					counted ? comparison.rate(name) : "–",
 					counted ? comparison.delivered(name) : "not counted",

@@ -1,6 +1,6 @@
 /**
- * What a small packet from Pod to Pod costs: CPU nanoseconds for each packet that arrives, by
- * halves and end to end, dataplane beside dataplane.
+ * Cost of a small packet from Pod to Pod: CPU nanoseconds per packet that arrives, for each half and
+ * end to end, for several data paths.
  *
  *   bench/pods.ts [ROUNDS] [FRAMES]     default 9, 100000
  */
@@ -22,7 +22,7 @@ interface Way {
 	family: Family;
 }
 
-/** A way that does not do what its name says must not be measured. */
+/** Checks that a way encapsulates if its name says so. */
 const isTunnel = ({ name }: Site): boolean => /vxlan|geneve|tunnel/.test(name);
 
 await bench(async () => {
@@ -60,7 +60,7 @@ await bench(async () => {
 		const wire = await way.site.ontoWire(pktgen, stream);
 		if (locate(wire.frame).outerBytes > 0 !== isTunnel(way.site))
 			throw new Error(
-				`Cannot measure ${way.site.name}: wanted ${isTunnel(way.site) ? "a" : "no"} tunnel on the wire, seen ${wire.frame.toString("hex")}`,
+				`Cannot measure ${way.site.name}: expected ${isTunnel(way.site) ? "a" : "no"} tunnel on the wire, got ${wire.frame.toString("hex")}`,
 			);
 		await way.site.sinkInPod(pktgen, "sink_tc");
 		comparison.add(key("out", way), stream);
@@ -121,9 +121,9 @@ await bench(async () => {
 			title: `Pod to Pod, UDP in frames of ${family === 4 ? 64 : 84} bytes, IPv${family}: CPU ns per packet`,
 			columns: [
 				"",
-				"out",
+				"egress",
 				"÷ vxlan",
-				"in",
+				"ingress",
 				"÷ vxlan",
 				"end to end",
 				"÷ vxlan",
@@ -135,7 +135,7 @@ await bench(async () => {
 		};
 	};
 	const locally: Table = {
-		title: "Pod to Pod on the same Node: CPU ns per packet",
+		title: "Pod to Pod within a Node: CPU ns per packet",
 		columns: ["", "IPv4", "÷ forwarding", "delivered", "IPv6", "÷ forwarding", "delivered"],
 		rows: [
 			["plain veth pair", comparison.cpu("plain"), "", comparison.delivered("plain"), "", "", ""],

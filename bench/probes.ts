@@ -1,14 +1,14 @@
 /**
- * What probing costs a Node with a thousand peers in its own subnet: CPU of its agent and bits on the
- * wire, without traffic and with traffic to fifty of them; how soon all of them are proven.
+ * Cost of probing for a Node with a thousand peers in its subnet: CPU of its agent and bits on the wire,
+ * idle and with traffic to fifty peers; and the time until all peers are proven.
  *
  *   bench/probes.ts [SECONDS] [ROUNDS]     default 60, 3
  *
  *   pod1 ── node1 ── (node1 │ net1
- *   50 × 100 packets/s       reflector: a thousand Nodes that only manifests know
+ *   50 × 100 packets/s       reflector: a thousand Nodes that exist only in manifests
  *
- * A veth has a packet arrive before it has been sent: what the reflector and this Node's core do with a
- * probe happens in the agent's own thread, too, and is in its CPU time.
+ * On a veth, a packet arrives in the thread that sends it, so the agent's CPU time includes the work of
+ * the reflector and of this Node's core for its probes.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -28,23 +28,23 @@ const seconds = Number(process.argv[2] ?? 60);
 const rounds = Number(process.argv[3] ?? 3);
 const PEERS = 1000;
 const ACTIVE = 50;
-/** Packets a second to each of them. */
+/** Packets a second to each active peer. */
 const RATE = 100;
 const STARTS = 3;
-/** A path without traffic is asked once in two minutes. */
+/** An idle path is probed once in two minutes. */
 const IDLE_SECONDS = 2 * seconds;
-/** Until what a start and a change of traffic bring about is over. */
+/** Time for a start or a change of traffic to settle. */
 const SETTLE_MS = 10_000;
 
 interface Sample {
-	/** Of one CPU: the agent's threads. */
+	/** CPU time of the agent's threads, as a share of one CPU. */
 	cpu: number;
 	questions: number;
 	answers: number;
 	/** Bits a second, with Ethernet headers. */
 	sent: number;
 	received: number;
-	/** Packets of Pods. */
+	/** Pod packets. */
 	pods: number;
 }
 
@@ -53,7 +53,7 @@ interface Start {
 	ready: number;
 	proven: number;
 	questions: number;
-	/** Of the agent, up to the last proof. */
+	/** CPU time of the agent up to the last proof. */
 	cpu: number;
 }
 
@@ -74,7 +74,7 @@ const self = [
 ];
 
 await bench(async () => {
-	// The agent watches the folders on the way there: one that others write in would wake it.
+	// The agent watches all parent directories: activity in a shared one would wake it.
 	const directory = mkdtempSync("/var/tmp/fairway-bench-");
 	atEnd(() => rmSync(directory, { recursive: true, force: true }));
 	writeFileSync(join(directory, "lab.json"), JSON.stringify(list(self)));
@@ -86,7 +86,7 @@ await bench(async () => {
 	const reflector = await Reflector.attach(lab, "node1", "10.100.0.0/14");
 	const crowd = Array.from({ length: PEERS }, (_, i) => nodeOf(i));
 	await lab.namespace("node1").run(["ip", "-batch", "-"], {
-		// Permanent ones, that do not count against gc_thresh3, which all of the machine shares.
+		// Permanent entries do not count against gc_thresh3, which the whole machine shares.
 		input: crowd
 			.map(
 				({ address }) =>
@@ -101,7 +101,7 @@ await bench(async () => {
 	while (starts.length < STARTS) starts.push(await start(lab, agent, reflector));
 	const { pid } = await agent.status();
 	const resident = residentOf(pid);
-	// What was cleaned up between the starts took the Pod's interface along.
+	// Cleaning up between the starts has removed the Pod's interface.
 	if (pod !== undefined) await lab.attach(pod);
 	await delay(SETTLE_MS);
 
@@ -110,7 +110,7 @@ await bench(async () => {
 	const streams = await Promise.all(
 		crowd.slice(0, ACTIVE).map(async ({ pods }) => {
 			const host = pods.replace(/0\/24$/, "2");
-			// Without an answer; nothing listens there.
+			// Unanswered: nothing listens there.
 			return station.order("udpStream", { host, port: 9, rate: RATE, size: 32 });
 		}),
 	);
@@ -122,7 +122,7 @@ await bench(async () => {
 	const pods = Math.min(...active.map((sample) => sample.pods));
 	if (paths.direct !== PEERS || pods < 0.95 * ACTIVE * RATE)
 		throw new Error(
-			`Cannot trust this: wanted ${PEERS} direct paths and ${ACTIVE * RATE} packets/s, got ${paths.direct} and ${pods}`,
+			`Cannot trust the result: expected ${PEERS} direct paths and ${ACTIVE * RATE} packets/s, got ${paths.direct} and ${pods}`,
 		);
 
 	const row = (name: string, samples: Sample[]): string[] => [
@@ -142,30 +142,30 @@ await bench(async () => {
 	];
 	publish({
 		bench: "probes",
-		method: `Hybrid mode, IPv4, ${PEERS} Nodes of the same subnet, all answered by a BPF program. ${STARTS} starts with nothing pinned; then ${IDLE_SECONDS} s without traffic, and ${rounds} times ${seconds} s with ${RATE} packets/s from a Pod to a Pod on each of ${ACTIVE}. CPU time of all threads of the agent, what the reflector and the Node's own core do with a probe included: on a veth it is done in the thread that sends.`,
+		method: `Hybrid mode, IPv4, ${PEERS} Nodes of the same subnet, all answered by a BPF program. ${STARTS} starts with nothing pinned; then ${IDLE_SECONDS} s without traffic, and ${rounds} times ${seconds} s with ${RATE} packets/s from a Pod to a Pod on each of ${ACTIVE}. CPU time of all threads of the agent, including the work of the reflector and of the Node's own core for each probe: on a veth it happens in the thread that sends.`,
 		tables: [
 			{
 				title: "Probing",
 				columns: [
 					"",
 					"CPU % of a core",
-					"questions/s",
+					"requests/s",
 					"answers/s",
 					"kbit/s sent",
 					"kbit/s received",
-					"CPU µs per question",
+					"CPU µs per request",
 				],
-				rows: [row("no traffic", idle), row(`traffic to ${ACTIVE} peers`, active)],
+				rows: [row("idle", idle), row(`traffic to ${ACTIVE} peers`, active)],
 			},
 			{
-				title: `A start with ${PEERS} peers`,
+				title: `Start with ${PEERS} peers`,
 				columns: ["", ""],
 				rows: [
 					startRow("ready, s", "ready"),
-					startRow("all proven, s", "proven"),
-					startRow("questions until then", "questions", 0),
+					startRow("all peers proven, s", "proven"),
+					startRow("requests until then", "questions", 0),
 					startRow("CPU time until then, s", "cpu"),
-					["resident then, MB", resident.toFixed(0)],
+					["resident memory then, MB", resident.toFixed(0)],
 				],
 			},
 		],
@@ -173,7 +173,7 @@ await bench(async () => {
 	});
 });
 
-/** A cold start of node1's agent, up to the last proof. */
+/** A cold start of node1's agent up to the last proof. */
 async function start(lab: Lab, agent: Agent, reflector: Reflector): Promise<Start> {
 	await agent.stop();
 	const directories = ["--pin-dir", agent.pinDirectory, "--run-dir", agent.runDirectory];
@@ -207,7 +207,7 @@ async function measure(pid: number, reflector: Reflector, seconds: number): Prom
 	};
 }
 
-/** Peers that packets take the direct path to: looked up in the kernel, so that no agent is asked. */
+/** The number of peers with a direct path, read from the kernel without disturbing the agent. */
 function provenIn(pins: string): number {
 	const peers = BpfMap.openPinned(`${pins}/maps/peers`);
 	const { values } = peers.entries();
@@ -221,7 +221,7 @@ function questionsOf({ direct, tunnel }: Seen): number {
 	return direct.packets + tunnel.packets;
 }
 
-/** Nanoseconds of all its threads. */
+/** CPU time of all threads of a process, ns. */
 function cpuTime(pid: number): number {
 	return readdirSync(`/proc/${pid}/task`)
 		.map((task) => readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ", 1)[0])
@@ -248,7 +248,7 @@ function node(name: string, address: string, pods: string): object {
 	};
 }
 
-/** In the subnet of node1. */
+/** The manifest of a peer in the subnet of node1. */
 function nodeOf(i: number): { address: string; pods: string; node: object } {
 	const address = `192.168.${4 + (i >> 8)}.${i & 255}`;
 	const pods = `10.${100 + (i >> 8)}.${i & 255}.0/24`;

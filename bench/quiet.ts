@@ -1,8 +1,8 @@
 /**
- * What a busy machine makes of probes where nothing fails: both cores in the hands of others, traffic on
+ * Probing on a busy machine where nothing fails: other processes keep every core busy, traffic uses
  * every kind of path, and no path may change.
  *
- *   bench/quiet.ts [SECONDS]     default 600 when asked for by name, 60 among all; 600 are recorded
+ *   bench/quiet.ts [SECONDS]     default 600 when run by name, 60 among all; only 600 are recorded
  *
  * QUIET_SECONDS in the environment does the same.
  */
@@ -33,7 +33,7 @@ await bench(async () => {
 	const streams = await Streams.start(cluster, PAIRS, RATE);
 	const began = Date.now();
 	const before = await count();
-	// At normal priority, as whatever else runs on a Node.
+	// At normal priority, like any other process on a Node.
 	const hogs = cpus().map(() => spawn(process.execPath, ["-e", "for (;;);"], { stdio: "ignore" }));
 	const end = () => {
 		for (const hog of hogs) hog.kill("SIGKILL");
@@ -64,14 +64,14 @@ await bench(async () => {
 	publish(
 		{
 			bench: "quiet",
-			method: `examples/two-subnets with nothing wrong, for ${seconds} s: ${PAIRS.length} UDP streams of ${RATE} packets/s and back, and a busy loop for each core. Late answers came after they had been given up.`,
+			method: `examples/two-subnets without faults, for ${seconds} s: ${PAIRS.length} UDP streams of ${RATE} packets/s and back, and a busy loop for each core. Late answers arrived after their requests had timed out.`,
 			tables: [
 				{
 					title: "All four agents",
 					columns: ["", "count"],
 					rows: [
-						["changes of paths", `${data.changes}`],
-						["of these, from direct to something else", `${data.fallbacks}`],
+						["path changes", `${data.changes}`],
+						["of these, away from direct", `${data.fallbacks}`],
 						["probes sent", `${data.sent}`],
 						["answered", `${data.answered}`],
 						["late", `${data.late}`],

@@ -1,10 +1,10 @@
 /**
- * How long the reconciler takes to bring the kernel to what is wanted, with 100, 1,000 and 5,000
+ * How long the reconciler takes to bring the kernel to the desired state with 100, 1,000 and 5,000
  * dual-stack peers: maps, fairway0, kernel routes, programs.
  *
- *   bench/reconcile.ts [ROUNDS]     default 7 (5,000 peers: a third of it)
+ *   bench/reconcile.ts [ROUNDS]     default 7 (5,000 peers: a third of that)
  *
- * It runs itself in network and mount namespaces that end with it.
+ * It runs itself in temporary network and mount namespaces.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -42,7 +42,7 @@ type Times = Map<string, number[]>;
 
 async function measureAll(): Promise<void> {
 	if (!existsSync(object))
-		throw new Error(`Cannot measure: wanted ${object}, it is not built (npm run build)`);
+		throw new Error(`Cannot measure: expected ${object}, found none (npm run build)`);
 	await makeDevices(1);
 	recordPods(2);
 	const all: Times[] = [];
@@ -88,21 +88,21 @@ async function measure(peerCount: number, rounds: number): Promise<Times> {
 	const more = tablesOf({ peers: peerCount + 1 });
 	const pods = tablesOf({ peers: peerCount, pods: 2 });
 	await time("first apply: programs verified and attached", () => reconciler.apply(none));
-	// Only what finds no pins is a first start.
+	// Only a run without pins is a first start.
 	if (peerCount !== PEERS[0]) times.clear();
 	for (let round = 0; round < rounds; round++) {
 		await time("all peers new", () => reconciler.apply(all));
 		await time("nothing changed", () => reconciler.apply(all));
-		await time("the path of one peer", () => reconciler.apply({ ...all, peers }));
-		await time("one peer more", () => reconciler.apply(more));
+		await time("another path for one peer", () => reconciler.apply({ ...all, peers }));
+		await time("one more peer", () => reconciler.apply(more));
 		await reconciler.apply(all);
 		await ip.batch(podLines(1));
-		await time("one Pod more", () => reconciler.apply(pods));
+		await time("one more Pod", () => reconciler.apply(pods));
 		await ip.run("link", "del", "dev", podInterface(1));
 		await reconciler.close();
 		reconciler = await time("restart: open", () => openReconciler(object, options));
 		await time("restart: first apply", () => reconciler.apply(all));
-		await time("all peers gone", () => reconciler.apply(none));
+		await time("all peers removed", () => reconciler.apply(none));
 	}
 	await reconciler.close();
 

@@ -1,7 +1,7 @@
 /**
- * What a small packet from a Pod to the outside costs until it is on the wire, and the answer from
- * there to the Pod: forwarded as it is, with the Node's address by nftables, and by Fairway. One
- * flow, ten thousand, and only new ones. The outside has no other half that could be measured.
+ * Cost of a small packet from a Pod to the outside until it is on the wire, and of the answer from there
+ * to the Pod: forwarded unchanged, masqueraded by nftables, and translated by Fairway. With one flow,
+ * ten thousand, and only new ones. There is no other half to measure: the outside is not Fairway's.
  *
  *   bench/snat.ts [ROUNDS] [FRAMES]     default 9, 60000
  */
@@ -14,11 +14,11 @@ import { Site } from "./tools/site.js";
 
 const rounds = Number(process.argv[2] ?? 9);
 const frames = Number(process.argv[3] ?? 60_000);
-/** New flows stay in the tables until they expire: few enough that no table gets full. */
+/** New flows stay in the tables until they expire; few enough to fill no table. */
 const NEW_FRAMES = Math.min(frames, 10_000);
 const NEW = 8_000_000;
 const OUTSIDE = "203.0.113.10";
-/** From where on Fairway and nftables both keep a Pod's port, so that the answers are known. */
+/** Fairway and nftables both keep source ports from here on, so that the answers are predictable. */
 const KEPT_PORT = 50_000;
 const FLOWS = [1, 10_000];
 
@@ -44,11 +44,11 @@ await bench(async () => {
 		const source = [...wire.frame.subarray(26, 30)].join(".");
 		const wanted = site === sites[0] ? site.lab.address("pod1", 4) : "192.168.1.1";
 		if (source !== wanted)
-			throw new Error(`Cannot measure ${site.name}: wanted source ${wanted}, is ${source}`);
+			throw new Error(`Cannot measure ${site.name}: expected source ${wanted}, got ${source}`);
 		await site.sinkInPod(pktgen, "sink_tc", "pod1");
 		for (const flows of FLOWS) {
 			const one = { ...stream, vary: { flows } };
-			// Nobody answers a flow that has not begun.
+			// Flows must exist before they can be answered.
 			await pktgen.run(one, flows * 2);
 			known.add(`${flows} ${site.name}`, one);
 			const back = await site.answers(pktgen, { ...wire, vary: { flows } });
@@ -81,12 +81,12 @@ await bench(async () => {
 		method: `Pod to the outside, each half, UDP in frames of 64 bytes; ${rounds} rounds of ${frames} frames (new flows: ${NEW_FRAMES}), the ways alternating; median (least–greatest).`,
 		tables: [
 			{
-				title: "Pod to the outside, IPv4, out half: CPU ns per packet",
+				title: "Pod to the outside, IPv4, egress half: CPU ns per packet",
 				columns: ["", ...heads("1 flow"), ...heads("10k flows"), ...heads("new flows"), "M new/s"],
 				rows,
 			},
 			{
-				title: "From the outside, IPv4, in half: CPU ns per answer",
+				title: "From the outside, IPv4, ingress half: CPU ns per answer",
 				columns: ["", ...heads("1 flow"), ...heads("10k flows")],
 				rows: back,
 			},

@@ -1,7 +1,6 @@
 /**
- * What each step of the quick way costs, and what a look-up among many flows does: programs that
- * call the functions of bpf/lib one after the other, each program one more of them, on one packet
- * again and again.
+ * Cost of each step of the fast path, and of a look-up among many flows. Each program calls the
+ * functions of bpf/lib up to one step further than the program before it, on the same packet.
  *
  *   bench/steps.ts [ROUNDS] [PACKETS]     default 15, 200000
  */
@@ -29,15 +28,15 @@ const packets = Number(process.argv[3] ?? 200_000);
 const FLOWS = [1, 10_000, 1_000_000];
 const ALL_FLOWS = 1_000_000;
 const FLOW_SLOTS = 2_097_152;
-/** PEER of bpf/steps_out.bpf.c, and its place in the tables. */
+/** Table index of PEER in bpf/steps_out.bpf.c. */
 const PEER_INDEX = 1 * 2;
 const TC_REDIRECT = 7;
 const XDP_REDIRECT = 4;
-/** A prime: flows are looked up in another order than they were made in. */
+/** A prime, so that flows are looked up in another order than they were created in. */
 const SCATTERED = 2_654_435_761;
-/** Of `struct bench`, what comes after the frame. */
+/** Bytes of `struct bench` after the frame. */
 const COUNTERS = 48;
-/** A run is done again when it lasted so long that the next hop was not trusted to its end. */
+/** A run is repeated if it took so long that the next hop's trust expired. */
 const TRIES = 50;
 
 const POD = { mac: "02:00:00:00:01:02", address: "10.244.1.2" };
@@ -45,17 +44,17 @@ const REMOTE_POD = { mac: "02:00:00:00:02:02", address: "10.244.2.2" };
 const NODE = { mac: "02:00:00:00:00:01", address: "192.168.1.1" };
 const REMOTE_NODE = { mac: "02:00:00:00:00:02", address: "192.168.1.2" };
 
-/** Programs by name, each with what it is the cost of, over the one before it. */
+/** Programs by name, each with the step that it adds to the program before it. */
 const OUT: [string, string][] = [
 	["headers", "configuration, Ethernet, IP and L4 header"],
 	["hash", "hash of the flow's key"],
 	["clock", "coarse clock"],
-	["find", "flow in its slot, key compared"],
+	["find", "flow slot, compare its key"],
 	["check", "flow current, not expired, answered"],
 	["sender", "the Pod's interface and MAC, TTL"],
 	["path", "peer, next hop of this CPU, its trust"],
 	["fit", "GSO, MTU"],
-	["hop", "flow touched; TTL, IP checksum"],
+	["hop", "touch the flow; TTL, IP checksum"],
 	["tunnel", "outer IP, UDP, Geneve, inner Ethernet"],
 	["count", "peer's counters"],
 	["redirect", "MACs, redirect"],
@@ -65,31 +64,31 @@ const IN: [string, string][] = [
 	["tunnel", "tunnel header; inner IP and L4 header"],
 	["hash", "hash of the flow's key"],
 	["clock", "coarse clock"],
-	["find", "flow in its slot, key compared"],
-	["check", "flow current, not expired, of a Pod here"],
+	["find", "flow slot, compare its key"],
+	["check", "flow current, not expired, of a local Pod"],
 	["peer", "the flow's peer: tunnel addresses; ECN"],
 	["redirectable", "fits the Pod's device; veth: checksum is finished; TTL"],
-	["hop", "flow touched; TTL, IP checksum"],
+	["hop", "touch the flow; TTL, IP checksum"],
 	["count", "peer's counters"],
 	["redirect", "MACs, redirect"],
 ];
 const LOOKS: [string, string][] = [
 	["look_touch", "one line of one table"],
-	["look_quick", "the quick way's look-up"],
-	["look_index", "by flow_index, then the slot"],
+	["look_quick", "look-up of the fast path"],
+	["look_index", "through flow_index, then the slot"],
 ];
 
-/** Packets of all runs so far: the next goes on with other flows, which no cache has seen lately. */
+/** Packets of all runs so far: the next run continues with flows that are not in the caches. */
 let begun = 0;
 
 interface Measured {
 	program: BpfProgram;
 	frame: Buffer;
-	/** What it returns when it did all that it is measured for. */
+	/** The return value after all measured steps. */
 	result: number;
-	/** The map with its packet. */
+	/** The map with the program's packet. */
 	state: { object: BpfObject; flows: number };
-	/** ns a packet, by round. */
+	/** ns per packet, by round. */
 	values: number[];
 }
 
@@ -163,17 +162,22 @@ await bench(async () => {
 	});
 	publish({
 		bench: "steps",
-		method: `The functions of bpf/lib on one UDP packet in a frame of 64 bytes (IPv4, Geneve), BPF_PROG_TEST_RUN, ${rounds} rounds of ${packets} packets, all programs in turn: what a program with one step more costs over the one without, paired by round; median (least–greatest). Each packet begins when the last one is done, its headers, its flow and the code in the cache. Measuring itself took ${spread(values("out_start")).median.toFixed(0)} ns and is not in the numbers. The room for the tunnel is measured alone, as half of making and taking it. The table of flows has ${FLOW_SLOTS} slots and ${ALL_FLOWS} flows, ${places}.`,
+		method: `The functions of bpf/lib on one UDP packet in a frame of 64 bytes (IPv4, Geneve), BPF_PROG_TEST_RUN, ${rounds} rounds of ${packets} packets, all programs alternating: the cost of a program with one more step minus that of the one without, paired by round; median (least–greatest). Each packet starts when the previous one is complete, with its headers, its flow and the code in the cache. Measuring itself took ${spread(values("out_start")).median.toFixed(0)} ns, which is subtracted. The room for the tunnel is measured separately, as half the cost of making and removing it. The flow table has ${FLOW_SLOTS} slots and ${ALL_FLOWS} flows, ${places}.`,
 		tables: [
 			table(
-				"The quick way out, TC",
+				"The fast path, egress, TC",
 				"out",
 				"room for the tunnel (adjust_room)",
 				"established_send",
 			),
-			table("The quick way in, XDP", "in", "tunnel taken off (adjust_head)", "established_receive"),
+			table(
+				"The fast path, ingress, XDP",
+				"in",
+				"decapsulate (adjust_head)",
+				"established_receive",
+			),
 			{
-				title: "Look-ups of flows in turn: ns more than without",
+				title: "Look-ups of successive flows: extra ns",
 				columns: ["", ...FLOWS.map((flows) => `${flows} flow${flows > 1 ? "s" : ""}`)],
 				rows: LOOKS.map(([program, what]) => [
 					what,
@@ -188,7 +192,7 @@ await bench(async () => {
 	for (const object of [incoming, out]) object.close();
 });
 
-/** ns of CPU time for each packet. */
+/** CPU time per packet, ns. */
 function measure(
 	{ program, frame, result, state }: Measured,
 	repeat: number,
@@ -205,11 +209,11 @@ function measure(
 		if (returnValue === result) return ((user + system) * 1000) / repeat;
 	}
 	throw new Error(
-		`Cannot measure ${program.info.name}: wanted ${result} as its result, is another one each time`,
+		`Cannot measure ${program.info.name}: expected result ${result}, got another in every try`,
 	);
 }
 
-/** Tables and knobs are the first object's for both. */
+/** Opens an object; later objects share the tables and knobs of the first. */
 async function open(name: string, first?: BpfObject): Promise<BpfObject> {
 	const object = BpfObject.open(await benchObject(name));
 	object.setMaxEntries(maps.flows.name, FLOW_SLOTS);
@@ -240,7 +244,7 @@ function configure(object: BpfObject): void {
 	object.map("peers").update(u32(PEER_INDEX), Peer.encode(peer));
 }
 
-/** The peer's next hop was asked for just now, on every CPU. */
+/** Marks the peer's next hop as just resolved, on every CPU. */
 function trust(object: BpfObject): void {
 	const hop = NextHop.encode({
 		...{ checked: process.hrtime.bigint(), destinationMac: 1n, sourceMac: 1n },
@@ -272,7 +276,7 @@ function foundIn(object: BpfObject): string {
 	return `of which ${percent(home)} are in their home slot, ${percent(next)} beside it, and ${percent(index)} found by the index alone`;
 }
 
-/** A peer's packet around `inner`. */
+/** A peer's Geneve packet around `inner`. */
 function geneve(inner: Buffer): Buffer {
 	const outer = buildFrame({
 		...{ sourceMac: REMOTE_NODE.mac, destinationMac: NODE.mac, source: REMOTE_NODE.address },

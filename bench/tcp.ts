@@ -1,10 +1,10 @@
 /**
- * What sockets get from Pod to Pod on a network that behaves as a wire: TCP throughput with one
- * and eight connections, request and response, the same with a connection each, and UDP at a fixed
- * rate; and the CPU time of both ends and all between them. Over IPv6 and on the same Node, one
- * connection and request and response.
+ * Socket performance from Pod to Pod over a network that behaves like a wire: TCP throughput with one
+ * and eight connections, request and response, the same with a connection for each request, and UDP at
+ * a fixed rate; with the CPU time of both ends and everything between them. Over IPv6 and within a
+ * Node: one connection, and request and response.
  *
- *   bench/tcp.ts [ROUNDS] [SECONDS]     default 7, 0.7 (of each stream; the others take half of it)
+ *   bench/tcp.ts [ROUNDS] [SECONDS]     default 7, 0.7 (for each stream; the others take half of that)
  */
 import type { Family } from "../src/lab/subnet.js";
 import { bench } from "./tools/cleanup.js";
@@ -25,7 +25,7 @@ import { type Exchanged, Traffic } from "./tools/traffic.js";
 const rounds = Number(process.argv[2] ?? 7);
 const seconds = Number(process.argv[3] ?? 0.7);
 
-/** Both ends on one CPU, so that a transaction is all of its cost one after another. */
+/** Both ends on one CPU, so that the duration of a transaction is the sum of its costs. */
 const TOGETHER = [1, 1] as const;
 const APART = [0, 1] as const;
 const REQUEST_BYTES = 64;
@@ -52,7 +52,7 @@ const BOTH = { families: [4, 6] satisfies Family[], neighbour: true };
 
 await bench(async () => {
 	const pktgen = await Pktgen.open();
-	/** A veth copies each packet into a page for XDP, which no NIC has to: with and without. */
+	/** With and without XDP, for which a veth copies each packet into a page; a NIC does not. */
 	const fairway = (type: "direct" | "geneve" | "vxlan", xdp: "auto" | "native") => {
 		const mode: Settings =
 			type === "direct"
@@ -137,7 +137,7 @@ await bench(async () => {
 		]),
 	});
 	const transactions = (kind: "exchange" | "connect", title: string): Table => ({
-		title: `${title}, ${REQUEST_BYTES} bytes each way, both ends on one CPU`,
+		title: `${title}, ${REQUEST_BYTES} bytes in each direction, both ends on one CPU`,
 		columns: ["", "CPU µs each", "÷ vxlan", "÷ forwarding", "a second", "p50 µs", "p99 µs"],
 		rows: names.map((name) => [
 			name,
@@ -187,8 +187,8 @@ await bench(async () => {
 			transactions("connect", "TCP connect, request, response, close"),
 			loss,
 			elsewhere("IPv6", ", IPv6", ["vxlan", "forwarding"]),
-			elsewhere("the same Node, IPv4", ", same Node, IPv4", ["forwarding"]),
-			elsewhere("the same Node, IPv6", ", same Node, IPv6", ["forwarding"]),
+			elsewhere("within a Node, IPv4", ", same Node, IPv4", ["forwarding"]),
+			elsewhere("within a Node, IPv6", ", same Node, IPv6", ["forwarding"]),
 		],
 		panels: [
 			{
@@ -201,7 +201,7 @@ await bench(async () => {
 				})),
 			},
 			{
-				title: "TCP request and response, 64 bytes each way: CPU µs each, both ends",
+				title: "TCP request and response, 64 bytes in each direction: CPU µs each, both ends",
 				digits: 1,
 				bars: names.map((name) => ({
 					name,

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Sockets' traffic with as little of its own as can be, one thread each side.
+ * Socket traffic with minimal overhead, one thread on each side.
  *
  *   traffic serve PORT                                 until standard input ends
- *   traffic stream ADDRESS PORT SECONDS CONNECTIONS    as fast as TCP goes
- *   traffic exchange ADDRESS PORT SECONDS BYTES        a request, its answer, the next
- *   traffic connect ADDRESS PORT SECONDS BYTES         the same, on a connection each
+ *   traffic stream ADDRESS PORT SECONDS CONNECTIONS    TCP at full speed
+ *   traffic exchange ADDRESS PORT SECONDS BYTES        request and response, one after another
+ *   traffic connect ADDRESS PORT SECONDS BYTES         the same, with a connection for each
  *   traffic datagrams ADDRESS PORT SECONDS BYTES RATE  UDP, RATE a second
  *
- * The client prints a line of JSON at its end, the server one for each line on its standard
- * input: CPU time of the process in ns, and what came since the last line. The first byte of a
- * connection says what it is for.
+ * The client prints a line of JSON when it ends, the server one for each line on its standard input:
+ * CPU time of the process in ns, and the counts since the last line. The first byte of a connection
+ * names its purpose.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -67,7 +67,7 @@ static uint64_t cpu_time(void)
 static struct sockaddr_in6 target;
 static socklen_t target_length;
 
-/* IPv4 as ::ffff:a.b.c.d: one code for both families, and IPv4 on the wire. */
+/* IPv4 as ::ffff:a.b.c.d: the same code for both families, and IPv4 on the wire. */
 static void set_target(const char *address, const char *port)
 {
 	char mapped[64];
@@ -185,7 +185,7 @@ static uint64_t connect_each(uint64_t end, size_t bytes)
 		int fd = connection(ECHO_ONCE);
 		uint64_t done;
 
-		/* The server closes first, so that the waiting (TIME_WAIT) is on its side. */
+		/* The server closes first, so that TIME_WAIT is on its side. */
 		if (send(fd, buffer, bytes, 0) != (ssize_t)bytes ||
 		    read_all(fd, sizeof(buffer)) != bytes)
 			fail("exchange");
@@ -283,7 +283,7 @@ static void serve(int port)
 				bytes += n;
 				if (!purposes[fd]) {
 					purposes[fd] = buffer[0];
-					/* One that lives for one exchange has it in the request. */
+					/* For a single exchange, it is part of the request. */
 					if (purposes[fd] != ECHO_ONCE) {
 						content++;
 						n--;
@@ -311,7 +311,7 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (argc < 6) {
-		fprintf(stderr, "traffic: Cannot start: wanted serve, stream, exchange, connect "
+		fprintf(stderr, "traffic: Cannot start: expected serve, stream, exchange, connect "
 				"or datagrams with their arguments\n");
 		return 2;
 	}

@@ -1,6 +1,6 @@
 /**
- * What the XDP half costs, without the skb that TC or the Pod's stack would make: from the wire
- * to a sink at XDP of the Pod's device, with the floors beside it.
+ * Cost of the XDP half without the skb that TC or the Pod's stack would allocate: from the wire to a
+ * sink at XDP of the Pod's device, with its floors.
  *
  *   bench/xdp.ts [ROUNDS] [FRAMES]     default 9, 200000
  */
@@ -38,7 +38,7 @@ await bench(async () => {
 		}
 		await site.sinkInPod(pktgen, "sink_xdp");
 	}
-	/** A Node whose NIC runs one program, and the same packets as Fairway's. */
+	/** A Node whose NIC runs one bare program, with the same packets as Fairway. */
 	const bare = async (name: string, program: string, kinds: Record<string, string>) => {
 		const site = await Site.up(name, { network: kernelForwarding });
 		const frames = Object.entries(kinds).map(([as, kind]) => ({ as, ...wires.get(kind)! }));
@@ -80,7 +80,7 @@ await bench(async () => {
 		bench: "xdp",
 		method: `From the switch into the Pod's device, UDP, inner frame of 64 bytes (IPv6: 84); ${rounds} rounds of ${frames} frames, the ways alternating; median (least–greatest). Sink: XDP of the Pod's device; for "XDP drop" of the NIC.`,
 		tables: ([4, 6] as const).map((family) => ({
-			title: `In half at XDP, IPv${family}: CPU ns per packet`,
+			title: `Ingress half at XDP, IPv${family}: CPU ns per packet`,
 			columns: ["", "CPU ns", "÷ bare redirect of the same packet", "Mpps a core", "delivered"],
 			rows: [
 				...(family === 4 ? [row("XDP drop", "bare redirect, direct")] : []),

@@ -5,7 +5,7 @@
 namespace fairway
 {
 
-// index.js hands over its BpfError class, so that `instanceof` works on what is thrown here.
+// index.js passes its BpfError class, so that `instanceof` works on errors thrown here.
 static Napi::Value Initialize(const Napi::CallbackInfo &info)
 {
 	Napi::Env env = info.Env();

@@ -1,4 +1,4 @@
-// What one environment (the main thread or a worker) holds: the constructors.
+// State of one environment (the main thread or a worker): the constructors.
 #pragma once
 
 #include <napi.h>

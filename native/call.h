@@ -1,6 +1,6 @@
-// One call from JavaScript: what it is about, the guards on its arguments, its error exit.
+// One call from JavaScript: its subject, the checks of its arguments, its error exit.
 //
-// Every method begins with its guards and ends, where it fails, in Fail(). The messages all
+// Every method begins with its checks and, if it fails, ends in Fail(). All messages
 // read `Cannot <act> <thing>: wanted <what>, is <what>`.
 #pragma once
 
@@ -20,7 +20,7 @@ struct Bytes {
 class Call
 {
 public:
-	// `act` and `kind` are literals: nothing is put together before something fails.
+	// `act` and `kind` are literals: no text is built unless something fails.
 	Call(const Napi::CallbackInfo &info, const char *act, const char *kind,
 	     const std::string &name)
 	    : info_(info), act_(act), kind_(kind), name_(name)
@@ -65,7 +65,7 @@ public:
 	{
 		return Boolean(info_[index], what);
 	}
-	// An object with options, or undefined: an empty one.
+	// An object with options; undefined gives an empty one.
 	Napi::Object Options(size_t index) const;
 	// A handle of class T that is open.
 	template <class T> T &Handle(size_t index) const

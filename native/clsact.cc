@@ -1,5 +1,5 @@
-// Filters on a clsact qdisc: how programs are attached to TC where there are no tcx links.
-// Netlink speaks to the network namespace that the calling thread is in.
+// Filters on a clsact qdisc, which attach programs to TC on kernels without tcx links.
+// Netlink uses the network namespace of the calling thread.
 #include <bpf/libbpf.h>
 
 #include "call.h"
@@ -16,7 +16,7 @@ struct Filter {
 	bpf_tc_opts options;
 };
 
-// Reads (ifindex, direction, priority, handle) from argument `first` on.
+// Reads (ifindex, direction, priority, handle), starting at argument `first`.
 Filter ReadFilter(const Call &call, size_t first, std::string &name)
 {
 	Filter filter = {};
@@ -55,7 +55,7 @@ Napi::Value Attach(const Napi::CallbackInfo &info)
 	return info.Env().Undefined();
 }
 
-// ENOENT: no such filter; EINVAL: no clsact qdisc. A device that is not there: ENODEV.
+// ENOENT: no such filter; EINVAL: no clsact qdisc; ENODEV: no such device.
 bool IsAbsent(int error)
 {
 	return error == -ENOENT || error == -EINVAL;

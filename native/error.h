@@ -1,4 +1,4 @@
-// Errors of the kernel and of libbpf, and what libbpf printed on the way to them.
+// Errors of the kernel and of libbpf, with the output of libbpf that led to them.
 #pragma once
 
 #include <napi.h>
@@ -8,8 +8,8 @@
 namespace fairway
 {
 
-// Collects what libbpf prints on this thread while it lives: its warnings, the kernel's
-// extended netlink messages and the verifier's log. The innermost capture gets the text.
+// Collects libbpf's output on this thread while it exists: warnings, the kernel's extended netlink
+// messages and the verifier's log. The innermost capture gets the text.
 class LogCapture
 {
 public:
@@ -22,7 +22,7 @@ public:
 		return text_;
 	}
 
-	// Sends libbpf's output to the captures of each thread, and nowhere without one.
+	// Directs libbpf's output to the captures of each thread; without one, it is discarded.
 	static void Install();
 
 private:

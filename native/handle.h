@@ -1,5 +1,5 @@
-// What maps, programs and links have in common: a file descriptor that can come from a pin or
-// an id, go to a pin, and be closed.
+// The common part of maps, programs and links: a file descriptor that can be opened from a pin or an
+// id, be pinned, and be closed.
 #pragma once
 
 #include <bpf/bpf.h>
@@ -64,7 +64,7 @@ private:
 	int fd_ = -1;
 };
 
-// What a constructor gets from inside; JavaScript cannot make one.
+// Argument of internal constructor calls; JavaScript cannot create one.
 struct Seed {
 	Descriptor descriptor;
 	std::string name;
@@ -143,7 +143,7 @@ protected:
 		info.This().As<Napi::Object>().TypeTag(&Self::kTag);
 	}
 
-	// The opening of every method: the handle must be open.
+	// First step of every method: the handle must be open.
 	Call Begin(const Napi::CallbackInfo &info, const char *act) const
 	{
 		Call call(info, act, Self::kKind, name_);
@@ -168,8 +168,8 @@ protected:
 	}
 
 private:
-	// A pin does not say what it is, and BPF_OBJ_GET_INFO_BY_FD succeeds on any kind. Only
-	// the name of the anonymous inode tells; a link's is bpf_link or bpf-link.
+	// A pin does not say its kind, and BPF_OBJ_GET_INFO_BY_FD succeeds for any. Only the name
+	// of the anonymous inode shows it; a link's is bpf_link or bpf-link.
 	static bool IsKind(int fd)
 	{
 		char target[64] = "";

@@ -1,10 +1,9 @@
-// The addon over libbpf: thin, and hard to misuse. Buffers are checked against the map's own
-// sizes; every failure throws a BpfError. Per-CPU values are valueSize rounded up to 8, times
-// possibleCpus().
+// The addon over libbpf. Buffers are checked against the map's sizes; every failure throws a BpfError.
+// A per-CPU value has valueSize, rounded up to a multiple of 8, times possibleCpus() bytes.
 
 /**
- * Thrown by every call below when the kernel or libbpf refuses. Wrong arguments, and calls on
- * something closed, are a TypeError or RangeError instead.
+ * Thrown by every call below if the kernel or libbpf fails. Wrong arguments and calls on a closed
+ * object throw a TypeError or RangeError instead.
  */
 export class BpfError extends Error {
 	constructor(message: string, errno: number, code: string);
@@ -12,7 +11,7 @@ export class BpfError extends Error {
 	errno: number;
 	/** Its name, "ENOENT". */
 	code: string;
-	/** The verifier's, libbpf's or the kernel's netlink message, whole, where there is one. */
+	/** The complete message of the verifier, of libbpf or of the kernel's netlink, if there is one. */
 	log?: string;
 }
 
@@ -20,7 +19,7 @@ export interface MapInfo {
 	id: number;
 	/** BPF_MAP_TYPE_* */
 	type: number;
-	/** The kernel keeps 15 bytes of it. */
+	/** Truncated by the kernel to 15 bytes. */
 	name: string;
 	keySize: number;
 	valueSize: number;
@@ -35,11 +34,11 @@ export interface MapInfo {
 
 export interface ProgramInfo {
 	id: number;
-	/** The kernel keeps 15 bytes of it. */
+	/** Truncated by the kernel to 15 bytes. */
 	name: string;
 	/** BPF_PROG_TYPE_* */
 	type: number;
-	/** 16 hex digits: same code, same tag. */
+	/** 16 hex digits; equal for equal code. */
 	tag: string;
 	verifiedInstructions: number;
 	/** Nanoseconds, CLOCK_BOOTTIME. */
@@ -62,7 +61,7 @@ export interface TestRunOptions {
 	/** struct __sk_buff or struct xdp_md, as bytes. */
 	context?: Buffer;
 	repeat?: number;
-	/** Bytes of room for the packet that comes out; default: input + 256. */
+	/** Size of the output buffer; default: input + 256. */
 	dataOutSize?: number;
 	/** BPF_F_TEST_* */
 	flags?: number;
@@ -70,39 +69,39 @@ export interface TestRunOptions {
 }
 
 export interface TestRunResult {
-	/** What the program returned, signed (TC_ACT_UNSPEC is -1). */
+	/** The program's return value, signed (TC_ACT_UNSPEC is -1). */
 	returnValue: number;
 	data: Buffer;
 	context?: Buffer;
-	/** Nanoseconds a run, mean. */
+	/** Mean nanoseconds per run. */
 	duration: number;
 }
 
 export class BpfObject {
 	private constructor();
-	/** Opens an ELF object; nothing is in the kernel yet. */
+	/** Opens an ELF object without loading it into the kernel. */
 	static open(path: string): BpfObject;
-	/** Without those that libbpf makes for global data. */
+	/** Without the maps that libbpf creates for global data. */
 	readonly mapNames: string[];
 	readonly programNames: string[];
-	/** Where the `const volatile` variables lie in .rodata, in bytes, for setReadOnlyData(). */
+	/** Offsets and sizes of the `const volatile` variables in .rodata, for setReadOnlyData(). */
 	readonly readOnlyVariables: Record<string, { offset: number; size: number }>;
 	setMaxEntries(map: string, entries: number): void;
 	/**
-	 * Uses an existing map in place of the one that the object would create. Its type, sizes and
-	 * flags must be the same; the number of entries is the existing one's.
+	 * Uses an existing map instead of creating one. Type, sizes and flags must be equal; the number of
+	 * entries is that of the existing map.
 	 */
 	reuseMap(map: string, existing: BpfMap): void;
 	setAutoload(program: string, load: boolean): void;
 	/** Overwrites bytes of .rodata (the `const volatile` knobs) before load. */
 	setReadOnlyData(offset: number, value: Buffer): void;
 	/**
-	 * Into the kernel, once. `verifierLog`: keep the verifier's steps and statistics of every
-	 * program (true) or the statistics only. A failure has the log in any case.
+	 * Loads the object into the kernel, once. `verifierLog`: keep the verifier's steps and statistics
+	 * of every program (true), or the statistics only. A failure always has the log.
 	 */
 	load(options?: { verifierLog?: boolean | "statistics" }): void;
 	/**
-	 * As load, on another thread. Until it has settled, every other call on the object is a
+	 * Like load, on another thread. Until the promise settles, every other call on the object throws a
 	 * RangeError.
 	 */
 	loadAsync(options?: { verifierLog?: boolean | "statistics" }): Promise<void>;
@@ -117,7 +116,7 @@ export class BpfMap {
 	private constructor();
 	static openPinned(path: string): BpfMap;
 	static openId(id: number): BpfMap;
-	/** A map of its own, for tests and benches. */
+	/** Creates a map without an object, for tests and benches. */
 	static create(options: {
 		type: number;
 		name: string;
@@ -130,14 +129,14 @@ export class BpfMap {
 	lookup(key: Buffer): Buffer | undefined;
 	/** flags: 0 any, 1 no-exist, 2 exist. */
 	update(key: Buffer, value: Buffer, flags?: number): void;
-	/** False: there was none. */
+	/** Returns false if there was no such entry. */
 	delete(key: Buffer): boolean;
 	nextKey(key: Buffer | null): Buffer | undefined;
-	/** keys and values one after another; count follows from their lengths. */
+	/** Keys and values are concatenated; the count follows from their lengths. */
 	updateBatch(keys: Buffer, values: Buffer, flags?: number): void;
-	/** Keys that are not there are skipped. Returns how many were. */
+	/** Skips missing keys. Returns the number of deleted entries. */
 	deleteBatch(keys: Buffer): number;
-	/** The whole map. Falls back to key by key where the type has no batches (LPM tries on 6.1 included). */
+	/** Reads the whole map; key by key where the type has no batches (such as LPM tries on 6.1). */
 	entries(): { keys: Buffer; values: Buffer };
 	/**
 	 * Some `room` entries of the map, from the start (cursor null) or from where an earlier slice
@@ -151,7 +150,7 @@ export class BpfMap {
 	 */
 	sums(keys: Buffer): BigUint64Array;
 	pin(path: string): void;
-	/** Raw BTF of the object that made the map, for migration; undefined without. */
+	/** Raw BTF of the object that created the map, for migration; undefined if there is none. */
 	btf(): Buffer | undefined;
 	close(): void;
 }
@@ -176,7 +175,7 @@ export class BpfLink {
 	readonly info: LinkInfo;
 	/** Replaces the program, atomically. */
 	update(program: BpfProgram): void;
-	/** Takes the program off the device, pins or not. */
+	/** Detaches the program from the device, even if the link is pinned. */
 	detach(): void;
 	pin(path: string): void;
 	close(): void;
@@ -206,17 +205,17 @@ export const clsact: {
 };
 
 export class RingBuffer {
-	/** Calls back on the event loop, a record at a time (a copy). At most `burst` records a turn. */
+	/** Calls back on the event loop with a copy of each record, at most `burst` records a turn. */
 	constructor(map: BpfMap, onRecord: (record: Buffer) => void, options?: { burst?: number });
-	/** Whether an open ring keeps the process alive; it does at first. */
+	/** Sets whether an open ring keeps the process alive; initially it does. */
 	ref(): this;
 	unref(): this;
-	/** Records not yet handed over stay in the map. */
+	/** Undelivered records stay in the map. */
 	close(): void;
 }
 
 export function possibleCpus(): number;
-/** True when the kernel takes tcx links (6.6). Tried, not guessed from the version. */
+/** True if the kernel supports tcx links (6.6). Tested, not inferred from the version. */
 export function supportsTcx(): boolean;
 /** Version of the linked libbpf, "1.1". */
 export const libbpfVersion: string;

@@ -1,4 +1,4 @@
-// Finds the addon that the build left in build/Release and completes it with BpfError.
+// Loads the addon from build/Release and passes it the BpfError class.
 import { createRequire } from "node:module";
 
 export class BpfError extends Error {

@@ -1,4 +1,4 @@
-// What the kernel and libbpf can do.
+// Features of the kernel and of libbpf.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
@@ -24,8 +24,8 @@ Napi::Value PossibleCpus(const Napi::CallbackInfo &info)
 	return Napi::Number::New(info.Env(), cpus);
 }
 
-// Asks for the programs at the tcx hook of a device that cannot exist: a kernel with tcx looks
-// for the device (ENODEV), one without does not know the hook (EINVAL).
+// Queries the tcx hook of a device that cannot exist: a kernel with tcx looks for the device (ENODEV),
+// one without tcx does not know the hook (EINVAL).
 Napi::Value SupportsTcx(const Napi::CallbackInfo &info)
 {
 	Call call(info, "query", "tcx", kNoName);

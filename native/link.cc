@@ -1,4 +1,4 @@
-// A program's attachment to a device. It holds while a descriptor or a pin of it does.
+// A program's attachment to a device. It lasts as long as a descriptor or a pin of it exists.
 #include <linux/bpf.h>
 #include <linux/if_link.h>
 
@@ -10,7 +10,7 @@ namespace fairway
 namespace
 {
 
-// tcx is younger (6.6) than the headers this is built with.
+// tcx (6.6) is newer than the headers that this is built with.
 constexpr uint32_t kTcxIngress = 46;
 constexpr uint32_t kTcxEgress = 47;
 constexpr uint32_t kLinkTypeTcx = 11;
@@ -29,7 +29,7 @@ constexpr Attachment kAttachments[] = {
 	{ "xdp_generic", BPF_PROG_TYPE_XDP, BPF_XDP, XDP_FLAGS_SKB_MODE },
 };
 
-// The head of the kernel's struct bpf_link_info with its tcx and xdp members.
+// The beginning of the kernel's struct bpf_link_info, with its tcx and xdp members.
 struct LinkInfo {
 	uint32_t type;
 	uint32_t id;

@@ -1,4 +1,4 @@
-// A BPF map. Keys and values are checked against the map's own sizes.
+// A BPF map. Checks keys and values against the map's sizes.
 #pragma once
 
 #include <linux/bpf.h>
@@ -56,7 +56,7 @@ private:
 	void ReadSingly(const Call &call, std::vector<uint8_t> &keys, std::vector<uint8_t> &values);
 
 	bpf_map_info description_ = {};
-	// Bytes of a value as the kernel hands it over: of a per-CPU map, those of every CPU.
+	// Size of a value as the kernel returns it; for a per-CPU map, that of all CPUs.
 	size_t value_bytes_ = 0;
 };
 

@@ -1,5 +1,4 @@
-// Many entries of a map at once: by the kernel's batches where the map type has them, else
-// key by key.
+// Many entries of a map at once: in batches where the map type supports them, otherwise key by key.
 #include <algorithm>
 
 #include "map.h"
@@ -34,7 +33,7 @@ Napi::Value BpfMap::UpdateBatch(const Napi::CallbackInfo &info)
 		call.Range("at most 2^32 - 1 keys", std::to_string(count));
 
 	size_t done = 0;
-	// The kernel's batches know no flags.
+	// The kernel's batch operations support no flags.
 	if (flags == 0 && count > 0) {
 		uint32_t batch = count;
 		int error = bpf_map_update_batch(fd(), keys.data, values.data, &batch, nullptr);
@@ -71,7 +70,7 @@ Napi::Value BpfMap::DeleteBatch(const Napi::CallbackInfo &info)
 			batches = false;
 			continue;
 		}
-		// A batch ends at the first key that is not there: go on behind it.
+		// A batch stops at the first missing key: continue after it.
 		size_t gone = error && !batches ? 0 : batch;
 		if (error && error != -ENOENT)
 			call.FailAt(done + gone, count, error);
@@ -123,7 +122,7 @@ Napi::Value BpfMap::Slice(const Napi::CallbackInfo &info)
 						 &count, nullptr);
 		next[0] = kBatched;
 		if (error == -ENOSPC && room <= UINT32_MAX / 2) {
-			// One bucket of the hash holds more than there is room for.
+			// One bucket of the hash table holds more than fits.
 			room *= 2;
 			continue;
 		}
@@ -204,7 +203,7 @@ Napi::Value BpfMap::Sums(const Napi::CallbackInfo &info)
 	return sums;
 }
 
-// False: the map type has no batches, or its entries changed too fast for one.
+// Returns false if the map type has no batches, or if its entries change too fast for one.
 bool BpfMap::ReadBatched(const Call &call, std::vector<uint8_t> &keys, std::vector<uint8_t> &values)
 {
 	const size_t key_size = description_.key_size;
@@ -224,12 +223,12 @@ bool BpfMap::ReadBatched(const Call &call, std::vector<uint8_t> &keys, std::vect
 						     keys.data() + count * key_size,
 						     values.data() + count * value_bytes_, &batch,
 						     nullptr);
-			// One bucket of the hash holds more than there is room for.
+			// One bucket of the hash table holds more than fits.
 			if (error != -ENOSPC || room > UINT32_MAX / 2)
 				break;
 			room *= 2;
 		}
-		// EINTR: entries of an array-like type vanished while they were read.
+		// EINTR: entries of an array-like type disappeared while they were read.
 		if (IsMissing(error) || error == -EINTR)
 			return false;
 		if (error && error != -ENOENT)
@@ -251,8 +250,8 @@ void BpfMap::ReadSingly(const Call &call, std::vector<uint8_t> &keys, std::vecto
 	std::vector<uint8_t> value(value_bytes_);
 	int error = bpf_map_get_next_key(fd(), nullptr, key.data());
 	for (size_t steps = 0; !error; steps++) {
-		// After a key that was deleted meanwhile the kernel starts anew: without a bound
-		// that might never end.
+		// After a key that was deleted meanwhile the kernel starts again from the
+		// beginning: without a bound this might never end.
 		if (steps >= 2 * static_cast<size_t>(description_.max_entries))
 			call.Fail(EAGAIN);
 		error = bpf_map_lookup_elem(fd(), key.data(), value.data());

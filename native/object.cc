@@ -73,7 +73,7 @@ bpf_map *BpfObject::ReadOnlyMap() const
 	bpf_map *map;
 	bpf_object__for_each_map(map, object_.get())
 	{
-		// libbpf names it after the object too: "fairway_.rodata".
+		// libbpf prefixes it with the object's name: "fairway_.rodata".
 		std::string name = bpf_map__name(map);
 		if (bpf_map__is_internal(map) && name.size() >= section.size() &&
 		    name.compare(name.size() - section.size(), section.size(), section) == 0)
@@ -156,10 +156,10 @@ Napi::Value BpfObject::ReuseMap(const Napi::CallbackInfo &info)
 	Call call = BeginBeforeLoad(info, "reuse a map in");
 	bpf_map *map = FindMap(call, 0);
 	BpfMap &existing = call.Handle<BpfMap>(1);
-	// libbpf would skip what fills it, and setReadOnlyData() would be lost without a word.
+	// libbpf would not fill a reused map, and setReadOnlyData() would silently be lost.
 	if (map == ReadOnlyMap())
 		call.Range("another map than the read-only data", bpf_map__name(map));
-	// libbpf takes the existing map as it is, and programs would be verified against that.
+	// libbpf accepts any existing map, and programs would be verified against it.
 	auto check = [&](const char *what, uint32_t wanted, uint32_t is) {
 		if (wanted != is)
 			call.Range(std::string(bpf_map__name(map)) + " with " + what + " " +

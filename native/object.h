@@ -1,5 +1,5 @@
-// An ELF object: opened, adjusted, loaded once. Its maps and programs are handed out with
-// descriptors of their own, so that they outlive it.
+// An ELF object: opened, adjusted, loaded once. Its maps and programs get descriptors of their own, so
+// that they outlive it.
 #pragma once
 
 #include <bpf/libbpf.h>
@@ -25,7 +25,7 @@ public:
 private:
 	enum class State {
 		kOpen,
-		// On another thread: until that is done, nothing else touches the object.
+		// Loading on another thread: until that is done, nothing else may use the object.
 		kLoading,
 		kLoaded,
 		kFailed,
@@ -61,12 +61,12 @@ private:
 	Napi::Value VerifierLog(const Napi::CallbackInfo &info);
 
 	Call Begin(const Napi::CallbackInfo &info, const char *act) const;
-	// For what only makes sense before, or only after, load().
+	// For methods that are valid only before, or only after, load().
 	Call BeginBeforeLoad(const Napi::CallbackInfo &info, const char *act) const;
 	Call BeginLoaded(const Napi::CallbackInfo &info, const char *act) const;
 	bpf_map *FindMap(const Call &call, size_t index) const;
 	bpf_program *FindProgram(const Call &call, size_t index) const;
-	// The map behind the object's `const volatile` variables; null without any.
+	// The map of the object's `const volatile` variables; null if there are none.
 	bpf_map *ReadOnlyMap() const;
 
 	std::string path_;

@@ -1,4 +1,4 @@
-// Loading an object, here or on another thread: the verifier takes its time.
+// Loads an object, on this thread or on another: the verifier is slow.
 #include <cerrno>
 
 #include "error.h"
@@ -29,7 +29,7 @@ uint32_t LogLevel(const Call &call)
 struct Outcome {
 	int error;
 	std::string log;
-	// By program; only where they were asked for.
+	// By program; only where requested.
 	std::map<std::string, std::string> logs;
 };
 
@@ -64,7 +64,7 @@ Outcome LoadObject(bpf_object *object, uint32_t level)
 
 } // namespace
 
-// Holds the object, and settles the promise when the thread is done.
+// Holds the object, and settles the promise when the thread has finished.
 class BpfObject::LoadWorker : public Napi::AsyncWorker
 {
 public:
@@ -83,8 +83,7 @@ public:
 protected:
 	void Execute() override
 	{
-		// The kernel wakes the main thread for signals, so none makes the verifier give up
-		// here with EAGAIN.
+		// Signals wake the main thread, so none makes the verifier give up here with EAGAIN.
 		outcome_ = LoadObject(owner_.object_.get(), level_);
 	}
 
@@ -100,8 +99,8 @@ protected:
 private:
 	void Settle()
 	{
-		// By the plain C interface: when a worker is being stopped every call fails, and
-		// Napi::Error would end the process over that. Here it is noticed first.
+		// The C interface, because every call fails while a worker is being stopped, and
+		// Napi::Error would then abort the process. Here the failure is checked.
 		napi_env env = Env();
 		napi_deferred ignored;
 		napi_value promise;
@@ -122,7 +121,7 @@ private:
 
 Napi::Value BpfObject::Load(const Napi::CallbackInfo &info)
 {
-	// Reading an option may run a getter, which may close the object: options first.
+	// Reading an option may run a getter that closes the object, so options come first.
 	uint32_t level = LogLevel(Call(info, "load", "object", path_));
 	Call call = BeginBeforeLoad(info, "load");
 	Outcome outcome = LoadObject(object_.get(), level);
@@ -138,7 +137,7 @@ Napi::Value BpfObject::LoadAsync(const Napi::CallbackInfo &info)
 	uint32_t level = LogLevel(Call(info, "load", "object", path_));
 	BeginBeforeLoad(info, "load");
 	auto *worker = new LoadWorker(*this, level);
-	// It deletes itself at the end.
+	// The worker deletes itself at the end.
 	worker->Queue();
 	return worker->Promise();
 }

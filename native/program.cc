@@ -9,7 +9,7 @@ namespace fairway
 namespace
 {
 
-// Far above what any kernel takes; refused here before it is allocated.
+// Far above what any kernel accepts; rejected before it is allocated.
 constexpr uint32_t kMaxPacket = 16 << 20;
 constexpr uint32_t kMaxContext = 4096;
 constexpr uint32_t kDefaultRoom = UINT32_MAX;
@@ -50,7 +50,7 @@ Napi::Value BpfProgram::TestRun(const Napi::CallbackInfo &info)
 		return value.IsUndefined() ? otherwise : call.Integer(value, what, 0, most);
 	};
 
-	// Reading an option may run a getter, which may detach a buffer: options first, then bytes.
+	// Reading an option may run a getter that detaches a buffer: options first, then bytes.
 	LIBBPF_OPTS(bpf_test_run_opts, run);
 	run.repeat = number("repeat", 1, INT32_MAX);
 	run.flags = number("flags", 0, UINT32_MAX);
@@ -77,7 +77,7 @@ Napi::Value BpfProgram::TestRun(const Napi::CallbackInfo &info)
 	run.ctx_size_in = context.length;
 	std::vector<uint8_t> data_out;
 	std::vector<uint8_t> context_out;
-	// Live frames leave for good: nothing comes back.
+	// Live frames are sent: no packet comes back.
 	if (!(run.flags & BPF_F_TEST_XDP_LIVE_FRAMES)) {
 		data_out.resize(room);
 		context_out.resize(context.length);
@@ -92,7 +92,7 @@ Napi::Value BpfProgram::TestRun(const Napi::CallbackInfo &info)
 
 	Napi::Object result = Napi::Object::New(info.Env());
 	result["returnValue"] = static_cast<int32_t>(run.retval);
-	// The kernel reports the packet's size even where it copied none of it.
+	// The kernel reports the packet's size even if it copied none of it.
 	data_out.resize(std::min<size_t>(data_out.size(), run.data_size_out));
 	context_out.resize(std::min<size_t>(context_out.size(), run.ctx_size_out));
 	result["data"] = Napi::Buffer<uint8_t>::Copy(info.Env(), data_out.data(), data_out.size());

@@ -1,10 +1,10 @@
-// A ring buffer's records on the event loop.
+// Delivers a ring buffer's records on the event loop.
 //
-//  1 The kernel makes the map's descriptor readable while there are records; libuv polls that.
-//  2 At most `burst` records are handed over, each with a copy of its bytes; what is left keeps
-//    the descriptor readable, so the loop comes back after it has served others.
-//  3 close() may come from inside a record's callback: the memory is let go when it is left.
-//  4 libuv owns the poll handle until its close callback; the rest may be gone before.
+//  1 The kernel makes the map's descriptor readable while there are records; libuv polls it.
+//  2 Each turn delivers at most `burst` records, each as a copy of its bytes. The rest keeps the
+//    descriptor readable, so the loop returns here after it has served others.
+//  3 close() may be called from within a record's callback: the memory is released afterwards.
+//  4 libuv owns the poll handle until its close callback; the rest may be destroyed before.
 #include <uv.h>
 
 #include <memory>
@@ -29,7 +29,7 @@ public:
 	}
 
 private:
-	// What libuv holds on to.
+	// The part that libuv refers to.
 	struct Poll {
 		uv_poll_t handle;
 		RingBuffer *owner;
@@ -71,7 +71,7 @@ RingBuffer::RingBuffer(const Napi::CallbackInfo &info) : Napi::ObjectWrap<RingBu
 	Napi::Value burst = call.Options(2).Get("burst");
 	burst_ = burst.IsUndefined() ? 64 : call.Integer(burst, "burst", 1, INT32_MAX);
 
-	// A descriptor of its own: the map may be closed before the ring.
+	// An own descriptor: the map may be closed before the ring.
 	map_ = Descriptor::Duplicate(map.fd());
 	if (!map_.valid())
 		call.Fail(errno);
@@ -95,7 +95,7 @@ RingBuffer::RingBuffer(const Napi::CallbackInfo &info) : Napi::ObjectWrap<RingBu
 		Shut();
 		call.Fail(error);
 	}
-	// Held until close(): records arrive although nobody may hold the object.
+	// Referenced until close(): records arrive even if JavaScript no longer refers to the object.
 	Ref();
 }
 
@@ -118,11 +118,11 @@ void RingBuffer::Consume()
 	}
 }
 
-// False: no more for now.
+// Returns false to stop for now.
 bool RingBuffer::Deliver(const void *data, size_t size)
 {
-	// By the plain C interface: when a worker is being stopped every call fails, and Napi::Error
-	// would end the process over that.
+	// The C interface, because every call fails while a worker is being stopped, and Napi::Error
+	// would then abort the process.
 	napi_env env = Env();
 	Napi::HandleScope scope(env);
 	napi_value record;
@@ -131,7 +131,7 @@ bool RingBuffer::Deliver(const void *data, size_t size)
 	napi_status status = napi_make_callback(env, *context_, Value(), on_record_.Value(), 1,
 						&record, nullptr);
 	if (status == napi_pending_exception) {
-		// No frame of JavaScript is below: it becomes an uncaught exception.
+		// No JavaScript frame is below, so it becomes an uncaught exception.
 		napi_value error;
 		if (napi_get_and_clear_last_exception(env, &error) == napi_ok)
 			napi_fatal_exception(env, error);
@@ -141,7 +141,7 @@ bool RingBuffer::Deliver(const void *data, size_t size)
 	return poll_ && --left_;
 }
 
-// Ends the polling. The ring itself goes now, or when Consume() has come back from it.
+// Stops polling. Destroys the ring now, or after Consume() has returned.
 void RingBuffer::Shut()
 {
 	if (!poll_)
@@ -159,7 +159,7 @@ void RingBuffer::Shut()
 	}
 }
 
-// The environment ends (a worker, the process) with the ring open.
+// The environment (a worker, the process) ends while the ring is open.
 void RingBuffer::OnTeardown(napi_async_cleanup_hook_handle, void *data)
 {
 	Poll *poll = static_cast<Poll *>(data);

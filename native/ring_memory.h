@@ -1,9 +1,9 @@
 // The memory of a ring buffer map that the kernel and its one reader share: a page with the
-// reader's position, a page with the writers', and the data, twice in a row, so that a record
-// that runs over the end lies in one piece (the kernel's Documentation/bpf/ringbuf.rst).
+// reader's position, a page with the writers' position, and the data, mapped twice in a row so that a
+// record across the end is contiguous (the kernel's Documentation/bpf/ringbuf.rst).
 //
-// Every page of the data that is mapped counts as resident memory of the process, both times,
-// whether there are records or not: so the data is mapped only while records are read.
+// Every mapped page counts as resident memory of the process, both times, with or without records. So
+// the data is mapped only while records are read.
 #pragma once
 
 #include <linux/bpf.h>
@@ -16,7 +16,7 @@
 namespace fairway
 {
 
-// Pages of a map, as long as this lives.
+// Mapped pages of a map, for the lifetime of this object.
 class Mapping
 {
 public:
@@ -34,7 +34,7 @@ public:
 			munmap(start_, length_);
 	}
 
-	// When it is not, errno says why.
+	// If false, errno says why.
 	bool valid() const
 	{
 		return start_ != MAP_FAILED;
@@ -60,14 +60,14 @@ public:
 	{
 	}
 
-	// When it is not, errno says why.
+	// If false, errno says why.
 	bool valid() const
 	{
 		return consumer_.valid() && producer_.valid();
 	}
 
-	// Calls deliver(bytes, size) for the records that are there, in order, until one is not
-	// complete yet or deliver returns false; that one counts as read.
+	// Calls deliver(bytes, size) for each record in order, until one is not yet complete or
+	// deliver returns false; that record counts as read.
 	template <class Deliver> void Consume(Deliver deliver)
 	{
 		unsigned long *position = reinterpret_cast<unsigned long *>(consumer_.at(0));
@@ -79,7 +79,7 @@ public:
 		const size_t start = from & mask_ & ~(page_ - 1);
 		const size_t first = (from & mask_) - start;
 		Mapping data(fd_, 2 * page_ + start, first + (to - from), PROT_READ);
-		// Without room for page tables now: they are asked for again, the ring is readable.
+		// No memory for page tables now: retried later, because the ring stays readable.
 		if (!data.valid())
 			return;
 		const unsigned long origin = from - first;

@@ -1,4 +1,4 @@
-// Builds what is stale, in the order in which one thing needs another:
+// Builds what is stale, in order of dependency:
 //   1 node_modules   2 BPF objects   3 TypeScript of the shared tables   4 addon   5 TypeScript
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
@@ -6,20 +6,20 @@ import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { filesUnder, fingerprint, once, run, say, top } from "./step.mjs";
 
-// A stamp lies beside what it vouches for, and goes away with it.
+// A stamp is stored beside the output that it vouches for, and is removed together with it.
 const ADDON_STAMP = "build/Release/inputs";
 
 const bin = (name) => join(top, "node_modules/.bin", name);
 const read = (file) => readFileSync(join(top, file), "utf8");
 
-/** The packages of a lock file that every machine gets, as `path@version`. */
+/** The packages of a lock file that every machine installs, as `path@version`. */
 function lockedPackages(lock, { optional }) {
 	return Object.entries(JSON.parse(lock).packages)
 		.filter(([path, entry]) => path !== "" && (optional || !(entry.optional || entry.devOptional)))
 		.map(([path, entry]) => `${path}@${entry.version}`);
 }
 
-/** True when node_modules is what the lock file says (npm leaves its own lock file there). */
+/** True if node_modules matches the lock file (npm keeps a lock file of its own there). */
 export function dependenciesInstalled(lock, installedLock) {
 	const installed = new Set(lockedPackages(installedLock, { optional: true }));
 	const allowed = new Set(lockedPackages(lock, { optional: true }));
@@ -38,20 +38,20 @@ export function installDependencies() {
 		return;
 	say("Installing the npm packages of package-lock.json and compiling the addon (npm ci)");
 	run("npm", ["ci", "--no-audit", "--no-fund"], { quiet: true });
-	// binding.gyp made npm do that; CMake would only find that nothing has changed.
+	// npm has just built it because of binding.gyp; CMake would find nothing to do.
 	once(ADDON_STAMP, addonInputs, () => {});
 }
 
 export function buildBpf() {
 	const make = ["--silent", "-C", "bpf", `-j${availableParallelism()}`];
-	// make knows each object's headers.
+	// make knows which headers each object includes.
 	if (spawnSync("make", [...make, "--question"], { cwd: top, stdio: "ignore" }).status === 0)
 		return;
 	say("Compiling and linking the BPF programs");
 	run("make", make);
 }
 
-/** `check`: only compares, and fails when the file that is committed is not what BTF gives. */
+/** `check`: only compares, and fails if the committed file differs from what BTF gives. */
 export function generateTables({ check = false, force = false } = {}) {
 	const inputs = () =>
 		fingerprint([

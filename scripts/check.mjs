@@ -1,4 +1,4 @@
-// All rules that a program can check, one after another; each says its own findings.
+// Runs all checks, one after another; each prints its own findings.
 import { generateTables } from "./build.mjs";
 import { Failure, filesUnder, run, say } from "./step.mjs";
 
@@ -19,7 +19,7 @@ const rules = [
 	["generated tables", () => generateTables({ check: true })],
 ];
 
-/** Exit status: 1 when any rule was broken. All rules are run. */
+/** Runs every check. @returns exit status: 1 if any failed */
 export function check() {
 	let broken = 0;
 	for (const [name, rule] of rules) {

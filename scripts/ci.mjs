@@ -1,5 +1,5 @@
-// Runs `npm test` as a machine does and counts for itself: exit status 0 only when something ran,
-// nothing failed or was skipped, and the runner was content. The last line is "N passed, N failed".
+// Runs `npm test` for CI and counts the results itself: exit status 0 only if tests ran, none failed or
+// was skipped, and the runner succeeded. The last line is "N passed, N failed".
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { top } from "./step.mjs";

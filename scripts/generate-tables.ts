@@ -27,7 +27,7 @@ const CLOUDS = "docs/CLOUDS.md";
 
 const PER_CPU_TYPES = new Set([5, 6, 10]); // BPF_MAP_TYPE_{PERCPU_HASH,PERCPU_ARRAY,LRU_PERCPU_HASH}
 
-/** Structs that stand for text, with the type, codec and field helpers that TypeScript has. */
+/** Structs that TypeScript represents as text, with their codec and field helpers. */
 const textTypes: Record<string, { codec?: string; read: string; write: string }> = {
 	address: { codec: "address", read: "readAddress", write: "writeAddress" },
 	mac: { read: "readMac", write: "writeMac" },
@@ -43,7 +43,7 @@ const plus = (offset: number): string => (offset === 0 ? "o" : `o + ${offset}`);
 // ------------------------------------------------------------------ 1 enums
 
 function enumText(name: string, values: { name: string; value: bigint }[]): string {
-	// PATH_DIRECT is Path.DIRECT, when every member starts with the same word.
+	// PATH_DIRECT becomes Path.DIRECT if every member starts with the same word.
 	const first = /^[A-Z0-9]+_/.exec(values[0]?.name ?? "")?.[0] ?? "";
 	const common = values.every((value) => value.name.startsWith(first)) ? first : "";
 	const members = values.map((value) => ({
@@ -83,7 +83,7 @@ function tsType(layout: Layout): string {
 	}
 }
 
-/** "UInt32LE", "BigUInt64BE": what Buffer's accessors are called. */
+/** The name of a Buffer accessor: "UInt32LE", "BigUInt64BE". */
 function accessor({ size, bigEndian, signed }: Extract<Layout, { kind: "integer" }>): string {
 	const order = size === 1 ? "" : bigEndian ? "BE" : "LE";
 	return `${size === 8 ? "Big" : ""}${signed ? "" : "U"}Int${size * 8}${order}`;
@@ -147,7 +147,7 @@ function structText(layout: StructLayout): string {
 	}));`;
 }
 
-/** Every struct in BTF that tables are made of, those inside others first. */
+/** Every struct in BTF that tables use, nested ones first. */
 function tableStructs(roots: Layout[]): StructLayout[] {
 	const found = new Map<string, StructLayout>();
 	const visit = (layout: Layout): void => {
@@ -186,7 +186,7 @@ function mapText({ name, type, maxEntries, flags, key, value }: MapDefinition): 
 
 // ------------------------------------------------------------------ 4 knobs
 
-/** The numbers in .rodata that are set before the load. */
+/** The numbers in .rodata that are set before loading. */
 function knobText(elf: Elf, btf: Btf): string {
 	const section = elf.sections.findIndex(({ name }) => name === ".rodata");
 	return sectionVariables(btf, ".rodata")
@@ -201,7 +201,7 @@ function knobText(elf: Elf, btf: Btf): string {
 
 // ------------------------------------------------------------------
 
-/** The types that the object describes for our sake: the members of `described_types`. */
+/** The types that the object exports for this generator: the members of `described_types`. */
 function describedTypes(btf: Btf): { enums: string[]; structs: Layout[] } {
 	const variable = sectionVariables(btf, ".rodata").find((v) => v.name === "described_types");
 	const union = variable && resolve(btf, variable.type).type;
@@ -248,7 +248,7 @@ function formatted(text: string): string {
 	return biome.stdout;
 }
 
-/** Writes what is not there yet, or with --check only says so. */
+/** Writes a file that differs; with --check, only reports it. */
 function accept(output: string, text: string): void {
 	const present = readFileSync(output, { encoding: "utf8", flag: "a+" });
 	if (text === present) return;

@@ -1,5 +1,5 @@
-// What this machine must be and have: root, a kernel with the needed features, Debian packages.
-// Plain Node without dependencies, because it runs before there is a node_modules.
+// The requirements on this machine: root, kernel features, Debian packages. Plain Node.js without
+// dependencies, because it runs before node_modules exists.
 
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
@@ -10,7 +10,7 @@ import { Refusal, run, say } from "./step.mjs";
 const MINIMUM_KERNEL = [6, 1];
 const MINIMUM_NODE = [20, 19];
 
-/** Debian packages by what needs them. */
+/** Debian packages by purpose. */
 const packages = {
 	build: [
 		"clang-19",
@@ -24,7 +24,7 @@ const packages = {
 		"g++",
 		"pkg-config",
 		"python3",
-		// The addon includes uv.h, which most builds of Node bring along.
+		// The addon includes uv.h, which most Node.js builds ship.
 		...(existsSync(join(process.execPath, "../../include/node/uv.h")) ? [] : ["libuv1-dev"]),
 	],
 	check: ["clang-format-19", "git"],
@@ -75,7 +75,7 @@ export function checkRoot() {
 		);
 }
 
-/** Facts are passed in so that a test can show each refusal. */
+/** Takes the facts as arguments, so that a test can cover each refusal. */
 export function kernelRefusal({ platform, version, btf, fileSystems }) {
 	if (platform !== "linux") return `Cannot run Fairway: wanted Linux, this is ${platform}.`;
 	if (!atLeast(version, MINIMUM_KERNEL))
@@ -98,7 +98,7 @@ export function checkKernel() {
 	if (refusal) throw new Refusal(refusal);
 }
 
-/** Those of `names` that dpkg does not know as installed. `status` is dpkg-query's output. */
+/** The names that dpkg does not list as installed. `status` is dpkg-query's output. */
 export function missingFrom(names, status) {
 	const installed = new Set(
 		status
@@ -111,7 +111,7 @@ export function missingFrom(names, status) {
 
 function dpkgStatus(names) {
 	try {
-		// Exits 1 when a name is unknown, and still lists the known ones.
+		// Exits with 1 if a name is unknown, but still lists the known ones.
 		// biome-ignore lint/suspicious/noTemplateCurlyInString: dpkg-query's own placeholders
 		return execFileSync("dpkg-query", ["-W", "-f", "${db:Status-Status} ${Package}\n", ...names], {
 			encoding: "utf8",
@@ -123,7 +123,7 @@ function dpkgStatus(names) {
 	}
 }
 
-/** Installs the Debian packages that `purposes` need and that are not there. */
+/** Installs the missing Debian packages for `purposes`. */
 export function installPackages(purposes) {
 	const wanted = [...new Set(purposes.flatMap((purpose) => packages[purpose]))].sort();
 	const status = dpkgStatus(wanted);
@@ -143,7 +143,7 @@ export function installPackages(purposes) {
 			env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
 			quiet: true,
 		});
-	// Always: the lists of a fresh machine are missing, those of an old one name files that are gone.
+	// Always: a fresh machine has no lists, and old lists name files that no longer exist.
 	apt("update");
 	apt("install", "--no-install-recommends", ...missing);
 }

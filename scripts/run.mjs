@@ -1,5 +1,5 @@
-// npm start | test | build | generate | check | format | bench: makes the machine and the build
-// ready, then runs what was asked for. Plain Node: at the first run there is no node_modules.
+// npm start | test | build | generate | check | format | bench: prepares the machine and the build, then
+// runs the command. Plain Node.js: at the first run there is no node_modules.
 
 import { spawnSync } from "node:child_process";
 import { basename, dirname } from "node:path";
@@ -9,14 +9,14 @@ import { check, format } from "./check.mjs";
 import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
 import { Failure, filesUnder, handOver, Refusal, top } from "./step.mjs";
 
-// An ordinary user's PATH may lack the folders of ip(8) and bpftool(8).
+// An ordinary user's PATH may lack the directories of ip(8) and bpftool(8).
 process.env.PATH = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
 process.chdir(top);
 
-/** The build did not work and has said so. */
+/** The build failed and has printed why. */
 class BuildFailed extends Error {}
 
-/** Runs this file again for one step of the build, under a lock on the folder: two do not mix. */
+/** Runs this file again for one build step, under a lock, so that two builds do not interfere. */
 function underLock(step) {
 	const self = fileURLToPath(import.meta.url);
 	const built = spawnSync("flock", [top, process.execPath, self, step], {
@@ -25,7 +25,7 @@ function underLock(step) {
 	if (built.status !== 0) throw new BuildFailed();
 }
 
-/** `step`: "locked-build" for everything, "locked-objects" for what the checks look at. */
+/** `step`: "locked-build" for everything, "locked-objects" for the inputs of the checks. */
 function ready(purposes, step = "locked-build") {
 	checkNode();
 	installPackages(["build", ...purposes]);
@@ -57,7 +57,7 @@ const commands = {
 			throw new Failure(
 				`Cannot find the benchmark ${args.join(" ")}: wanted one of ${all.map((file) => basename(file, ".ts")).join(", ")}.`,
 			);
-		// Some take their time only when they are asked for.
+		// Some benches run longer when selected by name.
 		if (args.length) process.env.BENCH_BY_NAME = "1";
 		for (const file of chosen) {
 			const status = await node("--import=tsx", file);

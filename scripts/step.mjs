@@ -1,4 +1,4 @@
-// How a step of the set-up speaks, runs a program, and knows that there is nothing to do.
+// How a set-up step prints messages, runs a program, and detects that there is nothing to do.
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -15,18 +15,18 @@ import { fileURLToPath } from "node:url";
 
 export const top = dirname(dirname(fileURLToPath(import.meta.url)));
 
-/** The machine cannot do it: one sentence, exit status 2. */
+/** The machine does not meet a requirement: one sentence, exit status 2. */
 export class Refusal extends Error {}
 
-/** A step did not work: exit status 1. */
+/** A step failed: exit status 1. */
 export class Failure extends Error {}
 
-/** Plain words for the user; standard error, so that standard output is the command's own. */
+/** Prints a message for the user to standard error; standard output belongs to the command. */
 export function say(text) {
 	process.stderr.write(`fairway: ${text}\n`);
 }
 
-/** Runs a program to its end. `quiet`: its output is shown only when it fails. */
+/** Runs a program to its end. `quiet`: shows its output only if it fails. */
 export function run(command, args, { quiet = false, ...options } = {}) {
 	const result = spawnSync(command, args, {
 		cwd: top,
@@ -48,8 +48,8 @@ export function run(command, args, { quiet = false, ...options } = {}) {
 }
 
 /**
- * Hands the terminal to a program and takes its exit status. Ctrl-C reaches the program from the
- * terminal; this process must only outlive it. A signal sent to this process alone is passed on.
+ * Hands the terminal to a program and returns its exit status. Ctrl-C reaches the program from the
+ * terminal; this process only has to outlive it. Signals sent to this process alone are forwarded.
  */
 export function handOver(command, args, options = {}) {
 	return new Promise((resolve, reject) => {
@@ -71,7 +71,7 @@ export function handOver(command, args, options = {}) {
 	});
 }
 
-/** Files under `folder` (relative to the top) whose name `matches`, sorted. */
+/** Files under `folder` (relative to the top) whose names match, sorted. */
 export function filesUnder(folder, matches) {
 	let entries;
 	try {
@@ -86,7 +86,7 @@ export function filesUnder(folder, matches) {
 		.sort();
 }
 
-/** A hash over names and contents; times would be wrong after a checkout. */
+/** A hash over names and contents; times are wrong after a checkout. */
 export function fingerprint(files, ...more) {
 	const hash = createHash("sha256");
 	for (const file of files)
@@ -99,8 +99,8 @@ export function fingerprint(files, ...more) {
 }
 
 /**
- * Runs `build` unless `stamp` (a file) holds the fingerprint of the `inputs` as they are. What is
- * written is theirs after the build, which may have changed them.
+ * Runs `build` unless the file `stamp` holds the current fingerprint of the `inputs`. Then writes their
+ * fingerprint as it is after the build, which may have changed them.
  */
 export function once(stamp, inputs, build) {
 	const path = join(top, stamp);
@@ -110,7 +110,7 @@ export function once(stamp, inputs, build) {
 	replaceFile(path, inputs());
 }
 
-/** Writes a file so that a reader sees the old one or the new one. */
+/** Replaces a file atomically: a reader sees the old content or the new. */
 function replaceFile(path, content) {
 	writeFileSync(`${path}.new`, content);
 	renameSync(`${path}.new`, path);

@@ -1,11 +1,11 @@
-// Counts the test points of a TAP stream (version 14, with subtests, buffered or not). A parent
-// only repeats what its children say, so it counts when it failed and none of them did: a file
-// that timed out, crashed or planned more than it ran.
+// Counts the test points of a TAP stream (version 14, with subtests, buffered or not). A parent repeats
+// the result of its children, so it counts only if it failed and none of them did: a file that timed
+// out, crashed, or planned more tests than it ran.
 
 /** @returns {{ passed: number, failed: number, skipped: number, failures: string[] }} */
 export function countTap(text) {
 	const count = { passed: 0, failed: 0, skipped: 0, failures: [] };
-	/** By depth: the points seen there since the last point one level up. */
+	/** By depth: the points at that depth since the last point one level up. */
 	const below = [];
 	/** Parents whose children follow in braces. */
 	const open = [];

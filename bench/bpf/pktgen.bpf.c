@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The generator. BPF_PROG_TEST_RUN with live frames calls it once a frame and sends what it
- * returns, batch by batch, from inside of the kernel.
+ * The generator. BPF_PROG_TEST_RUN with live frames calls it once for each frame and sends the
+ * result, in batches, inside the kernel.
  *
- *  1. headers      written anew: the page has been through a dataplane and comes back changed
+ *  1. headers      written each time: the page may come back changed by a dataplane
  *  2. flow         ports, by the frame's number
  *  3. destination  address, by the frame's number
  *  4. out of a device of any network namespace
@@ -14,14 +14,14 @@
 #define FAST_PORTS 8192
 
 struct pattern {
-	__u64 word[PATTERN_WORDS]; /* the frame's first bytes, checksums right for flow 0 */
+	__u64 word[PATTERN_WORDS]; /* the frame's first bytes, with checksums for flow 0 */
 	__u32 words;		   /* written to every frame */
 	__u32 flows;
 	__u32 destinations;
 	__u32 destination_shift; /* destination i has i << shift added to its address */
 	__u32 out;		 /* key of `outputs` */
 	__u16 fast_port_at;	 /* offset of the port that changes from flow to flow */
-	__u16 slow_port_at;	 /* of the one that changes when that begins anew */
+	__u16 slow_port_at;	 /* of the port that changes when that one wraps */
 	__u16 l4_checksum_at;	 /* offset; 0: there is none */
 	__u16 outer_port_at;	 /* offset of a tunnel's source port; 0: no tunnel */
 	__u16 destination_at;	 /* offset of the last 4 bytes of the destination address */
@@ -43,7 +43,7 @@ struct {
 	__type(value, __u64);
 } sequence SEC(".maps");
 
-/* A device may be of another namespace: it is looked up in that of whoever writes the entry. */
+/* A device may be in another namespace: it is looked up in the namespace of the writer. */
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
 	__uint(max_entries, 256);
@@ -58,7 +58,7 @@ static __always_inline __be16 *half_at(void *data, void *end, __u32 offset)
 	return (void *)(half + 1) <= end ? half : NULL;
 }
 
-/* RFC 1624, for a sum of fields that grew by `more`; zero stands for no checksum and stays. */
+/* RFC 1624, for fields whose sum grew by `more`; zero means no checksum and stays. */
 static __always_inline void checksum_add(__be16 *checksum, __u32 more)
 {
 	__u32 sum;
@@ -114,7 +114,7 @@ static __always_inline int write_frame(struct xdp_md *ctx, const struct pattern 
 		next = half_at(data, end, pattern->destination_at + 2);
 		if (!half || !next)
 			return -1;
-		/* No carry from the lower half: the base address leaves room. */
+		/* No carry from the lower half: the base address leaves room for it. */
 		*half = bpf_htons(bpf_ntohs(*half) + (destination >> 16));
 		*next = bpf_htons(bpf_ntohs(*next) + (destination & 0xffff));
 		destination = (destination >> 16) + (destination & 0xffff);
@@ -148,7 +148,7 @@ int generate(struct xdp_md *ctx)
 	return bpf_redirect_map(&outputs, pattern->out, XDP_ABORTED);
 }
 
-/* The floor: what the generator itself takes. */
+/* The floor: the cost of the generator itself. */
 SEC("xdp")
 int generate_only(struct xdp_md *ctx)
 {

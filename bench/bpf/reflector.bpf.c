@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * A thousand Nodes at the other end of a wire, as far as probes can tell: at the ingress of a switch's
- * port, IPv4.
+ * Simulates a thousand Nodes towards probes, at the ingress of a switch port, IPv4.
  *
- *  1. question   bare or in Geneve: turned round in place, as a peer's core would, and sent back
- *  2. Pod        a packet for one of their Pods, either way: swallowed
- *  3. the rest   passed
+ *  1. request    direct or in Geneve: answered in place, as by a peer's core, and sent back
+ *  2. Pod        packets for simulated Pods, direct or in Geneve: dropped
+ *  3. the rest   passes
  *
- * Everything that was sent directly has come, says the answer. Questions that ask for another way back
- * or for a shorter answer are swallowed.
+ * Answers report that every direct Pod packet has arrived. Requests for another return path or for a
+ * shorter answer are dropped.
  */
-/* As in bpf/lib/maps.h: libbpf's prototypes have another `struct path`. */
+/* As in bpf/lib/maps.h: libbpf's prototypes use another `struct path`. */
 #define path kernel_path
 #include "frame.h"
 #undef path
@@ -23,17 +22,17 @@ const volatile __u32 pods_network = 0; /* pod CIDRs of those Nodes, host byte or
 const volatile __u32 pods_mask = 0;
 
 enum seen {
-	SEEN_DIRECT, /* questions, by the way they came */
+	SEEN_DIRECT, /* requests, by path */
 	SEEN_TUNNEL,
 	SEEN_ANSWERED,
-	SEEN_UNANSWERED, /* questions that this Node does not know to answer */
+	SEEN_UNANSWERED, /* requests that the reflector does not answer */
 	SEEN_POD,
 	SEEN_COUNT,
 };
 
 struct amount {
 	__u64 packets;
-	__u64 bytes; /* with Ethernet headers */
+	__u64 bytes; /* including Ethernet headers */
 };
 
 struct {
@@ -104,7 +103,7 @@ static __always_inline int question(struct __sk_buff *ctx, struct question *ques
 	sum = (sum & 0xffff) + (sum >> 16 & 0xffff);
 	sum = (sum & 0xffff) + (sum >> 16);
 	question->headers.udp.check = ~sum;
-	/* Sums over both addresses stay as they are. */
+	/* Swapping the addresses keeps the checksums valid. */
 	swap(&question->headers.ip.saddr, &question->headers.ip.daddr, sizeof(__be32));
 	if (outer)
 		swap(&outer->ip.saddr, &outer->ip.daddr, sizeof(__be32));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The far end: counts and drops what the generator made, and passes everything else, so that
- * neighbours stay known. At TC the packet has been made an skb, at XDP not yet.
+ * The sink: counts and drops the generator's frames and passes everything else, so that neighbour
+ * resolution works. At TC a packet already has an skb, at XDP not yet.
  */
 #include "frame.h"
 
@@ -57,7 +57,7 @@ int sink_xdp(struct xdp_md *ctx)
 	return XDP_DROP;
 }
 
-/* As sink_tc, and keeps what it saw: the generator can send the same again. */
+/* Like sink_tc, and keeps a copy, which the generator can send again. */
 SEC("tc")
 int sample(struct __sk_buff *ctx)
 {

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the programs of `bench/steps.ts` share. They call the very functions of the quick way, one
- * more in each program: what a step costs is the difference to the program before it.
+ * Shared by the programs of `bench/steps.ts`. They call the functions of the fast path itself, one
+ * more in each program: the cost of a step is the difference to the program before it.
  *
- * A program file defines FRAME_BYTES, PORTS_AT and REVERSED, says what stands for the helper that
- * makes or takes room (a packet that is measured again and again keeps its size), and includes
- * lib/established_*.h after this.
+ * A program file defines FRAME_BYTES, PORTS_AT and REVERSED, replaces the helper that makes or
+ * removes room (the measured packet keeps its size), and includes lib/established_*.h after this.
  */
 #ifndef FAIRWAY_BENCH_STEPS_H
 #define FAIRWAY_BENCH_STEPS_H
@@ -18,13 +17,13 @@
 #define NO_STEP 0
 
 struct bench {
-	__u8 frame[FRAME_BYTES]; /* what every packet is before the program sees it */
-	__u32 flows;		 /* that the packets go through */
+	__u8 frame[FRAME_BYTES]; /* the packet before the program sees it */
+	__u32 flows;		 /* that the packets cycle through */
 	__u32 next;
-	__u32 stride; /* from one packet's flow to the next one's; prime to `flows` */
+	__u32 stride; /* from one packet's flow to the next; coprime to `flows` */
 	__u32 pad;
 	__u64 drained;
-	__u64 found[3]; /* in the home slot, in its neighbour, by the index alone */
+	__u64 found[3]; /* in the home slot, in its neighbour, only through the index */
 };
 
 struct {
@@ -41,10 +40,10 @@ static __always_inline struct bench *bench_state(void)
 	return bpf_map_lookup_elem(&bench, &zero);
 }
 
-/* What was worked out counts as used. */
+/* Keeps the compiler from removing the computation of a value. */
 #define USED(value) asm volatile("" : : "r"(value) : "memory")
 
-/* The program that measures up to `step` ends here, and needed `value`. */
+/* The program that measures up to `step` ends here and uses `value`. */
 #define END_AT(step, value)           \
 	do {                          \
 		if (last == (step)) { \
@@ -54,9 +53,9 @@ static __always_inline struct bench *bench_state(void)
 	} while (0)
 
 /*
- * The next packet, of the next flow. The locked addition lets the CPU begin with nothing of this
- * packet before all of the last one is done, and leaves the frame in the cache, as another program
- * or a NIC would have.
+ * Starts the next packet, of the next flow. The locked addition keeps the CPU from starting this
+ * packet before the previous one is complete, and leaves the frame in the cache, as another program
+ * or a NIC would.
  */
 static __always_inline bool packet_begin(void *data, void *end)
 {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The quick way in (XDP), step by step: a peer's packet out of its Geneve tunnel into a Pod. */
+/* The fast path, ingress (XDP), step by step: a peer's packet out of its Geneve tunnel into a Pod. */
 #define FAIRWAY_XDP
 #define FAIRWAY_HOOK HOOK_FROM_WIRE_XDP
 #define FRAME_BYTES 112
@@ -14,7 +14,7 @@ static __always_inline long move_head(struct xdp_md *ctx, int bytes)
 	return bpf_xdp_adjust_head(ctx, bytes);
 }
 
-/* Every packet is the same memory again: the frame for the Pod is written over the tunnel's. */
+/* All packets use the same memory: the Pod's frame overwrites the tunnel's. */
 static __always_inline long head_stays(__u64 bytes)
 {
 	hide(bytes);
@@ -40,7 +40,7 @@ enum {
 	IN_REDIRECT,
 };
 
-/* As established_receive(), established_from() and established_deliver(), up to `last`. */
+/* Like established_receive(), established_from() and established_deliver(), up to `last`. */
 static __always_inline int in(struct xdp_md *ctx, int last)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -68,7 +68,7 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 	    outer.length < before ||
 	    !headers_read(data, end, INNER_L3, bpf_htons(ETH_P_IP), outer.length - before, &inner))
 		return FAILED;
-	/* They come to lie in memory no later than where the flow is looked up by them. */
+	/* The key must be in memory before the look-up, as in the real code. */
 	if (last <= IN_CLOCK)
 		USED(&inner);
 	END_AT(IN_TUNNEL, 0);
@@ -123,7 +123,7 @@ IN(in_hop, IN_HOP)
 IN(in_count, IN_COUNT)
 IN(in_redirect, IN_REDIRECT)
 
-/* All of it as from_wire_xdp has it. */
+/* The complete fast path, as in from_wire_xdp. */
 SEC("xdp")
 int in_whole(struct xdp_md *ctx)
 {
@@ -134,7 +134,7 @@ int in_whole(struct xdp_md *ctx)
 	return established_receive(ctx);
 }
 
-/* The tunnel off, and on again. */
+/* Removes the tunnel headers and adds them again. */
 SEC("xdp")
 int in_room(struct xdp_md *ctx)
 {

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The quick way out (TC), step by step: a Pod's packet into a peer's Geneve tunnel. And what fills
- * the table with flows, and ways to look one up. */
+/* The fast path, egress (TC), step by step: a Pod's packet into a peer's Geneve tunnel. Also fills
+ * the table with flows, and measures ways to look one up. */
 #define FAIRWAY_HOOK HOOK_FROM_POD
 #define FRAME_BYTES 64
 #define PORTS_AT (ETH_HLEN + sizeof(struct iphdr))
 #define REVERSED false
-#define PEER 1 /* id of the peer that all flows are with */
+#define PEER 1 /* id of the peer of all flows */
 #include "steps.h"
 
 static __always_inline long make_room(struct __sk_buff *ctx, int bytes)
@@ -13,7 +13,7 @@ static __always_inline long make_room(struct __sk_buff *ctx, int bytes)
 	return bpf_skb_adjust_room(ctx, bytes, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
 }
 
-/* An skb takes only one encapsulation in its life: here the headers are written over the packet's. */
+/* An skb can be encapsulated only once: here the headers overwrite the packet's. */
 static __always_inline long room_is_there(__u32 bytes, __u64 flags)
 {
 	hide(bytes);
@@ -39,7 +39,7 @@ enum {
 	OUT_REDIRECT,
 };
 
-/* As established_send() and established_send_from(), up to `last`. */
+/* Like established_send() and established_send_from(), up to `last`. */
 static __always_inline int out(struct __sk_buff *ctx, int last)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -60,7 +60,7 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 	    *(__be16 *)(data + 2 * ETH_ALEN) != bpf_htons(ETH_P_IP) ||
 	    !headers_read(data, end, ETH_HLEN, bpf_htons(ETH_P_IP), ctx->len - ETH_HLEN, &headers))
 		return FAILED;
-	/* They come to lie in memory no later than where the flow is looked up by them. */
+	/* The key must be in memory before the look-up, as in the real code. */
 	if (last <= OUT_CLOCK)
 		USED(&headers);
 	END_AT(OUT_HEADERS, 0);
@@ -126,7 +126,7 @@ OUT(out_tunnel, OUT_TUNNEL)
 OUT(out_count, OUT_COUNT)
 OUT(out_redirect, OUT_REDIRECT)
 
-/* All of it as from_pod has it. */
+/* The complete fast path, as in from_pod. */
 SEC("tc")
 int out_whole(struct __sk_buff *ctx)
 {
@@ -137,7 +137,7 @@ int out_whole(struct __sk_buff *ctx)
 	return established_send(ctx);
 }
 
-/* Room for a tunnel, made and taken away again. */
+/* Makes room for a tunnel and removes it again. */
 SEC("tc")
 int out_room(struct __sk_buff *ctx)
 {
@@ -150,7 +150,7 @@ int out_room(struct __sk_buff *ctx)
 
 /* ------------------------------------------------------- flows */
 
-/* The packet's headers, and the hash of its flow. NULL: the packet is not as it should be. */
+/* Reads the packet's headers and hashes its flow. NULL: not the expected packet. */
 static __always_inline const struct node_config *look(struct __sk_buff *ctx,
 						      struct headers *headers, __u32 *hash)
 {
@@ -168,7 +168,7 @@ static __always_inline const struct node_config *look(struct __sk_buff *ctx,
 	return node;
 }
 
-/* A packet's flow as the full way leaves it once it is answered. */
+/* Creates a packet's flow as the slow path leaves it after an answer. */
 SEC("tc")
 int fill(struct __sk_buff *ctx)
 {
@@ -199,7 +199,7 @@ int fill(struct __sk_buff *ctx)
 	return OUT_START;
 }
 
-/* Where the flows are found. */
+/* Counts where flows are found. */
 SEC("tc")
 int where(struct __sk_buff *ctx)
 {
@@ -217,7 +217,7 @@ int where(struct __sk_buff *ctx)
 	return OUT_START;
 }
 
-/* Nothing is looked up. */
+/* No look-up. */
 SEC("tc")
 int look_nowhere(struct __sk_buff *ctx)
 {
@@ -230,7 +230,7 @@ int look_nowhere(struct __sk_buff *ctx)
 	return OUT_START;
 }
 
-/* The least that any table must do: one line of memory, at a place that follows from the flow. */
+/* The least work of any table: one cache line, at a place that depends on the flow. */
 SEC("tc")
 int look_touch(struct __sk_buff *ctx)
 {
@@ -263,7 +263,7 @@ int look_quick(struct __sk_buff *ctx)
 	return OUT_START;
 }
 
-/* By the index: the kernel's hash of the key, a bucket, an element, and then the slot. */
+/* Through the index: the kernel's hash of the key, a bucket, an element, then the slot. */
 SEC("tc")
 int look_index(struct __sk_buff *ctx)
 {

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * What packets are sent through beside Fairway: a switch without a bridge, bare floors, and a
- * tunnel by way of the kernel's vxlan device and a tunnel key for each packet.
+ * Data paths to compare Fairway with: a switch without a bridge, bare floors, and the kernel's
+ * vxlan device with a tunnel key for each packet.
  */
 #include "frame.h"
 
-const volatile __u32 to_ifindex = 0;  /* where this instance sends to */
+const volatile __u32 to_ifindex = 0;  /* the device that this instance sends to */
 const volatile __u32 remote_ipv4 = 0; /* the other end of the tunnel, host byte order */
 const volatile __u32 tunnel_id = 1;
 const volatile __u64 destination_mac = 0; /* six bytes as on the wire, then two zero bytes */
 const volatile __u64 source_mac = 0;
-const volatile __u32 strip_bytes = 0; /* bare_strip: all before the inner Ethernet header */
+const volatile __u32 strip_bytes = 0; /* bare_strip: bytes before the inner Ethernet header */
 /* bare_tunnel: outer Ethernet, IPv4, UDP and tunnel headers, inner Ethernet header, as on the wire */
 const volatile __u64 outer_headers[8] = {};
 
 #define TUNNEL_BYTES 50
-/* What a tunnel needs for whole TCP super-packets. The macro of this name is not in every header. */
+/* Needed to encapsulate TCP GSO packets. Not every header has the kernel's macro for it. */
 #define ENCAP_L2(length) (((__u64)(length) & 0xff) << 56)
 #define ENCAP_FLAGS                                                                              \
 	(BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | \
 	 BPF_F_ADJ_ROOM_ENCAP_L2_ETH | ENCAP_L2(ETH_HLEN))
 
-/* From one port of a switch to another. What is not the generator's goes to the bridge. */
+/* From one switch port to another. Other frames than the generator's go to the bridge. */
 SEC("xdp")
 int switch_port(struct xdp_md *ctx)
 {
@@ -32,7 +32,7 @@ int switch_port(struct xdp_md *ctx)
 	return bpf_redirect(to_ifindex, 0);
 }
 
-/* The least that an XDP program can do with a packet for a Pod: write its MACs, redirect. */
+/* The least work of XDP for a packet to a Pod: write MAC addresses, redirect. */
 SEC("xdp")
 int bare_redirect(struct xdp_md *ctx)
 {
@@ -47,7 +47,7 @@ int bare_redirect(struct xdp_md *ctx)
 	return bpf_redirect(to_ifindex, 0);
 }
 
-/* The same, with a tunnel of a fixed length taken off first, unseen. */
+/* The same, after removing tunnel headers of a fixed length without reading them. */
 SEC("xdp")
 int bare_strip(struct xdp_md *ctx)
 {
@@ -69,8 +69,8 @@ int bare_strip(struct xdp_md *ctx)
 	return bpf_redirect(to_ifindex, 0);
 }
 
-/* TC ingress of the host side of a Pod's veth, the least for a packet to another Node: MACs that
- * are known beforehand, redirect. */
+/* TC ingress of the host side of a Pod's veth, the least work for a packet to another Node: write
+ * constant MAC addresses, redirect. */
 SEC("tc")
 int bare_send(struct __sk_buff *ctx)
 {
@@ -85,7 +85,7 @@ int bare_send(struct __sk_buff *ctx)
 	return bpf_redirect(to_ifindex, 0);
 }
 
-/* The same with a tunnel: headers that are right for the generator's frames alone. */
+/* The same with a tunnel, with headers that fit only the generator's frames. */
 SEC("tc")
 int bare_tunnel(struct __sk_buff *ctx)
 {
@@ -106,7 +106,7 @@ int bare_tunnel(struct __sk_buff *ctx)
 	return bpf_redirect(to_ifindex, 0);
 }
 
-/* Nothing at all: what it costs on a device that XDP is there. */
+/* Does nothing: shows the cost of having XDP on a device. */
 SEC("xdp.frags")
 int pass_all(struct xdp_md *ctx __attribute__((unused)))
 {
@@ -140,7 +140,7 @@ static __always_inline int write_macs(struct __sk_buff *ctx)
 	return bpf_skb_store_bytes(ctx, 0, macs, sizeof(macs), 0);
 }
 
-/* TC ingress of the vxlan device or of the NIC: all IPv4 into the one Pod. */
+/* TC ingress of the vxlan device or of the NIC: all IPv4 packets into the one Pod. */
 SEC("tc")
 int into_pod(struct __sk_buff *ctx)
 {
@@ -149,7 +149,7 @@ int into_pod(struct __sk_buff *ctx)
 	return write_macs(ctx) ? TC_ACT_SHOT : bpf_redirect_peer(to_ifindex, 0);
 }
 
-/* TC ingress of the host side of a Pod's veth: all IPv4 out of the NIC; destination_mac is the next hop's. */
+/* TC ingress of the host side of a Pod's veth: all IPv4 packets out of the NIC; destination_mac is the next hop's. */
 SEC("tc")
 int onto_wire(struct __sk_buff *ctx)
 {

@@ -1,4 +1,4 @@
-/** What a bench has made is removed in reverse order: at its end, when it fails, on Ctrl-C. */
+/** Removes what a bench has made, in reverse order: at its end, if it fails, and on Ctrl-C. */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { isInterrupted, onInterrupt } from "../../src/lab/interrupt.js";
 import { run } from "../../src/lab/namespace.js";
@@ -9,14 +9,14 @@ const undos: Undo[] = [];
 let caught = false;
 let cleaning: Promise<void> | undefined;
 
-/** Called once, also after a signal. */
+/** Registers a function that is called once, also after a signal. */
 export function atEnd(undo: Undo): void {
 	if (!caught) onInterrupt(cleanUp);
 	caught = true;
 	undos.push(undo);
 }
 
-/** Whoever calls while it is under way waits for the same end. */
+/** A call during a clean-up waits for that one. */
 export function cleanUp(): Promise<void> {
 	cleaning ??= undoAll().finally(() => (cleaning = undefined));
 	return cleaning;
@@ -32,8 +32,8 @@ async function undoAll(): Promise<void> {
 }
 
 /**
- * What benches have left that were killed: pins and namespaces named after a process that is no
- * more. Labs do the same for theirs.
+ * Removes what killed benches have left: pins and namespaces that are named after a process that no
+ * longer exists. Labs do the same for theirs.
  */
 export async function sweep(): Promise<void> {
 	const dead = (name: string): boolean => {
@@ -47,13 +47,13 @@ export async function sweep(): Promise<void> {
 			await run(["ip", "netns", "del", name], { mayFail: true });
 }
 
-/** Runs a bench so that nothing is left of it. */
+/** Runs a bench and removes everything that it made. */
 export async function bench(measure: () => Promise<void>): Promise<void> {
 	await sweep();
 	try {
 		await measure();
 	} catch (error) {
-		// What fails after a Ctrl-C fails because it is being removed; the process ends with that.
+		// Errors after Ctrl-C come from the removal; the process exits when that is done.
 		if (isInterrupted()) return await new Promise(() => undefined);
 		throw error;
 	} finally {

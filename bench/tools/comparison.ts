@@ -1,8 +1,8 @@
-/** Ways that are measured side by side: in every round each of them once, in changing order. */
+/** Compares several ways: every round measures each of them once, in changing order. */
 import type { Pktgen, Run, Stream } from "./pktgen.js";
 import { ratios, type Spread, shownSpread, spread } from "./statistics.js";
 
-/** What a table says where a way is not in the comparison. */
+/** Shown for a way that is not in the comparison. */
 const ABSENT = "–";
 
 export class Comparison {
@@ -24,8 +24,8 @@ export class Comparison {
 	}
 
 	/**
-	 * A short run before each measured one brings caches and neighbours to where they stay: of a few
-	 * flows each at least once, so that none is met cold as it would not be at this rate.
+	 * A short run before each measured one warms caches and neighbour entries. With few flows it uses
+	 * each of them at least once: at this rate none would be cold.
 	 */
 	async run(): Promise<void> {
 		const all = [...this.streams];
@@ -50,13 +50,13 @@ export class Comparison {
 		return spread((this.runs.get(name) ?? []).map(({ cpuPerPacket }) => cpuPerPacket));
 	}
 
-	/** For each packet that was sent, whatever became of it. */
+	/** CPU time per packet sent, whether or not it arrived. */
 	cpuSent(name: string): string {
 		const runs = this.runs.get(name);
 		return runs === undefined ? ABSENT : shownSpread(spread(runs.map((run) => run.cpu / run.sent)));
 	}
 
-	/** Of the CPU time, paired by round. */
+	/** Ratio of CPU times, paired by round. */
 	ratio(name: string, other: string): string {
 		const [runs, others] = [this.runs.get(name), this.runs.get(other)];
 		if (runs === undefined || others === undefined) return ABSENT;
@@ -76,7 +76,7 @@ export class Comparison {
 		if (runs === undefined) return ABSENT;
 		const sum = (what: "sent" | "received") => runs.reduce((all, run) => all + run[what], 0);
 		const share = (100 * sum("received")) / sum("sent");
-		// Rounded down: 100 % is all of them.
+		// Rounded down, so that 100 % means all.
 		return `${Math.floor(share * 10) / 10} %`;
 	}
 

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 
 const threads: string[] = [];
 
-/** Of all CPUs, or of one. */
+/** The softirq time of all CPUs, or of one. */
 export function softirqTime(cpu?: number): number {
 	if (threads.length === 0) threads.push(...find());
 	let sum = 0;
@@ -23,7 +23,7 @@ function find(): string[] {
 			const cpu = /^ksoftirqd\/(\d+)\n$/.exec(name)?.[1];
 			if (cpu !== undefined) found[Number(cpu)] = entry;
 		} catch {
-			// It has ended since.
+			// The process has exited since.
 		}
 	}
 	return found;

@@ -1,4 +1,4 @@
-/** The example cluster for a bench, with faults to be done to it, as tests have it. */
+/** The example cluster with fault injection, as in the tests, for a bench. */
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -20,7 +20,7 @@ export interface FaultSite {
 	faults: Faults;
 }
 
-/** A copy of examples/two-subnets in hybrid mode, up to the end of the bench. */
+/** Starts a copy of examples/two-subnets in hybrid mode, until the end of the bench. */
 export async function faultSite(settings: ProbeSettings = {}): Promise<FaultSite> {
 	const whole = { trafficEncapMode: "hybrid" as const, ...settings };
 	const directory = mkdtempSync(join(tmpdir(), "fairway-bench-"));
@@ -32,11 +32,11 @@ export async function faultSite(settings: ProbeSettings = {}): Promise<FaultSite
 	await lab.start();
 	const cluster = new Cluster(lab, whole);
 	await cluster.settled();
-	// All that faults take of a test is its end.
+	// Faults use only `teardown` of a test.
 	return { cluster, faults: new Faults({ teardown: atEnd } as unknown as Test, lab) };
 }
 
-/** Of a Node's agent, oldest first. */
+/** The path events of a Node's agent, oldest first. */
 export function pathEvents({ lab }: Cluster, node: string): Promise<PathEvent[]> {
 	return ask<PathEvent[]>(lab.agent(node).socket, "GET", "/events");
 }

@@ -1,6 +1,6 @@
 /**
- * Frames for the generator: built from nothing, or taken as one that a dataplane has sent. Pure.
- * Sizes are bytes from the Ethernet header on, without FCS.
+ * Frames for the generator: built here, or derived from a frame that a dataplane has sent. Pure. Sizes
+ * count bytes from the Ethernet header, without FCS.
  */
 import { parseAddress } from "../../src/tables/address.js";
 
@@ -16,17 +16,17 @@ export interface FrameOptions {
 }
 
 export interface Variation {
-	/** Port pairs that the frames go through, 1 to 4 million. */
+	/** Number of port pairs that the frames cycle through, 1 to 4 million. */
 	flows?: number;
-	/** The flows of another stream, in their reply direction. */
+	/** True: the flows of another stream, in reply direction. */
 	answers?: boolean;
-	/** IPv4: addresses that the frames go through, from that of the frame on. */
+	/** IPv4: number of destination addresses that the frames cycle through, starting at the frame's. */
 	destinations?: number;
-	/** Destination i has i << shift added. */
+	/** Destination i is the frame's address plus i << shift. */
 	destinationShift?: number;
 }
 
-/** Must be FRAME_MAGIC of bench/bpf/frame.h: a sink that finds another one counts nothing. */
+/** Must equal FRAME_MAGIC of bench/bpf/frame.h: a sink counts no other frames. */
 const MAGIC = 0xfa1bbe9c5eed0001n;
 export const ETHERNET = 14;
 const GENEVE_PORT = 6081;
@@ -39,12 +39,12 @@ const TUNNEL_HEADER = 8;
 const PATTERN_BYTES = 256;
 const TCP_ACK = 0x10;
 
-/** Of an IP packet with ports, the least frame that holds it and the generator's mark. */
+/** The smallest frame that holds an IP packet with ports and the generator's mark. */
 export function smallestFrame(family: 4 | 6, protocol: "udp" | "tcp"): number {
 	return ETHERNET + (family === 4 ? 20 : 40) + (protocol === "udp" ? 8 : 20) + 8;
 }
 
-/** @throws RangeError when the frame is too short for its headers and mark. */
+/** @throws RangeError if the frame is too short for its headers and mark. */
 export function buildFrame(options: FrameOptions): Buffer {
 	const { protocol, size, sourcePort = 10_000, destinationPort = 20_000 } = options;
 	const source = addressBytes(options.source);
@@ -52,7 +52,7 @@ export function buildFrame(options: FrameOptions): Buffer {
 	const family = source.length === 4 ? 4 : 6;
 	if (size < smallestFrame(family, protocol))
 		throw new RangeError(
-			`Cannot build a frame: wanted at least ${smallestFrame(family, protocol)} bytes, is ${size}`,
+			`Cannot build a frame: expected at least ${smallestFrame(family, protocol)} bytes, got ${size}`,
 		);
 	const frame = Buffer.alloc(size);
 	macBytes(options.destinationMac).copy(frame, 0);
@@ -96,7 +96,7 @@ export function buildFrame(options: FrameOptions): Buffer {
 	return frame;
 }
 
-/** What stands before an inner IPv4 packet in Geneve over IPv4: 64 bytes, no UDP checksum, VNI 1. */
+/** The 64 bytes before an inner IPv4 packet in Geneve over IPv4: no UDP checksum, VNI 1. */
 export function geneveHeaders(
 	options: Omit<FrameOptions, "protocol" | "size"> & { innerSize: number },
 ): Buffer {
@@ -107,12 +107,12 @@ export function geneveHeaders(
 	const headers = frame.subarray(0, OUTER_IPV4 + ETHERNET);
 	headers.writeUInt16BE(0, 40);
 	headers.writeBigUInt64BE(GENEVE_HEADER, 42);
-	// The inner Ethernet header is like the outer one.
+	// The inner Ethernet header is a copy of the outer one.
 	frame.copy(headers, OUTER_IPV4, 0, ETHERNET);
 	return headers;
 }
 
-/** The generator's `struct pattern`: what to write to every frame, and what of it changes. */
+/** Encodes the generator's `struct pattern`: what it writes to every frame, and which parts vary. */
 export function encodePattern(frame: Buffer, out: number, vary: Variation = {}): Buffer {
 	const { end, ports, l4Checksum, outerPort, destination, ipChecksum } = locate(frame);
 	const pattern = Buffer.alloc(PATTERN_BYTES + 40);
@@ -129,11 +129,11 @@ export function encodePattern(frame: Buffer, out: number, vary: Variation = {}):
 }
 
 export interface Offsets {
-	/** Where the headers end. */
+	/** The end of the headers. */
 	end: number;
 	ports: number;
 	l4Checksum: number;
-	/** Of a tunnel; 0: none. */
+	/** Source port of the tunnel; 0: no tunnel. */
 	outerPort: number;
 	/** The last four bytes of the destination address. */
 	destination: number;
@@ -143,13 +143,13 @@ export interface Offsets {
 	outerBytes: number;
 }
 
-/** Where the fields of the innermost packet lie. Geneve without options, VXLAN, or no tunnel. */
+/** Offsets of the innermost packet's fields in Geneve without options, VXLAN, or no tunnel. */
 export function locate(frame: Buffer, from = 0): Offsets {
 	const ip = from + ETHERNET;
 	const ethertype = frame.readUInt16BE(from + 12);
 	const v4 = ethertype === 0x0800;
 	if (!v4 && ethertype !== 0x86dd)
-		throw new Error(`Cannot read frame: wanted IP, ethertype is 0x${ethertype.toString(16)}`);
+		throw new Error(`Cannot read frame: expected IP, got ethertype 0x${ethertype.toString(16)}`);
 	const l4 = ip + (v4 ? 20 : 40);
 	const udp = frame.readUInt8(v4 ? ip + 9 : ip + 6) === 17;
 	if (udp && from === 0 && TUNNEL_PORTS.includes(frame.readUInt16BE(l4 + 2)))
@@ -176,7 +176,8 @@ function checksum(bytes: Buffer): number {
 
 function addressBytes(text: string): Buffer {
 	const bytes = parseAddress(text);
-	if (bytes === undefined) throw new Error(`Cannot read address: wanted one, is "${text}"`);
+	if (bytes === undefined)
+		throw new Error(`Cannot read address: expected IPv4 or IPv6, got "${text}"`);
 	return text.includes(":") ? bytes : bytes.subarray(12);
 }
 

@@ -1,5 +1,5 @@
 /**
- * Dataplanes beside Fairway: the same Nodes and Pods of a lab, carried by what the kernel has.
+ * Other dataplanes for the Nodes and Pods of a lab, built from what the kernel offers.
  */
 import { BpfObject } from "#native";
 import type { Lab, PodNetwork } from "../../src/lab/lab.js";
@@ -10,10 +10,10 @@ import { atEnd } from "./cleanup.js";
 import { ETHERNET, geneveHeaders, macBytes } from "./frame.js";
 import { benchObject, link, type Pktgen, setTc, setXdp } from "./pktgen.js";
 
-/** The kernel's forwarding with a route for each peer; nothing around the packets. */
+/** Kernel forwarding with a route for each peer, without encapsulation. */
 export const kernelForwarding = plainNetwork;
 
-/** The same, and what leaves the cluster has the Node's address. */
+/** The same, with masquerading of traffic that leaves the cluster. */
 export const nftMasquerade: PodNetwork = {
 	...plainNetwork,
 	async start(lab) {
@@ -33,7 +33,7 @@ export const nftMasquerade: PodNetwork = {
 	},
 };
 
-/** The kernel's vxlan device with static entries, as flannel has it; no outer UDP checksum. */
+/** The kernel's vxlan device with static entries, as in flannel; no outer UDP checksum. */
 export function kernelVxlan(family: Family): PodNetwork {
 	return {
 		...plainNetwork,
@@ -53,7 +53,7 @@ export function kernelVxlan(family: Family): PodNetwork {
 					for (const cidr of peer.podCIDRs) {
 						const via = withoutLength(cidr);
 						const v = familyOf(cidr);
-						// An anycast address cannot be a gateway, so the route names its neighbour's.
+						// An anycast address cannot be a gateway, so the route uses a link-local one.
 						const gateway = v === 4 ? via : `fe80::${j + 1}`;
 						lines.push(
 							`ip -${v} neigh replace ${gateway} lladdr ${tunnelMac(j)} dev vxlan0 nud permanent`,
@@ -73,9 +73,9 @@ export function kernelVxlan(family: Family): PodNetwork {
 }
 
 /**
- * The vxlan device without a tunnel of its own, given one for each packet by a TC program at the
- * Pod (bpf_skb_set_tunnel_key) and emptied by another into the Pod (bpf_redirect_peer). IPv4, one
- * Pod a Node, two Nodes.
+ * A vxlan device in collect-metadata mode: a TC program at the Pod sets the tunnel key of each packet
+ * (bpf_skb_set_tunnel_key), another delivers from the device into the Pod (bpf_redirect_peer). IPv4,
+ * two Nodes, one Pod each.
  */
 export function collectMetadata(pktgen: Pktgen): PodNetwork {
 	return {
@@ -114,9 +114,9 @@ export function collectMetadata(pktgen: Pktgen): PodNetwork {
 }
 
 /**
- * The least that TC at the Pod and XDP at the other Node's NIC can do, without asking anything:
- * MACs and a redirect, and around it, when `tunnel`, headers that never change. For the generator's
- * smallest IPv4 frames; what else there is, the kernel forwards. One Pod a Node, two Nodes.
+ * The least work for TC at the Pod and XDP at the other Node's NIC, without look-ups: write MAC
+ * addresses and redirect and, with `tunnel`, prepend constant headers. For the generator's smallest
+ * IPv4 frames; the kernel forwards everything else. Two Nodes, one Pod each.
  */
 export function bare(pktgen: Pktgen, { tunnel }: { tunnel: boolean }): PodNetwork {
 	return {
@@ -158,8 +158,8 @@ export function bare(pktgen: Pktgen, { tunnel }: { tunnel: boolean }): PodNetwor
 }
 
 /**
- * The least that TC programs can do between two Pods: all that a Pod sends goes to the other Node,
- * all that comes goes into the Pod, with no look at it and no tunnel. IPv4, one Pod a Node, two Nodes.
+ * The least work for TC programs between two Pods: everything from a Pod goes to the other Node,
+ * everything received goes into the Pod, without look-ups or tunnel. IPv4, two Nodes, one Pod each.
  */
 export function bareRedirects(pktgen: Pktgen): PodNetwork {
 	return {
@@ -193,7 +193,7 @@ export function bareRedirects(pktgen: Pktgen): PodNetwork {
 	};
 }
 
-/** One program of bench/bpf/ways.bpf.c with its constants; the path of its pin. */
+/** Loads a program of bench/bpf/ways.bpf.c with its constants. Returns the path of its pin. */
 export async function openWays(
 	pktgen: Pktgen,
 	program: string,
@@ -222,7 +222,7 @@ export function addressOf({ name, addresses }: LabNode, family: Family): string 
 
 function otherNode(lab: Lab, name: string): LabNode {
 	const other = lab.topology.nodes.find((node) => node.name !== name);
-	if (other === undefined) throw new Error("Cannot tunnel: wanted two Nodes, there is one");
+	if (other === undefined) throw new Error("Cannot tunnel: expected two Nodes, got one");
 	return other;
 }
 

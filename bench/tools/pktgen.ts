@@ -1,10 +1,10 @@
 /**
  * The in-kernel generator and its sinks, for devices of any network namespace.
  *
- *  1. programs and maps are loaded once and pinned, so that ip(8) and tc(8) can attach them
- *     from inside of a namespace
- *  2. an output is a device that frames are sent out of, as if its own stack had done so
- *  3. a run sends and waits; packets are counted where the sink is
+ *  1. programs and maps are loaded once and pinned, so that ip(8) and tc(8) can attach them from
+ *     inside a namespace
+ *  2. an output is a device that frames are sent out of, as if by its own stack
+ *  3. a run sends and waits; the sink counts packets
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdirSync, rmSync } from "node:fs";
@@ -19,12 +19,12 @@ import type { Answer, Order } from "./worker.js";
 const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
 const workerProgram = fileURLToPath(new URL("worker.ts", import.meta.url));
 
-/** CPU that the generator and all that follows from it runs on; the last, irqs like the first. */
+/** The CPU of the generator and of everything that follows from it. Not CPU 0, which serves most interrupts. */
 export const MEASURED_CPU = 1;
 
 export interface Stream {
 	frame: Buffer;
-	/** An output; undefined: into nothing, the generator's own cost. */
+	/** An output; undefined: frames are discarded, which shows the generator's own cost. */
 	out: number | undefined;
 	vary?: Variation;
 }
@@ -32,11 +32,11 @@ export interface Stream {
 export interface Run {
 	sent: number;
 	received: number;
-	/** Nanoseconds of CPU. */
+	/** CPU time, ns. */
 	cpu: number;
-	/** CPU nanoseconds for each packet that arrived; Infinity: none did. */
+	/** CPU nanoseconds per packet that arrived; Infinity: none did. */
 	cpuPerPacket: number;
-	/** Arrived in a second of one CPU's time, all of the way done by it. */
+	/** Packets per second of CPU time, if one CPU does all the work. */
 	packetsPerSecond: number;
 }
 
@@ -44,7 +44,7 @@ export type Sink = "sink_tc" | "sink_xdp" | "sample";
 
 const made = new Map<string, Promise<string>>();
 
-/** The path of a file of build/bench/, made when first asked for. */
+/** The path of a file in build/bench/, built on first use. */
 export function benchFile(name: string): Promise<string> {
 	let path = made.get(name);
 	if (path === undefined) {
@@ -83,7 +83,7 @@ export class Pktgen {
 		});
 	}
 
-	/** Removed at the end of the bench. */
+	/** Loads the generator; it is removed at the end of the bench. */
 	static async open(): Promise<Pktgen> {
 		const generator = BpfObject.open(await benchObject("pktgen"));
 		const sinks = BpfObject.open(await benchObject("sink"));
@@ -101,7 +101,7 @@ export class Pktgen {
 			["-c", `${MEASURED_CPU}`, process.execPath].concat(
 				...["--import=tsx", workerProgram, pins, `${MEASURED_CPU}`],
 			),
-			// In a session of its own: a Ctrl-C is the bench's, which then ends it.
+			// A session of its own: Ctrl-C reaches only the bench, which then ends the generator.
 			{ cwd: top, stdio: ["pipe", "pipe", "inherit"], detached: true },
 		);
 		atEnd(() => worker.stdin?.end());
@@ -111,12 +111,12 @@ export class Pktgen {
 		return pktgen;
 	}
 
-	/** @throws Error when the device cannot be sent out of. */
+	/** @throws Error if frames cannot be sent out of the device. */
 	async output(namespace: Namespace, device: string): Promise<number> {
 		const id = this.nextOutput++;
 		const { ifindex } = await link(namespace, device);
 		const bytes = (n: number) => [0, 8, 16, 24].map((shift) => `${(n >>> shift) & 255}`);
-		// From inside: the kernel looks the device up in the namespace of whoever writes.
+		// Inside the namespace: the kernel looks up the device in the writer's namespace.
 		await namespace.run(
 			["bpftool", "map", "update", "pinned", `${this.pins}/outputs`].concat(
 				...["key", ...bytes(id), "value", ...bytes(ifindex)],
@@ -125,14 +125,14 @@ export class Pktgen {
 		return id;
 	}
 
-	/** A program of another object, under a name that ip(8) and tc(8) find it by. */
+	/** Pins a program of another object, for ip(8) and tc(8). */
 	pin(program: BpfProgram): string {
 		const path = `${this.pins}/other_${this.nextPin++}`;
 		program.pin(path);
 		return path;
 	}
 
-	/** At the ingress of a device, in place of the sink that was there. */
+	/** Sets the sink at the ingress of a device, replacing any other. */
 	async setSink(namespace: Namespace, device: string, sink: Sink | undefined): Promise<void> {
 		const tc = sink !== undefined && sink !== "sink_xdp";
 		await namespace.run(["tc", "qdisc", "del", "dev", device, "clsact"], { mayFail: true });
@@ -140,12 +140,12 @@ export class Pktgen {
 		if (tc) await setTc(namespace, device, `${this.pins}/${sink}`);
 	}
 
-	/** Sends until the sink, a "sample", has seen one. The frame as it came there. */
+	/** Sends until a "sample" sink has seen a frame, and returns that frame. */
 	async sample(stream: Stream): Promise<Buffer> {
 		const { received } = await this.run(stream, 64);
 		const sample = this.samples.lookup(Buffer.alloc(4)) ?? Buffer.alloc(0);
 		if (received === 0)
-			throw new Error("Cannot take a sample: wanted a packet at the sink, none of 64 arrived");
+			throw new Error("Cannot take a sample: none of 64 packets reached the sink");
 		const length = sample.readUInt32LE(0);
 		const frame = Buffer.alloc(length);
 		sample.copy(frame, 0, 8, 8 + Math.min(length, 256));
@@ -172,7 +172,7 @@ export class Pktgen {
 	}
 }
 
-/** Native mode, or nothing at all. */
+/** Attaches a program in native mode, or detaches it. */
 export async function setXdp(
 	namespace: Namespace,
 	device: string,
@@ -195,7 +195,7 @@ export interface Link {
 	name: string;
 	ifindex: number;
 	mac: string;
-	/** Of a veth: ifindex of the other end, in its namespace. */
+	/** For a veth: ifindex of the other end, in that end's namespace. */
 	peer: number;
 }
 

@@ -1,4 +1,4 @@
-/** Two Pods joined by a veth pair and nothing else: the least that this machine can do. */
+/** Two Pods connected by nothing but a veth pair: the floor of this machine. */
 import { Namespace, run } from "../../src/lab/namespace.js";
 import { atEnd } from "./cleanup.js";
 import { buildFrame } from "./frame.js";
@@ -34,7 +34,7 @@ export class PlainPair {
 		return pair;
 	}
 
-	/** Both ends cut and sum what they send, as a NIC would. */
+	/** Makes both ends segment and checksum what they send, like a NIC. */
 	async makeWire(): Promise<void> {
 		for (const end of this.ends)
 			await end.run("ethtool -K eth0 tx off tso off gso off gro on".split(" "));

@@ -1,17 +1,17 @@
-/** Bars with their spread as SVG, readable on light and dark ground. Pure. */
+/** Bars with their spread as SVG, readable on light and dark backgrounds. Pure. */
 import type { Spread } from "./statistics.js";
 
 export interface Bar {
 	name: string;
 	value: Spread;
-	/** Fairway's own. */
+	/** True for Fairway's bars. */
 	ours: boolean;
 }
 
 export interface Panel {
 	title: string;
 	bars: Bar[];
-	/** Of the values printed beside the bars. */
+	/** Decimals of the values beside the bars. */
 	digits: number;
 }
 
@@ -45,7 +45,7 @@ export function plot(panels: readonly Panel[]): string {
 		}
 		y += 14;
 	}
-	// Without `color` of a page around it, currentColor is black: on dark ground it is set here.
+	// Without a page that sets `color`, currentColor is black; on a dark background it is set here.
 	const style =
 		"svg{color:#1f2328}@media(prefers-color-scheme:dark){svg{color:#e6edf3}}text{fill:currentColor;font:13px system-ui,sans-serif}";
 	return `<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 ${WIDTH} ${y}' width='${WIDTH}' height='${y}' role='img'>\n<style>${style}</style>\n${parts.join("\n")}\n</svg>\n`;

@@ -1,4 +1,4 @@
-/** What the benches have left in bench/results/: one file each, and how to look things up there. */
+/** Reads and writes the recorded results in bench/results/, one file for each bench. */
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Report } from "./report.js";
@@ -10,7 +10,7 @@ export interface Conditions {
 	node: string;
 	/** Load averages of 1 minute, before and after. */
 	load: [number, number];
-	/** How long the bench took, s. */
+	/** Duration of the bench, s. */
 	seconds: number;
 }
 
@@ -18,7 +18,7 @@ export type Result = Report & { conditions: Conditions };
 
 const directory = fileURLToPath(new URL("../results", import.meta.url));
 
-/** What a reader wants to see first; others follow by name. */
+/** Order of the benches in RESULTS.md; others follow by name. */
 const ORDER = [
 	"pods",
 	"xdp",
@@ -37,7 +37,7 @@ const ORDER = [
 
 export function record(result: Result): void {
 	mkdirSync(directory, { recursive: true });
-	// Six digits are more than any of it is worth.
+	// Six digits exceed the accuracy of any value.
 	const short = (_: string, value: unknown): unknown =>
 		typeof value === "number" ? Number(value.toPrecision(6)) : value;
 	writeFileSync(`${directory}/${result.bench}.json`, `${JSON.stringify(result, short)}\n`);

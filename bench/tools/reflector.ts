@@ -1,4 +1,4 @@
-/** Many Nodes at the other end of a Node's wire, by a BPF program (bench/bpf/reflector.bpf.c). */
+/** Simulates many Nodes at the other end of a Node's link with a BPF program (bench/bpf/reflector.bpf.c). */
 import { mkdirSync, rmSync } from "node:fs";
 import { type BpfMap, BpfObject } from "#native";
 import type { Lab } from "../../src/lab/lab.js";
@@ -7,13 +7,13 @@ import { benchObject, setTc } from "./pktgen.js";
 
 export interface Amount {
 	packets: number;
-	/** With Ethernet headers. */
+	/** Including Ethernet headers. */
 	bytes: number;
 }
 
 const WHAT = ["direct", "tunnel", "answered", "unanswered", "pod"] as const;
 
-/** Questions by the way that they came; those that were answered and not; packets for Pods. */
+/** Probe requests by path, answered and unanswered ones; packets for Pods. */
 export type Seen = Record<(typeof WHAT)[number], Amount>;
 
 export class Reflector {
@@ -23,7 +23,7 @@ export class Reflector {
 		this.map = map;
 	}
 
-	/** At a Node's port on its switch, up to the end of the bench. @param pods CIDR of all of theirs. */
+	/** Attaches to a Node's switch port until the end of the bench. @param pods CIDR of all simulated Pods. */
 	static async attach(lab: Lab, node: string, pods: string): Promise<Reflector> {
 		const object = BpfObject.open(await benchObject("reflector"));
 		const [network = "", length = ""] = pods.split("/");
@@ -47,7 +47,7 @@ export class Reflector {
 		return new Reflector(object.map("seen"));
 	}
 
-	/** Since it was attached. */
+	/** The counts since it was attached. */
 	seen(): Seen {
 		const amount = (what: number): Amount => {
 			const key = Buffer.alloc(4);

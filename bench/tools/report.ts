@@ -1,7 +1,6 @@
 /**
- * What a bench prints and leaves: tables, a line of JSON, and the same in bench/results/, which
- * bench/RESULTS.md is put together from. A run with arguments of its own is a look, and leaves
- * nothing.
+ * Prints and records a bench's result: tables, a line of JSON, and the same in bench/results/, from
+ * which bench/RESULTS.md is generated. A run with arguments records nothing.
  */
 import { cpus, loadavg, release, totalmem } from "node:os";
 import type { Panel } from "./plot.js";
@@ -18,7 +17,7 @@ export interface Table {
 export interface Report {
 	/** The bench's name. */
 	bench: string;
-	/** One sentence: what was done, how often. */
+	/** One sentence: what was done, and how often. */
 	method: string;
 	tables: Table[];
 	/** For the plot. */

@@ -1,17 +1,17 @@
 /**
- * Two Nodes with a Pod each, served by one dataplane, and the places where the generator sends
- * and the sinks count:
+ * Two Nodes with a Pod each, served by one dataplane, and the points where the generator sends and the
+ * sinks count:
  *
  *   pod1 ── node1 ── (node1 │ net1 │ node2) ── node2 ── pod2
- *       out ─────────▶ ×
- *                              in ──────────────────────▶ ×
+ *       egress ──────▶ ×
+ *                              ingress ─────────────────▶ ×
  *       end to end ────▶ XDP switch ────────────────────▶ ×
  *   pod1 ── node1 ── neighbour
  *       local ───────▶ ×
  *   pod1 ── node1 ── (node1 │ net1
  *     × ◀──────────── answers
  *
- * What is sent into the in half is what came out of the out half, taken there as a sample: every
+ * The ingress half receives what came out of the egress half, taken there as a sample, so every
  * dataplane gets its own packets.
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -40,7 +40,7 @@ let sites = 0;
 export class Site {
 	readonly name: string;
 	readonly lab: Lab;
-	/** Of the manifests: what is written there, the agents read. */
+	/** The directory of the manifests, which the agents watch. */
 	readonly directory: string;
 	private readonly outputs = new Map<string, Promise<number>>();
 
@@ -51,8 +51,8 @@ export class Site {
 	}
 
 	/**
-	 * The Pods reach each other over these families when it is up. Fairway has native XDP unless
-	 * told: the generator's frames are what a NIC's driver hands over.
+	 * When this resolves, the Pods reach each other over these families. Fairway uses native XDP by
+	 * default: the generator's frames are like those of a NIC's driver.
 	 *
 	 * @param neighbour a third Pod, on node1.
 	 */
@@ -84,7 +84,7 @@ export class Site {
 		return site;
 	}
 
-	/** Neighbours are known from here on. @throws Error when no echo comes back. */
+	/** Resolves neighbours. @throws Error if no echo comes back. */
 	async reach(from: string, to: string, family: Family): Promise<void> {
 		const address = this.lab.address(to, family);
 		await until(`${this.name}: ${to} answers ${from} over IPv${family}`, async () => {
@@ -116,11 +116,11 @@ export class Site {
 		return output;
 	}
 
-	/** From pod1; to pod2 unless another address is given. The Pod's veth takes frames from now on. */
+	/** A stream from pod1, to pod2 unless another address is given. From now on the Pod's veth accepts frames. */
 	async fromPod(pktgen: Pktgen, options: FlowOptions): Promise<Stream> {
 		const { family = 4, size = family === 4 ? 64 : 84, protocol = "udp", vary = {} } = options;
 		const host = await this.hostSide("pod1");
-		// Frames that are sent into a veth need NAPI at its other end.
+		// Frames redirected into a veth need NAPI at its other end.
 		await this.namespace("node1").run(["ethtool", "-K", host.name, "gro", "on"]);
 		const { mac } = await link(this.namespace("pod1"), "eth0");
 		const frame = buildFrame({
@@ -135,10 +135,10 @@ export class Site {
 		return { frame, out: await this.output(pktgen, "pod1", "eth0"), vary };
 	}
 
-	/** What would come back to node1 for a stream that leaves it as this IPv4 frame. */
+	/** The answers to a stream that leaves node1 as this IPv4 frame. */
 	async answers(pktgen: Pktgen, { frame, vary }: Stream): Promise<Stream> {
 		const answer = Buffer.from(frame);
-		// All sums stay as they are.
+		// Swapping keeps all checksums valid.
 		for (const [field, other, length] of [
 			[0, 6, 6],
 			[26, 30, 4],
@@ -154,7 +154,7 @@ export class Site {
 		};
 	}
 
-	/** What node1 makes of a stream from pod1, to be sent into node2. The sink at the switch stays. */
+	/** The stream that node1 makes of a stream from pod1, for sending into node2. The sink at the switch stays. */
 	async ontoWire(pktgen: Pktgen, stream: Stream): Promise<Stream> {
 		await pktgen.setSink(this.namespace("net1"), "node1", "sample");
 		const frame = await pktgen.sample(stream);
@@ -166,7 +166,7 @@ export class Site {
 		await pktgen.setSink(this.namespace(pod), "eth0", sink);
 	}
 
-	/** The generator's frames go from node1's port to node2's without the bridge. */
+	/** Forwards the generator's frames from node1's port to node2's without the bridge. */
 	async switchByXdp(pktgen: Pktgen): Promise<void> {
 		const net1 = this.namespace("net1");
 		await pktgen.setSink(net1, "node1", undefined);

@@ -1,4 +1,4 @@
-/** Numbers of repeated measurements. Pure. */
+/** Statistics of repeated measurements. Pure. */
 
 export interface Spread {
 	median: number;
@@ -6,10 +6,9 @@ export interface Spread {
 	greatest: number;
 }
 
-/** @throws RangeError of nothing. */
+/** @throws RangeError if there are no values. */
 export function spread(values: readonly number[]): Spread {
-	if (values.length === 0)
-		throw new RangeError("Cannot take a median: wanted values, there are none");
+	if (values.length === 0) throw new RangeError("Cannot take a median: expected values, got none");
 	const sorted = [...values].sort((a, b) => a - b);
 	const middle = sorted.length >> 1;
 	const upper = sorted[middle]!;
@@ -17,13 +16,13 @@ export function spread(values: readonly number[]): Spread {
 	return { median, least: sorted[0]!, greatest: sorted.at(-1)! };
 }
 
-/** The least value that this share of them does not exceed; 1: the greatest. */
+/** The smallest value that this share of the values does not exceed; 1: the largest. */
 export function quantile(values: readonly number[], share: number): number {
 	const sorted = [...values].sort((a, b) => a - b);
 	return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
 }
 
-/** Of two that alternated: round by round, so that what both suffered is not in it. */
+/** Ratios of two alternating measurements, round by round, so that common disturbances cancel out. */
 export function ratios(values: readonly number[], others: readonly number[]): Spread {
 	return spread(values.map((value, round) => value / others[round]!));
 }

@@ -1,4 +1,4 @@
-/** Sockets' traffic between two namespaces (bench/traffic.c) and the CPU time of all of it. */
+/** Socket traffic between two namespaces (bench/traffic.c), and its total CPU time. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface, type Interface } from "node:readline";
@@ -10,15 +10,15 @@ import { benchFile } from "./pktgen.js";
 export const PORT = 5000;
 
 export interface Exchanged {
-	/** Bytes, transactions or datagrams that the client has sent. */
+	/** Bytes, transactions or datagrams sent by the client. */
 	count: number;
-	/** Bytes or datagrams that the server has got. */
+	/** Bytes or datagrams received by the server. */
 	received: number;
 	/** Nanoseconds. */
 	elapsed: number;
-	/** Nanoseconds of CPU: client, server, and the softirqs' threads. */
+	/** CPU time of client, server and softirq threads, ns. */
 	cpu: number;
-	/** Microseconds; 0 where nothing is answered. */
+	/** Microseconds; 0 if there are no answers. */
 	p50: number;
 	p99: number;
 }
@@ -29,7 +29,7 @@ interface ServerReport {
 	datagrams: number;
 }
 
-/** A server in one namespace for clients in another. Ends with the bench. */
+/** A server in one namespace for clients in another. It ends with the bench. */
 export class Traffic {
 	private readonly servers: Map<number, Promise<Server>>;
 	private readonly client: Namespace;
@@ -43,12 +43,12 @@ export class Traffic {
 		this.servers = servers;
 	}
 
-	/** To the same servers at another address of theirs. */
+	/** Traffic to the same servers at another of their addresses. */
 	at(address: string): Traffic {
 		return new Traffic(this.client, this.server, address, this.servers);
 	}
 
-	/** @param cpus of client and server; of each pair of CPUs there is a server of its own. */
+	/** @param cpus CPUs of client and server; each pair of CPUs has a server of its own. */
 	async run(
 		what: "stream" | "exchange" | "connect" | "datagrams",
 		seconds: number,
@@ -93,7 +93,7 @@ class Server {
 		const child = spawn(
 			"nsenter",
 			[`--net=${namespace.path}`, "taskset", "-c", `${cpu}`, program, "serve", `${port}`],
-			// In a session of its own: a Ctrl-C is the bench's, which then ends it.
+			// A session of its own: Ctrl-C reaches only the bench, which then ends the server.
 			{ stdio: ["pipe", "pipe", "inherit"], detached: true },
 		);
 		atEnd(() => child.stdin?.end());
@@ -102,7 +102,7 @@ class Server {
 		return server;
 	}
 
-	/** What came since the last report. */
+	/** The server's counts since the last report. */
 	async report(): Promise<ServerReport> {
 		const line = once(this.lines, "line");
 		this.child.stdin?.write("\n");

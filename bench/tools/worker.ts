@@ -1,12 +1,12 @@
 /**
- * The generator's process: on one CPU, it sends when asked and counts what that cost. Takes
- * orders on standard input and answers on standard output, a JSON line each; ends with its input.
+ * The generator's process: pinned to one CPU, it sends on request and measures the cost. It reads orders
+ * from standard input and answers on standard output, one JSON line each, and ends with its input.
  *
  *   worker.ts PIN-DIRECTORY CPU
  *
- * All the work of a packet, from the generator to the sink, is done in softirqs of this CPU: some
- * of them in this thread, when a batch ends, and the rest in ksoftirqd. The CPU time of both is
- * the cost. A packet still on its way when a run ends is waited for.
+ * All the work for a packet, from the generator to the sink, happens in softirqs of this CPU: some in
+ * this thread, when a batch ends, the rest in ksoftirqd. The cost is the CPU time of both. At the end of
+ * a run, the process waits for packets in flight.
  */
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
@@ -30,9 +30,9 @@ export interface Answer {
 	id: number;
 	sent: number;
 	received: number;
-	/** Nanoseconds of CPU, this thread and ksoftirqd together. */
+	/** CPU time of this thread and ksoftirqd together, ns. */
 	cpu: number;
-	/** Nanoseconds that passed until the last frame was handed over. */
+	/** Nanoseconds until the last frame was sent. */
 	elapsed: number;
 	error?: string;
 }

@@ -1,10 +1,10 @@
 /**
- * The Internet checksum (RFC 1071) and its incremental update (RFC 1624, equation 3). Sums are
- * ordinary numbers of 16-bit words; carries are folded in the end.
+ * The Internet checksum (RFC 1071) and its incremental update (RFC 1624, equation 3). Sums are plain
+ * sums of 16-bit words; carries are folded at the end.
  */
 import type { Packet } from "./packet.js";
 
-/** Sum of the 16-bit words of `bytes`, an odd last byte padded with zero. Not folded. */
+/** The unfolded sum of the 16-bit words of `bytes`; an odd last byte is padded with zero. */
 export function sumWords(bytes: Buffer): number {
 	let sum = 0;
 	for (let i = 0; i + 1 < bytes.length; i += 2) sum += bytes.readUInt16BE(i);
@@ -12,37 +12,37 @@ export function sumWords(bytes: Buffer): number {
 	return sum;
 }
 
-/** Folds carries until 16 bits are left. */
+/** Folds carries until 16 bits remain. */
 export function fold(sum: number): number {
 	let folded = sum;
 	while (folded > 0xffff) folded = (folded % 0x10000) + Math.floor(folded / 0x10000);
 	return folded;
 }
 
-/** The checksum field for data of this sum. */
+/** The checksum field for data with this sum. */
 export function complement(sum: number): number {
 	return ~fold(sum) & 0xffff;
 }
 
-/** What replacing `from` by `to` adds to a sum. Both of even length. */
+/** The change of a sum when `to` replaces `from`. Both have an even length. */
 export function difference(from: Buffer, to: Buffer): number {
 	let sum = sumWords(to);
 	for (let i = 0; i < from.length; i += 2) sum += ~from.readUInt16BE(i) & 0xffff;
 	return sum;
 }
 
-/** Brings the checksum at `offset` up to date with data whose sum changed by `change`. */
+/** Updates the checksum at `offset` for data whose sum changed by `change`. */
 export function update(buffer: Buffer, offset: number, change: number): void {
 	const sum = (~buffer.readUInt16BE(offset) & 0xffff) + change;
 	buffer.writeUInt16BE(complement(sum), offset);
 }
 
-/** As `update`, for a field that holds a plain sum instead of its complement. */
+/** Like `update`, for a field that holds a sum instead of its complement. */
 export function updatePlainSum(buffer: Buffer, offset: number, change: number): void {
 	buffer.writeUInt16BE(fold(buffer.readUInt16BE(offset) + change), offset);
 }
 
-/** Sum of the pseudo header of TCP, UDP and ICMPv6 (RFC 793, RFC 8200 8.1). */
+/** The sum of the pseudo header of TCP, UDP and ICMPv6 (RFC 793, RFC 8200 8.1). */
 export function pseudoHeaderSum(
 	packet: Pick<Packet, "frame" | "family" | "l3">,
 	protocol: number,
@@ -54,7 +54,7 @@ export function pseudoHeaderSum(
 	return sumWords(addresses) + protocol + (length >>> 16) + (length & 0xffff);
 }
 
-/** Writes the IPv4 header checksum of the header at `offset`. */
+/** Writes the checksum of the IPv4 header at `offset`. */
 export function writeIpv4Checksum(buffer: Buffer, offset: number): void {
 	const length = (buffer[offset]! & 0x0f) * 4;
 	buffer.writeUInt16BE(0, offset + 10);
@@ -62,8 +62,8 @@ export function writeIpv4Checksum(buffer: Buffer, offset: number): void {
 }
 
 /**
- * Writes the TCP or UDP checksum of a whole packet where its sender's stack left that to a device
- * (CHECKSUM_PARTIAL): the field then holds the pseudo header's sum. A checksum that is right stays.
+ * Writes the TCP or UDP checksum of a whole packet if its sender's stack left that to the device
+ * (CHECKSUM_PARTIAL), so that the field holds the pseudo header's sum. A correct checksum stays.
  */
 export function finishTransportChecksum(packet: Packet): void {
 	const { frame, key, l3, l4, length, isFragment } = packet;

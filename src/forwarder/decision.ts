@@ -1,6 +1,6 @@
 /**
- * The answer of the forwarder: what happens to a packet, why, and what it changes. A Decision is
- * a plain value; whoever asked applies its changes, or does not (`fairway explain`).
+ * The result of the forwarder: what happens to a packet, why, and what it changes. A Decision is a plain
+ * value; the caller applies its changes, or does not (`fairway explain`).
  */
 import type {
 	Flow,
@@ -14,25 +14,25 @@ import type {
 
 /** What a hook knows about a packet besides its bytes. */
 export interface PacketContext {
-	/** Where it came in: a Pod's host side, a NIC, or for to_pod and from_host where it leaves. */
+	/** The device of the hook: a Pod's host side or a NIC; for to_pod and from_host, the egress device. */
 	ifindex: number;
 	/** Nanoseconds, CLOCK_MONOTONIC. */
 	now: bigint;
-	/** Payload bytes of one segment; 0 or absent: no GSO packet. */
+	/** Payload bytes per segment; 0 or absent: not a GSO packet. */
 	gsoSize?: number;
-	/** Segments that a GSO packet becomes on the wire. */
+	/** Number of segments of a GSO packet. */
 	gsoSegments?: number;
 	/** XDP: the NIC is a veth, so a checksum may be unfinished (knob veth_wire). */
 	vethWire?: boolean;
 }
 
 export type FlowChange =
-	/** A new flow takes a slot; `evicted` and every expired owner of it lose both tuples. */
+	/** A new flow takes a slot; `evicted` and every expired owner of the slot lose both tuples. */
 	| { kind: "create"; slot: number; flow: Flow; reply: FlowKey }
-	/** A known flow as it is after this packet. */
+	/** A known flow after this packet. */
 	| { kind: "update"; slot: number; flow: Flow };
 
-/** A step of the decision, for `fairway explain`: what was asked and what the tables said. */
+/** A step of the decision, for `fairway explain`: the stage and its result. */
 export interface Step {
 	/** "route", "flow", "snat", ... */
 	stage: string;
@@ -40,7 +40,7 @@ export interface Step {
 	text: string;
 }
 
-/** Packets as on the wire, and those of them above LARGE_PACKET. */
+/** Packets as on the wire, and how many are above LARGE_PACKET. */
 export interface Received {
 	/** As in `peers`. */
 	index: number;
@@ -53,38 +53,38 @@ export interface Decision {
 	action: number;
 	/** enum drop_reason; NONE unless `action` is DROP. */
 	dropReason: number;
-	/** enum path, when sent to a peer. */
+	/** enum path, if sent to a peer. */
 	path: number;
 	/** enum slow_path_kind of `slowPathPacket`. */
 	slowPathKind: number;
-	/** ENDPOINT: the Pod's host side. WIRE, WIRE_NEIGHBOUR: the NIC. HOST: fairway0. Else 0. */
+	/** ENDPOINT: the Pod's host side. WIRE, WIRE_NEIGHBOUR: the NIC. HOST: fairway0. Otherwise 0. */
 	ifindex: number;
-	/** Peer id of the destination's route, else NO_PEER. */
+	/** Peer id of the destination's route, otherwise NO_PEER. */
 	peer: number;
-	/** Largest IP packet on the way that was chosen; 0: nothing limits it. */
+	/** MTU of the chosen path; 0: no limit. */
 	mtu: number;
-	/** The frame as it leaves the hook; as it came where it is dropped or handed up. */
+	/** The frame as it leaves the hook; unchanged if it is dropped or handed up. */
 	packet: Buffer;
-	/** What goes up to the slow path, to be answered, sent on, or as a copy: the packet from its IP
-	 * header on, tunnel stripped. */
+	/** The packet handed to the slow path, from its IP header on and decapsulated: to be answered, to be
+	 * forwarded, or as a copy. */
 	slowPathPacket?: Buffer;
 	flow?: FlowChange;
 	fragment?: { key: FragmentKey; ports: Fragment };
-	/** A next hop that was read from the kernel and may be cached, by index as in `peers`. */
+	/** A next hop that was resolved by the kernel and may be cached, by index as in `peers`. */
 	nextHop?: { index: number; nextHop: NextHop };
 	/** enum event_counter, each once. */
 	events: number[];
-	/** What `peer_counters` gains. */
+	/** The increments of `peer_counters`. */
 	sent?: { index: number; tunnel: boolean; packets: number; bytes: number; large: number };
-	/** It has come from a peer for a Pod or a gateway address of this Node. */
+	/** Set if the packet came from a peer for a Pod or a gateway address of this Node. */
 	received?: Received;
-	/** The tunnel of a peer has come off it. */
+	/** Set if the packet was decapsulated from a peer's tunnel. */
 	stripped?: Received;
-	/** What the agent's prober is told, in order. */
+	/** Records for the agent's prober, in order. */
 	records: ProbeRecord[];
-	/** What `peer_activity` becomes. */
+	/** The new value of `peer_activity`. */
 	activity?: { index: number; activity: PeerActivity };
-	/** The entry of `path_proofs` that is stamped; large_answered_at, too, where `isLarge`. */
+	/** The entry of `path_proofs` to stamp; with `isLarge`, large_answered_at as well. */
 	pathProof?: { index: number; isLarge: boolean };
 	/** Where the UDP header of a probe is in `packet`. */
 	probeOffset?: number;

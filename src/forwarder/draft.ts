@@ -1,5 +1,5 @@
 /**
- * A decision in the making: what every hook needs to reach a verdict, and the verdicts.
+ * A decision in progress: what every hook needs to reach a verdict, and the verdicts.
  */
 import {
 	Action,
@@ -39,7 +39,7 @@ export class Draft {
 		return this.context.now;
 	}
 
-	/** The frame's IP packet; undefined: it has none, or a malformed one. */
+	/** The frame's IP packet; undefined: none, or malformed. */
 	parse(): Packet | undefined {
 		return parse(this.frame, undefined, undefined, { big: this.isBig });
 	}
@@ -52,7 +52,7 @@ export class Draft {
 		this.decision.steps.push({ stage, text });
 	}
 
-	/** To the Node's own stack. */
+	/** Passes the packet to the Node's own stack. */
 	pass(why: string): Decision {
 		this.note("verdict", `passes to the Node: ${why}`);
 		this.decision.action = Action.PASS;
@@ -66,7 +66,7 @@ export class Draft {
 		return this.decision;
 	}
 
-	/** To the slow path, as it came. What is answered there ends here. */
+	/** Hands the packet, unchanged, to the slow path. The packet itself ends here. */
 	handUp(kind: number, packet: Packet, mtu: number, why: string): Decision {
 		const { decision } = this;
 		this.copyUp(kind, packet, mtu);
@@ -77,7 +77,7 @@ export class Draft {
 		return decision;
 	}
 
-	/** A copy to the slow path; what becomes of the packet itself is decided apart from that. */
+	/** Hands a copy to the slow path; the packet itself is decided separately. */
 	copyUp(kind: number, packet: Packet, mtu: number): void {
 		const { decision } = this;
 		decision.slowPathKind = kind;
@@ -90,12 +90,12 @@ export class Draft {
 		this.decision.events.push(counter);
 	}
 
-	/** A record for the agent that has nothing but its kind. */
+	/** Adds a record for the agent that has only a kind. */
 	tell(event: number, index: number): void {
 		this.decision.records.push({ ...NO_RECORD, event, index });
 	}
 
-	/** The kernel is asked for the next hop of Pod packets to a peer: there is traffic. */
+	/** Notes traffic: the kernel is asked for the next hop of Pod packets to a peer. */
 	traffic(index: number): void {
 		const { tables, now, decision } = this;
 		const activity = tables.peerActivity(index) ?? { sentAt: 0n, greetedAt: 0n };
@@ -114,7 +114,7 @@ export class Draft {
 		this.decision.flow = { kind: "create", slot, flow, reply: replyKey(flow) };
 	}
 
-	/** Keeps what a known flow has become. */
+	/** Stores the new state of a known flow. */
 	keep(slot: number, flow: Flow): void {
 		this.decision.flow = { kind: "update", slot, flow };
 	}
@@ -154,7 +154,7 @@ function undecided(frame: Buffer): Decision {
 	};
 }
 
-/** Without a configuration a Node lets in what its own stack handles, and sends nothing. */
+/** Without a configuration, a Node accepts what its own stack handles, and sends nothing. */
 export function notConfigured(hook: number, frame: Buffer): Decision {
 	const decision = undecided(frame);
 	if (hook === Hook.FROM_POD || hook === Hook.FROM_HOST) {

@@ -1,5 +1,5 @@
 /**
- * The last stages of a packet: the way it takes, whether it fits, and how it leaves.
+ * The last stages of a packet: its next hop, whether it fits, and how it leaves.
  */
 import { writeMac } from "../tables/address.js";
 import {
@@ -21,17 +21,17 @@ import type { Packet } from "./packet.js";
 import { peerIndex } from "./route.js";
 import { encapsulate } from "./tunnel.js";
 
-/** Where a packet goes; nothing is changed yet. */
+/** Where a packet goes. Nothing has been changed yet. */
 export interface Way {
-	/** Largest IP packet that it takes; 0: any. */
+	/** MTU; 0: no limit. */
 	mtu: number;
-	/** What is cached in the flow of a packet to the outside. */
+	/** Cached in the flow of a packet to the outside. */
 	nextHop?: NextHop;
 	/** Sends the rewritten packet. */
 	emit(rewritten: Packet): Decision;
 }
 
-/** Into a Pod of this Node. */
+/** To a Pod of this Node. */
 export function wayToPod(draft: Draft, endpoint: Endpoint): Way {
 	const { decision, node } = draft;
 	return {
@@ -48,7 +48,7 @@ export function wayToPod(draft: Draft, endpoint: Endpoint): Way {
 	};
 }
 
-/** To a peer: in its tunnel, or `native`, past it whatever the path is. */
+/** To a peer: by its path; with `native`, never encapsulated. */
 export function wayToPeer(
 	draft: Draft,
 	packet: Packet,
@@ -79,7 +79,7 @@ export function wayToPeer(
 		emit: (rewritten) => {
 			decision.mtu = mtu;
 			if (clampMss(rewritten, mtu)) draft.event(EventCounter.MSS_CLAMPED);
-			// What goes past the tunnel comes from no pod CIDR, and the peer does not count it.
+			// A packet that bypasses the tunnel is not from a pod CIDR, so the peer does not count it.
 			if (!native) decision.sent = { index, tunnel, ...onWire(packet, context) };
 			const frame = tunnel ? encapsulate(rewritten, peer, node) : rewritten.frame;
 			return emitToWire(draft, frame, way);
@@ -87,7 +87,7 @@ export function wayToPeer(
 	};
 }
 
-/** To the outside, as the kernel's FIB says. `cached` belongs to the packet's flow. */
+/** To the outside, by the kernel's FIB. `cached` comes from the packet's flow. */
 export function wayOutside(
 	draft: Draft,
 	packet: Packet,
@@ -124,7 +124,7 @@ export function emitToWire(draft: Draft, frame: Buffer, way: NextHopWay): Decisi
 	return decision;
 }
 
-/** A packet whose TTL or hop limit ends at this Node. */
+/** The decision if the TTL or hop limit ends at this Node. */
 export function checkTtl(draft: Draft, packet: Packet): Decision | undefined {
 	if (packet.ttl > 1) return undefined;
 	const why = `${packet.family === 4 ? "TTL" : "hop limit"} ${packet.ttl} ends at this Node`;
@@ -133,7 +133,7 @@ export function checkTtl(draft: Draft, packet: Packet): Decision | undefined {
 
 export type Fit = "fits" | "in fragments" | "not";
 
-/** Does the packet, or the longest segment of a GSO packet, fit? */
+/** Whether the packet, or the longest segment of a GSO packet, fits. */
 export function fit(draft: Draft, packet: Packet, mtu: number): Fit {
 	if (mtu === 0 || wireLength(packet, draft.context) <= mtu) return "fits";
 	return packet.dontFragment || draft.context.gsoSize ? "not" : "in fragments";

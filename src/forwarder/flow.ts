@@ -1,6 +1,6 @@
 /**
- * Flows: look-up, creation and the state machine (ARCHITECTURE, Flows). Nothing is written here;
- * a changed flow is a new value.
+ * Flows: look-up, creation and the state machine (ARCHITECTURE, Flows). Writes nothing; a changed flow is
+ * a new value.
  */
 import {
 	type Flow,
@@ -15,7 +15,7 @@ import { type Packet, Protocol, parseQuoted, TcpFlag } from "./packet.js";
 import type { FlowEntry, FlowSlot, TableReader } from "./table_reader.js";
 
 const NS_PER_SECOND = 1_000_000_000n;
-/** `last_seen` is written again only after this long. */
+/** Minimum time between updates of `last_seen`. */
 const TOUCH_NS = 250_000_000n;
 
 const SctpChunk = { INIT: 1, ABORT: 6, SHUTDOWN_COMPLETE: 14 } as const;
@@ -30,7 +30,7 @@ export function reverse(key: FlowKey): FlowKey {
 	};
 }
 
-/** The tuple that answers carry. */
+/** The tuple of answers. */
 export function replyKey(flow: Flow): FlowKey {
 	const key = reverse(flow.key);
 	if (!isTranslated(flow)) return key;
@@ -49,8 +49,8 @@ export function isExpired(flow: Flow, node: NodeConfig, now: bigint): boolean {
 }
 
 /**
- * The flow of a packet; of an ICMP error, the one that it is about. An expired flow is unknown:
- * what begins again may be translated otherwise by now.
+ * The flow of a packet; for an ICMP error, the flow that it is about. An expired flow is unknown: its
+ * next packet is translated by the current rules.
  */
 export function lookUp(
 	packet: Packet,
@@ -65,8 +65,8 @@ export function lookUp(
 }
 
 /**
- * The tuple, in the direction of the error itself, of the packet that an ICMP error is about.
- * An error goes to that packet's sender; one that does not is about nothing.
+ * The tuple of the packet that an ICMP error is about, in the direction of the error. An error goes to
+ * that packet's sender; any other error matches nothing.
  */
 function errorKey(error: Packet): FlowKey | undefined {
 	const quoted = parseQuoted(error);

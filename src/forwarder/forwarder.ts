@@ -1,9 +1,9 @@
 /**
- * The model of the data path: a packet and the tables → a Decision. Plain and obvious, in the
- * order of ARCHITECTURE "The data path"; the eBPF programs are held to it byte for byte.
+ * The model of the data path: a packet and the tables → a Decision. As simple as possible, in the order
+ * of ARCHITECTURE "The data path". The differential test compares the eBPF programs with it byte by byte.
  *
- * A file a hook, and a noun a file for what they share: packet (parse), flow, snat, route, mtu,
- * tunnel, next_hop, rewrite, checksum.
+ * One file for each hook, and one noun per file for what they share: packet (parse), flow, snat, route,
+ * mtu, tunnel, next_hop, rewrite, checksum.
  */
 import { Hook } from "../tables/generated.js";
 import type { Decision, PacketContext } from "./decision.js";
@@ -25,10 +25,10 @@ export type {
 } from "./table_reader.js";
 
 /**
- * Decides about one packet.
+ * Decides one packet.
  *
  * @param hook enum hook
- * @param frame a whole Ethernet frame; it is not changed
+ * @param frame a whole Ethernet frame, which is not changed
  */
 export function forward(
 	hook: number,

@@ -1,5 +1,5 @@
 /**
- * IPv4 fragmentation (RFC 791, 3.2). IPv6 packets are fragmented by who sends them.
+ * IPv4 fragmentation (RFC 791, 3.2). Only senders fragment IPv6 packets.
  */
 import { writeIpv4Checksum } from "./checksum.js";
 
@@ -7,14 +7,14 @@ const MORE_FRAGMENTS = 0x2000;
 const OFFSET_MASK = 0x1fff;
 const OPTION_END = 0;
 const OPTION_NOP = 1;
-/** Of an option's kind: it goes into every fragment. */
+/** Flag in an option's kind: the option is copied into every fragment. */
 const OPTION_COPIED = 0x80;
 
 /**
- * Cuts an IPv4 packet (from its IP header on, perhaps a fragment itself) into packets of at most
- * `mtu` bytes. Undefined where a header and 8 bytes do not fit.
+ * Fragments an IPv4 packet (from its IP header on, possibly itself a fragment) into packets of at most
+ * `mtu` bytes. Undefined if a header and 8 bytes do not fit.
  *
- * @param identification of all fragments
+ * @param identification identification of all fragments
  */
 export function fragmentIpv4(
 	packet: Buffer,
@@ -46,7 +46,7 @@ export function fragmentIpv4(
 	return fragments;
 }
 
-/** The header with those options only that every fragment carries. */
+/** The header with only the options that every fragment carries. */
 function laterHeader(first: Buffer): Buffer {
 	const kept: Buffer[] = [];
 	for (let offset = 20; offset < first.length; ) {
@@ -62,7 +62,7 @@ function laterHeader(first: Buffer): Buffer {
 		offset += length;
 	}
 	const options = Buffer.concat(kept);
-	// Ends of option list fill the last word.
+	// End-of-options bytes fill the last word.
 	const padded = Buffer.concat([options, Buffer.alloc((4 - (options.length % 4)) % 4)]);
 	const header = Buffer.concat([first.subarray(0, 20), padded]);
 	header[0] = 0x40 | (header.length / 4);

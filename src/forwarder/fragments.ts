@@ -1,5 +1,5 @@
 /**
- * The ports of fragments: a first fragment leaves them in `fragments`, later ones find them there.
+ * The ports of fragments: a first fragment stores them in `fragments`, later ones read them there.
  */
 import type { FragmentKey } from "../tables/generated.js";
 import type { Decision } from "./decision.js";

@@ -1,5 +1,5 @@
 /**
- * from_host: what the Node itself sends to Pods on other Nodes, and what the slow path sends on
+ * from_host: what the Node itself sends to Pods on other Nodes, and what the slow path forwards
  * (ARCHITECTURE, from_host).
  */
 import { DropReason, FlowDirection, RouteKind } from "../tables/generated.js";
@@ -32,7 +32,7 @@ export function fromHost(draft: Draft): Decision {
 	const known = lookUp(packet, tables, node, draft.now);
 	draft.note("flow", flowText(packet, known));
 	const { key } = packet;
-	// A flow of to_pod's remembers the Node's stack as its remote side, which we come from.
+	// A flow that began in to_pod remembers the Node's stack as its remote side; this packet comes from there.
 	const isToPeer = !packet.icmpError && known?.flow.routeKind === RouteKind.PEER;
 	const remembered = isToPeer ? known.flow : undefined;
 	const route = routeOfRemote(remembered, key.destination, node, tables);
@@ -40,8 +40,8 @@ export function fromHost(draft: Draft): Decision {
 		return draft.drop(DropReason.NO_ROUTE, `${key.destination} is in no peer's pod CIDR`);
 	}
 
-	// Source: a peer takes tunnel packets only from our Pods and gateway addresses. The answer to
-	// what came from a Pod's own address, past the tunnel, goes back the same way.
+	// Source: a peer accepts tunnel packets only from this Node's Pods and gateway addresses. The answer
+	// to a packet that came directly from a Pod's address goes back directly.
 	const own = isOwnSource(draft, packet);
 	const native = !own && known?.direction === FlowDirection.REPLY;
 	const way = wayToPeer(draft, packet, route.peer, native);
@@ -52,7 +52,7 @@ export function fromHost(draft: Draft): Decision {
 	if (fits === "not") return tooBig(draft, packet, way.mtu);
 	if (fits === "in fragments") return fragmentAboveMtu(draft, packet, way.mtu);
 
-	// Flow, with SNAT to the gateway address where the source needs it
+	// Flow, with SNAT to the gateway address if the source needs it
 	let flow: FlowEntry | undefined;
 	if (own || known !== undefined) {
 		const isCurrent = known?.flow.routeEpoch === node.routeEpoch;

@@ -114,7 +114,7 @@ export function fromPod(draft: Draft): Decision {
 	return way.emit(rewritten);
 }
 
-/** Undefined: the source is the Pod's own. */
+/** Checks the source; undefined: it is the Pod's own. */
 function checkSource(draft: Draft, packet: Packet): Decision | undefined {
 	const { key, frame } = packet;
 	if (isLinkLocal(packet, "source") || key.source === "") {
@@ -133,7 +133,7 @@ function checkSource(draft: Draft, packet: Packet): Decision | undefined {
 	return undefined;
 }
 
-/** Where a route leads; undefined: to the Node itself. A Decision: nowhere. */
+/** The next hop of a route; undefined: the Node itself; a Decision: none. */
 function wayTo(
 	draft: Draft,
 	packet: Packet,

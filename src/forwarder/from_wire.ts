@@ -1,6 +1,6 @@
 /**
- * from_wire: what comes in from the Node network, at XDP and at TC (ARCHITECTURE, from_wire; the
- * numbers are those there).
+ * from_wire: what arrives from the Node network, at XDP and at TC (ARCHITECTURE, from_wire; the numbers
+ * are those there).
  */
 
 import { writeMac } from "../tables/address.js";
@@ -148,7 +148,7 @@ function received({ context }: Draft, packet: Packet, peer: number): Received {
 	return { index: peerIndex(peer, packet.family), packets, large };
 }
 
-/** What XDP leaves to the program behind GRO. */
+/** True if XDP must leave the packet to the TC program, after GRO. */
 function needsStack(draft: Draft, packet: Packet): boolean {
 	return (
 		packet.key.protocol === Protocol.TCP ||
@@ -158,15 +158,15 @@ function needsStack(draft: Draft, packet: Packet): boolean {
 	);
 }
 
-/** No Pod's interface is too small for packets up to this length. */
+/** Every Pod interface carries packets up to this length. */
 const ALWAYS_FITS = 512;
 
-/** An XDP redirect into a veth loses without a word what is longer than its MTU. */
+/** An XDP redirect into a veth silently drops packets that are longer than its MTU. */
 function isLostInRedirect({ tables }: Draft, { length }: Packet, { ifindex }: Endpoint): boolean {
 	return length > ALWAYS_FITS && length > (tables.deviceMtu(ifindex) ?? Number.POSITIVE_INFINITY);
 }
 
-/** The field holds the pseudo header's sum alone; SCTP's, nothing. */
+/** True if the field holds only the pseudo header's sum; for SCTP, nothing. */
 function isChecksumUnfinished(packet: Packet): boolean {
 	const { frame, key, l4 } = packet;
 	if (key.protocol === Protocol.SCTP) return frame.readUInt32BE(l4 + 8) === 0;
@@ -193,8 +193,8 @@ function toHost(
 		}
 	}
 	if (packet.portsUnknown && (node.flags & NodeFlag.SNAT) !== 0) {
-		// The Node's reassembly gets it now, in case it is the Node's; the slow path a copy, in
-		// case the first fragment tells that it is a Pod's.
+		// The Node's reassembly gets the packet now, in case it is for the Node; the slow path gets a
+		// copy, in case the first fragment shows that it is for a Pod.
 		draft.copyUp(SlowPathKind.HOLD, packet, 0);
 	}
 
@@ -228,7 +228,7 @@ function toHost(
 	return intoHost(draft, { ...packet, frame: Buffer.from(packet.frame) });
 }
 
-/** Into fairway0: the kernel's reverse path check expects a peer's Pods there. */
+/** Redirects into fairway0, where the kernel's reverse path check expects peers' Pods. */
 function intoHost(draft: Draft, { frame }: Packet): Decision {
 	const { node, decision } = draft;
 	writeMac(frame, 0, node.gatewayMac);

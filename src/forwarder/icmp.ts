@@ -19,20 +19,20 @@ const TRAFFIC_CLASS = 0xc0;
 export type IcmpError = { kind: "time exceeded" } | { kind: "too big"; mtu: number };
 
 /**
- * May there be an error about this packet? Never about ICMP errors, later fragments, multicast and
- * broadcast, nor to a source that is no single host (RFC 1812, 4.3.2.7; RFC 4443, 2.4 (e)).
+ * Whether an error about this packet is allowed: never about ICMP errors, later fragments, multicast and
+ * broadcast, nor to a source that is not a single host (RFC 1812, 4.3.2.7; RFC 4443, 2.4 (e)).
  */
 export function mayAnswer(packet: Packet): boolean {
 	const { key, family, frame, l3 } = packet;
 	if (packet.icmpError || packet.isLaterFragment || isMulticast(packet)) return false;
 	if (key.source === "") return false;
 	const first = frame[l3 + (family === 4 ? 12 : 8)]!;
-	// 0/8 is no address, 127/8 the loopback, 224/3 multicast and reserved.
+	// 0/8 is not an address, 127/8 is the loopback, 224/3 is multicast and reserved.
 	if (family === 4) return first !== 0 && first !== 127 && first < 224;
 	return first !== 0xff && key.source !== "::1";
 }
 
-/** The error about `packet`, from `source` to whoever sent it. */
+/** The error about `packet`, from `source` to its sender. */
 export function icmpError(packet: Packet, source: string, error: IcmpError): Buffer {
 	return packet.family === 4 ? icmpv4(packet, source, error) : icmpv6(packet, source, error);
 }

@@ -1,5 +1,5 @@
 /**
- * Sizes: what a packet takes on the wire, and the MSS that keeps TCP within a path (RFC 6691).
+ * Sizes: the length of packets on the wire, and the MSS that keeps TCP within a path (RFC 6691).
  */
 
 import { Limit } from "../tables/generated.js";
@@ -10,12 +10,12 @@ import { type Packet, Protocol, TcpFlag } from "./packet.js";
 const TcpOption = { END: 0, NOP: 1, MSS: 2 } as const;
 const TCP_HEADER = 20;
 
-/** Length of the largest IP packet that this one becomes on the wire. */
+/** The length of the largest IP packet that this one becomes on the wire. */
 export function wireLength(packet: Packet, { gsoSize }: PacketContext): number {
 	return gsoSize ? headers(packet) + gsoSize : packet.length;
 }
 
-/** Packets and IP bytes on the wire: each segment of a GSO packet carries the headers again. */
+/** Packets and IP bytes on the wire: each segment of a GSO packet repeats the headers. */
 export function onWire(
 	packet: Packet,
 	{ gsoSize, gsoSegments }: PacketContext,
@@ -25,7 +25,7 @@ export function onWire(
 	return { packets, bytes, large: largeSegments(packet, packets, gsoSize ?? 0) };
 }
 
-/** Those of a packet's segments that are longer than LARGE_PACKET; the last one may be a small one. */
+/** The number of segments longer than LARGE_PACKET; the last segment may be small. */
 function largeSegments(packet: Packet, segments: number, gsoSize: number): number {
 	if (gsoSize === 0) return packet.length > Limit.LARGE_PACKET ? 1 : 0;
 	if (headers(packet) + gsoSize <= Limit.LARGE_PACKET) return 0;
@@ -38,8 +38,8 @@ function headers({ l3, l4, l4Header }: Packet): number {
 }
 
 /**
- * Lowers the MSS of a TCP SYN to what `mtu` leaves for a segment without options. True: it was
- * higher.
+ * Lowers the MSS of a TCP SYN to the size that `mtu` leaves for a segment without options. Returns true
+ * if it was higher.
  */
 export function clampMss(packet: Packet, mtu: number): boolean {
 	const { frame, key, family, l4 } = packet;
@@ -49,7 +49,7 @@ export function clampMss(packet: Packet, mtu: number): boolean {
 	const offset = mssOffset(packet);
 	if (room <= 0 || offset === undefined || frame.readUInt16BE(offset) <= room) return false;
 
-	// The words of the checksum start at the TCP header; an option may lie across two of them.
+	// Checksum words are aligned to the TCP header; an option may span two of them.
 	const start = offset - ((offset - l4) % 2);
 	const end = start + ((offset - l4) % 2 === 0 ? 2 : 4);
 	const before = Buffer.from(frame.subarray(start, end));

@@ -1,14 +1,14 @@
 /**
- * The device and the MACs that lead to an address. A cached next hop is used for
- * NEXT_HOP_TRUST_MS; then one packet goes through the kernel's neighbour code, and the kernel's
- * answer is cached again (ARCHITECTURE, Next hops).
+ * The device and MAC addresses towards an address. A cached next hop is used for NEXT_HOP_TRUST_MS; then
+ * one packet goes through the kernel's neighbour code, and the result is cached again (ARCHITECTURE, Next
+ * hops).
  */
 import { MAC_SIZE, readMac, writeMac } from "../tables/address.js";
 import { Action, EventCounter, Limit, type NextHop, type NodeConfig } from "../tables/generated.js";
 import type { Draft } from "./draft.js";
 
 const NS_PER_MS = 1_000_000n;
-/** Of a neighbour that the kernel has yet to ask. */
+/** The MAC of a neighbour that the kernel has yet to resolve. */
 export const UNKNOWN_MAC = "00:00:00:00:00:00";
 
 /** How a frame leaves: WIRE with these MACs, or WIRE_NEIGHBOUR, where the kernel writes its own. */

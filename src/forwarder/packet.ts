@@ -1,6 +1,6 @@
 /**
- * Parse: what every later stage knows of a packet. IPv4 (RFC 791), IPv6 with extension headers
- * (RFC 8200, RFC 4302), TCP, UDP, ICMP, ICMPv6, SCTP, and fragments of all of them.
+ * The parser, whose result all later stages use. IPv4 (RFC 791), IPv6 with extension headers (RFC 8200,
+ * RFC 4302), TCP, UDP, ICMP, ICMPv6, SCTP, and fragments of all of them.
  */
 import { isMapped, readAddress } from "../tables/address.js";
 import { type FlowKey, Limit } from "../tables/generated.js";
@@ -19,11 +19,11 @@ export interface Packet {
 	frame: Buffer;
 	/** Offset of the IP header in the frame. */
 	l3: number;
-	/** Offset of the transport header, where there is one. */
+	/** Offset of the transport header, if there is one. */
 	l4: number;
 	/** Length of the transport header; 0: unknown protocol or a later fragment. */
 	l4Header: number;
-	/** Of the IP packet, header included. */
+	/** Length of the IP packet, including its header. */
 	length: number;
 	family: 4 | 6;
 	/** Addresses, protocol and ports as the packet carries them. */
@@ -35,10 +35,10 @@ export interface Packet {
 	/** IPv4 DF; always true for IPv6. */
 	dontFragment: boolean;
 	isFragment: boolean;
-	/** A fragment at an offset above 0: it has no transport header. */
+	/** A fragment at an offset above 0, without a transport header. */
 	isLaterFragment: boolean;
 	identification: number;
-	/** A later fragment of which no first one is known; the key's ports are 0. */
+	/** A later fragment whose first one is unknown; the key's ports are 0. */
 	portsUnknown: boolean;
 	icmpError: boolean;
 	echo: "request" | "reply" | undefined;
@@ -56,11 +56,11 @@ export function isIp(type: number | undefined): boolean {
 }
 
 export interface ParseOptions {
-	/** The packet inside an ICMP error, which may be cut after 8 bytes of its transport header
+	/** The packet inside an ICMP error, which may be truncated after 8 bytes of its transport header
 	 * (RFC 792). */
 	quoted?: boolean;
-	/** A GSO packet of several segments: with more than 64 KiB its length field is 0 (BIG TCP), and
-	 * it fills the frame. */
+	/** A GSO packet of several segments. Above 64 KiB its length field is 0 (BIG TCP), and it fills the
+	 * frame. */
 	big?: boolean;
 }
 
@@ -84,7 +84,7 @@ export function parse(
 	return options.quoted || end <= packet.length ? packet : undefined;
 }
 
-/** The packet that an ICMP error is about; undefined where it cannot be read. */
+/** The packet that an ICMP error is about; undefined if it cannot be parsed. */
 export function parseQuoted(error: Packet): Packet | undefined {
 	const type = error.family === 4 ? Ethertype.IPV4 : Ethertype.IPV6;
 	return parse(error.frame, error.l4 + 8, type, { quoted: true });
@@ -128,7 +128,7 @@ function parseIpv6(frame: Buffer, l3: number, options: ParseOptions): Packet | u
 	const payload = frame.readUInt16BE(l3 + 4);
 	const length = payload === 0 && big ? frame.length - l3 : payload + 40;
 	if (!quoted && length > frame.length - l3) return undefined;
-	// No packet has an IPv4-mapped address; it would be a second name of the IPv4 address.
+	// IPv4-mapped addresses are invalid in packets; one would be a second name for the IPv4 address.
 	if (isMapped(frame, l3 + 8) || isMapped(frame, l3 + 24)) return undefined;
 	const packet: Packet = {
 		...unparsed(frame, l3),
@@ -156,7 +156,7 @@ function parseIpv6(frame: Buffer, l3: number, options: ParseOptions): Packet | u
 		next = frame[offset]!;
 		if (kind === EXTENSION_HEADERS.FRAGMENT) {
 			const fragment = frame.readUInt16BE(offset + 2);
-			// An atomic fragment (RFC 6946), without offset and without more, is whole.
+			// An atomic fragment (RFC 6946), with offset 0 and nothing to follow, is a whole packet.
 			if ((fragment & 0xfff9) !== 0) {
 				packet.isFragment = true;
 				packet.identification = frame.readUInt32BE(offset + 4);
@@ -179,7 +179,7 @@ function parseIpv6(frame: Buffer, l3: number, options: ParseOptions): Packet | u
 	return packet;
 }
 
-/** Reads ports, flags and type. False: the header is cut short. */
+/** Reads ports, flags and type. False: the header is truncated. */
 function parseTransport(packet: Packet, quoted: boolean): boolean {
 	const { frame, key, l4 } = packet;
 	switch (key.protocol) {

@@ -1,6 +1,6 @@
 /**
- * Probes between the gateway addresses of Nodes, which prove a path (ARCHITECTURE, Probes): questions
- * of this Node's agent at from_host; questions of peers, and the answers to ours, at from_wire.
+ * Probes between the gateway addresses of Nodes, which prove a path (ARCHITECTURE, Probes): requests of
+ * this Node's agent at from_host; requests of peers, and answers to this Node's requests, at from_wire.
  */
 import { writeAddress } from "../tables/address.js";
 import {
@@ -30,11 +30,11 @@ import { encapsulate } from "./tunnel.js";
 
 const UDP_HEADER = 8;
 const NS_PER_MS = 1_000_000n;
-/** Of struct probe: what is before the token is what it covers. */
+/** Offset in struct probe; the token covers the bytes before it. */
 const SENT_AT = 16;
 const TOKEN = 24;
 
-/** A whole UDP packet between the ports of probes, with room for one. */
+/** True for a whole UDP packet with both probe ports and room for a probe. */
 export function isProbe(packet: Packet, { context }: Pick<Draft, "context">): boolean {
 	const { key, frame, l3, l4, length, isFragment } = packet;
 	if (key.protocol !== Protocol.UDP || isFragment || context.gsoSize) return false;
@@ -43,12 +43,12 @@ export function isProbe(packet: Packet, { context }: Pick<Draft, "context">): bo
 	return udpLength >= UDP_HEADER + Probe.size && l4 - l3 + udpLength <= length;
 }
 
-/** The peer whom a question of this Node goes to; undefined: it is an ordinary packet. */
+/** The peer that a request of this Node goes to; undefined: an ordinary packet. */
 export function probeTo(draft: Draft, packet: Packet): number | undefined {
 	return probePeer(draft, packet, packet.key.source, packet.key.destination);
 }
 
-/** The peer whom a question, or an answer, has come from; undefined: it is an ordinary packet. */
+/** The peer that a request or an answer came from; undefined: an ordinary packet. */
 export function probeFrom(draft: Draft, packet: Packet): number | undefined {
 	return probePeer(draft, packet, packet.key.destination, packet.key.source);
 }
@@ -59,7 +59,7 @@ function probePeer(draft: Draft, packet: Packet, own: string, other: string): nu
 	return draft.tables.peerGateway(other);
 }
 
-/** A question of this Node's agent: stamped, and sent on the way that it names. */
+/** Handles a request of this Node's agent: stamps it and sends it over the path that it names. */
 export function askProbe(draft: Draft, packet: Packet, id: number): Decision {
 	const { decision, tables, node, now } = draft;
 	decision.peer = id;
@@ -78,7 +78,7 @@ export function askProbe(draft: Draft, packet: Packet, id: number): Decision {
 	return way.send(stamped);
 }
 
-/** Writes when a question leaves, and what depends on it: token and checksum. */
+/** Writes the time of a request and what depends on it: token and checksum. */
 export function stampQuestion(packet: Packet, sentAt: bigint, node: NodeConfig): void {
 	const { frame } = packet;
 	const offset = probeAt(packet);
@@ -87,12 +87,12 @@ export function stampQuestion(packet: Packet, sentAt: bigint, node: NodeConfig):
 	writeChecksum(packet);
 }
 
-/** When the question left, as it says. */
+/** The time in a request. */
 export function sentAt(packet: Packet): bigint {
 	return packet.frame.readBigUInt64LE(probeAt(packet) + SENT_AT);
 }
 
-/** What only the asking Node can make: of the peer, the question, and when it left. */
+/** The token, which only the requesting Node can compute, from the peer, the request and its time. */
 export function token(packet: Packet, gateway: string, { probeKey }: NodeConfig): bigint {
 	const offset = probeAt(packet);
 	const address = Buffer.alloc(16);
@@ -185,7 +185,7 @@ function greet(draft: Draft, index: number): void {
 	draft.decision.activity = { index, activity: { ...activity, greetedAt: draft.now } };
 }
 
-/** One of the paths to a peer, whether or not it is in use. */
+/** One of the paths to a peer, in use or not. */
 function wayOfProbe(
 	draft: Draft,
 	packet: Packet,
@@ -217,12 +217,12 @@ function send(
 	return emitToWire(draft, isTunnel(path) ? encapsulate(probe, path, node) : probe.frame, hop);
 }
 
-/** From the outer Ethernet header to the inner one. */
+/** Bytes from the outer Ethernet header to the inner one. */
 function outerLength({ outerFamily }: Peer): number {
 	return (outerFamily === 4 ? 20 : 40) + UDP_HEADER + 8 + ETHERNET_HEADER;
 }
 
-/** Undefined: of another version, or with ways that there are not. */
+/** Reads a probe; undefined: another version, or unknown paths. */
 function readProbe(packet: Packet): Probe | undefined {
 	const probe = Probe.decode(packet.frame, probeAt(packet));
 	const ways: number[] = [ProbeWay.DIRECT, ProbeWay.TUNNEL];
@@ -234,7 +234,7 @@ function probeAt({ l4 }: Packet): number {
 	return l4 + UDP_HEADER;
 }
 
-/** Addresses change places, in a header of the packet's length with a whole TTL. */
+/** Swaps the addresses and writes a header with the packet's length and a fresh TTL. */
 function turn({ frame, family, l3, length }: Packet): void {
 	const [size, at] = family === 4 ? [4, l3 + 12] : [16, l3 + 8];
 	const source = Buffer.from(frame.subarray(at, at + size));
@@ -250,7 +250,7 @@ function turn({ frame, family, l3, length }: Packet): void {
 	}
 }
 
-/** Of UDP header and struct probe: what follows is zeros. */
+/** Writes the checksum over UDP header and struct probe; zeros follow. */
 function writeChecksum(packet: Packet): void {
 	const { frame, l4 } = packet;
 	const length = frame.readUInt16BE(l4 + 4);

@@ -1,6 +1,6 @@
 /**
- * Changes of a packet in place, with incremental checksums (RFC 1624), so that a wrong checksum
- * stays as wrong as it was.
+ * Changes to a packet in place, with incremental checksums (RFC 1624), so that a wrong checksum stays
+ * wrong.
  */
 import { writeAddress } from "../tables/address.js";
 import { difference, fold, sumWords, update } from "./checksum.js";
@@ -9,7 +9,7 @@ import type { Translation } from "./snat.js";
 
 const UDP_CHECKSUM = 6;
 
-/** Takes one from the TTL or hop limit. */
+/** Decrements the TTL or hop limit. */
 export function decrementTtl({ frame, family, l3, ttl }: Packet): void {
 	if (family === 6) {
 		frame[l3 + 7] = ttl - 1;
@@ -34,14 +34,14 @@ export function setTrafficClass(packet: Packet, value: number): void {
 	packet.trafficClass = value;
 }
 
-/** Bytes of an address as a header of the packet's family holds it. */
+/** An address as bytes in a header of this family. */
 export function wireAddress(family: 4 | 6, address: string): Buffer {
 	const bytes = Buffer.alloc(16);
 	writeAddress(bytes, 0, address);
 	return family === 4 ? bytes.subarray(12) : bytes;
 }
 
-/** Replaces one address of the IP header; returns what that adds to a sum. */
+/** Replaces one address of the IP header; returns the change of the checksum's sum. */
 function replaceAddress(packet: Packet, { side, address }: Translation): number {
 	const { frame, family, l3 } = packet;
 	const size = family === 4 ? 4 : 16;
@@ -54,7 +54,7 @@ function replaceAddress(packet: Packet, { side, address }: Translation): number 
 	return change;
 }
 
-/** Replaces the port or echo identifier, where there is one; returns what that adds to a sum. */
+/** Replaces the port or echo identifier, if there is one; returns the change of the checksum's sum. */
 function replacePort(packet: Packet, { side, port }: Translation): number {
 	const { frame, key, l4 } = packet;
 	if (port === (side === "source" ? key.sourcePort : key.destinationPort)) return 0;
@@ -74,8 +74,8 @@ function replacePort(packet: Packet, { side, port }: Translation): number {
 	return difference(before, frame.subarray(offset, offset + 2));
 }
 
-/** Where the transport checksum is; undefined: none that covers addresses or ports (SCTP's CRC
- * covers ports, and therefore keeps them). */
+/** Offset of the transport checksum; undefined: none that covers addresses or ports. (SCTP's CRC covers
+ * ports, which is why SCTP keeps them.) */
 function checksumOffset({ key, family, l4 }: Packet): number | undefined {
 	switch (key.protocol) {
 		case Protocol.TCP:
@@ -94,7 +94,7 @@ function updateTransport(packet: Packet, change: number): void {
 	const offset = checksumOffset(packet);
 	if (offset === undefined) return;
 	const udp = key.protocol === Protocol.UDP;
-	// RFC 768: 0 says that there is none, so a sum that comes to 0 is written as 0xffff.
+	// RFC 768: 0 means no checksum, so a result of 0 is written as 0xffff.
 	if (udp && frame.readUInt16BE(offset) === 0) return;
 	update(frame, offset, change);
 	if (udp && frame.readUInt16BE(offset) === 0) frame.writeUInt16BE(0xffff, offset);
@@ -110,8 +110,8 @@ export function translate(packet: Packet, translation: Translation): void {
 }
 
 /**
- * Translates an ICMP error and the packet that it quotes: the error travels against the packet,
- * so the other side of the quotation changes.
+ * Translates an ICMP error and the packet that it quotes. The error travels in the opposite direction,
+ * so the other side of the quoted packet changes.
  */
 export function translateError(error: Packet, quoted: Packet, outer: Translation): void {
 	const inner: Translation = {
@@ -121,7 +121,7 @@ export function translateError(error: Packet, quoted: Packet, outer: Translation
 	const before = sumOfQuotation(error);
 	const addresses = replaceAddress(quoted, inner);
 	const ports = replacePort(quoted, inner);
-	// TCP's checksum is not among the 8 bytes that are sure to be quoted.
+	// TCP's checksum is not among the 8 bytes that every error quotes.
 	if (quoted.key.protocol !== Protocol.TCP) {
 		updateTransport(quoted, (quoted.key.protocol === Protocol.ICMP ? 0 : addresses) + ports);
 	}

@@ -1,6 +1,6 @@
 /**
- * Where an address is: a Pod of this Node, the Node itself, a peer's Pods, or outside; and the
- * ranges of addresses that have a meaning of their own.
+ * Where an address is: a Pod of this Node, the Node itself, a peer's Pods, or outside; and the special
+ * address ranges.
  */
 import {
 	type Flow,
@@ -16,12 +16,12 @@ import type { TableReader } from "./table_reader.js";
 
 const OUTSIDE: Route = { kind: RouteKind.OUTSIDE, flags: 0, peer: Limit.NO_PEER };
 
-/** Where no prefix matches, an address is outside. */
+/** The route of an address; without a matching prefix it is outside. */
 export function routeOf(address: string, tables: TableReader): Route {
 	return tables.route(address) ?? OUTSIDE;
 }
 
-/** What the flow remembers of its remote side, while that holds; else the table. */
+/** The route that the flow remembers for its remote side while its epoch is current, otherwise the table's. */
 export function routeOfRemote(
 	flow: Flow | undefined,
 	address: string,
@@ -36,7 +36,7 @@ export function routeOfRemote(
 	return isPeerNode ? { ...route, flags: route.flags | RouteFlag.PEER_NODE } : route;
 }
 
-/** A translated flow whose address the Node has lost: no answer would come back to it. */
+/** True for a translated flow whose address the Node has lost: answers would not arrive. */
 export function isAddressLost(flow: Flow, node: NodeConfig, tables: TableReader): boolean {
 	return (
 		isTranslated(flow) &&
@@ -68,14 +68,14 @@ export function snatAddress(node: NodeConfig, family: 4 | 6): string {
 	return family === 4 ? node.snatAddress4 : node.snatAddress6;
 }
 
-/** First two bytes of an address of the IP header, and for IPv4 the last two. */
+/** The first two bytes of an address in the IP header and, for IPv4, the last two. */
 function words({ frame, family, l3 }: Packet, side: "source" | "destination"): [number, number] {
 	const size = family === 4 ? 4 : 16;
 	const offset = l3 + (family === 4 ? 12 : 8) + (side === "source" ? 0 : size);
 	return [frame.readUInt16BE(offset), frame.readUInt16BE(offset + 2)];
 }
 
-/** 224.0.0.0/24 (RFC 5771), ff01::/16 and ff02::/16 (RFC 4291): no router forwards it. */
+/** 224.0.0.0/24 (RFC 5771), ff01::/16 and ff02::/16 (RFC 4291), which routers do not forward. */
 export function isLinkMulticast(packet: Packet): boolean {
 	const [high, low] = words(packet, "destination");
 	if (packet.family === 4) return high === 0xe000 && low >> 8 === 0;

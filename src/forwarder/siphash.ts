@@ -29,7 +29,7 @@ export function siphash([low, high]: SipKey, message: Buffer): bigint {
 		}
 	};
 
-	// The last word has what is left of the message, and its length in the last byte.
+	// The last word holds the rest of the message, with the message's length in its last byte.
 	const padded = Buffer.alloc((message.length >> 3) * 8 + 8);
 	message.copy(padded);
 	padded[padded.length - 1] = message.length & 0xff;

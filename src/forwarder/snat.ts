@@ -1,6 +1,6 @@
 /**
- * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that begins with it gets an address of the Node
- * and a port that is free towards its destination, and keeps both.
+ * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that starts with it gets an address of the Node and a
+ * port that is free towards its destination, and keeps both.
  */
 import {
 	DropReason,
@@ -15,7 +15,7 @@ import { create, hash, isExpired, isTranslated, reverse } from "./flow.js";
 import { type Packet, Protocol } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
-/** What becomes of the side of a packet that a flow translates. */
+/** The new values of the side of a packet that a flow translates. */
 export interface Translation {
 	/** Which side. */
 	side: "source" | "destination";
@@ -24,7 +24,7 @@ export interface Translation {
 	port: number;
 }
 
-/** What packets of a flow turn into in one direction; undefined: they stay as they are. */
+/** The translation of a flow's packets in one direction; undefined: none. */
 export function translation(flow: Flow, direction: number): Translation | undefined {
 	if (!isTranslated(flow)) return undefined;
 	return direction === FlowDirection.ORIGINAL
@@ -32,13 +32,13 @@ export function translation(flow: Flow, direction: number): Translation | undefi
 		: { side: "destination", address: flow.key.source, port: flow.key.sourcePort };
 }
 
-/** TCP and UDP ports and echo identifiers can be replaced; all else keeps what it has. */
+/** True if the port or identifier can be replaced: TCP, UDP and ICMP echo. */
 function hasTranslatedPort(packet: Packet): boolean {
 	const { protocol } = packet.key;
 	return protocol === Protocol.TCP || protocol === Protocol.UDP || packet.echo === "request";
 }
 
-/** The source ports that a new flow tries, in order. */
+/** The candidate source ports of a new flow, in order. */
 export function candidatePorts(packet: Packet, node: NodeConfig): number[] {
 	const own = packet.key.sourcePort;
 	if (!hasTranslatedPort(packet)) return [own];

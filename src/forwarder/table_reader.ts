@@ -1,9 +1,9 @@
 /**
- * What the forwarder knows: the tables as `bpf/lib/tables.h` declares them, and the facts that
- * the eBPF programs ask the kernel for. Look-ups are synchronous and change nothing; what a
- * packet changes is in its Decision.
+ * The inputs of the forwarder: the tables declared in `bpf/lib/tables.h`, and the facts that the eBPF
+ * programs ask the kernel for. Look-ups are synchronous and change nothing; the changes of a packet are in
+ * its Decision.
  *
- * Addresses are canonical text, as the generated codecs print them.
+ * Addresses are canonical text, as formatted by the generated codecs.
  */
 import type {
 	Endpoint,
@@ -18,23 +18,23 @@ import type {
 	Route,
 } from "../tables/generated.js";
 
-/** A flow that a packet's tuple leads to. */
+/** A flow found by a packet's tuple. */
 export interface FlowEntry {
 	/** Index in `flows`. */
 	slot: number;
-	/** FlowDirection of the tuple that was looked up. */
+	/** FlowDirection of the looked-up tuple. */
 	direction: number;
 	flow: Flow;
 }
 
-/** A slot that a new flow may take. */
+/** A slot for a new flow. */
 export interface FlowSlot {
 	slot: number;
 	/** The unanswered flow that has to make room; absent where the slot is free or expired. */
 	evicted?: Flow;
 }
 
-/** What bpf_fib_lookup is asked. */
+/** The query for bpf_fib_lookup. */
 export interface FibQuery {
 	destination: string;
 	/** The interface that the packet counts as having come in by. */
@@ -45,19 +45,19 @@ export type FibAnswer =
 	| {
 			kind: "forward";
 			ifindex: number;
-			/** The neighbour to send to: the gateway, or the destination where it is on the link. */
+			/** The neighbour to send to: the gateway, or the destination if it is on the link. */
 			nextHop: string;
 			/** "aa:bb:cc:dd:ee:ff" */
 			sourceMac: string;
-			/** Absent: the kernel does not know the neighbour yet. */
+			/** Absent: the kernel has not resolved the neighbour yet. */
 			destinationMac?: string;
 	  }
-	/** Not a unicast route: an address of the Node, or nothing matches (the kernel says no more). */
+	/** Not a unicast route: an address of the Node, or no match (the kernel does not say which). */
 	| { kind: "notForwarded" }
 	/** A blackhole, unreachable or prohibit route. */
 	| { kind: "noRoute" };
 
-/** What went directly to a peer and came directly from it, on all CPUs, modulo 2^32. */
+/** Packets sent directly to a peer and received directly from it, summed over all CPUs, modulo 2^32. */
 export interface PeerCounts {
 	sentPackets: number;
 	sentLarge: number;
@@ -72,7 +72,7 @@ export interface TableReader {
 	peer(index: number): Peer | undefined;
 	/** Outer source address of a tunnel packet → peer id. */
 	peerAddress(address: string): number | undefined;
-	/** Every path that there could be; index: that of `peer` * 2 + enum probe_way. */
+	/** Every possible path; index: that of `peer` * 2 + enum probe_way. */
 	peerPath(index: number): Peer | undefined;
 	/** Gateway address of a peer → peer id. */
 	peerGateway(address: string): number | undefined;
@@ -83,19 +83,18 @@ export interface TableReader {
 	/** Longest prefix match; undefined: none matches. */
 	route(address: string): Route | undefined;
 	endpoint(address: string): Endpoint | undefined;
-	/** The flow of a tuple as a packet carries it, expired or not; undefined when its slot has a
-	 * new owner. */
+	/** The flow of a packet's tuple, expired or not; undefined if its slot has a new owner. */
 	flow(key: FlowKey): FlowEntry | undefined;
 	/** The slot that a flow of this key would take `now`, see findSlot; undefined: the table is full. */
 	flowSlot(key: FlowKey, now: bigint): FlowSlot | undefined;
 	fragment(key: FragmentKey): Fragment | undefined;
 	/** The next hop cached for a peer; index as in `peer`. */
 	nextHop(index: number): NextHop | undefined;
-	/** Nanoseconds, CLOCK_MONOTONIC: no next hop is cached until then. */
+	/** No next hop is cached until this time; nanoseconds, CLOCK_MONOTONIC. */
 	nextHopSettle(): bigint;
 	fib(query: FibQuery): FibAnswer;
-	/** Largest IP packet that a device takes; undefined: not known. Asked at XDP only. */
+	/** MTU of a device; undefined: unknown. Used only at XDP. */
 	deviceMtu(ifindex: number): number | undefined;
-	/** True when a socket of the Node would receive a packet of this tuple (TCP, UDP). */
+	/** True if a socket of the Node would receive a packet of this tuple (TCP, UDP). */
 	socket(key: FlowKey): boolean;
 }

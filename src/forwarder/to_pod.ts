@@ -1,6 +1,6 @@
 /**
- * to_pod: what the Node's own stack sends to its Pods. Tracked, so that the answers are known, and
- * never dropped.
+ * to_pod: what the Node's own stack sends to its Pods. Tracked, so that answers are recognised, and never
+ * dropped.
  */
 import { Limit, RouteKind } from "../tables/generated.js";
 import type { Decision } from "./decision.js";

@@ -1,6 +1,6 @@
 /**
- * Tracking and translation, as every hook does them: what a packet makes of its flow, and what the
- * flow makes of the packet.
+ * Tracking and translation, common to all hooks: how a packet changes its flow, and how the flow changes
+ * the packet.
  */
 import {
 	EventCounter,
@@ -18,22 +18,22 @@ import { remember } from "./route.js";
 import { createTranslated, translation } from "./snat.js";
 import type { FlowEntry } from "./table_reader.js";
 
-/** ICMP errors belong to other packets' flows; without ports a flow cannot be named. */
+/** Whether a packet may start a flow: not ICMP errors, which belong to other flows, nor without ports. */
 export function mayStartFlow(packet: Packet): boolean {
 	return !packet.icmpError && !packet.portsUnknown;
 }
 
-/** How a packet stands to the flow table, for `fairway explain`. */
+/** The relation of a packet to the flow table, for `fairway explain`. */
 export function flowText(packet: Packet, known: FlowEntry | undefined): string {
 	if (known !== undefined) return packet.icmpError ? "about a known flow" : "of a known flow";
 	return mayStartFlow(packet) ? "starts a flow" : "of no known flow";
 }
 
 /**
- * Moves a known flow on, or starts one. Undefined: the packet is forwarded untracked.
+ * Advances a known flow, or starts one. Undefined: the packet is forwarded untracked.
  *
- * @param route of the flow's remote side; absent: what the flow remembers stays
- * @param nextHop what the flow caches from now on
+ * @param route route of the flow's remote side; absent: unchanged
+ * @param nextHop the flow's new cached next hop
  */
 export function track(
 	draft: Draft,
@@ -52,7 +52,7 @@ export function track(
 	return { ...known, flow };
 }
 
-/** A flow without translation. */
+/** Starts a flow without translation. */
 function start(draft: Draft, packet: Packet, route: Route): FlowEntry | undefined {
 	const { node, now, tables } = draft;
 	const owner = tables.flow(reverse(packet.key));
@@ -62,7 +62,7 @@ function start(draft: Draft, packet: Packet, route: Route): FlowEntry | undefine
 	return entry;
 }
 
-/** A flow whose source is translated to `address`; a Decision where it cannot be. */
+/** Starts a flow whose source is translated to `address`; a Decision if that is impossible. */
 export function trackTranslated(
 	draft: Draft,
 	packet: Packet,
@@ -86,7 +86,7 @@ function begin(draft: Draft, packet: Packet, flow: Flow, route: Route): FlowEntr
 	return entry;
 }
 
-/** A copy of the packet, translated as its flow says; of an ICMP error, its quotation too. */
+/** A copy of the packet, translated by its flow; for an ICMP error, including the quoted packet. */
 export function translated(draft: Draft, packet: Packet, entry: FlowEntry | undefined): Packet {
 	const copy = { ...packet, frame: Buffer.from(packet.frame) };
 	const change = entry && translation(entry.flow, entry.direction);

@@ -1,6 +1,6 @@
 /**
- * Geneve (RFC 8926) and VXLAN (RFC 7348): the outer headers of what is sent, and what is made of
- * those that are received.
+ * Geneve (RFC 8926) and VXLAN (RFC 7348): writes the outer headers of sent packets and checks those of
+ * received ones.
  */
 import { writeMac } from "../tables/address.js";
 import { DropReason, Limit, type NodeConfig, Path, type Peer } from "../tables/generated.js";
@@ -24,7 +24,7 @@ const VXLAN_VNI_FLAG = 0x08;
 
 const Ecn = { NONE: 0, ECT1: 1, ECT0: 2, CE: 3 } as const;
 
-/** The frame inside a tunnel to `peer`. Its Ethernet header becomes the outer one. */
+/** Encapsulates a frame for `peer`. Its Ethernet header becomes the outer one. */
 export function encapsulate(packet: Packet, peer: Peer, node: NodeConfig): Buffer {
 	const inner = packet.frame.subarray(ETHERNET_HEADER);
 	const udpLength = UDP_HEADER + TUNNEL_HEADER + ETHERNET_HEADER + inner.length;
@@ -44,7 +44,7 @@ export function encapsulate(packet: Packet, peer: Peer, node: NodeConfig): Buffe
 	]);
 }
 
-/** DF is set and the identification 0 (RFC 6864): nobody is to fragment a tunnel packet. */
+/** DF is set and the identification is 0 (RFC 6864): tunnel packets must not be fragmented. */
 function outerIpv4(peer: Peer, trafficClass: number, payload: number): Buffer {
 	const header = Buffer.alloc(20);
 	header[0] = 0x45;
@@ -59,7 +59,7 @@ function outerIpv4(peer: Peer, trafficClass: number, payload: number): Buffer {
 	return header;
 }
 
-/** The flow label spreads as the source port does (RFC 6438). */
+/** The flow label uses the same hash as the source port (RFC 6438). */
 function outerIpv6(peer: Peer, trafficClass: number, payload: number, spread: number): Buffer {
 	const header = Buffer.alloc(40);
 	header.writeUInt32BE(6 * 2 ** 28 + trafficClass * 2 ** 20 + (spread & 0xfffff), 0);
@@ -147,7 +147,7 @@ function tunnelHeader({ frame, l3, l4, length }: Packet): Buffer | undefined {
 	return frame.subarray(offset, offset + TUNNEL_HEADER);
 }
 
-/** A tunnel packet's inner packet, still in the outer frame, or why it is dropped. */
+/** A tunnel packet's inner packet, still in the outer frame, or the drop reason. */
 export function innerPacket(
 	outer: Packet,
 	kind: TunnelKind,
@@ -189,8 +189,8 @@ export function innerPacket(
 }
 
 /**
- * The inner packet behind the outer Ethernet header, with the ECN that RFC 6040, section 4.2 makes
- * of both; undefined: congestion was marked on a packet that cannot say so.
+ * The inner packet after the outer Ethernet header, with the ECN that follows from both headers (RFC 6040,
+ * section 4.2); undefined: congestion was marked on a packet without ECN support.
  */
 export function decapsulate(outer: Packet, inner: Packet): Packet | undefined {
 	const ecn = combineEcn(outer.trafficClass & 3, inner.trafficClass & 3);

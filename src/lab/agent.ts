@@ -16,12 +16,12 @@ import { identify } from "./state.js";
 export interface AgentOptions {
 	node: string;
 	namespace: Namespace;
-	/** Its run directory; the log stands beside it. */
+	/** The agent's run directory; the log is beside it. */
 	directory: string;
 	pinDirectory: string;
 	config: string;
 	manifests: string;
-	/** How long it may take to get ready. */
+	/** How long the agent may take to become ready. */
 	patienceMs: number;
 }
 
@@ -32,7 +32,7 @@ export class Agent {
 	readonly log: string;
 	private readonly options: AgentOptions;
 	private pid: number | undefined;
-	/** Where this start's lines begin in the log. */
+	/** Offset in the log where the lines of this start begin. */
 	private logStart = 0;
 
 	constructor(options: AgentOptions) {
@@ -48,8 +48,8 @@ export class Agent {
 	}
 
 	/**
-	 * @param root of another build of Fairway, for an upgrade; default: this one.
-	 * @throws Error with the end of the log when the agent ends or does not get ready.
+	 * @param root directory of another build of Fairway, for an upgrade; default: this one.
+	 * @throws Error with the end of the log if the agent exits or does not become ready.
 	 */
 	async start(root?: string): Promise<void> {
 		const { node, namespace, directory, config, manifests, patienceMs } = this.options;
@@ -62,7 +62,7 @@ export class Agent {
 				...["agent", "--node-name", node, "--config", config, "--manifests", manifests],
 				...["--run-dir", this.runDirectory, "--pin-dir", this.pinDirectory],
 			],
-			// In a session of its own: it outlives `fairway lab up`, and a Ctrl-C is the lab's alone.
+			// A session of its own: the agent outlives `fairway lab up`, and Ctrl-C reaches only the lab.
 			{ stdio: ["ignore", log, log], detached: true },
 		);
 		closeSync(log);
@@ -83,7 +83,7 @@ export class Agent {
 		}
 	}
 
-	/** What it has logged since its last start. */
+	/** The log lines since the last start. */
 	lines(): { msg?: string; level?: number; [field: string]: unknown }[] {
 		let text: string;
 		try {
@@ -100,7 +100,7 @@ export class Agent {
 		});
 	}
 
-	/** The last lines of the log, those of errors with their reason; what is no JSON as it is. */
+	/** The last lines of the log, errors with their reason; lines that are not JSON are kept as they are. */
 	private lastWords(): string {
 		const words = this.lines().map((line) => {
 			const { message } = (line.err ?? {}) as { message?: string };
@@ -110,7 +110,7 @@ export class Agent {
 		return [...new Set(words)].slice(-5).join("\n");
 	}
 
-	/** Ends the process and waits for its end; forwarding goes on. */
+	/** Ends the process and waits until it has exited; forwarding continues. */
 	async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
 		const { pid } = this;
 		if (pid === undefined || identify(pid) === undefined) return;

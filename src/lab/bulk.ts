@@ -1,17 +1,17 @@
 /**
- * TCP both ways at once, at a rate, until it is stopped: each end writes for as long as the other
- * takes it, and keeps when how much has come.
+ * TCP in both directions at once, at a fixed rate, until it is stopped. Each end writes as long as the
+ * other accepts data, and records how much has arrived when.
  */
 import { once } from "node:events";
 import { createConnection, createServer, type Server, type Socket } from "node:net";
 import type { BulkProgress, BulkTarget } from "./orders.js";
 import { monotonic, Pauses } from "./tally.js";
 
-/** Bytes a second each way: a stall shows, and other streams have a CPU left. */
+/** Bytes a second in each direction: enough to show a stall, little enough to leave CPU to others. */
 const RATE = 2_000_000;
 const SLOT_MS = 50;
 const TICK_MS = 5;
-/** What a client says first: its stream and the rate, each 32 bits. */
+/** A client's first bytes: its stream and the rate, 32 bits each. */
 const GREETING_BYTES = 8;
 
 /** One end of a connection. */
@@ -33,7 +33,7 @@ class End {
 				connection.write(chunk.subarray(0, bytes));
 				sent += bytes;
 			}
-			// What TCP could not take in time is not made up for: it would hide a stall in a burst.
+			// Bytes that TCP did not accept in time are not sent later: a burst would hide the stall.
 			sent = due;
 		}, TICK_MS);
 		connection.on("data", (data: Buffer) => this.add(data.length));
@@ -61,7 +61,7 @@ class End {
 }
 
 const clients = new Map<number, { connection: Socket; end: End }>();
-/** By stream: their clients number them. */
+/** By stream number, which the client chooses. */
 const served = new Map<number, End>();
 
 export async function bulkServe(port: number): Promise<Server> {
@@ -93,7 +93,7 @@ export async function bulkStart({ host, port, rate = RATE }: BulkTarget): Promis
 	return stream;
 }
 
-/** At the client, or else at the server. */
+/** Progress at the client's end of a stream, otherwise at the server's. */
 export function bulkReport(stream: number): BulkProgress {
 	const end = clients.get(stream)?.end ?? served.get(stream);
 	if (end === undefined) throw new Error(`there is no TCP stream ${stream}`);

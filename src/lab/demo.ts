@@ -1,10 +1,10 @@
 /**
  * `npm start`: the example cluster, real traffic between every kind of pair, and the counters.
  *
- *  1. the lab up
- *  2. every kind of pair measured, in both families
- *  3. the table; with --once the end, 0 when all got through
- *  4. counters until Ctrl-C, which removes everything
+ *  1. bring up the lab
+ *  2. measure every kind of pair, in both families
+ *  3. print the table; with --once, exit here, with status 0 if all traffic got through
+ *  4. show counters until Ctrl-C, which removes everything
  */
 import { release } from "node:os";
 import { basename } from "node:path";
@@ -31,7 +31,7 @@ async function demo(once: boolean, manifests: string | undefined): Promise<numbe
 			say(terminal ? "\nRemoving everything." : "Removing everything.");
 			await lab.down();
 		},
-		// Ctrl-C is how it is meant to end, once it has shown what it has to show.
+		// Once the table is shown, Ctrl-C is the regular end.
 		() => (shown === undefined ? 130 : shown),
 	);
 	let shown: number | undefined;
@@ -84,7 +84,7 @@ function say(text: string): void {
 	process.stdout.write(`${text}\n`);
 }
 
-/** On a terminal one line that is written over, elsewhere a line each. */
+/** On a terminal, overwrites one line; elsewhere, prints a line each time. */
 function progress(text: string): void {
 	if (terminal) process.stdout.write(`\r\u001b[2K${paint.dim(text)}`);
 	else if (text !== "") say(text);
@@ -96,7 +96,7 @@ const { values } = parseArgs({
 try {
 	process.exitCode = await demo(values.once, values.manifests);
 } catch (error) {
-	// What fails while everything is being removed fails for that reason.
+	// Errors after an interrupt come from the removal itself.
 	if (!isInterrupted()) {
 		progress("");
 		process.stderr.write(`${(error as Error).message}\n`);

@@ -1,15 +1,15 @@
-/** Ctrl-C and its like: what the process has made goes first, then the process. */
+/** Ctrl-C and other signals: removes what the process has made, then exits. */
 
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 
-/** True from the first signal on: what fails now fails because it is being removed. */
+/** True from the first signal on: later errors come from the removal. */
 let interrupted = false;
 
 export const isInterrupted = (): boolean => interrupted;
 
 /**
  * @param cleanUp called once, with the signal.
- * @param status the exit status; default 128 + the signal's number, as a shell has it.
+ * @param status the exit status; default 128 + the signal's number, as in a shell.
  */
 export function onInterrupt(
 	cleanUp: (signal: NodeJS.Signals) => Promise<void>,

@@ -1,9 +1,9 @@
 /**
  * A cluster on this machine.
  *
- *  1. state    what is about to be made, on disk
- *  2. underlay namespaces, switches, router, wire
- *  3. agents   one a Node
+ *  1. state    recorded on disk before anything is made
+ *  2. underlay namespaces, switches, router, links
+ *  3. agents   one for each Node
  *  4. Pods     through the CNI plugin
  */
 import { existsSync, statfsSync, writeFileSync } from "node:fs";
@@ -29,26 +29,26 @@ import { type LabPod, readTopology, type Topology } from "./topology.js";
 import { Underlay } from "./underlay.js";
 
 export interface LabOptions {
-	/** Prefix of its namespaces; one lab of a name at a time. */
+	/** Prefix of the lab's namespaces; only one lab of a name exists at a time. */
 	name: string;
 	/** Default: examples/two-subnets. */
 	manifests?: string;
 	/**
-	 * The agents' configuration. Default: config.yaml beside the manifests, else the defaults. A Node
-	 * for which there is config.d/NODE.yaml beside it has that one to itself.
+	 * The agents' configuration file. Default: config.yaml beside the manifests, otherwise the defaults.
+	 * A file config.d/NODE.yaml beside it replaces it for that Node.
 	 */
 	config?: string;
-	/** True: stays after this process. */
+	/** True: the lab outlives this process. */
 	detached?: boolean;
-	/** What serves the Nodes. Default: Fairway. */
+	/** The network implementation. Default: Fairway. */
 	network?: PodNetwork;
-	/** How long an agent may take to get ready. Default: enough for four at once on two cores. */
+	/** How long an agent may take to become ready. Default: enough for four at once on two cores. */
 	patienceMs?: number;
 }
 
 const PATIENCE_MS = 60_000;
 
-/** Who carries Pod traffic. Another than Fairway shows what the lab itself does. */
+/** Carries Pod traffic. An implementation other than Fairway shows what the lab itself does. */
 export interface PodNetwork {
 	start(lab: Lab): Promise<void>;
 	attach(lab: Lab, pod: LabPod): Promise<Attachment>;
@@ -64,7 +64,7 @@ export class Lab {
 	readonly manifests: string;
 	readonly config: string;
 	readonly directory: string;
-	/** By Node; only Nodes that an agent serves. */
+	/** By Node; only Nodes that have an agent. */
 	readonly agents = new Map<string, Agent>();
 	/** By label. */
 	readonly attachments = new Map<string, Attachment>();
@@ -102,7 +102,7 @@ export class Lab {
 		}
 	}
 
-	/** @throws Error; nothing is left of the lab then. */
+	/** @throws Error, after removing everything again. */
 	static async up(options: LabOptions): Promise<Lab> {
 		const lab = await Lab.prepare(options);
 		await lab.start();
@@ -110,8 +110,8 @@ export class Lab {
 	}
 
 	/**
-	 * A lab that exists on disk only, so that whoever has to end it early can. Labs whose process
-	 * has died are removed on the way.
+	 * A lab that exists only on disk, so that it can be ended early. Removes labs whose process has
+	 * died.
 	 */
 	static async prepare(options: LabOptions): Promise<Lab> {
 		const manifests = resolve(options.manifests ?? exampleDirectory);
@@ -133,7 +133,7 @@ export class Lab {
 		return lab;
 	}
 
-	/** @param step is told what begins. @throws Error; nothing is left of the lab then. */
+	/** @param step is called with each step that begins. @throws Error, after removing everything again. */
 	async start(step: (what: string) => void = () => undefined): Promise<void> {
 		this.starting = this.build(step);
 		try {
@@ -152,7 +152,7 @@ export class Lab {
 		step(`${this.agents.size} agents`);
 		await this.network.start(this);
 		step(`${pods.length} Pods, attached by fairway-cni`);
-		// One after another on a Node, so that a Pod has the same address each time.
+		// One after another on each Node, so that a Pod always gets the same address.
 		await Promise.all(
 			nodes.map(async ({ name }) => {
 				for (const pod of pods) if (pod.node === name) await this.attach(pod);
@@ -160,7 +160,7 @@ export class Lab {
 		);
 	}
 
-	/** A lab that another process has brought up. */
+	/** Opens a lab that another process has brought up. */
 	static async open(name: string): Promise<Lab> {
 		const state = readState(name);
 		if (state === undefined)
@@ -179,11 +179,11 @@ export class Lab {
 		return lab;
 	}
 
-	/** Removes everything that the lab has made, also while it is still being made. */
+	/** Removes everything that the lab has made, even while it is still starting. */
 	async down(): Promise<void> {
 		await this.remove();
 		if (this.starting === undefined) return;
-		// What was under way when its ground was removed fails, and may have left something again.
+		// Steps that were under way fail now, and may have made something again.
 		await this.starting.catch(() => undefined);
 		await this.remove();
 	}
@@ -193,17 +193,17 @@ export class Lab {
 		if (this.state !== undefined) await remove(this.state);
 	}
 
-	/** Of a Node, a Pod, a switch, "router" or "outside". */
+	/** The namespace of a Node, a Pod, a switch, "router" or "outside". */
 	namespace(machine: string): Namespace {
 		return this.underlay.machine(machine).namespace;
 	}
 
-	/** @throws Error unless the command ends with 0 or mayFail is set. */
+	/** @throws Error if the command fails and mayFail is not set. */
 	run(machine: string, command: readonly string[], options?: RunOptions): Promise<Output> {
 		return this.namespace(machine).run(command, options);
 	}
 
-	/** The traffic program in a machine, started when first asked for. */
+	/** The traffic program in a machine, started on first use. */
 	station(machine: string): Promise<Station> {
 		let station = this.stations.get(machine);
 		if (station === undefined) {
@@ -263,7 +263,7 @@ function configOf(config: string, node: string): string {
 	return existsSync(own) ? own : config;
 }
 
-/** A Pod on a Node without an agent is left to whoever serves that Node. */
+/** Pods on a Node without an agent are left to the implementation that serves that Node. */
 const fairway: PodNetwork = {
 	async start(lab) {
 		await mountBpffs();
@@ -284,7 +284,7 @@ function cniOf(lab: Lab, pod: LabPod, { socket }: Agent) {
 	return { pod, node: lab.namespace(pod.node), target: lab.namespace(pod.label), socket };
 }
 
-/** Before the agents: of several that find it missing at once, each would mount its own. */
+/** Mounts bpffs before the agents start: several that find it missing at once would each mount their own. */
 async function mountBpffs(): Promise<void> {
 	const path = "/sys/fs/bpf";
 	if (statfsSync(path).type === BPF_FS_MAGIC) return;

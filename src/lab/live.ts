@@ -1,4 +1,4 @@
-/** A little traffic between all Nodes, and what the agents count of it, drawn again each second. */
+/** Light traffic between all Nodes, and the agents' counters, redrawn every second. */
 import { setTimeout as delay } from "node:timers/promises";
 import type { PeerStatus } from "../api/messages.js";
 import { isInterrupted } from "./interrupt.js";
@@ -6,7 +6,7 @@ import type { Lab } from "./lab.js";
 import { type PeerRow, peerRows, peerTable } from "./report.js";
 
 const PORT = 5300;
-/** Datagrams a second from each Node to each other, of each family. */
+/** Datagrams a second from each Node to each other Node, per family. */
 const RATE = 50;
 
 /** From the first Pod of each Node to the first Pod of every other. */
@@ -31,7 +31,7 @@ export async function startBackground(lab: Lab): Promise<void> {
 					});
 }
 
-/** Draws until the process is interrupted. On a terminal in place, else a table every ten seconds. */
+/** Draws until the process is interrupted: in place on a terminal, otherwise a table every ten seconds. */
 export async function watchPeers(lab: Lab, terminal: boolean): Promise<void> {
 	const period = terminal ? 1 : 10;
 	let rows: PeerRow[] = [];
@@ -44,7 +44,7 @@ export async function watchPeers(lab: Lab, terminal: boolean): Promise<void> {
 		rows = peerRows(peers, rows, (now - looked) / 1000);
 		looked = now;
 		const text = peerTable(rows, terminal);
-		// Up over the last table, and everything below it gone.
+		// Moves the cursor above the last table and clears everything below.
 		if (terminal && height > 0) process.stdout.write(`\u001b[${height}A\u001b[J`);
 		process.stdout.write(`${text}\n`);
 		height = text.split("\n").length;
@@ -52,7 +52,7 @@ export async function watchPeers(lab: Lab, terminal: boolean): Promise<void> {
 	}
 }
 
-/** By Node. A Node whose agent does not answer has no peers to show. */
+/** Peers by Node. A Node whose agent does not answer has none. */
 async function peersOf(lab: Lab): Promise<Map<string, PeerStatus[]>> {
 	const answers = [...lab.agents].map(async ([node, agent]): Promise<[string, PeerStatus[]]> => {
 		try {

@@ -1,4 +1,4 @@
-/** Real traffic between two machines of a lab, and what Fairway says about it. */
+/** Measures real traffic between two machines of a lab, and compares it with what Fairway reports. */
 import { once } from "node:events";
 import type { ExplainAnswer, PeerStatus } from "../api/messages.js";
 import type { Lab } from "./lab.js";
@@ -7,19 +7,19 @@ import { until } from "./until.js";
 
 export interface Measurement {
 	pair: Pair;
-	/** What `fairway explain` says on the sending Node; undefined: no agent, or no answer. */
+	/** The answer of `fairway explain` on the sending Node; undefined: no agent, or no answer. */
 	explained: ExplainAnswer | undefined;
-	/** Milliseconds, mean of the answered ones; undefined: none was answered. */
+	/** Mean round trip of the answered requests in milliseconds; undefined: no answer. */
 	roundTrip: number | undefined;
 	/** Echo requests without an answer. */
 	lost: number;
-	/** Bits a second that the receiver got over one TCP connection. */
+	/** Bits a second received over one TCP connection. */
 	throughput: number | undefined;
 	/** The source address that the receiver saw. */
 	seenAs: string | undefined;
-	/** How the packets really went, by the sending Node's counters. */
+	/** The paths that the packets took, by the sending Node's counters. */
 	counted: { direct: number; tunnel: number };
-	/** Sentences; none: all is well. */
+	/** Sentences; empty: no fault. */
 	faults: string[];
 }
 
@@ -128,7 +128,7 @@ function difference(
 	};
 }
 
-/** What was said must be what was done. */
+/** Differences between the explanation and the counters. */
 function contradictions(
 	explained: ExplainAnswer | undefined,
 	{ direct, tunnel }: Measurement["counted"],

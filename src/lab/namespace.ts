@@ -1,13 +1,13 @@
 /**
  * A network namespace by name, and commands in it.
  *
- * Entered with nsenter, not `ip netns exec`: that one mounts a new /sys over bpffs.
+ * Entered with nsenter, not with `ip netns exec`, which mounts a new /sys over bpffs.
  */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
 import { readdirSync, readlinkSync, statSync } from "node:fs";
 
 export interface Output {
-	/** null: ended by a signal. */
+	/** null: terminated by a signal. */
 	status: number | null;
 	stdout: string;
 	stderr: string;
@@ -16,9 +16,9 @@ export interface Output {
 export interface RunOptions {
 	input?: string;
 	environment?: Record<string, string>;
-	/** Default 60 s; then the command is ended. */
+	/** The command is killed after this time; default 60 s. */
 	timeoutMs?: number;
-	/** True: a status other than 0 is an answer, not an error. */
+	/** True: a status other than 0 is a result, not an error. */
 	mayFail?: boolean;
 }
 
@@ -31,24 +31,24 @@ export class Namespace {
 		this.path = `/run/netns/${name}`;
 	}
 
-	/** @throws Error with what the command printed, unless it ended with 0 or mayFail is set. */
+	/** @throws Error with the command's output if it fails and mayFail is not set. */
 	run(command: readonly string[], options: RunOptions = {}): Promise<Output> {
 		return run(["nsenter", `--net=${this.path}`, "--", ...command], options);
 	}
 
-	/** Several commands in one process; the first that fails ends it. */
+	/** Runs several commands in one process; stops at the first that fails. */
 	script(text: string, options: RunOptions = {}): Promise<Output> {
 		return this.run(["sh", "-euc", text], options);
 	}
 
-	/** nsenter executes the command in its own place: the child's pid is the command's. */
+	/** nsenter replaces itself with the command: the child's pid is the command's. */
 	spawn(command: readonly string[], options: SpawnOptions = {}): ChildProcess {
 		const inside = [`--net=${this.path}`, "--", ...command];
 		return spawn("nsenter", inside, { ...options, env: environment() });
 	}
 }
 
-/** Tools speak English, and programs start without what a test runner wants in every Node.js. */
+/** Tools print English, and Node.js programs start without the options of a test runner. */
 const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LC_ALL: "C", NODE_OPTIONS: "" });
 
 export function run(command: readonly string[], options: RunOptions = {}): Promise<Output> {
@@ -73,13 +73,13 @@ export function run(command: readonly string[], options: RunOptions = {}): Promi
 				new Error(`Cannot run \`${shown}\`: expected success, got ${signal ?? status}: ${said}`),
 			);
 		});
-		// A command that ended before it read its input has said why on standard error.
+		// A command that exits before it reads its input explains why on standard error.
 		child.stdin.on("error", () => {});
 		child.stdin.end(options.input);
 	});
 }
 
-/** The processes that run in these namespaces, by pid. Ours by construction: we made the namespaces. */
+/** Pids of the processes in these namespaces. All are the lab's: it made the namespaces. */
 export function processesIn(namespaces: readonly string[]): number[] {
 	const wanted = new Set<string>();
 	for (const name of namespaces) {

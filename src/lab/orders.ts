@@ -1,41 +1,41 @@
 /**
- * What a station is asked to do, and what it answers: a JSON line each way over its standard
- * input and output. Hosts are address text; sizes are bytes of payload.
+ * The orders of a station and their answers: one JSON line in each direction over its standard input
+ * and output. Hosts are address text; sizes are payload bytes.
  */
 export interface Orders {
-	/** Hashes what each connection brings until its end, then answers with a TcpReceipt. */
+	/** Hashes the data of each connection until it ends, then answers with a TcpReceipt. */
 	tcpServe: { order: { port: number }; answer: { port: number } };
-	/** Sends pseudo-random bytes, ends, and waits for the receipt. */
+	/** Sends pseudo-random bytes, closes its side, and waits for the receipt. */
 	tcpSend: { order: TcpSend; answer: TcpResult };
-	/** Sends every datagram back; counts numbered ones; answers "who" with the sender's address. */
+	/** Echoes every datagram; counts numbered ones; answers "who" with the sender's address. */
 	udpServe: { order: { port: number; fragmentable?: boolean }; answer: { port: number } };
-	/** The numbered datagrams that the server on this port has got, of one stream. */
+	/** The numbered datagrams of one stream that the server on this port has received. */
 	udpReport: { order: { port: number; stream: number }; answer: UdpReport };
-	/** One datagram of each size, each until it comes back whole. */
+	/** Sends one datagram of each size, each until it comes back unchanged. */
 	udpExchange: { order: UdpExchange; answer: UdpExchangeResult };
-	/** From which address and port a server sees this station. */
+	/** The address and port that a server sees for this station. */
 	udpWho: { order: UdpTarget & { timeoutMs?: number }; answer: { address: string; port: number } };
-	/** A numbered stream, until udpStop. */
+	/** Sends a numbered stream until udpStop. */
 	udpStream: { order: UdpTarget & { rate: number; size?: number }; answer: { stream: number } };
-	/** `echo`: what came back, and when. */
+	/** `echo`: the echoes that arrived, and when. */
 	udpStop: {
 		order: { stream: number };
 		answer: { sent: number; returned: number; echo: UdpReport };
 	};
-	/** What has come back so far. */
+	/** The echoes so far. */
 	udpEcho: { order: { stream: number }; answer: UdpReport };
-	/** One datagram as given (base64), no answer waited for. */
+	/** Sends one datagram as given (base64) without waiting for an answer. */
 	udpSend: { order: UdpTarget & { payload: string }; answer: { sent: number } };
-	/** A datagram from each of these source addresses, which must be bindable. */
+	/** Sends a datagram from each of these source addresses, which must be bindable. */
 	udpFlood: {
 		order: UdpTarget & { sources: string[] };
 		answer: { sent: number };
 	};
-	/** Takes bulkStart, and sends as much in return. */
+	/** Accepts bulkStart, and sends at the same rate in return. */
 	bulkServe: { order: { port: number }; answer: { port: number } };
-	/** TCP both ways, until bulkStop. */
+	/** TCP in both directions until bulkStop. */
 	bulkStart: { order: BulkTarget; answer: { stream: number } };
-	/** What this end has received; of the client or of the server. */
+	/** Progress at this end, client or server. */
 	bulkReport: { order: { stream: number }; answer: BulkProgress };
 	bulkStop: { order: { stream: number }; answer: { stream: number } };
 	/** Closes the server on a port. */
@@ -47,14 +47,14 @@ export interface UdpTarget {
 	port: number;
 	localAddress?: string;
 	localPort?: number;
-	/** IPv4 without DF: any router may cut it. Default: with DF, as Linux sends UDP. */
+	/** IPv4 without DF: routers may fragment it. Default: with DF, as Linux sends UDP. */
 	fragmentable?: boolean;
 }
 
 export interface BulkTarget {
 	host: string;
 	port: number;
-	/** Bytes a second each way. Default 2,000,000. */
+	/** Bytes a second in each direction. Default 2,000,000. */
 	rate?: number;
 }
 
@@ -62,15 +62,15 @@ export interface BulkTarget {
 export interface BulkProgress {
 	received: number;
 	startMs: number;
-	/** Bytes in each so many milliseconds from startMs on. */
+	/** Length of a slot in milliseconds; slots begin at startMs and count bytes. */
 	slotMs: number;
 	slots: number[];
-	/** The longest time without a byte, the one that still lasts included. */
+	/** The longest time without a byte, including a current one. */
 	longestStallMs: number;
 	stalledFromMs: number;
 }
 
-/** A time in which packets were lost, from the last that came before to the first after. */
+/** A period of loss, from the last arrival before it to the first after it. */
 export interface Gap {
 	/** Milliseconds of the machine's monotonic clock. */
 	fromMs: number;
@@ -81,7 +81,7 @@ export interface Gap {
 export interface TcpSend extends UdpTarget {
 	bytes: number;
 	seed: number;
-	/** Bytes a second; default: as fast as it goes. */
+	/** Bytes a second; default: unlimited. */
 	rate?: number;
 	timeoutMs?: number;
 }
@@ -95,7 +95,7 @@ export interface TcpReceipt {
 }
 
 export interface TcpResult extends TcpReceipt {
-	/** What arrived is what was sent. */
+	/** True: the data arrived unchanged. */
 	whole: boolean;
 	milliseconds: number;
 }
@@ -103,16 +103,16 @@ export interface TcpResult extends TcpReceipt {
 export interface UdpExchange extends UdpTarget {
 	sizes: number[];
 	seed: number;
-	/** For one try of one datagram. Default 1000. */
+	/** Time-out for one try of one datagram. Default 1000. */
 	timeoutMs?: number;
-	/** Default 3: the first may be what path MTU discovery costs. */
+	/** Default 3: path MTU discovery may cost the first. */
 	tries?: number;
 }
 
 export interface UdpExchangeResult {
 	/** Sizes that did not come back. */
 	missing: number[];
-	/** Sizes that came back with other content. */
+	/** Sizes that came back changed. */
 	corrupt: number[];
 	/** Sizes that needed more than one try. */
 	retried: number[];
@@ -125,12 +125,12 @@ export interface UdpReport {
 	/** The first hundred numbers that never came. */
 	missing: number[];
 	duplicates: number;
-	/** Came after a higher number. */
+	/** Arrived after a higher number. */
 	late: number;
 	/** Source addresses and ports, "ADDRESS PORT". */
 	senders: string[];
 	/** The longest time between two arrivals. */
 	longestPauseMs: number;
-	/** The fifty longest, in their order. What never came again has no end and is not among them. */
+	/** The fifty longest, in order of time. A stream that never resumed has no end and is not included. */
 	outages: Gap[];
 }

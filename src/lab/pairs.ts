@@ -1,8 +1,8 @@
-/** Who may talk with whom in a lab, and of which kind that is. Pure but for the lab's addresses. */
+/** Which machines of a lab may communicate, and which kind of pair each is. Pure, except for the lab's addresses. */
 import type { Lab } from "./lab.js";
 import type { Family } from "./subnet.js";
 
-/** In the order in which they are shown. */
+/** In display order. */
 export const kinds = {
 	podToPodHere: "Pod → Pod, same Node",
 	podToPodSubnet: "Pod → Pod, same subnet",
@@ -19,12 +19,12 @@ export type Kind = keyof typeof kinds;
 export interface Pair {
 	kind: Kind;
 	family: Family;
-	/** Machines, by their names in the lab. */
+	/** Machines, by name. */
 	from: string;
 	to: string;
 }
 
-/** Every pair of every kind, both families where both ends have them. */
+/** Every pair of every kind, in each family that both ends have. */
 export function allPairs(lab: Lab): Pair[] {
 	const { nodes, pods, outside } = lab.topology;
 	const attached = pods.filter(({ label }) => lab.attachments.has(label)).map((p) => p.label);
@@ -66,7 +66,7 @@ function kindOf(lab: Lab, from: string, to: string): Kind | undefined {
 	return apart(lab, from, to) ? "podToPodRouted" : "podToPodSubnet";
 }
 
-/** True when there is a router between two machines' Nodes. */
+/** True if a router is between the Nodes of two machines. */
 function apart(lab: Lab, a: string, b: string): boolean {
 	const subnet = (machine: string): string | undefined => {
 		const node = nodeOf(lab, machine);

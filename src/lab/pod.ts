@@ -1,4 +1,4 @@
-/** Attaches and removes a Pod through the CNI plugin, in the way of a container runtime. */
+/** Attaches and removes a Pod through the CNI plugin, as a container runtime does. */
 import { createHash } from "node:crypto";
 import type { Namespace, Output } from "./namespace.js";
 import { command } from "./repository.js";
@@ -14,21 +14,21 @@ export interface Attachment {
 export interface CniCall {
 	verb: "ADD" | "DEL" | "CHECK" | "VERSION" | "STATUS" | "GC";
 	pod: LabPod;
-	/** The Node's namespace: a runtime runs plugins in the host's. */
+	/** The Node's namespace: a runtime runs plugins in the host's namespace. */
 	node: Namespace;
 	target: Namespace;
 	socket: string;
-	/** What ADD answered, for CHECK and DEL. */
+	/** The result of ADD, for CHECK and DEL. */
 	previous?: unknown;
 	cniVersion?: string;
 }
 
-/** A sandbox's id as containerd writes them: 64 hexadecimal digits. */
+/** A sandbox id in containerd's format: 64 hexadecimal digits. */
 export function containerId(target: Namespace): string {
 	return createHash("sha256").update(target.name).digest("hex");
 }
 
-/** One run of the plugin. Its status is an answer, not an error. */
+/** Runs the plugin once. Its status is a result, not an error. */
 export function callCni(call: CniCall): Promise<Output> {
 	const { verb, pod, node, target, socket, previous, cniVersion = "1.0.0" } = call;
 	const config = {

@@ -1,4 +1,4 @@
-/** Who reaches whom in a lab: an echo request over every pair. */
+/** Which machines of a lab reach each other: an echo request for every pair. */
 
 import type { Lab } from "./lab.js";
 import { ping } from "./measure.js";
@@ -11,7 +11,7 @@ export interface Reach {
 	roundTrip: number | undefined;
 }
 
-/** Pings at a time: enough to be quick, few enough not to measure each other. */
+/** Concurrent pings: enough to be quick, few enough not to disturb each other. */
 const AT_ONCE = 8;
 
 export async function pingAll(lab: Lab): Promise<Reach[]> {

@@ -6,7 +6,7 @@ import { type Column, painters, renderTable } from "./table.js";
 
 type Paint = ReturnType<typeof painters>;
 
-/** @param terminal its width in columns; undefined: no terminal, no colours, nothing cut. */
+/** @param terminal width in columns; undefined: no terminal, so no colours and no truncation. */
 export function measurementTable(
 	measurements: readonly Measurement[],
 	terminal: number | undefined,
@@ -49,14 +49,14 @@ export interface PeerRow {
 	node: string;
 	peer: string;
 	paths: { 4?: string; 6?: string };
-	/** Since the agent's maps were made. */
+	/** Since the agent's maps were created. */
 	packets: { direct: number; tunnel: number };
 	bytes: number;
-	/** Packets a second since the last look. */
+	/** Packets a second since the previous rows. */
 	rate: { direct: number; tunnel: number };
 }
 
-/** @param earlier the rows of the last look, @param seconds ago. */
+/** @param earlier the previous rows, from @param seconds ago. */
 export function peerRows(
 	peers: ReadonlyMap<string, readonly PeerStatus[]>,
 	earlier: readonly PeerRow[],
@@ -144,7 +144,7 @@ function pathOf({ explained }: Measurement): string {
 	return explained?.path ?? "–";
 }
 
-/** Where the receiver sees another source than the sender's own. */
+/** Shows the source that the receiver sees if it is not the sender's own. */
 function translation({ explained, seenAs }: Measurement): string {
 	return explained?.snat == null ? "" : (seenAs ?? "");
 }

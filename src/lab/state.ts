@@ -1,6 +1,6 @@
 /**
- * What a lab has made, on disk from before it is made: whoever comes after a lab that was killed
- * finds it here and can remove all of it.
+ * The record of what a lab makes, written to disk before it is made, so that everything of a lab that
+ * was killed can be found and removed.
  */
 import {
 	mkdirSync,
@@ -19,16 +19,16 @@ const PINS = "/sys/fs/bpf/fairway-lab";
 
 export interface State {
 	name: string;
-	/** Ends with this process; undefined: stays until `fairway lab down`. */
+	/** The lab ends with this process; undefined: it stays until `fairway lab down`. */
 	owner: ProcessIdentity | undefined;
 	/** Absolute. */
 	manifests: string;
 	config: string;
-	/** Every namespace of this lab, made or still to be made. */
+	/** Every namespace of this lab, existing or planned. */
 	namespaces: string[];
 }
 
-/** A pid may be used again; a pid with its start time is not. */
+/** Pids are reused; a pid with its start time is unique. */
 export interface ProcessIdentity {
 	pid: number;
 	/** Clock ticks since boot. */
@@ -38,13 +38,13 @@ export interface ProcessIdentity {
 export const labDirectory = (name: string): string => `${ROOT}/${name}`;
 export const pinDirectory = (name: string): string => `${PINS}/${name}`;
 
-/** @throws Error when a lab of this name is there already. */
+/** @throws Error if a lab of this name exists. */
 export function createState(state: State): void {
 	mkdirSync(ROOT, { recursive: true });
 	try {
 		mkdirSync(labDirectory(state.name));
 	} catch (error) {
-		// The last other lab has just gone, and ROOT with it.
+		// The last other lab was removed just now, and ROOT with it.
 		if ((error as NodeJS.ErrnoException).code === "ENOENT") {
 			createState(state);
 			return;
@@ -70,7 +70,7 @@ export function readState(name: string): State | undefined {
 	}
 }
 
-/** Every lab on this machine that left its state. */
+/** Every lab on this machine that has a record. */
 export function allStates(): State[] {
 	try {
 		return readdirSync(ROOT).flatMap((name) => readState(name) ?? []);
@@ -79,7 +79,7 @@ export function allStates(): State[] {
 	}
 }
 
-/** True when the process that a lab was to end with is no more. */
+/** True if the lab should have ended with a process that no longer exists. */
 export function isAbandoned({ owner }: State): boolean {
 	return owner !== undefined && identify(owner.pid)?.started !== owner.started;
 }
@@ -87,7 +87,7 @@ export function isAbandoned({ owner }: State): boolean {
 export function identify(pid: number): ProcessIdentity | undefined {
 	try {
 		const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-		// The command's name is in brackets and may hold anything; start time is field 22.
+		// The command name is in parentheses and may contain anything; the start time is field 22.
 		const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 		return fields[0] === "Z" ? undefined : { pid, started: Number(fields[19]) };
 	} catch {
@@ -96,8 +96,8 @@ export function identify(pid: number): ProcessIdentity | undefined {
 }
 
 /**
- * Ends the processes in the lab's namespaces, then removes namespaces, pins and files. What is
- * not there any more is no error, so it may be called at any time and again.
+ * Ends the processes in the lab's namespaces, then removes namespaces, pins and files. Idempotent:
+ * what no longer exists is not an error.
  */
 export async function remove(state: State): Promise<void> {
 	await endProcesses(state.namespaces, "SIGTERM", 2_000);
@@ -118,14 +118,14 @@ async function endProcesses(
 		try {
 			process.kill(pid, signal);
 		} catch {
-			// It has ended by itself.
+			// It has exited by itself.
 		}
 	}
 	const end = Date.now() + patienceMs;
 	while (processesIn(namespaces).some((pid) => identify(pid)) && Date.now() < end) await delay(20);
 }
 
-/** Other labs may have theirs in it. */
+/** Other labs may still use it. */
 function removeIfEmpty(directory: string): void {
 	try {
 		rmdirSync(directory);

@@ -1,6 +1,6 @@
 /**
- * The traffic program of the lab: runs in a machine's network namespace, takes orders (orders.ts)
- * on standard input and ends with it.
+ * The lab's traffic program. It runs in a machine's network namespace, reads orders (orders.ts) from
+ * standard input, and exits when that is closed.
  */
 import { createCipheriv, createHash } from "node:crypto";
 import { createSocket, type RemoteInfo, type Socket } from "node:dgram";
@@ -102,7 +102,7 @@ const handlers: Handlers = {
 	async udpStop({ stream }) {
 		const state = running(stream);
 		clearInterval(state.timer);
-		// What is on its way is waited for; what is lost is not.
+		// Waits for echoes in flight, but not for lost ones.
 		for (let quiet = 0; quiet < 10 && state.echo.received < state.sent; quiet++) {
 			const before = state.echo.received;
 			await delay(30);
@@ -242,7 +242,7 @@ async function udpExchange(order: UdpExchange): Promise<UdpExchangeResult> {
 			if (attempt === 1) result.retried.push(size);
 			const wait = firstMessage(socket, ({ length }) => length === size, timeoutMs);
 			wait.catch(() => undefined);
-			// EMSGSIZE tells of a path MTU just learned: the next try is fragmented.
+			// EMSGSIZE: the kernel has just learned the path MTU and fragments the next try.
 			await send(socket, sent, target).catch(() => undefined);
 			reply = await wait.catch(() => undefined);
 		}
@@ -262,15 +262,15 @@ function running(stream: number): Stream {
 async function openSocket(target: UdpTarget): Promise<Socket> {
 	const { host, localAddress, localPort = 0, fragmentable = false } = target;
 	const socket = createSocket({ type: isIPv4(host) ? "udp4" : "udp6", recvBufferSize: 4 << 20 });
-	// ICMP errors come back here; what they say shows in what does not come back.
+	// ICMP errors arrive here; the missing echoes show the same.
 	socket.on("error", () => undefined);
 	await bind(socket, localPort, localAddress, fragmentable);
 	return socket;
 }
 
 /**
- * Node.js cannot set IP_MTU_DISCOVER. Sockets take it from this namespace's sysctl when they are
- * made, which is when they are bound.
+ * Node.js cannot set IP_MTU_DISCOVER. A socket takes it from the namespace's sysctl when it is created,
+ * which is when it is bound.
  */
 async function bind(
 	socket: Socket,

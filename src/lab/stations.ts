@@ -1,4 +1,4 @@
-/** The side of a station that gives the orders. */
+/** Starts stations and sends them orders. */
 import type { ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
 import type { Namespace } from "./namespace.js";
@@ -28,7 +28,7 @@ export class Station {
 	static async start(machine: string, namespace: Namespace): Promise<Station> {
 		const child = namespace.spawn([process.execPath, stationProgram], {
 			stdio: ["pipe", "pipe", "inherit"],
-			// In a session of its own: a Ctrl-C is the lab's alone, which then ends it.
+			// A session of its own: Ctrl-C reaches only the lab, which then ends the station.
 			detached: true,
 		});
 		const station = new Station(machine, child);
@@ -36,7 +36,7 @@ export class Station {
 		return station;
 	}
 
-	/** @throws Error with what the station says when it cannot. */
+	/** @throws Error with the station's message if it cannot do it. */
 	order<N extends keyof Orders>(name: N, order: Orders[N]["order"]): Promise<Orders[N]["answer"]> {
 		const id = this.nextId++;
 		return new Promise((resolve, reject) => {

@@ -19,8 +19,8 @@ export function networkOf(address: string): string {
 }
 
 /**
- * The address that the lab's router takes in a network: the last but one of an IPv4 network
- * (.254 of a /24), ::fe of an IPv6 one. With the network's prefix length.
+ * The router's address in a network, with the network's prefix length: the second-to-last address of
+ * an IPv4 network (.254 of a /24), ::fe of an IPv6 network.
  */
 export function routerAddress(network: string): string {
 	const { value, length, bits } = parse(network);
@@ -66,6 +66,6 @@ function parse6(address: string): bigint {
 function format(value: bigint, bits: 32 | 128): string {
 	if (bits === 32) return [24n, 16n, 8n, 0n].map((shift) => (value >> shift) & 255n).join(".");
 	const words = Array.from({ length: 8 }, (_, i) => (value >> BigInt(112 - 16 * i)) & 0xffffn);
-	// The URL parser writes IPv6 addresses as RFC 5952 wants them.
+	// The URL parser formats IPv6 addresses according to RFC 5952.
 	return new URL(`http://[${words.map((w) => w.toString(16)).join(":")}]`).hostname.slice(1, -1);
 }

@@ -1,11 +1,11 @@
-/** What has come of one numbered stream at one of its ends, and what a fault has cost it. */
+/** The arrivals of one numbered stream at one of its ends, and the loss caused by a fault. */
 import type { RemoteInfo } from "node:dgram";
 import type { Gap, UdpReport } from "./orders.js";
 
-/** Those that are kept, the longest. */
+/** How many outages are kept; the longest win. */
 const MOST_OUTAGES = 50;
 
-/** Milliseconds of the machine's monotonic clock, which all its processes share. */
+/** Milliseconds of the machine's monotonic clock, which all processes share. */
 export const monotonic = (): number => Number(process.hrtime.bigint()) / 1e6;
 
 export class Tally {

@@ -1,9 +1,9 @@
 /**
- * What the lab builds, read from a directory of Kubernetes manifests. Pure but for reading files.
+ * The lab's topology, read from a directory of Kubernetes manifests. Pure, except for reading files.
  *
  *  1. read every document of *.yaml, *.yml and *.json
  *  2. Nodes whose InternalIPs are in one network share a switch
- *  3. Pods that name their Node; the ConfigMap `fairway-lab` for what manifests cannot say
+ *  3. Pods that name their Node; the ConfigMap `fairway-lab` for what manifests cannot express
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -14,11 +14,11 @@ export interface Topology {
 	subnets: Subnet[];
 	nodes: LabNode[];
 	pods: LabPod[];
-	/** A host that is no Node, beyond the router. */
+	/** A host beyond the router that is not a Node. */
 	outside: { addresses: string[]; routers: string[] } | undefined;
-	/** Of every link of the underlay. */
+	/** MTU of every link of the underlay. */
 	mtu: number;
-	/** The router has routes to the pod CIDRs. */
+	/** True: the router has routes to the pod CIDRs. */
 	routerKnowsPods: boolean;
 }
 
@@ -38,7 +38,7 @@ export interface LabNode {
 	/** With prefix length. */
 	addresses: string[];
 	podCIDRs: string[];
-	/** False: the lab makes the machine and its wire, and leaves the rest to somebody else. */
+	/** False: the lab makes only the machine and its links; another implementation serves the Node. */
 	agent: boolean;
 }
 
@@ -46,11 +46,11 @@ export interface LabPod {
 	namespace: string;
 	name: string;
 	node: string;
-	/** Its name in the lab: "pod1a", or "namespace-pod1a" outside of the namespace "default". */
+	/** The name in the lab: "pod1a", or "namespace-pod1a" outside the namespace "default". */
 	label: string;
 }
 
-/** Set to "none" on a Node that another implementation serves. */
+/** "none" marks a Node that another implementation serves. */
 const AGENT_ANNOTATION = "lab.fairway.io/agent";
 const CONFIG_MAP = "fairway-lab";
 
@@ -62,7 +62,7 @@ interface Manifest {
 	data?: Record<string, string>;
 }
 
-/** @throws Error when a file cannot be read or the manifests describe no cluster. */
+/** @throws Error if a file cannot be read or the manifests do not describe a cluster. */
 export function readTopology(directory: string): Topology {
 	return buildTopology(readManifests(directory), directory);
 }
@@ -137,7 +137,7 @@ export function buildTopology(manifests: readonly Manifest[], origin: string): T
 	return topology;
 }
 
-/** The switch that one of these addresses' networks is on already, or a new one. */
+/** The switch that already serves the network of one of these addresses, or a new one. */
 function joinSubnet(subnets: Subnet[], addresses: string[]): Subnet {
 	const networks = addresses.map(networkOf);
 	let subnet = subnets.find((known) => known.networks.some((n) => networks.includes(n)));
@@ -158,7 +158,7 @@ function toPod({ kind, metadata, spec }: Manifest, nodes: LabNode[]): LabPod[] {
 	return [{ namespace, name: metadata.name, node: node.name, label }];
 }
 
-/** One name or one address twice would end in a namespace that is wired wrongly. */
+/** A name or address that occurs twice would give a wrongly connected namespace. */
 function refuseDoubles(topology: Topology, origin: string): void {
 	const seen = new Set<string>();
 	const names = [...topology.nodes.map((n) => n.name), ...topology.pods.map((p) => p.label)];

@@ -1,5 +1,5 @@
 /**
- * The network between the Nodes, out of namespaces, veth pairs and one bridge for each switch.
+ * The network between the Nodes, made of namespaces, veth pairs and one bridge for each switch.
  *
  *       node1       node2                 node3       node4
  *       eth0│       eth0│                 eth0│       eth0│
@@ -9,15 +9,15 @@
  *                             │outside
  *                           outside
  *
- *  1. namespaces, with their sysctls before any link is there
+ *  1. namespaces, with their sysctls, before any link exists
  *  2. links
  *  3. addresses, routes, bridges
- *  4. the links made to behave as a wire, and read back
- *  5. until every switch forwards on all its ports
+ *  4. make the links behave like a wire, and verify it
+ *  5. wait until every switch forwards on all its ports
  *
- * veth hands over packets of 64 KB without checksums. Here the switch's ends have their offloads
- * off, so that every packet is cut and summed on its way in, as a NIC would; and the Nodes' ends
- * merge what they receive (GRO), as a NIC would.
+ * A veth passes packets of 64 KB without checksums. Here the switch ends have their offloads off, so
+ * that every packet is segmented and checksummed on its way in, as by a NIC; and the Node ends merge
+ * what they receive (GRO), as with a NIC.
  */
 import { existsSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
@@ -26,22 +26,22 @@ import { familyOf, withoutLength } from "./subnet.js";
 import type { Topology } from "./topology.js";
 
 export interface Machine {
-	/** Its name in the lab. */
+	/** The name in the lab. */
 	name: string;
 	role: "node" | "pod" | "switch" | "router" | "outside";
 	namespace: Namespace;
 	sysctls: string[];
 	/** Lines for `ip -batch`. */
 	addresses: string[];
-	/** A Node's port on its switch; "" where there is none. */
+	/** A Node's port on its switch; "": none. */
 	port: string;
-	/** Interfaces that merge what they receive. */
+	/** Interfaces that merge what they receive (GRO). */
 	receiving: string[];
-	/** Interfaces that cut and sum what they send. */
+	/** Interfaces that segment and checksum what they send. */
 	cutting: string[];
 }
 
-/** No waiting for duplicate addresses, no address from a router that is none. */
+/** No duplicate address detection, no router advertisements. */
 const QUIET_IPV6 = ["all", "default"].flatMap((which) => [
 	`net.ipv6.conf.${which}.accept_dad=0`,
 	`net.ipv6.conf.${which}.accept_ra=0`,
@@ -51,19 +51,19 @@ const ROUTER = [
 	"net.ipv6.conf.all.forwarding=1",
 	"net.ipv4.conf.all.rp_filter=0",
 	"net.ipv4.conf.default.rp_filter=0",
-	// Every packet that earns an ICMP error gets one: a test may count them.
+	// No rate limit on ICMP errors: a test may count them.
 	"net.ipv4.icmp_ratelimit=0",
 	"net.ipv4.icmp_msgs_per_sec=100000",
 	"net.ipv6.icmp.ratelimit=0",
 ];
 
-/** A switch lets no packet filter look at what it carries, whatever modules this machine has. */
+/** Packet filters do not see what a switch carries, whatever modules this machine has loaded. */
 const UNFILTERED = ["arptables", "ip6tables", "iptables"]
 	.map((filter) => `net.bridge.bridge-nf-call-${filter}`)
 	.filter((name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`))
 	.map((name) => `${name}=0`);
 
-/** What Linux takes; a Node's name may be longer. Bridge and router have names of their own. */
+/** Valid interface names; a Node's name may be longer. Bridge and router have names of their own. */
 const INTERFACE_NAME = /^(?!br0$|router$)[a-z0-9-]{1,15}$/;
 
 export class Underlay {
@@ -72,7 +72,7 @@ export class Underlay {
 	private readonly links: string[] = [];
 	private readonly prefix: string;
 
-	/** @param prefix of every namespace's name. */
+	/** @param prefix prefix of every namespace's name. */
 	constructor(prefix: string, topology: Topology) {
 		this.prefix = prefix;
 		this.topology = topology;
@@ -99,7 +99,7 @@ export class Underlay {
 		await Promise.all(machines.filter(({ role }) => role === "switch").map(forwards));
 	}
 
-	/** Routes to the pod CIDRs on the router, over each Node's own address of that family. */
+	/** Adds or removes the router's routes to the pod CIDRs, via each Node's address of that family. */
 	async setRouterKnowsPods(known: boolean): Promise<void> {
 		const lines = this.topology.nodes.flatMap(({ addresses, podCIDRs }) =>
 			podCIDRs.flatMap((cidr) => {
@@ -129,7 +129,7 @@ export class Underlay {
 		const { subnets, nodes, pods, outside, mtu } = this.topology;
 		const router = this.add("router", "router", [...QUIET_IPV6, ...ROUTER]);
 		for (const subnet of subnets) {
-			// A switch has no address of its own, and says nothing.
+			// A switch has no address of its own and sends nothing.
 			const bridge = this.add(subnet.name, "switch", [
 				"net.ipv6.conf.all.disable_ipv6=1",
 				"net.ipv6.conf.default.disable_ipv6=1",
@@ -157,7 +157,7 @@ export class Underlay {
 			attachTo(router, "outside", outside.routers);
 			for (const via of outside.routers)
 				host.addresses.push(`route add default via ${withoutLength(via)}`);
-			// Between router and host there is no switch: each cuts for the other.
+			// There is no switch between router and host: each segments for the other.
 			for (const end of [host, router]) end.cutting.push(end === host ? "eth0" : "outside");
 		}
 		for (const { label } of pods) this.add(label, "pod", []);
@@ -213,7 +213,7 @@ async function configure({ namespace, addresses, receiving, cutting }: Machine):
 	await namespace.script(`ip -batch -\n${offloads}`, { input: `${addresses.join("\n")}\n` });
 }
 
-/** A port learns up to a second late that the other end is up; what it gets until then is lost. */
+/** A port notices up to a second late that its other end is up; until then it drops packets. */
 async function forwards({ name, namespace, cutting }: Machine): Promise<void> {
 	const end = Date.now() + 10_000;
 	for (;;) {
@@ -229,7 +229,7 @@ async function forwards({ name, namespace, cutting }: Machine): Promise<void> {
 	}
 }
 
-/** A lab whose links are no wire would show faults that are none, and hide real ones. */
+/** Links that do not behave like a wire would show false faults and hide real ones. */
 async function verifyWire({ name, namespace, receiving, cutting }: Machine): Promise<void> {
 	const expectations: [string, Record<string, string>][] = [
 		...receiving.map(wants({ "generic-receive-offload": "on" })),

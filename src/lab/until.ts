@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 
-/** Waits until a condition holds. @throws Error with what it last was. */
+/** Waits until a condition holds. @throws Error with the last value. */
 export async function until<T>(
 	what: string,
 	condition: () => T | Promise<T>,

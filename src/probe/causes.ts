@@ -332,14 +332,14 @@ export function suspects(survey: PathSurvey, findings: Findings): Suspicion[] {
 	return found;
 }
 
-/** undefined: packets of that size do not fail, or ("full") small ones do as well. */
+/** The failing direction for this size; undefined: none, or ("full") small packets fail as well. */
 function failing({ there, back, state }: WayFindings, size: "small" | "full"): Suffers | undefined {
 	const fails = (direction: Direction) =>
 		direction[size].finding === "fails" &&
 		(size === "small" || direction.small.finding === "works");
 	const [out, home] = [fails(there), fails(back)];
 	if (out || home) return out && home ? "both" : out ? "there" : "back";
-	// Silence that no direction can be blamed for.
+	// Silence that cannot be attributed to a direction.
 	const legs = [there.small, there.full, back.small, back.full];
 	if (state !== "fails" || legs.some(({ finding }) => finding === "fails")) return undefined;
 	const smallWorks = there.small.finding === "works" && back.small.finding === "works";
@@ -350,7 +350,7 @@ export interface FoundCause extends Cause {
 	peers: { node: string; family: 4 | 6; suffers: Suffers }[];
 }
 
-/** Each cause that anyone suffers from, with those who do. */
+/** Each cause that affects a peer, with the affected peers. */
 export function gather(
 	peers: readonly { node: string; family: 4 | 6; suspicions: readonly Suspicion[] }[],
 ): FoundCause[] {

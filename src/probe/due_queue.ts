@@ -1,7 +1,7 @@
-/** What is due when: a binary heap. An entry that was put again counts as put last. */
+/** A queue of keys by due time: a binary heap. Putting a key again replaces its time. */
 export class DueQueue {
 	readonly #heap: { at: number; key: number }[] = [];
-	/** By key; what stands in the heap with another time is outdated. */
+	/** Due time by key; heap entries with another time are outdated. */
 	readonly #at = new Map<number, number>();
 
 	set(key: number, at: number): void {
@@ -16,13 +16,13 @@ export class DueQueue {
 		this.#at.delete(key);
 	}
 
-	/** When the first is due; undefined: nothing is. */
+	/** When the first entry is due; undefined: the queue is empty. */
 	get first(): number | undefined {
 		this.#clean();
 		return this.#heap[0]?.at;
 	}
 
-	/** Takes the first, when it is due by `until`. */
+	/** Removes and returns the first entry if it is due by `until`. */
 	take(until: number): { key: number; at: number } | undefined {
 		this.#clean();
 		const first = this.#heap[0];

@@ -1,35 +1,35 @@
-/** How often is asked and how long is waited, in milliseconds; all of it follows from the configuration. */
+/** Probe intervals and time-outs in milliseconds, all derived from the configuration. */
 import type { Config } from "../config/config.js";
 
 export interface Pace {
-	/** Between questions on the path that carries traffic; a tunnel is asked a third as often. */
+	/** Interval on the path that carries traffic; a tunnel is probed a third as often. */
 	watch: number;
-	/** What is not in doubt is asked together, so often. */
+	/** Interval of the common turns in which paths that are not in doubt are probed together. */
 	turn: number;
-	/** Between questions once one was missed, and for proving. */
+	/** Interval after a missed answer, and for a proof. */
 	burst: number;
-	/** An answer is missed after three round trips, within these. */
+	/** An answer is missed after three round trips, within these limits. */
 	timeoutMin: number;
 	timeoutMax: number;
-	/** A peer that is silent on every path for so long is down. */
+	/** A peer that is silent on every path for this long is down. */
 	downAfter: number;
-	/** What the first return to the direct path has to wait for, and the most. */
+	/** Hold time of the first return to the direct path, and its maximum. */
 	hold: number;
 	holdMax: number;
-	/** Between questions on a path without traffic, small ones and full-size ones. */
+	/** Interval on an idle path, for small and for full-size requests. */
 	idle: number;
 	idleFull: number;
-	/** Full-size questions under traffic, where no full-size packet is seen to arrive. */
+	/** Interval of full-size requests under traffic, if no full-size packet is seen to arrive. */
 	full: number;
-	/** A path that carries less than its full size is tried with it again; without traffic as if it did. */
+	/** Interval for trying a narrow path with its full size; an idle path uses `idle`. */
 	raise: number;
-	/** A path that carries nothing of use is not searched again before. */
+	/** Minimum time before a path without a useful size is searched again. */
 	searchAgain: number;
-	/** Between questions on a path that does not answer: the first, and the most with traffic and without. */
+	/** Interval on a path that does not answer: initial, and maximum with and without traffic. */
 	retry: number;
 	retryActive: number;
 	retryIdle: number;
-	/** Traffic counts as going on for so long after its last packet. */
+	/** Traffic counts as active for this long after its last packet. */
 	active: number;
 }
 
@@ -55,7 +55,7 @@ export function paceOf({ failoverTime, holdTime, holdTimeMax }: Config["probes"]
 	};
 }
 
-/** How long a proof is believed that an agent finds when it starts: longer than an idle path waits. */
+/** How long an agent trusts a proof that it finds at start: longer than the interval of an idle path. */
 export function proofLife({ idle }: Pace): number {
 	return idle * 2.5;
 }

@@ -1,5 +1,5 @@
 /**
- * What is known of one path to a peer. Plain data; src/probe/path_turn.ts says what becomes of it.
+ * The state of one path to a peer. Plain data; src/probe/path_turn.ts computes its changes.
  *
  *   unproven ──answer──▶ proving ──both sizes, for the hold time──▶ proven ◀──answer── suspect
  *      ▲                    │ silent, or lossy                         └─────missed────▶  │
@@ -11,16 +11,16 @@ import type { SizeSearch } from "./size_search.js";
 
 export type Phase = "unproven" | "proving" | "proven" | "suspect" | "failed";
 
-/** Why a path failed, or is not good enough. */
+/** Why a path failed or is not good enough. */
 export type Cause = "" | "silent" | "loss" | "size" | "peer";
 
-/** What a question is asked for. */
+/** The purpose of a request. */
 export type Purpose = "small" | "full" | "search" | "compare" | "there" | "back";
 
-/** Lengths are of IP packets. */
+/** A probe request. Lengths are those of IP packets. */
 export interface Question {
 	sequence: number;
-	/** When it was ordered, ms. */
+	/** When it was requested, ms. */
 	at: number;
 	there: Way;
 	back: Way;
@@ -28,27 +28,27 @@ export interface Question {
 	answerLength: number;
 	purpose: Purpose;
 	hello: boolean;
-	/** Its answer did not come in time; it may still be late. */
+	/** True: no answer in time; a late one may still arrive. */
 	missed: boolean;
 }
 
 export interface PathState {
 	readonly way: Way;
-	/** Which path this is; another one starts without proof. */
+	/** Identifies the path; a path with another key starts without proof. */
 	key: string;
-	/** What the device can carry, and what is asked for; 0: there is no such path. */
+	/** The device's MTU, which is the full size; 0: there is no such path. */
 	full: number;
-	/** A search does not go below this. */
+	/** The smallest size of a search. */
 	floor: number;
 
 	phase: Phase;
 	/** When the phase began, ms. */
 	phaseAt: number;
 	cause: Cause;
-	/** Share of lost questions when the cause is loss. */
+	/** Share of lost requests if the cause is loss. */
 	causeLoss: number;
 
-	/** The next small question, and the next full-size one. */
+	/** When the next small and the next full-size request are due. */
 	nextAt: number;
 	fullAt: number;
 	backoff: number;
@@ -56,32 +56,32 @@ export interface PathState {
 
 	/** Largest size that is proven; 0: none. */
 	size: number;
-	/** When that was last shown, by a question or by Pod packets. */
+	/** When that was last shown, by a request or by Pod packets. */
 	sizeAt: number;
 	search: SizeSearch | undefined;
 	/** When the last search began, ms. */
 	searchedAt: number;
-	/** When it was last found to carry its full size again, ms. */
+	/** When the path last regained its full size, ms. */
 	grownAt: number;
-	/** Full-size questions one after another: answered, missed. */
+	/** Consecutive full-size requests that were answered, and missed. */
 	fullHits: number;
 	fullMisses: number;
-	/** When one was last answered, ms. */
+	/** When a full-size request was last answered, ms. */
 	fullAnsweredAt: number;
-	/** Missed ones that were as long as `size`, where that is less than the full size. */
+	/** Missed requests of length `size`, if that is below the full size. */
 	sizeMisses: number;
 
-	/** Small questions since the proof began: answered and missed. */
+	/** Small requests since the proof began: answered and missed. */
 	hits: number;
 	tries: number;
-	/** Missed one after another. */
+	/** Consecutive misses. */
 	misses: number;
-	/** Of the last 32 small questions, a bit each, the latest the lowest. */
+	/** The last 32 small requests, one bit each; the latest is the lowest bit. */
 	outcomes: number;
 	outcomeCount: number;
-	/** When an answer last came, ms. */
+	/** When the last answer arrived, ms. */
 	answeredAt: number;
-	/** Smoothed, ms; 0: not known. */
+	/** Smoothed round trip, ms; 0: unknown. */
 	roundTrip: number;
 	everAnswered: boolean;
 }
@@ -126,7 +126,7 @@ export function newPath(
 	};
 }
 
-/** Written out, not spread: V8 copies it in half the time, and gives it no shape of its own. */
+/** Written out instead of spread: V8 copies it twice as fast, without a hidden class of its own. */
 export function copyPath(path: PathState): PathState {
 	return {
 		way: path.way,
@@ -161,12 +161,12 @@ export function copyPath(path: PathState): PathState {
 	};
 }
 
-/** True while packets may take the path on the strength of its proof. */
+/** True while the path's proof allows packets to take it. */
 export function isProven({ phase }: Pick<PathState, "phase">): boolean {
 	return phase === "proven" || phase === "suspect";
 }
 
-/** Share of the recent questions that were missed; undefined: too few to say. */
+/** Share of recent requests that were missed; undefined: too few. */
 export function lossOf({ outcomes, outcomeCount }: PathState, of = 32): number | undefined {
 	const count = Math.min(outcomeCount, of);
 	if (count < 4) return undefined;
@@ -180,7 +180,7 @@ export function recentlyAnswered({ outcomes, outcomeCount }: PathState): {
 	return { answered: ones(outcomes, outcomeCount), asked: outcomeCount };
 }
 
-/** Among the lowest `count` bits. */
+/** The number of ones among the lowest `count` bits. */
 function ones(bits: number, count: number): number {
 	let sum = 0;
 	for (let bit = 0; bit < count; bit++) sum += (bits >>> bit) & 1;

@@ -1,20 +1,20 @@
 /**
- * What becomes of one path: which questions are due, and what their answers and silence make of it.
- * Works on a copy that `advance` has made; nothing here has a clock or does I/O.
+ * The state machine of one path: which requests are due, and how answers and silence change its state.
+ * Works on a copy made by `advance`; has no clock and does no I/O.
  *
- *  1. expire    questions whose answer did not come in time
- *  2. step      what the phase asks for
- *  3. answered  an answer came
+ *  1. expire    requests that were not answered in time
+ *  2. step      requests that the phase needs
+ *  3. answered  an answer has arrived
  */
 import type { Pace } from "./pace.js";
 import { type Cause, lossOf, type PathState, type Purpose, type Question } from "./path_state.js";
 import { searchAnswered, searchStep, startSearch } from "./size_search.js";
 
-/** What a path needs of the peer's turn. */
+/** What a path needs from the peer's turn. */
 export interface Asker {
 	readonly now: number;
 	readonly pace: Pace;
-	/** Varies a time, so that Nodes do not ask in step. */
+	/** Varies a time, so that Nodes do not probe in step. */
 	jitter(time: number): number;
 	ask(path: PathState, purpose: Purpose, length: number): void;
 }
@@ -25,27 +25,27 @@ export interface Situation {
 	watched: boolean;
 	/** Traffic goes to the peer. */
 	active: boolean;
-	/** The other path is in doubt: this one is asked as closely, to compare. */
+	/** The other path is in doubt, so this one is probed as often, for comparison. */
 	companion: boolean;
-	/** Packets of the peer come in. */
+	/** Packets arrive from the peer. */
 	heard: boolean;
-	/** What a proof has to stay good for, ms. */
+	/** How long a proof must last, ms. */
 	hold: number;
 }
 
-/** Answered small questions that a first proof needs, and one that comes after a failure. */
+/** Answered small requests for a first proof, and for a proof after a failure. */
 const HITS = { first: 4, again: 30 };
-/** Full-size questions: answered for a proof, missed for a search. */
+/** Full-size requests: answered for a proof, missed for a search. */
 const FULL = 2;
-/** Missed one after another: the path is silent. */
+/** Consecutive misses after which a path is silent. */
 export const SILENT = 4;
-/** So many lost, and more than this share: the proof begins again. */
+/** A proof starts again if this many requests, and more than this share, are lost. */
 const LOST_IN_PROOF = { questions: 2, share: 0.05 };
-/** Pod packets stand for so many full-size questions. */
+/** How many full-size requests Pod packets can replace. */
 const SHOWN = 3;
-/** A path is searched this often at most: a lossy one would be all the time. */
+/** Minimum time between searches; a lossy path would be searched all the time. */
 const SEARCH_GAP_MS = 2000;
-/** An answer is taken this long after its question, late or not. */
+/** How long after its request an answer is accepted, late or not. */
 const LATE_MS = 3000;
 
 export function timeoutOf({ roundTrip }: PathState, pace: Pace): number {
@@ -58,7 +58,7 @@ export function timeoutOf({ roundTrip }: PathState, pace: Pace): number {
 
 export function expire(path: PathState, { now, pace }: Asker): void {
 	const timeout = timeoutOf(path, pace);
-	// The same sums as in dueAt: what is due is done.
+	// The same computation as in dueAt, so that everything due is done.
 	if (!path.asked.some(({ at, missed }) => now >= at + (missed ? LATE_MS : timeout))) return;
 	const left: Question[] = [];
 	for (const question of path.asked) {
@@ -83,14 +83,14 @@ function missed(path: PathState, { purpose, length }: Question, now: number): vo
 			if (path.phase === "proven") enter(path, "suspect", now);
 			break;
 		case "full":
-			// What is longer than that was a try, and no loss.
+			// A longer one was a trial, not a loss.
 			if (length <= path.size) record(path, false);
 			if (length <= path.size && length < path.full) path.sizeMisses++;
 			else if (length === path.full) {
 				path.fullMisses++;
 				path.fullHits = 0;
 			}
-			// One may be lost by chance.
+			// A single one may be lost by chance.
 			if (length === path.size && sizeDoubts(path) === 1) path.fullAt = now;
 			break;
 		default:
@@ -140,11 +140,11 @@ export function step(path: PathState, asker: Asker, situation: Situation): void 
 	if (path.search !== undefined) search(path, asker);
 }
 
-/** Asks a path that does not answer, ever more seldom. */
+/** Probes a path that does not answer, with growing intervals. */
 function seek(path: PathState, asker: Asker, situation: Situation): void {
 	const { active, companion } = situation;
 	const { now, pace } = asker;
-	// Small ones are answered all the time: a search that found nothing costs too much to repeat.
+	// Small requests are answered, but a search that found nothing is too costly to repeat soon.
 	const againAt = path.searchedAt + pace.searchAgain;
 	if (path.cause === "size" && now < againAt) {
 		path.nextAt = againAt;
@@ -180,13 +180,13 @@ function prove(path: PathState, asker: Asker, { hold, heard }: Situation): void 
 	const { now, pace } = asker;
 	const lost = path.tries - path.hits;
 	const lossy = lost >= LOST_IN_PROOF.questions && lost / path.tries > LOST_IN_PROOF.share;
-	// The tunnel is what is left: it has to be silent for longer, and so has the peer.
+	// The tunnel is the last resort: it must be silent for longer, and so must the peer.
 	const gone = path.way === "direct" || (now - path.answeredAt >= pace.downAfter && !heard);
 	if (path.misses >= SILENT && gone) {
 		fail(path, path.cause || "silent", asker);
 		return;
 	}
-	// It has to be good for the whole of the time.
+	// The path must be healthy for the whole hold time.
 	if (lossy && hold > 0) beginProof(path, now);
 	const whole = Number.isFinite(hold) ? Math.min(2000, Math.max(pace.burst, hold / 5)) : pace.full;
 	if (path.search === undefined && path.size === 0) provenSize(path, asker, pace.burst);
@@ -203,7 +203,7 @@ function prove(path: PathState, asker: Asker, { hold, heard }: Situation): void 
 	small(path, asker, gap);
 }
 
-/** Full-size questions until two are answered, or two are missed and the size is searched for. */
+/** Sends full-size requests until two are answered, or two are missed and a search starts. */
 function provenSize(path: PathState, asker: Asker, gap: number): void {
 	const { now } = asker;
 	if (path.fullHits >= FULL) {
@@ -211,7 +211,7 @@ function provenSize(path: PathState, asker: Asker, gap: number): void {
 		path.sizeAt = now;
 		return;
 	}
-	// Not while small ones are lost as well.
+	// Not while small requests are lost as well.
 	if (path.fullMisses >= FULL && path.misses === 0) {
 		searchSoon(path, now);
 		return;
@@ -245,7 +245,7 @@ function watchSize(path: PathState, asker: Asker, gap: number): void {
 	}
 	path.fullAt = Math.min(path.fullAt, now + 1.2 * gap);
 	if (now < path.fullAt) return;
-	// Large Pod packets have been seen to arrive: that says much, though not all.
+	// Arriving large Pod packets are good evidence, though not complete.
 	const shown = now - path.sizeAt < 0.5 * gap && now - path.fullAnsweredAt < SHOWN * gap;
 	if (whole && path.fullMisses === 0 && shown) {
 		path.fullAt = path.sizeAt + asker.jitter(gap);
@@ -255,13 +255,13 @@ function watchSize(path: PathState, asker: Asker, gap: number): void {
 	asker.ask(path, "full", path.size);
 	if (!whole && !doubtful) {
 		asker.ask(path, "full", path.full);
-		// Should the path have become wider, but not as wide as that.
+		// The path may have become wider, but not to its full size.
 		if (path.size + 1 < path.full) asker.ask(path, "full", path.size + 1);
 	}
 	path.fullAt = now + asker.jitter(doubtful ? pace.burst : gap);
 }
 
-/** Missed ones of the size in force; a tunnel that carries no more than the floor is all that is left. */
+/** Missed requests of the current size. A tunnel that carries only the floor is never in doubt: nothing else is left. */
 function sizeDoubts({ way, size, full, floor, fullMisses, sizeMisses }: PathState): number {
 	if (size === floor && way === "tunnel") return 0;
 	return size === full ? fullMisses : sizeMisses;
@@ -288,14 +288,14 @@ function search(path: PathState, asker: Asker): void {
 	const { search: after, ask, done } = searchStep(before, now, timing);
 	for (const length of ask) asker.ask(path, "search", length);
 	path.search = done ? undefined : after;
-	// From the first volley's end on the size is known to be less, even if not yet exactly.
+	// After the first volley, the size is known to be smaller, though not exactly.
 	const narrowed = after.fails <= path.full;
 	if (!done && !narrowed) return;
-	// Which may still be what it was.
+	// It may still be the previous size.
 	if (done || path.size === 0 || path.size >= after.fails)
 		path.size = Math.max(after.works, path.floor);
 	path.sizeAt = now;
-	// Where small ones are lost as well, it is not the size.
+	// If small requests are lost as well, the size is not the cause.
 	if (after.works === 0 && path.way === "direct")
 		fail(path, path.misses > 0 ? path.cause || "silent" : "size", asker);
 	if (done) path.fullAt = now + asker.jitter(pace.raise);
@@ -311,7 +311,7 @@ function small(path: PathState, asker: Asker, gap: number): void {
 
 // -------------------------------------------------------------- 3. answered
 
-/** An answer that took the path both ways. */
+/** Handles an answer that used the path in both directions. */
 export function answered(
 	path: PathState,
 	question: Question,
@@ -360,14 +360,14 @@ export function answered(
 	}
 }
 
-/** One that was missed has come after all: the latest such. */
+/** A missed answer has arrived late: corrects the latest miss. */
 function withLate({ outcomes, outcomeCount }: PathState): number {
 	for (let bit = 0; bit < outcomeCount; bit++)
 		if (((outcomes >>> bit) & 1) === 0) return (outcomes | (1 << bit)) >>> 0;
 	return outcomes;
 }
 
-/** Loss of the direct path that is worth comparing with the tunnel's. */
+/** True if the direct path's loss should be compared with the tunnel's. */
 export function isLossy(path: PathState): boolean {
 	return (lossOf(path, 20) ?? 0) >= 0.15;
 }

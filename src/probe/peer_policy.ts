@@ -1,9 +1,9 @@
-/** What the configuration makes of a peer's paths. Pure. */
+/** Derives the rules for a peer's paths from the configuration. Pure. */
 import type { ProbedPeer } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
 import { type Policy, pathKey } from "./peer_state.js";
 
-/** Which paths the mode lets a peer take, and so have probed. */
+/** The paths that the mode allows for a peer, which are therefore probed. */
 export function policyOf(
 	{ family, direct, tunnel, candidate }: ProbedPeer,
 	config: Config,
@@ -19,7 +19,7 @@ export function policyOf(
 	};
 }
 
-/** The same paths under the same rule: what is known of them holds. */
+/** True if paths and rules are the same, so that their state stays valid. */
 export function samePolicy(a: Policy, b: Policy): boolean {
 	return (
 		a.mode === b.mode &&

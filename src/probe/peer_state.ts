@@ -1,6 +1,6 @@
 /**
- * The paths to one peer in one family of Pod packets: what is known of each, and which of them
- * packets take. Plain data; `advance` (peer_turn.ts) makes the next state of it.
+ * The paths to one peer for one family of Pod packets: the state of each, and which one packets take.
+ * Plain data; `advance` (peer_turn.ts) computes the next state.
  */
 import type { PathChoice } from "../compile/peer_path.js";
 import type { Config } from "../config/config.js";
@@ -8,21 +8,21 @@ import type { Family } from "../tables/prefix.js";
 import { copyPath, newPath, type PathState } from "./path_state.js";
 import type { Way } from "./question.js";
 
-/** What packets take. `down`: no path answers, and the peer did answer before. */
+/** The path in use. `down`: no path answers, and the peer has answered before. */
 export type Use = Way | "down";
 
-/** What the Nodes and the mode allow. */
+/** The paths that the Nodes and the mode allow. */
 export interface Policy {
 	mode: Config["trafficEncapMode"];
 	/** The direct path is taken only while it is proven. */
 	verified: boolean;
 	family: Family;
-	/** What probes are to find out about; undefined: there is no such path, or it is not to be probed. */
+	/** The paths to probe; undefined: there is no such path, or it must not be probed. */
 	direct: PathChoice | undefined;
 	tunnel: PathChoice | undefined;
 }
 
-/** Pod packets that went directly and that came, modulo 2^32, as an answer told. */
+/** Pod packets sent directly and received, modulo 2^32, as reported by an answer. */
 export interface Counts {
 	sequence: number;
 	sent: number;
@@ -31,18 +31,18 @@ export interface Counts {
 	receivedLarge: number;
 }
 
-/** Both paths asked alike for a while, to see whether losses are the direct one's alone. */
+/** A comparison: both paths are probed alike, to see whether only the direct one loses packets. */
 export interface Comparison {
-	/** To be asked on each path. */
+	/** Requests for each path. */
 	questions: number;
-	/** What is waited for the last answers, ms. */
+	/** How long to wait for the last answers, ms. */
 	timeout: number;
 	nextAt: number;
 	direct: { asked: number; answered: number };
 	tunnel: { asked: number; answered: number };
 }
 
-/** One direction alone: the other way went through the tunnel. */
+/** A test of one direction: the other direction uses the tunnel. */
 export interface OneWay {
 	asked: number;
 	answered: number;
@@ -53,33 +53,33 @@ export interface PeerState {
 	direct: PathState;
 	tunnel: PathState;
 	use: Use;
-	/** Of the last question. */
+	/** Sequence number of the last request. */
 	sequence: number;
 	/** State of the jitter. */
 	seed: number;
 
-	/** When traffic to the peer was last seen, and when any of its packets was, ms. */
+	/** When traffic to the peer, and when any of its packets, was last seen, ms. */
 	trafficAt: number;
 	receivedAt: number;
 	sentTotal: number;
 	receivedTotal: number;
 
-	/** What the next ones are compared with; `at`: when they were told, ms. Large packets may be few. */
+	/** The counts to compare the next ones with; `at`: when they were reported, ms. */
 	counts: (Counts & { at: number }) | undefined;
 	largeCounts: (Counts & { at: number }) | undefined;
 	comparison: Comparison | undefined;
-	/** Suspicions of loss and of size are not followed up again before, ms. */
+	/** Suspected loss and suspected size problems are ignored until then, ms. */
 	compareAfter: number;
-	/** How long a comparison is not made again after one that found nothing, ms. */
+	/** The pause after a comparison that found nothing, ms. */
 	comparePause: number;
 	searchAfter: number;
 
-	/** What the direct path has to stay good for before it is taken again, ms. */
+	/** How long the direct path must be healthy before it is used again, ms. */
 	hold: number;
-	/** When the direct path was last taken, ms. */
+	/** When the direct path was last put into use, ms. */
 	directSince: number;
 
-	/** The direct path's directions, each by itself; asked when it does not work. */
+	/** Tests of the direct path's two directions, made while it does not work. */
 	oneWayAt: number;
 	there: OneWay;
 	back: OneWay;
@@ -111,7 +111,7 @@ export function newPeer(policy: Policy, seed: number, now: number): PeerState {
 	};
 }
 
-/** As deep as `advance` changes it. */
+/** A copy, as deep as `advance` changes it. */
 export function copyPeer(peer: PeerState): PeerState {
 	return {
 		policy: peer.policy,
@@ -146,7 +146,7 @@ function copyComparison(comparison: Comparison): Comparison {
 	};
 }
 
-/** An IPv6 packet of this size goes over every link (RFC 8200, 5); IPv4 may have less (RFC 791). */
+/** Every link carries IPv6 packets of this size (RFC 8200, 5); IPv4 links may carry less (RFC 791). */
 const FLOOR = { direct: { 4: 1280, 6: 1280 }, tunnel: { 4: 576, 6: 1280 } } as const;
 
 export function pathFor(way: Way, policy: Policy, now: number): PathState {
@@ -155,7 +155,7 @@ export function pathFor(way: Way, policy: Policy, now: number): PathState {
 	return newPath(way, pathKey(choice), full, Math.min(full, FLOOR[way][policy.family]), now);
 }
 
-/** What makes a path another one. */
+/** A key that identifies a path. */
 export function pathKey(choice: PathChoice | undefined): string {
 	if (choice === undefined) return "";
 	const { path, local, remote, port, mtu } = choice;

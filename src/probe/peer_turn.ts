@@ -1,14 +1,14 @@
 /**
- * The state machine of a peer's paths: a state, an event and the time → the next state, and the
- * questions to ask now. Pure: the state given is not changed, and the same gives the same.
+ * The state machine of a peer's paths: from a state, an event and the time it computes the next state
+ * and the requests to send now. Pure and deterministic; the given state is not changed.
  *
- *  1. the event      an answer, traffic, a greeting, counts, another policy; or just time
- *  2. expire         questions that were not answered in time
- *  3. paths          each asks what is due
- *  4. comparison     losses of the direct path beside the tunnel's
- *  5. one way        where the direct path fails: in which direction?
- *  6. judge          a silent path has failed when the other one answers, or after a while
- *  7. choose         what packets take
+ *  1. the event      an answer, traffic, a greeting, counts, another policy; or only time
+ *  2. expire         requests that were not answered in time
+ *  3. paths          each sends the requests that are due
+ *  4. comparison     loss of the direct path against loss of the tunnel
+ *  5. one way        if the direct path fails: in which direction?
+ *  6. judge          a silent path has failed if the other one answers, or after a while
+ *  7. choose         the path that packets take
  */
 import type { Pace } from "./pace.js";
 import { isProven, type PathState, type Purpose, type Question } from "./path_state.js";
@@ -40,33 +40,34 @@ export type Event =
 	| { kind: "answer"; answer: Answer }
 	/** Traffic to the peer has begun. */
 	| { kind: "traffic" }
-	/** The peer has asked, and said that it is new. */
+	/** The peer has sent a request and said that it is new. */
 	| { kind: "greeting" }
-	/** Packets sent to the peer and received from it so far, both paths together. */
+	/** Total packets sent to and received from the peer, on both paths. */
 	| { kind: "totals"; sent: number; received: number }
 	| { kind: "policy"; policy: Policy };
 
 export interface Answer extends Counts {
-	/** Milliseconds, by the core's clock. */
+	/** Round trip by the core's clock, ms. */
 	roundTrip: number;
 }
 
 export interface Turn {
 	state: PeerState;
 	questions: Question[];
-	/** The event was an answer that nobody waits for any more; or one that came late. */
+	/** How the event, if it was an answer, was handled: in time, late, or for no known request. */
 	answer: "taken" | "late" | "unknown" | undefined;
 }
 
 /**
- * So many questions tell when the tunnel loses none of them; else so many when it loses a fifth of
- * what the direct path does. That equal ones differ so by chance is one case in some thousand.
+ * Requests per path: `questions` decide if the tunnel loses none of them; otherwise `more` decide if it
+ * loses at most `share` of the direct path's loss. Equal paths differ this much by chance in about one of
+ * a thousand cases.
  */
 const COMPARED = { questions: 36, more: 90, loss: 0.1, share: 1 / 5 };
 const COMPARE_PAUSE_MS = { first: 5000, most: 60_000 };
 const SEARCH_PAUSE_MS = 1000;
 const ONE_WAY = { questions: 3, pauseMs: 30_000, pauseActiveMs: 10_000 };
-/** The direct path was good for so long: what was before is forgiven. */
+/** After the direct path has been healthy for this long, earlier failures are forgotten. */
 const FORGIVEN_MS = 600_000;
 
 export function advance(before: PeerState, event: Event, now: number, pace: Pace): Turn {
@@ -76,7 +77,7 @@ export function advance(before: PeerState, event: Event, now: number, pace: Pace
 	return { state: turn.state, questions: turn.questions, answer: turn.answer };
 }
 
-/** When `advance` has something to do without an event, ms. */
+/** When `advance` next has work to do without an event, ms. */
 export function dueAt(state: PeerState, pace: Pace): number {
 	const { direct, tunnel, comparison } = state;
 	let due = Number.POSITIVE_INFINITY;
@@ -97,7 +98,7 @@ export function isActive({ trafficAt }: PeerState, now: number, { active }: Pace
 	return now - trafficAt < active;
 }
 
-/** Which way the direct path fails is worth knowing, and can be found out. */
+/** True if the failing direction of the direct path is of interest and can be found. */
 function asksOneWay({ direct, tunnel }: PeerState): boolean {
 	return direct.full > 0 && tunnel.full > 0 && !isProven(direct) && isProven(tunnel);
 }
@@ -145,7 +146,7 @@ class PeerTurn implements Asker {
 		}
 	}
 
-	/** It may have been long since the path was asked last. */
+	/** The path may not have been probed for a long time. */
 	private trafficBegins(): void {
 		const { state, now, pace } = this;
 		const before = isActive(state, now, pace);
@@ -190,7 +191,7 @@ class PeerTurn implements Asker {
 		if (missingLarge) this.suspectSize();
 	}
 
-	/** One full-size question that is missed now is enough to search. */
+	/** From now on, one missed full-size request starts a search. */
 	private suspectSize(): void {
 		const { state, now } = this;
 		if (now < state.searchAfter) return;
@@ -225,16 +226,16 @@ class PeerTurn implements Asker {
 
 	settle(kind: Event["kind"]): void {
 		const { state } = this;
-		// Behind one answer others may wait to be told: what is missed shows when time alone has come.
+		// After an answer, others may still be queued, so requests expire only on other events.
 		if (kind !== "answer") for (const path of [state.direct, state.tunnel]) expire(path, this);
 		if (state.direct.phase === "proven" && isLossy(state.direct)) this.suspectLoss();
 		const inDoubt = state.direct.phase === "suspect";
 		if (state.direct.full > 0) step(state.direct, this, this.situation(state.direct, false));
-		// What limits the one may limit the other.
+		// The same link may limit both paths.
 		if (state.direct.search !== undefined && state.direct.searchedAt === this.now)
 			this.suspectSizeOf(state.tunnel);
 		if (state.tunnel.full > 0) step(state.tunnel, this, this.situation(state.tunnel, inDoubt));
-		// What has ended for the one may have ended for the other.
+		// The limit may have been lifted for both.
 		if (state.tunnel.grownAt === this.now) growing(state.direct, this.now);
 		if (state.direct.grownAt === this.now) growing(state.tunnel, this.now);
 		this.compare();
@@ -260,7 +261,7 @@ class PeerTurn implements Asker {
 		const { state, now, pace } = this;
 		const { comparison, direct, tunnel } = state;
 		if (comparison === undefined || now < comparison.nextAt) return;
-		// Another judgement was quicker; what was asked until then is no second failure.
+		// Another rule decided first; earlier requests do not count as a second failure.
 		if (!isProven(direct)) {
 			state.comparison = undefined;
 			return;
@@ -314,7 +315,7 @@ class PeerTurn implements Asker {
 		const silent = ({ phase, misses }: PathState) => phase === "suspect" && misses >= SILENT;
 		const forLong = ({ phaseAt }: PathState) => now - phaseAt >= pace.downAfter;
 		if (silent(direct)) {
-			// Asked at the same time and in the same way, so it is not the peer, nor this Node.
+			// Both were probed at the same time and alike, so the cause is neither the peer nor this Node.
 			if (tunnel.full > 0 && tunnel.answeredAt >= direct.phaseAt) this.directFails("silent");
 			else if (forLong(direct)) {
 				fail(direct, tunnel.full > 0 ? "peer" : "silent", this);
@@ -344,14 +345,14 @@ class PeerTurn implements Asker {
 		const before = state.use;
 		state.use = useOf(state);
 		if (state.use === "direct" && before !== "direct") state.directSince = now;
-		// Its size may have been looked at long ago.
+		// Its size may have been tested long ago.
 		if (state.use === "tunnel" && before === "direct") state.tunnel.fullAt = now;
 	}
 
 	// ------------------------------------------------------------ Asker
 
 	jitter(time: number): number {
-		// Marsaglia's xorshift: enough to keep Nodes from asking in step.
+		// Marsaglia's xorshift: good enough to keep Nodes from probing in step.
 		let x = this.state.seed;
 		x ^= x << 13;
 		x ^= x >>> 17;
@@ -394,18 +395,18 @@ function useOf({ policy, direct, tunnel, use }: PeerState): Use {
 	if (direct.full > 0 && isProven(direct) && isWorthwhile(direct, tunnel, use === "direct"))
 		return "direct";
 	if (tunnel.phase === "failed") return "down";
-	// Back from there only with an answer.
+	// Only an answer ends `down`.
 	return use === "down" && !isProven(tunnel) ? "down" : "tunnel";
 }
 
 /**
- * A direct path that carries less than its full size is taken when it carries more than the tunnel:
- * as far as that has been looked at since. Until then it stays as it is.
+ * A narrow direct path is used if it carries more than the tunnel, as far as the tunnel's size has been
+ * tested since. Until then nothing changes.
  */
 function isWorthwhile(direct: PathState, tunnel: PathState, taken: boolean): boolean {
 	if (direct.size === 0) return false;
 	if (isWhole(direct) || tunnel.full === 0) return true;
-	// What does not answer carries nothing.
+	// A silent tunnel carries nothing.
 	if (tunnel.phase === "failed" || tunnel.misses >= SILENT)
 		return taken || direct.phase === "proven";
 	const known = tunnel.search === undefined && tunnel.sizeAt >= direct.searchedAt;

@@ -1,27 +1,27 @@
 /**
- * Pod packets as probes: every answer tells how many had gone directly when its question left, and how
- * many of them have come. Works on the copy of the state that `advance` has made.
+ * Pod packets as probes: every answer reports how many had been sent directly when its request left, and
+ * how many of them have arrived. Works on the copy of the state made by `advance`.
  */
 import type { Counts, PeerState } from "./peer_state.js";
 
 /**
- * Pod packets between two answers that say something about loss, and large ones that are missing. The
- * latter are few: TCP that is stuck sends one at a time, and a question costs little.
+ * The number of Pod packets between two answers that is enough to judge loss, and of missing large
+ * packets. The latter is small: TCP that is stuck sends one at a time, and a request costs little.
  */
 const ENOUGH = { packets: 30, large: 2 };
-/** How long counts are added up until they are enough. */
+/** How long counts are accumulated if they are not enough. */
 const COUNT_MS = 1000;
 const LARGE_COUNT_MS = 5000;
 const LOSSY = 0.92;
 
 export interface PodPackets {
-	/** More are missing than a good path loses. */
+	/** More are missing than a healthy path loses. */
 	lossy: boolean;
-	/** Large ones are. */
+	/** Large packets are missing. */
 	missingLarge: boolean;
 }
 
-/** What went directly since the last counts, beside what came. */
+/** Compares packets sent directly since the last counts with those that arrived. */
 export function comparePodPackets(
 	state: PeerState,
 	{ sequence, sent, sentLarge, received, receivedLarge }: Counts,

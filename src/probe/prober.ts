@@ -1,11 +1,11 @@
 /**
- * Asks the peers and keeps what is known of their paths: the state machine (peer_turn.ts) with a
- * clock, a raw socket and the ring `probe_events`.
+ * Probes the peers and keeps the state of their paths: the state machine (peer_turn.ts) with a clock, a
+ * raw socket and the ring `probe_events`.
  *
- *  1. what is due: the state machines of the peers whose time has come
- *  2. what the core tells: answers, greetings, traffic that begins
- *  3. questions go out, at most so many a second
- *  4. a path that packets are to take from now on: the agent is told, and compiles it
+ *  1. runs the state machines of the peers that are due
+ *  2. takes events from the core: answers, greetings, beginning traffic
+ *  3. sends requests, at a limited rate
+ *  4. tells the agent when another path must be used, which then compiles
  */
 import { randomInt } from "node:crypto";
 import type { PathVerdict, ProbedPeer } from "../compile/compile.js";
@@ -24,25 +24,25 @@ import { SURVEY_SEQUENCE, Surveyor } from "./surveyor.js";
 import { describe, proofOf } from "./words.js";
 
 export interface ProberOptions {
-	/** Sends an IP packet as it is; what it is in is used again afterwards. */
+	/** Sends an IP packet as it is; the buffer is reused afterwards. */
 	send(packet: Buffer): void;
-	/** Packets to and from a peer so far, both paths. */
+	/** Total packets to and from a peer, on both paths. */
 	totals(index: number): { sent: number; received: number };
-	/** By index of peers: those that packets took directly when the agent started. */
+	/** By index in peers: the direct paths in use when the agent started. */
 	adopted: ReadonlyMap<number, AdoptedPath>;
-	/** What direct paths that have failed are held back for, ms; by "NODE/FAMILY", as `holds` says. */
+	/** Hold times of direct paths that have failed, ms; by "NODE/FAMILY", as returned by `holds`. */
 	holds: Readonly<Record<string, number>>;
-	/** A verdict is another one. */
+	/** A verdict has changed. */
 	onChange(): void;
-	/** Milliseconds, monotonic. */
+	/** Monotonic milliseconds. */
 	clock?: () => number;
 }
 
-/** Of the path in use to a peer. */
+/** Facts about the path in use to a peer. */
 export interface PathFacts {
-	/** Why this path, where probes decide it: a sentence. */
+	/** Why this path is used, if probes decide it: a sentence. */
 	words: string | undefined;
-	/** What probes say of it: a clause. */
+	/** The result of probes: a clause. */
 	proof: string | undefined;
 	roundTripMs: number | null;
 	/** Share of recent probes, 0 to 1. */
@@ -50,11 +50,11 @@ export interface PathFacts {
 	probes: ProbeCounters;
 }
 
-/** Of all peers or of one, since the agent started. */
+/** Counters of all peers or of one, since the agent started. */
 export interface ProbeCounters {
 	sent: number;
 	answered: number;
-	/** Answered after they were given up. */
+	/** Answered after the time-out. */
 	late: number;
 }
 
@@ -67,21 +67,21 @@ interface Probed {
 	totalsAt: number;
 }
 
-/** Records of the ring that are taken in one turn of the event loop. */
+/** Ring records taken in one turn of the event loop. */
 export const RECORDS_A_TURN = 64;
-/** Questions a second, and in one turn: its answers are to be taken before they count as missed. */
+/** Requests a second, and in one turn, whose answers must be taken before they count as missed. */
 const RATE = { questions: 3000, burst: 60 };
-/** A peer's counters are read so often while something depends on them. */
+/** How often a peer's counters are read while something depends on them. */
 const TOTALS_MS = { often: 1000, seldom: 3000 };
-/** Peers that come together are asked one after another, so long apart each, within so long. */
+/** New peers are probed this far apart, all within the maximum. */
 const SPREAD = { peerMs: 1, mostMs: 3000 };
-/** What is due this soon is done in the same turn. */
+/** Work that is due this soon is done in the same turn. */
 const SLACK_MS = 2;
-/** A round of the agent takes some 30 ms of a thousand peers. */
+/** Minimum time between notifications: an apply takes some 30 ms with a thousand peers. */
 const TOLD_MS = 100;
-/** Paths without traffic are in less of a hurry. */
+/** Idle paths are less urgent. */
 const IDLE_TURNS = 3;
-/** From one turn to the next at least: with many peers, waking up costs more than what is done. */
+/** Minimum time between turns: with many peers, waking up costs more than the work. */
 const TURN_MS = 10;
 
 export class Prober {
@@ -90,14 +90,14 @@ export class Prober {
 	readonly #peers = new Map<number, Probed>();
 	readonly #due = new DueQueue();
 	readonly #surveyor: Surveyor;
-	/** Every question is made in here: the longest IP packet. */
+	/** Buffer for every request: the longest IP packet. */
 	readonly #room = Buffer.alloc(65_535);
 	#pace: Pace;
 	#timer: NodeJS.Timeout | undefined;
 	#timerAt = Number.POSITIVE_INFINITY;
 	#ranAt = Number.NEGATIVE_INFINITY;
 	#immediate: NodeJS.Immediate | undefined;
-	/** Records since the timer rang. */
+	/** Records taken since the timer fired. */
 	#taken = 0;
 	#tokens = RATE.burst;
 	#tokensAt: number;
@@ -116,8 +116,8 @@ export class Prober {
 	}
 
 	/**
-	 * The peers there are now, with their paths; what is known of those that stay is kept. True: some
-	 * verdict is another one for it.
+	 * Sets the peers and their paths, and keeps the state of those that remain. Returns true if a verdict
+	 * has changed.
 	 */
 	configure(peers: readonly ProbedPeer[], config: Config): boolean {
 		const now = this.#options.clock();
@@ -148,18 +148,18 @@ export class Prober {
 		return this.#changed;
 	}
 
-	/** Begins to ask; from then on the core has the tables to send and answer with. */
+	/** Starts probing. Call when the core has the tables to send and answer requests. */
 	start(): void {
 		this.#started = true;
 		this.#arm();
 	}
 
-	/** By index of peers; the same object for as long as it says the same. */
+	/** The verdict by index in peers; the same object as long as its content is the same. */
 	get(index: number): PathVerdict | undefined {
 		return this.#peers.get(index)?.verdict;
 	}
 
-	/** What `fairway peers` shows, of this moment. */
+	/** The current facts for `fairway peers`. */
 	facts(index: number): PathFacts | undefined {
 		const probed = this.#peers.get(index);
 		if (probed === undefined) return undefined;
@@ -175,7 +175,7 @@ export class Prober {
 		};
 	}
 
-	/** For the next agent. */
+	/** Hold times, for the next agent. */
 	holds(): Record<string, number> {
 		const holds: Record<string, number> = {};
 		for (const { peer, state } of this.#peers.values())
@@ -267,7 +267,7 @@ export class Prober {
 			state,
 			verdict: { use: state.use, directMtu: 0, tunnelMtu: 0, words: "" },
 			counters: { sent: 0, answered: 0, late: 0 },
-			// Traffic may be going on, and the core tells its beginning only.
+			// Traffic may already be active; the core reports only its beginning.
 			totalsAt: Number.NEGATIVE_INFINITY,
 		};
 		probed.verdict = verdictOf(probed, now);
@@ -291,9 +291,9 @@ export class Prober {
 			probed.counters.sent++;
 			this.#send(probed.peer, question);
 		}
-		// Not again in the same turn, whatever is due.
+		// Never twice in the same turn.
 		const due = Math.max(dueAt(state, this.#pace), now + 1);
-		// What is in no hurry is done together: for few questions waking up is most of the cost.
+		// Less urgent work is done together: with few requests, waking up is most of the cost.
 		const grid = isActive(state, now, this.#pace) ? this.#pace.turn : IDLE_TURNS * this.#pace.turn;
 		this.#due.set(probed.peer.index, isCalm(state) ? Math.ceil(due / grid) * grid : due);
 		if (saysTheSame(probed.verdict, state)) return;
@@ -302,7 +302,7 @@ export class Prober {
 		if (!this.#configuring) this.#tellOfChange(now);
 	}
 
-	/** At once, but of many changes together: with many peers a round of the agent is long. */
+	/** Notifies at once, but combines many changes: with many peers an apply is long. */
 	#tellOfChange(now: number): void {
 		if (this.#telling !== undefined) return;
 		const wait = this.#toldAt + TOLD_MS - now;
@@ -335,7 +335,7 @@ export class Prober {
 		this.#timer = setTimeout(
 			() => {
 				this.#timerAt = Number.POSITIVE_INFINITY;
-				// What was waited for has been answered meanwhile, as most is.
+				// The awaited answer has usually arrived meanwhile.
 				const first = this.#due.first;
 				if (first !== undefined && first <= this.#options.clock() + SLACK_MS)
 					this.#runAfterAnswers();
@@ -345,7 +345,7 @@ export class Prober {
 		);
 	}
 
-	/** Answers that wait in the ring are taken first: late is the agent then, not they. */
+	/** Takes queued answers first: if they seem late, the agent was late, not they. */
 	#runAfterAnswers(): void {
 		this.#taken = 0;
 		this.#immediate = setImmediate(() => {
@@ -372,11 +372,11 @@ export class Prober {
 		this.#arm();
 	}
 
-	/** Whose traffic goes on is asked more often; who sends anything is not down. */
+	/** Reads counters: active peers are probed more often, and a peer that sends is not down. */
 	#timePasses(probed: Probed, now: number): Event {
 		const { state, peer } = probed;
 		const inDoubt = state.tunnel.phase === "suspect" || state.direct.phase === "suspect";
-		// Of what goes directly, answers tell as well.
+		// Answers report direct packets as well.
 		const often = inDoubt || state.use !== "direct" || probed.counters.sent < 20;
 		const fresh = now - probed.totalsAt < (often ? TOTALS_MS.often : TOTALS_MS.seldom);
 		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || probed.counters.sent < 20))
@@ -387,7 +387,7 @@ export class Prober {
 	}
 }
 
-/** No answer is waited for, and no path is in doubt. */
+/** True if no answer is outstanding and no path is in doubt. */
 function isCalm({ direct, tunnel, comparison }: PeerState): boolean {
 	return comparison === undefined && isCalmPath(direct) && isCalmPath(tunnel);
 }
@@ -410,13 +410,13 @@ function adopt(state: PeerState, adopted: AdoptedPath, now: number, pace: Pace):
 	direct.answeredAt = now - adopted.answeredAgo;
 	direct.size = Math.min(adopted.mtu, direct.full);
 	direct.sizeAt = now - adopted.largeAnsweredAgo;
-	// Asked at once: what broke meanwhile shows within the failover time.
+	// Probed at once, so that a failure in the meantime shows within the failover time.
 	direct.nextAt = now;
 	direct.fullAt = now;
 	state.use = "direct";
 }
 
-/** For the path that is taken; what is found out about the other one is no news to anybody. */
+/** True if the verdict still matches the path in use; the state of the other path does not matter. */
 function saysTheSame(verdict: PathVerdict, { use, direct, tunnel }: PeerState): boolean {
 	if (use !== verdict.use) return false;
 	const same = (size: number, path: PathState) => (size || path.full) === (path.size || path.full);

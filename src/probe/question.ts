@@ -1,7 +1,7 @@
 /**
- * The packets that Nodes ask each other with: UDP from gateway address to gateway address, DF set,
- * `struct probe` and then zeros. What only the core knows (time, token, counts, checksum) is zero
- * here and written by from_host. Pure.
+ * Builds probe requests: UDP from gateway address to gateway address, DF set, `struct probe` and then
+ * zeros. The fields that only the core knows (time, token, counts, checksum) are zero here; from_host
+ * fills them in. Pure.
  */
 import { parseAddress } from "../tables/address.js";
 import { Limit, Probe, ProbeFlag, ProbeKind, ProbeWay } from "../tables/generated.js";
@@ -15,7 +15,7 @@ export const WAYS: Readonly<Record<Way, ProbeWay>> = {
 	tunnel: ProbeWay.TUNNEL,
 };
 
-/** Lengths are of whole IP packets. An answer is never longer than its question. */
+/** Lengths are those of whole IP packets. An answer is never longer than its request. */
 export interface QuestionPacket {
 	/** Gateway addresses of one family, canonical text. */
 	source: string;
@@ -26,7 +26,7 @@ export interface QuestionPacket {
 	answerLength: number;
 	/** 32 bits. */
 	sequence: number;
-	/** The sender knows of no answer of this peer yet. */
+	/** The sender has not received an answer from this peer yet. */
 	hello: boolean;
 }
 
@@ -34,16 +34,16 @@ const UDP_HEADER = 8;
 const TTL = 64;
 const IP_HEADER: Readonly<Record<Family, number>> = { 4: 20, 6: 40 };
 
-/** The shortest question: nothing but headers and `struct probe`. */
+/** The shortest request: only headers and `struct probe`. */
 export function smallLength(family: Family): number {
 	return IP_HEADER[family] + UDP_HEADER + Probe.size;
 }
 
 /**
- * From the IP header on, as a raw socket with IP_HDRINCL takes it (RFC 791, 8200, 768).
+ * The packet from the IP header on, for a raw socket with IP_HDRINCL (RFC 791, 8200, 768).
  *
- * @param room zeros, or what an earlier question has left: the packet is made in there, for whoever
- *   sends many of them at once.
+ * @param room a buffer of zeros, or one with an earlier request, in which the packet is built; for
+ *   sending many.
  */
 export function questionPacket(
 	question: QuestionPacket,
@@ -62,7 +62,7 @@ export function questionPacket(
 	if (family === 4) {
 		packet[0] = 0x45;
 		packet.writeUInt16BE(length, 2);
-		// Else Linux would write one of its own.
+		// With id 0, Linux would write one of its own.
 		packet.writeUInt16BE((question.sequence & 0xffff) | 1, 4);
 		packet.writeUInt16BE(0x4000, 6); // DF
 		packet[8] = TTL;
@@ -99,7 +99,7 @@ export function questionPacket(
 	return packet;
 }
 
-/** Few addresses are asked all the time: each is read once. */
+/** Parsed addresses: the same few are used all the time. */
 const known = new Map<string, Buffer>();
 const KNOWN_MAX = 65_536;
 

@@ -1,27 +1,27 @@
 /**
- * The largest packet that a path carries (packetization layer path MTU discovery, RFC 8899), where the
- * full size is lost without a word. Many sizes are asked with at once, thrice; between the largest
- * that is answered and the next above it, many again, until there is nothing between. Pure.
+ * Finds the largest packet that a path carries (packetization layer path MTU discovery, RFC 8899) if
+ * full-size packets are silently lost. Probes many sizes at once, three times; then again many sizes
+ * between the largest that was answered and the next one above, until nothing is between. Pure.
  */
 
 export interface SizeSearch {
-	/** Known to be carried; 0: nothing is. */
+	/** The largest size known to get through; 0: none. */
 	works: number;
-	/** Believed not to be carried. */
+	/** The smallest size believed not to get through. */
 	fails: number;
 	/** Ascending. */
 	candidates: readonly number[];
-	/** Times that the candidates have been asked with. */
+	/** How often the candidates have been probed. */
 	rounds: number;
 	/** When the next step is due. */
 	nextAt: number;
 }
 
-/** Sizes at once: their packets are what a search costs. */
+/** Sizes at once; their packets are the cost of a search. */
 const VOLLEY = 12;
 const ROUNDS = 3;
 
-/** From `floor` to `full`, both included. */
+/** Starts a search from `floor` to `full`, inclusive. */
 export function startSearch(floor: number, full: number, now: number): SizeSearch {
 	const inner = between(floor, full, VOLLEY - 2);
 	const candidates = [...new Set([floor, ...inner, full])];
@@ -32,7 +32,7 @@ export function searchAnswered(search: SizeSearch, length: number): SizeSearch {
 	if (length <= search.works || length >= search.fails) return search;
 	const works = length;
 	const isLast = search.candidates.every((candidate) => candidate <= works);
-	// What is known need not be waited for.
+	// Known results need no waiting.
 	return {
 		...search,
 		works,
@@ -43,13 +43,13 @@ export function searchAnswered(search: SizeSearch, length: number): SizeSearch {
 
 export interface SearchStep {
 	search: SizeSearch;
-	/** Sizes to ask with now. */
+	/** Sizes to probe now. */
 	ask: readonly number[];
-	/** `search.works` is all that the path carries. */
+	/** True: `search.works` is the largest size. */
 	done: boolean;
 }
 
-/** What is due `now`; a path's answers come within `timeout`, rounds are `gap` apart. */
+/** The step due `now`; answers arrive within `timeout`, rounds are `gap` apart. */
 export function searchStep(
 	search: SizeSearch,
 	now: number,
@@ -58,7 +58,7 @@ export function searchStep(
 	if (now < search.nextAt) return { search, ask: [], done: false };
 	const { works, candidates, rounds } = search;
 	if (rounds < ROUNDS) {
-		// A path that carries a size carries every smaller one.
+		// A path that carries a size carries all smaller ones.
 		const ask = candidates.filter((candidate) => candidate > works);
 		const nextAt = now + (rounds + 1 < ROUNDS ? gap : timeout);
 		return { search: { ...search, rounds: rounds + 1, nextAt }, ask, done: false };
@@ -71,7 +71,7 @@ export function searchStep(
 		: searchStep(after, now, { gap, timeout });
 }
 
-/** At most `count` whole numbers between two others, evenly spread. */
+/** At most `count` evenly spread integers between two others. */
 function between(low: number, high: number, count: number): number[] {
 	const inner = Math.min(count, high - low - 1);
 	const numbers: number[] = [];

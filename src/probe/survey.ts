@@ -1,15 +1,15 @@
 /**
- * What was asked of one peer over every combination of ways, and what the answers tell of each
- * direction of each way. Pure: the prober asks, this file concludes.
+ * Draws conclusions from a survey: one peer was probed over every combination of paths; which directions
+ * of which path work? Pure: the prober sends, this file concludes.
  *
- * An answer proves its question's way there and its own way back, for its length and all smaller
- * ones. Silence tells of one direction only when the other is proven; else nothing is said.
+ * An answer proves the forward path of its request and its own return path, for their lengths and all
+ * smaller ones. Silence says something about one direction only if the other is proven.
  */
 
-/** "direct": as a Pod's packet on the Node network (to the peer's MAC, or routed). */
+/** "direct": like a Pod's packet on the Node network (to the peer's MAC, or routed). */
 export type Way = "direct" | "tunnel";
 
-/** Questions asked with one combination of way there, way back and size; lengths of IP packets. */
+/** Requests with one combination of forward path, return path and size; lengths of IP packets. */
 export interface SurveyCell {
 	there: Way;
 	back: Way;
@@ -30,7 +30,7 @@ export interface PathSurvey {
 	direct: { kind: "direct" | "routed"; mtu: number } | { none: string };
 	tunnel: { kind: "geneve" | "vxlan"; mtu: number } | { none: string };
 	cells: SurveyCell[];
-	/** The peer has answered some probe at some time. */
+	/** True: the peer has ever answered a probe. */
 	answers: boolean;
 }
 
@@ -38,19 +38,19 @@ export type Finding = "works" | "fails" | "unknown";
 
 /** Packets of one size in one direction. */
 export interface Leg {
-	/** Of the IP packet; 0: none was asked with. */
+	/** Length of the IP packet; 0: none was sent. */
 	length: number;
 	finding: Finding;
-	/** Share of questions without answer, 0..1, of the best that used it; null unless it works. */
+	/** Share of unanswered requests, 0 to 1, of the best combination; null unless it works. */
 	loss: number | null;
 }
 
-/** One direction of a way. */
+/** One direction of a path. */
 export interface Direction {
 	small: Leg;
-	/** As long as the way's MTU. */
+	/** Packets as long as the path's MTU. */
 	full: Leg;
-	/** The longest packet that is proven to get through; 0: none. */
+	/** The longest packet proven to get through; 0: none. */
 	largest: number;
 }
 
@@ -58,11 +58,11 @@ export interface WayFindings {
 	there: Direction;
 	back: Direction;
 	/**
-	 * "works": both sizes, both directions. "fails": one of them does not, even where it cannot be
-	 * told which.
+	 * "works": both sizes in both directions. "fails": at least one of them does not, even if it is
+	 * unknown which.
 	 */
 	state: Finding;
-	/** Of small packets, there and back the same way. */
+	/** Round trip of small packets with this path in both directions. */
 	roundTripMs: number | null;
 }
 
@@ -70,7 +70,7 @@ export interface Findings {
 	/** null: there is no such path. */
 	direct: WayFindings | null;
 	tunnel: WayFindings | null;
-	/** Was anything asked, and any of it answered? */
+	/** Whether any request was sent, and any answered. */
 	asked: boolean;
 	answered: boolean;
 }
@@ -122,7 +122,7 @@ function direction(cells: readonly SurveyCell[], way: Way, end: End, mtu: number
 	return { small: leg(lengths.length > 0 ? Math.min(...lengths) : 0), full: leg(mtu), largest };
 }
 
-/** `silence`: a question that went and should have come back this way has no answer. */
+/** `silence`: a request with this path in both directions was not answered. */
 function stateOf(there: Direction, back: Direction, silence: boolean): Finding {
 	const findings = [there.small, there.full, back.small, back.full].map(({ finding }) => finding);
 	if (findings.every((finding) => finding === "works")) return "works";

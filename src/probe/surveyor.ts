@@ -7,7 +7,7 @@ import type { Question } from "./path_state.js";
 import { smallLength, type Way } from "./question.js";
 import type { SurveyCell } from "./survey.js";
 
-/** Sequences from here on are a survey's. */
+/** Sequence numbers from here on belong to surveys. */
 export const SURVEY_SEQUENCE = 0x80000000;
 
 /** Questions of each combination, and how far apart; then so long is waited. */

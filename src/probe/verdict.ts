@@ -15,7 +15,7 @@ export interface Verdict {
 	sentence: string;
 }
 
-/** What hybrid goes by. */
+/** The rules of hybrid. */
 export interface HybridRule {
 	/** The configuration's `hybrid.direct`. "subnet": a candidate goes direct without proof. */
 	direct: "proven" | "subnet";
@@ -23,7 +23,7 @@ export interface HybridRule {
 	candidate: boolean;
 }
 
-/** `lost` and the rest count a peer once for each family. */
+/** `lost` and the others count a peer once for each family. */
 export interface ModeSummary {
 	mode: Mode;
 	/** The mode that is in force. */
@@ -96,7 +96,7 @@ function proven(kind: string, { there, back }: WayFindings): string {
 	return loss < 0.01 ? text : `${text}, and loses ${Math.round(loss * 100)} % of the probes`;
 }
 
-/** As a clause, of a way that fails. */
+/** Describes a failing path as a clause. */
 function failure({ there, back }: WayFindings): string {
 	const [noneThere, noneBack] = [there, back].map(({ small }) => small.finding === "fails");
 	if (noneThere && noneBack) return "no packet gets there, and none comes back";

@@ -1,8 +1,8 @@
-/** The state of a peer's paths as a sentence for people. Pure. */
+/** Describes the state of a peer's paths in a sentence. Pure. */
 import { isProven, lossOf, type PathState, recentlyAnswered } from "./path_state.js";
 import type { PeerState } from "./peer_state.js";
 
-/** @param name of the peer's Node */
+/** @param name name of the peer's Node */
 export function describe(state: PeerState, name: string, now: number): string {
 	const clause = clauseOf(state, name, now);
 	return clause.endsWith("?") ? clause : `${clause}.`;
@@ -85,7 +85,7 @@ function whyNotDirect(state: PeerState, name: string, now: number): string {
 	}
 }
 
-/** The tunnel answers, so peer and wire are well; what differs is whose addresses are in front. */
+/** The tunnel answers, so peer and link work; the difference is the addresses in the outer header. */
 function silence({ policy, there, back }: PeerState, name: string): string {
 	if (there.asked === 0 || (there.answered === 0 && there.asked < 3 && back.answered === 0))
 		return "the direct path does not answer";

@@ -1,19 +1,19 @@
 /**
- * Later fragments that came before their first one, kept until it has told the ports or for as
- * long as is worth waiting. Bounded: the oldest makes room.
+ * Holds later fragments that arrived before their first one, until the first one brings the ports or the
+ * time is over. Bounded: the oldest makes room.
  */
 export interface HeldFragmentsOptions<T> {
-	/** Tries to finish a fragment; false: its first one is still unknown. */
+	/** Tries to forward a fragment; false: its first one is still unknown. */
 	attempt: (fragment: T) => boolean;
-	/** A fragment that waited in vain. */
+	/** A fragment whose time is over. */
 	onExpired: (fragment: T) => void;
-	/** Milliseconds; 2000. */
+	/** How long to hold a fragment, ms; default 2000. */
 	patience?: number;
-	/** Milliseconds between attempts; 5. */
+	/** Milliseconds between attempts; default 5. */
 	interval?: number;
-	/** Fragments; 256. */
+	/** Maximum number of fragments; default 256. */
 	most?: number;
-	/** Milliseconds, monotonic. */
+	/** Monotonic milliseconds. */
 	clock?: () => number;
 }
 
@@ -39,7 +39,7 @@ export class HeldFragments<T> {
 		this.#timer ??= setTimeout(() => this.retry(), this.#options.interval).unref();
 	}
 
-	/** Tries every fragment once, and again later while any is left. */
+	/** Tries every fragment now, and again later while any remains. */
 	retry(): void {
 		const { attempt, clock, interval, onExpired, patience } = this.#options;
 		clearTimeout(this.#timer);

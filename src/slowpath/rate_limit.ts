@@ -1,12 +1,12 @@
 /**
- * A token bucket for each destination, so that nobody can make the Node flood somebody with errors
- * (RFC 1812, 4.3.2.8; RFC 4443, 2.4 (f)).
+ * A token bucket for each destination, so that nobody can make the Node flood a host with errors (RFC
+ * 1812, 4.3.2.8; RFC 4443, 2.4 (f)).
  */
 export interface RateLimitOptions {
 	/** Tokens a second. */
 	rate: number;
 	burst: number;
-	/** Destinations that are remembered; those that waited longest are forgotten. */
+	/** Maximum number of destinations; the least recently used are forgotten. */
 	destinations?: number;
 }
 
@@ -18,14 +18,14 @@ interface Bucket {
 
 export class RateLimit {
 	readonly #options: Required<RateLimitOptions>;
-	/** In the order in which they were last used. */
+	/** In order of last use. */
 	readonly #buckets = new Map<string, Bucket>();
 
 	constructor(options: RateLimitOptions) {
 		this.#options = { destinations: 4096, ...options };
 	}
 
-	/** Takes a token; false: there is none. `now` in milliseconds. */
+	/** Takes a token; false: none left. `now` in milliseconds. */
 	take(destination: string, now: number): boolean {
 		const { rate, burst, destinations } = this.#options;
 		const known = this.#buckets.get(destination) ?? { tokens: burst, refilled: now };

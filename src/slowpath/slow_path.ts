@@ -34,9 +34,9 @@ import { HeldFragments } from "./held_fragments.js";
 import { RateLimit } from "./rate_limit.js";
 import { RawSender } from "./raw_sender.js";
 
-/** ICMP errors a second to one destination, and at once: enough for a traceroute's three probes. */
+/** ICMP errors per second to one destination, and burst: enough for a traceroute's three probes. */
 const ERRORS = { rate: 20, burst: 40 };
-/** Log lines about packets that could not be handled, a minute. */
+/** Limit for log lines about packets that could not be handled. */
 const COMPLAINTS = { rate: 1 / 6, burst: 5 };
 
 export interface SlowPathLog {
@@ -51,10 +51,10 @@ export interface SlowPathOptions {
 	log: SlowPathLog;
 }
 
-/** What became of the packets, for `fairway status` and tests. */
+/** Counts of what happened to packets, for `fairway status` and tests. */
 export interface SlowPathCounters {
 	answered: number;
-	/** Errors that nobody may or can be told, or too many for one destination. */
+	/** Errors that are not allowed, impossible, or above the limit for their destination. */
 	unanswered: number;
 	fragmented: number;
 	released: number;
@@ -160,7 +160,7 @@ export class SlowPath {
 
 	#fragment(packet: Packet, header: SlowPathHeader, node: NodeConfig): void {
 		finishTransportChecksum(packet);
-		// from_host sees the fragments again and does its part then, the translation included.
+		// from_host sees the fragments again and then does the rest, including translation.
 		if (header.hook !== Hook.FROM_HOST) {
 			const ports = packet.isLaterFragment ? this.#tables.fragment(fragmentKey(packet)) : {};
 			const known = { ...packet, key: { ...packet.key, ...ports } };
@@ -183,7 +183,7 @@ export class SlowPath {
 		for (const fragment of fragments) this.#sender.send(fragment);
 	}
 
-	/** Sends a held fragment on, or lets go of it. False: its ports are still unknown. */
+	/** Forwards a held fragment, or gives it up. False: its ports are still unknown. */
 	#release({ packet, header }: Held): boolean {
 		const node = this.#tables.nodeConfig();
 		const ports = this.#tables.fragment(fragmentKey(packet));
@@ -192,7 +192,7 @@ export class SlowPath {
 		const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
 		const change = entry && translation(entry.flow, entry.direction);
 		if (header.hook === Hook.FROM_POD) {
-			// The first fragment went on untranslated, or was dropped: this one has no way then.
+			// The first fragment was not translated, or was dropped, so this one cannot be forwarded.
 			if (change === undefined || packet.ttl <= 1) return true;
 		} else if (
 			change === undefined ||
@@ -200,7 +200,7 @@ export class SlowPath {
 			entry?.direction !== FlowDirection.REPLY ||
 			this.#tables.endpoint(change.address) === undefined
 		) {
-			// The Node's own: its reassembly has had it all along.
+			// For the Node itself, whose reassembly already has it.
 			return true;
 		}
 		translate(known, change);
@@ -215,8 +215,8 @@ export class SlowPath {
 }
 
 /**
- * A packet that starts at its IP header, with room for the Ethernet header that `parse` expects.
- * What is only answered may have lost its end.
+ * Parses a packet that starts at its IP header, with room for the Ethernet header that `parse` expects. A
+ * packet that is only answered may be truncated.
  */
 function parseIp(bytes: Buffer, { kind, length }: SlowPathHeader): Packet | undefined {
 	if (bytes.length < length || length < 20) return undefined;

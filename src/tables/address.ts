@@ -1,6 +1,6 @@
 /**
- * Address text and the 16 bytes that every table holds: network order, IPv4 as ::ffff:a.b.c.d
- * (RFC 4291, 2.5.5.2). Text that is made here is canonical: dotted IPv4, RFC 5952 IPv6.
+ * Addresses as text and as the 16 bytes in tables: network order, IPv4 as ::ffff:a.b.c.d (RFC 4291,
+ * 2.5.5.2). Text that is formatted here is canonical: dotted IPv4, RFC 5952 IPv6.
  */
 import { isIPv4, isIPv6 } from "node:net";
 
@@ -11,9 +11,8 @@ export const MAC_SIZE = 6;
 const MAPPED = 12;
 
 /**
- * The 16 bytes of an address. Undefined for anything else: leading zeros, zone ids, white space,
- * and IPv4-mapped IPv6 text, which no packet carries and which would be a second name of an
- * IPv4 address.
+ * The 16 bytes of an address. Undefined for anything else: leading zeros, zone ids, white space, and
+ * IPv4-mapped IPv6 text, which no packet carries and which would be a second name for an IPv4 address.
  */
 export function parseAddress(text: string): Buffer | undefined {
 	const bytes = Buffer.alloc(ADDRESS_SIZE);
@@ -31,7 +30,7 @@ export function formatAddress(bytes: Uint8Array, offset = 0): string {
 		return `${bytes[at]}.${bytes[at + 1]}.${bytes[at + 2]}.${bytes[at + 3]}`;
 	}
 	const group = (i: number): number => (bytes[offset + 2 * i]! << 8) | bytes[offset + 2 * i + 1]!;
-	// RFC 5952, 4.2: the longest run of two or more zero groups, the first of equals.
+	// RFC 5952, 4.2: the longest run of two or more zero groups; of equal runs, the first.
 	let start = 8;
 	let longest = 1;
 	for (let i = 0; i < 8; i++) {
@@ -56,30 +55,30 @@ export function formatAddress(bytes: Uint8Array, offset = 0): string {
 	return text;
 }
 
-/** The one text of an address. Undefined where parseAddress is. */
+/** The canonical text of an address. Undefined where parseAddress returns undefined. */
 export function canonicalAddress(text: string): string | undefined {
 	const bytes = parseAddress(text);
 	return bytes && formatAddress(bytes);
 }
 
-/** Of address or prefix text that is known to be one. */
+/** The family of text that is known to be an address or a prefix. */
 export function familyOf(text: string): 4 | 6 {
 	return text.includes(":") ? 6 : 4;
 }
 
-/** True for 16 bytes that stand for an IPv4 address. */
+/** True if the 16 bytes represent an IPv4 address. */
 export function isMapped(bytes: Uint8Array, offset = 0): boolean {
 	for (let i = 0; i < 10; i++) if (bytes[offset + i] !== 0) return false;
 	return bytes[offset + 10] === 0xff && bytes[offset + 11] === 0xff;
 }
 
-/** The address as a number: IPv4 of 32 bits, IPv6 of 128. */
+/** The address as a number of 32 bits (IPv4) or 128 bits (IPv6). */
 export function addressToNumber(bytes: Uint8Array): bigint {
 	const digits = Buffer.from(isMapped(bytes) ? bytes.subarray(MAPPED) : bytes).toString("hex");
 	return BigInt(`0x${digits}`);
 }
 
-/** The 16 bytes of such a number. Throws when it does not fit the family. */
+/** The 16 bytes of such a number. Throws if it does not fit the family. */
 export function addressFromNumber(number: bigint, family: 4 | 6): Buffer {
 	const bits = family === 4 ? 32 : 128;
 	if (number < 0n || number >> BigInt(bits) !== 0n)
@@ -89,7 +88,7 @@ export function addressFromNumber(number: bigint, family: 4 | 6): Buffer {
 	return bytes;
 }
 
-/** Writes an address; "" is sixteen zero bytes, "none". Throws for text that is no address. */
+/** Writes an address; "" means none and is sixteen zero bytes. Throws if the text is not an address. */
 export function writeAddress(buffer: Buffer, offset: number, text: string): void {
 	if (text === "") buffer.fill(0, offset, offset + ADDRESS_SIZE);
 	else if (!writeAddressText(buffer, offset, text))
@@ -116,7 +115,7 @@ export function readMac(buffer: Buffer, offset: number): string {
 	).join(":");
 }
 
-/** False, with the bytes undefined, when the text is no address. */
+/** Returns false, and leaves the bytes undefined, if the text is not an address. */
 function writeAddressText(bytes: Buffer, offset: number, text: string): boolean {
 	if (isIPv4(text)) {
 		bytes.fill(0, offset, offset + 10);
@@ -139,16 +138,16 @@ function writeAddressText(bytes: Buffer, offset: number, text: string): boolean 
 const DOT = 0x2e;
 const COLON = 0x3a;
 
-/** Bytes that the groups from there to the end take. */
+/** The number of bytes that the groups from `from` to the end take. */
 function groupsWidth(text: string, from: number): number {
 	if (from === text.length) return 0;
 	let width = 2;
 	for (let i = from; i < text.length; i++) if (text.charCodeAt(i) === COLON) width += 2;
-	// Dotted IPv4 at the end stands for two groups.
+	// Dotted IPv4 at the end counts as two groups.
 	return text.includes(".", from) ? width + 2 : width;
 }
 
-/** Text that is known to be right. */
+/** The text must be valid. */
 function writeGroups(bytes: Buffer, offset: number, text: string, from: number, to: number): void {
 	for (let start = from; start < to; ) {
 		let group = 0;
@@ -159,7 +158,7 @@ function writeGroups(bytes: Buffer, offset: number, text: string, from: number, 
 				writeDotted(bytes, offset, text, start);
 				return;
 			}
-			// "0" to "9" are 0x30 to 0x39, letters end in 1 to 6 in either case.
+			// "0" to "9" are 0x30 to 0x39; the low bits of a letter are 1 to 6 in either case.
 			group = (group << 4) | (code < COLON ? code & 15 : (code & 15) + 9);
 		}
 		bytes[offset++] = group >> 8;
@@ -168,7 +167,7 @@ function writeGroups(bytes: Buffer, offset: number, text: string, from: number, 
 	}
 }
 
-/** Text that is known to be right, to its end. */
+/** The text must be valid to its end. */
 function writeDotted(bytes: Buffer, offset: number, text: string, from: number): void {
 	let part = 0;
 	for (let i = from; i < text.length; i++) {

@@ -1,6 +1,6 @@
 /**
- * BTF, the kernel's type information (Documentation/bpf/btf.rst): raw bytes, as they are in an
- * object's .BTF section and as the kernel gives them for a map, to types.
+ * Parses BTF, the kernel's type information (Documentation/bpf/btf.rst), from the raw bytes of an
+ * object's .BTF section or of a map in the kernel.
  */
 import { textAt } from "./elf.js";
 
@@ -62,7 +62,7 @@ export type Type =
 /** The types by their BTF id; 0 is void. */
 export type Btf = readonly Type[];
 
-/** Throws when `raw` is not little-endian BTF of version 1, or ends early. */
+/** Throws if `raw` is not little-endian BTF version 1, or is truncated. */
 export function parseBtf(raw: Buffer): Btf {
 	if (raw.length < 24 || raw.readUInt16LE(0) !== 0xeb9f || raw[2] !== 1)
 		throw new Error("Cannot read BTF: wanted little-endian BTF version 1, the header is another");
@@ -189,7 +189,7 @@ export function parseBtf(raw: Buffer): Btf {
 	}
 }
 
-/** The type of an id. Throws for an id that is not there. */
+/** The type with this id. Throws if there is none. */
 export function typeOf(btf: Btf, id: number): Type {
 	const type = btf[id];
 	if (!type)
@@ -197,7 +197,7 @@ export function typeOf(btf: Btf, id: number): Type {
 	return type;
 }
 
-/** Follows typedefs and qualifiers; `typedefs` are the names that were passed, outermost first. */
+/** Follows typedefs and qualifiers; `typedefs` are the typedef names on the way, outermost first. */
 export function resolve(btf: Btf, id: number): { type: Type; id: number; typedefs: string[] } {
 	const typedefs: string[] = [];
 	for (let steps = 0; steps < btf.length; steps++) {

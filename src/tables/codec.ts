@@ -1,13 +1,13 @@
-/** What the generated codecs are made of. Integers are little-endian unless C says __be. */
+/** Building blocks of the generated codecs. Integers are little-endian unless the C type is __be. */
 import { ADDRESS_SIZE, formatAddress, parseAddress, readAddress, writeAddress } from "./address.js";
 
-/** A value and its bytes in a map. Encoding throws for a value that does not fit its field. */
+/** Converts between a value and its bytes in a map. Encoding throws if a value does not fit its field. */
 export interface Codec<T> {
 	/** Bytes. */
 	readonly size: number;
 	encode(value: T): Buffer;
 	decode(buffer: Buffer, offset?: number): T;
-	/** Encodes into a buffer, for a batch of many. */
+	/** Encodes into an existing buffer, for batches. */
 	write(buffer: Buffer, offset: number, value: T): void;
 }
 
@@ -20,7 +20,7 @@ export function codec<T>(
 		size,
 		write,
 		encode(value) {
-			// Padding stays zero: it is part of a hash key.
+			// Padding must be zero: it is part of hash keys.
 			const buffer = Buffer.alloc(size);
 			write(buffer, 0, value);
 			return buffer;
@@ -51,7 +51,7 @@ export const u64 = codec<bigint>(
 	(buffer, offset) => buffer.readBigUInt64LE(offset),
 );
 
-/** struct address: canonical text, "" for none. */
+/** struct address as canonical text; "" for none. */
 export const address = codec<string>(ADDRESS_SIZE, writeAddress, readAddress);
 
 /** The key of a longest-prefix-match trie over addresses: "10.0.0.0/8". */
@@ -74,7 +74,7 @@ export const prefix = codec<string>(
 	},
 );
 
-/** Throws unless an array has the length that C gives it. */
+/** Throws unless the array has the length of its C declaration. */
 export function elements<T>(values: readonly T[], length: number, field: string): readonly T[] {
 	if (values.length !== length)
 		throw new Error(`Cannot encode ${field}: wanted ${length} values, there are ${values.length}`);

@@ -1,16 +1,16 @@
 /**
- * Two Tables → the ordered writes that turn one into the other. Pure; `diff(x, x)` is empty.
+ * Computes the ordered writes that turn one Tables into another. Pure; `diff(x, x)` is empty.
  *
  *  1. gateway        the device that routes and Pods rely on
  *  2. puts           peers, then the addresses and routes that refer to them
- *  3. removals       in reverse: what refers goes before what is referred to
- *  4. wire           packets are looked at when the tables can answer
- *  5. nodeConfig     last: it says that the rest is complete
+ *  3. removals       in reverse: references before their targets
+ *  4. wire           packets arrive only when the tables are complete
+ *  5. nodeConfig     last: it marks the rest as complete
  */
 import { isDeepStrictEqual } from "node:util";
 import type { Tables } from "./tables.js";
 
-/** The tables of Tables that are maps, in the order of their puts. */
+/** The fields of Tables that are maps, in the order of their puts. */
 export const MAPS = [
 	"peerPaths",
 	"peers",
@@ -28,7 +28,7 @@ export type ValueOf<T extends MapName> = Tables[T] extends Map<never, infer V> ?
 export interface PutStep<T extends MapName> {
 	op: "put";
 	table: T;
-	/** New, or with another value than before. */
+	/** Entries that are new or have changed. */
 	entries: [KeyOf<T>, ValueOf<T>][];
 }
 
@@ -52,7 +52,7 @@ export interface MapDifference<K, V> {
 	remove: K[];
 }
 
-/** `actual` undefined: nothing is known to be there. No step is empty. */
+/** `actual` undefined: nothing is known to exist. No step is empty. */
 export function diff(actual: Tables | undefined, wanted: Tables): Step[] {
 	const steps: Step[] = [];
 	const removals: Step[] = [];
@@ -83,7 +83,7 @@ export function diff(actual: Tables | undefined, wanted: Tables): Step[] {
 	return steps;
 }
 
-/** Values are compared by content. */
+/** Compares values by content. */
 export function diffMap<K, V>(
 	actual: ReadonlyMap<K, V>,
 	wanted: ReadonlyMap<K, V>,
@@ -96,7 +96,7 @@ export function diffMap<K, V>(
 	return { put, remove };
 }
 
-/** What the tables are once the steps are done. */
+/** The tables after the steps. */
 export function applySteps(tables: Tables, steps: readonly Step[]): Tables {
 	const after: Tables = { ...tables };
 	for (const name of MAPS) after[name] = new Map<never, never>(tables[name] as never) as never;
@@ -124,7 +124,7 @@ function wireOf({ wireInterfaces, xdp, tunnelPort }: Tables): Wire {
 	return { interfaces: wireInterfaces, xdp, tunnelPort };
 }
 
-/** Most values are flat objects of numbers and text, and most are equal: that is quick here. */
+/** Fast for the usual case: flat objects of numbers and text that are equal. */
 function sameValue(a: unknown, b: unknown): boolean {
 	if (a === b) return true;
 	if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;

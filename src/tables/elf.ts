@@ -1,6 +1,6 @@
 /**
- * Finds sections and symbols in a little-endian 64-bit ELF file (System V ABI), which BPF
- * objects are on the machines that Fairway runs on.
+ * Finds sections and symbols in a little-endian 64-bit ELF file (System V ABI), the format of BPF
+ * objects on the machines that Fairway supports.
  */
 
 const SECTION_HEADER_SIZE = 64;
@@ -10,16 +10,16 @@ const TYPE_SYMBOLS = 2;
 export interface Section {
 	name: string;
 	type: number;
-	/** Index of the section that this one refers to (a symbol table: its strings). */
+	/** Index of the section that this one refers to (for a symbol table: its strings). */
 	link: number;
 	data: Buffer;
 }
 
 export interface Symbol {
 	name: string;
-	/** Index of the section that it is in. */
+	/** Index of the symbol's section. */
 	section: number;
-	/** Offset in that section. */
+	/** Offset in the section. */
 	value: number;
 	size: number;
 }
@@ -35,7 +35,7 @@ export function textAt(strings: Buffer, offset: number): string {
 	return strings.toString("utf8", offset, end < 0 ? strings.length : end);
 }
 
-/** Throws when `file` is no such ELF file. */
+/** Throws if `file` is not such an ELF file. */
 export function parseElf(file: Buffer): Elf {
 	if (file.length < 64 || file.readUInt32BE(0) !== 0x7f454c46)
 		throw new Error("Cannot read object: wanted an ELF file, the magic number is another");
@@ -83,7 +83,7 @@ export function parseElf(file: Buffer): Elf {
 	return { sections, symbols };
 }
 
-/** The section's bytes. Throws when there is none of that name. */
+/** The bytes of a section. Throws if there is none of that name. */
 export function sectionData(elf: Elf, name: string): Buffer {
 	const section = elf.sections.find((candidate) => candidate.name === name);
 	if (!section)

@@ -1,6 +1,6 @@
 /**
- * Where each value of a table is in memory, read from BTF: what the generator writes codecs from,
- * and what tells whether a map that is already there has the same layout as a new one.
+ * The memory layout of table values, read from BTF. The generator derives codecs from it, and the
+ * reconciler compares the layouts of an existing map and a new one.
  */
 import { type Btf, resolve, typeOf } from "./btf.js";
 
@@ -18,7 +18,7 @@ export interface Field {
 
 export type StructLayout = Extract<Layout, { kind: "struct" }>;
 
-/** A map as an object's .maps section declares it. */
+/** A map as declared in an object's .maps section. */
 export interface MapDefinition {
 	name: string;
 	/** BPF_MAP_TYPE_* */
@@ -30,12 +30,12 @@ export interface MapDefinition {
 	value?: Layout;
 }
 
-/** Padding is a field of this name; it is always zero. */
+/** The name of padding fields, which are always zero. */
 export const PADDING = "pad";
 
 /**
- * The layout of a type. Throws for what no table may hold: pointers, unions, bit fields, and
- * padding that the compiler put in (its bytes would be whatever was on the stack).
+ * The layout of a type. Throws for types that no table may hold: pointers, unions, bit fields, and
+ * implicit padding (its bytes would be whatever was on the stack).
  */
 export function layoutOf(btf: Btf, id: number): Layout {
 	const { type, typedefs } = resolve(btf, id);
@@ -99,12 +99,12 @@ export function structLayout(btf: Btf, name: string): StructLayout {
 	return layout;
 }
 
-/** True when the same bytes mean the same in both, names included. */
+/** True if the same bytes mean the same in both, including names. */
 export function sameLayout(one: Layout, other: Layout): boolean {
 	return JSON.stringify(one) === JSON.stringify(other);
 }
 
-/** The maps that an object declares, by name. */
+/** The maps that an object declares. */
 export function mapDefinitions(btf: Btf): MapDefinition[] {
 	return sectionVariables(btf, ".maps")
 		.map(({ name, type }): MapDefinition => {

@@ -5,7 +5,7 @@ export type Family = 4 | 6;
 
 export interface Prefix {
 	family: Family;
-	/** As `struct address`; bits behind the prefix are zero. */
+	/** As in `struct address`; bits after the prefix are zero. */
 	bytes: Uint8Array;
 	/** 0 to 32, or 0 to 128. */
 	length: number;
@@ -18,7 +18,7 @@ export type PrefixResult = { prefix: Prefix } | { wanted: string };
 
 const EXAMPLE = "a CIDR such as 10.0.0.0/8 or fd00::/8";
 
-/** Reads a CIDR. Host bits are refused: they are a mistake more often than not. */
+/** Parses a CIDR. Rejects host bits, which usually are a mistake. */
 export function readPrefix(text: string): PrefixResult {
 	const slash = text.indexOf("/");
 	const address = parseAddress(slash < 0 ? text : text.slice(0, slash));
@@ -33,19 +33,19 @@ export function readPrefix(text: string): PrefixResult {
 	return { prefix };
 }
 
-/** Of the 16 bytes of an address. */
+/** The family of the 16 bytes of an address. */
 export function familyOf(address: Uint8Array): Family {
 	return isMapped(address) ? 4 : 6;
 }
 
-/** For text that is known to be right, such as what readPrefix made canonical. Throws otherwise. */
+/** Parses text that is known to be valid, such as canonical text from readPrefix. Throws otherwise. */
 export function parsePrefix(text: string): Prefix {
 	const read = readPrefix(text);
 	if ("prefix" in read) return read.prefix;
 	throw new Error(`Cannot read the prefix: wanted ${read.wanted}, got ${JSON.stringify(text)}`);
 }
 
-/** The prefix of that length that an address is in. */
+/** The prefix of this length that contains an address. */
 export function makePrefix(address: Uint8Array, length: number): Prefix {
 	const family = familyOf(address);
 	const bytes = new Uint8Array(address);
@@ -54,16 +54,16 @@ export function makePrefix(address: Uint8Array, length: number): Prefix {
 		bytes[bits >> 3]! &= 0xff00 >> (bits & 7);
 		bytes.fill(0, (bits >> 3) + 1);
 	}
-	// What a short IPv6 prefix leaves of an address never looks like IPv4: ::ffff:0:0 needs 96 bits.
+	// A truncated IPv6 address never looks like IPv4: ::ffff:0:0 needs 96 bits.
 	return { family, bytes, length, text: `${formatAddress(bytes)}/${length}` };
 }
 
-/** The prefix that holds one address only. */
+/** The prefix that contains exactly one address. */
 export function hostPrefix(address: Uint8Array): Prefix {
 	return makePrefix(address, familyOf(address) === 4 ? 32 : 128);
 }
 
-/** True when every address of `inner` is in `outer`. */
+/** True if every address of `inner` is in `outer`. */
 export function contains(outer: Prefix, inner: Prefix): boolean {
 	if (outer.family !== inner.family || outer.length > inner.length) return false;
 	return sameBits(outer.bytes, inner.bytes, keyLength(outer.family, outer.length));
@@ -74,19 +74,19 @@ export function containsAddress(outer: Prefix, address: Uint8Array): boolean {
 	return sameBits(outer.bytes, address, keyLength(outer.family, outer.length));
 }
 
-/** True when they have an address in common: one of them contains the other. */
+/** True if they have an address in common, that is, if one contains the other. */
 export function overlap(a: Prefix, b: Prefix): boolean {
 	return contains(a, b) || contains(b, a);
 }
 
-/** The first address after the network's own; of a single address: itself. */
+/** The first address after the network address; for a single address, that address. */
 export function firstAddress(prefix: Prefix): Uint8Array {
 	const bytes = new Uint8Array(prefix.bytes);
 	if (keyLength(prefix.family, prefix.length) < 128) bytes[15]! |= 1;
 	return bytes;
 }
 
-/** Length in the 128-bit space where IPv4 stands behind ::ffff: (`route_key.prefix_length`). */
+/** Length in the 128-bit space where IPv4 follows ::ffff: (`route_key.prefix_length`). */
 function keyLength(family: Family, length: number): number {
 	return family === 4 ? length + 96 : length;
 }
@@ -102,7 +102,7 @@ function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
 	return sameBits(a, b, 128);
 }
 
-/** Everything below it has its first bits. Bits that no value needs a node for are skipped. */
+/** All nodes below share the first bits. Bits without a branch or value have no node. */
 interface TrieNode<T> {
 	bytes: Uint8Array;
 	/** In the 128-bit space. */
@@ -112,14 +112,14 @@ interface TrieNode<T> {
 	one: TrieNode<T> | undefined;
 }
 
-/** Prefixes of both families with a value each (never undefined): a compressed trie a family. */
+/** Maps prefixes of both families to values (never undefined): one compressed trie for each family. */
 export class PrefixTable<T> {
 	readonly #roots: { 4: TrieNode<T>; 6: TrieNode<T> } = {
 		4: trieNode(EMPTY, keyLength(4, 0)),
 		6: trieNode(EMPTY, keyLength(6, 0)),
 	};
 
-	/** Replaces what that very prefix had. */
+	/** Sets or replaces the value of exactly this prefix. */
 	set(prefix: Prefix, value: T): void {
 		const { bytes } = prefix;
 		const end = keyLength(prefix.family, prefix.length);
@@ -147,12 +147,12 @@ export class PrefixTable<T> {
 		return this.#longest(familyOf(address), 128, address);
 	}
 
-	/** The value of the longest prefix that contains this one (or is it). */
+	/** The value of the longest prefix that contains or equals this one. */
 	longest({ family, length, bytes }: Prefix): T | undefined {
 		return this.#longest(family, keyLength(family, length), bytes);
 	}
 
-	/** The value of some prefix that overlaps this one. */
+	/** The value of any prefix that overlaps this one. */
 	overlapping(prefix: Prefix): T | undefined {
 		let found: T | undefined;
 		const end = keyLength(prefix.family, prefix.length);
@@ -171,8 +171,8 @@ export class PrefixTable<T> {
 	}
 
 	/**
-	 * By every value whose prefix contains the first `end` bits (or is them), to the node that has all
-	 * within.
+	 * Visits every value whose prefix contains or equals the first `end` bits, and returns the node
+	 * below which all prefixes within those bits are.
 	 */
 	#walk(
 		family: Family,
@@ -197,7 +197,7 @@ function trieNode<T>(bytes: Uint8Array, length: number): TrieNode<T> {
 	return { bytes, length, value: undefined, zero: undefined, one: undefined };
 }
 
-/** On the way to these bytes. */
+/** The child on the path to these bytes. */
 function child<T>(node: TrieNode<T>, bytes: Uint8Array): TrieNode<T> | undefined {
 	return bitAt(bytes, node.length) === 0 ? node.zero : node.one;
 }
@@ -211,7 +211,7 @@ function bitAt(bytes: Uint8Array, bit: number): number {
 	return (bytes[bit >> 3]! >> (7 - (bit & 7))) & 1;
 }
 
-/** How many of the first `most` bits are the same, until one is not. */
+/** The number of leading bits, up to `most`, that are equal. */
 function commonBits(a: Uint8Array, b: Uint8Array, most: number): number {
 	for (let i = 0; i < 16; i++) {
 		const differing = a[i]! ^ b[i]!;

@@ -1,16 +1,16 @@
 /**
- * What the agent wants the kernel to hold: a plain value. `compile` makes it, `diff`
- * compares two of them, the reconciler applies the difference.
+ * The desired content of the kernel, as a plain value. `compile` produces it, `diff` compares two of
+ * them, the reconciler applies the difference.
  *
  * Addresses and prefixes are canonical text ("10.244.1.0/24", "fd00:10:244:1::/64").
  */
 import type { Endpoint, NodeConfig, Peer, Route } from "./generated.js";
 
-/** A kernel route to `fairway0`: how the Node's own stack reaches a peer's Pods. */
+/** A kernel route to `fairway0`, by which the Node's own stack reaches a peer's Pods. */
 export interface HostRoute {
 	/** Pod CIDR of a peer. */
 	prefix: string;
-	/** Largest IP packet on the way there. */
+	/** MTU of the route. */
 	mtu: number;
 	/** Preferred source: this Node's gateway address of the family. */
 	source: string;
@@ -44,6 +44,6 @@ export interface Tables {
 	/** Interfaces that from_wire is attached to. */
 	wireInterfaces: string[];
 	xdp: "auto" | "native" | "generic" | "off";
-	/** UDP port of this Node's tunnels, where what comes in without XDP is to be merged; 0: none. */
+	/** UDP port on which GRO merges tunnel packets that arrive without XDP; 0: none. */
 	tunnelPort: number;
 }

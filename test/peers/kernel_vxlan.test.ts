@@ -48,14 +48,14 @@ t.test("the kernel's vxlan device as a peer", async (t) => {
 	t.same(drops, {});
 });
 
-/** One device for each outer family. Every Fairway Node takes any unicast MAC as inner destination. */
+/** One device for each outer family. Fairway Nodes accept any unicast MAC as inner destination. */
 async function makeVxlan({ lab }: Cluster): Promise<void> {
 	const script: string[] = [];
 	for (const family of [4, 6] as const)
 		script.push(
 			`ip link add name vxlan${family} type vxlan id 77 dstport 4789 nolearning noudpcsum \
 				udp6zerocsumrx udp6zerocsumtx local ${lab.address("node4", family)}`,
-			// What Fairway sends to.
+			// The MAC that Fairway sends to.
 			`ip link set dev vxlan${family} address 02:fa:1c:00:00:01 mtu 1430 up`,
 		);
 	for (const [i, { name, podCIDRs }] of lab.topology.nodes.entries()) {

@@ -32,7 +32,7 @@ t.test("Open vSwitch as a peer", async (t) => {
 		["pod3a", "pod4a"],
 		["pod4a", "pod3a"],
 	] as const) {
-		// OVS loses what it sends before it knows the next hop's MAC.
+		// OVS drops packets until it knows the next hop's MAC.
 		for (const family of [4, 6] as const)
 			await until(`${from} → ${to}, IPv${family}`, async () =>
 				(await cluster.ping(from, to, family)).includes(" 3 received"),

@@ -1,4 +1,4 @@
-/** Random addresses, prefixes, Nodes, configurations: what property tests draw from. */
+/** Generators for property tests: random addresses, prefixes, Nodes, configurations. */
 import fc from "fast-check";
 import type { NodeObject } from "../../src/cluster/snapshot.js";
 import type { CompileInput, PathVerdict } from "../../src/compile/compile.js";
@@ -8,7 +8,7 @@ import { parseConfig } from "../../src/config/parse.js";
 import { formatAddress } from "../../src/tables/address.js";
 import { familyOf, makePrefix, type Prefix } from "../../src/tables/prefix.js";
 
-/** 16 bytes; dense, so that prefixes nest and addresses meet. */
+/** The 16 bytes of an address, from a small range, so that prefixes nest and addresses collide. */
 export const addressBytes: fc.Arbitrary<Uint8Array> = fc
 	.tuple(
 		fc.boolean(),
@@ -41,7 +41,7 @@ const podCidr: fc.Arbitrary<string> = fc
 		return makePrefix(bytes, (v4 ? 24 : 64) - shorter).text;
 	});
 
-/** Nodes as one by one readNode would give them: their claims may collide with each other's. */
+/** Nodes as readNode returns them one by one: their claims may overlap. */
 export function nodeObject(name: fc.Arbitrary<string>): fc.Arbitrary<NodeObject> {
 	return fc
 		.record({
@@ -98,7 +98,7 @@ function cidrs(maxLength: number): fc.Arbitrary<string[]> {
 	);
 }
 
-/** What probes may have shown of a path. */
+/** A possible result of probing a path. */
 const verdict: fc.Arbitrary<PathVerdict> = fc.record({
 	use: fc.constantFrom("direct", "tunnel", "down"),
 	directMtu: fc.constantFrom(0, 1280, 1400, 1500),
@@ -106,7 +106,7 @@ const verdict: fc.Arbitrary<PathVerdict> = fc.record({
 	words: fc.constant("So it was seen."),
 });
 
-/** The text of a configuration file that has no mistake. */
+/** The text of a valid configuration file. */
 export const configText: fc.Arbitrary<string> = fc
 	.record(
 		{
@@ -163,7 +163,7 @@ export const config: fc.Arbitrary<Config> = configText.map((text) => {
 	return result.config;
 });
 
-/** Any input of compile, sensible or not; nothing keeps the Nodes apart. */
+/** Any input of compile, plausible or not; Nodes may overlap. */
 export const compileInput: fc.Arbitrary<CompileInput> = fc
 	.record({
 		config,

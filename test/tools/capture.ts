@@ -1,6 +1,6 @@
 /**
- * What goes over the wire to a machine: tcpdump at the switch's port, on what leaves the switch,
- * where packets are cut to size and have their checksums.
+ * Captures what goes over the wire to a machine: tcpdump at the switch port, on packets that leave the
+ * switch, where they are segmented and checksummed.
  */
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
@@ -16,7 +16,7 @@ export class Capture {
 	private readonly machine: string;
 	private readonly directory: string;
 	private readonly child: ChildProcess;
-	/** By tcpdump, on standard error. */
+	/** The output of tcpdump on standard error. */
 	private said = "";
 
 	private constructor(lab: Lab, machine: string, directory: string, child: ChildProcess) {
@@ -29,14 +29,14 @@ export class Capture {
 		});
 	}
 
-	/** @param machine a Node, or "router"; of the latter the port in the first switch. */
+	/** @param machine a Node, or "router": then the router's port on the first switch. */
 	static async start(lab: Lab, machine: string): Promise<Capture> {
 		const node = lab.topology.nodes.find(({ name }) => name === machine);
 		const bridge = lab.namespace(node?.subnet ?? lab.topology.subnets[0]?.name ?? "");
 		const directory = mkdtempSync(join(tmpdir(), "fairway-capture-"));
 		const port = node === undefined ? machine : lab.underlay.machine(machine).port;
 		const child = bridge.spawn(
-			// The buffer is cut into slots of the snapshot length: with the default of 256 KB, 64 of them.
+			// The buffer consists of slots of the snapshot length: the default of 256 KB has only 64.
 			["tcpdump", "-i", port, "-Q", "out", "-U", "-s", "1700", "-B", "32768"].concat([
 				"-Z",
 				"root",
@@ -55,7 +55,7 @@ export class Capture {
 		return join(this.directory, "wire.pcap");
 	}
 
-	/** Ends when all that was sent before is in the file. */
+	/** Resolves when everything sent before is in the file. */
 	async stop(): Promise<void> {
 		const marker = Buffer.from("fa1aca9fe0d0e0f0", "hex");
 		const node = this.machine === "router" ? this.lab.topology.nodes[0]?.name : this.machine;

@@ -1,4 +1,4 @@
-/** A lab with Fairway for a test file: a copy of the example that the test may change. */
+/** A lab with Fairway for a test file: a copy of the example, which the test may change. */
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
@@ -28,9 +28,9 @@ export interface Settings {
 
 export const TCP_PORT = 5000;
 export const UDP_PORT = 5001;
-/** TCP both ways (BulkStreams). */
+/** TCP in both directions (BulkStreams). */
 export const BULK_PORT = 5002;
-/** What a Geneve or VXLAN header costs, with the outer UDP, IP and inner Ethernet headers. */
+/** Bytes of a tunnel: outer IP, UDP, Geneve or VXLAN, and inner Ethernet headers. */
 export const OVERHEAD = { 4: 50, 6: 70 } as const;
 
 export class Cluster {
@@ -42,7 +42,7 @@ export class Cluster {
 		this.settings = settings;
 	}
 
-	/** Written in place; resolves when every agent shows it. */
+	/** Writes the configuration in place; resolves when every agent reports it. */
 	async configure(settings: Settings): Promise<void> {
 		this.settings = settings;
 		writeFileSync(this.lab.config, JSON.stringify(settings));
@@ -55,7 +55,7 @@ export class Cluster {
 		writeFileSync(join(this.lab.manifests, file), `${text}\n`);
 	}
 
-	/** Until every agent has the mode, and the path that it means to every peer. */
+	/** Resolves when every agent has the mode, and the path that follows from it to every peer. */
 	async settled(): Promise<void> {
 		const { trafficEncapMode: mode = "encap" } = this.settings;
 		for (const [node, agent] of this.lab.agents)
@@ -90,7 +90,7 @@ export class Cluster {
 		return tunnelPort || (tunnelType === "geneve" ? 6081 : 4789);
 	}
 
-	/** TCP and UDP servers on these machines, each of its own. */
+	/** Starts TCP and UDP servers on each of these machines. */
 	async serve(...machines: string[]): Promise<void> {
 		await Promise.all(
 			machines.map(async (machine) => {
@@ -113,12 +113,12 @@ export class Cluster {
 		return (await this.lab.run(from, command, { mayFail: true })).stdout;
 	}
 
-	/** Packets that an agent has counted as dropped, by reason. */
+	/** An agent's drop counters, by reason. */
 	async drops(node: string): Promise<Record<string, number>> {
 		return (await this.lab.agent(node).status()).drops;
 	}
 
-	/** Of all Nodes together, reasons with packets only. */
+	/** The drop counters of all Nodes together, only those that are not zero. */
 	async allDrops(): Promise<Record<string, number>> {
 		const sum: Record<string, number> = {};
 		for (const node of this.lab.agents.keys())
@@ -149,7 +149,7 @@ export async function startCluster(
 		rmSync(directory, { recursive: true, force: true });
 	};
 	t.teardown(remove);
-	// tap ends a file that takes too long with SIGTERM.
+	// tap ends a file that times out with SIGTERM.
 	onInterrupt(remove);
 	await lab.start();
 	const cluster = new Cluster(lab, settings);

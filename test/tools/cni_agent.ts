@@ -1,11 +1,11 @@
 /**
- * A Node's agent with nothing but its CNI side: a CniServer behind the agent's socket, in the
- * network namespace that it is started in. The kernel forwards, there is no data path.
+ * An agent with only its CNI part: a CniServer behind the agent's socket, in the network namespace that
+ * it is started in. The kernel forwards; there is no data path.
  *
  *   cni_agent.ts RUN_DIR VIEW     VIEW: the NodeView as JSON, "null" for a Node that is not ready
  *
- * Besides /cni: POST /view changes the view, POST /fail makes the data path fail with a sentence,
- * POST /mtu calls updateMTU, GET /state shows endpoints, problems and what was published last.
+ * Besides /cni: POST /view changes the view, POST /fail makes the data path fail with a message,
+ * POST /mtu calls updateMTU, GET /state returns endpoints, problems and the last published list.
  */
 import { ApiServer } from "../../src/api/server.js";
 import type { Endpoint } from "../../src/cni/endpoint.js";
@@ -34,7 +34,7 @@ const server = new CniServer({
 	self: () => view ?? undefined,
 	onEndpointsChanged: async (endpoints) => {
 		published = endpoints.map(({ addresses }) => addresses);
-		// As the real one: it cannot attach what is not there.
+		// Like the real one, it cannot attach without endpoints.
 		if (failure !== null && endpoints.length > 0) throw new Error(failure);
 	},
 });

@@ -1,5 +1,5 @@
 /**
- * A Node for CNI tests: a namespace with the agent of cni_agent.ts, and Pods that are namespaces,
+ * A Node for CNI tests: a namespace with the agent of cni_agent.ts. Pods are namespaces that are
  * attached by running bin/fairway-cni as a container runtime does.
  *
  *   pod (eth0) ──veth── (fairway1a2b3c4d) node (lo: the gateway addresses)
@@ -18,7 +18,7 @@ import type { AgentState } from "./cni_agent.js";
 
 const root = new URL("../..", import.meta.url).pathname;
 
-/** As a runtime runs it: without the loaders that tap gives to every Node process. */
+/** Run as by a runtime: without the loaders that tap adds to every Node.js process. */
 const plugin = ["env", "-u", "NODE_OPTIONS", join(root, "bin/fairway-cni")];
 
 export const defaultView: NodeView = {
@@ -38,7 +38,7 @@ export interface Result {
 
 export interface Answer {
 	status: number;
-	/** What was printed, parsed; undefined for nothing. */
+	/** The parsed output; undefined: none. */
 	body: (Result & ErrorObject) | undefined;
 	/** Addresses of the Result, without prefix length. */
 	addresses: string[];
@@ -115,7 +115,7 @@ export class CniNode {
 		rmSync(this.runDir, { recursive: true, force: true });
 	}
 
-	/** A namespace as a runtime makes it. */
+	/** Creates a namespace like a runtime. */
 	async pod(name: string): Promise<Namespace> {
 		const pod = new Namespace(`${this.#prefix}-${name}`);
 		await run(["ip", "netns", "add", pod.name]);
@@ -153,7 +153,7 @@ export class CniNode {
 		return { status: status ?? -1, body, addresses };
 	}
 
-	/** ADD that has to succeed. */
+	/** Runs ADD, which must succeed. */
 	async add(pod: Namespace, options?: Parameters<CniNode["call"]>[2]): Promise<Answer> {
 		const answer = await this.call("ADD", pod, options);
 		if (answer.status !== 0) throw new Error(`Cannot ADD: ${JSON.stringify(answer.body)}`);
@@ -168,7 +168,7 @@ export class CniNode {
 		await ask(this.socket, "POST", `/${what}`, { body });
 	}
 
-	/** Everything of a Pod that there is on the Node: host interfaces, routes, neighbours, records. */
+	/** Everything of Pods on the Node: host interfaces, routes, neighbours, records. */
 	async traces(): Promise<string[]> {
 		const { stdout } = await this.namespace.script(
 			`ip -o link show type veth

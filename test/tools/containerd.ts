@@ -1,6 +1,6 @@
 /**
- * A containerd of our own: its root, state, socket and configuration are in a directory that is
- * removed in the end. Containers are started by `ctr run --cni`, with a root file system that is
+ * A private containerd: its root, state, socket and configuration are in a directory that is removed at
+ * the end. Containers are started by `ctr run --cni`, with a root file system that is
  * nothing but busybox.
  *
  * ctr looks for CNI in /etc/cni/net.d and /opt/cni/bin and cannot be told otherwise, so it runs in
@@ -18,7 +18,7 @@ import { until } from "../../src/lab/until.js";
 const commands = ["sh", "ip", "ping", "sleep"];
 
 export interface ContainerdOptions {
-	/** In which ctr, and with it the CNI plugin, runs. */
+	/** The namespace in which ctr, and with it the CNI plugin, runs. */
 	node: Namespace;
 	/** The network configuration list. */
 	cni: object;
@@ -29,7 +29,7 @@ export interface ContainerdOptions {
 /** A container that `ctr run` waits for. */
 export interface Container {
 	id: string;
-	/** What `ctr run` printed; resolves when it ended. */
+	/** Resolves with the output of `ctr run` when it has ended. */
 	ended: Promise<Output>;
 }
 
@@ -125,7 +125,7 @@ export class Containerd {
 		return new RegExp(`^${id}\\s+\\d+\\s+RUNNING`, "m").test((await this.ctr("task", "ls")).stdout);
 	}
 
-	/** A command inside. */
+	/** Runs a command inside the container. */
 	async exec(id: string, ...command: string[]): Promise<Output> {
 		return await this.ctr(
 			"task",

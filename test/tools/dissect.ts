@@ -1,11 +1,11 @@
-/** What tshark says of the packets in a capture file. */
+/** Fields of the packets in a capture file, read with tshark. */
 import { run } from "../../src/lab/namespace.js";
 
 /** A field that occurs several times in a packet (outer first) has several values. */
 export type Dissected<F extends string> = Record<F, string[]>;
 
 /**
- * The packets that a display filter passes, a field's values each.
+ * The values of fields in each packet that matches a display filter.
  *
  * @param decode as tshark's -d, "udp.port==7000,geneve".
  */
@@ -33,7 +33,7 @@ export async function dissect<F extends string>(
 		});
 }
 
-/** A frame's bytes, to look at what should not be. */
+/** A frame's bytes, to inspect an unexpected packet. */
 export async function frameBytes(file: string, number: string): Promise<string> {
 	const filter = ["-Y", `frame.number == ${number}`, "-x"];
 	return (await run(["tshark", "-n", "-r", file, ...filter])).stdout;

@@ -1,8 +1,8 @@
-/** Traffic of all sorts between two machines, verified. */
+/** Sends traffic of all kinds between two machines and verifies it. */
 import type { Test } from "tap";
 import { type Cluster, TCP_PORT, UDP_PORT } from "./cluster.js";
 
-/** The receiver must be served (Cluster.serve). */
+/** The receiver must have servers (Cluster.serve). */
 export async function exchange(
 	t: Test,
 	cluster: Cluster,

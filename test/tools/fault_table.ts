@@ -1,6 +1,6 @@
 /**
- * The table of docs/FAULTS.md. With FAIRWAY_RECORD=1 the tests that know the rows write it; else
- * they compare what is true on any machine, the rows and how they end, with what is committed.
+ * The table of docs/FAULTS.md. With FAIRWAY_RECORD=1 the tests write it; otherwise they compare what
+ * holds on any machine, the rows and how they end, with the committed table.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import type { Test } from "tap";
@@ -13,11 +13,11 @@ export interface FaultRow {
 	mode: string;
 	/** From the fault to the change of path; undefined: no path changed. */
 	detectMs: number | undefined;
-	/** UDP packets, echoes included; the longest time in which a TCP stream stood still. */
+	/** Lost UDP packets, including echoes; the longest stall of a TCP stream. */
 	lost: { udp: number; tcpStallMs: number };
-	/** The path that is left: "geneve", "down", "direct"... */
+	/** The path at the end: "geneve", "down", "direct"... */
 	endState: string;
-	/** What happens, in a sentence. */
+	/** The reason that `peers` gives. */
 	words: string;
 }
 
@@ -25,7 +25,7 @@ const PAGE = `${root}/docs/FAULTS.md`;
 const BEGIN = "<!-- faults: begin -->\n";
 const END = "<!-- faults: end -->";
 const COLUMNS = ["fault", "mode", "detected", "UDP lost", "TCP stall", "ends", "what happens"];
-/** Where the columns stand that are true on any machine. */
+/** The columns that hold on any machine. */
 const [FAULT, MODE, ENDS] = [0, 1, 5];
 
 export class FaultTable {
@@ -40,7 +40,7 @@ export class FaultTable {
 		this.rows.push(row);
 	}
 
-	/** After the last row: writes the table, or compares with it. */
+	/** Call after the last row: writes the table, or compares with it. */
 	finish(t: Test, record = process.env.FAIRWAY_RECORD === "1"): void {
 		if (record) {
 			writeFileSync(this.page, withTable(readFileSync(this.page, "utf8"), this.rows));
@@ -52,14 +52,14 @@ export class FaultTable {
 	}
 }
 
-/** The page with these rows in place of its own. @throws Error when it has no markers. */
+/** The page with these rows instead of its own. @throws Error if it has no markers. */
 export function withTable(page: string, rows: readonly FaultRow[]): string {
 	const { before, after } = parts(page);
 	const lines = [COLUMNS, COLUMNS.map(() => "---"), ...rows.map(cells)];
 	return `${before}${lines.map((line) => `| ${line.join(" | ")} |\n`).join("")}${after}`;
 }
 
-/** What the page does not tell as it is, a line each. */
+/** Differences between the page and the rows, one line each. */
 export function compare(page: string, rows: readonly FaultRow[]): string[] {
 	const known = new Map<string, string>();
 	for (const line of parts(page).table.split("\n").slice(2)) {

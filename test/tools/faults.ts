@@ -1,7 +1,7 @@
 /**
- * What goes wrong in a network between Nodes, done to a lab that runs.
+ * Injects network faults between the Nodes of a running lab.
  *
- * Most of it happens in the switch that a Node is on, by a packet filter of its own for each fault:
+ * Most faults are a packet filter of their own in the switch of a Node:
  *
  *      node1              node2
  *        │ eth0             │ eth0
@@ -10,13 +10,13 @@
  *     prerouting            postrouting        table bridge fault3_random_loss
  *
  * nftables' bridge family, with counters and numgen, needs CONFIG_NF_TABLES_BRIDGE and
- * CONFIG_NFT_NUMGEN. netem, flower, matchall and gact, which would do it as well, are missing on
- * many small kernels. Nodes hand over TCP packets of up to 64 KB that are cut on their way out of
- * the switch, so that to a filter one is a packet: a share of them is lost as a whole, and only a BPF
- * program (oversize.bpf.c) can tell how long the pieces will be.
+ * CONFIG_NFT_NUMGEN. The alternatives netem, flower, matchall and gact are missing in many small kernels.
+ * Nodes send TCP packets of up to 64 KB, which are segmented on their way out of the switch. A filter
+ * sees each as one packet: random loss drops it as a whole, and only a BPF program (oversize.bpf.c)
+ * knows the length of its segments.
  *
- * Every table and device of a fault begins with "fault" and is in a namespace of the lab: what is
- * not undone goes with it.
+ * The name of every table and device of a fault begins with "fault". All are in namespaces of the lab and
+ * are removed with it at the latest.
  */
 import { execFileSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
@@ -32,40 +32,40 @@ import { type Family, familyOf, withoutLength } from "../../src/lab/subnet.js";
 import type { LabNode } from "../../src/lab/topology.js";
 import { until } from "../../src/lab/until.js";
 
-/** Of packets, as the switch sees it: what a Node sends, what it is to receive. */
+/** The direction of packets, seen from the switch: from the Node, to the Node. */
 export type Direction = "from" | "to" | "both";
 
 export interface Fault {
 	/** "random loss of 10 % from node1" */
 	readonly name: string;
-	/** Ends it; a second call does nothing. */
+	/** Ends the fault; a second call does nothing. */
 	undo(): Promise<void>;
-	/** Packets that it has dropped so far; 0 of a fault that drops none by itself. */
+	/** Packets dropped so far; 0 for a fault that drops none itself. */
 	dropped(): Promise<number>;
 }
 
-/** "pods": packets with a Pod address as they are, outside of a tunnel. */
+/** "pods": direct packets with a Pod address, outside a tunnel. */
 export type What = "pods" | "all";
 
 interface Rules {
-	/** Conditions, one of which a packet must meet; [""]: every packet. */
+	/** Alternative conditions; [""] matches every packet. */
 	when: readonly string[];
-	/** What happens to it. */
+	/** The action for matching packets. */
 	action: string;
 }
 
 const DROP = "counter drop";
-/** Neighbour discovery's own addresses. */
+/** The addresses of neighbour discovery. */
 const LINK_LOCAL = ["fe80::/10", "::"];
 
-/** Of this process: a name is never used twice. */
+/** Number of faults of this process, so that no name is used twice. */
 let made = 0;
 
 export class Faults {
 	private readonly lab: Lab;
 	private readonly active = new Set<Fault>();
 
-	/** All are undone, the last first, at the end of `t`. */
+	/** All faults are undone at the end of `t`, the last first. */
 	constructor(t: Test, lab: Lab) {
 		this.lab = lab;
 		t.teardown(() => this.undoAll());
@@ -76,10 +76,10 @@ export class Faults {
 	}
 
 	/**
-	 * A cloud that lets no packet leave a Node whose source is not an address of that Node. ARP,
+	 * A cloud's source check: drops packets from a Node whose source is not an address of that Node. ARP,
 	 * neighbour discovery and other link-local packets pass.
 	 *
-	 * @param alsoDestination as clouds do: nothing comes in that is not for the Node either.
+	 * @param alsoDestination also drops packets to the Node's port that are not for the Node.
 	 */
 	sourceCheck(node: string | "all", alsoDestination = false): Promise<Fault> {
 		const strangers = (field: "saddr" | "daddr", addresses: string[]): string[] => {
@@ -100,8 +100,8 @@ export class Faults {
 	}
 
 	/**
-	 * A link on the way that carries less than it should and tells nobody. Of the packet as it is on
-	 * the wire, with its tunnel.
+	 * A link with a smaller MTU that sends no ICMP errors. Lengths are those on the wire, tunnel
+	 * included.
 	 *
 	 * @param bytes the longest IP packet that passes.
 	 */
@@ -114,14 +114,14 @@ export class Faults {
 		const directory = mkdtempSync(join(tmpdir(), "fairway-fault-"));
 		const pin = `${pinDirectory(this.lab.name)}/${device}`;
 		try {
-			// A bridge without ports: all that it is for is its MTU.
+			// A bridge without ports, used only for its MTU.
 			await namespace.run(
 				"ip link add dev".split(" ").concat(device, "mtu", `${bytes}`, "type", "bridge"),
 			);
 			const { stdout } = await namespace.run(["ip", "-j", "link", "show", "dev", device]);
 			const [{ ifindex }] = JSON.parse(stdout) as [{ ifindex: number }];
 			const object = compile(directory, { DEVICE: ifindex, MARK: mark });
-			// Loaded by bpftool: tc would leave folders of its own on bpffs.
+			// Loaded by bpftool, because tc leaves directories of its own on bpffs.
 			await run(["bpftool", "prog", "load", object, pin]);
 			await this.eachPort(
 				node,
@@ -146,7 +146,7 @@ export class Faults {
 		});
 	}
 
-	/** @param share from 0 to 1, of packets as they come to the switch. */
+	/** @param share from 0 to 1, of the packets as they arrive at the switch. */
 	randomLoss(
 		node: string,
 		share: number,
@@ -162,8 +162,8 @@ export class Faults {
 	}
 
 	/**
-	 * Packets vanish both ways between a Node and one peer, or between it and everybody: then, with
-	 * "all", it is as dead.
+	 * Drops packets in both directions between a Node and one peer, or all other machines; with "all",
+	 * the latter is a dead Node.
 	 */
 	blackhole(node: string, { peer, what }: { peer?: string; what: What }): Promise<Fault> {
 		const name = `black hole for ${what} between ${node} and ${peer ?? "all"}`;
@@ -183,7 +183,7 @@ export class Faults {
 		return this.filter(name, node, { from: between(own, others), to: between(others, own) });
 	}
 
-	/** The router learns the way to the pod CIDRs, or forgets it, until undone. */
+	/** Adds or removes the router's routes to the pod CIDRs, until undone. */
 	async router(knowsPods: boolean): Promise<Fault> {
 		const { underlay, topology } = this.lab;
 		await underlay.setRouterKnowsPods(knowsPods);
@@ -201,15 +201,15 @@ export class Faults {
 	}
 
 	/**
-	 * Nobody learns the Node's MAC address: who asks gets no answer, and it does not tell by asking
-	 * either. What the others knew is forgotten. The Node itself goes on with what it knows.
+	 * Nobody learns the Node's MAC address: ARP requests for it get no answer, and its own requests are
+	 * dropped. The others' entries are removed; the Node keeps its own.
 	 */
 	async silentArp(node: string): Promise<Fault> {
 		const addresses = this.node(node).addresses.map(withoutLength);
 		const own = (family: Family) => addresses.filter((a) => familyOf(a) === family);
 		const asks = [
 			...own(4).map((address) => `arp daddr ip ${address}`),
-			// The target of neighbour discovery, behind 8 bytes of ICMPv6.
+			// The target of neighbour discovery, after 8 bytes of ICMPv6.
 			...own(6).map((address) => `icmpv6 type nd-neighbor-solicit @th,64,128 ${hex(address)}`),
 		];
 		const tells = [
@@ -227,7 +227,7 @@ export class Faults {
 		return fault;
 	}
 
-	/** The Node's NIC is another one; as with one that was replaced, nobody is told. */
+	/** The Node's NIC gets another MAC address without an announcement, as after a replacement. */
 	async newMac(node: string, mac = randomMac()): Promise<Fault> {
 		const namespace = this.lab.namespace(node);
 		const { stdout } = await namespace.run(["ip", "-j", "link", "show", "dev", "eth0"]);
@@ -238,7 +238,7 @@ export class Faults {
 		return this.add(`new MAC of ${node}`, { undo: async () => void (await change(address)) });
 	}
 
-	/** A fault that comes and goes, beginning with the fault; each state lasts half a period. */
+	/** Switches a fault on and off, starting with on; each state lasts half a period. */
 	async flapping(fault: () => Promise<Fault>, periodMs: number): Promise<Fault> {
 		let on: Fault | undefined = await fault();
 		const name = `flapping: ${on.name}`;
@@ -274,10 +274,10 @@ export class Faults {
 	}
 
 	/**
-	 * The first half of a reboot: the agent ends, and all that it made is gone, the Pods' interfaces
-	 * too; the link is down. Undone, the Node starts again, and its Pods are attached anew, with the
-	 * addresses that its agent then hands out: those from before, unless Pods have come and gone
-	 * since the lab came up.
+	 * The first half of a reboot: ends the agent, removes everything that it made, including the Pods'
+	 * interfaces, and sets the link down. Undoing it starts the Node and attaches its Pods again, with the
+	 * addresses that its agent then assigns: the previous ones, unless Pods have come and gone since the
+	 * lab started.
 	 */
 	async stopNode(node: string): Promise<Fault> {
 		const { lab } = this;
@@ -295,7 +295,7 @@ export class Faults {
 		await namespace.run(["ip", "link", "set", "dev", "eth0", "down"]);
 		return this.add(`stop of ${node}`, {
 			undo: async () => {
-				// IPv6 addresses and routes went with the link; what is still there is no error.
+				// IPv6 addresses and routes disappeared with the link; existing ones are not an error.
 				const { addresses } = lab.underlay.machine(node);
 				await namespace.run(["ip", "-force", "-batch", "-"], {
 					input: `${addresses.join("\n")}\n`,
@@ -308,7 +308,7 @@ export class Faults {
 		});
 	}
 
-	/** A port learns up to a second late that the other end is up. */
+	/** Waits for the port, which notices up to a second late that its other end is up. */
 	private async linkCarries(node: string): Promise<void> {
 		const { port, namespace } = this.switchOf(node);
 		await until(`the port of ${node} forwards`, async () => {
@@ -317,7 +317,7 @@ export class Faults {
 		});
 	}
 
-	/** What others on its switch know of a Node's MAC. */
+	/** Removes the neighbour entries for a Node on its switch. */
 	private async forget(node: string): Promise<void> {
 		const { name } = this.switchOf(node);
 		const addresses = this.node(node).addresses.map(withoutLength);
@@ -330,7 +330,7 @@ export class Faults {
 			if (other.subnet === name && other.name !== node) await flush(other.name, "eth0");
 	}
 
-	/** Conditions for bare Pod packets, or for all. */
+	/** Conditions for direct Pod packets, or for all. */
 	private matching(what: What): string[] {
 		if (what === "all") return [""];
 		const cidrs = this.lab.topology.nodes.flatMap(({ podCIDRs }) => podCIDRs);
@@ -341,7 +341,7 @@ export class Faults {
 		});
 	}
 
-	/** A table in the switch of a Node, for what comes from the Node's port and what goes to it. */
+	/** Adds a table to a Node's switch, for packets from the Node's port and to it. */
 	private async filter(
 		name: string,
 		node: string,
@@ -375,7 +375,7 @@ export class Faults {
 		});
 	}
 
-	/** One fault out of one for each Node. */
+	/** Combines one fault for each Node into one. */
 	private async all(
 		name: string,
 		nodes: LabNode[],
@@ -402,7 +402,7 @@ export class Faults {
 			name,
 			dropped,
 			undo: async () => {
-				// With the lab, its faults are gone.
+				// Without the lab, the fault is already gone.
 				if (this.active.delete(fault) && existsSync(this.lab.directory)) await undo();
 			},
 		};
@@ -426,7 +426,7 @@ export class Faults {
 		return { name, port, namespace: this.lab.namespace(name) };
 	}
 
-	/** Commands for each port of a Node's switch. */
+	/** Runs commands for each port of a Node's switch. */
 	private async eachPort(node: string, commands: (port: string) => string): Promise<void> {
 		const { name, namespace } = this.switchOf(node);
 		const ports = this.lab.underlay.machine(name).cutting;
@@ -449,11 +449,11 @@ const randomMac = (): string =>
 
 const set = (elements: string[]): string => `{ ${elements.join(", ")} }`;
 
-/** What has a field of this family with none of these values. */
+/** Matches packets whose field of this family has none of these values. */
 const outside = (field: string, values: string[]): string =>
 	values.length === 0 ? `ether type ${field.split(" ")[0]}` : `${field} != ${set(values)}`;
 
-/** An IPv6 address as nftables takes raw bytes. */
+/** An IPv6 address as raw bytes for nftables. */
 function hex(address: string): string {
 	const [head = "", tail = ""] = address.split("::");
 	const groups = (text: string): string[] => (text === "" ? [] : text.split(":"));

@@ -1,10 +1,10 @@
-/** A Node of the lab that is not Fairway's: its manifest marked, its Pods attached by hand. */
+/** A Node of the lab without Fairway: its manifest is marked, its Pods are attached by hand. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Lab } from "../../src/lab/lab.js";
 import { plainNetwork } from "./plain_network.js";
 
-/** Edits the copied manifests: no agent on this Node. */
+/** Edits the copied manifests so that this Node has no agent. */
 export function withoutAgent(node: string): (directory: string) => void {
 	return (directory) => {
 		const file = join(directory, "nodes.yaml");
@@ -14,10 +14,10 @@ export function withoutAgent(node: string): (directory: string) => void {
 	};
 }
 
-/** What Fairway's Pods have in encap mode on two families: room for a tunnel over IPv6. */
+/** The MTU of Fairway's dual-stack Pods in encap mode: room for a tunnel over IPv6. */
 const POD_MTU = 1430;
 
-/** veth pairs for the Node's Pods, `pod2`, `pod3`... on the Node's side. The Pod does its checksums. */
+/** Makes veth pairs for the Node's Pods, named `pod2`, `pod3`... on the Node. Pods compute their checksums. */
 export async function attachByHand(lab: Lab, node: string): Promise<void> {
 	const pods = lab.topology.pods.filter((pod) => pod.node === node);
 	for (const [i, pod] of pods.entries()) {

@@ -1,6 +1,6 @@
 /**
- * Open vSwitch with its userspace datapath on a Node of the lab: a router between Geneve and the
- * Node's Pods, made of OpenFlow rules. Its daemons have directories of their own.
+ * Open vSwitch with its userspace datapath on a Node of the lab: OpenFlow rules route between Geneve and
+ * the Node's Pods. Its daemons have directories of their own.
  */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { familyOf } from "../../src/lab/subnet.js";
 
 const SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema";
 const GATEWAY_MAC = "02:00:00:00:0f:5a";
-/** What Fairway sends to, and takes. */
+/** The inner destination MAC that Fairway sends to and accepts. */
 const FAIRWAY_MAC = "02:fa:1c:00:00:01";
 
 export class OpenVSwitch {
@@ -24,7 +24,7 @@ export class OpenVSwitch {
 		this.directory = directory;
 	}
 
-	/** The Node's Pods must be attached. The daemons end with the lab's namespaces. */
+	/** The Node's Pods must be attached. The daemons end together with the lab's namespaces. */
 	static async start(lab: Lab, node: string, vni: number): Promise<OpenVSwitch> {
 		const ovs = new OpenVSwitch(lab, node, mkdtempSync(join(tmpdir(), "fairway-ovs-")));
 		const { directory } = ovs;
@@ -40,7 +40,7 @@ export class OpenVSwitch {
 		return ovs;
 	}
 
-	/** A command with OVS's own directories, in the Node's namespace. */
+	/** Runs a command with OVS's directories in the Node's namespace. */
 	run(script: string): Promise<{ stdout: string }> {
 		const { directory } = this;
 		return this.lab.namespace(this.node).script(script, {
@@ -59,8 +59,8 @@ export class OpenVSwitch {
 	}
 
 	/**
-	 * eth0 becomes a port of br-ext, which takes its addresses. The kernel would otherwise see and
-	 * answer every packet as well, and merged packets would not fit the port.
+	 * Makes eth0 a port of br-ext, which gets its addresses. Otherwise the kernel would also see and answer
+	 * every packet, and merged packets would not fit the port.
 	 */
 	private async takeOverWire(): Promise<void> {
 		const node = this.lab.topology.nodes.find(({ name }) => name === this.node);
@@ -79,13 +79,13 @@ export class OpenVSwitch {
 		`);
 	}
 
-	/** Of eth0. (/sys shows the devices of the namespace that it was mounted in.) */
+	/** The MAC address of eth0. (/sys shows the devices of the namespace in which it was mounted.) */
 	private async mac(machine: string): Promise<string> {
 		const { stdout } = await this.lab.run(machine, ["ip", "-json", "link", "show", "dev", "eth0"]);
 		return (JSON.parse(stdout) as { address: string }[])[0]?.address ?? "";
 	}
 
-	/** TTL down by one, and to the Node that has the destination's pod CIDR. */
+	/** Decrements the TTL and forwards to the Node that has the destination's pod CIDR. */
 	private async route(vni: number): Promise<void> {
 		const { lab, node } = this;
 		const pods = lab.topology.pods.filter((pod) => pod.node === node);
@@ -102,7 +102,7 @@ export class OpenVSwitch {
 					`table=0,priority=20,${match(Number(family), address)},actions=dec_ttl,` +
 						`set_field:${GATEWAY_MAC}->eth_src,set_field:${mac}->eth_dst,output:${port}`,
 				);
-			// The Pod's gateway is nobody, so its neighbour entry is written.
+			// Nobody answers for the Pod's gateway, so its neighbour entry is static.
 			await lab.namespace(label).script(`
 				ip neigh replace 169.254.1.1 lladdr ${GATEWAY_MAC} dev eth0 nud permanent
 				ip neigh replace fe80::1 lladdr ${GATEWAY_MAC} dev eth0 nud permanent

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Marks what is longer than DEVICE's MTU once it is cut as it goes on the wire. A packet filter
- * sees a TCP packet of up to 64 KB that no NIC has cut yet, and not how long its pieces will be.
+ * Marks packets that are longer than DEVICE's MTU after segmentation. A packet filter sees a TCP
+ * packet of up to 64 KB that has not been segmented yet, and not the length of its segments.
  */
 #include <linux/bpf.h>
 

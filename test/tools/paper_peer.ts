@@ -1,9 +1,8 @@
 /**
- * A peer on paper: the state machine of its paths (src/probe) in a network that a test makes up,
- * with time that passes as fast as it is computed. What Fairway's core and the prober do around the
- * state machine, this does as plainly as can be.
+ * A simulated peer: the state machine of its paths (src/probe) in a network that the test defines, in
+ * simulated time. Does the work of Fairway's core and of the prober in the simplest way.
  *
- *   here ──there──▶ peer      each way (direct, tunnel) and each direction by itself:
+ *   here ──there──▶ peer      for each path (direct, tunnel) and direction:
  *   here ◀──back─── peer      a packet of some length passes, or is lost
  */
 import assert from "node:assert/strict";
@@ -18,19 +17,19 @@ import { describe } from "../../src/probe/words.js";
 export type End = "there" | "back";
 
 export interface Wire {
-	/** Does a packet pass? Lengths are of Pods' packets, without a tunnel's headers. */
+	/** Whether a packet passes. Lengths are those of Pod packets, without tunnel headers. */
 	passes(way: Way, end: End, length: number, now: number): boolean;
-	/** Milliseconds there and back, of one question. */
+	/** Round trip of a request in milliseconds. */
 	roundTrip?(way: Way, now: number): number;
-	/** Pod packets to the peer, a second, and how many of them are full-size ones. */
+	/** Pod packets a second to the peer, and how many of them are full-size. */
 	traffic?(now: number): { packets: number; large: number };
-	/** The peer's Pods send something that gets here. Default: when anything passes. */
+	/** Whether packets of the peer's Pods arrive. Default: if anything passes. */
 	hears?(now: number): boolean;
-	/** A question is answered so often, at other times. Default: once. */
+	/** How often a request is answered, at different times. Default: once. */
 	copies?(now: number): number;
 }
 
-/** From a number between 0 and 1 the next, by seed. */
+/** A pseudo-random generator of numbers from 0 to 1, by seed. */
 export function randomOf(seed: number): () => number {
 	let state = seed >>> 0 || 1;
 	return () => {
@@ -64,11 +63,11 @@ export interface Moment {
 	at: number;
 	use: Use;
 	phase: Phase;
-	/** Of the direct path. */
+	/** Size of the direct path. */
 	size: number;
 }
 
-/** Pod packets are sent this often, and counters read. */
+/** The interval for sending Pod packets and reading counters. */
 const STEP_MS = 10;
 const TOTALS_MS = 1000;
 
@@ -85,7 +84,7 @@ export class PaperPeer {
 	now = 0;
 	readonly pace: Pace;
 	readonly wire: Wire;
-	/** Changes of what packets take, of the direct path's phase and of its size. */
+	/** Changes of the path in use, of the direct path's phase and of its size. */
 	readonly moments: Moment[] = [];
 	readonly questions: (Question & { answered: boolean })[] = [];
 	turns = 0;
@@ -123,7 +122,7 @@ export class PaperPeer {
 		this.#note();
 	}
 
-	/** Until then, ms. */
+	/** Runs until this time, ms. */
 	run(until: number): this {
 		for (;;) {
 			const first = this.#events[0];
@@ -140,7 +139,7 @@ export class PaperPeer {
 		return this;
 	}
 
-	/** An event of now. */
+	/** Handles an event now. */
 	tell(event: Event): void {
 		const before = freeze(this.state);
 		const { state, questions, answer } = advance(before, event, this.now, this.pace);
@@ -150,7 +149,7 @@ export class PaperPeer {
 		for (const question of questions) this.#carry(question);
 		const due = dueAt(state, this.pace);
 		assert.ok(!Number.isNaN(due), "a time to be due");
-		// As the prober does.
+		// Like the prober.
 		this.#due = Math.max(due, this.now + 1);
 		for (const way of ["direct", "tunnel"] as const) {
 			const [from, to] = [before[way].phase, state[way].phase];
@@ -161,28 +160,28 @@ export class PaperPeer {
 		this.onTurn(before, event, questions);
 	}
 
-	/** The peer's core was started anew. */
+	/** Restarts the peer's core. */
 	restart(): void {
 		this.#counts = { ...this.#counts, received: 0, receivedLarge: 0 };
 	}
 
-	/** The sentence of now. */
+	/** The current sentence. */
 	words(): string {
 		return describe(this.state, "n2", this.now);
 	}
 
-	/** When packets first took this, from then on. */
+	/** When packets first used this path, at or after `from`. */
 	first(use: Use, from = 0): number {
 		return this.moments.find((moment) => moment.at >= from && moment.use === use)?.at ?? -1;
 	}
 
-	/** "direct geneve direct": what packets took, one after another. */
+	/** The paths that packets used, one after another: "direct geneve direct". */
 	uses(from = 0): string {
 		const uses = this.moments.filter(({ at }) => at >= from).map(({ use }) => use);
 		return uses.filter((use, i) => use !== uses[i - 1]).join(" ");
 	}
 
-	/** Questions a minute in this time. */
+	/** Requests a minute in this period. */
 	rate(from: number, to: number): number {
 		return (this.questions.filter(({ at }) => at >= from && at < to).length * 60_000) / (to - from);
 	}
@@ -225,7 +224,7 @@ export class PaperPeer {
 			const counts = this.#counts;
 			counts.sent++;
 			if (isLarge) counts.sentLarge++;
-			// As large as is promised to Pods.
+			// As large as the MTU that Pods are told.
 			const length = isLarge ? this.state.direct.size || 1500 : 100;
 			if (!wire.passes("direct", "there", length, now)) continue;
 			counts.received++;
@@ -251,7 +250,7 @@ export class PaperPeer {
 
 export const SMALL = { 4: smallLength(4), 6: smallLength(6) } as const;
 
-/** Nobody is to change what was given. */
+/** Freezes a value, to detect changes. */
 function freeze<T>(value: T): T {
 	if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
 		Object.freeze(value);

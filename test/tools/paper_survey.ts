@@ -1,8 +1,8 @@
-/** What a prober would measure on a network that is given as the longest packet for each direction. */
+/** The survey of a simulated network, defined by the longest packet in each direction. */
 import type { PathSurvey, SurveyCell, Way } from "../../src/probe/survey.js";
 
 export interface PaperWay {
-	/** The longest packet that gets through; default 0, none. */
+	/** The longest packet that gets through; default 0: none. */
 	there?: number;
 	back?: number;
 }
@@ -13,7 +13,7 @@ export interface PaperNetwork {
 	kind?: "direct" | "routed";
 	tunnelType?: "geneve" | "vxlan";
 	answers?: boolean;
-	/** Questions for each combination. */
+	/** Requests for each combination. */
 	asked?: number;
 }
 
@@ -49,7 +49,7 @@ export function paperSurvey(node: string, family: 4 | 6, network: PaperNetwork):
 	};
 }
 
-/** Answers are never longer than questions. */
+/** Answers are never longer than requests. */
 function combinations(): Pick<SurveyCell, "there" | "back" | "length" | "answerLength">[] {
 	const cell = (there: Way, back: Way, length: number, answerLength: number) => ({
 		there,

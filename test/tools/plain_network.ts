@@ -1,6 +1,6 @@
 /**
- * Pod traffic by plain kernel routes, in place of Fairway: shows what the lab itself does, so
- * that what a test finds with Fairway is Fairway's.
+ * Pod traffic over plain kernel routes, instead of Fairway. It shows the behaviour of the lab itself, so
+ * that differences with Fairway are Fairway's.
  */
 
 import type { Lab, PodNetwork } from "../../src/lab/lab.js";
@@ -21,7 +21,7 @@ export const plainNetwork: PodNetwork = {
 						const via = peer.addresses.find((a) => familyOf(a) === familyOf(cidr)) ?? "";
 						script.push(`ip route add ${cidr} via ${withoutLength(via)}`);
 					}
-			// IPv6 forwarding takes routes away that were learned; ours are static and stay.
+			// IPv6 forwarding removes learned routes; these are static and stay.
 			await lab.namespace(node.name).script(script.join("\n"));
 		}
 	},

@@ -1,13 +1,13 @@
 /**
- * Packets as given, from their IP header on, out of a machine's own stack: no socket of UDP or TCP
- * would send these. A program of its own: `node --import=tsx raw.ts BASE64...`.
+ * Sends packets as given, from the IP header on, through a machine's stack: packets that no UDP or TCP
+ * socket would send. Also a program: `node --import=tsx raw.ts BASE64...`.
  */
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import type { Lab } from "../../src/lab/lab.js";
 import { root } from "../../src/lab/repository.js";
 
-/** Sent in the order given. */
+/** Sends the packets in the given order. */
 export async function sendRaw(
 	lab: Lab,
 	machine: string,

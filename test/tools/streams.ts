@@ -1,7 +1,7 @@
 /**
- * Numbered UDP streams with echo, and TCP streams both ways, to count what a change costs.
+ * Numbered UDP streams with echo, and TCP streams in both directions, to measure the cost of a change.
  *
- * Times are milliseconds of the machine's monotonic clock, as `now` has it.
+ * Times are milliseconds of the machine's monotonic clock, as returned by `now`.
  */
 import type { BulkProgress, Gap } from "../../src/lab/orders.js";
 import type { Family } from "../../src/lab/subnet.js";
@@ -13,19 +13,19 @@ export interface Loss {
 	/** "pod1a → pod3a IPv4" */
 	what: string;
 	sent: number;
-	/** Never came to the receiver. */
+	/** Packets that never reached the receiver. */
 	lost: number;
-	/** Came, but the echo did not come back. */
+	/** Packets that arrived, but whose echo did not. */
 	lostOnReturn: number;
 	duplicates: number;
-	/** The first numbers that never came. */
+	/** The first missing numbers. */
 	missing: number[];
-	/** Whom the receiver saw, "ADDRESS PORT" each. */
+	/** Senders that the receiver saw, as "ADDRESS PORT". */
 	senders: string[];
-	/** The longest times between two arrivals, lost packets or not. */
+	/** The longest time between two arrivals, with or without loss. */
 	longestGapMs: number;
 	longestEchoGapMs: number;
-	/** The times in which packets were lost, on the way there and there and back. */
+	/** The periods of loss, one way and round trip. */
 	outages: Gap[];
 	echoOutages: Gap[];
 }
@@ -33,21 +33,21 @@ export interface Loss {
 export interface StreamOptions {
 	/** Packets a second. Default 1000. */
 	rate?: number;
-	/** Bytes of payload. Default 64; `fullSize` is what fills an MTU. */
+	/** Bytes of payload. Default 64; `fullSize` fills an MTU. */
 	size?: number;
-	/** IPv4 without DF, there; the echo needs a server of its own kind (`udpServe`). */
+	/** True: IPv4 without DF towards the receiver; the echo needs a matching server (`udpServe`). */
 	fragmentable?: boolean;
 }
 
-/** What a fault has cost one stream. */
+/** The cost of a fault for one stream. */
 export interface Cost {
 	what: string;
-	/** From the fault to the first packet that came again for good; 0: nothing was lost. */
+	/** From the fault to the first packet after the last loss; 0: nothing was lost. */
 	recoveredMs: number;
 	lost: number;
 }
 
-/** The clock of all the times here. */
+/** The clock of all times in this file. */
 export const now = monotonic;
 
 /** The payload that makes a UDP packet of this many bytes. */
@@ -68,7 +68,7 @@ export class Streams {
 		this.cluster = cluster;
 	}
 
-	/** The receivers must be served (Cluster.serve). Resolves when every stream flows both ways. */
+	/** The receivers must have servers (Cluster.serve). Resolves when every stream flows in both directions. */
 	static async start(
 		cluster: Cluster,
 		pairs: readonly (readonly [string, string, Family])[],
@@ -89,7 +89,7 @@ export class Streams {
 		return streams;
 	}
 
-	/** Resolves when each stream has brought so many more: the state that it is called in carries them. */
+	/** Resolves when each stream has delivered this many more packets, in the current state. */
 	async goOn(more: number, timeoutMs = 15_000): Promise<void> {
 		await Promise.all(
 			this.running.map(async (running) => {
@@ -127,7 +127,7 @@ export class Streams {
 		);
 	}
 
-	/** Resolves when each stream has brought so many more back: both directions carry it. */
+	/** Resolves when each stream has delivered this many more echoes: both directions work. */
 	async echoed(more: number, timeoutMs = 15_000): Promise<void> {
 		await Promise.all(
 			this.running.map(async ({ what, from, stream }) => {
@@ -150,10 +150,10 @@ export class Streams {
 }
 
 /**
- * What each stream has lost since then, by the echo: both directions of it. Of streams that flow
- * again (Streams.echoed): what has not come again shows in no outage.
+ * The loss of each stream since a time, measured by its echo, so in both directions. The streams must
+ * flow again (Streams.echoed): an outage that has not ended is not counted.
  *
- * @param untilMs outages that began later are another's.
+ * @param untilMs ignores outages that began later.
  */
 export function costSince(
 	losses: readonly Loss[],
@@ -168,7 +168,7 @@ export function costSince(
 	});
 }
 
-/** TCP both ways between each of some pairs, and how long nothing came. */
+/** TCP in both directions between pairs of machines, with the duration of stalls. */
 export class BulkStreams {
 	private readonly cluster: Cluster;
 	private readonly running: Running[] = [];
@@ -178,9 +178,9 @@ export class BulkStreams {
 	}
 
 	/**
-	 * The receivers must be served (Cluster.serve).
+	 * The receivers must have servers (Cluster.serve).
 	 *
-	 * @param rate bytes a second each way.
+	 * @param rate bytes a second in each direction.
 	 */
 	static async start(
 		cluster: Cluster,
@@ -194,13 +194,13 @@ export class BulkStreams {
 			const { stream } = await station.order("bulkStart", { host, port: BULK_PORT, rate });
 			streams.running.push({ what: `${from} → ${to} IPv${family}`, from, to, stream });
 		}
-		// A server knows a stream by its first bytes.
+		// A server learns a stream's number from its first bytes.
 		await until("every TCP stream to be known at both ends", () => streams.progress());
 		await streams.goOn(1);
 		return streams;
 	}
 
-	/** Resolves when so many more bytes have come at both ends of each. */
+	/** Resolves when this many more bytes have arrived at both ends of each stream. */
 	async goOn(bytes: number, timeoutMs = 30_000): Promise<void> {
 		const before = await this.progress();
 		await until(
@@ -244,18 +244,18 @@ export interface BulkLoss {
 	what: string;
 	there: BulkProgress;
 	back: BulkProgress;
-	/** Of both ways. */
+	/** The longer one of both directions. */
 	longestStallMs: number;
 }
 
-/** Those that lost something. */
+/** The streams that lost packets. */
 export function lossy(losses: readonly Loss[]): Loss[] {
 	return losses.filter(
 		({ lost, lostOnReturn, duplicates }) => lost + lostOnReturn + duplicates > 0,
 	);
 }
 
-/** The payload of datagram 0 of a stream, as a station counts it. */
+/** The payload of datagram 0 of a stream, in a station's format. */
 export function numbered(stream: number, size = 16): Buffer {
 	const payload = Buffer.alloc(size, stream & 0xff);
 	payload.writeUInt32BE(0xfa1a0001, 0);

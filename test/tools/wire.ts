@@ -1,4 +1,4 @@
-/** What a packet on the wire is, as far as Fairway is concerned: read from tshark's fields. */
+/** The properties of a packet on the wire that matter to Fairway, read from tshark's fields. */
 import { Limit } from "../../src/tables/generated.js";
 import { type Dissected, dissect } from "./dissect.js";
 
@@ -62,15 +62,15 @@ export interface WirePacket {
 				inner: Addresses;
 		  }
 		| undefined;
-	/** tcp, udp, icmp... of the innermost packet. */
+	/** Protocol of the innermost packet: tcp, udp, icmp... */
 	protocol: string;
-	/** What has a checksum that tshark found wrong: "ip", "udp", "tcp". The tunnel's own UDP aside. */
+	/** Headers whose checksum tshark found wrong: "ip", "udp", "tcp". Not the tunnel's UDP header. */
 	badChecksums: string[];
 }
 
 /**
- * Every IP packet of a capture but ICMP errors, neighbour discovery and the like; without the probes
- * that Nodes send each other, or these alone.
+ * Every IP packet of a capture except ICMP errors, neighbour discovery and similar; without the probes
+ * between Nodes, or only these.
  */
 export async function wirePackets(
 	file: string,
@@ -95,7 +95,7 @@ function readPacket(fields: Fields): WirePacket {
 		: protocols.includes("vxlan")
 			? "vxlan"
 			: undefined;
-	// IPv4 and IPv6 fields are counted apart, outermost first.
+	// IPv4 and IPv6 fields are counted separately, outermost first.
 	const seen = { ip: 0, ipv6: 0 };
 	const layers = protocols
 		.filter((protocol) => protocol === "ip" || protocol === "ipv6")
@@ -110,7 +110,7 @@ function readPacket(fields: Fields): WirePacket {
 		});
 	const [outer, inner] = layers;
 	const none = { source: "", destination: "", ttl: 0 };
-	// The first UDP header of a tunnel packet is the tunnel's; its checksum of 0 has a status too.
+	// The first UDP header of a tunnel packet is the tunnel's; its checksum of 0 also has a status.
 	const udp = fields["udp.checksum.status"].slice(type === undefined ? 0 : 1);
 	const bad = (name: string, states: string[]): string[] => (states.includes("0") ? [name] : []);
 	return {
@@ -148,9 +148,9 @@ function readPacket(fields: Fields): WirePacket {
 }
 
 /**
- * Linux finishes a TCP checksum that is zero as 0xffff, as UDP wants it (`skb_checksum_help`,
- * CSUM_MANGLED_0). In one's complement both are zero and every receiver takes either; tshark
- * calls 0xffff bad. One packet in 65,536 is such a one.
+ * Linux writes a TCP checksum of zero as 0xffff, as UDP requires (`skb_checksum_help`, CSUM_MANGLED_0).
+ * In one's complement both are zero, and every receiver accepts either; tshark reports 0xffff as bad.
+ * This concerns one packet in 65,536.
  */
 function isNegativeZero(fields: Fields): boolean {
 	const [sent, calculated] = [fields["tcp.checksum"][0], fields["tcp.checksum_calculated"][0]];

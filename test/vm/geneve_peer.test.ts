@@ -1,4 +1,4 @@
-/** The Geneve device of Linux 6.1 as a peer, which this machine's kernel does not have. */
+/** The Geneve device of Linux 6.1 as a peer; this machine's kernel may lack it. */
 import { fileURLToPath } from "node:url";
 import t from "tap";
 import type { Exchange } from "./inside/geneve_peer.js";
@@ -32,7 +32,7 @@ t.test("the kernel's Geneve device as a peer", async (t) => {
 			{ answered: 5, whole: true, missing: [], corrupt: [] },
 			`${from} → ${to} IPv${family}`,
 		);
-	// The device reports its multicast groups through the tunnel: refused, as it is for no Pod.
+	// The device reports its multicast groups through the tunnel. That is refused: it is not for a Pod.
 	const { packet_too_big, tunnel_malformed = 0, ...drops } = report.drops;
 	t.ok(tunnel_malformed < 20, `${tunnel_malformed} multicast reports`);
 	t.same(drops, {});

@@ -32,7 +32,7 @@ function newest(names: string[]): string | undefined {
 		.at(-1);
 }
 
-/** A directory with the kernel of this version: one that is there already, else Debian's newest. */
+/** A directory with a kernel of this version: an existing one, otherwise Debian's newest. */
 export async function kernel(version: string): Promise<string> {
 	const kept = existsSync(unpacked) ? readdirSync(unpacked) : [];
 	let name = newest(kept.filter((name) => isPackageOf(version, name)));
@@ -49,11 +49,11 @@ export async function kernel(version: string): Promise<string> {
 }
 
 export interface Outcome {
-	/** The command's own; 124: it took too long, 125: the guest died. */
+	/** The command's status; 124: time-out, 125: the guest died. */
 	status: number;
 	/** Standard output and standard error of the command, mixed. */
 	output: string;
-	/** What vmrun says, with the guest's kernel log when it died. */
+	/** The messages of vmrun, with the guest's kernel log if it died. */
 	notes: string;
 }
 
@@ -76,9 +76,9 @@ export async function runIn(
 		VM_KERNEL: directory,
 		VM_VERBOSE: "1",
 		VM_TIMEOUT: String(options.seconds ?? 240),
-		// A busy machine emulates the timer too slowly for the kernel's check of it, a panic.
+		// On a busy machine, emulation is too slow for the kernel's timer check, which panics.
 		VM_APPEND: "no_timer_check",
-		// Nothing of the tap that runs this test may reach into the guest.
+		// The options of the tap that runs this test must not reach the guest.
 		NODE_OPTIONS: "",
 	};
 	let child: ChildProcess | undefined;

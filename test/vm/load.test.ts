@@ -1,6 +1,6 @@
 /**
  * Every program of the BPF object is accepted by the verifiers of Linux 6.1, 6.12 and this one, and
- * attaches there. What the verifiers had to do is printed as a table.
+ * attaches there. Prints the verifiers' work as a table.
  */
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
@@ -10,7 +10,7 @@ import type { Report } from "./inside/load.js";
 import { kernel, runIn } from "./kernel.js";
 
 const PROGRAMS = ["from_host", "from_pod", "from_wire", "from_wire_xdp", "to_pod"];
-// The kernel's limit is a million; far below it there is room for what a later compiler emits.
+// The kernel's limit is a million; this leaves room for the code of later compilers.
 const INSTRUCTIONS_MAX = 500_000;
 
 const inside = fileURLToPath(new URL("inside/load.ts", import.meta.url));
@@ -75,12 +75,12 @@ async function check(t: Test, report: Report, ability?: Ability) {
 	}
 }
 
-// Unpacking a kernel and booting it under emulation takes its time on a busy machine.
+// Unpacking a kernel and booting it under emulation is slow on a busy machine.
 t.setTimeout(900_000);
 
 t.test("this kernel", async (t) => check(t, await here()));
 
-// Two guests at a time: each is one emulated thread most of the time.
+// Two guests at a time: each mostly uses one emulated thread.
 t.test("other kernels", { jobs: 2 }, async (t) => {
 	t.test("Linux 6.1", async (t) => check(t, await guest("6.1"), { tcx: false, decapL3: false }));
 	t.test("Linux 6.12", async (t) => check(t, await guest("6.12"), { tcx: true, decapL3: true }));
