@@ -79,8 +79,9 @@ extern struct endpoints_map {
 
 /* ------------------------------------------------------------ core */
 
+/* One for all CPUs: an entry is written some ten times a second, and read with every packet. */
 extern struct next_hops_map {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, NEXT_HOP_OUTSIDE + 1);
 	__type(key, __u32);
 	__type(value, struct next_hop);
@@ -132,6 +133,8 @@ extern struct events_map {
 	__type(value, __u64);
 } events SEC(".maps");
 
+/* The loader gives it as many entries as there are peers: its memory is taken for every possible
+ * CPU. A peer beyond that is not counted. */
 extern struct peer_counters_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, PEERS_MAX * 2);

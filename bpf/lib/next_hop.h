@@ -143,14 +143,22 @@ stage int fib_ask(struct __sk_buff *ctx, const struct address *destination, __u8
 	return 0;
 }
 
+/* The entry is every CPU's. One writes it at a time, so that what it holds is one answer of the
+ * kernel's; the answer of a CPU that finds another one writing is used and not kept. */
 static __always_inline void next_hop_keep(struct next_hop *hop, const struct way *way,
 					  const struct node_config *node, __u64 now)
 {
+	__u64 before = hop->checked;
+
+	if (before == NEXT_HOP_WRITING ||
+	    __sync_val_compare_and_swap(&hop->checked, before, NEXT_HOP_WRITING) != before)
+		return;
 	hop->ifindex = way->ifindex;
 	hop->epoch = node->next_hop_epoch;
 	hop->source_mac = way->source_mac;
 	hop->destination_mac = way->destination_mac;
-	hop->checked = now;
+	/* An exchange is a full barrier: whoever sees the time sees what was checked at it. */
+	__sync_lock_test_and_set(&hop->checked, now);
 }
 
 /* Flows to the outside share few gateways: one of them that has just been asked by the kernel's
@@ -187,7 +195,7 @@ static __always_inline void next_hop_resolve(context *ctx, struct next_hop *hop,
 	}
 	fib_ask(ctx, destination, family, way);
 	if (!way->resolved || next_hop_unsettled(now)) {
-		if (hop)
+		if (hop && hop->checked != NEXT_HOP_WRITING)
 			hop->checked = 0;
 		return;
 	}

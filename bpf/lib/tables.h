@@ -51,6 +51,8 @@ enum limit {
 	/* nothing is cached for so long after an ARP or neighbour advertisement */
 	NEXT_HOP_SETTLE_MS = 50,
 	NEXT_HOP_OUTSIDE = PEERS_MAX * 2,
+	/* next_hop.checked while a CPU writes the entry: as old as the machine, so never trusted */
+	NEXT_HOP_WRITING = 1,
 	NO_PEER = 0xffffffff,
 	/* IP packets longer than this are counted as large: any path carries what is not (RFC 8200, 5) */
 	LARGE_PACKET = 1280,
@@ -249,10 +251,10 @@ struct endpoint {
 
 /* ------------------------------------------------------- core: next hops */
 
-/* next_hops: per-CPU array, index as in peers, and NEXT_HOP_OUTSIDE: the gateway that was asked last.
- * Also inside a flow, for the outside. */
+/* next_hops: array, index as in peers, and NEXT_HOP_OUTSIDE: the gateway that was asked last.
+ * Also inside a flow, for the outside. One CPU writes an entry at a time (next_hop_keep). */
 struct next_hop {
-	__u64 checked;	       /* ns, CLOCK_MONOTONIC; 0: never */
+	__u64 checked;	       /* ns, CLOCK_MONOTONIC; 0: never; NEXT_HOP_WRITING */
 	__u64 destination_mac; /* 6 bytes as on the wire, then two zero bytes: one store */
 	__u64 source_mac;
 	__u32 ifindex;
@@ -335,7 +337,7 @@ struct fragment {
 
 /* drops: per-CPU array of __u64 by drop_reason; events: by event_counter. */
 
-/* peer_counters: per-CPU array, index as in peers. Packets as on the wire (a
+/* peer_counters: per-CPU array, index as in peers, as long as the ids in use need. Packets as on the wire (a
  * GSO packet counts its segments), bytes of the inner IP packets. Probes are not counted. */
 struct peer_counter {
 	/* sent */

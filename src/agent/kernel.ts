@@ -21,7 +21,9 @@ export type Kernel = Pick<
 	| "adoptedPeers"
 	| "apply"
 	| "counters"
+	| "flowSlots"
 	| "flowsUsed"
+	| "mapMemory"
 	| "peerCounters"
 	| "peerTotals"
 	| "podProblem"
@@ -89,6 +91,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		adoptedPeers: () => reconciler.adoptedPeers(),
 		apply: (tables) => reconciler.apply(tables),
 		counters: () => reconciler.counters(),
+		flowSlots: () => reconciler.flowSlots(),
+		mapMemory: () => reconciler.mapMemory(),
 		flowsUsed: () => reconciler.flowsUsed(),
 		peerCounters: () => reconciler.peerCounters(),
 		slowPath: () => ({ ...slowPath.counters }),

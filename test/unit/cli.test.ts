@@ -48,6 +48,7 @@ const status: Status = {
 	probes: { sent: 100, answered: 98, late: 1, changes: 3 },
 	endpoints: 3,
 	flows: { used: 12, max: 131072 },
+	mapMemory: { total: 50 * 2 ** 20, perCpu: 6.5 * 2 ** 20, maps: { flows: 2 ** 24 } },
 	drops: { spoofed_mac: 3, no_endpoint: 12345 },
 	events: { mss_clamped: 7 },
 	slowPath: { answered: 2 },
