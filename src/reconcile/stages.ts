@@ -16,6 +16,8 @@ import { HOST_DEVICE, isPodInterface } from "./names.js";
 import { knobsOf } from "./object_file.js";
 import type { Pass } from "./pass.js";
 import { removeOrphans } from "./pod_interfaces.js";
+import type { PortRange } from "./port_set.js";
+import { ReservedPorts } from "./reserved_ports.js";
 import { sysctls } from "./sysctls.js";
 import type { TableState } from "./table_state.js";
 import type { Wire, WireDevice } from "./wire.js";
@@ -45,6 +47,7 @@ export class Stages {
 	readonly #wire: Wire;
 	readonly #gro: GroDevice;
 	readonly #datapath: () => Datapath;
+	readonly #reservedPorts: ReservedPorts;
 	#formerPods: string[] | undefined;
 	/** Indexes of devices whose sysctls are set; the kernel does not use an index twice. */
 	readonly #configured = new Set<number>();
@@ -64,6 +67,7 @@ export class Stages {
 		this.#gro = options.gro;
 		this.#datapath = options.datapath;
 		this.#formerPods = options.formerPods;
+		this.#reservedPorts = new ReservedPorts(options.runDir);
 	}
 
 	/**
@@ -95,7 +99,8 @@ export class Stages {
 
 	async #run(tables: Tables, pass: Pass, pods: PodOutcome): Promise<boolean> {
 		const { nodeConfig } = tables;
-		pass.sysctls(sysctls.node({ first: nodeConfig.snatPortFirst, last: nodeConfig.snatPortLast }));
+		pass.sysctls(sysctls.node());
+		const snatPorts = await this.#reserveSnatPorts(tables, pass);
 
 		await pass.try(0, () =>
 			this.#host.applyDevice({
@@ -109,7 +114,7 @@ export class Stages {
 		if (links === undefined) return false;
 		// Even where something about it was refused: it is better than none.
 		const hostIfindex = links.named(HOST_DEVICE)?.ifindex ?? 0;
-		pass.add(this.#tables.apply(tables, links, hostIfindex));
+		pass.add(this.#tables.apply(withSnatPorts(tables, snatPorts), links, hostIfindex));
 
 		const wires = this.#wireDevices(tables, links, pass);
 		const programs = await pass.try(undefined, () => this.#loadPrograms(wires, tables.xdp));
@@ -130,6 +135,19 @@ export class Stages {
 		this.#forgetGone(links);
 		const configured = (this.#tables.nodeConfig.flags & NodeFlag.CONFIGURED) !== 0;
 		return configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
+	}
+
+	/** Before they are used. Returns those that SNAT may use. */
+	async #reserveSnatPorts({ nodeConfig }: Tables, pass: Pass): Promise<PortRange> {
+		const wanted = { first: nodeConfig.snatPortFirst, last: nodeConfig.snatPortLast };
+		const { flags, snatPortFirst: first, snatPortLast: last } = this.#tables.nodeConfig;
+		const former = flags === 0 ? undefined : { first, last };
+		const result = await pass.try(undefined, () =>
+			sysctls.snatPorts(wanted, former, this.#reservedPorts),
+		);
+		if (result === undefined) return former ?? wanted;
+		pass.sysctls(result);
+		return result.range;
 	}
 
 	/** A Pod whose programs are attached has a data path only if its addresses are known, too. */
@@ -244,6 +262,11 @@ interface PodOutcome {
 	/** Programs in place and every table entry written. */
 	attached: Set<string>;
 	problems: Map<string, string>;
+}
+
+function withSnatPorts(tables: Tables, { first, last }: PortRange): Tables {
+	const nodeConfig = { ...tables.nodeConfig, snatPortFirst: first, snatPortLast: last };
+	return { ...tables, nodeConfig };
 }
 
 function interfacesOf({ endpoints }: Tables): string[] {

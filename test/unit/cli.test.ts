@@ -267,7 +267,7 @@ t.test("what a check shows", async (t) => {
 		/^ {2}n3 v4, lost: The path direct fails: no packet gets there, and none comes back\.$/m,
 	);
 	t.match(bad, /^ {2}n4 v4, unproven: It has never answered a probe/m);
-	t.match(bad, /^- Packets with the Nodes' addresses pass.*\n( .*\n)* {2}Seen with n3 v4 ↔\.$/m);
+	t.match(bad, /^- Packets with Node addresses get through.*\n( .*\n)* {2}Seen with n3 v4 ↔\.$/m);
 	t.match(bad, /^ +\$ aws ec2 modify-network-interface-attribute .*--no-source-dest-check$/m);
 	t.notMatch(bad, "ip route add", "only what was found");
 	const prose = bad.split("\n").filter((line) => !line.trimStart().startsWith("$"));
