@@ -13,6 +13,7 @@ const IPV4_ERROR_MAX = 576;
 /** RFC 4443, 2.4 (c): as much as fits into the smallest MTU of IPv6. */
 const IPV6_ERROR_MAX = 1280;
 const TTL = 64;
+const DONT_FRAGMENT = 0x4000;
 /** RFC 1812, 4.3.2.5: errors have IP precedence 6, internetwork control. */
 const TRAFFIC_CLASS = 0xc0;
 
@@ -53,6 +54,8 @@ function icmpv4(packet: Packet, source: string, error: IcmpError): Buffer {
 	header[0] = 0x45;
 	header[1] = TRAFFIC_CLASS;
 	header.writeUInt16BE(header.length + message.length + quoted.length, 2);
+	// Nobody has to cut it, so it needs no identification (RFC 6864, 4.1).
+	header.writeUInt16BE(DONT_FRAGMENT, 6);
 	header[8] = TTL;
 	header[9] = Protocol.ICMP;
 	wireAddress(4, source).copy(header, 12);

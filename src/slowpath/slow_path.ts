@@ -8,8 +8,8 @@
  *                     translated and sent on
  *
  * A record is the packet as it came. The tables are only read: flows were made before a packet
- * went up. What is sent takes the kernel's routes, so a packet to a peer passes from_host, and one
- * to a Pod to_pod. Nothing that a packet does can end the agent.
+ * went up. What is sent goes out of a device as a frame (delivery.ts), never through the Node's output
+ * chain. Nothing that a packet does can end the agent.
  */
 import { randomInt } from "node:crypto";
 import { type BpfMap, RingBuffer } from "#native";
@@ -30,9 +30,9 @@ import {
 	SlowPathHeader,
 	SlowPathKind,
 } from "../tables/generated.js";
+import { Delivery } from "./delivery.js";
 import { HeldFragments } from "./held_fragments.js";
 import { RateLimit } from "./rate_limit.js";
-import { RawSender } from "./raw_sender.js";
 
 /** ICMP errors per second to one destination, and burst: enough for a traceroute's three probes. */
 const ERRORS = { rate: 20, burst: 40 };
@@ -79,7 +79,7 @@ export class SlowPath {
 	readonly #tables: TableReader;
 	readonly #log: SlowPathLog;
 	readonly #ring: RingBuffer;
-	readonly #sender: RawSender;
+	readonly #delivery: Delivery;
 	readonly #errors = new RateLimit(ERRORS);
 	readonly #complaints = new RateLimit(COMPLAINTS);
 	readonly #held: HeldFragments<Held>;
@@ -87,7 +87,7 @@ export class SlowPath {
 	constructor({ ring, tables, log }: SlowPathOptions) {
 		this.#tables = tables;
 		this.#log = log;
-		this.#sender = new RawSender((error) => this.#complain(error));
+		this.#delivery = new Delivery(tables);
 		this.#held = new HeldFragments<Held>({
 			attempt: (held) => this.#guarded(() => this.#release(held), true),
 			onExpired: () => this.counters.expired++,
@@ -100,7 +100,7 @@ export class SlowPath {
 	close(): void {
 		this.#ring.close();
 		this.#held.close();
-		this.#sender.close();
+		this.#delivery.close();
 	}
 
 	#guarded<T>(act: () => T, otherwise: T): T {
@@ -154,7 +154,7 @@ export class SlowPath {
 			this.counters.unanswered++;
 			return;
 		}
-		this.#sender.send(icmpError(packet, source, error));
+		this.#delivery.send(icmpError(packet, source, error), node);
 		this.counters.answered++;
 	}
 
@@ -169,18 +169,21 @@ export class SlowPath {
 			if (change) translate(known, change);
 			decrementTtl(packet);
 		}
-		this.#sendFragments(packet, header.mtu);
+		this.#sendFragments(packet, header.mtu, node);
 		this.counters.fragmented++;
 	}
 
-	#sendFragments({ frame, l3, length, identification }: Packet, mtu: number): void {
+	#sendFragments(
+		{ frame, l3, length, identification }: Packet,
+		mtu: number,
+		node: NodeConfig,
+	): void {
 		const packet = frame.subarray(l3, l3 + length);
-		// The kernel would give each fragment its own in place of 0.
 		const id = identification || packet.readUInt16BE(4) || randomInt(1, 0x10000);
 		const fragments = fragmentIpv4(packet, mtu, id);
 		if (!fragments)
 			throw new Error(`Cannot fragment a packet: wanted room for 8 bytes, the MTU is ${mtu}`);
-		for (const fragment of fragments) this.#sender.send(fragment);
+		for (const fragment of fragments) this.#delivery.send(fragment, node);
 	}
 
 	/** Forwards a held fragment, or gives it up. False: its ports are still unknown. */
@@ -207,8 +210,8 @@ export class SlowPath {
 		decrementTtl(known);
 		const { frame, l3, length, family, dontFragment } = known;
 		const fits = header.mtu === 0 || length <= header.mtu || family === 6 || dontFragment;
-		if (fits) this.#sender.send(frame.subarray(l3, l3 + length));
-		else this.#sendFragments(known, header.mtu);
+		if (fits) this.#delivery.send(frame.subarray(l3, l3 + length), node);
+		else this.#sendFragments(known, header.mtu, node);
 		this.counters.released++;
 		return true;
 	}

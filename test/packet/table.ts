@@ -101,6 +101,12 @@ export function fromHost(packet: Buffer): Input {
 	};
 }
 
+/** What the slow path sends on has a source MAC of its own. */
+export function fromSlowPath(packet: Buffer): Input {
+	const macs = { source: "02:fa:1c:00:00:01", destination: world.GATEWAY_MAC };
+	return { ...fromHost(packet), packet: build.frame(macs, packet) };
+}
+
 export function toPod(pod: world.Pod, packet: Buffer): Input {
 	return {
 		hook: Hook.TO_POD,
