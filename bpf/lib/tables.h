@@ -111,8 +111,10 @@ enum drop_reason {
 	DROP_REWRITE_FAILED = 27,   /* the kernel refused to change the packet */
 	DROP_NOT_CONFIGURED = 28,   /* the agent has not yet written the node's configuration */
 	DROP_UNSUPPORTED_ETHERTYPE = 29, /* neither IPv4, IPv6 nor ARP from a Pod */
-	DROP_PROBE_REFUSED = 30, /* a probe or an answer that is malformed, late or forged */
-	DROP_REASON_COUNT = 31,
+	DROP_PROBE_REFUSED = 30,     /* a probe or an answer that is malformed, late or forged */
+	DROP_SPOOFED_NEIGHBOUR = 31, /* ARP or neighbour discovery about what is not the Pod's */
+	DROP_ROUTER_DISCOVERY = 32,  /* a Pod asked for routers, or spoke as one */
+	DROP_REASON_COUNT = 33,
 };
 
 /* Counted events that are not drops. */
