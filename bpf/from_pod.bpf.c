@@ -19,6 +19,17 @@
 #include "lib/neighbour.h"
 #include "lib/remote.h"
 
+/* The kernel's routes refuse the destination; a blackhole does so without a word. */
+static __always_inline int refuse(context *ctx, const struct packet *packet,
+				  const struct node_config *node, const struct way *way,
+				  struct verdict *verdict)
+{
+	if (!way->refusal)
+		return dropped(verdict, DROP_NO_ROUTE);
+	slow_path_send(ctx, packet, node, way->refusal, 0, verdict);
+	return discard();
+}
+
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
@@ -115,19 +126,23 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 	if (route.kind == ROUTE_LOCAL_PODS) {
 		receiver = endpoint_lookup(&packet->key.destination);
-		if (!receiver)
-			return dropped(verdict, DROP_NO_ENDPOINT);
+		if (!receiver) {
+			slow_path_send(ctx, packet, node, SLOW_NO_HOST, 0, verdict);
+			return discard();
+		}
 		if (match.flow && !related && sender && !match.flow->local_ifindex)
 			pods_remember(match.flow, sender, receiver, match.direction);
 	} else if (route.kind == ROUTE_PEER) {
 		reason = remote_peer(ctx, packet, route.peer, false, node, now, remote, verdict);
+		if (reason == DROP_NO_ROUTE)
+			return refuse(ctx, packet, node, &remote->way, verdict);
 		if (reason)
 			return dropped(verdict, reason);
 	} else if (route.kind == ROUTE_OUTSIDE) {
 		remote_outside(ctx, packet, match.flow ? &match.flow->next_hop : NULL, node, now,
 			       remote);
 		if (remote->way.action == ACTION_DROP)
-			return dropped(verdict, DROP_NO_ROUTE);
+			return refuse(ctx, packet, node, &remote->way, verdict);
 		/* An address of the Node that the agent has not told of. */
 		if (remote->way.action == ACTION_PASS)
 			return pass(verdict);

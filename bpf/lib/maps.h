@@ -166,12 +166,12 @@ extern struct slow_path_map {
 	__uint(max_entries, SLOW_PATH_BYTES);
 } slow_path SEC(".maps");
 
-extern struct slow_path_bucket_map {
+extern struct slow_path_buckets_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, BUCKET_COUNT);
 	__type(key, __u32);
 	__type(value, struct token_bucket);
-} slow_path_bucket SEC(".maps");
+} slow_path_buckets SEC(".maps");
 
 extern struct scratch_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

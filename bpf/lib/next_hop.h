@@ -20,7 +20,8 @@ struct way {
 	__u32 ifindex;
 	__u8 action;   /* enum action */
 	__u8 resolved; /* the neighbour's MAC is known */
-	__u16 pad;
+	__u8 refusal;  /* ACTION_DROP: enum slow_path_kind of the answer, 0: none */
+	__u8 pad;
 	struct bpf_redir_neigh neighbour;
 };
 
@@ -119,9 +120,15 @@ stage int fib_ask(struct __sk_buff *ctx, const struct address *destination, __u8
 	case BPF_FIB_LKUP_RET_SUCCESS:
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
 		break;
-	case BPF_FIB_LKUP_RET_BLACKHOLE:
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
+		way->refusal = SLOW_UNREACHABLE;
+		way->action = ACTION_DROP;
+		return 0;
 	case BPF_FIB_LKUP_RET_PROHIBIT:
+		way->refusal = SLOW_PROHIBITED;
+		way->action = ACTION_DROP;
+		return 0;
+	case BPF_FIB_LKUP_RET_BLACKHOLE:
 		way->action = ACTION_DROP;
 		return 0;
 	default:

@@ -157,7 +157,7 @@ function wayTo(
 		case RouteKind.HOST:
 			return undefined;
 		case RouteKind.LOCAL_PODS:
-			return wayToLocalPod(draft, packet.key.destination);
+			return wayToLocalPod(draft, packet);
 		case RouteKind.PEER:
 			return wayToPeer(draft, packet, route.peer);
 		default: {
@@ -169,10 +169,12 @@ function wayTo(
 	}
 }
 
-function wayToLocalPod(draft: Draft, destination: string): Way | Decision {
+function wayToLocalPod(draft: Draft, packet: Packet): Way | Decision {
+	const { destination } = packet.key;
 	const endpoint: Endpoint | undefined = draft.tables.endpoint(destination);
 	if (endpoint === undefined) {
-		return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${destination}`);
+		const why = `no Pod of this Node has ${destination}`;
+		return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
 	}
 	draft.note("route", `${destination} is a Pod of this Node`);
 	return wayToPod(draft, endpoint);

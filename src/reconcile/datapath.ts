@@ -52,7 +52,7 @@ const forgottenMaps: readonly string[] = [
 	"probe_events",
 	"scratch",
 	"slow_path",
-	"slow_path_bucket",
+	"slow_path_buckets",
 	"verdicts",
 ];
 

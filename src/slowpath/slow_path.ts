@@ -3,6 +3,7 @@
  *
  *  SLOW_TTL_EXCEEDED  answered with ICMP time exceeded
  *  SLOW_TOO_BIG       answered with fragmentation needed, or packet too big
+ *  SLOW_UNREACHABLE, SLOW_PROHIBITED, SLOW_NO_HOST  answered with destination unreachable
  *  SLOW_FRAGMENT      translated as its flow says, cut into fragments, sent on
  *  SLOW_HOLD          a later fragment before its first: kept until the ports are known, then
  *                     translated and sent on
@@ -134,6 +135,15 @@ export class SlowPath {
 			case SlowPathKind.TOO_BIG:
 				this.#answer(packet, node, { kind: "too big", mtu: header.mtu });
 				break;
+			case SlowPathKind.UNREACHABLE:
+				this.#answer(packet, node, { kind: "unreachable" });
+				break;
+			case SlowPathKind.PROHIBITED:
+				this.#answer(packet, node, { kind: "prohibited" });
+				break;
+			case SlowPathKind.NO_HOST:
+				this.#answer(packet, node, { kind: "no host" });
+				break;
 			case SlowPathKind.FRAGMENT:
 				this.#fragment(packet, header, node);
 				break;
@@ -225,6 +235,6 @@ function parseIp(bytes: Buffer, { kind, length }: SlowPathHeader): Packet | unde
 	if (bytes.length < length || length < 20) return undefined;
 	const frame = Buffer.concat([Buffer.alloc(ETHERNET_HEADER), bytes]);
 	const type = bytes[0]! >> 4 === 6 ? Ethertype.IPV6 : Ethertype.IPV4;
-	const isAnswered = kind === SlowPathKind.TTL_EXCEEDED || kind === SlowPathKind.TOO_BIG;
+	const isAnswered = kind !== SlowPathKind.FRAGMENT && kind !== SlowPathKind.HOLD;
 	return parse(frame, ETHERNET_HEADER, type, { quoted: isAnswered });
 }

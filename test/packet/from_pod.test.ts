@@ -78,6 +78,23 @@ function rows(family: 4 | 6): PacketRow[] {
 			packet: fromPod(podA, from(family === 4 ? "10.244.1.77" : "fd00:10:244:1::77")),
 			action: "drop",
 			drop: "no_endpoint",
+			up: "no_host",
+		},
+		{
+			shows: "an ICMP error to an address that nobody has: nobody is told",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{
+						source: podA[family],
+						destination: family === 4 ? "10.244.1.77" : "fd00:10:244:1::77",
+					},
+					build.unreachable(from(outside[family])),
+				),
+			),
+			action: "drop",
+			drop: "no_endpoint",
+			up: "ttl_exceeded",
 		},
 		{
 			shows: "to the Node itself: as it is",
@@ -139,10 +156,25 @@ function rows(family: 4 | 6): PacketRow[] {
 			drop: "no_snat_address",
 		},
 		{
-			shows: "to where the kernel refuses a route",
+			shows: "to where the route is unreachable: the Pod is told",
 			packet: fromPod(podA, from(world.unreachableHost[family])),
 			action: "drop",
 			drop: "no_route",
+			up: "unreachable",
+		},
+		{
+			shows: "to where the route prohibits: the Pod is told",
+			packet: fromPod(podA, from(world.prohibitedHost[family])),
+			action: "drop",
+			drop: "no_route",
+			up: "prohibited",
+		},
+		{
+			shows: "into a blackhole: nobody is told",
+			packet: fromPod(podA, from(world.blackholeHost[family])),
+			action: "drop",
+			drop: "no_route",
+			up: "ttl_exceeded",
 		},
 		{
 			shows: "what a peer would take for a tunnel",

@@ -105,6 +105,31 @@ if (inNamespace(import.meta.url)) {
 			t.same(parseQuoted(answer)?.key.sourcePort, 33434);
 		});
 
+		t.test(`IPv${family}: no such Pod, no route, prohibited`, async (t) => {
+			const nobody = family === 4 ? "10.244.1.77" : "fd00:10:244:1::77";
+			for (const [destination, type, code] of [
+				[nobody, { 4: 3, 6: 1 }, { 4: 1, 6: 3 }],
+				[world.unreachableHost[family], { 4: 3, 6: 1 }, { 4: 1, 6: 0 }],
+				[world.prohibitedHost[family], { 4: 3, 6: 1 }, { 4: 13, 6: 1 }],
+			] as const) {
+				const packet = build.ip({ source: podA[family], destination }, build.tcp(1000, 80));
+				await up(fromPod(packet));
+				const answer = await left("pod0", ({ icmpError }) => icmpError);
+				t.equal(answer.key.source, gateway[family]);
+				t.equal(answer.l4Type, type[family]);
+				t.equal(answer.frame[answer.l4 + 1], code[family], destination);
+				t.same(answer.frame.subarray(answer.l4 + 8), packet);
+			}
+		});
+
+		t.test(`IPv${family}: no such Pod, to a sender outside`, async (t) => {
+			const destination = family === 4 ? "10.244.1.77" : "fd00:10:244:1::77";
+			await up(fromWire(build.ip({ source: outside[family], destination }, build.udp(1, 2))));
+			const answer = await left("fairway0", ({ icmpError }) => icmpError);
+			t.equal(answer.key.destination, outside[family]);
+			t.equal(answer.frame[answer.l4 + 1], family === 4 ? 1 : 3);
+		});
+
 		t.test(`IPv${family}: too big`, async (t) => {
 			const packet = build.ip(
 				{ source: podA[family], destination: geneve4.pod[family] },
