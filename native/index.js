@@ -33,7 +33,6 @@ export const {
 	BpfProgram,
 	BpfLink,
 	RingBuffer,
-	PacketSender,
 	clsact,
 	possibleCpus,
 	supportsTcx,

@@ -1,12 +1,11 @@
 /**
- * The Node agent: wires the stages of a change together, and is the only place that knows them
- * all.
+ * The Node agent: connects the stages of a change, and is the only code that knows all of them.
  *
- *  1. sources (configuration file, cluster, kernel network, local Pods) note that they changed;
+ *  1. sources (configuration file, cluster, kernel network, local Pods) record that they changed;
  *     that is cheap and touches nothing
  *  2. apply, one at a time: reads the network if it changed, compiles, has the difference written
- *  3. the prober learns which paths there are; what it finds out makes another apply
- *  4. what is in force then is kept for the API and the CNI, and the differences are logged
+ *  3. the prober learns the possible paths; its results cause another apply
+ *  4. the state in force is kept for the API and CNI, and the differences are logged
  */
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
@@ -47,7 +46,7 @@ import { endpointStatus, type PathFactsOf, peerStatus, statusOf } from "./views.
 export interface AgentOptions {
 	nodeName: string;
 	configFile: string;
-	/** What the file says now. */
+	/** The file's present content. */
 	config: Config;
 	/** Directory of manifests. */
 	manifests: string;
@@ -60,11 +59,11 @@ export interface AgentOptions {
 	survey?: (node?: string) => Promise<PathSurvey[]>;
 }
 
-/** What the last successful apply has put in force. */
+/** The result of the last successful apply. */
 export interface InForce {
 	self: SelfView;
 	peers: readonly PeerView[];
-	/** What of them can be asked over which paths. */
+	/** The peers and paths to probe. */
 	probed: readonly ProbedPeer[];
 	network: Network;
 }
@@ -87,15 +86,16 @@ export class Agent {
 	readonly #started = performance.now();
 	#watches: { close(): void | Promise<void> }[] = [];
 
-	/** Desired: what the sources said last. */
+	/** Desired: the latest values of the sources. */
 	#config: Config;
 	#snapshot: Snapshot;
 	#networkChanged = true;
 
 	/** Actual. */
 	#network: Network | undefined;
+	#flowsMax: number;
 	#inForce: InForce | undefined;
-	/** Why this Node cannot be compiled now; undefined: it could the last time. */
+	/** Why this Node cannot be compiled; undefined: the last compile succeeded. */
 	#waitingFor: string | undefined = "the first look at the cluster and the network";
 	#ready = false;
 	#refusedConfig: readonly string[] = [];
@@ -103,8 +103,8 @@ export class Agent {
 
 	static async start(options: AgentOptions): Promise<Agent> {
 		const { runDir, pinDir, config, log } = options;
-		// The lock of the run directory comes before anything is touched. Whoever asks before there
-		// are answers is told so.
+		// The run directory is locked before anything else is touched. Early requests are told that the
+		// agent is starting.
 		let agent: Agent | undefined;
 		const onSnapshot = (snapshot: Snapshot) => {
 			if (agent !== undefined) agent.#onSnapshot(snapshot);
@@ -133,7 +133,7 @@ export class Agent {
 				onError: (error, request) => log.error({ err: error, request }, "a request failed"),
 			},
 		);
-		// The kernel first: its verifier works while the manifests are read and compiled.
+		// The kernel first: its verifier runs while the manifests are read and compiled.
 		let kernel: Kernel | undefined;
 		let source: ManifestDirectory | undefined;
 		try {
@@ -167,6 +167,7 @@ export class Agent {
 		this.#api = api;
 		this.#kernel = kernel;
 		this.#config = options.config;
+		this.#flowsMax = options.config.flows.max;
 		this.#snapshot = source.snapshot;
 		this.#peerIds = new PeerIds(kernel.adoptedPeers());
 		const file = join(options.runDir, "paths.json");
@@ -208,7 +209,7 @@ export class Agent {
 		];
 	}
 
-	/** Stops; what the kernel holds stays and goes on forwarding. */
+	/** Stops the agent; the kernel objects stay and continue to forward. */
 	async stop(): Promise<void> {
 		await this.#api.close();
 		await Promise.all(this.#watches.map((watch) => watch.close()));
@@ -218,7 +219,7 @@ export class Agent {
 		await this.#kernel.close();
 	}
 
-	/** Applies everything again, for a caller that does not know what went wrong. */
+	/** Applies everything again, for a caller that does not know what is wrong. */
 	resync(): void {
 		this.#networkChanged = true;
 		this.#loop.request();
@@ -248,7 +249,7 @@ export class Agent {
 		this.#loop.request();
 	}
 
-	/** Resolves when the endpoints are as the CNI server has them, and this one's data path is attached. */
+	/** Resolves when the endpoints of the CNI server are applied, and this one's data path is attached. */
 	async #onEndpoints(added: Endpoint | undefined): Promise<void> {
 		await this.#loop.flush();
 		const problem = added && this.#kernel.podProblem(added.hostInterface);
@@ -275,7 +276,7 @@ export class Agent {
 			verdicts: this.#prober,
 		};
 		let result = compile(input);
-		// What is known of new peers, and of paths that a new mode may take, is in force at once.
+		// Knowledge about new peers, and about paths that a new mode allows, takes effect immediately.
 		if (result.ready && this.#prober.configure(result.probed, config)) result = compile(input);
 		this.#problems.update([...snapshot.problems.map(formatProblem), ...result.problems]);
 		if (!result.ready) {
@@ -291,9 +292,11 @@ export class Agent {
 		const { self, peers, probed } = result;
 		await this.#publish({ self, peers, probed, network }, ready);
 		this.#prober.start();
-		// Last and not waited for: it takes a second, and a size that cannot be had is a problem of the
-		// kernel's that keeps nothing else from being applied.
-		void this.#kernel.resizeFlows(config.flows.max);
+		// Last, so that an impossible size blocks nothing else.
+		if (this.#flowsMax !== config.flows.max) {
+			await this.#kernel.resizeFlows(config.flows.max);
+			this.#flowsMax = config.flows.max;
+		}
 	}
 
 	#onFailure(error: unknown, retryMs: number): void {
@@ -308,12 +311,12 @@ export class Agent {
 
 	async #readNetwork(): Promise<Network> {
 		if (this.#network === undefined || this.#networkChanged) {
-			// Set back first: what changes while it is read is read again.
+			// Reset first, so that a change during reading causes another read.
 			this.#networkChanged = false;
 			try {
 				const before = this.#network;
 				const now = await this.#kernel.readNetwork();
-				// The same one as long as it says the same: what was compiled with it is kept.
+				// Keep the same object while its content is the same, so that compiled results stay valid.
 				this.#network = isDeepStrictEqual(now, before) && before !== undefined ? before : now;
 			} catch (error) {
 				this.#networkChanged = true;
@@ -341,7 +344,7 @@ export class Agent {
 		const differences = peerDifferences(before?.peers ?? [], now.peers);
 		this.#pathEvents.add(differences, Date.now());
 		if (differences.length > 0) this.#pathMemory.changed();
-		// Last: of the first apply they are as many as there are peers.
+		// Last, because the first apply has as many as there are peers.
 		const logPeers = () => {
 			for (const difference of differences) {
 				this.#log.info(difference.facts, difference.message);
@@ -357,7 +360,7 @@ export class Agent {
 		if (!packetsFlow) {
 			logPeers();
 			this.#waitingFor = "the kernel to take what packets need to flow";
-			// To be run again: the reconciler retries its writes, but tells nobody when they succeed.
+			// Causes a retry: the reconciler retries its writes, but does not report success.
 			throw new NotReadyError(`Cannot get ready: ${this.#kernel.problems().join("; ")}`);
 		}
 		this.#ready = true;
@@ -376,7 +379,7 @@ export class Agent {
 			"ready",
 		);
 		logPeers();
-		// Of Pods that were attached before the MTU changed while no agent ran.
+		// For Pods that were attached before the MTU changed while no agent ran.
 		await this.#cni.updateMTU();
 	}
 
@@ -390,7 +393,7 @@ export class Agent {
 			waitingFor: this.#waitingFor,
 			config: this.#config,
 			inForce: this.#inForce,
-			flows: { used, max: this.#kernel.flowSlots() },
+			flows: { used, max: this.#flowsMax },
 			pathFacts: this.#pathFacts(),
 			kernel: this.#kernel,
 			endpoints: this.#cni.endpoints().length,

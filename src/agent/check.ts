@@ -12,7 +12,7 @@ export interface CheckContext {
 	peers: readonly string[];
 	/** The configuration's `hybrid.direct`. */
 	hybridDirect: HybridRule["direct"];
-	/** May hybrid take the direct path to this peer? */
+	/** Whether hybrid may use the direct path to this peer. */
 	candidate: (survey: PathSurvey) => boolean;
 	/** Asks one Node, or all of them, over every path of every family. */
 	survey: (node?: string) => Promise<PathSurvey[]>;

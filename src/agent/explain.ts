@@ -1,10 +1,10 @@
 /**
- * What would happen to a packet, and why: an ordinary packet is made and put through the forwarder
- * over the live tables. Nothing is sent and nothing is changed.
+ * Explains what would happen to a packet: builds an ordinary packet and runs it through the forwarder over
+ * the live tables. Sends and changes nothing.
  *
  *  1. the request: addresses, ports
- *  2. where the packet would be seen first, which its source says
- *  3. the forwarder's decision about it
+ *  2. the hook that would see the packet first, which follows from its source
+ *  3. the forwarder's decision
  *  4. the answer (explanation.ts)
  */
 import type { ExplainAnswer, ExplainRequest } from "../api/messages.js";
@@ -18,7 +18,7 @@ import { Hook, RouteKind } from "../tables/generated.js";
 import { explanation, unseen } from "./explanation.js";
 import { probePacket } from "./probe_packet.js";
 
-/** What is in force at the moment. */
+/** The current state. */
 export interface ExplainContext {
 	tables: TableReader;
 	self: SelfView;
@@ -35,7 +35,7 @@ export interface Question {
 	destinationPort: number;
 }
 
-/** Where a packet is seen first. */
+/** The first hook of a packet. */
 export interface Origin {
 	hook: number;
 	ifindex: number;
@@ -47,7 +47,7 @@ export interface Origin {
 
 const SOURCE_PORT = 40000;
 const DESTINATION_PORT = { tcp: 80, udp: 53, icmp: 0 } as const;
-/** A router's, for packets from the wire; no decision depends on it. */
+/** A router's MAC, for packets from the wire; no decision depends on it. */
 const SOME_MAC = "02:00:00:00:00:01";
 
 /** @throws RequestError */
@@ -117,7 +117,7 @@ function readPort(value: unknown, otherwise: number): number {
 	return value;
 }
 
-/** A string: no hook of Fairway sees the packet, and why. */
+/** A string says why no hook of Fairway sees the packet. */
 function originOf(question: Question, context: ExplainContext): Origin | string {
 	const { source, destination } = question;
 	const { tables, self, endpoints, interfaces } = context;

@@ -1,6 +1,6 @@
 /**
- * A decision of the forwarder in the words of `fairway peers` and `fairway status`: names in place
- * of numbers, one path, one reason.
+ * Describes a decision of the forwarder in the terms of `fairway peers` and `fairway status`: names instead of
+ * numbers, one path, one reason.
  */
 import type { ExplainAnswer, ExplainPath } from "../api/messages.js";
 import type { PeerView } from "../compile/compile.js";
@@ -52,7 +52,7 @@ export function explanation(
 	};
 }
 
-/** A packet that no hook sees. */
+/** The explanation of a packet that no hook sees. */
 export function unseen(question: Question, why: string, { tables }: ExplainContext): ExplainAnswer {
 	const toHost = tables.route(question.destination)?.kind === RouteKind.HOST;
 	return {
@@ -98,7 +98,7 @@ function pathOf(
 		case Action.HOST:
 			return "host";
 		case Action.PASS:
-			// At to_pod, passing is how it gets into the Pod; elsewhere the Node's own stack has it.
+			// At to_pod, a passing packet reaches the Pod; elsewhere, the Node's own stack.
 			return origin.hook === Hook.TO_POD ? "local" : "host";
 		default:
 			return null;
@@ -131,13 +131,13 @@ function dropText({ steps }: Decision): string {
 	return sentence((steps.at(-1)?.text ?? "").replace(/^dropped as \w+: /, ""));
 }
 
-/** The clause of a step as a sentence; an address at its start keeps its spelling. */
+/** Makes a sentence of a step's clause; an address at its start keeps its spelling. */
 function sentence(clause: string): string {
 	const first = /^[a-z]+\b(?!:)/.test(clause) ? clause.charAt(0).toUpperCase() : clause.charAt(0);
 	return `${first}${clause.slice(1)}.`;
 }
 
-/** The translation of the source, when the packet is in the original direction of such a flow. */
+/** The translation of the source, if the packet is in the original direction of a translated flow. */
 function snatOf(question: Question, { flow: change }: Decision): ExplainAnswer["snat"] {
 	const flow = change?.flow;
 	if (flow === undefined || (flow.flags & FlowFlag.SNAT) === 0) return null;
@@ -185,7 +185,7 @@ function stepsOf(
 			});
 	return [
 		{ stage: "source", text: origin.why },
-		// The first says that, and who it is.
+		// The first step says so.
 		...steps
 			.filter(({ stage }) => stage !== "source")
 			.map(({ stage, text }) => ({ stage, text: named(text) })),

@@ -1,13 +1,13 @@
-/** How much garbage the agent's heap may hold before it is collected. */
+/** Limits the garbage in the agent's heap. */
 import { setFlagsFromString } from "node:v8";
 
-/** Of what was alive after the last collection, in percent; V8's own choice is up to 300. */
+/** Growth since the last collection in percent of the live heap; V8's default is up to 300. */
 const GROWTH = 20;
 
 /**
- * To be called before much is allocated. The agent computes everything anew at each change and is
- * idle in between, so what V8 would save by collecting seldom is not worth memory that stays
- * resident for days. (bin/fairway bounds the young generation, which cannot be done from inside.)
+ * Call before much is allocated. The agent recomputes everything at each change and is idle in between, so the
+ * time that V8 saves by collecting rarely is not worth memory that stays resident for days. (bin/fairway
+ * limits the young generation, which is not possible from inside.)
  */
 export function keepHeapSmall(): void {
 	setFlagsFromString(`--heap-growing-percent=${GROWTH}`);

@@ -1,28 +1,27 @@
 /**
- * The kernel as the agent sees it: the reconciler, and the slow path on its ring. Everything that
- * the agent does to this machine goes through here, so this is where a test puts something else.
+ * The kernel from the agent's point of view: the reconciler, and the slow path on its ring. All changes that
+ * the agent makes to this machine go through this interface, so tests can replace it.
  */
 import { fileURLToPath } from "node:url";
-import { libbpfVersion, PacketSender, RingBuffer } from "#native";
+import { libbpfVersion, RingBuffer } from "#native";
 import { DirectoryLock } from "../api/lock.js";
 import type { Config } from "../config/config.js";
 import { RECORDS_A_TURN } from "../probe/prober.js";
 import { Pins } from "../reconcile/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { RateLimit } from "../slowpath/rate_limit.js";
+import { RawSender } from "../slowpath/raw_sender.js";
 import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
 import type { Logger } from "./log.js";
 
-/** What the agent uses of the reconciler. */
+/** The part of the reconciler that the agent uses. */
 export type Kernel = Pick<
 	Reconciler,
 	| "adoptedPaths"
 	| "adoptedPeers"
 	| "apply"
 	| "counters"
-	| "flowSlots"
 	| "flowsUsed"
-	| "mapMemory"
 	| "peerCounters"
 	| "peerTotals"
 	| "podProblem"
@@ -34,13 +33,13 @@ export type Kernel = Pick<
 	| "xdpMode"
 > & {
 	readonly libbpf: string;
-	/** What became of the packets that were handed up. */
+	/** Counts of what happened to packets in the slow path. */
 	slowPath(): SlowPathCounters;
 	/** Sends an IP packet as it is, from its IP header on. */
 	sendProbe(packet: Buffer): void;
-	/** Calls back with each record of what probes tell (struct probe_record), until close. */
+	/** Calls back with each probe event (struct probe_record), until close. */
 	onProbeEvent(take: (record: Buffer) => void): void;
-	/** Lets go of everything that belongs to this process; forwarding goes on. */
+	/** Releases everything that belongs to this process; forwarding continues. */
 	close(): Promise<void>;
 };
 
@@ -52,13 +51,13 @@ export interface KernelOptions {
 	log: Logger;
 }
 
-/** From src/agent and from dist/agent it is the same way up. */
+/** The path works from src/agent and from dist/agent. */
 const OBJECT = fileURLToPath(new URL("../../build/bpf/fairway.bpf.o", import.meta.url));
 
-/** @throws Error when another agent uses the pin directory, or the kernel cannot do what is needed */
+/** @throws Error if another agent uses the pin directory, or the kernel lacks a feature */
 export async function openKernel(options: KernelOptions): Promise<Kernel> {
 	const { pinDir, log } = options;
-	// Makes the directory, which may have to be mounted first.
+	// Creates the directory, which may have to be mounted first.
 	await Pins.open(pinDir);
 	const lock = DirectoryLock.take(pinDir);
 	if (lock === undefined) {
@@ -73,7 +72,13 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		log,
 	});
 	const complaints = new RateLimit({ rate: 1 / 6, burst: 5 });
-	const probeSender = new PacketSender();
+	const probeSender = new RawSender(
+		(error) => {
+			if (complaints.take("", performance.now()))
+				log.warn({ err: error }, "a probe could not be sent");
+		},
+		{ ignorePathMtu: true },
+	);
 	let probeEvents: RingBuffer | undefined;
 	return {
 		libbpf: libbpfVersion,
@@ -84,18 +89,10 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		adoptedPeers: () => reconciler.adoptedPeers(),
 		apply: (tables) => reconciler.apply(tables),
 		counters: () => reconciler.counters(),
-		flowSlots: () => reconciler.flowSlots(),
-		mapMemory: () => reconciler.mapMemory(),
 		flowsUsed: () => reconciler.flowsUsed(),
 		peerCounters: () => reconciler.peerCounters(),
 		slowPath: () => ({ ...slowPath.counters }),
-		sendProbe: (packet) => {
-			try {
-				probeSender.sendPacket(packet);
-			} catch (err) {
-				if (complaints.take("", performance.now())) log.warn({ err }, "a probe could not be sent");
-			}
-		},
+		sendProbe: (packet) => probeSender.send(packet),
 		onProbeEvent: (take) => {
 			probeEvents = new RingBuffer(reconciler.probeEventsMap, take, { burst: RECORDS_A_TURN });
 		},

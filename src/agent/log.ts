@@ -13,7 +13,7 @@ export function openLog(node: string, level: LogLevel): Logger {
 		{
 			level,
 			base: { node },
-			// Names, not numbers: people read these lines, too.
+			// Names instead of numbers, for human readers.
 			formatters: { level: (label) => ({ level: label }) },
 			timestamp: pino.stdTimeFunctions.isoTime,
 		},

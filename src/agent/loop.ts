@@ -1,22 +1,22 @@
 /**
- * One thing at a time: changes are noted at once and cost nothing, applying does all the work and
- * never runs twice at the same time.
+ * Runs one apply at a time: requesting a change is cheap, applying does all the work and never runs
+ * concurrently.
  *
- *  1. a change is requested; the first one starts a short wait for more of the same burst
- *  2. the wait ends when nothing more came for `settleMs`, or after `waitMaxMs` in any case
- *  3. apply runs; what is requested meanwhile starts again at 1 when it is done
- *  4. an apply that failed is run again, later and later, and at once when something changes
+ *  1. a change is requested; the first one starts a short wait for the rest of the burst
+ *  2. the wait ends after `settleMs` without a request, or after `waitMaxMs` in any case
+ *  3. apply runs; requests during an apply start again at 1 when it is done
+ *  4. a failed apply is retried with growing delays, and immediately when something changes
  */
 
 export interface LoopOptions {
 	apply: () => Promise<void>;
-	/** An apply failed; it will be tried again in `retryMs`. */
+	/** An apply failed; it will be retried in `retryMs`. */
 	onError: (error: unknown, retryMs: number) => void;
 	/** Default 3. */
 	settleMs?: number;
 	/** Default 25. */
 	waitMaxMs?: number;
-	/** Wait after the first failure, doubled each time; default 200. */
+	/** Delay after the first failure, doubled each time; default 200. */
 	retryMinMs?: number;
 	/** Default 10,000. */
 	retryMaxMs?: number;
@@ -30,10 +30,10 @@ interface Waiter {
 export class Loop {
 	readonly #options: Required<LoopOptions>;
 	#timer: NodeJS.Timeout | undefined;
-	/** When the burst began that the timer waits for the end of; undefined: none is waited for. */
+	/** Start of the burst that the timer waits for; undefined: none. */
 	#burstStart: number | undefined;
 	#running: Promise<void> | undefined;
-	/** Something was requested that no apply has begun with. */
+	/** A request is pending that no apply has started with. */
 	#requested = false;
 	#waiters: Waiter[] = [];
 	#failures = 0;
@@ -43,7 +43,7 @@ export class Loop {
 		this.#options = { settleMs: 3, waitMaxMs: 25, retryMinMs: 200, retryMaxMs: 10_000, ...options };
 	}
 
-	/** Notes that something has changed. */
+	/** Requests an apply after a change. */
 	request(): void {
 		if (this.#stopped) {
 			return;
@@ -60,8 +60,8 @@ export class Loop {
 	}
 
 	/**
-	 * Applies without waiting for more. Resolves when an apply that began after this call has
-	 * succeeded; rejects with its error when that one fails (it is tried again nevertheless).
+	 * Applies without waiting for more requests. Resolves when an apply that started after this call has
+	 * succeeded; rejects with its error if it fails (it is retried nevertheless).
 	 */
 	flush(): Promise<void> {
 		if (this.#stopped) {
@@ -75,7 +75,7 @@ export class Loop {
 		return done;
 	}
 
-	/** Begins no other apply and waits for the end of the one that runs. */
+	/** Starts no other apply, and waits for the current one. */
 	async stop(): Promise<void> {
 		this.#stopped = true;
 		clearTimeout(this.#timer);

@@ -3,15 +3,15 @@ import type { PathEvent, PeerStatus } from "../api/messages.js";
 import type { PathRecords } from "./path_memory.js";
 import type { PeerDifference } from "./peer_differences.js";
 
-/** Events that are kept; the oldest go first. */
+/** Maximum number of events; the oldest are dropped. */
 export const EVENTS_MAX = 1_000;
 
-/** Of a peer's path in one family. */
+/** The age of a peer's path in one family. */
 export interface PathAge {
 	path: PeerStatus["path"];
 	/** Epoch, ms: since when it is in force. */
 	since: number;
-	/** How often it has changed, the first path not counted. */
+	/** Number of changes, without the first path. */
 	changes: number;
 }
 
@@ -35,7 +35,7 @@ export class PathEvents {
 			const key = keyOf(node, family);
 			const known = this.#ages.get(key);
 			if (kind === "removed") this.#ages.delete(key);
-			// The same as before the agent started anew, or a mere change of what is on the path.
+			// The same path as before a restart of the agent, or a change that keeps the path.
 			if (kind === "removed" || known?.path === path) continue;
 			const changes = known === undefined ? 0 : known.changes + 1;
 			this.#ages.set(key, { path, since: now, changes });
@@ -49,7 +49,7 @@ export class PathEvents {
 		return this.#events;
 	}
 
-	/** For PathMemory. */
+	/** The records for PathMemory. */
 	records(): Pick<PathRecords, "ages" | "events"> {
 		return { ages: Object.fromEntries(this.#ages), events: this.#events };
 	}

@@ -1,11 +1,11 @@
-/** What is known of paths at this moment, beside what was compiled at the last change. */
+/** Current facts about paths, in addition to what was compiled at the last change. */
 import type { PeerView } from "../compile/compile.js";
 import { peerIndex } from "../forwarder/route.js";
 import type { Prober } from "../probe/prober.js";
 import type { PathEvents } from "./path_events.js";
 import type { PathFactsOf } from "./views.js";
 
-/** With the reasons of this moment. */
+/** The peers with their current reasons. */
 export function withReasons(peers: readonly PeerView[], prober: Pick<Prober, "facts">): PeerView[] {
 	return peers.map((peer) => {
 		const { words, proof } = prober.facts(peerIndex(peer.id, peer.family)) ?? {};

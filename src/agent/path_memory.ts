@@ -1,6 +1,6 @@
 /**
- * What of paths is worth knowing after a restart of the agent: `RUN_DIR/paths.json`. Written soon
- * after a change and when the agent stops; a file that cannot be read is one that is not there.
+ * Facts about paths that survive a restart of the agent, in `RUN_DIR/paths.json`. Written soon after a change
+ * and when the agent stops; an unreadable file counts as missing.
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
@@ -23,7 +23,7 @@ export class PathMemory {
 	readonly #onError: (error: unknown) => void;
 	#timer: NodeJS.Timeout | undefined;
 
-	/** @param collect what is to be remembered, at the time of writing */
+	/** @param collect returns the records when the file is written */
 	constructor(
 		file: string,
 		collect: () => Omit<PathRecords, "version">,

@@ -2,13 +2,13 @@
 import type { PeerView } from "../compile/compile.js";
 
 export interface PeerDifference {
-	/** "path": it has another path; "changed": the same path with something else about it. */
+	/** "path": another path; "changed": the same path with other properties. */
 	kind: "added" | "path" | "changed" | "removed";
-	/** As it was; undefined when it is new. */
+	/** Before; undefined if it is new. */
 	before: PeerView | undefined;
-	/** As it is, or (removed) was. */
+	/** Now or, if removed, before. */
 	peer: PeerView;
-	/** For the log. */
+	/** Fields for the log. */
 	facts: { peer: string; family: 4 | 6; [fact: string]: unknown };
 	message: string;
 }

@@ -1,6 +1,5 @@
 /**
- * An ordinary first packet of a conversation, as `explain` asks the forwarder about: a TCP SYN, a
- * small UDP datagram or an ICMP echo request.
+ * Builds an ordinary first packet for `explain`: a TCP SYN, a small UDP datagram or an ICMP echo request.
  */
 import { familyOf, parseAddress, writeMac } from "../tables/address.js";
 
@@ -11,16 +10,16 @@ export interface ProbePacket {
 	source: string;
 	destination: string;
 	protocol: "tcp" | "udp" | "icmp";
-	/** For icmp the echo identifier. */
+	/** For icmp: the echo identifier. */
 	sourcePort: number;
-	/** Not for icmp. */
+	/** Unused for icmp. */
 	destinationPort: number;
 }
 
 const TTL = 64;
 const PAYLOAD = Buffer.alloc(16);
 
-/** A whole Ethernet frame with right checksums. */
+/** A complete Ethernet frame with valid checksums. */
 export function probePacket(probe: ProbePacket): Buffer {
 	const family = familyOf(probe.source);
 	const protocol = { tcp: 6, udp: 17, icmp: family === 4 ? 1 : 58 }[probe.protocol];
@@ -28,7 +27,7 @@ export function probePacket(probe: ProbePacket): Buffer {
 	const source = addressBytes(probe.source);
 	const destination = addressBytes(probe.destination);
 
-	// RFC 793, 768, 8200 section 8.1: the sum covers a pseudo header; ICMP for IPv4's does not.
+	// RFC 793, 768, 8200 section 8.1: the checksum covers a pseudo header, except for ICMP over IPv4.
 	const pseudo = Buffer.alloc(8);
 	pseudo.writeUInt32BE(transport.length, 0);
 	pseudo.writeUInt32BE(protocol, 4);
@@ -83,7 +82,7 @@ function ipv6Header(
 	return header;
 }
 
-/** With a checksum of 0. */
+/** The transport packet with a checksum of 0. */
 function transportPacket(probe: ProbePacket, family: 4 | 6): Buffer {
 	switch (probe.protocol) {
 		case "tcp": {
@@ -114,7 +113,7 @@ function transportPacket(probe: ProbePacket, family: 4 | 6): Buffer {
 	}
 }
 
-/** As an IP header has them: 4 or 16 bytes. */
+/** The address as in an IP header: 4 or 16 bytes. */
 function addressBytes(text: string): Buffer {
 	const bytes = parseAddress(text);
 	if (bytes === undefined) {
@@ -132,6 +131,6 @@ function checksum(bytes: Buffer): number {
 	while (sum > 0xffff) {
 		sum = (sum & 0xffff) + (sum >>> 16);
 	}
-	// RFC 768: 0 would say that there is none; 0xffff is the same sum.
+	// RFC 768: 0 would mean no checksum; 0xffff is equivalent.
 	return ~sum & 0xffff || 0xffff;
 }

@@ -13,7 +13,7 @@ export class ProblemLog {
 		return this.#current;
 	}
 
-	/** @param problems all that there are now */
+	/** @param problems all current problems */
 	update(problems: readonly string[]): void {
 		const former = new Set(this.#current);
 		const now = new Set(problems);

@@ -1,8 +1,8 @@
 import { readFileSync } from "node:fs";
 
-/** Of this build, as package.json says. */
+/** The version of this build, from package.json. */
 export function version(): string {
-	// From src/agent and from dist/agent it is the same way up.
+	// The path works from src/agent and from dist/agent.
 	const file = new URL("../../package.json", import.meta.url);
 	return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
 }

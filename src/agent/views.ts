@@ -1,4 +1,4 @@
-/** What the API says about the state of the agent. */
+/** The API's views of the agent's state. */
 import { release } from "node:os";
 import type { EndpointStatus, PeerStatus, Status } from "../api/messages.js";
 import type { Endpoint } from "../cni/endpoint.js";
@@ -9,9 +9,9 @@ import type { InForce } from "./agent.js";
 import type { Kernel } from "./kernel.js";
 import { version } from "./version.js";
 
-/** What is known of a peer's path in one family besides what was compiled. */
+/** Facts about a peer's path in one family, in addition to what was compiled. */
 export interface PathFacts {
-	/** Epoch, ms: since when the path is in force. */
+	/** When the path was put into use; epoch, ms. */
 	since: number;
 	changes: number;
 	roundTripMs: number | null;
@@ -29,10 +29,10 @@ export interface StatusInput {
 	waitingFor: string | undefined;
 	config: Config;
 	inForce: InForce | undefined;
-	/** Slots of the flow table, and those in use. */
+	/** Slots of the flow table: used and total. */
 	flows: { used: number; max: number };
 	pathFacts: PathFactsOf;
-	kernel: Pick<Kernel, "counters" | "libbpf" | "mapMemory" | "problems" | "slowPath" | "xdpMode">;
+	kernel: Pick<Kernel, "counters" | "libbpf" | "problems" | "slowPath" | "xdpMode">;
 	endpoints: number;
 	uptimeSeconds: number;
 	problems: string[];
@@ -70,7 +70,6 @@ export function statusOf(input: StatusInput): Status {
 		probes: probeTotals(peers, input.pathFacts),
 		endpoints: input.endpoints,
 		flows: input.flows,
-		mapMemory: kernel.mapMemory(),
 		drops: nonZero(drops),
 		events: nonZero(events),
 		slowPath: nonZero({ ...kernel.slowPath() }),
@@ -127,7 +126,7 @@ export function peerStatus(
 				direct: Number(count?.directBytes ?? 0n),
 				tunnel: Number(count?.tunnelBytes ?? 0n),
 			},
-			// Every CPU's part is read at another moment, so the parts may exceed the whole.
+			// Counters are not read at one moment, so a part may exceed the total.
 			received: { direct: Math.max(0, received - fromTunnel), tunnel: fromTunnel },
 			since: new Date(facts?.since ?? now).toISOString(),
 			changes: facts?.changes ?? 0,

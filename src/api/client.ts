@@ -1,12 +1,11 @@
 /**
- * A request to the agent of this Node, over its socket.
+ * Sends requests to this Node's agent over its socket.
  *
- * fairway-cni starts once for each Pod and loads this file every time, so it imports node:http
- * and nothing else.
+ * fairway-cni starts for each Pod and loads this file every time, so it imports only node:http.
  */
 import { request } from "node:http";
 
-/** The socket of the agent whose run directory this is. */
+/** The socket of the agent with this run directory. */
 export function agentSocket(runDir: string): string {
 	return `${runDir.replace(/\/+$/, "")}/agent.sock`;
 }
@@ -28,7 +27,7 @@ export interface CallOptions {
 /** Nobody listens at the socket, or the one who does gave no usable answer in time. */
 export class AgentUnreachableError extends Error {
 	override readonly name = "AgentUnreachableError";
-	/** The errno of connecting ("ENOENT", "ECONNREFUSED", "EACCES"...), "ETIMEDOUT" or "EPROTO". */
+	/** The errno of the connection ("ENOENT", "ECONNREFUSED", "EACCES"...), "ETIMEDOUT" or "EPROTO". */
 	readonly code: string;
 
 	constructor(socketPath: string, code: string, what: string) {
@@ -53,7 +52,7 @@ export class ApiError extends Error {
 const ANSWER_MAX = 64 * 1024 * 1024;
 
 /**
- * One request, whatever its status says.
+ * Sends one request and returns its answer, whatever the status.
  *
  * @throws AgentUnreachableError
  */
@@ -111,10 +110,10 @@ export function call(
 }
 
 /**
- * One request that has to succeed.
+ * Sends one request that must succeed.
  *
  * @throws AgentUnreachableError
- * @throws ApiError with the agent's own words
+ * @throws ApiError with the agent's message
  */
 export async function ask<T>(
 	socketPath: string,

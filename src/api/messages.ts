@@ -1,6 +1,6 @@
 /**
- * What crosses the agent's socket. Everything is JSON; addresses are canonical text, sizes are
- * bytes, counters are numbers (they stay exact up to 2^53).
+ * The messages of the agent's socket. All are JSON; addresses are canonical text, sizes are bytes, counters are
+ * numbers (exact up to 2^53).
  */
 import type { FoundCause, Suspicion } from "../probe/causes.js";
 import type { Findings, PathSurvey } from "../probe/survey.js";
@@ -9,7 +9,7 @@ import type { HybridRule, Mode, ModeSummary, Verdict } from "../probe/verdict.js
 /** `GET /status` */
 export interface Status {
 	node: string;
-	/** True once everything has been written that packets need. */
+	/** True once everything that packets need has been written. */
 	ready: boolean;
 	/** Why it is not ready, as a sentence. */
 	waitingFor?: string;
@@ -21,7 +21,7 @@ export interface Status {
 	transport: { interface: string; addresses: string[]; mtu: number };
 	/** MTU of a Pod's interface. */
 	podMTU: number;
-	/** The addresses that Pod traffic to the outside takes, unless noSNAT. */
+	/** The source addresses of Pod traffic to the outside, unless noSNAT. */
 	snatAddresses: string[];
 	version: string;
 	kernel: string;
@@ -34,20 +34,15 @@ export interface Status {
 	probes: { sent: number; answered: number; late: number; changes: number };
 	endpoints: number;
 	flows: { used: number; max: number };
-	/**
-	 * Bytes that the BPF maps take, computed: all of them, those that are taken for each possible CPU,
-	 * and by map.
-	 */
-	mapMemory: { total: number; perCpu: number; maps: Record<string, number> };
-	/** Packets by reason, only those that are not zero. */
+	/** Packets by reason, without zeros. */
 	drops: Record<string, number>;
-	/** Counted events that are no drops, only those that are not zero. */
+	/** Counted events that are not drops, without zeros. */
 	events: Record<string, number>;
-	/** What became of packets that eBPF handed up, only what is not zero, since the agent started. */
+	/** Counts of what happened to packets in the slow path since the agent started, without zeros. */
 	slowPath: Record<string, number>;
 	/** Writes that the kernel refused and that are tried again. */
 	pending: number;
-	/** What does not work and why, a sentence each. */
+	/** Current problems, one sentence each. */
 	problems: string[];
 }
 
@@ -61,25 +56,25 @@ export interface PeerStatus {
 	/** One plain sentence. */
 	reason: string;
 	mtu: number;
-	/** As on the wire: a GSO packet counts its segments. Sent to the peer. */
+	/** Packets sent to the peer, as on the wire: a GSO packet counts its segments. */
 	packets: { direct: number; tunnel: number };
-	/** Of the inner IP packets. */
+	/** Bytes of the inner IP packets. */
 	bytes: { direct: number; tunnel: number };
-	/** Packets that have come from the peer. */
+	/** Packets received from the peer. */
 	received: { direct: number; tunnel: number };
-	/** When the path was last changed, or first chosen (ISO 8601). */
+	/** When the path last changed, or was first chosen (ISO 8601). */
 	since: string;
-	/** How often the path has changed, the first one not counted. */
+	/** Number of path changes, without the first path. */
 	changes: number;
-	/** Of the path in use; null: not measured. */
+	/** Round trip of the path in use; null: not measured. */
 	roundTripMs: number | null;
-	/** Share of recent probes without answer on the path in use, 0..1; null: none was sent. */
+	/** Share of unanswered recent probes on the path in use, 0 to 1; null: none was sent. */
 	loss: number | null;
-	/** Over all paths to the peer. `late`: answered after they had been given up. */
+	/** Over all paths to the peer. `late`: answered after the time-out. */
 	probes: { sent: number; answered: number; late: number };
 }
 
-/** `GET /events`: the last changes of paths, oldest first. */
+/** `GET /events`: the last path changes, oldest first. */
 export interface PathEvent {
 	/** ISO 8601 */
 	time: string;
@@ -105,19 +100,19 @@ export const NO_SUCH_PEER = 422;
 export interface CheckAnswer {
 	/** Who asked. */
 	node: string;
-	/** The mode that is in force. */
+	/** The active mode. */
 	mode: Mode;
 	hybridDirect: HybridRule["direct"];
 	/** An entry for each peer and family. */
 	peers: CheckedPeer[];
 	/** encap, hybrid, noEncap */
 	modes: ModeSummary[];
-	/** Only what was found. */
+	/** Only causes that were found. */
 	causes: FoundCause[];
 }
 
 export interface CheckedPeer extends PathSurvey {
-	/** hybrid may take the direct path. */
+	/** True: hybrid may use the direct path. */
 	candidate: boolean;
 	findings: Findings;
 	verdicts: Record<Mode, Verdict>;
@@ -159,22 +154,22 @@ export interface ExplainAnswer {
 	protocol: ExplainProtocol;
 	sourcePort?: number;
 	destinationPort?: number;
-	/** Where Fairway sees the packet first: "from_pod", "from_wire" or "from_host". */
+	/** The first hook of the packet: "from_pod", "from_wire" or "from_host". */
 	hook: string;
-	/** null: it is dropped before that is known. */
+	/** null: dropped before the path is known. */
 	path: ExplainPath | null;
-	/** The peer Node, when it goes to one; else null. */
+	/** The peer Node, or null. */
 	peer: string | null;
 	/** One plain sentence: why this path, or why it is dropped. */
 	reason: string;
-	/** The reason that `status` counts it under; null: it is not dropped. */
+	/** The drop reason in `status`; null: not dropped. */
 	drop: string | null;
-	/** The source that it leaves with; null: its own. */
+	/** The translated source; null: unchanged. */
 	snat: { address: string; port?: number } | null;
-	/** The largest IP packet that fits this way; null: nothing on this Node limits it. */
+	/** The MTU of the path; null: no limit on this Node. */
 	mtu: number | null;
-	/** The interface that it leaves by; null: none. */
+	/** The egress interface; null: none. */
 	device: string | null;
-	/** Every decision in the order in which a packet meets them. */
+	/** Every decision, in order. */
 	steps: { stage: string; text: string }[];
 }

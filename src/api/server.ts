@@ -1,8 +1,8 @@
 /**
  * The agent's socket: HTTP and JSON on RUN_DIR/agent.sock.
  *
- * The run directory is locked for as long as it is served, so whatever has the socket's name at
- * the start was left by an agent that is no more.
+ * The run directory is locked while it is served, so an existing socket at start was left by an agent that no
+ * longer exists.
  */
 import { randomBytes } from "node:crypto";
 import { chmodSync, renameSync, rmSync } from "node:fs";
@@ -10,7 +10,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { type ApiResponse, agentSocket } from "./client.js";
 import { DirectoryLock } from "./lock.js";
 
-/** What a handler throws to answer with a status of its choice and `{"error": message}`. */
+/** Thrown by a handler to answer with a status of its choice and `{"error": message}`. */
 export class RequestError extends Error {
 	override readonly name = "RequestError";
 	readonly status: number;
@@ -30,7 +30,7 @@ export type Handlers = Readonly<Record<string, Handler>>;
 export interface ApiServerOptions {
 	/** Longest request body in bytes; default 1 MiB (a CNI call is a few KiB). */
 	bodyMax?: number;
-	/** A request has to be here in full within; default 5,000. */
+	/** Time limit for receiving a complete request; default 5,000. */
 	requestTimeoutMs?: number;
 	/** A handler failed in a way that it did not foresee. */
 	onError?: (error: unknown, request: string) => void;
@@ -51,9 +51,9 @@ export class ApiServer {
 	}
 
 	/**
-	 * Makes the run directory (with its parents), locks it and listens.
+	 * Creates the run directory (with its parents), locks it and listens.
 	 *
-	 * @throws Error when another process holds this run directory, or the socket cannot be made
+	 * @throws Error if another process holds this run directory, or the socket cannot be created
 	 */
 	static async open(
 		runDir: string,
@@ -79,7 +79,7 @@ export class ApiServer {
 		server.requestTimeout = options.requestTimeoutMs ?? 5_000;
 		server.headersTimeout = server.requestTimeout;
 
-		// Made in full under another name, so that no one sees it with other permissions.
+		// Created under another name, so that it never appears with other permissions.
 		const made = socketPath.replace(/agent\.sock$/, `.s${randomBytes(3).toString("hex")}`);
 		try {
 			await new Promise<void>((resolve, reject) => {
@@ -100,8 +100,8 @@ export class ApiServer {
 	}
 
 	/**
-	 * Removes the socket and takes no more requests. Those that are under way have `graceMs` to end,
-	 * so that a Pod is not left half attached.
+	 * Removes the socket and accepts no more requests. Current requests have `graceMs` to finish, so that no Pod
+	 * is left half attached.
 	 */
 	async close(graceMs = 2_000): Promise<void> {
 		rmSync(this.socketPath, { force: true });

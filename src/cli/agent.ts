@@ -60,7 +60,7 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 	} catch (error) {
 		log.fatal({ err: error }, "the agent cannot start");
 		process.stderr.write(`fairway: ${error instanceof Error ? error.message : String(error)}\n`);
-		// What was opened until then must not keep it alive.
+		// Open handles must not keep the process alive.
 		process.exit(EXIT_FAILED);
 	}
 	const signal = await stopped;

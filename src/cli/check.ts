@@ -113,7 +113,7 @@ function causesText(causes: readonly FoundCause[]): string {
 		const places = cause.places.map(({ name, what, change }, i) => {
 			const prose = (text: string) => wrap(text, WIDTH - 2 - width);
 			const [first = "", ...rest] = prose(what);
-			// Commands stay in one piece, to be copied.
+			// Commands are not wrapped, so that they can be copied.
 			const steps = change.flatMap((step) => (step.startsWith("$ ") ? [step] : prose(step)));
 			const title = name === cause.places[i - 1]?.name ? "" : name;
 			return `  ${title.padEnd(width)}${first}\n${indent(2 + width, [...rest, ...steps])}`;

@@ -6,14 +6,14 @@ import { Reconciler } from "../reconcile/reconciler.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 
 export async function cleanupCommand(options: { runDir: string; pinDir: string }): Promise<number> {
-	// Who may not look finds nothing, and would call that clean.
+	// Without root, everything looks clean.
 	if (process.getuid?.() !== 0) {
 		throw new UsageError("Cannot clean up: wanted root, this is another user");
 	}
 	const runDir = resolve(options.runDir);
 	const pinDir = resolve(options.pinDir);
 	const locks: DirectoryLock[] = [];
-	// An agent that runs would make everything anew.
+	// A running agent would create everything again.
 	for (const directory of [runDir, pinDir].filter((path) => existsSync(path))) {
 		const lock = DirectoryLock.take(directory);
 		if (lock === undefined) {
@@ -31,7 +31,7 @@ export async function cleanupCommand(options: { runDir: string; pinDir: string }
 	return EXIT_DONE;
 }
 
-/** What agent and plugin keep there; the directory itself stays when it has something else. */
+/** Removes the files of agent and plugin; the directory stays if it has others. */
 function removeRunDir(runDir: string): void {
 	for (const name of ["agent.sock", "endpoints", "deletions", "paths.json"]) {
 		rmSync(join(runDir, name), { recursive: true, force: true });
@@ -46,7 +46,7 @@ function removeRunDir(runDir: string): void {
 	}
 }
 
-/** Of the reconciler's log, what someone at a terminal wants to know. */
+/** Shows the warnings and errors of the reconciler's log on the terminal. */
 const stderrLog = {
 	debug: () => undefined,
 	info: () => undefined,

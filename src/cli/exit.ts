@@ -1,8 +1,8 @@
-/** Exit statuses, and the errors that lead to them. */
+/** Exit statuses and their errors. */
 
 export const EXIT_DONE = 0;
 export const EXIT_FAILED = 1;
-/** Bad usage or configuration. */
+/** Wrong usage or configuration. */
 export const EXIT_USAGE = 2;
 
 /** The command was called in a way that cannot be meant, or its configuration cannot be used. */

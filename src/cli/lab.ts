@@ -33,7 +33,7 @@ export async function labCommand(argv: string[]): Promise<number> {
 		return 0;
 	}
 	try {
-		// What follows the machine's name belongs to the command that is run there.
+		// The words after the machine's name belong to the command that runs there.
 		const own = command === "exec" ? ownWords(rest) : rest;
 		const { values, positionals } = parse(own);
 		const foreign = command === "exec" ? rest.slice(own.length) : [];
@@ -156,7 +156,7 @@ async function exec(
 		throw new UsageError("Cannot run a command: expected a machine and a command");
 	const lab = await Lab.open(name);
 	const child = lab.namespace(machine).spawn(command, { stdio: "inherit" });
-	// The terminal sends Ctrl-C to the command as well, and that is where it belongs.
+	// The terminal also sends Ctrl-C to the command, which handles it.
 	process.on("SIGINT", () => undefined);
 	const [code, signal] = (await once(child, "exit")) as [number | null, NodeJS.Signals | null];
 	return code ?? (signal === "SIGINT" ? 130 : 1);
@@ -175,7 +175,7 @@ async function ping({ name, output }: Options): Promise<number> {
 	return lost.length === 0 ? 0 : 1;
 }
 
-/** Up to and with the machine's name, the first word that is no option of ours. */
+/** The words up to the machine's name, which is the first word that is not an option. */
 function ownWords(words: string[]): string[] {
 	let length = 0;
 	while (words[length]?.startsWith("-")) length += words[length]?.includes("=") ? 1 : 2;

@@ -1,6 +1,6 @@
 /**
- * The `fairway` command: which commands there are, with their arguments, and how an error becomes
- * an exit status. What a command needs is loaded when it runs, so that each starts quickly.
+ * The `fairway` command: defines the subcommands with their arguments, and turns errors into exit statuses. The
+ * code of a command is loaded when it runs, so that each starts quickly.
  */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { version } from "../agent/version.js";
@@ -12,7 +12,7 @@ const PIN_DIR = "/sys/fs/bpf/fairway";
 /** Returns the exit status; never rejects. */
 export async function main(argv: readonly string[]): Promise<number> {
 	process.stdout.on("error", onOutputError);
-	// The lab has options of its own, commands of the user among them.
+	// The lab parses its own options, which may include a user's command.
 	if (argv[0] === "lab") {
 		return run(async () => (await import("./lab.js")).labCommand(argv.slice(1)));
 	}
@@ -26,7 +26,7 @@ export async function main(argv: readonly string[]): Promise<number> {
 	});
 }
 
-/** `fairway peers | head -1`: nobody reads on, which is no failure. */
+/** A closed pipe is not a failure: `fairway peers | head -1`. */
 function onOutputError(error: NodeJS.ErrnoException): void {
 	if (error.code !== "EPIPE") {
 		throw error;
@@ -38,7 +38,7 @@ async function run(command: () => Promise<number>): Promise<number> {
 		return await command();
 	} catch (error) {
 		if (error instanceof CommanderError) {
-			// Commander has printed what there is to say.
+			// Commander has already printed the error.
 			return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
 		}
 		process.stderr.write(`fairway: ${error instanceof Error ? error.message : String(error)}\n`);

@@ -1,4 +1,4 @@
-/** What the commands that print state share. */
+/** Shared by the commands that print state. */
 import { agentSocket, ask } from "../api/client.js";
 
 export interface ClientOptions {
@@ -6,7 +6,7 @@ export interface ClientOptions {
 	output: "text" | "json";
 }
 
-/** Asks the agent and prints its answer, as JSON or as text. */
+/** Queries the agent and prints its answer as JSON or text. */
 export async function show<Answer>(
 	options: ClientOptions,
 	request: { method: "GET" | "POST"; path: string; body?: unknown; timeoutMs?: number },

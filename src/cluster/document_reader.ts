@@ -1,7 +1,6 @@
 /**
- * Parses documents without holding up the event loop: small ones at once, large ones in a worker
- * thread. The worker is started when it is needed and ended soon after, so that an agent whose
- * manifests are small never pays for it.
+ * Parses documents without blocking the event loop: small ones directly, large ones in a worker thread. The
+ * worker is started on demand and ended soon after, so that agents with small manifests never pay for it.
  *
  * A document that takes the worker too long, or too much memory, is refused; the next one gets a new
  * worker.
@@ -11,7 +10,7 @@ import { type DocumentResult, readDocument, readJson } from "./manifest_document
 import type { NodeReading } from "./node_object.js";
 
 export interface DocumentReaderOptions {
-	/** One document may take the worker so long; default 60,000. */
+	/** Time limit for one document in the worker; default 60,000. */
 	timeoutMs?: number;
 	/** The worker's heap, MiB; default 1024. */
 	heapMiB?: number;
@@ -19,16 +18,16 @@ export interface DocumentReaderOptions {
 	yamlMax?: number;
 }
 
-/** Parsed at once: takes some 4 ms. */
+/** Size limits for parsing directly, which takes some 4 ms. */
 const INLINE = { yaml: 4 << 10, json: 64 << 10 };
 const IDLE_MS = 5000;
 
-/** Threads have no loader for TypeScript. From src/cluster and from dist/cluster it is the same way up. */
+/** Worker threads have no loader for TypeScript. The path works from src/cluster and from dist/cluster. */
 const WORKER = new URL("../../dist/cluster/document_worker.js", import.meta.url);
 
-/** To the worker: a document, or the wish for more of its Nodes. */
+/** To the worker: a document, or a request for more of its Nodes. */
 export type WorkerRequest = { bytes: Uint8Array; yamlMax: number } | "next";
-/** From the worker: Nodes, a few at a time, or what is wrong. */
+/** From the worker: Nodes, a few at a time, or an error. */
 export type WorkerReply =
 	| { nodes: NodeReading[]; more: boolean }
 	| Extract<DocumentResult, { message: string }>;
@@ -38,7 +37,7 @@ export class DocumentReader {
 	#worker: Worker | undefined;
 	#idle: NodeJS.Timeout | undefined;
 	#queue: Promise<unknown> = Promise.resolve();
-	/** What the document in the worker is waited for with. */
+	/** Resolves the promise of the document in the worker. */
 	#take: (reply: WorkerReply) => void = () => {};
 	#settle: (result: DocumentResult) => void = () => {};
 	#closed = false;
@@ -47,13 +46,13 @@ export class DocumentReader {
 		this.#options = { timeoutMs: 60_000, heapMiB: 1024, yamlMax: 8 << 20, ...options };
 	}
 
-	/** What a document says, if that is quickly found out; undefined: it is for `readLarge`. */
+	/** The content of a document that is quick to parse; undefined: use `readLarge`. */
 	readSmall(text: string): DocumentResult | undefined {
 		if (text.length > INLINE.json) return undefined;
 		return text.length <= INLINE.yaml ? readDocument(text) : readJson(text);
 	}
 
-	/** Takes `bytes` over; nobody may use them afterwards. Never rejects. */
+	/** Takes ownership of `bytes`. Never rejects. */
 	readLarge(bytes: Uint8Array<ArrayBuffer>): Promise<DocumentResult> {
 		const result = this.#queue.then(() => this.#inWorker(bytes));
 		this.#queue = result;
@@ -84,7 +83,7 @@ export class DocumentReader {
 			this.#take = (reply) => {
 				if ("message" in reply) return this.#settle(reply);
 				for (const node of reply.nodes) nodes.push(node);
-				// One message at a time: many would be taken in one turn of the event loop.
+				// One message at a time: several would be handled in one turn of the event loop.
 				if (reply.more) worker.postMessage("next" satisfies WorkerRequest);
 				else this.#settle({ nodes });
 			};
@@ -92,7 +91,7 @@ export class DocumentReader {
 			worker.postMessage(request, [bytes.buffer]);
 		});
 		worker.unref();
-		// What has not finished it, must not begin the next one.
+		// A worker that did not finish this document must not start the next one.
 		if ("message" in result && result.line === 0) await this.#end();
 		else this.#idle = setTimeout(() => void this.#end(), IDLE_MS).unref();
 		return "message" in result ? { ...result, line: Math.max(result.line, 1) } : result;
@@ -134,12 +133,12 @@ export class DocumentReader {
 	}
 }
 
-/** Line 0: the worker cannot go on. */
+/** Line 0: the worker cannot continue. */
 function refused(message: string): DocumentResult {
 	return { line: 0, column: 1, message };
 }
 
-/** @throws TypeError where it is not UTF-8 */
+/** @throws TypeError if the bytes are not UTF-8 */
 export function decodeText(bytes: Uint8Array): string {
 	return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
 }

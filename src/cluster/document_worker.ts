@@ -1,12 +1,12 @@
-/** The worker thread of document_reader.ts: one document at a time → its Nodes, a few a message. */
+/** The worker thread of document_reader.ts: parses one document at a time and sends its Nodes, a few per message. */
 import { parentPort } from "node:worker_threads";
 import { decodeText, NOT_UTF8, type WorkerReply, type WorkerRequest } from "./document_reader.js";
 import { type DocumentResult, readDocument, readJson } from "./manifest_document.js";
 import type { NodeReading } from "./node_object.js";
 
-/** What the receiver takes in 2 ms. */
+/** The receiver handles this many in 2 ms. */
 const NODES_A_MESSAGE = 250;
-/** Twice as many as there can be peers: more than that is no cluster of ours. */
+/** Twice the maximum number of peers: more is not a cluster that Fairway can serve. */
 const NODES_MAX = 32_768;
 
 let waiting: NodeReading[] = [];

@@ -1,19 +1,19 @@
 /**
- * The text of one document of a manifest → what it says of Nodes.
+ * Reads the Nodes in one document of a manifest.
  *
- *  1. text → values: JSON, else YAML
+ *  1. text → values: JSON, otherwise YAML
  *  2. value → objects (a List has several)
- *  3. object → by its kind: Nodes are read; other kinds are left to those who will need them
+ *  3. object → by its kind: Nodes are read; other kinds are ignored
  */
 import { ALIASES_MAX, firstLine, parseYaml, positionOf } from "../config/yaml.js";
 import { type NodeReading, readNode } from "./node_object.js";
 
-/** `line` and `column` count from 1, from the document's own beginning. */
+/** `line` and `column` count from 1, from the beginning of the document. */
 export type DocumentResult =
 	| { nodes: NodeReading[] }
 	| { line: number; column: number; message: string };
 
-/** All of it at once: some 1 ms for each KB of YAML. */
+/** Reads a whole document: some 1 ms for each KB of YAML. */
 export function readDocument(text: string): DocumentResult {
 	const json = readJson(text);
 	if (json !== undefined) return json;
@@ -37,7 +37,7 @@ export function readDocument(text: string): DocumentResult {
 	return { nodes };
 }
 
-/** JSON is YAML, but parses a hundred times faster as what it is. Undefined: it is no JSON object. */
+/** Parses JSON as JSON, which is a hundred times faster than as YAML. Undefined: not a JSON object. */
 export function readJson(text: string): DocumentResult | undefined {
 	if (!/^\s*\{/.test(text)) return undefined;
 	let value: unknown;
@@ -50,7 +50,7 @@ export function readJson(text: string): DocumentResult | undefined {
 }
 
 function readObjects(value: unknown, line: number, column: number): DocumentResult {
-	// Nothing between two separators, or only comments.
+	// Nothing, or only comments, between two separators.
 	if (value === null || value === undefined) return { nodes: [] };
 	const object = asMapping(value);
 	const kind = object?.kind;

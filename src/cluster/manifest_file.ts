@@ -1,9 +1,9 @@
 /**
- * The bytes of a manifest file → what it says of Nodes, in slices of a few milliseconds.
+ * Reads the Nodes in a manifest file, in slices of a few milliseconds.
  *
- *  1. bytes → documents; one that did not change is not parsed again
- *  2. small documents are parsed at once
- *  3. large ones are left to a worker thread
+ *  1. splits the bytes into documents; unchanged ones are not parsed again
+ *  2. parses small documents directly
+ *  3. leaves large ones to a worker thread
  */
 import { createHash } from "node:crypto";
 import { type DocumentReader, decodeText, NOT_UTF8 } from "./document_reader.js";
@@ -11,7 +11,7 @@ import type { DocumentResult } from "./manifest_document.js";
 import type { NodeReading } from "./node_object.js";
 import type { Turns } from "./turns.js";
 
-/** What a file's documents said, by content: one change does not parse them all. */
+/** Results of a file's documents by content, so that a change does not parse all of them. */
 export type DocumentCache = ReadonlyMap<string, DocumentResult>;
 
 export type ManifestResult =
@@ -19,22 +19,22 @@ export type ManifestResult =
 	/** "LINE:COL: message": nothing in the file is used. */
 	| { fault: string };
 
-/** Bytes that are looked at between two looks at the clock: 1 to 2 ms. */
+/** Bytes processed between two checks of the clock: 1 to 2 ms. */
 const CHUNK = 1 << 20;
-/** Longer documents are known by their hash, and are left to the worker thread. */
+/** Longer documents are identified by their hash and left to the worker thread. */
 const KEY_MAX = 64 << 10;
 const DOCUMENTS_MAX = 65_536;
 
 interface Piece {
 	from: number;
 	to: number;
-	/** Where it begins in the file, from 1. */
+	/** First line of the document in the file, from 1. */
 	line: number;
 }
 
 /**
- * The result, if all is small or known. Otherwise a function that has the rest parsed in the worker
- * thread, which may take long; nothing has begun before it is called.
+ * The result, if all documents are small or known. Otherwise a function that parses the rest in the worker
+ * thread, which may take long; nothing starts before it is called.
  */
 export async function readManifest(
 	bytes: Uint8Array,
@@ -55,7 +55,7 @@ export async function readManifest(
 			const result = inFile.get(key) ?? previous.get(key) ?? smallResult(reader, content, key);
 			if (result !== undefined) inFile.set(key, result);
 			results.push({ piece, key, result });
-			// The rest of the file is not used anyway.
+			// The rest of the file is not used.
 			if (result !== undefined && "message" in result) break;
 		} catch (error) {
 			if (!(error instanceof TypeError)) throw error;
@@ -87,8 +87,8 @@ export async function readManifest(
 }
 
 /**
- * Cuts before each line that begins with "---": YAML has that nowhere but between documents
- * (c-forbidden). With directives or "..." the whole file stays in one piece. Undefined: too many.
+ * Splits before each line that begins with "---", which YAML allows only between documents (c-forbidden).
+ * A file with directives or "..." stays in one piece. Undefined: too many documents.
  */
 async function splitDocuments(bytes: Uint8Array, turns: Turns): Promise<Piece[] | undefined> {
 	const whole = [{ from: 0, to: bytes.length, line: 1 }];
@@ -122,7 +122,7 @@ function isThree(bytes: Uint8Array, at: number, byte: number): boolean {
 	return bytes[at] === byte && bytes[at + 1] === byte && bytes[at + 2] === byte;
 }
 
-/** Or the end. */
+/** White space or the end. */
 function isSpace(byte: number | undefined): boolean {
 	return byte === undefined || byte === 0x20 || (byte >= 0x09 && byte <= 0x0d);
 }
@@ -145,7 +145,7 @@ async function keyOf(content: Uint8Array, turns: Turns): Promise<string> {
 	return `sha256 ${hash.digest("hex")}`;
 }
 
-/** In chunks: the memory is new, and touching it costs more than copying. */
+/** Copies in chunks: the memory is new, and touching it costs more than copying. */
 async function copyOf(
 	bytes: Uint8Array,
 	{ from, to }: Piece,

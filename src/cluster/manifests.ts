@@ -38,7 +38,7 @@ export interface ManifestDirectoryOptions extends PathWatchOptions {
 	onChange?: (snapshot: Snapshot) => void;
 	/** Paths of files in the directory that are something else (the agent's configuration). */
 	ignore?: readonly string[];
-	/** A file that became empty is believed after so long: a writer may have just truncated it. */
+	/** A file that became empty counts after this time: a writer may just have truncated it. */
 	emptyMs?: number;
 	/** For large documents. */
 	reader?: DocumentReaderOptions;
@@ -48,15 +48,15 @@ const EXTENSIONS = new Set([".yaml", ".yml", ".json"]);
 const BYTES_MAX = 64 << 20;
 /** Larger files are read through the thread pool. */
 const SYNC_BYTES_MAX = 256 << 10;
-/** What was touched so recently may be touched again without its times showing it. */
+/** A file touched this recently may be changed again without new times. */
 const UNSETTLED_MS = 100;
-/** Files that are looked at without any event, at each poll. */
+/** Files checked at each poll without an event. */
 const FILES_A_POLL = 256;
-/** The first look waits so long for large documents; others are there earlier. */
+/** How long the first look waits for large documents; others are ready earlier. */
 const LARGE_MS = 2000;
 
 interface ManifestFile {
-	/** Of the content that `nodes` is from. */
+	/** Signature of the content of `nodes`. */
 	signature: string;
 	/** True: a file with this signature has this content. */
 	settled: boolean;
@@ -64,7 +64,7 @@ interface ManifestFile {
 	seenAt: number;
 	nodes: readonly NodeReading[];
 	cache: DocumentCache;
-	/** `nodes` is what the file said once; false: nothing of it was ever understood. */
+	/** True: `nodes` was read from the file; false: the file was never valid. */
 	understood: boolean;
 	/** Why the last look did not change `nodes`. */
 	problem: string | undefined;
@@ -92,9 +92,9 @@ export class ManifestDirectory implements SnapshotSource {
 	/** Files whose large documents are being parsed, and those that are done. */
 	readonly #jobs = new Map<string, Promise<void>>();
 	readonly #parsed = new Map<string, { signature: string; result: ManifestResult }>();
-	/** The directory as it was last listed; undefined: it could not be read. */
+	/** The directory as last listed; undefined: it could not be read. */
 	#listed: Listed | undefined;
-	/** Where the next poll goes on. */
+	/** Where the next poll continues. */
 	#pollFrom = 0;
 	#snapshot: Snapshot = { nodes: new Map(), problems: [] };
 	#closed = false;
@@ -213,7 +213,7 @@ export class ManifestDirectory implements SnapshotSource {
 		try {
 			const ignored = this.#ignoredPaths();
 			const path = realpathSync(this.#directory);
-			// Before it is listed: what comes meanwhile gives it other times.
+			// Before listing: later changes give the directory other times.
 			const stats = statSync(path, { bigint: true });
 			const signature = signatureOf(stats);
 			const now = performance.now();
@@ -241,8 +241,8 @@ export class ManifestDirectory implements SnapshotSource {
 	// ------------------------------------------------------------ 2. read
 
 	/**
-	 * True: what the directory says may be something else now. With `emptied`, a file that has become
-	 * empty is added there and left as it was.
+	 * True: the content of the directory may have changed. With `emptied`, a file that has become empty is
+	 * added there and keeps its content.
 	 */
 	async #lookAt(name: string, turns: Turns, emptied?: string[]): Promise<boolean> {
 		const before = this.#files.get(name);
@@ -253,7 +253,7 @@ export class ManifestDirectory implements SnapshotSource {
 		return true;
 	}
 
-	/** Undefined: there is no such file (any more). */
+	/** Undefined: the file does not exist (any more). */
 	async #read(
 		name: string,
 		before: ManifestFile | undefined,
@@ -287,7 +287,7 @@ export class ManifestDirectory implements SnapshotSource {
 		};
 		try {
 			const link = lstatSync(path, { throwIfNoEntry: false });
-			// Where the directory itself has gone, nobody has said anything about the file.
+			// If the directory itself is gone, that says nothing about the file.
 			if (link === undefined) return existsSync(this.#directory) ? undefined : before;
 			symlink = link.isSymbolicLink();
 			const stats = statSync(path, { bigint: true });
@@ -301,7 +301,7 @@ export class ManifestDirectory implements SnapshotSource {
 			const parsed = this.#parsed.get(name);
 			this.#parsed.delete(name);
 			if (parsed?.signature === signature) return take(parsed.result);
-			// Its end is another look at this file.
+			// When the job ends, it looks at this file again.
 			if (this.#jobs.has(name)) return before;
 			const bytes = stats.size <= SYNC_BYTES_MAX ? readFileSync(path) : await readFile(path);
 			const empty = bytes.length <= SYNC_BYTES_MAX && bytes.toString("latin1").trim() === "";
@@ -318,7 +318,7 @@ export class ManifestDirectory implements SnapshotSource {
 		}
 	}
 
-	/** In the worker thread, while the other files go on. */
+	/** Parses in the worker thread, while other files continue. */
 	#parseLarge(name: string, signature: string, parse: () => Promise<ManifestResult>): void {
 		const job = async () => {
 			const result = await parse().catch((error) => ({ fault: `1:1: ${firstLine(error)}` }));
@@ -351,8 +351,8 @@ function signatureOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string 
 }
 
 /**
- * Its times are of the past, or they have been the same for long enough: the clock may have been set
- * back since, so that they never are of the past.
+ * Whether a file's times are in the past, or have been the same for long enough. (If the clock was set back,
+ * they are never in the past.)
  *
  * @param seenFor ms on the monotonic clock since these times were first seen
  */

@@ -1,4 +1,4 @@
-/** A Kubernetes Node object as someone wrote it → a NodeObject, or what is wrong with it. */
+/** Reads a Kubernetes Node object into a NodeObject, or says what is wrong with it. */
 import { formatAddress, parseAddress } from "../tables/address.js";
 import {
 	containsAddress,
@@ -11,14 +11,14 @@ import type { NodeObject } from "./snapshot.js";
 
 export const TRANSPORT_ANNOTATION = "node.fairway.io/transport-addresses";
 
-/** A Node: usable; wrong (what it said before stays); or right, but without pod CIDRs (yet). */
+/** A Node: usable; invalid (its last valid content stays); or valid, but without pod CIDRs (yet). */
 export type NodeReading =
 	| { node: NodeObject }
-	/** name "": not even that can be read. */
+	/** name "": not even the name is readable. */
 	| { name: string; fault: string }
 	| { name: string; skipped: string };
 
-/** RFC 1123, as the Kubernetes API wants it. */
+/** RFC 1123, as required by the Kubernetes API. */
 const NAME = /^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/;
 
 class Fault extends Error {}
@@ -48,7 +48,7 @@ export function readNode(object: Record<string, unknown>): NodeReading {
 /** Objects of the cluster are replaced, never changed. */
 const parsed = new WeakMap<NodeObject, readonly Prefix[]>();
 
-/** The pod CIDRs of a Node, in their order; parsed once. */
+/** The pod CIDRs of a Node in order; parsed once. */
 export function podPrefixes(node: NodeObject): readonly Prefix[] {
 	let prefixes = parsed.get(node);
 	if (prefixes === undefined) {
@@ -64,7 +64,7 @@ function readPodCidrs(spec: Record<string, unknown>): Prefix[] {
 	if (list !== undefined && !Array.isArray(list))
 		throw new Fault(`expected a list as spec.podCIDRs, got ${show(list)}`);
 	const many = (list ?? []).map((value, i) => readPodCidr(value, `spec.podCIDRs[${i}]`));
-	// An empty podCIDR is how the API says that there is none.
+	// In the API, an empty podCIDR means none.
 	if (one !== undefined && one !== "") {
 		const { text } = readPodCidr(one, "spec.podCIDR");
 		if (many.length > 0 && !many.some((prefix) => prefix.text === text))
@@ -79,7 +79,7 @@ function readPodCidrs(spec: Record<string, unknown>): Prefix[] {
 	return distinct;
 }
 
-/** Where Pods cannot be: this host, the link, groups. */
+/** Ranges that cannot be pod CIDRs: loopback, link-local, multicast. */
 const NOT_FOR_PODS = [
 	"0.0.0.0/8",
 	"127.0.0.0/8",
@@ -140,7 +140,7 @@ const NOT_FOR_NODES = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff0
 	parsePrefix,
 );
 
-/** A mapping, or an empty one in place of anything else. */
+/** The value if it is a mapping, otherwise an empty one. */
 function mapping(value: unknown): Record<string, unknown> {
 	return typeof value === "object" && value !== null && !Array.isArray(value)
 		? (value as Record<string, unknown>)

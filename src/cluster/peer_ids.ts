@@ -1,6 +1,6 @@
 /**
- * Which Node has which peer id. An id is an index of the kernel's tables, so a Node keeps its own
- * for as long as it is there, over restarts of the agent too.
+ * Assigns peer ids to Nodes. An id is an index in the kernel's tables, so a Node keeps its id as long as it
+ * exists, including restarts of the agent.
  */
 import { Limit } from "../tables/generated.js";
 import { nodeHash } from "./node_hash.js";
@@ -12,8 +12,8 @@ export class PeerIds {
 	readonly #adopted = new Map<bigint, number>();
 
 	/**
-	 * @param adopted what an earlier agent left in the kernel
-	 * @param max ids are below it
+	 * @param adopted ids that an earlier agent left in the kernel
+	 * @param max upper limit of ids, exclusive
 	 */
 	constructor(
 		adopted: Iterable<{ id: number; nodeHash: bigint }> = [],
@@ -25,10 +25,10 @@ export class PeerIds {
 	}
 
 	/**
-	 * The ids of exactly these Nodes. A new one gets the lowest free id, but never one that this very
-	 * call took from another: routes of that one are in the kernel still. For the same reason ids
-	 * that were found there wait for their Nodes, which may be read late, until all others are given
-	 * away. Nodes beyond the last id get none.
+	 * The ids of exactly these Nodes. A new Node gets the lowest free id, but never one that this call has
+	 * freed, because the kernel still has routes for it. For the same reason, ids found in the kernel are
+	 * reserved for their Nodes, which may be read late, until all others are in use. If no id is left, a Node
+	 * gets none.
 	 */
 	assign(names: Iterable<string>): ReadonlyMap<string, number> {
 		const before = this.#ids;
@@ -37,7 +37,7 @@ export class PeerIds {
 		const fresh: string[] = [];
 		for (const name of new Set(names)) {
 			const id = before.get(name) ?? this.#claim(name);
-			// Two names of one hash: the second is new.
+			// Two names with the same hash: the second counts as new.
 			if (id === undefined || taken.has(id)) fresh.push(name);
 			else {
 				ids.set(name, id);
@@ -65,7 +65,7 @@ export class PeerIds {
 		return id;
 	}
 
-	/** Upwards; asks at the moment when the id is wanted. */
+	/** Free ids in ascending order, tested when they are needed. */
 	*#free(isFree: (id: number) => boolean): Generator<number, undefined> {
 		for (let id = 0; id < this.#max; id++) if (isFree(id)) yield id;
 		return undefined;

@@ -1,6 +1,6 @@
-/** What is known of the cluster at one moment: a plain value, the same whatever source it came from. */
+/** The state of the cluster at one moment: a plain value, independent of its source. */
 export interface Snapshot {
-	/** Accepted Nodes by name. No two have overlapping pod CIDRs or an InternalIP in common. */
+	/** Accepted Nodes by name. No two have overlapping pod CIDRs or a common InternalIP. */
 	nodes: ReadonlyMap<string, NodeObject>;
 	/** What is wrong in the source, in a stable order. */
 	problems: readonly Problem[];
@@ -9,15 +9,15 @@ export interface Snapshot {
 /** Addresses and prefixes are canonical text. */
 export interface NodeObject {
 	name: string;
-	/** At least one; none overlaps another. */
+	/** At least one; they do not overlap. */
 	podCIDRs: readonly string[];
 	internalIPs: readonly string[];
-	/** Annotation `node.fairway.io/transport-addresses`, else the InternalIPs; in order of preference. */
+	/** From the annotation `node.fairway.io/transport-addresses`, otherwise the InternalIPs; in order of preference. */
 	transportAddresses: readonly string[];
 }
 
 export interface Problem {
-	/** File, relative to its directory; absent where the source has none. */
+	/** The file, relative to its directory; absent for sources without files. */
 	file?: string;
 	message: string;
 }

@@ -1,24 +1,24 @@
-/** Long work in slices, so that the event loop's other work (answers of probes) waits for none of it. */
+/** Splits long work into slices, so that other work on the event loop (probe answers) does not wait. */
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-/** Half of what one piece of work may take at most: what is measured is over when it is found out. */
+/** Half the maximum duration of a piece of work, because an overrun is noticed only afterwards. */
 const SLICE_MS = 5;
 
 export class Turns {
 	readonly #sliceMs: number;
 	#began = performance.now();
 
-	/** @param sliceMs a turn of the loop is given to others after so long */
+	/** @param sliceMs time after which to yield to the event loop */
 	constructor(sliceMs = SLICE_MS) {
 		this.#sliceMs = sliceMs;
 	}
 
-	/** True: it is time to await `pass()`. Costs some 50 ns. */
+	/** True if it is time to await `pass()`. Costs some 50 ns. */
 	get due(): boolean {
 		return performance.now() - this.#began >= this.#sliceMs;
 	}
 
-	/** Lets the event loop turn once. */
+	/** Yields for one turn of the event loop. */
 	async pass(): Promise<void> {
 		await nextTurn();
 		this.#began = performance.now();

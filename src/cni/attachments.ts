@@ -1,13 +1,13 @@
 /**
- * The Pods that are attached to this Node: their interfaces, addresses and records.
+ * The Pods attached to this Node: their interfaces, addresses and records.
  *
  * Attaching
- *  1 addresses: reserved in memory, so that ADDs at the same time get different ones
- *  2 the veth with the host's side
- *  3 at once: the Pod's side; the record on disk; the data path (onChange)
- *  4 after any failure the removal of all of it
+ *  1 addresses: reserved in memory, so that concurrent ADDs get different ones
+ *  2 the veth with its host side
+ *  3 in parallel: the Pod's side; the record on disk; the data path (onChange)
+ *  4 after any failure: removes everything
  * Detaching
- *  1 the veth   2 the record   3 the data path   4 the addresses are free again
+ *  1 the veth   2 the record   3 the data path   4 frees the addresses
  */
 import type { IpRoute } from "../reconcile/iproute.js";
 import {
@@ -28,12 +28,12 @@ import type { Attachment } from "./request.js";
 import { defaultPrefix } from "./result.js";
 import { EndpointStore } from "./store.js";
 
-/** What has to be known of this Node; the agent's SelfView has all of it. */
+/** The properties of this Node that are needed here; the agent's SelfView has them. */
 export interface NodeView {
 	podCIDRs: readonly string[];
 	/** The gateway address of each pod CIDR, in the same order. */
 	gateways: readonly string[];
-	/** Of every veth's host side. */
+	/** MAC of the host side of every veth. */
 	gatewayMac: string;
 	podMTU: number;
 }
@@ -46,12 +46,12 @@ export interface Log {
 export interface AttachmentsOptions {
 	/** Records are kept in RUN_DIR/endpoints. */
 	runDir: string;
-	/** Of the network namespace that this process is in. */
+	/** iproute2 in the network namespace of this process. */
 	ip: IpRoute;
 	log: Log;
 	/**
-	 * Called with the new list after each change, and with the endpoint that is being attached, if
-	 * any. Resolves when the data path is attached; a rejection undoes an ADD.
+	 * Called with the new list after each change, and with the endpoint that is being attached, if any.
+	 * Resolves when the data path is attached; a rejection undoes an ADD.
 	 */
 	onChange: (endpoints: Endpoint[], added?: Endpoint) => Promise<void>;
 }
@@ -66,7 +66,7 @@ export class Attachments {
 	readonly #pool = new AddressPool();
 	readonly #lock = new KeyedLock();
 
-	/** Reads the records, blocking, so that list() is complete at once. */
+	/** Reads the records, blocking, so that list() is complete immediately. */
 	constructor(options: AttachmentsOptions) {
 		this.#options = options;
 		this.#store = new EndpointStore(options.runDir);
@@ -89,10 +89,10 @@ export class Attachments {
 	/* ------------------------------------------------------ attaching */
 
 	/**
-	 * What is attached already and whole stays as it is; what was damaged is made anew with the same
+	 * Attaches an endpoint. An intact attachment stays as it is; a damaged one is rebuilt with the same
 	 * addresses.
 	 *
-	 * @throws CniError; then nothing is left of it
+	 * @throws CniError, after removing everything
 	 */
 	add(attachment: Attachment, node: NodeView): Promise<Endpoint> {
 		return this.#lock.run(endpointKey(attachment), async () => {
@@ -137,7 +137,7 @@ export class Attachments {
 		throw this.#exhausted(ErrorCode.TRY_AGAIN_LATER, node);
 	}
 
-	/** A name that no other endpoint has. What an ADD that was cut off left behind goes first. */
+	/** An unused interface name. Removes what an interrupted ADD has left behind. */
 	async #freeHostInterface(id: EndpointId): Promise<string> {
 		const taken = new Set(this.list().map(({ hostInterface }) => hostInterface));
 		for (const name of hostInterfaceNames(id.containerId, id.ifName)) {
@@ -165,7 +165,7 @@ export class Attachments {
 
 	/* ------------------------------------------------------ detaching */
 
-	/** Of the unknown: removes an interface that a cut-off ADD may have left. */
+	/** Detaches an endpoint. For an unknown one, removes an interface that an interrupted ADD may have left. */
 	delete(id: EndpointId): Promise<void> {
 		return this.#lock.run(endpointKey(id), async () => {
 			const endpoint = this.get(id);
@@ -180,9 +180,9 @@ export class Attachments {
 	}
 
 	/**
-	 * Removes everything of a network but these.
+	 * Removes all attachments of a network except these.
 	 *
-	 * @returns what failed; the others are removed nevertheless
+	 * @returns failures; the other attachments are removed
 	 */
 	async deleteOthers(network: string, keep: ReadonlySet<string>): Promise<string[]> {
 		const failures: string[] = [];
@@ -197,7 +197,7 @@ export class Attachments {
 		return failures;
 	}
 
-	/** Everything of an endpoint, however much of it there is. */
+	/** Removes whatever exists of an endpoint. */
 	async #remove(endpoint: Endpoint): Promise<void> {
 		await detach(this.#options.ip, endpoint.hostInterface);
 		this.#endpoints.delete(endpointKey(endpoint));
@@ -205,13 +205,13 @@ export class Attachments {
 		try {
 			await this.#publish();
 		} catch (error) {
-			// The reconciler tries again; nobody is there whom it could hurt.
+			// The reconciler retries; the Pod no longer exists, so nobody is affected.
 			this.#options.log.warn({}, (error as Error).message);
 		}
 		this.#pool.free(endpoint.addresses);
 	}
 
-	/** Interfaces with our alias that no record knows. */
+	/** Removes interfaces with Fairway's alias but without a record. */
 	async #removeLeftovers(isStale: (key: string) => boolean): Promise<void> {
 		const known = new Set(this.list().map(({ hostInterface }) => hostInterface));
 		for (const { name, key } of await ownInterfaces(this.#options.ip))
@@ -220,7 +220,7 @@ export class Attachments {
 
 	/* ------------------------------------------------------ addresses */
 
-	/** @throws CniError with that code when there is no address left */
+	/** @throws CniError with this code if no address is left */
 	async checkRoom(code: ErrorCode, node: NodeView): Promise<void> {
 		const networks = podNetworks(node);
 		if (this.#pool.hasRoom(networks)) return;
@@ -232,7 +232,7 @@ export class Attachments {
 		return this.#pool.isWithin(endpoint.addresses, podNetworks(node));
 	}
 
-	/** Pods whose namespace went without a DEL have no use for their addresses. */
+	/** Reclaims the addresses of Pods whose namespace is gone without a DEL. */
 	async #takeBackVanished(): Promise<void> {
 		for (const endpoint of this.list()) {
 			if (isAttached(endpoint.hostInterface) || this.#lock.isHeld(endpointKey(endpoint))) continue;
@@ -255,8 +255,8 @@ export class Attachments {
 	/* ------------------------------------------------------ MTU */
 
 	/**
-	 * Brings every Pod to this MTU. What fails is logged, and tried again by the next call. Waits for
-	 * no ADD or DEL: those wait for the data path, whose owner may be who calls.
+	 * Sets the MTU of every Pod. Failures are logged and retried by the next call. Does not wait for ADD or
+	 * DEL: those wait for the data path, whose owner may be the caller.
 	 */
 	async updateMTU(mtu: number): Promise<void> {
 		const stale = this.list().filter((e) => e.mtu !== mtu);
@@ -269,7 +269,7 @@ export class Attachments {
 		const failed = new Set(failures.map(({ endpoint }) => endpointKey(endpoint)));
 		const changed = stale.filter((e) => !failed.has(endpointKey(e)));
 		for (const endpoint of changed) {
-			// Not one that has gone, or was attached anew, meanwhile.
+			// Skip endpoints that were detached, or attached again, in the meantime.
 			if (this.get(endpoint) !== endpoint) continue;
 			this.#endpoints.set(endpointKey(endpoint), { ...endpoint, mtu });
 			await this.#persist(endpoint);
@@ -279,7 +279,7 @@ export class Attachments {
 
 	/* ------------------------------------------------------ shared */
 
-	/** Makes the disk say what the memory says, also of an endpoint that changes meanwhile. */
+	/** Brings the record on disk up to date, also if the endpoint changes meanwhile. */
 	async #persist(endpoint: Endpoint): Promise<void> {
 		for (;;) {
 			const current = this.get(endpoint);

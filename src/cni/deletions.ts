@@ -1,11 +1,11 @@
 /**
- * DEL while the agent is down. Pods must be able to go away then (a Node that is drained for an
- * upgrade, say), so the plugin leaves a note in RUN_DIR/deletions and reports success; the agent
- * works the notes off before it does anything else. Until then the address stays taken; the
- * interface goes with the Pod's namespace.
+ * DEL while the agent is down. Pods must be able to end then (for example when a Node is drained for an
+ * upgrade), so the plugin leaves a note in RUN_DIR/deletions and reports success. The agent processes the
+ * notes before it does anything else. Until then the address stays in use; the interface disappears with
+ * the Pod's namespace.
  *
- * No note is missed: the plugin tries the agent once more after it wrote one, and the agent reads
- * them after it listens and before each ADD.
+ * No note is missed: the plugin tries the agent once more after writing one, and the agent reads the notes
+ * after it starts to listen and before each ADD.
  */
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeSync } from "node:fs";
 import { readdir, readFile, rm } from "node:fs/promises";
@@ -15,12 +15,12 @@ function directoryOf(runDir: string): string {
 	return `${runDir}/deletions`;
 }
 
-/** Ids have no comma; together they are shorter than a file name may be. */
+/** Ids contain no comma, and together they fit into a file name. */
 function pathOf(runDir: string, { network, containerId, ifName }: EndpointId): string {
 	return `${directoryOf(runDir)}/${network},${containerId},${ifName}.json`;
 }
 
-/** For the plugin. Throws what the file system says. */
+/** Leaves a note, for the plugin. Throws file system errors. */
 export function noteDeletion(runDir: string, id: EndpointId): void {
 	mkdirSync(directoryOf(runDir), { mode: 0o700, recursive: true });
 	const path = pathOf(runDir, id);
@@ -37,7 +37,7 @@ export async function forgetDeletion(runDir: string, id: EndpointId): Promise<vo
 	await rm(pathOf(runDir, id), { force: true });
 }
 
-/** The notes that are there. What cannot be read is none (it is overwritten by the next DEL). */
+/** The existing notes. An unreadable one is ignored (the next DEL overwrites it). */
 export async function notedDeletions(runDir: string): Promise<EndpointId[]> {
 	const files = await readdir(directoryOf(runDir)).catch(() => []);
 	const notes: EndpointId[] = [];

@@ -1,11 +1,11 @@
 /**
- * Every code that a CNI error object of Fairway can carry. 1 to 99 are the specification's,
- * 100 and above our own. The table in README.md of this folder is tested against this one.
+ * Every code of Fairway's CNI error objects. 1 to 99 are defined by the specification, 100 and above by
+ * Fairway. A test compares the table in this folder's README.md with this one.
  */
 export const ErrorCode = {
-	/** The configuration asks for a CNI version that Fairway does not speak, or a command that its version does not have. */
+	/** The configuration asks for a CNI version that Fairway does not support, or a command that its version lacks. */
 	INCOMPATIBLE_VERSION: 1,
-	/** The configuration has a field that asks for what Fairway does not do. */
+	/** The configuration has a field that asks for something that Fairway does not do. */
 	UNSUPPORTED_FIELD: 2,
 	/** CHECK of a container that is not attached. */
 	UNKNOWN_CONTAINER: 3,
@@ -17,15 +17,15 @@ export const ErrorCode = {
 	DECODING_FAILURE: 6,
 	/** The configuration is JSON with a missing or wrong value. */
 	INVALID_CONFIGURATION: 7,
-	/** The agent is down or not ready, or every address is taken: what is tried later may succeed. */
+	/** The agent is down or not ready, or all addresses are taken: a later try may succeed. */
 	TRY_AGAIN_LATER: 11,
 	/** STATUS: ADD would fail now. */
 	NOT_AVAILABLE: 50,
-	/** The kernel refused an interface, address, neighbour or route; nothing of it is left. */
+	/** The kernel refused an interface, address, neighbour or route; nothing is left behind. */
 	KERNEL_REFUSED: 100,
 	/** CHECK found something missing or changed. */
 	CHECK_FAILED: 101,
-	/** The data path could not be attached to the Pod's interface; nothing of it is left. */
+	/** The data path could not be attached to the Pod's interface; nothing is left behind. */
 	DATA_PATH: 102,
 } as const;
 

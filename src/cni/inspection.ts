@@ -1,6 +1,6 @@
 /**
- * CHECK: what of an endpoint is missing or changed in the kernel, as sentences. An empty list
- * means that the Pod has what ADD gave it.
+ * CHECK: finds what is missing or changed of an endpoint in the kernel, as sentences. An empty list means
+ * that the Pod has what ADD gave it.
  *
  *  1 host side: interface, MAC, routes, neighbours
  *  2 Pod side: interface, MAC, addresses, default routes, neighbours, GRO
@@ -32,7 +32,7 @@ interface Neighbour {
 }
 
 export interface InspectionOptions {
-	/** Default routes that are wanted: "0.0.0.0/0", "::/0"; a later plugin may have taken some. */
+	/** Expected default routes: "0.0.0.0/0", "::/0"; a later plugin may have replaced some. */
 	defaultRoutes: readonly string[];
 }
 
@@ -61,7 +61,7 @@ async function inspectHost(ip: IpRoute, e: Endpoint, gatewayMac: string): Promis
 	]);
 	const problems = linkProblems(link, `The host's interface ${name}`, gatewayMac, e.mtu);
 	e.addresses.forEach((address, i) => {
-		// "dev" is printed unless it was asked for; the protocol is a name where iproute2 knows one.
+		// "dev" is printed unless it is part of the query; the protocol is a name if iproute2 knows one.
 		const route = routes[i]?.find(({ dev }) => dev === name);
 		if (route === undefined) problems.push(`The Node's route to ${address} by ${name} is missing.`);
 		else if (route.protocol !== `${ROUTE_PROTOCOL}`)

@@ -1,4 +1,4 @@
-/** One thing at a time for each key, in the order of asking. */
+/** Runs one operation at a time for each key, in order of request. */
 export class KeyedLock {
 	readonly #tails = new Map<string, Promise<unknown>>();
 
@@ -13,7 +13,7 @@ export class KeyedLock {
 		}
 	}
 
-	/** True while something with this key runs or waits. */
+	/** True while an operation with this key runs or waits. */
 	isHeld(key: string): boolean {
 		return this.#tails.has(key);
 	}

@@ -1,19 +1,18 @@
 /**
- * A change of the MTU of running Pods that loses nothing: no sender is ever ahead of a receiver.
+ * Changes the MTU of running Pods without loss: no sender ever exceeds a receiver.
  *
- *  1 The routes, which are what senders go by, hold everybody to the smaller of the two sizes;
- *    devices that are to grow do.
- *  2 When that is done for all Pods: devices that are to shrink do, and the routes let go.
+ *  1 Routes limit every sender to the smaller of the two sizes, and growing devices grow.
+ *  2 When that is done for all Pods, shrinking devices shrink, and the routes' limits are removed.
  *
- * What others still send in the larger size, on connections that were opened with it, gets in: the
- * data path hands packets to the Pod's side without asking its MTU (bpf_redirect_peer).
+ * Larger packets of connections that were opened before still arrive: the data path delivers to the Pod's
+ * side without checking its MTU (bpf_redirect_peer).
  */
 import type { BatchFailure, IpRoute } from "../reconcile/iproute.js";
 import { ROUTE_PROTOCOL } from "../reconcile/names.js";
 import type { Endpoint } from "./endpoint.js";
 import { defaultPrefix, hostPrefix, isV6 } from "./result.js";
 
-/** Namespaces that are worked on at the same time; each costs a process. */
+/** Namespaces changed in parallel; each costs a process. */
 const PARALLEL = 4;
 
 export interface MtuFailure {
@@ -21,7 +20,7 @@ export interface MtuFailure {
 	message: string;
 }
 
-/** Brings both ends of all these endpoints to `mtu`. An endpoint that is gone is no failure. */
+/** Sets both ends of these endpoints to `mtu`. An endpoint that no longer exists is not a failure. */
 export async function changeMTU(
 	ip: IpRoute,
 	endpoints: readonly Endpoint[],
@@ -54,7 +53,7 @@ async function deviceMTUs(ip: IpRoute): Promise<Map<string, number>> {
 	return new Map(links.map(({ ifname, mtu }) => [ifname, mtu]));
 }
 
-/** All host sides in one batch, then the Pods. */
+/** Changes all host sides in one batch, then the Pods. */
 async function both(
 	ip: IpRoute,
 	endpoints: readonly Endpoint[],
@@ -81,7 +80,7 @@ async function both(
 	return failures;
 }
 
-/** A Pod that went away meanwhile has no device. */
+/** A Pod that has ended in the meantime has no device. */
 function matters({ code }: BatchFailure): boolean {
 	return code !== "ENODEV";
 }
@@ -101,8 +100,8 @@ function podRoutes(e: Endpoint, mtu?: number): string[] {
 }
 
 /**
- * IPv6 raises a route's MTU with the device's unless it is locked. The lock of IPv4 is another: it
- * would clear DF.
+ * IPv6 raises a route's MTU with the device's unless it is locked. In IPv4 the lock means something else:
+ * it would clear DF.
  */
 function limit(address: string, mtu: number | undefined): string {
 	return mtu === undefined ? "" : ` mtu ${isV6(address) ? "lock " : ""}${mtu}`;

@@ -1,11 +1,11 @@
 /**
- * fairway-cni: what a container runtime executes for each Pod.
+ * fairway-cni, which a container runtime executes for each Pod.
  *
  *  1 parameters: variables, the configuration on standard input
- *  2 VERSION is answered here; anything else that is wrong is refused here
- *  3 the agent is asked      4 its answer is printed, or what its absence means
+ *  2 answers VERSION; rejects invalid calls
+ *  3 asks the agent      4 prints its answer, or the result of its absence
  *
- * It starts for every call, so it loads nothing but a few small modules and node's own.
+ * It starts for every call, so it loads only a few small modules and Node's own.
  */
 import { readFileSync, statSync } from "node:fs";
 import { dirname } from "node:path";
@@ -16,10 +16,10 @@ import { CniError, ErrorCode, errorObject } from "./errors.js";
 import type { CniRequest, CniResponse } from "./protocol.js";
 import { answerVersion, type Invocation, parseRequest, supportedVersions } from "./request.js";
 
-/** Longer than any ADD takes, shorter than the runtimes wait (kubelet: 4 minutes). */
+/** Longer than any ADD, shorter than the time-outs of runtimes (kubelet: 4 minutes). */
 const TIMEOUT_MS = 60_000;
 
-/** @returns what to print and the exit status */
+/** @returns the output and the exit status */
 export async function run(
 	environment: NodeJS.ProcessEnv,
 	readInput: () => string,
@@ -97,7 +97,7 @@ async function deleteLater(
 	id: EndpointId,
 	ask: () => Promise<CniResponse>,
 ): Promise<CniResponse> {
-	// No agent has ever run here since the Node started, so nothing is attached.
+	// No agent has run since the Node started, so nothing is attached.
 	if (statSync(runDir, { throwIfNoEntry: false }) === undefined) return { status: 0 };
 	noteDeletion(runDir, id);
 	try {
@@ -114,7 +114,7 @@ function isUnreachable(error: unknown): error is AgentUnreachableError {
 	return error instanceof Error && error.name === "AgentUnreachableError";
 }
 
-/** Nobody listens, or it ended while it was asked; not: it is there and slow. */
+/** True if nobody listens, or the agent ended during the request; not if it is only slow. */
 function agentIsDown({ code }: AgentUnreachableError): boolean {
 	return ["ENOENT", "ECONNREFUSED", "ECONNRESET", "EPIPE"].includes(code);
 }

@@ -1,13 +1,13 @@
 /**
- * The kernel's part of an endpoint: a veth whose far end is made inside the Pod's namespace, and
- * everything that hangs on it. Nothing here remembers anything; deleting the host's side removes
- * all of it, so that is the whole of every roll-back.
+ * The kernel objects of an endpoint: a veth whose far end is created inside the Pod's namespace, and its
+ * addresses, routes and neighbours. This code keeps no state. Deleting the host side removes everything,
+ * which is the complete roll-back.
  *
- *  Pod    eth0: addresses /32 and /128, default routes by the gateways, permanent neighbours
+ *  Pod    eth0: addresses /32 and /128, default routes via the gateways, permanent neighbours
  *  host   fairway1a2b3c4d: the gateway MAC, no address, a route and a permanent neighbour per Pod
  *         address, the endpoint's key as alias
  *
- * Two processes an ADD: a batch here, a shell in the Pod's namespace.
+ * An ADD takes two processes: a batch here, a shell in the Pod's namespace.
  */
 import { existsSync } from "node:fs";
 import { readFile, stat, statfs, writeFile } from "node:fs/promises";
@@ -17,16 +17,16 @@ import { type Endpoint, type EndpointId, endpointKey } from "./endpoint.js";
 import { CniError, ErrorCode } from "./errors.js";
 import { defaultPrefix, hostPrefix, isV6 } from "./result.js";
 
-/** f_type of a file that stands for a namespace (linux/magic.h). */
+/** f_type of a namespace file (linux/magic.h). */
 const NSFS_MAGIC = 0x6e736673;
 
-/** What marks a host interface as that endpoint's, for a process that has no record of it. */
+/** The alias that identifies a host interface's endpoint, for a process without a record of it. */
 export function interfaceAlias(e: EndpointId): string {
 	return `fairway ${endpointKey(e)}`;
 }
 
 /**
- * @throws CniError when the path is not a network namespace, or is the Node's own
+ * @throws CniError if the path is not a network namespace, or is the Node's own
  */
 export async function checkNamespace(path: string): Promise<void> {
 	const refuse = (is: string) =>
@@ -51,15 +51,15 @@ export async function checkNamespace(path: string): Promise<void> {
 /* ------------------------------------------------------ making */
 
 /**
- * Makes the veth and the host's side of it.
+ * Creates the veth and its host side.
  *
- * @throws CniError; then nothing is left
+ * @throws CniError, leaving nothing behind
  */
 export async function attachHost(ip: IpRoute, e: Endpoint, gatewayMac: string): Promise<void> {
 	const host = e.hostInterface;
 	const link = [
 		`link add name ${host} mtu ${e.mtu} address ${gatewayMac} type veth peer name ${e.ifName} mtu ${e.mtu} address ${e.mac} netns ${e.netns}`,
-		// No link-local address: the Node answers on fairway0, and this MAC is on every veth.
+		// No link-local address: the Node answers on fairway0, and all veths share this MAC.
 		`link set dev ${host} alias "${interfaceAlias(e)}" addrgenmode none`,
 		`link set dev ${host} up`,
 	];
@@ -67,7 +67,7 @@ export async function attachHost(ip: IpRoute, e: Endpoint, gatewayMac: string): 
 		`neigh replace ${address} dev ${host} lladdr ${e.mac} nud permanent`,
 		`route replace ${hostPrefix(address)} dev ${host} proto ${ROUTE_PROTOCOL}`,
 	]);
-	// A Node whose default is off can still have IPv6 Pods.
+	// IPv6 Pods work even if the Node's default is off.
 	const switchOn = e.addresses.some(isV6) && (await isIPv6Off("default"));
 	const [failure] = await ip.batch(switchOn ? link : [...link, ...addresses]);
 	if (failure?.command.startsWith("link add") === true) throw await explainRefusal(ip, e, failure);
@@ -91,12 +91,12 @@ async function isIPv6Off(name: string): Promise<boolean> {
 	return (await readFile(ipv6Switch(name), "utf8").catch(() => "0")).trim() !== "0";
 }
 
-/** $1 is the interface, $2 the lines of a batch. One process that enters the namespace. */
+/** Script for one process in the Pod's namespace. $1: the interface, $2: the lines of a batch. */
 const podScript = `
 	ipv6="/proc/sys/net/ipv6/conf/$1"
 	case "$2" in *nodad*)
 		echo 0 >"$ipv6/disable_ipv6"
-		# Nobody else is on this link, and an address that is tentative cannot be used.
+		# No one else is on this link, and tentative addresses cannot be used.
 		echo 0 >"$ipv6/accept_dad"
 	esac
 	printf "%s" "$2" | ip -batch -
@@ -119,7 +119,7 @@ export async function attachPod(ip: IpRoute, e: Endpoint, gatewayMac: string): P
 		`link set ${dev} up`,
 		...e.addresses.flatMap((address, i) => [
 			`neigh replace ${e.gateways[i]} ${dev} lladdr ${gatewayMac} nud permanent`,
-			// "add": a default route that is there already belongs to another network.
+			// "add", because an existing default route belongs to another network.
 			`route add ${defaultPrefix(address)} via ${e.gateways[i]} ${dev} onlink`,
 		]),
 	];
@@ -134,13 +134,13 @@ export async function attachPod(ip: IpRoute, e: Endpoint, gatewayMac: string): P
 	}
 }
 
-/** Removes the host's side and with it everything; there being none is done, too. */
+/** Removes the host side and with it everything. Succeeds if there is none. */
 export async function detach(ip: IpRoute, hostInterface: string): Promise<void> {
 	const [failure] = await ip.batch([`link del dev ${hostInterface}`]);
 	if (failure !== undefined && failure.code !== "ENODEV") throw refused(failure);
 }
 
-/** Host interfaces that carry an alias of ours, with the endpoint's key. */
+/** Host interfaces with an alias of Fairway, with the endpoint's key. */
 export async function ownInterfaces(ip: IpRoute): Promise<{ name: string; key: string }[]> {
 	const links = await ip.query<{ ifname: string; ifalias?: string }>(
 		"link",
@@ -167,7 +167,7 @@ function kernelRefused(act: string, message: string): CniError {
 	);
 }
 
-/** `link add` says "File exists" of both ends. */
+/** `link add` prints "File exists" for either end. */
 async function explainRefusal(ip: IpRoute, e: Endpoint, failure: BatchFailure): Promise<CniError> {
 	if (failure.code !== "EEXIST") return refused(failure);
 	const inPod = await ip
@@ -182,8 +182,8 @@ async function explainRefusal(ip: IpRoute, e: Endpoint, failure: BatchFailure): 
 }
 
 /**
- * True while the host's side is there. /proc/sys/net follows the network namespace of the process;
- * /sys/class/net that of whoever mounted it.
+ * True while the host side exists. /proc/sys/net shows the network namespace of the process, /sys/class/net
+ * that of its mount.
  */
 export function isAttached(hostInterface: string): boolean {
 	return existsSync(`/proc/sys/net/ipv4/conf/${hostInterface}`);

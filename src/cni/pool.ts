@@ -1,9 +1,8 @@
 /**
- * The Pods' addresses: which are taken, and which comes next.
+ * Allocation of Pod addresses.
  *
- * The lowest free address after the last one that was handed out, then from the start again: an
- * address rests as long as the pool allows before another Pod gets it, and connections of the old
- * one do not meet the new one.
+ * The next address is the lowest free one after the last one assigned, wrapping around. So an address is
+ * reused as late as possible, and connections of its previous Pod do not reach the next one.
  */
 import {
 	addressFromNumber,
@@ -20,7 +19,7 @@ export interface PodNetwork {
 	gateway: string;
 }
 
-/** The addresses of a pod CIDR that Pods may have; `last` is below `first` where there are none. */
+/** The addresses of a pod CIDR for Pods; `last` is below `first` if there are none. */
 export interface Range {
 	family: 4 | 6;
 	first: bigint;
@@ -29,8 +28,8 @@ export interface Range {
 }
 
 /**
- * Not for Pods: the network address (IPv6: the subnet-router anycast address, RFC 4291 2.6.1), the
- * gateway behind it, and the IPv4 broadcast address. A /31, /32, /127 or /128 has none left.
+ * Not for Pods: the network address (IPv6: the subnet-router anycast address, RFC 4291 2.6.1), the gateway
+ * after it, and the IPv4 broadcast address. A /31, /32, /127 or /128 has no address left.
  */
 export function usableRange({ cidr, gateway }: PodNetwork): Range {
 	const { family, bytes, length } = parsePrefix(cidr);
@@ -50,10 +49,10 @@ export interface Allocation {
 }
 
 /**
- * @param networks of one family, in the order in which they are to fill up
- * @param taken canonical text; addresses of other networks do no harm
- * @param previous the address that was handed out last, if any
- * @returns undefined when every address is taken
+ * @param networks networks of one family, in the order of use
+ * @param taken canonical text; addresses of other networks are ignored
+ * @param previous the last address assigned, if any
+ * @returns undefined if every address is taken
  */
 export function nextAddress(
 	networks: readonly PodNetwork[],
@@ -77,7 +76,7 @@ export function nextAddress(
 	for (const { family, first, last, gateway } of turns) {
 		for (let number = first; number <= last; number++) {
 			const address = formatAddress(addressFromNumber(number, family));
-			// The gateway of one pod CIDR may lie inside of another one.
+			// The gateway of one pod CIDR may be inside another one.
 			if (!taken.has(address) && !gateways.has(address)) return { address, gateway };
 		}
 	}
@@ -89,20 +88,20 @@ function numberOf(address: string): bigint | undefined {
 	return bytes === undefined ? undefined : addressToNumber(bytes);
 }
 
-/** What is taken, and of each family where the next search begins. */
+/** The taken addresses and, for each family, where the next search starts. */
 export class AddressPool {
 	readonly #taken = new Set<string>();
 	readonly #previous = new Map<4 | 6, string>();
 
-	/** Addresses that were handed out by an earlier process, oldest endpoint first. */
+	/** Adopts addresses assigned by an earlier process, oldest endpoint first. */
 	adopt(addresses: readonly string[]): void {
 		for (const address of addresses) this.#take(address);
 	}
 
 	/**
-	 * One address of each family that the Node has, IPv4 first; they are taken at once.
+	 * Takes one address of each family that the Node has, IPv4 first.
 	 *
-	 * @returns undefined when a family has none left, or there is no network at all
+	 * @returns undefined if a family has none left, or if there is no network
 	 */
 	reserve(
 		networks: readonly PodNetwork[],
@@ -122,7 +121,7 @@ export class AddressPool {
 		for (const address of addresses) this.#taken.delete(address);
 	}
 
-	/** True when each of the addresses is one that these networks could have given. */
+	/** True if these networks could have assigned each of the addresses. */
 	isWithin(addresses: readonly string[], networks: readonly PodNetwork[]): boolean {
 		const ranges = networks.map(usableRange);
 		return addresses.every((address) => {

@@ -1,9 +1,9 @@
 /**
- * What the plugin and the agent say to each other: `POST /cni` with a CniRequest, answered with
- * HTTP 200 and a CniResponse whenever the agent had a say, errors of CNI included.
+ * The protocol between plugin and agent: `POST /cni` with a CniRequest, answered with HTTP 200 and a
+ * CniResponse, even for CNI errors.
  */
 
-/** The parameters of one plugin invocation, as the runtime gave them. */
+/** The parameters of one plugin invocation, as given by the runtime. */
 export interface CniRequest {
 	/** CNI_COMMAND */
 	command: string;
@@ -15,11 +15,11 @@ export interface CniRequest {
 	ifName: string;
 	/** CNI_ARGS */
 	args: string;
-	/** The network configuration of standard input, parsed but not validated. */
+	/** The network configuration from standard input, parsed but not validated. */
 	config: unknown;
 }
 
-/** What the plugin does with it: prints `body` (nothing when undefined) and exits with `status`. */
+/** The plugin prints `body` (nothing if undefined) and exits with `status`. */
 export interface CniResponse {
 	/** 0 done, 1 failed: `body` is a CNI error object. */
 	status: 0 | 1;

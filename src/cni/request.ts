@@ -1,7 +1,6 @@
 /**
- * From the parameters of one plugin invocation to what is asked, or to the error that says what is
- * wrong with them. Pure; the plugin and the agent both check with it, so that a bad call gets the
- * same answer whether the agent runs or not.
+ * Validates the parameters of a plugin invocation. Pure; both the plugin and the agent use it, so that an
+ * invalid call gets the same answer whether or not the agent runs.
  *
  *  1 command      2 configuration: JSON, version, name      3 fields of the configuration
  *  4 variables that the command needs                       5 CNI_ARGS
@@ -9,14 +8,14 @@
 import { CniError, ErrorCode } from "./errors.js";
 import type { CniRequest } from "./protocol.js";
 
-/** Oldest first. The result's form differs between them, see result.ts. */
+/** Oldest first. The result's format depends on it, see result.ts. */
 export const supportedVersions = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
 export type CniVersion = (typeof supportedVersions)[number];
 export const newestVersion: CniVersion = "1.1.0";
 
 export const defaultSocket = "/run/fairway/agent.sock";
 
-/** The commands besides VERSION, and the CNI version that brought each. */
+/** The commands except VERSION, and the CNI version that introduced each. */
 const commandSince = {
 	ADD: "0.3.1",
 	DEL: "0.3.1",
@@ -29,19 +28,19 @@ export type Command = keyof typeof commandSince;
 
 export interface NetworkConfiguration {
 	cniVersion: CniVersion;
-	/** Of the network. */
+	/** Name of the network. */
 	name: string;
 	/** Path of the agent's socket. */
 	socket: string;
-	/** Passed on into the result. */
+	/** Copied into the result. */
 	dns?: object;
-	/** The Result of the plugin before (ADD), or of this container's ADD (CHECK, DEL). */
+	/** The Result of the previous plugin (ADD), or of this container's ADD (CHECK, DEL). */
 	prevResult?: PreviousResult;
-	/** GC: every attachment that is to stay. */
+	/** GC: the attachments to keep. */
 	validAttachments?: { containerId: string; ifName: string }[];
 }
 
-/** As much of a Result as is looked at; what else it has is passed on untouched. */
+/** The part of a Result that is used; the rest is passed on unchanged. */
 export interface PreviousResult {
 	interfaces?: { name?: unknown; mac?: unknown; sandbox?: unknown }[];
 	ips?: { address?: unknown; interface?: unknown }[];
@@ -53,7 +52,7 @@ export interface Attachment {
 	network: string;
 	containerId: string;
 	ifName: string;
-	/** Empty: the runtime gave none (DEL of a sandbox that is gone). */
+	/** Empty: not given by the runtime (DEL of a sandbox that no longer exists). */
 	netns: string;
 	/** From CNI_ARGS. */
 	namespace?: string;
@@ -97,7 +96,7 @@ export function parseRequest(request: CniRequest): Invocation {
 	return { command, config, attachment: parseAttachment(command, request, config.name) };
 }
 
-/** The version that an answer is to carry: the configuration's where it is one of ours. */
+/** The version of the answer: the configuration's, if supported. */
 export function answerVersion(config: unknown): CniVersion {
 	const version = isObject(config) ? config.cniVersion : undefined;
 	return supportedVersions.find((v) => v === version) ?? newestVersion;
@@ -152,13 +151,13 @@ function parseConfiguration(config: unknown): NetworkConfiguration {
 	if (prevResult !== undefined && prevResult !== null)
 		parsed.prevResult = parsePreviousResult(prevResult);
 	const attachments = config["cni.dev/valid-attachments"];
-	// An empty list of Go's encoder is null.
+	// Go's encoder writes an empty list as null.
 	if (attachments === null) parsed.validAttachments = [];
 	else if (attachments !== undefined) parsed.validAttachments = parseAttachments(attachments);
 	return parsed;
 }
 
-/** Fields by which an operator asks for something that would silently not happen. */
+/** Refuses fields that ask for something that would silently not happen. */
 function refuseUnsupported(config: Record<string, unknown>): void {
 	const { ipam, runtimeConfig } = config;
 	if (isObject(ipam) && Object.keys(ipam).length > 0) {
@@ -218,7 +217,7 @@ function parseAttachment(
 		const wanted = `1 to ${CONTAINER_ID_MAX} letters, digits, '_', '.' or '-', a letter or digit first`;
 		throw invalidVariable("CNI_CONTAINERID", wanted, containerId);
 	}
-	// Narrower than the kernel, which takes quotes and control characters: iproute2 does not.
+	// Narrower than the kernel, which allows quotes and control characters; iproute2 does not.
 	if (
 		typeof ifName !== "string" ||
 		!/^[a-zA-Z0-9_.@,+-]{1,15}$/.test(ifName) ||
@@ -232,7 +231,7 @@ function parseAttachment(
 	return { network, containerId, ifName, netns, ...parseArgs(args) };
 }
 
-/** "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;IgnoreUnknown=1"; keys that are not ours are skipped. */
+/** Parses "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;IgnoreUnknown=1"; other keys are ignored. */
 function parseArgs(args: unknown): Pick<Attachment, "namespace" | "name"> {
 	const found: Pick<Attachment, "namespace" | "name"> = {};
 	if (args === undefined || args === "") return found;

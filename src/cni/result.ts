@@ -1,6 +1,6 @@
 /**
- * The Result of ADD, in the form of the CNI version that the configuration names. Pure, and made
- * from nothing but the endpoint's record: that is what makes ADD twice the same answer.
+ * The Result of ADD, in the format of the configuration's CNI version. Pure, and built only from the
+ * endpoint's record, so that repeating ADD gives the same answer.
  */
 import type { Endpoint } from "./endpoint.js";
 import { isAtLeast, type NetworkConfiguration } from "./request.js";
@@ -31,7 +31,7 @@ export function addResult(
 		ips: [
 			...(prevResult?.ips ?? []),
 			...endpoint.addresses.map((address, i) => ({
-				// Dropped by version 1.0.0.
+				// Removed in version 1.0.0.
 				...(isAtLeast(cniVersion, "1.0.0") ? {} : { version: isV6(address) ? "6" : "4" }),
 				interface: before.length + 1,
 				address: hostPrefix(address),
@@ -53,7 +53,7 @@ export function isV6(address: string): boolean {
 	return address.includes(":");
 }
 
-/** A Pod has its address alone: "10.244.1.2/32". */
+/** The address as a host prefix: "10.244.1.2/32". */
 export function hostPrefix(address: string): string {
 	return `${address}/${isV6(address) ? 128 : 32}`;
 }

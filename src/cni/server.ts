@@ -1,9 +1,9 @@
 /**
- * The agent's side of the CNI plugin: answers what the plugin asks.
+ * The agent's side of the CNI plugin: handles its requests.
  *
- *  1 what the parameters mean, or the error that says what is wrong with them
- *  2 DELs that were noted while no agent ran
- *  3 the command      4 the answer, an error object included
+ *  1 validates the parameters
+ *  2 processes DELs that were noted while no agent ran
+ *  3 executes the command      4 returns the answer or an error object
  */
 import type { IpRoute } from "../reconcile/iproute.js";
 import { Attachments, type Log, type NodeView } from "./attachments.js";
@@ -25,17 +25,17 @@ import { addResult, type Result } from "./result.js";
 export type { NodeView } from "./attachments.js";
 
 export interface CniServerOptions {
-	/** Endpoints are kept in RUN_DIR/endpoints. */
+	/** Endpoints are stored in RUN_DIR/endpoints. */
 	runDir: string;
-	/** Of the network namespace that this process is in. */
+	/** iproute2 in the network namespace of this process. */
 	ip: IpRoute;
 	log: Log;
-	/** undefined: this Node is not yet known; ADD then asks the runtime to try again later. */
+	/** undefined: this Node is not yet known; ADD then asks the runtime to retry later. */
 	self: () => NodeView | undefined;
 	/**
-	 * Called with the list after each change, and with the endpoint that an ADD or CHECK is about, if
-	 * any. The promise resolves when its data path is attached; ADD answers after that. A rejection
-	 * undoes an ADD and fails a CHECK; after a DEL it is logged.
+	 * Called with the list after each change, and with the endpoint of an ADD or CHECK, if any. The promise
+	 * resolves when its data path is attached; ADD answers after that. A rejection undoes an ADD and fails a
+	 * CHECK; after a DEL it is logged.
 	 */
 	onEndpointsChanged: (endpoints: Endpoint[], added?: Endpoint) => Promise<void>;
 }
@@ -45,19 +45,19 @@ export class CniServer {
 	readonly #attachments: Attachments;
 	readonly #lock = new KeyedLock();
 
-	/** Reads RUN_DIR/endpoints, blocking, so that endpoints() is complete at once. */
+	/** Reads RUN_DIR/endpoints, blocking, so that endpoints() is complete immediately. */
 	constructor(options: CniServerOptions) {
 		this.#options = options;
 		const { runDir, ip, log, onEndpointsChanged } = options;
 		this.#attachments = new Attachments({ runDir, ip, log, onChange: onEndpointsChanged });
 	}
 
-	/** Every attached endpoint, in the order of attaching. */
+	/** Every attached endpoint, in order of attachment. */
 	endpoints(): Endpoint[] {
 		return this.#attachments.list();
 	}
 
-	/** Never rejects: what fails is a CNI error object in the answer. */
+	/** Never rejects: failures become CNI error objects in the answer. */
 	async handle(request: CniRequest): Promise<CniResponse> {
 		try {
 			const body = await this.#answer(request);
@@ -72,18 +72,18 @@ export class CniServer {
 	}
 
 	/**
-	 * Works off the DELs that the plugin noted while no agent ran. To be called once the socket
-	 * listens; every call of the plugin does it, too.
+	 * Processes the DELs that the plugin noted while no agent ran. Call once the socket listens; every call
+	 * of the plugin does it as well.
 	 */
 	workOffDeletions(): Promise<void> {
-		// One at a time: a note that is read must be gone before anybody attaches the same key anew.
+		// One at a time: a note must be removed before the same key is attached again.
 		return this.#lock.run("deletions", async () => {
 			for (const id of await notedDeletions(this.#options.runDir)) {
 				try {
 					await this.#attachments.delete(id);
 					await forgetDeletion(this.#options.runDir, id);
 				} catch (error) {
-					// Tried again at the next call.
+					// Retried at the next call.
 					this.#options.log.warn({ ...id }, (error as Error).message);
 				}
 			}
@@ -91,8 +91,8 @@ export class CniServer {
 	}
 
 	/**
-	 * Brings every Pod to the Node's current podMTU, without losing a packet; to be called when it may
-	 * have changed. Never rejects: what fails is logged, and tried again by the next call.
+	 * Sets every Pod to the Node's current podMTU without packet loss; call when it may have changed. Never
+	 * rejects: failures are logged and retried by the next call.
 	 */
 	updateMTU(): Promise<void> {
 		return this.#lock.run("mtu", async () => {
@@ -151,7 +151,7 @@ export class CniServer {
 		const node = this.#node(ErrorCode.TRY_AGAIN_LATER);
 		await checkNamespace(attachment.netns);
 		const endpoint = await this.#attachments.add(attachment, node);
-		// The Node's MTU may have changed since; a change did not see this endpoint then.
+		// The Node's MTU may have changed meanwhile, before this endpoint was known.
 		if (this.#options.self()?.podMTU !== endpoint.mtu) await this.updateMTU();
 		return addResult(this.#attachments.get(endpoint) ?? endpoint, node.gatewayMac, config);
 	}

@@ -1,6 +1,6 @@
 /**
- * Endpoints on disk: one JSON file each under RUN_DIR/endpoints, named by the host's interface.
- * A record is whole or absent, also after a power failure: written aside, synced, renamed.
+ * Endpoints on disk: one JSON file each under RUN_DIR/endpoints, named after the host interface. A record is
+ * complete or absent, even after a power failure: written to a temporary file, synced, renamed.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { mkdir, open, rename, rm } from "node:fs/promises";
@@ -16,9 +16,9 @@ export class EndpointStore {
 	}
 
 	/**
-	 * Everything that is there, oldest first. Blocks: there is nothing to do before it is read.
+	 * Reads all records, oldest first. Blocks, because nothing can be done before.
 	 *
-	 * @returns `unreadable`: files that are no record; they stay where they are
+	 * @returns `unreadable`: files that are not records; they are not removed
 	 */
 	load(): { endpoints: Endpoint[]; unreadable: string[] } {
 		mkdirSync(this.directory, { recursive: true, mode: 0o700 });
@@ -26,7 +26,7 @@ export class EndpointStore {
 		const unreadable: string[] = [];
 		for (const file of readdirSync(this.directory).sort()) {
 			const path = join(this.directory, file);
-			// What a write that was interrupted left behind.
+			// Left behind by an interrupted write.
 			if (file.endsWith(".new")) rmSync(path, { force: true });
 			if (!file.endsWith(".json")) continue;
 			const endpoint = decode(readFileSync(path, "utf8"));

@@ -1,10 +1,10 @@
 /**
- * Configuration, cluster, kernel network, local Pods and what probes have shown → the tables that the kernel shall hold.
+ * Compiles configuration, cluster, kernel network, local Pods and probe results into the desired tables.
  * Pure: no I/O, no clock.
  *
- *  1. this Node: its object, its transport addresses, what it tells others
+ *  1. this Node: its object, its transport addresses, its views for others
  *  2. peers: a path for each family, with the reason
- *  3. routes: whose is which prefix
+ *  3. routes: the owner of each prefix
  *  4. local Pods
  *  5. what the Node's own stack needs: host routes, gateway, interfaces to watch
  */
@@ -24,7 +24,7 @@ import { selectTransport } from "./transport.js";
 export type { PathVerdict } from "./peer_path.js";
 export type { PeerView, ProbedPeer } from "./peer_tables.js";
 
-/** Of a local Pod: what the tables need (an `Endpoint` of src/cni is one). */
+/** The properties of a local Pod that the tables need (an `Endpoint` of src/cni has them). */
 export interface LocalPod {
 	addresses: readonly string[];
 	mac: string;
@@ -39,7 +39,7 @@ export interface CompileInput {
 	/** Node name → peer id, from `PeerIds.assign`. */
 	peerIds: ReadonlyMap<string, number>;
 	endpoints: Iterable<LocalPod>;
-	/** What probes have shown; default: nothing yet. */
+	/** Probe results; default: none yet. */
 	verdicts?: PathVerdicts;
 }
 
@@ -53,13 +53,13 @@ export interface SelfView {
 	gatewayMac: string;
 	/** MTU for Pod interfaces. */
 	podMTU: number;
-	/** What Pod packets to the outside get as source; "" for none (of that family). */
+	/** The source address of Pod packets to the outside; "": none (of that family). */
 	snat: { address4: string; address6: string };
 }
 
 /**
- * `ready: false`: this Node cannot be compiled (yet); what is in force stays. `reason` is what is
- * waited for ("a Node object ...").
+ * `ready: false`: this Node cannot be compiled (yet); the tables in force stay. `reason` says what is
+ * missing ("a Node object ...").
  */
 export type CompileResult =
 	| {
@@ -72,7 +72,7 @@ export type CompileResult =
 	  }
 	| { ready: false; reason: string; problems: string[] };
 
-/** Packets a second that the slow path takes of all Pods together, beyond the share of each. */
+/** Packets a second that the slow path takes; also its burst. */
 const SLOW_PATH_RATE = 2000;
 
 export function compile(input: CompileInput): CompileResult {
@@ -173,7 +173,7 @@ function routesOf(config: Config, self: Self, peers: PeerTables): Tables["routes
 	return table.routes(config.snat.excludeCIDRs.map(parsePrefix));
 }
 
-/** The first Pod to have an address keeps it; none has one of this Node's own. */
+/** The first Pod with an address keeps it; no Pod may have an address of this Node. */
 function endpointsOf(pods: Iterable<LocalPod>, self: Self): Tables["endpoints"] {
 	const endpoints: Tables["endpoints"] = new Map();
 	for (const { addresses, mac, hostInterface } of pods)

@@ -6,7 +6,7 @@ export class KernelRoutes {
 	readonly #table = new PrefixTable<NetworkRoute>();
 	readonly #defaults: { 4?: NetworkRoute; 6?: NetworkRoute } = {};
 
-	/** Routes to Fairway's own devices are left out: they are an answer, not a question. */
+	/** Ignores routes to Fairway's own devices: they are results of compile, not inputs. */
 	constructor(routes: Network["routes"]) {
 		for (const route of routes) {
 			const read = readPrefix(route.prefix);

@@ -1,4 +1,4 @@
-/** What the kernel of this Node says about its links, addresses and routes. Read by src/reconcile. */
+/** The links, addresses and routes of this Node's kernel. Read by src/reconcile. */
 export interface Network {
 	interfaces: NetworkInterface[];
 	/** Unicast routes of the main table, both families. */
@@ -8,7 +8,7 @@ export interface Network {
 export interface NetworkInterface {
 	name: string;
 	index: number;
-	/** "" where the link has none. */
+	/** "": the link has none. */
 	mac: string;
 	mtu: number;
 	up: boolean;
@@ -17,7 +17,7 @@ export interface NetworkInterface {
 	kind?: string;
 }
 
-/** Canonical text; on-link prefix is `address/prefixLength`. */
+/** Canonical text; the on-link prefix is `address/prefixLength`. */
 export interface InterfaceAddress {
 	address: string;
 	prefixLength: number;
@@ -34,7 +34,7 @@ export interface NetworkRoute {
 	metric: number;
 }
 
-/** Devices that Fairway made; none of them leads to another Node by itself. */
+/** True for devices made by Fairway, none of which leads to another Node by itself. */
 export function isFairways(name: string): boolean {
 	return name.startsWith("fairway");
 }

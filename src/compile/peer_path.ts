@@ -1,9 +1,9 @@
 /**
- * How packets of one family can reach one peer, how they do, and why.
+ * The possible paths of one family to one peer, the chosen one, and the reason.
  *
- *  1. the peer's address of that family, and whether it shares a subnet with this Node
- *  2. both paths: direct or routed, and in a tunnel with its outer family; with their MTUs
- *  3. the mode, and in hybrid what probes have shown, choose one of them
+ *  1. the peer's address of that family, and whether it is in a subnet of this Node
+ *  2. both paths: direct or routed, and the tunnel with its outer family; with their MTUs
+ *  3. the mode chooses one of them; in hybrid, together with probe results
  */
 import type { NodeObject } from "../cluster/snapshot.js";
 import { type Config, tunnelPort } from "../config/config.js";
@@ -13,27 +13,27 @@ import type { KernelRoutes } from "./kernel_routes.js";
 import type { Network } from "./network.js";
 import type { Transport, TransportAddress } from "./transport.js";
 
-/** Outer Ethernet is the NIC's; inside count IP, UDP, Geneve or VXLAN, and inner Ethernet. */
+/** Outer IP, UDP, Geneve or VXLAN, and inner Ethernet. (The MTU does not count the outer Ethernet header.) */
 export const TUNNEL_OVERHEAD: Readonly<Record<Family, number>> = { 4: 50, 6: 70 };
 
 export type PeerPath = "direct" | "routed" | "geneve" | "vxlan" | "down";
 
 export interface PathChoice {
 	path: PeerPath;
-	/** Of `remote`; 0 for none. */
+	/** Family of `remote`; 0: none. */
 	outerFamily: Family | 0;
-	/** UDP destination port, 0 without tunnel. */
+	/** UDP destination port; 0: no tunnel. */
 	port: number;
-	/** Tunnels: outer source; else "". */
+	/** Outer source address of a tunnel, otherwise "". */
 	local: string;
-	/** Where packets are sent to; "" for nowhere. */
+	/** The destination of packets; "": none. */
 	remote: string;
-	/** Largest IP packet of a Pod; 0 when the path is down. */
+	/** MTU for Pod packets; 0: the path is down. */
 	mtu: number;
 	reason: string;
 }
 
-/** What the choice depends on besides the peer. */
+/** The inputs of the choice besides the peer. */
 export interface PathContext {
 	config: Config;
 	transport: Transport;
@@ -43,25 +43,25 @@ export interface PathContext {
 	ownAddresses: ReadonlySet<string>;
 }
 
-/** What probes have shown of a peer's paths (src/probe). */
+/** The probe result for a peer's paths (src/probe). */
 export interface PathVerdict {
-	/** What packets are to take. */
+	/** The path that packets must use. */
 	use: "direct" | "tunnel" | "down";
-	/** The largest packets that get through; at most the path's own MTU. */
+	/** The largest packets that get through; at most the MTU of the path. */
 	directMtu: number;
 	tunnelMtu: number;
-	/** Why, as a sentence. */
+	/** The reason, as a sentence. */
 	words: string;
 }
 
-/** Which paths there are, whatever the mode; what is not there has the path "down" and says why. */
+/** The possible paths in any mode; a missing one has the path "down" and a reason. */
 export interface PathOptions {
-	/** In the mode, to be taken without a tunnel. */
+	/** The path without a tunnel. */
 	direct: PathChoice;
 	tunnel: PathChoice;
-	/** Direct is what `hybrid` tries. */
+	/** True: `hybrid` tries the direct path. */
 	candidate: boolean;
-	/** In `hybrid`: why it is not tried, or what speaks for trying it. */
+	/** In `hybrid`: why the direct path is or is not tried. */
 	where: string;
 }
 
@@ -95,7 +95,7 @@ export function pathOptions(context: PathContext, peer: NodeObject, family: Fami
 	};
 }
 
-/** `verdict`: what is known of the paths; undefined: nothing yet. */
+/** `verdict`: the probe result; undefined: none yet. */
 export function choosePath(
 	{ config }: Pick<PathContext, "config">,
 	{ direct, tunnel, candidate, where }: PathOptions,
@@ -142,15 +142,15 @@ export function familyName(family: Family): string {
 interface Target {
 	address: string;
 	from: TransportAddress;
-	/** The two Nodes share a subnet. */
+	/** True: both Nodes are in the same subnet. */
 	shared: boolean;
-	/** Where the address is, as a clause. */
+	/** The location of the address, as a clause. */
 	where: string;
-	/** Device that packets to it leave by. */
+	/** The egress device. */
 	device: string;
 }
 
-/** The peer's address of that family: one that shares a subnet, else the first. */
+/** The peer's address of this family: one in a common subnet, otherwise the first. */
 function targetOf(context: PathContext, peer: NodeObject, family: Family): Target | undefined {
 	const from = context.transport[family];
 	if (from === undefined) return undefined;
@@ -190,7 +190,7 @@ function locate(
 		return at(false, `${inside}, but the kernel's route to it has the gateway ${route.gateway}`);
 	if (device !== link)
 		return at(false, `${inside}, but the kernel's route to it leaves by ${device}`);
-	// Without any route (the link is down) the answer stays what it was and will be.
+	// Without a route (the link is down) the answer stays as it was before and will be afterwards.
 	return at(true, inside);
 }
 
@@ -207,13 +207,13 @@ function native(
 		port: 0,
 		local: "",
 		remote: address,
-		// What is larger than fairway0 comes from nobody: neither from Pods nor as a probe.
+		// Nothing larger than fairway0's MTU is ever sent, neither by Pods nor as a probe.
 		mtu: atMost(config, Math.min(link.mtu, transport.mtu)),
 		reason,
 	};
 }
 
-/** Its reason is a clause about its outer family, where that is not the inner one. */
+/** The tunnel path. Its reason is a clause about the outer family if that differs from the inner one. */
 function tunnel(context: PathContext, peer: NodeObject, family: Family): PathChoice {
 	const { config } = context;
 	const other = family === 4 ? 6 : 4;
@@ -239,7 +239,7 @@ function down(reason: string): PathChoice {
 	return { path: "down", outerFamily: 0, port: 0, local: "", remote: "", mtu: 0, reason };
 }
 
-/** `defaultMTU` is what Pods use, so nothing larger is promised to them. */
+/** Limits an MTU to `defaultMTU`, which Pods use. */
 function atMost(config: Config, mtu: number): number {
 	return config.defaultMTU === 0 ? mtu : Math.min(mtu, config.defaultMTU);
 }

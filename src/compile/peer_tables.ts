@@ -1,4 +1,4 @@
-/** The tables that speak of peers, and what `fairway peers` shows of them. */
+/** The tables about peers, and their view for `fairway peers`. */
 
 import { nodeHash } from "../cluster/node_hash.js";
 import { podPrefixes } from "../cluster/node_object.js";
@@ -19,40 +19,40 @@ import {
 } from "./peer_path.js";
 import type { Self } from "./self.js";
 
-/** A peer in one family of Pod packets, as `fairway peers` shows it. */
+/** A peer in one family of Pod packets, for `fairway peers`. */
 export interface PeerView {
 	id: number;
 	node: string;
 	family: Family;
-	/** Of this family. */
+	/** Pod CIDRs of this family. */
 	podCIDRs: string[];
-	/** Outer destination, or whose MAC or next hop is asked for; "" for none. */
+	/** The outer destination, or the address whose MAC or next hop is resolved; "": none. */
 	transportAddress: string;
 	path: PeerPath;
 	/** One plain sentence. */
 	reason: string;
-	/** Largest IP packet of a Pod on this path; 0 when it is down. */
+	/** MTU for Pod packets on this path; 0: down. */
 	mtu: number;
 }
 
-/** A peer in one family, as src/probe is to ask it. */
+/** A peer in one family, for src/probe. */
 export interface ProbedPeer {
-	/** Of peers. */
+	/** Index in peers. */
 	index: number;
 	node: string;
 	family: Family;
-	/** Gateway addresses, here and there. */
+	/** Gateway addresses of this Node and of the peer. */
 	source: string;
 	destination: string;
-	/** Both paths, whatever the mode; undefined: there is none, and why. */
+	/** Both paths, in any mode; undefined: there is none, and why. */
 	direct: PathChoice | undefined;
 	tunnel: PathChoice | undefined;
 	lacks: { direct: string; tunnel: string };
-	/** The mode could take the direct path, and may only while it is proven. */
+	/** True: the mode can use the direct path, but only while it is proven. */
 	candidate: boolean;
 }
 
-/** By index of peers. */
+/** Verdicts by index in peers. */
 export type PathVerdicts = Pick<ReadonlyMap<number, PathVerdict>, "get">;
 
 const PATHS: Readonly<Record<PeerPath, Path>> = {
@@ -63,7 +63,7 @@ const PATHS: Readonly<Record<PeerPath, Path>> = {
 	down: Path.DOWN,
 };
 
-/** What one peer contributes. Shared between results, so nobody may change it. */
+/** The contribution of one peer. Shared between results, so it must not be changed. */
 interface PeerPart {
 	prefixes: readonly Prefix[];
 	entries: readonly [index: number, peer: Peer][];
@@ -74,7 +74,7 @@ interface PeerPart {
 	views: readonly PeerView[];
 }
 
-/** All that a part depends on besides the peer itself. */
+/** Everything that a part depends on besides the peer itself. */
 interface Origin {
 	config: Config;
 	network: Network;
@@ -85,12 +85,12 @@ interface Origin {
 }
 
 /**
- * The last part of each peer: most changes concern one Node of many. It stays true because objects
- * that come from outside are replaced, never changed.
+ * The last part of each peer: most changes concern one Node of many. This is valid because input objects are
+ * replaced, never changed.
  */
 const memo = new WeakMap<NodeObject, { origin: Origin; part: PeerPart }>();
 
-/** Filled a Node at a time. */
+/** The tables, filled one Node at a time. */
 export class PeerTables {
 	readonly views: PeerView[] = [];
 	readonly peers: Tables["peers"] = new Map();
@@ -114,7 +114,7 @@ export class PeerTables {
 	add(node: NodeObject, id: number): void {
 		const { prefixes, entries, paths, gateways, probed, hostRoutes, views } = this.#part(node, id);
 		for (const prefix of prefixes) this.prefixes.push({ prefix, id });
-		// Another Node's packets come from any of its addresses.
+		// Another Node's packets may come from any of its addresses.
 		for (const address of [...node.transportAddresses, ...node.internalIPs])
 			if (!this.#self.addresses.has(address) && !this.addresses.has(address))
 				this.addresses.set(address, id);
@@ -168,7 +168,7 @@ function compilePeer(context: PathContext, self: Self, node: NodeObject, origin:
 		const own = prefixes.filter((prefix) => prefix.family === family);
 		const podCIDRs = own.map(({ text }) => text);
 		if (own[0] === undefined) {
-			// Written all the same: the hash says whose the id is.
+			// Written nevertheless, because the hash records the id's owner.
 			part.entries.push([index, noPath(hash)]);
 			continue;
 		}
@@ -185,7 +185,7 @@ function compilePeer(context: PathContext, self: Self, node: NodeObject, origin:
 			if (existing !== undefined)
 				part.paths.push([index * 2 + way, peerEntry(existing, context.config, hash)]);
 		const source = self.gateway(family);
-		// Also when it is down: else these packets would leave by the default route.
+		// Also while the peer is down; otherwise these packets would leave by the default route.
 		for (const prefix of podCIDRs)
 			if (source !== "") part.hostRoutes.push({ prefix, mtu: mtu || self.mtu, source });
 		if (source !== "")
@@ -221,7 +221,7 @@ function existing(choice: PathChoice): PathChoice | undefined {
 function peerEntry(choice: PathChoice, config: Config, nodeHash: bigint): Peer {
 	const { path, outerFamily, port, local, remote, mtu } = choice;
 	const vni = port === 0 ? 0 : config.tunnelVNI;
-	// Written out, not spread: V8 gives every object that is made by spreading a shape of its own,
+	// Written out instead of spread: V8 gives every object made by spreading a hidden class of its own,
 	// which is larger than the object.
 	return { path: PATHS[path], outerFamily, port, vni, local, remote, mtu, nodeHash };
 }

@@ -1,6 +1,6 @@
 /**
- * The routes table: every prefix that is more than "the outside", and the outside that keeps Pod
- * addresses. Longest prefix wins there, so what is nested repeats what it must not lose.
+ * The routes table: every prefix that is not simply "outside", and the parts of the outside without SNAT.
+ * The longest prefix wins, so a nested prefix repeats the flags that it must keep.
  */
 import { Limit, type Route, RouteFlag, RouteKind } from "../tables/generated.js";
 import { contains, type Prefix, parsePrefix } from "../tables/prefix.js";
@@ -13,7 +13,7 @@ interface Entry {
 
 export class RouteTable {
 	readonly #entries = new Map<string, Entry>();
-	/** The first to name a prefix has it. False: it was another's already. */
+	/** Adds a prefix. False: it already has an owner. */
 	add(prefix: Prefix, kind: RouteKind, peer: number = Limit.NO_PEER): boolean {
 		if (this.#entries.has(prefix.text)) return false;
 		this.#entries.set(prefix.text, { prefix, kind, peer });
@@ -40,7 +40,7 @@ export class RouteTable {
 
 const ANY_IPV4 = parsePrefix("0.0.0.0/0");
 
-/** True for an IPv6 prefix that all of ::ffff:0:0/96 is in. */
+/** True for an IPv6 prefix that contains ::ffff:0:0/96. */
 function coversMapped({ family, length, bytes }: Prefix): boolean {
 	if (family !== 6 || length > 96) return false;
 	for (let bit = 0; bit < length; bit++)

@@ -1,4 +1,4 @@
-/** What this Node decides for itself alone: the MTU of its Pods, its SNAT addresses, its wires. */
+/** Decisions that concern only this Node: the MTU of its Pods, its SNAT addresses, its wire interfaces. */
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Config } from "../config/config.js";
 import { formatAddress } from "../tables/address.js";
@@ -9,7 +9,7 @@ import { isFairways, type Network, type NetworkInterface } from "./network.js";
 import { TUNNEL_OVERHEAD } from "./peer_path.js";
 import { addressesOf, type Transport } from "./transport.js";
 
-/** What is derived from this Node's own object and addresses. */
+/** Values derived from this Node's object and addresses. */
 export class Self {
 	readonly node: NodeObject;
 	readonly podCidrs: Prefix[];
@@ -29,24 +29,24 @@ export class Self {
 		this.addresses = new Set(links.flatMap(addressesOf).map(({ address }) => address));
 	}
 
-	/** True for an address that no Pod can have. */
+	/** True for an address that a Pod cannot have. */
 	owns(address: string): boolean {
 		return this.addresses.has(address) || this.gateways.includes(address);
 	}
 
-	/** The gateway address; "" for none of that family. */
+	/** The gateway address; "": none of this family. */
 	gateway(family: Family): string {
 		const index = this.podCidrs.findIndex((prefix) => prefix.family === family);
 		return this.gateways[index] ?? "";
 	}
 }
 
-/** A link with less has no IPv6 (RFC 8200, section 5). */
+/** A link with a smaller MTU cannot carry IPv6 (RFC 8200, section 5). */
 const IPV6_MTU_MIN = 1280;
 
 /**
- * `encap`: the transport MTU less what the largest tunnel header takes. Other modes: all of it,
- * and peers behind a tunnel are served by MSS and packet too big. `defaultMTU` overrides.
+ * `encap`: the transport MTU minus the largest tunnel header. Other modes: the full transport MTU; MSS
+ * clamping and packet too big limit traffic to tunnelled peers. `defaultMTU` overrides both.
  */
 export function podMtu(
 	config: Config,
@@ -92,9 +92,9 @@ export function snatAddress(
 const INNER_KINDS = new Set(["bridge", "dummy", "ifb", "tun", "vxlan", "geneve", "wireguard"]);
 
 /**
- * Where packets from other machines come in: the transport interfaces, every way to a gateway, and
- * every other link with an address that others can reach. In the order of their indexes; links that
- * are down stay, so that one that flaps is not detached and attached again.
+ * The interfaces where packets from other machines arrive: the transport interfaces, those of routes to a
+ * gateway, and every other link with an address that others can reach. In order of index; links that are
+ * down stay, so that a flapping one is not detached and attached again.
  */
 export function wireInterfaces(
 	network: Network,

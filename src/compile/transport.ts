@@ -1,11 +1,11 @@
 /**
- * Which of this Node's addresses carry tunnels and face its peers.
+ * Chooses the transport addresses: those of this Node that carry tunnels and face its peers.
  *
  *  1. `transportInterface`: the addresses of that interface
- *  2. else `transportInterfaceCIDRs`: the first interface with an address in one of them
- *  3. else the Node object's own addresses: the annotation's, then the InternalIPs; by family
+ *  2. otherwise `transportInterfaceCIDRs`: the first interface with an address in one of them
+ *  3. otherwise the Node object's addresses: the annotation's, then the InternalIPs; for each family
  *
- * Within an interface an address that the Node object names is preferred: peers know it.
+ * Within an interface, an address in the Node object is preferred, because peers know it.
  */
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Config } from "../config/config.js";
@@ -26,18 +26,18 @@ export interface TransportAddress {
 	address: string;
 	bytes: Uint8Array;
 	interface: NetworkInterface;
-	/** What is on the link, of this family. */
+	/** The on-link prefixes of this family. */
 	subnets: Prefix[];
 }
 
 export interface Transport {
 	4?: TransportAddress;
 	6?: TransportAddress;
-	/** Of the IPv4 address, where there is one. */
+	/** The interface of the IPv4 address, if there is one. */
 	interface: string;
 	/** IPv4 first. */
 	addresses: string[];
-	/** Of the interfaces: the least. */
+	/** The lowest MTU of the interfaces. */
 	mtu: number;
 }
 
@@ -50,7 +50,7 @@ export function selectTransport(
 	routes: KernelRoutes,
 ): TransportResult {
 	const problems: string[] = [];
-	// Without an annotation the two are the same.
+	// Without an annotation, both are the same.
 	const own = [...new Set([...node.transportAddresses, ...node.internalIPs])];
 	const links = network.interfaces
 		.filter(({ name }) => !isFairways(name))
@@ -79,7 +79,7 @@ export function selectTransport(
 	};
 }
 
-/** The addresses of an interface that others can reach: no loopback, no link-local. */
+/** The addresses of an interface that others can reach, without loopback and link-local ones. */
 export function addressesOf(link: NetworkInterface): TransportAddress[] {
 	const all = link.addresses.flatMap(({ address, prefixLength }) => {
 		const bytes = parseAddress(address);
@@ -125,7 +125,7 @@ function byCidrs(
 	if (config.transportInterfaceCIDRs.length === 0) return undefined;
 	const cidrs = config.transportInterfaceCIDRs.map(parsePrefix);
 	const inside = ({ bytes }: TransportAddress) => cidrs.some((c) => containsAddress(c, bytes));
-	// A family that no CIDR speaks of is taken from the same interface.
+	// A family without a matching CIDR is taken from the same interface.
 	for (const { addresses } of links)
 		if (addresses.some(inside))
 			return { ...pick(addresses, own), ...pick(addresses.filter(inside), own) };
@@ -154,7 +154,7 @@ function byNode(
 				`Cannot use ${known[0]} of Node ${node.name} as transport address: wanted it on an interface of this Node, it is on none`,
 			);
 		const found = chosen[family];
-		// An address on the loopback interface (as routing daemons announce it) leaves by another.
+		// Packets from a loopback address (announced by a routing daemon) leave by another interface.
 		const way = found?.interface.name === "lo" ? routes.default(family)?.device : undefined;
 		const carrier = links.find(({ link }) => link.name === way)?.link;
 		if (found !== undefined && carrier !== undefined)
@@ -163,7 +163,7 @@ function byNode(
 	return chosen;
 }
 
-/** Of each family the first that the Node object names (in its order), else the first. */
+/** For each family: the first address that the Node object names (in its order), otherwise the first. */
 function pick(addresses: TransportAddress[], own: readonly string[]): Chosen {
 	const chosen: Chosen = {};
 	for (const family of [4, 6] as const) {

@@ -1,6 +1,6 @@
 /**
- * What a new configuration changes, for the log. Every key is applied live; `defaultMTU` reaches
- * the interfaces of Pods that are there as well.
+ * The changes of a new configuration, for the log. Every key is applied live; `defaultMTU` also changes the
+ * interfaces of running Pods.
  */
 import type { Config } from "./config.js";
 
@@ -12,7 +12,7 @@ export interface ConfigChange {
 	to: string;
 }
 
-/** In the order of the keys in Config. */
+/** The changed keys, in the order of Config. */
 export function changedKeys(from: Config, to: Config): ConfigChange[] {
 	return compare(from, to, "");
 }

@@ -1,6 +1,6 @@
 /**
- * The agent's configuration: a plain value, complete (every default filled in) and canonical
- * (prefixes in canonical text, names in the spelling below).
+ * The agent's configuration: a plain value, complete (with all defaults) and canonical (prefixes as canonical
+ * text, names spelled as below).
  */
 
 export type TrafficEncapMode = "encap" | "noEncap" | "hybrid";
@@ -9,7 +9,7 @@ export type HybridDirect = "proven" | "subnet";
 export type XdpMode = "auto" | "native" | "generic" | "off";
 export type LogLevel = "fatal" | "error" | "warn" | "info" | "debug" | "trace" | "silent";
 
-/** Seconds that a flow of each state is kept without a packet; named like `enum flow_state`. */
+/** Seconds without a packet after which a flow expires, for each state; named like `enum flow_state`. */
 export interface FlowTimeouts {
 	tcpOpening: number;
 	tcpEstablished: number;
@@ -24,7 +24,7 @@ export interface FlowTimeouts {
 	other: number;
 }
 
-/** Inclusive on both ends. */
+/** Inclusive at both ends. */
 export interface PortRange {
 	first: number;
 	last: number;
@@ -33,25 +33,25 @@ export interface PortRange {
 export interface Config {
 	trafficEncapMode: TrafficEncapMode;
 	tunnelType: TunnelType;
-	/** 0: the port that IANA gave to the tunnel type; see `tunnelPort`. */
+	/** 0: the IANA port of the tunnel type; see `tunnelPort`. */
 	tunnelPort: number;
 	tunnelVNI: number;
 	noSNAT: boolean;
-	/** Empty: not chosen by name. */
+	/** Empty: not selected by name. */
 	transportInterface: string;
 	transportInterfaceCIDRs: string[];
 	hybrid: {
-		/** proven: while probes show that it works; subnet: wherever the Nodes share a subnet, unasked. */
+		/** proven: while probes prove the path; subnet: within a common subnet, without probing. */
 		direct: HybridDirect;
-		/** Peers with a transport address in one of these are tried directly, in other subnets too. */
+		/** Peers with a transport address in one of these are tried directly, even in other subnets. */
 		tryDirectCIDRs: string[];
-		/** Peers with a transport address in one of these never go direct; comes before the others. */
+		/** Peers with a transport address in one of these are never direct; takes precedence. */
 		neverDirectCIDRs: string[];
 	};
 	probes: {
-		/** Milliseconds from the direct path's failure, under traffic, to the tunnel. */
+		/** Milliseconds from the failure of a direct path under traffic to the tunnel. */
 		failoverTime: number;
-		/** Seconds that a direct path has to be good for after a failure; doubled each time, up to the most. */
+		/** Seconds that a direct path must be healthy after a failure; doubles each time, up to holdTimeMax. */
 		holdTime: number;
 		holdTimeMax: number;
 	};
@@ -70,7 +70,7 @@ export function tunnelPort(config: Pick<Config, "tunnelType" | "tunnelPort">): n
 	return config.tunnelPort === 0 ? IANA_PORTS[config.tunnelType] : config.tunnelPort;
 }
 
-/** What is wrong in a configuration file, and where. Lines and columns count from 1. */
+/** An error in a configuration file, with its position. Lines and columns count from 1. */
 export interface ConfigError {
 	file: string;
 	line: number;

@@ -1,5 +1,5 @@
 /**
- * A configuration file → a Config, or every error in it with its position.
+ * Parses a configuration file into a Config, or returns every error with its position.
  *
  *  1. text: UTF-8, not too long
  *  2. YAML: one document, a mapping, no duplicate keys
@@ -43,7 +43,7 @@ export function parseConfig(text: string, file: string): ConfigResult {
 	const seen = new Set<string>();
 	for (const issue of checked.error?.issues ?? [])
 		for (const { path, message, atKey } of faults(issue, raw)) {
-			// A value that fails two checks is one mistake.
+			// A value that fails two checks is one error.
 			const name = path.join(".");
 			if (seen.has(name)) continue;
 			seen.add(name);
@@ -55,7 +55,7 @@ export function parseConfig(text: string, file: string): ConfigResult {
 	return { config: checked.data as Config };
 }
 
-/** Reads and parses; a file that cannot be read is an error at its first position. */
+/** Reads and parses a file; an unreadable file is an error at its first position. */
 export async function readConfig(file: string): Promise<ConfigResult> {
 	let bytes: Buffer;
 	try {
@@ -66,7 +66,7 @@ export async function readConfig(file: string): Promise<ConfigResult> {
 	return parseConfigBytes(bytes, file);
 }
 
-/** What readConfig answers for a file that cannot be read. */
+/** The result for a file that cannot be read. */
 export function unreadableConfig(file: string, error: unknown): ConfigResult {
 	return failure(file, `Cannot read the configuration: ${firstLine(error)}`);
 }
@@ -89,7 +89,7 @@ function failure(file: string, message: string): ConfigResult {
 	return { errors: [{ file, line: 1, column: 1, message }] };
 }
 
-/** The one document, when its shape is that of a configuration. */
+/** The only document, if it has the shape of a configuration. */
 function readDocument(
 	{ documents, faults }: YamlText,
 	report: (offset: number, message: string) => void,
@@ -123,7 +123,7 @@ function readDocument(
 interface Fault {
 	path: Path;
 	message: string;
-	/** Points at the key, else at its value. */
+	/** True: points at the key; false: at its value. */
 	atKey: boolean;
 }
 
@@ -142,14 +142,14 @@ function faults(issue: z.core.$ZodIssue, raw: unknown): Fault[] {
 	return [{ path: issue.path, atKey: false, message }];
 }
 
-/** The keys that the schema knows in a section. */
+/** The keys of a section in the schema. */
 function keysAt(path: Path): string[] {
 	let shape: Record<string, unknown> = schema.shape;
 	for (const key of path) shape = shapeOf(shape[String(key)]) ?? {};
 	return Object.keys(shape);
 }
 
-/** Sections are wrapped (default, preprocess); what is inside has the shape. */
+/** The shape inside the wrappers of a section (default, preprocess). */
 function shapeOf(type: unknown): Record<string, unknown> | undefined {
 	const inner = type as {
 		shape?: Record<string, unknown>;
@@ -160,7 +160,7 @@ function shapeOf(type: unknown): Record<string, unknown> | undefined {
 	return next === undefined ? undefined : shapeOf(next);
 }
 
-/** Every top-level key that is right by itself, so that one mistake does not hide another. */
+/** Every valid top-level key, so that one error does not hide another. */
 function usable(raw: unknown): Partial<Config> {
 	if (typeof raw !== "object" || raw === null) return {};
 	const given = raw as Record<string, unknown>;
@@ -187,7 +187,7 @@ function offsetOf(document: Document.Parsed | undefined, path: Path, atKey: bool
 			const key = pair.key as Node;
 			const value = pair.value as Node | null;
 			const last = depth === path.length - 1;
-			// A key with nothing after it: the value stands nowhere, so the key is shown.
+			// A key without a value: the value has no position, so the key is shown.
 			const empty = value === null || (isScalar(value) && value.source === "");
 			offset = (last && atKey) || empty ? (key.range?.[0] ?? offset) : (value.range?.[0] ?? offset);
 			node = resolve(document, value);
@@ -226,7 +226,7 @@ function name(path: Path): string {
 		.join("");
 }
 
-/** A value as a person would name it, never longer than a line. */
+/** A short description of a value, at most one line. */
 function describe(value: unknown): string {
 	if (value === undefined || value === null) return "nothing";
 	if (Array.isArray(value)) return "a list";

@@ -1,46 +1,46 @@
 /**
- * Tells when what a path leads to may have changed: written in place, renamed over, removed,
- * made again, or reached through another symlink (how Kubernetes swaps a ConfigMap).
+ * Reports when the target of a path may have changed: written in place, replaced by rename, removed, created
+ * again, or reached through another symlink (as Kubernetes replaces a ConfigMap).
  *
- *  1. Every directory whose entries decide where the path leads is watched (inotify).
- *  2. Events are gathered until there is quiet, so that a writer can finish.
- *  3. A slow poll stands behind it, for file systems and moments without events.
+ *  1. Watches (inotify) every directory whose entries decide where the path leads.
+ *  2. Collects events until there is a pause, so that a writer can finish.
+ *  3. Polls slowly as a fallback, for file systems and situations without events.
  */
 import { type FSWatcher, lstatSync, readlinkSync, type Stats, statSync, watch } from "node:fs";
 import { basename, dirname, isAbsolute, join, parse, resolve, sep } from "node:path";
 
 export interface PathWatchOptions {
-	/** Without an event for so long, the change counts as finished. */
+	/** A change counts as finished after this time without an event. */
 	quietMs?: number;
-	/** ... but after so long it is looked at in any case. */
+	/** Maximum time after which a change is looked at in any case. */
 	patienceMs?: number;
-	/** Look without any event. */
+	/** Interval of looks without an event. */
 	pollMs?: number;
 }
 
-/** Symlinks on the way to one path, at most; the kernel's own limit. */
+/** Maximum number of symlinks in one path, like the kernel's. */
 const LINKS_MAX = 40;
 
-/** Why it is looked: what may have changed. */
+/** The cause of a look: what may have changed. */
 export type Cause =
 	/** Anything. */
 	| { kind: "all" }
-	/** These entries of a directory that a path leads to; their directory without symlinks. */
+	/** These entries of a directory that a path leads to; the directory without symlinks. */
 	| { kind: "paths"; paths: ReadonlySet<string> }
 	/** Nothing that made an event. */
 	| { kind: "poll" };
 
-/** Which entries of a directory matter. */
+/** The relevant entries of a directory. */
 interface Names {
-	/** On the way to a path: when one changes, the path leads elsewhere. */
+	/** Components of a path: if one changes, the path leads elsewhere. */
 	onTheWay: Set<string>;
-	/** A path leads to the directory itself, so every entry does. */
+	/** A path leads to the directory itself, so every entry matters. */
 	all: boolean;
 }
 
 interface Watched {
 	names: Names;
-	/** Device and inode: a directory that was made again has others. */
+	/** Device and inode, which change if a directory is created again. */
 	identity: string;
 	watcher: FSWatcher;
 }
@@ -55,13 +55,13 @@ export class PathWatch {
 	#timer: NodeJS.Timeout | undefined;
 	#firstEvent = 0;
 	#looking: Promise<void> | undefined;
-	/** What the next look is for. */
+	/** The cause of the next look. */
 	#cause: Cause | undefined;
-	/** Of events that wait for quiet. */
+	/** Cause from events that wait for a pause. */
 	#gathered: Cause | undefined;
 	#closed = false;
 
-	/** `look` is called after changes, never twice at the same time; it decides what changed. */
+	/** Calls `look` after changes, never concurrently; `look` finds what has changed. */
 	constructor(
 		paths: readonly string[],
 		look: (cause: Cause) => void | Promise<void>,
@@ -77,13 +77,13 @@ export class PathWatch {
 		}, options.pollMs ?? 3000);
 	}
 
-	/** Other paths from now on. */
+	/** Replaces the paths. */
 	setPaths(paths: readonly string[]): void {
 		this.#paths = paths;
 		if (!this.#closed) this.#rewatch();
 	}
 
-	/** Looks, without waiting for an event. Resolves when a look that began after this call ended. */
+	/** Looks without waiting for an event. Resolves after a look that began after this call. */
 	async now(cause: Cause = { kind: "all" }): Promise<void> {
 		if (this.#closed) return;
 		this.#cause = merge(this.#cause, cause);
@@ -108,8 +108,8 @@ export class PathWatch {
 	async #lookUntilDone(): Promise<void> {
 		for (let cause = this.#cause; cause !== undefined && !this.#closed; cause = this.#cause) {
 			this.#cause = undefined;
-			// Before looking: what changes from here on makes an event. Entries that are on no path's way
-			// change nothing about what is to be watched.
+			// Before looking, so that later changes cause events. Entries that are not components of a path
+			// do not change the watches.
 			if (cause.kind !== "paths") this.#rewatch();
 			await this.#look(cause);
 		}
@@ -154,17 +154,17 @@ export class PathWatch {
 		try {
 			const watcher = watch(directory, (_event, name) => {
 				const names = this.#watched.get(directory)?.names;
-				// The directory itself was moved or removed: then the name is its own.
+				// If the directory itself was moved or removed, the event has its own name.
 				const itself = name === basename(directory);
 				if (name === null || itself || names?.onTheWay.has(name)) this.#onEvent({ kind: "all" });
 				else if (names?.all)
 					this.#onEvent({ kind: "paths", paths: new Set([join(directory, name)]) });
 			});
-			// The directory went away: its parent is watched too.
+			// The directory is gone; its parent is watched as well.
 			watcher.on("error", () => this.#onEvent({ kind: "all" }));
 			this.#watched.set(directory, { names, identity, watcher });
 		} catch {
-			// Too many watches on this machine, or gone again: the poll sees the change.
+			// Too many watches on this machine, or the directory is gone: the poll sees the change.
 		}
 	}
 }
@@ -175,7 +175,7 @@ function merge(a: Cause | undefined, b: Cause): Cause {
 	return b.kind === "all" ? b : { kind: "paths", paths: new Set([...a.paths, ...b.paths]) };
 }
 
-/** Adds each directory, and which of its entries, that decides where the path leads. */
+/** Adds each directory, with its relevant entries, that decides where the path leads. */
 function collect(path: string, wanted: Map<string, Names>): void {
 	const namesOf = (directory: string): Names => {
 		let names = wanted.get(directory);

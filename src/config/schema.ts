@@ -1,6 +1,5 @@
 /**
- * What a configuration file may say: keys, types, ranges, defaults. The JSON Schema comes from the
- * same declaration.
+ * The schema of the configuration file: keys, types, ranges, defaults. The JSON Schema is derived from it.
  *
  * The `error` of every check is the phrase that follows "wanted" in the message.
  */
@@ -8,7 +7,7 @@ import { z } from "zod";
 import { readPrefix } from "../tables/prefix.js";
 import { type Config, IANA_PORTS, type PortRange } from "./config.js";
 
-/** One of the names, in any case; the value is the name as spelled here. */
+/** One of the names, ignoring case; the value is spelled as here. */
 function oneOf<const Names extends readonly [string, ...string[]]>(names: Names) {
 	const canonical = new Map(names.map((name) => [name.toLowerCase(), name]));
 	const fold = (value: unknown) =>
@@ -50,7 +49,7 @@ const portRange = text(PORT_RANGE)
 		return z.NEVER;
 	});
 
-/** A section without content ("snat:" and then only comments) is a section of defaults. */
+/** A section without content ("snat:" followed only by comments) has the defaults. */
 function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
 	const content = z.strictObject(shape, { error: "a mapping of keys to values" });
 	return z.preprocess((value) => value ?? {}, content).prefault({} as never);
@@ -155,7 +154,7 @@ export function configSchema(): object {
 	const generated = z.toJSONSchema(schema, {
 		io: "input",
 		override: ({ zodSchema, jsonSchema }) => {
-			// What zod leaves out of defaults that pass through a preprocess step.
+			// zod omits defaults that pass through a preprocess step.
 			if (jsonSchema.default === undefined && zodSchema._zod.def.type === "default")
 				jsonSchema.default = (zodSchema._zod.def as { defaultValue?: unknown })
 					.defaultValue as never;
@@ -164,13 +163,13 @@ export function configSchema(): object {
 	return { title: "Configuration of the Fairway agent", ...generated };
 }
 
-/** A combination that no single key is to blame for: the key to point at, and a sentence. */
+/** An invalid combination of keys: the key to point at, and a sentence. */
 export interface Refusal {
 	path: string[];
 	message: string;
 }
 
-/** `given` holds the keys that are right by themselves; the others are undefined. */
+/** `given` holds the valid keys; the others are undefined. */
 export function refusedCombinations(given: Partial<Config>): Refusal[] {
 	const refusals: Refusal[] = [];
 	if (given.noSNAT === true && given.trafficEncapMode === "encap")
@@ -191,7 +190,7 @@ export function refusedCombinations(given: Partial<Config>): Refusal[] {
 			message: `Cannot use probes.holdTime: wanted at most probes.holdTimeMax ${given.probes.holdTimeMax}, got ${given.probes.holdTime}`,
 		});
 	const other = given.tunnelType === "geneve" ? "vxlan" : "geneve";
-	// Receivers take both tunnel types at all times and tell them apart by these ports.
+	// Receivers always accept both tunnel types and distinguish them by these ports.
 	if (given.tunnelType !== undefined && given.tunnelPort === IANA_PORTS[other])
 		refusals.push({
 			path: ["tunnelPort"],

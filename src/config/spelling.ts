@@ -1,6 +1,6 @@
-/** What a mistyped word was probably meant to be. */
+/** Suggests the intended word for a misspelled one. */
 
-/** The candidate that is at most a third of its length away from the word, ignoring case. */
+/** The nearest candidate, if its edit distance is at most a third of its length, ignoring case. */
 export function nearest(word: string, candidates: readonly string[]): string | undefined {
 	let best: string | undefined;
 	let least = Number.POSITIVE_INFINITY;
@@ -15,7 +15,7 @@ export function nearest(word: string, candidates: readonly string[]): string | u
 	return best;
 }
 
-/** Levenshtein: insertions, deletions and replacements of one character. */
+/** Levenshtein distance: insertions, deletions and replacements of one character. */
 function editDistance(a: string, b: string): number {
 	let row = Array.from({ length: b.length + 1 }, (_, i) => i);
 	for (let i = 1; i <= a.length; i++) {

@@ -6,9 +6,9 @@ import { parseConfigBytes, unreadableConfig } from "./parse.js";
 import { PathWatch, type PathWatchOptions } from "./path_watch.js";
 
 export interface WatchConfigOptions extends PathWatchOptions {
-	/** What is in force; without it, what the file says now. */
+	/** The current configuration; default: the file's present content. */
 	current?: Config;
-	/** A file that became empty is believed after so long: a writer may have just truncated it. */
+	/** A file that became empty counts after this time: a writer may just have truncated it. */
 	emptyMs?: number;
 }
 
@@ -19,8 +19,8 @@ export interface ConfigWatch {
 }
 
 /**
- * Calls back when the file says something else than the last time: with the new configuration, or
- * with what is wrong in it (the one in force then stays in force).
+ * Calls back when the file's content has changed: with the new configuration, or with its errors (the
+ * previous configuration then stays in force).
  */
 export function watchConfig(
 	path: string,

@@ -1,9 +1,9 @@
-/** YAML text → documents with positions, whatever the text is. Shared with the manifests. */
+/** Parses arbitrary YAML text into documents with positions. Shared with the manifests. */
 import { Composer, type CST, type Document, LineCounter, Parser } from "yaml";
 
 /**
- * Deeper nesting is refused before the tree is built. That recurses, and near the end of the stack
- * V8's regular expression compiler does not throw: it ends the process.
+ * Deeper nesting is refused before the tree is built, because building recurses, and near the end of the
+ * stack V8's regular expression compiler aborts the process instead of throwing.
  */
 const DEPTH_MAX = 100;
 

@@ -6,12 +6,12 @@ import { Path, PathProof, type Peer, ProbeWay } from "../tables/generated.js";
 export interface AdoptedPath {
 	/** Largest packet that went directly. */
 	mtu: number;
-	/** When the direct path was last answered, ms before now; the latter for large questions. */
+	/** Milliseconds since the last answer over the direct path; the second for large requests. */
 	answeredAgo: number;
 	largeAnsweredAgo: number;
 }
 
-/** By index of peers. */
+/** The adopted paths by index in peers. */
 export function adoptedPaths(
 	peers: ReadonlyMap<number, Peer>,
 	proofs: BpfMap,

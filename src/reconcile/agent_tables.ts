@@ -1,29 +1,24 @@
 /**
- * The tables that the agent writes, as BPF maps: reads what they hold, writes entries in batches,
- * and tells which entries the kernel refused.
+ * The tables that the agent writes, as BPF maps: reads their content, writes entries in batches, and
+ * reports the entries that the kernel refused.
  */
-import { createHash } from "node:crypto";
 import type { BpfError, BpfMap } from "#native";
 import type { Codec } from "../tables/codec.js";
 import { type Endpoint, maps, NodeConfig, type Peer, type Route } from "../tables/generated.js";
-
-import { slicesOf } from "./slices.js";
 
 export interface EntryFailure<K> {
 	key: K;
 	message: string;
 }
 
-/** One map as keys and values. The map is asked for anew each time: it may be replaced. */
+/** One map as keys and values. The map is looked up on each use, because it may be replaced. */
 export class Table<K, V> {
 	readonly #name: string;
 	readonly #map: () => BpfMap;
 	readonly #key: Codec<K>;
 	readonly #value: Codec<V>;
-	/** An array has no removal: an entry of zeros is none. */
+	/** Arrays have no removal: an entry of zeros counts as none. */
 	readonly #isArray: boolean;
-	/** Of the map as it was seen last; undefined: it was written since. */
-	#digest: string | undefined;
 
 	constructor(
 		definition: { name: string; type: number; key: Codec<K>; value: Codec<V> },
@@ -37,35 +32,9 @@ export class Table<K, V> {
 	}
 
 	read(): Map<K, V> {
-		const entries = new Map<K, V>();
-		this.#decode(this.#map().entries(), entries);
-		return entries;
-	}
-
-	/** The same, a part at a time with turns of the event loop between. */
-	async *readInSlices(): AsyncGenerator<Map<K, V>> {
-		for await (const slice of slicesOf(this.#map())) {
-			const entries = new Map<K, V>();
-			this.#decode(slice, entries);
-			yield entries;
-		}
-	}
-
-	/**
-	 * False: the map holds what it held when this was last asked, and nothing was written here since.
-	 * Far cheaper than reading it.
-	 */
-	async hasChanged(): Promise<boolean> {
-		const hash = createHash("sha1");
-		for await (const { keys, values } of slicesOf(this.#map())) hash.update(keys).update(values);
-		const digest = hash.digest("base64");
-		if (digest === this.#digest) return false;
-		this.#digest = digest;
-		return true;
-	}
-
-	#decode({ keys, values }: { keys: Buffer; values: Buffer }, entries: Map<K, V>): void {
+		const { keys, values } = this.#map().entries();
 		const [keySize, valueSize] = [this.#key.size, this.#value.size];
+		const entries = new Map<K, V>();
 		// Most of an array is empty: that is found out many entries at a time.
 		const zero = this.#isArray ? Buffer.alloc(valueSize * 256) : Buffer.alloc(0);
 		const isEmpty = (from: number, to: number) =>
@@ -77,9 +46,10 @@ export class Table<K, V> {
 			else if (!isEmpty(at, at + valueSize))
 				entries.set(this.#key.decode(keys, index * keySize), this.#value.decode(values, at));
 		}
+		return entries;
 	}
 
-	/** These entries alone: of a large array that is mostly empty, the whole would stay resident. */
+	/** Reads only these entries: all of a large, mostly empty array would stay resident. */
 	readAt(keys: Iterable<K>): Map<K, V> {
 		const map = this.#map();
 		const zero = Buffer.alloc(this.#value.size);
@@ -92,9 +62,8 @@ export class Table<K, V> {
 		return entries;
 	}
 
-	/** In one batch; where that fails entry by entry, so that one bad entry costs no other. */
+	/** Writes in one batch; if that fails, entry by entry, so that a bad entry affects no other. */
 	put(entries: readonly (readonly [K, V])[]): EntryFailure<K>[] {
-		this.#digest = undefined;
 		const failures: EntryFailure<K>[] = [];
 		const [keySize, valueSize] = [this.#key.size, this.#value.size];
 		const keys = Buffer.alloc(entries.length * keySize);
@@ -107,7 +76,7 @@ export class Table<K, V> {
 				this.#value.write(values, valueAt, value);
 				encoded.push(key);
 			} catch (error) {
-				// The next one takes this place; padding must be zero.
+				// The next one uses this place, and padding must be zero.
 				keys.fill(0, keyAt, keyAt + keySize);
 				values.fill(0, valueAt, valueAt + valueSize);
 				failures.push({ key, message: (error as Error).message });
@@ -120,7 +89,7 @@ export class Table<K, V> {
 				map.updateBatch(keys.subarray(0, count * keySize), values.subarray(0, count * valueSize));
 				return failures;
 			} catch {
-				// Which one it was is found out below. Writing an entry twice does no harm.
+				// The failing entry is found below. Writing an entry twice is harmless.
 			}
 		}
 		for (const [i, key] of encoded.entries()) {
@@ -137,7 +106,6 @@ export class Table<K, V> {
 	}
 
 	remove(keys: readonly K[]): EntryFailure<K>[] {
-		this.#digest = undefined;
 		const failures: EntryFailure<K>[] = [];
 		const map = this.#map();
 		const zero = Buffer.alloc(this.#value.size);
@@ -153,11 +121,11 @@ export class Table<K, V> {
 	}
 
 	#refusal(act: string, key: K, { code, message }: BpfError): string {
-		// LPM tries say ENOSPC, hashes E2BIG; an array's index is out of range with E2BIG too.
+		// Full LPM tries return ENOSPC, hashes E2BIG; an array returns E2BIG for an index out of range.
 		const full = code === "E2BIG" || code === "ENOSPC";
 		return full
-			? `Cannot ${act} ${this.#name} entry ${key}: the map is full (${this.#map().info.maxEntries} entries)`
-			: `Cannot ${act} ${this.#name} entry ${key}: ${message}`;
+			? `Cannot ${act} ${this.#name} entry ${key}: wanted room in the map, its ${this.#map().info.maxEntries} entries are taken`
+			: `Cannot ${act} ${this.#name} entry ${key}: wanted success, ${message}`;
 	}
 }
 
@@ -180,7 +148,7 @@ export class AgentTables {
 		this.nodeConfig = new Table(maps.nodeConfig, map);
 	}
 
-	/** As it is in the kernel; all zero before the first write. */
+	/** The value in the kernel; all zero before the first write. */
 	readNodeConfig(): NodeConfig {
 		return this.nodeConfig.read().get(0) ?? NodeConfig.decode(Buffer.alloc(NodeConfig.size));
 	}

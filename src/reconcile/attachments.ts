@@ -1,8 +1,8 @@
 /**
- * What is attached where: tcx links where the kernel has them, clsact filters where not, XDP.
+ * Attaches programs to devices: tcx links, or clsact filters on kernels without tcx, and XDP.
  *
- * A link is pinned as PROGRAM-IFINDEX, an XDP link with its mode behind that. A pinned link gets a
- * new program by an atomic update: there is no packet that neither the old nor the new one sees.
+ * A link is pinned as PROGRAM-IFINDEX, an XDP link with its mode appended. A pinned link gets a new program
+ * by an atomic update: every packet meets either the old or the new program.
  */
 import {
 	type AttachType,
@@ -14,7 +14,7 @@ import {
 } from "#native";
 import type { ProgramName, Programs } from "./datapath.js";
 import type { Log } from "./log.js";
-import { FILTER_HANDLE, FILTER_PRIORITY, isPodInterface } from "./names.js";
+import { FILTER_HANDLE, FILTER_PRIORITY } from "./names.js";
 import type { Pins } from "./pins.js";
 
 export type XdpMode = "native" | "generic" | "off";
@@ -33,8 +33,6 @@ export interface Hook {
 export interface AttachFailure {
 	device: string;
 	message: string;
-	/** The device is gone, as a Pod's is when its Pod ends. */
-	gone: boolean;
 }
 
 interface Place {
@@ -53,7 +51,7 @@ const directions = {
 	from_host: "egress",
 } as const satisfies Record<Hook["program"], "ingress" | "egress">;
 
-/** XDP_FLAGS_HW_MODE is not offered. */
+/** XDP_FLAGS_HW_MODE is not supported. */
 const xdpModes = ["native", "generic"] as const;
 
 export class Attachments {
@@ -63,12 +61,12 @@ export class Attachments {
 	readonly #links = new Map<string, BpfLink>();
 	readonly #unreadable = new Set<string>();
 	/**
-	 * Where filters of clsact are or may be; no pin tells of them. By place, not by program: there
-	 * is one filter of ours a place, whichever it is.
+	 * Places that have or may have clsact filters, which have no pins. By place, not by program: each
+	 * place has at most one filter of Fairway.
 	 */
 	readonly #filters = new Map<string, Place>();
 
-	/** Opens the pinned links; those of devices that are gone are removed. */
+	/** Opens the pinned links; removes those of devices that no longer exist. */
 	constructor(pins: Pins, log: Log, tcx = supportsTcx()) {
 		this.#pins = pins;
 		this.#log = log;
@@ -81,7 +79,7 @@ export class Attachments {
 		}
 	}
 
-	/** A pin that is no link is nobody's that we know: it goes with the first sweep. */
+	/** A pin that is not a link is unknown; the first sweep removes it. */
 	#open(name: string): BpfLink | undefined {
 		try {
 			return BpfLink.openPinned(this.#pins.link(name));
@@ -95,10 +93,7 @@ export class Attachments {
 		}
 	}
 
-	/**
-	 * Attaches what is not, and swaps programs that are not these. Returns what was refused. A Pod's
-	 * interface may go at any moment, with its Pod: such a failure is marked.
-	 */
+	/** Attaches what is not, and swaps programs that are not these. Returns what was refused. */
 	attach(
 		hooks: readonly Hook[],
 		programs: Programs,
@@ -113,11 +108,10 @@ export class Attachments {
 					: this.#attachFilter(hook, program);
 				if (changed) writes++;
 			} catch (error) {
-				const { name: device } = hook.device;
-				const gone = (error as BpfError).code === "ENODEV" && isPodInterface(device);
-				const message = refusal(hook.program, hook.device, error);
-				if (gone) this.#log.debug({ interface: device }, "a Pod's interface went meanwhile");
-				failures.push({ device, message, gone });
+				failures.push({
+					device: hook.device.name,
+					message: refusal(hook.program, hook.device, error),
+				});
 			}
 		}
 		return { writes, failures };
@@ -138,7 +132,7 @@ export class Attachments {
 		return true;
 	}
 
-	/** True when something had to be done. */
+	/** Returns true if something had to be done. */
 	#ensure(name: string, ifindex: number, program: BpfProgram, type: AttachType): boolean {
 		const existing = this.#links.get(name);
 		if (existing !== undefined) {
@@ -161,7 +155,7 @@ export class Attachments {
 		return true;
 	}
 
-	/** False: the kernel does not put this program in the place of that one (other attach types). */
+	/** False: the kernel cannot replace that program by this one (another attach type). */
 	#update(name: string, link: BpfLink, program: BpfProgram): boolean {
 		try {
 			link.update(program);
@@ -174,8 +168,8 @@ export class Attachments {
 	}
 
 	/**
-	 * from_wire_xdp in this mode. A device that has it in another mode loses that first: the kernel
-	 * takes one. from_wire sees the packets that come in between.
+	 * Attaches from_wire_xdp in this mode. Another mode is detached first, because the kernel allows only
+	 * one; from_wire sees the packets that arrive in between.
 	 */
 	attachXdp(
 		device: Device,
@@ -205,7 +199,7 @@ export class Attachments {
 		return xdpModes.find((mode) => this.#links.has(xdpName(ifindex, mode))) ?? "off";
 	}
 
-	/** Detaches what is on devices that no hook names any more, and forgets devices that are gone. */
+	/** Detaches programs from devices that no hook names, and forgets devices that no longer exist. */
 	sweep(hooks: readonly Hook[], xdpDevices: readonly Device[]): number {
 		const wanted = new Set(hooks.map(({ program, device }) => `${program}-${device.ifindex}`));
 		for (const { ifindex } of xdpDevices)
@@ -232,7 +226,7 @@ export class Attachments {
 		return removed;
 	}
 
-	/** Takes note of clsact filters that an earlier agent left on these devices. */
+	/** Records clsact filters that an earlier agent left on these devices. */
 	adoptFilters(devices: readonly Device[]): void {
 		if (this.tcx) return;
 		for (const { ifindex } of devices)
@@ -248,7 +242,7 @@ export class Attachments {
 
 	#drop(name: string, link: BpfLink): void {
 		this.#links.delete(name);
-		// An explicit detach works at once, whoever else holds a descriptor of the link.
+		// An explicit detach works at once, even if another process holds a descriptor of the link.
 		try {
 			link.detach();
 		} catch (error) {
@@ -266,7 +260,7 @@ export function detachFilter(ifindex: number, direction: "ingress" | "egress"): 
 	try {
 		return clsact.detach(ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE);
 	} catch {
-		return false; // The device is gone, and the filter with it.
+		return false; // The device no longer exists, and so neither does the filter.
 	}
 }
 
@@ -280,9 +274,9 @@ function programOf(programs: Programs, name: ProgramName): BpfProgram {
 	throw new Error(`Cannot attach ${name}: wanted a loaded program, it is not loaded`);
 }
 
-/** The message has the verifier's or the driver's own words where the kernel gives them. */
+/** An error message with the text of the verifier or the driver, if the kernel provides it. */
 function refusal(program: string, { name }: Device, error: unknown): string {
 	const { message, log } = error as BpfError;
 	const said = log === undefined || log === "" ? message : `${message}: ${log.trim()}`;
-	return `Cannot attach ${program} to ${name}: ${said}`;
+	return `Cannot attach ${program} to ${name}: wanted success, ${said}`;
 }

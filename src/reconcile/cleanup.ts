@@ -10,8 +10,6 @@ import { Links } from "./links.js";
 import type { Log } from "./log.js";
 import { GRO_DEVICE, HOST_DEVICE, isOwnDevice, isPodInterface, ROUTE_PROTOCOL } from "./names.js";
 import { Pins } from "./pins.js";
-import { ReservedPorts } from "./reserved_ports.js";
-import { sysctls } from "./sysctls.js";
 
 export interface CleanupOptions {
 	pinDir: string;
@@ -21,7 +19,7 @@ export interface CleanupOptions {
 
 /**
  * From the outside inwards: first no packet reaches a program, then what the programs stood on
- * goes. Sysctls stay, but for the SNAT ports among the reserved ones. Throws after it has tried everything.
+ * goes. Sysctls stay. Throws after it has tried everything.
  */
 export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptions): Promise<void> {
 	const problems: string[] = [];
@@ -55,11 +53,6 @@ export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptio
 	for (const family of ["-4", "-6"]) await attempt("routes", () => flushRoutes(ip, family));
 
 	await attempt("pins", () => Pins.existing(pinDir)?.removeAll());
-	await attempt("reserved ports", () => {
-		const { changes, problems: refused } = sysctls.releaseSnatPorts(new ReservedPorts(runDir));
-		for (const { name, from, to } of changes) log.info({ sysctl: name, from, to }, "set a sysctl");
-		for (const { message } of refused) throw new Error(message);
-	});
 	await attempt("endpoint records", () =>
 		rmSync(join(runDir, "endpoints"), { recursive: true, force: true }),
 	);
@@ -82,7 +75,7 @@ function detachLinks(pinDir: string, log: Log): void {
 	}
 }
 
-/** The clsact qdisc goes too when it has no filter left; another's filters keep it. */
+/** Also removes the clsact qdisc if no other filter uses it. */
 async function removeFilters(ip: IpRoute, name: string, ifindex: number, log: Log): Promise<void> {
 	let removed = false;
 	for (const direction of ["ingress", "egress"] as const)
@@ -100,7 +93,7 @@ async function removeFilters(ip: IpRoute, name: string, ifindex: number, log: Lo
 
 async function flushRoutes(ip: IpRoute, family: string): Promise<void> {
 	const ours = ["proto", String(ROUTE_PROTOCOL)];
-	// Flushing a table that has no route yet is an error to iproute2.
+	// iproute2 fails to flush a table that has never had a route.
 	if ((await ip.query(family, "route", "show", "table", "all", ...ours)).length > 0)
 		await ip.run(family, "route", "flush", "table", "all", ...ours);
 }

@@ -1,6 +1,6 @@
 /**
- * The per-CPU counters of the programs, summed over the CPUs by the addon. Reading one entry costs
- * the more the more CPUs there are, so that those of many peers are read in pieces.
+ * The per-CPU counters of the programs, summed over the CPUs by the addon. The cost of an entry grows with
+ * the number of CPUs, so counters of many peers are read in pieces.
  */
 import type { BpfMap } from "#native";
 import { u32 } from "../tables/codec.js";
@@ -8,7 +8,7 @@ import { DropReason, DropReasonName, EventCounterName, PeerCounter } from "../ta
 import { Pieces } from "./slices.js";
 
 export interface Counters {
-	/** Packets by reason ("spoofed_mac"), those of zero included. */
+	/** Packets by reason ("spoofed_mac"), including zeros. */
 	drops: Record<string, bigint>;
 	/** By event ("untracked"). */
 	events: Record<string, bigint>;
@@ -17,7 +17,7 @@ export interface Counters {
 /** By index in peers: peer id * 2 + (1 for IPv6). */
 export type PeerCounters = ReadonlyMap<number, PeerCounter>;
 
-/** Peers whose counters are summed by one call: some 4 ms with 128 CPUs whose caches are cold. */
+/** Peers per call: some 4 ms with 128 CPUs and cold caches. */
 const PEERS_A_CALL = 64;
 
 export function readCounters(map: (name: string) => BpfMap): Counters {
@@ -32,7 +32,7 @@ export function readPeerCounter(map: BpfMap, index: number): PeerCounter {
 	return PeerCounter.decode(sumsOf(map, [index]));
 }
 
-/** The same for many, with turns of the event loop between. */
+/** The same for many peers, yielding to the event loop in between. */
 export async function readPeerCounters(
 	map: () => BpfMap,
 	indexes: Iterable<number>,
@@ -42,7 +42,7 @@ export async function readPeerCounters(
 	const pieces = new Pieces();
 	for (let from = 0; from < all.length; from += PEERS_A_CALL) {
 		const some = all.slice(from, from + PEERS_A_CALL);
-		// Asked for anew after each turn: the map may have been replaced.
+		// Looked up again after each turn, because the map may have been replaced.
 		const sums = sumsOf(map(), some);
 		for (const [i, index] of some.entries())
 			counters.set(index, PeerCounter.decode(sums, i * PeerCounter.size));
@@ -65,7 +65,7 @@ function named(
 	);
 }
 
-/** The values of these indexes, summed over the CPUs, one after another. */
+/** The concatenated values of these indexes, each summed over the CPUs. */
 function sumsOf(map: BpfMap, indexes: readonly number[]): Buffer {
 	const keys = Buffer.alloc(indexes.length * 4);
 	for (const [i, index] of indexes.entries()) u32.write(keys, i * 4, index);

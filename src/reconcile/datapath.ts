@@ -1,24 +1,23 @@
 /**
  * The BPF object in the kernel: its maps and its programs.
  *
- *  1. open      adopts the pinned maps whose layout fits, makes the others anew
- *  2. programs  loads them for a set of knobs, or finds them pinned from the last time; the
- *               verifier works on another thread, and can be set to it early (prepare)
- *  3. commit    moves entries into the new maps and pins these; then the links are swapped
- *  4. settle    brings what the old programs wrote until they were swapped
+ *  1. open      adopts the pinned maps whose layout fits, creates the others
+ *  2. programs  loads the programs for a set of knobs, or finds them pinned; the verifier runs on
+ *               another thread and can be started early (prepare)
+ *  3. commit    copies entries into the new maps and pins these; then the links are updated
+ *  4. settle    copies what the old programs wrote until the update
  *
- * Until commit, the programs that are attached and the maps that they use are not touched.
+ * Until commit, the attached programs and their maps are not touched.
  */
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
-import { BpfMap, BpfObject, BpfProgram, possibleCpus } from "#native";
+import { BpfMap, BpfObject, BpfProgram } from "#native";
 import { parseBtf } from "../tables/btf.js";
 import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../tables/layout.js";
 import { copyFlows, type FlowTable, type MovedFlows } from "./flow_migration.js";
 import type { Log } from "./log.js";
-import { type MapMemory, mapMemory, peerSlotsFor } from "./map_sizes.js";
-import { copyEntries, copyPlan, entriesOf, isPerCpu, type MapCopy } from "./migration.js";
+import { copyEntries, copyPlan, isPerCpu, type MapCopy } from "./migration.js";
 import { type Knobs, ObjectFile } from "./object_file.js";
 import type { Pins } from "./pins.js";
 
@@ -32,7 +31,7 @@ export const programNames = [
 export type ProgramName = (typeof programNames)[number];
 export type Programs = ReadonlyMap<ProgramName, BpfProgram>;
 
-/** Written by the reconciler alone; copied at once, so that it starts from what is there. */
+/** Written only by the reconciler; copied at open, so that it starts from the existing content. */
 const agentMaps: readonly string[] = [
 	"node_config",
 	"peers",
@@ -43,7 +42,7 @@ const agentMaps: readonly string[] = [
 	"endpoints",
 ];
 
-/** Work space and caches: they start empty when their layout changed. */
+/** Scratch space and caches, which start empty if their layout has changed. */
 const forgottenMaps: readonly string[] = [
 	"next_hops",
 	"next_hop_settle",
@@ -52,15 +51,12 @@ const forgottenMaps: readonly string[] = [
 	"probe_events",
 	"scratch",
 	"slow_path",
-	"slow_path_buckets",
+	"slow_path_bucket",
 	"verdicts",
 ];
 
 /** They refer to each other, and are replaced together. */
 const flowTable: readonly string[] = ["flows", "flow_index"];
-
-/** Their sizes are not the object's. */
-const sizedMaps: readonly string[] = [...flowTable, "peer_counters"];
 
 const REFUSED_MS = 30_000;
 
@@ -69,42 +65,33 @@ export interface DatapathOptions {
 	objectPath: string;
 	/** Slots of the flow table. */
 	flowsMax: number;
-	/** Peer ids that are counted; none given: as many as the pinned tables need. */
-	peerSlots?: number;
-	/** Maps are sized as for a machine of so many CPUs; default: this one's possible CPUs. */
-	cpus?: number;
 	log: Log;
 }
 
 export class Datapath {
 	readonly flowSlots: number;
-	readonly peerSlots: number;
 	readonly #pins: Pins;
 	readonly #log: Log;
 	readonly #object: ObjectFile;
-	/** What an earlier agent left, by name: adopted, or outdated. */
+	/** Maps of an earlier agent by name, adopted or outdated. */
 	readonly #pinned = new Map<string, BpfMap>();
 	readonly #maps = new Map<string, BpfMap>();
-	/** Pinned maps that do not fit, by name; open until settle. */
+	/** Pinned maps with another layout, by name; kept open until settle. */
 	readonly #outdated = new Map<string, BpfMap>();
 	readonly #unpinned = new Set<string>();
 	#refused: { identity: string; error: Error; until: number } | undefined;
 	#programs: { identity: string; programs: Programs } | undefined;
-	/** Under way; never rejects. */
+	/** The current load; never rejects. */
 	#loading: Promise<void> | undefined;
-	/** Of the programs that this process has loaded. */
+	/** Identities of the programs loaded by this process. */
 	readonly #loaded = new Set<string>();
 	#moved: { table: FlowTable; flows: MovedFlows } | undefined;
 
-	private constructor(options: DatapathOptions) {
-		const { pins, objectPath, flowsMax, log, cpus = possibleCpus() } = options;
+	private constructor({ pins, objectPath, flowsMax, log }: DatapathOptions) {
 		this.flowSlots = flowsMax;
 		this.#pins = pins;
 		this.#log = log;
 		this.#object = ObjectFile.read(objectPath);
-		for (const name of pins.mapNames())
-			if (this.#object.maps.has(name)) this.#pinned.set(name, BpfMap.openPinned(pins.map(name)));
-		this.peerSlots = options.peerSlots ?? this.#pinnedPeerSlots(cpus);
 	}
 
 	static open(options: DatapathOptions): Datapath {
@@ -126,34 +113,6 @@ export class Datapath {
 		);
 	}
 
-	/** Of these maps, as the kernel accounts for them. */
-	memory(): MapMemory {
-		const infos = new Map([...this.#maps].map(([name, map]) => [name, map.info]));
-		return mapMemory(infos, possibleCpus());
-	}
-
-	/** Slots of the flow table that is pinned; undefined: there is none. */
-	static pinnedFlowSlots(pins: Pins): number | undefined {
-		if (!pins.mapNames().includes("flows")) return undefined;
-		const map = BpfMap.openPinned(pins.map("flows"));
-		try {
-			return map.info.maxEntries;
-		} finally {
-			map.close();
-		}
-	}
-
-	/** What is pinned stays while it is not far too large: programs are loaded for it. */
-	#pinnedPeerSlots(cpus: number): number {
-		const peers = this.#pinned.get("peers");
-		let ids = 0;
-		if (peers !== undefined)
-			for (const { key } of entriesOf(peers)) ids = Math.max(ids, (key.readUInt32LE() >> 1) + 1);
-		const needed = peerSlotsFor(ids, cpus);
-		const pinned = (this.#pinned.get("peer_counters")?.info.maxEntries ?? 0) / 2;
-		return pinned >= needed && pinned <= needed * 4 ? pinned : needed;
-	}
-
 	/** True until commit, when maps were made that no attached program uses yet. */
 	get hasNewMaps(): boolean {
 		return this.#unpinned.size > 0;
@@ -165,11 +124,13 @@ export class Datapath {
 			throw new Error(`Cannot define map ${name}: wanted it in the object's BTF, it is not there`);
 		if (name === "flows") return { ...definition, maxEntries: this.flowSlots };
 		if (name === "flow_index") return { ...definition, maxEntries: this.flowSlots * 2 };
-		if (name === "peer_counters") return { ...definition, maxEntries: this.peerSlots * 2 };
 		return definition;
 	}
 
 	#openMaps(): void {
+		for (const name of this.#pins.mapNames())
+			if (this.#object.maps.has(name))
+				this.#pinned.set(name, BpfMap.openPinned(this.#pins.map(name)));
 		const object = BpfObject.open(this.#object.path);
 		try {
 			for (const program of object.programNames) object.setAutoload(program, false);
@@ -188,10 +149,10 @@ export class Datapath {
 
 	#adoptOrDefine(object: BpfObject, name: string): void {
 		const definition = this.#definition(name);
-		if (sizedMaps.includes(name)) object.setMaxEntries(name, definition.maxEntries);
+		if (flowTable.includes(name)) object.setMaxEntries(name, definition.maxEntries);
 		const map = this.#pinned.get(name);
 		if (map === undefined) return;
-		// A reference to a slot of another table would keep a new flow of that tuple from its own.
+		// A stale reference to a slot of another table would block a new flow with that tuple.
 		const together = flowTable.includes(name) ? flowTable : [name];
 		const difference = together.map((one) => this.#differenceOf(one)).find(Boolean);
 		if (difference === undefined) {
@@ -203,7 +164,7 @@ export class Datapath {
 		this.#outdated.set(name, map);
 	}
 
-	/** In what the pinned map differs from its definition; undefined: it can stand for it. */
+	/** How the pinned map differs from its definition; undefined: it can be used. */
 	#differenceOf(name: string): string | undefined {
 		const map = this.#pinned.get(name);
 		if (map === undefined) return "presence";
@@ -220,20 +181,20 @@ export class Datapath {
 		return undefined;
 	}
 
-	/** Begins to load the programs for these knobs, which will probably be asked for. */
+	/** Starts to load the programs for these knobs, which will probably be needed. */
 	prepare(knobs: Omit<Knobs, "flowSlots">): void {
 		const all: Knobs = { ...knobs, flowSlots: this.flowSlots };
 		const identity = this.#identity(all);
 		if (this.#loading === undefined && !this.#arePinned(identity)) this.#load(all, identity);
 	}
 
-	/** Rejects, with the verifier's log, when the kernel refuses a program. */
+	/** Rejects with the verifier's log if the kernel refuses a program. */
 	async programs(knobs: Omit<Knobs, "flowSlots">): Promise<Programs> {
 		const all: Knobs = { ...knobs, flowSlots: this.flowSlots };
 		const identity = this.#identity(all);
 		if (this.#programs?.identity === identity) return this.#programs.programs;
 		await this.#loading;
-		// Verifying takes about a second: what was refused is not tried with every apply.
+		// Verification takes about a second: refused programs are not tried again with every apply.
 		const isRefused = () =>
 			this.#refused?.identity === identity && this.#refused.until > performance.now();
 		if (!isRefused() && !this.#arePinned(identity)) await this.#load(all, identity);
@@ -247,7 +208,7 @@ export class Datapath {
 		return programs;
 	}
 
-	/** Resolves when no program is being loaded. */
+	/** Resolves when no load is in progress. */
 	async idle(): Promise<void> {
 		await this.#loading;
 	}
@@ -256,7 +217,7 @@ export class Datapath {
 		return pinnedPrograms(this.#pins.programs(identity)).length === programNames.length;
 	}
 
-	/** The outcome is pinned programs, or a refusal. */
+	/** Ends with pinned programs or with a refusal. */
 	#load(knobs: Knobs, identity: string): Promise<void> {
 		this.#loaded.add(identity);
 		this.#loading = this.#loadPrograms(knobs, this.#pins.programs(identity))
@@ -269,7 +230,7 @@ export class Datapath {
 		return this.#loading;
 	}
 
-	/** Same code, same knobs, same maps: the same programs. A tag knows neither knobs nor maps. */
+	/** The identity of programs: code, knobs and maps. A program tag covers neither knobs nor maps. */
 	#identity(knobs: Knobs): string {
 		const maps = [...this.#maps].map(([name, map]) => `${name} ${map.info.id}`).sort();
 		const text = JSON.stringify([this.#object.digest, knobs, maps]);
@@ -294,7 +255,7 @@ export class Datapath {
 		this.#log.info({ ...knobs, milliseconds }, "loaded the BPF programs");
 	}
 
-	/** Moves the entries of maps that are replaced into the new ones, and pins these. */
+	/** Copies the entries of replaced maps into the new ones, and pins these. */
 	commit(): void {
 		for (const name of this.#unpinned) if (!agentMaps.includes(name)) this.#copy(name);
 		for (const name of this.#unpinned) {
@@ -307,7 +268,7 @@ export class Datapath {
 		this.#unpinned.clear();
 	}
 
-	/** After the links were swapped: the last flows of the old maps, then these go. */
+	/** After the links were updated: copies the last flows of the old maps and closes these. */
 	settle(): void {
 		if (this.#moved !== undefined) {
 			const before = this.#moved.flows.size;
@@ -323,9 +284,9 @@ export class Datapath {
 			if (identity !== this.#programs?.identity) this.#pins.remove(this.#pins.programs(identity));
 	}
 
-	/** Closes descriptors, but those of the maps in `keep`. What is pinned stays. */
+	/** Closes descriptors, except those of the maps in `keep`. Pins stay. */
 	close(keep: readonly string[] = []): void {
-		// Nobody else can use programs of maps that were never pinned.
+		// Programs of maps that were never pinned are of no further use.
 		if (this.hasNewMaps)
 			for (const identity of this.#loaded) this.#pins.remove(this.#pins.programs(identity));
 		for (const [name, map] of this.#maps) if (!keep.includes(name)) map.close();

@@ -1,23 +1,22 @@
 /**
- * The dense index of a Pod (struct endpoint), by which the core's tables keep what belongs to it.
+ * The dense index of a Pod (struct endpoint), under which the core's tables keep its state.
  */
 import { Limit } from "../tables/generated.js";
 
 interface Indexed {
-	/** Host side of the Pod's veth; "": a device that is gone. */
+	/** Host side of the Pod's veth; "": the device no longer exists. */
 	interface: string;
 	/** 0 or absent: none yet. */
 	index?: number;
 }
 
 /**
- * Gives every interface an index from 1 to ENDPOINTS_MAX: the one that it has in `actual`, else the
- * lowest that no entry of `actual` has. So a Pod keeps its index while the kernel knows it, and an
- * index is free again only after its last entry was removed. An interface for which none is left is
- * not in the answer.
+ * Assigns every interface an index from 1 to ENDPOINTS_MAX: the one that it has in `actual`, otherwise the
+ * lowest that no entry of `actual` has. So a Pod keeps its index while the kernel knows it, and an index is
+ * free again only after its last entry was removed. If no index is left, the interface is not in the result.
  *
- * @param wanted interface names; a name may come several times
- * @param actual what the kernel holds
+ * @param wanted interface names; a name may occur several times
+ * @param actual the content of the kernel
  */
 export function endpointIndexes(
 	wanted: Iterable<string>,

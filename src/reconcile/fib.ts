@@ -1,6 +1,6 @@
 /**
- * Asks the kernel's FIB as bpf_fib_lookup would answer, through `ip route get` (a few milliseconds
- * each, blocking). Answers are kept until the kernel reports a change, and not for long.
+ * Queries the kernel's FIB through `ip route get`, with the results of bpf_fib_lookup (a few milliseconds
+ * each, blocking). Answers are cached briefly, and until the kernel reports a change.
  */
 import type { FibAnswer, FibQuery } from "../forwarder/table_reader.js";
 import { type IpRoute, IpRouteError } from "./iproute.js";
@@ -55,12 +55,12 @@ export class Fib {
 		try {
 			[route] = this.#ip.querySync<RouteAnswer>("route", "get", destination);
 		} catch (error) {
-			const type = error instanceof IpRouteError ? refusal(error.detail) : undefined;
-			return type === undefined ? { kind: "notForwarded" } : { kind: "noRoute", type };
+			if (error instanceof IpRouteError && isRefusal(error.detail)) return { kind: "noRoute" };
+			return { kind: "notForwarded" };
 		}
 		if (route?.dev === undefined) return { kind: "notForwarded" };
 		if (route.type === "blackhole" || route.type === "unreachable" || route.type === "prohibit")
-			return { kind: "noRoute", type: route.type };
+			return { kind: "noRoute" };
 		// `ip route get` names no type for unicast.
 		if (route.type !== undefined && route.type !== "unicast") return { kind: "notForwarded" };
 		const device = route.dev;
@@ -98,9 +98,6 @@ export class Fib {
 }
 
 /** What `ip route get` says of blackhole, unreachable and prohibit routes. */
-/** The type of the route that the kernel refuses with. */
-function refusal(detail: string): "blackhole" | "unreachable" | "prohibit" | undefined {
-	if (detail.includes("Invalid argument")) return "blackhole";
-	if (detail.includes("No route to host")) return "unreachable";
-	return detail.includes("Permission denied") ? "prohibit" : undefined;
+function isRefusal(detail: string): boolean {
+	return /Invalid argument|No route to host|Permission denied/.test(detail);
 }

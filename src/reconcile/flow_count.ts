@@ -1,11 +1,11 @@
 /**
- * How many flows the table holds. The kernel keeps no such number: it takes a walk over the whole
- * index, in slices.
+ * Counts the flows in the table. The kernel keeps no such number, so this walks the whole index, in
+ * slices.
  */
 import type { BpfMap } from "#native";
 import { slicesOf } from "./slices.js";
 
-/** A walk that took long is not repeated for this many times as long. */
+/** The pause after a walk, as a multiple of its duration. */
 const REST = 20;
 
 export class FlowCount {
@@ -14,12 +14,12 @@ export class FlowCount {
 	#validUntil = 0;
 	#walk: Promise<number> | undefined;
 
-	/** @param index of the tuples (flow_index), two for each flow */
+	/** @param index the map flow_index, with two tuples for each flow */
 	constructor(index: () => BpfMap) {
 		this.#index = index;
 	}
 
-	/** Slots in use, expired flows included: nothing removes them before their room is needed. */
+	/** Slots in use, including expired flows, which stay until their slots are needed. */
 	get(): Promise<number> {
 		if (performance.now() < this.#validUntil) return Promise.resolve(this.#value);
 		this.#walk ??= this.#count().finally(() => {

@@ -1,25 +1,21 @@
 /**
- * Moves the flow table into one of another size or layout. A flow and its two tuples go together
- * or not at all: `flow_index` refers to slots of `flows` by number, so slots that move take their
- * references with them. With too little room the flows that were seen last are kept.
+ * Copies the flow table into one of another size or layout. A flow and its two tuples are copied together
+ * or not at all: `flow_index` refers to slots of `flows` by number, so the references of moved slots change
+ * as well. If there is too little room, the most recent flows are kept.
  */
 import type { BpfMap } from "#native";
-import { Limit } from "../tables/generated.js";
 import type { StructLayout } from "../tables/layout.js";
 import { type CopyPlan, convert, entriesOf, type MapCopy } from "./migration.js";
-
-/** next_hop begins with `checked`. */
-const WRITING = BigInt(Limit.NEXT_HOP_WRITING);
 
 export interface FlowTable {
 	flows: MapCopy;
 	index: MapCopy;
-	/** Of the new `flows` and `flow_index`. */
+	/** Layouts of the new `flows` and `flow_index`. */
 	flowLayout: StructLayout;
 	refLayout: StructLayout;
 }
 
-/** Old slot → where its flow is now. */
+/** Old slot → new place of its flow. */
 export type MovedFlows = Map<number, { slot: number; claim: number }>;
 
 interface LiveFlow {
@@ -86,16 +82,12 @@ function place(
 function liveFlows(flows: BpfMap, plan: CopyPlan, layout: StructLayout): LiveFlow[] {
 	const claimOffset = offsetOf(layout, "claim");
 	const lastSeenOffset = offsetOf(layout, "last_seen");
-	// A next hop that was being written when it was read would stay so in the new table.
-	const nextHopOffset = offsetOf(layout, "next_hop");
 	const live: LiveFlow[] = [];
 	for (const { key, value } of entriesOf(flows)) {
 		const bytes = convert(plan, value);
 		const claim = bytes.readUInt32LE(claimOffset);
 		if ((claim & 1) === 0) continue;
 		const lastSeen = bytes.readBigUInt64LE(lastSeenOffset);
-		if (bytes.readBigUInt64LE(nextHopOffset) === WRITING)
-			bytes.fill(0, nextHopOffset, nextHopOffset + 8);
 		live.push({ oldSlot: key.readUInt32LE(), claim, lastSeen, bytes });
 	}
 	return live;

@@ -1,14 +1,13 @@
 /**
- * fairway1: has the kernel merge what comes in tunnels (GRO) before from_wire at tc sees it.
+ * fairway1: makes the kernel merge tunnel packets (GRO) before from_wire sees them at TC.
  *
- * GRO looks into a UDP packet only where a tunnel's socket is open on its port; a vxlan device that
- * is up opens one for each family. That is all the device is for: a vnifilter without a VNI takes
- * nothing in. All that this GRO wants of a tunnel's header is that its eight bytes are alike, so it
- * merges Geneve without options as well, and no kernel needs a module for that; packets with
- * options stay as they are.
+ * GRO looks into a UDP packet only if a tunnel's socket is open on its port; a vxlan device that is up
+ * opens one for each family. This is the device's only purpose: a vnifilter without a VNI receives nothing.
+ * This GRO requires only that the eight bytes of the tunnel headers are equal, so it also merges Geneve
+ * without options, without a kernel module for Geneve. Packets with options are not merged.
  *
- * Where there is no such device TCP in tunnels is slower, and all else the same: what the kernel
- * refuses is logged once, and no problem.
+ * Without the device, TCP in tunnels is slower and everything else works. So a refusal by the kernel is
+ * logged once and is not a problem.
  */
 import { type IpRoute, IpRouteError } from "./iproute.js";
 import type { Log } from "./log.js";
@@ -24,7 +23,7 @@ interface VxlanLink {
 export class GroDevice {
 	readonly #ip: IpRoute;
 	readonly #log: Log;
-	/** The port that was applied last, whatever came of it. */
+	/** The last port applied, successfully or not. */
 	#port: number | undefined;
 	#refusal: { message: string; at: number } | undefined;
 
@@ -33,14 +32,14 @@ export class GroDevice {
 		this.#log = log;
 	}
 
-	/** Someone may have changed it, or freed its port: it is looked at anew. */
+	/** The device may have been changed, or its port freed: checks again with the next apply. */
 	doubt(): void {
-		// An attempt is itself a change of links, that is, a reason for doubt.
+		// An attempt itself changes links, which causes doubt again.
 		if (this.#refusal !== undefined && Date.now() - this.#refusal.at < RETRY_MS) return;
 		this.#port = undefined;
 	}
 
-	/** The number of writes. @param port of the tunnels; 0: no device. */
+	/** Returns the number of writes. @param port the tunnels' port; 0: no device. */
 	async apply(port: number): Promise<number> {
 		if (this.#port === port) return 0;
 		this.#port = port;
@@ -63,7 +62,7 @@ export class GroDevice {
 	async #change(port: number): Promise<number> {
 		const device = await readDevice(this.#ip);
 		if (device?.linkinfo?.info_data?.port === port && device.flags.includes("UP")) return 0;
-		// A vxlan device keeps its port for life.
+		// The port of a vxlan device cannot be changed.
 		if (device !== undefined) await this.#ip.run("link", "del", "dev", GRO_DEVICE);
 		if (port === 0) {
 			if (device === undefined) return 0;

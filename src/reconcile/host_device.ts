@@ -1,6 +1,6 @@
 /**
- * fairway0: carries the gateway addresses, and is where the Node's own stack sends what is for
- * its peers' Pods (from_host takes it at the device's egress; nothing is ever transmitted).
+ * fairway0: carries the gateway addresses, and receives what the Node's own stack sends to peers' Pods
+ * (from_host takes it at the device's egress; the device never transmits).
  */
 import type { IpRoute } from "./iproute.js";
 import { IpRouteError } from "./iproute.js";
@@ -16,9 +16,9 @@ export interface HostDeviceState {
 }
 
 /**
- * Kinds in order of preference. All drop what is transmitted and have a carrier without a cable.
- * Small kernels have no dummy; an ifb drops whatever was not redirected to it, which is the same
- * here, and a bridge without ports floods to nobody.
+ * Kinds in order of preference. All drop what is transmitted and always have a carrier. Small kernels have
+ * no dummy; an ifb drops everything that was not redirected to it, which is the same here, and a bridge
+ * without ports floods to nobody.
  */
 const KINDS = ["dummy", "ifb", "bridge"] as const;
 
@@ -39,7 +39,7 @@ async function readDevice(ip: IpRoute): Promise<DeviceLink | undefined> {
 	}
 }
 
-/** With its MAC from the start: an ifb takes no other later. */
+/** Creates the device with its MAC, because an ifb does not accept another later. */
 async function create(ip: IpRoute, mac: string, log: Log): Promise<DeviceLink> {
 	for (const kind of KINDS) {
 		try {
@@ -58,7 +58,7 @@ async function create(ip: IpRoute, mac: string, log: Log): Promise<DeviceLink> {
 	);
 }
 
-/** The device with this MAC. One that cannot take it is made anew: routes to it are written again. */
+/** The device with this MAC. A device that cannot change its MAC is recreated; its routes are written again. */
 async function deviceWithMac(ip: IpRoute, mac: string, log: Log): Promise<DeviceLink> {
 	const device = await readDevice(ip);
 	if (device === undefined) return create(ip, mac, log);
@@ -74,8 +74,8 @@ async function deviceWithMac(ip: IpRoute, mac: string, log: Log): Promise<Device
 }
 
 /**
- * Makes the device what it should be, writing only what differs, and returns its index. Throws
- * what cannot be done; calling it again goes on from there.
+ * Brings the device to the desired state, writing only differences, and returns its index. Throws what
+ * fails; another call continues from there.
  */
 export async function applyHostDevice(
 	ip: IpRoute,
@@ -93,7 +93,7 @@ export async function applyHostDevice(
 	return device.ifindex;
 }
 
-/** The batch lines that turn the device as it is into what is wanted. */
+/** The batch lines that bring the device to the desired state. */
 export function changes(
 	device: Omit<DeviceLink, "ifindex">,
 	{ addresses, mtu }: HostDeviceState,
@@ -101,7 +101,7 @@ export function changes(
 	const lines: string[] = [];
 	const set = (what: string) => lines.push(`link set dev ${HOST_DEVICE} ${what}`);
 	const up = device.flags.includes("UP");
-	// No link-local address: neighbours are not asked for here, and routers not listened to.
+	// No link-local address: no neighbour or router discovery on this device.
 	if (!up) set("addrgenmode none");
 	if (!device.flags.includes("NOARP")) set("arp off");
 	if (device.mtu !== mtu) set(`mtu ${mtu}`);
@@ -113,11 +113,11 @@ export function changes(
 		if (scope === "link") continue;
 		const removal = `address del ${local}/${prefixlen} dev ${HOST_DEVICE}`;
 		if (!addresses.includes(local)) superfluous.push(removal);
-		// The kernel takes an IPv6 address only once, whatever its length.
+		// The kernel accepts an IPv6 address only once, whatever its prefix length.
 		else if (prefixlen !== length(local)) lines.push(removal);
 		else present.add(local);
 	}
-	// New ones before the others go: there is no moment without a gateway address.
+	// Additions come first, so that there is always a gateway address.
 	for (const address of addresses) {
 		if (present.has(address)) continue;
 		const nodad = address.includes(":") ? " nodad" : "";

@@ -1,7 +1,7 @@
 /**
- * What of the kernel's routing is Fairway's, kept equal to what is wanted: fairway0, the host
- * routes to it, the routes and neighbours of the local Pods. What the kernel has is read once and
- * again when a message of the kernel's says that someone touched it.
+ * Keeps Fairway's part of the kernel's routing in the desired state: fairway0, the host routes to it, and
+ * the routes and neighbours of the local Pods. The kernel's state is read once, and again when the kernel
+ * reports a change.
  */
 import { diffMap } from "../tables/diff.js";
 import type { HostRoute } from "../tables/tables.js";
@@ -36,13 +36,13 @@ export class HostState {
 		this.#log = log;
 	}
 
-	/** Someone may have changed it: it is read anew before the next write. */
+	/** The state may have changed: reads it again before the next write. */
 	doubt(): void {
 		this.#routes = undefined;
 		this.#device = undefined;
 	}
 
-	/** Returns fairway0's index; throws what the kernel refused. */
+	/** Returns fairway0's index. Throws if the kernel refuses a change. */
 	async applyDevice(wanted: HostDeviceState): Promise<number> {
 		const text = JSON.stringify(wanted);
 		if (this.#device?.wanted === text) return this.#device.ifindex;
@@ -52,8 +52,8 @@ export class HostState {
 	}
 
 	/**
-	 * New and changed routes first, then what is to go, in one batch. Routes of our protocol that
-	 * nobody knows go too.
+	 * Writes new and changed routes, then removals, in one batch. Also removes unknown routes of Fairway's
+	 * protocol.
 	 */
 	async applyRoutes(
 		hostRoutes: Map<string, HostRoute>,
@@ -74,22 +74,17 @@ export class HostState {
 		}
 		lines.push(...actual.others.map((line) => ({ line: `route del ${line}`, key: line })));
 		if (lines.length === 0) return { writes: 0, problems: [] };
-		const refused = await writeRoutes(this.#ip, lines);
-		// A Pod's interface that went meanwhile took its routes along; its message makes another pass.
-		const failures = refused.filter(({ key, failure }) => {
-			const gone = failure.code === "ENODEV" && podRoutes.has(key);
-			if (gone) this.#log.debug({ command: failure.command }, "a Pod's interface went meanwhile");
-			return !gone;
-		});
+		const failures = await writeRoutes(this.#ip, lines);
 		// What of a failed pair of lines was done is best asked of the kernel.
 		this.#routes =
-			refused.length > 0
+			failures.length > 0
 				? undefined
 				: { hostRoutes: new Map(hostRoutes), podRoutes: new Map(podRoutes), others: [] };
 		return {
 			writes: lines.length,
 			problems: failures.map(
-				({ failure }) => `Cannot write route "${failure.command}": ${failure.message}`,
+				({ failure }) =>
+					`Cannot write route "${failure.command}": wanted success, ${failure.message}`,
 			),
 		};
 	}

@@ -1,26 +1,25 @@
 /**
- * The one wrapper of iproute2. Queries come back as the JSON that `ip -json` prints, writes go
- * through `ip -batch -` so that a thousand of them cost one process, and each failed line is
- * reported on its own.
+ * The wrapper of iproute2. Queries return the JSON that `ip -json` prints. Writes go through `ip -batch -`,
+ * so that a thousand of them cost one process; each failed line is reported by itself.
  *
- * A namespace is entered with `nsenter --net=`, not with `ip netns exec`: the latter mounts a new
- * /sys, and with it hides bpffs.
+ * A namespace is entered with `nsenter --net=`, not with `ip netns exec`, which mounts a new /sys and so
+ * hides bpffs.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 
-/** A line of a batch that the kernel or iproute2 refused; the other lines were still done. */
+/** A line of a batch that the kernel or iproute2 refused; the other lines took effect. */
 export interface BatchFailure {
-	/** The line, as it was given. */
+	/** The line as given. */
 	command: string;
-	/** What iproute2 printed about it, "RTNETLINK answers: File exists". */
+	/** The message of iproute2: "RTNETLINK answers: File exists". */
 	message: string;
-	/** The errno behind the message, where it is one of the usual ones. */
+	/** The errno of the message, if it is a common one. */
 	code: ErrorCode | undefined;
 }
 
 export type ErrorCode = keyof typeof messagesByCode;
 
-/** How iproute2 says the errors that callers tell apart. */
+/** The messages of iproute2 for the errors that callers distinguish. */
 const messagesByCode = {
 	EEXIST: [/File exists/, /already exists/, /Address already assigned/],
 	ENODEV: [/Cannot find device/, /does not exist/, /No such device/],
@@ -41,11 +40,11 @@ function codeOf(message: string): ErrorCode | undefined {
 	return undefined;
 }
 
-/** Thrown when a command fails. `message` is in house style and has what iproute2 printed. */
+/** Thrown if a command fails. `message` includes the output of iproute2. */
 export class IpRouteError extends Error {
 	override readonly name = "IpRouteError";
 	readonly command: string;
-	/** What was printed, "RTNETLINK answers: File exists". */
+	/** The output: "RTNETLINK answers: File exists". */
 	readonly detail: string;
 	readonly code: ErrorCode | undefined;
 
@@ -63,13 +62,13 @@ interface Output {
 	stderr: string;
 }
 
-/** iproute2 and ethtool translate nothing today; the messages above must stay English tomorrow. */
+/** iproute2 and ethtool are not translated today; this keeps the messages above in English. */
 const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LC_ALL: "C" });
 
 export class IpRoute {
 	readonly netns: string | undefined;
 
-	/** @param netns path of a network namespace ("/run/netns/x", "/proc/1/ns/net"); none: our own. */
+	/** @param netns path of a network namespace ("/run/netns/x", "/proc/1/ns/net"); default: the current one. */
 	constructor(netns?: string) {
 		this.netns = netns;
 	}
@@ -78,12 +77,12 @@ export class IpRoute {
 		return new IpRoute(netns);
 	}
 
-	/** `ip -json ARGS`: the objects it prints; nothing found is an empty list. */
+	/** Runs `ip -json ARGS` and returns the printed objects; nothing found gives an empty list. */
 	async query<T>(...args: string[]): Promise<T[]> {
 		return parseObjects<T>(args, await this.output("ip", ["-json", ...args]));
 	}
 
-	/** As query, blocking: for look-ups where the caller cannot wait (a few ms each). */
+	/** Like query, but blocking, for callers that cannot wait (a few ms each). */
 	querySync<T>(...args: string[]): T[] {
 		const [file, all] = this.inside("ip", ["-json", ...args]);
 		const result = spawnSync(file, all, { encoding: "utf8", env: environment() });
@@ -92,14 +91,14 @@ export class IpRoute {
 		return parseObjects<T>(args, result);
 	}
 
-	/** One write: `ip ARGS`. */
+	/** Makes one change: `ip ARGS`. */
 	async run(...args: string[]): Promise<void> {
 		await this.command("ip", ...args);
 	}
 
 	/**
-	 * Any number of writes, a line each without the leading "ip", in order, in one process. A line
-	 * that fails does not keep the later ones from being done. Resolves with the failed lines.
+	 * Makes any number of changes in one process, in order, one line each without the leading "ip". Later
+	 * lines are executed even if a line fails. Resolves with the failed lines.
 	 */
 	async batch(lines: readonly string[]): Promise<BatchFailure[]> {
 		if (lines.length === 0) return [];
@@ -116,20 +115,20 @@ export class IpRoute {
 			failures.push({ command: lines[Number(number) - 1] ?? "", message, code: codeOf(message) });
 			said = [];
 		}
-		// A line that iproute2 cannot parse ends it at once, without its number, -force or not.
+		// iproute2 stops at a line that it cannot parse, without its number, even with -force.
 		if (output.status !== 0 && (failures.length === 0 || said.length > 0))
 			throw new IpRouteError("ip -batch -", said.join("; ") || `exit status ${output.status}`);
 		return failures;
 	}
 
-	/** Another tool (ethtool, tc, sysctl) in this namespace; resolves with its standard output. */
+	/** Runs another tool (ethtool, tc, sysctl) in this namespace; resolves with its standard output. */
 	async command(file: string, ...args: string[]): Promise<string> {
 		const { status, stdout, stderr } = await this.output(file, args);
 		if (status === 0) return stdout;
 		throw new IpRouteError(`${file} ${args.join(" ")}`, stderr.trim() || `exit status ${status}`);
 	}
 
-	/** A command that goes on, such as `ip monitor`; the caller owns the process. */
+	/** Starts a long-running command, such as `ip monitor`; the caller owns the process. */
 	start(file: string, ...args: string[]): ChildProcess {
 		const [inside, all] = this.inside(file, args);
 		return spawn(inside, all, { env: environment(), stdio: ["ignore", "pipe", "pipe"] });
@@ -152,7 +151,7 @@ export class IpRoute {
 				reject(new IpRouteError(`${file} ${args.join(" ")}`, error.message)),
 			);
 			child.on("close", (status) => resolve({ status, stdout, stderr }));
-			// A child that ended before it read its input has said why on standard error.
+			// A child that exits before it reads its input explains why on standard error.
 			child.stdin.on("error", () => {});
 			child.stdin.end(input);
 		});
@@ -164,7 +163,7 @@ function parseObjects<T>(args: string[], { status, stdout, stderr }: Output): T[
 	if (status !== 0) throw new IpRouteError(command, stderr.trim() || `exit status ${status}`);
 	if (stdout.trim() === "") return [];
 	try {
-		// Objects that were gone by the time they were printed are left as {} by iproute2.
+		// iproute2 prints {} for objects that disappeared in the meantime.
 		return (JSON.parse(stdout) as T[]).filter((object) => Object.keys(object as object).length > 0);
 	} catch {
 		throw new IpRouteError(command, `not JSON: ${stdout.slice(0, 100)}`);

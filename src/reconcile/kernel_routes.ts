@@ -1,5 +1,5 @@
 /**
- * The kernel routes that are Fairway's (protocol 170), and the neighbours of the local Pods:
+ * Fairway's kernel routes (protocol 170), and the neighbours of the local Pods:
  *
  *   a peer's pod CIDR → fairway0       the Node's own packets to its peers' Pods
  *   a local Pod's address → its veth   the Node's own packets to its Pods
@@ -9,19 +9,19 @@ import type { BatchFailure, IpRoute } from "./iproute.js";
 import { HOST_DEVICE, isPodInterface, ROUTE_PROTOCOL } from "./names.js";
 import { fullPrefix } from "./network.js";
 
-/** Of a local Pod, by address. */
+/** The route of a local Pod's address. */
 export interface PodRoute {
 	interface: string;
 	mac: string;
 }
 
-/** What the kernel has, or should have. */
+/** The actual or desired routes of the kernel. */
 export interface RouteState {
 	/** By prefix. */
 	hostRoutes: Map<string, HostRoute>;
-	/** By address without prefix length. `mac` is "" where the neighbour is missing. */
+	/** By address without prefix length. `mac` is "" if the neighbour is missing. */
 	podRoutes: Map<string, PodRoute>;
-	/** Routes of protocol 170 that are neither, as `ip route del` takes them. */
+	/** Other routes of protocol 170, as arguments for `ip route del`. */
 	others: string[];
 }
 
@@ -69,7 +69,7 @@ export async function readRoutes(ip: IpRoute): Promise<RouteState> {
 	return state;
 }
 
-/** The lines of one batch, and what each is about: it tells whose write failed. */
+/** A line of a batch with its subject, to attribute failures. */
 export interface RouteLine {
 	line: string;
 	key: string;
@@ -101,7 +101,7 @@ export function podRouteRemoval(address: string, { interface: device }: PodRoute
 	return { line: `route del ${prefix} dev ${device} proto ${ROUTE_PROTOCOL}`, key: address };
 }
 
-/** Writes them in one batch. A removal of what is gone is done. */
+/** Writes the lines in one batch. Removing what no longer exists counts as success. */
 export async function writeRoutes(
 	ip: IpRoute,
 	lines: RouteLine[],

@@ -1,4 +1,4 @@
-/** The links of this namespace, by name and by index, as one query of the kernel gives them. */
+/** The links of this namespace by name and by index, from one query of the kernel. */
 import type { IpRoute } from "./iproute.js";
 import type { WireDevice } from "./wire.js";
 
@@ -6,7 +6,6 @@ interface IpLink {
 	ifindex: number;
 	ifname: string;
 	mtu: number;
-	flags: string[];
 	linkinfo?: { info_kind?: string };
 }
 
@@ -24,10 +23,9 @@ export class Links {
 	static async read(ip: IpRoute): Promise<Links> {
 		const links = await ip.query<IpLink>("-details", "link", "show");
 		return new Links(
-			links.map(({ ifname, ifindex, mtu, flags, linkinfo }) => {
+			links.map(({ ifname, ifindex, mtu, linkinfo }) => {
 				const kind = linkinfo?.info_kind;
-				const up = flags.includes("UP");
-				return { name: ifname, ifindex, mtu, up, ...(kind === undefined ? {} : { kind }) };
+				return { name: ifname, ifindex, mtu, ...(kind === undefined ? {} : { kind }) };
 			}),
 		);
 	}

@@ -1,8 +1,9 @@
 /**
- * The forwarder's view of the live maps and of the kernel: what `fairway explain` and the slow
- * path read. Nothing is written here.
+ * The forwarder's view of the live maps and of the kernel, for `fairway explain` and the slow path. Writes
+ * nothing.
  */
 import type { BpfMap } from "#native";
+import { possibleCpus } from "#native";
 import { findSlot } from "../forwarder/flow.js";
 import type {
 	FibAnswer,
@@ -20,7 +21,7 @@ import {
 	type Fragment,
 	type FragmentKey,
 	maps,
-	type NextHop,
+	NextHop,
 	type NodeConfig,
 	NodeFlag,
 	type Peer,
@@ -105,8 +106,15 @@ export class LiveTables implements TableReader {
 		return this.#look(maps.fragments, key);
 	}
 
+	/** Each CPU has its own; the one that was read from the kernel last counts here. */
 	nextHop(index: number): NextHop | undefined {
-		return this.#look(maps.nextHops, index);
+		const values = this.#map(maps.nextHops.name).lookup(u32.encode(index));
+		if (values === undefined) return undefined;
+		const stride = Math.ceil(NextHop.size / 8) * 8;
+		const all = Array.from({ length: possibleCpus() }, (_, cpu) =>
+			NextHop.decode(values, cpu * stride),
+		);
+		return all.reduce((latest, one) => (one.checked > latest.checked ? one : latest));
 	}
 
 	nextHopSettle(): bigint {
@@ -118,7 +126,7 @@ export class LiveTables implements TableReader {
 		return this.#fib.look(query);
 	}
 
-	/** Neither `explain` nor the slow path sees packets at XDP. */
+	/** Neither `explain` nor the slow path handles packets at XDP. */
 	deviceMtu(): undefined {
 		return undefined;
 	}
@@ -127,7 +135,7 @@ export class LiveTables implements TableReader {
 		return hasSocket(key);
 	}
 
-	/** A route, link or neighbour of the kernel changed. */
+	/** Call when a route, link or neighbour of the kernel has changed. */
 	forgetNextHops(): void {
 		this.#fib.forget();
 	}

@@ -1,4 +1,4 @@
-/** What the reconciler needs of a log; pino's has it. */
+/** The part of pino's logger that the reconciler uses. */
 export interface Log {
 	debug(facts: object, message: string): void;
 	info(facts: object, message: string): void;

@@ -1,6 +1,6 @@
 /**
- * Copies a map's entries into a map of another layout: field by field, by name, as the BTF of
- * both says. A plan of byte ranges is made once; per entry it is a few copies.
+ * Copies a map's entries into a map with another layout, field by field, by name, according to the BTF of
+ * both. A plan of byte ranges is made once; each entry then takes a few copies.
  */
 import type { BpfMap } from "#native";
 import { possibleCpus } from "#native";
@@ -19,11 +19,11 @@ export interface CopyPlan {
 }
 
 /**
- * How to make the new bytes from the old; undefined when they cannot be made. A field that is new
- * is zero, one that is gone is left behind; an integer may grow, never shrink.
+ * How to make the new bytes from the old ones; undefined if that is impossible. New fields are zero, removed
+ * ones are dropped; an integer may grow, but not shrink.
  *
- * @param whole true: every field of the new layout must come from the old one. A key with an
- * invented field would name something else.
+ * @param whole true: every field of the new layout must come from the old one. A key with a new field would
+ * mean something else.
  */
 export function copyPlan(old: Layout, wanted: Layout, whole: boolean): CopyPlan | undefined {
 	const ranges: Range[] = [];
@@ -71,7 +71,7 @@ function plan(
 	return false;
 }
 
-/** Neighbouring ranges become one. */
+/** Merges adjacent ranges. */
 function merge(ranges: Range[]): Range[] {
 	const merged: Range[] = [];
 	for (const range of ranges) {
@@ -88,8 +88,6 @@ export function convert({ ranges, toSize }: CopyPlan, old: Buffer): Buffer {
 	for (const { from, to, length } of ranges) old.copy(bytes, to, from, from + length);
 	return bytes;
 }
-
-const SLICE_BYTES = 1024 * 1024;
 
 /** BPF_MAP_TYPE_* */
 const MapType = {
@@ -109,7 +107,7 @@ export function isPerCpu(type: number): boolean {
 	return perCpuTypes.includes(type);
 }
 
-/** Bytes of a value as the addon gives it: per CPU, each copy is rounded up to 8. */
+/** Size of a value in the addon: in per-CPU maps, rounded up to a multiple of 8. */
 export function valueStride(type: number, valueSize: number): number {
 	return isPerCpu(type) ? Math.ceil(valueSize / 8) * 8 * possibleCpus() : valueSize;
 }
@@ -119,25 +117,18 @@ export interface Entry {
 	value: Buffer;
 }
 
-/** The entries of a map; those of an array that are all zero are left out. */
+/** The entries of a map, without all-zero entries of an array. */
 export function* entriesOf(map: BpfMap): Generator<Entry> {
 	const { type, keySize, valueSize } = map.info;
 	const stride = valueStride(type, valueSize);
 	const isArray = type === MapType.ARRAY || type === MapType.PERCPU_ARRAY;
 	const zero = Buffer.alloc(stride);
-	// With many CPUs the whole of a map would be hundreds of megabytes at once.
-	const room = Math.max(1, Math.min(4096, Math.floor(SLICE_BYTES / (stride || 1))));
-	let cursor: Buffer | null = null;
-	do {
-		const slice: ReturnType<BpfMap["slice"]> = map.slice(cursor, room);
-		const { keys, values } = slice;
-		for (let index = 0; index * keySize < keys.length; index++) {
-			const value = values.subarray(index * stride, (index + 1) * stride);
-			if (isArray && value.equals(zero)) continue;
-			yield { key: keys.subarray(index * keySize, (index + 1) * keySize), value };
-		}
-		cursor = slice.next ?? null;
-	} while (cursor !== null);
+	const { keys, values } = map.entries();
+	for (let index = 0; index * keySize < keys.length; index++) {
+		const value = values.subarray(index * stride, (index + 1) * stride);
+		if (isArray && value.equals(zero)) continue;
+		yield { key: keys.subarray(index * keySize, (index + 1) * keySize), value };
+	}
 }
 
 export interface MapCopy {
@@ -147,7 +138,7 @@ export interface MapCopy {
 	value: CopyPlan;
 }
 
-/** Copies all entries that there is room for. Resolves with how many were, and were not. */
+/** Copies all entries that fit. Returns the numbers of copied and of skipped entries. */
 export function copyEntries({ from, to, key, value }: MapCopy): { copied: number; left: number } {
 	const perCpu = isPerCpu(from.info.type);
 	const oldStride = Math.ceil(value.fromSize / 8) * 8;

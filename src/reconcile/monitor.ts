@@ -1,8 +1,8 @@
 /**
  * Follows the kernel's links, addresses, routes and neighbours through `ip monitor`.
  *
- * A message says only that something changed, and where; whoever listens reads the state anew.
- * The process can die or lose messages (a full socket buffer): then everything counts as changed.
+ * A message says only what kind of object has changed; listeners read the state again. The process can die
+ * or lose messages (a full socket buffer); then everything counts as changed.
  */
 import type { ChildProcess } from "node:child_process";
 import type { IpRoute } from "./iproute.js";
@@ -29,13 +29,13 @@ export class NetworkMonitor {
 		this.#start();
 	}
 
-	/** Events come in batches, as the kernel sends them; nothing is debounced here. */
+	/** Events arrive in batches, as the kernel sends them, without debouncing. */
 	listen(onEvents: (events: NetworkEvents) => void): { close(): void } {
 		this.#listeners.add(onEvents);
 		return { close: () => this.#listeners.delete(onEvents) };
 	}
 
-	/** Process id of `ip monitor`; undefined while it is being started again. */
+	/** Process id of `ip monitor`; undefined during a restart. */
 	get pid(): number | undefined {
 		return this.#child?.pid;
 	}
@@ -49,7 +49,7 @@ export class NetworkMonitor {
 
 	#start(): void {
 		const objects = ["link", "address", "route", "neigh"];
-		// It must not outlive an agent that is killed: it would keep the namespace alive.
+		// It must not outlive an agent that is killed, because it would keep the namespace alive.
 		const bound = ["setpriv", "--pdeathsig", "KILL"] as const;
 		const child = this.#ip.start(...bound, "ip", "-oneline", "monitor", "label", ...objects);
 		this.#child = child;

@@ -1,19 +1,19 @@
-/** How Fairway's kernel objects are named, and recognised by a process with no memory. */
+/** Names of Fairway's kernel objects, by which a new process recognises them. */
 
-/** The Node's device: gateway addresses, and the Node's way to its peers' Pods. */
+/** The Node's device: gateway addresses, and routes to peers' Pods. */
 export const HOST_DEVICE = "fairway0";
 
-/** Has the kernel merge what comes in tunnels. */
+/** The device that makes the kernel merge tunnel packets. */
 export const GRO_DEVICE = "fairway1";
 
-/** rtm_protocol of every kernel route that is Fairway's. */
+/** rtm_protocol of all of Fairway's kernel routes. */
 export const ROUTE_PROTOCOL = 170;
 
-/** Of clsact filters, where the kernel has no tcx links. */
+/** Priority of clsact filters, on kernels without tcx links. */
 export const FILTER_PRIORITY = 0xfa1c;
 export const FILTER_HANDLE = 1;
 
-/** The host's side of a Pod's veth: "fairway" and eight hex digits. */
+/** True for the host side of a Pod's veth: "fairway" and eight hex digits. */
 export function isPodInterface(name: string): boolean {
 	return /^fairway[0-9a-f]{8}$/.test(name);
 }

@@ -1,6 +1,6 @@
 /**
- * Reads what the kernel says about this namespace's links, addresses and unicast routes. What
- * Fairway itself made (fairway*, route protocol 170) is left out: it follows from the rest.
+ * Reads this namespace's links, addresses and unicast routes from the kernel, without Fairway's own
+ * (fairway*, route protocol 170), which follow from the rest.
  */
 import type { Network, NetworkInterface, NetworkRoute } from "../compile/network.js";
 import type { IpRoute } from "./iproute.js";
@@ -56,7 +56,7 @@ export async function readNetwork(ip: IpRoute): Promise<Network> {
 }
 
 /**
- * Whether one of the wires will be a veth, as far as addresses tell before anything is compiled.
+ * Predicts from the addresses, before anything is compiled, whether a wire interface will be a veth.
  */
 export async function hasVethWire(ip: IpRoute): Promise<boolean> {
 	const links = await ip.query<Partial<IpLink>>(
@@ -101,7 +101,7 @@ function toRoutes(route: IpRouteEntry, family: 4 | 6): NetworkRoute[] {
 	});
 }
 
-/** iproute2 prints "default" and single addresses without a length. */
+/** Adds the prefix length that iproute2 omits for "default" and single addresses. */
 export function fullPrefix(destination: string, family: 4 | 6): string {
 	if (destination === "default") return family === 4 ? "0.0.0.0/0" : "::/0";
 	if (destination.includes("/")) return destination;

@@ -1,21 +1,21 @@
-/** What the lines of `ip -oneline monitor label` say has changed. */
+/** Parses the lines of `ip -oneline monitor label`. */
 import { isOwnDevice, ROUTE_PROTOCOL } from "./names.js";
 
 export interface NetworkEvents {
-	/** A link, address or route that is not Fairway's own changed. */
+	/** A link, address or route other than Fairway's has changed. */
 	network: boolean;
 	/**
-	 * A device of Fairway's changed, or a route, address or neighbour of its went: by us, or by
-	 * someone else. What is added is no reason to look: it is our own doing.
+	 * A device of Fairway has changed, or a route, address or neighbour of it was removed, by Fairway or by
+	 * someone else. Additions do not matter: they are Fairway's own.
 	 */
 	own: boolean;
-	/** What a cached next hop may rest on changed: routes, links, a neighbour's MAC or its death. */
+	/** Something that cached next hops depend on has changed: a route, a link, a neighbour's MAC or state. */
 	nextHops: boolean;
 }
 
 const NOTHING: NetworkEvents = { network: false, own: false, nextHops: false };
 
-/** Knows the neighbours' MACs from the lines before: only a new one counts as a change. */
+/** Remembers the neighbours' MACs: only a new MAC counts as a change. */
 export class NetworkMessages {
 	readonly #macs = new Map<string, string>();
 
@@ -37,14 +37,14 @@ export class NetworkMessages {
 		return events;
 	}
 
-	/** The steps between REACHABLE, STALE, DELAY and PROBE change nothing that is cached. */
+	/** Transitions between REACHABLE, STALE, DELAY and PROBE do not affect cached next hops. */
 	#neighbourChanged(text: string, device: string, deleted: boolean): boolean {
 		const key = `${text.split(" ", 1)[0]} ${device}`;
 		const mac = / lladdr (\S+)/.exec(text)?.[1] ?? "";
 		const before = this.#macs.get(key);
 		if (deleted) this.#macs.delete(key);
 		else this.#macs.set(key, mac);
-		// Unresolved, and it was so before: a scan of empty addresses must not cost anyone anything.
+		// Unresolved before and after: a scan of unused addresses must not have a cost.
 		if (deleted || mac === "") return before !== undefined && before !== "";
 		return before !== "" && before !== mac;
 	}
@@ -52,7 +52,7 @@ export class NetworkMessages {
 
 type MessageKind = "LINK" | "ADDR" | "ROUTE" | "NEIGH";
 
-/** "[ROUTE]Deleted 10.0.0.0/8 dev eth0 ..." → its parts. */
+/** Splits "[ROUTE]Deleted 10.0.0.0/8 dev eth0 ..." into its parts. */
 function parseMessage(
 	line: string,
 ): { kind: MessageKind; deleted: boolean; text: string } | undefined {
@@ -71,7 +71,7 @@ function deviceOf(kind: MessageKind, text: string): string {
 	return / dev (\S+)/.exec(text)?.[1] ?? "";
 }
 
-/** Path MTUs and redirects that the kernel learned: not of its configuration. */
+/** True for path MTUs and redirects that the kernel has learned, which are not configuration. */
 function isPrefixCache(text: string): boolean {
 	return text.includes(" cache ");
 }

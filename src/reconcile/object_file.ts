@@ -1,4 +1,4 @@
-/** What the BPF object file says of itself before anything is loaded: maps, knobs, identity. */
+/** Reads the BPF object file before it is loaded: maps, knobs, identity. */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { type Btf, parseBtf } from "../tables/btf.js";
@@ -6,19 +6,19 @@ import { parseElf, sectionData } from "../tables/elf.js";
 import { type MapDefinition, mapDefinitions } from "../tables/layout.js";
 import type { Tables } from "../tables/tables.js";
 
-/** The `const volatile` variables that are set before the load. */
+/** The `const volatile` variables that are set before loading. */
 export interface Knobs {
 	/** A wire interface is a veth: checksums may be unfinished. */
 	vethWire: boolean;
-	/** XDP was asked to run in generic mode. */
+	/** XDP is configured to run in generic mode. */
 	xdpGeneric: boolean;
-	/** The kernel knows BPF_F_ADJ_ROOM_DECAP_L3_*. */
+	/** The kernel supports BPF_F_ADJ_ROOM_DECAP_L3_*. */
 	hasDecapL3: boolean;
 	/** max_entries of `flows`. */
 	flowSlots: number;
 }
 
-/** What can be chosen; the size of the flow table is that of the maps. */
+/** The knobs that can be chosen; the size of the flow table is that of the maps. */
 export function knobsOf(vethWire: boolean, xdp: Tables["xdp"]): Omit<Knobs, "flowSlots"> {
 	return { vethWire, xdpGeneric: xdp === "generic", hasDecapL3: hasDecapL3() };
 }
@@ -58,7 +58,7 @@ export class ObjectFile {
 		}
 	}
 
-	/** The knobs as bytes of .rodata. A knob that this object does not have is left out. */
+	/** The knobs as bytes of .rodata, without knobs that this object does not have. */
 	knobBytes(knobs: Knobs): { offset: number; value: Buffer }[] {
 		const values: [string, number][] = [
 			["veth_wire", Number(knobs.vethWire)],

@@ -1,9 +1,9 @@
-/** Offloads of a wire interface that from_wire rests on, set with ethtool. They stay as they are. */
+/** Sets the offloads of wire interfaces that from_wire depends on, with ethtool. They are never reset. */
 import type { IpRoute } from "./iproute.js";
 import type { Log } from "./log.js";
 
 export interface Offload {
-	/** As `ethtool -k` names it. */
+	/** The name in `ethtool -k`. */
 	feature: string;
 	value: "on" | "off";
 	reason: string;
@@ -13,11 +13,11 @@ export interface Situation {
 	/** "veth" and so on; absent for hardware. */
 	kind?: string | undefined;
 	xdp: "native" | "generic" | "off";
-	/** Pod packets may come in tunnels. */
+	/** Pod packets may arrive in tunnels. */
 	tunnels: boolean;
 }
 
-/** What differs from what a device has by itself. */
+/** The settings that differ from a device's defaults. */
 export function offloadsFor({ kind, xdp, tunnels }: Situation): Offload[] {
 	const wanted: Offload[] = [];
 	if (xdp === "native")
@@ -27,8 +27,8 @@ export function offloadsFor({ kind, xdp, tunnels }: Situation): Offload[] {
 			reason: "XDP strips the tunnel and passes TCP up, to be merged; a veth does not by itself",
 		});
 	if (!tunnels) return wanted;
-	// A merged packet that is stripped at tc stays marked as tunnelled. TCP does not mind; UDP that
-	// has to be cut again, for a socket that wants single datagrams, is lost.
+	// A merged packet that is decapsulated at TC stays marked as tunnelled. TCP works; UDP that has to be
+	// segmented again, for a socket that expects single datagrams, is lost.
 	if (kind === "veth")
 		wanted.push({
 			feature: "tx-udp-segmentation",
@@ -41,7 +41,7 @@ export function offloadsFor({ kind, xdp, tunnels }: Situation): Offload[] {
 	return wanted;
 }
 
-/** Writes what differs. What cannot be had is logged: it costs speed, or a sender's bundles. */
+/** Writes differences. Failures are logged: they cost speed, or UDP GSO packets. */
 export async function applyOffloads(
 	ip: IpRoute,
 	device: string,

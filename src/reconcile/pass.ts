@@ -1,11 +1,11 @@
-/** What one apply did and could not do. */
+/** The results and problems of one apply. */
 import type { Log } from "./log.js";
 import type { SysctlResult } from "./sysctls.js";
 
 export class Pass {
 	writes = 0;
 	readonly problems: string[] = [];
-	/** The programs of the wire and of fairway0 are where they belong. */
+	/** The programs of the wire and of fairway0 are attached. */
 	attached = false;
 	readonly #log: Log;
 
@@ -18,14 +18,14 @@ export class Pass {
 		this.problems.push(...problems);
 	}
 
-	/** A sysctl that cannot be written is said once and hinders nothing else. */
+	/** A sysctl that cannot be written is reported once and blocks nothing else. */
 	sysctls({ changes, problems }: SysctlResult): void {
 		for (const { name, from, to, reason } of changes)
 			this.#log.info({ sysctl: name, from, to, reason }, "set a sysctl");
 		this.add({ writes: changes.length, problems: problems.map(({ message }) => message) });
 	}
 
-	/** What throws is a problem, and the result is `otherwise`. */
+	/** Runs `act`; an error becomes a problem, and the result is `otherwise`. */
 	async try<T, U>(otherwise: U, act: () => T | Promise<T>): Promise<T | U> {
 		try {
 			return await act();

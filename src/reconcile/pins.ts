@@ -1,12 +1,11 @@
 /**
- * The pin directory: where a process with no memory finds the maps, links and programs that an
- * earlier agent made.
+ * The pin directory, where a new process finds the maps, links and programs of an earlier agent.
  *
  *   PIN_DIR/maps/NAME                     the maps in use
  *   PIN_DIR/links/HOOK-IFINDEX[-MODE]     what is attached where
  *   PIN_DIR/programs/IDENTITY/NAME        the programs of one object file, set of knobs and maps
  *
- * bpffs refuses names with a dot in them.
+ * bpffs does not allow names with a dot.
  */
 import {
 	existsSync,
@@ -23,7 +22,7 @@ import { IpRoute } from "./iproute.js";
 const BPF_FS_MAGIC = 0xcafe4a11;
 const KINDS = ["maps", "links", "programs"] as const;
 const SYSTEM_MOUNT = "/sys/fs/bpf";
-/** Agents of several namespaces start together and must not mount over each other's pins. */
+/** Agents of several namespaces may start together and must not mount over each other's pins. */
 const MOUNT_LOCK = "/run/lock/fairway-bpffs";
 
 export class Pins {
@@ -33,7 +32,7 @@ export class Pins {
 		this.directory = directory;
 	}
 
-	/** Makes the directories with their parents and mounts bpffs where there is none. */
+	/** Creates the directories with their parents, and mounts bpffs if it is missing. */
 	static async open(directory: string): Promise<Pins> {
 		const pins = new Pins(resolve(directory));
 		await mountBpffs(pins.directory);
@@ -42,7 +41,7 @@ export class Pins {
 		return pins;
 	}
 
-	/** The pins as they are, nothing is made; undefined when there are none. */
+	/** Opens existing pins without creating anything; undefined if there are none. */
 	static existing(directory: string): Pins | undefined {
 		const pins = new Pins(resolve(directory));
 		return existsSync(pins.directory) ? pins : undefined;
@@ -72,7 +71,7 @@ export class Pins {
 		return list(join(this.directory, "programs"));
 	}
 
-	/** Removes a pin, or a directory of pins. What is not there is removed already. */
+	/** Removes a pin, or a directory of pins, if it exists. */
 	remove(path: string): void {
 		for (const name of list(path)) this.remove(join(path, name));
 		try {
@@ -83,11 +82,11 @@ export class Pins {
 		}
 	}
 
-	/** Removes all of it, and the mount where it was made for this directory alone. */
+	/** Removes all pins, and the mount if it was made for this directory alone. */
 	async removeAll(): Promise<void> {
 		for (const kind of KINDS) this.remove(join(this.directory, kind));
 		if (this.directory === SYSTEM_MOUNT) return;
-		// Lazily: whoever cleans up holds the directory locked, and an open directory is a busy mount.
+		// Lazily, because the caller holds the directory locked, and an open directory makes the mount busy.
 		if (isMountPoint(this.directory))
 			await new IpRoute().command("umount", "--lazy", this.directory);
 		this.remove(this.directory);
@@ -113,7 +112,7 @@ function isDirectory(path: string): boolean {
 	}
 }
 
-/** statfs(2)'s type of the file system that holds `path`, or will hold it once it exists. */
+/** The statfs(2) type of the file system that holds `path`, or will hold it when it exists. */
 function fileSystem(path: string): number {
 	let existing = path;
 	while (!existsSync(existing)) existing = dirname(existing);

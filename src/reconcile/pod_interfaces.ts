@@ -1,15 +1,15 @@
-/** Host sides of Pods' veths: which of them belong to nobody. */
+/** Finds host sides of veths that belong to no Pod. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { IpRoute } from "./iproute.js";
 import type { Log } from "./log.js";
 
 /**
- * Removes those of `candidates` that no endpoint record under RUN_DIR/endpoints names. A directory
- * or a record that cannot be read keeps all of them: a Pod that works is worth more than order.
+ * Removes the candidates that no endpoint record under RUN_DIR/endpoints names. If the directory or a record
+ * cannot be read, removes none: a working Pod is worth more than order.
  *
- * @param candidates interfaces from before this agent: one that is being attached now has no
- * record yet.
+ * @param candidates interfaces from before this agent started; one that is being attached now has no record
+ * yet.
  */
 export async function removeOrphans(
 	ip: IpRoute,

@@ -1,7 +1,6 @@
 /**
  * Brings the kernel to what the tables say. One apply does, in this order:
  *
- *  0. sizes        maps are made anew, under traffic, where they are to have another size
  *  1. sysctls      forwarding is on before anything is to be forwarded
  *  2. fairway0     node_config, host routes and from_host refer to it
  *  3. tables       puts before removals, so that no packet meets a gap (src/tables/diff.ts), then
@@ -14,14 +13,12 @@
  *  7. sweep        what nobody wants any more, and what an earlier agent left behind
  *
  * Only differences are written. What the kernel refuses is a problem, stays pending and is tried
- * again; it keeps nothing else from being done. What others change is noticed by the kernel's
- * messages, and what no message tells of by a full look (full_look.ts).
+ * again; it keeps nothing else from being done.
  */
 import { mkdirSync } from "node:fs";
-import { type BpfMap, possibleCpus } from "#native";
+import type { BpfMap } from "#native";
 import type { Network } from "../compile/network.js";
 import type { TableReader } from "../forwarder/table_reader.js";
-import { Limit } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
 import { type AdoptedPath, adoptedPaths } from "./adopted_paths.js";
 import { AgentTables } from "./agent_tables.js";
@@ -36,14 +33,12 @@ import {
 } from "./counters.js";
 import { Datapath } from "./datapath.js";
 import { FlowCount } from "./flow_count.js";
-import { FullLook } from "./full_look.js";
 import { GroDevice } from "./gro_device.js";
 import { HostState } from "./host_state.js";
 import { IpRoute } from "./iproute.js";
 import { Links } from "./links.js";
 import { LiveTables } from "./live_tables.js";
 import type { Log } from "./log.js";
-import { type MapMemory, peerSlotsFor } from "./map_sizes.js";
 import { type NetworkEvents, NetworkMonitor } from "./monitor.js";
 import { isPodInterface } from "./names.js";
 import { hasVethWire, readNetwork } from "./network.js";
@@ -57,43 +52,36 @@ import { Wire } from "./wire.js";
 export type { XdpMode } from "./attachments.js";
 export type { Counters, PeerCounters } from "./counters.js";
 export type { Log } from "./log.js";
-export type { MapMemory } from "./map_sizes.js";
 
 export interface ReconcilerOptions {
-	/** Maps, links and programs are pinned here; made with its parents, bpffs mounted if need be. */
+	/** Where maps, links and programs are pinned; created with its parents, bpffs mounted if necessary. */
 	pinDir: string;
-	/** Made with its parents. */
+	/** Created with its parents. */
 	runDir: string;
 	/** build/bpf/fairway.bpf.o */
 	objectPath: string;
 	/** Slots of the flow table. */
 	flowsMax: number;
-	/** What the first apply will ask for, where that is known: programs are loaded for it early. */
+	/** The setting of the first apply, if known: its programs are loaded early. */
 	xdp?: Tables["xdp"];
 	log: Log;
-	/** From one full look at the kernel to the next; default: a minute. */
-	lookEveryMs?: number;
-	/** Maps are sized as for a machine of so many CPUs; default: this one's possible CPUs. */
-	cpus?: number;
 }
 
 export interface Applied {
-	/** What could not be written; it is being tried again. */
+	/** Number of failed writes, which are being retried. */
 	pending: number;
-	/** Packets flow: tables, fairway0, and the programs on the wire and on fairway0. */
+	/** Packets flow: tables and fairway0 are written, programs on the wire and on fairway0 attached. */
 	ready: boolean;
-	/** Entries, routes and attachments that differed and were written. */
+	/** Number of entries, routes and attachments that were written. */
 	writes: number;
 }
 
 const RETRY_MS = { first: 500, most: 30_000 };
 /**
- * Messages of the kernel come in bursts, or without end where routes flap: a look so long after the
- * first of them, and not after the last, serves both.
+ * The kernel sends messages in bursts, or endlessly if routes flap. Looking this long after the first one,
+ * not after the last, handles both.
  */
 const SETTLE_MS = 100;
-/** Maps of a size that was refused are not asked for with every apply: it may cost a second. */
-const REFUSED_MS = 30_000;
 
 export class Reconciler {
 	readonly #options: ReconcilerOptions;
@@ -110,8 +98,6 @@ export class Reconciler {
 	readonly #flowCount: FlowCount;
 	readonly #stages: Stages;
 	#datapath: Datapath;
-	/** Slots of the flow table that are wanted. */
-	#flowsMax: number;
 	#wanted: Tables | undefined;
 	#last: Applied = { pending: 0, ready: false, writes: 0 };
 	#problems: string[] = [];
@@ -119,17 +105,13 @@ export class Reconciler {
 	#backoff = RETRY_MS.first;
 	#retry: NodeJS.Timeout | undefined;
 	#look: NodeJS.Timeout | undefined;
-	/** By what was to have another size. */
-	readonly #refusedSizes = new Map<string, { size: number; until: number; message: string }>();
-	readonly #fullLook: FullLook;
 	#closed = false;
 
 	private constructor(options: ReconcilerOptions, pins: Pins, links: Links) {
 		this.#options = options;
 		this.#log = options.log;
 		this.#pins = pins;
-		this.#flowsMax = options.flowsMax;
-		this.#datapath = this.#openDatapath();
+		this.#datapath = Datapath.open({ ...options, pins });
 		const map = (name: string) => this.#datapath.map(name);
 		this.#tables = new TableState(new AgentTables(map));
 		this.#attachments = new Attachments(pins, this.#log);
@@ -153,32 +135,11 @@ export class Reconciler {
 		});
 		this.#monitor = new NetworkMonitor(this.#ip, this.#log);
 		this.#monitor.listen((events) => this.#noticed(events));
-		this.#fullLook = new FullLook(
-			() => this.#enqueue(() => this.#lookAtEverything()),
-			options.lookEveryMs,
-		);
 	}
 
 	/**
-	 * A start must not fail for the size of the flow table: where the kernel has no room for what is
-	 * wanted it goes on with what is pinned, or with the default, and the first apply says so.
-	 */
-	#openDatapath(): Datapath {
-		const open = (flowsMax: number) =>
-			Datapath.open({ ...this.#options, flowsMax, pins: this.#pins });
-		try {
-			return open(this.#flowsMax);
-		} catch (error) {
-			const fallback =
-				Datapath.pinnedFlowSlots(this.#pins) ?? Math.min(this.#flowsMax, Limit.FLOWS_DEFAULT);
-			if (fallback === this.#flowsMax) throw error;
-			return open(fallback);
-		}
-	}
-
-	/**
-	 * Adopts what an earlier agent left pinned. Nothing that packets meet is changed before the
-	 * first apply, and nothing is swept before that is done.
+	 * Adopts what an earlier agent has pinned. Nothing in the packets' path changes before the first apply,
+	 * and nothing is removed before that is done.
 	 */
 	static async open(options: ReconcilerOptions): Promise<Reconciler> {
 		mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
@@ -191,48 +152,50 @@ export class Reconciler {
 	}
 
 	/**
-	 * Writes the difference between these tables and the kernel. Never rejects for what the kernel
-	 * refuses: that stays pending, is tried again with backoff, and is a problem meanwhile.
+	 * Writes the difference between these tables and the kernel. Does not reject if the kernel refuses a
+	 * write: that stays pending, is retried with backoff, and is a problem meanwhile.
 	 */
 	apply(tables: Tables): Promise<Applied> {
 		this.#wanted = tables;
 		return this.#enqueue(() => this.#applyNow());
 	}
 
-	/**
-	 * Changes the size of the flow table under traffic; flows are kept, as far as they fit. A size that
-	 * the kernel refuses is a problem, the table stays as it is, and it is tried again later.
-	 */
-	async resizeFlows(flowsMax: number): Promise<void> {
-		if (flowsMax === this.#flowsMax) return;
-		this.#flowsMax = flowsMax;
-		if (this.#wanted !== undefined) await this.#enqueue(() => this.#applyNow());
+	/** Changes the size of the flow table under traffic; flows are kept, as far as they fit. */
+	resizeFlows(flowsMax: number): Promise<void> {
+		return this.#enqueue(async () => {
+			if (flowsMax === this.#datapath.flowSlots) return;
+			const before = this.#datapath;
+			const next = Datapath.open({ ...this.#options, flowsMax, pins: this.#pins });
+			this.#datapath = next;
+			// Before the first apply there are no programs to swap; that does it then.
+			if (this.#wanted !== undefined) {
+				await this.#applyNow();
+				if (next.hasNewMaps) {
+					this.#datapath = before;
+					await next.idle();
+					next.close();
+					throw new Error(
+						`Cannot resize the flow table to ${flowsMax}: wanted new programs in force, ${this.#problems.join("; ")}`,
+					);
+				}
+			}
+			await before.idle();
+			// These rings are read for as long as the agent lives.
+			before.close(["slow_path", "probe_events"]);
+		});
 	}
 
-	/** Slots of the flow table that is in force. */
-	flowSlots(): number {
-		return this.#datapath.flowSlots;
-	}
-
-	/** What the maps in force take of the kernel's memory. */
-	mapMemory(): MapMemory {
-		return this.#datapath.memory();
-	}
-
-	/** Sentences for `fairway status`: what the kernel refused and what is being tried again. */
+	/** Sentences for `fairway status`: what the kernel refused and what is being retried. */
 	problems(): string[] {
 		return [...this.#problems];
 	}
 
-	/**
-	 * Why the Pod behind this host interface has no data path; undefined: by the last apply that went
-	 * through its programs are attached and its table entries written.
-	 */
+	/** Why the Pod behind this host interface is not attached; undefined: it is. */
 	podProblem(hostInterface: string): string | undefined {
 		return this.#stages.podProblem(hostInterface);
 	}
 
-	/** What from_wire_xdp runs as; with several wire interfaces the least of them. */
+	/** The XDP mode of from_wire_xdp; with several wire interfaces, the lowest of them. */
 	xdpMode(): XdpMode {
 		return this.#wire.mode();
 	}
@@ -241,29 +204,29 @@ export class Reconciler {
 		return readCounters((name) => this.#datapath.map(name));
 	}
 
-	/** Of every peer there is. Read in pieces, with turns of the event loop between. */
+	/** Counters of every peer. Reads in pieces, yielding to the event loop in between. */
 	peerCounters(): Promise<PeerCounters> {
 		return readPeerCounters(() => this.#datapath.map("peer_counters"), this.#tables.peers.keys());
 	}
 
-	/** Flows in the table, expired ones that nobody needed the room of included. */
+	/** Number of flows in the table, including expired ones whose slots have not been needed. */
 	flowsUsed(): Promise<number> {
 		return this.#flowCount.get();
 	}
 
-	/** Which Node owned which peer id before a restart: seed of PeerIds. */
+	/** The owners of peer ids before a restart, for PeerIds. */
 	adoptedPeers(): { id: number; nodeHash: bigint }[] {
 		const owners = new Map<number, bigint>();
 		for (const [index, { nodeHash }] of this.#tables.peers) owners.set(index >> 1, nodeHash);
 		return [...owners].map(([id, nodeHash]) => ({ id, nodeHash }));
 	}
 
-	/** Direct paths that were in force before a restart, and how old their proofs are; by index of peers. */
+	/** Direct paths in use before a restart, with the age of their proofs; by index in peers. */
 	adoptedPaths(): Map<number, AdoptedPath> {
 		return adoptedPaths(this.#tables.peers, this.#datapath.map("path_proofs"));
 	}
 
-	/** Packets to and from a peer so far, by both paths. */
+	/** Total packets to and from a peer, on both paths. */
 	peerTotals(index: number): { sent: number; received: number } {
 		const counter = readPeerCounter(this.#datapath.map("peer_counters"), index);
 		return {
@@ -277,8 +240,8 @@ export class Reconciler {
 	}
 
 	/**
-	 * Calls back shortly after links, addresses or routes that are not ours have changed; at most
-	 * ten times a second.
+	 * Calls back shortly after links, addresses or routes other than Fairway's have changed, at most ten times
+	 * a second.
 	 */
 	watchNetwork(onChange: () => void): { close(): void } {
 		let timer: NodeJS.Timeout | undefined;
@@ -302,22 +265,21 @@ export class Reconciler {
 		return this.#datapath.map("slow_path");
 	}
 
-	/** The ring buffer of what probes tell. */
+	/** The ring buffer of probe events. */
 	get probeEventsMap(): BpfMap {
 		return this.#datapath.map("probe_events");
 	}
 
-	/** The live maps and the kernel's FIB, for explaining and for the slow path. */
+	/** The live maps and the kernel's FIB, for `explain` and the slow path. */
 	get tableReader(): TableReader {
 		return this.#live;
 	}
 
-	/** Stops retries and watches, closes descriptors. Forwarding goes on. */
+	/** Stops retries and watches, and closes descriptors. Forwarding continues. */
 	async close(): Promise<void> {
 		this.#closed = true;
 		clearTimeout(this.#retry);
 		clearTimeout(this.#look);
-		this.#fullLook.close();
 		this.#monitor.close();
 		await this.#queue;
 		await this.#datapath.idle();
@@ -330,7 +292,7 @@ export class Reconciler {
 		return cleanup(new IpRoute(), options);
 	}
 
-	/** One after another: an apply sees what the one before it left. */
+	/** Runs one after another, so that an apply sees the result of the previous one. */
 	#enqueue<T>(act: () => Promise<T>): Promise<T> {
 		const result = this.#queue.then(act);
 		this.#queue = result.catch(() => {});
@@ -346,8 +308,8 @@ export class Reconciler {
 		this.#host.doubt();
 		this.#gro.doubt();
 		if (this.#wanted === undefined || this.#closed) return;
-		// Someone may have removed what is ours, or put a device back: an apply that finds nothing
-		// to write costs a few milliseconds.
+		// Someone may have removed an object of Fairway, or restored a device. An apply that finds
+		// nothing to write costs a few milliseconds.
 		this.#look ??= setTimeout(() => {
 			this.#look = undefined;
 			void this.#enqueue(() => this.#applyNow());
@@ -359,9 +321,7 @@ export class Reconciler {
 		if (tables === undefined || this.#closed) return this.#last;
 		clearTimeout(this.#retry);
 		const pass = new Pass(this.#log);
-		await this.#fitSizes(tables, pass);
-		// Whatever is thrown in there, the rest is tried again.
-		const ready = await pass.try(false, () => this.#stages.run(tables, pass));
+		const ready = await this.#stages.run(tables, pass);
 		const { writes, problems } = pass;
 		for (const problem of problems)
 			if (!this.#problems.includes(problem)) this.#log.error({}, problem);
@@ -375,78 +335,8 @@ export class Reconciler {
 		return this.#last;
 	}
 
-	/** Brings the maps to the sizes that are wanted. */
-	async #fitSizes(tables: Tables, pass: Pass): Promise<void> {
-		if (this.#flowsMax !== this.#datapath.flowSlots)
-			await this.#resize("the flow table", { flowsMax: this.#flowsMax }, tables, pass);
-		let ids = 0;
-		for (const index of tables.peers.keys()) ids = Math.max(ids, (index >> 1) + 1);
-		if (ids > this.#datapath.peerSlots)
-			await this.#resize(
-				"the peers' counters",
-				{ peerSlots: peerSlotsFor(ids, this.#options.cpus ?? possibleCpus()) },
-				tables,
-				pass,
-			);
-	}
-
-	/** Where it fails, what was in force stays so. */
-	async #resize(
-		what: string,
-		sizes: { flowsMax: number } | { peerSlots: number },
-		tables: Tables,
-		pass: Pass,
-	): Promise<void> {
-		const [size = 0] = Object.values(sizes) as number[];
-		const refused = this.#refusedSizes.get(what);
-		if (refused?.size === size && refused.until > performance.now()) {
-			pass.problems.push(refused.message);
-			return;
-		}
-		const before = this.#datapath;
-		try {
-			const { flowSlots: flowsMax, peerSlots } = before;
-			const next = Datapath.open({
-				...{ ...this.#options, flowsMax, peerSlots, ...sizes },
-				pins: this.#pins,
-			});
-			this.#datapath = next;
-			// The programs of the new maps, with the old ones in force until then.
-			const swap = new Pass(this.#log);
-			await swap.try(false, () => this.#stages.run(tables, swap));
-			pass.writes += swap.writes;
-			if (next.hasNewMaps) {
-				this.#datapath = before;
-				await next.idle();
-				next.close();
-				throw new Error(swap.problems.join("; "));
-			}
-			this.#refusedSizes.delete(what);
-		} catch (error) {
-			const message = `Cannot resize ${what} to ${size}: ${(error as Error).message}`;
-			this.#refusedSizes.set(what, { size, until: performance.now() + REFUSED_MS, message });
-			pass.problems.push(message);
-			return;
-		}
-		await before.idle();
-		// These rings are read for as long as the agent lives.
-		before.close(["slow_path", "probe_events"]);
-	}
-
-	/** What others may have changed without a message of the kernel's. */
-	async #lookAtEverything(): Promise<void> {
-		if (this.#wanted === undefined || this.#closed) return;
-		this.#host.doubt();
-		this.#gro.doubt();
-		const differing = await this.#tables.readAgain();
-		if (differing > 0)
-			this.#log.warn({ entries: differing }, "map entries were changed by someone else");
-		await this.#applyNow();
-	}
-
 	/** Only a retry that failed makes the next one later; an apply for another reason does not. */
 	#retryLater(): void {
-		if (this.#closed) return;
 		this.#retry = setTimeout(() => {
 			this.#backoff = Math.min(this.#backoff * 2, RETRY_MS.most);
 			void this.#enqueue(() => this.#applyNow());

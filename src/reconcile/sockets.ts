@@ -1,6 +1,6 @@
 /**
- * Whether a socket of this namespace would receive a packet: what the programs ask the kernel by
- * bpf_sk_lookup, read here from /proc/net.
+ * Whether a socket of this namespace would receive a packet. The programs use bpf_sk_lookup; this reads
+ * /proc/net.
  */
 import { readFileSync } from "node:fs";
 import { familyOf, parseAddress } from "../tables/address.js";
@@ -19,7 +19,7 @@ interface Socket {
 	state: number;
 }
 
-/** The key is that of the packet: its destination is the socket's own side. */
+/** The key is the packet's: its destination is the socket's local side. */
 export function hasSocket(key: FlowKey): boolean {
 	const name = key.protocol === TCP ? "tcp" : key.protocol === UDP ? "udp" : undefined;
 	if (name === undefined) return false;
@@ -34,7 +34,7 @@ export function hasSocket(key: FlowKey): boolean {
 	});
 }
 
-/** An IPv6 socket that is bound to any address, or to a mapped one, takes IPv4 too. */
+/** An IPv6 socket that is bound to any address, or to a mapped one, also receives IPv4. */
 function socketsOf(name: "tcp" | "udp", family: 4 | 6): Socket[] {
 	const files = family === 4 ? [name, `${name}6`] : [`${name}6`];
 	return files.flatMap((file) => {
@@ -46,7 +46,7 @@ function socketsOf(name: "tcp" | "udp", family: 4 | 6): Socket[] {
 	});
 }
 
-/** /proc/net/tcp: "sl local_address rem_address st ...", addresses as words of the host's order. */
+/** Parses /proc/net/tcp: "sl local_address rem_address st ...", addresses as words in host byte order. */
 export function parseSockets(text: string): Socket[] {
 	return text
 		.split("\n")
@@ -68,7 +68,7 @@ export function parseSockets(text: string): Socket[] {
 		});
 }
 
-/** 16 bytes as the tables have them, IPv4 mapped. */
+/** Converts to the 16 bytes of tables, with IPv4 mapped. */
 function networkOrder(words: string): string {
 	const bytes = Buffer.from(words, "hex").swap32().toString("hex");
 	return bytes.length === 8 ? `${MAPPED}${bytes}` : bytes;

@@ -1,6 +1,6 @@
 /**
- * The stages of one apply, in their order (reconciler.ts says why). They hold no state of their own
- * but what is done once, after the first apply that went through.
+ * The stages of one apply, in order (reconciler.ts explains it). Their only state is what is done once, after
+ * the first successful apply.
  */
 import { NodeFlag } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
@@ -16,8 +16,6 @@ import { HOST_DEVICE, isPodInterface } from "./names.js";
 import { knobsOf } from "./object_file.js";
 import type { Pass } from "./pass.js";
 import { removeOrphans } from "./pod_interfaces.js";
-import type { PortRange } from "./port_set.js";
-import { ReservedPorts } from "./reserved_ports.js";
 import { sysctls } from "./sysctls.js";
 import type { TableState } from "./table_state.js";
 import type { Wire, WireDevice } from "./wire.js";
@@ -31,9 +29,9 @@ export interface StagesOptions {
 	attachments: Attachments;
 	wire: Wire;
 	gro: GroDevice;
-	/** The one in force: a resized flow table is another one. */
+	/** The current one; resizing the flow table replaces it. */
 	datapath: () => Datapath;
-	/** Host sides of Pods from before this agent. */
+	/** Host sides of Pods from before this agent started. */
 	formerPods: string[];
 }
 
@@ -47,14 +45,10 @@ export class Stages {
 	readonly #wire: Wire;
 	readonly #gro: GroDevice;
 	readonly #datapath: () => Datapath;
-	readonly #reservedPorts: ReservedPorts;
 	#formerPods: string[] | undefined;
-	/** Indexes of devices whose sysctls are set; the kernel does not use an index twice. */
+	/** Indexes of devices whose sysctls are set; the kernel does not reuse indexes. */
 	readonly #configured = new Set<number>();
-	#attachedPods: ReadonlySet<string> = new Set();
-	#podProblems: ReadonlyMap<string, string> = new Map();
-	/** Why a Pod of which nothing else is known is not attached. */
-	#otherwise = "nothing was applied yet";
+	#podProblems = new Map<string, string>();
 
 	constructor(options: StagesOptions) {
 		this.#ip = options.ip;
@@ -67,40 +61,17 @@ export class Stages {
 		this.#gro = options.gro;
 		this.#datapath = options.datapath;
 		this.#formerPods = options.formerPods;
-		this.#reservedPorts = new ReservedPorts(options.runDir);
 	}
 
-	/**
-	 * Why the Pod behind this host interface has no data path; undefined: in the last pass its programs
-	 * were in place and its table entries written. Whatever ends a pass early leaves every Pod with a
-	 * reason: what was not seen to be there is not there.
-	 */
+	/** Why the Pod behind this host interface was not attached the last time. */
 	podProblem(hostInterface: string): string | undefined {
-		if (this.#attachedPods.has(hostInterface)) return undefined;
-		return this.#podProblems.get(hostInterface) ?? this.#otherwise;
+		return this.#podProblems.get(hostInterface);
 	}
 
-	/** All of it; resolves with true when packets flow. */
+	/** Runs all stages; resolves with true if packets flow. */
 	async run(tables: Tables, pass: Pass): Promise<boolean> {
-		const pods: PodOutcome = { attached: new Set(), problems: new Map() };
-		try {
-			return await this.#run(tables, pass, pods);
-		} catch (error) {
-			pass.problems.push((error as Error).message);
-			pods.attached.clear();
-			return false;
-		} finally {
-			this.#attachedPods = pods.attached;
-			this.#podProblems = pods.problems;
-			this.#otherwise =
-				pass.problems.length === 0 ? "there is no such interface" : pass.problems.join("; ");
-		}
-	}
-
-	async #run(tables: Tables, pass: Pass, pods: PodOutcome): Promise<boolean> {
 		const { nodeConfig } = tables;
-		pass.sysctls(sysctls.node());
-		const snatPorts = await this.#reserveSnatPorts(tables, pass);
+		pass.sysctls(sysctls.node({ first: nodeConfig.snatPortFirst, last: nodeConfig.snatPortLast }));
 
 		await pass.try(0, () =>
 			this.#host.applyDevice({
@@ -112,17 +83,15 @@ export class Stages {
 
 		const links = await pass.try(undefined, () => Links.read(this.#ip));
 		if (links === undefined) return false;
-		// Even where something about it was refused: it is better than none.
+		// Even if part of it was refused: that is better than nothing.
 		const hostIfindex = links.named(HOST_DEVICE)?.ifindex ?? 0;
-		pass.add(this.#tables.apply(withSnatPorts(tables, snatPorts), links, hostIfindex));
+		pass.add(this.#tables.apply(tables, links, hostIfindex));
 
 		const wires = this.#wireDevices(tables, links, pass);
 		const programs = await pass.try(undefined, () => this.#loadPrograms(wires, tables.xdp));
 		const hooks = this.#hooks(tables, links, wires, pass);
-		if (programs !== undefined) await this.#attach(hooks, wires, tables, programs, pass, pods);
-		this.#checkEndpoints(tables, links, pods);
+		if (programs !== undefined) await this.#attach(hooks, wires, tables, programs, pass);
 
-		await this.#setUp(tables, links, pass);
 		const podRoutes = podRoutesOf(tables, links);
 		const complete = pass.problems.length === 0;
 		const routes = await pass.try(undefined, () =>
@@ -132,46 +101,8 @@ export class Stages {
 
 		if (programs !== undefined) this.#attachments.sweep(hooks, wires);
 		if (complete) await this.#sweepFormerPods();
-		this.#forgetGone(links);
 		const configured = (this.#tables.nodeConfig.flags & NodeFlag.CONFIGURED) !== 0;
 		return configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
-	}
-
-	/** Before they are used. Returns those that SNAT may use. */
-	async #reserveSnatPorts({ nodeConfig }: Tables, pass: Pass): Promise<PortRange> {
-		const wanted = { first: nodeConfig.snatPortFirst, last: nodeConfig.snatPortLast };
-		const { flags, snatPortFirst: first, snatPortLast: last } = this.#tables.nodeConfig;
-		const former = flags === 0 ? undefined : { first, last };
-		const result = await pass.try(undefined, () =>
-			sysctls.snatPorts(wanted, former, this.#reservedPorts),
-		);
-		if (result === undefined) return former ?? wanted;
-		pass.sysctls(result);
-		return result.range;
-	}
-
-	/** A Pod whose programs are attached has a data path only if its addresses are known, too. */
-	#checkEndpoints(tables: Tables, links: Links, { attached, problems }: PodOutcome): void {
-		for (const [address, endpoint] of tables.endpoints) {
-			const problem = this.#tables.endpointProblem(address, endpoint, links);
-			if (problem === undefined) continue;
-			attached.delete(endpoint.interface);
-			problems.set(endpoint.interface, problem);
-		}
-	}
-
-	/** Pods' interfaces that someone has set down. */
-	async #setUp(tables: Tables, links: Links, pass: Pass): Promise<void> {
-		const names = interfacesOf(tables).filter((name) => links.named(name)?.up === false);
-		if (names.length === 0) return;
-		const lines = names.map((name) => `link set dev ${name} up`);
-		const failures = await pass.try([], () => this.#ip.batch(lines));
-		pass.writes += lines.length - failures.length;
-		this.#log.info({ interfaces: names }, "set Pod interfaces up again");
-		// The kernel took their routes along.
-		this.#host.doubt();
-		for (const { command, message, code } of failures)
-			if (code !== "ENODEV") pass.problems.push(`Cannot run "ip ${command}": ${message}`);
 	}
 
 	#loadPrograms(wires: readonly WireDevice[], xdp: Tables["xdp"]): Promise<Programs> {
@@ -189,7 +120,6 @@ export class Stages {
 		tables: Tables,
 		programs: Programs,
 		pass: Pass,
-		pods: PodOutcome,
 	): Promise<void> {
 		const committed = await pass.try(false, () => {
 			this.#datapath().commit();
@@ -197,14 +127,9 @@ export class Stages {
 		});
 		if (!committed) return;
 		const { writes, failures } = this.#attachments.attach(hooks, programs);
-		const problems = failures.filter(({ gone }) => !gone).map(({ message }) => message);
-		pass.add({ writes, problems });
+		pass.add({ writes, problems: failures.map(({ message }) => message) });
 		pass.attached = failures.every(({ device }) => isPodInterface(device));
-		for (const { device } of hooks) if (isPodInterface(device.name)) pods.attached.add(device.name);
-		for (const { device, message } of failures) {
-			pods.attached.delete(device);
-			pods.problems.set(device, message);
-		}
+		this.#podProblems = new Map(failures.map(({ device, message }) => [device, message]));
 		const { tunnelPort, xdp } = tables;
 		pass.add(await this.#wire.attach(wires, xdp, tunnelPort !== 0, programs));
 		pass.writes += await this.#gro.apply(this.#wire.withoutXdp ? tunnelPort : 0);
@@ -218,7 +143,9 @@ export class Stages {
 				this.#once(device, () => pass.sysctls(sysctls.wireInterface(name)));
 				return [device];
 			}
-			pass.problems.push(`Cannot attach from_wire to ${name}: there is no such interface`);
+			pass.problems.push(
+				`Cannot attach from_wire to ${name}: wanted an interface of that name, there is none`,
+			);
 			return [];
 		});
 	}
@@ -228,49 +155,29 @@ export class Stages {
 		const hooks: Hook[] = wires.map((device) => ({ program: "from_wire", device }));
 		const host = links.named(HOST_DEVICE);
 		if (host !== undefined) hooks.push({ program: "from_host", device: host });
-		for (const name of interfacesOf(tables)) {
+		const names = new Set([...tables.endpoints.values()].map((endpoint) => endpoint.interface));
+		for (const name of names) {
 			const device = links.named(name);
-			if (device === undefined) continue; // Its Pod is gone, or going: CNI DEL follows.
+			if (device === undefined) continue; // Its Pod has ended: CNI DEL follows.
 			this.#once(device, () => pass.sysctls(sysctls.podInterface(name)));
 			hooks.push({ program: "to_pod", device }, { program: "from_pod", device });
 		}
 		return hooks;
 	}
 
-	/** For each device once: reading the sysctls of a hundred Pods with every apply is felt. */
+	/** Once for each device: reading the sysctls of a hundred Pods with every apply is noticeable. */
 	#once({ ifindex }: WireDevice, act: () => void): void {
 		if (this.#configured.has(ifindex)) return;
 		this.#configured.add(ifindex);
 		act();
 	}
 
-	#forgetGone(links: Links): void {
-		for (const ifindex of this.#configured)
-			if (links.at(ifindex) === undefined) this.#configured.delete(ifindex);
-	}
-
 	async #sweepFormerPods(): Promise<void> {
-		if (this.#formerPods === undefined) return;
-		await removeOrphans(this.#ip, this.#formerPods, this.#runDir, this.#log);
-		// Only when that went through: a fork that failed is tried again.
+		const former = this.#formerPods;
+		if (former === undefined) return;
 		this.#formerPods = undefined;
+		await removeOrphans(this.#ip, former, this.#runDir, this.#log);
 	}
-}
-
-/** What a pass came to for the Pods, by host interface. */
-interface PodOutcome {
-	/** Programs in place and every table entry written. */
-	attached: Set<string>;
-	problems: Map<string, string>;
-}
-
-function withSnatPorts(tables: Tables, { first, last }: PortRange): Tables {
-	const nodeConfig = { ...tables.nodeConfig, snatPortFirst: first, snatPortLast: last };
-	return { ...tables, nodeConfig };
-}
-
-function interfacesOf({ endpoints }: Tables): string[] {
-	return [...new Set([...endpoints.values()].map((endpoint) => endpoint.interface))];
 }
 
 function podRoutesOf(tables: Tables, links: Links): Map<string, PodRoute> {

@@ -1,11 +1,10 @@
 /**
- * What the agent's BPF maps hold, and the writes that bring them to what is wanted.
+ * The content of the agent's BPF maps, and the writes that bring them to the desired state.
  *
- * `#actual` has only what the kernel took: an entry whose write failed is still a difference the
- * next time. After a restart it starts as what the maps hold.
+ * `#actual` holds only what the kernel accepted, so an entry whose write failed is still a difference the next
+ * time. After a restart it starts with the content of the maps.
  */
 import { randomBytes } from "node:crypto";
-import { isDeepStrictEqual } from "node:util";
 import { diff } from "../tables/diff.js";
 import { type Endpoint, NodeConfig, type Peer, ProbeWay } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
@@ -29,17 +28,13 @@ export class TableState {
 	readonly #routes: Tables["routes"];
 	readonly #endpoints: Map<string, Endpoint>;
 	#nodeConfig: NodeConfig;
-	/** Entries of these kinds were written, and node_config has not yet said so to flows. */
-	#pendingEpochs = { route: false, nextHop: false };
-	/** Why an endpoint's entry is not as wanted, by address. */
-	#endpointRefusals = new Map<string, string>();
 
 	/** Reads what an earlier agent wrote. */
 	constructor(tables: AgentTables) {
 		this.#tables = tables;
 		this.#peers = tables.peers.read();
 		this.#peerAddresses = tables.peerAddresses.read();
-		// Of whoever has an entry there: both are written and removed together.
+		// Only of peers with an entry: both are written and removed together.
 		this.#peerPaths = tables.peerPaths.readAt(
 			[...this.#peers.keys()].flatMap((index) => [
 				index * 2 + ProbeWay.DIRECT,
@@ -56,28 +51,28 @@ export class TableState {
 		return this.#peers;
 	}
 
-	/** Epochs and the rest, as it was last written. */
+	/** The value last written, including epochs. */
 	get nodeConfig(): NodeConfig {
 		return this.#nodeConfig;
 	}
 
 	/**
-	 * Writes the difference, then node_config: with a new route epoch if a route, an endpoint, a
-	 * peer's address or the owner of a peer id changed, and a new next hop epoch if a peer is to be
-	 * found elsewhere. A mere change of a path needs neither: flows read it afresh.
+	 * Writes the difference, then node_config: with a new route epoch if a route, an endpoint, a peer's
+	 * address or the owner of a peer id has changed, and a new next hop epoch if a peer has moved. A change of
+	 * path needs neither, because flows read it fresh.
 	 *
-	 * @param links names and indexes of now. An endpoint without its interface is left out.
+	 * @param links current names and indexes. An endpoint without its interface is left out.
 	 */
 	apply(wanted: Tables, links: Links, hostIfindex: number): TableOutcome {
 		const problems: string[] = [];
 		let writes = 0;
-		const pending = this.#pendingEpochs;
+		let routesChanged = false;
+		let nextHopsChanged = false;
 		const note = (count: number, failures: EntryFailure<unknown>[]): boolean => {
 			writes += count - failures.length;
 			problems.push(...summary(failures));
 			return failures.length < count;
 		};
-		this.#endpointRefusals.clear();
 		const actual = this.#asTables(wanted, links);
 		for (const step of diff(actual, resolved(wanted, links, actual.endpoints))) {
 			switch (step.table) {
@@ -87,13 +82,13 @@ export class TableState {
 						const owners = step.entries.some(([index, peer]) => this.#newOwner(index, peer));
 						const moved = step.entries.some(([index, peer]) => this.#moved(index, peer));
 						if (note(step.entries.length, put(table, state, step.entries))) {
-							pending.route ||= owners;
-							pending.nextHop ||= moved;
+							routesChanged ||= owners;
+							nextHopsChanged ||= moved;
 						}
-					} else if (note(step.keys.length, remove(table, state, step.keys))) pending.route = true;
+					} else if (note(step.keys.length, remove(table, state, step.keys))) routesChanged = true;
 					break;
 				}
-				// Probes ask for both anew with every packet.
+				// Every probe looks up both again.
 				case "peerPaths":
 					note(...write(this.#tables.peerPaths, this.#peerPaths, step));
 					break;
@@ -101,19 +96,18 @@ export class TableState {
 					note(...write(this.#tables.peerGateways, this.#peerGateways, step));
 					break;
 				case "peerAddresses":
-					// A flow remembers of its remote side whether a peer's tunnels end there.
+					// A flow remembers whether its remote side is a tunnel endpoint of a peer.
 					if (note(...write(this.#tables.peerAddresses, this.#peerAddresses, step)))
-						pending.route = true;
+						routesChanged = true;
 					break;
 				case "routes":
-					if (note(...write(this.#tables.routes, this.#routes, step))) pending.route = true;
+					if (note(...write(this.#tables.routes, this.#routes, step))) routesChanged = true;
 					break;
 				case "endpoints": {
 					const entries = step.op === "put" ? withIndexes(step.entries, links) : [];
 					const indexed = step.op === "put" ? { op: step.op, entries } : step;
-					const [count, failures] = write(this.#tables.endpoints, this.#endpoints, indexed);
-					for (const { key, message } of failures) this.#endpointRefusals.set(key, message);
-					if (note(count, failures)) pending.route = true;
+					if (note(...write(this.#tables.endpoints, this.#endpoints, indexed)))
+						routesChanged = true;
 					break;
 				}
 				default:
@@ -121,8 +115,8 @@ export class TableState {
 		}
 		const config: NodeConfig = {
 			...wanted.nodeConfig,
-			routeEpoch: increment(this.#nodeConfig.routeEpoch, pending.route),
-			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, pending.nextHop),
+			routeEpoch: increment(this.#nodeConfig.routeEpoch, routesChanged),
+			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, nextHopsChanged),
 			hostIfindex,
 			hashSeed: this.#nodeConfig.hashSeed || randomBytes(4).readUInt32LE() || 1,
 			probeKey: this.#nodeConfig.probeKey.some((half) => half !== 0n)
@@ -134,73 +128,16 @@ export class TableState {
 		return { writes, problems };
 	}
 
-	/**
-	 * Cached next hops are asked for again. Nothing to do while nothing is configured. What cannot be
-	 * written now is written with the next apply.
-	 */
+	/** Cached next hops are asked for again. Nothing to do while nothing is configured. */
 	raiseNextHopEpoch(): void {
 		if (this.#nodeConfig.flags === 0) return;
-		this.#pendingEpochs.nextHop = true;
-		this.#writeNodeConfig({
-			...this.#nodeConfig,
-			routeEpoch: increment(this.#nodeConfig.routeEpoch, this.#pendingEpochs.route),
-			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, true),
-		});
-	}
-
-	/** Why this address has no entry, or not the one that is wanted; undefined: it has. */
-	endpointProblem(address: string, wanted: WantedEndpoint, links: Links): string | undefined {
-		const refusal = this.#endpointRefusals.get(address);
-		if (refusal !== undefined) return refusal;
-		const written = this.#endpoints.get(address);
-		const device = links.named(wanted.interface);
-		if (written !== undefined && written.ifindex === device?.ifindex && written.mac === wanted.mac)
-			return undefined;
-		return `Cannot find an entry for ${address} in the endpoints table: its interface is gone`;
-	}
-
-	/**
-	 * Reads the maps again, in slices. Entries that someone else changed are differences for the next
-	 * apply, and those that nobody wants are as well. Returns how many there are.
-	 */
-	async readAgain(): Promise<number> {
-		const tables = this.#tables;
-		let differing = 0;
-		const again = async <K, V>(table: Table<K, V>, state: Map<K, V>) => {
-			if (!(await table.hasChanged())) return;
-			const seen = new Set<K>();
-			for await (const slice of table.readInSlices())
-				for (const [key, value] of slice) {
-					seen.add(key);
-					if (isDeepStrictEqual(state.get(key), value)) continue;
-					state.set(key, value);
-					differing++;
-				}
-			for (const key of state.keys()) if (!seen.has(key) && state.delete(key)) differing++;
-		};
-		await again(tables.peers, this.#peers);
-		await again(tables.peerAddresses, this.#peerAddresses);
-		await again(tables.peerPaths, this.#peerPaths);
-		await again(tables.peerGateways, this.#peerGateways);
-		await again(tables.routes, this.#routes);
-		await again(tables.endpoints, this.#endpoints);
-		const config = tables.readNodeConfig();
-		if (!isDeepStrictEqual(config, this.#nodeConfig)) {
-			// Keys and epochs are this agent's own knowledge: what was lost is written as it was.
-			const { routeEpoch, nextHopEpoch, hashSeed, probeKey } = this.#nodeConfig;
-			this.#nodeConfig = { ...config, routeEpoch, nextHopEpoch, hashSeed, probeKey };
-			this.#pendingEpochs = { route: true, nextHop: true };
-			differing++;
-		}
-		return differing;
+		const nextHopEpoch = increment(this.#nodeConfig.nextHopEpoch, true);
+		this.#writeNodeConfig({ ...this.#nodeConfig, nextHopEpoch });
 	}
 
 	#writeNodeConfig(config: NodeConfig): EntryFailure<unknown>[] {
 		const failures = this.#tables.nodeConfig.put([[0, config]]);
-		if (failures.length === 0) {
-			this.#nodeConfig = config;
-			this.#pendingEpochs = { route: false, nextHop: false };
-		}
+		if (failures.length === 0) this.#nodeConfig = config;
 		return failures;
 	}
 
@@ -209,15 +146,15 @@ export class TableState {
 		return before !== undefined && before !== nodeHash;
 	}
 
-	/** The next hop that is cached for this index leads to another address. */
+	/** True if the cached next hop for this index belongs to another address. */
 	#moved(index: number, { remote }: Peer): boolean {
 		return (this.#peers.get(index)?.remote ?? "") !== remote;
 	}
 
-	/** What the maps hold, as Tables; what they do not hold is as wanted, so that it is no difference. */
+	/** The content of the maps as Tables; other fields are as desired, so that they are no difference. */
 	#asTables(wanted: Tables, links: Links): Tables {
 		const endpoints = new Map<string, WantedEndpoint>();
-		// A device that is gone, or another one of the same name by now, has no name here.
+		// A device that no longer exists, or was replaced by one of the same name, has no name here.
 		for (const [address, { ifindex, mac, index }] of this.#endpoints)
 			endpoints.set(address, { interface: links.at(ifindex)?.name ?? "", mac, index });
 		return {
@@ -237,7 +174,7 @@ function increment(epoch: number, really: boolean): number {
 	return really ? (epoch + 1) >>> 0 : epoch;
 }
 
-/** The endpoints whose interface is there, each with its Pod's index. */
+/** The endpoints whose interface exists, each with its Pod's index. */
 function resolved(wanted: Tables, links: Links, actual: Tables["endpoints"]): Tables {
 	const present = [...wanted.endpoints].filter(
 		([, endpoint]) => links.named(endpoint.interface) !== undefined,
@@ -267,7 +204,7 @@ type Write<K, V> =
 	| { op: "put"; entries: readonly (readonly [K, V])[] }
 	| { op: "remove"; keys: readonly K[] };
 
-/** How many entries were to be written, and those that the kernel refused. */
+/** Writes a step. Returns the number of entries, and those that the kernel refused. */
 function write<K, V>(
 	table: Table<K, V>,
 	state: Map<K, V>,
@@ -296,7 +233,7 @@ function remove<K, V>(table: Table<K, V>, state: Map<K, V>, keys: readonly K[]):
 	return failures;
 }
 
-/** A full map refuses thousands alike: the first says it, a number stands for the rest. */
+/** Summarizes failures: a full map refuses thousands alike, so the first is shown with a count of the rest. */
 function summary(failures: EntryFailure<unknown>[]): string[] {
 	const [first, ...rest] = failures;
 	if (first === undefined) return [];

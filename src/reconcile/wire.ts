@@ -1,10 +1,10 @@
 /**
- * The Node's NICs: which mode of XDP each takes, and the offloads that go with it.
+ * The Node's NICs: the XDP mode of each, and the offloads that go with it.
  *
- * `auto` takes native XDP where a driver has it in its own memory, and none else: a veth copies each
- * packet into a page for it, which costs more than XDP saves (bench/tcp.ts), and generic XDP is
- * slower than the TC program alone. Both are taken only when asked for by name. A device that
- * refuses is asked again when its MTU or driver, or the setting, changes.
+ * `auto` uses native XDP where the driver runs it on its own memory, and otherwise none: a veth copies each
+ * packet into a page, which costs more than XDP saves (bench/tcp.ts), and generic XDP is slower than the TC
+ * program alone. Both are used only if configured by name. A device that refuses is tried again when its MTU
+ * or driver, or the setting, changes.
  */
 import type { Attachments, Device, XdpMode } from "./attachments.js";
 import type { Programs } from "./datapath.js";
@@ -16,8 +16,6 @@ export type XdpSetting = "auto" | "native" | "generic" | "off";
 
 export interface WireDevice extends Device {
 	mtu: number;
-	/** Set up by its administrator. */
-	up: boolean;
 	/** "veth" and so on; absent for hardware. */
 	kind?: string;
 }
@@ -32,9 +30,9 @@ export class Wire {
 	readonly #attachments: Attachments;
 	readonly #log: Log;
 	readonly #refusals = new Map<number, Refusal>();
-	/** Indexes of devices for which it was said why they go without. */
+	/** Indexes of devices for which the reason for not using XDP has been logged. */
 	readonly #spared = new Set<number>();
-	/** For what the offloads of a device were set last, by its index. */
+	/** By device index: the situation for which its offloads were last set. */
 	readonly #prepared = new Map<number, string>();
 	#devices: readonly WireDevice[] = [];
 
@@ -45,9 +43,9 @@ export class Wire {
 	}
 
 	/**
-	 * XDP on each device by the setting. A refusal is a problem only when the mode was asked for.
+	 * Attaches XDP to each device by the setting. A refusal is a problem only if the mode was configured.
 	 *
-	 * @param tunnels Pod packets may come in tunnels.
+	 * @param tunnels Pod packets may arrive in tunnels.
 	 */
 	async attach(
 		devices: readonly WireDevice[],
@@ -102,12 +100,12 @@ export class Wire {
 		return "off";
 	}
 
-	/** There is an interface where nothing strips tunnels before GRO. */
+	/** True if an interface has nothing that decapsulates before GRO. */
 	get withoutXdp(): boolean {
 		return this.#devices.some(({ ifindex }) => this.#attachments.xdpMode(ifindex) === "off");
 	}
 
-	/** The least of the modes of all wire interfaces: what the Node as a whole can count on. */
+	/** The lowest mode of all wire interfaces, on which the Node as a whole can rely. */
 	mode(): XdpMode {
 		const modes = this.#devices.map(({ ifindex }) => this.#attachments.xdpMode(ifindex));
 		if (modes.length === 0 || modes.includes("off")) return "off";

@@ -47,9 +47,7 @@ const SETTINGS: Settings[] = [
 ];
 
 t.test("modes", async (t) => {
-	const cluster = await startCluster(t, SETTINGS[0] ?? {}, undefined, {
-		connectionTracking: false,
-	});
+	const cluster = await startCluster(t, SETTINGS[0] ?? {});
 	await cluster.serve(...new Set(PAIRS.map(([, to]) => to)));
 	for (const settings of SETTINGS) {
 		const { trafficEncapMode: mode, tunnelType = "no tunnel" } = settings;
