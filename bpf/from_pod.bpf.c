@@ -4,12 +4,12 @@
  *
  *  1. parse          Ethernet, IP, L4
  *  2. source         is it the Pod's own?
- *  3. multicast      the link's passes, the rest is dropped
+ *  3. multicast      link-local passes, the rest is dropped
  *  4. flow           known, or related to a known one
  *  5. route          local Pod, this Node, peer, outside
  *  6. TTL
  *  7. MTU
- *  8. new flow       with SNAT when it leaves the cluster
+ *  8. new flow       with SNAT if it leaves the cluster
  *  9. rewrite, emit
  */
 #define FAIRWAY_HOOK HOOK_FROM_POD
@@ -65,7 +65,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
 		return dropped(verdict, DROP_MALFORMED);
 
-	/* 2: whoever a known flow says that this is, is who it is */
+	/* 2: a known flow proves the source */
 	now = bpf_ktime_get_coarse_ns();
 	plain = !(packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR));
 	if (plain)

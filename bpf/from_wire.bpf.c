@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* from_wire at TC ingress of a NIC: behind GRO, and alone where XDP cannot be. */
+/* from_wire at TC ingress of a NIC: after GRO, and without XDP where that is unavailable. */
 #define FAIRWAY_HOOK HOOK_FROM_WIRE
 #include "lib/wire.h"
 
-/* Generic XDP copies a packet that has too little room before its head, and the copy's skb->mac_len
- * is 0 (seen on 6.18): what starts here is then the IP header. Where the Ethernet header is, the
- * skb still knows. */
+/* Generic XDP copies a packet that has too little headroom, and the copy's skb->mac_len is 0 (seen on
+ * 6.18): the packet then starts at its IP header. The skb still has the position of the Ethernet
+ * header. */
 static __always_inline int restore_ethernet(struct __sk_buff *ctx)
 {
 	struct ethhdr whole, start;

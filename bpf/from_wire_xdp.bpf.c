@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* from_wire at XDP of a NIC: strips tunnels before GRO, and sends what GRO cannot help
+/* from_wire at XDP of a NIC: decapsulates before GRO, and redirects packets that GRO cannot merge
  * straight into the Pod. */
 #define FAIRWAY_XDP
 #define FAIRWAY_HOOK HOOK_FROM_WIRE_XDP

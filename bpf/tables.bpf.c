@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* The one definition of each map and load-time knob; lib/maps.h says what they are. */
+/* The definitions of all maps and load-time knobs; lib/maps.h declares them. */
 #include "lib/maps.h"
 
 const volatile __u8 trace_verdicts = 0;
@@ -9,8 +9,8 @@ const volatile __u8 has_decap_l3 = 0;
 const volatile __u32 flow_slots = FLOWS_DEFAULT;
 
 /*
- * The compiler describes a type in BTF only where a variable has it. These are
- * used as numbers or on the ring, and TypeScript is generated from BTF.
+ * BTF has only the types of variables. These types are used as numbers or on the ring, and TypeScript is
+ * generated from BTF.
  */
 const volatile union {
 	enum limit limit;

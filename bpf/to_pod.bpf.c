@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * to_pod: TC egress of the host side of a Pod's veth. What the Node's own stack sends to its
- * Pods: probes, answers of the slow path. It is tracked, so that answers are known, and never
- * dropped here.
+ * to_pod: TC egress of the host side of a Pod's veth. What the Node's own stack sends to its Pods:
+ * kubelet probes, answers of the slow path. Tracked, so that answers are recognised, and never dropped.
  */
 #include "lib/emit.h"
 #include "lib/flow_create.h"

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the stages know of the hook they run at. A program file that defines
- * FAIRWAY_XDP before its includes gets the stages for struct xdp_md, any other
- * for struct __sk_buff (FAIRWAY_HOOK, an enum hook, names it to the slow path); above this file nothing asks which of the two it is,
- * but where the kernel itself differs (encapsulation, redirects, GSO).
+ * The hook that the stages run at. A program file that defines FAIRWAY_XDP before its includes
+ * gets the stages for struct xdp_md, any other for struct __sk_buff. FAIRWAY_HOOK, an enum hook,
+ * names the hook to the slow path. Other files distinguish the two only where the kernel does
+ * (encapsulation, redirects, GSO).
  */
 #ifndef FAIRWAY_CONTEXT_H
 #define FAIRWAY_CONTEXT_H
@@ -31,9 +31,9 @@ typedef struct __sk_buff context;
 #endif
 
 /*
- * A stage that the verifier checks once, by itself, instead of anew on every way that leads to
- * it. The objects of all hooks define the same ones and the linker keeps the first: so what
- * depends on the kind of context carries it in its name.
+ * A stage that the verifier checks once, by itself, instead of on every path that leads to it. The
+ * objects of all hooks define the same stages, and the linker keeps the first. So a stage that
+ * depends on the kind of context has it in its name.
  */
 #define stage __weak __noinline
 #ifdef FAIRWAY_XDP
@@ -44,13 +44,13 @@ typedef struct __sk_buff context;
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "Fairway runs on little-endian machines");
 
-/* Headers end before this; it also bounds every offset for the verifier. */
+/* Headers end before this offset, which also bounds every offset for the verifier. */
 #define HEADERS_MAX 1024
 
 #define NS_PER_SECOND 1000000000ULL
 #define NS_PER_MS 1000000ULL
 
-/* Stops the compiler from deriving a checked value anew from what it was made of. */
+/* Keeps the compiler from recomputing a checked value from its source. */
 #define hide(value) asm volatile("" : "+r"(value))
 
 static __always_inline void *bytes_in_place(context *ctx, __u32 offset, __u32 size)
@@ -59,7 +59,7 @@ static __always_inline void *bytes_in_place(context *ctx, __u32 offset, __u32 si
 	void *end = (void *)(long)ctx->data_end;
 	__u64 at = offset;
 
-	/* The bound must be on the very register that is added. */
+	/* The bound must be on the register that is added. */
 	hide(at);
 	if (at > HEADERS_MAX)
 		return NULL;
@@ -70,9 +70,9 @@ static __always_inline void *bytes_in_place(context *ctx, __u32 offset, __u32 si
 	return data;
 }
 
-/* Pointer to `size` (a constant) bytes at `offset` of the frame, NULL when it is
- * shorter. On TC it may pull them into the linear part, which ends the life of
- * every packet pointer taken before. */
+/* Returns a pointer to `size` (a constant) bytes at `offset` of the frame; NULL if it is
+ * shorter. At TC it may pull them into the linear part, which invalidates all earlier packet
+ * pointers. */
 static __always_inline void *bytes_at(context *ctx, __u32 offset, __u32 size)
 {
 	void *bytes = bytes_in_place(ctx, offset, size);
@@ -96,8 +96,8 @@ static __always_inline __u32 frame_length(context *ctx)
 #endif
 }
 
-/* The kernel, or the NIC, takes VLAN tags off before TC sees the frame. A tag of VLAN 0 has a priority
- * only (IEEE 802.1Q, 6.9). At XDP a tag is still in the frame, which is then not IP. */
+/* The kernel or the NIC removes VLAN tags before TC sees the frame. A tag of VLAN 0 carries only a
+ * priority (IEEE 802.1Q, 6.9). At XDP the tag is still in the frame, which then is not IP. */
 static __always_inline bool of_vlan(context *ctx)
 {
 #ifdef FAIRWAY_XDP
@@ -131,8 +131,8 @@ static __always_inline int store(context *ctx, __u32 offset, const void *from, _
 #endif
 }
 
-/* The same, of bytes that no checksum of their own header makes up for: where the NIC has summed the
- * whole packet (CHECKSUM_COMPLETE), its sum follows. */
+/* The same for bytes that no checksum of their own header compensates: if the NIC has summed the
+ * whole packet (CHECKSUM_COMPLETE), its sum is updated. */
 static __always_inline int store_summed(context *ctx, __u32 offset, const void *from, __u32 size)
 {
 #ifdef FAIRWAY_XDP

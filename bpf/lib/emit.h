@@ -9,14 +9,14 @@
 #include "tunnel.h"
 #include "verdict.h"
 
-/* To the next program of the hook, and then to the Node's own stack. */
+/* Passes the packet to the next program of the hook, then to the Node's own stack. */
 static __always_inline int pass(struct verdict *verdict)
 {
 	decide(verdict, ACTION_PASS);
 	return HOOK_IS_XDP ? XDP_PASS : TC_ACT_UNSPEC;
 }
 
-/* The end of a packet whose verdict is set. */
+/* Drops a packet whose verdict is set. */
 static __always_inline int discard(void)
 {
 	return HOOK_IS_XDP ? (int)XDP_DROP : TC_ACT_SHOT;
@@ -37,7 +37,7 @@ static __always_inline int store_macs(context *ctx, const void *destination, con
 	return store(ctx, 0, macs, sizeof(macs));
 }
 
-/* Into a Pod of this Node, past the Node's stack. */
+/* Redirects into a Pod of this Node, bypassing the Node's stack. */
 static __always_inline int emit_endpoint(context *ctx, const struct endpoint *endpoint,
 					 const struct node_config *node, struct verdict *verdict)
 {
@@ -56,7 +56,7 @@ static __always_inline int emit_endpoint(context *ctx, const struct endpoint *en
 
 #ifndef FAIRWAY_XDP
 
-/* Into fairway0 as if it had come in there: the kernel's reverse path check expects it so. */
+/* Redirects into fairway0 as if received there, as the kernel's reverse path check expects. */
 static __always_inline int emit_host(context *ctx, const struct node_config *node,
 				     struct verdict *verdict)
 {
@@ -67,7 +67,7 @@ static __always_inline int emit_host(context *ctx, const struct node_config *nod
 	return bpf_redirect(node->host_ifindex, BPF_F_INGRESS);
 }
 
-/* Out of a NIC; `family` is that of the packet's outermost IP header. */
+/* Sends out of a NIC; `family` is that of the packet's outermost IP header. */
 static __always_inline int emit_wire(context *ctx, struct way *way, __u8 family,
 				     struct verdict *verdict)
 {
@@ -77,7 +77,7 @@ static __always_inline int emit_wire(context *ctx, struct way *way, __u8 family,
 	verdict->ifindex = way->ifindex;
 	decide(verdict, way->action);
 	ethernet.h_proto = family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
-	/* For the neighbour code these are zeros: it writes its own. */
+	/* Zeros for the neighbour code, which writes its own. */
 	__builtin_memcpy(ethernet.h_dest, &way->destination_mac, ETH_ALEN);
 	__builtin_memcpy(ethernet.h_source, &way->source_mac, ETH_ALEN);
 	if (bpf_skb_store_bytes(ctx, 0, &ethernet, sizeof(ethernet), 0))
@@ -85,9 +85,9 @@ static __always_inline int emit_wire(context *ctx, struct way *way, __u8 family,
 	if (way->action == ACTION_WIRE)
 		return bpf_redirect(way->ifindex, 0);
 	/*
-	 * What the Node's stack sent still has its route to fairway0. A packet that waits for its
-	 * neighbour would be given fairway0's neighbour by neigh_update(), which asks the route of
-	 * the packet. A tunnel key that no device looks at takes the route's place and has none.
+	 * A packet from the Node's stack still has its route to fairway0. If it waits for its
+	 * neighbour, neigh_update() would use the packet's route and so give it fairway0's
+	 * neighbour. A tunnel key, which no device reads, replaces the route and has no neighbour.
 	 */
 	if (bpf_skb_set_tunnel_key(ctx, &no_tunnel, sizeof(no_tunnel), 0))
 		return dropped(verdict, DROP_REWRITE_FAILED);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The quick way of a packet whose flow is established: everything is decided from its headers,
- * its flow and its peer, and then written in place. Whatever is unusual about the packet, the flow
- * or the path is left to the full way, with nothing changed. Both ways do the same to the same
- * packet; the differential test holds them to it.
+ * The fast path for packets of established flows: everything is decided from the packet's headers,
+ * its flow and its peer, and then written in place. Anything unusual about the packet, the flow or
+ * the path is left to the slow path, with nothing changed. Both treat the same packet alike, which
+ * the differential test verifies.
  *
  *  established_receive.h   from the wire to a Pod of this Node
  *  established_send.h      from a Pod of this Node to a peer or the outside
@@ -17,7 +17,7 @@
 #include "route.h"
 #include "snat.h"
 
-/* No result of a TC or XDP program: the packet is not for the quick way. */
+/* Not a valid result of a TC or XDP program: the packet takes the slow path. */
 #define NOT_ESTABLISHED (-2)
 
 /* The flow of a packet, when the packet leaves its state as it is and all that it remembers
@@ -41,7 +41,7 @@ static __always_inline void flow_touch(struct flow *flow, __u64 now)
 		flow->last_seen = now;
 }
 
-/* The one's complement difference of a TTL that is one less, beside the protocol. */
+/* The one's complement difference of decrementing a TTL in its word with the protocol. */
 #define TTL_DIFFERENCE bpf_htons(0xfeff)
 
 static __always_inline void put_hop(void *ip, __u8 family, const struct headers *headers)
@@ -54,8 +54,8 @@ static __always_inline void put_hop(void *ip, __u8 family, const struct headers 
 	}
 }
 
-/* IPv4's own checksum makes up for what changes in its header, IPv6 has none: a sum that the NIC
- * made of the whole packet (CHECKSUM_COMPLETE) must follow. Ends no packet pointer's life. */
+/* IPv4's header checksum compensates changes of its header; IPv6 has none, so a sum that the NIC
+ * made of the whole packet (CHECKSUM_COMPLETE) must be updated. Keeps packet pointers valid. */
 static __always_inline void csum_follow(context *ctx, __u8 family,
 					const struct translation *translation,
 					const struct headers *headers)
@@ -73,8 +73,8 @@ static __always_inline void csum_follow(context *ctx, __u8 family,
 #endif
 }
 
-/* A translation, the L4 checksum excepted: that is left for last, because it goes by offset and
- * may end the life of packet pointers. */
+/* Writes a translation, except for the L4 checksum, which comes last because it is updated by
+ * offset and may invalidate packet pointers. */
 static __always_inline void put_translation(void *ip, __u8 family, struct headers *headers,
 					    const struct translation *translation)
 {
@@ -116,7 +116,7 @@ static __always_inline int put_translated_checksum(context *ctx, __u8 family, __
 			       udp);
 }
 
-/* The kernel refused to change the packet when part of it was changed. */
+/* The kernel refused a change after the packet was partly changed. */
 static __always_inline int established_failed(void)
 {
 	struct verdict verdict = { .peer = NO_PEER };

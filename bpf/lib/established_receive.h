@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The quick way in, for TC and XDP: out of a tunnel or bare, to a Pod of this Node, and to the Node
- * what is the answer to a translated flow of such a Pod.
+ * The fast path on ingress, for TC and XDP: tunnelled or direct packets to a Pod of this Node, and
+ * packets to the Node that answer a translated flow of such a Pod.
  *
- *  1. outer         the headers as they came
- *  2. tunnel        of the plainest form: its inner headers
- *  3. flow          and that the tunnel is the one of the flow's peer
- *  4. deliver       hop, strip, MACs, redirect; XDP only strips TCP, for GRO
+ *  1. outer         the headers as received
+ *  2. tunnel        of the simplest form: its inner headers
+ *  3. flow          and whether the tunnel is that of the flow's peer
+ *  4. deliver       TTL, decap, MACs, redirect; XDP only decapsulates TCP, for GRO
  */
 #ifndef FAIRWAY_ESTABLISHED_RECEIVE_H
 #define FAIRWAY_ESTABLISHED_RECEIVE_H
@@ -16,7 +16,7 @@
 #include "xdp.h"
 #endif
 
-/* From the outer UDP header to the inner Ethernet header. */
+/* Bytes from the outer UDP header to the inner Ethernet header. */
 #define TUNNEL_ETHERNET (TUNNEL_INNER_SIZE - ETH_HLEN)
 
 static __always_inline bool is_tunnel_port(__be16 port, const struct node_config *node)
@@ -24,8 +24,8 @@ static __always_inline bool is_tunnel_port(__be16 port, const struct node_config
 	return port && (port == node->geneve_port || port == node->vxlan_port);
 }
 
-/* 2. The inner frame's ethertype; 0: not the plainest tunnel packet of our VNI. `l4` is the outer
- * UDP header's offset. */
+/* 2. The inner frame's ethertype; 0: not a tunnel packet of the simplest form with this Node's VNI.
+ * `l4` is the offset of the outer UDP header. */
 static __always_inline __be16 tunnel_plain(void *data, void *end, __u32 l4, __be16 port,
 					   const struct node_config *node)
 {
@@ -39,7 +39,7 @@ static __always_inline __be16 tunnel_plain(void *data, void *end, __u32 l4, __be
 	return *(__be16 *)(frame + 2 * ETH_ALEN);
 }
 
-/* 3. The flow's remote side is a peer, and these are the addresses of that peer's tunnel. */
+/* 3. True if the flow's remote side is a peer and these are the addresses of that peer's tunnel. */
 static __always_inline bool tunnel_of_flow(const struct flow *flow, __u8 family,
 					   const struct headers *outer)
 {
@@ -55,7 +55,7 @@ static __always_inline bool tunnel_of_flow(const struct flow *flow, __u8 family,
 
 #ifdef FAIRWAY_XDP
 
-/* Takes the tunnel of the peer of `index` off and leaves the rest to GRO and TC. */
+/* Removes the tunnel of the peer at `index` and leaves the rest to GRO and TC. */
 static __always_inline int established_strip(context *ctx, __u32 strip, __u8 family, __u32 index,
 					     const struct headers *headers)
 {
@@ -92,7 +92,7 @@ static __always_inline bool must_go_up(context *ctx, void *l4, __u8 family,
 
 #endif
 
-/* 3 and 4. `l3` is where the packet itself begins; `outer` what it came in, or NULL. */
+/* 3 and 4. `l3` is the offset of the packet itself; `outer` its outer headers, or NULL. */
 static __always_inline int established_deliver(context *ctx, const struct node_config *node,
 					       __u32 l3, __u8 family, struct headers *headers,
 					       const struct headers *outer)
@@ -124,7 +124,7 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	} else {
 		if (flow->route_kind != ROUTE_PEER && flow->route_kind != ROUTE_OUTSIDE)
 			return NOT_ESTABLISHED;
-		/* From where a peer's tunnels come, it may be a tunnel on a port that is new to us. */
+		/* From a peer's tunnel address, it may be a tunnel packet to an unknown port. */
 		if (flow->flags & FLOW_SNAT &&
 		    (match.direction != FLOW_REPLY || flow->route_kind != ROUTE_OUTSIDE ||
 		     flow->route_flags & ROUTE_PEER_NODE))
@@ -192,7 +192,7 @@ static __always_inline int established_from(context *ctx, const struct node_conf
 	struct headers inner;
 
 	if (HOOK_IS_XDP && outer->key.protocol == IPPROTO_TCP) {
-		/* Nothing to strip: for GRO and TC as it is. */
+		/* No tunnel: passed unchanged to GRO and TC. */
 		record(&verdict);
 		return XDP_PASS;
 	}
@@ -201,7 +201,7 @@ static __always_inline int established_from(context *ctx, const struct node_conf
 	ethertype = tunnel_plain(data, end, l4, port, node);
 	if (!ethertype || outer->length < before)
 		return NOT_ESTABLISHED;
-	/* Constants for each: only TC cares whether the tunnel is of the other family. */
+	/* Constants for each case: only at TC does it matter whether the tunnel has the other family. */
 	if (ethertype == bpf_htons(ETH_P_IP) && (HOOK_IS_XDP || family == 4) &&
 	    headers_read(data, end, l3, bpf_htons(ETH_P_IP), outer->length - before, &inner))
 		return established_deliver(ctx, node, l3, 4, &inner, outer);
@@ -212,7 +212,7 @@ static __always_inline int established_from(context *ctx, const struct node_conf
 }
 
 #define established_receive FOR_HOOK(established_receive)
-/* What comes from the wire; NOT_ESTABLISHED: nothing is changed. */
+/* Handles a packet from the wire; NOT_ESTABLISHED: nothing has been changed. */
 stage int established_receive(context *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -223,7 +223,7 @@ stage int established_receive(context *ctx)
 
 	if (!node || !(node->flags & NODE_CONFIGURED) || data + ETH_HLEN > end || of_vlan(ctx))
 		return NOT_ESTABLISHED;
-	/* The first buffer alone: what has more goes the full way. */
+	/* Only the first buffer: larger packets take the slow path. */
 	room = HOOK_IS_XDP ? end - data - ETH_HLEN : frame_length(ctx) - ETH_HLEN;
 	ethertype = *(__be16 *)(data + 2 * ETH_ALEN);
 	if (ethertype == bpf_htons(ETH_P_IP)) {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The quick way out: from a Pod of this Node to a peer, direct or in a tunnel, to the outside, or to
- * another Pod of the Node.
+ * The fast path on egress: from a Pod of this Node to a peer, direct or in a tunnel, to the outside,
+ * or to another Pod of the Node.
  *
- *  1. headers, flow   it is the Pod's own flow, by its interface and its MAC
- *  2. path            the peer's of this moment, a next hop that is trusted, and it fits
- *  3. send            translate, hop, tunnel, MACs, redirect
+ *  1. headers, flow   the Pod's own flow, by its interface and its MAC
+ *  2. path            the peer's current path, a trusted next hop, and the size fits
+ *  3. send            translation, TTL, tunnel, MACs, redirect
  */
 #ifndef FAIRWAY_ESTABLISHED_SEND_H
 #define FAIRWAY_ESTABLISHED_SEND_H
@@ -13,7 +13,7 @@
 #include "established.h"
 #include "remote.h"
 
-/* 2. NULL: not for the quick way. `peer` is set for a peer. */
+/* 2. NULL: slow path. `peer` is set for a peer. */
 static __always_inline const struct next_hop *
 established_path(const struct flow_match *match, __u8 family, const struct node_config *node,
 		 __u64 now, const struct peer **peer, __u32 *mtu)
@@ -41,7 +41,7 @@ established_path(const struct flow_match *match, __u8 family, const struct node_
 	return hop;
 }
 
-/* The frame at `data` came in by `ifindex` and its source MAC is `mac`. */
+/* True if the frame at `data` was received on `ifindex` with the source MAC `mac`. */
 static __always_inline bool frame_of(void *data, __u32 received, __u32 ifindex, __u64 mac)
 {
 	__u64 source = *(__u32 *)(data + ETH_ALEN) | (__u64) * (__u16 *)(data + ETH_ALEN + 4) << 32;
@@ -49,7 +49,7 @@ static __always_inline bool frame_of(void *data, __u32 received, __u32 ifindex, 
 	return received == ifindex && source == (mac & 0xffffffffffffULL);
 }
 
-/* To the other Pod of a flow between two of this Node. */
+/* Delivers to the other Pod of a flow between two Pods of this Node. */
 static __always_inline int established_local(struct __sk_buff *ctx, const struct node_config *node,
 					     void *data, __u8 family,
 					     const struct flow_match *match, __u64 now,
@@ -152,7 +152,7 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	return bpf_redirect(verdict.ifindex, 0);
 }
 
-/* What a Pod sends; NOT_ESTABLISHED: nothing is changed. */
+/* Handles a packet from a Pod; NOT_ESTABLISHED: nothing has been changed. */
 stage int established_send(struct __sk_buff *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;

@@ -71,7 +71,7 @@ static __always_inline __u32 flow_hash(const struct flow_key *key, __u32 seed, b
 	return words_hash(key_words(key), seed, with_ports);
 }
 
-/* The first place of a flow; its second is the neighbour in the same 256 bytes. */
+/* The home slot of a flow; the second choice is its neighbour in the same 256 bytes. */
 static __always_inline __u32 flow_home(__u32 hash)
 {
 	return ((__u64)hash * flow_slots) >> 32;
@@ -127,7 +127,7 @@ static __always_inline struct flow_match flow_find(const struct flow_key *key, _
 		slot = ref->slot;
 		found = (((long)ref->generation << 1 | 1) << 1) | (ref->direction & 1);
 	}
-	/* Wherever it was found: from here on it is one state for the verifier. */
+	/* From here on, the verifier sees one state, wherever the flow was found. */
 	hide(found);
 	match.claim = found >> 1;
 	match.direction = found & 1;
@@ -135,7 +135,7 @@ static __always_inline struct flow_match flow_find(const struct flow_key *key, _
 	return match;
 }
 
-/* No other flow has taken the slot since it was found: what was read of it belongs together. */
+/* True if no other flow has claimed the slot since, so the values read belong together. */
 static __always_inline bool flow_still(const struct flow_match *match)
 {
 	barrier();

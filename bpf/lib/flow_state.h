@@ -7,7 +7,7 @@
 
 #include "packet.h"
 
-/* last_seen is written again only after this long, to leave the cache line alone. */
+/* Minimum time between updates of last_seen, to avoid writes to the cache line. */
 #define FLOW_TOUCH_NS (250 * NS_PER_MS)
 
 static __always_inline bool flow_expired(const struct flow *flow, const struct node_config *node,

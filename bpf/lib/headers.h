@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The headers of the packets that are most: UDP, and TCP that neither opens nor closes, without
- * options or fragments. Read in place at offsets that are constants; what is any different is
- * left to `parse`.
+ * The headers of the most common packets: UDP, and TCP that neither opens nor closes, without options
+ * or fragments. Read in place at constant offsets; all other packets are left to `parse`.
  */
 #ifndef FAIRWAY_HEADERS_H
 #define FAIRWAY_HEADERS_H
 
 #include "flow.h"
 
-/* What of a packet the quick way goes by. */
+/* The properties of a packet that the fast path uses. */
 struct headers {
-	/* Written by words, because it is read by words at once: a load that has to gather two
-	 * stores waits for both of them to reach the cache. */
+	/* Written as words because it is read as words right afterwards: a load that combines two
+	 * stores has to wait until both have reached the cache. */
 	union {
 		struct flow_key key;
 		struct key_words words;
@@ -23,7 +22,7 @@ struct headers {
 	__u8 ttl, tos;
 };
 
-/* IPv4 at `l3`, of `room` bytes at most. */
+/* Reads an IPv4 header at `l3`, with at most `room` bytes. */
 static __always_inline bool headers_ipv4(void *data, void *end, __u32 l3, __u32 room,
 					 struct headers *headers)
 {
@@ -70,7 +69,7 @@ static __always_inline bool headers_ipv6(void *data, void *end, __u32 l3, __u32 
 	       !address_is_ipv4(&headers->key.destination);
 }
 
-/* The L4 header, at `l4`. */
+/* Reads the L4 header at `l4`. */
 static __always_inline bool headers_l4(void *data, void *end, __u32 l4, struct headers *headers)
 {
 	__u8 *tcp = data + l4, protocol = headers->words.rest >> 32;

@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The maps and the load-time knobs that every program sees. They are defined in
- * tables.bpf.c; the static linker joins the declarations, so a map has one type
- * whoever uses it.
+ * The maps and load-time knobs of all programs. They are defined in tables.bpf.c; the static
+ * linker merges the declarations, so a map has the same type everywhere.
  */
 #ifndef FAIRWAY_MAPS_H
 #define FAIRWAY_MAPS_H
 
 #include <linux/bpf.h>
-/* libbpf's prototypes declare the kernel's `struct path`; C has one name space for tags. */
+/* libbpf's prototypes declare the kernel's `struct path`, which would collide with enum path. */
 #define path kernel_path
 #include <bpf/bpf_helpers.h>
 #undef path
@@ -93,7 +92,7 @@ extern struct next_hop_settle_map {
 	__type(value, __u64);
 } next_hop_settle SEC(".maps");
 
-/* Not LRU: one tuple of a flow must not be evicted without the other. */
+/* Not LRU: a tuple of a flow must not be evicted without the other. */
 extern struct flow_index_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, FLOWS_DEFAULT * 2);
@@ -101,7 +100,7 @@ extern struct flow_index_map {
 	__type(value, struct flow_ref);
 } flow_index SEC(".maps");
 
-/* BPF_F_MMAPABLE aligns the values to a page: a flow is two cache lines, not three, and its
+/* BPF_F_MMAPABLE aligns the values to a page: a flow covers two cache lines instead of three, and its
  * neighbour the next two. */
 extern struct flows_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Sizes: what a path can carry, and the MSS that keeps TCP within it (RFC 6691).
+ * Sizes: whether a packet fits its path, and the MSS that keeps TCP within it (RFC 6691).
  */
 #ifndef FAIRWAY_MTU_H
 #define FAIRWAY_MTU_H
@@ -25,7 +25,7 @@ static __always_inline struct gso gso_of(context *ctx)
 #ifndef FAIRWAY_XDP
 	__u32 size = ctx->gso_size, segments;
 
-	/* Once: clang would otherwise fold the second read into a changed context pointer. */
+	/* Read once: clang would fold a second read into a modified context pointer. */
 	hide(size);
 	if (size) {
 		gso.size = size;
@@ -90,7 +90,7 @@ static long option_try(__u32 index, struct option_search *search)
 	return 0;
 }
 
-/* Lowers the MSS of a SYN to what `mtu` leaves for a segment without options. */
+/* Lowers the MSS of a SYN to the size that `mtu` leaves for a segment without options. */
 stage int mss_clamp(struct __sk_buff *ctx, const struct packet *packet, __u32 mtu)
 {
 	struct option_search search = { .ctx = ctx };
@@ -115,7 +115,7 @@ stage int mss_clamp(struct __sk_buff *ctx, const struct packet *packet, __u32 mt
 	if (bpf_skb_store_bytes(ctx, search.mss, &new, 2, 0))
 		return -1;
 	count_event(EVENT_MSS_CLAMPED);
-	/* An option at an odd offset lies across two words of the sum. */
+	/* An option at an odd offset spans two words of the checksum. */
 	if ((search.mss - packet->l4) & 1) {
 		old = __builtin_bswap16(old);
 		new = __builtin_bswap16(new);

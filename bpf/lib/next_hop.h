@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The MAC and the device that lead to an address. A cached next hop is used for
- * NEXT_HOP_TRUST_MS; then one packet goes through the kernel's own neighbour code, which
- * probes as it does for its own packets, and the kernel's answer is cached again. An ARP or
- * neighbour message on the NIC, or a raised epoch, ends the trust at once.
+ * The MAC and device towards an address. A cached next hop is used for NEXT_HOP_TRUST_MS; then one
+ * packet goes through the kernel's own neighbour code, which resolves as for its own packets, and the
+ * result is cached again. An ARP or neighbour message on the NIC, or a raised epoch, ends the trust
+ * at once.
  */
 #ifndef FAIRWAY_NEXT_HOP_H
 #define FAIRWAY_NEXT_HOP_H
@@ -12,8 +12,8 @@
 #include "verdict.h"
 
 /* How a packet leaves: with cached MACs (ACTION_WIRE), through the kernel's neighbour code
- * (ACTION_WIRE_NEIGHBOUR), not at all because the address is the Node's own (ACTION_PASS) or
- * because there is no way (ACTION_DROP). */
+ * (ACTION_WIRE_NEIGHBOUR), or not at all because the address is the Node's own (ACTION_PASS) or
+ * there is no route (ACTION_DROP). */
 struct way {
 	__u64 destination_mac;
 	__u64 source_mac;
@@ -29,7 +29,7 @@ struct way {
 
 #define ICMPV6_NEIGHBOUR_SOLICIT 135
 
-/* The kernel's neighbour table may change just after this packet. */
+/* Notes that the kernel's neighbour table may change just after this packet. */
 static __always_inline void next_hop_unsettle(void)
 {
 	__u32 zero = 0;
@@ -39,8 +39,8 @@ static __always_inline void next_hop_unsettle(void)
 		*settled = bpf_ktime_get_ns() + NEXT_HOP_SETTLE_MS * NS_PER_MS;
 }
 
-/* Answers, announcements, and whatever a peer asks: any of them can tell a next hop's new MAC. The
- * questions of all the others on the link would keep every cache cold, and are let by. */
+/* Handles replies, announcements, and requests from peers, which can announce a next hop's new MAC.
+ * Requests from others on the link are ignored, because they would keep every cache cold. */
 static __always_inline void next_hop_arp(context *ctx)
 {
 	__u8 *arp = bytes_at(ctx, ETH_HLEN, ARP_BODY);
@@ -153,8 +153,8 @@ static __always_inline void next_hop_keep(struct next_hop *hop, const struct way
 	hop->checked = now;
 }
 
-/* Flows to the outside share few gateways: one of them that has just been asked by the kernel's
- * neighbour code need not be asked again by each flow. */
+/* Flows to the outside share few gateways: a gateway that the kernel's neighbour code has just
+ * resolved need not be resolved again by each flow. */
 static __always_inline bool gateway_was_asked(const struct way *way, const struct node_config *node,
 					      __u64 now)
 {

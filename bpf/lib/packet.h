@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Stage 1, parse: what every later stage knows of a packet. IPv4 (RFC 791), IPv6 with
- * extension headers (RFC 8200, 4302), TCP, UDP, ICMP, ICMPv6, SCTP, fragments.
+ * Stage 1, parse, whose result all later stages use. IPv4 (RFC 791), IPv6 with extension headers
+ * (RFC 8200, 4302), TCP, UDP, ICMP, ICMPv6, SCTP, fragments.
  */
 #ifndef FAIRWAY_PACKET_H
 #define FAIRWAY_PACKET_H
@@ -77,8 +77,8 @@ struct ports {
 	__be16 destination;
 };
 
-/* Reads the ports, flags and type. `quoted`: the packet inside an ICMP error, of
- * which 8 bytes of L4 are all that is promised (RFC 792). */
+/* Reads ports, flags and type. `quoted`: the packet inside an ICMP error, of which only 8 bytes
+ * of L4 are guaranteed (RFC 792). */
 static __always_inline int parse_l4(context *ctx, struct packet *packet, bool quoted)
 {
 	__u32 l4 = packet->l4;
@@ -223,7 +223,7 @@ static __always_inline int parse_ipv6(context *ctx, struct packet *packet, bool 
 	packet->tos = (__u8)(ip->priority << 4 | ip->flow_lbl[0] >> 4);
 	__builtin_memcpy(&packet->key.source, &ip->saddr, sizeof(struct address));
 	__builtin_memcpy(&packet->key.destination, &ip->daddr, sizeof(struct address));
-	/* ::ffff:0:0/96 is how the tables write IPv4; on the wire it is nobody's (RFC 4291, 2.5.5.2). */
+	/* The tables use ::ffff:0:0/96 for IPv4; it is invalid on the wire (RFC 4291, 2.5.5.2). */
 	if (address_is_ipv4(&packet->key.source) || address_is_ipv4(&packet->key.destination))
 		return -1;
 	next = ip->nexthdr;
@@ -242,7 +242,7 @@ static __always_inline int parse_ipv6(context *ctx, struct packet *packet, bool 
 		if (next == IPPROTO_FRAGMENT) {
 			__u16 fragment = bpf_ntohs(*(__be16 *)(header + 2));
 
-			/* An atomic fragment (RFC 6946) is whole: no offset, no more. */
+			/* An atomic fragment (RFC 6946), with offset 0 and nothing to follow, is whole. */
 			if (fragment & (IP6F_OFFSET_MASK | IP6F_MORE)) {
 				packet->flags |= PACKET_FRAGMENT;
 				packet->identification = *(__be32 *)(header + 4);
@@ -270,7 +270,7 @@ static __always_inline int parse_ipv6(context *ctx, struct packet *packet, bool 
 	return 0;
 }
 
-/* Parses the packet whose IP header is at `l3`. 0, or -1: malformed. `packet` must be zeroed. */
+/* Parses the packet whose IP header is at `l3`. Returns 0, or -1: malformed. `packet` must be zeroed. */
 #define parse FOR_HOOK(parse)
 stage int parse(context *ctx, struct packet *packet, __u32 l3, __be16 ethertype, bool quoted)
 {
@@ -285,7 +285,7 @@ stage int parse(context *ctx, struct packet *packet, __u32 l3, __be16 ethertype,
 		return -1;
 	if (packet->flags & PACKET_LATER_FRAGMENT)
 		return 0;
-	/* A header that reaches beyond the packet into the frame's padding is none. */
+	/* A header that extends beyond the packet into the frame's padding is invalid. */
 	if (parse_l4(ctx, packet, quoted))
 		return -1;
 	if (!quoted && (__u32)(packet->l4 - packet->l3) + packet->l4_header > packet->length)

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * peer_counters: what goes to a peer's Pods, and what comes from them. Both sides count the same
- * packets, each segment of a GSO packet for itself: what a peer says it received is compared with
- * what was sent to it.
+ * peer_counters: packets to and from a peer's Pods. Both sides count the same packets, and each segment
+ * of a GSO packet: the number that a peer reports as received is compared with the number sent.
  */
 #ifndef FAIRWAY_PEER_COUNT_H
 #define FAIRWAY_PEER_COUNT_H
@@ -41,7 +40,7 @@ static __always_inline void count_sent(__u32 index, bool tunnel, __u32 length, _
 	}
 }
 
-/* `here`: it has come to where it belongs. `stripped`: its tunnel has come off. */
+/* `here`: this program delivers the packet; otherwise only a removed tunnel (`stripped`) is counted. */
 static __always_inline void count_received(__u32 index, bool here, bool stripped, __u32 length,
 					   __u32 headers, const struct gso *gso)
 {

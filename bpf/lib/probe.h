@@ -23,7 +23,7 @@
 _Static_assert(PROBE_DATAGRAM == sizeof(struct udp_header) + sizeof(struct probe),
 	       "a probe follows its UDP header");
 
-/* 1. A whole UDP packet between the ports of probes, with room for one. */
+/* 1. True for a whole UDP packet with both probe ports and room for a probe. */
 static __always_inline bool probe_shaped(context *ctx, const struct packet *packet)
 {
 	__u32 before = packet->l4 - packet->l3, length;
@@ -45,8 +45,8 @@ static __always_inline bool probe_shaped(context *ctx, const struct packet *pack
 	return length >= PROBE_DATAGRAM && before + length <= packet->length;
 }
 
-/* `own` is one side of a packet, `other` the opposite one: of this Node's gateway address and a
- * peer's, with the shape of a probe. The peer's id, or NO_PEER. */
+/* `own` and `other` are the two sides of a packet. Returns the peer's id if they are a gateway address
+ * of this Node and one of a peer, and the packet has the shape of a probe; otherwise NO_PEER. */
 static __always_inline __u32 probe_peer(context *ctx, const struct packet *packet,
 					const struct address *own, const struct address *other,
 					const struct node_config *node)
@@ -60,7 +60,7 @@ static __always_inline __u32 probe_peer(context *ctx, const struct packet *packe
 	return id ? *id : NO_PEER;
 }
 
-/* A probe, or the answer to one, that has come from a peer. */
+/* The peer that a request or an answer came from, or NO_PEER. */
 static __always_inline __u32 probe_from(context *ctx, const struct packet *packet,
 					const struct node_config *node)
 {
@@ -107,8 +107,8 @@ static __always_inline const struct peer *probe_path(struct __sk_buff *ctx, stru
 	return path;
 }
 
-/* Of pseudo header, UDP header and struct probe; the zeros behind it add nothing. It is the same when
- * both sides change places. */
+/* The checksum over pseudo header, UDP header and struct probe; the following zeros add nothing. It
+ * stays the same if the two sides are swapped. */
 static __always_inline __sum16 probe_checksum(const struct packet *packet,
 					      const struct probe_datagram *datagram)
 {
@@ -121,7 +121,7 @@ static __always_inline __sum16 probe_checksum(const struct packet *packet,
 	if (packet->family == 6)
 		sum += (__u64)address[0] + address[1] + address[2] + address[4] + address[5] +
 		       address[6];
-	/* The checksum itself is in word 1. */
+	/* Word 1 holds the checksum itself. */
 	sum += word[0] + (__u64)datagram->udp.length;
 #pragma unroll
 	for (i = 2; i < PROBE_DATAGRAM / 4; i++)
@@ -132,7 +132,7 @@ static __always_inline __sum16 probe_checksum(const struct packet *packet,
 	return check ? check : 0xffff;
 }
 
-/* 3. What is in work->probe, on that path. */
+/* 3. Sends work->probe over this path. */
 static __always_inline int probe_send(struct __sk_buff *ctx, struct work *work,
 				      const struct peer *path, const struct node_config *node)
 {
@@ -174,13 +174,13 @@ static long peer_sum_cpu(__u32 cpu, struct peer_sum *sum)
 	return 0;
 }
 
-/* What all CPUs have sent to a peer directly and received from it so, modulo 2^32. */
+/* Packets sent directly to a peer and received directly from it, over all CPUs, modulo 2^32. */
 static __always_inline void peer_sum(struct peer_sum *sum)
 {
 	bpf_loop(CPUS_MAX, peer_sum_cpu, sum, 0);
 }
 
-/* Of the peer's gateway address, the question, and when it left. */
+/* The token of the peer's gateway address, the request and its time. */
 static __always_inline __u64 probe_token(const struct address *gateway, const struct probe *probe,
 					 const struct node_config *node)
 {
@@ -252,9 +252,9 @@ static __always_inline void probe_greeted(__u32 index)
 #define ROOM_MAX 0xfff
 #define CUTS_MAX 4
 
-/* Shortens a question to `length`. One that is still marked as tunnelled (see tunnel_room) cannot be
- * cut at its end: the kernel lets what follows its IP header go, and the datagram is written anew in
- * what is left, which is zeros. */
+/* Shortens a request to `length`. The kernel cannot cut the tail of a packet that is still marked as
+ * tunnelled (see tunnel_room). Then the bytes after its IP header are removed, and the datagram is
+ * written into the rest, which is zeros. */
 static __always_inline int probe_cut(struct __sk_buff *ctx, __u32 l3, __u32 length)
 {
 	__u32 more;
@@ -273,7 +273,7 @@ static __always_inline int probe_cut(struct __sk_buff *ctx, __u32 l3, __u32 leng
 	return -1;
 }
 
-/* The IP header of the answer: addresses turned, another length, a whole TTL. */
+/* Writes the IP header of the answer: addresses swapped, another length, a fresh TTL. */
 static __always_inline int answer_ip(struct __sk_buff *ctx, const struct packet *packet,
 				     __u32 length)
 {
@@ -318,7 +318,7 @@ static __always_inline int probe_answer(struct __sk_buff *ctx, struct work *work
 	struct peer_sum sum = { .index = probe_index(packet, id) };
 	const struct peer *path;
 
-	/* Neither IPv4 options nor extension headers; and never more than was asked with. */
+	/* No IPv4 options, no extension headers, and never longer than the request. */
 	if ((__u32)(packet->l4 - packet->l3) != header || length < header + PROBE_DATAGRAM ||
 	    length > packet->length || bpf_ntohs(probe->length) != packet->length)
 		return dropped(verdict, DROP_PROBE_REFUSED);
@@ -388,7 +388,7 @@ static __always_inline int probe_proof(struct work *work, const struct node_conf
 	return discard();
 }
 
-/* 5 or 6, of a peer's packet that has the shape of a probe. */
+/* 5 or 6, for a peer's packet that has the shape of a probe. */
 stage int probe_receive(struct __sk_buff *ctx, struct work *work, const struct node_config *node,
 			__u32 id)
 {

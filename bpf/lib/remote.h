@@ -2,8 +2,8 @@
 /*
  * A packet that leaves the Node, to a peer's Pod or to the outside.
  *
- *  1. resolve       the peer's path or the kernel's FIB; nothing is changed yet
- *  2. fits          is it small enough for that path?
+ *  1. resolve       the peer's path or the kernel's FIB; changes nothing
+ *  2. fit           is the packet small enough for the path?
  *  3. send          rewrite, MSS, encapsulate, count, emit
  */
 #ifndef FAIRWAY_REMOTE_H
@@ -16,8 +16,8 @@
 #include "tunnel.h"
 #include "work.h"
 
-/* The kernel is asked for the next hop of Pod packets to a peer: at least so often there is traffic.
- * After a pause the agent is told. */
+/* Notes traffic: the kernel is asked for the next hop of Pod packets to a peer. After a pause, tells the
+ * agent. */
 stage int traffic_note(__u32 index, __u64 now)
 {
 	struct peer_activity *activity = bpf_map_lookup_elem(&peer_activity, &index);
@@ -25,7 +25,7 @@ stage int traffic_note(__u32 index, __u64 now)
 
 	if (!activity)
 		return -1;
-	/* Signed: another CPU may have been here later. */
+	/* Signed: another CPU may have stored a later time. */
 	if ((__s64)(now - activity->sent_at) > (__s64)(TRAFFIC_PAUSE_MS * NS_PER_MS)) {
 		record = bpf_ringbuf_reserve(&probe_events, sizeof(*record), 0);
 		if (record) {
@@ -125,7 +125,7 @@ stage int remote_send(struct __sk_buff *ctx, struct work *work, const struct nod
 				return dropped(verdict, DROP_REWRITE_FAILED);
 			family = peer->outer_family;
 		}
-		/* What goes past the tunnel comes from no pod CIDR, and the peer does not count it. */
+		/* A packet that bypasses the tunnel is not from a pod CIDR, so the peer does not count it. */
 		if (!remote->native)
 			count_sent(remote->index, remote->tunnel, packet->length,
 				   headers_length(packet), &gso);

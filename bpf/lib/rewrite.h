@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Changes of a packet in place, with incremental checksums (RFC 1624).
+ * Changes to a packet in place, with incremental checksums (RFC 1624).
  *
  *  1. IP header     TTL or hop limit, addresses, IPv4 header checksum
  *  2. L4 header     ports or echo identifier, checksum with its pseudo header
@@ -11,7 +11,7 @@
 
 #include "packet.h"
 
-/* What becomes of the side that a flow translates. */
+/* The new values of the side that a flow translates. */
 struct translation {
 	struct address address;
 	__be16 port; /* or echo identifier */
@@ -32,7 +32,7 @@ static __always_inline __u32 csum_add(__u32 sum, __u32 more)
 	return sum + (sum < more);
 }
 
-/* The one's complement sum that turns `from` into `to`, both multiples of 4 bytes. */
+/* The one's complement difference of `from` and `to`; both are multiples of 4 bytes. */
 static __always_inline __u32 csum_difference(const void *from, const void *to, __u32 size,
 					     __u32 sum)
 {
@@ -55,7 +55,7 @@ static __always_inline __sum16 csum_apply(__sum16 check, __u32 difference)
 	return csum_fold(csum_add((__u16)~check, difference));
 }
 
-/* An address pair's difference as it stands in a header of this family. */
+/* The difference of two addresses in a header of this family. */
 static __always_inline __u32 address_difference(__u8 family, const struct address *from,
 						const struct address *to, __u32 sum)
 {
@@ -63,7 +63,7 @@ static __always_inline __u32 address_difference(__u8 family, const struct addres
 			   : csum_difference(from, to, 16, sum);
 }
 
-/* An Ethernet header. Of each MAC eight bytes are stored, what follows it is stored after it. */
+/* Writes an Ethernet header. Each MAC is stored as eight bytes; the next store overwrites the excess. */
 static __always_inline void put_ethernet(void *to, __u64 destination, __u64 source, __u8 family)
 {
 	*(__u64 *)to = destination;
@@ -71,7 +71,7 @@ static __always_inline void put_ethernet(void *to, __u64 destination, __u64 sour
 	*(__be16 *)(to + 2 * ETH_ALEN) = family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 }
 
-/* For put_ethernet: the MAC, and two bytes of what follows it in its structure. */
+/* For put_ethernet: the MAC and the next two bytes of its structure. */
 static __always_inline __u64 mac_to_put(const struct mac *mac)
 {
 	return *(const __u64 *)mac;
@@ -91,7 +91,7 @@ static __always_inline int rewrite_ip(context *ctx, const struct packet *packet,
 			destination = &translation->address;
 	}
 	if (packet->family == 4) {
-		/* The second half of the header is stored at once: TTL, protocol, checksum, addresses. */
+		/* Stores TTL, protocol, checksum and addresses together. */
 		struct {
 			__u8 ttl, protocol;
 			__sum16 check;
@@ -130,7 +130,7 @@ static __always_inline int rewrite_ip(context *ctx, const struct packet *packet,
 			    &translation->address, 16);
 }
 
-/* Where a translation meets the L4 header; offsets from its start, 0: none. */
+/* The fields of the L4 header that a translation changes, as offsets from its start; 0: none. */
 struct l4_fields {
 	__u8 port;     /* the changing port or identifier (UDP's source port is */
 	__u8 has_port; /* at 0, so there is a flag) */
@@ -170,8 +170,8 @@ static __always_inline struct l4_fields l4_fields(const struct packet *packet, b
 	return fields;
 }
 
-/* Adds `difference` to the checksum at `offset`. `pseudo`: of the pseudo header, which is
- * all that an unfinished checksum holds: a change of the header itself must not reach it. */
+/* Adds `difference` to the checksum at `offset`. `pseudo`: the difference is in the pseudo header. An
+ * unfinished checksum holds only that, so changes of the header itself must not be added. */
 static __always_inline int update_checksum(context *ctx, __u32 offset, __u32 difference,
 					   bool pseudo, bool optional)
 {
@@ -193,7 +193,7 @@ static __always_inline int update_checksum(context *ctx, __u32 offset, __u32 dif
 #endif
 }
 
-/* Stage 2. Later fragments carry no L4 header; unknown protocols have nothing to change. */
+/* Stage 2. Later fragments have no L4 header; unknown protocols have nothing to change. */
 static __always_inline int rewrite_l4(context *ctx, const struct packet *packet,
 				      const struct translation *translation)
 {
@@ -219,7 +219,7 @@ static __always_inline int rewrite_l4(context *ctx, const struct packet *packet,
 			       false, fields.optional);
 }
 
-/* Stages 1 and 2. `translation` may be NULL; `decrement` is what the TTL loses, 0 or 1. */
+/* Stages 1 and 2. `translation` may be NULL; `decrement` is subtracted from the TTL, 0 or 1. */
 #define rewrite FOR_HOOK(rewrite)
 stage int rewrite(context *ctx, const struct packet *packet, const struct translation *translation,
 		  __u8 decrement)
@@ -231,9 +231,9 @@ stage int rewrite(context *ctx, const struct packet *packet, const struct transl
 
 #ifndef FAIRWAY_XDP
 /*
- * Stage 3. `quoted` is the packet inside the error, `inner` what becomes of its matching side.
- * The quoted header's own checksums follow, TCP's excepted: it is not among the 8 bytes that
- * every error quotes. The ICMP checksum covers all of it.
+ * Stage 3. `quoted` is the packet inside the error, `inner` the new values of its matching side. The
+ * quoted header's checksums are updated, except TCP's, which is not among the 8 bytes that every
+ * error quotes. The ICMP checksum covers everything.
  */
 static __always_inline int rewrite_quoted(context *ctx, const struct packet *error,
 					  const struct packet *quoted,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Where an address is: a Pod of this Node, the Node, a peer's Pods, or outside. A flow
- * remembers it of its remote side for as long as node_config.route_epoch stays the same.
+ * Where an address is: a Pod of this Node, the Node, a peer's Pods, or outside. A flow remembers this
+ * for its remote side as long as node_config.route_epoch stays the same.
  */
 #ifndef FAIRWAY_ROUTE_H
 #define FAIRWAY_ROUTE_H
@@ -73,8 +73,8 @@ static __always_inline bool flow_sent_by(const struct flow_match *match, __u32 i
 	       !__builtin_memcmp(&flow->local_mac, mac, sizeof(*mac));
 }
 
-/* A translated flow whose address the Node has lost: no answer would come back to it. Asked once in
- * an epoch. */
+/* True for a translated flow whose address the Node has lost: answers would not arrive. Checked once
+ * per epoch. */
 static __always_inline bool flow_address_lost(const struct flow *flow)
 {
 	return flow->flags & FLOW_SNAT && route_lookup(&flow->snat_address).kind != ROUTE_HOST;
@@ -91,7 +91,7 @@ static __always_inline struct route route_remembered(const struct flow *flow)
 	return route;
 }
 
-/* The route of `address` with what the core itself knows of it. */
+/* The route of `address`, with the flags that the core adds. */
 static __always_inline struct route route_resolve(const struct address *address)
 {
 	struct route route = route_lookup(address);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * SipHash-2-4 (Aumasson, Bernstein: "SipHash: a fast short-input PRF", 2012): a keyed hash that only
- * the key's owner can make or check.
+ * the owner of the key can compute or check.
  */
 #ifndef FAIRWAY_SIPHASH_H
 #define FAIRWAY_SIPHASH_H
@@ -35,7 +35,7 @@ static __always_inline void siphash_word(__u64 v[4], __u64 word)
 	v[0] ^= word;
 }
 
-/* Of `count` (a constant) whole words, read as little-endian. */
+/* The hash of `count` (a constant) whole words, read as little-endian. */
 static __always_inline __u64 siphash(const __u64 *words, __u32 count, const __u64 key[2])
 {
 	__u64 v[4] = {

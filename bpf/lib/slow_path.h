@@ -9,7 +9,7 @@
 #include "packet.h"
 #include "verdict.h"
 
-/* Most records are one Ethernet frame; an ICMP error quotes less than that. */
+/* Most records are one Ethernet frame; an ICMP error quotes less. */
 #define SLOW_PATH_FRAME 1536
 
 static __always_inline bool slow_path_allowed(const struct node_config *node)
@@ -55,7 +55,7 @@ static __always_inline enum drop_reason slow_path_write(context *ctx, const stru
 							const __u32 room)
 {
 	struct slow_path_header *record;
-	/* One less than the length: the verifier of 6.1 learns no lower bound from `!= 0`. */
+	/* Length minus one: the verifier of 6.1 derives no lower bound from `!= 0`. */
 	__u32 rest = header->length - 1;
 
 	record = bpf_ringbuf_reserve(&slow_path, sizeof(*header) + room, 0);
@@ -110,7 +110,7 @@ stage int slow_path_hand_up(context *ctx, const struct packet *packet,
 	return 0;
 }
 
-/* Hands the packet up. What will be answered is counted as the drop that it is. */
+/* Hands the packet up. A packet to be answered counts as dropped. */
 static __always_inline void slow_path_send(context *ctx, const struct packet *packet,
 					   const struct node_config *node, enum slow_path_kind kind,
 					   __u32 mtu, struct verdict *verdict)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that begins with it gets an address of the
- * Node and a free port, which it keeps.
+ * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that starts with it gets an address of the Node and a
+ * free port, and keeps both.
  *
- *  1. create        claim a flow, then try ports until the reply tuple is ours alone
- *  2. translation   what a packet of a known flow turns into, in either direction
+ *  1. create        claim a flow, then try ports until the reply tuple is unique
+ *  2. translation   the translation of a known flow's packet, in either direction
  *  3. related       ICMP errors, by the packet that they quote
  *
  * Only TC programs create translations; both hooks undo them.
@@ -15,7 +15,7 @@
 #include "flow_create.h"
 #include "rewrite.h"
 
-/* Stage 2. False: the packet stays as it is. */
+/* Stage 2. False: no translation. */
 static __always_inline bool snat_translation(const struct flow *flow, __u8 direction,
 					     struct translation *translation)
 {
@@ -35,7 +35,7 @@ static __always_inline bool snat_translation(const struct flow *flow, __u8 direc
 
 #ifndef FAIRWAY_XDP
 
-/* Would a socket of this Node receive what comes to `reply`'s destination? */
+/* Whether a socket of this Node would receive packets to `reply`'s destination. */
 static __always_inline bool socket_exists(context *ctx, const struct flow_key *reply)
 {
 	struct bpf_sock_tuple tuple = {};
@@ -168,8 +168,8 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 }
 
 /*
- * Stage 3. Parses what an ICMP error quotes and finds the flow whose packets travel in the
- * error's own direction. -1: it quotes nothing that could be found.
+ * Stage 3. Parses the packet that an ICMP error quotes and finds its flow, in the direction of the
+ * error. -1: not found.
  */
 static __always_inline int related_lookup(context *ctx, const struct packet *error,
 					  struct packet *quoted, const struct node_config *node,
@@ -180,7 +180,7 @@ static __always_inline int related_lookup(context *ctx, const struct packet *err
 	if (parse(ctx, quoted, error->l4 + 8,
 		  error->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), true))
 		return -1;
-	/* What went wrong is told to who sent it, and to nobody else. */
+	/* An error goes to the sender of the packet that it quotes, and to nobody else. */
 	if (quoted->flags & PACKET_LATER_FRAGMENT ||
 	    !address_equal(&error->key.destination, &quoted->key.source))
 		return -1;
@@ -190,9 +190,9 @@ static __always_inline int related_lookup(context *ctx, const struct packet *err
 }
 
 /*
- * Translates what an error quotes; `outer` is the translation of the error itself. In original
- * direction its source becomes the Node and so does the quotation's destination; in reply
- * direction it is the error's destination and the quotation's source.
+ * Translates the packet that an error quotes; `outer` is the translation of the error itself. In
+ * original direction, the error's source and the quoted destination become the Node's address; in
+ * reply direction, the error's destination and the quoted source are translated.
  */
 stage int related_rewrite(struct __sk_buff *ctx, const struct packet *error,
 			  const struct packet *quoted, const struct translation *outer)

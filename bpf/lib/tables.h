@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Every constant, structure and map that the BPF programs and the control
- * plane share, declared once. TypeScript is generated from the BTF of the
- * linked object (`npm run generate`), so a field that is renamed here fails to
- * compile there.
+ * Every constant, structure and map shared by the BPF programs and the control plane, declared
+ * once. TypeScript is generated from the BTF of the linked object (`npm run generate`), so renaming
+ * a field here breaks the compilation there.
  *
  * Conventions
  *  - An address is 16 bytes in network order, IPv4 as ::ffff:a.b.c.d.
@@ -28,7 +27,7 @@ struct mac {
 /* ------------------------------------------------------------ constants */
 
 enum limit {
-	/* peers: one id a Node, two entries (IPv4, IPv6) an id */
+	/* peers: one id per Node, two entries (IPv4, IPv6) per id */
 	PEERS_MAX = 16384,
 	ENDPOINTS_MAX = 4096,
 	ROUTES_MAX = 65536,
@@ -39,36 +38,36 @@ enum limit {
 	SLOW_PATH_PACKET_MAX = 9600,
 	/* ports that a new SNAT flow tries before it gives up */
 	SNAT_TRIES = 128,
-	/* flow slots that a new flow looks at before the table counts as full */
+	/* slots that a new flow tries before the table counts as full */
 	FLOW_SLOT_TRIES = 64,
 	GENEVE_PORT = 6081,
 	VXLAN_PORT = 4789,
-	/* stands for the peer's port in an ICMP echo's flow key */
+	/* replaces the remote port in the flow key of an ICMP echo */
 	ECHO_PORT = 8,
 	TUNNEL_TTL = 64,
 	/* a cached next hop is used this long before the kernel is asked again */
 	NEXT_HOP_TRUST_MS = 100,
-	/* nothing is cached for so long after an ARP or neighbour advertisement */
+	/* nothing is cached for this long after an ARP or neighbour message */
 	NEXT_HOP_SETTLE_MS = 50,
 	NEXT_HOP_OUTSIDE = PEERS_MAX * 2,
 	NO_PEER = 0xffffffff,
-	/* IP packets longer than this are counted as large: any path carries what is not (RFC 8200, 5) */
+	/* longer IP packets count as large; every path carries shorter ones (RFC 8200, 5) */
 	LARGE_PACKET = 1280,
-	/* UDP, source and destination, of probes between gateway addresses */
+	/* UDP source and destination port of probes between gateway addresses */
 	PROBE_PORT = 6083,
 	PROBE_MAGIC = 0x46570001, /* "FW", version 1 */
-	/* an answer to a probe that is older than this is refused */
+	/* answers to older probes are refused */
 	PROBE_LIFE_MS = 5000,
 	PROBE_TTL = 64, /* of an answer */
 	/* traffic to a peer begins when there was none for so long */
 	TRAFFIC_PAUSE_MS = 2000,
-	/* a peer that introduces itself is told of once in so long */
+	/* a peer's greeting is reported at most once in this time */
 	HELLO_PAUSE_MS = 500,
 	PROBE_RING_BYTES = 1048576,
 	PEER_GATEWAYS_MAX = 32768,
 };
 
-/* The hook that a packet is seen at. */
+/* The hook that sees a packet. */
 enum hook {
 	HOOK_FROM_POD = 0,
 	HOOK_FROM_WIRE = 1,
@@ -77,7 +76,7 @@ enum hook {
 	HOOK_FROM_HOST = 4,
 };
 
-/* Why a packet was dropped. Names lose DROP_ and are lower case in `fairway status`. */
+/* Why a packet was dropped. `fairway status` shows the names in lower case without DROP_. */
 enum drop_reason {
 	DROP_NONE = 0,
 	DROP_MALFORMED = 1,	  /* truncated or inconsistent headers */
@@ -199,19 +198,19 @@ struct peer {
 	__u64 node_hash; /* FNV-1a of the Node's name: who owns this id */
 };
 
-/* peer_addresses: hash, an address that tunnel packets are accepted from → peer id. */
+/* peer_addresses: hash, address from which tunnel packets are accepted → peer id. */
 
-/* What a probe is sent on; with an index of peers: index * 2 + way is one of peer_paths. */
+/* The path of a probe; peer_paths has index * 2 + way, with the index of peers. */
 enum probe_way {
 	PROBE_DIRECT = 0,
 	PROBE_TUNNEL = 1,
 };
 
-/* peer_paths: array of struct peer, every path that there could be to a peer, whichever of them is
- * in `peers`: PATH_DIRECT or PATH_ROUTED, and PATH_GENEVE or PATH_VXLAN; PATH_NONE: there is none.
- * mtu is what the device can, not what was found out. */
+/* peer_paths: array of struct peer, every possible path to a peer, whichever is in `peers`: PATH_DIRECT
+ * or PATH_ROUTED, and PATH_GENEVE or PATH_VXLAN; PATH_NONE: there is none. mtu is the device's, not
+ * the measured one. */
 
-/* peer_gateways: hash, a gateway address of a peer → peer id. Where probes come from and go to. */
+/* peer_gateways: hash, gateway address of a peer → peer id: source and destination of probes. */
 
 enum route_kind {
 	ROUTE_OUTSIDE = 0,    /* to the kernel's FIB; also where no prefix matches */
@@ -238,12 +237,12 @@ struct route {
 	__u32 peer; /* ROUTE_PEER: peer id, else NO_PEER */
 };
 
-/* endpoints: hash, a local Pod's address → where it is. */
+/* endpoints: hash, a local Pod's address → its interface. */
 struct endpoint {
 	__u32 ifindex;	/* host side of its veth */
 	struct mac mac; /* of the Pod's side */
-	/* Of the Pod, for tables by Pod: 1 to ENDPOINTS_MAX, one for all its addresses, the same while it
-	 * lives, over restarts too; 0 in such a table stands for what is no Pod's (wire, host). */
+	/* The Pod's index in tables by Pod: 1 to ENDPOINTS_MAX, one for all its addresses, constant while the
+	 * Pod exists, also over restarts; 0 in such a table means no Pod (wire, host). */
 	__u16 index;
 };
 
@@ -275,7 +274,7 @@ enum flow_direction {
 	FLOW_REPLY = 1,
 };
 
-/* flow_index: hash, both tuples of a flow, as packets carry them → its slot. */
+/* flow_index: hash, both tuples of a flow, as in packets → its slot. */
 struct flow_ref {
 	__u32 slot;
 	__u32 generation; /* equals flow.claim >> 1 while the flow lives */
@@ -290,9 +289,8 @@ enum flow_flag {
 	FLOW_FIN_REPLY = 8,
 };
 
-/* flows: array of slots. Both directions of a translation live in one slot,
- * so neither can be lost without the other. What most packets need is in the
- * first 64 bytes. */
+/* flows: array of slots. Both directions of a translation are in one slot, so neither can be lost
+ * without the other. The first 64 bytes hold what most packets need. */
 struct flow {
 	__u64 last_seen; /* ns, CLOCK_MONOTONIC coarse */
 	__u32 claim;	 /* generation << 1 | in use; changed by compare-and-swap */
@@ -344,8 +342,9 @@ struct peer_counter {
 	__u64 tunnel_packets;
 	__u64 tunnel_bytes;
 	__u64 direct_large; /* of direct_packets, longer than LARGE_PACKET */
-	/* Received from its pod CIDRs, for this Node's Pods and gateway addresses. A tunnel is counted
-	 * where it is stripped, everything where it has come to: TC does not know what XDP has stripped. */
+	/* Received from the peer's pod CIDRs, for this Node's Pods and gateway addresses. Tunnel packets are
+	 * counted where they are decapsulated, all packets where they arrive, because TC does not know what
+	 * XDP has decapsulated. */
 	__u64 received_packets;
 	__u64 received_large;
 	__u64 received_tunnel_packets;
@@ -363,8 +362,8 @@ enum probe_flag {
 	PROBE_HELLO = 1, /* the sender knows of no answer of this peer yet */
 };
 
-/* What follows the UDP header of a probe; then zeros up to its length. An answer is the question
- * turned round, cut to answer_length, with what has been received filled in. */
+/* The payload of a probe, followed by zeros up to its length. An answer is the request with swapped
+ * addresses, cut to answer_length, with the received packets filled in. */
 struct probe {
 	__be32 magic;
 	__u8 kind;	      /* enum probe_kind */
@@ -374,14 +373,14 @@ struct probe {
 	__be16 length;	      /* of the question's IP packet */
 	__be16 answer_length; /* of the answer's, at most `length` */
 	__be32 sequence;
-	/* The asking core's alone: when the question left (ns, CLOCK_MONOTONIC), and a keyed hash
+	/* Only for the requesting core: the time of the request (ns, CLOCK_MONOTONIC), and a keyed hash
 	 * (SipHash-2-4) of that, of the addresses and of everything above. */
 	__u64 sent_at;
 	__u64 token;
-	/* Pod packets that had gone directly to the peer when the question left, modulo 2^32. */
+	/* Pod packets sent directly to the peer up to the request, modulo 2^32. */
 	__be32 sent_packets;
 	__be32 sent_large;
-	/* Those that had come, says the answering core. */
+	/* Pod packets received, as reported by the answering core. */
 	__be32 received_packets;
 	__be32 received_large;
 };
@@ -392,7 +391,7 @@ enum probe_event {
 	PROBE_TRAFFIC = 3, /* traffic to a peer begins */
 };
 
-/* probe_events: ring buffer of what the agent's prober is to know. */
+/* probe_events: ring buffer of events for the agent's prober. */
 struct probe_record {
 	__u8 event; /* enum probe_event */
 	__u8 way_there;
@@ -411,8 +410,8 @@ struct probe_record {
 	__u32 received_large;
 };
 
-/* path_proofs: array, index as in peer_paths: answers that came the way their question went, ns,
- * CLOCK_MONOTONIC. What an agent that starts may still believe. */
+/* path_proofs: array, index as in peer_paths: last answers that returned over the path of their request,
+ * ns, CLOCK_MONOTONIC. A starting agent may still trust them. */
 struct path_proof {
 	__u64 answered_at;
 	__u64 large_answered_at; /* questions longer than LARGE_PACKET */
@@ -433,9 +432,8 @@ enum slow_path_kind {
 	SLOW_HOLD = 3,	       /* a later fragment before its first: try again soon */
 };
 
-/* slow_path: ring buffer. A record is this header and then `length` bytes of the
- * packet from its IP header on, as it arrived: nothing is rewritten yet, a tunnel
- * is already stripped. */
+/* slow_path: ring buffer. A record is this header and then `length` bytes of the packet from its IP
+ * header on, as it arrived: not rewritten, but already decapsulated. */
 struct slow_path_header {
 	__u8 kind; /* enum slow_path_kind */
 	__u8 hook; /* enum hook */
@@ -451,10 +449,10 @@ struct token_bucket {
 	__u64 tokens;
 };
 
-/* next_hop_settle: array of one __u64: ns until which no next hop is cached. */
+/* next_hop_settle: array of one __u64: time (ns) until which no next hop is cached. */
 
-/* scratch: per-CPU array of one, a program's work that BPF's 512 bytes of stack have no room
- * for. Programs run with softirqs off, so a CPU is in one of them at a time. */
+/* scratch: per-CPU array of one, for a program's working data beyond BPF's 512 bytes of stack. Programs
+ * run with softirqs off, so a CPU runs only one of them at a time. */
 struct scratch {
 	__u64 word[64];
 };

@@ -2,9 +2,9 @@
 /*
  * Geneve (RFC 8926) and VXLAN (RFC 7348) with an Ethernet payload.
  *
- *  encapsulation    the outer headers in one store, GSO packets whole
- *  recognition      is this a tunnel packet of a known peer, and is it for us?
- *  decapsulation    strips it; the outer Ethernet header stays in front
+ *  encapsulation    writes the outer headers, for GSO packets as a whole
+ *  recognition      is this a tunnel packet of a known peer, for this Node?
+ *  decapsulation    removes the tunnel; the outer Ethernet header stays in front
  */
 #ifndef FAIRWAY_TUNNEL_H
 #define FAIRWAY_TUNNEL_H
@@ -30,8 +30,8 @@
 #define ECN_ECT0 2
 #define ECN_CE 3
 
-/* Both tunnels' headers are 8 bytes; VXLAN has its flags where Geneve has version and
- * option length, and zero where Geneve has the protocol type. */
+/* Both tunnel headers have 8 bytes. VXLAN's flags are in the place of Geneve's version and option
+ * length, and zeros in that of Geneve's protocol type. */
 struct tunnel_header {
 	__u8 first;	 /* Geneve: version, option length; VXLAN: flags */
 	__u8 second;	 /* Geneve: OAM and critical bits */
@@ -45,11 +45,11 @@ _Static_assert(sizeof(struct udp_header) + sizeof(struct tunnel_header) + ETH_HL
 		       TUNNEL_INNER_SIZE,
 	       "tunnel header size");
 
-/* What a header without options begins with. */
+/* The first word of a header without options. */
 #define GENEVE_PLAIN bpf_htonl(ETH_P_TEB)
 #define VXLAN_PLAIN bpf_htonl((__u32)VXLAN_VNI_FLAG << 24)
 
-/* Two bytes more, for put_ethernet. */
+/* With two extra bytes, for put_ethernet. */
 static const struct {
 	struct mac mac;
 	__u16 pad;
@@ -57,7 +57,7 @@ static const struct {
 
 #ifndef FAIRWAY_XDP
 
-/* Everything from the outer UDP header to the inner Ethernet header; `to` has room for it. */
+/* Writes everything from the outer UDP header to the inner Ethernet header to `to`. */
 static __always_inline void put_tunnel(void *to, const struct peer *peer,
 				       const struct node_config *node, __u8 family, __u32 hash,
 				       __u16 udp_length)
@@ -77,12 +77,12 @@ static __always_inline void put_tunnel(void *to, const struct peer *peer,
 #define HEADER_DIFFERENCE ((int)(sizeof(struct ipv6hdr) - sizeof(struct iphdr)))
 
 /*
- * What GRO merged inside a tunnel stays marked as tunnelled when that tunnel is stripped, and so
- * does what a veth handed over as its sender made it. When a Pod or the Node forwards such a packet
- * into a tunnel, the kernel refuses to mark it again. The marks that it has are the right ones: of a
- * UDP tunnel, and of where the inner headers are, which have not moved. But in a bundle of UDP they
- * may be of a tunnel that the Pod made, and so lie elsewhere. A bundle in a tunnel of the other family
- * would be cut by the rules of the wrong one.
+ * A packet that GRO merged inside a tunnel stays marked as tunnelled after decapsulation, and so does a
+ * packet that a veth delivers as its sender made it. If a Pod or the Node sends such a packet into a
+ * tunnel, the kernel refuses to mark it again. The existing marks are right: a UDP tunnel, and the
+ * offsets of the inner headers, which have not moved. In a UDP GSO packet, however, they may be those of
+ * a tunnel that the Pod made, at other offsets. A GSO packet in a tunnel of the other family would be
+ * segmented by the rules of the wrong family.
  */
 static __always_inline int tunnel_room(struct __sk_buff *ctx, __u32 size, __u8 inner_family,
 				       __u8 outer_family, __u8 protocol, __u64 flags)
@@ -98,7 +98,7 @@ static __always_inline int tunnel_room(struct __sk_buff *ctx, __u32 size, __u8 i
 		return error;
 	if (inner_family == outer_family)
 		return bpf_skb_adjust_room(ctx, size, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
-	/* The skb's protocol changes only together with the size of its first header. */
+	/* The skb's protocol can change only together with the size of its first header. */
 	error = bpf_skb_adjust_room(
 		ctx, size + (outer_family == 6 ? -HEADER_DIFFERENCE : HEADER_DIFFERENCE),
 		BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
@@ -108,9 +108,9 @@ static __always_inline int tunnel_room(struct __sk_buff *ctx, __u32 size, __u8 i
 		ctx, outer_family == 6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP), 0);
 }
 
-/* Puts the outer headers in front of a packet of `family`, its TOS copied; the frame's Ethernet
- * header is the outer one after it. Lengths are those of the whole GSO packet: the kernel writes
- * each segment's own. */
+/* Writes the outer headers before a packet of `family`, with its TOS copied; the frame's Ethernet header
+ * becomes the outer one. Lengths are those of the whole GSO packet: the kernel writes each segment's
+ * own. */
 static __always_inline int tunnel_enter(struct __sk_buff *ctx, const struct peer *peer,
 					const struct node_config *node, __u8 family, __u8 protocol,
 					__u8 tos, __u32 hash)
@@ -239,7 +239,7 @@ static __always_inline enum tunnel_kind tunnel_parse(context *ctx, const struct 
 	__u32 vni;
 	bool geneve, vxlan;
 
-	/* Within the packet, not in the frame's padding behind it. */
+	/* Within the packet, not in the frame's padding after it. */
 	if (!found || (__u32)(packet->l4 - packet->l3) + 8 + sizeof(*found) > packet->length) {
 		if (expected == TUNNEL_ANY)
 			return TUNNEL_NONE;
@@ -278,7 +278,7 @@ static __always_inline enum tunnel_kind tunnel_parse(context *ctx, const struct 
 	return expected;
 }
 
-/* RFC 6040, section 4.2: what the outer header's ECN makes of the inner one. -1: drop. */
+/* RFC 6040, section 4.2: the inner ECN that follows from both headers. -1: drop. */
 static __always_inline int ecn_decapsulate(__u8 outer, __u8 inner)
 {
 	outer &= ECN_MASK;
@@ -307,7 +307,7 @@ static __always_inline bool tunnel_forged(context *ctx, const struct packet *pac
 	       tunnel_parse(ctx, packet, node, TUNNEL_ANY, &inner_ethernet, verdict) != TUNNEL_NONE;
 }
 
-/* Parses the inner frame into `inner` and checks that it is the peer's to send and ours to take. */
+/* Parses the inner frame into `inner` and checks that its source is the peer's and its destination ours. */
 static __always_inline int tunnel_inner_check(context *ctx, const struct packet *outer,
 					      struct packet *inner, __u32 inner_ethernet,
 					      __u32 peer, const struct node_config *node,
@@ -348,7 +348,7 @@ static __always_inline int tunnel_inner_check(context *ctx, const struct packet 
 	return 0;
 }
 
-/* Writes DSCP and ECN of a packet, with IPv4's header checksum. */
+/* Writes a packet's DSCP and ECN and updates IPv4's header checksum. */
 static __always_inline int rewrite_tos(context *ctx, struct packet *packet, __u8 tos)
 {
 	if (packet->family == 4) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What was decided of a packet, and the one place where it is counted.
+ * The verdict on a packet, and the one place where it is counted.
  */
 #ifndef FAIRWAY_VERDICT_H
 #define FAIRWAY_VERDICT_H

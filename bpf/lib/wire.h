@@ -30,9 +30,9 @@
 
 #ifdef FAIRWAY_XDP
 
-/* A veth hands over packets whose checksum the sender's stack left to a NIC that never came:
- * the field holds the pseudo header's sum alone (SCTP: nothing). A redirect would forget what
- * the skb knows of that; passed up, it is kept. */
+/* A veth delivers packets whose checksum the sender's stack left to a NIC: the field holds only the
+ * pseudo header's sum (SCTP: nothing). A redirect would lose the skb's note of that; passing the
+ * packet up keeps it. */
 static __always_inline bool checksum_unfinished(context *ctx, const struct packet *packet)
 {
 	__u8 *l4;
@@ -48,7 +48,7 @@ static __always_inline bool checksum_unfinished(context *ctx, const struct packe
 					      *(__sum16 *)(l4 + 6));
 }
 
-/* What GRO and the TC program finish. */
+/* True for packets that GRO and the TC program must handle. */
 static __always_inline bool for_tc(context *ctx, const struct packet *packet)
 {
 	return packet->key.protocol == IPPROTO_TCP ||
@@ -58,8 +58,8 @@ static __always_inline bool for_tc(context *ctx, const struct packet *packet)
 
 #endif
 
-/* Of a packet whose source's route is `source`. `stripped`: its tunnel has come off, which is all of it
- * where it is not `here`. */
+/* Counts a packet from a peer. `stripped`: it was decapsulated; if not `here`, only that is
+ * counted. */
 static __always_inline void wire_count(const struct packet *packet, __u32 peer, bool here,
 				       bool stripped, const struct gso *gso)
 {
@@ -131,8 +131,8 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 	if (packet->flags & PACKET_ICMP_ERROR)
 		related = !related_lookup(ctx, packet, quoted, node, now, &match);
 	if (packet->flags & PACKET_PORTS_UNKNOWN) {
-		/* The first fragment will tell whose this is. The Node's reassembly gets it now, in
-		 * case it is the Node's; the slow path a copy, in case it is a Pod's. */
+		/* The first fragment will show the destination. The Node's reassembly gets the packet
+		 * now, in case it is for the Node; the slow path gets a copy, in case it is for a Pod. */
 		if (node->flags & NODE_SNAT)
 			slow_path_send(ctx, packet, node, SLOW_HOLD, 0, verdict);
 		verdict->drop_reason = DROP_NONE;
@@ -207,9 +207,9 @@ static __always_inline bool wire_known(const struct flow_match *match,
 }
 
 /*
- * 2, for most tunnel packets: the inner packet belongs to a known flow, whose remote side is a
- * peer's, and the outer addresses are those of that very peer's tunnel. Then source and destination
- * have been checked before, in this epoch. False, with `inner` empty again: look at it in full.
+ * 2, for most tunnel packets: the inner packet belongs to a known flow whose remote side is a peer, and
+ * the outer addresses are those of that peer's tunnel. Then source and destination have been checked
+ * before, in this epoch. False, with `inner` empty again: needs the complete checks.
  */
 static __always_inline bool tunnel_known_flow(context *ctx, struct work *work,
 					      const struct node_config *node, __u64 now,
@@ -291,7 +291,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		next_hop_arp(ctx);
 	if (ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6))
 		return pass(verdict);
-	/* What the Node's own stack makes of a packet that is wrong here is its affair. */
+	/* Malformed packets are left to the Node's own stack. */
 	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
 		return pass(verdict);
 	if (packet->key.protocol == IPPROTO_ICMPV6 && packet->l4_type >= ICMPV6_ROUTER_SOLICIT &&
@@ -367,7 +367,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	}
 	if (source.kind == ROUTE_LOCAL_PODS || source.kind == ROUTE_HOST)
 		return dropped(verdict, DROP_MARTIAN_SOURCE);
-	/* Whatever becomes of it now, it has come. */
+	/* The packet has arrived, whatever happens to it now. */
 	if (source.kind == ROUTE_PEER)
 		wire_count(packet, source.peer, true, false, &gso);
 	if (!known && !found)

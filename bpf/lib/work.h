@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What a run works on, kept beside the stack: its 512 bytes are for the whole chain of calls.
+ * The working data of a run, outside the stack, whose 512 bytes are for the whole chain of calls.
  */
 #ifndef FAIRWAY_WORK_H
 #define FAIRWAY_WORK_H

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What an XDP redirect into a Pod's veth would lose without a word, so that it must go up instead.
+ * Packets that an XDP redirect into a Pod's veth would silently lose or damage, and that must therefore
+ * be passed up.
  */
 #ifndef FAIRWAY_XDP_H
 #define FAIRWAY_XDP_H
 
 #include "rewrite.h"
 
-/* No Pod has a smaller MTU than this. */
+/* Every Pod's MTU is at least this. */
 #define XDP_ALWAYS_FITS 512
 
-/* Longer than the MTU of the veth: a Pod in `encap` has a smaller one than the wire. */
+/* True if a packet exceeds the MTU of the veth; in `encap`, Pods have a smaller MTU than the wire. */
 static __always_inline bool too_long_for_redirect(context *ctx, __u32 length, __u32 ifindex)
 {
 	__u32 mtu = length;
@@ -18,8 +19,8 @@ static __always_inline bool too_long_for_redirect(context *ctx, __u32 length, __
 	return length > XDP_ALWAYS_FITS && bpf_check_mtu(ctx, ifindex, &mtu, 0, 0);
 }
 
-/* A UDP checksum that the sender's stack left to a NIC, which a veth is not: the field holds the
- * pseudo header's sum alone, and only the skb knows. */
+/* True for a UDP checksum that the sender's stack left to a NIC, which a veth is not: the field holds
+ * only the pseudo header's sum, and only the skb knows. */
 static __always_inline bool udp_checksum_unfinished(const struct flow_key *key, __u8 family,
 						    __be16 length, __sum16 check)
 {
