@@ -4,7 +4,7 @@
  * What this Node itself sends to Pods on other Nodes, and what the slow path sends on.
  *
  *  1. parse          a question of the agent's to a peer goes its own way (probe.h)
- *  2. route          a peer's pod CIDR, or nothing to do here
+ *  2. route          a peer's pod CIDR; of the slow path also the outside, as it is
  *  3. flow           known, or that of the packet which an ICMP error quotes
  *  4. source         a peer takes tunnel packets only from our Pods and gateway addresses
  *  5. path, MTU
@@ -17,6 +17,23 @@
 #include "lib/probe.h"
 #include "lib/remote.h"
 
+/* What the slow path sends to the outside is finished: translated, cut, its TTL taken. It needs a next
+ * hop only. */
+stage int send_outside(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
+{
+	struct remote *remote;
+	__u64 now;
+
+	if (!work || !node)
+		return TC_ACT_SHOT;
+	remote = &work->remote;
+	now = bpf_ktime_get_coarse_ns();
+	remote_outside(ctx, &work->packet, NULL, node, now, remote);
+	if (remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS)
+		return dropped(&work->verdict, DROP_NO_ROUTE);
+	return remote_send(ctx, work, node);
+}
+
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
@@ -27,7 +44,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct gso gso = gso_of(ctx);
 	enum drop_reason reason;
 	bool known, from_pod_of_ours, own_source, native = false, wants_snat, related = false,
-						  translated = false;
+						  translated = false, from_slow_path;
 	struct ethhdr *ethernet;
 	struct route route;
 	__be16 ethertype;
@@ -46,6 +63,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (!ethernet)
 		return dropped(verdict, DROP_MALFORMED);
 	ethertype = ethernet->h_proto;
+	/* The kernel writes its own devices' addresses there. */
+	from_slow_path = !__builtin_memcmp(ethernet->h_source, &fairway_mac.mac, ETH_ALEN);
 	if (ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6))
 		return dropped(verdict, DROP_UNSUPPORTED_ETHERTYPE);
 	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
@@ -70,6 +89,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	known = match.flow && !related && flow_current(match.flow, node) &&
 		match.flow->route_kind == ROUTE_PEER;
 	route = known ? route_remembered(match.flow) : route_lookup(&packet->key.destination);
+	if (from_slow_path && route.kind == ROUTE_OUTSIDE)
+		return send_outside(ctx, work, node);
 	if (route.kind != ROUTE_PEER)
 		return dropped(verdict, DROP_NO_ROUTE);
 

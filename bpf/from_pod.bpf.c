@@ -2,7 +2,7 @@
 /*
  * from_pod: TC ingress of the host side of a Pod's veth. What a Pod sends.
  *
- *  1. parse          Ethernet, IP, L4
+ *  1. parse          Ethernet, IP, L4; ARP and neighbour discovery are checked and pass
  *  2. source         is it the Pod's own?
  *  3. multicast      link-local passes, the rest is dropped
  *  4. flow           known, or related to a known one
@@ -16,13 +16,18 @@
 #include "lib/established_send.h"
 #include "lib/flow_create.h"
 #include "lib/fragment.h"
+#include "lib/neighbour.h"
 #include "lib/remote.h"
 
-static __always_inline bool is_local_neighbour_discovery(const struct packet *packet)
+/* The kernel's routes refuse the destination; a blackhole does so without a word. */
+static __always_inline int refuse(context *ctx, const struct packet *packet,
+				  const struct node_config *node, const struct way *way,
+				  struct verdict *verdict)
 {
-	return packet->key.protocol == IPPROTO_ICMPV6 &&
-	       (address_is_link_local6(&packet->key.destination) ||
-		address_is_link_multicast(&packet->key.destination, 6));
+	if (!way->refusal)
+		return dropped(verdict, DROP_NO_ROUTE);
+	slow_path_send(ctx, packet, node, way->refusal, 0, verdict);
+	return discard();
 }
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
@@ -57,13 +62,17 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		return dropped(verdict, DROP_MALFORMED);
 	ethertype = ethernet->h_proto;
 	__builtin_memcpy(&source, ethernet->h_source, sizeof(source));
-	if (ethertype == bpf_htons(ETH_P_ARP))
-		return pass(verdict);
+	if (ethertype == bpf_htons(ETH_P_ARP) && !ctx->vlan_present)
+		return arp_is_own(ctx) ? pass(verdict) : dropped(verdict, DROP_SPOOFED_NEIGHBOUR);
 	if ((ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6)) ||
 	    ctx->vlan_present)
 		return dropped(verdict, DROP_UNSUPPORTED_ETHERTYPE);
 	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
 		return dropped(verdict, DROP_MALFORMED);
+	if (is_neighbour_discovery(packet)) {
+		reason = neighbour_discovery_check(ctx, packet, node);
+		return reason ? dropped(verdict, reason) : pass(verdict);
+	}
 
 	/* 2: a known flow proves the source */
 	now = bpf_ktime_get_coarse_ns();
@@ -74,7 +83,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	    !flow_sent_by(&match, ctx->ifindex, &source)) {
 		if (packet->family == 6 && (address_is_link_local6(&packet->key.source) ||
 					    address_is_zero(&packet->key.source))) {
-			if (is_local_neighbour_discovery(packet))
+			if (is_group_report(packet))
 				return pass(verdict);
 			return dropped(verdict, DROP_SPOOFED_ADDRESS);
 		}
@@ -117,19 +126,23 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 	if (route.kind == ROUTE_LOCAL_PODS) {
 		receiver = endpoint_lookup(&packet->key.destination);
-		if (!receiver)
-			return dropped(verdict, DROP_NO_ENDPOINT);
+		if (!receiver) {
+			slow_path_send(ctx, packet, node, SLOW_NO_HOST, 0, verdict);
+			return discard();
+		}
 		if (match.flow && !related && sender && !match.flow->local_ifindex)
 			pods_remember(match.flow, sender, receiver, match.direction);
 	} else if (route.kind == ROUTE_PEER) {
 		reason = remote_peer(ctx, packet, route.peer, false, node, now, remote, verdict);
+		if (reason == DROP_NO_ROUTE)
+			return refuse(ctx, packet, node, &remote->way, verdict);
 		if (reason)
 			return dropped(verdict, reason);
 	} else if (route.kind == ROUTE_OUTSIDE) {
 		remote_outside(ctx, packet, match.flow ? &match.flow->next_hop : NULL, node, now,
 			       remote);
 		if (remote->way.action == ACTION_DROP)
-			return dropped(verdict, DROP_NO_ROUTE);
+			return refuse(ctx, packet, node, &remote->way, verdict);
 		/* An address of the Node that the agent has not told of. */
 		if (remote->way.action == ACTION_PASS)
 			return pass(verdict);

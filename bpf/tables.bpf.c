@@ -25,6 +25,7 @@ const volatile union {
 	enum flow_direction flow_direction;
 	enum flow_flag flow_flag;
 	enum slow_path_kind slow_path_kind;
+	enum slow_path_bucket slow_path_bucket;
 	enum probe_way probe_way;
 	enum probe_kind probe_kind;
 	enum probe_flag probe_flag;
@@ -55,7 +56,7 @@ struct probe_events_map probe_events SEC(".maps");
 struct path_proofs_map path_proofs SEC(".maps");
 struct peer_activity_map peer_activity SEC(".maps");
 struct slow_path_map slow_path SEC(".maps");
-struct slow_path_bucket_map slow_path_bucket SEC(".maps");
+struct slow_path_buckets_map slow_path_buckets SEC(".maps");
 struct scratch_map scratch SEC(".maps");
 struct verdicts_map verdicts SEC(".maps");
 

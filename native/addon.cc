@@ -19,6 +19,7 @@ static Napi::Value Initialize(const Napi::CallbackInfo &info)
 	DefineLink(env, exports);
 	DefineClsact(env, exports);
 	DefineRingBuffer(env, exports);
+	DefinePacketSender(env, exports);
 	DefineKernel(env, exports);
 	return exports;
 }

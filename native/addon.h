@@ -25,6 +25,7 @@ void DefineProgram(Napi::Env env, Napi::Object exports);
 void DefineLink(Napi::Env env, Napi::Object exports);
 void DefineClsact(Napi::Env env, Napi::Object exports);
 void DefineRingBuffer(Napi::Env env, Napi::Object exports);
+void DefinePacketSender(Napi::Env env, Napi::Object exports);
 void DefineKernel(Napi::Env env, Napi::Object exports);
 
 } // namespace fairway

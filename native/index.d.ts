@@ -214,6 +214,17 @@ export class RingBuffer {
 	close(): void;
 }
 
+/** Sends at once or throws (ENOBUFS, EAGAIN: the socket's buffer is full); it receives nothing. */
+export class PacketSender {
+	/** A whole Ethernet frame, at most the device's MTU after its header, out of the device: past the
+	 * Node's routes and netfilter, through what is attached to the device's egress. */
+	sendFrame(frame: Uint8Array, ifindex: number): void;
+	/** An IP packet from its header on, by the Node's routes, whatever they know of its path's MTU. For
+	 * IPv4 the kernel writes the header checksum, and an identification of 0 anew. */
+	sendPacket(packet: Uint8Array): void;
+	close(): void;
+}
+
 export function possibleCpus(): number;
 /** True if the kernel supports tcx links (6.6). Tested, not inferred from the version. */
 export function supportsTcx(): boolean;

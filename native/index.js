@@ -33,6 +33,7 @@ export const {
 	BpfProgram,
 	BpfLink,
 	RingBuffer,
+	PacketSender,
 	clsact,
 	possibleCpus,
 	supportsTcx,

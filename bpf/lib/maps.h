@@ -78,8 +78,9 @@ extern struct endpoints_map {
 
 /* ------------------------------------------------------------ core */
 
+/* One for all CPUs: an entry is written some ten times a second, and read with every packet. */
 extern struct next_hops_map {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, NEXT_HOP_OUTSIDE + 1);
 	__type(key, __u32);
 	__type(value, struct next_hop);
@@ -131,6 +132,8 @@ extern struct events_map {
 	__type(value, __u64);
 } events SEC(".maps");
 
+/* The loader gives it as many entries as there are peers: its memory is taken for every possible
+ * CPU. A peer beyond that is not counted. */
 extern struct peer_counters_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, PEERS_MAX * 2);
@@ -162,12 +165,12 @@ extern struct slow_path_map {
 	__uint(max_entries, SLOW_PATH_BYTES);
 } slow_path SEC(".maps");
 
-extern struct slow_path_bucket_map {
+extern struct slow_path_buckets_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, BUCKET_COUNT);
 	__type(key, __u32);
 	__type(value, struct token_bucket);
-} slow_path_bucket SEC(".maps");
+} slow_path_buckets SEC(".maps");
 
 extern struct scratch_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -20,7 +20,8 @@ struct way {
 	__u32 ifindex;
 	__u8 action;   /* enum action */
 	__u8 resolved; /* the neighbour's MAC is known */
-	__u16 pad;
+	__u8 refusal;  /* ACTION_DROP: enum slow_path_kind of the answer, 0: none */
+	__u8 pad;
 	struct bpf_redir_neigh neighbour;
 };
 
@@ -119,9 +120,15 @@ stage int fib_ask(struct __sk_buff *ctx, const struct address *destination, __u8
 	case BPF_FIB_LKUP_RET_SUCCESS:
 	case BPF_FIB_LKUP_RET_NO_NEIGH:
 		break;
-	case BPF_FIB_LKUP_RET_BLACKHOLE:
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
+		way->refusal = SLOW_UNREACHABLE;
+		way->action = ACTION_DROP;
+		return 0;
 	case BPF_FIB_LKUP_RET_PROHIBIT:
+		way->refusal = SLOW_PROHIBITED;
+		way->action = ACTION_DROP;
+		return 0;
+	case BPF_FIB_LKUP_RET_BLACKHOLE:
 		way->action = ACTION_DROP;
 		return 0;
 	default:
@@ -143,14 +150,22 @@ stage int fib_ask(struct __sk_buff *ctx, const struct address *destination, __u8
 	return 0;
 }
 
+/* The entry is every CPU's. One writes it at a time, so that what it holds is one answer of the
+ * kernel's; the answer of a CPU that finds another one writing is used and not kept. */
 static __always_inline void next_hop_keep(struct next_hop *hop, const struct way *way,
 					  const struct node_config *node, __u64 now)
 {
+	__u64 before = hop->checked;
+
+	if (before == NEXT_HOP_WRITING ||
+	    __sync_val_compare_and_swap(&hop->checked, before, NEXT_HOP_WRITING) != before)
+		return;
 	hop->ifindex = way->ifindex;
 	hop->epoch = node->next_hop_epoch;
 	hop->source_mac = way->source_mac;
 	hop->destination_mac = way->destination_mac;
-	hop->checked = now;
+	/* An exchange is a full barrier: whoever sees the time sees what was checked at it. */
+	__sync_lock_test_and_set(&hop->checked, now);
 }
 
 /* Flows to the outside share few gateways: a gateway that the kernel's neighbour code has just
@@ -187,7 +202,7 @@ static __always_inline void next_hop_resolve(context *ctx, struct next_hop *hop,
 	}
 	fib_ask(ctx, destination, family, way);
 	if (!way->resolved || next_hop_unsettled(now)) {
-		if (hop)
+		if (hop && hop->checked != NEXT_HOP_WRITING)
 			hop->checked = 0;
 		return;
 	}

@@ -62,6 +62,8 @@ static __always_inline enum drop_reason remote_peer(context *ctx, const struct p
 	hop = bpf_map_lookup_elem(&next_hops, &remote->index);
 	next_hop_resolve(ctx, hop, &peer->remote, family ? family : packet->family, false, node,
 			 now, &remote->way);
+	if (remote->way.action == ACTION_PASS)
+		remote->way.refusal = SLOW_UNREACHABLE;
 	if (remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS)
 		return DROP_NO_ROUTE;
 	if (remote->way.action == ACTION_WIRE_NEIGHBOUR && !native)

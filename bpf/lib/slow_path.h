@@ -2,6 +2,10 @@
 /*
  * Packets that the core cannot finish go up through a ring buffer, as they came and within a
  * rate. The forwarder answers or sends them on.
+ *
+ *  1. answerable    nobody is told of what must not be answered (RFC 1812, 4.3.2.7; RFC 4443, 2.4)
+ *  2. rate          of the sending Pod and then of all Pods, of the wire, or of the Node
+ *  3. record        the packet from its IP header on; of what is answered the beginning
  */
 #ifndef FAIRWAY_SLOW_PATH_H
 #define FAIRWAY_SLOW_PATH_H
@@ -12,33 +16,58 @@
 /* Most records are one Ethernet frame; an ICMP error quotes less. */
 #define SLOW_PATH_FRAME 1536
 
-static __always_inline bool slow_path_allowed(const struct node_config *node)
+#define BUCKET_TRIES 4
+
+/* 2. Takes `count` tokens of a bucket that gets `rate` a second. All comparisons are signed: another
+ * CPU may have been here later than `now`. */
+static __always_inline bool tokens_take(__u32 index, __u32 rate, __u32 count, __u64 now)
 {
-	__u64 now = bpf_ktime_get_coarse_ns(), elapsed;
-	__u32 zero = 0, rate = node->slow_path_rate;
-	struct token_bucket *bucket = bpf_map_lookup_elem(&slow_path_bucket, &zero);
+	struct token_bucket *bucket = bpf_map_lookup_elem(&slow_path_buckets, &index);
+	__u64 spent, next;
+	int i;
 
-	if (!bucket)
+	if (!bucket || !rate)
 		return false;
-	elapsed = now - bucket->refilled;
-	if (elapsed > NS_PER_SECOND) {
-		bucket->tokens = rate;
-		bucket->refilled = now;
-	} else {
-		__u64 gained = elapsed * rate / NS_PER_SECOND;
-
-		/* Less than a token stays in `refilled`: a low rate would else never come to one. */
-		if (gained) {
-			gained += bucket->tokens;
-			bucket->tokens = gained > rate ? rate : gained;
-			bucket->refilled = now;
-		}
+	for (i = 0; i < BUCKET_TRIES; i++) {
+		spent = *(volatile __u64 *)&bucket->spent;
+		next = spent;
+		if ((__s64)(now - NS_PER_SECOND - spent) > 0)
+			next = now - NS_PER_SECOND;
+		next += NS_PER_SECOND / rate * count;
+		if ((__s64)(next - now) > 0)
+			return false;
+		if (__sync_val_compare_and_swap(&bucket->spent, spent, next) == spent)
+			return true;
 	}
-	/* Two CPUs may pass on one token; it is a limit, not an account. */
-	if (!bucket->tokens)
+	/* So many others take tokens at this moment. */
+	return false;
+}
+
+/* 2. `pod`: endpoint.index of the sender, 0: none. */
+static __always_inline bool slow_path_allowed(const struct node_config *node, __u8 hook, __u16 pod,
+					      __u32 count)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u32 rate = node->slow_path_rate, quarter = (rate + 3) / 4;
+
+	if (hook == HOOK_FROM_POD) {
+		if (pod && tokens_take(BUCKET_COMMON + pod, SLOW_PATH_SHARE, count, now))
+			return true;
+		if (tokens_take(BUCKET_COMMON, rate, count, now))
+			return true;
+		count_event(EVENT_SLOW_PATH_REFUSED_POD);
 		return false;
-	bucket->tokens -= 1;
-	return true;
+	}
+	if (hook == HOOK_FROM_HOST) {
+		if (tokens_take(BUCKET_HOST, quarter, count, now))
+			return true;
+		count_event(EVENT_SLOW_PATH_REFUSED_HOST);
+		return false;
+	}
+	if (tokens_take(BUCKET_WIRE, quarter, count, now))
+		return true;
+	count_event(EVENT_SLOW_PATH_REFUSED_WIRE);
+	return false;
 }
 
 static __always_inline int load(context *ctx, __u32 offset, void *to, __u32 length)
@@ -59,8 +88,10 @@ static __always_inline enum drop_reason slow_path_write(context *ctx, const stru
 	__u32 rest = header->length - 1;
 
 	record = bpf_ringbuf_reserve(&slow_path, sizeof(*header) + room, 0);
-	if (!record)
+	if (!record) {
+		count_event(EVENT_SLOW_PATH_RING_FULL);
 		return DROP_SLOW_PATH_FULL;
+	}
 	*record = *header;
 	hide(rest);
 	if (rest >= room || load(ctx, packet->l3, record + 1, rest + 1)) {
@@ -72,37 +103,64 @@ static __always_inline enum drop_reason slow_path_write(context *ctx, const stru
 	return DROP_NONE;
 }
 
+/* Why a packet that is answered ends here, whether or not the answer can be had; DROP_NONE: it is not
+ * one of these. */
+static __always_inline enum drop_reason answered_as(__u8 kind)
+{
+	switch (kind) {
+	case SLOW_TTL_EXCEEDED:
+		return DROP_TTL_EXCEEDED;
+	case SLOW_TOO_BIG:
+		return DROP_PACKET_TOO_BIG;
+	case SLOW_UNREACHABLE:
+	case SLOW_PROHIBITED:
+		return DROP_NO_ROUTE;
+	case SLOW_NO_HOST:
+		return DROP_NO_ENDPOINT;
+	default:
+		return DROP_NONE;
+	}
+}
+
 #define slow_path_hand_up FOR_HOOK(slow_path_hand_up)
 stage int slow_path_hand_up(context *ctx, const struct packet *packet,
 			    const struct node_config *node, struct verdict *verdict, __u8 hook)
 {
 	struct slow_path_header header = { .hook = hook, .ifindex = ingress_ifindex(ctx) };
-	enum drop_reason failed;
-	bool answer;
+	enum drop_reason failed, answered;
+	const struct endpoint *sender;
 
 	if (!packet || !node || !verdict)
 		return -1;
 	header.kind = verdict->slow_path_kind;
 	header.mtu = verdict->mtu;
 	header.length = packet->length;
-	answer = header.kind == SLOW_TTL_EXCEEDED || header.kind == SLOW_TOO_BIG;
+	answered = answered_as(header.kind);
+	if (hook == HOOK_FROM_POD) {
+		sender = bpf_map_lookup_elem(&endpoints, &packet->key.source);
+		if (sender)
+			header.pod = sender->index;
+	}
 	/* An answer quotes the beginning only. */
-	if (answer && header.length > SLOW_PATH_FRAME)
+	if (answered && header.length > SLOW_PATH_FRAME)
 		header.length = SLOW_PATH_FRAME;
-	if (header.length > SLOW_PATH_PACKET_MAX)
+	/* 1 */
+	if (answered && packet->flags & (PACKET_ICMP_ERROR | PACKET_LATER_FRAGMENT)) {
+		verdict->slow_path_kind = 0;
+		verdict->mtu = 0;
+		failed = answered;
+	} else if (header.length > SLOW_PATH_PACKET_MAX)
 		failed = DROP_SLOW_PATH_SIZE;
-	else if (!slow_path_allowed(node))
+	else if (!slow_path_allowed(node, hook, header.pod,
+				    1 + (header.length - 1) / SLOW_PATH_FRAME))
 		failed = DROP_SLOW_PATH_RATE;
 	else if (header.length <= SLOW_PATH_FRAME)
 		failed = slow_path_write(ctx, packet, &header, SLOW_PATH_FRAME);
 	else
 		failed = slow_path_write(ctx, packet, &header, SLOW_PATH_PACKET_MAX);
 
-	/* What is answered ends here, whether or not the answer could be had. */
-	if (header.kind == SLOW_TOO_BIG)
-		failed = DROP_PACKET_TOO_BIG;
-	else if (header.kind == SLOW_TTL_EXCEEDED)
-		failed = DROP_TTL_EXCEEDED;
+	if (answered)
+		failed = answered;
 	if (failed)
 		drop(verdict, failed);
 	else

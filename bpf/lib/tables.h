@@ -34,6 +34,8 @@ enum limit {
 	FRAGMENTS_MAX = 16384,
 	FLOWS_DEFAULT = 131072,
 	SLOW_PATH_BYTES = 8388608,
+	/* packets a second, and at once, that each Pod may hand up whatever the others do */
+	SLOW_PATH_SHARE = 64,
 	/* the longest packet that the slow path takes, from its IP header on */
 	SLOW_PATH_PACKET_MAX = 9600,
 	/* ports that a new SNAT flow tries before it gives up */
@@ -50,6 +52,8 @@ enum limit {
 	/* nothing is cached for this long after an ARP or neighbour message */
 	NEXT_HOP_SETTLE_MS = 50,
 	NEXT_HOP_OUTSIDE = PEERS_MAX * 2,
+	/* next_hop.checked while a CPU writes the entry: as old as the machine, so never trusted */
+	NEXT_HOP_WRITING = 1,
 	NO_PEER = 0xffffffff,
 	/* longer IP packets count as large; every path carries shorter ones (RFC 8200, 5) */
 	LARGE_PACKET = 1280,
@@ -108,19 +112,25 @@ enum drop_reason {
 	DROP_REWRITE_FAILED = 27,   /* the kernel refused to change the packet */
 	DROP_NOT_CONFIGURED = 28,   /* the agent has not yet written the node's configuration */
 	DROP_UNSUPPORTED_ETHERTYPE = 29, /* neither IPv4, IPv6 nor ARP from a Pod */
-	DROP_PROBE_REFUSED = 30, /* a probe or an answer that is malformed, late or forged */
-	DROP_REASON_COUNT = 31,
+	DROP_PROBE_REFUSED = 30,     /* a probe or an answer that is malformed, late or forged */
+	DROP_SPOOFED_NEIGHBOUR = 31, /* ARP or neighbour discovery about what is not the Pod's */
+	DROP_ROUTER_DISCOVERY = 32,  /* a Pod asked for routers, or spoke as one */
+	DROP_REASON_COUNT = 33,
 };
 
 /* Counted events that are not drops. */
 enum event_counter {
-	EVENT_UNTRACKED = 0,	      /* forwarded without a flow: the table was full */
-	EVENT_FLOW_EVICTED_EARLY = 1, /* an unanswered flow made room for a new one */
-	EVENT_SLOW_PATH = 2,	      /* packets handed to the slow path */
-	EVENT_NEXT_HOP_REFRESHED = 3, /* a cached next hop was resolved again by the kernel */
-	EVENT_MSS_CLAMPED = 4,	      /* a SYN's MSS was lowered to its path's */
-	EVENT_PROBE_ANSWERED = 5,     /* probes of peers that were answered */
-	EVENT_COUNT = 6,
+	EVENT_UNTRACKED = 0,		  /* forwarded without a flow: the table was full */
+	EVENT_FLOW_EVICTED_EARLY = 1,	  /* an unanswered flow made room for a new one */
+	EVENT_SLOW_PATH = 2,		  /* packets handed to the slow path */
+	EVENT_NEXT_HOP_REFRESHED = 3,	  /* a cached next hop was resolved again by the kernel */
+	EVENT_MSS_CLAMPED = 4,		  /* a SYN's MSS was lowered to its path's */
+	EVENT_PROBE_ANSWERED = 5,	  /* probes of peers that were answered */
+	EVENT_SLOW_PATH_REFUSED_POD = 6,  /* a Pod's packets above its share and what is common */
+	EVENT_SLOW_PATH_REFUSED_WIRE = 7, /* packets from the wire above its rate */
+	EVENT_SLOW_PATH_REFUSED_HOST = 8, /* packets of the Node itself above its rate */
+	EVENT_SLOW_PATH_RING_FULL = 9,	  /* packets for which the slow path's ring had no room */
+	EVENT_COUNT = 10,
 };
 
 /* ---------------------------------------------- agent: the node itself */
@@ -168,7 +178,7 @@ struct node_config {
 	__u32 host_ifindex;		       /* fairway0 */
 	__u32 transport_mtu;		       /* largest IP packet on the transport interface */
 	__u32 hash_seed;		       /* SNAT ports and tunnel source ports */
-	__u32 slow_path_rate;		       /* packets a second, also the burst */
+	__u32 slow_path_rate;		       /* packets a second: enum slow_path_bucket */
 	__u64 probe_key[2];		       /* secret of this Node: its probes' tokens */
 	__u32 flow_timeouts[FLOW_STATE_COUNT]; /* seconds, by flow_state */
 };
@@ -248,10 +258,10 @@ struct endpoint {
 
 /* ------------------------------------------------------- core: next hops */
 
-/* next_hops: per-CPU array, index as in peers, and NEXT_HOP_OUTSIDE: the gateway that was asked last.
- * Also inside a flow, for the outside. */
+/* next_hops: array, index as in peers, and NEXT_HOP_OUTSIDE: the gateway that was asked last.
+ * Also inside a flow, for the outside. One CPU writes an entry at a time (next_hop_keep). */
 struct next_hop {
-	__u64 checked;	       /* ns, CLOCK_MONOTONIC; 0: never */
+	__u64 checked;	       /* ns, CLOCK_MONOTONIC; 0: never; NEXT_HOP_WRITING */
 	__u64 destination_mac; /* 6 bytes as on the wire, then two zero bytes: one store */
 	__u64 source_mac;
 	__u32 ifindex;
@@ -315,11 +325,13 @@ struct flow {
 	struct address snat_address;
 };
 
-/* fragments: LRU hash, of a first fragment: the ports that the later ones lack. */
+/* fragments: LRU hash, of a first fragment: what the later ones lack. */
 struct fragment_key {
 	struct address source;
 	struct address destination;
 	__be32 identification;
+	/* 0 for IPv6, whose later fragments name what the first one's extension headers begin with
+	 * (RFC 8200, 4.5). */
 	__u8 protocol;
 	__u8 pad[3];
 };
@@ -327,13 +339,15 @@ struct fragment_key {
 struct fragment {
 	__be16 source_port;
 	__be16 destination_port;
+	__u8 protocol;
+	__u8 pad[3];
 };
 
 /* ------------------------------------------------------- core: counters */
 
 /* drops: per-CPU array of __u64 by drop_reason; events: by event_counter. */
 
-/* peer_counters: per-CPU array, index as in peers. Packets as on the wire (a
+/* peer_counters: per-CPU array, index as in peers, as long as the ids in use need. Packets as on the wire (a
  * GSO packet counts its segments), bytes of the inner IP packets. Probes are not counted. */
 struct peer_counter {
 	/* sent */
@@ -430,23 +444,37 @@ enum slow_path_kind {
 	SLOW_TOO_BIG = 1,      /* answer fragmentation needed / packet too big with mtu */
 	SLOW_FRAGMENT = 2,     /* IPv4 without DF: fragment to mtu and send on */
 	SLOW_HOLD = 3,	       /* a later fragment before its first: try again soon */
+	SLOW_UNREACHABLE = 4,  /* answer that there is no route */
+	SLOW_PROHIBITED = 5,   /* answer that the route forbids it */
+	SLOW_NO_HOST = 6,      /* answer that there is no such host */
 };
 
 /* slow_path: ring buffer. A record is this header and then `length` bytes of the packet from its IP
  * header on, as it arrived: not rewritten, but already decapsulated. */
 struct slow_path_header {
-	__u8 kind; /* enum slow_path_kind */
-	__u8 hook; /* enum hook */
-	__u16 pad;
+	__u8 kind;     /* enum slow_path_kind */
+	__u8 hook;     /* enum hook */
+	__u16 pod;     /* endpoint.index of the sender; 0: not a Pod of this Node */
 	__u32 ifindex; /* where it came in */
 	__u32 mtu;
 	__u32 length;
 };
 
-/* slow_path_bucket: array of one, the token bucket of node_config.slow_path_rate. */
+/* slow_path_buckets: array by enum slow_path_bucket. A token costs 1 s / rate, and a bucket holds those
+ * of a second. One word, changed by compare-and-swap: two CPUs never take the same token, and one that
+ * has read an old clock takes fewer, not more. */
 struct token_bucket {
-	__u64 refilled; /* ns, CLOCK_MONOTONIC coarse */
-	__u64 tokens;
+	__u64 spent; /* ns, CLOCK_MONOTONIC coarse: the time up to which tokens are spent */
+};
+
+/* Whose tokens those are. What comes from the wire, and what the Node sends, have a quarter of
+ * node_config.slow_path_rate each; a Pod has SLOW_PATH_SHARE of its own and then, together with the
+ * others, that rate. */
+enum slow_path_bucket {
+	BUCKET_COMMON = 0, /* plus endpoint.index: that Pod's */
+	BUCKET_WIRE = ENDPOINTS_MAX + 1,
+	BUCKET_HOST = ENDPOINTS_MAX + 2,
+	BUCKET_COUNT = ENDPOINTS_MAX + 3,
 };
 
 /* next_hop_settle: array of one __u64: time (ns) until which no next hop is cached. */

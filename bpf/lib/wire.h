@@ -370,8 +370,10 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	/* The packet has arrived, whatever happens to it now. */
 	if (source.kind == ROUTE_PEER)
 		wire_count(packet, source.peer, true, false, &gso);
-	if (!known && !found)
-		return dropped(verdict, DROP_NO_ENDPOINT);
+	if (!known && !found) {
+		slow_path_send(ctx, packet, node, SLOW_NO_HOST, 0, verdict);
+		return discard();
+	}
 	if (packet->ttl <= 1) {
 		slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 		return discard();

@@ -93,7 +93,6 @@ export class Agent {
 
 	/** Actual. */
 	#network: Network | undefined;
-	#flowsMax: number;
 	#inForce: InForce | undefined;
 	/** Why this Node cannot be compiled; undefined: the last compile succeeded. */
 	#waitingFor: string | undefined = "the first look at the cluster and the network";
@@ -167,7 +166,6 @@ export class Agent {
 		this.#api = api;
 		this.#kernel = kernel;
 		this.#config = options.config;
-		this.#flowsMax = options.config.flows.max;
 		this.#snapshot = source.snapshot;
 		this.#peerIds = new PeerIds(kernel.adoptedPeers());
 		const file = join(options.runDir, "paths.json");
@@ -292,11 +290,9 @@ export class Agent {
 		const { self, peers, probed } = result;
 		await this.#publish({ self, peers, probed, network }, ready);
 		this.#prober.start();
-		// Last, so that an impossible size blocks nothing else.
-		if (this.#flowsMax !== config.flows.max) {
-			await this.#kernel.resizeFlows(config.flows.max);
-			this.#flowsMax = config.flows.max;
-		}
+		// Last and not waited for: it takes a second, and a size that cannot be had is a problem of the
+		// kernel's that keeps nothing else from being applied.
+		void this.#kernel.resizeFlows(config.flows.max);
 	}
 
 	#onFailure(error: unknown, retryMs: number): void {
@@ -393,7 +389,7 @@ export class Agent {
 			waitingFor: this.#waitingFor,
 			config: this.#config,
 			inForce: this.#inForce,
-			flows: { used, max: this.#flowsMax },
+			flows: { used, max: this.#kernel.flowSlots() },
 			pathFacts: this.#pathFacts(),
 			kernel: this.#kernel,
 			endpoints: this.#cni.endpoints().length,

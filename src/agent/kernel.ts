@@ -3,14 +3,13 @@
  * the agent makes to this machine go through this interface, so tests can replace it.
  */
 import { fileURLToPath } from "node:url";
-import { libbpfVersion, RingBuffer } from "#native";
+import { libbpfVersion, PacketSender, RingBuffer } from "#native";
 import { DirectoryLock } from "../api/lock.js";
 import type { Config } from "../config/config.js";
 import { RECORDS_A_TURN } from "../probe/prober.js";
 import { Pins } from "../reconcile/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { RateLimit } from "../slowpath/rate_limit.js";
-import { RawSender } from "../slowpath/raw_sender.js";
 import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
 import type { Logger } from "./log.js";
 
@@ -21,7 +20,9 @@ export type Kernel = Pick<
 	| "adoptedPeers"
 	| "apply"
 	| "counters"
+	| "flowSlots"
 	| "flowsUsed"
+	| "mapMemory"
 	| "peerCounters"
 	| "peerTotals"
 	| "podProblem"
@@ -72,13 +73,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		log,
 	});
 	const complaints = new RateLimit({ rate: 1 / 6, burst: 5 });
-	const probeSender = new RawSender(
-		(error) => {
-			if (complaints.take("", performance.now()))
-				log.warn({ err: error }, "a probe could not be sent");
-		},
-		{ ignorePathMtu: true },
-	);
+	const probeSender = new PacketSender();
 	let probeEvents: RingBuffer | undefined;
 	return {
 		libbpf: libbpfVersion,
@@ -89,10 +84,18 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		adoptedPeers: () => reconciler.adoptedPeers(),
 		apply: (tables) => reconciler.apply(tables),
 		counters: () => reconciler.counters(),
+		flowSlots: () => reconciler.flowSlots(),
+		mapMemory: () => reconciler.mapMemory(),
 		flowsUsed: () => reconciler.flowsUsed(),
 		peerCounters: () => reconciler.peerCounters(),
 		slowPath: () => ({ ...slowPath.counters }),
-		sendProbe: (packet) => probeSender.send(packet),
+		sendProbe: (packet) => {
+			try {
+				probeSender.sendPacket(packet);
+			} catch (err) {
+				if (complaints.take("", performance.now())) log.warn({ err }, "a probe could not be sent");
+			}
+		},
 		onProbeEvent: (take) => {
 			probeEvents = new RingBuffer(reconciler.probeEventsMap, take, { burst: RECORDS_A_TURN });
 		},

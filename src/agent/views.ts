@@ -32,7 +32,7 @@ export interface StatusInput {
 	/** Slots of the flow table: used and total. */
 	flows: { used: number; max: number };
 	pathFacts: PathFactsOf;
-	kernel: Pick<Kernel, "counters" | "libbpf" | "problems" | "slowPath" | "xdpMode">;
+	kernel: Pick<Kernel, "counters" | "libbpf" | "mapMemory" | "problems" | "slowPath" | "xdpMode">;
 	endpoints: number;
 	uptimeSeconds: number;
 	problems: string[];
@@ -70,6 +70,7 @@ export function statusOf(input: StatusInput): Status {
 		probes: probeTotals(peers, input.pathFacts),
 		endpoints: input.endpoints,
 		flows: input.flows,
+		mapMemory: kernel.mapMemory(),
 		drops: nonZero(drops),
 		events: nonZero(events),
 		slowPath: nonZero({ ...kernel.slowPath() }),

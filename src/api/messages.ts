@@ -34,6 +34,11 @@ export interface Status {
 	probes: { sent: number; answered: number; late: number; changes: number };
 	endpoints: number;
 	flows: { used: number; max: number };
+	/**
+	 * Bytes that the BPF maps take, computed: all of them, those that are taken for each possible CPU,
+	 * and by map.
+	 */
+	mapMemory: { total: number; perCpu: number; maps: Record<string, number> };
 	/** Packets by reason, without zeros. */
 	drops: Record<string, number>;
 	/** Counted events that are not drops, without zeros. */

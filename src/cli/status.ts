@@ -10,7 +10,7 @@ export async function statusCommand(options: ClientOptions): Promise<number> {
 }
 
 export function statusText(status: Status): string {
-	const { transport, peers, probes, flows } = status;
+	const { transport, peers, probes, flows, mapMemory } = status;
 	const none = (list: readonly string[]) => (list.length === 0 ? "none" : list.join(", "));
 	const paths = Object.entries(peers.paths).map(([path, count]) => `${count} ${path}`);
 	const text = facts([
@@ -36,6 +36,7 @@ export function statusText(status: Status): string {
 		],
 		["Endpoints", String(status.endpoints)],
 		["Flows", `${flows.used} of ${flows.max}`],
+		["Maps", `${megabytes(mapMemory.total)} MB, ${megabytes(mapMemory.perCpu)} MB of it per-CPU`],
 		[
 			"Agent",
 			`fairway ${status.version}, process ${status.pid}, up ${duration(status.uptimeSeconds)}`,
@@ -52,6 +53,10 @@ export function statusText(status: Status): string {
 			? ""
 			: `\nProblems\n${status.problems.map((problem) => `  - ${problem}\n`).join("")}`,
 	].join("");
+}
+
+function megabytes(bytes: number): string {
+	return (bytes / 2 ** 20).toFixed(1);
 }
 
 function counters(

@@ -72,7 +72,7 @@ export type CompileResult =
 	  }
 	| { ready: false; reason: string; problems: string[] };
 
-/** Packets a second that the slow path takes; also its burst. */
+/** Packets a second that the slow path takes of all Pods together, beyond the share of each. */
 const SLOW_PATH_RATE = 2000;
 
 export function compile(input: CompileInput): CompileResult {

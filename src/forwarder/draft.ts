@@ -21,13 +21,22 @@ import { type Packet, parse } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
 export class Draft {
+	/** enum hook */
+	readonly hook: number;
 	readonly frame: Buffer;
 	readonly context: PacketContext;
 	readonly tables: TableReader;
 	readonly node: NodeConfig;
 	readonly decision: Decision;
 
-	constructor(frame: Buffer, context: PacketContext, tables: TableReader, node: NodeConfig) {
+	constructor(
+		hook: number,
+		frame: Buffer,
+		context: PacketContext,
+		tables: TableReader,
+		node: NodeConfig,
+	) {
+		this.hook = hook;
 		this.frame = frame;
 		this.context = context;
 		this.tables = tables;
@@ -69,9 +78,12 @@ export class Draft {
 	/** Hands the packet, unchanged, to the slow path. The packet itself ends here. */
 	handUp(kind: number, packet: Packet, mtu: number, why: string): Decision {
 		const { decision } = this;
+		const answered = ANSWERED.get(kind);
+		// Nobody is told of these (RFC 1812, 4.3.2.7; RFC 4443, 2.4).
+		if (answered !== undefined && (packet.icmpError || packet.isLaterFragment))
+			return this.drop(answered, why);
 		this.copyUp(kind, packet, mtu);
-		if (kind === SlowPathKind.TTL_EXCEEDED) return this.drop(DropReason.TTL_EXCEEDED, why);
-		if (kind === SlowPathKind.TOO_BIG) return this.drop(DropReason.PACKET_TOO_BIG, why);
+		if (answered !== undefined) return this.drop(answered, why);
 		decision.action = Action.SLOW_PATH;
 		this.note("verdict", `goes up to the slow path: ${why}`);
 		return decision;
@@ -119,6 +131,15 @@ export class Draft {
 		this.decision.flow = { kind: "update", slot, flow };
 	}
 }
+
+/** What is answered, and the reason that its packets are counted as. */
+const ANSWERED = new Map<number, number>([
+	[SlowPathKind.TTL_EXCEEDED, DropReason.TTL_EXCEEDED],
+	[SlowPathKind.TOO_BIG, DropReason.PACKET_TOO_BIG],
+	[SlowPathKind.UNREACHABLE, DropReason.NO_ROUTE],
+	[SlowPathKind.PROHIBITED, DropReason.NO_ROUTE],
+	[SlowPathKind.NO_HOST, DropReason.NO_ENDPOINT],
+]);
 
 const TRAFFIC_PAUSE_NS = BigInt(Limit.TRAFFIC_PAUSE_MS) * 1_000_000n;
 

@@ -7,6 +7,7 @@ import {
 	DropReason,
 	type Endpoint,
 	EventCounter,
+	Hook,
 	type NextHop,
 	Path,
 	PathName,
@@ -16,7 +17,7 @@ import {
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { clampMss, onWire, wireLength } from "./mtu.js";
-import { type NextHopWay, resolveNextHop, UNKNOWN_MAC } from "./next_hop.js";
+import { type NextHopWay, type Refusal, resolveNextHop, UNKNOWN_MAC } from "./next_hop.js";
 import type { Packet } from "./packet.js";
 import { peerIndex } from "./route.js";
 import { encapsulate } from "./tunnel.js";
@@ -70,7 +71,9 @@ export function wayToPeer(
 	draft.note("path", `${PathName[path]} to ${peer.remote}, up to ${mtu} bytes`);
 	const way = resolveNextHop(draft, tables.nextHop(index), peer.remote);
 	if (typeof way === "string") {
-		return draft.drop(DropReason.NO_ROUTE, `the kernel has no way to ${peer.remote}`);
+		// Only a Pod is told: what the Node itself sends has asked the Node's routes before.
+		const refusal = way === "local" ? "unreachable" : way;
+		return refuse(draft, packet, refusal, `the kernel has no way to ${peer.remote}`);
 	}
 	if (way.cache) decision.nextHop = { index, nextHop: way.cache };
 	if (way.action === Action.WIRE_NEIGHBOUR && !native) draft.traffic(index);
@@ -97,12 +100,25 @@ export function wayOutside(
 	draft.note("route", `${destination} is in no pod CIDR`);
 	const way = resolveNextHop(draft, cached, destination);
 	if (way === "local") return draft.pass("the kernel does not forward it");
-	if (way === "none") return draft.drop(DropReason.NO_ROUTE, `no way to ${destination}`);
+	if (typeof way === "string") return refuse(draft, packet, way, `no way to ${destination}`);
 	return {
 		mtu: draft.node.transportMtu,
 		...(way.cache && { nextHop: way.cache }),
 		emit: (rewritten) => emitToWire(draft, rewritten.frame, way),
 	};
+}
+
+/** What the kernel's routes refuse; a blackhole does so without a word. */
+function refuse(
+	draft: Draft,
+	packet: Packet,
+	refusal: Exclude<Refusal, "local">,
+	why: string,
+): Decision {
+	if (refusal === "blackhole" || draft.hook !== Hook.FROM_POD)
+		return draft.drop(DropReason.NO_ROUTE, why);
+	const { UNREACHABLE, PROHIBITED } = SlowPathKind;
+	return draft.handUp(refusal === "prohibit" ? PROHIBITED : UNREACHABLE, packet, 0, why);
 }
 
 export function isTunnel(peer: Peer): boolean {

@@ -38,7 +38,7 @@ export function forward(
 ): Decision {
 	const node = tables.nodeConfig();
 	if (node === undefined) return notConfigured(hook, frame);
-	const draft = new Draft(frame, context, tables, node);
+	const draft = new Draft(hook, frame, context, tables, node);
 	switch (hook) {
 		case Hook.FROM_POD:
 			return fromPod(draft);

@@ -6,16 +6,17 @@ import type { Decision } from "./decision.js";
 import type { Packet } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
-export function fragmentKey({ key, identification }: Packet): FragmentKey {
+export function fragmentKey({ key, identification, family }: Packet): FragmentKey {
 	return {
 		source: key.source,
 		destination: key.destination,
 		identification,
-		protocol: key.protocol,
+		// A later IPv6 fragment names what the first one's extension headers begin with (RFC 8200, 4.5).
+		protocol: family === 4 ? key.protocol : 0,
 	};
 }
 
-/** Writes the ports of a first fragment, and gives those of a later one. */
+/** Writes the ports and protocol of a first fragment, and gives those of a later one. */
 export function resolvePorts(packet: Packet, tables: TableReader, decision: Decision): void {
 	if (!packet.isFragment) return;
 	if (packet.isLaterFragment) {
@@ -29,6 +30,7 @@ export function resolvePorts(packet: Packet, tables: TableReader, decision: Deci
 		ports: {
 			sourcePort: packet.key.sourcePort,
 			destinationPort: packet.key.destinationPort,
+			protocol: packet.key.protocol,
 		},
 	};
 }

@@ -2,10 +2,11 @@
  * from_host: what the Node itself sends to Pods on other Nodes, and what the slow path forwards
  * (ARCHITECTURE, from_host).
  */
+import { MAC_SIZE } from "../tables/address.js";
 import { DropReason, FlowDirection, RouteKind } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { fit, fragmentAboveMtu, tooBig, wayToPeer } from "./emit.js";
+import { fit, fragmentAboveMtu, tooBig, wayOutside, wayToPeer } from "./emit.js";
 import { lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
@@ -13,6 +14,7 @@ import { askProbe, probeTo } from "./probe.js";
 import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, track, trackTranslated, translated } from "./track.js";
+import { FIXED_MAC } from "./tunnel.js";
 
 export function fromHost(draft: Draft): Decision {
 	const { frame, tables, node, decision } = draft;
@@ -36,6 +38,12 @@ export function fromHost(draft: Draft): Decision {
 	const isToPeer = !packet.icmpError && known?.flow.routeKind === RouteKind.PEER;
 	const remembered = isToPeer ? known.flow : undefined;
 	const route = routeOfRemote(remembered, key.destination, node, tables);
+	if (route.kind === RouteKind.OUTSIDE && isFromSlowPath(frame)) {
+		// It is finished: translated, cut, its TTL taken.
+		const way = wayOutside(draft, packet, undefined);
+		if (!("action" in way)) return way.emit({ ...packet, frame: Buffer.from(frame) });
+		return draft.drop(DropReason.NO_ROUTE, `no way to ${key.destination}`);
+	}
 	if (route.kind !== RouteKind.PEER) {
 		return draft.drop(DropReason.NO_ROUTE, `${key.destination} is in no peer's pod CIDR`);
 	}
@@ -70,6 +78,11 @@ export function fromHost(draft: Draft): Decision {
 	}
 
 	return way.emit(translated(draft, packet, flow));
+}
+
+/** Its frames have this source; the kernel writes its own devices' addresses. */
+function isFromSlowPath(frame: Buffer): boolean {
+	return frame.subarray(MAC_SIZE, 2 * MAC_SIZE).equals(FIXED_MAC);
 }
 
 function isOwnSource({ node, tables }: Draft, { key, family }: Packet): boolean {

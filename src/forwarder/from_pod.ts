@@ -25,7 +25,13 @@ import {
 } from "./emit.js";
 import { lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
-import { Ethertype, ethertype, isIp, type Packet, Protocol } from "./packet.js";
+import {
+	checkNeighbourDiscovery,
+	isGroupReport,
+	isNeighbourDiscovery,
+	isOwnArp,
+} from "./neighbour.js";
+import { Ethertype, ethertype, isIp, type Packet } from "./packet.js";
 import { decrementTtl } from "./rewrite.js";
 import {
 	isAddressLost,
@@ -45,10 +51,18 @@ export function fromPod(draft: Draft): Decision {
 	// 1. Ethertype
 	const type = ethertype(frame);
 	if (type === undefined) return draft.drop(DropReason.MALFORMED, "no Ethernet header");
-	if (type === Ethertype.ARP) return draft.pass("ARP");
+	if (type === Ethertype.ARP) {
+		if (isOwnArp(draft)) return draft.pass("ARP of the Pod's own");
+		return draft.drop(DropReason.SPOOFED_NEIGHBOUR, "ARP about what is not the Pod's");
+	}
 	if (!isIp(type)) return draft.drop(DropReason.UNSUPPORTED_ETHERTYPE, "neither IP nor ARP");
 	const packet = draft.parse();
 	if (packet === undefined) return draft.drop(DropReason.MALFORMED, "headers are inconsistent");
+	if (isNeighbourDiscovery(packet)) {
+		const reason = checkNeighbourDiscovery(draft, packet);
+		if (reason === DropReason.NONE) return draft.pass("neighbour discovery of the Pod's own");
+		return draft.drop(reason, "neighbour discovery about what is not the Pod's");
+	}
 
 	// 2 and 3. Source
 	const refused = checkSource(draft, packet);
@@ -118,10 +132,9 @@ export function fromPod(draft: Draft): Decision {
 function checkSource(draft: Draft, packet: Packet): Decision | undefined {
 	const { key, frame } = packet;
 	if (isLinkLocal(packet, "source") || key.source === "") {
-		const onLink = isLinkLocal(packet, "destination") || isLinkMulticast(packet);
-		return key.protocol === Protocol.ICMPV6 && onLink
-			? draft.pass("ICMPv6 on the link")
-			: draft.drop(DropReason.SPOOFED_ADDRESS, "a link-local source is for ICMPv6 on the link");
+		return packet.family === 6 && isGroupReport(packet)
+			? draft.pass("a report of multicast groups")
+			: draft.drop(DropReason.SPOOFED_ADDRESS, "a link-local source is for reports of groups");
 	}
 	const own = draft.tables.endpoint(key.source);
 	if (own === undefined || own.ifindex !== draft.context.ifindex) {
@@ -144,7 +157,7 @@ function wayTo(
 		case RouteKind.HOST:
 			return undefined;
 		case RouteKind.LOCAL_PODS:
-			return wayToLocalPod(draft, packet.key.destination);
+			return wayToLocalPod(draft, packet);
 		case RouteKind.PEER:
 			return wayToPeer(draft, packet, route.peer);
 		default: {
@@ -156,10 +169,12 @@ function wayTo(
 	}
 }
 
-function wayToLocalPod(draft: Draft, destination: string): Way | Decision {
+function wayToLocalPod(draft: Draft, packet: Packet): Way | Decision {
+	const { destination } = packet.key;
 	const endpoint: Endpoint | undefined = draft.tables.endpoint(destination);
 	if (endpoint === undefined) {
-		return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${destination}`);
+		const why = `no Pod of this Node has ${destination}`;
+		return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
 	}
 	draft.note("route", `${destination} is a Pod of this Node`);
 	return wayToPod(draft, endpoint);

@@ -78,7 +78,8 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	// Whatever becomes of it now, it has come.
 	if (source.kind === RouteKind.PEER) decision.received = received(draft, packet, source.peer);
 	if (endpoint === undefined) {
-		return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${key.destination}`);
+		const why = `no Pod of this Node has ${key.destination}`;
+		return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
 	}
 	draft.note("route", `${key.destination} is a Pod of this Node`);
 	const ended = checkTtl(draft, packet);

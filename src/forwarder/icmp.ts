@@ -1,6 +1,6 @@
 /**
  * The ICMP errors that a Node answers as a router: time exceeded, fragmentation needed, packet too
- * big (RFC 792, 1191, 1812 and 4443). Packets here start at their IP header.
+ * big, unreachable (RFC 792, 1191, 1812 and 4443). Packets here start at their IP header.
  */
 import { complement, sumWords, writeIpv4Checksum } from "./checksum.js";
 import type { Packet } from "./packet.js";
@@ -13,10 +13,21 @@ const IPV4_ERROR_MAX = 576;
 /** RFC 4443, 2.4 (c): as much as fits into the smallest MTU of IPv6. */
 const IPV6_ERROR_MAX = 1280;
 const TTL = 64;
+const DONT_FRAGMENT = 0x4000;
 /** RFC 1812, 4.3.2.5: errors have IP precedence 6, internetwork control. */
 const TRAFFIC_CLASS = 0xc0;
 
-export type IcmpError = { kind: "time exceeded" } | { kind: "too big"; mtu: number };
+export type IcmpError =
+	| { kind: "time exceeded" }
+	| { kind: "too big"; mtu: number }
+	| { kind: keyof typeof UNREACHABLE };
+
+/** Codes of "destination unreachable", as Linux answers for a route of that type, or a neighbour. */
+const UNREACHABLE = {
+	unreachable: { 4: 1, 6: 0 }, // host unreachable; no route to destination
+	prohibited: { 4: 13, 6: 1 }, // communication administratively prohibited
+	"no host": { 4: 1, 6: 3 }, // host unreachable; address unreachable
+} as const;
 
 /**
  * Whether an error about this packet is allowed: never about ICMP errors, later fragments, multicast and
@@ -42,10 +53,13 @@ function icmpv4(packet: Packet, source: string, error: IcmpError): Buffer {
 	const message = Buffer.alloc(8);
 	if (error.kind === "time exceeded") {
 		message[0] = 11;
-	} else {
+	} else if (error.kind === "too big") {
 		message[0] = 3;
 		message[1] = 4;
 		message.writeUInt16BE(Math.min(error.mtu, 0xffff), 6);
+	} else {
+		message[0] = 3;
+		message[1] = UNREACHABLE[error.kind][4];
 	}
 	message.writeUInt16BE(complement(sumWords(message) + sumWords(quoted)), 2);
 
@@ -53,6 +67,8 @@ function icmpv4(packet: Packet, source: string, error: IcmpError): Buffer {
 	header[0] = 0x45;
 	header[1] = TRAFFIC_CLASS;
 	header.writeUInt16BE(header.length + message.length + quoted.length, 2);
+	// Nobody has to cut it, so it needs no identification (RFC 6864, 4.1).
+	header.writeUInt16BE(DONT_FRAGMENT, 6);
 	header[8] = TTL;
 	header[9] = Protocol.ICMP;
 	wireAddress(4, source).copy(header, 12);
@@ -66,9 +82,12 @@ function icmpv6(packet: Packet, source: string, error: IcmpError): Buffer {
 	const message = Buffer.alloc(8);
 	if (error.kind === "time exceeded") {
 		message[0] = 3;
-	} else {
+	} else if (error.kind === "too big") {
 		message[0] = 2;
 		message.writeUInt32BE(error.mtu, 4);
+	} else {
+		message[0] = 1;
+		message[1] = UNREACHABLE[error.kind][6];
 	}
 	const addresses = Buffer.concat([wireAddress(6, source), wireAddress(6, packet.key.source)]);
 	const length = message.length + quoted.length;

@@ -21,15 +21,17 @@ export interface NextHopWay {
 	cache: NextHop | undefined;
 }
 
+/** Why there is no next hop. "local": the kernel does not forward there; else the type of its route. */
+export type Refusal = "local" | "blackhole" | "unreachable" | "prohibit";
+
 /**
  * The way to `destination`: from what is cached while that is trusted, else from the kernel.
- * "local": the kernel does not forward there. "none": it refuses to.
  */
 export function resolveNextHop(
 	draft: Draft,
 	cached: NextHop | undefined,
 	destination: string,
-): NextHopWay | "local" | "none" {
+): NextHopWay | Refusal {
 	const { tables, node, now, context } = draft;
 	const settle = tables.nextHopSettle();
 	const settling = now < settle;
@@ -44,7 +46,7 @@ export function resolveNextHop(
 	}
 	const answer = tables.fib({ destination, ifindex: context.ifindex });
 	if (answer.kind === "notForwarded") return "local";
-	if (answer.kind === "noRoute") return "none";
+	if (answer.kind === "noRoute") return answer.type;
 	const { ifindex, destinationMac, sourceMac } = answer;
 	const way = { action: Action.WIRE_NEIGHBOUR, ifindex };
 	if (destinationMac === undefined) {

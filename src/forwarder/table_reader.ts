@@ -54,8 +54,8 @@ export type FibAnswer =
 	  }
 	/** Not a unicast route: an address of the Node, or no match (the kernel does not say which). */
 	| { kind: "notForwarded" }
-	/** A blackhole, unreachable or prohibit route. */
-	| { kind: "noRoute" };
+	/** A route of this type. */
+	| { kind: "noRoute"; type: "blackhole" | "unreachable" | "prohibit" };
 
 /** Packets sent directly to a peer and received directly from it, summed over all CPUs, modulo 2^32. */
 export interface PeerCounts {

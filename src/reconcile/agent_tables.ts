@@ -2,9 +2,12 @@
  * The tables that the agent writes, as BPF maps: reads their content, writes entries in batches, and
  * reports the entries that the kernel refused.
  */
+import { createHash } from "node:crypto";
 import type { BpfError, BpfMap } from "#native";
 import type { Codec } from "../tables/codec.js";
 import { type Endpoint, maps, NodeConfig, type Peer, type Route } from "../tables/generated.js";
+
+import { slicesOf } from "./slices.js";
 
 export interface EntryFailure<K> {
 	key: K;
@@ -19,6 +22,8 @@ export class Table<K, V> {
 	readonly #value: Codec<V>;
 	/** Arrays have no removal: an entry of zeros counts as none. */
 	readonly #isArray: boolean;
+	/** Of the map as it was seen last; undefined: it was written since. */
+	#digest: string | undefined;
 
 	constructor(
 		definition: { name: string; type: number; key: Codec<K>; value: Codec<V> },
@@ -32,9 +37,35 @@ export class Table<K, V> {
 	}
 
 	read(): Map<K, V> {
-		const { keys, values } = this.#map().entries();
-		const [keySize, valueSize] = [this.#key.size, this.#value.size];
 		const entries = new Map<K, V>();
+		this.#decode(this.#map().entries(), entries);
+		return entries;
+	}
+
+	/** The same, a part at a time with turns of the event loop between. */
+	async *readInSlices(): AsyncGenerator<Map<K, V>> {
+		for await (const slice of slicesOf(this.#map())) {
+			const entries = new Map<K, V>();
+			this.#decode(slice, entries);
+			yield entries;
+		}
+	}
+
+	/**
+	 * False: the map holds what it held when this was last asked, and nothing was written here since.
+	 * Far cheaper than reading it.
+	 */
+	async hasChanged(): Promise<boolean> {
+		const hash = createHash("sha1");
+		for await (const { keys, values } of slicesOf(this.#map())) hash.update(keys).update(values);
+		const digest = hash.digest("base64");
+		if (digest === this.#digest) return false;
+		this.#digest = digest;
+		return true;
+	}
+
+	#decode({ keys, values }: { keys: Buffer; values: Buffer }, entries: Map<K, V>): void {
+		const [keySize, valueSize] = [this.#key.size, this.#value.size];
 		// Most of an array is empty: that is found out many entries at a time.
 		const zero = this.#isArray ? Buffer.alloc(valueSize * 256) : Buffer.alloc(0);
 		const isEmpty = (from: number, to: number) =>
@@ -46,7 +77,6 @@ export class Table<K, V> {
 			else if (!isEmpty(at, at + valueSize))
 				entries.set(this.#key.decode(keys, index * keySize), this.#value.decode(values, at));
 		}
-		return entries;
 	}
 
 	/** Reads only these entries: all of a large, mostly empty array would stay resident. */
@@ -64,6 +94,7 @@ export class Table<K, V> {
 
 	/** Writes in one batch; if that fails, entry by entry, so that a bad entry affects no other. */
 	put(entries: readonly (readonly [K, V])[]): EntryFailure<K>[] {
+		this.#digest = undefined;
 		const failures: EntryFailure<K>[] = [];
 		const [keySize, valueSize] = [this.#key.size, this.#value.size];
 		const keys = Buffer.alloc(entries.length * keySize);
@@ -106,6 +137,7 @@ export class Table<K, V> {
 	}
 
 	remove(keys: readonly K[]): EntryFailure<K>[] {
+		this.#digest = undefined;
 		const failures: EntryFailure<K>[] = [];
 		const map = this.#map();
 		const zero = Buffer.alloc(this.#value.size);
@@ -124,8 +156,8 @@ export class Table<K, V> {
 		// Full LPM tries return ENOSPC, hashes E2BIG; an array returns E2BIG for an index out of range.
 		const full = code === "E2BIG" || code === "ENOSPC";
 		return full
-			? `Cannot ${act} ${this.#name} entry ${key}: wanted room in the map, its ${this.#map().info.maxEntries} entries are taken`
-			: `Cannot ${act} ${this.#name} entry ${key}: wanted success, ${message}`;
+			? `Cannot ${act} ${this.#name} entry ${key}: the map is full (${this.#map().info.maxEntries} entries)`
+			: `Cannot ${act} ${this.#name} entry ${key}: ${message}`;
 	}
 }
 

@@ -14,7 +14,7 @@ import {
 } from "#native";
 import type { ProgramName, Programs } from "./datapath.js";
 import type { Log } from "./log.js";
-import { FILTER_HANDLE, FILTER_PRIORITY } from "./names.js";
+import { FILTER_HANDLE, FILTER_PRIORITY, isPodInterface } from "./names.js";
 import type { Pins } from "./pins.js";
 
 export type XdpMode = "native" | "generic" | "off";
@@ -33,6 +33,8 @@ export interface Hook {
 export interface AttachFailure {
 	device: string;
 	message: string;
+	/** The device is gone, as a Pod's is when its Pod ends. */
+	gone: boolean;
 }
 
 interface Place {
@@ -93,7 +95,10 @@ export class Attachments {
 		}
 	}
 
-	/** Attaches what is not, and swaps programs that are not these. Returns what was refused. */
+	/**
+	 * Attaches what is not, and swaps programs that are not these. Returns what was refused. A Pod's
+	 * interface may go at any moment, with its Pod: such a failure is marked.
+	 */
 	attach(
 		hooks: readonly Hook[],
 		programs: Programs,
@@ -108,10 +113,11 @@ export class Attachments {
 					: this.#attachFilter(hook, program);
 				if (changed) writes++;
 			} catch (error) {
-				failures.push({
-					device: hook.device.name,
-					message: refusal(hook.program, hook.device, error),
-				});
+				const { name: device } = hook.device;
+				const gone = (error as BpfError).code === "ENODEV" && isPodInterface(device);
+				const message = refusal(hook.program, hook.device, error);
+				if (gone) this.#log.debug({ interface: device }, "a Pod's interface went meanwhile");
+				failures.push({ device, message, gone });
 			}
 		}
 		return { writes, failures };
@@ -278,5 +284,5 @@ function programOf(programs: Programs, name: ProgramName): BpfProgram {
 function refusal(program: string, { name }: Device, error: unknown): string {
 	const { message, log } = error as BpfError;
 	const said = log === undefined || log === "" ? message : `${message}: ${log.trim()}`;
-	return `Cannot attach ${program} to ${name}: wanted success, ${said}`;
+	return `Cannot attach ${program} to ${name}: ${said}`;
 }

@@ -10,6 +10,8 @@ import { Links } from "./links.js";
 import type { Log } from "./log.js";
 import { GRO_DEVICE, HOST_DEVICE, isOwnDevice, isPodInterface, ROUTE_PROTOCOL } from "./names.js";
 import { Pins } from "./pins.js";
+import { ReservedPorts } from "./reserved_ports.js";
+import { sysctls } from "./sysctls.js";
 
 export interface CleanupOptions {
 	pinDir: string;
@@ -19,7 +21,7 @@ export interface CleanupOptions {
 
 /**
  * From the outside inwards: first no packet reaches a program, then what the programs stood on
- * goes. Sysctls stay. Throws after it has tried everything.
+ * goes. Sysctls stay, but for the SNAT ports among the reserved ones. Throws after it has tried everything.
  */
 export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptions): Promise<void> {
 	const problems: string[] = [];
@@ -53,6 +55,11 @@ export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptio
 	for (const family of ["-4", "-6"]) await attempt("routes", () => flushRoutes(ip, family));
 
 	await attempt("pins", () => Pins.existing(pinDir)?.removeAll());
+	await attempt("reserved ports", () => {
+		const { changes, problems: refused } = sysctls.releaseSnatPorts(new ReservedPorts(runDir));
+		for (const { name, from, to } of changes) log.info({ sysctl: name, from, to }, "set a sysctl");
+		for (const { message } of refused) throw new Error(message);
+	});
 	await attempt("endpoint records", () =>
 		rmSync(join(runDir, "endpoints"), { recursive: true, force: true }),
 	);

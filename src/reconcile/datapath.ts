@@ -12,12 +12,13 @@
 import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
-import { BpfMap, BpfObject, BpfProgram } from "#native";
+import { BpfMap, BpfObject, BpfProgram, possibleCpus } from "#native";
 import { parseBtf } from "../tables/btf.js";
 import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../tables/layout.js";
 import { copyFlows, type FlowTable, type MovedFlows } from "./flow_migration.js";
 import type { Log } from "./log.js";
-import { copyEntries, copyPlan, isPerCpu, type MapCopy } from "./migration.js";
+import { type MapMemory, mapMemory, peerSlotsFor } from "./map_sizes.js";
+import { copyEntries, copyPlan, entriesOf, isPerCpu, type MapCopy } from "./migration.js";
 import { type Knobs, ObjectFile } from "./object_file.js";
 import type { Pins } from "./pins.js";
 
@@ -51,12 +52,15 @@ const forgottenMaps: readonly string[] = [
 	"probe_events",
 	"scratch",
 	"slow_path",
-	"slow_path_bucket",
+	"slow_path_buckets",
 	"verdicts",
 ];
 
 /** They refer to each other, and are replaced together. */
 const flowTable: readonly string[] = ["flows", "flow_index"];
+
+/** Their sizes are not the object's. */
+const sizedMaps: readonly string[] = [...flowTable, "peer_counters"];
 
 const REFUSED_MS = 30_000;
 
@@ -65,11 +69,16 @@ export interface DatapathOptions {
 	objectPath: string;
 	/** Slots of the flow table. */
 	flowsMax: number;
+	/** Peer ids that are counted; none given: as many as the pinned tables need. */
+	peerSlots?: number;
+	/** Maps are sized as for a machine of so many CPUs; default: this one's possible CPUs. */
+	cpus?: number;
 	log: Log;
 }
 
 export class Datapath {
 	readonly flowSlots: number;
+	readonly peerSlots: number;
 	readonly #pins: Pins;
 	readonly #log: Log;
 	readonly #object: ObjectFile;
@@ -87,11 +96,15 @@ export class Datapath {
 	readonly #loaded = new Set<string>();
 	#moved: { table: FlowTable; flows: MovedFlows } | undefined;
 
-	private constructor({ pins, objectPath, flowsMax, log }: DatapathOptions) {
+	private constructor(options: DatapathOptions) {
+		const { pins, objectPath, flowsMax, log, cpus = possibleCpus() } = options;
 		this.flowSlots = flowsMax;
 		this.#pins = pins;
 		this.#log = log;
 		this.#object = ObjectFile.read(objectPath);
+		for (const name of pins.mapNames())
+			if (this.#object.maps.has(name)) this.#pinned.set(name, BpfMap.openPinned(pins.map(name)));
+		this.peerSlots = options.peerSlots ?? this.#pinnedPeerSlots(cpus);
 	}
 
 	static open(options: DatapathOptions): Datapath {
@@ -113,6 +126,34 @@ export class Datapath {
 		);
 	}
 
+	/** Of these maps, as the kernel accounts for them. */
+	memory(): MapMemory {
+		const infos = new Map([...this.#maps].map(([name, map]) => [name, map.info]));
+		return mapMemory(infos, possibleCpus());
+	}
+
+	/** Slots of the flow table that is pinned; undefined: there is none. */
+	static pinnedFlowSlots(pins: Pins): number | undefined {
+		if (!pins.mapNames().includes("flows")) return undefined;
+		const map = BpfMap.openPinned(pins.map("flows"));
+		try {
+			return map.info.maxEntries;
+		} finally {
+			map.close();
+		}
+	}
+
+	/** What is pinned stays while it is not far too large: programs are loaded for it. */
+	#pinnedPeerSlots(cpus: number): number {
+		const peers = this.#pinned.get("peers");
+		let ids = 0;
+		if (peers !== undefined)
+			for (const { key } of entriesOf(peers)) ids = Math.max(ids, (key.readUInt32LE() >> 1) + 1);
+		const needed = peerSlotsFor(ids, cpus);
+		const pinned = (this.#pinned.get("peer_counters")?.info.maxEntries ?? 0) / 2;
+		return pinned >= needed && pinned <= needed * 4 ? pinned : needed;
+	}
+
 	/** True until commit, when maps were made that no attached program uses yet. */
 	get hasNewMaps(): boolean {
 		return this.#unpinned.size > 0;
@@ -124,13 +165,11 @@ export class Datapath {
 			throw new Error(`Cannot define map ${name}: wanted it in the object's BTF, it is not there`);
 		if (name === "flows") return { ...definition, maxEntries: this.flowSlots };
 		if (name === "flow_index") return { ...definition, maxEntries: this.flowSlots * 2 };
+		if (name === "peer_counters") return { ...definition, maxEntries: this.peerSlots * 2 };
 		return definition;
 	}
 
 	#openMaps(): void {
-		for (const name of this.#pins.mapNames())
-			if (this.#object.maps.has(name))
-				this.#pinned.set(name, BpfMap.openPinned(this.#pins.map(name)));
 		const object = BpfObject.open(this.#object.path);
 		try {
 			for (const program of object.programNames) object.setAutoload(program, false);
@@ -149,7 +188,7 @@ export class Datapath {
 
 	#adoptOrDefine(object: BpfObject, name: string): void {
 		const definition = this.#definition(name);
-		if (flowTable.includes(name)) object.setMaxEntries(name, definition.maxEntries);
+		if (sizedMaps.includes(name)) object.setMaxEntries(name, definition.maxEntries);
 		const map = this.#pinned.get(name);
 		if (map === undefined) return;
 		// A stale reference to a slot of another table would block a new flow with that tuple.

@@ -55,12 +55,12 @@ export class Fib {
 		try {
 			[route] = this.#ip.querySync<RouteAnswer>("route", "get", destination);
 		} catch (error) {
-			if (error instanceof IpRouteError && isRefusal(error.detail)) return { kind: "noRoute" };
-			return { kind: "notForwarded" };
+			const type = error instanceof IpRouteError ? refusal(error.detail) : undefined;
+			return type === undefined ? { kind: "notForwarded" } : { kind: "noRoute", type };
 		}
 		if (route?.dev === undefined) return { kind: "notForwarded" };
 		if (route.type === "blackhole" || route.type === "unreachable" || route.type === "prohibit")
-			return { kind: "noRoute" };
+			return { kind: "noRoute", type: route.type };
 		// `ip route get` names no type for unicast.
 		if (route.type !== undefined && route.type !== "unicast") return { kind: "notForwarded" };
 		const device = route.dev;
@@ -98,6 +98,9 @@ export class Fib {
 }
 
 /** What `ip route get` says of blackhole, unreachable and prohibit routes. */
-function isRefusal(detail: string): boolean {
-	return /Invalid argument|No route to host|Permission denied/.test(detail);
+/** The type of the route that the kernel refuses with. */
+function refusal(detail: string): "blackhole" | "unreachable" | "prohibit" | undefined {
+	if (detail.includes("Invalid argument")) return "blackhole";
+	if (detail.includes("No route to host")) return "unreachable";
+	return detail.includes("Permission denied") ? "prohibit" : undefined;
 }

@@ -4,8 +4,12 @@
  * as well. If there is too little room, the most recent flows are kept.
  */
 import type { BpfMap } from "#native";
+import { Limit } from "../tables/generated.js";
 import type { StructLayout } from "../tables/layout.js";
 import { type CopyPlan, convert, entriesOf, type MapCopy } from "./migration.js";
+
+/** next_hop begins with `checked`. */
+const WRITING = BigInt(Limit.NEXT_HOP_WRITING);
 
 export interface FlowTable {
 	flows: MapCopy;
@@ -82,12 +86,16 @@ function place(
 function liveFlows(flows: BpfMap, plan: CopyPlan, layout: StructLayout): LiveFlow[] {
 	const claimOffset = offsetOf(layout, "claim");
 	const lastSeenOffset = offsetOf(layout, "last_seen");
+	// A next hop that was being written when it was read would stay so in the new table.
+	const nextHopOffset = offsetOf(layout, "next_hop");
 	const live: LiveFlow[] = [];
 	for (const { key, value } of entriesOf(flows)) {
 		const bytes = convert(plan, value);
 		const claim = bytes.readUInt32LE(claimOffset);
 		if ((claim & 1) === 0) continue;
 		const lastSeen = bytes.readBigUInt64LE(lastSeenOffset);
+		if (bytes.readBigUInt64LE(nextHopOffset) === WRITING)
+			bytes.fill(0, nextHopOffset, nextHopOffset + 8);
 		live.push({ oldSlot: key.readUInt32LE(), claim, lastSeen, bytes });
 	}
 	return live;

@@ -74,17 +74,22 @@ export class HostState {
 		}
 		lines.push(...actual.others.map((line) => ({ line: `route del ${line}`, key: line })));
 		if (lines.length === 0) return { writes: 0, problems: [] };
-		const failures = await writeRoutes(this.#ip, lines);
+		const refused = await writeRoutes(this.#ip, lines);
+		// A Pod's interface that went meanwhile took its routes along; its message makes another pass.
+		const failures = refused.filter(({ key, failure }) => {
+			const gone = failure.code === "ENODEV" && podRoutes.has(key);
+			if (gone) this.#log.debug({ command: failure.command }, "a Pod's interface went meanwhile");
+			return !gone;
+		});
 		// What of a failed pair of lines was done is best asked of the kernel.
 		this.#routes =
-			failures.length > 0
+			refused.length > 0
 				? undefined
 				: { hostRoutes: new Map(hostRoutes), podRoutes: new Map(podRoutes), others: [] };
 		return {
 			writes: lines.length,
 			problems: failures.map(
-				({ failure }) =>
-					`Cannot write route "${failure.command}": wanted success, ${failure.message}`,
+				({ failure }) => `Cannot write route "${failure.command}": ${failure.message}`,
 			),
 		};
 	}

@@ -6,6 +6,7 @@ interface IpLink {
 	ifindex: number;
 	ifname: string;
 	mtu: number;
+	flags: string[];
 	linkinfo?: { info_kind?: string };
 }
 
@@ -23,9 +24,10 @@ export class Links {
 	static async read(ip: IpRoute): Promise<Links> {
 		const links = await ip.query<IpLink>("-details", "link", "show");
 		return new Links(
-			links.map(({ ifname, ifindex, mtu, linkinfo }) => {
+			links.map(({ ifname, ifindex, mtu, flags, linkinfo }) => {
 				const kind = linkinfo?.info_kind;
-				return { name: ifname, ifindex, mtu, ...(kind === undefined ? {} : { kind }) };
+				const up = flags.includes("UP");
+				return { name: ifname, ifindex, mtu, up, ...(kind === undefined ? {} : { kind }) };
 			}),
 		);
 	}

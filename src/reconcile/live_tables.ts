@@ -3,7 +3,6 @@
  * nothing.
  */
 import type { BpfMap } from "#native";
-import { possibleCpus } from "#native";
 import { findSlot } from "../forwarder/flow.js";
 import type {
 	FibAnswer,
@@ -21,7 +20,7 @@ import {
 	type Fragment,
 	type FragmentKey,
 	maps,
-	NextHop,
+	type NextHop,
 	type NodeConfig,
 	NodeFlag,
 	type Peer,
@@ -106,15 +105,8 @@ export class LiveTables implements TableReader {
 		return this.#look(maps.fragments, key);
 	}
 
-	/** Each CPU has its own; the one that was read from the kernel last counts here. */
 	nextHop(index: number): NextHop | undefined {
-		const values = this.#map(maps.nextHops.name).lookup(u32.encode(index));
-		if (values === undefined) return undefined;
-		const stride = Math.ceil(NextHop.size / 8) * 8;
-		const all = Array.from({ length: possibleCpus() }, (_, cpu) =>
-			NextHop.decode(values, cpu * stride),
-		);
-		return all.reduce((latest, one) => (one.checked > latest.checked ? one : latest));
+		return this.#look(maps.nextHops, index);
 	}
 
 	nextHopSettle(): bigint {

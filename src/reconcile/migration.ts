@@ -89,6 +89,8 @@ export function convert({ ranges, toSize }: CopyPlan, old: Buffer): Buffer {
 	return bytes;
 }
 
+const SLICE_BYTES = 1024 * 1024;
+
 /** BPF_MAP_TYPE_* */
 const MapType = {
 	ARRAY: 2,
@@ -123,12 +125,19 @@ export function* entriesOf(map: BpfMap): Generator<Entry> {
 	const stride = valueStride(type, valueSize);
 	const isArray = type === MapType.ARRAY || type === MapType.PERCPU_ARRAY;
 	const zero = Buffer.alloc(stride);
-	const { keys, values } = map.entries();
-	for (let index = 0; index * keySize < keys.length; index++) {
-		const value = values.subarray(index * stride, (index + 1) * stride);
-		if (isArray && value.equals(zero)) continue;
-		yield { key: keys.subarray(index * keySize, (index + 1) * keySize), value };
-	}
+	// With many CPUs the whole of a map would be hundreds of megabytes at once.
+	const room = Math.max(1, Math.min(4096, Math.floor(SLICE_BYTES / (stride || 1))));
+	let cursor: Buffer | null = null;
+	do {
+		const slice: ReturnType<BpfMap["slice"]> = map.slice(cursor, room);
+		const { keys, values } = slice;
+		for (let index = 0; index * keySize < keys.length; index++) {
+			const value = values.subarray(index * stride, (index + 1) * stride);
+			if (isArray && value.equals(zero)) continue;
+			yield { key: keys.subarray(index * keySize, (index + 1) * keySize), value };
+		}
+		cursor = slice.next ?? null;
+	} while (cursor !== null);
 }
 
 export interface MapCopy {

@@ -1,6 +1,7 @@
 /**
  * Brings the kernel to what the tables say. One apply does, in this order:
  *
+ *  0. sizes        maps are made anew, under traffic, where they are to have another size
  *  1. sysctls      forwarding is on before anything is to be forwarded
  *  2. fairway0     node_config, host routes and from_host refer to it
  *  3. tables       puts before removals, so that no packet meets a gap (src/tables/diff.ts), then
@@ -13,12 +14,14 @@
  *  7. sweep        what nobody wants any more, and what an earlier agent left behind
  *
  * Only differences are written. What the kernel refuses is a problem, stays pending and is tried
- * again; it keeps nothing else from being done.
+ * again; it keeps nothing else from being done. What others change is noticed by the kernel's
+ * messages, and what no message tells of by a full look (full_look.ts).
  */
 import { mkdirSync } from "node:fs";
-import type { BpfMap } from "#native";
+import { type BpfMap, possibleCpus } from "#native";
 import type { Network } from "../compile/network.js";
 import type { TableReader } from "../forwarder/table_reader.js";
+import { Limit } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
 import { type AdoptedPath, adoptedPaths } from "./adopted_paths.js";
 import { AgentTables } from "./agent_tables.js";
@@ -33,12 +36,14 @@ import {
 } from "./counters.js";
 import { Datapath } from "./datapath.js";
 import { FlowCount } from "./flow_count.js";
+import { FullLook } from "./full_look.js";
 import { GroDevice } from "./gro_device.js";
 import { HostState } from "./host_state.js";
 import { IpRoute } from "./iproute.js";
 import { Links } from "./links.js";
 import { LiveTables } from "./live_tables.js";
 import type { Log } from "./log.js";
+import { type MapMemory, peerSlotsFor } from "./map_sizes.js";
 import { type NetworkEvents, NetworkMonitor } from "./monitor.js";
 import { isPodInterface } from "./names.js";
 import { hasVethWire, readNetwork } from "./network.js";
@@ -52,6 +57,7 @@ import { Wire } from "./wire.js";
 export type { XdpMode } from "./attachments.js";
 export type { Counters, PeerCounters } from "./counters.js";
 export type { Log } from "./log.js";
+export type { MapMemory } from "./map_sizes.js";
 
 export interface ReconcilerOptions {
 	/** Where maps, links and programs are pinned; created with its parents, bpffs mounted if necessary. */
@@ -65,6 +71,10 @@ export interface ReconcilerOptions {
 	/** The setting of the first apply, if known: its programs are loaded early. */
 	xdp?: Tables["xdp"];
 	log: Log;
+	/** From one full look at the kernel to the next; default: a minute. */
+	lookEveryMs?: number;
+	/** Maps are sized as for a machine of so many CPUs; default: this one's possible CPUs. */
+	cpus?: number;
 }
 
 export interface Applied {
@@ -82,6 +92,8 @@ const RETRY_MS = { first: 500, most: 30_000 };
  * not after the last, handles both.
  */
 const SETTLE_MS = 100;
+/** Maps of a size that was refused are not asked for with every apply: it may cost a second. */
+const REFUSED_MS = 30_000;
 
 export class Reconciler {
 	readonly #options: ReconcilerOptions;
@@ -98,6 +110,8 @@ export class Reconciler {
 	readonly #flowCount: FlowCount;
 	readonly #stages: Stages;
 	#datapath: Datapath;
+	/** Slots of the flow table that are wanted. */
+	#flowsMax: number;
 	#wanted: Tables | undefined;
 	#last: Applied = { pending: 0, ready: false, writes: 0 };
 	#problems: string[] = [];
@@ -105,13 +119,17 @@ export class Reconciler {
 	#backoff = RETRY_MS.first;
 	#retry: NodeJS.Timeout | undefined;
 	#look: NodeJS.Timeout | undefined;
+	/** By what was to have another size. */
+	readonly #refusedSizes = new Map<string, { size: number; until: number; message: string }>();
+	readonly #fullLook: FullLook;
 	#closed = false;
 
 	private constructor(options: ReconcilerOptions, pins: Pins, links: Links) {
 		this.#options = options;
 		this.#log = options.log;
 		this.#pins = pins;
-		this.#datapath = Datapath.open({ ...options, pins });
+		this.#flowsMax = options.flowsMax;
+		this.#datapath = this.#openDatapath();
 		const map = (name: string) => this.#datapath.map(name);
 		this.#tables = new TableState(new AgentTables(map));
 		this.#attachments = new Attachments(pins, this.#log);
@@ -135,6 +153,27 @@ export class Reconciler {
 		});
 		this.#monitor = new NetworkMonitor(this.#ip, this.#log);
 		this.#monitor.listen((events) => this.#noticed(events));
+		this.#fullLook = new FullLook(
+			() => this.#enqueue(() => this.#lookAtEverything()),
+			options.lookEveryMs,
+		);
+	}
+
+	/**
+	 * A start must not fail for the size of the flow table: where the kernel has no room for what is
+	 * wanted it goes on with what is pinned, or with the default, and the first apply says so.
+	 */
+	#openDatapath(): Datapath {
+		const open = (flowsMax: number) =>
+			Datapath.open({ ...this.#options, flowsMax, pins: this.#pins });
+		try {
+			return open(this.#flowsMax);
+		} catch (error) {
+			const fallback =
+				Datapath.pinnedFlowSlots(this.#pins) ?? Math.min(this.#flowsMax, Limit.FLOWS_DEFAULT);
+			if (fallback === this.#flowsMax) throw error;
+			return open(fallback);
+		}
 	}
 
 	/**
@@ -160,29 +199,24 @@ export class Reconciler {
 		return this.#enqueue(() => this.#applyNow());
 	}
 
-	/** Changes the size of the flow table under traffic; flows are kept, as far as they fit. */
-	resizeFlows(flowsMax: number): Promise<void> {
-		return this.#enqueue(async () => {
-			if (flowsMax === this.#datapath.flowSlots) return;
-			const before = this.#datapath;
-			const next = Datapath.open({ ...this.#options, flowsMax, pins: this.#pins });
-			this.#datapath = next;
-			// Before the first apply there are no programs to swap; that does it then.
-			if (this.#wanted !== undefined) {
-				await this.#applyNow();
-				if (next.hasNewMaps) {
-					this.#datapath = before;
-					await next.idle();
-					next.close();
-					throw new Error(
-						`Cannot resize the flow table to ${flowsMax}: wanted new programs in force, ${this.#problems.join("; ")}`,
-					);
-				}
-			}
-			await before.idle();
-			// These rings are read for as long as the agent lives.
-			before.close(["slow_path", "probe_events"]);
-		});
+	/**
+	 * Changes the size of the flow table under traffic; flows are kept, as far as they fit. A size that
+	 * the kernel refuses is a problem, the table stays as it is, and it is tried again later.
+	 */
+	async resizeFlows(flowsMax: number): Promise<void> {
+		if (flowsMax === this.#flowsMax) return;
+		this.#flowsMax = flowsMax;
+		if (this.#wanted !== undefined) await this.#enqueue(() => this.#applyNow());
+	}
+
+	/** Slots of the flow table that is in force. */
+	flowSlots(): number {
+		return this.#datapath.flowSlots;
+	}
+
+	/** What the maps in force take of the kernel's memory. */
+	mapMemory(): MapMemory {
+		return this.#datapath.memory();
 	}
 
 	/** Sentences for `fairway status`: what the kernel refused and what is being retried. */
@@ -190,7 +224,10 @@ export class Reconciler {
 		return [...this.#problems];
 	}
 
-	/** Why the Pod behind this host interface is not attached; undefined: it is. */
+	/**
+	 * Why the Pod behind this host interface has no data path; undefined: by the last apply that went
+	 * through its programs are attached and its table entries written.
+	 */
 	podProblem(hostInterface: string): string | undefined {
 		return this.#stages.podProblem(hostInterface);
 	}
@@ -280,6 +317,7 @@ export class Reconciler {
 		this.#closed = true;
 		clearTimeout(this.#retry);
 		clearTimeout(this.#look);
+		this.#fullLook.close();
 		this.#monitor.close();
 		await this.#queue;
 		await this.#datapath.idle();
@@ -321,7 +359,9 @@ export class Reconciler {
 		if (tables === undefined || this.#closed) return this.#last;
 		clearTimeout(this.#retry);
 		const pass = new Pass(this.#log);
-		const ready = await this.#stages.run(tables, pass);
+		await this.#fitSizes(tables, pass);
+		// Whatever is thrown in there, the rest is tried again.
+		const ready = await pass.try(false, () => this.#stages.run(tables, pass));
 		const { writes, problems } = pass;
 		for (const problem of problems)
 			if (!this.#problems.includes(problem)) this.#log.error({}, problem);
@@ -335,8 +375,78 @@ export class Reconciler {
 		return this.#last;
 	}
 
+	/** Brings the maps to the sizes that are wanted. */
+	async #fitSizes(tables: Tables, pass: Pass): Promise<void> {
+		if (this.#flowsMax !== this.#datapath.flowSlots)
+			await this.#resize("the flow table", { flowsMax: this.#flowsMax }, tables, pass);
+		let ids = 0;
+		for (const index of tables.peers.keys()) ids = Math.max(ids, (index >> 1) + 1);
+		if (ids > this.#datapath.peerSlots)
+			await this.#resize(
+				"the peers' counters",
+				{ peerSlots: peerSlotsFor(ids, this.#options.cpus ?? possibleCpus()) },
+				tables,
+				pass,
+			);
+	}
+
+	/** Where it fails, what was in force stays so. */
+	async #resize(
+		what: string,
+		sizes: { flowsMax: number } | { peerSlots: number },
+		tables: Tables,
+		pass: Pass,
+	): Promise<void> {
+		const [size = 0] = Object.values(sizes) as number[];
+		const refused = this.#refusedSizes.get(what);
+		if (refused?.size === size && refused.until > performance.now()) {
+			pass.problems.push(refused.message);
+			return;
+		}
+		const before = this.#datapath;
+		try {
+			const { flowSlots: flowsMax, peerSlots } = before;
+			const next = Datapath.open({
+				...{ ...this.#options, flowsMax, peerSlots, ...sizes },
+				pins: this.#pins,
+			});
+			this.#datapath = next;
+			// The programs of the new maps, with the old ones in force until then.
+			const swap = new Pass(this.#log);
+			await swap.try(false, () => this.#stages.run(tables, swap));
+			pass.writes += swap.writes;
+			if (next.hasNewMaps) {
+				this.#datapath = before;
+				await next.idle();
+				next.close();
+				throw new Error(swap.problems.join("; "));
+			}
+			this.#refusedSizes.delete(what);
+		} catch (error) {
+			const message = `Cannot resize ${what} to ${size}: ${(error as Error).message}`;
+			this.#refusedSizes.set(what, { size, until: performance.now() + REFUSED_MS, message });
+			pass.problems.push(message);
+			return;
+		}
+		await before.idle();
+		// These rings are read for as long as the agent lives.
+		before.close(["slow_path", "probe_events"]);
+	}
+
+	/** What others may have changed without a message of the kernel's. */
+	async #lookAtEverything(): Promise<void> {
+		if (this.#wanted === undefined || this.#closed) return;
+		this.#host.doubt();
+		this.#gro.doubt();
+		const differing = await this.#tables.readAgain();
+		if (differing > 0)
+			this.#log.warn({ entries: differing }, "map entries were changed by someone else");
+		await this.#applyNow();
+	}
+
 	/** Only a retry that failed makes the next one later; an apply for another reason does not. */
 	#retryLater(): void {
+		if (this.#closed) return;
 		this.#retry = setTimeout(() => {
 			this.#backoff = Math.min(this.#backoff * 2, RETRY_MS.most);
 			void this.#enqueue(() => this.#applyNow());

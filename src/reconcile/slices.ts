@@ -7,8 +7,8 @@ import type { BpfMap } from "#native";
 
 /** Duration of a piece. */
 const PIECE_MS = 3;
-/** Entries of a map that one call reads; a value of 128 CPUs has some 10 KB. */
-const SLICE_BYTES = 256 * 1024;
+/** What one call reads of a map: decoding an entry costs some 10 µs, one of 128 CPUs has 10 KB. */
+const SLICE = { bytes: 256 * 1024, entries: 512 };
 
 /** Yields to the loop whenever a piece has taken long enough. */
 export class Pieces {
@@ -33,7 +33,7 @@ export async function* slicesOf(
 	valueBytes = map.info.valueSize,
 ): AsyncGenerator<{ keys: Buffer; values: Buffer }> {
 	const pieces = new Pieces();
-	const room = Math.max(1, Math.min(4096, Math.floor(SLICE_BYTES / (valueBytes || 1))));
+	const room = Math.max(1, Math.min(SLICE.entries, Math.floor(SLICE.bytes / (valueBytes || 1))));
 	let cursor: Buffer | null = null;
 	do {
 		const slice: ReturnType<BpfMap["slice"]> = map.slice(cursor, room);

@@ -16,6 +16,8 @@ import { HOST_DEVICE, isPodInterface } from "./names.js";
 import { knobsOf } from "./object_file.js";
 import type { Pass } from "./pass.js";
 import { removeOrphans } from "./pod_interfaces.js";
+import type { PortRange } from "./port_set.js";
+import { ReservedPorts } from "./reserved_ports.js";
 import { sysctls } from "./sysctls.js";
 import type { TableState } from "./table_state.js";
 import type { Wire, WireDevice } from "./wire.js";
@@ -45,10 +47,14 @@ export class Stages {
 	readonly #wire: Wire;
 	readonly #gro: GroDevice;
 	readonly #datapath: () => Datapath;
+	readonly #reservedPorts: ReservedPorts;
 	#formerPods: string[] | undefined;
 	/** Indexes of devices whose sysctls are set; the kernel does not reuse indexes. */
 	readonly #configured = new Set<number>();
-	#podProblems = new Map<string, string>();
+	#attachedPods: ReadonlySet<string> = new Set();
+	#podProblems: ReadonlyMap<string, string> = new Map();
+	/** Why a Pod of which nothing else is known is not attached. */
+	#otherwise = "nothing was applied yet";
 
 	constructor(options: StagesOptions) {
 		this.#ip = options.ip;
@@ -61,17 +67,40 @@ export class Stages {
 		this.#gro = options.gro;
 		this.#datapath = options.datapath;
 		this.#formerPods = options.formerPods;
+		this.#reservedPorts = new ReservedPorts(options.runDir);
 	}
 
-	/** Why the Pod behind this host interface was not attached the last time. */
+	/**
+	 * Why the Pod behind this host interface has no data path; undefined: in the last pass its programs
+	 * were in place and its table entries written. Whatever ends a pass early leaves every Pod with a
+	 * reason: what was not seen to be there is not there.
+	 */
 	podProblem(hostInterface: string): string | undefined {
-		return this.#podProblems.get(hostInterface);
+		if (this.#attachedPods.has(hostInterface)) return undefined;
+		return this.#podProblems.get(hostInterface) ?? this.#otherwise;
 	}
 
 	/** Runs all stages; resolves with true if packets flow. */
 	async run(tables: Tables, pass: Pass): Promise<boolean> {
+		const pods: PodOutcome = { attached: new Set(), problems: new Map() };
+		try {
+			return await this.#run(tables, pass, pods);
+		} catch (error) {
+			pass.problems.push((error as Error).message);
+			pods.attached.clear();
+			return false;
+		} finally {
+			this.#attachedPods = pods.attached;
+			this.#podProblems = pods.problems;
+			this.#otherwise =
+				pass.problems.length === 0 ? "there is no such interface" : pass.problems.join("; ");
+		}
+	}
+
+	async #run(tables: Tables, pass: Pass, pods: PodOutcome): Promise<boolean> {
 		const { nodeConfig } = tables;
-		pass.sysctls(sysctls.node({ first: nodeConfig.snatPortFirst, last: nodeConfig.snatPortLast }));
+		pass.sysctls(sysctls.node());
+		const snatPorts = await this.#reserveSnatPorts(tables, pass);
 
 		await pass.try(0, () =>
 			this.#host.applyDevice({
@@ -85,13 +114,15 @@ export class Stages {
 		if (links === undefined) return false;
 		// Even if part of it was refused: that is better than nothing.
 		const hostIfindex = links.named(HOST_DEVICE)?.ifindex ?? 0;
-		pass.add(this.#tables.apply(tables, links, hostIfindex));
+		pass.add(this.#tables.apply(withSnatPorts(tables, snatPorts), links, hostIfindex));
 
 		const wires = this.#wireDevices(tables, links, pass);
 		const programs = await pass.try(undefined, () => this.#loadPrograms(wires, tables.xdp));
 		const hooks = this.#hooks(tables, links, wires, pass);
-		if (programs !== undefined) await this.#attach(hooks, wires, tables, programs, pass);
+		if (programs !== undefined) await this.#attach(hooks, wires, tables, programs, pass, pods);
+		this.#checkEndpoints(tables, links, pods);
 
+		await this.#setUp(tables, links, pass);
 		const podRoutes = podRoutesOf(tables, links);
 		const complete = pass.problems.length === 0;
 		const routes = await pass.try(undefined, () =>
@@ -101,8 +132,46 @@ export class Stages {
 
 		if (programs !== undefined) this.#attachments.sweep(hooks, wires);
 		if (complete) await this.#sweepFormerPods();
+		this.#forgetGone(links);
 		const configured = (this.#tables.nodeConfig.flags & NodeFlag.CONFIGURED) !== 0;
 		return configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
+	}
+
+	/** Before they are used. Returns those that SNAT may use. */
+	async #reserveSnatPorts({ nodeConfig }: Tables, pass: Pass): Promise<PortRange> {
+		const wanted = { first: nodeConfig.snatPortFirst, last: nodeConfig.snatPortLast };
+		const { flags, snatPortFirst: first, snatPortLast: last } = this.#tables.nodeConfig;
+		const former = flags === 0 ? undefined : { first, last };
+		const result = await pass.try(undefined, () =>
+			sysctls.snatPorts(wanted, former, this.#reservedPorts),
+		);
+		if (result === undefined) return former ?? wanted;
+		pass.sysctls(result);
+		return result.range;
+	}
+
+	/** A Pod whose programs are attached has a data path only if its addresses are known, too. */
+	#checkEndpoints(tables: Tables, links: Links, { attached, problems }: PodOutcome): void {
+		for (const [address, endpoint] of tables.endpoints) {
+			const problem = this.#tables.endpointProblem(address, endpoint, links);
+			if (problem === undefined) continue;
+			attached.delete(endpoint.interface);
+			problems.set(endpoint.interface, problem);
+		}
+	}
+
+	/** Pods' interfaces that someone has set down. */
+	async #setUp(tables: Tables, links: Links, pass: Pass): Promise<void> {
+		const names = interfacesOf(tables).filter((name) => links.named(name)?.up === false);
+		if (names.length === 0) return;
+		const lines = names.map((name) => `link set dev ${name} up`);
+		const failures = await pass.try([], () => this.#ip.batch(lines));
+		pass.writes += lines.length - failures.length;
+		this.#log.info({ interfaces: names }, "set Pod interfaces up again");
+		// The kernel took their routes along.
+		this.#host.doubt();
+		for (const { command, message, code } of failures)
+			if (code !== "ENODEV") pass.problems.push(`Cannot run "ip ${command}": ${message}`);
 	}
 
 	#loadPrograms(wires: readonly WireDevice[], xdp: Tables["xdp"]): Promise<Programs> {
@@ -120,6 +189,7 @@ export class Stages {
 		tables: Tables,
 		programs: Programs,
 		pass: Pass,
+		pods: PodOutcome,
 	): Promise<void> {
 		const committed = await pass.try(false, () => {
 			this.#datapath().commit();
@@ -127,9 +197,14 @@ export class Stages {
 		});
 		if (!committed) return;
 		const { writes, failures } = this.#attachments.attach(hooks, programs);
-		pass.add({ writes, problems: failures.map(({ message }) => message) });
+		const problems = failures.filter(({ gone }) => !gone).map(({ message }) => message);
+		pass.add({ writes, problems });
 		pass.attached = failures.every(({ device }) => isPodInterface(device));
-		this.#podProblems = new Map(failures.map(({ device, message }) => [device, message]));
+		for (const { device } of hooks) if (isPodInterface(device.name)) pods.attached.add(device.name);
+		for (const { device, message } of failures) {
+			pods.attached.delete(device);
+			pods.problems.set(device, message);
+		}
 		const { tunnelPort, xdp } = tables;
 		pass.add(await this.#wire.attach(wires, xdp, tunnelPort !== 0, programs));
 		pass.writes += await this.#gro.apply(this.#wire.withoutXdp ? tunnelPort : 0);
@@ -143,9 +218,7 @@ export class Stages {
 				this.#once(device, () => pass.sysctls(sysctls.wireInterface(name)));
 				return [device];
 			}
-			pass.problems.push(
-				`Cannot attach from_wire to ${name}: wanted an interface of that name, there is none`,
-			);
+			pass.problems.push(`Cannot attach from_wire to ${name}: there is no such interface`);
 			return [];
 		});
 	}
@@ -155,8 +228,7 @@ export class Stages {
 		const hooks: Hook[] = wires.map((device) => ({ program: "from_wire", device }));
 		const host = links.named(HOST_DEVICE);
 		if (host !== undefined) hooks.push({ program: "from_host", device: host });
-		const names = new Set([...tables.endpoints.values()].map((endpoint) => endpoint.interface));
-		for (const name of names) {
+		for (const name of interfacesOf(tables)) {
 			const device = links.named(name);
 			if (device === undefined) continue; // Its Pod has ended: CNI DEL follows.
 			this.#once(device, () => pass.sysctls(sysctls.podInterface(name)));
@@ -172,12 +244,33 @@ export class Stages {
 		act();
 	}
 
-	async #sweepFormerPods(): Promise<void> {
-		const former = this.#formerPods;
-		if (former === undefined) return;
-		this.#formerPods = undefined;
-		await removeOrphans(this.#ip, former, this.#runDir, this.#log);
+	#forgetGone(links: Links): void {
+		for (const ifindex of this.#configured)
+			if (links.at(ifindex) === undefined) this.#configured.delete(ifindex);
 	}
+
+	async #sweepFormerPods(): Promise<void> {
+		if (this.#formerPods === undefined) return;
+		await removeOrphans(this.#ip, this.#formerPods, this.#runDir, this.#log);
+		// Only when that went through: a fork that failed is tried again.
+		this.#formerPods = undefined;
+	}
+}
+
+/** What a pass came to for the Pods, by host interface. */
+interface PodOutcome {
+	/** Programs in place and every table entry written. */
+	attached: Set<string>;
+	problems: Map<string, string>;
+}
+
+function withSnatPorts(tables: Tables, { first, last }: PortRange): Tables {
+	const nodeConfig = { ...tables.nodeConfig, snatPortFirst: first, snatPortLast: last };
+	return { ...tables, nodeConfig };
+}
+
+function interfacesOf({ endpoints }: Tables): string[] {
+	return [...new Set([...endpoints.values()].map((endpoint) => endpoint.interface))];
 }
 
 function podRoutesOf(tables: Tables, links: Links): Map<string, PodRoute> {

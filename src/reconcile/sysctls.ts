@@ -1,19 +1,20 @@
 /**
  * Every sysctl that Fairway writes, in its own network namespace. They stay after `fairway
- * cleanup`: what else on this Node relies on them cannot be known. A value that is right already
+ * cleanup`: what else on this Node relies on them cannot be known. Only the SNAT ports leave the list
+ * of reserved ones. A value that is right already
  * is not written, since some writes have effects of their own (ip_forward resets others).
  */
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { isOwnDevice } from "./names.js";
+import { formatPorts, type PortRange, parsePorts } from "./port_set.js";
+import { othersPorts, type ReservedPorts, reserve } from "./reserved_ports.js";
 
 const ROOT = "/proc/sys";
 
-export interface PortRange {
-	/** Inclusive. */
-	first: number;
-	last: number;
-}
+/** In force where the configuration's range cannot be. */
+const DEFAULT_SNAT_PORTS: PortRange = { first: 49152, last: 65535 };
 
 interface Setting {
 	/** With slashes: an interface's name may have dots. */
@@ -24,7 +25,7 @@ interface Setting {
 }
 
 /** The Node as a whole. In this order. */
-function nodeSettings(snatPorts: PortRange): Setting[] {
+function nodeSettings(): Setting[] {
 	return [
 		...acceptRouterAdvertisements(),
 		{
@@ -36,11 +37,6 @@ function nodeSettings(snatPorts: PortRange): Setting[] {
 			path: "net/ipv6/conf/all/forwarding",
 			value: () => "1",
 			reason: "the same for IPv6",
-		},
-		{
-			path: "net/ipv4/ip_local_reserved_ports",
-			value: (current) => mergePorts(current, snatPorts),
-			reason: "the kernel gives no SNAT port to a socket that asks for any port (IPv6 too)",
 		},
 	];
 }
@@ -138,11 +134,81 @@ export interface SysctlResult {
 }
 
 export const sysctls = {
-	node: (snatPorts: PortRange): SysctlResult => applySettings(nodeSettings(snatPorts)),
+	node: (): SysctlResult => applySettings(nodeSettings()),
+	/** What is in force of `wanted` then, and why not, where another range stays. */
+	snatPorts: reserveSnatPorts,
+	/** Takes the SNAT ports out of the reserved ones, as far as they are ours. */
+	releaseSnatPorts,
 	hostDevice: (device: string): SysctlResult => applySettings(hostDeviceSettings(device)),
 	podInterface: (device: string): SysctlResult => applySettings(podInterfaceSettings(device)),
 	wireInterface: (device: string): SysctlResult => applySettings(wireInterfaceSettings(device)),
 };
+
+const RESERVED = "net/ipv4/ip_local_reserved_ports";
+const LOCAL = "net/ipv4/ip_local_port_range";
+const NOTHING: SysctlResult = { changes: [], problems: [] };
+
+/**
+ * Reserves the SNAT ports in place of the former ones.
+ *
+ * @param former what node_config says is in use, where there is no record; undefined: nothing
+ */
+function reserveSnatPorts(
+	wanted: PortRange,
+	former: PortRange | undefined,
+	record: ReservedPorts,
+): SysctlResult & { range: PortRange } {
+	const [current, local] = [read(RESERVED), read(LOCAL)];
+	if (current === undefined || local === undefined) return { ...NOTHING, range: wanted };
+	const [first = 0, last = 0] = local.split(/\s+/).map(Number);
+	const ours = record.read() ?? (former && { range: former, others: [] });
+	const ask = (range: PortRange) => reserve(parsePorts(current), ours, range, { first, last });
+	let range = wanted;
+	let asked = ask(range);
+	const problems: SysctlProblem[] = [];
+	if ("refusal" in asked) {
+		// What is in force stays; of a version that asked for no room that may be too much as well.
+		for (range of [former ?? DEFAULT_SNAT_PORTS, DEFAULT_SNAT_PORTS]) {
+			problems[0] = {
+				name: nameOf(RESERVED),
+				message: `${asked.refusal}; SNAT uses ${range.first}-${range.last}`,
+			};
+			const instead = ask(range);
+			if (!("refusal" in instead)) {
+				asked = instead;
+				break;
+			}
+		}
+		if ("refusal" in asked) return { changes: [], problems, range };
+	}
+	const reserved = asked;
+	const to = formatPorts(reserved.ports);
+	if (!isDeepStrictEqual(record.read(), reserved.ours)) record.write(reserved.ours);
+	const result = applySettings([
+		{
+			path: RESERVED,
+			value: () => to,
+			reason: "the kernel gives no SNAT port to a socket that asks for any port (IPv6 too)",
+		},
+	]);
+	return { changes: result.changes, problems: [...problems, ...result.problems], range };
+}
+
+function releaseSnatPorts(record: ReservedPorts): SysctlResult {
+	const current = read(RESERVED);
+	const ours = record.read();
+	if (current === undefined || ours === undefined) return NOTHING;
+	const to = formatPorts(othersPorts(parsePorts(current), ours));
+	const reason = "they are no SNAT ports any more";
+	// The kernel takes an empty list as a line only.
+	const result = applySettings([{ path: RESERVED, value: () => to || "\n", reason }]);
+	if (result.problems.length === 0) record.forget();
+	return result;
+}
+
+function nameOf(path: string): string {
+	return path.replaceAll("/", ".");
+}
 
 function applySettings(settings: Setting[]): SysctlResult {
 	const result: SysctlResult = { changes: [], problems: [] };
@@ -152,12 +218,14 @@ function applySettings(settings: Setting[]): SysctlResult {
 		if (from === undefined) continue;
 		const to = value(from);
 		if (to === from) continue;
-		const name = path.replaceAll("/", ".");
+		const name = nameOf(path);
 		try {
 			writeFileSync(join(ROOT, path), to);
 			result.changes.push({ name, from, to, reason });
 		} catch (error) {
-			const message = `Cannot set sysctl ${name}: wanted to write ${to}, ${(error as Error).message}`;
+			// The device, and its sysctls with it, went meanwhile.
+			if (read(path) === undefined) continue;
+			const message = `Cannot set sysctl ${name}: expected to write ${to}, got ${(error as Error).message}`;
 			result.problems.push({ name, message });
 		}
 	}
@@ -175,25 +243,4 @@ function read(path: string): string | undefined {
 function list(path: string): string[] {
 	const directory = join(ROOT, path);
 	return existsSync(directory) ? readdirSync(directory) : [];
-}
-
-/** "8080,9000-9100" and a range → the union, in the kernel's own notation. */
-export function mergePorts(current: string, range: PortRange): string {
-	const ranges = current
-		.split(",")
-		.filter((text) => text !== "")
-		.map((text) => {
-			const [first = 0, last = first] = text.split("-").map(Number);
-			return { first, last };
-		});
-	const merged: PortRange[] = [];
-	for (const next of [...ranges, range].sort((a, b) => a.first - b.first)) {
-		const previous = merged.at(-1);
-		if (previous !== undefined && next.first <= previous.last + 1)
-			previous.last = Math.max(previous.last, next.last);
-		else merged.push({ ...next });
-	}
-	return merged
-		.map(({ first, last }) => (first === last ? `${first}` : `${first}-${last}`))
-		.join(",");
 }

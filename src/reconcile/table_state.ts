@@ -5,6 +5,7 @@
  * time. After a restart it starts with the content of the maps.
  */
 import { randomBytes } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { diff } from "../tables/diff.js";
 import { type Endpoint, NodeConfig, type Peer, ProbeWay } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
@@ -28,6 +29,10 @@ export class TableState {
 	readonly #routes: Tables["routes"];
 	readonly #endpoints: Map<string, Endpoint>;
 	#nodeConfig: NodeConfig;
+	/** Entries of these kinds were written, and node_config has not yet said so to flows. */
+	#pendingEpochs = { route: false, nextHop: false };
+	/** Why an endpoint's entry is not as wanted, by address. */
+	#endpointRefusals = new Map<string, string>();
 
 	/** Reads what an earlier agent wrote. */
 	constructor(tables: AgentTables) {
@@ -66,13 +71,13 @@ export class TableState {
 	apply(wanted: Tables, links: Links, hostIfindex: number): TableOutcome {
 		const problems: string[] = [];
 		let writes = 0;
-		let routesChanged = false;
-		let nextHopsChanged = false;
+		const pending = this.#pendingEpochs;
 		const note = (count: number, failures: EntryFailure<unknown>[]): boolean => {
 			writes += count - failures.length;
 			problems.push(...summary(failures));
 			return failures.length < count;
 		};
+		this.#endpointRefusals.clear();
 		const actual = this.#asTables(wanted, links);
 		for (const step of diff(actual, resolved(wanted, links, actual.endpoints))) {
 			switch (step.table) {
@@ -82,10 +87,10 @@ export class TableState {
 						const owners = step.entries.some(([index, peer]) => this.#newOwner(index, peer));
 						const moved = step.entries.some(([index, peer]) => this.#moved(index, peer));
 						if (note(step.entries.length, put(table, state, step.entries))) {
-							routesChanged ||= owners;
-							nextHopsChanged ||= moved;
+							pending.route ||= owners;
+							pending.nextHop ||= moved;
 						}
-					} else if (note(step.keys.length, remove(table, state, step.keys))) routesChanged = true;
+					} else if (note(step.keys.length, remove(table, state, step.keys))) pending.route = true;
 					break;
 				}
 				// Every probe looks up both again.
@@ -98,16 +103,17 @@ export class TableState {
 				case "peerAddresses":
 					// A flow remembers whether its remote side is a tunnel endpoint of a peer.
 					if (note(...write(this.#tables.peerAddresses, this.#peerAddresses, step)))
-						routesChanged = true;
+						pending.route = true;
 					break;
 				case "routes":
-					if (note(...write(this.#tables.routes, this.#routes, step))) routesChanged = true;
+					if (note(...write(this.#tables.routes, this.#routes, step))) pending.route = true;
 					break;
 				case "endpoints": {
 					const entries = step.op === "put" ? withIndexes(step.entries, links) : [];
 					const indexed = step.op === "put" ? { op: step.op, entries } : step;
-					if (note(...write(this.#tables.endpoints, this.#endpoints, indexed)))
-						routesChanged = true;
+					const [count, failures] = write(this.#tables.endpoints, this.#endpoints, indexed);
+					for (const { key, message } of failures) this.#endpointRefusals.set(key, message);
+					if (note(count, failures)) pending.route = true;
 					break;
 				}
 				default:
@@ -115,8 +121,8 @@ export class TableState {
 		}
 		const config: NodeConfig = {
 			...wanted.nodeConfig,
-			routeEpoch: increment(this.#nodeConfig.routeEpoch, routesChanged),
-			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, nextHopsChanged),
+			routeEpoch: increment(this.#nodeConfig.routeEpoch, pending.route),
+			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, pending.nextHop),
 			hostIfindex,
 			hashSeed: this.#nodeConfig.hashSeed || randomBytes(4).readUInt32LE() || 1,
 			probeKey: this.#nodeConfig.probeKey.some((half) => half !== 0n)
@@ -128,16 +134,73 @@ export class TableState {
 		return { writes, problems };
 	}
 
-	/** Cached next hops are asked for again. Nothing to do while nothing is configured. */
+	/**
+	 * Cached next hops are asked for again. Nothing to do while nothing is configured. What cannot be
+	 * written now is written with the next apply.
+	 */
 	raiseNextHopEpoch(): void {
 		if (this.#nodeConfig.flags === 0) return;
-		const nextHopEpoch = increment(this.#nodeConfig.nextHopEpoch, true);
-		this.#writeNodeConfig({ ...this.#nodeConfig, nextHopEpoch });
+		this.#pendingEpochs.nextHop = true;
+		this.#writeNodeConfig({
+			...this.#nodeConfig,
+			routeEpoch: increment(this.#nodeConfig.routeEpoch, this.#pendingEpochs.route),
+			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, true),
+		});
+	}
+
+	/** Why this address has no entry, or not the one that is wanted; undefined: it has. */
+	endpointProblem(address: string, wanted: WantedEndpoint, links: Links): string | undefined {
+		const refusal = this.#endpointRefusals.get(address);
+		if (refusal !== undefined) return refusal;
+		const written = this.#endpoints.get(address);
+		const device = links.named(wanted.interface);
+		if (written !== undefined && written.ifindex === device?.ifindex && written.mac === wanted.mac)
+			return undefined;
+		return `Cannot find an entry for ${address} in the endpoints table: its interface is gone`;
+	}
+
+	/**
+	 * Reads the maps again, in slices. Entries that someone else changed are differences for the next
+	 * apply, and those that nobody wants are as well. Returns how many there are.
+	 */
+	async readAgain(): Promise<number> {
+		const tables = this.#tables;
+		let differing = 0;
+		const again = async <K, V>(table: Table<K, V>, state: Map<K, V>) => {
+			if (!(await table.hasChanged())) return;
+			const seen = new Set<K>();
+			for await (const slice of table.readInSlices())
+				for (const [key, value] of slice) {
+					seen.add(key);
+					if (isDeepStrictEqual(state.get(key), value)) continue;
+					state.set(key, value);
+					differing++;
+				}
+			for (const key of state.keys()) if (!seen.has(key) && state.delete(key)) differing++;
+		};
+		await again(tables.peers, this.#peers);
+		await again(tables.peerAddresses, this.#peerAddresses);
+		await again(tables.peerPaths, this.#peerPaths);
+		await again(tables.peerGateways, this.#peerGateways);
+		await again(tables.routes, this.#routes);
+		await again(tables.endpoints, this.#endpoints);
+		const config = tables.readNodeConfig();
+		if (!isDeepStrictEqual(config, this.#nodeConfig)) {
+			// Keys and epochs are this agent's own knowledge: what was lost is written as it was.
+			const { routeEpoch, nextHopEpoch, hashSeed, probeKey } = this.#nodeConfig;
+			this.#nodeConfig = { ...config, routeEpoch, nextHopEpoch, hashSeed, probeKey };
+			this.#pendingEpochs = { route: true, nextHop: true };
+			differing++;
+		}
+		return differing;
 	}
 
 	#writeNodeConfig(config: NodeConfig): EntryFailure<unknown>[] {
 		const failures = this.#tables.nodeConfig.put([[0, config]]);
-		if (failures.length === 0) this.#nodeConfig = config;
+		if (failures.length === 0) {
+			this.#nodeConfig = config;
+			this.#pendingEpochs = { route: false, nextHop: false };
+		}
 		return failures;
 	}
 

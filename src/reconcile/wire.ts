@@ -16,6 +16,8 @@ export type XdpSetting = "auto" | "native" | "generic" | "off";
 
 export interface WireDevice extends Device {
 	mtu: number;
+	/** Set up by its administrator. */
+	up: boolean;
 	/** "veth" and so on; absent for hardware. */
 	kind?: string;
 }

@@ -3,13 +3,14 @@
  *
  *  SLOW_TTL_EXCEEDED  answered with ICMP time exceeded
  *  SLOW_TOO_BIG       answered with fragmentation needed, or packet too big
+ *  SLOW_UNREACHABLE, SLOW_PROHIBITED, SLOW_NO_HOST  answered with destination unreachable
  *  SLOW_FRAGMENT      translated as its flow says, cut into fragments, sent on
  *  SLOW_HOLD          a later fragment before its first: kept until the ports are known, then
  *                     translated and sent on
  *
  * A record is the packet as it came. The tables are only read: flows were made before a packet
- * went up. What is sent takes the kernel's routes, so a packet to a peer passes from_host, and one
- * to a Pod to_pod. Nothing that a packet does can end the agent.
+ * went up. What is sent goes out of a device as a frame (delivery.ts), never through the Node's output
+ * chain. Nothing that a packet does can end the agent.
  */
 import { randomInt } from "node:crypto";
 import { type BpfMap, RingBuffer } from "#native";
@@ -30,9 +31,9 @@ import {
 	SlowPathHeader,
 	SlowPathKind,
 } from "../tables/generated.js";
+import { Delivery } from "./delivery.js";
 import { HeldFragments } from "./held_fragments.js";
 import { RateLimit } from "./rate_limit.js";
-import { RawSender } from "./raw_sender.js";
 
 /** ICMP errors per second to one destination, and burst: enough for a traceroute's three probes. */
 const ERRORS = { rate: 20, burst: 40 };
@@ -79,7 +80,7 @@ export class SlowPath {
 	readonly #tables: TableReader;
 	readonly #log: SlowPathLog;
 	readonly #ring: RingBuffer;
-	readonly #sender: RawSender;
+	readonly #delivery: Delivery;
 	readonly #errors = new RateLimit(ERRORS);
 	readonly #complaints = new RateLimit(COMPLAINTS);
 	readonly #held: HeldFragments<Held>;
@@ -87,7 +88,7 @@ export class SlowPath {
 	constructor({ ring, tables, log }: SlowPathOptions) {
 		this.#tables = tables;
 		this.#log = log;
-		this.#sender = new RawSender((error) => this.#complain(error));
+		this.#delivery = new Delivery(tables);
 		this.#held = new HeldFragments<Held>({
 			attempt: (held) => this.#guarded(() => this.#release(held), true),
 			onExpired: () => this.counters.expired++,
@@ -100,7 +101,7 @@ export class SlowPath {
 	close(): void {
 		this.#ring.close();
 		this.#held.close();
-		this.#sender.close();
+		this.#delivery.close();
 	}
 
 	#guarded<T>(act: () => T, otherwise: T): T {
@@ -134,6 +135,15 @@ export class SlowPath {
 			case SlowPathKind.TOO_BIG:
 				this.#answer(packet, node, { kind: "too big", mtu: header.mtu });
 				break;
+			case SlowPathKind.UNREACHABLE:
+				this.#answer(packet, node, { kind: "unreachable" });
+				break;
+			case SlowPathKind.PROHIBITED:
+				this.#answer(packet, node, { kind: "prohibited" });
+				break;
+			case SlowPathKind.NO_HOST:
+				this.#answer(packet, node, { kind: "no host" });
+				break;
 			case SlowPathKind.FRAGMENT:
 				this.#fragment(packet, header, node);
 				break;
@@ -154,7 +164,7 @@ export class SlowPath {
 			this.counters.unanswered++;
 			return;
 		}
-		this.#sender.send(icmpError(packet, source, error));
+		this.#delivery.send(icmpError(packet, source, error), node);
 		this.counters.answered++;
 	}
 
@@ -169,18 +179,21 @@ export class SlowPath {
 			if (change) translate(known, change);
 			decrementTtl(packet);
 		}
-		this.#sendFragments(packet, header.mtu);
+		this.#sendFragments(packet, header.mtu, node);
 		this.counters.fragmented++;
 	}
 
-	#sendFragments({ frame, l3, length, identification }: Packet, mtu: number): void {
+	#sendFragments(
+		{ frame, l3, length, identification }: Packet,
+		mtu: number,
+		node: NodeConfig,
+	): void {
 		const packet = frame.subarray(l3, l3 + length);
-		// The kernel would give each fragment its own in place of 0.
 		const id = identification || packet.readUInt16BE(4) || randomInt(1, 0x10000);
 		const fragments = fragmentIpv4(packet, mtu, id);
 		if (!fragments)
 			throw new Error(`Cannot fragment a packet: wanted room for 8 bytes, the MTU is ${mtu}`);
-		for (const fragment of fragments) this.#sender.send(fragment);
+		for (const fragment of fragments) this.#delivery.send(fragment, node);
 	}
 
 	/** Forwards a held fragment, or gives it up. False: its ports are still unknown. */
@@ -207,8 +220,8 @@ export class SlowPath {
 		decrementTtl(known);
 		const { frame, l3, length, family, dontFragment } = known;
 		const fits = header.mtu === 0 || length <= header.mtu || family === 6 || dontFragment;
-		if (fits) this.#sender.send(frame.subarray(l3, l3 + length));
-		else this.#sendFragments(known, header.mtu);
+		if (fits) this.#delivery.send(frame.subarray(l3, l3 + length), node);
+		else this.#sendFragments(known, header.mtu, node);
 		this.counters.released++;
 		return true;
 	}
@@ -222,6 +235,6 @@ function parseIp(bytes: Buffer, { kind, length }: SlowPathHeader): Packet | unde
 	if (bytes.length < length || length < 20) return undefined;
 	const frame = Buffer.concat([Buffer.alloc(ETHERNET_HEADER), bytes]);
 	const type = bytes[0]! >> 4 === 6 ? Ethertype.IPV6 : Ethertype.IPV4;
-	const isAnswered = kind === SlowPathKind.TTL_EXCEEDED || kind === SlowPathKind.TOO_BIG;
+	const isAnswered = kind !== SlowPathKind.FRAGMENT && kind !== SlowPathKind.HOLD;
 	return parse(frame, ETHERNET_HEADER, type, { quoted: isAnswered });
 }

@@ -9,6 +9,7 @@ export const Limit = {
 	FRAGMENTS_MAX: 16384,
 	FLOWS_DEFAULT: 131072,
 	SLOW_PATH_BYTES: 8388608,
+	SLOW_PATH_SHARE: 64,
 	SLOW_PATH_PACKET_MAX: 9600,
 	SNAT_TRIES: 128,
 	FLOW_SLOT_TRIES: 64,
@@ -19,6 +20,7 @@ export const Limit = {
 	NEXT_HOP_TRUST_MS: 100,
 	NEXT_HOP_SETTLE_MS: 50,
 	NEXT_HOP_OUTSIDE: 32768,
+	NEXT_HOP_WRITING: 1,
 	NO_PEER: 4294967295,
 	LARGE_PACKET: 1280,
 	PROBE_PORT: 6083,
@@ -80,7 +82,9 @@ export const DropReason = {
 	NOT_CONFIGURED: 28,
 	UNSUPPORTED_ETHERTYPE: 29,
 	PROBE_REFUSED: 30,
-	REASON_COUNT: 31,
+	SPOOFED_NEIGHBOUR: 31,
+	ROUTER_DISCOVERY: 32,
+	REASON_COUNT: 33,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -115,6 +119,8 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	28: "not_configured",
 	29: "unsupported_ethertype",
 	30: "probe_refused",
+	31: "spoofed_neighbour",
+	32: "router_discovery",
 };
 
 export const EventCounter = {
@@ -124,7 +130,11 @@ export const EventCounter = {
 	NEXT_HOP_REFRESHED: 3,
 	MSS_CLAMPED: 4,
 	PROBE_ANSWERED: 5,
-	COUNT: 6,
+	SLOW_PATH_REFUSED_POD: 6,
+	SLOW_PATH_REFUSED_WIRE: 7,
+	SLOW_PATH_REFUSED_HOST: 8,
+	SLOW_PATH_RING_FULL: 9,
+	COUNT: 10,
 } as const;
 export type EventCounter = (typeof EventCounter)[keyof typeof EventCounter];
 export const EventCounterName: Readonly<Record<number, string>> = {
@@ -134,6 +144,10 @@ export const EventCounterName: Readonly<Record<number, string>> = {
 	3: "next_hop_refreshed",
 	4: "mss_clamped",
 	5: "probe_answered",
+	6: "slow_path_refused_pod",
+	7: "slow_path_refused_wire",
+	8: "slow_path_refused_host",
+	9: "slow_path_ring_full",
 };
 
 export const FlowState = {
@@ -248,6 +262,9 @@ export const SlowPathKind = {
 	TOO_BIG: 1,
 	FRAGMENT: 2,
 	HOLD: 3,
+	UNREACHABLE: 4,
+	PROHIBITED: 5,
+	NO_HOST: 6,
 } as const;
 export type SlowPathKind = (typeof SlowPathKind)[keyof typeof SlowPathKind];
 export const SlowPathKindName: Readonly<Record<number, string>> = {
@@ -255,6 +272,22 @@ export const SlowPathKindName: Readonly<Record<number, string>> = {
 	1: "too_big",
 	2: "fragment",
 	3: "hold",
+	4: "unreachable",
+	5: "prohibited",
+	6: "no_host",
+};
+
+export const SlowPathBucket = {
+	COMMON: 0,
+	WIRE: 4097,
+	HOST: 4098,
+	COUNT: 4099,
+} as const;
+export type SlowPathBucket = (typeof SlowPathBucket)[keyof typeof SlowPathBucket];
+export const SlowPathBucketName: Readonly<Record<number, string>> = {
+	0: "common",
+	4097: "wire",
+	4098: "host",
 };
 
 export const ProbeWay = {
@@ -490,16 +523,19 @@ export const FragmentKey: Codec<FragmentKey> = codec<FragmentKey>(
 export interface Fragment {
 	sourcePort: number;
 	destinationPort: number;
+	protocol: number;
 }
 export const Fragment: Codec<Fragment> = codec<Fragment>(
-	4,
+	8,
 	(b, o, v) => {
 		b.writeUInt16BE(v.sourcePort, o);
 		b.writeUInt16BE(v.destinationPort, o + 2);
+		b.writeUInt8(v.protocol, o + 4);
 	},
 	(b, o) => ({
 		sourcePort: b.readUInt16BE(o),
 		destinationPort: b.readUInt16BE(o + 2),
+		protocol: b.readUInt8(o + 4),
 	}),
 );
 
@@ -716,18 +752,15 @@ export const Scratch: Codec<Scratch> = codec<Scratch>(
 );
 
 export interface TokenBucket {
-	refilled: bigint;
-	tokens: bigint;
+	spent: bigint;
 }
 export const TokenBucket: Codec<TokenBucket> = codec<TokenBucket>(
-	16,
+	8,
 	(b, o, v) => {
-		b.writeBigUInt64LE(v.refilled, o);
-		b.writeBigUInt64LE(v.tokens, o + 8);
+		b.writeBigUInt64LE(v.spent, o);
 	},
 	(b, o) => ({
-		refilled: b.readBigUInt64LE(o),
-		tokens: b.readBigUInt64LE(o + 8),
+		spent: b.readBigUInt64LE(o),
 	}),
 );
 
@@ -765,6 +798,7 @@ export const Verdict: Codec<Verdict> = codec<Verdict>(
 export interface SlowPathHeader {
 	kind: number;
 	hook: number;
+	pod: number;
 	ifindex: number;
 	mtu: number;
 	length: number;
@@ -774,6 +808,7 @@ export const SlowPathHeader: Codec<SlowPathHeader> = codec<SlowPathHeader>(
 	(b, o, v) => {
 		b.writeUInt8(v.kind, o);
 		b.writeUInt8(v.hook, o + 1);
+		b.writeUInt16LE(v.pod, o + 2);
 		b.writeUInt32LE(v.ifindex, o + 4);
 		b.writeUInt32LE(v.mtu, o + 8);
 		b.writeUInt32LE(v.length, o + 12);
@@ -781,6 +816,7 @@ export const SlowPathHeader: Codec<SlowPathHeader> = codec<SlowPathHeader>(
 	(b, o) => ({
 		kind: b.readUInt8(o),
 		hook: b.readUInt8(o + 1),
+		pod: b.readUInt16LE(o + 2),
 		ifindex: b.readUInt32LE(o + 4),
 		mtu: b.readUInt32LE(o + 8),
 		length: b.readUInt32LE(o + 12),
@@ -893,7 +929,7 @@ export const maps = {
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 31,
+		maxEntries: 33,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
@@ -915,7 +951,7 @@ export const maps = {
 	events: {
 		name: "events",
 		type: 6,
-		maxEntries: 6,
+		maxEntries: 10,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
@@ -952,7 +988,7 @@ export const maps = {
 		flags: 0,
 		perCpu: false,
 		keySize: 40,
-		valueSize: 4,
+		valueSize: 8,
 		key: FragmentKey,
 		value: Fragment,
 	},
@@ -969,10 +1005,10 @@ export const maps = {
 	},
 	nextHops: {
 		name: "next_hops",
-		type: 6,
+		type: 2,
 		maxEntries: 32769,
 		flags: 0,
-		perCpu: true,
+		perCpu: false,
 		keySize: 4,
 		valueSize: 32,
 		key: u32,
@@ -1106,14 +1142,14 @@ export const maps = {
 		keySize: 0,
 		valueSize: 0,
 	},
-	slowPathBucket: {
-		name: "slow_path_bucket",
+	slowPathBuckets: {
+		name: "slow_path_buckets",
 		type: 2,
-		maxEntries: 1,
+		maxEntries: 4099,
 		flags: 0,
 		perCpu: false,
 		keySize: 4,
-		valueSize: 16,
+		valueSize: 8,
 		key: u32,
 		value: TokenBucket,
 	},

@@ -10,6 +10,7 @@ import {
 	BpfObject,
 	BpfProgram,
 	clsact,
+	PacketSender,
 	possibleCpus,
 	RingBuffer,
 	supportsTcx,
@@ -323,6 +324,21 @@ const methods: Method[] = [
 		types: [notMaps, [undefined, null, {}, 4], [...notObjects, () => {}, { burst: "1" }]],
 		ranges: [[map], [], [{ burst: 0 }, { burst: 2 ** 31 }, { burst: 1.5 }]],
 	},
+	{
+		name: "PacketSender.sendFrame",
+		call: (a) => new PacketSender().sendFrame(or(a, 0, Buffer.alloc(60)), or(a, 1, 1)),
+		types: [notBuffers, [undefined, ...notNumbers]],
+		ranges: [
+			[Buffer.alloc(0), Buffer.alloc(13)],
+			[0, 2 ** 31, ...notWholes],
+		],
+	},
+	{
+		name: "PacketSender.sendPacket",
+		call: (a) => new PacketSender().sendPacket(or(a, 0, Buffer.alloc(20, 0x45))),
+		types: [notBuffers],
+		ranges: [[Buffer.alloc(0), Buffer.alloc(19, 0x45), Buffer.alloc(39, 0x60), Buffer.alloc(40)]],
+	},
 ];
 
 for (const method of methods) {
@@ -348,7 +364,7 @@ for (const method of methods) {
 t.test("a closed handle", async (t) => {
 	const closed = {
 		name: "TypeError",
-		message: /^Cannot .*: wanted an open Bpf\w+, is a closed one$/,
+		message: /^Cannot .*: wanted an open (Bpf\w+|PacketSender), is a closed one$/,
 	};
 	const refused = (calls: Record<string, () => unknown>) => {
 		for (const [name, call] of Object.entries(calls)) t.throws(call, closed, name);
@@ -357,9 +373,11 @@ t.test("a closed handle", async (t) => {
 	const goneMap = gone.map("a_hash");
 	const goneRing = gone.map("ring");
 	const goneProgram = gone.program("emit");
+	const goneSender = new PacketSender();
 	goneMap.close();
 	goneRing.close();
 	goneProgram.close();
+	goneSender.close();
 	gone.close();
 	refused({
 		mapNames: () => gone.mapNames,
@@ -393,9 +411,12 @@ t.test("a closed handle", async (t) => {
 		"BpfLink.attach": () => BpfLink.attach(goneProgram, 1, "tcx_ingress"),
 		"clsact.attach": () => clsact.attach(goneProgram, 1, "ingress", 1, 1),
 		RingBuffer: () => new RingBuffer(goneRing, () => {}),
+		sendFrame: () => goneSender.sendFrame(Buffer.alloc(60), 1),
+		sendPacket: () => goneSender.sendPacket(Buffer.alloc(20, 0x45)),
 	});
 	// Closing again is no mistake: teardown code need not know.
-	for (const handle of [gone, goneMap, goneRing, goneProgram]) t.doesNotThrow(() => handle.close());
+	for (const handle of [gone, goneMap, goneRing, goneProgram, goneSender])
+		t.doesNotThrow(() => handle.close());
 });
 
 t.test("an object before and after load", async (t) => {
@@ -428,6 +449,7 @@ t.test("a foreign this", async (t) => {
 		t.throws(() => BpfMap.prototype.lookup.call(that, u32(1)), { name: "TypeError" });
 		t.throws(() => BpfMap.prototype.close.call(that), { name: "TypeError" });
 		t.throws(() => RingBuffer.prototype.close.call(that), { name: "TypeError" });
+		t.throws(() => PacketSender.prototype.close.call(that), { name: "TypeError" });
 		t.throws(() => BpfObject.prototype.load.call(that), { name: "TypeError" });
 	}
 	t.throws(() => BpfProgram.prototype.testRun.call(map as Any, { data: frame() }), {

@@ -47,7 +47,9 @@ const SETTINGS: Settings[] = [
 ];
 
 t.test("modes", async (t) => {
-	const cluster = await startCluster(t, SETTINGS[0] ?? {});
+	const cluster = await startCluster(t, SETTINGS[0] ?? {}, undefined, {
+		connectionTracking: false,
+	});
 	await cluster.serve(...new Set(PAIRS.map(([, to]) => to)));
 	for (const settings of SETTINGS) {
 		const { trafficEncapMode: mode, tunnelType = "no tunnel" } = settings;

@@ -166,7 +166,7 @@ function leaves(action: number): boolean {
 }
 
 function isAnswer(kind: number): boolean {
-	return kind === SlowPathKind.TTL_EXCEEDED || kind === SlowPathKind.TOO_BIG;
+	return kind !== SlowPathKind.FRAGMENT && kind !== SlowPathKind.HOLD;
 }
 
 function compareFlow(decision: Decision, dataPath: DataPath, differ: Differ): void {

@@ -34,6 +34,7 @@ import {
 	Route,
 	RouteKey,
 	SlowPathHeader,
+	TokenBucket,
 	Verdict,
 } from "../../src/tables/generated.js";
 import type { MemoryTables } from "./memory_tables.js";
@@ -189,7 +190,7 @@ export class DataPath {
 			zero(this.#map(name), PEER_INDEXES);
 		}
 		zero(this.#map("path_proofs"), PEER_INDEXES * 2);
-		for (const name of ["events", "drops", "next_hop_settle", "slow_path_bucket"]) {
+		for (const name of ["events", "drops", "next_hop_settle", "slow_path_buckets"]) {
 			zero(this.#map(name), this.#map(name).info.maxEntries);
 		}
 	}
@@ -310,6 +311,11 @@ export class DataPath {
 
 	writeActivity(index: number, activity: PeerActivity): void {
 		this.#map("peer_activity").update(u32(index), PeerActivity.encode(activity));
+	}
+
+	/** @param bucket enum slow_path_bucket; `spent` in ns */
+	writeSlowPathBucket(bucket: number, spent: bigint): void {
+		this.#map("slow_path_buckets").update(u32(bucket), TokenBucket.encode({ spent }));
 	}
 
 	peerActivity(index: number): PeerActivity {

@@ -84,7 +84,9 @@ export class Node {
 	constructor(dataPath: DataPath) {
 		this.dataPath = dataPath;
 		const names = Object.entries(world.ifindex);
-		this.#links = new Links(names.map(([name, ifindex]) => ({ name, ifindex, mtu: 1500 })));
+		this.#links = new Links(
+			names.map(([name, ifindex]) => ({ name, ifindex, mtu: 1500, up: true })),
+		);
 		this.#state = new TableState(new AgentTables(dataPath.map));
 		this.tables = world.makeTables(dataPath.flowSlots);
 		this.#wanted = wantedTables(this.tables, this.#links);

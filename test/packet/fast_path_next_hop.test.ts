@@ -203,7 +203,7 @@ function deviceCases(family: Family): Case[] {
 			before: leaves(world.NODE_MAC, world.ROUTER_MAC),
 			change: (node) => {
 				const refused = `unreachable ${outside[family]}`;
-				const noRoute = { kind: "noRoute" as const };
+				const noRoute = { kind: "noRoute" as const, type: "unreachable" as const };
 				node.routed(outside[family], noRoute, [`route add ${refused}`], [`route del ${refused}`]);
 				node.nextHopsChanged();
 			},

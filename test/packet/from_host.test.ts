@@ -4,7 +4,15 @@ import type { Packet } from "../../src/forwarder/packet.js";
 import * as build from "./builder.js";
 import { DataPath } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
-import { fromHost, fromWire, inTunnel, onWire, type PacketRow, runRows } from "./table.js";
+import {
+	fromHost,
+	fromSlowPath,
+	fromWire,
+	inTunnel,
+	onWire,
+	type PacketRow,
+	runRows,
+} from "./table.js";
 import * as world from "./world.js";
 
 const { direct, geneve4, outside, nodeAddress, gateway } = world;
@@ -27,6 +35,25 @@ function rows(family: 4 | 6): PacketRow[] {
 						build.udp(key.sourcePort, 2000, DATA),
 					),
 				),
+		},
+		{
+			shows: "the slow path to the outside: as it is, by the next hop",
+			packet: fromSlowPath(
+				build.ip({ source: nodeAddress[family], destination: outside[family], ttl: 63 }, udp),
+			),
+			action: "wire",
+			out: onWire(
+				world.ROUTER_MAC,
+				build.ip({ source: nodeAddress[family], destination: outside[family], ttl: 63 }, udp),
+			),
+		},
+		{
+			shows: "anybody else to the outside: no route of fairway0's leads there",
+			packet: fromHost(
+				build.ip({ source: nodeAddress[family], destination: outside[family] }, udp),
+			),
+			action: "drop",
+			drop: "no_route",
 		},
 		{
 			shows: "the gateway address to a remote Pod: as it is, in the tunnel",

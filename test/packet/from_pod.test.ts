@@ -7,19 +7,7 @@ import { inNamespace } from "./namespace.js";
 import { fromPod, inTunnel, onWire, type PacketRow, runRows } from "./table.js";
 import * as world from "./world.js";
 
-const {
-	podA,
-	podB,
-	direct,
-	geneve4,
-	vxlan4,
-	geneve6,
-	routed,
-	down,
-	outside,
-	nodeAddress,
-	gateway,
-} = world;
+const { podA, podB, direct, geneve4, vxlan4, geneve6, routed, down, outside, nodeAddress } = world;
 const DATA = Buffer.from("a fairway is deep enough to sail straight through");
 
 function rows(family: 4 | 6): PacketRow[] {
@@ -90,6 +78,23 @@ function rows(family: 4 | 6): PacketRow[] {
 			packet: fromPod(podA, from(family === 4 ? "10.244.1.77" : "fd00:10:244:1::77")),
 			action: "drop",
 			drop: "no_endpoint",
+			up: "no_host",
+		},
+		{
+			shows: "an ICMP error to an address that nobody has: nobody is told",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{
+						source: podA[family],
+						destination: family === 4 ? "10.244.1.77" : "fd00:10:244:1::77",
+					},
+					build.unreachable(from(outside[family])),
+				),
+			),
+			action: "drop",
+			drop: "no_endpoint",
+			up: "ttl_exceeded",
 		},
 		{
 			shows: "to the Node itself: as it is",
@@ -151,10 +156,25 @@ function rows(family: 4 | 6): PacketRow[] {
 			drop: "no_snat_address",
 		},
 		{
-			shows: "to where the kernel refuses a route",
+			shows: "to where the route is unreachable: the Pod is told",
 			packet: fromPod(podA, from(world.unreachableHost[family])),
 			action: "drop",
 			drop: "no_route",
+			up: "unreachable",
+		},
+		{
+			shows: "to where the route prohibits: the Pod is told",
+			packet: fromPod(podA, from(world.prohibitedHost[family])),
+			action: "drop",
+			drop: "no_route",
+			up: "prohibited",
+		},
+		{
+			shows: "into a blackhole: nobody is told",
+			packet: fromPod(podA, from(world.blackholeHost[family])),
+			action: "drop",
+			drop: "no_route",
+			up: "ttl_exceeded",
 		},
 		{
 			shows: "what a peer would take for a tunnel",
@@ -289,11 +309,6 @@ if (inNamespace(import.meta.url)) {
 		...rows(4),
 		...rows(6),
 		{
-			shows: "ARP passes",
-			packet: { ...pod, packet: build.arpRequest(macs, podA[4], gateway[4]) },
-			action: "pass",
-		},
-		{
 			shows: "a VLAN tag does not",
 			packet: {
 				...pod,
@@ -309,18 +324,7 @@ if (inNamespace(import.meta.url)) {
 			drop: "unsupported_ethertype",
 		},
 		{
-			shows: "neighbour discovery from a link-local address passes",
-			packet: fromPod(
-				podA,
-				build.ip(
-					{ source: "fe80::1", destination: "ff02::1:ff00:1", ttl: 255 },
-					build.icmp({ 4: 0, 6: 135 }, 0, 0, Buffer.alloc(24)),
-				),
-			),
-			action: "pass",
-		},
-		{
-			shows: "anything else from a link-local address does not",
+			shows: "UDP from a link-local address does not pass",
 			packet: fromPod(
 				podA,
 				build.ip({ source: "fe80::1", destination: outside[6] }, build.udp(1, 2)),

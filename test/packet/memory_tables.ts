@@ -68,7 +68,10 @@ export class MemoryTables implements TableReader {
 	readonly sockets = new Set<string>();
 	readonly #index = new Map<string, Reference>();
 	readonly #fragments = new Map<string, Fragment>();
-	#fib: (destination: string) => FibAnswer = () => ({ kind: "noRoute" });
+	#fib: (destination: string) => FibAnswer = () => ({
+		kind: "noRoute",
+		type: "unreachable",
+	});
 
 	constructor(flowSlots: number, config: NodeConfig) {
 		this.config = config;

@@ -5,8 +5,8 @@
  *   raw socket → fairway0 (from_host of A) → wire0 ─ wire0-end (from_wire of B) → wire0
  */
 import t from "tap";
+import { PacketSender } from "#native";
 import type { Packet } from "../../src/forwarder/packet.js";
-import { RawSender } from "../../src/slowpath/raw_sender.js";
 import {
 	Action,
 	EventCounter,
@@ -53,7 +53,7 @@ if (inNamespace(import.meta.url)) {
 		asking.attach(Hook.FROM_HOST, world.indexOf("fairway0"), "tcx_egress"),
 		answering.attach(Hook.FROM_WIRE, world.indexOf("wire0-end"), "tcx_ingress"),
 	];
-	const sender = new RawSender((error) => t.fail(error.message));
+	const sender = new PacketSender();
 	let capture: DeviceCapture;
 	t.before(async () => {
 		capture = await DeviceCapture.start("wire0");
@@ -90,7 +90,7 @@ if (inNamespace(import.meta.url)) {
 							const side = { source: gateway[family], destination: geneve4.gateway[family] };
 							const ways = { wayThere: ProbeWay.TUNNEL, wayBack };
 							const length = wayBack === ProbeWay.DIRECT ? 8800 : 1300;
-							sender.send(question(side, length, { ...ways, answerLength: 900 }));
+							sender.sendPacket(question(side, length, { ...ways, answerLength: 900 }));
 							const asked = await left();
 							t.equal(asked.frame.readUInt16BE(12), a === 4 ? 0x0800 : 0x86dd);
 							isWellFormed(t, asked.probe);

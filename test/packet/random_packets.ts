@@ -228,3 +228,29 @@ function echoIdentifier(packet: Buffer): number | undefined {
 	if (found?.echo === undefined) return undefined;
 	return found.echo === "request" ? found.key.sourcePort : found.key.destinationPort;
 }
+
+/** ARP or neighbour discovery of a Pod, near to what it may say. */
+export function neighbour(random: Random, pod: world.Pod, family: Family): Buffer {
+	const macs = { source: pod.mac, destination: world.GATEWAY_MAC };
+	const address = (): string => {
+		const { podA, podB, gateway } = world;
+		const likely = [pod[family], pod[family], pod[family], gateway[family], podA[family]];
+		return random.pick([...likely, podB[family], family === 4 ? "0.0.0.0" : "::", "fe80::1"]);
+	};
+	const own = (): string =>
+		family === 4 ? address().replace("fe80::1", "10.244.1.77") : address();
+	if (family === 4) return build.arpRequest(macs, own(), own());
+	const target = build.ip({ source: address(), destination: address() }, build.udp(1, 2));
+	const option = Buffer.from(`0${random.pick([1, 2, 0xe])}01${pod.mac.replaceAll(":", "")}`, "hex");
+	const body = Buffer.concat([
+		target.subarray(8, 24),
+		random.chance(0.5) ? option : Buffer.alloc(0),
+	]);
+	const how = {
+		source: own(),
+		destination: random.pick(["ff02::1:ff00:1", "ff02::1", world.gateway[6], world.direct.pod[6]]),
+		ttl: random.pick([255, 255, 255, 64]),
+	};
+	const type = random.pick([135, 135, 136, 136, 133, 143]);
+	return build.frame(macs, build.ip(how, build.icmp({ 4: 0, 6: type }, 0, 0, body)));
+}

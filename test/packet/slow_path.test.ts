@@ -1,21 +1,23 @@
 /**
  * The slow path from end to end: a packet through the programs, up by the ring, and what the Node
- * then sends through its raw sockets, as it leaves by the device that the kernel's routes say.
+ * then sends: into the Pod's interface, or out of fairway0, where from_host goes on with it.
  */
 import t from "tap";
 import { complement, sumWords } from "../../src/forwarder/checksum.js";
 import { type Packet, parse, parseQuoted } from "../../src/forwarder/packet.js";
 import { SlowPath } from "../../src/slowpath/slow_path.js";
+import { readMac } from "../../src/tables/address.js";
 import { Hook } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import { check } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { DeviceCapture } from "./device_capture.js";
-import { inNamespace, ipBatch } from "./namespace.js";
+import { inNamespace } from "./namespace.js";
 import * as world from "./world.js";
 
 const { podA, gateway, outside, geneve4, nodeAddress, indexOf } = world;
 const FLOW_SLOTS = 256;
+const SLOW_PATH_MAC = "02:fa:1c:00:00:01";
 
 function fromPod(packet: Buffer) {
 	const macs = { source: podA.mac, destination: world.GATEWAY_MAC };
@@ -35,6 +37,10 @@ function fromWire(packet: Buffer) {
 	};
 }
 
+function macsOf({ frame }: Packet): string[] {
+	return [readMac(frame, 0), readMac(frame, 6)];
+}
+
 /** Every checksum of a packet that left. */
 function areChecksumsRight({ frame, family, l3, l4, length, key }: Packet): boolean {
 	if (family === 4 && complement(sumWords(frame.subarray(l3, l4))) !== 0) return false;
@@ -46,18 +52,13 @@ function areChecksumsRight({ frame, family, l3, l4, length, key }: Packet): bool
 
 if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
-	ipBatch([
-		`route add ${geneve4.pod[4]} dev fairway0`,
-		// A veth in place of a device without ARP.
-		`neighbour add ${geneve4.pod[4]} lladdr ${world.HOST_MAC} dev fairway0 nud permanent`,
-	]);
 	const dataPath = new DataPath({ flowSlots: FLOW_SLOTS, readRing: false });
 	const tables = world.makeTables(FLOW_SLOTS);
 	dataPath.write(tables);
 	const complaints: object[] = [];
 	const log = { debug: () => {}, warn: (fields: object) => complaints.push(fields) };
 	const slowPath = new SlowPath({ ring: dataPath.slowPathRing, tables, log });
-	const devices = ["pod0", "wire0", "fairway0"] as const;
+	const devices = ["pod0", "fairway0"] as const;
 	const captures = new Map<string, DeviceCapture>();
 	t.before(async () => {
 		for (const device of devices) captures.set(device, await DeviceCapture.start(device));
@@ -79,7 +80,7 @@ if (inNamespace(import.meta.url)) {
 			if (packet && wanted(packet)) return packet;
 		}
 	};
-	const up = async (input: ReturnType<typeof fromPod>) => {
+	const up = async (input: ReturnType<typeof fromPod | typeof fromWire>) => {
 		const outcome = dataPath.run(input.hook, input.packet, {
 			...input.context,
 			now: process.hrtime.bigint(),
@@ -97,10 +98,36 @@ if (inNamespace(import.meta.url)) {
 			const answer = await left("pod0", ({ icmpError }) => icmpError);
 			t.equal(answer.key.source, gateway[family]);
 			t.equal(answer.key.destination, podA[family]);
+			t.same(macsOf(answer), [podA.mac, world.GATEWAY_MAC]);
 			t.equal(answer.l4Type, family === 4 ? 11 : 3);
 			t.same(answer.frame.subarray(answer.l4 + 8), packet, "quotes the packet as it came");
 			t.ok(areChecksumsRight(answer));
 			t.same(parseQuoted(answer)?.key.sourcePort, 33434);
+		});
+
+		t.test(`IPv${family}: no such Pod, no route, prohibited`, async (t) => {
+			const nobody = family === 4 ? "10.244.1.77" : "fd00:10:244:1::77";
+			for (const [destination, type, code] of [
+				[nobody, { 4: 3, 6: 1 }, { 4: 1, 6: 3 }],
+				[world.unreachableHost[family], { 4: 3, 6: 1 }, { 4: 1, 6: 0 }],
+				[world.prohibitedHost[family], { 4: 3, 6: 1 }, { 4: 13, 6: 1 }],
+			] as const) {
+				const packet = build.ip({ source: podA[family], destination }, build.tcp(1000, 80));
+				await up(fromPod(packet));
+				const answer = await left("pod0", ({ icmpError }) => icmpError);
+				t.equal(answer.key.source, gateway[family]);
+				t.equal(answer.l4Type, type[family]);
+				t.equal(answer.frame[answer.l4 + 1], code[family], destination);
+				t.same(answer.frame.subarray(answer.l4 + 8), packet);
+			}
+		});
+
+		t.test(`IPv${family}: no such Pod, to a sender outside`, async (t) => {
+			const destination = family === 4 ? "10.244.1.77" : "fd00:10:244:1::77";
+			await up(fromWire(build.ip({ source: outside[family], destination }, build.udp(1, 2))));
+			const answer = await left("fairway0", ({ icmpError }) => icmpError);
+			t.equal(answer.key.destination, outside[family]);
+			t.equal(answer.frame[answer.l4 + 1], family === 4 ? 1 : 3);
 		});
 
 		t.test(`IPv${family}: too big`, async (t) => {
@@ -118,6 +145,20 @@ if (inNamespace(import.meta.url)) {
 					: answer.frame.readUInt32BE(answer.l4 + 4);
 			t.equal(mtu, geneve4.mtu);
 			t.equal(answer.length, family === 4 ? 576 : 1280, "quotes as much as an error may");
+			t.ok(areChecksumsRight(answer));
+		});
+	}
+
+	for (const family of [4, 6] as const) {
+		t.test(`IPv${family}: time exceeded, to a sender outside`, async (t) => {
+			const packet = build.ip(
+				{ source: outside[family], destination: podA[family], ttl: 1 },
+				build.udp(33434, 33435),
+			);
+			await up(fromWire(packet));
+			const answer = await left("fairway0", ({ icmpError }) => icmpError);
+			t.equal(answer.key.destination, outside[family]);
+			t.same(macsOf(answer), [world.GATEWAY_MAC, SLOW_PATH_MAC], "from_host knows it by its MAC");
 			t.ok(areChecksumsRight(answer));
 		});
 	}
@@ -153,8 +194,8 @@ if (inNamespace(import.meta.url)) {
 		);
 		await check(dataPath, tables, { ...fromPod(packet), readsRecord: false });
 		const isOurs = ({ key }: Packet) => key.destination === outside[4];
-		const first = await left("wire0", isOurs);
-		const later = await left("wire0", isOurs);
+		const first = await left("fairway0", isOurs);
+		const later = await left("fairway0", isOurs);
 		const flow = tables.slots.find((flow) => flow?.key.destinationPort === 2001);
 		t.equal(first.key.source, nodeAddress[4]);
 		t.equal(later.key.source, nodeAddress[4]);
@@ -180,7 +221,7 @@ if (inNamespace(import.meta.url)) {
 			t.equal(slowPath.counters.released, before, "it has to wait");
 			await check(dataPath, tables, first!);
 			const isOurs = ({ key }: Packet) => key.destination === outside[family];
-			const released = await left("wire0", isOurs);
+			const released = await left("fairway0", isOurs);
 			t.ok(released.isLaterFragment);
 			t.equal(released.key.source, nodeAddress[family]);
 			t.equal(released.ttl, 63);

@@ -5,7 +5,14 @@
 import type { Test } from "tap";
 import type { Packet } from "../../src/forwarder/packet.js";
 import { parse } from "../../src/forwarder/packet.js";
-import { Action, ActionName, DropReasonName, Hook, Path } from "../../src/tables/generated.js";
+import {
+	Action,
+	ActionName,
+	DropReasonName,
+	Hook,
+	Path,
+	SlowPathKindName,
+} from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import { check, type Input } from "./check.js";
 import type { DataPath } from "./data_path.js";
@@ -21,6 +28,8 @@ export interface PacketRow {
 	/** What is expected of the verdict: names of actions and drop reasons. */
 	action: "pass" | "drop" | "endpoint" | "wire" | "host" | "slow_path" | "probe";
 	drop?: string;
+	/** enum slow_path_kind of what goes up; "ttl_exceeded" where nothing does. */
+	up?: string;
 	/** "fairway0", "wire0", ... */
 	device?: string;
 	mtu?: number;
@@ -45,6 +54,7 @@ export function runRows(t: Test, dataPath: DataPath, rows: PacketRow[]): void {
 			t.same(differences, [], "the forwarder says the same");
 			t.equal(actionName(verdict.action), row.action);
 			t.equal(DropReasonName[verdict.dropReason], row.drop ?? "none");
+			if (row.up) t.equal(SlowPathKindName[verdict.slowPathKind], row.up);
 			if (row.device) t.equal(verdict.ifindex, world.indexOf(row.device), `by ${row.device}`);
 			if (row.mtu !== undefined) t.equal(verdict.mtu, row.mtu, "MTU");
 			if (row.peer !== undefined) t.equal(verdict.peer, row.peer, "peer");
@@ -99,6 +109,12 @@ export function fromHost(packet: Buffer): Input {
 		packet: build.frame(macs, packet),
 		context: { ifindex: world.indexOf("fairway0") },
 	};
+}
+
+/** What the slow path sends on has a source MAC of its own. */
+export function fromSlowPath(packet: Buffer): Input {
+	const macs = { source: "02:fa:1c:00:00:01", destination: world.GATEWAY_MAC };
+	return { ...fromHost(packet), packet: build.frame(macs, packet) };
 }
 
 export function toPod(pod: world.Pod, packet: Buffer): Input {

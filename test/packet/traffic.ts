@@ -17,6 +17,7 @@ import {
 	fragments,
 	ipOptions,
 	type Kind,
+	neighbour,
 	parsed,
 	segment,
 	tunnelled,
@@ -214,7 +215,7 @@ export class Traffic {
 			return {
 				hook: Hook.FROM_POD as number,
 				ifindex: indexOf(pod.interface),
-				frame: build.frame(macs, packet),
+				frame: random.chance(0.03) ? neighbour(random, pod, family) : build.frame(macs, packet),
 			};
 		}
 		if (me.place === "node") {

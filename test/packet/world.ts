@@ -64,6 +64,8 @@ export const router = { 4: "192.168.1.1", 6: "fd00:192:168:1::1" };
 export const outside = { 4: "198.51.100.7", 6: "2001:db8::7" };
 export const excluded = { 4: "172.16.0.9", 6: "fd00:ec::9" };
 export const silent = { 4: "192.168.1.99", 6: "fd00:192:168:1::99" };
+export const prohibitedHost = { 4: "203.0.113.6", 6: "2001:db8:dead::6" };
+export const blackholeHost = { 4: "203.0.113.7", 6: "2001:db8:dead::7" };
 export const unreachableHost = { 4: "203.0.113.5", 6: "2001:db8:dead::5" };
 
 export interface PeerFacts {
@@ -145,6 +147,10 @@ export function makeNetwork(): void {
 		`route add default via ${router[6]} dev wire0`,
 		`route add unreachable ${unreachableHost[4]}/32`,
 		`route add unreachable ${unreachableHost[6]}/128`,
+		`route add prohibit ${prohibitedHost[4]}/32`,
+		`route add prohibit ${prohibitedHost[6]}/128`,
+		`route add blackhole ${blackholeHost[4]}/32`,
+		`route add blackhole ${blackholeHost[6]}/128`,
 		`route add 10.244.1.2 dev pod0`,
 		`route add 10.244.1.3 dev pod1`,
 		`route add fd00:10:244:1::2 dev pod0`,
@@ -307,7 +313,9 @@ function peerEntry(facts: PeerFacts, family: 4 | 6): Peer {
 function fib(destination: string): ReturnType<MemoryTables["fib"]> {
 	const family = destination.includes(":") ? 6 : 4;
 	const wire = { kind: "forward", ifindex: indexOf("wire0"), sourceMac: NODE_MAC } as const;
-	if (destination === unreachableHost[family]) return { kind: "noRoute" };
+	if (destination === unreachableHost[family]) return { kind: "noRoute", type: "unreachable" };
+	if (destination === prohibitedHost[family]) return { kind: "noRoute", type: "prohibit" };
+	if (destination === blackholeHost[family]) return { kind: "noRoute", type: "blackhole" };
 	// Link-local addresses are the Node's own business.
 	if (isLocal(destination) || /^fe[89ab].:/.test(destination)) return { kind: "notForwarded" };
 	const peer = peers.find(

@@ -129,6 +129,28 @@ export class Cluster {
 }
 
 /**
+ * What hardening templates put into a Node. Any `ct` expression also switches on connection tracking,
+ * which collects fragments before the Node routes or sends them.
+ */
+const CONNECTION_TRACKING = `table inet hardened {${["input", "forward", "output"]
+	.map(
+		(hook) => `
+	chain ${hook} {
+		type filter hook ${hook} priority filter; policy accept;
+		ct state invalid counter drop
+	}`,
+	)
+	.join("")}
+}
+`;
+
+export interface ClusterOptions {
+	/** Every Node's netfilter tracks connections and drops what is invalid to it. Default: true, as in
+	 * most Nodes in use; modes.test.ts shows the same traffic without. */
+	connectionTracking?: boolean;
+}
+
+/**
  * Up until the end of the test file.
  *
  * @param change edits the copied manifests before the lab comes up.
@@ -137,6 +159,7 @@ export async function startCluster(
 	t: Test,
 	settings: Settings,
 	change: (directory: string) => void = () => undefined,
+	{ connectionTracking = true }: ClusterOptions = {},
 ): Promise<Cluster> {
 	const file = basename(process.argv[1] ?? "test", ".test.ts").slice(0, 12);
 	const directory = mkdtempSync(join(tmpdir(), `fairway-${file}-`));
@@ -152,6 +175,12 @@ export async function startCluster(
 	// tap ends a file that times out with SIGTERM.
 	onInterrupt(remove);
 	await lab.start();
+	if (connectionTracking)
+		await Promise.all(
+			lab.topology.nodes.map(({ name }) =>
+				lab.run(name, ["nft", "-f", "-"], { input: CONNECTION_TRACKING }),
+			),
+		);
 	const cluster = new Cluster(lab, settings);
 	await cluster.settled();
 	return cluster;

@@ -39,6 +39,11 @@ class PaperKernel implements Kernel {
 	tableReader = makeTables(16);
 	applied: Tables[] = [];
 	resized: number[] = [];
+	slots = 131_072;
+	/** More are refused. */
+	slotsMost = 2 ** 24;
+	/** By host interface: why its Pod has no data path. */
+	podProblems = new Map<string, string>();
 	/** Sent so far; answered with `answer`, which tells a record with `tell`. */
 	probes: Buffer[] = [];
 	answer: ((packet: Buffer) => void) | undefined;
@@ -59,10 +64,9 @@ class PaperKernel implements Kernel {
 		routes: [{ prefix: "192.168.1.0/24", device: "eth0", metric: 0 }],
 	};
 	/** Thrown by the next ones of these. */
-	failures: { apply: Error[]; readNetwork: Error[]; resizeFlows: Error[] } = {
+	failures: { apply: Error[]; readNetwork: Error[] } = {
 		apply: [],
 		readNetwork: [],
-		resizeFlows: [],
 	};
 	ready = true;
 	refused: string[] = [];
@@ -115,8 +119,8 @@ class PaperKernel implements Kernel {
 	slowPath() {
 		return { answered: 1, unanswered: 0, fragmented: 0, released: 0, expired: 0, failed: 0 };
 	}
-	podProblem() {
-		return undefined;
+	podProblem(hostInterface: string) {
+		return this.podProblems.get(hostInterface);
 	}
 	problems() {
 		return this.refused;
@@ -125,8 +129,15 @@ class PaperKernel implements Kernel {
 		this.#fail(this.failures.readNetwork);
 		return this.network;
 	}
+	flowSlots() {
+		return this.slots;
+	}
+	mapMemory() {
+		return { total: 3 * 2 ** 20, perCpu: 2 ** 20, maps: { flows: 2 ** 21, drops: 2 ** 20 } };
+	}
 	async resizeFlows(max: number) {
-		this.#fail(this.failures.resizeFlows);
+		if (max === this.slots || max > this.slotsMost) return;
+		this.slots = max;
 		this.resized.push(max);
 	}
 	watchNetwork(onChange: () => void) {
@@ -507,17 +518,33 @@ t.test("what fails is tried again", async (t) => {
 		{ err: { message: "Cannot apply: no" } },
 	]);
 	t.strictSame((await s.status()).problems, [], "and forgotten when it has succeeded");
-
-	s.kernel.failures.resizeFlows.push(new Error("Cannot resize: no memory"));
-	s.configure("trafficEncapMode: noEncap\nflows: {max: 65536}");
-	const refused = await until("the size is refused", async () => {
-		const now = await s.status();
-		return now.problems.length > 0 ? now : undefined;
-	});
-	t.match(refused, { problems: ["Cannot resize: no memory"], flows: { max: 131072 } });
-	t.match(await s.peers(), [{ path: "direct" }], "the rest is applied");
-	await until("the second try", async () => (await s.status()).flows.max === 65536);
 });
+
+t.test(
+	"a flow table that cannot be had: the rest is applied, and the size in force is shown",
+	async (t) => {
+		const s = stage(t, "", node("n1", 1), node("n2", 2));
+		await s.start();
+		await s.ready();
+		s.kernel.slotsMost = 131_072;
+		s.kernel.refused = ["Cannot resize the flow table to 1048576: no memory"];
+		s.configure("trafficEncapMode: noEncap\nflows: {max: 1048576}");
+		await until("the mode is applied", async () => (await s.peers())[0]?.path === "direct");
+		t.match(await s.status(), {
+			ready: true,
+			problems: ["Cannot resize the flow table to 1048576: no memory"],
+			flows: { max: 131_072 },
+		});
+		t.strictSame(
+			s.logged("a change could not be applied") ?? [],
+			[],
+			"no apply, and so no ADD, fails for it",
+		);
+		s.kernel.slotsMost = 2 ** 24;
+		s.configure("trafficEncapMode: noEncap\nflows: {max: 65536}");
+		await until("another size", async () => (await s.status()).flows.max === 65_536);
+	},
+);
 
 t.test("is not ready before the kernel has what packets need", async (t) => {
 	const s = stage(t, "", node("n1", 1));

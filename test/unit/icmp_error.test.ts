@@ -38,6 +38,20 @@ for (const family of [4, 6] as const) {
 		}
 	});
 
+	t.test(`IPv${family}: types and codes`, async (t) => {
+		const said = {
+			"time exceeded": { 4: [11, 0], 6: [3, 0] },
+			unreachable: { 4: [3, 1], 6: [1, 0] },
+			prohibited: { 4: [3, 13], 6: [1, 1] },
+			"no host": { 4: [3, 1], 6: [1, 3] },
+		} as const;
+		for (const kind of Object.keys(said) as (keyof typeof said)[]) {
+			const error = icmpError(from(build.udp(1, 2)), GATEWAY[family], { kind });
+			const message = error.subarray(family === 4 ? 20 : 40);
+			t.same([...message.subarray(0, 2)], said[kind][family], kind);
+		}
+	});
+
 	t.test(`IPv${family}: about what there is one`, async (t) => {
 		t.ok(mayAnswer(from(build.udp(1, 2))));
 		t.ok(mayAnswer(from(build.echo("request", 1))));

@@ -3,11 +3,14 @@ import t from "tap";
 import { changes } from "../../src/reconcile/host_device.js";
 import { convert, copyPlan } from "../../src/reconcile/migration.js";
 import { NetworkMessages } from "../../src/reconcile/network_messages.js";
+import { formatPorts, parsePorts } from "../../src/reconcile/port_set.js";
+import { othersPorts, type Reservation, reserve } from "../../src/reconcile/reserved_ports.js";
 import { parseSockets } from "../../src/reconcile/sockets.js";
-import { mergePorts } from "../../src/reconcile/sysctls.js";
 import type { Layout } from "../../src/tables/layout.js";
 
-t.test("mergePorts: what is there stays, and nothing is said twice", async (t) => {
+const local = { first: 32_768, last: 60_999 };
+
+t.test("SNAT ports among the reserved ones: what others reserved stays", async (t) => {
 	const range = { first: 49152, last: 65535 };
 	for (const [current, wanted] of [
 		["", "49152-65535"],
@@ -15,10 +18,48 @@ t.test("mergePorts: what is there stays, and nothing is said twice", async (t) =
 		["8080", "8080,49152-65535"],
 		["8080,9000-9100", "8080,9000-9100,49152-65535"],
 		["60000-60001", "49152-65535"],
-		["40000-49151", "40000-65535"],
+		["45000-49151", "45000-65535"],
 		["49151,65535", "49151-65535"],
-	] as const)
-		t.equal(mergePorts(current, range), wanted, current);
+	] as const) {
+		const reserved = reserve(parsePorts(current), undefined, range, local);
+		if ("refusal" in reserved) throw new Error(reserved.refusal);
+		t.equal(formatPorts(reserved.ports), wanted, current);
+		t.equal(
+			formatPorts(othersPorts(reserved.ports, reserved.ours)),
+			formatPorts(parsePorts(current)),
+			"and is all that is left when ours go",
+		);
+	}
+});
+
+t.test("a changed snat.portRange: the former ports are given back", async (t) => {
+	let current = parsePorts("8080,50000");
+	let ours: Reservation | undefined;
+	for (const [first, last, wanted] of [
+		[49152, 65535, "8080,49152-65535"],
+		[40000, 45000, "8080,40000-45000,50000"],
+		[49152, 49999, "8080,49152-50000"],
+		[61000, 65535, "8080,50000,61000-65535"],
+	] as const) {
+		const reserved = reserve(current, ours, { first, last }, local);
+		if ("refusal" in reserved) throw new Error(reserved.refusal);
+		({ ports: current, ours } = reserved);
+		t.equal(formatPorts(current), wanted);
+	}
+	t.equal(formatPorts(othersPorts(current, ours)), "8080,50000");
+});
+
+t.test("a snat.portRange that takes the Node's own ports is refused", async (t) => {
+	const refusal = (first: number, last: number, current = "") =>
+		reserve(parsePorts(current), undefined, { first, last }, local);
+	t.same(refusal(1024, 65535), {
+		refusal:
+			"Cannot use 1024-65535 as snat.portRange: expected at least 4096 of the local ports 32768-60999 to remain for the Node, got 0",
+	});
+	t.match(refusal(36864, 65535), { ours: {} }, "4096 remain");
+	t.match(refusal(36863, 65535), { refusal: /got 4095$/ });
+	t.match(refusal(49152, 65535, "32768-48000"), { refusal: /got 1151$/ }, "others' count as well");
+	t.match(refusal(1024, 32767), { ours: {} }, "it takes none of them");
 });
 
 t.test("copyPlan", async (t) => {

@@ -91,6 +91,7 @@ t.test("the first apply makes everything", async (t) => {
 		t.same(reconciler.tableReader.endpoint("10.244.1.3"), {
 			ifindex: link?.ifindex,
 			mac: "02:00:00:00:01:01",
+			index: 2,
 		});
 	});
 

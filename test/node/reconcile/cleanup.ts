@@ -46,12 +46,15 @@ async function state() {
 		mounts: mounts(),
 		pins: existsSync(pinDir),
 		records: existsSync(`${runDir}/endpoints`),
+		reserved: readFileSync("/proc/sys/net/ipv4/ip_local_reserved_ports", "utf8"),
 	};
 }
 
 await makeDevices(0);
 // Sysctls stay, and with this one go addresses: each prefix gets its anycast address of routers.
 await ip.command("sysctl", "-q", "-w", "net.ipv6.conf.all.forwarding=1");
+// Someone else's, one of them among the SNAT ports.
+await ip.command("sysctl", "-q", "-w", "net.ipv4.ip_local_reserved_ports=8080,50000");
 const object = buildObject("plain");
 
 t.test("what is not there is cleaned up already", async (t) => {

@@ -1,10 +1,13 @@
 /** What the kernel refuses stays pending; what vanishes is noticed, and put back when it returns. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import t from "tap";
-import { BpfMap, BpfObject, clsact } from "#native";
+import { BpfLink, BpfMap, BpfObject, clsact } from "#native";
 import { Attachments } from "../../../src/reconcile/attachments.js";
+import { IpRoute } from "../../../src/reconcile/iproute.js";
 import { FILTER_HANDLE, FILTER_PRIORITY } from "../../../src/reconcile/names.js";
 import { Pins } from "../../../src/reconcile/pins.js";
+import { Wire } from "../../../src/reconcile/wire.js";
+import { u32 } from "../../../src/tables/codec.js";
 import { NodeConfig, RouteKind } from "../../../src/tables/generated.js";
 import {
 	buildObject,
@@ -39,9 +42,14 @@ await makeDevices(2);
 recordPods(2);
 const object = buildObject("small", {
 	edit: (file, text) =>
-		file === "tables.h" ? text.replace("ROUTES_MAX = 65536", "ROUTES_MAX = 20") : text,
+		file === "tables.h"
+			? text
+					.replace("ROUTES_MAX = 65536", "ROUTES_MAX = 20")
+					.replace("ENDPOINTS_MAX = 4096", "ENDPOINTS_MAX = 3")
+			: text,
 });
-const reconciler = await openReconciler(object);
+const log = memoryLog();
+let reconciler = await openReconciler(object, { log });
 t.teardown(() => reconciler.close());
 const tables = tablesOf({ peers: 3, pods: 2 });
 await reconciler.apply(tables);
@@ -51,7 +59,7 @@ t.test("a full map is a problem, and everything else goes on", async (t) => {
 	const applied = await reconciler.apply(many);
 	t.match(applied, { pending: 1, ready: true });
 	t.match(reconciler.problems(), [
-		/^Cannot write routes entry .*: wanted room in the map, its 20 entries are taken \(and 10 more\)$/,
+		/^Cannot write routes entry .*: the map is full \(20 entries\) \(and 10 more\)$/,
 	]);
 	t.ok(reconciler.tableReader.peer(29), "peers are all there");
 	t.equal((await ip.query("-6", "route", "show", "dev", "fairway0", "proto", "170")).length, 15);
@@ -66,6 +74,98 @@ t.test("a full map is a problem, and everything else goes on", async (t) => {
 	await until(() => reconciler.problems().length === 0);
 	t.match(await reconciler.apply(tables), { pending: 0 });
 	t.same(reconciler.problems(), []);
+	await reconciler.close();
+	reconciler = await openReconciler(object, { log, lookEveryMs: 200 });
+	await reconciler.apply(tables);
+});
+
+t.test(
+	"a Pod is attached when its programs and all its entries are there, and not before",
+	async (t) => {
+		t.match(reconciler.podProblem("fairwayffffffff"), /no such interface/, "one that nobody knows");
+		t.equal(reconciler.podProblem(podInterface(0)), undefined);
+		const endpoint = (n: number) => ({ interface: podInterface(n), mac: "02:00:00:00:01:00" });
+		const endpoints = new Map(tables.endpoints)
+			.set("fd00:10:244:1::2", endpoint(0))
+			.set("fd00:10:244:1::3", endpoint(1));
+		t.match(await reconciler.apply({ ...tables, endpoints }), { pending: 1, ready: true });
+		const full = /^Cannot write endpoints entry .*: the map is full \(3 entries\)/;
+		const problems = [0, 1].map((n) => reconciler.podProblem(podInterface(n)));
+		t.equal(
+			problems.filter((problem) => problem !== undefined).length,
+			1,
+			"one of two had no room",
+		);
+		t.match(problems.find(Boolean), full);
+		await reconciler.apply(tables);
+		t.equal(reconciler.podProblem(podInterface(1)), undefined);
+
+		// Programs that cannot be had now: no Pod may be believed attached.
+		const { query } = IpRoute.prototype;
+		IpRoute.prototype.query = () => Promise.reject(new Error("Cannot read links: no memory"));
+		try {
+			t.match(await reconciler.apply(tables), { ready: false });
+			t.match(reconciler.podProblem(podInterface(1)), /Cannot read links: no memory/);
+		} finally {
+			IpRoute.prototype.query = query;
+		}
+		await reconciler.apply(tables);
+		t.equal(reconciler.podProblem(podInterface(1)), undefined);
+	},
+);
+
+t.test("a pass that throws is a problem, and is run again", async (t) => {
+	const { attach } = Wire.prototype;
+	Wire.prototype.attach = () => Promise.reject(new Error("Cannot attach: no descriptors left"));
+	try {
+		t.match(await reconciler.apply(tables), { pending: 1, ready: false });
+		t.match(reconciler.problems(), ["Cannot attach: no descriptors left"]);
+		t.match(reconciler.podProblem(podInterface(0)), /no descriptors left/);
+	} finally {
+		Wire.prototype.attach = attach;
+	}
+	await until(() => reconciler.problems().length === 0);
+	t.equal(reconciler.podProblem(podInterface(0)), undefined);
+});
+
+t.test("what others do without a message of the kernel's is found and put right", async (t) => {
+	const { ifindex } = (await named(podInterface(0))) ?? { ifindex: 0 };
+	const link = () => BpfLink.openPinned(`${pinDir}/links/from_pod-${ifindex}`).info;
+	t.equal(link().ifindex, ifindex);
+	const before = link().id;
+	BpfLink.openPinned(`${pinDir}/links/from_pod-${ifindex}`).detach();
+	t.equal(link().ifindex, 0);
+	await until(() => link().ifindex === ifindex);
+	t.not(link().id, before);
+
+	const map = (name: string) => BpfMap.openPinned(`${pinDir}/maps/${name}`);
+	const peers = map("peers");
+	const peer = peers.lookup(u32.encode(2));
+	const epoch = reconciler.tableReader.nodeConfig()?.routeEpoch;
+	peers.update(u32.encode(2), Buffer.alloc(peers.info.valueSize));
+	peers.update(u32.encode(30_000), Buffer.alloc(peers.info.valueSize, 1));
+	map("endpoints").delete(map("endpoints").entries().keys.subarray(0, 16));
+	await until(
+		() =>
+			peers.lookup(u32.encode(2))?.equals(peer ?? Buffer.alloc(0)) === true &&
+			peers.lookup(u32.encode(30_000))?.every((byte) => byte === 0) === true &&
+			reconciler.tableReader.endpoint("10.244.1.2") !== undefined &&
+			reconciler.tableReader.endpoint("10.244.1.3") !== undefined,
+	);
+	t.not(reconciler.tableReader.nodeConfig()?.routeEpoch, epoch, "flows look again");
+	t.same(reconciler.problems(), []);
+	t.ok(log.lines.some(({ message }) => message === "map entries were changed by someone else"));
+});
+
+t.test("a Pod's interface that is set down is set up again", async (t) => {
+	await ip.run("link", "set", "dev", podInterface(0), "down");
+	await until(async () => {
+		const [link] = await ip.query<{ flags: string[] }>("link", "show", "dev", podInterface(0));
+		return link?.flags.includes("UP") === true;
+	});
+	await until(async () => (await ip.query("route", "show", "10.244.1.2")).length === 1);
+	await until(() => reconciler.problems().length === 0);
+	t.equal(reconciler.podProblem(podInterface(0)), undefined);
 });
 
 t.test("the NIC is made anew: programs are attached again", async (t) => {
@@ -75,7 +175,7 @@ t.test("the NIC is made anew: programs are attached again", async (t) => {
 	const watch = reconciler.watchNetwork(() => changes.push(1));
 	await ip.run("link", "del", "dev", "eth0");
 	await until(() => reconciler.problems().length > 0);
-	t.match(reconciler.problems(), [/Cannot attach from_wire to eth0: wanted an interface/]);
+	t.match(reconciler.problems(), [/Cannot attach from_wire to eth0: there is no such interface/]);
 	await until(() => changes.length > 0);
 	t.notOk(attached("from_wire", before?.ifindex), "its links are gone");
 	await ip.batch([
@@ -95,9 +195,15 @@ t.test("the NIC is made anew: programs are attached again", async (t) => {
 
 t.test("a Pod's interface goes and comes back under its name", async (t) => {
 	const before = reconciler.tableReader.endpoint("10.244.1.3");
+	const said = log.lines.length;
 	await ip.run("link", "del", "dev", podInterface(1));
 	await until(() => reconciler.tableReader.endpoint("10.244.1.3") === undefined);
 	await until(() => !attached("from_pod", before?.ifindex));
+	await reconciler.apply(tables);
+	const loud = log.lines.slice(said).filter(({ level }) => level === "error" || level === "warn");
+	t.same(loud, [], "that is how Pods end");
+	t.same(reconciler.problems(), [], "and nothing is tried again");
+	t.match(reconciler.podProblem(podInterface(1)), /is gone/);
 	await ip.batch(podLines(1));
 	await until(() => reconciler.tableReader.endpoint("10.244.1.3") !== undefined);
 	const after = reconciler.tableReader.endpoint("10.244.1.3");

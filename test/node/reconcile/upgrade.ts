@@ -17,6 +17,7 @@ import {
 	memoryLog,
 	openReconciler,
 	pinDir,
+	podInterface,
 	recordPods,
 	tablesOf,
 	until,
@@ -220,6 +221,63 @@ t.test("a smaller flow table, live: flows move, and the latest are kept", async 
 	t.equal(await reconciler.flowsUsed(), 256);
 	t.same(reconciler.problems(), []);
 });
+
+t.test(
+	"a flow table that cannot be had: the old one stays, Pods are attached, a start uses what is pinned",
+	async (t) => {
+		const refused = /^Cannot resize the flow table to 1073741824: /;
+		await reconciler.resizeFlows(2 ** 30);
+		t.match(reconciler.problems(), [refused]);
+		t.equal(reconciler.flowSlots(), 4096);
+		hasFlow(t, 50_511);
+		t.match(await reconciler.apply(tables), { pending: 1, ready: true });
+		t.equal(reconciler.podProblem(podInterface(0)), undefined, "the Pod has its data path");
+
+		await reconciler.close();
+		reconciler = await openReconciler(buildObject("again", { variant: 2 }), { flowsMax: 2 ** 30 });
+		t.equal(reconciler.flowSlots(), 4096, "the pinned one");
+		t.match(await reconciler.apply(tables), { pending: 1, ready: true });
+		t.match(reconciler.problems(), [refused]);
+		hasFlow(t, 50_511);
+		await reconciler.resizeFlows(4096);
+		t.same(reconciler.problems(), [], "the size that is there is no problem");
+	},
+);
+
+t.test(
+	"counters grow with the number of peers, live, and keep what they have counted",
+	async (t) => {
+		await reconciler.close();
+		const object = buildObject("again", { variant: 2 });
+		// A machine with 128 possible CPUs has room for 256 peers to begin with.
+		const options = { flowsMax: 4096, cpus: 128 };
+		reconciler = await openReconciler(object, options);
+		const counters = () => pinned("peer_counters").info.maxEntries;
+		t.match(await reconciler.apply(tables), { pending: 0, ready: true });
+		t.equal(counters(), 512, "what an earlier agent took for too many is given back");
+		const value = Buffer.alloc(pinned("peer_counters").lookup(u32.encode(3))?.length ?? 0);
+		value.writeBigUInt64LE(77n);
+		pinned("peer_counters").update(u32.encode(3), value);
+
+		t.match(await reconciler.apply(tablesOf({ peers: 300, pods: 1 })), { pending: 0, ready: true });
+		t.equal(counters(), 1024);
+		t.equal((await reconciler.peerCounters()).get(3)?.directPackets, 77n);
+		t.equal((await reconciler.peerCounters()).size, 600);
+		const programs = links();
+		t.equal(
+			programs.length > 0 && new Set(programs.map(({ programId }) => programId)).size > 1,
+			true,
+		);
+
+		await reconciler.close();
+		reconciler = await openReconciler(object, options);
+		t.match(await reconciler.apply(tablesOf({ peers: 300, pods: 1 })), { pending: 0, writes: 0 });
+		t.equal(counters(), 1024, "a restart knows how many there are");
+		t.same(links(), programs);
+		await reconciler.apply(tables);
+		t.equal(counters(), 1024, "fewer peers are no reason to load programs");
+	},
+);
 
 t.test("a map that cannot be migrated starts empty, and says so", async (t) => {
 	const log = await replaceBy(
