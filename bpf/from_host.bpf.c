@@ -108,7 +108,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	wants_snat = !own_source && !match.flow;
 
 	/* 5 */
-	reason = remote_peer(ctx, packet, route.peer, native, node, now, remote, verdict);
+	reason = remote_peer(ctx, work, route.peer, native, node, now);
 	if (reason)
 		return dropped(verdict, reason);
 	switch (remote_fit(packet, remote, &gso)) {

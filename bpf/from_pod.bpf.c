@@ -133,14 +133,15 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		if (match.flow && !related && sender && !match.flow->local_ifindex)
 			pods_remember(match.flow, sender, receiver, match.direction);
 	} else if (route.kind == ROUTE_PEER) {
-		reason = remote_peer(ctx, packet, route.peer, false, node, now, remote, verdict);
+		reason = remote_peer(ctx, work, route.peer, false, node, now);
 		if (reason == DROP_NO_ROUTE)
 			return refuse(ctx, packet, node, &remote->way, verdict);
 		if (reason)
 			return dropped(verdict, reason);
 	} else if (route.kind == ROUTE_OUTSIDE) {
-		remote_outside(ctx, packet, match.flow ? &match.flow->next_hop : NULL, node, now,
-			       remote);
+		wants_snat = node->flags & NODE_SNAT && !(route.flags & ROUTE_NO_SNAT);
+		remote_outside(ctx, work, match.flow ? &match.flow->next_hop : NULL,
+			       wants_snat && !match.flow, node, now);
 		if (remote->way.action == ACTION_DROP)
 			return refuse(ctx, packet, node, &remote->way, verdict);
 		/* An address of the Node that the agent has not told of. */
@@ -148,7 +149,6 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			return pass(verdict);
 		if (route.flags & ROUTE_PEER_NODE && tunnel_forged(ctx, packet, node, verdict))
 			return dropped(verdict, DROP_TUNNEL_FROM_POD);
-		wants_snat = node->flags & NODE_SNAT && !(route.flags & ROUTE_NO_SNAT);
 	}
 
 	if (route.kind != ROUTE_HOST) {
@@ -181,7 +181,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		flow_advance(match.flow, match.direction, packet, now);
 	} else {
 		if (wants_snat) {
-			slot = snat_create(ctx, packet, node, snat_address(node, packet->family));
+			slot = snat_create(ctx, packet, node, remote_source(work, node));
 			if (slot < 0)
 				return dropped(verdict, -slot);
 			match.flow = flow_at(slot);

@@ -6,6 +6,8 @@ const volatile __u8 trace_verdicts = 0;
 const volatile __u8 veth_wire = 0;
 const volatile __u8 xdp_generic = 0;
 const volatile __u8 has_decap_l3 = 0;
+const volatile __u8 has_fib_source = 0;
+const volatile __u8 has_fib_mark = 0;
 const volatile __u32 flow_slots = FLOWS_DEFAULT;
 
 /*
@@ -43,6 +45,7 @@ struct peer_paths_map peer_paths SEC(".maps");
 struct peer_gateways_map peer_gateways SEC(".maps");
 struct routes_map routes SEC(".maps");
 struct endpoints_map endpoints SEC(".maps");
+struct source_addresses_map source_addresses SEC(".maps");
 
 struct next_hops_map next_hops SEC(".maps");
 struct next_hop_settle_map next_hop_settle SEC(".maps");

@@ -37,7 +37,7 @@ established_path(const struct flow_match *match, __u8 family, const struct node_
 	    (flow->flags & FLOW_SNAT && match->direction != FLOW_ORIGINAL) ||
 	    !next_hop_trusted(hop, node, now))
 		return NULL;
-	*mtu = node->transport_mtu;
+	*mtu = next_hop_mtu(hop);
 	return hop;
 }
 

@@ -21,6 +21,8 @@ extern const volatile __u8 trace_verdicts; /* tests: what was decided goes to `v
 extern const volatile __u8 veth_wire;	   /* the NIC is a veth: checksums may be unfinished */
 extern const volatile __u8 xdp_generic;	   /* XDP runs in generic mode: see from_wire */
 extern const volatile __u8 has_decap_l3;   /* the kernel knows BPF_F_ADJ_ROOM_DECAP_L3_* */
+extern const volatile __u8 has_fib_source; /* the kernel knows BPF_FIB_LOOKUP_SRC */
+extern const volatile __u8 has_fib_mark;   /* the kernel knows BPF_FIB_LOOKUP_MARK */
 extern const volatile __u32 flow_slots;	   /* max_entries of `flows` */
 
 /* ------------------------------------------------------------ agent */
@@ -75,6 +77,14 @@ extern struct endpoints_map {
 	__type(key, struct address);
 	__type(value, struct endpoint);
 } endpoints SEC(".maps");
+
+extern struct source_addresses_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, SOURCE_ADDRESSES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct source_address);
+} source_addresses SEC(".maps");
 
 /* ------------------------------------------------------------ core */
 

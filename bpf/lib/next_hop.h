@@ -21,9 +21,14 @@ struct way {
 	__u8 action;   /* enum action */
 	__u8 resolved; /* the neighbour's MAC is known */
 	__u8 refusal;  /* ACTION_DROP: enum slow_path_kind of the answer, 0: none */
-	__u8 pad;
+	__u8 encap;    /* ACTION_PASS: the route encapsulates, which is the kernel's to do */
+	__u32 mtu; /* to the outside: the largest IP packet that the route takes */
 	struct bpf_redir_neigh neighbour;
+	struct address source; /* where it was asked for: what the kernel sends from; or all zero */
 };
+
+#define MAC_BITS 0xffffffffffffULL
+#define HOP_MTU_MAX 0xffff
 
 #define ARP_BODY 28 /* IPv4 over Ethernet, RFC 826 */
 #define ARP_REPLY 2
@@ -96,60 +101,6 @@ static __always_inline bool next_hop_trusted(const struct next_hop *hop,
 	       hop->epoch == node->next_hop_epoch && !next_hop_unsettled(hop->checked);
 }
 
-/* Asks the kernel. `family` is that of `destination`. */
-stage int fib_ask(struct __sk_buff *ctx, const struct address *destination, __u8 family,
-		  struct way *way)
-{
-	struct bpf_fib_lookup fib = { .ifindex = ctx->ifindex };
-	long result;
-
-	if (!destination || !way)
-		return -1;
-	if (family == 4) {
-		fib.family = AF_INET;
-		fib.ipv4_dst = destination->word[3];
-	} else {
-		fib.family = AF_INET6;
-		__builtin_memcpy(fib.ipv6_dst, destination, 16);
-	}
-	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
-	/* The answer is whole, only the device is too small for this skb; the path's MTU decides. */
-	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		result = BPF_FIB_LKUP_RET_SUCCESS;
-	switch (result) {
-	case BPF_FIB_LKUP_RET_SUCCESS:
-	case BPF_FIB_LKUP_RET_NO_NEIGH:
-		break;
-	case BPF_FIB_LKUP_RET_UNREACHABLE:
-		way->refusal = SLOW_UNREACHABLE;
-		way->action = ACTION_DROP;
-		return 0;
-	case BPF_FIB_LKUP_RET_PROHIBIT:
-		way->refusal = SLOW_PROHIBITED;
-		way->action = ACTION_DROP;
-		return 0;
-	case BPF_FIB_LKUP_RET_BLACKHOLE:
-		way->action = ACTION_DROP;
-		return 0;
-	default:
-		/* The Node's own address, no route at all, or more than a look-up can say: the
-		 * kernel does it, or answers unreachable. */
-		way->action = ACTION_PASS;
-		return 0;
-	}
-	way->action = ACTION_WIRE_NEIGHBOUR;
-	way->ifindex = fib.ifindex;
-	/* The look-up has put the gateway, or the destination itself, in the destination's place. */
-	way->neighbour.nh_family = fib.family;
-	__builtin_memcpy(way->neighbour.ipv6_nh, fib.ipv6_dst, 16);
-	if (result == BPF_FIB_LKUP_RET_SUCCESS) {
-		way->destination_mac = mac_word(fib.dmac);
-		way->source_mac = mac_word(fib.smac);
-		way->resolved = 1;
-	}
-	return 0;
-}
-
 /* The entry is every CPU's. One writes it at a time, so that what it holds is one answer of the
  * kernel's; the answer of a CPU that finds another one writing is used and not kept. */
 static __always_inline void next_hop_keep(struct next_hop *hop, const struct way *way,
@@ -163,7 +114,8 @@ static __always_inline void next_hop_keep(struct next_hop *hop, const struct way
 	hop->ifindex = way->ifindex;
 	hop->epoch = node->next_hop_epoch;
 	hop->source_mac = way->source_mac;
-	hop->destination_mac = way->destination_mac;
+	hop->destination_mac = way->destination_mac |
+			       (__u64)(way->mtu < HOP_MTU_MAX ? way->mtu : HOP_MTU_MAX) << 48;
 	/* An exchange is a full barrier: whoever sees the time sees what was checked at it. */
 	__sync_lock_test_and_set(&hop->checked, now);
 }
@@ -178,29 +130,39 @@ static __always_inline bool gateway_was_asked(const struct way *way, const struc
 
 	if (!asked)
 		return false;
-	if (next_hop_trusted(asked, node, now) && asked->destination_mac == way->destination_mac &&
+	if (next_hop_trusted(asked, node, now) && (asked->destination_mac & MAC_BITS) == way->destination_mac &&
 	    asked->ifindex == way->ifindex)
 		return true;
 	next_hop_keep(asked, way, node, now);
 	return false;
 }
 
-/* The way to `destination`: from `hop` while it is trusted, else from the kernel, and then
- * kept in `hop`. `hop` may be NULL. A MAC is kept as one word: a reader on another CPU sees the
- * old or the new one, never half of each. */
-static __always_inline void next_hop_resolve(context *ctx, struct next_hop *hop,
-					     const struct address *destination, __u8 family,
-					     bool outside, const struct node_config *node,
-					     __u64 now, struct way *way)
+static __always_inline __u32 next_hop_mtu(const struct next_hop *hop)
 {
-	if (hop && next_hop_trusted(hop, node, now)) {
-		way->destination_mac = hop->destination_mac;
-		way->source_mac = hop->source_mac;
-		way->ifindex = hop->ifindex;
-		way->action = ACTION_WIRE;
-		return;
-	}
-	fib_ask(ctx, destination, family, way);
+	return hop->destination_mac >> 48;
+}
+
+/* The way that is cached in `hop`, which may be NULL. False: the kernel has to be asked. */
+static __always_inline bool next_hop_cached(const struct next_hop *hop,
+					    const struct node_config *node, __u64 now,
+					    struct way *way)
+{
+	if (!hop || !next_hop_trusted(hop, node, now))
+		return false;
+	way->destination_mac = hop->destination_mac & MAC_BITS;
+	way->source_mac = hop->source_mac;
+	way->mtu = next_hop_mtu(hop);
+	way->ifindex = hop->ifindex;
+	way->action = ACTION_WIRE;
+	return true;
+}
+
+/* Keeps what the kernel has answered in `hop`, which may be NULL. A MAC is kept as one word: a reader
+ * on another CPU sees the old or the new one, never half of each. */
+static __always_inline void next_hop_learn(struct next_hop *hop, bool outside,
+					   const struct node_config *node, __u64 now,
+					   struct way *way)
+{
 	if (!way->resolved || next_hop_unsettled(now)) {
 		if (hop && hop->checked != NEXT_HOP_WRITING)
 			hop->checked = 0;

@@ -87,7 +87,8 @@ static __always_inline bool in_tunnel(const struct peer *path)
 /* 2. NULL: the verdict says why. No next hop is kept: it is the neighbour of this moment that is to be
  * proven, too. */
 static __always_inline const struct peer *probe_path(struct __sk_buff *ctx, struct work *work,
-						     __u32 id, __u8 name)
+						     __u32 id, __u8 name,
+						     const struct node_config *node)
 {
 	__u32 index = probe_index(&work->packet, id) * 2 + name;
 	const struct peer *path = bpf_map_lookup_elem(&peer_paths, &index);
@@ -98,8 +99,10 @@ static __always_inline const struct peer *probe_path(struct __sk_buff *ctx, stru
 		return NULL;
 	}
 	work->verdict.path = path->path;
-	fib_ask(ctx, &path->remote, in_tunnel(path) ? path->outer_family : work->packet.family,
-		way);
+	fib_question_peer(&work->question, path, in_tunnel(path),
+			  in_tunnel(path) ? path->outer_family : work->packet.family,
+			  node);
+	fib_ask(ctx, work);
 	if (way->action == ACTION_DROP || way->action == ACTION_PASS) {
 		drop(&work->verdict, DROP_NO_ROUTE);
 		return NULL;
@@ -214,7 +217,7 @@ stage int probe_ask(struct __sk_buff *ctx, struct work *work, const struct node_
 	    probe->magic != bpf_htonl(PROBE_MAGIC) || probe->kind != PROBE_QUESTION ||
 	    !way_is_known(probe->way_there) || !way_is_known(probe->way_back))
 		return dropped(verdict, DROP_PROBE_REFUSED);
-	path = probe_path(ctx, work, id, probe->way_there);
+	path = probe_path(ctx, work, id, probe->way_there, node);
 	if (!path)
 		return discard();
 	sum.index = probe_index(packet, id);
@@ -324,7 +327,7 @@ static __always_inline int probe_answer(struct __sk_buff *ctx, struct work *work
 		return dropped(verdict, DROP_PROBE_REFUSED);
 	if (probe->flags & PROBE_HELLO)
 		probe_greeted(sum.index);
-	path = probe_path(ctx, work, id, probe->way_back);
+	path = probe_path(ctx, work, id, probe->way_back, node);
 	if (!path)
 		return discard();
 	peer_sum(&sum);

@@ -10,6 +10,7 @@
 #define FAIRWAY_REMOTE_H
 
 #include "emit.h"
+#include "fib.h"
 #include "mtu.h"
 #include "peer_count.h"
 #include "slow_path.h"
@@ -40,12 +41,14 @@ stage int traffic_note(__u32 index, __u64 now)
 }
 
 /* Stage 1 for a peer. `native`: past the tunnel, whatever the path is. */
-static __always_inline enum drop_reason remote_peer(context *ctx, const struct packet *packet,
-						    __u32 id, bool native,
-						    const struct node_config *node, __u64 now,
-						    struct remote *remote, struct verdict *verdict)
+static __always_inline enum drop_reason remote_peer(context *ctx, struct work *work, __u32 id,
+						    bool native, const struct node_config *node,
+						    __u64 now)
 {
+	const struct packet *packet = &work->packet;
 	const struct peer *peer = peer_lookup(id, packet->family);
+	struct verdict *verdict = &work->verdict;
+	struct remote *remote = &work->remote;
 	struct next_hop *hop;
 	__u8 family;
 
@@ -60,8 +63,12 @@ static __always_inline enum drop_reason remote_peer(context *ctx, const struct p
 	verdict->path = native ? PATH_ROUTED : peer->path;
 	family = remote->tunnel || native ? peer->outer_family : packet->family;
 	hop = bpf_map_lookup_elem(&next_hops, &remote->index);
-	next_hop_resolve(ctx, hop, &peer->remote, family ? family : packet->family, false, node,
-			 now, &remote->way);
+	if (!next_hop_cached(hop, node, now, &remote->way)) {
+		fib_question_peer(&work->question, peer, remote->tunnel,
+				  family ? family : packet->family, node);
+		fib_ask(ctx, work);
+		next_hop_learn(hop, false, node, now, &remote->way);
+	}
 	if (remote->way.action == ACTION_PASS)
 		remote->way.refusal = SLOW_UNREACHABLE;
 	if (remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS)
@@ -71,14 +78,38 @@ static __always_inline enum drop_reason remote_peer(context *ctx, const struct p
 	return DROP_NONE;
 }
 
-/* Stage 1 for the outside; the caller looks at way.action. */
-static __always_inline void remote_outside(context *ctx, const struct packet *packet,
-					   struct next_hop *hop, const struct node_config *node,
-					   __u64 now, struct remote *remote)
+/* Stage 1 for the outside; the caller looks at way.action. `hop` may be NULL. `wants_source`: a
+ * translation begins, see remote_source. */
+static __always_inline void remote_outside(context *ctx, struct work *work, struct next_hop *hop,
+					   bool wants_source, const struct node_config *node,
+					   __u64 now)
 {
-	remote->mtu = node->transport_mtu;
-	next_hop_resolve(ctx, hop, &packet->key.destination, packet->family, true, node, now,
-			 &remote->way);
+	const struct address *destination = &work->packet.key.destination;
+	struct way *way = &work->remote.way;
+	struct route route;
+
+	if (!next_hop_cached(hop, node, now, way)) {
+		fib_question_packet(&work->question, &work->packet);
+		work->question.wants_source = wants_source;
+		fib_ask(ctx, work);
+		if (node->flags & NODE_ROUTE_MTU) {
+			route = route_lookup(destination);
+			if (route.mtu && route.mtu < way->mtu)
+				way->mtu = route.mtu;
+		}
+		next_hop_learn(hop, true, node, now, way);
+	}
+	work->remote.mtu = way->mtu;
+}
+
+/* What a packet to the outside is sent from once it is translated: what its route or its device
+ * says, else the Node's main address. */
+static __always_inline const struct address *
+remote_source(const struct work *work, const struct node_config *node)
+{
+	const struct address *source = &work->remote.way.source;
+
+	return address_is_zero(source) ? snat_address(node, work->packet.family) : source;
 }
 
 enum fit {

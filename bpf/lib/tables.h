@@ -69,6 +69,7 @@ enum limit {
 	HELLO_PAUSE_MS = 500,
 	PROBE_RING_BYTES = 1048576,
 	PEER_GATEWAYS_MAX = 32768,
+	SOURCE_ADDRESSES_MAX = 1024,
 };
 
 /* The hook that sees a packet. */
@@ -154,6 +155,7 @@ enum flow_state {
 enum node_flag {
 	NODE_CONFIGURED = 1,
 	NODE_SNAT = 2, /* Pod traffic to the outside takes the Node's address */
+	NODE_ROUTE_MTU = 4, /* a route of the kernel's has an MTU: `routes` has it */
 };
 
 /* node_config: array of one. Everything here may change while packets flow. */
@@ -165,7 +167,8 @@ struct node_config {
 	/* Raised when the kernel's routes, links or neighbours change. */
 	__u32 next_hop_epoch;
 	__u32 vni;
-	struct address snat_address4; /* all zero: none */
+	/* Sources of translated packets where the device they leave by has none; all zero: none. */
+	struct address snat_address4;
 	struct address snat_address6;
 	struct address gateway_address4; /* source of ICMP errors; all zero: none */
 	struct address gateway_address6;
@@ -243,7 +246,7 @@ struct route_key {
 struct route {
 	__u8 kind;  /* enum route_kind */
 	__u8 flags; /* enum route_flag */
-	__u16 pad;
+	__u16 mtu;  /* ROUTE_OUTSIDE: what a route of the kernel's allows; 0: what its device does */
 	__u32 peer; /* ROUTE_PEER: peer id, else NO_PEER */
 };
 
@@ -256,13 +259,22 @@ struct endpoint {
 	__u16 index;
 };
 
+/* source_addresses: hash, interface index → the source of what leaves by it. Asked only where the
+ * kernel's FIB does not tell (before Linux 6.7). */
+struct source_address {
+	struct address ipv4; /* all zero: none */
+	struct address ipv6;
+};
+
 /* ------------------------------------------------------- core: next hops */
 
 /* next_hops: array, index as in peers, and NEXT_HOP_OUTSIDE: the gateway that was asked last.
  * Also inside a flow, for the outside. One CPU writes an entry at a time (next_hop_keep). */
 struct next_hop {
-	__u64 checked;	       /* ns, CLOCK_MONOTONIC; 0: never; NEXT_HOP_WRITING */
-	__u64 destination_mac; /* 6 bytes as on the wire, then two zero bytes: one store */
+	__u64 checked; /* ns, CLOCK_MONOTONIC; 0: never; NEXT_HOP_WRITING */
+	/* 6 bytes as on the wire; then 2, the host's, for the largest IP packet that the route to the
+	 * outside takes (0xffff: or more). One word, so that no reader sees parts of two answers. */
+	__u64 destination_mac;
 	__u64 source_mac;
 	__u32 ifindex;
 	__u32 epoch; /* node_config.next_hop_epoch when checked */
@@ -482,7 +494,7 @@ enum slow_path_bucket {
 /* scratch: per-CPU array of one, for a program's working data beyond BPF's 512 bytes of stack. Programs
  * run with softirqs off, so a CPU runs only one of them at a time. */
 struct scratch {
-	__u64 word[64];
+	__u64 word[96];
 };
 
 /* ------------------------------------------------------- tests */

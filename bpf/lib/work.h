@@ -22,6 +22,18 @@ struct remote {
 	struct way way;
 };
 
+/* What the kernel's FIB is asked; see fib.h. */
+struct fib_question {
+	struct address source; /* all zero: any */
+	struct address destination;
+	__be16 source_port; /* 0: none, or many */
+	__be16 destination_port;
+	__u8 protocol; /* 0: any */
+	__u8 family;
+	__u8 tos;
+	__u8 wants_source; /* the address that the kernel would send from */
+};
+
 /* A probe from its UDP header on. */
 struct probe_datagram {
 	struct udp_header udp;
@@ -37,6 +49,8 @@ struct work {
 	struct flow_key reply;	 /* of a flow in the making */
 	struct flow_key removed; /* of a flow that goes */
 	struct probe_datagram probe;
+	struct fib_question question;
+	struct bpf_fib_lookup fib;
 };
 
 _Static_assert(sizeof(struct work) <= sizeof(struct scratch), "scratch is too small");

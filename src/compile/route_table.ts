@@ -32,7 +32,7 @@ export class RouteTable {
 		const routes = new Map<string, Route>();
 		for (const { prefix, kind, peer } of this.#entries.values()) {
 			const flags = excluded.some((outer) => contains(outer, prefix)) ? RouteFlag.NO_SNAT : 0;
-			routes.set(prefix.text, { kind, flags, peer });
+			routes.set(prefix.text, { kind, flags, mtu: 0, peer });
 		}
 		return routes;
 	}

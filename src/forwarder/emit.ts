@@ -17,7 +17,14 @@ import {
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { clampMss, onWire, wireLength } from "./mtu.js";
-import { type NextHopWay, type Refusal, resolveNextHop, UNKNOWN_MAC } from "./next_hop.js";
+import {
+	type NextHopWay,
+	outsideQuery,
+	peerQuery,
+	type Refusal,
+	resolveNextHop,
+	UNKNOWN_MAC,
+} from "./next_hop.js";
 import type { Packet } from "./packet.js";
 import { peerIndex } from "./route.js";
 import { encapsulate } from "./tunnel.js";
@@ -28,6 +35,8 @@ export interface Way {
 	mtu: number;
 	/** Cached in the flow of a packet to the outside. */
 	nextHop?: NextHop;
+	/** To the outside, where it was asked for: what the kernel would send from; "" for nothing. */
+	source?: string;
 	/** Sends the rewritten packet. */
 	emit(rewritten: Packet): Decision;
 }
@@ -69,7 +78,7 @@ export function wayToPeer(
 	const tunnel = !native && isTunnel(peer);
 	decision.path = path;
 	draft.note("path", `${PathName[path]} to ${peer.remote}, up to ${mtu} bytes`);
-	const way = resolveNextHop(draft, tables.nextHop(index), peer.remote);
+	const way = resolveNextHop(draft, tables.nextHop(index), peerQuery(draft, peer, tunnel));
 	if (typeof way === "string") {
 		// Only a Pod is told: what the Node itself sends has asked the Node's routes before.
 		const refusal = way === "local" ? "unreachable" : way;
@@ -95,14 +104,16 @@ export function wayOutside(
 	draft: Draft,
 	packet: Packet,
 	cached: NextHop | undefined,
+	wantsSource: boolean,
 ): Way | Decision {
 	const { destination } = packet.key;
 	draft.note("route", `${destination} is in no pod CIDR`);
-	const way = resolveNextHop(draft, cached, destination);
+	const way = resolveNextHop(draft, cached, outsideQuery(draft, packet, wantsSource));
 	if (way === "local") return draft.pass("the kernel does not forward it");
 	if (typeof way === "string") return refuse(draft, packet, way, `no way to ${destination}`);
 	return {
-		mtu: draft.node.transportMtu,
+		mtu: way.mtu,
+		source: way.source,
 		...(way.cache && { nextHop: way.cache }),
 		emit: (rewritten) => emitToWire(draft, rewritten.frame, way),
 	};

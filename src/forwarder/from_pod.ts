@@ -84,7 +84,11 @@ export function fromPod(draft: Draft): Decision {
 	// 6. Route
 	const remembered = packet.icmpError ? undefined : known?.flow;
 	const route = routeOfRemote(remembered, key.destination, node, tables);
-	const way = wayTo(draft, packet, route, remembered);
+	const needsSnat =
+		route.kind === RouteKind.OUTSIDE &&
+		(node.flags & NodeFlag.SNAT) !== 0 &&
+		(route.flags & RouteFlag.NO_SNAT) === 0;
+	const way = wayTo(draft, packet, route, remembered, needsSnat && known === undefined);
 	if (way !== undefined && "action" in way) return way;
 	if (way === undefined) {
 		track(draft, packet, known, route);
@@ -100,10 +104,6 @@ export function fromPod(draft: Draft): Decision {
 	if (fits === "not") return tooBig(draft, packet, way.mtu);
 
 	// 9 and 10. SNAT and flow
-	const needsSnat =
-		route.kind === RouteKind.OUTSIDE &&
-		(node.flags & NodeFlag.SNAT) !== 0 &&
-		(route.flags & RouteFlag.NO_SNAT) === 0;
 	let flow: FlowEntry | undefined;
 	if (known === undefined && needsSnat) {
 		if (packet.icmpError) {
@@ -113,7 +113,7 @@ export function fromPod(draft: Draft): Decision {
 			const why = "the first fragment, which has the ports, was not seen yet";
 			return draft.handUp(SlowPathKind.HOLD, packet, way.mtu, why);
 		}
-		const address = snatAddress(node, packet.family);
+		const address = way.source || snatAddress(node, packet.family);
 		const begun = trackTranslated(draft, packet, address, route);
 		if ("action" in begun) return begun;
 		flow = begun;
@@ -152,6 +152,7 @@ function wayTo(
 	packet: Packet,
 	route: Route,
 	flow: FlowEntry["flow"] | undefined,
+	wantsSource: boolean,
 ): Way | Decision | undefined {
 	switch (route.kind) {
 		case RouteKind.HOST:
@@ -161,7 +162,7 @@ function wayTo(
 		case RouteKind.PEER:
 			return wayToPeer(draft, packet, route.peer);
 		default: {
-			const way = wayOutside(draft, packet, flow?.nextHop);
+			const way = wayOutside(draft, packet, flow?.nextHop, wantsSource);
 			if ("action" in way || (route.flags & RouteFlag.PEER_NODE) === 0) return way;
 			const why = `${packet.key.destination} is a peer, who would take it for its own`;
 			return isForged(packet, draft.node) ? draft.drop(DropReason.TUNNEL_FROM_POD, why) : way;

@@ -4,12 +4,27 @@
  * hops).
  */
 import { MAC_SIZE, readMac, writeMac } from "../tables/address.js";
-import { Action, EventCounter, Limit, type NextHop, type NodeConfig } from "../tables/generated.js";
+import {
+	Action,
+	EventCounter,
+	Limit,
+	type NextHop,
+	type NodeConfig,
+	NodeFlag,
+	type Peer,
+} from "../tables/generated.js";
 import type { Draft } from "./draft.js";
+import { type Packet, Protocol } from "./packet.js";
+import { gatewayAddress, routeOf } from "./route.js";
+import type { FibQuery } from "./table_reader.js";
 
 const NS_PER_MS = 1_000_000n;
 /** The MAC of a neighbour that the kernel has yet to resolve. */
 export const UNKNOWN_MAC = "00:00:00:00:00:00";
+
+/** The most that a cached next hop can say of an MTU. */
+const HOP_MTU_MAX = 0xffff;
+const WITH_PORTS: readonly number[] = [Protocol.TCP, Protocol.UDP, Protocol.SCTP];
 
 /** How a frame leaves: WIRE with these MACs, or WIRE_NEIGHBOUR, where the kernel writes its own. */
 export interface NextHopWay {
@@ -17,6 +32,10 @@ export interface NextHopWay {
 	ifindex: number;
 	destinationMac: string;
 	sourceMac: string;
+	/** To the outside: the largest IP packet that the route takes. */
+	mtu: number;
+	/** What the kernel would send from; "" where nothing is known, or it was not asked. */
+	source: string;
 	/** What is cached from now on; undefined: what was there stays. */
 	cache: NextHop | undefined;
 }
@@ -24,15 +43,53 @@ export interface NextHopWay {
 /** Why there is no next hop. "local": the kernel does not forward there; else the type of its route. */
 export type Refusal = "local" | "blackhole" | "unreachable" | "prohibit";
 
+/** The question of a packet that goes to the outside as it is. */
+export function outsideQuery(
+	{ context }: Draft,
+	{ key, trafficClass }: Packet,
+	wantsSource: boolean,
+): FibQuery {
+	// An ICMP identifier is no port to a rule.
+	const hasPorts = WITH_PORTS.includes(key.protocol);
+	return {
+		source: key.source,
+		destination: key.destination,
+		protocol: key.protocol,
+		sourcePort: hasPorts ? key.sourcePort : 0,
+		destinationPort: hasPorts ? key.destinationPort : 0,
+		tos: trafficClass,
+		ifindex: context.ifindex,
+		wantsSource,
+	};
+}
+
 /**
- * The way to `destination`: from what is cached while that is trusted, else from the kernel.
+ * The question of all that goes to a peer: in a tunnel it comes from the Node, else from the pod
+ * CIDR, for which the gateway address stands.
+ */
+export function peerQuery({ node }: Draft, peer: Peer, inTunnel: boolean): FibQuery {
+	const family = peer.remote.includes(":") ? 6 : 4;
+	return {
+		source: inTunnel ? peer.local : gatewayAddress(node, family),
+		destination: peer.remote,
+		protocol: inTunnel ? Protocol.UDP : 0,
+		sourcePort: 0,
+		destinationPort: inTunnel ? peer.port : 0,
+		tos: 0,
+		wantsSource: false,
+	};
+}
+
+/**
+ * The way that the question asks for: from what is cached while that is trusted, else from the
+ * kernel. "local": the kernel does not forward there.
  */
 export function resolveNextHop(
 	draft: Draft,
 	cached: NextHop | undefined,
-	destination: string,
+	query: FibQuery,
 ): NextHopWay | Refusal {
-	const { tables, node, now, context } = draft;
+	const { tables, node, now } = draft;
 	const settle = tables.nextHopSettle();
 	const settling = now < settle;
 	if (cached !== undefined && cached.checked >= settle && isTrusted(cached, node, now)) {
@@ -41,14 +98,18 @@ export function resolveNextHop(
 			ifindex: cached.ifindex,
 			destinationMac: macText(cached.destinationMac),
 			sourceMac: macText(cached.sourceMac),
+			mtu: Number(cached.destinationMac >> 48n),
+			source: "",
 			cache: undefined,
 		};
 	}
-	const answer = tables.fib({ destination, ifindex: context.ifindex });
+	const answer = tables.fib(query);
 	if (answer.kind === "notForwarded") return "local";
 	if (answer.kind === "noRoute") return answer.type;
-	const { ifindex, destinationMac, sourceMac } = answer;
-	const way = { action: Action.WIRE_NEIGHBOUR, ifindex };
+	const { ifindex, destinationMac, sourceMac, source } = answer;
+	const limit = node.flags & NodeFlag.ROUTE_MTU ? routeOf(query.destination, tables).mtu : 0;
+	const mtu = limit === 0 ? answer.mtu : Math.min(limit, answer.mtu);
+	const way = { action: Action.WIRE_NEIGHBOUR, ifindex, mtu, source };
 	if (destinationMac === undefined) {
 		const cache = cached && { ...cached, checked: 0n };
 		return { ...way, destinationMac: UNKNOWN_MAC, sourceMac: UNKNOWN_MAC, cache };
@@ -64,7 +125,7 @@ export function resolveNextHop(
 		sourceMac,
 		cache: {
 			checked: now,
-			destinationMac: macWord(destinationMac),
+			destinationMac: macWord(destinationMac) | (BigInt(Math.min(mtu, HOP_MTU_MAX)) << 48n),
 			sourceMac: macWord(sourceMac),
 			ifindex,
 			epoch: node.nextHopEpoch,

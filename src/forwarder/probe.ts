@@ -22,7 +22,7 @@ import { complement, pseudoHeaderSum, sumWords, writeIpv4Checksum } from "./chec
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { emitToWire, isTunnel } from "./emit.js";
-import { type NextHopWay, resolveNextHop } from "./next_hop.js";
+import { type NextHopWay, peerQuery, resolveNextHop } from "./next_hop.js";
 import { ETHERNET_HEADER, type Packet, Protocol } from "./packet.js";
 import { gatewayAddress, peerIndex } from "./route.js";
 import { siphash } from "./siphash.js";
@@ -199,7 +199,7 @@ function wayOfProbe(
 	}
 	decision.path = path.path;
 	// Nothing is kept: the neighbour of this moment is to be proven, too.
-	const hop = resolveNextHop(draft, undefined, path.remote);
+	const hop = resolveNextHop(draft, undefined, peerQuery(draft, path, isTunnel(path)));
 	if (typeof hop === "string") {
 		return draft.drop(DropReason.NO_ROUTE, `the kernel has no way to ${path.remote}`);
 	}

@@ -14,7 +14,7 @@ import { isTranslated } from "./flow.js";
 import type { Packet } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
-const OUTSIDE: Route = { kind: RouteKind.OUTSIDE, flags: 0, peer: Limit.NO_PEER };
+const OUTSIDE: Route = { kind: RouteKind.OUTSIDE, flags: 0, mtu: 0, peer: Limit.NO_PEER };
 
 /** The route of an address; without a matching prefix it is outside. */
 export function routeOf(address: string, tables: TableReader): Route {
@@ -29,7 +29,7 @@ export function routeOfRemote(
 	tables: TableReader,
 ): Route {
 	if (flow !== undefined && flow.routeEpoch === node.routeEpoch) {
-		return { kind: flow.routeKind, flags: flow.routeFlags, peer: flow.peer };
+		return { kind: flow.routeKind, flags: flow.routeFlags, mtu: 0, peer: flow.peer };
 	}
 	const route = routeOf(address, tables);
 	const isPeerNode = route.kind === RouteKind.OUTSIDE && tables.peerAddress(address) !== undefined;

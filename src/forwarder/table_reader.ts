@@ -36,9 +36,19 @@ export interface FlowSlot {
 
 /** The query for bpf_fib_lookup. */
 export interface FibQuery {
+	/** "": any. */
+	source: string;
 	destination: string;
-	/** The interface that the packet counts as having come in by. */
-	ifindex: number;
+	/** 0: any. */
+	protocol: number;
+	/** 0: none, or many. */
+	sourcePort: number;
+	destinationPort: number;
+	tos: number;
+	/** The interface that the packet counts as having come in by; absent: the Node's own. */
+	ifindex?: number;
+	/** The answer shall have the source address that the kernel would send from. */
+	wantsSource: boolean;
 }
 
 export type FibAnswer =
@@ -51,6 +61,11 @@ export type FibAnswer =
 			sourceMac: string;
 			/** Absent: the kernel has not resolved the neighbour yet. */
 			destinationMac?: string;
+			/** The largest IP packet that the route and its device take. */
+			mtu: number;
+			/** Where it was asked for, what the kernel sends from: the route's preferred source, else an
+			 * address of the device. "" for none. */
+			source: string;
 	  }
 	/** Not a unicast route: an address of the Node, or no match (the kernel does not say which). */
 	| { kind: "notForwarded" }

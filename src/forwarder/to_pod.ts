@@ -21,7 +21,7 @@ export function toPod(draft: Draft): Decision {
 	) {
 		const known = lookUp(packet, draft.tables, draft.node, draft.now);
 		draft.note("flow", flowText(packet, known));
-		const host = { kind: RouteKind.HOST, flags: 0, peer: Limit.NO_PEER };
+		const host = { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER };
 		track(draft, packet, known, known ? undefined : host);
 	}
 	return draft.pass("the Node's own packets reach its Pods");

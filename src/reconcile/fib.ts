@@ -2,14 +2,19 @@
  * Queries the kernel's FIB through `ip route get`, with the results of bpf_fib_lookup (a few milliseconds
  * each, blocking). Answers are cached briefly, and until the kernel reports a change.
  */
+import { Protocol } from "../forwarder/packet.js";
 import type { FibAnswer, FibQuery } from "../forwarder/table_reader.js";
 import { type IpRoute, IpRouteError } from "./iproute.js";
 
+/** Of a device without Ethernet. */
+const NO_MAC = "00:00:00:00:00:00";
 const KEEP_MS = 1000;
 const KEEP_MOST = 4096;
 
 interface RouteAnswer {
 	type?: string;
+	prefsrc?: string;
+	metrics?: { mtu?: number }[];
 	gateway?: string;
 	via?: { host: string };
 	dev?: string;
@@ -19,6 +24,8 @@ interface LinkAnswer {
 	ifindex: number;
 	ifname: string;
 	address?: string;
+	mtu: number;
+	link_type?: string;
 }
 
 export class Fib {
@@ -36,24 +43,21 @@ export class Fib {
 	}
 
 	look(query: FibQuery): FibAnswer {
-		const key = query.destination;
+		const key = JSON.stringify(query);
 		const now = performance.now();
 		const kept = this.#answers.get(key);
 		if (kept !== undefined && kept.until > now) return kept.answer;
-		const answer = this.#ask(query.destination);
+		const answer = this.#ask(query);
 		if (this.#answers.size >= KEEP_MOST) this.#answers.clear();
 		this.#answers.set(key, { answer, until: now + KEEP_MS });
 		return answer;
 	}
 
-	/**
-	 * As for a packet of the Node's own: asking for one that comes in would need a source that the
-	 * kernel believes. Only rules that look at the incoming interface could tell the two apart.
-	 */
-	#ask(destination: string): FibAnswer {
+	#ask(query: FibQuery): FibAnswer {
+		const { destination } = query;
 		let route: RouteAnswer | undefined;
 		try {
-			[route] = this.#ip.querySync<RouteAnswer>("route", "get", destination);
+			[route] = this.#ip.querySync<RouteAnswer>("route", "get", destination, ...this.#words(query));
 		} catch (error) {
 			const type = error instanceof IpRouteError ? refusal(error.detail) : undefined;
 			return type === undefined ? { kind: "notForwarded" } : { kind: "noRoute", type };
@@ -72,9 +76,42 @@ export class Fib {
 			kind: "forward",
 			ifindex: output.ifindex,
 			nextHop,
-			sourceMac: output.address ?? "",
+			sourceMac: output.link_type === "ether" ? (output.address ?? "") : NO_MAC,
+			mtu: route.metrics?.find(({ mtu }) => mtu !== undefined)?.mtu ?? output.mtu,
+			source: query.wantsSource ? this.#source(destination, device) : "",
 			...(destinationMac === undefined ? {} : { destinationMac }),
 		};
+	}
+
+	/**
+	 * The question as `ip route get` takes it. It knows ports of TCP and UDP only. A packet that comes
+	 * in by an interface has a source there that the kernel believes; without one the source must be
+	 * the Node's own.
+	 */
+	#words(query: FibQuery): string[] {
+		const { source, protocol, sourcePort, destinationPort, tos, ifindex } = query;
+		const words: string[] = [];
+		const input = this.#linkOf((link) => link.ifindex === ifindex)?.ifname;
+		if (source !== "") words.push("from", source);
+		if (input !== undefined) words.push("iif", input);
+		// Two bits of the TOS are ECN's, and no rule's.
+		if (tos >> 2 !== 0) words.push("tos", `0x${(tos & 0xfc).toString(16)}`);
+		const name = { [Protocol.TCP]: "tcp", [Protocol.UDP]: "udp" }[protocol];
+		if (name === undefined) return words;
+		words.push("ipproto", name);
+		if (sourcePort !== 0) words.push("sport", String(sourcePort));
+		if (destinationPort !== 0) words.push("dport", String(destinationPort));
+		return words;
+	}
+
+	/** What a packet of the Node's own to there has as its source; "" for none. */
+	#source(destination: string, device: string): string {
+		try {
+			const get = ["route", "get", destination, "oif", device];
+			return this.#ip.querySync<RouteAnswer>(...get)[0]?.prefsrc ?? "";
+		} catch {
+			return "";
+		}
 	}
 
 	#neighbour(address: string, device: string): string | undefined {

@@ -14,13 +14,17 @@ export interface Knobs {
 	xdpGeneric: boolean;
 	/** The kernel supports BPF_F_ADJ_ROOM_DECAP_L3_*. */
 	hasDecapL3: boolean;
+	/** The kernel knows BPF_FIB_LOOKUP_SRC. */
+	hasFibSource: boolean;
+	/** The kernel knows BPF_FIB_LOOKUP_MARK. */
+	hasFibMark: boolean;
 	/** max_entries of `flows`. */
 	flowSlots: number;
 }
 
 /** The knobs that can be chosen; the size of the flow table is that of the maps. */
 export function knobsOf(vethWire: boolean, xdp: Tables["xdp"]): Omit<Knobs, "flowSlots"> {
-	return { vethWire, xdpGeneric: xdp === "generic", hasDecapL3: hasDecapL3() };
+	return { vethWire, xdpGeneric: xdp === "generic", ...kernelFeatures() };
 }
 
 export class ObjectFile {
@@ -64,6 +68,8 @@ export class ObjectFile {
 			["veth_wire", Number(knobs.vethWire)],
 			["xdp_generic", Number(knobs.xdpGeneric)],
 			["has_decap_l3", Number(knobs.hasDecapL3)],
+			["has_fib_source", Number(knobs.hasFibSource)],
+			["has_fib_mark", Number(knobs.hasFibMark)],
 			["flow_slots", knobs.flowSlots],
 		];
 		return values.flatMap(([name, number]) => {
@@ -76,19 +82,29 @@ export class ObjectFile {
 	}
 }
 
-let decapL3: boolean | undefined;
+type KernelFeatures = Pick<Knobs, "hasDecapL3" | "hasFibSource" | "hasFibMark">;
+
+let features: KernelFeatures | undefined;
 
 /**
- * Whether bpf_skb_adjust_room takes BPF_F_ADJ_ROOM_DECAP_L3_IPV4/6 (Linux 6.3). Asked of the
- * kernel itself: the flag's name is in its type information.
+ * What newer kernels can: bpf_skb_adjust_room takes BPF_F_ADJ_ROOM_DECAP_L3_IPV4/6 (Linux 6.3),
+ * bpf_fib_lookup BPF_FIB_LOOKUP_SRC (6.7) and BPF_FIB_LOOKUP_MARK (6.10). Asked of the kernel
+ * itself: the flags' names are in its type information.
  */
-export function hasDecapL3(vmlinuxBtf = "/sys/kernel/btf/vmlinux"): boolean {
-	decapL3 ??= (() => {
+export function kernelFeatures(vmlinuxBtf = "/sys/kernel/btf/vmlinux"): KernelFeatures {
+	features ??= (() => {
+		let btf: Buffer = Buffer.alloc(0);
 		try {
-			return readFileSync(vmlinuxBtf).includes("\0BPF_F_ADJ_ROOM_DECAP_L3_IPV4\0");
+			btf = readFileSync(vmlinuxBtf);
 		} catch {
-			return false;
+			// Then nothing is known to be there.
 		}
+		const knows = (name: string) => btf.includes(`\0${name}\0`);
+		return {
+			hasDecapL3: knows("BPF_F_ADJ_ROOM_DECAP_L3_IPV4"),
+			hasFibSource: knows("BPF_FIB_LOOKUP_SRC"),
+			hasFibMark: knows("BPF_FIB_LOOKUP_MARK"),
+		};
 	})();
-	return decapL3;
+	return features;
 }

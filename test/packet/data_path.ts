@@ -75,6 +75,8 @@ export interface DataPathKnobs {
 	vethWire?: boolean;
 	/** False: as on a kernel before 6.3. */
 	hasDecapL3?: boolean;
+	/** False: as on a kernel before 6.7. */
+	hasFibSource?: boolean;
 	/** False: somebody else reads the slow path's ring. */
 	readRing?: boolean;
 }
@@ -92,7 +94,13 @@ export class DataPath {
 	readonly flowSlots: number;
 	readonly vethWire: boolean;
 
-	constructor({ flowSlots, vethWire = false, hasDecapL3 = true, readRing = true }: DataPathKnobs) {
+	constructor({
+		flowSlots,
+		vethWire = false,
+		hasDecapL3 = true,
+		hasFibSource = true,
+		readRing = true,
+	}: DataPathKnobs) {
 		this.flowSlots = flowSlots;
 		this.vethWire = vethWire;
 		this.#object = BpfObject.open(OBJECT);
@@ -102,6 +110,7 @@ export class DataPath {
 			trace_verdicts: knobs.traceVerdicts.encode(1),
 			veth_wire: knobs.vethWire.encode(vethWire ? 1 : 0),
 			has_decap_l3: knobs.hasDecapL3.encode(hasDecapL3 ? 1 : 0),
+			has_fib_source: knobs.hasFibSource.encode(hasFibSource ? 1 : 0),
 			flow_slots: knobs.flowSlots.encode(flowSlots),
 		};
 		for (const [name, value] of Object.entries(values)) {

@@ -124,7 +124,7 @@ function peerCases(family: Family, way: PeerWay): Case[] {
 }
 
 function toPeer({ id }: world.PeerFacts) {
-	return { kind: RouteKind.PEER, flags: 0, peer: id };
+	return { kind: RouteKind.PEER, flags: 0, mtu: 0, peer: id };
 }
 
 /** What changes about Pod A, in both directions, whoever it talks to. */

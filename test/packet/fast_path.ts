@@ -100,8 +100,8 @@ export class Node {
 		await this.dataPath.forget();
 		this.tables = world.makeTables(this.dataPath.flowSlots);
 		const plain = world.makeTables(0);
-		this.tables.onFib((destination) => {
-			const answer = this.#fib.get(destination) ?? plain.fib({ destination, ifindex: 0 });
+		this.tables.onFib((query) => {
+			const answer = this.#fib.get(query.destination) ?? plain.fib(query);
 			const destinationMac = answer.kind === "forward" && this.#macs.get(answer.nextHop);
 			return destinationMac ? { ...answer, destinationMac } : answer;
 		});

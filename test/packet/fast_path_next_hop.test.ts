@@ -159,13 +159,17 @@ function deviceCases(family: Family): Case[] {
 		frame: build.frame({ source, destination }, talk.left),
 		device: source === mac ? device : "wire0",
 	});
-	const route = `${outside[family]} via ${SECOND.router[family]} dev ${device}`;
+	// With the Node's main address: another one would begin the flow anew.
+	const source = `src ${nodeAddress[family]}`;
+	const route = `${outside[family]} via ${SECOND.router[family]} dev ${device} ${source}`;
 	const there = {
 		kind: "forward" as const,
 		ifindex: world.indexOf(device),
 		nextHop: SECOND.router[family],
 		sourceMac: mac,
 		destinationMac: routerMac,
+		mtu: 1500,
+		source: nodeAddress[family],
 	};
 	const back = {
 		...there,
@@ -173,6 +177,8 @@ function deviceCases(family: Family): Case[] {
 		nextHop: router[family],
 		sourceMac: world.NODE_MAC,
 		destinationMac: world.ROUTER_MAC,
+		mtu: 1500,
+		source: nodeAddress[family],
 	};
 	const begin = { start: [talk.out()], packet: talk.out() };
 	return [

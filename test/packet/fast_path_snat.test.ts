@@ -23,20 +23,26 @@ function leaves(talk: Conversation): Expected {
 	return { frame: onWire(world.ROUTER_MAC, talk.left) };
 }
 
-function snatAddress(family: Family) {
-	return family === 4 ? { snatAddress4: second[4] } : { snatAddress6: second[6] };
-}
-
-/** The Node has its second address besides, and translates to it from now on. */
+/** The Node has its second address besides, and its default route prefers it from now on. */
 function useSecond(node: Node, family: Family): void {
+	const answer = world.fib({ ...world.ANY_QUERY, destination: outside[family] });
+	const address = `${second[family]}/${family === 4 ? 32 : 128} dev wire0`;
+	const replaced = `route replace default via ${world.router[family]} dev wire0`;
+	const source = second[family];
+	if (answer.kind !== "forward") throw new Error("Cannot prefer an address: there is no route");
+	node.routed(
+		outside[family],
+		{ ...answer, source },
+		[`address add ${address} ${family === 6 ? "nodad" : ""}`, `${replaced} src ${source}`],
+		[replaced, `address del ${address}`],
+	);
 	node.change((wanted) => {
 		wanted.routes.set(prefix(second[family]), route(RouteKind.HOST));
-		wanted.nodeConfig = { ...wanted.nodeConfig, ...snatAddress(family) };
 	});
 }
 
 function route(kind: number) {
-	return { kind, flags: 0, peer: NO_PEER };
+	return { kind, flags: 0, mtu: 0, peer: NO_PEER };
 }
 
 /** A single address as a prefix. */
@@ -132,10 +138,9 @@ if (inNamespace(import.meta.url)) {
 				await node.send(talk.out());
 				await node.send(talk.back(HOOKS[0]));
 				await node.onFastPath(talk.out(), leaves(talk));
+				useSecond(node, family);
 				node.change((wanted) => {
 					wanted.routes.delete(prefix(nodeAddress[family]));
-					wanted.routes.set(prefix(second[family]), route(RouteKind.HOST));
-					wanted.nodeConfig = { ...wanted.nodeConfig, ...snatAddress(family) };
 				});
 				const error = build.ip(
 					{ source: podA[family], destination: outside[family] },

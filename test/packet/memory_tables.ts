@@ -68,7 +68,7 @@ export class MemoryTables implements TableReader {
 	readonly sockets = new Set<string>();
 	readonly #index = new Map<string, Reference>();
 	readonly #fragments = new Map<string, Fragment>();
-	#fib: (destination: string) => FibAnswer = () => ({
+	#fib: (query: FibQuery) => FibAnswer = () => ({
 		kind: "noRoute",
 		type: "unreachable",
 	});
@@ -78,7 +78,7 @@ export class MemoryTables implements TableReader {
 		this.slots = new Array(flowSlots).fill(undefined);
 	}
 
-	onFib(answer: (destination: string) => FibAnswer): void {
+	onFib(answer: (query: FibQuery) => FibAnswer): void {
 		this.#fib = answer;
 	}
 
@@ -148,8 +148,8 @@ export class MemoryTables implements TableReader {
 		return this.settledUntil;
 	}
 
-	fib({ destination }: FibQuery): FibAnswer {
-		return this.#fib(destination);
+	fib(query: FibQuery): FibAnswer {
+		return this.#fib(query);
 	}
 
 	deviceMtu(ifindex: number): number | undefined {

@@ -84,9 +84,9 @@ export function pair(
 			probeKey: [1n, 2n],
 		}),
 	);
-	b.onFib((destination) => a.fib({ destination, ifindex: 0 }));
-	const host = { kind: RouteKind.HOST, flags: 0, peer: Limit.NO_PEER };
-	const peer = { kind: RouteKind.PEER, flags: 0, peer: 1 };
+	b.onFib((query) => a.fib(query));
+	const host = { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER };
+	const peer = { kind: RouteKind.PEER, flags: 0, mtu: 0, peer: 1 };
 	b.routes.set("10.244.1.0/24", peer);
 	b.routes.set("fd00:10:244:1::/64", peer);
 	for (const family of [4, 6] as const) {

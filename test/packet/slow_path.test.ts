@@ -7,7 +7,7 @@ import { complement, sumWords } from "../../src/forwarder/checksum.js";
 import { type Packet, parse, parseQuoted } from "../../src/forwarder/packet.js";
 import { SlowPath } from "../../src/slowpath/slow_path.js";
 import { readMac } from "../../src/tables/address.js";
-import { Hook } from "../../src/tables/generated.js";
+import { Hook, Limit, NodeFlag, RouteKind } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import { check } from "./check.js";
 import { DataPath } from "./data_path.js";
@@ -186,8 +186,11 @@ if (inNamespace(import.meta.url)) {
 	});
 
 	t.test("fragments to the outside are translated as their flow", async (t) => {
-		tables.config = world.nodeConfig({ transportMtu: 1000 });
-		dataPath.writeConfig(tables.config);
+		const flags = NodeFlag.CONFIGURED | NodeFlag.SNAT | NodeFlag.ROUTE_MTU;
+		tables.config = world.nodeConfig({ flags });
+		const narrow = { kind: RouteKind.OUTSIDE, flags: 0, mtu: 1000, peer: Limit.NO_PEER };
+		tables.routes.set(`${outside[4]}/32`, narrow);
+		dataPath.write(tables);
 		const packet = build.ip(
 			{ source: podA[4], destination: outside[4], dontFragment: false, identification: 77 },
 			build.udp(1000, 2001, Buffer.alloc(1400, 0x43)),

@@ -13,6 +13,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
+import type { FibAnswer, FibQuery } from "../../src/forwarder/forwarder.js";
 import {
 	type Endpoint,
 	FlowState,
@@ -245,9 +246,12 @@ export interface Variation {
 /** The tables of the picture, varied. */
 export function makeTables(flowSlots: number, variation: Variation = {}): MemoryTables {
 	const tables = new MemoryTables(flowSlots, nodeConfig(variation.config));
-	const noPeer = { flags: 0, peer: Limit.NO_PEER };
-	const route = (prefix: string, kind: number, what: { flags?: number; peer?: number } = {}) =>
-		tables.routes.set(prefix, { kind, ...noPeer, ...what });
+	const noPeer = { flags: 0, mtu: 0, peer: Limit.NO_PEER };
+	const route = (
+		prefix: string,
+		kind: number,
+		what: { flags?: number; mtu?: number; peer?: number } = {},
+	) => tables.routes.set(prefix, { kind, ...noPeer, ...what });
 	for (const family of [4, 6] as const) {
 		const bits = family === 4 ? 32 : 128;
 		for (const [place, pod] of [podA, podB].entries()) {
@@ -309,10 +313,27 @@ function peerEntry(facts: PeerFacts, family: 4 | 6): Peer {
 	};
 }
 
+/** A question about any packet, to be completed. */
+export const ANY_QUERY: FibQuery = {
+	source: "",
+	destination: "",
+	protocol: 0,
+	sourcePort: 0,
+	destinationPort: 0,
+	tos: 0,
+	wantsSource: true,
+};
+
 /** What this namespace's FIB says. The programs ask the real one. */
-function fib(destination: string): ReturnType<MemoryTables["fib"]> {
+export function fib({ destination }: FibQuery): FibAnswer {
 	const family = destination.includes(":") ? 6 : 4;
-	const wire = { kind: "forward", ifindex: indexOf("wire0"), sourceMac: NODE_MAC } as const;
+	const wire = {
+		kind: "forward",
+		ifindex: indexOf("wire0"),
+		sourceMac: NODE_MAC,
+		mtu: 1500,
+		source: nodeAddress[family],
+	} as const;
 	if (destination === unreachableHost[family]) return { kind: "noRoute", type: "unreachable" };
 	if (destination === prohibitedHost[family]) return { kind: "noRoute", type: "prohibit" };
 	if (destination === blackholeHost[family]) return { kind: "noRoute", type: "blackhole" };
@@ -330,6 +351,8 @@ function fib(destination: string): ReturnType<MemoryTables["fib"]> {
 			sourceMac: GATEWAY_MAC,
 			destinationMac: pod.mac,
 			nextHop: destination,
+			mtu: 1500,
+			source: "",
 		};
 	}
 	if (isOnLink(destination)) {

@@ -55,7 +55,7 @@ function small(change: Partial<Tables> = {}): Tables {
 		peerPaths: new Map([[0, peer]]),
 		peerGateways: new Map([["10.244.2.1", 0]]),
 		peerAddresses: new Map([["192.168.0.2", 0]]),
-		routes: new Map([["10.244.2.0/24", { kind: 3, flags: 0, peer: 0 }]]),
+		routes: new Map([["10.244.2.0/24", { kind: 3, flags: 0, mtu: 0, peer: 0 }]]),
 		endpoints: new Map([
 			["10.244.1.2", { mac: "06:00:00:00:00:02", interface: "fairway00000001" }],
 		]),
@@ -152,7 +152,7 @@ t.test("which writes, and in which order", async (t) => {
 		[
 			"a put before a removal",
 			small(),
-			small({ routes: new Map([["10.244.3.0/24", { kind: 3, flags: 0, peer: 0 }]]) }),
+			small({ routes: new Map([["10.244.3.0/24", { kind: 3, flags: 0, mtu: 0, peer: 0 }]]) }),
 			["put routes 10.244.3.0/24", "remove routes 10.244.2.0/24"],
 		],
 	];

@@ -85,7 +85,7 @@ t.test("the first apply makes everything", async (t) => {
 		t.equal(pinned("peer_addresses").entries().keys.length / maps.peerAddresses.keySize, 3);
 		const index = Buffer.from([3, 0, 0, 0]);
 		t.same(Peer.decode(pinned("peers").lookup(index)!), tables.peers.get(3));
-		t.same(reconciler.tableReader.route("10.100.2.77"), { kind: 3, flags: 0, peer: 2 });
+		t.same(reconciler.tableReader.route("10.100.2.77"), { kind: 3, flags: 0, mtu: 0, peer: 2 });
 		t.equal(reconciler.tableReader.route("8.8.8.8"), undefined);
 		const [link] = await ip.query<{ ifindex: number }>("link", "show", "dev", podInterface(1));
 		t.same(reconciler.tableReader.endpoint("10.244.1.3"), {
@@ -197,7 +197,7 @@ t.test("a route, an endpoint, an owner of a peer id: a new route epoch each", as
 		t.equal(now, epoch + 1, what);
 		epoch = now;
 	};
-	const routes = new Map(tables.routes).set("10.9.0.0/16", { kind: 2, flags: 0, peer: 0xffffffff });
+	const routes = new Map(tables.routes).set("10.9.0.0/16", { kind: 2, flags: 0, mtu: 0, peer: 0xffffffff });
 	// The entry, and node_config.
 	t.match(await reconciler.apply({ ...tables, routes }), { writes: 2 });
 	raised(t, "a route came");
@@ -240,7 +240,7 @@ t.test("a thousand Nodes, dual stack", async (t) => {
 	const many = tablesOf({ peers: 1000, pods: 2 });
 	t.match(await reconciler.apply(many), { pending: 0, ready: true });
 	t.same(reconciler.problems(), []);
-	t.same(reconciler.tableReader.route("10.103.231.9"), { kind: 3, flags: 0, peer: 999 });
+	t.same(reconciler.tableReader.route("10.103.231.9"), { kind: 3, flags: 0, mtu: 0, peer: 999 });
 	t.equal((await routesOf170("-6")).length, 1000);
 	t.match(await reconciler.apply(many), { writes: 0 });
 	await reconciler.apply(tables);

@@ -265,8 +265,8 @@ t.test("next hops are asked for again when the kernel's answer may differ", asyn
 
 t.test("an entry that cannot be encoded harms no other", async (t) => {
 	const routes = new Map(tables.routes)
-		.set("10.50.0.0/99", { kind: RouteKind.HOST, flags: 0, peer: 0 })
-		.set("10.51.0.0/16", { kind: RouteKind.HOST, flags: 0, peer: 0xffffffff });
+		.set("10.50.0.0/99", { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: 0 })
+		.set("10.51.0.0/16", { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: 0xffffffff });
 	t.match(await reconciler.apply({ ...tables, routes }), { pending: 1, ready: true });
 	t.match(reconciler.problems(), [/10\.50\.0\.0\/99/]);
 	t.equal(reconciler.tableReader.route("10.51.9.9")?.kind, RouteKind.HOST);

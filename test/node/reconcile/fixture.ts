@@ -128,7 +128,7 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 		peerAddresses: new Map(),
 		peerGateways: new Map(),
 		routes: new Map([
-			["10.244.1.0/24", { kind: RouteKind.LOCAL_PODS, flags: 0, peer: 0xffffffff }],
+			["10.244.1.0/24", { kind: RouteKind.LOCAL_PODS, flags: 0, mtu: 0, peer: 0xffffffff }],
 		]),
 		endpoints: new Map(),
 		hostRoutes: new Map(),
@@ -168,7 +168,7 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 				prefix.replace(/(0|:)\/\d+$/, (_, end) => (end === "0" ? "1" : ":1")),
 				n,
 			);
-			tables.routes.set(prefix, { kind: RouteKind.PEER, flags: 0, peer: n });
+			tables.routes.set(prefix, { kind: RouteKind.PEER, flags: 0, mtu: 0, peer: n });
 			const source = family === 0 ? "10.244.1.1" : "fd00:10:244:1::1";
 			tables.hostRoutes.set(prefix, { prefix, mtu: 1450, source });
 		});

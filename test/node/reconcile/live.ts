@@ -49,8 +49,16 @@ t.test("the kernel's FIB", async (t) => {
 		[],
 	);
 	const [nic] = await ip.query<{ ifindex: number; address: string }>("link", "show", "dev", "eth0");
-	const ask = (destination: string) => reader.fib({ destination, ifindex: 1 });
-	const via = { kind: "forward", ifindex: nic?.ifindex, sourceMac: nic?.address };
+	const ask = (destination: string) => reader.fib({
+			source: "",
+			destination,
+			protocol: 0,
+			sourcePort: 0,
+			destinationPort: 0,
+			tos: 0,
+			wantsSource: true,
+		});
+	const via = { kind: "forward", ifindex: nic?.ifindex, sourceMac: nic?.address, mtu: 1500 };
 	await until(() => ask("203.0.113.9").kind === "forward");
 	t.same(ask("203.0.113.9"), {
 		...via,

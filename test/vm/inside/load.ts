@@ -14,7 +14,7 @@ import {
 	clsact,
 	supportsTcx,
 } from "#native";
-import { hasDecapL3 } from "../../../src/reconcile/object_file.js";
+import { kernelFeatures } from "../../../src/reconcile/object_file.js";
 
 export interface Loaded {
 	program: string;
@@ -40,10 +40,17 @@ export interface Report {
 const objectPath = new URL("../../../build/bpf/fairway.bpf.o", import.meta.url).pathname;
 const XDP = 6;
 
-/** The knob that follows the kernel, always; and those that cut the most, and the least, code away. */
+/** The knobs that follow the kernel. */
+const features = {
+	has_decap_l3: Number(kernelFeatures().hasDecapL3),
+	has_fib_source: Number(kernelFeatures().hasFibSource),
+	has_fib_mark: Number(kernelFeatures().hasFibMark),
+};
+
+/** These always; and those that cut the most, and the least, code away. */
 const variants: Record<string, Record<string, number>> = {
-	production: { has_decap_l3: Number(hasDecapL3()), veth_wire: 0, trace_verdicts: 0 },
-	tests: { has_decap_l3: Number(hasDecapL3()), veth_wire: 1, trace_verdicts: 1 },
+	production: { ...features, veth_wire: 0, trace_verdicts: 0 },
+	tests: { ...features, veth_wire: 1, trace_verdicts: 1 },
 };
 
 function open(only: string, knobs: Record<string, number>): BpfObject {
@@ -101,7 +108,7 @@ const names = BpfObject.open(objectPath).programNames;
 const report: Report = {
 	kernel: release(),
 	tcx: supportsTcx(),
-	decapL3: hasDecapL3(),
+	decapL3: kernelFeatures().hasDecapL3,
 	loaded: Object.keys(variants).flatMap((knobs) => names.map((name) => load(name, knobs, ifindex))),
 };
 process.stdout.write(`load: ${JSON.stringify(report)}\n`);

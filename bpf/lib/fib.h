@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the kernel's FIB says of a packet. It is asked the whole question, so that rules by source,
+ * protocol, port, TOS or mark hold, and multipath routes spread flows as they do for the kernel's
+ * own forwarding.
+ *
+ *  1. question      of a packet to the outside, or of everything that goes to a peer
+ *  2. answer        device, next hop, its MAC, the route's MTU, and the source address
+ */
+#ifndef FAIRWAY_FIB_H
+#define FAIRWAY_FIB_H
+
+#include "route.h"
+#include "work.h"
+
+/* Names of newer headers than those that this may be built with. */
+#define FIB_LOOKUP_SRC (1U << 4)
+#define FIB_LOOKUP_MARK (1U << 5)
+#define FIB_LKUP_RET_NO_SRC_ADDR 9
+
+/* 1. A packet that goes there as it is. */
+static __always_inline void fib_question_packet(struct fib_question *question,
+						const struct packet *packet)
+{
+	__u8 protocol = packet->key.protocol;
+
+	question->source = packet->key.source;
+	question->destination = packet->key.destination;
+	question->family = packet->family;
+	question->protocol = protocol;
+	question->tos = packet->tos;
+	question->source_port = 0;
+	question->destination_port = 0;
+	/* An ICMP identifier is no port to a rule. */
+	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP) {
+		question->source_port = packet->key.source_port;
+		question->destination_port = packet->key.destination_port;
+	}
+}
+
+/* 1. All that goes to a peer shares one next hop: in a tunnel it comes from the Node, else from the
+ * pod CIDR, for which the gateway address stands. */
+static __always_inline void fib_question_peer(struct fib_question *question,
+					      const struct peer *peer, bool tunnel, __u8 family,
+					      const struct node_config *node)
+{
+	question->source = tunnel ? peer->local : *gateway_address(node, family);
+	question->destination = peer->remote;
+	question->family = family;
+	question->protocol = tunnel ? IPPROTO_UDP : 0;
+	question->tos = 0;
+	question->source_port = 0;
+	question->destination_port = tunnel ? peer->port : 0;
+	question->wants_source = 0;
+}
+
+/* `length` of 1 fits whatever the MTU, which the answer then has; 0xffff fits (almost) nowhere, and
+ * the answer has nothing but the MTU. */
+static __always_inline long fib_look(struct __sk_buff *ctx, struct work *work, __u16 length,
+				     __u32 flags)
+{
+	const struct fib_question *question = &work->question;
+	struct bpf_fib_lookup *fib = &work->fib;
+
+	__builtin_memset(fib, 0, sizeof(*fib));
+	fib->ifindex = ctx->ifindex;
+	fib->l4_protocol = question->protocol;
+	fib->sport = question->source_port;
+	fib->dport = question->destination_port;
+	fib->tot_len = length;
+	if (question->family == 4) {
+		fib->family = AF_INET;
+		fib->tos = question->tos;
+		fib->ipv4_src = question->source.word[3];
+		fib->ipv4_dst = question->destination.word[3];
+	} else {
+		fib->family = AF_INET6;
+		fib->flowinfo = bpf_htonl(question->tos << 20);
+		__builtin_memcpy(fib->ipv6_src, &question->source, 16);
+		__builtin_memcpy(fib->ipv6_dst, &question->destination, 16);
+	}
+	if (has_fib_mark) {
+		/* In a union with the MACs of the answer. */
+		*(__u32 *)fib->smac = ctx->mark;
+		flags |= FIB_LOOKUP_MARK;
+	}
+	return bpf_fib_lookup(ctx, fib, sizeof(*fib), flags);
+}
+
+/* 2. Of work->question, into work->remote.way. */
+stage int fib_ask(struct __sk_buff *ctx, struct work *work)
+{
+	const struct fib_question *question;
+	const struct source_address *own;
+	struct bpf_fib_lookup *fib;
+	struct way *way;
+	bool source;
+	long result;
+	__u32 index;
+
+	if (!work)
+		return -1;
+	question = &work->question;
+	fib = &work->fib;
+	way = &work->remote.way;
+	source = question->wants_source && has_fib_source;
+	result = fib_look(ctx, work, 1, source ? FIB_LOOKUP_SRC : 0);
+	if (source && result == FIB_LKUP_RET_NO_SRC_ADDR) {
+		source = false;
+		result = fib_look(ctx, work, 1, 0);
+	}
+	switch (result) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+	case BPF_FIB_LKUP_RET_NO_NEIGH:
+		break;
+	case BPF_FIB_LKUP_RET_UNREACHABLE:
+		way->refusal = SLOW_UNREACHABLE;
+		way->action = ACTION_DROP;
+		return 0;
+	case BPF_FIB_LKUP_RET_PROHIBIT:
+		way->refusal = SLOW_PROHIBITED;
+		way->action = ACTION_DROP;
+		return 0;
+	case BPF_FIB_LKUP_RET_BLACKHOLE:
+		way->action = ACTION_DROP;
+		return 0;
+	default:
+		/* The Node's own address, no route at all, or more than a look-up can say: the
+		 * kernel does it, or answers unreachable. */
+		way->action = ACTION_PASS;
+		way->encap = result == BPF_FIB_LKUP_RET_UNSUPP_LWT;
+		return 0;
+	}
+	way->action = ACTION_WIRE_NEIGHBOUR;
+	way->ifindex = fib->ifindex;
+	/* The look-up has put the gateway, or the destination itself, in the destination's place. */
+	way->neighbour.nh_family = fib->family;
+	__builtin_memcpy(way->neighbour.ipv6_nh, fib->ipv6_dst, 16);
+	if (source) {
+		if (question->family == 6)
+			__builtin_memcpy(&way->source, fib->ipv6_src, 16);
+		else if (fib->ipv4_src)
+			address_set_ipv4(&way->source, fib->ipv4_src);
+	} else if (question->wants_source) {
+		index = way->ifindex;
+		own = bpf_map_lookup_elem(&source_addresses, &index);
+		if (own)
+			way->source = question->family == 4 ? own->ipv4 : own->ipv6;
+	}
+	if (result == BPF_FIB_LKUP_RET_SUCCESS) {
+		way->destination_mac = mac_word(fib->dmac);
+		way->source_mac = mac_word(fib->smac);
+		way->resolved = 1;
+		way->mtu = fib->mtu_result;
+		return 0;
+	}
+	/* Without a neighbour the answer ends before the MTU. */
+	way->mtu = HOP_MTU_MAX;
+	result = fib_look(ctx, work, HOP_MTU_MAX, 0);
+	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED || result == BPF_FIB_LKUP_RET_SUCCESS)
+		way->mtu = fib->mtu_result;
+	return 0;
+}
+
+#endif
