@@ -148,13 +148,13 @@ function snatOf(question: Question, { flow: change }: Decision): ExplainAnswer["
 }
 
 function mtuOf(
-	{ mtu }: Decision,
+	{ mtu, outsideMtu }: Decision,
 	path: ExplainPath | null,
-	{ self, tables }: ExplainContext,
+	{ self }: ExplainContext,
 ): number | null {
 	if (mtu !== 0) return mtu;
 	if (path === "local") return self.podMTU;
-	return path === "outside" ? (tables.nodeConfig()?.transportMtu ?? null) : null;
+	return path === "outside" ? (outsideMtu ?? null) : null;
 }
 
 function deviceOf(ifindex: number, context: ExplainContext): string | null {

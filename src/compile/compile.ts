@@ -19,6 +19,7 @@ import type { Network } from "./network.js";
 import { type PathVerdicts, PeerTables, type PeerView, type ProbedPeer } from "./peer_tables.js";
 import { RouteTable } from "./route_table.js";
 import { podMtu, Self, snatAddress, wireInterfaces } from "./self.js";
+import { sourceAddresses } from "./source_addresses.js";
 import { selectTransport } from "./transport.js";
 
 export type { PathVerdict } from "./peer_path.js";
@@ -100,7 +101,7 @@ export function compile(input: CompileInput): CompileResult {
 		if (id !== undefined && id < Limit.PEERS_MAX) peers.add(peer, id);
 		else problems.push(`Cannot serve Node ${peer.name}: wanted a peer id below ${Limit.PEERS_MAX}`);
 	}
-	const routes = routesOf(config, self, peers);
+	const routes = routesOf(config, self, peers, kernel);
 	if (routes.size > Limit.ROUTES_MAX)
 		problems.push(
 			`Cannot write all routes: wanted at most ${Limit.ROUTES_MAX}, there are ${routes.size}`,
@@ -126,7 +127,10 @@ export function compile(input: CompileInput): CompileResult {
 		},
 		tables: {
 			nodeConfig: {
-				flags: NodeFlag.CONFIGURED | (config.noSNAT ? 0 : NodeFlag.SNAT),
+				flags:
+					NodeFlag.CONFIGURED |
+					(config.noSNAT ? 0 : NodeFlag.SNAT) |
+					([...routes.values()].some(({ mtu }) => mtu !== 0) ? NodeFlag.ROUTE_MTU : 0),
 				vni: config.tunnelVNI,
 				snatAddress4: snat.address4,
 				snatAddress6: snat.address6,
@@ -146,6 +150,7 @@ export function compile(input: CompileInput): CompileResult {
 			peerAddresses: peers.addresses,
 			peerGateways: peers.gateways,
 			routes,
+			sourceAddresses: sourceAddresses(network),
 			endpoints: endpointsOf(input.endpoints, self),
 			hostRoutes: peers.hostRoutes,
 			gatewayAddresses: self.gateways,
@@ -162,7 +167,12 @@ export function compile(input: CompileInput): CompileResult {
 }
 
 /** Addresses of this Node before its Pods' prefixes, and those before peers'. */
-function routesOf(config: Config, self: Self, peers: PeerTables): Tables["routes"] {
+function routesOf(
+	config: Config,
+	self: Self,
+	peers: PeerTables,
+	kernel: KernelRoutes,
+): Tables["routes"] {
 	const table = new RouteTable();
 	for (const address of [...self.gateways, ...self.addresses]) {
 		const bytes = parseAddress(address);
@@ -170,7 +180,7 @@ function routesOf(config: Config, self: Self, peers: PeerTables): Tables["routes
 	}
 	for (const prefix of self.podCidrs) table.add(prefix, RouteKind.LOCAL_PODS);
 	for (const { prefix, id } of peers.prefixes) table.add(prefix, RouteKind.PEER, id);
-	return table.routes(config.snat.excludeCIDRs.map(parsePrefix));
+	return table.routes(config.snat.excludeCIDRs.map(parsePrefix), kernel);
 }
 
 /** The first Pod with an address keeps it; no Pod may have an address of this Node. */

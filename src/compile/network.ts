@@ -30,6 +30,8 @@ export interface NetworkRoute {
 	gateway?: string;
 	device: string;
 	source?: string;
+	/** The largest packet that the route allows; absent: what the device takes. */
+	mtu?: number;
 	/** Lower wins. */
 	metric: number;
 }

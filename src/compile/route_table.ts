@@ -4,6 +4,7 @@
  */
 import { Limit, type Route, RouteFlag, RouteKind } from "../tables/generated.js";
 import { contains, type Prefix, parsePrefix } from "../tables/prefix.js";
+import type { KernelRoutes } from "./kernel_routes.js";
 
 interface Entry {
 	prefix: Prefix;
@@ -20,11 +21,16 @@ export class RouteTable {
 		return true;
 	}
 
-	/** With ROUTE_NO_SNAT on all that lies in one of the prefixes. */
-	routes(excluded: readonly Prefix[]): Map<string, Route> {
+	/**
+	 * With ROUTE_NO_SNAT on all that lies in one of the prefixes, and on what is outside the MTU that
+	 * the kernel's route there has (0: none).
+	 */
+	routes(excluded: readonly Prefix[], kernel: KernelRoutes): Map<string, Route> {
 		// Inside Pods' and Nodes' prefixes nothing is translated; an entry there would hide them.
 		const inner = [...this.#entries.values()].map(({ prefix }) => prefix);
 		for (const prefix of excluded)
+			if (!inner.some((outer) => contains(outer, prefix))) this.add(prefix, RouteKind.OUTSIDE);
+		for (const prefix of kernel.narrow())
 			if (!inner.some((outer) => contains(outer, prefix))) this.add(prefix, RouteKind.OUTSIDE);
 		// IPv4 lies in ::ffff:0:0/96: an IPv6 prefix around that must not speak for it.
 		if ([...this.#entries.values()].some(({ prefix }) => coversMapped(prefix)))
@@ -32,7 +38,8 @@ export class RouteTable {
 		const routes = new Map<string, Route>();
 		for (const { prefix, kind, peer } of this.#entries.values()) {
 			const flags = excluded.some((outer) => contains(outer, prefix)) ? RouteFlag.NO_SNAT : 0;
-			routes.set(prefix.text, { kind, flags, mtu: 0, peer });
+			const mtu = kind === RouteKind.OUTSIDE ? (kernel.lookup(prefix.bytes)?.mtu ?? 0) : 0;
+			routes.set(prefix.text, { kind, flags, mtu, peer });
 		}
 		return routes;
 	}

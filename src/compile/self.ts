@@ -64,8 +64,9 @@ export function podMtu(
 }
 
 /**
- * The address of this Node that the outside answers to: the transport address when the default
- * route leaves by its interface, else one of the interface where it does leave.
+ * The Node's main address towards the outside: what the default route prefers, else the transport
+ * address where that route leaves by its interface, else one of the interface where it does leave.
+ * What leaves by another route has that one's (source_addresses.ts).
  */
 export function snatAddress(
 	family: Family,
@@ -78,13 +79,12 @@ export function snatAddress(
 	const way = routes.default(family);
 	const link = network.interfaces.find(({ name }) => name === way?.device);
 	if (way === undefined || link === undefined) return transportAddress;
+	if (way.source !== undefined) return way.source;
 	if (link.name === transport[family]?.interface.name) return transportAddress;
 	const there = addressesOf(link)
 		.filter((address) => address.family === family)
 		.map(({ address }) => address);
-	const preferred = [way.source, ...node.internalIPs].find(
-		(address) => address !== undefined && there.includes(address),
-	);
+	const preferred = node.internalIPs.find((address) => there.includes(address));
 	return preferred ?? there[0] ?? transportAddress;
 }
 

@@ -68,6 +68,8 @@ export interface Decision {
 	/** The packet handed to the slow path, from its IP header on and decapsulated: to be answered, to be
 	 * forwarded, or as a copy. */
 	slowPathPacket?: Buffer;
+	/** The largest IP packet that the route to the outside takes. */
+	outsideMtu?: number;
 	flow?: FlowChange;
 	fragment?: { key: FragmentKey; ports: Fragment };
 	/** A next hop that was resolved by the kernel and may be cached, by index as in `peers`. */

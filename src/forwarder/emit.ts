@@ -111,6 +111,7 @@ export function wayOutside(
 	const way = resolveNextHop(draft, cached, outsideQuery(draft, packet, wantsSource));
 	if (way === "local") return draft.pass("the kernel does not forward it");
 	if (typeof way === "string") return refuse(draft, packet, way, `no way to ${destination}`);
+	draft.decision.outsideMtu = way.mtu;
 	return {
 		mtu: way.mtu,
 		source: way.source,

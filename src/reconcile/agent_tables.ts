@@ -5,7 +5,14 @@
 import { createHash } from "node:crypto";
 import type { BpfError, BpfMap } from "#native";
 import type { Codec } from "../tables/codec.js";
-import { type Endpoint, maps, NodeConfig, type Peer, type Route } from "../tables/generated.js";
+import {
+	type Endpoint,
+	maps,
+	NodeConfig,
+	type Peer,
+	type Route,
+	type SourceAddress,
+} from "../tables/generated.js";
 
 import { slicesOf } from "./slices.js";
 
@@ -166,6 +173,7 @@ export class AgentTables {
 	readonly peerAddresses: Table<string, number>;
 	readonly peerPaths: Table<number, Peer>;
 	readonly peerGateways: Table<string, number>;
+	readonly sourceAddresses: Table<number, SourceAddress>;
 	readonly routes: Table<string, Route>;
 	readonly endpoints: Table<string, Endpoint>;
 	readonly nodeConfig: Table<number, NodeConfig>;
@@ -175,6 +183,7 @@ export class AgentTables {
 		this.peerAddresses = new Table(maps.peerAddresses, map);
 		this.peerPaths = new Table(maps.peerPaths, map);
 		this.peerGateways = new Table(maps.peerGateways, map);
+		this.sourceAddresses = new Table(maps.sourceAddresses, map);
 		this.routes = new Table(maps.routes, map);
 		this.endpoints = new Table(maps.endpoints, map);
 		this.nodeConfig = new Table(maps.nodeConfig, map);

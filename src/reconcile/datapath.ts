@@ -39,6 +39,7 @@ const agentMaps: readonly string[] = [
 	"peer_addresses",
 	"peer_paths",
 	"peer_gateways",
+	"source_addresses",
 	"routes",
 	"endpoints",
 ];

@@ -37,6 +37,7 @@ interface IpRouteEntry extends Partial<IpNextHop> {
 	prefsrc?: string;
 	protocol?: string;
 	metric?: number;
+	metrics?: { mtu?: number }[];
 	nexthops?: IpNextHop[];
 }
 
@@ -86,6 +87,7 @@ function toRoutes(route: IpRouteEntry, family: 4 | 6): NetworkRoute[] {
 	if (route.type !== undefined && route.type !== "unicast") return [];
 	if (route.protocol === String(ROUTE_PROTOCOL)) return [];
 	const { prefsrc, metric = 0 } = route;
+	const mtu = route.metrics?.find((one) => one.mtu !== undefined)?.mtu;
 	return (route.nexthops ?? [route]).flatMap(({ dev, gateway, via }) => {
 		const hop = gateway ?? via?.host;
 		if (dev === undefined || isOwnDevice(dev)) return [];
@@ -95,6 +97,7 @@ function toRoutes(route: IpRouteEntry, family: 4 | 6): NetworkRoute[] {
 				...(hop === undefined ? {} : { gateway: hop }),
 				device: dev,
 				...(prefsrc === undefined ? {} : { source: prefsrc }),
+				...(mtu === undefined ? {} : { mtu }),
 				metric,
 			},
 		];

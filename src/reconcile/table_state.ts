@@ -26,6 +26,7 @@ export class TableState {
 	readonly #peerAddresses: Map<string, number>;
 	readonly #peerPaths: Map<number, Peer>;
 	readonly #peerGateways: Map<string, number>;
+	readonly #sourceAddresses: Tables["sourceAddresses"];
 	readonly #routes: Tables["routes"];
 	readonly #endpoints: Map<string, Endpoint>;
 	#nodeConfig: NodeConfig;
@@ -47,6 +48,7 @@ export class TableState {
 			]),
 		);
 		this.#peerGateways = tables.peerGateways.read();
+		this.#sourceAddresses = tables.sourceAddresses.read();
 		this.#routes = tables.routes.read();
 		this.#endpoints = tables.endpoints.read();
 		this.#nodeConfig = tables.readNodeConfig();
@@ -104,6 +106,10 @@ export class TableState {
 					// A flow remembers whether its remote side is a tunnel endpoint of a peer.
 					if (note(...write(this.#tables.peerAddresses, this.#peerAddresses, step)))
 						pending.route = true;
+					break;
+				// Flows keep what they began with.
+				case "sourceAddresses":
+					note(...write(this.#tables.sourceAddresses, this.#sourceAddresses, step));
 					break;
 				case "routes":
 					if (note(...write(this.#tables.routes, this.#routes, step))) pending.route = true;
@@ -226,6 +232,7 @@ export class TableState {
 			peerAddresses: this.#peerAddresses,
 			peerPaths: this.#peerPaths,
 			peerGateways: this.#peerGateways,
+			sourceAddresses: this.#sourceAddresses,
 			routes: this.#routes,
 			endpoints,
 		};

@@ -16,6 +16,7 @@ export const MAPS = [
 	"peers",
 	"peerAddresses",
 	"peerGateways",
+	"sourceAddresses",
 	"endpoints",
 	"routes",
 	"hostRoutes",

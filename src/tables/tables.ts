@@ -4,7 +4,7 @@
  *
  * Addresses and prefixes are canonical text ("10.244.1.0/24", "fd00:10:244:1::/64").
  */
-import type { Endpoint, NodeConfig, Peer, Route } from "./generated.js";
+import type { Endpoint, NodeConfig, Peer, Route, SourceAddress } from "./generated.js";
 
 /** A kernel route to `fairway0`, by which the Node's own stack reaches a peer's Pods. */
 export interface HostRoute {
@@ -30,6 +30,8 @@ export interface Tables {
 	peerGateways: Map<string, number>;
 	/** Outer source address → peer id. */
 	peerAddresses: Map<string, number>;
+	/** Interface index → the source of translated packets that leave by it. */
+	sourceAddresses: Map<number, SourceAddress>;
 	routes: Map<string, Route>;
 	/** Pod address → interface (by name; the reconciler knows its ifindex) and MAC. The Pod's own index is
 	 * the reconciler's to give: absent from what compile makes. */

@@ -309,6 +309,7 @@ function wantedTables(tables: MemoryTables, links: Links): Tables {
 		peerPaths: new Map(tables.peerPaths),
 		peerAddresses: new Map(tables.peerAddresses),
 		peerGateways: new Map(tables.peerGateways),
+		sourceAddresses: new Map(),
 		routes: new Map(tables.routes),
 		endpoints: new Map(
 			[...tables.endpoints].map(([address, { ifindex, mac }]) => [

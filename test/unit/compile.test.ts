@@ -12,6 +12,7 @@ import { formatConfigError } from "../../src/config/config.js";
 import { parseConfig } from "../../src/config/parse.js";
 import {
 	Limit,
+	NodeFlag,
 	PathName,
 	type Peer,
 	RouteFlag,
@@ -838,11 +839,88 @@ t.test("the SNAT address is one of the interface that the default route leaves b
 			{ ...two, routes: leavesBy("eth1", "10.9.0.99").routes },
 			"10.9.0.99",
 		],
+		[
+			"the transport interface, another preferred source",
+			leavesBy("eth0", "198.51.100.1"),
+			"198.51.100.1",
+		],
 		["without addresses", leavesBy("tun7"), "192.168.1.1"],
 		["no default route", { ...NETWORK, routes: [] }, "192.168.1.1"],
 	];
 	for (const [what, network, address] of rows)
 		t.equal(ready({ network }).tables.nodeConfig.snatAddress4, address, what);
+});
+
+t.test("each device has the source address that its routes say", async (t) => {
+	const eth1 = 3;
+	const withEth1 = (addresses: [string, number][], ...routes: Network["routes"]): Network => ({
+		interfaces: NETWORK.interfaces.map((link) =>
+			link.name === "eth1"
+				? {
+						...link,
+						index: eth1,
+						addresses: addresses.map(([address, prefixLength]) => ({ address, prefixLength })),
+					}
+				: link,
+		),
+		routes: [...NETWORK.routes, ...routes],
+	});
+	const by = (prefix: string, gateway: string, source?: string) => ({
+		prefix,
+		gateway,
+		device: "eth1",
+		metric: 0,
+		...(source && { source }),
+	});
+	const addresses: [string, number][] = [
+		["10.9.0.1", 24],
+		["10.8.0.1", 24],
+	];
+	const rows: [what: string, network: Network, source: string][] = [
+		["no route: the first address", withEth1(addresses), "10.9.0.1"],
+		["its gateway's subnet", withEth1(addresses, by("172.16.0.0/12", "10.8.0.254")), "10.8.0.1"],
+		[
+			"the preferred source of its route",
+			withEth1(addresses, by("172.16.0.0/12", "10.8.0.254", "192.168.1.1")),
+			"192.168.1.1",
+		],
+		[
+			"the widest of its routes",
+			withEth1(addresses, by("172.16.0.0/12", "10.8.0.254"), by("0.0.0.0/0", "10.9.0.254")),
+			"10.9.0.1",
+		],
+	];
+	for (const [what, network, source] of rows)
+		t.equal(ready({ network }).tables.sourceAddresses.get(eth1)?.ipv4, source, what);
+	t.notOk(ready({ network: withEth1([]) }).tables.sourceAddresses.has(eth1), "none");
+});
+
+t.test("the outside has the MTUs of the kernel's routes", async (t) => {
+	const via = { gateway: "192.168.1.254", device: "eth0", metric: 0 };
+	const mtus = (...more: Network["routes"]) => {
+		const { routes, nodeConfig } = ready({
+			network: { ...NETWORK, routes: [...NETWORK.routes, ...more] },
+			config: "snat: {excludeCIDRs: [203.0.113.64/28]}",
+		}).tables;
+		const found = [...routes].filter(([, { mtu }]) => mtu !== 0);
+		t.equal(
+			(nodeConfig.flags & NodeFlag.ROUTE_MTU) !== 0,
+			found.length > 0,
+			"the core looks for it",
+		);
+		return found.map(([prefix, { kind, mtu }]) => `${prefix} ${RouteKindName[kind]} ${mtu}`).sort();
+	};
+	t.same(mtus(), [], "none");
+	t.same(
+		mtus({ ...via, prefix: "203.0.113.0/24", mtu: 1300 }),
+		["203.0.113.0/24 outside 1300", "203.0.113.64/28 outside 1300"],
+		"what is excluded from SNAT in it has it, too",
+	);
+	t.same(
+		mtus({ ...via, prefix: "203.0.113.0/24", mtu: 1300 }, { ...via, prefix: "203.0.113.64/26" }),
+		["203.0.113.0/24 outside 1300"],
+		"a route in it without one has the device's",
+	);
 });
 
 t.test("interfaces that packets from other machines come in by", async (t) => {

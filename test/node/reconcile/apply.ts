@@ -197,7 +197,12 @@ t.test("a route, an endpoint, an owner of a peer id: a new route epoch each", as
 		t.equal(now, epoch + 1, what);
 		epoch = now;
 	};
-	const routes = new Map(tables.routes).set("10.9.0.0/16", { kind: 2, flags: 0, mtu: 0, peer: 0xffffffff });
+	const routes = new Map(tables.routes).set("10.9.0.0/16", {
+		kind: 2,
+		flags: 0,
+		mtu: 0,
+		peer: 0xffffffff,
+	});
 	// The entry, and node_config.
 	t.match(await reconciler.apply({ ...tables, routes }), { writes: 2 });
 	raised(t, "a route came");

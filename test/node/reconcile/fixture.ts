@@ -127,6 +127,7 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 		peerPaths: new Map(),
 		peerAddresses: new Map(),
 		peerGateways: new Map(),
+		sourceAddresses: new Map(),
 		routes: new Map([
 			["10.244.1.0/24", { kind: RouteKind.LOCAL_PODS, flags: 0, mtu: 0, peer: 0xffffffff }],
 		]),

@@ -49,7 +49,8 @@ t.test("the kernel's FIB", async (t) => {
 		[],
 	);
 	const [nic] = await ip.query<{ ifindex: number; address: string }>("link", "show", "dev", "eth0");
-	const ask = (destination: string) => reader.fib({
+	const ask = (destination: string) =>
+		reader.fib({
 			source: "",
 			destination,
 			protocol: 0,
