@@ -142,6 +142,9 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			translated = snat_translation(match.flow, FLOW_ORIGINAL, translation);
 		} else {
 			match.flow = flow_start(packet, node);
+			/* The stack forwards what it has translated: a Service's backend. */
+			if (match.flow && from_pod_of_ours)
+				match.flow->flags |= FLOW_STACK;
 		}
 		if (match.flow) {
 			flow_advance(match.flow, FLOW_ORIGINAL, packet, now);

@@ -40,8 +40,9 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct remote *remote;
 	struct gso gso = gso_of(ctx);
 	enum drop_reason reason;
-	bool related = false, translated = false, wants_snat = false, plain;
+	bool related = false, translated = false, wants_snat = false, plain, to_stack;
 	struct ethhdr *ethernet;
+	const struct route host = { .kind = ROUTE_HOST, .peer = NO_PEER };
 	enum fit fit = FITS;
 	struct route route;
 	struct mac source;
@@ -117,7 +118,10 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 	/* Or else the compiler keeps what it knows of it in a flag, and the verifier is lost. */
 	hide(match.flow);
-	if (match.flow && !related && flow_current(match.flow, node)) {
+	if (match.flow && match.flow->flags & FLOW_STACK && match.direction == FLOW_REPLY) {
+		/* The stack may have translated what this answers. */
+		route = host;
+	} else if (match.flow && !related && flow_current(match.flow, node)) {
 		route = route_remembered(match.flow);
 	} else {
 		route = route_resolve(&packet->key.destination);
@@ -145,13 +149,19 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		if (remote->way.action == ACTION_DROP)
 			return refuse(ctx, packet, node, &remote->way, verdict);
 		/* An address of the Node that the agent has not told of. */
-		if (remote->way.action == ACTION_PASS)
+		if (remote->way.action == ACTION_PASS) {
+			/* A route that encapsulates is the kernel's alone, which translates nothing. */
+			if (remote->way.refusal == BPF_FIB_LKUP_RET_UNSUPP_LWT && wants_snat &&
+			    !(node->flags & NODE_STACK_SNAT))
+				return dropped(verdict, DROP_NO_ROUTE);
 			return pass(verdict);
+		}
 		if (route.flags & ROUTE_PEER_NODE && tunnel_forged(ctx, packet, node, verdict))
 			return dropped(verdict, DROP_TUNNEL_FROM_POD);
 	}
 
-	if (route.kind != ROUTE_HOST) {
+	to_stack = route.kind == ROUTE_HOST || route.kind == ROUTE_STACK;
+	if (!to_stack) {
 		/* 6 */
 		if (packet->ttl <= 1) {
 			slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
@@ -196,7 +206,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 				pods_remember(match.flow, sender, receiver, FLOW_ORIGINAL);
 		}
 	}
-	if (route.kind == ROUTE_HOST)
+	if (to_stack)
 		return pass(verdict);
 	if (fit == FITS_IN_FRAGMENTS) {
 		slow_path_send(ctx, packet, node, SLOW_FRAGMENT, remote->mtu, verdict);

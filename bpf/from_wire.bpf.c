@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* from_wire at TC ingress of a NIC: after GRO, and without XDP where that is unavailable. */
 #define FAIRWAY_HOOK HOOK_FROM_WIRE
+#include "lib/link_layer.h"
 #include "lib/wire.h"
 
 /* Generic XDP copies a packet that has too little headroom, and the copy's skb->mac_len is 0 (seen on
@@ -25,6 +26,8 @@ int from_wire(struct __sk_buff *ctx)
 	int result;
 
 	if (xdp_generic && restore_ethernet(ctx))
+		return TC_ACT_UNSPEC;
+	if (is_bare_ip(ctx) && ethernet_push(ctx))
 		return TC_ACT_UNSPEC;
 	result = established_receive(ctx);
 	if (result != NOT_ESTABLISHED)

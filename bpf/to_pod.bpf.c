@@ -36,8 +36,10 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (!match.flow) {
 		match.flow = flow_start(packet, node);
 		match.direction = FLOW_ORIGINAL;
-		if (match.flow)
+		if (match.flow) {
+			match.flow->flags |= FLOW_STACK;
 			route_remember(match.flow, &route, NULL, FLOW_ORIGINAL, node);
+		}
 	}
 	if (match.flow)
 		flow_advance(match.flow, match.direction, packet, now);

@@ -29,6 +29,7 @@ static __always_inline void fib_question_packet(struct fib_question *question,
 	question->family = packet->family;
 	question->protocol = protocol;
 	question->tos = packet->tos;
+	question->output = 0;
 	question->source_port = 0;
 	question->destination_port = 0;
 	/* An ICMP identifier is no port to a rule. */
@@ -52,6 +53,7 @@ static __always_inline void fib_question_peer(struct fib_question *question,
 	question->source_port = 0;
 	question->destination_port = tunnel ? peer->port : 0;
 	question->wants_source = 0;
+	question->output = 0;
 }
 
 /* `length` of 1 fits whatever the MTU, which the answer then has; 0xffff fits (almost) nowhere, and
@@ -84,6 +86,8 @@ static __always_inline long fib_look(struct __sk_buff *ctx, struct work *work, _
 		*(__u32 *)fib->smac = ctx->mark;
 		flags |= FIB_LOOKUP_MARK;
 	}
+	if (question->output)
+		flags |= BPF_FIB_LOOKUP_OUTPUT;
 	return bpf_fib_lookup(ctx, fib, sizeof(*fib), flags);
 }
 

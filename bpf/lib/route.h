@@ -38,7 +38,8 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 	flow->route_flags = route->flags;
 	flow->peer = route->peer;
 	flow->local_ifindex = 0;
-	if (local && remote) {
+	/* What the stack has translated goes back to it, and never straight into the Pod. */
+	if (local && remote && !(flow->flags & FLOW_STACK)) {
 		flow->local_mac = local->mac;
 		flow->local_direction = direction;
 		flow->local_ifindex = local->ifindex;

@@ -79,6 +79,8 @@ enum hook {
 	HOOK_FROM_WIRE_XDP = 2,
 	HOOK_TO_POD = 3,
 	HOOK_FROM_HOST = 4,
+	HOOK_FROM_LINK = 5,
+	HOOK_TO_WIRE = 6,
 };
 
 /* Why a packet was dropped. `fairway status` shows the names in lower case without DROP_. */
@@ -156,6 +158,7 @@ enum node_flag {
 	NODE_CONFIGURED = 1,
 	NODE_SNAT = 2, /* Pod traffic to the outside takes the Node's address */
 	NODE_ROUTE_MTU = 4, /* a route of the kernel's has an MTU: `routes` has it */
+	NODE_STACK_SNAT = 8, /* to_wire translates what the Node's stack forwards of its Pods' */
 };
 
 /* node_config: array of one. Everything here may change while packets flow. */
@@ -230,6 +233,7 @@ enum route_kind {
 	ROUTE_LOCAL_PODS = 1, /* this Node's pod CIDRs: needs an endpoint */
 	ROUTE_HOST = 2,	      /* this Node's own addresses, gateway included */
 	ROUTE_PEER = 3,	      /* a peer's pod CIDR */
+	ROUTE_STACK = 4,      /* serviceCIDRs: what Pods send there is the Node's own stack's */
 };
 
 enum route_flag {
@@ -309,6 +313,8 @@ enum flow_flag {
 	FLOW_SNAT = 2, /* original source is translated to snat_address:snat_port */
 	FLOW_FIN_ORIGINAL = 4,
 	FLOW_FIN_REPLY = 8,
+	/* It began in the Node's own stack, which may have translated it: answers go back there. */
+	FLOW_STACK = 16,
 };
 
 /* flows: array of slots. Both directions of a translation are in one slot, so neither can be lost

@@ -140,6 +140,17 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 #endif
 	if (match.flow && match.direction == FLOW_REPLY &&
 	    snat_translation(match.flow, FLOW_REPLY, translation)) {
+		if (match.flow->flags & FLOW_STACK) {
+#ifndef FAIRWAY_XDP
+			/* to_wire translated it last, so it is turned back first. */
+			if (!related)
+				flow_advance(match.flow, FLOW_REPLY, packet, now);
+			if ((related && related_rewrite(ctx, packet, quoted, translation)) ||
+			    rewrite(ctx, packet, translation, 0))
+				return dropped(verdict, DROP_REWRITE_FAILED);
+#endif
+			return pass(verdict);
+		}
 		endpoint = endpoint_lookup(&translation->address);
 		if (endpoint) {
 #ifdef FAIRWAY_XDP
@@ -191,6 +202,26 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 	return emit_host(ctx, node, verdict);
 #endif
 }
+
+#ifndef FAIRWAY_XDP
+
+/* An answer of a peer's Pod to a flow that the Node's stack has translated, or an error about it. */
+static __always_inline int wire_to_stack(context *ctx, struct packet *packet,
+					 struct flow_match *about, const struct gso *gso,
+					 const struct node_config *node, __u64 now,
+					 struct verdict *verdict)
+{
+	struct route source = route_lookup(&packet->key.source);
+
+	if (source.kind != ROUTE_PEER)
+		return pass(verdict);
+	wire_count(packet, source.peer, true, false, gso);
+	if (!(packet->flags & PACKET_ICMP_ERROR))
+		flow_advance(about->flow, about->direction, packet, now);
+	return emit_host(ctx, node, verdict);
+}
+
+#endif
 
 /* The Pod that a packet of a known flow goes to, as the flow remembers it. */
 static __always_inline bool wire_known(const struct flow_match *match,
@@ -267,6 +298,9 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	struct endpoint endpoint = {};
 	struct packet *packet, *inner;
 	struct flow_match match = {};
+#ifndef FAIRWAY_XDP
+	struct flow_match about = {};
+#endif
 	struct flow *known = NULL;
 	bool stripped, plain;
 	enum tunnel_kind tunnel;
@@ -356,6 +390,20 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		match = flow_lookup(&packet->key, node, now);
 	if (!known && !found && destination.kind == ROUTE_HOST)
 		return wire_to_host(ctx, work, match, &gso, node, now, verdict);
+
+	/* An answer to what the Node's stack has sent a peer's Pod for one of ours goes back there. */
+#ifdef FAIRWAY_XDP
+	if (match.flow && match.flow->flags & FLOW_STACK && match.direction == FLOW_REPLY)
+		return pass(verdict);
+#else
+	about = match;
+	if (packet->flags & PACKET_ICMP_ERROR) {
+		__builtin_memset(inner, 0, sizeof(*inner));
+		related_lookup(ctx, packet, inner, node, now, &about);
+	}
+	if (about.flow && about.flow->flags & FLOW_STACK && about.direction == FLOW_REPLY)
+		return wire_to_stack(ctx, packet, &about, &gso, node, now, verdict);
+#endif
 
 	/* 6 */
 	if (match.flow && flow_current(match.flow, node)) {

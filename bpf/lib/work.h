@@ -32,6 +32,8 @@ struct fib_question {
 	__u8 family;
 	__u8 tos;
 	__u8 wants_source; /* the address that the kernel would send from */
+	__u8 output;	   /* it leaves by ctx->ifindex, else it came in by that */
+	__u8 pad[3];
 };
 
 /* A probe from its UDP header on. */

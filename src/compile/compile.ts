@@ -18,7 +18,7 @@ import { KernelRoutes } from "./kernel_routes.js";
 import type { Network } from "./network.js";
 import { type PathVerdicts, PeerTables, type PeerView, type ProbedPeer } from "./peer_tables.js";
 import { RouteTable } from "./route_table.js";
-import { podMtu, Self, snatAddress, wireInterfaces } from "./self.js";
+import { linkInterfaces, podMtu, Self, snatAddress, wireInterfaces } from "./self.js";
 import { sourceAddresses } from "./source_addresses.js";
 import { selectTransport } from "./transport.js";
 
@@ -107,6 +107,9 @@ export function compile(input: CompileInput): CompileResult {
 			`Cannot write all routes: wanted at most ${Limit.ROUTES_MAX}, there are ${routes.size}`,
 		);
 
+	const wires = wireInterfaces(network, transport, kernel);
+	const stackSnat = config.serviceCIDRs.length > 0 && !config.noSNAT;
+
 	return {
 		ready: true,
 		problems,
@@ -130,6 +133,7 @@ export function compile(input: CompileInput): CompileResult {
 				flags:
 					NodeFlag.CONFIGURED |
 					(config.noSNAT ? 0 : NodeFlag.SNAT) |
+					(stackSnat ? NodeFlag.STACK_SNAT : 0) |
 					([...routes.values()].some(({ mtu }) => mtu !== 0) ? NodeFlag.ROUTE_MTU : 0),
 				vni: config.tunnelVNI,
 				snatAddress4: snat.address4,
@@ -155,7 +159,9 @@ export function compile(input: CompileInput): CompileResult {
 			hostRoutes: peers.hostRoutes,
 			gatewayAddresses: self.gateways,
 			gatewayMac: self.gatewayMac,
-			wireInterfaces: wireInterfaces(network, transport, kernel),
+			wireInterfaces: wires,
+			linkInterfaces: linkInterfaces(network, wires),
+			stackSnat,
 			xdp: config.xdp,
 			tunnelPort: config.trafficEncapMode === "noEncap" ? 0 : tunnelPort(config),
 		},
@@ -180,6 +186,7 @@ function routesOf(
 	}
 	for (const prefix of self.podCidrs) table.add(prefix, RouteKind.LOCAL_PODS);
 	for (const { prefix, id } of peers.prefixes) table.add(prefix, RouteKind.PEER, id);
+	for (const prefix of config.serviceCIDRs.map(parsePrefix)) table.add(prefix, RouteKind.STACK);
 	return table.routes(config.snat.excludeCIDRs.map(parsePrefix), kernel);
 }
 

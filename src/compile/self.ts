@@ -88,7 +88,7 @@ export function snatAddress(
 	return preferred ?? there[0] ?? transportAddress;
 }
 
-/** Links of the machine itself; what is behind the others is not the network between machines. */
+/** Links of the machine itself; what is behind them is not the network between machines. */
 const INNER_KINDS = new Set(["bridge", "dummy", "ifb", "tun", "vxlan", "geneve", "wireguard"]);
 
 /**
@@ -114,6 +114,19 @@ export function wireInterfaces(
 		ways.has(link.name) || (!INNER_KINDS.has(link.kind ?? "") && addressesOf(link).length > 0);
 	return network.interfaces
 		.filter((link) => link.name !== "lo" && !isFairways(link.name) && isWire(link))
+		.sort((a, b) => a.index - b.index)
+		.map(({ name }) => name);
+}
+
+/**
+ * Every other link that packets may leave by, in the order of their indexes: what Pods have sent to
+ * containers, virtual machines or through a VPN comes back by it.
+ */
+export function linkInterfaces(network: Network, wires: readonly string[]): string[] {
+	const ways = new Set(network.routes.map(({ device }) => device));
+	return network.interfaces
+		.filter(({ name }) => name !== "lo" && !isFairways(name) && !wires.includes(name))
+		.filter((link) => ways.has(link.name) || addressesOf(link).length > 0)
 		.sort((a, b) => a.index - b.index)
 		.map(({ name }) => name);
 }

@@ -59,6 +59,12 @@ export interface Config {
 	defaultMTU: number;
 	xdp: XdpMode;
 	snat: { portRange: PortRange; excludeCIDRs: string[] };
+	/** What Pods send there goes to the Node's own stack: the Services of kube-proxy. */
+	serviceCIDRs: string[];
+	fairwayProxy: {
+		/** Fairway's own Services; not there yet. */
+		enable: boolean;
+	};
 	flows: { max: number; timeouts: FlowTimeouts };
 	log: { level: LogLevel };
 }

@@ -136,6 +136,17 @@ export const schema = z.strictObject(
 				.prefault([])
 				.describe("Destinations towards which Pods keep their own address."),
 		}).describe("Source address translation of Pod packets to the outside."),
+		serviceCIDRs: cidrs()
+			.prefault([])
+			.describe(
+				"Service CIDRs of the cluster. What Pods send there goes to the Node's own stack, for kube-proxy.",
+			),
+		fairwayProxy: section({
+			enable: z
+				.literal(false, { error: "false, because Fairway has no Services of its own yet" })
+				.default(false)
+				.describe("Services by Fairway; not available yet. kube-proxy works beside Fairway."),
+		}).describe("Services."),
 		flows: section({
 			max: wholeNumber(64, 8388608).default(131072).describe("Slots of the flow table."),
 			timeouts: timeouts.describe("How long a flow is kept without a packet, by its state."),

@@ -41,6 +41,15 @@ export function isTranslated(flow: Flow): boolean {
 	return (flow.flags & FlowFlag.SNAT) !== 0;
 }
 
+/** It began in the Node's own stack, which may have translated it: answers go back there. */
+export function answersStack(entry: FlowEntry | undefined): boolean {
+	return (
+		entry !== undefined &&
+		(entry.flow.flags & FlowFlag.STACK) !== 0 &&
+		entry.direction === FlowDirection.REPLY
+	);
+}
+
 export function isExpired(flow: Flow, node: NodeConfig, now: bigint): boolean {
 	const timeout = node.flowTimeouts[flow.state];
 	if (timeout === undefined) return true;

@@ -9,10 +9,12 @@ import { Hook } from "../tables/generated.js";
 import type { Decision, PacketContext } from "./decision.js";
 import { Draft, notConfigured } from "./draft.js";
 import { fromHost } from "./from_host.js";
+import { fromLink } from "./from_link.js";
 import { fromPod } from "./from_pod.js";
 import { fromWire } from "./from_wire.js";
 import type { TableReader } from "./table_reader.js";
 import { toPod } from "./to_pod.js";
+import { toWire } from "./to_wire.js";
 
 export type { Decision, FlowChange, PacketContext, Step } from "./decision.js";
 export type {
@@ -50,6 +52,10 @@ export function forward(
 			return toPod(draft);
 		case Hook.FROM_HOST:
 			return fromHost(draft);
+		case Hook.FROM_LINK:
+			return fromLink(draft);
+		case Hook.TO_WIRE:
+			return toWire(draft);
 		default:
 			throw new Error(`Cannot forward a packet: wanted a hook of tables.h, it is ${hook}`);
 	}

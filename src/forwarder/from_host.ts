@@ -3,7 +3,7 @@
  * (ARCHITECTURE, from_host).
  */
 import { MAC_SIZE } from "../tables/address.js";
-import { DropReason, FlowDirection, RouteKind } from "../tables/generated.js";
+import { DropReason, FlowDirection, FlowFlag, RouteKind } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { fit, fragmentAboveMtu, tooBig, wayOutside, wayToPeer } from "./emit.js";
@@ -64,7 +64,10 @@ export function fromHost(draft: Draft): Decision {
 	let flow: FlowEntry | undefined;
 	if (own || known !== undefined) {
 		const isCurrent = known?.flow.routeEpoch === node.routeEpoch;
-		flow = track(draft, packet, known, isCurrent ? undefined : route);
+		// The stack forwards what it has translated: a Service's backend.
+		const isForwarded = routeOf(key.source, tables).kind === RouteKind.LOCAL_PODS;
+		const flags = isForwarded ? FlowFlag.STACK : 0;
+		flow = track(draft, packet, known, isCurrent ? undefined : route, undefined, flags);
 	} else {
 		if (packet.icmpError) {
 			return draft.drop(DropReason.ICMP_UNRELATED, "an ICMP error about no flow of this Node");

@@ -5,6 +5,7 @@ import { readMac } from "../tables/address.js";
 import {
 	DropReason,
 	type Endpoint,
+	Limit,
 	NodeFlag,
 	type Route,
 	RouteFlag,
@@ -23,7 +24,7 @@ import {
 	wayToPeer,
 	wayToPod,
 } from "./emit.js";
-import { lookUp } from "./flow.js";
+import { answersStack, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import {
 	checkNeighbourDiscovery,
@@ -83,7 +84,11 @@ export function fromPod(draft: Draft): Decision {
 
 	// 6. Route
 	const remembered = packet.icmpError ? undefined : known?.flow;
-	const route = routeOfRemote(remembered, key.destination, node, tables);
+	// The stack may have translated what this answers.
+	const isForStack = answersStack(known);
+	const route = isForStack
+		? { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER }
+		: routeOfRemote(remembered, key.destination, node, tables);
 	const needsSnat =
 		route.kind === RouteKind.OUTSIDE &&
 		(node.flags & NodeFlag.SNAT) !== 0 &&
@@ -91,8 +96,14 @@ export function fromPod(draft: Draft): Decision {
 	const way = wayTo(draft, packet, route, remembered, needsSnat && known === undefined);
 	if (way !== undefined && "action" in way) return way;
 	if (way === undefined) {
-		track(draft, packet, known, route);
-		return draft.pass(`${key.destination} is an address of this Node`);
+		track(draft, packet, known, isForStack ? undefined : route);
+		return draft.pass(
+			isForStack
+				? "an answer to what came through the Node's own stack"
+				: route.kind === RouteKind.STACK
+					? `${key.destination} is in serviceCIDRs, which are the Node's own stack's`
+					: `${key.destination} is an address of this Node`,
+		);
 	}
 
 	// 7. TTL
@@ -156,6 +167,7 @@ function wayTo(
 ): Way | Decision | undefined {
 	switch (route.kind) {
 		case RouteKind.HOST:
+		case RouteKind.STACK:
 			return undefined;
 		case RouteKind.LOCAL_PODS:
 			return wayToLocalPod(draft, packet);

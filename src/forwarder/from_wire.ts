@@ -19,7 +19,7 @@ import { fold, pseudoHeaderSum } from "./checksum.js";
 import type { Decision, Received } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { checkTtl, wayToPod } from "./emit.js";
-import { isTranslated, lookUp } from "./flow.js";
+import { answersStack, isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { clampMss, onWire } from "./mtu.js";
 import { type Packet, Protocol } from "./packet.js";
@@ -68,6 +68,9 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 
 	// 4. To the Node
 	if (kind === RouteKind.HOST) return toHost(draft, packet, known, xdp);
+
+	// An answer to what the Node's stack has sent a peer's Pod for one of ours goes back there.
+	if (answersStack(known)) return toStack(draft, packet, known!, xdp);
 
 	// 5. To a Pod
 	const remembered = packet.icmpError ? undefined : known?.flow;
@@ -200,6 +203,13 @@ function toHost(
 	}
 
 	if (known?.direction === FlowDirection.REPLY && isTranslated(known.flow)) {
+		if (answersStack(known)) {
+			if (xdp) return draft.pass("the rest is done behind GRO");
+			// to_wire translated it last, so it is turned back first.
+			track(draft, packet, known);
+			decision.packet = translated(draft, packet, known).frame;
+			return draft.pass("an answer to what came through the Node's own stack");
+		}
 		const { source } = known.flow.key;
 		const endpoint = tables.endpoint(source);
 		if (endpoint !== undefined) {
@@ -226,6 +236,15 @@ function toHost(
 	const source = routeOf(packet.key.source, tables);
 	if (source.kind !== RouteKind.PEER) return draft.pass("for the Node itself");
 	track(draft, packet, known, known ? undefined : source);
+	return intoHost(draft, { ...packet, frame: Buffer.from(packet.frame) });
+}
+
+function toStack(draft: Draft, packet: Packet, known: FlowEntry, xdp: boolean): Decision {
+	if (xdp) return draft.pass("an answer to what came through the Node's own stack");
+	const source = routeOf(packet.key.source, draft.tables);
+	if (source.kind !== RouteKind.PEER) return draft.pass("not a peer's");
+	draft.decision.received = received(draft, packet, source.peer);
+	if (!packet.icmpError) track(draft, packet, known);
 	return intoHost(draft, { ...packet, frame: Buffer.from(packet.frame) });
 }
 

@@ -47,6 +47,8 @@ export interface FibQuery {
 	tos: number;
 	/** The interface that the packet counts as having come in by; absent: the Node's own. */
 	ifindex?: number;
+	/** It leaves by that interface instead. */
+	isOutput?: boolean;
 	/** The answer shall have the source address that the kernel would send from. */
 	wantsSource: boolean;
 }

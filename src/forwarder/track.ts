@@ -34,6 +34,7 @@ export function flowText(packet: Packet, known: FlowEntry | undefined): string {
  *
  * @param route route of the flow's remote side; absent: unchanged
  * @param nextHop the flow's new cached next hop
+ * @param flags enum flow_flag of a flow that starts
  */
 export function track(
 	draft: Draft,
@@ -41,10 +42,11 @@ export function track(
 	known: FlowEntry | undefined,
 	route?: Route,
 	nextHop?: NextHop,
+	flags = 0,
 ): FlowEntry | undefined {
 	const { node, now } = draft;
 	if (!mayStartFlow(packet)) return known;
-	if (known === undefined) return route && start(draft, packet, route);
+	if (known === undefined) return route && start(draft, packet, route, flags);
 	const advanced = advance(known, packet, now);
 	const flow = route ? remember(advanced, route, node) : advanced;
 	if (nextHop !== undefined) flow.nextHop = nextHop;
@@ -53,11 +55,12 @@ export function track(
 }
 
 /** Starts a flow without translation. */
-function start(draft: Draft, packet: Packet, route: Route): FlowEntry | undefined {
+function start(draft: Draft, packet: Packet, route: Route, flags: number): FlowEntry | undefined {
 	const { node, now, tables } = draft;
 	const owner = tables.flow(reverse(packet.key));
 	const isFree = owner === undefined || isExpired(owner.flow, node, now);
-	const entry = isFree ? begin(draft, packet, create(packet, now), route) : undefined;
+	const created = { ...create(packet, now), flags };
+	const entry = isFree ? begin(draft, packet, created, route) : undefined;
 	if (entry === undefined) draft.event(EventCounter.UNTRACKED);
 	return entry;
 }
@@ -67,19 +70,30 @@ export function trackTranslated(
 	draft: Draft,
 	packet: Packet,
 	address: string,
-	route: Route,
+	route: Route | undefined,
+	flags = 0,
 ): FlowEntry | Decision {
 	const { node, now, tables } = draft;
 	const created = createTranslated(packet, address, tables, node, now);
 	if ("reason" in created) return draft.drop(created.reason, created.text);
-	return begin(draft, packet, created.flow, route)!;
+	const { flow } = created;
+	return begin(draft, packet, { ...flow, flags: flow.flags | flags }, route)!;
 }
 
-function begin(draft: Draft, packet: Packet, flow: Flow, route: Route): FlowEntry | undefined {
+function begin(
+	draft: Draft,
+	packet: Packet,
+	flow: Flow,
+	route: Route | undefined,
+): FlowEntry | undefined {
 	const { node, now } = draft;
 	const slot = draft.claimSlot(packet.key);
 	if (slot === undefined) return undefined;
-	const entry = { slot, direction: FlowDirection.ORIGINAL, flow: remember(flow, route, node) };
+	const entry = {
+		slot,
+		direction: FlowDirection.ORIGINAL,
+		flow: route ? remember(flow, route, node) : flow,
+	};
 	// The first packet may end its flow at once (RST).
 	entry.flow = advance(entry, packet, now);
 	draft.keepNew(slot, entry.flow);

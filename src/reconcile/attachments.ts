@@ -51,6 +51,8 @@ const directions = {
 	from_wire: "ingress",
 	to_pod: "egress",
 	from_host: "egress",
+	from_link: "ingress",
+	to_wire: "egress",
 } as const satisfies Record<Hook["program"], "ingress" | "egress">;
 
 /** XDP_FLAGS_HW_MODE is not supported. */

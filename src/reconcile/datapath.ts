@@ -28,6 +28,8 @@ export const programNames = [
 	"from_wire_xdp",
 	"to_pod",
 	"from_host",
+	"from_link",
+	"to_wire",
 ] as const;
 export type ProgramName = (typeof programNames)[number];
 export type Programs = ReadonlyMap<ProgramName, BpfProgram>;

@@ -89,9 +89,11 @@ export class Fib {
 	 * the Node's own.
 	 */
 	#words(query: FibQuery): string[] {
-		const { source, protocol, sourcePort, destinationPort, tos, ifindex } = query;
+		const { source, protocol, sourcePort, destinationPort, tos, ifindex, isOutput } = query;
 		const words: string[] = [];
 		const input = this.#linkOf((link) => link.ifindex === ifindex)?.ifname;
+		// Of its own, the kernel believes only sources that it has.
+		if (isOutput && input !== undefined) return ["oif", input];
 		if (source !== "") words.push("from", source);
 		if (input !== undefined) words.push("iif", input);
 		// Two bits of the TOS are ECN's, and no rule's.

@@ -7,6 +7,7 @@ interface IpLink {
 	ifname: string;
 	mtu: number;
 	flags: string[];
+	link_type?: string;
 	linkinfo?: { info_kind?: string };
 }
 
@@ -24,10 +25,16 @@ export class Links {
 	static async read(ip: IpRoute): Promise<Links> {
 		const links = await ip.query<IpLink>("-details", "link", "show");
 		return new Links(
-			links.map(({ ifname, ifindex, mtu, flags, linkinfo }) => {
+			links.map(({ ifname, ifindex, mtu, flags, link_type, linkinfo }) => {
 				const kind = linkinfo?.info_kind;
-				const up = flags.includes("UP");
-				return { name: ifname, ifindex, mtu, up, ...(kind === undefined ? {} : { kind }) };
+				return {
+					name: ifname,
+					ifindex,
+					mtu,
+					up: flags.includes("UP"),
+					hasEthernet: link_type === "ether",
+					...(kind === undefined ? {} : { kind }),
+				};
 			}),
 		);
 	}

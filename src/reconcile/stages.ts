@@ -199,7 +199,9 @@ export class Stages {
 		const { writes, failures } = this.#attachments.attach(hooks, programs);
 		const problems = failures.filter(({ gone }) => !gone).map(({ message }) => message);
 		pass.add({ writes, problems });
-		pass.attached = failures.every(({ device }) => isPodInterface(device));
+		// A link may go at any time; the network's next message says so.
+		const optional = new Set(tables.linkInterfaces);
+		pass.attached = failures.every(({ device }) => isPodInterface(device) || optional.has(device));
 		for (const { device } of hooks) if (isPodInterface(device.name)) pods.attached.add(device.name);
 		for (const { device, message } of failures) {
 			pods.attached.delete(device);
@@ -226,6 +228,12 @@ export class Stages {
 	/** In the order of attaching. */
 	#hooks(tables: Tables, links: Links, wires: readonly WireDevice[], pass: Pass): Hook[] {
 		const hooks: Hook[] = wires.map((device) => ({ program: "from_wire", device }));
+		for (const name of tables.linkInterfaces) {
+			const device = links.named(name);
+			if (device !== undefined) hooks.push({ program: "from_link", device });
+		}
+		if (tables.stackSnat)
+			for (const { device } of [...hooks]) hooks.push({ program: "to_wire", device });
 		const host = links.named(HOST_DEVICE);
 		if (host !== undefined) hooks.push({ program: "from_host", device: host });
 		for (const name of interfacesOf(tables)) {

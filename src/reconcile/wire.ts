@@ -20,6 +20,8 @@ export interface WireDevice extends Device {
 	up: boolean;
 	/** "veth" and so on; absent for hardware. */
 	kind?: string;
+	/** False: packets begin with their IP header there, which from_wire (TC) alone knows. */
+	hasEthernet: boolean;
 }
 
 interface Refusal {
@@ -76,7 +78,7 @@ export class Wire {
 	}
 
 	#attachOne(device: WireDevice, setting: XdpSetting, programs: Programs): number {
-		const mode = setting === "auto" ? this.#best(device) : setting;
+		const mode = this.#modeFor(device, setting);
 		const asked = `${setting} ${device.kind ?? ""} ${device.mtu}`;
 		const refused = this.#refusals.get(device.ifindex);
 		if (refused?.asked === asked)
@@ -90,6 +92,11 @@ export class Wire {
 		const facts = { interface: device.name, setting, refusal: failure };
 		this.#log.warn(facts, "XDP was refused; from_wire (TC) does all of it");
 		return writes;
+	}
+
+	#modeFor(device: WireDevice, setting: XdpSetting): XdpMode {
+		if (!device.hasEthernet) return "off";
+		return setting === "auto" ? this.#best(device) : setting;
 	}
 
 	#best({ ifindex, name, kind }: WireDevice): XdpMode {

@@ -40,7 +40,10 @@ export interface RemoveStep<T extends MapName> {
 }
 
 export type Gateway = { addresses: string[]; mac: string };
-export type Wire = Pick<Tables, "xdp" | "tunnelPort"> & { interfaces: string[] };
+export type Wire = Pick<Tables, "xdp" | "tunnelPort" | "stackSnat"> & {
+	interfaces: string[];
+	links: string[];
+};
 
 export type Step =
 	| { [T in MapName]: PutStep<T> | RemoveStep<T> }[MapName]
@@ -108,6 +111,8 @@ export function applySteps(tables: Tables, steps: readonly Step[]): Tables {
 			after.gatewayMac = step.value.mac;
 		} else if (step.table === "wire") {
 			after.wireInterfaces = step.value.interfaces;
+			after.linkInterfaces = step.value.links;
+			after.stackSnat = step.value.stackSnat;
 			after.xdp = step.value.xdp;
 			after.tunnelPort = step.value.tunnelPort;
 		} else if (step.table === "nodeConfig") after.nodeConfig = step.value;
@@ -121,8 +126,14 @@ function gatewayOf(tables: Tables): Gateway {
 	return { addresses: tables.gatewayAddresses, mac: tables.gatewayMac };
 }
 
-function wireOf({ wireInterfaces, xdp, tunnelPort }: Tables): Wire {
-	return { interfaces: wireInterfaces, xdp, tunnelPort };
+function wireOf({
+	wireInterfaces: interfaces,
+	linkInterfaces: links,
+	stackSnat,
+	xdp,
+	tunnelPort,
+}: Tables): Wire {
+	return { interfaces, links, stackSnat, xdp, tunnelPort };
 }
 
 /** Fast for the usual case: flat objects of numbers and text that are equal. */

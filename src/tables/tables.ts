@@ -45,6 +45,10 @@ export interface Tables {
 	gatewayMac: string;
 	/** Interfaces that from_wire is attached to. */
 	wireInterfaces: string[];
+	/** Interfaces that from_link is attached to. */
+	linkInterfaces: string[];
+	/** to_wire is attached to both kinds. */
+	stackSnat: boolean;
 	xdp: "auto" | "native" | "generic" | "off";
 	/** UDP port on which GRO merges tunnel packets that arrive without XDP; 0: none. */
 	tunnelPort: number;

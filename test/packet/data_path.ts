@@ -54,6 +54,8 @@ const PROGRAMS: Record<number, string> = {
 	[Hook.FROM_WIRE_XDP]: "from_wire_xdp",
 	[Hook.TO_POD]: "to_pod",
 	[Hook.FROM_HOST]: "from_host",
+	[Hook.FROM_LINK]: "from_link",
+	[Hook.TO_WIRE]: "to_wire",
 };
 
 export interface SlowPathRecord {

@@ -85,7 +85,7 @@ export class Node {
 		this.dataPath = dataPath;
 		const names = Object.entries(world.ifindex);
 		this.#links = new Links(
-			names.map(([name, ifindex]) => ({ name, ifindex, mtu: 1500, up: true })),
+			names.map(([name, ifindex]) => ({ name, ifindex, mtu: 1500, up: true, hasEthernet: true })),
 		);
 		this.#state = new TableState(new AgentTables(dataPath.map));
 		this.tables = world.makeTables(dataPath.flowSlots);
@@ -321,6 +321,8 @@ function wantedTables(tables: MemoryTables, links: Links): Tables {
 		gatewayAddresses: [],
 		gatewayMac: nodeConfig.gatewayMac,
 		wireInterfaces: [],
+		linkInterfaces: [],
+		stackSnat: false,
 		xdp: "auto",
 		tunnelPort: 0,
 	};

@@ -31,6 +31,8 @@ const DEFAULTS: Config = {
 	defaultMTU: 0,
 	xdp: "auto",
 	snat: { portRange: { first: 49152, last: 65535 }, excludeCIDRs: [] },
+	serviceCIDRs: [],
+	fairwayProxy: { enable: false },
 	flows: {
 		max: 131072,
 		timeouts: {
@@ -89,6 +91,10 @@ t.test("what is said, and what it means", async (t) => {
 		["tunnelVNI: 16777215", { tunnelVNI: 16777215 }],
 		["defaultMTU: 1280", { defaultMTU: 1280 }],
 		["snat: {portRange: 1024-2048}", { snat: { portRange: { first: 1024, last: 2048 } } }],
+		[
+			"serviceCIDRs: [10.96.0.0/12, FD00:96::/112, 10.96.0.0/12]\nfairwayProxy: {enable: false}",
+			{ serviceCIDRs: ["10.96.0.0/12", "fd00:96::/112"], fairwayProxy: { enable: false } },
+		],
 		["snat: {portRange: '7-7'}", { snat: { portRange: { first: 7, last: 7 } } }],
 		[
 			"snat:\n  excludeCIDRs: [10.0.0.0/8, FD00::/8, 10.0.0.0/8]",
@@ -119,7 +125,7 @@ t.test("tunnel port", async (t) => {
 });
 
 const KEYS =
-	"trafficEncapMode, hybrid, probes, tunnelType, tunnelPort, tunnelVNI, noSNAT, transportInterface, transportInterfaceCIDRs, defaultMTU, xdp, snat, flows, log";
+	"trafficEncapMode, hybrid, probes, tunnelType, tunnelPort, tunnelVNI, noSNAT, transportInterface, transportInterfaceCIDRs, defaultMTU, xdp, snat, serviceCIDRs, fairwayProxy, flows, log";
 
 t.test("one mistake: where it is, what was wanted, what there is", async (t) => {
 	const rows: [text: string, error: string][] = [
@@ -147,6 +153,14 @@ t.test("one mistake: where it is, what was wanted, what there is", async (t) => 
 		[
 			"trafficEncapMode: [encap]",
 			"1:19: Cannot use trafficEncapMode: wanted encap, noEncap or hybrid, got a list",
+		],
+		[
+			"fairwayProxy: {enable: true}",
+			"1:24: Cannot use fairwayProxy.enable: wanted false, because Fairway has no Services of its own yet, got true",
+		],
+		[
+			"serviceCIDRs: [10.96.0.1/12]",
+			'1:16: Cannot use serviceCIDRs[0]: wanted a CIDR without host bits (the network is 10.96.0.0/12), got "10.96.0.1/12"',
 		],
 		["tunnelType: gre", '1:13: Cannot use tunnelType: wanted geneve or vxlan, got "gre"'],
 		[

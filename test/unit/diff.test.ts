@@ -66,6 +66,8 @@ function small(change: Partial<Tables> = {}): Tables {
 		gatewayAddresses: ["10.244.1.1"],
 		gatewayMac: "06:00:00:00:00:01",
 		wireInterfaces: ["eth0"],
+		linkInterfaces: [],
+		stackSnat: false,
 		xdp: "auto",
 		tunnelPort: 6081,
 		...change,

@@ -9,7 +9,15 @@ import t, { type Test } from "tap";
 import type { Report } from "./inside/load.js";
 import { kernel, runIn } from "./kernel.js";
 
-const PROGRAMS = ["from_host", "from_pod", "from_wire", "from_wire_xdp", "to_pod"];
+const PROGRAMS = [
+	"from_host",
+	"from_link",
+	"from_pod",
+	"from_wire",
+	"from_wire_xdp",
+	"to_pod",
+	"to_wire",
+];
 // The kernel's limit is a million; this leaves room for the code of later compilers.
 const INSTRUCTIONS_MAX = 500_000;
 

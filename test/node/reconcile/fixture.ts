@@ -136,6 +136,8 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 		gatewayAddresses: ["10.244.1.1", "fd00:10:244:1::1"],
 		gatewayMac: "02:00:00:00:00:aa",
 		wireInterfaces: ["eth0"],
+		linkInterfaces: [],
+		stackSnat: false,
 		xdp: "native",
 		tunnelPort: 6081,
 	};

@@ -49,6 +49,20 @@ int from_wire(struct __sk_buff *skb)
 	return flow ? 0 : 2;
 }
 
+SEC("tc")
+int from_link(struct __sk_buff *skb)
+{
+	count();
+	return 0;
+}
+
+SEC("tc")
+int to_wire(struct __sk_buff *skb)
+{
+	count();
+	return 0;
+}
+
 SEC("xdp.frags")
 int from_wire_xdp(struct xdp_md *xdp)
 {

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * to_wire: TC egress of the devices that lead out of the Node, where Services are left to the Node's
+ * own stack (`serviceCIDRs`). What the stack forwards of a local Pod's to the outside, because a
+ * Service's backend is there, is translated as from_pod translates what Pods send there themselves.
+ * What Fairway sends passes here, too: it is the Node's by then, or known as not to be translated.
+ *
+ *  1. source         a local Pod, or there is nothing to do
+ *  2. flow           known, or that of the packet which an ICMP error quotes
+ *  3. new flow       to the outside, with SNAT; its answers go back to the stack
+ *  4. rewrite
+ */
+#define FAIRWAY_HOOK HOOK_TO_WIRE
+#include "lib/emit.h"
+#include "lib/fib.h"
+#include "lib/flow_create.h"
+#include "lib/fragment.h"
+#include "lib/link_layer.h"
+#include "lib/remote.h"
+#include "lib/snat.h"
+#include "lib/work.h"
+
+static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
+{
+	const struct node_config *node = node_configuration();
+	struct translation *translation = &work->translation;
+	struct packet *packet = &work->packet;
+	struct flow_match match = {};
+	bool related = false;
+	struct route route;
+	__be16 ethertype;
+	__u64 now;
+	__u32 l3;
+	int slot;
+
+	if (!node || !(node->flags & NODE_CONFIGURED))
+		return pass(verdict);
+
+	/* 1 */
+	ethertype = ip_header_at(ctx, is_bare_ip(ctx), &l3);
+	if (!ethertype || parse(ctx, packet, l3, ethertype, false) ||
+	    !endpoint_lookup(&packet->key.source))
+		return pass(verdict);
+
+	/* 2 */
+	now = bpf_ktime_get_coarse_ns();
+	if (packet->flags & PACKET_FRAGMENT)
+		fragment_ports(packet);
+	if (packet->flags & PACKET_ICMP_ERROR)
+		related = !related_lookup(ctx, packet, &work->inner, node, now, &match);
+	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
+		match = flow_lookup(&packet->key, node, now);
+
+	/* 3 */
+	if (!match.flow) {
+		route = route_lookup(&packet->key.destination);
+		if (route.kind != ROUTE_OUTSIDE || route.flags & ROUTE_NO_SNAT ||
+		    !(node->flags & NODE_SNAT))
+			return pass(verdict);
+		if (packet->flags & PACKET_ICMP_ERROR)
+			return dropped(verdict, DROP_ICMP_UNRELATED);
+		if (packet->flags & PACKET_PORTS_UNKNOWN)
+			return dropped(verdict, DROP_FRAGMENT_UNKNOWN);
+		fib_question_packet(&work->question, packet);
+		work->question.wants_source = 1;
+		work->question.output = 1;
+		fib_ask(ctx, work);
+		slot = snat_create(ctx, packet, node, remote_source(work, node));
+		if (slot < 0)
+			return dropped(verdict, -slot);
+		match.flow = flow_at(slot);
+		match.direction = FLOW_ORIGINAL;
+		if (!match.flow)
+			return dropped(verdict, DROP_FLOW_TABLE_FULL);
+		match.flow->flags |= FLOW_STACK;
+	}
+
+	/* 4: what from_pod has sent untranslated stays so */
+	if (match.direction != FLOW_ORIGINAL ||
+	    !snat_translation(match.flow, FLOW_ORIGINAL, translation))
+		return pass(verdict);
+	if (!related)
+		flow_advance(match.flow, FLOW_ORIGINAL, packet, now);
+	if ((related && related_rewrite(ctx, packet, &work->inner, translation)) ||
+	    rewrite(ctx, packet, translation, 0))
+		return dropped(verdict, DROP_REWRITE_FAILED);
+	return pass(verdict);
+}
+
+SEC("tc")
+int to_wire(struct __sk_buff *ctx)
+{
+	struct work *work = work_start();
+	int result;
+
+	if (!work)
+		return TC_ACT_UNSPEC;
+	result = receive(ctx, work, &work->verdict);
+	record(&work->verdict);
+	return result;
+}

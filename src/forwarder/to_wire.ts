@@ -1,0 +1,56 @@
+/**
+ * to_wire: what leaves the Node, where Services are left to its own stack (ARCHITECTURE, to_wire).
+ * What the stack forwards of a local Pod's to the outside is translated as from_pod would.
+ */
+import {
+	DropReason,
+	FlowDirection,
+	FlowFlag,
+	NodeFlag,
+	RouteFlag,
+	RouteKind,
+} from "../tables/generated.js";
+import type { Decision } from "./decision.js";
+import type { Draft } from "./draft.js";
+import { isTranslated, lookUp } from "./flow.js";
+import { resolvePorts } from "./fragments.js";
+import { outsideQuery } from "./next_hop.js";
+import { routeOf, snatAddress } from "./route.js";
+import type { FlowEntry } from "./table_reader.js";
+import { flowText, track, trackTranslated, translated } from "./track.js";
+
+export function toWire(draft: Draft): Decision {
+	const { tables, node, now, decision } = draft;
+	const packet = draft.parse();
+	if (packet === undefined) return draft.pass("not IP, or nothing that can be read");
+	const { key } = packet;
+	if (tables.endpoint(key.source) === undefined) return draft.pass("no Pod's");
+	resolvePorts(packet, tables, decision);
+	const known = lookUp(packet, tables, node, now);
+	draft.note("flow", flowText(packet, known));
+	let flow: FlowEntry | undefined = known;
+	if (known === undefined) {
+		const route = routeOf(key.destination, tables);
+		const isTranslatedRoute =
+			route.kind === RouteKind.OUTSIDE &&
+			(route.flags & RouteFlag.NO_SNAT) === 0 &&
+			(node.flags & NodeFlag.SNAT) !== 0;
+		if (!isTranslatedRoute) return draft.pass("it keeps its address");
+		if (packet.icmpError) return draft.drop(DropReason.ICMP_UNRELATED, "about no flow of this Pod");
+		if (packet.portsUnknown) {
+			return draft.drop(DropReason.FRAGMENT_UNKNOWN, "its first fragment was not seen");
+		}
+		const answer = tables.fib({ ...outsideQuery(draft, packet, true), isOutput: true });
+		const source = answer.kind === "forward" ? answer.source : "";
+		const address = source || snatAddress(node, packet.family);
+		const begun = trackTranslated(draft, packet, address, undefined, FlowFlag.STACK);
+		if ("action" in begun) return begun;
+		flow = begun;
+	}
+	if (flow?.direction !== FlowDirection.ORIGINAL || !isTranslated(flow.flow)) {
+		return draft.pass("it keeps its address");
+	}
+	if (known !== undefined) track(draft, packet, known);
+	decision.packet = translated(draft, packet, flow).frame;
+	return draft.pass("translated");
+}
