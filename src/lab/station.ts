@@ -69,7 +69,11 @@ const handlers: Handlers = {
 	async udpWho({ timeoutMs = 1000, ...target }) {
 		const socket = await openSocket(target);
 		try {
-			const reply = firstMessage(socket, () => true, timeoutMs);
+			// As a connected socket has it: nobody else's answer counts.
+			const { host, port: asked } = target;
+			const isFromThere = (_: Buffer, { address, port }: RemoteInfo) =>
+				address === host && port === asked;
+			const reply = firstMessage(socket, isFromThere, timeoutMs);
 			socket.send("who", target.port, target.host);
 			const [address = "", port] = (await reply).toString().split(" ");
 			return { address, port: Number(port) };
@@ -297,12 +301,12 @@ function send(socket: Socket, message: Buffer, { host, port }: UdpTarget): Promi
 
 function firstMessage(
 	socket: Socket,
-	wanted: (message: Buffer) => boolean,
+	wanted: (message: Buffer, sender: RemoteInfo) => boolean,
 	timeoutMs: number,
 ): Promise<Buffer> {
 	return new Promise((resolve, reject) => {
-		const onMessage = (message: Buffer): void => {
-			if (wanted(message)) finish(() => resolve(message));
+		const onMessage = (message: Buffer, sender: RemoteInfo): void => {
+			if (wanted(message, sender)) finish(() => resolve(message));
 		};
 		const timer = setTimeout(
 			() => finish(() => reject(new Error(`no answer in ${timeoutMs} ms`))),

@@ -22,6 +22,7 @@ export interface Settings {
 	xdp?: "auto" | "native" | "generic" | "off";
 	defaultMTU?: number;
 	snat?: { portRange?: string; excludeCIDRs?: string[] };
+	serviceCIDRs?: readonly string[];
 	flows?: { max?: number };
 	log?: { level?: string };
 }
