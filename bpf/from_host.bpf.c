@@ -18,20 +18,29 @@
 #include "lib/remote.h"
 
 /* What the slow path sends to the outside is finished: translated, cut, its TTL taken. It needs a next
- * hop only. */
-stage int send_outside(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
+ * hop only. 0: it is in work->remote. */
+stage int resolve_outside(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
 {
+	const struct flow_key *key;
+	struct next_hop *hop = NULL;
+	struct flow_match match;
 	struct remote *remote;
 	__u64 now;
 
 	if (!work || !node)
-		return TC_ACT_SHOT;
+		return -1;
 	remote = &work->remote;
 	now = bpf_ktime_get_coarse_ns();
-	remote_outside(ctx, &work->packet, NULL, node, now, remote);
-	if (remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS)
-		return dropped(&work->verdict, DROP_NO_ROUTE);
-	return remote_send(ctx, work, node);
+	/* By the flow's own way: rules may go by the Pod's address. */
+	key = &work->packet.key;
+	key_reverse(&work->reply, key);
+	match = flow_lookup(&work->reply, node, now);
+	if (match.flow && match.direction == FLOW_REPLY && match.flow->flags & FLOW_SNAT) {
+		key = &match.flow->key;
+		hop = &match.flow->next_hop;
+	}
+	remote_outside(ctx, work, key, hop, false, node, now);
+	return remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS;
 }
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
@@ -90,7 +99,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		match.flow->route_kind == ROUTE_PEER;
 	route = known ? route_remembered(match.flow) : route_lookup(&packet->key.destination);
 	if (from_slow_path && route.kind == ROUTE_OUTSIDE)
-		return send_outside(ctx, work, node);
+		return resolve_outside(ctx, work, node) ? dropped(verdict, DROP_NO_ROUTE)
+							: remote_send(ctx, work, node);
 	if (route.kind != ROUTE_PEER)
 		return dropped(verdict, DROP_NO_ROUTE);
 

@@ -144,15 +144,14 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			return dropped(verdict, reason);
 	} else if (route.kind == ROUTE_OUTSIDE) {
 		wants_snat = node->flags & NODE_SNAT && !(route.flags & ROUTE_NO_SNAT);
-		remote_outside(ctx, work, match.flow ? &match.flow->next_hop : NULL,
+		remote_outside(ctx, work, &packet->key, match.flow ? &match.flow->next_hop : NULL,
 			       wants_snat && !match.flow, node, now);
 		if (remote->way.action == ACTION_DROP)
 			return refuse(ctx, packet, node, &remote->way, verdict);
 		/* An address of the Node that the agent has not told of. */
 		if (remote->way.action == ACTION_PASS) {
 			/* A route that encapsulates is the kernel's alone, which translates nothing. */
-			if (remote->way.refusal == BPF_FIB_LKUP_RET_UNSUPP_LWT && wants_snat &&
-			    !(node->flags & NODE_STACK_SNAT))
+			if (remote->way.encap && wants_snat && !(node->flags & NODE_STACK_SNAT))
 				return dropped(verdict, DROP_NO_ROUTE);
 			return pass(verdict);
 		}

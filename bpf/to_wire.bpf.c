@@ -61,7 +61,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			return dropped(verdict, DROP_ICMP_UNRELATED);
 		if (packet->flags & PACKET_PORTS_UNKNOWN)
 			return dropped(verdict, DROP_FRAGMENT_UNKNOWN);
-		fib_question_packet(&work->question, packet);
+		fib_question_packet(&work->question, packet, &packet->key);
 		work->question.wants_source = 1;
 		work->question.output = 1;
 		fib_ask(ctx, work);

@@ -18,14 +18,15 @@
 #define FIB_LOOKUP_MARK (1U << 5)
 #define FIB_LKUP_RET_NO_SRC_ADDR 9
 
-/* 1. A packet that goes there as it is. */
+/* 1. A packet that goes there as it is; `key` is its flow's, before translation. */
 static __always_inline void fib_question_packet(struct fib_question *question,
-						const struct packet *packet)
+						const struct packet *packet,
+						const struct flow_key *key)
 {
-	__u8 protocol = packet->key.protocol;
+	__u8 protocol = key->protocol;
 
-	question->source = packet->key.source;
-	question->destination = packet->key.destination;
+	question->source = key->source;
+	question->destination = key->destination;
 	question->family = packet->family;
 	question->protocol = protocol;
 	question->tos = packet->tos;
@@ -34,8 +35,8 @@ static __always_inline void fib_question_packet(struct fib_question *question,
 	question->destination_port = 0;
 	/* An ICMP identifier is no port to a rule. */
 	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP) {
-		question->source_port = packet->key.source_port;
-		question->destination_port = packet->key.destination_port;
+		question->source_port = key->source_port;
+		question->destination_port = key->destination_port;
 	}
 }
 

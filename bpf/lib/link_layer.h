@@ -51,7 +51,8 @@ static __always_inline __be16 ip_header_at(struct __sk_buff *ctx, bool bare, __u
 		*l3 = ETH_HLEN;
 		ethertype = ethernet->h_proto;
 	}
-	return ethertype == bpf_htons(ETH_P_IP) || ethertype == bpf_htons(ETH_P_IPV6) ? ethertype : 0;
+	return ethertype == bpf_htons(ETH_P_IP) || ethertype == bpf_htons(ETH_P_IPV6) ? ethertype
+										      : 0;
 }
 
 #endif

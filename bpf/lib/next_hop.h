@@ -22,7 +22,7 @@ struct way {
 	__u8 resolved; /* the neighbour's MAC is known */
 	__u8 refusal;  /* ACTION_DROP: enum slow_path_kind of the answer, 0: none */
 	__u8 encap;    /* ACTION_PASS: the route encapsulates, which is the kernel's to do */
-	__u32 mtu; /* to the outside: the largest IP packet that the route takes */
+	__u32 mtu;     /* to the outside: the largest IP packet that the route takes */
 	struct bpf_redir_neigh neighbour;
 	struct address source; /* where it was asked for: what the kernel sends from; or all zero */
 };
@@ -130,7 +130,8 @@ static __always_inline bool gateway_was_asked(const struct way *way, const struc
 
 	if (!asked)
 		return false;
-	if (next_hop_trusted(asked, node, now) && (asked->destination_mac & MAC_BITS) == way->destination_mac &&
+	if (next_hop_trusted(asked, node, now) &&
+	    (asked->destination_mac & MAC_BITS) == way->destination_mac &&
 	    asked->ifindex == way->ifindex)
 		return true;
 	next_hop_keep(asked, way, node, now);

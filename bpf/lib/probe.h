@@ -100,8 +100,7 @@ static __always_inline const struct peer *probe_path(struct __sk_buff *ctx, stru
 	}
 	work->verdict.path = path->path;
 	fib_question_peer(&work->question, path, in_tunnel(path),
-			  in_tunnel(path) ? path->outer_family : work->packet.family,
-			  node);
+			  in_tunnel(path) ? path->outer_family : work->packet.family, node);
 	fib_ask(ctx, work);
 	if (way->action == ACTION_DROP || way->action == ACTION_PASS) {
 		drop(&work->verdict, DROP_NO_ROUTE);

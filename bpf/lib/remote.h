@@ -78,9 +78,11 @@ static __always_inline enum drop_reason remote_peer(context *ctx, struct work *w
 	return DROP_NONE;
 }
 
-/* Stage 1 for the outside; the caller looks at way.action. `hop` may be NULL. `wants_source`: a
+/* Stage 1 for the outside; the caller looks at way.action. `key` is the flow's, before translation;
+ * `hop` may be NULL. `wants_source`: a
  * translation begins, see remote_source. */
-static __always_inline void remote_outside(context *ctx, struct work *work, struct next_hop *hop,
+static __always_inline void remote_outside(context *ctx, struct work *work,
+					   const struct flow_key *key, struct next_hop *hop,
 					   bool wants_source, const struct node_config *node,
 					   __u64 now)
 {
@@ -89,7 +91,7 @@ static __always_inline void remote_outside(context *ctx, struct work *work, stru
 	struct route route;
 
 	if (!next_hop_cached(hop, node, now, way)) {
-		fib_question_packet(&work->question, &work->packet);
+		fib_question_packet(&work->question, &work->packet, key);
 		work->question.wants_source = wants_source;
 		fib_ask(ctx, work);
 		if (node->flags & NODE_ROUTE_MTU) {
@@ -104,8 +106,8 @@ static __always_inline void remote_outside(context *ctx, struct work *work, stru
 
 /* What a packet to the outside is sent from once it is translated: what its route or its device
  * says, else the Node's main address. */
-static __always_inline const struct address *
-remote_source(const struct work *work, const struct node_config *node)
+static __always_inline const struct address *remote_source(const struct work *work,
+							   const struct node_config *node)
 {
 	const struct address *source = &work->remote.way.source;
 

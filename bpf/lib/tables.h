@@ -156,8 +156,8 @@ enum flow_state {
 
 enum node_flag {
 	NODE_CONFIGURED = 1,
-	NODE_SNAT = 2, /* Pod traffic to the outside takes the Node's address */
-	NODE_ROUTE_MTU = 4, /* a route of the kernel's has an MTU: `routes` has it */
+	NODE_SNAT = 2,	     /* Pod traffic to the outside takes the Node's address */
+	NODE_ROUTE_MTU = 4,  /* a route of the kernel's has an MTU: `routes` has it */
 	NODE_STACK_SNAT = 8, /* to_wire translates what the Node's stack forwards of its Pods' */
 };
 
@@ -250,7 +250,7 @@ struct route_key {
 struct route {
 	__u8 kind;  /* enum route_kind */
 	__u8 flags; /* enum route_flag */
-	__u16 mtu;  /* ROUTE_OUTSIDE: what a route of the kernel's allows; 0: what its device does */
+	__u16 mtu; /* ROUTE_OUTSIDE: what a route of the kernel's allows; 0: what its device does */
 	__u32 peer; /* ROUTE_PEER: peer id, else NO_PEER */
 };
 

@@ -105,10 +105,11 @@ export function wayOutside(
 	packet: Packet,
 	cached: NextHop | undefined,
 	wantsSource: boolean,
+	key = packet.key,
 ): Way | Decision {
 	const { destination } = packet.key;
 	draft.note("route", `${destination} is in no pod CIDR`);
-	const way = resolveNextHop(draft, cached, outsideQuery(draft, packet, wantsSource));
+	const way = resolveNextHop(draft, cached, outsideQuery(draft, packet, key, wantsSource));
 	if (way === "local") return draft.pass("the kernel does not forward it");
 	if (typeof way === "string") return refuse(draft, packet, way, `no way to ${destination}`);
 	draft.decision.outsideMtu = way.mtu;

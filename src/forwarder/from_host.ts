@@ -7,7 +7,7 @@ import { DropReason, FlowDirection, FlowFlag, RouteKind } from "../tables/genera
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { fit, fragmentAboveMtu, tooBig, wayOutside, wayToPeer } from "./emit.js";
-import { lookUp } from "./flow.js";
+import { isExpired, isTranslated, lookUp, reverse } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
 import { askProbe, probeTo } from "./probe.js";
@@ -40,7 +40,11 @@ export function fromHost(draft: Draft): Decision {
 	const route = routeOfRemote(remembered, key.destination, node, tables);
 	if (route.kind === RouteKind.OUTSIDE && isFromSlowPath(frame)) {
 		// It is finished: translated, cut, its TTL taken.
-		const way = wayOutside(draft, packet, undefined);
+		// By the flow's own way: rules may go by the Pod's address.
+		const answered = tables.flow(reverse(key));
+		const isOurs = answered?.direction === FlowDirection.REPLY && isTranslated(answered.flow);
+		const flow = isOurs && !isExpired(answered.flow, node, draft.now) ? answered.flow : undefined;
+		const way = wayOutside(draft, packet, flow?.nextHop, false, flow?.key);
 		if (!("action" in way)) return way.emit({ ...packet, frame: Buffer.from(frame) });
 		return draft.drop(DropReason.NO_ROUTE, `no way to ${key.destination}`);
 	}

@@ -7,6 +7,7 @@ import { MAC_SIZE, readMac, writeMac } from "../tables/address.js";
 import {
 	Action,
 	EventCounter,
+	type FlowKey,
 	Limit,
 	type NextHop,
 	type NodeConfig,
@@ -43,10 +44,11 @@ export interface NextHopWay {
 /** Why there is no next hop. "local": the kernel does not forward there; else the type of its route. */
 export type Refusal = "local" | "blackhole" | "unreachable" | "prohibit";
 
-/** The question of a packet that goes to the outside as it is. */
+/** The question of a packet that goes to the outside; `key` is its flow's, before translation. */
 export function outsideQuery(
 	{ context }: Draft,
-	{ key, trafficClass }: Packet,
+	{ trafficClass }: Packet,
+	key: FlowKey,
 	wantsSource: boolean,
 ): FibQuery {
 	// An ICMP identifier is no port to a rule.

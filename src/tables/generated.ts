@@ -31,6 +31,7 @@ export const Limit = {
 	HELLO_PAUSE_MS: 500,
 	PROBE_RING_BYTES: 1048576,
 	PEER_GATEWAYS_MAX: 32768,
+	SOURCE_ADDRESSES_MAX: 1024,
 } as const;
 export type Limit = (typeof Limit)[keyof typeof Limit];
 
@@ -40,6 +41,8 @@ export const Hook = {
 	FROM_WIRE_XDP: 2,
 	TO_POD: 3,
 	FROM_HOST: 4,
+	FROM_LINK: 5,
+	TO_WIRE: 6,
 } as const;
 export type Hook = (typeof Hook)[keyof typeof Hook];
 export const HookName: Readonly<Record<number, string>> = {
@@ -48,6 +51,8 @@ export const HookName: Readonly<Record<number, string>> = {
 	2: "from_wire_xdp",
 	3: "to_pod",
 	4: "from_host",
+	5: "from_link",
+	6: "to_wire",
 };
 
 export const DropReason = {
@@ -184,11 +189,15 @@ export const FlowStateName: Readonly<Record<number, string>> = {
 export const NodeFlag = {
 	CONFIGURED: 1,
 	SNAT: 2,
+	ROUTE_MTU: 4,
+	STACK_SNAT: 8,
 } as const;
 export type NodeFlag = (typeof NodeFlag)[keyof typeof NodeFlag];
 export const NodeFlagName: Readonly<Record<number, string>> = {
 	1: "configured",
 	2: "snat",
+	4: "route_mtu",
+	8: "stack_snat",
 };
 
 export const Path = {
@@ -214,6 +223,7 @@ export const RouteKind = {
 	LOCAL_PODS: 1,
 	HOST: 2,
 	PEER: 3,
+	STACK: 4,
 } as const;
 export type RouteKind = (typeof RouteKind)[keyof typeof RouteKind];
 export const RouteKindName: Readonly<Record<number, string>> = {
@@ -221,6 +231,7 @@ export const RouteKindName: Readonly<Record<number, string>> = {
 	1: "local_pods",
 	2: "host",
 	3: "peer",
+	4: "stack",
 };
 
 export const RouteFlag = {
@@ -248,6 +259,7 @@ export const FlowFlag = {
 	SNAT: 2,
 	FIN_ORIGINAL: 4,
 	FIN_REPLY: 8,
+	STACK: 16,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 export const FlowFlagName: Readonly<Record<number, string>> = {
@@ -255,6 +267,7 @@ export const FlowFlagName: Readonly<Record<number, string>> = {
 	2: "snat",
 	4: "fin_original",
 	8: "fin_reply",
+	16: "stack",
 };
 
 export const SlowPathKind = {
@@ -720,6 +733,7 @@ export const RouteKey = prefix;
 export interface Route {
 	kind: number;
 	flags: number;
+	mtu: number;
 	peer: number;
 }
 export const Route: Codec<Route> = codec<Route>(
@@ -727,11 +741,13 @@ export const Route: Codec<Route> = codec<Route>(
 	(b, o, v) => {
 		b.writeUInt8(v.kind, o);
 		b.writeUInt8(v.flags, o + 1);
+		b.writeUInt16LE(v.mtu, o + 2);
 		b.writeUInt32LE(v.peer, o + 4);
 	},
 	(b, o) => ({
 		kind: b.readUInt8(o),
 		flags: b.readUInt8(o + 1),
+		mtu: b.readUInt16LE(o + 2),
 		peer: b.readUInt32LE(o + 4),
 	}),
 );
@@ -740,14 +756,14 @@ export interface Scratch {
 	word: bigint[];
 }
 export const Scratch: Codec<Scratch> = codec<Scratch>(
-	512,
+	768,
 	(b, o, v) => {
-		elements(v.word, 64, "scratch.word").forEach((e, i) => {
+		elements(v.word, 96, "scratch.word").forEach((e, i) => {
 			b.writeBigUInt64LE(e, o + i * 8);
 		});
 	},
 	(b, o) => ({
-		word: Array.from({ length: 64 }, (_, i) => b.readBigUInt64LE(o + i * 8)),
+		word: Array.from({ length: 96 }, (_, i) => b.readBigUInt64LE(o + i * 8)),
 	}),
 );
 
@@ -761,6 +777,22 @@ export const TokenBucket: Codec<TokenBucket> = codec<TokenBucket>(
 	},
 	(b, o) => ({
 		spent: b.readBigUInt64LE(o),
+	}),
+);
+
+export interface SourceAddress {
+	ipv4: string;
+	ipv6: string;
+}
+export const SourceAddress: Codec<SourceAddress> = codec<SourceAddress>(
+	32,
+	(b, o, v) => {
+		writeAddress(b, o, v.ipv4);
+		writeAddress(b, o + 16, v.ipv6);
+	},
+	(b, o) => ({
+		ipv4: readAddress(b, o),
+		ipv6: readAddress(b, o + 16),
 	}),
 );
 
@@ -1129,7 +1161,7 @@ export const maps = {
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
-		valueSize: 512,
+		valueSize: 768,
 		key: u32,
 		value: Scratch,
 	},
@@ -1153,6 +1185,17 @@ export const maps = {
 		key: u32,
 		value: TokenBucket,
 	},
+	sourceAddresses: {
+		name: "source_addresses",
+		type: 1,
+		maxEntries: 1024,
+		flags: 1,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 32,
+		key: u32,
+		value: SourceAddress,
+	},
 	verdicts: {
 		name: "verdicts",
 		type: 6,
@@ -1172,5 +1215,7 @@ export const knobs = {
 	vethWire: { offset: 1, ...u8 },
 	xdpGeneric: { offset: 2, ...u8 },
 	hasDecapL3: { offset: 3, ...u8 },
-	flowSlots: { offset: 4, ...u32 },
+	hasFibSource: { offset: 4, ...u8 },
+	hasFibMark: { offset: 5, ...u8 },
+	flowSlots: { offset: 8, ...u32 },
 } as const;
