@@ -152,6 +152,9 @@ stage int fib_ask(struct __sk_buff *ctx, struct work *work)
 		if (own)
 			way->source = question->family == 4 ? own->ipv4 : own->ipv6;
 	}
+	/* The device has no other address, and nobody beyond the link could answer this one. */
+	if (question->family == 6 && address_is_link_local6(&way->source))
+		__builtin_memset(&way->source, 0, sizeof(way->source));
 	if (result == BPF_FIB_LKUP_RET_SUCCESS) {
 		way->destination_mac = mac_word(fib->dmac);
 		way->source_mac = mac_word(fib->smac);

@@ -110,7 +110,9 @@ export class Fib {
 	#source(destination: string, device: string): string {
 		try {
 			const get = ["route", "get", destination, "oif", device];
-			return this.#ip.querySync<RouteAnswer>(...get)[0]?.prefsrc ?? "";
+			const source = this.#ip.querySync<RouteAnswer>(...get)[0]?.prefsrc ?? "";
+			// Nobody beyond the link could answer a link-local address.
+			return /^fe[89ab].:/.test(source) ? "" : source;
 		} catch {
 			return "";
 		}

@@ -149,13 +149,6 @@ function rows(family: 4 | 6): PacketRow[] {
 			out: onWire(world.ROUTER_MAC, from(world.excluded[family], 63)),
 		},
 		{
-			shows: "to the outside while the Node has no address of the family",
-			node: { config: { snatAddress4: "", snatAddress6: "" } },
-			packet: fromPod(podA, from(outside[family])),
-			action: "drop",
-			drop: "no_snat_address",
-		},
-		{
 			shows: "to where the route is unreachable: the Pod is told",
 			packet: fromPod(podA, from(world.unreachableHost[family])),
 			action: "drop",

@@ -11,7 +11,13 @@ import { writeFileSync } from "node:fs";
 import t from "tap";
 import type { FibAnswer, FibQuery } from "../../src/forwarder/forwarder.js";
 import { parse } from "../../src/forwarder/packet.js";
-import { Limit, NodeFlag, RouteKind, SourceAddress } from "../../src/tables/generated.js";
+import {
+	DropReasonName,
+	Limit,
+	NodeFlag,
+	RouteKind,
+	SourceAddress,
+} from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import { check } from "./check.js";
 import { DataPath } from "./data_path.js";
@@ -192,6 +198,15 @@ if (inNamespace(import.meta.url)) {
 			});
 
 	for (const family of [4, 6] as const) {
+		t.test(`IPv${family}: the Node has no address of the family`, async (t) => {
+			const tables = await fresh(older, { config: { snatAddress4: "", snatAddress6: "" } });
+			tables.onFib((query) => ({ ...fib(query), source: "" }));
+			const input = packetOf({ shows: "", to: ruled, device: "wire0" }, family);
+			const { outcome, differences } = await check(older, tables, input);
+			t.same(differences, []);
+			t.equal(DropReasonName[outcome.verdict.dropReason], "no_snat_address");
+		});
+
 		t.test(
 			`IPv${family}: where the FIB does not tell the source, the agent's table does`,
 			async (t) => {

@@ -325,8 +325,9 @@ export const ANY_QUERY: FibQuery = {
 };
 
 /** What this namespace's FIB says. The programs ask the real one. */
-export function fib({ destination }: FibQuery): FibAnswer {
-	const family = destination.includes(":") ? 6 : 4;
+export function fib({ destination, source }: FibQuery): FibAnswer {
+	// The unspecified address has no text.
+	const family = (destination || source).includes(":") ? 6 : 4;
 	const wire = {
 		kind: "forward",
 		ifindex: indexOf("wire0"),
