@@ -148,7 +148,9 @@ function rules(address: (machine: string, family: Family) => string): string {
 	});
 	const chain = services.join("\n");
 	return `table inet kube-proxy {
-		chain services { ${chain} }
+		chain services {
+${chain}
+		}
 		chain prerouting { type nat hook prerouting priority dstnat; jump services; }
 		chain output { type nat hook output priority dstnat; jump services; }
 		chain postrouting { type nat hook postrouting priority srcnat; meta mark 0x4000 masquerade; }
