@@ -153,7 +153,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		} else {
 			match.flow = flow_start(packet, node);
 			/* The stack forwards what it has translated: a Service's backend. */
-			if (match.flow && from_pod_of_ours)
+			if (match.flow && !address_equal(&packet->key.source,
+							 gateway_address(node, packet->family)))
 				match.flow->flags |= FLOW_STACK;
 		}
 		if (match.flow) {

@@ -205,9 +205,22 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 
 #ifndef FAIRWAY_XDP
 
+/* True for an ICMP error about a flow that the Node's stack has translated, in reply direction. */
+stage bool error_of_stack(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
+{
+	struct flow_match about = {};
+
+	if (!work || !node)
+		return false;
+	__builtin_memset(&work->inner, 0, sizeof(work->inner));
+	return !related_lookup(ctx, &work->packet, &work->inner, node, bpf_ktime_get_coarse_ns(),
+			       &about) &&
+	       about.flow && about.flow->flags & FLOW_STACK && about.direction == FLOW_REPLY;
+}
+
 /* An answer of a peer's Pod to a flow that the Node's stack has translated, or an error about it. */
 static __always_inline int wire_to_stack(context *ctx, struct packet *packet,
-					 struct flow_match *about, const struct gso *gso,
+					 const struct flow_match *match, const struct gso *gso,
 					 const struct node_config *node, __u64 now,
 					 struct verdict *verdict)
 {
@@ -216,8 +229,8 @@ static __always_inline int wire_to_stack(context *ctx, struct packet *packet,
 	if (source.kind != ROUTE_PEER)
 		return pass(verdict);
 	wire_count(packet, source.peer, true, false, gso);
-	if (!(packet->flags & PACKET_ICMP_ERROR))
-		flow_advance(about->flow, about->direction, packet, now);
+	if (match->flow)
+		flow_advance(match->flow, FLOW_REPLY, packet, now);
 	return emit_host(ctx, node, verdict);
 }
 
@@ -298,9 +311,6 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	struct endpoint endpoint = {};
 	struct packet *packet, *inner;
 	struct flow_match match = {};
-#ifndef FAIRWAY_XDP
-	struct flow_match about = {};
-#endif
 	struct flow *known = NULL;
 	bool stripped, plain;
 	enum tunnel_kind tunnel;
@@ -392,17 +402,16 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		return wire_to_host(ctx, work, match, &gso, node, now, verdict);
 
 	/* An answer to what the Node's stack has sent a peer's Pod for one of ours goes back there. */
+	if (match.flow && match.flow->flags & FLOW_STACK && match.direction == FLOW_REPLY) {
 #ifdef FAIRWAY_XDP
-	if (match.flow && match.flow->flags & FLOW_STACK && match.direction == FLOW_REPLY)
 		return pass(verdict);
 #else
-	about = match;
-	if (packet->flags & PACKET_ICMP_ERROR) {
-		__builtin_memset(inner, 0, sizeof(*inner));
-		related_lookup(ctx, packet, inner, node, now, &about);
+		return wire_to_stack(ctx, packet, &match, &gso, node, now, verdict);
+#endif
 	}
-	if (about.flow && about.flow->flags & FLOW_STACK && about.direction == FLOW_REPLY)
-		return wire_to_stack(ctx, packet, &about, &gso, node, now, verdict);
+#ifndef FAIRWAY_XDP
+	if (packet->flags & PACKET_ICMP_ERROR && error_of_stack(ctx, work, node))
+		return wire_to_stack(ctx, packet, &match, &gso, node, now, verdict);
 #endif
 
 	/* 6 */

@@ -78,7 +78,7 @@ export class Fib {
 			nextHop,
 			sourceMac: output.link_type === "ether" ? (output.address ?? "") : NO_MAC,
 			mtu: route.metrics?.find(({ mtu }) => mtu !== undefined)?.mtu ?? output.mtu,
-			source: query.wantsSource ? this.#source(destination, device) : "",
+			source: query.wantsSource ? this.#source(destination, nextHop, device) : "",
 			...(destinationMac === undefined ? {} : { destinationMac }),
 		};
 	}
@@ -106,16 +106,24 @@ export class Fib {
 		return words;
 	}
 
-	/** What a packet of the Node's own to there has as its source; "" for none. */
-	#source(destination: string, device: string): string {
-		try {
-			const get = ["route", "get", destination, "oif", device];
-			const source = this.#ip.querySync<RouteAnswer>(...get)[0]?.prefsrc ?? "";
-			// Nobody beyond the link could answer a link-local address.
-			return /^fe[89ab].:/.test(source) ? "" : source;
-		} catch {
-			return "";
-		}
+	/**
+	 * What a packet of the Node's own has as its source by that next hop; "" for none. A route that only
+	 * a rule leads to is not found without what the rule asks for; then it is what the next hop itself
+	 * is sent.
+	 */
+	#source(destination: string, nextHop: string, device: string): string {
+		const ask = (address: string): RouteAnswer | undefined => {
+			try {
+				return this.#ip.querySync<RouteAnswer>("route", "get", address, "oif", device)[0];
+			} catch {
+				return undefined;
+			}
+		};
+		const own = ask(destination);
+		const isSame = own?.dev === device && (own.gateway ?? own.via?.host ?? destination) === nextHop;
+		const source = (isSame ? own : ask(nextHop))?.prefsrc ?? "";
+		// Nobody beyond the link could answer a link-local address.
+		return /^fe[89ab].:/.test(source) ? "" : source;
 	}
 
 	#neighbour(address: string, device: string): string | undefined {

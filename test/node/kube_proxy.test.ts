@@ -152,7 +152,7 @@ function rules(address: (machine: string, family: Family) => string): string {
 ${chain}
 		}
 		chain prerouting { type nat hook prerouting priority dstnat; jump services; }
-		chain output { type nat hook output priority dstnat; jump services; }
+		chain output { type nat hook output priority -100; jump services; }
 		chain postrouting { type nat hook postrouting priority srcnat; meta mark 0x4000 masquerade; }
 	}\n`;
 }

@@ -209,6 +209,14 @@ export class Traffic {
 	#enter(me: Party, other: Party, packet: Buffer, family: Family) {
 		const random = this.#random;
 		const { GATEWAY_MAC, NODE_MAC, ROUTER_MAC, indexOf } = world;
+		// The Node's stack sends on what it has translated: to the outside, or to a peer's Pods.
+		if (me.place === "pod" && random.chance(0.1)) {
+			const toPeer = other.place === "peer";
+			const macs = { source: GATEWAY_MAC, destination: toPeer ? GATEWAY_MAC : ROUTER_MAC };
+			const device = toPeer ? "fairway0" : "wire0";
+			const hook: number = toPeer ? Hook.FROM_HOST : Hook.TO_WIRE;
+			return { hook, ifindex: indexOf(device), frame: build.frame(macs, packet) };
+		}
 		if (me.place === "pod") {
 			const pod = me.pod ?? world.podA;
 			const macs = { source: pod.mac, destination: GATEWAY_MAC };
@@ -224,7 +232,13 @@ export class Traffic {
 			const device = other.pod?.interface ?? "fairway0";
 			return { hook, ifindex: indexOf(device), frame: build.frame(macs, packet) };
 		}
-		const hook: number = random.pick([Hook.FROM_WIRE, Hook.FROM_WIRE_XDP]);
+		const hook: number = random.pick([
+			Hook.FROM_WIRE,
+			Hook.FROM_WIRE_XDP,
+			Hook.FROM_WIRE,
+			Hook.FROM_WIRE_XDP,
+			Hook.FROM_LINK,
+		]);
 		const macs = { source: me.peer?.mac ?? ROUTER_MAC, destination: NODE_MAC };
 		const frame =
 			me.peer && random.chance(0.7)
