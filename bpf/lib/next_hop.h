@@ -103,21 +103,24 @@ static __always_inline bool next_hop_trusted(const struct next_hop *hop,
 
 /* The entry is every CPU's. One writes it at a time, so that what it holds is one answer of the
  * kernel's; the answer of a CPU that finds another one writing is used and not kept. */
-static __always_inline void next_hop_keep(struct next_hop *hop, const struct way *way,
-					  const struct node_config *node, __u64 now)
+stage int next_hop_keep(struct next_hop *hop, const struct way *way, __u32 epoch, __u64 now)
 {
-	__u64 before = hop->checked;
+	__u64 before;
 
+	if (!hop || !way)
+		return -1;
+	before = hop->checked;
 	if (before == NEXT_HOP_WRITING ||
 	    __sync_val_compare_and_swap(&hop->checked, before, NEXT_HOP_WRITING) != before)
-		return;
+		return -1;
 	hop->ifindex = way->ifindex;
-	hop->epoch = node->next_hop_epoch;
+	hop->epoch = epoch;
 	hop->source_mac = way->source_mac;
 	hop->destination_mac = way->destination_mac |
 			       (__u64)(way->mtu < HOP_MTU_MAX ? way->mtu : HOP_MTU_MAX) << 48;
 	/* An exchange is a full barrier: whoever sees the time sees what was checked at it. */
 	__sync_lock_test_and_set(&hop->checked, now);
+	return 0;
 }
 
 /* Flows to the outside share few gateways: a gateway that the kernel's neighbour code has just
@@ -134,7 +137,7 @@ static __always_inline bool gateway_was_asked(const struct way *way, const struc
 	    (asked->destination_mac & MAC_BITS) == way->destination_mac &&
 	    asked->ifindex == way->ifindex)
 		return true;
-	next_hop_keep(asked, way, node, now);
+	next_hop_keep(asked, way, node->next_hop_epoch, now);
 	return false;
 }
 
@@ -172,7 +175,7 @@ static __always_inline void next_hop_learn(struct next_hop *hop, bool outside,
 	if (outside && gateway_was_asked(way, node, now))
 		way->action = ACTION_WIRE;
 	if (hop) {
-		next_hop_keep(hop, way, node, now);
+		next_hop_keep(hop, way, node->next_hop_epoch, now);
 		count_event(EVENT_NEXT_HOP_REFRESHED);
 	}
 }
