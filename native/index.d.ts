@@ -228,5 +228,10 @@ export class PacketSender {
 export function possibleCpus(): number;
 /** True if the kernel supports tcx links (6.6). Tested, not inferred from the version. */
 export function supportsTcx(): boolean;
+/**
+ * flock(2), exclusive, of an open descriptor's file; false: someone else has it. It lasts until the
+ * descriptor is closed.
+ */
+export function flock(descriptor: number): boolean;
 /** Version of the linked libbpf, "1.1". */
 export const libbpfVersion: string;

@@ -37,5 +37,6 @@ export const {
 	clsact,
 	possibleCpus,
 	supportsTcx,
+	flock,
 	libbpfVersion,
 } = load().initialize(BpfError);

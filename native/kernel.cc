@@ -1,6 +1,7 @@
 // Features of the kernel and of libbpf.
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <sys/file.h>
 
 #include <cerrno>
 #include <climits>
@@ -37,12 +38,25 @@ Napi::Value SupportsTcx(const Napi::CallbackInfo &info)
 	return Napi::Boolean::New(info.Env(), error == -ENODEV);
 }
 
+// flock(2), exclusive and without waiting: Node.js has none.
+Napi::Value Flock(const Napi::CallbackInfo &info)
+{
+	Call call(info, "lock", "descriptor", kNoName);
+	int descriptor = call.Integer(0, "a descriptor", 0, INT_MAX);
+	if (flock(descriptor, LOCK_EX | LOCK_NB) == 0)
+		return Napi::Boolean::New(info.Env(), true);
+	if (errno != EWOULDBLOCK)
+		call.Fail(errno);
+	return Napi::Boolean::New(info.Env(), false);
+}
+
 } // namespace
 
 void DefineKernel(Napi::Env env, Napi::Object exports)
 {
 	exports["possibleCpus"] = Napi::Function::New(env, PossibleCpus, "possibleCpus");
 	exports["supportsTcx"] = Napi::Function::New(env, SupportsTcx, "supportsTcx");
+	exports["flock"] = Napi::Function::New(env, Flock, "flock");
 	exports["libbpfVersion"] =
 		Napi::String::New(env, std::to_string(libbpf_major_version()) + "." +
 					       std::to_string(libbpf_minor_version()));

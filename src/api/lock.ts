@@ -2,9 +2,15 @@
  * A directory held by one process: flock(2), so that the kernel lets go of it when the process
  * ends, however it ends, and that no process id has to be believed (another PID namespace has the
  * same ones).
+ *
+ * flock(2) needs no more than an open descriptor, so what is locked must be closed to others: a file
+ * of mode 0600 in the directory; on bpffs, which has no files, the directory itself, of mode 0700.
  */
-import { spawnSync } from "node:child_process";
-import { closeSync, constants, mkdirSync, openSync } from "node:fs";
+import { closeSync, constants, fstatSync, mkdirSync, openSync, statfsSync } from "node:fs";
+import { join } from "node:path";
+import { flock } from "#native";
+
+const BPF_FS_MAGIC = 0xcafe4a11;
 
 export class DirectoryLock {
 	readonly path: string;
@@ -19,28 +25,24 @@ export class DirectoryLock {
 	 * Makes the directory where it does not exist, with its parents. Undefined: another process
 	 * holds it.
 	 *
-	 * @throws Error when it cannot be made or locked
+	 * @throws Error when it cannot be made or locked, or when others could lock it as well
 	 */
 	static take(path: string): DirectoryLock | undefined {
-		mkdirSync(path, { recursive: true, mode: 0o755 });
-		const descriptor = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-		// Node has no flock. The lock belongs to the open file, which flock(1) inherits and which
-		// this process keeps when flock(1) has ended.
-		const { status, error, stderr } = spawnSync("flock", ["--nonblock", "--exclusive", "3"], {
-			stdio: ["ignore", "ignore", "pipe", descriptor],
-			encoding: "utf8",
-		});
-		if (status === 0) {
-			return new DirectoryLock(path, descriptor);
+		mkdirSync(path, { recursive: true, mode: 0o700 });
+		const descriptor = open(path);
+		try {
+			const { uid, mode } = fstatSync(descriptor);
+			if (uid !== process.geteuid?.() || (mode & 0o077) !== 0)
+				throw new Error(
+					`Cannot lock ${path}: expected the lock to be closed to other users, got mode ${(mode & 0o777).toString(8)}, user ${uid}`,
+				);
+			if (flock(descriptor)) return new DirectoryLock(path, descriptor);
+		} catch (error) {
+			closeSync(descriptor);
+			throw error;
 		}
 		closeSync(descriptor);
-		// flock(1): 1 is "locked by another", all else is a failure.
-		if (status === 1) {
-			return undefined;
-		}
-		throw new Error(
-			`Cannot lock ${path}: wanted flock(1) of util-linux to do it, ${error?.message ?? stderr.trim()}`,
-		);
+		return undefined;
 	}
 
 	release(): void {
@@ -49,4 +51,10 @@ export class DirectoryLock {
 			this.#descriptor = undefined;
 		}
 	}
+}
+
+function open(path: string): number {
+	const { O_RDONLY, O_RDWR, O_CREAT, O_DIRECTORY, O_NOFOLLOW } = constants;
+	if (statfsSync(path).type >>> 0 === BPF_FS_MAGIC) return openSync(path, O_RDONLY | O_DIRECTORY);
+	return openSync(join(path, "lock"), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600);
 }

@@ -7,6 +7,7 @@ import { version } from "../agent/version.js";
 import { formatConfigError } from "../config/config.js";
 import { readConfig } from "../config/parse.js";
 import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from "./exit.js";
+import { stopInTime } from "./stop.js";
 
 export interface AgentCommandOptions {
 	nodeName: string;
@@ -65,8 +66,8 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 	}
 	const signal = await stopped;
 	log.info({ signal }, "stopping, packets are forwarded as before");
-	await agent.stop();
-	log.info({}, "stopped");
+	const running = agent;
+	if (await stopInTime(() => running.stop(), log)) log.info({}, "stopped");
 	// A handle that someone forgot must not keep a stopped agent alive.
 	process.exit(EXIT_DONE);
 }

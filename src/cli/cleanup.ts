@@ -33,7 +33,7 @@ export async function cleanupCommand(options: { runDir: string; pinDir: string }
 
 /** Removes the files of agent and plugin; the directory stays if it has others. */
 function removeRunDir(runDir: string): void {
-	for (const name of ["agent.sock", "endpoints", "deletions", "paths.json"]) {
+	for (const name of ["agent.sock", "endpoints", "deletions", "lock", "paths.json"]) {
 		rmSync(join(runDir, name), { recursive: true, force: true });
 	}
 	try {

@@ -49,7 +49,7 @@ export class IpRouteError extends Error {
 	readonly code: ErrorCode | undefined;
 
 	constructor(command: string, detail: string) {
-		super(`Cannot run \`${command}\`: wanted success, it said "${detail}"`);
+		super(`\`${command}\` failed: ${detail}`);
 		this.command = command;
 		this.detail = detail;
 		this.code = codeOf(detail);
@@ -62,19 +62,29 @@ interface Output {
 	stderr: string;
 }
 
+/** A process that waits for a lock of the kernel's would stop every Pod's start, and the agent's end. */
+const TIMEOUT_MS = 20_000;
+/** Nothing else happens meanwhile. */
+const BLOCKING_MS = 1_000;
+
 /** iproute2 and ethtool are not translated today; this keeps the messages above in English. */
 const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LC_ALL: "C" });
 
 export class IpRoute {
 	readonly netns: string | undefined;
+	readonly timeoutMs: number;
 
-	/** @param netns path of a network namespace ("/run/netns/x", "/proc/1/ns/net"); default: the current one. */
-	constructor(netns?: string) {
+	/**
+	 * @param netns path of a network namespace ("/run/netns/x", "/proc/1/ns/net"); default: the current one.
+	 * @param timeoutMs a process that takes longer is killed
+	 */
+	constructor(netns?: string, timeoutMs = TIMEOUT_MS) {
 		this.netns = netns;
+		this.timeoutMs = timeoutMs;
 	}
 
 	inNamespace(netns: string): IpRoute {
-		return new IpRoute(netns);
+		return new IpRoute(netns, this.timeoutMs);
 	}
 
 	/** Runs `ip -json ARGS` and returns the printed objects; nothing found gives an empty list. */
@@ -85,7 +95,9 @@ export class IpRoute {
 	/** Like query, but blocking, for callers that cannot wait (a few ms each). */
 	querySync<T>(...args: string[]): T[] {
 		const [file, all] = this.inside("ip", ["-json", ...args]);
-		const result = spawnSync(file, all, { encoding: "utf8", env: environment() });
+		const result = spawnSync(file, all, {
+			...{ encoding: "utf8", env: environment(), timeout: BLOCKING_MS, killSignal: "SIGKILL" },
+		});
 		if (result.error !== undefined)
 			throw new IpRouteError(`ip ${args.join(" ")}`, result.error.message);
 		return parseObjects<T>(args, result);
@@ -134,6 +146,12 @@ export class IpRoute {
 		return spawn(inside, all, { env: environment(), stdio: ["ignore", "pipe", "pipe"] });
 	}
 
+	#ended(signal: NodeJS.Signals): string {
+		return signal === "SIGKILL"
+			? `ended by SIGKILL (the limit is ${this.timeoutMs} ms)`
+			: `ended by ${signal}`;
+	}
+
 	private inside(file: string, args: string[]): [string, string[]] {
 		if (this.netns === undefined) return [file, args];
 		return ["nsenter", [`--net=${this.netns}`, "--", file, ...args]];
@@ -142,15 +160,23 @@ export class IpRoute {
 	private output(file: string, args: string[], input?: string): Promise<Output> {
 		const [inside, all] = this.inside(file, args);
 		return new Promise((resolve, reject) => {
-			const child = spawn(inside, all, { env: environment() });
+			// A group of its own, so that what it has started is killed with it.
+			const child = spawn(inside, all, { env: environment(), detached: true });
+			const command = `${file} ${args.join(" ")}`;
+			// First: without descriptors there is a child that has no streams.
+			child.on("error", (error) => reject(new IpRouteError(command, error.message)));
+			if (child.pid === undefined) return;
+			const group = -child.pid;
+			const limit = setTimeout(() => process.kill(group, "SIGKILL"), this.timeoutMs);
+			child.on("exit", () => clearTimeout(limit));
 			let stdout = "";
 			let stderr = "";
 			child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
 			child.stderr.setEncoding("utf8").on("data", (text: string) => (stderr += text));
-			child.on("error", (error) =>
-				reject(new IpRouteError(`${file} ${args.join(" ")}`, error.message)),
-			);
-			child.on("close", (status) => resolve({ status, stdout, stderr }));
+			child.on("close", (status, signal) => {
+				if (signal === null) resolve({ status, stdout, stderr });
+				else reject(new IpRouteError(command, this.#ended(signal)));
+			});
 			// A child that exits before it reads its input explains why on standard error.
 			child.stdin.on("error", () => {});
 			child.stdin.end(input);

@@ -8,8 +8,12 @@
  * bpffs does not allow names with a dot.
  */
 import {
+	chmodSync,
+	closeSync,
+	constants,
 	existsSync,
 	mkdirSync,
+	openSync,
 	readdirSync,
 	readFileSync,
 	rmdirSync,
@@ -23,7 +27,7 @@ const BPF_FS_MAGIC = 0xcafe4a11;
 const KINDS = ["maps", "links", "programs"] as const;
 const SYSTEM_MOUNT = "/sys/fs/bpf";
 /** Agents of several namespaces may start together and must not mount over each other's pins. */
-const MOUNT_LOCK = "/run/lock/fairway-bpffs";
+const MOUNT_LOCK = "/run/fairway-bpffs.lock";
 
 export class Pins {
 	readonly directory: string;
@@ -36,6 +40,11 @@ export class Pins {
 	static async open(directory: string): Promise<Pins> {
 		const pins = new Pins(resolve(directory));
 		await mountBpffs(pins.directory);
+		// An agent's lock is on it (src/api/lock.ts).
+		if (pins.directory !== SYSTEM_MOUNT) {
+			mkdirSync(pins.directory, { recursive: true, mode: 0o700 });
+			chmodSync(pins.directory, 0o700);
+		}
 		for (const kind of KINDS)
 			mkdirSync(join(pins.directory, kind), { recursive: true, mode: 0o700 });
 		return pins;
@@ -131,7 +140,13 @@ async function mountBpffs(directory: string): Promise<void> {
 	const mountPoint = inSystemMount ? SYSTEM_MOUNT : directory;
 	mkdirSync(mountPoint, { recursive: true, mode: 0o700 });
 	mkdirSync(dirname(MOUNT_LOCK), { recursive: true });
-	const mountOnce = 'test "$(stat -f -c %t "$0")" = cafe4a11 || mount -t bpf bpf "$0"';
+	// Closed to others, who could hold it otherwise (flock(1) makes it readable).
+	closeSync(
+		openSync(MOUNT_LOCK, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600),
+	);
+	// A bpffs is open to everybody by default; the system's own stays as others expect it.
+	const options = inSystemMount ? "" : "-o mode=0700";
+	const mountOnce = `test "$(stat -f -c %t "$0")" = cafe4a11 || mount -t bpf ${options} bpf "$0"`;
 	await new IpRoute().command("flock", MOUNT_LOCK, "sh", "-c", mountOnce, mountPoint);
 	if (fileSystem(directory) !== BPF_FS_MAGIC)
 		throw new Error(

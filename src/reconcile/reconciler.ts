@@ -181,7 +181,7 @@ export class Reconciler {
 	 * and nothing is removed before that is done.
 	 */
 	static async open(options: ReconcilerOptions): Promise<Reconciler> {
-		mkdirSync(options.runDir, { recursive: true, mode: 0o755 });
+		mkdirSync(options.runDir, { recursive: true, mode: 0o700 });
 		const pins = await Pins.open(options.pinDir);
 		const ip = new IpRoute();
 		const [links, vethWire] = await Promise.all([Links.read(ip), hasVethWire(ip)]);

@@ -10,6 +10,7 @@ import {
 	BpfObject,
 	BpfProgram,
 	clsact,
+	flock,
 	PacketSender,
 	possibleCpus,
 	RingBuffer,
@@ -218,6 +219,12 @@ const methods: Method[] = [
 		call: (a) => map.sums(or(a, 0, u32(1))),
 		types: [notBuffers],
 		ranges: [[Buffer.alloc(3), Buffer.alloc(5)]],
+	},
+	{
+		name: "flock",
+		call: (a) => flock(or(a, 0, 0)),
+		types: [[undefined, ...notNumbers]],
+		ranges: [notWholes],
 	},
 	{
 		name: "BpfMap.pin",

@@ -1,9 +1,17 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+	chmodSync,
+	existsSync,
+	mkdirSync,
+	mkdtempSync,
+	rmSync,
+	statSync,
+	writeFileSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import t from "tap";
 import { AgentUnreachableError, ApiError, agentSocket, ask, call } from "../../src/api/client.js";
 import { DirectoryLock } from "../../src/api/lock.js";
@@ -125,6 +133,33 @@ t.test("a request that is under way is answered before the end", async (t) => {
 	answer?.();
 	t.equal(await answered, "done");
 	await closed;
+});
+
+t.test("another user cannot keep an agent from its run directory", async (t) => {
+	const runDir = runDirectory(t);
+	mkdirSync(runDir, { recursive: true });
+	chmodSync(dirname(dirname(runDir)), 0o755);
+	// As an earlier version left it: open for reading, which is all that flock(2) asks for.
+	chmodSync(runDir, 0o755);
+	await (await ApiServer.open(runDir, handlers)).close();
+	const nobody = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
+	const holder = spawn("setpriv", [...nobody, "flock", runDir, "sh", "-c", "echo held; cat"]);
+	t.teardown(() => holder.kill());
+	await once(holder.stdout, "data");
+	const asNobody = (...args: string[]) => spawnSync("setpriv", [...nobody, ...args]).status;
+	t.not(asNobody("flock", "--nonblock", join(runDir, "lock"), "true"), 0);
+	const server = await ApiServer.open(runDir, handlers);
+	t.strictSame(await ask(agentSocket(runDir), "GET", "/hello"), { hello: "world" });
+	await server.close();
+	holder.kill();
+
+	chmodSync(join(runDir, "lock"), 0o644);
+	t.throws(() => DirectoryLock.take(runDir), {
+		message: `Cannot lock ${runDir}: expected the lock to be closed to other users, got mode 644, user 0`,
+	});
+	const fresh = join(runDir, "fresh");
+	DirectoryLock.take(fresh)?.release();
+	t.equal(statSync(fresh).mode & 0o777, 0o700, "a directory that it makes is root's alone");
 });
 
 t.test("one agent a run directory", async (t) => {
