@@ -347,7 +347,8 @@ export class Agent {
 			}
 		};
 		if (before !== undefined && before.self.podMTU !== now.self.podMTU) {
-			await this.#cni.updateMTU();
+			// Beside the loop: two processes a Pod, and paths must change meanwhile.
+			void this.#cni.updateMTU();
 		}
 		if (this.#ready) {
 			logPeers();
@@ -376,7 +377,7 @@ export class Agent {
 		);
 		logPeers();
 		// For Pods that were attached before the MTU changed while no agent ran.
-		await this.#cni.updateMTU();
+		void this.#cni.updateMTU();
 	}
 
 	// ------------------------------------------------------------ the API's answers

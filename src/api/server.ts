@@ -5,8 +5,9 @@
  * longer exists.
  */
 import { randomBytes } from "node:crypto";
-import { chmodSync, renameSync, rmSync } from "node:fs";
+import { chmodSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { join } from "node:path";
 import { type ApiResponse, agentSocket } from "./client.js";
 import { DirectoryLock } from "./lock.js";
 
@@ -35,6 +36,9 @@ export interface ApiServerOptions {
 	/** A handler failed in a way that it did not foresee. */
 	onError?: (error: unknown, request: string) => void;
 }
+
+/** A socket of an agent that was killed before it had its name. */
+const MADE_ASIDE = /^\.s[0-9a-f]{6}$/;
 
 /** sun_path holds 107 bytes and a terminating zero (unix(7)). */
 const SOCKET_PATH_MAX = 107;
@@ -73,6 +77,8 @@ export class ApiServer {
 				`Cannot use the run directory ${runDir}: wanted it for this process alone, another agent holds it`,
 			);
 		}
+		for (const name of readdirSync(runDir).filter((one) => MADE_ASIDE.test(one)))
+			rmSync(join(runDir, name), { force: true });
 		const server = createServer((request, response) => {
 			void serve(request, response, handlers, options);
 		});

@@ -9,7 +9,9 @@
  * Detaching
  *  1 the veth   2 the record   3 the data path   4 frees the addresses
  */
+import { basename } from "node:path";
 import type { IpRoute } from "../reconcile/iproute.js";
+import { isPodInterface } from "../reconcile/names.js";
 import {
 	describe,
 	type Endpoint,
@@ -24,6 +26,7 @@ import { KeyedLock } from "./lock.js";
 import { changeMTU } from "./mtu.js";
 import { attachHost, attachPod, detach, isAttached, ownInterfaces } from "./plumbing.js";
 import { AddressPool, type PodNetwork } from "./pool.js";
+import { endpointOf } from "./rebuild.js";
 import type { Attachment } from "./request.js";
 import { defaultPrefix } from "./result.js";
 import { EndpointStore } from "./store.js";
@@ -70,12 +73,28 @@ export class Attachments {
 	constructor(options: AttachmentsOptions) {
 		this.#options = options;
 		this.#store = new EndpointStore(options.runDir);
-		const { endpoints, unreadable } = this.#store.load();
+		const { endpoints, unreadable } = this.#readStore();
 		for (const endpoint of endpoints) {
 			this.#endpoints.set(endpointKey(endpoint), endpoint);
 			this.#pool.adopt(endpoint.addresses);
 		}
 		this.unreadable = unreadable;
+	}
+
+	/** A record that cannot be read is made anew of what the kernel has of its Pod. */
+	#readStore(): { endpoints: Endpoint[]; unreadable: string[] } {
+		const { ip, log } = this.#options;
+		const { endpoints, unreadable } = this.#store.load();
+		const lost = unreadable.filter((path) => {
+			const hostInterface = basename(path, ".json");
+			const rebuilt = isPodInterface(hostInterface) ? endpointOf(ip, hostInterface) : undefined;
+			if (rebuilt === undefined) return true;
+			this.#store.writeNow(rebuilt);
+			endpoints.push(rebuilt);
+			log.warn({ ...facts(rebuilt), file: path }, "rebuilt an unreadable endpoint record");
+			return false;
+		});
+		return { endpoints, unreadable: lost };
 	}
 
 	list(): Endpoint[] {
@@ -102,13 +121,22 @@ export class Attachments {
 			try {
 				await this.#attach(endpoint, node);
 			} catch (error) {
-				await this.#remove(endpoint);
+				await this.#undo(endpoint);
 				throw error;
 			}
-			const { addresses, hostInterface, mtu } = endpoint;
-			this.#options.log.info({ addresses, hostInterface, mtu }, `attached ${describe(endpoint)}`);
+			this.#options.log.info({ ...facts(endpoint), mtu: endpoint.mtu }, "attached a Pod");
 			return endpoint;
 		});
+	}
+
+	/** What cannot be removed now stays known: the DEL that follows a failed ADD tries again. */
+	async #undo(endpoint: Endpoint): Promise<void> {
+		try {
+			await this.#remove(endpoint);
+		} catch (error) {
+			if (isAttached(endpoint.hostInterface)) this.#endpoints.set(endpointKey(endpoint), endpoint);
+			this.#options.log.warn({ ...facts(endpoint), err: error }, "cannot undo an ADD");
+		}
 	}
 
 	async #isIntact(known: Endpoint, { netns }: Attachment, node: NodeView): Promise<boolean> {
@@ -170,12 +198,14 @@ export class Attachments {
 		return this.#lock.run(endpointKey(id), async () => {
 			const endpoint = this.get(id);
 			if (endpoint === undefined) {
-				if (hostInterfaceNames(id.containerId, id.ifName).some(isAttached))
-					await this.#removeLeftovers((key) => key === endpointKey(id));
+				const names = hostInterfaceNames(id.containerId, id.ifName);
+				if (names.some(isAttached)) await this.#removeLeftovers((key) => key === endpointKey(id));
+				// A DEL that failed half-way has left it; it would come back with a restart.
+				await this.#store.removeRecordOf(id, names);
 				return;
 			}
 			await this.#remove(endpoint);
-			this.#options.log.info({ addresses: endpoint.addresses }, `detached ${describe(endpoint)}`);
+			this.#options.log.info(facts(endpoint), "detached a Pod");
 		});
 	}
 
@@ -197,18 +227,24 @@ export class Attachments {
 		return failures;
 	}
 
-	/** Removes whatever exists of an endpoint. */
+	/**
+	 * Removes whatever exists of an endpoint. Once its interface is gone it is gone: a record that
+	 * cannot be removed is reported, and keeps neither the data path nor an address.
+	 */
 	async #remove(endpoint: Endpoint): Promise<void> {
 		await detach(this.#options.ip, endpoint.hostInterface);
 		this.#endpoints.delete(endpointKey(endpoint));
-		await this.#persist(endpoint);
 		try {
-			await this.#publish();
-		} catch (error) {
-			// The reconciler retries; the Pod no longer exists, so nobody is affected.
-			this.#options.log.warn({}, (error as Error).message);
+			await this.#persist(endpoint);
+		} finally {
+			try {
+				await this.#publish();
+			} catch (error) {
+				// The reconciler retries; the Pod no longer exists, so nobody is affected.
+				this.#options.log.warn({ ...facts(endpoint), err: error }, "cannot update the data path");
+			}
+			this.#pool.free(endpoint.addresses);
 		}
-		this.#pool.free(endpoint.addresses);
 	}
 
 	/** Removes interfaces with Fairway's alias but without a record. */
@@ -236,10 +272,7 @@ export class Attachments {
 	async #takeBackVanished(): Promise<void> {
 		for (const endpoint of this.list()) {
 			if (isAttached(endpoint.hostInterface) || this.#lock.isHeld(endpointKey(endpoint))) continue;
-			this.#options.log.warn(
-				{ addresses: endpoint.addresses },
-				`took back the addresses of ${describe(endpoint)}: its namespace has vanished`,
-			);
+			this.#options.log.warn(facts(endpoint), "reclaimed addresses: network namespace is gone");
 			await this.delete(endpoint);
 		}
 	}
@@ -263,8 +296,10 @@ export class Attachments {
 		if (stale.length === 0) return;
 		const failures = await changeMTU(this.#options.ip, stale, mtu);
 		for (const { endpoint, message } of failures) {
-			const facts = { mtu, hostInterface: endpoint.hostInterface };
-			this.#options.log.warn(facts, `Cannot change the MTU of ${describe(endpoint)}: ${message}`);
+			this.#options.log.warn(
+				{ ...facts(endpoint), mtu, err: message },
+				"cannot change a Pod's MTU",
+			);
 		}
 		const failed = new Set(failures.map(({ endpoint }) => endpointKey(endpoint)));
 		const changed = stale.filter((e) => !failed.has(endpointKey(e)));
@@ -274,7 +309,7 @@ export class Attachments {
 			this.#endpoints.set(endpointKey(endpoint), { ...endpoint, mtu });
 			await this.#persist(endpoint);
 		}
-		this.#options.log.info({ mtu, pods: changed.length }, "changed the Pods' MTU");
+		this.#options.log.info({ mtu, pods: changed.length }, "changed the MTU of Pods");
 	}
 
 	/* ------------------------------------------------------ shared */
@@ -294,12 +329,14 @@ export class Attachments {
 			await this.#options.onChange(this.list(), added);
 		} catch (error) {
 			const is = (error as Error).message;
-			throw new CniError(
-				ErrorCode.DATA_PATH,
-				`Cannot attach the data path: wanted all Pods, ${is}`,
-			);
+			throw new CniError(ErrorCode.DATA_PATH, `Cannot attach the data path: ${is}`);
 		}
 	}
+}
+
+/** Of an endpoint, for the log. */
+function facts({ name, namespace, containerId, hostInterface, addresses }: Endpoint): object {
+	return { pod: name, namespace, containerId, interface: hostInterface, addresses };
 }
 
 function podNetworks({ podCIDRs, gateways }: NodeView): PodNetwork[] {

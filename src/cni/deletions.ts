@@ -8,8 +8,12 @@
  * after it starts to listen and before each ADD.
  */
 import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeSync } from "node:fs";
-import { readdir, readFile, rm } from "node:fs/promises";
+import { readdir, readFile, rm, stat } from "node:fs/promises";
 import type { EndpointId } from "./endpoint.js";
+
+/** A note that is being written. */
+const ASIDE = /\.json\.\d+$/;
+const ASIDE_MS = 60_000;
 
 function directoryOf(runDir: string): string {
 	return `${runDir}/deletions`;
@@ -42,12 +46,19 @@ export async function notedDeletions(runDir: string): Promise<EndpointId[]> {
 	const files = await readdir(directoryOf(runDir)).catch(() => []);
 	const notes: EndpointId[] = [];
 	for (const file of files) {
+		// What a plugin that was killed left behind; one that still runs ends within a minute.
+		if (ASIDE.test(file)) await rmIfOld(`${directoryOf(runDir)}/${file}`);
 		if (!file.endsWith(".json")) continue;
 		const text = await readFile(`${directoryOf(runDir)}/${file}`, "utf8").catch(() => "");
 		const id = decode(text);
 		if (id !== undefined) notes.push(id);
 	}
 	return notes;
+}
+
+async function rmIfOld(path: string): Promise<void> {
+	const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Number.POSITIVE_INFINITY }));
+	if (Date.now() - mtimeMs > ASIDE_MS) await rm(path, { force: true });
 }
 
 function decode(text: string): EndpointId | undefined {

@@ -76,13 +76,14 @@ async function askAgent(request: CniRequest, invocation: Invocation): Promise<Cn
 		const options = { body: request, timeoutMs: TIMEOUT_MS };
 		const { status, body } = await call(socket, "POST", "/cni", options);
 		if (status === 200) return body as CniResponse;
+		if (status === STARTING) throw new StartingError();
 		const is = (body as { error?: unknown } | undefined)?.error ?? `HTTP status ${status}`;
 		throw new CniError(ErrorCode.TRY_AGAIN_LATER, `Cannot ask the agent: wanted an answer, ${is}`);
 	};
 	try {
 		return await ask();
 	} catch (error) {
-		if (!isUnreachable(error)) throw error;
+		if (!isUnreachable(error) && !(error instanceof StartingError)) throw error;
 		if (invocation.command === "DEL" && agentIsDown(error))
 			return await deleteLater(dirname(socket), invocation.attachment, ask);
 		const code =
@@ -105,7 +106,7 @@ async function deleteLater(
 		await forgetDeletion(runDir, id);
 		return answer;
 	} catch (error) {
-		if (isUnreachable(error) && agentIsDown(error)) return { status: 0 };
+		if (agentIsDown(error)) return { status: 0 };
 		throw error;
 	}
 }
@@ -114,9 +115,19 @@ function isUnreachable(error: unknown): error is AgentUnreachableError {
 	return error instanceof Error && error.name === "AgentUnreachableError";
 }
 
-/** True if nobody listens, or the agent ended during the request; not if it is only slow. */
-function agentIsDown({ code }: AgentUnreachableError): boolean {
-	return ["ENOENT", "ECONNREFUSED", "ECONNRESET", "EPIPE"].includes(code);
+/** Nobody listens, it ended while it was asked, or it is only starting; not: it is there and slow. */
+function agentIsDown(error: unknown): boolean {
+	if (error instanceof StartingError) return true;
+	return (
+		isUnreachable(error) && ["ENOENT", "ECONNREFUSED", "ECONNRESET", "EPIPE"].includes(error.code)
+	);
+}
+
+/** HTTP status of an agent that listens and cannot answer yet. */
+const STARTING = 503;
+
+class StartingError extends Error {
+	override message = "Cannot ask the agent: it is starting";
 }
 
 /** The whole program. */

@@ -63,8 +63,8 @@ export class CniServer {
 			const body = await this.#answer(request);
 			return body === undefined ? { status: 0 } : { status: 0, body };
 		} catch (error) {
-			const body = errorObject(error, answerVersion(request.config));
-			const { command, containerId, ifName } = request;
+			const body = errorObject(error, answerVersion(request?.config));
+			const { command, containerId, ifName } = (request ?? {}) as Partial<CniRequest>;
 			const facts = { command, containerId, ifName, code: body.code, details: body.details };
 			this.#options.log.warn(facts, body.msg);
 			return { status: 1, body };

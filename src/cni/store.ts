@@ -2,10 +2,10 @@
  * Endpoints on disk: one JSON file each under RUN_DIR/endpoints, named after the host interface. A record is
  * complete or absent, even after a power failure: written to a temporary file, synced, renamed.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
-import { mkdir, open, rename, rm } from "node:fs/promises";
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { Endpoint } from "./endpoint.js";
+import { type Endpoint, type EndpointId, endpointKey } from "./endpoint.js";
 
 export class EndpointStore {
 	readonly directory: string;
@@ -56,6 +56,24 @@ export class EndpointStore {
 	async remove(endpoint: Endpoint): Promise<void> {
 		await rm(this.#path(endpoint), { force: true });
 		await this.#syncDirectory();
+	}
+
+	/** The same, blocking: before anything else runs. */
+	writeNow(endpoint: Endpoint): void {
+		const path = this.#path(endpoint);
+		const aside = `${path}.${this.#writes++}.new`;
+		writeFileSync(aside, `${JSON.stringify(endpoint, undefined, 2)}\n`, { mode: 0o600 });
+		renameSync(aside, path);
+	}
+
+	/** The record of this endpoint under one of these names, if there is one. */
+	async removeRecordOf(id: EndpointId, hostInterfaces: readonly string[]): Promise<void> {
+		for (const name of hostInterfaces) {
+			const path = join(this.directory, `${name}.json`);
+			const text = await readFile(path, "utf8").catch(() => "");
+			const found = decode(text);
+			if (found !== undefined && endpointKey(found) === endpointKey(id)) await rm(path);
+		}
 	}
 
 	#path({ hostInterface }: Endpoint): string {

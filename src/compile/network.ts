@@ -38,5 +38,5 @@ export interface NetworkRoute {
 
 /** True for devices made by Fairway, none of which leads to another Node by itself. */
 export function isFairways(name: string): boolean {
-	return name.startsWith("fairway");
+	return /^fairway([01]|[0-9a-f]{8})$/.test(name);
 }

@@ -35,7 +35,7 @@ export class GroDevice {
 	/** The device may have been changed, or its port freed: checks again with the next apply. */
 	doubt(): void {
 		// An attempt itself changes links, which causes doubt again.
-		if (this.#refusal !== undefined && Date.now() - this.#refusal.at < RETRY_MS) return;
+		if (this.#refusal !== undefined && performance.now() - this.#refusal.at < RETRY_MS) return;
 		this.#port = undefined;
 	}
 
@@ -54,7 +54,7 @@ export class GroDevice {
 					{ port, error: message },
 					"tunnel packets are not merged; TCP may be slower",
 				);
-			this.#refusal = { message, at: Date.now() };
+			this.#refusal = { message, at: performance.now() };
 			return 0;
 		}
 	}

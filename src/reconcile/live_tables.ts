@@ -30,11 +30,12 @@ import {
 import { readPeerCounter } from "./counters.js";
 import { Fib } from "./fib.js";
 import type { IpRoute } from "./iproute.js";
-import { hasSocket } from "./sockets.js";
+import { NodeSockets } from "./sockets.js";
 
 export class LiveTables implements TableReader {
 	readonly #map: (name: string) => BpfMap;
 	readonly #fib: Fib;
+	readonly #sockets = new NodeSockets();
 
 	constructor(map: (name: string) => BpfMap, ip: IpRoute) {
 		this.#map = map;
@@ -124,7 +125,7 @@ export class LiveTables implements TableReader {
 	}
 
 	socket(key: FlowKey): boolean {
-		return hasSocket(key);
+		return this.#sockets.has(key);
 	}
 
 	/** Call when a route, link or neighbour of the kernel has changed. */

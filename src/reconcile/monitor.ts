@@ -53,6 +53,7 @@ export class NetworkMonitor {
 		const bound = ["setpriv", "--pdeathsig", "KILL"] as const;
 		const child = this.#ip.start(...bound, "ip", "-oneline", "monitor", "label", ...objects);
 		this.#child = child;
+		void this.#learnNeighbours(this.#messages);
 		let rest = "";
 		child.stdout?.setEncoding("utf8").on("data", (text: string) => {
 			this.#backoff = RESTART_MS.first;
@@ -79,6 +80,21 @@ export class NetworkMonitor {
 		}, this.#backoff);
 		this.#restart.unref();
 		this.#backoff = Math.min(this.#backoff * 2, RESTART_MS.most);
+	}
+
+	/** After the start, so that no change falls between the two. */
+	async #learnNeighbours(messages: NetworkMessages): Promise<void> {
+		try {
+			const neighbours = await this.#ip.query<{ dst: string; dev: string; lladdr?: string }>(
+				...["neighbour", "show"],
+			);
+			messages.learn(
+				neighbours.map(({ dst, dev, lladdr = "" }) => ({ address: dst, device: dev, mac: lladdr })),
+			);
+		} catch (error) {
+			// Then each neighbour that is seen first has every next hop asked for again.
+			this.#log.debug({ err: error }, "cannot list the neighbours");
+		}
 	}
 
 	#emit(events: NetworkEvents): void {

@@ -18,6 +18,5 @@ export function isPodInterface(name: string): boolean {
 	return /^fairway[0-9a-f]{8}$/.test(name);
 }
 
-export function isOwnDevice(name: string): boolean {
-	return name === HOST_DEVICE || name === GRO_DEVICE || isPodInterface(name);
-}
+/** The same as of whom compile makes no transport interface. */
+export { isFairways as isOwnDevice } from "../compile/network.js";

@@ -18,6 +18,17 @@ const NOTHING: NetworkEvents = { network: false, own: false, nextHops: false };
 /** Remembers the neighbours' MACs: only a new MAC counts as a change. */
 export class NetworkMessages {
 	readonly #macs = new Map<string, string>();
+	/** Until the neighbours of the start are known, whatever is seen first may be a change. */
+	#knowsAll = false;
+
+	/** The neighbours that there are; what messages have said of them since stays. */
+	learn(neighbours: readonly { address: string; device: string; mac: string }[]): void {
+		for (const { address, device, mac } of neighbours) {
+			const key = `${address} ${device}`;
+			if (!this.#macs.has(key)) this.#macs.set(key, mac);
+		}
+		this.#knowsAll = true;
+	}
 
 	read(lines: readonly string[]): NetworkEvents {
 		const events = { ...NOTHING };
@@ -46,6 +57,8 @@ export class NetworkMessages {
 		else this.#macs.set(key, mac);
 		// Unresolved before and after: a scan of unused addresses must not have a cost.
 		if (deleted || mac === "") return before !== undefined && before !== "";
+		// Nothing can rest on a neighbour that was not there.
+		if (before === undefined) return !this.#knowsAll;
 		return before !== "" && before !== mac;
 	}
 }

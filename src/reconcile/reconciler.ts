@@ -195,8 +195,11 @@ export class Reconciler {
 	 * write: that stays pending, is retried with backoff, and is a problem meanwhile.
 	 */
 	apply(tables: Tables): Promise<Applied> {
-		this.#wanted = tables;
-		return this.#enqueue(() => this.#applyNow());
+		// Only when it is their turn: what an earlier pass in the queue writes is not these tables' doing.
+		return this.#enqueue(() => {
+			this.#wanted = tables;
+			return this.#applyNow();
+		});
 	}
 
 	/**

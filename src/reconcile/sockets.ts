@@ -19,31 +19,56 @@ interface Socket {
 	state: number;
 }
 
-/** The key is the packet's: its destination is the socket's local side. */
-export function hasSocket(key: FlowKey): boolean {
-	const name = key.protocol === TCP ? "tcp" : key.protocol === UDP ? "udp" : undefined;
-	if (name === undefined) return false;
-	const own = hex(key.destination);
-	const other = hex(key.source);
-	return socketsOf(name, familyOf(key.destination)).some((socket) => {
-		if (socket.localPort !== key.destinationPort) return false;
-		if (!isAny(socket.local) && socket.local !== own) return false;
-		const open = socket.remotePort === 0 && isAny(socket.remote);
-		if (open) return name === "udp" || socket.state === TCP_LISTEN;
-		return socket.remote === other && socket.remotePort === key.sourcePort;
-	});
-}
+/** A search for a free port asks for a hundred ports in one go: a file is read once for all of them. */
+const KEEP_MS = 100;
 
-/** An IPv6 socket that is bound to any address, or to a mapped one, also receives IPv4. */
-function socketsOf(name: "tcp" | "udp", family: 4 | 6): Socket[] {
-	const files = family === 4 ? [name, `${name}6`] : [`${name}6`];
-	return files.flatMap((file) => {
+export class NodeSockets {
+	readonly #read: (file: string) => string;
+	readonly #kept = new Map<string, { until: number; byPort: Map<number, Socket[]> }>();
+
+	/** @param read the text of /proc/net/FILE; throws where there is none */
+	constructor(read = (file: string) => readFileSync(`/proc/self/net/${file}`, "utf8")) {
+		this.#read = read;
+	}
+
+	/** The key is that of the packet: its destination is the socket's own side. */
+	has(key: FlowKey): boolean {
+		const name = key.protocol === TCP ? "tcp" : key.protocol === UDP ? "udp" : undefined;
+		if (name === undefined) return false;
+		const own = hex(key.destination);
+		const other = hex(key.source);
+		// An IPv6 socket that is bound to any address, or to a mapped one, takes IPv4 too.
+		const files = familyOf(key.destination) === 4 ? [name, `${name}6`] : [`${name}6`];
+		const sockets = files.flatMap((file) => this.#in(file).get(key.destinationPort) ?? []);
+		return sockets.some((socket) => {
+			if (!isAny(socket.local) && socket.local !== own) return false;
+			const open = socket.remotePort === 0 && isAny(socket.remote);
+			if (open) return name === "udp" || socket.state === TCP_LISTEN;
+			return socket.remote === other && socket.remotePort === key.sourcePort;
+		});
+	}
+
+	/** By local port. */
+	#in(file: string): Map<number, Socket[]> {
+		const known = this.#kept.get(file);
+		if (known !== undefined && known.until > performance.now()) return known.byPort;
+		const byPort = new Map<number, Socket[]>();
+		for (const socket of this.#socketsOf(file)) {
+			const same = byPort.get(socket.localPort);
+			if (same === undefined) byPort.set(socket.localPort, [socket]);
+			else same.push(socket);
+		}
+		this.#kept.set(file, { until: performance.now() + KEEP_MS, byPort });
+		return byPort;
+	}
+
+	#socketsOf(file: string): Socket[] {
 		try {
-			return parseSockets(readFileSync(`/proc/self/net/${file}`, "utf8"));
+			return parseSockets(this.#read(file));
 		} catch {
 			return []; // No IPv6 in this kernel.
 		}
-	});
+	}
 }
 
 /** Parses /proc/net/tcp: "sl local_address rem_address st ...", addresses as words in host byte order. */

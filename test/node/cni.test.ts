@@ -1,7 +1,17 @@
 /** fairway-cni and the agent's CNI side with real namespaces; the topology is in cni_node.ts. */
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+	mkdirSync,
+	readdirSync,
+	readFileSync,
+	rmdirSync,
+	rmSync,
+	utimesSync,
+	writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { ask } from "../../src/api/client.js";
+import { ApiServer, RequestError } from "../../src/api/server.js";
 import { hostInterfaceNames } from "../../src/cni/endpoint.js";
 import { run } from "../../src/lab/namespace.js";
 import { until } from "../../src/lab/until.js";
@@ -103,9 +113,40 @@ t.test("ADD, CHECK, DEL", async (t) => {
 		t.match((await node.call("CHECK", pod, check)).body, { code: 3, cniVersion: "1.1.0" });
 	});
 
-	await t.test("the next Pod gets the next address; DEL needs no namespace", async (t) => {
+	await t.test(
+		"a DEL that cannot remove the record still ends the Pod, and the next one does",
+		async (t) => {
+			const other = await node.pod("record");
+			const { addresses } = await node.add(other);
+			const name = hostInterfaceNames(other.name, "eth0")[0]!;
+			const record = join(node.runDir, "endpoints", `${name}.json`);
+			const text = readFileSync(record, "utf8");
+			rmSync(record);
+			mkdirSync(record);
+			t.equal((await node.call("DEL", other)).status, 1);
+			t.same((await node.state()).published, [], "the data path knows");
+			rmdirSync(record);
+			writeFileSync(record, text);
+			t.equal((await node.call("DEL", other)).status, 0);
+			t.same(await node.traces(), [], "nothing comes back with a restart");
+			await node.order("view", { view: { ...defaultView, podCIDRs: ["10.99.1.0/29"] } });
+			for (let n = 0; n < 7; n++) {
+				const answer = await node.add(other);
+				await node.call("DEL", other);
+				if (answer.addresses[0] === addresses[0]) break;
+				t.not(n, 6, "its address is free again");
+			}
+			await node.order("view", { view: defaultView });
+		},
+	);
+
+	await t.test("a request without content is answered", async (t) => {
+		t.match(await ask(node.socket, "POST", "/cni"), { status: 1, body: { code: /^\d+$/ } });
+	});
+
+	await t.test("the next Pod gets a free address; DEL needs no namespace", async (t) => {
 		const next = await node.pod("next");
-		t.same((await node.add(next)).addresses, ["10.99.1.3", "fd99:1::3"]);
+		t.match((await node.add(next)).addresses, [/^10\.99\.1\.\d+$/, /^fd99:1::/]);
 		await run(["ip", "netns", "del", next.name]);
 		t.equal((await node.call("DEL", next, { variables: { CNI_NETNS: "" } })).status, 0);
 		t.same(await node.traces(), []);
@@ -396,6 +437,44 @@ t.test("without the agent", async (t) => {
 		await node.add(half);
 		await half.script("ping -qc1 -W2 10.99.1.1");
 		t.equal((await node.state()).endpoints.length, 2);
+	});
+
+	await t.test("a record that cannot be read is made again of what the kernel has", async (t) => {
+		const known = (await node.state()).endpoints.find(
+			({ containerId }) => containerId === pod.name,
+		)!;
+		await node.kill();
+		writeFileSync(join(node.runDir, "endpoints", `${known.hostInterface}.json`), "{");
+		await node.start();
+		const { endpoints, problems } = await node.state();
+		t.same(problems, []);
+		const { network, containerId, ifName, addresses, mac, hostInterface, mtu } = known;
+		t.match(
+			endpoints.find((endpoint) => endpoint.containerId === pod.name),
+			{ network, containerId, ifName, addresses, mac, hostInterface, mtu },
+		);
+		const more = await node.pod("more2");
+		t.notSame((await node.add(more)).addresses, addresses, "its addresses stay taken");
+		await node.call("DEL", more);
+	});
+
+	await t.test("DEL while an agent starts is noted, as without one", async (t) => {
+		await node.kill();
+		const starting = () => {
+			throw new RequestError(503, "Cannot answer: the agent is starting");
+		};
+		const api = await ApiServer.open(node.runDir, { "POST /cni": starting });
+		const late = await node.pod("late");
+		t.equal((await node.call("DEL", late)).status, 0);
+		t.match((await node.call("ADD", late)).body, { code: 11 });
+		await api.close();
+		t.equal(readdirSync(join(node.runDir, "deletions")).length, 1);
+		writeFileSync(join(node.runDir, "deletions", "a,b,c.json.99999"), "{");
+		utimesSync(join(node.runDir, "deletions", "a,b,c.json.99999"), 1, 1);
+		writeFileSync(join(node.runDir, ".s00ffee"), "");
+		await node.start();
+		t.same(readdirSync(join(node.runDir, "deletions")), [], "what a killed plugin left as well");
+		t.notOk(readdirSync(node.runDir).includes(".s00ffee"));
 	});
 
 	await t.test("a record that is none", async (t) => {

@@ -6,7 +6,14 @@
  *          │ eth0                 │ eth0
  *        node1 ──── switch ──── node2
  */
-import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+	copyFileSync,
+	mkdtempSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t from "tap";
@@ -30,6 +37,7 @@ t.test("containerd", async (t) => {
 	const manifests = mkdtempSync(join(tmpdir(), "fairway-manifests-"));
 	t.teardown(() => rmSync(manifests, { recursive: true, force: true }));
 	writeManifests(manifests);
+	const optBefore = readdirSync("/opt");
 	const lab = await Lab.up({ name: `fwc-${process.pid}`, manifests });
 	t.teardown(() => lab.down());
 	const agent = lab.agent("node1");
@@ -114,5 +122,6 @@ t.test("containerd", async (t) => {
 		/ \/(etc|opt) |fairway-containerd-\w+\/scratch/,
 		"the machine's own mounts are as they were",
 	);
+	t.same(readdirSync("/opt"), optBefore, "containerd leaves nothing there");
 	t.notMatch((await run(["ip", "-o", "link"])).stdout, "fairway");
 });

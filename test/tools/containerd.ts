@@ -68,6 +68,8 @@ export class Containerd {
 			root = "${here}/root"
 			state = "${here}/state"
 			disabled_plugins = ["io.containerd.grpc.v1.cri"]
+			[plugins."io.containerd.internal.v1.opt"]
+			path = "${here}/opt"
 			[grpc]
 			address = "${this.#socket}"
 			[debug]
@@ -97,6 +99,8 @@ export class Containerd {
 				mkdir -p "$1/scratch/$dir" "$1/scratch/$dir.work"
 				mount -t overlay none -o "lowerdir=/$dir,upperdir=$1/scratch/$dir,workdir=$1/scratch/$dir.work" "/$dir"
 			done
+			# Whatever the machine has there is hidden, in the overlay alone: a link goes as a link.
+			rm -rf /etc/cni /opt/cni
 			mkdir -p /etc/cni /opt/cni/bin
 			ln -s "$1/net.d" /etc/cni/net.d
 			ln -s "$2" /opt/cni/bin/fairway-cni

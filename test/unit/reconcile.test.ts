@@ -5,7 +5,7 @@ import { convert, copyPlan } from "../../src/reconcile/migration.js";
 import { NetworkMessages } from "../../src/reconcile/network_messages.js";
 import { formatPorts, parsePorts } from "../../src/reconcile/port_set.js";
 import { othersPorts, type Reservation, reserve } from "../../src/reconcile/reserved_ports.js";
-import { parseSockets } from "../../src/reconcile/sockets.js";
+import { NodeSockets, parseSockets } from "../../src/reconcile/sockets.js";
 import type { Layout } from "../../src/tables/layout.js";
 
 const local = { first: 32_768, last: 60_999 };
@@ -158,6 +158,14 @@ t.test("NetworkMessages: what has changed", async (t) => {
 		["something that no version prints", nothing],
 	] as const)
 		t.same(messages.read([line]), events, line);
+	messages.learn([{ address: "192.168.1.20", device: "eth0", mac: "02:00:00:00:00:20" }]);
+	for (const [line, events] of [
+		["[NEIGH]192.168.1.21 dev eth0 lladdr 02:00:00:00:00:21 REACHABLE", nothing],
+		["[NEIGH]192.168.1.21 dev eth0 lladdr 02:00:00:00:00:22 REACHABLE", neighbour],
+		["[NEIGH]192.168.1.20 dev eth0 lladdr 02:00:00:00:00:20 STALE", nothing],
+		["[NEIGH]192.168.1.20 dev eth0 lladdr 02:00:00:00:00:23 REACHABLE", neighbour],
+	] as const)
+		t.same(messages.read([line]), events, `${line}, with all neighbours known`);
 	t.same(
 		messages.read(["[ROUTE]10.0.0.0/8 dev eth0", "[LINK]9: fairway0: <UP> mtu 1500"]),
 		{ network: true, own: true, nextHops: true },
@@ -226,4 +234,24 @@ t.test("parseSockets", async (t) => {
    0: B80D0120000000000000000001000000:0050 00000000000000000000000000000000:0000 0A 0
 `;
 	t.match(parseSockets(six), [{ local: "20010db8000000000000000000000001", localPort: 80 }]);
+});
+
+t.test("sockets: a search over many ports reads each file once", async (t) => {
+	const read: string[] = [];
+	const line = (n: number) =>
+		`   ${n}: 0101A8C0:${(40_000 + n).toString(16).toUpperCase()} 00000000:0000 0A 0 0 0 0`;
+	const text = ["head", ...Array.from({ length: 64 }, (_, n) => line(n))].join("\n");
+	const sockets = new NodeSockets((file) => {
+		read.push(file);
+		if (file.endsWith("6")) throw new Error("ENOENT");
+		return text;
+	});
+	const taken = Array.from({ length: 128 }, (_, n) =>
+		sockets.has({
+			...{ source: "203.0.113.9", sourcePort: 443, protocol: 6 },
+			...{ destination: "192.168.1.1", destinationPort: 40_000 + n },
+		}),
+	);
+	t.equal(taken.filter(Boolean).length, 64);
+	t.same(read, ["tcp", "tcp6"]);
 });

@@ -7,6 +7,7 @@ import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import t from "tap";
 import { BpfMap, possibleCpus } from "#native";
+import { NodeSockets } from "../../../src/reconcile/sockets.js";
 import { sysctls } from "../../../src/reconcile/sysctls.js";
 import { u32 } from "../../../src/tables/codec.js";
 import { Fragment, FragmentKey, NextHop, PeerCounter } from "../../../src/tables/generated.js";
@@ -90,7 +91,7 @@ t.test("the kernel's FIB", async (t) => {
 
 t.test("the Node's sockets", async (t) => {
 	const asks = (protocol: number, destination: string, destinationPort: number) =>
-		reader.socket({
+		new NodeSockets().has({
 			source: "203.0.113.9",
 			sourcePort: 443,
 			destination,

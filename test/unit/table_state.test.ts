@@ -1,0 +1,119 @@
+/** What the maps hold, and what is still to be written, with maps of paper that refuse at will. */
+import t from "tap";
+import type { AgentTables, EntryFailure } from "../../src/reconcile/agent_tables.js";
+import { Links } from "../../src/reconcile/links.js";
+import { TableState } from "../../src/reconcile/table_state.js";
+import { NodeConfig, NodeFlag, RouteKind } from "../../src/tables/generated.js";
+import type { Tables } from "../../src/tables/tables.js";
+
+class PaperTable<K, V> {
+	readonly entries = new Map<K, V>();
+	refuses = false;
+	read() {
+		return new Map(this.entries);
+	}
+	readAt() {
+		return new Map(this.entries);
+	}
+	async hasChanged() {
+		return true;
+	}
+	async *readInSlices() {
+		for (const [key, value] of this.entries) yield new Map([[key, value]]);
+	}
+	put(entries: readonly (readonly [K, V])[]): EntryFailure<K>[] {
+		if (this.refuses) return entries.map(([key]) => ({ key, message: "no" }));
+		for (const [key, value] of entries) this.entries.set(key, value);
+		return [];
+	}
+	remove(keys: readonly K[]): EntryFailure<K>[] {
+		if (this.refuses) return keys.map((key) => ({ key, message: "no" }));
+		for (const key of keys) this.entries.delete(key);
+		return [];
+	}
+}
+
+const nothing = NodeConfig.decode(Buffer.alloc(NodeConfig.size));
+
+function paper() {
+	const tables = {
+		peers: new PaperTable(),
+		peerAddresses: new PaperTable(),
+		peerPaths: new PaperTable(),
+		peerGateways: new PaperTable(),
+		routes: new PaperTable<string, { kind: number; flags: number; peer: number }>(),
+		endpoints: new PaperTable<string, unknown>(),
+		nodeConfig: new PaperTable<number, NodeConfig>(),
+		readNodeConfig: () => tables.nodeConfig.entries.get(0) ?? nothing,
+	};
+	const state = new TableState(tables as unknown as AgentTables);
+	const wanted = {
+		nodeConfig: { ...nothing, flags: NodeFlag.CONFIGURED },
+		peers: new Map(),
+		peerPaths: new Map(),
+		peerAddresses: new Map(),
+		peerGateways: new Map(),
+		routes: new Map([["10.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0 }]]),
+		endpoints: new Map(),
+		hostRoutes: new Map(),
+	} as unknown as Tables;
+	const up = { mtu: 1500, up: true };
+	const links = new Links([{ name: "fairway00000001", ifindex: 7, ...up }]);
+	const apply = () => state.apply(wanted, links, 1);
+	const config = () => tables.readNodeConfig();
+	return { tables, state, wanted, links, apply, config };
+}
+
+t.test("an epoch that could not be written is raised by the next apply", async (t) => {
+	const { tables, wanted, apply, config } = paper();
+	apply();
+	const { routeEpoch } = config();
+	tables.nodeConfig.refuses = true;
+	wanted.routes.set("10.0.0.0/9", { kind: RouteKind.HOST, flags: 0, peer: 0 });
+	t.match(apply(), { problems: ["no"] });
+	t.ok(tables.routes.entries.has("10.0.0.0/9"), "the route itself is written");
+	tables.nodeConfig.refuses = false;
+	t.same(apply(), { writes: 1, problems: [] });
+	t.equal(config().routeEpoch, routeEpoch + 1, "flows look again");
+	t.same(apply(), { writes: 0, problems: [] }, "once");
+});
+
+t.test("a next hop epoch that could not be written is raised by the next apply", async (t) => {
+	const { tables, state, apply, config } = paper();
+	apply();
+	const { nextHopEpoch } = config();
+	tables.nodeConfig.refuses = true;
+	state.raiseNextHopEpoch();
+	t.equal(config().nextHopEpoch, nextHopEpoch);
+	tables.nodeConfig.refuses = false;
+	apply();
+	t.equal(config().nextHopEpoch, nextHopEpoch + 1);
+});
+
+t.test("an endpoint without its entry has a reason", async (t) => {
+	const { tables, state, wanted, links, apply } = paper();
+	const pod = { interface: "fairway00000001", mac: "02:00:00:00:00:01" };
+	const gone = { ...pod, interface: "fairway00000002" };
+	wanted.endpoints.set("10.0.0.2", pod).set("10.0.0.3", gone);
+	tables.endpoints.refuses = true;
+	apply();
+	t.equal(state.endpointProblem("10.0.0.2", pod, links), "no");
+	tables.endpoints.refuses = false;
+	apply();
+	t.equal(state.endpointProblem("10.0.0.2", pod, links), undefined);
+	t.match(state.endpointProblem("10.0.0.3", gone, links), /its interface is gone/);
+});
+
+t.test("what someone else has written or removed is a difference for the next apply", async (t) => {
+	const { tables, state, apply, config } = paper();
+	apply();
+	t.equal(await state.readAgain(), 0);
+	const { routeEpoch } = config();
+	tables.routes.entries.delete("10.0.0.0/8");
+	tables.routes.entries.set("11.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0 });
+	tables.nodeConfig.entries.set(0, nothing);
+	t.equal(await state.readAgain(), 3);
+	t.same(apply().problems, []);
+	t.same([...tables.routes.entries.keys()], ["10.0.0.0/8"]);
+	t.match(config(), { flags: NodeFlag.CONFIGURED, routeEpoch: routeEpoch + 1 });
+});
