@@ -188,6 +188,7 @@ export class TableState {
 		await again(tables.peerAddresses, this.#peerAddresses);
 		await again(tables.peerPaths, this.#peerPaths);
 		await again(tables.peerGateways, this.#peerGateways);
+		await again(tables.sourceAddresses, this.#sourceAddresses);
 		await again(tables.routes, this.#routes);
 		await again(tables.endpoints, this.#endpoints);
 		const config = tables.readNodeConfig();

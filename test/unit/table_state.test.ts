@@ -3,7 +3,7 @@ import t from "tap";
 import type { AgentTables, EntryFailure } from "../../src/reconcile/agent_tables.js";
 import { Links } from "../../src/reconcile/links.js";
 import { TableState } from "../../src/reconcile/table_state.js";
-import { NodeConfig, NodeFlag, RouteKind } from "../../src/tables/generated.js";
+import { NodeConfig, NodeFlag, type Route, RouteKind } from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
 
 class PaperTable<K, V> {
@@ -41,7 +41,8 @@ function paper() {
 		peerAddresses: new PaperTable(),
 		peerPaths: new PaperTable(),
 		peerGateways: new PaperTable(),
-		routes: new PaperTable<string, { kind: number; flags: number; peer: number }>(),
+		sourceAddresses: new PaperTable(),
+		routes: new PaperTable<string, Route>(),
 		endpoints: new PaperTable<string, unknown>(),
 		nodeConfig: new PaperTable<number, NodeConfig>(),
 		readNodeConfig: () => tables.nodeConfig.entries.get(0) ?? nothing,
@@ -53,11 +54,12 @@ function paper() {
 		peerPaths: new Map(),
 		peerAddresses: new Map(),
 		peerGateways: new Map(),
-		routes: new Map([["10.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0 }]]),
+		sourceAddresses: new Map(),
+		routes: new Map([["10.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0, mtu: 0 }]]),
 		endpoints: new Map(),
 		hostRoutes: new Map(),
 	} as unknown as Tables;
-	const up = { mtu: 1500, up: true };
+	const up = { mtu: 1500, up: true, hasEthernet: true };
 	const links = new Links([{ name: "fairway00000001", ifindex: 7, ...up }]);
 	const apply = () => state.apply(wanted, links, 1);
 	const config = () => tables.readNodeConfig();
@@ -69,7 +71,7 @@ t.test("an epoch that could not be written is raised by the next apply", async (
 	apply();
 	const { routeEpoch } = config();
 	tables.nodeConfig.refuses = true;
-	wanted.routes.set("10.0.0.0/9", { kind: RouteKind.HOST, flags: 0, peer: 0 });
+	wanted.routes.set("10.0.0.0/9", { kind: RouteKind.HOST, flags: 0, peer: 0, mtu: 0 });
 	t.match(apply(), { problems: ["no"] });
 	t.ok(tables.routes.entries.has("10.0.0.0/9"), "the route itself is written");
 	tables.nodeConfig.refuses = false;
@@ -110,7 +112,7 @@ t.test("what someone else has written or removed is a difference for the next ap
 	t.equal(await state.readAgain(), 0);
 	const { routeEpoch } = config();
 	tables.routes.entries.delete("10.0.0.0/8");
-	tables.routes.entries.set("11.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0 });
+	tables.routes.entries.set("11.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0, mtu: 0 });
 	tables.nodeConfig.entries.set(0, nothing);
 	t.equal(await state.readAgain(), 3);
 	t.same(apply().problems, []);
