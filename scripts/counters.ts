@@ -20,13 +20,13 @@ Events are not losses. In \`fairway status -o json\` they are in \`events\`.
 /** Rows of a Markdown table for one enum of the header, without NONE and the count. */
 function rows(header: string, name: string, prefix: string): string {
 	const body = new RegExp(`enum ${name} \\{(.*?)\\n\\};`, "s").exec(header)?.[1];
-	if (body === undefined) throw new Error(`Cannot document enum ${name}: expected it in tables.h`);
+	if (body === undefined) throw new Error(`Cannot document enum ${name}: not found in tables.h`);
 	const members = [...body.matchAll(/^\t(\w+) = \d+,\s*(?:\/\*\s*(.*?)\s*\*\/)?$/gm)];
 	return members
 		.filter(([, member]) => member !== `${prefix}NONE` && member !== `${prefix}COUNT`)
 		.filter(([, member]) => !member?.endsWith("_COUNT"))
 		.map(([, member = "", comment]) => {
-			if (!comment) throw new Error(`Cannot document ${member}: expected a comment in tables.h`);
+			if (!comment) throw new Error(`Cannot document ${member}: it has no comment in tables.h`);
 			return `| \`${member.slice(prefix.length).toLowerCase()}\` | ${comment} |`;
 		})
 		.join("\n");

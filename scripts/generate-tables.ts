@@ -127,7 +127,7 @@ function structText(layout: StructLayout): string {
 		const [length, address] = layout.fields;
 		if (length?.name !== "prefix_length" || address?.name !== "address" || layout.size !== 20)
 			throw new Error(
-				`Cannot generate struct ${PREFIX_KEY}: wanted prefix_length and address, it has others`,
+				`Cannot generate struct ${PREFIX_KEY}: expected the members prefix_length and address, got others`,
 			);
 		return `/** A prefix as text: "10.0.0.0/8". */\nexport type ${type} = string;\nexport const ${type} = prefix;`;
 	}
@@ -153,7 +153,7 @@ function tableStructs(roots: Layout[]): StructLayout[] {
 	const visit = (layout: Layout): void => {
 		if (layout.kind === "array") visit(layout.element);
 		if (layout.kind !== "struct" || layout.name in textTypes || found.has(layout.name)) return;
-		if (layout.name === "") throw new Error("Cannot generate struct: wanted a name, it has none");
+		if (layout.name === "") throw new Error("Cannot generate struct: it has no name");
 		for (const field of layout.fields) visit(field.layout);
 		found.set(layout.name, layout);
 	};
@@ -167,7 +167,7 @@ function codecName(layout: Layout): string {
 	if (layout.kind === "struct") return textTypes[layout.name]?.codec ?? pascal(layout.name);
 	if (layout.kind === "integer" && !layout.bigEndian && !layout.signed && layout.size !== 2)
 		return `u${layout.size * 8}`;
-	throw new Error(`Cannot generate a map: wanted a struct or a whole number, it holds an array`);
+	throw new Error(`Cannot generate a map: expected a struct or an integer, got an array`);
 }
 
 function mapText({ name, type, maxEntries, flags, key, value }: MapDefinition): string {
@@ -193,7 +193,7 @@ function knobText(elf: Elf, btf: Btf): string {
 		.filter(({ type }) => resolve(btf, type).type.kind === "int")
 		.map(({ name, type }) => {
 			const symbol = elf.symbols.find((s) => s.name === name && s.section === section);
-			if (!symbol) throw new Error(`Cannot find knob ${name}: wanted a symbol, there is none`);
+			if (!symbol) throw new Error(`Cannot find knob ${name}: no such symbol`);
 			return `${camel(name)}: { offset: ${symbol.value}, ...${codecName(layoutOf(btf, type))} },`;
 		})
 		.join("\n");
@@ -206,7 +206,7 @@ function describedTypes(btf: Btf): { enums: string[]; structs: Layout[] } {
 	const variable = sectionVariables(btf, ".rodata").find((v) => v.name === "described_types");
 	const union = variable && resolve(btf, variable.type).type;
 	if (union?.kind !== "union")
-		throw new Error("Cannot find described_types: wanted a union in .rodata, there is none");
+		throw new Error("Cannot find described_types: expected a union in .rodata, got none");
 	const enums: string[] = [];
 	const structs: Layout[] = [];
 	for (const member of union.members) {
@@ -254,7 +254,7 @@ function accept(output: string, text: string): void {
 	if (text === present) return;
 	if (process.argv.includes("--check")) {
 		process.stderr.write(
-			`${output}: Cannot accept it: wanted what its source gives, it differs (npm run generate)\n`,
+			`${output}: Cannot use this file: it is out of date, run npm run generate\n`,
 		);
 		process.exitCode = 1;
 		return;

@@ -64,26 +64,26 @@ function atLeast(version, minimum) {
 export function checkNode() {
 	if (!atLeast(process.version, MINIMUM_NODE))
 		throw new Refusal(
-			`Cannot run Fairway: wanted Node.js ${MINIMUM_NODE.join(".")} or later, this is ${process.version}.`,
+			`Cannot run Fairway: expected Node.js ${MINIMUM_NODE.join(".")} or later, got ${process.version}.`,
 		);
 }
 
 export function checkRoot() {
 	if (process.getuid?.() !== 0)
 		throw new Refusal(
-			"Cannot load BPF programs and make network namespaces: wanted root, this is an ordinary user (try with sudo).",
+			"Cannot load BPF programs and make network namespaces: must run as root (try sudo).",
 		);
 }
 
 /** Takes the facts as arguments, so that a test can cover each refusal. */
 export function kernelRefusal({ platform, version, btf, fileSystems }) {
-	if (platform !== "linux") return `Cannot run Fairway: wanted Linux, this is ${platform}.`;
+	if (platform !== "linux") return `Cannot run Fairway: expected Linux, got ${platform}.`;
 	if (!atLeast(version, MINIMUM_KERNEL))
-		return `Cannot run Fairway: wanted a Linux kernel ${MINIMUM_KERNEL.join(".")} or later, this is ${version}.`;
+		return `Cannot run Fairway: expected a Linux kernel ${MINIMUM_KERNEL.join(".")} or later, got ${version}.`;
 	if (!btf)
-		return "Cannot run Fairway: wanted a kernel with BTF (CONFIG_DEBUG_INFO_BTF), /sys/kernel/btf/vmlinux does not exist.";
+		return "Cannot run Fairway: the kernel has no BTF (CONFIG_DEBUG_INFO_BTF): /sys/kernel/btf/vmlinux does not exist.";
 	if (!/\tbpf$/m.test(fileSystems))
-		return "Cannot run Fairway: wanted a kernel with the BPF file system (CONFIG_BPF_SYSCALL), /proc/filesystems does not list bpf.";
+		return "Cannot run Fairway: the kernel has no BPF file system (CONFIG_BPF_SYSCALL): /proc/filesystems does not list bpf.";
 	return undefined;
 }
 
@@ -135,7 +135,7 @@ export function installPackages(purposes) {
 	if (missing.length === 0) return;
 	if (process.getuid?.() !== 0)
 		throw new Refusal(
-			`Cannot install packages: wanted root to run \`apt-get install ${missing.join(" ")}\`, this is an ordinary user.`,
+			`Cannot install packages: only root can run \`apt-get install ${missing.join(" ")}\`.`,
 		);
 	say(`Installing ${missing.length} Debian packages that are missing: ${missing.join(" ")}`);
 	const apt = (...args) =>

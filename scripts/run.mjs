@@ -55,7 +55,7 @@ const commands = {
 		const chosen = args.length ? all.filter((file) => args.includes(basename(file, ".ts"))) : all;
 		if (chosen.length === 0)
 			throw new Failure(
-				`Cannot find the benchmark ${args.join(" ")}: wanted one of ${all.map((file) => basename(file, ".ts")).join(", ")}.`,
+				`Cannot find the benchmark ${args.join(" ")}: expected one of ${all.map((file) => basename(file, ".ts")).join(", ")}.`,
 			);
 		// Some benches run longer when selected by name.
 		if (args.length) process.env.BENCH_BY_NAME = "1";
@@ -98,7 +98,7 @@ try {
 	const command = commands[name];
 	if (!command)
 		throw new Refusal(
-			`Cannot run ${JSON.stringify(name)}: wanted one of ${Object.keys(commands)
+			`Cannot run ${JSON.stringify(name)}: expected one of ${Object.keys(commands)
 				.filter((known) => !known.startsWith("locked-"))
 				.join(", ")}.`,
 		);

@@ -36,7 +36,7 @@ export function run(command, args, { quiet = false, ...options } = {}) {
 		...options,
 	});
 	if (result.error?.code === "ENOENT")
-		throw new Failure(`Cannot run ${command}: wanted it on the PATH, it is not there.`);
+		throw new Failure(`Cannot run ${command}: not found in PATH.`);
 	if (result.error) throw new Failure(`Cannot run ${command}: ${result.error.message}`);
 	if (result.status !== 0) {
 		if (quiet) process.stderr.write(result.stdout + result.stderr);

@@ -422,7 +422,10 @@ export class Agent {
 	async check(request: unknown): Promise<CheckAnswer> {
 		const { nodeName, survey = (node) => this.#prober.survey(node) } = this.#options;
 		if (this.#inForce === undefined) {
-			throw new RequestError(503, `Cannot check: wanted paths to ask over, ${this.#waitingFor}`);
+			throw new RequestError(
+				503,
+				`Cannot check: this Node is not set up yet, waiting for ${this.#waitingFor}`,
+			);
 		}
 		const { peers, probed } = this.#inForce;
 		return check(request, {
@@ -444,7 +447,7 @@ export class Agent {
 		if (this.#inForce === undefined) {
 			throw new RequestError(
 				503,
-				`Cannot explain: this Node is not set up, it waits for ${this.#waitingFor}`,
+				`Cannot explain: this Node is not set up yet, waiting for ${this.#waitingFor}`,
 			);
 		}
 		const { self, peers, network } = this.#inForce;

@@ -26,7 +26,7 @@ export async function check(request: unknown, context: CheckContext): Promise<Ch
 		const more = context.peers.length > known.length ? ", ..." : "";
 		throw new RequestError(
 			NO_SUCH_PEER,
-			`Cannot check ${peer}: wanted another Node of the cluster${known.length > 0 ? ` (${known.join(", ")}${more})` : ", there is none"}`,
+			`Cannot check ${peer}: ${known.length > 0 ? `expected another Node of the cluster (${known.join(", ")}${more})` : "the cluster has no other Node"}`,
 		);
 	}
 	const peers = (await context.survey(peer)).map((survey) => {
@@ -52,7 +52,7 @@ export async function check(request: unknown, context: CheckContext): Promise<Ch
 
 function read(request: unknown): CheckRequest {
 	const wrong = (got: string) =>
-		new RequestError(400, `Cannot check: wanted {"peer": NODE} or {}, ${got}`);
+		new RequestError(400, `Cannot check: expected {"peer": NODE} or {}, ${got}`);
 	if (request === undefined) return {};
 	if (typeof request !== "object" || request === null || Array.isArray(request))
 		throw wrong("got something else");

@@ -73,7 +73,7 @@ function readQuestion(request: unknown): Question {
 	if (protocol !== "tcp" && protocol !== "udp" && protocol !== "icmp") {
 		throw new RequestError(
 			400,
-			`Cannot explain: wanted the protocol tcp, udp or icmp, got ${JSON.stringify(protocol)}`,
+			`Cannot explain: expected the protocol tcp, udp or icmp, got ${JSON.stringify(protocol)}`,
 		);
 	}
 	const source = readAddress("source", given.source);
@@ -81,7 +81,7 @@ function readQuestion(request: unknown): Question {
 	if (familyOf(source) !== familyOf(destination)) {
 		throw new RequestError(
 			400,
-			`Cannot explain: wanted addresses of one family, got ${source} and ${destination}`,
+			`Cannot explain: expected addresses of one family, got ${source} and ${destination}`,
 		);
 	}
 	return {
@@ -98,7 +98,7 @@ function readAddress(what: string, value: unknown): string {
 	if (address === undefined) {
 		throw new RequestError(
 			400,
-			`Cannot explain: wanted an IP address as ${what}, got ${JSON.stringify(value)}`,
+			`Cannot explain: expected an IP address as ${what}, got ${JSON.stringify(value)}`,
 		);
 	}
 	return address;
@@ -111,7 +111,7 @@ function readPort(value: unknown, otherwise: number): number {
 	if (typeof value !== "number" || !Number.isInteger(value) || value < 1 || value > 65535) {
 		throw new RequestError(
 			400,
-			`Cannot explain: wanted a port from 1 to 65535, got ${JSON.stringify(value)}`,
+			`Cannot explain: expected a port from 1 to 65535, got ${JSON.stringify(value)}`,
 		);
 	}
 	return value;
@@ -136,7 +136,7 @@ function originOf(question: Question, context: ExplainContext): Origin | string 
 	if (kind === RouteKind.LOCAL_PODS) {
 		throw new RequestError(
 			404,
-			`Cannot explain packets of ${source}: wanted an address that someone has, no Pod of this Node has this one`,
+			`Cannot explain packets of ${source}: it is in a pod CIDR of this Node, but no local Pod has it`,
 		);
 	}
 	const target = tables.route(destination)?.kind;

@@ -62,9 +62,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 	await Pins.open(pinDir);
 	const lock = DirectoryLock.take(pinDir);
 	if (lock === undefined) {
-		throw new Error(
-			`Cannot use the pin directory ${pinDir}: wanted it for this process alone, another agent holds it`,
-		);
+		throw new Error(`Cannot use the pin directory ${pinDir}: it is locked by another agent`);
 	}
 	const reconciler = await Reconciler.open({ ...options, objectPath: OBJECT });
 	const slowPath = new SlowPath({

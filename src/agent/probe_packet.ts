@@ -117,7 +117,7 @@ function transportPacket(probe: ProbePacket, family: 4 | 6): Buffer {
 function addressBytes(text: string): Buffer {
 	const bytes = parseAddress(text);
 	if (bytes === undefined) {
-		throw new Error(`Cannot make a packet: wanted an address, got ${JSON.stringify(text)}`);
+		throw new Error(`Cannot make a packet: expected an address, got ${JSON.stringify(text)}`);
 	}
 	return familyOf(text) === 4 ? bytes.subarray(12) : bytes;
 }

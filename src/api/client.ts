@@ -20,23 +20,23 @@ export interface ApiResponse {
 export interface CallOptions {
 	/** Sent as JSON. */
 	body?: unknown;
-	/** Until the whole answer is here; default 10,000. */
+	/** Time for the whole answer; default 10,000. */
 	timeoutMs?: number;
 }
 
-/** Nobody listens at the socket, or the one who does gave no usable answer in time. */
+/** Nothing listens at the socket, or no usable answer came in time. */
 export class AgentUnreachableError extends Error {
 	override readonly name = "AgentUnreachableError";
 	/** The errno of the connection ("ENOENT", "ECONNREFUSED", "EACCES"...), "ETIMEDOUT" or "EPROTO". */
 	readonly code: string;
 
 	constructor(socketPath: string, code: string, what: string) {
-		super(`Cannot reach the agent: wanted an answer at ${socketPath}, ${what}`);
+		super(`Cannot reach the agent at ${socketPath}: ${what}`);
 		this.code = code;
 	}
 }
 
-/** The agent answered, and refused. */
+/** The agent refused the request. */
 export class ApiError extends Error {
 	override readonly name = "ApiError";
 	/** HTTP status. */
@@ -48,7 +48,7 @@ export class ApiError extends Error {
 	}
 }
 
-/** An answer that is longer than this is none of the agent's. */
+/** The agent never answers with more. */
 const ANSWER_MAX = 64 * 1024 * 1024;
 
 /**
@@ -77,7 +77,7 @@ export function call(
 				chunks.push(chunk);
 				length += chunk.length;
 				if (length > ANSWER_MAX) {
-					fail("EPROTO", `it is longer than ${ANSWER_MAX} bytes`);
+					fail("EPROTO", `the answer is longer than ${ANSWER_MAX} bytes`);
 				}
 			});
 			response.on("error", onError);
@@ -90,11 +90,14 @@ export function call(
 						body: text === "" ? undefined : JSON.parse(text),
 					});
 				} catch {
-					fail("EPROTO", `it is not JSON: ${text.slice(0, 80)}`);
+					fail("EPROTO", `the answer is not JSON: ${text.slice(0, 80)}`);
 				}
 			});
 		});
-		const timer = setTimeout(() => fail("ETIMEDOUT", `none came in ${timeoutMs} ms`), timeoutMs);
+		const timer = setTimeout(
+			() => fail("ETIMEDOUT", `no answer within ${timeoutMs} ms`),
+			timeoutMs,
+		);
 
 		function fail(code: string, what: string): void {
 			clearTimeout(timer);
@@ -124,7 +127,10 @@ export async function ask<T>(
 	const { status, body } = await call(socketPath, method, path, options);
 	if (status >= 400) {
 		const said = (body as { error?: unknown } | undefined)?.error;
-		throw new ApiError(status, typeof said === "string" ? said : `the agent answered ${status}`);
+		throw new ApiError(
+			status,
+			typeof said === "string" ? said : `The agent answered with HTTP status ${status}`,
+		);
 	}
 	return body as T;
 }
@@ -132,15 +138,15 @@ export async function ask<T>(
 function explainErrno(error: NodeJS.ErrnoException): string {
 	switch (error.code) {
 		case "ENOENT":
-			return "there is no such socket (is the agent running, and with this --run-dir?)";
+			return "no such socket (is the agent running, and with this --run-dir?)";
 		case "ECONNREFUSED":
-			return "nobody listens there (the agent has ended)";
+			return "connection refused (the agent has ended)";
 		case "EACCES":
 		case "EPERM":
-			return "this user may not open it (it belongs to root)";
+			return "permission denied (the socket belongs to root)";
 		case "ECONNRESET":
 		case "EPIPE":
-			return "the agent closed the connection before it answered";
+			return "the agent closed the connection without an answer";
 		default:
 			return error.message;
 	}

@@ -68,14 +68,12 @@ export class ApiServer {
 		const length = Buffer.byteLength(socketPath);
 		if (length > SOCKET_PATH_MAX) {
 			throw new Error(
-				`Cannot make the socket ${socketPath}: wanted a path of at most ${SOCKET_PATH_MAX} bytes, it has ${length}`,
+				`Cannot make the socket ${socketPath}: expected a path of at most ${SOCKET_PATH_MAX} bytes, got ${length}`,
 			);
 		}
 		const lock = DirectoryLock.take(runDir);
 		if (lock === undefined) {
-			throw new Error(
-				`Cannot use the run directory ${runDir}: wanted it for this process alone, another agent holds it`,
-			);
+			throw new Error(`Cannot use the run directory ${runDir}: it is locked by another agent`);
 		}
 		for (const name of readdirSync(runDir).filter((one) => MADE_ASIDE.test(one)))
 			rmSync(join(runDir, name), { force: true });
@@ -135,10 +133,10 @@ async function serve(
 		if (handler === undefined) {
 			const known = Object.keys(handlers).filter((key) => key.endsWith(` ${path}`));
 			throw known.length > 0
-				? new RequestError(405, `Cannot ${name}: wanted ${known.join(" or ")}`)
+				? new RequestError(405, `Cannot ${name}: expected ${known.join(" or ")}`)
 				: new RequestError(
 						404,
-						`Cannot ${name}: wanted one of ${Object.keys(handlers).join(", ")}`,
+						`Cannot ${name}: expected one of ${Object.keys(handlers).join(", ")}`,
 					);
 		}
 		const body = await readJson(request, options.bodyMax ?? 1024 * 1024);
@@ -162,7 +160,10 @@ async function readJson(request: IncomingMessage, bodyMax: number): Promise<unkn
 			chunks.push(chunk as Buffer);
 			length += (chunk as Buffer).length;
 			if (length > bodyMax) {
-				throw new RequestError(413, `Cannot read the request: wanted at most ${bodyMax} bytes`);
+				throw new RequestError(
+					413,
+					`Cannot read the request: expected at most ${bodyMax} bytes, got more`,
+				);
 			}
 		}
 	} catch (error) {
@@ -179,7 +180,7 @@ async function readJson(request: IncomingMessage, bodyMax: number): Promise<unkn
 	} catch (error) {
 		throw new RequestError(
 			400,
-			`Cannot read the request: wanted JSON, ${(error as Error).message}`,
+			`Cannot read the request: expected JSON: ${(error as Error).message}`,
 		);
 	}
 }

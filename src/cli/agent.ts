@@ -23,7 +23,7 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 	const manifests = manifestsOf(options);
 	keepHeapSmall();
 	if (process.getuid?.() !== 0) {
-		throw new UsageError("Cannot run the agent: wanted root, this is another user");
+		throw new UsageError("Cannot run the agent: must run as root");
 	}
 	const result = await readConfig(options.config);
 	if ("errors" in result) {
@@ -79,7 +79,7 @@ function manifestsOf({ manifests, kubeconfig }: AgentCommandOptions): string {
 		);
 	}
 	if (manifests === undefined) {
-		throw new UsageError("Cannot run the agent: wanted --manifests DIR, there is none");
+		throw new UsageError("Cannot run the agent: the option --manifests DIR is missing");
 	}
 	return manifests;
 }

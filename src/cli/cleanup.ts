@@ -8,7 +8,7 @@ import { EXIT_DONE, UsageError } from "./exit.js";
 export async function cleanupCommand(options: { runDir: string; pinDir: string }): Promise<number> {
 	// Without root, everything looks clean.
 	if (process.getuid?.() !== 0) {
-		throw new UsageError("Cannot clean up: wanted root, this is another user");
+		throw new UsageError("Cannot clean up: must run as root");
 	}
 	const runDir = resolve(options.runDir);
 	const pinDir = resolve(options.pinDir);
@@ -17,9 +17,7 @@ export async function cleanupCommand(options: { runDir: string; pinDir: string }
 	for (const directory of [runDir, pinDir].filter((path) => existsSync(path))) {
 		const lock = DirectoryLock.take(directory);
 		if (lock === undefined) {
-			throw new Error(
-				`Cannot clean up: wanted ${directory} for this process alone, a running agent holds it`,
-			);
+			throw new Error(`Cannot clean up: ${directory} is locked by a running agent`);
 		}
 		locks.push(lock);
 	}

@@ -25,11 +25,11 @@ export function explainRequest(
 	const to = readEnd("destination", destination);
 	if (isIP(from.address) !== isIP(to.address)) {
 		throw new UsageError(
-			`Cannot explain ${source} to ${destination}: wanted two addresses of one family, got IPv${isIP(from.address)} and IPv${isIP(to.address)}`,
+			`Cannot explain ${source} to ${destination}: expected addresses of one family, got IPv${isIP(from.address)} and IPv${isIP(to.address)}`,
 		);
 	}
 	if (protocol === "icmp" && (from.port !== undefined || to.port !== undefined)) {
-		throw new UsageError("Cannot explain an ICMP packet with a port: wanted addresses alone");
+		throw new UsageError("Cannot explain an ICMP packet: expected addresses without ports");
 	}
 	return {
 		source: from.address,
@@ -44,23 +44,23 @@ export function explainRequest(
 function readEnd(what: string, text: string): { address: string; port?: number } {
 	const wrong = (got: string) =>
 		new UsageError(
-			`Cannot read the ${what} ${JSON.stringify(text)}: wanted ADDRESS, ADDRESS:PORT or [IPV6]:PORT, ${got}`,
+			`Cannot read the ${what} ${JSON.stringify(text)}: expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT, ${got}`,
 		);
 	const [, bracketed, plain, port] =
 		/^(?:\[([^\]]*)\]|([^:]*))(?::([^:]*))?$/.exec(text) ??
 		(isIP(text) === 6 ? ["", undefined, text] : []);
 	const address = bracketed ?? plain ?? "";
 	if (isIP(address) === 0 || (bracketed !== undefined && isIP(address) !== 6)) {
-		throw wrong(address === "" ? "got no address" : `${address} is no IP address`);
+		throw wrong(address === "" ? "got no address" : `got ${address}`);
 	}
 	if (address.includes("%")) {
-		throw wrong("got a zone");
+		throw wrong("got an address with a zone");
 	}
 	if (port === undefined) {
 		return { address };
 	}
 	if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65535) {
-		throw wrong(`the port ${JSON.stringify(port)} is none from 1 to 65535`);
+		throw wrong(`got the port ${JSON.stringify(port)}`);
 	}
 	return { address, port: Number(port) };
 }

@@ -75,13 +75,13 @@ export function parseConfigBytes(bytes: Uint8Array, file: string): ConfigResult 
 	if (bytes.length > BYTES_MAX)
 		return failure(
 			file,
-			`Cannot read the configuration: wanted at most ${BYTES_MAX} bytes, got ${bytes.length}`,
+			`Cannot read the configuration: expected at most ${BYTES_MAX} bytes, got ${bytes.length}`,
 		);
 	try {
 		return parseConfig(new TextDecoder("utf-8", { fatal: true }).decode(bytes), file);
 	} catch (error) {
 		if (!(error instanceof TypeError)) throw error;
-		return failure(file, "Cannot read the configuration: wanted UTF-8 text, got other bytes");
+		return failure(file, "Cannot read the configuration: expected UTF-8 text, got other bytes");
 	}
 }
 
@@ -100,7 +100,7 @@ function readDocument(
 	if (second !== undefined)
 		report(
 			second.range[0],
-			`Cannot read the configuration: wanted one YAML document, got ${documents.length}`,
+			`Cannot read the configuration: expected one YAML document, got ${documents.length}`,
 		);
 	const root = document?.contents;
 	if (isMap(root)) {
@@ -108,13 +108,13 @@ function readDocument(
 			if (!isScalar(key))
 				report(
 					(key as Node | null)?.range?.[0] ?? 0,
-					"Cannot read the configuration: wanted a plain key, got a list or mapping as key",
+					"Cannot read the configuration: expected a plain key, got a list or mapping as key",
 				);
 	} else if (root && !(isScalar(root) && root.value === null)) {
 		const got = isSeq(root) ? "a list" : describe(isScalar(root) ? root.value : String(root));
 		report(
 			root.range?.[0] ?? 0,
-			`Cannot read the configuration: wanted a mapping of keys to values, got ${got}`,
+			`Cannot read the configuration: expected a mapping of keys to values, got ${got}`,
 		);
 	}
 	return document;
@@ -132,13 +132,13 @@ function faults(issue: z.core.$ZodIssue, raw: unknown): Fault[] {
 		return issue.keys.map((key) => {
 			const known = keysAt(issue.path);
 			const guess = nearest(key, known);
-			const wanted = guess ? `did you mean ${guess}?` : `wanted one of ${known.join(", ")}`;
+			const hint = guess ? `did you mean ${guess}?` : `expected one of ${known.join(", ")}`;
 			const path = [...issue.path, key];
-			return { path, atKey: true, message: `Cannot use ${name(path)}: unknown key, ${wanted}` };
+			return { path, atKey: true, message: `Cannot use ${name(path)}: unknown key, ${hint}` };
 		});
 	}
 	const got = describe(valueAt(raw, issue.path));
-	const message = `Cannot use ${name(issue.path)}: wanted ${issue.message}, got ${got}`;
+	const message = `Cannot use ${name(issue.path)}: expected ${issue.message}, got ${got}`;
 	return [{ path: issue.path, atKey: false, message }];
 }
 

@@ -1,7 +1,7 @@
 /**
  * The schema of the configuration file: keys, types, ranges, defaults. The JSON Schema is derived from it.
  *
- * The `error` of every check is the phrase that follows "wanted" in the message.
+ * The `error` of every check is the phrase that follows "expected" in the message.
  */
 import { z } from "zod";
 import { readPrefix } from "../tables/prefix.js";
@@ -187,25 +187,25 @@ export function refusedCombinations(given: Partial<Config>): Refusal[] {
 		refusals.push({
 			path: ["noSNAT"],
 			message:
-				"Cannot use noSNAT: wanted false with trafficEncapMode encap, because Pod addresses mean nothing outside a tunnel, got true",
+				"Cannot use noSNAT: expected false with trafficEncapMode encap, because Pod addresses mean nothing outside a tunnel, got true",
 		});
 	if (given.hybrid?.direct === "subnet" && given.hybrid.tryDirectCIDRs.length > 0)
 		refusals.push({
 			path: ["hybrid", "tryDirectCIDRs"],
 			message:
-				"Cannot use hybrid.tryDirectCIDRs: wanted hybrid.direct proven, because nothing else tells whether another subnet can be reached directly, got subnet",
+				"Cannot use hybrid.tryDirectCIDRs: expected hybrid.direct proven, because nothing else tells whether another subnet can be reached directly, got subnet",
 		});
 	if (given.probes !== undefined && given.probes.holdTime > given.probes.holdTimeMax)
 		refusals.push({
 			path: ["probes", "holdTime"],
-			message: `Cannot use probes.holdTime: wanted at most probes.holdTimeMax ${given.probes.holdTimeMax}, got ${given.probes.holdTime}`,
+			message: `Cannot use probes.holdTime: expected at most probes.holdTimeMax ${given.probes.holdTimeMax}, got ${given.probes.holdTime}`,
 		});
 	const other = given.tunnelType === "geneve" ? "vxlan" : "geneve";
 	// Receivers always accept both tunnel types and distinguish them by these ports.
 	if (given.tunnelType !== undefined && given.tunnelPort === IANA_PORTS[other])
 		refusals.push({
 			path: ["tunnelPort"],
-			message: `Cannot use tunnelPort: wanted a port for ${given.tunnelType} that is not the one of ${other}, got ${given.tunnelPort}`,
+			message: `Cannot use tunnelPort: expected a port for ${given.tunnelType} that is not the one of ${other}, got ${given.tunnelPort}`,
 		});
 	return refusals;
 }

@@ -29,7 +29,7 @@ class BoundedParser extends Parser {
 	override *next(source: string): Generator<CST.Token, void> {
 		yield* super.next(source);
 		if (this.stack.length > DEPTH_MAX)
-			throw new DepthError(`wanted at most ${DEPTH_MAX} levels of nesting, got more`);
+			throw new DepthError(`expected at most ${DEPTH_MAX} levels of nesting, got more`);
 	}
 }
 
@@ -41,7 +41,7 @@ export function parseYaml(text: string): YamlText {
 		for (let at = text.indexOf("\n"); at >= 0 && at < control; at = text.indexOf("\n", at + 1))
 			lines.addNewLine(at + 1);
 		const code = text.charCodeAt(control).toString(16).padStart(2, "0");
-		const message = `wanted text, got the control character 0x${code}`;
+		const message = `expected text, got the control character 0x${code}`;
 		return { documents: [], lines, faults: [{ offset: control, message }] };
 	}
 	const parser = new BoundedParser(lines.addNewLine);

@@ -57,6 +57,6 @@ export function forward(
 		case Hook.TO_WIRE:
 			return toWire(draft);
 		default:
-			throw new Error(`Cannot forward a packet: wanted a hook of tables.h, it is ${hook}`);
+			throw new Error(`Cannot forward a packet: expected a hook of tables.h, got ${hook}`);
 	}
 }

@@ -32,7 +32,7 @@ export function comparePodPackets(
 	const { counts: before = counts, largeCounts: largeBefore = counts } = state;
 	state.counts ??= counts;
 	state.largeCounts ??= counts;
-	if (((sequence - Math.max(before.sequence, largeBefore.sequence)) | 0) < 0) return found;
+	if (isBefore(sequence, before.sequence) || isBefore(sequence, largeBefore.sequence)) return found;
 
 	const went = (sent - before.sent) >>> 0;
 	const came = (received - before.received) >>> 0;
@@ -52,6 +52,11 @@ export function comparePodPackets(
 	found.missingLarge = wentLarge - cameLarge >= ENOUGH.large && !arrived;
 	if (arrived && wentLarge > 0 && direct.size === direct.full) direct.sizeAt = now;
 	return found;
+}
+
+/** Sequence numbers are 31 bits wide and wrap (RFC 1982, serial number arithmetic). */
+function isBefore(sequence: number, other: number): boolean {
+	return (sequence - other) << 1 < 0;
 }
 
 /** Neither has counted anew from zero. */

@@ -54,7 +54,7 @@ export function questionPacket(
 	const family = familyOf(from);
 	if (length < smallLength(family) || answerLength < smallLength(family) || answerLength > length)
 		throw new Error(
-			`Cannot make a question of ${length} bytes with an answer of ${answerLength}: wanted at least ${smallLength(family)}, and no answer longer than its question`,
+			`Cannot make a question of ${length} bytes with an answer of ${answerLength}: expected at least ${smallLength(family)} bytes, and an answer no longer than its question`,
 		);
 	const packet = room.subarray(0, length);
 	packet.fill(0, 0, smallLength(family));
@@ -108,7 +108,7 @@ function bytesOf(text: string): Buffer {
 	if (before !== undefined) return before;
 	const bytes = parseAddress(text);
 	if (bytes === undefined)
-		throw new Error(`Cannot make a question: wanted an address, got ${JSON.stringify(text)}`);
+		throw new Error(`Cannot make a question: expected an address, got ${JSON.stringify(text)}`);
 	if (known.size >= KNOWN_MAX) known.clear();
 	known.set(text, bytes);
 	return bytes;

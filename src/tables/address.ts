@@ -23,7 +23,7 @@ export function parseAddress(text: string): Buffer | undefined {
 export function formatAddress(bytes: Uint8Array, offset = 0): string {
 	if (bytes.length < offset + ADDRESS_SIZE)
 		throw new Error(
-			`Cannot format address: wanted ${ADDRESS_SIZE} bytes, there are ${bytes.length - offset}`,
+			`Cannot format address: expected ${ADDRESS_SIZE} bytes, got ${bytes.length - offset}`,
 		);
 	if (isMapped(bytes, offset)) {
 		const at = offset + MAPPED;
@@ -82,7 +82,7 @@ export function addressToNumber(bytes: Uint8Array): bigint {
 export function addressFromNumber(number: bigint, family: 4 | 6): Buffer {
 	const bits = family === 4 ? 32 : 128;
 	if (number < 0n || number >> BigInt(bits) !== 0n)
-		throw new Error(`Cannot make an IPv${family} address: wanted ${bits} bits, it is ${number}`);
+		throw new Error(`Cannot make an IPv${family} address: expected ${bits} bits, got ${number}`);
 	const bytes = Buffer.from(number.toString(16).padStart(2 * ADDRESS_SIZE, "0"), "hex");
 	if (family === 4) bytes.writeUInt16BE(0xffff, 10);
 	return bytes;
@@ -92,7 +92,7 @@ export function addressFromNumber(number: bigint, family: 4 | 6): Buffer {
 export function writeAddress(buffer: Buffer, offset: number, text: string): void {
 	if (text === "") buffer.fill(0, offset, offset + ADDRESS_SIZE);
 	else if (!writeAddressText(buffer, offset, text))
-		throw new Error(`Cannot encode address: wanted IPv4 or IPv6, it is ${JSON.stringify(text)}`);
+		throw new Error(`Cannot encode address: expected IPv4 or IPv6, got ${JSON.stringify(text)}`);
 }
 
 /** Reads what writeAddress wrote. */
@@ -105,7 +105,7 @@ export function readAddress(buffer: Buffer, offset: number): string {
 /** Writes "aa:bb:cc:dd:ee:ff". Throws for anything else. */
 export function writeMac(buffer: Buffer, offset: number, text: string): void {
 	if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text))
-		throw new Error(`Cannot encode MAC: wanted aa:bb:cc:dd:ee:ff, it is ${JSON.stringify(text)}`);
+		throw new Error(`Cannot encode MAC: expected aa:bb:cc:dd:ee:ff, got ${JSON.stringify(text)}`);
 	buffer.write(text.replaceAll(":", ""), offset, MAC_SIZE, "hex");
 }
 

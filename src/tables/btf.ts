@@ -65,7 +65,7 @@ export type Btf = readonly Type[];
 /** Throws if `raw` is not little-endian BTF version 1, or is truncated. */
 export function parseBtf(raw: Buffer): Btf {
 	if (raw.length < 24 || raw.readUInt16LE(0) !== 0xeb9f || raw[2] !== 1)
-		throw new Error("Cannot read BTF: wanted little-endian BTF version 1, the header is another");
+		throw new Error("Cannot read BTF: expected little-endian BTF version 1, got another header");
 	const headerLength = raw.readUInt32LE(4);
 	const typesStart = headerLength + raw.readUInt32LE(8);
 	const typesEnd = typesStart + raw.readUInt32LE(12);
@@ -73,14 +73,14 @@ export function parseBtf(raw: Buffer): Btf {
 	const stringsEnd = stringsStart + raw.readUInt32LE(20);
 	if (Math.max(typesEnd, stringsEnd) > raw.length)
 		throw new Error(
-			`Cannot read BTF: wanted ${Math.max(typesEnd, stringsEnd)} bytes, there are ${raw.length}`,
+			`Cannot read BTF: expected ${Math.max(typesEnd, stringsEnd)} bytes, got ${raw.length}`,
 		);
 	const strings = raw.subarray(stringsStart, stringsEnd);
 
 	let at = typesStart;
 	const u32 = (): number => {
 		at += 4;
-		if (at > typesEnd) throw new Error("Cannot read BTF: wanted a whole type, its section ends");
+		if (at > typesEnd) throw new Error("Cannot read BTF: the type section ends within a type");
 		return raw.readUInt32LE(at - 4);
 	};
 	const text = (): string => textAt(strings, u32());
@@ -184,7 +184,7 @@ export function parseBtf(raw: Buffer): Btf {
 			case "typeTag":
 				return { kind, name, type: sizeOrType };
 			default:
-				throw new Error(`Cannot read BTF: wanted a known kind, it is ${(info >>> 24) & 0x1f}`);
+				throw new Error(`Cannot read BTF: expected a known kind, got ${(info >>> 24) & 0x1f}`);
 		}
 	}
 }
@@ -192,8 +192,7 @@ export function parseBtf(raw: Buffer): Btf {
 /** The type with this id. Throws if there is none. */
 export function typeOf(btf: Btf, id: number): Type {
 	const type = btf[id];
-	if (!type)
-		throw new Error(`Cannot find BTF type ${id}: wanted less than ${btf.length}, it is not`);
+	if (!type) throw new Error(`Cannot find BTF type ${id}: expected an id below ${btf.length}`);
 	return type;
 }
 
@@ -217,5 +216,5 @@ export function resolve(btf: Btf, id: number): { type: Type; id: number; typedef
 				return { type, id, typedefs };
 		}
 	}
-	throw new Error(`Cannot resolve BTF type ${id}: wanted an end, it refers to itself`);
+	throw new Error(`Cannot resolve BTF type ${id}: it refers to itself`);
 }

@@ -27,7 +27,7 @@ export function codec<T>(
 		},
 		decode(buffer, offset = 0) {
 			if (buffer.length < offset + size)
-				throw new Error(`Cannot decode: wanted ${size} bytes, there are ${buffer.length - offset}`);
+				throw new Error(`Cannot decode: expected ${size} bytes, got ${buffer.length - offset}`);
 			return read(buffer, offset);
 		},
 	};
@@ -63,7 +63,7 @@ export const prefix = codec<string>(
 		const width = text.includes(":") ? 128 : 32;
 		const length = Number(match?.[2]);
 		if (!bytes || length > width)
-			throw new Error(`Cannot encode prefix: wanted address/length, it is ${JSON.stringify(text)}`);
+			throw new Error(`Cannot encode prefix: expected address/length, got ${JSON.stringify(text)}`);
 		buffer.writeUInt32LE(length + 128 - width, offset);
 		bytes.copy(buffer, offset + 4);
 	},
@@ -77,6 +77,6 @@ export const prefix = codec<string>(
 /** Throws unless the array has the length of its C declaration. */
 export function elements<T>(values: readonly T[], length: number, field: string): readonly T[] {
 	if (values.length !== length)
-		throw new Error(`Cannot encode ${field}: wanted ${length} values, there are ${values.length}`);
+		throw new Error(`Cannot encode ${field}: expected ${length} values, got ${values.length}`);
 	return values;
 }

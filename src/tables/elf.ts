@@ -38,16 +38,14 @@ export function textAt(strings: Buffer, offset: number): string {
 /** Throws if `file` is not such an ELF file. */
 export function parseElf(file: Buffer): Elf {
 	if (file.length < 64 || file.readUInt32BE(0) !== 0x7f454c46)
-		throw new Error("Cannot read object: wanted an ELF file, the magic number is another");
+		throw new Error("Cannot read object: expected an ELF file, got another magic number");
 	if (file[4] !== 2 || file[5] !== 1)
-		throw new Error("Cannot read object: wanted 64-bit little-endian ELF, it is another");
+		throw new Error("Cannot read object: expected 64-bit little-endian ELF, got another kind");
 	const tableOffset = Number(file.readBigUInt64LE(40));
 	const count = file.readUInt16LE(60);
 	const namesIndex = file.readUInt16LE(62);
 	if (tableOffset + count * SECTION_HEADER_SIZE > file.length)
-		throw new Error(
-			`Cannot read object: wanted ${count} section headers, the file ends before them`,
-		);
+		throw new Error(`Cannot read object: the file ends before its ${count} section headers`);
 
 	const headers = Array.from({ length: count }, (_, index) => {
 		const at = tableOffset + index * SECTION_HEADER_SIZE;
@@ -56,7 +54,7 @@ export function parseElf(file: Buffer): Elf {
 		const size = Number(file.readBigUInt64LE(at + 32));
 		const inFile = type !== 8; // SHT_NOBITS
 		if (inFile && offset + size > file.length)
-			throw new Error(`Cannot read object: wanted section ${index} whole, the file ends in it`);
+			throw new Error(`Cannot read object: the file ends within section ${index}`);
 		return {
 			nameOffset: file.readUInt32LE(at),
 			type,
@@ -88,7 +86,7 @@ export function sectionData(elf: Elf, name: string): Buffer {
 	const section = elf.sections.find((candidate) => candidate.name === name);
 	if (!section)
 		throw new Error(
-			`Cannot find section ${name}: wanted one of that name, the object has ${elf.sections.map((s) => s.name).join(" ")}`,
+			`Cannot find section ${name}: the object only has ${elf.sections.map((s) => s.name).join(" ")}`,
 		);
 	return section.data;
 }

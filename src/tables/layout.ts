@@ -44,7 +44,7 @@ export function layoutOf(btf: Btf, id: number): Layout {
 		case "enum": {
 			const { size } = type;
 			if (size !== 1 && size !== 2 && size !== 4 && size !== 8)
-				throw new Error(`Cannot lay out ${type.name}: wanted 1, 2, 4 or 8 bytes, it has ${size}`);
+				throw new Error(`Cannot lay out ${type.name}: expected 1, 2, 4 or 8 bytes, got ${size}`);
 			return {
 				kind: "integer",
 				size,
@@ -60,7 +60,7 @@ export function layoutOf(btf: Btf, id: number): Layout {
 			const fields = type.members.map((member): Field => {
 				if (member.bitSize !== 0 || member.bitOffset % 8 !== 0)
 					throw new Error(
-						`Cannot lay out struct ${type.name}: wanted whole bytes, ${member.name} is a bit field`,
+						`Cannot lay out struct ${type.name}: expected whole bytes, ${member.name} is a bit field`,
 					);
 				return {
 					name: member.name,
@@ -74,7 +74,7 @@ export function layoutOf(btf: Btf, id: number): Layout {
 		}
 		default:
 			throw new Error(
-				`Cannot lay out ${type.kind} ${type.name}: wanted an integer, an array or a struct`,
+				`Cannot lay out ${type.kind} ${type.name}: expected an integer, an array or a struct`,
 			);
 	}
 }
@@ -84,7 +84,7 @@ function refuseHoles({ name, size, fields }: StructLayout): void {
 	for (const field of [...fields, { name: "its end", offset: size, layout: { size: 0 } }]) {
 		if (field.offset !== end)
 			throw new Error(
-				`Cannot lay out struct ${name}: wanted explicit padding, there are ${field.offset - end} hidden bytes before ${field.name}`,
+				`Cannot lay out struct ${name}: expected explicit padding, got ${field.offset - end} hidden bytes before ${field.name}`,
 			);
 		end = field.offset + field.layout.size;
 	}
@@ -95,7 +95,7 @@ export function structLayout(btf: Btf, name: string): StructLayout {
 	const id = btf.findIndex((type) => type.kind === "struct" && type.name === name);
 	const layout = id < 0 ? undefined : layoutOf(btf, id);
 	if (layout?.kind !== "struct")
-		throw new Error(`Cannot find struct ${name}: wanted it in BTF, it is not there`);
+		throw new Error(`Cannot find struct ${name}: BTF does not have it`);
 	return layout;
 }
 
@@ -110,7 +110,7 @@ export function mapDefinitions(btf: Btf): MapDefinition[] {
 		.map(({ name, type }): MapDefinition => {
 			const struct = resolve(btf, type).type;
 			if (struct.kind !== "struct")
-				throw new Error(`Cannot read map ${name}: wanted a struct, it is ${struct.kind}`);
+				throw new Error(`Cannot read map ${name}: expected a struct, got ${struct.kind}`);
 			const pointee = (attribute: string): number | undefined => {
 				const member = struct.members.find((candidate) => candidate.name === attribute);
 				const pointer = member && resolve(btf, member.type).type;
@@ -143,7 +143,7 @@ export function sectionVariables(btf: Btf, section: string): { name: string; typ
 	return found.variables.map((id) => {
 		const variable = typeOf(btf, id);
 		if (variable.kind !== "variable")
-			throw new Error(`Cannot read section ${section}: wanted variables, it has ${variable.kind}`);
+			throw new Error(`Cannot read section ${section}: expected variables, got ${variable.kind}`);
 		return { name: variable.name, type: variable.type };
 	});
 }

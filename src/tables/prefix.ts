@@ -42,7 +42,7 @@ export function familyOf(address: Uint8Array): Family {
 export function parsePrefix(text: string): Prefix {
 	const read = readPrefix(text);
 	if ("prefix" in read) return read.prefix;
-	throw new Error(`Cannot read the prefix: wanted ${read.wanted}, got ${JSON.stringify(text)}`);
+	throw new Error(`Cannot read the prefix: expected ${read.wanted}, got ${JSON.stringify(text)}`);
 }
 
 /** The prefix of this length that contains an address. */

@@ -210,12 +210,12 @@ t.test("the life of an agent", async (t) => {
 		const flags = ["agent", "--node-name", "node1", "--config", join(directory, "config.yaml")];
 		flags.push("--manifests", join(directory, "manifests"));
 		const sameRunDir = await node1.fairway(...flags, "--pin-dir", `${PIN_ROOT}/other`);
-		t.match(sameRunDir, { status: 1, stderr: /run directory .* another agent holds it/ });
+		t.match(sameRunDir, { status: 1, stderr: /run directory .* locked by another agent/ });
 		const samePinDir = await node1.namespace.run(
 			[command("fairway"), ...flags, "--run-dir", join(directory, "x"), "--pin-dir", node1.pins],
 			{ mayFail: true },
 		);
-		t.match(samePinDir, { status: 1, stderr: /pin directory .* another agent holds it/ });
+		t.match(samePinDir, { status: 1, stderr: /pin directory .* locked by another agent/ });
 		t.equal((await node1.agent.status()).ready, true, "the first is not disturbed");
 	});
 
@@ -356,7 +356,7 @@ t.test("the life of an agent", async (t) => {
 
 	await t.test("stopped: packets flow", async (t) => {
 		const refused = await node1.fairway("cleanup", "--pin-dir", node1.pins);
-		t.match(refused, { status: 1, stderr: /a running agent holds it/ });
+		t.match(refused, { status: 1, stderr: /locked by a running agent/ });
 		await node1.agent.stop("SIGTERM");
 		t.ok(node1.agent.lines().some(({ msg }) => msg === "stopped"));
 		t.equal(await node1.ping(node2), true, "without an agent");

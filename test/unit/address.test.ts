@@ -110,8 +110,8 @@ t.test("numbers", async (t) => {
 			return addressToNumber(addressFromNumber(number, 6)) === number;
 		}),
 	);
-	t.throws(() => addressFromNumber(1n << 32n, 4), /Cannot make an IPv4 address: wanted 32 bits/);
-	t.throws(() => addressFromNumber(-1n, 6), /wanted 128 bits/);
+	t.throws(() => addressFromNumber(1n << 32n, 4), /Cannot make an IPv4 address: expected 32 bits/);
+	t.throws(() => addressFromNumber(-1n, 6), /expected 128 bits/);
 });
 
 t.test("inside a buffer: empty text is sixteen zeros, neighbours are left alone", async (t) => {
@@ -122,7 +122,7 @@ t.test("inside a buffer: empty text is sixteen zeros, neighbours are left alone"
 	t.equal(readAddress(buffer, 2), "");
 	t.equal(buffer.toString("hex"), `eeee${"00".repeat(16)}eeee`);
 	t.throws(() => writeAddress(buffer, 2, "10.0.0.1/8"), {
-		message: 'Cannot encode address: wanted IPv4 or IPv6, it is "10.0.0.1/8"',
+		message: 'Cannot encode address: expected IPv4 or IPv6, got "10.0.0.1/8"',
 	});
 });
 
@@ -132,5 +132,5 @@ t.test("MACs", async (t) => {
 	t.equal(readMac(buffer, 1), "02:fa:1c:00:00:01");
 	t.equal(buffer.toString("hex"), "ee02fa1c000001ee");
 	for (const text of ["", "02:fa:1c:00:00", "02-fa-1c-00-00-01", "02:fa:1c:00:00:0g"])
-		t.throws(() => writeMac(buffer, 1, text), /wanted aa:bb:cc:dd:ee:ff/, JSON.stringify(text));
+		t.throws(() => writeMac(buffer, 1, text), /expected aa:bb:cc:dd:ee:ff/, JSON.stringify(text));
 });

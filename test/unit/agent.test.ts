@@ -421,10 +421,10 @@ t.test("checks its paths", async (t) => {
 	await ask(s.socket, "POST", "/check", { body: { peer: "n2" } });
 	t.strictSame(asked, [undefined, "n2"]);
 	const rows: [unknown, number, RegExp][] = [
-		[{ peer: "n9" }, 422, /n9: wanted another Node of the cluster \(n2\)/],
+		[{ peer: "n9" }, 422, /n9: expected another Node of the cluster \(n2\)/],
 		[{ peer: "n1" }, 422, /n1/],
 		[{ peer: 7 }, 400, /the peer is no name/],
-		[["n2"], 400, /wanted \{"peer": NODE\} or \{\}/],
+		[["n2"], 400, /expected \{"peer": NODE\} or \{\}/],
 	];
 	for (const [body, status, error] of rows) {
 		t.match(await call(s.socket, "POST", "/check", { body }), { status, body: { error } });
@@ -595,7 +595,7 @@ t.test("a start that fails leaves nothing behind", async (t) => {
 	await s.start();
 	await s.ready();
 	const first = s.agent;
-	await t.rejects(s.start(), { message: /another agent holds it/ });
+	await t.rejects(s.start(), { message: /locked by another agent/ });
 	t.equal(s.agent, first);
 	t.equal((await s.status()).ready, true, "the first is not disturbed");
 	await s.agent?.stop();

@@ -23,7 +23,7 @@ const handlers: Handlers = {
 	"POST /echo": (body) => ({ status: 200, body }),
 	"GET /nothing": () => ({ status: 204, body: undefined }),
 	"GET /refuse": () => {
-		throw new RequestError(409, "Cannot do it: wanted another day, it is today");
+		throw new RequestError(409, "Cannot do it: expected another day, it is today");
 	},
 	"GET /broken": () => {
 		throw new TypeError("boom");
@@ -59,23 +59,23 @@ t.test("requests and answers", async (t) => {
 
 	t.match(await call(socket, "GET", "/else"), {
 		status: 404,
-		body: { error: /wanted one of GET/ },
+		body: { error: /expected one of GET/ },
 	});
 	t.match(await call(socket, "GET", "/echo"), {
 		status: 405,
-		body: { error: /wanted POST \/echo/ },
+		body: { error: /expected POST \/echo/ },
 	});
 	await t.rejects(ask(socket, "GET", "/refuse"), {
 		name: "ApiError",
 		status: 409,
-		message: "Cannot do it: wanted another day, it is today",
+		message: "Cannot do it: expected another day, it is today",
 	});
 	t.strictSame(errors, [], "a refusal is no error of the agent");
 	await t.rejects(ask(socket, "GET", "/broken"), new ApiError(500, "boom"));
 	t.strictSame(errors, ["GET /broken: boom"]);
 
 	const long = await call(socket, "POST", "/echo", { body: "x".repeat(2000) });
-	t.match(long, { status: 413, body: { error: "wanted at most 1000 bytes" } });
+	t.match(long, { status: 413, body: { error: "expected at most 1000 bytes" } });
 	t.strictSame(await ask(socket, "GET", "/hello"), { hello: "world" }, "and it still answers");
 });
 
@@ -88,7 +88,7 @@ t.test("a body that is not JSON", async (t) => {
 	exchange.end("{oops");
 	const [response] = await once(exchange, "response");
 	t.equal(response.statusCode, 400);
-	t.match((await response.toArray()).join(""), /wanted JSON/);
+	t.match((await response.toArray()).join(""), /expected JSON/);
 });
 
 t.test("no agent, a dead one, a mute one, a foreign one", async (t) => {
@@ -99,7 +99,7 @@ t.test("no agent, a dead one, a mute one, a foreign one", async (t) => {
 	const server = await ApiServer.open(runDir, handlers);
 	await t.rejects(call(socket, "GET", "/never", { timeoutMs: 50 }), {
 		code: "ETIMEDOUT",
-		message: "none came in 50 ms",
+		message: "no answer within 50 ms",
 	});
 	await server.close(0);
 	t.notOk(existsSync(socket), "an agent that ends removes its socket");
@@ -167,7 +167,7 @@ t.test("one agent a run directory", async (t) => {
 	const socket = agentSocket(runDir);
 	const first = await ApiServer.open(runDir, handlers);
 	await t.rejects(ApiServer.open(runDir, handlers), {
-		message: `Cannot use the run directory ${runDir}: wanted it for this process alone, another agent holds it`,
+		message: `Cannot use the run directory ${runDir}: it is locked by another agent`,
 	});
 	t.strictSame(
 		await ask(socket, "GET", "/hello"),
@@ -195,7 +195,7 @@ t.test("one agent a run directory", async (t) => {
 	await over.close();
 
 	await t.rejects(ApiServer.open(`/tmp/${"x".repeat(120)}`, handlers), {
-		message: /wanted a path of at most 107 bytes, it has 136/,
+		message: /expected a path of at most 107 bytes, got 136/,
 	});
 });
 

@@ -90,32 +90,32 @@ t.test("what no table may hold is refused", async (t) => {
 		[
 			"a hole",
 			"struct s { char a; int b; } s;",
-			"Cannot lay out struct s: wanted explicit padding, there are 3 hidden bytes before b",
+			"Cannot lay out struct s: expected explicit padding, got 3 hidden bytes before b",
 		],
 		[
 			"a hole at the end",
 			"struct s { int b; char a; } s;",
-			"Cannot lay out struct s: wanted explicit padding, there are 3 hidden bytes before its end",
+			"Cannot lay out struct s: expected explicit padding, got 3 hidden bytes before its end",
 		],
 		[
 			"a hole in a struct inside",
 			"struct in { char a; short b; }; struct s { struct in in; } s;",
-			"Cannot lay out struct in: wanted explicit padding, there are 1 hidden bytes before b",
+			"Cannot lay out struct in: expected explicit padding, got 1 hidden bytes before b",
 		],
 		[
 			"a bit field",
 			"struct s { int a : 3; int b : 29; } s;",
-			"Cannot lay out struct s: wanted whole bytes, a is a bit field",
+			"Cannot lay out struct s: expected whole bytes, a is a bit field",
 		],
 		[
 			"a pointer",
 			"struct s { int *p; } s;",
-			"Cannot lay out pointer : wanted an integer, an array or a struct",
+			"Cannot lay out pointer : expected an integer, an array or a struct",
 		],
 		[
 			"a union",
 			"struct s { union u { int a; } u; } s;",
-			"Cannot lay out union u: wanted an integer, an array or a struct",
+			"Cannot lay out union u: expected an integer, an array or a struct",
 		],
 	];
 	for (const [shows, source, message] of rows) {
@@ -187,12 +187,12 @@ t.test("layouts are the same only when the same bytes mean the same", async (t) 
 
 t.test("bytes that are no BTF or ELF", async (t) => {
 	const { raw, object } = compile(t, "struct s { int a; } s;");
-	t.throws(() => parseBtf(Buffer.alloc(3)), /wanted little-endian BTF/);
-	t.throws(() => parseBtf(raw.subarray(0, raw.length - 1)), /Cannot read BTF: wanted \d+ bytes/);
+	t.throws(() => parseBtf(Buffer.alloc(3)), /expected little-endian BTF/);
+	t.throws(() => parseBtf(raw.subarray(0, raw.length - 1)), /Cannot read BTF: expected \d+ bytes/);
 	const cut = Buffer.from(raw);
 	cut.writeUInt32LE(cut.readUInt32LE(12) - 4, 12);
-	t.throws(() => parseBtf(cut), /wanted a whole type/);
-	t.throws(() => parseElf(Buffer.from("#!/bin/sh\n".padEnd(64))), /wanted an ELF file/);
+	t.throws(() => parseBtf(cut), /the type section ends within a type/);
+	t.throws(() => parseElf(Buffer.from("#!/bin/sh\n".padEnd(64))), /expected an ELF file/);
 	t.throws(() => parseElf(object.subarray(0, object.length - 64)), /the file ends/);
 	t.throws(() => sectionData(parseElf(object), ".nowhere"), /Cannot find section .nowhere/);
 });

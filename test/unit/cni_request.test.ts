@@ -244,7 +244,7 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			11,
-			`Cannot reach the agent: wanted an answer at ${nowhere}, there is no such socket (is the agent running, and with this --run-dir?)`,
+			`Cannot reach the agent at ${nowhere}: no such socket (is the agent running, and with this --run-dir?)`,
 		),
 	},
 	{
@@ -254,7 +254,7 @@ const rows: Row[] = [
 		body: error(
 			"1.1.0",
 			50,
-			`Cannot reach the agent: wanted an answer at ${nowhere}, there is no such socket (is the agent running, and with this --run-dir?)`,
+			`Cannot reach the agent at ${nowhere}: no such socket (is the agent running, and with this --run-dir?)`,
 		),
 	},
 	{

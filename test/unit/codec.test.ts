@@ -88,7 +88,7 @@ t.test("arrays have the length that C gives them", async (t) => {
 	t.equal(zero.gatewayMac, "00:00:00:00:00:00");
 	t.equal(zero.snatAddress4, "");
 	t.throws(() => NodeConfig.encode({ ...zero, flowTimeouts: [1] }), {
-		message: "Cannot encode node_config.flow_timeouts: wanted 12 values, there are 1",
+		message: "Cannot encode node_config.flow_timeouts: expected 12 values, got 1",
 	});
 	t.same(elements([1, 2], 2, "x"), [1, 2]);
 });
@@ -98,7 +98,7 @@ t.test("prefixes", async (t) => {
 	for (const text of ["0.0.0.0/0", "10.0.0.1/32", "::/0", "fd00:1::/64", "2001:db8::1/128"])
 		t.equal(prefix.decode(prefix.encode(text)), text);
 	for (const text of ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08", "/8", "fd00::/129", "fd00::/-1"])
-		t.throws(() => prefix.encode(text), /Cannot encode prefix: wanted address\/length/, text);
+		t.throws(() => prefix.encode(text), /Cannot encode prefix: expected address\/length/, text);
 });
 
 t.test("what does not fit is refused", async (t) => {
@@ -106,7 +106,7 @@ t.test("what does not fit is refused", async (t) => {
 	t.throws(() => u32.encode(-1), RangeError);
 	t.throws(() => u64.encode(1n << 64n), RangeError);
 	t.throws(() => u32.decode(Buffer.alloc(6), 3), {
-		message: "Cannot decode: wanted 4 bytes, there are 3",
+		message: "Cannot decode: expected 4 bytes, got 3",
 	});
 	const three = codec<number>(
 		3,

@@ -129,7 +129,7 @@ const KEYS =
 
 t.test("one mistake: where it is, what was wanted, what there is", async (t) => {
 	const rows: [text: string, error: string][] = [
-		["a: 1", `1:1: Cannot use a: unknown key, wanted one of ${KEYS}`],
+		["a: 1", `1:1: Cannot use a: unknown key, expected one of ${KEYS}`],
 		[
 			"\n  trafficEncapmode: encap",
 			"2:3: Cannot use trafficEncapmode: unknown key, did you mean trafficEncapMode?",
@@ -140,115 +140,118 @@ t.test("one mistake: where it is, what was wanted, what there is", async (t) => 
 		],
 		[
 			"flows:\n  timeouts:\n    tcp: 5",
-			"3:5: Cannot use flows.timeouts.tcp: unknown key, wanted one of tcpOpening, tcpEstablished, tcpClosing, tcpClosed, udpOpening, udpEstablished, icmp, sctpOpening, sctpEstablished, sctpClosed, other",
+			"3:5: Cannot use flows.timeouts.tcp: unknown key, expected one of tcpOpening, tcpEstablished, tcpClosing, tcpClosed, udpOpening, udpEstablished, icmp, sctpOpening, sctpEstablished, sctpClosed, other",
 		],
-		["1: 2", `1:1: Cannot use 1: unknown key, wanted one of ${KEYS}`],
-		["<<: {tunnelVNI: 1}", `1:1: Cannot use <<: unknown key, wanted one of ${KEYS}`],
-		["__proto__: {tunnelVNI: 2}", `1:1: Cannot use __proto__: unknown key, wanted one of ${KEYS}`],
-		["constructor: 1", `1:1: Cannot use constructor: unknown key, wanted one of ${KEYS}`],
+		["1: 2", `1:1: Cannot use 1: unknown key, expected one of ${KEYS}`],
+		["<<: {tunnelVNI: 1}", `1:1: Cannot use <<: unknown key, expected one of ${KEYS}`],
+		[
+			"__proto__: {tunnelVNI: 2}",
+			`1:1: Cannot use __proto__: unknown key, expected one of ${KEYS}`,
+		],
+		["constructor: 1", `1:1: Cannot use constructor: unknown key, expected one of ${KEYS}`],
 		[
 			"trafficEncapMode: foo",
-			'1:19: Cannot use trafficEncapMode: wanted encap, noEncap or hybrid, got "foo"',
+			'1:19: Cannot use trafficEncapMode: expected encap, noEncap or hybrid, got "foo"',
 		],
 		[
 			"trafficEncapMode: [encap]",
-			"1:19: Cannot use trafficEncapMode: wanted encap, noEncap or hybrid, got a list",
+			"1:19: Cannot use trafficEncapMode: expected encap, noEncap or hybrid, got a list",
 		],
 		[
 			"fairwayProxy: {enable: true}",
-			"1:24: Cannot use fairwayProxy.enable: wanted false, because Fairway has no Services of its own yet, got true",
+			"1:24: Cannot use fairwayProxy.enable: expected false, because Fairway has no Services of its own yet, got true",
 		],
 		[
 			"serviceCIDRs: [10.96.0.1/12]",
-			'1:16: Cannot use serviceCIDRs[0]: wanted a CIDR without host bits (the network is 10.96.0.0/12), got "10.96.0.1/12"',
+			'1:16: Cannot use serviceCIDRs[0]: expected a CIDR without host bits (the network is 10.96.0.0/12), got "10.96.0.1/12"',
 		],
-		["tunnelType: gre", '1:13: Cannot use tunnelType: wanted geneve or vxlan, got "gre"'],
+		["tunnelType: gre", '1:13: Cannot use tunnelType: expected geneve or vxlan, got "gre"'],
 		[
 			"tunnelPort: '1'",
-			'1:13: Cannot use tunnelPort: wanted a whole number from 0 to 65535, got "1"',
+			'1:13: Cannot use tunnelPort: expected a whole number from 0 to 65535, got "1"',
 		],
 		[
 			"tunnelPort: 65536",
-			"1:13: Cannot use tunnelPort: wanted a whole number from 0 to 65535, got 65536",
+			"1:13: Cannot use tunnelPort: expected a whole number from 0 to 65535, got 65536",
 		],
 		[
 			"tunnelPort: -1",
-			"1:13: Cannot use tunnelPort: wanted a whole number from 0 to 65535, got -1",
+			"1:13: Cannot use tunnelPort: expected a whole number from 0 to 65535, got -1",
 		],
 		[
 			"tunnelPort: 1.5",
-			"1:13: Cannot use tunnelPort: wanted a whole number from 0 to 65535, got 1.5",
+			"1:13: Cannot use tunnelPort: expected a whole number from 0 to 65535, got 1.5",
 		],
 		[
 			"tunnelVNI: .nan",
-			"1:12: Cannot use tunnelVNI: wanted a whole number from 0 to 16777215, got NaN",
+			"1:12: Cannot use tunnelVNI: expected a whole number from 0 to 16777215, got NaN",
 		],
 		[
 			"tunnelVNI: 16777216",
-			"1:12: Cannot use tunnelVNI: wanted a whole number from 0 to 16777215, got 16777216",
+			"1:12: Cannot use tunnelVNI: expected a whole number from 0 to 16777215, got 16777216",
 		],
-		["noSNAT: yes", '1:9: Cannot use noSNAT: wanted true or false, got "yes"'],
-		["noSNAT:", "1:1: Cannot use noSNAT: wanted true or false, got nothing"],
+		["noSNAT: yes", '1:9: Cannot use noSNAT: expected true or false, got "yes"'],
+		["noSNAT:", "1:1: Cannot use noSNAT: expected true or false, got nothing"],
 		[
 			"defaultMTU: 1279",
-			"1:13: Cannot use defaultMTU: wanted 0 or a whole number from 1280 to 65535, got 1279",
+			"1:13: Cannot use defaultMTU: expected 0 or a whole number from 1280 to 65535, got 1279",
 		],
 		[
 			"defaultMTU: 65536",
-			"1:13: Cannot use defaultMTU: wanted 0 or a whole number from 1280 to 65535, got 65536",
+			"1:13: Cannot use defaultMTU: expected 0 or a whole number from 1280 to 65535, got 65536",
 		],
 		[
 			"transportInterface: 5",
-			"1:21: Cannot use transportInterface: wanted the name of an interface, got 5",
+			"1:21: Cannot use transportInterface: expected the name of an interface, got 5",
 		],
 		[
 			"transportInterface: a/b",
-			'1:21: Cannot use transportInterface: wanted an interface\'s name without blanks and slashes, got "a/b"',
+			'1:21: Cannot use transportInterface: expected an interface\'s name without blanks and slashes, got "a/b"',
 		],
 		[
 			"transportInterfaceCIDRs: 10.0.0.0/8",
-			'1:26: Cannot use transportInterfaceCIDRs: wanted a list of CIDRs, got "10.0.0.0/8"',
+			'1:26: Cannot use transportInterfaceCIDRs: expected a list of CIDRs, got "10.0.0.0/8"',
 		],
 		[
 			"transportInterfaceCIDRs:\n- 10.0.0.0/8\n- 10.0.0.1/8",
-			'3:3: Cannot use transportInterfaceCIDRs[1]: wanted a CIDR without host bits (the network is 10.0.0.0/8), got "10.0.0.1/8"',
+			'3:3: Cannot use transportInterfaceCIDRs[1]: expected a CIDR without host bits (the network is 10.0.0.0/8), got "10.0.0.1/8"',
 		],
 		[
 			"snat: {excludeCIDRs: [fd00::/129]}",
-			'1:23: Cannot use snat.excludeCIDRs[0]: wanted a CIDR with a prefix length from 0 to 128, got "fd00::/129"',
+			'1:23: Cannot use snat.excludeCIDRs[0]: expected a CIDR with a prefix length from 0 to 128, got "fd00::/129"',
 		],
 		[
 			"snat: {excludeCIDRs: [10]}",
-			"1:23: Cannot use snat.excludeCIDRs[0]: wanted a CIDR such as 10.0.0.0/8 or fd00::/8, got 10",
+			"1:23: Cannot use snat.excludeCIDRs[0]: expected a CIDR such as 10.0.0.0/8 or fd00::/8, got 10",
 		],
 		[
 			"snat:\n  portRange: 9-1",
-			'2:14: Cannot use snat.portRange: wanted "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got "9-1"',
+			'2:14: Cannot use snat.portRange: expected "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got "9-1"',
 		],
 		[
 			"snat: {portRange: 0-1}",
-			'1:19: Cannot use snat.portRange: wanted "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got "0-1"',
+			'1:19: Cannot use snat.portRange: expected "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got "0-1"',
 		],
 		[
 			"snat: {portRange: 1-65536}",
-			'1:19: Cannot use snat.portRange: wanted "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got "1-65536"',
+			'1:19: Cannot use snat.portRange: expected "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got "1-65536"',
 		],
 		[
 			"snat: {portRange: 40000}",
-			'1:19: Cannot use snat.portRange: wanted "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got 40000',
+			'1:19: Cannot use snat.portRange: expected "FIRST-LAST" with ports from 1 to 65535, FIRST not above LAST, got 40000',
 		],
-		["snat: [1]", "1:7: Cannot use snat: wanted a mapping of keys to values, got a list"],
+		["snat: [1]", "1:7: Cannot use snat: expected a mapping of keys to values, got a list"],
 		[
 			"flows: {max: 63}",
-			"1:14: Cannot use flows.max: wanted a whole number from 64 to 8388608, got 63",
+			"1:14: Cannot use flows.max: expected a whole number from 64 to 8388608, got 63",
 		],
 		[
 			"flows: {timeouts: {icmp: 0}}",
-			"1:26: Cannot use flows.timeouts.icmp: wanted a whole number from 1 to 604800, got 0",
+			"1:26: Cannot use flows.timeouts.icmp: expected a whole number from 1 to 604800, got 0",
 		],
 		[
 			"hybrid: {direct: never}",
-			'1:18: Cannot use hybrid.direct: wanted proven or subnet, got "never"',
+			'1:18: Cannot use hybrid.direct: expected proven or subnet, got "never"',
 		],
 		[
 			"hybrid: {directCIDRs: []}",
@@ -256,56 +259,56 @@ t.test("one mistake: where it is, what was wanted, what there is", async (t) => 
 		],
 		[
 			"hybrid: {tryDirectCIDRs: [10.0.0.1/8]}",
-			'1:27: Cannot use hybrid.tryDirectCIDRs[0]: wanted a CIDR without host bits (the network is 10.0.0.0/8), got "10.0.0.1/8"',
+			'1:27: Cannot use hybrid.tryDirectCIDRs[0]: expected a CIDR without host bits (the network is 10.0.0.0/8), got "10.0.0.1/8"',
 		],
 		[
 			"hybrid:\n  neverDirectCIDRs:\n  - 10.0.0.0/8\n  - fd00::1/8",
-			'4:5: Cannot use hybrid.neverDirectCIDRs[1]: wanted a CIDR without host bits (the network is fd00::/8), got "fd00::1/8"',
+			'4:5: Cannot use hybrid.neverDirectCIDRs[1]: expected a CIDR without host bits (the network is fd00::/8), got "fd00::1/8"',
 		],
 		[
 			"hybrid: {neverDirectCIDRs: 10.0.0.0/8}",
-			'1:28: Cannot use hybrid.neverDirectCIDRs: wanted a list of CIDRs, got "10.0.0.0/8"',
+			'1:28: Cannot use hybrid.neverDirectCIDRs: expected a list of CIDRs, got "10.0.0.0/8"',
 		],
 		[
 			"hybrid:\n  direct: subnet\n  tryDirectCIDRs: [10.0.0.0/8]",
-			"3:19: Cannot use hybrid.tryDirectCIDRs: wanted hybrid.direct proven, because nothing else tells whether another subnet can be reached directly, got subnet",
+			"3:19: Cannot use hybrid.tryDirectCIDRs: expected hybrid.direct proven, because nothing else tells whether another subnet can be reached directly, got subnet",
 		],
 		[
 			"probes: {failoverTime: 299}",
-			"1:24: Cannot use probes.failoverTime: wanted a whole number from 300 to 60000, got 299",
+			"1:24: Cannot use probes.failoverTime: expected a whole number from 300 to 60000, got 299",
 		],
 		[
 			"probes: {failoverTime: 60001}",
-			"1:24: Cannot use probes.failoverTime: wanted a whole number from 300 to 60000, got 60001",
+			"1:24: Cannot use probes.failoverTime: expected a whole number from 300 to 60000, got 60001",
 		],
 		[
 			"probes: {holdTime: 0}",
-			"1:20: Cannot use probes.holdTime: wanted a whole number from 1 to 3600, got 0",
+			"1:20: Cannot use probes.holdTime: expected a whole number from 1 to 3600, got 0",
 		],
 		[
 			"probes: {holdTimeMax: 86401}",
-			"1:23: Cannot use probes.holdTimeMax: wanted a whole number from 1 to 86400, got 86401",
+			"1:23: Cannot use probes.holdTimeMax: expected a whole number from 1 to 86400, got 86401",
 		],
 		[
 			"probes: {holdTime: 301}",
-			"1:20: Cannot use probes.holdTime: wanted at most probes.holdTimeMax 300, got 301",
+			"1:20: Cannot use probes.holdTime: expected at most probes.holdTimeMax 300, got 301",
 		],
 		[
 			"probes: {holdTimeMax: 4}",
-			"1:9: Cannot use probes.holdTime: wanted at most probes.holdTimeMax 4, got 5",
+			"1:9: Cannot use probes.holdTime: expected at most probes.holdTimeMax 4, got 5",
 		],
-		["probes: 1000", "1:9: Cannot use probes: wanted a mapping of keys to values, got 1000"],
+		["probes: 1000", "1:9: Cannot use probes: expected a mapping of keys to values, got 1000"],
 		[
 			"noSNAT: true",
-			"1:9: Cannot use noSNAT: wanted false with trafficEncapMode encap, because Pod addresses mean nothing outside a tunnel, got true",
+			"1:9: Cannot use noSNAT: expected false with trafficEncapMode encap, because Pod addresses mean nothing outside a tunnel, got true",
 		],
 		[
 			"tunnelPort: 4789",
-			"1:13: Cannot use tunnelPort: wanted a port for geneve that is not the one of vxlan, got 4789",
+			"1:13: Cannot use tunnelPort: expected a port for geneve that is not the one of vxlan, got 4789",
 		],
 		[
 			"tunnelType: vxlan\ntunnelPort: 6081",
-			"2:13: Cannot use tunnelPort: wanted a port for vxlan that is not the one of geneve, got 6081",
+			"2:13: Cannot use tunnelPort: expected a port for vxlan that is not the one of geneve, got 6081",
 		],
 		[
 			"tunnelVNI: 1\ntunnelVNI: 1",
@@ -313,16 +316,16 @@ t.test("one mistake: where it is, what was wanted, what there is", async (t) => 
 		],
 		[
 			"tunnelVNI: 1\n---\ntunnelVNI: 2",
-			"2:1: Cannot read the configuration: wanted one YAML document, got 2",
+			"2:1: Cannot read the configuration: expected one YAML document, got 2",
 		],
-		["- a", "1:1: Cannot read the configuration: wanted a mapping of keys to values, got a list"],
+		["- a", "1:1: Cannot read the configuration: expected a mapping of keys to values, got a list"],
 		[
 			"encap",
-			'1:1: Cannot read the configuration: wanted a mapping of keys to values, got "encap"',
+			'1:1: Cannot read the configuration: expected a mapping of keys to values, got "encap"',
 		],
 		[
 			"? [a]\n: 1",
-			"1:3: Cannot read the configuration: wanted a plain key, got a list or mapping as key",
+			"1:3: Cannot read the configuration: expected a plain key, got a list or mapping as key",
 		],
 		[
 			"tunnelVNI: !!foo 1",
@@ -334,7 +337,7 @@ t.test("one mistake: where it is, what was wanted, what there is", async (t) => 
 		],
 		[
 			"tunnelVNI: 1\nb\u0000",
-			"2:2: Cannot read the configuration as YAML: wanted text, got the control character 0x00",
+			"2:2: Cannot read the configuration as YAML: expected text, got the control character 0x00",
 		],
 	];
 	for (const [text, error] of rows) t.same(errors(text), [`f.yaml:${error}`], JSON.stringify(text));
@@ -380,8 +383,8 @@ t.test("files that were made to hurt", async (t) => {
 		const result = parseConfigBytes(data, "f.yaml");
 		return "errors" in result ? result.errors.map(formatConfigError) : [];
 	};
-	t.match(bytes(Buffer.from([0x61, 0xff, 0xfe])), [/^f\.yaml:1:1: .*wanted UTF-8/], "not UTF-8");
-	t.match(bytes(Buffer.alloc(2 << 20, 0x20)), [/wanted at most 1048576 bytes/], "too long");
+	t.match(bytes(Buffer.from([0x61, 0xff, 0xfe])), [/^f\.yaml:1:1: .*expected UTF-8/], "not UTF-8");
+	t.match(bytes(Buffer.alloc(2 << 20, 0x20)), [/expected at most 1048576 bytes/], "too long");
 	const absent = await readConfig("/does/not/exist.yaml");
 	t.match(absent, { errors: [{ line: 1, column: 1, message: /ENOENT/ }] });
 });

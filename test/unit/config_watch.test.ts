@@ -63,7 +63,7 @@ t.test("written in place, renamed over, removed and made again", async (t) => {
 t.test("a bad change is reported once, and so is what it says next", async (t) => {
 	const { path, next } = setUp(t, plain, (directory) => write(plain(directory), 1));
 	write(path, "x");
-	t.match(await next(), /^\/fairway\.yaml:1:12: Cannot use tunnelVNI: wanted a whole number/);
+	t.match(await next(), /^\/fairway\.yaml:1:12: Cannot use tunnelVNI: expected a whole number/);
 	// The same mistake, another comment: nothing to report before the next change.
 	writeFileSync(path, "tunnelVNI: x # again\n");
 	write(path, 1);

@@ -177,14 +177,14 @@ t.test("every way that a packet can go", async (t) => {
 t.test("questions that cannot be answered", async (t) => {
 	const good = { source: "10.244.1.2", destination: "10.244.2.2", protocol: "tcp" };
 	const rows: [unknown, number, RegExp][] = [
-		[undefined, 400, /wanted the protocol tcp, udp or icmp, got undefined/],
+		[undefined, 400, /expected the protocol tcp, udp or icmp, got undefined/],
 		[{ ...good, protocol: "sctp" }, 400, /got "sctp"/],
-		[{ ...good, source: "10.244.1" }, 400, /wanted an IP address as source, got "10\.244\.1"/],
-		[{ ...good, destination: 7 }, 400, /wanted an IP address as destination, got 7/],
+		[{ ...good, source: "10.244.1" }, 400, /expected an IP address as source, got "10\.244\.1"/],
+		[{ ...good, destination: 7 }, 400, /expected an IP address as destination, got 7/],
 		[{ ...good, destination: "fd00::1" }, 400, /one family/],
 		[{ ...good, destinationPort: 65536 }, 400, /port from 1 to 65535, got 65536/],
 		[{ ...good, sourcePort: "80" }, 400, /got "80"/],
-		[{ ...good, source: "10.244.1.77" }, 404, /no Pod of this Node has this one/],
+		[{ ...good, source: "10.244.1.77" }, 404, /no local Pod has it/],
 	];
 	for (const [request, status, message] of rows) {
 		t.throws(() => explain(request, context), { status, message });

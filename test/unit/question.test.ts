@@ -97,12 +97,12 @@ t.test("what cannot be asked", async (t) => {
 		[
 			"a question too short",
 			{ length: small - 1, answerLength: small - 1 },
-			`Cannot make a question of ${small - 1} bytes with an answer of ${small - 1}: wanted at least ${small}`,
+			`Cannot make a question of ${small - 1} bytes with an answer of ${small - 1}: expected at least ${small}`,
 		],
-		["an answer too short", { answerLength: 40 }, "with an answer of 40: wanted at least"],
+		["an answer too short", { answerLength: 40 }, "with an answer of 40: expected at least"],
 		["a long answer", { answerLength: 201 }, "and no answer longer than its question"],
-		["no address", { source: "n2" }, 'wanted an address, got "n2"'],
-		["no destination", { destination: "" }, 'wanted an address, got ""'],
+		["no address", { source: "n2" }, 'expected an address, got "n2"'],
+		["no destination", { destination: "" }, 'expected an address, got ""'],
 	];
 	for (const [what, change, message] of rows)
 		t.throws(() => questionPacket({ ...good, ...change }), new RegExp(message), what);
