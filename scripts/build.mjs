@@ -60,6 +60,9 @@ export function generateTables({ check = false, force = false } = {}) {
 			"scripts/generate-tables.ts",
 			"scripts/counters.ts",
 			"scripts/clouds.ts",
+			"scripts/configuration.ts",
+			"src/config/config.ts",
+			"src/config/schema.ts",
 			"src/probe/causes.ts",
 			...filesUnder("src/tables", /^(btf|elf|layout|generated)\.ts$/),
 		]);

@@ -1,6 +1,7 @@
 // Writes src/tables/generated.ts from the BTF of the linked BPF object:
 //   1 enums   2 structs as codecs   3 maps   4 knobs
-// docs/COUNTERS.md from the header's comments, and docs/CLOUDS.md from src/probe/causes.ts.
+// docs/COUNTERS.md from the header's comments, docs/CLOUDS.md from src/probe/causes.ts and
+// docs/CONFIGURATION.md from src/config/schema.ts.
 // With --check it only compares, and fails when a committed file is another.
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -17,6 +18,7 @@ import {
 	sectionVariables,
 } from "../src/tables/layout.js";
 import { cloudsPage } from "./clouds.js";
+import { configurationPage } from "./configuration.js";
 import { countersPage } from "./counters.js";
 
 const OBJECT = "build/bpf/fairway.bpf.o";
@@ -24,6 +26,7 @@ const OUTPUT = "src/tables/generated.ts";
 const HEADER = "bpf/lib/tables.h";
 const COUNTERS = "docs/COUNTERS.md";
 const CLOUDS = "docs/CLOUDS.md";
+const CONFIGURATION = "docs/CONFIGURATION.md";
 
 const PER_CPU_TYPES = new Set([5, 6, 10]); // BPF_MAP_TYPE_{PERCPU_HASH,PERCPU_ARRAY,LRU_PERCPU_HASH}
 
@@ -266,3 +269,4 @@ function accept(output: string, text: string): void {
 accept(OUTPUT, generate(readFileSync(OBJECT)));
 accept(COUNTERS, countersPage(readFileSync(HEADER, "utf8")));
 accept(CLOUDS, cloudsPage());
+accept(CONFIGURATION, configurationPage());

@@ -6,7 +6,10 @@
 export type TrafficEncapMode = "encap" | "noEncap" | "hybrid";
 export type TunnelType = "geneve" | "vxlan";
 export type HybridDirect = "proven" | "subnet";
-export type XdpMode = "auto" | "native" | "generic" | "off";
+/** How packets from the network are seen first; "off": at tc ingress only. */
+export type XdpMode = "native" | "generic" | "off";
+/** "auto": the agent chooses the mode. */
+export type XdpSetting = XdpMode | "auto";
 export type LogLevel = "fatal" | "error" | "warn" | "info" | "debug" | "trace" | "silent";
 
 /** Seconds without a packet after which a flow expires, for each state; named like `enum flow_state`. */
@@ -57,7 +60,7 @@ export interface Config {
 	};
 	/** 0: from the transport interface. Otherwise the MTU of Pod interfaces. */
 	defaultMTU: number;
-	xdp: XdpMode;
+	xdp: XdpSetting;
 	snat: { portRange: PortRange; excludeCIDRs: string[] };
 	/** What Pods send there goes to the Node's own stack: the Services of kube-proxy. */
 	serviceCIDRs: string[];

@@ -73,89 +73,111 @@ export const schema = z.strictObject(
 	{
 		trafficEncapMode: oneOf(["encap", "noEncap", "hybrid"])
 			.default("encap")
-			.describe("encap: always in a tunnel; noEncap: never; hybrid: direct where that works."),
+			.describe(
+				"How packets reach Pods on other Nodes. encap: always in a tunnel. noEncap: never in a tunnel; the network must route pod CIDRs. hybrid: directly where that works, otherwise in a tunnel.",
+			),
 		hybrid: section({
 			direct: oneOf(["proven", "subnet"])
 				.default("proven")
 				.describe(
-					"proven: direct to Nodes of the same subnet (and of tryDirectCIDRs) while probes show that it works; subnet: direct to Nodes of the same subnet, without asking.",
+					"When a peer is reached directly. proven: peers in the same subnet or in tryDirectCIDRs, while probes prove the path. subnet: peers in the same subnet, without probing.",
 				),
 			tryDirectCIDRs: cidrs()
 				.prefault([])
 				.describe(
-					"Nodes with a transport address in one of these are tried directly in other subnets too, where the network routes pod CIDRs. Needs direct: proven.",
+					"Peers with a transport address in one of these are tried directly in other subnets, too, for networks that route pod CIDRs. Needs hybrid.direct proven.",
 				),
 			neverDirectCIDRs: cidrs()
 				.prefault([])
-				.describe("Nodes with a transport address in one of these are always tunnelled to."),
-		}).describe("What trafficEncapMode hybrid does."),
+				.describe(
+					"Peers with a transport address in one of these are always reached in a tunnel. Takes precedence over the other keys.",
+				),
+		}).describe("Applies to trafficEncapMode hybrid."),
 		probes: section({
 			failoverTime: wholeNumber(300, 60000)
 				.default(1000)
 				.describe(
-					"Milliseconds within which a direct path that fails under traffic is left for the tunnel.",
+					"Milliseconds within which a direct path that fails while it carries traffic is replaced by the tunnel.",
 				),
 			holdTime: wholeNumber(1, 3600)
 				.default(5)
 				.describe(
-					"Seconds for which a direct path has to be good after a failure before it is taken again; doubled with each failure.",
+					"Seconds for which a failed direct path must be healthy before it is used again. Doubles with each failure.",
 				),
-			holdTimeMax: wholeNumber(1, 86400).default(300).describe("The most that holdTime grows to."),
-		}).describe("Proofs of paths."),
-		tunnelType: oneOf(["geneve", "vxlan"]).default("geneve").describe("What is sent."),
+			holdTimeMax: wholeNumber(1, 86400)
+				.default(300)
+				.describe("Upper limit of the doubled holdTime, in seconds."),
+		}).describe("Path probing: how fast paths fail over and return."),
+		tunnelType: oneOf(["geneve", "vxlan"])
+			.default("geneve")
+			.describe(
+				"Encapsulation of the packets that this Node sends. Received packets may have either.",
+			),
 		tunnelPort: wholeNumber(0, 65535)
 			.default(0)
-			.describe("UDP destination port; 0: 6081 for Geneve, 4789 for VXLAN."),
-		tunnelVNI: wholeNumber(0, 16777215).default(1).describe("VNI of all tunnels."),
+			.describe("UDP destination port of tunnel packets. 0: 6081 for Geneve, 4789 for VXLAN."),
+		tunnelVNI: wholeNumber(0, 16777215)
+			.default(1)
+			.describe("Virtual network identifier (VNI) of all tunnels."),
 		noSNAT: flag()
 			.default(false)
-			.describe("Pod packets to the outside keep the Pod's address. Not with encap."),
+			.describe(
+				"Pod packets keep the Pod's address when they leave the cluster. Refused with trafficEncapMode encap.",
+			),
 		transportInterface: text("the name of an interface")
 			.max(15, { error: "an interface's name of at most 15 characters" })
 			.regex(/^[^\s/]*$/, { error: "an interface's name without blanks and slashes" })
 			.default("")
-			.describe("Interface of the transport address."),
+			.describe(
+				"Name of the interface that has the transport address, which is the Node's end of tunnels and direct paths. Empty: chosen by transportInterfaceCIDRs, or else the interface with the Node's InternalIP.",
+			),
 		transportInterfaceCIDRs: cidrs()
 			.prefault([])
 			.describe(
-				"The first interface with an address in one of these carries the transport address.",
+				"The first interface with an address in one of these has the transport address. Used where transportInterface is empty.",
 			),
 		defaultMTU: wholeNumber(1280, 65535, "0")
 			.default(0)
-			.describe("MTU of Pod interfaces; 0: from the transport interface."),
+			.describe(
+				"MTU of Pod interfaces: 0, or 1280 to 65535. 0: derived from the transport interface.",
+			),
 		xdp: oneOf(["auto", "native", "generic", "off"])
 			.default("auto")
 			.describe(
-				"How packets from the network are seen first; off: at tc ingress; auto: native XDP where the interface has it and is no veth, else off.",
+				"Where packets from the network are processed first. native, generic: in XDP. off: at tc ingress. auto: native XDP where the interface supports it and is not a veth, otherwise off.",
 			),
 		snat: section({
 			portRange: portRange
 				.prefault("49152-65535")
-				.describe("Source ports for Pod packets to the outside, FIRST-LAST."),
+				.describe(
+					"Source ports of translated packets, FIRST-LAST. The agent reserves them on the Node.",
+				),
 			excludeCIDRs: cidrs()
 				.prefault([])
-				.describe("Destinations towards which Pods keep their own address."),
-		}).describe("Source address translation of Pod packets to the outside."),
+				.describe("Destinations to which Pod packets keep the Pod's address."),
+		}).describe("Source address translation (SNAT) of Pod packets that leave the cluster."),
 		serviceCIDRs: cidrs()
 			.prefault([])
 			.describe(
-				"Service CIDRs of the cluster. What Pods send there goes to the Node's own stack, for kube-proxy.",
+				"The cluster's Service CIDRs. Traffic from Pods to these goes to the Node's own stack, for kube-proxy.",
 			),
 		fairwayProxy: section({
 			enable: z
 				.literal(false, { error: "false, because Fairway has no Services of its own yet" })
 				.default(false)
-				.describe("Services by Fairway; not available yet. kube-proxy works beside Fairway."),
-		}).describe("Services."),
+				.describe("Fairway's own implementation of Services. Not available yet; kube-proxy works beside Fairway."),
+		}).describe("Kubernetes Services."),
 		flows: section({
-			max: wholeNumber(64, 8388608).default(131072).describe("Slots of the flow table."),
-			timeouts: timeouts.describe("How long a flow is kept without a packet, by its state."),
-		}).describe("Flow tracking."),
+			max: wholeNumber(64, 8388608).default(131072).describe("Entries of the flow table."),
+			timeouts: timeouts.describe(
+				"Seconds for which a flow without packets is kept, by its state.",
+			),
+		}).describe("Connection tracking."),
 		log: section({
 			level: oneOf(["fatal", "error", "warn", "info", "debug", "trace", "silent"])
 				.default("info")
-				.describe("The least severe messages that are written."),
-		}).describe("Logging."),
+				.describe("Minimum severity of logged messages."),
+		}).describe("The agent's log: JSON lines on standard output."),
 	},
 	{ error: "a mapping of keys to values" },
 );
