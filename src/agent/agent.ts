@@ -28,14 +28,17 @@ import type { Network } from "../compile/network.js";
 import { changedKeys } from "../config/changes.js";
 import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
 import { watchConfig } from "../config/watch.js";
+import { type Log, withComponent } from "../log.js";
 import { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey.js";
 import { IpRoute } from "../reconcile/iproute.js";
+import { peerKey } from "../tables/paths.js";
 import { check } from "./check.js";
 import { explain } from "./explain.js";
 import { type Kernel, openKernel } from "./kernel.js";
 import type { Logger } from "./log.js";
 import { Loop } from "./loop.js";
+import { LoopLag } from "./loop_lag.js";
 import { PathEvents } from "./path_events.js";
 import { pathFactsOf, withReasons } from "./path_facts.js";
 import { PathMemory } from "./path_memory.js";
@@ -55,8 +58,8 @@ export interface AgentOptions {
 	log: Logger;
 	/** Default: the kernel of this machine. */
 	openKernel?: typeof openKernel;
-	/** Asks one Node, or all of them, over every path. Default: with probes. */
-	survey?: (node?: string) => Promise<PathSurvey[]>;
+	/** Surveys these Nodes, or all of them, over every path. Default: with probes. */
+	survey?: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
 }
 
 /** The result of the last successful apply. */
@@ -72,13 +75,14 @@ class NotReadyError extends Error {}
 
 export class Agent {
 	readonly #options: AgentOptions;
-	readonly #log: Logger;
+	readonly #log: Log;
 	readonly #kernel: Kernel;
 	readonly #api: ApiServer;
 	readonly #cni: CniServer;
 	readonly #peerIds: PeerIds;
 	readonly #prober: Prober;
 	readonly #loop: Loop;
+	readonly #loopLag: LoopLag;
 	/** Of the cluster's objects and the network. */
 	readonly #problems: ProblemLog;
 	readonly #pathEvents: PathEvents;
@@ -121,7 +125,11 @@ export class Agent {
 				"GET /peers": async () => ({ status: 200, body: await started().peers() }),
 				"GET /endpoints": () => ({ status: 200, body: started().endpoints() }),
 				"GET /events": () => ({ status: 200, body: started().#pathEvents.list() }),
-				"POST /check": async (body) => ({ status: 200, body: await started().check(body) }),
+				"GET /check": () => ({ status: 200, body: started().#prober.surveyProgress() }),
+				"POST /check": async (body, signal) => ({
+					status: 200,
+					body: await started().check(body, signal),
+				}),
 				"POST /explain": (body) => ({ status: 200, body: started().explain(body) }),
 				"POST /cni": async (body) => ({
 					status: 200,
@@ -129,7 +137,8 @@ export class Agent {
 				}),
 			},
 			{
-				onError: (error, request) => log.error({ err: error, request }, "a request failed"),
+				onError: (error, request) =>
+					withComponent(log, "api").error({ err: error, request }, "API request failed"),
 			},
 		);
 		// The kernel first: its verifier runs while the manifests are read and compiled.
@@ -161,8 +170,8 @@ export class Agent {
 		source: SnapshotSource,
 	) {
 		this.#options = options;
-		this.#log = options.log;
-		this.#problems = new ProblemLog(options.log);
+		this.#log = withComponent(options.log, "agent");
+		this.#problems = new ProblemLog(this.#log);
 		this.#api = api;
 		this.#kernel = kernel;
 		this.#config = options.config;
@@ -174,7 +183,7 @@ export class Agent {
 		this.#pathMemory = new PathMemory(
 			file,
 			() => ({ ...this.#pathEvents.records(), holds: this.#prober.holds() }),
-			(error) => this.#log.warn({ err: error, file }, "the state of paths could not be written"),
+			(error) => this.#log.warn({ err: error, file }, "cannot write paths.json"),
 		);
 		this.#prober = new Prober(options.config.probes, {
 			send: (packet) => kernel.sendProbe(packet),
@@ -184,6 +193,7 @@ export class Agent {
 			onChange: () => this.#loop.request(),
 		});
 		kernel.onProbeEvent((record) => this.#prober.take(record));
+		this.#loopLag = new LoopLag({ log: this.#log });
 		this.#loop = new Loop({
 			apply: () => this.#apply(),
 			onError: (error, retryMs) => this.#onFailure(error, retryMs),
@@ -191,7 +201,7 @@ export class Agent {
 		this.#cni = new CniServer({
 			runDir: options.runDir,
 			ip: new IpRoute(),
-			log: options.log,
+			log: withComponent(options.log, "cni"),
 			self: () => (this.#ready ? this.#inForce?.self : undefined),
 			onEndpointsChanged: (_, added) => this.#onEndpoints(added),
 		});
@@ -212,6 +222,7 @@ export class Agent {
 		await this.#api.close();
 		await Promise.all(this.#watches.map((watch) => watch.close()));
 		this.#prober.close();
+		this.#loopLag.close();
 		this.#pathMemory.write();
 		await this.#loop.stop();
 		await this.#kernel.close();
@@ -235,15 +246,15 @@ export class Agent {
 			this.#refusedConfig = result.errors.map(formatConfigError);
 			this.#log.error(
 				{ errors: this.#refusedConfig },
-				"the changed configuration is refused, the former stays in force",
+				"invalid configuration ignored, previous one stays in force",
 			);
 			return;
 		}
 		this.#refusedConfig = [];
 		const changes = changedKeys(this.#config, result.config);
 		this.#config = result.config;
-		this.#log.level = result.config.log.level;
-		this.#log.info({ changes }, "the configuration has changed");
+		this.#options.log.level = result.config.log.level;
+		this.#log.info({ changes }, "configuration reloaded");
 		this.#loop.request();
 	}
 
@@ -298,11 +309,14 @@ export class Agent {
 	#onFailure(error: unknown, retryMs: number): void {
 		if (error instanceof NotReadyError) {
 			// Its problems are those of the kernel, which has logged them.
-			this.#log.warn({ problems: this.#kernel.problems(), retryMs }, "waiting for the kernel");
+			this.#log.warn(
+				{ problems: this.#kernel.problems(), retryMs },
+				"not ready, the kernel refused writes",
+			);
 			return;
 		}
 		this.#failure = error instanceof Error ? error.message : String(error);
-		this.#log.error({ err: error, retryMs }, "a change could not be applied");
+		this.#log.error({ err: error, retryMs }, "apply failed, will retry");
 	}
 
 	async #readNetwork(): Promise<Network> {
@@ -324,7 +338,7 @@ export class Agent {
 
 	#wait(reason: string): void {
 		if (this.#waitingFor !== reason) {
-			this.#log.warn({ reason }, "waiting: this Node cannot be set up yet");
+			this.#log.warn({ reason }, "not ready");
 		}
 		this.#waitingFor = reason;
 		this.#ready = false;
@@ -395,8 +409,12 @@ export class Agent {
 			kernel: this.#kernel,
 			endpoints: this.#cni.endpoints().length,
 			uptimeSeconds: (performance.now() - this.#started) / 1000,
+			eventLoop: this.#loopLag.read(),
 			problems: [
-				...this.#refusedConfig.map((error) => `the configuration is refused: ${error}`),
+				...this.#refusedConfig.map(
+					(error) =>
+						`the changed configuration is invalid, the previous one stays in force: ${error}`,
+				),
 				...this.#problems.current,
 				...(this.#failure === undefined ? [] : [this.#failure]),
 				...this.#kernel.problems(),
@@ -419,8 +437,9 @@ export class Agent {
 		return pathFactsOf(this.#inForce?.peers ?? [], this.#prober, this.#pathEvents);
 	}
 
-	async check(request: unknown): Promise<CheckAnswer> {
-		const { nodeName, survey = (node) => this.#prober.survey(node) } = this.#options;
+	async check(request: unknown, signal?: AbortSignal): Promise<CheckAnswer> {
+		const { nodeName, survey = (nodes, signal) => this.#prober.survey(nodes, signal) } =
+			this.#options;
 		if (this.#inForce === undefined) {
 			throw new RequestError(
 				503,
@@ -428,14 +447,14 @@ export class Agent {
 			);
 		}
 		const { peers, probed } = this.#inForce;
+		const candidates = new Set(probed.filter(({ candidate }) => candidate).map(peerKey));
 		return check(request, {
 			node: nodeName,
 			mode: this.#config.trafficEncapMode,
 			peers: [...new Set(peers.map(({ node }) => node))],
 			hybridDirect: this.#config.hybrid.direct,
-			candidate: ({ node, family }) =>
-				probed.some((one) => one.node === node && one.family === family && one.candidate),
-			survey,
+			candidate: (survey) => candidates.has(peerKey(survey)),
+			survey: (nodes) => survey(nodes, signal),
 		});
 	}
 

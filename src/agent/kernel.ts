@@ -6,12 +6,12 @@ import { fileURLToPath } from "node:url";
 import { libbpfVersion, PacketSender, RingBuffer } from "#native";
 import { DirectoryLock } from "../api/lock.js";
 import type { Config } from "../config/config.js";
+import { type Log, withComponent } from "../log.js";
 import { RECORDS_A_TURN } from "../probe/prober.js";
 import { Pins } from "../reconcile/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { RateLimit } from "../slowpath/rate_limit.js";
 import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
-import type { Logger } from "./log.js";
 
 /** The part of the reconciler that the agent uses. */
 export type Kernel = Pick<
@@ -49,7 +49,7 @@ export interface KernelOptions {
 	pinDir: string;
 	flowsMax: number;
 	xdp: Config["xdp"];
-	log: Logger;
+	log: Log;
 }
 
 /** The path works from src/agent and from dist/agent. */
@@ -64,11 +64,15 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 	if (lock === undefined) {
 		throw new Error(`Cannot use the pin directory ${pinDir}: it is locked by another agent`);
 	}
-	const reconciler = await Reconciler.open({ ...options, objectPath: OBJECT });
+	const reconciler = await Reconciler.open({
+		...options,
+		objectPath: OBJECT,
+		log: withComponent(log, "reconcile"),
+	});
 	const slowPath = new SlowPath({
 		ring: reconciler.slowPathMap,
 		tables: reconciler.tableReader,
-		log,
+		log: withComponent(log, "slowpath"),
 	});
 	const complaints = new RateLimit({ rate: 1 / 6, burst: 5 });
 	const probeSender = new PacketSender();
@@ -91,7 +95,8 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 			try {
 				probeSender.sendPacket(packet);
 			} catch (err) {
-				if (complaints.take("", performance.now())) log.warn({ err }, "a probe could not be sent");
+				if (complaints.take("", performance.now()))
+					withComponent(log, "probe").warn({ err }, "cannot send a probe");
 			}
 		},
 		onProbeEvent: (take) => {

@@ -1,5 +1,6 @@
 /** The last changes of paths, and since when each peer has the one that it has. */
-import type { PathEvent, PeerStatus } from "../api/messages.js";
+import type { PathEvent } from "../api/messages.js";
+import { type PathKind, peerKey } from "../tables/paths.js";
 import type { PathRecords } from "./path_memory.js";
 import type { PeerDifference } from "./peer_differences.js";
 
@@ -8,7 +9,7 @@ export const EVENTS_MAX = 1_000;
 
 /** The age of a peer's path in one family. */
 export interface PathAge {
-	path: PeerStatus["path"];
+	path: PathKind;
 	/** Epoch, ms: since when it is in force. */
 	since: number;
 	/** Number of changes, without the first path. */
@@ -32,7 +33,7 @@ export class PathEvents {
 		const time = new Date(now).toISOString();
 		for (const { kind, peer } of differences) {
 			const { node, family, path, mtu, reason } = peer;
-			const key = keyOf(node, family);
+			const key = peerKey(peer);
 			const known = this.#ages.get(key);
 			if (kind === "removed") this.#ages.delete(key);
 			// The same path as before a restart of the agent, or a change that keeps the path.
@@ -55,10 +56,6 @@ export class PathEvents {
 	}
 
 	age(node: string, family: 4 | 6): Omit<PathAge, "path"> {
-		return this.#ages.get(keyOf(node, family)) ?? { since: this.#began, changes: 0 };
+		return this.#ages.get(peerKey({ node, family })) ?? { since: this.#began, changes: 0 };
 	}
-}
-
-export function keyOf(node: string, family: 4 | 6): string {
-	return `${node}/${family}`;
 }

@@ -4,12 +4,13 @@
  */
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
-import type { PathEvent, PeerStatus } from "../api/messages.js";
+import type { PathEvent } from "../api/messages.js";
+import type { PathKind } from "../tables/paths.js";
 
 /** By "NODE/FAMILY". */
 export interface PathRecords {
 	version: 1;
-	ages: Record<string, { path: PeerStatus["path"]; since: number; changes: number }>;
+	ages: Record<string, { path: PathKind; since: number; changes: number }>;
 	/** What a direct path that has failed is held back for, ms. */
 	holds: Record<string, number>;
 	events: PathEvent[];

@@ -1,5 +1,6 @@
-/** What became of the peers between two applies, with lines for the log. */
+/** How peers differ between two applies, with lines for the log. */
 import type { PeerView } from "../compile/compile.js";
+import { peerKey } from "../tables/paths.js";
 
 export interface PeerDifference {
 	/** "path": another path; "changed": the same path with other properties. */
@@ -17,13 +18,12 @@ export function peerDifferences(
 	before: readonly PeerView[],
 	now: readonly PeerView[],
 ): PeerDifference[] {
-	const key = ({ node, family }: PeerView) => `${node}/${family}`;
-	const former = new Map(before.map((peer) => [key(peer), peer]));
+	const former = new Map(before.map((peer) => [peerKey(peer), peer]));
 	const differences: PeerDifference[] = [];
 	for (const peer of now) {
 		const { node, family, path, reason, mtu, transportAddress, podCIDRs } = peer;
-		const old = former.get(key(peer));
-		former.delete(key(peer));
+		const old = former.get(peerKey(peer));
+		former.delete(peerKey(peer));
 		const facts = { peer: node, family, path, reason, mtu, transportAddress, podCIDRs };
 		if (old === undefined) {
 			differences.push({ kind: "added", before: old, peer, facts, message: "peer added" });
@@ -33,7 +33,7 @@ export function peerDifferences(
 				before: old,
 				peer,
 				facts: { ...facts, from: old.path },
-				message: "peer's path changed",
+				message: "peer path changed",
 			});
 		} else if (
 			old.mtu !== mtu ||

@@ -1,11 +1,11 @@
-/** Problems that last: each is logged when it appears and when it is gone, not in between. */
-import type { Logger } from "./log.js";
+/** Lasting problems: each is logged when it appears and when it is gone. */
+import type { Log } from "../log.js";
 
 export class ProblemLog {
-	readonly #log: Pick<Logger, "info" | "warn">;
+	readonly #log: Pick<Log, "info" | "warn">;
 	#current: readonly string[] = [];
 
-	constructor(log: Pick<Logger, "info" | "warn">) {
+	constructor(log: Pick<Log, "info" | "warn">) {
 		this.#log = log;
 	}
 
@@ -18,10 +18,10 @@ export class ProblemLog {
 		const former = new Set(this.#current);
 		const now = new Set(problems);
 		for (const problem of now) {
-			if (!former.has(problem)) this.#log.warn({ problem }, "a problem has come up");
+			if (!former.has(problem)) this.#log.warn({ problem }, "problem detected");
 		}
 		for (const problem of former) {
-			if (!now.has(problem)) this.#log.info({ problem }, "a problem is solved");
+			if (!now.has(problem)) this.#log.info({ problem }, "problem resolved");
 		}
 		this.#current = [...now];
 	}

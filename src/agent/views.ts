@@ -4,9 +4,11 @@ import type { EndpointStatus, PeerStatus, Status } from "../api/messages.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
+import { peerIndex } from "../forwarder/route.js";
 import type { PeerCounters } from "../reconcile/reconciler.js";
 import type { InForce } from "./agent.js";
 import type { Kernel } from "./kernel.js";
+import type { Lag } from "./loop_lag.js";
 import { version } from "./version.js";
 
 /** Facts about a peer's path in one family, in addition to what was compiled. */
@@ -35,6 +37,7 @@ export interface StatusInput {
 	kernel: Pick<Kernel, "counters" | "libbpf" | "mapMemory" | "problems" | "slowPath" | "xdpMode">;
 	endpoints: number;
 	uptimeSeconds: number;
+	eventLoop: Lag;
 	problems: string[];
 }
 
@@ -74,6 +77,7 @@ export function statusOf(input: StatusInput): Status {
 		drops: nonZero(drops),
 		events: nonZero(events),
 		slowPath: nonZero({ ...kernel.slowPath() }),
+		eventLoop: input.eventLoop,
 		pending: kernel.problems().length,
 		problems: input.problems,
 	};
@@ -90,7 +94,7 @@ function nonZero(counts: Readonly<Record<string, bigint | number>>): Record<stri
 function probeTotals(peers: readonly PeerView[], pathFacts: PathFactsOf): Status["probes"] {
 	const total = { sent: 0, answered: 0, late: 0, changes: 0 };
 	for (const peer of peers) {
-		const facts = pathFacts(indexOf(peer));
+		const facts = pathFacts(peerIndex(peer.id, peer.family));
 		if (facts === undefined) continue;
 		total.sent += facts.probes.sent;
 		total.answered += facts.probes.answered;
@@ -98,10 +102,6 @@ function probeTotals(peers: readonly PeerView[], pathFacts: PathFactsOf): Status
 		total.changes += facts.changes;
 	}
 	return total;
-}
-
-function indexOf({ id, family }: Pick<PeerView, "id" | "family">): number {
-	return id * 2 + (family === 6 ? 1 : 0);
 }
 
 /** @param now epoch, ms: since when a path is in force of which nothing else is known */
@@ -112,7 +112,7 @@ export function peerStatus(
 	now: number,
 ): PeerStatus[] {
 	return peers.map(({ id, ...peer }) => {
-		const index = indexOf({ id, family: peer.family });
+		const index = peerIndex(id, peer.family);
 		const count = counters.get(index);
 		const facts = pathFacts(index);
 		const received = Number(count?.receivedPackets ?? 0n);

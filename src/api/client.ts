@@ -20,7 +20,7 @@ export interface ApiResponse {
 export interface CallOptions {
 	/** Sent as JSON. */
 	body?: unknown;
-	/** Time for the whole answer; default 10,000. */
+	/** Time for the whole answer; default 10,000. Infinity: as long as the connection lasts. */
 	timeoutMs?: number;
 }
 
@@ -94,10 +94,9 @@ export function call(
 				}
 			});
 		});
-		const timer = setTimeout(
-			() => fail("ETIMEDOUT", `no answer within ${timeoutMs} ms`),
-			timeoutMs,
-		);
+		const timer = Number.isFinite(timeoutMs)
+			? setTimeout(() => fail("ETIMEDOUT", `no answer within ${timeoutMs} ms`), timeoutMs)
+			: undefined;
 
 		function fail(code: string, what: string): void {
 			clearTimeout(timer);

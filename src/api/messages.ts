@@ -2,9 +2,11 @@
  * The messages of the agent's socket. All are JSON; addresses are canonical text, sizes are bytes, counters are
  * numbers (exact up to 2^53).
  */
+import type { HybridDirect, TrafficEncapMode, TunnelType, XdpMode } from "../config/config.js";
 import type { FoundCause, Suspicion } from "../probe/causes.js";
 import type { Findings, PathSurvey } from "../probe/survey.js";
-import type { HybridRule, Mode, ModeSummary, Verdict } from "../probe/verdict.js";
+import type { Mode, ModeSummary, Verdict } from "../probe/verdict.js";
+import type { PathKind } from "../tables/paths.js";
 
 /** `GET /status` */
 export interface Status {
@@ -13,10 +15,10 @@ export interface Status {
 	ready: boolean;
 	/** Why it is not ready, as a sentence. */
 	waitingFor?: string;
-	mode: "encap" | "noEncap" | "hybrid";
-	tunnelType: "geneve" | "vxlan";
+	mode: TrafficEncapMode;
+	tunnelType: TunnelType;
 	/** How from_wire sees packets first; "off": at tc ingress only. */
-	xdp: "native" | "generic" | "off";
+	xdp: XdpMode;
 	podCIDRs: string[];
 	transport: { interface: string; addresses: string[]; mtu: number };
 	/** MTU of a Pod's interface. */
@@ -29,7 +31,7 @@ export interface Status {
 	pid: number;
 	uptimeSeconds: number;
 	/** Other Nodes, and how many paths of each kind lead to them (a dual-stack Node has two). */
-	peers: { nodes: number; paths: Partial<Record<PeerStatus["path"], number>> };
+	peers: { nodes: number; paths: Partial<Record<PathKind, number>> };
 	/** Of all paths that there are now; `late`: answered after they had been given up. */
 	probes: { sent: number; answered: number; late: number; changes: number };
 	endpoints: number;
@@ -45,6 +47,8 @@ export interface Status {
 	events: Record<string, number>;
 	/** Counts of what happened to packets in the slow path since the agent started, without zeros. */
 	slowPath: Record<string, number>;
+	/** How late the event loop ran what was due, since the last status, one minute at most. */
+	eventLoop: { p50Ms: number; p99Ms: number; p999Ms: number; maxMs: number; seconds: number };
 	/** Writes that the kernel refused and that are tried again. */
 	pending: number;
 	/** Current problems, one sentence each. */
@@ -57,7 +61,7 @@ export interface PeerStatus {
 	family: 4 | 6;
 	podCIDRs: string[];
 	transportAddress: string;
-	path: "direct" | "routed" | "geneve" | "vxlan" | "down";
+	path: PathKind;
 	/** One plain sentence. */
 	reason: string;
 	mtu: number;
@@ -86,8 +90,8 @@ export interface PathEvent {
 	node: string;
 	family: 4 | 6;
 	/** null: its first path. */
-	from: PeerStatus["path"] | null;
-	to: PeerStatus["path"];
+	from: PathKind | null;
+	to: PathKind;
 	mtu: number;
 	/** One plain sentence. */
 	reason: string;
@@ -95,25 +99,31 @@ export interface PathEvent {
 
 /** `POST /check` */
 export interface CheckRequest {
-	/** A Node's name; default: all of them. */
-	peer?: string;
+	/** Names of Nodes; default: all of them. */
+	peer?: string | string[];
 }
 
-/** Status of the answer to a check of a Node that there is not, so that a client can tell. */
+/** HTTP status of the answer to a check of an unknown Node. */
 export const NO_SUCH_PEER = 422;
 
 export interface CheckAnswer {
-	/** Who asked. */
+	/** Where the check was made. */
 	node: string;
 	/** The active mode. */
 	mode: Mode;
-	hybridDirect: HybridRule["direct"];
+	hybridDirect: HybridDirect;
 	/** An entry for each peer and family. */
 	peers: CheckedPeer[];
 	/** encap, hybrid, noEncap */
 	modes: ModeSummary[];
 	/** Only causes that were found. */
 	causes: FoundCause[];
+}
+
+/** `GET /check`: paths of the checks that are under way, or were last. */
+export interface CheckProgress {
+	done: number;
+	total: number;
 }
 
 export interface CheckedPeer extends PathSurvey {
@@ -151,7 +161,7 @@ export interface ExplainRequest {
 }
 
 /** Where a packet goes next: a path to a peer, or a place on this Node, or outside the cluster. */
-export type ExplainPath = PeerStatus["path"] | "local" | "host" | "outside";
+export type ExplainPath = PathKind | "local" | "host" | "outside";
 
 export interface ExplainAnswer {
 	source: string;

@@ -8,7 +8,9 @@ import { randomBytes } from "node:crypto";
 import { chmodSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
+import { setImmediate as turn } from "node:timers/promises";
 import { type ApiResponse, agentSocket } from "./client.js";
+import { jsonPieces } from "./json_pieces.js";
 import { DirectoryLock } from "./lock.js";
 
 /** Thrown by a handler to answer with a status of its choice and `{"error": message}`. */
@@ -22,8 +24,11 @@ export class RequestError extends Error {
 	}
 }
 
-/** Gets the decoded JSON body (undefined: none). */
-export type Handler = (body: unknown) => ApiResponse | Promise<ApiResponse>;
+/**
+ * Gets the decoded JSON body (undefined: none) and a signal that aborts when the client closes the
+ * connection before it has its answer.
+ */
+export type Handler = (body: unknown, signal: AbortSignal) => ApiResponse | Promise<ApiResponse>;
 
 /** By "METHOD /path". */
 export type Handlers = Readonly<Record<string, Handler>>;
@@ -33,7 +38,7 @@ export interface ApiServerOptions {
 	bodyMax?: number;
 	/** Time limit for receiving a complete request; default 5,000. */
 	requestTimeoutMs?: number;
-	/** A handler failed in a way that it did not foresee. */
+	/** A handler threw anything but a RequestError. */
 	onError?: (error: unknown, request: string) => void;
 }
 
@@ -128,6 +133,10 @@ async function serve(
 ): Promise<void> {
 	const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
 	const name = `${request.method} ${path}`;
+	const gone = new AbortController();
+	response.on("close", () => {
+		if (!response.writableFinished) gone.abort(new Error("The client closed the connection"));
+	});
 	try {
 		const handler = handlers[name];
 		if (handler === undefined) {
@@ -140,15 +149,17 @@ async function serve(
 					);
 		}
 		const body = await readJson(request, options.bodyMax ?? 1024 * 1024);
-		const answer = await handler(body);
-		send(response, answer);
+		const answer = await handler(body, gone.signal);
+		await send(response, answer);
 	} catch (error) {
+		// Nobody reads an answer any more.
+		if (gone.signal.aborted) return;
 		if (!(error instanceof RequestError)) {
 			options.onError?.(error, name);
 		}
 		const status = error instanceof RequestError ? error.status : 500;
 		const message = error instanceof Error ? error.message : String(error);
-		send(response, { status, body: { error: message } }, !request.complete);
+		await send(response, { status, body: { error: message } }, !request.complete);
 	}
 }
 
@@ -185,16 +196,42 @@ async function readJson(request: IncomingMessage, bodyMax: number): Promise<unkn
 	}
 }
 
-function send(response: ServerResponse, answer: ApiResponse, close = false): void {
+async function send(response: ServerResponse, answer: ApiResponse, close = false): Promise<void> {
 	if (response.destroyed || response.headersSent) {
 		return;
 	}
-	const payload = answer.body === undefined ? "" : JSON.stringify(answer.body);
+	const pieces = jsonPieces(answer.body);
+	const first = pieces.next().value ?? "";
+	const second = pieces.next();
 	response.writeHead(answer.status, {
 		"content-type": "application/json",
-		"content-length": Buffer.byteLength(payload),
+		...(second.done ? { "content-length": Buffer.byteLength(first) } : {}),
 		// The rest of a request that was refused half-way is not read.
 		...(close ? { connection: "close" } : {}),
 	});
-	response.end(payload);
+	if (second.done) {
+		response.end(first);
+		return;
+	}
+	response.write(first);
+	await writePiece(response, second.value);
+	for (const piece of pieces) await writePiece(response, piece);
+	response.end();
+}
+
+/** Leaves a turn of the event loop to others, and waits for a slow client. */
+async function writePiece(response: ServerResponse, piece: string): Promise<void> {
+	if (response.destroyed) return;
+	if (!response.write(piece)) await writable(response);
+	await turn();
+}
+
+function writable(response: ServerResponse): Promise<void> {
+	return new Promise((resolve) => {
+		const done = () => {
+			response.off("drain", done).off("close", done);
+			resolve();
+		};
+		response.on("drain", done).on("close", done);
+	});
 }

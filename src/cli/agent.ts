@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import type { Agent } from "../agent/agent.js";
 import { keepHeapSmall } from "../agent/heap.js";
 import { openLog } from "../agent/log.js";
+import { UnhandledErrors } from "../agent/unhandled_errors.js";
 import { version } from "../agent/version.js";
 import { formatConfigError } from "../config/config.js";
 import { readConfig } from "../config/parse.js";
@@ -32,15 +33,14 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 	}
 
 	const log = openLog(options.nodeName, result.config.log.level);
-	// Nothing that was forgotten somewhere ends the agent: what it holds is computed anew as a
-	// whole at every change, so going on is safe.
 	let agent: Agent | undefined;
-	const survive = (what: string) => (error: unknown) => {
-		log.error({ err: error }, what);
-		agent?.resync();
-	};
-	process.on("unhandledRejection", survive("a failure was not handled"));
-	process.on("uncaughtException", survive("an exception was not caught"));
+	const unhandled = new UnhandledErrors({
+		log,
+		resync: () => agent?.resync(),
+		giveUp: () => process.exit(EXIT_FAILED),
+	});
+	process.on("unhandledRejection", (error) => unhandled.take("unhandled rejection", error));
+	process.on("uncaughtException", (error) => unhandled.take("uncaught exception", error));
 
 	const stopped = new Promise<NodeJS.Signals>((stop) => {
 		process.on("SIGTERM", stop);
@@ -59,23 +59,23 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 			log,
 		});
 	} catch (error) {
-		log.fatal({ err: error }, "the agent cannot start");
+		log.fatal({ err: error }, "cannot start");
 		process.stderr.write(`fairway: ${error instanceof Error ? error.message : String(error)}\n`);
 		// Open handles must not keep the process alive.
 		process.exit(EXIT_FAILED);
 	}
 	const signal = await stopped;
-	log.info({ signal }, "stopping, packets are forwarded as before");
+	log.info({ signal }, "stopping; forwarding continues");
 	const running = agent;
 	if (await stopInTime(() => running.stop(), log)) log.info({}, "stopped");
-	// A handle that someone forgot must not keep a stopped agent alive.
+	// A forgotten handle must not keep a stopped agent alive.
 	process.exit(EXIT_DONE);
 }
 
 function manifestsOf({ manifests, kubeconfig }: AgentCommandOptions): string {
 	if (kubeconfig !== undefined) {
 		throw new UsageError(
-			"Cannot take the cluster from the Kubernetes API (--kubeconfig): this version has only --manifests DIR",
+			"Cannot read the cluster from the Kubernetes API (--kubeconfig): this version has only --manifests DIR",
 		);
 	}
 	if (manifests === undefined) {

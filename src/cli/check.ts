@@ -1,33 +1,64 @@
 /** `fairway check` */
-import { ApiError } from "../api/client.js";
+import { setTimeout as delay } from "node:timers/promises";
+import { ApiError, agentSocket, ask } from "../api/client.js";
 import {
 	type CheckAnswer,
 	type CheckedPeer,
+	type CheckProgress,
 	type CheckRequest,
 	NO_SUCH_PEER,
 } from "../api/messages.js";
 import type { FoundCause } from "../probe/causes.js";
 import type { Leg, Way } from "../probe/survey.js";
-import type { Mode } from "../probe/verdict.js";
-import { EXIT_DONE, EXIT_FAILED, UsageError } from "./exit.js";
-import { type ClientOptions, show } from "./output.js";
-import { type Column, milliseconds, percent, table, wrap } from "./table.js";
+import type { Mode, Outcome } from "../probe/verdict.js";
+import { type Column, table, wrap } from "../text/table.js";
+import { milliseconds, percent } from "../text/units.js";
+import { EXIT_DONE, EXIT_FAILED, EXIT_NOT_CHECKED, UsageError } from "./exit.js";
+import { type ClientOptions, json } from "./output.js";
 
-/** All peers are asked several times over every path, and who is silent has to be waited for. */
-const TIMEOUT_MS = 120_000;
+const PROGRESS_MS = 1_000;
 
-/** Fails when the mode that is in force loses a peer. */
-export async function checkCommand(options: ClientOptions & { peer?: string }): Promise<number> {
+/** EXIT_FAILED: the active mode breaks a path; EXIT_NOT_CHECKED: there is no answer. */
+export async function checkCommand(options: ClientOptions & { peer?: string[] }): Promise<number> {
 	const body: CheckRequest = options.peer === undefined ? {} : { peer: options.peer };
-	const request = { method: "POST", path: "/check", body, timeoutMs: TIMEOUT_MS } as const;
+	const socket = agentSocket(options.runDir);
+	const end = new AbortController();
+	let answer: CheckAnswer;
 	try {
-		const answer = await show<CheckAnswer>(options, request, checkText);
-		const loses = answer.modes.some(({ configured, lost }) => configured && lost.length > 0);
-		return loses ? EXIT_FAILED : EXIT_DONE;
+		// However many peers there are: it ends with the answer, with the agent, or with this process.
+		answer = await Promise.race([
+			ask<CheckAnswer>(socket, "POST", "/check", { body, timeoutMs: Number.POSITIVE_INFINITY }),
+			follow(socket, end.signal),
+		]);
 	} catch (error) {
 		if (error instanceof ApiError && error.status === NO_SUCH_PEER)
 			throw new UsageError(error.message);
-		throw error;
+		process.stderr.write(`fairway: ${(error as Error).message}\n`);
+		return EXIT_NOT_CHECKED;
+	} finally {
+		end.abort();
+	}
+	process.stdout.write(options.output === "json" ? json(answer) : checkText(answer));
+	const breaks = answer.modes.some(({ configured, lost }) => configured && lost.length > 0);
+	return breaks ? EXIT_FAILED : EXIT_DONE;
+}
+
+/** Shows how far the check is, on a terminal. Never resolves; rejects when the agent hangs. */
+async function follow(socket: string, signal: AbortSignal): Promise<never> {
+	const isTerminal = process.stderr.isTTY === true;
+	let shown = "";
+	try {
+		for (;;) {
+			await delay(PROGRESS_MS, undefined, { signal });
+			const { done, total } = await ask<CheckProgress>(socket, "GET", "/check");
+			if (signal.aborted || !isTerminal) continue;
+			shown = `Checked ${done} of ${total} paths`;
+			process.stderr.write(`\r${shown}`);
+		}
+	} catch (error) {
+		if (isTerminal && shown !== "") process.stderr.write(`\r${" ".repeat(shown.length)}\r`);
+		if (!signal.aborted && !(error instanceof ApiError)) throw error;
+		return new Promise(() => undefined);
 	}
 }
 
@@ -68,19 +99,19 @@ function wayColumns(way: Way): Column<CheckedPeer>[] {
 	];
 }
 
-/** "ok", "1500", "1500 -3%" with losses; "NO"; "?" */
+/** "ok", "1500", "1500 -3%" with losses; "FAIL"; "?" */
 function legText({ finding, length, loss }: Leg, size: "small" | "full"): string {
 	if (finding === "unknown") return "?";
-	if (finding === "fails") return "NO";
+	if (finding === "fails") return "FAIL";
 	const lossy = loss !== null && loss >= 0.005 ? ` -${percent(loss)}` : "";
 	return `${size === "small" ? "ok" : length}${lossy}`;
 }
 
-/** Of the text around tables and commands. */
+/** Columns of text around tables and commands. */
 const WIDTH = 116;
 
 export function checkText(answer: CheckAnswer): string {
-	if (answer.peers.length === 0) return "No other Node is known.\n";
+	if (answer.peers.length === 0) return "There are no peers.\n";
 	const nameWidth = Math.max(...answer.modes.map(({ mode }) => mode.length)) + 1;
 	const modes = answer.modes.map(({ mode, configured, sentence }) => {
 		const lines = wrap(sentence, WIDTH - nameWidth - 3);
@@ -89,22 +120,27 @@ export function checkText(answer: CheckAnswer): string {
 	});
 	return [
 		table(COLUMNS, answer.peers),
-		`\nWhat each mode makes of them (* is in force on ${answer.node})\n`,
+		`\nWhat each mode would do (* active on ${answer.node})\n`,
 		...modes,
 		verdictLines(answer.peers, answer.mode),
 		causesText(answer.causes),
 	].join("");
 }
 
-/** Of the mode that is in force: each peer that is not simply carried. */
+/** Peers that the active mode breaks, or would use unverified. */
 function verdictLines(peers: readonly CheckedPeer[], mode: Mode): string {
 	const lines = peers
 		.filter(({ verdicts }) => ["lost", "unproven"].includes(verdicts[mode].outcome))
 		.flatMap(({ node, family, verdicts: { [mode]: verdict } }) =>
-			wrap(`${node} v${family}, ${verdict.outcome}: ${verdict.sentence}`, WIDTH - 2),
+			wrap(
+				`${node} v${family}, ${OUTCOME[verdict.outcome] ?? verdict.outcome}: ${verdict.sentence}`,
+				WIDTH - 2,
+			),
 		);
-	return lines.length === 0 ? "" : `\nNot proven for ${mode}\n${indent(2, lines)}`;
+	return lines.length === 0 ? "" : `\nNot verified for ${mode}\n${indent(2, lines)}`;
 }
+
+const OUTCOME: Partial<Record<Outcome, string>> = { lost: "broken", unproven: "unverified" };
 
 function causesText(causes: readonly FoundCause[]): string {
 	if (causes.length === 0) return "";
@@ -120,10 +156,10 @@ function causesText(causes: readonly FoundCause[]): string {
 		});
 		return `\n${wrap(`- ${cause.pattern}`, WIDTH).join("\n  ")}\n${indent(2, wrap(suffering(cause), WIDTH - 2))}${places.join("")}`;
 	});
-	return `\nWhat is known to cause this\n${texts.join("")}`;
+	return `\nLikely causes\n${texts.join("")}`;
 }
 
-/** Of many, those that are named. */
+/** Names at most; the rest is a number. */
 const NAMED = 8;
 
 function suffering({ peers }: FoundCause): string {
@@ -132,7 +168,7 @@ function suffering({ peers }: FoundCause): string {
 		.slice(0, NAMED)
 		.map(({ node, family, suffers }) => `${node} v${family} ${direction[suffers]}`.trimEnd());
 	const more = peers.length > NAMED ? ` and ${peers.length - NAMED} more` : "";
-	return `Seen with ${names.join(", ")}${more}.`;
+	return `Affects ${names.join(", ")}${more}.`;
 }
 
 function indent(columns: number, lines: readonly string[]): string {

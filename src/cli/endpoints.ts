@@ -1,8 +1,8 @@
 /** `fairway endpoints` */
 import type { EndpointStatus } from "../api/messages.js";
+import { type Column, table } from "../text/table.js";
 import { EXIT_DONE } from "./exit.js";
 import { type ClientOptions, show } from "./output.js";
-import { type Column, table } from "./table.js";
 
 export async function endpointsCommand(options: ClientOptions): Promise<number> {
 	await show<EndpointStatus[]>(options, { method: "GET", path: "/endpoints" }, endpointsText);
@@ -23,5 +23,5 @@ const COLUMNS: readonly Column<EndpointStatus>[] = [
 ];
 
 export function endpointsText(endpoints: readonly EndpointStatus[]): string {
-	return endpoints.length === 0 ? "No Pod is attached.\n" : table(COLUMNS, endpoints);
+	return endpoints.length === 0 ? "There are no local Pods.\n" : table(COLUMNS, endpoints);
 }

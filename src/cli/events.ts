@@ -1,9 +1,9 @@
 /** `fairway events` */
 import { agentSocket, ask } from "../api/client.js";
 import type { PathEvent } from "../api/messages.js";
+import { type Column, table } from "../text/table.js";
 import { EXIT_DONE } from "./exit.js";
 import { type ClientOptions, json } from "./output.js";
-import { type Column, table } from "./table.js";
 
 export async function eventsCommand(options: ClientOptions & { peer?: string }): Promise<number> {
 	const all = await ask<PathEvent[]>(agentSocket(options.runDir), "GET", "/events");

@@ -1,9 +1,9 @@
 /** `fairway explain` */
 import { isIP } from "node:net";
 import type { ExplainAnswer, ExplainProtocol, ExplainRequest } from "../api/messages.js";
+import { facts } from "../text/table.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 import { type ClientOptions, show } from "./output.js";
-import { facts } from "./table.js";
 
 export async function explainCommand(
 	source: string,
@@ -72,9 +72,9 @@ export function explainText(answer: ExplainAnswer): string {
 	const result = facts([
 		[
 			"Packet",
-			`${answer.protocol} ${end(answer.source, answer.sourcePort)} → ${end(answer.destination, answer.destinationPort)}, seen first by ${answer.hook}`,
+			`${answer.protocol} ${end(answer.source, answer.sourcePort)} → ${end(answer.destination, answer.destinationPort)}, first hook ${answer.hook}`,
 		],
-		["Verdict", answer.drop === null ? "goes on" : `dropped: ${answer.drop}`],
+		["Verdict", answer.drop === null ? "forwarded" : `dropped: ${answer.drop}`],
 		["Path", `${answer.path ?? "-"}${answer.peer === null ? "" : ` to ${answer.peer}`}`],
 		["Reason", answer.reason],
 		["SNAT", snat === null ? "no" : end(snat.address, snat.port)],

@@ -5,16 +5,18 @@ import { onInterrupt } from "../lab/interrupt.js";
 import { Lab } from "../lab/lab.js";
 import { pingAll, reachTable } from "../lab/reach.js";
 import { allStates, isAbandoned, readState, remove, type State } from "../lab/state.js";
-import { painters, renderTable } from "../lab/table.js";
+import { framedTable, painters } from "../text/table.js";
 
 const USAGE = `Usage: fairway lab COMMAND [--name NAME]
 
-  up [--manifests DIR] [--config FILE]  bring up a cluster; default: examples/two-subnets
-                                        (config.d/NODE.yaml beside FILE: that Node's own)
-  down [--all]                          remove it, and what killed labs have left
-  status [-o json]                      its machines and their addresses
+  up [--manifests DIR] [--config FILE]  start a cluster; default: examples/two-subnets
+                                        (config.d/NODE.yaml beside FILE: for that Node only)
+  down [--all]                          remove it, and what killed labs have left behind
+  status [-o text|json]                 list its machines and their addresses
   exec MACHINE COMMAND...               run a command on a Node, in a Pod, on "router" or "outside"
-  ping [-o json]                        who reaches whom
+  ping [-o text|json]                   ping from every Pod to every other and to the outside
+
+Exit status: 0 done, 1 failed (ping: somebody was not reached), 2 bad usage; exec: the command's.
 `;
 
 interface Options {
@@ -58,10 +60,10 @@ export async function labCommand(argv: string[]): Promise<number> {
 		}
 	} catch (error) {
 		if (error instanceof UsageError) {
-			process.stderr.write(`${error.message}\n\n${USAGE}`);
+			process.stderr.write(`fairway: ${error.message}\n\n${USAGE}`);
 			return 2;
 		}
-		process.stderr.write(`${(error as Error).message}\n`);
+		process.stderr.write(`fairway: ${(error as Error).message}\n`);
 		return 1;
 	}
 }
@@ -79,14 +81,14 @@ async function up({ name, manifests, config }: Options): Promise<number> {
 	onInterrupt(() => lab.down());
 	await lab.start((what) => process.stdout.write(`Bringing up ${what}\n`));
 	process.stdout.write(
-		`Lab ${name} is up after ${((performance.now() - began) / 1000).toFixed(1)} s. It takes changes of ` +
-			`${lab.manifests} and ${lab.config} while it runs.\n` +
+		`Lab ${name} is up after ${((performance.now() - began) / 1000).toFixed(1)} s. Changes of ${lab.manifests} ` +
+			`and ${lab.config} apply while it runs.\n` +
 			`Run directories: ${lab.directory}/NODE/run, for \`fairway peers --run-dir\`.\n`,
 	);
 	return 0;
 }
 
-/** The one of that name, and those that ended without removing what they made. */
+/** Removes the lab of that name, and those that ended without removing what they made. */
 async function down({ name, all }: Options): Promise<number> {
 	const doomed = allStates().filter((state) => all || state.name === name || isAbandoned(state));
 	for (const state of doomed) {
@@ -127,14 +129,14 @@ async function status({ name, output }: Options): Promise<number> {
 	}
 	type Row = (typeof machines)[number];
 	const columns = [
-		{ title: "machine", cell: (row: Row) => row.machine },
-		{ title: "role", cell: (row: Row) => row.role },
-		{ title: "on", cell: (row: Row) => row.node ?? "" },
-		{ title: "addresses", cell: (row: Row) => row.addresses?.join(" ") ?? "" },
-		{ title: "namespace", cell: (row: Row) => row.namespace },
-		{ title: "run directory", cell: (row: Row) => row.runDir ?? "" },
+		{ heading: "machine", cell: (row: Row) => row.machine },
+		{ heading: "role", cell: (row: Row) => row.role },
+		{ heading: "on", cell: (row: Row) => row.node ?? "" },
+		{ heading: "addresses", cell: (row: Row) => row.addresses?.join(" ") ?? "" },
+		{ heading: "namespace", cell: (row: Row) => row.namespace },
+		{ heading: "run directory", cell: (row: Row) => row.runDir ?? "" },
 	];
-	process.stdout.write(`${renderTable(columns, [{ rows: machines }], painters(terminal()))}\n`);
+	process.stdout.write(`${framedTable(columns, [{ rows: machines }], painters(terminal()))}\n`);
 	return 0;
 }
 
@@ -170,7 +172,7 @@ async function ping({ name, output }: Options): Promise<number> {
 		process.stdout.write(`${JSON.stringify(rows, null, 2)}\n`);
 	} else
 		process.stdout.write(
-			`${reachTable(reaches, terminal())}\n${reaches.length - lost.length} of ${reaches.length} pairs got through\n`,
+			`${reachTable(reaches, terminal())}\n${reaches.length - lost.length} of ${reaches.length} pairs reached each other\n`,
 		);
 	return lost.length === 0 ? 0 : 1;
 }
@@ -191,12 +193,13 @@ function parse(args: string[]): { values: Options; positionals: string[] } {
 				name: { type: "string", default: "fairway-lab" },
 				manifests: { type: "string" },
 				config: { type: "string" },
-				output: { type: "string", short: "o", default: "table" },
+				output: { type: "string", short: "o", default: "text" },
 				all: { type: "boolean", default: false },
 			},
 		});
-		if (values.output !== "table" && values.output !== "json")
-			throw new Error(`Cannot print as "${values.output}": expected table or json`);
+		// "table" is what "text" was called before.
+		if (!["text", "table", "json"].includes(values.output))
+			throw new Error(`Cannot print as "${values.output}": expected text or json`);
 		if (!/^[a-z0-9][a-z0-9-]{0,30}$/.test(values.name))
 			throw new Error(
 				`Cannot name a lab "${values.name}": expected lower-case letters, digits and hyphens, 31 at most`,

@@ -4,10 +4,12 @@
  */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { version } from "../agent/version.js";
-import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from "./exit.js";
+import type { PeerStatus } from "../api/messages.js";
+import { EXIT_DONE, EXIT_FAILED, EXIT_STATUSES, EXIT_USAGE, UsageError } from "./exit.js";
 
 const RUN_DIR = "/run/fairway";
 const PIN_DIR = "/sys/fs/bpf/fairway";
+const PATHS: readonly PeerStatus["path"][] = ["direct", "routed", "geneve", "vxlan", "down"];
 
 /** Returns the exit status; never rejects. */
 export async function main(argv: readonly string[]): Promise<number> {
@@ -48,9 +50,13 @@ async function run(command: () => Promise<number>): Promise<number> {
 
 function commands(done: (status: number) => void): Command {
 	const program = new Command("fairway")
-		.description("Carries Kubernetes Pod traffic between Nodes: direct or in a tunnel.")
+		.description("Carry Kubernetes Pod traffic between Nodes: directly or in a tunnel.")
 		.version(version(), "-V, --version", "print the version")
-		.showHelpAfterError("(`fairway --help` says more)")
+		.showHelpAfterError("See `fairway --help`.")
+		.configureOutput({
+			outputError: (text, write) => write(text.replace(/^error: /, "fairway: ")),
+		})
+		.addHelpText("after", `\n${EXIT_STATUSES}`)
 		.exitOverride();
 
 	program
@@ -58,35 +64,39 @@ function commands(done: (status: number) => void): Command {
 		.description("run the Node agent in this network namespace")
 		.requiredOption("--node-name <name>", "this Node's name in the cluster")
 		.requiredOption("--config <file>", "configuration (YAML), watched for changes")
-		.option(
-			"--manifests <dir>",
-			"Kubernetes manifests to take the cluster from, watched for changes",
-		)
-		.option(
-			"--kubeconfig <file>",
-			"the Kubernetes API to take the cluster from (coming, not yet there)",
-		)
+		.option("--manifests <dir>", "directory of Kubernetes manifests, watched for changes")
+		.addOption(new Option("--kubeconfig <file>").hideHelp())
 		.addOption(runDir())
 		.addOption(pinDir())
 		.action(async (options) => done(await (await import("./agent.js")).agentCommand(options)));
 
 	program
 		.command("status")
-		.description("the agent's health")
+		.description("show the agent's status")
+		.option(
+			"--wait [seconds]",
+			"wait until the agent is ready, 30 seconds by default; exit with 3 if it is not by then",
+			waitTime,
+		)
 		.addOption(runDir())
 		.addOption(output())
-		.action(async (options) => done(await (await import("./status.js")).statusCommand(options)));
+		.action(async ({ wait, ...options }) => {
+			const seconds = wait === true ? { wait: 30 } : wait === undefined ? {} : { wait };
+			done(await (await import("./status.js")).statusCommand({ ...options, ...seconds }));
+		});
 
 	program
 		.command("peers")
-		.description("the other Nodes: path, reason, MTU, packets and bytes sent")
+		.description("list peers: path, MTU, round trip, loss and reason")
+		.option("--peer <node>", "show this peer only; may be repeated", names)
+		.option("--path <path>", `show this path only (${PATHS.join(", ")}); may be repeated`, paths)
 		.addOption(runDir())
-		.addOption(output())
+		.addOption(output(["text", "wide", "json"]))
 		.action(async (options) => done(await (await import("./peers.js")).peersCommand(options)));
 
 	program
 		.command("endpoints")
-		.description("the Pods of this Node")
+		.description("list local Pods")
 		.addOption(runDir())
 		.addOption(output())
 		.action(async (options) =>
@@ -95,8 +105,8 @@ function commands(done: (status: number) => void): Command {
 
 	program
 		.command("events")
-		.description("the last changes of paths to other Nodes, newest last")
-		.option("--peer <node>", "only of this Node", name)
+		.description("list the last path changes, newest last")
+		.option("--peer <node>", "show this peer only", name)
 		.addOption(runDir())
 		.addOption(output())
 		.action(async (options) => done(await (await import("./events.js")).eventsCommand(options)));
@@ -104,20 +114,20 @@ function commands(done: (status: number) => void): Command {
 	program
 		.command("check")
 		.description(
-			"which paths to the other Nodes work, and what each traffic mode would make of them; sends probes, changes nothing",
+			"probe every path to the peers and show what each traffic mode would do; changes nothing",
 		)
-		.option("--peer <node>", "only this Node", name)
+		.option("--peer <node>", "check this peer only; may be repeated", names)
 		.addOption(runDir())
 		.addOption(output())
 		.action(async (options) => done(await (await import("./check.js")).checkCommand(options)));
 
 	program
 		.command("explain")
-		.description("what would happen to a packet, and why; nothing is sent")
-		.argument("<source>", "an address: of a Pod, of this Node or of anyone else; ADDRESS:PORT too")
-		.argument("<destination>", "ADDRESS or ADDRESS:PORT, IPv6 with a port as [ADDRESS]:PORT")
+		.description("show what would happen to a packet, and why; sends nothing")
+		.argument("<source>", "ADDRESS or ADDRESS:PORT: of a Pod, of this Node or of any host")
+		.argument("<destination>", "ADDRESS or ADDRESS:PORT; IPv6 with a port: [ADDRESS]:PORT")
 		.addOption(
-			new Option("--proto <protocol>", "of the packet")
+			new Option("--proto <protocol>", "transport protocol")
 				.choices(["tcp", "udp", "icmp"])
 				.default("tcp"),
 		)
@@ -127,10 +137,10 @@ function commands(done: (status: number) => void): Command {
 			done(await (await import("./explain.js")).explainCommand(source, destination, options)),
 		);
 
-	const config = program.command("config").description("check and describe configurations");
+	const config = program.command("config").description("validate and describe configurations");
 	config
 		.command("validate")
-		.description("check a configuration file")
+		.description("validate a configuration file")
 		.argument("<file>")
 		.addOption(output())
 		.action(async (file, options) =>
@@ -138,7 +148,7 @@ function commands(done: (status: number) => void): Command {
 		);
 	config
 		.command("schema")
-		.description("print the JSON Schema of the configuration")
+		.description("print the configuration's JSON Schema")
 		.addOption(output())
 		.action(async () => done(await (await import("./config.js")).schemaCommand()));
 
@@ -153,7 +163,7 @@ function commands(done: (status: number) => void): Command {
 
 	program
 		.command("lab")
-		.description("a cluster in network namespaces on this machine (`fairway lab --help`)")
+		.description("run a cluster in network namespaces on this machine (`fairway lab --help`)")
 		.addArgument(new Argument("[arguments...]"));
 	return program;
 }
@@ -165,27 +175,46 @@ function runDir(): Option {
 }
 
 function pinDir(): Option {
-	return new Option("--pin-dir <dir>", "where BPF objects are pinned")
+	return new Option("--pin-dir <dir>", "directory of the pinned BPF objects")
 		.default(PIN_DIR)
 		.argParser(directory);
 }
 
-function output(): Option {
-	return new Option("-o, --output <format>", "how to print")
-		.choices(["text", "json"])
-		.default("text");
+function output(formats: readonly string[] = ["text", "json"]): Option {
+	return new Option("-o, --output <format>", "output format").choices(formats).default("text");
+}
+
+/** "30", "0.5", "30s" */
+function waitTime(text: string): number {
+	const [, number] = /^(\d{1,9}(?:\.\d+)?)s?$/.exec(text) ?? [];
+	if (number === undefined) {
+		throw new InvalidArgumentError("Expected a number of seconds.");
+	}
+	return Number(number);
 }
 
 function name(node: string): string {
 	if (node.trim() === "") {
-		throw new InvalidArgumentError("Wanted the name of a Node, got nothing.");
+		throw new InvalidArgumentError("Expected the name of a Node, got nothing.");
 	}
 	return node;
 }
 
+function names(node: string, former: string[] = []): string[] {
+	return [...former, name(node)];
+}
+
+function paths(text: string, former: PeerStatus["path"][] = []): PeerStatus["path"][] {
+	const path = PATHS.find((known) => known === text);
+	if (path === undefined) {
+		throw new InvalidArgumentError(`Allowed choices are ${PATHS.join(", ")}.`);
+	}
+	return [...former, path];
+}
+
 function directory(path: string): string {
 	if (path.trim() === "") {
-		throw new InvalidArgumentError("Wanted a directory, got nothing.");
+		throw new InvalidArgumentError("Expected a directory, got nothing.");
 	}
 	return path;
 }

@@ -21,3 +21,8 @@ export async function show<Answer>(
 export function json(value: unknown): string {
 	return `${JSON.stringify(value, undefined, 2)}\n`;
 }
+
+/** Columns of text: the terminal's, or 120 where output goes elsewhere. */
+export function terminalWidth(): number {
+	return process.stdout.columns ?? 120;
+}

@@ -1,40 +1,86 @@
 /** `fairway peers` */
+import { agentSocket, ask } from "../api/client.js";
 import type { PeerStatus } from "../api/messages.js";
+import { type Column, table } from "../text/table.js";
+import { bytes, duration, milliseconds, percent } from "../text/units.js";
 import { EXIT_DONE } from "./exit.js";
-import { type ClientOptions, show } from "./output.js";
-import { bytes, type Column, duration, milliseconds, percent, table } from "./table.js";
+import { json, terminalWidth } from "./output.js";
 
-export async function peersCommand(options: ClientOptions): Promise<number> {
-	await show<PeerStatus[]>(options, { method: "GET", path: "/peers" }, (peers) =>
-		peersText(peers, Date.now()),
+export interface PeersOptions {
+	runDir: string;
+	output: "text" | "wide" | "json";
+	/** Show these Nodes only. */
+	peer?: string[];
+	/** Show peers with these paths only. */
+	path?: PeerStatus["path"][];
+}
+
+export async function peersCommand(options: PeersOptions): Promise<number> {
+	const all = await ask<PeerStatus[]>(agentSocket(options.runDir), "GET", "/peers");
+	const peers = all.filter(
+		({ node, path }) =>
+			(options.peer?.includes(node) ?? true) && (options.path?.includes(path) ?? true),
 	);
+	if (options.output === "json") process.stdout.write(json(peers));
+	else if (peers.length === 0 && all.length > 0) process.stdout.write("No peer matches.\n");
+	else if (options.output === "wide") process.stdout.write(widePeersText(peers, Date.now()));
+	else process.stdout.write(peersText(peers, Date.now(), terminalWidth()));
 	return EXIT_DONE;
 }
 
+type PeerColumn = Column<PeerStatus>;
+
+const NODE: PeerColumn = { heading: "NODE", shortest: 20, cell: (peer) => peer.node };
+const FAMILY: PeerColumn = { heading: "IP", cell: (peer) => `v${peer.family}` };
+const PATH: PeerColumn = { heading: "PATH", cell: (peer) => peer.path };
+const MTU: PeerColumn = { heading: "MTU", align: "right", cell: (peer) => peer.mtu || "-" };
+/** The path has a column of its own. */
+const REASON: PeerColumn = {
+	heading: "REASON",
+	shortest: 24,
+	cell: (peer) => peer.reason.replace(/^(direct|routed|geneve|vxlan|down): /, ""),
+};
+
 /** @param now epoch, ms */
-const columns = (now: number): Column<PeerStatus>[] => [
-	{ heading: "NODE", cell: (peer) => peer.node },
-	{ heading: "IP", cell: (peer) => `v${peer.family}` },
-	{ heading: "POD CIDRS", cell: (peer) => peer.podCIDRs.join(",") },
-	{ heading: "TRANSPORT", cell: (peer) => peer.transportAddress || "-" },
-	{ heading: "PATH", cell: (peer) => peer.path },
-	{ heading: "MTU", align: "right", cell: (peer) => peer.mtu || "-" },
+const health = (now: number): PeerColumn[] => [
 	{
 		heading: "SINCE",
 		align: "right",
 		cell: ({ since }) => duration(Math.max(0, now - Date.parse(since)) / 1000),
 	},
-	{ heading: "CHG", align: "right", cell: (peer) => peer.changes },
+	{ heading: "CHANGES", align: "right", cell: (peer) => peer.changes },
 	{ heading: "RTT", align: "right", cell: (peer) => milliseconds(peer.roundTripMs) },
 	{ heading: "LOSS", align: "right", cell: (peer) => percent(peer.loss) },
-	{ heading: "DIRECT PKTS", align: "right", cell: (peer) => peer.packets.direct },
-	{ heading: "BYTES", align: "right", cell: (peer) => bytes(peer.bytes.direct) },
-	{ heading: "TUNNEL PKTS", align: "right", cell: (peer) => peer.packets.tunnel },
-	{ heading: "BYTES", align: "right", cell: (peer) => bytes(peer.bytes.tunnel) },
-	{ heading: "REASON", cell: (peer) => peer.reason },
 ];
 
-/** @param now epoch, ms */
-export function peersText(peers: readonly PeerStatus[], now: number): string {
-	return peers.length === 0 ? "No other Node is known.\n" : table(columns(now), peers);
+const NONE = "There are no peers.\n";
+
+/**
+ * @param now epoch, ms
+ * @param width columns of text that there are
+ */
+export function peersText(peers: readonly PeerStatus[], now: number, width: number): string {
+	const columns = [NODE, FAMILY, PATH, MTU, ...health(now), REASON];
+	return peers.length === 0 ? NONE : table(columns, peers, { width });
+}
+
+/** Everything, as wide as it is. */
+export function widePeersText(peers: readonly PeerStatus[], now: number): string {
+	const right = (heading: string, cell: PeerColumn["cell"]): PeerColumn => ({
+		heading,
+		align: "right",
+		cell,
+	});
+	const columns: PeerColumn[] = [
+		...[NODE, FAMILY],
+		{ heading: "POD CIDRS", cell: (peer) => peer.podCIDRs.join(",") },
+		{ heading: "TRANSPORT", cell: (peer) => peer.transportAddress || "-" },
+		...[PATH, MTU, ...health(now)],
+		right("DIRECT PACKETS", (peer) => peer.packets.direct),
+		right("DIRECT BYTES", (peer) => bytes(peer.bytes.direct)),
+		right("TUNNEL PACKETS", (peer) => peer.packets.tunnel),
+		right("TUNNEL BYTES", (peer) => bytes(peer.bytes.tunnel)),
+		REASON,
+	];
+	return peers.length === 0 ? NONE : table(columns, peers);
 }

@@ -1,16 +1,73 @@
 /** `fairway status` */
+import { performance } from "node:perf_hooks";
+import { setTimeout as delay } from "node:timers/promises";
+import { AgentUnreachableError, ApiError, agentSocket, ask } from "../api/client.js";
 import type { Status } from "../api/messages.js";
-import { EXIT_DONE } from "./exit.js";
-import { type ClientOptions, show } from "./output.js";
-import { duration, facts, table } from "./table.js";
+import { facts, table } from "../text/table.js";
+import { bytes, duration, milliseconds } from "../text/units.js";
+import { EXIT_DONE, EXIT_NOT_READY } from "./exit.js";
+import { type ClientOptions, json } from "./output.js";
 
-export async function statusCommand(options: ClientOptions): Promise<number> {
-	await show<Status>(options, { method: "GET", path: "/status" }, statusText);
-	return EXIT_DONE;
+export interface StatusOptions extends ClientOptions {
+	/** Seconds to wait until the agent is ready; undefined: print the status as it is. */
+	wait?: number;
+}
+
+export async function statusCommand(options: StatusOptions): Promise<number> {
+	const look = (timeoutMs: number) =>
+		ask<Status>(agentSocket(options.runDir), "GET", "/status", { timeoutMs });
+	const print = (status: Status) =>
+		process.stdout.write(options.output === "json" ? json(status) : statusText(status));
+	if (options.wait === undefined) {
+		print(await look(LOOK_MS));
+		return EXIT_DONE;
+	}
+	const { status, why } = await waitUntilReady(look, options.wait * 1000);
+	if (status !== undefined) print(status);
+	if (status?.ready === true) return EXIT_DONE;
+	process.stderr.write(`fairway: The agent is not ready after ${options.wait} s: ${why}\n`);
+	return EXIT_NOT_READY;
+}
+
+/** One look takes this long at most. */
+const LOOK_MS = 10_000;
+const PAUSE_MS = 200;
+
+/**
+ * Looks until the status says ready or the time is over, and once at least. The agent need not
+ * run yet, and may start again meanwhile.
+ *
+ * @returns the last look's status, or undefined and why there is none
+ * @throws what waiting does not mend: no permission, an answer that is an error
+ */
+export async function waitUntilReady(
+	look: (timeoutMs: number) => Promise<Status>,
+	waitMs: number,
+): Promise<{ status: Status | undefined; why: string }> {
+	const end = performance.now() + waitMs;
+	for (;;) {
+		let status: Status | undefined;
+		let why: string;
+		try {
+			status = await look(Math.max(1000, Math.min(LOOK_MS, end - performance.now())));
+			why = status.waitingFor === undefined ? "it is starting" : `waiting for ${status.waitingFor}`;
+		} catch (error) {
+			if (!passes(error)) throw error;
+			why = (error as Error).message;
+		}
+		const left = end - performance.now();
+		if (status?.ready === true || left <= 0) return { status, why };
+		await delay(Math.min(PAUSE_MS, left));
+	}
+}
+
+function passes(error: unknown): boolean {
+	if (error instanceof ApiError) return error.status === 503;
+	return error instanceof AgentUnreachableError && !["EACCES", "EPERM"].includes(error.code);
 }
 
 export function statusText(status: Status): string {
-	const { transport, peers, probes, flows, mapMemory } = status;
+	const { transport, peers, probes, flows, mapMemory, eventLoop } = status;
 	const none = (list: readonly string[]) => (list.length === 0 ? "none" : list.join(", "));
 	const paths = Object.entries(peers.paths).map(([path, count]) => `${count} ${path}`);
 	const text = facts([
@@ -18,7 +75,7 @@ export function statusText(status: Status): string {
 		...(status.waitingFor === undefined
 			? []
 			: [["Waiting for", status.waitingFor] as [string, string]]),
-		["Mode", `${status.mode}, tunnels are ${status.tunnelType}`],
+		["Mode", `${status.mode} (${TUNNEL_NAMES[status.tunnelType]})`],
 		["XDP", status.xdp],
 		["Pod CIDRs", none(status.podCIDRs)],
 		[
@@ -32,21 +89,25 @@ export function statusText(status: Status): string {
 		["Peers", `${peers.nodes}${paths.length > 0 ? ` (paths: ${paths.join(", ")})` : ""}`],
 		[
 			"Probes",
-			`${probes.sent} sent, ${probes.answered} answered, ${probes.late} late; paths changed ${probes.changes} times`,
+			`${probes.sent} sent, ${probes.answered} answered, ${probes.late} late; ${probes.changes} path changes`,
 		],
 		["Endpoints", String(status.endpoints)],
 		["Flows", `${flows.used} of ${flows.max}`],
-		["Maps", `${megabytes(mapMemory.total)} MB, ${megabytes(mapMemory.perCpu)} MB of it per-CPU`],
+		["Maps", `${bytes(mapMemory.total)}, ${bytes(mapMemory.perCpu)} of it per-CPU`],
 		[
 			"Agent",
 			`fairway ${status.version}, process ${status.pid}, up ${duration(status.uptimeSeconds)}`,
 		],
+		[
+			"Loop lag",
+			`p50 ${milliseconds(eventLoop.p50Ms)}, p99 ${milliseconds(eventLoop.p99Ms)}, max ${milliseconds(eventLoop.maxMs)} within ${duration(eventLoop.seconds)}`,
+		],
 		["Kernel", `${status.kernel}, libbpf ${status.libbpf}`],
-		["Pending", status.pending === 0 ? "nothing" : `${status.pending} writes`],
+		["Pending writes", String(status.pending)],
 	]);
 	return [
 		text,
-		counters("Drops", "no packet was dropped", status.drops),
+		counters("Drops", "none", status.drops),
 		counters("Events", undefined, status.events),
 		counters("Slow path", undefined, status.slowPath),
 		status.problems.length === 0
@@ -55,9 +116,7 @@ export function statusText(status: Status): string {
 	].join("");
 }
 
-function megabytes(bytes: number): string {
-	return (bytes / 2 ** 20).toFixed(1);
-}
+const TUNNEL_NAMES = { geneve: "Geneve", vxlan: "VXLAN" } as const;
 
 function counters(
 	heading: string,

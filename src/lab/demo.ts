@@ -9,13 +9,13 @@
 import { release } from "node:os";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
+import { painters } from "../text/table.js";
 import { isInterrupted, onInterrupt } from "./interrupt.js";
 import { Lab } from "./lab.js";
 import { startBackground, watchPeers } from "./live.js";
 import { type Measurement, measure } from "./measure.js";
 import { kinds, samplePairs } from "./pairs.js";
 import { measurementTable } from "./report.js";
-import { painters } from "./table.js";
 
 const terminal = process.stdout.isTTY === true;
 const paint = painters(terminal);

@@ -1,9 +1,9 @@
 /** Which machines of a lab reach each other: an echo request for every pair. */
 
+import { framedTable, painters } from "../text/table.js";
 import type { Lab } from "./lab.js";
 import { ping } from "./measure.js";
 import { allPairs, type Pair } from "./pairs.js";
-import { painters, renderTable } from "./table.js";
 
 export interface Reach {
 	pair: Pair;
@@ -41,15 +41,15 @@ export function reachTable(reaches: readonly Reach[], colours: boolean): string 
 				return reach === undefined ? "" : (reach.roundTrip?.toFixed(2) ?? "lost");
 			};
 			const columns = [
-				{ title: `IPv${family}, ms`, cell: (from: string) => from },
+				{ heading: `IPv${family}, ms`, cell: (from: string) => from },
 				...names("to").map((to) => ({
-					title: to,
+					heading: to,
 					align: "right" as const,
 					cell: (from: string) => cell(from, to),
 					paint: (text: string) => (text.trim() === "lost" ? paint.red(text) : text),
 				})),
 			];
-			return [renderTable(columns, [{ rows: names("from") }], paint)];
+			return [framedTable(columns, [{ rows: names("from") }], paint)];
 		})
 		.join("\n\n");
 }

@@ -1,10 +1,9 @@
 /** The lab's measurements and counters as tables. Pure. */
 import type { PeerStatus } from "../api/messages.js";
+import { type Column, framedTable, type Painters, painters } from "../text/table.js";
+import { bytes } from "../text/units.js";
 import type { Measurement } from "./measure.js";
 import { kinds } from "./pairs.js";
-import { type Column, painters, renderTable } from "./table.js";
-
-type Paint = ReturnType<typeof painters>;
 
 /** @param terminal width in columns; undefined: no terminal, so no colours and no truncation. */
 export function measurementTable(
@@ -13,23 +12,23 @@ export function measurementTable(
 ): string {
 	const paint = painters(terminal !== undefined);
 	const columns: Column<Measurement>[] = [
-		{ title: "pair", cell: ({ pair }) => `${pair.from} → ${pair.to}` },
-		{ title: "IP", cell: ({ pair }) => `v${pair.family}` },
+		{ heading: "pair", cell: ({ pair }) => `${pair.from} → ${pair.to}` },
+		{ heading: "IP", cell: ({ pair }) => `v${pair.family}` },
 		{
-			title: "path",
+			heading: "path",
 			cell: pathOf,
 			paint: (text, row) => (row.faults.length > 0 ? paint.red(text) : paintPath(text, paint)),
 		},
 		{
-			title: "why",
-			flexible: true,
+			heading: "why",
+			shortest: 12,
 			cell: ({ explained }) => (explained?.reason ?? "").replace(/\.$/, ""),
 		},
-		{ title: "seen there as", cell: translation },
-		{ title: "MTU", align: "right", cell: ({ explained }) => `${explained?.mtu ?? "–"}` },
-		{ title: "round trip", align: "right", cell: ({ roundTrip }) => milliseconds(roundTrip) },
+		{ heading: "seen there as", cell: translation },
+		{ heading: "MTU", align: "right", cell: ({ explained }) => `${explained?.mtu ?? "–"}` },
+		{ heading: "round trip", align: "right", cell: ({ roundTrip }) => milliseconds(roundTrip) },
 		{
-			title: "TCP",
+			heading: "TCP",
 			align: "right",
 			cell: ({ throughput }) => rate(throughput),
 			paint: (text, { throughput }) => (throughput === undefined ? paint.red(text) : text),
@@ -41,7 +40,7 @@ export function measurementTable(
 			rows: measurements.filter(({ pair }) => pair.kind === kind),
 		}))
 		.filter(({ rows }) => rows.length > 0);
-	return renderTable(columns, groups, paint, { width: terminal });
+	return framedTable(columns, groups, paint, { width: terminal });
 }
 
 /** One Node's view of one peer, both families side by side. */
@@ -89,34 +88,34 @@ export function peerRows(
 export function peerTable(rows: readonly PeerRow[], colours: boolean): string {
 	const paint = painters(colours);
 	const path = (family: 4 | 6): Column<PeerRow> => ({
-		title: `IPv${family}`,
+		heading: `IPv${family}`,
 		cell: ({ paths }) => paths[family] ?? "–",
 		paint: (text) => paintPath(text, paint),
 	});
 	const perSecond = (way: "direct" | "tunnel"): Column<PeerRow> => ({
-		title: `${way}/s`,
+		heading: `${way}/s`,
 		align: "right",
 		cell: (row) => row.rate[way].toFixed(0),
 		paint: (text, row) => (row.rate[way] >= 0.5 ? paint.bold(text) : paint.dim(text)),
 	});
 	const total = (way: "direct" | "tunnel"): Column<PeerRow> => ({
-		title: `${way} packets`,
+		heading: `${way} packets`,
 		align: "right",
 		cell: (row) => row.packets[way].toLocaleString("en"),
 	});
 	const columns: Column<PeerRow>[] = [
-		{ title: "Node", cell: ({ node }) => node },
-		{ title: "peer", cell: ({ peer }) => peer },
+		{ heading: "Node", cell: ({ node }) => node },
+		{ heading: "peer", cell: ({ peer }) => peer },
 		path(4),
 		path(6),
 		total("direct"),
 		perSecond("direct"),
 		total("tunnel"),
 		perSecond("tunnel"),
-		{ title: "bytes", align: "right", cell: ({ bytes: b }) => bytes(b) },
+		{ heading: "bytes", align: "right", cell: ({ bytes: b }) => bytes(b) },
 	];
 	const nodes = [...new Set(rows.map(({ node }) => node))];
-	return renderTable(
+	return framedTable(
 		columns,
 		nodes.map((node) => ({ rows: rows.filter((row) => row.node === node) })),
 		paint,
@@ -134,12 +133,6 @@ function rate(bitsPerSecond: number | undefined): string {
 		: `${(bitsPerSecond / 1e9).toFixed(1)} Gb/s`;
 }
 
-function bytes(count: number): string {
-	const units = ["B", "kB", "MB", "GB", "TB"];
-	const power = Math.min(units.length - 1, Math.floor(Math.log10(Math.max(1, count)) / 3));
-	return `${(count / 1000 ** power).toFixed(power === 0 ? 0 : 1)} ${units[power]}`;
-}
-
 function pathOf({ explained }: Measurement): string {
 	return explained?.path ?? "–";
 }
@@ -149,7 +142,7 @@ function translation({ explained, seenAs }: Measurement): string {
 	return explained?.snat == null ? "" : (seenAs ?? "");
 }
 
-function paintPath(text: string, paint: Paint): string {
+function paintPath(text: string, paint: Painters): string {
 	switch (text.trim()) {
 		case "direct":
 		case "routed":

@@ -12,6 +12,7 @@ import type { PathVerdict, ProbedPeer } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
 import type { AdoptedPath } from "../reconcile/adopted_paths.js";
 import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
+import { peerKey } from "../tables/paths.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
 import { lossOf, type PathState, type Question } from "./path_state.js";
@@ -20,7 +21,7 @@ import { newPeer, type PeerState, type Policy } from "./peer_state.js";
 import { advance, dueAt, type Event, isActive } from "./peer_turn.js";
 import { questionPacket } from "./question.js";
 import type { PathSurvey, SurveyCell } from "./survey.js";
-import { SURVEY_SEQUENCE, Surveyor } from "./surveyor.js";
+import { SURVEY_SEQUENCE, Surveyor, type SurveyProgress } from "./surveyor.js";
 import { describe, proofOf } from "./words.js";
 
 export interface ProberOptions {
@@ -112,7 +113,10 @@ export class Prober {
 		this.#options = { clock: () => performance.now(), ...options };
 		this.#pace = paceOf(config);
 		this.#tokensAt = this.#options.clock();
-		this.#surveyor = new Surveyor((peer, question) => this.#send(peer, question));
+		this.#surveyor = new Surveyor(
+			(peer, question) => this.#send(peer, question),
+			this.#options.clock,
+		);
 	}
 
 	/**
@@ -179,19 +183,22 @@ export class Prober {
 	holds(): Record<string, number> {
 		const holds: Record<string, number> = {};
 		for (const { peer, state } of this.#peers.values())
-			if (state.hold > 0) holds[keyOf(peer)] = state.hold;
+			if (state.hold > 0) holds[peerKey(peer)] = state.hold;
 		return holds;
 	}
 
-	/** What works to these Nodes, asked now; all Nodes by default. Takes about a second. */
-	async survey(node?: string): Promise<PathSurvey[]> {
+	/**
+	 * What works to these Nodes, probed now; all Nodes by default. Takes a second for up to 50 paths,
+	 * and one more for each further 50. Rejects with the signal's reason when that aborts.
+	 */
+	async survey(nodes?: readonly string[], signal?: AbortSignal): Promise<PathSurvey[]> {
 		const chosen = [...this.#peers.values()].filter(
-			({ peer }) => node === undefined || peer.node === node,
+			({ peer }) => nodes?.includes(peer.node) ?? true,
 		);
 		return Promise.all(
 			chosen.map(async ({ peer, state }) => {
 				const before = state.direct.everAnswered || state.tunnel.everAnswered;
-				const cells: SurveyCell[] = await this.#surveyor.ask(peer);
+				const cells: SurveyCell[] = await this.#surveyor.ask(peer, signal);
 				return {
 					node: peer.node,
 					family: peer.family,
@@ -209,6 +216,11 @@ export class Prober {
 				};
 			}),
 		);
+	}
+
+	/** Of the surveys that are under way, or were last. */
+	surveyProgress(): SurveyProgress {
+		return this.#surveyor.progress;
 	}
 
 	/** Takes a record of the ring `probe_events`. */
@@ -259,7 +271,7 @@ export class Prober {
 	#add(peer: ProbedPeer, policy: Policy, at: number): void {
 		const now = this.#options.clock();
 		const state = newPeer(policy, randomInt(1, 2 ** 31), at);
-		state.hold = Math.min(this.#options.holds[keyOf(peer)] ?? 0, this.#pace.holdMax);
+		state.hold = Math.min(this.#options.holds[peerKey(peer)] ?? 0, this.#pace.holdMax);
 		const adopted = this.#options.adopted.get(peer.index);
 		if (adopted !== undefined) adopt(state, adopted, now, this.#pace);
 		const probed: Probed = {
@@ -289,6 +301,7 @@ export class Prober {
 		}
 		for (const question of questions) {
 			probed.counters.sent++;
+			this.#tokens--;
 			this.#send(probed.peer, question);
 		}
 		// Never twice in the same turn.
@@ -320,7 +333,6 @@ export class Prober {
 		question: Omit<Question, "at" | "purpose" | "missed">,
 	): void {
 		this.counters.sent++;
-		this.#tokens--;
 		this.#options.send(questionPacket({ source, destination, ...question }, this.#room));
 	}
 
@@ -431,8 +443,4 @@ function verdictOf({ state, peer }: Probed, now: number): PathVerdict {
 		tunnelMtu: tunnel.size,
 		words: describe(state, peer.node, now),
 	};
-}
-
-function keyOf({ node, family }: ProbedPeer): string {
-	return `${node}/${family}`;
 }

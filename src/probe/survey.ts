@@ -5,6 +5,8 @@
  * An answer proves the forward path of its request and its own return path, for their lengths and all
  * smaller ones. Silence says something about one direction only if the other is proven.
  */
+import type { TunnelType } from "../config/config.js";
+import type { DirectKind } from "../tables/paths.js";
 
 /** "direct": like a Pod's packet on the Node network (to the peer's MAC, or routed). */
 export type Way = "direct" | "tunnel";
@@ -27,8 +29,8 @@ export interface PathSurvey {
 	family: 4 | 6;
 	transportAddress: string;
 	/** `none`: the Nodes have no such path, and why (a clause). */
-	direct: { kind: "direct" | "routed"; mtu: number } | { none: string };
-	tunnel: { kind: "geneve" | "vxlan"; mtu: number } | { none: string };
+	direct: { kind: DirectKind; mtu: number } | { none: string };
+	tunnel: { kind: TunnelType; mtu: number } | { none: string };
 	cells: SurveyCell[];
 	/** True: the peer has ever answered a probe. */
 	answers: boolean;

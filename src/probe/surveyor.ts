@@ -1,8 +1,15 @@
 /**
- * Asks a peer on every combination of ways and sizes, whatever the mode: the raw measurements of
+ * Probes peers over every combination of ways and sizes, whatever the mode: the raw measurements of
  * `fairway check`.
+ *
+ *  1. a client asks for a peer: it joins the survey of that peer if there is one, else one is queued
+ *  2. so many peers at a time are probed, in rounds, with a budget of probes of their own: the
+ *     prober's, which paths in use depend on, is not touched
+ *  3. after the last round answers have some time; then all clients get the cells
+ *  4. a peer whose clients have all gone is probed no longer
  */
 import type { ProbedPeer } from "../compile/compile.js";
+import { peerKey } from "../tables/paths.js";
 import type { Question } from "./path_state.js";
 import { smallLength, type Way } from "./question.js";
 import type { SurveyCell } from "./survey.js";
@@ -10,44 +17,85 @@ import type { SurveyCell } from "./survey.js";
 /** Sequence numbers from here on belong to surveys. */
 export const SURVEY_SEQUENCE = 0x80000000;
 
-/** Questions of each combination, and how far apart; then so long is waited. */
+/** Probes of each combination, and how far apart; then so long is waited. */
 const TIMES = 5;
 const GAP_MS = 60;
 const WAIT_MS = 700;
-/** Peers at once: the answers of all of them come at once as well. */
-const PEERS = 32;
+/** Peers at a time. */
+const PEERS = 64;
+/** Probes a second, and at once: 50 peers a second, a tenth of a core. */
+const RATE = { probes: 2000, burst: 32 };
+const TURN_MS = 5;
 
 type Asked = Pick<Question, "sequence" | "there" | "back" | "length" | "answerLength" | "hello">;
 
+interface Client {
+	done: (cells: SurveyCell[]) => void;
+	failed: (reason: unknown) => void;
+}
+
+interface Job {
+	key: string;
+	peer: ProbedPeer;
+	cells: SurveyCell[];
+	clients: Set<Client>;
+	/** Of the probes that have left. */
+	sequences: number[];
+	/** When it goes on, ms. */
+	at: number;
+}
+
+export interface SurveyProgress {
+	/** Peers, once for each family, since nothing was to be done. */
+	done: number;
+	total: number;
+}
+
 export class Surveyor {
 	readonly #send: (peer: ProbedPeer, question: Asked) => void;
+	readonly #clock: () => number;
+	/** Of each peer once; those that come first are probed first. */
+	readonly #jobs = new Map<string, Job>();
 	readonly #waiting = new Map<number, SurveyCell>();
-	readonly #timers = new Set<NodeJS.Timeout>();
 	#sequence = 0;
-	#running = 0;
-	#queue: (() => void)[] = [];
+	#done = 0;
+	#total = 0;
+	#tokens = RATE.burst;
+	#tokensAt: number;
+	#timer: NodeJS.Timeout | undefined;
+	#closed = false;
 
-	constructor(send: (peer: ProbedPeer, question: Asked) => void) {
+	/** @param clock milliseconds, monotonic */
+	constructor(send: (peer: ProbedPeer, question: Asked) => void, clock: () => number) {
 		this.#send = send;
+		this.#clock = clock;
+		this.#tokensAt = clock();
 	}
 
-	async ask(peer: ProbedPeer): Promise<SurveyCell[]> {
-		while (this.#running >= PEERS) await new Promise<void>((go) => this.#queue.push(go));
-		this.#running++;
-		try {
-			const cells = cellsOf(peer);
-			const asked: number[] = [];
-			for (let time = 0; time < TIMES; time++) {
-				for (const cell of cells) asked.push(this.#askOne(peer, cell));
-				await this.#pause(GAP_MS);
-			}
-			await this.#pause(WAIT_MS);
-			for (const sequence of asked) this.#waiting.delete(sequence);
-			return cells;
-		} finally {
-			this.#running--;
-			this.#queue.shift()?.();
-		}
+	get progress(): SurveyProgress {
+		return { done: this.#done, total: this.#total };
+	}
+
+	/** Rejects with the signal's reason when that aborts. */
+	ask(peer: ProbedPeer, signal?: AbortSignal): Promise<SurveyCell[]> {
+		if (signal?.aborted === true) return Promise.reject(signal.reason);
+		return new Promise((resolve, reject) => {
+			const job = this.#join(peer);
+			const leave = () => client.failed(signal?.reason);
+			const client: Client = {
+				done: (cells) => {
+					signal?.removeEventListener("abort", leave);
+					resolve(cells);
+				},
+				failed: (reason) => {
+					job.clients.delete(client);
+					if (job.clients.size === 0) this.#end(job);
+					reject(reason);
+				},
+			};
+			job.clients.add(client);
+			signal?.addEventListener("abort", leave, { once: true });
+		});
 	}
 
 	answered(sequence: number, roundTripMs: number): void {
@@ -59,7 +107,59 @@ export class Surveyor {
 	}
 
 	close(): void {
-		for (const timer of this.#timers) clearTimeout(timer);
+		this.#closed = true;
+		clearTimeout(this.#timer);
+	}
+
+	#join(peer: ProbedPeer): Job {
+		const key = peerKey(peer);
+		const known = this.#jobs.get(key);
+		if (known !== undefined) return known;
+		if (this.#jobs.size === 0) this.#done = this.#total = 0;
+		const cells = cellsOf(peer);
+		const job = { key, peer, cells, clients: new Set<Client>(), sequences: [], at: this.#clock() };
+		this.#jobs.set(key, job);
+		this.#total++;
+		if (!this.#closed) this.#timer ??= setTimeout(() => this.#turn(), 0);
+		return job;
+	}
+
+	#turn(): void {
+		const now = this.#clock();
+		const gained = ((now - this.#tokensAt) * RATE.probes) / 1000;
+		this.#tokens = Math.min(RATE.burst, this.#tokens + gained);
+		this.#tokensAt = now;
+		let active = 0;
+		for (const job of this.#jobs.values()) {
+			if (++active > PEERS) break;
+			this.#advance(job, now);
+		}
+		this.#timer =
+			this.#jobs.size === 0 || this.#closed ? undefined : setTimeout(() => this.#turn(), TURN_MS);
+	}
+
+	/** As far as time and budget allow. */
+	#advance(job: Job, now: number): void {
+		const { cells, sequences } = job;
+		const all = TIMES * cells.length;
+		while (job.at <= now) {
+			if (sequences.length === all) {
+				this.#end(job);
+				for (const client of job.clients) client.done(cells);
+				return;
+			}
+			if (this.#tokens < 1) return;
+			this.#tokens--;
+			const cell = cells[sequences.length % cells.length] as SurveyCell;
+			sequences.push(this.#askOne(job.peer, cell));
+			if (sequences.length === all) job.at = now + WAIT_MS;
+			else if (sequences.length % cells.length === 0) job.at = now + GAP_MS;
+		}
+	}
+
+	#end(job: Job): void {
+		for (const sequence of job.sequences) this.#waiting.delete(sequence);
+		if (this.#jobs.delete(job.key)) this.#done++;
 	}
 
 	#askOne(peer: ProbedPeer, cell: SurveyCell): number {
@@ -71,19 +171,9 @@ export class Surveyor {
 		this.#send(peer, { sequence, there, back, length, answerLength, hello: false });
 		return sequence;
 	}
-
-	#pause(ms: number): Promise<void> {
-		return new Promise((resolve) => {
-			const timer = setTimeout(() => {
-				this.#timers.delete(timer);
-				resolve();
-			}, ms);
-			this.#timers.add(timer);
-		});
-	}
 }
 
-/** Answers are never longer than their questions. */
+/** Answers are never longer than their probes. */
 function cellsOf({ family, direct, tunnel }: ProbedPeer): SurveyCell[] {
 	const small = smallLength(family);
 	const cells: SurveyCell[] = [];

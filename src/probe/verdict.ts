@@ -1,16 +1,18 @@
-/** What each traffic mode would make of a peer, and of all of them. Pure. */
+/** What each traffic mode would do with a peer, and with all of them. Pure. */
+import type { HybridDirect, TrafficEncapMode } from "../config/config.js";
+import type { PathKind } from "../tables/paths.js";
 import type { Direction, Findings, PathSurvey, Way, WayFindings } from "./survey.js";
 
-export const MODES = ["encap", "hybrid", "noEncap"] as const;
-export type Mode = (typeof MODES)[number];
+export type Mode = TrafficEncapMode;
+export const MODES: readonly Mode[] = ["encap", "hybrid", "noEncap"];
 
-/** "unproven": the path would be used all the same, because nothing says that it fails. */
-export type Outcome = "direct" | "routed" | "geneve" | "vxlan" | "unproven" | "lost";
+/** "unproven": the path would be used all the same, because nothing shows that it fails. */
+export type Outcome = Exclude<PathKind, "down"> | "unproven" | "lost";
 
 export interface Verdict {
 	outcome: Outcome;
-	/** What packets would take; of a lost peer too, unless there is no path at all. */
-	path: "direct" | "routed" | "geneve" | "vxlan" | "down";
+	/** What packets would take, even to a lost peer; down: there is no path at all. */
+	path: PathKind;
 	/** One plain sentence. */
 	sentence: string;
 }
@@ -18,7 +20,7 @@ export interface Verdict {
 /** The rules of hybrid. */
 export interface HybridRule {
 	/** The configuration's `hybrid.direct`. "subnet": a candidate goes direct without proof. */
-	direct: "proven" | "subnet";
+	direct: HybridDirect;
 	/** The direct path may be taken: same subnet or listed to be tried, and not forbidden. */
 	candidate: boolean;
 }
@@ -26,11 +28,11 @@ export interface HybridRule {
 /** `lost` and the others count a peer once for each family. */
 export interface ModeSummary {
 	mode: Mode;
-	/** The mode that is in force. */
+	/** The active mode. */
 	configured: boolean;
 	counts: Record<Outcome, number>;
 	lost: { node: string; family: 4 | 6 }[];
-	/** "12 peers direct, 3 in geneve; would lose node4 (v4)" */
+	/** "12 peers direct, 3 in geneve; would break 1 peer: node4 (v4)" */
 	sentence: string;
 }
 
@@ -47,12 +49,12 @@ export function verdictsOf(
 	};
 }
 
-/** The verdict when this way is the only one that may be taken. */
+/** The verdict when packets may take this way only. */
 function only(way: Way, survey: PathSurvey, findings: Findings): Verdict {
 	const path = survey[way];
 	const found = findings[way];
 	if ("none" in path || found === null) {
-		const why = "none" in path ? path.none : "nothing is known of it";
+		const why = "none" in path ? path.none : "nothing is known about it";
 		return { outcome: "lost", path: "down", sentence: `There is no ${way} path: ${why}.` };
 	}
 	const { kind } = path;
@@ -64,14 +66,14 @@ function only(way: Way, survey: PathSurvey, findings: Findings): Verdict {
 		return {
 			outcome: "lost",
 			path: kind,
-			sentence: "It has answered before and now answers nothing, whichever way it is asked.",
+			sentence: "It answered probes before and answers none now, on any path.",
 		};
 	return {
 		outcome: "unproven",
 		path: kind,
 		sentence: survey.answers
-			? `The path ${kind} is neither proven nor disproved.`
-			: `It has never answered a probe (another implementation?): ${kind} without proof.`,
+			? `Nothing shows whether the path ${kind} works.`
+			: `No probe answered yet (another implementation?): ${kind}, unverified.`,
 	};
 }
 
@@ -135,10 +137,10 @@ const WHERE: Readonly<Record<Exclude<Outcome, "lost">, string>> = {
 	routed: "routed",
 	geneve: "in geneve",
 	vxlan: "in vxlan",
-	unproven: "without proof",
+	unproven: "unverified",
 };
 
-/** Of many lost peers, those that are named. */
+/** Lost peers named at most; the rest is a number. */
 const NAMED = 5;
 
 function sentenceOf(
@@ -155,7 +157,7 @@ function sentenceOf(
 	const losing =
 		lost.length === 0
 			? []
-			: [`would lose ${amount(lost.length, unit)}: ${names.join(", ")}${more}`];
+			: [`would break ${amount(lost.length, unit)}: ${names.join(", ")}${more}`];
 	return [...(carried.length > 0 ? [carried.join(", ")] : []), ...losing].join("; ") || "no peers";
 }
 

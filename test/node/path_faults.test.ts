@@ -178,7 +178,7 @@ t.test("faults", async (t) => {
 			...[command("fairway"), "check", "--run-dir", cluster.lab.agent("node1").runDirectory],
 		]);
 		t.match(stdout, /hybrid: +2 paths direct, 4 in geneve\n/);
-		t.match(stdout, /noEncap: 2 paths direct; would lose 4 paths: node3/);
+		t.match(stdout, /noEncap: 2 paths direct; would break 4 paths: node3/);
 		t.match(stdout, /encap: +6 paths in geneve\n/);
 		t.equal(status, 0, "the mode in force loses nobody");
 	});

@@ -214,3 +214,60 @@ async function deadSocket(path: string): Promise<string> {
 	await once(child, "exit");
 	return path;
 }
+
+t.test("a client that closes the connection ends its request", async (t) => {
+	const runDir = runDirectory(t);
+	let begin = () => {};
+	let end: (reason: unknown) => void = () => {};
+	const began = new Promise<void>((resolve) => (begin = resolve));
+	const ended = new Promise<unknown>((resolve) => (end = resolve));
+	const errors: unknown[] = [];
+	const server = await ApiServer.open(
+		runDir,
+		{
+			"POST /check": (_, signal) => {
+				begin();
+				return new Promise((_, reject) => {
+					signal.addEventListener("abort", () => {
+						end(signal.reason);
+						reject(signal.reason);
+					});
+				});
+			},
+			"GET /hello": () => ({ status: 200, body: "hello" }),
+		},
+		{ onError: (error) => errors.push(error) },
+	);
+	t.teardown(() => server.close());
+	const { request } = await import("node:http");
+	const exchange = request({ socketPath: server.socketPath, method: "POST", path: "/check" });
+	exchange.on("error", () => undefined);
+	exchange.end();
+	await began;
+	exchange.destroy();
+	t.match(await ended, { message: "The client closed the connection" });
+	t.equal(await ask(server.socketPath, "GET", "/hello"), "hello");
+	t.strictSame(errors, [], "which is no error of the agent");
+});
+
+t.test(
+	"an answer with ten thousand entries leaves turns of the event loop to others",
+	async (t) => {
+		const runDir = runDirectory(t);
+		const list = Array.from({ length: 10_000 }, (_, number) => ({ number, text: "x".repeat(300) }));
+		const server = await ApiServer.open(runDir, {
+			"GET /list": () => ({ status: 200, body: list }),
+		});
+		t.teardown(() => server.close());
+		let turns = 0;
+		let counting = true;
+		const count = () => {
+			turns++;
+			if (counting) setImmediate(count);
+		};
+		count();
+		t.strictSame(await ask(server.socketPath, "GET", "/list"), list);
+		counting = false;
+		t.ok(turns >= 100, `${turns} turns`);
+	},
+);

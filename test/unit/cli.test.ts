@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import t from "tap";
 import { check } from "../../src/agent/check.js";
-import { agentSocket } from "../../src/api/client.js";
+import { AgentUnreachableError, ApiError, agentSocket } from "../../src/api/client.js";
 import {
 	type CheckAnswer,
 	type CheckRequest,
@@ -22,9 +22,10 @@ import { checkText } from "../../src/cli/check.js";
 import { endpointsText } from "../../src/cli/endpoints.js";
 import { eventsText } from "../../src/cli/events.js";
 import { explainRequest, explainText } from "../../src/cli/explain.js";
-import { peersText } from "../../src/cli/peers.js";
-import { statusText } from "../../src/cli/status.js";
-import { bytes, duration, facts, milliseconds, percent, table, wrap } from "../../src/cli/table.js";
+import { peersText, widePeersText } from "../../src/cli/peers.js";
+import { statusText, waitUntilReady } from "../../src/cli/status.js";
+import { facts, table, wrap } from "../../src/text/table.js";
+import { bytes, duration, milliseconds, percent } from "../../src/text/units.js";
 import { type PaperNetwork, paperSurvey } from "../tools/paper_survey.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -52,6 +53,7 @@ const status: Status = {
 	drops: { spoofed_mac: 3, no_endpoint: 12345 },
 	events: { mss_clamped: 7 },
 	slowPath: { answered: 2 },
+	eventLoop: { p50Ms: 0.1, p99Ms: 2, p999Ms: 8, maxMs: 12.3, seconds: 42 },
 	pending: 0,
 	problems: ["pods.yaml: it is no YAML"],
 };
@@ -156,27 +158,36 @@ t.test("what people see", async (t) => {
 	const shown = statusText(status);
 	t.match(shown, /^Node +n1, ready$/m);
 	t.match(shown, /^Transport +eth0, 192\.168\.1\.11, fd00:1::11, MTU 1500$/m);
-	t.match(shown, /^Probes +100 sent, 98 answered, 1 late; paths changed 3 times$/m);
+	t.match(shown, /^Probes +100 sent, 98 answered, 1 late; 3 path changes$/m);
 	t.match(shown, /^Peers +2 \(paths: 2 direct, 1 geneve\)$/m);
 	t.match(shown, /^ {2}no_endpoint +12345\n {2}spoofed_mac +3$/m, "most drops first");
 	t.match(shown, /^Slow path\n.*\n {2}answered +2$/m);
 	t.match(shown, / - pods\.yaml: it is no YAML/);
-	t.match(statusText({ ...status, drops: {} }), "no packet was dropped");
+	t.match(shown, /^Mode +hybrid \(Geneve\)$/m);
+	t.match(shown, /^Loop lag +p50 0\.10 ms, p99 2\.00 ms, max 12 ms within 42s$/m);
+	t.match(shown, /^Pending writes +0$/m);
+	t.match(statusText({ ...status, drops: {} }), /^Drops: none$/m);
 	t.match(
 		statusText({ ...status, ready: false, waitingFor: "a Node object for n1" }),
 		/^Node +n1, not ready\nWaiting for +a Node object for n1$/m,
 	);
 
 	const now = Date.parse("2026-11-28T10:03:04.000Z");
-	const lines = peersText(peers, now).trimEnd().split("\n");
+	const lines = peersText(peers, now, 120).trimEnd().split("\n");
 	t.equal(lines.length, 3);
 	const column = lines[0]?.indexOf("PATH") ?? -1;
 	t.equal(lines[1]?.slice(column, column + 6), "direct");
 	t.equal(lines[2]?.slice(column, column + 4), "down");
-	t.match(lines[1], "1.5 MiB");
+	t.notMatch(lines[1], "MiB");
 	t.match(lines[1], / 3m 4s +2 +0\.21 ms +2% /);
 	t.match(lines[2], / 4s +0 +- +- /);
-	t.match(peersText([], now), "No other Node");
+	t.match(peersText([], now, 120), "There are no peers.");
+	const wide = widePeersText(peers, now).split("\n");
+	t.match(
+		wide[0],
+		/^NODE +IP +POD CIDRS +TRANSPORT .* DIRECT BYTES +TUNNEL PACKETS +TUNNEL BYTES +REASON$/,
+	);
+	t.match(wide[1], / 10\.244\.2\.0\/24 +192\.168\.1\.12 .* 1\.5 MiB /);
 
 	const endpoint: EndpointStatus = {
 		containerId: "0123456789abcdef",
@@ -191,12 +202,13 @@ t.test("what people see", async (t) => {
 	t.match(endpointsText([endpoint]), /default\/web-0 +10\.244\.1\.2,fd00:10:244:1::2 /);
 	const { namespace: _, name: __, ...nameless } = endpoint;
 	t.match(endpointsText([nameless]), /^- /m);
-	t.match(endpointsText([]), "No Pod");
+	t.match(endpointsText([]), "There are no local Pods.");
 
 	const explained = explainText(answer);
-	t.match(explained, "tcp 10.244.1.2:40000 → 8.8.8.8:80, seen first by from_pod");
+	t.match(explained, "tcp 10.244.1.2:40000 → 8.8.8.8:80, first hook from_pod");
 	t.match(explained, /^SNAT +192\.168\.1\.11:50000$/m);
 	t.match(explained, /^ +1 +route +8\.8\.8\.8 is outside the cluster$/m);
+	t.match(explained, /^Verdict +forwarded$/m);
 	t.match(explainText({ ...answer, drop: "no_route" }), /^Verdict +dropped: no_route$/m);
 });
 
@@ -246,7 +258,7 @@ t.test("what a check shows", async (t) => {
 			"PEER  IP  DIRECT  →small  ←small  →full  ←full  TUNNEL  →small  ←small  →full  ←full      RTT",
 			"n2    v4  direct      ok      ok   1500   1500  geneve      ok      ok   1450   1450  0.21 ms",
 			"",
-			"What each mode makes of them (* is in force on n1)",
+			"What each mode would do (* active on n1)",
 			"  encap:   1 peer in geneve",
 			"* hybrid:  1 peer direct",
 			"  noEncap: 1 peer direct",
@@ -258,16 +270,16 @@ t.test("what a check shows", async (t) => {
 	const silent: PaperNetwork = { direct: {}, tunnel: {} };
 	const lacking: PaperNetwork = { direct: { none: "it has no IPv4 address" }, tunnel };
 	const bad = checkText(await checked("noEncap", free, filtered, silent, lacking));
-	t.match(bad, /^n3 +v4 +direct +NO +NO +NO +NO +geneve +ok +ok +1450 +1450 +0\.34 ms$/m);
+	t.match(bad, /^n3 +v4 +direct +FAIL +FAIL +FAIL +FAIL +geneve +ok +ok +1450 +1450 +0\.34 ms$/m);
 	t.match(bad, /^n4 +v4 +direct +\? +\? +\? +\? +geneve +\? +\? +\? +\? +-$/m);
 	t.match(bad, /^n5 +v4 +none +- +- +- +- +geneve +ok/m);
-	t.match(bad, "* noEncap: 1 peer direct, 1 without proof; would lose 2 peers: n3 (v4), n5 (v4)\n");
+	t.match(bad, "* noEncap: 1 peer direct, 1 unverified; would break 2 peers: n3 (v4), n5 (v4)\n");
 	t.match(
 		bad,
-		/^ {2}n3 v4, lost: The path direct fails: no packet gets there, and none comes back\.$/m,
+		/^ {2}n3 v4, broken: The path direct fails: no packet gets there, and none comes back\.$/m,
 	);
-	t.match(bad, /^ {2}n4 v4, unproven: It has never answered a probe/m);
-	t.match(bad, /^- Packets with Node addresses get through.*\n( .*\n)* {2}Seen with n3 v4 ↔\.$/m);
+	t.match(bad, /^ {2}n4 v4, unverified: No probe answered yet/m);
+	t.match(bad, /^- Packets with Node addresses get through.*\n( .*\n)* {2}Affects n3 v4 ↔\.$/m);
 	t.match(bad, /^ +\$ aws ec2 modify-network-interface-attribute .*--no-source-dest-check$/m);
 	t.notMatch(bad, "ip route add", "only what was found");
 	const prose = bad.split("\n").filter((line) => !line.trimStart().startsWith("$"));
@@ -284,12 +296,63 @@ t.test("what a check shows", async (t) => {
 		survey: async () => lossy.peers,
 	});
 	t.match(checkText(again), /ok -3% +ok -3% +1500 -3%/);
-	t.equal(checkText(await checked("encap")), "No other Node is known.\n");
+	t.equal(checkText(await checked("encap")), "There are no peers.\n");
 
 	const shown = eventsText(events);
 	t.match(shown, /^2026-11-28T10:00:00\.000Z +n2 +v4 +- +geneve +1450 +Not proven yet\.$/m);
 	t.match(shown, /n3 +v6 +geneve +direct +1500 +Proven\.\n$/);
 	t.match(eventsText([]), "No path has changed.");
+});
+
+t.test("peers fit 120 columns, in any family and with any name", async (t) => {
+	const now = Date.parse("2026-11-28T10:03:04.000Z");
+	const reason =
+		"geneve: direct path drops our source address; is the source/destination check on?";
+	const address = "fd00:1234:5678:9abc:def0:1234:5678:9abc";
+	const names = ["n2", "ip-10-0-123-234.eu-central-1.compute.internal", "n".repeat(253)];
+	for (const node of names) {
+		const rows = ([4, 6] as const).map(
+			(family): PeerStatus => ({
+				...(peers[0] as PeerStatus),
+				...{ node, family, reason, transportAddress: address, changes: 1234, roundTripMs: 123 },
+			}),
+		);
+		const lines = peersText(rows, now + 1e9, 120)
+			.trimEnd()
+			.split("\n");
+		t.ok(
+			lines.every((line) => [...line].length <= 120),
+			`${node.length} characters`,
+		);
+		t.match(lines[1], / direct path drops our/, "the reason without the path");
+	}
+	const [, short] = peersText(peers, now, 120).split("\n");
+	t.match(short, / Same subnet 192\.168\.1\.0\/24\.$/, "not cut where there is room");
+});
+
+t.test("waiting until the agent is ready", async (t) => {
+	const starting = { ...status, ready: false, waitingFor: "a Node object for n1" };
+	const down = new AgentUnreachableError("/run/agent.sock", "ENOENT", "no such socket");
+	/** What is seen at each look; the last of them for ever. */
+	const looks = (...seen: (Status | Error)[]) => {
+		let at = 0;
+		return async () => {
+			const now = seen[Math.min(at++, seen.length - 1)] as Status | Error;
+			if (now instanceof Error) throw now;
+			return now;
+		};
+	};
+	const busy = new ApiError(503, "Cannot answer: the agent is starting");
+	const ready = await waitUntilReady(looks(down, busy, starting, status), 60_000);
+	t.strictSame(ready.status, status, "over a start of the agent");
+	t.match(await waitUntilReady(looks(starting), 0), {
+		status: { ready: false },
+		why: "waiting for a Node object for n1",
+	});
+	t.match(await waitUntilReady(looks(down), 0), { status: undefined, why: /no such socket/ });
+	const forbidden = new AgentUnreachableError("/run/agent.sock", "EACCES", "permission denied");
+	await t.rejects(waitUntilReady(looks(forbidden), 60_000), { code: "EACCES" });
+	await t.rejects(waitUntilReady(looks(new ApiError(500, "boom")), 60_000), { message: "boom" });
 });
 
 t.test("the ends of a packet", async (t) => {
@@ -378,15 +441,21 @@ t.test("exit statuses", async (t) => {
 		[["--help"], 0, /Usage: fairway/, 1],
 		[["help"], 0, /Usage: fairway/, 1],
 		[["--version"], 0, /^\d+\.\d+\.\d+$/m, 1],
-		[["sail"], 2, /unknown command 'sail'/, 2],
+		[["sail"], 2, /^fairway: unknown command 'sail'\nSee `fairway --help`\.\n$/, 2],
+		[["--help"], 0, /Exit status:\n {2}0 /, 1],
+		[["lab", "sail"], 2, /^fairway: Cannot run "sail"/, 2],
 		[["status", "--no-such-option"], 2, /unknown option '--no-such-option'/, 2],
 		[["status", "-o", "xml"], 2, /Allowed choices are text, json/, 2],
 		[["status", "too", "much"], 2, /too many arguments/, 2],
 		[["status", "--run-dir", directory], 1, /Cannot reach the agent at .*agent\.sock/, 2],
 		[["peers", "--run-dir", directory, "-o", "json"], 1, /Cannot reach the agent/, 2],
 		[["endpoints", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
-		[["check", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
-		[["check", "--peer", ""], 2, /Wanted the name of a Node/, 2],
+		[["check", "--run-dir", directory], 4, /Cannot reach the agent/, 2],
+		[["status", "--wait", "0", "--run-dir", directory], 3, /not ready after 0 s: Cannot reach/, 2],
+		[["status", "--wait", "soon"], 2, /Expected a number of seconds/, 2],
+		[["peers", "--path", "sideways"], 2, /Allowed choices are direct, routed/, 2],
+		[["peers", "-o", "xml"], 2, /Allowed choices are text, wide, json/, 2],
+		[["check", "--peer", ""], 2, /Expected the name of a Node/, 2],
 		[["check", "n2"], 2, /too many arguments/, 2],
 		[["events", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
 		[["explain", "10.0.0.1", "10.0.0.2", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
@@ -434,7 +503,7 @@ t.test("an agent that answers", async (t) => {
 		"GET /events": () => ({ status: 200, body: events }),
 		"POST /check": (body) => {
 			checks.push(body);
-			if ((body as CheckRequest).peer !== undefined)
+			if ((body as CheckRequest).peer?.includes("n9"))
 				throw new RequestError(NO_SUCH_PEER, "Cannot check n9: no such");
 			return { status: 200, body: checkAnswer };
 		},
@@ -451,7 +520,16 @@ t.test("an agent that answers", async (t) => {
 	const at = ["--run-dir", directory];
 
 	t.strictSame(JSON.parse((await fairway("status", "-o", "json", ...at)).stdout), status);
+	const waited = await fairway("status", "--wait", "-o", "json", ...at);
+	t.match(waited, { status: 0, stderr: "" }, "ready, so there is nothing to wait for");
+	t.strictSame(JSON.parse(waited.stdout), status);
 	t.strictSame(JSON.parse((await fairway("peers", "--output", "json", ...at)).stdout), peers);
+	const matching = async (...args: string[]) =>
+		JSON.parse((await fairway("peers", "-o", "json", ...args, ...at)).stdout) as PeerStatus[];
+	t.strictSame(await matching("--peer", "n2"), peers.slice(0, 1));
+	t.strictSame(await matching("--peer", "n2", "--peer", "n9", "--path", "down"), []);
+	t.strictSame(await matching("--path", "down", "--path", "routed"), peers.slice(1));
+	t.equal((await fairway("peers", "--peer", "n9", ...at)).stdout, "No peer matches.\n");
 	t.strictSame(JSON.parse((await fairway("endpoints", "-o", "json", ...at)).stdout), []);
 	t.equal((await fairway("status", ...at)).stdout, statusText(status));
 	t.strictSame(JSON.parse((await fairway("events", "-o", "json", ...at)).stdout), events);
@@ -464,11 +542,12 @@ t.test("an agent that answers", async (t) => {
 	t.strictSame(fine, { status: 0, stdout: checkText(checkAnswer), stderr: "" });
 	checkAnswer = await checked("noEncap", free, filtered);
 	const loses = await fairway("check", "-o", "json", ...at);
-	t.strictSame([loses.status, loses.stderr], [1, ""], "the mode in force loses a peer");
+	t.strictSame([loses.status, loses.stderr], [1, ""], "the active mode breaks a peer");
 	t.strictSame(JSON.parse(loses.stdout), checkAnswer);
 	const nobody = await fairway("check", "--peer", "n9", ...at);
 	t.match(nobody, { status: 2, stdout: "", stderr: "fairway: Cannot check n9: no such\n" });
-	t.strictSame(checks, [{}, {}, { peer: "n9" }]);
+	await fairway("check", "--peer", "n2", "--peer", "n3", ...at);
+	t.strictSame(checks, [{}, {}, { peer: ["n9"] }, { peer: ["n2", "n3"] }]);
 	const explained = await fairway("explain", "fd00::1", "[fd00::2]:53", "--proto", "udp", ...at);
 	t.equal(explained.stdout, explainText(answer));
 	t.strictSame(asked, [

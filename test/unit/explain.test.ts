@@ -246,7 +246,7 @@ t.test("what the log says about peers", async (t) => {
 		{ message: "peer removed", facts: { peer: "n2", family: 6 } },
 	]);
 	t.match(peerDifferences([first], [{ ...first, path: "geneve", reason: "New." }]), [
-		{ message: "peer's path changed", facts: { from: "direct", path: "geneve", reason: "New." } },
+		{ message: "peer path changed", facts: { from: "direct", path: "geneve", reason: "New." } },
 	]);
 	t.match(peerDifferences([first], [{ ...first, mtu: 1400 }]), [{ message: "peer changed" }]);
 	t.match(peerDifferences([first], [{ ...first, transportAddress: "192.168.1.99" }]), [

@@ -100,7 +100,7 @@ t.test("what cannot be asked", async (t) => {
 			`Cannot make a question of ${small - 1} bytes with an answer of ${small - 1}: expected at least ${small}`,
 		],
 		["an answer too short", { answerLength: 40 }, "with an answer of 40: expected at least"],
-		["a long answer", { answerLength: 201 }, "and no answer longer than its question"],
+		["a long answer", { answerLength: 201 }, "and an answer no longer than its question"],
 		["no address", { source: "n2" }, 'expected an address, got "n2"'],
 		["no destination", { destination: "" }, 'expected an address, got ""'],
 	];

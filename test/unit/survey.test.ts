@@ -163,7 +163,7 @@ t.test("more answers never turn a peer that is carried into a lost one", async (
 
 // ------------------------------------------------------------ verdicts
 
-t.test("what each mode makes of a peer", async (t) => {
+t.test("what each mode would do with a peer", async (t) => {
 	const { tunnel } = FREE;
 	const subnet: HybridRule = { direct: "subnet", candidate: true };
 	const elsewhere: HybridRule = { direct: "proven", candidate: false };
@@ -182,7 +182,7 @@ t.test("what each mode makes of a peer", async (t) => {
 	t.equal(outcomes(silent), "unproven unproven unproven", "another implementation");
 	t.equal(outcomes({ ...silent, answers: true }), "lost lost lost", "it is gone");
 	t.match(verdicts(paperSurvey("n2", 4, silent)), {
-		hybrid: { path: "geneve", sentence: /never answered.*geneve without proof/ },
+		hybrid: { path: "geneve", sentence: /^No probe answered yet.*geneve, unverified/ },
 		noEncap: { path: "direct" },
 	});
 	t.match(verdicts(paperSurvey("n2", 4, { direct: { there: 1400, back: 1500 }, tunnel })), {
@@ -223,17 +223,17 @@ t.test("the sum over peers", async (t) => {
 		{ mode: "hybrid", configured: true, sentence: "2 peers direct, 1 in geneve" },
 		{
 			mode: "noEncap",
-			sentence: "2 peers direct; would lose 1 peer: n4 (v4)",
+			sentence: "2 peers direct; would break 1 peer: n4 (v4)",
 			lost: [{ node: "n4", family: 4 }],
 			counts: { direct: 2, lost: 1 },
 		},
 	]);
 	const both = [checked("n2", 4, FREE), checked("n2", 6, { direct: {}, tunnel: {} })];
-	t.equal(summarize(both, "encap")[0]?.sentence, "1 path in geneve, 1 without proof");
+	t.equal(summarize(both, "encap")[0]?.sentence, "1 path in geneve, 1 unverified");
 	const many = Array.from({ length: 8 }, (_, i) => checked(`m${i}`, 4, { direct: {}, tunnel }));
 	t.match(
 		summarize(many, "encap")[2]?.sentence,
-		/^would lose 8 peers: m0 .* m4 \(v4\) and 3 more$/,
+		/^would break 8 peers: m0 .* m4 \(v4\) and 3 more$/,
 	);
 	t.equal(summarize([], "encap")[0]?.sentence, "no peers");
 });

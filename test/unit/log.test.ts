@@ -1,0 +1,78 @@
+/** The agent's log, on a FIFO in place of standard output. */
+import { execFileSync, spawn } from "node:child_process";
+import { constants, mkdtempSync, openSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import t from "tap";
+import { openLog } from "../../src/agent/log.js";
+import { ProblemLog } from "../../src/agent/problem_log.js";
+import { withComponent } from "../../src/log.js";
+
+function fifo(t: { teardown(remove: () => void): void }): string {
+	const directory = mkdtempSync(join(tmpdir(), "fairway-log-"));
+	t.teardown(() => rmSync(directory, { recursive: true }));
+	const path = join(directory, "fifo");
+	execFileSync("mkfifo", [path]);
+	return path;
+}
+
+/** By another process: a read of this one that waits for ever would keep it alive. */
+function lines(t: { teardown(end: () => void): void }, path: string): AsyncIterable<string> {
+	const reader = spawn("cat", [path], { stdio: ["ignore", "pipe", "inherit"] });
+	t.teardown(() => reader.kill());
+	return createInterface({ input: reader.stdout });
+}
+
+t.test("a reader that stops reading does not block the event loop", async (t) => {
+	const path = fifo(t);
+	// Both ends, so that opening and writing never fail for want of a reader.
+	const log = openLog("n1", "info", {
+		fd: openSync(path, constants.O_RDWR),
+		waitingMax: 256 * 1024,
+	});
+	const filler = "x".repeat(1000);
+	for (let number = 0; number < 1000; number++) log.info({ number, filler }, "line");
+	await new Promise((turn) => setImmediate(turn));
+	t.pass("a megabyte into a pipe of 64 KiB that nobody reads");
+
+	let expected = 0;
+	for await (const text of lines(t, path)) {
+		const line = JSON.parse(text);
+		if (line.msg === "line") {
+			if (line.number !== expected++) break;
+		} else {
+			t.match(line, { level: "warn", lines: 1000 - expected, msg: /^log lines dropped/ });
+			break;
+		}
+	}
+	t.ok(expected > 64 && expected < 1000, "the first lines, in order, then what was dropped");
+});
+
+t.test("a line is written at once, and says which component it is from", async (t) => {
+	const path = fifo(t);
+	const log = openLog("n1", "info", { fd: openSync(path, constants.O_RDWR) });
+	withComponent(log, "cni").debug({}, "not at this level");
+	withComponent(log, "cni").info({ pod: "web" }, "attached Pod");
+	for await (const text of lines(t, path)) {
+		const { time, ...line } = JSON.parse(text);
+		t.type(Date.parse(time), "number");
+		const wanted = { level: "info", node: "n1", component: "cni", pod: "web" };
+		t.strictSame(line, { ...wanted, msg: "attached Pod" });
+		break;
+	}
+});
+
+t.test("a problem is logged when it appears and when it is gone", async (t) => {
+	const lines: string[] = [];
+	const to = (level: string) => (fields: object, message?: string) =>
+		void lines.push(`${level} ${message} ${JSON.stringify(fields)}`);
+	const problems = new ProblemLog({ info: to("info"), warn: to("warn") } as never);
+	for (const current of [["a"], ["a"], ["b"], []]) problems.update(current);
+	t.strictSame(lines, [
+		'warn problem detected {"problem":"a"}',
+		'warn problem detected {"problem":"b"}',
+		'info problem resolved {"problem":"a"}',
+		'info problem resolved {"problem":"b"}',
+	]);
+});
