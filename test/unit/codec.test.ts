@@ -43,7 +43,7 @@ t.test("a generated struct: bytes are where C has them", async (t) => {
 		`${"00".repeat(10)}ffff0a000001fd00${"00".repeat(13)}021234005006000000`,
 	);
 	const header = SlowPathHeader.decode(Buffer.from("0102000003000000dc05000000100000ff", "hex"));
-	t.same(header, { kind: 1, hook: 2, ifindex: 3, mtu: 1500, length: 4096 });
+	t.same(header, { kind: 1, hook: 2, pod: 0, ifindex: 3, mtu: 1500, length: 4096 });
 });
 
 t.test("any value is decoded as it was encoded, nested structs and arrays too", async (t) => {
