@@ -10,6 +10,7 @@
  *  1 the veth   2 the record   3 the data path   4 frees the addresses
  */
 import { basename } from "node:path";
+import type { Log } from "../log.js";
 import type { IpRoute } from "../reconcile/iproute.js";
 import { isPodInterface } from "../reconcile/names.js";
 import {
@@ -41,17 +42,12 @@ export interface NodeView {
 	podMTU: number;
 }
 
-export interface Log {
-	info(facts: object, message: string): void;
-	warn(facts: object, message: string): void;
-}
-
 export interface AttachmentsOptions {
 	/** Records are kept in RUN_DIR/endpoints. */
 	runDir: string;
 	/** iproute2 in the network namespace of this process. */
 	ip: IpRoute;
-	log: Log;
+	log: Pick<Log, "info" | "warn">;
 	/**
 	 * Called with the new list after each change, and with the endpoint that is being attached, if any.
 	 * Resolves when the data path is attached; a rejection undoes an ADD.
@@ -124,7 +120,7 @@ export class Attachments {
 				await this.#undo(endpoint);
 				throw error;
 			}
-			this.#options.log.info({ ...facts(endpoint), mtu: endpoint.mtu }, "attached a Pod");
+			this.#options.log.info({ ...facts(endpoint), mtu: endpoint.mtu }, "attached Pod");
 			return endpoint;
 		});
 	}
@@ -175,7 +171,7 @@ export class Attachments {
 		}
 		throw new CniError(
 			ErrorCode.KERNEL_REFUSED,
-			`Cannot name the host's interface of ${describe(id)}: wanted a free name, all are taken`,
+			`Cannot name the host's interface of ${describe(id)}: all names are taken`,
 		);
 	}
 
@@ -205,7 +201,7 @@ export class Attachments {
 				return;
 			}
 			await this.#remove(endpoint);
-			this.#options.log.info(facts(endpoint), "detached a Pod");
+			this.#options.log.info(facts(endpoint), "detached Pod");
 		});
 	}
 
@@ -241,7 +237,7 @@ export class Attachments {
 				await this.#publish();
 			} catch (error) {
 				// The reconciler retries; the Pod no longer exists, so nobody is affected.
-				this.#options.log.warn({ ...facts(endpoint), err: error }, "cannot update the data path");
+				this.#options.log.warn({ ...facts(endpoint), err: error }, "cannot update the data path, will retry");
 			}
 			this.#pool.free(endpoint.addresses);
 		}
@@ -280,7 +276,7 @@ export class Attachments {
 	#exhausted(code: ErrorCode, { podCIDRs }: NodeView): CniError {
 		return new CniError(
 			code,
-			`Cannot allocate an address: wanted a free one of each family in ${podCIDRs.join(", ") || "no pod CIDR"}, all are taken`,
+			`Cannot allocate an address: no address of each family is free in ${podCIDRs.join(", ") || "no pod CIDR"}`,
 			`${this.#endpoints.size} interfaces are attached.`,
 		);
 	}
@@ -298,7 +294,7 @@ export class Attachments {
 		for (const { endpoint, message } of failures) {
 			this.#options.log.warn(
 				{ ...facts(endpoint), mtu, err: message },
-				"cannot change a Pod's MTU",
+				"cannot change Pod MTU",
 			);
 		}
 		const failed = new Set(failures.map(({ endpoint }) => endpointKey(endpoint)));
@@ -309,7 +305,7 @@ export class Attachments {
 			this.#endpoints.set(endpointKey(endpoint), { ...endpoint, mtu });
 			await this.#persist(endpoint);
 		}
-		this.#options.log.info({ mtu, pods: changed.length }, "changed the MTU of Pods");
+		this.#options.log.info({ mtu, pods: changed.length }, "changed Pod MTU");
 	}
 
 	/* ------------------------------------------------------ shared */

@@ -50,7 +50,7 @@ function parseInput(readInput: () => string, command: string): unknown {
 	} catch (error) {
 		throw new CniError(
 			ErrorCode.IO_FAILURE,
-			`Cannot read standard input: wanted the network configuration, ${(error as Error).message}`,
+			`Cannot read standard input: ${(error as Error).message}`,
 		);
 	}
 	if (command === "VERSION" && text.trim() === "") return {};
@@ -59,7 +59,7 @@ function parseInput(readInput: () => string, command: string): unknown {
 	} catch (error) {
 		throw new CniError(
 			ErrorCode.DECODING_FAILURE,
-			`Cannot read the network configuration: wanted JSON, ${(error as Error).message}`,
+			`Cannot read the network configuration: expected JSON: ${(error as Error).message}`,
 		);
 	}
 }
@@ -78,7 +78,7 @@ async function askAgent(request: CniRequest, invocation: Invocation): Promise<Cn
 		if (status === 200) return body as CniResponse;
 		if (status === STARTING) throw new StartingError();
 		const is = (body as { error?: unknown } | undefined)?.error ?? `HTTP status ${status}`;
-		throw new CniError(ErrorCode.TRY_AGAIN_LATER, `Cannot ask the agent: wanted an answer, ${is}`);
+		throw new CniError(ErrorCode.TRY_AGAIN_LATER, `Cannot get an answer from the agent: ${is}`);
 	};
 	try {
 		return await ask();

@@ -32,7 +32,7 @@ export async function checkNamespace(path: string): Promise<void> {
 	const refuse = (is: string) =>
 		new CniError(
 			ErrorCode.INVALID_ENVIRONMENT,
-			`Cannot use CNI_NETNS: wanted a network namespace other than the Node's, ${path} is ${is}`,
+			`Cannot use CNI_NETNS: expected a network namespace other than the Node's, got ${path}, which is ${is}`,
 		);
 	try {
 		const [filesystem, file, own] = await Promise.all([
@@ -44,7 +44,7 @@ export async function checkNamespace(path: string): Promise<void> {
 		if (file.ino === own.ino && file.dev === own.dev) throw refuse("the Node's");
 	} catch (error) {
 		if (error instanceof CniError) throw error;
-		throw refuse((error as NodeJS.ErrnoException).code === "ENOENT" ? "missing" : `${error}`);
+		throw refuse((error as NodeJS.ErrnoException).code === "ENOENT" ? "not there" : `${error}`);
 	}
 }
 
@@ -161,10 +161,7 @@ function refused({ command, message }: Pick<BatchFailure, "command" | "message">
 }
 
 function kernelRefused(act: string, message: string): CniError {
-	return new CniError(
-		ErrorCode.KERNEL_REFUSED,
-		`${act}: wanted success, the kernel says "${message}"`,
-	);
+	return new CniError(ErrorCode.KERNEL_REFUSED, `${act}: ${message}`);
 }
 
 /** `link add` prints "File exists" for either end. */
@@ -177,7 +174,7 @@ async function explainRefusal(ip: IpRoute, e: Endpoint, failure: BatchFailure): 
 	if (inPod.length === 0) return refused(failure);
 	return new CniError(
 		ErrorCode.INVALID_ENVIRONMENT,
-		`Cannot use CNI_IFNAME: wanted a name that is free in ${e.netns}, there is already an interface "${e.ifName}"`,
+		`Cannot use CNI_IFNAME: ${e.netns} already has an interface "${e.ifName}"`,
 	);
 }
 

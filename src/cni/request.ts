@@ -70,7 +70,7 @@ export function parseRequest(request: CniRequest): Invocation {
 	if (!isAtLeast(config.cniVersion, commandSince[command])) {
 		throw new CniError(
 			ErrorCode.INCOMPATIBLE_VERSION,
-			`Cannot ${command}: wanted cniVersion ${commandSince[command]} or newer, is ${config.cniVersion}`,
+			`Cannot ${command}: expected cniVersion ${commandSince[command]} or newer, got ${config.cniVersion}`,
 		);
 	}
 	switch (command) {
@@ -80,7 +80,7 @@ export function parseRequest(request: CniRequest): Invocation {
 			if (config.validAttachments === undefined) {
 				throw new CniError(
 					ErrorCode.INVALID_CONFIGURATION,
-					'Cannot collect garbage: wanted "cni.dev/valid-attachments", is missing',
+					'Cannot collect garbage: "cni.dev/valid-attachments" is missing',
 				);
 			}
 			return { command, config };
@@ -88,7 +88,7 @@ export function parseRequest(request: CniRequest): Invocation {
 			if (config.prevResult === undefined) {
 				throw new CniError(
 					ErrorCode.INVALID_CONFIGURATION,
-					'Cannot check the attachment: wanted "prevResult", is missing',
+					'Cannot check the attachment: "prevResult" is missing',
 				);
 			}
 			break;
@@ -120,7 +120,7 @@ function parseConfiguration(config: unknown): NetworkConfiguration {
 	if (!isObject(config)) {
 		throw new CniError(
 			ErrorCode.DECODING_FAILURE,
-			`Cannot read the network configuration: wanted a JSON object, is ${shown(config)}`,
+			`Cannot read the network configuration: expected a JSON object, got ${shown(config)}`,
 		);
 	}
 	const { cniVersion, name, dns, prevResult } = config;
@@ -128,7 +128,7 @@ function parseConfiguration(config: unknown): NetworkConfiguration {
 	if (version === undefined) {
 		throw new CniError(
 			ErrorCode.INCOMPATIBLE_VERSION,
-			`Cannot use cniVersion: wanted one of ${supportedVersions.join(", ")}, is ${shown(cniVersion)}`,
+			`Cannot use cniVersion: expected one of ${supportedVersions.join(", ")}, got ${shown(cniVersion)}`,
 		);
 	}
 	if (typeof name !== "string" || !NAME.test(name) || name.length > 64) {
@@ -163,7 +163,7 @@ function refuseUnsupported(config: Record<string, unknown>): void {
 	if (isObject(ipam) && Object.keys(ipam).length > 0) {
 		throw new CniError(
 			ErrorCode.UNSUPPORTED_FIELD,
-			`Cannot use "ipam": wanted none (addresses come from the Node's pod CIDRs), is ${shown(ipam)}`,
+			`Cannot use "ipam": expected none (addresses come from the Node's pod CIDRs), got ${shown(ipam)}`,
 		);
 	}
 	for (const field of ["ips", "ipRanges", "mac", "infinibandGUID", "deviceID"]) {
@@ -171,7 +171,7 @@ function refuseUnsupported(config: Record<string, unknown>): void {
 		if (value !== undefined && value !== null) {
 			throw new CniError(
 				ErrorCode.UNSUPPORTED_FIELD,
-				`Cannot use "runtimeConfig.${field}": wanted none (Fairway chooses addresses itself), is ${shown(value)}`,
+				`Cannot use "runtimeConfig.${field}": expected none (Fairway assigns addresses itself), got ${shown(value)}`,
 			);
 		}
 	}
@@ -252,14 +252,14 @@ function parseArgs(args: unknown): Pick<Attachment, "namespace" | "name"> {
 function invalidVariable(variable: string, wanted: string, is: unknown): CniError {
 	return new CniError(
 		ErrorCode.INVALID_ENVIRONMENT,
-		`Cannot use ${variable}: wanted ${wanted}, is ${shown(is)}`,
+		`Cannot use ${variable}: expected ${wanted}, got ${shown(is)}`,
 	);
 }
 
 function invalidField(field: string, wanted: string, is: unknown): CniError {
 	return new CniError(
 		ErrorCode.INVALID_CONFIGURATION,
-		`Cannot use "${field}": wanted ${wanted}, is ${shown(is)}`,
+		`Cannot use "${field}": expected ${wanted}, got ${shown(is)}`,
 	);
 }
 
@@ -268,7 +268,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
 }
 
 function shown(value: unknown): string {
-	if (value === undefined || value === "") return "missing";
+	if (value === undefined || value === "") return "nothing";
 	const text = JSON.stringify(value);
 	return text.length > 120 ? `${text.slice(0, 117)}...` : text;
 }

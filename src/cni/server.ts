@@ -5,8 +5,10 @@
  *  2 processes DELs that were noted while no agent ran
  *  3 executes the command      4 returns the answer or an error object
  */
+
+import type { Log } from "../log.js";
 import type { IpRoute } from "../reconcile/iproute.js";
-import { Attachments, type Log, type NodeView } from "./attachments.js";
+import { Attachments, type NodeView } from "./attachments.js";
 import { forgetDeletion, notedDeletions } from "./deletions.js";
 import { describe, type Endpoint, endpointKey } from "./endpoint.js";
 import { CniError, ErrorCode, errorObject } from "./errors.js";
@@ -29,7 +31,7 @@ export interface CniServerOptions {
 	runDir: string;
 	/** iproute2 in the network namespace of this process. */
 	ip: IpRoute;
-	log: Log;
+	log: Pick<Log, "info" | "warn">;
 	/** undefined: this Node is not yet known; ADD then asks the runtime to retry later. */
 	self: () => NodeView | undefined;
 	/**
@@ -65,8 +67,8 @@ export class CniServer {
 		} catch (error) {
 			const body = errorObject(error, answerVersion(request?.config));
 			const { command, containerId, ifName } = (request ?? {}) as Partial<CniRequest>;
-			const facts = { command, containerId, ifName, code: body.code, details: body.details };
-			this.#options.log.warn(facts, body.msg);
+			const fields = { command, containerId, ifName, code: body.code, details: body.details };
+			this.#options.log.warn({ ...fields, err: body.msg }, "CNI request failed");
 			return { status: 1, body };
 		}
 	}
@@ -84,7 +86,7 @@ export class CniServer {
 					await forgetDeletion(this.#options.runDir, id);
 				} catch (error) {
 					// Retried at the next call.
-					this.#options.log.warn({ ...id }, (error as Error).message);
+					this.#options.log.warn({ ...id, err: error }, "cannot process a noted DEL, will retry");
 				}
 			}
 		});
@@ -101,7 +103,7 @@ export class CniServer {
 			try {
 				await this.#attachments.updateMTU(mtu);
 			} catch (error) {
-				this.#options.log.warn({ mtu }, (error as Error).message);
+				this.#options.log.warn({ mtu, err: error }, "cannot change Pod MTU");
 			}
 		});
 	}
@@ -161,7 +163,7 @@ export class CniServer {
 		if (endpoint === undefined) {
 			throw new CniError(
 				ErrorCode.UNKNOWN_CONTAINER,
-				`Cannot check ${describe(attachment)}: wanted an attached interface, it is unknown`,
+				`Cannot check ${describe(attachment)}: no such attachment`,
 			);
 		}
 		const problems: string[] = [];
@@ -183,7 +185,7 @@ export class CniServer {
 		if (problems.length === 0) return;
 		throw new CniError(
 			ErrorCode.CHECK_FAILED,
-			`Cannot confirm ${describe(endpoint)}: wanted what ADD made, ${problems[0]}`,
+			`Cannot confirm ${describe(endpoint)}: ${problems[0]}`,
 			problems.join("\n"),
 		);
 	}
@@ -194,7 +196,7 @@ export class CniServer {
 		if (failures.length === 0) return;
 		throw new CniError(
 			ErrorCode.KERNEL_REFUSED,
-			`Cannot remove all that is stale: wanted no failure, there were ${failures.length}`,
+			`Cannot remove all stale attachments: ${failures.length} failed`,
 			failures.join("\n"),
 		);
 	}
@@ -202,9 +204,6 @@ export class CniServer {
 	#node(code: ErrorCode): NodeView {
 		const node = this.#options.self();
 		if (node !== undefined) return node;
-		throw new CniError(
-			code,
-			"Cannot attach Pods: wanted a Node that is ready, this one is not yet",
-		);
+		throw new CniError(code, "Cannot attach Pods: the Node is not ready");
 	}
 }

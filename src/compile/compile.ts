@@ -99,12 +99,13 @@ export function compile(input: CompileInput): CompileResult {
 		if (peer.name === nodeName) continue;
 		const id = input.peerIds.get(peer.name);
 		if (id !== undefined && id < Limit.PEERS_MAX) peers.add(peer, id);
-		else problems.push(`Cannot serve Node ${peer.name}: wanted a peer id below ${Limit.PEERS_MAX}`);
+		else
+			problems.push(`Cannot serve Node ${peer.name}: expected a peer id below ${Limit.PEERS_MAX}`);
 	}
 	const routes = routesOf(config, self, peers, kernel);
 	if (routes.size > Limit.ROUTES_MAX)
 		problems.push(
-			`Cannot write all routes: wanted at most ${Limit.ROUTES_MAX}, there are ${routes.size}`,
+			`Cannot write all routes: expected at most ${Limit.ROUTES_MAX}, got ${routes.size}`,
 		);
 
 	const wires = wireInterfaces(network, transport, kernel);

@@ -59,7 +59,7 @@ export function podMtu(
 	const overhead = config.trafficEncapMode === "encap" ? TUNNEL_OVERHEAD[outer] : 0;
 	const value = transport.mtu - overhead;
 	if (!ipv6 || value >= IPV6_MTU_MIN) return { value, problems: [] };
-	const problem = `Cannot give Pods the MTU ${value}: wanted at least ${IPV6_MTU_MIN} for IPv6, the transport interface ${transport.interface} has ${transport.mtu}; Pods get ${IPV6_MTU_MIN}`;
+	const problem = `Cannot give Pods the MTU ${value}: IPv6 needs at least ${IPV6_MTU_MIN}, the transport interface ${transport.interface} has ${transport.mtu}; Pods get ${IPV6_MTU_MIN}`;
 	return { value: IPV6_MTU_MIN, problems: [problem] };
 }
 

@@ -66,7 +66,7 @@ export function selectTransport(
 	for (const { address } of found)
 		if (!own.includes(address))
 			problems.push(
-				`Peers do not know the transport address ${address}: wanted it in the annotation node.fairway.io/transport-addresses or as InternalIP of Node ${node.name}, there is ${own.join(", ") || "none"}`,
+				`Peers do not know the transport address ${address}: expected it in the annotation node.fairway.io/transport-addresses or as an InternalIP of Node ${node.name}, got ${own.join(", ") || "none"}`,
 			);
 	return {
 		problems,
@@ -111,7 +111,7 @@ function byName(
 	const found = links.find(({ link }) => link.name === name);
 	if (found !== undefined && found.addresses.length > 0) return pick(found.addresses, own);
 	problems.push(
-		`Cannot take the transport address from transportInterface ${name}: wanted an address on it, ${found ? "it has none" : "there is no such interface"}; the next rule applies`,
+		`Cannot take the transport address from transportInterface ${name}: ${found ? "it has no address" : "there is no such interface"}; the next rule applies`,
 	);
 	return undefined;
 }
@@ -130,7 +130,7 @@ function byCidrs(
 		if (addresses.some(inside))
 			return { ...pick(addresses, own), ...pick(addresses.filter(inside), own) };
 	problems.push(
-		`Cannot take the transport address from transportInterfaceCIDRs: wanted an interface with an address in ${config.transportInterfaceCIDRs.join(", ")}, there is none; the Node's own addresses are used`,
+		`Cannot take the transport address from transportInterfaceCIDRs: no interface has an address in ${config.transportInterfaceCIDRs.join(", ")}; the Node's own addresses are used`,
 	);
 	return undefined;
 }
@@ -151,7 +151,7 @@ function byNode(
 		const known = own.filter((address) => address.includes(":") === (family === 6));
 		if (known.length > 0 && chosen[family] === undefined)
 			problems.push(
-				`Cannot use ${known[0]} of Node ${node.name} as transport address: wanted it on an interface of this Node, it is on none`,
+				`Cannot use ${known[0]} of Node ${node.name} as transport address: no interface of this Node has it`,
 			);
 		const found = chosen[family];
 		// Packets from a loopback address (announced by a routing daemon) leave by another interface.

@@ -12,8 +12,8 @@ import {
 	clsact,
 	supportsTcx,
 } from "#native";
+import type { Log } from "../log.js";
 import type { ProgramName, Programs } from "./datapath.js";
-import type { Log } from "./log.js";
 import { FILTER_HANDLE, FILTER_PRIORITY, isPodInterface } from "./names.js";
 import type { Pins } from "./pins.js";
 
@@ -88,10 +88,7 @@ export class Attachments {
 		try {
 			return BpfLink.openPinned(this.#pins.link(name));
 		} catch (error) {
-			this.#log.warn(
-				{ link: name, error: (error as Error).message },
-				"a pinned link cannot be read",
-			);
+			this.#log.warn({ link: name, err: error }, "cannot read a pinned link");
 			this.#unreadable.add(name);
 			return undefined;
 		}
@@ -170,7 +167,7 @@ export class Attachments {
 			return true;
 		} catch (error) {
 			const facts = { link: name, error: (error as Error).message };
-			this.#log.warn(facts, "a program cannot be swapped; attaching it anew");
+			this.#log.warn(facts, "cannot replace a program in its link, attaching anew");
 			return false;
 		}
 	}
@@ -217,7 +214,7 @@ export class Attachments {
 		this.#unreadable.clear();
 		for (const [name, link] of this.#links) {
 			if (wanted.has(name)) continue;
-			this.#log.info({ link: name }, "detached what is no longer wanted");
+			this.#log.info({ link: name }, "detached an unused program");
 			this.#drop(name, link);
 			removed++;
 		}
@@ -254,10 +251,7 @@ export class Attachments {
 		try {
 			link.detach();
 		} catch (error) {
-			this.#log.debug(
-				{ link: name, error: (error as Error).message },
-				"the link was detached before",
-			);
+			this.#log.debug({ link: name, err: error }, "link was detached already");
 		}
 		link.close();
 		this.#pins.remove(this.#pins.link(name));
@@ -279,7 +273,7 @@ function xdpName(ifindex: number, mode: (typeof xdpModes)[number]): string {
 function programOf(programs: Programs, name: ProgramName): BpfProgram {
 	const program = programs.get(name);
 	if (program !== undefined) return program;
-	throw new Error(`Cannot attach ${name}: wanted a loaded program, it is not loaded`);
+	throw new Error(`Cannot attach ${name}: the program is not loaded`);
 }
 
 /** An error message with the text of the verifier or the driver, if the kernel provides it. */

@@ -2,12 +2,12 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { BpfLink } from "#native";
+import type { Log } from "../log.js";
 import { detachFilter } from "./attachments.js";
 import { removeGroDevice } from "./gro_device.js";
 import { removeHostDevice } from "./host_device.js";
 import type { IpRoute } from "./iproute.js";
 import { Links } from "./links.js";
-import type { Log } from "./log.js";
 import { GRO_DEVICE, HOST_DEVICE, isOwnDevice, isPodInterface, ROUTE_PROTOCOL } from "./names.js";
 import { Pins } from "./pins.js";
 import { ReservedPorts } from "./reserved_ports.js";
@@ -45,12 +45,10 @@ export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptio
 			log.info({ interface: name }, "removed a Pod interface");
 		});
 	await attempt(HOST_DEVICE, async () => {
-		if (await removeHostDevice(ip))
-			log.info({ interface: HOST_DEVICE }, "removed the Node's device");
+		if (await removeHostDevice(ip)) log.info({ interface: HOST_DEVICE }, "removed fairway0");
 	});
 	await attempt(GRO_DEVICE, async () => {
-		if (await removeGroDevice(ip))
-			log.info({ interface: GRO_DEVICE }, "removed the device that had tunnel packets merged");
+		if (await removeGroDevice(ip)) log.info({ interface: GRO_DEVICE }, "removed the GRO device");
 	});
 	for (const family of ["-4", "-6"]) await attempt("routes", () => flushRoutes(ip, family));
 
@@ -63,8 +61,7 @@ export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptio
 	await attempt("endpoint records", () =>
 		rmSync(join(runDir, "endpoints"), { recursive: true, force: true }),
 	);
-	if (problems.length > 0)
-		throw new Error(`Cannot clean up: wanted nothing left, ${problems.join("; ")}`);
+	if (problems.length > 0) throw new Error(`Cannot clean up: ${problems.join("; ")}`);
 }
 
 function detachLinks(pinDir: string, log: Log): void {

@@ -13,10 +13,10 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { BpfMap, BpfObject, BpfProgram, possibleCpus } from "#native";
+import type { Log } from "../log.js";
 import { parseBtf } from "../tables/btf.js";
 import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../tables/layout.js";
 import { copyFlows, type FlowTable, type MovedFlows } from "./flow_migration.js";
-import type { Log } from "./log.js";
 import { type MapMemory, mapMemory, peerSlotsFor } from "./map_sizes.js";
 import { copyEntries, copyPlan, entriesOf, isPerCpu, type MapCopy } from "./migration.js";
 import { type Knobs, ObjectFile } from "./object_file.js";
@@ -124,9 +124,7 @@ export class Datapath {
 	map(name: string): BpfMap {
 		const map = this.#maps.get(name);
 		if (map !== undefined) return map;
-		throw new Error(
-			`Cannot open map ${name}: wanted one of the object's, it has none of that name`,
-		);
+		throw new Error(`Cannot open map ${name}: the BPF object has no map of that name`);
 	}
 
 	/** Of these maps, as the kernel accounts for them. */
@@ -165,7 +163,7 @@ export class Datapath {
 	#definition(name: string): MapDefinition {
 		const definition = this.#object.maps.get(name);
 		if (definition === undefined)
-			throw new Error(`Cannot define map ${name}: wanted it in the object's BTF, it is not there`);
+			throw new Error(`Cannot define map ${name}: the object's BTF does not have it`);
 		if (name === "flows") return { ...definition, maxEntries: this.flowSlots };
 		if (name === "flow_index") return { ...definition, maxEntries: this.flowSlots * 2 };
 		if (name === "peer_counters") return { ...definition, maxEntries: this.peerSlots * 2 };
@@ -202,7 +200,7 @@ export class Datapath {
 			this.#maps.set(name, map);
 			return;
 		}
-		this.#log.info({ map: name, difference }, "a pinned map differs from what is wanted");
+		this.#log.info({ map: name, difference }, "pinned map has another layout");
 		this.#outdated.set(name, map);
 	}
 
@@ -294,7 +292,7 @@ export class Datapath {
 			object.close();
 		}
 		const milliseconds = Math.round(performance.now() - started);
-		this.#log.info({ ...knobs, milliseconds }, "loaded the BPF programs");
+		this.#log.info({ ...knobs, milliseconds }, "loaded BPF programs");
 	}
 
 	/** Copies the entries of replaced maps into the new ones, and pins these. */
@@ -315,7 +313,7 @@ export class Datapath {
 		if (this.#moved !== undefined) {
 			const before = this.#moved.flows.size;
 			const { size } = copyFlows(this.#moved.table, this.#moved.flows);
-			this.#log.info({ flows: size, late: size - before }, "moved the flows to the new table");
+			this.#log.info({ flows: size, late: size - before }, "migrated flows");
 		}
 		this.#moved = undefined;
 		for (const map of this.#outdated.values()) map.close();
@@ -350,7 +348,7 @@ export class Datapath {
 		}
 		const copy = this.#planOf(name, old);
 		if (copy === undefined) {
-			this.#log.warn({ map: name }, "a map cannot be migrated: it starts empty");
+			this.#log.warn({ map: name }, "cannot migrate a map, starting empty");
 			return;
 		}
 		this.#log.info({ map: name, ...copyEntries(copy) }, "migrated a map");
@@ -363,7 +361,7 @@ export class Datapath {
 		});
 		const [flowLayout, refLayout] = flowTable.map((name) => this.#definition(name).value);
 		if (!flows || !index || flowLayout?.kind !== "struct" || refLayout?.kind !== "struct") {
-			this.#log.warn({ map: "flows" }, "the flow table cannot be migrated: flows are learned anew");
+			this.#log.warn({ map: "flows" }, "cannot migrate the flow table, starting empty");
 			return;
 		}
 		const table = { flows, index, flowLayout, refLayout };

@@ -128,5 +128,5 @@ function copyReferences(
 function offsetOf(layout: StructLayout, name: string): number {
 	const field = layout.fields.find((candidate) => candidate.name === name);
 	if (field !== undefined) return field.offset;
-	throw new Error(`Cannot move flows: wanted struct ${layout.name} with ${name}, it has none`);
+	throw new Error(`Cannot move flows: struct ${layout.name} has no ${name}`);
 }

@@ -9,8 +9,9 @@
  * Without the device, TCP in tunnels is slower and everything else works. So a refusal by the kernel is
  * logged once and is not a problem.
  */
+
+import type { Log } from "../log.js";
 import { type IpRoute, IpRouteError } from "./iproute.js";
-import type { Log } from "./log.js";
 import { GRO_DEVICE } from "./names.js";
 
 const RETRY_MS = 60_000;
@@ -50,10 +51,7 @@ export class GroDevice {
 		} catch (error) {
 			const { message } = error as Error;
 			if (message !== this.#refusal?.message)
-				this.#log.warn(
-					{ port, error: message },
-					"tunnel packets are not merged; TCP may be slower",
-				);
+				this.#log.warn({ port, err: message }, "GRO for tunnels unavailable; TCP may be slower");
 			this.#refusal = { message, at: performance.now() };
 			return 0;
 		}
@@ -66,7 +64,7 @@ export class GroDevice {
 		if (device !== undefined) await this.#ip.run("link", "del", "dev", GRO_DEVICE);
 		if (port === 0) {
 			if (device === undefined) return 0;
-			this.#log.info({ device: GRO_DEVICE }, "removed the device that had tunnel packets merged");
+			this.#log.info({ interface: GRO_DEVICE }, "removed the GRO device");
 			return 1;
 		}
 		const type = `type vxlan external vnifilter nolearning dstport ${port}`;
@@ -77,7 +75,7 @@ export class GroDevice {
 			await this.#ip.run("link", "del", "dev", GRO_DEVICE);
 			throw error;
 		}
-		this.#log.info({ device: GRO_DEVICE, port }, "the kernel merges tunnel packets on this port");
+		this.#log.info({ interface: GRO_DEVICE, port }, "GRO for tunnels set up");
 		return 1;
 	}
 }

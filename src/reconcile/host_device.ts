@@ -2,9 +2,10 @@
  * fairway0: carries the gateway addresses, and receives what the Node's own stack sends to peers' Pods
  * (from_host takes it at the device's egress; the device never transmits).
  */
+
+import type { Log } from "../log.js";
 import type { IpRoute } from "./iproute.js";
 import { IpRouteError } from "./iproute.js";
-import type { Log } from "./log.js";
 import { HOST_DEVICE } from "./names.js";
 import { sysctls } from "./sysctls.js";
 
@@ -50,12 +51,10 @@ async function create(ip: IpRoute, mac: string, log: Log): Promise<DeviceLink> {
 		}
 		const device = await readDevice(ip);
 		if (device === undefined) break;
-		log.info({ device: HOST_DEVICE, kind, ifindex: device.ifindex }, "made the Node's device");
+		log.info({ interface: HOST_DEVICE, kind, ifindex: device.ifindex }, "created fairway0");
 		return device;
 	}
-	throw new Error(
-		`Cannot make ${HOST_DEVICE}: wanted a kernel with one of ${KINDS.join(", ")}, it has none of them`,
-	);
+	throw new Error(`Cannot make ${HOST_DEVICE}: the kernel supports none of ${KINDS.join(", ")}`);
 }
 
 /** The device with this MAC. A device that cannot change its MAC is recreated; its routes are written again. */
@@ -84,11 +83,11 @@ export async function applyHostDevice(
 ): Promise<number> {
 	const device = await deviceWithMac(ip, wanted.mac, log);
 	for (const problem of sysctls.hostDevice(HOST_DEVICE).problems)
-		log.warn({ sysctl: problem.name }, problem.message);
+		log.warn({ sysctl: problem.name, err: problem.message }, "cannot set a sysctl");
 	const failures = await ip.batch(changes(device, wanted));
 	if (failures.length > 0) {
 		const said = failures.map(({ command, message }) => `${command}: ${message}`).join("; ");
-		throw new Error(`Cannot set up ${HOST_DEVICE}: wanted every change taken, ${said}`);
+		throw new Error(`Cannot set up ${HOST_DEVICE}: ${said}`);
 	}
 	return device.ifindex;
 }

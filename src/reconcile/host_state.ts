@@ -3,6 +3,8 @@
  * the routes and neighbours of the local Pods. The kernel's state is read once, and again when the kernel
  * reports a change.
  */
+
+import type { Log } from "../log.js";
 import { diffMap } from "../tables/diff.js";
 import type { HostRoute } from "../tables/tables.js";
 import { applyHostDevice, type HostDeviceState } from "./host_device.js";
@@ -18,7 +20,6 @@ import {
 	readRoutes,
 	writeRoutes,
 } from "./kernel_routes.js";
-import type { Log } from "./log.js";
 
 export interface RouteOutcome {
 	writes: number;

@@ -5,8 +5,8 @@
  * or lose messages (a full socket buffer); then everything counts as changed.
  */
 import type { ChildProcess } from "node:child_process";
+import type { Log } from "../log.js";
 import type { IpRoute } from "./iproute.js";
-import type { Log } from "./log.js";
 import { type NetworkEvents, NetworkMessages } from "./network_messages.js";
 
 export type { NetworkEvents } from "./network_messages.js";
@@ -62,7 +62,7 @@ export class NetworkMonitor {
 			this.#emit(this.#messages.read(lines));
 		});
 		child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-			this.#log.warn({ said: text.trim() }, "ip monitor lost messages; reading everything anew");
+			this.#log.warn({ said: text.trim() }, "ip monitor lost messages, reading everything again");
 			this.#emit(EVERYTHING);
 		});
 		child.on("error", (error) => this.#ended(error.message));
@@ -72,7 +72,7 @@ export class NetworkMonitor {
 	#ended(why: string): void {
 		if (this.#closed || this.#child === undefined) return;
 		this.#child = undefined;
-		this.#log.warn({ why, retryMs: this.#backoff }, "ip monitor ended; starting it again");
+		this.#log.warn({ why, retryMs: this.#backoff }, "ip monitor ended, restarting");
 		this.#restart = setTimeout(() => {
 			this.#messages = new NetworkMessages();
 			this.#start();

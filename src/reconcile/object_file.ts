@@ -53,7 +53,7 @@ export class ObjectFile {
 		try {
 			file = readFileSync(path);
 		} catch (error) {
-			throw new Error(`Cannot read BPF object ${path}: wanted a file, ${(error as Error).message}`);
+			throw new Error(`Cannot read BPF object ${path}: ${(error as Error).message}`);
 		}
 		try {
 			return new ObjectFile(path, file);

@@ -1,6 +1,7 @@
 /** Sets the offloads of wire interfaces that from_wire depends on, with ethtool. They are never reset. */
+
+import type { Log } from "../log.js";
 import type { IpRoute } from "./iproute.js";
-import type { Log } from "./log.js";
 
 export interface Offload {
 	/** The name in `ethtool -k`. */
@@ -57,7 +58,7 @@ export async function applyOffloads(
 			log.info({ interface: device, feature, from: is, to: value, reason }, "set an offload");
 		}
 	} catch (error) {
-		const facts = { interface: device, error: (error as Error).message };
-		log.warn(facts, "offloads of a wire interface are not as they should be");
+		const facts = { interface: device, err: error };
+		log.warn(facts, "cannot set offloads");
 	}
 }

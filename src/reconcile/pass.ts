@@ -1,5 +1,5 @@
 /** The results and problems of one apply. */
-import type { Log } from "./log.js";
+import type { Log } from "../log.js";
 import type { SysctlResult } from "./sysctls.js";
 
 export class Pass {

@@ -150,6 +150,6 @@ async function mountBpffs(directory: string): Promise<void> {
 	await new IpRoute().command("flock", MOUNT_LOCK, "sh", "-c", mountOnce, mountPoint);
 	if (fileSystem(directory) !== BPF_FS_MAGIC)
 		throw new Error(
-			`Cannot open pin directory ${directory}: wanted a BPF file system, it is another one`,
+			`Cannot open pin directory ${directory}: expected a BPF file system, got another one`,
 		);
 }

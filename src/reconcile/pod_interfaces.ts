@@ -1,8 +1,8 @@
 /** Finds host sides of veths that belong to no Pod. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import type { Log } from "../log.js";
 import type { IpRoute } from "./iproute.js";
-import type { Log } from "./log.js";
 
 /**
  * Removes the candidates that no endpoint record under RUN_DIR/endpoints names. If the directory or a record
@@ -23,15 +23,14 @@ export async function removeOrphans(
 		known = recordedInterfaces(join(runDir, "endpoints"));
 	} catch (error) {
 		const facts = { error: (error as Error).message };
-		log.warn(facts, "the endpoint records cannot be read; Pod interfaces stay as they are");
+		log.warn(facts, "cannot read endpoint records, keeping all Pod interfaces");
 		return;
 	}
 	const orphans = candidates.filter((name) => !known.has(name));
-	for (const name of orphans)
-		log.warn({ interface: name }, "removing a Pod interface without a Pod");
+	for (const name of orphans) log.warn({ interface: name }, "removing orphaned Pod interface");
 	const failures = await ip.batch(orphans.map((name) => `link del dev ${name}`));
 	for (const { command, message, code } of failures)
-		if (code !== "ENODEV") log.warn({ command, message }, "a Pod interface cannot be removed");
+		if (code !== "ENODEV") log.warn({ command, message }, "cannot remove Pod interface");
 }
 
 function recordedInterfaces(directory: string): Set<string> {

@@ -21,6 +21,7 @@ import { mkdirSync } from "node:fs";
 import { type BpfMap, possibleCpus } from "#native";
 import type { Network } from "../compile/network.js";
 import type { TableReader } from "../forwarder/table_reader.js";
+import type { Log } from "../log.js";
 import { Limit } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
 import { type AdoptedPath, adoptedPaths } from "./adopted_paths.js";
@@ -42,7 +43,6 @@ import { HostState } from "./host_state.js";
 import { IpRoute } from "./iproute.js";
 import { Links } from "./links.js";
 import { LiveTables } from "./live_tables.js";
-import type { Log } from "./log.js";
 import { type MapMemory, peerSlotsFor } from "./map_sizes.js";
 import { type NetworkEvents, NetworkMonitor } from "./monitor.js";
 import { isPodInterface } from "./names.js";
@@ -54,9 +54,9 @@ import { Stages } from "./stages.js";
 import { TableState } from "./table_state.js";
 import { Wire } from "./wire.js";
 
+export type { Log } from "../log.js";
 export type { XdpMode } from "./attachments.js";
 export type { Counters, PeerCounters } from "./counters.js";
-export type { Log } from "./log.js";
 export type { MapMemory } from "./map_sizes.js";
 
 export interface ReconcilerOptions {
@@ -367,9 +367,9 @@ export class Reconciler {
 		const ready = await pass.try(false, () => this.#stages.run(tables, pass));
 		const { writes, problems } = pass;
 		for (const problem of problems)
-			if (!this.#problems.includes(problem)) this.#log.error({}, problem);
+			if (!this.#problems.includes(problem)) this.#log.warn({ problem }, "problem detected");
 		if (problems.length === 0 && this.#problems.length > 0)
-			this.#log.info({}, "everything that was pending is done");
+			this.#log.info({}, "all pending writes applied");
 		this.#problems = problems;
 		this.#last = { pending: problems.length, ready, writes };
 		if (writes > 0) this.#log.debug({ writes, pending: problems.length }, "applied");

@@ -2,6 +2,8 @@
  * The stages of one apply, in order (reconciler.ts explains it). Their only state is what is done once, after
  * the first successful apply.
  */
+
+import type { Log } from "../log.js";
 import { NodeFlag } from "../tables/generated.js";
 import type { Tables } from "../tables/tables.js";
 import type { Attachments, Hook } from "./attachments.js";
@@ -11,7 +13,6 @@ import type { HostState } from "./host_state.js";
 import type { IpRoute } from "./iproute.js";
 import type { PodRoute } from "./kernel_routes.js";
 import { Links } from "./links.js";
-import type { Log } from "./log.js";
 import { HOST_DEVICE, isPodInterface } from "./names.js";
 import { knobsOf } from "./object_file.js";
 import type { Pass } from "./pass.js";

@@ -6,10 +6,11 @@
  * program alone. Both are used only if configured by name. A device that refuses is tried again when its MTU
  * or driver, or the setting, changes.
  */
+
+import type { Log } from "../log.js";
 import type { Attachments, Device, XdpMode } from "./attachments.js";
 import type { Programs } from "./datapath.js";
 import type { IpRoute } from "./iproute.js";
-import type { Log } from "./log.js";
 import { applyOffloads, offloadsFor } from "./offloads.js";
 
 export type XdpSetting = "auto" | "native" | "generic" | "off";
@@ -67,7 +68,7 @@ export class Wire {
 			const refusal = this.#refusals.get(device.ifindex);
 			if (refusal !== undefined && setting !== "auto") problems.push(refusal.message);
 			if (after !== before)
-				this.#log.info({ interface: device.name, xdp: after }, "XDP mode of a wire interface");
+				this.#log.info({ interface: device.name, xdp: after }, "XDP mode changed");
 			const { ifindex, name, kind } = device;
 			const situation = { kind, xdp: after, tunnels };
 			if (this.#prepared.get(ifindex) === JSON.stringify(situation)) continue;
@@ -90,7 +91,7 @@ export class Wire {
 		}
 		this.#refusals.set(device.ifindex, { asked, message: failure });
 		const facts = { interface: device.name, setting, refusal: failure };
-		this.#log.warn(facts, "XDP was refused; from_wire (TC) does all of it");
+		this.#log.warn(facts, "XDP attach failed, falling back to TC");
 		return writes;
 	}
 
@@ -104,7 +105,7 @@ export class Wire {
 		if (!this.#spared.has(ifindex)) {
 			this.#spared.add(ifindex);
 			const facts = { interface: name, kind };
-			this.#log.info(facts, "no XDP here by itself: a veth copies every packet for it");
+			this.#log.info(facts, "XDP skipped on veth: it would copy every packet");
 		}
 		return "off";
 	}

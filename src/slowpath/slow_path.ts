@@ -12,6 +12,7 @@
  * went up. What is sent goes out of a device as a frame (delivery.ts), never through the Node's output
  * chain. Nothing that a packet does can end the agent.
  */
+
 import { randomInt } from "node:crypto";
 import { type BpfMap, RingBuffer } from "#native";
 import { finishTransportChecksum } from "../forwarder/checksum.js";
@@ -24,6 +25,7 @@ import { ETHERNET_HEADER, Ethertype, type Packet, parse } from "../forwarder/pac
 import { decrementTtl, translate } from "../forwarder/rewrite.js";
 import { gatewayAddress } from "../forwarder/route.js";
 import { translation } from "../forwarder/snat.js";
+import type { Log } from "../log.js";
 import {
 	FlowDirection,
 	Hook,
@@ -40,16 +42,11 @@ const ERRORS = { rate: 20, burst: 40 };
 /** Limit for log lines about packets that could not be handled. */
 const COMPLAINTS = { rate: 1 / 6, burst: 5 };
 
-export interface SlowPathLog {
-	debug(fields: object, message: string): void;
-	warn(fields: object, message: string): void;
-}
-
 export interface SlowPathOptions {
 	/** The map `slow_path`. */
 	ring: BpfMap;
 	tables: TableReader;
-	log: SlowPathLog;
+	log: Pick<Log, "warn">;
 }
 
 /** Counts of what happened to packets, for `fairway status` and tests. */
@@ -78,7 +75,7 @@ export class SlowPath {
 		failed: 0,
 	};
 	readonly #tables: TableReader;
-	readonly #log: SlowPathLog;
+	readonly #log: Pick<Log, "warn">;
 	readonly #ring: RingBuffer;
 	readonly #delivery: Delivery;
 	readonly #errors = new RateLimit(ERRORS);
@@ -116,7 +113,7 @@ export class SlowPath {
 	#complain(error: unknown): void {
 		this.counters.failed++;
 		if (this.#complaints.take("", performance.now())) {
-			this.#log.warn({ err: error }, "a packet on the slow path was lost");
+			this.#log.warn({ err: error }, "cannot handle a packet on the slow path");
 		}
 	}
 
@@ -151,7 +148,7 @@ export class SlowPath {
 				if (!this.#release({ packet, header })) this.#held.hold({ packet, header });
 				break;
 			default:
-				throw new Error(`Cannot handle a record: wanted a known kind, it is ${header.kind}`);
+				throw new Error(`Cannot handle a record: expected a known kind, got ${header.kind}`);
 		}
 	}
 
@@ -192,7 +189,7 @@ export class SlowPath {
 		const id = identification || packet.readUInt16BE(4) || randomInt(1, 0x10000);
 		const fragments = fragmentIpv4(packet, mtu, id);
 		if (!fragments)
-			throw new Error(`Cannot fragment a packet: wanted room for 8 bytes, the MTU is ${mtu}`);
+			throw new Error(`Cannot fragment a packet: expected room for 8 bytes, got an MTU of ${mtu}`);
 		for (const fragment of fragments) this.#delivery.send(fragment, node);
 	}
 

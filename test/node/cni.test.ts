@@ -339,7 +339,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		const second = await node.pod("second");
 		t.match((await node.call("ADD", second)).body, {
 			code: 11,
-			msg: "Cannot allocate an address: wanted a free one of each family in 10.99.1.0/30, all are taken",
+			msg: "Cannot allocate an address: no address of each family is free in 10.99.1.0/30",
 		});
 		t.match((await node.call("STATUS", undefined, { config })).body, { code: 50 });
 		await node.call("DEL", pod);

@@ -552,7 +552,7 @@ t.test(
 t.test("is not ready before the kernel has what packets need", async (t) => {
 	const s = stage(t, "", node("n1", 1));
 	s.kernel.ready = false;
-	s.kernel.refused = ["Cannot attach from_wire to eth0: wanted a program, there is none"];
+	s.kernel.refused = ["Cannot attach from_wire to eth0: no program"];
 	await s.start();
 	const status = await until("a problem", async () => {
 		const now = await s.status();

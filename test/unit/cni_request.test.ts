@@ -66,7 +66,7 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			4,
-			"Cannot use CNI_COMMAND: wanted ADD, DEL, CHECK, STATUS, GC or VERSION, is missing",
+			"Cannot use CNI_COMMAND: expected ADD, DEL, CHECK, STATUS, GC or VERSION, got nothing",
 		),
 	},
 	{
@@ -75,13 +75,17 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			4,
-			'Cannot use CNI_COMMAND: wanted ADD, DEL, CHECK, STATUS, GC or VERSION, is "constructor"',
+			'Cannot use CNI_COMMAND: expected ADD, DEL, CHECK, STATUS, GC or VERSION, got "constructor"',
 		),
 	},
 	{
 		what: "an array as configuration",
 		config: "[]",
-		body: error("1.1.0", 6, "Cannot read the network configuration: wanted a JSON object, is []"),
+		body: error(
+			"1.1.0",
+			6,
+			"Cannot read the network configuration: expected a JSON object, got []",
+		),
 	},
 	{
 		what: "an unknown CNI version",
@@ -89,7 +93,7 @@ const rows: Row[] = [
 		body: error(
 			"1.1.0",
 			1,
-			'Cannot use cniVersion: wanted one of 0.3.1, 0.4.0, 1.0.0, 1.1.0, is "9.9.9"',
+			'Cannot use cniVersion: expected one of 0.3.1, 0.4.0, 1.0.0, 1.1.0, got "9.9.9"',
 		),
 	},
 	{
@@ -98,29 +102,25 @@ const rows: Row[] = [
 		body: error(
 			"1.1.0",
 			1,
-			"Cannot use cniVersion: wanted one of 0.3.1, 0.4.0, 1.0.0, 1.1.0, is missing",
+			"Cannot use cniVersion: expected one of 0.3.1, 0.4.0, 1.0.0, 1.1.0, got nothing",
 		),
 	},
 	{
 		what: "CHECK of a version that has none",
 		variables: { CNI_COMMAND: "CHECK" },
 		config: { cniVersion: "0.3.1" },
-		body: error("0.3.1", 1, "Cannot CHECK: wanted cniVersion 0.4.0 or newer, is 0.3.1"),
+		body: error("0.3.1", 1, "Cannot CHECK: expected cniVersion 0.4.0 or newer, got 0.3.1"),
 	},
 	{
 		what: "GC of a version that has none",
 		variables: { CNI_COMMAND: "GC" },
-		body: error("1.0.0", 1, "Cannot GC: wanted cniVersion 1.1.0 or newer, is 1.0.0"),
+		body: error("1.0.0", 1, "Cannot GC: expected cniVersion 1.1.0 or newer, got 1.0.0"),
 	},
 	{
 		what: "GC without a list removes nothing",
 		variables: { CNI_COMMAND: "GC" },
 		config: { cniVersion: "1.1.0" },
-		body: error(
-			"1.1.0",
-			7,
-			'Cannot collect garbage: wanted "cni.dev/valid-attachments", is missing',
-		),
+		body: error("1.1.0", 7, 'Cannot collect garbage: "cni.dev/valid-attachments" is missing'),
 	},
 	{
 		what: "GC with a broken list removes nothing",
@@ -129,18 +129,18 @@ const rows: Row[] = [
 		body: error(
 			"1.1.0",
 			7,
-			'Cannot use "cni.dev/valid-attachments": wanted objects with the strings "containerID" and "ifname", is {"containerID":"a"}',
+			'Cannot use "cni.dev/valid-attachments": expected objects with the strings "containerID" and "ifname", got {"containerID":"a"}',
 		),
 	},
 	{
 		what: "no network name",
 		config: { name: undefined },
-		body: error("1.0.0", 7, `Cannot use "name": wanted ${netName}, is missing`),
+		body: error("1.0.0", 7, `Cannot use "name": expected ${netName}, got nothing`),
 	},
 	{
 		what: "a network name that would leave its directory",
 		config: { name: "../x" },
-		body: error("1.0.0", 7, `Cannot use "name": wanted ${netName}, is "../x"`),
+		body: error("1.0.0", 7, `Cannot use "name": expected ${netName}, got "../x"`),
 	},
 	{
 		what: "a relative socket",
@@ -148,7 +148,7 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			7,
-			'Cannot use "socket": wanted the absolute path of the agent\'s socket, is "agent.sock"',
+			'Cannot use "socket": expected the absolute path of the agent\'s socket, got "agent.sock"',
 		),
 	},
 	{
@@ -157,7 +157,7 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			2,
-			'Cannot use "ipam": wanted none (addresses come from the Node\'s pod CIDRs), is {"type":"host-local"}',
+			'Cannot use "ipam": expected none (addresses come from the Node\'s pod CIDRs), got {"type":"host-local"}',
 		),
 	},
 	{
@@ -166,28 +166,28 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			2,
-			'Cannot use "runtimeConfig.mac": wanted none (Fairway chooses addresses itself), is "02:00:00:00:00:01"',
+			'Cannot use "runtimeConfig.mac": expected none (Fairway assigns addresses itself), got "02:00:00:00:00:01"',
 		),
 	},
 	{
 		what: "CHECK without prevResult",
 		variables: { CNI_COMMAND: "CHECK" },
-		body: error("1.0.0", 7, 'Cannot check the attachment: wanted "prevResult", is missing'),
+		body: error("1.0.0", 7, 'Cannot check the attachment: "prevResult" is missing'),
 	},
 	{
 		what: "a prevResult with a wrong list",
 		config: { prevResult: { ips: [1] } },
-		body: error("1.0.0", 7, 'Cannot use "prevResult.ips": wanted a list of objects, is [1]'),
+		body: error("1.0.0", 7, 'Cannot use "prevResult.ips": expected a list of objects, got [1]'),
 	},
 	{
 		what: "no container id",
 		variables: { CNI_CONTAINERID: undefined },
-		body: error("1.0.0", 4, `Cannot use CNI_CONTAINERID: wanted ${id}, is missing`),
+		body: error("1.0.0", 4, `Cannot use CNI_CONTAINERID: expected ${id}, got nothing`),
 	},
 	{
 		what: "a container id that is a path",
 		variables: { CNI_CONTAINERID: "a/b" },
-		body: error("1.0.0", 4, `Cannot use CNI_CONTAINERID: wanted ${id}, is "a/b"`),
+		body: error("1.0.0", 4, `Cannot use CNI_CONTAINERID: expected ${id}, got "a/b"`),
 	},
 	{
 		what: "an interface name of 16 characters",
@@ -195,7 +195,7 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			4,
-			'Cannot use CNI_IFNAME: wanted an interface name of 1 to 15 characters, is "a234567890123456"',
+			'Cannot use CNI_IFNAME: expected an interface name of 1 to 15 characters, got "a234567890123456"',
 		),
 	},
 	{
@@ -204,7 +204,7 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			4,
-			'Cannot use CNI_IFNAME: wanted an interface name of 1 to 15 characters, is "$(reboot)"',
+			'Cannot use CNI_IFNAME: expected an interface name of 1 to 15 characters, got "$(reboot)"',
 		),
 	},
 	{
@@ -213,7 +213,7 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			4,
-			'Cannot use CNI_IFNAME: wanted an interface name of 1 to 15 characters, is ".."',
+			'Cannot use CNI_IFNAME: expected an interface name of 1 to 15 characters, got ".."',
 		),
 	},
 	{
@@ -222,7 +222,7 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			4,
-			"Cannot use CNI_NETNS: wanted the absolute path of a network namespace, is missing",
+			"Cannot use CNI_NETNS: expected the absolute path of a network namespace, got nothing",
 		),
 	},
 	{
@@ -231,13 +231,17 @@ const rows: Row[] = [
 		body: error(
 			"1.0.0",
 			4,
-			'Cannot use CNI_NETNS: wanted the absolute path of a network namespace, is "/run/netns/a b"',
+			'Cannot use CNI_NETNS: expected the absolute path of a network namespace, got "/run/netns/a b"',
 		),
 	},
 	{
 		what: "CNI_ARGS that are none",
 		variables: { CNI_ARGS: "IgnoreUnknown" },
-		body: error("1.0.0", 4, 'Cannot use CNI_ARGS: wanted KEY=VALUE;KEY=VALUE, is "IgnoreUnknown"'),
+		body: error(
+			"1.0.0",
+			4,
+			'Cannot use CNI_ARGS: expected KEY=VALUE;KEY=VALUE, got "IgnoreUnknown"',
+		),
 	},
 	{
 		what: "ADD without an agent is to be tried again",
@@ -282,7 +286,7 @@ t.test("input that is not JSON, or cannot be read", async (t) => {
 		body: {
 			cniVersion: "1.1.0",
 			code: 6,
-			msg: /^Cannot read the network configuration: wanted JSON, /,
+			msg: /^Cannot read the network configuration: expected JSON: /,
 		},
 	});
 	const broken = () => {
@@ -333,7 +337,7 @@ t.test("an agent that refuses the call altogether", async (t) => {
 	for (const CNI_COMMAND of ["ADD", "DEL"]) {
 		t.match(await run({ ...variables, CNI_COMMAND }, () => config), {
 			status: 1,
-			body: { code: 11, msg: /^Cannot ask the agent: wanted an answer, / },
+			body: { code: 11, msg: /^Cannot get an answer from the agent: / },
 		});
 	}
 	t.same(await notedDeletions(join(server.socketPath, "..")), [], "it is there: no note");

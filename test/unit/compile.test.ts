@@ -595,7 +595,7 @@ function transport(given: Case): string {
 
 t.test("the transport address", async (t) => {
 	const stranger = (address: string, known: string) =>
-		`Peers do not know the transport address ${address}: wanted it in the annotation node.fairway.io/transport-addresses or as InternalIP of Node n1, there is ${known}`;
+		`Peers do not know the transport address ${address}: expected it in the annotation node.fairway.io/transport-addresses or as an InternalIP of Node n1, got ${known}`;
 	const annotated: NodeObject = { ...n1, transportAddresses: ["10.9.0.1"] };
 	const withSecond: Network = {
 		...NETWORK,
@@ -625,7 +625,7 @@ t.test("the transport address", async (t) => {
 		[
 			"by interface, which is not there",
 			{ config: "transportInterface: eth7" },
-			"192.168.1.1,fd01::1 eth0 1500 | Cannot take the transport address from transportInterface eth7: wanted an address on it, there is no such interface; the next rule applies",
+			"192.168.1.1,fd01::1 eth0 1500 | Cannot take the transport address from transportInterface eth7: there is no such interface; the next rule applies",
 		],
 		[
 			"by CIDR",
@@ -645,7 +645,7 @@ t.test("the transport address", async (t) => {
 		[
 			"by CIDR, where no address is",
 			{ config: "transportInterfaceCIDRs: [10.10.0.0/16]" },
-			"192.168.1.1,fd01::1 eth0 1500 | Cannot take the transport address from transportInterfaceCIDRs: wanted an interface with an address in 10.10.0.0/16, there is none; the Node's own addresses are used",
+			"192.168.1.1,fd01::1 eth0 1500 | Cannot take the transport address from transportInterfaceCIDRs: no interface has an address in 10.10.0.0/16; the Node's own addresses are used",
 		],
 		[
 			"interface before CIDR",
@@ -665,12 +665,12 @@ t.test("the transport address", async (t) => {
 		[
 			"an InternalIP that is on no interface",
 			{ self: node("n1", 1, "192.168.1.1", "fd77::1") },
-			"192.168.1.1 eth0 1500 | Cannot use fd77::1 of Node n1 as transport address: wanted it on an interface of this Node, it is on none",
+			"192.168.1.1 eth0 1500 | Cannot use fd77::1 of Node n1 as transport address: no interface of this Node has it",
 		],
 		[
 			"none",
 			{ self: node("n1", 1, "192.168.77.1") },
-			"not ready: a transport address: Cannot use 192.168.77.1 of Node n1 as transport address: wanted it on an interface of this Node, it is on none",
+			"not ready: a transport address: Cannot use 192.168.77.1 of Node n1 as transport address: no interface of this Node has it",
 		],
 		[
 			"not even declared",
@@ -815,7 +815,7 @@ t.test("MTU of Pods", async (t) => {
 		["too little for IPv6, which Pods do not have", { self: single, network: withMtu(1300) }, 1250],
 	];
 	for (const [what, given, mtu] of rows) t.equal(ready(given).self.podMTU, mtu, what);
-	t.match(ready({ network: withMtu(1300) }).problems, [/wanted at least 1280 for IPv6/]);
+	t.match(ready({ network: withMtu(1300) }).problems, [/IPv6 needs at least 1280/]);
 });
 
 t.test("the SNAT address is one of the interface that the default route leaves by", async (t) => {
@@ -1002,6 +1002,6 @@ t.test("a Node without a peer id is a problem, not a crash", async (t) => {
 	t.match(result, {
 		ready: true,
 		peers: [],
-		problems: [/Cannot serve Node n2: wanted a peer id below 16384/],
+		problems: [/Cannot serve Node n2: expected a peer id below 16384/],
 	});
 });

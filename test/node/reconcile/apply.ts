@@ -106,7 +106,7 @@ t.test("the first apply makes everything", async (t) => {
 			"what was taken is logged",
 		);
 		t.match(
-			log.lines.find(({ message }) => message === "loaded the BPF programs")?.facts,
+			log.lines.find(({ message }) => message === "loaded BPF programs")?.facts,
 			{ vethWire: true, flowSlots: 1024 },
 			"the NIC is a veth, and the programs know",
 		);

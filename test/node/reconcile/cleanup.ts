@@ -119,7 +119,7 @@ t.test("programs are loaded before they are asked for; for other knobs, once mor
 	] as const) {
 		await Reconciler.cleanup({ pinDir, runDir, log: memoryLog() });
 		const log = memoryLog();
-		const loaded = () => log.lines.filter(({ message }) => message === "loaded the BPF programs");
+		const loaded = () => log.lines.filter(({ message }) => message === "loaded BPF programs");
 		const reconciler = await openReconciler(object, { log, xdp: guess });
 		await until(() => loaded().length === 1);
 		t.match(loaded()[0]?.facts, { vethWire: true, xdpGeneric: guess === "generic" });
@@ -135,6 +135,6 @@ t.test("closed while it loads, before its first apply: no program stays", async 
 	await Reconciler.cleanup({ pinDir, runDir, log: memoryLog() });
 	const log = memoryLog();
 	await (await openReconciler(object, { log, xdp: "auto" })).close();
-	t.ok(log.lines.some(({ message }) => message === "loaded the BPF programs"));
+	t.ok(log.lines.some(({ message }) => message === "loaded BPF programs"));
 	t.same(Pins.existing(pinDir)?.programIdentities(), []);
 });

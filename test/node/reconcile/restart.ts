@@ -56,7 +56,7 @@ t.test("with nothing changed nothing is written, loaded or replaced", async (t) 
 	t.same(nodeConfig().probeKey, config.probeKey, "questions that are under way are answered");
 	t.equal(nodeConfig().routeEpoch, config.routeEpoch);
 	t.notOk(
-		log.lines.some(({ message }) => message === "loaded the BPF programs"),
+		log.lines.some(({ message }) => message === "loaded BPF programs"),
 		"the verifier was not asked again",
 	);
 	t.equal(second.xdpMode(), "native");
@@ -104,7 +104,7 @@ t.test("what is left over goes with the first apply, and not before", async (t) 
 	t.match(await third.apply(one), { pending: 0 });
 	t.same(await left(), { route4: 0, route6: 0, blackhole: 0, link: false, map: false, pod: false });
 	t.match(
-		log.lines.filter(({ message }) => message === "removing a Pod interface without a Pod"),
+		log.lines.filter(({ message }) => message === "removing orphaned Pod interface"),
 		[{ facts: { interface: podInterface(1) } }, { facts: { interface: podInterface(2) } }],
 		"said by name",
 	);

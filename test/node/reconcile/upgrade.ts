@@ -151,7 +151,7 @@ t.test("other layouts: entries move by the names of their fields", async (t) => 
 	);
 	t.match(
 		log.lines
-			.filter(({ message }) => message === "a pinned map differs from what is wanted")
+			.filter(({ message }) => message === "pinned map has another layout")
 			.map(({ facts }) => facts)
 			.sort((a, b) => (String(a.map) < String(b.map) ? -1 : 1)),
 		[
