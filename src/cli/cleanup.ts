@@ -2,6 +2,7 @@
 import { existsSync, rmdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { DirectoryLock } from "../api/lock.js";
+import type { Log } from "../log.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 
@@ -21,11 +22,14 @@ export async function cleanupCommand(options: { runDir: string; pinDir: string }
 		}
 		locks.push(lock);
 	}
-	await Reconciler.cleanup({ pinDir, runDir, log: stderrLog });
+	await Reconciler.cleanup({ pinDir, runDir, log: terminalLog });
 	for (const lock of locks) {
 		lock.release();
 	}
 	removeRunDir(runDir);
+	process.stdout.write(
+		"Removed everything that Fairway made in the kernel. Sysctls and offloads keep their values.\n",
+	);
 	return EXIT_DONE;
 }
 
@@ -44,10 +48,18 @@ function removeRunDir(runDir: string): void {
 	}
 }
 
-/** Shows the warnings and errors of the reconciler's log on the terminal. */
-const stderrLog = {
+/** The reconciler's log for a terminal: what was removed, and on standard error what went wrong. */
+const terminalLog: Log = {
 	debug: () => undefined,
-	info: () => undefined,
-	warn: (_facts: object, message: string) => void process.stderr.write(`fairway: ${message}\n`),
-	error: (_facts: object, message: string) => void process.stderr.write(`fairway: ${message}\n`),
+	info: (fields, message) => void process.stdout.write(`${lineOf(fields, message)}\n`),
+	warn: (fields, message) => void process.stderr.write(`fairway: ${lineOf(fields, message)}\n`),
+	error: (fields, message) => void process.stderr.write(`fairway: ${lineOf(fields, message)}\n`),
 };
+
+/** "detached a program: from_wire-2", with the error where there is one. */
+export function lineOf(fields: object, message: string): string {
+	const { interface: device, link, sysctl, err } = fields as Readonly<Record<string, unknown>>;
+	const about = [device, link, sysctl].filter((name) => typeof name === "string");
+	if (err !== undefined) about.push(err instanceof Error ? err.message : String(err));
+	return about.length === 0 ? message : `${message}: ${about.join(", ")}`;
+}

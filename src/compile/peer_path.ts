@@ -5,9 +5,11 @@
  *  2. both paths: direct or routed, and the tunnel with its outer family; with their MTUs
  *  3. the mode chooses one of them; in hybrid, together with probe results
  */
+
 import type { NodeObject } from "../cluster/snapshot.js";
 import { type Config, tunnelPort } from "../config/config.js";
 import { parseAddress } from "../tables/address.js";
+import type { DirectKind, PathKind } from "../tables/paths.js";
 import { containsAddress, type Family, familyOf, parsePrefix } from "../tables/prefix.js";
 import type { KernelRoutes } from "./kernel_routes.js";
 import type { Network } from "./network.js";
@@ -16,7 +18,7 @@ import type { Transport, TransportAddress } from "./transport.js";
 /** Outer IP, UDP, Geneve or VXLAN, and inner Ethernet. (The MTU does not count the outer Ethernet header.) */
 export const TUNNEL_OVERHEAD: Readonly<Record<Family, number>> = { 4: 50, 6: 70 };
 
-export type PeerPath = "direct" | "routed" | "geneve" | "vxlan" | "down";
+export type PeerPath = PathKind;
 
 export interface PathChoice {
 	path: PeerPath;
@@ -197,7 +199,7 @@ function locate(
 function native(
 	{ config, network, transport }: PathContext,
 	{ address, from, device }: Target,
-	path: "direct" | "routed",
+	path: DirectKind,
 	reason: string,
 ): PathChoice {
 	const link = network.interfaces.find(({ name }) => name === device) ?? from.interface;

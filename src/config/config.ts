@@ -3,13 +3,12 @@
  * text, names spelled as below).
  */
 
+import type { PortRange, XdpSetting } from "../tables/tables.js";
+
+export type { PortRange, XdpMode, XdpSetting } from "../tables/tables.js";
 export type TrafficEncapMode = "encap" | "noEncap" | "hybrid";
 export type TunnelType = "geneve" | "vxlan";
 export type HybridDirect = "proven" | "subnet";
-/** How packets from the network are seen first; "off": at tc ingress only. */
-export type XdpMode = "native" | "generic" | "off";
-/** "auto": the agent chooses the mode. */
-export type XdpSetting = XdpMode | "auto";
 export type LogLevel = "fatal" | "error" | "warn" | "info" | "debug" | "trace" | "silent";
 
 /** Seconds without a packet after which a flow expires, for each state; named like `enum flow_state`. */
@@ -25,12 +24,6 @@ export interface FlowTimeouts {
 	sctpEstablished: number;
 	sctpClosed: number;
 	other: number;
-}
-
-/** Inclusive at both ends. */
-export interface PortRange {
-	first: number;
-	last: number;
 }
 
 export interface Config {

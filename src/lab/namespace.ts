@@ -69,9 +69,7 @@ export function run(command: readonly string[], options: RunOptions = {}): Promi
 				return resolve({ status, stdout, stderr });
 			const shown = command.join(" ").slice(0, 300);
 			const said = `${stderr}${stdout}`.trim().slice(0, 2000);
-			reject(
-				new Error(`Cannot run \`${shown}\`: expected success, got ${signal ?? status}: ${said}`),
-			);
+			reject(new Error(`\`${shown}\` ended with ${signal ?? `status ${status}`}: ${said}`));
 		});
 		// A command that exits before it reads its input explains why on standard error.
 		child.stdin.on("error", () => {});

@@ -4,6 +4,7 @@
  * A link is pinned as PROGRAM-IFINDEX, an XDP link with its mode appended. A pinned link gets a new program
  * by an atomic update: every packet meets either the old or the new program.
  */
+
 import {
 	type AttachType,
 	type BpfError,
@@ -13,11 +14,10 @@ import {
 	supportsTcx,
 } from "#native";
 import type { Log } from "../log.js";
+import type { XdpMode } from "../tables/tables.js";
 import type { ProgramName, Programs } from "./datapath.js";
 import { FILTER_HANDLE, FILTER_PRIORITY, isPodInterface } from "./names.js";
 import type { Pins } from "./pins.js";
-
-export type XdpMode = "native" | "generic" | "off";
 
 export interface Device {
 	name: string;

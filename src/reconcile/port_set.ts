@@ -1,10 +1,5 @@
 /** Sets of ports in the kernel's notation of ip_local_reserved_ports: "8080,9000-9100". */
-
-export interface PortRange {
-	/** Inclusive. */
-	first: number;
-	last: number;
-}
+import type { PortRange } from "../tables/tables.js";
 
 /** Ranges in ascending order that neither overlap nor touch. */
 export type PortSet = readonly PortRange[];

@@ -17,16 +17,17 @@
  * again; it keeps nothing else from being done. What others change is noticed by the kernel's
  * messages, and what no message tells of by a full look (full_look.ts).
  */
+
 import { mkdirSync } from "node:fs";
 import { type BpfMap, possibleCpus } from "#native";
 import type { Network } from "../compile/network.js";
 import type { TableReader } from "../forwarder/table_reader.js";
 import type { Log } from "../log.js";
 import { Limit } from "../tables/generated.js";
-import type { Tables } from "../tables/tables.js";
+import type { Tables, XdpMode } from "../tables/tables.js";
 import { type AdoptedPath, adoptedPaths } from "./adopted_paths.js";
 import { AgentTables } from "./agent_tables.js";
-import { Attachments, type XdpMode } from "./attachments.js";
+import { Attachments } from "./attachments.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
 import {
 	type Counters,
@@ -55,7 +56,6 @@ import { TableState } from "./table_state.js";
 import { Wire } from "./wire.js";
 
 export type { Log } from "../log.js";
-export type { XdpMode } from "./attachments.js";
 export type { Counters, PeerCounters } from "./counters.js";
 export type { MapMemory } from "./map_sizes.js";
 

@@ -6,11 +6,12 @@
  * range of it is ours and which ports in that range others had before, so that a former range is
  * taken out again: after a change, and by `fairway cleanup`.
  */
+
 import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { PortRange } from "../tables/tables.js";
 import {
 	formatPorts,
-	type PortRange,
 	type PortSet,
 	parsePorts,
 	portsIn,

@@ -5,7 +5,7 @@
 
 import type { Log } from "../log.js";
 import { NodeFlag } from "../tables/generated.js";
-import type { Tables } from "../tables/tables.js";
+import type { PortRange, Tables } from "../tables/tables.js";
 import type { Attachments, Hook } from "./attachments.js";
 import type { Datapath, Programs } from "./datapath.js";
 import type { GroDevice } from "./gro_device.js";
@@ -17,7 +17,6 @@ import { HOST_DEVICE, isPodInterface } from "./names.js";
 import { knobsOf } from "./object_file.js";
 import type { Pass } from "./pass.js";
 import { removeOrphans } from "./pod_interfaces.js";
-import type { PortRange } from "./port_set.js";
 import { ReservedPorts } from "./reserved_ports.js";
 import { sysctls } from "./sysctls.js";
 import type { TableState } from "./table_state.js";

@@ -7,8 +7,9 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
+import type { PortRange } from "../tables/tables.js";
 import { isOwnDevice } from "./names.js";
-import { formatPorts, type PortRange, parsePorts } from "./port_set.js";
+import { formatPorts, parsePorts } from "./port_set.js";
 import { othersPorts, type ReservedPorts, reserve } from "./reserved_ports.js";
 
 const ROOT = "/proc/sys";

@@ -8,12 +8,11 @@
  */
 
 import type { Log } from "../log.js";
-import type { Attachments, Device, XdpMode } from "./attachments.js";
+import type { XdpMode, XdpSetting } from "../tables/tables.js";
+import type { Attachments, Device } from "./attachments.js";
 import type { Programs } from "./datapath.js";
 import type { IpRoute } from "./iproute.js";
 import { applyOffloads, offloadsFor } from "./offloads.js";
-
-export type XdpSetting = "auto" | "native" | "generic" | "off";
 
 export interface WireDevice extends Device {
 	mtu: number;

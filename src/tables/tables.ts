@@ -16,6 +16,17 @@ export interface HostRoute {
 	source: string;
 }
 
+/** Where packets from the network are processed first; "off": at tc ingress only. */
+export type XdpMode = "native" | "generic" | "off";
+/** "auto": the agent chooses the mode. */
+export type XdpSetting = XdpMode | "auto";
+
+/** Inclusive on both ends. */
+export interface PortRange {
+	first: number;
+	last: number;
+}
+
 export interface Tables {
 	/** Without epochs, ifindexes and random numbers, which the reconciler fills in. */
 	nodeConfig: Omit<
@@ -49,7 +60,7 @@ export interface Tables {
 	linkInterfaces: string[];
 	/** to_wire is attached to both kinds. */
 	stackSnat: boolean;
-	xdp: "auto" | "native" | "generic" | "off";
+	xdp: XdpSetting;
 	/** UDP port on which GRO merges tunnel packets that arrive without XDP; 0: none. */
 	tunnelPort: number;
 }

@@ -19,6 +19,7 @@ import {
 } from "../../src/api/messages.js";
 import { ApiServer, RequestError } from "../../src/api/server.js";
 import { checkText } from "../../src/cli/check.js";
+import { lineOf } from "../../src/cli/cleanup.js";
 import { endpointsText } from "../../src/cli/endpoints.js";
 import { eventsText } from "../../src/cli/events.js";
 import { explainRequest, explainText } from "../../src/cli/explain.js";
@@ -328,6 +329,15 @@ t.test("peers fit 120 columns, in any family and with any name", async (t) => {
 	}
 	const [, short] = peersText(peers, now, 120).split("\n");
 	t.match(short, / Same subnet 192\.168\.1\.0\/24\.$/, "not cut where there is room");
+});
+
+t.test("cleanup says what it removed", async (t) => {
+	t.equal(lineOf({ link: "from_wire-2" }, "detached a program"), "detached a program: from_wire-2");
+	t.equal(
+		lineOf({ interface: "eth0", err: new Error("busy") }, "cannot set offloads"),
+		"cannot set offloads: eth0, busy",
+	);
+	t.equal(lineOf({}, "removed fairway0"), "removed fairway0");
 });
 
 t.test("waiting until the agent is ready", async (t) => {
