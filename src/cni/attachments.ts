@@ -237,7 +237,10 @@ export class Attachments {
 				await this.#publish();
 			} catch (error) {
 				// The reconciler retries; the Pod no longer exists, so nobody is affected.
-				this.#options.log.warn({ ...facts(endpoint), err: error }, "cannot update the data path, will retry");
+				this.#options.log.warn(
+					{ ...facts(endpoint), err: error },
+					"cannot update the data path, will retry",
+				);
 			}
 			this.#pool.free(endpoint.addresses);
 		}
@@ -292,10 +295,7 @@ export class Attachments {
 		if (stale.length === 0) return;
 		const failures = await changeMTU(this.#options.ip, stale, mtu);
 		for (const { endpoint, message } of failures) {
-			this.#options.log.warn(
-				{ ...facts(endpoint), mtu, err: message },
-				"cannot change Pod MTU",
-			);
+			this.#options.log.warn({ ...facts(endpoint), mtu, err: message }, "cannot change Pod MTU");
 		}
 		const failed = new Set(failures.map(({ endpoint }) => endpointKey(endpoint)));
 		const changed = stale.filter((e) => !failed.has(endpointKey(e)));

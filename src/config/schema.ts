@@ -165,7 +165,9 @@ export const schema = z.strictObject(
 			enable: z
 				.literal(false, { error: "false, because Fairway has no Services of its own yet" })
 				.default(false)
-				.describe("Fairway's own implementation of Services. Not available yet; kube-proxy works beside Fairway."),
+				.describe(
+					"Fairway's own implementation of Services. Not available yet; kube-proxy works beside Fairway.",
+				),
 		}).describe("Kubernetes Services."),
 		flows: section({
 			max: wholeNumber(64, 8388608).default(131072).describe("Entries of the flow table."),
