@@ -1,10 +1,10 @@
-/** What an earlier agent has left of direct paths and their proofs. */
+/** Reads the direct paths and their proofs that an earlier agent has left. */
 import type { BpfMap } from "#native";
 import { u32 } from "../tables/codec.js";
 import { Path, PathProof, type Peer, ProbeWay } from "../tables/generated.js";
 
 export interface AdoptedPath {
-	/** Largest packet that went directly. */
+	/** MTU of the direct path. */
 	mtu: number;
 	/** Milliseconds since the last answer over the direct path; the second for large requests. */
 	answeredAgo: number;

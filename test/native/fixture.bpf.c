@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the addon's tests load: a map of each type that Fairway uses, and programs whose answers
- * a test can tell apart. It knows nothing of the real data path.
+ * The object for the addon's tests: a map of each type that Fairway uses, and programs with
+ * distinguishable results. Independent of the real data path.
  */
 #include <linux/bpf.h>
 #include <linux/types.h>
@@ -68,7 +68,7 @@ struct {
 	__uint(max_entries, 65536);
 } ring SEC(".maps");
 
-/* Answers with the knob, and counts its runs in an_array[0]. */
+/* Returns the knob, and counts its runs in an_array[0]. */
 SEC("tc")
 int answer_knob(struct __sk_buff *skb)
 {
@@ -81,7 +81,7 @@ int answer_knob(struct __sk_buff *skb)
 	return answer;
 }
 
-/* Answers with the GSO segment size, which only a context can bring. */
+/* Returns the GSO segment size, which only a context can provide. */
 SEC("tc")
 int answer_gso(struct __sk_buff *skb)
 {
@@ -89,7 +89,7 @@ int answer_gso(struct __sk_buff *skb)
 	return skb->gso_size;
 }
 
-/* Hands up an 8-byte record for each run: the count of runs before it. */
+/* Writes an 8-byte record for each run: the number of runs before it. */
 SEC("tc")
 int emit(struct __sk_buff *skb)
 {
@@ -103,7 +103,7 @@ int emit(struct __sk_buff *skb)
 	return output(&ring, &record, sizeof(record), 0) ? 1 : 0;
 }
 
-/* Drops what is longer than 100 bytes, and marks the rest in its first byte. */
+/* Drops packets longer than 100 bytes, and marks the rest in their first byte. */
 SEC("xdp.frags")
 int short_only(struct xdp_md *xdp)
 {
@@ -124,8 +124,8 @@ int pass_all(struct xdp_md *xdp)
 	return XDP_PASS;
 }
 
-/* Reads through a pointer that may be null when the knob says so: the verifier refuses it then,
- * and removes the branch otherwise. */
+/* With the knob, reads through a pointer that may be null, which the verifier refuses; otherwise the
+ * verifier removes the branch. */
 SEC("tc")
 int may_be_refused(struct __sk_buff *skb)
 {

@@ -1,4 +1,4 @@
-/** What the addon's tests share: the compiled test object, a directory for pins, packets. */
+/** Shared by the addon's tests: the compiled test object, a directory for pins, packets. */
 import { execFileSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -44,7 +44,7 @@ export function objectPath(): string {
 	return compiled;
 }
 
-/** The test object in the kernel, with its knobs as given. */
+/** Loads the test object with the given knobs. */
 export function loadObject(knobs: { answer?: number } = {}): BpfObject {
 	const object = BpfObject.open(objectPath());
 	if (knobs.answer !== undefined)
@@ -55,7 +55,7 @@ export function loadObject(knobs: { answer?: number } = {}): BpfObject {
 
 let pins: string | undefined;
 
-/** A directory on a bpffs, removed with all pins at exit. Its names are free of other runs'. */
+/** A directory on a bpffs, unique to this run and removed with all pins at exit. */
 export function pinDirectory(): string {
 	if (pins === undefined) {
 		const mounts = readFileSync("/proc/self/mounts", "utf8");
@@ -97,7 +97,7 @@ export function pairs(map: BpfMap): [number, string][] {
 	]).sort(([a], [b]) => a - b);
 }
 
-/** What this process's descriptors of BPF objects are: "bpf-map", ... */
+/** The kinds of this process's descriptors of BPF objects: "bpf-map", ... */
 export function bpfDescriptors(): string[] {
 	return readdirSync("/proc/self/fd").flatMap((fd) => {
 		try {
@@ -109,7 +109,7 @@ export function bpfDescriptors(): string[] {
 	});
 }
 
-/** Collects all garbage, and runs the finalizers of native handles, which wait for a turn of the loop. */
+/** Collects all garbage, and runs the finalizers of native handles, which need a turn of the event loop. */
 export async function collectGarbage(): Promise<void> {
 	setFlagsFromString("--expose-gc");
 	const gc = runInNewContext("gc") as () => void;

@@ -258,7 +258,7 @@ for (const [type, flags] of [
 	[MAP_TYPE.PERCPU_ARRAY, 0],
 	[MAP_TYPE.LPM_TRIE, 1],
 ] as const) {
-	t.test(`slices of a map of type ${type} are the whole of it, once`, async (t) => {
+	t.test(`slices of a map of type ${type} cover it exactly once`, async (t) => {
 		const isTrie = type === MAP_TYPE.LPM_TRIE;
 		const isPerCpu = type === MAP_TYPE.PERCPU_ARRAY;
 		const map = BpfMap.create({

@@ -441,7 +441,7 @@ t.test("an object before and after load", async (t) => {
 	t.throws(() => object.setReadOnlyData(0, u32(0)), loaded);
 });
 
-t.test("what cannot be constructed", async (t) => {
+t.test("objects that cannot be constructed", async (t) => {
 	for (const type of [BpfObject, BpfMap, BpfProgram, BpfLink] as Any[]) {
 		t.throws(() => new type(), { name: "TypeError", message: /^Cannot construct Bpf/ });
 		t.throws(() => new type({}), { name: "TypeError" });
@@ -464,7 +464,7 @@ t.test("a foreign this", async (t) => {
 	});
 });
 
-t.test("options whose getters throw or close what they describe", async (t) => {
+t.test("options whose getters throw or close the object", async (t) => {
 	const boom = new Error("boom");
 	const throwing = {
 		get data(): Buffer {
@@ -490,7 +490,7 @@ t.test("a detached buffer", async (t) => {
 	t.throws(() => map.lookup(key as Buffer), { name: "RangeError" });
 });
 
-t.test("what takes no arguments ignores them", async (t) => {
+t.test("methods without arguments ignore them", async (t) => {
 	t.equal((possibleCpus as Any)("x"), possibleCpus());
 	t.equal((supportsTcx as Any)({}), supportsTcx());
 });

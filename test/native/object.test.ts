@@ -38,7 +38,7 @@ t.test("open", async (t) => {
 	object.close();
 });
 
-t.test("open what is no object", async (t) => {
+t.test("open a file that is not an object", async (t) => {
 	t.match(
 		caught(() => BpfObject.open("/nonexistent.o")),
 		{ code: "ENOENT", errno: 2 },
@@ -198,13 +198,13 @@ t.test("a program that the verifier refuses on another thread", async (t) => {
 	object.close();
 });
 
-t.test("a load that nobody waits for", async (t) => {
+t.test("a load without an awaiter", async (t) => {
 	const many = Array.from({ length: 8 }, () => BpfObject.open(objectPath()).loadAsync());
 	await collectGarbage();
 	t.same(await Promise.all(many), Array(8).fill(undefined), "the object lives until it is done");
 });
 
-t.test("the verifier's log of what it accepts", async (t) => {
+t.test("the verifier's log of accepted programs", async (t) => {
 	for (const verifierLog of [true, "statistics"] as const) {
 		const object = BpfObject.open(objectPath());
 		object.setAutoload("pass_all", false);

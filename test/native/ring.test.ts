@@ -125,7 +125,7 @@ t.test("the map may be closed first", async (t) => {
 	t.same(await all, sequence(0, 5));
 });
 
-t.test("a ring that nobody holds is read on", async (t) => {
+t.test("a ring without references is still read", async (t) => {
 	const { map, emit } = source();
 	const all = read(map, 5);
 	await collectGarbage();
@@ -140,7 +140,7 @@ t.test("close gives back the descriptors and the memory", async (t) => {
 	t.equal(bpfDescriptors().length, before);
 });
 
-t.test("what keeps a process alive, and what ends it", async (t) => {
+t.test("what keeps a process alive and what does not", async (t) => {
 	const child = fileURLToPath(new URL("inside/ring.ts", import.meta.url));
 	for (const [what, output, status] of [
 		["open", "received 3\n", 0],

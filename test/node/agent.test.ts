@@ -1,5 +1,5 @@
 /**
- * The life of an agent, with the real process on real devices: two Nodes that share a wire.
+ * The life cycle of an agent, with the real process on real devices: two Nodes that share a link.
  *
  *   pod1              pod2
  *    │ eth0            │ eth0
@@ -53,7 +53,7 @@ class Node {
 		});
 	}
 
-	/** A command of the user's, on this Node. */
+	/** Runs a `fairway` command on this Node. */
 	fairway(...args: string[]): Promise<Output> {
 		const at = ["--run-dir", this.agent.runDirectory];
 		return this.namespace.run([command("fairway"), ...args, ...at], { mayFail: true });
@@ -86,7 +86,7 @@ class Node {
 		this.podAddresses = ips.map(({ address }) => address.replace(/\/\d+$/, ""));
 	}
 
-	/** Both families; every echo has to be answered. */
+	/** Pings over both families; every echo must be answered. */
 	async ping(other: Node, count = 3, size = 56): Promise<boolean> {
 		const flags = ["-c", `${count}`, "-s", `${size}`, "-i", "0.02", "-W", "2"];
 		const pings = other.podAddresses.map((address) =>
@@ -105,7 +105,7 @@ class Node {
 		}
 	}
 
-	/** What Fairway has in this namespace and below its directories. */
+	/** Everything that Fairway has in this namespace and in its directories. */
 	async traces(): Promise<string[]> {
 		const { stdout } = await this.namespace.script(
 			`ip -o link show | grep fairway || true
@@ -233,7 +233,7 @@ t.test("the life of an agent", async (t) => {
 		t.notOk(existsSync(`${PIN_ROOT}/y`) || existsSync(join(directory, "y")), "nothing is touched");
 	});
 
-	await t.test("Pods talk, and the counters say how", async (t) => {
+	await t.test("Pods communicate, and the counters show the path", async (t) => {
 		await Promise.all(nodes.map((node) => node.attach()));
 		t.match(await node1.json("endpoints"), [
 			{
@@ -253,7 +253,7 @@ t.test("the life of an agent", async (t) => {
 		t.match((await node1.fairway("peers")).stdout, /^node2 +v4 .* direct /m);
 	});
 
-	await t.test("explains, and changes nothing by it", async (t) => {
+	await t.test("explain changes nothing", async (t) => {
 		const [from = "", to = ""] = [node1.podAddresses[0], node2.podAddresses[0]];
 		const { flows } = await node1.agent.status();
 		const explain = (...args: string[]) => node1.json<ExplainAnswer>("explain", ...args);
@@ -307,7 +307,7 @@ t.test("the life of an agent", async (t) => {
 		t.match(await node1.agent.status(), { mode: "encap", ready: true, problems: [/:3:/] });
 		t.equal(await node1.ping(node2), true, "the former stays in force");
 
-		// As an editor does it.
+		// Like an editor.
 		writeFileSync(join(directory, ".new"), "trafficEncapMode: hybrid\nlog: {level: debug}\n");
 		renameSync(join(directory, ".new"), join(directory, "config.yaml"));
 		await reaches("direct");
@@ -341,7 +341,7 @@ t.test("the life of an agent", async (t) => {
 		await until("no problem", async () => (await node1.agent.status()).problems.length === 0);
 	});
 
-	await t.test("killed: packets flow, and its successor adopts", async (t) => {
+	await t.test("killed: packets flow, and the next agent adopts", async (t) => {
 		const flows = node1.flowsMapId();
 		await node1.agent.stop("SIGKILL");
 		t.equal(await node1.ping(node2), true, "without an agent");

@@ -1,5 +1,5 @@
 /**
- * The agent's death is not the traffic's, and a change of the configuration costs no packet.
+ * Traffic survives the agent's death, and a change of the configuration loses no packet.
  *
  *   pod1a pod1b   pod2a               pod3a
  *      node1        node2                node3
@@ -8,8 +8,8 @@
  *                                 │
  *                              outside
  *
- * All the while: numbered streams of 1,000 datagrams a second over every kind of path, and a TCP
- * transfer whose content is compared at its end.
+ * Throughout: numbered streams of 1,000 datagrams a second over every kind of path, and a TCP transfer whose
+ * content is verified at its end.
  */
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -30,7 +30,7 @@ const PAIRS = [
 	["pod3a", "outside", 6],
 ] as const;
 
-/** Runs an act under traffic; nothing of it may be lost. */
+/** Runs an action under traffic, of which nothing may be lost. */
 async function underTraffic(
 	t: Test,
 	cluster: Cluster,
@@ -43,7 +43,7 @@ async function underTraffic(
 		const host = cluster.lab.address(to, 4);
 		const order = { host, port: TCP_PORT, rate: 4e6, timeoutMs: 60_000 };
 		const wholes: boolean[] = [];
-		// One after another as long as the act goes on, each over several of its steps.
+		// One after another as long as the action runs, each during several of its steps.
 		for (let seed = 1; !done; seed++)
 			wholes.push((await client.order("tcpSend", { ...order, bytes: 8e6, seed })).whole);
 		return wholes.every(Boolean);
@@ -62,7 +62,7 @@ t.test("agent faults", async (t) => {
 	await cluster.serve("pod1b", "pod2a", "pod3a", "outside");
 	const agent = lab.agent("node1");
 
-	t.test("kill -9, and a new start", async (t) => {
+	t.test("kill -9 and restart", async (t) => {
 		const before = { endpoints: await agent.endpoints(), peers: await agent.peers() };
 		await underTraffic(t, cluster, async (streams) => {
 			await agent.stop("SIGKILL");
@@ -83,7 +83,7 @@ t.test("agent faults", async (t) => {
 		}
 	});
 
-	t.test("SIGTERM, and a new start, of two Nodes", async (t) => {
+	t.test("SIGTERM and restart of two Nodes", async (t) => {
 		await underTraffic(t, cluster, async (streams) => {
 			const pair = [agent, lab.agent("node3")];
 			await Promise.all(pair.map((one) => one.stop("SIGTERM")));
@@ -93,7 +93,7 @@ t.test("agent faults", async (t) => {
 		});
 	});
 
-	t.test("an upgrade to other programs, and back", async (t) => {
+	t.test("upgrade to other programs and back", async (t) => {
 		const other = await otherBuild();
 		t.teardown(() => rmSync(other, { recursive: true, force: true }));
 		const tags = async (): Promise<string> => {
@@ -130,7 +130,7 @@ t.test("agent faults", async (t) => {
 				{ trafficEncapMode: "hybrid", tunnelType: "geneve", tunnelPort: 7778 },
 				{ trafficEncapMode: "hybrid", snat: { portRange: "50000-50999" } },
 				{ trafficEncapMode: "hybrid", snat: { excludeCIDRs: ["203.0.113.0/24"] } },
-				// A flow keeps the translation that it began with.
+				// A flow keeps its translation.
 				{ trafficEncapMode: "hybrid", noSNAT: true },
 				{ trafficEncapMode: "hybrid", flows: { max: 65_536 } },
 				{ trafficEncapMode: "hybrid", log: { level: "debug" } },
@@ -146,7 +146,7 @@ t.test("agent faults", async (t) => {
 	t.end();
 });
 
-/** This checkout built once more from BPF sources that differ by a constant. */
+/** Another build of this checkout, whose BPF sources differ by a constant. */
 async function otherBuild(): Promise<string> {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-upgrade-"));
 	for (const part of ["bin", "bpf", "build", "dist", "native", "package.json"])

@@ -17,7 +17,7 @@ import { run } from "../../src/lab/namespace.js";
 import { until } from "../../src/lab/until.js";
 import { CniNode, defaultView } from "../tools/cni_node.js";
 
-/** The kernel takes a namespace down on its own time. */
+/** The kernel removes a namespace asynchronously. */
 const vanished = (node: CniNode) =>
 	until("a Pod without interface is reported", async () =>
 		(await node.state()).problems.some((problem) => /has no interface any more/.test(problem)),
@@ -60,7 +60,7 @@ t.test("ADD, CHECK, DEL", async (t) => {
 		},
 	]);
 
-	await t.test("the Pod has what was promised", async (t) => {
+	await t.test("the Pod has the interface of the result", async (t) => {
 		const { stdout } = await pod.script(
 			"ip -o addr show dev eth0; ip route; ip -6 route; ip neigh; ethtool -k eth0; ip link show eth0; echo accept_dad=$(cat /proc/sys/net/ipv6/conf/eth0/accept_dad)",
 		);
@@ -80,12 +80,12 @@ t.test("ADD, CHECK, DEL", async (t) => {
 		t.match(link.stdout, defaultView.gatewayMac);
 	});
 
-	await t.test("it reaches its gateway and is reached, over both families", async () => {
+	await t.test("the Pod reaches its gateway and is reachable, over both families", async () => {
 		await pod.script("ping -qc1 -W2 10.99.1.1; ping -qc1 -W2 fd99:1::1");
 		await node.namespace.script("ping -qc1 -W2 10.99.1.2; ping -qc1 -W2 fd99:1::2");
 	});
 
-	await t.test("ADD again is the same answer, also from an agent that was killed", async (t) => {
+	await t.test("repeated ADD returns the same result, also after kill -9", async (t) => {
 		const config = { cniVersion: "1.1.0" };
 		t.strictSame((await node.call("ADD", pod, { config, variables })).body, first.body);
 		await node.kill();
@@ -103,7 +103,7 @@ t.test("ADD, CHECK, DEL", async (t) => {
 		});
 	});
 
-	await t.test("DEL leaves nothing, and can be said twice", async (t) => {
+	await t.test("DEL leaves nothing, and can be repeated", async (t) => {
 		t.not((await node.traces()).length, 0);
 		for (let i = 0; i < 2; i++)
 			t.strictSame(await node.call("DEL", pod), { status: 0, body: undefined, addresses: [] });
@@ -153,7 +153,7 @@ t.test("ADD, CHECK, DEL", async (t) => {
 	});
 });
 
-/** What somebody may do to an attachment, where, and what CHECK says then. */
+/** Damages of an attachment, where they happen, and the result of CHECK. */
 const damages: { what: string; in: "pod" | "node"; script: string; says: RegExp }[] = [
 	{ what: "interface down", in: "pod", script: "ip link set eth0 down", says: /eth0 is down/ },
 	{
@@ -232,14 +232,14 @@ t.test("CHECK finds each damage, and ADD repairs it with the same addresses", as
 		});
 	}
 
-	await t.test("a data path that is not attached", async (t) => {
+	await t.test("an unattached data path", async (t) => {
 		await node.order("fail", { failure: "no program" });
 		const { body } = await node.call("CHECK", pod, { config: { prevResult } });
 		t.match(body, { code: 101, details: "The data path is not attached: no program" });
 		await node.order("fail", { failure: null });
 	});
 
-	await t.test("a prevResult that is another's", async (t) => {
+	await t.test("a prevResult of another attachment", async (t) => {
 		const config = { prevResult: { ips: [{ address: "10.99.1.77/32" }], interfaces: [] } };
 		t.match((await node.call("CHECK", pod, { config })).body, {
 			code: 101,
@@ -248,7 +248,7 @@ t.test("CHECK finds each damage, and ADD repairs it with the same addresses", as
 		});
 	});
 
-	await t.test("a default route that a later plugin took is not wanted back", async (t) => {
+	await t.test("a default route replaced by a later plugin is not an error", async (t) => {
 		await pod.script("ip -6 route del default");
 		const routes = prevResult?.routes.filter(({ dst }) => dst !== "::/0");
 		const config = { prevResult: { ...prevResult, routes } };
@@ -256,7 +256,7 @@ t.test("CHECK finds each damage, and ADD repairs it with the same addresses", as
 	});
 });
 
-t.test("what cannot be attached leaves nothing behind", async (t) => {
+t.test("failed attachments leave nothing behind", async (t) => {
 	const node = await CniNode.up("errors");
 	t.teardown(() => node.down());
 	const pod = await node.pod("pod");
@@ -278,7 +278,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		});
 	}
 
-	await t.test("a name that is taken in the Pod", async (t) => {
+	await t.test("an interface name that is in use in the Pod", async (t) => {
 		await pod.script("ip link add name eth0 type veth peer name eth9");
 		t.match((await node.call("ADD", pod)).body, {
 			code: 4,
@@ -289,7 +289,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		await pod.script("ip link del eth0");
 	});
 
-	await t.test("a default route that is taken in the Pod", async (t) => {
+	await t.test("a default route that exists in the Pod", async (t) => {
 		await pod.script(
 			"ip link add name other type veth peer name eth9; ip link set other up; ip route add default dev other",
 		);
@@ -331,7 +331,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 		t.equal((await node.call("STATUS", undefined, { config })).status, 0);
 	});
 
-	await t.test("all of that took no address for good", async (t) => {
+	await t.test("none of this leaks an address", async (t) => {
 		const small = { ...defaultView, podCIDRs: ["10.99.1.0/30"], gateways: ["10.99.1.1"] };
 		await node.order("view", { view: small });
 		const config = { cniVersion: "1.1.0" };
@@ -356,7 +356,7 @@ t.test("what cannot be attached leaves nothing behind", async (t) => {
 	});
 });
 
-t.test("many at once", async (t) => {
+t.test("many concurrent calls", async (t) => {
 	const node = await CniNode.up("many");
 	t.teardown(() => node.down());
 	const pods = await Promise.all(Array.from({ length: 16 }, (_, i) => node.pod(`p${i}`)));
@@ -365,7 +365,7 @@ t.test("many at once", async (t) => {
 	t.equal(new Set(addresses).size, 32, "each has its own addresses");
 	for (const pod of pods) await pod.script("ping -qc1 -W2 10.99.1.1; ping -qc1 -W2 fd99:1::1");
 
-	await t.test("the same ADD, many times at once", async (t) => {
+	await t.test("the same ADD, many times concurrently", async (t) => {
 		const pod = await node.pod("same");
 		const all = await Promise.all(Array.from({ length: 5 }, () => node.add(pod)));
 		for (const { body } of all) t.strictSame(body, all[0]?.body);
@@ -394,14 +394,14 @@ t.test("many at once", async (t) => {
 	t.same(await node.traces(), []);
 });
 
-t.test("without the agent", async (t) => {
+t.test("while the agent is down", async (t) => {
 	const node = await CniNode.up("down");
 	t.teardown(() => node.down());
 	const [pod, gone, half] = [await node.pod("pod"), await node.pod("gone"), await node.pod("half")];
 	const { body: prevResult } = await node.add(pod);
 	await node.add(gone);
 
-	// An ADD that was cut off before its record was written.
+	// An ADD that was interrupted before its record was written.
 	await node.add(half);
 	await node.kill();
 	const record = join(node.runDir, "endpoints", `${hostInterfaceNames(half.name, "eth0")[0]}.json`);
@@ -429,7 +429,7 @@ t.test("without the agent", async (t) => {
 	t.equal(links.trim().split("\n").length, 1, "what the cut-off ADD left is gone, too");
 	t.equal((await node.call("CHECK", pod, { config: { prevResult } })).status, 0);
 
-	await t.test("an ADD that follows a cut-off one", async (t) => {
+	await t.test("an ADD after an interrupted one", async (t) => {
 		await node.add(half);
 		await node.kill();
 		await run(["rm", record]);
@@ -477,7 +477,7 @@ t.test("without the agent", async (t) => {
 		t.notOk(readdirSync(node.runDir).includes(".s00ffee"));
 	});
 
-	await t.test("a record that is none", async (t) => {
+	await t.test("an invalid record", async (t) => {
 		await node.kill();
 		writeFileSync(join(node.runDir, "endpoints", "fairway00000000.json"), "{");
 		writeFileSync(join(node.runDir, "endpoints", "fairway00000001.json.new"), "{");
@@ -488,7 +488,7 @@ t.test("without the agent", async (t) => {
 	});
 });
 
-t.test("the Node changes under its Pods", async (t) => {
+t.test("the Node changes while Pods run", async (t) => {
 	const node = await CniNode.up("change");
 	t.teardown(() => node.down());
 	const [old, young] = [await node.pod("old"), await node.pod("young")];
@@ -506,7 +506,7 @@ t.test("the Node changes under its Pods", async (t) => {
 		t.same((await node.state()).problems, []);
 	});
 
-	await t.test("the namespace vanishes and comes again with the same name", async (t) => {
+	await t.test("the namespace disappears and returns with the same name", async (t) => {
 		await run(["ip", "netns", "del", old.name]);
 		await run(["ip", "netns", "add", old.name]);
 		await vanished(node);
@@ -520,7 +520,7 @@ t.test("the Node changes under its Pods", async (t) => {
 			await node.order("view", { view: { ...defaultView, podMTU } });
 			await node.order("mtu");
 		};
-		// 1472 bytes: larger than the first MTU, so fragmented by whoever has the smaller one.
+		// 1472 bytes exceed the first MTU, so the side with the smaller MTU fragments.
 		const pings = ["10.99.1.3", "fd99:1::3"].map((to) =>
 			old.run(["ping", "-qA", "-c2000", "-W2", "-s1452", to], { mayFail: true }),
 		);

@@ -86,12 +86,12 @@ t.test("containerd", async (t) => {
 		const gateways = ["10.244.1.1", "fd00:10:244:1::1"];
 		for (const address of [...gateways, ...two.addresses, ...remote])
 			t.ok(await reaches("one", address), address);
-		// With XDP these come in by a redirect into the container's interface, which needs its GRO.
+		// With XDP they arrive by a redirect into the container's interface, which needs its GRO.
 		t.equal((await agent.status()).xdp, "native");
 		for (const address of one.addresses) await lab.run("pod2a", ["ping", "-qc1", "-W2", address]);
 	});
 
-	await t.test("the end of a container leaves nothing of it", async (t) => {
+	await t.test("nothing is left of an ended container", async (t) => {
 		t.equal((await containerd.kill("one")).stderr, "");
 		t.same(await attached(), ["default-two"]);
 		t.equal((await hostSides()).length, 1);

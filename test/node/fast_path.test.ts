@@ -1,6 +1,6 @@
 /**
- * Streams that are on the fast path while what they rest on changes: the path to the peer, the
- * rules of SNAT, the MAC of a peer and of the gateway.
+ * Streams on the fast path while the state that they depend on changes: the path to the peer, the SNAT rules,
+ * the MAC of a peer and of the gateway.
  *
  *   pod1a            pod2a             pod3a
  *   node1            node2             node3
@@ -18,14 +18,14 @@ const FAMILIES = [4, 6] as const;
 /** A direct peer, a tunnelled one, the outside. */
 const FAR = ["pod2a", "pod3a", "outside"] as const;
 const PAIRS = FAR.flatMap((to) => FAMILIES.map((family) => ["pod1a", to, family] as const));
-/** Half a second and more: NEXT_HOP_TRUST_MS is over, and no cache is of before. */
+/** More than half a second: NEXT_HOP_TRUST_MS is over, and no cache entry is older. */
 const A_WHILE = 200;
 
-t.test("known flows and what they rest on", async (t) => {
+t.test("known flows and what they depend on", async (t) => {
 	const cluster = await startCluster(t, { trafficEncapMode: "hybrid", tunnelType: "geneve" });
 	const { lab } = cluster;
 	await cluster.serve(...FAR);
-	// Whoever is not translated gets answers all the same.
+	// Untranslated Pods get answers as well.
 	await lab.underlay.setRouterKnowsPods(true);
 
 	t.test("another path under a stream: nothing is lost", async (t) => {
@@ -49,7 +49,7 @@ t.test("known flows and what they rest on", async (t) => {
 		t.same(lossy(await streams.stop()), []);
 	});
 
-	t.test("other rules of SNAT: a stream keeps its source, a new flow takes the new", async (t) => {
+	t.test("changed SNAT rules: streams keep their source, new flows do not", async (t) => {
 		const station = await lab.station("pod1a");
 		const streams = await Streams.start(
 			cluster,
@@ -77,7 +77,7 @@ t.test("known flows and what they rest on", async (t) => {
 		for (const { what, senders } of results) t.equal(senders.length, 1, `${what}: ${senders}`);
 	});
 
-	t.test("another MAC of the peer and of the gateway, and no agent: streams heal", async (t) => {
+	t.test("new MACs of peer and gateway without an agent: streams recover", async (t) => {
 		const streams = await Streams.start(cluster, PAIRS, 300);
 		await lab.agent("node1").stop("SIGKILL");
 		for (const [machine, device, mac] of [
@@ -86,7 +86,7 @@ t.test("known flows and what they rest on", async (t) => {
 		] as const) {
 			await lab.namespace(machine).script(`
 				ip link set dev ${device} address ${mac}
-				# It has to ask for its neighbours again, and so tells its new address.
+				# It must resolve its neighbours again, and so announces its new address.
 				ip neigh flush dev ${device}
 				ping -n -q -c1 -W2 ${lab.address("node1", 4)} || true
 				ping -n -q -c1 -W2 ${lab.address("node1", 6)} || true

@@ -1,7 +1,6 @@
 /**
- * What the tools of the fault tests do to a network, shown on a Fairway that goes direct by subnet
- * and in a tunnel otherwise: each fault hits what it is said to hit and nothing else, and what it
- * hit works again when it is undone.
+ * Verifies the fault injection of the other tests, with Fairway direct within subnets and in a tunnel otherwise:
+ * each fault affects what it should and nothing else, and everything works again after it is undone.
  *
  *   pod1a                pod2a               pod3a
  *   node1                node2               node3
@@ -31,7 +30,7 @@ t.test("faults", async (t) => {
 	const { lab } = cluster;
 	await cluster.serve("pod2a", "pod3a");
 
-	/** By family. @param length of an IP packet with DF; UDP and ping have headers of the same size. */
+	/** Results by family. @param length length of an IP packet with DF; UDP and ping headers have the same size. */
 	const pings = async ([from, to]: Pair, length?: number): Promise<boolean[]> =>
 		Promise.all(
 			FAMILIES.map(async (family) => {
@@ -78,7 +77,7 @@ t.test("faults", async (t) => {
 		await undone(t, fault);
 	});
 
-	t.test("source check of all Nodes, and of destinations too", async (t) => {
+	t.test("source and destination check of all Nodes", async (t) => {
 		const faults = new Faults(t, lab);
 		for (const alsoDestination of [false, true]) {
 			const fault = await faults.sourceCheck("all", alsoDestination);
@@ -184,7 +183,7 @@ t.test("faults", async (t) => {
 		await undone(t, everything);
 	});
 
-	t.test("what an outage costs, and flapping", async (t) => {
+	t.test("outage and flapping", async (t) => {
 		const faults = new Faults(t, lab);
 		const streams = await Streams.start(cluster, [[...DIRECT, 4]]);
 		const bulk = await BulkStreams.start(cluster, [[...DIRECT, 4]], 500_000);
@@ -247,7 +246,7 @@ t.test("faults", async (t) => {
 		);
 	});
 
-	t.test("nothing is left of them", async (t) => {
+	t.test("nothing is left of the faults", async (t) => {
 		for (const name of ["net1", "net2"]) {
 			const { stdout } = await lab.namespace(name).script("nft list ruleset; ip -br link");
 			t.notMatch(stdout, /fault/);

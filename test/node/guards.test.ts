@@ -1,5 +1,5 @@
 /**
- * What a Pod or a stranger must not do, and what it is counted as.
+ * What Pods and third parties must not be able to do, and the drop counters for it.
  *
  *   pod1a pod1b           pod3a
  *      node1                node3
@@ -19,7 +19,7 @@ import { numbered } from "../tools/streams.js";
 const MACS = { source: "02:00:00:00:00:99", destination: "02:fa:1c:00:00:01" };
 const CRITICAL = 0x80;
 
-/** Drops of one reason on one Node that an action causes, once they have been counted. */
+/** Waits for the drops of one reason on one Node that an action causes. */
 async function causes(
 	cluster: Cluster,
 	node: string,
@@ -101,10 +101,10 @@ t.test("guards", async (t) => {
 
 	t.test("tunnel packets that are not to be believed", (t) => tunnels(t, cluster, arrived));
 
-	t.test("a VLAN that the Node has no part in", (t) => foreignVlan(t, cluster));
+	t.test("frames of a foreign VLAN", (t) => foreignVlan(t, cluster));
 
-	t.test("a Pod cannot speak as its Node: no tunnel packets of its own", async (t) => {
-		// SNAT would give them the address of node1, which node3 believes.
+	t.test("a Pod cannot send tunnel packets as its Node", async (t) => {
+		// SNAT would give them the address of node1, which node3 accepts.
 		const station = await lab.station("pod1b");
 		for (const family of [4, 6] as const)
 			for (const [port, wrap] of [
@@ -203,7 +203,7 @@ async function tunnels(
 			await causes(cluster, "node3", reason, 1, () => send(machine, port, payload));
 			t.equal(await arrived(stream), 0, `IPv${family}: ${what}`);
 		}
-		// What the same sender may send, so that the above has failed for its own reason.
+		// What the same sender may send, to show that the above failed for the right reason.
 		await send("node1", 6081, geneve({ vni: 1 }, good));
 		await until("a good Geneve packet", async () => (await arrived(stream)) === 1);
 		const option = { vni: 1, options: geneveOption(1, 2) };
@@ -226,7 +226,7 @@ async function tunnels(
 	}
 }
 
-/** Frames of node2 to a Pod of node1, untagged and of a VLAN, bare and in a tunnel. */
+/** Frames from node2 to a Pod of node1, untagged and with a VLAN tag, direct and in a tunnel. */
 async function foreignVlan(t: Test, cluster: Cluster): Promise<void> {
 	const { lab } = cluster;
 	const macs = { source: await cluster.mac("node2"), destination: await cluster.mac("node1") };
@@ -235,7 +235,7 @@ async function foreignVlan(t: Test, cluster: Cluster): Promise<void> {
 		const onTheLink = ["sh", "-c", "base64 -d | socat -u - INTERFACE:node1"];
 		await lab.run("net1", onTheLink, { input: bytes.toString("base64") });
 	};
-	// Before the Pod's own stack, which takes no frame of a VLAN either.
+	// Before the Pod's own stack, which also accepts no frame of a VLAN.
 	const seen = `table netdev guard {
 		counter seen {}
 		chain in { type filter hook ingress device eth0 priority 0; udp dport ${UDP_PORT} counter name seen; }
@@ -253,7 +253,7 @@ async function foreignVlan(t: Test, cluster: Cluster): Promise<void> {
 			const packet = ip(between("pod2a", "pod1b"), udp(4000, UDP_PORT, numbered(stream)));
 			const inTunnel = udp(50_000, 6081, geneve({ vni: 1 }, frame(MACS, packet)));
 			const sent = frame(macs, tunnelled ? ip(between("node2", "node1"), inTunnel) : packet);
-			// The second one of a known flow goes the quick way.
+			// The second packet of a known flow takes the fast path.
 			for (const tagged of [sent, sent, vlan(sent, 0)]) {
 				await send(vlan(sent, 100));
 				await send(tagged);

@@ -1,6 +1,6 @@
 /**
- * What users and neighbours do to Fairway: manifests that break while it runs, Nodes that come and
- * go, a flow table that is full.
+ * Faults of the input: manifests that become invalid, Nodes that are added and removed, a full flow
+ * table.
  *
  *   pod1a pod1b   pod2a               pod3a           pod4a
  *      node1        node2                node3           node4
@@ -28,7 +28,7 @@ t.test("input faults", async (t) => {
 		...new Set((await agent.peers()).map(({ node }) => node)),
 	];
 
-	t.test("manifests that break are reported, and what they said stays", async (t) => {
+	t.test("invalid manifests are reported, and their last valid content stays", async (t) => {
 		const streams = await Streams.start(cluster, [
 			["pod1a", "pod2a", 4],
 			["pod1a", "pod3a", 6],
@@ -53,7 +53,7 @@ t.test("input faults", async (t) => {
 		t.ok(agent.running);
 	});
 
-	t.test("a Node goes and comes back; the others do not notice", async (t) => {
+	t.test("a Node is removed and added again without effect on the others", async (t) => {
 		const streams = await Streams.start(cluster, [
 			["pod1a", "pod2a", 4],
 			["pod1a", "pod3a", 4],
@@ -73,10 +73,10 @@ t.test("input faults", async (t) => {
 		t.same(lossy(await streams.stop()), [], "no datagram lost");
 	});
 
-	t.test("a Node changes its address; the others do not notice", async (t) => {
+	t.test("a Node changes its address without effect on the others", async (t) => {
 		const streams = await Streams.start(cluster, [["pod1a", "pod3a", 4]]);
 		const old = lab.address("node4", 4);
-		// Else the new address would go with the old one, as its secondary.
+		// Otherwise the new address would be removed with the old one, as its secondary.
 		await lab.run("node4", ["sysctl", "-q", "-w", "net.ipv4.conf.eth0.promote_secondaries=1"]);
 		const move = async (address: string, from: string): Promise<void> => {
 			await lab.run("node4", ["ip", "address", "add", `${address}/24`, "dev", "eth0"]);
@@ -121,7 +121,7 @@ t.test("input faults", async (t) => {
 		await until("the report goes with it", async () => (await problems()) === "");
 	});
 
-	t.test("a full flow table: SNAT is refused and counted, Pods go on", async (t) => {
+	t.test("a full flow table: new SNAT is refused and counted, Pod traffic continues", async (t) => {
 		const max = 64;
 		await cluster.configure({ ...cluster.settings, flows: { max } });
 		await until("the table is small", async () => (await agent.status()).flows.max === max);
@@ -139,7 +139,7 @@ t.test("input faults", async (t) => {
 		t.ok(refused >= max, `${refused} were refused`);
 		const { flow_table_full: counted = 0 } = await cluster.drops("node1");
 		t.equal(counted, refused, "each is counted");
-		// What needs no translation goes on without a flow.
+		// Packets without translation continue without a flow.
 		for (const to of ["pod2a", "pod3a"]) {
 			const order = { host: lab.address(to, 4), port: TCP_PORT, bytes: 1e6, seed: 5 };
 			t.match(await pod.order("tcpSend", order), { whole: true }, `TCP to ${to}`);

@@ -1,5 +1,5 @@
 /**
- * The lab itself, mostly without Fairway: what later tests take for granted.
+ * The lab itself, mostly without Fairway: the assumptions of the other tests.
  *
  *   pod1a pod1b  pod2a pod2b          pod3a pod3b  pod4a pod4b
  *      node1        node2                node3        node4
@@ -31,7 +31,7 @@ t.test("a lab with plain kernel routes", async (t) => {
 	const lab = await Lab.up({ name, network: plainNetwork });
 	t.teardown(() => lab.down());
 
-	t.test("everyone reaches everyone, over both families", async (t) => {
+	t.test("all machines reach each other, over both families", async (t) => {
 		const reaches = await pingAll(lab);
 		t.same(
 			new Set(reaches.map(({ pair }) => pair.kind)),
@@ -104,7 +104,7 @@ t.test("a lab with plain kernel routes", async (t) => {
 		);
 	});
 
-	t.test("a second lab runs beside it, and goes alone", async (t) => {
+	t.test("a second lab runs beside it and is removed alone", async (t) => {
 		const other = await Lab.up({ name: `${name}-b`, network: plainNetwork });
 		await other.down();
 		t.same(namespaces(`${name}-b-`), []);
@@ -113,7 +113,7 @@ t.test("a lab with plain kernel routes", async (t) => {
 		t.match(stdout, "1 received");
 	});
 
-	t.test("a name is taken once", async (t) => {
+	t.test("a lab's name is unique", async (t) => {
 		await t.rejects(Lab.up({ name, network: plainNetwork }), /expected none of that name/);
 		t.ok(namespaces(name).length > 0);
 	});
@@ -125,7 +125,7 @@ t.test("nothing is left", async (t) => {
 	t.notOk(allStates().some((state) => state.name === name));
 });
 
-t.test("what a killed lab leaves is found and removed", async (t) => {
+t.test("leftovers of a killed lab are found and removed", async (t) => {
 	const victim = `${name}-v`;
 	const program = `
 		import { Lab } from "${root}/src/lab/lab.ts";
@@ -150,8 +150,8 @@ t.test("what a killed lab leaves is found and removed", async (t) => {
 	t.same(processesIn(left), []);
 });
 
-t.test("a lab that is ended while it comes up leaves nothing", async (t) => {
-	// At different moments: before there are namespaces, while there are some, with agents.
+t.test("a lab that is interrupted while it starts leaves nothing", async (t) => {
+	// At different moments: before namespaces exist, while some exist, with agents.
 	for (const [i, moment] of [/Nodes/, /agents/, /Pods/].entries()) {
 		const ended = `${name}-e${i}`;
 		const child = spawn(`${root}/bin/fairway`, ["lab", "up", "--name", ended], {
@@ -172,7 +172,7 @@ t.test("a lab that is ended while it comes up leaves nothing", async (t) => {
 	}
 });
 
-t.test("bad usage is said in words", async (t) => {
+t.test("wrong usage is explained", async (t) => {
 	const lab = async (...words: string[]): Promise<[number, string]> => {
 		const { status, stderr } = await run([`${root}/bin/fairway`, "lab", ...words], {
 			mayFail: true,

@@ -1,7 +1,7 @@
 /**
- * Changes under running connections: every mode to every other, tunnel types and ports, at once and
- * Node by Node, paths that become narrower, agents that end. Numbered UDP streams of 1,000 a second
- * with echo lose nothing, TCP both ways goes on.
+ * Changes under open connections: every mode to every other, tunnel types and ports, at once and Node by Node,
+ * paths that become narrower, agents that stop. Numbered UDP streams of 1,000 packets a second with echo lose
+ * nothing, and TCP in both directions continues.
  *
  *   pod1a pod1b   pod2a pod2b         pod3a pod3b   pod4a
  *      node1         node2               node3      node4       each with a configuration of its own
@@ -32,7 +32,7 @@ const MODES: Settings[] = (
 	["hybrid", "noEncap", "encap", "noEncap", "hybrid", "encap"] as const
 ).map((trafficEncapMode) => ({ trafficEncapMode }));
 
-/** What is rolled over the cluster, Node by Node. */
+/** Settings that are rolled out Node by Node. */
 const ROLLED: Settings[] = [
 	{ trafficEncapMode: "encap", tunnelType: "vxlan" },
 	{ trafficEncapMode: "encap", tunnelType: "vxlan", tunnelPort: 7000 },
@@ -50,7 +50,7 @@ class Nodes {
 		this.directory = directory;
 	}
 
-	/** Resolves when the agent has it in force, and the paths that it means to the other Nodes. */
+	/** Resolves when the agent has the settings, and the resulting paths to the other Nodes, in force. */
 	async configure(node: string, settings: Settings): Promise<void> {
 		writeFileSync(configFile(this.directory, node), JSON.stringify(settings));
 		const { trafficEncapMode: mode, tunnelType = "geneve" } = settings;
@@ -143,7 +143,7 @@ t.test("live changes", async (t) => {
 		t.comment(
 			`TCP stood still for ${tcp.map(({ longestStallMs }) => Math.round(longestStallMs))} ms`,
 		);
-		// Each way one packet finds out; what is under way at that moment may follow it.
+		// In each direction one packet learns the MTU; packets in flight may also be lost.
 		for (const [loss] of [df4!, df6!])
 			t.ok(loss!.lost + loss!.lostOnReturn <= 20, `${loss!.what} with DF: ${JSON.stringify(loss)}`);
 		t.same(
@@ -154,7 +154,7 @@ t.test("live changes", async (t) => {
 		await nodes.configureAll(FIRST);
 	});
 
-	await t.test("agents that end and start again", async (t) => {
+	await t.test("agents stop and start again", async (t) => {
 		await nodes.configureAll({ trafficEncapMode: "hybrid" });
 		const before = (await nodes.changes("node1")).length;
 		await underStreams(t, cluster, async (goOn) => {
@@ -186,7 +186,7 @@ t.test("live changes", async (t) => {
 		);
 	});
 
-	await t.test("a path that broke while the agent was away", async (t) => {
+	await t.test("a path that failed while the agent was down", async (t) => {
 		const faults = new Faults(t, lab);
 		await lab.agent("node1").stop();
 		await faults.blackhole("node1", { peer: "node2", what: "pods" });
@@ -212,7 +212,7 @@ t.test("live changes", async (t) => {
 	});
 });
 
-/** Acts while streams of both kinds flow: nothing is lost, nothing comes twice. */
+/** Runs an action while streams of both kinds flow: no loss, no duplicates. */
 async function underStreams(
 	t: Test,
 	cluster: Cluster,

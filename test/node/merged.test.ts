@@ -1,6 +1,6 @@
 /**
- * Packets that are more than one: merged by GRO on their way in, bundled by a sender. Inside a
- * tunnel, where it has to be stripped from all of them at once, and on into another tunnel.
+ * Merged packets: by GRO on ingress, or GSO packets of a sender. In a tunnel, which must be removed from all
+ * segments at once, and onwards into another tunnel.
  *
  *   pod1a        pod2a               pod3a, which forwards to pod2a
  *   node1        node2               node3
@@ -17,7 +17,7 @@ const FORWARDED_PORT = 6000;
 const BUNDLE = { datagrams: 40, size: 500 };
 const BYTES = 4_000_000;
 
-/** Numbered datagrams, as stations count them (src/lab/station.ts), one behind the other. */
+/** Consecutive numbered datagrams in the format of stations (src/lab/station.ts). */
 function bundle(stream: number): Buffer {
 	const bytes = Buffer.alloc(BUNDLE.datagrams * BUNDLE.size);
 	for (let n = 0; n < BUNDLE.datagrams; n++) {
@@ -29,7 +29,7 @@ function bundle(stream: number): Buffer {
 	return bytes;
 }
 
-t.test("packets that are more than one", async (t) => {
+t.test("merged packets", async (t) => {
 	const cluster = await startCluster(t, { trafficEncapMode: "hybrid" });
 	const { lab } = cluster;
 	await cluster.serve("pod2a", "pod3a");
@@ -84,7 +84,7 @@ t.test("packets that are more than one", async (t) => {
 					const after = await received("pod3a");
 					t.match(direct, { whole: true, bytes: BYTES }, `TCP, IPv${family}`);
 					const length = (after.bytes - before.bytes) / (after.packets - before.packets);
-					// What comes from a veth with TSO is whole already or, cut by the router, never merged.
+					// Packets from a veth with TSO are whole already or, if the router segments them, never merged.
 					if (offloads === "off")
 						t.ok(length > 2 * 1500, `merged when it comes to the Pod: ${length} bytes`);
 

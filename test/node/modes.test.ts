@@ -1,6 +1,6 @@
 /**
- * Every mode and tunnel type, both families, every kind of pair: the content arrives, and on the
- * wire is what the mode says and nothing else.
+ * Every mode and tunnel type, both families, every kind of pair: the content arrives, and the wire carries exactly
+ * what the mode requires.
  *
  *   pod1a pod1b  pod2a pod2b          pod3a pod3b  pod4a pod4b
  *      node1        node2                node3        node4
@@ -9,7 +9,7 @@
  *                                 │
  *                              outside
  *
- * Captured where the switch hands packets to node1, node2 and node3.
+ * Captured where the switch sends packets to node1, node2 and node3.
  */
 import t, { type Test } from "tap";
 import { nodeOf } from "../../src/lab/pairs.js";
@@ -60,7 +60,7 @@ t.test("modes", async (t) => {
 			const captures = await Promise.all(CAPTURED.map((n) => Capture.start(cluster.lab, n)));
 			t.teardown(() => captures.map((capture) => capture.remove()));
 			const before = await counters(cluster);
-			// While the VNI changes from Node to Node, probes of the other one are dropped.
+			// While the VNI changes Node by Node, probes with the other VNI are dropped.
 			const dropped = await cluster.allDrops();
 			for (const [from, to] of PAIRS) await exchange(t, cluster, from, to, TRAFFIC);
 			await Promise.all(captures.map((capture) => capture.stop()));
@@ -92,7 +92,7 @@ t.test("modes", async (t) => {
 				t.same(counted, { packets, bytes }, `${what}: counted as it was on the wire`);
 			}
 			const unexpected = Object.entries(await cluster.allDrops()).filter(
-				// Path MTU discovery is a drop with an answer.
+				// Path MTU discovery causes a drop with an answer.
 				([reason, packets]) => packets > (dropped[reason] ?? 0) && reason !== "packet_too_big",
 			);
 			t.same(unexpected, [], "nothing else is dropped");
@@ -106,7 +106,7 @@ interface Count {
 	bytes: number;
 }
 
-/** What the captured Nodes count as sent to each other: "node1 → node3 IPv4 tunnel". */
+/** The captured Nodes' counters of packets sent to each other: "node1 → node3 IPv4 tunnel". */
 async function counters({ lab }: Cluster): Promise<Map<string, Count>> {
 	const counts = new Map<string, Count>();
 	for (const from of CAPTURED)
@@ -132,7 +132,7 @@ async function peersSayMTU(t: Test, cluster: Cluster): Promise<void> {
 	t.same(wrong, [], "the MTU of each peer is that of its path");
 }
 
-/** What came over the wire to one Node, each packet against what the mode says. */
+/** Checks each packet received by one Node against the mode. */
 async function examine(
 	t: Test,
 	cluster: Cluster,
@@ -181,7 +181,7 @@ async function examine(
 		seen.set(what, count);
 		const path = cluster.expectedPath(from, to);
 		const near = cluster.sameSubnet(from, to);
-		// What a Node's own process sends to a remote Pod has passed no router yet.
+		// A packet from a Node's own process to a remote Pod has not passed a router yet.
 		const firstTTL = fromNode(cluster, from, source) ? 64 : 63;
 		if (packet.sourceMac !== (near ? senders.get(from) : router))
 			fault(`from MAC ${packet.sourceMac}`);

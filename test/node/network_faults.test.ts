@@ -1,6 +1,6 @@
 /**
- * What the network does to Fairway: a peer's MAC that changes, a link that goes and comes. Nothing
- * may be lost that the kernel's own packets between the Nodes would not lose as well.
+ * Faults of the network: a peer's MAC changes, a link goes down and up. Fairway may not lose more than the
+ * kernel's own packets between the Nodes.
  *
  *   pod1a                pod2a               pod3a
  *   node1                node2               node3
@@ -12,7 +12,7 @@ import { until } from "../../src/lab/until.js";
 import { type Cluster, startCluster } from "../tools/cluster.js";
 import { type Loss, Streams } from "../tools/streams.js";
 
-/** What may be lost beyond the kernel's own loss: what is under way, at 1,000 a second. */
+/** Allowed loss beyond the kernel's own: packets in flight, at 1,000 a second. */
 const UNDER_WAY = 60;
 
 async function lossBeside(
@@ -40,7 +40,7 @@ t.test("network faults", async (t) => {
 			const { ours, kernel } = await lossBeside(cluster, async () => {
 				await lab.namespace("node2").script(`
 					ip link set dev eth0 address ${mac}
-					# It has to ask for its neighbours again, and so tells its new address.
+					# It must resolve its neighbours again, and so announces its new address.
 					ip neigh flush dev eth0
 					ping -n -q -c1 -W2 ${lab.address("node1", 4)} || true
 					ping -n -q -c1 -W2 ${lab.address("node1", 6)} || true

@@ -1,7 +1,6 @@
 /**
- * Packets that are not the usual ones: fragments, those that are too big, those that have come too
- * far, and the MSS that keeps TCP from being too big. In hybrid mode, so that node2 is direct and
- * node3 behind a tunnel.
+ * Unusual packets: fragments, packets that are too big, expired TTLs, and the MSS that keeps TCP small enough. In
+ * hybrid mode, so that node2 is direct and node3 behind a tunnel.
  *
  *   pod1a pod1b  pod2a                pod3a
  *      node1        node2                node3
@@ -63,7 +62,7 @@ t.test("hybrid", async (t) => {
 			}
 	});
 
-	t.test("too big: told the MTU of the path, and what fits goes through", async (t) => {
+	t.test("too big: Pods learn the MTU of the path, and packets that fit get through", async (t) => {
 		for (const family of FAMILIES) {
 			const tunnel = 1500 - OVERHEAD[family];
 			for (const [to, mtu] of [
@@ -91,10 +90,10 @@ t.test("hybrid", async (t) => {
 		t.ok(counted >= 2, `${counted} counted`);
 	});
 
-	t.test("IPv4 without DF is cut for the tunnel", async (t) => {
+	t.test("IPv4 without DF is fragmented for the tunnel", async (t) => {
 		await lab.run("pod1a", ["ip", "route", "flush", "cache"]);
-		// One after another: pieces that come by the slow path and whole ones must not overtake each
-		// other by more than the receiver's ipfrag_max_dist.
+		// One after another: fragments from the slow path and whole packets must not be reordered by more
+		// than the receiver's ipfrag_max_dist.
 		const alone = ["-c", "2", "-i", "0.2", "-M", "dont", "-s"];
 		for (const size of [1423, 1472, 1473, 4000, 20_000]) {
 			const said = await cluster.ping("pod1a", "pod3a", 4, ...alone, `${size}`);
@@ -142,7 +141,7 @@ t.test("hybrid", async (t) => {
 		}
 	});
 
-	t.test("TCP is told what fits into the tunnel", async (t) => {
+	t.test("the MSS is clamped to fit the tunnel", async (t) => {
 		const captures = {
 			pod2a: await Capture.start(lab, "node2"),
 			pod3a: await Capture.start(lab, "node3"),
@@ -170,7 +169,7 @@ t.test("hybrid", async (t) => {
 	t.test("IP options pass", async (t) => {
 		const targets = ["pod1b", "pod2a", "pod3a"];
 		const packets = targets.map((to) => {
-			// Four no-operations: what nobody has to look at, but what moves the ports.
+			// Four no-operation options, which only move the ports.
 			const options = Buffer.from([1, 1, 1, 1]);
 			const [source, destination] = [lab.address("pod1a", 4), lab.address(to, 4)];
 			return ip({ source, destination, options }, udp(4100, UDP_PORT, numbered(99)));

@@ -1,8 +1,7 @@
 /**
- * What becomes of a path when the network breaks under it: hybrid, where direct is what is proven.
- * Each fault under numbered UDP streams with echo and TCP both ways; how it ends, and what the agents
- * say of it, has to be right. How long it took is for docs/FAULTS.md (FAIRWAY_RECORD=1), and for
- * bench/failover.ts.
+ * Paths under network faults in hybrid mode, where direct paths must be proven. Each fault happens under numbered
+ * UDP streams with echo and TCP in both directions. Its end, and the agents' reasons, must be right. Durations
+ * are recorded in docs/FAULTS.md (FAIRWAY_RECORD=1) and by bench/failover.ts.
  *
  *       pod1a         pod2a              pod3a
  *       node1         node2              node3
@@ -27,24 +26,24 @@ const SETTINGS: Settings = {
 
 interface Case {
 	fault: string;
-	/** Whose path to whom. */
+	/** The Nodes of the path, and their Pods. */
 	pair?: readonly [node: string, peer: string, pods: readonly [string, string]];
-	/** What there is before, and what is left while the fault lasts. */
+	/** The path before, and during the fault. */
 	before: PeerStatus["path"];
 	ends: PeerStatus["path"];
 	mtu?: number;
-	/** In `peers` of the first Node, and of the second. */
+	/** The reason in `peers` of the first Node, and of the second. */
 	words: RegExp;
 	wordsThere?: RegExp;
-	/** It is the first Node's affair alone. */
+	/** Only the first Node is affected. */
 	oneSided?: boolean;
-	/** No path may change in so long, once it has ended so. */
+	/** Afterwards no path may change for this long. */
 	staysMs?: number;
-	/** It heals while the fault lasts: what is said counts once packets flow again. */
+	/** The path recovers during the fault: the reason is checked when packets flow again. */
 	heals?: boolean;
-	/** Nothing is carried while it lasts. */
+	/** No traffic during the fault. */
 	dead?: boolean;
-	/** TCP cannot be asked to go on: its state is lost, or it waits for long. */
+	/** TCP is not expected to continue: its state is lost, or it waits for long. */
 	withoutTcp?: boolean;
 	inject: (faults: Faults) => Promise<Fault>;
 }
@@ -88,7 +87,7 @@ const CASES: Case[] = [
 	},
 	{
 		fault: "smaller MTU in one direction (1400)",
-		// Others: those from before have learned 1400, and keep to it for ten minutes.
+		// Other Pods: the previous ones have learned 1400, and keep that for ten minutes.
 		pair: ["node1", "node2", ["pod1b", "pod2b"]],
 		before: "direct",
 		ends: "direct",
@@ -173,7 +172,7 @@ t.test("faults", async (t) => {
 			t.match(reason, proof);
 		}
 	});
-	await t.test("check says what each mode would make of it", async (t) => {
+	await t.test("check reports what each mode would do", async (t) => {
 		const { stdout, status } = await cluster.lab.run("node1", [
 			...[command("fairway"), "check", "--run-dir", cluster.lab.agent("node1").runDirectory],
 		]);
@@ -249,8 +248,8 @@ async function examine(t: Test, cluster: Cluster, one: Case): Promise<void> {
 		await new Promise((resolve) => setTimeout(resolve, 1000));
 		await streams.echoed(500, 60_000);
 	}
-	// A lossy path is tried again now and then, and its reason changes with each try: every view has
-	// to give the right one, and not all of them at the same moment.
+	// A lossy path is retried from time to time, and its reason changes with each try: every view must give
+	// the right reason, but not all at the same moment.
 	const told = new Map<string, string>();
 	const { reason } = await until(
 		`${node} and ${peer} to say what has happened`,
@@ -288,7 +287,7 @@ async function examine(t: Test, cluster: Cluster, one: Case): Promise<void> {
 		({ time }) => Date.parse(time) >= beganEpoch,
 	);
 	const event = first === undefined ? undefined : Date.parse(first.time) - beganEpoch;
-	// A change of size alone is no event.
+	// A change of size alone is not an event.
 	const detectMs = changed ? event : shownMs;
 
 	if (one.staysMs !== undefined) {
@@ -301,7 +300,7 @@ async function examine(t: Test, cluster: Cluster, one: Case): Promise<void> {
 	if (!dead && ends !== before) await streams.goOn(200);
 	if (!dead) await bulk?.goOn(100_000);
 
-	// Undone, everything is as before, by itself.
+	// After the fault is undone, everything recovers by itself.
 	const undone = now();
 	await fault.undo();
 	await settle(cluster, node, peer, before);
@@ -360,7 +359,7 @@ async function eventsOf({ lab }: Cluster, node: string, peer: string): Promise<P
 	return events.filter((event) => event.node === peer);
 }
 
-/** What is the same in every run. */
+/** The part of a reason that is the same in every run. */
 function steady(reason: string): string {
 	return reason
 		.replace(/\d+ of \d+ probes/, "… of … probes")

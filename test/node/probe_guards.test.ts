@@ -1,7 +1,6 @@
 /**
- * Nobody but the peer's core answers a question: what strangers on the Node network and Pods send in
- * its place is refused and changes nothing. And a peer that answers none at all is another
- * implementation, no dead one.
+ * Only the peer's core can answer a request: forged answers from the Node network and from Pods are refused and
+ * change nothing. And a peer that has never answered is another implementation, not a dead Node.
  *
  *       pod1a   pod2a             pod3a
  *       node1   node2             node3   node4, without Fairway
@@ -38,7 +37,7 @@ t.test("guards of probes", async (t) => {
 	const refused = async (node: string): Promise<number> =>
 		(await cluster.drops(node)).probe_refused ?? 0;
 
-	await t.test("a peer that answers nothing", async (t) => {
+	await t.test("a peer that never answers", async (t) => {
 		await switchTo("hybrid", "direct");
 		for (const { path, reason } of await pathsTo("node3", "node4"))
 			t.same(
@@ -52,7 +51,7 @@ t.test("guards of probes", async (t) => {
 			),
 		);
 		await switchTo("encap", "geneve");
-		// Longer than it takes to call a peer down that did answer before.
+		// Longer than it takes until a peer that has answered before is down.
 		await new Promise((resolve) => setTimeout(resolve, 4000));
 		t.same(
 			(await pathsTo("node3", "node4")).map(({ path }) => path),
@@ -77,7 +76,7 @@ t.test("guards of probes", async (t) => {
 		Array.from({ length: TIMES }, (_, i) => make(i));
 
 	for (const family of [4, 6] as const) {
-		await t.test(`a stranger answers in the peer's place, IPv${family}`, async (t) => {
+		await t.test(`forged answers from a third party, IPv${family}`, async (t) => {
 			const before = await refused("node1");
 			await sendRaw(
 				lab,
@@ -92,7 +91,7 @@ t.test("guards of probes", async (t) => {
 			);
 		});
 
-		await t.test(`a stranger asks in the peer's name, IPv${family}`, async (t) => {
+		await t.test(`forged requests in a peer's name, IPv${family}`, async (t) => {
 			const before = await refused("node2");
 			await sendRaw(
 				lab,
@@ -111,14 +110,14 @@ t.test("guards of probes", async (t) => {
 			);
 		});
 
-		await t.test(`a Pod asks, IPv${family}`, async (t) => {
+		await t.test(`probe requests from a Pod, IPv${family}`, async (t) => {
 			const before = [await refused("node1"), await refused("node2")];
 			const spoofed = (await cluster.drops("node2")).spoofed_address ?? 0;
 			const own = lab.address("pod2a", family);
 			await sendRaw(lab, "pod2a", [
 				...many((i) => probe(family, ProbeKind.QUESTION, i, own)),
 				...many((i) => probe(family, ProbeKind.ANSWER, i, own)),
-				// In its Node's name.
+				// With its Node's address.
 				...many((i) => probe(family, ProbeKind.QUESTION, i)),
 			]);
 			await until(

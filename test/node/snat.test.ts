@@ -1,5 +1,5 @@
 /**
- * Pods that talk to the outside take their Node's address, and answers find back.
+ * Pod traffic to the outside gets the Node's address, and answers return to the Pod.
  *
  *   pod1a pod1b           pod3a
  *      node1                node3
@@ -44,7 +44,7 @@ t.test("SNAT", async (t) => {
 		for (const family of FAMILIES) {
 			const host = lab.address("outside", family);
 			const order = { host, port: UDP_PORT, localPort: 50_007 };
-			// The Node has it first: a port that a socket of its own has bound is not taken.
+			// A port that is bound by a socket of the Node is not used.
 			const { stream } = await node1.order("udpStream", { ...order, rate: 100 });
 			const seen = await Promise.all([pod1a.order("udpWho", order), pod1b.order("udpWho", order)]);
 			const ports = new Set([50_007, ...seen.map(({ port }) => port)]);
@@ -79,7 +79,7 @@ t.test("SNAT", async (t) => {
 		}
 	});
 
-	t.test("ICMP errors come back through it, with the Pod's own packet inside", async (t) => {
+	t.test("ICMP errors return through SNAT, with the Pod's own packet inside", async (t) => {
 		for (const family of FAMILIES) {
 			const [host, router] = [
 				lab.address("outside", family),
@@ -107,7 +107,7 @@ t.test("SNAT", async (t) => {
 		await lab.run("pod1a", ["ip", "-6", "route", "flush", "cache"]);
 	});
 
-	t.test("what begins outside is answered from the address that it went to", async (t) => {
+	t.test("connections from outside are answered from the address that they went to", async (t) => {
 		await lab.underlay.setRouterKnowsPods(true);
 		await cluster.serve("node1", "pod1a");
 		const outside = await lab.station("outside");
@@ -202,7 +202,7 @@ t.test("SNAT", async (t) => {
 		},
 	);
 
-	t.test("nothing was dropped that is not named above", async (t) => {
+	t.test("no other drops", async (t) => {
 		const { packet_too_big, snat_ports_exhausted, ttl_exceeded, ...rest } =
 			await cluster.allDrops();
 		t.same(rest, {});

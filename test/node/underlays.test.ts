@@ -1,6 +1,6 @@
 /**
- * Networks between the Nodes that are not the usual one: of one family only, and veth pairs that
- * are no wire, jumbo frames. And each way in which packets from the network can be seen first.
+ * Unusual underlays: one family only, veth pairs that do not behave like a wire, jumbo frames. And each XDP
+ * mode.
  *
  *   pod1a        pod2a               pod3a
  *   node1        node2               node3
@@ -24,7 +24,7 @@ const PAIRS = [
 ] as const;
 const TRAFFIC = { tcpBytes: 500_000, sizes: [1, 1372, 1400, 1473, 9000, 40_000] };
 
-/** Takes one family's InternalIPs, and with them the outside host, out of the manifests. */
+/** Removes one family's InternalIPs, and with them the outside host, from the manifests. */
 function only(family: 4 | 6): (directory: string) => void {
 	return (directory) => {
 		const file = join(directory, "nodes.yaml");
@@ -75,7 +75,7 @@ t.test("jumbo frames", async (t) => {
 	t.equal((await cluster.lab.agent("node1").status()).xdp, "native");
 });
 
-t.test("each way of seeing packets first", async (t) => {
+t.test("each XDP mode", async (t) => {
 	const cluster = await startCluster(t, { trafficEncapMode: "hybrid", xdp: "native" });
 	const { lab } = cluster;
 	await cluster.serve(...new Set(PAIRS.map(([, to]) => to)), "outside");
@@ -94,7 +94,7 @@ t.test("each way of seeing packets first", async (t) => {
 				const is = (await lab.agent("node3").status()).xdp;
 				return is === (xdp === "auto" ? "off" : xdp); // A veth copies each packet for XDP.
 			});
-			// As NICs do it; and as veth pairs do: packets of 64 KB, checksums unfinished.
+			// Like NICs, and like veth pairs: packets of 64 KB with unfinished checksums.
 			for (const state of ["off", "on"] as const) {
 				await wire(state);
 				await t.test(`${xdp}, ${tunnelType}, offloads ${state}`, async (t) => {

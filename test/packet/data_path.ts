@@ -1,6 +1,6 @@
 /**
- * The real programs, through BPF_PROG_TEST_RUN: the same tables, a packet in, and what came of it:
- * the verdict, the packet, the flows, what went up to the slow path.
+ * Runs the real programs through BPF_PROG_TEST_RUN: with the same tables and a packet as input, and
+ * verdict, packet, flows and slow path record as output.
  */
 import { fileURLToPath } from "node:url";
 import {
@@ -68,14 +68,14 @@ export interface Outcome {
 	/** TC_ACT_* or XDP_*. */
 	returnValue: number;
 	packet: Buffer;
-	/** skb->mark, which is 0 when it comes in; undefined at XDP. */
+	/** skb->mark, which is 0 on input; undefined at XDP. */
 	mark: number | undefined;
 }
 
 export interface DataPathKnobs {
 	flowSlots: number;
 	vethWire?: boolean;
-	/** False: as on a kernel before 6.3. */
+	/** False: behave as on a kernel before 6.3. */
 	hasDecapL3?: boolean;
 	/** False: as on a kernel before 6.7. */
 	hasFibSource?: boolean;
@@ -83,7 +83,7 @@ export interface DataPathKnobs {
 	readRing?: boolean;
 }
 
-/** The linked object in the kernel, with maps of its own. */
+/** The linked object, loaded with maps of its own. */
 export class DataPath {
 	readonly #object: BpfObject;
 	readonly #ring: RingBuffer | undefined;
@@ -145,13 +145,13 @@ export class DataPath {
 	}
 
 	#map(name: string): BpfMap {
-		// Each is a file descriptor, which only the garbage collector would close.
+		// Each has a file descriptor, which only garbage collection would close.
 		const map = this.#maps.get(name) ?? this.#object.map(name);
 		this.#maps.set(name, map);
 		return map;
 	}
 
-	/** For tests that write tables as the agent does, through src/reconcile. */
+	/** For tests that write tables through src/reconcile, like the agent. */
 	readonly map = (name: string): BpfMap => this.#map(name);
 
 	/** Writes the tables that the agent owns. Core's maps stay. */
@@ -186,7 +186,7 @@ export class DataPath {
 		for (const [text, entry] of entries) map.update(key.encode(text), value.encode(entry));
 	}
 
-	/** Empties what the core has learned, and the ring. */
+	/** Clears the core's maps and the ring. */
 	async forget(): Promise<void> {
 		// The ring calls back within a turn of the event loop or two.
 		await this.#settle();
@@ -221,7 +221,7 @@ export class DataPath {
 		return BpfLink.attach(this.#program(hook), ifindex, type);
 	}
 
-	/** What the last packet came to. */
+	/** The verdict on the last packet. */
 	verdict(): Verdict {
 		return Verdict.decode(this.#map("verdicts").lookup(u32(0))!);
 	}
@@ -239,7 +239,7 @@ export class DataPath {
 		};
 	}
 
-	/** A flow by a tuple that packets carry; undefined where a new flow has its slot. */
+	/** A flow by a packet's tuple; undefined if its slot has a new flow. */
 	flow(key: FlowKey): { direction: number; flow: Flow } | undefined {
 		const found = this.#map("flow_index").lookup(FlowKey.encode(key));
 		if (!found) return undefined;
@@ -293,17 +293,17 @@ export class DataPath {
 		return this.#map("drops").lookup(u32(reason))!.readBigUInt64LE();
 	}
 
-	/** The record that a packet left on the slow path's ring. */
+	/** The slow path record of a packet. */
 	slowPathRecord(): Promise<SlowPathRecord> {
 		return next(this.#records, "the slow path's ring");
 	}
 
-	/** The next record for the agent's prober, of traffic excepted. */
+	/** The next record for the agent's prober, except those of traffic. */
 	probeRecord(): Promise<ProbeRecord> {
 		return next(this.#probeRecords, "the ring probe_events");
 	}
 
-	/** Those that nobody has asked for. */
+	/** The records not read yet. */
 	async probeRecords(): Promise<ProbeRecord[]> {
 		await this.#settle();
 		return this.#probeRecords.splice(0);
@@ -343,7 +343,7 @@ async function next<R>(records: R[], ring: string): Promise<R> {
 	throw new Error(`Cannot read from ${ring}: wanted a record, there is none`);
 }
 
-/** True for packets of which a copy is on the ring. */
+/** True for packets that have a copy on the ring. */
 export function wentUp({ action, slowPathKind }: Verdict): boolean {
 	return action === Action.SLOW_PATH || slowPathKind !== 0;
 }

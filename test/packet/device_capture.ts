@@ -1,4 +1,4 @@
-/** What leaves by a device, as the frames come: tcpdump, read while it writes. */
+/** Captures the frames that leave by a device: reads tcpdump's output while it writes. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 
@@ -21,13 +21,13 @@ export class DeviceCapture {
 		});
 	}
 
-	/** Resolves when nothing that is sent from now on is missed. */
+	/** Resolves when the capture misses nothing from now on. */
 	static async start(device: string): Promise<DeviceCapture> {
 		const capture = new DeviceCapture(device);
 		const { stderr } = capture.#child;
 		if (!stderr) throw new Error(`Cannot capture on ${device}: tcpdump does not start`);
 		let said = "";
-		// Read to its end: tcpdump writes that line in pieces, and dies when nobody listens.
+		// Standard error is read to its end: tcpdump writes that line in pieces, and dies without a reader.
 		await new Promise<void>((resolve, reject) => {
 			stderr.setEncoding("utf8").on("data", (text: string) => {
 				said += text;
@@ -38,7 +38,7 @@ export class DeviceCapture {
 		return capture;
 	}
 
-	/** The next frame that left. */
+	/** The next frame. */
 	async next(): Promise<Buffer> {
 		for (;;) {
 			const frame = this.#frames.shift();

@@ -1,9 +1,9 @@
 /**
- * Random packets through the eBPF programs and through the forwarder: verdict, drop reason, packet,
- * flow, fragments, slow path and probe records, and counters have to be the same, byte for byte.
+ * Runs random packets through the eBPF programs and through the forwarder: verdict, drop reason, packet,
+ * flow, fragments, slow path and probe records, and counters must be the same, byte for byte.
  *
- * FAIRWAY_SEED repeats a run, FAIRWAY_PACKETS changes how many packets there are. When they differ,
- * the shortest sequence that shows it is kept in test/packet/found/, which found.test.ts repeats.
+ * FAIRWAY_SEED repeats a run, FAIRWAY_PACKETS sets the number of packets. On a difference, the shortest
+ * sequence that shows it is stored in test/packet/found/, and found.test.ts repeats it.
  */
 
 import { randomInt } from "node:crypto";
@@ -30,12 +30,12 @@ import { Traffic } from "./traffic.js";
 import { peers as everyPeer, makeNetwork, makeTables, type Variation } from "./world.js";
 
 const PACKETS = Number(process.env.FAIRWAY_PACKETS ?? 12_000);
-/** Packets that share flows; then everything is forgotten. */
+/** Packets that share flows; afterwards the state is cleared. */
 const EPISODE = 200;
 const FLOW_SLOTS = 1024;
 const FOUND_MAX = 10;
 
-/** Every reason to drop a packet that random packets can meet: the traffic is not all of one kind. */
+/** The drop reasons that random packets cannot cause; all others must occur. */
 const UNMET: number[] = [
 	DropReason.NONE,
 	DropReason.FLOW_TABLE_FULL,
@@ -50,7 +50,7 @@ const MET = Object.values(DropReason)
 	.filter((reason) => !UNMET.includes(reason))
 	.map((reason) => DropReasonName[reason]);
 
-/** Nothing expires during a run: the clocks of both sides are not the same one. */
+/** Nothing may expire during a run, because the two sides use different clocks. */
 const LONG = new Array<number>(FlowState.STATE_COUNT).fill(1_000_000);
 
 function newTables(variation: Variation) {
@@ -112,8 +112,8 @@ function randomVariation(random: Random): Variation {
 	return { config, peers };
 }
 
-/** The same peers, each once. Where a packet past the tunnel was the last to ask for the next hop, it
- * is milliseconds that decide whether the packet behind it asks, too: one may differ. */
+/** True for the same peers, each once. If the last packet to resolve a next hop bypassed the tunnel, it is
+ * a matter of milliseconds whether the next packet resolves it too, so one may differ. */
 function areAlike(core: number[], model: number[]): boolean {
 	const all = new Set([...core, ...model]);
 	const both = core.filter((index) => model.includes(index));

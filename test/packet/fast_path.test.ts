@@ -1,7 +1,7 @@
 /**
- * A known flow does not outlive what it was learned from. Each case proves that a packet is on the
- * fast path, changes one thing as the agent or the kernel would, looks at the very next packet of
- * the flow, and then proves that it is on the fast path again.
+ * A known flow follows every change of the tables that it was learned from. Each case proves that a packet
+ * is on the fast path, changes one thing like the agent or the kernel, checks the very next packet of the
+ * flow, and then proves that it is on the fast path again.
  */
 import t from "tap";
 import { Hook, Path, RouteKind } from "../../src/tables/generated.js";
@@ -53,7 +53,7 @@ function own(address: string): string {
 	return `${address}/${address.includes(":") ? 128 : 32}`;
 }
 
-/** What changes about a peer, in both directions, whatever the way to it is. */
+/** Changes of a peer, in both directions, for any path. */
 function peerCases(family: Family, way: PeerWay): Case[] {
 	const talk = new Conversation(family, geneve4.pod);
 	const after = moved(geneve4);
@@ -127,7 +127,7 @@ function toPeer({ id }: world.PeerFacts) {
 	return { kind: RouteKind.PEER, flags: 0, mtu: 0, peer: id };
 }
 
-/** What changes about Pod A, in both directions, whoever it talks to. */
+/** Changes of Pod A, in both directions, for any remote side. */
 function podCases(family: Family, { talk, ...far }: Side): Case[] {
 	const replaced: world.Pod = { ...podA, interface: podB.interface, mac: "0a:00:00:00:00:cc" };
 	const sameDevice: world.Pod = { ...podA, mac: replaced.mac };
@@ -174,7 +174,7 @@ function podCases(family: Family, { talk, ...far }: Side): Case[] {
 					shows: `${hookText(hook)}: the Pod is gone`,
 					...back,
 					change: become(undefined),
-					// XDP leaves to TC what it cannot deliver of the Node's own address.
+					// XDP leaves packets for the Node's own address that it cannot deliver to TC.
 					after: far.translated && hook === HOOKS[1] ? { pass: true } : { drop: "no_endpoint" },
 				},
 				{
@@ -188,7 +188,7 @@ function podCases(family: Family, { talk, ...far }: Side): Case[] {
 	];
 }
 
-/** Tunnel headers, and what the Node accepts. */
+/** Tunnel headers, and which the Node accepts. */
 function headerCases(family: Family, way: PeerWay, peer: world.PeerFacts): Case[] {
 	const talk = new Conversation(family, peer.pod);
 	const begin = { start: [talk.out(), talk.from(way, peer, Hook.FROM_WIRE)] };
@@ -223,7 +223,7 @@ function headerCases(family: Family, way: PeerWay, peer: world.PeerFacts): Case[
 	];
 }
 
-/** What changes about two Pods of this Node that talk with each other. */
+/** Changes of two communicating Pods of this Node. */
 function localCases(family: Family): Case[] {
 	const talk = new Conversation(family, podB);
 	const begin = { start: [talk.out(), fromPod(podB, talk.answer)] };
@@ -288,7 +288,7 @@ function localCases(family: Family): Case[] {
 	];
 }
 
-/** An outside host becomes a peer: its flows may not carry what it would take for a tunnel. */
+/** An outside host becomes a peer: flows to it must not carry packets that it would accept as a tunnel. */
 function newPeerCase(family: Family): Case {
 	const talk = outwards(family).with({ ports: [50001, 6081] });
 	const sent = { frame: onWire(world.ROUTER_MAC, talk.left) };
@@ -330,7 +330,7 @@ if (inNamespace(import.meta.url)) {
 					for (const way of [from, to]) {
 						use(way);
 						await node.expect(talk.out(), talk.sent(way, geneve4));
-						// Whatever is sent, all that the peer may still send is taken.
+						// Whatever is sent, everything that the peer may still send is accepted.
 						for (const hook of HOOKS)
 							for (const form of WAYS)
 								if (form.path !== Path.DOWN)

@@ -1,7 +1,7 @@
 /**
- * A Node with established flows, whose tables are written as the agent writes them: by the
- * reconciler's own TableState, epochs and all. So a test sees what a change does to the very next
- * packet, and not what an epoch raised by hand would do.
+ * A Node with established flows, whose tables are written like the agent's: by the reconciler's TableState,
+ * including epochs. So a test shows the effect of a change on the very next packet, not that of an epoch
+ * raised by hand.
  */
 import { equal, fail, ok } from "node:assert/strict";
 import type { FibAnswer } from "../../src/forwarder/forwarder.js";
@@ -32,13 +32,13 @@ import * as world from "./world.js";
 export type Family = 4 | 6;
 export const FAMILIES: readonly Family[] = [4, 6];
 
-/** What becomes of a packet. A frame is compared byte by byte. */
+/** The expected result of a packet. Frames are compared byte by byte. */
 export type Expected =
 	| { frame: Buffer | ((out: Packet) => Buffer); device?: string }
 	| { drop: string }
 	| { pass: true };
 
-/** How a peer is reached: what its entry in `peers` says, and what that makes of a packet. */
+/** How a peer is reached: its entry in `peers`, and the resulting packets. */
 export interface PeerWay {
 	name: string;
 	path: number;
@@ -53,7 +53,7 @@ export const WAYS: readonly PeerWay[] = [
 	{ name: "down", path: Path.DOWN, outerFamily: 4 },
 ];
 
-/** The entry of `peers` that the agent would write. */
+/** The agent's entry in `peers`. */
 export function peerEntry(way: PeerWay, peer: world.PeerFacts, family: Family): Peer {
 	const isTunnel = way.path === Path.GENEVE || way.path === Path.VXLAN;
 	const outer = isTunnel ? way.outerFamily : family;
@@ -71,12 +71,12 @@ export function peerEntry(way: PeerWay, peer: world.PeerFacts, family: Family): 
 
 export class Node {
 	readonly dataPath: DataPath;
-	/** The forwarder's: what it says of every packet is compared. */
+	/** The forwarder's tables; its result for every packet is compared. */
 	tables: MemoryTables;
 	readonly #state: TableState;
 	readonly #links: Links;
 	#wanted: Tables;
-	/** What the kernel says otherwise than in world.ts. */
+	/** Differences of the kernel's answers from world.ts. */
 	readonly #macs = new Map<string, string>();
 	readonly #fib = new Map<string, FibAnswer>();
 	readonly #undo: string[] = [];
@@ -92,7 +92,7 @@ export class Node {
 		this.#wanted = wantedTables(this.tables, this.#links);
 	}
 
-	/** That of world.ts, with nothing learned, and the kernel's own tables as they were. */
+	/** Resets to the Node of world.ts, without learned state and with the kernel's original tables. */
 	async begin(): Promise<void> {
 		if (this.#undo.length > 0) ipBatch(this.#undo.splice(0).reverse());
 		this.#fib.clear();
@@ -109,7 +109,7 @@ export class Node {
 		this.change(() => undefined);
 	}
 
-	/** What the agent does when `edit` is what is new. */
+	/** Applies a change like the agent. */
 	change(edit: (wanted: Tables) => void): void {
 		edit(this.#wanted);
 		const host = world.indexOf("fairway0");
@@ -135,13 +135,13 @@ export class Node {
 		});
 	}
 
-	/** `ip` commands on the Node, and those that undo them. */
+	/** Runs `ip` commands on the Node; `undo` has those that revert them. */
 	kernel(act: readonly string[], undo: readonly string[]): void {
 		ipBatch([...act]);
 		this.#undo.push(...[...undo].reverse());
 	}
 
-	/** The kernel learns another MAC of a neighbour; nobody tells Fairway. */
+	/** The kernel learns another MAC of a neighbour, without telling Fairway. */
 	neighbour(address: string, mac: string, before: string): void {
 		const entry = (lladdr: string) =>
 			`neighbour replace ${address} lladdr ${lladdr} dev wire0 nud permanent`;
@@ -149,7 +149,7 @@ export class Node {
 		this.#macs.set(address, mac);
 	}
 
-	/** A peer's addresses with its MAC, both new. */
+	/** Adds neighbour entries for a peer's addresses. */
 	neighbours({ transport, mac }: world.PeerFacts): void {
 		const entries = FAMILIES.map((family) => `${transport[family]} dev wire0`);
 		this.kernel(
@@ -159,74 +159,74 @@ export class Node {
 		for (const family of FAMILIES) this.#macs.set(transport[family], mac);
 	}
 
-	/** The kernel's routes change: its answer for a destination. */
+	/** Changes the kernel's routes, and so its answer for a destination. */
 	routed(destination: string, answer: FibAnswer, act: string[], undo: string[] = []): void {
 		this.kernel(act, undo);
 		this.#fib.set(destination, answer);
 	}
 
-	/** A neighbour's message is on the link. */
+	/** Receives a neighbour message. */
 	async hears(message: Input): Promise<void> {
 		await this.expect(message, { pass: true });
 		const settles = BigInt(Limit.NEXT_HOP_SETTLE_MS) * 1_000_000n;
 		this.tables.settledUntil = process.hrtime.bigint() + settles;
 	}
 
-	/** What the agent does when `ip monitor` tells of a route, a link or a neighbour. */
+	/** Does what the agent does when `ip monitor` reports a route, link or neighbour. */
 	nextHopsChanged(): void {
 		this.#state.raiseNextHopEpoch();
 		this.tables.config = this.#state.nodeConfig;
 	}
 
-	/** As if a neighbour's message had come just after the next hop was cached, and has settled. */
+	/** As if a neighbour message had arrived just after the next hop was cached, and had settled. */
 	settled(index: number): void {
 		const { checked } = this.dataPath.nextHop(index);
 		const settle = Buffer.alloc(8);
 		settle.writeBigUInt64LE(checked + 1n);
 		this.dataPath.map("next_hop_settle").update(Buffer.alloc(4), settle);
 		this.tables.settledUntil = process.hrtime.bigint();
-		// The core's clock is coarse: the next tick at the latest is after that.
+		// The core's clock is coarse; its next tick is later.
 		while (process.hrtime.bigint() < checked + 10_000_000n);
 	}
 
-	/** One packet, through the data path alone. */
+	/** Runs one packet through the data path only. */
 	run({ hook, packet, context }: Input): Outcome {
 		return this.dataPath.run(hook, packet, { ...context, now: process.hrtime.bigint() });
 	}
 
-	/** Goes a packet the quick way (bpf/lib/established.h)? The full way works in `scratch`. */
+	/** Whether a packet takes the fast path (bpf/lib/established.h). The slow path uses `scratch`. */
 	goesQuickWay(input: Input): boolean {
 		const scratch = this.dataPath.map("scratch");
 		const key = Buffer.alloc(4);
 		const untouched = Buffer.alloc(scratch.lookup(key)?.length ?? 0, 0xa5);
 		scratch.update(key, untouched);
-		// A next hop is asked for again now and then, which is the full way's to do.
+		// The slow path occasionally resolves a next hop again.
 		if (this.run(input).verdict.action === Action.WIRE_NEIGHBOUR) return this.goesQuickWay(input);
 		return scratch.lookup(key)?.equals(untouched) ?? false;
 	}
 
-	/** One packet, through the forwarder besides. */
+	/** Runs one packet through the data path and the forwarder. */
 	async send(input: Input): Promise<Outcome> {
 		const { outcome, differences } = await check(this.dataPath, this.tables, input);
 		equal(differences.join("; "), "", "the forwarder says the same");
 		return outcome;
 	}
 
-	/** One packet becomes this, and no other. */
+	/** Checks the exact result of one packet. */
 	async expect(input: Input, expected: Expected): Promise<void> {
 		compare(await this.send(input), expected);
 	}
 
 	/**
-	 * The packet is on the fast path: its flow is known, its next hop cached. What it was learned
-	 * from is taken away meanwhile, unknown to the core, and it must be forwarded all the same.
+	 * Checks that a packet is on the fast path: its flow is known, its next hop cached. Meanwhile the tables
+	 * that it was learned from are removed without telling the core, and it must still be forwarded.
 	 */
 	async onFastPath(input: Input, expected: Expected): Promise<void> {
 		const before = this.flow(input);
 		const flows = this.dataPath.flows().length;
 		this.withoutTables(() => {
 			let outcome = this.run(input);
-			// A next hop is asked for again now and then: see the tests of next hops.
+			// A next hop is occasionally resolved again: see the tests of next hops.
 			while (outcome.verdict.action === Action.WIRE_NEIGHBOUR) outcome = this.run(input);
 			compare(outcome, expected);
 		});
@@ -234,7 +234,7 @@ export class Node {
 		equal(this.dataPath.flows().length, flows, "and no other was made");
 	}
 
-	/** Takes away meanwhile what flows are learned from, and the core is not told. */
+	/** Removes the tables that flows are learned from during `act`, without telling the core. */
 	withoutTables(act: () => void): void {
 		const learnedFrom = ["routes", "endpoints", "peer_addresses"].map(this.dataPath.map);
 		const entries = learnedFrom.map((map) => [...entriesOf(map)]);
@@ -248,7 +248,7 @@ export class Node {
 		}
 	}
 
-	/** The packet's flow has not been heard of for longer than any state lasts. */
+	/** Makes the packet's flow silent for longer than any time-out. */
 	expire(input: Input): void {
 		const { key, lastSeen } = this.flow(input);
 		const ages = BigInt(Math.max(...this.tables.config.flowTimeouts) + 1) * 1_000_000_000n;
@@ -259,7 +259,7 @@ export class Node {
 				this.tables.slots[slot] = { ...flow, lastSeen: flow.lastSeen - ages };
 	}
 
-	/** The flow that a packet, or the one inside its tunnel, belongs to. */
+	/** The flow of a packet, or of the packet inside its tunnel. */
 	flow(input: Input): Flow {
 		const key = innermostKey(input.packet);
 		const found = this.dataPath.flow(key);
@@ -289,7 +289,7 @@ export function compare({ verdict, packet }: Outcome, expected: Expected): void 
 	equal(packet.toString("hex"), wanted.toString("hex"));
 }
 
-/** Of the packet in a tunnel, else of the packet itself. */
+/** The key of the packet inside a tunnel, otherwise of the packet itself. */
 function innermostKey(frame: Buffer): FlowKey {
 	const outer = parse(frame);
 	if (!outer) fail("the packet cannot be read");

@@ -1,20 +1,20 @@
-/** What a change does to a known flow, as a row of a table. */
+/** The effect of a change on a known flow, as a row of a table. */
 import type { Test } from "tap";
 import type { Input } from "./check.js";
 import type { Expected, Node } from "./fast_path.js";
 
 export interface Case {
 	shows: string;
-	/** The Node as it is before the flow begins. */
+	/** Prepares the Node before the flow begins. */
 	prepare?: (node: Node) => void;
-	/** On an empty flow table: an established flow. */
+	/** Packets that establish a flow in an empty flow table. */
 	start: Input[];
-	/** The flow's next packet, and what becomes of it. */
+	/** The flow's next packet. */
 	packet: Input;
 	before: Expected;
 	change: (node: Node) => void | Promise<void>;
 	after: Expected;
-	/** Another packet that the change concerns. */
+	/** Another packet affected by the change. */
 	also?: [Input, Expected];
 }
 
@@ -27,7 +27,7 @@ async function run(node: Node, known: Case): Promise<void> {
 	await change(node);
 	await node.expect(packet, after);
 	if (also) await node.expect(...also);
-	// What it has learned meanwhile does not let it through either.
+	// State learned meanwhile does not let it through either.
 	if ("drop" in after) await node.expect(packet, after);
 	else if ("frame" in after) await node.onFastPath(packet, after);
 }

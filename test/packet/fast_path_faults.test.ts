@@ -1,7 +1,7 @@
 /**
- * What flow caches get wrong, shown for packets of established flows: fragments, more flows than
- * there is room for, flows that are never answered, DSCP, TTL, the outer header's checksum and
- * length, and tunnel packets that pretend to belong to a known flow.
+ * Typical faults of flow caches, tested with packets of established flows: fragments, more flows than slots,
+ * unanswered flows, DSCP, TTL, checksum and length of the outer header, and tunnel packets that pretend to
+ * belong to a known flow.
  */
 import { equal, ok } from "node:assert/strict";
 import t, { type Test } from "tap";
@@ -26,7 +26,7 @@ import * as world from "./world.js";
 const { podA, podB, direct, geneve4, vxlan4, geneve6 } = world;
 const [TC, XDP] = HOOKS;
 
-/** On the fast path in both directions. */
+/** Puts a flow on the fast path in both directions. */
 async function establish(node: Node, { talk, sent, received }: Side): Promise<void> {
 	await node.begin();
 	await node.send(talk.out());
@@ -58,7 +58,7 @@ async function fragments(node: Node, side: Side): Promise<void> {
 		for (const [i, fragment] of parts(talk.answer, id).entries()) {
 			let input = received(fragment, hook);
 			if (hook === XDP) {
-				// XDP strips the tunnel; the program behind it delivers.
+				// XDP decapsulates; the TC program delivers.
 				const { packet } = await node.send(input);
 				input = { ...input, packet, hook: TC };
 			}
@@ -68,7 +68,7 @@ async function fragments(node: Node, side: Side): Promise<void> {
 	await stillFast(node, side);
 }
 
-/** DSCP and ECN of every kind, packets of every length: inside as it was, outside the same. */
+/** Every DSCP and ECN, packets of every length: unchanged inside, copied outside. */
 async function trafficClasses(node: Node, side: Side): Promise<void> {
 	await establish(node, side);
 	const { sent, received } = side;
@@ -101,7 +101,7 @@ async function hops(node: Node, side: Side): Promise<void> {
 	await stillFast(node, side);
 }
 
-/** One direction only: found as well as one that is answered. */
+/** A flow in one direction only is found like an answered one. */
 async function unanswered(node: Node, { talk, sent, received, translated }: Side): Promise<void> {
 	await node.begin();
 	for (let i = 0; i < 10; i++) await node.expect(talk.out(), sent(talk.left));
@@ -115,7 +115,7 @@ async function unanswered(node: Node, { talk, sent, received, translated }: Side
 	}
 }
 
-/** Tunnel packets whose inner packet belongs to a known flow, and which are not to be believed. */
+/** Forged tunnel packets whose inner packet belongs to a known flow. */
 function forgeries(family: Family, way: PeerWay, peer: world.PeerFacts) {
 	const talk = new Conversation(family, peer.pod);
 	const kind = way.path === Path.VXLAN ? "vxlan" : "geneve";
@@ -176,7 +176,7 @@ async function forged(t: Test, node: Node, family: Family, way: PeerWay, peer: w
 		}
 }
 
-/** A known flow's packet, from somebody else on this Node. */
+/** A known flow's packet, sent by another Pod of this Node. */
 async function spoofed(node: Node, side: Side): Promise<void> {
 	await establish(node, side);
 	const { talk } = side;
@@ -186,7 +186,7 @@ async function spoofed(node: Node, side: Side): Promise<void> {
 	await stillFast(node, side);
 }
 
-/** The tests here look at the quick way and at the full way: this is which. */
+/** Shows which packets of these tests take the fast path and which the slow path. */
 async function ways(node: Node, side: Side, family: Family): Promise<void> {
 	await establish(node, side);
 	const { talk, received, outerFamily } = side;
@@ -198,7 +198,7 @@ async function ways(node: Node, side: Side, family: Family): Promise<void> {
 	ok(!node.goesQuickWay(talk.with({ how: { ttl: 1 } }).out()), "the last hop");
 }
 
-/** Between two Pods of this Node: neither can send for the other, nor anybody from outside. */
+/** Between two Pods of this Node: neither can send as the other, nor can anybody outside. */
 async function neighbours(node: Node, family: Family): Promise<void> {
 	await node.begin();
 	const talk = new Conversation(family, podB);

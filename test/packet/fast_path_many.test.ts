@@ -1,4 +1,4 @@
-/** Thousands of flows, and more than there is room for: what goes without a flow goes right, too. */
+/** Thousands of flows, and more than fit: untracked packets are forwarded correctly. */
 import { ok } from "node:assert/strict";
 import t from "tap";
 import { EventCounter } from "../../src/tables/generated.js";
@@ -10,7 +10,7 @@ import * as world from "./world.js";
 
 const [TC, XDP] = HOOKS;
 
-/** Of the n-th flow of many. */
+/** The n-th flow of many. */
 function nth(side: Side, n: number): Conversation {
 	return side.talk.with({ ports: [1024 + n, 2000] });
 }

@@ -1,6 +1,6 @@
 /**
- * The MAC and the device that a known flow leaves by. A neighbour's message on the wire, or a word
- * of the agent's, ends the trust in what is cached at once; without either it ends by itself.
+ * The MAC and device of a known flow's packets. A neighbour message, or the agent, ends the trust in a cached
+ * next hop at once; without either it expires.
  */
 import t from "tap";
 import { Limit } from "../../src/tables/generated.js";
@@ -75,7 +75,7 @@ function routes(family: Family): Route[] {
 	];
 }
 
-/** What a neighbour says when its MAC is a new one. */
+/** The messages of a neighbour with a new MAC. */
 function messages({ neighbour, index }: Route): [string, Buffer][] {
 	const macs = { source: NEW_MAC, destination: "ff:ff:ff:ff:ff:ff" };
 	if (neighbour.includes(":")) {
@@ -218,7 +218,7 @@ function deviceCases(family: Family): Case[] {
 	];
 }
 
-/** What the second NIC loses when it goes down. */
+/** What the second NIC loses when it is set down. */
 function secondUp(): string[] {
 	const { device, routerMac } = SECOND;
 	return [

@@ -1,6 +1,6 @@
 /**
- * SNAT of known flows: they keep what they began with, what begins later sees a change at once, and
- * a port that has changed hands leads to its new owner.
+ * SNAT of known flows: they keep their translation, new flows see a change at once, and a reused port leads to
+ * its new owner.
  */
 import t from "tap";
 import { RouteFlag, RouteKind } from "../../src/tables/generated.js";
@@ -50,7 +50,7 @@ function prefix(address: string): string {
 	return `${address}/${address.includes(":") ? 128 : 32}`;
 }
 
-/** SNAT: a flow keeps what it began with, and what begins later sees the change. */
+/** SNAT: a flow keeps its translation, and new flows see the change. */
 function snatCases(family: Family): Case[] {
 	const talk = outwards(family);
 	const plain = new Conversation(family, outside);
@@ -112,7 +112,7 @@ if (inNamespace(import.meta.url)) {
 		for (const hook of HOOKS)
 			t.test(`IPv${family}, ${hookText(hook)}: a port that another Pod has now`, async (t) => {
 				await node.begin();
-				// One port in all: whoever has it, has it alone.
+				// A single port, which only one flow can have.
 				node.configure({ snatPortFirst: 61000, snatPortLast: 61000 });
 				const seen = { address: nodeAddress[family], port: 61000 };
 				const [a, b] = [

@@ -27,7 +27,7 @@ const { podA, podB, outside, nodeAddress, direct } = world;
 const { SYN, ACK, FIN, RST } = build;
 const DATA = Buffer.from("flow");
 
-/** Runs packets through both sides, and fails where they differ. */
+/** Runs packets through both sides and fails if they differ. */
 class Node {
 	readonly #t: typeof t | import("tap").Test;
 	readonly dataPath: DataPath;
@@ -225,7 +225,7 @@ if (inNamespace(import.meta.url)) {
 		node.age(first.flow!, 20);
 		for (let port = 2; dataPath.event(EventCounter.FLOW_EVICTED_EARLY) === 0n; port++) {
 			const { flow } = await node.send(out(build.udp(port, 53)));
-			// One age each: the oldest is one, whatever the clocks of both sides say.
+			// Different ages, so that both clocks agree on the oldest.
 			node.age(flow!, 20 - port * 0.2);
 			t.ok(port < 200, "the table fills");
 			if (port >= 200) break;
@@ -268,7 +268,7 @@ if (inNamespace(import.meta.url)) {
 		t.equal(await send(), Action.WIRE_NEIGHBOUR);
 		const kept = dataPath.nextHop(direct.id * 2);
 		t.equal(kept.ifindex, world.indexOf("wire0"));
-		// A slow machine may take longer for two packets than a next hop is trusted.
+		// On a slow machine, two packets may take longer than a next hop is trusted.
 		while ((await send()) !== Action.WIRE);
 		node.tables.config = { ...node.tables.config, nextHopEpoch: 2 };
 		dataPath.writeConfig(node.tables.config);
@@ -337,7 +337,7 @@ if (inNamespace(import.meta.url)) {
 	t.test("what a native packet does not take from a translated flow", async (t) => {
 		const node = await start(t);
 		const { flow } = await node.send(out(build.udp(50040, 53, DATA)));
-		// The destination also reaches the Pod's own address, past the translation.
+		// The destination also reaches the Pod's own address, without translation.
 		const native = build.ip(
 			{ source: outside[4], destination: podA[4] },
 			build.udp(53, 50040, DATA),

@@ -1,4 +1,4 @@
-/** from_wire, at TC and at XDP: tunnels, answers, and what must not come in. */
+/** from_wire, at TC and at XDP: tunnels, answers, and packets that must not get in. */
 import t from "tap";
 import { Hook } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
@@ -201,7 +201,7 @@ function tcRows(family: 4 | 6): PacketRow[] {
 		{ source: podA[family], destination: outside[family] },
 		build.udp(...ports, DATA),
 	);
-	/** As the router saw it, after SNAT. */
+	/** As seen by the router, after SNAT. */
 	const seen = build.ip(
 		{ source: nodeAddress[family], destination: outside[family], ttl: 63 },
 		build.udp(...ports, DATA),
@@ -361,7 +361,7 @@ if (inNamespace(import.meta.url)) {
 	}
 
 	const whole = build.ip({ source: direct.pod[4], destination: podA[4] }, build.udp(1, 2, DATA));
-	/** As a sender's stack leaves it to its device: the pseudo header's sum alone. */
+	/** As left to the device by a sender's stack: only the pseudo header's sum. */
 	const unfinished = Buffer.from(whole);
 	let sum = 17 + 8 + DATA.length;
 	for (let i = 12; i < 20; i += 2) sum += unfinished.readUInt16BE(i);

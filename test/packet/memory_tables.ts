@@ -1,6 +1,6 @@
 /**
- * The tables in memory: what a test fills, what the forwarder reads, and what its decisions change.
- * Flow slots are claimed as ARCHITECTURE, Flows, says.
+ * The tables in memory: filled by a test, read by the forwarder, changed by its decisions. Flow slots are
+ * claimed as described in ARCHITECTURE, Flows.
  */
 import { findSlot, replyKey } from "../../src/forwarder/flow.js";
 import type {
@@ -160,7 +160,7 @@ export class MemoryTables implements TableReader {
 		return this.sockets.has(`${protocol} ${destination} ${destinationPort}`);
 	}
 
-	/** Makes a decision's changes. `unsent`: but the packet has not left. */
+	/** Applies a decision's changes. `unsent`: the packet has not left. */
 	apply(decision: Decision, unsent = false): void {
 		const { flow, fragment, nextHop, activity, sent, received, stripped } = decision;
 		if (activity) this.activities.set(activity.index, activity.activity);
@@ -183,14 +183,14 @@ export class MemoryTables implements TableReader {
 		if (flow?.kind === "create") this.putFlow(flow.slot, flow.flow);
 	}
 
-	/** Puts a flow into a slot, in place of what was there, with both its tuples. */
+	/** Puts a flow with both its tuples into a slot, replacing its content. */
 	putFlow(slot: number, flow: Flow): void {
 		const old = this.slots[slot];
 		if (old !== undefined) {
 			this.#forget(old.key, slot);
 			this.#forget(replyKey(old), slot);
 		}
-		// Either tuple may have been an expired flow's, which goes with both its tuples then.
+		// Either tuple may belong to an expired flow, which is then removed with both its tuples.
 		for (const key of [flow.key, replyKey(flow)]) {
 			const owner = this.#index.get(keyText(key))?.slot;
 			const expired = owner === undefined ? undefined : this.slots[owner];

@@ -1,4 +1,4 @@
-/** Packets that are wrong in ways that happen, and in ways that only an attacker thinks of. */
+/** Mutates packets in ways that happen, and in ways that only an attacker would try. */
 import { writeIpv4Checksum } from "../../src/forwarder/checksum.js";
 import type { Random } from "./random.js";
 
@@ -9,7 +9,7 @@ const SHORTEST = 15;
 type Mutation = (frame: Buffer, random: Random) => Buffer;
 
 const MUTATIONS: Mutation[] = [
-	// cut short, or with something behind the packet
+	// truncated, or with trailing bytes
 	(frame, random) => frame.subarray(0, random.between(SHORTEST, frame.length)),
 	(frame, random) => frame.subarray(0, Math.min(frame.length, random.between(SHORTEST, 80))),
 	(frame, random) => Buffer.concat([frame, random.bytes(random.between(1, 40))]),
@@ -38,7 +38,7 @@ const MUTATIONS: Mutation[] = [
 	(frame, random) => set16(frame, random.pick([24, 40, 50, 60, 36, 56]), random.pick([0, 0xffff])),
 ];
 
-/** The frame after one to three mutations; IPv4's header checksum is made right half of the time. */
+/** The frame after one to three mutations; half of the time with a valid IPv4 header checksum. */
 export function mutated(frame: Buffer, random: Random): Buffer {
 	let result = Buffer.from(frame);
 	for (let i = random.pick([1, 1, 2, 3]); i > 0; i--) {

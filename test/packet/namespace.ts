@@ -1,17 +1,17 @@
 /**
- * Runs a test file in a network namespace of its own, which ends with it:
+ * Runs a test file in a network namespace of its own:
  *
  *   import { inNamespace } from "./namespace.js";
  *   if (inNamespace(import.meta.url)) { ...tests... }
  *
- * The child is bound to one CPU, so that per-CPU maps have one value to look at.
+ * The child is bound to one CPU, so that per-CPU maps have one relevant value.
  */
 import { spawnSync } from "node:child_process";
 import { fileURLToPath } from "node:url";
 
 const MARK = "FAIRWAY_PACKET_TEST_NAMESPACE";
 
-/** True inside the namespace. Outside, runs the file there, and ends with its exit status. */
+/** True inside the namespace. Outside, runs the file inside and exits with its status. */
 export function inNamespace(url: string): boolean {
 	if (process.env[MARK] === url) return true;
 	const node = [process.execPath, ...process.execArgv, fileURLToPath(url)];
@@ -24,7 +24,7 @@ export function inNamespace(url: string): boolean {
 	return false;
 }
 
-/** Runs iproute2 commands, one a line; throws with what the kernel said. */
+/** Runs iproute2 commands, one per line; throws with the kernel's message. */
 export function ipBatch(lines: string[]): void {
 	const { status, stderr } = spawnSync("ip", ["-batch", "-"], {
 		input: lines.join("\n"),

@@ -1,6 +1,6 @@
 /**
- * What is counted of a peer's packets, on both ways of a packet: what one Node counts as sent directly
- * is what the other one counts as received so.
+ * The counters of a peer's packets on the fast path and the slow path: one Node's count of packets sent
+ * directly equals the other's count of packets received directly.
  */
 import t, { type Test } from "tap";
 import * as build from "./builder.js";

@@ -1,4 +1,4 @@
-/** Probes: questions stamped and sent, answered, and their answers taken. */
+/** Probes: requests are stamped and sent, answered, and their answers handled. */
 import t, { type Test } from "tap";
 import { possibleCpus } from "#native";
 import { token as tokenOf } from "../../src/forwarder/probe.js";
@@ -42,12 +42,12 @@ const WAYS = [DIRECT, TUNNEL];
 const FLOW_SLOTS = 128;
 const NS_PER_MS = 1_000_000n;
 
-/** What left one Node, where it comes in at the other. */
+/** A packet that left one Node, as input of the other. */
 function arrived({ outcome }: Checked): Input {
 	return fromWire(outcome.packet.subarray(14));
 }
 
-/** From the own gateway address to that of a peer. */
+/** From this Node's gateway address to a peer's. */
 function toPeer(peer: world.PeerFacts, family: Family): { source: string; destination: string } {
 	return { source: gateway[family], destination: peer.gateway[family] };
 }
@@ -60,14 +60,14 @@ function indexOf(peer: world.PeerFacts, family: Family): number {
 	return peer.id * 2 + (family === 6 ? 1 : 0);
 }
 
-/** One packet, on which the forwarder and the data path agree. */
+/** Runs one packet, on which forwarder and data path must agree. */
 async function run(t: Test, core: DataPath, tables: MemoryTables, input: Input): Promise<Checked> {
 	const checked = await check(core, tables, input);
 	t.same(checked.differences, [], "the forwarder says the same");
 	return checked;
 }
 
-/** What became of it: "drop peer_down", "wire none". */
+/** The result: "drop peer_down", "wire none". */
 function fate({ outcome: { verdict } }: Checked): string {
 	const action = verdict.action === Action.WIRE_NEIGHBOUR ? Action.WIRE : verdict.action;
 	return `${ActionName[action]} ${DropReasonName[verdict.dropReason]}`;
@@ -132,7 +132,7 @@ function roundTrips(t: Test, asking: DataPath, answering: DataPath, family: Fami
 	}
 }
 
-/** Questions that the agent sends, and what becomes of them. */
+/** Requests of the agent, with their results. */
 const ASKED: {
 	shows: string;
 	peer?: world.PeerFacts;
@@ -165,7 +165,7 @@ const ASKED: {
 	{ shows: "another version", change: { magic: 0x46570002 }, fate: "drop probe_refused" },
 ];
 
-/** Questions that peers send. */
+/** Requests of peers. */
 const RECEIVED: {
 	shows: string;
 	length?: number;
@@ -235,7 +235,7 @@ function questions(t: Test, core: DataPath, family: Family): void {
 	});
 }
 
-/** What looks like a probe, or almost so, and goes the way of any packet. */
+/** Packets that almost look like probes and are treated as ordinary ones. */
 function ordinary(t: Test, core: DataPath, family: Family): void {
 	const header = family === 4 ? 28 : 48;
 	const short = build.udp(PROBE_PORT, PROBE_PORT, Buffer.alloc(47));
@@ -309,7 +309,7 @@ function ordinary(t: Test, core: DataPath, family: Family): void {
 	});
 }
 
-/** A question of ours as its answer comes back. */
+/** The answer to a request of this Node. */
 async function answered(
 	t: Test,
 	core: DataPath,
@@ -348,7 +348,7 @@ function answers(t: Test, core: DataPath, family: Family): void {
 		]);
 		const before = core.pathProof(indexOf(geneve4, family) * 2);
 		t.equal(before.largeAnsweredAt, before.answeredAt);
-		// A small answer to a large question proves only what is small.
+		// A small answer to a large request proves only small packets.
 		await taken(t, tables, filled, 1280);
 		const after = core.pathProof(indexOf(geneve4, family) * 2);
 		t.equal(after.largeAnsweredAt, before.largeAnsweredAt);

@@ -1,6 +1,6 @@
 /**
- * Probes on real devices, as the kernel's own skbs: what a veth hands over in a tunnel is still marked
- * as tunnelled when that tunnel is off, and its answer goes into another one, of either family.
+ * Probes on real devices, in the kernel's own skbs: a packet that a veth delivers in a tunnel is still marked as
+ * tunnelled after decapsulation, and its answer goes into another tunnel, of either family.
  *
  *   raw socket → fairway0 (from_host of A) → wire0 ─ wire0-end (from_wire of B) → wire0
  */
@@ -38,12 +38,12 @@ const FAMILIES: readonly Family[] = [4, 6];
 
 if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
-	// Jumbo frames, of which the most is cut off.
+	// Jumbo frames, most of which is cut off.
 	ipBatch(["wire0", "wire0-end", "fairway0"].map((device) => `link set ${device} mtu 9000`));
 	ipBatch(
 		FAMILIES.flatMap((family) => [
 			`route add ${geneve4.gateway[family]} dev fairway0`,
-			// A veth in place of a device without ARP.
+			// A veth instead of a device without ARP.
 			`neighbour add ${geneve4.gateway[family]} lladdr ${world.HOST_MAC} dev fairway0 nud permanent`,
 		]),
 	);
@@ -66,7 +66,7 @@ if (inNamespace(import.meta.url)) {
 		answering.close();
 	});
 
-	/** The next probe that leaves, in its frame: IPv6 speaks up by itself. */
+	/** The next probe that leaves, with its frame; IPv6 also sends packets of its own. */
 	const left = async (): Promise<{ frame: Buffer; probe: Packet }> => {
 		for (;;) {
 			const frame = await capture.next();

@@ -1,4 +1,4 @@
-/** Probes for tests: as the agent writes them, as they come out, and two Nodes that know each other. */
+/** Probes for tests: as written by the agent, as sent, and a pair of Nodes. */
 import type { Test } from "tap";
 import { type Packet, parse } from "../../src/forwarder/packet.js";
 import { Limit, Path, type Peer, Probe, ProbeKind, RouteKind } from "../../src/tables/generated.js";
@@ -24,7 +24,7 @@ export function probeSegment(family: Family, length: number, change: Partial<Pro
 	return build.udp(PROBE_PORT, PROBE_PORT, payload);
 }
 
-/** A question as the agent writes it, to be answered in full; what the core writes is 0. */
+/** A request as written by the agent, for a full-size answer; the core's fields are 0. */
 export function question(
 	how: build.IpOptions,
 	length: number,
@@ -34,7 +34,7 @@ export function question(
 	return build.ip(how, probeSegment(family, length, { answerLength: length, ...change }));
 }
 
-/** The same as a peer's core sends it on. */
+/** The same as sent by a peer's core. */
 export function arriving(
 	how: build.IpOptions,
 	length: number,
@@ -43,7 +43,7 @@ export function arriving(
 	return question(how, length, { length, sentAt: 5n, token: 6n, ...change });
 }
 
-/** The probe of a frame, its tunnel taken off. */
+/** The probe in a frame, decapsulated. */
 export function unwrapped(frame: Buffer): Packet {
 	const outer = parse(frame)!;
 	if (outer.key.destinationPort === PROBE_PORT) return outer;
@@ -56,7 +56,7 @@ export function probeOf({ frame, l4 }: Packet): Probe {
 	return Probe.decode(frame, l4 + 8);
 }
 
-/** All checksums and lengths are as the builder makes them. */
+/** Checks all checksums and lengths. */
 export function isWellFormed(t: Test, packet: Packet): void {
 	const { frame, l3, l4, length, key, ttl } = packet;
 	const payload = frame.subarray(l4 + 8, l3 + length);
@@ -66,10 +66,10 @@ export function isWellFormed(t: Test, packet: Packet): void {
 	t.equal(rest.equals(Buffer.alloc(rest.length)), true, "zeros behind the probe");
 }
 
-/** Node A's address in `pair`: none of this namespace, so that the kernel sends what goes there. */
+/** Node A's address in `pair`, which is not in this namespace, so that the kernel sends packets there. */
 export const A_ADDRESS = { 4: "192.168.3.11", 6: "fd00:192:168:3::11" };
 
-/** Node A, which is that of world.ts, and its peer 2 as Node B, whose peer 1 is A. */
+/** Node A, the Node of world.ts, and its peer 2 as Node B, whose peer 1 is A. */
 export function pair(
 	flowSlots: number,
 	outer: { a: Family; b: Family },

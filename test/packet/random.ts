@@ -1,4 +1,4 @@
-/** Random choices that a seed decides: the same seed, the same packets. */
+/** Pseudo-random choices from a seed: the same seed gives the same packets. */
 export class Random {
 	#state: number;
 

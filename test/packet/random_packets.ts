@@ -1,4 +1,4 @@
-/** Random packets of every kind that the data path knows, and of some that it does not. */
+/** Random packets of every kind that the data path knows, and of some unknown ones. */
 import { parse } from "../../src/forwarder/packet.js";
 import { Limit } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
@@ -7,10 +7,10 @@ import * as world from "./world.js";
 
 type Family = 4 | 6;
 
-/** What a conversation is made of. */
+/** The properties of a conversation. */
 export interface Kind {
 	protocol: number;
-	/** Of who began it, and of whom he spoke to. */
+	/** Ports of the initiator and of the responder. */
 	ports: [number, number];
 }
 
@@ -113,7 +113,7 @@ function tcpOptions(random: Random, payload: Buffer): build.TcpOptions {
 	return { flags, options, payload };
 }
 
-/** An ICMP error about a packet that its sender was given. */
+/** An ICMP error about a received packet. */
 export function errorAbout(random: Random, heard: Buffer): build.Segment {
 	const length = random.pick([heard.length, 28, 48, 56, random.between(1, heard.length)]);
 	const quoted = heard.subarray(0, Math.min(length, heard.length, 1200));
@@ -126,7 +126,7 @@ export function errorAbout(random: Random, heard: Buffer): build.Segment {
 	return build.icmp(random.pick(types), random.below(5), random.pick([0, 1400]), quoted);
 }
 
-/** What a Pod would send to pass for a peer's tunnel. */
+/** A Pod's packet that imitates a peer's tunnel. */
 export function forged(
 	random: Random,
 	how: build.IpOptions,

@@ -1,6 +1,6 @@
 /**
- * Random probes: questions of the Node's agent, questions of peers, and answers to the first, of which
- * a share is wrong in what they say.
+ * Random probes: requests of the Node's agent, requests of peers, and answers to the former, some of them with
+ * wrong contents.
  */
 import type { Decision } from "../../src/forwarder/forwarder.js";
 import { Hook, Probe, ProbeKind } from "../../src/tables/generated.js";
@@ -11,7 +11,7 @@ import type { Random } from "./random.js";
 import { tunnelled } from "./random_packets.js";
 import * as world from "./world.js";
 
-/** Questions that wait for an answer. */
+/** Maximum number of unanswered requests. */
 const OPEN_MAX = 8;
 
 interface Asked {

@@ -1,4 +1,4 @@
-/** Sequences of packets as files: what they show, and the packets. */
+/** Sequences of packets as files, with what they show. */
 import { readFileSync } from "node:fs";
 import { Hook, HookName } from "../../src/tables/generated.js";
 import type { Input } from "./check.js";
@@ -6,9 +6,9 @@ import { ifindex, indexOf, type Variation } from "./world.js";
 
 export interface Row {
 	shows: string;
-	/** How the Node differs from that of world.ts. */
+	/** Differences of the Node from that of world.ts. */
 	variation?: Variation;
-	/** On an empty flow table, in this order. */
+	/** The packets, in order, starting with an empty flow table. */
 	inputs: Input[];
 }
 
@@ -42,7 +42,7 @@ export function readRow(path: string): Row {
 	};
 }
 
-/** The fewest packets found that still fail: takes away halves, quarters, ... and single ones. */
+/** Minimises a failing sequence by removing halves, quarters, ... and single packets. */
 export async function minimised(
 	inputs: Input[],
 	fails: (inputs: Input[]) => Promise<boolean>,

@@ -1,6 +1,6 @@
 /**
- * Packet tests as rows of a table: what it shows, packets before, the packet, the verdict, the
- * packet that comes out. A row runs through the real programs, and through the forwarder besides.
+ * Packet tests as rows of a table: title, packets before, the packet, the verdict, the resulting packet. A row
+ * runs through the real programs and through the forwarder.
  */
 import type { Test } from "tap";
 import type { Packet } from "../../src/forwarder/packet.js";
@@ -22,10 +22,10 @@ import * as world from "./world.js";
 export interface PacketRow {
 	shows: string;
 	node?: world.Variation;
-	/** Packets on an empty flow table, before. */
+	/** Packets before it, starting with an empty flow table. */
 	before?: Input[];
 	packet: Input;
-	/** What is expected of the verdict: names of actions and drop reasons. */
+	/** The expected verdict: names of actions and drop reasons. */
 	action: "pass" | "drop" | "endpoint" | "wire" | "host" | "slow_path" | "probe";
 	drop?: string;
 	/** enum slow_path_kind of what goes up; "ttl_exceeded" where nothing does. */
@@ -34,7 +34,7 @@ export interface PacketRow {
 	device?: string;
 	mtu?: number;
 	peer?: number;
-	/** The frame that comes out. */
+	/** The resulting frame. */
 	out?: Buffer | ((out: Packet) => Buffer);
 }
 
@@ -68,7 +68,7 @@ export function runRows(t: Test, dataPath: DataPath, rows: PacketRow[]): void {
 	}
 }
 
-/** Tables of this Node, written, and nothing that was learned before. */
+/** Writes this Node's tables and clears all learned state. */
 export async function fresh(dataPath: DataPath, node: world.Variation = {}): Promise<MemoryTables> {
 	await dataPath.forget();
 	const tables = world.makeTables(dataPath.flowSlots, node);
@@ -154,7 +154,7 @@ export function tunnelled(
 	);
 }
 
-/** The frame that a Pod's packet becomes on the way to the wire. */
+/** A Pod's packet as a frame on the wire. */
 export function onWire(mac: string, packet: Buffer): Buffer {
 	return build.frame({ source: world.NODE_MAC, destination: mac }, packet);
 }

@@ -1,4 +1,4 @@
-/** What many decisions add up to, as the data path's counters have it. */
+/** Sums up many decisions in the form of the data path's counters. */
 import type { Decision } from "../../src/forwarder/forwarder.js";
 import {
 	DropReason,
@@ -16,7 +16,7 @@ export class Tally {
 	readonly #events = new Map<number, bigint>();
 	readonly #peers = new Map<string, bigint>();
 
-	/** @param refused the test run could not write a tunnel's headers: dropped for that */
+	/** @param refused the test run could not write a tunnel's headers, so the packet was dropped */
 	add(decision: Decision, refused: boolean): void {
 		const { dropReason, events, sent, received, stripped, records } = decision;
 		for (const { event, index } of records) {
@@ -44,7 +44,7 @@ export class Tally {
 		return [
 			...[...this.#drops].map(([reason, n]) => `${DropReasonName[reason]} ${n}`),
 			...[...this.#events]
-				// How often a next hop is asked for again is a matter of time.
+				// How often a next hop is resolved again depends on time.
 				.filter(([event]) => event !== EventCounter.NEXT_HOP_REFRESHED)
 				.map(([event, n]) => `${EventCounterName[event]} ${n}`),
 			...[...this.#peers].filter(([, n]) => n > 0n).map(([what, n]) => `${what} ${n}`),

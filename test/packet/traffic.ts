@@ -1,7 +1,7 @@
 /**
- * Random traffic of the Node in world.ts: conversations of every kind of pair, in both directions,
- * so that packets meet flows that earlier ones made; with fragments, ICMP errors, tunnels, options,
- * segments to be, probes, and a share that is mutated.
+ * Random traffic of the Node in world.ts: conversations of every kind of pair, in both directions, so that
+ * packets meet flows of earlier ones; with fragments, ICMP errors, tunnels, options, GSO packets, probes, and
+ * some mutated packets.
  */
 import type { Decision } from "../../src/forwarder/forwarder.js";
 import { ETHERNET_HEADER, parse } from "../../src/forwarder/packet.js";
@@ -37,7 +37,7 @@ interface Party {
 
 interface Conversation extends Kind {
 	family: Family;
-	/** Who began it, and whom with. */
+	/** Initiator and responder. */
 	parties: [Party, Party];
 	/** The last packet of each party as the other one received it, from its IP header on. */
 	received: [Buffer | undefined, Buffer | undefined];
@@ -77,7 +77,7 @@ export class Traffic {
 		return this.next();
 	}
 
-	/** Remembers what the other side got, for its answers and errors. */
+	/** Remembers what the other side received, for its answers and errors. */
 	observe(decision: Decision): void {
 		if (!this.#last) {
 			this.#probes.observe(decision);
@@ -166,7 +166,7 @@ export class Traffic {
 		const { parties, received, family } = conversation;
 		const [me, other] = sender === 0 ? parties : [parties[1], parties[0]];
 		const heard = received[sender];
-		// Who was translated is answered as he appeared.
+		// Answers go to the translated address.
 		const peerSeen = heard && addresses(heard, family);
 		const source = random.chance(0.03)
 			? anyAddress(this.#random, family)
@@ -186,14 +186,14 @@ export class Traffic {
 		return [packet];
 	}
 
-	/** The packet where it comes into the Node. */
+	/** The packet at its ingress hook. */
 	#input({ family, parties }: Conversation, sender: 0 | 1, packet: Buffer): Input {
 		const [me, other] = sender === 0 ? parties : [parties[1], parties[0]];
 		const { hook, ifindex, frame: whole } = this.#enter(me, other, packet, family);
 		return this.#enters({ hook, packet: whole, context: { ifindex } });
 	}
 
-	/** What is made of an input before it runs: some are mutated, some are segments to be. */
+	/** Modifies an input before it runs: some are mutated, some become GSO packets. */
 	#enters({ hook, packet: whole, context: { ifindex } }: Input): Input {
 		const random = this.#random;
 		const frame = runnable(hook, random.chance(0.2) ? mutated(whole, random) : whole);
@@ -248,7 +248,7 @@ export class Traffic {
 	}
 }
 
-/** BPF_PROG_TEST_RUN takes a page, and for TC no IP packet without a whole IP header. */
+/** Limits of BPF_PROG_TEST_RUN: one page and, at TC, no IP packet without a whole IP header. */
 function runnable(hook: number, frame: Buffer): Buffer {
 	const type = frame.readUInt16BE(12);
 	const header = type === 0x0800 ? 20 : type === 0x86dd ? 40 : 1;
@@ -256,7 +256,7 @@ function runnable(hook: number, frame: Buffer): Buffer {
 	return Buffer.concat([frame, Buffer.alloc(Math.max(0, missing))]).subarray(0, 3000);
 }
 
-/** What the next party receives of a packet, without the tunnel; undefined: nothing. */
+/** The packet that the next party receives, decapsulated; undefined: nothing. */
 function delivered(decision: Decision, family: Family): Buffer | undefined {
 	const sent: number[] = [
 		Action.ENDPOINT,

@@ -55,13 +55,13 @@ export const podB: Pod = {
 	6: "fd00:10:244:1::3",
 };
 
-/** Pod B was made while the Node's Pods had a smaller MTU. */
+/** Pod B was created when the Node's Pods had a smaller MTU. */
 const POD_B_MTU = 1400;
 
 export const gateway = { 4: "10.244.1.1", 6: "fd00:10:244:1::1" };
 export const nodeAddress = { 4: "192.168.1.11", 6: "fd00:192:168:1::11" };
 export const router = { 4: "192.168.1.1", 6: "fd00:192:168:1::1" };
-/** Outside hosts; the last is excluded from SNAT, the one before has a neighbour that is unknown. */
+/** Outside hosts; the last is excluded from SNAT, the one before has an unknown neighbour. */
 export const outside = { 4: "198.51.100.7", 6: "2001:db8::7" };
 export const excluded = { 4: "172.16.0.9", 6: "fd00:ec::9" };
 export const silent = { 4: "192.168.1.99", 6: "fd00:192:168:1::99" };
@@ -74,7 +74,7 @@ export interface PeerFacts {
 	path: number;
 	transport: { 4: string; 6: string };
 	mac: string;
-	/** A Pod there. */
+	/** A Pod of the peer. */
 	pod: { 4: string; 6: string };
 	gateway: { 4: string; 6: string };
 	outerFamily: 4 | 6;
@@ -118,7 +118,7 @@ export const [direct, geneve4, vxlan4, geneve6, routed, down] = peers as [
 
 export const ifindex: Record<string, number> = {};
 
-/** Devices, addresses, routes and neighbours of this namespace, as in the picture. */
+/** Creates the devices, addresses, routes and neighbours of the drawing in this namespace. */
 export function makeNetwork(): void {
 	execFileSync("ip", ["link", "set", "lo", "up"]);
 	for (const name of ["ipv4/ip_forward", "ipv6/conf/all/forwarding"]) {
@@ -173,7 +173,7 @@ export function makeNetwork(): void {
 	readIndexes();
 }
 
-/** One more NIC, which is up. */
+/** Adds another NIC and sets it up. */
 export function addDevice(name: string, mac: string, addresses: string[]): void {
 	ipBatch([
 		`link add ${name} address ${mac} type veth peer name ${name}-end`,
@@ -199,7 +199,7 @@ export function indexOf(name: string): number {
 }
 
 export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
-	// Shorter than real ones: a flow can only be older than the machine's clock.
+	// Shorter than real ones, because a flow cannot be older than the machine's clock.
 	const timeouts = new Array<number>(FlowState.STATE_COUNT).fill(0);
 	timeouts[FlowState.TCP_OPENING] = 60;
 	timeouts[FlowState.TCP_ESTABLISHED] = 90;
@@ -236,14 +236,14 @@ export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
 	};
 }
 
-/** A Node that is not quite that of the picture. */
+/** Differences of a Node from the drawing. */
 export interface Variation {
 	config?: Partial<NodeConfig>;
 	/** Peer id → what is different about it, for both families. */
 	peers?: Record<number, Partial<Pick<PeerFacts, "path" | "outerFamily" | "mtu">>>;
 }
 
-/** The tables of the picture, varied. */
+/** The tables of the drawing, with variations. */
 export function makeTables(flowSlots: number, variation: Variation = {}): MemoryTables {
 	const tables = new MemoryTables(flowSlots, nodeConfig(variation.config));
 	const noPeer = { flags: 0, mtu: 0, peer: Limit.NO_PEER };
@@ -289,7 +289,7 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 	return tables;
 }
 
-/** What there could be, whatever is in use; no direct way to peer 6. */
+/** All possible paths, whichever is in use; there is no direct path to peer 6. */
 function pathsOf({ id, path, transport }: PeerFacts): [number, number][] {
 	const direct = isOnLink(transport[4]) ? Path.DIRECT : Path.ROUTED;
 	return [
@@ -324,7 +324,7 @@ export const ANY_QUERY: FibQuery = {
 	wantsSource: true,
 };
 
-/** What this namespace's FIB says. The programs ask the real one. */
+/** The answers of this namespace's FIB. The programs use the real one. */
 export function fib({ destination, source }: FibQuery): FibAnswer {
 	// The unspecified address has no text.
 	const family = (destination || source).includes(":") ? 6 : 4;
@@ -338,7 +338,7 @@ export function fib({ destination, source }: FibQuery): FibAnswer {
 	if (destination === unreachableHost[family]) return { kind: "noRoute", type: "unreachable" };
 	if (destination === prohibitedHost[family]) return { kind: "noRoute", type: "prohibit" };
 	if (destination === blackholeHost[family]) return { kind: "noRoute", type: "blackhole" };
-	// Link-local addresses are the Node's own business.
+	// Link-local addresses are handled by the Node's own stack.
 	if (isLocal(destination) || /^fe[89ab].:/.test(destination)) return { kind: "notForwarded" };
 	const peer = peers.find(
 		({ transport, path }) => path !== Path.ROUTED && transport[family] === destination,

@@ -15,7 +15,7 @@ import {
 } from "../../src/tables/address.js";
 
 const bytes16 = fc.uint8Array({ minLength: 16, maxLength: 16 });
-/** Zero groups are what IPv6 text is difficult for. */
+/** Zero groups are the difficult part of IPv6 text. */
 const sparse = fc
 	.array(fc.oneof({ weight: 2, arbitrary: fc.constant(0) }, fc.integer({ min: 0, max: 0xffff })), {
 		minLength: 8,
@@ -34,7 +34,7 @@ t.test("16 bytes of any value are written as text and read again", async (t) => 
 	t.pass();
 });
 
-t.test("IPv6 text is what another implementation of RFC 5952 writes and reads", async (t) => {
+t.test("IPv6 text matches another implementation of RFC 5952", async (t) => {
 	fc.assert(
 		fc.property(fc.oneof(bytes16, sparse), (bytes) => {
 			const text = formatAddress(bytes);
@@ -51,7 +51,7 @@ t.test("IPv6 text is what another implementation of RFC 5952 writes and reads", 
 	t.pass();
 });
 
-t.test("IPv4 text is the mapped 16 bytes", async (t) => {
+t.test("IPv4 text becomes the 16 mapped bytes", async (t) => {
 	t.equal(parseAddress("10.1.2.3")?.toString("hex"), "00000000000000000000ffff0a010203");
 	fc.assert(
 		fc.property(fc.ipV4(), (text) => {
@@ -61,7 +61,7 @@ t.test("IPv4 text is the mapped 16 bytes", async (t) => {
 	);
 });
 
-t.test("what is no address is refused", async (t) => {
+t.test("text that is not an address is refused", async (t) => {
 	for (const text of [
 		"",
 		" ",
@@ -114,7 +114,7 @@ t.test("numbers", async (t) => {
 	t.throws(() => addressFromNumber(-1n, 6), /expected 128 bits/);
 });
 
-t.test("inside a buffer: empty text is sixteen zeros, neighbours are left alone", async (t) => {
+t.test("inside a buffer: empty text is sixteen zeros, adjacent bytes stay", async (t) => {
 	const buffer = Buffer.alloc(20, 0xee);
 	writeAddress(buffer, 2, "fd00::7");
 	t.equal(readAddress(buffer, 2), "fd00::7");

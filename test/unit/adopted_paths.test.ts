@@ -8,7 +8,7 @@ function peer(path: Path, mtu = 1500): Peer {
 	return { path, outerFamily: 4, port: 0, vni: 0, local: "", remote, mtu, nodeHash: 1n };
 }
 
-/** path_proofs on paper: nanoseconds before now, by index and way. */
+/** Simulated path_proofs: nanoseconds before now, by index and path. */
 function proofs(entries: Record<number, [answered: bigint, large: bigint]>): BpfMap {
 	const now = process.hrtime.bigint();
 	const time = (ago: bigint) => (ago < 0n ? 0n : now - ago);
@@ -24,7 +24,7 @@ function proofs(entries: Record<number, [answered: bigint, large: bigint]>): Bpf
 const SECOND = 1_000_000_000n;
 const at = (index: number) => index * 2 + ProbeWay.DIRECT;
 
-t.test("what went directly, and when it was last answered", async (t) => {
+t.test("direct paths and the age of their proofs", async (t) => {
 	const peers = new Map([
 		[0, peer(Path.DIRECT)],
 		[1, peer(Path.ROUTED, 1400)],

@@ -1,4 +1,4 @@
-/** The agent over a kernel of paper: everything is real but what touches this machine. */
+/** The agent over a simulated kernel: everything is real except what touches this machine. */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -82,7 +82,7 @@ class PaperKernel implements Kernel {
 		return { sent: 0, received: 0 };
 	}
 	sendProbe(packet: Buffer) {
-		// The next one is made in its place.
+		// The buffer is reused for the next one.
 		packet = Buffer.from(packet);
 		this.probes.push(packet);
 		this.answer?.(packet);
@@ -304,7 +304,7 @@ t.test("status, peers and endpoints", async (t) => {
 	t.match(s.logged("peer added")?.[0], { peer: "n2", path: "direct" });
 });
 
-t.test("waits for its own Node object, and says so", async (t) => {
+t.test("waits for its Node object, and reports it", async (t) => {
 	const s = stage(t, "", node("n2", 2));
 	await s.start();
 	const status = await until("a reason to wait", async () => {
@@ -328,7 +328,7 @@ t.test("waits for its own Node object, and says so", async (t) => {
 	t.equal(s.logged("not ready")?.length, 2, "one line each time");
 });
 
-t.test("Nodes come, change and go", async (t) => {
+t.test("Nodes are added, changed and removed", async (t) => {
 	const s = stage(t, "", node("n1", 1), node("n2", 2));
 	await s.start();
 	await s.ready();
@@ -439,7 +439,7 @@ t.test("checks its paths", async (t) => {
 	t.match(await call(waiting.socket, "POST", "/check"), { status: 503 }, "not set up");
 });
 
-/** What the core would tell of the answer to this question of n1's to n2; IPv4. */
+/** The core's record of the answer to this request of n1 to n2; IPv4. */
 function answerTo(packet: Buffer): Buffer {
 	const { sequence, wayThere, wayBack, length, answerLength } = Probe.decode(packet.subarray(28));
 	return ProbeRecord.encode({
@@ -509,7 +509,7 @@ t.test("a path is direct while probes prove it", async (t) => {
 	);
 });
 
-t.test("what fails is tried again", async (t) => {
+t.test("failures are retried", async (t) => {
 	const s = stage(t, "", node("n1", 1), node("n2", 2));
 	s.kernel.failures.readNetwork.push(new Error("Cannot read the network: no"));
 	s.kernel.failures.apply.push(new Error("Cannot apply: no"), new Error("Cannot apply: no"));
@@ -565,7 +565,7 @@ t.test("is not ready before the kernel has what packets need", async (t) => {
 	await s.ready();
 });
 
-t.test("a change of the kernel's network is compiled", async (t) => {
+t.test("a change of the kernel's network causes an apply", async (t) => {
 	const s = stage(t, "", node("n1", 1), node("n2", 2));
 	await s.start();
 	await s.ready();
@@ -576,7 +576,7 @@ t.test("a change of the kernel's network is compiled", async (t) => {
 	t.match(s.logged("peer changed"), [{ peer: "n2", mtu: 8950 }]);
 });
 
-t.test("a thousand changes are few applies, and the last one counts", async (t) => {
+t.test("a thousand changes cause few applies, and the last one counts", async (t) => {
 	const s = stage(t, "", node("n1", 1));
 	await s.start();
 	await s.ready();

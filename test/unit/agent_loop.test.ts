@@ -1,7 +1,7 @@
 import t from "tap";
 import { Loop, type LoopOptions } from "../../src/agent/loop.js";
 
-/** A loop whose applies end when the test says so. */
+/** A loop whose applies end when the test decides. */
 function harness(options: Partial<LoopOptions> = {}) {
 	const state = { running: 0, most: 0, begun: 0, retries: [] as number[], errors: [] as string[] };
 	const ends: { resolve: () => void; reject: (error: Error) => void }[] = [];
@@ -50,7 +50,7 @@ t.test("a burst of changes is one apply", async (t) => {
 	t.equal(state.begun, 1);
 });
 
-t.test("changes that never end are applied all the same", async (t) => {
+t.test("endless changes are applied nevertheless", async (t) => {
 	const { loop, begun, end } = harness({ settleMs: 1_000_000, waitMaxMs: 20 });
 	const restless = setInterval(() => loop.request(), 1);
 	t.teardown(() => clearInterval(restless));
@@ -61,7 +61,7 @@ t.test("changes that never end are applied all the same", async (t) => {
 	await loop.stop();
 });
 
-t.test("one apply at a time, and one more for what came meanwhile", async (t) => {
+t.test("one apply at a time, and one more for changes in the meantime", async (t) => {
 	const { loop, state, begun, end } = harness();
 	loop.request();
 	await begun();
@@ -93,7 +93,7 @@ t.test("flush resolves with an apply that began after it, not before", async (t)
 	await loop.stop();
 });
 
-t.test("an apply that fails is tried again, later each time, until it succeeds", async (t) => {
+t.test("a failed apply is retried with growing delays until it succeeds", async (t) => {
 	const { loop, state, begun, end } = harness();
 	const flushed = loop.flush();
 	await end(new Error("no"));
@@ -122,7 +122,7 @@ t.test("a change does not wait for the retry", async (t) => {
 	await loop.stop();
 });
 
-t.test("stop waits for the one that runs and begins no other", async (t) => {
+t.test("stop waits for the current apply and starts no other", async (t) => {
 	const { loop, state, begun, end } = harness();
 	loop.request();
 	await begun();

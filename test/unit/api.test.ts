@@ -17,7 +17,7 @@ import { AgentUnreachableError, ApiError, agentSocket, ask, call } from "../../s
 import { DirectoryLock } from "../../src/api/lock.js";
 import { ApiServer, type Handler, type Handlers, RequestError } from "../../src/api/server.js";
 
-/** Is called back with the request's body, or answers in a way that a row wants. */
+/** Handlers that record the request's body, or answer as a row requires. */
 const handlers: Handlers = {
 	"GET /hello": () => ({ status: 200, body: { hello: "world" } }),
 	"POST /echo": (body) => ({ status: 200, body }),
@@ -91,7 +91,7 @@ t.test("a body that is not JSON", async (t) => {
 	t.match((await response.toArray()).join(""), /expected JSON/);
 });
 
-t.test("no agent, a dead one, a mute one, a foreign one", async (t) => {
+t.test("no agent, a dead, a silent and a foreign one", async (t) => {
 	const runDir = runDirectory(t);
 	const socket = agentSocket(runDir);
 	await t.rejects(call(socket, "GET", "/hello"), { code: "ENOENT", message: socket });
@@ -115,7 +115,7 @@ t.test("no agent, a dead one, a mute one, a foreign one", async (t) => {
 	await t.rejects(call(socket, "GET", "/hello"), AgentUnreachableError);
 });
 
-t.test("a request that is under way is answered before the end", async (t) => {
+t.test("a request in progress is answered before the server closes", async (t) => {
 	const runDir = runDirectory(t);
 	let answer: (() => void) | undefined;
 	const asked = new Promise<void>((arrived) => {

@@ -85,7 +85,7 @@ t.test("a struct: offsets, sizes, byte order, nesting", async (t) => {
 	});
 });
 
-t.test("what no table may hold is refused", async (t) => {
+t.test("types that no table may hold are refused", async (t) => {
 	const rows: [string, string, string][] = [
 		[
 			"a hole",
@@ -145,7 +145,7 @@ t.test("enum values: negative, above 31 bits, 64 bits", async (t) => {
 	t.same(values("huge"), [["D", 0x100000002n]]);
 });
 
-t.test("maps as the .maps section declares them", async (t) => {
+t.test("maps from the .maps section", async (t) => {
 	const { btf } = compile(
 		t,
 		`struct value { int a; };
@@ -185,7 +185,7 @@ t.test("layouts are the same only when the same bytes mean the same", async (t) 
 		t.notOk(sameLayout(one, layout(other)), other);
 });
 
-t.test("bytes that are no BTF or ELF", async (t) => {
+t.test("bytes that are neither BTF nor ELF", async (t) => {
 	const { raw, object } = compile(t, "struct s { int a; } s;");
 	t.throws(() => parseBtf(Buffer.alloc(3)), /expected little-endian BTF/);
 	t.throws(() => parseBtf(raw.subarray(0, raw.length - 1)), /Cannot read BTF: expected \d+ bytes/);

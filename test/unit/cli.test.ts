@@ -155,7 +155,7 @@ t.test("numbers and tables", async (t) => {
 	);
 });
 
-t.test("what people see", async (t) => {
+t.test("text for people", async (t) => {
 	const shown = statusText(status);
 	t.match(shown, /^Node +n1, ready$/m);
 	t.match(shown, /^Transport +eth0, 192\.168\.1\.11, fd00:1::11, MTU 1500$/m);
@@ -251,7 +251,7 @@ const tunnel = { there: 1450, back: 1450 };
 const free: PaperNetwork = { direct: { there: 1500, back: 1500 }, tunnel };
 const filtered: PaperNetwork = { direct: {}, tunnel };
 
-t.test("what a check shows", async (t) => {
+t.test("text of a check", async (t) => {
 	const fine = checkText(await checked("hybrid", free));
 	t.equal(
 		fine,
@@ -415,8 +415,8 @@ function run(file: string, ...args: string[]): Promise<Run> {
 	});
 }
 
-t.test("agent and cleanup are for root", async (t) => {
-	// The modules are loaded before: an ordinary user may not be let into the checkout.
+t.test("agent and cleanup require root", async (t) => {
+	// Modules are loaded first, because an ordinary user may lack access to the checkout.
 	const text = `
 		const { agentCommand } = await import(${JSON.stringify(`${root}src/cli/agent.ts`)});
 		const { cleanupCommand } = await import(${JSON.stringify(`${root}src/cli/cleanup.ts`)});
@@ -445,7 +445,7 @@ t.test("exit statuses", async (t) => {
 	writeFileSync(good, "trafficEncapMode: NOENCAP\n");
 	const agent = ["agent", "--node-name", "n1", "--run-dir", join(directory, "run")];
 
-	// What is asked, exit status, and what stands on standard error (2) or output (1).
+	// Arguments, exit status, and the text on standard error (2) or output (1).
 	const rows: [string[], number, RegExp, 1 | 2][] = [
 		[[], 2, /Usage: fairway/, 2],
 		[["--help"], 0, /Usage: fairway/, 1],

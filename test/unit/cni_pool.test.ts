@@ -14,7 +14,7 @@ const number = (address: string): bigint => addressToNumber(parseAddress(address
 const text = (value: bigint, family: 4 | 6): string =>
 	formatAddress(addressFromNumber(value, family));
 
-/** Every address that the networks have for Pods, in the order of handing out. */
+/** Every Pod address of the networks, in order of assignment. */
 function all(networks: readonly PodNetwork[]): string[] {
 	const gateways = networks.map(({ gateway }) => gateway);
 	const found: string[] = [];
@@ -32,7 +32,7 @@ function all(networks: readonly PodNetwork[]): string[] {
 	return found;
 }
 
-/** Behind `previous` first, where it is one of them. */
+/** Starts after `previous`, if it is one of them. */
 function model(networks: PodNetwork[], taken: Set<string>, previous?: string): string | undefined {
 	const list = all(networks);
 	const at = previous === undefined ? -1 : list.indexOf(previous);
@@ -77,7 +77,7 @@ for (const family of [4, 6] as const) {
 	});
 }
 
-t.test("random reservations and releases behave as a list would", async (t) => {
+t.test("random reservations and releases behave like a list", async (t) => {
 	fc.assert(
 		fc.property(
 			networks(4),
@@ -150,7 +150,7 @@ for (const { what, cidr, gateway, first, count } of table) {
 	});
 }
 
-t.test("an address rests before it is handed out again, also after a restart", async (t) => {
+t.test("a freed address is reused last, also after a restart", async (t) => {
 	const nets = [{ cidr: "10.0.0.0/24", gateway: "10.0.0.1" }];
 	const pool = new AddressPool();
 	const first = pool.reserve(nets)!.addresses;
@@ -161,7 +161,7 @@ t.test("an address rests before it is handed out again, also after a restart", a
 	t.same(restarted.reserve(nets)?.addresses, ["10.0.0.4"]);
 });
 
-t.test("a large IPv6 network takes no time and a second network takes over", async (t) => {
+t.test("a large IPv6 network is fast, and a second network takes over", async (t) => {
 	const pool = new AddressPool();
 	const nets = [
 		{ cidr: "10.0.0.0/30", gateway: "10.0.0.1" },

@@ -1,4 +1,4 @@
-/** Good and bad calls: what the plugin answers, to the byte, with an agent that only echoes. */
+/** Valid and invalid calls: the exact answers of the plugin, with an agent that only echoes. */
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -30,7 +30,7 @@ const nowhere = join(tmpdir(), "fairway-no-such-directory", "agent.sock");
 interface Row {
 	what: string;
 	variables?: Record<string, string | undefined>;
-	/** Merged over the good configuration; a string is the whole input. */
+	/** Merged into the valid configuration; a string replaces the whole input. */
 	config?: object | string;
 	status?: 0 | 1;
 	body: unknown;
@@ -280,7 +280,7 @@ for (const { what, variables: changes, config, status = 1, body } of rows) {
 	});
 }
 
-t.test("input that is not JSON, or cannot be read", async (t) => {
+t.test("input that is unreadable or not JSON", async (t) => {
 	t.match(await run(variables, () => '{"cniVersion": '), {
 		status: 1,
 		body: {
@@ -306,7 +306,7 @@ function directory(t: { teardown(remove: () => void): void }): string {
 	return made;
 }
 
-t.test("the agent gets the parameters, and its answer is printed as it is", async (t) => {
+t.test("the agent gets the parameters, and its answer is printed unchanged", async (t) => {
 	const runDir = directory(t);
 	let asked: unknown;
 	const answer = { status: 1, body: { cniVersion: "1.0.0", code: 100, msg: "m", details: "d" } };
@@ -330,7 +330,7 @@ t.test("the agent gets the parameters, and its answer is printed as it is", asyn
 	});
 });
 
-t.test("an agent that refuses the call altogether", async (t) => {
+t.test("an agent that refuses the call", async (t) => {
 	const server = await ApiServer.open(directory(t), {});
 	t.teardown(() => server.close());
 	const config = JSON.stringify({ ...good, socket: server.socketPath });
@@ -353,11 +353,11 @@ t.test("DEL while the agent is down leaves a note, once", async (t) => {
 	t.same(readdirSync(join(runDir, "deletions")), ["fairway,abc123,eth0.json"], "and no other file");
 });
 
-t.test("an agent that comes back after the note was written deletes at once", async (t) => {
+t.test("an agent that returns after the note was written deletes immediately", async (t) => {
 	const runDir = directory(t);
 	const socket = join(runDir, "agent.sock");
 	const notes: number[] = [];
-	// It ends in the middle of the first request, and is there for the second.
+	// It ends during the first request, and is back for the second.
 	const agent = createServer(async (request, response) => {
 		notes.push((await notedDeletions(runDir)).length);
 		if (notes.length === 1) request.socket.destroy();
@@ -374,7 +374,7 @@ t.test("an agent that comes back after the note was written deletes at once", as
 
 /* ------------------------------------------------------ what is asked */
 
-t.test("a request is understood", async (t) => {
+t.test("a request is parsed", async (t) => {
 	const config = {
 		...good,
 		cniVersion: "1.1.0",
@@ -427,7 +427,7 @@ const endpoint: Endpoint = {
 	attachedAt: "2026-01-01T00:00:00.000Z",
 };
 
-t.test("the result in the form of each version", async (t) => {
+t.test("the result in the format of each version", async (t) => {
 	const hostMac = "02:00:00:00:00:01";
 	const dns = { nameservers: ["10.96.0.10"] };
 	const routes = [
@@ -472,7 +472,7 @@ t.test("the result in the form of each version", async (t) => {
 	t.strictSame(chained.dns, dns);
 });
 
-t.test("names and MACs are made from the key alone", async (t) => {
+t.test("names and MACs depend only on the key", async (t) => {
 	const names = hostInterfaceNames("abc123", "eth0");
 	t.equal(names.length, 8);
 	t.ok(names.every(isPodInterface));
@@ -482,7 +482,7 @@ t.test("names and MACs are made from the key alone", async (t) => {
 	t.match(podMac(endpoint), /^[0-9a-f][26ae](:[0-9a-f]{2}){5}$/);
 });
 
-t.test("the documented error codes are those that there are", async (t) => {
+t.test("the documented error codes are complete", async (t) => {
 	const readme = readFileSync(new URL("../../src/cni/README.md", import.meta.url), "utf8");
 	const section = readme.slice(readme.indexOf("## Error codes"));
 	const documented = [...section.matchAll(/^\| (\d+) +\|/gm)].map((match) => Number(match[1]));

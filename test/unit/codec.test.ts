@@ -30,7 +30,7 @@ const key = record({
 	protocol: u(8),
 });
 
-t.test("a generated struct: bytes are where C has them", async (t) => {
+t.test("a generated struct has the layout of C", async (t) => {
 	const bytes = FlowKey.encode({
 		source: "10.0.0.1",
 		destination: "fd00::2",
@@ -46,7 +46,7 @@ t.test("a generated struct: bytes are where C has them", async (t) => {
 	t.same(header, { kind: 1, hook: 2, pod: 0, ifindex: 3, mtu: 1500, length: 4096 });
 });
 
-t.test("any value is decoded as it was encoded, nested structs and arrays too", async (t) => {
+t.test("any value survives encoding and decoding, nested or not", async (t) => {
 	fc.assert(
 		fc.property(
 			record({
@@ -83,7 +83,7 @@ t.test("any value is decoded as it was encoded, nested structs and arrays too", 
 	t.pass();
 });
 
-t.test("arrays have the length that C gives them", async (t) => {
+t.test("arrays have their C length", async (t) => {
 	const zero = NodeConfig.decode(Buffer.alloc(NodeConfig.size));
 	t.equal(zero.gatewayMac, "00:00:00:00:00:00");
 	t.equal(zero.snatAddress4, "");
@@ -101,7 +101,7 @@ t.test("prefixes", async (t) => {
 		t.throws(() => prefix.encode(text), /Cannot encode prefix: expected address\/length/, text);
 });
 
-t.test("what does not fit is refused", async (t) => {
+t.test("values that do not fit are refused", async (t) => {
 	t.throws(() => u8.encode(256), RangeError);
 	t.throws(() => u32.encode(-1), RangeError);
 	t.throws(() => u64.encode(1n << 64n), RangeError);

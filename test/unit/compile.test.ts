@@ -99,7 +99,7 @@ const NETWORK: Network = {
 		{ prefix: "172.17.0.0/16", device: "docker0", metric: 0 },
 		{ prefix: "::/0", gateway: "fe80::ff", device: "eth0", metric: 1024 },
 		{ prefix: "fd01::/64", device: "eth0", metric: 256 },
-		// What the reconciler made must not be taken for the underlay.
+		// Routes of the reconciler must not be mistaken for the underlay.
 		{ prefix: "192.168.1.2/32", device: "fairway0", metric: 0 },
 	],
 };
@@ -118,7 +118,7 @@ function verdict(use: PathVerdict["use"], directMtu = 0, tunnelMtu = 0): PathVer
 	return { use, directMtu, tunnelMtu, words: "So it was seen." };
 }
 
-/** The direct paths to these are proven, at their full size. */
+/** Verdicts that prove the direct paths to these peers at full size. */
 function proven(...peers: string[]): Record<string, PathVerdict> {
 	return Object.fromEntries(peers.map((peer) => [peer, verdict("direct", 1500)]));
 }
@@ -157,7 +157,7 @@ function ready(given: Case) {
 	return result;
 }
 
-/** "n2/4 direct 192.168.1.2 1500", a row for each peer and family. */
+/** Rows for each peer and family: "n2/4 direct 192.168.1.2 1500". */
 function paths(given: Case): string[] {
 	return ready(given).peers.map(
 		({ node, family, path, transportAddress, mtu }) =>
@@ -405,7 +405,7 @@ t.test("the reason is a sentence", async (t) => {
 	}
 });
 
-/** "0 direct 4 0 0 - 192.168.1.2 1500", a row an entry. */
+/** Rows for each entry: "0 direct 4 0 0 - 192.168.1.2 1500". */
 function entries(table: ReadonlyMap<number, Peer>): string[] {
 	return [...table].map(([index, peer]) => {
 		const { path, outerFamily, port, vni, local, remote, mtu } = peer;
@@ -413,7 +413,7 @@ function entries(table: ReadonlyMap<number, Peer>): string[] {
 	});
 }
 
-t.test("what probes have shown, and what each mode makes of it", async (t) => {
+t.test("probe results and the choice of each mode", async (t) => {
 	const tried = "{trafficEncapMode: hybrid, hybrid: {tryDirectCIDRs: [192.168.2.0/24]}}";
 	const never = "{trafficEncapMode: hybrid, hybrid: {neverDirectCIDRs: [192.168.1.0/24]}}";
 	const subnet = "{trafficEncapMode: hybrid, hybrid: {direct: subnet}}";
@@ -466,7 +466,7 @@ t.test("what probes have shown, and what each mode makes of it", async (t) => {
 	t.equal(found.tables.hostRoutes.get("10.244.2.0/24")?.mtu, 1480, "the Node's own packets fit");
 });
 
-t.test("both paths of every peer can be asked, whatever the mode", async (t) => {
+t.test("both paths of every peer can be probed in any mode", async (t) => {
 	const peers = [n2, n4];
 	const rows = [
 		"0 direct 4 0 0 - 192.168.1.2 1500",
@@ -517,7 +517,7 @@ t.test("both paths of every peer can be asked, whatever the mode", async (t) => 
 	);
 });
 
-t.test("what was compiled is kept while nothing of it changes", async (t) => {
+t.test("compiled parts are reused while their inputs are unchanged", async (t) => {
 	const { config } = parseConfig("trafficEncapMode: hybrid", "") as {
 		config: CompileInput["config"];
 	};
@@ -585,7 +585,7 @@ t.test("tunnels are accepted from every address of a peer", async (t) => {
 	);
 });
 
-/** "192.168.1.1 eth0 1500", and what is complained about. */
+/** "192.168.1.1 eth0 1500", with the problems. */
 function transport(given: Case): string {
 	const result = run(given);
 	if (!result.ready) return `not ready: ${result.reason}`;
@@ -682,7 +682,7 @@ t.test("the transport address", async (t) => {
 		t.equal(transport({ peers: [], ...given }), expected, what);
 });
 
-t.test("without its own Node it waits", async (t) => {
+t.test("waits without its own Node object", async (t) => {
 	const result = run({});
 	t.ok(result.ready);
 	const { config } = parseConfig("", "") as { config: CompileInput["config"] };
@@ -695,7 +695,7 @@ t.test("without its own Node it waits", async (t) => {
 	});
 });
 
-/** "10.244.1.1/32 host", a row a route; flags behind. */
+/** Rows for each route: "10.244.1.1/32 host", followed by flags. */
 function routes(given: Case): string[] {
 	return [...ready(given).tables.routes].map(([prefix, { kind, flags, peer }]) =>
 		[
@@ -725,13 +725,13 @@ t.test("routes", async (t) => {
 	const rows: [exclude: string, routes: string[]][] = [
 		["", own],
 		["203.0.113.0/24", [...own, "203.0.113.0/24 outside no_snat"]],
-		// What is inside keeps its kind; without an entry of its own nothing would.
+		// Nested prefixes keep their kind, which needs entries of their own.
 		["10.244.0.0/16", [...flagged("10.244."), "10.244.0.0/16 outside no_snat"]],
-		// An entry inside would hide the Pods' own.
+		// A nested entry would hide the Pods' own.
 		["10.244.1.128/25, 10.244.2.7/32, 192.168.1.1/32", flagged("192.168.1.1/")],
 		["10.244.2.0/24", flagged("10.244.2.0/24")],
 		["0.0.0.0/0", [...flagged("10.", "192.", "172."), "0.0.0.0/0 outside no_snat"]],
-		// Both families share the trie, and IPv4 stands inside ::/0.
+		// Both families share the trie, and IPv4 is inside ::/0.
 		["'::/0'", [...flagged("fd"), "::/0 outside no_snat", "0.0.0.0/0 outside"]],
 		[
 			"'::/0', 0.0.0.0/0",
@@ -818,7 +818,7 @@ t.test("MTU of Pods", async (t) => {
 	t.match(ready({ network: withMtu(1300) }).problems, [/IPv6 needs at least 1280/]);
 });
 
-t.test("the SNAT address is one of the interface that the default route leaves by", async (t) => {
+t.test("the SNAT address is on the interface of the default route", async (t) => {
 	const leavesBy = (device: string, source?: string): Network => ({
 		...NETWORK,
 		routes: [
@@ -959,7 +959,7 @@ t.test("host routes, gateway and Pods", async (t) => {
 			"10.244.2.0/24 1500 10.244.1.1",
 			"fd00:10:244:2::/64 1500 fd00:10:244:1::1",
 			"10.244.4.0/24 1500 10.244.1.1",
-			// Down, but these packets must not leave by the default route.
+			// The path is down, but packets must not leave by the default route.
 			"fd00:10:244:4::/64 1500 fd00:10:244:1::1",
 		],
 	);

@@ -1,4 +1,4 @@
-/** Properties of compile over random configurations, clusters and networks, sensible or not. */
+/** Properties of compile over random configurations, clusters and networks, plausible or not. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
@@ -35,7 +35,7 @@ function lookup(routes: ReadonlyMap<string, Route>, address: string): Route | un
 	return best?.route;
 }
 
-/** Only Nodes that a registry would let in together, as a source gives them. */
+/** Only Nodes that a registry would accept together. */
 function admitted(input: CompileInput): CompileInput {
 	const candidates = [...input.snapshot.nodes.values()].map((node) => ({
 		file: "f",
@@ -106,7 +106,7 @@ t.test(
 					assert.equal(lookup(tables.routes, gateway)?.peer, id, "in the peer's pod CIDR");
 				for (const { path, remote, outerFamily, mtu } of tables.peers.values()) {
 					const down = path === Path.NONE || path === Path.DOWN;
-					// One that probes found down still says where it would be.
+					// A peer that probes found down still has its address.
 					assert.ok(down || remote !== "");
 					assert.equal(outerFamily, remote === "" ? 0 : remote.includes(":") ? 6 : 4);
 					assert.ok(down ? mtu === 0 : mtu > 1000 && mtu <= 9000);
@@ -118,7 +118,7 @@ t.test(
 	},
 );
 
-t.test("an address is treated as the prefixes that hold it say, one by one", async () => {
+t.test("every address gets the treatment of its longest prefix", async () => {
 	fc.assert(
 		fc.property(compileInput.map(admitted), addressText, (input, address) => {
 			const result = compile(input);
@@ -173,7 +173,7 @@ t.test("everything fits the kernel's tables", async () => {
 	);
 });
 
-t.test("a mode never does what it is not for", async () => {
+t.test("each mode uses only its paths", async () => {
 	fc.assert(
 		fc.property(compileInput, (input) => {
 			const result = compile(input);

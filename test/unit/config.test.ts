@@ -52,7 +52,7 @@ const DEFAULTS: Config = {
 	log: { level: "info" },
 };
 
-t.test("nothing said is the defaults", async (t) => {
+t.test("an empty file means the defaults", async (t) => {
 	const rows = [
 		"",
 		"\n",
@@ -65,7 +65,7 @@ t.test("nothing said is the defaults", async (t) => {
 	for (const text of rows) t.same(parsed(text), DEFAULTS, JSON.stringify(text));
 });
 
-t.test("what is said, and what it means", async (t) => {
+t.test("values and their meaning", async (t) => {
 	const rows: [text: string, part: object][] = [
 		["trafficEncapMode: noEncap\nnoSNAT: true", { trafficEncapMode: "noEncap", noSNAT: true }],
 		["trafficEncapMode: NOENCAP", { trafficEncapMode: "noEncap" }],
@@ -127,7 +127,7 @@ t.test("tunnel port", async (t) => {
 const KEYS =
 	"trafficEncapMode, hybrid, probes, tunnelType, tunnelPort, tunnelVNI, noSNAT, transportInterface, transportInterfaceCIDRs, defaultMTU, xdp, snat, serviceCIDRs, fairwayProxy, flows, log";
 
-t.test("one mistake: where it is, what was wanted, what there is", async (t) => {
+t.test("one mistake: its position, what was expected, what was found", async (t) => {
 	const rows: [text: string, error: string][] = [
 		["a: 1", `1:1: Cannot use a: unknown key, expected one of ${KEYS}`],
 		[
@@ -369,7 +369,7 @@ defaultMTU: 1
 	);
 });
 
-t.test("files that were made to hurt", async (t) => {
+t.test("hostile files", async (t) => {
 	const bomb = `a: &a [x,x,x,x,x,x,x,x,x]\n${"bcdefghi"
 		.split("")
 		.map((name, i) => `${name}: &${name} [${Array(9).fill(`*${"abcdefgh"[i]}`)}]`)
@@ -389,7 +389,7 @@ t.test("files that were made to hurt", async (t) => {
 	t.match(absent, { errors: [{ line: 1, column: 1, message: /ENOENT/ }] });
 });
 
-t.test("no text makes it throw, and errors are inside the text", async () => {
+t.test("no text makes it throw, and error positions are within the text", async () => {
 	const piece = fc.constantFrom(
 		..."{ } [ ] : - ? , & * ! | > ' \" % @ # \n \t \u0000".split(" "),
 		" ",
@@ -418,7 +418,7 @@ t.test("no text makes it throw, and errors are inside the text", async () => {
 	);
 });
 
-t.test("a configuration that is written out says the same", async () => {
+t.test("a configuration survives writing and reading", async () => {
 	fc.assert(
 		fc.property(config, (given) => {
 			const { first, last } = given.snat.portRange;
@@ -432,7 +432,7 @@ t.test("a configuration that is written out says the same", async () => {
 	);
 });
 
-t.test("what a change changes", async (t) => {
+t.test("the list of changes", async (t) => {
 	const rows: [from: string, to: string, changes: string[]][] = [
 		["", "trafficEncapMode: hybrid", ['trafficEncapMode: "encap" → "hybrid"']],
 		["snat: {portRange: 1-2}", "snat: {portRange: 1-3}", ['snat.portRange: "1-2" → "1-3"']],
@@ -471,7 +471,7 @@ interface Schema {
 	description?: string;
 }
 
-/** As much of JSON Schema as the configuration's schema uses. */
+/** The part of JSON Schema that the configuration's schema uses. */
 function conforms(schema: Schema, value: unknown): boolean {
 	if (schema.enum)
 		return schema.enum.some((name) => name.toLowerCase() === String(value).toLowerCase());
@@ -495,7 +495,7 @@ function conforms(schema: Schema, value: unknown): boolean {
 	return schema.type === typeof value;
 }
 
-t.test("the JSON Schema is of the same keys, types and defaults", async (t) => {
+t.test("the JSON Schema has the same keys, types and defaults", async (t) => {
 	const schema = configSchema() as Schema;
 	const leaves = (at: Schema, value: unknown, path: string): void => {
 		if (at.type === "object") {

@@ -14,7 +14,7 @@ import { type ConfigResult, formatConfigError } from "../../src/config/config.js
 import { parseConfig } from "../../src/config/parse.js";
 import { watchConfig } from "../../src/config/watch.js";
 
-/** Directory, and the changes that were reported, one after another. */
+/** A directory, and the reported changes in order. */
 function setUp(t: Test, file: (directory: string) => string, prepare: (directory: string) => void) {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-config-"));
 	prepare(directory);
@@ -27,7 +27,7 @@ function setUp(t: Test, file: (directory: string) => string, prepare: (directory
 			if (next) next(result);
 			else results.push(result);
 		},
-		// The poll is far away: events alone must do.
+		// The poll is far away, so events must suffice.
 		{ quietMs: 10, emptyMs: 20, pollMs: 3_600_000 },
 	);
 	t.teardown(async () => {
@@ -60,7 +60,7 @@ t.test("written in place, renamed over, removed and made again", async (t) => {
 	t.equal(await next(), "VNI 4");
 });
 
-t.test("a bad change is reported once, and so is what it says next", async (t) => {
+t.test("an invalid change is reported once, and so is the next one", async (t) => {
 	const { path, next } = setUp(t, plain, (directory) => write(plain(directory), 1));
 	write(path, "x");
 	t.match(await next(), /^\/fairway\.yaml:1:12: Cannot use tunnelVNI: expected a whole number/);
@@ -70,20 +70,20 @@ t.test("a bad change is reported once, and so is what it says next", async (t) =
 	t.equal(await next(), "VNI 1", "back to what was in force");
 });
 
-t.test("a change that changes nothing is none", async (t) => {
+t.test("a change without effect is not reported", async (t) => {
 	const { path, next } = setUp(t, plain, (directory) => write(plain(directory), 1));
 	writeFileSync(path, "# the same\ntunnelVNI: 1\n");
 	write(path, 5);
 	t.equal(await next(), "VNI 5");
 });
 
-t.test("a file that is empty for a moment is not the defaults", async (t) => {
+t.test("a file that is briefly empty does not mean the defaults", async (t) => {
 	const { path, next, watch } = setUp(t, plain, (directory) => write(plain(directory), 2));
 	write(path, 3);
 	t.equal(await next(), "VNI 3");
 	await watch.now();
 	writeFileSync(path, "");
-	// It is read here, while it is empty, and then once more.
+	// The file is read here while it is empty, and then once more.
 	const looked = watch.now();
 	write(path, 4);
 	await looked;
@@ -92,7 +92,7 @@ t.test("a file that is empty for a moment is not the defaults", async (t) => {
 	t.equal(await next(), "VNI 1", "an empty file that stays is");
 });
 
-t.test("swapped by a symlink, as Kubernetes does with a ConfigMap", async (t) => {
+t.test("replaced through a symlink, like a ConfigMap", async (t) => {
 	const version = (directory: string, name: string, vni: number) => {
 		mkdirSync(join(directory, name));
 		write(join(directory, name, "fairway.yaml"), vni);
@@ -128,7 +128,7 @@ t.test("the directory is moved away, and another put in its place", async (t) =>
 	t.equal(await next(), "VNI 2");
 });
 
-t.test("what is in force may be something else than the file says", async (t) => {
+t.test("the active configuration may differ from the file", async (t) => {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-config-"));
 	write(plain(directory), 7);
 	const old = parseConfig("tunnelVNI: 6", "old");

@@ -5,7 +5,7 @@ import { readPeerCounters } from "../../src/reconcile/counters.js";
 import { FlowCount } from "../../src/reconcile/flow_count.js";
 import { FlowKey, FlowRef, PeerCounter } from "../../src/tables/generated.js";
 
-/** Counts the calls that are made between two turns of the event loop; each takes `ms`. */
+/** Counts the calls between two turns of the event loop; each takes `ms`. */
 function slowCalls(ms: number) {
 	let run = 0;
 	const seen = { most: 0, total: 0 };
@@ -22,7 +22,7 @@ function slowCalls(ms: number) {
 	};
 }
 
-t.test("10,000 peer counters: the loop turns between calls of the addon", async (t) => {
+t.test("10,000 peer counters: the event loop runs between calls of the addon", async (t) => {
 	const calls = slowCalls(2);
 	const words = PeerCounter.size / 8;
 	let keysACall = 0;

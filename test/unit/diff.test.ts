@@ -11,7 +11,7 @@ const tables: fc.Arbitrary<Tables> = compileInput
 	.filter((result) => result.ready)
 	.map((result) => (result as { tables: Tables }).tables);
 
-/** "put routes 10.244.1.0/24", a row a step. */
+/** Rows for each step: "put routes 10.244.1.0/24". */
 function shown(steps: Step[]): string[] {
 	return steps.map((step) => {
 		const keys =
@@ -85,7 +85,7 @@ const none = {
 	hostRoutes: new Map(),
 };
 
-t.test("which writes, and in which order", async (t) => {
+t.test("the writes and their order", async (t) => {
 	const rows: [what: string, from: Tables | undefined, to: Tables, steps: string[]][] = [
 		["nothing", small(), small(), []],
 		[
@@ -163,7 +163,7 @@ t.test("which writes, and in which order", async (t) => {
 	for (const [what, from, to, steps] of rows) t.same(shown(diff(from, to)), steps, what);
 });
 
-t.test("the difference of maps", async (t) => {
+t.test("differences of maps", async (t) => {
 	const value = (path: number) => ({ path, list: [path] });
 	const from = new Map([
 		["a", value(1)],
@@ -193,7 +193,7 @@ t.test("the difference of maps", async (t) => {
 	);
 });
 
-t.test("random tables: a is a; a with the difference to b is b; no step is empty", async () => {
+t.test("random tables: diff(a, a) is empty, and a plus diff(a, b) is b", async () => {
 	fc.assert(
 		fc.property(tables, tables, (a, b) => {
 			assert.deepEqual(diff(a, a), []);
@@ -210,7 +210,7 @@ t.test("random tables: a is a; a with the difference to b is b; no step is empty
 	);
 });
 
-t.test("random tables: at no step does a route refer to a peer that is not there", async () => {
+t.test("random tables: no step leaves a route to a missing peer", async () => {
 	fc.assert(
 		fc.property(tables, tables, (a, b) => {
 			let now = a;

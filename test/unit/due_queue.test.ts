@@ -3,7 +3,7 @@ import fc from "fast-check";
 import t from "tap";
 import { DueQueue } from "../../src/probe/due_queue.js";
 
-/** The same with an array: obvious, and slow. */
+/** The same with an array: obvious but slow. */
 class DueArray {
 	#entries: { at: number; key: number }[] = [];
 
@@ -17,7 +17,7 @@ class DueArray {
 	get first(): number | undefined {
 		return this.#entries.length === 0 ? undefined : Math.min(...this.#entries.map(({ at }) => at));
 	}
-	/** Those that may come first: equally due. */
+	/** The possible first entries, due at the same time. */
 	firsts(until: number): number[] {
 		const { first } = this;
 		if (first === undefined || first > until) return [];
@@ -44,7 +44,7 @@ const act: fc.Arbitrary<Act> = fc.oneof(
 	{ weight: 3, arbitrary: fc.record({ act: fc.constant("take" as const), until: time }) },
 );
 
-t.test("it gives what an array gives", async () => {
+t.test("behaves like an array", async () => {
 	fc.assert(
 		fc.property(fc.array(act, { maxLength: 200 }), (acts) => {
 			const [queue, array] = [new DueQueue(), new DueArray()];
@@ -74,7 +74,7 @@ t.test("it gives what an array gives", async () => {
 	);
 });
 
-t.test("what was put again counts as put last", async (t) => {
+t.test("putting a key again replaces its time", async (t) => {
 	const queue = new DueQueue();
 	queue.set(1, 10);
 	queue.set(1, 30);

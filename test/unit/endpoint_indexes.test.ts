@@ -9,7 +9,7 @@ type Entry = { interface: string; index?: number };
 const entries = (...of: [string, number][]): Entry[] =>
 	of.map(([name, index]) => ({ interface: name, index }));
 
-t.test("a Pod has one index, keeps it, and leaves it to others only when it is gone", async (t) => {
+t.test("a Pod keeps its index until it is gone", async (t) => {
 	t.same(
 		[...endpointIndexes(["a", "a", "b"], [])],
 		[
@@ -38,7 +38,7 @@ t.test("a Pod has one index, keeps it, and leaves it to others only when it is g
 	t.same([...endpointIndexes(["c"], entries(["", 1]))], [["c", 2]], "a device that is gone");
 });
 
-t.test("what an older version or a fault left behind is replaced", async (t) => {
+t.test("leftovers of an older version or a fault are replaced", async (t) => {
 	t.same([...endpointIndexes(["a"], entries(["a", 0]))], [["a", 1]], "none yet");
 	t.same(
 		[...endpointIndexes(["a", "b"], entries(["a", 1], ["b", 1]))],
@@ -51,7 +51,7 @@ t.test("what an older version or a fault left behind is replaced", async (t) => 
 	t.same([...endpointIndexes(["a"], entries(["a", Limit.ENDPOINTS_MAX + 1]))], [["a", 1]]);
 });
 
-t.test("no index is given twice, to whichever Pods come and go", async () => {
+t.test("no index is assigned twice while Pods come and go", async () => {
 	const names = fc.uniqueArray(fc.integer({ min: 1, max: 12 }).map(String));
 	fc.assert(
 		fc.property(fc.array(fc.tuple(names, fc.boolean())), (passes) => {
@@ -65,7 +65,7 @@ t.test("no index is given twice, to whichever Pods come and go", async () => {
 					if (given.has(name) && given.get(name) !== index) return false;
 					if (!given.has(name) && [...given.values()].includes(index)) return false;
 				}
-				// A removal that failed leaves the entry where it is.
+				// A failed removal leaves the entry in place.
 				actual = removes ? given : new Map([...before, ...given]);
 			}
 			return true;

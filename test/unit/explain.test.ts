@@ -8,7 +8,7 @@ import { parse } from "../../src/forwarder/packet.js";
 import { PathName as pathNames } from "../../src/tables/generated.js";
 import * as world from "../packet/world.js";
 
-// The tables of the packet tests' picture; nothing here is in the kernel.
+// The tables of the packet tests' world; nothing is in the kernel.
 Object.assign(world.ifindex, { fairway0: 9, wire0: 2, pod0: 3, pod1: 4 });
 
 const peers: PeerView[] = world.peers.flatMap(({ id, path, transport, mtu }) =>
@@ -57,12 +57,12 @@ const context: ExplainContext = {
 	],
 };
 
-t.test("every way that a packet can go", async (t) => {
+t.test("every destination of a packet", async (t) => {
 	const before = JSON.stringify([tables.slots, [...tables.peers], [...tables.nextHops]], text);
 	for (const family of [4, 6] as const) {
 		const podA = world.podA[family];
 		const node = world.nodeAddress[family];
-		// What it shows, source, destination, part of the answer.
+		// Title, source, destination, part of the answer.
 		const rows: [string, string, string, Partial<ExplainAnswer>][] = [
 			[
 				"Pod to a peer's Pod, direct",
@@ -174,7 +174,7 @@ t.test("every way that a packet can go", async (t) => {
 	t.equal(after, before, "explaining changes nothing");
 });
 
-t.test("questions that cannot be answered", async (t) => {
+t.test("invalid questions", async (t) => {
 	const good = { source: "10.244.1.2", destination: "10.244.2.2", protocol: "tcp" };
 	const rows: [unknown, number, RegExp][] = [
 		[undefined, 400, /expected the protocol tcp, udp or icmp, got undefined/],
@@ -191,7 +191,7 @@ t.test("questions that cannot be answered", async (t) => {
 	}
 });
 
-t.test("the packet that is asked about", async (t) => {
+t.test("the packet built for a question", async (t) => {
 	for (const family of [4, 6] as const) {
 		for (const protocol of ["tcp", "udp", "icmp"] as const) {
 			const probe: ProbePacket = {
@@ -235,7 +235,7 @@ function sum(bytes: Buffer): number {
 	return total;
 }
 
-t.test("what the log says about peers", async (t) => {
+t.test("log lines about peers", async (t) => {
 	const [first, second] = peers as [PeerView, PeerView];
 	t.strictSame(peerDifferences(peers, peers), []);
 	t.match(peerDifferences([], [first, second]), [

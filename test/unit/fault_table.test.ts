@@ -1,4 +1,4 @@
-/** The table of docs/FAULTS.md: what is written compares as the same, and what differs is told. */
+/** The table of docs/FAULTS.md: written rows compare as equal, and differences are reported. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,7 +13,7 @@ const ROW: FaultRow = {
 };
 const PAGE = "# Page\n\n<!-- faults: begin -->\n<!-- faults: end -->\n\nMore.\n";
 
-t.test("rows are written between the markers, and again in their place", async (t) => {
+t.test("rows are written between the markers, and replaced there", async (t) => {
 	const page = withTable(PAGE, [ROW]);
 	t.ok(page.startsWith("# Page\n") && page.endsWith("\nMore.\n"));
 	t.match(
@@ -24,7 +24,7 @@ t.test("rows are written between the markers, and again in their place", async (
 	t.equal(withTable(withTable(page, [ROW, ROW]), [ROW]), page);
 });
 
-t.test("what differs is told, numbers aside", async (t) => {
+t.test("differences are reported, except in numbers", async (t) => {
 	const page = withTable(PAGE, [ROW, { ...ROW, mode: "noEncap", detectMs: undefined }]);
 	const rows = [
 		{ ...ROW, detectMs: 99, lost: { udp: 0, tcpStallMs: 0 }, endState: "down" },
@@ -39,7 +39,7 @@ t.test("what differs is told, numbers aside", async (t) => {
 	t.throws(() => compare("# Page\n", rows), { message: /^Cannot find the table: wanted/ });
 });
 
-t.test("recorded only when asked for", async (t) => {
+t.test("recorded only on request", async (t) => {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-table-"));
 	t.teardown(() => rmSync(directory, { recursive: true }));
 	const file = join(directory, "FAULTS.md");
@@ -53,6 +53,6 @@ t.test("recorded only when asked for", async (t) => {
 	t.same(compare(readFileSync(file, "utf8"), [ROW]), []);
 });
 
-t.test("the page has its markers", async (t) => {
+t.test("the page has the markers", async (t) => {
 	t.doesNotThrow(() => withTable(readFileSync(`${root}/docs/FAULTS.md`, "utf8"), []));
 });

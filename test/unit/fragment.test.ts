@@ -1,4 +1,4 @@
-/** IPv4 fragmentation: what a receiver puts together again is what was sent. */
+/** IPv4 fragmentation: a receiver reassembles exactly what was sent. */
 import fc from "fast-check";
 import t from "tap";
 import { complement, sumWords } from "../../src/forwarder/checksum.js";

@@ -1,4 +1,4 @@
-/** ICMP errors: their form, and about what there is none. */
+/** ICMP errors: their format, and the packets that get none. */
 import t from "tap";
 import { complement, sumWords } from "../../src/forwarder/checksum.js";
 import { icmpError, mayAnswer } from "../../src/forwarder/icmp.js";

@@ -41,7 +41,7 @@ function temporary(t: Test): string {
 	return directory;
 }
 
-/** `until` resolves with the first snapshot that is as it should be. */
+/** `until` resolves with the first matching snapshot. */
 async function watched(t: Test, directory: string, options: ManifestDirectoryOptions = {}) {
 	const waiting = new Set<(snapshot: Snapshot) => void>();
 	const source = await ManifestDirectory.open(directory, {
@@ -69,7 +69,7 @@ async function watched(t: Test, directory: string, options: ManifestDirectoryOpt
 	return { source, until, has, problem };
 }
 
-t.test("what is read and what is not", async (t) => {
+t.test("manifests and other documents", async (t) => {
 	const directory = temporary(t);
 	const file = (name: string, text: string) => writeFileSync(join(directory, name), text);
 	file("a.yaml", node("a", 1));
@@ -97,7 +97,7 @@ t.test("what is read and what is not", async (t) => {
 	t.same(source.snapshot.problems, []);
 });
 
-t.test("files that come, change, are renamed over and go", async (t) => {
+t.test("files are added, changed, replaced and removed", async (t) => {
 	const directory = temporary(t);
 	const { has } = await watched(t, directory);
 	writeFileSync(join(directory, "a.yaml"), node("a", 1));
@@ -111,7 +111,7 @@ t.test("files that come, change, are renamed over and go", async (t) => {
 	await has("");
 });
 
-t.test("a file that goes bad keeps what it said before", async (t) => {
+t.test("an invalid file keeps its last valid content", async (t) => {
 	const directory = temporary(t);
 	writeFileSync(join(directory, "a.yaml"), node("a", 1));
 	writeFileSync(join(directory, "b.yaml"), node("b", 2));
@@ -131,7 +131,7 @@ t.test("a file that goes bad keeps what it said before", async (t) => {
 	t.equal(nodes(snapshot), "a=10.244.1.0/24 b=10.244.3.0/24");
 });
 
-t.test("what cannot be a manifest is reported by name", async (t) => {
+t.test("files that cannot be manifests are reported by name", async (t) => {
 	const directory = temporary(t);
 	mkdirSync(join(directory, "directory.yaml"));
 	symlinkSync("nowhere", join(directory, "dangling.yaml"));
@@ -160,7 +160,7 @@ t.test("a file that is empty for a moment", async (t) => {
 	});
 	await source.resync();
 	writeFileSync(path, "");
-	// It is read here, while it is empty, and then once more.
+	// The file is read here while it is empty, and then once more.
 	const looked = source.resync();
 	writeFileSync(path, node("a", 2));
 	await looked;
@@ -170,7 +170,7 @@ t.test("a file that is empty for a moment", async (t) => {
 	await has("");
 });
 
-t.test("a ConfigMap: files behind a symlink that is swapped", async (t) => {
+t.test("a ConfigMap: files behind a replaced symlink", async (t) => {
 	const directory = temporary(t);
 	const version = (number: number) => {
 		mkdirSync(join(directory, `..${number}`));
@@ -185,7 +185,7 @@ t.test("a ConfigMap: files behind a symlink that is swapped", async (t) => {
 	version(2);
 	rmSync(join(directory, "..1"), { recursive: true });
 	await has("a=10.244.2.0/24");
-	// In place, in the directory that the symlinks lead to.
+	// In place, in the target directory of the symlinks.
 	writeFileSync(join(directory, "..2", "a.yaml"), node("a", 5));
 	await has("a=10.244.5.0/24");
 });
@@ -199,7 +199,7 @@ t.test("a symlink to a file elsewhere", async (t) => {
 	await has("a=10.244.2.0/24");
 });
 
-t.test("the directory is not there, comes, goes and comes again", async (t) => {
+t.test("the directory is missing, created, removed and created again", async (t) => {
 	const directory = join(temporary(t), "manifests");
 	const { source, has, problem, until } = await watched(t, directory);
 	t.match(source.snapshot.problems, [{ message: /Cannot read the manifests in .*ENOENT/ }]);
@@ -219,7 +219,7 @@ t.test("the directory is not there, comes, goes and comes again", async (t) => {
 	t.equal(nodes(source.snapshot), "a=10.244.3.0/24");
 });
 
-t.test("the directory is a symlink that is swapped", async (t) => {
+t.test("the directory is a symlink that is replaced", async (t) => {
 	const parent = temporary(t);
 	for (const number of [1, 2]) {
 		mkdirSync(join(parent, `v${number}`));
@@ -233,7 +233,7 @@ t.test("the directory is a symlink that is swapped", async (t) => {
 	await has("a=10.244.2.0/24");
 });
 
-t.test("resync sees what made no event, and says nothing when there is nothing new", async (t) => {
+t.test("resync finds changes without events, and reports nothing without changes", async (t) => {
 	const directory = temporary(t);
 	writeFileSync(join(directory, "a.yaml"), node("a", 1));
 	const { source, has } = await watched(t, directory, {
@@ -248,7 +248,7 @@ t.test("resync sees what made no event, and says nothing when there is nothing n
 	await has("a=10.244.2.0/24");
 });
 
-t.test("two files that collide, in words", async (t) => {
+t.test("the message for two conflicting files", async (t) => {
 	const directory = temporary(t);
 	writeFileSync(join(directory, "a.yaml"), node("a", 1));
 	const { problem, has } = await watched(t, directory);
@@ -262,7 +262,7 @@ t.test("two files that collide, in words", async (t) => {
 
 const NO_EVENTS = { quietMs: 3_600_000, patienceMs: 3_600_000 };
 
-t.test("a large document is parsed while other files go on", async (t) => {
+t.test("a large document is parsed while other files are applied", async (t) => {
 	const directory = temporary(t);
 	const { source, has } = await watched(t, directory, NO_EVENTS);
 	const items = [1, 2].map(
@@ -274,7 +274,7 @@ t.test("a large document is parsed while other files go on", async (t) => {
 	await source.resync();
 	t.equal(nodes(source.snapshot), "small=10.244.3.0/24", "the large one is not waited for");
 	await has("large1=10.244.1.0/24 large2=10.244.2.0/24 small=10.244.3.0/24");
-	// It changes again, and to something broken.
+	// It changes again, to invalid content.
 	writeFileSync(join(directory, "0.yaml"), text.replace("10.244.2", "10.244.9"));
 	await source.resync();
 	await has("large1=10.244.1.0/24 large2=10.244.9.0/24 small=10.244.3.0/24");
@@ -302,7 +302,7 @@ t.test("a file that is too large is refused by name", async (t) => {
 	]);
 });
 
-t.test("what makes no event is seen by the poll, of many files in turn", async (t) => {
+t.test("the poll finds changes without events, of many files in turn", async (t) => {
 	const directory = temporary(t);
 	const file = (number: number) => join(directory, `${number}.yaml`);
 	for (let number = 1; number <= 600; number++) writeFileSync(file(number), "");
@@ -326,7 +326,7 @@ t.test("a file whose times lie in the future is read once they have stayed the s
 	t.ok(isSettled(stats, 1000));
 });
 
-t.test("files that become empty together are believed together", async (t) => {
+t.test("files that become empty together count together", async (t) => {
 	const directory = temporary(t);
 	for (let number = 1; number <= 50; number++)
 		writeFileSync(join(directory, `${number}.yaml`), node(`n${number}`, number));

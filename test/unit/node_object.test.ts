@@ -5,7 +5,7 @@ import { type DocumentCache, readManifest } from "../../src/cluster/manifest_fil
 import { readNode } from "../../src/cluster/node_object.js";
 import { Turns } from "../../src/cluster/turns.js";
 
-/** Just the parts of a Node that a row is about. */
+/** The parts of a Node that a row tests. */
 function object(spec: object, addresses: unknown = [], annotations: object = {}) {
 	const internal = Array.isArray(addresses)
 		? addresses.map((address) => ({ type: "InternalIP", address }))
@@ -20,7 +20,7 @@ function object(spec: object, addresses: unknown = [], annotations: object = {})
 
 const ANNOTATION = "node.fairway.io/transport-addresses";
 
-t.test("what a Node object says", async (t) => {
+t.test("the content of a Node object", async (t) => {
 	const rows: [what: string, object: Record<string, unknown>, node: object][] = [
 		["one pod CIDR", object({ podCIDR: "10.244.1.0/24" }), { podCIDRs: ["10.244.1.0/24"] }],
 		[
@@ -75,13 +75,13 @@ t.test("what a Node object says", async (t) => {
 	t.match(readNode(other), { node: { internalIPs: [] } }, "other kinds of address");
 });
 
-t.test("right, but without pod CIDRs", async (t) => {
+t.test("valid, but without pod CIDRs", async (t) => {
 	for (const spec of [{}, { podCIDR: "" }, { podCIDRs: [] }, { podCIDRs: null }])
 		t.same(readNode(object(spec)), { name: "n", skipped: "it has no pod CIDRs" });
 	t.match(readNode({ metadata: { name: "n" } }), { skipped: /no pod CIDRs/ }, "no spec");
 });
 
-t.test("wrong, and why", async (t) => {
+t.test("invalid, with the reason", async (t) => {
 	const good = { podCIDR: "10.244.1.0/24" };
 	const rows: [object: Record<string, unknown>, fault: RegExp][] = [
 		[
@@ -153,7 +153,7 @@ async function names(text: string): Promise<string> {
 		.join(" ");
 }
 
-t.test("which Nodes a file has, or what is wrong with it", async (t) => {
+t.test("the Nodes of a file, or its error", async (t) => {
 	const rows: [what: string, text: string, nodes: string | RegExp][] = [
 		["one", NODE("a"), "a"],
 		["several documents", `${NODE("a")}---\n${NODE("b")}--- # c\n${NODE("c")}`, "a b c"],
@@ -230,7 +230,7 @@ t.test("which Nodes a file has, or what is wrong with it", async (t) => {
 		else t.match(await names(text), nodes, what);
 });
 
-t.test("a document that did not change is not read again", async (t) => {
+t.test("an unchanged document is not parsed again", async (t) => {
 	const first = await read(`${NODE("a")}---\n${NODE("b")}`);
 	if (!("cache" in first)) throw new Error(first.fault);
 	const second = await read(`${NODE("a")}---\n${NODE("c")}`, first.cache);

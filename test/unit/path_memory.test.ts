@@ -29,7 +29,7 @@ const fail = (error: unknown) => {
 	throw error;
 };
 
-t.test("what was written is read", async (t) => {
+t.test("written records are read back", async (t) => {
 	const file = join(directory, "made", "paths.json");
 	new PathMemory(file, () => records, fail).write();
 	t.same(PathMemory.read(file), { version: 1, ...records });
@@ -40,7 +40,7 @@ t.test("what was written is read", async (t) => {
 	t.same(events.records(), { ages: records.ages, events: records.events });
 });
 
-t.test("a file that cannot be read is one that is not there", async (t) => {
+t.test("an unreadable file counts as missing", async (t) => {
 	const file = join(directory, "odd.json");
 	t.same(PathMemory.read(join(directory, "absent.json")), nothing);
 	t.same(PathMemory.read(directory), nothing, "a directory");
@@ -72,7 +72,7 @@ t.test("a file that cannot be read is one that is not there", async (t) => {
 	}
 });
 
-t.test("many changes are written once, soon", async (t) => {
+t.test("many changes are combined into one write", async (t) => {
 	mock.timers.enable({ apis: ["setTimeout"] });
 	t.teardown(() => mock.timers.reset());
 	const file = join(directory, "soon.json");
@@ -90,7 +90,7 @@ t.test("many changes are written once, soon", async (t) => {
 	t.equal(collected, 2, "what was written early is not written again");
 });
 
-t.test("what cannot be written is said, and harms nobody", async (t) => {
+t.test("a failed write is reported and has no other effect", async (t) => {
 	const errors: unknown[] = [];
 	const occupied = join(directory, "occupied");
 	mkdirSync(join(occupied, "paths.json"), { recursive: true });

@@ -19,28 +19,28 @@ t.test("node hash is FNV-1a of 64 bits", async (t) => {
 	t.equal(nodeHash("foobar"), 0x85944171f73967e8n);
 });
 
-t.test("the lowest free id, and it stays", async (t) => {
+t.test("the lowest free id, which the Node keeps", async (t) => {
 	const ids = new PeerIds();
 	t.equal(shown(ids.assign(["a", "b", "c"])), "a=0 b=1 c=2");
 	t.equal(shown(ids.assign(["c", "a"])), "a=0 c=2");
 	t.equal(shown(ids.assign(["d", "c", "a"])), "a=0 c=2 d=1");
 });
 
-t.test("an id is not handed on in the call that frees it", async (t) => {
+t.test("an id is not reassigned in the call that frees it", async (t) => {
 	const ids = new PeerIds();
 	ids.assign(["a", "b"]);
 	t.equal(shown(ids.assign(["b", "new"])), "b=1 new=2");
 	t.equal(shown(ids.assign(["b", "new", "newer"])), "b=1 new=2 newer=0");
 });
 
-t.test("ids that an earlier agent left are their Nodes' again", async (t) => {
+t.test("Nodes get back their ids from an earlier agent", async (t) => {
 	const adopted = ["a", "b", "gone"].map((name, i) => ({ id: i * 5, nodeHash: nodeHash(name) }));
 	const ids = new PeerIds(adopted);
 	t.equal(shown(ids.assign(["x", "b", "a"])), "a=0 b=5 x=1");
 	t.equal(shown(ids.assign(["x", "b", "a", "y", "z"])), "a=0 b=5 x=1 y=2 z=3");
 });
 
-t.test("a Node that is read late has its id still, unless all others are given away", async (t) => {
+t.test("a Node that is read late keeps its id unless all others are in use", async (t) => {
 	const adopted = [
 		{ id: 0, nodeHash: nodeHash("late") },
 		{ id: 2, nodeHash: nodeHash("gone") },
@@ -52,7 +52,7 @@ t.test("a Node that is read late has its id still, unless all others are given a
 	t.equal(shown(ids.assign(["a", "late", "b", "c", "d"])), "a=1 b=3 c=2 late=0");
 });
 
-t.test("what is adopted may be nonsense", async (t) => {
+t.test("adopted ids may be invalid", async (t) => {
 	const hash = nodeHash("a");
 	const ids = new PeerIds(
 		[
@@ -65,7 +65,7 @@ t.test("what is adopted may be nonsense", async (t) => {
 	t.equal(shown(ids.assign(["a", "b", "c", "d"])), "a=2 b=0 c=1", "there are three ids");
 });
 
-t.test("random comings and goings: unique, stable, never handed on at once", async () => {
+t.test("random changes: ids are unique, stable, and never reassigned at once", async () => {
 	const names = fc.uniqueArray(
 		fc.nat(15).map((i) => `n${i}`),
 		{ maxLength: 10 },

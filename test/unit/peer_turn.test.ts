@@ -52,7 +52,7 @@ function narrow(limit: number, from = 0, ways: readonly Way[] = ["direct", "tunn
 		now < from || !ways.includes(way) || length + (way === "tunnel" ? 50 : 0) <= limit;
 }
 
-t.test("a path that works is taken within a second, at its full size", async (t) => {
+t.test("a working path is used within a second, at its full size", async (t) => {
 	for (const seed of [1, 2, 3, 4, 5]) {
 		const peer = new PaperPeer(busy(always), { seed }).run(60_000);
 		t.ok(peer.first("direct") > 0 && peer.first("direct") < 1000, `${peer.first("direct")} ms`);
@@ -66,7 +66,7 @@ t.test("a path that works is taken within a second, at its full size", async (t)
 	t.ok(slow.first("direct") > 0 && slow.first("direct") < 1500, "180 ms away");
 });
 
-t.test("both families, and a peer that has a path only", async (t) => {
+t.test("both families, and a peer with only one path", async (t) => {
 	const six: Policy = { ...HYBRID, family: 6, tunnel: choice("geneve", 1430) };
 	const peer = new PaperPeer(busy(always), { policy: six }).run(5000);
 	t.equal(peer.uses(), "tunnel direct");
@@ -77,7 +77,7 @@ t.test("both families, and a peer that has a path only", async (t) => {
 	t.equal(new PaperPeer(busy(always), { policy: only }).run(5000).uses(), "tunnel direct");
 });
 
-t.test("a direct path that dies under traffic is left in time", async (t) => {
+t.test("a direct path that fails under traffic is left within failoverTime", async (t) => {
 	for (const failoverTime of [300, 500, 1000, 3000]) {
 		const pace = paceOf({ failoverTime, holdTime: 5, holdTimeMax: 300 });
 		for (const roundTrip of [0.1, 5, failoverTime / 20]) {
@@ -96,7 +96,7 @@ t.test("a direct path that dies under traffic is left in time", async (t) => {
 	}
 });
 
-t.test("and taken again when it has been good for the hold time", async (t) => {
+t.test("a failed direct path is used again after the hold time", async (t) => {
 	for (const seed of [1, 2, 3]) {
 		const peer = new PaperPeer(busy(dead([8000, 20_000])), { seed }).run(15_000);
 		t.equal(peer.uses(), "tunnel direct tunnel");
@@ -115,7 +115,7 @@ t.test("and taken again when it has been good for the hold time", async (t) => {
 	}
 });
 
-t.test("a path that comes and goes is not followed", async (t) => {
+t.test("a flapping path is not followed", async (t) => {
 	for (const seed of [1, 2, 3])
 		for (const every of [500, 1000, 2000, 4000]) {
 			const flaps: Passes = (way, _end, _length, now) =>
@@ -127,7 +127,7 @@ t.test("a path that comes and goes is not followed", async (t) => {
 		}
 });
 
-t.test("the hold doubles with each failure, up to the most, and is forgiven", async (t) => {
+t.test("the hold time doubles with each failure up to its maximum, and is reset", async (t) => {
 	const pace = paceOf({ failoverTime: 1000, holdTime: 5, holdTimeMax: 30 });
 	let broken = false;
 	const peer = new PaperPeer(
@@ -155,7 +155,7 @@ t.test("the hold doubles with each failure, up to the most, and is forgiven", as
 	t.equal(peer.state.hold, 5000, "what was long ago");
 });
 
-t.test("which direction does not work", async (t) => {
+t.test("the failing direction is found", async (t) => {
 	const rows: [what: string, passes: (way: Way, end: End) => boolean, words: RegExp][] = [
 		["there", (way, end) => way !== "direct" || end !== "there", /drops our source address; /],
 		["back", (way, end) => way !== "direct" || end !== "back", /drops n2's source address; /],
@@ -181,7 +181,7 @@ t.test("which direction does not work", async (t) => {
 	t.match(peer.words(), /the direct path is not routed; /);
 });
 
-t.test("losses of the direct path alone make it be left", async (t) => {
+t.test("a direct path that alone loses packets is left", async (t) => {
 	const times: number[] = [];
 	let returns = 0;
 	for (let seed = 1; seed <= 15; seed++) {
@@ -215,7 +215,7 @@ t.test("losses of the direct path alone make it be left", async (t) => {
 	t.equal(peer.uses(), "tunnel direct tunnel");
 });
 
-t.test("full-size packets vanish: the size is found, and the better path taken", async (t) => {
+t.test("full-size packets are lost: the size is found, and the better path is used", async (t) => {
 	for (const limit of [1499, 1460, 1400, 1330, 1301]) {
 		const peer = new PaperPeer(busy(narrow(limit, 10_000))).run(14_000);
 		t.equal(peer.state.direct.size, limit, "exactly");
@@ -264,7 +264,7 @@ t.test("a network that was always too narrow", async (t) => {
 	t.equal(later.state.tunnel.size, 1450);
 });
 
-t.test("a narrow path that fails is taken again", async (t) => {
+t.test("a narrow path that fails is used again after it recovers", async (t) => {
 	const passes: Passes = (way, end, length, now) =>
 		narrow(1400)(way, end, length, now) && dead([10_000, 20_000])(way, end, length, now);
 	const peer = new PaperPeer(busy(passes)).run(60_000);
@@ -272,7 +272,7 @@ t.test("a narrow path that fails is taken again", async (t) => {
 	t.equal(peer.state.direct.size, 1400);
 });
 
-t.test("a tunnel that became narrow unseen is looked at when it is taken", async (t) => {
+t.test("a tunnel that became narrow while unused is searched when it is used", async (t) => {
 	const passes: Passes = (way, end, length, now) =>
 		dead([60_000, 1e9])(way, end, length, now) && (now < 50_000 || length <= 1350);
 	const peer = new PaperPeer(
@@ -283,7 +283,7 @@ t.test("a tunnel that became narrow unseen is looked at when it is taken", async
 	t.equal(peer.state.tunnel.size, 1350);
 });
 
-t.test("a lossy and narrow path is not searched all the time", async (t) => {
+t.test("a lossy and narrow path is not searched continuously", async (t) => {
 	const lossy = losing(60, 5000);
 	const peer = new PaperPeer(
 		busy(
@@ -294,7 +294,7 @@ t.test("a lossy and narrow path is not searched all the time", async (t) => {
 	t.ok(searched < 60 * 40, `${searched} in a minute`);
 });
 
-t.test("a narrow path beside a tunnel that is blocked", async (t) => {
+t.test("a narrow path next to a blocked tunnel", async (t) => {
 	const peer = new PaperPeer(busy((way, _end, length) => way === "direct" && length <= 1400));
 	t.equal(peer.run(10_000).uses(), "tunnel direct");
 });
@@ -310,7 +310,7 @@ t.test("a narrow path becomes narrower", async (t) => {
 	t.equal(peer.state.use, "direct");
 });
 
-t.test("a peer that is dead is down, after a while and not before", async (t) => {
+t.test("a dead peer is down after the time-out and not before", async (t) => {
 	for (const seed of [1, 2, 3, 4]) {
 		const at = 10_000 + 97 * seed;
 		const passes: Passes = (_way, _end, _length, now) => now < at || now >= 30_000;
@@ -343,7 +343,7 @@ t.test("a peer that is dead is down, after a while and not before", async (t) =>
 	t.notMatch(silent.run(60_000).uses(), /down/, "who sends is not down");
 });
 
-t.test("another implementation, which answers nothing", async (t) => {
+t.test("another implementation, which never answers", async (t) => {
 	const peer = new PaperPeer(busy(() => false)).run(120_000);
 	t.equal(peer.uses(), "tunnel");
 	t.equal(peer.words(), "geneve: n2 has answered no probe yet, so the direct path is not proven.");
@@ -353,7 +353,7 @@ t.test("another implementation, which answers nothing", async (t) => {
 	);
 });
 
-t.test("modes that decide by themselves", async (t) => {
+t.test("modes that do not depend on probes", async (t) => {
 	const gone: Passes = (_way, _end, _length, now) => now < 10_000 || now > 20_000;
 	const noEncap: Policy = { ...HYBRID, mode: "noEncap", verified: false, tunnel: undefined };
 	const direct = new PaperPeer(busy(gone), { policy: noEncap }).run(40_000);
@@ -378,7 +378,7 @@ t.test("modes that decide by themselves", async (t) => {
 	);
 });
 
-t.test("without traffic it is seldom asked", async (t) => {
+t.test("an idle path is rarely probed", async (t) => {
 	const hour = 3_600_000;
 	const peer = new PaperPeer({ passes: always }).run(hour);
 	t.equal(peer.uses(), "tunnel direct");
@@ -419,7 +419,7 @@ t.test("a path that died while it was idle is left soon after traffic begins", a
 	t.ok(left > 0 && left < 1000, `${left} ms`);
 });
 
-t.test("answers late, twice, out of order", async (t) => {
+t.test("late, duplicate and reordered answers", async (t) => {
 	const far = new PaperPeer(busy(always, { roundTrip: (_way, now) => (now > 10_000 ? 400 : 1) }));
 	far.run(60_000);
 	t.ok(far.late > 0, "some came late");
@@ -429,7 +429,7 @@ t.test("answers late, twice, out of order", async (t) => {
 	t.equal(new PaperPeer(mixed).run(60_000).uses(), "tunnel direct");
 });
 
-t.test("a core that counts from zero again is no loss", async (t) => {
+t.test("a reset of the core's counters does not count as loss", async (t) => {
 	const peer = new PaperPeer(busy(always));
 	for (let i = 1; i < 20; i++) {
 		peer.run(i * 3000);
@@ -440,7 +440,7 @@ t.test("a core that counts from zero again is no loss", async (t) => {
 	t.equal(peer.questions.filter(({ purpose }) => purpose === "search").length, 0);
 });
 
-t.test("other paths begin without proof", async (t) => {
+t.test("a changed path starts without proof", async (t) => {
 	const peer = new PaperPeer(busy(dead([8000, 9000]))).run(10_000);
 	t.equal(peer.state.hold, 5000);
 	peer.tell({ kind: "policy", policy: { ...HYBRID, direct: choice("direct", 1480) } });
@@ -460,7 +460,7 @@ t.test("other paths begin without proof", async (t) => {
 	t.equal(peer.state.direct.phaseAt, before.phaseAt, "the same path keeps its proof");
 });
 
-t.test("what is held back from before", async (t) => {
+t.test("hold times survive a restart", async (t) => {
 	const peer = new PaperPeer(busy(always), { hold: 20_000 }).run(60_000);
 	t.ok(peer.first("direct") >= 20_000 && peer.first("direct") < 24_000, `${peer.first("direct")}`);
 });

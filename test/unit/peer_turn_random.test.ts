@@ -210,7 +210,7 @@ t.test("in any network: direct only after a fresh proof", async () => {
 	assert.ok(returns > 30, `${returns} times direct`);
 });
 
-t.test("whoever sends is not down", async () => {
+t.test("a peer that sends is not down", async () => {
 	fc.assert(
 		fc.property(spells, fc.nat(1000), (spells, seed) => {
 			const peer = new PaperPeer(
@@ -224,7 +224,7 @@ t.test("whoever sends is not down", async () => {
 	);
 });
 
-t.test("in a network without losses the end is the best path, at its size", async () => {
+t.test("without loss, the best path is used, at its full size", async () => {
 	fc.assert(
 		fc.property(
 			spells,
@@ -309,7 +309,7 @@ const order: fc.Arbitrary<Order> = fc.oneof(
 	},
 );
 
-t.test("any events: pure, and never stuck", async () => {
+t.test("any events: pure and never stuck", async () => {
 	fc.assert(
 		fc.property(
 			fc.array(order, { minLength: 20, maxLength: 300 }),

@@ -15,7 +15,7 @@ import {
 } from "../../src/tables/prefix.js";
 import { addressBytes, prefix } from "../tools/arbitrary.js";
 
-t.test("text that is a prefix, and its canonical form", async (t) => {
+t.test("valid prefixes and their canonical form", async (t) => {
 	const rows: [text: string, canonical: string][] = [
 		["10.244.1.0/24", "10.244.1.0/24"],
 		["0.0.0.0/0", "0.0.0.0/0"],
@@ -30,7 +30,7 @@ t.test("text that is a prefix, and its canonical form", async (t) => {
 	for (const [text, canonical] of rows) t.equal(parsePrefix(text).text, canonical, text);
 });
 
-t.test("text that is none, and what was wanted", async (t) => {
+t.test("invalid prefixes and the expected form", async (t) => {
 	const rows: [text: string, wanted: RegExp][] = [
 		["10.0.0.1/8", /without host bits \(the network is 10\.0\.0\.0\/8\)/],
 		["fd00::1/64", /without host bits \(the network is fd00::\/64\)/],
@@ -74,7 +74,7 @@ function range({ family, bytes, length }: Prefix): { family: number; first: bigi
 	return { family, first, last: first + (1n << BigInt((family === 4 ? 32 : 128) - length)) - 1n };
 }
 
-t.test("containment and overlap are those of the ranges", async () => {
+t.test("containment and overlap match those of the ranges", async () => {
 	fc.assert(
 		fc.property(prefix, prefix, addressBytes, (a, b, address) => {
 			const [x, y] = [range(a), range(b)];
@@ -88,7 +88,7 @@ t.test("containment and overlap are those of the ranges", async () => {
 	);
 });
 
-t.test("a prefix is the same after it was text", async () => {
+t.test("a prefix survives conversion to text", async () => {
 	fc.assert(
 		fc.property(prefix, (p) => {
 			const again = parsePrefix(p.text);
@@ -97,7 +97,7 @@ t.test("a prefix is the same after it was text", async () => {
 	);
 });
 
-t.test("a table answers as a list that is searched would", async () => {
+t.test("a table answers like a linear search", async () => {
 	fc.assert(
 		fc.property(
 			fc.array(prefix, { maxLength: 30 }),

@@ -110,7 +110,7 @@ function stage(
 const overDirect = ({ probe }: Sent) =>
 	probe.wayThere === ProbeWay.DIRECT || probe.wayBack === ProbeWay.DIRECT;
 
-t.test("nothing is asked before the start, and everything is proven then", async (t) => {
+t.test("no probe before the start; then everything is proven", async (t) => {
 	const s = stage(t);
 	t.equal(s.prober.configure([probedPeer(2), probedPeer(3)], config()), true);
 	t.match(s.prober.get(4), { use: "tunnel", directMtu: 0 });
@@ -138,7 +138,7 @@ t.test("nothing is asked before the start, and everything is proven then", async
 	t.equal(s.prober.get(4), verdict, "the same object for as long as it says the same");
 });
 
-t.test("peers come, go, and become others", async (t) => {
+t.test("peers are added, removed and replaced", async (t) => {
 	const s = stage(t);
 	const [two, three] = [probedPeer(2), probedPeer(3)];
 	s.prober.configure([two, three], config());
@@ -182,7 +182,7 @@ t.test("peers come, go, and become others", async (t) => {
 	t.ok(s.sent.slice(length).every(({ probe }) => probe.wayThere === ProbeWay.DIRECT));
 });
 
-t.test("records of others, stale and twice", async (t) => {
+t.test("foreign, stale and duplicate records", async (t) => {
 	const s = stage(t);
 	s.prober.configure([probedPeer(2)], config());
 	s.prober.start();
@@ -212,7 +212,7 @@ t.test("records of others, stale and twice", async (t) => {
 	t.equal(counters.late, 1, "once");
 });
 
-t.test("what an earlier agent left", async (t) => {
+t.test("state of an earlier agent", async (t) => {
 	const adopted = new Map([
 		[4, { mtu: 1500, answeredAgo: 1000, largeAnsweredAgo: 60_000 }],
 		[6, { mtu: 1500, answeredAgo: 301_000, largeAnsweredAgo: 301_000 }],
@@ -240,7 +240,7 @@ t.test("what an earlier agent left", async (t) => {
 	t.match(s.prober.get(12), { use: "tunnel" }, "held back");
 });
 
-t.test("traffic that has gone on since before the agent started", async (t) => {
+t.test("traffic from before the agent started", async (t) => {
 	const adopted = new Map([[4, { mtu: 1500, answeredAgo: 1000, largeAnsweredAgo: 1000 }]]);
 	const s = stage(t, { adopted });
 	// One packet a second: not often enough to show in the counts of two questions.
@@ -254,7 +254,7 @@ t.test("traffic that has gone on since before the agent started", async (t) => {
 	t.match(s.prober.get(4), { use: "tunnel" }, "is watched");
 });
 
-t.test("a path that fails, and what is remembered of it", async (t) => {
+t.test("a failed path and its hold time", async (t) => {
 	const s = stage(t);
 	let packets = 100;
 	s.totals = () => ({ sent: packets++, received: packets });
@@ -280,7 +280,7 @@ t.test("a path that fails, and what is remembered of it", async (t) => {
 	t.ok(s.totalsRead.length - read < 12, "seldom without traffic");
 });
 
-t.test("many peers are spread, and no more is asked than the limit", async (t) => {
+t.test("probes of many peers are spread and limited", async (t) => {
 	const s = stage(t);
 	s.answers = () => false;
 	const many = Array.from({ length: 5000 }, (_, i) =>
@@ -303,7 +303,7 @@ t.test("many peers are spread, and no more is asked than the limit", async (t) =
 	t.equal(s.sent.length, length, "closed");
 });
 
-t.test("a survey asks over every combination, whatever the mode", async (t) => {
+t.test("a survey probes every combination in any mode", async (t) => {
 	const s = stage(t, {}, config("trafficEncapMode: encap"));
 	s.answers = ({ probe }) => probe.wayThere !== ProbeWay.DIRECT;
 	const alone = probedPeer(3, { direct: undefined, lacks: { direct: "no way", tunnel: "" } });

@@ -38,7 +38,7 @@ const question = fc
 		};
 	});
 
-t.test("what is asked is what can be read", async () => {
+t.test("a request is parsed back to its fields", async () => {
 	fc.assert(
 		fc.property(question, ({ family, source, destination, ...asked }) => {
 			const packet = questionPacket({ source, destination, ...asked });
@@ -86,7 +86,7 @@ t.test("the IP header", async (t) => {
 	t.equal(smallLength(6), 48 + Probe.size);
 });
 
-t.test("what cannot be asked", async (t) => {
+t.test("invalid requests", async (t) => {
 	const small = smallLength(4);
 	const good: QuestionPacket = {
 		...{ source: "10.244.1.1", destination: "10.244.2.1" },

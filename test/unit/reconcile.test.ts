@@ -122,7 +122,7 @@ t.test("copyPlan", async (t) => {
 	t.equal(moved(array(2), array(1), [1, 2, 3, 4]), undefined);
 });
 
-t.test("NetworkMessages: what has changed", async (t) => {
+t.test("NetworkMessages: classification of changes", async (t) => {
 	const messages = new NetworkMessages();
 	const network = { network: true, own: false, nextHops: true };
 	const own = { network: false, own: true, nextHops: false };
@@ -173,7 +173,7 @@ t.test("NetworkMessages: what has changed", async (t) => {
 	);
 });
 
-t.test("changes of fairway0: only what differs, and never without an address", async (t) => {
+t.test("changes of fairway0: differences only, and never without an address", async (t) => {
 	const address = (local: string, prefixlen: number, scope = "global") => ({
 		local,
 		prefixlen,

@@ -7,7 +7,7 @@ import { kernelRefusal, missingFrom } from "../../scripts/machine.mjs";
 
 const script = (name: string): string => resolve(import.meta.dirname, "../../scripts", name);
 
-t.test("a kernel that cannot do it is refused in one sentence", async (t) => {
+t.test("an unsuitable kernel is refused in one sentence", async (t) => {
 	const good = {
 		platform: "linux",
 		version: "6.1.0-56-amd64",
@@ -92,7 +92,7 @@ function handingOver(body: string): ChildProcess {
 	);
 }
 
-t.test("the program that is run gets the signals and gives the exit status", async (t) => {
+t.test("the program gets the signals and provides the exit status", async (t) => {
 	const rows: [NodeJS.Signals | undefined, string, number][] = [
 		[undefined, "process.exit(7)", 7],
 		["SIGTERM", "", 143],

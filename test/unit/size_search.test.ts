@@ -67,7 +67,7 @@ const range = fc
 		limit: floor + Math.round(more * share),
 	}));
 
-t.test("without losses it finds exactly what passes, in a few volleys", async () => {
+t.test("without loss, it finds the exact size in a few volleys", async () => {
 	fc.assert(
 		fc.property(range, fc.boolean(), ({ floor, full, limit }, reversed) => {
 			const found = find(floor, full, (length) => length <= limit, { reversed });
@@ -92,7 +92,7 @@ t.test("nothing passes", async () => {
 	);
 });
 
-t.test("losses make it find less, never more", async () => {
+t.test("with loss, it finds at most the exact size", async () => {
 	fc.assert(
 		fc.property(
 			range,
@@ -120,7 +120,7 @@ t.test("of 1500 bytes, 1400 pass", async (t) => {
 	t.equal(find(1280, 1281, (length) => length <= 1280).works, 1280);
 });
 
-t.test("answers that say nothing new", async (t) => {
+t.test("answers without news", async (t) => {
 	const search = { ...startSearch(1280, 1500, 0), works: 1400, fails: 1420 };
 	t.equal(searchAnswered(search, 1300), search, "smaller ones");
 	t.equal(searchAnswered(search, 1450), search, "of a size that was given up: late");

@@ -33,7 +33,7 @@ function outcomes(network: PaperNetwork, rule = RULE): string {
 
 // ------------------------------------------------------------ findings
 
-t.test("which direction of which way carries what", async (t) => {
+t.test("findings for each direction of each path", async (t) => {
 	// What the network carries, and small there, full there, small back, full back of each way.
 	const [w, f, u] = ["works", "fails", "unknown"];
 	const tunnel = FREE.tunnel;
@@ -89,7 +89,7 @@ const network: fc.Arbitrary<PaperNetwork> = fc.record({
 	asked: fc.integer({ min: 1, max: 5 }),
 });
 
-t.test("says nothing that is not so", async () => {
+t.test("never concludes anything false", async () => {
 	fc.assert(
 		fc.property(network, (truth) => {
 			const findings = deduce(paperSurvey("n2", 4, truth));
@@ -127,7 +127,7 @@ const answeredBy = (made: PathSurvey, answered: (asked: number) => number): Path
 	cells: made.cells.map((cell) => ({ ...cell, answered: answered(cell.asked) })),
 });
 
-t.test("silence never works, and answers to everything always do", async () => {
+t.test("silence never counts as working, complete answers always do", async () => {
 	fc.assert(
 		fc.property(survey, (made) => {
 			const { direct, tunnel } = deduce(answeredBy(made, () => 0));
@@ -145,7 +145,7 @@ t.test("silence never works, and answers to everything always do", async () => {
 	);
 });
 
-t.test("more answers never turn a peer that is carried into a lost one", async () => {
+t.test("more answers never turn a reachable peer into a lost one", async () => {
 	fc.assert(
 		fc.property(survey, rule, fc.nat(7), (made, hybrid, index) => {
 			const cell = made.cells[index];
@@ -206,7 +206,7 @@ t.test("what each mode would do with a peer", async (t) => {
 	);
 });
 
-t.test("the sum over peers", async (t) => {
+t.test("summary over all peers", async (t) => {
 	const checked = (node: string, family: 4 | 6, truth: PaperNetwork) => ({
 		node,
 		family,
@@ -240,7 +240,7 @@ t.test("the sum over peers", async (t) => {
 
 // ------------------------------------------------------------ causes
 
-t.test("what is known to cause such a result", async (t) => {
+t.test("known causes of a result", async (t) => {
 	const { tunnel } = FREE;
 	const rows: [string, PaperNetwork, string[]][] = [
 		["nothing is wrong", FREE, []],

@@ -57,7 +57,7 @@ for (const { shows, tap, passed, failed, skipped = 0 } of rows)
 		t.equal(failures.length, failed);
 	});
 
-t.test("what tap itself writes", async (t) => {
+t.test("output of tap itself", async (t) => {
 	const folder = t.testdir({
 		"mixed.test.mjs":
 			'import t from "tap"; t.ok(1); t.test("s", async (t) => { t.ok(1); t.ok(0, "lost"); t.skip("later"); });',

@@ -76,7 +76,7 @@ if (tcx) {
 	links("tcx_ingress", first, second);
 	links("tcx_egress", first, second);
 } else {
-	t.test("tcx where there is none", async (t) => {
+	t.test("tcx on a kernel without it", async (t) => {
 		t.throws(() => BpfLink.attach(first, ifindex, "tcx_ingress"), {
 			name: "BpfError",
 			code: "EINVAL",
@@ -89,7 +89,7 @@ if (tcx) {
 links("xdp_native", xdp, xdpSecond);
 links("xdp_generic", xdp, xdpSecond);
 
-t.test("one xdp link a device", async (t) => {
+t.test("one xdp link per device", async (t) => {
 	const link = BpfLink.attach(xdp, ifindex, "xdp_native");
 	t.throws(() => BpfLink.attach(xdpSecond, ifindex, "xdp_native"), { code: "EBUSY" });
 	t.throws(() => link.update(first), { name: "BpfError", code: "EINVAL" }, "a tc program");

@@ -33,7 +33,7 @@ const reconciler = await openReconciler(buildObject("plain"), { log });
 t.teardown(() => reconciler.close());
 const tables = tablesOf({ peers: 3, pods: 2 });
 
-t.test("before the first apply nothing is attached and nobody is known", async (t) => {
+t.test("before the first apply nothing is attached and no peer is known", async (t) => {
 	t.same(reconciler.adoptedPeers(), []);
 	t.equal(reconciler.xdpMode(), "off");
 	t.equal(reconciler.tableReader.nodeConfig(), undefined);
@@ -48,7 +48,7 @@ t.test("before the first apply nothing is attached and nobody is known", async (
 	);
 });
 
-t.test("the first apply makes everything", async (t) => {
+t.test("the first apply creates everything", async (t) => {
 	const applied = await reconciler.apply(tables);
 	t.same(reconciler.problems(), []);
 	t.match(applied, { pending: 0, ready: true });
@@ -162,7 +162,7 @@ t.test("nothing changed: nothing is written", async (t) => {
 	t.equal(nodeConfig().routeEpoch, before.routeEpoch);
 });
 
-t.test("a path is one write, and no route epoch", async (t) => {
+t.test("a change of path is one write without a route epoch", async (t) => {
 	const before = nodeConfig();
 	const peers = new Map(tables.peers).set(2, { ...tables.peers.get(2)!, path: 1, mtu: 1500 });
 	t.match(await reconciler.apply({ ...tables, peers }), { writes: 1, pending: 0 });
@@ -170,7 +170,7 @@ t.test("a path is one write, and no route epoch", async (t) => {
 	t.equal(nodeConfig().routeEpoch, before.routeEpoch);
 });
 
-t.test("how peers are asked: written and removed, and no route epoch", async (t) => {
+t.test("probe paths are written and removed without a route epoch", async (t) => {
 	await reconciler.apply(tables);
 	const before = nodeConfig();
 	const [key, first] = [7, tables.peerPaths.get(7)!];
@@ -231,7 +231,7 @@ t.test("the other settings of XDP", async (t) => {
 	t.same(reconciler.problems(), []);
 });
 
-t.test("counters have their names", async (t) => {
+t.test("counters are named", async (t) => {
 	const { drops, events } = reconciler.counters();
 	const peers = await reconciler.peerCounters();
 	t.equal(drops.spoofed_mac, 0n);

@@ -1,4 +1,4 @@
-/** After cleanup the kernel is as it was before Fairway, but for sysctls. */
+/** After cleanup the kernel is as before Fairway, except for sysctls. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import t from "tap";
@@ -51,19 +51,19 @@ async function state() {
 }
 
 await makeDevices(0);
-// Sysctls stay, and with this one go addresses: each prefix gets its anycast address of routers.
+// Sysctls stay, and this one adds addresses: each prefix gets its router anycast address.
 await ip.command("sysctl", "-q", "-w", "net.ipv6.conf.all.forwarding=1");
 // Someone else's, one of them among the SNAT ports.
 await ip.command("sysctl", "-q", "-w", "net.ipv4.ip_local_reserved_ports=8080,50000");
 const object = buildObject("plain");
 
-t.test("what is not there is cleaned up already", async (t) => {
+t.test("cleaning up without anything to remove succeeds", async (t) => {
 	const before = await state();
 	await Reconciler.cleanup({ pinDir, runDir, log: memoryLog() });
 	t.same(await state(), before);
 });
 
-t.test("everything goes, Pods included", async (t) => {
+t.test("everything is removed, including Pods", async (t) => {
 	const before = await state();
 	await ip.batch([...podLines(0), ...podLines(1)]);
 	recordPods(2);
@@ -90,7 +90,7 @@ t.test("everything goes, Pods included", async (t) => {
 	t.same(await state(), before, "and once more");
 });
 
-t.test("bpffs is mounted where it is not, once, whoever is first", async (t) => {
+t.test("missing bpffs is mounted once", async (t) => {
 	// In this process's own mount namespace.
 	while (mounts().includes("/sys/fs/bpf")) await ip.command("umount", "--lazy", "/sys/fs/bpf");
 	const directories = ["a/b", "a/c", "d"].map((name) => `/sys/fs/bpf/${name}`);
@@ -105,14 +105,14 @@ t.test("bpffs is mounted where it is not, once, whoever is first", async (t) => 
 	await t.rejects(Pins.open(join(directory, "file", "pins")), /ENOTDIR/);
 });
 
-t.test("Fairway starts again after it", async (t) => {
+t.test("Fairway starts again after cleanup", async (t) => {
 	const reconciler = await openReconciler(object);
 	t.same(reconciler.adoptedPeers(), []);
 	t.match(await reconciler.apply(tablesOf({ peers: 1, pods: 0 })), { pending: 0, ready: true });
 	await reconciler.close();
 });
 
-t.test("programs are loaded before they are asked for; for other knobs, once more", async (t) => {
+t.test("programs are loaded early, and again for other knobs", async (t) => {
 	for (const [guess, loads] of [
 		["auto", 1],
 		["generic", 2],
@@ -131,7 +131,7 @@ t.test("programs are loaded before they are asked for; for other knobs, once mor
 	}
 });
 
-t.test("closed while it loads, before its first apply: no program stays", async (t) => {
+t.test("closed while loading before the first apply: no program stays", async (t) => {
 	await Reconciler.cleanup({ pinDir, runDir, log: memoryLog() });
 	const log = memoryLog();
 	await (await openReconciler(object, { log, xdp: "auto" })).close();

@@ -1,4 +1,4 @@
-/** What the kernel refuses stays pending; what vanishes is noticed, and put back when it returns. */
+/** Refused writes stay pending; removed objects are noticed and restored. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import t from "tap";
 import { BpfLink, BpfMap, BpfObject, clsact } from "#native";
@@ -54,7 +54,7 @@ t.teardown(() => reconciler.close());
 const tables = tablesOf({ peers: 3, pods: 2 });
 await reconciler.apply(tables);
 
-t.test("a full map is a problem, and everything else goes on", async (t) => {
+t.test("a full map is a problem, and everything else works", async (t) => {
 	const many = tablesOf({ peers: 15, pods: 2 }); // 31 routes
 	const applied = await reconciler.apply(many);
 	t.match(applied, { pending: 1, ready: true });
@@ -68,7 +68,7 @@ t.test("a full map is a problem, and everything else goes on", async (t) => {
 	t.match(await reconciler.apply(many), { pending: 1 }, "only the rest is tried again");
 	t.equal(reconciler.tableReader.nodeConfig()?.routeEpoch, epoch);
 
-	// Room is made from outside, and without another apply the rest is written: the retry's work.
+	// Room is made from outside; the retry writes the rest without another apply.
 	const routes = BpfMap.openPinned(`${pinDir}/maps/routes`);
 	routes.deleteBatch(routes.entries().keys.subarray(0, 11 * 20));
 	await until(() => reconciler.problems().length === 0);
@@ -168,7 +168,7 @@ t.test("a Pod's interface that is set down is set up again", async (t) => {
 	t.equal(reconciler.podProblem(podInterface(0)), undefined);
 });
 
-t.test("the NIC is made anew: programs are attached again", async (t) => {
+t.test("the NIC is recreated: programs are attached again", async (t) => {
 	const before = await named("eth0");
 	t.ok(attached("from_wire", before?.ifindex));
 	const changes: number[] = [];
@@ -193,7 +193,7 @@ t.test("the NIC is made anew: programs are attached again", async (t) => {
 	watch.close();
 });
 
-t.test("a Pod's interface goes and comes back under its name", async (t) => {
+t.test("a Pod's interface is removed and recreated with the same name", async (t) => {
 	const before = reconciler.tableReader.endpoint("10.244.1.3");
 	const said = log.lines.length;
 	await ip.run("link", "del", "dev", podInterface(1));
@@ -212,7 +212,7 @@ t.test("a Pod's interface goes and comes back under its name", async (t) => {
 	await until(async () => (await ip.query("route", "show", "10.244.1.3")).length === 1);
 });
 
-t.test("fairway0 is removed: it is made again with its routes", async (t) => {
+t.test("fairway0 is removed: it is recreated with its routes", async (t) => {
 	await ip.run("link", "del", "dev", "fairway0");
 	const routes = () => ip.query("route", "show", "dev", "fairway0", "proto", "170");
 	await until(async () => (await named("fairway0")) !== undefined && (await routes()).length === 3);
@@ -222,7 +222,7 @@ t.test("fairway0 is removed: it is made again with its routes", async (t) => {
 	t.same(reconciler.problems(), []);
 });
 
-t.test("link down takes routes away: they are put back", async (t) => {
+t.test("link down removes routes: they are restored", async (t) => {
 	const routes = async () => (await ip.query("route", "show", "proto", "170")).length;
 	const before = await routes();
 	await ip.batch([
@@ -239,7 +239,7 @@ t.test("link down takes routes away: they are put back", async (t) => {
 	t.same(reconciler.problems(), []);
 });
 
-t.test("an ip monitor that dies is started again, and nothing is missed", async (t) => {
+t.test("ip monitor is restarted if it dies, and nothing is missed", async (t) => {
 	const child = readdirSync("/proc/self/task")
 		.flatMap((task) => readChildren(task))
 		.find(({ command }) => command.includes("monitor"));
@@ -249,7 +249,7 @@ t.test("an ip monitor that dies is started again, and nothing is missed", async 
 	await until(async () => (await ip.query("route", "show", "10.100.2.0/24")).length === 1);
 });
 
-t.test("next hops are asked for again when the kernel's answer may differ", async (t) => {
+t.test("next hops are resolved again when the kernel's answer may differ", async (t) => {
 	const raised = async (what: string, ...lines: string[]) => {
 		const before = nextHopEpoch();
 		t.same(await ip.batch(lines), []);
@@ -266,7 +266,7 @@ t.test("next hops are asked for again when the kernel's answer may differ", asyn
 	await raised("a link", "link set dev eth0 mtu 1400");
 });
 
-t.test("an entry that cannot be encoded harms no other", async (t) => {
+t.test("an entry that cannot be encoded affects no other", async (t) => {
 	const routes = new Map(tables.routes)
 		.set("10.50.0.0/99", { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: 0 })
 		.set("10.51.0.0/16", { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: 0xffffffff });
@@ -276,7 +276,7 @@ t.test("an entry that cannot be encoded harms no other", async (t) => {
 	t.match(await reconciler.apply(tables), { pending: 0 });
 });
 
-t.test("XDP that a device refuses: native is a problem, auto is not", async (t) => {
+t.test("XDP refused by a device: a problem with native, not with auto", async (t) => {
 	// A bridge has no native XDP.
 	await ip.batch(["link add name br0 type bridge", "link set dev br0 up"]);
 	const wireInterfaces = ["eth0", "br0"];

@@ -1,6 +1,6 @@
 /**
- * What the reconciler's tests share. They run inside namespaces of their own (network and mount),
- * which end with the process: a test that fails leaves nothing behind.
+ * Shared by the reconciler's tests, which run in network and mount namespaces that end with the process: a failing
+ * test leaves nothing behind.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,7 +17,7 @@ const here = fileURLToPath(new URL(".", import.meta.url));
 
 export const directory = mkdtempSync(join(tmpdir(), "fairway-reconcile-"));
 
-/** Outside of /sys/fs/bpf, which everybody on the machine shares: gets a bpffs of its own. */
+/** Outside /sys/fs/bpf, which the whole machine shares; gets a bpffs of its own. */
 export const pinDir = join(directory, "pins", "fairway");
 process.on("exit", () => {
 	spawnSync("umount", [pinDir], { stdio: "ignore" });
@@ -26,7 +26,7 @@ process.on("exit", () => {
 
 export const runDir = join(directory, "run");
 
-/** The file of an object with stand-in programs; `edit` changes bpf/lib/tables.h or maps.h first. */
+/** Builds an object with stub programs; `edit` changes bpf/lib/tables.h or maps.h first. */
 export function buildObject(
 	name: string,
 	options: { variant?: number; edit?: (file: "tables.h" | "maps.h", text: string) => string } = {},
@@ -66,7 +66,7 @@ export interface LogLine {
 	message: string;
 }
 
-/** A log that remembers. */
+/** A log that keeps its lines. */
 export function memoryLog(): { lines: LogLine[] } & ReconcilerOptions["log"] {
 	const lines: LogLine[] = [];
 	const at = (level: string) => (facts: object, message: string) => {
@@ -77,7 +77,7 @@ export function memoryLog(): { lines: LogLine[] } & ReconcilerOptions["log"] {
 
 export const ip = new IpRoute();
 
-/** A NIC, eth0, whose cable ends in wire0; Pods' veths, fairway<8 digits> to pod<n>. */
+/** Makes a NIC, eth0, whose other end is wire0, and Pods' veths, fairway<8 digits> to pod<n>. */
 export async function makeDevices(pods = 1): Promise<void> {
 	const lines = [
 		"link set dev lo up",
@@ -104,7 +104,7 @@ export function podLines(n: number): string[] {
 	];
 }
 
-/** Tables of a Node with so many peers (dual stack) and Pods. */
+/** Tables of a Node with this many dual-stack peers and Pods. */
 export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 	const tables: Tables = {
 		nodeConfig: {
@@ -193,12 +193,12 @@ export function openReconciler(
 	});
 }
 
-/** Asks again whenever the event loop has turned, until it is so. The test's time limit ends it. */
+/** Repeats a check on every turn of the event loop until it holds. The test's time limit ends it. */
 export async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
 	while (!(await holds())) await new Promise((resolve) => setImmediate(resolve));
 }
 
-/** The CNI server's records of Pods 0 to n-1: without one, an interface from before belongs to nobody. */
+/** Writes the CNI server's records of Pods 0 to n-1; an existing interface without one is an orphan. */
 export function recordPods(pods: number): void {
 	const records = join(runDir, "endpoints");
 	rmSync(records, { recursive: true, force: true });

@@ -1,4 +1,4 @@
-/** A NIC without XDP: fairway1 has the kernel merge tunnel packets, offloads are what tc needs. */
+/** A NIC without XDP: fairway1 makes the kernel merge tunnel packets, and offloads are set for TC. */
 import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
@@ -58,7 +58,7 @@ t.test("auto on a veth: no XDP, and tunnel packets are merged", async (t) => {
 	t.equal(said(/a veth copies every packet/), 1);
 });
 
-t.test("it follows the port, the mode and XDP", async (t) => {
+t.test("fairway1 follows the port, the mode and XDP", async (t) => {
 	await reconciler.apply({ ...tables, tunnelPort: 4789 });
 	t.same(sockets(), ["0.0.0.0:4789", "[::]:4789"]);
 	await reconciler.apply({ ...tables, tunnelPort: 0 });
@@ -72,7 +72,7 @@ t.test("it follows the port, the mode and XDP", async (t) => {
 	t.equal(await port(), 6081);
 });
 
-t.test("it comes back when someone removes it or takes it down", async (t) => {
+t.test("fairway1 is restored when it is removed or set down", async (t) => {
 	await ip.run("link", "del", "dev", "fairway1");
 	await until(async () => (await port()) === 6081);
 	await ip.run("link", "set", "dev", "fairway1", "down");
@@ -80,7 +80,7 @@ t.test("it comes back when someone removes it or takes it down", async (t) => {
 	t.same(sockets(), ["0.0.0.0:6081", "[::]:6081"]);
 });
 
-t.test("a restart adopts it", async (t) => {
+t.test("a restart adopts fairway1", async (t) => {
 	const before = (await device())?.ifindex;
 	const second = await openReconciler(buildObject("plain"));
 	await second.apply(tables);
@@ -88,7 +88,7 @@ t.test("a restart adopts it", async (t) => {
 	await second.close();
 });
 
-t.test("a port that is taken: said once, and no problem", async (t) => {
+t.test("a port in use is logged once and is not a problem", async (t) => {
 	const holder = createSocket("udp4").bind(7000);
 	t.teardown(() => holder.close());
 	await once(holder, "listening");

@@ -1,4 +1,4 @@
-/** What explaining and the slow path read of the kernel: FIB, sockets, sysctls, counters. */
+/** The kernel state that `explain` and the slow path read: FIB, sockets, sysctls, counters. */
 import { spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
@@ -23,13 +23,13 @@ import {
 } from "./fixture.js";
 
 const pinned = (name: string) => BpfMap.openPinned(`${pinDir}/maps/${name}`);
-/** A per-CPU value, each CPU's its own. */
+/** A per-CPU value with a different part for each CPU. */
 const perCpu = (of: (cpu: number) => Buffer) =>
 	Buffer.concat(Array.from({ length: possibleCpus() }, (_, cpu) => of(cpu)));
 
 await makeDevices(1);
 recordPods(1);
-// Strict on the NIC, and somebody's reserved port: as distributions have them.
+// Strict on the NIC, and a reserved port, as in distributions.
 await ip.command("sysctl", "-q", "-w", "net.ipv4.conf.eth0.rp_filter=1");
 await ip.command("sysctl", "-q", "-w", "net.ipv4.ip_local_reserved_ports=8080");
 const reconciler = await openReconciler(buildObject("plain"));

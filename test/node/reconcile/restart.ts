@@ -1,4 +1,4 @@
-/** An agent ends, by whatever cause, and another one takes over what is in the kernel. */
+/** An agent ends for any reason, and another one takes over its kernel objects. */
 import { existsSync, readdirSync } from "node:fs";
 import t from "tap";
 import { BpfLink, BpfMap, BpfProgram } from "#native";
@@ -19,7 +19,7 @@ import {
 const object = buildObject("plain");
 const tables = tablesOf({ peers: 3, pods: 2 });
 
-/** Ids of every pinned object: same id, same object. */
+/** Ids of every pinned object; an equal id means the same object. */
 function ids(): Record<string, number> {
 	const ids: Record<string, number> = {};
 	for (const name of readdirSync(`${pinDir}/maps`))
@@ -41,7 +41,7 @@ const first = await openReconciler(object);
 await first.apply(tables);
 await first.close();
 
-t.test("with nothing changed nothing is written, loaded or replaced", async (t) => {
+t.test("without changes nothing is written, loaded or replaced", async (t) => {
 	const [before, config] = [ids(), nodeConfig()];
 	const log = memoryLog();
 	const second = await openReconciler(object, { log });
@@ -63,7 +63,7 @@ t.test("with nothing changed nothing is written, loaded or replaced", async (t) 
 	await second.close();
 });
 
-t.test("what is left over goes with the first apply, and not before", async (t) => {
+t.test("leftovers are removed by the first apply, not before", async (t) => {
 	await ip.batch([
 		"route add 10.77.0.0/16 dev fairway0 proto 170",
 		"route add fd00:77::/64 dev fairway0 proto 170",
@@ -84,7 +84,7 @@ t.test("what is left over goes with the first apply, and not before", async (t) 
 	program.close();
 	BpfMap.openPinned(`${pinDir}/maps/drops`).pin(`${pinDir}/maps/of_an_older_version`);
 
-	// Pod 2 was the last agent's, as far as this one can know: its record is gone since.
+	// Pod 2 seems to be a Pod of the last agent whose record is gone.
 	await ip.batch(podLines(2));
 	recordPods(1);
 	const log = memoryLog();
@@ -115,7 +115,7 @@ t.test("what is left over goes with the first apply, and not before", async (t) 
 	await third.close();
 });
 
-t.test("an endpoint whose interface is gone hinders nothing", async (t) => {
+t.test("an endpoint without its interface blocks nothing", async (t) => {
 	const reconciler = await openReconciler(object);
 	const applied = await reconciler.apply(tables); // Pod 1's interface was removed above.
 	t.match(applied, { pending: 0, ready: true });
@@ -124,7 +124,7 @@ t.test("an endpoint whose interface is gone hinders nothing", async (t) => {
 	await reconciler.close();
 });
 
-t.test("a pin that is no link goes too", async (t) => {
+t.test("a pin that is not a link is removed", async (t) => {
 	BpfMap.openPinned(`${pinDir}/maps/drops`).pin(`${pinDir}/links/nonsense`);
 	const reconciler = await openReconciler(object);
 	t.match(await reconciler.apply(tables), { pending: 0, ready: true });

@@ -82,7 +82,7 @@ function addFlow(slot: number, port: number, lastSeen: bigint): void {
 		);
 }
 
-/** Both tuples lead to the one flow, and it is what it was. */
+/** Checks that both tuples lead to the unchanged flow. */
 function hasFlow(t: Test, port: number): void {
 	const [original, reply] = [keyOf(port), replyOf(port)].map((key) =>
 		reconciler.tableReader.flow(key),
@@ -131,7 +131,7 @@ t.test("other programs, same maps: every link stays and gets its new program", a
 	t.equal(readdirSync(`${pinDir}/programs`).length, 1, "the old programs are unpinned");
 });
 
-t.test("other layouts: entries move by the names of their fields", async (t) => {
+t.test("other layouts: entries are migrated by field name", async (t) => {
 	addFlow(3, 40_000, 10n);
 	addFlow(900, 40_001, 20n);
 	pinned("drops").update(u32.encode(5), Buffer.concat([u64.encode(7n), u64.encode(8n)]));
@@ -171,13 +171,13 @@ t.test("other layouts: entries move by the names of their fields", async (t) => 
 		"nothing is pinned before the programs are swapped",
 	);
 	t.match(await reconciler.apply(tables), { ready: true });
-	// This process has the first build's codecs: it cannot write the longer peers.
+	// This process has the first build's codecs and cannot write the longer peers.
 	t.match(reconciler.problems(), [
 		/^Cannot write peer_paths entry 1:.* \(and 5 more\)$/,
 		/^Cannot write peers entry 0:.* \(and 5 more\)$/,
 	]);
 	const flow = pinned("flows").lookup(u32.encode(900));
-	// The generated codecs are those of the first build: here the bytes are looked at by offset.
+	// The generated codecs are those of the first build, so bytes are read by offset.
 	t.equal(flow?.readBigUInt64LE(0), 0n, "the new field is zero");
 	t.same(flow?.subarray(8), Flow.encode(flowOf(40_001, 905, 20n)), "the others moved behind it");
 	const ref = pinned("flow_index").lookup(FlowKey.encode(keyOf(40_001)));
@@ -202,7 +202,7 @@ t.test("back to the first layout", async (t) => {
 	);
 });
 
-t.test("a smaller flow table, live: flows move, and the latest are kept", async (t) => {
+t.test("a smaller flow table, live: flows move, and the most recent are kept", async (t) => {
 	await reconciler.resizeFlows(512);
 	t.equal(pinned("flows").info.maxEntries, 512);
 	t.equal(pinned("flow_index").info.maxEntries, 1024);
@@ -297,11 +297,11 @@ t.test("a map that cannot be migrated starts empty, and says so", async (t) => {
 	t.equal(await reconciler.flowsUsed(), 0);
 });
 
-t.test("programs that the kernel refuses leave the old ones in force", async (t) => {
+t.test("programs that the kernel refuses leave the old ones attached", async (t) => {
 	const before = links();
 	const bad = buildObject("sixth", {
 		variant: 2,
-		// Beyond the map's value: the verifier ends the load of every program that counts.
+		// Beyond the map's value, so that the verifier refuses every program that counts.
 		edit: (file, text) =>
 			file === "maps.h"
 				? text.replace("__type(value, __u64);\n} events", "__type(value, __u16);\n} events")
