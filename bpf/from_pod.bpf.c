@@ -148,7 +148,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			       wants_snat && !match.flow, node, now);
 		if (remote->way.action == ACTION_DROP)
 			return refuse(ctx, packet, node, &remote->way, verdict);
-		/* An address of the Node that the agent has not told of. */
+		/* An address of the Node that the agent has not written yet. */
 		if (remote->way.action == ACTION_PASS) {
 			/* A route that encapsulates is the kernel's alone, which translates nothing. */
 			if (remote->way.encap && wants_snat && !(node->flags & NODE_STACK_SNAT))

@@ -40,7 +40,7 @@ stage int traffic_note(__u32 index, __u64 now)
 	return 0;
 }
 
-/* Stage 1 for a peer. `native`: past the tunnel, whatever the path is. */
+/* Stage 1 for a peer. `native`: never encapsulated, whatever the path. */
 static __always_inline enum drop_reason remote_peer(context *ctx, struct work *work, __u32 id,
 						    bool native, const struct node_config *node,
 						    __u64 now)

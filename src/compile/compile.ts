@@ -173,7 +173,7 @@ export function compile(input: CompileInput): CompileResult {
 	}
 }
 
-/** Addresses of this Node before its Pods' prefixes, and those before peers'. */
+/** This Node's addresses take precedence over its Pods' prefixes, and those over peers'. */
 function routesOf(
 	config: Config,
 	self: Self,

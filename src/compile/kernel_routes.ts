@@ -1,4 +1,4 @@
-/** The kernel's routes, asked as the kernel asks them: longest prefix, then least metric. */
+/** Looks up the kernel's routes like the kernel: longest prefix, then lowest metric. */
 import { contains, type Family, type Prefix, PrefixTable, readPrefix } from "../tables/prefix.js";
 import { isFairways, type Network, type NetworkRoute } from "./network.js";
 

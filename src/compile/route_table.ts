@@ -26,13 +26,13 @@ export class RouteTable {
 	 * the kernel's route there has (0: none).
 	 */
 	routes(excluded: readonly Prefix[], kernel: KernelRoutes): Map<string, Route> {
-		// Inside Pods' and Nodes' prefixes nothing is translated; an entry there would hide them.
+		// Nothing inside Pods' and Nodes' prefixes is translated; an entry there would hide them.
 		const inner = [...this.#entries.values()].map(({ prefix }) => prefix);
 		for (const prefix of excluded)
 			if (!inner.some((outer) => contains(outer, prefix))) this.add(prefix, RouteKind.OUTSIDE);
 		for (const prefix of kernel.narrow())
 			if (!inner.some((outer) => contains(outer, prefix))) this.add(prefix, RouteKind.OUTSIDE);
-		// IPv4 lies in ::ffff:0:0/96: an IPv6 prefix around that must not speak for it.
+		// IPv4 is in ::ffff:0:0/96: an IPv6 prefix that contains that must not apply to IPv4.
 		if ([...this.#entries.values()].some(({ prefix }) => coversMapped(prefix)))
 			this.add(ANY_IPV4, RouteKind.OUTSIDE);
 		const routes = new Map<string, Route>();

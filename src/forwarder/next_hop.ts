@@ -27,7 +27,7 @@ export const UNKNOWN_MAC = "00:00:00:00:00:00";
 const HOP_MTU_MAX = 0xffff;
 const WITH_PORTS: readonly number[] = [Protocol.TCP, Protocol.UDP, Protocol.SCTP];
 
-/** How a frame leaves: WIRE with these MACs, or WIRE_NEIGHBOUR, where the kernel writes its own. */
+/** How a frame leaves: WIRE with these MACs, or WIRE_NEIGHBOUR, where the kernel writes them. */
 export interface NextHopWay {
 	action: number;
 	ifindex: number;
@@ -37,7 +37,7 @@ export interface NextHopWay {
 	mtu: number;
 	/** What the kernel would send from; "" where nothing is known, or it was not asked. */
 	source: string;
-	/** What is cached from now on; undefined: what was there stays. */
+	/** The new cache entry; undefined: unchanged. */
 	cache: NextHop | undefined;
 }
 

@@ -198,7 +198,7 @@ function wayOfProbe(
 		return draft.drop(DropReason.PEER_DOWN, `peer ${id} has no path ${ProbeWayName[name]}`);
 	}
 	decision.path = path.path;
-	// Nothing is kept: the neighbour of this moment is to be proven, too.
+	// Not cached, so that the probe also tests the current neighbour.
 	const hop = resolveNextHop(draft, undefined, peerQuery(draft, path, isTunnel(path)));
 	if (typeof hop === "string") {
 		return draft.drop(DropReason.NO_ROUTE, `the kernel has no way to ${path.remote}`);

@@ -549,7 +549,7 @@ t.test(
 	},
 );
 
-t.test("is not ready before the kernel has what packets need", async (t) => {
+t.test("is not ready before the kernel has everything that packets need", async (t) => {
 	const s = stage(t, "", node("n1", 1));
 	s.kernel.ready = false;
 	s.kernel.refused = ["Cannot attach from_wire to eth0: no program"];

@@ -923,7 +923,7 @@ t.test("the outside has the MTUs of the kernel's routes", async (t) => {
 	);
 });
 
-t.test("interfaces that packets from other machines come in by", async (t) => {
+t.test("interfaces that receive packets from other machines", async (t) => {
 	const wires = (network: Network) => ready({ network }).tables.wireInterfaces;
 	t.same(wires(NETWORK), ["eth0", "eth1"]);
 	t.same(

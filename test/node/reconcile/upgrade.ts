@@ -279,7 +279,7 @@ t.test(
 	},
 );
 
-t.test("a map that cannot be migrated starts empty, and says so", async (t) => {
+t.test("a map that cannot be migrated starts empty, with a warning", async (t) => {
 	const log = await replaceBy(
 		buildObject("fifth", {
 			variant: 2,
