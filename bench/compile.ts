@@ -9,10 +9,11 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Admission, admitAll } from "../src/cluster/admission.js";
 import { ManifestDirectory } from "../src/cluster/manifests.js";
-import { NodeRegistry } from "../src/cluster/node_registry.js";
 import { PeerIds } from "../src/cluster/peer_ids.js";
 import type { Snapshot } from "../src/cluster/snapshot.js";
+import { Store } from "../src/cluster/store.js";
 import { type CompileResult, compile } from "../src/compile/compile.js";
 import type { Network } from "../src/compile/network.js";
 import { parseConfig } from "../src/config/parse.js";
@@ -112,15 +113,21 @@ async function run(measure: Measure, count: number): Promise<{ all: number; one:
 
 		const opened: ManifestDirectory[] = [];
 		const source = await measure("read the manifests", async () => {
-			const manifests = await ManifestDirectory.open(directory, options);
+			const store = new Store();
+			const manifests = await ManifestDirectory.open(directory, store, options);
 			opened.push(manifests);
-			return manifests;
+			const admission = new Admission(store);
+			admission.update();
+			return { manifests, admission };
 		});
-		const all = source.snapshot;
+		const all = source.admission.update();
 		let moved = false;
 		await measure(
 			"read again, one changed",
-			() => source.resync(),
+			async () => {
+				await source.manifests.resync();
+				source.admission.update();
+			},
 			() => {
 				moved = !moved;
 				write(7, moved);
@@ -128,8 +135,9 @@ async function run(measure: Measure, count: number): Promise<{ all: number; one:
 		);
 		for (const manifests of opened) await manifests.close();
 		write(7, true);
-		const changedSource = await ManifestDirectory.open(directory, options);
-		const changed = changedSource.snapshot;
+		const store = new Store();
+		const changedSource = await ManifestDirectory.open(directory, store, options);
+		const changed = new Admission(store).update();
 		await changedSource.close();
 
 		const ids = new PeerIds();
@@ -141,8 +149,7 @@ async function run(measure: Measure, count: number): Promise<{ all: number; one:
 			peerIds: ids.assign(snapshot.nodes.keys()),
 			endpoints: [],
 		});
-		const candidates = [...all.nodes.values()].map((node) => ({ file: "f", reading: { node } }));
-		await measure("resolve overlaps", () => new NodeRegistry().update(candidates));
+		await measure("resolve overlaps", () => admitAll(all.nodes.values()));
 		// New objects every time, so that nothing is cached.
 		let snapshot = all;
 		const before = await measure(

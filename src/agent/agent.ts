@@ -11,9 +11,12 @@ import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import type { CheckAnswer, ExplainAnswer, PeerStatus, Status } from "../api/messages.js";
 import { ApiServer, RequestError } from "../api/server.js";
+import { Admission } from "../cluster/admission.js";
+import { FormerPeers } from "../cluster/former_peers.js";
 import { ManifestDirectory } from "../cluster/manifests.js";
 import { PeerIds } from "../cluster/peer_ids.js";
-import { formatProblem, type Snapshot, type SnapshotSource } from "../cluster/snapshot.js";
+import { formatProblem } from "../cluster/snapshot.js";
+import { type Source, Store } from "../cluster/store.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { CniRequest } from "../cni/protocol.js";
 import { CniServer } from "../cni/server.js";
@@ -92,7 +95,8 @@ export class Agent {
 
 	/** Desired: the latest values of the sources. */
 	#config: Config;
-	#snapshot: Snapshot;
+	readonly #admission: Admission;
+	readonly #formerPeers: FormerPeers;
 	#networkChanged = true;
 
 	/** Actual. */
@@ -109,9 +113,6 @@ export class Agent {
 		// The run directory is locked before anything else is touched. Early requests are told that the
 		// agent is starting.
 		let agent: Agent | undefined;
-		const onSnapshot = (snapshot: Snapshot) => {
-			if (agent !== undefined) agent.#onSnapshot(snapshot);
-		};
 		const started = () => {
 			if (agent === undefined) {
 				throw new RequestError(503, "Cannot answer: the agent is starting");
@@ -147,11 +148,11 @@ export class Agent {
 		try {
 			const open = options.openKernel ?? openKernel;
 			kernel = await open({ runDir, pinDir, flowsMax: config.flows.max, xdp: config.xdp, log });
-			source = await ManifestDirectory.open(options.manifests, {
-				onChange: onSnapshot,
+			const store = new Store();
+			source = await ManifestDirectory.open(options.manifests, store, {
 				ignore: [options.configFile],
 			});
-			agent = new Agent(options, api, kernel, source);
+			agent = new Agent(options, api, kernel, store, source);
 		} catch (error) {
 			await source?.close();
 			await kernel?.close();
@@ -167,7 +168,8 @@ export class Agent {
 		options: AgentOptions,
 		api: ApiServer,
 		kernel: Kernel,
-		source: SnapshotSource,
+		store: Store,
+		source: Source,
 	) {
 		this.#options = options;
 		this.#log = withComponent(options.log, "agent");
@@ -175,8 +177,10 @@ export class Agent {
 		this.#api = api;
 		this.#kernel = kernel;
 		this.#config = options.config;
-		this.#snapshot = source.snapshot;
-		this.#peerIds = new PeerIds(kernel.adoptedPeers());
+		const adopted = kernel.adoptedPeers();
+		this.#peerIds = new PeerIds(adopted);
+		this.#formerPeers = new FormerPeers(options.nodeName, adopted);
+		this.#admission = new Admission(store, (name) => this.#formerPeers.had(name));
 		const file = join(options.runDir, "paths.json");
 		const remembered = PathMemory.read(file);
 		this.#pathEvents = new PathEvents(Date.now(), remembered);
@@ -205,6 +209,7 @@ export class Agent {
 			self: () => (this.#ready ? this.#inForce?.self : undefined),
 			onEndpointsChanged: (_, added) => this.#onEndpoints(added),
 		});
+		store.listen(() => this.#loop.request());
 		this.#watches = [
 			source,
 			kernel.watchNetwork(() => {
@@ -235,11 +240,6 @@ export class Agent {
 	}
 
 	// ------------------------------------------------------------ 1. sources
-
-	#onSnapshot(snapshot: Snapshot): void {
-		this.#snapshot = snapshot;
-		this.#loop.request();
-	}
 
 	#onConfig(result: ConfigResult): void {
 		if ("errors" in result) {
@@ -272,8 +272,9 @@ export class Agent {
 	async #apply(): Promise<void> {
 		const { nodeName } = this.#options;
 		const config = this.#config;
-		const snapshot = this.#snapshot;
 		const network = await this.#readNetwork();
+		const snapshot = this.#admission.update();
+		const former = this.#formerPeers.missing(snapshot);
 		const began = performance.now();
 		const input: CompileInput = {
 			config,
@@ -283,6 +284,7 @@ export class Agent {
 			peerIds: this.#peerIds.assign([...snapshot.nodes.keys()].filter((name) => name !== nodeName)),
 			endpoints: this.#cni.endpoints(),
 			verdicts: this.#prober,
+			held: former.size === 0 ? undefined : this.#kernel.peerEntries(former),
 		};
 		let result = compile(input);
 		// Knowledge about new peers, and about paths that a new mode allows, takes effect immediately.

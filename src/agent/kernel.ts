@@ -24,6 +24,7 @@ export type Kernel = Pick<
 	| "flowsUsed"
 	| "mapMemory"
 	| "peerCounters"
+	| "peerEntries"
 	| "peerTotals"
 	| "podProblem"
 	| "problems"
@@ -102,6 +103,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		onProbeEvent: (take) => {
 			probeEvents = new RingBuffer(reconciler.probeEventsMap, take, { burst: RECORDS_A_TURN });
 		},
+		peerEntries: (ids) => reconciler.peerEntries(ids),
 		peerTotals: (index) => reconciler.peerTotals(index),
 		podProblem: (name) => reconciler.podProblem(name),
 		problems: () => reconciler.problems(),

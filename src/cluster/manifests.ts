@@ -1,11 +1,11 @@
 /**
- * A directory of Kubernetes manifests as the source of snapshots.
+ * A directory of Kubernetes manifests as a source of the store.
  *
  *  1. look: at the files that an event names; at all of them when anything may have changed; without
  *     an event at the directory and some of the files in turn
  *  2. read those that changed; what cannot be read or parsed keeps what it said before
- *  3. the registry decides who is in the cluster
- *  4. a snapshot that differs from the last one is handed on
+ *  3. where several files name a Node, one of them speaks for it (file_objects.ts)
+ *  4. what differs is written to the store, all of one look at once
  *
  * Nothing in the directory ends the agent, and nothing keeps its event loop for more than a few
  * milliseconds: looks are made in slices, large documents are parsed in a worker thread while the
@@ -23,19 +23,17 @@ import {
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { isDeepStrictEqual } from "node:util";
 import { type Cause, PathWatch, type PathWatchOptions } from "../config/path_watch.js";
 import { firstLine } from "../config/yaml.js";
 import { DocumentReader, type DocumentReaderOptions } from "./document_reader.js";
+import { FileObjects } from "./file_objects.js";
 import { type DocumentCache, type ManifestResult, readManifest } from "./manifest_file.js";
 import type { NodeReading } from "./node_object.js";
-import { NodeRegistry } from "./node_registry.js";
-import type { NodeObject, Problem, Snapshot, SnapshotSource } from "./snapshot.js";
+import type { Problem } from "./snapshot.js";
+import type { Source, Store } from "./store.js";
 import { Turns } from "./turns.js";
 
 export interface ManifestDirectoryOptions extends PathWatchOptions {
-	/** A snapshot that differs from the one before. Not called for the first. */
-	onChange?: (snapshot: Snapshot) => void;
 	/** Paths of files in the directory that are something else (the agent's configuration). */
 	ignore?: readonly string[];
 	/** A file that became empty counts after this time: a writer may just have truncated it. */
@@ -79,15 +77,15 @@ interface Listed {
 	seenAt: number;
 }
 
-export class ManifestDirectory implements SnapshotSource {
+export class ManifestDirectory implements Source {
 	readonly #directory: string;
-	readonly #onChange: (snapshot: Snapshot) => void;
+	readonly #store: Store;
 	readonly #ignore: readonly string[];
 	readonly #emptyMs: number;
-	readonly #registry = new NodeRegistry();
+	readonly #objects = new FileObjects();
 	readonly #reader: DocumentReader;
 	readonly #watch: PathWatch;
-	/** By name, sorted. */
+	/** By name. */
 	#files = new Map<string, ManifestFile>();
 	/** Files whose large documents are being parsed, and those that are done. */
 	readonly #jobs = new Map<string, Promise<void>>();
@@ -96,39 +94,32 @@ export class ManifestDirectory implements SnapshotSource {
 	#listed: Listed | undefined;
 	/** Where the next poll continues. */
 	#pollFrom = 0;
-	#snapshot: Snapshot = { nodes: new Map(), problems: [] };
+	/** Why the directory cannot be read. */
+	#unreadable: Problem[] = [];
 	#closed = false;
 
-	/** Resolves after the first look; a directory that is not there is a problem in the snapshot. */
+	/** Resolves after the first look; a directory that is not there is a problem. */
 	static async open(
 		directory: string,
+		store: Store,
 		options: ManifestDirectoryOptions = {},
 	): Promise<ManifestDirectory> {
-		let onChange: (snapshot: Snapshot) => void = () => {};
-		const source = new ManifestDirectory(directory, {
-			...options,
-			onChange: (snapshot) => onChange(snapshot),
-		});
+		const source = new ManifestDirectory(directory, store, options);
 		await source.resync();
 		const jobs = [...source.#jobs.values()];
 		if (jobs.length > 0)
 			await Promise.race([Promise.all(jobs), delay(LARGE_MS, undefined, { ref: false })]);
-		onChange = options.onChange ?? onChange;
 		return source;
 	}
 
-	private constructor(directory: string, options: ManifestDirectoryOptions) {
-		const { onChange, ignore, emptyMs, reader, ...watchOptions } = options;
+	private constructor(directory: string, store: Store, options: ManifestDirectoryOptions) {
+		const { ignore, emptyMs, reader, ...watchOptions } = options;
 		this.#directory = resolve(directory);
-		this.#onChange = onChange ?? (() => {});
+		this.#store = store;
 		this.#ignore = (ignore ?? []).map((path) => resolve(path));
 		this.#emptyMs = emptyMs ?? 500;
 		this.#reader = new DocumentReader(reader);
 		this.#watch = new PathWatch([this.#directory], (cause) => this.#look(cause), watchOptions);
-	}
-
-	get snapshot(): Snapshot {
-		return this.#snapshot;
 	}
 
 	/** Looks at the whole directory now. */
@@ -146,44 +137,48 @@ export class ManifestDirectory implements SnapshotSource {
 
 	async #look(cause: Cause): Promise<void> {
 		const turns = new Turns();
-		const problems: Problem[] = [];
 		const wasListed = this.#listed !== undefined;
-		const names = this.#namesToLookAt(cause) ?? (await this.#list(problems, turns));
-		let changed = !wasListed || names === undefined;
+		const names = this.#namesToLookAt(cause) ?? (await this.#list(turns));
+		const changed = new Set<string>();
 		if (names !== undefined) {
 			const emptied: string[] = [];
 			for (const name of names) {
 				if (turns.due) await turns.pass();
-				if (await this.#lookAt(name, turns, emptied)) changed = true;
+				if (await this.#lookAt(name, turns, emptied)) changed.add(name);
 			}
 			if (emptied.length > 0) {
 				await delay(this.#emptyMs);
-				for (const name of emptied) if (await this.#lookAt(name, turns)) changed = true;
+				for (const name of emptied) if (await this.#lookAt(name, turns)) changed.add(name);
 			}
 		}
-		if (this.#closed || !changed) return;
-		this.#files = new Map([...this.#files].sort(([a], [b]) => (a < b ? -1 : 1)));
+		if (this.#closed || (wasListed && names !== undefined && changed.size === 0)) return;
 		// Where the files' symlinks lead is watched as well.
 		const links = [...this.#files].filter(([, { symlink }]) => symlink);
 		this.#watch.setPaths([this.#directory, ...links.map(([name]) => join(this.#directory, name))]);
-
-		for (const [file, { problem }] of this.#files)
-			if (problem !== undefined) problems.push({ file, message: problem });
-		const candidates = [...this.#files].flatMap(([file, { nodes }]) =>
-			nodes.map((reading) => ({ file, reading })),
-		);
-		const decided = this.#registry.update(candidates);
-		this.#publish({ nodes: decided.nodes, problems: [...problems, ...decided.problems] });
+		this.#write(changed);
 	}
 
-	#publish(snapshot: Snapshot): void {
-		const before = this.#snapshot;
-		const same =
-			sameNodes(before.nodes, snapshot.nodes) &&
-			isDeepStrictEqual(before.problems, snapshot.problems);
-		if (same) return;
-		this.#snapshot = snapshot;
-		this.#onChange(snapshot);
+	/** What these files say, to the store. */
+	#write(changed: ReadonlySet<string>): void {
+		const touched = new Set<string>();
+		for (const file of changed)
+			for (const name of this.#objects.set(file, this.#files.get(file)?.nodes ?? []))
+				touched.add(name);
+		const files = [...this.#files];
+		const problems = files
+			.flatMap(([file, { problem }]) => (problem === undefined ? [] : [{ file, message: problem }]))
+			.sort((a, b) => (a.file < b.file ? -1 : 1));
+		this.#store.update((store) => {
+			for (const name of touched) {
+				const holder = this.#objects.resolve(name);
+				if (holder === undefined) store.remove("Node", name);
+				else store.put("Node", name, holder.node, holder.file);
+			}
+			const understood = (name: string) => this.#files.get(name)?.understood === true;
+			const complete = [...this.#files.keys(), ...this.#jobs.keys()].every(understood);
+			store.setSynced("Node", this.#listed !== undefined && complete && !this.#objects.incomplete);
+			store.report("manifests", [...this.#unreadable, ...problems, ...this.#objects.problems()]);
+		});
 	}
 
 	/** Undefined: all of them. */
@@ -209,7 +204,7 @@ export class ManifestDirectory implements SnapshotSource {
 	}
 
 	/** Names of all manifests; undefined: the directory cannot be read, all stays as it was. */
-	async #list(problems: Problem[], turns: Turns): Promise<string[] | undefined> {
+	async #list(turns: Turns): Promise<string[] | undefined> {
 		try {
 			const ignored = this.#ignoredPaths();
 			const path = realpathSync(this.#directory);
@@ -224,12 +219,13 @@ export class ManifestDirectory implements SnapshotSource {
 				if (isManifest(name) && !isIgnored(join(path, name), ignored)) wanted.add(name);
 			}
 			for (const name of this.#files.keys()) wanted.add(name);
+			this.#unreadable = [];
 			this.#listed = { path, signature, settled: isSettled(stats, now - seenAt), seenAt };
 			return [...wanted];
 		} catch (error) {
 			this.#listed = undefined;
 			const message = `Cannot read the manifests in ${this.#directory}: ${firstLine(error)}; what they said before stays in force`;
-			problems.push({ message });
+			this.#unreadable = [{ message }];
 			return undefined;
 		}
 	}
@@ -327,6 +323,8 @@ export class ManifestDirectory implements SnapshotSource {
 			this.#parsed.set(name, { signature, result });
 			const path = join(this.#listed?.path ?? this.#directory, name);
 			await this.#watch.now({ kind: "paths", paths: new Set([path]) });
+			// The file may be gone: then nothing else says that it is no longer waited for.
+			this.#write(new Set());
 		};
 		this.#jobs.set(name, job());
 	}
@@ -367,14 +365,4 @@ function realPath(path: string): string {
 	} catch {
 		return path;
 	}
-}
-
-function sameNodes(a: Snapshot["nodes"], b: Snapshot["nodes"]): boolean {
-	if (a.size !== b.size) return false;
-	for (const [name, node] of b) if (!sameNode(a.get(name), node)) return false;
-	return true;
-}
-
-function sameNode(a: NodeObject | undefined, b: NodeObject): boolean {
-	return a === b || isDeepStrictEqual(a, b);
 }

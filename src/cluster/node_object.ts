@@ -36,13 +36,25 @@ export function readNode(object: Record<string, unknown>): NodeReading {
 		const annotated = readAnnotation(mapping(metadata.annotations)[TRANSPORT_ANNOTATION]);
 		const transportAddresses = annotated.length > 0 ? annotated : internalIPs;
 		const texts = podCIDRs.map(({ text }) => text);
-		const node = { name, podCIDRs: texts, internalIPs, transportAddresses };
+		const node: NodeObject = { name, podCIDRs: texts, internalIPs, transportAddresses };
+		const created = readTime(metadata.creationTimestamp);
+		if (created !== undefined) node.created = created;
+		if (typeof metadata.uid === "string") node.uid = metadata.uid;
 		parsed.set(node, podCIDRs);
 		return { node };
 	} catch (error) {
 		if (error instanceof Fault) return { name, fault: error.message };
 		throw error;
 	}
+}
+
+function readTime(value: unknown): number | undefined {
+	// What kubectl prints for an object that was never created.
+	if (value === undefined || value === null) return undefined;
+	const time = typeof value === "string" ? Date.parse(value) : Number.NaN;
+	if (Number.isNaN(time))
+		throw new Fault(`expected a time as metadata.creationTimestamp, got ${show(value)}`);
+	return time;
 }
 
 /** Objects of the cluster are replaced, never changed. */

@@ -2,8 +2,10 @@
 export interface Snapshot {
 	/** Accepted Nodes by name. No two have overlapping pod CIDRs or a common InternalIP. */
 	nodes: ReadonlyMap<string, NodeObject>;
-	/** What is wrong in the source, in a stable order. */
+	/** What is wrong in the sources and among the Nodes, in a stable order. */
 	problems: readonly Problem[];
+	/** All Nodes are known; false: one that is not here may exist all the same. */
+	synced: boolean;
 }
 
 /** Addresses and prefixes are canonical text. */
@@ -14,6 +16,10 @@ export interface NodeObject {
 	internalIPs: readonly string[];
 	/** From the annotation `node.fairway.io/transport-addresses`, otherwise the InternalIPs; in order of preference. */
 	transportAddresses: readonly string[];
+	/** metadata.creationTimestamp, ms since the epoch; absent where it says nothing. */
+	created?: number;
+	/** metadata.uid */
+	uid?: string;
 }
 
 export interface Problem {
@@ -25,11 +31,4 @@ export interface Problem {
 /** `FILE: message`, or the message alone. */
 export function formatProblem(problem: Problem): string {
 	return problem.file === undefined ? problem.message : `${problem.file}: ${problem.message}`;
-}
-
-/** Something that says what the cluster is, and says it again when that changes. */
-export interface SnapshotSource {
-	/** The latest one. */
-	readonly snapshot: Snapshot;
-	close(): Promise<void>;
 }

@@ -13,7 +13,8 @@ import { type Config, type FlowTimeouts, IANA_PORTS, tunnelPort } from "../confi
 import { parseAddress } from "../tables/address.js";
 import { FlowState, Limit, NodeFlag, RouteKind } from "../tables/generated.js";
 import { hostPrefix, parsePrefix } from "../tables/prefix.js";
-import type { Tables } from "../tables/tables.js";
+import type { HeldPeers, Tables } from "../tables/tables.js";
+import { holdPeers } from "./held_peers.js";
 import { KernelRoutes } from "./kernel_routes.js";
 import type { Network } from "./network.js";
 import { type PathVerdicts, PeerTables, type PeerView, type ProbedPeer } from "./peer_tables.js";
@@ -34,7 +35,7 @@ export interface LocalPod {
 
 export interface CompileInput {
 	config: Config;
-	snapshot: Snapshot;
+	snapshot: Pick<Snapshot, "nodes">;
 	network: Network;
 	nodeName: string;
 	/** Node name → peer id, from `PeerIds.assign`. */
@@ -42,6 +43,8 @@ export interface CompileInput {
 	endpoints: Iterable<LocalPod>;
 	/** Probe results; default: none yet. */
 	verdicts?: PathVerdicts;
+	/** Of Nodes that may exist although the snapshot does not name them; default: none. */
+	held?: HeldPeers | undefined;
 }
 
 /** This Node, for status and CNI. Addresses without prefix length. */
@@ -107,6 +110,14 @@ export function compile(input: CompileInput): CompileResult {
 		problems.push(
 			`Cannot write all routes: expected at most ${Limit.ROUTES_MAX}, got ${routes.size}`,
 		);
+
+	if (input.held !== undefined) {
+		const count = holdPeers(input.held, self, peers, routes);
+		if (count > 0)
+			problems.push(
+				`Cannot tell whether ${count} former peers are still Nodes: expected every manifest to be readable since the restart; what the kernel has of them stays`,
+			);
+	}
 
 	const wires = wireInterfaces(network, transport, kernel);
 	const stackSnat = config.serviceCIDRs.length > 0 && !config.noSNAT;

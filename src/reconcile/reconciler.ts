@@ -24,7 +24,7 @@ import type { Network } from "../compile/network.js";
 import type { TableReader } from "../forwarder/table_reader.js";
 import type { Log } from "../log.js";
 import { Limit } from "../tables/generated.js";
-import type { Tables, XdpMode } from "../tables/tables.js";
+import type { HeldPeers, Tables, XdpMode } from "../tables/tables.js";
 import { type AdoptedPath, adoptedPaths } from "./adopted_paths.js";
 import { AgentTables } from "./agent_tables.js";
 import { Attachments } from "./attachments.js";
@@ -261,7 +261,12 @@ export class Reconciler {
 		return [...owners].map(([id, nodeHash]) => ({ id, nodeHash }));
 	}
 
-	/** Direct paths in use before a restart, with the age of their proofs; by index in peers. */
+	/** What the tables hold of these peers, by id. */
+	peerEntries(ids: ReadonlySet<number>): HeldPeers {
+		return this.#tables.peerEntries(ids);
+	}
+
+	/** Direct paths that were in force before a restart, and how old their proofs are; by index of peers. */
 	adoptedPaths(): Map<number, AdoptedPath> {
 		return adoptedPaths(this.#tables.peers, this.#datapath.map("path_proofs"));
 	}

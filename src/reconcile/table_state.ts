@@ -8,10 +8,11 @@ import { randomBytes } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import { diff } from "../tables/diff.js";
 import { type Endpoint, NodeConfig, type Peer, ProbeWay } from "../tables/generated.js";
-import type { Tables } from "../tables/tables.js";
+import type { HeldPeers, Tables } from "../tables/tables.js";
 import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
 import { endpointIndexes } from "./endpoint_indexes.js";
 import type { Links } from "./links.js";
+import { peerEntries } from "./peer_entries.js";
 
 type WantedEndpoint = Tables["endpoints"] extends Map<string, infer E> ? E : never;
 
@@ -58,7 +59,21 @@ export class TableState {
 		return this.#peers;
 	}
 
-	/** The value last written, including epochs. */
+	/** What is held of these peers, by id. */
+	peerEntries(ids: ReadonlySet<number>): HeldPeers {
+		return peerEntries(
+			{
+				peers: this.#peers,
+				peerPaths: this.#peerPaths,
+				peerAddresses: this.#peerAddresses,
+				peerGateways: this.#peerGateways,
+				routes: this.#routes,
+			},
+			ids,
+		);
+	}
+
+	/** Epochs and the rest, as it was last written. */
 	get nodeConfig(): NodeConfig {
 		return this.#nodeConfig;
 	}

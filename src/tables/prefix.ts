@@ -135,6 +135,26 @@ export class PrefixTable<T> {
 		node.value = value;
 	}
 
+	/** Forgets what that very prefix had. */
+	delete(prefix: Prefix): void {
+		const end = keyLength(prefix.family, prefix.length);
+		const way: TrieNode<T>[] = [];
+		let node: TrieNode<T> | undefined = this.#roots[prefix.family];
+		while (node !== undefined && node.length < end) {
+			way.push(node);
+			node = child(node, prefix.bytes);
+		}
+		if (node?.length !== end || !sameBits(node.bytes, prefix.bytes, end)) return;
+		node.value = undefined;
+		// Nodes that lead to nothing any more.
+		for (let above = way.pop(); above !== undefined; above = way.pop()) {
+			if (node.value !== undefined || node.zero !== undefined || node.one !== undefined) return;
+			if (above.zero === node) above.zero = undefined;
+			else above.one = undefined;
+			node = above;
+		}
+	}
+
 	/** The value of exactly this prefix. */
 	get(prefix: Prefix): T | undefined {
 		const end = keyLength(prefix.family, prefix.length);

@@ -64,3 +64,9 @@ export interface Tables {
 	/** UDP port on which GRO merges tunnel packets that arrive without XDP; 0: none. */
 	tunnelPort: number;
 }
+
+/** What the kernel holds of peers that may still be Nodes, although nobody names them now. */
+export type HeldPeers = Pick<
+	Tables,
+	"peers" | "peerPaths" | "peerAddresses" | "peerGateways" | "routes"
+>;

@@ -187,7 +187,7 @@ export const compileInput: fc.Arbitrary<CompileInput> = fc
 			...rest,
 			verdicts: new Map(verdicts),
 			nodeName,
-			snapshot: { nodes: new Map(nodes.map((node) => [node.name, node])), problems: [] },
+			snapshot: { nodes: new Map(nodes.map((node) => [node.name, node])) },
 			peerIds: new Map(others.map(({ name }, id) => [name, id])),
 		};
 	});

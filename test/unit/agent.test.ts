@@ -18,6 +18,7 @@ import type { Network } from "../../src/compile/network.js";
 import { parseConfig } from "../../src/config/parse.js";
 import { until } from "../../src/lab/until.js";
 import type { AdoptedPath } from "../../src/reconcile/adopted_paths.js";
+import { peerEntries } from "../../src/reconcile/peer_entries.js";
 import {
 	Path,
 	PathName,
@@ -27,7 +28,7 @@ import {
 	ProbeRecord,
 	ProbeWay,
 } from "../../src/tables/generated.js";
-import type { Tables } from "../../src/tables/tables.js";
+import type { HeldPeers, Tables } from "../../src/tables/tables.js";
 import * as world from "../packet/world.js";
 import { makeTables } from "../packet/world.js";
 import { paperSurvey } from "../tools/paper_survey.js";
@@ -49,6 +50,14 @@ class PaperKernel implements Kernel {
 	answer: ((packet: Buffer) => void) | undefined;
 	tell: (record: Buffer) => void = () => undefined;
 	adopted = new Map<number, AdoptedPath>();
+	/** What an earlier agent left of peers. */
+	held: HeldPeers = {
+		peers: new Map(),
+		peerPaths: new Map(),
+		peerAddresses: new Map(),
+		peerGateways: new Map(),
+		routes: new Map(),
+	};
 	open = true;
 	network: Network = {
 		interfaces: [
@@ -72,8 +81,11 @@ class PaperKernel implements Kernel {
 	refused: string[] = [];
 	#noticed: () => void = () => undefined;
 
-	adoptedPeers() {
-		return [];
+	adoptedPeers(): { id: number; nodeHash: bigint }[] {
+		return [...this.held.peers].map(([index, { nodeHash }]) => ({ id: index >> 1, nodeHash }));
+	}
+	peerEntries(ids: ReadonlySet<number>) {
+		return peerEntries({ ...this.held }, ids);
 	}
 	adoptedPaths() {
 		return this.adopted;
@@ -604,4 +616,39 @@ t.test("a start that fails leaves nothing behind", async (t) => {
 	await s.agent?.stop();
 	t.equal(s.kernel.open, false);
 	await t.rejects(s.status(), { code: "ENOENT" });
+});
+
+t.test("after a restart, peers stay until every manifest can be read", async (t) => {
+	const first = stage(t, "{}", node("n1", 1), node("n2", 2), node("n3", 3));
+	await first.start();
+	await first.ready();
+	const held = first.kernel.applied.at(-1)!;
+	const idOf = (name: string) => held.peerAddresses.get(`192.168.1.1${name.slice(1)}`)!;
+
+	const second = stage(t, "{}", node("n1", 1));
+	second.manifest("2.json", "[broken");
+	second.kernel.held = held;
+	await second.start();
+	await second.ready();
+	const last = () => second.kernel.applied.at(-1)!;
+	t.match(await second.status(), {
+		problems: [/^2\.json: Cannot use/, /Cannot tell whether 2 former peers are still Nodes/],
+	});
+	for (const table of ["peers", "peerPaths", "peerAddresses", "peerGateways", "routes"] as const)
+		t.same([...last()[table]].sort(), [...held[table]].sort(), table);
+	t.same(last().hostRoutes, held.hostRoutes);
+
+	// One of them is known, and goes.
+	second.manifest("3.json", node("n3", 3));
+	await until("n3 is a peer", async () => (await second.peers()).length === 1);
+	t.equal(last().peerAddresses.get("192.168.1.13"), idOf("n3"), "with the id that it had");
+	second.remove("3.json");
+	await until("n3 is gone", async () => (await second.peers()).length === 0);
+	t.notOk(last().routes.has("10.244.3.0/24"), "which was seen to go");
+	t.ok(last().routes.has("10.244.2.0/24"));
+
+	second.manifest("2.json", node("n4", 4));
+	await until("n4 is a peer", async () => (await second.peers()).length === 1);
+	t.notOk(last().routes.has("10.244.2.0/24"), "now it is known that n2 is gone");
+	t.match(await second.status(), { problems: [] });
 });

@@ -135,7 +135,7 @@ function run({
 	if ("errors" in result) throw new Error(result.errors.map(formatConfigError).join("\n"));
 	return compile({
 		config: result.config,
-		snapshot: { nodes: new Map([self, ...peers].map((node) => [node.name, node])), problems: [] },
+		snapshot: { nodes: new Map([self, ...peers].map((node) => [node.name, node])) },
 		network,
 		nodeName: self.name,
 		peerIds: new Map(peers.map(({ name }, i) => [name, i])),
@@ -521,7 +521,7 @@ t.test("compiled parts are reused while their inputs are unchanged", async (t) =
 	const { config } = parseConfig("trafficEncapMode: hybrid", "") as {
 		config: CompileInput["config"];
 	};
-	const snapshot = { nodes: new Map([n1, n2, n3].map((node) => [node.name, node])), problems: [] };
+	const snapshot = { nodes: new Map([n1, n2, n3].map((node) => [node.name, node])) };
 	const input = {
 		...{ config, snapshot, network: NETWORK, nodeName: "n1", endpoints: [] },
 		peerIds: new Map([
@@ -687,7 +687,7 @@ t.test("waits without its own Node object", async (t) => {
 	t.ok(result.ready);
 	const { config } = parseConfig("", "") as { config: CompileInput["config"] };
 	const input = { config, network: NETWORK, nodeName: "n9", peerIds: new Map(), endpoints: [] };
-	const waiting = compile({ ...input, snapshot: { nodes: new Map([["n1", n1]]), problems: [] } });
+	const waiting = compile({ ...input, snapshot: { nodes: new Map([["n1", n1]]) } });
 	t.same(waiting, {
 		ready: false,
 		reason: "a usable Node object named n9, the cluster has none",

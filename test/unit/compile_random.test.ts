@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
-import { NodeRegistry } from "../../src/cluster/node_registry.js";
+import { admitAll } from "../../src/cluster/admission.js";
 import { type CompileInput, compile } from "../../src/compile/compile.js";
 import { parseAddress } from "../../src/tables/address.js";
 import {
@@ -37,11 +37,8 @@ function lookup(routes: ReadonlyMap<string, Route>, address: string): Route | un
 
 /** Only Nodes that a registry would accept together. */
 function admitted(input: CompileInput): CompileInput {
-	const candidates = [...input.snapshot.nodes.values()].map((node) => ({
-		file: "f",
-		reading: { node },
-	}));
-	return { ...input, snapshot: new NodeRegistry().update(candidates) };
+	const { nodes } = admitAll(input.snapshot.nodes.values());
+	return { ...input, snapshot: { nodes } };
 }
 
 t.test(

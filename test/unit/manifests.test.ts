@@ -13,13 +13,14 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { Admission } from "../../src/cluster/admission.js";
 import {
 	isSettled,
 	ManifestDirectory,
 	type ManifestDirectoryOptions,
 } from "../../src/cluster/manifests.js";
 import { formatProblem, type Snapshot } from "../../src/cluster/snapshot.js";
-import { until } from "../../src/lab/until.js";
+import { Store } from "../../src/cluster/store.js";
 
 function node(name: string, number: number): string {
 	return `apiVersion: v1
@@ -44,13 +45,23 @@ function temporary(t: Test): string {
 /** `until` resolves with the first matching snapshot. */
 async function watched(t: Test, directory: string, options: ManifestDirectoryOptions = {}) {
 	const waiting = new Set<(snapshot: Snapshot) => void>();
-	const source = await ManifestDirectory.open(directory, {
+	const store = new Store();
+	const admission = new Admission(store);
+	const manifests = await ManifestDirectory.open(directory, store, {
 		// The poll is far away: events alone must do.
 		...{ quietMs: 10, emptyMs: 20, pollMs: 3_600_000 },
 		...options,
-		onChange: (snapshot) => {
-			for (const check of waiting) check(snapshot);
+	});
+	const source = {
+		get snapshot() {
+			return admission.update();
 		},
+		resync: () => manifests.resync(),
+		close: () => manifests.close(),
+	};
+	store.listen(() => {
+		const snapshot = admission.update();
+		for (const check of waiting) check(snapshot);
 	});
 	t.teardown(() => source.close());
 	const until = (matches: (snapshot: Snapshot) => boolean): Promise<Snapshot> =>
@@ -264,7 +275,7 @@ const NO_EVENTS = { quietMs: 3_600_000, patienceMs: 3_600_000 };
 
 t.test("a large document is parsed while other files are applied", async (t) => {
 	const directory = temporary(t);
-	const { source, has } = await watched(t, directory, NO_EVENTS);
+	const { source, has, until } = await watched(t, directory, NO_EVENTS);
 	const items = [1, 2].map(
 		(number) => `- ${node(`large${number}`, number).trim().replaceAll("\n", "\n  ")}`,
 	);
@@ -280,7 +291,7 @@ t.test("a large document is parsed while other files are applied", async (t) => 
 	await has("large1=10.244.1.0/24 large2=10.244.9.0/24 small=10.244.3.0/24");
 	writeFileSync(join(directory, "0.yaml"), `${text}bad: [`);
 	await source.resync();
-	await until("it is reported", async () => source.snapshot.problems.length === 1);
+	await until(({ problems }) => problems.length === 1);
 	t.match(source.snapshot.problems, [{ file: "0.yaml", message: /\d+:\d+: expected YAML/ }]);
 	t.equal(nodes(source.snapshot), "large1=10.244.1.0/24 large2=10.244.9.0/24 small=10.244.3.0/24");
 });
@@ -337,4 +348,21 @@ t.test("files that become empty together count together", async (t) => {
 	await source.resync();
 	t.equal(source.snapshot.nodes.size, 0);
 	t.ok(performance.now() - began < 50 * 200, "not one after another");
+});
+
+t.test("all Nodes are known when each file was understood once", async (t) => {
+	const directory = temporary(t);
+	writeFileSync(join(directory, "a.yaml"), node("a", 1));
+	writeFileSync(join(directory, "b.yaml"), "[");
+	const { source, until } = await watched(t, directory);
+	t.notOk(source.snapshot.synced);
+	writeFileSync(join(directory, "b.yaml"), node("b", 2));
+	await until(({ synced }) => synced);
+	writeFileSync(join(directory, "b.yaml"), "[");
+	const { synced } = await until(({ problems }) => problems.length > 0);
+	t.ok(synced, "what it said is known");
+	writeFileSync(join(directory, "c.yaml"), "[");
+	await until(({ synced }) => !synced);
+	unlinkSync(join(directory, "c.yaml"));
+	await until(({ synced }) => synced);
 });

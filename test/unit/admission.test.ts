@@ -1,15 +1,58 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
+import { Admission, admitAll } from "../../src/cluster/admission.js";
+import { FileObjects } from "../../src/cluster/file_objects.js";
 import type { NodeReading } from "../../src/cluster/node_object.js";
-import { type Candidate, NodeRegistry } from "../../src/cluster/node_registry.js";
-import type { NodeObject } from "../../src/cluster/snapshot.js";
+import type { NodeObject, Snapshot } from "../../src/cluster/snapshot.js";
+import { Store } from "../../src/cluster/store.js";
 import { overlap, parsePrefix } from "../../src/tables/prefix.js";
 import { nodeName, nodeObject } from "../tools/arbitrary.js";
 
-/** "FILE NAME CIDR ADDRESS"; "-" as CIDR: none (skipped), "?": it is wrong. */
+interface Candidate {
+	file: string;
+	reading: NodeReading;
+}
+
+/** What a directory of manifests does with files, without the files. */
+class Cluster {
+	readonly store = new Store();
+	readonly #objects = new FileObjects();
+	readonly #admission: Admission;
+	#files = new Set<string>();
+
+	constructor(wasThere?: (name: string) => boolean) {
+		this.#admission = new Admission(this.store, wasThere);
+	}
+
+	update(candidates: readonly Candidate[]): Snapshot {
+		const files = new Map<string, NodeReading[]>();
+		for (const file of this.#files) files.set(file, []);
+		for (const { file, reading } of candidates)
+			files.set(file, [...(files.get(file) ?? []), reading]);
+		this.#files = new Set(files.keys());
+		const names = new Set<string>();
+		for (const [file, readings] of files)
+			for (const name of this.#objects.set(file, readings)) names.add(name);
+		this.store.update((store) => {
+			for (const name of names) {
+				const holder = this.#objects.resolve(name);
+				if (holder === undefined) store.remove("Node", name);
+				else store.put("Node", name, holder.node, holder.file);
+			}
+			store.setSynced("Node", !this.#objects.incomplete);
+			store.report("files", this.#objects.problems());
+		});
+		return this.#admission.update();
+	}
+}
+
+/**
+ * "FILE NAME CIDR ADDRESS"; "-" as CIDR: none (skipped), "?": it is wrong; "NAME@TIME": created then.
+ */
 function candidate(row: string): Candidate {
-	const [file = "", name = "", cidr = "", address] = row.split(" ");
+	const [file = "", dated = "", cidr = "", address] = row.split(" ");
+	const [name = "", created] = dated.split("@");
 	const addresses = address === undefined ? [] : [address];
 	const reading: NodeReading =
 		cidr === "-"
@@ -17,7 +60,13 @@ function candidate(row: string): Candidate {
 			: cidr === "?"
 				? { name, fault: "expected better" }
 				: {
-						node: { name, podCIDRs: [cidr], internalIPs: addresses, transportAddresses: addresses },
+						node: {
+							name,
+							podCIDRs: [cidr],
+							internalIPs: addresses,
+							transportAddresses: addresses,
+							...(created === undefined ? {} : { created: Number(created) }),
+						},
 					};
 	return { file, reading };
 }
@@ -45,7 +94,7 @@ const SCENARIOS: [
 		{ rows: ["f0 a 10.1.0.0/16"], nodes: "a=10.1.0.0/16" },
 	],
 	[
-		"at the start the first in the directory is in",
+		"at the start, without dates, the first by name is in",
 		{
 			rows: ["f0 a 10.1.0.0/24", "f1 b 10.1.0.0/24"],
 			nodes: "a=10.1.0.0/24",
@@ -131,6 +180,34 @@ const SCENARIOS: [
 		{ rows: ["f a -"], nodes: "", problems: [/no pod CIDRs$/] },
 	],
 	[
+		"the older Node is in, whoever was seen first",
+		{ rows: ["f1 b@20 10.1.0.0/24"], nodes: "b=10.1.0.0/24" },
+		{
+			rows: ["f0 a@10 10.1.0.0/16", "f1 b@20 10.1.0.0/24"],
+			nodes: "a=10.1.0.0/16",
+			problems: [/f1: Cannot accept Node b: .*overlaps 10\.1\.0\.0\/16 of Node a$/],
+		},
+		{ rows: ["f1 b@20 10.1.0.0/24"], nodes: "b=10.1.0.0/24" },
+	],
+	[
+		"a Node with a date was there before one without",
+		{ rows: ["f a 10.1.0.0/24"], nodes: "a=10.1.0.0/24" },
+		{
+			rows: ["f a 10.1.0.0/24", "g b@10 10.1.0.0/24"],
+			nodes: "b=10.1.0.0/24",
+			problems: [/f: Cannot accept Node a/],
+		},
+	],
+	[
+		"of a name in two files the older object counts",
+		{ rows: ["f1 a@20 10.1.0.0/24"], nodes: "a=10.1.0.0/24" },
+		{
+			rows: ["f1 a@20 10.1.0.0/24", "f2 a@10 10.2.0.0/24"],
+			nodes: "a=10.2.0.0/24",
+			problems: [/f1: .*expected it once, f2 has it already/],
+		},
+	],
+	[
 		"a Node moves to another file",
 		{ rows: ["f a 10.1.0.0/24"], nodes: "a=10.1.0.0/24" },
 		{ rows: ["g a 10.1.0.0/24"], nodes: "a=10.1.0.0/24" },
@@ -139,7 +216,7 @@ const SCENARIOS: [
 
 t.test("who is in", async (t) => {
 	for (const [what, ...steps] of SCENARIOS) {
-		const registry = new NodeRegistry();
+		const registry = new Cluster();
 		for (const [i, { rows, nodes, problems = [] }] of steps.entries()) {
 			const result = registry.update(rows.map(candidate));
 			const shown = [...result.nodes.values()].map((node) => `${node.name}=${node.podCIDRs}`);
@@ -174,8 +251,8 @@ t.test(
 	async () => {
 		fc.assert(
 			fc.property(rounds, (rounds) => {
-				const registry = new NodeRegistry();
-				let before = new Map<string, NodeObject>();
+				const registry = new Cluster();
+				let before: ReadonlyMap<string, NodeObject> = new Map();
 				let files: Candidate[] = [];
 				for (const candidates of rounds) {
 					const { nodes, problems } = registry.update(candidates);
@@ -215,3 +292,87 @@ t.test(
 		);
 	},
 );
+
+t.test("after a restart, the Node that the kernel has comes before one that is new", async (t) => {
+	const rows = ["f a 10.1.0.0/24", "f b 10.1.0.0/24"].map(candidate);
+	const in_ = (cluster: Cluster) => [...cluster.update(rows).nodes.keys()].join();
+	t.equal(in_(new Cluster()), "a");
+	t.equal(in_(new Cluster((name) => name === "b")), "b");
+});
+
+t.test("all Nodes are known when everything was understood once", async (t) => {
+	const cluster = new Cluster();
+	const rows: [rows: string[], synced: boolean][] = [
+		[["f a 10.1.0.0/24", "g b ?"], false],
+		[["f a ?", "g b ?"], false],
+		[["f a ?", "g b 10.2.0.0/24"], true],
+		[["f a ?", "g b ?"], true],
+		[["f a ?", "g  ?"], false],
+		[["f a 10.1.0.0/24", "g b 10.1.0.0/24"], true],
+		[["f a 10.1.0.0/24", "g c ?"], false],
+		[["f a 10.1.0.0/24"], true],
+	];
+	for (const [row, synced] of rows)
+		t.equal(cluster.update(row.map(candidate)).synced, synced, row.join(", "));
+});
+
+const dated = fc
+	.record({
+		node: nodeObject(nodeName),
+		created: fc.option(fc.nat(5), { nil: undefined }),
+		uid: fc.constantFrom("x", "y"),
+	})
+	.map(
+		({ node, created, uid }): NodeObject =>
+			created === undefined ? node : { ...node, created, uid },
+	);
+
+t.test("random changes: what is found out bit by bit is what all of it says at once", async () => {
+	const steps = fc.array(fc.record({ node: dated, gone: fc.boolean() }), { maxLength: 30 });
+	fc.assert(
+		fc.property(steps, (steps) => {
+			const store = new Store();
+			const admission = new Admission(store);
+			let before: ReadonlyMap<string, NodeObject> = new Map();
+			for (const { node, gone } of steps) {
+				store.update((writer) => {
+					if (gone) writer.remove("Node", node.name);
+					else writer.put("Node", node.name, node);
+				});
+				const records = [...store.keys("Node")].map((name) => store.get("Node", name)!);
+				const whole = admitAll(records, before);
+				const { nodes, problems } = admission.update();
+				assert.deepEqual(new Map(nodes), new Map([...whole.nodes].sort()));
+				// For whom, if there are several, may differ.
+				const refused = problems.map(({ message }) => /Node (\S+):/.exec(message)?.[1]);
+				assert.deepEqual(refused.sort(), [...whole.refused.keys()].sort());
+				before = nodes;
+			}
+		}),
+		{ numRuns: 500 },
+	);
+});
+
+t.test("random Nodes with dates: agents that saw them in another order agree", async () => {
+	const nodes = fc.uniqueArray(
+		fc.tuple(dated, fc.nat(5)).map(([node, created]) => ({ ...node, created })),
+		{ selector: ({ name }) => name, maxLength: 12 },
+	);
+	fc.assert(
+		fc.property(nodes, fc.infiniteStream(fc.nat()), (nodes, random) => {
+			const seen = (order: readonly NodeObject[]) => {
+				const store = new Store();
+				const admission = new Admission(store);
+				for (const node of order) {
+					store.update((writer) => writer.put("Node", node.name, node));
+					admission.update();
+				}
+				return [...admission.update().nodes.values()];
+			};
+			const keys = new Map(nodes.map((node) => [node, random.next().value]));
+			const shuffled = [...nodes].sort((a, b) => keys.get(a)! - keys.get(b)!);
+			assert.deepEqual(seen(shuffled), seen(nodes));
+		}),
+		{ numRuns: 300 },
+	);
+});

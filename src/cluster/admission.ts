@@ -1,0 +1,166 @@
+/**
+ * Which Nodes are in the cluster, where pod CIDRs or addresses collide: the one that was there first
+ * stays, the other is refused.
+ *
+ *  1. Nodes that say when they were created (those of the Kubernetes API do): the oldest first, then
+ *     by uid and name. All agents decide alike, whatever they saw before.
+ *  2. All others, after those: what is in stays in; what an agent before this one had comes before
+ *     what is new; then by name. One of them that changes into a conflict keeps what it said before.
+ *
+ * `admitAll` is the obvious way. `Admission` does the same at the cost of what has changed, as long as
+ * no conflict is touched.
+ */
+import { isDeepStrictEqual } from "node:util";
+import { Claims } from "./claims.js";
+import { STAYS } from "./file_objects.js";
+import { olderFirst } from "./seniority.js";
+import type { NodeObject, Problem, Snapshot } from "./snapshot.js";
+import type { Store, StoreReader } from "./store.js";
+
+/** Why a Node is not in as it would be, and the Node that it conflicts with. */
+interface Refusal {
+	with: string;
+	message: string;
+}
+
+export interface Admitted {
+	nodes: Map<string, NodeObject>;
+	/** By name. */
+	refused: Map<string, Refusal>;
+}
+
+/**
+ * @param before what was in the last time
+ * @param wasThere of a Node without a date: an earlier agent of this Node had it
+ */
+export function admitAll(
+	records: Iterable<NodeObject>,
+	before: ReadonlyMap<string, NodeObject> = new Map(),
+	wasThere: (name: string) => boolean = () => false,
+): Admitted {
+	const dated: NodeObject[] = [];
+	const staying: NodeObject[] = [];
+	const changed: [was: NodeObject, is: NodeObject][] = [];
+	const fresh: NodeObject[] = [];
+	for (const node of records) {
+		const was = before.get(node.name);
+		if (node.created !== undefined) dated.push(node);
+		else if (was !== undefined && isDeepStrictEqual(was, node)) staying.push(was);
+		else if (was !== undefined) changed.push([was, node]);
+		else fresh.push(node);
+	}
+	dated.sort((a, b) => olderFirst(a, b) || byName(a, b));
+	changed.sort(([, a], [, b]) => byName(a, b));
+	const rank = new Map(fresh.map(({ name }) => [name, wasThere(name) ? 0 : 1]));
+	fresh.sort((a, b) => rank.get(a.name)! - rank.get(b.name)! || byName(a, b));
+
+	const claims = new Claims();
+	const nodes = new Map<string, NodeObject>();
+	const refused = new Map<string, Refusal>();
+	const admit = (node: NodeObject): void => {
+		claims.add(node);
+		nodes.set(node.name, node);
+	};
+	const consider = (node: NodeObject, otherwise?: NodeObject): void => {
+		const conflict = claims.conflict(node);
+		if (conflict === undefined) {
+			admit(node);
+			return;
+		}
+		const stays = otherwise !== undefined && claims.conflict(otherwise) === undefined;
+		if (stays) admit(otherwise);
+		refused.set(node.name, {
+			with: conflict.with,
+			message: `Cannot accept Node ${node.name}: ${conflict.why}${stays ? `; ${STAYS}` : ""}`,
+		});
+	};
+	for (const node of dated) consider(node);
+	for (const node of staying) consider(node);
+	for (const [was, node] of changed) consider(node, was);
+	for (const node of fresh) consider(node);
+	return { nodes, refused };
+}
+
+function byName(a: NodeObject, b: NodeObject): number {
+	return a.name < b.name ? -1 : 1;
+}
+
+export class Admission {
+	readonly #store: Store;
+	readonly #reader: StoreReader;
+	readonly #wasThere: (name: string) => boolean;
+	#claims = new Claims();
+	#refused: ReadonlyMap<string, Refusal> = new Map();
+	/** Names that somebody was refused for. */
+	#blockers: ReadonlySet<string> = new Set();
+	#snapshot: Snapshot = { nodes: new Map(), problems: [], synced: false };
+	#revision = -1;
+
+	/** @param wasThere an earlier agent of this Node had a Node of that name */
+	constructor(store: Store, wasThere: (name: string) => boolean = () => false) {
+		this.#store = store;
+		this.#reader = store.reader("Node");
+		this.#wasThere = wasThere;
+	}
+
+	/** As the store is now; the same object as before when nothing has changed. */
+	update(): Snapshot {
+		const store = this.#store;
+		if (this.#revision === store.revision) return this.#snapshot;
+		this.#revision = store.revision;
+		const names = this.#reader.take();
+		const nodes = names.size === 0 ? this.#snapshot.nodes : this.#admit(names);
+		const refusals = [...this.#refused].map(([name, { message }]): Problem => {
+			const file = store.fileOf("Node", name);
+			return file === undefined ? { message } : { file, message };
+		});
+		const problems = [...store.problems(), ...refusals];
+		this.#snapshot = { nodes, problems, synced: store.isSynced("Node") };
+		return this.#snapshot;
+	}
+
+	#admit(names: ReadonlySet<string>): ReadonlyMap<string, NodeObject> {
+		const before = this.#snapshot.nodes;
+		const removed: NodeObject[] = [];
+		const added: NodeObject[] = [];
+		let simple = true;
+		for (const name of names) {
+			if (this.#refused.has(name) || this.#blockers.has(name)) simple = false;
+			const [was, is] = [before.get(name), this.#store.get("Node", name)];
+			if (was === is) continue;
+			if (was !== undefined) removed.push(was);
+			if (is !== undefined) added.push(is);
+		}
+		if (simple) {
+			for (const node of removed) this.#claims.remove(node);
+			for (const node of added) {
+				if (this.#claims.conflict(node) !== undefined) simple = false;
+				else this.#claims.add(node);
+			}
+		}
+		if (!simple) return this.#admitAll(before);
+		const nodes = new Map(before);
+		let fresh = false;
+		for (const { name } of removed)
+			if (this.#store.get("Node", name) === undefined) nodes.delete(name);
+		for (const node of added) {
+			fresh ||= !nodes.has(node.name);
+			nodes.set(node.name, node);
+		}
+		return fresh ? sorted(nodes) : nodes;
+	}
+
+	#admitAll(before: ReadonlyMap<string, NodeObject>): ReadonlyMap<string, NodeObject> {
+		const records = [...this.#store.keys("Node")].map((name) => this.#store.get("Node", name)!);
+		const { nodes, refused } = admitAll(records, before, this.#wasThere);
+		this.#claims = new Claims();
+		for (const node of nodes.values()) this.#claims.add(node);
+		this.#refused = refused;
+		this.#blockers = new Set([...refused.values()].map((refusal) => refusal.with));
+		return sorted(nodes);
+	}
+}
+
+function sorted(nodes: ReadonlyMap<string, NodeObject>): Map<string, NodeObject> {
+	return new Map([...nodes].sort(([a], [b]) => (a < b ? -1 : 1)));
+}

@@ -1,0 +1,135 @@
+/**
+ * Which file speaks for a Node, when several name it, and what it says.
+ *
+ *  1. the oldest `metadata.creationTimestamp` counts, then the uid; without one the file that had
+ *     the Node before, then the first by name
+ *  2. what cannot be understood leaves what the same file said before
+ *  3. all others are refused by name
+ *
+ * A change costs what the files say that have changed.
+ */
+import type { NodeReading } from "./node_object.js";
+import { olderFirst } from "./seniority.js";
+import type { NodeObject, Problem } from "./snapshot.js";
+
+interface Holder {
+	node: NodeObject;
+	file: string;
+}
+
+export const STAYS = "what it said before stays in force";
+
+export class FileObjects {
+	readonly #files = new Map<string, readonly NodeReading[]>();
+	/** Name → file → its first reading of that name. */
+	readonly #named = new Map<string, Map<string, NodeReading>>();
+	readonly #holders = new Map<string, Holder>();
+	/** Of a name, and of a file by `file\0`. */
+	readonly #problems = new Map<string, Problem[]>();
+	/** Names, and `file\0`, that something says of which nothing was ever understood. */
+	readonly #unknown = new Set<string>();
+
+	/** Something here was never understood, so what is not here may exist all the same. */
+	get incomplete(): boolean {
+		return this.#unknown.size > 0;
+	}
+
+	holder(name: string): Holder | undefined {
+		return this.#holders.get(name);
+	}
+
+	problems(): Problem[] {
+		return [...this.#problems]
+			.sort(([a], [b]) => (a < b ? -1 : 1))
+			.flatMap(([, problems]) => problems);
+	}
+
+	/** What a file says now; no readings: nothing. Returns the names that it is about, now or before. */
+	set(file: string, readings: readonly NodeReading[]): Set<string> {
+		const names = new Set<string>();
+		for (const reading of this.#files.get(file) ?? []) {
+			const name = nameOf(reading);
+			names.add(name);
+			const files = this.#named.get(name);
+			files?.delete(file);
+			if (files?.size === 0) this.#named.delete(name);
+		}
+		if (readings.length === 0) this.#files.delete(file);
+		else this.#files.set(file, readings);
+		const own: Problem[] = [];
+		this.#unknown.delete(`${file}\0`);
+		for (const reading of readings) {
+			const name = nameOf(reading);
+			if (name === "" && "fault" in reading) {
+				own.push(refusal(file, "without a usable name", reading.fault));
+				this.#unknown.add(`${file}\0`);
+				continue;
+			}
+			const files = this.#named.get(name) ?? new Map<string, NodeReading>();
+			this.#named.set(name, files);
+			if (files.has(file))
+				own.push(refusal(file, name, "expected it once, this file has it twice; the first counts"));
+			else files.set(file, reading);
+			names.add(name);
+		}
+		this.#note(`${file}\0`, own);
+		names.delete("");
+		return names;
+	}
+
+	/** Decides about a name anew. */
+	resolve(name: string): Holder | undefined {
+		const before = this.#holders.get(name);
+		const problems: Problem[] = [];
+		let holder: Holder | undefined;
+		let unknown = false;
+		for (const [file, reading] of this.#candidates(name, before)) {
+			if (holder !== undefined) {
+				problems.push(refusal(file, name, `expected it once, ${holder.file} has it already`));
+			} else if ("skipped" in reading) {
+				problems.push(refusal(file, name, reading.skipped));
+			} else if ("node" in reading) {
+				holder = { node: reading.node, file };
+			} else if (before?.file === file) {
+				holder = before;
+				problems.push(refusal(file, name, `${reading.fault}; ${STAYS}`));
+			} else {
+				problems.push(refusal(file, name, reading.fault));
+				unknown = true;
+			}
+		}
+		if (unknown && holder === undefined) this.#unknown.add(name);
+		else this.#unknown.delete(name);
+		if (holder === undefined) this.#holders.delete(name);
+		else this.#holders.set(name, holder);
+		this.#note(name, problems);
+		return holder;
+	}
+
+	#candidates(name: string, before: Holder | undefined): [file: string, reading: NodeReading][] {
+		const candidates = [...(this.#named.get(name) ?? [])];
+		if (candidates.length < 2) return candidates;
+		const says = ([file, reading]: [string, NodeReading]): NodeObject | undefined =>
+			"node" in reading ? reading.node : file === before?.file ? before.node : undefined;
+		return candidates.sort((a, b) => {
+			const age = olderFirst(says(a), says(b));
+			if (age !== 0) return age;
+			if (a[0] === before?.file) return -1;
+			if (b[0] === before?.file) return 1;
+			return a[0] < b[0] ? -1 : 1;
+		});
+	}
+
+	#note(key: string, problems: Problem[]): void {
+		if (problems.length === 0) this.#problems.delete(key);
+		else this.#problems.set(key, problems);
+	}
+}
+
+function refusal(file: string, name: string, why: string): Problem {
+	return { file, message: `Cannot accept Node ${name}: ${why}` };
+}
+
+function nameOf(reading: NodeReading): string {
+	return "node" in reading ? reading.node.name : reading.name;
+}

@@ -1,0 +1,34 @@
+/**
+ * The peers that an earlier agent left in the kernel and that this one has not seen yet. As long as
+ * not all Nodes are known (a manifest cannot be read since the restart, a list is still coming), they
+ * may exist all the same and keep what the kernel has of them.
+ */
+import { nodeHash } from "./node_hash.js";
+import type { Snapshot } from "./snapshot.js";
+
+export class FormerPeers {
+	readonly #nodeName: string;
+	readonly #hashes: ReadonlySet<bigint>;
+	/** Those that nobody has named since, by the hash of their name. */
+	readonly #missing: Map<bigint, number>;
+
+	/** @param adopted peer ids in the kernel, and whose they are */
+	constructor(nodeName: string, adopted: Iterable<{ id: number; nodeHash: bigint }>) {
+		this.#nodeName = nodeName;
+		this.#missing = new Map([...adopted].map(({ id, nodeHash }) => [nodeHash, id]));
+		this.#hashes = new Set(this.#missing.keys());
+	}
+
+	/** An earlier agent of this Node had a Node of that name. */
+	had(name: string): boolean {
+		return name === this.#nodeName || this.#hashes.has(nodeHash(name));
+	}
+
+	/** Ids that are to be kept. A Node that was seen once is known: when it goes, it goes. */
+	missing({ nodes, synced }: Snapshot): ReadonlySet<number> {
+		if (synced) this.#missing.clear();
+		if (this.#missing.size > 0)
+			for (const name of nodes.keys()) this.#missing.delete(nodeHash(name));
+		return new Set(this.#missing.values());
+	}
+}

@@ -1,0 +1,134 @@
+/**
+ * What is known of the cluster: plain records by kind and key. Sources write it, whatever they are;
+ * who reads it learns which keys have changed since it last asked, and cannot tell where they came
+ * from.
+ *
+ * Records are replaced, never changed. `synced` of a kind says that its source has told all that
+ * there is: until then a record that is not here may exist all the same, so nothing that an earlier
+ * agent left is removed for its absence.
+ */
+import { isDeepStrictEqual } from "node:util";
+import type { NodeObject, Problem } from "./snapshot.js";
+
+/** Kinds and their records. The key of a Node is its name. */
+export interface Records {
+	Node: NodeObject;
+}
+export type Kind = keyof Records;
+
+interface Entry<R> {
+	record: R;
+	/** The file that it stands in, for messages. */
+	file: string | undefined;
+}
+
+/** Writes of one `update`. */
+export interface StoreWriter {
+	/** One that says the same as before changes nothing, and the former object stays. */
+	put<K extends Kind>(kind: K, key: string, record: Records[K], file?: string): void;
+	remove(kind: Kind, key: string): void;
+	setSynced(kind: Kind, synced: boolean): void;
+	/** All that is wrong in this source now, in a stable order. */
+	report(source: string, problems: readonly Problem[]): void;
+}
+
+/** Keys that changed since the last `take`; at first all there are. */
+export interface StoreReader {
+	take(): ReadonlySet<string>;
+}
+
+/** Something that writes to a store for as long as it is open. */
+export interface Source {
+	close(): Promise<void>;
+}
+
+export class Store {
+	readonly #records: { [K in Kind]: Map<string, Entry<Records[K]>> } = { Node: new Map() };
+	readonly #readers: { [K in Kind]: Set<Set<string>> } = { Node: new Set() };
+	readonly #synced = new Set<Kind>();
+	readonly #problems = new Map<string, readonly Problem[]>();
+	readonly #listeners = new Set<() => void>();
+	#revision = 0;
+
+	/** Another one after every update that changed something. */
+	get revision(): number {
+		return this.#revision;
+	}
+
+	get<K extends Kind>(kind: K, key: string): Records[K] | undefined {
+		return this.#records[kind].get(key)?.record;
+	}
+
+	/** The file that a record stands in; undefined: its source has none. */
+	fileOf(kind: Kind, key: string): string | undefined {
+		return this.#records[kind].get(key)?.file;
+	}
+
+	keys(kind: Kind): IterableIterator<string> {
+		return this.#records[kind].keys();
+	}
+
+	isSynced(kind: Kind): boolean {
+		return this.#synced.has(kind);
+	}
+
+	problems(): Problem[] {
+		return [...this.#problems.values()].flat();
+	}
+
+	/** Of one kind. It holds on to the changed keys until they are taken. */
+	reader(kind: Kind): StoreReader {
+		let changed = new Set(this.keys(kind));
+		this.#readers[kind].add(changed);
+		return {
+			take: () => {
+				const taken = changed;
+				this.#readers[kind].delete(taken);
+				changed = new Set();
+				this.#readers[kind].add(changed);
+				return taken;
+			},
+		};
+	}
+
+	/** Called after every update that changed something; cheap work only. */
+	listen(listener: () => void): void {
+		this.#listeners.add(listener);
+	}
+
+	/** All of it is seen at once: `write` must not wait for anything. */
+	update(write: (writer: StoreWriter) => void): void {
+		let changed = false;
+		const touch = (kind: Kind, key: string) => {
+			changed = true;
+			for (const keys of this.#readers[kind]) keys.add(key);
+		};
+		write({
+			put: (kind, key, record, file) => {
+				const before = this.#records[kind].get(key);
+				const same = isDeepStrictEqual(before?.record, record);
+				if (before !== undefined && same && before.file === file) return;
+				const kept = before !== undefined && same ? before.record : record;
+				this.#records[kind].set(key, { record: kept, file });
+				touch(kind, key);
+			},
+			remove: (kind, key) => {
+				if (this.#records[kind].delete(key)) touch(kind, key);
+			},
+			setSynced: (kind, synced) => {
+				if (synced === this.#synced.has(kind)) return;
+				if (synced) this.#synced.add(kind);
+				else this.#synced.delete(kind);
+				changed = true;
+			},
+			report: (source, problems) => {
+				if (isDeepStrictEqual(this.#problems.get(source) ?? [], problems)) return;
+				this.#problems.set(source, problems);
+				changed = true;
+			},
+		});
+		if (!changed) return;
+		this.#revision++;
+		for (const listener of this.#listeners) listener();
+	}
+}

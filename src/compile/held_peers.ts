@@ -1,0 +1,40 @@
+/**
+ * Peers that are to stay although no Node is known for them: what the kernel has of them is wanted as
+ * it is, where nobody else claims it.
+ */
+import { parsePrefix } from "../tables/prefix.js";
+import type { HeldPeers, Tables } from "../tables/tables.js";
+import type { PeerTables } from "./peer_tables.js";
+import type { Self } from "./self.js";
+
+/** Adds them to the tables of known peers; returns how many peers they are. */
+export function holdPeers(
+	held: HeldPeers,
+	self: Self,
+	known: Pick<PeerTables, "peers" | "paths" | "addresses" | "gateways" | "hostRoutes">,
+	routes: Tables["routes"],
+): number {
+	const ids = new Set([...held.peers.keys()].map((index) => index >> 1));
+	for (const index of known.peers.keys()) ids.delete(index >> 1);
+	const add = <K, V>(from: Map<K, V>, to: Map<K, V>, id: (key: K, value: V) => number) => {
+		for (const [key, value] of from)
+			if (ids.has(id(key, value)) && !to.has(key)) to.set(key, value);
+	};
+	add(held.peers, known.peers, (index) => index >> 1);
+	add(held.peerPaths, known.paths, (index) => index >> 2);
+	add(held.peerGateways, known.gateways, (_, id) => id);
+	for (const [address, id] of held.peerAddresses)
+		if (ids.has(id) && !self.addresses.has(address) && !known.addresses.has(address))
+			known.addresses.set(address, id);
+	for (const [text, route] of held.routes) {
+		if (!ids.has(route.peer) || routes.has(text)) continue;
+		routes.set(text, route);
+		const prefix = parsePrefix(text);
+		const index = route.peer * 2 + (prefix.family === 6 ? 1 : 0);
+		const source = self.gateway(prefix.family);
+		const mtu = held.peers.get(index)?.mtu || self.mtu;
+		if (source !== "" && !known.hostRoutes.has(text))
+			known.hostRoutes.set(text, { prefix: text, mtu, source });
+	}
+	return ids.size;
+}
