@@ -22,6 +22,7 @@ import type { CniRequest } from "../cni/protocol.js";
 import { CniServer } from "../cni/server.js";
 import {
 	type CompileInput,
+	type CompileResult,
 	compile,
 	type PeerView,
 	type ProbedPeer,
@@ -71,6 +72,8 @@ export interface InForce {
 	peers: readonly PeerView[];
 	/** The peers and paths to probe. */
 	probed: readonly ProbedPeer[];
+	/** A peer's entry for a verdict that comes later. */
+	paths: Extract<CompileResult, { ready: true }>["paths"];
 	network: Network;
 }
 
@@ -194,6 +197,7 @@ export class Agent {
 			totals: (index) => kernel.peerTotals(index),
 			adopted: kernel.adoptedPaths(),
 			holds: remembered.holds,
+			onVerdict: (index) => this.#onVerdict(index),
 			onChange: () => this.#loop.request(),
 		});
 		kernel.onProbeEvent((record) => this.#prober.take(record));
@@ -258,7 +262,13 @@ export class Agent {
 		this.#loop.request();
 	}
 
-	/** Resolves when the endpoints of the CNI server are applied, and this one's data path is attached. */
+	/** The peer's entry alone, now: a path that fails is left whatever an apply waits for. */
+	#onVerdict(index: number): void {
+		const entry = this.#inForce?.paths.entry(index, this.#prober.get(index));
+		if (entry !== undefined) this.#kernel.putPath(index, entry);
+	}
+
+	/** Resolves when the endpoints are as the CNI server has them, and this one's data path is attached. */
 	async #onEndpoints(added: Endpoint | undefined): Promise<void> {
 		await this.#loop.flush();
 		const problem = added && this.#kernel.podProblem(added.hostInterface);
@@ -300,8 +310,8 @@ export class Agent {
 		const compileMs = Math.round(compiled - began);
 		const applyMs = Math.round(performance.now() - compiled);
 		this.#log.debug({ compileMs, applyMs, writes, pending }, "applied");
-		const { self, peers, probed } = result;
-		await this.#publish({ self, peers, probed, network }, ready);
+		const { self, peers, probed, paths } = result;
+		await this.#publish({ self, peers, probed, paths, network }, ready);
 		this.#prober.start();
 		// Last and not waited for: it takes a second, and a size that cannot be had is a problem of the
 		// kernel's that keeps nothing else from being applied.

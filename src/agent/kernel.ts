@@ -28,6 +28,7 @@ export type Kernel = Pick<
 	| "peerTotals"
 	| "podProblem"
 	| "problems"
+	| "putPath"
 	| "readNetwork"
 	| "resizeFlows"
 	| "tableReader"
@@ -107,6 +108,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		peerTotals: (index) => reconciler.peerTotals(index),
 		podProblem: (name) => reconciler.podProblem(name),
 		problems: () => reconciler.problems(),
+		putPath: (index, peer) => reconciler.putPath(index, peer),
 		readNetwork: () => reconciler.readNetwork(),
 		resizeFlows: (max) => reconciler.resizeFlows(max),
 		watchNetwork: (onChange) => reconciler.watchNetwork(onChange),

@@ -71,6 +71,8 @@ export type CompileResult =
 			tables: Tables;
 			peers: PeerView[];
 			probed: ProbedPeer[];
+			/** For verdicts that come later. */
+			paths: Pick<PeerTables, "entry">;
 			self: SelfView;
 			problems: string[];
 	  }
@@ -127,6 +129,7 @@ export function compile(input: CompileInput): CompileResult {
 		problems,
 		peers: peers.views,
 		probed: peers.probed,
+		paths: peers,
 		self: {
 			node: nodeName,
 			podCIDRs: [...node.podCIDRs],

@@ -104,6 +104,8 @@ export class PeerTables {
 	readonly #self: Self;
 
 	readonly #verdicts: PathVerdicts;
+	/** By peer id. */
+	readonly #nodes = new Map<number, NodeObject>();
 
 	constructor(context: PathContext, self: Self, verdicts: PathVerdicts) {
 		this.#context = context;
@@ -112,6 +114,7 @@ export class PeerTables {
 	}
 
 	add(node: NodeObject, id: number): void {
+		this.#nodes.set(id, node);
 		const { prefixes, entries, paths, gateways, probed, hostRoutes, views } = this.#part(node, id);
 		for (const prefix of prefixes) this.prefixes.push({ prefix, id });
 		// Another Node's packets may come from any of its addresses.
@@ -124,6 +127,18 @@ export class PeerTables {
 		this.probed.push(...probed);
 		for (const route of hostRoutes) this.hostRoutes.set(route.prefix, route);
 		this.views.push(...views);
+	}
+
+	/**
+	 * The short way of a verdict: a peer's entry in `peers` as it would be with this verdict. All other
+	 * tables stay as they are, but for the MTU of its host routes. Undefined: no such entry.
+	 */
+	entry(index: number, verdict: PathVerdict | undefined): Peer | undefined {
+		const node = this.#nodes.get(index >> 1);
+		const family = (index & 1) === 1 ? 6 : 4;
+		if (!node || !podPrefixes(node).some((prefix) => prefix.family === family)) return undefined;
+		const choice = choosePath(this.#context, pathOptions(this.#context, node, family), verdict);
+		return peerEntry(choice, this.#context.config, nodeHash(node.name));
 	}
 
 	#part(node: NodeObject, id: number): PeerPart {

@@ -33,7 +33,9 @@ export interface ProberOptions {
 	adopted: ReadonlyMap<number, AdoptedPath>;
 	/** Hold times of direct paths that have failed, ms; by "NODE/FAMILY", as returned by `holds`. */
 	holds: Readonly<Record<string, number>>;
-	/** A verdict has changed. */
+	/** This verdict has changed: what the packets of one peer depend on. Cheap work only. */
+	onVerdict?: (index: number) => void;
+	/** Verdicts have changed: for everything else that depends on them. */
 	onChange(): void;
 	/** Monotonic milliseconds. */
 	clock?: () => number;
@@ -110,7 +112,7 @@ export class Prober {
 	#closed = false;
 
 	constructor(config: Config["probes"], options: ProberOptions) {
-		this.#options = { clock: () => performance.now(), ...options };
+		this.#options = { clock: () => performance.now(), onVerdict: () => {}, ...options };
 		this.#pace = paceOf(config);
 		this.#tokensAt = this.#options.clock();
 		this.#surveyor = new Surveyor(
@@ -312,7 +314,9 @@ export class Prober {
 		if (saysTheSame(probed.verdict, state)) return;
 		probed.verdict = verdictOf(probed, now);
 		this.#changed = true;
-		if (!this.#configuring) this.#tellOfChange(now);
+		if (this.#configuring) return;
+		this.#options.onVerdict(probed.peer.index);
+		this.#tellOfChange(now);
 	}
 
 	/** Notifies at once, but combines many changes: with many peers an apply is long. */

@@ -23,7 +23,7 @@ import { type BpfMap, possibleCpus } from "#native";
 import type { Network } from "../compile/network.js";
 import type { TableReader } from "../forwarder/table_reader.js";
 import type { Log } from "../log.js";
-import { Limit } from "../tables/generated.js";
+import { Limit, type Peer } from "../tables/generated.js";
 import type { HeldPeers, Tables, XdpMode } from "../tables/tables.js";
 import { type AdoptedPath, adoptedPaths } from "./adopted_paths.js";
 import { AgentTables } from "./agent_tables.js";
@@ -113,6 +113,8 @@ export class Reconciler {
 	/** Slots of the flow table that are wanted. */
 	#flowsMax: number;
 	#wanted: Tables | undefined;
+	/** What the pass under way writes. */
+	#applying: Tables | undefined;
 	#last: Applied = { pending: 0, ready: false, writes: 0 };
 	#problems: string[] = [];
 	#queue: Promise<unknown> = Promise.resolve();
@@ -261,6 +263,17 @@ export class Reconciler {
 		return [...owners].map(([id, nodeHash]) => ({ id, nodeHash }));
 	}
 
+	/**
+	 * Another path for a peer, at once: whatever an apply waits for, and at the same cost for any number
+	 * of peers. It is what is wanted from now on. A peer that the kernel does not have yet gets it with
+	 * the apply that writes it, and a write that is refused is tried again by the next apply.
+	 */
+	putPath(index: number, peer: Peer): void {
+		for (const tables of [this.#wanted, this.#applying])
+			if (tables?.peers.get(index)?.nodeHash === peer.nodeHash) tables.peers.set(index, peer);
+		this.#tables.putPath(index, peer);
+	}
+
 	/** What the tables hold of these peers, by id. */
 	peerEntries(ids: ReadonlySet<number>): HeldPeers {
 		return this.#tables.peerEntries(ids);
@@ -366,6 +379,7 @@ export class Reconciler {
 		const tables = this.#wanted;
 		if (tables === undefined || this.#closed) return this.#last;
 		clearTimeout(this.#retry);
+		this.#applying = tables;
 		const pass = new Pass(this.#log);
 		await this.#fitSizes(tables, pass);
 		// Whatever is thrown in there, the rest is tried again.

@@ -155,6 +155,15 @@ export class TableState {
 		return { writes, problems };
 	}
 
+	/** One peer's path, if the entry is that peer's already. */
+	putPath(index: number, peer: Peer): void {
+		const before = this.#peers.get(index);
+		if (before?.nodeHash !== peer.nodeHash || isDeepStrictEqual(before, peer)) return;
+		const moved = this.#moved(index, peer);
+		const failures = put(this.#tables.peers, this.#peers, [[index, peer]]);
+		if (moved && failures.length === 0) this.raiseNextHopEpoch();
+	}
+
 	/**
 	 * Cached next hops are asked for again. Nothing to do while nothing is configured. What cannot be
 	 * written now is written with the next apply.

@@ -22,6 +22,7 @@ import { peerEntries } from "../../src/reconcile/peer_entries.js";
 import {
 	Path,
 	PathName,
+	type Peer,
 	PeerCounter,
 	Probe,
 	ProbeEvent,
@@ -90,6 +91,11 @@ class PaperKernel implements Kernel {
 	adoptedPaths() {
 		return this.adopted;
 	}
+	/** Paths that were put the short way. */
+	paths: [index: number, peer: Peer][] = [];
+	putPath(index: number, peer: Peer) {
+		this.paths.push([index, peer]);
+	}
 	peerTotals() {
 		return { sent: 0, received: 0 };
 	}
@@ -102,7 +108,10 @@ class PaperKernel implements Kernel {
 	onProbeEvent(take: (record: Buffer) => void) {
 		this.tell = take;
 	}
+	/** Applies wait for it. */
+	gate: Promise<void> = Promise.resolve();
 	async apply(tables: Tables) {
+		await this.gate;
 		this.#fail(this.failures.apply);
 		this.applied.push(tables);
 		return { pending: this.refused.length, ready: this.ready, writes: 1 };
@@ -462,6 +471,25 @@ function answerTo(packet: Buffer): Buffer {
 		...{ sentPackets: 0, sentLarge: 0, receivedPackets: 0, receivedLarge: 0 },
 	});
 }
+
+t.test("a path changes although an apply waits", async (t) => {
+	const s = stage(t, "trafficEncapMode: hybrid", node("n1", 1), node("n2", 2));
+	await s.start();
+	await s.ready();
+	let open = () => {};
+	s.kernel.gate = new Promise((resolve) => {
+		open = resolve;
+	});
+	// Begins an apply, which waits from now on.
+	s.manifest("9.json", node("n3", 3));
+	s.kernel.answer = (packet) => setImmediate(() => s.kernel.tell(answerTo(packet)));
+	await until("the path is put", async () => s.kernel.paths.length > 0);
+	t.match(s.kernel.paths, [[0, { path: Path.DIRECT, remote: "192.168.1.12", mtu: 1500 }]]);
+	t.match(await s.peers(), [{ path: "geneve" }], "the apply has not ended");
+	open();
+	await until("it has", async () => (await s.peers())[0]?.path === "direct");
+	t.same(s.kernel.applied.at(-1)?.peers.get(0), s.kernel.paths[0]?.[1], "the same entry");
+});
 
 t.test("a path is direct while probes prove it", async (t) => {
 	const s = stage(t, "trafficEncapMode: hybrid", node("n1", 1), node("n2", 2));
