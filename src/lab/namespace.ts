@@ -49,7 +49,12 @@ export class Namespace {
 }
 
 /** Tools print English, and Node.js programs start without the options of a test runner. */
-const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LC_ALL: "C", NODE_OPTIONS: "" });
+/** LAB_NODE_OPTIONS: what a bench loads into every Node.js process of the lab. */
+const environment = (): NodeJS.ProcessEnv => ({
+	...process.env,
+	LC_ALL: "C",
+	NODE_OPTIONS: process.env.LAB_NODE_OPTIONS ?? "",
+});
 
 export function run(command: readonly string[], options: RunOptions = {}): Promise<Output> {
 	const [file = "", ...args] = command;
