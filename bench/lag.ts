@@ -80,7 +80,11 @@ await bench(async () => {
 		const end = performance.now() + seconds * 1000;
 		const began = performance.now();
 		while (performance.now() < end) {
-			for (const due = ((performance.now() - began) / 1000) * CHANGES_A_SECOND; changes < due; changes++)
+			for (
+				const due = ((performance.now() - began) / 1000) * CHANGES_A_SECOND;
+				changes < due;
+				changes++
+			)
 				write(site.directory, (changes * 7) % count, 1 + Math.floor((changes * 7) / count));
 			await delay(10);
 		}

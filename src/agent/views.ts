@@ -6,9 +6,9 @@ import type { PeerView } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
 import { peerIndex } from "../forwarder/route.js";
 import type { PeerCounters } from "../reconcile/reconciler.js";
-import type { InForce } from "./agent.js";
 import type { Kernel } from "./kernel.js";
 import type { Lag } from "./loop_lag.js";
+import type { InForce } from "./state.js";
 import { version } from "./version.js";
 
 /** Facts about a peer's path in one family, in addition to what was compiled. */

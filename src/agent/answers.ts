@@ -1,0 +1,127 @@
+/** The API's answers: from the agent's state, and what the kernel and the prober say at this moment. */
+import type {
+	CheckAnswer,
+	EndpointStatus,
+	ExplainAnswer,
+	PeerStatus,
+	Status,
+} from "../api/messages.js";
+import { RequestError } from "../api/server.js";
+import type { CniServer } from "../cni/server.js";
+import type { Config } from "../config/config.js";
+import type { Prober } from "../probe/prober.js";
+import type { PathSurvey } from "../probe/survey.js";
+import { peerKey } from "../tables/paths.js";
+import { check } from "./check.js";
+import { explain } from "./explain.js";
+import type { Kernel } from "./kernel.js";
+import type { LoopLag } from "./loop_lag.js";
+import type { PathEvents } from "./path_events.js";
+import { pathFactsOf, withReasons } from "./path_facts.js";
+import type { AgentState, InForce } from "./state.js";
+import { endpointStatus, type PathFactsOf, peerStatus, statusOf } from "./views.js";
+
+export interface AnswersOptions {
+	nodeName: string;
+	/** performance.now() at the agent's start. */
+	started: number;
+	state: () => AgentState;
+	config: () => Config;
+	/** Beside those of the kernel and of the CNI. */
+	problems: () => readonly string[];
+	kernel: Kernel;
+	cni: CniServer;
+	prober: Prober;
+	pathEvents: PathEvents;
+	loopLag: LoopLag;
+	/** Surveys these Nodes, or all of them, over every path. */
+	survey: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
+}
+
+export class Answers {
+	readonly #options: AnswersOptions;
+
+	constructor(options: AnswersOptions) {
+		this.#options = options;
+	}
+
+	async status(): Promise<Status> {
+		const { nodeName, started, config, kernel, cni, loopLag, problems } = this.#options;
+		const used = await kernel.flowsUsed();
+		const { ready, waitingFor, inForce, failure } = this.#options.state();
+		return statusOf({
+			nodeName,
+			ready,
+			waitingFor,
+			config: config(),
+			inForce,
+			flows: { used, max: kernel.flowSlots() },
+			pathFacts: this.#pathFacts(inForce),
+			kernel,
+			endpoints: cni.endpoints().length,
+			uptimeSeconds: (performance.now() - started) / 1000,
+			eventLoop: loopLag.read(),
+			problems: [
+				...problems(),
+				...(failure === undefined ? [] : [failure]),
+				...kernel.problems(),
+				...cni.problems(),
+			],
+		});
+	}
+
+	async peers(): Promise<PeerStatus[]> {
+		const counters = await this.#options.kernel.peerCounters();
+		const { inForce } = this.#options.state();
+		return peerStatus(
+			withReasons(inForce?.peers ?? [], this.#options.prober),
+			counters,
+			this.#pathFacts(inForce),
+			Date.now(),
+		);
+	}
+
+	endpoints(): EndpointStatus[] {
+		return this.#options.cni.endpoints().map(endpointStatus);
+	}
+
+	async check(request: unknown, signal?: AbortSignal): Promise<CheckAnswer> {
+		const { nodeName, config, survey } = this.#options;
+		const { peers, probed } = this.#setUp("check");
+		const candidates = new Set(probed.filter(({ candidate }) => candidate).map(peerKey));
+		return check(request, {
+			node: nodeName,
+			mode: config().trafficEncapMode,
+			peers: [...new Set(peers.map(({ node }) => node))],
+			hybridDirect: config().hybrid.direct,
+			candidate: (survey) => candidates.has(peerKey(survey)),
+			survey: (nodes) => survey(nodes, signal),
+		});
+	}
+
+	explain(request: unknown): ExplainAnswer {
+		const { kernel, cni, prober } = this.#options;
+		const { self, peers, network } = this.#setUp("explain");
+		return explain(request, {
+			tables: kernel.tableReader,
+			self,
+			peers: withReasons(peers, prober),
+			endpoints: cni.endpoints(),
+			interfaces: network.interfaces,
+		});
+	}
+
+	#setUp(act: string): InForce {
+		const { inForce, waitingFor } = this.#options.state();
+		if (inForce !== undefined) return inForce;
+		throw new RequestError(
+			503,
+			`Cannot ${act}: this Node is not set up yet, waiting for ${waitingFor}`,
+		);
+	}
+
+	#pathFacts(inForce: InForce | undefined): PathFactsOf {
+		const { prober, pathEvents } = this.#options;
+		return pathFactsOf(inForce?.peers ?? [], prober, pathEvents);
+	}
+}

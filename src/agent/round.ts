@@ -1,0 +1,176 @@
+/**
+ * One apply, from what is desired to what is in force:
+ *
+ *  1. compile what the sources say now
+ *  2. the prober learns the possible paths; what it knows of them is compiled at once
+ *  3. have the difference written
+ *  4. publish: the new state, changed peers in the log and for `fairway events`, the Pods' MTU
+ *
+ * A verdict of the prober's does not wait for any of it: that peer's entry is written at once, and the
+ * apply that follows brings the rest.
+ */
+import type { FormerPeers } from "../cluster/former_peers.js";
+import type { PeerIds } from "../cluster/peer_ids.js";
+import { formatProblem } from "../cluster/snapshot.js";
+import type { CniServer } from "../cni/server.js";
+import { type CompileInput, compile } from "../compile/compile.js";
+import type { Config } from "../config/config.js";
+import type { Log } from "../log.js";
+import type { Prober } from "../probe/prober.js";
+import type { Kernel } from "./kernel.js";
+import type { PathEvents } from "./path_events.js";
+import type { PathMemory } from "./path_memory.js";
+import { type PeerDifference, peerDifferences } from "./peer_differences.js";
+import type { ProblemLog } from "./problem_log.js";
+import type { Sources } from "./sources.js";
+import {
+	type AgentState,
+	changed,
+	INITIAL_STATE,
+	type InForce,
+	type PathEntries,
+} from "./state.js";
+
+export interface RoundOptions {
+	nodeName: string;
+	log: Log;
+	/** performance.now() at the agent's start. */
+	started: number;
+	sources: Pick<Sources, "config" | "desired">;
+	kernel: Kernel;
+	cni: () => Pick<CniServer, "endpoints" | "updateMTU">;
+	prober: () => Prober;
+	peerIds: PeerIds;
+	formerPeers: FormerPeers;
+	problems: ProblemLog;
+	pathEvents: PathEvents;
+	pathMemory: PathMemory;
+}
+
+class NotReadyError extends Error {}
+
+export class Round {
+	readonly #options: RoundOptions;
+	#state = INITIAL_STATE;
+	/** Of the tables that are wanted now. */
+	#paths: PathEntries | undefined;
+
+	constructor(options: RoundOptions) {
+		this.#options = options;
+	}
+
+	get state(): AgentState {
+		return this.#state;
+	}
+
+	/** @throws Error when it is to be run again */
+	async apply(): Promise<void> {
+		const { nodeName, sources, kernel, peerIds, formerPeers, problems, log } = this.#options;
+		const { config, snapshot, network } = await sources.desired();
+		const prober = this.#options.prober();
+		const former = formerPeers.missing(snapshot);
+		const began = performance.now();
+		const input: CompileInput = {
+			config,
+			snapshot,
+			network,
+			nodeName,
+			peerIds: peerIds.assign([...snapshot.nodes.keys()].filter((name) => name !== nodeName)),
+			endpoints: this.#options.cni().endpoints(),
+			verdicts: prober,
+			held: former.size === 0 ? undefined : kernel.peerEntries(former),
+		};
+		let result = compile(input);
+		// Knowledge about new peers, and about paths that a new mode allows, takes effect immediately.
+		if (result.ready && prober.configure(result.probed, config)) result = compile(input);
+		problems.update([...snapshot.problems.map(formatProblem), ...result.problems]);
+		if (!result.ready) {
+			const { reason } = result;
+			if (this.#state.waitingFor !== reason) log.warn({ reason }, "not ready");
+			this.#change({ waitingFor: reason, ready: false, failure: undefined });
+			return;
+		}
+		const compiled = performance.now();
+		this.#paths = result.paths;
+		const { ready, writes, pending } = await kernel.apply(result.tables);
+		const compileMs = Math.round(compiled - began);
+		const applyMs = Math.round(performance.now() - compiled);
+		log.debug({ compileMs, applyMs, writes, pending }, "applied");
+		const { self, peers, probed } = result;
+		this.#publish({ self, peers, probed, network }, config, ready);
+		prober.start();
+		// Last and not waited for: it takes a second, and a size that cannot be had is a problem of the
+		// kernel's that keeps nothing else from being applied.
+		void kernel.resizeFlows(config.flows.max);
+	}
+
+	/** The peer's entry alone, now: a path that fails is left whatever an apply waits for. */
+	onVerdict(index: number): void {
+		const entry = this.#paths?.entry(index, this.#options.prober().get(index));
+		if (entry !== undefined) this.#options.kernel.putPath(index, entry);
+	}
+
+	/** Of an apply that will be run again. */
+	onFailure(error: unknown, retryMs: number): void {
+		const { kernel, log } = this.#options;
+		if (error instanceof NotReadyError) {
+			// Its problems are those of the kernel, which has logged them.
+			log.warn({ problems: kernel.problems(), retryMs }, "not ready, the kernel refused writes");
+			return;
+		}
+		this.#change({ failure: error instanceof Error ? error.message : String(error) });
+		log.error({ err: error, retryMs }, "apply failed, will retry");
+	}
+
+	#change(change: Partial<AgentState>): void {
+		this.#state = changed(this.#state, change);
+	}
+
+	#publish(now: InForce, config: Config, packetsFlow: boolean): void {
+		const { kernel, pathEvents, pathMemory } = this.#options;
+		const cni = this.#options.cni();
+		const { inForce: before, ready } = this.#state;
+		this.#change({ inForce: now, waitingFor: undefined, failure: undefined });
+		const differences = peerDifferences(before?.peers ?? [], now.peers);
+		pathEvents.add(differences, Date.now());
+		if (differences.length > 0) pathMemory.changed();
+		// Beside the loop: two processes a Pod, and paths must change meanwhile.
+		if (before !== undefined && before.self.podMTU !== now.self.podMTU) void cni.updateMTU();
+		if (ready) {
+			this.#logPeers(differences);
+			return;
+		}
+		if (!packetsFlow) {
+			this.#logPeers(differences);
+			this.#change({ waitingFor: "the kernel to take what packets need to flow" });
+			// Causes a retry: the reconciler retries its writes, but does not report success.
+			throw new NotReadyError(`Cannot get ready: ${kernel.problems().join("; ")}`);
+		}
+		this.#change({ ready: true });
+		this.#logReady(now, config);
+		// Last, because the first apply has as many as there are peers.
+		this.#logPeers(differences);
+		// For Pods that were attached before the MTU changed while no agent ran.
+		void cni.updateMTU();
+	}
+
+	#logReady({ self: { podCIDRs, transport, podMTU }, peers }: InForce, config: Config): void {
+		this.#options.log.info(
+			{
+				mode: config.trafficEncapMode,
+				tunnelType: config.tunnelType,
+				xdp: this.#options.kernel.xdpMode(),
+				podCIDRs,
+				transport,
+				podMTU,
+				peers: peers.length,
+				startMs: Math.round(performance.now() - this.#options.started),
+			},
+			"ready",
+		);
+	}
+
+	#logPeers(differences: readonly PeerDifference[]): void {
+		for (const { facts, message } of differences) this.#options.log.info(facts, message);
+	}
+}

@@ -1,0 +1,117 @@
+/**
+ * What is desired, and what of it may have changed: configuration file, cluster, kernel network. A
+ * change is noted at once, which is cheap and touches nothing; it is read when the next apply asks.
+ */
+import { isDeepStrictEqual } from "node:util";
+import type { Admission } from "../cluster/admission.js";
+import type { Snapshot } from "../cluster/snapshot.js";
+import type { Source, Store } from "../cluster/store.js";
+import type { Network } from "../compile/network.js";
+import { changedKeys } from "../config/changes.js";
+import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
+import { watchConfig } from "../config/watch.js";
+import type { Log } from "../log.js";
+import type { Kernel } from "./kernel.js";
+
+export interface SourcesOptions {
+	configFile: string;
+	/** The file's present content. */
+	config: Config;
+	store: Store;
+	/** What writes to the store. */
+	source: Source;
+	admission: Admission;
+	kernel: Pick<Kernel, "readNetwork" | "watchNetwork">;
+	log: Log;
+	/** A configuration is in force from now on. */
+	onConfig: (config: Config) => void;
+	/** Something may have changed. */
+	onChange: () => void;
+}
+
+export interface Desired {
+	config: Config;
+	snapshot: Snapshot;
+	network: Network;
+}
+
+export class Sources {
+	readonly #options: SourcesOptions;
+	readonly #watches: { close(): void | Promise<void> }[];
+	#config: Config;
+	#refusedConfig: readonly string[] = [];
+	#network: Network | undefined;
+	#networkChanged = true;
+
+	constructor(options: SourcesOptions) {
+		const { configFile, config, store, source, kernel, onChange } = options;
+		this.#options = options;
+		this.#config = config;
+		store.listen(onChange);
+		this.#watches = [
+			source,
+			kernel.watchNetwork(() => this.resync()),
+			watchConfig(configFile, (result) => this.#onConfig(result), { current: config }),
+		];
+	}
+
+	get config(): Config {
+		return this.#config;
+	}
+
+	/** What is wrong in the file's present content, if that is not in force. */
+	get refusedConfig(): readonly string[] {
+		return this.#refusedConfig;
+	}
+
+	/** Everything is to be looked at again. */
+	resync(): void {
+		this.#networkChanged = true;
+		this.#options.onChange();
+	}
+
+	/** As it is now. @throws Error when the network cannot be read; the next call tries again */
+	async desired(): Promise<Desired> {
+		const network = await this.#readNetwork();
+		return { config: this.#config, snapshot: this.#options.admission.update(), network };
+	}
+
+	async close(): Promise<void> {
+		await Promise.all(this.#watches.map((watch) => watch.close()));
+	}
+
+	#onConfig(result: ConfigResult): void {
+		const { log, onConfig, onChange } = this.#options;
+		if ("errors" in result) {
+			this.#refusedConfig = result.errors.map(formatConfigError);
+			log.error(
+				{ errors: this.#refusedConfig },
+				"invalid configuration ignored, previous one stays in force",
+			);
+			return;
+		}
+		this.#refusedConfig = [];
+		const changes = changedKeys(this.#config, result.config);
+		this.#config = result.config;
+		onConfig(result.config);
+		log.info({ changes }, "configuration reloaded");
+		onChange();
+	}
+
+	async #readNetwork(): Promise<Network> {
+		if (this.#network === undefined || this.#networkChanged) {
+			// Reset first, so that a change during reading causes another read.
+			this.#networkChanged = false;
+			try {
+				const before = this.#network;
+				const now = await this.#options.kernel.readNetwork();
+				// Keep the same object while its content is the same, so that compiled results stay valid.
+				this.#network = isDeepStrictEqual(now, before) && before !== undefined ? before : now;
+			} catch (error) {
+				this.#networkChanged = true;
+				throw error;
+			}
+		}
+		return this.#network;
+	}
+}
