@@ -10,7 +10,13 @@ import { BpfMap, possibleCpus } from "#native";
 import { NodeSockets } from "../../../src/reconcile/sockets.js";
 import { sysctls } from "../../../src/reconcile/sysctls.js";
 import { u32 } from "../../../src/tables/codec.js";
-import { Fragment, FragmentKey, NextHop, PeerCounter } from "../../../src/tables/generated.js";
+import {
+	Fragment,
+	FragmentKey,
+	NextHop,
+	Path,
+	PeerCounter,
+} from "../../../src/tables/generated.js";
 import {
 	buildObject,
 	ip,
@@ -195,6 +201,33 @@ t.test(
 		t.match(reader.nodeConfig(), { snatPortFirst: 50_000, snatPortLast: 59_999 });
 	},
 );
+
+t.test("a path changes at once, without an apply and while one is under way", async (t) => {
+	const tables = tablesOf({ peers: 3, pods: 2 });
+	t.match(await reconciler.apply(tables), { pending: 0 });
+	const geneve = tables.peers.get(2)!;
+	const direct = { ...geneve, path: Path.DIRECT, port: 0, vni: 0, local: "", mtu: 1500 };
+	const path = (index: number) => reader.peer(index)?.path;
+	reconciler.putPath(2, direct);
+	t.equal(path(2), Path.DIRECT);
+	t.equal(path(0), Path.GENEVE, "the others stay");
+	t.match(await reconciler.apply(tables), { writes: 0 }, "it is what is wanted from now on");
+	t.equal(path(2), Path.DIRECT);
+
+	// An apply with older knowledge does not take it back.
+	const older = { ...tables, peers: new Map(tables.peers) };
+	const applied = reconciler.apply(older);
+	reconciler.putPath(2, geneve);
+	t.equal(path(2), Path.GENEVE);
+	await applied;
+	t.equal(path(2), Path.GENEVE);
+
+	reconciler.putPath(2, { ...direct, nodeHash: 99n });
+	t.equal(path(2), Path.GENEVE, "an entry that is another Node's is left alone");
+	const epoch = reader.nodeConfig()?.nextHopEpoch;
+	reconciler.putPath(2, { ...geneve, remote: "172.16.9.9" });
+	t.equal(reader.nodeConfig()?.nextHopEpoch, epoch! + 1, "its next hop is asked for again");
+});
 
 t.test("ip monitor does not outlive an agent that is killed", async (t) => {
 	const monitor = fileURLToPath(new URL("../../../src/reconcile/monitor.ts", import.meta.url));
