@@ -9,6 +9,7 @@ import type {
 import { RequestError } from "../api/server.js";
 import type { CniServer } from "../cni/server.js";
 import type { Config } from "../config/config.js";
+import { peerIndex } from "../forwarder/route.js";
 import type { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey.js";
 import { peerKey } from "../tables/paths.js";
@@ -56,7 +57,7 @@ export class Answers {
 			config: config(),
 			inForce,
 			flows: { used, max: kernel.flowSlots() },
-			pathFacts: this.#pathFacts(inForce),
+			probes: this.#probeTotals(inForce),
 			kernel,
 			endpoints: cni.endpoints().length,
 			uptimeSeconds: (performance.now() - started) / 1000,
@@ -118,6 +119,19 @@ export class Answers {
 			503,
 			`Cannot ${act}: this Node is not set up yet, waiting for ${waitingFor}`,
 		);
+	}
+
+	#probeTotals(inForce: InForce | undefined): Status["probes"] {
+		const { prober, pathEvents } = this.#options;
+		const total = { sent: 0, answered: 0, late: 0, changes: 0 };
+		for (const { id, node, family } of inForce?.peers ?? []) {
+			const probes = prober.countersOf(peerIndex(id, family));
+			total.sent += probes?.sent ?? 0;
+			total.answered += probes?.answered ?? 0;
+			total.late += probes?.late ?? 0;
+			total.changes += pathEvents.age(node, family).changes;
+		}
+		return total;
 	}
 
 	#pathFacts(inForce: InForce | undefined): PathFactsOf {

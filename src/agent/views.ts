@@ -33,7 +33,8 @@ export interface StatusInput {
 	inForce: InForce | undefined;
 	/** Slots of the flow table: used and total. */
 	flows: { used: number; max: number };
-	pathFacts: PathFactsOf;
+	/** Over all peers. */
+	probes: Status["probes"];
 	kernel: Pick<Kernel, "counters" | "libbpf" | "mapMemory" | "problems" | "slowPath" | "xdpMode">;
 	endpoints: number;
 	uptimeSeconds: number;
@@ -70,7 +71,7 @@ export function statusOf(input: StatusInput): Status {
 		pid: process.pid,
 		uptimeSeconds: Math.round(input.uptimeSeconds),
 		peers: { nodes: new Set(peers.map(({ node }) => node)).size, paths },
-		probes: probeTotals(peers, input.pathFacts),
+		probes: input.probes,
 		endpoints: input.endpoints,
 		flows: input.flows,
 		mapMemory: kernel.mapMemory(),
@@ -89,19 +90,6 @@ function nonZero(counts: Readonly<Record<string, bigint | number>>): Record<stri
 			.filter(([, count]) => count > 0)
 			.map(([name, count]) => [name, Number(count)]),
 	);
-}
-
-function probeTotals(peers: readonly PeerView[], pathFacts: PathFactsOf): Status["probes"] {
-	const total = { sent: 0, answered: 0, late: 0, changes: 0 };
-	for (const peer of peers) {
-		const facts = pathFacts(peerIndex(peer.id, peer.family));
-		if (facts === undefined) continue;
-		total.sent += facts.probes.sent;
-		total.answered += facts.probes.answered;
-		total.late += facts.probes.late;
-		total.changes += facts.changes;
-	}
-	return total;
 }
 
 /** @param now epoch, ms: since when a path is in force of which nothing else is known */

@@ -165,6 +165,11 @@ export class Prober {
 		return this.#peers.get(index)?.verdict;
 	}
 
+	/** Of one peer, without what costs words: thousands of them are added up for `fairway status`. */
+	countersOf(index: number): Readonly<ProbeCounters> | undefined {
+		return this.#peers.get(index)?.counters;
+	}
+
 	/** The current facts for `fairway peers`. */
 	facts(index: number): PathFacts | undefined {
 		const probed = this.#peers.get(index);
