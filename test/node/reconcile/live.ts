@@ -66,7 +66,8 @@ t.test("the kernel's FIB", async (t) => {
 			tos: 0,
 			wantsSource: true,
 		});
-	const via = { kind: "forward", ifindex: nic?.ifindex, sourceMac: nic?.address, mtu: 1500 };
+	const to = { kind: "forward", ifindex: nic?.ifindex, sourceMac: nic?.address, mtu: 1500 };
+	const via = { ...to, source: "192.168.1.1" };
 	await until(() => ask("203.0.113.9").kind === "forward");
 	t.same(ask("203.0.113.9"), {
 		...via,
@@ -74,7 +75,7 @@ t.test("the kernel's FIB", async (t) => {
 		destinationMac: "02:00:00:00:00:fe",
 	});
 	t.same(ask("192.168.1.77"), { ...via, nextHop: "192.168.1.77" }, "on the link, not known yet");
-	t.same(ask("2001:db8::1"), { ...via, nextHop: "fd00:1::fe" });
+	t.same(ask("2001:db8::1"), { ...to, source: "fd00:1::1", nextHop: "fd00:1::fe" });
 	t.same(ask("192.168.1.1"), { kind: "notForwarded" }, "an address of the Node");
 	for (const address of ["198.51.100.1", "198.51.100.17", "198.51.100.33"])
 		t.match(ask(address), { kind: "noRoute" }, address);
