@@ -7,6 +7,7 @@
 import type { BpfProgram } from "#native";
 import { BpfObject } from "#native";
 import { run } from "../src/lab/namespace.js";
+import { macWord } from "../src/tables/address.js";
 import {
 	FlowState,
 	knobs,
@@ -235,10 +236,11 @@ function configure(object: BpfObject): void {
 		...{ gatewayAddress6: "::", gatewayMac: NODE.mac, snatPortFirst: 0, snatPortLast: 0 },
 		...{ genevePort: 6081, vxlanPort: 0, hostIfindex: 0, transportMtu: 1500 },
 		...{ hashSeed: 0x5eed5eed, slowPathRate: 0, probeKey: [0n, 0n], flowTimeouts },
+		...{ wireMacs: [macWord(NODE.mac), 0n, 0n, 0n], strippedMac: macWord("06:00:00:00:00:01") },
 	};
 	const peer = {
 		...{ path: Path.GENEVE, outerFamily: 4, port: 6081, vni: 1, local: NODE.address },
-		...{ remote: REMOTE_NODE.address, mtu: 1450, nodeHash: 0n },
+		...{ remote: REMOTE_NODE.address, mtu: 1450, flags: 0, nodeHash: 0n },
 	};
 	object.map("node_config").update(u32(0), NodeConfig.encode(config));
 	object.map("peers").update(u32(PEER_INDEX), Peer.encode(peer));

@@ -155,7 +155,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 				return dropped(verdict, DROP_NO_ROUTE);
 			return pass(verdict);
 		}
-		if (route.flags & ROUTE_PEER_NODE && tunnel_forged(ctx, packet, node, verdict))
+		if (route.flags & ROUTE_PEER_NODE && tunnel_forged(ctx, packet, node))
 			return dropped(verdict, DROP_TUNNEL_FROM_POD);
 	}
 

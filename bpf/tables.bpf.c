@@ -21,6 +21,7 @@ const volatile union {
 	enum event_counter event_counter;
 	enum flow_state flow_state;
 	enum node_flag node_flag;
+	enum peer_flag peer_flag;
 	enum path path;
 	enum route_kind route_kind;
 	enum route_flag route_flag;

@@ -107,6 +107,35 @@ static __always_inline bool of_vlan(context *ctx)
 #endif
 }
 
+/* As in struct next_hop, in two loads. */
+static __always_inline __u64 mac_at(const void *mac)
+{
+	return *(const __u32 *)mac | (__u64) * (const __u16 *)(mac + 4) << 32;
+}
+
+#ifndef PACKET_OTHERHOST
+#define PACKET_OTHERHOST 3
+#endif
+
+/* Of a NIC that takes what is for others, too (promiscuous), or floods. XDP knows a few MACs of this
+ * Node, and leaves other frames to TC; there the kernel has looked. `ethernet`: 14 bytes. */
+static __always_inline bool for_this_node(context *ctx, const void *ethernet,
+					  const struct node_config *node)
+{
+#ifdef FAIRWAY_XDP
+	__u64 destination = mac_at(ethernet);
+	__u32 i;
+
+#pragma unroll
+	for (i = 0; i < WIRE_MACS_MAX; i++)
+		if (node->wire_macs[i] == destination)
+			return true;
+	return false;
+#else
+	return ctx->pkt_type != PACKET_OTHERHOST;
+#endif
+}
+
 static __always_inline __u32 ingress_ifindex(context *ctx)
 {
 #ifdef FAIRWAY_XDP

@@ -12,6 +12,7 @@
 #define FAIRWAY_ESTABLISHED_RECEIVE_H
 
 #include "established.h"
+#include "untunnelled.h"
 #ifdef FAIRWAY_XDP
 #include "xdp.h"
 #endif
@@ -19,9 +20,13 @@
 /* Bytes from the outer UDP header to the inner Ethernet header. */
 #define TUNNEL_ETHERNET (TUNNEL_INNER_SIZE - ETH_HLEN)
 
-static __always_inline bool is_tunnel_port(__be16 port, const struct node_config *node)
+/* No stack has looked at the outer header before us. IPv4 without options, at `ip`. */
+static __always_inline bool outer_header_whole(const __u32 *ip)
 {
-	return port && (port == node->geneve_port || port == node->vxlan_port);
+	__u64 sum = (__u64)ip[0] + ip[1] + ip[2] + ip[3] + ip[4];
+
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return !csum_fold((sum & 0xffff) + (sum >> 16));
 }
 
 /* 2. The inner frame's ethertype; 0: not a tunnel packet of the simplest form with this Node's VNI.
@@ -48,33 +53,40 @@ static __always_inline bool tunnel_of_flow(const struct flow *flow, __u8 family,
 	if (flow->route_kind != ROUTE_PEER)
 		return false;
 	peer = peer_lookup(flow->peer, family);
-	return peer && (peer->path == PATH_GENEVE || peer->path == PATH_VXLAN) &&
-	       words_equal(&peer->remote, outer->words.source) &&
+	return peer && peer_tunnels(peer) && words_equal(&peer->remote, outer->words.source) &&
 	       words_equal(&peer->local, outer->words.destination);
+}
+
+/* 3. What has come without a tunnel may have been sent by the flow's peer. */
+static __always_inline bool untunnelled_of_flow(const void *ethernet, const struct flow *flow,
+						__u8 family, const struct node_config *node)
+{
+	return flow->route_kind != ROUTE_PEER || (!HOOK_IS_XDP && was_stripped(ethernet, node)) ||
+	       peer_sends_untunnelled(flow->peer, family);
 }
 
 #ifdef FAIRWAY_XDP
 
 /* Removes the tunnel of the peer at `index` and leaves the rest to GRO and TC. */
 static __always_inline int established_strip(context *ctx, __u32 strip, __u8 family, __u32 index,
-					     const struct headers *headers)
+					     const struct headers *headers,
+					     const struct node_config *node)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct verdict verdict = { .action = ACTION_PASS, .peer = NO_PEER };
 	struct gso gso = { .segments = 1 };
-	__u64 destination, source;
+	__u64 destination;
 
 	if (data + ETH_HLEN > end)
 		return NOT_ESTABLISHED;
 	destination = *(__u64 *)data;
-	source = *(__u64 *)(data + ETH_ALEN);
 	if (bpf_xdp_adjust_head(ctx, strip))
 		return NOT_ESTABLISHED;
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
 	if (data + ETH_HLEN > end)
-		return XDP_ABORTED;
-	put_ethernet(data, destination, source, family);
+		return established_failed();
+	put_ethernet(data, destination, node->stripped_mac, family);
 	count_received(index, false, true, headers->length, headers->before_payload, &gso);
 	record(&verdict);
 	return XDP_PASS;
@@ -115,6 +127,8 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 				      family == 4 ? &node->snat_address4 : &node->snat_address6);
 	match = flow_established(headers, hash, own, node, now);
 	flow = match.flow;
+	if (data + l3 + header + 8 > end)
+		return NOT_ESTABLISHED;
 	if (!flow || !flow->local_ifindex || flow->local_direction == match.direction)
 		return NOT_ESTABLISHED;
 	if (outer) {
@@ -122,7 +136,8 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 		    ecn_decapsulate(outer->tos, headers->tos) != (headers->tos & ECN_MASK))
 			return NOT_ESTABLISHED;
 	} else {
-		if (flow->route_kind != ROUTE_PEER && flow->route_kind != ROUTE_OUTSIDE)
+		if ((flow->route_kind != ROUTE_PEER && flow->route_kind != ROUTE_OUTSIDE) ||
+		    !untunnelled_of_flow(data, flow, family, node))
 			return NOT_ESTABLISHED;
 		/* From a peer's tunnel address, it may be a tunnel packet to an unknown port. */
 		if (flow->flags & FLOW_SNAT &&
@@ -131,13 +146,11 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 			return NOT_ESTABLISHED;
 		translated = snat_translation(flow, FLOW_REPLY, &translation);
 	}
-	if (data + l3 + header + 8 > end)
-		return NOT_ESTABLISHED;
 	from_peer = flow->route_kind == ROUTE_PEER;
 	index = flow->peer * 2 + (family == 6);
 #ifdef FAIRWAY_XDP
 	if (headers->key.protocol == IPPROTO_TCP)
-		return established_strip(ctx, l3 - ETH_HLEN, family, index, headers);
+		return established_strip(ctx, l3 - ETH_HLEN, family, index, headers, node);
 	if (must_go_up(ctx, data + l3 + header, family, headers, flow))
 		return NOT_ESTABLISHED;
 #endif
@@ -157,16 +170,15 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	if (outer) {
 #ifdef FAIRWAY_XDP
 		if (bpf_xdp_adjust_head(ctx, l3 - ETH_HLEN))
-			return XDP_ABORTED;
+			return established_failed();
 #else
-		if (bpf_skb_adjust_room(ctx, ETH_HLEN - (int)l3, BPF_ADJ_ROOM_MAC,
-					BPF_F_ADJ_ROOM_FIXED_GSO))
+		if (tunnel_leave(ctx, l3 - ETH_HLEN, 0))
 			return established_failed();
 #endif
 		data = (void *)(long)ctx->data;
 		end = (void *)(long)ctx->data_end;
 		if (data + ETH_HLEN > end)
-			return discard();
+			return established_failed();
 	}
 	put_ethernet(data, mac, mac_to_put(&node->gateway_mac), family);
 	if (from_peer)
@@ -199,7 +211,8 @@ static __always_inline int established_from(context *ctx, const struct node_conf
 	if (outer->key.protocol != IPPROTO_UDP || !is_tunnel_port(port, node))
 		return established_deliver(ctx, node, ETH_HLEN, family, outer, NULL);
 	ethertype = tunnel_plain(data, end, l4, port, node);
-	if (!ethertype || outer->length < before)
+	if (!ethertype || outer->length < before ||
+	    (family == 4 && !outer_header_whole(data + ETH_HLEN)))
 		return NOT_ESTABLISHED;
 	/* Constants for each case: only at TC does it matter whether the tunnel has the other family. */
 	if (ethertype == bpf_htons(ETH_P_IP) && (HOOK_IS_XDP || family == 4) &&
@@ -221,7 +234,8 @@ stage int established_receive(context *ctx)
 	__be16 ethertype;
 	__u32 room;
 
-	if (!node || !(node->flags & NODE_CONFIGURED) || data + ETH_HLEN > end || of_vlan(ctx))
+	if (!node || !(node->flags & NODE_CONFIGURED) || data + ETH_HLEN > end || of_vlan(ctx) ||
+	    !for_this_node(ctx, data, node))
 		return NOT_ESTABLISHED;
 	/* Only the first buffer: larger packets take the slow path. */
 	room = HOOK_IS_XDP ? end - data - ETH_HLEN : frame_length(ctx) - ETH_HLEN;

@@ -14,8 +14,8 @@
 #define TCP_HEADER_MAX 60
 
 struct gso {
-	__u32 size;	/* of a segment's payload, 0: not GSO */
-	__u32 segments; /* at least 1 */
+	__u32 size; /* of a segment's payload, 0: not GSO */
+	__u32 segments; /* 1: not GSO; 0: the sender has not counted them (SKB_GSO_DODGY: taps, virtio) */
 };
 
 static __always_inline struct gso gso_of(context *ctx)
@@ -31,7 +31,7 @@ static __always_inline struct gso gso_of(context *ctx)
 		gso.size = size;
 		segments = ctx->gso_segs;
 		hide(segments);
-		gso.segments = segments ? segments : 1;
+		gso.segments = segments;
 	}
 #endif
 	return gso;

@@ -8,35 +8,43 @@
 
 #include "mtu.h"
 
-/* Of the segments of a packet, those that are longer than LARGE_PACKET: `headers` bytes are IP's and
- * L4's, `length` is that of all. The last segment may be a small one. */
-static __always_inline __u32 large_segments(__u32 length, __u32 headers, const struct gso *gso)
+/* Packets that this one becomes on the wire: `headers` bytes are IP's and L4's, `length` is that of all. */
+static __always_inline __u32 segments_of(__u32 length, __u32 headers, const struct gso *gso)
 {
-	__u32 last = length - (gso->segments - 1) * gso->size;
+	if (gso->segments)
+		return gso->segments;
+	return length > headers + gso->size ? (length - headers - 1) / gso->size + 1 : 1;
+}
 
-	if (!gso->size)
+/* Of so many segments, those that are longer than LARGE_PACKET. The last one may be a small one. */
+static __always_inline __u32 large_segments(__u32 length, __u32 headers, __u32 segments, __u32 size)
+{
+	__u32 last = length - (segments - 1) * size;
+
+	if (!size)
 		return length > LARGE_PACKET;
-	if (headers + gso->size <= LARGE_PACKET)
+	if (headers + size <= LARGE_PACKET)
 		return 0;
-	return gso->segments - (last <= LARGE_PACKET);
+	return segments - (last <= LARGE_PACKET);
 }
 
 static __always_inline void count_sent(__u32 index, bool tunnel, __u32 length, __u32 headers,
 				       const struct gso *gso)
 {
 	struct peer_counter *counter = bpf_map_lookup_elem(&peer_counters, &index);
+	__u32 segments = segments_of(length, headers, gso);
 	/* Each segment carries the headers again. */
-	__u64 bytes = length + (__u64)(gso->segments - 1) * headers;
+	__u64 bytes = length + (__u64)(segments - 1) * headers;
 
 	if (!counter)
 		return;
 	if (tunnel) {
-		counter->tunnel_packets += gso->segments;
+		counter->tunnel_packets += segments;
 		counter->tunnel_bytes += bytes;
 	} else {
-		counter->direct_packets += gso->segments;
+		counter->direct_packets += segments;
 		counter->direct_bytes += bytes;
-		counter->direct_large += large_segments(length, headers, gso);
+		counter->direct_large += large_segments(length, headers, segments, gso->size);
 	}
 }
 
@@ -45,16 +53,17 @@ static __always_inline void count_received(__u32 index, bool here, bool stripped
 					   __u32 headers, const struct gso *gso)
 {
 	struct peer_counter *counter = bpf_map_lookup_elem(&peer_counters, &index);
-	__u32 large = large_segments(length, headers, gso);
+	__u32 segments = segments_of(length, headers, gso);
+	__u32 large = large_segments(length, headers, segments, gso->size);
 
 	if (!counter)
 		return;
 	if (here) {
-		counter->received_packets += gso->segments;
+		counter->received_packets += segments;
 		counter->received_large += large;
 	}
 	if (stripped) {
-		counter->received_tunnel_packets += gso->segments;
+		counter->received_tunnel_packets += segments;
 		counter->received_tunnel_large += large;
 	}
 }

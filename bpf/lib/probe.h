@@ -6,8 +6,12 @@
  *  2. path          of the peer's, the one that the probe names; the kernel is asked for its next hop
  *  3. send          the datagram, its checksum, the tunnel
  *  4. question      of this Node's agent, at from_host: stamped and sent
- *  5. answer        a peer's question, at from_wire: turned round and sent
+ *  5. answer        a peer's question, at from_wire: turned round and sent, not too many of one peer's;
+ *                   from_wire has asked where it came from, as of any packet of a peer
  *  6. proof         the answer to a question of ours, at from_wire: its token, the agent is told
+ *
+ * Questions and answers announce whether Pod packets of their Node come without a tunnel, and whether it
+ * takes such packets of the other. Only an answer is believed: a question can come from anybody.
  */
 #ifndef FAIRWAY_PROBE_H
 #define FAIRWAY_PROBE_H
@@ -16,8 +20,10 @@
 #ifndef FAIRWAY_XDP
 #include "remote.h"
 #include "siphash.h"
+#include "untunnelled.h"
 #endif
 
+#define PROBE_QUESTION_FLAGS ((1 << PROBE_ANSWER_SHIFT) - 1)
 #define PROBE_DATAGRAM sizeof(struct probe_datagram)
 
 _Static_assert(PROBE_DATAGRAM == sizeof(struct udp_header) + sizeof(struct probe),
@@ -69,6 +75,15 @@ static __always_inline __u32 probe_from(context *ctx, const struct packet *packe
 
 #ifndef FAIRWAY_XDP
 
+/* What has the shape of a probe asks, whatever else is wrong with it. */
+static __always_inline bool probe_asks(context *ctx, const struct packet *packet)
+{
+	__u8 *kind = bytes_at(
+		ctx, packet->l4 + sizeof(struct udp_header) + offsetof(struct probe, kind), 1);
+
+	return kind && *kind == PROBE_QUESTION;
+}
+
 static __always_inline bool way_is_known(__u8 way)
 {
 	return way == PROBE_DIRECT || way == PROBE_TUNNEL;
@@ -77,11 +92,6 @@ static __always_inline bool way_is_known(__u8 way)
 static __always_inline __u32 probe_index(const struct packet *packet, __u32 id)
 {
 	return id * 2 + (packet->family == 6);
-}
-
-static __always_inline bool in_tunnel(const struct peer *path)
-{
-	return path->path == PATH_GENEVE || path->path == PATH_VXLAN;
 }
 
 /* 2. NULL: the verdict says why. No next hop is kept: it is the neighbour of this moment that is to be
@@ -99,8 +109,8 @@ static __always_inline const struct peer *probe_path(struct __sk_buff *ctx, stru
 		return NULL;
 	}
 	work->verdict.path = path->path;
-	fib_question_peer(&work->question, path, in_tunnel(path),
-			  in_tunnel(path) ? path->outer_family : work->packet.family, node);
+	fib_question_peer(&work->question, path, peer_tunnels(path),
+			  peer_tunnels(path) ? path->outer_family : work->packet.family, node);
 	fib_ask(ctx, work);
 	if (way->action == ACTION_DROP || way->action == ACTION_PASS) {
 		drop(&work->verdict, DROP_NO_ROUTE);
@@ -144,7 +154,7 @@ static __always_inline int probe_send(struct __sk_buff *ctx, struct work *work,
 	work->probe.udp.check = probe_checksum(packet, &work->probe);
 	if (store_summed(ctx, packet->l4, &work->probe, PROBE_DATAGRAM))
 		return dropped(&work->verdict, DROP_REWRITE_FAILED);
-	if (in_tunnel(path)) {
+	if (peer_tunnels(path)) {
 		if (encapsulate(ctx, packet, path, node))
 			return dropped(&work->verdict, DROP_REWRITE_FAILED);
 		family = path->outer_family;
@@ -193,7 +203,27 @@ static __always_inline __u64 probe_token(const struct address *gateway, const st
 	const __u32 words = (sizeof(*gateway) + offsetof(struct probe, token)) / sizeof(__u64);
 
 	message.probe.kind = PROBE_QUESTION;
+	message.probe.flags &= PROBE_QUESTION_FLAGS;
 	return siphash((const __u64 *)&message, words, node->probe_key);
+}
+
+/* What this Node announces to the peer of `id`: enum probe_flag. */
+static __always_inline __u8 announcement(__u32 id, __u8 family, const struct node_config *node)
+{
+	__u8 flags = PROBE_ANNOUNCES;
+
+	if (node->flags & NODE_SENDS_UNTUNNELLED)
+		flags |= PROBE_SENDS_UNTUNNELLED;
+	if (peer_sends_untunnelled(id, family))
+		flags |= PROBE_TAKES_UNTUNNELLED;
+	return flags;
+}
+
+/* A question announces what is not known of its peer. */
+static __always_inline bool announces_news(__u8 flags, __u32 id, __u8 family)
+{
+	return flags & PROBE_ANNOUNCES &&
+	       !(flags & PROBE_SENDS_UNTUNNELLED) == peer_sends_untunnelled(id, family);
 }
 
 /* 4 */
@@ -221,6 +251,7 @@ stage int probe_ask(struct __sk_buff *ctx, struct work *work, const struct node_
 		return discard();
 	sum.index = probe_index(packet, id);
 	peer_sum(&sum);
+	probe->flags = (probe->flags & PROBE_HELLO) | announcement(id, packet->family, node);
 	probe->length = bpf_htons(packet->length);
 	probe->sent_packets = bpf_htonl(sum.sent_packets);
 	probe->sent_large = bpf_htonl(sum.sent_large);
@@ -231,7 +262,7 @@ stage int probe_ask(struct __sk_buff *ctx, struct work *work, const struct node_
 	return probe_send(ctx, work, path, node);
 }
 
-/* The agent is told of a peer that introduces itself. */
+/* The agent is told of a peer that introduces itself, or announces something new: it asks the peer. */
 static __always_inline void probe_greeted(__u32 index)
 {
 	struct peer_activity *activity = bpf_map_lookup_elem(&peer_activity, &index);
@@ -242,12 +273,33 @@ static __always_inline void probe_greeted(__u32 index)
 		return;
 	activity->greeted_at = now;
 	record = bpf_ringbuf_reserve(&probe_events, sizeof(*record), 0);
-	if (!record)
+	if (!record) {
+		count_event(EVENT_PROBE_RING_FULL);
 		return;
+	}
 	__builtin_memset(record, 0, sizeof(*record));
 	record->event = PROBE_GREETED;
 	record->index = index;
 	bpf_ringbuf_submit(record, 0);
+}
+
+/* One word a peer: the time until which what was asked so far is paid for. Two CPUs at once may let
+ * one question more pass. */
+static __always_inline bool answer_allowed(__u32 index)
+{
+	struct peer_activity *activity = bpf_map_lookup_elem(&peer_activity, &index);
+	__u64 now = bpf_ktime_get_coarse_ns(), until;
+
+	if (!activity)
+		return false;
+	until = activity->answers_until;
+	/* Signed: another CPU may have read the clock later. */
+	if ((__s64)(until - now) < 0)
+		until = now;
+	if (until - now > (__u64)PROBE_ANSWER_BURST * PROBE_ANSWER_NS)
+		return false;
+	activity->answers_until = until + PROBE_ANSWER_NS;
+	return true;
 }
 
 /* bpf_skb_adjust_room takes no more at once. */
@@ -324,13 +376,17 @@ static __always_inline int probe_answer(struct __sk_buff *ctx, struct work *work
 	if ((__u32)(packet->l4 - packet->l3) != header || length < header + PROBE_DATAGRAM ||
 	    length > packet->length || bpf_ntohs(probe->length) != packet->length)
 		return dropped(verdict, DROP_PROBE_REFUSED);
-	if (probe->flags & PROBE_HELLO)
+	if (!answer_allowed(sum.index))
+		return dropped(verdict, DROP_PROBE_RATE);
+	if (probe->flags & PROBE_HELLO || announces_news(probe->flags, id, packet->family))
 		probe_greeted(sum.index);
 	path = probe_path(ctx, work, id, probe->way_back, node);
 	if (!path)
 		return discard();
 	peer_sum(&sum);
 	probe->kind = PROBE_ANSWER;
+	probe->flags = (probe->flags & PROBE_QUESTION_FLAGS) |
+		       announcement(id, packet->family, node) << PROBE_ANSWER_SHIFT;
 	probe->received_packets = bpf_htonl(sum.received_packets);
 	probe->received_large = bpf_htonl(sum.received_large);
 	work->probe.udp.length = bpf_htons(length - header);
@@ -352,6 +408,16 @@ static __always_inline void proof_stamp(__u32 index, __u8 way, bool large, __u64
 		proof->large_answered_at = now;
 }
 
+/* Only who saw the question can have made its answer: this is the MAC that the peer sends with. */
+static __always_inline void sender_proven(__u32 index, __u64 mac)
+{
+	__u32 key = index * 2 + PROBE_DIRECT;
+	struct path_proof *proof = bpf_map_lookup_elem(&path_proofs, &key);
+
+	if (proof && proof->source_mac != mac)
+		proof->source_mac = mac;
+}
+
 /* 6 */
 static __always_inline int probe_proof(struct work *work, const struct node_config *node, __u32 id)
 {
@@ -365,6 +431,8 @@ static __always_inline int probe_proof(struct work *work, const struct node_conf
 	if (now < sent_at || now - sent_at > PROBE_LIFE_MS * NS_PER_MS ||
 	    probe->token != probe_token(&packet->key.source, probe, node))
 		return dropped(verdict, DROP_PROBE_REFUSED);
+	if (!work->arrival.tunnelled)
+		sender_proven(index, work->arrival.source_mac);
 	if (probe->way_there == probe->way_back)
 		proof_stamp(index, probe->way_there,
 			    length > LARGE_PACKET && packet->length > LARGE_PACKET, now);
@@ -374,6 +442,7 @@ static __always_inline int probe_proof(struct work *work, const struct node_conf
 		record->event = PROBE_ANSWERED;
 		record->way_there = probe->way_there;
 		record->way_back = probe->way_back;
+		record->announced = probe->flags >> PROBE_ANSWER_SHIFT;
 		record->index = index;
 		record->sequence = bpf_ntohl(probe->sequence);
 		record->length = length;
@@ -385,6 +454,8 @@ static __always_inline int probe_proof(struct work *work, const struct node_conf
 		record->received_packets = bpf_ntohl(probe->received_packets);
 		record->received_large = bpf_ntohl(probe->received_large);
 		bpf_ringbuf_submit(record, 0);
+	} else {
+		count_event(EVENT_PROBE_RING_FULL);
 	}
 	decide(verdict, ACTION_PROBE);
 	return discard();

@@ -34,6 +34,8 @@ stage int traffic_note(__u32 index, __u64 now)
 			record->event = PROBE_TRAFFIC;
 			record->index = index;
 			bpf_ringbuf_submit(record, 0);
+		} else {
+			count_event(EVENT_PROBE_RING_FULL);
 		}
 	}
 	activity->sent_at = now;
@@ -58,7 +60,7 @@ static __always_inline enum drop_reason remote_peer(context *ctx, struct work *w
 	remote->to_peer = 1;
 	remote->index = id * 2 + (packet->family == 6);
 	remote->native = native;
-	remote->tunnel = !native && (peer->path == PATH_GENEVE || peer->path == PATH_VXLAN);
+	remote->tunnel = !native && peer_tunnels(peer);
 	remote->mtu = native ? node->transport_mtu : peer->mtu;
 	verdict->path = native ? PATH_ROUTED : peer->path;
 	family = remote->tunnel || native ? peer->outer_family : packet->family;

@@ -109,6 +109,11 @@ static __always_inline const struct peer *peer_lookup(__u32 id, __u8 family)
 	return bpf_map_lookup_elem(&peers, &index);
 }
 
+static __always_inline bool peer_tunnels(const struct peer *peer)
+{
+	return peer->path == PATH_GENEVE || peer->path == PATH_VXLAN;
+}
+
 static __always_inline const struct endpoint *endpoint_lookup(const struct address *address)
 {
 	return bpf_map_lookup_elem(&endpoints, address);

@@ -62,7 +62,8 @@ enum limit {
 	PROBE_MAGIC = 0x46570001, /* "FW", version 1 */
 	/* answers to older probes are refused */
 	PROBE_LIFE_MS = 5000,
-	PROBE_TTL = 64, /* of an answer */
+	PROBE_TTL = 64,		/* of an answer */
+	PROBE_ANSWER_SHIFT = 4, /* of the answering core's flags */
 	/* traffic to a peer begins when there was none for so long */
 	TRAFFIC_PAUSE_MS = 2000,
 	/* a peer's greeting is reported at most once in this time */
@@ -70,6 +71,11 @@ enum limit {
 	PROBE_RING_BYTES = 1048576,
 	PEER_GATEWAYS_MAX = 32768,
 	SOURCE_ADDRESSES_MAX = 1024,
+	/* MACs of NICs that XDP knows as this Node's own; frames for others go up to TC */
+	WIRE_MACS_MAX = 4,
+	/* probes of one peer that are answered: one in so long on average, and so many at once */
+	PROBE_ANSWER_NS = 2000000,
+	PROBE_ANSWER_BURST = 128,
 };
 
 /* The hook that sees a packet. */
@@ -118,7 +124,11 @@ enum drop_reason {
 	DROP_PROBE_REFUSED = 30,     /* a probe or an answer that is malformed, late or forged */
 	DROP_SPOOFED_NEIGHBOUR = 31, /* ARP or neighbour discovery about what is not the Pod's */
 	DROP_ROUTER_DISCOVERY = 32,  /* a Pod asked for routers, or spoke as one */
-	DROP_REASON_COUNT = 33,
+	DROP_UNTUNNELLED =
+		33, /* without a tunnel, from a peer that sends Pod packets in tunnels only */
+	DROP_PEER_MAC_MISMATCH = 34, /* a peer's address, but another host of its subnet sent it */
+	DROP_PROBE_RATE = 35,	     /* more probes of one peer than this Node answers */
+	DROP_REASON_COUNT = 36,
 };
 
 /* Counted events that are not drops. */
@@ -133,7 +143,8 @@ enum event_counter {
 	EVENT_SLOW_PATH_REFUSED_WIRE = 7, /* packets from the wire above its rate */
 	EVENT_SLOW_PATH_REFUSED_HOST = 8, /* packets of the Node itself above its rate */
 	EVENT_SLOW_PATH_RING_FULL = 9,	  /* packets for which the slow path's ring had no room */
-	EVENT_COUNT = 10,
+	EVENT_PROBE_RING_FULL = 10, /* the prober was not told of something: its ring was full */
+	EVENT_COUNT = 11,
 };
 
 /* ---------------------------------------------- agent: the node itself */
@@ -159,6 +170,8 @@ enum node_flag {
 	NODE_SNAT = 2,	     /* Pod traffic to the outside takes the Node's address */
 	NODE_ROUTE_MTU = 4,  /* a route of the kernel's has an MTU: `routes` has it */
 	NODE_STACK_SNAT = 8, /* to_wire translates what the Node's stack forwards of its Pods' */
+	/* Pod packets of this Node may leave without a tunnel: its probes announce it */
+	NODE_SENDS_UNTUNNELLED = 16,
 };
 
 /* node_config: array of one. Everything here may change while packets flow. */
@@ -178,7 +191,7 @@ struct node_config {
 	struct mac gateway_mac; /* host side of every Pod's veth, and of fairway0 */
 	__u16 snat_port_first;	/* inclusive */
 	__u16 snat_port_last;	/* inclusive */
-	__be16 geneve_port;	/* accepted besides the IANA port */
+	__be16 geneve_port;	/* the port of this Node's tunnels; 0: they are of the other type */
 	__be16 vxlan_port;
 	__u16 pad;
 	__u32 host_ifindex;		       /* fairway0 */
@@ -187,6 +200,11 @@ struct node_config {
 	__u32 slow_path_rate;		       /* packets a second: enum slow_path_bucket */
 	__u64 probe_key[2];		       /* secret of this Node: its probes' tokens */
 	__u32 flow_timeouts[FLOW_STATE_COUNT]; /* seconds, by flow_state */
+	/* MACs as in struct next_hop: 6 bytes as on the wire, then two zero bytes. */
+	__u64 wire_macs[WIRE_MACS_MAX]; /* of the devices that from_wire is attached to; 0: none */
+	/* Secret of this Node: the Ethernet source of a frame whose tunnel XDP has stripped, so that TC
+	 * can tell it from one that came without. */
+	__u64 stripped_mac;
 };
 
 /* ------------------------------------------------------- agent: peers */
@@ -200,6 +218,12 @@ enum path {
 	PATH_DOWN = 5,
 };
 
+enum peer_flag {
+	PEER_TUNNELLED_ONLY =
+		1, /* its Pod packets come in tunnels; what comes without is not the peer's */
+	PEER_ANNOUNCED = 2, /* that, or the contrary, is what its probes announce */
+};
+
 /* peers: array, index = peer id * 2 + (1 for IPv6 Pod packets). One write
  * changes the path of every flow to that peer. */
 struct peer {
@@ -210,7 +234,8 @@ struct peer {
 	struct address local;  /* tunnels: outer source */
 	struct address remote; /* outer destination; direct: whose MAC is asked for */
 	__u32 mtu;	       /* largest IP packet of a Pod on this path */
-	__u32 pad;
+	__u8 flags;	       /* enum peer_flag */
+	__u8 pad[3];
 	__u64 node_hash; /* FNV-1a of the Node's name: who owns this id */
 };
 
@@ -390,8 +415,14 @@ enum probe_kind {
 	PROBE_ANSWER = 2,
 };
 
+/* The asking Node's, in a question; PROBE_HELLO is its agent's, the others its core's. An answer has
+ * them as they were, and the answering core's own, shifted by PROBE_ANSWER_SHIFT. A version before
+ * announcements sends none of either. */
 enum probe_flag {
-	PROBE_HELLO = 1, /* the sender knows of no answer of this peer yet */
+	PROBE_HELLO = 1,	     /* the sender knows of no answer of this peer yet */
+	PROBE_ANNOUNCES = 2,	     /* the other two say something */
+	PROBE_SENDS_UNTUNNELLED = 4, /* the sender's Pod packets may come without a tunnel */
+	PROBE_TAKES_UNTUNNELLED = 8, /* the sender takes such packets of the peer */
 };
 
 /* The payload of a probe, followed by zeros up to its length. An answer is the request with swapped
@@ -419,7 +450,8 @@ struct probe {
 
 enum probe_event {
 	PROBE_ANSWERED = 1,
-	PROBE_GREETED = 2, /* a question with PROBE_HELLO came */
+	PROBE_GREETED =
+		2, /* a question with PROBE_HELLO came, or one that announces something new */
 	PROBE_TRAFFIC = 3, /* traffic to a peer begins */
 };
 
@@ -428,7 +460,8 @@ struct probe_record {
 	__u8 event; /* enum probe_event */
 	__u8 way_there;
 	__u8 way_back;
-	__u8 pad[5];
+	__u8 announced; /* PROBE_ANSWERED: enum probe_flag, of the answering core */
+	__u8 pad[4];
 	__u32 index; /* as in peers */
 	/* PROBE_ANSWERED: */
 	__u32 sequence;
@@ -447,12 +480,15 @@ struct probe_record {
 struct path_proof {
 	__u64 answered_at;
 	__u64 large_answered_at; /* questions longer than LARGE_PACKET */
+	/* Of the last answer that came without a tunnel: its Ethernet source, as in struct next_hop. */
+	__u64 source_mac;
 };
 
 /* peer_activity: array, index as in peers; ns, CLOCK_MONOTONIC coarse. */
 struct peer_activity {
-	__u64 sent_at;	  /* when the kernel was last asked for the next hop of packets to it */
-	__u64 greeted_at; /* when a PROBE_GREETED was last told */
+	__u64 sent_at;	     /* when the kernel was last asked for the next hop of packets to it */
+	__u64 greeted_at;    /* when a PROBE_GREETED was last told */
+	__u64 answers_until; /* its questions so far are paid for until then; see PROBE_ANSWER_NS */
 };
 
 /* ------------------------------------------------------- core: slow path */

@@ -185,9 +185,14 @@ enum tunnel_kind {
 	TUNNEL_NONE, /* an ordinary packet */
 	TUNNEL_GENEVE,
 	TUNNEL_VXLAN,
-	TUNNEL_ANY,	/* by the header, when it is a complete one */
+	TUNNEL_ANY,	/* on a port that is not ours: only what a Fairway Node sends */
 	TUNNEL_REFUSED, /* the verdict says why */
 };
+
+static __always_inline bool is_tunnel_port(__be16 port, const struct node_config *node)
+{
+	return port && (port == node->geneve_port || port == node->vxlan_port);
+}
 
 /* By ports and addresses alone. */
 static __always_inline enum tunnel_kind tunnel_expected(const struct packet *packet,
@@ -200,7 +205,7 @@ static __always_inline enum tunnel_kind tunnel_expected(const struct packet *pac
 
 	if (packet->key.protocol != IPPROTO_UDP || packet->flags & PACKET_LATER_FRAGMENT)
 		return TUNNEL_NONE;
-	claimed = port && (port == node->geneve_port || port == node->vxlan_port);
+	claimed = is_tunnel_port(port, node);
 	id = bpf_map_lookup_elem(&peer_addresses, &packet->key.source);
 	known = id != NULL;
 	if (!claimed && (!known || packet->flags & PACKET_FRAGMENT))
@@ -220,11 +225,57 @@ static __always_inline enum tunnel_kind tunnel_expected(const struct packet *pac
 		return TUNNEL_GENEVE;
 	if (port == node->vxlan_port)
 		return TUNNEL_VXLAN;
-	if (port == bpf_htons(GENEVE_PORT))
-		return TUNNEL_GENEVE;
-	if (port == bpf_htons(VXLAN_PORT))
-		return TUNNEL_VXLAN;
 	return TUNNEL_ANY;
+}
+
+#define OUTER_IPV4_MAX 60
+
+/* No stack has looked at the outer header before us. A frame that has a tunnel in it is longer than
+ * the longest header. */
+static __always_inline bool outer_checksum_right(context *ctx, const struct packet *outer)
+{
+	__u32 length = outer->l4 - outer->l3;
+	void *header;
+
+	if (outer->family != 4)
+		return true;
+	header = bytes_at(ctx, outer->l3, OUTER_IPV4_MAX);
+	hide(length);
+	if (!header || length > OUTER_IPV4_MAX)
+		return false;
+	return !csum_fold(bpf_csum_diff(NULL, 0, header, length & 0x3c, 0));
+}
+
+/*
+ * Other VXLAN (flannel, Docker Swarm, EVPN) may run between the same Nodes on ports of its own, with
+ * our VNI: flannel's is 1, too. While a port or a type is changed on one Node after the other, a peer
+ * uses what this Node does not know yet; every Fairway Node sends this header without options, and this
+ * very MAC behind it, which no other has.
+ */
+static __always_inline enum tunnel_kind tunnel_of_fairway(const struct tunnel_header *header,
+							  const struct ethhdr *inner,
+							  const struct node_config *node)
+{
+	__be32 start = *(const __be32 *)header;
+
+	if (header->vni != bpf_htonl(node->vni << 8) ||
+	    __builtin_memcmp(inner->h_dest, &fairway_mac.mac, ETH_ALEN))
+		return TUNNEL_NONE;
+	return start == GENEVE_PLAIN  ? TUNNEL_GENEVE
+	       : start == VXLAN_PLAIN ? TUNNEL_VXLAN
+				      : TUNNEL_NONE;
+}
+
+/* Reserved bits are ignored (RFC 7348, 5; RFC 8926, 3.4). */
+static __always_inline bool geneve_header(const struct tunnel_header *header)
+{
+	return header->first >> 6 == 0 && !(header->second & GENEVE_OAM) &&
+	       header->protocol == bpf_htons(ETH_P_TEB);
+}
+
+static __always_inline bool vxlan_header(const struct tunnel_header *header)
+{
+	return header->first & VXLAN_VNI_FLAG;
 }
 
 /* Reads the tunnel header. TUNNEL_NONE, TUNNEL_REFUSED, or the kind; `inner_ethernet` is then
@@ -234,10 +285,12 @@ static __always_inline enum tunnel_kind tunnel_parse(context *ctx, const struct 
 						     enum tunnel_kind expected,
 						     __u32 *inner_ethernet, struct verdict *verdict)
 {
-	struct tunnel_header *found = bytes_at(ctx, packet->l4 + 8, sizeof(*found));
+	struct {
+		struct tunnel_header tunnel;
+		struct ethhdr ethernet;
+	} __attribute__((packed)) *found = bytes_at(ctx, packet->l4 + 8, sizeof(*found));
 	struct tunnel_header header;
 	__u32 vni;
-	bool geneve, vxlan;
 
 	/* Within the packet, not in the frame's padding after it. */
 	if (!found || (__u32)(packet->l4 - packet->l3) + 8 + sizeof(*found) > packet->length) {
@@ -246,22 +299,15 @@ static __always_inline enum tunnel_kind tunnel_parse(context *ctx, const struct 
 		drop(verdict, DROP_TUNNEL_MALFORMED);
 		return TUNNEL_REFUSED;
 	}
-	header = *found;
+	header = found->tunnel;
 	vni = bpf_ntohl(header.vni) >> 8;
-	geneve = header.first >> 6 == 0 && !(header.second & GENEVE_OAM) &&
-		 header.protocol == bpf_htons(ETH_P_TEB);
-	vxlan = header.first & VXLAN_VNI_FLAG;
 	if (expected == TUNNEL_ANY) {
-		if (vni != node->vni || header.vni & bpf_htonl(0xff) || header.second & GENEVE_OAM)
-			return TUNNEL_NONE;
-		if (geneve)
-			expected = TUNNEL_GENEVE;
-		else if (header.first == VXLAN_VNI_FLAG && !header.second && !header.protocol)
-			expected = TUNNEL_VXLAN;
-		else
+		expected = tunnel_of_fairway(&header, &found->ethernet, node);
+		if (expected == TUNNEL_NONE)
 			return TUNNEL_NONE;
 	}
-	if (expected == TUNNEL_GENEVE ? !geneve : !vxlan) {
+	if (!outer_checksum_right(ctx, packet) ||
+	    (expected == TUNNEL_GENEVE ? !geneve_header(&header) : !vxlan_header(&header))) {
 		drop(verdict, DROP_TUNNEL_MALFORMED);
 		return TUNNEL_REFUSED;
 	}
@@ -290,21 +336,37 @@ static __always_inline int ecn_decapsulate(__u8 outer, __u8 inner)
 	return inner;
 }
 
+static __always_inline bool is_ip(__be16 ethertype)
+{
+	return ethertype == bpf_htons(ETH_P_IP) || ethertype == bpf_htons(ETH_P_IPV6);
+}
+
 /*
  * After SNAT a Pod's packet comes from its Node's address, and a peer would believe a tunnel
- * header in it. So a Pod may not send one to where a peer's tunnels end.
+ * header in it. So a Pod may not send one to where a peer's tunnels end: on no port, because the
+ * peer's may be one that this Node does not know yet, and in no form that the peer would take there.
  */
 static __always_inline bool tunnel_forged(context *ctx, const struct packet *packet,
-					  const struct node_config *node, struct verdict *verdict)
+					  const struct node_config *node)
 {
-	__be16 port = packet->key.destination_port;
-	__u32 inner_ethernet;
+	__be16 port = packet->key.destination_port, *ethertype;
+	struct tunnel_header *header;
+	__u32 inner = packet->l4 + sizeof(struct udp_header) + sizeof(*header);
 
 	if (packet->key.protocol != IPPROTO_UDP || packet->flags & PACKET_LATER_FRAGMENT)
 		return false;
-	return port == bpf_htons(GENEVE_PORT) || port == bpf_htons(VXLAN_PORT) ||
-	       port == node->geneve_port || port == node->vxlan_port ||
-	       tunnel_parse(ctx, packet, node, TUNNEL_ANY, &inner_ethernet, verdict) != TUNNEL_NONE;
+	if (port == bpf_htons(GENEVE_PORT) || port == bpf_htons(VXLAN_PORT) ||
+	    is_tunnel_port(port, node))
+		return true;
+	header = bytes_at(ctx, packet->l4 + sizeof(struct udp_header), sizeof(*header));
+	if (!header || bpf_ntohl(header->vni) >> 8 != node->vni)
+		return false;
+	if (geneve_header(header))
+		inner += (header->first & 0x3f) * 4;
+	else if (!vxlan_header(header))
+		return false;
+	ethertype = bytes_at(ctx, inner + 2 * ETH_ALEN, sizeof(*ethertype));
+	return ethertype && is_ip(*ethertype);
 }
 
 /* Parses the inner frame into `inner` and checks that its source is the peer's and its destination ours. */
@@ -368,16 +430,35 @@ static __always_inline int rewrite_tos(context *ctx, struct packet *packet, __u8
 			return -1;
 		bytes[0] = 0x60 | tos >> 4;
 		bytes[1] = (header[1] & 0x0f) | (__u8)(tos << 4);
-		if (store(ctx, packet->l3, bytes, 2))
+		if (store_summed(ctx, packet->l3, bytes, 2))
 			return -1;
 	}
 	packet->tos = tos;
 	return 0;
 }
 
-/* Removes everything between the outer Ethernet header and the inner IP header. */
+#ifndef FAIRWAY_XDP
+
+/* Takes `strip` bytes off behind the Ethernet header. The kernel's own tunnels take one from the checksums
+ * that the NIC has verified, where the outer UDP header goes; the helper alone would forget all of them,
+ * and the Pod would sum each packet again. */
+static __always_inline int tunnel_leave(struct __sk_buff *ctx, __u32 strip, __u64 flags)
+{
+	int error = bpf_skb_adjust_room(ctx, -(int)strip, BPF_ADJ_ROOM_MAC,
+					flags | BPF_F_ADJ_ROOM_FIXED_GSO |
+						BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+
+	if (!error)
+		bpf_csum_level(ctx, BPF_CSUM_LEVEL_DEC);
+	return error;
+}
+
+#endif
+
+/* Removes everything between the outer Ethernet header and the inner IP header. What XDP has stripped
+ * has the Node's own secret MAC as its source. */
 static __always_inline int decapsulate(context *ctx, const struct packet *outer,
-				       struct packet *inner)
+				       struct packet *inner, const struct node_config *node)
 {
 	__u32 strip = inner->l3 - ETH_HLEN;
 	__be16 ethertype = inner->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
@@ -390,6 +471,7 @@ static __always_inline int decapsulate(context *ctx, const struct packet *outer,
 	if (!from)
 		return -1;
 	ethernet = *from;
+	__builtin_memcpy(ethernet.h_source, &node->stripped_mac, ETH_ALEN);
 	ethernet.h_proto = ethertype;
 	if (strip > HEADERS_MAX || bpf_xdp_adjust_head(ctx, strip))
 		return -1;
@@ -398,7 +480,7 @@ static __always_inline int decapsulate(context *ctx, const struct packet *outer,
 		return -1;
 	*to = ethernet;
 #else
-	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
+	__u64 flags = 0;
 
 	if (strip > HEADERS_MAX)
 		return -1;
@@ -415,7 +497,7 @@ static __always_inline int decapsulate(context *ctx, const struct packet *outer,
 					 : -(int)(sizeof(struct ipv6hdr) - sizeof(struct iphdr));
 		}
 	}
-	if (bpf_skb_adjust_room(ctx, -(int)strip, BPF_ADJ_ROOM_MAC, flags) ||
+	if (tunnel_leave(ctx, strip, flags) ||
 	    bpf_skb_store_bytes(ctx, offsetof(struct ethhdr, h_proto), &ethertype, 2, 0))
 		return -1;
 #endif

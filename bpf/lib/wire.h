@@ -8,6 +8,8 @@
  *  4. destination    a Pod of this Node, the Node, or neither
  *  5. to the Node    probes (probe.h); translated answers go back to where they belong
  *  6. to a Pod       flow, TTL, MSS, deliver
+ *
+ * 5 and 6 ask of a packet that came without a tunnel whether it may be its source's (untunnelled.h).
  */
 #ifndef FAIRWAY_WIRE_H
 #define FAIRWAY_WIRE_H
@@ -17,6 +19,7 @@
 #include "fragment.h"
 #include "peer_count.h"
 #include "probe.h"
+#include "untunnelled.h"
 #ifdef FAIRWAY_XDP
 #include "emit.h"
 #include "slow_path.h"
@@ -65,6 +68,27 @@ static __always_inline void wire_count(const struct packet *packet, __u32 peer, 
 {
 	count_received(peer * 2 + (packet->family == 6), here, stripped, packet->length,
 		       headers_length(packet), gso);
+}
+
+/* Why a packet with a source in the pod CIDRs of peer `id` is not believed. `known`: it belongs to a flow,
+ * whose first packet was. DROP_REASON_COUNT: TC has to look at it. */
+static __always_inline enum drop_reason source_refused(context *ctx, struct work *work, __u32 id,
+						       bool known, const struct node_config *node)
+{
+	if (work->arrival.tunnelled)
+		return DROP_NONE;
+	if (!peer_sends_untunnelled(id, work->packet.family))
+		return DROP_UNTUNNELLED;
+	if (known)
+		return DROP_NONE;
+	switch (link_check(ctx, work, id, node)) {
+	case LINK_PEER:
+		return DROP_NONE;
+	case LINK_ASK_TC:
+		return DROP_REASON_COUNT;
+	default:
+		return DROP_PEER_MAC_MISMATCH;
+	}
 }
 
 /* `local` is the Pod that the packet goes to, NULL for the Node itself. */
@@ -116,14 +140,26 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 	bool related = false;
 #ifndef FAIRWAY_XDP
 	struct packet *quoted = &work->inner;
+	enum drop_reason reason;
 	__u32 probed = probe_from(ctx, packet, node);
 
-	if (probed != NO_PEER)
+	if (probed != NO_PEER) {
+		verdict->peer = probed;
+		if (!work->arrival.tunnelled && probe_asks(ctx, packet) &&
+		    link_check(ctx, work, probed, node) == LINK_ANOTHER)
+			return dropped(verdict, DROP_PEER_MAC_MISMATCH);
 		return probe_receive(ctx, work, node, probed);
-	/* What goes to another address of the Node, the peer's Pods do not send as a peer's. */
-	if (address_equal(&packet->key.destination, gateway_address(node, packet->family))) {
-		source = route_lookup(&packet->key.source);
-		if (source.kind == ROUTE_PEER)
+	}
+	source = route_lookup(&packet->key.source);
+	if (source.kind == ROUTE_LOCAL_PODS || source.kind == ROUTE_HOST)
+		return dropped(verdict, DROP_MARTIAN_SOURCE);
+	if (source.kind == ROUTE_PEER) {
+		reason = source_refused(ctx, work, source.peer, match.flow, node);
+		if (reason)
+			return dropped(verdict, reason);
+		/* What goes to another address of the Node, the peer's Pods do not send as a
+		 * peer's. */
+		if (address_equal(&packet->key.destination, gateway_address(node, packet->family)))
 			wire_count(packet, source.peer, true, false, gso);
 	}
 	__builtin_memset(quoted, 0, sizeof(*quoted));
@@ -193,7 +229,6 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 #ifdef FAIRWAY_XDP
 	return pass(verdict);
 #else
-	source = route_lookup(&packet->key.source);
 	if (source.kind != ROUTE_PEER)
 		return pass(verdict);
 	if (match.flow && !flow_current(match.flow, node))
@@ -270,8 +305,8 @@ static __always_inline bool tunnel_known_flow(context *ctx, struct work *work,
 	struct endpoint endpoint;
 	__be16 ethertype;
 
-	if (outer->key.protocol != IPPROTO_UDP || outer->flags & PACKET_FRAGMENT || !port ||
-	    (port != node->geneve_port && port != node->vxlan_port))
+	if (outer->key.protocol != IPPROTO_UDP || outer->flags & PACKET_FRAGMENT ||
+	    !is_tunnel_port(port, node) || !outer_checksum_right(ctx, outer))
 		return false;
 	header = bytes_at(ctx, outer->l4 + sizeof(struct udp_header), sizeof(*header));
 	if (!header || header->tunnel.vni != bpf_htonl(node->vni << 8) || header->tunnel.second ||
@@ -294,8 +329,7 @@ static __always_inline bool tunnel_known_flow(context *ctx, struct work *work,
 	if (!wire_known(match, node, &endpoint) || match->flow->route_kind != ROUTE_PEER)
 		goto unknown;
 	peer = peer_lookup(match->flow->peer, inner->family);
-	if (peer && (peer->path == PATH_GENEVE || peer->path == PATH_VXLAN) &&
-	    address_equal(&peer->remote, &outer->key.source) &&
+	if (peer && peer_tunnels(peer) && address_equal(&peer->remote, &outer->key.source) &&
 	    address_equal(&peer->local, &outer->key.destination))
 		return true;
 unknown:
@@ -312,7 +346,8 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	struct packet *packet, *inner;
 	struct flow_match match = {};
 	struct flow *known = NULL;
-	bool stripped, plain;
+	bool stripped, plain, ours;
+	enum drop_reason reason;
 	enum tunnel_kind tunnel;
 	struct ethhdr *ethernet;
 	struct route source, destination = {};
@@ -331,6 +366,9 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	if (!ethernet)
 		return pass(verdict);
 	ethertype = ethernet->h_proto;
+	ours = for_this_node(ctx, ethernet, node);
+	work->arrival.source_mac = ethernet_source(ethernet);
+	work->arrival.tunnelled = !HOOK_IS_XDP && was_stripped(ethernet, node);
 	if (ethertype == bpf_htons(ETH_P_ARP))
 		next_hop_arp(ctx);
 	if (ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6))
@@ -343,6 +381,9 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		next_hop_icmpv6(packet);
 		return pass(verdict);
 	}
+
+	if (!ours)
+		return pass(verdict);
 
 	/* 2 */
 	now = bpf_ktime_get_coarse_ns();
@@ -361,9 +402,10 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	if (stripped) {
 		if (match.flow)
 			peer = match.flow->peer;
-		if (decapsulate(ctx, packet, inner))
+		if (decapsulate(ctx, packet, inner, node))
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		*packet = *inner;
+		work->arrival.tunnelled = 1;
 		if (probe_from(ctx, packet, node) == NO_PEER)
 			wire_count(packet, peer, false, true, &gso);
 	}
@@ -424,9 +466,15 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	}
 	if (source.kind == ROUTE_LOCAL_PODS || source.kind == ROUTE_HOST)
 		return dropped(verdict, DROP_MARTIAN_SOURCE);
-	/* The packet has arrived, whatever happens to it now. */
-	if (source.kind == ROUTE_PEER)
+	if (source.kind == ROUTE_PEER) {
+		reason = source_refused(ctx, work, source.peer, match.flow, node);
+		if (HOOK_IS_XDP && reason == DROP_REASON_COUNT)
+			return pass(verdict);
+		if (reason)
+			return dropped(verdict, reason);
+		/* The packet has arrived, whatever happens to it now. */
 		wire_count(packet, source.peer, true, false, &gso);
+	}
 	if (!known && !found) {
 		slow_path_send(ctx, packet, node, SLOW_NO_HOST, 0, verdict);
 		return discard();

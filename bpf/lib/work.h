@@ -42,6 +42,13 @@ struct probe_datagram {
 	struct probe probe;
 };
 
+/* How a packet came from the wire. */
+struct arrival {
+	__u64 source_mac; /* as in struct next_hop */
+	__u8 tunnelled;	  /* in a tunnel, which has come off */
+	__u8 pad[7];
+};
+
 struct work {
 	struct packet packet;
 	struct packet inner; /* in a tunnel, or quoted by an ICMP error */
@@ -53,6 +60,7 @@ struct work {
 	struct probe_datagram probe;
 	struct fib_question question;
 	struct bpf_fib_lookup fib;
+	struct arrival arrival;
 };
 
 _Static_assert(sizeof(struct work) <= sizeof(struct scratch), "scratch is too small");

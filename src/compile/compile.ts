@@ -9,8 +9,8 @@
  *  5. what the Node's own stack needs: host routes, gateway, interfaces to watch
  */
 import type { Snapshot } from "../cluster/snapshot.js";
-import { type Config, type FlowTimeouts, IANA_PORTS, tunnelPort } from "../config/config.js";
-import { parseAddress } from "../tables/address.js";
+import { type Config, type FlowTimeouts, tunnelPort } from "../config/config.js";
+import { macWord, parseAddress } from "../tables/address.js";
 import { FlowState, Limit, NodeFlag, RouteKind } from "../tables/generated.js";
 import { hostPrefix, parsePrefix } from "../tables/prefix.js";
 import type { HeldPeers, Tables } from "../tables/tables.js";
@@ -98,6 +98,7 @@ export function compile(input: CompileInput): CompileResult {
 		address4: snatAddress(4, transport, node, network, kernel),
 		address6: snatAddress(6, transport, node, network, kernel),
 	};
+	const wires = wireInterfaces(network, transport, kernel);
 	const context = { config, transport, routes: kernel, network, ownAddresses: self.addresses };
 	const peers = new PeerTables(context, self, input.verdicts ?? new Map());
 	for (const peer of snapshot.nodes.values()) {
@@ -121,7 +122,6 @@ export function compile(input: CompileInput): CompileResult {
 			);
 	}
 
-	const wires = wireInterfaces(network, transport, kernel);
 	const stackSnat = config.serviceCIDRs.length > 0 && !config.noSNAT;
 
 	return {
@@ -149,7 +149,8 @@ export function compile(input: CompileInput): CompileResult {
 					NodeFlag.CONFIGURED |
 					(config.noSNAT ? 0 : NodeFlag.SNAT) |
 					(stackSnat ? NodeFlag.STACK_SNAT : 0) |
-					([...routes.values()].some(({ mtu }) => mtu !== 0) ? NodeFlag.ROUTE_MTU : 0),
+					([...routes.values()].some(({ mtu }) => mtu !== 0) ? NodeFlag.ROUTE_MTU : 0) |
+					(config.trafficEncapMode === "encap" ? 0 : NodeFlag.SENDS_UNTUNNELLED),
 				vni: config.tunnelVNI,
 				snatAddress4: snat.address4,
 				snatAddress6: snat.address6,
@@ -158,11 +159,12 @@ export function compile(input: CompileInput): CompileResult {
 				gatewayMac: self.gatewayMac,
 				snatPortFirst: config.snat.portRange.first,
 				snatPortLast: config.snat.portRange.last,
-				genevePort: config.tunnelType === "geneve" ? tunnelPort(config) : IANA_PORTS.geneve,
-				vxlanPort: config.tunnelType === "vxlan" ? tunnelPort(config) : IANA_PORTS.vxlan,
+				genevePort: config.tunnelType === "geneve" ? tunnelPort(config) : 0,
+				vxlanPort: config.tunnelType === "vxlan" ? tunnelPort(config) : 0,
 				transportMtu: transport.mtu,
 				slowPathRate: SLOW_PATH_RATE,
 				flowTimeouts: flowTimeouts(config.flows.timeouts),
+				wireMacs: wireMacs(network, wires),
 			},
 			peers: peers.peers,
 			peerPaths: peers.paths,
@@ -213,6 +215,13 @@ function endpointsOf(pods: Iterable<LocalPod>, self: Self): Tables["endpoints"] 
 			if (!endpoints.has(address) && !self.owns(address))
 				endpoints.set(address, { mac, interface: hostInterface });
 	return endpoints;
+}
+
+/** Each once, as `struct next_hop` has them. What has no room is told by the kernel, behind XDP. */
+function wireMacs(network: Network, wires: readonly string[]): bigint[] {
+	const own = network.interfaces.filter(({ name, mac }) => wires.includes(name) && mac !== "");
+	const macs = [...new Set(own.map(({ mac }) => macWord(mac)))];
+	return Array.from({ length: Limit.WIRE_MACS_MAX }, (_, index) => macs[index] ?? 0n);
 }
 
 /** By enum flow_state: FLOW_TCP_OPENING is tcpOpening. */

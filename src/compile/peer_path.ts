@@ -54,6 +54,8 @@ export interface PathVerdict {
 	tunnelMtu: number;
 	/** The reason, as a sentence. */
 	words: string;
+	/** The peer announces that its Pod packets come without a tunnel, too, or never; undefined: nothing. */
+	untunnelled: boolean | undefined;
 }
 
 /** The possible paths in any mode; a missing one has the path "down" and a reason. */
@@ -107,11 +109,13 @@ export function choosePath(
 	const unverified = config.hybrid.direct === "subnet";
 	if (mode === "noEncap") {
 		if (direct.path === "down") return direct;
+		if (verdict?.use === "tunnel" && tunnel.path !== "down")
+			return limited(tunnel, verdict.tunnelMtu, verdict.words);
 		const reason = `The mode is noEncap and ${direct.reason}`;
 		return limited(direct, verdict?.directMtu, reason);
 	}
 	if (mode === "hybrid" && candidate && direct.path !== "down") {
-		if (unverified) return direct;
+		if (unverified && verdict?.use !== "tunnel") return direct;
 		if (verdict?.use === "direct") return limited(direct, verdict.directMtu, verdict.words);
 	}
 	if (tunnel.path === "down") return tunnel;

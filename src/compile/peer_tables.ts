@@ -5,7 +5,7 @@ import { podPrefixes } from "../cluster/node_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Config } from "../config/config.js";
 import { formatAddress } from "../tables/address.js";
-import { Path, type Peer, ProbeWay } from "../tables/generated.js";
+import { Path, type Peer, PeerFlag, ProbeWay } from "../tables/generated.js";
 import { type Family, firstAddress, type Prefix } from "../tables/prefix.js";
 import type { HostRoute, Tables } from "../tables/tables.js";
 import type { Network } from "./network.js";
@@ -191,7 +191,8 @@ function compilePeer(context: PathContext, self: Self, node: NodeObject, origin:
 		const verdict = family === 4 ? origin.verdict4 : origin.verdict6;
 		const choice = choosePath(context, options, verdict);
 		const { path, remote, mtu, reason } = choice;
-		part.entries.push([index, peerEntry(choice, context.config, hash)]);
+		const flags = peerFlags(context.config, verdict?.untunnelled);
+		part.entries.push([index, peerEntry(choice, context.config, hash, flags)]);
 		const [direct, tunnel] = [existing(options.direct), existing(options.tunnel)];
 		for (const [way, existing] of [
 			[ProbeWay.DIRECT, direct],
@@ -233,12 +234,18 @@ function existing(choice: PathChoice): PathChoice | undefined {
 	return choice.path === "down" ? undefined : choice;
 }
 
-function peerEntry(choice: PathChoice, config: Config, nodeHash: bigint): Peer {
+/** How the peer's Pod packets come: as it announces; else as this Node's mode has it. */
+function peerFlags({ trafficEncapMode }: Config, untunnelled: boolean | undefined): number {
+	if (untunnelled === undefined) return trafficEncapMode === "encap" ? PeerFlag.TUNNELLED_ONLY : 0;
+	return PeerFlag.ANNOUNCED | (untunnelled ? 0 : PeerFlag.TUNNELLED_ONLY);
+}
+
+function peerEntry(choice: PathChoice, config: Config, nodeHash: bigint, flags = 0): Peer {
 	const { path, outerFamily, port, local, remote, mtu } = choice;
 	const vni = port === 0 ? 0 : config.tunnelVNI;
 	// Written out instead of spread: V8 gives every object made by spreading a hidden class of its own,
 	// which is larger than the object.
-	return { path: PATHS[path], outerFamily, port, vni, local, remote, mtu, nodeHash };
+	return { path: PATHS[path], outerFamily, port, vni, local, remote, mtu, flags, nodeHash };
 }
 
 function noPath(nodeHash: bigint): Peer {
@@ -250,6 +257,7 @@ function noPath(nodeHash: bigint): Peer {
 		local: "",
 		remote: "",
 		mtu: 0,
+		flags: 0,
 		nodeHash,
 	};
 }

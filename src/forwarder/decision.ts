@@ -24,6 +24,8 @@ export interface PacketContext {
 	gsoSegments?: number;
 	/** XDP: the NIC is a veth, so a checksum may be unfinished (knob veth_wire). */
 	vethWire?: boolean;
+	/** TC: the frame is for another host of the link (PACKET_OTHERHOST). */
+	otherHost?: boolean;
 }
 
 export type FlowChange =
@@ -88,6 +90,8 @@ export interface Decision {
 	activity?: { index: number; activity: PeerActivity };
 	/** The entry of `path_proofs` to stamp; with `isLarge`, large_answered_at as well. */
 	pathProof?: { index: number; isLarge: boolean };
+	/** Of the entry of `path_proofs` with this index: the MAC that the peer sends with. */
+	provenSender?: { index: number; mac: bigint };
 	/** Where the UDP header of a probe is in `packet`. */
 	probeOffset?: number;
 	steps: Step[];

@@ -11,6 +11,7 @@ import {
 	Hook,
 	Limit,
 	type NodeConfig,
+	type PeerActivity,
 	ProbeEvent,
 	type ProbeRecord,
 	SlowPathKind,
@@ -110,7 +111,7 @@ export class Draft {
 	/** Notes traffic: the kernel is asked for the next hop of Pod packets to a peer. */
 	traffic(index: number): void {
 		const { tables, now, decision } = this;
-		const activity = tables.peerActivity(index) ?? { sentAt: 0n, greetedAt: 0n };
+		const activity = tables.peerActivity(index) ?? NO_ACTIVITY;
 		if (now - activity.sentAt > TRAFFIC_PAUSE_NS) this.tell(ProbeEvent.TRAFFIC, index);
 		decision.activity = { index, activity: { ...activity, sentAt: now } };
 	}
@@ -143,10 +144,14 @@ const ANSWERED = new Map<number, number>([
 
 const TRAFFIC_PAUSE_NS = BigInt(Limit.TRAFFIC_PAUSE_MS) * 1_000_000n;
 
+/** Of a peer that nothing has been sent to, nor come from. */
+export const NO_ACTIVITY: PeerActivity = { sentAt: 0n, greetedAt: 0n, answersUntil: 0n };
+
 const NO_RECORD: ProbeRecord = {
 	event: 0,
 	wayThere: 0,
 	wayBack: 0,
+	announced: 0,
 	index: 0,
 	sequence: 0,
 	length: 0,

@@ -32,22 +32,24 @@ import {
 	decapsulate,
 	FIXED_MAC,
 	innerPacket,
-	isConfiguredPort,
 	kindOfHeader,
 	kindOfPort,
 	type TunnelKind,
 } from "./tunnel.js";
+import { isForThisNode, markStripped, refuseUntunnelled, wasStripped } from "./untunnelled.js";
 
 export function fromWire(draft: Draft, xdp: boolean): Decision {
 	// 1. Parse
 	const parsed = draft.parse();
 	if (parsed === undefined) return draft.pass("not IP, or nothing that can be read");
 	if (isNeighbourDiscovery(parsed)) return draft.pass("neighbour discovery");
+	if (!isForThisNode(draft, xdp)) return draft.pass("a frame for another host, or for TC to tell");
 
 	// 2. Tunnel
-	const packet = strip(draft, parsed);
+	const packet = strip(draft, parsed, xdp);
 	if ("action" in packet) return packet;
 	draft.decision.packet = packet.frame;
+	const tunnelled = packet !== parsed || (!xdp && wasStripped(draft));
 
 	if (xdp && needsStack(draft, packet)) return draft.pass("the rest is done behind GRO");
 
@@ -67,7 +69,7 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	draft.note("flow", flowText(packet, known));
 
 	// 4. To the Node
-	if (kind === RouteKind.HOST) return toHost(draft, packet, known, xdp);
+	if (kind === RouteKind.HOST) return toHost(draft, packet, known, { xdp, tunnelled });
 
 	// An answer to what the Node's stack has sent a peer's Pod for one of ours goes back there.
 	if (answersStack(known)) return toStack(draft, packet, known!, xdp);
@@ -77,6 +79,10 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	const source = routeOfRemote(remembered, key.source, node, tables);
 	if (source.kind === RouteKind.LOCAL_PODS || source.kind === RouteKind.HOST) {
 		return draft.drop(DropReason.MARTIAN_SOURCE, `${key.source} is an address of this Node`);
+	}
+	if (source.kind === RouteKind.PEER && !tunnelled) {
+		const refused = refuseUntunnelled(draft, packet, source.peer, { known, xdp });
+		if (refused) return refused;
 	}
 	// Whatever becomes of it now, it has come.
 	if (source.kind === RouteKind.PEER) decision.received = received(draft, packet, source.peer);
@@ -100,13 +106,13 @@ function isNeighbourDiscovery({ family, key, l4Type, isLaterFragment }: Packet):
 }
 
 /** The packet without its tunnel; a Decision where the tunnel is refused. */
-function strip(draft: Draft, outer: Packet): Packet | Decision {
+function strip(draft: Draft, outer: Packet, xdp: boolean): Packet | Decision {
 	const { node, tables } = draft;
 	const { key } = outer;
 	if (key.protocol !== Protocol.UDP || outer.isLaterFragment) return outer;
 	if (routeOf(key.destination, tables).kind !== RouteKind.HOST) return outer;
 	const sender = tables.peerAddress(key.source);
-	const configured = isConfiguredPort(key.destinationPort, node);
+	const configured = kindOfPort(key.destinationPort, node) !== undefined;
 	if (sender === undefined) {
 		if (!configured) return outer;
 		return draft.drop(DropReason.TUNNEL_UNKNOWN_PEER, `${key.source} is no peer's address`);
@@ -116,11 +122,16 @@ function strip(draft: Draft, outer: Packet): Packet | Decision {
 		return draft.drop(DropReason.TUNNEL_MALFORMED, "a tunnel packet in fragments");
 	}
 	const kind = kindOfPort(key.destinationPort, node) ?? kindOfHeader(outer, node);
-	return kind === undefined ? outer : unwrap(draft, outer, kind, sender);
+	return kind === undefined ? outer : unwrap(draft, outer, kind, { sender, xdp });
 }
 
 /** Checks that what is inside is the sender's to send and ours to take. */
-function unwrap(draft: Draft, outer: Packet, kind: TunnelKind, sender: number): Packet | Decision {
+function unwrap(
+	draft: Draft,
+	outer: Packet,
+	kind: TunnelKind,
+	{ sender, xdp }: { sender: number; xdp: boolean },
+): Packet | Decision {
 	const { node, tables } = draft;
 	const found = innerPacket(outer, kind, draft);
 	if ("reason" in found) return draft.drop(found.reason, found.text);
@@ -141,6 +152,7 @@ function unwrap(draft: Draft, outer: Packet, kind: TunnelKind, sender: number): 
 		return draft.drop(DropReason.TUNNEL_ECN, "congestion marked on a packet without ECN");
 	}
 	draft.note("tunnel", `${kind} from ${outer.key.source}, peer ${sender}`);
+	if (xdp) markStripped(draft, stripped.frame);
 	if (probeFrom(draft, stripped) === undefined) {
 		draft.decision.stripped = received(draft, stripped, sender);
 	}
@@ -183,14 +195,22 @@ function toHost(
 	draft: Draft,
 	packet: Packet,
 	known: FlowEntry | undefined,
-	xdp: boolean,
+	{ xdp, tunnelled }: { xdp: boolean; tunnelled: boolean },
 ): Decision {
 	const { node, tables, decision } = draft;
 	if (!xdp) {
 		const asker = probeFrom(draft, packet);
-		if (asker !== undefined) return receiveProbe(draft, packet, asker);
-		// What goes to another address of the Node, the peer's Pods do not send as a peer's.
+		if (asker !== undefined) return receiveProbe(draft, packet, asker, tunnelled);
 		const sender = routeOf(packet.key.source, tables);
+		if (sender.kind === RouteKind.LOCAL_PODS || sender.kind === RouteKind.HOST) {
+			const why = `${packet.key.source} is an address of this Node`;
+			return draft.drop(DropReason.MARTIAN_SOURCE, why);
+		}
+		if (sender.kind === RouteKind.PEER && !tunnelled) {
+			const refused = refuseUntunnelled(draft, packet, sender.peer, { known, xdp });
+			if (refused) return refused;
+		}
+		// What goes to another address of the Node, the peer's Pods do not send as a peer's.
 		const isGateway = packet.key.destination === gatewayAddress(node, packet.family);
 		if (sender.kind === RouteKind.PEER && isGateway) {
 			decision.received = received(draft, packet, sender.peer);

@@ -20,7 +20,9 @@ export function onWire(
 	packet: Packet,
 	{ gsoSize, gsoSegments }: PacketContext,
 ): { packets: number; bytes: number; large: number } {
-	const packets = gsoSize ? gsoSegments || 1 : 1;
+	const data = packet.length - headers(packet);
+	// Taps and virtio may leave the segments uncounted.
+	const packets = gsoSize ? gsoSegments || Math.max(1, Math.ceil(data / gsoSize)) : 1;
 	const bytes = packet.length + (packets - 1) * headers(packet);
 	return { packets, bytes, large: largeSegments(packet, packets, gsoSize ?? 0) };
 }

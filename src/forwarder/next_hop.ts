@@ -3,7 +3,7 @@
  * one packet goes through the kernel's neighbour code, and the result is cached again (ARCHITECTURE, Next
  * hops).
  */
-import { MAC_SIZE, readMac, writeMac } from "../tables/address.js";
+import { MAC_SIZE, macWord, readMac } from "../tables/address.js";
 import {
 	Action,
 	EventCounter,
@@ -142,13 +142,6 @@ function isTrusted(hop: NextHop, node: NodeConfig, now: bigint): boolean {
 		age < BigInt(Limit.NEXT_HOP_TRUST_MS) * NS_PER_MS &&
 		hop.epoch === node.nextHopEpoch
 	);
-}
-
-/** The bytes as on the wire, then two zero bytes, read as one word. */
-function macWord(mac: string): bigint {
-	const bytes = Buffer.alloc(8);
-	writeMac(bytes, 0, mac);
-	return bytes.readBigUInt64LE();
 }
 
 function macText(word: bigint): string {

@@ -9,6 +9,7 @@ import {
 	EventCounter,
 	Limit,
 	type NodeConfig,
+	NodeFlag,
 	Path,
 	type Peer,
 	Probe,
@@ -20,19 +21,23 @@ import {
 } from "../tables/generated.js";
 import { complement, pseudoHeaderSum, sumWords, writeIpv4Checksum } from "./checksum.js";
 import type { Decision } from "./decision.js";
-import type { Draft } from "./draft.js";
+import { type Draft, NO_ACTIVITY } from "./draft.js";
 import { emitToWire, isTunnel } from "./emit.js";
 import { type NextHopWay, peerQuery, resolveNextHop } from "./next_hop.js";
 import { ETHERNET_HEADER, type Packet, Protocol } from "./packet.js";
 import { gatewayAddress, peerIndex } from "./route.js";
 import { siphash } from "./siphash.js";
 import { encapsulate } from "./tunnel.js";
+import { refuseOfAnotherHost, sendsUntunnelled } from "./untunnelled.js";
 
 const UDP_HEADER = 8;
 const NS_PER_MS = 1_000_000n;
+/** Offset in struct probe. */
+const KIND = 4;
 /** Offset in struct probe; the token covers the bytes before it. */
 const SENT_AT = 16;
 const TOKEN = 24;
+const QUESTION_FLAGS = (1 << Limit.PROBE_ANSWER_SHIFT) - 1;
 
 /** True for a whole UDP packet with both probe ports and room for a probe. */
 export function isProbe(packet: Packet, { context }: Pick<Draft, "context">): boolean {
@@ -73,7 +78,11 @@ export function askProbe(draft: Draft, packet: Packet, id: number): Decision {
 	const { sentPackets, sentLarge } = tables.peerCounts(peerIndex(id, packet.family));
 	const stamped = { ...packet, frame: Buffer.from(packet.frame) };
 	const counts = { sentPackets, sentLarge, receivedPackets: 0, receivedLarge: 0 };
-	Probe.encode({ ...probe, length: packet.length, ...counts }).copy(stamped.frame, probeAt(packet));
+	const flags = (probe.flags & ProbeFlag.HELLO) | announcement(draft, packet, id);
+	Probe.encode({ ...probe, flags, length: packet.length, ...counts }).copy(
+		stamped.frame,
+		probeAt(packet),
+	);
 	stampQuestion(stamped, now, node);
 	return way.send(stamped);
 }
@@ -98,17 +107,32 @@ export function token(packet: Packet, gateway: string, { probeKey }: NodeConfig)
 	const address = Buffer.alloc(16);
 	writeAddress(address, 0, gateway);
 	const question = Buffer.from(packet.frame.subarray(offset, offset + TOKEN));
-	question[4] = ProbeKind.QUESTION;
+	question[KIND] = ProbeKind.QUESTION;
+	question[5]! &= QUESTION_FLAGS;
 	return siphash([probeKey[0]!, probeKey[1]!], Buffer.concat([address, question]));
 }
 
 /** What a peer's gateway address sent to ours: a question, or the answer to one. */
-export function receiveProbe(draft: Draft, packet: Packet, id: number): Decision {
+export function receiveProbe(
+	draft: Draft,
+	packet: Packet,
+	id: number,
+	tunnelled: boolean,
+): Decision {
 	draft.decision.peer = id;
+	const asks = packet.frame[probeAt(packet) + KIND] === ProbeKind.QUESTION;
+	const refused = asks && !tunnelled ? refuseOfAnotherHost(draft, packet, id) : undefined;
+	if (refused) return refused;
 	const probe = readProbe(packet);
 	if (probe?.kind === ProbeKind.QUESTION) return answer(draft, packet, id, probe);
-	if (probe?.kind === ProbeKind.ANSWER) return prove(draft, packet, id, probe);
+	if (probe?.kind === ProbeKind.ANSWER) return prove(draft, packet, id, { probe, tunnelled });
 	return draft.drop(DropReason.PROBE_REFUSED, "neither a question nor an answer");
+}
+
+interface Came {
+	probe: Probe;
+	/** In a tunnel, which has come off. */
+	tunnelled: boolean;
 }
 
 /** The question turned round, cut to the length that it asks for. */
@@ -126,13 +150,18 @@ function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decisio
 		return draft.drop(DropReason.PROBE_REFUSED, "its lengths do not fit each other");
 	}
 	draft.note("probe", `a question of peer ${id}, to be answered ${ProbeWayName[probe.wayBack]}`);
-	if (probe.flags & ProbeFlag.HELLO) greet(draft, index);
+	if (!isAnswerAllowed(draft, index)) {
+		return draft.drop(DropReason.PROBE_RATE, `peer ${id} asks more than it is answered`);
+	}
+	if (probe.flags & ProbeFlag.HELLO || announcesNews(draft, packet, id, probe)) greet(draft, index);
 	const way = wayOfProbe(draft, packet, id, probe.wayBack);
 	if ("dropReason" in way) return way;
 	const { receivedPackets, receivedLarge } = tables.peerCounts(index);
 	const frame = Buffer.from(packet.frame.subarray(0, packet.l3 + answerLength));
 	const turned = { ...packet, frame, length: answerLength };
-	const filled = { ...probe, kind: ProbeKind.ANSWER, receivedPackets, receivedLarge };
+	const flags =
+		(probe.flags & QUESTION_FLAGS) | (announcement(draft, packet, id) << Limit.PROBE_ANSWER_SHIFT);
+	const filled = { ...probe, kind: ProbeKind.ANSWER, flags, receivedPackets, receivedLarge };
 	Probe.encode(filled).copy(frame, probeAt(packet));
 	frame.writeUInt16BE(answerLength - header, packet.l4 + 4);
 	turn(turned);
@@ -142,7 +171,7 @@ function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decisio
 }
 
 /** The answer to a question of ours: the agent is told, unless somebody made it up. */
-function prove(draft: Draft, packet: Packet, id: number, probe: Probe): Decision {
+function prove(draft: Draft, packet: Packet, id: number, { probe, tunnelled }: Came): Decision {
 	const { decision, node, now } = draft;
 	const index = peerIndex(id, packet.family);
 	const { wayThere, wayBack, sentAt, length } = probe;
@@ -153,6 +182,10 @@ function prove(draft: Draft, packet: Packet, id: number, probe: Probe): Decision
 	if (probe.token !== token(packet, packet.key.source, node)) {
 		return draft.drop(DropReason.PROBE_REFUSED, "not an answer to what was asked");
 	}
+	if (!tunnelled) {
+		const mac = BigInt(draft.frame.readUIntLE(6, 6));
+		decision.provenSender = { index: index * 2 + ProbeWay.DIRECT, mac };
+	}
 	if (wayThere === wayBack) {
 		const isLarge = length > Limit.LARGE_PACKET && packet.length > Limit.LARGE_PACKET;
 		decision.pathProof = { index: index * 2 + wayThere, isLarge };
@@ -161,6 +194,7 @@ function prove(draft: Draft, packet: Packet, id: number, probe: Probe): Decision
 		event: ProbeEvent.ANSWERED,
 		wayThere,
 		wayBack,
+		announced: probe.flags >> Limit.PROBE_ANSWER_SHIFT,
 		index,
 		sequence: probe.sequence,
 		length,
@@ -177,9 +211,35 @@ function prove(draft: Draft, packet: Packet, id: number, probe: Probe): Decision
 	return decision;
 }
 
-/** A peer introduces itself. */
+/** What this Node says of itself to the peer: ProbeFlag. */
+function announcement(draft: Draft, { family }: Packet, id: number): number {
+	const sends = (draft.node.flags & NodeFlag.SENDS_UNTUNNELLED) !== 0;
+	return (
+		ProbeFlag.ANNOUNCES |
+		(sends ? ProbeFlag.SENDS_UNTUNNELLED : 0) |
+		(sendsUntunnelled(draft, id, family) ? ProbeFlag.TAKES_UNTUNNELLED : 0)
+	);
+}
+
+function announcesNews(draft: Draft, { family }: Packet, id: number, { flags }: Probe): boolean {
+	const sends = (flags & ProbeFlag.SENDS_UNTUNNELLED) !== 0;
+	return (flags & ProbeFlag.ANNOUNCES) !== 0 && sends !== sendsUntunnelled(draft, id, family);
+}
+
+/** On average one in PROBE_ANSWER_NS, and PROBE_ANSWER_BURST at once. */
+function isAnswerAllowed(draft: Draft, index: number): boolean {
+	const { tables, now, decision } = draft;
+	const activity = tables.peerActivity(index) ?? NO_ACTIVITY;
+	const until = activity.answersUntil > now ? activity.answersUntil : now;
+	if (until - now > BigInt(Limit.PROBE_ANSWER_BURST * Limit.PROBE_ANSWER_NS)) return false;
+	const answersUntil = until + BigInt(Limit.PROBE_ANSWER_NS);
+	decision.activity = { index, activity: { ...activity, answersUntil } };
+	return true;
+}
+
+/** A peer introduces itself, or announces something new: the agent asks it. */
 function greet(draft: Draft, index: number): void {
-	const activity = draft.tables.peerActivity(index) ?? { sentAt: 0n, greetedAt: 0n };
+	const activity = draft.decision.activity?.activity ?? NO_ACTIVITY;
 	if (draft.now - activity.greetedAt <= BigInt(Limit.HELLO_PAUSE_MS) * NS_PER_MS) return;
 	draft.tell(ProbeEvent.GREETED, index);
 	draft.decision.activity = { index, activity: { ...activity, greetedAt: draft.now } };

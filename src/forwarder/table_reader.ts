@@ -97,6 +97,8 @@ export interface TableReader {
 	peerCounts(index: number): PeerCounts;
 	/** Index as in `peer`. */
 	peerActivity(index: number): PeerActivity | undefined;
+	/** The MAC that a peer is proven to send with, as in NextHop; index as in `peerPath`. 0n: none. */
+	provenSender(index: number): bigint;
 	/** Longest prefix match; undefined: none matches. */
 	route(address: string): Route | undefined;
 	endpoint(address: string): Endpoint | undefined;

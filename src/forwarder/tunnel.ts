@@ -4,7 +4,7 @@
  */
 import { writeMac } from "../tables/address.js";
 import { DropReason, Limit, type NodeConfig, Path, type Peer } from "../tables/generated.js";
-import { writeIpv4Checksum } from "./checksum.js";
+import { fold, sumWords, writeIpv4Checksum } from "./checksum.js";
 import { hash } from "./flow.js";
 import { ETHERNET_HEADER, Ethertype, isIp, type Packet, Protocol, parse } from "./packet.js";
 import { setTrafficClass, wireAddress } from "./rewrite.js";
@@ -104,47 +104,62 @@ function vxlan(vni: number): Buffer {
 
 export type TunnelKind = "geneve" | "vxlan";
 
-/** Is this one of the ports on which tunnel packets of unknown senders are refused? */
-export function isConfiguredPort(port: number, node: NodeConfig): boolean {
-	return port !== 0 && (port === node.genevePort || port === node.vxlanPort);
-}
-
-/** What a UDP destination port promises: the configured ones first, then the IANA ports. */
+/** What this Node's own tunnel ports promise: there, what is of unknown senders is refused. */
 export function kindOfPort(port: number, node: NodeConfig): TunnelKind | undefined {
+	if (port === 0) return undefined;
 	if (port === node.genevePort) return "geneve";
-	if (port === node.vxlanPort) return "vxlan";
-	if (port === Limit.GENEVE_PORT) return "geneve";
-	if (port === Limit.VXLAN_PORT) return "vxlan";
-	return undefined;
+	return port === node.vxlanPort ? "vxlan" : undefined;
 }
 
 /**
- * What a packet from a peer to any other port may be: one of a peer that already uses a new port.
- * The header has to be complete, to have our VNI, and nothing in its reserved bits.
+ * What a packet from a peer to any other port may be: one of a peer that already uses a new port or
+ * type. It begins as every Fairway Node's does: our VNI, no options, nothing in the reserved bits, and
+ * the fixed MAC. What else runs between the Nodes (flannel, Docker Swarm, EVPN) does not.
  */
 export function kindOfHeader(packet: Packet, node: NodeConfig): TunnelKind | undefined {
 	const header = tunnelHeader(packet);
 	if (header === undefined || header.readUInt32BE(4) !== node.vni * 256) return undefined;
-	if (header[0]! >> 6 === 0 && !(header[1]! & GENEVE_OAM) && header.readUInt16BE(2) === ETHERNET) {
-		return "geneve";
-	}
-	return header.readUInt32BE(0) === VXLAN_VNI_FLAG * 2 ** 24 ? "vxlan" : undefined;
+	if (!header.subarray(TUNNEL_HEADER, TUNNEL_HEADER + 6).equals(FIXED_MAC)) return undefined;
+	const start = header.readUInt32BE(0);
+	if (start === ETHERNET) return "geneve";
+	return start === VXLAN_VNI_FLAG * 2 ** 24 ? "vxlan" : undefined;
+}
+
+/** Reserved bits are ignored (RFC 8926, 3.4). */
+function isGeneve(header: Buffer): boolean {
+	return header[0]! >> 6 === 0 && !(header[1]! & GENEVE_OAM) && header.readUInt16BE(2) === ETHERNET;
 }
 
 /**
  * Would a peer take this packet of a Pod for one of this Node's tunnel? After SNAT it comes from the
- * Node's address.
+ * Node's address, and the peer's port may be one that this Node does not know yet.
  */
 export function isForged(packet: Packet, node: NodeConfig): boolean {
 	const { protocol, destinationPort } = packet.key;
 	if (protocol !== Protocol.UDP || packet.isLaterFragment) return false;
-	return (kindOfPort(destinationPort, node) ?? kindOfHeader(packet, node)) !== undefined;
+	const iana: number[] = [Limit.GENEVE_PORT, Limit.VXLAN_PORT];
+	if (iana.includes(destinationPort) || kindOfPort(destinationPort, node)) return true;
+	const header = packet.frame.subarray(packet.l4 + UDP_HEADER);
+	if (header.length < TUNNEL_HEADER || header.readUIntBE(4, 3) !== node.vni) return false;
+	if (!isGeneve(header) && !(header[0]! & VXLAN_VNI_FLAG)) return false;
+	const options = isGeneve(header) ? (header[0]! & 0x3f) * 4 : 0;
+	const ethertype = TUNNEL_HEADER + options + 12;
+	return header.length >= ethertype + 2 && isIp(header.readUInt16BE(ethertype));
 }
 
+/** The tunnel's header and, without options, the inner Ethernet header; undefined: cut short. */
 function tunnelHeader({ frame, l3, l4, length }: Packet): Buffer | undefined {
 	const offset = l4 + UDP_HEADER;
-	if (offset + TUNNEL_HEADER > l3 + length) return undefined;
-	return frame.subarray(offset, offset + TUNNEL_HEADER);
+	const size = TUNNEL_HEADER + ETHERNET_HEADER;
+	return offset + size > l3 + length ? undefined : frame.subarray(offset, offset + size);
+}
+
+const IPV4_HEADER_MAX = 60;
+
+/** Of the outer header: no stack has looked at it before. A tunnel packet is longer than any header. */
+function isChecksumRight({ frame, family, l3, l4 }: Packet): boolean {
+	if (family === 6) return true;
+	return frame.length >= l3 + IPV4_HEADER_MAX && fold(sumWords(frame.subarray(l3, l4))) === 0xffff;
 }
 
 /** A tunnel packet's inner packet, still in the outer frame, or the drop reason. */
@@ -156,6 +171,7 @@ export function innerPacket(
 	const malformed = (text: string) => ({ reason: DropReason.TUNNEL_MALFORMED, text });
 	const header = tunnelHeader(outer);
 	if (header === undefined) return malformed("the tunnel header is cut short");
+	if (!isChecksumRight(outer)) return malformed("the checksum of the outer IPv4 header is wrong");
 	let length = TUNNEL_HEADER;
 	if (kind === "geneve") {
 		if (header[0]! >> 6 !== 0) return malformed(`Geneve version ${header[0]! >> 6}`);

@@ -5,6 +5,7 @@
 import type { PathChoice } from "../compile/peer_path.js";
 import type { Config } from "../config/config.js";
 import type { Family } from "../tables/prefix.js";
+import { type Announcement, newAnnouncement } from "./announcement.js";
 import { copyPath, newPath, type PathState } from "./path_state.js";
 import type { Way } from "./question.js";
 
@@ -53,6 +54,7 @@ export interface PeerState {
 	direct: PathState;
 	tunnel: PathState;
 	use: Use;
+	announcement: Announcement;
 	/** Sequence number of the last request. */
 	sequence: number;
 	/** State of the jitter. */
@@ -91,6 +93,7 @@ export function newPeer(policy: Policy, seed: number, now: number): PeerState {
 		direct: pathFor("direct", policy, now),
 		tunnel: pathFor("tunnel", policy, now),
 		use: policy.mode === "noEncap" || (policy.direct && !policy.verified) ? "direct" : "tunnel",
+		announcement: newAnnouncement(),
 		sequence: seed & 0x7fffffff,
 		seed: seed | 1,
 		trafficAt: Number.NEGATIVE_INFINITY,
@@ -118,6 +121,8 @@ export function copyPeer(peer: PeerState): PeerState {
 		direct: copyPath(peer.direct),
 		tunnel: copyPath(peer.tunnel),
 		use: peer.use,
+		// Replaced, never changed.
+		announcement: peer.announcement,
 		sequence: peer.sequence,
 		seed: peer.seed,
 		trafficAt: peer.trafficAt,

@@ -10,6 +10,7 @@
  *  6. judge          a silent path has failed if the other one answers, or after a while
  *  7. choose         the path that packets take
  */
+import { hear, mayGoUntunnelled, passed, WAIT_MS } from "./announcement.js";
 import type { Pace } from "./pace.js";
 import { isProven, type PathState, type Purpose, type Question } from "./path_state.js";
 import {
@@ -47,6 +48,8 @@ export type Event =
 	| { kind: "policy"; policy: Policy };
 
 export interface Answer extends Counts {
+	/** ProbeFlag, of the peer's core. */
+	announced: number;
 	/** Round trip by the core's clock, ms. */
 	roundTrip: number;
 }
@@ -90,12 +93,20 @@ export function dueAt(state: PeerState, pace: Pace): number {
 		for (const { missed, at } of path.asked) if (!missed) due = Math.min(due, at + timeout);
 	}
 	if (comparison !== undefined) due = Math.min(due, comparison.nextAt);
+	const { sendsUntil, waitUntil } = state.announcement;
+	due = Math.min(due, sendsUntil);
+	if (state.use === "tunnel" && isUnverified(state)) due = Math.min(due, waitUntil);
 	if (asksOneWay(state)) due = Math.min(due, state.oneWayAt);
 	return due;
 }
 
 export function isActive({ trafficAt }: PeerState, now: number, { active }: Pace): boolean {
 	return now - trafficAt < active;
+}
+
+/** The direct path is to be taken without a proof. */
+function isUnverified({ policy }: PeerState): boolean {
+	return policy.direct !== undefined && !policy.verified;
 }
 
 /** True if the failing direction of the direct path is of interest and can be found. */
@@ -167,6 +178,9 @@ class PeerTurn implements Asker {
 		}
 		if (state.tunnel.key !== pathKey(policy.tunnel)) state.tunnel = pathFor("tunnel", policy, now);
 		state.policy = policy;
+		// Who has never answered is no Fairway, or down.
+		if (isUnverified(state) && state.use === "tunnel" && state.announcement.heard)
+			state.announcement = { ...state.announcement, waitUntil: now + WAIT_MS };
 	}
 
 	private takeAnswer(answer: Answer): void {
@@ -180,6 +194,7 @@ class PeerTurn implements Asker {
 			return;
 		}
 		this.answer = question.missed ? "late" : "taken";
+		state.announcement = hear(state.announcement, answer.announced, now);
 		path.asked = path.asked.filter((one) => one !== question);
 		if (question.purpose === "there" || question.purpose === "back")
 			state[question.purpose].answered++;
@@ -226,6 +241,7 @@ class PeerTurn implements Asker {
 
 	settle(kind: Event["kind"]): void {
 		const { state } = this;
+		state.announcement = passed(state.announcement, this.now);
 		// After an answer, others may still be queued, so requests expire only on other events.
 		if (kind !== "answer") for (const path of [state.direct, state.tunnel]) expire(path, this);
 		if (state.direct.phase === "proven" && isLossy(state.direct)) this.suspectLoss();
@@ -242,6 +258,17 @@ class PeerTurn implements Asker {
 		this.askOneWay();
 		this.judge();
 		this.choose();
+		this.hurry();
+	}
+
+	/** The peer's word is all that is missing, and it has just been asked to give it. */
+	private hurry(): void {
+		const { state, now, pace } = this;
+		const { direct, policy } = state;
+		const isNew = policy.verified ? now - direct.phaseAt < WAIT_MS : isUnverified(state);
+		if (state.use !== "tunnel" || !isNew || (policy.verified && !isProven(direct))) return;
+		if (mayGoUntunnelled(state.announcement, policy.verified, now)) return;
+		direct.nextAt = Math.min(direct.nextAt, now + pace.burst);
 	}
 
 	private situation(path: PathState, companion: boolean): Situation {
@@ -343,7 +370,7 @@ class PeerTurn implements Asker {
 	private choose(): void {
 		const { state, now } = this;
 		const before = state.use;
-		state.use = useOf(state);
+		state.use = useOf(state, now);
 		if (state.use === "direct" && before !== "direct") state.directSince = now;
 		// Its size may have been tested long ago.
 		if (state.use === "tunnel" && before === "direct") state.tunnel.fullAt = now;
@@ -389,10 +416,18 @@ function growing(path: PathState, now: number): void {
 	if (isProven(path) && !isWhole(path)) path.fullAt = now;
 }
 
-function useOf({ policy, direct, tunnel, use }: PeerState): Use {
+function useOf(state: PeerState, now: number): Use {
+	const { policy, direct, tunnel, use } = state;
+	const mayGo = mayGoUntunnelled(state.announcement, policy.verified, now);
+	const canWait = policy.mode === "noEncap" || policy.tunnel !== undefined;
+	if (isUnverified(state)) return mayGo || !canWait || use === "direct" ? "direct" : "tunnel";
 	if (policy.mode === "noEncap") return "direct";
-	if (policy.direct !== undefined && !policy.verified) return "direct";
-	if (direct.full > 0 && isProven(direct) && isWorthwhile(direct, tunnel, use === "direct"))
+	if (
+		direct.full > 0 &&
+		mayGo &&
+		isProven(direct) &&
+		isWorthwhile(direct, tunnel, use === "direct")
+	)
 		return "direct";
 	if (tunnel.phase === "failed") return "down";
 	// Only an answer ends `down`.

@@ -13,6 +13,7 @@ import type { Config } from "../config/config.js";
 import type { AdoptedPath } from "../reconcile/adopted_paths.js";
 import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { peerKey } from "../tables/paths.js";
+import { adoptedAnnouncement } from "./announcement.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
 import { lossOf, type PathState, type Question } from "./path_state.js";
@@ -29,7 +30,7 @@ export interface ProberOptions {
 	send(packet: Buffer): void;
 	/** Total packets to and from a peer, on both paths. */
 	totals(index: number): { sent: number; received: number };
-	/** By index in peers: the direct paths in use when the agent started. */
+	/** By index in peers: the paths in use when the agent started. */
 	adopted: ReadonlyMap<number, AdoptedPath>;
 	/** Hold times of direct paths that have failed, ms; by "NODE/FAMILY", as returned by `holds`. */
 	holds: Readonly<Record<string, number>>;
@@ -246,6 +247,7 @@ export class Prober {
 			case ProbeEvent.ANSWERED: {
 				const { sequence, sentPackets, sentLarge, receivedPackets, receivedLarge } = record;
 				const answer = {
+					announced: record.announced,
 					sequence,
 					sent: sentPackets,
 					sentLarge,
@@ -284,7 +286,7 @@ export class Prober {
 		const probed: Probed = {
 			peer,
 			state,
-			verdict: { use: state.use, directMtu: 0, tunnelMtu: 0, words: "" },
+			verdict: { use: state.use, directMtu: 0, tunnelMtu: 0, words: "", untunnelled: undefined },
 			counters: { sent: 0, answered: 0, late: 0 },
 			// Traffic may already be active; the core reports only its beginning.
 			totalsAt: Number.NEGATIVE_INFINITY,
@@ -425,7 +427,11 @@ function isCalmPath({ phase, search, asked }: PathState): boolean {
 function adopt(state: PeerState, adopted: AdoptedPath, now: number, pace: Pace): void {
 	const { direct, policy } = state;
 	const life = proofLife(pace);
-	if (!policy.verified || direct.full === 0 || adopted.answeredAgo > life) return;
+	const inTunnel = !adopted.direct;
+	state.announcement = adoptedAnnouncement(adopted.flags, inTunnel, now);
+	// Where no proof is asked for, the peer's word is waited for before packets leave the tunnel.
+	if (inTunnel && policy.direct !== undefined && !policy.verified) state.use = "tunnel";
+	if (inTunnel || !policy.verified || direct.full === 0 || adopted.answeredAgo > life) return;
 	direct.phase = "proven";
 	direct.everAnswered = true;
 	direct.answeredAt = now - adopted.answeredAgo;
@@ -438,16 +444,18 @@ function adopt(state: PeerState, adopted: AdoptedPath, now: number, pace: Pace):
 }
 
 /** True if the verdict still matches the path in use; the state of the other path does not matter. */
-function saysTheSame(verdict: PathVerdict, { use, direct, tunnel }: PeerState): boolean {
-	if (use !== verdict.use) return false;
+function saysTheSame(verdict: PathVerdict, state: PeerState): boolean {
+	const { use, direct, tunnel, announcement } = state;
+	if (use !== verdict.use || announcement.sends !== verdict.untunnelled) return false;
 	const same = (size: number, path: PathState) => (size || path.full) === (path.size || path.full);
 	return use === "direct" ? same(verdict.directMtu, direct) : same(verdict.tunnelMtu, tunnel);
 }
 
 function verdictOf({ state, peer }: Probed, now: number): PathVerdict {
-	const { use, direct, tunnel } = state;
+	const { use, direct, tunnel, announcement } = state;
 	return {
 		use,
+		untunnelled: announcement.sends,
 		directMtu: direct.size,
 		tunnelMtu: tunnel.size,
 		words: describe(state, peer.node, now),

@@ -1,4 +1,5 @@
 /** Describes the state of a peer's paths in a sentence. Pure. */
+import { mayGoUntunnelled } from "./announcement.js";
 import { isProven, lossOf, type PathState, recentlyAnswered } from "./path_state.js";
 import type { PeerState } from "./peer_state.js";
 
@@ -9,7 +10,7 @@ export function describe(state: PeerState, name: string, now: number): string {
 }
 
 function clauseOf(state: PeerState, name: string, now: number): string {
-	const { policy, direct, tunnel, use } = state;
+	const { policy, direct, tunnel, use, announcement } = state;
 	const directName = policy.direct?.path ?? "direct";
 	const tunnelName = policy.tunnel?.path ?? "tunnel";
 	switch (use) {
@@ -29,6 +30,9 @@ function clauseOf(state: PeerState, name: string, now: number): string {
 			}
 			return `${directName}: ${proofOf(direct)}`;
 		case "tunnel":
+			if (policy.direct !== undefined && !mayGoUntunnelled(announcement, policy.verified, now))
+				if (!policy.verified || isProven(direct))
+					return `${tunnelName}: ${name} has not said yet that it takes Pod packets without a tunnel`;
 			if (policy.verified && policy.direct !== undefined)
 				return `${tunnelName}: ${whyNotDirect(state, name, now)}`;
 			if (isProven(tunnel) || tunnel.phase === "proving")

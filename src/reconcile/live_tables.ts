@@ -78,6 +78,10 @@ export class LiveTables implements TableReader {
 		return this.#look(maps.peerActivity, index);
 	}
 
+	provenSender(index: number): bigint {
+		return this.#look(maps.pathProofs, index)?.sourceMac ?? 0n;
+	}
+
 	/** A look-up in a trie is by a full-length prefix; the kernel answers with the longest match. */
 	route(address: string): Route | undefined {
 		return this.#look(maps.routes, `${address}/${address.includes(":") ? 128 : 32}`);

@@ -149,6 +149,7 @@ export class TableState {
 			probeKey: this.#nodeConfig.probeKey.some((half) => half !== 0n)
 				? this.#nodeConfig.probeKey
 				: [randomBytes(8).readBigUInt64LE(), randomBytes(8).readBigUInt64LE()],
+			strippedMac: this.#nodeConfig.strippedMac || secretMac(),
 		};
 		if (!NodeConfig.encode(config).equals(NodeConfig.encode(this.#nodeConfig)))
 			note(1, this.#writeNodeConfig(config));
@@ -333,4 +334,11 @@ function summary(failures: EntryFailure<unknown>[]): string[] {
 	const [first, ...rest] = failures;
 	if (first === undefined) return [];
 	return [rest.length === 0 ? first.message : `${first.message} (and ${rest.length} more)`];
+}
+
+/** A unicast MAC that is locally administered (IEEE 802, 8.2), as `struct next_hop` has them. */
+function secretMac(): bigint {
+	const bytes = randomBytes(8).fill(0, 6);
+	bytes[0] = (bytes[0]! & 0xfc) | 0x02;
+	return bytes.readBigUInt64LE();
 }

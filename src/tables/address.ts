@@ -179,3 +179,10 @@ function writeDotted(bytes: Buffer, offset: number, text: string, from: number):
 	}
 	bytes[offset] = part;
 }
+
+/** The bytes as on the wire, then two zero bytes, read as one word: as `struct next_hop` has them. */
+export function macWord(mac: string): bigint {
+	const bytes = Buffer.alloc(8);
+	writeMac(bytes, 0, mac);
+	return bytes.readBigUInt64LE();
+}

@@ -27,11 +27,15 @@ export const Limit = {
 	PROBE_MAGIC: 1180106753,
 	PROBE_LIFE_MS: 5000,
 	PROBE_TTL: 64,
+	PROBE_ANSWER_SHIFT: 4,
 	TRAFFIC_PAUSE_MS: 2000,
 	HELLO_PAUSE_MS: 500,
 	PROBE_RING_BYTES: 1048576,
 	PEER_GATEWAYS_MAX: 32768,
 	SOURCE_ADDRESSES_MAX: 1024,
+	WIRE_MACS_MAX: 4,
+	PROBE_ANSWER_NS: 2000000,
+	PROBE_ANSWER_BURST: 128,
 } as const;
 export type Limit = (typeof Limit)[keyof typeof Limit];
 
@@ -89,7 +93,10 @@ export const DropReason = {
 	PROBE_REFUSED: 30,
 	SPOOFED_NEIGHBOUR: 31,
 	ROUTER_DISCOVERY: 32,
-	REASON_COUNT: 33,
+	UNTUNNELLED: 33,
+	PEER_MAC_MISMATCH: 34,
+	PROBE_RATE: 35,
+	REASON_COUNT: 36,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -126,6 +133,9 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	30: "probe_refused",
 	31: "spoofed_neighbour",
 	32: "router_discovery",
+	33: "untunnelled",
+	34: "peer_mac_mismatch",
+	35: "probe_rate",
 };
 
 export const EventCounter = {
@@ -139,7 +149,8 @@ export const EventCounter = {
 	SLOW_PATH_REFUSED_WIRE: 7,
 	SLOW_PATH_REFUSED_HOST: 8,
 	SLOW_PATH_RING_FULL: 9,
-	COUNT: 10,
+	PROBE_RING_FULL: 10,
+	COUNT: 11,
 } as const;
 export type EventCounter = (typeof EventCounter)[keyof typeof EventCounter];
 export const EventCounterName: Readonly<Record<number, string>> = {
@@ -153,6 +164,7 @@ export const EventCounterName: Readonly<Record<number, string>> = {
 	7: "slow_path_refused_wire",
 	8: "slow_path_refused_host",
 	9: "slow_path_ring_full",
+	10: "probe_ring_full",
 };
 
 export const FlowState = {
@@ -191,6 +203,7 @@ export const NodeFlag = {
 	SNAT: 2,
 	ROUTE_MTU: 4,
 	STACK_SNAT: 8,
+	SENDS_UNTUNNELLED: 16,
 } as const;
 export type NodeFlag = (typeof NodeFlag)[keyof typeof NodeFlag];
 export const NodeFlagName: Readonly<Record<number, string>> = {
@@ -198,6 +211,17 @@ export const NodeFlagName: Readonly<Record<number, string>> = {
 	2: "snat",
 	4: "route_mtu",
 	8: "stack_snat",
+	16: "sends_untunnelled",
+};
+
+export const PeerFlag = {
+	TUNNELLED_ONLY: 1,
+	ANNOUNCED: 2,
+} as const;
+export type PeerFlag = (typeof PeerFlag)[keyof typeof PeerFlag];
+export const PeerFlagName: Readonly<Record<number, string>> = {
+	1: "tunnelled_only",
+	2: "announced",
 };
 
 export const Path = {
@@ -325,10 +349,16 @@ export const ProbeKindName: Readonly<Record<number, string>> = {
 
 export const ProbeFlag = {
 	HELLO: 1,
+	ANNOUNCES: 2,
+	SENDS_UNTUNNELLED: 4,
+	TAKES_UNTUNNELLED: 8,
 } as const;
 export type ProbeFlag = (typeof ProbeFlag)[keyof typeof ProbeFlag];
 export const ProbeFlagName: Readonly<Record<number, string>> = {
 	1: "hello",
+	2: "announces",
+	4: "sends_untunnelled",
+	8: "takes_untunnelled",
 };
 
 export const ProbeEvent = {
@@ -572,9 +602,11 @@ export interface NodeConfig {
 	slowPathRate: number;
 	probeKey: bigint[];
 	flowTimeouts: number[];
+	wireMacs: bigint[];
+	strippedMac: bigint;
 }
 export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
-	176,
+	216,
 	(b, o, v) => {
 		b.writeUInt32LE(v.flags, o);
 		b.writeUInt32LE(v.routeEpoch, o + 4);
@@ -599,6 +631,10 @@ export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
 		elements(v.flowTimeouts, 12, "node_config.flow_timeouts").forEach((e, i) => {
 			b.writeUInt32LE(e, o + 128 + i * 4);
 		});
+		elements(v.wireMacs, 4, "node_config.wire_macs").forEach((e, i) => {
+			b.writeBigUInt64LE(e, o + 176 + i * 8);
+		});
+		b.writeBigUInt64LE(v.strippedMac, o + 208);
 	},
 	(b, o) => ({
 		flags: b.readUInt32LE(o),
@@ -620,38 +656,46 @@ export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
 		slowPathRate: b.readUInt32LE(o + 108),
 		probeKey: Array.from({ length: 2 }, (_, i) => b.readBigUInt64LE(o + 112 + i * 8)),
 		flowTimeouts: Array.from({ length: 12 }, (_, i) => b.readUInt32LE(o + 128 + i * 4)),
+		wireMacs: Array.from({ length: 4 }, (_, i) => b.readBigUInt64LE(o + 176 + i * 8)),
+		strippedMac: b.readBigUInt64LE(o + 208),
 	}),
 );
 
 export interface PathProof {
 	answeredAt: bigint;
 	largeAnsweredAt: bigint;
+	sourceMac: bigint;
 }
 export const PathProof: Codec<PathProof> = codec<PathProof>(
-	16,
+	24,
 	(b, o, v) => {
 		b.writeBigUInt64LE(v.answeredAt, o);
 		b.writeBigUInt64LE(v.largeAnsweredAt, o + 8);
+		b.writeBigUInt64LE(v.sourceMac, o + 16);
 	},
 	(b, o) => ({
 		answeredAt: b.readBigUInt64LE(o),
 		largeAnsweredAt: b.readBigUInt64LE(o + 8),
+		sourceMac: b.readBigUInt64LE(o + 16),
 	}),
 );
 
 export interface PeerActivity {
 	sentAt: bigint;
 	greetedAt: bigint;
+	answersUntil: bigint;
 }
 export const PeerActivity: Codec<PeerActivity> = codec<PeerActivity>(
-	16,
+	24,
 	(b, o, v) => {
 		b.writeBigUInt64LE(v.sentAt, o);
 		b.writeBigUInt64LE(v.greetedAt, o + 8);
+		b.writeBigUInt64LE(v.answersUntil, o + 16);
 	},
 	(b, o) => ({
 		sentAt: b.readBigUInt64LE(o),
 		greetedAt: b.readBigUInt64LE(o + 8),
+		answersUntil: b.readBigUInt64LE(o + 16),
 	}),
 );
 
@@ -700,6 +744,7 @@ export interface Peer {
 	local: string;
 	remote: string;
 	mtu: number;
+	flags: number;
 	nodeHash: bigint;
 }
 export const Peer: Codec<Peer> = codec<Peer>(
@@ -712,6 +757,7 @@ export const Peer: Codec<Peer> = codec<Peer>(
 		writeAddress(b, o + 8, v.local);
 		writeAddress(b, o + 24, v.remote);
 		b.writeUInt32LE(v.mtu, o + 40);
+		b.writeUInt8(v.flags, o + 44);
 		b.writeBigUInt64LE(v.nodeHash, o + 48);
 	},
 	(b, o) => ({
@@ -722,6 +768,7 @@ export const Peer: Codec<Peer> = codec<Peer>(
 		local: readAddress(b, o + 8),
 		remote: readAddress(b, o + 24),
 		mtu: b.readUInt32LE(o + 40),
+		flags: b.readUInt8(o + 44),
 		nodeHash: b.readBigUInt64LE(o + 48),
 	}),
 );
@@ -911,6 +958,7 @@ export interface ProbeRecord {
 	event: number;
 	wayThere: number;
 	wayBack: number;
+	announced: number;
 	index: number;
 	sequence: number;
 	length: number;
@@ -928,6 +976,7 @@ export const ProbeRecord: Codec<ProbeRecord> = codec<ProbeRecord>(
 		b.writeUInt8(v.event, o);
 		b.writeUInt8(v.wayThere, o + 1);
 		b.writeUInt8(v.wayBack, o + 2);
+		b.writeUInt8(v.announced, o + 3);
 		b.writeUInt32LE(v.index, o + 8);
 		b.writeUInt32LE(v.sequence, o + 12);
 		b.writeUInt32LE(v.length, o + 16);
@@ -943,6 +992,7 @@ export const ProbeRecord: Codec<ProbeRecord> = codec<ProbeRecord>(
 		event: b.readUInt8(o),
 		wayThere: b.readUInt8(o + 1),
 		wayBack: b.readUInt8(o + 2),
+		announced: b.readUInt8(o + 3),
 		index: b.readUInt32LE(o + 8),
 		sequence: b.readUInt32LE(o + 12),
 		length: b.readUInt32LE(o + 16),
@@ -961,7 +1011,7 @@ export const maps = {
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 33,
+		maxEntries: 36,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
@@ -983,7 +1033,7 @@ export const maps = {
 	events: {
 		name: "events",
 		type: 6,
-		maxEntries: 10,
+		maxEntries: 11,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
@@ -1053,7 +1103,7 @@ export const maps = {
 		flags: 0,
 		perCpu: false,
 		keySize: 4,
-		valueSize: 176,
+		valueSize: 216,
 		key: u32,
 		value: NodeConfig,
 	},
@@ -1064,7 +1114,7 @@ export const maps = {
 		flags: 0,
 		perCpu: false,
 		keySize: 4,
-		valueSize: 16,
+		valueSize: 24,
 		key: u32,
 		value: PathProof,
 	},
@@ -1075,7 +1125,7 @@ export const maps = {
 		flags: 0,
 		perCpu: false,
 		keySize: 4,
-		valueSize: 16,
+		valueSize: 24,
 		key: u32,
 		value: PeerActivity,
 	},

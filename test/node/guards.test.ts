@@ -195,9 +195,6 @@ async function tunnels(
 				6081,
 				geneve({ vni: 1 }, to(lab.address("pod2a", family))),
 			],
-			["VXLAN, another VNI", "tunnel_bad_vni", "node1", 4789, vxlan(9, good)],
-			["VXLAN without its flag", "tunnel_malformed", "node1", 4789, vxlan(1, good, 0)],
-			["VXLAN from no peer", "tunnel_unknown_peer", "outside", 4789, vxlan(1, good)],
 		];
 		for (const [what, reason, machine, port, payload] of cases) {
 			await causes(cluster, "node3", reason, 1, () => send(machine, port, payload));
@@ -217,11 +214,12 @@ async function tunnels(
 			MACS,
 			ip({ source, destination }, udp(4000, UDP_PORT, numbered(stream + 2))),
 		);
+		// Tunnels here are Geneve: VXLAN of another kind is none of Fairway's, a peer's is.
+		const flannel = Buffer.from(third);
+		flannel.fill(0x9e, 0, 1);
+		await send("node1", 4789, vxlan(1, flannel));
 		await send("node1", 4789, vxlan(1, third));
-		await until(
-			"VXLAN, though Geneve is what is sent",
-			async () => (await arrived(stream + 2)) === 1,
-		);
+		await until("VXLAN of a peer", async () => (await arrived(stream + 2)) === 1);
 		t.pass(`IPv${family}: good ones arrive`);
 	}
 }

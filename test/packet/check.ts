@@ -6,6 +6,7 @@ import { replyKey } from "../../src/forwarder/flow.js";
 import { type Decision, forward, type PacketContext } from "../../src/forwarder/forwarder.js";
 import { parse } from "../../src/forwarder/packet.js";
 import { sentAt, stampQuestion } from "../../src/forwarder/probe.js";
+import { readMac } from "../../src/tables/address.js";
 import {
 	Action,
 	ActionName,
@@ -23,6 +24,7 @@ import {
 } from "../../src/tables/generated.js";
 import type { DataPath, Outcome } from "./data_path.js";
 import type { MemoryTables } from "./memory_tables.js";
+import { NODE_MAC } from "./world.js";
 
 export interface Input {
 	hook: number;
@@ -47,7 +49,9 @@ export async function check(
 	tables: MemoryTables,
 	{ hook, packet, context, readsRecord = true }: Input,
 ): Promise<Checked> {
-	const complete = { ...context, now: process.hrtime.bigint() };
+	// A test run looks at the destination, as the kernel does (eth_type_trans).
+	const otherHost = isForAnother(hook, packet);
+	const complete = { ...context, otherHost, now: process.hrtime.bigint() };
 	const outcome = dataPath.run(hook, packet, complete);
 	const decision = forward(hook, packet, complete, tables);
 	const refused = isRefusedByTestRun(decision, complete);
@@ -92,6 +96,11 @@ export async function check(
 	return { decision, outcome, refused, differences };
 }
 
+function isForAnother(hook: number, frame: Buffer): boolean {
+	const isGroup = (frame[0]! & 1) !== 0;
+	return hook === Hook.FROM_WIRE && !isGroup && readMac(frame, 0) !== NODE_MAC;
+}
+
 /** When a question leaves is the data path's to say; everything else is not. */
 function takeTime(decision: Decision, core: Buffer, offset: number, node: NodeConfig): void {
 	const outer = parse(decision.packet)!;
@@ -107,7 +116,7 @@ function takeTime(decision: Decision, core: Buffer, offset: number, node: NodeCo
 /** What the agent is told, and the proof that is kept. When traffic begins goes by when the kernel is
  * asked for a next hop, and so by milliseconds. */
 async function compareProbes(
-	{ records, pathProof }: Decision,
+	{ records, pathProof, provenSender }: Decision,
 	dataPath: DataPath,
 	since: bigint,
 	differ: Differ,
@@ -119,6 +128,10 @@ async function compareProbes(
 		for (const [field, value] of Object.entries({ ...record, roundTrip })) {
 			differ(`probe record's ${field}`, value, core[field as keyof ProbeRecord]);
 		}
+	}
+	if (provenSender !== undefined) {
+		const { sourceMac } = dataPath.pathProof(provenSender.index);
+		differ("proven sender", provenSender.mac, sourceMac);
 	}
 	if (pathProof === undefined) return;
 	const { answeredAt, largeAnsweredAt } = dataPath.pathProof(pathProof.index);

@@ -154,7 +154,7 @@ export class DataPath {
 	/** For tests that write tables through src/reconcile, like the agent. */
 	readonly map = (name: string): BpfMap => this.#map(name);
 
-	/** Writes the tables that the agent owns. Core's maps stay. */
+	/** Writes the tables that the agent owns, and who is proven to send what. Core's other maps stay. */
 	write(tables: MemoryTables): void {
 		this.writeConfig(tables.config);
 		for (const [index, peer] of tables.peers) {
@@ -163,12 +163,20 @@ export class DataPath {
 		for (const [index, path] of tables.peerPaths) {
 			this.#map("peer_paths").update(u32(index), Peer.encode(path));
 		}
+		this.writeProvenSenders(tables);
 		this.#replace("peer_gateways", tables.peerGateways, maps.peerGateways.key, { encode: u32 });
 		this.#replace("peer_addresses", tables.peerAddresses, maps.peerAddresses.key, {
 			encode: u32,
 		});
 		this.#replace("routes", tables.routes, RouteKey, Route);
 		this.#replace("endpoints", tables.endpoints, maps.endpoints.key, Endpoint);
+	}
+
+	writeProvenSenders({ provenSenders }: MemoryTables): void {
+		for (const [index, sourceMac] of provenSenders) {
+			const proof = { ...this.pathProof(index), sourceMac };
+			this.#map("path_proofs").update(u32(index), PathProof.encode(proof));
+		}
 	}
 
 	writeConfig(config: NodeConfig): void {

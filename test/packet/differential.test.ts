@@ -19,6 +19,7 @@ import {
 	HookName,
 	NodeFlag,
 	Path,
+	PeerFlag,
 } from "../../src/tables/generated.js";
 import { check, flowText, type Input } from "./check.js";
 import { DataPath } from "./data_path.js";
@@ -44,6 +45,7 @@ const UNMET: number[] = [
 	DropReason.SLOW_PATH_SIZE,
 	DropReason.REWRITE_FAILED,
 	DropReason.NOT_CONFIGURED,
+	DropReason.PROBE_RATE,
 	DropReason.REASON_COUNT,
 ];
 const MET = Object.values(DropReason)
@@ -65,6 +67,7 @@ async function firstDifference(
 ): Promise<string[]> {
 	await dataPath.forget();
 	const tables = newTables(variation);
+	dataPath.write(tables);
 	for (const input of inputs) {
 		const { differences } = await check(dataPath, tables, input);
 		if (differences.length > 0) return differences;
@@ -106,10 +109,11 @@ function randomVariation(random: Random): Variation {
 				]),
 				outerFamily: random.pick([4, 6]),
 				mtu: random.pick([1280, 1430, 1450, 1500, 576]),
+				flags: random.chance(0.2) ? PeerFlag.TUNNELLED_ONLY : 0,
 			};
 		}
 	}
-	return { config, peers };
+	return { config, peers, proven: random.chance(0.7) };
 }
 
 /** True for the same peers, each once. If the last packet to resolve a next hop bypassed the tunnel, it is

@@ -65,6 +65,7 @@ export function peerEntry(way: PeerWay, peer: world.PeerFacts, family: Family): 
 		local: isTunnel ? world.nodeAddress[outer] : "",
 		remote: peer.transport[outer],
 		mtu: isTunnel ? 1430 : 1500,
+		flags: 0,
 		nodeHash: BigInt(peer.id),
 	};
 }
@@ -99,6 +100,7 @@ export class Node {
 		this.#macs.clear();
 		await this.dataPath.forget();
 		this.tables = world.makeTables(this.dataPath.flowSlots);
+		this.dataPath.writeProvenSenders(this.tables);
 		const plain = world.makeTables(0);
 		this.tables.onFib((query) => {
 			const answer = this.#fib.get(query.destination) ?? plain.fib(query);
@@ -301,8 +303,15 @@ function innermostKey(frame: Buffer): FlowKey {
 }
 
 function wantedTables(tables: MemoryTables, links: Links): Tables {
-	const { routeEpoch, nextHopEpoch, hostIfindex, hashSeed, probeKey, ...nodeConfig }: NodeConfig =
-		tables.config;
+	const {
+		routeEpoch,
+		nextHopEpoch,
+		hostIfindex,
+		hashSeed,
+		probeKey,
+		strippedMac,
+		...nodeConfig
+	}: NodeConfig = tables.config;
 	return {
 		nodeConfig,
 		peers: new Map(tables.peers),

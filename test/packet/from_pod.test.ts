@@ -14,6 +14,12 @@ function rows(family: 4 | 6): PacketRow[] {
 	const udp = build.udp(1000, 2000, DATA);
 	const from = (destination: string, ttl = 64, more: Partial<build.IpOptions> = {}) =>
 		build.ip({ source: podA[family], destination, ttl, ...more }, udp);
+	const udpTo = (destination: string, payload: Buffer) =>
+		build.ip({ source: podA[family], destination }, build.udp(5000, 7777, payload));
+	const inside = build.frame(
+		{ source: podA.mac, destination: geneve4.mac },
+		build.ip({ source: podB[family], destination: geneve4.pod[family] }, udp),
+	);
 	const syn = (mss: number) => build.tcp(1000, 80, { flags: build.SYN, options: build.mss(mss) });
 	const overhead = family === 4 ? 40 : 60;
 	const filled = (length: number, more: Partial<build.IpOptions> = {}) =>
@@ -180,6 +186,26 @@ function rows(family: 4 | 6): PacketRow[] {
 			),
 			action: "drop",
 			drop: "tunnel_from_pod",
+		},
+		...[build.geneve({ vni: world.VNI }, inside), build.vxlan(world.VNI, inside, 0x0c)].map(
+			(payload, i): PacketRow => {
+				// A receiver ignores what is reserved (RFC 7348, 5; RFC 8926, 3.4).
+				payload[7] = 0x01;
+				return {
+					shows: `what a peer with a new port would take for our ${["Geneve", "VXLAN"][i]}, reserved bits set`,
+					packet: fromPod(podA, udpTo(geneve4.transport[family], payload)),
+					action: "drop",
+					drop: "tunnel_from_pod",
+				};
+			},
+		),
+		{
+			shows: "UDP to a peer's Node that begins like a tunnel but has no frame inside",
+			packet: fromPod(
+				podA,
+				udpTo(geneve4.transport[family], build.vxlan(world.VNI, Buffer.alloc(20, 0x61))),
+			),
+			action: "wire",
 		},
 		{
 			shows: "another's address",

@@ -1,7 +1,8 @@
 /** from_wire, at TC and at XDP: tunnels, answers, and packets that must not get in. */
 import t from "tap";
-import { Hook } from "../../src/tables/generated.js";
+import { Hook, PeerFlag } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
+import type { Input } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
 import { atXdp, fromHost, fromPod, fromWire, type PacketRow, runRows, tunnelled } from "./table.js";
@@ -12,6 +13,13 @@ const DATA = Buffer.from("straight through");
 
 function intoPod(pod: world.Pod, packet: Buffer): Buffer {
 	return build.frame({ source: world.GATEWAY_MAC, destination: pod.mac }, packet);
+}
+
+/** An IPv4 packet, one bit of its header's checksum turned round on the way. */
+function corrupted(packet: Buffer): Buffer {
+	const copy = Buffer.from(packet);
+	copy[10]! ^= 0x10;
+	return copy;
 }
 
 function intoHost(packet: Buffer): Buffer {
@@ -25,9 +33,9 @@ function rows(family: 4 | 6, hook: number): PacketRow[] {
 	const at = (packet: Buffer, mac?: string) => ({ ...fromWire(packet, mac), hook });
 	const from = (peer: world.PeerFacts, more: Partial<build.IpOptions> = {}, segment = udp) =>
 		build.ip({ source: peer.pod[family], destination: podA[family], ...more }, segment);
-	const refused = (shows: string, packet: Buffer, drop: string): PacketRow => ({
+	const refused = (shows: string, packet: Buffer, drop: string, mac?: string): PacketRow => ({
 		shows,
-		packet: at(packet),
+		packet: at(packet, mac),
 		action: "drop",
 		drop,
 	});
@@ -60,6 +68,14 @@ function rows(family: 4 | 6, hook: number): PacketRow[] {
 			packet: at(from(direct), direct.mac),
 			action: "endpoint",
 			out: intoPod(podA, from(direct, { ttl: 63 })),
+		},
+		...foreignRows(family, at),
+		{
+			shows: "a tunnel of a type that is not ours yet",
+			node: { config: { vxlanPort: 0 } },
+			packet: at(tunnelled(vxlan4, from(vxlan4), { kind: "vxlan" })),
+			action: "endpoint",
+			out: intoPod(podA, from(vxlan4, { ttl: 63 })),
 		},
 		{
 			shows: "a tunnel on a port that is not ours yet",
@@ -97,6 +113,11 @@ function rows(family: 4 | 6, hook: number): PacketRow[] {
 		refused(
 			"a Geneve of another version",
 			tunnelled(geneve4, from(geneve4), { geneve: { version: 1 } }),
+			"tunnel_malformed",
+		),
+		refused(
+			"an outer IPv4 header whose checksum is wrong",
+			corrupted(tunnelled(geneve4, from(geneve4))),
 			"tunnel_malformed",
 		),
 		refused(
@@ -149,8 +170,9 @@ function rows(family: 4 | 6, hook: number): PacketRow[] {
 				udp,
 			),
 			"no_endpoint",
+			direct.mac,
 		),
-		refused("TTL 1", from(direct, { ttl: 1 }), "ttl_exceeded"),
+		refused("TTL 1", from(direct, { ttl: 1 }), "ttl_exceeded", direct.mac),
 		{
 			shows: "to the Node: passes",
 			packet: at(build.ip({ source: outside[family], destination: nodeAddress[family] }, udp)),
@@ -182,7 +204,7 @@ function rows(family: 4 | 6, hook: number): PacketRow[] {
 				? {
 						action: "pass",
 						out: build.frame(
-							{ source: geneve4.mac, destination: world.NODE_MAC },
+							{ source: world.STRIPPED, destination: world.NODE_MAC },
 							from(geneve4, {}, tcp),
 						),
 					}
@@ -192,6 +214,166 @@ function rows(family: 4 | 6, hook: number): PacketRow[] {
 		...row,
 		shows: `${xdp ? "XDP" : "TC"}, IPv${family}: ${row.shows}`,
 	})) as PacketRow[];
+}
+
+/** UDP between Nodes, or from anywhere, that is no tunnel of Fairway's. */
+function foreignRows(family: 4 | 6, at: (packet: Buffer) => Input): PacketRow[] {
+	const inner = build.ip(
+		{ source: geneve4.pod[family], destination: podA[family] },
+		build.udp(1000, 2000, DATA),
+	);
+	/** flannel's VXLAN has the VNI 1 unless it is told otherwise; its inner MACs are its own devices'. */
+	const flannel = { source: "9e:11:22:33:44:55", destination: "9e:66:77:88:99:aa" };
+	const passes = (shows: string, packet: Buffer, node: world.Variation = {}): PacketRow => ({
+		shows,
+		node,
+		packet: at(packet),
+		action: "pass",
+	});
+	const stranger = { outer: { source: world.silent[4] } };
+	const geneveOnly = { config: { vxlanPort: 0 } };
+	return [
+		passes(
+			"flannel's VXLAN with our VNI from a peer",
+			tunnelled(geneve4, inner, { kind: "vxlan", port: 8472, macs: flannel }),
+		),
+		passes(
+			"VXLAN on its IANA port from a peer, while our tunnels are Geneve",
+			tunnelled(geneve4, inner, { kind: "vxlan", macs: flannel }),
+			geneveOnly,
+		),
+		passes(
+			"VXLAN on its IANA port from another host, while our tunnels are Geneve",
+			tunnelled(geneve4, inner, { kind: "vxlan", ...stranger }),
+			geneveOnly,
+		),
+		passes(
+			"another network's VXLAN on its IANA port from a peer, while our tunnels are Geneve",
+			tunnelled(geneve4, inner, { kind: "vxlan", vni: 4097, macs: flannel }),
+			geneveOnly,
+		),
+	];
+}
+
+/** Untunnelled packets of whoever may not send them, and what tells. */
+function untunnelledRows(family: 4 | 6, hook: number): PacketRow[] {
+	const xdp = hook === Hook.FROM_WIRE_XDP;
+	const udp = build.udp(1000, 2000, DATA);
+	const at = (packet: Buffer, mac: string, change: Partial<build.Macs> = {}) => ({
+		hook,
+		packet: build.frame({ source: mac, destination: world.NODE_MAC, ...change }, packet),
+		context: { ifindex: world.indexOf("wire0") },
+	});
+	const from = (peer: world.PeerFacts, more: Partial<build.IpOptions> = {}) =>
+		build.ip({ source: peer.pod[family], destination: podA[family], ...more }, udp);
+	const answered = (peer: world.PeerFacts) => [
+		fromPod(
+			podA,
+			build.ip(
+				{ source: podA[family], destination: peer.pod[family] },
+				build.udp(2000, 1000, DATA),
+			),
+		),
+	];
+	const only = (peer: world.PeerFacts): world.Variation => ({
+		peers: { [peer.id]: { flags: PeerFlag.TUNNELLED_ONLY } },
+	});
+	const other = "02:00:00:00:01:66";
+	const taken = { action: "endpoint", out: intoPod(podA, from(direct, { ttl: 63 })) } as const;
+	const refused = { action: "drop", drop: "peer_mac_mismatch" } as const;
+	const asked = xdp ? ({ action: "pass" } as const) : refused;
+	const rows: PacketRow[] = [
+		{
+			shows: "without a tunnel, of a peer that sends in tunnels only",
+			node: only(direct),
+			packet: at(from(direct), direct.mac),
+			action: "drop",
+			drop: "untunnelled",
+		},
+		{
+			shows: "the same, of a flow that is known",
+			node: only(direct),
+			before: answered(direct),
+			packet: at(from(direct), direct.mac),
+			action: "drop",
+			drop: "untunnelled",
+		},
+		{
+			shows: "in a tunnel, of a peer that sends in tunnels only",
+			node: only(geneve4),
+			packet: at(tunnelled(geneve4, from(geneve4)), geneve4.mac),
+			action: "endpoint",
+		},
+		{
+			shows: "a new flow of a peer's address from another host of the link",
+			packet: at(from(direct), other),
+			...asked,
+		},
+		{
+			shows: "the same before the peer has answered a probe: the kernel's neighbour tells",
+			node: { proven: false },
+			packet: at(from(direct), other),
+			...asked,
+		},
+		{
+			shows: "a peer that answers no probe: the kernel's neighbour tells",
+			node: { proven: false },
+			packet: at(from(direct), direct.mac),
+			...(xdp ? ({ action: "pass" } as const) : taken),
+		},
+		{
+			shows: "a flow that is known stays, whatever MAC the peer has now",
+			before: answered(direct),
+			packet: at(from(direct), other),
+			...taken,
+		},
+		{
+			shows: "of a peer behind a router, by any MAC: nobody can tell",
+			packet: at(from(world.routed), other),
+			action: "endpoint",
+		},
+		{
+			shows: "a frame for another host of the link",
+			packet: at(from(direct), direct.mac, { destination: other }),
+			action: "pass",
+		},
+	];
+	if (xdp) return rows.map((row) => ({ ...row, shows: `XDP, IPv${family}: ${row.shows}` }));
+	const toNode = (source: string, mac: string) =>
+		at(build.ip({ source, destination: nodeAddress[family] }, udp), mac);
+	rows.push(
+		{
+			shows: "what XDP has stripped, of a peer that sends in tunnels only",
+			node: only(geneve4),
+			packet: at(from(geneve4), world.STRIPPED),
+			action: "endpoint",
+		},
+		{
+			shows: "to the Node, of a peer that sends in tunnels only",
+			node: only(direct),
+			packet: toNode(direct.pod[family], direct.mac),
+			action: "drop",
+			drop: "untunnelled",
+		},
+		{
+			shows: "to the Node, with a peer's address from another host of the link",
+			packet: toNode(direct.pod[family], other),
+			...refused,
+		},
+		{
+			shows: "to the Node, with the address of a Pod of its own",
+			packet: toNode(podB[family], other),
+			action: "drop",
+			drop: "martian_source",
+		},
+		{
+			shows: "to the Node, with an address of its own",
+			packet: toNode(gateway[family], other),
+			action: "drop",
+			drop: "martian_source",
+		},
+	);
+	return rows.map((row) => ({ ...row, shows: `TC, IPv${family}: ${row.shows}` }));
 }
 
 /** What only the program behind GRO does. */
@@ -309,6 +491,7 @@ function tcRows(family: 4 | 6): PacketRow[] {
 			shows: "a peer's Pod to the Node comes in by fairway0, TTL as it was",
 			packet: fromWire(
 				build.ip({ source: direct.pod[family], destination: nodeAddress[family] }, build.udp(1, 2)),
+				direct.mac,
 			),
 			action: "host" as const,
 			out: intoHost(
@@ -353,7 +536,7 @@ if (inNamespace(import.meta.url)) {
 	});
 	for (const family of [4, 6] as const) {
 		for (const hook of [Hook.FROM_WIRE, Hook.FROM_WIRE_XDP])
-			runRows(t, dataPath, rows(family, hook));
+			runRows(t, dataPath, [...rows(family, hook), ...untunnelledRows(family, hook)]);
 		runRows(t, dataPath, tcRows(family));
 		t.test("without BPF_F_ADJ_ROOM_DECAP_L3", async (t) => {
 			runRows(t, older, rows(family, Hook.FROM_WIRE));
@@ -369,19 +552,19 @@ if (inNamespace(import.meta.url)) {
 	runRows(t, veth, [
 		{
 			shows: "an unfinished checksum goes up on a veth",
-			packet: atXdp(fromWire(unfinished)),
+			packet: atXdp(fromWire(unfinished, direct.mac)),
 			action: "pass",
 		},
 		{
 			shows: "a finished one need not",
-			packet: atXdp(fromWire(whole)),
+			packet: atXdp(fromWire(whole, direct.mac)),
 			action: "endpoint",
 		},
 	]);
 	runRows(t, dataPath, [
 		{
 			shows: "on a NIC nobody looks for unfinished checksums",
-			packet: atXdp(fromWire(unfinished)),
+			packet: atXdp(fromWire(unfinished, direct.mac)),
 			action: "endpoint",
 		},
 	]);

@@ -58,6 +58,8 @@ export class MemoryTables implements TableReader {
 	readonly peerGateways = new Map<string, number>();
 	readonly peerCounters = new Map<number, PeerCounts>();
 	readonly activities = new Map<number, PeerActivity>();
+	/** By index as in peerPaths. */
+	readonly provenSenders = new Map<number, bigint>();
 	readonly routes = new Map<string, Route>();
 	readonly endpoints = new Map<string, Endpoint>();
 	readonly slots: (Flow | undefined)[];
@@ -108,6 +110,10 @@ export class MemoryTables implements TableReader {
 
 	peerActivity(index: number): PeerActivity | undefined {
 		return this.activities.get(index);
+	}
+
+	provenSender(index: number): bigint {
+		return this.provenSenders.get(index) ?? 0n;
 	}
 
 	route(address: string): Route | undefined {
@@ -162,7 +168,8 @@ export class MemoryTables implements TableReader {
 
 	/** Applies a decision's changes. `unsent`: the packet has not left. */
 	apply(decision: Decision, unsent = false): void {
-		const { flow, fragment, nextHop, activity, sent, received, stripped } = decision;
+		const { flow, fragment, nextHop, activity, provenSender, sent, received, stripped } = decision;
+		if (provenSender) this.provenSenders.set(provenSender.index, provenSender.mac);
 		if (activity) this.activities.set(activity.index, activity.activity);
 		if (sent && !sent.tunnel && !unsent) {
 			this.#count(sent.index, { sentPackets: sent.packets, sentLarge: sent.large });

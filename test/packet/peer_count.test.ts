@@ -71,6 +71,12 @@ function cases(family: Family): Case[] {
 			counts: { directPackets: 3, directLarge: 2 },
 		},
 		{
+			shows: "sent directly in segments that nobody has counted (SKB_GSO_DODGY)",
+			peer: direct,
+			packets: [segments(2700, 1300, 0)],
+			counts: { directPackets: 3, directLarge: 2 },
+		},
+		{
 			shows: "sent directly in segments, of which the last is large as well",
 			peer: direct,
 			packets: [segments(1300 + 1281 - headers, 1300, 2)],

@@ -2,14 +2,18 @@
 import t, { type Test } from "tap";
 import { possibleCpus } from "#native";
 import { token as tokenOf } from "../../src/forwarder/probe.js";
+import { macWord } from "../../src/tables/address.js";
 import {
 	Action,
 	ActionName,
 	DropReasonName,
 	EventCounter,
+	Limit,
+	NodeFlag,
 	Path,
 	PathName,
 	PeerCounter,
+	PeerFlag,
 	type Probe,
 	ProbeEvent,
 	ProbeFlag,
@@ -440,12 +444,98 @@ function facts(t: Test, core: DataPath, family: Family): void {
 		t.same(await greet(), ["wire none"]);
 		const key = Buffer.alloc(4);
 		key.writeUInt32LE(index);
-		const activity = { sentAt: 0n, greetedAt: process.hrtime.bigint() - 520n * NS_PER_MS };
+		const activity = {
+			sentAt: 0n,
+			greetedAt: process.hrtime.bigint() - 520n * NS_PER_MS,
+			answersUntil: 0n,
+		};
 		core.writeActivity(index, activity);
 		tables.activities.set(index, activity);
 		t.same(await greet({ flags: 0 }), ["wire none"]);
 		t.same(await greet(), ["wire none", ProbeEvent.GREETED]);
 	});
+	for (const [mode, flags] of [
+		["in tunnels only", 0],
+		["without a tunnel", NodeFlag.SENDS_UNTUNNELLED],
+	] as const) {
+		t.test(`IPv${family}: what a Node that sends ${mode} announces`, async (t) => {
+			const { ANNOUNCES, SENDS_UNTUNNELLED, TAKES_UNTUNNELLED, HELLO } = ProbeFlag;
+			for (const takes of [true, false]) {
+				const tables = await fresh(core, {
+					config: { flags: NodeFlag.CONFIGURED | flags },
+					peers: { [direct.id]: { flags: takes ? 0 : PeerFlag.TUNNELLED_ONLY } },
+				});
+				const own = ANNOUNCES | (flags ? SENDS_UNTUNNELLED : 0) | (takes ? TAKES_UNTUNNELLED : 0);
+				const packet = question(toPeer(direct, family), 600, { flags: HELLO });
+				const asked = await run(t, core, tables, fromHost(packet));
+				t.equal(probeOf(unwrapped(asked.outcome.packet)).flags, HELLO | own);
+				const theirs = arriving(ofPeer(direct, family), 600, { flags: HELLO | ANNOUNCES });
+				const answer = await run(t, core, tables, fromWire(theirs));
+				t.equal(
+					probeOf(unwrapped(answer.outcome.packet)).flags,
+					HELLO | ANNOUNCES | (own << Limit.PROBE_ANSWER_SHIFT),
+				);
+			}
+		});
+	}
+	t.test(`IPv${family}: the agent is told what an answer announces`, async (t) => {
+		const tables = await fresh(core);
+		const probe = await answered(t, core, tables, family);
+		const announced = ProbeFlag.ANNOUNCES | ProbeFlag.TAKES_UNTUNNELLED;
+		const flags = (probe.flags & 15) | (announced << Limit.PROBE_ANSWER_SHIFT);
+		const segment = probeSegment(family, 1400, { ...probe, flags });
+		const input = fromWire(build.ip(ofPeer(geneve4, family), segment), "02:00:00:00:01:77");
+		const { decision } = await run(t, core, tables, input);
+		t.match(decision.records, [{ announced }]);
+		const { sourceMac } = core.pathProof(indexOf(geneve4, family) * 2);
+		t.equal(sourceMac, macWord("02:00:00:00:01:77"), "and the peer's MAC is known");
+	});
+	t.test(`IPv${family}: a question that announces something new makes the agent ask`, async (t) => {
+		const { ANNOUNCES, SENDS_UNTUNNELLED } = ProbeFlag;
+		for (const [own, flags, isNew] of [
+			[0, 0, false],
+			[0, ANNOUNCES, true],
+			[0, ANNOUNCES | SENDS_UNTUNNELLED, false],
+			[PeerFlag.TUNNELLED_ONLY, 0, false],
+			[PeerFlag.TUNNELLED_ONLY, ANNOUNCES, false],
+			[PeerFlag.TUNNELLED_ONLY, ANNOUNCES | SENDS_UNTUNNELLED, true],
+		] as const) {
+			const tables = await fresh(core, { peers: { [direct.id]: { flags: own } } });
+			const input = fromWire(arriving(ofPeer(direct, family), 600, { flags }));
+			const { decision } = await run(t, core, tables, input);
+			const events = decision.records.map(({ event }) => event);
+			t.same(events, isNew ? [ProbeEvent.GREETED] : [], `${own} known, ${flags} announced`);
+		}
+	});
+	t.test(`IPv${family}: a question with a peer's address from another host`, async (t) => {
+		const tables = await fresh(core);
+		const packet = arriving(ofPeer(direct, family), 600);
+		const checked = await run(t, core, tables, fromWire(packet, "02:00:00:00:01:66"));
+		t.equal(fate(checked), "drop peer_mac_mismatch");
+	});
+	t.test(
+		`IPv${family}: a peer is answered so often and no more, others all the same`,
+		async (t) => {
+			const tables = await fresh(core);
+			const ask = async (peer: world.PeerFacts) =>
+				fate(await run(t, core, tables, fromWire(arriving(ofPeer(peer, family), 600))));
+			const owed = BigInt(Limit.PROBE_ANSWER_BURST * Limit.PROBE_ANSWER_NS);
+			const spend = (ahead: bigint) => {
+				const answersUntil = process.hrtime.bigint() + ahead;
+				const activity = { sentAt: 0n, greetedAt: 0n, answersUntil };
+				core.writeActivity(index, activity);
+				tables.activities.set(index, activity);
+			};
+			spend(owed + 1000n * NS_PER_MS);
+			t.equal(await ask(direct), "drop probe_rate");
+			t.equal(await ask(geneve4), "wire none");
+			spend(owed / 2n);
+			t.equal(await ask(direct), "wire none");
+			const { answersUntil } = core.peerActivity(index);
+			await ask(direct);
+			t.equal(core.peerActivity(index).answersUntil - answersUntil, 2n * NS_PER_MS);
+		},
+	);
 	t.test(`IPv${family}: traffic begins, and begins again after a pause`, async (t) => {
 		const tables = await fresh(core);
 		const send = async () => {
@@ -462,7 +552,11 @@ function facts(t: Test, core: DataPath, family: Family): void {
 			[1900n, []],
 			[2100n, [index]],
 		] as const) {
-			const activity = { sentAt: process.hrtime.bigint() - ago * NS_PER_MS, greetedAt: 0n };
+			const activity = {
+				sentAt: process.hrtime.bigint() - ago * NS_PER_MS,
+				greetedAt: 0n,
+				answersUntil: 0n,
+			};
 			core.writeActivity(index, activity);
 			tables.activities.set(index, activity);
 			tables.config = { ...tables.config, nextHopEpoch: tables.config.nextHopEpoch + 1 };

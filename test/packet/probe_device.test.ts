@@ -40,6 +40,8 @@ if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
 	// Jumbo frames, most of which is cut off.
 	ipBatch(["wire0", "wire0-end", "fairway0"].map((device) => `link set ${device} mtu 9000`));
+	// B takes frames for its own MAC only.
+	ipBatch([`link set wire0-end address ${geneve4.mac}`]);
 	ipBatch(
 		FAMILIES.flatMap((family) => [
 			`route add ${geneve4.gateway[family]} dev fairway0`,

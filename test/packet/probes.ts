@@ -112,10 +112,20 @@ type Pair = Record<Family, string>;
 function tunnelTo(remote: string, local: string, path: number): Peer {
 	const outerFamily = local.includes(":") ? 6 : 4;
 	const port = path === Path.GENEVE ? Limit.GENEVE_PORT : Limit.VXLAN_PORT;
-	return { path, outerFamily, port, vni: world.VNI, local, remote, mtu: 1450, nodeHash: 0n };
+	return {
+		path,
+		outerFamily,
+		port,
+		vni: world.VNI,
+		local,
+		remote,
+		mtu: 1450,
+		flags: 0,
+		nodeHash: 0n,
+	};
 }
 
 function directTo(remote: string): Peer {
-	const nothing = { outerFamily: 0, port: 0, vni: 0, local: "", nodeHash: 0n };
+	const nothing = { outerFamily: 0, port: 0, vni: 0, local: "", flags: 0, nodeHash: 0n };
 	return { ...nothing, path: Path.ROUTED, remote, mtu: 1500 };
 }

@@ -89,13 +89,20 @@ export function fromPod(pod: world.Pod, packet: Buffer, context: object = {}): I
 	};
 }
 
-/** A frame from the Node network. */
-export function fromWire(packet: Buffer, sender = world.ROUTER_MAC, hook = Hook.FROM_WIRE): Input {
+/** A frame from the Node network, sent by who has its source address. */
+export function fromWire(packet: Buffer, sender = senderOf(packet), hook = Hook.FROM_WIRE): Input {
 	return {
 		hook,
 		packet: build.frame({ source: sender, destination: world.NODE_MAC }, packet),
 		context: { ifindex: world.indexOf("wire0") },
 	};
+}
+
+function senderOf(packet: Buffer): string {
+	const source = parse(packet, 0, packet[0]! >> 4 === 6 ? 0x86dd : 0x0800)?.key.source;
+	const isFrom = ({ pod, gateway, transport }: world.PeerFacts) =>
+		[pod, gateway, transport].some((pair) => pair[4] === source || pair[6] === source);
+	return world.peers.find(isFrom)?.mac ?? world.ROUTER_MAC;
 }
 
 export function atXdp(input: Input): Input {

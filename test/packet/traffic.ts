@@ -239,7 +239,11 @@ export class Traffic {
 			Hook.FROM_WIRE_XDP,
 			Hook.FROM_LINK,
 		]);
-		const macs = { source: me.peer?.mac ?? ROUTER_MAC, destination: NODE_MAC };
+		const sender = me.peer?.mac ?? ROUTER_MAC;
+		const macs = {
+			source: random.chance(0.05) ? random.pick([ROUTER_MAC, world.STRIPPED]) : sender,
+			destination: random.chance(0.02) ? ROUTER_MAC : NODE_MAC,
+		};
 		const frame =
 			me.peer && random.chance(0.7)
 				? build.frame(macs, tunnelled(this.#random, me.peer, packet, family))

@@ -14,6 +14,7 @@
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import type { FibAnswer, FibQuery } from "../../src/forwarder/forwarder.js";
+import { macWord } from "../../src/tables/address.js";
 import {
 	type Endpoint,
 	FlowState,
@@ -34,6 +35,9 @@ export const GATEWAY_MAC = "0a:00:00:00:00:01";
 export const NODE_MAC = "02:00:00:00:01:11";
 export const ROUTER_MAC = "02:00:00:00:01:01";
 export const HOST_MAC = GATEWAY_MAC;
+/** What XDP writes as the source of a frame whose tunnel it has stripped, and as a word. */
+export const STRIPPED = "06:5e:c4:e7:00:01";
+export const STRIPPED_MAC = macWord(STRIPPED);
 
 export interface Pod {
 	interface: string;
@@ -79,6 +83,8 @@ export interface PeerFacts {
 	gateway: { 4: string; 6: string };
 	outerFamily: 4 | 6;
 	mtu: number;
+	/** PeerFlag, 0 by default. */
+	flags?: number;
 }
 
 function peerFacts(id: number, path: number, outerFamily: 4 | 6, mtu: number): PeerFacts {
@@ -232,6 +238,8 @@ export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
 		slowPathRate: 1_000_000,
 		probeKey: [0x0706050403020100n, 0x0f0e0d0c0b0a0908n],
 		flowTimeouts: timeouts,
+		wireMacs: [macWord(NODE_MAC), 0n, 0n, 0n],
+		strippedMac: STRIPPED_MAC,
 		...change,
 	};
 }
@@ -240,7 +248,9 @@ export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
 export interface Variation {
 	config?: Partial<NodeConfig>;
 	/** Peer id → what is different about it, for both families. */
-	peers?: Record<number, Partial<Pick<PeerFacts, "path" | "outerFamily" | "mtu">>>;
+	peers?: Record<number, Partial<Pick<PeerFacts, "path" | "outerFamily" | "mtu" | "flags">>>;
+	/** False: no direct answer to a probe has told a peer's MAC. */
+	proven?: boolean;
 }
 
 /** The tables of the drawing, with variations. */
@@ -270,6 +280,8 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 			tables.peers.set(index, peerEntry(varied, family));
 			for (const [way, path] of pathsOf(varied)) {
 				tables.peerPaths.set(index * 2 + way, peerEntry({ ...varied, path }, family));
+				if (path === Path.DIRECT && variation.proven !== false)
+					tables.provenSenders.set(index * 2 + way, macWord(facts.mac));
 			}
 			tables.peerAddresses.set(facts.transport[family], facts.id);
 			tables.peerGateways.set(facts.gateway[family], facts.id);
@@ -309,6 +321,7 @@ function peerEntry(facts: PeerFacts, family: 4 | 6): Peer {
 		local: isTunnel ? nodeAddress[outer] : "",
 		remote: facts.transport[outer],
 		mtu: facts.mtu,
+		flags: facts.flags ?? 0,
 		nodeHash: BigInt(facts.id),
 	};
 }

@@ -104,6 +104,7 @@ const verdict: fc.Arbitrary<PathVerdict> = fc.record({
 	directMtu: fc.constantFrom(0, 1280, 1400, 1500),
 	tunnelMtu: fc.constantFrom(0, 1280, 1400, 1450),
 	words: fc.constant("So it was seen."),
+	untunnelled: fc.constantFrom(undefined, true, false),
 });
 
 /** The text of a valid configuration file. */

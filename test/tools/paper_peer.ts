@@ -200,7 +200,15 @@ export class PaperPeer {
 		for (let copy = 0; copy < (wire.copies?.(now) ?? 1); copy++)
 			this.#later(now + trip * (1 + copy), {
 				kind: "answer",
-				answer: { sequence, roundTrip: trip, sent, sentLarge, received, receivedLarge },
+				answer: {
+					announced: 0,
+					sequence,
+					roundTrip: trip,
+					sent,
+					sentLarge,
+					received,
+					receivedLarge,
+				},
 			});
 	}
 

@@ -1,11 +1,11 @@
 import t from "tap";
 import type { BpfMap } from "#native";
 import { adoptedPaths } from "../../src/reconcile/adopted_paths.js";
-import { Path, PathProof, type Peer, ProbeWay } from "../../src/tables/generated.js";
+import { Path, PathProof, type Peer, PeerFlag, ProbeWay } from "../../src/tables/generated.js";
 
 function peer(path: Path, mtu = 1500): Peer {
 	const remote = "192.168.1.2";
-	return { path, outerFamily: 4, port: 0, vni: 0, local: "", remote, mtu, nodeHash: 1n };
+	return { path, outerFamily: 4, port: 0, vni: 0, local: "", remote, mtu, flags: 0, nodeHash: 1n };
 }
 
 /** Simulated path_proofs: nanoseconds before now, by index and path. */
@@ -16,7 +16,11 @@ function proofs(entries: Record<number, [answered: bigint, large: bigint]>): Bpf
 		lookup(key: Buffer) {
 			const entry = entries[key.readUInt32LE()];
 			if (entry === undefined) return undefined;
-			return PathProof.encode({ answeredAt: time(entry[0]), largeAnsweredAt: time(entry[1]) });
+			return PathProof.encode({
+				sourceMac: 0n,
+				answeredAt: time(entry[0]),
+				largeAnsweredAt: time(entry[1]),
+			});
 		},
 	} as unknown as BpfMap;
 }
@@ -28,7 +32,7 @@ t.test("direct paths and the age of their proofs", async (t) => {
 	const peers = new Map([
 		[0, peer(Path.DIRECT)],
 		[1, peer(Path.ROUTED, 1400)],
-		[2, peer(Path.GENEVE)],
+		[2, { ...peer(Path.GENEVE), flags: PeerFlag.TUNNELLED_ONLY }],
 		[3, peer(Path.DOWN, 0)],
 		[4, peer(Path.NONE, 0)],
 		[5, peer(Path.DIRECT)],
@@ -45,7 +49,10 @@ t.test("direct paths and the age of their proofs", async (t) => {
 			[at(6)]: [-1n, -1n],
 		}),
 	);
-	t.same([...found.keys()], [0, 1, 6], "no tunnel, none that is down, none without an entry");
+	const direct = [...found].filter(([, path]) => path.direct).map(([index]) => index);
+	t.same(direct, [0, 1, 6], "no tunnel, none that is down, none without a proof's entry");
+	t.same([...found.keys()], [0, 1, 2, 3, 6], "no peer, no path");
+	t.equal(found.get(2)?.flags, PeerFlag.TUNNELLED_ONLY, "what the peer announced");
 	t.equal(found.get(0)?.mtu, 1500);
 	t.equal(found.get(1)?.mtu, 1400, "as much as went");
 	const near = (value: number | undefined, ms: number) => Math.abs((value ?? 0) - ms) < 500;

@@ -465,7 +465,7 @@ function answerTo(packet: Buffer): Buffer {
 	const { sequence, wayThere, wayBack, length, answerLength } = Probe.decode(packet.subarray(28));
 	return ProbeRecord.encode({
 		event: ProbeEvent.ANSWERED,
-		...{ wayThere, wayBack, index: 0, sequence, length, answerLength },
+		...{ wayThere, wayBack, announced: 0, index: 0, sequence, length, answerLength },
 		sentAt: 0n,
 		roundTrip: 200_000n,
 		...{ sentPackets: 0, sentLarge: 0, receivedPackets: 0, receivedLarge: 0 },
@@ -532,7 +532,13 @@ t.test("a path is direct while probes prove it", async (t) => {
 	});
 
 	s.kernel.answer = undefined;
-	s.kernel.adopted.set(0, { mtu: 1500, answeredAgo: 1000, largeAnsweredAgo: 1000 });
+	s.kernel.adopted.set(0, {
+		direct: true,
+		flags: 0,
+		mtu: 1500,
+		answeredAgo: 1000,
+		largeAnsweredAgo: 1000,
+	});
 	await s.start();
 	await s.ready();
 	t.equal(s.logged("peer added")?.at(-1)?.path, "direct", "as an earlier agent left it");

@@ -115,7 +115,7 @@ interface Case {
 }
 
 function verdict(use: PathVerdict["use"], directMtu = 0, tunnelMtu = 0): PathVerdict {
-	return { use, directMtu, tunnelMtu, words: "So it was seen." };
+	return { use, directMtu, tunnelMtu, words: "So it was seen.", untunnelled: undefined };
 }
 
 /** Verdicts that prove the direct paths to these peers at full size. */
@@ -764,15 +764,15 @@ t.test("the Node's own configuration", async (t) => {
 				gatewayAddress4: "10.244.1.1",
 				gatewayAddress6: "fd00:10:244:1::1",
 				genevePort: 6081,
-				vxlanPort: 4789,
+				vxlanPort: 0,
 				transportMtu: 1500,
 				snatPortFirst: 49152,
 				snatPortLast: 65535,
 			},
 		],
-		["{trafficEncapMode: hybrid, noSNAT: true}", { flags: 1 }],
-		["{tunnelPort: 7000, tunnelVNI: 9}", { genevePort: 7000, vxlanPort: 4789, vni: 9 }],
-		["{tunnelType: vxlan, tunnelPort: 7000}", { genevePort: 6081, vxlanPort: 7000 }],
+		["{trafficEncapMode: hybrid, noSNAT: true}", { flags: 5 }],
+		["{tunnelPort: 7000, tunnelVNI: 9}", { genevePort: 7000, vxlanPort: 0, vni: 9 }],
+		["{tunnelType: vxlan, tunnelPort: 7000}", { genevePort: 0, vxlanPort: 7000 }],
 		["snat: {portRange: 1000-2000}", { snatPortFirst: 1000, snatPortLast: 2000 }],
 		[
 			"flows: {timeouts: {tcpOpening: 1, tcpEstablished: 2, tcpClosing: 3, tcpClosed: 4, udpOpening: 5, udpEstablished: 6, icmp: 7, sctpOpening: 8, sctpEstablished: 9, sctpClosed: 10, other: 11}}",

@@ -160,6 +160,7 @@ t.test("everything fits the kernel's tables", async () => {
 				hostIfindex: 0,
 				hashSeed: 0,
 				probeKey: [0n, 0n],
+				strippedMac: 0n,
 			};
 			assert.deepEqual(maps.nodeConfig.value.decode(maps.nodeConfig.value.encode(whole)), whole);
 			for (const { reason, path } of result.peers) {

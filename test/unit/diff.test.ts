@@ -28,6 +28,7 @@ const peer = {
 	local: "",
 	remote: "192.168.0.2",
 	mtu: 1500,
+	flags: 0,
 	nodeHash: 5n,
 };
 
@@ -47,7 +48,8 @@ function small(change: Partial<Tables> = {}): Tables {
 				snatPortFirst: 1,
 				snatPortLast: 2,
 				genevePort: 6081,
-				vxlanPort: 4789,
+				vxlanPort: 0,
+				wireMacs: [0n, 0n, 0n, 0n],
 			},
 			...{ transportMtu: 1500, slowPathRate: 1, flowTimeouts: [1, 2] },
 		},

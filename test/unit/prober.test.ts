@@ -70,7 +70,7 @@ class Stage {
 		this.prober.take(
 			ProbeRecord.encode({
 				...{ event: ProbeEvent.ANSWERED, wayThere, wayBack, index: sent.number * 2 },
-				...{ sequence, length, answerLength, sentAt: 0n, roundTrip: 250_000n },
+				...{ announced: 0, sequence, length, answerLength, sentAt: 0n, roundTrip: 250_000n },
 				...{ sentPackets: 0, sentLarge: 0, receivedPackets: 0, receivedLarge: 0 },
 				...change,
 			}),
@@ -214,10 +214,19 @@ t.test("foreign, stale and duplicate records", async (t) => {
 
 t.test("state of an earlier agent", async (t) => {
 	const adopted = new Map([
-		[4, { mtu: 1500, answeredAgo: 1000, largeAnsweredAgo: 60_000 }],
-		[6, { mtu: 1500, answeredAgo: 301_000, largeAnsweredAgo: 301_000 }],
-		[8, { mtu: 9000, answeredAgo: 1000, largeAnsweredAgo: Number.POSITIVE_INFINITY }],
-		[10, { mtu: 1500, answeredAgo: 0, largeAnsweredAgo: 0 }],
+		[4, { direct: true, flags: 0, mtu: 1500, answeredAgo: 1000, largeAnsweredAgo: 60_000 }],
+		[6, { direct: true, flags: 0, mtu: 1500, answeredAgo: 301_000, largeAnsweredAgo: 301_000 }],
+		[
+			8,
+			{
+				direct: true,
+				flags: 0,
+				mtu: 9000,
+				answeredAgo: 1000,
+				largeAnsweredAgo: Number.POSITIVE_INFINITY,
+			},
+		],
+		[10, { direct: true, flags: 0, mtu: 1500, answeredAgo: 0, largeAnsweredAgo: 0 }],
 	]);
 	const holds = { "n5/4": 40_000, "n6/4": 1e9, "n6/6": 20_000 };
 	const s = stage(t, { adopted, holds });
@@ -241,7 +250,9 @@ t.test("state of an earlier agent", async (t) => {
 });
 
 t.test("traffic from before the agent started", async (t) => {
-	const adopted = new Map([[4, { mtu: 1500, answeredAgo: 1000, largeAnsweredAgo: 1000 }]]);
+	const adopted = new Map([
+		[4, { direct: true, flags: 0, mtu: 1500, answeredAgo: 1000, largeAnsweredAgo: 1000 }],
+	]);
 	const s = stage(t, { adopted });
 	// One packet a second: not often enough to show in the counts of two questions.
 	s.totals = () => ({ sent: Math.floor(s.now / 1000), received: 5 });

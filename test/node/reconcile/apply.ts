@@ -74,9 +74,11 @@ t.test("the first apply creates everything", async (t) => {
 	});
 
 	t.test("maps", async (t) => {
-		const { routeEpoch, nextHopEpoch, hostIfindex, hashSeed, probeKey, ...config } = nodeConfig();
+		const { routeEpoch, nextHopEpoch, hostIfindex, hashSeed, probeKey, strippedMac, ...config } =
+			nodeConfig();
 		t.same(config, tables.nodeConfig);
 		t.not(hashSeed, 0);
+		t.equal(strippedMac & 3n, 2n, "a MAC that no NIC has");
 		t.ok(probeKey[0] !== probeKey[1] && !probeKey.includes(0n), "a key that nobody knows");
 		const way = Buffer.from([7, 0, 0, 0]);
 		t.same(Peer.decode(pinned("peer_paths").lookup(way)!), tables.peerPaths.get(7));

@@ -118,7 +118,8 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 			snatPortFirst: 49152,
 			snatPortLast: 65535,
 			genevePort: 6081,
-			vxlanPort: 4789,
+			vxlanPort: 0,
+			wireMacs: [0n, 0n, 0n, 0n],
 			transportMtu: 1500,
 			slowPathRate: 1000,
 			flowTimeouts: [1, 60, 7440, 240, 10, 30, 180, 60, 60, 7440, 10, 600],
@@ -163,6 +164,7 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 				local: "192.168.1.1",
 				remote,
 				mtu: 1450,
+				flags: 0,
 				nodeHash: BigInt(n + 1),
 			};
 			tables.peers.set(index, peer);
