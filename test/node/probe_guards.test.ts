@@ -13,6 +13,7 @@ import type { PeerStatus } from "../../src/api/messages.js";
 import { until } from "../../src/lab/until.js";
 import { questionPacket, smallLength } from "../../src/probe/question.js";
 import { ProbeKind } from "../../src/tables/generated.js";
+import { ip, udp } from "../packet/builder.js";
 import { startCluster } from "../tools/cluster.js";
 import { withoutAgent } from "../tools/foreign_node.js";
 import { sendRaw } from "../tools/raw.js";
@@ -131,4 +132,35 @@ t.test("guards of probes", async (t) => {
 			);
 		});
 	}
+
+	const dropped = async (reason: string): Promise<number> =>
+		(await cluster.drops("node1"))[reason] ?? 0;
+	const asPod2a = (family: 4 | 6): Buffer => {
+		const [source, destination] = [lab.address("pod2a", family), lab.address("pod1a", family)];
+		return ip({ source, destination }, udp(4000, 4001));
+	};
+	for (const family of [4, 6] as const)
+		await t.test(`a stranger sends as a peer's Pod, IPv${family}`, async () => {
+			const before = await dropped("peer_mac_mismatch");
+			await sendRaw(
+				lab,
+				"router",
+				many(() => asPod2a(family)),
+			);
+			await until(
+				"each packet to be dropped",
+				async () => (await dropped("peer_mac_mismatch")) === before + TIMES,
+			);
+		});
+	await t.test("a stranger sends as the Pod of a peer that sends in tunnels only", async () => {
+		await switchTo("encap", "geneve");
+		for (const family of [4, 6] as const) {
+			const before = await dropped("untunnelled");
+			// Until the peer's announcement counts, its MAC is what is asked for.
+			await until("the peer's announcement to count", async () => {
+				await sendRaw(lab, "router", [asPod2a(family)]);
+				return (await dropped("untunnelled")) > before;
+			});
+		}
+	});
 });
