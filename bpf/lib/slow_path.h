@@ -129,6 +129,7 @@ stage int slow_path_hand_up(context *ctx, const struct packet *packet,
 	struct slow_path_header header = { .hook = hook, .ifindex = ingress_ifindex(ctx) };
 	enum drop_reason failed, answered;
 	const struct endpoint *sender;
+	struct address source;
 
 	if (!packet || !node || !verdict)
 		return -1;
@@ -137,7 +138,9 @@ stage int slow_path_hand_up(context *ctx, const struct packet *packet,
 	header.length = packet->length;
 	answered = answered_as(header.kind);
 	if (hook == HOOK_FROM_POD) {
-		sender = bpf_map_lookup_elem(&endpoints, &packet->key.source);
+		/* Before 6.2 the key of a look-up cannot be in what a function was given. */
+		source = packet->key.source;
+		sender = bpf_map_lookup_elem(&endpoints, &source);
 		if (sender)
 			header.pod = sender->index;
 	}
