@@ -82,7 +82,8 @@ stage int link_check(context *ctx, struct work *work, __u32 id, const struct nod
 	if (!path || path->path != PATH_DIRECT)
 		return LINK_PEER;
 	proof = bpf_map_lookup_elem(&path_proofs, &index);
-	if (proof && proof->source_mac == work->arrival.source_mac)
+	/* 0: none, as on a link without MACs. */
+	if (proof && proof->source_mac && proof->source_mac == work->arrival.source_mac)
 		return LINK_PEER;
 #ifdef FAIRWAY_XDP
 	return LINK_ASK_TC;

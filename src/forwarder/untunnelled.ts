@@ -72,7 +72,8 @@ export function refuseOfAnotherHost(
 function isProvenSender({ tables, frame }: Draft, packet: Packet, peer: number): boolean {
 	const index = directIndex(packet, peer);
 	if (tables.peerPath(index)?.path !== Path.DIRECT) return true;
-	return tables.provenSender(index) === macAt(frame, SOURCE);
+	const proven = tables.provenSender(index);
+	return proven !== 0n && proven === macAt(frame, SOURCE);
 }
 
 function directIndex({ family }: Packet, peer: number): number {

@@ -316,6 +316,12 @@ function untunnelledRows(family: 4 | 6, hook: number): PacketRow[] {
 			...asked,
 		},
 		{
+			shows: "a MAC of zeros is no proof",
+			node: { proven: false },
+			packet: at(from(direct), "00:00:00:00:00:00"),
+			...asked,
+		},
+		{
 			shows: "a peer that answers no probe: the kernel's neighbour tells",
 			node: { proven: false },
 			packet: at(from(direct), direct.mac),
