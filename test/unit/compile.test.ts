@@ -770,7 +770,10 @@ t.test("the Node's own configuration", async (t) => {
 				snatPortLast: 65535,
 			},
 		],
-		["{trafficEncapMode: hybrid, noSNAT: true}", { flags: 5 }],
+		[
+			"{trafficEncapMode: hybrid, noSNAT: true}",
+			{ flags: NodeFlag.CONFIGURED | NodeFlag.SENDS_UNTUNNELLED },
+		],
 		["{tunnelPort: 7000, tunnelVNI: 9}", { genevePort: 7000, vxlanPort: 0, vni: 9 }],
 		["{tunnelType: vxlan, tunnelPort: 7000}", { genevePort: 0, vxlanPort: 7000 }],
 		["snat: {portRange: 1000-2000}", { snatPortFirst: 1000, snatPortLast: 2000 }],
