@@ -138,7 +138,9 @@ export class PeerTables {
 		const family = (index & 1) === 1 ? 6 : 4;
 		if (!node || !podPrefixes(node).some((prefix) => prefix.family === family)) return undefined;
 		const choice = choosePath(this.#context, pathOptions(this.#context, node, family), verdict);
-		return peerEntry(choice, this.#context.config, nodeHash(node.name));
+		const { config } = this.#context;
+		const flags = peerFlags(config, verdict?.untunnelled);
+		return peerEntry(choice, config, nodeHash(node.name), flags);
 	}
 
 	#part(node: NodeObject, id: number): PeerPart {
