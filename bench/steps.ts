@@ -235,7 +235,13 @@ function configure(object: BpfObject): void {
 		...{ snatAddress4: "::", snatAddress6: "::", gatewayAddress4: "10.244.1.1" },
 		...{ gatewayAddress6: "::", gatewayMac: NODE.mac, snatPortFirst: 0, snatPortLast: 0 },
 		...{ genevePort: 6081, vxlanPort: 0, hostIfindex: 0, transportMtu: 1500 },
-		...{ hashSeed: 0x5eed5eed, slowPathRate: 0, probeKey: [0n, 0n], flowTimeouts },
+		...{
+			flowHash: { word: [0x5eed5eed, 1, 2, 3, 4, 5] },
+			portHash: { word: [5, 4, 3, 2, 1, 0] },
+			slowPathRate: 0,
+			probeKey: [0n, 0n],
+			flowTimeouts,
+		},
 		...{ wireMacs: [macWord(NODE.mac), 0n, 0n, 0n], strippedMac: macWord("06:00:00:00:00:01") },
 	};
 	const peer = {

@@ -12,10 +12,11 @@
  *  7. rewrite, emit
  */
 #define FAIRWAY_HOOK HOOK_FROM_HOST
-#include "lib/flow_create.h"
 #include "lib/fragment.h"
 #include "lib/probe.h"
 #include "lib/remote.h"
+#include "lib/snat.h"
+#include "lib/track.h"
 
 /* What the slow path sends to the outside is finished: translated, cut, its TTL taken. It needs a next
  * hop only. 0: it is in work->remote. */
@@ -23,7 +24,6 @@ stage int resolve_outside(struct __sk_buff *ctx, struct work *work, const struct
 {
 	const struct flow_key *key;
 	struct next_hop *hop = NULL;
-	struct flow_match match;
 	struct remote *remote;
 	__u64 now;
 
@@ -34,10 +34,10 @@ stage int resolve_outside(struct __sk_buff *ctx, struct work *work, const struct
 	/* By the flow's own way: rules may go by the Pod's address. */
 	key = &work->packet.key;
 	key_reverse(&work->reply, key);
-	match = flow_lookup(&work->reply, node, now);
-	if (match.flow && match.direction == FLOW_REPLY && match.flow->flags & FLOW_SNAT) {
-		key = &match.flow->key;
-		hop = &match.flow->next_hop;
+	if (flow_lookup(&work->reply, node, now) && work->track.direction == FLOW_REPLY &&
+	    work->flow.flags & FLOW_SNAT) {
+		key = &work->flow.key;
+		hop = &work->flow.next_hop;
 	}
 	remote_outside(ctx, work, key, hop, false, node, now);
 	return remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS;
@@ -48,7 +48,9 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	const struct node_config *node = node_configuration();
 	struct translation *translation;
 	struct packet *packet;
-	struct flow_match match = {};
+	const struct endpoint *sender;
+	struct track *track;
+	struct flow *flow;
 	struct remote *remote;
 	struct gso gso = gso_of(ctx);
 	enum drop_reason reason;
@@ -57,13 +59,17 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct ethhdr *ethernet;
 	struct route route;
 	__be16 ethertype;
-	__u32 probed;
+	__u32 probed, epoch;
+	__u16 owner = 0;
 	__u64 now;
 	int slot;
 
 	if (!node || !(node->flags & NODE_CONFIGURED))
 		return dropped(verdict, DROP_NOT_CONFIGURED);
+	epoch = route_epoch(node);
 	packet = &work->packet;
+	track = &work->track;
+	flow = &work->flow;
 	translation = &work->translation;
 	remote = &work->remote;
 
@@ -91,13 +97,13 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 
 	/* 3 */
 	if (packet->flags & PACKET_ICMP_ERROR)
-		related = !related_lookup(ctx, packet, &work->inner, node, now, &match);
+		related = !related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
-		match = flow_lookup(&packet->key, node, now);
+		flow_lookup(&packet->key, node, now);
 	/* A flow of to_pod's remembers the Node's stack as its remote side, which we come from. */
-	known = match.flow && !related && flow_current(match.flow, node) &&
-		match.flow->route_kind == ROUTE_PEER;
-	route = known ? route_remembered(match.flow) : route_lookup(&packet->key.destination);
+	known = track->known && !related && flow_current(flow, epoch) &&
+		flow->route_kind == ROUTE_PEER;
+	route = known ? route_remembered(flow) : route_lookup(&packet->key.destination);
 	if (from_slow_path && route.kind == ROUTE_OUTSIDE)
 		return resolve_outside(ctx, work, node) ? dropped(verdict, DROP_NO_ROUTE)
 							: remote_send(ctx, work, node);
@@ -109,13 +115,15 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	own_source = from_pod_of_ours ||
 		     address_equal(&packet->key.source, gateway_address(node, packet->family));
 	/* A Pod's own flow, of which the slow path sends a part, is from_pod's to refresh. */
-	if (match.flow && !related && !from_pod_of_ours && !flow_current(match.flow, node))
-		route_remember(match.flow, &route, NULL, match.direction, node);
-	if (match.flow)
-		translated = snat_translation(match.flow, match.direction, translation);
+	if (track->known && !related && !from_pod_of_ours && !flow_current(flow, epoch)) {
+		route_remember(flow, &route, NULL, track->direction, epoch);
+		track->remembered = 1;
+	}
+	if (track->known)
+		translated = snat_translation(flow, track->direction, translation);
 	/* The answer to what came from a Pod's own address, past the tunnel, goes back so. */
-	native = !own_source && match.flow && match.direction == FLOW_REPLY;
-	wants_snat = !own_source && !match.flow;
+	native = !own_source && track->known && track->direction == FLOW_REPLY;
+	wants_snat = !own_source && !track->known;
 
 	/* 5 */
 	reason = remote_peer(ctx, work, route.peer, native, node, now);
@@ -138,28 +146,26 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			return dropped(verdict, packet->flags & PACKET_ICMP_ERROR
 							? DROP_ICMP_UNRELATED
 							: DROP_FRAGMENT_UNKNOWN);
-	} else if (match.flow) {
-		flow_advance(match.flow, match.direction, packet, now);
+	} else if (track->known) {
+		flow_keep(packet, now);
 	} else {
+		flow_begin(work, packet, now);
+		route_remember(flow, &route, NULL, FLOW_ORIGINAL, epoch);
+		sender = from_pod_of_ours ? endpoint_lookup(&packet->key.source) : NULL;
+		if (sender)
+			owner = sender->index;
 		if (wants_snat) {
-			slot = snat_create(ctx, packet, node,
-					   gateway_address(node, packet->family));
+			slot = snat_create(ctx, packet, node, gateway_address(node, packet->family),
+					   owner);
 			if (slot < 0)
 				return dropped(verdict, -slot);
-			match.flow = flow_at(slot);
-			if (!match.flow)
-				return dropped(verdict, DROP_FLOW_TABLE_FULL);
-			translated = snat_translation(match.flow, FLOW_ORIGINAL, translation);
+			translated = snat_translation(flow, FLOW_ORIGINAL, translation);
 		} else {
-			match.flow = flow_start(packet, node);
 			/* The stack forwards what it has translated: a Service's backend. */
-			if (match.flow && !address_equal(&packet->key.source,
-							 gateway_address(node, packet->family)))
-				match.flow->flags |= FLOW_STACK;
-		}
-		if (match.flow) {
-			flow_advance(match.flow, FLOW_ORIGINAL, packet, now);
-			route_remember(match.flow, &route, NULL, FLOW_ORIGINAL, node);
+			if (!address_equal(&packet->key.source,
+					   gateway_address(node, packet->family)))
+				flow->flags |= FLOW_STACK;
+			flow_start(node, owner);
 		}
 	}
 

@@ -11,12 +11,11 @@
  */
 #define FAIRWAY_HOOK HOOK_FROM_LINK
 #include "lib/emit.h"
-#include "lib/flow_create.h"
 #include "lib/fragment.h"
 #include "lib/link_layer.h"
 #include "lib/slow_path.h"
 #include "lib/snat.h"
-#include "lib/work.h"
+#include "lib/track.h"
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
@@ -24,7 +23,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct translation *translation = &work->translation;
 	struct packet *packet = &work->packet;
 	const struct endpoint *endpoint;
-	struct flow_match match = {};
+	const struct track *track = &work->track;
+	const struct flow *flow = &work->flow;
 	bool bare, related = false;
 	__be16 ethertype;
 	__u64 now;
@@ -45,22 +45,22 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet);
 	if (packet->flags & PACKET_ICMP_ERROR)
-		related = !related_lookup(ctx, packet, &work->inner, node, now, &match);
+		related = !related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
-		match = flow_lookup(&packet->key, node, now);
+		flow_lookup(&packet->key, node, now);
 	if (packet->flags & PACKET_PORTS_UNKNOWN && node->flags & NODE_SNAT) {
 		/* The stack gets it now, the slow path a copy: see wire_to_host. */
 		slow_path_send(ctx, packet, node, SLOW_HOLD, 0, verdict);
 		verdict->drop_reason = DROP_NONE;
 	}
-	if (!match.flow || match.direction != FLOW_REPLY ||
-	    !snat_translation(match.flow, FLOW_REPLY, translation))
+	if (!track->known || track->direction != FLOW_REPLY ||
+	    !snat_translation(flow, FLOW_REPLY, translation))
 		return pass(verdict);
 
 	/* 3 */
-	if (match.flow->flags & FLOW_STACK) {
+	if (flow->flags & FLOW_STACK) {
 		if (!related)
-			flow_advance(match.flow, FLOW_REPLY, packet, now);
+			flow_keep(packet, now);
 		if ((related && related_rewrite(ctx, packet, &work->inner, translation)) ||
 		    rewrite(ctx, packet, translation, 0))
 			return dropped(verdict, DROP_REWRITE_FAILED);
@@ -74,7 +74,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		return discard();
 	}
 	if (!related)
-		flow_advance(match.flow, FLOW_REPLY, packet, now);
+		flow_keep(packet, now);
 	if ((related && related_rewrite(ctx, packet, &work->inner, translation)) ||
 	    rewrite(ctx, packet, translation, 1) || (bare && ethernet_push(ctx)))
 		return dropped(verdict, DROP_REWRITE_FAILED);

@@ -14,10 +14,10 @@
  */
 #define FAIRWAY_HOOK HOOK_FROM_POD
 #include "lib/established_send.h"
-#include "lib/flow_create.h"
 #include "lib/fragment.h"
 #include "lib/neighbour.h"
 #include "lib/remote.h"
+#include "lib/track.h"
 
 /* The kernel's routes refuse the destination; a blackhole does so without a word. */
 static __always_inline int refuse(context *ctx, const struct packet *packet,
@@ -36,23 +36,28 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	const struct endpoint *sender = NULL, *receiver = NULL;
 	struct translation *translation;
 	struct packet *packet, *quoted;
-	struct flow_match match = {};
+	struct track *track;
+	struct flow *flow;
 	struct remote *remote;
 	struct gso gso = gso_of(ctx);
 	enum drop_reason reason;
-	bool related = false, translated = false, wants_snat = false, plain, to_stack;
+	bool related = false, wants_snat = false, plain, to_stack;
 	struct ethhdr *ethernet;
 	const struct route host = { .kind = ROUTE_HOST, .peer = NO_PEER };
 	enum fit fit = FITS;
 	struct route route;
 	struct mac source;
 	__be16 ethertype;
-	__u64 now;
+	__u64 now, checked;
+	__u32 epoch;
 	int slot;
 
 	if (!node || !(node->flags & NODE_CONFIGURED))
 		return dropped(verdict, DROP_NOT_CONFIGURED);
+	epoch = route_epoch(node);
 	packet = &work->packet;
+	track = &work->track;
+	flow = &work->flow;
 	quoted = &work->inner;
 	translation = &work->translation;
 	remote = &work->remote;
@@ -79,9 +84,9 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	now = bpf_ktime_get_coarse_ns();
 	plain = !(packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR));
 	if (plain)
-		match = flow_lookup(&packet->key, node, now);
-	if (!match.flow || !flow_current(match.flow, node) ||
-	    !flow_sent_by(&match, ctx->ifindex, &source)) {
+		flow_lookup(&packet->key, node, now);
+	if (!track->known || !flow_current(flow, epoch) ||
+	    !flow_sent_by(flow, track->direction, ctx->ifindex, &source)) {
 		if (packet->family == 6 && (address_is_link_local6(&packet->key.source) ||
 					    address_is_zero(&packet->key.source))) {
 			if (is_group_report(packet))
@@ -106,27 +111,26 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet);
 	if (packet->flags & PACKET_ICMP_ERROR)
-		related = !related_lookup(ctx, packet, quoted, node, now, &match);
+		related = !related_lookup(ctx, packet, quoted, node, now);
 	else if (!plain && !(packet->flags & PACKET_PORTS_UNKNOWN))
-		match = flow_lookup(&packet->key, node, now);
+		flow_lookup(&packet->key, node, now);
 
 	/* 5 */
-	if (match.flow && !flow_current(match.flow, node) && flow_address_lost(match.flow)) {
-		flow_end(match.flow);
-		match.flow = NULL;
+	if (track->known && !flow_current(flow, epoch) && flow_address_lost(flow)) {
+		flow_end(track);
 		related = false;
 	}
-	/* Or else the compiler keeps what it knows of it in a flag, and the verifier is lost. */
-	hide(match.flow);
-	if (match.flow && match.flow->flags & FLOW_STACK && match.direction == FLOW_REPLY) {
+	if (track->known && flow->flags & FLOW_STACK && track->direction == FLOW_REPLY) {
 		/* The stack may have translated what this answers. */
 		route = host;
-	} else if (match.flow && !related && flow_current(match.flow, node)) {
-		route = route_remembered(match.flow);
+	} else if (track->known && !related && flow_current(flow, epoch)) {
+		route = route_remembered(flow);
 	} else {
 		route = route_resolve(&packet->key.destination);
-		if (match.flow && !related)
-			route_remember(match.flow, &route, sender, match.direction, node);
+		if (track->known && !related) {
+			route_remember(flow, &route, sender, track->direction, epoch);
+			track->remembered = 1;
+		}
 	}
 	if (route.kind == ROUTE_LOCAL_PODS) {
 		receiver = endpoint_lookup(&packet->key.destination);
@@ -134,8 +138,10 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			slow_path_send(ctx, packet, node, SLOW_NO_HOST, 0, verdict);
 			return discard();
 		}
-		if (match.flow && !related && sender && !match.flow->local_ifindex)
-			pods_remember(match.flow, sender, receiver, match.direction);
+		if (track->known && !related && sender && !flow->local_ifindex) {
+			pods_remember(flow, sender, receiver, track->direction);
+			track->remembered = 1;
+		}
 	} else if (route.kind == ROUTE_PEER) {
 		reason = remote_peer(ctx, work, route.peer, false, node, now);
 		if (reason == DROP_NO_ROUTE)
@@ -144,8 +150,12 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			return dropped(verdict, reason);
 	} else if (route.kind == ROUTE_OUTSIDE) {
 		wants_snat = node->flags & NODE_SNAT && !(route.flags & ROUTE_NO_SNAT);
-		remote_outside(ctx, work, &packet->key, match.flow ? &match.flow->next_hop : NULL,
-			       wants_snat && !match.flow, node, now);
+		checked = flow->next_hop.checked;
+		remote_outside(ctx, work, &packet->key,
+			       track->known && !related ? &flow->next_hop : NULL,
+			       wants_snat && !track->known, node, now);
+		if (checked != flow->next_hop.checked)
+			track->remembered = 1;
 		if (remote->way.action == ACTION_DROP)
 			return refuse(ctx, packet, node, &remote->way, verdict);
 		/* An address of the Node that the agent has not written yet. */
@@ -186,24 +196,23 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			slow_path_send(ctx, packet, node, SLOW_HOLD, remote->mtu, verdict);
 			return discard();
 		}
-	} else if (match.flow) {
-		flow_advance(match.flow, match.direction, packet, now);
+	} else if (track->known) {
+		flow_keep(packet, now);
 	} else {
+		flow_begin(work, packet, now);
+		route_remember(flow, &route, sender, FLOW_ORIGINAL, epoch);
+		if (receiver && sender)
+			pods_remember(flow, sender, receiver, FLOW_ORIGINAL);
 		if (wants_snat) {
-			slot = snat_create(ctx, packet, node, remote_source(work, node));
+			slot = snat_create(ctx, packet, node, remote_source(work, node),
+					   sender ? sender->index : 0);
 			if (slot < 0)
 				return dropped(verdict, -slot);
-			match.flow = flow_at(slot);
+			track->known = 1;
 		} else {
-			match.flow = flow_start(packet, node);
+			track->known = flow_start(node, sender ? sender->index : 0);
 		}
-		match.direction = FLOW_ORIGINAL;
-		if (match.flow) {
-			flow_advance(match.flow, FLOW_ORIGINAL, packet, now);
-			route_remember(match.flow, &route, sender, FLOW_ORIGINAL, node);
-			if (receiver && sender)
-				pods_remember(match.flow, sender, receiver, FLOW_ORIGINAL);
-		}
+		track->direction = FLOW_ORIGINAL;
 	}
 	if (to_stack)
 		return pass(verdict);
@@ -213,16 +222,14 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 
 	/* 9 */
-	if (match.flow)
-		translated = snat_translation(match.flow, match.direction, translation);
-	if (translated && related && related_rewrite(ctx, packet, quoted, translation))
+	remote->translated = track->known && snat_translation(flow, track->direction, translation);
+	if (remote->translated && related && related_rewrite(ctx, packet, quoted, translation))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	if (receiver) {
 		if (rewrite(ctx, packet, NULL, 1))
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		return emit_endpoint(ctx, receiver, node, verdict);
 	}
-	remote->translated = translated;
 	remote->decrement = 1;
 	return remote_send(ctx, work, node);
 }

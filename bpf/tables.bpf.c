@@ -8,6 +8,7 @@ const volatile __u8 xdp_generic = 0;
 const volatile __u8 has_decap_l3 = 0;
 const volatile __u8 has_fib_source = 0;
 const volatile __u8 has_fib_mark = 0;
+const volatile __u8 weak_memory_order = 0;
 const volatile __u32 flow_slots = FLOWS_DEFAULT;
 
 /*
@@ -27,6 +28,7 @@ const volatile union {
 	enum route_flag route_flag;
 	enum flow_direction flow_direction;
 	enum flow_flag flow_flag;
+	enum claim_bit claim_bit;
 	enum slow_path_kind slow_path_kind;
 	enum slow_path_bucket slow_path_bucket;
 	enum probe_way probe_way;
@@ -52,6 +54,8 @@ struct next_hops_map next_hops SEC(".maps");
 struct next_hop_settle_map next_hop_settle SEC(".maps");
 struct flow_index_map flow_index SEC(".maps");
 struct flows_map flows SEC(".maps");
+struct flow_hints_map flow_hints SEC(".maps");
+struct flow_counts_map flow_counts SEC(".maps");
 struct fragments_map fragments SEC(".maps");
 struct drops_map drops SEC(".maps");
 struct events_map events SEC(".maps");

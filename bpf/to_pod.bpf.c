@@ -4,21 +4,22 @@
  * kubelet probes, answers of the slow path. Tracked, so that answers are recognised, and never dropped.
  */
 #include "lib/emit.h"
-#include "lib/flow_create.h"
-#include "lib/work.h"
+#include "lib/track.h"
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
 	struct route route = { .kind = ROUTE_HOST, .peer = NO_PEER };
 	struct packet *packet;
-	struct flow_match match;
+	const struct endpoint *owner;
 	struct ethhdr *ethernet;
 	__be16 ethertype;
+	__u32 epoch;
 	__u64 now;
 
 	if (!node || !(node->flags & NODE_CONFIGURED))
 		return pass(verdict);
+	epoch = route_epoch(node);
 	packet = &work->packet;
 	ethernet = bytes_at(ctx, 0, sizeof(*ethernet));
 	if (!ethernet)
@@ -32,17 +33,17 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		return pass(verdict);
 
 	now = bpf_ktime_get_coarse_ns();
-	match = flow_lookup(&packet->key, node, now);
-	if (!match.flow) {
-		match.flow = flow_start(packet, node);
-		match.direction = FLOW_ORIGINAL;
-		if (match.flow) {
-			match.flow->flags |= FLOW_STACK;
-			route_remember(match.flow, &route, NULL, FLOW_ORIGINAL, node);
-		}
+	if (flow_lookup(&packet->key, node, now)) {
+		flow_keep(packet, now);
+		return pass(verdict);
 	}
-	if (match.flow)
-		flow_advance(match.flow, match.direction, packet, now);
+	flow_begin(work, packet, now);
+	work->flow.flags |= FLOW_STACK;
+	route_remember(&work->flow, &route, NULL, FLOW_ORIGINAL, epoch);
+	owner = endpoint_lookup(&packet->key.source);
+	if (!owner)
+		owner = endpoint_lookup(&packet->key.destination);
+	flow_start(node, owner ? owner->index : 0);
 	return pass(verdict);
 }
 

@@ -13,19 +13,20 @@
 #define FAIRWAY_HOOK HOOK_TO_WIRE
 #include "lib/emit.h"
 #include "lib/fib.h"
-#include "lib/flow_create.h"
 #include "lib/fragment.h"
 #include "lib/link_layer.h"
 #include "lib/remote.h"
 #include "lib/snat.h"
-#include "lib/work.h"
+#include "lib/track.h"
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
 	struct translation *translation = &work->translation;
 	struct packet *packet = &work->packet;
-	struct flow_match match = {};
+	const struct track *track = &work->track;
+	const struct endpoint *sender;
+	struct flow *flow = &work->flow;
 	bool related = false;
 	struct route route;
 	__be16 ethertype;
@@ -39,7 +40,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	/* 1 */
 	ethertype = ip_header_at(ctx, is_bare_ip(ctx), &l3);
 	if (!ethertype || parse(ctx, packet, l3, ethertype, false) ||
-	    !endpoint_lookup(&packet->key.source))
+	    !(sender = endpoint_lookup(&packet->key.source)))
 		return pass(verdict);
 
 	/* 2 */
@@ -47,12 +48,12 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet);
 	if (packet->flags & PACKET_ICMP_ERROR)
-		related = !related_lookup(ctx, packet, &work->inner, node, now, &match);
+		related = !related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
-		match = flow_lookup(&packet->key, node, now);
+		flow_lookup(&packet->key, node, now);
 
 	/* 3 */
-	if (!match.flow) {
+	if (!track->known) {
 		route = route_lookup(&packet->key.destination);
 		if (route.kind != ROUTE_OUTSIDE || route.flags & ROUTE_NO_SNAT ||
 		    !(node->flags & NODE_SNAT))
@@ -65,22 +66,20 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		work->question.wants_source = 1;
 		work->question.output = 1;
 		fib_ask(ctx, work);
-		slot = snat_create(ctx, packet, node, remote_source(work, node));
+		flow_begin(work, packet, now);
+		flow->flags |= FLOW_STACK;
+		slot = snat_create(ctx, packet, node, remote_source(work, node), sender->index);
 		if (slot < 0)
 			return dropped(verdict, -slot);
-		match.flow = flow_at(slot);
-		match.direction = FLOW_ORIGINAL;
-		if (!match.flow)
-			return dropped(verdict, DROP_FLOW_TABLE_FULL);
-		match.flow->flags |= FLOW_STACK;
+		snat_translation(flow, FLOW_ORIGINAL, translation);
+	} else if (track->direction != FLOW_ORIGINAL ||
+		   !snat_translation(flow, FLOW_ORIGINAL, translation)) {
+		/* 4: what from_pod has sent untranslated stays so */
+		return pass(verdict);
+	} else if (!related) {
+		flow_keep(packet, now);
 	}
 
-	/* 4: what from_pod has sent untranslated stays so */
-	if (match.direction != FLOW_ORIGINAL ||
-	    !snat_translation(match.flow, FLOW_ORIGINAL, translation))
-		return pass(verdict);
-	if (!related)
-		flow_advance(match.flow, FLOW_ORIGINAL, packet, now);
 	if ((related && related_rewrite(ctx, packet, &work->inner, translation)) ||
 	    rewrite(ctx, packet, translation, 0))
 		return dropped(verdict, DROP_REWRITE_FAILED);

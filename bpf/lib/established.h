@@ -21,18 +21,30 @@
 #define NOT_ESTABLISHED (-2)
 
 /* The flow of a packet, when the packet leaves its state as it is and all that it remembers
- * holds. */
+ * holds. Later its values are used only if flow_holds. */
 static __always_inline struct flow_match flow_established(const struct headers *headers, __u32 hash,
 							  bool own, const struct node_config *node,
-							  __u64 now)
+							  __u32 epoch, __u64 now)
 {
 	struct flow_match match = flow_find(&headers->key, hash, own);
 	const struct flow *flow = match.flow;
+	__u8 marks;
 
-	if (flow && (!flow_current(flow, node) || flow_expired(flow, node, now) ||
-		     (match.direction == FLOW_REPLY && !(flow->flags & FLOW_REPLIED))))
+	if (!flow)
+		return match;
+	/* What was said of an end is taken back. */
+	marks = flow_fin(match.direction) | flow_reset(match.direction);
+	if (!flow_current(flow, epoch) || flow_expired(flow, node, now) || flow->flags & marks ||
+	    (match.direction == FLOW_REPLY && !(flow->flags & FLOW_REPLIED)))
 		match.flow = NULL;
+	keep_order();
 	return match;
+}
+
+/* What was read of the flow belongs together, and is of this epoch. */
+static __always_inline bool flow_holds(const struct flow_match *match, __u32 epoch)
+{
+	return flow_still(match) && flow_current(match->flow, epoch);
 }
 
 static __always_inline void flow_touch(struct flow *flow, __u64 now)

@@ -118,14 +118,14 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	struct gso gso = gso_of(ctx);
 	struct flow_match match;
 	struct flow *flow;
-	__u32 hash, index;
+	__u32 hash, index, epoch = route_epoch(node);
 	__u64 mac;
 
-	hash = words_hash(&headers->words, node->hash_seed, true);
+	hash = words_hash(&headers->words, &node->flow_hash, true);
 	/* What goes to the Node itself is an answer to a translated flow, if a Pod's at all. */
 	own = outer || !address_equal(&headers->key.destination,
 				      family == 4 ? &node->snat_address4 : &node->snat_address6);
-	match = flow_established(headers, hash, own, node, now);
+	match = flow_established(headers, hash, own, node, epoch, now);
 	flow = match.flow;
 	if (data + l3 + header + 8 > end)
 		return NOT_ESTABLISHED;
@@ -159,7 +159,7 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 
 	verdict.ifindex = flow->local_ifindex;
 	mac = mac_to_put(&flow->local_mac);
-	if (!flow_still(&match))
+	if (!flow_holds(&match, epoch))
 		return NOT_ESTABLISHED;
 
 	flow_touch(flow, now);

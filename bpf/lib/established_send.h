@@ -52,7 +52,7 @@ static __always_inline bool frame_of(void *data, __u32 received, __u32 ifindex, 
 /* Delivers to the other Pod of a flow between two Pods of this Node. */
 static __always_inline int established_local(struct __sk_buff *ctx, const struct node_config *node,
 					     void *data, __u8 family,
-					     const struct flow_match *match, __u64 now,
+					     const struct flow_match *match, __u32 epoch, __u64 now,
 					     const struct headers *headers)
 {
 	struct flow *flow = match->flow;
@@ -64,7 +64,7 @@ static __always_inline int established_local(struct __sk_buff *ctx, const struct
 	if (flow->flags & FLOW_SNAT ||
 	    !frame_of(data, ctx->ifindex, by_local ? local_ifindex : other_ifindex,
 		      by_local ? local : other) ||
-	    !flow_still(match))
+	    !flow_holds(match, epoch))
 		return NOT_ESTABLISHED;
 	flow_touch(flow, now);
 	verdict.ifindex = by_local ? other_ifindex : local_ifindex;
@@ -80,8 +80,8 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	__u32 header = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	__u32 hash = words_hash(&headers->words, node->hash_seed, true), mtu = 0, id, index,
-	      largest;
+	__u32 hash = words_hash(&headers->words, &node->flow_hash, true), mtu = 0, id, index,
+	      largest, epoch = route_epoch(node);
 	struct verdict verdict = { .action = ACTION_WIRE, .peer = NO_PEER };
 	__u64 now = bpf_ktime_get_coarse_ns();
 	const struct peer *peer = NULL;
@@ -93,13 +93,13 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	struct translation translation = {};
 	bool tunnel, translated;
 
-	match = flow_established(headers, hash, true, node, now);
+	match = flow_established(headers, hash, true, node, epoch, now);
 	flow = match.flow;
 	if (!flow || !flow->local_ifindex || headers->ttl <= 1 ||
 	    data + ETH_HLEN + header + 8 > end)
 		return NOT_ESTABLISHED;
 	if (flow->route_kind == ROUTE_LOCAL_PODS)
-		return established_local(ctx, node, data, family, &match, now, headers);
+		return established_local(ctx, node, data, family, &match, epoch, now, headers);
 	if (flow->local_direction != match.direction ||
 	    !frame_of(data, ctx->ifindex, flow->local_ifindex, mac_to_put(&flow->local_mac)))
 		return NOT_ESTABLISHED;
@@ -115,7 +115,7 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	source = hop->source_mac;
 	translated = !peer && snat_translation(flow, FLOW_ORIGINAL, &translation);
 	id = flow->peer;
-	if (!flow_still(&match))
+	if (!flow_holds(&match, epoch))
 		return NOT_ESTABLISHED;
 
 	flow_touch(flow, now);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Flows: `flow_index` maps both tuples of a flow to one slot of `flows`. Here they are found: in
- * the slots that the tuple's hash names, else by the index, where the generation tells a stale
- * entry.
+ * Flows: `flow_index` maps both tuples of a flow to one slot of `flows`. Here they are found: in the
+ * slots that the tuple's hash names, else where the hint of that hash says, else by the index.
+ * Wherever: what is found has this very tuple, in this very generation of its slot.
  *
+ *  flow_claim.h     who owns a slot
  *  flow_state.h     what packets make of a flow, and when it has expired
  *  flow_create.h    how one comes, and how it makes room
  */
@@ -14,26 +15,12 @@
 
 struct flow_match {
 	struct flow *flow; /* NULL: none */
-	__u32 claim;	   /* the flow's when it was found */
-	__u8 direction;	   /* enum flow_direction */
+	__u32 claim;	   /* the flow's when it was found, without the lock */
+	__u32 slot;
+	__u8 direction; /* enum flow_direction */
 };
 
-/* The slot that a reference means, NULL when it has been claimed for another flow since. */
-static __always_inline struct flow *flow_of(const struct flow_ref *ref)
-{
-	__u32 slot = ref->slot;
-	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
-
-	if (!flow || flow->claim != (ref->generation << 1 | 1))
-		return NULL;
-	return flow;
-}
-
-#define HASH_HIGH 0x9e3779b97f4a7c15ULL
-#define HASH_LOW 0xc2b2ae3d27d4eb4fULL
-#define HASH_SUM 0xd6e8feb86659fd93ULL
-
-/* A flow key as whole words, for those who hash it and compare it. */
+/* A flow key as whole words, for those who compare it. */
 struct key_words {
 	__u64 source[2];
 	__u64 destination[2];
@@ -47,28 +34,37 @@ static __always_inline const struct key_words *key_words(const struct flow_key *
 	return (const struct key_words *)key;
 }
 
-static __always_inline __u64 side_hash(const __u64 *address, __u16 port, __u64 seed)
-{
-	__u64 hash = (address[0] ^ seed) * HASH_HIGH ^ (address[1] ^ port ^ seed) * HASH_LOW;
+#define HASH_SUM 0xd6e8feb86659fd93ULL
 
-	return hash ^ hash >> 32;
+/*
+ * One side of a tuple by the hash NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: "UMAC: Fast and
+ * Secure Message Authentication", 1999): whoever does not know the key cannot make two sides whose
+ * hashes collide, or differ by what he likes, but with a chance of 2^-32.
+ */
+static __always_inline __u64 side_hash(const __u64 *address, __u32 port, const struct hash_key *key)
+{
+	return (__u64)((__u32)address[0] + key->word[0]) *
+		       ((__u32)(address[0] >> 32) + key->word[1]) +
+	       (__u64)((__u32)address[1] + key->word[2]) *
+		       ((__u32)(address[1] >> 32) + key->word[3]) +
+	       (__u64)(port + key->word[4]) * key->word[5];
 }
 
-/* Spreads flows over slots, SNAT ports and tunnel source ports; see ARCHITECTURE, Tunnel. The
- * same for both directions, so that a slot that it names serves both. */
-static __always_inline __u32 words_hash(const struct key_words *key, __u32 seed, bool with_ports)
+/* The same for both directions, so that a slot that it names serves both. */
+static __always_inline __u32 words_hash(const struct key_words *words, const struct hash_key *key,
+					bool with_ports)
 {
-	__u64 wide = (__u64)seed << 32 | seed;
-	__u32 ports = with_ports ? key->rest : 0;
-	__u64 sum = side_hash(key->source, ports, wide) +
-		    side_hash(key->destination, ports >> 16, wide);
+	__u32 ports = with_ports ? words->rest : 0;
+	__u64 sum = side_hash(words->source, ports & 0xffff, key) +
+		    side_hash(words->destination, ports >> 16, key);
 
-	return ((sum + (__u8)(key->rest >> 32)) * HASH_SUM) >> 32;
+	return ((sum + (__u8)(words->rest >> 32)) * HASH_SUM) >> 32;
 }
 
-static __always_inline __u32 flow_hash(const struct flow_key *key, __u32 seed, bool with_ports)
+static __always_inline __u32 flow_hash(const struct flow_key *key, const struct hash_key *secret,
+				       bool with_ports)
 {
-	return words_hash(key_words(key), seed, with_ports);
+	return words_hash(key_words(key), secret, with_ports);
 }
 
 /* The home slot of a flow; the second choice is its neighbour in the same 256 bytes. */
@@ -77,41 +73,80 @@ static __always_inline __u32 flow_home(__u32 hash)
 	return ((__u64)hash * flow_slots) >> 32;
 }
 
+static __always_inline bool words_same(const struct key_words *own, const struct key_words *key)
+{
+	return !((own->source[1] ^ key->source[1]) | (own->destination[1] ^ key->destination[1]) |
+		 (own->rest ^ key->rest) | (own->source[0] ^ key->source[0]) |
+		 (own->destination[0] ^ key->destination[0]));
+}
+
+static __always_inline bool tuple_equal(const struct flow_key *one, const struct flow_key *other)
+{
+	return words_same(key_words(one), key_words(other));
+}
+
+/* The tuple is the one that packets of the original direction carry. */
+static __always_inline bool tuple_is_original(const struct flow *flow, const struct key_words *key)
+{
+	return words_same(key_words(&flow->key), key);
+}
+
+static __always_inline bool tuple_is_reply(const struct flow *flow, const struct key_words *key)
+{
+	const struct key_words *own = key_words(&flow->key);
+	const __u64 *source = own->source;
+	__u32 ports = key->rest, other = own->rest;
+
+	if (flow->flags & FLOW_SNAT) {
+		source = (const __u64 *)&flow->snat_address;
+		other = (other & 0xffff0000) | flow->snat_port;
+	}
+	return !((source[1] ^ key->destination[1]) | (own->destination[1] ^ key->source[1]) |
+		 (other ^ (__u32)(ports << 16 | ports >> 16)) |
+		 (own->rest >> 32 ^ key->rest >> 32) | (source[0] ^ key->destination[0]) |
+		 (own->destination[0] ^ key->source[0]));
+}
+
 /* The claim of the flow in `slot` << 1 | the direction in which this tuple belongs to it; -1: it does
- * not. A translated flow is known by its reply tuple in the index alone. */
+ * not. */
 static __always_inline long flow_in_slot(__u32 slot, const struct key_words *key)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
-	const struct key_words *own;
-	__u32 ports = key->rest, claim;
+	__u32 claim;
 
 	if (!flow)
 		return -1;
-	claim = flow->claim;
+	claim = claim_read(flow);
+	if (!claim_is_live(claim))
+		return -1;
 	/* What is compared now is of this claim, or flow_still tells. */
-	barrier();
-	if (!(claim & 1) || !flow->published)
-		return -1;
-	own = key_words(&flow->key);
-	if (!((own->source[1] ^ key->source[1]) | (own->destination[1] ^ key->destination[1]) |
-	      (own->rest ^ key->rest) | (own->source[0] ^ key->source[0]) |
-	      (own->destination[0] ^ key->destination[0])))
+	keep_order();
+	if (tuple_is_original(flow, key))
 		return (long)claim << 1 | FLOW_ORIGINAL;
-	if ((own->source[1] ^ key->destination[1]) | (own->destination[1] ^ key->source[1]) |
-	    (own->rest ^ (key->rest >> 32 << 32 | (__u32)(ports << 16 | ports >> 16))) |
-	    (own->source[0] ^ key->destination[0]) | (own->destination[0] ^ key->source[0]) |
-	    (flow->flags & FLOW_SNAT))
-		return -1;
-	return (long)claim << 1 | FLOW_REPLY;
+	return tuple_is_reply(flow, key) ? (long)claim << 1 | FLOW_REPLY : -1;
 }
 
-/* `own`: the tuple may be that of a slot; else only the index is asked. */
+/* The slot that the index names for a tuple; -1: none, or one with another generation. */
+static __always_inline long index_slot(const struct flow_key *key)
+{
+	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, key);
+	__u32 slot;
+
+	/* An element that is removed is used again at once, also under a reader's eyes: each word
+	 * is read once, and the flow's own tuple is compared. */
+	if (!ref)
+		return -1;
+	slot = read_once(ref->slot);
+	return slot < flow_slots ? slot : -1;
+}
+
+/* `own`: the tuple may be that of a slot; else it is an answer's to a translated flow. */
 static __always_inline struct flow_match flow_find(const struct flow_key *key, __u32 hash, bool own)
 {
-	__u32 slot = flow_home(hash);
+	__u32 slot = flow_home(hash), home = slot;
 	struct flow_match match = {};
-	struct flow_ref *ref;
-	long found = -1;
+	__u32 *hint;
+	long found = -1, named;
 
 	if (own) {
 		found = flow_in_slot(slot, key_words(key));
@@ -121,16 +156,28 @@ static __always_inline struct flow_match flow_find(const struct flow_key *key, _
 		}
 	}
 	if (found < 0) {
-		ref = bpf_map_lookup_elem(&flow_index, key);
-		if (!ref || !flow_of(ref))
-			return match;
-		slot = ref->slot;
-		found = (((long)ref->generation << 1 | 1) << 1) | (ref->direction & 1);
+		hint = bpf_map_lookup_elem(&flow_hints, &home);
+		if (hint) {
+			slot = read_once(*hint);
+			found = flow_in_slot(slot, key_words(key));
+		}
+		if (found < 0) {
+			named = index_slot(key);
+			if (named < 0)
+				return match;
+			slot = named;
+			found = flow_in_slot(slot, key_words(key));
+			if (found < 0)
+				return match;
+			if (hint)
+				write_once(*hint, slot);
+		}
 	}
 	/* From here on, the verifier sees one state, wherever the flow was found. */
 	hide(found);
 	match.claim = found >> 1;
 	match.direction = found & 1;
+	match.slot = slot;
 	match.flow = bpf_map_lookup_elem(&flows, &slot);
 	return match;
 }
@@ -138,19 +185,8 @@ static __always_inline struct flow_match flow_find(const struct flow_key *key, _
 /* True if no other flow has claimed the slot since, so the values read belong together. */
 static __always_inline bool flow_still(const struct flow_match *match)
 {
-	barrier();
-	return match->flow->claim == match->claim;
-}
-
-/* An expired flow is unknown: what begins again may be translated otherwise by now, or not at all. */
-static __always_inline struct flow_match flow_lookup(const struct flow_key *key,
-						     const struct node_config *node, __u64 now)
-{
-	struct flow_match match = flow_find(key, flow_hash(key, node->hash_seed, true), true);
-
-	if (match.flow && flow_expired(match.flow, node, now))
-		match.flow = NULL;
-	return match;
+	keep_order();
+	return claim_read(match->flow) == match->claim;
 }
 
 static __always_inline struct flow *flow_at(__u32 slot)

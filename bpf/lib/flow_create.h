@@ -1,13 +1,23 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * New flows: claim a slot that is free or expired, fill it, publish both tuples. There is no LRU and
+ * New flows: take a slot that is free or expired, fill it, publish both tuples. There is no LRU and
  * no timer: who creates a flow removes old ones on the way.
+ *
+ *  1. tuples     an entry of the index is made and removed only by who has the lock of its slot
+ *  2. slot       free or expired, else of whoever has more than his share
+ *  3. create     under the lock from taking to publishing
+ *
+ * Rooms are shared by Pods: a flow counts for the Pod that began it, else for the one that it goes to,
+ * else for the Node (index 0). The counts are those of slots that are in use, and change only with a
+ * slot, by who has its lock: nothing else could make them wrong.
  */
 #ifndef FAIRWAY_FLOW_CREATE_H
 #define FAIRWAY_FLOW_CREATE_H
 
 #include "flow.h"
 #include "work.h"
+
+/* ------------------------------------------------------------ 1: tuples */
 
 /* The tuple that answers carry. */
 static __always_inline void flow_reply_key(struct flow_key *to, const struct flow *flow)
@@ -19,219 +29,310 @@ static __always_inline void flow_reply_key(struct flow_key *to, const struct flo
 	}
 }
 
+/* With the lock of `slot`. */
 static __always_inline void unpublish(const struct flow_key *key, __u32 slot, __u32 generation)
 {
 	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, key);
 
-	/* The tuple may belong to a newer flow by now. */
-	if (ref && ref->slot == slot && ref->generation == generation)
+	/* The tuple may belong to another flow. */
+	if (ref && read_once(ref->slot) == slot && read_once(ref->generation) == generation)
 		bpf_map_delete_elem(&flow_index, key);
 }
 
-/* Takes a slot out of service together with both its tuples, and into ours.
- * False: another CPU was first. */
-static __always_inline bool flow_claim(struct flow *flow, __u32 slot, __u32 claim, __u64 now)
+/* With the lock of `slot`. Not 0: the tuple has an entry, or there is no room for one. */
+static __always_inline int publish(const struct flow_key *key, __u32 slot, __u32 claim,
+				   __u8 direction)
 {
-	__u32 taken = (claim + 2) | 1;
+	struct flow_ref ref = {
+		.slot = slot,
+		.generation = claim_generation(claim),
+		.direction = direction,
+	};
+
+	return bpf_map_update_elem(&flow_index, key, &ref, BPF_NOEXIST);
+}
+
+/* ------------------------------------------------------------ 2: slot */
+
+/* Of a slot that is locked. */
+static __always_inline void flow_count(const struct flow *flow, int flows, int spare)
+{
+	__u32 index = flow->endpoint;
+	struct flow_count *count = bpf_map_lookup_elem(&flow_counts, &index);
+
+	if (!count || !(flow->flags & FLOW_COUNTED))
+		return;
+	if (flows)
+		__sync_fetch_and_add(&count->flows, flows);
+	if (spare)
+		__sync_fetch_and_add(&count->spare, spare);
+}
+
+/* Takes a slot out of service together with both its tuples, and into ours: the claim, locked.
+ * 0: another CPU was first. */
+static __always_inline __u32 flow_take(struct flow *flow, __u32 slot, __u32 claim)
+{
 	struct work *work = work_space();
+	__u32 taken;
 
 	if (!work)
-		return false;
-	/* Before the claim is seen, so that no other CPU takes the slot for expired. */
-	flow->last_seen = now;
-	if (__sync_val_compare_and_swap(&flow->claim, claim, taken) != claim)
-		return false;
-	flow->published = 0;
-	if (claim & 1) {
-		flow_reply_key(&work->removed, flow);
-		unpublish(&work->removed, slot, claim >> 1);
-		work->removed = flow->key;
-		unpublish(&work->removed, slot, claim >> 1);
-	}
-	return true;
+		return 0;
+	taken = claim_take(flow, claim);
+	if (!taken || !(claim & CLAIM_IN_USE))
+		return taken;
+	flow_reply_key(&work->removed, flow);
+	unpublish(&work->removed, slot, claim_generation(claim));
+	work->removed = flow->key;
+	unpublish(&work->removed, slot, claim_generation(claim));
+	flow_count(flow, -1, flow_is_spare(flow->state, flow->flags) ? -1 : 0);
+	flow->flags = 0;
+	return taken;
 }
 
-static __always_inline void flow_release(struct flow *flow)
+/* Gives back what was taken: the slot is free. */
+static __always_inline void flow_release(struct flow *flow, __u32 taken)
 {
-	__u32 claim = flow->claim;
-
-	__sync_val_compare_and_swap(&flow->claim, claim, claim & ~1);
+	claim_unlock(flow, taken & CLAIM_GENERATION);
 }
 
-struct slot_search {
-	const struct node_config *node;
-	__u64 now;
-	__u32 next;
-	__u32 found; /* slot, or NO_PEER */
-	__u64 oldest_seen;
-	__u32 oldest; /* slot of the oldest unanswered flow, or NO_PEER */
-	__u32 step;
+/* flow_hash of all of a tuple, for who has little stack left. */
+stage __u32 tuple_hash(const struct flow_key *key, const struct node_config *node)
+{
+	return key && node ? flow_hash(key, &node->flow_hash, true) : 0;
+}
+
+/* Why a flow makes room for another one, the better reason the greater. */
+enum eviction {
+	EVICT_NOT,
+	EVICT_SPARE,	   /* nobody has answered it, or it is over */
+	EVICT_HEAVY,	   /* its Pod has many more flows than the newcomer's */
+	EVICT_SPARE_HEAVY, /* its Pod has many more of those that make room, or is the newcomer's */
 };
 
-static long slot_try(__u32 index, struct slot_search *search)
+/* What a step of the search has at hand: the kernel lets it have no more than a place on the stack. */
+struct slot_step {
+	struct work *work;
+	const struct node_config *node;
+	__u32 next;
+	__u32 pad;
+};
+
+/* More than twice the newcomer's, and more than a few. */
+static __always_inline bool is_heavy(__u32 count, __u32 own)
 {
-	__u32 slot = index == 1 ? search->next ^ 1 : search->next, claim;
+	return count > 2 * own + FLOWS_FEW;
+}
+
+static __always_inline void slot_weigh(struct slot_search *search, __u32 slot, __u32 claim,
+				       const struct flow *flow)
+{
+	__u32 endpoint = flow->endpoint, count;
+	struct flow_count *counts = bpf_map_lookup_elem(&flow_counts, &endpoint);
+	__u64 seen = flow->last_seen;
+	__u8 eviction = EVICT_NOT;
+
+	if (!counts)
+		return;
+	if (flow_is_spare(flow->state, flow->flags)) {
+		count = read_once(counts->spare);
+		eviction = endpoint == search->endpoint || is_heavy(count, search->own_spare)
+				   ? EVICT_SPARE_HEAVY
+				   : EVICT_SPARE;
+	} else {
+		count = read_once(counts->flows);
+		if (is_heavy(count, search->own_flows))
+			eviction = EVICT_HEAVY;
+	}
+	if (eviction == EVICT_NOT || eviction < search->eviction)
+		return;
+	if (eviction == search->eviction &&
+	    (count < search->victim_count ||
+	     (count == search->victim_count && seen >= search->victim_seen)))
+		return;
+	search->eviction = eviction;
+	search->victim = slot;
+	search->victim_claim = claim;
+	search->victim_count = count;
+	search->victim_seen = seen;
+}
+
+static long slot_try(__u32 index, struct slot_step *step)
+{
+	__u32 slot = index == 1 ? step->next ^ 1 : step->next, claim;
+	struct slot_search *search = &step->work->search;
 	struct flow *flow;
 
 	if (index)
-		search->next = (search->next + search->step) % flow_slots;
+		step->next = (step->next + search->step) % flow_slots;
 	flow = bpf_map_lookup_elem(&flows, &slot);
 	if (!flow)
 		return 0;
-	claim = flow->claim;
-	if (!(claim & 1) || flow_expired(flow, search->node, search->now)) {
-		if (!flow_claim(flow, slot, claim, search->now))
+	claim = read_once(flow->claim);
+	keep_order();
+	/* Another CPU makes a flow here, or writes to one. */
+	if (claim & CLAIM_LOCKED)
+		return 0;
+	if (!(claim & CLAIM_IN_USE) || flow_expired(flow, step->node, search->now)) {
+		search->taken = flow_take(flow, slot, claim);
+		if (!search->taken)
 			return 0;
 		search->found = slot;
 		return 1;
 	}
-	if (flow_unanswered(flow) && flow->last_seen < search->oldest_seen) {
-		search->oldest = slot;
-		search->oldest_seen = flow->last_seen;
-	}
-	return 0;
+	slot_weigh(search, slot, claim, flow);
+	/* A full table is searched until the sample is fair, not to its end. */
+	return search->eviction == EVICT_SPARE_HEAVY && index >= FLOW_SLOT_SAMPLE - 1;
 }
 
 /*
- * A slot that is ours alone, or -1: the table is full. The places to look at follow from the key:
- * its home, the neighbour of that, and on with a stride of its own, so that they are a fair sample
- * of the table: when a share `a` of it is in use, a search fails with probability
- * a^FLOW_SLOT_TRIES, wherever the flows lie. A function of its own: on its callers' stack, beside
- * what they keep for later, the search would be too much for 6.1.
+ * A slot that is ours alone and locked, in search->found and taken. The places to look at follow from
+ * the key: its home, the neighbour of that, and on with a stride of its own, so that they are a fair
+ * sample of the table: when a share `a` of it is in use, a search finds no free one with probability
+ * a^FLOW_SLOT_TRIES, wherever the flows lie. Then one of the sample makes room, see enum eviction.
  */
-static __noinline int flow_slot(const struct flow_key *key, const struct node_config *node,
-				__u64 now)
+static __always_inline bool flow_slot(struct work *work, const struct node_config *node,
+				      __u16 endpoint)
 {
-	__u32 hash = flow_hash(key, node->hash_seed, true);
-	struct slot_search search = {
-		.node = node,
-		.now = now,
-		.next = flow_home(hash),
-		.step = (hash & 0xffff) | 1,
-		.found = NO_PEER,
-		.oldest = NO_PEER,
-		.oldest_seen = ~0ULL,
-	};
+	__u32 hash = tuple_hash(&work->flow.key, node), index = endpoint, round;
+	struct slot_step step = { .work = work, .node = node };
+	struct slot_search *search = &work->search;
+	struct flow_count *own = bpf_map_lookup_elem(&flow_counts, &index);
 	struct flow *flow;
 
-	bpf_loop(FLOW_SLOT_TRIES, slot_try, &search, 0);
-	if (search.found != NO_PEER)
-		return search.found;
-	flow = bpf_map_lookup_elem(&flows, &search.oldest);
-	if (!flow || !flow_claim(flow, search.oldest, flow->claim | 1, now))
-		return -1;
-	count_event(EVENT_FLOW_EVICTED_EARLY);
-	return search.oldest;
+	if (!own)
+		return false;
+	search->now = work->flow.last_seen;
+	search->endpoint = endpoint;
+	search->own_flows = read_once(own->flows);
+	search->own_spare = read_once(own->spare);
+	search->found = NO_PEER;
+	search->step = (hash & 0xffff) | 1;
+	/* Who loses a slot to another CPU looks again: that one has gone on. */
+	for (round = 0; round < FLOW_SLOT_ROUNDS; round++) {
+		step.next = flow_home(hash);
+		search->eviction = EVICT_NOT;
+		bpf_loop(FLOW_SLOT_TRIES, slot_try, &step, 0);
+		if (search->found != NO_PEER)
+			return true;
+		if (search->eviction == EVICT_NOT)
+			return false;
+		flow = bpf_map_lookup_elem(&flows, &search->victim);
+		if (!flow)
+			return false;
+		search->taken = flow_take(flow, search->victim, search->victim_claim);
+		if (search->taken) {
+			search->found = search->victim;
+			count_event(EVENT_FLOW_EVICTED_EARLY);
+			return true;
+		}
+	}
+	return false;
 }
 
-static __always_inline void flow_fill(struct flow *flow, const struct packet *packet, __u64 now)
-{
-	flow->state = flow_initial_state(packet);
-	flow->flags = 0;
-	flow->snat_port = 0;
-	flow->key = packet->key;
-	__builtin_memset(&flow->snat_address, 0, sizeof(flow->snat_address));
-	flow->route_epoch = 0;
-	flow->peer = NO_PEER;
-	flow->route_kind = 0;
-	flow->route_flags = 0;
-	flow->local_ifindex = 0;
-	__builtin_memset(&flow->next_hop, 0, sizeof(flow->next_hop));
-	flow->last_seen = now;
-}
-
-/* From here on a look-up finds the flow in its slot. */
-static __always_inline void flow_finish(struct flow *flow)
-{
-	barrier();
-	flow->published = 1;
-}
-
-static __always_inline int flow_publish(const struct flow *flow, __u32 slot,
-					const struct flow_key *key, __u8 direction, __u64 how)
-{
-	struct flow_ref ref = {
-		.slot = slot,
-		.generation = flow->claim >> 1,
-		.direction = direction,
-	};
-
-	return bpf_map_update_elem(&flow_index, key, &ref, how);
-}
-
-/* Frees a tuple whose flow has expired. False: it is in use. */
-static __always_inline bool tuple_free(const struct flow_key *reply, const struct node_config *node,
+/* Frees a tuple whose flow has expired, or is no more. False: it is in use. */
+static __always_inline bool tuple_free(const struct flow_key *key, const struct node_config *node,
 				       __u64 now)
 {
-	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, reply);
-	struct flow_ref old;
+	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, key);
+	__u32 slot, generation, claim, taken;
 	struct flow *flow;
 
 	if (!ref)
 		return true;
-	old = *ref;
-	flow = flow_of(&old);
-	if (!flow) {
-		unpublish(reply, old.slot, old.generation);
+	slot = read_once(ref->slot);
+	generation = read_once(ref->generation);
+	flow = bpf_map_lookup_elem(&flows, &slot);
+	if (!flow)
+		return false;
+	claim = read_once(flow->claim);
+	keep_order();
+	/* Another CPU makes this very flow, or removes it. */
+	if (claim & CLAIM_LOCKED)
+		return false;
+	if (claim_is_live(claim) && claim_generation(claim) == generation) {
+		if (!flow_expired(flow, node, now))
+			return false;
+		taken = flow_take(flow, slot, claim);
+		if (!taken)
+			return false;
+		flow_release(flow, taken);
 		return true;
 	}
-	if (!flow_expired(flow, node, now))
+	if (!claim_lock(flow, claim))
 		return false;
-	if (!flow_claim(flow, old.slot, old.generation << 1 | 1, now))
-		return false;
-	flow_release(flow);
+	unpublish(key, slot, generation);
+	claim_unlock(flow, claim);
 	return true;
 }
 
-/* A new flow without translation: its slot, or -1 when the table is full or the tuple of its
- * answers belongs to another flow. */
-stage int flow_create(const struct packet *packet, const struct node_config *node)
-{
-	__u64 now = bpf_ktime_get_coarse_ns();
-	struct work *work = work_space();
-	struct flow_key *reply;
-	struct flow *flow;
-	int slot;
+/* ------------------------------------------------------------ 3: create */
 
-	if (!packet || !node || !work)
-		return -1;
-	reply = &work->reply;
-	key_reverse(reply, &packet->key);
-	if (!tuple_free(reply, node, now))
-		return -1;
-	slot = flow_slot(&packet->key, node, now);
-	if (slot < 0)
-		return -1;
-	flow = flow_at(slot);
-	if (!flow)
-		return -1;
-	flow_fill(flow, packet, now);
-	/* The original tuple was looked up in vain: if it is there, it is an expired flow's, or
-	 * the same flow met on two CPUs at once, and the later one serves as well. */
-	if (flow_publish(flow, slot, reply, FLOW_REPLY, BPF_NOEXIST))
-		goto release;
-	if (flow_publish(flow, slot, &flow->key, FLOW_ORIGINAL, BPF_ANY)) {
-		unpublish(reply, slot, flow->claim >> 1);
-		goto release;
-	}
-	flow_finish(flow);
-	return slot;
-release:
-	flow_release(flow);
-	return -1;
+/* Where the flow is found although its tuple's home is elsewhere. */
+static __always_inline void flow_hint(const struct flow_key *key, const struct node_config *node,
+				      __u32 slot)
+{
+	__u32 home = flow_home(tuple_hash(key, node));
+	__u32 *hint = bpf_map_lookup_elem(&flow_hints, &home);
+
+	if (hint && (home | 1) != (slot | 1))
+		write_once(*hint, slot);
 }
 
-/* The same, or NULL: the packet goes on without a flow. */
-static __always_inline struct flow *flow_start(const struct packet *packet,
-					       const struct node_config *node)
+/* Fills and publishes the slot that was found, but for the reply tuple, which is there. */
+static __always_inline int flow_publish(struct work *work, const struct node_config *node)
 {
-	int slot = flow_create(packet, node);
+	const struct slot_search *search = &work->search;
+	__u32 slot = search->found, taken = search->taken;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot), *made = &work->flow;
 
-	if (slot < 0) {
-		count_event(EVENT_UNTRACKED);
-		return NULL;
+	if (!flow || publish(&made->key, slot, taken, FLOW_ORIGINAL))
+		return -1;
+	made->claim = taken;
+	made->endpoint = search->endpoint;
+	made->flags |= FLOW_COUNTED;
+	*flow = *made;
+	flow_count(flow, 1, flow_is_spare(flow->state, flow->flags));
+	flow_hint(&work->reply, node, slot);
+	flow_hint(&made->key, node, slot);
+	claim_unlock(flow, (taken & ~CLAIM_LOCKED) | CLAIM_PUBLISHED);
+	return 0;
+}
+
+/* Takes back the slot, and the reply tuple where it was published. */
+static __always_inline void flow_abandon(struct work *work)
+{
+	__u32 slot = work->search.found, taken = work->search.taken;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+
+	if (!flow)
+		return;
+	unpublish(&work->reply, slot, claim_generation(taken));
+	flow_release(flow, taken);
+}
+
+/* Gives work->flow, which has all but its slot, one that counts for `endpoint`. Its slot, or -1 when
+ * the table is full or one of its tuples belongs to another flow. */
+stage int flow_create(const struct node_config *node, __u16 endpoint)
+{
+	struct work *work = work_space();
+
+	if (!node || !work)
+		return -1;
+	key_reverse(&work->reply, &work->flow.key);
+	/* Looked up in vain: if the original tuple is there, it is an expired flow's, or the same
+	 * flow's, met on two CPUs at once, which goes untracked once. */
+	if (!tuple_free(&work->reply, node, work->flow.last_seen) ||
+	    !tuple_free(&work->flow.key, node, work->flow.last_seen) ||
+	    !flow_slot(work, node, endpoint))
+		return -1;
+	/* From an address and port to the same ones, there is one tuple. */
+	if ((!tuple_equal(&work->reply, &work->flow.key) &&
+	     publish(&work->reply, work->search.found, work->search.taken, FLOW_REPLY)) ||
+	    flow_publish(work, node)) {
+		flow_abandon(work);
+		return -1;
 	}
-	return flow_at(slot);
+	return work->search.found;
 }
 
 #endif

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The life of a flow: its state machine, last_seen, and the time-outs that end it.
+ * The life of a flow: its state machine, last_seen, and the time-outs that end it (RFC 5382, 4787,
+ * 5508, 7857).
  */
 #ifndef FAIRWAY_FLOW_STATE_H
 #define FAIRWAY_FLOW_STATE_H
 
-#include "packet.h"
+#include "flow_claim.h"
 
 /* Minimum time between updates of last_seen, to avoid writes to the cache line. */
 #define FLOW_TOUCH_NS (250 * NS_PER_MS)
@@ -13,111 +14,115 @@
 static __always_inline bool flow_expired(const struct flow *flow, const struct node_config *node,
 					 __u64 now)
 {
-	__u32 state = flow->state, timeout;
+	__u32 state = flow->state;
 	__u64 last_seen = flow->last_seen;
 
 	if (state >= FLOW_STATE_COUNT)
 		return true;
-	timeout = node->flow_timeouts[state];
-	/* FLOW_NONE: claimed and about to be filled, on another CPU. */
-	if (!timeout)
-		timeout = 1;
-	return now > last_seen && now - last_seen > timeout * NS_PER_SECOND;
+	/* The last packet may have come FLOW_TOUCH_NS after last_seen says. */
+	return now > last_seen &&
+	       now - last_seen > node->flow_timeouts[state] * NS_PER_SECOND + FLOW_TOUCH_NS;
 }
 
-static __always_inline bool flow_unanswered(const struct flow *flow)
+/* The flow makes room before others do: nobody has answered it, or it is over. */
+static __always_inline bool flow_is_spare(__u8 state, __u8 flags)
 {
-	return flow->state == FLOW_TCP_OPENING || flow->state == FLOW_UDP_OPENING ||
-	       flow->state == FLOW_SCTP_OPENING;
+	return !(flags & FLOW_REPLIED) || state == FLOW_TCP_CLOSED || state == FLOW_SCTP_CLOSED;
 }
 
-static __always_inline __u8 flow_initial_state(const struct packet *packet)
+/* What one direction of a flow has said of its end. */
+static __always_inline __u8 flow_fin(__u8 direction)
+{
+	return direction == FLOW_ORIGINAL ? FLOW_FIN_ORIGINAL : FLOW_FIN_REPLY;
+}
+
+static __always_inline __u8 flow_reset(__u8 direction)
+{
+	return direction == FLOW_ORIGINAL ? FLOW_RESET_ORIGINAL : FLOW_RESET_REPLY;
+}
+
+#define FLOW_BOTH_FINS (FLOW_FIN_ORIGINAL | FLOW_FIN_REPLY)
+#define FLOW_RESETS (FLOW_RESET_ORIGINAL | FLOW_RESET_REPLY)
+
+/* State and flags of a flow, after a packet. */
+struct flow_progress {
+	__u8 state; /* enum flow_state */
+	__u8 flags; /* enum flow_flag */
+};
+
+/*
+ * No sequence number is checked. So a FIN or a reset alone ends nothing: it marks its direction, and
+ * whoever sends it data after a FIN, or anything after a reset, was not who had sent that. The mark
+ * goes, and the connection is what it was.
+ */
+static __always_inline void tcp_advance(struct flow_progress *flow, __u8 direction,
+					const struct packet *packet)
+{
+	__u8 tcp = packet->l4_type;
+
+	if (direction == FLOW_ORIGINAL && (tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
+	    flow->flags & (FLOW_BOTH_FINS | FLOW_RESETS))
+		flow->flags &= ~(FLOW_REPLIED | FLOW_BOTH_FINS | FLOW_RESETS);
+	if (direction == FLOW_REPLY)
+		flow->flags |= FLOW_REPLIED;
+	if (tcp & TCP_RST)
+		flow->flags |= flow_reset(direction);
+	else
+		flow->flags &= ~flow_reset(direction);
+	if (tcp & TCP_FIN)
+		flow->flags |= flow_fin(direction);
+	else if (packet->length > headers_length(packet))
+		flow->flags &= ~flow_fin(direction);
+	if (flow->flags & FLOW_RESETS || (flow->flags & FLOW_BOTH_FINS) == FLOW_BOTH_FINS)
+		flow->state = FLOW_TCP_CLOSED;
+	else if (flow->flags & FLOW_BOTH_FINS)
+		flow->state = FLOW_TCP_CLOSING;
+	else
+		flow->state = flow->flags & FLOW_REPLIED ? FLOW_TCP_ESTABLISHED : FLOW_TCP_OPENING;
+}
+
+/* ABORT and SHUTDOWN COMPLETE are to SCTP what a reset is to TCP. */
+static __always_inline void sctp_advance(struct flow_progress *flow, __u8 direction, __u8 chunk)
+{
+	if (direction == FLOW_ORIGINAL && chunk == SCTP_INIT && flow->flags & FLOW_RESETS)
+		flow->flags &= ~(FLOW_REPLIED | FLOW_RESETS);
+	if (direction == FLOW_REPLY)
+		flow->flags |= FLOW_REPLIED;
+	if (chunk == SCTP_ABORT || chunk == SCTP_SHUTDOWN_COMPLETE)
+		flow->flags |= flow_reset(direction);
+	else
+		flow->flags &= ~flow_reset(direction);
+	if (flow->flags & FLOW_RESETS)
+		flow->state = FLOW_SCTP_CLOSED;
+	else
+		flow->state =
+			flow->flags & FLOW_REPLIED ? FLOW_SCTP_ESTABLISHED : FLOW_SCTP_OPENING;
+}
+
+/* What a packet makes of its flow. Later fragments have no flags of their own (l4_type is 0). */
+static __always_inline struct flow_progress flow_advanced(struct flow_progress flow, __u8 direction,
+							  const struct packet *packet)
 {
 	switch (packet->key.protocol) {
 	case IPPROTO_TCP:
-		/* A flow that is met in the middle was opened before we looked. */
-		return (packet->l4_type & (TCP_SYN | TCP_ACK)) == TCP_SYN ? FLOW_TCP_OPENING
-									  : FLOW_TCP_ESTABLISHED;
-	case IPPROTO_UDP:
-		return FLOW_UDP_OPENING;
-	case IPPROTO_ICMP:
-	case IPPROTO_ICMPV6:
-		return FLOW_ICMP;
+		tcp_advance(&flow, direction, packet);
+		break;
 	case IPPROTO_SCTP:
-		return packet->l4_type == SCTP_INIT ? FLOW_SCTP_OPENING : FLOW_SCTP_ESTABLISHED;
+		sctp_advance(&flow, direction, packet->l4_type);
+		break;
+	default:
+		if (direction == FLOW_REPLY)
+			flow.flags |= FLOW_REPLIED;
+		if (packet->key.protocol == IPPROTO_UDP)
+			flow.state =
+				flow.flags & FLOW_REPLIED ? FLOW_UDP_ESTABLISHED : FLOW_UDP_OPENING;
+		else if (packet->key.protocol == IPPROTO_ICMP ||
+			 packet->key.protocol == IPPROTO_ICMPV6)
+			flow.state = FLOW_ICMP;
+		else
+			flow.state = FLOW_OTHER;
 	}
-	return FLOW_OTHER;
-}
-
-/* The flow is as good as expired: whatever comes next begins anew. */
-static __always_inline void flow_end(struct flow *flow)
-{
-	flow->state = FLOW_NONE;
-	flow->last_seen = 0;
-}
-
-static __always_inline void tcp_advance(struct flow *flow, __u8 direction, __u8 tcp)
-{
-	__u8 state = flow->state, flags = flow->flags;
-	__u8 fin = direction == FLOW_ORIGINAL ? FLOW_FIN_ORIGINAL : FLOW_FIN_REPLY;
-
-	if (direction == FLOW_ORIGINAL && (tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
-	    (state == FLOW_TCP_CLOSING || state == FLOW_TCP_CLOSED)) {
-		state = FLOW_TCP_OPENING;
-		flags &= ~(FLOW_REPLIED | FLOW_FIN_ORIGINAL | FLOW_FIN_REPLY);
-	}
-	if (direction == FLOW_REPLY) {
-		flags |= FLOW_REPLIED;
-		if (state == FLOW_TCP_OPENING)
-			state = FLOW_TCP_ESTABLISHED;
-	}
-	if (tcp & TCP_FIN) {
-		flags |= fin;
-		if (state != FLOW_TCP_CLOSED)
-			state = FLOW_TCP_CLOSING;
-		if ((flags & (FLOW_FIN_ORIGINAL | FLOW_FIN_REPLY)) ==
-		    (FLOW_FIN_ORIGINAL | FLOW_FIN_REPLY))
-			state = FLOW_TCP_CLOSED;
-	}
-	if (tcp & TCP_RST)
-		state = FLOW_TCP_CLOSED;
-	if (state != flow->state)
-		flow->state = state;
-	if (flags != flow->flags)
-		flow->flags = flags;
-}
-
-static __always_inline void sctp_advance(struct flow *flow, __u8 direction, __u8 chunk)
-{
-	__u8 state = flow->state;
-
-	if (direction == FLOW_ORIGINAL && chunk == SCTP_INIT && state == FLOW_SCTP_CLOSED)
-		state = FLOW_SCTP_OPENING;
-	if (direction == FLOW_REPLY && state == FLOW_SCTP_OPENING)
-		state = FLOW_SCTP_ESTABLISHED;
-	if (chunk == SCTP_ABORT || chunk == SCTP_SHUTDOWN_COMPLETE)
-		state = FLOW_SCTP_CLOSED;
-	if (state != flow->state)
-		flow->state = state;
-}
-
-/* A packet of a known flow. Later fragments have no flags of their own (l4_type is 0). */
-static __always_inline void flow_advance(struct flow *flow, __u8 direction,
-					 const struct packet *packet, __u64 now)
-{
-	if (now > flow->last_seen + FLOW_TOUCH_NS)
-		flow->last_seen = now;
-	if (packet->key.protocol == IPPROTO_TCP) {
-		tcp_advance(flow, direction, packet->l4_type);
-		return;
-	}
-	if (direction == FLOW_REPLY && !(flow->flags & FLOW_REPLIED)) {
-		flow->flags |= FLOW_REPLIED;
-		if (flow->state == FLOW_UDP_OPENING)
-			flow->state = FLOW_UDP_ESTABLISHED;
-	}
-	if (packet->key.protocol == IPPROTO_SCTP)
-		sctp_advance(flow, direction, packet->l4_type);
+	return flow;
 }
 
 #endif

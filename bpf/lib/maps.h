@@ -17,13 +17,14 @@
 /* ------------------------------------------------------------ knobs */
 
 /* Written before the load; the verifier removes the branches that they close. */
-extern const volatile __u8 trace_verdicts; /* tests: what was decided goes to `verdicts` */
-extern const volatile __u8 veth_wire;	   /* the NIC is a veth: checksums may be unfinished */
-extern const volatile __u8 xdp_generic;	   /* XDP runs in generic mode: see from_wire */
-extern const volatile __u8 has_decap_l3;   /* the kernel knows BPF_F_ADJ_ROOM_DECAP_L3_* */
-extern const volatile __u8 has_fib_source; /* the kernel knows BPF_FIB_LOOKUP_SRC */
-extern const volatile __u8 has_fib_mark;   /* the kernel knows BPF_FIB_LOOKUP_MARK */
-extern const volatile __u32 flow_slots;	   /* max_entries of `flows` */
+extern const volatile __u8 trace_verdicts;    /* tests: what was decided goes to `verdicts` */
+extern const volatile __u8 veth_wire;	      /* the NIC is a veth: checksums may be unfinished */
+extern const volatile __u8 xdp_generic;	      /* XDP runs in generic mode: see from_wire */
+extern const volatile __u8 has_decap_l3;      /* the kernel knows BPF_F_ADJ_ROOM_DECAP_L3_* */
+extern const volatile __u8 has_fib_source;    /* the kernel knows BPF_FIB_LOOKUP_SRC */
+extern const volatile __u8 has_fib_mark;      /* the kernel knows BPF_FIB_LOOKUP_MARK */
+extern const volatile __u8 weak_memory_order; /* the CPU may reorder reads, and writes: not x86 */
+extern const volatile __u32 flow_slots;	      /* max_entries of `flows` */
 
 /* ------------------------------------------------------------ agent */
 
@@ -106,7 +107,7 @@ extern struct next_hop_settle_map {
 /* Not LRU: a tuple of a flow must not be evicted without the other. */
 extern struct flow_index_map {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, FLOWS_DEFAULT * 2);
+	__uint(max_entries, FLOWS_DEFAULT * 2 + FLOW_INDEX_SPARE);
 	__type(key, struct flow_key);
 	__type(value, struct flow_ref);
 } flow_index SEC(".maps");
@@ -120,6 +121,20 @@ extern struct flows_map {
 	__type(key, __u32);
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+extern struct flow_hints_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOWS_DEFAULT);
+	__type(key, __u32);
+	__type(value, __u32);
+} flow_hints SEC(".maps");
+
+extern struct flow_counts_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ENDPOINTS_MAX + 1);
+	__type(key, __u32);
+	__type(value, struct flow_count);
+} flow_counts SEC(".maps");
 
 extern struct fragments_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

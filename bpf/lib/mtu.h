@@ -37,12 +37,6 @@ static __always_inline struct gso gso_of(context *ctx)
 	return gso;
 }
 
-/* IP and L4 header, which each segment carries again. */
-static __always_inline __u32 headers_length(const struct packet *packet)
-{
-	return packet->l4 - packet->l3 + packet->l4_header;
-}
-
 /* Length of the largest IP packet that this one becomes on the wire. */
 static __always_inline __u32 wire_length(const struct packet *packet, const struct gso *gso)
 {

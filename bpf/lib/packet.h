@@ -65,6 +65,12 @@ struct packet {
 	__u8 pad[3];
 };
 
+/* IP and L4 header, which each segment carries again. */
+static __always_inline __u32 headers_length(const struct packet *packet)
+{
+	return packet->l4 - packet->l3 + packet->l4_header;
+}
+
 struct udp_header {
 	__be16 source;
 	__be16 destination;

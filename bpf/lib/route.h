@@ -7,6 +7,7 @@
 #define FAIRWAY_ROUTE_H
 
 #include "flow.h"
+#include "next_hop.h"
 
 static __always_inline struct route route_lookup(const struct address *address)
 {
@@ -17,23 +18,33 @@ static __always_inline struct route route_lookup(const struct address *address)
 	return found ? *found : outside;
 }
 
-/* What the flow remembers is of this epoch. */
-static __always_inline bool flow_current(const struct flow *flow, const struct node_config *node)
+/*
+ * The epoch of routes and endpoints, read before any of them: what is looked up afterwards is at
+ * least that new. It is never 0.
+ */
+static __always_inline __u32 route_epoch(const struct node_config *node)
 {
-	return flow->route_epoch == node->route_epoch;
+	__u32 epoch = read_once(node->route_epoch);
+
+	keep_order();
+	return epoch;
 }
 
-/* `local` is the Pod of this Node whose packets travel in `direction`, or NULL. It is kept only
- * where the other side is remote: between two Pods of this Node there is none to keep. */
+/* What the flow remembers is of this epoch. */
+static __always_inline bool flow_current(const struct flow *flow, __u32 epoch)
+{
+	return read_once(flow->route_epoch) == epoch;
+}
+
+/* In a copy. `local` is the Pod of this Node whose packets travel in `direction`, or NULL. It is kept
+ * only where the other side is remote: between two Pods of this Node there is none to keep. */
 static __always_inline void route_remember(struct flow *flow, const struct route *route,
 					   const struct endpoint *local, __u8 direction,
-					   const struct node_config *node)
+					   __u32 epoch)
 {
 	bool remote = route->kind == ROUTE_PEER || route->kind == ROUTE_OUTSIDE;
 
-	/* Another CPU sees the old answer or the new one, never parts of both. */
-	flow->route_epoch = node->route_epoch - 1;
-	barrier();
+	flow->route_epoch = epoch;
 	flow->route_kind = route->kind;
 	flow->route_flags = route->flags;
 	flow->peer = route->peer;
@@ -44,33 +55,27 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 		flow->local_direction = direction;
 		flow->local_ifindex = local->ifindex;
 	}
-	barrier();
-	flow->route_epoch = node->route_epoch;
 }
 
-/* Both ends of a flow between two Pods of this Node, which is otherwise current: `sender`'s packets
- * travel in `direction`. */
+/* In a copy: both ends of a flow between two Pods of this Node, which is otherwise current. `sender`'s
+ * packets travel in `direction`. */
 static __always_inline void pods_remember(struct flow *flow, const struct endpoint *sender,
 					  const struct endpoint *receiver, __u8 direction)
 {
-	flow->local_ifindex = 0;
 	flow->next_hop.checked = 0;
 	flow->next_hop.destination_mac = mac_word(receiver->mac.byte);
 	flow->next_hop.ifindex = receiver->ifindex;
 	flow->local_mac = sender->mac;
 	flow->local_direction = direction;
-	barrier();
 	flow->local_ifindex = sender->ifindex;
 }
 
-/* The packet, which was found in `match`, comes from the flow's own Pod: through its interface, with
- * its MAC, in the direction that the Pod sends in. */
-static __always_inline bool flow_sent_by(const struct flow_match *match, __u32 ifindex,
+/* The packet, which belongs to the flow in `direction`, comes from the flow's own Pod: through its
+ * interface, with its MAC, in the direction that the Pod sends in. */
+static __always_inline bool flow_sent_by(const struct flow *flow, __u8 direction, __u32 ifindex,
 					 const struct mac *mac)
 {
-	const struct flow *flow = match->flow;
-
-	return flow->local_ifindex == ifindex && flow->local_direction == match->direction &&
+	return flow->local_ifindex == ifindex && flow->local_direction == direction &&
 	       !__builtin_memcmp(&flow->local_mac, mac, sizeof(*mac));
 }
 

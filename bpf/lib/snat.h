@@ -12,8 +12,8 @@
 #ifndef FAIRWAY_SNAT_H
 #define FAIRWAY_SNAT_H
 
-#include "flow_create.h"
 #include "rewrite.h"
+#include "track.h"
 
 /* Stage 2. False: no translation. */
 static __always_inline bool snat_translation(const struct flow *flow, __u8 direction,
@@ -69,26 +69,22 @@ static __always_inline bool socket_exists(context *ctx, const struct flow_key *r
 
 struct port_search {
 	context *ctx;
+	struct work *work;
 	const struct node_config *node;
-	struct flow *flow; /* ours, not yet published */
-	__u64 now;
-	__u32 slot;
 	__u16 candidate; /* host order */
 	__u8 found;
-	__u8 pad;
+	__u8 pad[5];
 };
 
 static long port_try(__u32 index, struct port_search *search)
 {
 	const struct node_config *node = search->node;
-	struct work *work = work_space();
+	struct work *work = search->work;
 
-	if (!work)
-		return 1;
 	work->reply.destination_port = bpf_htons(search->candidate);
-	if (tuple_free(&work->reply, node, search->now) &&
+	if (tuple_free(&work->reply, node, work->search.now) &&
 	    !socket_exists(search->ctx, &work->reply) &&
-	    !flow_publish(search->flow, search->slot, &work->reply, FLOW_REPLY, BPF_NOEXIST)) {
+	    !publish(&work->reply, work->search.found, work->search.taken, FLOW_REPLY)) {
 		search->found = 1;
 		return 1;
 	}
@@ -103,68 +99,59 @@ static __always_inline bool protocol_has_translated_port(const struct packet *pa
 	       packet->flags & PACKET_ECHO_REQUEST;
 }
 
-/* Stage 1. A new flow whose source is translated to `address`: its slot, or the drop reason
- * made negative. */
-stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
-		      const struct node_config *node, const struct address *address)
+/* The first port to try: the Pod's own where it is in the range, else one that follows from the Pod's
+ * address and port alone, so that it is the same towards every destination where it can be
+ * (RFC 4787 REQ-1). */
+static __always_inline __u16 port_first(const struct packet *packet, const struct node_config *node)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u16 first = node->snat_port_first, last = node->snat_port_last;
+	__u16 own = bpf_ntohs(packet->key.source_port);
+	const struct key_words *words = key_words(&packet->key);
+	__u64 spread;
+
+	if (!protocol_has_translated_port(packet) || (own >= first && own <= last))
+		return own;
+	spread = side_hash(words->source, packet->key.source_port, &node->port_hash);
+	return first + (__u32)((spread * HASH_SUM) >> 32) % (last - first + 1);
+}
+
+/* Stage 1. Gives work->flow, which begins with this packet, a translation of its source to `address`
+ * and a slot, which counts for `endpoint`. The slot, or the drop reason made negative. */
+stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
+		      const struct node_config *node, const struct address *address, __u16 endpoint)
+{
 	struct work *work = work_space();
-	struct port_search search = {};
-	const struct flow_ref *met;
-	__u16 first, last, own;
+	struct port_search search = { .ctx = ctx, .work = work, .node = node };
 	__u32 ports, tries = 1;
-	struct flow *flow;
-	int slot, other;
 
 	if (!packet || !node || !address || !work)
 		return -DROP_MALFORMED;
 	if (address_is_zero(address))
 		return -DROP_NO_SNAT_ADDRESS;
-	slot = flow_slot(&packet->key, node, now);
-	if (slot < 0)
+	/* Another CPU may just make the same flow. */
+	if (!tuple_free(&work->flow.key, node, work->flow.last_seen) ||
+	    !flow_slot(work, node, endpoint))
 		return -DROP_FLOW_TABLE_FULL;
-	flow = flow_at(slot);
-	if (!flow)
-		return -DROP_FLOW_TABLE_FULL;
-	flow_fill(flow, packet, now);
-	search.ctx = ctx;
-	search.node = node;
-	search.flow = flow;
-	search.slot = slot;
-	search.now = now;
-	key_reverse(&work->reply, &packet->key);
+	key_reverse(&work->reply, &work->flow.key);
 	work->reply.destination = *address;
-	own = bpf_ntohs(packet->key.source_port);
-	search.candidate = own;
+	search.candidate = port_first(packet, node);
 	if (protocol_has_translated_port(packet)) {
-		first = node->snat_port_first;
-		last = node->snat_port_last;
-		ports = last - first + 1;
-		if (own < first || own > last)
-			search.candidate =
-				first + flow_hash(&packet->key, node->hash_seed, true) % ports;
+		ports = node->snat_port_last - node->snat_port_first + 1;
 		tries = ports < SNAT_TRIES ? ports : SNAT_TRIES;
 	}
 	bpf_loop(tries, port_try, &search, 0);
 	if (!search.found) {
-		flow_release(flow);
+		flow_abandon(work);
 		return -DROP_SNAT_PORTS_EXHAUSTED;
 	}
-	flow->snat_address = *address;
-	flow->snat_port = work->reply.destination_port;
-	flow->flags = FLOW_SNAT;
-	if (!tuple_free(&flow->key, node, now) ||
-	    flow_publish(flow, slot, &flow->key, FLOW_ORIGINAL, BPF_NOEXIST)) {
-		/* Another CPU had a packet of the same flow at the same time, and was first. */
-		met = bpf_map_lookup_elem(&flow_index, &flow->key);
-		other = met && met->direction == FLOW_ORIGINAL ? met->slot : -DROP_FLOW_TABLE_FULL;
-		unpublish(&work->reply, slot, flow->claim >> 1);
-		flow_release(flow);
-		return other;
+	work->flow.snat_address = *address;
+	work->flow.snat_port = work->reply.destination_port;
+	work->flow.flags |= FLOW_SNAT;
+	if (flow_publish(work, node)) {
+		flow_abandon(work);
+		return -DROP_FLOW_TABLE_FULL;
 	}
-	flow_finish(flow);
-	return slot;
+	return work->search.found;
 }
 
 /*
@@ -173,7 +160,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
  */
 static __always_inline int related_lookup(context *ctx, const struct packet *error,
 					  struct packet *quoted, const struct node_config *node,
-					  __u64 now, struct flow_match *match)
+					  __u64 now)
 {
 	struct flow_key key;
 
@@ -185,8 +172,7 @@ static __always_inline int related_lookup(context *ctx, const struct packet *err
 	    !address_equal(&error->key.destination, &quoted->key.source))
 		return -1;
 	key_reverse(&key, &quoted->key);
-	*match = flow_lookup(&key, node, now);
-	return match->flow ? 0 : -1;
+	return flow_lookup(&key, node, now) ? 0 : -1;
 }
 
 /*

@@ -42,6 +42,14 @@ enum limit {
 	SNAT_TRIES = 128,
 	/* slots that a new flow tries before the table counts as full */
 	FLOW_SLOT_TRIES = 64,
+	/* of them, those after which a flow of who has too many makes room */
+	FLOW_SLOT_SAMPLE = 16,
+	/* searches for a slot, when other CPUs are quicker to take what was found */
+	FLOW_SLOT_ROUNDS = 8,
+	/* flows that nobody else's Pod has to make room for */
+	FLOWS_FEW = 16,
+	/* flow_index: entries beyond two for each slot, for tuples that are just being replaced */
+	FLOW_INDEX_SPARE = 1024,
 	GENEVE_PORT = 6081,
 	VXLAN_PORT = 4789,
 	/* replaces the remote port in the flow key of an ICMP echo */
@@ -174,11 +182,16 @@ enum node_flag {
 	NODE_SENDS_UNTUNNELLED = 16,
 };
 
+/* A secret for hashes of tuples. */
+struct hash_key {
+	__u32 word[6];
+};
+
 /* node_config: array of one. Everything here may change while packets flow. */
 struct node_config {
 	__u32 flags; /* enum node_flag */
 	/* Raised after any change of routes or endpoints, and when a peer id
-	 * changes its Node; a route that a flow remembers is of one epoch. */
+	 * changes its Node; a route that a flow remembers is of one epoch. Never 0. */
 	__u32 route_epoch;
 	/* Raised when the kernel's routes, links or neighbours change. */
 	__u32 next_hop_epoch;
@@ -193,10 +206,11 @@ struct node_config {
 	__u16 snat_port_last;	/* inclusive */
 	__be16 geneve_port;	/* the port of this Node's tunnels; 0: they are of the other type */
 	__be16 vxlan_port;
-	__u16 pad;
+	__u16 pad[3];
 	__u32 host_ifindex;		       /* fairway0 */
 	__u32 transport_mtu;		       /* largest IP packet on the transport interface */
-	__u32 hash_seed;		       /* SNAT ports and tunnel source ports */
+	struct hash_key flow_hash;	       /* slots of flows, and tunnel source ports */
+	struct hash_key port_hash;	       /* SNAT ports, which the outside sees */
 	__u32 slow_path_rate;		       /* packets a second: enum slow_path_bucket */
 	__u64 probe_key[2];		       /* secret of this Node: its probes' tokens */
 	__u32 flow_timeouts[FLOW_STATE_COUNT]; /* seconds, by flow_state */
@@ -328,10 +342,13 @@ enum flow_direction {
 /* flow_index: hash, both tuples of a flow, as in packets → its slot. */
 struct flow_ref {
 	__u32 slot;
-	__u32 generation; /* equals flow.claim >> 1 while the flow lives */
+	__u32 generation; /* that of flow.claim */
 	__u8 direction;	  /* enum flow_direction */
 	__u8 pad[7];
 };
+
+/* flow_hints: array of __u32, by the first place that a tuple's hash names: the slot of a flow that is
+ * elsewhere, above all of translated flows, whose two tuples have two hashes. A hint may be wrong. */
 
 enum flow_flag {
 	FLOW_REPLIED = 1,
@@ -340,18 +357,30 @@ enum flow_flag {
 	FLOW_FIN_REPLY = 8,
 	/* It began in the Node's own stack, which may have translated it: answers go back there. */
 	FLOW_STACK = 16,
+	FLOW_RESET_ORIGINAL = 32,
+	FLOW_RESET_REPLY = 64,
+	FLOW_COUNTED = 128, /* in flow_counts */
+};
+
+/* flow.claim, see ARCHITECTURE: what two CPUs may do to each other. */
+enum claim_bit {
+	CLAIM_IN_USE = 1,
+	CLAIM_GENERATION = 0x3ffffffe, /* raised by who takes the slot for another flow */
+	CLAIM_PUBLISHED =
+		0x40000000,	   /* both tuples are in flow_index: the slot speaks for itself */
+	CLAIM_LOCKED = 0x80000000, /* one CPU is writing */
 };
 
 /* flows: array of slots. Both directions of a translation are in one slot, so neither can be lost
  * without the other. The first 64 bytes hold what most packets need. */
 struct flow {
 	__u64 last_seen; /* ns, CLOCK_MONOTONIC coarse */
-	__u32 claim;	 /* generation << 1 | in use; changed by compare-and-swap */
+	__u32 claim;	 /* enum claim_bit; changed by atomic instructions only */
 	__u8 state;	 /* enum flow_state */
 	__u8 flags;	 /* enum flow_flag */
 	__be16 snat_port;
 	/* What the remote side was resolved to, and the Pod of this Node on the
-	 * other side: valid while route_epoch is node_config's. */
+	 * other side: valid while route_epoch is node_config's. 0: nothing. */
 	__u32 route_epoch;
 	__u32 peer;	  /* ROUTE_PEER: id */
 	__u8 route_kind;  /* enum route_kind */
@@ -359,13 +388,19 @@ struct flow {
 	struct mac local_mac;
 	__u32 local_ifindex;  /* host side of the Pod's veth; 0: not remembered */
 	__u8 local_direction; /* enum flow_direction of what that Pod sends */
-	__u8 published;	      /* both tuples are in flow_index: the slot speaks for itself */
-	__u8 pad[2];
+	__u8 pad;
+	__u16 endpoint; /* index of the Pod that the flow counts for; 0: the Node */
 	/* ROUTE_OUTSIDE: cached, as next_hops. ROUTE_LOCAL_PODS: ifindex and destination_mac are
 	 * those of the Pod that the local one's packets go to. */
 	struct next_hop next_hop;
 	struct flow_key key; /* original direction, before SNAT */
 	struct address snat_address;
+};
+
+/* flow_counts: array by endpoint.index. The slots that are in use for a Pod; 0: for the Node. */
+struct flow_count {
+	__u32 flows;
+	__u32 spare; /* of them, those that are unanswered or over */
 };
 
 /* fragments: LRU hash, of a first fragment: what the later ones lack. */
@@ -536,7 +571,7 @@ enum slow_path_bucket {
 /* scratch: per-CPU array of one, for a program's working data beyond BPF's 512 bytes of stack. Programs
  * run with softirqs off, so a CPU runs only one of them at a time. */
 struct scratch {
-	__u64 word[96];
+	__u64 word[128];
 };
 
 /* ------------------------------------------------------- tests */

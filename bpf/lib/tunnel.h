@@ -174,7 +174,7 @@ stage int encapsulate(struct __sk_buff *ctx, const struct packet *packet, const 
 
 	if (!packet || !peer || !node)
 		return -1;
-	hash = flow_hash(&packet->key, node->hash_seed, !(packet->flags & PACKET_FRAGMENT));
+	hash = flow_hash(&packet->key, &node->flow_hash, !(packet->flags & PACKET_FRAGMENT));
 	return tunnel_enter(ctx, peer, node, packet->family, packet->key.protocol, packet->tos,
 			    hash);
 }

@@ -15,10 +15,10 @@
 #define FAIRWAY_WIRE_H
 
 #include "established_receive.h"
-#include "flow_create.h"
 #include "fragment.h"
 #include "peer_count.h"
 #include "probe.h"
+#include "track.h"
 #include "untunnelled.h"
 #ifdef FAIRWAY_XDP
 #include "emit.h"
@@ -92,20 +92,21 @@ static __always_inline enum drop_reason source_refused(context *ctx, struct work
 }
 
 /* `local` is the Pod that the packet goes to, NULL for the Node itself. */
-static __always_inline void wire_flow(struct flow_match *match, const struct packet *packet,
-				      const struct route *source, const struct endpoint *local,
-				      const struct node_config *node, __u64 now)
+static __always_inline void wire_flow(struct work *work, const struct route *source,
+				      const struct endpoint *local, const struct node_config *node,
+				      __u32 epoch, __u64 now)
 {
+	const struct packet *packet = &work->packet;
+
 	if (packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN))
 		return;
-	if (!match->flow) {
-		match->flow = flow_start(packet, node);
-		match->direction = FLOW_ORIGINAL;
-		if (!match->flow)
-			return;
-		route_remember(match->flow, source, local, FLOW_REPLY, node);
+	if (work->track.known) {
+		flow_keep(packet, now);
+		return;
 	}
-	flow_advance(match->flow, match->direction, packet, now);
+	flow_begin(work, packet, now);
+	route_remember(&work->flow, source, local, FLOW_REPLY, epoch);
+	flow_start(node, local ? local->index : 0);
 }
 
 /* 6. `translation` may be NULL. */
@@ -129,14 +130,16 @@ static __always_inline int wire_to_pod(context *ctx, struct packet *packet,
 }
 
 /* 5 */
-static __always_inline int wire_to_host(context *ctx, struct work *work, struct flow_match match,
-					const struct gso *gso, const struct node_config *node,
-					__u64 now, struct verdict *verdict)
+static __always_inline int wire_to_host(context *ctx, struct work *work, const struct gso *gso,
+					const struct node_config *node, __u32 epoch, __u64 now,
+					struct verdict *verdict)
 {
 	struct packet *packet = &work->packet;
 	struct translation *translation = &work->translation;
 	const struct endpoint *endpoint;
 	struct route source;
+	struct track *track = &work->track;
+	struct flow *flow = &work->flow;
 	bool related = false;
 #ifndef FAIRWAY_XDP
 	struct packet *quoted = &work->inner;
@@ -154,7 +157,7 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 	if (source.kind == ROUTE_LOCAL_PODS || source.kind == ROUTE_HOST)
 		return dropped(verdict, DROP_MARTIAN_SOURCE);
 	if (source.kind == ROUTE_PEER) {
-		reason = source_refused(ctx, work, source.peer, match.flow, node);
+		reason = source_refused(ctx, work, source.peer, track->known, node);
 		if (reason)
 			return dropped(verdict, reason);
 		/* What goes to another address of the Node, the peer's Pods do not send as a
@@ -165,7 +168,7 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 	__builtin_memset(quoted, 0, sizeof(*quoted));
 
 	if (packet->flags & PACKET_ICMP_ERROR)
-		related = !related_lookup(ctx, packet, quoted, node, now, &match);
+		related = !related_lookup(ctx, packet, quoted, node, now);
 	if (packet->flags & PACKET_PORTS_UNKNOWN) {
 		/* The first fragment will show the destination. The Node's reassembly gets the packet
 		 * now, in case it is for the Node; the slow path gets a copy, in case it is for a Pod. */
@@ -174,13 +177,13 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 		verdict->drop_reason = DROP_NONE;
 	}
 #endif
-	if (match.flow && match.direction == FLOW_REPLY &&
-	    snat_translation(match.flow, FLOW_REPLY, translation)) {
-		if (match.flow->flags & FLOW_STACK) {
+	if (track->known && track->direction == FLOW_REPLY &&
+	    snat_translation(flow, FLOW_REPLY, translation)) {
+		if (flow->flags & FLOW_STACK) {
 #ifndef FAIRWAY_XDP
 			/* to_wire translated it last, so it is turned back first. */
 			if (!related)
-				flow_advance(match.flow, FLOW_REPLY, packet, now);
+				flow_keep(packet, now);
 			if ((related && related_rewrite(ctx, packet, quoted, translation)) ||
 			    rewrite(ctx, packet, translation, 0))
 				return dropped(verdict, DROP_REWRITE_FAILED);
@@ -198,12 +201,13 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 				return discard();
 			}
 			if (!related) {
-				if (!flow_current(match.flow, node)) {
+				if (!flow_current(flow, epoch)) {
 					source = route_resolve(&packet->key.source);
-					route_remember(match.flow, &source, endpoint, FLOW_ORIGINAL,
-						       node);
+					route_remember(flow, &source, endpoint, FLOW_ORIGINAL,
+						       epoch);
+					track->remembered = 1;
 				}
-				flow_advance(match.flow, FLOW_REPLY, packet, now);
+				flow_keep(packet, now);
 			}
 #ifndef FAIRWAY_XDP
 			if (related && related_rewrite(ctx, packet, quoted, translation))
@@ -217,7 +221,7 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 		/* from_host translated an address of the Node itself. */
 		if (route_lookup(&translation->address).kind == ROUTE_HOST) {
 			if (!related)
-				flow_advance(match.flow, FLOW_REPLY, packet, now);
+				flow_keep(packet, now);
 			if ((related && related_rewrite(ctx, packet, quoted, translation)) ||
 			    rewrite(ctx, packet, translation, 0))
 				return dropped(verdict, DROP_REWRITE_FAILED);
@@ -231,9 +235,11 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 #else
 	if (source.kind != ROUTE_PEER)
 		return pass(verdict);
-	if (match.flow && !flow_current(match.flow, node))
-		route_remember(match.flow, &source, NULL, FLOW_REPLY, node);
-	wire_flow(&match, packet, &source, NULL, node, now);
+	if (track->known && !flow_current(flow, epoch)) {
+		route_remember(flow, &source, NULL, FLOW_REPLY, epoch);
+		track->remembered = 1;
+	}
+	wire_flow(work, &source, NULL, node, epoch, now);
 	return emit_host(ctx, node, verdict);
 #endif
 }
@@ -243,19 +249,21 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, struct 
 /* True for an ICMP error about a flow that the Node's stack has translated, in reply direction. */
 stage bool error_of_stack(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
 {
-	struct flow_match about = {};
+	bool about;
 
 	if (!work || !node)
 		return false;
 	__builtin_memset(&work->inner, 0, sizeof(work->inner));
-	return !related_lookup(ctx, &work->packet, &work->inner, node, bpf_ktime_get_coarse_ns(),
-			       &about) &&
-	       about.flow && about.flow->flags & FLOW_STACK && about.direction == FLOW_REPLY;
+	about = !related_lookup(ctx, &work->packet, &work->inner, node,
+				bpf_ktime_get_coarse_ns()) &&
+		work->flow.flags & FLOW_STACK && work->track.direction == FLOW_REPLY;
+	/* The error itself has no flow. */
+	work->track.known = 0;
+	return about;
 }
 
 /* An answer of a peer's Pod to a flow that the Node's stack has translated, or an error about it. */
-static __always_inline int wire_to_stack(context *ctx, struct packet *packet,
-					 const struct flow_match *match, const struct gso *gso,
+static __always_inline int wire_to_stack(context *ctx, struct packet *packet, const struct gso *gso,
 					 const struct node_config *node, __u64 now,
 					 struct verdict *verdict)
 {
@@ -264,21 +272,19 @@ static __always_inline int wire_to_stack(context *ctx, struct packet *packet,
 	if (source.kind != ROUTE_PEER)
 		return pass(verdict);
 	wire_count(packet, source.peer, true, false, gso);
-	if (match->flow)
-		flow_advance(match->flow, FLOW_REPLY, packet, now);
+	if (!(packet->flags & PACKET_ICMP_ERROR))
+		flow_keep(packet, now);
 	return emit_host(ctx, node, verdict);
 }
 
 #endif
 
 /* The Pod that a packet of a known flow goes to, as the flow remembers it. */
-static __always_inline bool wire_known(const struct flow_match *match,
-				       const struct node_config *node, struct endpoint *endpoint)
+static __always_inline bool wire_known(const struct track *track, const struct flow *flow,
+				       __u32 epoch, struct endpoint *endpoint)
 {
-	const struct flow *flow = match->flow;
-
-	if (!flow || !flow_current(flow, node) || !flow->local_ifindex ||
-	    flow->local_direction == match->direction)
+	if (!track->known || !flow_current(flow, epoch) || !flow->local_ifindex ||
+	    flow->local_direction == track->direction)
 		return false;
 	endpoint->ifindex = flow->local_ifindex;
 	endpoint->mac = flow->local_mac;
@@ -291,8 +297,8 @@ static __always_inline bool wire_known(const struct flow_match *match,
  * before, in this epoch. False, with `inner` empty again: needs the complete checks.
  */
 static __always_inline bool tunnel_known_flow(context *ctx, struct work *work,
-					      const struct node_config *node, __u64 now,
-					      struct flow_match *match)
+					      const struct node_config *node, __u32 epoch,
+					      __u64 now)
 {
 	const struct packet *outer = &work->packet;
 	struct packet *inner = &work->inner;
@@ -325,15 +331,16 @@ static __always_inline bool tunnel_known_flow(context *ctx, struct work *work,
 	    (__u32)(inner->l3 - outer->l3) + inner->length > outer->length ||
 	    ecn_decapsulate(outer->tos, inner->tos) < 0)
 		goto unknown;
-	*match = flow_lookup(&inner->key, node, now);
-	if (!wire_known(match, node, &endpoint) || match->flow->route_kind != ROUTE_PEER)
+	flow_lookup(&inner->key, node, now);
+	if (!wire_known(&work->track, &work->flow, epoch, &endpoint) ||
+	    work->flow.route_kind != ROUTE_PEER)
 		goto unknown;
-	peer = peer_lookup(match->flow->peer, inner->family);
+	peer = peer_lookup(work->flow.peer, inner->family);
 	if (peer && peer_tunnels(peer) && address_equal(&peer->remote, &outer->key.source) &&
 	    address_equal(&peer->local, &outer->key.destination))
 		return true;
 unknown:
-	match->flow = NULL;
+	work->track.known = 0;
 	__builtin_memset(inner, 0, sizeof(*inner));
 	return false;
 }
@@ -344,22 +351,25 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	const struct endpoint *found = NULL;
 	struct endpoint endpoint = {};
 	struct packet *packet, *inner;
-	struct flow_match match = {};
-	struct flow *known = NULL;
-	bool stripped, plain, ours;
+	struct track *track;
+	struct flow *flow;
+	bool stripped, plain, known = false, ours;
 	enum drop_reason reason;
 	enum tunnel_kind tunnel;
 	struct ethhdr *ethernet;
 	struct route source, destination = {};
-	__u32 peer = NO_PEER, inner_ethernet = 0;
+	__u32 peer = NO_PEER, inner_ethernet = 0, epoch;
 	struct gso gso = gso_of(ctx);
 	__be16 ethertype;
 	__u64 now;
 
 	if (!node || !(node->flags & NODE_CONFIGURED) || of_vlan(ctx))
 		return pass(verdict);
+	epoch = route_epoch(node);
 	packet = &work->packet;
+	track = &work->track;
 	inner = &work->inner;
+	flow = &work->flow;
 
 	/* 1 */
 	ethernet = bytes_at(ctx, 0, sizeof(*ethernet));
@@ -387,7 +397,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 
 	/* 2 */
 	now = bpf_ktime_get_coarse_ns();
-	stripped = tunnel_known_flow(ctx, work, node, now, &match);
+	stripped = tunnel_known_flow(ctx, work, node, epoch, now);
 	if (!stripped) {
 		tunnel = tunnel_expected(packet, node, &peer, verdict);
 		if (tunnel != TUNNEL_NONE && tunnel != TUNNEL_REFUSED)
@@ -400,8 +410,8 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 			return discard();
 	}
 	if (stripped) {
-		if (match.flow)
-			peer = match.flow->peer;
+		if (track->known)
+			peer = flow->peer;
 		if (decapsulate(ctx, packet, inner, node))
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		*packet = *inner;
@@ -418,10 +428,10 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 
 	/* 4 */
 	plain = !(packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR));
-	if (plain && !match.flow)
-		match = flow_lookup(&packet->key, node, now);
-	if (plain && wire_known(&match, node, &endpoint))
-		known = match.flow;
+	if (plain && !track->known)
+		flow_lookup(&packet->key, node, now);
+	if (plain && wire_known(track, flow, epoch, &endpoint))
+		known = true;
 	if (!known) {
 		found = endpoint_lookup(&packet->key.destination);
 		if (found) {
@@ -439,35 +449,37 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet);
 	if (!plain && !(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
-		match = flow_lookup(&packet->key, node, now);
+		flow_lookup(&packet->key, node, now);
 	if (!known && !found && destination.kind == ROUTE_HOST)
-		return wire_to_host(ctx, work, match, &gso, node, now, verdict);
+		return wire_to_host(ctx, work, &gso, node, epoch, now, verdict);
 
 	/* An answer to what the Node's stack has sent a peer's Pod for one of ours goes back there. */
-	if (match.flow && match.flow->flags & FLOW_STACK && match.direction == FLOW_REPLY) {
+	if (track->known && flow->flags & FLOW_STACK && track->direction == FLOW_REPLY) {
 #ifdef FAIRWAY_XDP
 		return pass(verdict);
 #else
-		return wire_to_stack(ctx, packet, &match, &gso, node, now, verdict);
+		return wire_to_stack(ctx, packet, &gso, node, now, verdict);
 #endif
 	}
 #ifndef FAIRWAY_XDP
 	if (packet->flags & PACKET_ICMP_ERROR && error_of_stack(ctx, work, node))
-		return wire_to_stack(ctx, packet, &match, &gso, node, now, verdict);
+		return wire_to_stack(ctx, packet, &gso, node, now, verdict);
 #endif
 
 	/* 6 */
-	if (match.flow && flow_current(match.flow, node)) {
-		source = route_remembered(match.flow);
+	if (track->known && flow_current(flow, epoch)) {
+		source = route_remembered(flow);
 	} else {
 		source = route_lookup(&packet->key.source);
-		if (match.flow && found)
-			route_remember(match.flow, &source, found, !match.direction, node);
+		if (track->known && found) {
+			route_remember(flow, &source, found, !track->direction, epoch);
+			track->remembered = 1;
+		}
 	}
 	if (source.kind == ROUTE_LOCAL_PODS || source.kind == ROUTE_HOST)
 		return dropped(verdict, DROP_MARTIAN_SOURCE);
 	if (source.kind == ROUTE_PEER) {
-		reason = source_refused(ctx, work, source.peer, match.flow, node);
+		reason = source_refused(ctx, work, source.peer, track->known, node);
 		if (HOOK_IS_XDP && reason == DROP_REASON_COUNT)
 			return pass(verdict);
 		if (reason)
@@ -483,8 +495,8 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 		return discard();
 	}
-	wire_flow(&match, packet, &source, &endpoint, node, now);
-	if (known && snat_translation(known, match.direction, &work->translation))
+	wire_flow(work, &source, &endpoint, node, epoch, now);
+	if (known && snat_translation(flow, track->direction, &work->translation))
 		return wire_to_pod(ctx, packet, &endpoint, &work->translation, &source, node,
 				   verdict);
 	return wire_to_pod(ctx, packet, &endpoint, NULL, &source, node, verdict);

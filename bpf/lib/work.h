@@ -49,12 +49,42 @@ struct arrival {
 	__u8 pad[7];
 };
 
+/* For a slot; see flow_create.h. */
+struct slot_search {
+	__u64 now;
+	__u64 victim_seen;
+	__u32 step;
+	__u32 found; /* slot, or NO_PEER */
+	__u32 taken; /* its claim */
+	__u32 victim;
+	__u32 victim_claim;
+	__u32 victim_count;
+	__u32 own_flows;
+	__u32 own_spare;
+	__u16 endpoint;
+	__u8 eviction; /* enum eviction */
+	__u8 pad[5];
+};
+
+/* The flow of the packet, which work.flow is a copy of; see track.h. */
+struct track {
+	__u32 claim; /* when it was found, without the lock */
+	__u32 slot;
+	__u8 known;	 /* there is a flow */
+	__u8 direction;	 /* enum flow_direction of the packet */
+	__u8 remembered; /* route, Pods or next hop of work.flow are new */
+	__u8 pad[5];
+};
+
 struct work {
 	struct packet packet;
 	struct packet inner; /* in a tunnel, or quoted by an ICMP error */
 	struct remote remote;
 	struct translation translation;
 	struct verdict verdict;
+	struct track track;
+	struct flow flow; /* as it was found, or as it is to begin; see track.h */
+	struct slot_search search;
 	struct flow_key reply;	 /* of a flow in the making */
 	struct flow_key removed; /* of a flow that goes */
 	struct probe_datagram probe;
@@ -79,6 +109,7 @@ static __always_inline struct work *work_start(void)
 	if (work) {
 		__builtin_memset(&work->packet, 0, sizeof(work->packet));
 		__builtin_memset(&work->inner, 0, sizeof(work->inner));
+		__builtin_memset(&work->track, 0, sizeof(work->track));
 		__builtin_memset(&work->remote, 0, sizeof(work->remote));
 		__builtin_memset(&work->verdict, 0, sizeof(work->verdict));
 		work->verdict.peer = NO_PEER;

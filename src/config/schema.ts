@@ -26,8 +26,8 @@ function wholeNumber(first: number, last: number, special?: string) {
 
 const flag = () => z.boolean({ error: "true or false" });
 const text = (wanted: string) => z.string({ error: wanted });
-const seconds = (otherwise: number) =>
-	wholeNumber(1, 604800).default(otherwise).describe("Seconds without a packet.");
+const seconds = (otherwise: number, about: string) =>
+	wholeNumber(1, 604800).default(otherwise).describe(about);
 
 const cidr = text("a CIDR such as 10.0.0.0/8 or fd00::/8").transform((value, context) => {
 	const read = readPrefix(value);
@@ -56,17 +56,23 @@ function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
 }
 
 const timeouts = section({
-	tcpOpening: seconds(60),
-	tcpEstablished: seconds(7440),
-	tcpClosing: seconds(240),
-	tcpClosed: seconds(10),
-	udpOpening: seconds(30),
-	udpEstablished: seconds(180),
-	icmp: seconds(60),
-	sctpOpening: seconds(60),
-	sctpEstablished: seconds(7440),
-	sctpClosed: seconds(10),
-	other: seconds(600),
+	tcpOpening: seconds(240, "TCP without an answer yet (RFC 5382 REQ-5: 4 minutes at least)."),
+	tcpEstablished: seconds(7440, "TCP with an answer (RFC 5382 REQ-5: 2 hours and 4 minutes)."),
+	tcpClosing: seconds(240, "TCP after one FIN (RFC 5382 REQ-5: 4 minutes at least)."),
+	tcpClosed: seconds(
+		240,
+		"TCP after both FINs or a reset (RFC 7857 2.2: 4 minutes). Traffic after a reset revives it.",
+	),
+	udpOpening: seconds(120, "UDP without an answer yet (RFC 4787 REQ-5: 2 minutes at least)."),
+	udpEstablished: seconds(300, "UDP with an answer (RFC 4787 REQ-5: 5 minutes recommended)."),
+	icmp: seconds(60, "ICMP echo (RFC 5508 REQ-2: 60 seconds at least)."),
+	sctpOpening: seconds(
+		60,
+		"SCTP without an answer yet. No RFC; ports are kept, so a flow can begin again.",
+	),
+	sctpEstablished: seconds(7440, "SCTP with an answer, as TCP."),
+	sctpClosed: seconds(10, "SCTP after ABORT or SHUTDOWN COMPLETE, as Linux has it."),
+	other: seconds(600, "Protocols without ports, as Linux has it."),
 });
 
 export const schema = z.strictObject(
@@ -172,7 +178,7 @@ export const schema = z.strictObject(
 		flows: section({
 			max: wholeNumber(64, 8388608).default(131072).describe("Entries of the flow table."),
 			timeouts: timeouts.describe(
-				"Seconds for which a flow without packets is kept, by its state.",
+				"Seconds for which a flow without packets is kept, by its state. In a full table, unanswered and closed flows make room earlier.",
 			),
 		}).describe("Connection tracking."),
 		log: section({

@@ -7,7 +7,6 @@ import {
 	DropReasonName,
 	EventCounter,
 	type Flow,
-	type FlowKey,
 	Hook,
 	Limit,
 	type NodeConfig,
@@ -117,8 +116,8 @@ export class Draft {
 	}
 
 	/** A slot for a new flow; undefined: the table is full. */
-	claimSlot(key: FlowKey): number | undefined {
-		const claim = this.tables.flowSlot(key, this.now);
+	claimSlot({ key, endpoint }: Flow): number | undefined {
+		const claim = this.tables.flowSlot(key, endpoint, this.now);
 		if (claim?.evicted !== undefined) this.event(EventCounter.FLOW_EVICTED_EARLY);
 		return claim?.slot;
 	}

@@ -3,15 +3,18 @@
  * a new value.
  */
 import {
+	ClaimBit,
 	type Flow,
+	type FlowCount,
 	FlowDirection,
 	FlowFlag,
 	FlowKey,
 	FlowState,
+	type HashKey,
 	Limit,
 	type NodeConfig,
 } from "../tables/generated.js";
-import { type Packet, Protocol, parseQuoted, TcpFlag } from "./packet.js";
+import { headers, type Packet, Protocol, parseQuoted, TcpFlag } from "./packet.js";
 import type { FlowEntry, FlowSlot, TableReader } from "./table_reader.js";
 
 const NS_PER_SECOND = 1_000_000_000n;
@@ -37,6 +40,12 @@ export function replyKey(flow: Flow): FlowKey {
 	return { ...key, destination: flow.snatAddress, destinationPort: flow.snatPort };
 }
 
+/** The generation of a slot whose flow its two tuples lead to; undefined: it has none. */
+export function liveGeneration(claim: number): number | undefined {
+	const isLive = claim & ClaimBit.IN_USE && claim & ClaimBit.PUBLISHED;
+	return isLive ? (claim & ClaimBit.GENERATION) >>> 1 : undefined;
+}
+
 export function isTranslated(flow: Flow): boolean {
 	return (flow.flags & FlowFlag.SNAT) !== 0;
 }
@@ -53,8 +62,8 @@ export function answersStack(entry: FlowEntry | undefined): boolean {
 export function isExpired(flow: Flow, node: NodeConfig, now: bigint): boolean {
 	const timeout = node.flowTimeouts[flow.state];
 	if (timeout === undefined) return true;
-	// FLOW_NONE is a slot that is being filled: it has a second for that.
-	return now - flow.lastSeen > BigInt(timeout || 1) * NS_PER_SECOND;
+	// The last packet may have come TOUCH_NS after lastSeen says.
+	return now - flow.lastSeen > BigInt(timeout) * NS_PER_SECOND + TOUCH_NS;
 }
 
 /**
@@ -83,30 +92,13 @@ function errorKey(error: Packet): FlowKey | undefined {
 	return quoted.key.source === error.key.destination ? reverse(quoted.key) : undefined;
 }
 
-function initialState({ key, l4Type }: Packet): number {
-	switch (key.protocol) {
-		case Protocol.TCP:
-			// A flow that is met in its middle was opened before anyone looked.
-			return isSyn(l4Type) ? FlowState.TCP_OPENING : FlowState.TCP_ESTABLISHED;
-		case Protocol.UDP:
-			return FlowState.UDP_OPENING;
-		case Protocol.ICMP:
-		case Protocol.ICMPV6:
-			return FlowState.ICMP;
-		case Protocol.SCTP:
-			return l4Type === SctpChunk.INIT ? FlowState.SCTP_OPENING : FlowState.SCTP_ESTABLISHED;
-		default:
-			return FlowState.OTHER;
-	}
-}
-
-/** A flow that starts with this packet, before translation and route. */
-export function create(packet: Packet, now: bigint): Flow {
-	return {
+/** A flow that starts with this packet, which counts for a Pod, before translation and route. */
+export function create(packet: Packet, endpoint: number, now: bigint): Flow {
+	const flow: Flow = {
 		lastSeen: now,
 		claim: 0,
-		state: initialState(packet),
-		flags: 0,
+		state: FlowState.NONE,
+		flags: FlowFlag.COUNTED,
 		snatPort: 0,
 		key: packet.key,
 		snatAddress: "",
@@ -117,57 +109,76 @@ export function create(packet: Packet, now: bigint): Flow {
 		localMac: "00:00:00:00:00:00",
 		localIfindex: 0,
 		localDirection: 0,
-		published: 1,
+		endpoint,
 		nextHop: { checked: 0n, destinationMac: 0n, sourceMac: 0n, ifindex: 0, epoch: 0 },
 	};
+	// The first packet may end its flow at once (RST).
+	return advance({ slot: 0, direction: FlowDirection.ORIGINAL, flow }, packet, now);
 }
 
 /** The flow after one more packet. */
 export function advance(entry: FlowEntry, packet: Packet, now: bigint): Flow {
+	const { direction } = entry;
 	const flow = { ...entry.flow };
 	if (now > flow.lastSeen + TOUCH_NS) flow.lastSeen = now;
-	if (entry.direction === FlowDirection.REPLY) flow.flags |= FlowFlag.REPLIED;
-
-	if (packet.key.protocol === Protocol.TCP) advanceTcp(flow, entry.direction, packet.l4Type);
-	else if (packet.key.protocol === Protocol.SCTP) {
-		advanceSctp(flow, entry.direction, packet.l4Type);
-	} else if (entry.direction === FlowDirection.REPLY && flow.state === FlowState.UDP_OPENING) {
-		flow.state = FlowState.UDP_ESTABLISHED;
-	}
+	if (packet.key.protocol === Protocol.TCP) markTcp(flow, direction, packet);
+	else if (packet.key.protocol === Protocol.SCTP) markSctp(flow, direction, packet.l4Type);
+	if (direction === FlowDirection.REPLY) flow.flags |= FlowFlag.REPLIED;
+	flow.state = stateOf(packet.key.protocol, flow.flags);
 	return flow;
 }
 
-function advanceTcp(flow: Flow, direction: number, tcp: number): void {
-	const bothFins = FlowFlag.FIN_ORIGINAL | FlowFlag.FIN_REPLY;
-	const ending = flow.state === FlowState.TCP_CLOSING || flow.state === FlowState.TCP_CLOSED;
-	if (direction === FlowDirection.ORIGINAL && isSyn(tcp) && ending) {
-		flow.state = FlowState.TCP_OPENING;
-		flow.flags &= ~(FlowFlag.REPLIED | bothFins);
+const BOTH_FINS = FlowFlag.FIN_ORIGINAL | FlowFlag.FIN_REPLY;
+const RESETS = FlowFlag.RESET_ORIGINAL | FlowFlag.RESET_REPLY;
+
+function markTcp(flow: Flow, direction: number, packet: Packet): void {
+	const { l4Type: tcp } = packet;
+	const isOriginal = direction === FlowDirection.ORIGINAL;
+	const fin = isOriginal ? FlowFlag.FIN_ORIGINAL : FlowFlag.FIN_REPLY;
+	if (isOriginal && isSyn(tcp) && flow.flags & (BOTH_FINS | RESETS)) {
+		flow.flags &= ~(FlowFlag.REPLIED | BOTH_FINS | RESETS);
 	}
-	if (direction === FlowDirection.REPLY && flow.state === FlowState.TCP_OPENING) {
-		flow.state = FlowState.TCP_ESTABLISHED;
-	}
-	if (tcp & TcpFlag.FIN) {
-		flow.flags |= direction === FlowDirection.ORIGINAL ? FlowFlag.FIN_ORIGINAL : FlowFlag.FIN_REPLY;
-		if (flow.state !== FlowState.TCP_CLOSED) flow.state = FlowState.TCP_CLOSING;
-		if ((flow.flags & bothFins) === bothFins) flow.state = FlowState.TCP_CLOSED;
-	}
-	if (tcp & TcpFlag.RST) flow.state = FlowState.TCP_CLOSED;
+	markReset(flow, direction, (tcp & TcpFlag.RST) !== 0);
+	if (tcp & TcpFlag.FIN) flow.flags |= fin;
+	else if (packet.length > headers(packet)) flow.flags &= ~fin;
 }
 
-function advanceSctp(flow: Flow, direction: number, chunk: number): void {
-	if (
-		direction === FlowDirection.ORIGINAL &&
-		chunk === SctpChunk.INIT &&
-		flow.state === FlowState.SCTP_CLOSED
-	) {
-		flow.state = FlowState.SCTP_OPENING;
+/** Who sends on after a reset was not who had sent it: the mark goes. */
+function markReset(flow: Flow, direction: number, isReset: boolean): void {
+	const reset =
+		direction === FlowDirection.ORIGINAL ? FlowFlag.RESET_ORIGINAL : FlowFlag.RESET_REPLY;
+	if (isReset) flow.flags |= reset;
+	else flow.flags &= ~reset;
+}
+
+function markSctp(flow: Flow, direction: number, chunk: number): void {
+	const isOriginal = direction === FlowDirection.ORIGINAL;
+	if (isOriginal && chunk === SctpChunk.INIT && flow.flags & RESETS) {
+		flow.flags &= ~(FlowFlag.REPLIED | RESETS);
 	}
-	if (direction === FlowDirection.REPLY && flow.state === FlowState.SCTP_OPENING) {
-		flow.state = FlowState.SCTP_ESTABLISHED;
-	}
-	if (chunk === SctpChunk.ABORT || chunk === SctpChunk.SHUTDOWN_COMPLETE) {
-		flow.state = FlowState.SCTP_CLOSED;
+	const ends = chunk === SctpChunk.ABORT || chunk === SctpChunk.SHUTDOWN_COMPLETE;
+	markReset(flow, direction, ends);
+}
+
+/** What the flags say of a flow, and nothing else. */
+function stateOf(protocol: number, flags: number): number {
+	const isReplied = (flags & FlowFlag.REPLIED) !== 0;
+	const isReset = (flags & RESETS) !== 0;
+	switch (protocol) {
+		case Protocol.TCP:
+			if (isReset || (flags & BOTH_FINS) === BOTH_FINS) return FlowState.TCP_CLOSED;
+			if (flags & BOTH_FINS) return FlowState.TCP_CLOSING;
+			return isReplied ? FlowState.TCP_ESTABLISHED : FlowState.TCP_OPENING;
+		case Protocol.UDP:
+			return isReplied ? FlowState.UDP_ESTABLISHED : FlowState.UDP_OPENING;
+		case Protocol.ICMP:
+		case Protocol.ICMPV6:
+			return FlowState.ICMP;
+		case Protocol.SCTP:
+			if (isReset) return FlowState.SCTP_CLOSED;
+			return isReplied ? FlowState.SCTP_ESTABLISHED : FlowState.SCTP_OPENING;
+		default:
+			return FlowState.OTHER;
 	}
 }
 
@@ -175,59 +186,101 @@ function isSyn(tcp: number): boolean {
 	return (tcp & (TcpFlag.SYN | TcpFlag.ACK)) === TcpFlag.SYN;
 }
 
-const OPENING: readonly number[] = [
-	FlowState.TCP_OPENING,
-	FlowState.UDP_OPENING,
-	FlowState.SCTP_OPENING,
-];
+/** It makes room before others do: nobody has answered it, or it is over. */
+export function isSpare({ state, flags }: Pick<Flow, "state" | "flags">): boolean {
+	return (
+		(flags & FlowFlag.REPLIED) === 0 ||
+		state === FlowState.TCP_CLOSED ||
+		state === FlowState.SCTP_CLOSED
+	);
+}
+
+/** Why a flow makes room for another one, the better reason the greater (enum eviction). */
+const Eviction = { NOT: 0, SPARE: 1, HEAVY: 2, SPARE_HEAVY: 3 } as const;
+
+/** More than twice the newcomer's, and more than a few. */
+function isHeavy(count: number, own: number): boolean {
+	return count > 2 * own + Limit.FLOWS_FEW;
+}
 
 /**
  * The slot that a new flow takes: of FLOW_SLOT_TRIES places that follow from its key (home, the
- * neighbour of that, and on by a stride) the first that
- * is free or expired, else the one whose unanswered flow was seen longest ago; undefined: none.
+ * neighbour of that, and on by a stride) the first that is free or expired. Else a flow makes room:
+ * one that is unanswered or over, of a Pod that has many more of those than the newcomer's; or any
+ * flow of a Pod that has many more of all; or any that is unanswered or over. Among those alike, one of
+ * the Pod with most, and then the one that was seen longest ago. Undefined: none.
  *
+ * @param endpoint the Pod that the new flow counts for
  * @param slots how many there are
  * @param at the flow in a slot; undefined: it is free
+ * @param counts flows of a Pod
  */
 export function findSlot(
 	key: FlowKey,
+	endpoint: number,
 	node: NodeConfig,
 	now: bigint,
 	slots: number,
 	at: (slot: number) => Flow | undefined,
+	counts: (endpoint: number) => FlowCount,
 ): FlowSlot | undefined {
-	const spread = hash(key, node.hashSeed);
+	const spread = hash(key, node.flowHash);
 	const home = Number((BigInt(spread) * BigInt(slots)) >> 32n);
 	const step = (spread & 0xffff) | 1;
-	let oldest: { slot: number; evicted: Flow } | undefined;
+	const own = counts(endpoint);
+	let best = {
+		slot: 0,
+		eviction: Eviction.NOT as number,
+		count: 0,
+		evicted: undefined as Flow | undefined,
+	};
 	for (let i = 0; i < Limit.FLOW_SLOT_TRIES; i++) {
 		const slot = i === 1 ? home ^ 1 : (home + Math.max(i - 1, 0) * step) % slots;
 		if (slot >= slots) continue;
 		const flow = at(slot);
 		if (flow === undefined || isExpired(flow, node, now)) return { slot };
-		if (!OPENING.includes(flow.state)) continue;
-		if (oldest === undefined || flow.lastSeen < oldest.evicted.lastSeen) {
-			oldest = { slot, evicted: flow };
+		const theirs = counts(flow.endpoint);
+		const [count, eviction] = isSpare(flow)
+			? [
+					theirs.spare,
+					flow.endpoint === endpoint || isHeavy(theirs.spare, own.spare)
+						? Eviction.SPARE_HEAVY
+						: Eviction.SPARE,
+				]
+			: [theirs.flows, isHeavy(theirs.flows, own.flows) ? Eviction.HEAVY : Eviction.NOT];
+		if (eviction !== Eviction.NOT && eviction >= best.eviction) {
+			const isBetter =
+				eviction > best.eviction ||
+				count > best.count ||
+				(count === best.count && flow.lastSeen < best.evicted!.lastSeen);
+			if (isBetter) best = { slot, eviction, count, evicted: flow };
 		}
+		if (best.eviction === Eviction.SPARE_HEAVY && i >= Limit.FLOW_SLOT_SAMPLE - 1) break;
 	}
-	return oldest;
+	return best.evicted && { slot: best.slot, evicted: best.evicted };
 }
 
-const HASH_HIGH = 0x9e3779b97f4a7c15n;
-const HASH_LOW = 0xc2b2ae3d27d4eb4fn;
 const HASH_SUM = 0xd6e8feb86659fd93n;
 
-/** Spreads flows over slots, SNAT ports and tunnel source ports (ARCHITECTURE, Tunnel). */
-export function hash(key: FlowKey, seed: number, withPorts = true): number {
-	const bytes = FlowKey.encode(withPorts ? key : { ...key, sourcePort: 0, destinationPort: 0 });
-	const wide = (BigInt(seed) << 32n) | BigInt(seed);
-	const side = (address: number, port: number): bigint => {
-		const high = bytes.readBigUInt64LE(address);
-		const low = bytes.readBigUInt64LE(address + 8) ^ BigInt(bytes.readUInt16LE(port));
-		const product = BigInt.asUintN(64, (high ^ wide) * HASH_HIGH);
-		const value = product ^ BigInt.asUintN(64, (low ^ wide) * HASH_LOW);
-		return value ^ (value >> 32n);
-	};
-	const sum = BigInt.asUintN(64, side(0, 32) + side(16, 34) + BigInt(key.protocol));
+/** One side of a tuple by the hash NH (ARCHITECTURE, Flows). `address`: 16 bytes. */
+export function sideHash(address: Buffer, port: number, { word }: HashKey): bigint {
+	const at = (i: number) => (address.readUInt32LE(i * 4) + word[i]!) >>> 0;
+	const sum =
+		BigInt(at(0)) * BigInt(at(1)) +
+		BigInt(at(2)) * BigInt(at(3)) +
+		BigInt((port + word[4]!) >>> 0) * BigInt(word[5]!);
+	return BigInt.asUintN(64, sum);
+}
+
+/** The upper half of a sum of hashes, mixed. */
+export function mixed(sum: bigint): number {
 	return Number(BigInt.asUintN(64, sum * HASH_SUM) >> 32n);
+}
+
+/** Spreads flows over slots and tunnel source ports. */
+export function hash(key: FlowKey, secret: HashKey, withPorts = true): number {
+	const bytes = FlowKey.encode(withPorts ? key : { ...key, sourcePort: 0, destinationPort: 0 });
+	const side = (address: number, port: number): bigint =>
+		sideHash(bytes.subarray(address, address + 16), bytes.readUInt16LE(port), secret);
+	return mixed(side(0, 32) + side(16, 34) + BigInt(key.protocol));
 }

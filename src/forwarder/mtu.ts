@@ -5,7 +5,7 @@
 import { Limit } from "../tables/generated.js";
 import { difference, update } from "./checksum.js";
 import type { PacketContext } from "./decision.js";
-import { type Packet, Protocol, TcpFlag } from "./packet.js";
+import { headers, type Packet, Protocol, TcpFlag } from "./packet.js";
 
 const TcpOption = { END: 0, NOP: 1, MSS: 2 } as const;
 const TCP_HEADER = 20;
@@ -33,10 +33,6 @@ function largeSegments(packet: Packet, segments: number, gsoSize: number): numbe
 	if (headers(packet) + gsoSize <= Limit.LARGE_PACKET) return 0;
 	const last = (packet.length - (segments - 1) * gsoSize) >>> 0;
 	return last <= Limit.LARGE_PACKET ? segments - 1 : segments;
-}
-
-function headers({ l3, l4, l4Header }: Packet): number {
-	return l4 - l3 + l4Header;
 }
 
 /**

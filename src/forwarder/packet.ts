@@ -46,6 +46,11 @@ export interface Packet {
 	l4Type: number;
 }
 
+/** Length of the IP and transport header. */
+export function headers({ l3, l4, l4Header }: Packet): number {
+	return l4 - l3 + l4Header;
+}
+
 /** What the Ethernet header says; undefined: the frame has none. */
 export function ethertype(frame: Buffer): number | undefined {
 	return frame.length < ETHERNET_HEADER ? undefined : frame.readUInt16BE(12);

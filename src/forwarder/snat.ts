@@ -7,11 +7,12 @@ import {
 	type Flow,
 	FlowDirection,
 	FlowFlag,
-	type FlowKey,
+	FlowKey,
+	type HashKey,
 	Limit,
 	type NodeConfig,
 } from "../tables/generated.js";
-import { create, hash, isExpired, isTranslated, reverse } from "./flow.js";
+import { create, isExpired, isTranslated, mixed, reverse, sideHash } from "./flow.js";
 import { type Packet, Protocol } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -45,7 +46,9 @@ export function candidatePorts(packet: Packet, node: NodeConfig): number[] {
 	const first = node.snatPortFirst;
 	const count = node.snatPortLast - first + 1;
 	const inRange = own >= first && own <= node.snatPortLast;
-	const start = inRange ? own - first : hash(packet.key, node.hashSeed) % count;
+	// The same towards every destination, where it can be (RFC 4787 REQ-1).
+	const spread = () => mixed(sourceHash(packet.key, node.portHash));
+	const start = inRange ? own - first : spread() % count;
 	const tries = Math.min(count, Limit.SNAT_TRIES);
 	return Array.from({ length: tries }, (_, i) => first + ((start + i) % count));
 }
@@ -56,10 +59,16 @@ function isTaken(reply: FlowKey, tables: TableReader, node: NodeConfig, now: big
 	return tables.socket(reply);
 }
 
+function sourceHash(key: FlowKey, secret: HashKey): bigint {
+	const bytes = FlowKey.encode(key);
+	return sideHash(bytes.subarray(0, 16), bytes.readUInt16LE(32), secret);
+}
+
 /** A flow that starts with this packet and is translated to `address`, or why there is none. */
 export function createTranslated(
 	packet: Packet,
 	address: string,
+	endpoint: number,
 	tables: TableReader,
 	node: NodeConfig,
 	now: bigint,
@@ -67,15 +76,15 @@ export function createTranslated(
 	if (address === "") {
 		return { reason: DropReason.NO_SNAT_ADDRESS, text: "the Node has no address to translate to" };
 	}
-	if (tables.flowSlot(packet.key, now) === undefined) {
+	if (tables.flowSlot(packet.key, endpoint, now) === undefined) {
 		return { reason: DropReason.FLOW_TABLE_FULL, text: "no flow is free for its translation" };
 	}
 	const reply = { ...reverse(packet.key), destination: address };
 	for (const port of candidatePorts(packet, node)) {
 		if (isTaken({ ...reply, destinationPort: port }, tables, node, now)) continue;
-		const flow = create(packet, now);
+		const flow = create(packet, endpoint, now);
 		return {
-			flow: { ...flow, flags: FlowFlag.SNAT, snatAddress: address, snatPort: port },
+			flow: { ...flow, flags: flow.flags | FlowFlag.SNAT, snatAddress: address, snatPort: port },
 		};
 	}
 	const { destination, destinationPort } = packet.key;

@@ -30,7 +30,7 @@ export interface FlowEntry {
 /** A slot for a new flow. */
 export interface FlowSlot {
 	slot: number;
-	/** The unanswered flow that has to make room; absent where the slot is free or expired. */
+	/** The flow that has to make room; absent where the slot is free or expired. */
 	evicted?: Flow;
 }
 
@@ -104,8 +104,8 @@ export interface TableReader {
 	endpoint(address: string): Endpoint | undefined;
 	/** The flow of a packet's tuple, expired or not; undefined if its slot has a new owner. */
 	flow(key: FlowKey): FlowEntry | undefined;
-	/** The slot that a flow of this key would take `now`, see findSlot; undefined: the table is full. */
-	flowSlot(key: FlowKey, now: bigint): FlowSlot | undefined;
+	/** The slot that a flow of this key, which counts for a Pod by its index, would take `now`, see findSlot; undefined: the table is full. */
+	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined;
 	fragment(key: FragmentKey): Fragment | undefined;
 	/** The next hop cached for a peer; index as in `peer`. */
 	nextHop(index: number): NextHop | undefined;

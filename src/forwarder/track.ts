@@ -16,7 +16,7 @@ import { type Packet, parseQuoted } from "./packet.js";
 import { translate, translateError } from "./rewrite.js";
 import { remember } from "./route.js";
 import { createTranslated, translation } from "./snat.js";
-import type { FlowEntry } from "./table_reader.js";
+import type { FlowEntry, TableReader } from "./table_reader.js";
 
 /** Whether a packet may start a flow: not ICMP errors, which belong to other flows, nor without ports. */
 export function mayStartFlow(packet: Packet): boolean {
@@ -59,8 +59,9 @@ function start(draft: Draft, packet: Packet, route: Route, flags: number): FlowE
 	const { node, now, tables } = draft;
 	const owner = tables.flow(reverse(packet.key));
 	const isFree = owner === undefined || isExpired(owner.flow, node, now);
-	const created = { ...create(packet, now), flags };
-	const entry = isFree ? begin(draft, packet, created, route) : undefined;
+	const created = create(packet, endpointOf(packet, tables), now);
+	const flow = { ...created, flags: created.flags | flags };
+	const entry = isFree ? begin(draft, flow, route) : undefined;
 	if (entry === undefined) draft.event(EventCounter.UNTRACKED);
 	return entry;
 }
@@ -74,28 +75,25 @@ export function trackTranslated(
 	flags = 0,
 ): FlowEntry | Decision {
 	const { node, now, tables } = draft;
-	const created = createTranslated(packet, address, tables, node, now);
+	const created = createTranslated(packet, address, endpointOf(packet, tables), tables, node, now);
 	if ("reason" in created) return draft.drop(created.reason, created.text);
 	const { flow } = created;
-	return begin(draft, packet, { ...flow, flags: flow.flags | flags }, route)!;
+	return begin(draft, { ...flow, flags: flow.flags | flags }, route)!;
 }
 
-function begin(
-	draft: Draft,
-	packet: Packet,
-	flow: Flow,
-	route: Route | undefined,
-): FlowEntry | undefined {
-	const { node, now } = draft;
-	const slot = draft.claimSlot(packet.key);
+/** The Pod that a new flow counts for: the one that begins it, else the one that it goes to; 0: none. */
+function endpointOf({ key }: Packet, tables: TableReader): number {
+	return (tables.endpoint(key.source) ?? tables.endpoint(key.destination))?.index ?? 0;
+}
+
+function begin(draft: Draft, flow: Flow, route: Route | undefined): FlowEntry | undefined {
+	const slot = draft.claimSlot(flow);
 	if (slot === undefined) return undefined;
 	const entry = {
 		slot,
 		direction: FlowDirection.ORIGINAL,
-		flow: route ? remember(flow, route, node) : flow,
+		flow: route ? remember(flow, route, draft.node) : flow,
 	};
-	// The first packet may end its flow at once (RST).
-	entry.flow = advance(entry, packet, now);
 	draft.keepNew(slot, entry.flow);
 	return entry;
 }

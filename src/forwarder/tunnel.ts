@@ -29,7 +29,7 @@ export function encapsulate(packet: Packet, peer: Peer, node: NodeConfig): Buffe
 	const inner = packet.frame.subarray(ETHERNET_HEADER);
 	const udpLength = UDP_HEADER + TUNNEL_HEADER + ETHERNET_HEADER + inner.length;
 	// Fragments have no ports to spread by, and all of a packet go one way.
-	const spread = hash(packet.key, node.hashSeed, !packet.isFragment);
+	const spread = hash(packet.key, node.flowHash, !packet.isFragment);
 	const outer = Buffer.from(packet.frame.subarray(0, ETHERNET_HEADER));
 	outer.writeUInt16BE(peer.outerFamily === 4 ? Ethertype.IPV4 : Ethertype.IPV6, 12);
 	return Buffer.concat([

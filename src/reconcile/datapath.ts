@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { BpfMap, BpfObject, BpfProgram, possibleCpus } from "#native";
 import type { Log } from "../log.js";
 import { parseBtf } from "../tables/btf.js";
+import { Limit } from "../tables/generated.js";
 import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../tables/layout.js";
 import { copyFlows, type FlowTable, type MovedFlows } from "./flow_migration.js";
 import { type MapMemory, mapMemory, peerSlotsFor } from "./map_sizes.js";
@@ -60,7 +61,7 @@ const forgottenMaps: readonly string[] = [
 ];
 
 /** They refer to each other, and are replaced together. */
-const flowTable: readonly string[] = ["flows", "flow_index"];
+const flowTable: readonly string[] = ["flows", "flow_index", "flow_hints", "flow_counts"];
 
 /** Their sizes are not the object's. */
 const sizedMaps: readonly string[] = [...flowTable, "peer_counters"];
@@ -164,8 +165,10 @@ export class Datapath {
 		const definition = this.#object.maps.get(name);
 		if (definition === undefined)
 			throw new Error(`Cannot define map ${name}: the object's BTF does not have it`);
-		if (name === "flows") return { ...definition, maxEntries: this.flowSlots };
-		if (name === "flow_index") return { ...definition, maxEntries: this.flowSlots * 2 };
+		if (name === "flows" || name === "flow_hints")
+			return { ...definition, maxEntries: this.flowSlots };
+		if (name === "flow_index")
+			return { ...definition, maxEntries: this.flowSlots * 2 + Limit.FLOW_INDEX_SPARE };
 		if (name === "peer_counters") return { ...definition, maxEntries: this.peerSlots * 2 };
 		return definition;
 	}
@@ -355,16 +358,18 @@ export class Datapath {
 	}
 
 	#copyFlowTable(): void {
-		const [flows, index] = flowTable.map((name) => {
+		const [flows, index] = ["flows", "flow_index"].map((name) => {
 			const old = this.#outdated.get(name);
 			return old && this.#planOf(name, old);
 		});
-		const [flowLayout, refLayout] = flowTable.map((name) => this.#definition(name).value);
+		const [flowLayout, refLayout] = ["flows", "flow_index"].map(
+			(name) => this.#definition(name).value,
+		);
 		if (!flows || !index || flowLayout?.kind !== "struct" || refLayout?.kind !== "struct") {
 			this.#log.warn({ map: "flows" }, "cannot migrate the flow table, starting empty");
 			return;
 		}
-		const table = { flows, index, flowLayout, refLayout };
+		const table = { flows, index, flowLayout, refLayout, counts: this.map("flow_counts") };
 		this.#moved = { table, flows: copyFlows(table) };
 	}
 

@@ -4,7 +4,8 @@
  * as well. If there is too little room, the most recent flows are kept.
  */
 import type { BpfMap } from "#native";
-import { Limit } from "../tables/generated.js";
+import { isSpare } from "../forwarder/flow.js";
+import { ClaimBit, FlowCount, FlowFlag, Limit } from "../tables/generated.js";
 import type { StructLayout } from "../tables/layout.js";
 import { type CopyPlan, convert, entriesOf, type MapCopy } from "./migration.js";
 
@@ -17,6 +18,8 @@ export interface FlowTable {
 	/** Layouts of the new `flows` and `flow_index`. */
 	flowLayout: StructLayout;
 	refLayout: StructLayout;
+	/** The new `flow_counts`. */
+	counts: BpfMap;
 }
 
 /** Old slot → new place of its flow. */
@@ -26,12 +29,18 @@ interface LiveFlow {
 	oldSlot: number;
 	claim: number;
 	lastSeen: bigint;
+	state: number;
+	flags: number;
+	endpoint: number;
 	bytes: Buffer;
 }
 
 /**
  * Copies every flow that is in use. Called a second time with what the first returned, after the
  * programs were swapped, it brings those that began in between.
+ *
+ * The first time, nobody else writes to the new table, and what is copied counts for its Pods. Those of
+ * the second time do not: the core counts by itself then, and to it such a flow is one less to count.
  */
 export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): MovedFlows {
 	const claimOffset = offsetOf(table.flowLayout, "claim");
@@ -40,21 +49,48 @@ export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): Move
 	if (moved.size > 0) for (const slot of slotsInUse(table.flows.to, claimOffset)) taken.add(slot);
 
 	const fresh = liveFlows(table.flows.from, table.flows.value, table.flowLayout)
-		.filter(({ oldSlot, claim }) => moved.get(oldSlot)?.claim !== claim)
+		.filter(({ oldSlot, claim }) => generationOf(moved.get(oldSlot)?.claim) !== generationOf(claim))
 		.sort((a, b) => (a.lastSeen < b.lastSeen ? 1 : -1))
 		.slice(0, capacity - taken.size);
 	const placed = place(fresh, capacity, taken);
 
+	const isFirst = moved.size === 0;
 	const key = Buffer.alloc(4);
 	const added = new Set<number>();
 	for (const { flow, slot } of placed) {
 		key.writeUInt32LE(slot);
-		table.flows.to.update(key, flow.bytes);
+		table.flows.to.update(key, adopted(flow, table.flowLayout, isFirst));
 		moved.set(flow.oldSlot, { slot, claim: flow.claim });
 		added.add(flow.oldSlot);
 	}
+	if (isFirst) writeCounts(table.counts, placed);
 	copyReferences(table.index, table.refLayout, moved, added);
 	return moved;
+}
+
+/** The flow as the new programs want it: published, not locked, counted or not. */
+function adopted(flow: LiveFlow, layout: StructLayout, isCounted: boolean): Buffer {
+	const bytes = Buffer.from(flow.bytes);
+	const claim = (flow.claim & ClaimBit.GENERATION) | ClaimBit.IN_USE | ClaimBit.PUBLISHED;
+	const flags = flow.flags & ~FlowFlag.COUNTED;
+	bytes.writeUInt32LE(claim >>> 0, offsetOf(layout, "claim"));
+	bytes.writeUInt8(isCounted ? flags | FlowFlag.COUNTED : flags, offsetOf(layout, "flags"));
+	return bytes;
+}
+
+function writeCounts(counts: BpfMap, placed: readonly { flow: LiveFlow }[]): void {
+	const byEndpoint = new Map<number, FlowCount>();
+	for (const { flow } of placed) {
+		const count = byEndpoint.get(flow.endpoint) ?? { flows: 0, spare: 0 };
+		count.flows++;
+		if (isSpare(flow)) count.spare++;
+		byEndpoint.set(flow.endpoint, count);
+	}
+	const key = Buffer.alloc(4);
+	for (const [endpoint, count] of byEndpoint) {
+		key.writeUInt32LE(endpoint);
+		counts.update(key, FlowCount.encode(count));
+	}
 }
 
 /** Every flow keeps its slot where it can; the others take what is left. */
@@ -92,11 +128,21 @@ function liveFlows(flows: BpfMap, plan: CopyPlan, layout: StructLayout): LiveFlo
 	for (const { key, value } of entriesOf(flows)) {
 		const bytes = convert(plan, value);
 		const claim = bytes.readUInt32LE(claimOffset);
-		if ((claim & 1) === 0) continue;
+		// Unpublished and locked: a flow in the making.
+		if (!(claim & ClaimBit.IN_USE)) continue;
+		if (claim & ClaimBit.LOCKED && !(claim & ClaimBit.PUBLISHED)) continue;
 		const lastSeen = bytes.readBigUInt64LE(lastSeenOffset);
 		if (bytes.readBigUInt64LE(nextHopOffset) === WRITING)
 			bytes.fill(0, nextHopOffset, nextHopOffset + 8);
-		live.push({ oldSlot: key.readUInt32LE(), claim, lastSeen, bytes });
+		live.push({
+			oldSlot: key.readUInt32LE(),
+			claim,
+			lastSeen,
+			state: bytes.readUInt8(offsetOf(layout, "state")),
+			flags: bytes.readUInt8(offsetOf(layout, "flags")),
+			endpoint: bytes.readUInt16LE(offsetOf(layout, "endpoint")),
+			bytes,
+		});
 	}
 	return live;
 }
@@ -119,10 +165,14 @@ function copyReferences(
 		const oldSlot = bytes.readUInt32LE(slotOffset);
 		const target = moved.get(oldSlot);
 		if (target === undefined || !added.has(oldSlot)) continue;
-		if (target.claim >>> 1 !== bytes.readUInt32LE(generationOffset)) continue;
+		if (generationOf(target.claim) !== bytes.readUInt32LE(generationOffset)) continue;
 		bytes.writeUInt32LE(target.slot, slotOffset);
 		to.update(convert(key, entry.key), bytes);
 	}
+}
+
+function generationOf(claim: number | undefined): number | undefined {
+	return claim === undefined ? undefined : (claim & ClaimBit.GENERATION) >>> 1;
 }
 
 function offsetOf(layout: StructLayout, name: string): number {

@@ -3,7 +3,7 @@
  * nothing.
  */
 import type { BpfMap } from "#native";
-import { findSlot } from "../forwarder/flow.js";
+import { findSlot, liveGeneration } from "../forwarder/flow.js";
 import type {
 	FibAnswer,
 	FibQuery,
@@ -14,6 +14,7 @@ import type {
 } from "../forwarder/table_reader.js";
 import { type Codec, u32, u64 } from "../tables/codec.js";
 import {
+	ClaimBit,
 	type Endpoint,
 	type Flow,
 	type FlowKey,
@@ -95,15 +96,15 @@ export class LiveTables implements TableReader {
 		const ref = this.#look(maps.flowIndex, key);
 		if (ref === undefined) return undefined;
 		const flow = this.#look(maps.flows, ref.slot);
-		// The claim has the generation and, in its last bit, whether the slot is in use.
-		if (flow === undefined || flow.claim !== ((ref.generation << 1) | 1) >>> 0) return undefined;
+		if (flow === undefined || liveGeneration(flow.claim) !== ref.generation) return undefined;
 		return { slot: ref.slot, direction: ref.direction, flow };
 	}
 
-	flowSlot(key: FlowKey, now: bigint): FlowSlot | undefined {
+	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined {
 		const node = this.#look(maps.nodeConfig, 0);
 		const slots = this.#map(maps.flows.name).info.maxEntries;
-		return node && findSlot(key, node, now, slots, (slot) => this.#flowAt(slot));
+		const counts = (index: number) => this.#look(maps.flowCounts, index) ?? { flows: 0, spare: 0 };
+		return node && findSlot(key, endpoint, node, now, slots, (slot) => this.#flowAt(slot), counts);
 	}
 
 	fragment(key: FragmentKey): Fragment | undefined {
@@ -137,10 +138,10 @@ export class LiveTables implements TableReader {
 		this.#fib.forget();
 	}
 
-	/** The flow in a slot; the last bit of its claim says whether the slot is in use. */
+	/** The flow in a slot; undefined: the slot is free. */
 	#flowAt(slot: number): Flow | undefined {
 		const flow = this.#look(maps.flows, slot);
-		return flow !== undefined && (flow.claim & 1) !== 0 ? flow : undefined;
+		return flow !== undefined && (flow.claim & ClaimBit.IN_USE) !== 0 ? flow : undefined;
 	}
 
 	#look<K, V>(

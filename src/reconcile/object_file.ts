@@ -18,13 +18,20 @@ export interface Knobs {
 	hasFibSource: boolean;
 	/** The kernel knows BPF_FIB_LOOKUP_MARK. */
 	hasFibMark: boolean;
+	/** The CPU may reorder reads among themselves, and writes (all but x86). */
+	weakMemoryOrder: boolean;
 	/** max_entries of `flows`. */
 	flowSlots: number;
 }
 
 /** The knobs that can be chosen; the size of the flow table is that of the maps. */
 export function knobsOf(vethWire: boolean, xdp: Tables["xdp"]): Omit<Knobs, "flowSlots"> {
-	return { vethWire, xdpGeneric: xdp === "generic", ...kernelFeatures() };
+	return {
+		vethWire,
+		xdpGeneric: xdp === "generic",
+		weakMemoryOrder: process.arch !== "x64",
+		...kernelFeatures(),
+	};
 }
 
 export class ObjectFile {
@@ -70,6 +77,7 @@ export class ObjectFile {
 			["has_decap_l3", Number(knobs.hasDecapL3)],
 			["has_fib_source", Number(knobs.hasFibSource)],
 			["has_fib_mark", Number(knobs.hasFibMark)],
+			["weak_memory_order", Number(knobs.weakMemoryOrder)],
 			["flow_slots", knobs.flowSlots],
 		];
 		return values.flatMap(([name, number]) => {

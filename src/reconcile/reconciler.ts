@@ -37,7 +37,7 @@ import {
 	readPeerCounters,
 } from "./counters.js";
 import { Datapath } from "./datapath.js";
-import { FlowCount } from "./flow_count.js";
+import { flowsInUse } from "./flow_count.js";
 import { FullLook } from "./full_look.js";
 import { GroDevice } from "./gro_device.js";
 import { HostState } from "./host_state.js";
@@ -107,7 +107,6 @@ export class Reconciler {
 	readonly #host: HostState;
 	readonly #tables: TableState;
 	readonly #live: LiveTables;
-	readonly #flowCount: FlowCount;
 	readonly #stages: Stages;
 	#datapath: Datapath;
 	/** Slots of the flow table that are wanted. */
@@ -140,7 +139,6 @@ export class Reconciler {
 		this.#gro = new GroDevice(this.#ip, this.#log);
 		this.#host = new HostState(this.#ip, this.#log);
 		this.#live = new LiveTables(map, this.#ip);
-		this.#flowCount = new FlowCount(() => map("flow_index"));
 		this.#stages = new Stages({
 			ip: this.#ip,
 			log: this.#log,
@@ -253,7 +251,7 @@ export class Reconciler {
 
 	/** Number of flows in the table, including expired ones whose slots have not been needed. */
 	flowsUsed(): Promise<number> {
-		return this.#flowCount.get();
+		return Promise.resolve(flowsInUse(this.#datapath.map("flow_counts")));
 	}
 
 	/** The owners of peer ids before a restart, for PeerIds. */

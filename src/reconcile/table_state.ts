@@ -7,7 +7,13 @@
 import { randomBytes } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import { diff } from "../tables/diff.js";
-import { type Endpoint, NodeConfig, type Peer, ProbeWay } from "../tables/generated.js";
+import {
+	type Endpoint,
+	type HashKey,
+	NodeConfig,
+	type Peer,
+	ProbeWay,
+} from "../tables/generated.js";
 import type { HeldPeers, Tables } from "../tables/tables.js";
 import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
 import { endpointIndexes } from "./endpoint_indexes.js";
@@ -142,10 +148,11 @@ export class TableState {
 		}
 		const config: NodeConfig = {
 			...wanted.nodeConfig,
-			routeEpoch: increment(this.#nodeConfig.routeEpoch, pending.route),
+			routeEpoch: increment(this.#nodeConfig.routeEpoch, pending.route) || 1,
 			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, pending.nextHop),
 			hostIfindex,
-			hashSeed: this.#nodeConfig.hashSeed || randomBytes(4).readUInt32LE() || 1,
+			flowHash: secret(this.#nodeConfig.flowHash),
+			portHash: secret(this.#nodeConfig.portHash),
 			probeKey: this.#nodeConfig.probeKey.some((half) => half !== 0n)
 				? this.#nodeConfig.probeKey
 				: [randomBytes(8).readBigUInt64LE(), randomBytes(8).readBigUInt64LE()],
@@ -219,8 +226,9 @@ export class TableState {
 		const config = tables.readNodeConfig();
 		if (!isDeepStrictEqual(config, this.#nodeConfig)) {
 			// Keys and epochs are this agent's own knowledge: what was lost is written as it was.
-			const { routeEpoch, nextHopEpoch, hashSeed, probeKey } = this.#nodeConfig;
-			this.#nodeConfig = { ...config, routeEpoch, nextHopEpoch, hashSeed, probeKey };
+			const { routeEpoch, nextHopEpoch, flowHash, portHash, probeKey } = this.#nodeConfig;
+			const own = { routeEpoch, nextHopEpoch, flowHash, portHash, probeKey };
+			this.#nodeConfig = { ...config, ...own };
 			this.#pendingEpochs = { route: true, nextHop: true };
 			differing++;
 		}
@@ -265,7 +273,13 @@ export class TableState {
 	}
 }
 
-/** Epochs wrap; 0 is not skipped: they are compared for equality only. */
+/** The one that there is, or a new one. */
+function secret(key: HashKey): HashKey {
+	if (key.word.some((word) => word !== 0)) return key;
+	return { word: key.word.map(() => randomBytes(4).readUInt32LE()) };
+}
+
+/** Epochs wrap: they are compared for equality only. */
 function increment(epoch: number, really: boolean): number {
 	return really ? (epoch + 1) >>> 0 : epoch;
 }

@@ -13,6 +13,10 @@ export const Limit = {
 	SLOW_PATH_PACKET_MAX: 9600,
 	SNAT_TRIES: 128,
 	FLOW_SLOT_TRIES: 64,
+	FLOW_SLOT_SAMPLE: 16,
+	FLOW_SLOT_ROUNDS: 8,
+	FLOWS_FEW: 16,
+	FLOW_INDEX_SPARE: 1024,
 	GENEVE_PORT: 6081,
 	VXLAN_PORT: 4789,
 	ECHO_PORT: 8,
@@ -284,6 +288,9 @@ export const FlowFlag = {
 	FIN_ORIGINAL: 4,
 	FIN_REPLY: 8,
 	STACK: 16,
+	RESET_ORIGINAL: 32,
+	RESET_REPLY: 64,
+	COUNTED: 128,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 export const FlowFlagName: Readonly<Record<number, string>> = {
@@ -292,6 +299,23 @@ export const FlowFlagName: Readonly<Record<number, string>> = {
 	4: "fin_original",
 	8: "fin_reply",
 	16: "stack",
+	32: "reset_original",
+	64: "reset_reply",
+	128: "counted",
+};
+
+export const ClaimBit = {
+	IN_USE: 1,
+	GENERATION: 1073741822,
+	PUBLISHED: 1073741824,
+	LOCKED: 2147483648,
+} as const;
+export type ClaimBit = (typeof ClaimBit)[keyof typeof ClaimBit];
+export const ClaimBitName: Readonly<Record<number, string>> = {
+	1: "in_use",
+	1073741822: "generation",
+	1073741824: "published",
+	2147483648: "locked",
 };
 
 export const SlowPathKind = {
@@ -414,6 +438,22 @@ export const Endpoint: Codec<Endpoint> = codec<Endpoint>(
 	}),
 );
 
+export interface FlowCount {
+	flows: number;
+	spare: number;
+}
+export const FlowCount: Codec<FlowCount> = codec<FlowCount>(
+	8,
+	(b, o, v) => {
+		b.writeUInt32LE(v.flows, o);
+		b.writeUInt32LE(v.spare, o + 4);
+	},
+	(b, o) => ({
+		flows: b.readUInt32LE(o),
+		spare: b.readUInt32LE(o + 4),
+	}),
+);
+
 export interface FlowKey {
 	source: string;
 	destination: string;
@@ -496,7 +536,7 @@ export interface Flow {
 	localMac: string;
 	localIfindex: number;
 	localDirection: number;
-	published: number;
+	endpoint: number;
 	nextHop: NextHop;
 	key: FlowKey;
 	snatAddress: string;
@@ -516,7 +556,7 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		writeMac(b, o + 26, v.localMac);
 		b.writeUInt32LE(v.localIfindex, o + 32);
 		b.writeUInt8(v.localDirection, o + 36);
-		b.writeUInt8(v.published, o + 37);
+		b.writeUInt16LE(v.endpoint, o + 38);
 		NextHop.write(b, o + 40, v.nextHop);
 		FlowKey.write(b, o + 72, v.key);
 		writeAddress(b, o + 112, v.snatAddress);
@@ -534,7 +574,7 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		localMac: readMac(b, o + 26),
 		localIfindex: b.readUInt32LE(o + 32),
 		localDirection: b.readUInt8(o + 36),
-		published: b.readUInt8(o + 37),
+		endpoint: b.readUInt16LE(o + 38),
 		nextHop: NextHop.decode(b, o + 40),
 		key: FlowKey.decode(b, o + 72),
 		snatAddress: readAddress(b, o + 112),
@@ -582,6 +622,21 @@ export const Fragment: Codec<Fragment> = codec<Fragment>(
 	}),
 );
 
+export interface HashKey {
+	word: number[];
+}
+export const HashKey: Codec<HashKey> = codec<HashKey>(
+	24,
+	(b, o, v) => {
+		elements(v.word, 6, "hash_key.word").forEach((e, i) => {
+			b.writeUInt32LE(e, o + i * 4);
+		});
+	},
+	(b, o) => ({
+		word: Array.from({ length: 6 }, (_, i) => b.readUInt32LE(o + i * 4)),
+	}),
+);
+
 export interface NodeConfig {
 	flags: number;
 	routeEpoch: number;
@@ -598,7 +653,8 @@ export interface NodeConfig {
 	vxlanPort: number;
 	hostIfindex: number;
 	transportMtu: number;
-	hashSeed: number;
+	flowHash: HashKey;
+	portHash: HashKey;
 	slowPathRate: number;
 	probeKey: bigint[];
 	flowTimeouts: number[];
@@ -606,7 +662,7 @@ export interface NodeConfig {
 	strippedMac: bigint;
 }
 export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
-	216,
+	264,
 	(b, o, v) => {
 		b.writeUInt32LE(v.flags, o);
 		b.writeUInt32LE(v.routeEpoch, o + 4);
@@ -621,20 +677,21 @@ export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
 		b.writeUInt16LE(v.snatPortLast, o + 88);
 		b.writeUInt16BE(v.genevePort, o + 90);
 		b.writeUInt16BE(v.vxlanPort, o + 92);
-		b.writeUInt32LE(v.hostIfindex, o + 96);
-		b.writeUInt32LE(v.transportMtu, o + 100);
-		b.writeUInt32LE(v.hashSeed, o + 104);
-		b.writeUInt32LE(v.slowPathRate, o + 108);
+		b.writeUInt32LE(v.hostIfindex, o + 100);
+		b.writeUInt32LE(v.transportMtu, o + 104);
+		HashKey.write(b, o + 108, v.flowHash);
+		HashKey.write(b, o + 132, v.portHash);
+		b.writeUInt32LE(v.slowPathRate, o + 156);
 		elements(v.probeKey, 2, "node_config.probe_key").forEach((e, i) => {
-			b.writeBigUInt64LE(e, o + 112 + i * 8);
+			b.writeBigUInt64LE(e, o + 160 + i * 8);
 		});
 		elements(v.flowTimeouts, 12, "node_config.flow_timeouts").forEach((e, i) => {
-			b.writeUInt32LE(e, o + 128 + i * 4);
+			b.writeUInt32LE(e, o + 176 + i * 4);
 		});
 		elements(v.wireMacs, 4, "node_config.wire_macs").forEach((e, i) => {
-			b.writeBigUInt64LE(e, o + 176 + i * 8);
+			b.writeBigUInt64LE(e, o + 224 + i * 8);
 		});
-		b.writeBigUInt64LE(v.strippedMac, o + 208);
+		b.writeBigUInt64LE(v.strippedMac, o + 256);
 	},
 	(b, o) => ({
 		flags: b.readUInt32LE(o),
@@ -650,14 +707,15 @@ export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
 		snatPortLast: b.readUInt16LE(o + 88),
 		genevePort: b.readUInt16BE(o + 90),
 		vxlanPort: b.readUInt16BE(o + 92),
-		hostIfindex: b.readUInt32LE(o + 96),
-		transportMtu: b.readUInt32LE(o + 100),
-		hashSeed: b.readUInt32LE(o + 104),
-		slowPathRate: b.readUInt32LE(o + 108),
-		probeKey: Array.from({ length: 2 }, (_, i) => b.readBigUInt64LE(o + 112 + i * 8)),
-		flowTimeouts: Array.from({ length: 12 }, (_, i) => b.readUInt32LE(o + 128 + i * 4)),
-		wireMacs: Array.from({ length: 4 }, (_, i) => b.readBigUInt64LE(o + 176 + i * 8)),
-		strippedMac: b.readBigUInt64LE(o + 208),
+		hostIfindex: b.readUInt32LE(o + 100),
+		transportMtu: b.readUInt32LE(o + 104),
+		flowHash: HashKey.decode(b, o + 108),
+		portHash: HashKey.decode(b, o + 132),
+		slowPathRate: b.readUInt32LE(o + 156),
+		probeKey: Array.from({ length: 2 }, (_, i) => b.readBigUInt64LE(o + 160 + i * 8)),
+		flowTimeouts: Array.from({ length: 12 }, (_, i) => b.readUInt32LE(o + 176 + i * 4)),
+		wireMacs: Array.from({ length: 4 }, (_, i) => b.readBigUInt64LE(o + 224 + i * 8)),
+		strippedMac: b.readBigUInt64LE(o + 256),
 	}),
 );
 
@@ -803,14 +861,14 @@ export interface Scratch {
 	word: bigint[];
 }
 export const Scratch: Codec<Scratch> = codec<Scratch>(
-	768,
+	1024,
 	(b, o, v) => {
-		elements(v.word, 96, "scratch.word").forEach((e, i) => {
+		elements(v.word, 128, "scratch.word").forEach((e, i) => {
 			b.writeBigUInt64LE(e, o + i * 8);
 		});
 	},
 	(b, o) => ({
-		word: Array.from({ length: 96 }, (_, i) => b.readBigUInt64LE(o + i * 8)),
+		word: Array.from({ length: 128 }, (_, i) => b.readBigUInt64LE(o + i * 8)),
 	}),
 );
 
@@ -1041,10 +1099,32 @@ export const maps = {
 		key: u32,
 		value: u64,
 	},
+	flowCounts: {
+		name: "flow_counts",
+		type: 2,
+		maxEntries: 4097,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 8,
+		key: u32,
+		value: FlowCount,
+	},
+	flowHints: {
+		name: "flow_hints",
+		type: 2,
+		maxEntries: 131072,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 4,
+		key: u32,
+		value: u32,
+	},
 	flowIndex: {
 		name: "flow_index",
 		type: 1,
-		maxEntries: 262144,
+		maxEntries: 263168,
 		flags: 0,
 		perCpu: false,
 		keySize: 40,
@@ -1103,7 +1183,7 @@ export const maps = {
 		flags: 0,
 		perCpu: false,
 		keySize: 4,
-		valueSize: 216,
+		valueSize: 264,
 		key: u32,
 		value: NodeConfig,
 	},
@@ -1211,7 +1291,7 @@ export const maps = {
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
-		valueSize: 768,
+		valueSize: 1024,
 		key: u32,
 		value: Scratch,
 	},
@@ -1267,5 +1347,6 @@ export const knobs = {
 	hasDecapL3: { offset: 3, ...u8 },
 	hasFibSource: { offset: 4, ...u8 },
 	hasFibMark: { offset: 5, ...u8 },
+	weakMemoryOrder: { offset: 6, ...u8 },
 	flowSlots: { offset: 8, ...u32 },
 } as const;

@@ -31,7 +31,13 @@ export interface Tables {
 	/** Without epochs, ifindexes and random numbers, which the reconciler fills in. */
 	nodeConfig: Omit<
 		NodeConfig,
-		"routeEpoch" | "nextHopEpoch" | "hostIfindex" | "hashSeed" | "probeKey" | "strippedMac"
+		| "routeEpoch"
+		| "nextHopEpoch"
+		| "hostIfindex"
+		| "flowHash"
+		| "portHash"
+		| "probeKey"
+		| "strippedMac"
 	>;
 	/** Key: peer id * 2 + (1 for IPv6). */
 	peers: Map<number, Peer>;

@@ -11,17 +11,20 @@ import {
 	type BpfProgram,
 	RingBuffer,
 } from "#native";
+import { liveGeneration } from "../../src/forwarder/flow.js";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import {
 	Action,
 	Endpoint,
 	Flow,
+	FlowCount,
 	FlowKey,
 	FlowRef,
 	Fragment,
 	FragmentKey,
 	Hook,
 	knobs,
+	Limit,
 	maps,
 	NextHop,
 	NodeConfig,
@@ -47,6 +50,9 @@ const XDP_MD = { size: 24, dataEnd: 4, ingressIfindex: 12 };
 
 /** Above every index of a peer in world.ts. */
 export const PEER_INDEXES = 16;
+
+/** Above every index of an endpoint in world.ts. */
+const ENDPOINT_INDEXES = 16;
 
 const PROGRAMS: Record<number, string> = {
 	[Hook.FROM_POD]: "from_pod",
@@ -79,6 +85,8 @@ export interface DataPathKnobs {
 	hasDecapL3?: boolean;
 	/** False: as on a kernel before 6.7. */
 	hasFibSource?: boolean;
+	/** As on a CPU that may reorder reads and writes. */
+	weakMemoryOrder?: boolean;
 	/** False: somebody else reads the slow path's ring. */
 	readRing?: boolean;
 }
@@ -101,18 +109,22 @@ export class DataPath {
 		vethWire = false,
 		hasDecapL3 = true,
 		hasFibSource = true,
+		weakMemoryOrder = false,
 		readRing = true,
 	}: DataPathKnobs) {
 		this.flowSlots = flowSlots;
 		this.vethWire = vethWire;
 		this.#object = BpfObject.open(OBJECT);
 		this.#object.setMaxEntries(maps.flows.name, flowSlots);
-		this.#object.setMaxEntries(maps.flowIndex.name, flowSlots * 2);
+		this.#object.setMaxEntries(maps.flowHints.name, flowSlots);
+		const tuples = flowSlots * 2 + Limit.FLOW_INDEX_SPARE;
+		this.#object.setMaxEntries(maps.flowIndex.name, tuples);
 		const values = {
 			trace_verdicts: knobs.traceVerdicts.encode(1),
 			veth_wire: knobs.vethWire.encode(vethWire ? 1 : 0),
 			has_decap_l3: knobs.hasDecapL3.encode(hasDecapL3 ? 1 : 0),
 			has_fib_source: knobs.hasFibSource.encode(hasFibSource ? 1 : 0),
+			weak_memory_order: knobs.weakMemoryOrder.encode(weakMemoryOrder ? 1 : 0),
 			flow_slots: knobs.flowSlots.encode(flowSlots),
 		};
 		for (const [name, value] of Object.entries(values)) {
@@ -205,6 +217,8 @@ export class DataPath {
 		const slots = Buffer.alloc(4 * this.flowSlots);
 		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
 		this.#map("flows").updateBatch(slots, Buffer.alloc(Flow.size * this.flowSlots));
+		zero(this.#map("flow_hints"), this.flowSlots);
+		zero(this.#map("flow_counts"), ENDPOINT_INDEXES);
 		for (const name of ["next_hops", "peer_counters", "peer_activity"]) {
 			zero(this.#map(name), PEER_INDEXES);
 		}
@@ -222,6 +236,15 @@ export class DataPath {
 		const program = this.#programs.get(hook) ?? this.#object.program(PROGRAMS[hook] ?? "");
 		this.#programs.set(hook, program);
 		return program;
+	}
+
+	/** For another thread to run: what it is given as context is context(ifindex). */
+	pin(hook: number, path: string): void {
+		this.#program(hook).pin(path);
+	}
+
+	context(ifindex: number): Buffer {
+		return skb({ ifindex, now: 0n });
 	}
 
 	/** On a real device, until it is closed. */
@@ -253,7 +276,7 @@ export class DataPath {
 		if (!found) return undefined;
 		const { slot, generation, direction } = FlowRef.decode(found);
 		const flow = Flow.decode(this.#map("flows").lookup(u32(slot))!);
-		return flow.claim === ((generation << 1) | 1) >>> 0 ? { direction, flow } : undefined;
+		return liveGeneration(flow.claim) === generation ? { direction, flow } : undefined;
 	}
 
 	/** Every flow that is in use. */
@@ -278,6 +301,10 @@ export class DataPath {
 		const { slot } = FlowRef.decode(found);
 		const flow = Flow.decode(this.#map("flows").lookup(u32(slot))!);
 		this.#map("flows").update(u32(slot), Flow.encode({ ...flow, ...change }));
+	}
+
+	flowCount(endpoint: number): FlowCount {
+		return FlowCount.decode(this.#map("flow_counts").lookup(u32(endpoint))!);
 	}
 
 	fragment(key: FragmentKey): Fragment | undefined {

@@ -75,10 +75,15 @@ async function firstDifference(
 	return [];
 }
 
+function randomSecret(random: Random): { word: number[] } {
+	return { word: Array.from({ length: 6 }, () => random.below(2 ** 32)) };
+}
+
 /** How the Node of an episode is set up. */
 function randomVariation(random: Random): Variation {
 	const config: Variation["config"] = {
-		hashSeed: random.below(2 ** 32),
+		flowHash: randomSecret(random),
+		portHash: randomSecret(random),
 		flags: NodeFlag.CONFIGURED | (random.chance(0.8) ? NodeFlag.SNAT : 0),
 		transportMtu: random.pick([1500, 1500, 1400, 9000]),
 	};

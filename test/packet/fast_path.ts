@@ -307,7 +307,8 @@ function wantedTables(tables: MemoryTables, links: Links): Tables {
 		routeEpoch,
 		nextHopEpoch,
 		hostIfindex,
-		hashSeed,
+		flowHash,
+		portHash,
 		probeKey,
 		strippedMac,
 		...nodeConfig

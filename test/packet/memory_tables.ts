@@ -2,7 +2,7 @@
  * The tables in memory: filled by a test, read by the forwarder, changed by its decisions. Flow slots are
  * claimed as described in ARCHITECTURE, Flows.
  */
-import { findSlot, replyKey } from "../../src/forwarder/flow.js";
+import { findSlot, isSpare, replyKey } from "../../src/forwarder/flow.js";
 import type {
 	Decision,
 	FibAnswer,
@@ -16,6 +16,7 @@ import { parseAddress } from "../../src/tables/address.js";
 import {
 	type Endpoint,
 	type Flow,
+	type FlowCount,
 	FlowDirection,
 	FlowKey,
 	type Fragment,
@@ -36,6 +37,8 @@ const NO_NEXT_HOP: NextHop = {
 	ifindex: 0,
 	epoch: 0,
 };
+
+const NO_FLOWS: FlowCount = { flows: 0, spare: 0 };
 
 const NO_COUNTS: PeerCounts = {
 	sentPackets: 0,
@@ -138,8 +141,21 @@ export class MemoryTables implements TableReader {
 		return flow && { ...reference, flow };
 	}
 
-	flowSlot(key: FlowKey, now: bigint): FlowSlot | undefined {
-		return findSlot(key, this.config, now, this.slots.length, (slot) => this.slots[slot]);
+	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined {
+		const { config, slots } = this;
+		const counted = new Map<number, FlowCount>();
+		for (const flow of slots) {
+			if (flow === undefined) continue;
+			const { flows, spare } = counted.get(flow.endpoint) ?? NO_FLOWS;
+			counted.set(flow.endpoint, { flows: flows + 1, spare: spare + (isSpare(flow) ? 1 : 0) });
+		}
+		const counts = (index: number) => counted.get(index) ?? NO_FLOWS;
+		return findSlot(key, endpoint, config, now, slots.length, (slot) => slots[slot], counts);
+	}
+
+	flowCount(endpoint: number): FlowCount {
+		const flows = this.slots.filter((flow) => flow?.endpoint === endpoint);
+		return { flows: flows.length, spare: flows.filter((flow) => flow && isSpare(flow)).length };
 	}
 
 	fragment(key: FragmentKey): Fragment | undefined {

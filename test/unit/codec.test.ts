@@ -64,7 +64,7 @@ t.test("any value survives encoding and decoding, nested or not", async (t) => {
 				localMac: macText,
 				localIfindex: u(32),
 				localDirection: u(8),
-				published: u(8),
+				endpoint: u(16),
 				nextHop: record({
 					checked: big,
 					destinationMac: big,

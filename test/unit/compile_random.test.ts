@@ -158,7 +158,8 @@ t.test("everything fits the kernel's tables", async () => {
 				routeEpoch: 0,
 				nextHopEpoch: 0,
 				hostIfindex: 0,
-				hashSeed: 0,
+				flowHash: { word: [0, 0, 0, 0, 0, 0] },
+				portHash: { word: [0, 0, 0, 0, 0, 0] },
 				probeKey: [0n, 0n],
 				strippedMac: 0n,
 			};

@@ -36,12 +36,12 @@ const DEFAULTS: Config = {
 	flows: {
 		max: 131072,
 		timeouts: {
-			tcpOpening: 60,
+			tcpOpening: 240,
 			tcpEstablished: 7440,
 			tcpClosing: 240,
-			tcpClosed: 10,
-			udpOpening: 30,
-			udpEstablished: 180,
+			tcpClosed: 240,
+			udpOpening: 120,
+			udpEstablished: 300,
 			icmp: 60,
 			sctpOpening: 60,
 			sctpEstablished: 7440,

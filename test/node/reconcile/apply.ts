@@ -74,10 +74,18 @@ t.test("the first apply creates everything", async (t) => {
 	});
 
 	t.test("maps", async (t) => {
-		const { routeEpoch, nextHopEpoch, hostIfindex, hashSeed, probeKey, strippedMac, ...config } =
-			nodeConfig();
+		const {
+			routeEpoch,
+			nextHopEpoch,
+			hostIfindex,
+			flowHash,
+			portHash,
+			probeKey,
+			strippedMac,
+			...config
+		} = nodeConfig();
 		t.same(config, tables.nodeConfig);
-		t.not(hashSeed, 0);
+		t.notSame(flowHash, portHash, "who knows SNAT ports knows no slots");
 		t.equal(strippedMac & 3n, 2n, "a MAC that no NIC has");
 		t.ok(probeKey[0] !== probeKey[1] && !probeKey.includes(0n), "a key that nobody knows");
 		const way = Buffer.from([7, 0, 0, 0]);

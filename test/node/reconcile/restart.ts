@@ -52,7 +52,7 @@ t.test("without changes nothing is written, loaded or replaced", async (t) => {
 	);
 	t.match(await second.apply(tables), { writes: 0, pending: 0, ready: true });
 	t.same(ids(), before);
-	t.same(nodeConfig().hashSeed, config.hashSeed, "SNAT ports are sought where they were");
+	t.same(nodeConfig().portHash, config.portHash, "SNAT ports are sought where they were");
 	t.same(nodeConfig().strippedMac, config.strippedMac, "TC knows the work of XDP");
 	t.same(nodeConfig().probeKey, config.probeKey, "questions that are under way are answered");
 	t.equal(nodeConfig().routeEpoch, config.routeEpoch);

@@ -9,7 +9,15 @@ import t, { type Test } from "tap";
 import { BpfLink, BpfMap } from "#native";
 import type { Reconciler } from "../../../src/reconcile/reconciler.js";
 import { u32, u64 } from "../../../src/tables/codec.js";
-import { Flow, FlowKey, FlowRef, FlowState } from "../../../src/tables/generated.js";
+import {
+	ClaimBit,
+	Flow,
+	FlowFlag,
+	FlowKey,
+	FlowRef,
+	FlowState,
+	Limit,
+} from "../../../src/tables/generated.js";
 import {
 	buildObject,
 	ip,
@@ -44,9 +52,9 @@ function keyOf(port: number): FlowKey {
 function flowOf(port: number, generation: number, lastSeen: bigint): Flow {
 	return {
 		lastSeen,
-		claim: ((generation << 1) | 1) >>> 0,
+		claim: ((generation << 1) | ClaimBit.IN_USE | ClaimBit.PUBLISHED) >>> 0,
 		state: FlowState.TCP_ESTABLISHED,
-		flags: 3,
+		flags: FlowFlag.REPLIED | FlowFlag.SNAT | FlowFlag.COUNTED,
 		snatPort: port + 1000,
 		key: keyOf(port),
 		snatAddress: "192.168.1.1",
@@ -57,7 +65,7 @@ function flowOf(port: number, generation: number, lastSeen: bigint): Flow {
 		localMac: "00:00:00:00:00:00",
 		localIfindex: 0,
 		localDirection: 0,
-		published: 1,
+		endpoint: 0,
 		nextHop: { checked: 0n, destinationMac: 0n, sourceMac: 0n, ifindex: 3, epoch: 1 },
 	};
 }
@@ -87,7 +95,10 @@ function hasFlow(t: Test, port: number): void {
 	const [original, reply] = [keyOf(port), replyOf(port)].map((key) =>
 		reconciler.tableReader.flow(key),
 	);
-	t.match(original, { direction: 0, flow: { key: keyOf(port), snatPort: port + 1000, flags: 3 } });
+	t.match(original, {
+		direction: 0,
+		flow: { key: keyOf(port), snatPort: port + 1000, flags: flowOf(port, 1, 1n).flags },
+	});
 	t.match(reply, { direction: 1, slot: original?.slot });
 }
 
@@ -155,6 +166,8 @@ t.test("other layouts: entries are migrated by field name", async (t) => {
 			.map(({ facts }) => facts)
 			.sort((a, b) => (String(a.map) < String(b.map) ? -1 : 1)),
 		[
+			{ map: "flow_counts", difference: "layout" },
+			{ map: "flow_hints", difference: "layout" },
 			{ map: "flow_index", difference: "layout" },
 			{ map: "flows", difference: "layout" },
 			{ map: "peer_paths", difference: "layout" },
@@ -205,7 +218,7 @@ t.test("back to the first layout", async (t) => {
 t.test("a smaller flow table, live: flows move, and the most recent are kept", async (t) => {
 	await reconciler.resizeFlows(512);
 	t.equal(pinned("flows").info.maxEntries, 512);
-	t.equal(pinned("flow_index").info.maxEntries, 1024);
+	t.equal(pinned("flow_index").info.maxEntries, 1024 + Limit.FLOW_INDEX_SPARE);
 	hasFlow(t, 40_000);
 	hasFlow(t, 40_001);
 	// Slots 0 and 3 are those of the two: the one of slot 900 took the first that was free.

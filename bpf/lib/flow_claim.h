@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Who owns a slot of `flows`: one word, `claim`, and what every CPU may do by it. ARCHITECTURE, "What
+ * two CPUs may do to each other", has the whole protocol.
+ *
+ *  1. read    claim, then the rest, then claim again (flow_still)
+ *  2. lock    to write what a published flow remembers; nobody waits for a lock
+ *  3. take    the slot for another flow, with a new generation
+ */
+#ifndef FAIRWAY_FLOW_CLAIM_H
+#define FAIRWAY_FLOW_CLAIM_H
+
+#include "packet.h"
+
+#define read_once(field) (*(const volatile typeof(field) *)&(field))
+#define write_once(field, value) (*(volatile typeof(field) *)&(field) = (value))
+
+/* What is read or written before this is so before what is read or written after it, for other CPUs,
+ * too. x86 keeps reads in order among themselves, and writes, so that only the compiler is told; a
+ * machine that does not (arm64) has the one barrier that BPF has had from the beginning, an exchange. */
+static __always_inline void keep_order(void)
+{
+	__u32 word = 0;
+
+	if (weak_memory_order)
+		__sync_lock_test_and_set(&word, 1);
+	asm volatile("" ::: "memory");
+}
+
+static __always_inline __u32 claim_generation(__u32 claim)
+{
+	return (claim & CLAIM_GENERATION) >> 1;
+}
+
+/* Stage 1. Without the lock, which says nothing of whose the slot is. */
+static __always_inline __u32 claim_read(const struct flow *flow)
+{
+	return read_once(flow->claim) & ~CLAIM_LOCKED;
+}
+
+/* The slot has a flow that is in the index with both tuples: it speaks for itself. */
+static __always_inline bool claim_is_live(__u32 claim)
+{
+	return (claim & (CLAIM_IN_USE | CLAIM_PUBLISHED)) == (CLAIM_IN_USE | CLAIM_PUBLISHED);
+}
+
+/* Stage 2. `claim`: as it was found. False: the slot is another flow's by now, or another CPU is
+ * writing. */
+static __always_inline bool claim_lock(struct flow *flow, __u32 claim)
+{
+	return !(claim & CLAIM_LOCKED) &&
+	       __sync_val_compare_and_swap(&flow->claim, claim, claim | CLAIM_LOCKED) == claim;
+}
+
+/* What was written under the lock is seen before the lock is seen to be gone: an exchange orders. */
+static __always_inline void claim_unlock(struct flow *flow, __u32 claim)
+{
+	__sync_lock_test_and_set(&flow->claim, claim);
+}
+
+/* Stage 3. The claim that is ours now, locked; 0: another CPU was first. */
+static __always_inline __u32 claim_take(struct flow *flow, __u32 claim)
+{
+	__u32 taken = ((claim + 2) & CLAIM_GENERATION) | CLAIM_IN_USE | CLAIM_LOCKED;
+
+	if (claim & CLAIM_LOCKED ||
+	    __sync_val_compare_and_swap(&flow->claim, claim, taken) != claim)
+		return 0;
+	return taken;
+}
+
+#endif

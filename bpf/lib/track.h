@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Tracking, as every hook does it: what a packet makes of its flow. Decisions are made of work.flow, a
+ * copy of the flow at one moment, or what is to begin; it is written once, if the slot is still that
+ * flow's.
+ *
+ *  1. look up   the flow of a tuple
+ *  2. begin     a flow that starts with this packet, in work.flow
+ *  3. start     gives it a slot
+ *  4. keep      writes to a known flow what the packet has changed
+ *  5. end       a flow that is of no use any more
+ */
+#ifndef FAIRWAY_TRACK_H
+#define FAIRWAY_TRACK_H
+
+#include "flow_create.h"
+#include "route.h"
+
+/* Stage 1. An expired flow is unknown: what begins again may be translated otherwise by now, or not at
+ * all. */
+stage int flow_lookup(const struct flow_key *key, const struct node_config *node, __u64 now)
+{
+	struct work *work = work_space();
+	struct flow_match match;
+
+	if (!key || !node || !work)
+		return 0;
+	work->track.known = 0;
+	match = flow_find(key, flow_hash(key, &node->flow_hash, true), true);
+	if (!match.flow)
+		return 0;
+	work->flow = *match.flow;
+	if (!flow_still(&match) || flow_expired(&work->flow, node, now))
+		return 0;
+	work->track.claim = match.claim;
+	work->track.slot = match.slot;
+	work->track.direction = match.direction;
+	work->track.known = 1;
+	return 1;
+}
+
+/* Stage 2. The first packet may end its flow at once (RST). */
+static __always_inline void flow_begin(struct work *work, const struct packet *packet, __u64 now)
+{
+	struct flow *flow = &work->flow;
+	struct flow_progress progress = {};
+
+	__builtin_memset(flow, 0, sizeof(*flow));
+	progress = flow_advanced(progress, FLOW_ORIGINAL, packet);
+	flow->state = progress.state;
+	flow->flags = progress.flags;
+	flow->key = packet->key;
+	flow->peer = NO_PEER;
+	flow->last_seen = now;
+}
+
+/* Stage 3, without translation. False: the packet goes on untracked. */
+static __always_inline bool flow_start(const struct node_config *node, __u16 endpoint)
+{
+	if (flow_create(node, endpoint) >= 0)
+		return true;
+	count_event(EVENT_UNTRACKED);
+	return false;
+}
+
+/* Tries, while another CPU is writing to the same flow; that takes some ten instructions. */
+#define FLOW_LOCK_TRIES 4
+
+static __always_inline bool flow_lock(struct flow *flow, __u32 claim)
+{
+	int try;
+
+	for (try = 0; try < FLOW_LOCK_TRIES; try++) {
+		if (claim_lock(flow, claim))
+			return true;
+		if (claim_read(flow) != claim)
+			break;
+	}
+	return false;
+}
+
+/*
+ * Stage 4. Where the slot is another flow's by now, nothing is written. A reader takes what the flow
+ * remembers for what it is only while the epoch beside it is the present one, so that is taken away
+ * first.
+ */
+stage int flow_keep(const struct packet *packet, __u64 now)
+{
+	struct work *work = work_space();
+	struct flow_progress before, after;
+	const struct flow *made;
+	struct flow *flow;
+	__u8 direction;
+	__u32 claim;
+	int spare;
+
+	if (!packet || !work)
+		return -1;
+	flow = flow_at(work->track.slot);
+	if (!flow)
+		return -1;
+	made = &work->flow;
+	claim = work->track.claim;
+	direction = work->track.direction;
+	if (now > flow->last_seen + FLOW_TOUCH_NS)
+		flow->last_seen = now;
+	before.state = flow->state;
+	before.flags = flow->flags;
+	after = flow_advanced(before, direction, packet);
+	if (!work->track.remembered && after.state == before.state && after.flags == before.flags)
+		return 0;
+	if (!flow_lock(flow, claim))
+		return -1;
+	before.state = flow->state;
+	before.flags = flow->flags;
+	after = flow_advanced(before, direction, packet);
+	spare = flow_is_spare(after.state, after.flags) - flow_is_spare(before.state, before.flags);
+	if (spare)
+		flow_count(flow, 0, spare);
+	flow->state = after.state;
+	flow->flags = after.flags;
+	if (work->track.remembered) {
+		write_once(flow->route_epoch, 0);
+		keep_order();
+		flow->route_kind = made->route_kind;
+		flow->route_flags = made->route_flags;
+		flow->peer = made->peer;
+		flow->local_mac = made->local_mac;
+		flow->local_direction = made->local_direction;
+		flow->local_ifindex = made->local_ifindex;
+		flow->next_hop = made->next_hop;
+		keep_order();
+		write_once(flow->route_epoch, made->route_epoch);
+	}
+	claim_unlock(flow, claim);
+	return 0;
+}
+
+/* Stage 5. Whatever comes next begins anew. */
+static __always_inline void flow_end(struct track *track)
+{
+	__u32 slot = track->slot, taken;
+	struct flow *flow = flow_at(slot);
+
+	track->known = 0;
+	if (!flow)
+		return;
+	taken = flow_take(flow, slot, track->claim);
+	if (taken)
+		flow_release(flow, taken);
+}
+
+#endif

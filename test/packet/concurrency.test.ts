@@ -1,0 +1,253 @@
+/**
+ * Several CPUs in one flow table: floods of new flows into small tables, and the tables compared when
+ * all CPUs rest. Whatever two CPUs did to each other, each entry of the index leads to the flow of that
+ * very tuple, a flow has its two tuples and no others, nothing is left locked, and nobody was refused.
+ */
+import { type ChildProcess, fork } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, readFileSync, rmSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import t from "tap";
+import { possibleCpus } from "#native";
+import { isSpare, liveGeneration, replyKey } from "../../src/forwarder/flow.js";
+import {
+	ClaimBit,
+	DropReason,
+	EventCounter,
+	Flow,
+	FlowCount,
+	FlowKey,
+	FlowRef,
+	Hook,
+	Limit,
+	maps,
+} from "../../src/tables/generated.js";
+import { pinDirectory } from "../native/fixture.js";
+import * as build from "./builder.js";
+import type { Burst, Sender } from "./concurrency_worker.js";
+import { DataPath } from "./data_path.js";
+import { inNamespace } from "./namespace.js";
+import { fromPod, fromWire } from "./table.js";
+import * as world from "./world.js";
+
+const { podA, podB, outside, direct } = world;
+const CPUS_MAX = 4;
+/** UDP and TCP source port behind Ethernet and IPv4. */
+const PORT_OFFSET = 14 + 20;
+/** A round, and how many: some ten seconds in all. */
+const PACKETS = 15_000;
+const ROUNDS = 6;
+
+function onlineCpus(): number[] {
+	const ranges = readFileSync("/sys/devices/system/cpu/online", "utf8").trim().split(",");
+	return ranges.flatMap((range) => {
+		const [first, last] = range.split("-").map(Number);
+		return Array.from({ length: (last ?? first!) - first! + 1 }, (_, i) => first! + i);
+	});
+}
+
+/** Processes on CPUs of their own, each with a Pod. */
+class Senders {
+	readonly #workers: ChildProcess[];
+
+	private constructor(workers: ChildProcess[]) {
+		this.#workers = workers;
+	}
+
+	static async start(dataPath: DataPath, pins: string, pods: world.Pod[]): Promise<Senders> {
+		mkdirSync(pins, { recursive: true });
+		const programs = { fromPod: `${pins}/from_pod`, fromWire: `${pins}/from_wire` };
+		dataPath.pin(Hook.FROM_POD, programs.fromPod);
+		dataPath.pin(Hook.FROM_WIRE, programs.fromWire);
+		const workers = onlineCpus()
+			.slice(0, CPUS_MAX)
+			.map((cpu, i) => {
+				const contexts = {
+					fromPod: dataPath
+						.context(world.indexOf(pods[i % pods.length]!.interface))
+						.toString("hex"),
+					fromWire: dataPath.context(world.indexOf("wire0")).toString("hex"),
+				};
+				const sender: Sender = { cpu, programs, contexts };
+				const file = fileURLToPath(new URL("concurrency_worker.ts", import.meta.url));
+				return fork(file, [JSON.stringify(sender)]);
+			});
+		const senders = new Senders(workers);
+		await senders.#answers();
+		return senders;
+	}
+
+	get count(): number {
+		return this.#workers.length;
+	}
+
+	/** A burst on each CPU, at the same time. Resolves when all are over. */
+	async send(burstOf: (sender: number) => Burst): Promise<void> {
+		const over = this.#answers();
+		for (const [i, worker] of this.#workers.entries()) worker.send(burstOf(i));
+		await over;
+	}
+
+	async stop(): Promise<void> {
+		const ended = Promise.all(this.#workers.map((worker) => once(worker, "exit")));
+		for (const worker of this.#workers) worker.disconnect();
+		await ended;
+	}
+
+	async #answers(): Promise<void> {
+		await Promise.all(
+			this.#workers.map(
+				(worker) =>
+					new Promise<void>((resolve, reject) => {
+						const ended = (status: number | null) =>
+							reject(new Error(`Cannot go on: a sender ended with status ${status}`));
+						worker.once("exit", ended);
+						worker.once("message", () => {
+							worker.off("exit", ended);
+							resolve();
+						});
+					}),
+			),
+		);
+	}
+}
+
+/** What is wrong with the tables at rest; empty: nothing. */
+function disorder(dataPath: DataPath): string[] {
+	const wrong: string[] = [];
+	const flows = dataPath.map(maps.flows.name).entries();
+	const slots = Array.from({ length: dataPath.flowSlots }, (_, slot) =>
+		Flow.decode(flows.values, slot * Flow.size),
+	);
+	const entries = new Map<number, number>();
+	const index = dataPath.map(maps.flowIndex.name).entries();
+	for (let i = 0; i * FlowKey.size < index.keys.length; i++) {
+		const key = FlowKey.decode(index.keys, i * FlowKey.size);
+		const ref = FlowRef.decode(index.values, i * FlowRef.size);
+		const flow = slots[ref.slot]!;
+		const text = `${key.source} ${key.sourcePort} > ${key.destination} ${key.destinationPort}`;
+		entries.set(ref.slot, (entries.get(ref.slot) ?? 0) + 1);
+		if (liveGeneration(flow.claim) !== ref.generation) {
+			wrong.push(`dead: ${text} leads to slot ${ref.slot}, which has another flow`);
+			continue;
+		}
+		const own = ref.direction === 0 ? flow.key : replyKey(flow);
+		if (!FlowKey.encode(own).equals(FlowKey.encode(key)))
+			wrong.push(`${text} leads to the flow of ${own.source} ${own.sourcePort}`);
+	}
+	const counts = new Map<number, { flows: number; spare: number }>();
+	for (const [slot, flow] of slots.entries()) {
+		if (flow.claim & ClaimBit.LOCKED) wrong.push(`slot ${slot} is locked`);
+		const isLive = liveGeneration(flow.claim) !== undefined;
+		if ((entries.get(slot) ?? 0) !== (isLive ? 2 : 0))
+			wrong.push(`slot ${slot} has ${entries.get(slot) ?? 0} entries`);
+		if (!isLive) continue;
+		const count = counts.get(flow.endpoint) ?? { flows: 0, spare: 0 };
+		count.flows++;
+		if (isSpare(flow)) count.spare++;
+		counts.set(flow.endpoint, count);
+	}
+	const counted = dataPath.map(maps.flowCounts.name).entries().values;
+	for (let endpoint = 0; endpoint <= Limit.ENDPOINTS_MAX; endpoint++) {
+		const actual = FlowCount.decode(counted, endpoint * FlowCount.size);
+		const { flows, spare } = counts.get(endpoint) ?? { flows: 0, spare: 0 };
+		if (actual.flows !== flows || actual.spare !== spare)
+			wrong.push(
+				`Pod ${endpoint}: ${flows} flows, ${spare} spare; counted ${actual.flows}, ${actual.spare}`,
+			);
+	}
+	return wrong;
+}
+
+/** A per-CPU counter, of all CPUs. */
+function total(dataPath: DataPath, map: string, index: number): bigint {
+	const key = Buffer.alloc(4);
+	key.writeUInt32LE(index);
+	const values = dataPath.map(map).lookup(key)!;
+	let sum = 0n;
+	for (let cpu = 0; cpu < possibleCpus(); cpu++) sum += values.readBigUInt64LE(cpu * 8);
+	return sum;
+}
+
+if (inNamespace(import.meta.url)) {
+	world.makeNetwork();
+	const pods = [podA, podB];
+	const udp = (pod: world.Pod, destination: string, port = 53) =>
+		fromPod(pod, build.ip({ source: pod[4], destination }, build.udp(1, port))).packet.toString(
+			"hex",
+		);
+	const tcp = (pod: world.Pod, flags: number) =>
+		fromPod(
+			pod,
+			build.ip({ source: pod[4], destination: direct.pod[4] }, build.tcp(1, 80, { flags })),
+		).packet.toString("hex");
+	const answer = (pod: world.Pod, flags: number) =>
+		fromWire(
+			build.ip({ source: direct.pod[4], destination: pod[4] }, build.tcp(80, 1, { flags })),
+		).packet.toString("hex");
+
+	for (const flowSlots of [64, 1024])
+		t.test(`${flowSlots} slots`, async (t) => {
+			// The barriers of a CPU that may reorder are run where it does not: for what they cost in
+			// mistakes, not for what they order.
+			const dataPath = new DataPath({ flowSlots, weakMemoryOrder: flowSlots === 64 });
+			const pins = `${pinDirectory()}/concurrency-${flowSlots}`;
+			const senders = await Senders.start(dataPath, pins, pods);
+			t.teardown(async () => {
+				await senders.stop();
+				rmSync(pins, { recursive: true, force: true });
+				dataPath.close();
+			});
+			const fresh = async () => {
+				const tables = world.makeTables(flowSlots);
+				await dataPath.forget();
+				dataPath.write(tables);
+			};
+			const rest = (t: import("tap").Test, round: number) => {
+				const wrong = disorder(dataPath);
+				t.same(wrong.slice(0, 5), [], `round ${round}: the tables are in order`);
+			};
+
+			t.test("floods of new flows: in order, and nobody is refused", async (t) => {
+				await fresh();
+				for (let round = 0; round < ROUNDS; round++) {
+					await senders.send((i) => {
+						const pod = pods[i % pods.length]!;
+						const frames = [udp(pod, outside[4]), udp(pod, direct.pod[4])];
+						return {
+							packets: frames.map((frame) => ({ hook: "fromPod" as const, frame })),
+							portOffset: PORT_OFFSET,
+							firstPort: 1 + i * 15_000,
+							ports: 15_000,
+							count: PACKETS,
+						};
+					});
+					rest(t, round);
+				}
+				for (const reason of [DropReason.FLOW_TABLE_FULL, DropReason.SNAT_PORTS_EXHAUSTED])
+					t.equal(total(dataPath, "drops", reason), 0n, "nothing is refused");
+				t.equal(total(dataPath, "events", EventCounter.UNTRACKED), 0n, "nothing goes untracked");
+				const evicted = total(dataPath, "events", EventCounter.FLOW_EVICTED_EARLY);
+				t.ok(evicted > BigInt(flowSlots), `${evicted} flows made room`);
+			});
+
+			t.test("the same few flows on every CPU, opened, answered, reset, and evicted", async (t) => {
+				await fresh();
+				for (let round = 0; round < ROUNDS; round++) {
+					await senders.send((i) => ({
+						packets: [
+							{ hook: "fromPod", frame: tcp(podA, build.SYN) },
+							{ hook: "fromWire", frame: answer(podA, build.SYN | build.ACK) },
+							{ hook: "fromPod", frame: udp(podA, outside[4], 53 + (i % 2)) },
+							{ hook: "fromPod", frame: tcp(podA, build.RST) },
+						],
+						portOffset: PORT_OFFSET,
+						firstPort: 1,
+						ports: Math.floor(flowSlots * 1.5),
+						count: PACKETS,
+					}));
+					rest(t, round);
+				}
+			});
+		});
+}
