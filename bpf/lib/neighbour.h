@@ -80,7 +80,7 @@ static __always_inline bool is_group_report(const struct packet *packet)
 stage int neighbour_discovery_check(struct __sk_buff *ctx, const struct packet *packet,
 				    const struct node_config *node)
 {
-	struct address target;
+	struct address target, source;
 	__u32 length;
 	__u8 *message;
 	bool solicitation, probe;
@@ -124,7 +124,9 @@ stage int neighbour_discovery_check(struct __sk_buff *ctx, const struct packet *
 		return is_own(ctx, &target, &mac) || address_is_link_local6(&target)
 			       ? DROP_NONE
 			       : DROP_SPOOFED_NEIGHBOUR;
-	if (!is_own(ctx, &packet->key.source, &mac))
+	/* Before 6.2 the key of a look-up cannot be in what a function was given. */
+	source = packet->key.source;
+	if (!is_own(ctx, &source, &mac))
 		return DROP_SPOOFED_NEIGHBOUR;
 	if (solicitation && address_equal(&target, &node->gateway_address6))
 		return DROP_NONE;
