@@ -35,6 +35,7 @@ t.test("kube-proxy's Services", async (t) => {
 		const [tcpPort = 0, udpPort = 0] = ports;
 		const sent = await station.order("tcpSend", { host, port: tcpPort, bytes: 300_000, seed: 1 });
 		t.equal(sent.whole, true, `${what}: TCP`);
+		if (udpPort === 0) return sent.address;
 		const seen = await until(`${what}: UDP`, () =>
 			station.order("udpWho", { host, port: udpPort, timeoutMs: 500 }),
 		);
@@ -50,7 +51,10 @@ t.test("kube-proxy's Services", async (t) => {
 				const own = lab.address("pod1a", family);
 				for (const [n, backend] of BACKENDS.entries()) {
 					const what = `IPv${family}, Pod → cluster IP → ${backend}`;
-					const seen = await talk(t, what, "pod1a", clusterIp(family, n + 1));
+					// A UDP server that answers from whatever address is best towards a Pod, answers from the
+					// gateway's there, which no translation expects: with or without Fairway.
+					const udp = backend === "node1" && family === 6 ? 0 : 53;
+					const seen = await talk(t, what, "pod1a", clusterIp(family, n + 1), [80, udp]);
 					const isOutside = backend === "node2" || backend === "outside";
 					const client = isOutside ? lab.address("node1", family) : own;
 					t.equal(seen, client, `${what}: sees`);

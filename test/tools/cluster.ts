@@ -20,6 +20,7 @@ export interface Settings {
 	hybrid?: { direct?: "proven" | "subnet"; tryDirectCIDRs?: string[]; neverDirectCIDRs?: string[] };
 	probes?: { failoverTime?: number; holdTime?: number; holdTimeMax?: number };
 	xdp?: "auto" | "native" | "generic" | "off";
+	transportInterface?: string;
 	defaultMTU?: number;
 	snat?: { portRange?: string; excludeCIDRs?: string[] };
 	serviceCIDRs?: readonly string[];

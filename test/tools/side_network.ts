@@ -39,7 +39,7 @@ export async function addSideNetwork(
 	await side.script(
 		"ip link set lo up; sysctl -q -w net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0",
 	);
-	if (kind === "tun") await tunPair(t, here, side, device);
+	if (kind === "tun") await tunPair(t, [here, device], [side, "eth0"]);
 	else await run(["ip", "-n", here.name, ...veth(kind, device, side)]);
 	if (kind === "bridge")
 		await here.script(
@@ -72,12 +72,16 @@ function veth(kind: "bridge" | "nic", device: string, side: Namespace): string[]
 	return `link add ${name} type veth peer name eth0 netns ${side.name}`.split(" ");
 }
 
-async function tunPair(t: Test, here: Namespace, side: Namespace, device: string): Promise<void> {
+/** A tun device in each of two namespaces, which carry each other's packets. */
+export async function tunPair(
+	t: Test,
+	...pair: [[Namespace, string], [Namespace, string]]
+): Promise<void> {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-tun-"));
 	const program = join(directory, "tun_pair");
 	const source = new URL("tun_pair.c", import.meta.url).pathname;
 	execFileSync("gcc", ["-O2", "-Wall", "-o", program, source]);
-	const ends = [here.path, device, side.path, "eth0"];
+	const ends = pair.flatMap(([{ path }, device]) => [path, device]);
 	const child: ChildProcess = spawn(program, ends, { stdio: ["pipe", "pipe", "inherit"] });
 	t.teardown(async () => {
 		child.stdin?.end();
