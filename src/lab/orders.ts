@@ -14,7 +14,11 @@ export interface Orders {
 	/** Sends one datagram of each size, each until it comes back unchanged. */
 	udpExchange: { order: UdpExchange; answer: UdpExchangeResult };
 	/** The address and port that a server sees for this station. */
-	udpWho: { order: UdpTarget & { timeoutMs?: number }; answer: { address: string; port: number } };
+	udpWho: {
+		/** `connected`: as to a connected socket, an answer from elsewhere is none. */
+		order: UdpTarget & { timeoutMs?: number; connected?: boolean };
+		answer: { address: string; port: number };
+	};
 	/** Sends a numbered stream until udpStop. */
 	udpStream: { order: UdpTarget & { rate: number; size?: number }; answer: { stream: number } };
 	/** `echo`: the echoes that arrived, and when. */

@@ -66,13 +66,12 @@ const handlers: Handlers = {
 
 	udpExchange,
 
-	async udpWho({ timeoutMs = 1000, ...target }) {
+	async udpWho({ timeoutMs = 1000, connected = false, ...target }) {
 		const socket = await openSocket(target);
 		try {
-			// As a connected socket has it: nobody else's answer counts.
 			const { host, port: asked } = target;
 			const isFromThere = (_: Buffer, { address, port }: RemoteInfo) =>
-				address === host && port === asked;
+				!connected || (address === host && port === asked);
 			const reply = firstMessage(socket, isFromThere, timeoutMs);
 			socket.send("who", target.port, target.host);
 			const [address = "", port] = (await reply).toString().split(" ");

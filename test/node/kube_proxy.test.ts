@@ -37,7 +37,7 @@ t.test("kube-proxy's Services", async (t) => {
 		t.equal(sent.whole, true, `${what}: TCP`);
 		if (udpPort === 0) return sent.address;
 		const seen = await until(`${what}: UDP`, () =>
-			station.order("udpWho", { host, port: udpPort, timeoutMs: 500 }),
+			station.order("udpWho", { host, port: udpPort, timeoutMs: 500, connected: true }),
 		);
 		t.equal(seen.address, sent.address, `${what}: UDP from the same address`);
 		return sent.address;
