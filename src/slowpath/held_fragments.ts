@@ -1,62 +1,163 @@
 /**
- * Holds later fragments that arrived before their first one, until the first one brings the ports or the
- * time is over. Bounded: the oldest makes room.
+ * Later fragments that came before their first one, kept until it has told their ports or for as long
+ * as is worth waiting. Fragments of one datagram wait together: one look-up is for all of them, and the
+ * pauses between look-ups double. Whoever has too many loses its own oldest one.
  */
-export interface HeldFragmentsOptions<T> {
-	/** Tries to forward a fragment; false: its first one is still unknown. */
-	attempt: (fragment: T) => boolean;
-	/** A fragment whose time is over. */
-	onExpired: (fragment: T) => void;
-	/** How long to hold a fragment, ms; default 2000. */
+export interface HeldFragmentsOptions<F, P, C> {
+	/** What a round of look-ups needs, read once for all of them; undefined: not now. */
+	context: () => C | undefined;
+	/** What the first fragment of this datagram has told; undefined: it has not come yet. */
+	find: (fragment: F, context: C) => P | undefined;
+	/** Sends a fragment on, or lets go of it. */
+	release: (fragment: F, ports: P, context: C) => void;
+	/** A fragment that waited in vain, or had to make room. */
+	onExpired: (fragment: F) => void;
+	/** Milliseconds; 2000. */
 	patience?: number;
-	/** Milliseconds between attempts; default 5. */
-	interval?: number;
-	/** Maximum number of fragments; default 256. */
+	/** Fragments of a source; 64: those of a datagram of 64 KiB at an MTU of 1500, and some more. */
+	share?: number;
+	/** Fragments of all sources that are not shared out, see `hold`; 256. */
 	most?: number;
 	/** Monotonic milliseconds. */
 	clock?: () => number;
 }
 
-export class HeldFragments<T> {
-	readonly #options: Required<HeldFragmentsOptions<T>>;
-	#held: { fragment: T; since: number }[] = [];
-	#timer: NodeJS.Timeout | undefined;
+/** Milliseconds between look-ups of a datagram: the first pause, which doubles up to the longest. */
+const PAUSE = { first: 5, longest: 320 };
+/** Look-ups in one turn of the event loop: about a millisecond. */
+const ROUND = 256;
 
-	constructor(options: HeldFragmentsOptions<T>) {
-		const defaults = { patience: 2000, interval: 5, most: 256, clock: () => performance.now() };
+interface Entry<F> {
+	fragment: F;
+	since: number;
+	datagram: string;
+	source: Source<F>;
+}
+
+interface Source<F> {
+	name: string;
+	/** In the order in which they came. */
+	entries: Set<Entry<F>>;
+}
+
+interface Datagram<F> {
+	entries: Set<Entry<F>>;
+	due: number;
+	pause: number;
+}
+
+export class HeldFragments<F, P, C> {
+	readonly #options: Required<HeldFragmentsOptions<F, P, C>>;
+	readonly #datagrams = new Map<string, Datagram<F>>();
+	/** By name; those of no Pod are also in `#strangers`. */
+	readonly #sources = new Map<string, Source<F>>();
+	readonly #strangers = new Set<Entry<F>>();
+	#timer: NodeJS.Timeout | undefined;
+	/** When the timer is due. */
+	#due = 0;
+
+	constructor(options: HeldFragmentsOptions<F, P, C>) {
+		const defaults = { patience: 2000, share: 64, most: 256, clock: () => performance.now() };
 		this.#options = { ...defaults, ...options };
 	}
 
 	get size(): number {
-		return this.#held.length;
+		let size = 0;
+		for (const { entries } of this.#datagrams.values()) size += entries.size;
+		return size;
 	}
 
-	hold(fragment: T): void {
-		const { clock, most, onExpired } = this.#options;
-		this.#held.push({ fragment, since: clock() });
-		const displaced = this.#held.length > most ? this.#held.shift() : undefined;
-		if (displaced) onExpired(displaced.fragment);
-		this.#timer ??= setTimeout(() => this.retry(), this.#options.interval).unref();
+	/**
+	 * @param datagram the same for all fragments of one
+	 * @param source whose share it counts to
+	 * @param isStranger a source that anybody can make up: all of them together have `most`
+	 */
+	hold(fragment: F, datagram: string, source: string, isStranger: boolean): void {
+		const { clock, most, onExpired, share } = this.#options;
+		const now = clock();
+		const own: Source<F> = this.#sources.get(source) ?? { name: source, entries: new Set() };
+		this.#sources.set(source, own);
+		const entry: Entry<F> = { fragment, since: now, datagram, source: own };
+		own.entries.add(entry);
+		if (isStranger) this.#strangers.add(entry);
+		const waiting = this.#datagrams.get(datagram);
+		if (waiting !== undefined) waiting.entries.add(entry);
+		else {
+			const due = now + PAUSE.first;
+			this.#datagrams.set(datagram, { entries: new Set([entry]), due, pause: PAUSE.first });
+			this.#schedule(due);
+		}
+		const isFull = this.#strangers.size > most;
+		const [oldest] = own.entries.size > share ? own.entries : isFull ? this.#strangers : [];
+		if (oldest === undefined) return;
+		this.#remove(oldest);
+		onExpired(oldest.fragment);
 	}
 
-	/** Tries every fragment now, and again later while any remains. */
+	/** Looks for what is due, and again later while any is left. */
 	retry(): void {
-		const { attempt, clock, interval, onExpired, patience } = this.#options;
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
-		const waiting = this.#held;
-		this.#held = [];
-		for (const entry of waiting) {
-			if (attempt(entry.fragment)) continue;
-			if (clock() - entry.since > patience) onExpired(entry.fragment);
-			else this.#held.push(entry);
+		const { clock, context, onExpired, patience } = this.#options;
+		const now = clock();
+		const round = context();
+		let left = ROUND;
+		for (const [key, datagram] of this.#datagrams) {
+			if (datagram.due > now) continue;
+			if (left-- === 0) break;
+			if (round !== undefined && this.#released(datagram, round)) continue;
+			for (const entry of datagram.entries) {
+				if (now - entry.since <= patience) continue;
+				this.#remove(entry);
+				onExpired(entry.fragment);
+			}
+			datagram.pause = Math.min(datagram.pause * 2, PAUSE.longest);
+			datagram.due = now + datagram.pause;
+			// Behind the others: a round that is full goes on with those.
+			if (this.#datagrams.delete(key) && datagram.entries.size > 0)
+				this.#datagrams.set(key, datagram);
 		}
-		if (this.#held.length > 0) this.#timer = setTimeout(() => this.retry(), interval).unref();
+		let due = Number.POSITIVE_INFINITY;
+		for (const datagram of this.#datagrams.values()) due = Math.min(due, datagram.due);
+		if (this.#datagrams.size > 0) this.#schedule(due);
 	}
 
 	close(): void {
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
-		this.#held = [];
+		this.#datagrams.clear();
+		this.#sources.clear();
+		this.#strangers.clear();
+	}
+
+	#released({ entries }: Datagram<F>, round: C): boolean {
+		const { find, release } = this.#options;
+		const [first] = entries;
+		const ports = first && find(first.fragment, round);
+		if (ports === undefined) return false;
+		for (const entry of entries) {
+			this.#remove(entry);
+			release(entry.fragment, ports, round);
+		}
+		return true;
+	}
+
+	#remove(entry: Entry<F>): void {
+		const { name, entries } = entry.source;
+		entries.delete(entry);
+		if (entries.size === 0) this.#sources.delete(name);
+		this.#strangers.delete(entry);
+		const datagram = this.#datagrams.get(entry.datagram);
+		datagram?.entries.delete(entry);
+		if (datagram?.entries.size === 0) this.#datagrams.delete(entry.datagram);
+	}
+
+	/** A round at `due`, unless there is one before. */
+	#schedule(due: number): void {
+		if (this.#timer !== undefined && this.#due <= due) return;
+		clearTimeout(this.#timer);
+		this.#due = due;
+		const pause = Math.max(0, due - this.#options.clock());
+		this.#timer = setTimeout(() => this.retry(), pause).unref();
 	}
 }

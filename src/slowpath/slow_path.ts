@@ -28,6 +28,7 @@ import { translation } from "../forwarder/snat.js";
 import type { Log } from "../log.js";
 import {
 	FlowDirection,
+	type Fragment,
 	Hook,
 	type NodeConfig,
 	SlowPathHeader,
@@ -80,14 +81,18 @@ export class SlowPath {
 	readonly #delivery: Delivery;
 	readonly #errors = new RateLimit(ERRORS);
 	readonly #complaints = new RateLimit(COMPLAINTS);
-	readonly #held: HeldFragments<Held>;
+	readonly #held: HeldFragments<Held, Fragment, NodeConfig>;
 
 	constructor({ ring, tables, log }: SlowPathOptions) {
 		this.#tables = tables;
 		this.#log = log;
 		this.#delivery = new Delivery(tables);
-		this.#held = new HeldFragments<Held>({
-			attempt: (held) => this.#guarded(() => this.#release(held), true),
+		this.#held = new HeldFragments<Held, Fragment, NodeConfig>({
+			context: () => tables.nodeConfig(),
+			find: ({ packet }) => tables.fragment(fragmentKey(packet)),
+			release: (held, ports, node) => {
+				this.#guarded(() => this.#release(held, ports, node), undefined);
+			},
 			onExpired: () => this.counters.expired++,
 		});
 		this.#ring = new RingBuffer(ring, (record) => {
@@ -145,7 +150,7 @@ export class SlowPath {
 				this.#fragment(packet, header, node);
 				break;
 			case SlowPathKind.HOLD:
-				if (!this.#release({ packet, header })) this.#held.hold({ packet, header });
+				this.#hold({ packet, header }, node);
 				break;
 			default:
 				throw new Error(`Cannot handle a record: expected a known kind, got ${header.kind}`);
@@ -193,25 +198,36 @@ export class SlowPath {
 		for (const fragment of fragments) this.#delivery.send(fragment, node);
 	}
 
-	/** Forwards a held fragment, or gives it up. False: its ports are still unknown. */
-	#release({ packet, header }: Held): boolean {
-		const node = this.#tables.nodeConfig();
-		const ports = this.#tables.fragment(fragmentKey(packet));
-		if (node === undefined || ports === undefined) return false;
+	#hold(held: Held, node: NodeConfig): void {
+		const { packet, header } = held;
+		const key = fragmentKey(packet);
+		const ports = this.#tables.fragment(key);
+		if (ports !== undefined) this.#release(held, ports, node);
+		else {
+			const datagram = Object.values(key).join(" ");
+			// A Pod's source address is checked; anybody can make up one on the wire.
+			const isStranger = header.pod === 0;
+			const source = isStranger ? key.source : `Pod ${header.pod}`;
+			this.#held.hold(held, datagram, source, isStranger);
+		}
+	}
+
+	/** Sends a held fragment on, or lets go of it. */
+	#release({ packet, header }: Held, ports: Fragment, node: NodeConfig): void {
 		const known = { ...packet, key: { ...packet.key, ...ports }, portsUnknown: false };
 		const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
 		const change = entry && translation(entry.flow, entry.direction);
 		if (header.hook === Hook.FROM_POD) {
-			// The first fragment was not translated, or was dropped, so this one cannot be forwarded.
-			if (change === undefined || packet.ttl <= 1) return true;
+			// The first fragment went on untranslated, or was dropped: this one has no way then.
+			if (change === undefined || packet.ttl <= 1) return;
 		} else if (
 			change === undefined ||
 			packet.ttl <= 1 ||
 			entry?.direction !== FlowDirection.REPLY ||
 			this.#tables.endpoint(change.address) === undefined
 		) {
-			// For the Node itself, whose reassembly already has it.
-			return true;
+			// The Node's own: its reassembly has had it all along.
+			return;
 		}
 		translate(known, change);
 		decrementTtl(known);
@@ -220,7 +236,6 @@ export class SlowPath {
 		if (fits) this.#delivery.send(frame.subarray(l3, l3 + length), node);
 		else this.#sendFragments(known, header.mtu, node);
 		this.counters.released++;
-		return true;
 	}
 }
 

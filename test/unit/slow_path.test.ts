@@ -27,51 +27,109 @@ t.test("memory of destinations is bounded", async (t) => {
 	t.ok(limit.take("a", 0), "and now a");
 });
 
-function waitingRoom(most = 256) {
-	const state = { now: 0, known: new Set<string>(), expired: [] as string[] };
-	const held = new HeldFragments<string>({
-		attempt: (fragment) => state.known.has(fragment),
-		onExpired: (fragment) => state.expired.push(fragment),
+interface Waiting {
+	name: string;
+	datagram: string;
+}
+
+function waitingRoom(limits: { share?: number; most?: number } = {}) {
+	const state = {
+		now: 0,
+		known: new Set<string>(),
+		released: [] as string[],
+		expired: [] as string[],
+		rounds: 0,
+		lookUps: 0,
+	};
+	const held = new HeldFragments<Waiting, true, true>({
+		context: () => {
+			state.rounds++;
+			return true;
+		},
+		find: ({ datagram }) => {
+			state.lookUps++;
+			return state.known.has(datagram) || undefined;
+		},
+		release: ({ name }) => state.released.push(name),
+		onExpired: ({ name }) => state.expired.push(name),
 		clock: () => state.now,
-		most,
+		...limits,
 	});
-	return { state, held };
+	const hold = (name: string, datagram = name, source = "Pod 1", isStranger = false) =>
+		held.hold({ name, datagram }, datagram, source, isStranger);
+	/** A round at this time. */
+	const at = (now: number) => {
+		state.now = now;
+		held.retry();
+	};
+	return { state, held, hold, at };
 }
 
 t.test("a fragment waits for its first one", async (t) => {
-	const { state, held } = waitingRoom();
+	const { state, held, hold, at } = waitingRoom();
 	t.teardown(() => held.close());
-	held.hold("a");
-	held.hold("b");
-	held.retry();
+	hold("a");
+	hold("b");
+	at(5);
 	t.equal(held.size, 2);
 	state.known.add("a");
-	held.retry();
+	at(100);
+	t.same(state.released, ["a"]);
 	t.equal(held.size, 1);
-	state.now = 2001;
-	held.retry();
+	at(2001);
 	t.equal(held.size, 0);
 	t.same(state.expired, ["b"]);
 });
 
-t.test("too many: the oldest makes room", async (t) => {
-	const { state, held } = waitingRoom(2);
+t.test("fragments of a datagram take one look-up, with pauses that double", async (t) => {
+	const { state, held, hold, at } = waitingRoom();
 	t.teardown(() => held.close());
-	for (const fragment of ["a", "b", "c"]) held.hold(fragment);
-	t.equal(held.size, 2);
+	for (const name of ["a", "b", "c"]) hold(name, "datagram");
+	for (let now = 0; now <= 2000; now++) at(now);
+	t.equal(state.lookUps, 11, "after 5, 15, 35, 75, 155, 315, 635 and each 320 ms more");
+	state.known.add("datagram");
+	at(3000);
+	t.same(state.released, ["a", "b", "c"], "in the order in which they came");
+});
+
+t.test("a round reads what it needs once, and is bounded", async (t) => {
+	const { state, held, hold, at } = waitingRoom();
+	t.teardown(() => held.close());
+	for (let i = 0; i < 1000; i++) hold(`${i}`, `${i}`, `Pod ${i % 100}`);
+	for (const looked of [256, 512, 768, 1000, 1000]) {
+		at(5);
+		t.equal(state.lookUps, looked);
+	}
+	t.equal(state.rounds, 5);
+});
+
+t.test("who has too many loses its own oldest", async (t) => {
+	const { state, held, hold } = waitingRoom({ share: 2, most: 3 });
+	t.teardown(() => held.close());
+	hold("a");
+	hold("b", "b", "Pod 2");
+	hold("c");
+	hold("d");
 	t.same(state.expired, ["a"]);
+	for (const [i, name] of ["v", "w", "x", "y"].entries()) hold(name, name, `192.0.2.${i}`, true);
+	t.same(state.expired, ["a", "v"], "strangers have one share together");
+	for (const name of ["e", "f"]) hold(name);
+	t.same(state.expired, ["a", "v", "c", "d"], "and Pods nothing to fear from them");
+	t.equal(held.size, 6);
 });
 
 t.test("it tries again by itself", async (t) => {
-	const { state, held } = waitingRoom();
+	const { state, held, hold } = waitingRoom();
 	t.teardown(() => held.close());
 	// The timer does not keep a process alive; this does.
-	const alive = setInterval(() => {}, 1000);
-	held.hold("a");
+	const alive = setInterval(() => {
+		state.now += 5;
+	}, 1);
+	hold("a");
 	state.known.add("a");
 	while (held.size > 0) await new Promise((resolve) => setImmediate(resolve));
 	clearInterval(alive);
-	t.same(state.expired, []);
+	t.same(state.released, ["a"]);
 });
 
 t.test("an unfinished checksum is finished, a finished one stays", async (t) => {
