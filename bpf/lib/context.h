@@ -145,6 +145,16 @@ static __always_inline __u32 ingress_ifindex(context *ctx)
 #endif
 }
 
+/* Copies bytes of the frame out of it; nothing is pulled for that. */
+static __always_inline int load(context *ctx, __u32 offset, void *to, __u32 length)
+{
+#ifdef FAIRWAY_XDP
+	return bpf_xdp_load_bytes(ctx, offset, to, length);
+#else
+	return bpf_skb_load_bytes(ctx, offset, to, length);
+#endif
+}
+
 /* Overwrites `size` (a constant) bytes. Checksums are the caller's. */
 static __always_inline int store(context *ctx, __u32 offset, const void *from, __u32 size)
 {

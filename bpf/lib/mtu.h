@@ -13,9 +13,12 @@
 #define TCP_OPTION_MSS 2
 #define TCP_HEADER_MAX 60
 
+#define GSO_BY_FRAGS 0xffff
+
 struct gso {
-	__u32 size; /* of a segment's payload, 0: not GSO */
+	__u32 size; /* of a segment's payload, 0: not GSO, or a bundle */
 	__u32 segments; /* 1: not GSO; 0: the sender has not counted them (SKB_GSO_DODGY: taps, virtio) */
+	__u32 bundle; /* SCTP packets of different lengths, none longer than the sender's path MTU */
 };
 
 static __always_inline struct gso gso_of(context *ctx)
@@ -24,11 +27,16 @@ static __always_inline struct gso gso_of(context *ctx)
 
 #ifndef FAIRWAY_XDP
 	__u32 size = ctx->gso_size, segments;
+	__u64 bundle;
 
 	/* Read once: clang would fold a second read into a modified context pointer. */
 	hide(size);
 	if (size) {
-		gso.size = size;
+		/* Without a branch: the verifier would walk every way behind it twice. */
+		bundle = ((__u64)(size ^ GSO_BY_FRAGS) - 1) >> 63;
+		hide(bundle);
+		gso.bundle = bundle;
+		gso.size = size & (__u32)(bundle - 1);
 		segments = ctx->gso_segs;
 		hide(segments);
 		gso.segments = segments;
@@ -37,9 +45,11 @@ static __always_inline struct gso gso_of(context *ctx)
 	return gso;
 }
 
-/* Length of the largest IP packet that this one becomes on the wire. */
+/* Length of the largest IP packet that this one becomes on the wire; 0: a bundle does not tell. */
 static __always_inline __u32 wire_length(const struct packet *packet, const struct gso *gso)
 {
+	if (gso->bundle)
+		return 0;
 	return gso->size ? headers_length(packet) + gso->size : packet->length;
 }
 

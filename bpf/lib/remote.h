@@ -148,6 +148,8 @@ stage int remote_send(struct __sk_buff *ctx, struct work *work, const struct nod
 	remote = &work->remote;
 	verdict = &work->verdict;
 	family = packet->family;
+	if (remote->tunnel && gso.bundle)
+		return dropped(verdict, DROP_SCTP_BUNDLE);
 	if ((remote->translated || remote->decrement) &&
 	    rewrite(ctx, packet, remote->translated ? &work->translation : NULL, remote->decrement))
 		return dropped(verdict, DROP_REWRITE_FAILED);

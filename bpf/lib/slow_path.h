@@ -70,15 +70,6 @@ static __always_inline bool slow_path_allowed(const struct node_config *node, __
 	return false;
 }
 
-static __always_inline int load(context *ctx, __u32 offset, void *to, __u32 length)
-{
-#ifdef FAIRWAY_XDP
-	return bpf_xdp_load_bytes(ctx, offset, to, length);
-#else
-	return bpf_skb_load_bytes(ctx, offset, to, length);
-#endif
-}
-
 static __always_inline enum drop_reason slow_path_write(context *ctx, const struct packet *packet,
 							const struct slow_path_header *header,
 							const __u32 room)

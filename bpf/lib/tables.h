@@ -136,7 +136,8 @@ enum drop_reason {
 		33, /* without a tunnel, from a peer that sends Pod packets in tunnels only */
 	DROP_PEER_MAC_MISMATCH = 34, /* a peer's address, but another host of its subnet sent it */
 	DROP_PROBE_RATE = 35,	     /* more probes of one peer than this Node answers */
-	DROP_REASON_COUNT = 36,
+	DROP_SCTP_BUNDLE = 36, /* for a tunnel, but sent in a bundle: tx-sctp-segmentation is on */
+	DROP_REASON_COUNT = 37,
 };
 
 /* Counted events that are not drops. */

@@ -102,8 +102,8 @@ const podScript = `
 	printf "%s" "$2" | ip -batch -
 	# Without GRO veth has no NAPI, and what XDP redirects into the Pod vanishes. The kernel tells the
 	# host's side that it may be redirected to only when GRO is switched on while the Pod's side is up
-	# (veth_set_features).
-	exec ethtool -K "$1" gro on`;
+	# (veth_set_features). SCTP would hand over its packets in bundles, which no tunnel can carry.
+	exec ethtool -K "$1" gro on tx-sctp-segmentation off`;
 
 /**
  * Prepares the Pod's side, after attachHost.

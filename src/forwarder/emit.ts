@@ -16,7 +16,7 @@ import {
 } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { clampMss, onWire, wireLength } from "./mtu.js";
+import { clampMss, isBundle, onWire, wireLength } from "./mtu.js";
 import {
 	type NextHopWay,
 	outsideQuery,
@@ -89,6 +89,9 @@ export function wayToPeer(
 	return {
 		mtu,
 		emit: (rewritten) => {
+			if (tunnel && isBundle(context)) {
+				return draft.drop(DropReason.SCTP_BUNDLE, "a tunnel carries single SCTP packets only");
+			}
 			decision.mtu = mtu;
 			if (clampMss(rewritten, mtu)) draft.event(EventCounter.MSS_CLAMPED);
 			// A packet that bypasses the tunnel is not from a pod CIDR, so the peer does not count it.

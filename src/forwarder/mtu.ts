@@ -10,8 +10,16 @@ import { headers, type Packet, Protocol, TcpFlag } from "./packet.js";
 const TcpOption = { END: 0, NOP: 1, MSS: 2 } as const;
 const TCP_HEADER = 20;
 
-/** The length of the largest IP packet that this one becomes on the wire. */
+/** gso_size of SCTP packets of different lengths, none longer than the sender's path MTU. */
+const GSO_BY_FRAGS = 0xffff;
+
+export function isBundle({ gsoSize }: PacketContext): boolean {
+	return gsoSize === GSO_BY_FRAGS;
+}
+
+/** Length of the largest IP packet that this one becomes on the wire; 0: a bundle does not tell. */
 export function wireLength(packet: Packet, { gsoSize }: PacketContext): number {
+	if (gsoSize === GSO_BY_FRAGS) return 0;
 	return gsoSize ? headers(packet) + gsoSize : packet.length;
 }
 
@@ -24,7 +32,8 @@ export function onWire(
 	// Taps and virtio may leave the segments uncounted.
 	const packets = gsoSize ? gsoSegments || Math.max(1, Math.ceil(data / gsoSize)) : 1;
 	const bytes = packet.length + (packets - 1) * headers(packet);
-	return { packets, bytes, large: largeSegments(packet, packets, gsoSize ?? 0) };
+	const size = gsoSize === GSO_BY_FRAGS ? 0 : (gsoSize ?? 0);
+	return { packets, bytes, large: largeSegments(packet, packets, size) };
 }
 
 /** The number of segments longer than LARGE_PACKET; the last segment may be small. */

@@ -7,6 +7,7 @@ import type { Log } from "../log.js";
 import type { IpRoute } from "./iproute.js";
 import { IpRouteError } from "./iproute.js";
 import { HOST_DEVICE } from "./names.js";
+import { applyOffloads, type Offload } from "./offloads.js";
 import { sysctls } from "./sysctls.js";
 
 export interface HostDeviceState {
@@ -89,8 +90,17 @@ export async function applyHostDevice(
 		const said = failures.map(({ command, message }) => `${command}: ${message}`).join("; ");
 		throw new Error(`Cannot set up ${HOST_DEVICE}: ${said}`);
 	}
+	await applyOffloads(ip, HOST_DEVICE, OFFLOADS, log);
 	return device.ifindex;
 }
+
+const OFFLOADS: readonly Offload[] = [
+	{
+		feature: "tx-sctp-segmentation",
+		value: "off",
+		reason: "no tunnel can carry SCTP packets in bundles",
+	},
+];
 
 /** The batch lines that bring the device to the desired state. */
 export function changes(

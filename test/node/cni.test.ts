@@ -73,6 +73,7 @@ t.test("ADD, CHECK, DEL", async (t) => {
 		t.match(stdout, `10.99.1.1 dev eth0 lladdr ${defaultView.gatewayMac} PERMANENT`);
 		t.match(stdout, `fd99:1::1 dev eth0 lladdr ${defaultView.gatewayMac} PERMANENT`);
 		t.match(stdout, "generic-receive-offload: on");
+		t.match(stdout, "tx-sctp-segmentation: off");
 		t.match(stdout, `link/ether ${mac}`);
 		const link = await node.namespace.run(["ip", "-d", "link", "show", host]);
 		t.match(link.stdout, "addrgenmode none");

@@ -64,8 +64,23 @@ t.test("guards", async (t) => {
 
 	t.test("a Pod with another MAC", async (t) => {
 		const mac = await cluster.mac("pod1a");
+		const known = await lab.run("pod1a", ["ip", "neigh", "show", "nud", "permanent"]);
 		const set = (address: string) => async () => {
 			await lab.run("pod1a", ["ip", "link", "set", "dev", "eth0", "address", address]);
+			// The kernel has forgotten them with the MAC, and the Node would not believe this one's ARP.
+			for (const [, to, lladdr] of known.stdout.matchAll(/^(\S+) dev eth0 lladdr (\S+)/gm))
+				await lab.run("pod1a", [
+					"ip",
+					"neigh",
+					"replace",
+					to!,
+					"lladdr",
+					lladdr!,
+					"dev",
+					"eth0",
+					"nud",
+					"permanent",
+				]);
 		};
 		t.teardown(set(mac));
 		const station = await lab.station("pod1a");
@@ -97,6 +112,41 @@ t.test("guards", async (t) => {
 			" 3 received",
 			"its neighbour is not troubled",
 		);
+	});
+
+	t.test("a Pod that tells of other addresses leaves no neighbour on its Node", async (t) => {
+		const gateway = "10.244.1.1";
+		const { stdout } = await lab.run("pod1a", ["ip", "neigh", "show", gateway]);
+		const mac = / lladdr (\S+)/.exec(stdout)?.[1] ?? "";
+		await lab.run("pod1a", ["ip", "neigh", "del", gateway, "dev", "eth0"]);
+		t.teardown(() =>
+			lab.run("pod1a", [
+				"ip",
+				"neigh",
+				"replace",
+				gateway,
+				"lladdr",
+				mac,
+				"dev",
+				"eth0",
+				"nud",
+				"permanent",
+			]),
+		);
+		await lab.run("pod1a", ["ip", "address", "add", "10.99.99.99/32", "dev", "eth0"]);
+		const before = (await cluster.drops("node1")).spoofed_neighbour ?? 0;
+		const forged = ["ping", "-n", "-c", "1", "-W", "1", "-I", "10.99.99.99", gateway];
+		await lab.run("pod1a", forged, { mayFail: true });
+		await lab.run("pod1a", ["ip", "address", "del", "10.99.99.99/32", "dev", "eth0"]);
+		await until("spoofed_neighbour on node1", async () => {
+			return ((await cluster.drops("node1")).spoofed_neighbour ?? 0) > before;
+		});
+		const known = await lab.run("node1", ["ip", "neigh", "show"]);
+		t.notMatch(known.stdout, "10.99.99.99");
+		const own = await lab.run("pod1a", ["ping", "-n", "-c", "1", "-W", "2", gateway], {
+			mayFail: true,
+		});
+		t.match(own.stdout, " 1 received", "of its own it may tell");
 	});
 
 	t.test("tunnel packets that are not to be believed", (t) => tunnels(t, cluster, arrived));

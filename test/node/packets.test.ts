@@ -166,6 +166,42 @@ t.test("hybrid", async (t) => {
 		}
 	});
 
+	t.test("a Pod is told at once what cannot be reached", async (t) => {
+		const nobody = (node: number, family: Family): string =>
+			family === 4 ? `10.244.${node}.250` : `fd00:10:244:${node}::fa`;
+		const routes = {
+			unreachable: ["203.0.113.91", "2001:db8::91"],
+			prohibit: ["203.0.113.92", "2001:db8::92"],
+		};
+		for (const [type, addresses] of Object.entries(routes))
+			for (const address of addresses)
+				await lab.run("node1", ["ip", "route", "add", type, address]);
+		t.teardown(async () => {
+			for (const [type, addresses] of Object.entries(routes))
+				for (const address of addresses)
+					await lab.run("node1", ["ip", "route", "del", type, address]);
+		});
+		for (const [i, family] of FAMILIES.entries()) {
+			const host = family === 4 ? "Destination Host Unreachable" : "Address unreachable";
+			const said: [string, string, string][] = [
+				[nobody(1, family), gateway(1, family), host],
+				[nobody(2, family), gateway(2, family), host],
+				[nobody(3, family), gateway(3, family), host],
+				[routes.unreachable[i]!, gateway(1, family), family === 4 ? host : "No route"],
+				[
+					routes.prohibit[i]!,
+					gateway(1, family),
+					family === 4 ? "Packet filtered" : "Administratively prohibited",
+				],
+			];
+			for (const [to, by, what] of said) {
+				const command = ["ping", "-n", "-c", "1", "-W", "5", to];
+				const { stdout } = await lab.run("pod1a", command, { mayFail: true });
+				t.match(stdout, new RegExp(`From ${by} icmp_seq=1 .*${what}`), `${to}: ${what}`);
+			}
+		}
+	});
+
 	t.test("IP options pass", async (t) => {
 		const targets = ["pod1b", "pod2a", "pod3a"];
 		const packets = targets.map((to) => {

@@ -10,6 +10,9 @@ import * as world from "./world.js";
 const { podA, podB, direct, geneve4, vxlan4, geneve6, routed, down, outside, nodeAddress } = world;
 const DATA = Buffer.from("a fairway is deep enough to sail straight through");
 
+/** Longer than any MTU: the ports, and chunks that a receiver would get in packets of their own. */
+const bundle = Buffer.concat([Buffer.from("138813890000000100000000", "hex"), Buffer.alloc(1800)]);
+
 function rows(family: 4 | 6): PacketRow[] {
 	const udp = build.udp(1000, 2000, DATA);
 	const from = (destination: string, ttl = 64, more: Partial<build.IpOptions> = {}) =>
@@ -153,6 +156,40 @@ function rows(family: 4 | 6): PacketRow[] {
 			packet: fromPod(podA, from(world.excluded[family])),
 			action: "wire",
 			out: onWire(world.ROUTER_MAC, from(world.excluded[family], 63)),
+		},
+		{
+			shows: "a bundle of SCTP packets goes directly, however long it is",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{ source: podA[family], destination: direct.pod[family] },
+					build.protocol(132, bundle),
+				),
+				{ gsoSize: 0xffff, gsoSegments: 2 },
+			),
+			action: "wire",
+		},
+		{
+			shows: "a bundle of SCTP packets goes to a Pod of this Node",
+			packet: fromPod(
+				podA,
+				build.ip({ source: podA[family], destination: podB[family] }, build.protocol(132, bundle)),
+				{ gsoSize: 0xffff, gsoSegments: 2 },
+			),
+			action: "endpoint",
+		},
+		{
+			shows: "a bundle of SCTP packets does not go into a tunnel",
+			packet: fromPod(
+				podA,
+				build.ip(
+					{ source: podA[family], destination: geneve4.pod[family] },
+					build.protocol(132, bundle),
+				),
+				{ gsoSize: 0xffff, gsoSegments: 2 },
+			),
+			action: "drop",
+			drop: "sctp_bundle",
 		},
 		{
 			shows: "to where the route is unreachable: the Pod is told",
