@@ -100,7 +100,8 @@ export const DropReason = {
 	UNTUNNELLED: 33,
 	PEER_MAC_MISMATCH: 34,
 	PROBE_RATE: 35,
-	REASON_COUNT: 36,
+	SCTP_BUNDLE: 36,
+	REASON_COUNT: 37,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -140,6 +141,7 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	33: "untunnelled",
 	34: "peer_mac_mismatch",
 	35: "probe_rate",
+	36: "sctp_bundle",
 };
 
 export const EventCounter = {
@@ -1069,7 +1071,7 @@ export const maps = {
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 36,
+		maxEntries: 37,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
