@@ -26,7 +26,9 @@ stage int flow_lookup(const struct flow_key *key, const struct node_config *node
 	if (!key || !node || !work)
 		return 0;
 	work->track.known = 0;
-	match = flow_find(key, flow_hash(key, &node->flow_hash, true), true);
+	/* Linux 6.1 takes no argument of a global function for the key of a map. */
+	work->tuple = *key;
+	match = flow_find(&work->tuple, flow_hash(key, &node->flow_hash, true), true);
 	if (!match.flow)
 		return 0;
 	work->flow = *match.flow;

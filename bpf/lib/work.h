@@ -87,6 +87,7 @@ struct work {
 	struct slot_search search;
 	struct flow_key reply;	 /* of a flow in the making */
 	struct flow_key removed; /* of a flow that goes */
+	struct flow_key tuple;	 /* that is looked up */
 	struct probe_datagram probe;
 	struct fib_question question;
 	struct bpf_fib_lookup fib;
