@@ -72,7 +72,7 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 	if (last <= IN_CLOCK)
 		USED(&inner);
 	END_AT(IN_TUNNEL, 0);
-	hash = words_hash(&inner.words, node->hash_seed, true);
+	hash = words_hash(&inner.words, &node->flow_hash, true);
 	END_AT(IN_HASH, hash);
 	now = bpf_ktime_get_coarse_ns();
 	END_AT(IN_CLOCK, now);

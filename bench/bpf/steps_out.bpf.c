@@ -64,7 +64,7 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 	if (last <= OUT_CLOCK)
 		USED(&headers);
 	END_AT(OUT_HEADERS, 0);
-	hash = words_hash(&headers.words, node->hash_seed, true);
+	hash = words_hash(&headers.words, &node->flow_hash, true);
 	END_AT(OUT_HASH, hash);
 	now = bpf_ktime_get_coarse_ns();
 	END_AT(OUT_CLOCK, now);
@@ -163,7 +163,7 @@ static __always_inline const struct node_config *look(struct __sk_buff *ctx,
 	if (!node ||
 	    !headers_read(data, end, ETH_HLEN, bpf_htons(ETH_P_IP), ctx->len - ETH_HLEN, headers))
 		return NULL;
-	*hash = words_hash(&headers->words, node->hash_seed, true);
+	*hash = words_hash(&headers->words, &node->flow_hash, true);
 	USED(headers);
 	return node;
 }
