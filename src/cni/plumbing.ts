@@ -94,6 +94,8 @@ async function isIPv6Off(name: string): Promise<boolean> {
 /** Script for one process in the Pod's namespace. $1: the interface, $2: the lines of a batch. */
 const podScript = `
 	ipv6="/proc/sys/net/ipv6/conf/$1"
+	# The Pod has its routes; no router answers here, and from_pod drops what asks for one.
+	[ ! -e "$ipv6/accept_ra" ] || echo 0 >"$ipv6/accept_ra"
 	case "$2" in *nodad*)
 		echo 0 >"$ipv6/disable_ipv6"
 		# No one else is on this link, and tentative addresses cannot be used.
