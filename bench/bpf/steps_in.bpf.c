@@ -81,7 +81,7 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 		USED((__u64)match.direction);
 		return match.flow ? last : FAILED;
 	}
-	match = flow_established(&inner, hash, true, node, now);
+	match = flow_established(&inner, hash, true, node, route_epoch(node), now);
 	flow = match.flow;
 	if (!flow || !flow->local_ifindex || flow->local_direction == match.direction ||
 	    flow->flags & FLOW_SNAT)

@@ -73,7 +73,7 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 		USED((__u64)match.direction);
 		return match.flow ? last : FAILED;
 	}
-	match = flow_established(&headers, hash, true, node, now);
+	match = flow_established(&headers, hash, true, node, route_epoch(node), now);
 	if (!match.flow)
 		return FAILED;
 	END_AT(OUT_CHECK, (__u64)match.direction);
@@ -168,7 +168,7 @@ static __always_inline const struct node_config *look(struct __sk_buff *ctx,
 	return node;
 }
 
-/* Creates a packet's flow as the slow path leaves it after an answer. */
+/* Creates a packet's flow as the full path leaves it after an answer. */
 SEC("tc")
 int fill(struct __sk_buff *ctx)
 {
@@ -178,25 +178,19 @@ int fill(struct __sk_buff *ctx)
 	struct packet packet = {};
 	const struct node_config *node;
 	struct bench *state = bench_state();
-	struct flow *flow;
+	struct work *work = work_start();
 	__u32 hash;
-	int slot;
 
 	node = look(ctx, &headers, &hash);
-	if (!node || !state)
+	if (!node || !state || !work)
 		return FAILED;
 	__builtin_memcpy(&pod.mac, state->frame + ETH_ALEN, sizeof(pod.mac));
 	packet.key = headers.key;
-	slot = flow_create(&packet, node);
-	if (slot < 0)
-		return FAILED;
-	flow = flow_at(slot);
-	if (!flow)
-		return FAILED;
-	route_remember(flow, &route, &pod, FLOW_ORIGINAL, node);
-	flow->state = FLOW_UDP_ESTABLISHED;
-	flow->flags |= FLOW_REPLIED;
-	return OUT_START;
+	flow_begin(work, &packet, bpf_ktime_get_coarse_ns());
+	route_remember(&work->flow, &route, &pod, FLOW_ORIGINAL, route_epoch(node));
+	work->flow.state = FLOW_UDP_ESTABLISHED;
+	work->flow.flags |= FLOW_REPLIED;
+	return flow_create(node, 0) < 0 ? FAILED : OUT_START;
 }
 
 /* Counts where flows are found. */
@@ -278,7 +272,7 @@ int look_index(struct __sk_buff *ctx)
 	ref = bpf_map_lookup_elem(&flow_index, &headers.key);
 	if (!ref)
 		return FAILED;
-	flow = flow_of(ref);
+	flow = flow_at(ref->slot);
 	if (!flow)
 		return FAILED;
 	USED(flow->last_seen);
