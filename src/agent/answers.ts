@@ -10,17 +10,17 @@ import { RequestError } from "../api/server.js";
 import type { CniServer } from "../cni/server.js";
 import type { Config } from "../config/config.js";
 import { peerIndex } from "../forwarder/route.js";
+import type { LoopLag } from "../observe/loop_lag.js";
+import type { PathEvents } from "../observe/path_events.js";
 import type { Prober } from "../probe/prober.js";
-import type { PathSurvey } from "../probe/survey.js";
+import type { PathSurvey } from "../probe/survey/survey.js";
+import { check } from "../report/check.js";
+import { explain } from "../report/explain.js";
+import { pathFactsOf, withReasons } from "../report/path_facts.js";
+import type { AgentState, InForce } from "../report/state.js";
+import { endpointStatus, type PathFactsOf, peerStatus, statusOf } from "../report/views.js";
 import { peerKey } from "../tables/paths.js";
-import { check } from "./check.js";
-import { explain } from "./explain.js";
 import type { Kernel } from "./kernel.js";
-import type { LoopLag } from "./loop_lag.js";
-import type { PathEvents } from "./path_events.js";
-import { pathFactsOf, withReasons } from "./path_facts.js";
-import type { AgentState, InForce } from "./state.js";
-import { endpointStatus, type PathFactsOf, peerStatus, statusOf } from "./views.js";
 
 export interface AnswersOptions {
 	nodeName: string;

@@ -4,14 +4,14 @@
  */
 import { fileURLToPath } from "node:url";
 import { libbpfVersion, PacketSender, RingBuffer } from "#native";
-import { DirectoryLock } from "../api/lock.js";
 import type { Config } from "../config/config.js";
-import { type Log, withComponent } from "../log.js";
+import { DirectoryLock } from "../linux/lock.js";
 import { RECORDS_A_TURN } from "../probe/prober.js";
-import { Pins } from "../reconcile/pins.js";
+import { Pins } from "../reconcile/programs/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { RateLimit } from "../slowpath/rate_limit.js";
 import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
+import { type Log, withComponent } from "../text/log.js";
 
 /** The part of the reconciler that the agent uses. */
 export type Kernel = Pick<

@@ -1,5 +1,5 @@
 /** Lasting problems: each is logged when it appears and when it is gone. */
-import type { Log } from "../log.js";
+import type { Log } from "../text/log.js";
 
 export class ProblemLog {
 	readonly #log: Pick<Log, "info" | "warn">;

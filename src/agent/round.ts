@@ -15,21 +15,21 @@ import { formatProblem } from "../cluster/snapshot.js";
 import type { CniServer } from "../cni/server.js";
 import { type CompileInput, compile } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
-import type { Log } from "../log.js";
+import type { PathEvents } from "../observe/path_events.js";
+import type { PathMemory } from "../observe/path_memory.js";
+import { type PeerDifference, peerDifferences } from "../observe/peer_differences.js";
 import type { Prober } from "../probe/prober.js";
-import type { Kernel } from "./kernel.js";
-import type { PathEvents } from "./path_events.js";
-import type { PathMemory } from "./path_memory.js";
-import { type PeerDifference, peerDifferences } from "./peer_differences.js";
-import type { ProblemLog } from "./problem_log.js";
-import type { Sources } from "./sources.js";
 import {
 	type AgentState,
 	changed,
 	INITIAL_STATE,
 	type InForce,
 	type PathEntries,
-} from "./state.js";
+} from "../report/state.js";
+import type { Log } from "../text/log.js";
+import type { Kernel } from "./kernel.js";
+import type { ProblemLog } from "./problem_log.js";
+import type { Sources } from "./sources.js";
 
 export interface RoundOptions {
 	nodeName: string;

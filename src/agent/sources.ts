@@ -6,11 +6,11 @@ import { isDeepStrictEqual } from "node:util";
 import type { Admission } from "../cluster/admission.js";
 import type { Snapshot } from "../cluster/snapshot.js";
 import type { Source, Store } from "../cluster/store.js";
-import type { Network } from "../compile/network.js";
 import { changedKeys } from "../config/changes.js";
 import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
 import { watchConfig } from "../config/watch.js";
-import type { Log } from "../log.js";
+import type { Network } from "../linux/network.js";
+import type { Log } from "../text/log.js";
 import type { Kernel } from "./kernel.js";
 
 export interface SourcesOptions {

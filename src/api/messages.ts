@@ -4,7 +4,7 @@
  */
 import type { HybridDirect, TrafficEncapMode, TunnelType, XdpMode } from "../config/config.js";
 import type { FoundCause, Suspicion } from "../probe/causes.js";
-import type { Findings, PathSurvey } from "../probe/survey.js";
+import type { Findings, PathSurvey } from "../probe/survey/survey.js";
 import type { Mode, ModeSummary, Verdict } from "../probe/verdict.js";
 import type { PathKind } from "../tables/paths.js";
 

@@ -9,9 +9,9 @@ import { chmodSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
+import { DirectoryLock } from "../linux/lock.js";
 import { type ApiResponse, agentSocket } from "./client.js";
 import { jsonPieces } from "./json_pieces.js";
-import { DirectoryLock } from "./lock.js";
 
 /** Thrown by a handler to answer with a status of its choice and `{"error": message}`. */
 export class RequestError extends Error {

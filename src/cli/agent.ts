@@ -4,9 +4,9 @@ import type { Agent } from "../agent/agent.js";
 import { keepHeapSmall } from "../agent/heap.js";
 import { openLog } from "../agent/log.js";
 import { UnhandledErrors } from "../agent/unhandled_errors.js";
-import { version } from "../agent/version.js";
 import { formatConfigError } from "../config/config.js";
 import { readConfig } from "../config/parse.js";
+import { version } from "../text/version.js";
 import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from "./exit.js";
 import { stopInTime } from "./stop.js";
 

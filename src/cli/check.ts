@@ -9,7 +9,7 @@ import {
 	NO_SUCH_PEER,
 } from "../api/messages.js";
 import type { FoundCause } from "../probe/causes.js";
-import type { Leg, Way } from "../probe/survey.js";
+import type { Leg, Way } from "../probe/survey/survey.js";
 import type { Mode, Outcome } from "../probe/verdict.js";
 import { type Column, table, wrap } from "../text/table.js";
 import { milliseconds, percent } from "../text/units.js";

@@ -1,9 +1,9 @@
 /** `fairway cleanup` */
 import { existsSync, rmdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { DirectoryLock } from "../api/lock.js";
-import type { Log } from "../log.js";
+import { DirectoryLock } from "../linux/lock.js";
 import { Reconciler } from "../reconcile/reconciler.js";
+import type { Log } from "../text/log.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 
 export async function cleanupCommand(options: { runDir: string; pinDir: string }): Promise<number> {

@@ -3,8 +3,8 @@
  * code of a command is loaded when it runs, so that each starts quickly.
  */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { version } from "../agent/version.js";
 import type { PeerStatus } from "../api/messages.js";
+import { version } from "../text/version.js";
 import { EXIT_DONE, EXIT_FAILED, EXIT_STATUSES, EXIT_USAGE, UsageError } from "./exit.js";
 
 const RUN_DIR = "/run/fairway";

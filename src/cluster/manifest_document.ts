@@ -5,7 +5,7 @@
  *  2. value → objects (a List has several)
  *  3. object → by its kind: Nodes are read; other kinds are ignored
  */
-import { ALIASES_MAX, firstLine, parseYaml, positionOf } from "../config/yaml.js";
+import { ALIASES_MAX, firstLine, parseYaml, positionOf } from "../files/yaml.js";
 import { type NodeReading, readNode } from "./node_object.js";
 
 /** `line` and `column` count from 1, from the beginning of the document. */

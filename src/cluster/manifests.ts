@@ -23,8 +23,8 @@ import {
 import { readdir, readFile } from "node:fs/promises";
 import { basename, dirname, extname, join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { type Cause, PathWatch, type PathWatchOptions } from "../config/path_watch.js";
-import { firstLine } from "../config/yaml.js";
+import { type Cause, PathWatch, type PathWatchOptions } from "../files/path_watch.js";
+import { firstLine } from "../files/yaml.js";
 import { DocumentReader, type DocumentReaderOptions } from "./document_reader.js";
 import { FileObjects } from "./file_objects.js";
 import { type DocumentCache, type ManifestResult, readManifest } from "./manifest_file.js";

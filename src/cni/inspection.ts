@@ -5,8 +5,8 @@
  *  1 host side: interface, MAC, routes, neighbours
  *  2 Pod side: interface, MAC, addresses, default routes, neighbours, GRO
  */
-import type { IpRoute } from "../reconcile/iproute.js";
-import { ROUTE_PROTOCOL } from "../reconcile/names.js";
+import type { IpRoute } from "../linux/iproute.js";
+import { ROUTE_PROTOCOL } from "../linux/names.js";
 import type { Endpoint } from "./endpoint.js";
 import { defaultPrefix, hostPrefix, isV6 } from "./result.js";
 

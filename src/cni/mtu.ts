@@ -7,8 +7,8 @@
  * Larger packets of connections that were opened before still arrive: the data path delivers to the Pod's
  * side without checking its MTU (bpf_redirect_peer).
  */
-import type { BatchFailure, IpRoute } from "../reconcile/iproute.js";
-import { ROUTE_PROTOCOL } from "../reconcile/names.js";
+import type { BatchFailure, IpRoute } from "../linux/iproute.js";
+import { ROUTE_PROTOCOL } from "../linux/names.js";
 import type { Endpoint } from "./endpoint.js";
 import { defaultPrefix, hostPrefix, isV6 } from "./result.js";
 

@@ -11,8 +11,8 @@
  */
 import { existsSync } from "node:fs";
 import { readFile, stat, statfs, writeFile } from "node:fs/promises";
-import type { BatchFailure, IpRoute, IpRouteError } from "../reconcile/iproute.js";
-import { ROUTE_PROTOCOL } from "../reconcile/names.js";
+import type { BatchFailure, IpRoute, IpRouteError } from "../linux/iproute.js";
+import { ROUTE_PROTOCOL } from "../linux/names.js";
 import { type Endpoint, type EndpointId, endpointKey } from "./endpoint.js";
 import { CniError, ErrorCode } from "./errors.js";
 import { defaultPrefix, hostPrefix, isV6 } from "./result.js";

@@ -5,8 +5,8 @@
  * Not in the kernel, and so not in what is rebuilt: the path of the Pod's namespace, its gateways and
  * its name. An ADD or DEL of the Pod needs none of them.
  */
-import type { IpRoute } from "../reconcile/iproute.js";
-import { ROUTE_PROTOCOL } from "../reconcile/names.js";
+import type { IpRoute } from "../linux/iproute.js";
+import { ROUTE_PROTOCOL } from "../linux/names.js";
 import type { Endpoint } from "./endpoint.js";
 import { isV6 } from "./result.js";
 

@@ -6,15 +6,15 @@
  *  3 executes the command      4 returns the answer or an error object
  */
 
-import type { Log } from "../log.js";
-import type { IpRoute } from "../reconcile/iproute.js";
-import { Attachments, type NodeView } from "./attachments.js";
+import type { IpRoute } from "../linux/iproute.js";
+import type { Log } from "../text/log.js";
 import { forgetDeletion, notedDeletions } from "./deletions.js";
 import { describe, type Endpoint, endpointKey } from "./endpoint.js";
 import { CniError, ErrorCode, errorObject } from "./errors.js";
 import { inspect } from "./inspection.js";
 import { KeyedLock } from "./lock.js";
 import { checkNamespace, isAttached } from "./plumbing.js";
+import { type NodeView, Pods } from "./pods.js";
 import type { CniRequest, CniResponse } from "./protocol.js";
 import {
 	type Attachment,
@@ -24,7 +24,7 @@ import {
 } from "./request.js";
 import { addResult, type Result } from "./result.js";
 
-export type { NodeView } from "./attachments.js";
+export type { NodeView } from "./pods.js";
 
 export interface CniServerOptions {
 	/** Endpoints are stored in RUN_DIR/endpoints. */
@@ -44,19 +44,19 @@ export interface CniServerOptions {
 
 export class CniServer {
 	readonly #options: CniServerOptions;
-	readonly #attachments: Attachments;
+	readonly #pods: Pods;
 	readonly #lock = new KeyedLock();
 
 	/** Reads RUN_DIR/endpoints, blocking, so that endpoints() is complete immediately. */
 	constructor(options: CniServerOptions) {
 		this.#options = options;
 		const { runDir, ip, log, onEndpointsChanged } = options;
-		this.#attachments = new Attachments({ runDir, ip, log, onChange: onEndpointsChanged });
+		this.#pods = new Pods({ runDir, ip, log, onChange: onEndpointsChanged });
 	}
 
 	/** Every attached endpoint, in order of attachment. */
 	endpoints(): Endpoint[] {
-		return this.#attachments.list();
+		return this.#pods.list();
 	}
 
 	/** Never rejects: failures become CNI error objects in the answer. */
@@ -82,7 +82,7 @@ export class CniServer {
 		return this.#lock.run("deletions", async () => {
 			for (const id of await notedDeletions(this.#options.runDir)) {
 				try {
-					await this.#attachments.delete(id);
+					await this.#pods.delete(id);
 					await forgetDeletion(this.#options.runDir, id);
 				} catch (error) {
 					// Retried at the next call.
@@ -101,7 +101,7 @@ export class CniServer {
 			const mtu = this.#options.self()?.podMTU;
 			if (mtu === undefined) return;
 			try {
-				await this.#attachments.updateMTU(mtu);
+				await this.#pods.updateMTU(mtu);
 			} catch (error) {
 				this.#options.log.warn({ mtu, err: error }, "cannot change Pod MTU");
 			}
@@ -110,7 +110,7 @@ export class CniServer {
 
 	/** Sentences for `fairway status`. */
 	problems(): string[] {
-		const { unreadable } = this.#attachments;
+		const { unreadable } = this.#pods;
 		const problems = unreadable.map((path) => `The endpoint record ${path} is unreadable.`);
 		const node = this.#options.self();
 		for (const endpoint of this.endpoints()) {
@@ -118,7 +118,7 @@ export class CniServer {
 			const pod = `${describe(endpoint)} (${addresses.join(", ")})`;
 			if (!isAttached(hostInterface))
 				problems.push(`${pod} has no interface any more: its namespace ${netns} has vanished.`);
-			if (node !== undefined && !this.#attachments.isWithin(endpoint, node))
+			if (node !== undefined && !this.#pods.isWithin(endpoint, node))
 				problems.push(`${pod} has an address outside of this Node's pod CIDRs.`);
 		}
 		return problems;
@@ -132,16 +132,13 @@ export class CniServer {
 			case "ADD":
 				return await this.#add(config, invocation.attachment);
 			case "DEL":
-				await this.#attachments.delete(invocation.attachment);
+				await this.#pods.delete(invocation.attachment);
 				return undefined;
 			case "CHECK":
 				await this.#check(config, invocation.attachment);
 				return undefined;
 			case "STATUS":
-				await this.#attachments.checkRoom(
-					ErrorCode.NOT_AVAILABLE,
-					this.#node(ErrorCode.NOT_AVAILABLE),
-				);
+				await this.#pods.checkRoom(ErrorCode.NOT_AVAILABLE, this.#node(ErrorCode.NOT_AVAILABLE));
 				return undefined;
 			case "GC":
 				await this.#collectGarbage(config);
@@ -152,14 +149,14 @@ export class CniServer {
 	async #add(config: NetworkConfiguration, attachment: Attachment): Promise<Result> {
 		const node = this.#node(ErrorCode.TRY_AGAIN_LATER);
 		await checkNamespace(attachment.netns);
-		const endpoint = await this.#attachments.add(attachment, node);
+		const endpoint = await this.#pods.add(attachment, node);
 		// The Node's MTU may have changed meanwhile, before this endpoint was known.
 		if (this.#options.self()?.podMTU !== endpoint.mtu) await this.updateMTU();
-		return addResult(this.#attachments.get(endpoint) ?? endpoint, node.gatewayMac, config);
+		return addResult(this.#pods.get(endpoint) ?? endpoint, node.gatewayMac, config);
 	}
 
 	async #check({ prevResult }: NetworkConfiguration, attachment: Attachment): Promise<void> {
-		const endpoint = this.#attachments.get(attachment);
+		const endpoint = this.#pods.get(attachment);
 		if (endpoint === undefined) {
 			throw new CniError(
 				ErrorCode.UNKNOWN_CONTAINER,
@@ -192,7 +189,7 @@ export class CniServer {
 
 	async #collectGarbage({ name, validAttachments = [] }: NetworkConfiguration): Promise<void> {
 		const valid = new Set(validAttachments.map((a) => endpointKey({ network: name, ...a })));
-		const failures = await this.#attachments.deleteOthers(name, valid);
+		const failures = await this.#pods.deleteOthers(name, valid);
 		if (failures.length === 0) return;
 		throw new CniError(
 			ErrorCode.KERNEL_REFUSED,

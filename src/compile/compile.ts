@@ -10,13 +10,13 @@
  */
 import type { Snapshot } from "../cluster/snapshot.js";
 import { type Config, type FlowTimeouts, tunnelPort } from "../config/config.js";
+import type { Network } from "../linux/network.js";
 import { macWord, parseAddress } from "../tables/address.js";
 import { FlowState, Limit, NodeFlag, RouteKind } from "../tables/generated.js";
 import { hostPrefix, parsePrefix } from "../tables/prefix.js";
 import type { HeldPeers, Tables } from "../tables/tables.js";
 import { holdPeers } from "./held_peers.js";
 import { KernelRoutes } from "./kernel_routes.js";
-import type { Network } from "./network.js";
 import { type PathVerdicts, PeerTables, type PeerView, type ProbedPeer } from "./peer_tables.js";
 import { RouteTable } from "./route_table.js";
 import { linkInterfaces, podMtu, Self, snatAddress, wireInterfaces } from "./self.js";

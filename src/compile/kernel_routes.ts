@@ -1,6 +1,7 @@
 /** Looks up the kernel's routes like the kernel: longest prefix, then lowest metric. */
+
+import { isFairways, type Network, type NetworkRoute } from "../linux/network.js";
 import { contains, type Family, type Prefix, PrefixTable, readPrefix } from "../tables/prefix.js";
-import { isFairways, type Network, type NetworkRoute } from "./network.js";
 
 export class KernelRoutes {
 	readonly #table = new PrefixTable<NetworkRoute>();

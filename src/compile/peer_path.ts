@@ -8,11 +8,11 @@
 
 import type { NodeObject } from "../cluster/snapshot.js";
 import { type Config, tunnelPort } from "../config/config.js";
+import type { Network } from "../linux/network.js";
 import { parseAddress } from "../tables/address.js";
 import type { DirectKind, PathKind } from "../tables/paths.js";
 import { containsAddress, type Family, familyOf, parsePrefix } from "../tables/prefix.js";
 import type { KernelRoutes } from "./kernel_routes.js";
-import type { Network } from "./network.js";
 import type { Transport, TransportAddress } from "./transport.js";
 
 /** Outer IP, UDP, Geneve or VXLAN, and inner Ethernet. (The MTU does not count the outer Ethernet header.) */

@@ -4,11 +4,11 @@ import { nodeHash } from "../cluster/node_hash.js";
 import { podPrefixes } from "../cluster/node_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Config } from "../config/config.js";
+import type { Network } from "../linux/network.js";
 import { formatAddress } from "../tables/address.js";
 import { Path, type Peer, PeerFlag, ProbeWay } from "../tables/generated.js";
 import { type Family, firstAddress, type Prefix } from "../tables/prefix.js";
 import type { HostRoute, Tables } from "../tables/tables.js";
-import type { Network } from "./network.js";
 import {
 	choosePath,
 	type PathChoice,

@@ -1,11 +1,11 @@
 /** Decisions that concern only this Node: the MTU of its Pods, its SNAT addresses, its wire interfaces. */
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Config } from "../config/config.js";
+import { isFairways, type Network, type NetworkInterface } from "../linux/network.js";
 import { formatAddress } from "../tables/address.js";
 import { type Family, firstAddress, type Prefix, parsePrefix } from "../tables/prefix.js";
 import { gatewayMac } from "./gateway_mac.js";
 import type { KernelRoutes } from "./kernel_routes.js";
-import { isFairways, type Network, type NetworkInterface } from "./network.js";
 import { TUNNEL_OVERHEAD } from "./peer_path.js";
 import { addressesOf, type Transport } from "./transport.js";
 

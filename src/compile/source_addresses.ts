@@ -6,10 +6,16 @@
  * The core asks the kernel itself where that can tell (BPF_FIB_LOOKUP_SRC, Linux 6.7), for each
  * packet's own route; before, one address for each device and family has to do.
  */
+
+import {
+	isFairways,
+	type Network,
+	type NetworkInterface,
+	type NetworkRoute,
+} from "../linux/network.js";
 import { parseAddress } from "../tables/address.js";
 import type { SourceAddress } from "../tables/generated.js";
 import { containsAddress, type Family, familyOf } from "../tables/prefix.js";
-import { isFairways, type Network, type NetworkInterface, type NetworkRoute } from "./network.js";
 import { addressesOf } from "./transport.js";
 
 /** By interface index; an interface without an address is left out. */

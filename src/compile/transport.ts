@@ -9,6 +9,7 @@
  */
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Config } from "../config/config.js";
+import { isFairways, type Network, type NetworkInterface } from "../linux/network.js";
 import { parseAddress } from "../tables/address.js";
 import {
 	containsAddress,
@@ -19,7 +20,6 @@ import {
 	parsePrefix,
 } from "../tables/prefix.js";
 import type { KernelRoutes } from "./kernel_routes.js";
-import { isFairways, type Network, type NetworkInterface } from "./network.js";
 
 export interface TransportAddress {
 	family: Family;

@@ -9,10 +9,10 @@
 import { readFile } from "node:fs/promises";
 import { type Alias, type Document, isAlias, isMap, isScalar, isSeq, type Node } from "yaml";
 import type { z } from "zod";
+import { ALIASES_MAX, firstLine, parseYaml, positionOf, type YamlText } from "../files/yaml.js";
 import type { Config, ConfigError, ConfigResult } from "./config.js";
 import { refusedCombinations, schema } from "./schema.js";
 import { nearest } from "./spelling.js";
-import { ALIASES_MAX, firstLine, parseYaml, positionOf, type YamlText } from "./yaml.js";
 
 const BYTES_MAX = 1 << 20;
 

@@ -1,9 +1,9 @@
 /** Live reload of the configuration file. */
 import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
+import { PathWatch, type PathWatchOptions } from "../files/path_watch.js";
 import type { Config, ConfigResult } from "./config.js";
 import { parseConfigBytes, unreadableConfig } from "./parse.js";
-import { PathWatch, type PathWatchOptions } from "./path_watch.js";
 
 export interface WatchConfigOptions extends PathWatchOptions {
 	/** The current configuration; default: the file's present content. */

@@ -2,7 +2,7 @@
  * Known causes of broken paths, by the pattern that they leave, and what to change where. The text of
  * `fairway check` and of docs/CLOUDS.md (`npm run generate`).
  */
-import type { Direction, Findings, PathSurvey, WayFindings } from "./survey.js";
+import type { Direction, Findings, PathSurvey, WayFindings } from "./survey/survey.js";
 
 export type CauseId =
 	| "pod-addresses"

@@ -10,19 +10,19 @@
 import { randomInt } from "node:crypto";
 import type { PathVerdict, ProbedPeer } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
-import type { AdoptedPath } from "../reconcile/adopted_paths.js";
+import type { AdoptedPath } from "../reconcile/maps/adopted_paths.js";
 import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { peerKey } from "../tables/paths.js";
-import { adoptedAnnouncement } from "./announcement.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
-import { lossOf, type PathState, type Question } from "./path_state.js";
-import { policyOf, samePolicy } from "./peer_policy.js";
-import { newPeer, type PeerState, type Policy } from "./peer_state.js";
-import { advance, dueAt, type Event, isActive } from "./peer_turn.js";
+import { lossOf, type PathState, type Question } from "./path/path_state.js";
+import { adoptedAnnouncement } from "./peer/announcement.js";
+import { policyOf, samePolicy } from "./peer/peer_policy.js";
+import { newPeer, type PeerState, type Policy } from "./peer/peer_state.js";
+import { advance, dueAt, type Event, isActive } from "./peer/peer_turn.js";
 import { questionPacket } from "./question.js";
-import type { PathSurvey, SurveyCell } from "./survey.js";
-import { SURVEY_SEQUENCE, Surveyor, type SurveyProgress } from "./surveyor.js";
+import type { PathSurvey, SurveyCell } from "./survey/survey.js";
+import { SURVEY_SEQUENCE, Surveyor, type SurveyProgress } from "./survey/surveyor.js";
 import { describe, proofOf } from "./words.js";
 
 export interface ProberOptions {

@@ -6,9 +6,9 @@
 import { parseAddress } from "../tables/address.js";
 import { Limit, Probe, ProbeFlag, ProbeKind, ProbeWay } from "../tables/generated.js";
 import { type Family, familyOf } from "../tables/prefix.js";
-import type { Way } from "./survey.js";
+import type { Way } from "./survey/survey.js";
 
-export type { Way } from "./survey.js";
+export type { Way } from "./survey/survey.js";
 
 export const WAYS: Readonly<Record<Way, ProbeWay>> = {
 	direct: ProbeWay.DIRECT,

@@ -1,7 +1,7 @@
 /** What each traffic mode would do with a peer, and with all of them. Pure. */
 import type { HybridDirect, TrafficEncapMode } from "../config/config.js";
 import type { PathKind } from "../tables/paths.js";
-import type { Direction, Findings, PathSurvey, Way, WayFindings } from "./survey.js";
+import type { Direction, Findings, PathSurvey, Way, WayFindings } from "./survey/survey.js";
 
 export type Mode = TrafficEncapMode;
 export const MODES: readonly Mode[] = ["encap", "hybrid", "noEncap"];

@@ -1,7 +1,8 @@
 /** Describes the state of a peer's paths in a sentence. Pure. */
-import { mayGoUntunnelled } from "./announcement.js";
-import { isProven, lossOf, type PathState, recentlyAnswered } from "./path_state.js";
-import type { PeerState } from "./peer_state.js";
+
+import { isProven, lossOf, type PathState, recentlyAnswered } from "./path/path_state.js";
+import { mayGoUntunnelled } from "./peer/announcement.js";
+import type { PeerState } from "./peer/peer_state.js";
 
 /** @param name name of the peer's Node */
 export function describe(state: PeerState, name: string, now: number): string {

@@ -2,16 +2,22 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { BpfLink } from "#native";
-import type { Log } from "../log.js";
-import { detachFilter } from "./attachments.js";
-import { removeGroDevice } from "./gro_device.js";
-import { removeHostDevice } from "./host_device.js";
-import type { IpRoute } from "./iproute.js";
+import type { IpRoute } from "../linux/iproute.js";
+import {
+	GRO_DEVICE,
+	HOST_DEVICE,
+	isOwnDevice,
+	isPodInterface,
+	ROUTE_PROTOCOL,
+} from "../linux/names.js";
+import type { Log } from "../text/log.js";
+import { removeHostDevice } from "./host/device.js";
+import { removeGroDevice } from "./host/gro_device.js";
+import { ReservedPorts } from "./host/reserved_ports.js";
+import { sysctls } from "./host/sysctls.js";
 import { Links } from "./links.js";
-import { GRO_DEVICE, HOST_DEVICE, isOwnDevice, isPodInterface, ROUTE_PROTOCOL } from "./names.js";
-import { Pins } from "./pins.js";
-import { ReservedPorts } from "./reserved_ports.js";
-import { sysctls } from "./sysctls.js";
+import { detachFilter } from "./programs/hooks.js";
+import { Pins } from "./programs/pins.js";
 
 export interface CleanupOptions {
 	pinDir: string;

@@ -1,6 +1,6 @@
 /** The links of this namespace by name and by index, from one query of the kernel. */
-import type { IpRoute } from "./iproute.js";
-import type { WireDevice } from "./wire.js";
+import type { IpRoute } from "../linux/iproute.js";
+import type { WireDevice } from "./programs/wire.js";
 
 interface IpLink {
 	ifindex: number;

@@ -1,6 +1,6 @@
 /** The results and problems of one apply. */
-import type { Log } from "../log.js";
-import type { SysctlResult } from "./sysctls.js";
+import type { Log } from "../text/log.js";
+import type { SysctlResult } from "./host/sysctls.js";
 
 export class Pass {
 	writes = 0;

@@ -8,7 +8,7 @@
  *                  node_config with a new route epoch: flows look again at what has changed
  *  4. programs     loaded when the knobs or maps are new (the first ones from the start on, beside
  *                  everything else); new maps take over the old ones' entries
- *  5. attachments  the wire first, then fairway0, then Pods: who receives before who sends; and
+ *  5. hooks        the wire first, then fairway0, then Pods: who receives before who sends; and
  *                  fairway1 where no XDP strips tunnels before GRO
  *  6. routes       of the kernel, once from_host can take what they lead to it
  *  7. sweep        what nobody wants any more, and what an earlier agent left behind
@@ -20,44 +20,44 @@
 
 import { mkdirSync } from "node:fs";
 import { type BpfMap, possibleCpus } from "#native";
-import type { Network } from "../compile/network.js";
 import type { TableReader } from "../forwarder/table_reader.js";
-import type { Log } from "../log.js";
+import { IpRoute } from "../linux/iproute.js";
+import { type NetworkEvents, NetworkMonitor } from "../linux/monitor.js";
+import { isPodInterface } from "../linux/names.js";
+import type { Network } from "../linux/network.js";
+import { hasVethWire, readNetwork } from "../linux/network_watch.js";
 import { Limit, type Peer } from "../tables/generated.js";
 import type { HeldPeers, Tables, XdpMode } from "../tables/tables.js";
-import { type AdoptedPath, adoptedPaths } from "./adopted_paths.js";
-import { AgentTables } from "./agent_tables.js";
-import { Attachments } from "./attachments.js";
+import type { Log } from "../text/log.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
+import { FullLook } from "./full_look.js";
+import { GroDevice } from "./host/gro_device.js";
+import { HostState } from "./host/state.js";
+import { Links } from "./links.js";
+import { type AdoptedPath, adoptedPaths } from "./maps/adopted_paths.js";
+import { AgentTables } from "./maps/agent_tables.js";
 import {
 	type Counters,
 	type PeerCounters,
 	readCounters,
 	readPeerCounter,
 	readPeerCounters,
-} from "./counters.js";
-import { Datapath } from "./datapath.js";
-import { flowsInUse } from "./flow_count.js";
-import { FullLook } from "./full_look.js";
-import { GroDevice } from "./gro_device.js";
-import { HostState } from "./host_state.js";
-import { IpRoute } from "./iproute.js";
-import { Links } from "./links.js";
-import { LiveTables } from "./live_tables.js";
-import { type MapMemory, peerSlotsFor } from "./map_sizes.js";
-import { type NetworkEvents, NetworkMonitor } from "./monitor.js";
-import { isPodInterface } from "./names.js";
-import { hasVethWire, readNetwork } from "./network.js";
-import { knobsOf } from "./object_file.js";
+} from "./maps/counters.js";
+import { flowsInUse } from "./maps/flow_count.js";
+import { LiveTables } from "./maps/live_tables.js";
+import { type MapMemory, peerSlotsFor } from "./maps/map_sizes.js";
+import { TableState } from "./maps/table_state.js";
 import { Pass } from "./pass.js";
-import { Pins } from "./pins.js";
+import { Datapath } from "./programs/datapath.js";
+import { Hooks } from "./programs/hooks.js";
+import { knobsOf } from "./programs/object_file.js";
+import { Pins } from "./programs/pins.js";
+import { Wire } from "./programs/wire.js";
 import { Stages } from "./stages.js";
-import { TableState } from "./table_state.js";
-import { Wire } from "./wire.js";
 
-export type { Log } from "../log.js";
-export type { Counters, PeerCounters } from "./counters.js";
-export type { MapMemory } from "./map_sizes.js";
+export type { Log } from "../text/log.js";
+export type { Counters, PeerCounters } from "./maps/counters.js";
+export type { MapMemory } from "./maps/map_sizes.js";
 
 export interface ReconcilerOptions {
 	/** Where maps, links and programs are pinned; created with its parents, bpffs mounted if necessary. */
@@ -82,7 +82,7 @@ export interface Applied {
 	pending: number;
 	/** Packets flow: tables and fairway0 are written, programs on the wire and on fairway0 attached. */
 	ready: boolean;
-	/** Number of entries, routes and attachments that were written. */
+	/** Number of entries, routes and hooks that were written. */
 	writes: number;
 }
 
@@ -101,7 +101,7 @@ export class Reconciler {
 	readonly #ip = new IpRoute();
 	readonly #pins: Pins;
 	readonly #monitor: NetworkMonitor;
-	readonly #attachments: Attachments;
+	readonly #hooks: Hooks;
 	readonly #wire: Wire;
 	readonly #gro: GroDevice;
 	readonly #host: HostState;
@@ -133,9 +133,9 @@ export class Reconciler {
 		this.#datapath = this.#openDatapath();
 		const map = (name: string) => this.#datapath.map(name);
 		this.#tables = new TableState(new AgentTables(map));
-		this.#attachments = new Attachments(pins, this.#log);
-		this.#attachments.adoptFilters(links.all());
-		this.#wire = new Wire(this.#ip, this.#attachments, this.#log);
+		this.#hooks = new Hooks(pins, this.#log);
+		this.#hooks.adoptFilters(links.all());
+		this.#wire = new Wire(this.#ip, this.#hooks, this.#log);
 		this.#gro = new GroDevice(this.#ip, this.#log);
 		this.#host = new HostState(this.#ip, this.#log);
 		this.#live = new LiveTables(map, this.#ip);
@@ -145,7 +145,7 @@ export class Reconciler {
 			runDir: options.runDir,
 			host: this.#host,
 			tables: this.#tables,
-			attachments: this.#attachments,
+			hooks: this.#hooks,
 			wire: this.#wire,
 			gro: this.#gro,
 			datapath: () => this.#datapath,
@@ -340,7 +340,7 @@ export class Reconciler {
 		this.#monitor.close();
 		await this.#queue;
 		await this.#datapath.idle();
-		this.#attachments.close();
+		this.#hooks.close();
 		this.#datapath.close();
 	}
 

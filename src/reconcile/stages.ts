@@ -3,24 +3,24 @@
  * the first successful apply.
  */
 
-import type { Log } from "../log.js";
+import type { IpRoute } from "../linux/iproute.js";
+import { HOST_DEVICE, isPodInterface } from "../linux/names.js";
 import { NodeFlag } from "../tables/generated.js";
 import type { PortRange, Tables } from "../tables/tables.js";
-import type { Attachments, Hook } from "./attachments.js";
-import type { Datapath, Programs } from "./datapath.js";
-import type { GroDevice } from "./gro_device.js";
-import type { HostState } from "./host_state.js";
-import type { IpRoute } from "./iproute.js";
-import type { PodRoute } from "./kernel_routes.js";
+import type { Log } from "../text/log.js";
+import type { GroDevice } from "./host/gro_device.js";
+import type { PodRoute } from "./host/kernel_routes.js";
+import { removeOrphans } from "./host/pod_interfaces.js";
+import { ReservedPorts } from "./host/reserved_ports.js";
+import type { HostState } from "./host/state.js";
+import { sysctls } from "./host/sysctls.js";
 import { Links } from "./links.js";
-import { HOST_DEVICE, isPodInterface } from "./names.js";
-import { knobsOf } from "./object_file.js";
+import type { TableState } from "./maps/table_state.js";
 import type { Pass } from "./pass.js";
-import { removeOrphans } from "./pod_interfaces.js";
-import { ReservedPorts } from "./reserved_ports.js";
-import { sysctls } from "./sysctls.js";
-import type { TableState } from "./table_state.js";
-import type { Wire, WireDevice } from "./wire.js";
+import type { Datapath, Programs } from "./programs/datapath.js";
+import type { Hook, Hooks } from "./programs/hooks.js";
+import { knobsOf } from "./programs/object_file.js";
+import type { Wire, WireDevice } from "./programs/wire.js";
 
 export interface StagesOptions {
 	ip: IpRoute;
@@ -28,7 +28,7 @@ export interface StagesOptions {
 	runDir: string;
 	host: HostState;
 	tables: TableState;
-	attachments: Attachments;
+	hooks: Hooks;
 	wire: Wire;
 	gro: GroDevice;
 	/** The current one; resizing the flow table replaces it. */
@@ -43,7 +43,7 @@ export class Stages {
 	readonly #runDir: string;
 	readonly #host: HostState;
 	readonly #tables: TableState;
-	readonly #attachments: Attachments;
+	readonly #hooks: Hooks;
 	readonly #wire: Wire;
 	readonly #gro: GroDevice;
 	readonly #datapath: () => Datapath;
@@ -62,7 +62,7 @@ export class Stages {
 		this.#runDir = options.runDir;
 		this.#host = options.host;
 		this.#tables = options.tables;
-		this.#attachments = options.attachments;
+		this.#hooks = options.hooks;
 		this.#wire = options.wire;
 		this.#gro = options.gro;
 		this.#datapath = options.datapath;
@@ -118,7 +118,7 @@ export class Stages {
 
 		const wires = this.#wireDevices(tables, links, pass);
 		const programs = await pass.try(undefined, () => this.#loadPrograms(wires, tables.xdp));
-		const hooks = this.#hooks(tables, links, wires, pass);
+		const hooks = this.#hooksOf(tables, links, wires, pass);
 		if (programs !== undefined) await this.#attach(hooks, wires, tables, programs, pass, pods);
 		this.#checkEndpoints(tables, links, pods);
 
@@ -130,7 +130,7 @@ export class Stages {
 		);
 		if (routes !== undefined) pass.add(routes);
 
-		if (programs !== undefined) this.#attachments.sweep(hooks, wires);
+		if (programs !== undefined) this.#hooks.sweep(hooks, wires);
 		if (complete) await this.#sweepFormerPods();
 		this.#forgetGone(links);
 		const configured = (this.#tables.nodeConfig.flags & NodeFlag.CONFIGURED) !== 0;
@@ -196,7 +196,7 @@ export class Stages {
 			return true;
 		});
 		if (!committed) return;
-		const { writes, failures } = this.#attachments.attach(hooks, programs);
+		const { writes, failures } = this.#hooks.attach(hooks, programs);
 		const problems = failures.filter(({ gone }) => !gone).map(({ message }) => message);
 		pass.add({ writes, problems });
 		// A link may go at any time; the network's next message says so.
@@ -226,7 +226,7 @@ export class Stages {
 	}
 
 	/** In the order of attaching. */
-	#hooks(tables: Tables, links: Links, wires: readonly WireDevice[], pass: Pass): Hook[] {
+	#hooksOf(tables: Tables, links: Links, wires: readonly WireDevice[], pass: Pass): Hook[] {
 		const hooks: Hook[] = wires.map((device) => ({ program: "from_wire", device }));
 		for (const name of tables.linkInterfaces) {
 			const device = links.named(name);

@@ -25,7 +25,6 @@ import { ETHERNET_HEADER, Ethertype, type Packet, parse } from "../forwarder/pac
 import { decrementTtl, translate } from "../forwarder/rewrite.js";
 import { gatewayAddress } from "../forwarder/route.js";
 import { translation } from "../forwarder/snat.js";
-import type { Log } from "../log.js";
 import {
 	FlowDirection,
 	type Fragment,
@@ -34,6 +33,7 @@ import {
 	SlowPathHeader,
 	SlowPathKind,
 } from "../tables/generated.js";
+import type { Log } from "../text/log.js";
 import { Delivery } from "./delivery.js";
 import { HeldFragments } from "./held_fragments.js";
 import { RateLimit } from "./rate_limit.js";

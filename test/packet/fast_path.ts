@@ -7,10 +7,10 @@ import { equal, fail, ok } from "node:assert/strict";
 import type { FibAnswer } from "../../src/forwarder/forwarder.js";
 import type { Packet } from "../../src/forwarder/packet.js";
 import { parse } from "../../src/forwarder/packet.js";
-import { AgentTables } from "../../src/reconcile/agent_tables.js";
 import { Links } from "../../src/reconcile/links.js";
-import { entriesOf } from "../../src/reconcile/migration.js";
-import { TableState } from "../../src/reconcile/table_state.js";
+import { AgentTables } from "../../src/reconcile/maps/agent_tables.js";
+import { TableState } from "../../src/reconcile/maps/table_state.js";
+import { entriesOf } from "../../src/reconcile/programs/migration.js";
 import {
 	Action,
 	ActionName,

@@ -2,9 +2,9 @@
 import fc from "fast-check";
 import type { NodeObject } from "../../src/cluster/snapshot.js";
 import type { CompileInput, PathVerdict } from "../../src/compile/compile.js";
-import type { Network, NetworkInterface, NetworkRoute } from "../../src/compile/network.js";
 import type { Config } from "../../src/config/config.js";
 import { parseConfig } from "../../src/config/parse.js";
+import type { Network, NetworkInterface, NetworkRoute } from "../../src/linux/network.js";
 import { formatAddress } from "../../src/tables/address.js";
 import { familyOf, makePrefix, type Prefix } from "../../src/tables/prefix.js";
 

@@ -11,7 +11,7 @@ import { ApiServer } from "../../src/api/server.js";
 import type { Endpoint } from "../../src/cni/endpoint.js";
 import type { CniRequest } from "../../src/cni/protocol.js";
 import { CniServer, type NodeView } from "../../src/cni/server.js";
-import { IpRoute } from "../../src/reconcile/iproute.js";
+import { IpRoute } from "../../src/linux/iproute.js";
 
 export interface AgentState {
 	endpoints: Endpoint[];

@@ -8,9 +8,9 @@
 import assert from "node:assert/strict";
 import type { PathChoice } from "../../src/compile/peer_path.js";
 import { type Pace, paceOf } from "../../src/probe/pace.js";
-import type { Phase, Question } from "../../src/probe/path_state.js";
-import { newPeer, type PeerState, type Policy, type Use } from "../../src/probe/peer_state.js";
-import { advance, dueAt, type Event } from "../../src/probe/peer_turn.js";
+import type { Phase, Question } from "../../src/probe/path/path_state.js";
+import { newPeer, type PeerState, type Policy, type Use } from "../../src/probe/peer/peer_state.js";
+import { advance, dueAt, type Event } from "../../src/probe/peer/peer_turn.js";
 import { smallLength, type Way } from "../../src/probe/question.js";
 import { describe } from "../../src/probe/words.js";
 

@@ -1,5 +1,5 @@
 /** The survey of a simulated network, defined by the longest packet in each direction. */
-import type { PathSurvey, SurveyCell, Way } from "../../src/probe/survey.js";
+import type { PathSurvey, SurveyCell, Way } from "../../src/probe/survey/survey.js";
 
 export interface PaperWay {
 	/** The longest packet that gets through; default 0: none. */

@@ -1,6 +1,6 @@
 import t from "tap";
 import type { BpfMap } from "#native";
-import { adoptedPaths } from "../../src/reconcile/adopted_paths.js";
+import { adoptedPaths } from "../../src/reconcile/maps/adopted_paths.js";
 import { Path, PathProof, type Peer, PeerFlag, ProbeWay } from "../../src/tables/generated.js";
 
 function peer(path: Path, mtu = 1500): Peer {

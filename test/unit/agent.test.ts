@@ -14,11 +14,11 @@ import type {
 	PeerStatus,
 	Status,
 } from "../../src/api/messages.js";
-import type { Network } from "../../src/compile/network.js";
 import { parseConfig } from "../../src/config/parse.js";
 import { until } from "../../src/lab/until.js";
-import type { AdoptedPath } from "../../src/reconcile/adopted_paths.js";
-import { peerEntries } from "../../src/reconcile/peer_entries.js";
+import type { Network } from "../../src/linux/network.js";
+import type { AdoptedPath } from "../../src/reconcile/maps/adopted_paths.js";
+import { peerEntries } from "../../src/reconcile/maps/peer_entries.js";
 import {
 	Path,
 	PathName,

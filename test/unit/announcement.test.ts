@@ -6,7 +6,7 @@ import {
 	mayGoUntunnelled,
 	newAnnouncement,
 	passed,
-} from "../../src/probe/announcement.js";
+} from "../../src/probe/peer/announcement.js";
 import { PeerFlag, ProbeFlag } from "../../src/tables/generated.js";
 
 const { ANNOUNCES, SENDS_UNTUNNELLED, TAKES_UNTUNNELLED } = ProbeFlag;

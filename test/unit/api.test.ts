@@ -14,8 +14,8 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import t from "tap";
 import { AgentUnreachableError, ApiError, agentSocket, ask, call } from "../../src/api/client.js";
-import { DirectoryLock } from "../../src/api/lock.js";
 import { ApiServer, type Handler, type Handlers, RequestError } from "../../src/api/server.js";
+import { DirectoryLock } from "../../src/linux/lock.js";
 
 /** Handlers that record the request's body, or answer as a row requires. */
 const handlers: Handlers = {

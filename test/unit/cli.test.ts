@@ -5,7 +5,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import t from "tap";
-import { check } from "../../src/agent/check.js";
 import { AgentUnreachableError, ApiError, agentSocket } from "../../src/api/client.js";
 import {
 	type CheckAnswer,
@@ -25,6 +24,7 @@ import { eventsText } from "../../src/cli/events.js";
 import { explainRequest, explainText } from "../../src/cli/explain.js";
 import { peersText, widePeersText } from "../../src/cli/peers.js";
 import { statusText, waitUntilReady } from "../../src/cli/status.js";
+import { check } from "../../src/report/check.js";
 import { facts, table, wrap } from "../../src/text/table.js";
 import { bytes, duration, milliseconds, percent } from "../../src/text/units.js";
 import { type PaperNetwork, paperSurvey } from "../tools/paper_survey.js";

@@ -13,7 +13,7 @@ import { ErrorCode, errorObject } from "../../src/cni/errors.js";
 import { run } from "../../src/cni/plugin.js";
 import { parseRequest } from "../../src/cni/request.js";
 import { addResult } from "../../src/cni/result.js";
-import { isPodInterface } from "../../src/reconcile/names.js";
+import { isPodInterface } from "../../src/linux/names.js";
 
 const good = { cniVersion: "1.0.0", name: "fairway", type: "fairway-cni" };
 const variables = {

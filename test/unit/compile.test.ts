@@ -7,9 +7,9 @@ import {
 	type PathVerdict,
 } from "../../src/compile/compile.js";
 import { gatewayMac } from "../../src/compile/gateway_mac.js";
-import type { Network } from "../../src/compile/network.js";
 import { formatConfigError } from "../../src/config/config.js";
 import { parseConfig } from "../../src/config/parse.js";
+import type { Network } from "../../src/linux/network.js";
 import {
 	Limit,
 	NodeFlag,

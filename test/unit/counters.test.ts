@@ -1,8 +1,8 @@
 /** Reading counters: in pieces, whatever the number of peers and CPUs. */
 import t from "tap";
 import type { BpfMap } from "#native";
-import { readPeerCounters } from "../../src/reconcile/counters.js";
-import { flowsInUse } from "../../src/reconcile/flow_count.js";
+import { readPeerCounters } from "../../src/reconcile/maps/counters.js";
+import { flowsInUse } from "../../src/reconcile/maps/flow_count.js";
 import { FlowCount, PeerCounter } from "../../src/tables/generated.js";
 
 /** Counts the calls between two turns of the event loop; each takes `ms`. */

@@ -1,7 +1,7 @@
 /** The dense indexes of Pods. */
 import fc from "fast-check";
 import t from "tap";
-import { endpointIndexes } from "../../src/reconcile/endpoint_indexes.js";
+import { endpointIndexes } from "../../src/reconcile/maps/endpoint_indexes.js";
 import { Limit } from "../../src/tables/generated.js";
 
 type Entry = { interface: string; index?: number };

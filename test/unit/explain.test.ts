@@ -1,10 +1,10 @@
 import t from "tap";
-import { type ExplainContext, explain } from "../../src/agent/explain.js";
-import { peerDifferences } from "../../src/agent/peer_differences.js";
-import { type ProbePacket, probePacket } from "../../src/agent/probe_packet.js";
 import type { ExplainAnswer } from "../../src/api/messages.js";
 import type { PeerView } from "../../src/compile/compile.js";
 import { parse } from "../../src/forwarder/packet.js";
+import { peerDifferences } from "../../src/observe/peer_differences.js";
+import { type ExplainContext, explain } from "../../src/report/explain.js";
+import { type ProbePacket, probePacket } from "../../src/report/sample_packet.js";
 import { PathName as pathNames } from "../../src/tables/generated.js";
 import * as world from "../packet/world.js";
 

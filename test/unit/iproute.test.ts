@@ -1,6 +1,6 @@
 /** The wrapper of iproute2: what becomes of processes that fail, hang or cannot be started. */
 import t from "tap";
-import { IpRoute } from "../../src/reconcile/iproute.js";
+import { IpRoute } from "../../src/linux/iproute.js";
 
 t.test("a process that hangs is killed with all that it has started", async (t) => {
 	const ip = new IpRoute(undefined, 200);

@@ -7,7 +7,7 @@ import { createInterface } from "node:readline";
 import t from "tap";
 import { openLog } from "../../src/agent/log.js";
 import { ProblemLog } from "../../src/agent/problem_log.js";
-import { withComponent } from "../../src/log.js";
+import { withComponent } from "../../src/text/log.js";
 
 function fifo(t: { teardown(remove: () => void): void }): string {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-log-"));

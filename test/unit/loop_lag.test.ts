@@ -1,7 +1,7 @@
 /** The event loop's lag, from a paper histogram and from a loop that is blocked. */
 import { mock } from "node:test";
 import t from "tap";
-import { LoopLag } from "../../src/agent/loop_lag.js";
+import { LoopLag } from "../../src/observe/loop_lag.js";
 
 class PaperHistogram {
 	/** Milliseconds between rings of the timer. */

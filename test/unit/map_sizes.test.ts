@@ -1,8 +1,8 @@
 /** What maps take of the kernel's memory, by the machine's CPUs and the cluster's size. */
 import { fileURLToPath } from "node:url";
 import t from "tap";
-import { mapMemory, peerSlotsFor, type SizedMap } from "../../src/reconcile/map_sizes.js";
-import { ObjectFile } from "../../src/reconcile/object_file.js";
+import { mapMemory, peerSlotsFor, type SizedMap } from "../../src/reconcile/maps/map_sizes.js";
+import { ObjectFile } from "../../src/reconcile/programs/object_file.js";
 import { Limit } from "../../src/tables/generated.js";
 
 const MB = 2 ** 20;

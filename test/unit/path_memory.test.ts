@@ -3,8 +3,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { mock } from "node:test";
 import t from "tap";
-import { PathEvents } from "../../src/agent/path_events.js";
-import { PathMemory, type PathRecords } from "../../src/agent/path_memory.js";
+import { PathEvents } from "../../src/observe/path_events.js";
+import { PathMemory, type PathRecords } from "../../src/observe/path_memory.js";
 
 const directory = mkdtempSync(join(tmpdir(), "fairway-memory-"));
 t.teardown(() => rmSync(directory, { recursive: true }));

@@ -1,7 +1,7 @@
 /** Each sentence that src/probe says about a path. */
 import t from "tap";
-import type { PathState } from "../../src/probe/path_state.js";
-import { newPeer, type PeerState, type Policy } from "../../src/probe/peer_state.js";
+import type { PathState } from "../../src/probe/path/path_state.js";
+import { newPeer, type PeerState, type Policy } from "../../src/probe/peer/peer_state.js";
 import { describe, proofOf } from "../../src/probe/words.js";
 import { choice, HYBRID } from "../tools/paper_peer.js";
 

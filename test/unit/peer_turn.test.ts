@@ -4,7 +4,7 @@
  */
 import t from "tap";
 import { paceOf } from "../../src/probe/pace.js";
-import type { Policy } from "../../src/probe/peer_state.js";
+import type { Policy } from "../../src/probe/peer/peer_state.js";
 import type { Way } from "../../src/probe/question.js";
 import {
 	BUSY,

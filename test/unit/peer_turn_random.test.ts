@@ -6,9 +6,9 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
 import { paceOf } from "../../src/probe/pace.js";
-import { isProven, type Question } from "../../src/probe/path_state.js";
-import { newPeer, type PeerState, type Policy } from "../../src/probe/peer_state.js";
-import { advance, dueAt, type Event } from "../../src/probe/peer_turn.js";
+import { isProven, type Question } from "../../src/probe/path/path_state.js";
+import { newPeer, type PeerState, type Policy } from "../../src/probe/peer/peer_state.js";
+import { advance, dueAt, type Event } from "../../src/probe/peer/peer_turn.js";
 import type { Way } from "../../src/probe/question.js";
 import {
 	choice,

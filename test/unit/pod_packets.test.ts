@@ -1,7 +1,7 @@
 /** Pod packets as probes: counts of answers, compared with those before. */
 import t from "tap";
-import { newPeer, type PeerState } from "../../src/probe/peer_state.js";
-import { comparePodPackets } from "../../src/probe/pod_packets.js";
+import { newPeer, type PeerState } from "../../src/probe/peer/peer_state.js";
+import { comparePodPackets } from "../../src/probe/peer/pod_packets.js";
 import { choice } from "../tools/paper_peer.js";
 
 const WRAP = 2 ** 31;

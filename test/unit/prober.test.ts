@@ -5,7 +5,7 @@ import type { ProbedPeer } from "../../src/compile/compile.js";
 import type { Config } from "../../src/config/config.js";
 import { parseConfig } from "../../src/config/parse.js";
 import { Prober, type ProberOptions } from "../../src/probe/prober.js";
-import { deduce } from "../../src/probe/survey.js";
+import { deduce } from "../../src/probe/survey/survey.js";
 import { Probe, ProbeEvent, ProbeRecord, ProbeWay } from "../../src/tables/generated.js";
 import { choice } from "../tools/paper_peer.js";
 

@@ -1,11 +1,11 @@
 /** The reconciler's parts that need no kernel. */
 import t from "tap";
-import { changes } from "../../src/reconcile/host_device.js";
-import { convert, copyPlan } from "../../src/reconcile/migration.js";
-import { NetworkMessages } from "../../src/reconcile/network_messages.js";
-import { formatPorts, parsePorts } from "../../src/reconcile/port_set.js";
-import { othersPorts, type Reservation, reserve } from "../../src/reconcile/reserved_ports.js";
-import { NodeSockets, parseSockets } from "../../src/reconcile/sockets.js";
+import { NetworkMessages } from "../../src/linux/network_messages.js";
+import { NodeSockets, parseSockets } from "../../src/linux/sockets.js";
+import { changes } from "../../src/reconcile/host/device.js";
+import { formatPorts, parsePorts } from "../../src/reconcile/host/port_set.js";
+import { othersPorts, type Reservation, reserve } from "../../src/reconcile/host/reserved_ports.js";
+import { convert, copyPlan } from "../../src/reconcile/programs/migration.js";
 import type { Layout } from "../../src/tables/layout.js";
 
 const local = { first: 32_768, last: 60_999 };

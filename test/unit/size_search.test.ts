@@ -6,7 +6,7 @@ import {
 	searchAnswered,
 	searchStep,
 	startSearch,
-} from "../../src/probe/size_search.js";
+} from "../../src/probe/path/size_search.js";
 
 const TIMING = { gap: 50, timeout: 80 };
 

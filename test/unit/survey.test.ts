@@ -1,11 +1,16 @@
 /** What is concluded from probes, against networks of which the truth is known. */
 import fc from "fast-check";
 import t from "tap";
-import { EVENTS_MAX, PathEvents } from "../../src/agent/path_events.js";
-import { peerDifferences } from "../../src/agent/peer_differences.js";
 import type { PeerView } from "../../src/compile/compile.js";
+import { EVENTS_MAX, PathEvents } from "../../src/observe/path_events.js";
+import { peerDifferences } from "../../src/observe/peer_differences.js";
 import { CAUSES, gather, suspects } from "../../src/probe/causes.js";
-import { deduce, type Leg, type PathSurvey, type WayFindings } from "../../src/probe/survey.js";
+import {
+	deduce,
+	type Leg,
+	type PathSurvey,
+	type WayFindings,
+} from "../../src/probe/survey/survey.js";
 import { type HybridRule, MODES, summarize, verdictsOf } from "../../src/probe/verdict.js";
 import { MTU, type PaperNetwork, paperSurvey } from "../tools/paper_survey.js";
 

@@ -2,8 +2,8 @@
 import { mock } from "node:test";
 import t from "tap";
 import type { ProbedPeer } from "../../src/compile/compile.js";
-import type { SurveyCell } from "../../src/probe/survey.js";
-import { Surveyor } from "../../src/probe/surveyor.js";
+import type { SurveyCell } from "../../src/probe/survey/survey.js";
+import { Surveyor } from "../../src/probe/survey/surveyor.js";
 import { choice } from "../tools/paper_peer.js";
 
 function peer(number: number): ProbedPeer {

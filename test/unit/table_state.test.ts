@@ -1,8 +1,8 @@
 /** What the maps hold, and what is still to be written, with maps of paper that refuse at will. */
 import t from "tap";
-import type { AgentTables, EntryFailure } from "../../src/reconcile/agent_tables.js";
 import { Links } from "../../src/reconcile/links.js";
-import { TableState } from "../../src/reconcile/table_state.js";
+import type { AgentTables, EntryFailure } from "../../src/reconcile/maps/agent_tables.js";
+import { TableState } from "../../src/reconcile/maps/table_state.js";
 import { NodeConfig, NodeFlag, type Route, RouteKind } from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
 

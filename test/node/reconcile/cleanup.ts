@@ -2,8 +2,8 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import t from "tap";
-import { DirectoryLock } from "../../../src/api/lock.js";
-import { Pins } from "../../../src/reconcile/pins.js";
+import { DirectoryLock } from "../../../src/linux/lock.js";
+import { Pins } from "../../../src/reconcile/programs/pins.js";
 import { Reconciler } from "../../../src/reconcile/reconciler.js";
 import {
 	buildObject,

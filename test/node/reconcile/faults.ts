@@ -2,11 +2,11 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import t from "tap";
 import { BpfLink, BpfMap, BpfObject, clsact } from "#native";
-import { Attachments } from "../../../src/reconcile/attachments.js";
-import { IpRoute } from "../../../src/reconcile/iproute.js";
-import { FILTER_HANDLE, FILTER_PRIORITY } from "../../../src/reconcile/names.js";
-import { Pins } from "../../../src/reconcile/pins.js";
-import { Wire } from "../../../src/reconcile/wire.js";
+import { IpRoute } from "../../../src/linux/iproute.js";
+import { FILTER_HANDLE, FILTER_PRIORITY } from "../../../src/linux/names.js";
+import { Hooks } from "../../../src/reconcile/programs/hooks.js";
+import { Pins } from "../../../src/reconcile/programs/pins.js";
+import { Wire } from "../../../src/reconcile/programs/wire.js";
 import { u32 } from "../../../src/tables/codec.js";
 import { NodeConfig, RouteKind } from "../../../src/tables/generated.js";
 import {
@@ -295,25 +295,25 @@ t.test("without tcx: filters of clsact", async (t) => {
 	const names = ["from_pod", "from_wire", "to_pod", "from_host"] as const;
 	const programs = new Map(names.map((name) => [name, loaded.program(name)]));
 	const pins = await Pins.open(`${directory}/pins/fairway/clsact`);
-	const attachments = new Attachments(pins, memoryLog(), false);
+	const attached = new Hooks(pins, memoryLog(), false);
 	await ip.batch(["link add name wire5 type veth peer name far5", "link set dev wire5 up"]);
 	const device = { name: "wire5", ifindex: (await named("wire5"))?.ifindex ?? 0 };
 	const hooks = [
 		{ program: "from_wire", device },
 		{ program: "from_host", device },
 	] as const;
-	t.same(attachments.attach(hooks, programs), { writes: 2, failures: [] });
-	t.same(attachments.attach(hooks, programs), { writes: 0, failures: [] });
+	t.same(attached.attach(hooks, programs), { writes: 2, failures: [] });
+	t.same(attached.attach(hooks, programs), { writes: 0, failures: [] });
 	const query = (direction: "ingress" | "egress") =>
 		clsact.query(device.ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE)?.programId;
 	t.equal(query("ingress"), programs.get("from_wire")?.info.id);
 	t.equal(query("egress"), programs.get("from_host")?.info.id);
 
 	const next = new Map(programs).set("from_wire", programs.get("from_pod")!);
-	t.same(attachments.attach(hooks, next), { writes: 1, failures: [] }, "a filter is replaced");
+	t.same(attached.attach(hooks, next), { writes: 1, failures: [] }, "a filter is replaced");
 	t.equal(query("ingress"), programs.get("from_pod")?.info.id);
 
-	const later = new Attachments(pins, memoryLog(), false);
+	const later = new Hooks(pins, memoryLog(), false);
 	later.adoptFilters([device]);
 	const other = [{ program: "from_pod", device }] as const;
 	t.same(later.attach(other, programs), { writes: 0, failures: [] }, "that very program");

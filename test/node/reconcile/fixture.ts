@@ -7,7 +7,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { IpRoute } from "../../../src/reconcile/iproute.js";
+import { IpRoute } from "../../../src/linux/iproute.js";
 import { Reconciler, type ReconcilerOptions } from "../../../src/reconcile/reconciler.js";
 import { NodeFlag, Path, ProbeWay, RouteKind } from "../../../src/tables/generated.js";
 import type { Tables } from "../../../src/tables/tables.js";

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import t from "tap";
-import { offloadsFor } from "../../../src/reconcile/offloads.js";
+import { offloadsFor } from "../../../src/reconcile/host/offloads.js";
 import {
 	buildObject,
 	ip,

@@ -7,8 +7,8 @@ import { createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import t from "tap";
 import { BpfMap, possibleCpus } from "#native";
-import { NodeSockets } from "../../../src/reconcile/sockets.js";
-import { sysctls } from "../../../src/reconcile/sysctls.js";
+import { NodeSockets } from "../../../src/linux/sockets.js";
+import { sysctls } from "../../../src/reconcile/host/sysctls.js";
 import { u32 } from "../../../src/tables/codec.js";
 import {
 	Fragment,
@@ -231,8 +231,8 @@ t.test("a path changes at once, without an apply and while one is under way", as
 });
 
 t.test("ip monitor does not outlive an agent that is killed", async (t) => {
-	const monitor = fileURLToPath(new URL("../../../src/reconcile/monitor.ts", import.meta.url));
-	const iproute = fileURLToPath(new URL("../../../src/reconcile/iproute.ts", import.meta.url));
+	const monitor = fileURLToPath(new URL("../../../src/linux/monitor.ts", import.meta.url));
+	const iproute = fileURLToPath(new URL("../../../src/linux/iproute.ts", import.meta.url));
 	const script = `
 		const { NetworkMonitor } = await import(${JSON.stringify(monitor)});
 		const { IpRoute } = await import(${JSON.stringify(iproute)});

@@ -14,7 +14,7 @@ import {
 	clsact,
 	supportsTcx,
 } from "#native";
-import { kernelFeatures } from "../../../src/reconcile/object_file.js";
+import { kernelFeatures } from "../../../src/reconcile/programs/object_file.js";
 
 export interface Loaded {
 	program: string;

@@ -1,0 +1,340 @@
+/**
+ * The Pods attached to this Node: their interfaces, addresses and records.
+ *
+ * Attaching
+ *  1 addresses: reserved in memory, so that concurrent ADDs get different ones
+ *  2 the veth with its host side
+ *  3 in parallel: the Pod's side; the record on disk; the data path (onChange)
+ *  4 after any failure: removes everything
+ * Detaching
+ *  1 the veth   2 the record   3 the data path   4 frees the addresses
+ */
+import { basename } from "node:path";
+import type { IpRoute } from "../linux/iproute.js";
+import { isPodInterface } from "../linux/names.js";
+import type { Log } from "../text/log.js";
+import {
+	describe,
+	type Endpoint,
+	type EndpointId,
+	endpointKey,
+	hostInterfaceNames,
+	podMac,
+} from "./endpoint.js";
+import { CniError, ErrorCode } from "./errors.js";
+import { inspect } from "./inspection.js";
+import { KeyedLock } from "./lock.js";
+import { changeMTU } from "./mtu.js";
+import { attachHost, attachPod, detach, isAttached, ownInterfaces } from "./plumbing.js";
+import { AddressPool, type PodNetwork } from "./pool.js";
+import { endpointOf } from "./rebuild.js";
+import type { Attachment } from "./request.js";
+import { defaultPrefix } from "./result.js";
+import { EndpointStore } from "./store.js";
+
+/** The properties of this Node that are needed here; the agent's SelfView has them. */
+export interface NodeView {
+	podCIDRs: readonly string[];
+	/** The gateway address of each pod CIDR, in the same order. */
+	gateways: readonly string[];
+	/** MAC of the host side of every veth. */
+	gatewayMac: string;
+	podMTU: number;
+}
+
+export interface AttachmentsOptions {
+	/** Records are kept in RUN_DIR/endpoints. */
+	runDir: string;
+	/** iproute2 in the network namespace of this process. */
+	ip: IpRoute;
+	log: Pick<Log, "info" | "warn">;
+	/**
+	 * Called with the new list after each change, and with the endpoint that is being attached, if any.
+	 * Resolves when the data path is attached; a rejection undoes an ADD.
+	 */
+	onChange: (endpoints: Endpoint[], added?: Endpoint) => Promise<void>;
+}
+
+export class Pods {
+	/** Records that could not be read. */
+	readonly unreadable: readonly string[];
+	readonly #options: AttachmentsOptions;
+	readonly #store: EndpointStore;
+	/** By endpointKey. */
+	readonly #endpoints = new Map<string, Endpoint>();
+	readonly #pool = new AddressPool();
+	readonly #lock = new KeyedLock();
+
+	/** Reads the records, blocking, so that list() is complete immediately. */
+	constructor(options: AttachmentsOptions) {
+		this.#options = options;
+		this.#store = new EndpointStore(options.runDir);
+		const { endpoints, unreadable } = this.#readStore();
+		for (const endpoint of endpoints) {
+			this.#endpoints.set(endpointKey(endpoint), endpoint);
+			this.#pool.adopt(endpoint.addresses);
+		}
+		this.unreadable = unreadable;
+	}
+
+	/** A record that cannot be read is made anew of what the kernel has of its Pod. */
+	#readStore(): { endpoints: Endpoint[]; unreadable: string[] } {
+		const { ip, log } = this.#options;
+		const { endpoints, unreadable } = this.#store.load();
+		const lost = unreadable.filter((path) => {
+			const hostInterface = basename(path, ".json");
+			const rebuilt = isPodInterface(hostInterface) ? endpointOf(ip, hostInterface) : undefined;
+			if (rebuilt === undefined) return true;
+			this.#store.writeNow(rebuilt);
+			endpoints.push(rebuilt);
+			log.warn({ ...facts(rebuilt), file: path }, "rebuilt an unreadable endpoint record");
+			return false;
+		});
+		return { endpoints, unreadable: lost };
+	}
+
+	list(): Endpoint[] {
+		return [...this.#endpoints.values()];
+	}
+
+	get(id: EndpointId): Endpoint | undefined {
+		return this.#endpoints.get(endpointKey(id));
+	}
+
+	/* ------------------------------------------------------ attaching */
+
+	/**
+	 * Attaches an endpoint. An intact attachment stays as it is; a damaged one is rebuilt with the same
+	 * addresses.
+	 *
+	 * @throws CniError, after removing everything
+	 */
+	add(attachment: Attachment, node: NodeView): Promise<Endpoint> {
+		return this.#lock.run(endpointKey(attachment), async () => {
+			const known = this.get(attachment);
+			if (known !== undefined && (await this.#isIntact(known, attachment, node))) return known;
+			const endpoint = await this.#prepare(attachment, node, known);
+			try {
+				await this.#attach(endpoint, node);
+			} catch (error) {
+				await this.#undo(endpoint);
+				throw error;
+			}
+			this.#options.log.info({ ...facts(endpoint), mtu: endpoint.mtu }, "attached Pod");
+			return endpoint;
+		});
+	}
+
+	/** What cannot be removed now stays known: the DEL that follows a failed ADD tries again. */
+	async #undo(endpoint: Endpoint): Promise<void> {
+		try {
+			await this.#remove(endpoint);
+		} catch (error) {
+			if (isAttached(endpoint.hostInterface)) this.#endpoints.set(endpointKey(endpoint), endpoint);
+			this.#options.log.warn({ ...facts(endpoint), err: error }, "cannot undo an ADD");
+		}
+	}
+
+	async #isIntact(known: Endpoint, { netns }: Attachment, node: NodeView): Promise<boolean> {
+		if (known.netns !== netns) return false;
+		const defaultRoutes = known.addresses.map(defaultPrefix);
+		const problems = await inspect(this.#options.ip, known, node.gatewayMac, { defaultRoutes });
+		return problems.length === 0;
+	}
+
+	async #prepare(a: Attachment, node: NodeView, known?: Endpoint): Promise<Endpoint> {
+		if (known !== undefined) await detach(this.#options.ip, known.hostInterface);
+		const hostInterface = known?.hostInterface ?? (await this.#freeHostInterface(a));
+		const { addresses, gateways } = known ?? (await this.#reserve(node));
+		const mac = podMac(a);
+		const attachedAt = new Date().toISOString();
+		return { ...a, addresses, gateways, mac, hostInterface, mtu: node.podMTU, attachedAt };
+	}
+
+	async #reserve(node: NodeView): Promise<{ addresses: string[]; gateways: string[] }> {
+		const reserve = () => this.#pool.reserve(podNetworks(node));
+		const reserved = reserve();
+		if (reserved !== undefined) return reserved;
+		await this.#takeBackVanished();
+		const second = reserve();
+		if (second !== undefined) return second;
+		throw this.#exhausted(ErrorCode.TRY_AGAIN_LATER, node);
+	}
+
+	/** An unused interface name. Removes what an interrupted ADD has left behind. */
+	async #freeHostInterface(id: EndpointId): Promise<string> {
+		const taken = new Set(this.list().map(({ hostInterface }) => hostInterface));
+		for (const name of hostInterfaceNames(id.containerId, id.ifName)) {
+			if (taken.has(name)) continue;
+			if (isAttached(name)) await this.#removeLeftovers((key) => key === endpointKey(id));
+			if (!isAttached(name)) return name;
+		}
+		throw new CniError(
+			ErrorCode.KERNEL_REFUSED,
+			`Cannot name the host's interface of ${describe(id)}: all names are taken`,
+		);
+	}
+
+	async #attach(endpoint: Endpoint, node: NodeView): Promise<void> {
+		const { ip } = this.#options;
+		await attachHost(ip, endpoint, node.gatewayMac);
+		this.#endpoints.set(endpointKey(endpoint), endpoint);
+		const outcomes = await Promise.allSettled([
+			attachPod(ip, endpoint, node.gatewayMac),
+			this.#persist(endpoint),
+			this.#publish(endpoint),
+		]);
+		for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+	}
+
+	/* ------------------------------------------------------ detaching */
+
+	/** Detaches an endpoint. For an unknown one, removes an interface that an interrupted ADD may have left. */
+	delete(id: EndpointId): Promise<void> {
+		return this.#lock.run(endpointKey(id), async () => {
+			const endpoint = this.get(id);
+			if (endpoint === undefined) {
+				const names = hostInterfaceNames(id.containerId, id.ifName);
+				if (names.some(isAttached)) await this.#removeLeftovers((key) => key === endpointKey(id));
+				// A DEL that failed half-way has left it; it would come back with a restart.
+				await this.#store.removeRecordOf(id, names);
+				return;
+			}
+			await this.#remove(endpoint);
+			this.#options.log.info(facts(endpoint), "detached Pod");
+		});
+	}
+
+	/**
+	 * Removes all attachments of a network except these.
+	 *
+	 * @returns failures; the other attachments are removed
+	 */
+	async deleteOthers(network: string, keep: ReadonlySet<string>): Promise<string[]> {
+		const failures: string[] = [];
+		const note = (error: Error) => void failures.push(error.message);
+		for (const endpoint of this.list()) {
+			if (endpoint.network === network && !keep.has(endpointKey(endpoint)))
+				await this.delete(endpoint).catch(note);
+		}
+		await this.#removeLeftovers(
+			(key) => key.startsWith(`${network}/`) && !keep.has(key) && !this.#lock.isHeld(key),
+		).catch(note);
+		return failures;
+	}
+
+	/**
+	 * Removes whatever exists of an endpoint. Once its interface is gone it is gone: a record that
+	 * cannot be removed is reported, and keeps neither the data path nor an address.
+	 */
+	async #remove(endpoint: Endpoint): Promise<void> {
+		await detach(this.#options.ip, endpoint.hostInterface);
+		this.#endpoints.delete(endpointKey(endpoint));
+		try {
+			await this.#persist(endpoint);
+		} finally {
+			try {
+				await this.#publish();
+			} catch (error) {
+				// The reconciler retries; the Pod no longer exists, so nobody is affected.
+				this.#options.log.warn(
+					{ ...facts(endpoint), err: error },
+					"cannot update the data path, will retry",
+				);
+			}
+			this.#pool.free(endpoint.addresses);
+		}
+	}
+
+	/** Removes interfaces with Fairway's alias but without a record. */
+	async #removeLeftovers(isStale: (key: string) => boolean): Promise<void> {
+		const known = new Set(this.list().map(({ hostInterface }) => hostInterface));
+		for (const { name, key } of await ownInterfaces(this.#options.ip))
+			if (!known.has(name) && isStale(key)) await detach(this.#options.ip, name);
+	}
+
+	/* ------------------------------------------------------ addresses */
+
+	/** @throws CniError with this code if no address is left */
+	async checkRoom(code: ErrorCode, node: NodeView): Promise<void> {
+		const networks = podNetworks(node);
+		if (this.#pool.hasRoom(networks)) return;
+		await this.#takeBackVanished();
+		if (!this.#pool.hasRoom(networks)) throw this.#exhausted(code, node);
+	}
+
+	isWithin(endpoint: Endpoint, node: NodeView): boolean {
+		return this.#pool.isWithin(endpoint.addresses, podNetworks(node));
+	}
+
+	/** Reclaims the addresses of Pods whose namespace is gone without a DEL. */
+	async #takeBackVanished(): Promise<void> {
+		for (const endpoint of this.list()) {
+			if (isAttached(endpoint.hostInterface) || this.#lock.isHeld(endpointKey(endpoint))) continue;
+			this.#options.log.warn(facts(endpoint), "reclaimed addresses: network namespace is gone");
+			await this.delete(endpoint);
+		}
+	}
+
+	#exhausted(code: ErrorCode, { podCIDRs }: NodeView): CniError {
+		return new CniError(
+			code,
+			`Cannot allocate an address: no address of each family is free in ${podCIDRs.join(", ") || "no pod CIDR"}`,
+			`${this.#endpoints.size} interfaces are attached.`,
+		);
+	}
+
+	/* ------------------------------------------------------ MTU */
+
+	/**
+	 * Sets the MTU of every Pod. Failures are logged and retried by the next call. Does not wait for ADD or
+	 * DEL: those wait for the data path, whose owner may be the caller.
+	 */
+	async updateMTU(mtu: number): Promise<void> {
+		const stale = this.list().filter((e) => e.mtu !== mtu);
+		if (stale.length === 0) return;
+		const failures = await changeMTU(this.#options.ip, stale, mtu);
+		for (const { endpoint, message } of failures) {
+			this.#options.log.warn({ ...facts(endpoint), mtu, err: message }, "cannot change Pod MTU");
+		}
+		const failed = new Set(failures.map(({ endpoint }) => endpointKey(endpoint)));
+		const changed = stale.filter((e) => !failed.has(endpointKey(e)));
+		for (const endpoint of changed) {
+			// Skip endpoints that were detached, or attached again, in the meantime.
+			if (this.get(endpoint) !== endpoint) continue;
+			this.#endpoints.set(endpointKey(endpoint), { ...endpoint, mtu });
+			await this.#persist(endpoint);
+		}
+		this.#options.log.info({ mtu, pods: changed.length }, "changed Pod MTU");
+	}
+
+	/* ------------------------------------------------------ shared */
+
+	/** Brings the record on disk up to date, also if the endpoint changes meanwhile. */
+	async #persist(endpoint: Endpoint): Promise<void> {
+		for (;;) {
+			const current = this.get(endpoint);
+			if (current === undefined) await this.#store.remove(endpoint);
+			else await this.#store.write(current);
+			if (this.get(endpoint) === current) return;
+		}
+	}
+
+	async #publish(added?: Endpoint): Promise<void> {
+		try {
+			await this.#options.onChange(this.list(), added);
+		} catch (error) {
+			const is = (error as Error).message;
+			throw new CniError(ErrorCode.DATA_PATH, `Cannot attach the data path: ${is}`);
+		}
+	}
+}
+
+/** Of an endpoint, for the log. */
+function facts({ name, namespace, containerId, hostInterface, addresses }: Endpoint): object {
+	return { pod: name, namespace, containerId, interface: hostInterface, addresses };
+}
+
+function podNetworks({ podCIDRs, gateways }: NodeView): PodNetwork[] {
+	return podCIDRs.map((cidr, i) => ({ cidr, gateway: gateways[i] ?? "" }));
+}

@@ -1,0 +1,81 @@
+/**
+ * How late the event loop runs what is due: while one synchronous piece runs, no probe is answered
+ * and no path is changed.
+ *
+ * A timer of 20 ms measures it (a finer one costs CPU while nothing happens), so a piece of 20 ms or
+ * less may stay unseen, and one of 50 ms shows as 30 to 50 ms. Where other processes have the CPUs
+ * the loop is late as well.
+ */
+import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks";
+import type { Log } from "../text/log.js";
+
+/** Lags since the last look at them, one minute at most, in milliseconds. */
+export interface Lag {
+	p50Ms: number;
+	p99Ms: number;
+	p999Ms: number;
+	maxMs: number;
+	/** How long that is. */
+	seconds: number;
+}
+
+const RESOLUTION_MS = 20;
+const WARN_MS = 10;
+const WARN_PERIOD_MS = 60_000;
+
+export interface LoopLagOptions {
+	log: Pick<Log, "warn">;
+	/** Default: the event loop's own. */
+	histogram?: Pick<IntervalHistogram, "disable" | "enable" | "max" | "percentile" | "reset">;
+}
+
+export class LoopLag {
+	readonly #log: LoopLagOptions["log"];
+	readonly #histogram: NonNullable<LoopLagOptions["histogram"]>;
+	readonly #timer: NodeJS.Timeout;
+	#since = performance.now();
+	/** The longest of the looks since a warning was last due, ms. */
+	#maxMs = 0;
+
+	constructor({ log, histogram }: LoopLagOptions) {
+		this.#log = log;
+		this.#histogram = histogram ?? monitorEventLoopDelay({ resolution: RESOLUTION_MS });
+		this.#histogram.enable();
+		this.#timer = setInterval(() => this.#warn(), WARN_PERIOD_MS).unref();
+	}
+
+	/** Begins anew: the next look has what came after this one. */
+	read(): Lag {
+		const now = performance.now();
+		const lag = {
+			p50Ms: this.#lag(this.#histogram.percentile(50)),
+			p99Ms: this.#lag(this.#histogram.percentile(99)),
+			p999Ms: this.#lag(this.#histogram.percentile(99.9)),
+			maxMs: this.#lag(this.#histogram.max),
+			seconds: Math.round((now - this.#since) / 100) / 10,
+		};
+		this.#maxMs = Math.max(this.#maxMs, lag.maxMs);
+		this.#since = now;
+		this.#histogram.reset();
+		return lag;
+	}
+
+	close(): void {
+		clearInterval(this.#timer);
+		this.#histogram.disable();
+	}
+
+	#warn(): void {
+		this.read();
+		const maxMs = this.#maxMs;
+		this.#maxMs = 0;
+		if (maxMs > WARN_MS)
+			this.#log.warn({ maxMs, withinMs: WARN_PERIOD_MS }, "event loop was blocked");
+	}
+
+	/** @param nanoseconds between two rings of the timer; 0 or less: it has not rung yet */
+	#lag(nanoseconds: number): number {
+		const late = nanoseconds / 1e6 - RESOLUTION_MS;
+		return late > 0 ? Math.round(late * 100) / 100 : 0;
+	}
+}

@@ -1,0 +1,83 @@
+/**
+ * What a peer's answers announce: whether its Pod packets may come without a tunnel, and whether it takes
+ * such packets of this Node. Plain data, and what becomes of it. Pure.
+ *
+ * Nobody loses a packet by a change of mode: a Node announces that it sends untunnelled packets, and sends
+ * the first when the peer has said that it takes them; what it sent before it announced the end is still
+ * taken for a while.
+ */
+import { PeerFlag, ProbeFlag } from "../../tables/generated.js";
+
+export interface Announcement {
+	/** The peer's Pod packets come without a tunnel, too; undefined: it announces nothing. */
+	sends: boolean | undefined;
+	/** That has ended; what is on its way is taken until then, ms. */
+	sendsUntil: number;
+	/** The peer takes untunnelled packets of this Node; undefined: it announces nothing. */
+	takes: boolean | undefined;
+	/** Some answer has come since the agent started. */
+	heard: boolean;
+	/** Where no proof is asked for, the peer's word is waited for until then, ms. */
+	waitUntil: number;
+}
+
+/** What a Node has sent is with its peer by then, whatever queue it was in. */
+const ON_ITS_WAY_MS = 2000;
+/** With a peer that does not answer a change of mode is in force after this. */
+export const WAIT_MS = 1000;
+
+export function newAnnouncement(): Announcement {
+	return {
+		sends: undefined,
+		sendsUntil: Number.POSITIVE_INFINITY,
+		takes: undefined,
+		heard: false,
+		waitUntil: Number.NEGATIVE_INFINITY,
+	};
+}
+
+/** What an earlier agent has left in `peers`. @param inTunnel what went to the peer */
+export function adoptedAnnouncement(flags: number, inTunnel: boolean, now: number): Announcement {
+	const fresh = newAnnouncement();
+	const onlyTunnelled = (flags & PeerFlag.TUNNELLED_ONLY) !== 0;
+	const waitUntil = inTunnel ? now + WAIT_MS : fresh.waitUntil;
+	if (flags & PeerFlag.ANNOUNCED) return { ...fresh, sends: !onlyTunnelled, waitUntil };
+	// It was taken until now: the peer is asked before anything is refused.
+	return onlyTunnelled
+		? { ...fresh, waitUntil }
+		: { ...fresh, sends: true, sendsUntil: now + ON_ITS_WAY_MS, waitUntil };
+}
+
+/** @param flags ProbeFlag, of the answering core; 0: of a version that announces nothing */
+export function hear(before: Announcement, flags: number, now: number): Announcement {
+	if ((flags & ProbeFlag.ANNOUNCES) === 0)
+		return { ...newAnnouncement(), heard: true, waitUntil: before.waitUntil };
+	const sends = (flags & ProbeFlag.SENDS_UNTUNNELLED) !== 0;
+	const takes = (flags & ProbeFlag.TAKES_UNTUNNELLED) !== 0;
+	const ends = before.sends === true && !sends;
+	return {
+		sends: sends || ends,
+		sendsUntil: ends ? Math.min(before.sendsUntil, now + ON_ITS_WAY_MS) : Number.POSITIVE_INFINITY,
+		takes,
+		heard: true,
+		waitUntil: before.waitUntil,
+	};
+}
+
+/** After time alone. */
+export function passed(before: Announcement, now: number): Announcement {
+	if (now < before.sendsUntil) return before;
+	// Of a peer that has not answered since, nothing is known.
+	const sends = before.heard ? false : undefined;
+	return { ...before, sends, sendsUntil: Number.POSITIVE_INFINITY };
+}
+
+/** Untunnelled packets may go to the peer. @param verified only while probes prove the direct path */
+export function mayGoUntunnelled(
+	{ takes, heard, waitUntil }: Announcement,
+	verified: boolean,
+	now: number,
+): boolean {
+	if (takes !== undefined) return takes || (!verified && now >= waitUntil);
+	return heard || now >= waitUntil;
+}

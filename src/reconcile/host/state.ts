@@ -1,0 +1,97 @@
+/**
+ * Keeps Fairway's part of the kernel's routing in the desired state: fairway0, the host routes to it, and
+ * the routes and neighbours of the local Pods. The kernel's state is read once, and again when the kernel
+ * reports a change.
+ */
+
+import type { IpRoute } from "../../linux/iproute.js";
+import { diffMap } from "../../tables/diff.js";
+import type { HostRoute } from "../../tables/tables.js";
+import type { Log } from "../../text/log.js";
+import { applyHostDevice, type HostDeviceState } from "./device.js";
+import {
+	hostRouteLine,
+	hostRouteRemoval,
+	type PodRoute,
+	podRouteLines,
+	podRouteRemoval,
+	type RouteLine,
+	type RouteState,
+	readRoutes,
+	writeRoutes,
+} from "./kernel_routes.js";
+
+export interface RouteOutcome {
+	writes: number;
+	problems: string[];
+}
+
+export class HostState {
+	readonly #ip: IpRoute;
+	readonly #log: Log;
+	#routes: RouteState | undefined;
+	#device: { wanted: string; ifindex: number } | undefined;
+
+	constructor(ip: IpRoute, log: Log) {
+		this.#ip = ip;
+		this.#log = log;
+	}
+
+	/** The state may have changed: reads it again before the next write. */
+	doubt(): void {
+		this.#routes = undefined;
+		this.#device = undefined;
+	}
+
+	/** Returns fairway0's index. Throws if the kernel refuses a change. */
+	async applyDevice(wanted: HostDeviceState): Promise<number> {
+		const text = JSON.stringify(wanted);
+		if (this.#device?.wanted === text) return this.#device.ifindex;
+		const ifindex = await applyHostDevice(this.#ip, wanted, this.#log);
+		this.#device = { wanted: text, ifindex };
+		return ifindex;
+	}
+
+	/**
+	 * Writes new and changed routes, then removals, in one batch. Also removes unknown routes of Fairway's
+	 * protocol.
+	 */
+	async applyRoutes(
+		hostRoutes: Map<string, HostRoute>,
+		podRoutes: Map<string, PodRoute>,
+	): Promise<RouteOutcome> {
+		this.#routes ??= await readRoutes(this.#ip);
+		const actual = this.#routes;
+		const hosts = diffMap(actual.hostRoutes, hostRoutes);
+		const pods = diffMap(actual.podRoutes, podRoutes);
+		const lines: RouteLine[] = [
+			...hosts.put.map(([prefix, route]) => hostRouteLine(prefix, route)),
+			...pods.put.flatMap(([address, route]) => podRouteLines(address, route)),
+		];
+		lines.push(...hosts.remove.map(hostRouteRemoval));
+		for (const address of pods.remove) {
+			const route = actual.podRoutes.get(address);
+			if (route !== undefined) lines.push(podRouteRemoval(address, route));
+		}
+		lines.push(...actual.others.map((line) => ({ line: `route del ${line}`, key: line })));
+		if (lines.length === 0) return { writes: 0, problems: [] };
+		const refused = await writeRoutes(this.#ip, lines);
+		// A Pod's interface that went meanwhile took its routes along; its message makes another pass.
+		const failures = refused.filter(({ key, failure }) => {
+			const gone = failure.code === "ENODEV" && podRoutes.has(key);
+			if (gone) this.#log.debug({ command: failure.command }, "a Pod's interface went meanwhile");
+			return !gone;
+		});
+		// What of a failed pair of lines was done is best asked of the kernel.
+		this.#routes =
+			refused.length > 0
+				? undefined
+				: { hostRoutes: new Map(hostRoutes), podRoutes: new Map(podRoutes), others: [] };
+		return {
+			writes: lines.length,
+			problems: failures.map(
+				({ failure }) => `Cannot write route "${failure.command}": ${failure.message}`,
+			),
+		};
+	}
+}

@@ -1,0 +1,196 @@
+/**
+ * The tables that the agent writes, as BPF maps: reads their content, writes entries in batches, and
+ * reports the entries that the kernel refused.
+ */
+import { createHash } from "node:crypto";
+import type { BpfError, BpfMap } from "#native";
+import type { Codec } from "../../tables/codec.js";
+import {
+	type Endpoint,
+	maps,
+	NodeConfig,
+	type Peer,
+	type Route,
+	type SourceAddress,
+} from "../../tables/generated.js";
+
+import { slicesOf } from "./slices.js";
+
+export interface EntryFailure<K> {
+	key: K;
+	message: string;
+}
+
+/** One map as keys and values. The map is looked up on each use, because it may be replaced. */
+export class Table<K, V> {
+	readonly #name: string;
+	readonly #map: () => BpfMap;
+	readonly #key: Codec<K>;
+	readonly #value: Codec<V>;
+	/** Arrays have no removal: an entry of zeros counts as none. */
+	readonly #isArray: boolean;
+	/** Of the map as it was seen last; undefined: it was written since. */
+	#digest: string | undefined;
+
+	constructor(
+		definition: { name: string; type: number; key: Codec<K>; value: Codec<V> },
+		map: (name: string) => BpfMap,
+	) {
+		this.#name = definition.name;
+		this.#map = () => map(definition.name);
+		this.#key = definition.key;
+		this.#value = definition.value;
+		this.#isArray = definition.type === maps.peers.type;
+	}
+
+	read(): Map<K, V> {
+		const entries = new Map<K, V>();
+		this.#decode(this.#map().entries(), entries);
+		return entries;
+	}
+
+	/** The same, a part at a time with turns of the event loop between. */
+	async *readInSlices(): AsyncGenerator<Map<K, V>> {
+		for await (const slice of slicesOf(this.#map())) {
+			const entries = new Map<K, V>();
+			this.#decode(slice, entries);
+			yield entries;
+		}
+	}
+
+	/**
+	 * False: the map holds what it held when this was last asked, and nothing was written here since.
+	 * Far cheaper than reading it.
+	 */
+	async hasChanged(): Promise<boolean> {
+		const hash = createHash("sha1");
+		for await (const { keys, values } of slicesOf(this.#map())) hash.update(keys).update(values);
+		const digest = hash.digest("base64");
+		if (digest === this.#digest) return false;
+		this.#digest = digest;
+		return true;
+	}
+
+	#decode({ keys, values }: { keys: Buffer; values: Buffer }, entries: Map<K, V>): void {
+		const [keySize, valueSize] = [this.#key.size, this.#value.size];
+		// Most of an array is empty: that is found out many entries at a time.
+		const zero = this.#isArray ? Buffer.alloc(valueSize * 256) : Buffer.alloc(0);
+		const isEmpty = (from: number, to: number) =>
+			this.#isArray && zero.compare(values, from, to, 0, to - from) === 0;
+		for (let index = 0; index * keySize < keys.length; index++) {
+			const at = index * valueSize;
+			const next = Math.min(at + zero.length, values.length);
+			if (index % 256 === 0 && isEmpty(at, next)) index += 255;
+			else if (!isEmpty(at, at + valueSize))
+				entries.set(this.#key.decode(keys, index * keySize), this.#value.decode(values, at));
+		}
+	}
+
+	/** Reads only these entries: all of a large, mostly empty array would stay resident. */
+	readAt(keys: Iterable<K>): Map<K, V> {
+		const map = this.#map();
+		const zero = Buffer.alloc(this.#value.size);
+		const entries = new Map<K, V>();
+		for (const key of keys) {
+			const value = map.lookup(this.#key.encode(key));
+			if (value !== undefined && !(this.#isArray && value.equals(zero)))
+				entries.set(key, this.#value.decode(value));
+		}
+		return entries;
+	}
+
+	/** Writes in one batch; if that fails, entry by entry, so that a bad entry affects no other. */
+	put(entries: readonly (readonly [K, V])[]): EntryFailure<K>[] {
+		this.#digest = undefined;
+		const failures: EntryFailure<K>[] = [];
+		const [keySize, valueSize] = [this.#key.size, this.#value.size];
+		const keys = Buffer.alloc(entries.length * keySize);
+		const values = Buffer.alloc(entries.length * valueSize);
+		const encoded: K[] = [];
+		for (const [key, value] of entries) {
+			const [keyAt, valueAt] = [encoded.length * keySize, encoded.length * valueSize];
+			try {
+				this.#key.write(keys, keyAt, key);
+				this.#value.write(values, valueAt, value);
+				encoded.push(key);
+			} catch (error) {
+				// The next one uses this place, and padding must be zero.
+				keys.fill(0, keyAt, keyAt + keySize);
+				values.fill(0, valueAt, valueAt + valueSize);
+				failures.push({ key, message: (error as Error).message });
+			}
+		}
+		const map = this.#map();
+		const count = encoded.length;
+		if (count > 1) {
+			try {
+				map.updateBatch(keys.subarray(0, count * keySize), values.subarray(0, count * valueSize));
+				return failures;
+			} catch {
+				// The failing entry is found below. Writing an entry twice is harmless.
+			}
+		}
+		for (const [i, key] of encoded.entries()) {
+			try {
+				map.update(
+					keys.subarray(i * keySize, (i + 1) * keySize),
+					values.subarray(i * valueSize, (i + 1) * valueSize),
+				);
+			} catch (error) {
+				failures.push({ key, message: this.#refusal("write", key, error as BpfError) });
+			}
+		}
+		return failures;
+	}
+
+	remove(keys: readonly K[]): EntryFailure<K>[] {
+		this.#digest = undefined;
+		const failures: EntryFailure<K>[] = [];
+		const map = this.#map();
+		const zero = Buffer.alloc(this.#value.size);
+		for (const key of keys) {
+			try {
+				if (this.#isArray) map.update(this.#key.encode(key), zero);
+				else map.delete(this.#key.encode(key));
+			} catch (error) {
+				failures.push({ key, message: this.#refusal("remove", key, error as BpfError) });
+			}
+		}
+		return failures;
+	}
+
+	#refusal(act: string, key: K, { code, message }: BpfError): string {
+		// Full LPM tries return ENOSPC, hashes E2BIG; an array returns E2BIG for an index out of range.
+		const full = code === "E2BIG" || code === "ENOSPC";
+		return full
+			? `Cannot ${act} ${this.#name} entry ${key}: the map is full (${this.#map().info.maxEntries} entries)`
+			: `Cannot ${act} ${this.#name} entry ${key}: ${message}`;
+	}
+}
+
+export class AgentTables {
+	readonly peers: Table<number, Peer>;
+	readonly peerAddresses: Table<string, number>;
+	readonly peerPaths: Table<number, Peer>;
+	readonly peerGateways: Table<string, number>;
+	readonly sourceAddresses: Table<number, SourceAddress>;
+	readonly routes: Table<string, Route>;
+	readonly endpoints: Table<string, Endpoint>;
+	readonly nodeConfig: Table<number, NodeConfig>;
+
+	constructor(map: (name: string) => BpfMap) {
+		this.peers = new Table(maps.peers, map);
+		this.peerAddresses = new Table(maps.peerAddresses, map);
+		this.peerPaths = new Table(maps.peerPaths, map);
+		this.peerGateways = new Table(maps.peerGateways, map);
+		this.sourceAddresses = new Table(maps.sourceAddresses, map);
+		this.routes = new Table(maps.routes, map);
+		this.endpoints = new Table(maps.endpoints, map);
+		this.nodeConfig = new Table(maps.nodeConfig, map);
+	}
+
+	/** The value in the kernel; all zero before the first write. */
+	readNodeConfig(): NodeConfig {
+		return this.nodeConfig.read().get(0) ?? NodeConfig.decode(Buffer.alloc(NodeConfig.size));
+	}
+}

@@ -1,0 +1,154 @@
+/**
+ * The forwarder's view of the live maps and of the kernel, for `fairway explain` and the slow path. Writes
+ * nothing.
+ */
+import type { BpfMap } from "#native";
+import { findSlot, liveGeneration } from "../../forwarder/flow.js";
+import type {
+	FibAnswer,
+	FibQuery,
+	FlowEntry,
+	FlowSlot,
+	PeerCounts,
+	TableReader,
+} from "../../forwarder/table_reader.js";
+import type { IpRoute } from "../../linux/iproute.js";
+import { NodeSockets } from "../../linux/sockets.js";
+import { type Codec, u32, u64 } from "../../tables/codec.js";
+import {
+	ClaimBit,
+	type Endpoint,
+	type Flow,
+	type FlowKey,
+	type Fragment,
+	type FragmentKey,
+	maps,
+	type NextHop,
+	type NodeConfig,
+	NodeFlag,
+	type Peer,
+	type PeerActivity,
+	type Route,
+} from "../../tables/generated.js";
+import { readPeerCounter } from "./counters.js";
+import { Fib } from "./fib.js";
+
+export class LiveTables implements TableReader {
+	readonly #map: (name: string) => BpfMap;
+	readonly #fib: Fib;
+	readonly #sockets = new NodeSockets();
+
+	constructor(map: (name: string) => BpfMap, ip: IpRoute) {
+		this.#map = map;
+		this.#fib = new Fib(ip);
+	}
+
+	nodeConfig(): NodeConfig | undefined {
+		const config = this.#look(maps.nodeConfig, 0);
+		return config !== undefined && (config.flags & NodeFlag.CONFIGURED) !== 0 ? config : undefined;
+	}
+
+	peer(index: number): Peer | undefined {
+		return this.#look(maps.peers, index);
+	}
+
+	peerAddress(address: string): number | undefined {
+		return this.#look(maps.peerAddresses, address);
+	}
+
+	peerPath(index: number): Peer | undefined {
+		return this.#look(maps.peerPaths, index);
+	}
+
+	peerGateway(address: string): number | undefined {
+		return this.#look(maps.peerGateways, address);
+	}
+
+	peerCounts(index: number): PeerCounts {
+		const sum = readPeerCounter(this.#map(maps.peerCounters.name), index);
+		const low = (count: bigint) => Number(BigInt.asUintN(32, count));
+		return {
+			sentPackets: low(sum.directPackets),
+			sentLarge: low(sum.directLarge),
+			receivedPackets: low(sum.receivedPackets - sum.receivedTunnelPackets),
+			receivedLarge: low(sum.receivedLarge - sum.receivedTunnelLarge),
+		};
+	}
+
+	peerActivity(index: number): PeerActivity | undefined {
+		return this.#look(maps.peerActivity, index);
+	}
+
+	provenSender(index: number): bigint {
+		return this.#look(maps.pathProofs, index)?.sourceMac ?? 0n;
+	}
+
+	/** A look-up in a trie is by a full-length prefix; the kernel answers with the longest match. */
+	route(address: string): Route | undefined {
+		return this.#look(maps.routes, `${address}/${address.includes(":") ? 128 : 32}`);
+	}
+
+	endpoint(address: string): Endpoint | undefined {
+		return this.#look(maps.endpoints, address);
+	}
+
+	flow(key: FlowKey): FlowEntry | undefined {
+		const ref = this.#look(maps.flowIndex, key);
+		if (ref === undefined) return undefined;
+		const flow = this.#look(maps.flows, ref.slot);
+		if (flow === undefined || liveGeneration(flow.claim) !== ref.generation) return undefined;
+		return { slot: ref.slot, direction: ref.direction, flow };
+	}
+
+	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined {
+		const node = this.#look(maps.nodeConfig, 0);
+		const slots = this.#map(maps.flows.name).info.maxEntries;
+		const counts = (index: number) => this.#look(maps.flowCounts, index) ?? { flows: 0, spare: 0 };
+		return node && findSlot(key, endpoint, node, now, slots, (slot) => this.#flowAt(slot), counts);
+	}
+
+	fragment(key: FragmentKey): Fragment | undefined {
+		return this.#look(maps.fragments, key);
+	}
+
+	nextHop(index: number): NextHop | undefined {
+		return this.#look(maps.nextHops, index);
+	}
+
+	nextHopSettle(): bigint {
+		const value = this.#map(maps.nextHopSettle.name).lookup(u32.encode(0));
+		return value === undefined ? 0n : u64.decode(value);
+	}
+
+	fib(query: FibQuery): FibAnswer {
+		return this.#fib.look(query);
+	}
+
+	/** Neither `explain` nor the slow path handles packets at XDP. */
+	deviceMtu(): undefined {
+		return undefined;
+	}
+
+	socket(key: FlowKey): boolean {
+		return this.#sockets.has(key);
+	}
+
+	/** Call when a route, link or neighbour of the kernel has changed. */
+	forgetNextHops(): void {
+		this.#fib.forget();
+	}
+
+	/** The flow in a slot; undefined: the slot is free. */
+	#flowAt(slot: number): Flow | undefined {
+		const flow = this.#look(maps.flows, slot);
+		return flow !== undefined && (flow.claim & ClaimBit.IN_USE) !== 0 ? flow : undefined;
+	}
+
+	#look<K, V>(
+		{ name, key: keyCodec, value: valueCodec }: { name: string; key: Codec<K>; value: Codec<V> },
+		key: K,
+	): V | undefined {
+		const value = this.#map(name).lookup(keyCodec.encode(key));
+		return value === undefined ? undefined : valueCodec.decode(value);
+	}
+}

@@ -1,0 +1,406 @@
+/**
+ * The BPF object in the kernel: its maps and its programs.
+ *
+ *  1. open      adopts the pinned maps whose layout fits, creates the others
+ *  2. programs  loads the programs for a set of knobs, or finds them pinned; the verifier runs on
+ *               another thread and can be started early (prepare)
+ *  3. commit    copies entries into the new maps and pins these; then the links are updated
+ *  4. settle    copies what the old programs wrote until the update
+ *
+ * Until commit, the attached programs and their maps are not touched.
+ */
+import { createHash } from "node:crypto";
+import { mkdirSync, readdirSync, renameSync } from "node:fs";
+import { join } from "node:path";
+import { BpfMap, BpfObject, BpfProgram, possibleCpus } from "#native";
+import { parseBtf } from "../../tables/btf.js";
+import { Limit } from "../../tables/generated.js";
+import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../../tables/layout.js";
+import type { Log } from "../../text/log.js";
+import { type MapMemory, mapMemory, peerSlotsFor } from "../maps/map_sizes.js";
+import { copyFlows, type FlowTable, type MovedFlows } from "./flow_migration.js";
+import { copyEntries, copyPlan, entriesOf, isPerCpu, type MapCopy } from "./migration.js";
+import { type Knobs, ObjectFile } from "./object_file.js";
+import type { Pins } from "./pins.js";
+
+export const programNames = [
+	"from_pod",
+	"from_wire",
+	"from_wire_xdp",
+	"to_pod",
+	"from_host",
+	"from_link",
+	"to_wire",
+] as const;
+export type ProgramName = (typeof programNames)[number];
+export type Programs = ReadonlyMap<ProgramName, BpfProgram>;
+
+/** Written only by the reconciler; copied at open, so that it starts from the existing content. */
+const agentMaps: readonly string[] = [
+	"node_config",
+	"peers",
+	"peer_addresses",
+	"peer_paths",
+	"peer_gateways",
+	"source_addresses",
+	"routes",
+	"endpoints",
+];
+
+/** Scratch space and caches, which start empty if their layout has changed. */
+const forgottenMaps: readonly string[] = [
+	"next_hops",
+	"next_hop_settle",
+	"path_proofs",
+	"peer_activity",
+	"probe_events",
+	"scratch",
+	"slow_path",
+	"slow_path_buckets",
+	"verdicts",
+];
+
+/** They refer to each other, and are replaced together. */
+const flowTable: readonly string[] = ["flows", "flow_index", "flow_hints", "flow_counts"];
+
+/** Their sizes are not the object's. */
+const sizedMaps: readonly string[] = [...flowTable, "peer_counters"];
+
+const REFUSED_MS = 30_000;
+
+export interface DatapathOptions {
+	pins: Pins;
+	objectPath: string;
+	/** Slots of the flow table. */
+	flowsMax: number;
+	/** Peer ids that are counted; none given: as many as the pinned tables need. */
+	peerSlots?: number;
+	/** Maps are sized as for a machine of so many CPUs; default: this one's possible CPUs. */
+	cpus?: number;
+	log: Log;
+}
+
+export class Datapath {
+	readonly flowSlots: number;
+	readonly peerSlots: number;
+	readonly #pins: Pins;
+	readonly #log: Log;
+	readonly #object: ObjectFile;
+	/** Maps of an earlier agent by name, adopted or outdated. */
+	readonly #pinned = new Map<string, BpfMap>();
+	readonly #maps = new Map<string, BpfMap>();
+	/** Pinned maps with another layout, by name; kept open until settle. */
+	readonly #outdated = new Map<string, BpfMap>();
+	readonly #unpinned = new Set<string>();
+	#refused: { identity: string; error: Error; until: number } | undefined;
+	#programs: { identity: string; programs: Programs } | undefined;
+	/** The current load; never rejects. */
+	#loading: Promise<void> | undefined;
+	/** Identities of the programs loaded by this process. */
+	readonly #loaded = new Set<string>();
+	#moved: { table: FlowTable; flows: MovedFlows } | undefined;
+
+	private constructor(options: DatapathOptions) {
+		const { pins, objectPath, flowsMax, log, cpus = possibleCpus() } = options;
+		this.flowSlots = flowsMax;
+		this.#pins = pins;
+		this.#log = log;
+		this.#object = ObjectFile.read(objectPath);
+		for (const name of pins.mapNames())
+			if (this.#object.maps.has(name)) this.#pinned.set(name, BpfMap.openPinned(pins.map(name)));
+		this.peerSlots = options.peerSlots ?? this.#pinnedPeerSlots(cpus);
+	}
+
+	static open(options: DatapathOptions): Datapath {
+		const datapath = new Datapath(options);
+		try {
+			datapath.#openMaps();
+		} catch (error) {
+			datapath.close();
+			throw error;
+		}
+		return datapath;
+	}
+
+	map(name: string): BpfMap {
+		const map = this.#maps.get(name);
+		if (map !== undefined) return map;
+		throw new Error(`Cannot open map ${name}: the BPF object has no map of that name`);
+	}
+
+	/** Of these maps, as the kernel accounts for them. */
+	memory(): MapMemory {
+		const infos = new Map([...this.#maps].map(([name, map]) => [name, map.info]));
+		return mapMemory(infos, possibleCpus());
+	}
+
+	/** Slots of the flow table that is pinned; undefined: there is none. */
+	static pinnedFlowSlots(pins: Pins): number | undefined {
+		if (!pins.mapNames().includes("flows")) return undefined;
+		const map = BpfMap.openPinned(pins.map("flows"));
+		try {
+			return map.info.maxEntries;
+		} finally {
+			map.close();
+		}
+	}
+
+	/** What is pinned stays while it is not far too large: programs are loaded for it. */
+	#pinnedPeerSlots(cpus: number): number {
+		const peers = this.#pinned.get("peers");
+		let ids = 0;
+		if (peers !== undefined)
+			for (const { key } of entriesOf(peers)) ids = Math.max(ids, (key.readUInt32LE() >> 1) + 1);
+		const needed = peerSlotsFor(ids, cpus);
+		const pinned = (this.#pinned.get("peer_counters")?.info.maxEntries ?? 0) / 2;
+		return pinned >= needed && pinned <= needed * 4 ? pinned : needed;
+	}
+
+	/** True until commit, when maps were made that no attached program uses yet. */
+	get hasNewMaps(): boolean {
+		return this.#unpinned.size > 0;
+	}
+
+	#definition(name: string): MapDefinition {
+		const definition = this.#object.maps.get(name);
+		if (definition === undefined)
+			throw new Error(`Cannot define map ${name}: the object's BTF does not have it`);
+		if (name === "flows" || name === "flow_hints")
+			return { ...definition, maxEntries: this.flowSlots };
+		if (name === "flow_index")
+			return { ...definition, maxEntries: this.flowSlots * 2 + Limit.FLOW_INDEX_SPARE };
+		if (name === "peer_counters") return { ...definition, maxEntries: this.peerSlots * 2 };
+		return definition;
+	}
+
+	#openMaps(): void {
+		const object = BpfObject.open(this.#object.path);
+		try {
+			for (const program of object.programNames) object.setAutoload(program, false);
+			for (const name of this.#object.maps.keys()) this.#adoptOrDefine(object, name);
+			object.load();
+			for (const name of this.#object.maps.keys())
+				if (!this.#maps.has(name)) {
+					this.#maps.set(name, object.map(name));
+					this.#unpinned.add(name);
+				}
+		} finally {
+			object.close();
+		}
+		for (const name of agentMaps) this.#copy(name);
+	}
+
+	#adoptOrDefine(object: BpfObject, name: string): void {
+		const definition = this.#definition(name);
+		if (sizedMaps.includes(name)) object.setMaxEntries(name, definition.maxEntries);
+		const map = this.#pinned.get(name);
+		if (map === undefined) return;
+		// A stale reference to a slot of another table would block a new flow with that tuple.
+		const together = flowTable.includes(name) ? flowTable : [name];
+		const difference = together.map((one) => this.#differenceOf(one)).find(Boolean);
+		if (difference === undefined) {
+			object.reuseMap(name, map);
+			this.#maps.set(name, map);
+			return;
+		}
+		this.#log.info({ map: name, difference }, "pinned map has another layout");
+		this.#outdated.set(name, map);
+	}
+
+	/** How the pinned map differs from its definition; undefined: it can be used. */
+	#differenceOf(name: string): string | undefined {
+		const map = this.#pinned.get(name);
+		if (map === undefined) return "presence";
+		const { type, flags, maxEntries, key, value } = this.#definition(name);
+		const { info } = map;
+		if (info.type !== type || info.flags !== flags) return "type";
+		if (info.maxEntries !== maxEntries) return "size";
+		if (info.keySize !== (key?.size ?? 0) || info.valueSize !== (value?.size ?? 0)) return "layout";
+		// Ring buffers have neither keys nor values.
+		if (key === undefined || value === undefined) return undefined;
+		const layouts = layoutsOf(map);
+		if (layouts === undefined) return "no type information";
+		if (!sameLayout(layouts.key, key) || !sameLayout(layouts.value, value)) return "layout";
+		return undefined;
+	}
+
+	/** Starts to load the programs for these knobs, which will probably be needed. */
+	prepare(knobs: Omit<Knobs, "flowSlots">): void {
+		const all: Knobs = { ...knobs, flowSlots: this.flowSlots };
+		const identity = this.#identity(all);
+		if (this.#loading === undefined && !this.#arePinned(identity)) this.#load(all, identity);
+	}
+
+	/** Rejects with the verifier's log if the kernel refuses a program. */
+	async programs(knobs: Omit<Knobs, "flowSlots">): Promise<Programs> {
+		const all: Knobs = { ...knobs, flowSlots: this.flowSlots };
+		const identity = this.#identity(all);
+		if (this.#programs?.identity === identity) return this.#programs.programs;
+		await this.#loading;
+		// Verification takes about a second: refused programs are not tried again with every apply.
+		const isRefused = () =>
+			this.#refused?.identity === identity && this.#refused.until > performance.now();
+		if (!isRefused() && !this.#arePinned(identity)) await this.#load(all, identity);
+		if (this.#refused !== undefined && isRefused()) throw this.#refused.error;
+		const directory = this.#pins.programs(identity);
+		const programs = new Map(
+			programNames.map((name) => [name, BpfProgram.openPinned(join(directory, name))]),
+		);
+		this.#closePrograms();
+		this.#programs = { identity, programs };
+		return programs;
+	}
+
+	/** Resolves when no load is in progress. */
+	async idle(): Promise<void> {
+		await this.#loading;
+	}
+
+	#arePinned(identity: string): boolean {
+		return pinnedPrograms(this.#pins.programs(identity)).length === programNames.length;
+	}
+
+	/** Ends with pinned programs or with a refusal. */
+	#load(knobs: Knobs, identity: string): Promise<void> {
+		this.#loaded.add(identity);
+		this.#loading = this.#loadPrograms(knobs, this.#pins.programs(identity))
+			.catch((error: Error) => {
+				this.#refused = { identity, error, until: performance.now() + REFUSED_MS };
+			})
+			.finally(() => {
+				this.#loading = undefined;
+			});
+		return this.#loading;
+	}
+
+	/** The identity of programs: code, knobs and maps. A program tag covers neither knobs nor maps. */
+	#identity(knobs: Knobs): string {
+		const maps = [...this.#maps].map(([name, map]) => `${name} ${map.info.id}`).sort();
+		const text = JSON.stringify([this.#object.digest, knobs, maps]);
+		return createHash("sha256").update(text).digest("hex").slice(0, 16);
+	}
+
+	async #loadPrograms(knobs: Knobs, directory: string): Promise<void> {
+		const started = performance.now();
+		this.#pins.remove(directory);
+		const object = BpfObject.open(this.#object.path);
+		try {
+			for (const [name, map] of this.#maps) object.reuseMap(name, map);
+			for (const { offset, value } of this.#object.knobBytes(knobs))
+				object.setReadOnlyData(offset, value);
+			await object.loadAsync();
+			mkdirSync(directory, { mode: 0o700 });
+			for (const name of programNames) object.program(name).pin(join(directory, name));
+		} finally {
+			object.close();
+		}
+		const milliseconds = Math.round(performance.now() - started);
+		this.#log.info({ ...knobs, milliseconds }, "loaded BPF programs");
+	}
+
+	/** Copies the entries of replaced maps into the new ones, and pins these. */
+	commit(): void {
+		for (const name of this.#unpinned) if (!agentMaps.includes(name)) this.#copy(name);
+		for (const name of this.#unpinned) {
+			const path = this.#pins.map(name);
+			const fresh = `${path}_new`;
+			this.#pins.remove(fresh);
+			this.map(name).pin(fresh);
+			renameSync(fresh, path);
+		}
+		this.#unpinned.clear();
+	}
+
+	/** After the links were updated: copies the last flows of the old maps and closes these. */
+	settle(): void {
+		if (this.#moved !== undefined) {
+			const before = this.#moved.flows.size;
+			const { size } = copyFlows(this.#moved.table, this.#moved.flows);
+			this.#log.info({ flows: size, late: size - before }, "migrated flows");
+		}
+		this.#moved = undefined;
+		for (const map of this.#outdated.values()) map.close();
+		this.#outdated.clear();
+		for (const name of this.#pins.mapNames())
+			if (!this.#maps.has(name)) this.#pins.remove(this.#pins.map(name));
+		for (const identity of this.#pins.programIdentities())
+			if (identity !== this.#programs?.identity) this.#pins.remove(this.#pins.programs(identity));
+	}
+
+	/** Closes descriptors, except those of the maps in `keep`. Pins stay. */
+	close(keep: readonly string[] = []): void {
+		// Programs of maps that were never pinned are of no further use.
+		if (this.hasNewMaps)
+			for (const identity of this.#loaded) this.#pins.remove(this.#pins.programs(identity));
+		for (const [name, map] of this.#maps) if (!keep.includes(name)) map.close();
+		for (const map of this.#outdated.values()) map.close();
+		this.#closePrograms();
+	}
+
+	#closePrograms(): void {
+		for (const program of this.#programs?.programs.values() ?? []) program.close();
+		this.#programs = undefined;
+	}
+
+	#copy(name: string): void {
+		const old = this.#outdated.get(name);
+		if (old === undefined || forgottenMaps.includes(name)) return;
+		if (flowTable.includes(name)) {
+			if (name === "flows") this.#copyFlowTable();
+			return;
+		}
+		const copy = this.#planOf(name, old);
+		if (copy === undefined) {
+			this.#log.warn({ map: name }, "cannot migrate a map, starting empty");
+			return;
+		}
+		this.#log.info({ map: name, ...copyEntries(copy) }, "migrated a map");
+	}
+
+	#copyFlowTable(): void {
+		const [flows, index] = ["flows", "flow_index"].map((name) => {
+			const old = this.#outdated.get(name);
+			return old && this.#planOf(name, old);
+		});
+		const [flowLayout, refLayout] = ["flows", "flow_index"].map(
+			(name) => this.#definition(name).value,
+		);
+		if (!flows || !index || flowLayout?.kind !== "struct" || refLayout?.kind !== "struct") {
+			this.#log.warn({ map: "flows" }, "cannot migrate the flow table, starting empty");
+			return;
+		}
+		const table = { flows, index, flowLayout, refLayout, counts: this.map("flow_counts") };
+		this.#moved = { table, flows: copyFlows(table) };
+	}
+
+	#planOf(name: string, old: BpfMap): MapCopy | undefined {
+		const before = layoutsOf(old);
+		const { key: wantedKey, value: wantedValue, type } = this.#definition(name);
+		if (before === undefined || wantedKey === undefined || wantedValue === undefined)
+			return undefined;
+		if (isPerCpu(old.info.type) !== isPerCpu(type)) return undefined;
+		const key = copyPlan(before.key, wantedKey, true);
+		const value = copyPlan(before.value, wantedValue, false);
+		return key && value && { from: old, to: this.map(name), key, value };
+	}
+}
+
+function pinnedPrograms(directory: string): string[] {
+	try {
+		return readdirSync(directory);
+	} catch {
+		return [];
+	}
+}
+
+function layoutsOf(map: BpfMap): { key: Layout; value: Layout } | undefined {
+	const raw = map.btf();
+	const { btfKeyTypeId, btfValueTypeId } = map.info;
+	if (raw === undefined || btfKeyTypeId === 0 || btfValueTypeId === 0) return undefined;
+	try {
+		const btf = parseBtf(raw);
+		return { key: layoutOf(btf, btfKeyTypeId), value: layoutOf(btf, btfValueTypeId) };
+	} catch {
+		return undefined;
+	}
+}

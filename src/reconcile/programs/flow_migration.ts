@@ -1,0 +1,182 @@
+/**
+ * Copies the flow table into one of another size or layout. A flow and its two tuples are copied together
+ * or not at all: `flow_index` refers to slots of `flows` by number, so the references of moved slots change
+ * as well. If there is too little room, the most recent flows are kept.
+ */
+import type { BpfMap } from "#native";
+import { isSpare } from "../../forwarder/flow.js";
+import { ClaimBit, FlowCount, FlowFlag, Limit } from "../../tables/generated.js";
+import type { StructLayout } from "../../tables/layout.js";
+import { type CopyPlan, convert, entriesOf, type MapCopy } from "./migration.js";
+
+/** next_hop begins with `checked`. */
+const WRITING = BigInt(Limit.NEXT_HOP_WRITING);
+
+export interface FlowTable {
+	flows: MapCopy;
+	index: MapCopy;
+	/** Layouts of the new `flows` and `flow_index`. */
+	flowLayout: StructLayout;
+	refLayout: StructLayout;
+	/** The new `flow_counts`. */
+	counts: BpfMap;
+}
+
+/** Old slot → new place of its flow. */
+export type MovedFlows = Map<number, { slot: number; claim: number }>;
+
+interface LiveFlow {
+	oldSlot: number;
+	claim: number;
+	lastSeen: bigint;
+	state: number;
+	flags: number;
+	endpoint: number;
+	bytes: Buffer;
+}
+
+/**
+ * Copies every flow that is in use. Called a second time with what the first returned, after the
+ * programs were swapped, it brings those that began in between.
+ *
+ * The first time, nobody else writes to the new table, and what is copied counts for its Pods. Those of
+ * the second time do not: the core counts by itself then, and to it such a flow is one less to count.
+ */
+export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): MovedFlows {
+	const claimOffset = offsetOf(table.flowLayout, "claim");
+	const capacity = table.flows.to.info.maxEntries;
+	const taken = new Set<number>();
+	if (moved.size > 0) for (const slot of slotsInUse(table.flows.to, claimOffset)) taken.add(slot);
+
+	const fresh = liveFlows(table.flows.from, table.flows.value, table.flowLayout)
+		.filter(({ oldSlot, claim }) => generationOf(moved.get(oldSlot)?.claim) !== generationOf(claim))
+		.sort((a, b) => (a.lastSeen < b.lastSeen ? 1 : -1))
+		.slice(0, capacity - taken.size);
+	const placed = place(fresh, capacity, taken);
+
+	const isFirst = moved.size === 0;
+	const key = Buffer.alloc(4);
+	const added = new Set<number>();
+	for (const { flow, slot } of placed) {
+		key.writeUInt32LE(slot);
+		table.flows.to.update(key, adopted(flow, table.flowLayout, isFirst));
+		moved.set(flow.oldSlot, { slot, claim: flow.claim });
+		added.add(flow.oldSlot);
+	}
+	if (isFirst) writeCounts(table.counts, placed);
+	copyReferences(table.index, table.refLayout, moved, added);
+	return moved;
+}
+
+/** The flow as the new programs want it: published, not locked, counted or not. */
+function adopted(flow: LiveFlow, layout: StructLayout, isCounted: boolean): Buffer {
+	const bytes = Buffer.from(flow.bytes);
+	const claim = (flow.claim & ClaimBit.GENERATION) | ClaimBit.IN_USE | ClaimBit.PUBLISHED;
+	const flags = flow.flags & ~FlowFlag.COUNTED;
+	bytes.writeUInt32LE(claim >>> 0, offsetOf(layout, "claim"));
+	bytes.writeUInt8(isCounted ? flags | FlowFlag.COUNTED : flags, offsetOf(layout, "flags"));
+	return bytes;
+}
+
+function writeCounts(counts: BpfMap, placed: readonly { flow: LiveFlow }[]): void {
+	const byEndpoint = new Map<number, FlowCount>();
+	for (const { flow } of placed) {
+		const count = byEndpoint.get(flow.endpoint) ?? { flows: 0, spare: 0 };
+		count.flows++;
+		if (isSpare(flow)) count.spare++;
+		byEndpoint.set(flow.endpoint, count);
+	}
+	const key = Buffer.alloc(4);
+	for (const [endpoint, count] of byEndpoint) {
+		key.writeUInt32LE(endpoint);
+		counts.update(key, FlowCount.encode(count));
+	}
+}
+
+/** Every flow keeps its slot where it can; the others take what is left. */
+function place(
+	flows: LiveFlow[],
+	capacity: number,
+	taken: Set<number>,
+): { flow: LiveFlow; slot: number }[] {
+	const placed: { flow: LiveFlow; slot: number }[] = [];
+	const homeless: LiveFlow[] = [];
+	for (const flow of flows) {
+		if (flow.oldSlot < capacity && !taken.has(flow.oldSlot)) {
+			taken.add(flow.oldSlot);
+			placed.push({ flow, slot: flow.oldSlot });
+		} else {
+			homeless.push(flow);
+		}
+	}
+	let slot = 0;
+	for (const flow of homeless) {
+		while (slot < capacity && taken.has(slot)) slot++;
+		if (slot === capacity) break;
+		placed.push({ flow, slot });
+		taken.add(slot);
+	}
+	return placed;
+}
+
+function liveFlows(flows: BpfMap, plan: CopyPlan, layout: StructLayout): LiveFlow[] {
+	const claimOffset = offsetOf(layout, "claim");
+	const lastSeenOffset = offsetOf(layout, "last_seen");
+	// A next hop that was being written when it was read would stay so in the new table.
+	const nextHopOffset = offsetOf(layout, "next_hop");
+	const live: LiveFlow[] = [];
+	for (const { key, value } of entriesOf(flows)) {
+		const bytes = convert(plan, value);
+		const claim = bytes.readUInt32LE(claimOffset);
+		// Unpublished and locked: a flow in the making.
+		if (!(claim & ClaimBit.IN_USE)) continue;
+		if (claim & ClaimBit.LOCKED && !(claim & ClaimBit.PUBLISHED)) continue;
+		const lastSeen = bytes.readBigUInt64LE(lastSeenOffset);
+		if (bytes.readBigUInt64LE(nextHopOffset) === WRITING)
+			bytes.fill(0, nextHopOffset, nextHopOffset + 8);
+		live.push({
+			oldSlot: key.readUInt32LE(),
+			claim,
+			lastSeen,
+			state: bytes.readUInt8(offsetOf(layout, "state")),
+			flags: bytes.readUInt8(offsetOf(layout, "flags")),
+			endpoint: bytes.readUInt16LE(offsetOf(layout, "endpoint")),
+			bytes,
+		});
+	}
+	return live;
+}
+
+function* slotsInUse(flows: BpfMap, claimOffset: number): Generator<number> {
+	for (const { key, value } of entriesOf(flows))
+		if ((value.readUInt32LE(claimOffset) & 1) === 1) yield key.readUInt32LE();
+}
+
+function copyReferences(
+	{ from, to, key, value }: MapCopy,
+	layout: StructLayout,
+	moved: MovedFlows,
+	added: ReadonlySet<number>,
+): void {
+	const slotOffset = offsetOf(layout, "slot");
+	const generationOffset = offsetOf(layout, "generation");
+	for (const entry of entriesOf(from)) {
+		const bytes = convert(value, entry.value);
+		const oldSlot = bytes.readUInt32LE(slotOffset);
+		const target = moved.get(oldSlot);
+		if (target === undefined || !added.has(oldSlot)) continue;
+		if (generationOf(target.claim) !== bytes.readUInt32LE(generationOffset)) continue;
+		bytes.writeUInt32LE(target.slot, slotOffset);
+		to.update(convert(key, entry.key), bytes);
+	}
+}
+
+function generationOf(claim: number | undefined): number | undefined {
+	return claim === undefined ? undefined : (claim & ClaimBit.GENERATION) >>> 1;
+}
+
+function offsetOf(layout: StructLayout, name: string): number {
+	const field = layout.fields.find((candidate) => candidate.name === name);
+	if (field !== undefined) return field.offset;
+	throw new Error(`Cannot move flows: struct ${layout.name} has no ${name}`);
+}

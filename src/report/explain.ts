@@ -1,0 +1,175 @@
+/**
+ * Explains what would happen to a packet: builds an ordinary packet and runs it through the forwarder over
+ * the live tables. Sends and changes nothing.
+ *
+ *  1. the request: addresses, ports
+ *  2. the hook that would see the packet first, which follows from its source
+ *  3. the forwarder's decision
+ *  4. the answer (explanation.ts)
+ */
+import type { ExplainAnswer, ExplainRequest } from "../api/messages.js";
+import { RequestError } from "../api/server.js";
+import type { Endpoint } from "../cni/endpoint.js";
+import type { PeerView, SelfView } from "../compile/compile.js";
+import { forward, type TableReader } from "../forwarder/forwarder.js";
+import type { NetworkInterface } from "../linux/network.js";
+import { canonicalAddress, familyOf } from "../tables/address.js";
+import { Hook, RouteKind } from "../tables/generated.js";
+import { explanation, unseen } from "./explanation.js";
+import { probePacket } from "./sample_packet.js";
+
+/** The current state. */
+export interface ExplainContext {
+	tables: TableReader;
+	self: SelfView;
+	peers: readonly PeerView[];
+	endpoints: readonly Endpoint[];
+	interfaces: readonly NetworkInterface[];
+}
+
+export interface Question {
+	source: string;
+	destination: string;
+	protocol: "tcp" | "udp" | "icmp";
+	sourcePort: number;
+	destinationPort: number;
+}
+
+/** The first hook of a packet. */
+export interface Origin {
+	hook: number;
+	ifindex: number;
+	sourceMac: string;
+	destinationMac: string;
+	/** A clause: "10.244.1.2 is a Pod of this Node". */
+	why: string;
+}
+
+const SOURCE_PORT = 40000;
+const DESTINATION_PORT = { tcp: 80, udp: 53, icmp: 0 } as const;
+/** A router's MAC, for packets from the wire; no decision depends on it. */
+const SOME_MAC = "02:00:00:00:00:01";
+
+/** @throws RequestError */
+export function explain(request: unknown, context: ExplainContext): ExplainAnswer {
+	const question = readQuestion(request);
+	const origin = originOf(question, context);
+	if (typeof origin === "string") {
+		return unseen(question, origin, context);
+	}
+	const frame = probePacket({ ...question, ...origin });
+	const decision = forward(
+		origin.hook,
+		frame,
+		{ ifindex: origin.ifindex, now: process.hrtime.bigint() },
+		context.tables,
+	);
+	return explanation(question, origin, decision, context);
+}
+
+function readQuestion(request: unknown): Question {
+	const given = (request ?? {}) as Partial<Record<keyof ExplainRequest, unknown>>;
+	const { protocol } = given;
+	if (protocol !== "tcp" && protocol !== "udp" && protocol !== "icmp") {
+		throw new RequestError(
+			400,
+			`Cannot explain: expected the protocol tcp, udp or icmp, got ${JSON.stringify(protocol)}`,
+		);
+	}
+	const source = readAddress("source", given.source);
+	const destination = readAddress("destination", given.destination);
+	if (familyOf(source) !== familyOf(destination)) {
+		throw new RequestError(
+			400,
+			`Cannot explain: expected addresses of one family, got ${source} and ${destination}`,
+		);
+	}
+	return {
+		source,
+		destination,
+		protocol,
+		sourcePort: readPort(given.sourcePort, SOURCE_PORT),
+		destinationPort: readPort(given.destinationPort, DESTINATION_PORT[protocol]),
+	};
+}
+
+function readAddress(what: string, value: unknown): string {
+	const address = typeof value === "string" ? canonicalAddress(value) : undefined;
+	if (address === undefined) {
+		throw new RequestError(
+			400,
+			`Cannot explain: expected an IP address as ${what}, got ${JSON.stringify(value)}`,
+		);
+	}
+	return address;
+}
+
+function readPort(value: unknown, otherwise: number): number {
+	if (value === undefined) {
+		return otherwise;
+	}
+	if (typeof value !== "number" || !Number.isInteger(value) || value < 1 || value > 65535) {
+		throw new RequestError(
+			400,
+			`Cannot explain: expected a port from 1 to 65535, got ${JSON.stringify(value)}`,
+		);
+	}
+	return value;
+}
+
+/** A string says why no hook of Fairway sees the packet. */
+function originOf(question: Question, context: ExplainContext): Origin | string {
+	const { source, destination } = question;
+	const { tables, self, endpoints, interfaces } = context;
+	const pod = endpoints.find(({ addresses }) => addresses.includes(source));
+	const entry = tables.endpoint(source);
+	if (pod !== undefined && entry !== undefined) {
+		return {
+			hook: Hook.FROM_POD,
+			ifindex: entry.ifindex,
+			sourceMac: entry.mac,
+			destinationMac: self.gatewayMac,
+			why: `${source} is ${podName(pod)}`,
+		};
+	}
+	const kind = tables.route(source)?.kind;
+	if (kind === RouteKind.LOCAL_PODS) {
+		throw new RequestError(
+			404,
+			`Cannot explain packets of ${source}: it is in a pod CIDR of this Node, but no local Pod has it`,
+		);
+	}
+	const target = tables.route(destination)?.kind;
+	const hostIfindex = tables.nodeConfig()?.hostIfindex ?? 0;
+	if (kind === RouteKind.HOST) {
+		const common = {
+			sourceMac: self.gatewayMac,
+			destinationMac: self.gatewayMac,
+			why: `${source} is an address of this Node`,
+		};
+		if (target === RouteKind.PEER) {
+			return { hook: Hook.FROM_HOST, ifindex: hostIfindex, ...common };
+		}
+		const endpoint = tables.endpoint(destination);
+		if (endpoint !== undefined) {
+			return { hook: Hook.TO_POD, ifindex: endpoint.ifindex, ...common };
+		}
+		return `${source} is an address of this Node and ${destination} is no Pod's: the Node's own stack sends such packets as if Fairway were not there`;
+	}
+	const wire = interfaces.find(({ name }) => name === self.transport.interface);
+	return {
+		hook: Hook.FROM_WIRE,
+		ifindex: wire?.index ?? 0,
+		sourceMac: SOME_MAC,
+		destinationMac: wire?.mac || SOME_MAC,
+		why:
+			kind === RouteKind.PEER
+				? `${source} is in a pod CIDR of another Node, its packets come in by ${self.transport.interface}`
+				: `${source} is outside the cluster, its packets come in by ${self.transport.interface}`,
+	};
+}
+
+function podName({ namespace, name, hostInterface }: Endpoint): string {
+	const pod = name === undefined ? "a Pod of this Node" : `the Pod ${namespace}/${name}`;
+	return `${pod}, behind ${hostInterface}`;
+}

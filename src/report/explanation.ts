@@ -1,0 +1,195 @@
+/**
+ * Describes a decision of the forwarder in the terms of `fairway peers` and `fairway status`: names instead of
+ * numbers, one path, one reason.
+ */
+import type { ExplainAnswer, ExplainPath } from "../api/messages.js";
+import type { PeerView } from "../compile/compile.js";
+import type { Decision } from "../forwarder/forwarder.js";
+import { peerIndex } from "../forwarder/route.js";
+import { HOST_DEVICE } from "../linux/names.js";
+import { familyOf } from "../tables/address.js";
+import {
+	Action,
+	DropReason,
+	DropReasonName,
+	FlowFlag,
+	Hook,
+	HookName,
+	Path,
+	PathName,
+	RouteKind,
+} from "../tables/generated.js";
+import type { ExplainContext, Origin, Question } from "./explain.js";
+
+export function explanation(
+	question: Question,
+	origin: Origin,
+	decision: Decision,
+	context: ExplainContext,
+): ExplainAnswer {
+	const { destination } = question;
+	const peer = context.peers.find(
+		({ id, family }) => id === decision.peer && family === familyOf(destination),
+	);
+	const dropped = decision.action === Action.DROP || decision.dropReason !== DropReason.NONE;
+	const path = pathOf(origin, decision, peer, context);
+	return {
+		...questionOf(question, HookName[origin.hook] ?? ""),
+		path,
+		peer: peer?.node ?? null,
+		reason:
+			dropped && path !== "down" ? dropText(decision) : reasonOf(question, path, peer, context),
+		drop: dropped ? (DropReasonName[decision.dropReason] ?? null) : null,
+		snat: dropped ? null : snatOf(question, decision),
+		mtu: mtuOf(decision, path, context),
+		device: dropped
+			? null
+			: deviceOf(
+					path === "local" && decision.ifindex === 0 ? origin.ifindex : decision.ifindex,
+					context,
+				),
+		steps: stepsOf(origin, decision, context),
+	};
+}
+
+/** The explanation of a packet that no hook sees. */
+export function unseen(question: Question, why: string, { tables }: ExplainContext): ExplainAnswer {
+	const toHost = tables.route(question.destination)?.kind === RouteKind.HOST;
+	return {
+		...questionOf(question, "none"),
+		path: toHost ? "host" : "outside",
+		peer: null,
+		reason: sentence(why),
+		drop: null,
+		snat: null,
+		mtu: null,
+		device: null,
+		steps: [{ stage: "source", text: why }],
+	};
+}
+
+function questionOf(question: Question, hook: string) {
+	const { source, destination, protocol, sourcePort, destinationPort } = question;
+	return {
+		source,
+		destination,
+		protocol,
+		...(protocol === "icmp" ? {} : { sourcePort, destinationPort }),
+		hook,
+	};
+}
+
+function pathOf(
+	origin: Origin,
+	decision: Decision,
+	peer: PeerView | undefined,
+	{ tables }: ExplainContext,
+): ExplainPath | null {
+	if (peer !== undefined) {
+		const path = decision.path || tables.peer(peerIndex(peer.id, peer.family))?.path;
+		return (PathName[path ?? Path.DOWN] as ExplainPath | undefined) ?? "down";
+	}
+	switch (decision.action) {
+		case Action.ENDPOINT:
+			return "local";
+		case Action.WIRE:
+		case Action.WIRE_NEIGHBOUR:
+			return "outside";
+		case Action.HOST:
+			return "host";
+		case Action.PASS:
+			// At to_pod, a passing packet reaches the Pod; elsewhere, the Node's own stack.
+			return origin.hook === Hook.TO_POD ? "local" : "host";
+		default:
+			return null;
+	}
+}
+
+function reasonOf(
+	{ destination }: Question,
+	path: ExplainPath | null,
+	peer: PeerView | undefined,
+	{ endpoints, tables }: ExplainContext,
+): string {
+	if (peer !== undefined) return peer.reason;
+	switch (path) {
+		case "local": {
+			const pod = endpoints.find(({ addresses }) => addresses.includes(destination));
+			const name = pod?.name === undefined ? "a Pod" : `the Pod ${pod.namespace}/${pod.name}`;
+			return `${destination} is ${name} of this Node.`;
+		}
+		case "outside":
+			return `${destination} is in no pod CIDR of the cluster, the Node's own routes lead there.`;
+		default:
+			if (tables.route(destination)?.kind === RouteKind.STACK)
+				return `${destination} is in serviceCIDRs: the Node's own stack handles Services.`;
+			return tables.route(destination)?.kind === RouteKind.HOST
+				? `${destination} is an address of this Node.`
+				: "It is left to the Node's own stack.";
+	}
+}
+
+function dropText({ steps }: Decision): string {
+	return sentence((steps.at(-1)?.text ?? "").replace(/^dropped as \w+: /, ""));
+}
+
+/** Makes a sentence of a step's clause; an address at its start keeps its spelling. */
+function sentence(clause: string): string {
+	const first = /^[a-z]+\b(?!:)/.test(clause) ? clause.charAt(0).toUpperCase() : clause.charAt(0);
+	return `${first}${clause.slice(1)}.`;
+}
+
+/** The translation of the source, if the packet is in the original direction of a translated flow. */
+function snatOf(question: Question, { flow: change }: Decision): ExplainAnswer["snat"] {
+	const flow = change?.flow;
+	if (flow === undefined || (flow.flags & FlowFlag.SNAT) === 0) return null;
+	if (flow.key.source !== question.source) return null;
+	return question.protocol === "icmp"
+		? { address: flow.snatAddress }
+		: { address: flow.snatAddress, port: flow.snatPort };
+}
+
+function mtuOf(
+	{ mtu, outsideMtu }: Decision,
+	path: ExplainPath | null,
+	{ self }: ExplainContext,
+): number | null {
+	if (mtu !== 0) return mtu;
+	if (path === "local") return self.podMTU;
+	return path === "outside" ? (outsideMtu ?? null) : null;
+}
+
+function deviceOf(ifindex: number, context: ExplainContext): string | null {
+	const { endpoints, interfaces, tables } = context;
+	if (ifindex === 0) return null;
+	const pod = endpoints.find(({ addresses }) =>
+		addresses.some((address) => tables.endpoint(address)?.ifindex === ifindex),
+	);
+	if (pod !== undefined) return pod.hostInterface;
+	if (ifindex === tables.nodeConfig()?.hostIfindex) return HOST_DEVICE;
+	return interfaces.find(({ index }) => index === ifindex)?.name ?? `interface ${ifindex}`;
+}
+
+function stepsOf(
+	origin: Origin,
+	{ steps }: Decision,
+	context: ExplainContext,
+): ExplainAnswer["steps"] {
+	const named = (text: string) =>
+		text
+			.replace(
+				/\binterface (\d+)/g,
+				(_, index) => deviceOf(Number(index), context) ?? "no interface",
+			)
+			.replace(/\bpeer (\d+)/g, (all, id) => {
+				const peer = context.peers.find((one) => one.id === Number(id));
+				return peer === undefined ? all : `peer ${peer.node}`;
+			});
+	return [
+		{ stage: "source", text: origin.why },
+		// The first step says so.
+		...steps
+			.filter(({ stage }) => stage !== "source")
+			.map(({ stage, text }) => ({ stage, text: named(text) })),
+	];
+}
