@@ -1,5 +1,6 @@
 // Runs all checks, one after another; each prints its own findings.
 import { generateTables } from "./build.mjs";
+import { checkImports } from "./imports.mjs";
 import { Failure, filesUnder, run, say } from "./step.mjs";
 
 const sourcesOfC = () => [
@@ -16,6 +17,7 @@ const rules = [
 		() => run("node_modules/.bin/biome", ["check", "--error-on-warnings"]),
 	],
 	["format of C and C++", () => run("clang-format-19", ["--dry-run", "-Werror", ...sourcesOfC()])],
+	["direction of imports", checkImports],
 	["generated tables", () => generateTables({ check: true })],
 ];
 

@@ -1,0 +1,88 @@
+// The direction of imports in src: each folder may import from the folders that its row names, and from
+// nothing else in src. The rows stand in order, so no folder imports from a later one.
+import { existsSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join, relative } from "node:path";
+import { Failure, filesUnder, top } from "./step.mjs";
+
+const { preProcessFile } = createRequire(import.meta.url)("typescript");
+
+/** Folder → the folders that it may import from. */
+const allowed = {
+	text: [],
+	tables: [],
+	files: [],
+	linux: ["text", "tables"],
+	forwarder: ["tables"],
+	config: ["tables", "files"],
+	cluster: ["tables", "files"],
+	compile: ["tables", "linux", "config", "cluster"],
+	reconcile: ["text", "tables", "linux", "forwarder"],
+	slowpath: ["text", "tables", "forwarder"],
+	probe: ["tables", "config", "compile", "reconcile"],
+	api: ["tables", "linux", "config", "probe"],
+	cni: ["text", "tables", "linux", "api"],
+	observe: ["text", "tables", "compile", "api"],
+	report: [
+		"text",
+		"tables",
+		"linux",
+		"forwarder",
+		"config",
+		"compile",
+		"reconcile",
+		"slowpath",
+		"probe",
+		"api",
+		"cni",
+		"observe",
+	],
+	lab: ["text", "api"],
+	agent: "every folder above",
+	cli: ["text", "linux", "config", "probe", "reconcile", "api", "lab", "agent"],
+};
+
+const folders = Object.keys(allowed);
+
+/** "reconcile" for src/reconcile/maps/table.ts; "" for a file that lies in src itself. */
+function folderOf(path) {
+	const parts = relative("src", path).split("/");
+	return parts.length > 1 ? parts[0] : "";
+}
+
+function mayImport(from, to) {
+	const list = allowed[from];
+	if (Array.isArray(list)) return list.includes(to);
+	return folders.indexOf(to) < folders.indexOf(from);
+}
+
+/** One line for each import that goes against the table. */
+export function wrongImports() {
+	const wrong = [];
+	for (const file of filesUnder("src", /\.ts$/)) {
+		const from = folderOf(file);
+		if (!folders.includes(from)) {
+			wrong.push(`${file}: the folder "${from}" has no row in scripts/imports.mjs`);
+			continue;
+		}
+		const { importedFiles } = preProcessFile(readFileSync(join(top, file), "utf8"), true, true);
+		for (const { fileName } of importedFiles) {
+			if (!fileName.startsWith(".")) continue;
+			const target = join(dirname(file), fileName).replace(/\.js$/, ".ts");
+			if (!target.startsWith("src/") || !existsSync(join(top, target))) continue;
+			const to = folderOf(target);
+			if (to !== from && !mayImport(from, to))
+				wrong.push(`${file}: ${from} may not import from ${to} (${fileName})`);
+		}
+	}
+	return wrong;
+}
+
+export function checkImports() {
+	for (const [folder, list] of Object.entries(allowed))
+		for (const other of Array.isArray(list) ? list : [])
+			if (folders.indexOf(other) >= folders.indexOf(folder))
+				throw new Failure(`scripts/imports.mjs: ${folder} stands above ${other}`);
+	const wrong = wrongImports();
+	if (wrong.length > 0) throw new Failure(`Imports in the wrong direction:\n${wrong.join("\n")}`);
+}
