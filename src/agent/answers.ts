@@ -10,6 +10,7 @@ import { RequestError } from "../api/server.js";
 import type { CniServer } from "../cni/server.js";
 import type { Config } from "../config/config.js";
 import { peerIndex } from "../forwarder/route.js";
+import { Turns } from "../loop/turns.js";
 import type { LoopLag } from "../observe/loop_lag.js";
 import type { PathEvents } from "../observe/path_events.js";
 import type { Prober } from "../probe/prober.js";
@@ -49,6 +50,7 @@ export class Answers {
 	async status(): Promise<Status> {
 		const { nodeName, started, config, kernel, cni, loopLag, problems } = this.#options;
 		const used = await kernel.flowsUsed();
+		const probes = await this.#probeTotals(this.#options.state().inForce);
 		const { ready, waitingFor, inForce, failure } = this.#options.state();
 		return statusOf({
 			nodeName,
@@ -57,7 +59,7 @@ export class Answers {
 			config: config(),
 			inForce,
 			flows: { used, max: kernel.flowSlots() },
-			probes: this.#probeTotals(inForce),
+			probes,
 			kernel,
 			endpoints: cni.endpoints().length,
 			uptimeSeconds: (performance.now() - started) / 1000,
@@ -121,10 +123,12 @@ export class Answers {
 		);
 	}
 
-	#probeTotals(inForce: InForce | undefined): Status["probes"] {
+	async #probeTotals(inForce: InForce | undefined): Promise<Status["probes"]> {
 		const { prober, pathEvents } = this.#options;
+		const turns = new Turns();
 		const total = { sent: 0, answered: 0, late: 0, changes: 0 };
 		for (const { id, node, family } of inForce?.peers ?? []) {
+			if (turns.due) await turns.pass();
 			const probes = prober.countersOf(peerIndex(id, family));
 			total.sent += probes?.sent ?? 0;
 			total.answered += probes?.answered ?? 0;

@@ -6,10 +6,10 @@
  *  3. leaves large ones to a worker thread
  */
 import { createHash } from "node:crypto";
+import type { Turns } from "../loop/turns.js";
 import { type DocumentReader, decodeText, NOT_UTF8 } from "./document_reader.js";
 import type { DocumentResult } from "./manifest_document.js";
 import type { NodeReading } from "./node_object.js";
-import type { Turns } from "./turns.js";
 
 /** Results of a file's documents by content, so that a change does not parse all of them. */
 export type DocumentCache = ReadonlyMap<string, DocumentResult>;

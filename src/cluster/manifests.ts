@@ -25,13 +25,13 @@ import { basename, dirname, extname, join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Cause, PathWatch, type PathWatchOptions } from "../files/path_watch.js";
 import { firstLine } from "../files/yaml.js";
+import { Turns } from "../loop/turns.js";
 import { DocumentReader, type DocumentReaderOptions } from "./document_reader.js";
 import { FileObjects } from "./file_objects.js";
 import { type DocumentCache, type ManifestResult, readManifest } from "./manifest_file.js";
 import type { NodeReading } from "./node_object.js";
 import type { Problem } from "./snapshot.js";
 import type { Source, Store } from "./store.js";
-import { Turns } from "./turns.js";
 
 export interface ManifestDirectoryOptions extends PathWatchOptions {
 	/** Paths of files in the directory that are something else (the agent's configuration). */

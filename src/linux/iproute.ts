@@ -6,6 +6,7 @@
  * hides bpffs.
  */
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
+import { parseListInTurns } from "./json_list.js";
 
 /** A line of a batch that the kernel or iproute2 refused; the other lines took effect. */
 export interface BatchFailure {
@@ -67,6 +68,9 @@ const TIMEOUT_MS = 20_000;
 /** Nothing else happens meanwhile. */
 const BLOCKING_MS = 1_000;
 
+/** Output of this many characters and more is parsed in pieces: thousands of routes are megabytes. */
+const LONG = 64 * 1024;
+
 /** iproute2 and ethtool are not translated today; this keeps the messages above in English. */
 const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LC_ALL: "C" });
 
@@ -89,7 +93,13 @@ export class IpRoute {
 
 	/** Runs `ip -json ARGS` and returns the printed objects; nothing found gives an empty list. */
 	async query<T>(...args: string[]): Promise<T[]> {
-		return parseObjects<T>(args, await this.output("ip", ["-json", ...args]));
+		const output = await this.output("ip", ["-json", ...args]);
+		if (output.status !== 0 || output.stdout.length < LONG) return parseObjects<T>(args, output);
+		try {
+			return existing(await parseListInTurns<T>(output.stdout));
+		} catch {
+			throw notJson(args, output.stdout);
+		}
 	}
 
 	/** Like query, but blocking, for callers that cannot wait (a few ms each). */
@@ -185,13 +195,21 @@ export class IpRoute {
 }
 
 function parseObjects<T>(args: string[], { status, stdout, stderr }: Output): T[] {
-	const command = `ip ${args.join(" ")}`;
-	if (status !== 0) throw new IpRouteError(command, stderr.trim() || `exit status ${status}`);
+	if (status !== 0)
+		throw new IpRouteError(`ip ${args.join(" ")}`, stderr.trim() || `exit status ${status}`);
 	if (stdout.trim() === "") return [];
 	try {
-		// iproute2 prints {} for objects that disappeared in the meantime.
-		return (JSON.parse(stdout) as T[]).filter((object) => Object.keys(object as object).length > 0);
+		return existing(JSON.parse(stdout) as T[]);
 	} catch {
-		throw new IpRouteError(command, `not JSON: ${stdout.slice(0, 100)}`);
+		throw notJson(args, stdout);
 	}
+}
+
+/** iproute2 prints {} for objects that disappeared in the meantime. */
+function existing<T>(objects: readonly T[]): T[] {
+	return objects.filter((object) => Object.keys(object as object).length > 0);
+}
+
+function notJson(args: readonly string[], stdout: string): IpRouteError {
+	return new IpRouteError(`ip ${args.join(" ")}`, `not JSON: ${stdout.slice(0, 100)}`);
 }

@@ -1,12 +1,12 @@
 /** Parses the lines of `ip -oneline monitor label`. */
-import { isOwnDevice, ROUTE_PROTOCOL } from "./names.js";
+import { isOwnDevice, isPodInterface, ROUTE_PROTOCOL } from "./names.js";
 
 export interface NetworkEvents {
 	/** A link, address or route other than Fairway's has changed. */
 	network: boolean;
 	/**
-	 * A device of Fairway has changed, or a route, address or neighbour of it was removed, by Fairway or by
-	 * someone else. Additions do not matter: they are Fairway's own.
+	 * A device of Fairway has changed, or a route or address of it or the neighbour of a Pod was removed, by
+	 * Fairway or by someone else. Additions do not matter: they are Fairway's own.
 	 */
 	own: boolean;
 	/** Something that cached next hops depend on has changed: a route, a link, a neighbour's MAC or state. */
@@ -36,6 +36,8 @@ export class NetworkMessages {
 			const { kind, deleted, text } = parseMessage(line) ?? {};
 			if (kind === undefined || text === undefined || isPrefixCache(text)) continue;
 			const device = deviceOf(kind, text);
+			// The kernel's own entries, one for each peer that is probed: it evicts some all the time.
+			if (kind === "NEIGH" && isOwnDevice(device) && !isPodInterface(device)) continue;
 			if (isOwnDevice(device) || text.includes(` proto ${ROUTE_PROTOCOL} `)) {
 				if (deleted === true || kind === "LINK") events.own = true;
 			} else if (kind === "NEIGH") {

@@ -18,9 +18,12 @@ export function peerDifferences(
 	before: readonly PeerView[],
 	now: readonly PeerView[],
 ): PeerDifference[] {
-	const former = new Map(before.map((peer) => [peerKey(peer), peer]));
+	// Views are replaced, never changed, and most stay: those cost no more than this.
+	const replaced = new Set(before);
+	const fresh = now.filter((peer) => !replaced.delete(peer));
+	const former = new Map([...replaced].map((peer) => [peerKey(peer), peer]));
 	const differences: PeerDifference[] = [];
-	for (const peer of now) {
+	for (const peer of fresh) {
 		const { node, family, path, reason, mtu, transportAddress, podCIDRs } = peer;
 		const old = former.get(peerKey(peer));
 		former.delete(peerKey(peer));

@@ -97,6 +97,8 @@ export class Prober {
 	/** Buffer for every request: the longest IP packet. */
 	readonly #room = Buffer.alloc(65_535);
 	#pace: Pace;
+	/** Of the last `configure`. */
+	#config: Config | undefined;
 	#timer: NodeJS.Timeout | undefined;
 	#timerAt = Number.POSITIVE_INFINITY;
 	#ranAt = Number.NEGATIVE_INFINITY;
@@ -135,8 +137,10 @@ export class Prober {
 		let added = 0;
 		for (const peer of peers) {
 			gone.delete(peer.index);
-			const policy = policyOf(peer, config);
 			const known = this.#peers.get(peer.index);
+			// Compiled peers are replaced, never changed, and most stay.
+			if (known?.peer === peer && config === this.#config) continue;
+			const policy = policyOf(peer, config);
 			if (known === undefined || known.peer.node !== peer.node) {
 				this.#add(peer, policy, now + Math.min(added++ * SPREAD.peerMs, SPREAD.mostMs));
 			} else if (!samePolicy(known.state.policy, policy)) {
@@ -150,6 +154,7 @@ export class Prober {
 			this.#peers.delete(index);
 			this.#due.delete(index);
 		}
+		this.#config = config;
 		this.#configuring = false;
 		this.#arm();
 		return this.#changed;

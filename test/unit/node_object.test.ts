@@ -3,7 +3,7 @@ import { DocumentReader, type DocumentReaderOptions } from "../../src/cluster/do
 import type { DocumentResult } from "../../src/cluster/manifest_document.js";
 import { type DocumentCache, readManifest } from "../../src/cluster/manifest_file.js";
 import { readNode } from "../../src/cluster/node_object.js";
-import { Turns } from "../../src/cluster/turns.js";
+import { Turns } from "../../src/loop/turns.js";
 
 /** The parts of a Node that a row tests. */
 function object(spec: object, addresses: unknown = [], annotations: object = {}) {

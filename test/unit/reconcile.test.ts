@@ -142,6 +142,8 @@ t.test("NetworkMessages: classification of changes", async (t) => {
 		["[ROUTE]2001:db8::1 via fe80::1 dev eth0 cache expires 599sec mtu 1400", nothing],
 		["[NEIGH]10.244.1.2 dev fairway01234567 lladdr 02:00:00:00:00:01 PERMANENT", nothing],
 		["[NEIGH]Deleted 10.244.1.2 dev fairway01234567 lladdr 02:00:00:00:00:01 PERMANENT", own],
+		["[NEIGH]10.244.7.1 dev fairway0 lladdr 02:00:00:00:00:aa NOARP", nothing],
+		["[NEIGH]Deleted 10.244.7.1 dev fairway0 lladdr 02:00:00:00:00:aa NOARP", nothing],
 		["[ADDR]7: fairway0    inet 10.244.1.1/32 scope global fairway0", nothing],
 		["[ADDR]Deleted 7: fairway0    inet 10.244.1.1/32 scope global fairway0", own],
 		["[NEIGH]192.168.1.9 dev eth0 lladdr 02:00:00:00:00:01 REACHABLE", neighbour],

@@ -3,6 +3,7 @@
  * the number of CPUs, so counters of many peers are read in pieces.
  */
 import type { BpfMap } from "#native";
+import { Turns } from "../../loop/turns.js";
 import { u32 } from "../../tables/codec.js";
 import {
 	DropReason,
@@ -10,7 +11,6 @@ import {
 	EventCounterName,
 	PeerCounter,
 } from "../../tables/generated.js";
-import { Pieces } from "./slices.js";
 
 export interface Counters {
 	/** Packets by reason ("spoofed_mac"), including zeros. */
@@ -44,14 +44,14 @@ export async function readPeerCounters(
 ): Promise<PeerCounters> {
 	const all = [...indexes];
 	const counters = new Map<number, PeerCounter>();
-	const pieces = new Pieces();
+	const turns = new Turns();
 	for (let from = 0; from < all.length; from += PEERS_A_CALL) {
 		const some = all.slice(from, from + PEERS_A_CALL);
 		// Looked up again after each turn, because the map may have been replaced.
 		const sums = sumsOf(map(), some);
 		for (const [i, index] of some.entries())
 			counters.set(index, PeerCounter.decode(sums, i * PeerCounter.size));
-		await pieces.turn();
+		if (turns.due) await turns.pass();
 	}
 	return counters;
 }

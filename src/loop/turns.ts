@@ -1,8 +1,8 @@
 /** Splits long work into slices, so that other work on the event loop (probe answers) does not wait. */
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-/** Half the maximum duration of a piece of work, because an overrun is noticed only afterwards. */
-const SLICE_MS = 5;
+/** A third of the maximum duration of a piece of work, because an overrun is noticed only afterwards. */
+const SLICE_MS = 3;
 
 export class Turns {
 	readonly #sliceMs: number;
