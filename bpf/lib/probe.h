@@ -207,6 +207,14 @@ static __always_inline __u64 probe_token(const struct address *gateway, const st
 	return siphash((const __u64 *)&message, words, node->probe_key);
 }
 
+/* This Node takes untunnelled packets of the peer, and will go on to do so. */
+static __always_inline bool invites_untunnelled(__u32 id, __u8 family)
+{
+	const struct peer *peer = peer_lookup(id, family);
+
+	return peer && !(peer->flags & (PEER_TUNNELLED_ONLY | PEER_ENDING));
+}
+
 /* What this Node announces to the peer of `id`: enum probe_flag. */
 static __always_inline __u8 announcement(__u32 id, __u8 family, const struct node_config *node)
 {
@@ -214,7 +222,7 @@ static __always_inline __u8 announcement(__u32 id, __u8 family, const struct nod
 
 	if (node->flags & NODE_SENDS_UNTUNNELLED)
 		flags |= PROBE_SENDS_UNTUNNELLED;
-	if (peer_sends_untunnelled(id, family))
+	if (invites_untunnelled(id, family))
 		flags |= PROBE_TAKES_UNTUNNELLED;
 	return flags;
 }
@@ -223,7 +231,7 @@ static __always_inline __u8 announcement(__u32 id, __u8 family, const struct nod
 static __always_inline bool announces_news(__u8 flags, __u32 id, __u8 family)
 {
 	return flags & PROBE_ANNOUNCES &&
-	       !(flags & PROBE_SENDS_UNTUNNELLED) == peer_sends_untunnelled(id, family);
+	       !(flags & PROBE_SENDS_UNTUNNELLED) == invites_untunnelled(id, family);
 }
 
 /* 4 */

@@ -237,6 +237,8 @@ enum peer_flag {
 	PEER_TUNNELLED_ONLY =
 		1, /* its Pod packets come in tunnels; what comes without is not the peer's */
 	PEER_ANNOUNCED = 2, /* that, or the contrary, is what its probes announce */
+	PEER_ENDING =
+		4, /* it has announced the end of what comes without: taken, no longer invited */
 };
 
 /* peers: array, index = peer id * 2 + (1 for IPv6 Pod packets). One write

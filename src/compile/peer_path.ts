@@ -54,8 +54,11 @@ export interface PathVerdict {
 	tunnelMtu: number;
 	/** The reason, as a sentence. */
 	words: string;
-	/** The peer announces that its Pod packets come without a tunnel, too, or never; undefined: nothing. */
-	untunnelled: boolean | undefined;
+	/**
+	 * Its packets without a tunnel, as it announces them: taken; taken for what is on its way, since it has
+	 * announced the end; refused. undefined: it announces nothing.
+	 */
+	untunnelled: "taken" | "ending" | "refused" | undefined;
 }
 
 /** The possible paths in any mode; a missing one has the path "down" and a reason. */

@@ -237,9 +237,17 @@ function existing(choice: PathChoice): PathChoice | undefined {
 }
 
 /** How the peer's Pod packets come: as it announces; else as this Node's mode has it. */
-function peerFlags({ trafficEncapMode }: Config, untunnelled: boolean | undefined): number {
-	if (untunnelled === undefined) return trafficEncapMode === "encap" ? PeerFlag.TUNNELLED_ONLY : 0;
-	return PeerFlag.ANNOUNCED | (untunnelled ? 0 : PeerFlag.TUNNELLED_ONLY);
+function peerFlags({ trafficEncapMode }: Config, untunnelled: PathVerdict["untunnelled"]): number {
+	switch (untunnelled) {
+		case undefined:
+			return trafficEncapMode === "encap" ? PeerFlag.TUNNELLED_ONLY : 0;
+		case "taken":
+			return PeerFlag.ANNOUNCED;
+		case "ending":
+			return PeerFlag.ANNOUNCED | PeerFlag.ENDING;
+		case "refused":
+			return PeerFlag.ANNOUNCED | PeerFlag.TUNNELLED_ONLY;
+	}
 }
 
 function peerEntry(choice: PathChoice, config: Config, nodeHash: bigint, flags = 0): Peer {

@@ -28,7 +28,7 @@ import { ETHERNET_HEADER, type Packet, Protocol } from "./packet.js";
 import { gatewayAddress, peerIndex } from "./route.js";
 import { siphash } from "./siphash.js";
 import { encapsulate } from "./tunnel.js";
-import { refuseOfAnotherHost, sendsUntunnelled } from "./untunnelled.js";
+import { invitesUntunnelled, refuseOfAnotherHost } from "./untunnelled.js";
 
 const UDP_HEADER = 8;
 const NS_PER_MS = 1_000_000n;
@@ -217,13 +217,13 @@ function announcement(draft: Draft, { family }: Packet, id: number): number {
 	return (
 		ProbeFlag.ANNOUNCES |
 		(sends ? ProbeFlag.SENDS_UNTUNNELLED : 0) |
-		(sendsUntunnelled(draft, id, family) ? ProbeFlag.TAKES_UNTUNNELLED : 0)
+		(invitesUntunnelled(draft, id, family) ? ProbeFlag.TAKES_UNTUNNELLED : 0)
 	);
 }
 
 function announcesNews(draft: Draft, { family }: Packet, id: number, { flags }: Probe): boolean {
 	const sends = (flags & ProbeFlag.SENDS_UNTUNNELLED) !== 0;
-	return (flags & ProbeFlag.ANNOUNCES) !== 0 && sends !== sendsUntunnelled(draft, id, family);
+	return (flags & ProbeFlag.ANNOUNCES) !== 0 && sends !== invitesUntunnelled(draft, id, family);
 }
 
 /** On average one in PROBE_ANSWER_NS, and PROBE_ANSWER_BURST at once. */

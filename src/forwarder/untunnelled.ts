@@ -50,6 +50,12 @@ export function sendsUntunnelled({ tables }: Draft, peer: number, family: 4 | 6)
 	return (flags & PeerFlag.TUNNELLED_ONLY) === 0;
 }
 
+/** It does, and will go on to do so. */
+export function invitesUntunnelled({ tables }: Draft, peer: number, family: 4 | 6): boolean {
+	const flags = tables.peer(peerIndex(peer, family))?.flags ?? 0;
+	return (flags & (PeerFlag.TUNNELLED_ONLY | PeerFlag.ENDING)) === 0;
+}
+
 /** Where the peer is on this Node's link, its MAC tells whether it was the sender. */
 export function refuseOfAnotherHost(
 	draft: Draft,

@@ -16,7 +16,7 @@ import { peerKey } from "../tables/paths.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
 import { lossOf, type PathState, type Question } from "./path/path_state.js";
-import { adoptedAnnouncement } from "./peer/announcement.js";
+import { adoptedAnnouncement, untunnelledOf } from "./peer/announcement.js";
 import { policyOf, samePolicy } from "./peer/peer_policy.js";
 import { newPeer, type PeerState, type Policy } from "./peer/peer_state.js";
 import { advance, dueAt, type Event, isActive } from "./peer/peer_turn.js";
@@ -451,7 +451,7 @@ function adopt(state: PeerState, adopted: AdoptedPath, now: number, pace: Pace):
 /** True if the verdict still matches the path in use; the state of the other path does not matter. */
 function saysTheSame(verdict: PathVerdict, state: PeerState): boolean {
 	const { use, direct, tunnel, announcement } = state;
-	if (use !== verdict.use || announcement.sends !== verdict.untunnelled) return false;
+	if (use !== verdict.use || untunnelledOf(announcement) !== verdict.untunnelled) return false;
 	const same = (size: number, path: PathState) => (size || path.full) === (path.size || path.full);
 	return use === "direct" ? same(verdict.directMtu, direct) : same(verdict.tunnelMtu, tunnel);
 }
@@ -460,7 +460,7 @@ function verdictOf({ state, peer }: Probed, now: number): PathVerdict {
 	const { use, direct, tunnel, announcement } = state;
 	return {
 		use,
-		untunnelled: announcement.sends,
+		untunnelled: untunnelledOf(announcement),
 		directMtu: direct.size,
 		tunnelMtu: tunnel.size,
 		words: describe(state, peer.node, now),

@@ -223,11 +223,13 @@ export const NodeFlagName: Readonly<Record<number, string>> = {
 export const PeerFlag = {
 	TUNNELLED_ONLY: 1,
 	ANNOUNCED: 2,
+	ENDING: 4,
 } as const;
 export type PeerFlag = (typeof PeerFlag)[keyof typeof PeerFlag];
 export const PeerFlagName: Readonly<Record<number, string>> = {
 	1: "tunnelled_only",
 	2: "announced",
+	4: "ending",
 };
 
 export const Path = {

@@ -265,9 +265,13 @@ t.test("failed attachments leave nothing behind", async (t) => {
 	writeFileSync(plainFile, "");
 
 	for (const [what, path, says] of [
-		["a namespace that is missing", "/run/netns/fwc-none", /CNI_NETNS: .*fwc-none is missing/],
-		["a plain file", plainFile, /CNI_NETNS: .* is no namespace/],
-		["the Node's own namespace", node.namespace.path, /CNI_NETNS: .* is the Node's/],
+		[
+			"a namespace that is missing",
+			"/run/netns/fwc-none",
+			/CNI_NETNS: .*fwc-none, which is not there/,
+		],
+		["a plain file", plainFile, /CNI_NETNS: .*, which is no namespace/],
+		["the Node's own namespace", node.namespace.path, /CNI_NETNS: .*, which is the Node's/],
 		["a namespace of another kind", "/proc/self/ns/uts", /.*/],
 	] as const) {
 		t.test(what, async (t) => {
@@ -283,7 +287,7 @@ t.test("failed attachments leave nothing behind", async (t) => {
 		await pod.script("ip link add name eth0 type veth peer name eth9");
 		t.match((await node.call("ADD", pod)).body, {
 			code: 4,
-			msg: /Cannot use CNI_IFNAME: .* there is already an interface "eth0"/,
+			msg: /Cannot use CNI_IFNAME: .* already has/,
 		});
 		t.same(await node.traces(), []);
 		t.match((await pod.run(["ip", "-o", "link"])).stdout, "eth0", "which stays");
@@ -296,7 +300,7 @@ t.test("failed attachments leave nothing behind", async (t) => {
 		);
 		t.match((await node.call("ADD", pod)).body, {
 			code: 100,
-			msg: /route add 0\.0\.0\.0\/0 .* the kernel says ".*File exists/,
+			msg: /route add 0\.0\.0\.0\/0 .*: RTNETLINK answers: File exists/,
 		});
 		t.same(await node.traces(), []);
 		t.same((await node.state()).published, []);

@@ -114,7 +114,7 @@ function randomVariation(random: Random): Variation {
 				]),
 				outerFamily: random.pick([4, 6]),
 				mtu: random.pick([1280, 1430, 1450, 1500, 576]),
-				flags: random.chance(0.2) ? PeerFlag.TUNNELLED_ONLY : 0,
+				flags: random.pick([0, 0, 0, PeerFlag.TUNNELLED_ONLY, PeerFlag.ENDING]),
 			};
 		}
 	}

@@ -499,6 +499,8 @@ function facts(t: Test, core: DataPath, family: Family): void {
 			[PeerFlag.TUNNELLED_ONLY, 0, false],
 			[PeerFlag.TUNNELLED_ONLY, ANNOUNCES, false],
 			[PeerFlag.TUNNELLED_ONLY, ANNOUNCES | SENDS_UNTUNNELLED, true],
+			[PeerFlag.ENDING, ANNOUNCES, false],
+			[PeerFlag.ENDING, ANNOUNCES | SENDS_UNTUNNELLED, true],
 		] as const) {
 			const tables = await fresh(core, { peers: { [direct.id]: { flags: own } } });
 			const input = fromWire(arriving(ofPeer(direct, family), 600, { flags }));

@@ -104,7 +104,7 @@ const verdict: fc.Arbitrary<PathVerdict> = fc.record({
 	directMtu: fc.constantFrom(0, 1280, 1400, 1500),
 	tunnelMtu: fc.constantFrom(0, 1280, 1400, 1450),
 	words: fc.constant("So it was seen."),
-	untunnelled: fc.constantFrom(undefined, true, false),
+	untunnelled: fc.constantFrom(undefined, "taken", "ending", "refused"),
 });
 
 /** The text of a valid configuration file. */

@@ -2,10 +2,13 @@
 import t from "tap";
 import {
 	adoptedAnnouncement,
+	begin,
 	hear,
 	mayGoUntunnelled,
 	newAnnouncement,
 	passed,
+	untunnelledOf,
+	WAIT_MS,
 } from "../../src/probe/peer/announcement.js";
 import { PeerFlag, ProbeFlag } from "../../src/tables/generated.js";
 
@@ -27,6 +30,36 @@ t.test("one that ends it is believed for what is on its way", async (t) => {
 	const again = hear(ended, ANNOUNCES, 2500);
 	t.equal(passed(again, 3000).sends, false, "however often it says so");
 	t.equal(passed(hear(ended, SENDS, 2500), 9000).sends, true, "unless it begins again");
+});
+
+t.test(
+	"a peer that has announced the end is not invited while its last packets are taken",
+	async (t) => {
+		const ended = hear(hear(newAnnouncement(), SENDS, 0), ANNOUNCES, 1000);
+		t.equal(untunnelledOf(hear(newAnnouncement(), SENDS, 0)), "taken");
+		t.equal(untunnelledOf(ended), "ending");
+		t.equal(untunnelledOf(passed(ended, 3000)), "refused");
+		t.equal(untunnelledOf(hear(ended, SENDS, 2500)), "taken", "unless it begins again");
+		const { ANNOUNCED, ENDING } = PeerFlag;
+		const adopted = adoptedAnnouncement(ANNOUNCED | ENDING, false, 0);
+		t.equal(untunnelledOf(adopted), "ending", "over a restart, too");
+		t.equal(untunnelledOf(passed(adopted, 2000)), undefined, "a peer that is silent");
+	},
+);
+
+t.test("who begins to send without a tunnel waits for a new word of the peer", async (t) => {
+	const old = hear(newAnnouncement(), TAKES, 0);
+	t.equal(mayGoUntunnelled(old, true, 5000), true);
+	const begun = begin(old, 5000);
+	t.equal(mayGoUntunnelled(begun, true, 9000), false, "what it said before may be over");
+	t.equal(mayGoUntunnelled(hear(begun, TAKES, 5010), true, 5010), true);
+	t.equal(mayGoUntunnelled(begun, false, 5000 + WAIT_MS), true, "without proof, not for ever");
+	const silent = hear(newAnnouncement(), 0, 0);
+	t.equal(
+		mayGoUntunnelled(begin(silent, 5000), true, 5000),
+		true,
+		"who announces nothing takes all",
+	);
 });
 
 t.test(
@@ -60,7 +93,7 @@ t.test("a restart keeps what was known", async (t) => {
 	t.equal(upgraded.sends, true, "what was taken before an upgrade is taken on");
 	t.equal(passed(upgraded, 2000).sends, undefined, "until the peer had time to announce");
 	t.equal(passed(hear(upgraded, SENDS, 100), 2000).sends, true);
-	t.equal(mayGoUntunnelled(adoptedAnnouncement(ANNOUNCED, true, 0), false, 999), false);
-	t.equal(mayGoUntunnelled(adoptedAnnouncement(ANNOUNCED, true, 0), false, 1000), true);
+	t.equal(mayGoUntunnelled(adoptedAnnouncement(ANNOUNCED, true, 0), false, WAIT_MS - 1), false);
+	t.equal(mayGoUntunnelled(adoptedAnnouncement(ANNOUNCED, true, 0), false, WAIT_MS), true);
 	t.equal(mayGoUntunnelled(adoptedAnnouncement(ANNOUNCED, false, 0), false, 0), true);
 });

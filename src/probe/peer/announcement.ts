@@ -6,12 +6,15 @@
  * the first when the peer has said that it takes them; what it sent before it announced the end is still
  * taken for a while.
  */
+import type { PathVerdict } from "../../compile/peer_path.js";
 import { PeerFlag, ProbeFlag } from "../../tables/generated.js";
 
 export interface Announcement {
 	/** The peer's Pod packets come without a tunnel, too; undefined: it announces nothing. */
 	sends: boolean | undefined;
-	/** That has ended; what is on its way is taken until then, ms. */
+	/** It has announced the end; what is on its way is taken until `sendsUntil`. */
+	ending: boolean;
+	/** When it counts as ended, unless it announces the contrary, ms. */
 	sendsUntil: number;
 	/** The peer takes untunnelled packets of this Node; undefined: it announces nothing. */
 	takes: boolean | undefined;
@@ -24,11 +27,12 @@ export interface Announcement {
 /** What a Node has sent is with its peer by then, whatever queue it was in. */
 const ON_ITS_WAY_MS = 2000;
 /** With a peer that does not answer a change of mode is in force after this. */
-export const WAIT_MS = 1000;
+export const WAIT_MS = 1200;
 
 export function newAnnouncement(): Announcement {
 	return {
 		sends: undefined,
+		ending: false,
 		sendsUntil: Number.POSITIVE_INFINITY,
 		takes: undefined,
 		heard: false,
@@ -41,7 +45,11 @@ export function adoptedAnnouncement(flags: number, inTunnel: boolean, now: numbe
 	const fresh = newAnnouncement();
 	const onlyTunnelled = (flags & PeerFlag.TUNNELLED_ONLY) !== 0;
 	const waitUntil = inTunnel ? now + WAIT_MS : fresh.waitUntil;
-	if (flags & PeerFlag.ANNOUNCED) return { ...fresh, sends: !onlyTunnelled, waitUntil };
+	if (flags & PeerFlag.ANNOUNCED) {
+		const ending = (flags & PeerFlag.ENDING) !== 0;
+		const sendsUntil = ending ? now + ON_ITS_WAY_MS : fresh.sendsUntil;
+		return { ...fresh, sends: !onlyTunnelled, ending, sendsUntil, waitUntil };
+	}
 	// It was taken until now: the peer is asked before anything is refused.
 	return onlyTunnelled
 		? { ...fresh, waitUntil }
@@ -57,6 +65,7 @@ export function hear(before: Announcement, flags: number, now: number): Announce
 	const ends = before.sends === true && !sends;
 	return {
 		sends: sends || ends,
+		ending: ends,
 		sendsUntil: ends ? Math.min(before.sendsUntil, now + ON_ITS_WAY_MS) : Number.POSITIVE_INFINITY,
 		takes,
 		heard: true,
@@ -69,7 +78,23 @@ export function passed(before: Announcement, now: number): Announcement {
 	if (now < before.sendsUntil) return before;
 	// Of a peer that has not answered since, nothing is known.
 	const sends = before.heard ? false : undefined;
-	return { ...before, sends, sendsUntil: Number.POSITIVE_INFINITY };
+	return { ...before, sends, ending: false, sendsUntil: Number.POSITIVE_INFINITY };
+}
+
+/**
+ * This Node begins to send untunnelled packets. What the peer said before may be over by now: its word is
+ * waited for, or WAIT_MS.
+ */
+export function begin(before: Announcement, now: number): Announcement {
+	if (before.takes === undefined) return before;
+	return { ...before, takes: false, waitUntil: now + WAIT_MS };
+}
+
+/** How the peer's untunnelled packets are treated. */
+export function untunnelledOf({ sends, ending }: Announcement): PathVerdict["untunnelled"] {
+	if (sends === undefined) return undefined;
+	if (!sends) return "refused";
+	return ending ? "ending" : "taken";
 }
 
 /** Untunnelled packets may go to the peer. @param verified only while probes prove the direct path */

@@ -25,7 +25,7 @@ import {
 	timeoutOf,
 } from "../path/path_turn.js";
 import { smallLength } from "../question.js";
-import { hear, mayGoUntunnelled, passed, WAIT_MS } from "./announcement.js";
+import { begin, hear, mayGoUntunnelled, passed, WAIT_MS } from "./announcement.js";
 import {
 	type Counts,
 	copyPeer,
@@ -178,6 +178,8 @@ class PeerTurn implements Asker {
 			state.hold = 0;
 		}
 		if (state.tunnel.key !== pathKey(policy.tunnel)) state.tunnel = pathFor("tunnel", policy, now);
+		if (state.policy.mode === "encap" && policy.mode !== "encap")
+			state.announcement = begin(state.announcement, now);
 		state.policy = policy;
 		// Who has never answered is no Fairway, or down.
 		if (isUnverified(state) && state.use === "tunnel" && state.announcement.heard)
