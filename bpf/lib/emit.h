@@ -9,6 +9,9 @@
 #include "tunnel.h"
 #include "verdict.h"
 
+/* Of a stage; not a valid result of a TC or XDP program: the next stage goes on. */
+#define UNDECIDED (-2)
+
 /* Passes the packet to the next program of the hook, then to the Node's own stack. */
 static __always_inline int pass(struct verdict *verdict)
 {

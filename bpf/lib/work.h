@@ -49,6 +49,21 @@ struct arrival {
 	__u8 pad[7];
 };
 
+/* What the stages of from_pod leave to those after them. */
+struct departure {
+	__u64 now;
+	struct route route;
+	struct endpoint sender;	  /* ifindex 0: not asked for, its flow proves the source */
+	struct endpoint receiver; /* ifindex 0: no Pod of this Node */
+	__u32 epoch;
+	struct mac mac; /* the frame's source */
+	__u8 related;	/* an ICMP error about a known flow */
+	__u8 wants_snat;
+	__u8 to_stack;
+	__u8 fit; /* enum fit */
+	__u8 pad[2];
+};
+
 /* For a slot; see flow_create.h. */
 struct slot_search {
 	__u64 now;
@@ -92,6 +107,7 @@ struct work {
 	struct fib_question question;
 	struct bpf_fib_lookup fib;
 	struct arrival arrival;
+	struct departure departure;
 };
 
 _Static_assert(sizeof(struct work) <= sizeof(struct scratch), "scratch is too small");
@@ -112,6 +128,7 @@ static __always_inline struct work *work_start(void)
 		__builtin_memset(&work->inner, 0, sizeof(work->inner));
 		__builtin_memset(&work->track, 0, sizeof(work->track));
 		__builtin_memset(&work->remote, 0, sizeof(work->remote));
+		__builtin_memset(&work->departure, 0, sizeof(work->departure));
 		__builtin_memset(&work->verdict, 0, sizeof(work->verdict));
 		work->verdict.peer = NO_PEER;
 	}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Where the packet of a Pod goes: from_pod's stages 5 and 6, between its source and its size. What they
+ * find is in work.departure, work.remote and the copy of the flow.
+ *
+ *  5. route          local Pod, this Node, peer, outside
+ *  6. destination    the Pod, or the next hop
+ */
+#ifndef FAIRWAY_DEPARTURE_H
+#define FAIRWAY_DEPARTURE_H
+
+#include "remote.h"
+#include "track.h"
+
+/* The Pod's endpoint, where it was asked for. */
+static __always_inline const struct endpoint *departure_sender(const struct departure *departure)
+{
+	return departure->sender.ifindex ? &departure->sender : NULL;
+}
+
+/* 5 */
+stage int pod_route(void)
+{
+	const struct route host = { .kind = ROUTE_HOST, .peer = NO_PEER };
+	struct work *work = work_space();
+	struct departure *departure;
+	struct track *track;
+	struct flow *flow;
+
+	if (!work)
+		return discard();
+	departure = &work->departure;
+	track = &work->track;
+	flow = &work->flow;
+	if (track->known && flow->flags & FLOW_STACK && track->direction == FLOW_REPLY) {
+		/* The stack may have translated what this answers. */
+		departure->route = host;
+	} else if (track->known && !departure->related && flow_current(flow, departure->epoch)) {
+		departure->route = route_remembered(flow);
+	} else {
+		departure->route = route_resolve(&work->packet.key.destination);
+		if (track->known && !departure->related) {
+			route_remember(flow, &departure->route, departure_sender(departure),
+				       track->direction, departure->epoch);
+			track->remembered = 1;
+		}
+	}
+	return UNDECIDED;
+}
+
+/* The kernel's routes refuse the destination; a blackhole does so without a word. */
+static __always_inline int refuse(context *ctx, const struct packet *packet,
+				  const struct node_config *node, const struct way *way,
+				  struct verdict *verdict)
+{
+	if (!way->refusal)
+		return dropped(verdict, DROP_NO_ROUTE);
+	slow_path_send(ctx, packet, node, way->refusal, 0, verdict);
+	return discard();
+}
+
+/* 6, another Pod of this Node. */
+stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	const struct endpoint *sender, *receiver;
+	struct departure *departure;
+	struct track *track;
+
+	if (!node || !work)
+		return discard();
+	departure = &work->departure;
+	track = &work->track;
+	receiver = endpoint_lookup(&work->packet.key.destination);
+	if (!receiver) {
+		slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
+		return discard();
+	}
+	departure->receiver = *receiver;
+	sender = departure_sender(departure);
+	if (track->known && !departure->related && sender && !work->flow.local_ifindex) {
+		pods_remember(&work->flow, sender, receiver, track->direction);
+		track->remembered = 1;
+	}
+	return UNDECIDED;
+}
+
+/* 6, a Pod of a peer. */
+stage int pod_to_peer(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	enum drop_reason reason;
+
+	if (!node || !work)
+		return discard();
+	reason = remote_peer(ctx, work, work->departure.route.peer, false, node,
+			     work->departure.now);
+	if (reason == DROP_NO_ROUTE)
+		return refuse(ctx, &work->packet, node, &work->remote.way, &work->verdict);
+	return reason ? dropped(&work->verdict, reason) : UNDECIDED;
+}
+
+/* 6, the outside. */
+stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	struct departure *departure;
+	struct verdict *verdict;
+	struct packet *packet;
+	struct track *track;
+	struct flow *flow;
+	struct way *way;
+	__u64 checked;
+
+	if (!node || !work)
+		return discard();
+	departure = &work->departure;
+	verdict = &work->verdict;
+	packet = &work->packet;
+	track = &work->track;
+	flow = &work->flow;
+	way = &work->remote.way;
+	departure->wants_snat =
+		node->flags & NODE_SNAT && !(departure->route.flags & ROUTE_NO_SNAT);
+	checked = flow->next_hop.checked;
+	remote_outside(ctx, work, &packet->key,
+		       track->known && !departure->related ? &flow->next_hop : NULL,
+		       departure->wants_snat && !track->known, node, departure->now);
+	if (checked != flow->next_hop.checked)
+		track->remembered = 1;
+	if (way->action == ACTION_DROP)
+		return refuse(ctx, packet, node, way, verdict);
+	/* An address of the Node that the agent has not written yet. */
+	if (way->action == ACTION_PASS) {
+		/* A route that encapsulates is the kernel's alone, which translates nothing. */
+		if (way->encap && departure->wants_snat && !(node->flags & NODE_STACK_SNAT))
+			return dropped(verdict, DROP_NO_ROUTE);
+		return pass(verdict);
+	}
+	if (departure->route.flags & ROUTE_PEER_NODE && tunnel_forged(ctx, packet, node))
+		return dropped(verdict, DROP_TUNNEL_FROM_POD);
+	return UNDECIDED;
+}
+
+/* 6 */
+static __always_inline int pod_destination(struct __sk_buff *ctx, struct work *work,
+					   const struct node_config *node)
+{
+	switch (work->departure.route.kind) {
+	case ROUTE_LOCAL_PODS:
+		return pod_to_pod(ctx, node);
+	case ROUTE_PEER:
+		return pod_to_peer(ctx, node);
+	case ROUTE_OUTSIDE:
+		return pod_to_outside(ctx, node);
+	default:
+		work->departure.to_stack = 1;
+		return UNDECIDED;
+	}
+}
+
+#endif
