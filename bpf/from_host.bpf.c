@@ -93,7 +93,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		return pass(verdict);
 	now = bpf_ktime_get_coarse_ns();
 	if (packet->flags & PACKET_FRAGMENT)
-		fragment_ports(packet);
+		fragment_ports(packet, OWNER_HOST);
 
 	/* 3 */
 	if (packet->flags & PACKET_ICMP_ERROR)

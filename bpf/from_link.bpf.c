@@ -43,7 +43,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	/* 2 */
 	now = bpf_ktime_get_coarse_ns();
 	if (packet->flags & PACKET_FRAGMENT)
-		fragment_ports(packet);
+		fragment_ports(packet, OWNER_WIRE);
 	if (packet->flags & PACKET_ICMP_ERROR)
 		related = !related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))

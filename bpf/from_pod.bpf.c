@@ -105,7 +105,7 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 			       ? pass(&work->verdict)
 			       : dropped(&work->verdict, DROP_MULTICAST);
 	if (packet->flags & PACKET_FRAGMENT) {
-		fragment_ports(packet);
+		fragment_ports(packet, work->departure.sender.index);
 		if (!(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
 			flow_lookup(&packet->key, node, now);
 	}

@@ -31,6 +31,7 @@ const volatile union {
 	enum claim_bit claim_bit;
 	enum slow_path_kind slow_path_kind;
 	enum slow_path_bucket slow_path_bucket;
+	enum fragment_owner fragment_owner;
 	enum probe_way probe_way;
 	enum probe_kind probe_kind;
 	enum probe_flag probe_flag;
@@ -57,6 +58,8 @@ struct flows_map flows SEC(".maps");
 struct flow_hints_map flow_hints SEC(".maps");
 struct flow_counts_map flow_counts SEC(".maps");
 struct fragments_map fragments SEC(".maps");
+struct fragment_places_map fragment_places SEC(".maps");
+struct fragment_turns_map fragment_turns SEC(".maps");
 struct drops_map drops SEC(".maps");
 struct events_map events SEC(".maps");
 struct peer_counters_map peer_counters SEC(".maps");

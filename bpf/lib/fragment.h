@@ -8,9 +8,36 @@
 
 #include "packet.h"
 
+/* A place of the owner's share for a new key: its oldest one goes. Another CPU takes another place. */
+static __always_inline void fragment_keep(const struct fragment_key *key,
+					  const struct fragment *learned, __u16 owner)
+{
+	struct fragment *known = bpf_map_lookup_elem(&fragments, key);
+	struct fragment_place place = { .owner = owner };
+	struct fragment_key *oldest;
+	__u32 index = owner, *turns;
+	__u32 share = owner == OWNER_WIRE   ? FRAGMENTS_WIRE
+		      : owner == OWNER_HOST ? FRAGMENTS_HOST
+					    : FRAGMENTS_POD;
+
+	if (known) {
+		*known = *learned;
+		return;
+	}
+	turns = bpf_map_lookup_elem(&fragment_turns, &index);
+	if (!turns)
+		return;
+	place.place = __sync_fetch_and_add(turns, 1) % share;
+	oldest = bpf_map_lookup_elem(&fragment_places, &place);
+	if (oldest)
+		bpf_map_delete_elem(&fragments, oldest);
+	if (!bpf_map_update_elem(&fragment_places, &place, key, BPF_ANY))
+		bpf_map_update_elem(&fragments, key, learned, BPF_ANY);
+}
+
 /* Learns the ports and protocol from a first fragment, or gives them to a later one; when no first one was
  * seen, PACKET_PORTS_UNKNOWN is set. */
-stage int fragment_ports(struct packet *packet)
+stage int fragment_ports(struct packet *packet, __u16 owner)
 {
 	struct fragment *known, learned = {};
 	struct fragment_key key = {};
@@ -22,11 +49,12 @@ stage int fragment_ports(struct packet *packet)
 	key.identification = packet->identification;
 	if (packet->family == 4)
 		key.protocol = packet->key.protocol;
+	key.owner = owner;
 	if (!(packet->flags & PACKET_LATER_FRAGMENT)) {
 		learned.source_port = packet->key.source_port;
 		learned.destination_port = packet->key.destination_port;
 		learned.protocol = packet->key.protocol;
-		bpf_map_update_elem(&fragments, &key, &learned, BPF_ANY);
+		fragment_keep(&key, &learned, owner);
 		return 0;
 	}
 	known = bpf_map_lookup_elem(&fragments, &key);

@@ -137,11 +137,27 @@ extern struct flow_counts_map {
 } flow_counts SEC(".maps");
 
 extern struct fragments_map {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, FRAGMENTS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct fragment_key);
 	__type(value, struct fragment);
 } fragments SEC(".maps");
+
+extern struct fragment_places_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FRAGMENTS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct fragment_place);
+	__type(value, struct fragment_key);
+} fragment_places SEC(".maps");
+
+extern struct fragment_turns_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, OWNER_COUNT);
+	__type(key, __u32);
+	__type(value, __u32);
+} fragment_turns SEC(".maps");
 
 extern struct drops_map {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

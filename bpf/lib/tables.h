@@ -31,7 +31,11 @@ enum limit {
 	PEERS_MAX = 16384,
 	ENDPOINTS_MAX = 4096,
 	ROUTES_MAX = 65536,
+	/* first fragments: of all, of a Pod, of what comes from the wire, of the Node */
 	FRAGMENTS_MAX = 16384,
+	FRAGMENTS_POD = 32,
+	FRAGMENTS_WIRE = 4096,
+	FRAGMENTS_HOST = 1024,
 	FLOWS_DEFAULT = 131072,
 	SLOW_PATH_BYTES = 8388608,
 	/* packets a second, and at once, that each Pod may hand up whatever the others do */
@@ -406,7 +410,14 @@ struct flow_count {
 	__u32 spare; /* of them, those that are unanswered or over */
 };
 
-/* fragments: LRU hash, of a first fragment: what the later ones lack. */
+/* fragments: hash, of a first fragment: what the later ones lack. Each owner has a share; its oldest one
+ * makes room for its next. */
+enum fragment_owner {
+	OWNER_WIRE = 0,
+	OWNER_HOST = ENDPOINTS_MAX + 1,
+	OWNER_COUNT = ENDPOINTS_MAX + 2,
+};
+
 struct fragment_key {
 	struct address source;
 	struct address destination;
@@ -414,7 +425,8 @@ struct fragment_key {
 	/* 0 for IPv6, whose later fragments name what the first one's extension headers begin with
 	 * (RFC 8200, 4.5). */
 	__u8 protocol;
-	__u8 pad[3];
+	__u8 pad;
+	__u16 owner; /* endpoint.index of the sending Pod, or enum fragment_owner */
 };
 
 struct fragment {
@@ -422,6 +434,13 @@ struct fragment {
 	__be16 destination_port;
 	__u8 protocol;
 	__u8 pad[3];
+};
+
+/* fragment_places: hash, the places of an owner's share → fragment_key. fragment_turns: array of __u32 by
+ * owner, how often one has been taken. */
+struct fragment_place {
+	__u16 owner;
+	__u16 place;
 };
 
 /* ------------------------------------------------------- core: counters */

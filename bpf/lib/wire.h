@@ -447,7 +447,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		return pass(verdict);
 #endif
 	if (packet->flags & PACKET_FRAGMENT)
-		fragment_ports(packet);
+		fragment_ports(packet, OWNER_WIRE);
 	if (!plain && !(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
 		flow_lookup(&packet->key, node, now);
 	if (!known && !found && destination.kind == ROUTE_HOST)

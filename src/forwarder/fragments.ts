@@ -6,27 +6,34 @@ import type { Decision } from "./decision.js";
 import type { Packet } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
-export function fragmentKey({ key, identification, family }: Packet): FragmentKey {
+/** @param owner endpoint.index of the sending Pod, or enum fragment_owner */
+export function fragmentKey({ key, identification, family }: Packet, owner: number): FragmentKey {
 	return {
 		source: key.source,
 		destination: key.destination,
 		identification,
 		// A later IPv6 fragment names what the first one's extension headers begin with (RFC 8200, 4.5).
 		protocol: family === 4 ? key.protocol : 0,
+		owner,
 	};
 }
 
 /** Writes the ports and protocol of a first fragment, and gives those of a later one. */
-export function resolvePorts(packet: Packet, tables: TableReader, decision: Decision): void {
+export function resolvePorts(
+	packet: Packet,
+	tables: TableReader,
+	decision: Decision,
+	owner: number,
+): void {
 	if (!packet.isFragment) return;
 	if (packet.isLaterFragment) {
-		const ports = tables.fragment(fragmentKey(packet));
+		const ports = tables.fragment(fragmentKey(packet, owner));
 		if (ports === undefined) packet.portsUnknown = true;
 		else Object.assign(packet.key, ports);
 		return;
 	}
 	decision.fragment = {
-		key: fragmentKey(packet),
+		key: fragmentKey(packet, owner),
 		ports: {
 			sourcePort: packet.key.sourcePort,
 			destinationPort: packet.key.destinationPort,

@@ -3,7 +3,13 @@
  * (ARCHITECTURE, from_host).
  */
 import { MAC_SIZE } from "../tables/address.js";
-import { DropReason, FlowDirection, FlowFlag, RouteKind } from "../tables/generated.js";
+import {
+	DropReason,
+	FlowDirection,
+	FlowFlag,
+	FragmentOwner,
+	RouteKind,
+} from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { fit, fragmentAboveMtu, tooBig, wayOutside, wayToPeer } from "./emit.js";
@@ -30,7 +36,7 @@ export function fromHost(draft: Draft): Decision {
 	if (isLinkMulticast(packet)) return draft.pass("multicast on the link");
 
 	// Flow and route
-	resolvePorts(packet, tables, decision);
+	resolvePorts(packet, tables, decision, FragmentOwner.HOST);
 	const known = lookUp(packet, tables, node, draft.now);
 	draft.note("flow", flowText(packet, known));
 	const { key } = packet;

@@ -2,7 +2,13 @@
  * from_link: what comes in by a link that is no way to other Nodes (ARCHITECTURE, from_link). Answers
  * to translated flows are turned back, all else is the Node's own stack's.
  */
-import { FlowDirection, NodeFlag, RouteKind, SlowPathKind } from "../tables/generated.js";
+import {
+	FlowDirection,
+	FragmentOwner,
+	NodeFlag,
+	RouteKind,
+	SlowPathKind,
+} from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { checkTtl, wayToPod } from "./emit.js";
@@ -19,7 +25,7 @@ export function fromLink(draft: Draft): Decision {
 	if (routeOf(packet.key.destination, tables).kind !== RouteKind.HOST) {
 		return draft.pass(`${packet.key.destination} is no address of this Node`);
 	}
-	resolvePorts(packet, tables, decision);
+	resolvePorts(packet, tables, decision, FragmentOwner.WIRE);
 	const known = lookUp(packet, tables, node, now);
 	draft.note("flow", flowText(packet, known));
 	if (packet.portsUnknown && (node.flags & NodeFlag.SNAT) !== 0) {

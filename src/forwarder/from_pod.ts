@@ -77,7 +77,7 @@ export function fromPod(draft: Draft): Decision {
 	}
 
 	// 5. Flow
-	resolvePorts(packet, tables, draft.decision);
+	resolvePorts(packet, tables, draft.decision, tables.endpoint(key.source)?.index ?? 0);
 	const found = lookUp(packet, tables, node, draft.now);
 	const known = found && isAddressLost(found.flow, node, tables) ? undefined : found;
 	draft.note("flow", flowText(packet, known));

@@ -10,6 +10,7 @@ import {
 	type Endpoint,
 	EventCounter,
 	FlowDirection,
+	FragmentOwner,
 	NodeFlag,
 	type Route,
 	RouteKind,
@@ -64,7 +65,7 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	if (kind !== RouteKind.LOCAL_PODS && kind !== RouteKind.HOST) {
 		return draft.pass(`${key.destination} is not on this Node`);
 	}
-	resolvePorts(packet, tables, decision);
+	resolvePorts(packet, tables, decision, FragmentOwner.WIRE);
 	const known = lookUp(packet, tables, node, now);
 	draft.note("flow", flowText(packet, known));
 

@@ -24,8 +24,9 @@ export function toWire(draft: Draft): Decision {
 	const packet = draft.parse();
 	if (packet === undefined) return draft.pass("not IP, or nothing that can be read");
 	const { key } = packet;
-	if (tables.endpoint(key.source) === undefined) return draft.pass("no Pod's");
-	resolvePorts(packet, tables, decision);
+	const sender = tables.endpoint(key.source);
+	if (sender === undefined) return draft.pass("no Pod's");
+	resolvePorts(packet, tables, decision, sender.index);
 	const known = lookUp(packet, tables, node, now);
 	draft.note("flow", flowText(packet, known));
 	let flow: FlowEntry | undefined = known;

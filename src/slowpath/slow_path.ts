@@ -28,6 +28,8 @@ import { translation } from "../forwarder/snat.js";
 import {
 	FlowDirection,
 	type Fragment,
+	type FragmentKey,
+	FragmentOwner,
 	Hook,
 	type NodeConfig,
 	SlowPathHeader,
@@ -89,7 +91,7 @@ export class SlowPath {
 		this.#delivery = new Delivery(tables);
 		this.#held = new HeldFragments<Held, Fragment, NodeConfig>({
 			context: () => tables.nodeConfig(),
-			find: ({ packet }) => tables.fragment(fragmentKey(packet)),
+			find: (held) => tables.fragment(keyOf(held)),
 			release: (held, ports, node) => {
 				this.#guarded(() => this.#release(held, ports, node), undefined);
 			},
@@ -174,7 +176,7 @@ export class SlowPath {
 		finishTransportChecksum(packet);
 		// from_host sees the fragments again and then does the rest, including translation.
 		if (header.hook !== Hook.FROM_HOST) {
-			const ports = packet.isLaterFragment ? this.#tables.fragment(fragmentKey(packet)) : {};
+			const ports = packet.isLaterFragment ? this.#tables.fragment(keyOf({ packet, header })) : {};
 			const known = { ...packet, key: { ...packet.key, ...ports } };
 			const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
 			const change = entry && translation(entry.flow, entry.direction);
@@ -199,8 +201,8 @@ export class SlowPath {
 	}
 
 	#hold(held: Held, node: NodeConfig): void {
-		const { packet, header } = held;
-		const key = fragmentKey(packet);
+		const { header } = held;
+		const key = keyOf(held);
 		const ports = this.#tables.fragment(key);
 		if (ports !== undefined) this.#release(held, ports, node);
 		else {
@@ -237,6 +239,11 @@ export class SlowPath {
 		else this.#sendFragments(known, header.mtu, node);
 		this.counters.released++;
 	}
+}
+
+/** Of the fragment in `fragments`, where its sender's share is. */
+function keyOf({ packet, header }: Held): FragmentKey {
+	return fragmentKey(packet, header.hook === Hook.FROM_HOST ? FragmentOwner.HOST : header.pod);
 }
 
 /**

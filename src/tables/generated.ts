@@ -7,6 +7,9 @@ export const Limit = {
 	ENDPOINTS_MAX: 4096,
 	ROUTES_MAX: 65536,
 	FRAGMENTS_MAX: 16384,
+	FRAGMENTS_POD: 32,
+	FRAGMENTS_WIRE: 4096,
+	FRAGMENTS_HOST: 1024,
 	FLOWS_DEFAULT: 131072,
 	SLOW_PATH_BYTES: 8388608,
 	SLOW_PATH_SHARE: 64,
@@ -355,6 +358,17 @@ export const SlowPathBucketName: Readonly<Record<number, string>> = {
 	4098: "host",
 };
 
+export const FragmentOwner = {
+	WIRE: 0,
+	HOST: 4097,
+	COUNT: 4098,
+} as const;
+export type FragmentOwner = (typeof FragmentOwner)[keyof typeof FragmentOwner];
+export const FragmentOwnerName: Readonly<Record<number, string>> = {
+	0: "wire",
+	4097: "host",
+};
+
 export const ProbeWay = {
 	DIRECT: 0,
 	TUNNEL: 1,
@@ -585,11 +599,28 @@ export const Flow: Codec<Flow> = codec<Flow>(
 	}),
 );
 
+export interface FragmentPlace {
+	owner: number;
+	place: number;
+}
+export const FragmentPlace: Codec<FragmentPlace> = codec<FragmentPlace>(
+	4,
+	(b, o, v) => {
+		b.writeUInt16LE(v.owner, o);
+		b.writeUInt16LE(v.place, o + 2);
+	},
+	(b, o) => ({
+		owner: b.readUInt16LE(o),
+		place: b.readUInt16LE(o + 2),
+	}),
+);
+
 export interface FragmentKey {
 	source: string;
 	destination: string;
 	identification: number;
 	protocol: number;
+	owner: number;
 }
 export const FragmentKey: Codec<FragmentKey> = codec<FragmentKey>(
 	40,
@@ -598,12 +629,14 @@ export const FragmentKey: Codec<FragmentKey> = codec<FragmentKey>(
 		writeAddress(b, o + 16, v.destination);
 		b.writeUInt32BE(v.identification, o + 32);
 		b.writeUInt8(v.protocol, o + 36);
+		b.writeUInt16LE(v.owner, o + 38);
 	},
 	(b, o) => ({
 		source: readAddress(b, o),
 		destination: readAddress(b, o + 16),
 		identification: b.readUInt32BE(o + 32),
 		protocol: b.readUInt8(o + 36),
+		owner: b.readUInt16LE(o + 38),
 	}),
 );
 
@@ -1147,11 +1180,33 @@ export const maps = {
 		key: u32,
 		value: Flow,
 	},
+	fragmentPlaces: {
+		name: "fragment_places",
+		type: 1,
+		maxEntries: 16384,
+		flags: 1,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 40,
+		key: FragmentPlace,
+		value: FragmentKey,
+	},
+	fragmentTurns: {
+		name: "fragment_turns",
+		type: 2,
+		maxEntries: 4098,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 4,
+		key: u32,
+		value: u32,
+	},
 	fragments: {
 		name: "fragments",
-		type: 9,
+		type: 1,
 		maxEntries: 16384,
-		flags: 0,
+		flags: 1,
 		perCpu: false,
 		keySize: 40,
 		valueSize: 8,

@@ -213,7 +213,7 @@ export class DataPath {
 		this.#records.length = 0;
 		this.#probeRecords.length = 0;
 		this.#traffic.length = 0;
-		for (const name of ["flow_index", "fragments"]) clear(this.#map(name));
+		for (const name of ["flow_index", "fragments", "fragment_places"]) clear(this.#map(name));
 		const slots = Buffer.alloc(4 * this.flowSlots);
 		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
 		this.#map("flows").updateBatch(slots, Buffer.alloc(Flow.size * this.flowSlots));

@@ -15,9 +15,11 @@ import {
 	Action,
 	ActionName,
 	DropReasonName,
+	Endpoint,
 	type Flow,
 	FlowKey,
 	Limit,
+	maps,
 	type NodeConfig,
 	Path,
 	type Peer,
@@ -118,15 +120,17 @@ export class Node {
 		const { problems } = this.#state.apply(this.#wanted, this.#links, host);
 		equal(problems.join(), "");
 		const { peers, peerAddresses, routes, endpoints } = this.#wanted;
+		const written = this.dataPath.map("endpoints");
 		this.tables.config = this.#state.nodeConfig;
 		replace(this.tables.peers, peers);
 		replace(this.tables.peerAddresses, peerAddresses);
 		replace(this.tables.routes, routes);
 		replace(
 			this.tables.endpoints,
-			[...endpoints].map(([address, { interface: name, mac }]) => [
+			[...endpoints.keys()].map((address) => [
 				address,
-				{ mac, ifindex: world.indexOf(name) },
+				// With the index that it was given when it was written.
+				Endpoint.decode(written.lookup(maps.endpoints.key.encode(address))!),
 			]),
 		);
 	}

@@ -451,6 +451,38 @@ if (inNamespace(import.meta.url)) {
 		}
 	});
 
+	t.test(
+		"a Pod's first fragments are not displaced by another Pod's or by strangers'",
+		async (t) => {
+			const node = await start(t);
+			const datagram = build.ip(
+				{ source: podA[4], destination: outside[4], dontFragment: false },
+				build.udp(50032, 53, Buffer.alloc(1000, 1)),
+			);
+			const [first, later] = build.fragmented(datagram, 400, 98).map((f) => fromPod(podA, f));
+			await node.send(first!);
+			const flood = (input: typeof first, source: number) => {
+				// The datagram's identification is not in any checksum that is looked at.
+				for (let id = 0; id < 20_000; id++) {
+					input!.packet.writeUInt16BE(id, 14 + 4);
+					input!.packet.writeUInt8(source, 14 + 19);
+					dataPath.run(input!.hook, input!.packet, { ...input!.context, now: 0n });
+				}
+			};
+			const firstOf = (source: string, destination: string) =>
+				build.fragmented(
+					build.ip({ source, destination, dontFragment: false }, build.udp(1, 2, Buffer.alloc(64))),
+					64,
+					1,
+				)[0]!;
+			flood(fromPod(podB, firstOf(podB[4], outside[4])), 9);
+			flood(fromWire(firstOf(outside[4], podA[4])), 2);
+			const { packet, flow } = await node.send(later!);
+			t.equal(parse(packet)?.key.source, nodeAddress[4]);
+			t.ok(flow && flow.flags & FlowFlag.SNAT);
+		},
+	);
+
 	t.test("later IPv6 fragments name an extension header, and are their first one's", async (t) => {
 		const node = await start(t);
 		const datagram = build.ip(

@@ -49,6 +49,9 @@ const agentMaps: readonly string[] = [
 
 /** Scratch space and caches, which start empty if their layout has changed. */
 const forgottenMaps: readonly string[] = [
+	"fragment_places",
+	"fragment_turns",
+	"fragments",
 	"next_hops",
 	"next_hop_settle",
 	"path_proofs",

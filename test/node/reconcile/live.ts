@@ -128,6 +128,7 @@ t.test("tables that the programs write", async (t) => {
 		destination: "203.0.113.9",
 		identification: 0x12345678,
 		protocol: 17,
+		owner: 1,
 	};
 	t.equal(reader.fragment(key), undefined);
 	const ports: Fragment = { sourcePort: 5000, destinationPort: 53, protocol: 17 };
