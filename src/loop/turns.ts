@@ -24,3 +24,26 @@ export class Turns {
 		this.#began = performance.now();
 	}
 }
+
+/** Work that stops for a moment where others may run. */
+export type Steps<T> = Generator<void, T>;
+
+/** Does all of it, with turns of the event loop between. */
+export async function inTurns<T>(
+	steps: Steps<T>,
+	turns: Pick<Turns, "due" | "pass"> = new Turns(),
+): Promise<T> {
+	for (;;) {
+		const { done, value } = steps.next();
+		if (done === true) return value as T;
+		if (turns.due) await turns.pass();
+	}
+}
+
+/** Does all of it at once. */
+export function atOnce<T>(steps: Steps<T>): T {
+	for (;;) {
+		const { done, value } = steps.next();
+		if (done === true) return value as T;
+	}
+}

@@ -112,6 +112,8 @@ export class Reconciler {
 	/** Slots of the flow table that are wanted. */
 	#flowsMax: number;
 	#wanted: Tables | undefined;
+	/** What the last pass in the queue is to write. */
+	#next: Tables | undefined;
 	/** What the pass under way writes. */
 	#applying: Tables | undefined;
 	#last: Applied = { pending: 0, ready: false, writes: 0 };
@@ -196,6 +198,7 @@ export class Reconciler {
 	 */
 	apply(tables: Tables): Promise<Applied> {
 		// Only when it is their turn: what an earlier pass in the queue writes is not these tables' doing.
+		this.#next = tables;
 		return this.#enqueue(() => {
 			this.#wanted = tables;
 			return this.#applyNow();
@@ -267,7 +270,7 @@ export class Reconciler {
 	 * the apply that writes it, and a write that is refused is tried again by the next apply.
 	 */
 	putPath(index: number, peer: Peer): void {
-		for (const tables of [this.#wanted, this.#applying])
+		for (const tables of [this.#wanted, this.#applying, this.#next])
 			if (tables?.peers.get(index)?.nodeHash === peer.nodeHash) tables.peers.set(index, peer);
 		this.#tables.putPath(index, peer);
 	}

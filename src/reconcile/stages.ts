@@ -114,7 +114,7 @@ export class Stages {
 		if (links === undefined) return false;
 		// Even if part of it was refused: that is better than nothing.
 		const hostIfindex = links.named(HOST_DEVICE)?.ifindex ?? 0;
-		pass.add(this.#tables.apply(withSnatPorts(tables, snatPorts), links, hostIfindex));
+		pass.add(await this.#tables.apply(withSnatPorts(tables, snatPorts), links, hostIfindex));
 
 		const wires = this.#wireDevices(tables, links, pass);
 		const programs = await pass.try(undefined, () => this.#loadPrograms(wires, tables.xdp));

@@ -137,7 +137,7 @@ function wireOf({
 }
 
 /** Fast for the usual case: flat objects of numbers and text that are equal. */
-function sameValue(a: unknown, b: unknown): boolean {
+export function sameValue(a: unknown, b: unknown): boolean {
 	if (a === b) return true;
 	if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return false;
 	const left = a as Record<string, unknown>;

@@ -1,8 +1,11 @@
 /** What the maps hold, and what is still to be written, with maps of paper that refuse at will. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
 import t from "tap";
 import { Links } from "../../src/reconcile/links.js";
 import type { AgentTables, EntryFailure } from "../../src/reconcile/maps/agent_tables.js";
 import { TableState } from "../../src/reconcile/maps/table_state.js";
+import { diff } from "../../src/tables/diff.js";
 import { NodeConfig, NodeFlag, type Route, RouteKind } from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
 
@@ -61,34 +64,35 @@ function paper() {
 	} as unknown as Tables;
 	const up = { mtu: 1500, up: true, hasEthernet: true };
 	const links = new Links([{ name: "fairway00000001", ifindex: 7, ...up }]);
-	const apply = () => state.apply(wanted, links, 1);
+	// Tables are replaced, never changed.
+	const apply = () => state.apply(structuredClone(wanted), links, 1);
 	const config = () => tables.readNodeConfig();
 	return { tables, state, wanted, links, apply, config };
 }
 
 t.test("an epoch that could not be written is raised by the next apply", async (t) => {
 	const { tables, wanted, apply, config } = paper();
-	apply();
+	await apply();
 	const { routeEpoch } = config();
 	tables.nodeConfig.refuses = true;
 	wanted.routes.set("10.0.0.0/9", { kind: RouteKind.HOST, flags: 0, peer: 0, mtu: 0 });
-	t.match(apply(), { problems: ["no"] });
+	t.match(await apply(), { problems: ["no"] });
 	t.ok(tables.routes.entries.has("10.0.0.0/9"), "the route itself is written");
 	tables.nodeConfig.refuses = false;
-	t.same(apply(), { writes: 1, problems: [] });
+	t.same(await apply(), { writes: 1, problems: [] });
 	t.equal(config().routeEpoch, routeEpoch + 1, "flows look again");
-	t.same(apply(), { writes: 0, problems: [] }, "once");
+	t.same(await apply(), { writes: 0, problems: [] }, "once");
 });
 
 t.test("a next hop epoch that could not be written is raised by the next apply", async (t) => {
 	const { tables, state, apply, config } = paper();
-	apply();
+	await apply();
 	const { nextHopEpoch } = config();
 	tables.nodeConfig.refuses = true;
 	state.raiseNextHopEpoch();
 	t.equal(config().nextHopEpoch, nextHopEpoch);
 	tables.nodeConfig.refuses = false;
-	apply();
+	await apply();
 	t.equal(config().nextHopEpoch, nextHopEpoch + 1);
 });
 
@@ -98,24 +102,75 @@ t.test("an endpoint without its entry has a reason", async (t) => {
 	const gone = { ...pod, interface: "fairway00000002" };
 	wanted.endpoints.set("10.0.0.2", pod).set("10.0.0.3", gone);
 	tables.endpoints.refuses = true;
-	apply();
+	await apply();
 	t.equal(state.endpointProblem("10.0.0.2", pod, links), "no");
 	tables.endpoints.refuses = false;
-	apply();
+	await apply();
 	t.equal(state.endpointProblem("10.0.0.2", pod, links), undefined);
 	t.match(state.endpointProblem("10.0.0.3", gone, links), /its interface is gone/);
 });
 
 t.test("what someone else has written or removed is a difference for the next apply", async (t) => {
 	const { tables, state, apply, config } = paper();
-	apply();
+	await apply();
 	t.equal(await state.readAgain(), 0);
 	const { routeEpoch } = config();
 	tables.routes.entries.delete("10.0.0.0/8");
 	tables.routes.entries.set("11.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0, mtu: 0 });
 	tables.nodeConfig.entries.set(0, nothing);
 	t.equal(await state.readAgain(), 3);
-	t.same(apply().problems, []);
+	t.same((await apply()).problems, []);
 	t.same([...tables.routes.entries.keys()], ["10.0.0.0/8"]);
 	t.match(config(), { flags: NodeFlag.CONFIGURED, routeEpoch: routeEpoch + 1 });
 });
+
+t.test(
+	"random tables: only what differs is written, puts before removals, references last",
+	async () => {
+		const numbers = fc.array(fc.tuple(fc.nat(4), fc.nat(2)), { maxLength: 6 });
+		const peersOf = (entries: [number, number][]) =>
+			new Map(entries.map(([index, owner]) => [index, { nodeHash: BigInt(owner), remote: "" }]));
+		const routesOf = (entries: [number, number][]) =>
+			new Map(
+				entries.map(([n, peer]) => [
+					`10.${n}.0.0/16`,
+					{ kind: RouteKind.PEER, flags: 0, peer, mtu: 0 },
+				]),
+			);
+		const some = fc.record({ peers: numbers.map(peersOf), routes: numbers.map(routesOf) });
+		await fc.assert(
+			fc.asyncProperty(fc.array(some, { maxLength: 5 }), async (sequence) => {
+				const { tables, state, wanted, links } = paper();
+				const steps: string[] = [];
+				for (const name of ["peers", "routes"] as const) {
+					const table = tables[name] as PaperTable<unknown, unknown>;
+					const [put, remove] = [table.put.bind(table), table.remove.bind(table)];
+					table.put = (entries) => {
+						steps.push(`put ${name} ${entries.map(([key]) => key).sort()}`);
+						return put(entries);
+					};
+					table.remove = (keys) => {
+						steps.push(`remove ${name} ${[...keys].sort()}`);
+						return remove(keys);
+					};
+				}
+				let before = { ...wanted, routes: new Map() } as Tables;
+				for (const { peers, routes } of sequence) {
+					const now = { ...wanted, peers, routes } as unknown as Tables;
+					const expected = diff(before, now).flatMap((step) => {
+						if (step.table !== "peers" && step.table !== "routes") return [];
+						const keys = step.op === "put" ? step.entries.map(([key]) => key) : step.keys;
+						return [`${step.op} ${step.table} ${[...keys].sort()}`];
+					});
+					steps.length = 0;
+					await state.apply(now, links, 1);
+					assert.deepEqual(steps, expected);
+					assert.deepEqual(tables.peers.entries, peers);
+					assert.deepEqual(tables.routes.entries, routes);
+					before = now;
+				}
+			}),
+			{ numRuns: 300 },
+		);
+	},
+);

@@ -1,23 +1,26 @@
 /**
  * The content of the agent's BPF maps, and the writes that bring them to the desired state.
  *
- * `#actual` holds only what the kernel accepted, so an entry whose write failed is still a difference the next
- * time. After a restart it starts with the content of the maps.
+ * Each table (owned_table.ts) knows what it holds, what is wanted, and the entries whose write is pending, so
+ * that a pass costs what has changed. After a restart they start with the content of the maps.
  */
 import { randomBytes } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
-import { diff } from "../../tables/diff.js";
+import { inTurns, Turns } from "../../loop/turns.js";
 import {
 	type Endpoint,
 	type HashKey,
 	NodeConfig,
 	type Peer,
 	ProbeWay,
+	type Route,
+	type SourceAddress,
 } from "../../tables/generated.js";
 import type { HeldPeers, Tables } from "../../tables/tables.js";
 import type { Links } from "../links.js";
-import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
+import type { AgentTables, EntryFailure } from "./agent_tables.js";
 import { endpointIndexes } from "./endpoint_indexes.js";
+import { type Batch, OwnedTable } from "./owned_table.js";
 import { peerEntries } from "./peer_entries.js";
 
 type WantedEndpoint = Tables["endpoints"] extends Map<string, infer E> ? E : never;
@@ -29,13 +32,13 @@ export interface TableOutcome {
 
 export class TableState {
 	readonly #tables: AgentTables;
-	readonly #peers: Map<number, Peer>;
-	readonly #peerAddresses: Map<string, number>;
-	readonly #peerPaths: Map<number, Peer>;
-	readonly #peerGateways: Map<string, number>;
-	readonly #sourceAddresses: Tables["sourceAddresses"];
-	readonly #routes: Tables["routes"];
-	readonly #endpoints: Map<string, Endpoint>;
+	readonly #peers: OwnedTable<number, Peer>;
+	readonly #peerAddresses: OwnedTable<string, number>;
+	readonly #peerPaths: OwnedTable<number, Peer>;
+	readonly #peerGateways: OwnedTable<string, number>;
+	readonly #sourceAddresses: OwnedTable<number, SourceAddress>;
+	readonly #routes: OwnedTable<string, Route>;
+	readonly #endpoints: OwnedTable<string, Endpoint>;
 	#nodeConfig: NodeConfig;
 	/** Entries of these kinds were written, and node_config has not yet said so to flows. */
 	#pendingEpochs = { route: false, nextHop: false };
@@ -45,35 +48,34 @@ export class TableState {
 	/** Reads what an earlier agent wrote. */
 	constructor(tables: AgentTables) {
 		this.#tables = tables;
-		this.#peers = tables.peers.read();
-		this.#peerAddresses = tables.peerAddresses.read();
+		this.#peers = new OwnedTable(tables.peers);
+		this.#peerAddresses = new OwnedTable(tables.peerAddresses);
 		// Only of peers with an entry: both are written and removed together.
-		this.#peerPaths = tables.peerPaths.readAt(
-			[...this.#peers.keys()].flatMap((index) => [
-				index * 2 + ProbeWay.DIRECT,
-				index * 2 + ProbeWay.TUNNEL,
-			]),
-		);
-		this.#peerGateways = tables.peerGateways.read();
-		this.#sourceAddresses = tables.sourceAddresses.read();
-		this.#routes = tables.routes.read();
-		this.#endpoints = tables.endpoints.read();
+		const ways = [...this.#peers.held.keys()].flatMap((index) => [
+			index * 2 + ProbeWay.DIRECT,
+			index * 2 + ProbeWay.TUNNEL,
+		]);
+		this.#peerPaths = new OwnedTable(tables.peerPaths, tables.peerPaths.readAt(ways));
+		this.#peerGateways = new OwnedTable(tables.peerGateways);
+		this.#sourceAddresses = new OwnedTable(tables.sourceAddresses);
+		this.#routes = new OwnedTable(tables.routes);
+		this.#endpoints = new OwnedTable(tables.endpoints);
 		this.#nodeConfig = tables.readNodeConfig();
 	}
 
 	get peers(): ReadonlyMap<number, Peer> {
-		return this.#peers;
+		return this.#peers.held;
 	}
 
 	/** What is held of these peers, by id. */
 	peerEntries(ids: ReadonlySet<number>): HeldPeers {
 		return peerEntries(
 			{
-				peers: this.#peers,
-				peerPaths: this.#peerPaths,
-				peerAddresses: this.#peerAddresses,
-				peerGateways: this.#peerGateways,
-				routes: this.#routes,
+				peers: this.#peers.held,
+				peerPaths: this.#peerPaths.held,
+				peerAddresses: this.#peerAddresses.held,
+				peerGateways: this.#peerGateways.held,
+				routes: this.#routes.held,
 			},
 			ids,
 		);
@@ -85,67 +87,85 @@ export class TableState {
 	}
 
 	/**
-	 * Writes the difference, then node_config: with a new route epoch if a route, an endpoint, a peer's
-	 * address or the owner of a peer id has changed, and a new next hop epoch if a peer has moved. A change of
-	 * path needs neither, because flows read it fresh.
+	 * Writes the difference, in this order, with turns of the event loop between:
 	 *
+	 *  1. what differs is found, at the cost of what is new in `wanted`
+	 *  2. puts: peers, then the addresses and routes that refer to them
+	 *  3. removals in reverse: references before their targets
+	 *  4. node_config: with a new route epoch if a route, an endpoint, a peer's address or the owner of a peer
+	 *     id has changed, and a new next hop epoch if a peer has moved. A change of path needs neither,
+	 *     because flows read it fresh.
+	 *
+	 * @param wanted tables that are replaced, never changed, but for `putPath`
 	 * @param links current names and indexes. An endpoint without its interface is left out.
 	 */
-	apply(wanted: Tables, links: Links, hostIfindex: number): TableOutcome {
+	async apply(wanted: Tables, links: Links, hostIfindex: number): Promise<TableOutcome> {
 		const problems: string[] = [];
+		const turns = new Turns();
 		let writes = 0;
-		const pending = this.#pendingEpochs;
-		const note = (count: number, failures: EntryFailure<unknown>[]): boolean => {
+		const note = (count: number, failures: readonly EntryFailure<unknown>[]) => {
 			writes += count - failures.length;
 			problems.push(...summary(failures));
-			return failures.length < count;
 		};
-		this.#endpointRefusals.clear();
-		const actual = this.#asTables(wanted, links);
-		for (const step of diff(actual, resolved(wanted, links, actual.endpoints))) {
-			switch (step.table) {
-				case "peers": {
-					const [table, state] = [this.#tables.peers, this.#peers];
-					if (step.op === "put") {
-						const owners = step.entries.some(([index, peer]) => this.#newOwner(index, peer));
-						const moved = step.entries.some(([index, peer]) => this.#moved(index, peer));
-						if (note(step.entries.length, put(table, state, step.entries))) {
-							pending.route ||= owners;
-							pending.nextHop ||= moved;
-						}
-					} else if (note(step.keys.length, remove(table, state, step.keys))) pending.route = true;
-					break;
-				}
-				// Every probe looks up both again.
-				case "peerPaths":
-					note(...write(this.#tables.peerPaths, this.#peerPaths, step));
-					break;
-				case "peerGateways":
-					note(...write(this.#tables.peerGateways, this.#peerGateways, step));
-					break;
-				case "peerAddresses":
-					// A flow remembers whether its remote side is a tunnel endpoint of a peer.
-					if (note(...write(this.#tables.peerAddresses, this.#peerAddresses, step)))
-						pending.route = true;
-					break;
-				// Flows keep what they began with.
-				case "sourceAddresses":
-					note(...write(this.#tables.sourceAddresses, this.#sourceAddresses, step));
-					break;
-				case "routes":
-					if (note(...write(this.#tables.routes, this.#routes, step))) pending.route = true;
-					break;
-				case "endpoints": {
-					const entries = step.op === "put" ? withIndexes(step.entries, links) : [];
-					const indexed = step.op === "put" ? { op: step.op, entries } : step;
-					const [count, failures] = write(this.#tables.endpoints, this.#endpoints, indexed);
-					for (const { key, message } of failures) this.#endpointRefusals.set(key, message);
-					if (note(count, failures)) pending.route = true;
-					break;
-				}
-				default:
+		const write = async <K, V>(
+			batches: Iterable<Batch<K, V>>,
+			effect: (batch: Batch<K, V>) => void = () => {},
+		): Promise<EntryFailure<K>[]> => {
+			let count = 0;
+			const failures: EntryFailure<K>[] = [];
+			for (const batch of batches) {
+				count += batch.entries.length;
+				failures.push(...batch.failures);
+				if (batch.failures.length < batch.entries.length) effect(batch);
+				if (turns.due) await turns.pass();
 			}
-		}
+			note(count, failures);
+			return failures;
+		};
+		const route = (): void => {
+			this.#pendingEpochs.route = true;
+		};
+		const refused = (failures: readonly EntryFailure<string>[]): void => {
+			for (const { key, message } of failures) this.#endpointRefusals.set(key, message);
+		};
+
+		for (const steps of [
+			this.#peerPaths.want(wanted.peerPaths),
+			this.#peers.want(wanted.peers),
+			this.#peerAddresses.want(wanted.peerAddresses),
+			this.#peerGateways.want(wanted.peerGateways),
+			this.#sourceAddresses.want(wanted.sourceAddresses),
+			this.#endpoints.want(this.#resolved(wanted.endpoints, links)),
+			this.#routes.want(wanted.routes),
+		])
+			await inTurns(steps, turns);
+		this.#endpointRefusals.clear();
+
+		// Every probe looks up both again.
+		await write(this.#peerPaths.put());
+		await write(this.#peers.put(), ({ entries }) => {
+			for (const { before, now } of entries) {
+				this.#pendingEpochs.route ||= newOwner(before, now);
+				this.#pendingEpochs.nextHop ||= moved(before, now);
+			}
+		});
+		// A flow remembers whether its remote side is a tunnel endpoint of a peer.
+		await write(this.#peerAddresses.put(), route);
+		await write(this.#peerGateways.put());
+		// Flows keep what they began with.
+		await write(this.#sourceAddresses.put());
+		refused(await write(this.#endpoints.put(), route));
+		await write(this.#routes.put(), route);
+
+		await write(this.#routes.remove(), route);
+		refused(await write(this.#endpoints.remove(), route));
+		await write(this.#sourceAddresses.remove());
+		await write(this.#peerGateways.remove());
+		await write(this.#peerAddresses.remove(), route);
+		await write(this.#peers.remove(), route);
+		await write(this.#peerPaths.remove());
+
+		const pending = this.#pendingEpochs;
 		const config: NodeConfig = {
 			...wanted.nodeConfig,
 			routeEpoch: increment(this.#nodeConfig.routeEpoch, pending.route) || 1,
@@ -165,11 +185,13 @@ export class TableState {
 
 	/** One peer's path, if the entry is that peer's already. */
 	putPath(index: number, peer: Peer): void {
-		const before = this.#peers.get(index);
-		if (before?.nodeHash !== peer.nodeHash || isDeepStrictEqual(before, peer)) return;
-		const moved = this.#moved(index, peer);
-		const failures = put(this.#tables.peers, this.#peers, [[index, peer]]);
-		if (moved && failures.length === 0) this.raiseNextHopEpoch();
+		const before = this.#peers.held.get(index);
+		if (before?.nodeHash !== peer.nodeHash || isDeepStrictEqual(before, peer)) {
+			this.#peers.check(index);
+			return;
+		}
+		const failures = this.#peers.write(index, peer);
+		if (moved(before, peer) && failures.length === 0) this.raiseNextHopEpoch();
 	}
 
 	/**
@@ -190,7 +212,7 @@ export class TableState {
 	endpointProblem(address: string, wanted: WantedEndpoint, links: Links): string | undefined {
 		const refusal = this.#endpointRefusals.get(address);
 		if (refusal !== undefined) return refusal;
-		const written = this.#endpoints.get(address);
+		const written = this.#endpoints.held.get(address);
 		const device = links.named(wanted.interface);
 		if (written !== undefined && written.ifindex === device?.ifindex && written.mac === wanted.mac)
 			return undefined;
@@ -202,28 +224,18 @@ export class TableState {
 	 * apply, and those that nobody wants are as well. Returns how many there are.
 	 */
 	async readAgain(): Promise<number> {
-		const tables = this.#tables;
 		let differing = 0;
-		const again = async <K, V>(table: Table<K, V>, state: Map<K, V>) => {
-			if (!(await table.hasChanged())) return;
-			const seen = new Set<K>();
-			for await (const slice of table.readInSlices())
-				for (const [key, value] of slice) {
-					seen.add(key);
-					if (isDeepStrictEqual(state.get(key), value)) continue;
-					state.set(key, value);
-					differing++;
-				}
-			for (const key of state.keys()) if (!seen.has(key) && state.delete(key)) differing++;
-		};
-		await again(tables.peers, this.#peers);
-		await again(tables.peerAddresses, this.#peerAddresses);
-		await again(tables.peerPaths, this.#peerPaths);
-		await again(tables.peerGateways, this.#peerGateways);
-		await again(tables.sourceAddresses, this.#sourceAddresses);
-		await again(tables.routes, this.#routes);
-		await again(tables.endpoints, this.#endpoints);
-		const config = tables.readNodeConfig();
+		for (const table of [
+			this.#peers,
+			this.#peerAddresses,
+			this.#peerPaths,
+			this.#peerGateways,
+			this.#sourceAddresses,
+			this.#routes,
+			this.#endpoints,
+		])
+			differing += await table.readAgain();
+		const config = this.#tables.readNodeConfig();
 		if (!isDeepStrictEqual(config, this.#nodeConfig)) {
 			// Keys and epochs are this agent's own knowledge: what was lost is written as it was.
 			const { routeEpoch, nextHopEpoch, flowHash, portHash, probeKey } = this.#nodeConfig;
@@ -244,33 +256,38 @@ export class TableState {
 		return failures;
 	}
 
-	#newOwner(index: number, { nodeHash }: Peer): boolean {
-		const before = this.#peers.get(index)?.nodeHash;
-		return before !== undefined && before !== nodeHash;
-	}
-
-	/** True if the cached next hop for this index belongs to another address. */
-	#moved(index: number, { remote }: Peer): boolean {
-		return (this.#peers.get(index)?.remote ?? "") !== remote;
-	}
-
-	/** The content of the maps as Tables; other fields are as desired, so that they are no difference. */
-	#asTables(wanted: Tables, links: Links): Tables {
-		const endpoints = new Map<string, WantedEndpoint>();
+	/** Their entries, of those whose interface exists, each with its Pod's index. */
+	#resolved(wanted: Tables["endpoints"], links: Links): Map<string, Endpoint> {
+		const present = [...wanted].flatMap(([address, { interface: name, mac }]) => {
+			const ifindex = links.named(name)?.ifindex;
+			return ifindex === undefined ? [] : [{ address, name, mac, ifindex }];
+		});
 		// A device that no longer exists, or was replaced by one of the same name, has no name here.
-		for (const [address, { ifindex, mac, index }] of this.#endpoints)
-			endpoints.set(address, { interface: links.at(ifindex)?.name ?? "", mac, index });
-		return {
-			...wanted,
-			peers: this.#peers,
-			peerAddresses: this.#peerAddresses,
-			peerPaths: this.#peerPaths,
-			peerGateways: this.#peerGateways,
-			sourceAddresses: this.#sourceAddresses,
-			routes: this.#routes,
-			endpoints,
-		};
+		const held = [...this.#endpoints.held.values()].map(({ ifindex, mac, index }) => ({
+			interface: links.at(ifindex)?.name ?? "",
+			mac,
+			index,
+		}));
+		const indexes = endpointIndexes(
+			present.map(({ name }) => name),
+			held,
+		);
+		return new Map(
+			present.map(({ address, name, mac, ifindex }) => [
+				address,
+				{ ifindex, mac, index: indexes.get(name) ?? 0 },
+			]),
+		);
 	}
+}
+
+function newOwner(before: Peer | undefined, now: Peer | undefined): boolean {
+	return before !== undefined && before.nodeHash !== now?.nodeHash;
+}
+
+/** True if the cached next hop for this index belongs to another address. */
+function moved(before: Peer | undefined, now: Peer | undefined): boolean {
+	return (before?.remote ?? "") !== (now?.remote ?? "");
 }
 
 /** The one that there is, or a new one. */
@@ -284,67 +301,8 @@ function increment(epoch: number, really: boolean): number {
 	return really ? (epoch + 1) >>> 0 : epoch;
 }
 
-/** The endpoints whose interface exists, each with its Pod's index. */
-function resolved(wanted: Tables, links: Links, actual: Tables["endpoints"]): Tables {
-	const present = [...wanted.endpoints].filter(
-		([, endpoint]) => links.named(endpoint.interface) !== undefined,
-	);
-	const indexes = endpointIndexes(
-		present.map(([, endpoint]) => endpoint.interface),
-		[...actual.values()],
-	);
-	const endpoints = present.map(
-		([address, endpoint]) =>
-			[address, { ...endpoint, index: indexes.get(endpoint.interface) ?? 0 }] as const,
-	);
-	return { ...wanted, endpoints: new Map(endpoints) };
-}
-
-function withIndexes(
-	entries: readonly (readonly [string, WantedEndpoint])[],
-	links: Links,
-): [string, Endpoint][] {
-	return entries.map(([address, { interface: name, mac, index = 0 }]) => [
-		address,
-		{ ifindex: links.named(name)?.ifindex ?? 0, mac, index },
-	]);
-}
-
-type Write<K, V> =
-	| { op: "put"; entries: readonly (readonly [K, V])[] }
-	| { op: "remove"; keys: readonly K[] };
-
-/** Writes a step. Returns the number of entries, and those that the kernel refused. */
-function write<K, V>(
-	table: Table<K, V>,
-	state: Map<K, V>,
-	step: Write<K, V>,
-): [count: number, failures: EntryFailure<K>[]] {
-	return step.op === "put"
-		? [step.entries.length, put(table, state, step.entries)]
-		: [step.keys.length, remove(table, state, step.keys)];
-}
-
-function put<K, V>(
-	table: Table<K, V>,
-	state: Map<K, V>,
-	entries: readonly (readonly [K, V])[],
-): EntryFailure<K>[] {
-	const failures = table.put(entries);
-	const failed = new Set(failures.map(({ key }) => key));
-	for (const [key, value] of entries) if (!failed.has(key)) state.set(key, value);
-	return failures;
-}
-
-function remove<K, V>(table: Table<K, V>, state: Map<K, V>, keys: readonly K[]): EntryFailure<K>[] {
-	const failures = table.remove(keys);
-	const failed = new Set(failures.map(({ key }) => key));
-	for (const key of keys) if (!failed.has(key)) state.delete(key);
-	return failures;
-}
-
 /** Summarizes failures: a full map refuses thousands alike, so the first is shown with a count of the rest. */
-function summary(failures: EntryFailure<unknown>[]): string[] {
+function summary(failures: readonly EntryFailure<unknown>[]): string[] {
 	const [first, ...rest] = failures;
 	if (first === undefined) return [];
 	return [rest.length === 0 ? first.message : `${first.message} (and ${rest.length} more)`];

@@ -1,0 +1,105 @@
+/**
+ * One of the agent's tables: what its map holds, what it should hold, and the writes that are pending.
+ *
+ * What counts as held is only what the kernel accepted, so an entry whose write failed stays pending.
+ */
+import { isDeepStrictEqual } from "node:util";
+import type { Steps } from "../../loop/turns.js";
+import { Delta } from "../../tables/delta.js";
+import type { EntryFailure, Table } from "./agent_tables.js";
+
+/** Entries of one write: some 2 ms. */
+const BATCH = 512;
+
+/** What became of some entries. */
+export interface Batch<K, V> {
+	/** With what was held before and is held now; undefined: none. */
+	entries: { key: K; before: V | undefined; now: V | undefined }[];
+	failures: EntryFailure<K>[];
+}
+
+export class OwnedTable<K, V> {
+	readonly #table: Table<K, V>;
+	readonly #delta: Delta<K, V>;
+
+	/** @param held default: what the map holds */
+	constructor(table: Table<K, V>, held: Map<K, V> = table.read()) {
+		this.#table = table;
+		this.#delta = new Delta(held);
+	}
+
+	/** What the map holds. */
+	get held(): ReadonlyMap<K, V> {
+		return this.#delta.actual;
+	}
+
+	/** From now on this is wanted; see `Delta.want`. */
+	want(wanted: ReadonlyMap<K, V>): Steps<void> {
+		return this.#delta.want(wanted);
+	}
+
+	/** What is wanted for this key may have changed. */
+	check(key: K): void {
+		this.#delta.check(key);
+	}
+
+	/** Writes what is new or has changed, a batch between two yields. */
+	*put(): Generator<Batch<K, V>, void> {
+		for (const keys of batches(this.#delta.difference().put.map(([key]) => key))) {
+			// Others may have written meanwhile, or want something else.
+			const entries = keys
+				.filter((key) => this.#delta.lacks(key))
+				.map((key): [K, V] => [key, this.#delta.wanted(key)!]);
+			if (entries.length > 0) yield this.#write(entries);
+		}
+	}
+
+	/** Removes what is no longer wanted, a batch between two yields. */
+	*remove(): Generator<Batch<K, V>, void> {
+		for (const keys of batches(this.#delta.difference().remove)) {
+			const failures = this.#table.remove(keys);
+			const failed = new Set(failures.map(({ key }) => key));
+			const entries = keys.map((key) => ({ key, before: this.held.get(key), now: undefined }));
+			for (const key of keys) if (!failed.has(key)) this.#delta.drop(key);
+			yield { entries, failures };
+		}
+	}
+
+	/** Writes this entry now. */
+	write(key: K, value: V): EntryFailure<K>[] {
+		const { failures } = this.#write([[key, value]]);
+		this.#delta.check(key);
+		return failures;
+	}
+
+	/** Reads the map again, in slices. Returns how many entries others have changed. */
+	async readAgain(): Promise<number> {
+		if (!(await this.#table.hasChanged())) return 0;
+		let differing = 0;
+		const seen = new Set<K>();
+		for await (const slice of this.#table.readInSlices())
+			for (const [key, value] of slice) {
+				seen.add(key);
+				if (isDeepStrictEqual(this.held.get(key), value)) continue;
+				this.#delta.hold(key, value);
+				differing++;
+			}
+		for (const key of this.held.keys()) if (!seen.has(key) && this.#delta.drop(key)) differing++;
+		return differing;
+	}
+
+	#write(entries: [K, V][]): Batch<K, V> {
+		const before = entries.map(([key]) => this.held.get(key));
+		const failures = this.#table.put(entries);
+		const failed = new Set(failures.map(({ key }) => key));
+		for (const [key, value] of entries) if (!failed.has(key)) this.#delta.hold(key, value);
+		return {
+			entries: entries.map(([key, now], i) => ({ key, before: before[i], now })),
+			failures,
+		};
+	}
+}
+
+function* batches<K>(keys: readonly K[]): Generator<readonly K[], void> {
+	for (let from = 0; from < keys.length; from += BATCH) yield keys.slice(from, from + BATCH);
+}
