@@ -13,7 +13,7 @@ import type { FormerPeers } from "../cluster/former_peers.js";
 import type { PeerIds } from "../cluster/peer_ids.js";
 import { formatProblem } from "../cluster/snapshot.js";
 import type { CniServer } from "../cni/server.js";
-import { type CompileInput, compile } from "../compile/compile.js";
+import { type CompileInput, compileInTurns } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
 import type { PathEvents } from "../observe/path_events.js";
 import type { PathMemory } from "../observe/path_memory.js";
@@ -54,6 +54,8 @@ export class Round {
 	#state = INITIAL_STATE;
 	/** Of the tables that are wanted now. */
 	#paths: PathEntries | undefined;
+	/** Whose verdicts have changed since the compile began. */
+	readonly #verdicts = new Set<number>();
 
 	constructor(options: RoundOptions) {
 		this.#options = options;
@@ -80,9 +82,11 @@ export class Round {
 			verdicts: prober,
 			held: former.size === 0 ? undefined : kernel.peerEntries(former),
 		};
-		let result = compile(input);
+		this.#verdicts.clear();
+		let result = await compileInTurns(input);
 		// Knowledge about new peers, and about paths that a new mode allows, takes effect immediately.
-		if (result.ready && prober.configure(result.probed, config)) result = compile(input);
+		if (result.ready && (await prober.configureInTurns(result.probed, config)))
+			result = await compileInTurns(input);
 		problems.update([...snapshot.problems.map(formatProblem), ...result.problems]);
 		if (!result.ready) {
 			const { reason } = result;
@@ -92,6 +96,10 @@ export class Round {
 		}
 		const compiled = performance.now();
 		this.#paths = result.paths;
+		for (const index of this.#verdicts) {
+			const entry = result.paths.entry(index, prober.get(index));
+			if (entry !== undefined) result.tables.peers.set(index, entry);
+		}
 		const { ready, writes, pending } = await kernel.apply(result.tables);
 		const compileMs = Math.round(compiled - began);
 		const applyMs = Math.round(performance.now() - compiled);
@@ -106,6 +114,7 @@ export class Round {
 
 	/** The peer's entry alone, now: a path that fails is left whatever an apply waits for. */
 	onVerdict(index: number): void {
+		this.#verdicts.add(index);
 		const entry = this.#paths?.entry(index, this.#options.prober().get(index));
 		if (entry !== undefined) this.#options.kernel.putPath(index, entry);
 	}

@@ -11,6 +11,7 @@
 import type { Snapshot } from "../cluster/snapshot.js";
 import { type Config, type FlowTimeouts, tunnelPort } from "../config/config.js";
 import type { Network } from "../linux/network.js";
+import { atOnce, inTurns, type Steps } from "../loop/turns.js";
 import { macWord, parseAddress } from "../tables/address.js";
 import { FlowState, Limit, NodeFlag, RouteKind } from "../tables/generated.js";
 import { hostPrefix, parsePrefix } from "../tables/prefix.js";
@@ -82,6 +83,18 @@ export type CompileResult =
 const SLOW_PATH_RATE = 2000;
 
 export function compile(input: CompileInput): CompileResult {
+	return atOnce(compileSteps(input));
+}
+
+/**
+ * The same with turns of the event loop between. A verdict that changes meanwhile may be in the result or
+ * not, so the caller brings it up to date (`paths.entry`).
+ */
+export function compileInTurns(input: CompileInput): Promise<CompileResult> {
+	return inTurns(compileSteps(input));
+}
+
+function* compileSteps(input: CompileInput): Steps<CompileResult> {
 	const { config, snapshot, network, nodeName } = input;
 	const node = snapshot.nodes.get(nodeName);
 	if (node === undefined)
@@ -103,12 +116,13 @@ export function compile(input: CompileInput): CompileResult {
 	const peers = new PeerTables(context, self, input.verdicts ?? new Map());
 	for (const peer of snapshot.nodes.values()) {
 		if (peer.name === nodeName) continue;
+		yield;
 		const id = input.peerIds.get(peer.name);
 		if (id !== undefined && id < Limit.PEERS_MAX) peers.add(peer, id);
 		else
 			problems.push(`Cannot serve Node ${peer.name}: expected a peer id below ${Limit.PEERS_MAX}`);
 	}
-	const routes = routesOf(config, self, peers, kernel);
+	const routes = yield* routesOf(config, self, peers, kernel);
 	if (routes.size > Limit.ROUTES_MAX)
 		problems.push(
 			`Cannot write all routes: expected at most ${Limit.ROUTES_MAX}, got ${routes.size}`,
@@ -190,21 +204,24 @@ export function compile(input: CompileInput): CompileResult {
 }
 
 /** This Node's addresses take precedence over its Pods' prefixes, and those over peers'. */
-function routesOf(
+function* routesOf(
 	config: Config,
 	self: Self,
 	peers: PeerTables,
 	kernel: KernelRoutes,
-): Tables["routes"] {
+): Steps<Tables["routes"]> {
 	const table = new RouteTable();
 	for (const address of [...self.gateways, ...self.addresses]) {
 		const bytes = parseAddress(address);
 		if (bytes !== undefined) table.add(hostPrefix(bytes), RouteKind.HOST);
 	}
 	for (const prefix of self.podCidrs) table.add(prefix, RouteKind.LOCAL_PODS);
-	for (const { prefix, id } of peers.prefixes) table.add(prefix, RouteKind.PEER, id);
+	for (const { prefix, id } of peers.prefixes) {
+		table.add(prefix, RouteKind.PEER, id);
+		yield;
+	}
 	for (const prefix of config.serviceCIDRs.map(parsePrefix)) table.add(prefix, RouteKind.STACK);
-	return table.routes(config.snat.excludeCIDRs.map(parsePrefix), kernel);
+	return yield* table.routes(config.snat.excludeCIDRs.map(parsePrefix), kernel);
 }
 
 /** The first Pod with an address keeps it; no Pod may have an address of this Node. */

@@ -2,6 +2,7 @@
  * The routes table: every prefix that is not simply "outside", and the parts of the outside without SNAT.
  * The longest prefix wins, so a nested prefix repeats the flags that it must keep.
  */
+import type { Steps } from "../loop/turns.js";
 import { Limit, type Route, RouteFlag, RouteKind } from "../tables/generated.js";
 import { contains, type Prefix, parsePrefix } from "../tables/prefix.js";
 import type { KernelRoutes } from "./kernel_routes.js";
@@ -25,7 +26,7 @@ export class RouteTable {
 	 * With ROUTE_NO_SNAT on all that lies in one of the prefixes, and on what is outside the MTU that
 	 * the kernel's route there has (0: none).
 	 */
-	routes(excluded: readonly Prefix[], kernel: KernelRoutes): Map<string, Route> {
+	*routes(excluded: readonly Prefix[], kernel: KernelRoutes): Steps<Map<string, Route>> {
 		// Nothing inside Pods' and Nodes' prefixes is translated; an entry there would hide them.
 		const inner = [...this.#entries.values()].map(({ prefix }) => prefix);
 		for (const prefix of excluded)
@@ -40,6 +41,7 @@ export class RouteTable {
 			const flags = excluded.some((outer) => contains(outer, prefix)) ? RouteFlag.NO_SNAT : 0;
 			const mtu = kind === RouteKind.OUTSIDE ? (kernel.lookup(prefix.bytes)?.mtu ?? 0) : 0;
 			routes.set(prefix.text, { kind, flags, mtu, peer });
+			yield;
 		}
 		return routes;
 	}

@@ -10,6 +10,7 @@
 import { randomInt } from "node:crypto";
 import type { PathVerdict, ProbedPeer } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
+import { atOnce, inTurns, type Steps } from "../loop/turns.js";
 import type { AdoptedPath } from "../reconcile/maps/adopted_paths.js";
 import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { peerKey } from "../tables/paths.js";
@@ -129,9 +130,17 @@ export class Prober {
 	 * has changed.
 	 */
 	configure(peers: readonly ProbedPeer[], config: Config): boolean {
+		return atOnce(this.#configureSteps(peers, config));
+	}
+
+	/** The same with turns of the event loop between. */
+	configureInTurns(peers: readonly ProbedPeer[], config: Config): Promise<boolean> {
+		return inTurns(this.#configureSteps(peers, config));
+	}
+
+	*#configureSteps(peers: readonly ProbedPeer[], config: Config): Steps<boolean> {
 		const now = this.#options.clock();
-		this.#configuring = true;
-		this.#changed = false;
+		let changed = false;
 		this.#pace = paceOf(config.probes);
 		const gone = new Set(this.#peers.keys());
 		let added = 0;
@@ -140,6 +149,9 @@ export class Prober {
 			const known = this.#peers.get(peer.index);
 			// Compiled peers are replaced, never changed, and most stay.
 			if (known?.peer === peer && config === this.#config) continue;
+			yield;
+			this.#configuring = true;
+			this.#changed = false;
 			const policy = policyOf(peer, config);
 			if (known === undefined || known.peer.node !== peer.node) {
 				this.#add(peer, policy, now + Math.min(added++ * SPREAD.peerMs, SPREAD.mostMs));
@@ -149,15 +161,16 @@ export class Prober {
 			} else {
 				known.peer = peer;
 			}
+			this.#configuring = false;
+			changed ||= this.#changed;
 		}
 		for (const index of gone) {
 			this.#peers.delete(index);
 			this.#due.delete(index);
 		}
 		this.#config = config;
-		this.#configuring = false;
 		this.#arm();
-		return this.#changed;
+		return changed;
 	}
 
 	/** Starts probing. Call when the core has the tables to send and answer requests. */

@@ -7,6 +7,7 @@ import { equal, fail, ok } from "node:assert/strict";
 import type { FibAnswer } from "../../src/forwarder/forwarder.js";
 import type { Packet } from "../../src/forwarder/packet.js";
 import { parse } from "../../src/forwarder/packet.js";
+import { atOnce } from "../../src/loop/turns.js";
 import { Links } from "../../src/reconcile/links.js";
 import { AgentTables } from "../../src/reconcile/maps/agent_tables.js";
 import { TableState } from "../../src/reconcile/maps/table_state.js";
@@ -117,7 +118,9 @@ export class Node {
 	change(edit: (wanted: Tables) => void): void {
 		edit(this.#wanted);
 		const host = world.indexOf("fairway0");
-		const { problems } = this.#state.apply(this.#wanted, this.#links, host);
+		// Tables are replaced, never changed.
+		const wanted = structuredClone(this.#wanted);
+		const { problems } = atOnce(this.#state.applySteps(wanted, this.#links, host));
 		equal(problems.join(), "");
 		const { peers, peerAddresses, routes, endpoints } = this.#wanted;
 		const written = this.dataPath.map("endpoints");

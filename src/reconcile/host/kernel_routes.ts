@@ -8,6 +8,7 @@
 import type { BatchFailure, IpRoute } from "../../linux/iproute.js";
 import { HOST_DEVICE, isPodInterface, ROUTE_PROTOCOL } from "../../linux/names.js";
 import { fullPrefix } from "../../linux/network_watch.js";
+import { Turns } from "../../loop/turns.js";
 import type { HostRoute } from "../../tables/tables.js";
 
 /** The route of a local Pod's address. */
@@ -65,8 +66,15 @@ export async function readRoutes(ip: IpRoute): Promise<RouteState> {
 			state.others.push(`${prefix}${device}${metric} proto ${ROUTE_PROTOCOL}`);
 		}
 	};
-	for (const route of routes4) add(route, 4);
-	for (const route of routes6) add(route, 6);
+	const turns = new Turns();
+	for (const [routes, family] of [
+		[routes4, 4],
+		[routes6, 6],
+	] as const)
+		for (const route of routes) {
+			if (turns.due) await turns.pass();
+			add(route, family);
+		}
 	return state;
 }
 

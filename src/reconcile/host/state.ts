@@ -5,6 +5,8 @@
  */
 
 import type { IpRoute } from "../../linux/iproute.js";
+import { inTurns } from "../../loop/turns.js";
+import { Delta } from "../../tables/delta.js";
 import { diffMap } from "../../tables/diff.js";
 import type { HostRoute } from "../../tables/tables.js";
 import type { Log } from "../../text/log.js";
@@ -30,6 +32,8 @@ export class HostState {
 	readonly #ip: IpRoute;
 	readonly #log: Log;
 	#routes: RouteState | undefined;
+	/** Those of `#routes`, and what is wanted of them. */
+	#hostRoutes = new Delta<string, HostRoute>();
 	#device: { wanted: string; ifindex: number } | undefined;
 
 	constructor(ip: IpRoute, log: Log) {
@@ -60,9 +64,13 @@ export class HostState {
 		hostRoutes: Map<string, HostRoute>,
 		podRoutes: Map<string, PodRoute>,
 	): Promise<RouteOutcome> {
-		this.#routes ??= await readRoutes(this.#ip);
-		const actual = this.#routes;
-		const hosts = diffMap(actual.hostRoutes, hostRoutes);
+		if (this.#routes === undefined) {
+			this.#routes = await readRoutes(this.#ip);
+			this.#hostRoutes = new Delta(this.#routes.hostRoutes);
+		}
+		const [actual, known] = [this.#routes, this.#hostRoutes];
+		await inTurns(known.want(hostRoutes));
+		const hosts = known.difference();
 		const pods = diffMap(actual.podRoutes, podRoutes);
 		const lines: RouteLine[] = [
 			...hosts.put.map(([prefix, route]) => hostRouteLine(prefix, route)),
@@ -83,10 +91,12 @@ export class HostState {
 			return !gone;
 		});
 		// What of a failed pair of lines was done is best asked of the kernel.
-		this.#routes =
-			refused.length > 0
-				? undefined
-				: { hostRoutes: new Map(hostRoutes), podRoutes: new Map(podRoutes), others: [] };
+		if (refused.length > 0) this.#routes = undefined;
+		else if (this.#routes === actual) {
+			for (const [prefix, route] of hosts.put) known.hold(prefix, route);
+			for (const prefix of hosts.remove) known.drop(prefix);
+			this.#routes = { ...actual, podRoutes: new Map(podRoutes), others: [] };
+		}
 		return {
 			writes: lines.length,
 			problems: failures.map(

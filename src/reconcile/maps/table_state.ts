@@ -6,7 +6,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
-import { inTurns, Turns } from "../../loop/turns.js";
+import { inTurns, type Steps } from "../../loop/turns.js";
 import {
 	type Endpoint,
 	type HashKey,
@@ -99,29 +99,33 @@ export class TableState {
 	 * @param wanted tables that are replaced, never changed, but for `putPath`
 	 * @param links current names and indexes. An endpoint without its interface is left out.
 	 */
-	async apply(wanted: Tables, links: Links, hostIfindex: number): Promise<TableOutcome> {
+	apply(wanted: Tables, links: Links, hostIfindex: number): Promise<TableOutcome> {
+		return inTurns(this.applySteps(wanted, links, hostIfindex));
+	}
+
+	/** The same in steps. */
+	*applySteps(wanted: Tables, links: Links, hostIfindex: number): Steps<TableOutcome> {
 		const problems: string[] = [];
-		const turns = new Turns();
 		let writes = 0;
 		const note = (count: number, failures: readonly EntryFailure<unknown>[]) => {
 			writes += count - failures.length;
 			problems.push(...summary(failures));
 		};
-		const write = async <K, V>(
+		function* write<K, V>(
 			batches: Iterable<Batch<K, V>>,
 			effect: (batch: Batch<K, V>) => void = () => {},
-		): Promise<EntryFailure<K>[]> => {
+		): Steps<EntryFailure<K>[]> {
 			let count = 0;
 			const failures: EntryFailure<K>[] = [];
 			for (const batch of batches) {
 				count += batch.entries.length;
 				failures.push(...batch.failures);
 				if (batch.failures.length < batch.entries.length) effect(batch);
-				if (turns.due) await turns.pass();
+				yield;
 			}
 			note(count, failures);
 			return failures;
-		};
+		}
 		const route = (): void => {
 			this.#pendingEpochs.route = true;
 		};
@@ -138,32 +142,32 @@ export class TableState {
 			this.#endpoints.want(this.#resolved(wanted.endpoints, links)),
 			this.#routes.want(wanted.routes),
 		])
-			await inTurns(steps, turns);
+			yield* steps;
 		this.#endpointRefusals.clear();
 
 		// Every probe looks up both again.
-		await write(this.#peerPaths.put());
-		await write(this.#peers.put(), ({ entries }) => {
+		yield* write(this.#peerPaths.put());
+		yield* write(this.#peers.put(), ({ entries }) => {
 			for (const { before, now } of entries) {
 				this.#pendingEpochs.route ||= newOwner(before, now);
 				this.#pendingEpochs.nextHop ||= moved(before, now);
 			}
 		});
 		// A flow remembers whether its remote side is a tunnel endpoint of a peer.
-		await write(this.#peerAddresses.put(), route);
-		await write(this.#peerGateways.put());
+		yield* write(this.#peerAddresses.put(), route);
+		yield* write(this.#peerGateways.put());
 		// Flows keep what they began with.
-		await write(this.#sourceAddresses.put());
-		refused(await write(this.#endpoints.put(), route));
-		await write(this.#routes.put(), route);
+		yield* write(this.#sourceAddresses.put());
+		refused(yield* write(this.#endpoints.put(), route));
+		yield* write(this.#routes.put(), route);
 
-		await write(this.#routes.remove(), route);
-		refused(await write(this.#endpoints.remove(), route));
-		await write(this.#sourceAddresses.remove());
-		await write(this.#peerGateways.remove());
-		await write(this.#peerAddresses.remove(), route);
-		await write(this.#peers.remove(), route);
-		await write(this.#peerPaths.remove());
+		yield* write(this.#routes.remove(), route);
+		refused(yield* write(this.#endpoints.remove(), route));
+		yield* write(this.#sourceAddresses.remove());
+		yield* write(this.#peerGateways.remove());
+		yield* write(this.#peerAddresses.remove(), route);
+		yield* write(this.#peers.remove(), route);
+		yield* write(this.#peerPaths.remove());
 
 		const pending = this.#pendingEpochs;
 		const config: NodeConfig = {
