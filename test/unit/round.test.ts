@@ -1,0 +1,107 @@
+/** One apply of the agent, with a kernel and a prober of paper. */
+import t from "tap";
+import { Round, type RoundOptions } from "../../src/agent/round.js";
+import type { PathVerdict } from "../../src/compile/compile.js";
+import { parseConfig } from "../../src/config/parse.js";
+import { Path } from "../../src/tables/generated.js";
+import type { Tables } from "../../src/tables/tables.js";
+
+const result = parseConfig("trafficEncapMode: hybrid");
+if ("errors" in result) throw new Error("the test's own configuration is invalid");
+const { config } = result;
+
+const node = (n: number) => ({
+	name: `n${n}`,
+	podCIDRs: [`10.244.${n}.0/24`],
+	internalIPs: [`192.168.1.${n}`],
+	transportAddresses: [`192.168.1.${n}`],
+});
+
+const network = {
+	interfaces: [
+		{
+			name: "eth0",
+			index: 2,
+			mac: "02:00:00:00:00:01",
+			mtu: 1500,
+			up: true,
+			addresses: [{ address: "192.168.1.1", prefixLength: 24 }],
+		},
+	],
+	routes: [{ prefix: "192.168.1.0/24", device: "eth0", metric: 0 }],
+};
+
+const proven: PathVerdict = {
+	use: "direct",
+	directMtu: 1500,
+	tunnelMtu: 1450,
+	words: "So it was seen.",
+	untunnelled: undefined,
+};
+
+t.test("a path that fails while the rest is compiled is not put back into use", async (t) => {
+	const verdicts = new Map([
+		[0, proven],
+		[2, proven],
+	]);
+	const applied: Tables[] = [];
+	let failed = false;
+	const prober = {
+		get: (index: number) => {
+			// Peer 1 is compiled after peer 0, whose path fails just then.
+			if (index === 2 && !failed) {
+				failed = true;
+				verdicts.set(0, { ...proven, use: "tunnel" });
+				round.onVerdict(0);
+			}
+			return verdicts.get(index);
+		},
+		configureInTurns: async () => false,
+		start: () => {},
+	};
+	const nothing = () => {};
+	const round: Round = new Round({
+		nodeName: "n1",
+		log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
+		started: 0,
+		sources: {
+			config,
+			desired: async () => ({
+				config,
+				network,
+				snapshot: {
+					nodes: new Map([1, 2, 3].map((n) => [`n${n}`, node(n)])),
+					problems: [],
+					synced: true,
+				},
+			}),
+		},
+		kernel: {
+			apply: async (tables: Tables) => {
+				applied.push(tables);
+				return { ready: true, writes: 1, pending: 0 };
+			},
+			putPath: nothing,
+			problems: () => [],
+			resizeFlows: async () => {},
+			xdpMode: () => "native",
+		},
+		cni: () => ({ endpoints: () => [], updateMTU: async () => {} }),
+		prober: () => prober,
+		peerIds: {
+			assign: () =>
+				new Map([
+					["n2", 0],
+					["n3", 1],
+				]),
+		},
+		formerPeers: { missing: () => new Set() },
+		problems: { update: nothing },
+		pathEvents: { add: nothing },
+		pathMemory: { changed: nothing },
+	} as unknown as RoundOptions);
+	await round.apply();
+	t.ok(failed);
+	t.equal(applied[0]?.peers.get(2)?.path, Path.DIRECT);
+	t.equal(applied[0]?.peers.get(0)?.path, Path.GENEVE);
+});
