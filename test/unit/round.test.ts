@@ -6,7 +6,7 @@ import { parseConfig } from "../../src/config/parse.js";
 import { Path } from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
 
-const result = parseConfig("trafficEncapMode: hybrid");
+const result = parseConfig("trafficEncapMode: hybrid", "config.yaml");
 if ("errors" in result) throw new Error("the test's own configuration is invalid");
 const { config } = result;
 
