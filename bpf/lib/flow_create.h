@@ -70,12 +70,13 @@ static __always_inline void flow_count(const struct flow *flow, int flows, int s
 
 /* Takes a slot out of service together with both its tuples, and into ours: the claim, locked.
  * 0: another CPU was first. */
-static __always_inline __u32 flow_take(struct flow *flow, __u32 slot, __u32 claim)
+stage __u32 flow_take(__u32 slot, __u32 claim)
 {
+	struct flow *flow = flow_at(slot);
 	struct work *work = work_space();
 	__u32 taken;
 
-	if (!work)
+	if (!flow || !work)
 		return 0;
 	taken = claim_take(flow, claim);
 	if (!taken || !(claim & CLAIM_IN_USE))
@@ -173,7 +174,7 @@ static long slot_try(__u32 index, struct slot_step *step)
 	if (claim & CLAIM_LOCKED)
 		return 0;
 	if (!(claim & CLAIM_IN_USE) || flow_expired(flow, step->node, search->now)) {
-		search->taken = flow_take(flow, slot, claim);
+		search->taken = flow_take(slot, claim);
 		if (!search->taken)
 			return 0;
 		search->found = slot;
@@ -197,7 +198,6 @@ static __always_inline bool flow_slot(struct work *work, const struct node_confi
 	struct slot_step step = { .work = work, .node = node };
 	struct slot_search *search = &work->search;
 	struct flow_count *own = bpf_map_lookup_elem(&flow_counts, &index);
-	struct flow *flow;
 
 	if (!own)
 		return false;
@@ -216,10 +216,7 @@ static __always_inline bool flow_slot(struct work *work, const struct node_confi
 			return true;
 		if (search->eviction == EVICT_NOT)
 			return false;
-		flow = bpf_map_lookup_elem(&flows, &search->victim);
-		if (!flow)
-			return false;
-		search->taken = flow_take(flow, search->victim, search->victim_claim);
+		search->taken = flow_take(search->victim, search->victim_claim);
 		if (search->taken) {
 			search->found = search->victim;
 			count_event(EVENT_FLOW_EVICTED_EARLY);
@@ -252,7 +249,7 @@ static __always_inline bool tuple_free(const struct flow_key *key, const struct 
 	if (claim_is_live(claim) && claim_generation(claim) == generation) {
 		if (!flow_expired(flow, node, now))
 			return false;
-		taken = flow_take(flow, slot, claim);
+		taken = flow_take(slot, claim);
 		if (!taken)
 			return false;
 		flow_release(flow, taken);

@@ -20,7 +20,7 @@
 
 /* 2. Takes `count` tokens of a bucket that gets `rate` a second. All comparisons are signed: another
  * CPU may have been here later than `now`. */
-static __always_inline bool tokens_take(__u32 index, __u32 rate, __u32 count, __u64 now)
+stage bool tokens_take(__u32 index, __u32 rate, __u32 count, __u64 now)
 {
 	struct token_bucket *bucket = bpf_map_lookup_elem(&slow_path_buckets, &index);
 	__u64 spent, next;

@@ -147,7 +147,7 @@ static __always_inline void flow_end(struct track *track)
 	track->known = 0;
 	if (!flow)
 		return;
-	taken = flow_take(flow, slot, track->claim);
+	taken = flow_take(slot, track->claim);
 	if (taken)
 		flow_release(flow, taken);
 }
