@@ -111,6 +111,7 @@ export class Reconciler {
 	#datapath: Datapath;
 	/** Slots of the flow table that are wanted. */
 	#flowsMax: number;
+	#slotsInForce: number;
 	#wanted: Tables | undefined;
 	/** What the last pass in the queue is to write. */
 	#next: Tables | undefined;
@@ -133,6 +134,7 @@ export class Reconciler {
 		this.#pins = pins;
 		this.#flowsMax = options.flowsMax;
 		this.#datapath = this.#openDatapath();
+		this.#slotsInForce = this.#datapath.flowSlots;
 		const map = (name: string) => this.#datapath.map(name);
 		this.#tables = new TableState(new AgentTables(map));
 		this.#hooks = new Hooks(pins, this.#log);
@@ -215,9 +217,9 @@ export class Reconciler {
 		if (this.#wanted !== undefined) await this.#enqueue(() => this.#applyNow());
 	}
 
-	/** Slots of the flow table that is in force. */
+	/** Slots of the flow table that is in force: packets meet a new one once its programs are attached. */
 	flowSlots(): number {
-		return this.#datapath.flowSlots;
+		return this.#slotsInForce;
 	}
 
 	/** What the maps in force take of the kernel's memory. */
@@ -385,6 +387,7 @@ export class Reconciler {
 		await this.#fitSizes(tables, pass);
 		// Whatever is thrown in there, the rest is tried again.
 		const ready = await pass.try(false, () => this.#stages.run(tables, pass));
+		if (ready) this.#slotsInForce = this.#datapath.flowSlots;
 		const { writes, problems } = pass;
 		for (const problem of problems)
 			if (!this.#problems.includes(problem)) this.#log.warn({ problem }, "problem detected");

@@ -13,7 +13,7 @@ import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView, SelfView } from "../compile/compile.js";
 import { forward, type TableReader } from "../forwarder/forwarder.js";
 import type { NetworkInterface } from "../linux/network.js";
-import { canonicalAddress, familyOf } from "../tables/address.js";
+import { canonicalAddress, familyOf, macText } from "../tables/address.js";
 import { Hook, RouteKind } from "../tables/generated.js";
 import { explanation, unseen } from "./explanation.js";
 import { probePacket } from "./sample_packet.js";
@@ -47,7 +47,7 @@ export interface Origin {
 
 const SOURCE_PORT = 40000;
 const DESTINATION_PORT = { tcp: 80, udp: 53, icmp: 0 } as const;
-/** A router's MAC, for packets from the wire; no decision depends on it. */
+/** A router's MAC, for packets from the outside; no decision depends on it. */
 const SOME_MAC = "02:00:00:00:00:01";
 
 /** @throws RequestError */
@@ -157,10 +157,13 @@ function originOf(question: Question, context: ExplainContext): Origin | string 
 		return `${source} is an address of this Node and ${destination} is no Pod's: the Node's own stack sends such packets as if Fairway were not there`;
 	}
 	const wire = interfaces.find(({ name }) => name === self.transport.interface);
+	// As the peer itself sends it, in whichever form: XDP marks so what it takes out of a peer's tunnel.
+	const strippedMac = tables.nodeConfig()?.strippedMac ?? 0n;
+	const sentByPeer = kind === RouteKind.PEER && strippedMac !== 0n;
 	return {
 		hook: Hook.FROM_WIRE,
 		ifindex: wire?.index ?? 0,
-		sourceMac: SOME_MAC,
+		sourceMac: sentByPeer ? macText(strippedMac) : SOME_MAC,
 		destinationMac: wire?.mac || SOME_MAC,
 		why:
 			kind === RouteKind.PEER

@@ -186,3 +186,10 @@ export function macWord(mac: string): bigint {
 	writeMac(bytes, 0, mac);
 	return bytes.readBigUInt64LE();
 }
+
+/** The MAC of such a word. */
+export function macText(word: bigint): string {
+	const bytes = Buffer.alloc(8);
+	bytes.writeBigUInt64LE(word);
+	return readMac(bytes, 0);
+}
