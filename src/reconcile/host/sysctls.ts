@@ -94,6 +94,16 @@ function wireInterfaceSettings(device: string): Setting[] {
 			device,
 			"a later fragment from a peer's Pod comes in here while the route to that Pod is fairway0",
 		),
+		...announceNewMac(device),
+	];
+}
+
+/** Otherwise peers find out when their neighbour entries expire, up to a minute later. */
+function announceNewMac(device: string): Setting[] {
+	const reason = "peers learn at once when this Node's MAC changes";
+	return [
+		{ path: `net/ipv4/conf/${device}/arp_notify`, value: () => "1", reason },
+		{ path: `net/ipv6/conf/${device}/ndisc_notify`, value: () => "1", reason },
 	];
 }
 
