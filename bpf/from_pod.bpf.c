@@ -173,6 +173,9 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	if (track->known) {
 		flow_keep(packet, departure->now);
+		if (work->flow.flags & FLOW_SNAT && track->direction == FLOW_ORIGINAL &&
+		    port_keep_due(work, packet, departure->now))
+			port_keep(ctx);
 		return UNDECIDED;
 	}
 	sender = departure_sender(departure);

@@ -12,6 +12,7 @@
 #ifndef FAIRWAY_SNAT_H
 #define FAIRWAY_SNAT_H
 
+#include "conntrack.h"
 #include "rewrite.h"
 #include "track.h"
 
@@ -35,38 +36,6 @@ static __always_inline bool snat_translation(const struct flow *flow, __u8 direc
 
 #ifndef FAIRWAY_XDP
 
-/* Whether a socket of this Node would receive packets to `reply`'s destination. */
-static __always_inline bool socket_exists(context *ctx, const struct flow_key *reply)
-{
-	struct bpf_sock_tuple tuple = {};
-	struct bpf_sock *socket;
-	__u32 size;
-
-	if (reply->protocol != IPPROTO_TCP && reply->protocol != IPPROTO_UDP)
-		return false;
-	if (address_is_ipv4(&reply->destination)) {
-		tuple.ipv4.saddr = reply->source.word[3];
-		tuple.ipv4.daddr = reply->destination.word[3];
-		tuple.ipv4.sport = reply->source_port;
-		tuple.ipv4.dport = reply->destination_port;
-		size = sizeof(tuple.ipv4);
-	} else {
-		__builtin_memcpy(tuple.ipv6.saddr, &reply->source, 16);
-		__builtin_memcpy(tuple.ipv6.daddr, &reply->destination, 16);
-		tuple.ipv6.sport = reply->source_port;
-		tuple.ipv6.dport = reply->destination_port;
-		size = sizeof(tuple.ipv6);
-	}
-	if (reply->protocol == IPPROTO_TCP)
-		socket = bpf_skc_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-	else
-		socket = bpf_sk_lookup_udp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
-	if (!socket)
-		return false;
-	bpf_sk_release(socket);
-	return true;
-}
-
 struct port_search {
 	context *ctx;
 	struct work *work;
@@ -82,8 +51,7 @@ static long port_try(__u32 index, struct port_search *search)
 	struct work *work = search->work;
 
 	work->reply.destination_port = bpf_htons(search->candidate);
-	if (tuple_free(&work->reply, node, work->search.now) &&
-	    !socket_exists(search->ctx, &work->reply) &&
+	if (tuple_free(&work->reply, node, work->search.now) && port_claim(search->ctx) &&
 	    !publish(&work->reply, work->search.found, work->search.taken, FLOW_REPLY)) {
 		search->found = 1;
 		return 1;

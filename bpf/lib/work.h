@@ -36,6 +36,21 @@ struct fib_question {
 	__u8 pad[3];
 };
 
+/* The kernel's struct bpf_ct_opts as all kernels take it: 12 bytes. */
+struct bpf_ct_opts {
+	__s32 netns_id; /* BPF_F_CURRENT_NETNS */
+	__s32 error;
+	__u8 l4proto;
+	__u8 dir;
+	__u8 reserved[2];
+};
+
+/* What the kernel is asked about a port; see port.bpf.c. */
+struct port_question {
+	struct bpf_sock_tuple tuple;
+	struct bpf_ct_opts options;
+};
+
 /* A probe from its UDP header on. */
 struct probe_datagram {
 	struct udp_header udp;
@@ -106,6 +121,7 @@ struct work {
 	struct probe_datagram probe;
 	struct fib_question question;
 	struct bpf_fib_lookup fib;
+	struct port_question port;
 	struct arrival arrival;
 	struct departure departure;
 };

@@ -56,7 +56,7 @@ export function candidatePorts(packet: Packet, node: NodeConfig): number[] {
 function isTaken(reply: FlowKey, tables: TableReader, node: NodeConfig, now: bigint): boolean {
 	const owner = tables.flow(reply);
 	if (owner !== undefined && !isExpired(owner.flow, node, now)) return true;
-	return tables.socket(reply);
+	return tables.socket(reply) || tables.conntrack(reply);
 }
 
 function sourceHash(key: FlowKey, secret: HashKey): bigint {

@@ -116,4 +116,6 @@ export interface TableReader {
 	deviceMtu(ifindex: number): number | undefined;
 	/** True if a socket of the Node would receive a packet of this tuple (TCP, UDP). */
 	socket(key: FlowKey): boolean;
+	/** True when the kernel's connection tracking translates packets of this tuple (TCP, UDP). */
+	conntrack(key: FlowKey): boolean;
 }

@@ -1406,6 +1406,7 @@ export const knobs = {
 	hasDecapL3: { offset: 3, ...u8 },
 	hasFibSource: { offset: 4, ...u8 },
 	hasFibMark: { offset: 5, ...u8 },
-	weakMemoryOrder: { offset: 6, ...u8 },
+	hasConntrack: { offset: 6, ...u8 },
+	weakMemoryOrder: { offset: 7, ...u8 },
 	flowSlots: { offset: 8, ...u32 },
 } as const;

@@ -13,6 +13,7 @@ import {
 } from "#native";
 import { liveGeneration } from "../../src/forwarder/flow.js";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
+import { hasConntrack } from "../../src/reconcile/programs/object_file.js";
 import {
 	Action,
 	Endpoint,
@@ -85,6 +86,8 @@ export interface DataPathKnobs {
 	hasDecapL3?: boolean;
 	/** False: as on a kernel before 6.7. */
 	hasFibSource?: boolean;
+	/** False: as on a kernel without connection tracking. */
+	conntrack?: boolean;
 	/** As on a CPU that may reorder reads and writes. */
 	weakMemoryOrder?: boolean;
 	/** False: somebody else reads the slow path's ring. */
@@ -109,6 +112,7 @@ export class DataPath {
 		vethWire = false,
 		hasDecapL3 = true,
 		hasFibSource = true,
+		conntrack = hasConntrack(),
 		weakMemoryOrder = false,
 		readRing = true,
 	}: DataPathKnobs) {
@@ -124,6 +128,7 @@ export class DataPath {
 			veth_wire: knobs.vethWire.encode(vethWire ? 1 : 0),
 			has_decap_l3: knobs.hasDecapL3.encode(hasDecapL3 ? 1 : 0),
 			has_fib_source: knobs.hasFibSource.encode(hasFibSource ? 1 : 0),
+			has_conntrack: knobs.hasConntrack.encode(conntrack ? 1 : 0),
 			weak_memory_order: knobs.weakMemoryOrder.encode(weakMemoryOrder ? 1 : 0),
 			flow_slots: knobs.flowSlots.encode(flowSlots),
 		};

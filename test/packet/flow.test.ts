@@ -1,6 +1,8 @@
 /** Flows over several packets: states, expiry, SNAT ports, a full table, next hops. */
+import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
+import { connect } from "node:net";
 import t from "tap";
 import { replyKey } from "../../src/forwarder/flow.js";
 import { parse } from "../../src/forwarder/packet.js";
@@ -26,6 +28,39 @@ import * as world from "./world.js";
 const { podA, podB, outside, nodeAddress, direct } = world;
 const { SYN, ACK, FIN, RST } = build;
 const DATA = Buffer.from("flow");
+
+function nft(rules: string): void {
+	execFileSync("nft", ["--file", "-"], { input: rules });
+}
+
+/** Netfilter translates what the Node itself sends from a port, as it would a container's. */
+const translation = (protocol: string, from: number, ports: string) => `table ip fairway_test {
+	chain out {
+		type nat hook postrouting priority srcnat
+		${protocol} sport ${from} snat to ${nodeAddress[4]}:${ports}
+	}
+}`;
+
+const TRANSPORTS: [string, number, (port: number) => build.Segment][] = [
+	["udp", 17, (port) => build.udp(port, 53)],
+	["tcp", 6, (port) => build.tcp(port, 53, { flags: SYN })],
+];
+
+/** A packet of the Node's own, from this port: UDP, or the first of a TCP connection. */
+async function speak(protocol: string, from: number, to: string, port: number) {
+	if (protocol === "udp") {
+		const socket = createSocket("udp4");
+		socket.bind(from);
+		await once(socket, "listening");
+		await new Promise((resolve) => socket.send("x", port, to, resolve));
+		return socket;
+	}
+	const socket = connect({ port, host: to, localPort: from });
+	socket.on("error", () => {});
+	// The SYN has left when another socket's system call has returned: connect() sends it.
+	await new Promise((resolve) => setImmediate(resolve));
+	return { close: () => socket.destroy() };
+}
 
 /** Runs packets through both sides and fails if they differ. */
 class Node {
@@ -243,6 +278,35 @@ if (inNamespace(import.meta.url)) {
 		socket.close();
 		await once(socket, "close");
 	});
+
+	for (const [name, protocol, segment] of TRANSPORTS)
+		t.test(`a port that netfilter gave to a connection is not taken: ${name}`, async (t) => {
+			const node = await start(t);
+			// As a container's that is masqueraded: its port at the Node has no socket.
+			nft(translation(name, 41_000, "55000"));
+			t.teardown(() => nft("delete table ip fairway_test"));
+			const socket = await speak(name, 41_000, outside[4], 53);
+			t.teardown(() => socket.close());
+			node.tables.translations.add(`${protocol} ${nodeAddress[4]} 55000`);
+			const { flow } = await node.send(out(segment(55000)));
+			t.ok(flow);
+			t.not(flow?.snatPort, 55000);
+		});
+
+	for (const [name, protocol, segment] of TRANSPORTS)
+		t.test(`netfilter does not give a port that a flow has: ${name}`, async (t) => {
+			const node = await start(t);
+			t.equal((await node.send(out(segment(55100)))).flow?.snatPort, 55100);
+			nft(translation(name, 41_001, "55100-55101"));
+			t.teardown(() => nft("delete table ip fairway_test"));
+			const socket = await speak(name, 41_001, outside[4], 53);
+			t.teardown(() => socket.close());
+			// So it has taken the other one, which a second Pod then cannot have.
+			node.tables.translations.add(`${protocol} ${nodeAddress[4]} 55101`);
+			const { flow } = await node.send(out(segment(55101), podB));
+			t.ok(flow);
+			t.not(flow?.snatPort, 55101);
+		});
 
 	t.test("ports run out towards one destination, and come back when a flow expires", async (t) => {
 		const node = await start(t, { config: { snatPortFirst: 50020, snatPortLast: 50022 } });

@@ -71,6 +71,8 @@ export class MemoryTables implements TableReader {
 	settledUntil = 0n;
 	/** Local sockets: "protocol address port". */
 	readonly sockets = new Set<string>();
+	/** What netfilter translates, as packets come in: "protocol address port". */
+	readonly translations = new Set<string>();
 	readonly #index = new Map<string, Reference>();
 	readonly #fragments = new Map<string, Fragment>();
 	#fib: (query: FibQuery) => FibAnswer = () => ({
@@ -180,6 +182,10 @@ export class MemoryTables implements TableReader {
 
 	socket({ protocol, destination, destinationPort }: FlowKey): boolean {
 		return this.sockets.has(`${protocol} ${destination} ${destinationPort}`);
+	}
+
+	conntrack({ protocol, destination, destinationPort }: FlowKey): boolean {
+		return this.translations.has(`${protocol} ${destination} ${destinationPort}`);
 	}
 
 	/** Applies a decision's changes. `unsent`: the packet has not left. */

@@ -23,7 +23,7 @@ const PROGRAMS = [
 const INSTRUCTIONS_MAX = 150_000;
 
 const inside = fileURLToPath(new URL("inside/load.ts", import.meta.url));
-const modules = ["veth", "cls_bpf", "sch_ingress"];
+const modules = ["veth", "cls_bpf", "sch_ingress", "nf_conntrack"];
 const command = ["unshare", "--net", process.execPath, "--import=tsx", inside];
 
 function parse(output: string): Report {
@@ -48,13 +48,13 @@ async function guest(version: string): Promise<Report> {
 	return parse(output);
 }
 
-function table({ kernel, tcx, decapL3, loaded }: Report): string {
+function table({ kernel, tcx, decapL3, conntrack, loaded }: Report): string {
 	const row = (cells: (string | number)[]) =>
 		cells
 			.map((cell, index) => (index < 2 ? String(cell).padEnd(14) : String(cell).padStart(13)))
 			.join(" ");
 	return [
-		`Linux ${kernel}: tcx ${tcx ? "yes" : "no"}, DECAP_L3 ${decapL3 ? "yes" : "no"}`,
+		`Linux ${kernel}: tcx ${tcx ? "yes" : "no"}, DECAP_L3 ${decapL3 ? "yes" : "no"}, conntrack ${conntrack ? "yes" : "no"}`,
 		row(["program", "knobs", "instructions", "verifier ms", "load ms"]),
 		...loaded.map((one) =>
 			row([
@@ -71,6 +71,7 @@ function table({ kernel, tcx, decapL3, loaded }: Report): string {
 interface Ability {
 	tcx: boolean;
 	decapL3: boolean;
+	conntrack: boolean;
 }
 
 async function check(t: Test, report: Report, ability?: Ability) {
@@ -91,6 +92,10 @@ t.test("this kernel", async (t) => check(t, await here()));
 
 // Two guests at a time: each mostly uses one emulated thread.
 t.test("other kernels", { jobs: 2 }, async (t) => {
-	t.test("Linux 6.1", async (t) => check(t, await guest("6.1"), { tcx: false, decapL3: false }));
-	t.test("Linux 6.12", async (t) => check(t, await guest("6.12"), { tcx: true, decapL3: true }));
+	t.test("Linux 6.1", async (t) =>
+		check(t, await guest("6.1"), { tcx: false, decapL3: false, conntrack: true }),
+	);
+	t.test("Linux 6.12", async (t) =>
+		check(t, await guest("6.12"), { tcx: true, decapL3: true, conntrack: true }),
+	);
 });

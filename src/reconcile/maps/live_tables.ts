@@ -133,6 +133,12 @@ export class LiveTables implements TableReader {
 		return this.#sockets.has(key);
 	}
 
+	/** User space reads the kernel's whole table for one entry, which takes too long: an explanation may
+	 * name the port of a connection that netfilter translates, which the programs then do not take. */
+	conntrack(): boolean {
+		return false;
+	}
+
 	/** Call when a route, link or neighbour of the kernel has changed. */
 	forgetNextHops(): void {
 		this.#fib.forget();

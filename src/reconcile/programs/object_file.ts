@@ -18,6 +18,8 @@ export interface Knobs {
 	hasFibSource: boolean;
 	/** The kernel knows BPF_FIB_LOOKUP_MARK. */
 	hasFibMark: boolean;
+	/** The kernel has bpf_skb_ct_lookup. Its module may be loaded later. */
+	hasConntrack: boolean;
 	/** The CPU may reorder reads among themselves, and writes (all but x86). */
 	weakMemoryOrder: boolean;
 	/** max_entries of `flows`. */
@@ -31,6 +33,7 @@ export function knobsOf(vethWire: boolean, xdp: Tables["xdp"]): Omit<Knobs, "flo
 		xdpGeneric: xdp === "generic",
 		weakMemoryOrder: process.arch !== "x64",
 		...kernelFeatures(),
+		hasConntrack: hasConntrack(),
 	};
 }
 
@@ -77,6 +80,7 @@ export class ObjectFile {
 			["has_decap_l3", Number(knobs.hasDecapL3)],
 			["has_fib_source", Number(knobs.hasFibSource)],
 			["has_fib_mark", Number(knobs.hasFibMark)],
+			["has_conntrack", Number(knobs.hasConntrack)],
 			["weak_memory_order", Number(knobs.weakMemoryOrder)],
 			["flow_slots", knobs.flowSlots],
 		];
@@ -90,7 +94,7 @@ export class ObjectFile {
 	}
 }
 
-type KernelFeatures = Pick<Knobs, "hasDecapL3" | "hasFibSource" | "hasFibMark">;
+type KernelFeatures = Pick<Knobs, "hasDecapL3" | "hasFibSource" | "hasFibMark" | "hasConntrack">;
 
 let features: KernelFeatures | undefined;
 
@@ -112,7 +116,24 @@ export function kernelFeatures(vmlinuxBtf = "/sys/kernel/btf/vmlinux"): KernelFe
 			hasDecapL3: knows("BPF_F_ADJ_ROOM_DECAP_L3_IPV4"),
 			hasFibSource: knows("BPF_FIB_LOOKUP_SRC"),
 			hasFibMark: knows("BPF_FIB_LOOKUP_MARK"),
+			hasConntrack: knows("bpf_skb_ct_lookup"),
 		};
 	})();
 	return features;
+}
+
+let module = false;
+
+/**
+ * Whether the kernel has bpf_skb_ct_lookup (Linux 6.0), built in or in its module nf_conntrack, which
+ * may be loaded at any time. Asked of their type information, which names the function.
+ */
+export function hasConntrack(moduleBtf = "/sys/kernel/btf/nf_conntrack"): boolean {
+	if (kernelFeatures().hasConntrack) return true;
+	try {
+		module ||= readFileSync(moduleBtf).includes("\0bpf_skb_ct_lookup\0");
+	} catch {
+		// It is not loaded.
+	}
+	return module;
 }

@@ -14,7 +14,7 @@ import {
 	clsact,
 	supportsTcx,
 } from "#native";
-import { kernelFeatures } from "../../../src/reconcile/programs/object_file.js";
+import { hasConntrack, kernelFeatures } from "../../../src/reconcile/programs/object_file.js";
 
 export interface Loaded {
 	program: string;
@@ -34,6 +34,8 @@ export interface Report {
 	kernel: string;
 	tcx: boolean;
 	decapL3: boolean;
+	/** The calls of connection tracking are in what was loaded. */
+	conntrack: boolean;
 	loaded: Loaded[];
 }
 
@@ -45,6 +47,7 @@ const features = {
 	has_decap_l3: Number(kernelFeatures().hasDecapL3),
 	has_fib_source: Number(kernelFeatures().hasFibSource),
 	has_fib_mark: Number(kernelFeatures().hasFibMark),
+	has_conntrack: Number(hasConntrack()),
 };
 
 /** These always; and those that cut the most, and the least, code away. */
@@ -109,6 +112,7 @@ const report: Report = {
 	kernel: release(),
 	tcx: supportsTcx(),
 	decapL3: kernelFeatures().hasDecapL3,
+	conntrack: hasConntrack(),
 	loaded: Object.keys(variants).flatMap((knobs) => names.map((name) => load(name, knobs, ifindex))),
 };
 process.stdout.write(`load: ${JSON.stringify(report)}\n`);

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The kernel's connection tracking, where there is any. What netfilter translates to an address of
+ * the Node (a container's masquerade, a NodePort) has a port there without a socket.
+ */
+#ifndef FAIRWAY_CONNTRACK_H
+#define FAIRWAY_CONNTRACK_H
+
+#include "work.h"
+
+/*
+ * These are global functions: the verifier reads them once, and the linker of libbpf 1.1 takes a kernel
+ * function in one object only. One after the other, each needs less of the stack than both together.
+ */
+
+/* 1 where a socket of the Node would receive what comes with the tuple of work->reply, else 0. */
+int port_has_socket(struct __sk_buff *ctx);
+
+enum port_knowledge {
+	PORT_UNKNOWN,
+	PORT_ENTERED,	 /* by us, or none may be */
+	PORT_TRANSLATED, /* netfilter translates a connection to it */
+};
+
+/* What conntrack knows of that tuple: enum port_knowledge. */
+int port_known(struct __sk_buff *ctx);
+
+/* Enters the connection of that tuple: 0, or 1 where another one was first. */
+int port_enter(struct __sk_buff *ctx);
+
+/* Claims the port of work->reply's destination towards its source; false: it is somebody else's. */
+static __always_inline bool port_claim(struct __sk_buff *ctx)
+{
+	int known;
+
+	if (port_has_socket(ctx))
+		return false;
+	known = port_known(ctx);
+	return known == PORT_ENTERED || (known == PORT_UNKNOWN && !port_enter(ctx));
+}
+
+/*
+ * Keeps what port_claim has got for a translated flow, that of work->track, of which the Pod has sent a
+ * packet. 0.
+ */
+int port_keep(struct __sk_buff *ctx);
+
+/*
+ * Whether it is time for port_keep, which costs as much as half of the full way: a beginning or an end,
+ * a packet after a silence, else in one of sixteen turns, each flow in its own.
+ */
+static __always_inline bool port_keep_due(const struct work *work, const struct packet *packet,
+					  __u64 now)
+{
+	__u32 turn = now >> 28;
+
+	return packet->l4_type & (TCP_SYN | TCP_FIN | TCP_RST) ||
+	       now > work->flow.last_seen + NS_PER_SECOND || !((turn ^ work->track.slot) & 15);
+}
+
+#endif

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * Who has a port of the Node towards a destination: TCP and UDP only, the kernel can be asked for no
+ * others.
+ *
+ *  1. sockets      one that would receive the answers
+ *  2. conntrack    a connection that netfilter translates, which has no socket; ours get an entry
+ *                  there, so that netfilter gives their ports to nobody else
+ */
+#define FAIRWAY_HOOK HOOK_FROM_POD
+#include "lib/conntrack.h"
+#include "lib/flow_create.h"
+
+struct nf_conn {
+	unsigned long status;
+} __attribute__((preserve_access_index));
+
+/* Not yet in the table. Not a mere declaration: libbpf compares kinds of types. */
+struct nf_conn___init {
+	struct nf_conn ct;
+};
+
+/* Of the kernel's enum ip_conntrack_status: the source or the destination is translated. */
+#define IPS_NAT_MASK 0x30
+
+/* An entry's time-out, from the Pod's last packet that went the full way; the end of a connection cuts
+ * it short. */
+#define CLAIM_MS (300 * 1000)
+#define CLAIM_OVER_MS (10 * 1000)
+
+/* Entries outlast flows, and the kernel's table is everybody's: a Pod with more flows than these, or
+ * more that are unanswered or over, makes no more of them. */
+#define CLAIM_FLOWS_MAX 8192
+#define CLAIM_SPARE_MAX 1024
+
+/* Weak: without connection tracking in the kernel, or without its module, there are none. Then the knob
+ * has_conntrack is 0 and the verifier removes the calls. */
+extern struct nf_conn *bpf_skb_ct_lookup(struct __sk_buff *, struct bpf_sock_tuple *, __u32,
+					 struct bpf_ct_opts *, __u32)
+__ksym __weak;
+extern struct nf_conn___init *bpf_skb_ct_alloc(struct __sk_buff *, struct bpf_sock_tuple *, __u32,
+					       struct bpf_ct_opts *, __u32)
+__ksym __weak;
+extern struct nf_conn *bpf_ct_insert_entry(struct nf_conn___init *) __ksym __weak;
+extern void bpf_ct_set_timeout(struct nf_conn___init *, __u32) __ksym __weak;
+extern int bpf_ct_change_timeout(struct nf_conn *, __u32)
+__ksym __weak;
+extern void bpf_ct_release(struct nf_conn *) __ksym __weak;
+
+/* The size of the tuple, as the kernel wants it. */
+static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct flow_key *key)
+{
+	if (address_is_ipv4(&key->destination)) {
+		tuple->ipv4.saddr = key->source.word[3];
+		tuple->ipv4.daddr = key->destination.word[3];
+		tuple->ipv4.sport = key->source_port;
+		tuple->ipv4.dport = key->destination_port;
+		return sizeof(tuple->ipv4);
+	}
+	__builtin_memcpy(tuple->ipv6.saddr, &key->source, 16);
+	__builtin_memcpy(tuple->ipv6.daddr, &key->destination, 16);
+	tuple->ipv6.sport = key->source_port;
+	tuple->ipv6.dport = key->destination_port;
+	return sizeof(tuple->ipv6);
+}
+
+/* Stage 1. */
+static __always_inline bool socket_exists(struct __sk_buff *ctx, __u8 protocol,
+					  struct bpf_sock_tuple *tuple, __u32 size)
+{
+	struct bpf_sock *socket;
+
+	if (protocol == IPPROTO_TCP)
+		socket = bpf_skc_lookup_tcp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	else
+		socket = bpf_sk_lookup_udp(ctx, tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!socket)
+		return false;
+	bpf_sk_release(socket);
+	return true;
+}
+
+static __always_inline void options_set(struct bpf_ct_opts *options, __u8 protocol)
+{
+	__builtin_memset(options, 0, sizeof(*options));
+	options->netns_id = BPF_F_CURRENT_NETNS;
+	options->l4proto = protocol;
+}
+
+int port_has_socket(struct __sk_buff *ctx)
+{
+	struct work *work = work_space();
+	__u8 protocol;
+	__u32 size;
+
+	if (!work)
+		return 1;
+	protocol = work->reply.protocol;
+	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP)
+		return 0;
+	size = tuple_of(&work->port.tuple, &work->reply);
+	return socket_exists(ctx, protocol, &work->port.tuple, size);
+}
+
+/* An entry without translation is ours, or of a connection whose socket is gone. */
+int port_known(struct __sk_buff *ctx)
+{
+	struct work *work = work_space();
+	struct nf_conn *known;
+	__u32 size;
+	int found;
+
+	if (!has_conntrack || !work)
+		return PORT_ENTERED;
+	if (work->reply.protocol != IPPROTO_TCP && work->reply.protocol != IPPROTO_UDP)
+		return PORT_ENTERED;
+	size = tuple_of(&work->port.tuple, &work->reply);
+	options_set(&work->port.options, work->reply.protocol);
+	known = bpf_skb_ct_lookup(ctx, &work->port.tuple, size, &work->port.options,
+				  sizeof(work->port.options));
+	if (!known)
+		return PORT_UNKNOWN;
+	found = known->status & IPS_NAT_MASK ? PORT_TRANSLATED : PORT_ENTERED;
+	if (found == PORT_ENTERED)
+		bpf_ct_change_timeout(known, CLAIM_MS);
+	bpf_ct_release(known);
+	return found;
+}
+
+/* Where there is no room for an entry, nothing is known to be against it. The connection begins at the
+ * Node. */
+int port_enter(struct __sk_buff *ctx)
+{
+	struct work *work = work_space();
+	struct nf_conn___init *made;
+	struct nf_conn *entered;
+	__u32 size;
+
+	if (!has_conntrack || !work)
+		return 0;
+	if (work->search.own_flows > CLAIM_FLOWS_MAX || work->search.own_spare > CLAIM_SPARE_MAX)
+		return 0;
+	key_reverse(&work->removed, &work->reply);
+	size = tuple_of(&work->port.tuple, &work->removed);
+	options_set(&work->port.options, work->reply.protocol);
+	made = bpf_skb_ct_alloc(ctx, &work->port.tuple, size, &work->port.options,
+				sizeof(work->port.options));
+	if (!made)
+		return 0;
+	bpf_ct_set_timeout(made, CLAIM_MS);
+	entered = bpf_ct_insert_entry(made);
+	if (!entered)
+		return 1;
+	bpf_ct_release(entered);
+	return 0;
+}
+
+int port_keep(struct __sk_buff *ctx)
+{
+	struct work *work = work_space();
+	struct bpf_ct_opts *options;
+	struct nf_conn *known;
+	struct flow *flow;
+	__u8 protocol;
+	__u32 size;
+
+	if (!has_conntrack || !work)
+		return 0;
+	protocol = work->flow.key.protocol;
+	flow = flow_at(work->track.slot);
+	if (!flow || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
+		return 0;
+	flow_reply_key(&work->reply, &work->flow);
+	size = tuple_of(&work->port.tuple, &work->reply);
+	options = &work->port.options;
+	options_set(options, protocol);
+	known = bpf_skb_ct_lookup(ctx, &work->port.tuple, size, options, sizeof(*options));
+	if (!known)
+		return 0;
+	if (!(known->status & IPS_NAT_MASK))
+		bpf_ct_change_timeout(known,
+				      flow->state == FLOW_TCP_CLOSED ? CLAIM_OVER_MS : CLAIM_MS);
+	bpf_ct_release(known);
+	return 0;
+}
