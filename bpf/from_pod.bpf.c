@@ -22,6 +22,7 @@
 #include "lib/neighbour.h"
 #include "lib/remote.h"
 #include "lib/track.h"
+#include "lib/unresolved.h"
 
 /* 1 */
 stage int pod_parse(struct __sk_buff *ctx, const struct node_config *node)
@@ -227,6 +228,8 @@ stage int pod_send(struct __sk_buff *ctx, const struct node_config *node)
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		return emit_endpoint(ctx, &departure->receiver, node, verdict);
 	}
+	if (remote->way.action == ACTION_WIRE_NEIGHBOUR && !remote->way.resolved)
+		unresolved_tell(ctx, work, node);
 	remote->decrement = 1;
 	return remote_send(ctx, work, node);
 }

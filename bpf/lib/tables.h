@@ -558,6 +558,7 @@ enum slow_path_kind {
 	SLOW_UNREACHABLE = 4,  /* answer that there is no route */
 	SLOW_PROHIBITED = 5,   /* answer that the route forbids it */
 	SLOW_NO_HOST = 6,      /* answer that there is no such host */
+	SLOW_UNRESOLVED = 7,   /* a copy: the same answer, should the next hop not be there */
 };
 
 /* slow_path: ring buffer. A record is this header and then `length` bytes of the packet from its IP
@@ -569,6 +570,9 @@ struct slow_path_header {
 	__u32 ifindex; /* where it came in */
 	__u32 mtu;
 	__u32 length;
+	/* SLOW_UNRESOLVED: whose MAC the kernel has yet to learn, and out of which device */
+	struct address next_hop;
+	__u32 next_hop_ifindex;
 };
 
 /* slow_path_buckets: array by enum slow_path_bucket. A token costs 1 s / rate, and a bucket holds those

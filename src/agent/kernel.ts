@@ -2,6 +2,7 @@
  * The kernel from the agent's point of view: the reconciler, and the slow path on its ring. All changes that
  * the agent makes to this machine go through this interface, so tests can replace it.
  */
+import { networkInterfaces } from "node:os";
 import { fileURLToPath } from "node:url";
 import { libbpfVersion, PacketSender, RingBuffer } from "#native";
 import type { Config } from "../config/config.js";
@@ -76,6 +77,9 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		tables: reconciler.tableReader,
 		log: withComponent(log, "slowpath"),
 	});
+	reconciler.watchFailedNeighbours(({ address, device }) =>
+		slowPath.nextHopFailed({ address, ifindex: linkLocalScope(device) }),
+	);
 	const complaints = new RateLimit({ rate: 1 / 6, burst: 5 });
 	const probeSender = new PacketSender();
 	let probeEvents: RingBuffer | undefined;
@@ -121,4 +125,10 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 			lock.release();
 		},
 	};
+}
+
+/** The index of a device with an IPv6 link-local address, without which it has no neighbour of that kind. */
+function linkLocalScope(device: string): number | undefined {
+	const addresses = networkInterfaces()[device] ?? [];
+	return addresses.find(({ scopeid }) => scopeid !== undefined && scopeid > 0)?.scopeid;
 }

@@ -89,6 +89,13 @@ export class Draft {
 		return decision;
 	}
 
+	/** Hands a copy up of a packet that waits for its next hop; the packet itself goes on. */
+	tellUnresolved(packet: Packet): void {
+		if (packet.icmpError || packet.isLaterFragment) return;
+		if (this.tables.endpoint(packet.key.source) === undefined) return;
+		this.copyUp(SlowPathKind.UNRESOLVED, packet, 0);
+	}
+
 	/** Hands a copy to the slow path; the packet itself is decided separately. */
 	copyUp(kind: number, packet: Packet, mtu: number): void {
 		const { decision } = this;

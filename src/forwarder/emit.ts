@@ -35,6 +35,8 @@ export interface Way {
 	mtu: number;
 	/** Cached in the flow of a packet to the outside. */
 	nextHop?: NextHop;
+	/** The kernel has yet to learn the next hop's MAC. */
+	isUnresolved?: boolean;
 	/** To the outside, where it was asked for: what the kernel would send from; "" for nothing. */
 	source?: string;
 	/** Sends the rewritten packet. */
@@ -88,6 +90,7 @@ export function wayToPeer(
 	if (way.action === Action.WIRE_NEIGHBOUR && !native) draft.traffic(index);
 	return {
 		mtu,
+		isUnresolved: way.destinationMac === UNKNOWN_MAC,
 		emit: (rewritten) => {
 			if (tunnel && isBundle(context)) {
 				return draft.drop(DropReason.SCTP_BUNDLE, "a tunnel carries single SCTP packets only");
@@ -118,6 +121,7 @@ export function wayOutside(
 	draft.decision.outsideMtu = way.mtu;
 	return {
 		mtu: way.mtu,
+		isUnresolved: way.destinationMac === UNKNOWN_MAC,
 		source: way.source,
 		...(way.cache && { nextHop: way.cache }),
 		emit: (rewritten) => emitToWire(draft, rewritten.frame, way),

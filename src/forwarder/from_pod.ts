@@ -135,6 +135,7 @@ export function fromPod(draft: Draft): Decision {
 
 	// 11 and 12. Rewrite and emit
 	const rewritten = translated(draft, packet, flow);
+	if (way.isUnresolved) draft.tellUnresolved(packet);
 	decrementTtl(rewritten);
 	return way.emit(rewritten);
 }

@@ -7,9 +7,14 @@
 import type { ChildProcess } from "node:child_process";
 import type { Log } from "../text/log.js";
 import type { IpRoute } from "./iproute.js";
-import { type NetworkEvents, NetworkMessages } from "./network_messages.js";
+import {
+	failedNeighbours,
+	type Neighbour,
+	type NetworkEvents,
+	NetworkMessages,
+} from "./network_messages.js";
 
-export type { NetworkEvents } from "./network_messages.js";
+export type { Neighbour, NetworkEvents } from "./network_messages.js";
 
 const RESTART_MS = { first: 100, most: 10_000 };
 
@@ -17,6 +22,7 @@ export class NetworkMonitor {
 	readonly #ip: IpRoute;
 	readonly #log: Log;
 	readonly #listeners = new Set<(events: NetworkEvents) => void>();
+	readonly #onFailed = new Set<(neighbour: Neighbour) => void>();
 	#messages = new NetworkMessages();
 	#child: ChildProcess | undefined;
 	#restart: NodeJS.Timeout | undefined;
@@ -35,6 +41,12 @@ export class NetworkMonitor {
 		return { close: () => this.#listeners.delete(onEvents) };
 	}
 
+	/** Calls back for each neighbour that the kernel has asked for in vain. */
+	listenToFailed(onFailed: (neighbour: Neighbour) => void): { close(): void } {
+		this.#onFailed.add(onFailed);
+		return { close: () => this.#onFailed.delete(onFailed) };
+	}
+
 	/** Process id of `ip monitor`; undefined during a restart. */
 	get pid(): number | undefined {
 		return this.#child?.pid;
@@ -44,6 +56,7 @@ export class NetworkMonitor {
 		this.#closed = true;
 		clearTimeout(this.#restart);
 		this.#listeners.clear();
+		this.#onFailed.clear();
 		this.#child?.kill();
 	}
 
@@ -60,6 +73,8 @@ export class NetworkMonitor {
 			const lines = (rest + text).split("\n");
 			rest = lines.pop() ?? "";
 			this.#emit(this.#messages.read(lines));
+			for (const neighbour of failedNeighbours(lines))
+				for (const onFailed of this.#onFailed) onFailed(neighbour);
 		});
 		child.stderr?.setEncoding("utf8").on("data", (text: string) => {
 			this.#log.warn({ said: text.trim() }, "ip monitor lost messages, reading everything again");

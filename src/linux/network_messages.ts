@@ -65,6 +65,21 @@ export class NetworkMessages {
 	}
 }
 
+export interface Neighbour {
+	address: string;
+	device: string;
+}
+
+/** The neighbours that have not answered, of lines as above. */
+export function failedNeighbours(lines: readonly string[]): Neighbour[] {
+	return lines.flatMap((line) => {
+		const match = /^\[NEIGH\](\S+) dev (\S+) .*\bFAILED\b/.exec(line);
+		return match?.[1] === undefined || match[2] === undefined
+			? []
+			: [{ address: match[1], device: match[2] }];
+	});
+}
+
 type MessageKind = "LINK" | "ADDR" | "ROUTE" | "NEIGH";
 
 /** Splits "[ROUTE]Deleted 10.0.0.0/8 dev eth0 ..." into its parts. */

@@ -22,7 +22,7 @@ import { mkdirSync } from "node:fs";
 import { type BpfMap, possibleCpus } from "#native";
 import type { TableReader } from "../forwarder/table_reader.js";
 import { IpRoute } from "../linux/iproute.js";
-import { type NetworkEvents, NetworkMonitor } from "../linux/monitor.js";
+import { type Neighbour, type NetworkEvents, NetworkMonitor } from "../linux/monitor.js";
 import { isPodInterface } from "../linux/names.js";
 import type { Network } from "../linux/network.js";
 import { hasVethWire, readNetwork } from "../linux/network_watch.js";
@@ -298,6 +298,11 @@ export class Reconciler {
 
 	readNetwork(): Promise<Network> {
 		return readNetwork(this.#ip);
+	}
+
+	/** Calls back for each neighbour that the kernel has asked for in vain. */
+	watchFailedNeighbours(onFailed: (neighbour: Neighbour) => void): { close(): void } {
+		return this.#monitor.listenToFailed(onFailed);
 	}
 
 	/**

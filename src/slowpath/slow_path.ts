@@ -4,6 +4,7 @@
  *  SLOW_TTL_EXCEEDED  answered with ICMP time exceeded
  *  SLOW_TOO_BIG       answered with fragmentation needed, or packet too big
  *  SLOW_UNREACHABLE, SLOW_PROHIBITED, SLOW_NO_HOST  answered with destination unreachable
+ *  SLOW_UNRESOLVED    a copy: kept until the kernel gives its next hop up, then answered so
  *  SLOW_FRAGMENT      translated as its flow says, cut into fragments, sent on
  *  SLOW_HOLD          a later fragment before its first: kept until the ports are known, then
  *                     translated and sent on
@@ -39,6 +40,7 @@ import type { Log } from "../text/log.js";
 import { Delivery } from "./delivery.js";
 import { HeldFragments } from "./held_fragments.js";
 import { RateLimit } from "./rate_limit.js";
+import { type NextHopAddress, UnresolvedPackets } from "./unresolved_packets.js";
 
 /** ICMP errors per second to one destination, and burst: enough for a traceroute's three probes. */
 const ERRORS = { rate: 20, burst: 40 };
@@ -84,6 +86,7 @@ export class SlowPath {
 	readonly #errors = new RateLimit(ERRORS);
 	readonly #complaints = new RateLimit(COMPLAINTS);
 	readonly #held: HeldFragments<Held, Fragment, NodeConfig>;
+	readonly #unresolved = new UnresolvedPackets<Packet>();
 
 	constructor({ ring, tables, log }: SlowPathOptions) {
 		this.#tables = tables;
@@ -105,7 +108,18 @@ export class SlowPath {
 	close(): void {
 		this.#ring.close();
 		this.#held.close();
+		this.#unresolved.close();
 		this.#delivery.close();
+	}
+
+	/** Tells the Pods whose packets wait for a next hop that the kernel has given up. */
+	nextHopFailed(nextHop: NextHopAddress): void {
+		for (const packet of this.#unresolved.take(nextHop)) {
+			this.#guarded(() => {
+				const node = this.#tables.nodeConfig();
+				if (node !== undefined) this.#answer(packet, node, { kind: "no host" });
+			}, undefined);
+		}
 	}
 
 	#guarded<T>(act: () => T, otherwise: T): T {
@@ -148,6 +162,11 @@ export class SlowPath {
 			case SlowPathKind.NO_HOST:
 				this.#answer(packet, node, { kind: "no host" });
 				break;
+			case SlowPathKind.UNRESOLVED: {
+				const nextHop = { address: header.nextHop, ifindex: header.nextHopIfindex };
+				this.#unresolved.hold(packet, header.pod, Object.values(packet.key).join(" "), nextHop);
+				break;
+			}
 			case SlowPathKind.FRAGMENT:
 				this.#fragment(packet, header, node);
 				break;

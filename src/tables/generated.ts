@@ -333,6 +333,7 @@ export const SlowPathKind = {
 	UNREACHABLE: 4,
 	PROHIBITED: 5,
 	NO_HOST: 6,
+	UNRESOLVED: 7,
 } as const;
 export type SlowPathKind = (typeof SlowPathKind)[keyof typeof SlowPathKind];
 export const SlowPathKindName: Readonly<Record<number, string>> = {
@@ -343,6 +344,7 @@ export const SlowPathKindName: Readonly<Record<number, string>> = {
 	4: "unreachable",
 	5: "prohibited",
 	6: "no_host",
+	7: "unresolved",
 };
 
 export const SlowPathBucket = {
@@ -976,9 +978,11 @@ export interface SlowPathHeader {
 	ifindex: number;
 	mtu: number;
 	length: number;
+	nextHop: string;
+	nextHopIfindex: number;
 }
 export const SlowPathHeader: Codec<SlowPathHeader> = codec<SlowPathHeader>(
-	16,
+	36,
 	(b, o, v) => {
 		b.writeUInt8(v.kind, o);
 		b.writeUInt8(v.hook, o + 1);
@@ -986,6 +990,8 @@ export const SlowPathHeader: Codec<SlowPathHeader> = codec<SlowPathHeader>(
 		b.writeUInt32LE(v.ifindex, o + 4);
 		b.writeUInt32LE(v.mtu, o + 8);
 		b.writeUInt32LE(v.length, o + 12);
+		writeAddress(b, o + 16, v.nextHop);
+		b.writeUInt32LE(v.nextHopIfindex, o + 32);
 	},
 	(b, o) => ({
 		kind: b.readUInt8(o),
@@ -994,6 +1000,8 @@ export const SlowPathHeader: Codec<SlowPathHeader> = codec<SlowPathHeader>(
 		ifindex: b.readUInt32LE(o + 4),
 		mtu: b.readUInt32LE(o + 8),
 		length: b.readUInt32LE(o + 12),
+		nextHop: readAddress(b, o + 16),
+		nextHopIfindex: b.readUInt32LE(o + 32),
 	}),
 );
 

@@ -202,6 +202,17 @@ t.test("hybrid", async (t) => {
 		}
 	});
 
+	t.test("a Pod is told that its next hop does not answer", async (t) => {
+		for (const family of FAMILIES) {
+			// On the Node's own link, where nobody has it.
+			const to = lab.address("node1", family).replace(/[^.:]+$/, family === 4 ? "250" : "fa");
+			const command = ["ping", "-n", "-c", "1", "-W", "8", to];
+			const { stdout } = await lab.run("pod1a", command, { mayFail: true });
+			const what = family === 4 ? "Destination Host Unreachable" : "Address unreachable";
+			t.match(stdout, new RegExp(`From ${gateway(1, family)} icmp_seq=1 .*${what}`));
+		}
+	});
+
 	t.test("IP options pass", async (t) => {
 		const targets = ["pod1b", "pod2a", "pod3a"];
 		const packets = targets.map((to) => {

@@ -86,11 +86,7 @@ export async function check(
 		differ("record's kind", decision.slowPathKind, record.header.kind);
 		differ("record's hook", hook, record.header.hook);
 		differ("record's interface", context.ifindex, record.header.ifindex);
-		differ(
-			"record's MTU",
-			decision.slowPathKind === SlowPathKind.TTL_EXCEEDED ? 0 : mtu,
-			record.header.mtu,
-		);
+		differ("record's MTU", hasNoMtu(decision.slowPathKind) ? 0 : mtu, record.header.mtu);
 	}
 	await compareProbes(decision, dataPath, complete.now, differ);
 	return { decision, outcome, refused, differences };
@@ -176,6 +172,10 @@ function actionName(action: number): string {
 function leaves(action: number): boolean {
 	const ends: number[] = [Action.DROP, Action.SLOW_PATH, Action.PROBE];
 	return !ends.includes(action);
+}
+
+function hasNoMtu(kind: number): boolean {
+	return kind === SlowPathKind.TTL_EXCEEDED || kind === SlowPathKind.UNRESOLVED;
 }
 
 function isAnswer(kind: number): boolean {

@@ -7,7 +7,7 @@ import { complement, sumWords } from "../../src/forwarder/checksum.js";
 import { type Packet, parse, parseQuoted } from "../../src/forwarder/packet.js";
 import { SlowPath } from "../../src/slowpath/slow_path.js";
 import { readMac } from "../../src/tables/address.js";
-import { Hook, Limit, NodeFlag, RouteKind } from "../../src/tables/generated.js";
+import { Action, Hook, Limit, NodeFlag, RouteKind } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import { check } from "./check.js";
 import { DataPath } from "./data_path.js";
@@ -120,6 +120,27 @@ if (inNamespace(import.meta.url)) {
 				t.equal(answer.frame[answer.l4 + 1], code[family], destination);
 				t.same(answer.frame.subarray(answer.l4 + 8), packet);
 			}
+		});
+
+		t.test(`IPv${family}: a next hop that does not answer`, async (t) => {
+			const destination = family === 4 ? "192.168.1.99" : "fd00:192:168:1::99";
+			const failed = { address: destination, ifindex: indexOf("wire0") };
+			const packet = build.ip({ source: podA[family], destination }, build.tcp(1003, 80));
+			const { outcome } = await check(dataPath, tables, { ...fromPod(packet), readsRecord: false });
+			t.equal(outcome.verdict.action, Action.WIRE_NEIGHBOUR, "it goes on, and waits in the kernel");
+			const { answered } = slowPath.counters;
+			// The ring calls back within a turn of the event loop or two.
+			for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+			slowPath.nextHopFailed({ ...failed, address: podA[family] });
+			t.equal(slowPath.counters.answered, answered, "nobody is told of another one");
+			slowPath.nextHopFailed(failed);
+			const answer = await left("pod0", ({ icmpError }) => icmpError);
+			t.equal(answer.key.source, gateway[family]);
+			t.equal(answer.key.destination, podA[family]);
+			t.same([answer.l4Type, answer.frame[answer.l4 + 1]], family === 4 ? [3, 1] : [1, 3]);
+			t.same(answer.frame.subarray(answer.l4 + 8), packet, "quotes the packet as it came");
+			slowPath.nextHopFailed(failed);
+			t.equal(slowPath.counters.answered, answered + 1, "once");
 		});
 
 		t.test(`IPv${family}: no such Pod, to a sender outside`, async (t) => {

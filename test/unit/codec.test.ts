@@ -42,8 +42,19 @@ t.test("a generated struct has the layout of C", async (t) => {
 		bytes.toString("hex"),
 		`${"00".repeat(10)}ffff0a000001fd00${"00".repeat(13)}021234005006000000`,
 	);
-	const header = SlowPathHeader.decode(Buffer.from("0102000003000000dc05000000100000ff", "hex"));
-	t.same(header, { kind: 1, hook: 2, pod: 0, ifindex: 3, mtu: 1500, length: 4096 });
+	const header = SlowPathHeader.decode(
+		Buffer.from(`0102000003000000dc05000000100000${"00".repeat(10)}ffff0a00000104000000`, "hex"),
+	);
+	t.same(header, {
+		kind: 1,
+		hook: 2,
+		pod: 0,
+		ifindex: 3,
+		mtu: 1500,
+		length: 4096,
+		nextHop: "10.0.0.1",
+		nextHopIfindex: 4,
+	});
 });
 
 t.test("any value survives encoding and decoding, nested or not", async (t) => {

@@ -1,6 +1,6 @@
 /** The reconciler's parts that need no kernel. */
 import t from "tap";
-import { NetworkMessages } from "../../src/linux/network_messages.js";
+import { failedNeighbours, NetworkMessages } from "../../src/linux/network_messages.js";
 import { NodeSockets, parseSockets } from "../../src/linux/sockets.js";
 import { changes } from "../../src/reconcile/host/device.js";
 import { formatPorts, parsePorts } from "../../src/reconcile/host/port_set.js";
@@ -173,6 +173,21 @@ t.test("NetworkMessages: classification of changes", async (t) => {
 		{ network: true, own: true, nextHops: true },
 		"of many lines, all of it",
 	);
+});
+
+t.test("NetworkMessages: neighbours that have not answered", async (t) => {
+	const lines = [
+		"[NEIGH]192.168.1.9 dev eth0  FAILED",
+		"[NEIGH]fe80::1 dev eth0 router FAILED ",
+		"[NEIGH]192.168.1.10 dev eth0 lladdr 02:00:00:00:00:04 REACHABLE",
+		"[NEIGH]192.168.1.11 dev eth0  INCOMPLETE",
+		"[NEIGH]Deleted 192.168.1.9 dev eth0  FAILED",
+		"[ROUTE]203.0.113.0/24 via 192.168.1.9 dev FAILED ",
+	];
+	t.same(failedNeighbours(lines), [
+		{ address: "192.168.1.9", device: "eth0" },
+		{ address: "fe80::1", device: "eth0" },
+	]);
 });
 
 t.test("changes of fairway0: differences only, and never without an address", async (t) => {

@@ -4,6 +4,7 @@ import { finishTransportChecksum } from "../../src/forwarder/checksum.js";
 import { parse } from "../../src/forwarder/packet.js";
 import { HeldFragments } from "../../src/slowpath/held_fragments.js";
 import { RateLimit } from "../../src/slowpath/rate_limit.js";
+import { UnresolvedPackets } from "../../src/slowpath/unresolved_packets.js";
 import * as build from "../packet/builder.js";
 
 t.test("a destination has its burst, then its rate", async (t) => {
@@ -159,4 +160,43 @@ t.test("an unfinished checksum is finished, a finished one stays", async (t) => 
 			t.same(unfinished.frame, whole);
 		}
 	}
+});
+
+t.test(
+	"packets that wait for a next hop are its own, one for each flow, and for a while",
+	async (t) => {
+		let now = 0;
+		const waiting = new UnresolvedPackets<string>({ patience: 5000, share: 2, clock: () => now });
+		t.teardown(() => waiting.close());
+		const eth0 = (address: string) => ({ address, ifindex: 2 });
+		waiting.hold("a1", 1, "a", eth0("192.0.2.1"));
+		waiting.hold("a2", 1, "a", eth0("192.0.2.1"));
+		waiting.hold("b1", 1, "b", eth0("192.0.2.2"));
+		t.same(waiting.take(eth0("192.0.2.9")), []);
+		t.same(waiting.take(eth0("192.0.2.1")), ["a2"], "the last one of the flow");
+		t.same(waiting.take(eth0("192.0.2.1")), [], "once");
+		waiting.hold("c1", 1, "c", eth0("192.0.2.3"));
+		waiting.hold("d1", 2, "d", eth0("192.0.2.2"));
+		waiting.hold("e1", 1, "e", eth0("192.0.2.3"));
+		t.equal(waiting.size, 3);
+		t.same(
+			waiting.take(eth0("192.0.2.2")),
+			["d1"],
+			"a Pod's oldest flow made room for its own next",
+		);
+		now = 5001;
+		t.same(waiting.take(eth0("192.0.2.3")), [], "who waited so long is not told");
+		t.equal(waiting.size, 0);
+	},
+);
+
+t.test("a link-local next hop is one host's on its own link", async (t) => {
+	const waiting = new UnresolvedPackets<string>();
+	t.teardown(() => waiting.close());
+	waiting.hold("a", 1, "a", { address: "fe80::1", ifindex: 2 });
+	waiting.hold("b", 1, "b", { address: "2001:db8::1", ifindex: 2 });
+	t.same(waiting.take({ address: "fe80::1", ifindex: 3 }), []);
+	t.same(waiting.take({ address: "fe80::1", ifindex: undefined }), []);
+	t.same(waiting.take({ address: "fe80::1", ifindex: 2 }), ["a"]);
+	t.same(waiting.take({ address: "2001:db8::1", ifindex: undefined }), ["b"]);
 });
