@@ -5,7 +5,8 @@ import { createRequire } from "node:module";
 import { dirname, join, relative } from "node:path";
 import { Failure, filesUnder, top } from "./step.mjs";
 
-const { preProcessFile } = createRequire(import.meta.url)("typescript");
+/** Loaded when it is needed: this file is imported before there is a node_modules. */
+const loadTypeScript = () => createRequire(import.meta.url)("typescript");
 
 /** Folder → the folders that it may import from. */
 const allowed = {
@@ -59,6 +60,7 @@ function mayImport(from, to) {
 
 /** One line for each import that goes against the table. */
 export function wrongImports() {
+	const { preProcessFile } = loadTypeScript();
 	const wrong = [];
 	for (const file of filesUnder("src", /\.ts$/)) {
 		const from = folderOf(file);
