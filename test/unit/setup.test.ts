@@ -1,5 +1,6 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import t from "tap";
 import { dependenciesInstalled } from "../../scripts/build.mjs";
@@ -107,3 +108,27 @@ t.test("the program gets the signals and provides the exit status", async (t) =>
 		t.same(await ended, [wanted, null], `${signal} ${body}`);
 	}
 });
+
+t.test(
+	"what runs before there is a node_modules imports Node.js and its own files only",
+	async (t) => {
+		const seen = new Set<string>();
+		const look = (file: string): void => {
+			if (seen.has(file)) return;
+			seen.add(file);
+			const text = readFileSync(script(file), "utf8");
+			for (const [, from = ""] of text.matchAll(/^(?:import|export)\b[^;]*? from "([^"]+)"/gms)) {
+				if (from.startsWith("./")) look(from.slice(2));
+				else t.match(from, /^node:/, `${file} imports ${from}`);
+			}
+			t.notMatch(
+				text,
+				/^(const|let) [^=]*= createRequire\(/m,
+				`${file} requires nothing when it is loaded`,
+			);
+		};
+		look("run.mjs");
+		look("ci.mjs");
+		t.ok(seen.has("imports.mjs"));
+	},
+);
