@@ -102,6 +102,8 @@ export class DocumentReader {
 		const { heapMiB } = this.#options;
 		const worker = new Worker(WORKER, {
 			name: "manifests",
+			// It needs none of the loaders that this process may have been started with.
+			execArgv: [],
 			resourceLimits: { maxOldGenerationSizeMb: heapMiB },
 		});
 		this.#worker = worker;

@@ -246,9 +246,9 @@ t.test(
 			["time", { timeoutMs: 1 }, list(2000), /^1:1: expected it to be parsed within 0\.001 s$/],
 			[
 				"memory",
-				{ heapMiB: 32 },
-				list(20_000),
-				/^1:1: expected it to be parsed in 32 MiB of memory$/,
+				{ heapMiB: 96 },
+				list(30_000),
+				/^1:1: expected it to be parsed in 96 MiB of memory$/,
 			],
 			[
 				"size",
