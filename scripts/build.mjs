@@ -1,5 +1,6 @@
 // Builds what is stale, in order of dependency:
-//   1 node_modules   2 BPF objects   3 TypeScript of the shared tables   4 addon   5 TypeScript
+//   1 node_modules   2 BPF objects   3 TypeScript of the shared tables   4 addon   5 CNI plugin
+//   6 TypeScript
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -42,13 +43,17 @@ export function installDependencies() {
 	once(ADDON_STAMP, addonInputs, () => {});
 }
 
-export function buildBpf() {
-	const make = ["--silent", "-C", "bpf", `-j${availableParallelism()}`];
-	// make knows which headers each object includes.
-	if (spawnSync("make", [...make, "--question"], { cwd: top, stdio: "ignore" }).status === 0)
+/** Runs make in `folder`, unless it finds nothing to do: it knows which headers each object includes. */
+function make(folder, message) {
+	const args = ["--silent", "-C", folder, `-j${availableParallelism()}`];
+	if (spawnSync("make", [...args, "--question"], { cwd: top, stdio: "ignore" }).status === 0)
 		return;
-	say("Compiling and linking the BPF programs");
-	run("make", make);
+	say(message);
+	run("make", args);
+}
+
+export function buildBpf() {
+	make("bpf", "Compiling and linking the BPF programs");
 }
 
 /** `check`: only compares, and fails if the committed file differs from what BTF gives. */
@@ -109,5 +114,6 @@ export function build() {
 	buildBpf();
 	generateTables();
 	buildAddon();
+	make("cni", "Compiling the CNI plugin");
 	buildTypeScript();
 }

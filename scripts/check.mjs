@@ -5,6 +5,7 @@ import { Failure, filesUnder, run, say } from "./step.mjs";
 
 const sourcesOfC = () => [
 	...filesUnder("bpf", /\.[ch]$/),
+	...filesUnder("cni", /\.[ch]$/),
 	...filesUnder("native", /\.(cpp|cc|c|h|hpp)$/),
 	...filesUnder("test", /\.[ch]$/),
 	...filesUnder("bench", /\.[ch]$/),

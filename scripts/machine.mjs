@@ -21,7 +21,9 @@ const packages = {
 		"linux-libc-dev",
 		"cmake",
 		"make",
+		"gcc",
 		"g++",
+		"libc6-dev",
 		"pkg-config",
 		"python3",
 		// The addon includes uv.h, which most Node.js builds ship.

@@ -1,8 +1,4 @@
-/**
- * Sends requests to this Node's agent over its socket.
- *
- * fairway-cni starts for each Pod and loads this file every time, so it imports only node:http.
- */
+/** Sends requests to this Node's agent over its socket. */
 import { request } from "node:http";
 
 /** The socket of the agent with this run directory. */

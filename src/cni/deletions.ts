@@ -1,57 +1,54 @@
 /**
- * DEL while the agent is down. Pods must be able to end then (for example when a Node is drained for an
- * upgrade), so the plugin leaves a note in RUN_DIR/deletions and reports success. The agent processes the
- * notes before it does anything else. Until then the address stays in use; the interface disappears with
- * the Pod's namespace.
+ * DEL and GC while the agent is down. Pods must be able to end then (for example when a Node is drained for an
+ * upgrade), so the plugin (cni/note.c) leaves a note in RUN_DIR/deletions and reports success. The agent
+ * processes the notes before it does anything else. Until then the address stays in use; the interface
+ * disappears with the Pod's namespace.
  *
  * No note is missed: the plugin tries the agent once more after writing one, and the agent reads the notes
- * after it starts to listen and before each ADD.
+ * after it starts to listen and before each ADD. No note comes too late: it says when its call began, and
+ * spares what has been attached since.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, writeSync } from "node:fs";
 import { readdir, readFile, rm, stat } from "node:fs/promises";
 import type { EndpointId } from "./endpoint.js";
+import { parseAttachments } from "./request.js";
 
 /** A note that is being written. */
 const ASIDE = /\.json\.\d+$/;
 const ASIDE_MS = 60_000;
 
+export interface Note {
+	path: string;
+	/** When the call began (see monotonicMs); infinite in notes of earlier versions. */
+	at: number;
+	/** DEL: this attachment. GC: all of a network but those of `valid`. */
+	remove: EndpointId | { network: string; valid: Omit<EndpointId, "network">[] };
+}
+
+/** CLOCK_MONOTONIC in milliseconds: no step of the Node's time of day changes the order of calls. */
+export function monotonicMs(): number {
+	return Number(process.hrtime.bigint() / 1_000_000n);
+}
+
 function directoryOf(runDir: string): string {
 	return `${runDir}/deletions`;
 }
 
-/** Ids contain no comma, and together they fit into a file name. */
-function pathOf(runDir: string, { network, containerId, ifName }: EndpointId): string {
-	return `${directoryOf(runDir)}/${network},${containerId},${ifName}.json`;
+export async function forgetNote({ path }: Note): Promise<void> {
+	await rm(path, { force: true });
 }
 
-/** Leaves a note, for the plugin. Throws file system errors. */
-export function noteDeletion(runDir: string, id: EndpointId): void {
-	mkdirSync(directoryOf(runDir), { mode: 0o700, recursive: true });
-	const path = pathOf(runDir, id);
-	const aside = `${path}.${process.pid}`;
-	const file = openSync(aside, "w", 0o600);
-	const { network, containerId, ifName } = id;
-	writeSync(file, JSON.stringify({ network, containerId, ifName }));
-	fsyncSync(file);
-	closeSync(file);
-	renameSync(aside, path);
-}
-
-export async function forgetDeletion(runDir: string, id: EndpointId): Promise<void> {
-	await rm(pathOf(runDir, id), { force: true });
-}
-
-/** The existing notes. An unreadable one is ignored (the next DEL overwrites it). */
-export async function notedDeletions(runDir: string): Promise<EndpointId[]> {
+/** The existing notes. An unreadable one is ignored (the next call overwrites it). */
+export async function readNotes(runDir: string): Promise<Note[]> {
 	const files = await readdir(directoryOf(runDir)).catch(() => []);
-	const notes: EndpointId[] = [];
+	const notes: Note[] = [];
 	for (const file of files) {
+		const path = `${directoryOf(runDir)}/${file}`;
 		// What a plugin that was killed left behind; one that still runs ends within a minute.
-		if (ASIDE.test(file)) await rmIfOld(`${directoryOf(runDir)}/${file}`);
+		if (ASIDE.test(file)) await rmIfOld(path);
 		if (!file.endsWith(".json")) continue;
-		const text = await readFile(`${directoryOf(runDir)}/${file}`, "utf8").catch(() => "");
-		const id = decode(text);
-		if (id !== undefined) notes.push(id);
+		const text = await readFile(path, "utf8").catch(() => "");
+		const note = decode(text);
+		if (note !== undefined) notes.push({ path, ...note });
 	}
 	return notes;
 }
@@ -61,11 +58,15 @@ async function rmIfOld(path: string): Promise<void> {
 	if (Date.now() - mtimeMs > ASIDE_MS) await rm(path, { force: true });
 }
 
-function decode(text: string): EndpointId | undefined {
+function decode(text: string): Omit<Note, "path"> | undefined {
 	try {
-		const id = JSON.parse(text) as Partial<EndpointId> | null;
-		const parts = [id?.network, id?.containerId, id?.ifName];
-		return parts.every((part) => typeof part === "string") ? (id as EndpointId) : undefined;
+		const { at, network, containerId, ifName, validAttachments } = JSON.parse(text);
+		if (typeof network !== "string") return undefined;
+		const note = { at: typeof at === "number" ? at : Number.POSITIVE_INFINITY };
+		if (validAttachments !== undefined)
+			return { ...note, remove: { network, valid: parseAttachments(validAttachments) } };
+		if (typeof containerId !== "string" || typeof ifName !== "string") return undefined;
+		return { ...note, remove: { network, containerId, ifName } };
 	} catch {
 		return undefined;
 	}

@@ -24,6 +24,8 @@ export interface Endpoint {
 	mtu: number;
 	/** ISO 8601. */
 	attachedAt: string;
+	/** The same by monotonicMs; absent in records of earlier versions. */
+	attachedMs?: number;
 	/** The Pod's Kubernetes namespace and name, if CNI_ARGS has them. */
 	namespace?: string;
 	name?: string;

@@ -13,6 +13,7 @@ import { basename } from "node:path";
 import type { IpRoute } from "../linux/iproute.js";
 import { isPodInterface } from "../linux/names.js";
 import type { Log } from "../text/log.js";
+import { monotonicMs } from "./deletions.js";
 import {
 	describe,
 	type Endpoint,
@@ -112,7 +113,8 @@ export class Pods {
 	add(attachment: Attachment, node: NodeView): Promise<Endpoint> {
 		return this.#lock.run(endpointKey(attachment), async () => {
 			const known = this.get(attachment);
-			if (known !== undefined && (await this.#isIntact(known, attachment, node))) return known;
+			if (known !== undefined && (await this.#isIntact(known, attachment, node)))
+				return await this.#renew(known);
 			const endpoint = await this.#prepare(attachment, node, known);
 			try {
 				await this.#attach(endpoint, node);
@@ -135,6 +137,14 @@ export class Pods {
 		}
 	}
 
+	/** Notes of earlier calls no longer concern it. */
+	async #renew(known: Endpoint): Promise<Endpoint> {
+		const renewed = { ...(this.get(known) ?? known), attachedMs: monotonicMs() };
+		this.#endpoints.set(endpointKey(known), renewed);
+		await this.#persist(renewed);
+		return renewed;
+	}
+
 	async #isIntact(known: Endpoint, { netns }: Attachment, node: NodeView): Promise<boolean> {
 		if (known.netns !== netns) return false;
 		const defaultRoutes = known.addresses.map(defaultPrefix);
@@ -148,7 +158,17 @@ export class Pods {
 		const { addresses, gateways } = known ?? (await this.#reserve(node));
 		const mac = podMac(a);
 		const attachedAt = new Date().toISOString();
-		return { ...a, addresses, gateways, mac, hostInterface, mtu: node.podMTU, attachedAt };
+		const attachedMs = monotonicMs();
+		return {
+			...a,
+			addresses,
+			gateways,
+			mac,
+			hostInterface,
+			mtu: node.podMTU,
+			attachedAt,
+			attachedMs,
+		};
 	}
 
 	async #reserve(node: NodeView): Promise<{ addresses: string[]; gateways: string[] }> {
@@ -189,10 +209,15 @@ export class Pods {
 
 	/* ------------------------------------------------------ detaching */
 
-	/** Detaches an endpoint. For an unknown one, removes an interface that an interrupted ADD may have left. */
-	delete(id: EndpointId): Promise<void> {
+	/**
+	 * Detaches an endpoint. For an unknown one, removes an interface that an interrupted ADD may have left.
+	 *
+	 * @param calledMs when the call began, see monotonicMs: what has been attached since stays
+	 */
+	delete(id: EndpointId, calledMs = Number.POSITIVE_INFINITY): Promise<void> {
 		return this.#lock.run(endpointKey(id), async () => {
 			const endpoint = this.get(id);
+			if (endpoint !== undefined && isNewer(endpoint, calledMs)) return;
 			if (endpoint === undefined) {
 				const names = hostInterfaceNames(id.containerId, id.ifName);
 				if (names.some(isAttached)) await this.#removeLeftovers((key) => key === endpointKey(id));
@@ -210,12 +235,16 @@ export class Pods {
 	 *
 	 * @returns failures; the other attachments are removed
 	 */
-	async deleteOthers(network: string, keep: ReadonlySet<string>): Promise<string[]> {
+	async deleteOthers(
+		network: string,
+		keep: ReadonlySet<string>,
+		calledMs = Number.POSITIVE_INFINITY,
+	): Promise<string[]> {
 		const failures: string[] = [];
 		const note = (error: Error) => void failures.push(error.message);
 		for (const endpoint of this.list()) {
 			if (endpoint.network === network && !keep.has(endpointKey(endpoint)))
-				await this.delete(endpoint).catch(note);
+				await this.delete(endpoint, calledMs).catch(note);
 		}
 		await this.#removeLeftovers(
 			(key) => key.startsWith(`${network}/`) && !keep.has(key) && !this.#lock.isHeld(key),
@@ -328,6 +357,11 @@ export class Pods {
 			throw new CniError(ErrorCode.DATA_PATH, `Cannot attach the data path: ${is}`);
 		}
 	}
+}
+
+/** True if it was attached after that call; the clock of an earlier boot says nothing of it. */
+function isNewer({ attachedMs = 0, hostInterface }: Endpoint, calledMs: number): boolean {
+	return attachedMs > calledMs && isAttached(hostInterface);
 }
 
 /** Of an endpoint, for the log. */

@@ -1,6 +1,6 @@
 /**
- * Validates the parameters of a plugin invocation. Pure; both the plugin and the agent use it, so that an
- * invalid call gets the same answer whether or not the agent runs.
+ * Validates the parameters of a plugin invocation. Pure. The plugin (cni/main.c) checks only what it needs to
+ * ask the agent, and to note a DEL or GC while there is none.
  *
  *  1 command      2 configuration: JSON, version, name      3 fields of the configuration
  *  4 variables that the command needs                       5 CNI_ARGS
@@ -151,9 +151,7 @@ function parseConfiguration(config: unknown): NetworkConfiguration {
 	if (prevResult !== undefined && prevResult !== null)
 		parsed.prevResult = parsePreviousResult(prevResult);
 	const attachments = config["cni.dev/valid-attachments"];
-	// Go's encoder writes an empty list as null.
-	if (attachments === null) parsed.validAttachments = [];
-	else if (attachments !== undefined) parsed.validAttachments = parseAttachments(attachments);
+	if (attachments !== undefined) parsed.validAttachments = parseAttachments(attachments);
 	return parsed;
 }
 
@@ -189,8 +187,11 @@ function parsePreviousResult(result: unknown): PreviousResult {
 	return result as PreviousResult;
 }
 
-function parseAttachments(value: unknown): { containerId: string; ifName: string }[] {
+/** @throws CniError */
+export function parseAttachments(value: unknown): { containerId: string; ifName: string }[] {
 	const field = "cni.dev/valid-attachments";
+	// Go's encoder writes an empty list as null.
+	if (value === null) return [];
 	if (!Array.isArray(value)) throw invalidField(field, "a list", value);
 	return value.map((entry: unknown) => {
 		const { containerID, ifname } = isObject(entry) ? entry : {};

@@ -2,13 +2,13 @@
  * The agent's side of the CNI plugin: handles its requests.
  *
  *  1 validates the parameters
- *  2 processes DELs that were noted while no agent ran
+ *  2 processes DELs and GCs that were noted while no agent ran
  *  3 executes the command      4 returns the answer or an error object
  */
 
 import type { IpRoute } from "../linux/iproute.js";
 import type { Log } from "../text/log.js";
-import { forgetDeletion, notedDeletions } from "./deletions.js";
+import { forgetNote, type Note, readNotes } from "./deletions.js";
 import { describe, type Endpoint, endpointKey } from "./endpoint.js";
 import { CniError, ErrorCode, errorObject } from "./errors.js";
 import { inspect } from "./inspection.js";
@@ -74,19 +74,20 @@ export class CniServer {
 	}
 
 	/**
-	 * Processes the DELs that the plugin noted while no agent ran. Call once the socket listens; every call
+	 * Processes the DELs and GCs that the plugin noted while no agent ran. Call once the socket listens; every call
 	 * of the plugin does it as well.
 	 */
 	workOffDeletions(): Promise<void> {
 		// One at a time: a note must be removed before the same key is attached again.
 		return this.#lock.run("deletions", async () => {
-			for (const id of await notedDeletions(this.#options.runDir)) {
+			for (const note of await readNotes(this.#options.runDir)) {
 				try {
-					await this.#pods.delete(id);
-					await forgetDeletion(this.#options.runDir, id);
+					await this.#workOff(note);
+					await forgetNote(note);
 				} catch (error) {
 					// Retried at the next call.
-					this.#options.log.warn({ ...id, err: error }, "cannot process a noted DEL, will retry");
+					const fields = { file: note.path, err: error };
+					this.#options.log.warn(fields, "cannot process a noted call, will retry");
 				}
 			}
 		});
@@ -141,7 +142,7 @@ export class CniServer {
 				await this.#pods.checkRoom(ErrorCode.NOT_AVAILABLE, this.#node(ErrorCode.NOT_AVAILABLE));
 				return undefined;
 			case "GC":
-				await this.#collectGarbage(config);
+				await this.#collectGarbage(config.name, config.validAttachments ?? []);
 				return undefined;
 		}
 	}
@@ -187,9 +188,18 @@ export class CniServer {
 		);
 	}
 
-	async #collectGarbage({ name, validAttachments = [] }: NetworkConfiguration): Promise<void> {
-		const valid = new Set(validAttachments.map((a) => endpointKey({ network: name, ...a })));
-		const failures = await this.#pods.deleteOthers(name, valid);
+	async #workOff({ remove, at }: Note): Promise<void> {
+		if ("valid" in remove) await this.#collectGarbage(remove.network, remove.valid, at);
+		else await this.#pods.delete(remove, at);
+	}
+
+	async #collectGarbage(
+		network: string,
+		validAttachments: readonly { containerId: string; ifName: string }[],
+		calledMs?: number,
+	): Promise<void> {
+		const valid = new Set(validAttachments.map((a) => endpointKey({ network, ...a })));
+		const failures = await this.#pods.deleteOthers(network, valid, calledMs);
 		if (failures.length === 0) return;
 		throw new CniError(
 			ErrorCode.KERNEL_REFUSED,

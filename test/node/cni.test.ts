@@ -12,6 +12,7 @@ import { join } from "node:path";
 import t from "tap";
 import { ask } from "../../src/api/client.js";
 import { ApiServer, RequestError } from "../../src/api/server.js";
+import { monotonicMs } from "../../src/cni/deletions.js";
 import { hostInterfaceNames } from "../../src/cni/endpoint.js";
 import { run } from "../../src/lab/namespace.js";
 import { until } from "../../src/lab/until.js";
@@ -480,6 +481,55 @@ t.test("while the agent is down", async (t) => {
 		await node.start();
 		t.same(readdirSync(join(node.runDir, "deletions")), [], "what a killed plugin left as well");
 		t.notOk(readdirSync(node.runDir).includes(".s00ffee"));
+	});
+
+	await t.test("GC is noted, and done when the agent is back", async (t) => {
+		const [kept, stale] = [await node.pod("kept"), await node.pod("stale")];
+		await node.add(kept);
+		await node.add(stale);
+		const before = (await node.state()).endpoints;
+		await node.kill();
+		const valid = before.filter(({ containerId }) => containerId !== stale.name);
+		const list = valid.map(({ containerId, ifName }) => ({
+			containerID: containerId,
+			ifname: ifName,
+		}));
+		const config = { cniVersion: "1.1.0", "cni.dev/valid-attachments": list };
+		t.equal((await node.call("GC", undefined, { config })).status, 0);
+		await node.start();
+		t.same((await node.state()).endpoints, valid);
+		t.same(readdirSync(join(node.runDir, "deletions")), []);
+		await node.call("DEL", kept);
+	});
+
+	await t.test("a note that is older than the attachment removes nothing", async (t) => {
+		const pod = await node.pod("young");
+		const called = monotonicMs() - 1;
+		const { addresses } = await node.add(pod);
+		const id = { network: "fairway", containerId: pod.name, ifName: "eth0" };
+		const notes = join(node.runDir, "deletions");
+		// Of calls that began before the ADD, and whose plugin was held up until now.
+		writeFileSync(join(notes, "a.json"), JSON.stringify({ at: called, ...id }));
+		const others = (await node.state()).endpoints.filter((e) => e.containerId !== pod.name);
+		const list = others.map(({ containerId, ifName }) => ({
+			containerID: containerId,
+			ifname: ifName,
+		}));
+		const collection = { at: called, network: "fairway", validAttachments: list };
+		writeFileSync(join(notes, "b.json"), JSON.stringify(collection));
+		await pod.script("ping -qc1 -W2 10.99.1.1");
+		t.same((await node.add(pod)).addresses, addresses);
+		t.same(readdirSync(notes), [], "they are worked off");
+		await pod.script("ping -qc1 -W2 10.99.1.1");
+
+		const now = monotonicMs() - 1;
+		await node.add(pod);
+		writeFileSync(join(notes, "a.json"), JSON.stringify({ at: now, ...id }));
+		await node.add(pod);
+		t.ok((await node.state()).endpoints.some(({ containerId }) => containerId === pod.name));
+		writeFileSync(join(notes, "a.json"), JSON.stringify({ at: monotonicMs(), ...id }));
+		await node.call("DEL", await node.pod("other"));
+		t.notOk((await node.state()).endpoints.some(({ containerId }) => containerId === pod.name));
 	});
 
 	await t.test("an invalid record", async (t) => {

@@ -18,8 +18,7 @@ import type { AgentState } from "./cni_agent.js";
 
 const root = new URL("../..", import.meta.url).pathname;
 
-/** Run as by a runtime: without the loaders that tap adds to every Node.js process. */
-const plugin = ["env", "-u", "NODE_OPTIONS", join(root, "bin/fairway-cni")];
+const plugin = [join(root, "bin/fairway-cni")];
 
 export const defaultView: NodeView = {
 	podCIDRs: ["10.99.1.0/24", "fd99:1::/64"],
