@@ -23,7 +23,7 @@ const allowed = {
 	slowpath: ["text", "tables", "forwarder"],
 	probe: ["loop", "tables", "config", "compile", "reconcile"],
 	api: ["tables", "linux", "config", "probe"],
-	cni: ["text", "tables", "linux", "api"],
+	cni: ["text", "tables", "files", "linux", "api"],
 	observe: ["text", "tables", "compile", "api"],
 	report: [
 		"text",
@@ -41,7 +41,7 @@ const allowed = {
 	],
 	lab: ["text", "api"],
 	agent: "every folder above",
-	cli: ["text", "linux", "config", "probe", "reconcile", "api", "lab", "agent"],
+	cli: ["text", "linux", "config", "probe", "reconcile", "api", "cni", "lab", "agent"],
 };
 
 const folders = Object.keys(allowed);

@@ -9,12 +9,14 @@
  *  answers.ts  what the API says of it
  */
 import { join } from "node:path";
+import { agentSocket } from "../api/client.js";
 import { ApiServer, RequestError } from "../api/server.js";
 import { Admission } from "../cluster/admission.js";
 import { FormerPeers } from "../cluster/former_peers.js";
 import { ManifestDirectory } from "../cluster/manifests.js";
 import { PeerIds } from "../cluster/peer_ids.js";
 import { type Source, Store } from "../cluster/store.js";
+import { Conflist } from "../cni/conflist.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { CniRequest } from "../cni/protocol.js";
 import { CniServer } from "../cni/server.js";
@@ -43,6 +45,8 @@ export interface AgentOptions {
 	manifests: string;
 	runDir: string;
 	pinDir: string;
+	/** The container runtime's network configurations; "": Fairway's is not written. */
+	cniConfDir: string;
 	log: Logger;
 	/** Default: the kernel of this machine. */
 	openKernel?: typeof openKernel;
@@ -55,6 +59,7 @@ export class Agent {
 	readonly #kernel: Kernel;
 	readonly #api: ApiServer;
 	readonly #cni: CniServer;
+	readonly #conflist: Conflist | undefined;
 	readonly #prober: Prober;
 	readonly #sources: Sources;
 	readonly #round: Round;
@@ -164,6 +169,7 @@ export class Agent {
 			peerIds: new PeerIds(adopted),
 			pathEvents: this.#pathEvents,
 			pathMemory: this.#pathMemory,
+			onReady: () => this.#conflist?.install(),
 		});
 		this.#prober = new Prober(config.probes, {
 			send: (packet) => kernel.sendProbe(packet),
@@ -184,6 +190,15 @@ export class Agent {
 			},
 			onEndpointsChanged: (_, added) => this.#onEndpoints(added),
 		});
+		const { cniConfDir } = options;
+		if (cniConfDir !== "") {
+			const socket = agentSocket(runDir);
+			this.#conflist = new Conflist({
+				dir: cniConfDir,
+				socket,
+				log: withComponent(options.log, "cni"),
+			});
+		}
 		this.answers = new Answers({
 			...{ nodeName, started, kernel },
 			state: () => this.#round.state,
@@ -194,6 +209,7 @@ export class Agent {
 						`the changed configuration is invalid, the previous one stays in force: ${error}`,
 				),
 				...problems.current,
+				...(this.#conflist?.problems() ?? []),
 			],
 			cni: this.#cni,
 			prober: this.#prober,
@@ -207,6 +223,7 @@ export class Agent {
 	async stop(): Promise<void> {
 		await this.#api.close();
 		await this.#sources.close();
+		await this.#conflist?.close();
 		this.#prober.close();
 		this.#loopLag.close();
 		this.#pathMemory.write();

@@ -45,6 +45,8 @@ export interface RoundOptions {
 	problems: ProblemLog;
 	pathEvents: PathEvents;
 	pathMemory: PathMemory;
+	/** Packets flow from now on: Pods may come. */
+	onReady: () => void;
 }
 
 class NotReadyError extends Error {}
@@ -157,6 +159,7 @@ export class Round {
 		}
 		this.#change({ ready: true });
 		this.#logReady(now, config);
+		this.#options.onReady();
 		// Last, because the first apply has as many as there are peers.
 		this.#logPeers(differences);
 		// For Pods that were attached before the MTU changed while no agent ran.

@@ -4,6 +4,7 @@ import type { Agent } from "../agent/agent.js";
 import { keepHeapSmall } from "../agent/heap.js";
 import { openLog } from "../agent/log.js";
 import { UnhandledErrors } from "../agent/unhandled_errors.js";
+import { CNI_CONF_DIR } from "../cni/conf_dir.js";
 import { formatConfigError } from "../config/config.js";
 import { readConfig } from "../config/parse.js";
 import { version } from "../text/version.js";
@@ -17,6 +18,7 @@ export interface AgentCommandOptions {
 	kubeconfig?: string;
 	runDir: string;
 	pinDir: string;
+	cniConfDir?: string;
 }
 
 /** Runs until SIGTERM or SIGINT. */
@@ -56,6 +58,7 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 			manifests: resolve(manifests),
 			runDir: resolve(options.runDir),
 			pinDir: resolve(options.pinDir),
+			cniConfDir: cniConfDirOf(options),
 			log,
 		});
 	} catch (error) {
@@ -70,6 +73,12 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 	if (await stopInTime(() => running.stop(), log)) log.info({}, "stopped");
 	// A forgotten handle must not keep a stopped agent alive.
 	process.exit(EXIT_DONE);
+}
+
+/** With a directory of manifests the container runtime may be anywhere, or none. */
+function cniConfDirOf({ cniConfDir, manifests }: AgentCommandOptions): string {
+	const dir = cniConfDir ?? (manifests === undefined ? CNI_CONF_DIR : "");
+	return dir === "" ? "" : resolve(dir);
 }
 
 function manifestsOf({ manifests, kubeconfig }: AgentCommandOptions): string {

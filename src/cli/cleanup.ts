@@ -1,12 +1,18 @@
 /** `fairway cleanup` */
 import { existsSync, rmdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
+import { agentSocket } from "../api/client.js";
+import { removeConflist } from "../cni/conflist.js";
 import { DirectoryLock } from "../linux/lock.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import type { Log } from "../text/log.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 
-export async function cleanupCommand(options: { runDir: string; pinDir: string }): Promise<number> {
+export async function cleanupCommand(options: {
+	runDir: string;
+	pinDir: string;
+	cniConfDir: string;
+}): Promise<number> {
 	// Without root, everything looks clean.
 	if (process.getuid?.() !== 0) {
 		throw new UsageError("Cannot clean up: must run as root");
@@ -22,6 +28,9 @@ export async function cleanupCommand(options: { runDir: string; pinDir: string }
 		}
 		locks.push(lock);
 	}
+	// First: no more Pods come.
+	const conflist = removeConflist(resolve(options.cniConfDir), agentSocket(runDir));
+	if (conflist !== undefined) terminalLog.info({ file: conflist }, "removed the CNI configuration");
 	await Reconciler.cleanup({ pinDir, runDir, log: terminalLog });
 	for (const lock of locks) {
 		lock.release();
@@ -58,8 +67,14 @@ const terminalLog: Log = {
 
 /** "detached a program: from_wire-2", with the error where there is one. */
 export function lineOf(fields: object, message: string): string {
-	const { interface: device, link, sysctl, err } = fields as Readonly<Record<string, unknown>>;
-	const about = [device, link, sysctl].filter((name) => typeof name === "string");
+	const {
+		interface: device,
+		link,
+		sysctl,
+		file,
+		err,
+	} = fields as Readonly<Record<string, unknown>>;
+	const about = [device, link, sysctl, file].filter((name) => typeof name === "string");
 	if (err !== undefined) about.push(err instanceof Error ? err.message : String(err));
 	return about.length === 0 ? message : `${message}: ${about.join(", ")}`;
 }

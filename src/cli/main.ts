@@ -4,6 +4,7 @@
  */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import type { PeerStatus } from "../api/messages.js";
+import { CNI_CONF_DIR } from "../cni/conf_dir.js";
 import { version } from "../text/version.js";
 import { EXIT_DONE, EXIT_FAILED, EXIT_STATUSES, EXIT_USAGE, UsageError } from "./exit.js";
 
@@ -66,6 +67,10 @@ function commands(done: (status: number) => void): Command {
 		.requiredOption("--config <file>", "configuration (YAML), watched for changes")
 		.option("--manifests <dir>", "directory of Kubernetes manifests, watched for changes")
 		.addOption(new Option("--kubeconfig <file>").hideHelp())
+		.option(
+			"--cni-conf-dir <dir>",
+			`keep 05-fairway.conflist in this directory of the container runtime, "" for none (default: ${CNI_CONF_DIR}, none with --manifests)`,
+		)
 		.addOption(runDir())
 		.addOption(pinDir())
 		.action(async (options) => done(await (await import("./agent.js")).agentCommand(options)));
@@ -156,6 +161,11 @@ function commands(done: (status: number) => void): Command {
 		.command("cleanup")
 		.description(
 			"remove every kernel object that Fairway made on this Node, Pod interfaces included",
+		)
+		.addOption(
+			new Option("--cni-conf-dir <dir>", "directory that 05-fairway.conflist is removed from")
+				.default(CNI_CONF_DIR)
+				.argParser(directory),
 		)
 		.addOption(runDir())
 		.addOption(pinDir())

@@ -29,6 +29,8 @@ export interface Endpoint {
 	/** The Pod's Kubernetes namespace and name, if CNI_ARGS has them. */
 	namespace?: string;
 	name?: string;
+	/** The Pod asks for a limit of its bandwidth, which Fairway does not apply. */
+	wantsBandwidthLimit?: true;
 }
 
 export type EndpointId = Pick<Endpoint, "network" | "containerId" | "ifName">;

@@ -43,6 +43,9 @@ export interface NodeView {
 	podMTU: number;
 }
 
+/** What an endpoint is made of. */
+export type NewEndpoint = Attachment & Pick<Endpoint, "wantsBandwidthLimit">;
+
 export interface AttachmentsOptions {
 	/** Records are kept in RUN_DIR/endpoints. */
 	runDir: string;
@@ -110,7 +113,7 @@ export class Pods {
 	 *
 	 * @throws CniError, after removing everything
 	 */
-	add(attachment: Attachment, node: NodeView): Promise<Endpoint> {
+	add(attachment: NewEndpoint, node: NodeView): Promise<Endpoint> {
 		return this.#lock.run(endpointKey(attachment), async () => {
 			const known = this.get(attachment);
 			if (known !== undefined && (await this.#isIntact(known, attachment, node)))
@@ -152,7 +155,7 @@ export class Pods {
 		return problems.length === 0;
 	}
 
-	async #prepare(a: Attachment, node: NodeView, known?: Endpoint): Promise<Endpoint> {
+	async #prepare(a: NewEndpoint, node: NodeView, known?: Endpoint): Promise<Endpoint> {
 		if (known !== undefined) await detach(this.#options.ip, known.hostInterface);
 		const hostInterface = known?.hostInterface ?? (await this.#freeHostInterface(a));
 		const { addresses, gateways } = known ?? (await this.#reserve(node));

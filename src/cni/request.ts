@@ -36,6 +36,8 @@ export interface NetworkConfiguration {
 	dns?: object;
 	/** The Result of the previous plugin (ADD), or of this container's ADD (CHECK, DEL). */
 	prevResult?: PreviousResult;
+	/** The Pod asks for a limit of its bandwidth, which Fairway does not apply. */
+	wantsBandwidthLimit?: true;
 	/** GC: the attachments to keep. */
 	validAttachments?: { containerId: string; ifName: string }[];
 }
@@ -150,6 +152,7 @@ function parseConfiguration(config: unknown): NetworkConfiguration {
 	}
 	if (prevResult !== undefined && prevResult !== null)
 		parsed.prevResult = parsePreviousResult(prevResult);
+	if (asksForBandwidth(config.runtimeConfig)) parsed.wantsBandwidthLimit = true;
 	const attachments = config["cni.dev/valid-attachments"];
 	if (attachments !== undefined) parsed.validAttachments = parseAttachments(attachments);
 	return parsed;
@@ -173,6 +176,13 @@ function refuseUnsupported(config: Record<string, unknown>): void {
 			);
 		}
 	}
+}
+
+/** The capability `bandwidth`: made of a Pod's annotations by the runtime. Rates of 0 are no limits. */
+function asksForBandwidth(runtimeConfig: unknown): boolean {
+	const bandwidth = isObject(runtimeConfig) ? runtimeConfig.bandwidth : undefined;
+	if (!isObject(bandwidth)) return false;
+	return [bandwidth.ingressRate, bandwidth.egressRate].some((rate) => Number(rate) > 0);
 }
 
 function parsePreviousResult(result: unknown): PreviousResult {

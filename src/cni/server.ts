@@ -122,6 +122,8 @@ export class CniServer {
 			if (node !== undefined && !this.#pods.isWithin(endpoint, node))
 				problems.push(`${pod} has an address outside of this Node's pod CIDRs.`);
 		}
+		const limited = this.endpoints().filter((endpoint) => endpoint.wantsBandwidthLimit);
+		if (limited.length > 0) problems.push(unlimited(limited));
 		return problems;
 	}
 
@@ -150,7 +152,8 @@ export class CniServer {
 	async #add(config: NetworkConfiguration, attachment: Attachment): Promise<Result> {
 		const node = this.#node(ErrorCode.TRY_AGAIN_LATER);
 		await checkNamespace(attachment.netns);
-		const endpoint = await this.#pods.add(attachment, node);
+		const wish = config.wantsBandwidthLimit ? { wantsBandwidthLimit: true as const } : {};
+		const endpoint = await this.#pods.add({ ...attachment, ...wish }, node);
 		// The Node's MTU may have changed meanwhile, before this endpoint was known.
 		if (this.#options.self()?.podMTU !== endpoint.mtu) await this.updateMTU();
 		return addResult(this.#pods.get(endpoint) ?? endpoint, node.gatewayMac, config);
@@ -213,4 +216,14 @@ export class CniServer {
 		if (node !== undefined) return node;
 		throw new CniError(code, "Cannot attach Pods: the Node is not ready");
 	}
+}
+
+/** Pods named at most: tenants set annotations. */
+const NAMED = 5;
+
+function unlimited(endpoints: readonly Endpoint[]): string {
+	const named = endpoints.slice(0, NAMED).map(describe).join(", ");
+	const more = endpoints.length > NAMED ? ` and ${endpoints.length - NAMED} more` : "";
+	const annotations = "kubernetes.io/ingress-bandwidth, kubernetes.io/egress-bandwidth";
+	return `Bandwidth limits (${annotations}) are not applied to ${named}${more}.`;
 }

@@ -617,3 +617,24 @@ t.test("the Node changes while Pods run", async (t) => {
 		t.equal((await node.call("CHECK", old, { config: { prevResult } })).status, 0);
 	});
 });
+
+t.test("a Pod that asks for a bandwidth limit is reported", async (t) => {
+	const node = await CniNode.up("limits");
+	t.teardown(() => node.down());
+	const limited = await node.pod("limited");
+	const runtimeConfig = (ingressRate: number) => ({ bandwidth: { ingressRate, egressRate: 0 } });
+	await node.add(limited, {
+		config: { runtimeConfig: runtimeConfig(1_000_000) },
+		variables: { CNI_ARGS: "K8S_POD_NAMESPACE=default;K8S_POD_NAME=limited" },
+	});
+	const other = await node.pod("unlimited");
+	await node.add(other, { config: { runtimeConfig: runtimeConfig(0) } });
+	const problem =
+		/^Bandwidth limits \(kubernetes.io.*\) are not applied to Pod default\/limited\.$/;
+	t.match((await node.state()).problems, [problem]);
+	await node.kill();
+	await node.start();
+	t.match((await node.state()).problems, [problem], "also after a restart");
+	await node.call("DEL", limited);
+	t.same((await node.state()).problems, []);
+});

@@ -14,6 +14,9 @@ import type {
 	PeerStatus,
 	Status,
 } from "../../src/api/messages.js";
+import { CONFLIST, conflistText } from "../../src/cni/conflist.js";
+import type { ErrorObject } from "../../src/cni/errors.js";
+import type { CniResponse } from "../../src/cni/protocol.js";
 import { parseConfig } from "../../src/config/parse.js";
 import { until } from "../../src/lab/until.js";
 import type { Network } from "../../src/linux/network.js";
@@ -205,6 +208,7 @@ class Stage {
 		for (const [i, object] of nodes.entries()) this.manifest(`${i}.json`, object);
 	}
 	survey: AgentOptions["survey"];
+	cniConfDir = "";
 	async start(openKernel?: (options: KernelOptions) => Promise<Kernel>): Promise<void> {
 		const config = parseConfig(this.#config, "config.yaml");
 		if ("errors" in config) throw new Error("the test's own configuration is wrong");
@@ -215,6 +219,7 @@ class Stage {
 			manifests: this.#path("manifests"),
 			runDir: this.#path("run"),
 			pinDir: this.#path("pin"),
+			cniConfDir: this.cniConfDir,
 			log: this.log,
 			openKernel: openKernel ?? (async () => this.kernel),
 			...(this.survey === undefined ? {} : { survey: this.survey }),
@@ -553,6 +558,34 @@ t.test("a path is direct while probes prove it", async (t) => {
 		],
 		"what was before the restart is not forgotten",
 	);
+});
+
+t.test("the container runtime gets its configuration when the Node is ready", async (t) => {
+	const s = stage(t, "", node("n2", 2));
+	s.cniConfDir = join(s.directory, "net.d");
+	const file = join(s.cniConfDir, CONFLIST);
+	const add = async () => {
+		const config = { cniVersion: "1.0.0", name: "fairway", socket: s.socket };
+		const variables = { containerId: "c", netns: "/run/netns/none", ifName: "eth0", args: "" };
+		const body = { command: "ADD", ...variables, config };
+		return (await ask<CniResponse>(s.socket, "POST", "/cni", { body })).body as ErrorObject;
+	};
+	// As an earlier boot has left it.
+	mkdirSync(s.cniConfDir);
+	writeFileSync(file, "{}");
+	writeFileSync(join(s.cniConfDir, "00-other.conf"), '{"type":"bridge"}');
+	await s.start();
+	await until("it has looked", async () => (await s.status()).waitingFor !== undefined);
+	t.match(await add(), { code: 11, msg: "Cannot attach Pods: the Node is not ready" });
+	t.equal(readFileSync(file, "utf8"), "{}", "not before the Node is ready");
+	t.match((await s.status()).problems, [/The container runtime uses .*00-other\.conf \(bridge\)/]);
+
+	s.manifest("1.json", node("n1", 1));
+	await s.ready();
+	t.equal(readFileSync(file, "utf8"), conflistText(s.socket));
+	t.match(await add(), { code: 4 }, "it is looked at, and there is no such namespace");
+	await s.agent?.stop();
+	t.equal(readFileSync(file, "utf8"), conflistText(s.socket), "stays");
 });
 
 t.test("failures are retried", async (t) => {
