@@ -52,6 +52,28 @@ const packages = {
 		"traceroute",
 		"tshark",
 	],
+	// What the Nodes of test/kubernetes run, and what its images are made of.
+	kubernetes: [
+		"bash",
+		"bind9-dnsutils",
+		"busybox-static",
+		"containerd",
+		"containernetworking-plugins",
+		"curl",
+		"dash",
+		"gcc",
+		"iperf",
+		"iproute2",
+		"iptables",
+		"libc6-dev",
+		"netcat-openbsd",
+		"nftables",
+		"openssl",
+		"procps",
+		"runc",
+		"socat",
+		"wget",
+	],
 };
 
 /** @param {string} version @param {number[]} minimum */

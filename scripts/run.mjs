@@ -1,11 +1,12 @@
-// npm start | test | build | generate | check | format | bench: prepares the machine and the build, then
-// runs the command. Plain Node.js: at the first run there is no node_modules.
+// npm start | test | cluster | test:cluster | build | generate | check | format | bench: prepares the
+// machine and the build, then runs the command. Plain Node.js: at the first run there is no node_modules.
 
 import { spawnSync } from "node:child_process";
 import { basename, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, buildBpf, generateTables, installDependencies } from "./build.mjs";
 import { check, format } from "./check.mjs";
+import { buildPrograms, checkGo } from "./kubernetes.mjs";
 import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
 import { Failure, filesUnder, handOver, Refusal, top } from "./step.mjs";
 
@@ -34,6 +35,16 @@ function ready(purposes, step = "locked-build") {
 
 const node = (...args) => handOver(process.execPath, args);
 
+/** A program of test/kubernetes, with the machine, Fairway and the cluster's programs ready. */
+function onCluster(file, args) {
+	checkKernel();
+	checkRoot();
+	checkGo();
+	ready(["start", "kubernetes"]);
+	underLock("locked-kubernetes");
+	return node("--import=tsx", `test/kubernetes/${file}`, ...args);
+}
+
 const commands = {
 	async start(args) {
 		checkKernel();
@@ -46,6 +57,12 @@ const commands = {
 		checkRoot();
 		ready(["start", "test"]);
 		return handOver("node_modules/.bin/tap", ["run", ...args]);
+	},
+	async cluster(args) {
+		return onCluster("cluster_command.ts", args);
+	},
+	async "test:cluster"(args) {
+		return onCluster("test_command.ts", args);
 	},
 	async bench(args) {
 		checkKernel();
@@ -84,6 +101,10 @@ const commands = {
 	},
 	async "locked-build"() {
 		build();
+		return 0;
+	},
+	async "locked-kubernetes"() {
+		buildPrograms();
 		return 0;
 	},
 	async "locked-objects"() {

@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
 import t from "tap";
 import { dependenciesInstalled } from "../../scripts/build.mjs";
+import { goRefusal } from "../../scripts/kubernetes.mjs";
 import { kernelRefusal, missingFrom } from "../../scripts/machine.mjs";
 
 const script = (name: string): string => resolve(import.meta.dirname, "../../scripts", name);
@@ -34,6 +35,13 @@ t.test("an unsuitable kernel is refused in one sentence", async (t) => {
 		else t.equal(refusal, undefined, shows);
 		t.notMatch(refusal ?? "", /\n/, shows);
 	}
+});
+
+t.test("a machine without a recent Go is refused in one sentence", async (t) => {
+	t.equal(goRefusal("go1.26.8"), undefined);
+	t.equal(goRefusal("go2.0"), undefined);
+	t.match(goRefusal("go1.25.9"), /expected Go 1\.26 or later, got go1\.25\.9\.$/);
+	t.match(goRefusal(undefined), /expected Go 1\.26 or later as `go` in the PATH, got none\.$/);
 });
 
 t.test("a user who is not root is refused, exit status 2", async (t) => {

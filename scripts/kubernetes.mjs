@@ -1,0 +1,104 @@
+// The programs of a Kubernetes cluster, built from the Go modules that test/kubernetes/modules pins, into
+// build/kubernetes/bin. Some 25 minutes on two cores with an empty Go build cache, seconds afterwards.
+// Plain Node.js without dependencies, like everything that npm's scripts start with.
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { filesUnder, fingerprint, once, Refusal, run, say, top } from "./step.mjs";
+
+const MINIMUM_GO = [1, 26];
+const BIN = "build/kubernetes/bin";
+const KUBERNETES = "v1.37.2";
+
+/** Programs report their version, and clients compare it: without these it is an unexpanded template. */
+const versionFlags = ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"]
+	.flatMap((name) =>
+		[
+			`gitVersion=${KUBERNETES}`,
+			"gitMajor=1",
+			"gitMinor=37",
+			"gitTreeState=clean",
+			`gitCommit=${"0".repeat(40)}`,
+			"buildDate=2026-01-01T00:00:00Z",
+		].map((value) => `-X ${name}.${value}`),
+	)
+	.join(" ");
+
+const ofKubernetes = (path) => ({
+	module: "kubernetes",
+	target: `k8s.io/kubernetes/${path}`,
+	flags: `-s -w ${versionFlags}`,
+});
+
+/** Program → the module that pins it, its package and the linker's flags. `test`: a test binary. */
+export const programs = {
+	"kube-apiserver": ofKubernetes("cmd/kube-apiserver"),
+	kubelet: ofKubernetes("cmd/kubelet"),
+	"kube-controller-manager": ofKubernetes("cmd/kube-controller-manager"),
+	"kube-scheduler": ofKubernetes("cmd/kube-scheduler"),
+	kubectl: ofKubernetes("cmd/kubectl"),
+	"kube-proxy": ofKubernetes("cmd/kube-proxy"),
+	agnhost: ofKubernetes("test/images/agnhost"),
+	ginkgo: { module: "kubernetes", target: "github.com/onsi/ginkgo/v2/ginkgo", flags: "" },
+	"e2e.test": {
+		module: "kubernetes",
+		target: "./e2e",
+		flags: `-s -w ${versionFlags}`,
+		test: true,
+	},
+	etcd: { module: "etcd", target: "go.etcd.io/etcd/server/v3", flags: "-s -w" },
+	coredns: { module: "coredns", target: "github.com/coredns/coredns", flags: "-s -w" },
+};
+
+/** What `go env GOVERSION` printed → a sentence about why it does not do, or undefined. */
+export function goRefusal(version) {
+	const wanted = MINIMUM_GO.join(".");
+	if (version === undefined)
+		return `Cannot build Kubernetes' programs: expected Go ${wanted} or later as \`go\` in the PATH, got none.`;
+	const [major = 0, minor = 0] = version
+		.replace(/^go/, "")
+		.split(".")
+		.map((part) => Number.parseInt(part, 10));
+	if (major > MINIMUM_GO[0] || (major === MINIMUM_GO[0] && minor >= MINIMUM_GO[1]))
+		return undefined;
+	return `Cannot build Kubernetes' programs: expected Go ${wanted} or later, got ${version}.`;
+}
+
+export function checkGo() {
+	const { error, status, stdout } = spawnSync("go", ["env", "GOVERSION"], {
+		encoding: "utf8",
+		env: { ...process.env, GOTOOLCHAIN: "local" },
+	});
+	const refusal = goRefusal(error || status !== 0 ? undefined : stdout.trim());
+	if (refusal) throw new Refusal(refusal);
+}
+
+/** Builds what is stale. Every program is announced, so that a long build shows that it goes on. */
+export function buildPrograms() {
+	checkGo();
+	mkdirSync(join(top, BIN), { recursive: true });
+	for (const [name, program] of Object.entries(programs)) buildProgram(name, program);
+}
+
+function buildProgram(name, { module, target, flags, test }) {
+	const folder = `test/kubernetes/modules/${module}`;
+	const output = `${BIN}/${name}`;
+	const stamp = `build/kubernetes/stamps/${name}`;
+	const inputs = () => fingerprint(filesUnder(folder, /\.(go|mod|sum)$/), target, flags);
+	if (!existsSync(join(top, output))) rmSync(join(top, stamp), { force: true });
+	once(stamp, inputs, () => {
+		const start = Date.now();
+		say(`Building ${name} of ${module} (minutes with an empty Go build cache)`);
+		const how = test ? ["test", "-c", "-vet=off"] : ["build"];
+		run("go", [...how, "-trimpath", "-ldflags", flags, "-o", join(top, output), target], {
+			cwd: join(top, folder),
+			env: {
+				...process.env,
+				CGO_ENABLED: "0",
+				GOTOOLCHAIN: "local",
+				GOFLAGS: "-mod=readonly -buildvcs=false",
+			},
+		});
+		say(`Built ${name} in ${Math.round((Date.now() - start) / 1000)} s`);
+	});
+}

@@ -1,0 +1,70 @@
+/** npm run cluster: brings the cluster up with Fairway on it, says how to use it, and removes it at Ctrl-C. */
+import { parseArgs } from "node:util";
+import { onInterrupt } from "../../src/lab/interrupt.js";
+import { kubeconfig } from "./certificates.js";
+import { Cluster, ClusterTaken, sweep } from "./cluster.js";
+import { startFairway } from "./fairway.js";
+import { makeImages } from "./images.js";
+import { controlPlane, folders, program } from "./layout.js";
+import { startPlainNetwork } from "./plain.js";
+
+const usage = `Usage: npm run cluster [-- OPTIONS]
+  --mode MODE     trafficEncapMode: encap, noEncap or hybrid (default hybrid)
+  --plain         the reference plugins ptp and portmap instead of Fairway
+  --help
+`;
+
+const { values } = parseArgs({
+	options: {
+		mode: { type: "string", default: "hybrid" },
+		plain: { type: "boolean", default: false },
+		help: { type: "boolean", default: false },
+	},
+});
+
+function say(text: string): void {
+	process.stdout.write(`${text}\n`);
+}
+
+async function main(): Promise<void> {
+	await makeImages();
+	onInterrupt(
+		async () => {
+			say("\nRemoving the cluster");
+			await sweep();
+		},
+		() => 0,
+	);
+	const start = Date.now();
+	const cluster = await Cluster.up();
+	try {
+		say(`Three Nodes registered after ${((Date.now() - start) / 1000).toFixed(1)} s`);
+		if (values.plain) await startPlainNetwork(cluster);
+		else {
+			const seconds = await startFairway(cluster, { trafficEncapMode: values.mode });
+			say(`All Nodes Ready ${seconds.toFixed(1)} s after the installation`);
+		}
+		cluster.startProxies();
+		await cluster.startDns();
+		say(await cluster.kubectl("get", "nodes,pods", "-A", "-o", "wide"));
+		say(`In another terminal, as root:
+
+  alias k='nsenter --net=${controlPlane.namespace.path} ${program("kubectl")} --kubeconfig ${kubeconfig("admin")}'
+  k get nodes,pods -A -o wide
+  k -n kube-system exec ds/fairway -- fairway peers
+
+Logs: ${folders.logs}. Ctrl-C removes the cluster.`);
+		await new Promise((resolve) => setInterval(resolve, 1 << 30).ref());
+	} finally {
+		await cluster.down();
+	}
+}
+
+if (values.help) say(usage);
+else
+	try {
+		await main();
+	} catch (error) {
+		process.stderr.write(`fairway: ${(error as Error).message}\n`);
+		process.exit(error instanceof ClusterTaken ? 2 : 1);
+	}

@@ -1,0 +1,120 @@
+/**
+ * npm run test:cluster: brings the cluster up, runs suites on it in one or more modes, and removes it. Prints TAP;
+ * its status is 0 if everything passed.
+ */
+import { parseArgs } from "node:util";
+import t from "tap";
+import { onInterrupt } from "../../src/lab/interrupt.js";
+import { type Mode, modes } from "./agents.js";
+import { Cluster, sweep } from "./cluster.js";
+import { record } from "./conformance_document.js";
+import { makeImages } from "./images.js";
+import { changeMode, type Network, networks, startNetwork } from "./network.js";
+import { smokeTests } from "./smoke.js";
+import { readSuite, runSpecs, runSuite, type SpecResult, suiteNames } from "./upstream.js";
+
+const usage = `Usage: npm run test:cluster [-- OPTIONS]
+  --mode MODE       one of ${networks.join(", ")}; may be repeated (default: ${modes.join(", ")})
+  --suite SUITE     smoke, ${suiteNames.join(", ")}; may be repeated (default: smoke, conformance, pods)
+  --labels QUERY    upstream's specs with these labels instead of a suite, as in 'sig-network && !Slow'
+  --focus REGEX     upstream's specs of these names instead of a suite
+  --procs N         specs at once (default 4)
+  --record          write the results of complete suites to docs/CONFORMANCE.md
+  --help
+`;
+
+const { values } = parseArgs({
+	options: {
+		mode: { type: "string", multiple: true, default: [...modes] },
+		suite: { type: "string", multiple: true, default: ["smoke", "conformance", "pods"] },
+		labels: { type: "string" },
+		focus: { type: "string" },
+		procs: { type: "string", default: "4" },
+		record: { type: "boolean", default: false },
+		help: { type: "boolean", default: false },
+	},
+});
+
+function refuse(message: string): never {
+	process.stderr.write(`fairway: ${message}\n`);
+	process.exit(2);
+}
+
+function chosen<T extends string>(
+	what: string,
+	given: readonly string[],
+	known: readonly T[],
+): T[] {
+	for (const one of given)
+		if (!known.includes(one as T))
+			refuse(`Cannot run the ${what} ${one}: expected one of ${known.join(", ")}.`);
+	return known.filter((one) => given.includes(one));
+}
+
+/** One test point for each spec. */
+function report(results: readonly SpecResult[], prefix: string): void {
+	for (const { name, state, message } of results)
+		if (state === "passed") t.pass(`${prefix}: ${name}`);
+		else t.fail(`${prefix}: ${name}`, { failure: message.slice(0, 2000) });
+}
+
+/** Shows those who watch that a long step goes on. */
+async function announced<T>(what: string, step: () => Promise<T>): Promise<T> {
+	const start = Date.now();
+	const tell = (text: string): void =>
+		t.comment(`${what}: ${text} (${Math.round((Date.now() - start) / 1000)} s)`);
+	const timer = setInterval(() => tell("goes on"), 30_000);
+	try {
+		return await step();
+	} finally {
+		clearInterval(timer);
+		tell("done");
+	}
+}
+
+async function main(): Promise<void> {
+	const selected = chosen<Network>("mode", values.mode, networks);
+	const suites = chosen("suite", values.suite, ["smoke", ...suiteNames]);
+	const procs = Number(values.procs);
+	const cluster = await announced("cluster", Cluster.up);
+	try {
+		let first = true;
+		for (const network of selected) {
+			if (first) {
+				const seconds = await announced(`network ${network}`, () => startNetwork(cluster, network));
+				t.comment(`all Nodes Ready ${seconds.toFixed(1)} s after the installation`);
+				cluster.startProxies();
+				await announced("DNS", () => cluster.startDns());
+			} else await announced(`mode ${network}`, () => changeMode(cluster, network as Mode));
+			first = false;
+			if (values.labels !== undefined || values.focus !== undefined) {
+				const { labels = "", focus = "" } = values;
+				const run = () => runSpecs({ labels, focus, procs });
+				report(await announced(`specs, ${network}`, run), network);
+				continue;
+			}
+			for (const name of suites.filter((one) => one !== "smoke")) {
+				const run = () => runSuite(readSuite(name), procs);
+				const results = await announced(`${name}, ${network}`, run);
+				report(results, `${network}, ${name}`);
+				if (values.record) record(name, network, results);
+			}
+		}
+		if (suites.includes("smoke") && !selected.includes("plain")) await smokeTests(t, cluster);
+	} finally {
+		await announced("removal", () => cluster.down());
+	}
+}
+
+if (values.help) process.stdout.write(usage);
+else {
+	t.setTimeout(0);
+	onInterrupt(() => sweep());
+	try {
+		await makeImages();
+		await main();
+	} catch (error) {
+		t.fail((error as Error).message);
+	}
+	t.end();
+}

@@ -1,0 +1,139 @@
+/**
+ * Upstream's end-to-end specs. A suite is a committed list of names, suites/NAME.txt: a spec of the list that
+ * does not run is a failure, so a selection that shrinks with a new version is seen. A first line
+ * `# labels: QUERY` makes the list exactly what the query selects.
+ */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { kubeconfig } from "./certificates.js";
+import { controlPlane, folders, program } from "./layout.js";
+
+export interface Suite {
+	name: string;
+	labels: string | undefined;
+	specs: readonly string[];
+}
+
+export interface SpecResult {
+	name: string;
+	/** absent: listed, and not in the program or not selected. */
+	state: "passed" | "failed" | "absent";
+	seconds: number;
+	/** What failed, in the spec's words; "": passed. */
+	message: string;
+}
+
+const folder = join(folders.source, "suites");
+export const suiteNames = readdirSync(folder).map((file) => file.replace(/\.txt$/, ""));
+
+export function readSuite(name: string): Suite {
+	const lines = readFileSync(join(folder, `${name}.txt`), "utf8")
+		.split("\n")
+		.filter((line) => line !== "");
+	const labels = /^# labels: (.*)$/.exec(lines[0] ?? "")?.[1];
+	return { name, labels, specs: lines.filter((line) => !line.startsWith("#")) };
+}
+
+/** Images of the suite have local names; all are imported before. */
+const registries = {
+	promoterE2eRegistry: "localhost/e2e",
+	buildImageRegistry: "localhost/e2e",
+	gcEtcdRegistry: "localhost/e2e",
+	dockerLibraryRegistry: "localhost/e2e",
+	gcRegistry: "localhost",
+};
+
+interface SpecReport {
+	ContainerHierarchyTexts: string[] | null;
+	LeafNodeType: string;
+	LeafNodeText: string;
+	State: string;
+	RunTime: number;
+	Failure?: { Message: string };
+}
+
+export interface Selection {
+	/** A regular expression over the names. */
+	focus?: string;
+	/** As ginkgo's --label-filter. */
+	labels?: string;
+	/** Specs at once; default 4. */
+	procs?: number;
+}
+
+const literal = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
+
+/** Runs a suite; a result for each spec of its list, and for each that ran without being listed. */
+export async function runSuite(suite: Suite, procs = 4): Promise<SpecResult[]> {
+	const selection: Selection =
+		suite.labels === undefined
+			? { focus: suite.specs.map(literal).join("|") }
+			: { labels: suite.labels };
+	const results = await runSpecs({ ...selection, procs });
+	const ran = new Map(results.map((result) => [result.name, result]));
+	const listed = suite.specs.map(
+		(name) =>
+			ran.get(name) ??
+			({ name, state: "absent", seconds: 0, message: "The spec did not run." } as const),
+	);
+	const unlisted = results
+		.filter(({ name }) => suite.labels !== undefined && !suite.specs.includes(name))
+		.map((result) => ({
+			...result,
+			state: "failed" as const,
+			message: `The spec is selected, but is not in ${suite.name}.txt. ${result.message}`,
+		}));
+	return [...listed, ...unlisted];
+}
+
+/** Runs what the selection selects. Ginkgo's own output goes to the logs. */
+export async function runSpecs({
+	focus = "",
+	labels = "",
+	procs = 4,
+}: Selection): Promise<SpecResult[]> {
+	mkdirSync(folders.results, { recursive: true });
+	const registryFile = join(folders.results, "registries.yaml");
+	writeFileSync(registryFile, JSON.stringify(registries));
+	const report = join(folders.results, "report.json");
+	rmSync(report, { force: true });
+	const { stdout, stderr } = await controlPlane.namespace.run(
+		[
+			...[program("ginkgo"), `--procs=${procs}`, `--focus=${focus}`, `--label-filter=${labels}`],
+			...["--no-color", "--timeout=2h", "--json-report=report.json"],
+			...[`--output-dir=${folders.results}`, program("e2e.test"), "--", "--provider=skeleton"],
+			...[`--kubeconfig=${kubeconfig("admin")}`, `--kubectl-path=${program("kubectl")}`],
+			"--dump-logs-on-failure=false",
+		],
+		{
+			mayFail: true,
+			timeoutMs: 2 * 3_600_000,
+			environment: { KUBE_TEST_REPO_LIST: registryFile, KUBERNETES_CONFORMANCE_TEST: "y" },
+		},
+	);
+	writeFileSync(join(folders.logs, "e2e.log"), stdout + stderr, { flag: "a" });
+	return readReport(report, stdout + stderr);
+}
+
+function readReport(file: string, output: string): SpecResult[] {
+	let text: string;
+	try {
+		text = readFileSync(file, "utf8");
+	} catch {
+		throw new Error(`Cannot run upstream's specs: ${output.trim().slice(-2000)}`);
+	}
+	const suites = JSON.parse(text) as { SpecReports: SpecReport[] }[];
+	const reports = suites.flatMap((one) => one.SpecReports);
+	return reports
+		.filter(({ LeafNodeType, State }) =>
+			LeafNodeType === "It" ? State !== "skipped" && State !== "pending" : State === "failed",
+		)
+		.map((spec) => ({
+			name: [...(spec.ContainerHierarchyTexts ?? []), spec.LeafNodeText || spec.LeafNodeType].join(
+				" ",
+			),
+			state: spec.State === "passed" ? "passed" : "failed",
+			seconds: spec.RunTime / 1e9,
+			message: spec.Failure?.Message ?? "",
+		}));
+}
