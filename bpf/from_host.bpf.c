@@ -22,8 +22,8 @@
  * hop only. 0: it is in work->remote. */
 stage int resolve_outside(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
 {
-	const struct flow_key *key;
-	struct next_hop *hop = NULL;
+	const struct flow *flow = NULL;
+	struct flow_key *from;
 	struct remote *remote;
 	__u64 now;
 
@@ -32,21 +32,22 @@ stage int resolve_outside(struct __sk_buff *ctx, struct work *work, const struct
 	remote = &work->remote;
 	now = bpf_ktime_get_coarse_ns();
 	/* By the flow's own way: rules may go by the Pod's address. */
-	key = &work->packet.key;
-	key_reverse(&work->reply, key);
-	if (flow_lookup(&work->reply, node, now) && work->track.direction == FLOW_REPLY &&
-	    work->flow.flags & FLOW_SNAT) {
-		key = &work->flow.key;
-		hop = &work->flow.next_hop;
+	from = &work->reply;
+	*from = work->packet.key;
+	key_reverse(&work->target, from);
+	if (flow_lookup(&work->target, node, now) && flow_translates(&work->flow)) {
+		flow = &work->flow;
+		flow_tuple(from, flow, !work->track.direction);
 	}
-	remote_outside(ctx, work, key, hop, false, node, now);
+	work->target = work->packet.key;
+	/* The answers' direction is the gateway's. */
+	remote_outside(ctx, work, from, flow, !work->track.direction, false, node, now);
 	return remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS;
 }
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
-	struct translation *translation;
 	struct packet *packet;
 	const struct endpoint *sender;
 	struct track *track;
@@ -54,8 +55,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct remote *remote;
 	struct gso gso = gso_of(ctx);
 	enum drop_reason reason;
-	bool known, from_pod_of_ours, own_source, native = false, wants_snat, related = false,
-						  translated = false, from_slow_path;
+	bool known, from_pod_of_ours, own_source, native = false, wants_snat, from_slow_path;
 	struct ethhdr *ethernet;
 	struct route route;
 	__be16 ethertype;
@@ -70,7 +70,6 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	packet = &work->packet;
 	track = &work->track;
 	flow = &work->flow;
-	translation = &work->translation;
 	remote = &work->remote;
 
 	/* 1 */
@@ -97,13 +96,14 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 
 	/* 3 */
 	if (packet->flags & PACKET_ICMP_ERROR)
-		related = !related_lookup(ctx, packet, &work->inner, node, now);
+		track->related = related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
 		flow_lookup(&packet->key, node, now);
+	target_find();
 	/* A flow of to_pod's remembers the Node's stack as its remote side, which we come from. */
-	known = track->known && !related && flow_current(flow, epoch) &&
+	known = track->known && !track->related && flow_current(flow, epoch) &&
 		flow->route_kind == ROUTE_PEER;
-	route = known ? route_remembered(flow) : route_lookup(&packet->key.destination);
+	route = known ? route_remembered(flow) : route_lookup(&work->target.destination);
 	if (from_slow_path && route.kind == ROUTE_OUTSIDE)
 		return resolve_outside(ctx, work, node) ? dropped(verdict, DROP_NO_ROUTE)
 							: remote_send(ctx, work, node);
@@ -115,12 +115,10 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	own_source = from_pod_of_ours ||
 		     address_equal(&packet->key.source, gateway_address(node, packet->family));
 	/* A Pod's own flow, of which the slow path sends a part, is from_pod's to refresh. */
-	if (track->known && !related && !from_pod_of_ours && !flow_current(flow, epoch)) {
-		route_remember(flow, &route, NULL, track->direction, epoch);
+	if (track->known && !track->related && !from_pod_of_ours && !flow_current(flow, epoch)) {
+		route_remember(flow, &route, packet->family, NULL, track->direction, epoch);
 		track->remembered = 1;
 	}
-	if (track->known)
-		translated = snat_translation(flow, track->direction, translation);
 	/* The answer to what came from a Pod's own address, past the tunnel, goes back so. */
 	native = !own_source && track->known && track->direction == FLOW_REPLY;
 	wants_snat = !own_source && !track->known;
@@ -150,7 +148,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		flow_keep(packet, now);
 	} else {
 		flow_begin(work, packet, now);
-		route_remember(flow, &route, NULL, FLOW_ORIGINAL, epoch);
+		route_remember(flow, &route, packet->family, NULL, FLOW_ORIGINAL, epoch);
 		sender = from_pod_of_ours ? endpoint_lookup(&packet->key.source) : NULL;
 		if (sender)
 			owner = sender->index;
@@ -159,7 +157,9 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 					   owner);
 			if (slot < 0)
 				return dropped(verdict, -slot);
-			translated = snat_translation(flow, FLOW_ORIGINAL, translation);
+			track->known = 1;
+			track->direction = FLOW_ORIGINAL;
+			target_find();
 		} else {
 			/* The stack forwards what it has translated: a Service's backend. */
 			if (!address_equal(&packet->key.source,
@@ -170,9 +170,9 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 
 	/* 7 */
-	if (translated && related && related_rewrite(ctx, packet, &work->inner, translation))
+	if (related_rewrite(ctx))
 		return dropped(verdict, DROP_REWRITE_FAILED);
-	remote->translated = translated;
+	remote->translated = track->translated;
 	return remote_send(ctx, work, node);
 }
 

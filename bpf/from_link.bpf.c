@@ -14,18 +14,16 @@
 #include "lib/fragment.h"
 #include "lib/link_layer.h"
 #include "lib/slow_path.h"
-#include "lib/snat.h"
-#include "lib/track.h"
+#include "lib/translation.h"
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
-	struct translation *translation = &work->translation;
 	struct packet *packet = &work->packet;
 	const struct endpoint *endpoint;
-	const struct track *track = &work->track;
+	struct track *track = &work->track;
 	const struct flow *flow = &work->flow;
-	bool bare, related = false;
+	bool bare;
 	__be16 ethertype;
 	__u64 now;
 	__u32 l3;
@@ -45,7 +43,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet, OWNER_WIRE);
 	if (packet->flags & PACKET_ICMP_ERROR)
-		related = !related_lookup(ctx, packet, &work->inner, node, now);
+		track->related = related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
 		flow_lookup(&packet->key, node, now);
 	if (packet->flags & PACKET_PORTS_UNKNOWN && node->flags & NODE_SNAT) {
@@ -53,30 +51,28 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		slow_path_send(ctx, packet, node, SLOW_HOLD, 0, verdict);
 		verdict->drop_reason = DROP_NONE;
 	}
-	if (!track->known || track->direction != FLOW_REPLY ||
-	    !snat_translation(flow, FLOW_REPLY, translation))
+	if (!target_find())
 		return pass(verdict);
 
 	/* 3 */
 	if (flow->flags & FLOW_STACK) {
-		if (!related)
+		if (!track->related)
 			flow_keep(packet, now);
-		if ((related && related_rewrite(ctx, packet, &work->inner, translation)) ||
-		    rewrite(ctx, packet, translation, 0))
+		if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 0))
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		return pass(verdict);
 	}
-	endpoint = endpoint_lookup(&translation->address);
+	endpoint = endpoint_lookup(&work->target.destination);
 	if (!endpoint)
 		return pass(verdict);
 	if (packet->ttl <= 1) {
 		slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 		return discard();
 	}
-	if (!related)
+	if (!track->related)
 		flow_keep(packet, now);
-	if ((related && related_rewrite(ctx, packet, &work->inner, translation)) ||
-	    rewrite(ctx, packet, translation, 1) || (bare && ethernet_push(ctx)))
+	if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 1) ||
+	    (bare && ethernet_push(ctx)))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	return emit_endpoint(ctx, endpoint, node, verdict);
 }

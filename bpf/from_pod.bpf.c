@@ -21,7 +21,7 @@
 #include "lib/fragment.h"
 #include "lib/neighbour.h"
 #include "lib/remote.h"
-#include "lib/track.h"
+#include "lib/snat.h"
 #include "lib/unresolved.h"
 
 /* 1 */
@@ -111,12 +111,13 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 			flow_lookup(&packet->key, node, now);
 	}
 	if (packet->flags & PACKET_ICMP_ERROR)
-		work->departure.related = !related_lookup(ctx, packet, &work->inner, node, now);
+		track->related = related_lookup(ctx, packet, &work->inner, node, now);
 	if (track->known && !flow_current(&work->flow, work->departure.epoch) &&
 	    flow_address_lost(&work->flow)) {
 		flow_end(track);
-		work->departure.related = false;
+		track->related = 0;
 	}
+	target_find();
 	return UNDECIDED;
 }
 
@@ -162,7 +163,7 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	packet = &work->packet;
 	track = &work->track;
 	if (packet->flags & PACKET_ICMP_ERROR) {
-		if (!departure->related && departure->wants_snat)
+		if (!track->related && departure->wants_snat)
 			return dropped(&work->verdict, DROP_ICMP_UNRELATED);
 		return UNDECIDED;
 	}
@@ -181,9 +182,12 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	sender = departure_sender(departure);
 	flow_begin(work, packet, departure->now);
-	route_remember(&work->flow, &departure->route, sender, FLOW_ORIGINAL, departure->epoch);
+	route_remember(&work->flow, &departure->route, packet->family, sender, FLOW_ORIGINAL,
+		       departure->epoch);
 	if (departure->receiver.ifindex && sender)
 		pods_remember(&work->flow, sender, &departure->receiver, FLOW_ORIGINAL);
+	if (departure->route.kind == ROUTE_OUTSIDE)
+		gateway_remember(&work->flow, FLOW_REPLY, &work->remote.way, node, departure->now);
 	track->direction = FLOW_ORIGINAL;
 	if (!departure->wants_snat) {
 		track->known = flow_start(node, departure->sender.index);
@@ -193,6 +197,7 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	if (slot < 0)
 		return dropped(&work->verdict, -slot);
 	track->known = 1;
+	target_find();
 	return UNDECIDED;
 }
 
@@ -217,14 +222,11 @@ stage int pod_send(struct __sk_buff *ctx, const struct node_config *node)
 		slow_path_send(ctx, packet, node, SLOW_FRAGMENT, remote->mtu, verdict);
 		return discard();
 	}
-	remote->translated =
-		work->track.known &&
-		snat_translation(&work->flow, work->track.direction, &work->translation);
-	if (remote->translated && departure->related &&
-	    related_rewrite(ctx, packet, &work->inner, &work->translation))
+	remote->translated = work->track.translated;
+	if (related_rewrite(ctx))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	if (departure->receiver.ifindex) {
-		if (rewrite(ctx, packet, NULL, 1))
+		if (rewrite(ctx, packet, target_of(work), 1))
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		return emit_endpoint(ctx, &departure->receiver, node, verdict);
 	}

@@ -166,11 +166,11 @@ int port_keep(struct __sk_buff *ctx)
 
 	if (!has_conntrack || !work)
 		return 0;
-	protocol = work->flow.key.protocol;
+	protocol = work->flow.protocol;
 	flow = flow_at(work->track.slot);
 	if (!flow || (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP))
 		return 0;
-	flow_reply_key(&work->reply, &work->flow);
+	flow_tuple(&work->reply, &work->flow, FLOW_REPLY);
 	size = tuple_of(&work->port.tuple, &work->reply);
 	options = &work->port.options;
 	options_set(options, protocol);

@@ -39,7 +39,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 	flow_begin(work, packet, now);
 	work->flow.flags |= FLOW_STACK;
-	route_remember(&work->flow, &route, NULL, FLOW_ORIGINAL, epoch);
+	route_remember(&work->flow, &route, packet->family, NULL, FLOW_ORIGINAL, epoch);
 	owner = endpoint_lookup(&packet->key.source);
 	if (!owner)
 		owner = endpoint_lookup(&packet->key.destination);

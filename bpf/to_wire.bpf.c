@@ -17,17 +17,14 @@
 #include "lib/link_layer.h"
 #include "lib/remote.h"
 #include "lib/snat.h"
-#include "lib/track.h"
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
-	struct translation *translation = &work->translation;
 	struct packet *packet = &work->packet;
-	const struct track *track = &work->track;
+	struct track *track = &work->track;
 	const struct endpoint *sender;
 	struct flow *flow = &work->flow;
-	bool related = false;
 	struct route route;
 	__be16 ethertype;
 	__u64 now;
@@ -48,7 +45,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet, sender->index);
 	if (packet->flags & PACKET_ICMP_ERROR)
-		related = !related_lookup(ctx, packet, &work->inner, node, now);
+		track->related = related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
 		flow_lookup(&packet->key, node, now);
 
@@ -62,7 +59,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			return dropped(verdict, DROP_ICMP_UNRELATED);
 		if (packet->flags & PACKET_PORTS_UNKNOWN)
 			return dropped(verdict, DROP_FRAGMENT_UNKNOWN);
-		fib_question_packet(&work->question, packet, &packet->key);
+		fib_question_packet(&work->question, packet, &packet->key, &packet->key);
 		work->question.wants_source = 1;
 		work->question.output = 1;
 		fib_ask(ctx, work);
@@ -71,17 +68,16 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		slot = snat_create(ctx, packet, node, remote_source(work, node), sender->index);
 		if (slot < 0)
 			return dropped(verdict, -slot);
-		snat_translation(flow, FLOW_ORIGINAL, translation);
-	} else if (track->direction != FLOW_ORIGINAL ||
-		   !snat_translation(flow, FLOW_ORIGINAL, translation)) {
+		track->known = 1;
+		target_find();
+	} else if (track->direction != FLOW_ORIGINAL || !target_find()) {
 		/* 4: what from_pod has sent untranslated stays so */
 		return pass(verdict);
-	} else if (!related) {
+	} else if (!track->related) {
 		flow_keep(packet, now);
 	}
 
-	if ((related && related_rewrite(ctx, packet, &work->inner, translation)) ||
-	    rewrite(ctx, packet, translation, 0))
+	if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 0))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	return pass(verdict);
 }

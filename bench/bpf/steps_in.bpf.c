@@ -50,6 +50,7 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 	const struct node_config *node;
 	struct flow_match match;
 	struct flow *flow;
+	__u8 receiver;
 	__be16 port;
 	__u64 now;
 
@@ -83,25 +84,25 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 	}
 	match = flow_established(&inner, hash, true, node, route_epoch(node), now);
 	flow = match.flow;
-	if (!flow || !flow->local_ifindex || flow->local_direction == match.direction ||
-	    flow->flags & FLOW_SNAT)
+	receiver = !match.direction;
+	if (!flow || flow->pods != 1 << receiver)
 		return FAILED;
 	END_AT(IN_CHECK, 0);
-	if (!tunnel_of_flow(flow, 4, &outer) ||
+	if (!tunnel_of_flow(flow, &outer) ||
 	    ecn_decapsulate(outer.tos, inner.tos) != (inner.tos & ECN_MASK))
 		return FAILED;
 	END_AT(IN_PEER, 0);
-	if (data + PORTS_AT + 8 > end || must_go_up(ctx, data + PORTS_AT, 4, &inner, flow) ||
-	    inner.ttl <= 1)
+	if (data + PORTS_AT + 8 > end ||
+	    must_go_up(ctx, data + PORTS_AT, 4, &inner, flow->ifindex[receiver]) || inner.ttl <= 1)
 		return FAILED;
 	END_AT(IN_REDIRECTABLE, 0);
 	flow_touch(flow, now);
 	put_hop(data + INNER_L3, 4, &inner);
 	END_AT(IN_HOP, 0);
-	count_received(flow->peer * 2, true, true, inner.length, inner.before_payload, &gso);
+	count_received(flow->remote, true, true, inner.length, inner.before_payload, &gso);
 	END_AT(IN_COUNT, 0);
-	put_ethernet(data, mac_to_put(&flow->local_mac), mac_to_put(&node->gateway_mac), 4);
-	return bpf_redirect(flow->local_ifindex, 0);
+	put_ethernet(data, mac_to_put(&flow->mac[receiver]), mac_to_put(&node->gateway_mac), 4);
+	return bpf_redirect(flow->ifindex[receiver], 0);
 }
 
 #define IN(name, last)                          \

@@ -22,6 +22,7 @@ static __always_inline long room_is_there(__u32 bytes, __u64 flags)
 }
 #define bpf_skb_adjust_room(ctx, bytes, mode, flags) room_is_there(bytes, flags)
 #include "../../bpf/lib/established_send.h"
+#include "../../bpf/lib/track.h"
 
 enum {
 	OUT_START = NO_STEP,
@@ -44,12 +45,11 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	const struct node_config *node;
-	const struct peer *peer = NULL;
-	const struct next_hop *hop;
 	struct headers headers = {};
 	struct flow_match match;
+	struct exit exit;
 	struct gso gso;
-	__u32 hash, mtu = 0;
+	__u32 hash;
 	__u64 now;
 
 	if (!packet_begin(data, end))
@@ -77,33 +77,32 @@ static __always_inline int out(struct __sk_buff *ctx, int last)
 	if (!match.flow)
 		return FAILED;
 	END_AT(OUT_CHECK, (__u64)match.direction);
-	if (headers.ttl <= 1 || match.flow->local_direction != match.direction ||
-	    !frame_of(data, ctx->ifindex, match.flow->local_ifindex,
-		      mac_to_put(&match.flow->local_mac)))
+	if (headers.ttl <= 1 || !end_is_pod(match.flow, match.direction) ||
+	    !frame_of(data, ctx->ifindex, match.flow->ifindex[match.direction & 1],
+		      mac_to_put(&match.flow->mac[match.direction & 1])))
 		return FAILED;
 	END_AT(OUT_SENDER, 0);
-	hop = established_path(&match, 4, node, now, &peer, &mtu);
-	if (!hop || !peer)
+	if (!established_exit(&match, &exit, node, now) || !exit.peer)
 		return FAILED;
-	END_AT(OUT_PATH, (__u64)mtu);
+	END_AT(OUT_PATH, (__u64)exit.mtu);
 	gso = gso_of(ctx);
-	if ((gso.size ? headers.before_payload + gso.size : headers.length) > mtu)
+	if ((gso.size ? headers.before_payload + gso.size : headers.length) > exit.mtu)
 		return FAILED;
 	END_AT(OUT_FIT, 0);
 	flow_touch(match.flow, now);
 	put_hop(data + ETH_HLEN, 4, &headers);
 	END_AT(OUT_HOP, 0);
-	if (tunnel_enter(ctx, peer, node, 4, headers.key.protocol, headers.tos, hash))
+	if (tunnel_enter(ctx, exit.peer, node, 4, headers.key.protocol, headers.tos, hash))
 		return FAILED;
 	END_AT(OUT_TUNNEL, 0);
-	count_sent(match.flow->peer * 2, true, headers.length, headers.before_payload, &gso);
+	count_sent(match.flow->remote, true, headers.length, headers.before_payload, &gso);
 	END_AT(OUT_COUNT, 0);
 	data = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
 	if (data + ETH_HLEN > end)
 		return FAILED;
-	put_ethernet(data, hop->destination_mac, hop->source_mac, peer->outer_family);
-	return bpf_redirect(hop->ifindex, 0);
+	put_ethernet(data, exit.destination, exit.source, exit.peer->outer_family);
+	return bpf_redirect(exit.ifindex, 0);
 }
 
 #define OUT(name, last)                           \
@@ -186,8 +185,9 @@ int fill(struct __sk_buff *ctx)
 		return FAILED;
 	__builtin_memcpy(&pod.mac, state->frame + ETH_ALEN, sizeof(pod.mac));
 	packet.key = headers.key;
+	work->packet = packet;
 	flow_begin(work, &packet, bpf_ktime_get_coarse_ns());
-	route_remember(&work->flow, &route, &pod, FLOW_ORIGINAL, route_epoch(node));
+	route_remember(&work->flow, &route, 4, &pod, FLOW_ORIGINAL, route_epoch(node));
 	work->flow.state = FLOW_UDP_ESTABLISHED;
 	work->flow.flags |= FLOW_REPLIED;
 	return flow_create(node, 0) < 0 ? FAILED : OUT_START;

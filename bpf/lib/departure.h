@@ -10,7 +10,7 @@
 #define FAIRWAY_DEPARTURE_H
 
 #include "remote.h"
-#include "track.h"
+#include "translation.h"
 
 /* The Pod's endpoint, where it was asked for. */
 static __always_inline const struct endpoint *departure_sender(const struct departure *departure)
@@ -35,13 +35,14 @@ stage int pod_route(void)
 	if (track->known && flow->flags & FLOW_STACK && track->direction == FLOW_REPLY) {
 		/* The stack may have translated what this answers. */
 		departure->route = host;
-	} else if (track->known && !departure->related && flow_current(flow, departure->epoch)) {
+	} else if (track->known && !track->related && flow_current(flow, departure->epoch)) {
 		departure->route = route_remembered(flow);
 	} else {
-		departure->route = route_resolve(&work->packet.key.destination);
-		if (track->known && !departure->related) {
-			route_remember(flow, &departure->route, departure_sender(departure),
-				       track->direction, departure->epoch);
+		departure->route = route_resolve(&work->target.destination);
+		if (track->known && !track->related) {
+			route_remember(flow, &departure->route, work->packet.family,
+				       departure_sender(departure), track->direction,
+				       departure->epoch);
 			track->remembered = 1;
 		}
 	}
@@ -71,14 +72,14 @@ stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 		return discard();
 	departure = &work->departure;
 	track = &work->track;
-	receiver = endpoint_lookup(&work->packet.key.destination);
+	receiver = endpoint_lookup(&work->target.destination);
 	if (!receiver) {
 		slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
 		return discard();
 	}
 	departure->receiver = *receiver;
 	sender = departure_sender(departure);
-	if (track->known && !departure->related && sender && !work->flow.local_ifindex) {
+	if (track->known && !track->related && sender && !work->flow.pods) {
 		pods_remember(&work->flow, sender, receiver, track->direction);
 		track->remembered = 1;
 	}
@@ -108,9 +109,8 @@ stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 	struct verdict *verdict;
 	struct packet *packet;
 	struct track *track;
-	struct flow *flow;
 	struct way *way;
-	__u64 checked;
+	bool known;
 
 	if (!node || !work)
 		return discard();
@@ -118,16 +118,16 @@ stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 	verdict = &work->verdict;
 	packet = &work->packet;
 	track = &work->track;
-	flow = &work->flow;
 	way = &work->remote.way;
+	known = track->known && !track->related;
 	departure->wants_snat =
 		node->flags & NODE_SNAT && !(departure->route.flags & ROUTE_NO_SNAT);
-	checked = flow->next_hop.checked;
-	remote_outside(ctx, work, &packet->key,
-		       track->known && !departure->related ? &flow->next_hop : NULL,
+	remote_outside(ctx, work, &packet->key, known ? &work->flow : NULL, track->direction,
 		       departure->wants_snat && !track->known, node, departure->now);
-	if (checked != flow->next_hop.checked)
+	if (known && way->asked) {
+		gateway_remember(&work->flow, !track->direction, way, node, departure->now);
 		track->remembered = 1;
+	}
 	if (way->action == ACTION_DROP)
 		return refuse(ctx, packet, node, way, verdict);
 	/* An address of the Node that the agent has not written yet. */
@@ -137,7 +137,8 @@ stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 			return dropped(verdict, DROP_NO_ROUTE);
 		return pass(verdict);
 	}
-	if (departure->route.flags & ROUTE_PEER_NODE && tunnel_forged(ctx, packet, node))
+	if (departure->route.flags & ROUTE_PEER_NODE &&
+	    tunnel_forged(ctx, packet, work->target.destination_port, node))
 		return dropped(verdict, DROP_TUNNEL_FROM_POD);
 	return UNDECIDED;
 }

@@ -2,7 +2,7 @@
 /*
  * The fast path for packets of established flows: everything is decided from the packet's headers,
  * its flow and its peer, and then written in place. Anything unusual about the packet, the flow or
- * the path is left to the slow path, with nothing changed. Both treat the same packet alike, which
+ * the path is left to the full path, with nothing changed. Both treat the same packet alike, which
  * the differential test verifies.
  *
  *  established_receive.h   from the wire to a Pod of this Node
@@ -14,10 +14,11 @@
 #include "emit.h"
 #include "headers.h"
 #include "peer_count.h"
+#include "rewrite.h"
 #include "route.h"
-#include "snat.h"
+#include "work.h"
 
-/* Not a valid result of a TC or XDP program: the packet takes the slow path. */
+/* Not a valid result of a TC or XDP program: the packet takes the full path. */
 #define NOT_ESTABLISHED (-2)
 
 /* The flow of a packet, when the packet leaves its state as it is and all that it remembers
@@ -66,21 +67,45 @@ static __always_inline void put_hop(void *ip, __u8 family, const struct headers 
 	}
 }
 
+/* What a translation makes of a packet: its new tuple, and by how much the checksums differ. */
+struct translation {
+	const struct flow_key *to; /* in work.target; NULL: there is none */
+	__u32 addresses;
+	__u32 ports;
+};
+
+/* Of a packet of the flow. False: the full path. */
+static __always_inline bool translation_find(struct translation *translation,
+					     const struct flow_match *match, __u8 family,
+					     const struct headers *headers)
+{
+	struct work *work;
+
+	translation->to = NULL;
+	if (!flow_translates(match->flow))
+		return true;
+	work = work_space();
+	if (!work)
+		return false;
+	flow_target(&work->target, match->flow, match->direction);
+	translation->to = &work->target;
+	translation->addresses = addresses_difference(family, &headers->key, translation->to, 0);
+	translation->ports = csum_add(~ports_of(&headers->key), ports_of(translation->to));
+	return true;
+}
+
 /* IPv4's header checksum compensates changes of its header; IPv6 has none, so a sum that the NIC
  * made of the whole packet (CHECKSUM_COMPLETE) must be updated. Keeps packet pointers valid. */
 static __always_inline void csum_follow(context *ctx, __u8 family,
-					const struct translation *translation,
-					const struct headers *headers)
+					const struct translation *translation)
 {
 #ifndef FAIRWAY_XDP
 	__u32 difference = bpf_htons(0xfffe); /* of a hop limit that is one less */
 
 	if (family == 4)
 		return;
-	if (translation)
-		difference = csum_difference(translation->source ? &headers->key.source
-								 : &headers->key.destination,
-					     &translation->address, 16, difference);
+	if (translation->to)
+		difference = csum_add(difference, translation->addresses);
 	bpf_csum_update(ctx, difference);
 #endif
 }
@@ -90,42 +115,40 @@ static __always_inline void csum_follow(context *ctx, __u8 family,
 static __always_inline void put_translation(void *ip, __u8 family, struct headers *headers,
 					    const struct translation *translation)
 {
-	const struct address *from =
-		translation->source ? &headers->key.source : &headers->key.destination;
-	const struct address *to = &translation->address;
-	__u32 port = translation->source ? 0 : 2;
 	struct iphdr *ipv4 = ip;
 	struct ipv6hdr *ipv6 = ip;
 
+	if (!translation->to)
+		return;
 	if (family == 4) {
-		headers->ip_check = csum_apply(headers->ip_check,
-					       csum_difference(&from->word[3], &to->word[3], 4, 0));
-		*(translation->source ? &ipv4->saddr : &ipv4->daddr) = to->word[3];
-		*(__be16 *)(ip + sizeof(*ipv4) + port) = translation->port;
+		headers->ip_check = csum_apply(headers->ip_check, translation->addresses);
+		ipv4->saddr = translation->to->source.word[3];
+		ipv4->daddr = translation->to->destination.word[3];
+		*(__u32 *)(ipv4 + 1) = ports_of(translation->to);
 	} else {
-		__builtin_memcpy(translation->source ? &ipv6->saddr : &ipv6->daddr, to, 16);
-		*(__be16 *)(ip + sizeof(*ipv6) + port) = translation->port;
+		/* The addresses are the first 32 bytes of a tuple, too. */
+		__builtin_memcpy(&ipv6->saddr, translation->to, 2 * sizeof(struct address));
+		*(__u32 *)(ipv6 + 1) = ports_of(translation->to);
 	}
 }
 
-static __always_inline int put_translated_checksum(context *ctx, __u8 family, __u32 l4,
-						   const struct headers *headers,
+/* `l4` is the offset of the L4 header. */
+static __always_inline int put_translated_checksum(context *ctx, __u32 l4,
 						   const struct translation *translation)
 {
-	bool udp = headers->key.protocol == IPPROTO_UDP;
-	const struct address *from =
-		translation->source ? &headers->key.source : &headers->key.destination;
-	__be16 port =
-		translation->source ? headers->key.source_port : headers->key.destination_port;
-	__u32 offset = l4 + (udp ? 6 : 16);
+	__u32 offset;
+	bool udp;
 
-	if (update_checksum(ctx, offset, address_difference(family, from, &translation->address, 0),
-			    true, udp))
-		return -1;
-	if (port == translation->port)
+	if (!translation->to)
 		return 0;
-	return update_checksum(ctx, offset, csum_difference16(port, translation->port, 0), false,
-			       udp);
+	udp = translation->to->protocol == IPPROTO_UDP;
+	offset = l4 + (udp ? 6 : 16);
+	if (update_checksum(ctx, offset, translation->addresses, true, udp))
+		return -1;
+	/* The difference of what is the same. */
+	return translation->ports == ~0U
+		       ? 0
+		       : update_checksum(ctx, offset, translation->ports, false, udp);
 }
 
 /* The kernel refused a change after the packet was partly changed. */

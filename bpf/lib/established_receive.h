@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The fast path on ingress, for TC and XDP: tunnelled or direct packets to a Pod of this Node, and
- * packets to the Node that answer a translated flow of such a Pod.
+ * packets to the Node that a flow translates to such a Pod.
  *
  *  1. outer         the headers as received
  *  2. tunnel        of the simplest form: its inner headers
@@ -45,24 +45,23 @@ static __always_inline __be16 tunnel_plain(void *data, void *end, __u32 l4, __be
 }
 
 /* 3. True if the flow's remote side is a peer and these are the addresses of that peer's tunnel. */
-static __always_inline bool tunnel_of_flow(const struct flow *flow, __u8 family,
-					   const struct headers *outer)
+static __always_inline bool tunnel_of_flow(const struct flow *flow, const struct headers *outer)
 {
 	const struct peer *peer;
 
 	if (flow->route_kind != ROUTE_PEER)
 		return false;
-	peer = peer_lookup(flow->peer, family);
+	peer = peer_at(flow->remote);
 	return peer && peer_tunnels(peer) && words_equal(&peer->remote, outer->words.source) &&
 	       words_equal(&peer->local, outer->words.destination);
 }
 
 /* 3. What has come without a tunnel may have been sent by the flow's peer. */
 static __always_inline bool untunnelled_of_flow(const void *ethernet, const struct flow *flow,
-						__u8 family, const struct node_config *node)
+						const struct node_config *node)
 {
 	return flow->route_kind != ROUTE_PEER || (!HOOK_IS_XDP && was_stripped(ethernet, node)) ||
-	       peer_sends_untunnelled(flow->peer, family);
+	       sends_untunnelled(peer_at(flow->remote));
 }
 
 #ifdef FAIRWAY_XDP
@@ -93,11 +92,11 @@ static __always_inline int established_strip(context *ctx, __u32 strip, __u8 fam
 }
 
 static __always_inline bool must_go_up(context *ctx, void *l4, __u8 family,
-				       const struct headers *headers, const struct flow *flow)
+				       const struct headers *headers, __u32 ifindex)
 {
 	const struct udp_header *udp = l4;
 
-	return too_long_for_redirect(ctx, headers->length, flow->local_ifindex) ||
+	return too_long_for_redirect(ctx, headers->length, ifindex) ||
 	       (veth_wire && udp->check &&
 		udp_checksum_unfinished(&headers->key, family, udp->length, udp->check));
 }
@@ -111,10 +110,11 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct verdict verdict = { .action = ACTION_ENDPOINT, .peer = NO_PEER };
-	__u32 header = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+	__u32 header = header_size(family);
 	__u64 now = bpf_ktime_get_coarse_ns();
-	struct translation translation = {};
-	bool translated = false, own, from_peer;
+	struct translation translation;
+	bool own, from_peer;
+	__u8 receiver;
 	struct gso gso = gso_of(ctx);
 	struct flow_match match;
 	struct flow *flow;
@@ -129,44 +129,43 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	flow = match.flow;
 	if (data + l3 + header + 8 > end)
 		return NOT_ESTABLISHED;
-	if (!flow || !flow->local_ifindex || flow->local_direction == match.direction)
+	receiver = !match.direction;
+	/* Both ends: nothing that comes from the wire. */
+	if (!flow || flow->pods != 1 << receiver)
 		return NOT_ESTABLISHED;
 	if (outer) {
-		if (flow->flags & FLOW_SNAT || !tunnel_of_flow(flow, family, outer) ||
+		if (!tunnel_of_flow(flow, outer) ||
 		    ecn_decapsulate(outer->tos, headers->tos) != (headers->tos & ECN_MASK))
 			return NOT_ESTABLISHED;
 	} else {
+		/* To the Node's own address from a peer's, it may be a tunnel packet to an unknown port. */
 		if ((flow->route_kind != ROUTE_PEER && flow->route_kind != ROUTE_OUTSIDE) ||
-		    !untunnelled_of_flow(data, flow, family, node))
+		    !untunnelled_of_flow(data, flow, node) ||
+		    (flow_translates(flow) && flow->route_flags & ROUTE_PEER_NODE))
 			return NOT_ESTABLISHED;
-		/* From a peer's tunnel address, it may be a tunnel packet to an unknown port. */
-		if (flow->flags & FLOW_SNAT &&
-		    (match.direction != FLOW_REPLY || flow->route_kind != ROUTE_OUTSIDE ||
-		     flow->route_flags & ROUTE_PEER_NODE))
-			return NOT_ESTABLISHED;
-		translated = snat_translation(flow, FLOW_REPLY, &translation);
 	}
+	if (!translation_find(&translation, &match, family, headers))
+		return NOT_ESTABLISHED;
 	from_peer = flow->route_kind == ROUTE_PEER;
-	index = flow->peer * 2 + (family == 6);
+	index = flow->remote;
+	verdict.ifindex = flow->ifindex[receiver];
+	mac = mac_to_put(&flow->mac[receiver]);
 #ifdef FAIRWAY_XDP
 	if (headers->key.protocol == IPPROTO_TCP)
 		return established_strip(ctx, l3 - ETH_HLEN, family, index, headers, node);
-	if (must_go_up(ctx, data + l3 + header, family, headers, flow))
+	if (must_go_up(ctx, data + l3 + header, family, headers, verdict.ifindex))
 		return NOT_ESTABLISHED;
 #endif
 	if (headers->ttl <= 1)
 		return NOT_ESTABLISHED;
 
-	verdict.ifindex = flow->local_ifindex;
-	mac = mac_to_put(&flow->local_mac);
 	if (!flow_holds(&match, epoch))
 		return NOT_ESTABLISHED;
 
 	flow_touch(flow, now);
-	if (translated)
-		put_translation(data + l3, family, headers, &translation);
+	put_translation(data + l3, family, headers, &translation);
 	put_hop(data + l3, family, headers);
-	csum_follow(ctx, family, translated ? &translation : NULL, headers);
+	csum_follow(ctx, family, &translation);
 	if (outer) {
 #ifdef FAIRWAY_XDP
 		if (bpf_xdp_adjust_head(ctx, l3 - ETH_HLEN))
@@ -183,7 +182,7 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	put_ethernet(data, mac, mac_to_put(&node->gateway_mac), family);
 	if (from_peer)
 		count_received(index, true, outer, headers->length, headers->before_payload, &gso);
-	if (translated && put_translated_checksum(ctx, family, l3 + header, headers, &translation))
+	if (put_translated_checksum(ctx, ETH_HLEN + header, &translation))
 		return established_failed();
 	record(&verdict);
 #ifdef FAIRWAY_XDP
@@ -237,7 +236,7 @@ stage int established_receive(context *ctx)
 	if (!node || !(node->flags & NODE_CONFIGURED) || data + ETH_HLEN > end || of_vlan(ctx) ||
 	    !for_this_node(ctx, data, node))
 		return NOT_ESTABLISHED;
-	/* Only the first buffer: larger packets take the slow path. */
+	/* Only the first buffer: larger packets take the full path. */
 	room = HOOK_IS_XDP ? end - data - ETH_HLEN : frame_length(ctx) - ETH_HLEN;
 	ethertype = *(__be16 *)(data + 2 * ETH_ALEN);
 	if (ethertype == bpf_htons(ETH_P_IP)) {

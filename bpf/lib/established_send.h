@@ -13,32 +13,44 @@
 #include "established.h"
 #include "remote.h"
 
-/* 2. NULL: slow path. `peer` is set for a peer. */
-static __always_inline const struct next_hop *
-established_path(const struct flow_match *match, __u8 family, const struct node_config *node,
-		 __u64 now, const struct peer **peer, __u32 *mtu)
+/* Where a packet goes out, and how large it may be. */
+struct exit {
+	const struct peer *peer; /* NULL: to the outside */
+	__u64 destination;	 /* MACs as in struct next_hop */
+	__u64 source;
+	__u32 ifindex;
+	__u32 mtu;
+};
+
+/* 2. False: full path. */
+static __always_inline bool established_exit(const struct flow_match *match, struct exit *exit,
+					     const struct node_config *node, __u64 now)
 {
-	struct flow *flow = match->flow;
+	const struct flow *flow = match->flow;
 	const struct next_hop *hop;
 	__u32 index;
 
 	if (flow->route_kind == ROUTE_PEER) {
-		index = flow->peer * 2 + (family == 6);
-		*peer = bpf_map_lookup_elem(&peers, &index);
+		index = flow->remote;
+		exit->peer = peer_at(index);
 		hop = bpf_map_lookup_elem(&next_hops, &index);
-		if (!*peer || (*peer)->path == PATH_NONE || (*peer)->path == PATH_DOWN ||
-		    flow->flags & FLOW_SNAT || !hop || !next_hop_trusted(hop, node, now))
-			return NULL;
-		*mtu = (*peer)->mtu;
-		return hop;
+		if (!exit->peer || exit->peer->path == PATH_NONE || exit->peer->path == PATH_DOWN ||
+		    !hop || !next_hop_trusted(hop, node, now))
+			return false;
+		exit->mtu = exit->peer->mtu;
+	} else {
+		if (flow->route_kind != ROUTE_OUTSIDE || flow->route_flags & ROUTE_PEER_NODE)
+			return false;
+		hop = gateway_cached(flow, node, now);
+		if (!hop)
+			return false;
+		exit->peer = NULL;
+		exit->mtu = flow->mtu;
 	}
-	hop = &flow->next_hop;
-	if (flow->route_kind != ROUTE_OUTSIDE || flow->route_flags & ROUTE_PEER_NODE ||
-	    (flow->flags & FLOW_SNAT && match->direction != FLOW_ORIGINAL) ||
-	    !next_hop_trusted(hop, node, now))
-		return NULL;
-	*mtu = next_hop_mtu(hop);
-	return hop;
+	exit->source = read_once(hop->source_mac);
+	exit->destination = read_once(hop->destination_mac);
+	exit->ifindex = read_once(hop->ifindex);
+	return exit->peer || gateway_is(hop, flow, !match->direction);
 }
 
 /* True if the frame at `data` was received on `ifindex` with the source MAC `mac`. */
@@ -53,23 +65,26 @@ static __always_inline bool frame_of(void *data, __u32 received, __u32 ifindex, 
 static __always_inline int established_local(struct __sk_buff *ctx, const struct node_config *node,
 					     void *data, __u8 family,
 					     const struct flow_match *match, __u32 epoch, __u64 now,
-					     const struct headers *headers)
+					     struct headers *headers)
 {
-	struct flow *flow = match->flow;
-	bool by_local = flow->local_direction == match->direction;
 	struct verdict verdict = { .action = ACTION_ENDPOINT, .peer = NO_PEER };
-	__u64 local = mac_to_put(&flow->local_mac), other = flow->next_hop.destination_mac;
-	__u32 local_ifindex = flow->local_ifindex, other_ifindex = flow->next_hop.ifindex;
+	__u8 receiver = !match->direction;
+	struct flow *flow = match->flow;
+	struct translation translation;
+	__u64 mac;
 
-	if (flow->flags & FLOW_SNAT ||
-	    !frame_of(data, ctx->ifindex, by_local ? local_ifindex : other_ifindex,
-		      by_local ? local : other) ||
-	    !flow_holds(match, epoch))
+	if (flow->pods != 3)
+		return NOT_ESTABLISHED;
+	verdict.ifindex = flow->ifindex[receiver];
+	mac = mac_to_put(&flow->mac[receiver]);
+	if (!translation_find(&translation, match, family, headers) || !flow_holds(match, epoch))
 		return NOT_ESTABLISHED;
 	flow_touch(flow, now);
-	verdict.ifindex = by_local ? other_ifindex : local_ifindex;
+	put_translation(data + ETH_HLEN, family, headers, &translation);
 	put_hop(data + ETH_HLEN, family, headers);
-	put_ethernet(data, by_local ? other : local, mac_to_put(&node->gateway_mac), family);
+	put_ethernet(data, mac, mac_to_put(&node->gateway_mac), family);
+	if (put_translated_checksum(ctx, ETH_HLEN + header_size(family), &translation))
+		return established_failed();
 	record(&verdict);
 	return bpf_redirect_peer(verdict.ifindex, 0);
 }
@@ -79,75 +94,64 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 						 struct headers *headers)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u32 header = family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
-	__u32 hash = words_hash(&headers->words, &node->flow_hash, true), mtu = 0, id, index,
-	      largest, epoch = route_epoch(node);
+	__u32 hash = words_hash(&headers->words, &node->flow_hash, true), largest,
+	      epoch = route_epoch(node), index;
 	struct verdict verdict = { .action = ACTION_WIRE, .peer = NO_PEER };
 	__u64 now = bpf_ktime_get_coarse_ns();
-	const struct peer *peer = NULL;
-	const struct next_hop *hop;
-	struct flow_match match;
+	struct translation translation;
 	struct gso gso = gso_of(ctx);
-	__u64 destination, source;
+	struct flow_match match;
+	struct exit exit;
 	struct flow *flow;
-	struct translation translation = {};
-	bool tunnel, translated;
+	bool tunnel;
 
 	match = flow_established(headers, hash, true, node, epoch, now);
 	flow = match.flow;
-	if (!flow || !flow->local_ifindex || headers->ttl <= 1 ||
-	    data + ETH_HLEN + header + 8 > end)
+	if (!flow || headers->ttl <= 1 || data + ETH_HLEN + header_size(family) + 8 > end ||
+	    !end_is_pod(flow, match.direction) ||
+	    !frame_of(data, ctx->ifindex, flow->ifindex[match.direction & 1],
+		      mac_to_put(&flow->mac[match.direction & 1])))
 		return NOT_ESTABLISHED;
 	if (flow->route_kind == ROUTE_LOCAL_PODS)
 		return established_local(ctx, node, data, family, &match, epoch, now, headers);
-	if (flow->local_direction != match.direction ||
-	    !frame_of(data, ctx->ifindex, flow->local_ifindex, mac_to_put(&flow->local_mac)))
-		return NOT_ESTABLISHED;
-	hop = established_path(&match, family, node, now, &peer, &mtu);
-	if (!hop)
+	if (!established_exit(&match, &exit, node, now))
 		return NOT_ESTABLISHED;
 	largest = gso.size ? headers->before_payload + gso.size : headers->length;
-	if (largest > mtu)
+	if (largest > exit.mtu)
 		return NOT_ESTABLISHED;
-
-	verdict.ifindex = hop->ifindex;
-	destination = hop->destination_mac;
-	source = hop->source_mac;
-	translated = !peer && snat_translation(flow, FLOW_ORIGINAL, &translation);
-	id = flow->peer;
-	if (!flow_holds(&match, epoch))
+	verdict.ifindex = exit.ifindex;
+	index = flow->remote;
+	if (!translation_find(&translation, &match, family, headers) || !flow_holds(&match, epoch))
 		return NOT_ESTABLISHED;
 
 	flow_touch(flow, now);
-	if (!peer) {
-		if (translated)
-			put_translation(data + ETH_HLEN, family, headers, &translation);
-		put_hop(data + ETH_HLEN, family, headers);
-		put_ethernet(data, destination, source, family);
-		if (translated &&
-		    put_translated_checksum(ctx, family, ETH_HLEN + header, headers, &translation))
+	put_translation(data + ETH_HLEN, family, headers, &translation);
+	put_hop(data + ETH_HLEN, family, headers);
+	if (!exit.peer) {
+		put_ethernet(data, exit.destination, exit.source, family);
+		if (put_translated_checksum(ctx, ETH_HLEN + header_size(family), &translation))
 			return established_failed();
 		record(&verdict);
 		return bpf_redirect(verdict.ifindex, 0);
 	}
-	put_hop(data + ETH_HLEN, family, headers);
-	index = id * 2 + (family == 6);
-	verdict.peer = id;
-	verdict.path = peer->path;
-	verdict.mtu = mtu;
-	tunnel = peer->path == PATH_GENEVE || peer->path == PATH_VXLAN;
+	if (put_translated_checksum(ctx, ETH_HLEN + header_size(family), &translation))
+		return established_failed();
+	verdict.peer = index / 2;
+	verdict.path = exit.peer->path;
+	verdict.mtu = exit.mtu;
+	tunnel = peer_tunnels(exit.peer);
 	if (tunnel) {
-		if (tunnel_enter(ctx, peer, node, family, headers->key.protocol, headers->tos,
+		if (tunnel_enter(ctx, exit.peer, node, family, headers->key.protocol, headers->tos,
 				 hash))
 			return established_failed();
-		data = (void *)(long)ctx->data;
-		end = (void *)(long)ctx->data_end;
-		if (data + ETH_HLEN > end)
-			return established_failed();
-		family = peer->outer_family;
+		family = exit.peer->outer_family;
 	}
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + ETH_HLEN > end)
+		return established_failed();
 	count_sent(index, tunnel, headers->length, headers->before_payload, &gso);
-	put_ethernet(data, destination, source, family);
+	put_ethernet(data, exit.destination, exit.source, family);
 	record(&verdict);
 	return bpf_redirect(verdict.ifindex, 0);
 }

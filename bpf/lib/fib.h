@@ -18,15 +18,17 @@
 #define FIB_LOOKUP_MARK (1U << 5)
 #define FIB_LKUP_RET_NO_SRC_ADDR 9
 
-/* 1. A packet that goes there as it is; `key` is its flow's, before translation. */
+/* 1. A packet that goes there as it is: from the source of one tuple, before translation, to the
+ * destination of another, after it. */
 static __always_inline void fib_question_packet(struct fib_question *question,
 						const struct packet *packet,
-						const struct flow_key *key)
+						const struct flow_key *from,
+						const struct flow_key *to)
 {
-	__u8 protocol = key->protocol;
+	__u8 protocol = from->protocol;
 
-	question->source = key->source;
-	question->destination = key->destination;
+	question->source = from->source;
+	question->destination = to->destination;
 	question->family = packet->family;
 	question->protocol = protocol;
 	question->tos = packet->tos;
@@ -35,8 +37,8 @@ static __always_inline void fib_question_packet(struct fib_question *question,
 	question->destination_port = 0;
 	/* An ICMP identifier is no port to a rule. */
 	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP) {
-		question->source_port = key->source_port;
-		question->destination_port = key->destination_port;
+		question->source_port = from->source_port;
+		question->destination_port = to->destination_port;
 	}
 }
 

@@ -85,26 +85,44 @@ static __always_inline bool tuple_equal(const struct flow_key *one, const struct
 	return words_same(key_words(one), key_words(other));
 }
 
-/* The tuple is the one that packets of the original direction carry. */
-static __always_inline bool tuple_is_original(const struct flow *flow, const struct key_words *key)
+/* The tuple is the one that the flow's packets of this direction carry where they come in. */
+static __always_inline bool tuple_is(const struct flow *flow, __u8 direction,
+				     const struct key_words *key)
 {
-	return words_same(key_words(&flow->key), key);
+	const __u64 *own = (const __u64 *)&flow->addresses[direction];
+	__u32 ports = *(const __u32 *)&flow->ports[direction];
+
+	return !((own[1] ^ key->source[1]) | (own[3] ^ key->destination[1]) |
+		 (ports ^ (__u32)key->rest) | (flow->protocol ^ (__u32)(key->rest >> 32)) |
+		 (own[0] ^ key->source[0]) | (own[2] ^ key->destination[0]));
 }
 
-static __always_inline bool tuple_is_reply(const struct flow *flow, const struct key_words *key)
+/* What the flow's packets of this direction carry where they come in. */
+static __always_inline void flow_tuple(struct flow_key *to, const struct flow *flow, __u8 direction)
 {
-	const struct key_words *own = key_words(&flow->key);
-	const __u64 *source = own->source;
-	__u32 ports = key->rest, other = own->rest;
+	to->source = flow->addresses[direction & 1].source;
+	to->destination = flow->addresses[direction & 1].destination;
+	to->source_port = flow->ports[direction & 1].source;
+	to->destination_port = flow->ports[direction & 1].destination;
+	to->protocol = flow->protocol;
+	__builtin_memset(to->pad, 0, sizeof(to->pad));
+}
 
-	if (flow->flags & FLOW_SNAT) {
-		source = (const __u64 *)&flow->snat_address;
-		other = (other & 0xffff0000) | flow->snat_port;
-	}
-	return !((source[1] ^ key->destination[1]) | (own->destination[1] ^ key->source[1]) |
-		 (other ^ (__u32)(ports << 16 | ports >> 16)) |
-		 (own->rest >> 32 ^ key->rest >> 32) | (source[0] ^ key->destination[0]) |
-		 (own->destination[0] ^ key->source[0]));
+/* What they carry where they leave: the reverse of what the other direction's come in with. */
+static __always_inline void flow_target(struct flow_key *to, const struct flow *flow,
+					__u8 direction)
+{
+	to->source = flow->addresses[!direction].destination;
+	to->destination = flow->addresses[!direction].source;
+	to->source_port = flow->ports[!direction].destination;
+	to->destination_port = flow->ports[!direction].source;
+	to->protocol = flow->protocol;
+	__builtin_memset(to->pad, 0, sizeof(to->pad));
+}
+
+static __always_inline bool flow_translates(const struct flow *flow)
+{
+	return flow->flags & (FLOW_SNAT | FLOW_DNAT);
 }
 
 /* The claim of the flow in `slot` << 1 | the direction in which this tuple belongs to it; -1: it does
@@ -121,9 +139,9 @@ static __always_inline long flow_in_slot(__u32 slot, const struct key_words *key
 		return -1;
 	/* What is compared now is of this claim, or flow_still tells. */
 	keep_order();
-	if (tuple_is_original(flow, key))
+	if (tuple_is(flow, FLOW_ORIGINAL, key))
 		return (long)claim << 1 | FLOW_ORIGINAL;
-	return tuple_is_reply(flow, key) ? (long)claim << 1 | FLOW_REPLY : -1;
+	return tuple_is(flow, FLOW_REPLY, key) ? (long)claim << 1 | FLOW_REPLY : -1;
 }
 
 /* The slot that the index names for a tuple; -1: none, or one with another generation. */

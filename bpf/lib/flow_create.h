@@ -19,16 +19,6 @@
 
 /* ------------------------------------------------------------ 1: tuples */
 
-/* The tuple that answers carry. */
-static __always_inline void flow_reply_key(struct flow_key *to, const struct flow *flow)
-{
-	key_reverse(to, &flow->key);
-	if (flow->flags & FLOW_SNAT) {
-		to->destination = flow->snat_address;
-		to->destination_port = flow->snat_port;
-	}
-}
-
 /* With the lock of `slot`. */
 static __always_inline void unpublish(const struct flow_key *key, __u32 slot, __u32 generation)
 {
@@ -81,9 +71,9 @@ stage __u32 flow_take(__u32 slot, __u32 claim)
 	taken = claim_take(flow, claim);
 	if (!taken || !(claim & CLAIM_IN_USE))
 		return taken;
-	flow_reply_key(&work->removed, flow);
+	flow_tuple(&work->removed, flow, FLOW_REPLY);
 	unpublish(&work->removed, slot, claim_generation(claim));
-	work->removed = flow->key;
+	flow_tuple(&work->removed, flow, FLOW_ORIGINAL);
 	unpublish(&work->removed, slot, claim_generation(claim));
 	flow_count(flow, -1, flow_is_spare(flow->state, flow->flags) ? -1 : 0);
 	flow->flags = 0;
@@ -194,7 +184,7 @@ static long slot_try(__u32 index, struct slot_step *step)
 static __always_inline bool flow_slot(struct work *work, const struct node_config *node,
 				      __u16 endpoint)
 {
-	__u32 hash = tuple_hash(&work->flow.key, node), index = endpoint, round;
+	__u32 hash = tuple_hash(&work->packet.key, node), index = endpoint, round;
 	struct slot_step step = { .work = work, .node = node };
 	struct slot_search *search = &work->search;
 	struct flow_count *own = bpf_map_lookup_elem(&flow_counts, &index);
@@ -275,6 +265,26 @@ static __always_inline void flow_hint(const struct flow_key *key, const struct n
 		write_once(*hint, slot);
 }
 
+/* The flow's tuples, from the packet that begins it and from work->reply. Their difference is what
+ * becomes of its packets. */
+static __always_inline void flow_tuples(struct work *work)
+{
+	const struct flow_key *original = &work->packet.key, *reply = &work->reply;
+	struct flow *flow = &work->flow;
+
+	flow->addresses[FLOW_ORIGINAL].source = original->source;
+	flow->addresses[FLOW_ORIGINAL].destination = original->destination;
+	flow->ports[FLOW_ORIGINAL].source = original->source_port;
+	flow->ports[FLOW_ORIGINAL].destination = original->destination_port;
+	flow->addresses[FLOW_REPLY].source = reply->source;
+	flow->addresses[FLOW_REPLY].destination = reply->destination;
+	flow->ports[FLOW_REPLY].source = reply->source_port;
+	flow->ports[FLOW_REPLY].destination = reply->destination_port;
+	if (!address_equal(&reply->source, &original->destination) ||
+	    reply->source_port != original->destination_port)
+		flow->flags |= FLOW_DNAT;
+}
+
 /* Fills and publishes the slot that was found, but for the reply tuple, which is there. */
 static __always_inline int flow_publish(struct work *work, const struct node_config *node)
 {
@@ -282,15 +292,16 @@ static __always_inline int flow_publish(struct work *work, const struct node_con
 	__u32 slot = search->found, taken = search->taken;
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot), *made = &work->flow;
 
-	if (!flow || publish(&made->key, slot, taken, FLOW_ORIGINAL))
+	if (!flow || publish(&work->packet.key, slot, taken, FLOW_ORIGINAL))
 		return -1;
+	flow_tuples(work);
 	made->claim = taken;
 	made->endpoint = search->endpoint;
 	made->flags |= FLOW_COUNTED;
 	*flow = *made;
 	flow_count(flow, 1, flow_is_spare(flow->state, flow->flags));
 	flow_hint(&work->reply, node, slot);
-	flow_hint(&made->key, node, slot);
+	flow_hint(&work->packet.key, node, slot);
 	claim_unlock(flow, (taken & ~CLAIM_LOCKED) | CLAIM_PUBLISHED);
 	return 0;
 }
@@ -307,23 +318,23 @@ static __always_inline void flow_abandon(struct work *work)
 	flow_release(flow, taken);
 }
 
-/* Gives work->flow, which has all but its slot, one that counts for `endpoint`. Its slot, or -1 when
- * the table is full or one of its tuples belongs to another flow. */
+/* Gives work->flow, which begins with work->packet and whose answers carry work->reply, a slot that
+ * counts for `endpoint`. The slot, or -1 when the table is full or one of the tuples belongs to another
+ * flow. */
 stage int flow_create(const struct node_config *node, __u16 endpoint)
 {
 	struct work *work = work_space();
 
 	if (!node || !work)
 		return -1;
-	key_reverse(&work->reply, &work->flow.key);
 	/* Looked up in vain: if the original tuple is there, it is an expired flow's, or the same
 	 * flow's, met on two CPUs at once, which goes untracked once. */
 	if (!tuple_free(&work->reply, node, work->flow.last_seen) ||
-	    !tuple_free(&work->flow.key, node, work->flow.last_seen) ||
+	    !tuple_free(&work->packet.key, node, work->flow.last_seen) ||
 	    !flow_slot(work, node, endpoint))
 		return -1;
 	/* From an address and port to the same ones, there is one tuple. */
-	if ((!tuple_equal(&work->reply, &work->flow.key) &&
+	if ((!tuple_equal(&work->reply, &work->packet.key) &&
 	     publish(&work->reply, work->search.found, work->search.taken, FLOW_REPLY)) ||
 	    flow_publish(work, node)) {
 		flow_abandon(work);

@@ -25,7 +25,7 @@ static __always_inline bool flow_expired(const struct flow *flow, const struct n
 }
 
 /* The flow makes room before others do: nobody has answered it, or it is over. */
-static __always_inline bool flow_is_spare(__u8 state, __u8 flags)
+static __always_inline bool flow_is_spare(__u8 state, __u16 flags)
 {
 	return !(flags & FLOW_REPLIED) || state == FLOW_TCP_CLOSED || state == FLOW_SCTP_CLOSED;
 }
@@ -46,8 +46,8 @@ static __always_inline __u8 flow_reset(__u8 direction)
 
 /* State and flags of a flow, after a packet. */
 struct flow_progress {
-	__u8 state; /* enum flow_state */
-	__u8 flags; /* enum flow_flag */
+	__u8 state;  /* enum flow_state */
+	__u16 flags; /* enum flow_flag */
 };
 
 /*

@@ -22,6 +22,12 @@ struct headers {
 	__u8 ttl, tos;
 };
 
+/* Of the IP headers that are read here. */
+static __always_inline __u32 header_size(__u8 family)
+{
+	return family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+}
+
 /* Reads an IPv4 header at `l3`, with at most `room` bytes. */
 static __always_inline bool headers_ipv4(void *data, void *end, __u32 l3, __u32 room,
 					 struct headers *headers)

@@ -93,7 +93,7 @@ extern struct source_addresses_map {
 /* One for all CPUs: an entry is written some ten times a second, and read with every packet. */
 extern struct next_hops_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, NEXT_HOP_OUTSIDE + 1);
+	__uint(max_entries, NEXT_HOP_OUTSIDE + GATEWAYS_MAX);
 	__type(key, __u32);
 	__type(value, struct next_hop);
 } next_hops SEC(".maps");

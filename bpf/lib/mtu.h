@@ -6,7 +6,7 @@
 #define FAIRWAY_MTU_H
 
 #include "packet.h"
-#include "snat.h"
+#include "rewrite.h"
 
 #define TCP_OPTION_END 0
 #define TCP_OPTION_NOP 1

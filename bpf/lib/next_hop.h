@@ -23,11 +23,13 @@ struct way {
 	__u8 refusal;  /* ACTION_DROP: enum slow_path_kind of the answer, 0: none */
 	__u8 encap;    /* ACTION_PASS: the route encapsulates, which is the kernel's to do */
 	__u32 mtu;     /* to the outside: the largest IP packet that the route takes */
+	__u16 gateway; /* to the outside: its index in next_hops; 0: not kept */
+	__u8 asked;    /* the kernel was asked */
+	__u8 pad;
 	struct bpf_redir_neigh neighbour;
 	struct address source; /* where it was asked for: what the kernel sends from; or all zero */
 };
 
-#define MAC_BITS 0xffffffffffffULL
 #define HOP_MTU_MAX 0xffff
 
 #define ARP_BODY 28 /* IPv4 over Ethernet, RFC 826 */
@@ -116,34 +118,10 @@ stage int next_hop_keep(struct next_hop *hop, const struct way *way, __u32 epoch
 	hop->ifindex = way->ifindex;
 	hop->epoch = epoch;
 	hop->source_mac = way->source_mac;
-	hop->destination_mac = way->destination_mac |
-			       (__u64)(way->mtu < HOP_MTU_MAX ? way->mtu : HOP_MTU_MAX) << 48;
+	hop->destination_mac = way->destination_mac;
 	/* An exchange is a full barrier: whoever sees the time sees what was checked at it. */
 	__sync_lock_test_and_set(&hop->checked, now);
 	return 0;
-}
-
-/* Flows to the outside share few gateways: a gateway that the kernel's neighbour code has just
- * resolved need not be resolved again by each flow. */
-static __always_inline bool gateway_was_asked(const struct way *way, const struct node_config *node,
-					      __u64 now)
-{
-	__u32 index = NEXT_HOP_OUTSIDE;
-	struct next_hop *asked = bpf_map_lookup_elem(&next_hops, &index);
-
-	if (!asked)
-		return false;
-	if (next_hop_trusted(asked, node, now) &&
-	    (asked->destination_mac & MAC_BITS) == way->destination_mac &&
-	    asked->ifindex == way->ifindex)
-		return true;
-	next_hop_keep(asked, way, node->next_hop_epoch, now);
-	return false;
-}
-
-static __always_inline __u32 next_hop_mtu(const struct next_hop *hop)
-{
-	return hop->destination_mac >> 48;
 }
 
 /* The way that is cached in `hop`, which may be NULL. False: the kernel has to be asked. */
@@ -153,31 +131,26 @@ static __always_inline bool next_hop_cached(const struct next_hop *hop,
 {
 	if (!hop || !next_hop_trusted(hop, node, now))
 		return false;
-	way->destination_mac = hop->destination_mac & MAC_BITS;
+	way->destination_mac = hop->destination_mac;
 	way->source_mac = hop->source_mac;
-	way->mtu = next_hop_mtu(hop);
 	way->ifindex = hop->ifindex;
 	way->action = ACTION_WIRE;
 	return true;
 }
 
-/* Keeps what the kernel has answered in `hop`, which may be NULL. A MAC is kept as one word: a reader
- * on another CPU sees the old or the new one, never half of each. */
-static __always_inline void next_hop_learn(struct next_hop *hop, bool outside,
-					   const struct node_config *node, __u64 now,
-					   struct way *way)
+/* Keeps what the kernel has answered for a peer in `hop`, which may be NULL. */
+static __always_inline void next_hop_learn(struct next_hop *hop, const struct node_config *node,
+					   __u64 now, const struct way *way)
 {
+	if (!hop)
+		return;
 	if (!way->resolved || next_hop_unsettled(now)) {
-		if (hop && hop->checked != NEXT_HOP_WRITING)
+		if (hop->checked != NEXT_HOP_WRITING)
 			hop->checked = 0;
 		return;
 	}
-	if (outside && gateway_was_asked(way, node, now))
-		way->action = ACTION_WIRE;
-	if (hop) {
-		next_hop_keep(hop, way, node->next_hop_epoch, now);
-		count_event(EVENT_NEXT_HOP_REFRESHED);
-	}
+	next_hop_keep(hop, way, node->next_hop_epoch, now);
+	count_event(EVENT_NEXT_HOP_REFRESHED);
 }
 
 #endif

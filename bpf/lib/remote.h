@@ -11,6 +11,7 @@
 
 #include "emit.h"
 #include "fib.h"
+#include "gateway.h"
 #include "mtu.h"
 #include "peer_count.h"
 #include "slow_path.h"
@@ -69,7 +70,7 @@ static __always_inline enum drop_reason remote_peer(context *ctx, struct work *w
 		fib_question_peer(&work->question, peer, remote->tunnel,
 				  family ? family : packet->family, node);
 		fib_ask(ctx, work);
-		next_hop_learn(hop, false, node, now, &remote->way);
+		next_hop_learn(hop, node, now, &remote->way);
 	}
 	if (remote->way.action == ACTION_PASS)
 		remote->way.refusal = SLOW_UNREACHABLE;
@@ -80,28 +81,30 @@ static __always_inline enum drop_reason remote_peer(context *ctx, struct work *w
 	return DROP_NONE;
 }
 
-/* Stage 1 for the outside; the caller looks at way.action. `key` is the flow's, before translation;
- * `hop` may be NULL. `wants_source`: a
- * translation begins, see remote_source. */
+/*
+ * Stage 1 for the outside; the caller looks at way.action. `from`: the tuple of what the flow's Pod has
+ * sent, which rules go by; it goes to where work.target says. `flow`: a known one's, or NULL;
+ * `direction`: that of the packet in it. `wants_source`: a translation begins, see remote_source.
+ */
 static __always_inline void remote_outside(context *ctx, struct work *work,
-					   const struct flow_key *key, struct next_hop *hop,
-					   bool wants_source, const struct node_config *node,
-					   __u64 now)
+					   const struct flow_key *from, const struct flow *flow,
+					   __u8 direction, bool wants_source,
+					   const struct node_config *node, __u64 now)
 {
-	const struct address *destination = &work->packet.key.destination;
 	struct way *way = &work->remote.way;
 	struct route route;
 
-	if (!next_hop_cached(hop, node, now, way)) {
-		fib_question_packet(&work->question, &work->packet, key);
+	if (!flow || !gateway_find(flow, !direction, node, now, way)) {
+		fib_question_packet(&work->question, &work->packet, from, &work->target);
 		work->question.wants_source = wants_source;
 		fib_ask(ctx, work);
+		way->asked = 1;
 		if (node->flags & NODE_ROUTE_MTU) {
-			route = route_lookup(destination);
+			route = route_lookup(&work->target.destination);
 			if (route.mtu && route.mtu < way->mtu)
 				way->mtu = route.mtu;
 		}
-		next_hop_learn(hop, true, node, now, way);
+		gateway_learn(node, now, way);
 	}
 	work->remote.mtu = way->mtu;
 }
@@ -151,7 +154,7 @@ stage int remote_send(struct __sk_buff *ctx, struct work *work, const struct nod
 	if (remote->tunnel && gso.bundle)
 		return dropped(verdict, DROP_SCTP_BUNDLE);
 	if ((remote->translated || remote->decrement) &&
-	    rewrite(ctx, packet, remote->translated ? &work->translation : NULL, remote->decrement))
+	    rewrite(ctx, packet, remote->translated ? &work->target : NULL, remote->decrement))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	if (remote->to_peer) {
 		verdict->mtu = remote->mtu;

@@ -11,14 +11,6 @@
 
 #include "packet.h"
 
-/* The new values of the side that a flow translates. */
-struct translation {
-	struct address address;
-	__be16 port; /* or echo identifier */
-	__u8 source; /* 1: the source changes, 0: the destination */
-	__u8 pad;
-};
-
 static __always_inline __sum16 csum_fold(__u32 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -55,12 +47,20 @@ static __always_inline __sum16 csum_apply(__sum16 check, __u32 difference)
 	return csum_fold(csum_add((__u16)~check, difference));
 }
 
-/* The difference of two addresses in a header of this family. */
-static __always_inline __u32 address_difference(__u8 family, const struct address *from,
-						const struct address *to, __u32 sum)
+/* The difference of both addresses in a header of this family. */
+static __always_inline __u32 addresses_difference(__u8 family, const struct flow_key *from,
+						  const struct flow_key *to, __u32 sum)
 {
-	return family == 4 ? csum_difference(&from->word[3], &to->word[3], 4, sum)
-			   : csum_difference(from, to, 16, sum);
+	if (family == 6)
+		return csum_difference(from, to, 2 * sizeof(struct address), sum);
+	sum = csum_difference(&from->source.word[3], &to->source.word[3], 4, sum);
+	return csum_difference(&from->destination.word[3], &to->destination.word[3], 4, sum);
+}
+
+/* Both ports, in the order of the wire. */
+static __always_inline __u32 ports_of(const struct flow_key *key)
+{
+	return key->source_port | (__u32)key->destination_port << 16;
 }
 
 /* Writes an Ethernet header. Each MAC is stored as eight bytes; the next store overwrites the excess. */
@@ -77,19 +77,12 @@ static __always_inline __u64 mac_to_put(const struct mac *mac)
 	return *(const __u64 *)mac;
 }
 
-/* Stage 1. `decrement` is 0 or 1. */
+/* Stage 1. `decrement` is 0 or 1; `to` is the new tuple, or NULL. */
 static __always_inline int rewrite_ip(context *ctx, const struct packet *packet,
-				      const struct translation *translation, __u8 decrement)
+				      const struct flow_key *to, __u8 decrement)
 {
-	const struct address *source = &packet->key.source;
-	const struct address *destination = &packet->key.destination;
+	const struct flow_key *from = &packet->key;
 
-	if (translation) {
-		if (translation->source)
-			source = &translation->address;
-		else
-			destination = &translation->address;
-	}
 	if (packet->family == 4) {
 		/* Stores TTL, protocol, checksum and addresses together. */
 		struct {
@@ -98,20 +91,15 @@ static __always_inline int rewrite_ip(context *ctx, const struct packet *packet,
 			__be32 source, destination;
 		} half = {
 			.ttl = packet->ttl - decrement,
-			.protocol = packet->key.protocol,
-			.source = source->word[3],
-			.destination = destination->word[3],
+			.protocol = from->protocol,
+			.source = (to ? to : from)->source.word[3],
+			.destination = (to ? to : from)->destination.word[3],
 		};
-		__u32 sum = 0;
+		__u32 sum = to ? addresses_difference(4, from, to, 0) : 0;
 
 		if (decrement)
 			sum = csum_difference16(bpf_htons(packet->ttl << 8),
 						bpf_htons(half.ttl << 8), sum);
-		if (translation) {
-			sum = csum_difference(&packet->key.source.word[3], &half.source, 4, sum);
-			sum = csum_difference(&packet->key.destination.word[3], &half.destination,
-					      4, sum);
-		}
 		half.check = csum_apply(packet->ip_check, sum);
 		return store(ctx, packet->l3 + offsetof(struct iphdr, ttl), &half, sizeof(half));
 	}
@@ -122,37 +110,34 @@ static __always_inline int rewrite_ip(context *ctx, const struct packet *packet,
 				 1))
 			return -1;
 	}
-	if (!translation)
+	if (!to)
 		return 0;
-	return store_summed(ctx,
-			    packet->l3 + (translation->source ? offsetof(struct ipv6hdr, saddr)
-							      : offsetof(struct ipv6hdr, daddr)),
-			    &translation->address, 16);
+	/* The addresses are the first 32 bytes of a tuple, too. */
+	return store_summed(ctx, packet->l3 + offsetof(struct ipv6hdr, saddr), to,
+			    2 * sizeof(struct address));
 }
 
-/* The fields of the L4 header that a translation changes, as offsets from its start; 0: none. */
+/* The fields of the L4 header that a translation changes. */
 struct l4_fields {
-	__u8 port;     /* the changing port or identifier (UDP's source port is */
-	__u8 has_port; /* at 0, so there is a flag) */
-	__u8 check;
+	__u8 ports;    /* bytes of both ports, or of the echo identifier; 0: neither */
+	__u8 port;     /* their offset */
+	__u8 check;    /* offset; 0: nothing changes */
 	__u8 pseudo;   /* the checksum covers addresses */
 	__u8 optional; /* a checksum of 0 is none (UDP) */
 };
 
-static __always_inline struct l4_fields l4_fields(const struct packet *packet, bool source)
+static __always_inline struct l4_fields l4_fields(const struct packet *packet)
 {
 	struct l4_fields fields = {};
 
 	switch (packet->key.protocol) {
 	case IPPROTO_TCP:
-		fields.port = source ? 0 : 2;
-		fields.has_port = 1;
+		fields.ports = 4;
 		fields.check = 16;
 		fields.pseudo = 1;
 		break;
 	case IPPROTO_UDP:
-		fields.port = source ? 0 : 2;
-		fields.has_port = 1;
+		fields.ports = 4;
 		fields.check = 6;
 		fields.pseudo = 1;
 		fields.optional = 1;
@@ -161,13 +146,28 @@ static __always_inline struct l4_fields l4_fields(const struct packet *packet, b
 	case IPPROTO_ICMPV6:
 		if ((packet->key.protocol == IPPROTO_ICMP) != (packet->family == 4))
 			break;
+		fields.ports = packet->flags & (PACKET_ECHO_REQUEST | PACKET_ECHO_REPLY) ? 2 : 0;
 		fields.port = 4;
-		fields.has_port = !!(packet->flags & (PACKET_ECHO_REQUEST | PACKET_ECHO_REPLY));
 		fields.check = 2;
 		fields.pseudo = packet->family == 6;
 		break;
 	}
 	return fields;
+}
+
+/* What is in the header at fields.port, of this tuple. */
+static __always_inline __u32 l4_ports(const struct packet *packet, struct l4_fields fields,
+				      const struct flow_key *key)
+{
+	if (fields.ports == 4)
+		return ports_of(key);
+	return packet->flags & PACKET_ECHO_REQUEST ? key->source_port : key->destination_port;
+}
+
+static __always_inline int l4_store(context *ctx, __u32 offset, struct l4_fields fields,
+				    __u32 ports)
+{
+	return fields.ports == 4 ? store(ctx, offset, &ports, 4) : store(ctx, offset, &ports, 2);
 }
 
 /* Adds `difference` to the checksum at `offset`. `pseudo`: the difference is in the pseudo header. An
@@ -195,79 +195,77 @@ static __always_inline int update_checksum(context *ctx, __u32 offset, __u32 dif
 
 /* Stage 2. Later fragments have no L4 header; unknown protocols have nothing to change. */
 static __always_inline int rewrite_l4(context *ctx, const struct packet *packet,
-				      const struct translation *translation)
+				      const struct flow_key *to)
 {
-	struct l4_fields fields = l4_fields(packet, translation->source);
-	const struct address *from =
-		translation->source ? &packet->key.source : &packet->key.destination;
-	__be16 old_port =
-		translation->source ? packet->key.source_port : packet->key.destination_port;
-	__be16 port = translation->port;
+	struct l4_fields fields = l4_fields(packet);
+	const struct flow_key *from = &packet->key;
+	__u32 ports, before;
 
 	if (packet->flags & PACKET_LATER_FRAGMENT || !fields.check)
 		return 0;
-	if (fields.pseudo &&
-	    update_checksum(ctx, packet->l4 + fields.check,
-			    address_difference(packet->family, from, &translation->address, 0),
-			    true, fields.optional))
+	if (fields.pseudo && update_checksum(ctx, packet->l4 + fields.check,
+					     addresses_difference(packet->family, from, to, 0),
+					     true, fields.optional))
 		return -1;
-	if (!fields.has_port || port == old_port)
+	before = l4_ports(packet, fields, from);
+	ports = l4_ports(packet, fields, to);
+	if (!fields.ports || ports == before)
 		return 0;
-	if (store(ctx, packet->l4 + fields.port, &port, sizeof(port)))
+	if (l4_store(ctx, packet->l4 + fields.port, fields, ports))
 		return -1;
-	return update_checksum(ctx, packet->l4 + fields.check, csum_difference16(old_port, port, 0),
-			       false, fields.optional);
+	return update_checksum(ctx, packet->l4 + fields.check, csum_add(~before, ports), false,
+			       fields.optional);
 }
 
-/* Stages 1 and 2. `translation` may be NULL; `decrement` is subtracted from the TTL, 0 or 1. */
+/* Stages 1 and 2. `to`: the tuple that the packet leaves with, or NULL where that stays; `decrement` is
+ * subtracted from the TTL, 0 or 1. */
 #define rewrite FOR_HOOK(rewrite)
-stage int rewrite(context *ctx, const struct packet *packet, const struct translation *translation,
+stage int rewrite(context *ctx, const struct packet *packet, const struct flow_key *to,
 		  __u8 decrement)
 {
-	if (!packet || (translation && rewrite_l4(ctx, packet, translation)))
+	if (!packet || (to && rewrite_l4(ctx, packet, to)))
 		return -1;
-	return rewrite_ip(ctx, packet, translation, decrement);
+	return rewrite_ip(ctx, packet, to, decrement);
 }
 
 #ifndef FAIRWAY_XDP
 /*
- * Stage 3. `quoted` is the packet inside the error, `inner` the new values of its matching side. The
- * quoted header's checksums are updated, except TCP's, which is not among the 8 bytes that every
- * error quotes. The ICMP checksum covers everything.
+ * Stage 3. `quoted` is the packet inside the error, `to` its new tuple. The quoted header's checksums
+ * are updated, except TCP's, which is not among the 8 bytes that every error quotes. The ICMP checksum
+ * covers everything.
  */
 static __always_inline int rewrite_quoted(context *ctx, const struct packet *error,
-					  const struct packet *quoted,
-					  const struct translation *inner)
+					  const struct packet *quoted, const struct flow_key *to)
 {
-	struct l4_fields fields = l4_fields(quoted, inner->source);
-	const struct address *from = inner->source ? &quoted->key.source : &quoted->key.destination;
-	__be16 old_port = inner->source ? quoted->key.source_port : quoted->key.destination_port;
-	__be16 port = inner->port;
-	__u32 addresses = address_difference(quoted->family, from, &inner->address, 0);
-	__u32 difference = addresses, l4_difference = fields.pseudo ? addresses : 0;
+	struct l4_fields fields = l4_fields(quoted);
+	const struct flow_key *from = &quoted->key;
+	__u32 addresses = addresses_difference(quoted->family, from, to, 0);
+	__u32 difference = addresses, l4_difference = fields.pseudo ? addresses : 0, ports, before;
 	__sum16 check, changed;
 
-	if (quoted->key.protocol == IPPROTO_SCTP)
-		fields.has_port = 0; /* the translation kept it */
 	if (quoted->family == 4) {
-		changed = csum_apply(quoted->ip_check, addresses);
-		difference = csum_difference16(quoted->ip_check, changed, difference);
-		if (store(ctx, quoted->l3 + offsetof(struct iphdr, check), &changed, 2) ||
-		    store(ctx,
-			  quoted->l3 + (inner->source ? offsetof(struct iphdr, saddr)
-						      : offsetof(struct iphdr, daddr)),
-			  &inner->address.word[3], 4))
+		struct {
+			__sum16 check;
+			__be32 source, destination;
+		} __attribute__((packed)) half = {
+			.check = csum_apply(quoted->ip_check, addresses),
+			.source = to->source.word[3],
+			.destination = to->destination.word[3],
+		};
+
+		difference = csum_difference16(quoted->ip_check, half.check, difference);
+		if (store(ctx, quoted->l3 + offsetof(struct iphdr, check), &half, sizeof(half)))
 			return -1;
-	} else if (store(ctx,
-			 quoted->l3 + (inner->source ? offsetof(struct ipv6hdr, saddr)
-						     : offsetof(struct ipv6hdr, daddr)),
-			 &inner->address, 16)) {
+	} else if (store(ctx, quoted->l3 + offsetof(struct ipv6hdr, saddr), to,
+			 2 * sizeof(struct address))) {
 		return -1;
 	}
-	if (fields.has_port && port != old_port) {
-		l4_difference = csum_difference16(old_port, port, l4_difference);
-		difference = csum_difference16(old_port, port, difference);
-		if (store(ctx, quoted->l4 + fields.port, &port, 2))
+	before = l4_ports(quoted, fields, from);
+	ports = l4_ports(quoted, fields, to);
+	if (fields.ports && ports != before) {
+		l4_difference = csum_add(csum_add(l4_difference, ~before), ports);
+		difference = csum_add(csum_add(difference, ~before), ports);
+		if (l4_store(ctx, quoted->l4 + fields.port, fields, ports))
 			return -1;
 	}
 	if (fields.check && quoted->key.protocol != IPPROTO_TCP) {

@@ -36,25 +36,39 @@ static __always_inline bool flow_current(const struct flow *flow, __u32 epoch)
 	return read_once(flow->route_epoch) == epoch;
 }
 
+static __always_inline __u8 flow_family(const struct flow *flow)
+{
+	return address_is_ipv4(&flow->addresses[FLOW_ORIGINAL].source) ? 4 : 6;
+}
+
+/* In a copy: the end whose packets travel in `direction` is this Pod. */
+static __always_inline void end_remember(struct flow *flow, const struct endpoint *pod,
+					 __u8 direction)
+{
+	flow->ifindex[direction & 1] = pod->ifindex;
+	flow->mac[direction & 1] = pod->mac;
+	flow->pods |= 1 << (direction & 1);
+}
+
 /* In a copy. `local` is the Pod of this Node whose packets travel in `direction`, or NULL. It is kept
- * only where the other side is remote: between two Pods of this Node there is none to keep. */
+ * only where the other end is remote: a pair of Pods is kept as such. */
 static __always_inline void route_remember(struct flow *flow, const struct route *route,
-					   const struct endpoint *local, __u8 direction,
-					   __u32 epoch)
+					   __u8 family, const struct endpoint *local,
+					   __u8 direction, __u32 epoch)
 {
 	bool remote = route->kind == ROUTE_PEER || route->kind == ROUTE_OUTSIDE;
 
 	flow->route_epoch = epoch;
 	flow->route_kind = route->kind;
 	flow->route_flags = route->flags;
-	flow->peer = route->peer;
-	flow->local_ifindex = 0;
+	flow->pods = 0;
+	if (route->kind == ROUTE_PEER)
+		flow->remote = route->peer * 2 + (family == 6);
+	else if (route->kind != ROUTE_OUTSIDE || flow->remote < NEXT_HOP_OUTSIDE)
+		flow->remote = 0;
 	/* What the stack has translated goes back to it, and never straight into the Pod. */
-	if (local && remote && !(flow->flags & FLOW_STACK)) {
-		flow->local_mac = local->mac;
-		flow->local_direction = direction;
-		flow->local_ifindex = local->ifindex;
-	}
+	if (local && remote && !(flow->flags & FLOW_STACK))
+		end_remember(flow, local, direction);
 }
 
 /* In a copy: both ends of a flow between two Pods of this Node, which is otherwise current. `sender`'s
@@ -62,28 +76,30 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 static __always_inline void pods_remember(struct flow *flow, const struct endpoint *sender,
 					  const struct endpoint *receiver, __u8 direction)
 {
-	flow->next_hop.checked = 0;
-	flow->next_hop.destination_mac = mac_word(receiver->mac.byte);
-	flow->next_hop.ifindex = receiver->ifindex;
-	flow->local_mac = sender->mac;
-	flow->local_direction = direction;
-	flow->local_ifindex = sender->ifindex;
+	end_remember(flow, sender, direction);
+	end_remember(flow, receiver, !direction);
+}
+
+static __always_inline bool end_is_pod(const struct flow *flow, __u8 direction)
+{
+	return flow->pods & 1 << (direction & 1);
 }
 
 /* The packet, which belongs to the flow in `direction`, comes from the flow's own Pod: through its
- * interface, with its MAC, in the direction that the Pod sends in. */
+ * interface, with its MAC. */
 static __always_inline bool flow_sent_by(const struct flow *flow, __u8 direction, __u32 ifindex,
 					 const struct mac *mac)
 {
-	return flow->local_ifindex == ifindex && flow->local_direction == direction &&
-	       !__builtin_memcmp(&flow->local_mac, mac, sizeof(*mac));
+	return end_is_pod(flow, direction) && flow->ifindex[direction & 1] == ifindex &&
+	       !__builtin_memcmp(&flow->mac[direction & 1], mac, sizeof(*mac));
 }
 
-/* True for a translated flow whose address the Node has lost: answers would not arrive. Checked once
- * per epoch. */
+/* True for a flow whose source is translated to what the Node has lost: answers would not arrive.
+ * Checked once per epoch. */
 static __always_inline bool flow_address_lost(const struct flow *flow)
 {
-	return flow->flags & FLOW_SNAT && route_lookup(&flow->snat_address).kind != ROUTE_HOST;
+	return flow->flags & FLOW_SNAT &&
+	       route_lookup(&flow->addresses[FLOW_REPLY].destination).kind != ROUTE_HOST;
 }
 
 static __always_inline struct route route_remembered(const struct flow *flow)
@@ -91,7 +107,7 @@ static __always_inline struct route route_remembered(const struct flow *flow)
 	struct route route = {
 		.kind = flow->route_kind,
 		.flags = flow->route_flags,
-		.peer = flow->peer,
+		.peer = flow->route_kind == ROUTE_PEER ? flow->remote / 2 : NO_PEER,
 	};
 
 	return route;
@@ -107,11 +123,15 @@ static __always_inline struct route route_resolve(const struct address *address)
 	return route;
 }
 
+/* `index` as in peers. */
+static __always_inline const struct peer *peer_at(__u32 index)
+{
+	return bpf_map_lookup_elem(&peers, &index);
+}
+
 static __always_inline const struct peer *peer_lookup(__u32 id, __u8 family)
 {
-	__u32 index = id * 2 + (family == 6);
-
-	return bpf_map_lookup_elem(&peers, &index);
+	return peer_at(id * 2 + (family == 6));
 }
 
 static __always_inline bool peer_tunnels(const struct peer *peer)

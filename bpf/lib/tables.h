@@ -63,7 +63,12 @@ enum limit {
 	NEXT_HOP_TRUST_MS = 100,
 	/* nothing is cached for this long after an ARP or neighbour message */
 	NEXT_HOP_SETTLE_MS = 50,
+	/* next_hops: the first of the gateways to the outside, and how many there are */
 	NEXT_HOP_OUTSIDE = PEERS_MAX * 2,
+	GATEWAYS_MAX = 4096,
+	/* flow.asked: 67 ms each, and how many of them the kernel's answer for one flow is used */
+	FLOW_ASKED_SHIFT = 26,
+	FLOW_ASKED_TRUST = 14,
 	/* next_hop.checked while a CPU writes the entry: as old as the machine, so never trusted */
 	NEXT_HOP_WRITING = 1,
 	NO_PEER = 0xffffffff,
@@ -318,12 +323,13 @@ struct source_address {
 
 /* ------------------------------------------------------- core: next hops */
 
-/* next_hops: array, index as in peers, and NEXT_HOP_OUTSIDE: the gateway that was asked last.
- * Also inside a flow, for the outside. One CPU writes an entry at a time (next_hop_keep). */
+/* next_hops: array, index as in peers; from NEXT_HOP_OUTSIDE on, gateways to the outside, each at the
+ * place that follows from its MAC and device. Two gateways may share a place: a flow that leads to one
+ * compares what it finds with what it remembers. One CPU writes an entry at a time (next_hop_keep). */
 struct next_hop {
 	__u64 checked; /* ns, CLOCK_MONOTONIC; 0: never; NEXT_HOP_WRITING */
-	/* 6 bytes as on the wire; then 2, the host's, for the largest IP packet that the route to the
-	 * outside takes (0xffff: or more). One word, so that no reader sees parts of two answers. */
+	/* MACs: 6 bytes as on the wire, then two zero bytes. One word, so that no reader sees parts of two
+	 * answers. */
 	__u64 destination_mac;
 	__u64 source_mac;
 	__u32 ifindex;
@@ -359,7 +365,7 @@ struct flow_ref {
 
 enum flow_flag {
 	FLOW_REPLIED = 1,
-	FLOW_SNAT = 2, /* original source is translated to snat_address:snat_port */
+	FLOW_SNAT = 2, /* the source is translated: answers go elsewhere than packets come from */
 	FLOW_FIN_ORIGINAL = 4,
 	FLOW_FIN_REPLY = 8,
 	/* It began in the Node's own stack, which may have translated it: answers go back there. */
@@ -367,6 +373,8 @@ enum flow_flag {
 	FLOW_RESET_ORIGINAL = 32,
 	FLOW_RESET_REPLY = 64,
 	FLOW_COUNTED = 128, /* in flow_counts */
+	FLOW_DNAT =
+		256, /* the destination is translated: answers come from elsewhere than packets go to */
 };
 
 /* flow.claim, see ARCHITECTURE: what two CPUs may do to each other. */
@@ -378,30 +386,47 @@ enum claim_bit {
 	CLAIM_LOCKED = 0x80000000, /* one CPU is writing */
 };
 
-/* flows: array of slots. Both directions of a translation are in one slot, so neither can be lost
- * without the other. The first 64 bytes hold what most packets need. */
+struct flow_addresses {
+	struct address source;
+	struct address destination;
+};
+
+struct flow_ports {
+	__be16 source; /* as in struct flow_key */
+	__be16 destination;
+};
+
+/*
+ * flows: array of slots. A flow is two tuples, by enum flow_direction: as its initiator's packets carry
+ * them where they come in, and as the answers do. Translation is their difference: what leaves in one
+ * direction is the reverse of what comes in in the other. Both are in one slot, so neither can be lost
+ * without the other. A slot is two cache lines: the first has what the second is for.
+ */
 struct flow {
 	__u64 last_seen; /* ns, CLOCK_MONOTONIC coarse */
 	__u32 claim;	 /* enum claim_bit; changed by atomic instructions only */
 	__u8 state;	 /* enum flow_state */
-	__u8 flags;	 /* enum flow_flag */
-	__be16 snat_port;
-	/* What the remote side was resolved to, and the Pod of this Node on the
-	 * other side: valid while route_epoch is node_config's. 0: nothing. */
+	__u8 protocol;	 /* of both tuples */
+	__u16 flags;	 /* enum flow_flag */
+	/* What both ends were resolved to, valid while route_epoch is node_config's. 0: nothing. */
 	__u32 route_epoch;
-	__u32 peer;	  /* ROUTE_PEER: id */
-	__u8 route_kind;  /* enum route_kind */
-	__u8 route_flags; /* enum route_flag */
-	struct mac local_mac;
-	__u32 local_ifindex;  /* host side of the Pod's veth; 0: not remembered */
-	__u8 local_direction; /* enum flow_direction of what that Pod sends */
-	__u8 pad;
+	/*
+	 * The ends, each by the direction that its packets travel in. A Pod of this Node: the host side
+	 * of its veth, and its MAC. The outside: the device and the MAC of its gateway.
+	 */
+	__u32 ifindex[2];
+	struct mac mac[2];
 	__u16 endpoint; /* index of the Pod that the flow counts for; 0: the Node */
-	/* ROUTE_OUTSIDE: cached, as next_hops. ROUTE_LOCAL_PODS: ifindex and destination_mac are
-	 * those of the Pod that the local one's packets go to. */
-	struct next_hop next_hop;
-	struct flow_key key; /* original direction, before SNAT */
-	struct address snat_address;
+	__u16 remote;	/* index in next_hops: the peer's, or the gateway's; 0 outside: none */
+	__u16 asked;	/* outside: when the kernel was asked about this flow, FLOW_ASKED_SHIFT */
+	__u16 asked_epoch; /* node_config.next_hop_epoch then, its lower half */
+	__u16 mtu;	 /* outside: the largest IP packet that the route takes (0xffff: or more) */
+	__u8 route_kind; /* enum route_kind, of the end that is no Pod, or of the Pod that receives */
+	__u8 route_flags; /* enum route_flag */
+	__u8 pods;	  /* 1 << direction, for each end that is a Pod of this Node */
+	__u8 pad[3];
+	struct flow_ports ports[2];
+	struct flow_addresses addresses[2];
 };
 
 /* flow_counts: array by endpoint.index. The slots that are in use for a Pod; 0: for the Node. */

@@ -5,7 +5,7 @@
  * flow's.
  *
  *  1. look up   the flow of a tuple
- *  2. begin     a flow that starts with this packet, in work.flow
+ *  2. begin     a flow that starts with this packet, in work.flow, and the tuple of its answers
  *  3. start     gives it a slot
  *  4. keep      writes to a known flow what the packet has changed
  *  5. end       a flow that is of no use any more
@@ -41,18 +41,19 @@ stage int flow_lookup(const struct flow_key *key, const struct node_config *node
 	return 1;
 }
 
-/* Stage 2. The first packet may end its flow at once (RST). */
+/* Stage 2. The first packet may end its flow at once (RST). Answers reverse its tuple, until a
+ * translation says otherwise. */
 static __always_inline void flow_begin(struct work *work, const struct packet *packet, __u64 now)
 {
 	struct flow *flow = &work->flow;
 	struct flow_progress progress = {};
 
 	__builtin_memset(flow, 0, sizeof(*flow));
+	key_reverse(&work->reply, &packet->key);
 	progress = flow_advanced(progress, FLOW_ORIGINAL, packet);
 	flow->state = progress.state;
 	flow->flags = progress.flags;
-	flow->key = packet->key;
-	flow->peer = NO_PEER;
+	flow->protocol = packet->key.protocol;
 	flow->last_seen = now;
 }
 
@@ -126,11 +127,13 @@ stage int flow_keep(const struct packet *packet, __u64 now)
 		keep_order();
 		flow->route_kind = made->route_kind;
 		flow->route_flags = made->route_flags;
-		flow->peer = made->peer;
-		flow->local_mac = made->local_mac;
-		flow->local_direction = made->local_direction;
-		flow->local_ifindex = made->local_ifindex;
-		flow->next_hop = made->next_hop;
+		flow->pods = made->pods;
+		flow->remote = made->remote;
+		__builtin_memcpy(flow->ifindex, made->ifindex, sizeof(flow->ifindex));
+		__builtin_memcpy(flow->mac, made->mac, sizeof(flow->mac));
+		flow->asked = made->asked;
+		flow->asked_epoch = made->asked_epoch;
+		flow->mtu = made->mtu;
 		keep_order();
 		write_once(flow->route_epoch, made->route_epoch);
 	}

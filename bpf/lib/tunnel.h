@@ -345,11 +345,12 @@ static __always_inline bool is_ip(__be16 ethertype)
  * After SNAT a Pod's packet comes from its Node's address, and a peer would believe a tunnel
  * header in it. So a Pod may not send one to where a peer's tunnels end: on no port, because the
  * peer's may be one that this Node does not know yet, and in no form that the peer would take there.
+ * `port`: where it arrives.
  */
-static __always_inline bool tunnel_forged(context *ctx, const struct packet *packet,
+static __always_inline bool tunnel_forged(context *ctx, const struct packet *packet, __be16 port,
 					  const struct node_config *node)
 {
-	__be16 port = packet->key.destination_port, *ethertype;
+	__be16 *ethertype;
 	struct tunnel_header *header;
 	__u32 inner = packet->l4 + sizeof(struct udp_header) + sizeof(*header);
 

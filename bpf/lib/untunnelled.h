@@ -29,11 +29,9 @@ static __always_inline bool was_stripped(const void *ethernet, const struct node
 	return node->stripped_mac && ethernet_source(ethernet) == node->stripped_mac;
 }
 
-/* 2. An array look-up, some 2 ns. */
-static __always_inline bool peer_sends_untunnelled(__u32 id, __u8 family)
+/* 2. Of a peer, or of none. */
+static __always_inline bool sends_untunnelled(const struct peer *peer)
 {
-	const struct peer *peer = peer_lookup(id, family);
-
 	return peer && !(peer->flags & PEER_TUNNELLED_ONLY);
 }
 

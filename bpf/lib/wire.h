@@ -18,12 +18,11 @@
 #include "fragment.h"
 #include "peer_count.h"
 #include "probe.h"
-#include "track.h"
+#include "translation.h"
 #include "untunnelled.h"
 #ifdef FAIRWAY_XDP
 #include "emit.h"
 #include "slow_path.h"
-#include "snat.h"
 #include "tunnel.h"
 #include "work.h"
 #include "xdp.h"
@@ -77,7 +76,7 @@ static __always_inline enum drop_reason source_refused(context *ctx, struct work
 {
 	if (work->arrival.tunnelled)
 		return DROP_NONE;
-	if (!peer_sends_untunnelled(id, work->packet.family))
+	if (!sends_untunnelled(peer_lookup(id, work->packet.family)))
 		return DROP_UNTUNNELLED;
 	if (known)
 		return DROP_NONE;
@@ -105,18 +104,22 @@ static __always_inline void wire_flow(struct work *work, const struct route *sou
 		return;
 	}
 	flow_begin(work, packet, now);
-	route_remember(&work->flow, source, local, FLOW_REPLY, epoch);
+	route_remember(&work->flow, source, packet->family, local, FLOW_REPLY, epoch);
 	flow_start(node, local ? local->index : 0);
 }
 
-/* 6. `translation` may be NULL. */
-static __always_inline int wire_to_pod(context *ctx, struct packet *packet,
-				       const struct endpoint *endpoint,
-				       const struct translation *translation,
-				       const struct route *source, const struct node_config *node,
-				       struct verdict *verdict)
+/* 6 */
+static __always_inline int wire_to_pod(context *ctx, struct work *work,
+				       const struct endpoint *endpoint, const struct route *source,
+				       const struct node_config *node, struct verdict *verdict)
 {
-	if (rewrite(ctx, packet, translation, 1))
+	const struct packet *packet = &work->packet;
+
+#ifndef FAIRWAY_XDP
+	if (related_rewrite(ctx))
+		return dropped(verdict, DROP_REWRITE_FAILED);
+#endif
+	if (rewrite(ctx, packet, target_of(work), 1))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 #ifndef FAIRWAY_XDP
 	if (source->kind == ROUTE_PEER && is_syn(packet)) {
@@ -135,12 +138,10 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, const s
 					struct verdict *verdict)
 {
 	struct packet *packet = &work->packet;
-	struct translation *translation = &work->translation;
 	const struct endpoint *endpoint;
 	struct route source;
 	struct track *track = &work->track;
 	struct flow *flow = &work->flow;
-	bool related = false;
 #ifndef FAIRWAY_XDP
 	struct packet *quoted = &work->inner;
 	enum drop_reason reason;
@@ -168,7 +169,7 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, const s
 	__builtin_memset(quoted, 0, sizeof(*quoted));
 
 	if (packet->flags & PACKET_ICMP_ERROR)
-		related = !related_lookup(ctx, packet, quoted, node, now);
+		track->related = related_lookup(ctx, packet, quoted, node, now);
 	if (packet->flags & PACKET_PORTS_UNKNOWN) {
 		/* The first fragment will show the destination. The Node's reassembly gets the packet
 		 * now, in case it is for the Node; the slow path gets a copy, in case it is for a Pod. */
@@ -177,20 +178,18 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, const s
 		verdict->drop_reason = DROP_NONE;
 	}
 #endif
-	if (track->known && track->direction == FLOW_REPLY &&
-	    snat_translation(flow, FLOW_REPLY, translation)) {
+	if (target_find()) {
 		if (flow->flags & FLOW_STACK) {
 #ifndef FAIRWAY_XDP
 			/* to_wire translated it last, so it is turned back first. */
-			if (!related)
+			if (!track->related)
 				flow_keep(packet, now);
-			if ((related && related_rewrite(ctx, packet, quoted, translation)) ||
-			    rewrite(ctx, packet, translation, 0))
+			if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 0))
 				return dropped(verdict, DROP_REWRITE_FAILED);
 #endif
 			return pass(verdict);
 		}
-		endpoint = endpoint_lookup(&translation->address);
+		endpoint = endpoint_lookup(&work->target.destination);
 		if (endpoint) {
 #ifdef FAIRWAY_XDP
 			if (too_long_for_redirect(ctx, packet->length, endpoint->ifindex))
@@ -200,30 +199,24 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, const s
 				slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 				return discard();
 			}
-			if (!related) {
+			if (!track->related) {
 				if (!flow_current(flow, epoch)) {
 					source = route_resolve(&packet->key.source);
-					route_remember(flow, &source, endpoint, FLOW_ORIGINAL,
-						       epoch);
+					route_remember(flow, &source, packet->family, endpoint,
+						       !track->direction, epoch);
 					track->remembered = 1;
 				}
 				flow_keep(packet, now);
 			}
-#ifndef FAIRWAY_XDP
-			if (related && related_rewrite(ctx, packet, quoted, translation))
-				return dropped(verdict, DROP_REWRITE_FAILED);
-#endif
 			source.kind = ROUTE_OUTSIDE;
-			return wire_to_pod(ctx, packet, endpoint, translation, &source, node,
-					   verdict);
+			return wire_to_pod(ctx, work, endpoint, &source, node, verdict);
 		}
 #ifndef FAIRWAY_XDP
 		/* from_host translated an address of the Node itself. */
-		if (route_lookup(&translation->address).kind == ROUTE_HOST) {
-			if (!related)
+		if (route_lookup(&work->target.destination).kind == ROUTE_HOST) {
+			if (!track->related)
 				flow_keep(packet, now);
-			if ((related && related_rewrite(ctx, packet, quoted, translation)) ||
-			    rewrite(ctx, packet, translation, 0))
+			if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 0))
 				return dropped(verdict, DROP_REWRITE_FAILED);
 			return emit_host(ctx, node, verdict);
 		}
@@ -236,7 +229,7 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, const s
 	if (source.kind != ROUTE_PEER)
 		return pass(verdict);
 	if (track->known && !flow_current(flow, epoch)) {
-		route_remember(flow, &source, NULL, FLOW_REPLY, epoch);
+		route_remember(flow, &source, packet->family, NULL, FLOW_REPLY, epoch);
 		track->remembered = 1;
 	}
 	wire_flow(work, &source, NULL, node, epoch, now);
@@ -246,19 +239,22 @@ static __always_inline int wire_to_host(context *ctx, struct work *work, const s
 
 #ifndef FAIRWAY_XDP
 
-/* True for an ICMP error about a flow that the Node's stack has translated, in reply direction. */
+/* Finds the flow that an ICMP error for a Pod is about, for translation: the error itself has no flow.
+ * True where the Node's stack has translated that, in reply direction. */
 stage bool error_of_stack(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
 {
+	struct track *track;
 	bool about;
 
 	if (!work || !node)
 		return false;
+	track = &work->track;
 	__builtin_memset(&work->inner, 0, sizeof(work->inner));
-	about = !related_lookup(ctx, &work->packet, &work->inner, node,
-				bpf_ktime_get_coarse_ns()) &&
-		work->flow.flags & FLOW_STACK && work->track.direction == FLOW_REPLY;
-	/* The error itself has no flow. */
-	work->track.known = 0;
+	track->related =
+		related_lookup(ctx, &work->packet, &work->inner, node, bpf_ktime_get_coarse_ns());
+	about = track->related && work->flow.flags & FLOW_STACK && track->direction == FLOW_REPLY;
+	target_find();
+	track->known = 0;
 	return about;
 }
 
@@ -283,11 +279,13 @@ static __always_inline int wire_to_stack(context *ctx, struct packet *packet, co
 static __always_inline bool wire_known(const struct track *track, const struct flow *flow,
 				       __u32 epoch, struct endpoint *endpoint)
 {
-	if (!track->known || !flow_current(flow, epoch) || !flow->local_ifindex ||
-	    flow->local_direction == track->direction)
+	__u8 receiver = !track->direction;
+
+	/* Both ends: nothing that comes from the wire. */
+	if (!track->known || !flow_current(flow, epoch) || flow->pods != 1 << receiver)
 		return false;
-	endpoint->ifindex = flow->local_ifindex;
-	endpoint->mac = flow->local_mac;
+	endpoint->ifindex = flow->ifindex[receiver];
+	endpoint->mac = flow->mac[receiver];
 	return true;
 }
 
@@ -335,7 +333,7 @@ static __always_inline bool tunnel_known_flow(context *ctx, struct work *work,
 	if (!wire_known(&work->track, &work->flow, epoch, &endpoint) ||
 	    work->flow.route_kind != ROUTE_PEER)
 		goto unknown;
-	peer = peer_lookup(work->flow.peer, inner->family);
+	peer = peer_at(work->flow.remote);
 	if (peer && peer_tunnels(peer) && address_equal(&peer->remote, &outer->key.source) &&
 	    address_equal(&peer->local, &outer->key.destination))
 		return true;
@@ -411,7 +409,7 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	}
 	if (stripped) {
 		if (track->known)
-			peer = flow->peer;
+			peer = flow->remote / 2;
 		if (decapsulate(ctx, packet, inner, node))
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		*packet = *inner;
@@ -472,7 +470,8 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 	} else {
 		source = route_lookup(&packet->key.source);
 		if (track->known && found) {
-			route_remember(flow, &source, found, !track->direction, epoch);
+			route_remember(flow, &source, packet->family, found, !track->direction,
+				       epoch);
 			track->remembered = 1;
 		}
 	}
@@ -496,10 +495,9 @@ static __always_inline int wire_receive(context *ctx, struct work *work, struct 
 		return discard();
 	}
 	wire_flow(work, &source, &endpoint, node, epoch, now);
-	if (known && snat_translation(flow, track->direction, &work->translation))
-		return wire_to_pod(ctx, packet, &endpoint, &work->translation, &source, node,
-				   verdict);
-	return wire_to_pod(ctx, packet, &endpoint, NULL, &source, node, verdict);
+	if (!(packet->flags & PACKET_ICMP_ERROR))
+		target_find();
+	return wire_to_pod(ctx, work, &endpoint, &source, node, verdict);
 }
 
 #endif

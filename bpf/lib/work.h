@@ -15,7 +15,7 @@ struct remote {
 	__u32 mtu;
 	__u8 to_peer; /* else to the outside */
 	__u8 tunnel;
-	__u8 translated; /* work.translation holds */
+	__u8 translated; /* to work.target */
 	__u8 decrement;	 /* what the TTL loses */
 	__u8 native;	 /* past the tunnel, whatever the peer's path is */
 	__u8 pad[3];
@@ -72,11 +72,10 @@ struct departure {
 	struct endpoint receiver; /* ifindex 0: no Pod of this Node */
 	__u32 epoch;
 	struct mac mac; /* the frame's source */
-	__u8 related;	/* an ICMP error about a known flow */
 	__u8 wants_snat;
 	__u8 to_stack;
 	__u8 fit; /* enum fit */
-	__u8 pad[2];
+	__u8 pad[3];
 };
 
 /* For a slot; see flow_create.h. */
@@ -103,14 +102,16 @@ struct track {
 	__u8 known;	 /* there is a flow */
 	__u8 direction;	 /* enum flow_direction of the packet */
 	__u8 remembered; /* route, Pods or next hop of work.flow are new */
-	__u8 pad[5];
+	__u8 translated; /* work.target differs from the packet's tuple */
+	__u8 related;	 /* the packet is an ICMP error about the flow */
+	__u8 pad[3];
 };
 
 struct work {
 	struct packet packet;
 	struct packet inner; /* in a tunnel, or quoted by an ICMP error */
 	struct remote remote;
-	struct translation translation;
+	struct flow_key target; /* the packet's tuple where it leaves; see target.h */
 	struct verdict verdict;
 	struct track track;
 	struct flow flow; /* as it was found, or as it is to begin; see track.h */

@@ -16,7 +16,7 @@ import {
 	SlowPathKind,
 } from "../tables/generated.js";
 import type { Decision, PacketContext } from "./decision.js";
-import { replyKey } from "./flow.js";
+import { originalKey, replyKey } from "./flow.js";
 import { type Packet, parse } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -123,8 +123,8 @@ export class Draft {
 	}
 
 	/** A slot for a new flow; undefined: the table is full. */
-	claimSlot({ key, endpoint }: Flow): number | undefined {
-		const claim = this.tables.flowSlot(key, endpoint, this.now);
+	claimSlot(flow: Flow): number | undefined {
+		const claim = this.tables.flowSlot(originalKey(flow), flow.endpoint, this.now);
 		if (claim?.evicted !== undefined) this.event(EventCounter.FLOW_EVICTED_EARLY);
 		return claim?.slot;
 	}

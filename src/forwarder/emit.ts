@@ -7,8 +7,8 @@ import {
 	DropReason,
 	type Endpoint,
 	EventCounter,
+	type FlowKey,
 	Hook,
-	type NextHop,
 	Path,
 	PathName,
 	type Peer,
@@ -18,23 +18,28 @@ import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { clampMss, isBundle, onWire, wireLength } from "./mtu.js";
 import {
+	askNextHop,
+	cachedWay,
+	type Gateway,
+	gatewayOf,
+	gatewayWay,
 	type NextHopWay,
 	outsideQuery,
 	peerQuery,
 	type Refusal,
-	resolveNextHop,
 	UNKNOWN_MAC,
 } from "./next_hop.js";
 import type { Packet } from "./packet.js";
 import { peerIndex } from "./route.js";
+import type { FlowEntry } from "./table_reader.js";
 import { encapsulate } from "./tunnel.js";
 
 /** Where a packet goes. Nothing has been changed yet. */
 export interface Way {
 	/** MTU; 0: no limit. */
 	mtu: number;
-	/** Cached in the flow of a packet to the outside. */
-	nextHop?: NextHop;
+	/** What the flow of a packet to the outside shall remember: its gateway, or "none". */
+	gateway?: Gateway | "none";
 	/** The kernel has yet to learn the next hop's MAC. */
 	isUnresolved?: boolean;
 	/** To the outside, where it was asked for: what the kernel would send from; "" for nothing. */
@@ -80,13 +85,15 @@ export function wayToPeer(
 	const tunnel = !native && isTunnel(peer);
 	decision.path = path;
 	draft.note("path", `${PathName[path]} to ${peer.remote}, up to ${mtu} bytes`);
-	const way = resolveNextHop(draft, tables.nextHop(index), peerQuery(draft, peer, tunnel));
+	const hop = tables.nextHop(index);
+	const cached = cachedWay(draft, hop);
+	const way = cached ?? askNextHop(draft, peerQuery(draft, peer, tunnel));
 	if (typeof way === "string") {
 		// Only a Pod is told: what the Node itself sends has asked the Node's routes before.
 		const refusal = way === "local" ? "unreachable" : way;
 		return refuse(draft, packet, refusal, `the kernel has no way to ${peer.remote}`);
 	}
-	if (way.cache) decision.nextHop = { index, nextHop: way.cache };
+	if (hop && !cached) decision.nextHop = { index, nextHop: way.cache ?? { ...hop, checked: 0n } };
 	if (way.action === Action.WIRE_NEIGHBOUR && !native) draft.traffic(index);
 	return {
 		mtu,
@@ -105,25 +112,33 @@ export function wayToPeer(
 	};
 }
 
-/** To the outside, by the kernel's FIB. `cached` comes from the packet's flow. */
+/**
+ * To the outside, by the kernel's FIB.
+ *
+ * @param known the packet's flow, which may remember its gateway
+ * @param tuples what the flow's Pod has sent, and what leaves
+ */
 export function wayOutside(
 	draft: Draft,
 	packet: Packet,
-	cached: NextHop | undefined,
-	wantsSource: boolean,
-	key = packet.key,
+	known: FlowEntry | undefined,
+	tuples: { from: FlowKey; to: FlowKey },
+	wantsSource = false,
 ): Way | Decision {
-	const { destination } = packet.key;
+	const { destination } = tuples.to;
 	draft.note("route", `${destination} is in no pod CIDR`);
-	const way = resolveNextHop(draft, cached, outsideQuery(draft, packet, key, wantsSource));
+	const cached = known && gatewayWay(draft, known.flow, known.direction);
+	const way = cached ?? askNextHop(draft, outsideQuery(draft, packet, tuples, wantsSource));
 	if (way === "local") return draft.pass("the kernel does not forward it");
 	if (typeof way === "string") return refuse(draft, packet, way, `no way to ${destination}`);
 	draft.decision.outsideMtu = way.mtu;
+	const gateway = gatewayOf(draft, way);
+	if (way.cache && gateway) draft.decision.nextHop = { index: gateway.remote, nextHop: way.cache };
 	return {
 		mtu: way.mtu,
 		isUnresolved: way.destinationMac === UNKNOWN_MAC,
 		source: way.source,
-		...(way.cache && { nextHop: way.cache }),
+		...(!cached && { gateway: gateway ?? "none" }),
 		emit: (rewritten) => emitToWire(draft, rewritten.frame, way),
 	};
 }

@@ -33,11 +33,24 @@ export function reverse(key: FlowKey): FlowKey {
 	};
 }
 
-/** The tuple of answers. */
+/** What the flow's packets of a direction carry where they come in. */
+export function tupleOf({ addresses, ports, protocol }: Flow, direction: number): FlowKey {
+	const { source, destination } = addresses[direction]!;
+	const { source: sourcePort, destination: destinationPort } = ports[direction]!;
+	return { source, destination, sourcePort, destinationPort, protocol };
+}
+
+export function originalKey(flow: Flow): FlowKey {
+	return tupleOf(flow, FlowDirection.ORIGINAL);
+}
+
 export function replyKey(flow: Flow): FlowKey {
-	const key = reverse(flow.key);
-	if (!isTranslated(flow)) return key;
-	return { ...key, destination: flow.snatAddress, destinationPort: flow.snatPort };
+	return tupleOf(flow, FlowDirection.REPLY);
+}
+
+/** What they carry where they leave: the reverse of what the other direction's come in with. */
+export function targetOf(flow: Flow, direction: number): FlowKey {
+	return reverse(tupleOf(flow, direction ^ 1));
 }
 
 /** The generation of a slot whose flow its two tuples lead to; undefined: it has none. */
@@ -47,7 +60,7 @@ export function liveGeneration(claim: number): number | undefined {
 }
 
 export function isTranslated(flow: Flow): boolean {
-	return (flow.flags & FlowFlag.SNAT) !== 0;
+	return (flow.flags & (FlowFlag.SNAT | FlowFlag.DNAT)) !== 0;
 }
 
 /** It began in the Node's own stack, which may have translated it: answers go back there. */
@@ -92,25 +105,56 @@ function errorKey(error: Packet): FlowKey | undefined {
 	return quoted.key.source === error.key.destination ? reverse(quoted.key) : undefined;
 }
 
-/** A flow that starts with this packet, which counts for a Pod, before translation and route. */
-export function create(packet: Packet, endpoint: number, now: bigint): Flow {
+/** The flow's ends and what was found out about them: nothing. */
+export const NOTHING_REMEMBERED = {
+	routeEpoch: 0,
+	ifindex: [0, 0],
+	mac: ["00:00:00:00:00:00", "00:00:00:00:00:00"],
+	remote: 0,
+	asked: 0,
+	askedEpoch: 0,
+	mtu: 0,
+	routeKind: 0,
+	routeFlags: 0,
+	pods: 0,
+};
+
+/** Addresses and ports of a flow by direction. */
+export function tuplesOf(
+	...keys: [original: FlowKey, reply: FlowKey]
+): Pick<Flow, "addresses" | "ports" | "protocol"> {
+	return {
+		addresses: keys.map(({ source, destination }) => ({ source, destination })),
+		ports: keys.map(({ sourcePort, destinationPort }) => ({
+			source: sourcePort,
+			destination: destinationPort,
+		})),
+		protocol: keys[0].protocol,
+	};
+}
+
+/**
+ * A flow that starts with this packet, which counts for a Pod, before its route.
+ *
+ * @param reply what its answers carry; unless it reverses the packet's tuple, the flow is translated
+ */
+export function create(
+	packet: Packet,
+	endpoint: number,
+	now: bigint,
+	reply: FlowKey = reverse(packet.key),
+): Flow {
+	const { key } = packet;
+	const isDestinationKept =
+		reply.source === key.destination && reply.sourcePort === key.destinationPort;
 	const flow: Flow = {
 		lastSeen: now,
 		claim: 0,
 		state: FlowState.NONE,
-		flags: FlowFlag.COUNTED,
-		snatPort: 0,
-		key: packet.key,
-		snatAddress: "",
-		routeEpoch: 0,
-		peer: Limit.NO_PEER,
-		routeKind: 0,
-		routeFlags: 0,
-		localMac: "00:00:00:00:00:00",
-		localIfindex: 0,
-		localDirection: 0,
+		flags: FlowFlag.COUNTED | (isDestinationKept ? 0 : FlowFlag.DNAT),
+		...tuplesOf(key, reply),
 		endpoint,
-		nextHop: { checked: 0n, destinationMac: 0n, sourceMac: 0n, ifindex: 0, epoch: 0 },
+		...NOTHING_REMEMBERED,
 	};
 	// The first packet may end its flow at once (RST).
 	return advance({ slot: 0, direction: FlowDirection.ORIGINAL, flow }, packet, now);

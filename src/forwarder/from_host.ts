@@ -13,13 +13,13 @@ import {
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { fit, fragmentAboveMtu, tooBig, wayOutside, wayToPeer } from "./emit.js";
-import { isExpired, isTranslated, lookUp, reverse } from "./flow.js";
+import { isExpired, isTranslated, lookUp, reverse, tupleOf } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
 import { askProbe, probeTo } from "./probe.js";
 import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
-import { flowText, track, trackTranslated, translated } from "./track.js";
+import { flowText, packetTarget, track, trackTranslated, translated } from "./track.js";
 import { FIXED_MAC } from "./tunnel.js";
 
 export function fromHost(draft: Draft): Decision {
@@ -43,14 +43,20 @@ export function fromHost(draft: Draft): Decision {
 	// A flow that began in to_pod remembers the Node's stack as its remote side; this packet comes from there.
 	const isToPeer = !packet.icmpError && known?.flow.routeKind === RouteKind.PEER;
 	const remembered = isToPeer ? known.flow : undefined;
-	const route = routeOfRemote(remembered, key.destination, node, tables);
+	const { destination } = packetTarget(packet, known);
+	const route = routeOfRemote(remembered, destination, node, tables);
 	if (route.kind === RouteKind.OUTSIDE && isFromSlowPath(frame)) {
 		// It is finished: translated, cut, its TTL taken.
 		// By the flow's own way: rules may go by the Pod's address.
 		const answered = tables.flow(reverse(key));
-		const isOurs = answered?.direction === FlowDirection.REPLY && isTranslated(answered.flow);
-		const flow = isOurs && !isExpired(answered.flow, node, draft.now) ? answered.flow : undefined;
-		const way = wayOutside(draft, packet, flow?.nextHop, false, flow?.key);
+		const isOurs =
+			answered !== undefined &&
+			isTranslated(answered.flow) &&
+			!isExpired(answered.flow, node, draft.now);
+		const direction = (answered?.direction ?? 0) ^ 1;
+		const flow = isOurs ? { ...answered, direction } : undefined;
+		const from = flow ? tupleOf(flow.flow, direction) : key;
+		const way = wayOutside(draft, packet, flow, { from, to: key });
 		if (!("action" in way)) return way.emit({ ...packet, frame: Buffer.from(frame) });
 		return draft.drop(DropReason.NO_ROUTE, `no way to ${key.destination}`);
 	}

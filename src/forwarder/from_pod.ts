@@ -5,6 +5,7 @@ import { readMac } from "../tables/address.js";
 import {
 	DropReason,
 	type Endpoint,
+	type FlowKey,
 	Limit,
 	NodeFlag,
 	type Route,
@@ -43,7 +44,7 @@ import {
 	snatAddress,
 } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
-import { flowText, track, trackTranslated, translated } from "./track.js";
+import { flowText, packetTarget, track, trackTranslated, translated } from "./track.js";
 import { isForged } from "./tunnel.js";
 
 export function fromPod(draft: Draft): Decision {
@@ -86,14 +87,18 @@ export function fromPod(draft: Draft): Decision {
 	const remembered = packet.icmpError ? undefined : known?.flow;
 	// The stack may have translated what this answers.
 	const isForStack = answersStack(known);
+	const to = packetTarget(packet, known);
 	const route = isForStack
 		? { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER }
-		: routeOfRemote(remembered, key.destination, node, tables);
+		: routeOfRemote(remembered, to.destination, node, tables);
 	const needsSnat =
 		route.kind === RouteKind.OUTSIDE &&
 		(node.flags & NodeFlag.SNAT) !== 0 &&
 		(route.flags & RouteFlag.NO_SNAT) === 0;
-	const way = wayTo(draft, packet, route, remembered, needsSnat && known === undefined);
+	const way = wayTo(draft, packet, to, route, {
+		known: packet.icmpError ? undefined : known,
+		wantsSource: needsSnat && known === undefined,
+	});
 	if (way !== undefined && "action" in way) return way;
 	if (way === undefined) {
 		track(draft, packet, known, isForStack ? undefined : route);
@@ -125,11 +130,11 @@ export function fromPod(draft: Draft): Decision {
 			return draft.handUp(SlowPathKind.HOLD, packet, way.mtu, why);
 		}
 		const address = way.source || snatAddress(node, packet.family);
-		const begun = trackTranslated(draft, packet, address, route);
+		const begun = trackTranslated(draft, packet, address, route, way);
 		if ("action" in begun) return begun;
 		flow = begun;
 	} else {
-		flow = track(draft, packet, known, route, way.nextHop);
+		flow = track(draft, packet, known, route, way.gateway);
 	}
 	if (fits === "in fragments") return fragmentAboveMtu(draft, packet, way.mtu);
 
@@ -162,29 +167,30 @@ function checkSource(draft: Draft, packet: Packet): Decision | undefined {
 function wayTo(
 	draft: Draft,
 	packet: Packet,
+	to: FlowKey,
 	route: Route,
-	flow: FlowEntry["flow"] | undefined,
-	wantsSource: boolean,
+	{ known, wantsSource }: { known: FlowEntry | undefined; wantsSource: boolean },
 ): Way | Decision | undefined {
 	switch (route.kind) {
 		case RouteKind.HOST:
 		case RouteKind.STACK:
 			return undefined;
 		case RouteKind.LOCAL_PODS:
-			return wayToLocalPod(draft, packet);
+			return wayToLocalPod(draft, packet, to);
 		case RouteKind.PEER:
 			return wayToPeer(draft, packet, route.peer);
 		default: {
-			const way = wayOutside(draft, packet, flow?.nextHop, wantsSource);
+			const way = wayOutside(draft, packet, known, { from: packet.key, to }, wantsSource);
 			if ("action" in way || (route.flags & RouteFlag.PEER_NODE) === 0) return way;
-			const why = `${packet.key.destination} is a peer, who would take it for its own`;
-			return isForged(packet, draft.node) ? draft.drop(DropReason.TUNNEL_FROM_POD, why) : way;
+			const why = `${to.destination} is a peer, who would take it for its own`;
+			return isForged(packet, to.destinationPort, draft.node)
+				? draft.drop(DropReason.TUNNEL_FROM_POD, why)
+				: way;
 		}
 	}
 }
 
-function wayToLocalPod(draft: Draft, packet: Packet): Way | Decision {
-	const { destination } = packet.key;
+function wayToLocalPod(draft: Draft, packet: Packet, { destination }: FlowKey): Way | Decision {
 	const endpoint: Endpoint | undefined = draft.tables.endpoint(destination);
 	if (endpoint === undefined) {
 		const why = `no Pod of this Node has ${destination}`;

@@ -9,7 +9,7 @@ import {
 	DropReason,
 	type Endpoint,
 	EventCounter,
-	FlowDirection,
+	FlowFlag,
 	FragmentOwner,
 	NodeFlag,
 	type Route,
@@ -28,7 +28,7 @@ import { probeFrom, receiveProbe } from "./probe.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, peerIndex, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
-import { flowText, track, translated } from "./track.js";
+import { flowText, packetTarget, track, translated } from "./track.js";
 import {
 	decapsulate,
 	FIXED_MAC,
@@ -95,7 +95,7 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	const ended = checkTtl(draft, packet);
 	if (ended) return ended;
 	track(draft, packet, known, source);
-	const rewritten = { ...packet, frame: Buffer.from(packet.frame) };
+	const rewritten = translated(draft, packet, known);
 	decrementTtl(rewritten);
 	if (!xdp) clampFromPeer(draft, rewritten, source);
 	return wayToPod(draft, endpoint).emit(rewritten);
@@ -223,16 +223,16 @@ function toHost(
 		draft.copyUp(SlowPathKind.HOLD, packet, 0);
 	}
 
-	if (known?.direction === FlowDirection.REPLY && isTranslated(known.flow)) {
-		if (answersStack(known)) {
+	if (known !== undefined && isTranslated(known.flow)) {
+		if (known.flow.flags & FlowFlag.STACK) {
 			if (xdp) return draft.pass("the rest is done behind GRO");
 			// to_wire translated it last, so it is turned back first.
 			track(draft, packet, known);
 			decision.packet = translated(draft, packet, known).frame;
 			return draft.pass("an answer to what came through the Node's own stack");
 		}
-		const { source } = known.flow.key;
-		const endpoint = tables.endpoint(source);
+		const { destination } = packetTarget(packet, known);
+		const endpoint = tables.endpoint(destination);
 		if (endpoint !== undefined) {
 			if (xdp && isLostInRedirect(draft, packet, endpoint)) {
 				return draft.pass("above the MTU of the Pod's interface, which a redirect does not take");
@@ -245,8 +245,8 @@ function toHost(
 			return wayToPod(draft, endpoint).emit(rewritten);
 		}
 		if (!xdp) {
-			if (routeOf(source, tables).kind !== RouteKind.HOST) {
-				return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${source}`);
+			if (routeOf(destination, tables).kind !== RouteKind.HOST) {
+				return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${destination}`);
 			}
 			track(draft, packet, known);
 			return intoHost(draft, translated(draft, packet, known));

@@ -7,6 +7,7 @@ import { MAC_SIZE, macWord, readMac } from "../tables/address.js";
 import {
 	Action,
 	EventCounter,
+	type Flow,
 	type FlowKey,
 	Limit,
 	type NextHop,
@@ -15,6 +16,7 @@ import {
 	type Peer,
 } from "../tables/generated.js";
 import type { Draft } from "./draft.js";
+import { mixed } from "./flow.js";
 import { type Packet, Protocol } from "./packet.js";
 import { gatewayAddress, routeOf } from "./route.js";
 import type { FibQuery } from "./table_reader.js";
@@ -37,28 +39,39 @@ export interface NextHopWay {
 	mtu: number;
 	/** What the kernel would send from; "" where nothing is known, or it was not asked. */
 	source: string;
-	/** The new cache entry; undefined: unchanged. */
+	/** The kernel's answer, for the next packets; undefined: it was not asked, or has none to keep. */
 	cache: NextHop | undefined;
 }
+
+/** Which gateway a flow to the outside has, as the flow remembers it. */
+export type Gateway = Pick<Flow, "remote" | "mtu" | "asked" | "askedEpoch"> & {
+	ifindex: number;
+	mac: string;
+};
 
 /** Why there is no next hop. "local": the kernel does not forward there; else the type of its route. */
 export type Refusal = "local" | "blackhole" | "unreachable" | "prohibit";
 
-/** The question of a packet that goes to the outside; `key` is its flow's, before translation. */
+/**
+ * The question of a packet that goes to the outside.
+ *
+ * @param from the tuple before translation: rules go by the Pod's address
+ * @param to that after translation
+ */
 export function outsideQuery(
 	{ context }: Draft,
 	{ trafficClass }: Packet,
-	key: FlowKey,
+	{ from, to }: { from: FlowKey; to: FlowKey },
 	wantsSource: boolean,
 ): FibQuery {
 	// An ICMP identifier is no port to a rule.
-	const hasPorts = WITH_PORTS.includes(key.protocol);
+	const hasPorts = WITH_PORTS.includes(from.protocol);
 	return {
-		source: key.source,
-		destination: key.destination,
-		protocol: key.protocol,
-		sourcePort: hasPorts ? key.sourcePort : 0,
-		destinationPort: hasPorts ? key.destinationPort : 0,
+		source: from.source,
+		destination: to.destination,
+		protocol: from.protocol,
+		sourcePort: hasPorts ? from.sourcePort : 0,
+		destinationPort: hasPorts ? to.destinationPort : 0,
 		tos: trafficClass,
 		ifindex: context.ifindex,
 		wantsSource,
@@ -82,29 +95,59 @@ export function peerQuery({ node }: Draft, peer: Peer, inTunnel: boolean): FibQu
 	};
 }
 
-/**
- * The way that the question asks for: from what is cached while that is trusted, else from the
- * kernel. "local": the kernel does not forward there.
- */
-export function resolveNextHop(
-	draft: Draft,
-	cached: NextHop | undefined,
-	query: FibQuery,
-): NextHopWay | Refusal {
+/** The way that is cached, while that is trusted. */
+export function cachedWay(draft: Draft, hop: NextHop | undefined): NextHopWay | undefined {
 	const { tables, node, now } = draft;
-	const settle = tables.nextHopSettle();
-	const settling = now < settle;
-	if (cached !== undefined && cached.checked >= settle && isTrusted(cached, node, now)) {
-		return {
-			action: Action.WIRE,
-			ifindex: cached.ifindex,
-			destinationMac: macText(cached.destinationMac),
-			sourceMac: macText(cached.sourceMac),
-			mtu: Number(cached.destinationMac >> 48n),
-			source: "",
-			cache: undefined,
-		};
-	}
+	if (hop === undefined || hop.checked < tables.nextHopSettle() || !isTrusted(hop, node, now))
+		return undefined;
+	return {
+		action: Action.WIRE,
+		ifindex: hop.ifindex,
+		destinationMac: macText(hop.destinationMac),
+		sourceMac: macText(hop.sourceMac),
+		mtu: 0,
+		source: "",
+		cache: undefined,
+	};
+}
+
+/** The way of a flow's packets by its gateway, while it is trusted and that of this flow. */
+export function gatewayWay(draft: Draft, flow: Flow, direction: number): NextHopWay | undefined {
+	const { node, now, tables } = draft;
+	const [ifindex, mac] = [flow.ifindex[direction ^ 1], flow.mac[direction ^ 1]];
+	if (flow.remote < Limit.NEXT_HOP_OUTSIDE) return undefined;
+	if (flow.askedEpoch !== (node.nextHopEpoch & 0xffff)) return undefined;
+	if (((askedAt(now) - flow.asked) & 0xffff) >= Limit.FLOW_ASKED_TRUST) return undefined;
+	const way = cachedWay(draft, tables.nextHop(flow.remote));
+	if (way === undefined || way.destinationMac !== mac || way.ifindex !== ifindex) return undefined;
+	return { ...way, mtu: flow.mtu };
+}
+
+function askedAt(now: bigint): number {
+	return Number((now >> BigInt(Limit.FLOW_ASKED_SHIFT)) & 0xffffn);
+}
+
+/** The place of a gateway in next_hops. */
+export function gatewayIndex(mac: bigint, ifindex: number): number {
+	return Limit.NEXT_HOP_OUTSIDE + (mixed(mac + (BigInt(ifindex) << 48n)) >>> 20);
+}
+
+/** What a flow remembers of a way that was just asked for; remote 0: nothing. */
+export function gatewayOf({ node, now }: Draft, { cache, mtu }: NextHopWay): Gateway | undefined {
+	if (cache === undefined) return undefined;
+	return {
+		remote: gatewayIndex(cache.destinationMac, cache.ifindex),
+		ifindex: cache.ifindex,
+		mac: macText(cache.destinationMac),
+		mtu: Math.min(mtu, HOP_MTU_MAX),
+		asked: askedAt(now),
+		askedEpoch: node.nextHopEpoch & 0xffff,
+	};
+}
+
+/** The way that the kernel answers. "local": the kernel does not forward there. */
+export function askNextHop(draft: Draft, query: FibQuery): NextHopWay | Refusal {
+	const { tables, node, now } = draft;
 	const answer = tables.fib(query);
 	if (answer.kind === "notForwarded") return "local";
 	if (answer.kind === "noRoute") return answer.type;
@@ -113,12 +156,10 @@ export function resolveNextHop(
 	const mtu = limit === 0 ? answer.mtu : Math.min(limit, answer.mtu);
 	const way = { action: Action.WIRE_NEIGHBOUR, ifindex, mtu, source };
 	if (destinationMac === undefined) {
-		const cache = cached && { ...cached, checked: 0n };
-		return { ...way, destinationMac: UNKNOWN_MAC, sourceMac: UNKNOWN_MAC, cache };
+		return { ...way, destinationMac: UNKNOWN_MAC, sourceMac: UNKNOWN_MAC, cache: undefined };
 	}
-	if (cached === undefined) return { ...way, destinationMac, sourceMac, cache: undefined };
-	if (settling) {
-		return { ...way, destinationMac, sourceMac, cache: { ...cached, checked: 0n } };
+	if (now < tables.nextHopSettle()) {
+		return { ...way, destinationMac, sourceMac, cache: undefined };
 	}
 	draft.event(EventCounter.NEXT_HOP_REFRESHED);
 	return {
@@ -127,7 +168,7 @@ export function resolveNextHop(
 		sourceMac,
 		cache: {
 			checked: now,
-			destinationMac: macWord(destinationMac) | (BigInt(Math.min(mtu, HOP_MTU_MAX)) << 48n),
+			destinationMac: macWord(destinationMac),
 			sourceMac: macWord(sourceMac),
 			ifindex,
 			epoch: node.nextHopEpoch,

@@ -23,7 +23,7 @@ import { complement, pseudoHeaderSum, sumWords, writeIpv4Checksum } from "./chec
 import type { Decision } from "./decision.js";
 import { type Draft, NO_ACTIVITY } from "./draft.js";
 import { emitToWire, isTunnel } from "./emit.js";
-import { type NextHopWay, peerQuery, resolveNextHop } from "./next_hop.js";
+import { askNextHop, type NextHopWay, peerQuery } from "./next_hop.js";
 import { ETHERNET_HEADER, type Packet, Protocol } from "./packet.js";
 import { gatewayAddress, peerIndex } from "./route.js";
 import { siphash } from "./siphash.js";
@@ -259,7 +259,7 @@ function wayOfProbe(
 	}
 	decision.path = path.path;
 	// Not cached, so that the probe also tests the current neighbour.
-	const hop = resolveNextHop(draft, undefined, peerQuery(draft, path, isTunnel(path)));
+	const hop = askNextHop(draft, peerQuery(draft, path, isTunnel(path)));
 	if (typeof hop === "string") {
 		return draft.drop(DropReason.NO_ROUTE, `the kernel has no way to ${path.remote}`);
 	}

@@ -3,9 +3,9 @@
  * wrong.
  */
 import { writeAddress } from "../tables/address.js";
+import type { FlowKey } from "../tables/generated.js";
 import { difference, fold, sumWords, update } from "./checksum.js";
 import { type Packet, Protocol } from "./packet.js";
-import type { Translation } from "./snat.js";
 
 const UDP_CHECKSUM = 6;
 
@@ -41,36 +41,36 @@ export function wireAddress(family: 4 | 6, address: string): Buffer {
 	return family === 4 ? bytes.subarray(12) : bytes;
 }
 
-/** Replaces one address of the IP header; returns the change of the checksum's sum. */
-function replaceAddress(packet: Packet, { side, address }: Translation): number {
+/** Replaces the addresses of the IP header; returns the change of the checksum's sum. */
+function replaceAddresses(packet: Packet, { source, destination }: FlowKey): number {
 	const { frame, family, l3 } = packet;
-	const size = family === 4 ? 4 : 16;
-	const offset = l3 + (family === 4 ? 12 : 8) + (side === "source" ? 0 : size);
-	const before = Buffer.from(frame.subarray(offset, offset + size));
-	const after = wireAddress(family, address);
+	const offset = l3 + (family === 4 ? 12 : 8);
+	const after = Buffer.concat([wireAddress(family, source), wireAddress(family, destination)]);
+	const before = Buffer.from(frame.subarray(offset, offset + after.length));
 	after.copy(frame, offset);
 	const change = difference(before, after);
 	if (family === 4) update(frame, l3 + 10, change);
 	return change;
 }
 
-/** Replaces the port or echo identifier, if there is one; returns the change of the checksum's sum. */
-function replacePort(packet: Packet, { side, port }: Translation): number {
+/** Replaces the ports or the echo identifier, if there are any; returns the change of the checksum's sum. */
+function replacePorts(packet: Packet, { sourcePort, destinationPort }: FlowKey): number {
 	const { frame, key, l4 } = packet;
-	if (port === (side === "source" ? key.sourcePort : key.destinationPort)) return 0;
-	let offset: number;
 	switch (key.protocol) {
 		case Protocol.TCP:
 		case Protocol.UDP:
 		case Protocol.SCTP:
-			offset = l4 + (side === "source" ? 0 : 2);
-			break;
+			return replaceWord(frame, l4, sourcePort) + replaceWord(frame, l4 + 2, destinationPort);
 		default:
 			if (packet.echo === undefined) return 0;
-			offset = l4 + 4;
+			return replaceWord(frame, l4 + 4, packet.echo === "request" ? sourcePort : destinationPort);
 	}
+}
+
+function replaceWord(frame: Buffer, offset: number, value: number): number {
 	const before = Buffer.from(frame.subarray(offset, offset + 2));
-	frame.writeUInt16BE(port, offset);
+	if (before.readUInt16BE() === value) return 0;
+	frame.writeUInt16BE(value, offset);
 	return difference(before, frame.subarray(offset, offset + 2));
 }
 
@@ -100,33 +100,31 @@ function updateTransport(packet: Packet, change: number): void {
 	if (udp && frame.readUInt16BE(offset) === 0) frame.writeUInt16BE(0xffff, offset);
 }
 
-/** Translates one side of a packet: address, port or echo identifier, checksums. */
-export function translate(packet: Packet, translation: Translation): void {
-	const addresses = replaceAddress(packet, translation);
+/** Gives a packet another tuple: addresses, ports or echo identifier, checksums. */
+export function translate(packet: Packet, to: FlowKey): void {
+	const addresses = replaceAddresses(packet, to);
 	if (packet.isLaterFragment) return;
-	const ports = replacePort(packet, translation);
+	const ports = replacePorts(packet, to);
 	const pseudo = packet.key.protocol === Protocol.ICMP ? 0 : addresses;
 	updateTransport(packet, pseudo + ports);
 }
 
-/**
- * Translates an ICMP error and the packet that it quotes. The error travels in the opposite direction,
- * so the other side of the quoted packet changes.
- */
-export function translateError(error: Packet, quoted: Packet, outer: Translation): void {
-	const inner: Translation = {
-		...outer,
-		side: outer.side === "source" ? "destination" : "source",
-	};
+/** Gives other tuples to an ICMP error and to the packet that it quotes. */
+export function translateError(
+	error: Packet,
+	to: FlowKey,
+	quoted: Packet,
+	quotedTo: FlowKey,
+): void {
 	const before = sumOfQuotation(error);
-	const addresses = replaceAddress(quoted, inner);
-	const ports = replacePort(quoted, inner);
+	const addresses = replaceAddresses(quoted, quotedTo);
+	const ports = replacePorts(quoted, quotedTo);
 	// TCP's checksum is not among the 8 bytes that every error quotes.
 	if (quoted.key.protocol !== Protocol.TCP) {
 		updateTransport(quoted, (quoted.key.protocol === Protocol.ICMP ? 0 : addresses) + ports);
 	}
 	const change = sumOfQuotation(error) + (~before & 0xffff);
-	const outerAddresses = replaceAddress(error, outer);
+	const outerAddresses = replaceAddresses(error, to);
 	update(error.frame, error.l4 + 2, change + (error.family === 6 ? outerAddresses : 0));
 }
 

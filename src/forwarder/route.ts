@@ -4,13 +4,14 @@
  */
 import {
 	type Flow,
+	FlowFlag,
 	Limit,
 	type NodeConfig,
 	type Route,
 	RouteFlag,
 	RouteKind,
 } from "../tables/generated.js";
-import { isTranslated } from "./flow.js";
+import { originalKey, replyKey } from "./flow.js";
 import type { Packet } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -29,28 +30,32 @@ export function routeOfRemote(
 	tables: TableReader,
 ): Route {
 	if (flow !== undefined && flow.routeEpoch === node.routeEpoch) {
-		return { kind: flow.routeKind, flags: flow.routeFlags, mtu: 0, peer: flow.peer };
+		const { routeKind: kind, routeFlags: flags, remote } = flow;
+		return { kind, flags, mtu: 0, peer: kind === RouteKind.PEER ? remote >> 1 : Limit.NO_PEER };
 	}
 	const route = routeOf(address, tables);
 	const isPeerNode = route.kind === RouteKind.OUTSIDE && tables.peerAddress(address) !== undefined;
 	return isPeerNode ? { ...route, flags: route.flags | RouteFlag.PEER_NODE } : route;
 }
 
-/** True for a translated flow whose address the Node has lost: answers would not arrive. */
+/** True for a flow whose source is translated to what the Node has lost: answers would not arrive. */
 export function isAddressLost(flow: Flow, node: NodeConfig, tables: TableReader): boolean {
 	return (
-		isTranslated(flow) &&
+		(flow.flags & FlowFlag.SNAT) !== 0 &&
 		flow.routeEpoch !== node.routeEpoch &&
-		routeOf(flow.snatAddress, tables).kind !== RouteKind.HOST
+		routeOf(replyKey(flow).destination, tables).kind !== RouteKind.HOST
 	);
 }
 
 export function remember(flow: Flow, route: Route, node: NodeConfig): Flow {
+	const family = originalKey(flow).source.includes(":") ? 6 : 4;
+	const isGateway = route.kind === RouteKind.OUTSIDE && flow.remote >= Limit.NEXT_HOP_OUTSIDE;
 	return {
 		...flow,
 		routeKind: route.kind,
 		routeFlags: route.flags,
-		peer: route.peer,
+		remote:
+			route.kind === RouteKind.PEER ? peerIndex(route.peer, family) : isGateway ? flow.remote : 0,
 		routeEpoch: node.routeEpoch,
 	};
 }

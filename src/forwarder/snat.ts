@@ -5,33 +5,15 @@
 import {
 	DropReason,
 	type Flow,
-	FlowDirection,
 	FlowFlag,
 	FlowKey,
 	type HashKey,
 	Limit,
 	type NodeConfig,
 } from "../tables/generated.js";
-import { create, isExpired, isTranslated, mixed, reverse, sideHash } from "./flow.js";
+import { create, isExpired, mixed, reverse, sideHash } from "./flow.js";
 import { type Packet, Protocol } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
-
-/** The new values of the side of a packet that a flow translates. */
-export interface Translation {
-	/** Which side. */
-	side: "source" | "destination";
-	address: string;
-	/** Port, or ICMP echo identifier. */
-	port: number;
-}
-
-/** The translation of a flow's packets in one direction; undefined: none. */
-export function translation(flow: Flow, direction: number): Translation | undefined {
-	if (!isTranslated(flow)) return undefined;
-	return direction === FlowDirection.ORIGINAL
-		? { side: "source", address: flow.snatAddress, port: flow.snatPort }
-		: { side: "destination", address: flow.key.source, port: flow.key.sourcePort };
-}
 
 /** True if the port or identifier can be replaced: TCP, UDP and ICMP echo. */
 function hasTranslatedPort(packet: Packet): boolean {
@@ -81,11 +63,10 @@ export function createTranslated(
 	}
 	const reply = { ...reverse(packet.key), destination: address };
 	for (const port of candidatePorts(packet, node)) {
-		if (isTaken({ ...reply, destinationPort: port }, tables, node, now)) continue;
-		const flow = create(packet, endpoint, now);
-		return {
-			flow: { ...flow, flags: flow.flags | FlowFlag.SNAT, snatAddress: address, snatPort: port },
-		};
+		const answer = { ...reply, destinationPort: port };
+		if (isTaken(answer, tables, node, now)) continue;
+		const flow = create(packet, endpoint, now, answer);
+		return { flow: { ...flow, flags: flow.flags | FlowFlag.SNAT } };
 	}
 	const { destination, destinationPort } = packet.key;
 	const text = `no port is free towards ${destination}, port ${destinationPort}`;

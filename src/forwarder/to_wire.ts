@@ -41,10 +41,15 @@ export function toWire(draft: Draft): Decision {
 		if (packet.portsUnknown) {
 			return draft.drop(DropReason.FRAGMENT_UNKNOWN, "its first fragment was not seen");
 		}
-		const answer = tables.fib({ ...outsideQuery(draft, packet, key, true), isOutput: true });
+		const answer = tables.fib({
+			...outsideQuery(draft, packet, { from: key, to: key }, true),
+			isOutput: true,
+		});
 		const source = answer.kind === "forward" ? answer.source : "";
 		const address = source || snatAddress(node, packet.family);
-		const begun = trackTranslated(draft, packet, address, undefined, FlowFlag.STACK);
+		const begun = trackTranslated(draft, packet, address, undefined, {
+			flags: FlowFlag.STACK,
+		});
 		if ("action" in begun) return begun;
 		flow = begun;
 	}

@@ -134,8 +134,8 @@ function isGeneve(header: Buffer): boolean {
  * Would a peer take this packet of a Pod for one of this Node's tunnel? After SNAT it comes from the
  * Node's address, and the peer's port may be one that this Node does not know yet.
  */
-export function isForged(packet: Packet, node: NodeConfig): boolean {
-	const { protocol, destinationPort } = packet.key;
+export function isForged(packet: Packet, destinationPort: number, node: NodeConfig): boolean {
+	const { protocol } = packet.key;
 	if (protocol !== Protocol.UDP || packet.isLaterFragment) return false;
 	const iana: number[] = [Limit.GENEVE_PORT, Limit.VXLAN_PORT];
 	if (iana.includes(destinationPort) || kindOfPort(destinationPort, node)) return true;

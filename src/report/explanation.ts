@@ -4,6 +4,7 @@
  */
 import type { ExplainAnswer, ExplainPath } from "../api/messages.js";
 import type { PeerView } from "../compile/compile.js";
+import { originalKey, replyKey } from "../forwarder/flow.js";
 import type { Decision } from "../forwarder/forwarder.js";
 import { peerIndex } from "../forwarder/route.js";
 import { HOST_DEVICE } from "../linux/names.js";
@@ -143,10 +144,9 @@ function sentence(clause: string): string {
 function snatOf(question: Question, { flow: change }: Decision): ExplainAnswer["snat"] {
 	const flow = change?.flow;
 	if (flow === undefined || (flow.flags & FlowFlag.SNAT) === 0) return null;
-	if (flow.key.source !== question.source) return null;
-	return question.protocol === "icmp"
-		? { address: flow.snatAddress }
-		: { address: flow.snatAddress, port: flow.snatPort };
+	if (originalKey(flow).source !== question.source) return null;
+	const { destination: address, destinationPort: port } = replyKey(flow);
+	return question.protocol === "icmp" ? { address } : { address, port };
 }
 
 function mtuOf(

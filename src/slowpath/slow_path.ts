@@ -17,17 +17,16 @@
 import { randomInt } from "node:crypto";
 import { type BpfMap, RingBuffer } from "#native";
 import { finishTransportChecksum } from "../forwarder/checksum.js";
-import { lookUp } from "../forwarder/flow.js";
-import type { TableReader } from "../forwarder/forwarder.js";
+import { isTranslated, lookUp, targetOf } from "../forwarder/flow.js";
+import type { FlowEntry, TableReader } from "../forwarder/forwarder.js";
 import { fragmentIpv4 } from "../forwarder/fragment.js";
 import { fragmentKey } from "../forwarder/fragments.js";
 import { type IcmpError, icmpError, mayAnswer } from "../forwarder/icmp.js";
 import { ETHERNET_HEADER, Ethertype, type Packet, parse } from "../forwarder/packet.js";
 import { decrementTtl, translate } from "../forwarder/rewrite.js";
 import { gatewayAddress } from "../forwarder/route.js";
-import { translation } from "../forwarder/snat.js";
 import {
-	FlowDirection,
+	type FlowKey,
 	type Fragment,
 	type FragmentKey,
 	FragmentOwner,
@@ -68,6 +67,12 @@ export interface SlowPathCounters {
 interface Held {
 	packet: Packet;
 	header: SlowPathHeader;
+}
+
+/** The tuple that a packet of this flow leaves with; undefined: its own. */
+function translatedTuple(entry: FlowEntry | undefined): FlowKey | undefined {
+	if (entry === undefined || !isTranslated(entry.flow)) return undefined;
+	return targetOf(entry.flow, entry.direction);
 }
 
 export class SlowPath {
@@ -198,7 +203,7 @@ export class SlowPath {
 			const ports = packet.isLaterFragment ? this.#tables.fragment(keyOf({ packet, header })) : {};
 			const known = { ...packet, key: { ...packet.key, ...ports } };
 			const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
-			const change = entry && translation(entry.flow, entry.direction);
+			const change = translatedTuple(entry);
 			if (change) translate(known, change);
 			decrementTtl(packet);
 		}
@@ -237,15 +242,14 @@ export class SlowPath {
 	#release({ packet, header }: Held, ports: Fragment, node: NodeConfig): void {
 		const known = { ...packet, key: { ...packet.key, ...ports }, portsUnknown: false };
 		const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
-		const change = entry && translation(entry.flow, entry.direction);
+		const change = translatedTuple(entry);
 		if (header.hook === Hook.FROM_POD) {
 			// The first fragment went on untranslated, or was dropped: this one has no way then.
 			if (change === undefined || packet.ttl <= 1) return;
 		} else if (
 			change === undefined ||
 			packet.ttl <= 1 ||
-			entry?.direction !== FlowDirection.REPLY ||
-			this.#tables.endpoint(change.address) === undefined
+			this.#tables.endpoint(change.destination) === undefined
 		) {
 			// The Node's own: its reassembly has had it all along.
 			return;

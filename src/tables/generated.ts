@@ -27,6 +27,9 @@ export const Limit = {
 	NEXT_HOP_TRUST_MS: 100,
 	NEXT_HOP_SETTLE_MS: 50,
 	NEXT_HOP_OUTSIDE: 32768,
+	GATEWAYS_MAX: 4096,
+	FLOW_ASKED_SHIFT: 26,
+	FLOW_ASKED_TRUST: 14,
 	NEXT_HOP_WRITING: 1,
 	NO_PEER: 4294967295,
 	LARGE_PACKET: 1280,
@@ -298,6 +301,7 @@ export const FlowFlag = {
 	RESET_ORIGINAL: 32,
 	RESET_REPLY: 64,
 	COUNTED: 128,
+	DNAT: 256,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 export const FlowFlagName: Readonly<Record<number, string>> = {
@@ -309,6 +313,7 @@ export const FlowFlagName: Readonly<Record<number, string>> = {
 	32: "reset_original",
 	64: "reset_reply",
 	128: "counted",
+	256: "dnat",
 };
 
 export const ClaimBit = {
@@ -518,28 +523,35 @@ export const FlowRef: Codec<FlowRef> = codec<FlowRef>(
 	}),
 );
 
-export interface NextHop {
-	checked: bigint;
-	destinationMac: bigint;
-	sourceMac: bigint;
-	ifindex: number;
-	epoch: number;
+export interface FlowPorts {
+	source: number;
+	destination: number;
 }
-export const NextHop: Codec<NextHop> = codec<NextHop>(
-	32,
+export const FlowPorts: Codec<FlowPorts> = codec<FlowPorts>(
+	4,
 	(b, o, v) => {
-		b.writeBigUInt64LE(v.checked, o);
-		b.writeBigUInt64LE(v.destinationMac, o + 8);
-		b.writeBigUInt64LE(v.sourceMac, o + 16);
-		b.writeUInt32LE(v.ifindex, o + 24);
-		b.writeUInt32LE(v.epoch, o + 28);
+		b.writeUInt16BE(v.source, o);
+		b.writeUInt16BE(v.destination, o + 2);
 	},
 	(b, o) => ({
-		checked: b.readBigUInt64LE(o),
-		destinationMac: b.readBigUInt64LE(o + 8),
-		sourceMac: b.readBigUInt64LE(o + 16),
-		ifindex: b.readUInt32LE(o + 24),
-		epoch: b.readUInt32LE(o + 28),
+		source: b.readUInt16BE(o),
+		destination: b.readUInt16BE(o + 2),
+	}),
+);
+
+export interface FlowAddresses {
+	source: string;
+	destination: string;
+}
+export const FlowAddresses: Codec<FlowAddresses> = codec<FlowAddresses>(
+	32,
+	(b, o, v) => {
+		writeAddress(b, o, v.source);
+		writeAddress(b, o + 16, v.destination);
+	},
+	(b, o) => ({
+		source: readAddress(b, o),
+		destination: readAddress(b, o + 16),
 	}),
 );
 
@@ -547,19 +559,21 @@ export interface Flow {
 	lastSeen: bigint;
 	claim: number;
 	state: number;
+	protocol: number;
 	flags: number;
-	snatPort: number;
 	routeEpoch: number;
-	peer: number;
+	ifindex: number[];
+	mac: string[];
+	endpoint: number;
+	remote: number;
+	asked: number;
+	askedEpoch: number;
+	mtu: number;
 	routeKind: number;
 	routeFlags: number;
-	localMac: string;
-	localIfindex: number;
-	localDirection: number;
-	endpoint: number;
-	nextHop: NextHop;
-	key: FlowKey;
-	snatAddress: string;
+	pods: number;
+	ports: FlowPorts[];
+	addresses: FlowAddresses[];
 }
 export const Flow: Codec<Flow> = codec<Flow>(
 	128,
@@ -567,37 +581,49 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		b.writeBigUInt64LE(v.lastSeen, o);
 		b.writeUInt32LE(v.claim, o + 8);
 		b.writeUInt8(v.state, o + 12);
-		b.writeUInt8(v.flags, o + 13);
-		b.writeUInt16BE(v.snatPort, o + 14);
+		b.writeUInt8(v.protocol, o + 13);
+		b.writeUInt16LE(v.flags, o + 14);
 		b.writeUInt32LE(v.routeEpoch, o + 16);
-		b.writeUInt32LE(v.peer, o + 20);
-		b.writeUInt8(v.routeKind, o + 24);
-		b.writeUInt8(v.routeFlags, o + 25);
-		writeMac(b, o + 26, v.localMac);
-		b.writeUInt32LE(v.localIfindex, o + 32);
-		b.writeUInt8(v.localDirection, o + 36);
-		b.writeUInt16LE(v.endpoint, o + 38);
-		NextHop.write(b, o + 40, v.nextHop);
-		FlowKey.write(b, o + 72, v.key);
-		writeAddress(b, o + 112, v.snatAddress);
+		elements(v.ifindex, 2, "flow.ifindex").forEach((e, i) => {
+			b.writeUInt32LE(e, o + 20 + i * 4);
+		});
+		elements(v.mac, 2, "flow.mac").forEach((e, i) => {
+			writeMac(b, o + 28 + i * 6, e);
+		});
+		b.writeUInt16LE(v.endpoint, o + 40);
+		b.writeUInt16LE(v.remote, o + 42);
+		b.writeUInt16LE(v.asked, o + 44);
+		b.writeUInt16LE(v.askedEpoch, o + 46);
+		b.writeUInt16LE(v.mtu, o + 48);
+		b.writeUInt8(v.routeKind, o + 50);
+		b.writeUInt8(v.routeFlags, o + 51);
+		b.writeUInt8(v.pods, o + 52);
+		elements(v.ports, 2, "flow.ports").forEach((e, i) => {
+			FlowPorts.write(b, o + 56 + i * 4, e);
+		});
+		elements(v.addresses, 2, "flow.addresses").forEach((e, i) => {
+			FlowAddresses.write(b, o + 64 + i * 32, e);
+		});
 	},
 	(b, o) => ({
 		lastSeen: b.readBigUInt64LE(o),
 		claim: b.readUInt32LE(o + 8),
 		state: b.readUInt8(o + 12),
-		flags: b.readUInt8(o + 13),
-		snatPort: b.readUInt16BE(o + 14),
+		protocol: b.readUInt8(o + 13),
+		flags: b.readUInt16LE(o + 14),
 		routeEpoch: b.readUInt32LE(o + 16),
-		peer: b.readUInt32LE(o + 20),
-		routeKind: b.readUInt8(o + 24),
-		routeFlags: b.readUInt8(o + 25),
-		localMac: readMac(b, o + 26),
-		localIfindex: b.readUInt32LE(o + 32),
-		localDirection: b.readUInt8(o + 36),
-		endpoint: b.readUInt16LE(o + 38),
-		nextHop: NextHop.decode(b, o + 40),
-		key: FlowKey.decode(b, o + 72),
-		snatAddress: readAddress(b, o + 112),
+		ifindex: Array.from({ length: 2 }, (_, i) => b.readUInt32LE(o + 20 + i * 4)),
+		mac: Array.from({ length: 2 }, (_, i) => readMac(b, o + 28 + i * 6)),
+		endpoint: b.readUInt16LE(o + 40),
+		remote: b.readUInt16LE(o + 42),
+		asked: b.readUInt16LE(o + 44),
+		askedEpoch: b.readUInt16LE(o + 46),
+		mtu: b.readUInt16LE(o + 48),
+		routeKind: b.readUInt8(o + 50),
+		routeFlags: b.readUInt8(o + 51),
+		pods: b.readUInt8(o + 52),
+		ports: Array.from({ length: 2 }, (_, i) => FlowPorts.decode(b, o + 56 + i * 4)),
+		addresses: Array.from({ length: 2 }, (_, i) => FlowAddresses.decode(b, o + 64 + i * 32)),
 	}),
 );
 
@@ -658,6 +684,31 @@ export const Fragment: Codec<Fragment> = codec<Fragment>(
 		sourcePort: b.readUInt16BE(o),
 		destinationPort: b.readUInt16BE(o + 2),
 		protocol: b.readUInt8(o + 4),
+	}),
+);
+
+export interface NextHop {
+	checked: bigint;
+	destinationMac: bigint;
+	sourceMac: bigint;
+	ifindex: number;
+	epoch: number;
+}
+export const NextHop: Codec<NextHop> = codec<NextHop>(
+	32,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.checked, o);
+		b.writeBigUInt64LE(v.destinationMac, o + 8);
+		b.writeBigUInt64LE(v.sourceMac, o + 16);
+		b.writeUInt32LE(v.ifindex, o + 24);
+		b.writeUInt32LE(v.epoch, o + 28);
+	},
+	(b, o) => ({
+		checked: b.readBigUInt64LE(o),
+		destinationMac: b.readBigUInt64LE(o + 8),
+		sourceMac: b.readBigUInt64LE(o + 16),
+		ifindex: b.readUInt32LE(o + 24),
+		epoch: b.readUInt32LE(o + 28),
 	}),
 );
 
@@ -1235,7 +1286,7 @@ export const maps = {
 	nextHops: {
 		name: "next_hops",
 		type: 2,
-		maxEntries: 32769,
+		maxEntries: 36864,
 		flags: 0,
 		perCpu: false,
 		keySize: 4,

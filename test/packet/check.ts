@@ -2,7 +2,7 @@
  * One packet through the eBPF programs and through the forwarder, and what is different.
  */
 
-import { replyKey } from "../../src/forwarder/flow.js";
+import { originalKey, replyKey } from "../../src/forwarder/flow.js";
 import { type Decision, forward, type PacketContext } from "../../src/forwarder/forwarder.js";
 import { parse } from "../../src/forwarder/packet.js";
 import { sentAt, stampQuestion } from "../../src/forwarder/probe.js";
@@ -185,7 +185,7 @@ function isAnswer(kind: number): boolean {
 function compareFlow(decision: Decision, dataPath: DataPath, differ: Differ): void {
 	if (decision.flow === undefined) return;
 	const { flow } = decision.flow;
-	for (const key of [flow.key, replyKey(flow)]) {
+	for (const key of [originalKey(flow), replyKey(flow)]) {
 		const found = dataPath.flow(key);
 		differ("flow", flowText(flow), found && flowText(found.flow));
 	}
@@ -193,7 +193,7 @@ function compareFlow(decision: Decision, dataPath: DataPath, differ: Differ): vo
 
 /** What a flow is, without slot, timestamps and caches. */
 export function flowText(flow: Flow): string {
-	const { key } = flow;
+	const [key, reply] = [originalKey(flow), replyKey(flow)];
 	const flags = Object.entries(FlowFlag)
 		.filter(([, bit]) => flow.flags & bit)
 		.map(([name]) => name);
@@ -202,7 +202,7 @@ export function flowText(flow: Flow): string {
 		...flags,
 		`${key.source} ${key.sourcePort} > ${key.destination} ${key.destinationPort}`,
 		`protocol ${key.protocol}`,
-		flow.flags & FlowFlag.SNAT ? `as ${flow.snatAddress} ${flow.snatPort}` : "as it is",
+		`answered by ${reply.source} ${reply.sourcePort} > ${reply.destination} ${reply.destinationPort}`,
 	].join(", ");
 }
 

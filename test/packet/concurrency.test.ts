@@ -9,7 +9,7 @@ import { mkdirSync, readFileSync, rmSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import t from "tap";
 import { possibleCpus } from "#native";
-import { isSpare, liveGeneration, replyKey } from "../../src/forwarder/flow.js";
+import { isSpare, liveGeneration, originalKey, replyKey } from "../../src/forwarder/flow.js";
 import {
 	ClaimBit,
 	DropReason,
@@ -131,7 +131,7 @@ function disorder(dataPath: DataPath): string[] {
 			wrong.push(`dead: ${text} leads to slot ${ref.slot}, which has another flow`);
 			continue;
 		}
-		const own = ref.direction === 0 ? flow.key : replyKey(flow);
+		const own = ref.direction === 0 ? originalKey(flow) : replyKey(flow);
 		if (!FlowKey.encode(own).equals(FlowKey.encode(key)))
 			wrong.push(`${text} leads to the flow of ${own.source} ${own.sourcePort}`);
 	}

@@ -11,7 +11,7 @@ import {
 	type BpfProgram,
 	RingBuffer,
 } from "#native";
-import { liveGeneration } from "../../src/forwarder/flow.js";
+import { liveGeneration, originalKey, replyKey } from "../../src/forwarder/flow.js";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import { hasConntrack } from "../../src/reconcile/programs/object_file.js";
 import {
@@ -306,6 +306,17 @@ export class DataPath {
 		const { slot } = FlowRef.decode(found);
 		const flow = Flow.decode(this.#map("flows").lookup(u32(slot))!);
 		this.#map("flows").update(u32(slot), Flow.encode({ ...flow, ...change }));
+	}
+
+	/** Puts a flow into a slot, with both its tuples. */
+	putFlow(slot: number, flow: Flow): void {
+		const generation = liveGeneration(flow.claim) ?? 0;
+		this.#map("flows").update(u32(slot), Flow.encode(flow));
+		for (const [direction, key] of [originalKey(flow), replyKey(flow)].entries())
+			this.#map("flow_index").update(
+				FlowKey.encode(key),
+				FlowRef.encode({ slot, generation, direction }),
+			);
 	}
 
 	flowCount(endpoint: number): FlowCount {

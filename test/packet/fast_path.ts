@@ -4,6 +4,7 @@
  * raised by hand.
  */
 import { equal, fail, ok } from "node:assert/strict";
+import { originalKey } from "../../src/forwarder/flow.js";
 import type { FibAnswer } from "../../src/forwarder/forwarder.js";
 import type { Packet } from "../../src/forwarder/packet.js";
 import { parse } from "../../src/forwarder/packet.js";
@@ -203,15 +204,15 @@ export class Node {
 		return this.dataPath.run(hook, packet, { ...context, now: process.hrtime.bigint() });
 	}
 
-	/** Whether a packet takes the fast path (bpf/lib/established.h). The slow path uses `scratch`. */
+	/** Whether a packet takes the fast path (bpf/lib/established.h). The full path begins with `scratch`. */
 	goesQuickWay(input: Input): boolean {
 		const scratch = this.dataPath.map("scratch");
 		const key = Buffer.alloc(4);
 		const untouched = Buffer.alloc(scratch.lookup(key)?.length ?? 0, 0xa5);
 		scratch.update(key, untouched);
-		// The slow path occasionally resolves a next hop again.
+		// The full path occasionally resolves a next hop again.
 		if (this.run(input).verdict.action === Action.WIRE_NEIGHBOUR) return this.goesQuickWay(input);
-		return scratch.lookup(key)?.equals(untouched) ?? false;
+		return scratch.lookup(key)?.subarray(0, 64).equals(untouched.subarray(0, 64)) ?? false;
 	}
 
 	/** Runs one packet through the data path and the forwarder. */
@@ -259,12 +260,14 @@ export class Node {
 
 	/** Makes the packet's flow silent for longer than any time-out. */
 	expire(input: Input): void {
-		const { key, lastSeen } = this.flow(input);
+		const flow = this.flow(input);
+		const { lastSeen } = flow;
+		const key = originalKey(flow);
 		const ages = BigInt(Math.max(...this.tables.config.flowTimeouts) + 1) * 1_000_000_000n;
 		const text = FlowKey.encode(key).toString("hex");
 		this.dataPath.writeFlow(key, { lastSeen: lastSeen - ages });
 		for (const [slot, flow] of this.tables.slots.entries())
-			if (flow && FlowKey.encode(flow.key).toString("hex") === text)
+			if (flow && FlowKey.encode(originalKey(flow)).toString("hex") === text)
 				this.tables.slots[slot] = { ...flow, lastSeen: flow.lastSeen - ages };
 	}
 

@@ -3,7 +3,9 @@
  * next hop at once; without either it expires.
  */
 import t from "tap";
-import { Limit } from "../../src/tables/generated.js";
+import { originalKey } from "../../src/forwarder/flow.js";
+import { macWord } from "../../src/tables/address.js";
+import { Limit, NextHop } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { Conversation, HOOKS, hookText, outwards } from "./conversation.js";
@@ -19,7 +21,7 @@ import {
 } from "./fast_path.js";
 import { type Case, runCases } from "./fast_path_case.js";
 import { inNamespace } from "./namespace.js";
-import { fromWire } from "./table.js";
+import { fromWire, onWire } from "./table.js";
 import * as world from "./world.js";
 
 const { direct, geneve4, geneve6, vxlan4, outside, nodeAddress, router } = world;
@@ -41,7 +43,7 @@ interface Route {
 	neighbour: string;
 	mac: string;
 	sent: (mac: string, source?: string) => Expected;
-	/** Its entry in next_hops; undefined: the flow has its own. */
+	/** Its entry in next_hops; undefined: a gateway's. */
 	index?: number;
 }
 
@@ -262,5 +264,47 @@ if (inNamespace(import.meta.url)) {
 			});
 		}
 		runCases(t, node, `IPv${family}`, deviceCases(family));
+
+		t.test(`IPv${family}: a new route, and nobody says so`, async (t) => {
+			const talk = outwards(family);
+			const { device, mac, routerMac } = SECOND;
+			const via = `${outside[family]} via ${SECOND.router[family]} dev ${device}`;
+			const route = `${via} src ${nodeAddress[family]}`;
+			await node.begin();
+			await node.send(talk.out());
+			await node.onFastPath(talk.out(), { frame: onWire(world.ROUTER_MAC, talk.left) });
+			node.kernel([`route add ${route}`], [`route del ${route}`]);
+			// As if it had last been asked a second ago.
+			const flow = node.flow(talk.out());
+			const asked = (flow.asked - Limit.FLOW_ASKED_TRUST) & 0xffff;
+			node.dataPath.writeFlow(originalKey(flow), { asked });
+			compare(node.run(talk.out()), {
+				frame: build.frame({ source: mac, destination: routerMac }, talk.left),
+				device,
+			});
+			t.pass("the kernel is asked about each flow again after a second");
+		});
+
+		t.test(`IPv${family}: the gateway's place has another gateway`, async (t) => {
+			const talk = outwards(family);
+			const leaves = { frame: onWire(world.ROUTER_MAC, talk.left) };
+			await node.begin();
+			await node.send(talk.out());
+			await node.onFastPath(talk.out(), leaves);
+			const { remote } = node.flow(talk.out());
+			const hop = node.dataPath.nextHop(remote);
+			const place = Buffer.alloc(4);
+			place.writeUInt32LE(remote);
+			for (const other of [
+				{ destinationMac: macWord(NEW_MAC) },
+				{ ifindex: world.indexOf(SECOND.device) },
+			]) {
+				const checked = process.hrtime.bigint();
+				node.dataPath.map("next_hops").update(place, NextHop.encode({ ...hop, ...other, checked }));
+				compare(node.run(talk.out()), leaves);
+				await node.onFastPath(talk.out(), leaves);
+			}
+			t.pass("the flow goes by its own");
+		});
 	}
 }

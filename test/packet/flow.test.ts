@@ -4,7 +4,7 @@ import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { connect } from "node:net";
 import t from "tap";
-import { replyKey } from "../../src/forwarder/flow.js";
+import { originalKey, replyKey } from "../../src/forwarder/flow.js";
 import { parse } from "../../src/forwarder/packet.js";
 import {
 	Action,
@@ -28,6 +28,10 @@ import * as world from "./world.js";
 const { podA, podB, outside, nodeAddress, direct } = world;
 const { SYN, ACK, FIN, RST } = build;
 const DATA = Buffer.from("flow");
+
+function snatPort(flow: Flow | undefined): number {
+	return flow ? replyKey(flow).destinationPort : 0;
+}
 
 function nft(rules: string): void {
 	execFileSync("nft", ["--file", "-"], { input: rules });
@@ -77,19 +81,19 @@ class Node {
 	async send(input: Input): Promise<{ verdict: Verdict; packet: Buffer; flow: Flow | undefined }> {
 		const { outcome, decision, differences } = await check(this.dataPath, this.tables, input);
 		this.#t.same(differences, [], "the forwarder says the same");
-		const key = decision.flow?.flow.key;
+		const key = decision.flow && originalKey(decision.flow.flow);
 		return { ...outcome, flow: key && this.dataPath.flow(key)?.flow };
 	}
 
 	/** Makes a flow older, on both sides. */
 	age(flow: Flow, seconds: number): void {
 		const lastSeen = flow.lastSeen - BigInt(Math.round(seconds * 1000)) * 1_000_000n;
-		this.dataPath.writeFlow(flow.key, { lastSeen });
+		this.dataPath.writeFlow(originalKey(flow), { lastSeen });
 		for (const [slot, known] of this.tables.slots.entries()) {
 			if (
 				known &&
-				known.key.source === flow.key.source &&
-				known.key.sourcePort === flow.key.sourcePort
+				originalKey(known).source === originalKey(flow).source &&
+				originalKey(known).sourcePort === originalKey(flow).sourcePort
 			) {
 				this.tables.slots[slot] = { ...known, lastSeen };
 			}
@@ -190,7 +194,7 @@ if (inNamespace(import.meta.url)) {
 		const { flow } = await node.send(out(build.echo("request", 9)));
 		// last_seen may be a quarter of a second older than the last packet.
 		node.age(flow!, 60.2);
-		const answer = await node.send(back(build.echo("reply", flow!.snatPort)));
+		const answer = await node.send(back(build.echo("reply", snatPort(flow))));
 		t.equal(answer.verdict.action, Action.ENDPOINT);
 	});
 
@@ -199,7 +203,7 @@ if (inNamespace(import.meta.url)) {
 		const seen = new Set<number>();
 		for (let host = 1; host <= 20; host++) {
 			const { flow } = await node.send(out(build.udp(3333, 53), podA, `198.51.100.${100 + host}`));
-			seen.add(flow!.snatPort);
+			seen.add(snatPort(flow));
 		}
 		t.equal(seen.size, 1);
 	});
@@ -220,9 +224,9 @@ if (inNamespace(import.meta.url)) {
 	t.test("an echo keeps its sequence and gets its identifier back", async (t) => {
 		const node = await start(t);
 		const { packet, flow } = await node.send(out(build.echo("request", 7, DATA)));
-		t.not(flow?.snatPort, 7);
-		t.equal(parse(packet)?.key.sourcePort, flow?.snatPort);
-		const answer = await node.send(back(build.echo("reply", flow!.snatPort, DATA)));
+		t.not(snatPort(flow), 7);
+		t.equal(parse(packet)?.key.sourcePort, snatPort(flow));
+		const answer = await node.send(back(build.echo("reply", snatPort(flow), DATA)));
 		const expected = build.ip(
 			{ source: outside[4], destination: podA[4], ttl: 63 },
 			build.echo("reply", 7, DATA),
@@ -237,7 +241,7 @@ if (inNamespace(import.meta.url)) {
 		const late = await node.send(back(build.udp(53, 50002, DATA)));
 		t.equal(late.verdict.action, Action.PASS, "the answer is the Node's now");
 		const again = await node.send(out(build.udp(50002, 53, DATA)));
-		t.equal(again.flow?.snatPort, 50002);
+		t.equal(snatPort(again.flow), 50002);
 		t.equal(state(again.flow), "udp_opening");
 		const answer = await node.send(back(build.udp(53, 50002, DATA)));
 		t.equal(answer.verdict.action, Action.ENDPOINT);
@@ -256,13 +260,13 @@ if (inNamespace(import.meta.url)) {
 		const node = await start(t);
 		const a = await node.send(out(build.udp(50005, 53)));
 		const b = await node.send(out(build.udp(50005, 53), podB));
-		t.equal(a.flow?.snatPort, 50005);
-		t.not(b.flow?.snatPort, 50005);
-		const toB = await node.send(back(build.udp(53, b.flow!.snatPort)));
+		t.equal(snatPort(a.flow), 50005);
+		t.not(snatPort(b.flow), 50005);
+		const toB = await node.send(back(build.udp(53, snatPort(b.flow))));
 		t.equal(parse(toB.packet)?.key.destination, podB[4]);
 		t.equal(parse(toB.packet)?.key.destinationPort, 50005);
 		const elsewhere = await node.send(out(build.udp(50005, 54), podB));
-		t.equal(elsewhere.flow?.snatPort, 50005, "towards another port it is free");
+		t.equal(snatPort(elsewhere.flow), 50005, "towards another port it is free");
 	});
 
 	t.test("a port that a socket of the Node holds is not taken", async (t) => {
@@ -272,7 +276,7 @@ if (inNamespace(import.meta.url)) {
 		await once(socket, "listening");
 		node.tables.sockets.add(`17 ${nodeAddress[4]} 50010`);
 		const { flow } = await node.send(out(build.udp(50010, 53)));
-		t.equal(flow?.snatPort, 50011);
+		t.equal(snatPort(flow), 50011);
 		const { verdict } = await node.send(out(build.udp(50010, 53), podB));
 		t.equal(DropReasonName[verdict.dropReason], "snat_ports_exhausted");
 		socket.close();
@@ -290,13 +294,13 @@ if (inNamespace(import.meta.url)) {
 			node.tables.translations.add(`${protocol} ${nodeAddress[4]} 55000`);
 			const { flow } = await node.send(out(segment(55000)));
 			t.ok(flow);
-			t.not(flow?.snatPort, 55000);
+			t.not(snatPort(flow), 55000);
 		});
 
 	for (const [name, protocol, segment] of TRANSPORTS)
 		t.test(`netfilter does not give a port that a flow has: ${name}`, async (t) => {
 			const node = await start(t);
-			t.equal((await node.send(out(segment(55100)))).flow?.snatPort, 55100);
+			t.equal(snatPort((await node.send(out(segment(55100)))).flow), 55100);
 			nft(translation(name, 41_001, "55100-55101"));
 			t.teardown(() => nft("delete table ip fairway_test"));
 			const socket = await speak(name, 41_001, outside[4], 53);
@@ -305,7 +309,7 @@ if (inNamespace(import.meta.url)) {
 			node.tables.translations.add(`${protocol} ${nodeAddress[4]} 55101`);
 			const { flow } = await node.send(out(segment(55101), podB));
 			t.ok(flow);
-			t.not(flow?.snatPort, 55101);
+			t.not(snatPort(flow), 55101);
 		});
 
 	t.test("ports run out towards one destination, and come back when a flow expires", async (t) => {
@@ -314,15 +318,19 @@ if (inNamespace(import.meta.url)) {
 		for (let port = 1; port <= 3; port++) {
 			flows.push((await node.send(out(build.udp(port, 53)))).flow!);
 		}
-		t.same(flows.map(({ snatPort }) => snatPort).sort(), [50020, 50021, 50022]);
+		t.same(flows.map(snatPort).sort(), [50020, 50021, 50022]);
 		const before = dataPath.drops(DropReason.SNAT_PORTS_EXHAUSTED);
 		const { verdict } = await node.send(out(build.udp(4, 53)));
 		t.equal(DropReasonName[verdict.dropReason], "snat_ports_exhausted");
 		t.equal(dataPath.drops(DropReason.SNAT_PORTS_EXHAUSTED) - before, 1n, "and counted");
 		node.age(flows[1]!, 31);
 		const { flow } = await node.send(out(build.udp(4, 53)));
-		t.equal(flow?.snatPort, flows[1]?.snatPort);
-		t.equal(dataPath.flow(flows[1]!.key), undefined, "both tuples of the old flow are gone");
+		t.equal(snatPort(flow), snatPort(flows[1]));
+		t.equal(
+			dataPath.flow(originalKey(flows[1]!)),
+			undefined,
+			"both tuples of the old flow are gone",
+		);
 	});
 
 	/** Fills the table with what one Pod sends to the outside, and nobody answers. */
@@ -374,7 +382,7 @@ if (inNamespace(import.meta.url)) {
 			for (let port = 1; port <= 6 * dataPath.flowSlots; port++) {
 				const there = await node.send(out(build.udp(port, 53)));
 				if (there.flow === undefined) continue;
-				await node.send(back(build.udp(53, there.flow.snatPort)));
+				await node.send(back(build.udp(53, snatPort(there.flow))));
 				answered++;
 			}
 			t.equal(answered, dataPath.flowSlots, "the table is full, and it is not at its own cost");
@@ -385,7 +393,7 @@ if (inNamespace(import.meta.url)) {
 			const before = fullTableDrops();
 			for (let port = 1; port <= 8; port++) {
 				const there = await node.send(out(build.udp(port, 443), podB));
-				await node.send(back(build.udp(443, there.flow!.snatPort)));
+				await node.send(back(build.udp(443, snatPort(there.flow))));
 			}
 			t.equal(fullTableDrops(), before);
 		},
@@ -397,8 +405,8 @@ if (inNamespace(import.meta.url)) {
 		for (let port = 1; port <= 4; port++)
 			waiting.push((await node.send(out(build.tcp(port, 443, { flags: SYN }), podB))).flow!);
 		await flood(node, (n) => build.udp(n, 80));
-		for (const { snatPort } of waiting) {
-			const answer = await node.send(back(build.tcp(443, snatPort, { flags: SYN | ACK })));
+		for (const flow of waiting) {
+			const answer = await node.send(back(build.tcp(443, snatPort(flow), { flags: SYN | ACK })));
 			t.equal(answer.verdict.action, Action.ENDPOINT);
 		}
 	});
@@ -411,7 +419,7 @@ if (inNamespace(import.meta.url)) {
 			);
 			// Who has most of a full table is refused.
 			if (flow === undefined) continue;
-			const answer = (flags: number) => node.send(back(build.tcp(80, flow.snatPort, { flags })));
+			const answer = (flags: number) => node.send(back(build.tcp(80, snatPort(flow), { flags })));
 			if (port % 2 === 0) await answer(SYN | ACK);
 			if (port % 5 === 0) await answer(RST);
 			if (port % 7 === 0) node.age(flow, 300);
@@ -442,7 +450,7 @@ if (inNamespace(import.meta.url)) {
 			node.age(flow!, port % 3 === 0 ? 40 : 0);
 		}
 		for (const flow of dataPath.flows()) {
-			const there = dataPath.flow(flow.key);
+			const there = dataPath.flow(originalKey(flow));
 			const here = dataPath.flow(replyKey(flow));
 			if (!there && !here) continue;
 			t.same([there?.direction, here?.direction], [0, 1]);
@@ -579,7 +587,7 @@ if (inNamespace(import.meta.url)) {
 		t.equal((await node.send(fromWire(native))).verdict.action, Action.ENDPOINT);
 		t.equal(dataPath.event(EventCounter.UNTRACKED) - untracked, 1n);
 		const again = await node.send(out(build.udp(50040, 53, DATA)));
-		t.equal(parse(again.packet)?.key.sourcePort, flow?.snatPort, "still translated");
+		t.equal(parse(again.packet)?.key.sourcePort, snatPort(flow), "still translated");
 	});
 
 	t.test("a process of the Node is translated with a port of its own", async (t) => {
@@ -591,8 +599,8 @@ if (inNamespace(import.meta.url)) {
 				),
 			);
 		const { flow } = await send(33000);
-		t.equal(flow?.snatAddress, world.gateway[4]);
-		t.ok(flow && flow.snatPort >= 49152);
+		t.equal(flow && replyKey(flow).destination, world.gateway[4]);
+		t.ok(Number(snatPort(flow)) >= 49152);
 		t.equal(flow?.state, FlowState.UDP_OPENING);
 	});
 }

@@ -2,7 +2,7 @@
  * The tables in memory: filled by a test, read by the forwarder, changed by its decisions. Flow slots are
  * claimed as described in ARCHITECTURE, Flows.
  */
-import { findSlot, isSpare, replyKey } from "../../src/forwarder/flow.js";
+import { findSlot, isSpare, originalKey, replyKey } from "../../src/forwarder/flow.js";
 import type {
 	Decision,
 	FibAnswer,
@@ -216,21 +216,21 @@ export class MemoryTables implements TableReader {
 	putFlow(slot: number, flow: Flow): void {
 		const old = this.slots[slot];
 		if (old !== undefined) {
-			this.#forget(old.key, slot);
+			this.#forget(originalKey(old), slot);
 			this.#forget(replyKey(old), slot);
 		}
 		// Either tuple may belong to an expired flow, which is then removed with both its tuples.
-		for (const key of [flow.key, replyKey(flow)]) {
+		for (const key of [originalKey(flow), replyKey(flow)]) {
 			const owner = this.#index.get(keyText(key))?.slot;
 			const expired = owner === undefined ? undefined : this.slots[owner];
 			if (owner === undefined || expired === undefined) continue;
-			this.#forget(expired.key, owner);
+			this.#forget(originalKey(expired), owner);
 			this.#forget(replyKey(expired), owner);
 			this.slots[owner] = undefined;
 		}
 		this.slots[slot] = flow;
 		this.#index.set(keyText(replyKey(flow)), { slot, direction: FlowDirection.REPLY });
-		this.#index.set(keyText(flow.key), { slot, direction: FlowDirection.ORIGINAL });
+		this.#index.set(keyText(originalKey(flow)), { slot, direction: FlowDirection.ORIGINAL });
 	}
 
 	#count(index: number, more: Partial<PeerCounts>): void {

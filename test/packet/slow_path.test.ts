@@ -4,6 +4,7 @@
  */
 import t from "tap";
 import { complement, sumWords } from "../../src/forwarder/checksum.js";
+import { originalKey, replyKey } from "../../src/forwarder/flow.js";
 import { type Packet, parse, parseQuoted } from "../../src/forwarder/packet.js";
 import { SlowPath } from "../../src/slowpath/slow_path.js";
 import { readMac } from "../../src/tables/address.js";
@@ -220,10 +221,10 @@ if (inNamespace(import.meta.url)) {
 		const isOurs = ({ key }: Packet) => key.destination === outside[4];
 		const first = await left("fairway0", isOurs);
 		const later = await left("fairway0", isOurs);
-		const flow = tables.slots.find((flow) => flow?.key.destinationPort === 2001);
+		const flow = tables.slots.find((flow) => flow && originalKey(flow).destinationPort === 2001);
 		t.equal(first.key.source, nodeAddress[4]);
 		t.equal(later.key.source, nodeAddress[4]);
-		t.equal(first.key.sourcePort, flow?.snatPort);
+		t.equal(first.key.sourcePort, flow && replyKey(flow).destinationPort);
 		t.ok(first.length <= 1000);
 		const segment = Buffer.concat(
 			[first, later].map(({ frame, l3, length, l4 }) => frame.subarray(l4, l3 + length)),

@@ -368,11 +368,19 @@ export class Datapath {
 		const [flowLayout, refLayout] = ["flows", "flow_index"].map(
 			(name) => this.#definition(name).value,
 		);
-		if (!flows || !index || flowLayout?.kind !== "struct" || refLayout?.kind !== "struct") {
+		const oldLayout = flows && layoutsOf(flows.from)?.value;
+		if (
+			!flows ||
+			!index ||
+			oldLayout?.kind !== "struct" ||
+			flowLayout?.kind !== "struct" ||
+			refLayout?.kind !== "struct"
+		) {
 			this.#log.warn({ map: "flows" }, "cannot migrate the flow table, starting empty");
 			return;
 		}
-		const table = { flows, index, flowLayout, refLayout, counts: this.map("flow_counts") };
+		const counts = this.map("flow_counts");
+		const table = { flows, index, oldLayout, flowLayout, refLayout, counts };
 		this.#moved = { table, flows: copyFlows(table) };
 	}
 

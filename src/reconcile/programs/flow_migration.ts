@@ -4,17 +4,24 @@
  * as well. If there is too little room, the most recent flows are kept.
  */
 import type { BpfMap } from "#native";
-import { isSpare } from "../../forwarder/flow.js";
-import { ClaimBit, FlowCount, FlowFlag, Limit } from "../../tables/generated.js";
+import { isSpare, reverse, tuplesOf } from "../../forwarder/flow.js";
+import { readAddress } from "../../tables/address.js";
+import {
+	ClaimBit,
+	FlowAddresses,
+	FlowCount,
+	FlowFlag,
+	FlowKey,
+	FlowPorts,
+} from "../../tables/generated.js";
 import type { StructLayout } from "../../tables/layout.js";
-import { type CopyPlan, convert, entriesOf, type MapCopy } from "./migration.js";
-
-/** next_hop begins with `checked`. */
-const WRITING = BigInt(Limit.NEXT_HOP_WRITING);
+import { convert, entriesOf, type MapCopy } from "./migration.js";
 
 export interface FlowTable {
 	flows: MapCopy;
 	index: MapCopy;
+	/** Of the old `flows`. */
+	oldLayout: StructLayout;
 	/** Layouts of the new `flows` and `flow_index`. */
 	flowLayout: StructLayout;
 	refLayout: StructLayout;
@@ -48,7 +55,7 @@ export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): Move
 	const taken = new Set<number>();
 	if (moved.size > 0) for (const slot of slotsInUse(table.flows.to, claimOffset)) taken.add(slot);
 
-	const fresh = liveFlows(table.flows.from, table.flows.value, table.flowLayout)
+	const fresh = liveFlows(table)
 		.filter(({ oldSlot, claim }) => generationOf(moved.get(oldSlot)?.claim) !== generationOf(claim))
 		.sort((a, b) => (a.lastSeen < b.lastSeen ? 1 : -1))
 		.slice(0, capacity - taken.size);
@@ -74,7 +81,7 @@ function adopted(flow: LiveFlow, layout: StructLayout, isCounted: boolean): Buff
 	const claim = (flow.claim & ClaimBit.GENERATION) | ClaimBit.IN_USE | ClaimBit.PUBLISHED;
 	const flags = flow.flags & ~FlowFlag.COUNTED;
 	bytes.writeUInt32LE(claim >>> 0, offsetOf(layout, "claim"));
-	bytes.writeUInt8(isCounted ? flags | FlowFlag.COUNTED : flags, offsetOf(layout, "flags"));
+	bytes.writeUInt16LE(isCounted ? flags | FlowFlag.COUNTED : flags, offsetOf(layout, "flags"));
 	return bytes;
 }
 
@@ -119,32 +126,63 @@ function place(
 	return placed;
 }
 
-function liveFlows(flows: BpfMap, plan: CopyPlan, layout: StructLayout): LiveFlow[] {
+function liveFlows({ flows, flowLayout: layout, oldLayout }: FlowTable): LiveFlow[] {
+	const hasTuples = oldLayout.fields.some(({ name }) => name === "addresses");
 	const claimOffset = offsetOf(layout, "claim");
 	const lastSeenOffset = offsetOf(layout, "last_seen");
-	// A next hop that was being written when it was read would stay so in the new table.
-	const nextHopOffset = offsetOf(layout, "next_hop");
 	const live: LiveFlow[] = [];
-	for (const { key, value } of entriesOf(flows)) {
-		const bytes = convert(plan, value);
+	for (const { key, value } of entriesOf(flows.from)) {
+		const bytes = convert(flows.value, value);
+		if (!hasTuples) writeTuples(bytes, layout, value, oldLayout);
 		const claim = bytes.readUInt32LE(claimOffset);
 		// Unpublished and locked: a flow in the making.
 		if (!(claim & ClaimBit.IN_USE)) continue;
 		if (claim & ClaimBit.LOCKED && !(claim & ClaimBit.PUBLISHED)) continue;
 		const lastSeen = bytes.readBigUInt64LE(lastSeenOffset);
-		if (bytes.readBigUInt64LE(nextHopOffset) === WRITING)
-			bytes.fill(0, nextHopOffset, nextHopOffset + 8);
 		live.push({
 			oldSlot: key.readUInt32LE(),
 			claim,
 			lastSeen,
 			state: bytes.readUInt8(offsetOf(layout, "state")),
-			flags: bytes.readUInt8(offsetOf(layout, "flags")),
+			flags: bytes.readUInt16LE(offsetOf(layout, "flags")),
 			endpoint: bytes.readUInt16LE(offsetOf(layout, "endpoint")),
 			bytes,
 		});
 	}
 	return live;
+}
+
+/**
+ * From a flow of the version that kept one tuple, and beside it the address and the port that its source
+ * is translated to. What it remembers of its ends is found out again by its next packet.
+ */
+function writeTuples(
+	bytes: Buffer,
+	layout: StructLayout,
+	old: Buffer,
+	oldLayout: StructLayout,
+): void {
+	const at = (name: string) => offsetOf(oldLayout, name);
+	const key = FlowKey.decode(old, at("key"));
+	const isTranslated = old.readUInt8(at("flags")) & FlowFlag.SNAT;
+	const reply = { ...reverse(key) };
+	if (isTranslated) {
+		reply.destination = readAddress(old, at("snat_address"));
+		reply.destinationPort = old.readUInt16BE(at("snat_port"));
+	}
+	const { addresses, ports, protocol } = tuplesOf(key, reply);
+	for (const [direction, address] of addresses.entries()) {
+		FlowAddresses.encode(address).copy(
+			bytes,
+			offsetOf(layout, "addresses") + direction * FlowAddresses.size,
+		);
+		FlowPorts.encode(ports[direction]!).copy(
+			bytes,
+			offsetOf(layout, "ports") + direction * FlowPorts.size,
+		);
+	}
+	bytes.writeUInt8(protocol, offsetOf(layout, "protocol"));
+	bytes.writeUInt32LE(0, offsetOf(layout, "route_epoch"));
 }
 
 function* slotsInUse(flows: BpfMap, claimOffset: number): Generator<number> {

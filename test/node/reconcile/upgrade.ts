@@ -7,6 +7,7 @@
 import { readdirSync } from "node:fs";
 import t, { type Test } from "tap";
 import { BpfLink, BpfMap } from "#native";
+import { NOTHING_REMEMBERED, tuplesOf } from "../../../src/forwarder/flow.js";
 import type { Reconciler } from "../../../src/reconcile/reconciler.js";
 import { u32, u64 } from "../../../src/tables/codec.js";
 import {
@@ -55,18 +56,10 @@ function flowOf(port: number, generation: number, lastSeen: bigint): Flow {
 		claim: ((generation << 1) | ClaimBit.IN_USE | ClaimBit.PUBLISHED) >>> 0,
 		state: FlowState.TCP_ESTABLISHED,
 		flags: FlowFlag.REPLIED | FlowFlag.SNAT | FlowFlag.COUNTED,
-		snatPort: port + 1000,
-		key: keyOf(port),
-		snatAddress: "192.168.1.1",
-		routeEpoch: 7,
-		peer: 0xffffffff,
-		routeKind: 0,
-		routeFlags: 0,
-		localMac: "00:00:00:00:00:00",
-		localIfindex: 0,
-		localDirection: 0,
+		...tuplesOf(keyOf(port), replyOf(port)),
 		endpoint: 0,
-		nextHop: { checked: 0n, destinationMac: 0n, sourceMac: 0n, ifindex: 3, epoch: 1 },
+		...NOTHING_REMEMBERED,
+		routeEpoch: 7,
 	};
 }
 
@@ -97,7 +90,7 @@ function hasFlow(t: Test, port: number): void {
 	);
 	t.match(original, {
 		direction: 0,
-		flow: { key: keyOf(port), snatPort: port + 1000, flags: flowOf(port, 1, 1n).flags },
+		flow: { ...tuplesOf(keyOf(port), replyOf(port)), flags: flowOf(port, 1, 1n).flags },
 	});
 	t.match(reply, { direction: 1, slot: original?.slot });
 }

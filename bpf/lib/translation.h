@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What becomes of a packet's tuple (RFC 3022): of the flow's two, the reverse of the one that packets of
+ * the other direction carry. Whether that changes the source, the destination or both, nobody asks.
+ *
+ *  1. related    the flow of the packet that an ICMP error quotes
+ *  2. target     the tuple that a packet leaves with
+ *  3. quotation  the packet inside an ICMP error, as its sender sent it
+ */
+#ifndef FAIRWAY_TRANSLATION_H
+#define FAIRWAY_TRANSLATION_H
+
+#include "rewrite.h"
+#include "track.h"
+
+#ifndef FAIRWAY_XDP
+
+/* Stage 1. Parses the packet that an ICMP error quotes and finds its flow, in the direction of the
+ * error. */
+static __always_inline bool related_lookup(context *ctx, const struct packet *error,
+					   struct packet *quoted, const struct node_config *node,
+					   __u64 now)
+{
+	struct flow_key key;
+
+	if (parse(ctx, quoted, error->l4 + 8,
+		  error->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), true))
+		return false;
+	/* An error goes to the sender of the packet that it quotes, and to nobody else. */
+	if (quoted->flags & PACKET_LATER_FRAGMENT ||
+	    !address_equal(&error->key.destination, &quoted->key.source))
+		return false;
+	key_reverse(&key, &quoted->key);
+	return flow_lookup(&key, node, now);
+}
+
+#endif
+
+/*
+ * Stage 2. Of work.packet and the flow that was found for it, into work.target. Where nothing is
+ * translated, that is the packet's own tuple. An error is translated with its flow where it speaks for
+ * an end of it: the flow's own address becomes what the other side knows, a router's on the way stays;
+ * but no Pod's own address leaves in an error about a flow whose source does not.
+ */
+stage bool target_find(void)
+{
+	struct work *work = work_space();
+	const struct packet *packet;
+	const struct flow *flow;
+	struct flow_key *target;
+	struct track *track;
+	__u8 direction;
+
+	if (!work)
+		return false;
+	packet = &work->packet;
+	flow = &work->flow;
+	track = &work->track;
+	target = &work->target;
+	direction = track->direction & 1;
+	*target = packet->key;
+	track->translated = track->known && flow_translates(flow);
+	if (!track->translated)
+		return false;
+	if (!track->related) {
+		flow_target(target, flow, direction);
+		return true;
+	}
+	target->destination = flow->addresses[!direction].source;
+	if ((flow->flags & FLOW_SNAT && direction == FLOW_ORIGINAL) ||
+	    address_equal(&packet->key.source, &flow->addresses[direction].source))
+		target->source = flow->addresses[!direction].destination;
+	return true;
+}
+
+/* The new tuple of work.packet, for `rewrite`; NULL: it has none. */
+static __always_inline const struct flow_key *target_of(const struct work *work)
+{
+	return work->track.translated ? &work->target : NULL;
+}
+
+#ifndef FAIRWAY_XDP
+
+/* Stage 3. The packet that work.packet quotes is work.inner. */
+stage int related_rewrite(struct __sk_buff *ctx)
+{
+	struct work *work = work_space();
+
+	if (!work)
+		return -1;
+	if (!work->track.related || !work->track.translated)
+		return 0;
+	/* No packet is looked up any more. */
+	flow_tuple(&work->tuple, &work->flow, !work->track.direction);
+	return rewrite_quoted(ctx, &work->packet, &work->inner, &work->tuple);
+}
+
+#endif
+#endif
