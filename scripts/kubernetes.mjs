@@ -64,12 +64,17 @@ export function goRefusal(version) {
 	return `Cannot build Kubernetes' programs: expected Go ${wanted} or later, got ${version}.`;
 }
 
-export function checkGo() {
+/** As `go1.26.0`; undefined: there is no Go in the PATH. */
+export function goVersion() {
 	const { error, status, stdout } = spawnSync("go", ["env", "GOVERSION"], {
 		encoding: "utf8",
 		env: { ...process.env, GOTOOLCHAIN: "local" },
 	});
-	const refusal = goRefusal(error || status !== 0 ? undefined : stdout.trim());
+	return error || status !== 0 ? undefined : stdout.trim();
+}
+
+export function checkGo() {
+	const refusal = goRefusal(goVersion());
 	if (refusal) throw new Refusal(refusal);
 }
 

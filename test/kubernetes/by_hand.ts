@@ -16,10 +16,15 @@ const conflist = {
 	],
 };
 
-export async function startByHand(cluster: Cluster, settings: object): Promise<void> {
-	const folder = join(folders.run, "fairway");
-	mkdirSync(join(folder, "manifests"), { recursive: true });
+const folder = join(folders.run, "fairway");
+
+export function configureByHand(settings: object): void {
 	writeFileSync(join(folder, "config.yaml"), JSON.stringify({ serviceCIDRs, ...settings }));
+}
+
+export async function startByHand(cluster: Cluster, settings: object): Promise<void> {
+	mkdirSync(join(folder, "manifests"), { recursive: true });
+	configureByHand(settings);
 	await podCIDRsOf(cluster);
 	for (const { name } of cluster.nodes)
 		writeFileSync(

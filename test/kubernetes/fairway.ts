@@ -1,30 +1,41 @@
 /** Fairway on the cluster, as its users install it: `kubectl apply -f deploy/fairway.yaml`. */
-import { existsSync, readFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import { root } from "../../src/lab/repository.js";
-import { startByHand } from "./by_hand.js";
+import { configureByHand, startByHand } from "./by_hand.js";
 import type { Cluster } from "./cluster.js";
+import { folders } from "./layout.js";
 import type { KubernetesNode } from "./node.js";
 
 export const manifest = join(root, "deploy/fairway.yaml");
 export const imageArchive = join(root, "build/fairway-image.tar");
+
+/** False: this checkout has no manifest, and Fairway is started by hand. */
+export const withManifest = existsSync(manifest);
 
 /** Keys of the configuration file. */
 export type Settings = Record<string, unknown>;
 
 /** Installs Fairway and waits until every Node is Ready. @returns seconds from apply to then */
 export async function startFairway(cluster: Cluster, settings: Settings): Promise<number> {
-	if (!existsSync(manifest)) {
+	if (!withManifest) {
 		const start = Date.now();
 		await startByHand(cluster, settings);
 		return (Date.now() - start) / 1000;
 	}
+	provideImage();
 	await Promise.all(cluster.nodes.map(importImage));
 	const start = Date.now();
 	await cluster.kubectlResult(["apply", "-f", "-"], { input: withSettings(settings) });
 	await cluster.nodesReady(120_000);
 	return (Date.now() - start) / 1000;
+}
+
+/** Nodes that boot later import it like the other images. */
+function provideImage(): void {
+	mkdirSync(join(folders.run, "images"), { recursive: true });
+	copyFileSync(imageArchive, join(folders.run, "images/fairway.tar"));
 }
 
 export async function importImage(node: KubernetesNode): Promise<void> {
@@ -54,6 +65,30 @@ function changed(object: ConfigMap, settings: Settings): ConfigMap {
 
 /** Changes keys of the configuration in the ConfigMap; the agents take it when kubelet has written it. */
 export async function configure(cluster: Cluster, settings: Settings): Promise<void> {
+	if (!withManifest) return configureByHand(settings);
 	const object = await cluster.get<ConfigMap>("-n", "kube-system", "configmap", "fairway-config");
 	await cluster.apply([changed(object, settings)]);
+}
+
+/** The DaemonSet's Pods. */
+export async function agentPods(cluster: Cluster): Promise<{ name: string; node: string }[]> {
+	interface PodList {
+		items: {
+			metadata: { name: string; ownerReferences?: { kind: string; name: string }[] };
+			spec: { nodeName: string };
+		}[];
+	}
+	const { items } = await cluster.get<PodList>("-n", "kube-system", "pods");
+	return items
+		.filter(({ metadata }) =>
+			metadata.ownerReferences?.some(
+				({ kind, name }) => kind === "DaemonSet" && name === "fairway",
+			),
+		)
+		.map(({ metadata, spec }) => ({ name: metadata.name, node: spec.nodeName }));
+}
+
+/** `status` waits until the roll-out has ended. */
+export async function rollOut(cluster: Cluster, verb: "restart" | "status"): Promise<void> {
+	await cluster.kubectl("-n", "kube-system", "rollout", verb, "daemonset/fairway");
 }

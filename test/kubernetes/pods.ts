@@ -43,6 +43,21 @@ export class TestPod {
 		return node.spawn(name, ["nsenter", `--net=${path}`, "--", ...command]);
 	}
 
+	/** The body of http://ADDRESS/hostname; undefined: no answer. */
+	async get(address: string): Promise<Output | undefined> {
+		const host = address.includes(":") ? `[${address}]` : address;
+		const curl = ["curl", "-sSf", "--max-time", "3", `http://${host}/hostname`];
+		const output = await this.run(curl, { mayFail: true });
+		return output.status === 0 ? output : undefined;
+	}
+
+	/** The addresses that the cluster's DNS has for a name, of both families. */
+	async lookUp(name: string): Promise<string[]> {
+		const dig = ["dig", "+short", "+time=3", "@10.96.0.10", name, "A", name, "AAAA"];
+		const { stdout } = await this.run(dig, { mayFail: true });
+		return stdout.split("\n").filter((line) => line !== "");
+	}
+
 	async #place() {
 		const node = this.#cluster.node(this.node);
 		if (this.#namespace === "") {
@@ -80,6 +95,35 @@ export async function startOnEveryNode(cluster: Cluster, name: string): Promise<
 		},
 	]);
 	return readyPods(cluster, name, cluster.nodes.length);
+}
+
+/** A Deployment of `count` such Pods. */
+export async function startDeployment(
+	cluster: Cluster,
+	name: string,
+	count: number,
+): Promise<void> {
+	await makeNamespace(cluster);
+	await cluster.apply([
+		{
+			apiVersion: "apps/v1",
+			kind: "Deployment",
+			metadata: { name, namespace: testNamespace },
+			spec: {
+				replicas: count,
+				selector: { matchLabels: { app: name } },
+				template: { metadata: { labels: { app: name } }, spec: podSpec() },
+			},
+		},
+	]);
+}
+
+/** Changes the number of its Pods, and waits until there are no others. */
+export async function scale(cluster: Cluster, name: string, count: number): Promise<void> {
+	await cluster.kubectl(
+		...["-n", testNamespace, "scale", "deployment", name, `--replicas=${count}`],
+	);
+	await readyPods(cluster, name, count);
 }
 
 /** The Pods with the label `app=NAME`, once there are so many, all of them Ready. */
@@ -175,6 +219,7 @@ export class Stream {
 		const { stdout } = await this.#pod.run(["cat", this.#file]);
 		const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(stdout) ?? [];
 		if (sent === undefined) throw new Error(`Cannot read the result of ping: ${stdout}`);
-		return { sent: Number(sent), lost: Number(sent) - Number(received) };
+		// The answer to the last one may still have been on its way.
+		return { sent: Number(sent), lost: Math.max(0, Number(sent) - Number(received) - 1) };
 	}
 }

@@ -52,7 +52,8 @@ kubelet() {
 }
 (while true; do containerd; sleep 1; done) &
 until ctr version > /dev/null 2>&1; do sleep 0.2; done
-for image in "$IMAGES"/*.tar; do
+for image in "$IMAGES"/*.tar "$RUN"/images/*.tar; do
+	[ -e "$image" ] || continue
 	imported=$NODE/$(basename "$image").imported
 	[ -e "$imported" ] || { ctr -n k8s.io images import "$image" > /dev/null && touch "$imported"; }
 done
