@@ -17,9 +17,9 @@ import type { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey/survey.js";
 import { check } from "../report/check.js";
 import { explain } from "../report/explain.js";
-import { pathFactsOf, withReasons } from "../report/path_facts.js";
+import { withFacts, withReason } from "../report/path_facts.js";
 import type { AgentState, InForce } from "../report/state.js";
-import { endpointStatus, type PathFactsOf, peerStatus, statusOf } from "../report/views.js";
+import { endpointStatus, peerStatus, statusOf } from "../report/views.js";
 import { peerKey } from "../tables/paths.js";
 import type { Kernel } from "./kernel.js";
 
@@ -74,14 +74,17 @@ export class Answers {
 	}
 
 	async peers(): Promise<PeerStatus[]> {
-		const counters = await this.#options.kernel.peerCounters();
+		const { kernel, prober, pathEvents } = this.#options;
+		const counters = await kernel.peerCounters();
 		const { inForce } = this.#options.state();
-		return peerStatus(
-			withReasons(inForce?.peers ?? [], this.#options.prober),
-			counters,
-			this.#pathFacts(inForce),
-			Date.now(),
-		);
+		const answer: PeerStatus[] = [];
+		const turns = new Turns();
+		for (const view of inForce?.peers ?? []) {
+			if (turns.due) await turns.pass();
+			const { peer, facts } = withFacts(view, prober, pathEvents);
+			answer.push(peerStatus(peer, counters.get(peerIndex(peer.id, peer.family)), facts));
+		}
+		return answer;
 	}
 
 	endpoints(): EndpointStatus[] {
@@ -89,13 +92,13 @@ export class Answers {
 	}
 
 	async check(request: unknown, signal?: AbortSignal): Promise<CheckAnswer> {
-		const { nodeName, config, survey } = this.#options;
-		const { peers, probed } = this.#setUp("check");
-		const candidates = new Set(probed.filter(({ candidate }) => candidate).map(peerKey));
+		const { nodeName, config, survey, prober } = this.#options;
+		const { peers } = this.#setUp("check");
+		const candidates = prober.candidates();
 		return check(request, {
 			node: nodeName,
 			mode: config().trafficEncapMode,
-			peers: [...new Set(peers.map(({ node }) => node))],
+			peers: [...new Set([...peers].map(({ node }) => node))],
 			hybridDirect: config().hybrid.direct,
 			candidate: (survey) => candidates.has(peerKey(survey)),
 			survey: (nodes) => survey(nodes, signal),
@@ -108,7 +111,10 @@ export class Answers {
 		return explain(request, {
 			tables: kernel.tableReader,
 			self,
-			peers: withReasons(peers, prober),
+			peer: (index) => {
+				const peer = peers.get(index);
+				return peer && withReason(peer, prober);
+			},
 			endpoints: cni.endpoints(),
 			interfaces: network.interfaces,
 		});
@@ -136,10 +142,5 @@ export class Answers {
 			total.changes += pathEvents.age(node, family).changes;
 		}
 		return total;
-	}
-
-	#pathFacts(inForce: InForce | undefined): PathFactsOf {
-		const { prober, pathEvents } = this.#options;
-		return pathFactsOf(inForce?.peers ?? [], prober, pathEvents);
 	}
 }

@@ -19,7 +19,7 @@ export type Kernel = Pick<
 	Reconciler,
 	| "adoptedPaths"
 	| "adoptedPeers"
-	| "apply"
+	| "change"
 	| "counters"
 	| "flowSlots"
 	| "flowsUsed"
@@ -90,7 +90,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		},
 		adoptedPaths: () => reconciler.adoptedPaths(),
 		adoptedPeers: () => reconciler.adoptedPeers(),
-		apply: (tables) => reconciler.apply(tables),
+		change: (changes) => reconciler.change(changes),
 		counters: () => reconciler.counters(),
 		flowSlots: () => reconciler.flowSlots(),
 		mapMemory: () => reconciler.mapMemory(),

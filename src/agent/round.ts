@@ -1,9 +1,9 @@
 /**
  * One apply, from what is desired to what is in force:
  *
- *  1. compile what the sources say now
+ *  1. compile what has changed in what the sources say
  *  2. the prober learns the possible paths; what it knows of them is compiled at once
- *  3. have the difference written
+ *  3. have the changes written
  *  4. publish: the new state, changed peers in the log and for `fairway events`, the Pods' MTU
  *
  * A verdict of the prober's does not wait for any of it: that peer's entry is written at once, and the
@@ -13,19 +13,19 @@ import type { FormerPeers } from "../cluster/former_peers.js";
 import type { PeerIds } from "../cluster/peer_ids.js";
 import { formatProblem } from "../cluster/snapshot.js";
 import type { CniServer } from "../cni/server.js";
-import { type CompileInput, compileInTurns } from "../compile/compile.js";
+import type { CompileInput } from "../compile/compile.js";
+import { type CompiledChanges, Compiler, withMore } from "../compile/compiler.js";
+import type { NotReady } from "../compile/own_node.js";
 import type { Config } from "../config/config.js";
+import type { Network } from "../linux/network.js";
+import { inTurns } from "../loop/turns.js";
 import type { PathEvents } from "../observe/path_events.js";
 import type { PathMemory } from "../observe/path_memory.js";
 import { type PeerDifference, peerDifferences } from "../observe/peer_differences.js";
 import type { Prober } from "../probe/prober.js";
-import {
-	type AgentState,
-	changed,
-	INITIAL_STATE,
-	type InForce,
-	type PathEntries,
-} from "../report/state.js";
+import type { Applied } from "../reconcile/reconciler.js";
+import { PeerViews } from "../report/peer_views.js";
+import { type AgentState, changed, INITIAL_STATE, type InForce } from "../report/state.js";
 import type { Log } from "../text/log.js";
 import type { Kernel } from "./kernel.js";
 import type { ProblemLog } from "./problem_log.js";
@@ -54,8 +54,8 @@ class NotReadyError extends Error {}
 export class Round {
 	readonly #options: RoundOptions;
 	#state = INITIAL_STATE;
-	/** Of the tables that are wanted now. */
-	#paths: PathEntries | undefined;
+	readonly #compiler = new Compiler();
+	readonly #peers = new PeerViews();
 	/** Whose verdicts have changed since the compile began. */
 	readonly #verdicts = new Set<number>();
 
@@ -70,54 +70,77 @@ export class Round {
 	/** @throws Error when it is to be run again */
 	async apply(): Promise<void> {
 		const { nodeName, sources, kernel, peerIds, formerPeers, problems, log } = this.#options;
-		const { config, snapshot, network } = await sources.desired();
-		const prober = this.#options.prober();
-		const former = formerPeers.missing(snapshot);
+		const { config, snapshot, network, changed } = await sources.desired();
+		const { nodes } = snapshot;
+		const isPeer = (name: string) => name !== nodeName && nodes.has(name);
+		this.#compiler.noteNodes(changed);
+		this.#compiler.noteNodes(peerIds.update(changed, isPeer));
+		const former = formerPeers.missing(snapshot, changed);
 		const began = performance.now();
 		const input: CompileInput = {
-			config,
-			snapshot,
-			network,
-			nodeName,
-			peerIds: peerIds.assign([...snapshot.nodes.keys()].filter((name) => name !== nodeName)),
+			...{ config, snapshot, network, nodeName },
+			peerIds: peerIds.ids,
 			endpoints: this.#options.cni().endpoints(),
-			verdicts: prober,
+			verdicts: this.#options.prober(),
 			held: former.size === 0 ? undefined : kernel.peerEntries(former),
 		};
-		this.#verdicts.clear();
-		let result = await compileInTurns(input);
-		// Knowledge about new peers, and about paths that a new mode allows, takes effect immediately.
-		if (result.ready && (await prober.configureInTurns(result.probed, config)))
-			result = await compileInTurns(input);
-		problems.update([...snapshot.problems.map(formatProblem), ...result.problems]);
-		if (!result.ready) {
-			const { reason } = result;
+		let compiled: CompiledChanges | NotReady;
+		let applied: Applied | undefined;
+		try {
+			compiled = await this.#compile(input);
+			problems.update([...snapshot.problems.map(formatProblem), ...compiled.problems]);
+			if (compiled.ready) {
+				const compileMs = Math.round(performance.now() - began);
+				applied = await kernel.change(compiled.tables);
+				const applyMs = Math.round(performance.now() - began) - compileMs;
+				const { writes, pending } = applied;
+				log.debug({ compileMs, applyMs, writes, pending }, "applied");
+			}
+		} catch (error) {
+			// Whatever part of the changes was taken in, the next are whole.
+			this.#compiler.forget();
+			throw error;
+		}
+		if (!compiled.ready || applied === undefined) {
+			const { reason } = compiled as NotReady;
 			if (this.#state.waitingFor !== reason) log.warn({ reason }, "not ready");
 			this.#change({ waitingFor: reason, ready: false, failure: undefined });
 			return;
 		}
-		const compiled = performance.now();
-		this.#paths = result.paths;
-		for (const index of this.#verdicts) {
-			const entry = result.paths.entry(index, prober.get(index));
-			if (entry !== undefined) result.tables.peers.set(index, entry);
-		}
-		const { ready, writes, pending } = await kernel.apply(result.tables);
-		const compileMs = Math.round(compiled - began);
-		const applyMs = Math.round(performance.now() - compiled);
-		log.debug({ compileMs, applyMs, writes, pending }, "applied");
-		const { self, peers, probed } = result;
-		this.#publish({ self, peers, probed, network }, config, ready);
-		prober.start();
+		this.#publish(compiled, network, config, applied.ready);
+		this.#options.prober().start();
 		// Last and not waited for: it takes a second, and a size that cannot be had is a problem of the
 		// kernel's that keeps nothing else from being applied.
 		void kernel.resizeFlows(config.flows.max);
 	}
 
+	/** The prober's verdicts on what is new are in it: what it knows of new peers, and of paths that a new mode allows. */
+	async #compile(input: CompileInput): Promise<CompiledChanges | NotReady> {
+		const prober = this.#options.prober();
+		this.#verdicts.clear();
+		let result = await inTurns(this.#compiler.update(input));
+		if (!result.ready) return result;
+		const { probed, tables } = result;
+		const again = await prober.change(probed, tables.whole, input.config);
+		for (const index of again) this.#compiler.noteVerdict(index);
+		if (again.length > 0) {
+			const more = await inTurns(this.#compiler.update(input));
+			if (!more.ready) return more;
+			result = withMore(result, more);
+		}
+		const { put } = result.tables.maps.peers;
+		for (const index of this.#verdicts) {
+			const entry = this.#compiler.entry(index, prober.get(index));
+			if (entry !== undefined && put.has(index)) put.set(index, entry);
+		}
+		return result;
+	}
+
 	/** The peer's entry alone, now: a path that fails is left whatever an apply waits for. */
 	onVerdict(index: number): void {
 		this.#verdicts.add(index);
-		const entry = this.#paths?.entry(index, this.#options.prober().get(index));
+		this.#compiler.noteVerdict(index);
+		const entry = this.#compiler.entry(index, this.#options.prober().get(index));
 		if (entry !== undefined) this.#options.kernel.putPath(index, entry);
 	}
 
@@ -137,12 +160,18 @@ export class Round {
 		this.#state = changed(this.#state, change);
 	}
 
-	#publish(now: InForce, config: Config, packetsFlow: boolean): void {
+	#publish(
+		{ self, peers, tables }: CompiledChanges,
+		network: Network,
+		config: Config,
+		packetsFlow: boolean,
+	): void {
 		const { kernel, pathEvents, pathMemory } = this.#options;
 		const cni = this.#options.cni();
 		const { inForce: before, ready } = this.#state;
+		const now: InForce = { self, network, peers: this.#peers };
+		const differences = peerDifferences(this.#peers.take(peers, tables.whole));
 		this.#change({ inForce: now, waitingFor: undefined, failure: undefined });
-		const differences = peerDifferences(before?.peers ?? [], now.peers);
 		pathEvents.add(differences, Date.now());
 		if (differences.length > 0) pathMemory.changed();
 		// Beside the loop: two processes a Pod, and paths must change meanwhile.
@@ -175,7 +204,7 @@ export class Round {
 				podCIDRs,
 				transport,
 				podMTU,
-				peers: peers.length,
+				peers: peers.size,
 				startMs: Math.round(performance.now() - this.#options.started),
 			},
 			"ready",

@@ -33,6 +33,8 @@ export interface Desired {
 	config: Config;
 	snapshot: Snapshot;
 	network: Network;
+	/** Nodes that have come, gone or changed since this was last asked for. */
+	changed: ReadonlySet<string>;
 }
 
 export class Sources {
@@ -73,7 +75,9 @@ export class Sources {
 	/** As it is now. @throws Error when the network cannot be read; the next call tries again */
 	async desired(): Promise<Desired> {
 		const network = await this.#readNetwork();
-		return { config: this.#config, snapshot: this.#options.admission.update(), network };
+		const { admission } = this.#options;
+		const snapshot = admission.update();
+		return { config: this.#config, snapshot, network, changed: admission.takeChanged() };
 	}
 
 	async close(): Promise<void> {

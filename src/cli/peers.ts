@@ -21,6 +21,7 @@ export async function peersCommand(options: PeersOptions): Promise<number> {
 		({ node, path }) =>
 			(options.peer?.includes(node) ?? true) && (options.path?.includes(path) ?? true),
 	);
+	peers.sort((a, b) => (a.node === b.node ? a.family - b.family : a.node < b.node ? -1 : 1));
 	if (options.output === "json") process.stdout.write(json(peers));
 	else if (peers.length === 0 && all.length > 0) process.stdout.write("No peer matches.\n");
 	else if (options.output === "wide") process.stdout.write(widePeersText(peers, Date.now()));

@@ -93,7 +93,10 @@ export class Admission {
 	#refused: ReadonlyMap<string, Refusal> = new Map();
 	/** Names that somebody was refused for. */
 	#blockers: ReadonlySet<string> = new Set();
-	#snapshot: Snapshot = { nodes: new Map(), problems: [], synced: false };
+	/** Of every snapshot: it is the same map, changed in place. */
+	readonly #nodes = new Map<string, NodeObject>();
+	#changed = new Set<string>();
+	#snapshot: Snapshot = { nodes: this.#nodes, problems: [], synced: false };
 	#revision = -1;
 
 	/** @param wasThere an earlier agent of this Node had a Node of that name */
@@ -103,30 +106,36 @@ export class Admission {
 		this.#wasThere = wasThere;
 	}
 
-	/** As the store is now; the same object as before when nothing has changed. */
+	/** As the store is now; the same object as before when nothing has changed. Its Nodes are those of now. */
 	update(): Snapshot {
 		const store = this.#store;
 		if (this.#revision === store.revision) return this.#snapshot;
 		this.#revision = store.revision;
 		const names = this.#reader.take();
-		const nodes = names.size === 0 ? this.#snapshot.nodes : this.#admit(names);
+		if (names.size > 0) this.#admit(names);
 		const refusals = [...this.#refused].map(([name, { message }]): Problem => {
 			const file = store.fileOf("Node", name);
 			return file === undefined ? { message } : { file, message };
 		});
 		const problems = [...store.problems(), ...refusals];
-		this.#snapshot = { nodes, problems, synced: store.isSynced("Node") };
+		this.#snapshot = { nodes: this.#nodes, problems, synced: store.isSynced("Node") };
 		return this.#snapshot;
 	}
 
-	#admit(names: ReadonlySet<string>): ReadonlyMap<string, NodeObject> {
-		const before = this.#snapshot.nodes;
+	/** The Nodes that have come, gone or changed since the last call. */
+	takeChanged(): ReadonlySet<string> {
+		const changed = this.#changed;
+		this.#changed = new Set();
+		return changed;
+	}
+
+	#admit(names: ReadonlySet<string>): void {
 		const removed: NodeObject[] = [];
 		const added: NodeObject[] = [];
 		let simple = true;
 		for (const name of names) {
 			if (this.#refused.has(name) || this.#blockers.has(name)) simple = false;
-			const [was, is] = [before.get(name), this.#store.get("Node", name)];
+			const [was, is] = [this.#nodes.get(name), this.#store.get("Node", name)];
 			if (was === is) continue;
 			if (was !== undefined) removed.push(was);
 			if (is !== undefined) added.push(is);
@@ -138,29 +147,29 @@ export class Admission {
 				else this.#claims.add(node);
 			}
 		}
-		if (!simple) return this.#admitAll(before);
-		const nodes = new Map(before);
-		let fresh = false;
-		for (const { name } of removed)
-			if (this.#store.get("Node", name) === undefined) nodes.delete(name);
-		for (const node of added) {
-			fresh ||= !nodes.has(node.name);
-			nodes.set(node.name, node);
+		if (!simple) {
+			this.#admitAll();
+			return;
 		}
-		return fresh ? sorted(nodes) : nodes;
+		for (const { name } of removed) this.#set(name, undefined);
+		for (const node of added) this.#set(node.name, node);
 	}
 
-	#admitAll(before: ReadonlyMap<string, NodeObject>): ReadonlyMap<string, NodeObject> {
+	#admitAll(): void {
 		const records = [...this.#store.keys("Node")].map((name) => this.#store.get("Node", name)!);
-		const { nodes, refused } = admitAll(records, before, this.#wasThere);
+		const { nodes, refused } = admitAll(records, this.#nodes, this.#wasThere);
 		this.#claims = new Claims();
 		for (const node of nodes.values()) this.#claims.add(node);
 		this.#refused = refused;
 		this.#blockers = new Set([...refused.values()].map((refusal) => refusal.with));
-		return sorted(nodes);
+		for (const name of this.#nodes.keys()) if (!nodes.has(name)) this.#set(name, undefined);
+		for (const node of nodes.values()) this.#set(node.name, node);
 	}
-}
 
-function sorted(nodes: ReadonlyMap<string, NodeObject>): Map<string, NodeObject> {
-	return new Map([...nodes].sort(([a], [b]) => (a < b ? -1 : 1)));
+	#set(name: string, node: NodeObject | undefined): void {
+		if (this.#nodes.get(name) === node) return;
+		if (node === undefined) this.#nodes.delete(name);
+		else this.#nodes.set(name, node);
+		this.#changed.add(name);
+	}
 }

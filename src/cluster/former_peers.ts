@@ -24,11 +24,15 @@ export class FormerPeers {
 		return name === this.#nodeName || this.#hashes.has(nodeHash(name));
 	}
 
-	/** Ids that are to be kept. A Node that was seen once is known: when it goes, it goes. */
-	missing({ nodes, synced }: Snapshot): ReadonlySet<number> {
+	/**
+	 * Ids that are to be kept. A Node that was seen once is known: when it goes, it goes.
+	 *
+	 * @param changed names of Nodes that may be new in it
+	 */
+	missing({ nodes, synced }: Snapshot, changed: Iterable<string>): ReadonlySet<number> {
 		if (synced) this.#missing.clear();
 		if (this.#missing.size > 0)
-			for (const name of nodes.keys()) this.#missing.delete(nodeHash(name));
+			for (const name of changed) if (nodes.has(name)) this.#missing.delete(nodeHash(name));
 		return new Set(this.#missing.values());
 	}
 }

@@ -1,4 +1,4 @@
-/** The state of the cluster at one moment: a plain value, independent of its source. */
+/** The state of the cluster, independent of its source. */
 export interface Snapshot {
 	/** Accepted Nodes by name. No two have overlapping pod CIDRs or a common InternalIP. */
 	nodes: ReadonlyMap<string, NodeObject>;

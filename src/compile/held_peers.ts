@@ -4,16 +4,17 @@
  */
 import { parsePrefix } from "../tables/prefix.js";
 import type { HeldPeers, Tables } from "../tables/tables.js";
-import type { PeerTables } from "./peer_tables.js";
 import type { Self } from "./self.js";
 
-/** Adds them to the tables of known peers; returns how many peers they are. */
+/** Adds them to the tables of known peers; returns what is to be said of it. */
 export function holdPeers(
 	held: HeldPeers,
 	self: Self,
-	known: Pick<PeerTables, "peers" | "paths" | "addresses" | "gateways" | "hostRoutes">,
-	routes: Tables["routes"],
-): number {
+	known: Pick<
+		Tables,
+		"peers" | "peerPaths" | "peerAddresses" | "peerGateways" | "hostRoutes" | "routes"
+	>,
+): string[] {
 	const ids = new Set([...held.peers.keys()].map((index) => index >> 1));
 	for (const index of known.peers.keys()) ids.delete(index >> 1);
 	const add = <K, V>(from: Map<K, V>, to: Map<K, V>, id: (key: K, value: V) => number) => {
@@ -21,14 +22,14 @@ export function holdPeers(
 			if (ids.has(id(key, value)) && !to.has(key)) to.set(key, value);
 	};
 	add(held.peers, known.peers, (index) => index >> 1);
-	add(held.peerPaths, known.paths, (index) => index >> 2);
-	add(held.peerGateways, known.gateways, (_, id) => id);
+	add(held.peerPaths, known.peerPaths, (index) => index >> 2);
+	add(held.peerGateways, known.peerGateways, (_, id) => id);
 	for (const [address, id] of held.peerAddresses)
-		if (ids.has(id) && !self.addresses.has(address) && !known.addresses.has(address))
-			known.addresses.set(address, id);
+		if (ids.has(id) && !self.addresses.has(address) && !known.peerAddresses.has(address))
+			known.peerAddresses.set(address, id);
 	for (const [text, route] of held.routes) {
-		if (!ids.has(route.peer) || routes.has(text)) continue;
-		routes.set(text, route);
+		if (!ids.has(route.peer) || known.routes.has(text)) continue;
+		known.routes.set(text, route);
 		const prefix = parsePrefix(text);
 		const index = route.peer * 2 + (prefix.family === 6 ? 1 : 0);
 		const source = self.gateway(prefix.family);
@@ -36,5 +37,8 @@ export function holdPeers(
 		if (source !== "" && !known.hostRoutes.has(text))
 			known.hostRoutes.set(text, { prefix: text, mtu, source });
 	}
-	return ids.size;
+	if (ids.size === 0) return [];
+	return [
+		`Cannot tell whether ${ids.size} former peers are still Nodes: expected every manifest to be readable since the restart; what the kernel has of them stays`,
+	];
 }

@@ -2,10 +2,9 @@
  * The routes table: every prefix that is not simply "outside", and the parts of the outside without SNAT.
  * The longest prefix wins, so a nested prefix repeats the flags that it must keep.
  */
-import type { Steps } from "../loop/turns.js";
 import { Limit, type Route, RouteFlag, RouteKind } from "../tables/generated.js";
 import { contains, type Prefix, parsePrefix } from "../tables/prefix.js";
-import type { KernelRoutes } from "./kernel_routes.js";
+import type { OwnNode } from "./own_node.js";
 
 interface Entry {
 	prefix: Prefix;
@@ -15,6 +14,7 @@ interface Entry {
 
 export class RouteTable {
 	readonly #entries = new Map<string, Entry>();
+
 	/** Adds a prefix. False: it already has an owner. */
 	add(prefix: Prefix, kind: RouteKind, peer: number = Limit.NO_PEER): boolean {
 		if (this.#entries.has(prefix.text)) return false;
@@ -22,35 +22,62 @@ export class RouteTable {
 		return true;
 	}
 
-	/**
-	 * With ROUTE_NO_SNAT on all that lies in one of the prefixes, and on what is outside the MTU that
-	 * the kernel's route there has (0: none).
-	 */
-	*routes(excluded: readonly Prefix[], kernel: KernelRoutes): Steps<Map<string, Route>> {
-		// Nothing inside Pods' and Nodes' prefixes is translated; an entry there would hide them.
+	/** With what of the outside needs an entry, and the flags of all. */
+	routes(own: OwnNode): Map<string, Route> {
 		const inner = [...this.#entries.values()].map(({ prefix }) => prefix);
-		for (const prefix of excluded)
+		for (const prefix of outsidePrefixes(own))
 			if (!inner.some((outer) => contains(outer, prefix))) this.add(prefix, RouteKind.OUTSIDE);
-		for (const prefix of kernel.narrow())
-			if (!inner.some((outer) => contains(outer, prefix))) this.add(prefix, RouteKind.OUTSIDE);
-		// IPv4 is in ::ffff:0:0/96: an IPv6 prefix that contains that must not apply to IPv4.
 		if ([...this.#entries.values()].some(({ prefix }) => coversMapped(prefix)))
 			this.add(ANY_IPV4, RouteKind.OUTSIDE);
-		const routes = new Map<string, Route>();
-		for (const { prefix, kind, peer } of this.#entries.values()) {
-			const flags = excluded.some((outer) => contains(outer, prefix)) ? RouteFlag.NO_SNAT : 0;
-			const mtu = kind === RouteKind.OUTSIDE ? (kernel.lookup(prefix.bytes)?.mtu ?? 0) : 0;
-			routes.set(prefix.text, { kind, flags, mtu, peer });
-			yield;
-		}
-		return routes;
+		return new Map(
+			[...this.#entries.values()].map(({ prefix, kind, peer }) => [
+				prefix.text,
+				routeOf(own, prefix, kind, peer),
+			]),
+		);
 	}
 }
 
-const ANY_IPV4 = parsePrefix("0.0.0.0/0");
+/**
+ * ROUTE_NO_SNAT is on all that lies in one of `snat.excludeCIDRs`; what is outside has the MTU that the kernel's
+ * route there has (0: none).
+ */
+export function routeOf(own: OwnNode, prefix: Prefix, kind: RouteKind, peer: number): Route {
+	const excluded = excludedPrefixes(own).some((outer) => contains(outer, prefix));
+	const { routes: kernel } = own.context;
+	return {
+		kind,
+		flags: excluded ? RouteFlag.NO_SNAT : 0,
+		mtu: kind === RouteKind.OUTSIDE ? (kernel.lookup(prefix.bytes)?.mtu ?? 0) : 0,
+		peer,
+	};
+}
+
+/**
+ * The prefixes that need an entry although they are outside: without SNAT, or with an MTU of their own. Where
+ * one lies in a prefix of Pods or Nodes it gets none: nothing in there is translated, and an entry would hide it.
+ */
+export function outsidePrefixes(own: OwnNode): Prefix[] {
+	const prefixes = [...excludedPrefixes(own), ...own.context.routes.narrow()];
+	return [...new Map(prefixes.map((prefix) => [prefix.text, prefix])).values()];
+}
+
+const excluded = new WeakMap<OwnNode, readonly Prefix[]>();
+
+function excludedPrefixes(own: OwnNode): readonly Prefix[] {
+	let prefixes = excluded.get(own);
+	if (prefixes === undefined) {
+		prefixes = own.config.snat.excludeCIDRs.map(parsePrefix);
+		excluded.set(own, prefixes);
+	}
+	return prefixes;
+}
+
+/** IPv4 is in ::ffff:0:0/96: an IPv6 prefix that contains that must not apply to IPv4. */
+export const ANY_IPV4 = parsePrefix("0.0.0.0/0");
 
 /** True for an IPv6 prefix that contains ::ffff:0:0/96. */
-function coversMapped({ family, length, bytes }: Prefix): boolean {
+export function coversMapped({ family, length, bytes }: Prefix): boolean {
 	if (family !== 6 || length > 96) return false;
 	for (let bit = 0; bit < length; bit++)
 		if (((bytes[bit >> 3]! >> (7 - (bit & 7))) & 1) !== (bit >= 80 ? 1 : 0)) return false;

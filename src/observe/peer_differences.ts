@@ -1,6 +1,6 @@
-/** How peers differ between two applies, with lines for the log. */
+/** What a change of peers means, with lines for the log. */
 import type { PeerView } from "../compile/compile.js";
-import { peerKey } from "../tables/paths.js";
+import type { Replaced } from "../report/peer_views.js";
 
 export interface PeerDifference {
 	/** "path": another path; "changed": the same path with other properties. */
@@ -14,41 +14,37 @@ export interface PeerDifference {
 	message: string;
 }
 
-export function peerDifferences(
-	before: readonly PeerView[],
-	now: readonly PeerView[],
-): PeerDifference[] {
-	// Views are replaced, never changed, and most stay: those cost no more than this.
-	const replaced = new Set(before);
-	const fresh = now.filter((peer) => !replaced.delete(peer));
-	const former = new Map([...replaced].map((peer) => [peerKey(peer), peer]));
+/** Those that are gone come first: a name may be there again. */
+export function peerDifferences(replaced: readonly Replaced[]): PeerDifference[] {
+	const gone: PeerDifference[] = [];
 	const differences: PeerDifference[] = [];
-	for (const peer of fresh) {
+	for (const { before: former, now: peer } of replaced) {
+		const same = former?.node === peer?.node;
+		if (former !== undefined && !same) {
+			const facts = { peer: former.node, family: former.family };
+			gone.push({ kind: "removed", before: former, peer: former, facts, message: "peer removed" });
+		}
+		if (peer === undefined) continue;
+		const before = same ? former : undefined;
 		const { node, family, path, reason, mtu, transportAddress, podCIDRs } = peer;
-		const old = former.get(peerKey(peer));
-		former.delete(peerKey(peer));
 		const facts = { peer: node, family, path, reason, mtu, transportAddress, podCIDRs };
-		if (old === undefined) {
-			differences.push({ kind: "added", before: old, peer, facts, message: "peer added" });
-		} else if (old.path !== path) {
+		if (before === undefined) {
+			differences.push({ kind: "added", before, peer, facts, message: "peer added" });
+		} else if (before.path !== path) {
 			differences.push({
 				kind: "path",
-				before: old,
+				before,
 				peer,
-				facts: { ...facts, from: old.path },
+				facts: { ...facts, from: before.path },
 				message: "peer path changed",
 			});
 		} else if (
-			old.mtu !== mtu ||
-			old.transportAddress !== transportAddress ||
-			old.podCIDRs.join() !== podCIDRs.join()
+			before.mtu !== mtu ||
+			before.transportAddress !== transportAddress ||
+			before.podCIDRs.join() !== podCIDRs.join()
 		) {
-			differences.push({ kind: "changed", before: old, peer, facts, message: "peer changed" });
+			differences.push({ kind: "changed", before, peer, facts, message: "peer changed" });
 		}
 	}
-	for (const peer of former.values()) {
-		const facts = { peer: peer.node, family: peer.family };
-		differences.push({ kind: "removed", before: peer, peer, facts, message: "peer removed" });
-	}
-	return differences;
+	return [...gone, ...differences];
 }

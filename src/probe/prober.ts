@@ -12,6 +12,7 @@ import type { PathVerdict, ProbedPeer } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
 import { atOnce, inTurns, type Steps } from "../loop/turns.js";
 import type { AdoptedPath } from "../reconcile/maps/adopted_paths.js";
+import type { EntryChanges } from "../tables/changes.js";
 import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { peerKey } from "../tables/paths.js";
 import { DueQueue } from "./due_queue.js";
@@ -111,8 +112,8 @@ export class Prober {
 	#telling: NodeJS.Timeout | undefined;
 	#toldAt = Number.NEGATIVE_INFINITY;
 	#started = false;
-	#configuring = false;
-	#changed = false;
+	/** Takes the indexes of peers whose verdicts change meanwhile. */
+	#configuring: number[] | undefined;
 	#closed = false;
 
 	constructor(config: Config["probes"], options: ProberOptions) {
@@ -126,51 +127,64 @@ export class Prober {
 	}
 
 	/**
-	 * Sets the peers and their paths, and keeps the state of those that remain. Returns true if a verdict
-	 * has changed.
+	 * Takes in which peers there are and by which paths, with turns of the event loop between; keeps the state
+	 * of those that remain. Returns the indexes of peers whose verdict has changed by it.
+	 *
+	 * @param whole peers that are not put are gone
 	 */
+	change(
+		changes: EntryChanges<number, ProbedPeer>,
+		whole: boolean,
+		config: Config,
+	): Promise<number[]> {
+		return inTurns(this.#changeSteps(changes, whole, config));
+	}
+
+	/** The same for exactly these peers, at once. Returns whether a verdict has changed. */
 	configure(peers: readonly ProbedPeer[], config: Config): boolean {
-		return atOnce(this.#configureSteps(peers, config));
+		const put = new Map(peers.map((peer) => [peer.index, peer]));
+		return atOnce(this.#changeSteps({ put, remove: new Set() }, true, config)).length > 0;
 	}
 
-	/** The same with turns of the event loop between. */
-	configureInTurns(peers: readonly ProbedPeer[], config: Config): Promise<boolean> {
-		return inTurns(this.#configureSteps(peers, config));
-	}
-
-	*#configureSteps(peers: readonly ProbedPeer[], config: Config): Steps<boolean> {
+	*#changeSteps(
+		{ put, remove }: EntryChanges<number, ProbedPeer>,
+		whole: boolean,
+		config: Config,
+	): Steps<number[]> {
 		const now = this.#options.clock();
-		let changed = false;
 		this.#pace = paceOf(config.probes);
-		const gone = new Set(this.#peers.keys());
-		let added = 0;
-		for (const peer of peers) {
-			gone.delete(peer.index);
-			const known = this.#peers.get(peer.index);
-			// Compiled peers are replaced, never changed, and most stay.
-			if (known?.peer === peer && config === this.#config) continue;
-			yield;
-			this.#configuring = true;
-			this.#changed = false;
-			const policy = policyOf(peer, config);
-			if (known === undefined || known.peer.node !== peer.node) {
-				this.#add(peer, policy, now + Math.min(added++ * SPREAD.peerMs, SPREAD.mostMs));
-			} else if (!samePolicy(known.state.policy, policy)) {
-				known.peer = peer;
-				this.#advance(known, { kind: "policy", policy }, now);
-			} else {
-				known.peer = peer;
-			}
-			this.#configuring = false;
-			changed ||= this.#changed;
-		}
+		const gone = whole ? [...this.#peers.keys()].filter((index) => !put.has(index)) : remove;
 		for (const index of gone) {
 			this.#peers.delete(index);
 			this.#due.delete(index);
 		}
+		const changed: number[] = [];
+		let added = 0;
+		for (const peer of put.values()) {
+			const known = this.#peers.get(peer.index);
+			// Compiled peers are replaced, never changed, and most stay.
+			if (known?.peer === peer && config === this.#config) continue;
+			yield;
+			this.#configuring = changed;
+			const policy = policyOf(peer, config);
+			if (known === undefined || known.peer.node !== peer.node) {
+				this.#add(peer, policy, now + Math.min(added++ * SPREAD.peerMs, SPREAD.mostMs));
+			} else {
+				known.peer = peer;
+				if (!samePolicy(known.state.policy, policy))
+					this.#advance(known, { kind: "policy", policy }, now);
+			}
+			this.#configuring = undefined;
+		}
 		this.#config = config;
 		this.#arm();
 		return changed;
+	}
+
+	/** Peers, by "NODE/FAMILY", whose direct path the mode may use once it is proven. */
+	candidates(): Set<string> {
+		const peers = [...this.#peers.values()].map(({ peer }) => peer);
+		return new Set(peers.filter(({ candidate }) => candidate).map(peerKey));
 	}
 
 	/** Starts probing. Call when the core has the tables to send and answer requests. */
@@ -312,7 +326,7 @@ export class Prober {
 		probed.verdict = verdictOf(probed, now);
 		this.#peers.set(peer.index, probed);
 		this.#due.set(peer.index, at);
-		this.#changed = true;
+		this.#configuring?.push(peer.index);
 	}
 
 	#advance(probed: Probed, event: Event, now: number): void {
@@ -338,8 +352,10 @@ export class Prober {
 		this.#due.set(probed.peer.index, isCalm(state) ? Math.ceil(due / grid) * grid : due);
 		if (saysTheSame(probed.verdict, state)) return;
 		probed.verdict = verdictOf(probed, now);
-		this.#changed = true;
-		if (this.#configuring) return;
+		if (this.#configuring !== undefined) {
+			this.#configuring.push(probed.peer.index);
+			return;
+		}
 		this.#options.onVerdict(probed.peer.index);
 		this.#tellOfChange(now);
 	}

@@ -13,7 +13,8 @@
  *  6. routes       of the kernel, once from_host can take what they lead to it
  *  7. sweep        what nobody wants any more, and what an earlier agent left behind
  *
- * Only differences are written. What the kernel refuses is a problem, stays pending and is tried
+ * Changes of peers alone need stages 3 and 6 of it, as long as nothing else is in doubt. Only differences are
+ * written. What the kernel refuses is a problem, stays pending and is tried
  * again; it keeps nothing else from being done. What others change is noticed by the kernel's
  * messages, and what no message tells of by a full look (full_look.ts).
  */
@@ -26,6 +27,8 @@ import { type Neighbour, type NetworkEvents, NetworkMonitor } from "../linux/mon
 import { isPodInterface } from "../linux/names.js";
 import type { Network } from "../linux/network.js";
 import { hasVethWire, readNetwork } from "../linux/network_watch.js";
+import { inTurns } from "../loop/turns.js";
+import { type TableChanges, wholeChanges } from "../tables/changes.js";
 import { Limit, type Peer } from "../tables/generated.js";
 import type { HeldPeers, Tables, XdpMode } from "../tables/tables.js";
 import type { Log } from "../text/log.js";
@@ -54,6 +57,7 @@ import { knobsOf } from "./programs/object_file.js";
 import { Pins } from "./programs/pins.js";
 import { Wire } from "./programs/wire.js";
 import { Stages } from "./stages.js";
+import { concernsPeersOnly, Wanted } from "./wanted.js";
 
 export type { Log } from "../text/log.js";
 export type { Counters, PeerCounters } from "./maps/counters.js";
@@ -112,11 +116,9 @@ export class Reconciler {
 	/** Slots of the flow table that are wanted. */
 	#flowsMax: number;
 	#slotsInForce: number;
-	#wanted: Tables | undefined;
-	/** What the last pass in the queue is to write. */
-	#next: Tables | undefined;
-	/** What the pass under way writes. */
-	#applying: Tables | undefined;
+	readonly #wanted: Wanted;
+	/** Something else than what is wanted may have changed since the last full pass began. */
+	#doubtful = true;
 	#last: Applied = { pending: 0, ready: false, writes: 0 };
 	#problems: string[] = [];
 	#queue: Promise<unknown> = Promise.resolve();
@@ -154,6 +156,10 @@ export class Reconciler {
 			gro: this.#gro,
 			datapath: () => this.#datapath,
 			formerPods: links.names().filter(isPodInterface),
+		});
+		this.#wanted = new Wanted((table, key) => {
+			if (table === "hostRoutes") this.#host.check(key as string);
+			else if (table !== "endpoints") this.#tables.check(table, key);
 		});
 		this.#monitor = new NetworkMonitor(this.#ip, this.#log);
 		this.#monitor.listen((events) => this.#noticed(events));
@@ -194,16 +200,21 @@ export class Reconciler {
 		return reconciler;
 	}
 
-	/**
-	 * Writes the difference between these tables and the kernel. Does not reject if the kernel refuses a
-	 * write: that stays pending, is retried with backoff, and is a problem meanwhile.
-	 */
+	/** Brings the kernel to these tables; see `change`. */
 	apply(tables: Tables): Promise<Applied> {
-		// Only when it is their turn: what an earlier pass in the queue writes is not these tables' doing.
-		this.#next = tables;
-		return this.#enqueue(() => {
-			this.#wanted = tables;
-			return this.#applyNow();
+		return this.change(wholeChanges(tables));
+	}
+
+	/**
+	 * Takes these changes in and writes what differs from the kernel then. Does not reject if the kernel
+	 * refuses a write: that stays pending, is retried with backoff, and is a problem meanwhile. Changes of
+	 * peers alone cost what they change, everything else a look at the links and hooks besides.
+	 */
+	change(changes: TableChanges): Promise<Applied> {
+		this.#wanted.expect(changes);
+		return this.#enqueue(async () => {
+			await inTurns(this.#wanted.take(changes));
+			return this.#applyNow(concernsPeersOnly(changes));
 		});
 	}
 
@@ -214,7 +225,7 @@ export class Reconciler {
 	async resizeFlows(flowsMax: number): Promise<void> {
 		if (flowsMax === this.#flowsMax) return;
 		this.#flowsMax = flowsMax;
-		if (this.#wanted !== undefined) await this.#enqueue(() => this.#applyNow());
+		if (this.#wanted.tables !== undefined) await this.#enqueue(() => this.#applyNow());
 	}
 
 	/** Slots of the flow table that is in force: packets meet a new one once its programs are attached. */
@@ -272,8 +283,7 @@ export class Reconciler {
 	 * the apply that writes it, and a write that is refused is tried again by the next apply.
 	 */
 	putPath(index: number, peer: Peer): void {
-		for (const tables of [this.#wanted, this.#applying, this.#next])
-			if (tables?.peers.get(index)?.nodeHash === peer.nodeHash) tables.peers.set(index, peer);
+		this.#wanted.putPath(index, peer);
 		this.#tables.putPath(index, peer);
 	}
 
@@ -374,7 +384,8 @@ export class Reconciler {
 		if (!own && !network) return;
 		this.#host.doubt();
 		this.#gro.doubt();
-		if (this.#wanted === undefined || this.#closed) return;
+		this.#doubtful = true;
+		if (this.#wanted.tables === undefined || this.#closed) return;
 		// Someone may have removed an object of Fairway, or restored a device. An apply that finds
 		// nothing to write costs a few milliseconds.
 		this.#look ??= setTimeout(() => {
@@ -383,15 +394,19 @@ export class Reconciler {
 		}, SETTLE_MS);
 	}
 
-	async #applyNow(): Promise<Applied> {
-		const tables = this.#wanted;
+	/** @param ofPeers nothing but the tables of peers has changed in what is wanted */
+	async #applyNow(ofPeers = false): Promise<Applied> {
+		const { tables } = this.#wanted;
 		if (tables === undefined || this.#closed) return this.#last;
 		clearTimeout(this.#retry);
-		this.#applying = tables;
 		const pass = new Pass(this.#log);
-		await this.#fitSizes(tables, pass);
+		const resized = await this.#fitSizes(tables, pass);
+		const short = ofPeers && !this.#doubtful && !resized && this.#stages.isSettled;
+		if (!short) this.#doubtful = false;
 		// Whatever is thrown in there, the rest is tried again.
-		const ready = await pass.try(false, () => this.#stages.run(tables, pass));
+		const ready = await pass.try(false, () =>
+			short ? this.#stages.runPeers(tables, pass) : this.#stages.run(tables, pass),
+		);
 		if (ready) this.#slotsInForce = this.#datapath.flowSlots;
 		const { writes, problems } = pass;
 		for (const problem of problems)
@@ -406,19 +421,19 @@ export class Reconciler {
 		return this.#last;
 	}
 
-	/** Brings the maps to the sizes that are wanted. */
-	async #fitSizes(tables: Tables, pass: Pass): Promise<void> {
-		if (this.#flowsMax !== this.#datapath.flowSlots)
-			await this.#resize("the flow table", { flowsMax: this.#flowsMax }, tables, pass);
-		let ids = 0;
-		for (const index of tables.peers.keys()) ids = Math.max(ids, (index >> 1) + 1);
-		if (ids > this.#datapath.peerSlots)
-			await this.#resize(
-				"the peers' counters",
-				{ peerSlots: peerSlotsFor(ids, this.#options.cpus ?? possibleCpus()) },
-				tables,
-				pass,
-			);
+	/** Brings the maps to the sizes that are wanted. Returns whether one had another size. */
+	async #fitSizes(tables: Tables, pass: Pass): Promise<boolean> {
+		const resized = this.#flowsMax !== this.#datapath.flowSlots;
+		if (resized) await this.#resize("the flow table", { flowsMax: this.#flowsMax }, tables, pass);
+		const ids = (this.#wanted.highestIndex >> 1) + 1;
+		if (ids <= this.#datapath.peerSlots) return resized;
+		await this.#resize(
+			"the peers' counters",
+			{ peerSlots: peerSlotsFor(ids, this.#options.cpus ?? possibleCpus()) },
+			tables,
+			pass,
+		);
+		return true;
 	}
 
 	/** Where it fails, what was in force stays so. */
@@ -466,7 +481,7 @@ export class Reconciler {
 
 	/** What others may have changed without a message of the kernel's. */
 	async #lookAtEverything(): Promise<void> {
-		if (this.#wanted === undefined || this.#closed) return;
+		if (this.#wanted.tables === undefined || this.#closed) return;
 		this.#host.doubt();
 		this.#gro.doubt();
 		const differing = await this.#tables.readAgain();

@@ -53,6 +53,8 @@ export class Stages {
 	readonly #configured = new Set<number>();
 	#attachedPods: ReadonlySet<string> = new Set();
 	#podProblems: ReadonlyMap<string, string> = new Map();
+	/** What the last full pass found, if nothing was left to do. */
+	#settled: Settled | undefined;
 	/** Why a Pod of which nothing else is known is not attached. */
 	#otherwise = "nothing was applied yet";
 
@@ -80,8 +82,30 @@ export class Stages {
 		return this.#podProblems.get(hostInterface) ?? this.#otherwise;
 	}
 
+	/** True: where nothing but the tables of peers has changed since the last `run`, `runPeers` is enough. */
+	get isSettled(): boolean {
+		return this.#settled !== undefined;
+	}
+
+	/** The tables and the routes to peers alone; everything else is as the last `run` left it. */
+	async runPeers(tables: Tables, pass: Pass): Promise<boolean> {
+		const settled = this.#settled;
+		if (settled === undefined) return this.run(tables, pass);
+		const { links, hostIfindex, snatPorts, podRoutes } = settled;
+		// What is refused is for a full pass to try again.
+		this.#settled = undefined;
+		pass.add(await this.#tables.apply(withSnatPorts(tables, snatPorts), links, hostIfindex));
+		const routes = await pass.try(undefined, () =>
+			this.#host.applyRoutes(tables.hostRoutes, podRoutes),
+		);
+		if (routes !== undefined) pass.add(routes);
+		if (pass.problems.length === 0) this.#settled = settled;
+		return true;
+	}
+
 	/** Runs all stages; resolves with true if packets flow. */
 	async run(tables: Tables, pass: Pass): Promise<boolean> {
+		this.#settled = undefined;
 		const pods: PodOutcome = { attached: new Set(), problems: new Map() };
 		try {
 			return await this.#run(tables, pass, pods);
@@ -134,7 +158,10 @@ export class Stages {
 		if (complete) await this.#sweepFormerPods();
 		this.#forgetGone(links);
 		const configured = (this.#tables.nodeConfig.flags & NodeFlag.CONFIGURED) !== 0;
-		return configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
+		const ready = configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
+		if (ready && pass.problems.length === 0)
+			this.#settled = { links, hostIfindex, snatPorts, podRoutes };
+		return ready;
 	}
 
 	/** Before they are used. Returns those that SNAT may use. */
@@ -263,6 +290,13 @@ export class Stages {
 		// Only when that went through: a fork that failed is tried again.
 		this.#formerPods = undefined;
 	}
+}
+
+interface Settled {
+	links: Links;
+	hostIfindex: number;
+	snatPorts: PortRange;
+	podRoutes: Map<string, PodRoute>;
 }
 
 /** What a pass came to for the Pods, by host interface. */

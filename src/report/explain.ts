@@ -22,7 +22,8 @@ import { probePacket } from "./sample_packet.js";
 export interface ExplainContext {
 	tables: TableReader;
 	self: SelfView;
-	peers: readonly PeerView[];
+	/** By index in peers. */
+	peer: (index: number) => PeerView | undefined;
 	endpoints: readonly Endpoint[];
 	interfaces: readonly NetworkInterface[];
 }

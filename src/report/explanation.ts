@@ -29,9 +29,7 @@ export function explanation(
 	context: ExplainContext,
 ): ExplainAnswer {
 	const { destination } = question;
-	const peer = context.peers.find(
-		({ id, family }) => id === decision.peer && family === familyOf(destination),
-	);
+	const peer = context.peer(decision.peer * 2 + (familyOf(destination) === 6 ? 1 : 0));
 	const dropped = decision.action === Action.DROP || decision.dropReason !== DropReason.NONE;
 	const path = pathOf(origin, decision, peer, context);
 	return {
@@ -182,7 +180,7 @@ function stepsOf(
 				(_, index) => deviceOf(Number(index), context) ?? "no interface",
 			)
 			.replace(/\bpeer (\d+)/g, (all, id) => {
-				const peer = context.peers.find((one) => one.id === Number(id));
+				const peer = context.peer(Number(id) * 2) ?? context.peer(Number(id) * 2 + 1);
 				return peer === undefined ? all : `peer ${peer.node}`;
 			});
 	return [

@@ -1,23 +1,18 @@
 /**
- * The agent at one moment: a value that is replaced, never changed. The API's answers and the CNI take
- * it, so none of them sees half of an apply.
+ * The agent at one moment: a value that is replaced, never changed, but for its peers (peer_views.ts). The API's
+ * answers and the CNI take it.
  */
-import type { CompileResult, PeerView, ProbedPeer, SelfView } from "../compile/compile.js";
+import type { SelfView } from "../compile/compile.js";
 import type { Network } from "../linux/network.js";
-
-type Compiled = Extract<CompileResult, { ready: true }>;
+import type { PeerViews } from "./peer_views.js";
 
 /** The result of the last successful apply. */
 export interface InForce {
 	readonly self: SelfView;
-	readonly peers: readonly PeerView[];
-	/** The peers and paths to probe. */
-	readonly probed: readonly ProbedPeer[];
+	/** The same object with every apply. */
+	readonly peers: PeerViews;
 	readonly network: Network;
 }
-
-/** Gives a peer's entry for a verdict that comes after the compile. */
-export type PathEntries = Compiled["paths"];
 
 export interface AgentState {
 	/** Counts the changes. */

@@ -4,10 +4,10 @@ import type { EndpointStatus, PeerStatus, Status } from "../api/messages.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
-import { peerIndex } from "../forwarder/route.js";
 import type { Lag } from "../observe/loop_lag.js";
-import type { PeerCounters, Reconciler } from "../reconcile/reconciler.js";
+import type { Reconciler } from "../reconcile/reconciler.js";
 import type { SlowPathCounters } from "../slowpath/slow_path.js";
+import type { PeerCounter } from "../tables/generated.js";
 import { version } from "../text/version.js";
 import type { InForce } from "./state.js";
 
@@ -21,9 +21,6 @@ export interface PathFacts {
 	loss: number | null;
 	probes: { sent: number; answered: number; late: number };
 }
-
-/** By index in peers: peer id * 2 + (1 for IPv6). */
-export type PathFactsOf = (index: number) => PathFacts | undefined;
 
 export interface StatusInput {
 	nodeName: string;
@@ -49,11 +46,6 @@ export function statusOf(input: StatusInput): Status {
 	const { config, inForce, kernel } = input;
 	const self = inForce?.self;
 	const { drops, events } = kernel.counters();
-	const peers = inForce?.peers ?? [];
-	const paths: Status["peers"]["paths"] = {};
-	for (const { path } of peers) {
-		paths[path] = (paths[path] ?? 0) + 1;
-	}
 	return {
 		node: input.nodeName,
 		ready: input.ready,
@@ -73,7 +65,10 @@ export function statusOf(input: StatusInput): Status {
 		libbpf: kernel.libbpf,
 		pid: process.pid,
 		uptimeSeconds: Math.round(input.uptimeSeconds),
-		peers: { nodes: new Set(peers.map(({ node }) => node)).size, paths },
+		peers: {
+			nodes: inForce?.peers.nodes ?? 0,
+			paths: Object.fromEntries(inForce?.peers.paths ?? []),
+		},
 		probes: input.probes,
 		endpoints: input.endpoints,
 		flows: input.flows,
@@ -95,38 +90,31 @@ function nonZero(counts: Readonly<Record<string, bigint | number>>): Record<stri
 	);
 }
 
-/** @param now epoch, ms: since when a path is in force of which nothing else is known */
 export function peerStatus(
-	peers: readonly PeerView[],
-	counters: PeerCounters,
-	pathFacts: PathFactsOf,
-	now: number,
-): PeerStatus[] {
-	return peers.map(({ id, ...peer }) => {
-		const index = peerIndex(id, peer.family);
-		const count = counters.get(index);
-		const facts = pathFacts(index);
-		const received = Number(count?.receivedPackets ?? 0n);
-		const fromTunnel = Number(count?.receivedTunnelPackets ?? 0n);
-		return {
-			...peer,
-			packets: {
-				direct: Number(count?.directPackets ?? 0n),
-				tunnel: Number(count?.tunnelPackets ?? 0n),
-			},
-			bytes: {
-				direct: Number(count?.directBytes ?? 0n),
-				tunnel: Number(count?.tunnelBytes ?? 0n),
-			},
-			// Counters are not read at one moment, so a part may exceed the total.
-			received: { direct: Math.max(0, received - fromTunnel), tunnel: fromTunnel },
-			since: new Date(facts?.since ?? now).toISOString(),
-			changes: facts?.changes ?? 0,
-			roundTripMs: facts?.roundTripMs ?? null,
-			loss: facts?.loss ?? null,
-			probes: facts?.probes ?? { sent: 0, answered: 0, late: 0 },
-		};
-	});
+	{ id: _, ...peer }: PeerView,
+	count: PeerCounter | undefined,
+	facts: PathFacts,
+): PeerStatus {
+	const received = Number(count?.receivedPackets ?? 0n);
+	const fromTunnel = Number(count?.receivedTunnelPackets ?? 0n);
+	return {
+		...peer,
+		packets: {
+			direct: Number(count?.directPackets ?? 0n),
+			tunnel: Number(count?.tunnelPackets ?? 0n),
+		},
+		bytes: {
+			direct: Number(count?.directBytes ?? 0n),
+			tunnel: Number(count?.tunnelBytes ?? 0n),
+		},
+		// Counters are not read at one moment, so a part may exceed the total.
+		received: { direct: Math.max(0, received - fromTunnel), tunnel: fromTunnel },
+		since: new Date(facts.since).toISOString(),
+		changes: facts.changes,
+		roundTripMs: facts.roundTripMs,
+		loss: facts.loss,
+		probes: facts.probes,
+	};
 }
 
 export function endpointStatus(endpoint: Endpoint): EndpointStatus {

@@ -1,6 +1,6 @@
 /**
- * The desired content of the kernel, as a plain value. `compile` produces it, `diff` compares two of
- * them, the reconciler applies the difference.
+ * The desired content of the kernel, as a plain value. `compile` produces it, or the changes to it
+ * (changes.ts); the reconciler writes what differs.
  *
  * Addresses and prefixes are canonical text ("10.244.1.0/24", "fd00:10:244:1::/64").
  */
@@ -70,6 +70,20 @@ export interface Tables {
 	/** UDP port on which GRO merges tunnel packets that arrive without XDP; 0: none. */
 	tunnelPort: number;
 }
+
+/** The fields of Tables that are maps. */
+export const MAPS = [
+	"peerPaths",
+	"peers",
+	"peerAddresses",
+	"peerGateways",
+	"sourceAddresses",
+	"endpoints",
+	"routes",
+	"hostRoutes",
+] as const;
+export type MapName = (typeof MAPS)[number];
+export type TableMaps = Pick<Tables, MapName>;
 
 /** What the kernel holds of peers that may still be Nodes, although nobody names them now. */
 export type HeldPeers = Pick<

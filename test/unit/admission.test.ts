@@ -43,7 +43,8 @@ class Cluster {
 			store.setSynced("Node", !this.#objects.incomplete);
 			store.report("files", this.#objects.problems());
 		});
-		return this.#admission.update();
+		const { nodes, ...snapshot } = this.#admission.update();
+		return { ...snapshot, nodes: new Map([...nodes].sort()) };
 	}
 }
 
@@ -346,7 +347,10 @@ t.test("random changes: what is found out bit by bit is what all of it says at o
 				// For whom, if there are several, may differ.
 				const refused = problems.map(({ message }) => /Node (\S+):/.exec(message)?.[1]);
 				assert.deepEqual(refused.sort(), [...whole.refused.keys()].sort());
-				before = nodes;
+				const changed = admission.takeChanged();
+				for (const name of new Set([...before.keys(), ...nodes.keys()]))
+					assert.equal(changed.has(name), before.get(name) !== nodes.get(name));
+				before = new Map(nodes);
 			}
 		}),
 		{ numRuns: 500 },
@@ -367,7 +371,7 @@ t.test("random Nodes with dates: agents that saw them in another order agree", a
 					store.update((writer) => writer.put("Node", node.name, node));
 					admission.update();
 				}
-				return [...admission.update().nodes.values()];
+				return new Map(admission.update().nodes);
 			};
 			const keys = new Map(nodes.map((node) => [node, random.next().value]));
 			const shuffled = [...nodes].sort((a, b) => keys.get(a)! - keys.get(b)!);

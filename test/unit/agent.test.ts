@@ -22,6 +22,7 @@ import { until } from "../../src/lab/until.js";
 import type { Network } from "../../src/linux/network.js";
 import type { AdoptedPath } from "../../src/reconcile/maps/adopted_paths.js";
 import { peerEntries } from "../../src/reconcile/maps/peer_entries.js";
+import type { TableChanges } from "../../src/tables/changes.js";
 import {
 	Path,
 	PathName,
@@ -36,6 +37,7 @@ import type { HeldPeers, Tables } from "../../src/tables/tables.js";
 import * as world from "../packet/world.js";
 import { makeTables } from "../packet/world.js";
 import { paperSurvey } from "../tools/paper_survey.js";
+import { takeIn } from "../tools/taken_tables.js";
 
 Object.assign(world.ifindex, { fairway0: 9, wire0: 2, pod0: 3, pod1: 4 });
 
@@ -113,10 +115,10 @@ class PaperKernel implements Kernel {
 	}
 	/** Applies wait for it. */
 	gate: Promise<void> = Promise.resolve();
-	async apply(tables: Tables) {
+	async change(changes: TableChanges) {
 		await this.gate;
 		this.#fail(this.failures.apply);
-		this.applied.push(tables);
+		this.applied.push(takeIn(this.applied.at(-1), changes));
 		return { pending: this.refused.length, ready: this.ready, writes: 1 };
 	}
 	async peerCounters() {
@@ -175,7 +177,7 @@ class PaperKernel implements Kernel {
 		this.open = false;
 	}
 
-	change(network: Network) {
+	changeNetwork(network: Network) {
 		this.network = network;
 		this.#noticed();
 	}
@@ -650,7 +652,7 @@ t.test("a change of the kernel's network causes an apply", async (t) => {
 	await s.ready();
 	const [eth0] = s.kernel.network.interfaces;
 	if (eth0 === undefined) throw new Error("the test's own network is empty");
-	s.kernel.change({ ...s.kernel.network, interfaces: [{ ...eth0, mtu: 9000 }] });
+	s.kernel.changeNetwork({ ...s.kernel.network, interfaces: [{ ...eth0, mtu: 9000 }] });
 	await until("the new MTU", async () => (await s.status()).transport.mtu === 9000);
 	t.match(s.logged("peer changed"), [{ peer: "n2", mtu: 8950 }]);
 });

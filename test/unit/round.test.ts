@@ -3,8 +3,10 @@ import t from "tap";
 import { Round, type RoundOptions } from "../../src/agent/round.js";
 import type { PathVerdict } from "../../src/compile/compile.js";
 import { parseConfig } from "../../src/config/parse.js";
+import type { TableChanges } from "../../src/tables/changes.js";
 import { Path } from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
+import { takeIn } from "../tools/taken_tables.js";
 
 const result = parseConfig("trafficEncapMode: hybrid", "config.yaml");
 if ("errors" in result) throw new Error("the test's own configuration is invalid");
@@ -56,7 +58,7 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 			}
 			return verdicts.get(index);
 		},
-		configureInTurns: async () => false,
+		change: async () => [],
 		start: () => {},
 	};
 	const nothing = () => {};
@@ -67,8 +69,7 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		sources: {
 			config,
 			desired: async () => ({
-				config,
-				network,
+				...{ config, network, changed: ["n1", "n2", "n3"] },
 				snapshot: {
 					nodes: new Map([1, 2, 3].map((n) => [`n${n}`, node(n)])),
 					problems: [],
@@ -77,8 +78,8 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 			}),
 		},
 		kernel: {
-			apply: async (tables: Tables) => {
-				applied.push(tables);
+			change: async (changes: TableChanges) => {
+				applied.push(takeIn(undefined, changes));
 				return { ready: true, writes: 1, pending: 0 };
 			},
 			putPath: nothing,
@@ -89,11 +90,11 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		cni: () => ({ endpoints: () => [], updateMTU: async () => {} }),
 		prober: () => prober,
 		peerIds: {
-			assign: () =>
-				new Map([
-					["n2", 0],
-					["n3", 1],
-				]),
+			update: () => [],
+			ids: new Map([
+				["n2", 0],
+				["n3", 1],
+			]),
 		},
 		formerPeers: { missing: () => new Set() },
 		problems: { update: nothing },

@@ -13,6 +13,7 @@ import {
 } from "../../src/probe/survey/survey.js";
 import { type HybridRule, MODES, summarize, verdictsOf } from "../../src/probe/verdict.js";
 import { MTU, type PaperNetwork, paperSurvey } from "../tools/paper_survey.js";
+import { replaced } from "../tools/replaced.js";
 
 const RULE: HybridRule = { direct: "proven", candidate: true };
 const FREE: PaperNetwork = {
@@ -314,7 +315,7 @@ t.test("path events", async (t) => {
 	});
 	const events = new PathEvents(500, { ages: {}, events: [] });
 	const apply = (before: PeerView[], now: PeerView[], time: number) =>
-		events.add(peerDifferences(before, now), time);
+		events.add(peerDifferences(replaced(before, now)), time);
 	const first = [view("n2", "geneve"), view("n3", "geneve")];
 	const second = [view("n2", "direct"), view("n3", "geneve", 1400)];
 	apply([], first, 1_000);

@@ -2,11 +2,20 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
+import { atOnce } from "../../src/loop/turns.js";
 import { Links } from "../../src/reconcile/links.js";
 import type { AgentTables, EntryFailure } from "../../src/reconcile/maps/agent_tables.js";
 import { TableState } from "../../src/reconcile/maps/table_state.js";
-import { diff } from "../../src/tables/diff.js";
-import { NodeConfig, NodeFlag, type Route, RouteKind } from "../../src/tables/generated.js";
+import { Wanted } from "../../src/reconcile/wanted.js";
+import { noMaps, putEntry, removeEntry, wholeChanges } from "../../src/tables/changes.js";
+import { diffMap } from "../../src/tables/diff.js";
+import {
+	NodeConfig,
+	NodeFlag,
+	type Peer,
+	type Route,
+	RouteKind,
+} from "../../src/tables/generated.js";
 import type { Tables } from "../../src/tables/tables.js";
 
 class PaperTable<K, V> {
@@ -157,11 +166,16 @@ t.test(
 				let before = { ...wanted, routes: new Map() } as Tables;
 				for (const { peers, routes } of sequence) {
 					const now = { ...wanted, peers, routes } as unknown as Tables;
-					const expected = diff(before, now).flatMap((step) => {
-						if (step.table !== "peers" && step.table !== "routes") return [];
-						const keys = step.op === "put" ? step.entries.map(([key]) => key) : step.keys;
-						return [`${step.op} ${step.table} ${[...keys].sort()}`];
-					});
+					const [p, r] = [diffMap(before.peers, now.peers), diffMap(before.routes, now.routes)];
+					const rows: [step: string, keys: unknown[]][] = [
+						["put peers", p.put.map(([key]) => key)],
+						["put routes", r.put.map(([key]) => key)],
+						["remove routes", r.remove],
+						["remove peers", p.remove],
+					];
+					const expected = rows
+						.filter(([, keys]) => keys.length > 0)
+						.map(([step, keys]) => `${step} ${[...keys].sort()}`);
 					steps.length = 0;
 					await state.apply(now, links, 1);
 					assert.deepEqual(steps, expected);
@@ -174,3 +188,66 @@ t.test(
 		);
 	},
 );
+
+t.test(
+	"random changes of a few keys: the maps are as if all of it had been wanted anew",
+	async () => {
+		const change = fc.record({
+			table: fc.constantFrom("peers" as const, "routes" as const),
+			key: fc.nat(4),
+			value: fc.option(fc.nat(2), { nil: undefined }),
+			refused: fc.boolean(),
+		});
+		await fc.assert(
+			fc.asyncProperty(
+				fc.array(fc.array(change, { maxLength: 3 }), { maxLength: 6 }),
+				async (rounds) => {
+					const { tables, state, wanted, links } = paper();
+					const wants = new Wanted((table, key) => {
+						if (table !== "hostRoutes" && table !== "endpoints") state.check(table, key);
+					});
+					atOnce(wants.take(wholeChanges({ ...wanted, routes: new Map() })));
+					await state.apply(wants.tables!, links, 1);
+					for (const round of rounds) {
+						const maps = noMaps();
+						for (const { table, key, value, refused } of round) {
+							tables[table].refuses = refused;
+							const peer = { nodeHash: BigInt(value ?? 0), remote: "" } as Peer;
+							const route = { kind: RouteKind.PEER, flags: 0, peer: value ?? 0, mtu: 0 };
+							if (table === "peers" && value === undefined) removeEntry(maps.peers, key);
+							else if (table === "peers") putEntry(maps.peers, key, peer);
+							else if (value === undefined) removeEntry(maps.routes, `10.${key}.0.0/16`);
+							else putEntry(maps.routes, `10.${key}.0.0/16`, route);
+						}
+						atOnce(wants.take({ whole: false, values: {}, maps }));
+						await state.apply(wants.tables!, links, 1);
+					}
+					tables.peers.refuses = false;
+					tables.routes.refuses = false;
+					await state.apply(wants.tables!, links, 1);
+					assert.deepEqual(tables.peers.entries, wants.tables!.peers);
+					assert.deepEqual(tables.routes.entries, wants.tables!.routes);
+				},
+			),
+			{ numRuns: 500 },
+		);
+	},
+);
+
+t.test("another path for a peer reaches changes that are still to be taken in", async (t) => {
+	const wants = new Wanted(() => {});
+	const peer = (remote: string, nodeHash = 1n) => ({ nodeHash, remote }) as Peer;
+	const { wanted } = paper();
+	atOnce(wants.take(wholeChanges({ ...wanted, peers: new Map([[0, peer("a")]]) })));
+	const changes = { whole: false as const, values: {}, maps: noMaps() };
+	putEntry(changes.maps.peers, 0, peer("b"));
+	putEntry(changes.maps.peers, 2, peer("b", 2n));
+	wants.expect(changes);
+	wants.putPath(0, peer("c"));
+	wants.putPath(2, peer("d", 3n));
+	t.equal(wants.tables?.peers.get(0)?.remote, "c");
+	t.equal(wants.tables?.peers.get(2), undefined);
+	atOnce(wants.take(changes));
+	t.equal(wants.tables?.peers.get(0)?.remote, "c");
+	t.equal(wants.tables?.peers.get(2)?.remote, "b", "not that of another Node");
+});

@@ -47,6 +47,11 @@ export class HostState {
 		this.#device = undefined;
 	}
 
+	/** What is wanted for this prefix has changed, in the map that was wanted last. */
+	check(prefix: string): void {
+		this.#hostRoutes.check(prefix);
+	}
+
 	/** Returns fairway0's index. Throws if the kernel refuses a change. */
 	async applyDevice(wanted: HostDeviceState): Promise<number> {
 		const text = JSON.stringify(wanted);

@@ -16,7 +16,7 @@ import {
 	type Route,
 	type SourceAddress,
 } from "../../tables/generated.js";
-import type { HeldPeers, Tables } from "../../tables/tables.js";
+import type { HeldPeers, MapName, Tables } from "../../tables/tables.js";
 import type { Links } from "../links.js";
 import type { AgentTables, EntryFailure } from "./agent_tables.js";
 import { endpointIndexes } from "./endpoint_indexes.js";
@@ -30,15 +30,20 @@ export interface TableOutcome {
 	problems: string[];
 }
 
+/** Endpoints are resolved anew with each apply. */
+interface OwnedTables {
+	peers: OwnedTable<number, Peer>;
+	peerAddresses: OwnedTable<string, number>;
+	peerPaths: OwnedTable<number, Peer>;
+	peerGateways: OwnedTable<string, number>;
+	sourceAddresses: OwnedTable<number, SourceAddress>;
+	routes: OwnedTable<string, Route>;
+	endpoints: OwnedTable<string, Endpoint>;
+}
+
 export class TableState {
 	readonly #tables: AgentTables;
-	readonly #peers: OwnedTable<number, Peer>;
-	readonly #peerAddresses: OwnedTable<string, number>;
-	readonly #peerPaths: OwnedTable<number, Peer>;
-	readonly #peerGateways: OwnedTable<string, number>;
-	readonly #sourceAddresses: OwnedTable<number, SourceAddress>;
-	readonly #routes: OwnedTable<string, Route>;
-	readonly #endpoints: OwnedTable<string, Endpoint>;
+	readonly #owned: OwnedTables;
 	#nodeConfig: NodeConfig;
 	/** Entries of these kinds were written, and node_config has not yet said so to flows. */
 	#pendingEpochs = { route: false, nextHop: false };
@@ -48,34 +53,38 @@ export class TableState {
 	/** Reads what an earlier agent wrote. */
 	constructor(tables: AgentTables) {
 		this.#tables = tables;
-		this.#peers = new OwnedTable(tables.peers);
-		this.#peerAddresses = new OwnedTable(tables.peerAddresses);
+		const peers = new OwnedTable(tables.peers);
 		// Only of peers with an entry: both are written and removed together.
-		const ways = [...this.#peers.held.keys()].flatMap((index) => [
+		const ways = [...peers.held.keys()].flatMap((index) => [
 			index * 2 + ProbeWay.DIRECT,
 			index * 2 + ProbeWay.TUNNEL,
 		]);
-		this.#peerPaths = new OwnedTable(tables.peerPaths, tables.peerPaths.readAt(ways));
-		this.#peerGateways = new OwnedTable(tables.peerGateways);
-		this.#sourceAddresses = new OwnedTable(tables.sourceAddresses);
-		this.#routes = new OwnedTable(tables.routes);
-		this.#endpoints = new OwnedTable(tables.endpoints);
+		this.#owned = {
+			peers,
+			peerAddresses: new OwnedTable(tables.peerAddresses),
+			peerPaths: new OwnedTable(tables.peerPaths, tables.peerPaths.readAt(ways)),
+			peerGateways: new OwnedTable(tables.peerGateways),
+			sourceAddresses: new OwnedTable(tables.sourceAddresses),
+			routes: new OwnedTable(tables.routes),
+			endpoints: new OwnedTable(tables.endpoints),
+		};
 		this.#nodeConfig = tables.readNodeConfig();
 	}
 
 	get peers(): ReadonlyMap<number, Peer> {
-		return this.#peers.held;
+		return this.#owned.peers.held;
 	}
 
 	/** What is held of these peers, by id. */
 	peerEntries(ids: ReadonlySet<number>): HeldPeers {
+		const { peers, peerPaths, peerAddresses, peerGateways, routes } = this.#owned;
 		return peerEntries(
 			{
-				peers: this.#peers.held,
-				peerPaths: this.#peerPaths.held,
-				peerAddresses: this.#peerAddresses.held,
-				peerGateways: this.#peerGateways.held,
-				routes: this.#routes.held,
+				peers: peers.held,
+				peerPaths: peerPaths.held,
+				peerAddresses: peerAddresses.held,
+				peerGateways: peerGateways.held,
+				routes: routes.held,
 			},
 			ids,
 		);
@@ -96,7 +105,7 @@ export class TableState {
 	 *     id has changed, and a new next hop epoch if a peer has moved. A change of path needs neither,
 	 *     because flows read it fresh.
 	 *
-	 * @param wanted tables that are replaced, never changed, but for `putPath`
+	 * @param wanted maps that are replaced, never changed, but for keys that `check` and `putPath` are told
 	 * @param links current names and indexes. An endpoint without its interface is left out.
 	 */
 	apply(wanted: Tables, links: Links, hostIfindex: number): Promise<TableOutcome> {
@@ -134,40 +143,40 @@ export class TableState {
 		};
 
 		for (const steps of [
-			this.#peerPaths.want(wanted.peerPaths),
-			this.#peers.want(wanted.peers),
-			this.#peerAddresses.want(wanted.peerAddresses),
-			this.#peerGateways.want(wanted.peerGateways),
-			this.#sourceAddresses.want(wanted.sourceAddresses),
-			this.#endpoints.want(this.#resolved(wanted.endpoints, links)),
-			this.#routes.want(wanted.routes),
+			this.#owned.peerPaths.want(wanted.peerPaths),
+			this.#owned.peers.want(wanted.peers),
+			this.#owned.peerAddresses.want(wanted.peerAddresses),
+			this.#owned.peerGateways.want(wanted.peerGateways),
+			this.#owned.sourceAddresses.want(wanted.sourceAddresses),
+			this.#owned.endpoints.want(this.#resolved(wanted.endpoints, links)),
+			this.#owned.routes.want(wanted.routes),
 		])
 			yield* steps;
 		this.#endpointRefusals.clear();
 
 		// Every probe looks up both again.
-		yield* write(this.#peerPaths.put());
-		yield* write(this.#peers.put(), ({ entries }) => {
+		yield* write(this.#owned.peerPaths.put());
+		yield* write(this.#owned.peers.put(), ({ entries }) => {
 			for (const { before, now } of entries) {
 				this.#pendingEpochs.route ||= newOwner(before, now);
 				this.#pendingEpochs.nextHop ||= moved(before, now);
 			}
 		});
 		// A flow remembers whether its remote side is a tunnel endpoint of a peer.
-		yield* write(this.#peerAddresses.put(), route);
-		yield* write(this.#peerGateways.put());
+		yield* write(this.#owned.peerAddresses.put(), route);
+		yield* write(this.#owned.peerGateways.put());
 		// Flows keep what they began with.
-		yield* write(this.#sourceAddresses.put());
-		refused(yield* write(this.#endpoints.put(), route));
-		yield* write(this.#routes.put(), route);
+		yield* write(this.#owned.sourceAddresses.put());
+		refused(yield* write(this.#owned.endpoints.put(), route));
+		yield* write(this.#owned.routes.put(), route);
 
-		yield* write(this.#routes.remove(), route);
-		refused(yield* write(this.#endpoints.remove(), route));
-		yield* write(this.#sourceAddresses.remove());
-		yield* write(this.#peerGateways.remove());
-		yield* write(this.#peerAddresses.remove(), route);
-		yield* write(this.#peers.remove(), route);
-		yield* write(this.#peerPaths.remove());
+		yield* write(this.#owned.routes.remove(), route);
+		refused(yield* write(this.#owned.endpoints.remove(), route));
+		yield* write(this.#owned.sourceAddresses.remove());
+		yield* write(this.#owned.peerGateways.remove());
+		yield* write(this.#owned.peerAddresses.remove(), route);
+		yield* write(this.#owned.peers.remove(), route);
+		yield* write(this.#owned.peerPaths.remove());
 
 		const pending = this.#pendingEpochs;
 		const config: NodeConfig = {
@@ -187,14 +196,19 @@ export class TableState {
 		return { writes, problems };
 	}
 
+	/** What is wanted for this key has changed, in the map that was wanted last. */
+	check(table: Exclude<MapName, "endpoints" | "hostRoutes">, key: number | string): void {
+		(this.#owned[table] as OwnedTable<unknown, unknown>).check(key);
+	}
+
 	/** One peer's path, if the entry is that peer's already. */
 	putPath(index: number, peer: Peer): void {
-		const before = this.#peers.held.get(index);
+		const before = this.#owned.peers.held.get(index);
 		if (before?.nodeHash !== peer.nodeHash || isDeepStrictEqual(before, peer)) {
-			this.#peers.check(index);
+			this.#owned.peers.check(index);
 			return;
 		}
-		const failures = this.#peers.write(index, peer);
+		const failures = this.#owned.peers.write(index, peer);
 		if (moved(before, peer) && failures.length === 0) this.raiseNextHopEpoch();
 	}
 
@@ -216,7 +230,7 @@ export class TableState {
 	endpointProblem(address: string, wanted: WantedEndpoint, links: Links): string | undefined {
 		const refusal = this.#endpointRefusals.get(address);
 		if (refusal !== undefined) return refusal;
-		const written = this.#endpoints.held.get(address);
+		const written = this.#owned.endpoints.held.get(address);
 		const device = links.named(wanted.interface);
 		if (written !== undefined && written.ifindex === device?.ifindex && written.mac === wanted.mac)
 			return undefined;
@@ -229,16 +243,7 @@ export class TableState {
 	 */
 	async readAgain(): Promise<number> {
 		let differing = 0;
-		for (const table of [
-			this.#peers,
-			this.#peerAddresses,
-			this.#peerPaths,
-			this.#peerGateways,
-			this.#sourceAddresses,
-			this.#routes,
-			this.#endpoints,
-		])
-			differing += await table.readAgain();
+		for (const table of Object.values(this.#owned)) differing += await table.readAgain();
 		const config = this.#tables.readNodeConfig();
 		if (!isDeepStrictEqual(config, this.#nodeConfig)) {
 			// Keys and epochs are this agent's own knowledge: what was lost is written as it was.
@@ -267,7 +272,7 @@ export class TableState {
 			return ifindex === undefined ? [] : [{ address, name, mac, ifindex }];
 		});
 		// A device that no longer exists, or was replaced by one of the same name, has no name here.
-		const held = [...this.#endpoints.held.values()].map(({ ifindex, mac, index }) => ({
+		const held = [...this.#owned.endpoints.held.values()].map(({ ifindex, mac, index }) => ({
 			interface: links.at(ifindex)?.name ?? "",
 			mac,
 			index,

@@ -1,0 +1,178 @@
+/**
+ * What concerns this Node alone, and what everything else in a compile starts from: its object, its transport
+ * addresses, what of the kernel's network matters. It changes with the configuration, the network and this
+ * Node's object only.
+ */
+import type { NodeObject } from "../cluster/snapshot.js";
+import { type Config, type FlowTimeouts, tunnelPort } from "../config/config.js";
+import type { Network } from "../linux/network.js";
+import { macWord, parseAddress } from "../tables/address.js";
+import type { TableValues } from "../tables/changes.js";
+import { FlowState, Limit, NodeFlag, RouteKind } from "../tables/generated.js";
+import { hostPrefix, type Prefix, parsePrefix } from "../tables/prefix.js";
+import type { Tables } from "../tables/tables.js";
+import { KernelRoutes } from "./kernel_routes.js";
+import type { PathContext } from "./peer_path.js";
+import { linkInterfaces, podMtu, Self, snatAddress, wireInterfaces } from "./self.js";
+import { sourceAddresses } from "./source_addresses.js";
+import { selectTransport } from "./transport.js";
+
+/** This Node, for status and CNI. Addresses without prefix length. */
+export interface SelfView {
+	node: string;
+	podCIDRs: string[];
+	transport: { interface: string; addresses: string[]; mtu: number };
+	/** The first address of each pod CIDR, in the order of podCIDRs. */
+	gateways: string[];
+	gatewayMac: string;
+	/** MTU for Pod interfaces. */
+	podMTU: number;
+	/** The source address of Pod packets to the outside; "": none (of that family). */
+	snat: { address4: string; address6: string };
+}
+
+/** Replaced, never changed. */
+export interface OwnNode {
+	config: Config;
+	self: Self;
+	/** What the choice of a peer's path depends on. */
+	context: PathContext;
+	view: SelfView;
+	problems: string[];
+	sourceAddresses: Tables["sourceAddresses"];
+	/** All that is no map; of node_config without the flag of route MTUs. */
+	values: TableValues;
+}
+
+/** This Node cannot be compiled. `reason` says what is missing ("a Node object ..."). */
+export interface NotReady {
+	ready: false;
+	reason: string;
+	problems: string[];
+}
+
+/** Packets a second that the slow path takes of all Pods together, beyond the share of each. */
+const SLOW_PATH_RATE = 2000;
+
+/** @param node this Node's object; undefined: there is none */
+export function ownNode(
+	config: Config,
+	network: Network,
+	nodeName: string,
+	node: NodeObject | undefined,
+): { ready: true; own: OwnNode } | NotReady {
+	if (node === undefined)
+		return notReady(`a usable Node object named ${nodeName}, the cluster has none`, []);
+	const kernel = new KernelRoutes(network.routes);
+	const { transport, problems } = selectTransport(config, node, network, kernel);
+	if (transport === undefined)
+		return notReady(`a transport address: ${problems.join("; ") || "the Node has none"}`, problems);
+	const self = new Self(node, transport, network);
+	const mtu = podMtu(config, transport, self.podCidrs);
+	const snat = {
+		address4: snatAddress(4, transport, node, network, kernel),
+		address6: snatAddress(6, transport, node, network, kernel),
+	};
+	const wires = wireInterfaces(network, transport, kernel);
+	const stackSnat = config.serviceCIDRs.length > 0 && !config.noSNAT;
+	const own: OwnNode = {
+		config,
+		self,
+		context: { config, transport, routes: kernel, network, ownAddresses: self.addresses },
+		problems: [...problems, ...mtu.problems],
+		sourceAddresses: sourceAddresses(network),
+		view: {
+			node: nodeName,
+			podCIDRs: [...node.podCIDRs],
+			transport: {
+				interface: transport.interface,
+				addresses: transport.addresses,
+				mtu: transport.mtu,
+			},
+			gateways: self.gateways,
+			gatewayMac: self.gatewayMac,
+			podMTU: mtu.value,
+			snat,
+		},
+		values: {
+			nodeConfig: {
+				flags:
+					NodeFlag.CONFIGURED |
+					(config.noSNAT ? 0 : NodeFlag.SNAT) |
+					(stackSnat ? NodeFlag.STACK_SNAT : 0) |
+					(config.trafficEncapMode === "encap" ? 0 : NodeFlag.SENDS_UNTUNNELLED),
+				vni: config.tunnelVNI,
+				snatAddress4: snat.address4,
+				snatAddress6: snat.address6,
+				gatewayAddress4: self.gateway(4),
+				gatewayAddress6: self.gateway(6),
+				gatewayMac: self.gatewayMac,
+				snatPortFirst: config.snat.portRange.first,
+				snatPortLast: config.snat.portRange.last,
+				genevePort: config.tunnelType === "geneve" ? tunnelPort(config) : 0,
+				vxlanPort: config.tunnelType === "vxlan" ? tunnelPort(config) : 0,
+				transportMtu: transport.mtu,
+				slowPathRate: SLOW_PATH_RATE,
+				flowTimeouts: flowTimeouts(config.flows.timeouts),
+				wireMacs: wireMacs(network, wires),
+			},
+			gatewayAddresses: self.gateways,
+			gatewayMac: self.gatewayMac,
+			wireInterfaces: wires,
+			linkInterfaces: linkInterfaces(network, wires),
+			stackSnat,
+			xdp: config.xdp,
+			tunnelPort: config.trafficEncapMode === "noEncap" ? 0 : tunnelPort(config),
+		},
+	};
+	return { ready: true, own };
+}
+
+function notReady(reason: string, problems: string[]): NotReady {
+	return { ready: false, reason, problems };
+}
+
+/** @param hasRouteMtu some route has an MTU of its own */
+export function valuesWith({ values }: OwnNode, hasRouteMtu: boolean): TableValues {
+	const { nodeConfig } = values;
+	const flags = nodeConfig.flags | (hasRouteMtu ? NodeFlag.ROUTE_MTU : 0);
+	return { ...values, nodeConfig: { ...nodeConfig, flags } };
+}
+
+/**
+ * The prefixes of this Node in routes, in order of precedence: its addresses, its Pods, and after those of
+ * peers the Services, which its own stack serves.
+ */
+export function ownPrefixes({ self, config }: OwnNode): {
+	before: { prefix: Prefix; kind: RouteKind }[];
+	after: { prefix: Prefix; kind: RouteKind }[];
+} {
+	const hosts = [...self.gateways, ...self.addresses].flatMap((address) => {
+		const bytes = parseAddress(address);
+		return bytes === undefined ? [] : [{ prefix: hostPrefix(bytes), kind: RouteKind.HOST }];
+	});
+	const pods = self.podCidrs.map((prefix) => ({ prefix, kind: RouteKind.LOCAL_PODS }));
+	const services = config.serviceCIDRs.map(parsePrefix);
+	return {
+		before: [...hosts, ...pods],
+		after: services.map((prefix) => ({ prefix, kind: RouteKind.STACK })),
+	};
+}
+
+/** Each once, as `struct next_hop` has them. What has no room is told by the kernel, behind XDP. */
+function wireMacs(network: Network, wires: readonly string[]): bigint[] {
+	const own = network.interfaces.filter(({ name, mac }) => wires.includes(name) && mac !== "");
+	const macs = [...new Set(own.map(({ mac }) => macWord(mac)))];
+	return Array.from({ length: Limit.WIRE_MACS_MAX }, (_, index) => macs[index] ?? 0n);
+}
+
+/** By enum flow_state: FLOW_TCP_OPENING is tcpOpening. */
+function flowTimeouts(timeouts: FlowTimeouts): number[] {
+	const seconds = Array<number>(FlowState.STATE_COUNT).fill(0);
+	for (const [name, state] of Object.entries(FlowState)) {
+		const key = name.toLowerCase().replace(/_(.)/g, (_, letter: string) => letter.toUpperCase());
+		const value = (timeouts as unknown as Partial<Record<string, number>>)[key];
+		if (value !== undefined) seconds[state] = value;
+	}
+	return seconds;
+}

@@ -1,0 +1,62 @@
+/**
+ * Whose each key is, where several may claim it: the one of the lowest rank, then the first by name. So it depends
+ * on who claims it now, and not on who came first.
+ */
+
+/** Compared by identity. */
+export interface Claimant {
+	readonly rank: number;
+	readonly name: string;
+}
+
+export class Owners<C extends Claimant> {
+	readonly #owners = new Map<string, C>();
+	/** Those who would have it if the owner went. */
+	readonly #others = new Map<string, C[]>();
+	#touched = new Set<string>();
+
+	get size(): number {
+		return this.#owners.size;
+	}
+
+	get(key: string): C | undefined {
+		return this.#owners.get(key);
+	}
+
+	/** Each claimant claims a key once. Returns true if nobody had it. */
+	claim(key: string, claimant: C): boolean {
+		this.#touched.add(key);
+		const owner = this.#owners.get(key);
+		if (owner === undefined || isBefore(claimant, owner)) this.#owners.set(key, claimant);
+		if (owner === undefined) return true;
+		const others = this.#others.get(key) ?? [];
+		others.push(isBefore(claimant, owner) ? owner : claimant);
+		this.#others.set(key, others);
+		return false;
+	}
+
+	/** Returns true if nobody has it any more. */
+	release(key: string, claimant: C): boolean {
+		this.#touched.add(key);
+		const others = this.#others.get(key);
+		if (others === undefined) return this.#owners.get(key) === claimant && this.#owners.delete(key);
+		if (this.#owners.get(key) === claimant) {
+			const next = others.reduce((first, other) => (isBefore(other, first) ? other : first));
+			this.#owners.set(key, next);
+			others.splice(others.indexOf(next), 1);
+		} else if (others.includes(claimant)) others.splice(others.indexOf(claimant), 1);
+		if (others.length === 0) this.#others.delete(key);
+		return false;
+	}
+
+	/** The keys that were claimed or released since the last call. */
+	takeTouched(): ReadonlySet<string> {
+		const touched = this.#touched;
+		this.#touched = new Set();
+		return touched;
+	}
+}
+
+function isBefore(a: Claimant, b: Claimant): boolean {
+	return a.rank < b.rank || (a.rank === b.rank && a.name < b.name);
+}

@@ -1,0 +1,233 @@
+/**
+ * The area of peers: what the tables have of them, kept up to date at the cost of the peers that change.
+ *
+ *  1. what a peer claimed is released where it has changed or is gone: addresses, gateways, pod CIDRs
+ *  2. what it claims now is claimed
+ *  3. the peers that changed, and those that own something else than before, are compiled
+ *  4. what of the outside needs a route besides
+ *
+ * One of these belongs to one `OwnNode`: where that changes, everything does.
+ */
+import { podPrefixes } from "../cluster/node_object.js";
+import type { NodeObject } from "../cluster/snapshot.js";
+import type { Steps } from "../loop/turns.js";
+import {
+	type EntryChanges,
+	type MapChanges,
+	noEntries,
+	noMaps,
+	putEntry,
+	removeEntry,
+} from "../tables/changes.js";
+import { Limit, type Peer, RouteKind } from "../tables/generated.js";
+import type { Prefix } from "../tables/prefix.js";
+import { OutsideRoutes } from "./outside_routes.js";
+import { type OwnNode, ownPrefixes } from "./own_node.js";
+import { type Claimant, Owners } from "./owners.js";
+import {
+	compilePeer,
+	gatewaysOf,
+	type PathVerdicts,
+	type PeerView,
+	type ProbedPeer,
+	pathEntry,
+	sourcesOf,
+} from "./peer.js";
+import type { PathVerdict } from "./peer_path.js";
+import { routeOf } from "./route_table.js";
+
+export interface PeersInput {
+	nodeName: string;
+	nodes: Pick<ReadonlyMap<string, NodeObject>, "get">;
+	peerIds: Pick<ReadonlyMap<string, number>, "get">;
+	verdicts: PathVerdicts;
+}
+
+export interface PeerChanges {
+	maps: MapChanges;
+	/** By index in peers. */
+	views: EntryChanges<number, PeerView>;
+	probed: EntryChanges<number, ProbedPeer>;
+}
+
+interface KnownPeer extends Claimant {
+	readonly node: NodeObject;
+	readonly id: number;
+}
+
+/** This Node itself. */
+interface Own extends Claimant {
+	readonly node: undefined;
+	readonly prefix: Prefix;
+	readonly kind: RouteKind;
+}
+
+/** Of prefixes, in order of precedence. */
+const Rank = { BEFORE_PEERS: 0, PEER: 1, AFTER_PEERS: 2 } as const;
+
+export class PeersArea {
+	readonly #own: OwnNode;
+	readonly #known = new Map<string, KnownPeer>();
+	readonly #byId = new Map<number, KnownPeer>();
+	readonly #sources = new Owners<KnownPeer>();
+	readonly #gateways = new Owners<KnownPeer>();
+	readonly #prefixes = new Owners<KnownPeer | Own>();
+	readonly #outside: OutsideRoutes;
+	/** Nodes without an id that the tables have room for. */
+	readonly #withoutId = new Set<string>();
+
+	constructor(own: OwnNode) {
+		this.#own = own;
+		this.#outside = new OutsideRoutes(own);
+		const { before, after } = ownPrefixes(own);
+		for (const [rank, prefixes] of [
+			[Rank.BEFORE_PEERS, before],
+			[Rank.AFTER_PEERS, after],
+		] as const) {
+			// The first in order has what is there twice.
+			const claimed = new Set<string>();
+			for (const { prefix, kind } of prefixes) {
+				if (claimed.has(prefix.text)) continue;
+				claimed.add(prefix.text);
+				this.#claimPrefix(prefix, { rank, name: "", node: undefined, prefix, kind });
+			}
+		}
+	}
+
+	get routeCount(): number {
+		return this.#prefixes.size + this.#outside.size;
+	}
+
+	/** Some route has an MTU of its own. */
+	get hasRouteMtu(): boolean {
+		return this.#outside.hasMtu;
+	}
+
+	/** In order. */
+	withoutId(): string[] {
+		return [...this.#withoutId].sort();
+	}
+
+	/** The Node behind a peer id. */
+	nameOf(id: number): string | undefined {
+		return this.#byId.get(id)?.name;
+	}
+
+	/** The short way of a verdict; see `pathEntry`. */
+	entry(index: number, verdict: PathVerdict | undefined): Peer | undefined {
+		const known = this.#byId.get(index >> 1);
+		return known && pathEntry(this.#own, known.node, (index & 1) === 1 ? 6 : 4, verdict);
+	}
+
+	/** @param names Nodes that may have changed in any way */
+	*update(names: Iterable<string>, input: PeersInput): Steps<PeerChanges> {
+		const changes: PeerChanges = { maps: noMaps(), views: noEntries(), probed: noEntries() };
+		const stale = new Set<KnownPeer>();
+		const fresh: KnownPeer[] = [];
+		for (const name of names) {
+			if (name === input.nodeName) continue;
+			const was = this.#known.get(name);
+			const is = this.#read(name, input);
+			if (was !== undefined && was.node === is?.node && was.id === is.id) {
+				stale.add(was);
+				continue;
+			}
+			if (was !== undefined) this.#release(was, changes);
+			if (is !== undefined) fresh.push(is);
+			yield;
+		}
+		for (const peer of fresh) {
+			this.#claim(peer);
+			stale.add(peer);
+			yield;
+		}
+		this.#settleOwners(changes.maps, stale);
+		for (const peer of stale) {
+			this.#compile(peer, input.verdicts, changes);
+			yield;
+		}
+		this.#outside.update(changes.maps.routes, (prefix) => this.#prefixes.get(prefix) !== undefined);
+		return changes;
+	}
+
+	#read(name: string, { nodes, peerIds }: PeersInput): KnownPeer | undefined {
+		this.#withoutId.delete(name);
+		const node = nodes.get(name);
+		if (node === undefined) return undefined;
+		const id = peerIds.get(name);
+		if (id !== undefined && id < Limit.PEERS_MAX) return { rank: Rank.PEER, name, node, id };
+		this.#withoutId.add(name);
+		return undefined;
+	}
+
+	#claim(peer: KnownPeer): void {
+		const { node } = peer;
+		this.#known.set(peer.name, peer);
+		this.#byId.set(peer.id, peer);
+		for (const address of sourcesOf(node))
+			if (!this.#own.self.addresses.has(address)) this.#sources.claim(address, peer);
+		for (const gateway of gatewaysOf(node)) this.#gateways.claim(gateway, peer);
+		for (const prefix of podPrefixes(node)) this.#claimPrefix(prefix, peer);
+	}
+
+	#claimPrefix(prefix: Prefix, claimant: KnownPeer | Own): void {
+		if (this.#prefixes.claim(prefix.text, claimant)) this.#outside.cover(prefix);
+	}
+
+	#release(peer: KnownPeer, { maps, views, probed }: PeerChanges): void {
+		const { node, id } = peer;
+		this.#known.delete(peer.name);
+		if (this.#byId.get(id) === peer) this.#byId.delete(id);
+		for (const address of sourcesOf(node))
+			if (!this.#own.self.addresses.has(address)) this.#sources.release(address, peer);
+		for (const gateway of gatewaysOf(node)) this.#gateways.release(gateway, peer);
+		for (const prefix of podPrefixes(node))
+			if (this.#prefixes.release(prefix.text, peer)) this.#outside.uncover(prefix);
+		for (const index of [id * 2, id * 2 + 1]) {
+			removeEntry(maps.peers, index);
+			removeEntry(maps.peerPaths, index * 2);
+			removeEntry(maps.peerPaths, index * 2 + 1);
+			removeEntry(views, index);
+			removeEntry(probed, index);
+		}
+	}
+
+	/** What nobody owns any more goes; what another peer owns now is that one's to compile. */
+	#settleOwners(maps: MapChanges, stale: Set<KnownPeer>): void {
+		for (const key of this.#sources.takeTouched()) {
+			const owner = this.#sources.get(key);
+			if (owner === undefined) removeEntry(maps.peerAddresses, key);
+			else putEntry(maps.peerAddresses, key, owner.id);
+		}
+		for (const key of this.#gateways.takeTouched()) {
+			const owner = this.#gateways.get(key);
+			if (owner === undefined) removeEntry(maps.peerGateways, key);
+			else putEntry(maps.peerGateways, key, owner.id);
+		}
+		for (const key of this.#prefixes.takeTouched()) {
+			const owner = this.#prefixes.get(key);
+			// Put again by the peer that owns it.
+			removeEntry(maps.hostRoutes, key);
+			if (owner === undefined) removeEntry(maps.routes, key);
+			else if (owner.node !== undefined) stale.add(owner);
+			else {
+				const { prefix, kind } = owner;
+				putEntry(maps.routes, key, routeOf(this.#own, prefix, kind, Limit.NO_PEER));
+			}
+		}
+	}
+
+	#compile(peer: KnownPeer, verdicts: PathVerdicts, { maps, views, probed }: PeerChanges): void {
+		const { node, id } = peer;
+		const part = compilePeer(this.#own, node, id, verdicts);
+		for (const [index, entry] of part.peers) putEntry(maps.peers, index, entry);
+		for (const [index, entry] of part.paths) putEntry(maps.peerPaths, index, entry);
+		for (const [index, view] of part.views) putEntry(views, index, view);
+		for (const [index, entry] of part.probed) putEntry(probed, index, entry);
+		for (const prefix of podPrefixes(node))
+			if (this.#prefixes.get(prefix.text) === peer)
+				putEntry(maps.routes, prefix.text, routeOf(this.#own, prefix, RouteKind.PEER, id));
+		for (const route of part.hostRoutes)
+			if (this.#prefixes.get(route.prefix) === peer) putEntry(maps.hostRoutes, route.prefix, route);
+	}
+}

@@ -1,0 +1,101 @@
+/**
+ * The tables that are wanted, which changes are taken into, at the cost of the changes. What watches them is told
+ * each key.
+ */
+import type { Steps } from "../loop/turns.js";
+import type { EntryChanges, TableChanges } from "../tables/changes.js";
+import type { Peer } from "../tables/generated.js";
+import { MAPS, type MapName, type Tables } from "../tables/tables.js";
+
+/** Entries between two yields: some 0.2 ms. */
+const STEP = 256;
+
+/** Tables that a pass need not look at anything else for. */
+const OF_PEERS: ReadonlySet<MapName> = new Set([
+	"peerPaths",
+	"peers",
+	"peerAddresses",
+	"peerGateways",
+	"routes",
+	"hostRoutes",
+]);
+
+export class Wanted {
+	readonly #onKey: (table: MapName, key: number | string) => void;
+	/** Not taken in yet. */
+	readonly #coming = new Set<TableChanges>();
+	#tables: Tables | undefined;
+	/** The highest index of peers since the last whole changes. */
+	highestIndex = -1;
+
+	/** @param onKey what is wanted for this key has changed, in a map that stays the same */
+	constructor(onKey: (table: MapName, key: number | string) => void) {
+		this.#onKey = onKey;
+	}
+
+	/** Undefined: nothing was ever wanted. */
+	get tables(): Tables | undefined {
+		return this.#tables;
+	}
+
+	/** These will be taken in. */
+	expect(changes: TableChanges): void {
+		this.#coming.add(changes);
+	}
+
+	/** The first changes must be whole; their maps belong to this from now on. */
+	*take(changes: TableChanges): Steps<void> {
+		if (changes.whole) {
+			const tables = { ...changes.values } as Tables;
+			for (const name of MAPS) tables[name] = changes.maps[name].put as never;
+			this.#tables = tables;
+			this.highestIndex = -1;
+			for (const index of tables.peers.keys()) this.#see(index);
+		} else {
+			if (this.#tables === undefined)
+				throw new Error("Cannot change the tables: expected complete ones first");
+			// Who reads the values of former ones may go on.
+			this.#tables = { ...this.#tables, ...changes.values };
+			for (const index of changes.maps.peers.put.keys()) this.#see(index);
+			for (const name of MAPS) yield* this.#takeMap(name, this.#tables[name], changes.maps[name]);
+		}
+		this.#coming.delete(changes);
+	}
+
+	/** Another path for a peer; what is coming for that peer has it as well. */
+	putPath(index: number, peer: Peer): void {
+		const isItsOwn = (known: Peer | undefined) => known?.nodeHash === peer.nodeHash;
+		for (const peers of [
+			...(this.#tables === undefined ? [] : [this.#tables.peers]),
+			...[...this.#coming].map(({ maps }) => maps.peers.put),
+		])
+			if (isItsOwn(peers.get(index))) peers.set(index, peer);
+	}
+
+	#see(index: number): void {
+		if (index > this.highestIndex) this.highestIndex = index;
+	}
+
+	*#takeMap(name: MapName, map: Tables[MapName], changes: unknown): Steps<void> {
+		const { put, remove } = changes as EntryChanges<number | string, unknown>;
+		const entries = map as Map<number | string, unknown>;
+		let taken = 0;
+		for (const key of remove) {
+			if (entries.delete(key)) this.#onKey(name, key);
+			if (++taken % STEP === 0) yield;
+		}
+		for (const [key, value] of put) {
+			entries.set(key, value);
+			this.#onKey(name, key);
+			if (++taken % STEP === 0) yield;
+		}
+	}
+}
+
+/** Nothing but the tables of peers and the kernel's routes to them. */
+export function concernsPeersOnly({ whole, values, maps }: TableChanges): boolean {
+	if (whole || Object.keys(values).length > 0) return false;
+	return MAPS.every(
+		(name) => OF_PEERS.has(name) || (maps[name].put.size === 0 && maps[name].remove.size === 0),
+	);
+}
