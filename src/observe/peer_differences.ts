@@ -1,6 +1,11 @@
 /** What a change of peers means, with lines for the log. */
 import type { PeerView } from "../compile/compile.js";
-import type { Replaced } from "../report/peer_views.js";
+
+/** A peer in one family, before and after; undefined: there was none, or is none any more. */
+export interface Replaced {
+	before: PeerView | undefined;
+	now: PeerView | undefined;
+}
 
 export interface PeerDifference {
 	/** "path": another path; "changed": the same path with other properties. */

@@ -4,14 +4,9 @@
  * and some after.
  */
 import type { PeerView } from "../compile/compile.js";
+import type { Replaced } from "../observe/peer_differences.js";
 import type { EntryChanges } from "../tables/changes.js";
 import type { PathKind } from "../tables/paths.js";
-
-/** A peer in one family: undefined: there was none, or is none any more. */
-export interface Replaced {
-	before: PeerView | undefined;
-	now: PeerView | undefined;
-}
 
 export class PeerViews {
 	readonly #views = new Map<number, PeerView>();

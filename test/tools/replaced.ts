@@ -1,6 +1,7 @@
 /** What an apply makes of one list of peers after another. */
 import type { PeerView } from "../../src/compile/compile.js";
-import { PeerViews, type Replaced } from "../../src/report/peer_views.js";
+import type { Replaced } from "../../src/observe/peer_differences.js";
+import { PeerViews } from "../../src/report/peer_views.js";
 
 /** Each Node of a name has an index of its own. */
 export function replaced(before: readonly PeerView[], now: readonly PeerView[]): Replaced[] {
