@@ -70,7 +70,7 @@ stage int pod_source(struct __sk_buff *ctx, const struct node_config *node)
 	packet = &work->packet;
 	verdict = &work->verdict;
 	departure = &work->departure;
-	if (!(packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR)))
+	if (!departure->unknown && !(packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR)))
 		flow_lookup(&packet->key, node, departure->now);
 	if (work->track.known && flow_current(&work->flow, departure->epoch) &&
 	    flow_sent_by(&work->flow, work->track.direction, ctx->ifindex, &departure->mac))
@@ -177,7 +177,7 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 		flow_keep(packet, departure->now);
 		if (work->flow.flags & FLOW_SNAT && track->direction == FLOW_ORIGINAL &&
 		    port_keep_due(work, packet, departure->now))
-			port_keep(ctx);
+			port_renew(ctx);
 		return UNDECIDED;
 	}
 	sender = departure_sender(departure);
@@ -269,11 +269,12 @@ int from_pod(struct __sk_buff *ctx)
 	int result = established_send(ctx);
 	struct work *work;
 
-	if (result != NOT_ESTABLISHED)
+	if (result != NOT_ESTABLISHED && result != UNKNOWN_FLOW)
 		return result;
 	work = work_start();
 	if (!work)
 		return TC_ACT_SHOT;
+	work->departure.unknown = result == UNKNOWN_FLOW;
 	result = receive(ctx, work);
 	record(&work->verdict);
 	return result;

@@ -5,9 +5,12 @@
  *
  *  1. sockets      one that would receive the answers
  *  2. conntrack    a connection that netfilter translates, which has no socket; ours get an entry
- *                  there, so that netfilter gives their ports to nobody else
+ *                  there, so that netfilter gives their ports to nobody else. Only while netfilter
+ *                  tracks in this namespace: without a rule that wants it, there is nobody to
+ *                  translate, and an entry would cost as much as the rest of a new flow.
  */
 #define FAIRWAY_HOOK HOOK_FROM_POD
+#include <bpf/bpf_core_read.h>
 #include "lib/conntrack.h"
 #include "lib/flow_create.h"
 
@@ -22,6 +25,28 @@ struct nf_conn___init {
 
 /* Of the kernel's enum ip_conntrack_status: the source or the destination is translated. */
 #define IPS_NAT_MASK 0x30
+
+/* What leads from a packet to what netfilter does in its namespace. */
+struct netns_nf {
+	unsigned int defrag_ipv4_users;
+	unsigned int defrag_ipv6_users;
+} __attribute__((preserve_access_index));
+
+struct net {
+	struct netns_nf nf;
+} __attribute__((preserve_access_index));
+
+typedef struct {
+	struct net *net;
+} __attribute__((preserve_access_index)) possible_net_t;
+
+struct net_device {
+	possible_net_t nd_net;
+} __attribute__((preserve_access_index));
+
+struct sk_buff {
+	struct net_device *dev;
+} __attribute__((preserve_access_index));
 
 /* An entry's time-out, from the Pod's last packet that went the full way; the end of a connection cuts
  * it short. */
@@ -46,6 +71,7 @@ extern void bpf_ct_set_timeout(struct nf_conn___init *, __u32) __ksym __weak;
 extern int bpf_ct_change_timeout(struct nf_conn *, __u32)
 __ksym __weak;
 extern void bpf_ct_release(struct nf_conn *) __ksym __weak;
+extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak;
 
 /* The size of the tuple, as the kernel wants it. */
 static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct flow_key *key)
@@ -62,6 +88,22 @@ static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct
 	tuple->ipv6.sport = key->source_port;
 	tuple->ipv6.dport = key->destination_port;
 	return sizeof(tuple->ipv6);
+}
+
+/* Netfilter's connection tracking takes part in the Node's traffic: it reassembles fragments first, and
+ * the kernel counts who wants that, by namespace and family. Before Linux 6.2 one cannot know. */
+static __always_inline bool is_tracked(struct __sk_buff *ctx, const struct address *address)
+{
+	struct sk_buff *packet;
+	struct netns_nf *nf = NULL;
+
+	if (!has_conntrack)
+		return false;
+	if (!has_kernel_context || !bpf_core_field_exists(nf->defrag_ipv4_users))
+		return true;
+	packet = bpf_cast_to_kern_ctx(ctx);
+	nf = &packet->dev->nd_net.net->nf;
+	return address_is_ipv4(address) ? nf->defrag_ipv4_users : nf->defrag_ipv6_users;
 }
 
 /* Stage 1. */
@@ -110,7 +152,7 @@ int port_known(struct __sk_buff *ctx)
 	__u32 size;
 	int found;
 
-	if (!has_conntrack || !work)
+	if (!has_conntrack || !work || !is_tracked(ctx, &work->reply.source))
 		return PORT_ENTERED;
 	if (work->reply.protocol != IPPROTO_TCP && work->reply.protocol != IPPROTO_UDP)
 		return PORT_ENTERED;
@@ -133,12 +175,15 @@ int port_enter(struct __sk_buff *ctx)
 {
 	struct work *work = work_space();
 	struct nf_conn___init *made;
+	struct flow_count *counts;
 	struct nf_conn *entered;
-	__u32 size;
+	__u32 size, index;
 
 	if (!has_conntrack || !work)
 		return 0;
-	if (work->search.own_flows > CLAIM_FLOWS_MAX || work->search.own_spare > CLAIM_SPARE_MAX)
+	index = work->track.known ? work->flow.endpoint : work->search.endpoint;
+	counts = bpf_map_lookup_elem(&flow_counts, &index);
+	if (!counts || counts->flows > CLAIM_FLOWS_MAX || counts->spare > CLAIM_SPARE_MAX)
 		return 0;
 	key_reverse(&work->removed, &work->reply);
 	size = tuple_of(&work->port.tuple, &work->removed);
@@ -164,7 +209,7 @@ int port_keep(struct __sk_buff *ctx)
 	__u8 protocol;
 	__u32 size;
 
-	if (!has_conntrack || !work)
+	if (!has_conntrack || !work || !is_tracked(ctx, &work->flow.addresses[FLOW_REPLY].source))
 		return 0;
 	protocol = work->flow.protocol;
 	flow = flow_at(work->track.slot);
@@ -176,7 +221,7 @@ int port_keep(struct __sk_buff *ctx)
 	options_set(options, protocol);
 	known = bpf_skb_ct_lookup(ctx, &work->port.tuple, size, options, sizeof(*options));
 	if (!known)
-		return 0;
+		return 1;
 	if (!(known->status & IPS_NAT_MASK))
 		bpf_ct_change_timeout(known,
 				      flow->state == FLOW_TCP_CLOSED ? CLAIM_OVER_MS : CLAIM_MS);

@@ -9,6 +9,7 @@ const volatile __u8 has_decap_l3 = 0;
 const volatile __u8 has_fib_source = 0;
 const volatile __u8 has_fib_mark = 0;
 const volatile __u8 has_conntrack = 0;
+const volatile __u8 has_kernel_context = 0;
 const volatile __u8 weak_memory_order = 0;
 const volatile __u32 flow_slots = FLOWS_DEFAULT;
 

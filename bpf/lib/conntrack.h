@@ -41,9 +41,15 @@ static __always_inline bool port_claim(struct __sk_buff *ctx)
 
 /*
  * Keeps what port_claim has got for a translated flow, that of work->track, of which the Pod has sent a
- * packet. 0.
+ * packet. 1: there is nothing, because netfilter began to track after the flow did, or had no room.
  */
 int port_keep(struct __sk_buff *ctx);
+
+static __always_inline void port_renew(struct __sk_buff *ctx)
+{
+	if (port_keep(ctx))
+		port_enter(ctx);
+}
 
 /*
  * Whether it is time for port_keep, which costs as much as half of the full way: a beginning or an end,

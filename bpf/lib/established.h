@@ -18,8 +18,9 @@
 #include "route.h"
 #include "work.h"
 
-/* Not a valid result of a TC or XDP program: the packet takes the full path. */
+/* Not valid results of a TC or XDP program: the packet takes the full path. */
 #define NOT_ESTABLISHED (-2)
+#define UNKNOWN_FLOW (-3) /* and no flow has its tuple */
 
 /* The flow of a packet, when the packet leaves its state as it is and all that it remembers
  * holds. Later its values are used only if flow_holds. */

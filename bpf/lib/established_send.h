@@ -107,7 +107,10 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 
 	match = flow_established(headers, hash, true, node, epoch, now);
 	flow = match.flow;
-	if (!flow || headers->ttl <= 1 || data + ETH_HLEN + header_size(family) + 8 > end ||
+	/* A claim is never 0. */
+	if (!flow)
+		return match.claim ? NOT_ESTABLISHED : UNKNOWN_FLOW;
+	if (headers->ttl <= 1 || data + ETH_HLEN + header_size(family) + 8 > end ||
 	    !end_is_pod(flow, match.direction) ||
 	    !frame_of(data, ctx->ifindex, flow->ifindex[match.direction & 1],
 		      mac_to_put(&flow->mac[match.direction & 1])))
@@ -156,7 +159,7 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	return bpf_redirect(verdict.ifindex, 0);
 }
 
-/* Handles a packet from a Pod; NOT_ESTABLISHED: nothing has been changed. */
+/* Handles a packet from a Pod; NOT_ESTABLISHED, UNKNOWN_FLOW: nothing has been changed. */
 stage int established_send(struct __sk_buff *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;

@@ -252,6 +252,17 @@ static __always_inline bool tuple_free(const struct flow_key *key, const struct 
 	return true;
 }
 
+/* Publishes a tuple of a slot that is ours, with its lock. It was looked up in vain, so that it is free as
+ * a rule: only where it has an entry, that is an expired flow's, or the same flow's, met on two CPUs at
+ * once. */
+static __always_inline bool tuple_take(const struct flow_key *key, const struct slot_search *search,
+				       const struct node_config *node, __u8 direction)
+{
+	return !publish(key, search->found, search->taken, direction) ||
+	       (tuple_free(key, node, search->now) &&
+		!publish(key, search->found, search->taken, direction));
+}
+
 /* ------------------------------------------------------------ 3: create */
 
 /* Where the flow is found although its tuple's home is elsewhere. */
@@ -292,7 +303,7 @@ static __always_inline int flow_publish(struct work *work, const struct node_con
 	__u32 slot = search->found, taken = search->taken;
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot), *made = &work->flow;
 
-	if (!flow || publish(&work->packet.key, slot, taken, FLOW_ORIGINAL))
+	if (!flow || !tuple_take(&work->packet.key, search, node, FLOW_ORIGINAL))
 		return -1;
 	flow_tuples(work);
 	made->claim = taken;
@@ -327,10 +338,8 @@ stage int flow_create(const struct node_config *node, __u16 endpoint)
 
 	if (!node || !work)
 		return -1;
-	/* Looked up in vain: if the original tuple is there, it is an expired flow's, or the same
-	 * flow's, met on two CPUs at once, which goes untracked once. */
+	/* The answers' tuple may be another flow's, for which nobody shall make room. */
 	if (!tuple_free(&work->reply, node, work->flow.last_seen) ||
-	    !tuple_free(&work->packet.key, node, work->flow.last_seen) ||
 	    !flow_slot(work, node, endpoint))
 		return -1;
 	/* From an address and port to the same ones, there is one tuple. */

@@ -17,15 +17,16 @@
 /* ------------------------------------------------------------ knobs */
 
 /* Written before the load; the verifier removes the branches that they close. */
-extern const volatile __u8 trace_verdicts;    /* tests: what was decided goes to `verdicts` */
-extern const volatile __u8 veth_wire;	      /* the NIC is a veth: checksums may be unfinished */
-extern const volatile __u8 xdp_generic;	      /* XDP runs in generic mode: see from_wire */
-extern const volatile __u8 has_decap_l3;      /* the kernel knows BPF_F_ADJ_ROOM_DECAP_L3_* */
-extern const volatile __u8 has_fib_source;    /* the kernel knows BPF_FIB_LOOKUP_SRC */
-extern const volatile __u8 has_fib_mark;      /* the kernel knows BPF_FIB_LOOKUP_MARK */
-extern const volatile __u8 has_conntrack;     /* the kernel has bpf_skb_ct_lookup */
-extern const volatile __u8 weak_memory_order; /* the CPU may reorder reads, and writes: not x86 */
-extern const volatile __u32 flow_slots;	      /* max_entries of `flows` */
+extern const volatile __u8 trace_verdicts;     /* tests: what was decided goes to `verdicts` */
+extern const volatile __u8 veth_wire;	       /* the NIC is a veth: checksums may be unfinished */
+extern const volatile __u8 xdp_generic;	       /* XDP runs in generic mode: see from_wire */
+extern const volatile __u8 has_decap_l3;       /* the kernel knows BPF_F_ADJ_ROOM_DECAP_L3_* */
+extern const volatile __u8 has_fib_source;     /* the kernel knows BPF_FIB_LOOKUP_SRC */
+extern const volatile __u8 has_fib_mark;       /* the kernel knows BPF_FIB_LOOKUP_MARK */
+extern const volatile __u8 has_conntrack;      /* the kernel has bpf_skb_ct_lookup */
+extern const volatile __u8 has_kernel_context; /* the kernel has bpf_cast_to_kern_ctx */
+extern const volatile __u8 weak_memory_order;  /* the CPU may reorder reads, and writes: not x86 */
+extern const volatile __u32 flow_slots;	       /* max_entries of `flows` */
 
 /* ------------------------------------------------------------ agent */
 

@@ -24,10 +24,12 @@ static long port_try(__u32 index, struct port_search *search)
 	struct work *work = search->work;
 
 	work->reply.destination_port = bpf_htons(search->candidate);
-	if (tuple_free(&work->reply, node, work->search.now) && port_claim(search->ctx) &&
-	    !publish(&work->reply, work->search.found, work->search.taken, FLOW_REPLY)) {
-		search->found = 1;
-		return 1;
+	if (tuple_take(&work->reply, &work->search, node, FLOW_REPLY)) {
+		if (port_claim(search->ctx)) {
+			search->found = 1;
+			return 1;
+		}
+		unpublish(&work->reply, work->search.found, claim_generation(work->search.taken));
 	}
 	search->candidate = search->candidate >= node->snat_port_last ? node->snat_port_first
 								      : search->candidate + 1;
@@ -70,9 +72,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 		return -DROP_MALFORMED;
 	if (address_is_zero(address))
 		return -DROP_NO_SNAT_ADDRESS;
-	/* Another CPU may just make the same flow. */
-	if (!tuple_free(&work->packet.key, node, work->flow.last_seen) ||
-	    !flow_slot(work, node, endpoint))
+	if (!flow_slot(work, node, endpoint))
 		return -DROP_FLOW_TABLE_FULL;
 	work->reply.destination = *address;
 	search.candidate = port_first(packet, node);

@@ -74,8 +74,9 @@ struct departure {
 	struct mac mac; /* the frame's source */
 	__u8 wants_snat;
 	__u8 to_stack;
-	__u8 fit; /* enum fit */
-	__u8 pad[3];
+	__u8 fit;     /* enum fit */
+	__u8 unknown; /* the fast path has looked for a flow of this tuple, in vain */
+	__u8 pad[2];
 };
 
 /* For a slot; see flow_create.h. */

@@ -1466,6 +1466,7 @@ export const knobs = {
 	hasFibSource: { offset: 4, ...u8 },
 	hasFibMark: { offset: 5, ...u8 },
 	hasConntrack: { offset: 6, ...u8 },
-	weakMemoryOrder: { offset: 7, ...u8 },
-	flowSlots: { offset: 8, ...u32 },
+	hasKernelContext: { offset: 7, ...u8 },
+	weakMemoryOrder: { offset: 8, ...u8 },
+	flowSlots: { offset: 12, ...u32 },
 } as const;

@@ -13,7 +13,7 @@ import {
 } from "#native";
 import { liveGeneration, originalKey, replyKey } from "../../src/forwarder/flow.js";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
-import { hasConntrack } from "../../src/reconcile/programs/object_file.js";
+import { hasConntrack, kernelFeatures } from "../../src/reconcile/programs/object_file.js";
 import {
 	Action,
 	Endpoint,
@@ -88,6 +88,8 @@ export interface DataPathKnobs {
 	hasFibSource?: boolean;
 	/** False: as on a kernel without connection tracking. */
 	conntrack?: boolean;
+	/** False: as on a kernel before 6.2, which cannot tell whether netfilter tracks. */
+	kernelContext?: boolean;
 	/** As on a CPU that may reorder reads and writes. */
 	weakMemoryOrder?: boolean;
 	/** False: somebody else reads the slow path's ring. */
@@ -113,6 +115,7 @@ export class DataPath {
 		hasDecapL3 = true,
 		hasFibSource = true,
 		conntrack = hasConntrack(),
+		kernelContext = kernelFeatures().hasKernelContext,
 		weakMemoryOrder = false,
 		readRing = true,
 	}: DataPathKnobs) {
@@ -129,6 +132,7 @@ export class DataPath {
 			has_decap_l3: knobs.hasDecapL3.encode(hasDecapL3 ? 1 : 0),
 			has_fib_source: knobs.hasFibSource.encode(hasFibSource ? 1 : 0),
 			has_conntrack: knobs.hasConntrack.encode(conntrack ? 1 : 0),
+			has_kernel_context: knobs.hasKernelContext.encode(kernelContext ? 1 : 0),
 			weak_memory_order: knobs.weakMemoryOrder.encode(weakMemoryOrder ? 1 : 0),
 			flow_slots: knobs.flowSlots.encode(flowSlots),
 		};

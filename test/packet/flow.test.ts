@@ -2,6 +2,7 @@
 import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { connect } from "node:net";
 import t from "tap";
 import { originalKey, replyKey } from "../../src/forwarder/flow.js";
@@ -298,19 +299,44 @@ if (inNamespace(import.meta.url)) {
 		});
 
 	for (const [name, protocol, segment] of TRANSPORTS)
-		t.test(`netfilter does not give a port that a flow has: ${name}`, async (t) => {
-			const node = await start(t);
-			t.equal(snatPort((await node.send(out(segment(55100)))).flow), 55100);
-			nft(translation(name, 41_001, "55100-55101"));
-			t.teardown(() => nft("delete table ip fairway_test"));
-			const socket = await speak(name, 41_001, outside[4], 53);
-			t.teardown(() => socket.close());
-			// So it has taken the other one, which a second Pod then cannot have.
-			node.tables.translations.add(`${protocol} ${nodeAddress[4]} 55101`);
-			const { flow } = await node.send(out(segment(55101), podB));
-			t.ok(flow);
-			t.not(snatPort(flow), 55101);
-		});
+		for (const began of ["before the flow", "after the flow"])
+			t.test(`netfilter does not give a port that a flow has: ${name}, ${began}`, async (t) => {
+				const node = await start(t);
+				const track = () => {
+					nft(translation(name, 41_001, "55100-55101"));
+					t.teardown(() => nft("delete table ip fairway_test"));
+				};
+				if (began === "before the flow") track();
+				const { flow } = await node.send(out(segment(55100)));
+				t.equal(snatPort(flow), 55100);
+				if (began === "after the flow") {
+					track();
+					// After a silence, a packet that takes the full path tells netfilter.
+					const ago = flow!.lastSeen - 2_000_000_000n;
+					node.dataPath.writeFlow(originalKey(flow!), { lastSeen: ago, remote: 0 });
+					await node.send(out(segment(55100)));
+				}
+				const socket = await speak(name, 41_001, outside[4], 53);
+				t.teardown(() => socket.close());
+				// So it has taken the other one, which a second Pod then cannot have.
+				node.tables.translations.add(`${protocol} ${nodeAddress[4]} 55101`);
+				const second = await node.send(out(segment(55101), podB));
+				t.ok(second.flow);
+				t.not(snatPort(second.flow), 55101);
+			});
+
+	t.test("where netfilter does not track, a flow makes no entry for it", async (t) => {
+		const node = await start(t);
+		const entries = () =>
+			Number(readFileSync("/proc/sys/net/netfilter/nf_conntrack_count", "latin1"));
+		const before = entries();
+		t.ok((await node.send(out(build.udp(55200, 53)))).flow);
+		t.equal(entries(), before);
+		nft(translation("udp", 41_002, "55300"));
+		t.teardown(() => nft("delete table ip fairway_test"));
+		t.ok((await node.send(out(build.udp(55201, 53)))).flow);
+		t.equal(entries(), before + 1, "and where it does, one");
+	});
 
 	t.test("ports run out towards one destination, and come back when a flow expires", async (t) => {
 		const node = await start(t, { config: { snatPortFirst: 50020, snatPortLast: 50022 } });

@@ -20,6 +20,8 @@ export interface Knobs {
 	hasFibMark: boolean;
 	/** The kernel has bpf_skb_ct_lookup. Its module may be loaded later. */
 	hasConntrack: boolean;
+	/** bpf_cast_to_kern_ctx. */
+	hasKernelContext: boolean;
 	/** The CPU may reorder reads among themselves, and writes (all but x86). */
 	weakMemoryOrder: boolean;
 	/** max_entries of `flows`. */
@@ -81,6 +83,7 @@ export class ObjectFile {
 			["has_fib_source", Number(knobs.hasFibSource)],
 			["has_fib_mark", Number(knobs.hasFibMark)],
 			["has_conntrack", Number(knobs.hasConntrack)],
+			["has_kernel_context", Number(knobs.hasKernelContext)],
 			["weak_memory_order", Number(knobs.weakMemoryOrder)],
 			["flow_slots", knobs.flowSlots],
 		];
@@ -94,13 +97,17 @@ export class ObjectFile {
 	}
 }
 
-type KernelFeatures = Pick<Knobs, "hasDecapL3" | "hasFibSource" | "hasFibMark" | "hasConntrack">;
+type KernelFeatures = Pick<
+	Knobs,
+	"hasDecapL3" | "hasFibSource" | "hasFibMark" | "hasConntrack" | "hasKernelContext"
+>;
 
 let features: KernelFeatures | undefined;
 
 /**
  * What newer kernels can: bpf_skb_adjust_room takes BPF_F_ADJ_ROOM_DECAP_L3_IPV4/6 (Linux 6.3),
- * bpf_fib_lookup BPF_FIB_LOOKUP_SRC (6.7) and BPF_FIB_LOOKUP_MARK (6.10). Asked of the kernel
+ * bpf_fib_lookup BPF_FIB_LOOKUP_SRC (6.7) and BPF_FIB_LOOKUP_MARK (6.10); bpf_cast_to_kern_ctx is there
+ * from 6.2 on. Asked of the kernel
  * itself: the flags' names are in its type information.
  */
 export function kernelFeatures(vmlinuxBtf = "/sys/kernel/btf/vmlinux"): KernelFeatures {
@@ -117,6 +124,7 @@ export function kernelFeatures(vmlinuxBtf = "/sys/kernel/btf/vmlinux"): KernelFe
 			hasFibSource: knows("BPF_FIB_LOOKUP_SRC"),
 			hasFibMark: knows("BPF_FIB_LOOKUP_MARK"),
 			hasConntrack: knows("bpf_skb_ct_lookup"),
+			hasKernelContext: knows("bpf_cast_to_kern_ctx"),
 		};
 	})();
 	return features;

@@ -48,6 +48,7 @@ const features = {
 	has_fib_source: Number(kernelFeatures().hasFibSource),
 	has_fib_mark: Number(kernelFeatures().hasFibMark),
 	has_conntrack: Number(hasConntrack()),
+	has_kernel_context: Number(kernelFeatures().hasKernelContext),
 };
 
 /** These always; and those that cut the most, and the least, code away. */
