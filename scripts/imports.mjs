@@ -18,6 +18,7 @@ const allowed = {
 	forwarder: ["tables"],
 	config: ["tables", "files"],
 	cluster: ["loop", "tables", "files"],
+	kube: ["loop", "tables", "files", "cluster"],
 	compile: ["loop", "tables", "linux", "config", "cluster"],
 	reconcile: ["text", "loop", "tables", "linux", "forwarder"],
 	slowpath: ["text", "tables", "forwarder"],
@@ -41,7 +42,7 @@ const allowed = {
 	],
 	lab: ["text", "api"],
 	agent: "every folder above",
-	cli: ["text", "linux", "config", "probe", "reconcile", "api", "cni", "lab", "agent"],
+	cli: ["text", "linux", "config", "kube", "probe", "reconcile", "api", "cni", "lab", "agent"],
 };
 
 const folders = Object.keys(allowed);

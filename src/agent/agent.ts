@@ -15,12 +15,14 @@ import { Admission } from "../cluster/admission.js";
 import { FormerPeers } from "../cluster/former_peers.js";
 import { ManifestDirectory } from "../cluster/manifests.js";
 import { PeerIds } from "../cluster/peer_ids.js";
-import { type Source, Store } from "../cluster/store.js";
+import { type Source, type SourceFacts, Store } from "../cluster/store.js";
 import { Conflist } from "../cni/conflist.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { CniRequest } from "../cni/protocol.js";
 import { CniServer } from "../cni/server.js";
 import type { Config } from "../config/config.js";
+import type { ReadAccess } from "../kube/access.js";
+import { KubernetesSource } from "../kube/kubernetes_source.js";
 import { IpRoute } from "../linux/iproute.js";
 import { LoopLag } from "../observe/loop_lag.js";
 import { PathEvents } from "../observe/path_events.js";
@@ -28,6 +30,7 @@ import { PathMemory } from "../observe/path_memory.js";
 import { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey/survey.js";
 import { withComponent } from "../text/log.js";
+import { version } from "../text/version.js";
 import { Answers } from "./answers.js";
 import { type Kernel, openKernel } from "./kernel.js";
 import type { Logger } from "./log.js";
@@ -41,8 +44,8 @@ export interface AgentOptions {
 	configFile: string;
 	/** The file's present content. */
 	config: Config;
-	/** Directory of manifests. */
-	manifests: string;
+	/** What the cluster is read from: a directory of manifests, or the Kubernetes API. */
+	cluster: { manifests: string } | { kubernetes: ReadAccess };
 	runDir: string;
 	pinDir: string;
 	/** The container runtime's network configurations; "": Fairway's is not written. */
@@ -104,14 +107,12 @@ export class Agent {
 		);
 		// The kernel first: its verifier runs while the manifests are read and compiled.
 		let kernel: Kernel | undefined;
-		let source: ManifestDirectory | undefined;
+		let source: Source | undefined;
 		try {
 			const open = options.openKernel ?? openKernel;
 			kernel = await open({ runDir, pinDir, flowsMax: config.flows.max, xdp: config.xdp, log });
 			const store = new Store();
-			source = await ManifestDirectory.open(options.manifests, store, {
-				ignore: [options.configFile],
-			});
+			source = await openSource(options, store);
 			agent = new Agent(options, api, kernel, store, source);
 		} catch (error) {
 			await source?.close();
@@ -203,6 +204,7 @@ export class Agent {
 			...{ nodeName, started, kernel },
 			state: () => this.#round.state,
 			config: () => this.#sources.config,
+			sources: () => this.#sources.clusterFacts(),
 			problems: () => [
 				...this.#sources.refusedConfig.map(
 					(error) =>
@@ -217,6 +219,11 @@ export class Agent {
 			loopLag: this.#loopLag,
 			survey: options.survey ?? ((nodes, signal) => this.#prober.survey(nodes, signal)),
 		});
+	}
+
+	/** How far what is known of the cluster is what there is, by kind. */
+	clusterFacts(): SourceFacts[] {
+		return this.#sources.clusterFacts();
 	}
 
 	/** Stops the agent; the kernel objects stay and continue to forward. */
@@ -244,4 +251,17 @@ export class Agent {
 			throw new Error(problem);
 		}
 	}
+}
+
+async function openSource(options: AgentOptions, store: Store): Promise<Source> {
+	const { cluster, nodeName, runDir, configFile } = options;
+	if ("manifests" in cluster)
+		return ManifestDirectory.open(cluster.manifests, store, { ignore: [configFile] });
+	const log = withComponent(options.log, "kubernetes");
+	return KubernetesSource.open({
+		access: cluster.kubernetes,
+		...{ store, nodeName, runDir },
+		userAgent: `fairway/${version()}`,
+		onError: (error, file) => log.warn({ err: error, file }, "cannot write the last good set"),
+	});
 }

@@ -7,6 +7,7 @@ import type {
 	Status,
 } from "../api/messages.js";
 import { RequestError } from "../api/server.js";
+import type { SourceFacts } from "../cluster/store.js";
 import type { CniServer } from "../cni/server.js";
 import type { Config } from "../config/config.js";
 import { peerIndex } from "../forwarder/route.js";
@@ -29,6 +30,8 @@ export interface AnswersOptions {
 	started: number;
 	state: () => AgentState;
 	config: () => Config;
+	/** Of what the cluster is read from, by kind. */
+	sources: () => SourceFacts[];
 	/** Beside those of the kernel and of the CNI. */
 	problems: () => readonly string[];
 	kernel: Kernel;
@@ -64,6 +67,7 @@ export class Answers {
 			endpoints: cni.endpoints().length,
 			uptimeSeconds: (performance.now() - started) / 1000,
 			eventLoop: loopLag.read(),
+			sources: this.#options.sources(),
 			problems: [
 				...problems(),
 				...(failure === undefined ? [] : [failure]),

@@ -5,7 +5,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Admission } from "../cluster/admission.js";
 import type { Snapshot } from "../cluster/snapshot.js";
-import type { Source, Store } from "../cluster/store.js";
+import type { Source, SourceFacts, Store } from "../cluster/store.js";
 import { changedKeys } from "../config/changes.js";
 import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
 import { watchConfig } from "../config/watch.js";
@@ -64,6 +64,10 @@ export class Sources {
 	/** What is wrong in the file's present content, if that is not in force. */
 	get refusedConfig(): readonly string[] {
 		return this.#refusedConfig;
+	}
+
+	clusterFacts(): SourceFacts[] {
+		return this.#options.source.facts();
 	}
 
 	/** Everything is to be looked at again. */

@@ -49,10 +49,25 @@ export interface Status {
 	slowPath: Record<string, number>;
 	/** How late the event loop ran what was due, since the last status, one minute at most. */
 	eventLoop: { p50Ms: number; p99Ms: number; p999Ms: number; maxMs: number; seconds: number };
+	/**
+	 * What the cluster is read from, by kind of object. `synced`: all of them were seen since the agent's
+	 * start. `stale`: what is in force is the last known, not what the source says now. `ageSeconds`: since
+	 * the last list, event or bookmark; null: there was none yet.
+	 */
+	sources: SourceStatus[];
 	/** Writes that the kernel refused and that are tried again. */
 	pending: number;
 	/** Current problems, one sentence each. */
 	problems: string[];
+}
+
+export interface SourceStatus {
+	kind: string;
+	synced: boolean;
+	stale: boolean;
+	ageSeconds: number | null;
+	/** Watches that were lost and begun again. */
+	reconnects: number;
 }
 
 /** `GET /peers`: an entry for each peer and family. */

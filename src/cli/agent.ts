@@ -1,12 +1,14 @@
 /** `fairway agent` */
 import { resolve } from "node:path";
-import type { Agent } from "../agent/agent.js";
+import type { Agent, AgentOptions } from "../agent/agent.js";
 import { keepHeapSmall } from "../agent/heap.js";
 import { openLog } from "../agent/log.js";
 import { UnhandledErrors } from "../agent/unhandled_errors.js";
 import { CNI_CONF_DIR } from "../cni/conf_dir.js";
 import { formatConfigError } from "../config/config.js";
 import { readConfig } from "../config/parse.js";
+import { kubeconfig as readKubeconfig } from "../kube/kubeconfig.js";
+import { serviceAccount } from "../kube/service_account.js";
 import { version } from "../text/version.js";
 import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from "./exit.js";
 import { stopInTime } from "./stop.js";
@@ -23,7 +25,7 @@ export interface AgentCommandOptions {
 
 /** Runs until SIGTERM or SIGINT. */
 export async function agentCommand(options: AgentCommandOptions): Promise<number> {
-	const manifests = manifestsOf(options);
+	const cluster = await clusterOf(options);
 	keepHeapSmall();
 	if (process.getuid?.() !== 0) {
 		throw new UsageError("Cannot run the agent: must run as root");
@@ -55,7 +57,7 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 			nodeName: options.nodeName,
 			configFile: resolve(options.config),
 			config: result.config,
-			manifests: resolve(manifests),
+			cluster,
 			runDir: resolve(options.runDir),
 			pinDir: resolve(options.pinDir),
 			cniConfDir: cniConfDirOf(options),
@@ -81,14 +83,29 @@ function cniConfDirOf({ cniConfDir, manifests }: AgentCommandOptions): string {
 	return dir === "" ? "" : resolve(dir);
 }
 
-function manifestsOf({ manifests, kubeconfig }: AgentCommandOptions): string {
-	if (kubeconfig !== undefined) {
+/** @throws UsageError when it is not said what the cluster is read from, or that cannot be used at all */
+async function clusterOf({
+	manifests,
+	kubeconfig,
+}: AgentCommandOptions): Promise<AgentOptions["cluster"]> {
+	if (manifests !== undefined && kubeconfig !== undefined)
 		throw new UsageError(
-			"Cannot read the cluster from the Kubernetes API (--kubeconfig): this version has only --manifests DIR",
+			"Cannot run the agent: expected one of --manifests DIR and --kubeconfig FILE, got both",
 		);
+	if (manifests !== undefined) return { manifests: resolve(manifests) };
+	try {
+		if (kubeconfig !== undefined) {
+			const read = readKubeconfig(resolve(kubeconfig));
+			// What is wrong in it is said at once; what comes later, in status.
+			await read();
+			return { kubernetes: read };
+		}
+		const read = serviceAccount();
+		if (read !== undefined) return { kubernetes: read };
+	} catch (error) {
+		throw new UsageError((error as Error).message);
 	}
-	if (manifests === undefined) {
-		throw new UsageError("Cannot run the agent: the option --manifests DIR is missing");
-	}
-	return manifests;
+	throw new UsageError(
+		"Cannot run the agent: expected --manifests DIR, --kubeconfig FILE or, in a Pod, KUBERNETES_SERVICE_HOST, got none of them",
+	);
 }

@@ -66,7 +66,10 @@ function commands(done: (status: number) => void): Command {
 		.requiredOption("--node-name <name>", "this Node's name in the cluster")
 		.requiredOption("--config <file>", "configuration (YAML), watched for changes")
 		.option("--manifests <dir>", "directory of Kubernetes manifests, watched for changes")
-		.addOption(new Option("--kubeconfig <file>").hideHelp())
+		.option(
+			"--kubeconfig <file>",
+			"access to the Kubernetes API; in a Pod without either option: its service account",
+		)
 		.option(
 			"--cni-conf-dir <dir>",
 			`keep 05-fairway.conflist in this directory of the container runtime, "" for none (default: ${CNI_CONF_DIR}, none with --manifests)`,

@@ -2,7 +2,7 @@
 import { performance } from "node:perf_hooks";
 import { setTimeout as delay } from "node:timers/promises";
 import { AgentUnreachableError, ApiError, agentSocket, ask } from "../api/client.js";
-import type { Status } from "../api/messages.js";
+import type { SourceStatus, Status } from "../api/messages.js";
 import { facts, table } from "../text/table.js";
 import { bytes, duration, milliseconds } from "../text/units.js";
 import { EXIT_DONE, EXIT_NOT_READY } from "./exit.js";
@@ -103,6 +103,7 @@ export function statusText(status: Status): string {
 			`p50 ${milliseconds(eventLoop.p50Ms)}, p99 ${milliseconds(eventLoop.p99Ms)}, max ${milliseconds(eventLoop.maxMs)} within ${duration(eventLoop.seconds)}`,
 		],
 		["Kernel", `${status.kernel}, libbpf ${status.libbpf}`],
+		["Cluster", clusterText(status.sources)],
 		["Pending writes", String(status.pending)],
 	]);
 	return [
@@ -114,6 +115,19 @@ export function statusText(status: Status): string {
 			? ""
 			: `\nProblems\n${status.problems.map((problem) => `  - ${problem}\n`).join("")}`,
 	].join("");
+}
+
+/** The kinds that are as their source has them, then those that are not, and how. */
+function clusterText(sources: readonly SourceStatus[]): string {
+	const fresh = sources.filter(({ synced, stale }) => synced && !stale);
+	const parts =
+		fresh.length === 0 ? [] : [`${fresh.map(({ kind }) => kind).join(", ")} up to date`];
+	for (const { kind, synced, stale, ageSeconds } of sources) {
+		if (synced && !stale) continue;
+		const age = ageSeconds === null ? "" : `, last heard ${duration(ageSeconds)} ago`;
+		parts.push(`${kind} ${synced ? "stale" : "not yet seen"}${age}`);
+	}
+	return parts.join("; ");
 }
 
 const TUNNEL_NAMES = { geneve: "Geneve", vxlan: "VXLAN" } as const;

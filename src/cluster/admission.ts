@@ -11,11 +11,16 @@
  * no conflict is touched.
  */
 import { isDeepStrictEqual } from "node:util";
+import type { Prefix } from "../tables/prefix.js";
 import { Claims } from "./claims.js";
 import { STAYS } from "./file_objects.js";
 import { olderFirst } from "./seniority.js";
+import { ServiceAddresses } from "./service_addresses.js";
 import type { NodeObject, Problem, Snapshot } from "./snapshot.js";
 import type { Store, StoreReader } from "./store.js";
+
+/** Prefixes of Services: a quarter of the routes that there can be. */
+const SERVICES_MAX = 16_384;
 
 /** Why a Node is not in as it would be, and the Node that it conflicts with. */
 interface Refusal {
@@ -96,13 +101,18 @@ export class Admission {
 	/** Of every snapshot: it is the same map, changed in place. */
 	readonly #nodes = new Map<string, NodeObject>();
 	#changed = new Set<string>();
-	#snapshot: Snapshot = { nodes: this.#nodes, problems: [], synced: false };
+	readonly #services: ServiceAddresses;
+	#admittedServices: { of: readonly Prefix[]; prefixes: readonly Prefix[]; count: number } = {
+		...{ of: [], prefixes: [], count: 0 },
+	};
+	#snapshot: Snapshot = { nodes: this.#nodes, services: [], problems: [], synced: false };
 	#revision = -1;
 
 	/** @param wasThere an earlier agent of this Node had a Node of that name */
 	constructor(store: Store, wasThere: (name: string) => boolean = () => false) {
 		this.#store = store;
 		this.#reader = store.reader("Node");
+		this.#services = new ServiceAddresses(store);
 		this.#wasThere = wasThere;
 	}
 
@@ -118,7 +128,9 @@ export class Admission {
 			return file === undefined ? { message } : { file, message };
 		});
 		const problems = [...store.problems(), ...refusals];
-		this.#snapshot = { nodes: this.#nodes, problems, synced: store.isSynced("Node") };
+		const services = this.#admitServices(names.size > 0, problems);
+		const synced = store.isSynced("Node");
+		this.#snapshot = { nodes: this.#nodes, services, problems, synced };
 		return this.#snapshot;
 	}
 
@@ -127,6 +139,34 @@ export class Admission {
 		const changed = this.#changed;
 		this.#changed = new Set();
 		return changed;
+	}
+
+	/**
+	 * Anybody who may make a Service can give it any address: one of a Node or a Pod stays theirs, and
+	 * there are so many at most that Nodes have room in the tables.
+	 */
+	#admitServices(nodesChanged: boolean, problems: Problem[]): readonly Prefix[] {
+		const before = this.#admittedServices;
+		const all = this.#services.update();
+		if (all !== before.of || nodesChanged) {
+			const admitted = all.filter((prefix) => !this.#claims.has(prefix));
+			const prefixes = admitted.slice(0, SERVICES_MAX);
+			// The same array while it has the same: much is made of it.
+			const same =
+				prefixes.length === before.prefixes.length &&
+				prefixes.every((prefix, i) => prefix.text === before.prefixes[i]?.text);
+			this.#admittedServices = {
+				of: all,
+				prefixes: same ? before.prefixes : prefixes,
+				count: admitted.length,
+			};
+		}
+		const { prefixes, count } = this.#admittedServices;
+		if (count > SERVICES_MAX)
+			problems.push({
+				message: `Cannot serve all addresses of Services: expected at most ${SERVICES_MAX}, got ${count}`,
+			});
+		return prefixes;
 	}
 
 	#admit(names: ReadonlySet<string>): void {

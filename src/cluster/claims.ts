@@ -1,5 +1,5 @@
 /** The pod CIDRs and addresses that are some Node's. */
-import { PrefixTable } from "../tables/prefix.js";
+import { type Prefix, PrefixTable } from "../tables/prefix.js";
 import { podPrefixes } from "./node_object.js";
 import type { NodeObject } from "./snapshot.js";
 
@@ -18,6 +18,13 @@ export class Claims {
 	remove(node: NodeObject): void {
 		for (const prefix of podPrefixes(node)) this.#cidrs.delete(prefix);
 		for (const address of addressesOf(node)) this.#addresses.delete(address);
+	}
+
+	/** A single address that is some Node's, or some Pod's. */
+	has(prefix: Prefix): boolean {
+		if (prefix.length < (prefix.family === 4 ? 32 : 128)) return false;
+		const address = prefix.text.slice(0, prefix.text.indexOf("/"));
+		return this.#addresses.has(address) || this.#cidrs.overlapping(prefix) !== undefined;
 	}
 
 	/** Which Node keeps this one from being in as well, and why. */

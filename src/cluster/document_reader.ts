@@ -6,8 +6,8 @@
  * worker.
  */
 import { Worker } from "node:worker_threads";
+import type { Reading } from "./kinds.js";
 import { type DocumentResult, readDocument, readJson } from "./manifest_document.js";
-import type { NodeReading } from "./node_object.js";
 
 export interface DocumentReaderOptions {
 	/** Time limit for one document in the worker; default 60,000. */
@@ -25,11 +25,11 @@ const IDLE_MS = 5000;
 /** Worker threads have no loader for TypeScript. The path works from src/cluster and from dist/cluster. */
 const WORKER = new URL("../../dist/cluster/document_worker.js", import.meta.url);
 
-/** To the worker: a document, or a request for more of its Nodes. */
+/** To the worker: a document, or a request for more of its objects. */
 export type WorkerRequest = { bytes: Uint8Array; yamlMax: number } | "next";
-/** From the worker: Nodes, a few at a time, or an error. */
+/** From the worker: objects, a few at a time, or an error. */
 export type WorkerReply =
-	| { nodes: NodeReading[]; more: boolean }
+	| { readings: Reading[]; more: boolean }
 	| Extract<DocumentResult, { message: string }>;
 
 export class DocumentReader {
@@ -69,7 +69,7 @@ export class DocumentReader {
 		clearTimeout(this.#idle);
 		const worker = this.#start();
 		const { timeoutMs, yamlMax } = this.#options;
-		const nodes: NodeReading[] = [];
+		const readings: Reading[] = [];
 		worker.ref();
 		const result = await new Promise<DocumentResult>((resolve) => {
 			const timer = setTimeout(
@@ -82,10 +82,10 @@ export class DocumentReader {
 			};
 			this.#take = (reply) => {
 				if ("message" in reply) return this.#settle(reply);
-				for (const node of reply.nodes) nodes.push(node);
+				for (const reading of reply.readings) readings.push(reading);
 				// One message at a time: several would be handled in one turn of the event loop.
 				if (reply.more) worker.postMessage("next" satisfies WorkerRequest);
-				else this.#settle({ nodes });
+				else this.#settle({ readings });
 			};
 			const request: WorkerRequest = { bytes, yamlMax };
 			worker.postMessage(request, [bytes.buffer]);

@@ -1,15 +1,15 @@
-/** The worker thread of document_reader.ts: parses one document at a time and sends its Nodes, a few per message. */
+/** The worker thread of document_reader.ts: parses one document at a time and sends its objects, a few per message. */
 import { parentPort } from "node:worker_threads";
 import { decodeText, NOT_UTF8, type WorkerReply, type WorkerRequest } from "./document_reader.js";
+import type { Reading } from "./kinds.js";
 import { type DocumentResult, readDocument, readJson } from "./manifest_document.js";
-import type { NodeReading } from "./node_object.js";
 
 /** The receiver handles this many in 2 ms. */
-const NODES_A_MESSAGE = 250;
-/** Twice the maximum number of peers: more is not a cluster that Fairway can serve. */
-const NODES_MAX = 32_768;
+const OBJECTS_A_MESSAGE = 250;
+/** Twice the maximum number of peers, and as many others: more belongs into several documents. */
+const OBJECTS_MAX = 65_536;
 
-let waiting: NodeReading[] = [];
+let waiting: Reading[] = [];
 
 parentPort?.on("message", (request: WorkerRequest) => {
 	if (request !== "next") {
@@ -18,11 +18,11 @@ parentPort?.on("message", (request: WorkerRequest) => {
 			reply(result);
 			return;
 		}
-		waiting = result.nodes;
+		waiting = result.readings;
 	}
-	const nodes = waiting.slice(0, NODES_A_MESSAGE);
-	waiting = waiting.slice(NODES_A_MESSAGE);
-	reply({ nodes, more: waiting.length > 0 });
+	const readings = waiting.slice(0, OBJECTS_A_MESSAGE);
+	waiting = waiting.slice(OBJECTS_A_MESSAGE);
+	reply({ readings, more: waiting.length > 0 });
 });
 
 function reply(message: WorkerReply): void {
@@ -43,9 +43,9 @@ function read(bytes: Uint8Array, yamlMax: number): DocumentResult {
 			`expected at most ${yamlMax} bytes of YAML in one document, got ${bytes.length}; split it, or write it as JSON`,
 		);
 	const result = json ?? readDocument(text);
-	if ("nodes" in result && result.nodes.length > NODES_MAX)
+	if ("readings" in result && result.readings.length > OBJECTS_MAX)
 		return refuse(
-			`expected at most ${NODES_MAX} Nodes in one document, got ${result.nodes.length}`,
+			`expected at most ${OBJECTS_MAX} objects in one document, got ${result.readings.length}`,
 		);
 	return result;
 }

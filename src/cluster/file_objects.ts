@@ -1,37 +1,39 @@
 /**
- * Which file speaks for a Node, when several name it, and what it says.
+ * Which file speaks for an object, when several name it, and what it says.
  *
  *  1. the oldest `metadata.creationTimestamp` counts, then the uid; without one the file that had
- *     the Node before, then the first by name
+ *     the object before, then the first by name
  *  2. what cannot be understood leaves what the same file said before
  *  3. all others are refused by name
  *
  * A change costs what the files say that have changed.
  */
-import type { NodeReading } from "./node_object.js";
+import { ALL_KINDS, type Reading } from "./kinds.js";
 import { olderFirst } from "./seniority.js";
-import type { NodeObject, Problem } from "./snapshot.js";
+import type { Problem } from "./snapshot.js";
+import type { Kind, Records } from "./store.js";
 
 interface Holder {
-	node: NodeObject;
+	record: Records[Kind];
 	file: string;
 }
 
 export const STAYS = "what it said before stays in force";
 
 export class FileObjects {
-	readonly #files = new Map<string, readonly NodeReading[]>();
-	/** Name → file → its first reading of that name. */
-	readonly #named = new Map<string, Map<string, NodeReading>>();
+	readonly #files = new Map<string, readonly Reading[]>();
+	/** Name → file → its first reading of that name. Names are "KIND KEY". */
+	readonly #named = new Map<string, Map<string, Reading>>();
 	readonly #holders = new Map<string, Holder>();
 	/** Of a name, and of a file by `file\0`. */
 	readonly #problems = new Map<string, Problem[]>();
-	/** Names, and `file\0`, that something says of which nothing was ever understood. */
+	/** Names, and "KIND \0FILE", that something says of which nothing was ever understood. */
 	readonly #unknown = new Set<string>();
 
-	/** Something here was never understood, so what is not here may exist all the same. */
-	get incomplete(): boolean {
-		return this.#unknown.size > 0;
+	/** Something of this kind was never understood, so what is not here may exist all the same. */
+	isIncomplete(kind: Kind): boolean {
+		for (const name of this.#unknown) if (name.startsWith(`${kind} `)) return true;
+		return false;
 	}
 
 	holder(name: string): Holder | undefined {
@@ -45,7 +47,7 @@ export class FileObjects {
 	}
 
 	/** What a file says now; no readings: nothing. Returns the names that it is about, now or before. */
-	set(file: string, readings: readonly NodeReading[]): Set<string> {
+	set(file: string, readings: readonly Reading[]): Set<string> {
 		const names = new Set<string>();
 		for (const reading of this.#files.get(file) ?? []) {
 			const name = nameOf(reading);
@@ -57,15 +59,15 @@ export class FileObjects {
 		if (readings.length === 0) this.#files.delete(file);
 		else this.#files.set(file, readings);
 		const own: Problem[] = [];
-		this.#unknown.delete(`${file}\0`);
+		for (const kind of ALL_KINDS) this.#unknown.delete(`${kind} \0${file}`);
 		for (const reading of readings) {
 			const name = nameOf(reading);
-			if (name === "" && "fault" in reading) {
-				own.push(refusal(file, "without a usable name", reading.fault));
-				this.#unknown.add(`${file}\0`);
+			if (reading.key === "" && "fault" in reading) {
+				own.push(refusal(file, `${reading.kind} without a usable name`, reading.fault));
+				this.#unknown.add(`${reading.kind} \0${file}`);
 				continue;
 			}
-			const files = this.#named.get(name) ?? new Map<string, NodeReading>();
+			const files = this.#named.get(name) ?? new Map<string, Reading>();
 			this.#named.set(name, files);
 			if (files.has(file))
 				own.push(refusal(file, name, "expected it once, this file has it twice; the first counts"));
@@ -73,7 +75,7 @@ export class FileObjects {
 			names.add(name);
 		}
 		this.#note(`${file}\0`, own);
-		names.delete("");
+		for (const name of names) if (name.endsWith(" ")) names.delete(name);
 		return names;
 	}
 
@@ -88,8 +90,8 @@ export class FileObjects {
 				problems.push(refusal(file, name, `expected it once, ${holder.file} has it already`));
 			} else if ("skipped" in reading) {
 				problems.push(refusal(file, name, reading.skipped));
-			} else if ("node" in reading) {
-				holder = { node: reading.node, file };
+			} else if ("record" in reading) {
+				holder = { record: reading.record, file };
 			} else if (before?.file === file) {
 				holder = before;
 				problems.push(refusal(file, name, `${reading.fault}; ${STAYS}`));
@@ -106,11 +108,11 @@ export class FileObjects {
 		return holder;
 	}
 
-	#candidates(name: string, before: Holder | undefined): [file: string, reading: NodeReading][] {
+	#candidates(name: string, before: Holder | undefined): [file: string, reading: Reading][] {
 		const candidates = [...(this.#named.get(name) ?? [])];
 		if (candidates.length < 2) return candidates;
-		const says = ([file, reading]: [string, NodeReading]): NodeObject | undefined =>
-			"node" in reading ? reading.node : file === before?.file ? before.node : undefined;
+		const says = ([file, reading]: [string, Reading]): Records[Kind] | undefined =>
+			"record" in reading ? reading.record : file === before?.file ? before.record : undefined;
 		return candidates.sort((a, b) => {
 			const age = olderFirst(says(a), says(b));
 			if (age !== 0) return age;
@@ -127,9 +129,10 @@ export class FileObjects {
 }
 
 function refusal(file: string, name: string, why: string): Problem {
-	return { file, message: `Cannot accept Node ${name}: ${why}` };
+	return { file, message: `Cannot accept ${name}: ${why}` };
 }
 
-function nameOf(reading: NodeReading): string {
-	return "node" in reading ? reading.node.name : reading.name;
+/** "Node n1"; with an empty key for those that have no name. */
+function nameOf({ kind, key }: Reading): string {
+	return `${kind} ${key}`;
 }

@@ -1,16 +1,16 @@
 /**
- * Reads the Nodes in one document of a manifest.
+ * Reads the objects in one document of a manifest.
  *
  *  1. text → values: JSON, otherwise YAML
  *  2. value → objects (a List has several)
- *  3. object → by its kind: Nodes are read; other kinds are ignored
+ *  3. object → by its kind (kinds.ts); other kinds are ignored
  */
 import { ALIASES_MAX, firstLine, parseYaml, positionOf } from "../files/yaml.js";
-import { type NodeReading, readNode } from "./node_object.js";
+import { kindOf, type Reading, readObject } from "./kinds.js";
 
 /** `line` and `column` count from 1, from the beginning of the document. */
 export type DocumentResult =
-	| { nodes: NodeReading[] }
+	| { readings: Reading[] }
 	| { line: number; column: number; message: string };
 
 /** Reads a whole document: some 1 ms for each KB of YAML. */
@@ -21,7 +21,7 @@ export function readDocument(text: string): DocumentResult {
 	const [fault] = faults;
 	if (fault !== undefined)
 		return { ...positionOf(lines, fault.offset), message: `expected YAML: ${fault.message}` };
-	const nodes: NodeReading[] = [];
+	const readings: Reading[] = [];
 	for (const document of documents) {
 		const { line, column } = positionOf(lines, document.contents?.range?.[0] ?? 0);
 		let value: unknown;
@@ -32,9 +32,9 @@ export function readDocument(text: string): DocumentResult {
 		}
 		const result = readObjects(value, line, column);
 		if ("message" in result) return result;
-		nodes.push(...result.nodes);
+		readings.push(...result.readings);
 	}
-	return { nodes };
+	return { readings };
 }
 
 /** Parses JSON as JSON, which is a hundred times faster than as YAML. Undefined: not a JSON object. */
@@ -51,7 +51,7 @@ export function readJson(text: string): DocumentResult | undefined {
 
 function readObjects(value: unknown, line: number, column: number): DocumentResult {
 	// Nothing, or only comments, between two separators.
-	if (value === null || value === undefined) return { nodes: [] };
+	if (value === null || value === undefined) return { readings: [] };
 	const object = asMapping(value);
 	const kind = object?.kind;
 	if (object === undefined || typeof kind !== "string") {
@@ -59,20 +59,20 @@ function readObjects(value: unknown, line: number, column: number): DocumentResu
 		return { line, column, message };
 	}
 	if (kind.endsWith("List") && Array.isArray(object.items)) {
-		const nodes: NodeReading[] = [];
+		const readings: Reading[] = [];
 		for (const item of object.items) {
 			// The items of a NodeList need not repeat their kind.
 			const whole = { apiVersion: object.apiVersion, kind: kind.slice(0, -4), ...asMapping(item) };
-			nodes.push(...readObject(whole));
+			readings.push(...readKnown(whole));
 		}
-		return { nodes };
+		return { readings };
 	}
-	return { nodes: readObject(object) };
+	return { readings: readKnown(object) };
 }
 
-function readObject(object: Record<string, unknown>): NodeReading[] {
-	const core = object.apiVersion === undefined || object.apiVersion === "v1";
-	return object.kind === "Node" && core ? [readNode(object)] : [];
+function readKnown(object: Record<string, unknown>): Reading[] {
+	const kind = kindOf(object);
+	return kind === undefined ? [] : [readObject(kind, object)];
 }
 
 function asMapping(value: unknown): Record<string, unknown> | undefined {

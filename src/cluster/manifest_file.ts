@@ -1,5 +1,5 @@
 /**
- * Reads the Nodes in a manifest file, in slices of a few milliseconds.
+ * Reads the objects in a manifest file, in slices of a few milliseconds.
  *
  *  1. splits the bytes into documents; unchanged ones are not parsed again
  *  2. parses small documents directly
@@ -8,14 +8,14 @@
 import { createHash } from "node:crypto";
 import type { Turns } from "../loop/turns.js";
 import { type DocumentReader, decodeText, NOT_UTF8 } from "./document_reader.js";
+import type { Reading } from "./kinds.js";
 import type { DocumentResult } from "./manifest_document.js";
-import type { NodeReading } from "./node_object.js";
 
 /** Results of a file's documents by content, so that a change does not parse all of them. */
 export type DocumentCache = ReadonlyMap<string, DocumentResult>;
 
 export type ManifestResult =
-	| { nodes: NodeReading[]; cache: DocumentCache }
+	| { readings: Reading[]; cache: DocumentCache }
 	/** "LINE:COL: message": nothing in the file is used. */
 	| { fault: string };
 
@@ -65,16 +65,16 @@ export async function readManifest(
 		}
 	}
 	const conclude = (): ManifestResult => {
-		const nodes: NodeReading[] = [];
+		const readings: Reading[] = [];
 		const cache = new Map<string, DocumentResult>();
 		for (const { piece, key, result } of results) {
 			if (result === undefined) continue;
 			if ("message" in result)
 				return { fault: `${result.line + piece.line - 1}:${result.column}: ${result.message}` };
 			cache.set(key, result);
-			for (const node of result.nodes) nodes.push(node);
+			for (const reading of result.readings) readings.push(reading);
 		}
-		return { nodes, cache };
+		return { readings, cache };
 	};
 	if (results.every(({ result }) => result !== undefined)) return conclude();
 	return async () => {

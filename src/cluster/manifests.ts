@@ -4,7 +4,7 @@
  *  1. look: at the files that an event names; at all of them when anything may have changed; without
  *     an event at the directory and some of the files in turn
  *  2. read those that changed; what cannot be read or parsed keeps what it said before
- *  3. where several files name a Node, one of them speaks for it (file_objects.ts)
+ *  3. where several files name an object, one of them speaks for it (file_objects.ts)
  *  4. what differs is written to the store, all of one look at once
  *
  * Nothing in the directory ends the agent, and nothing keeps its event loop for more than a few
@@ -28,10 +28,10 @@ import { firstLine } from "../files/yaml.js";
 import { Turns } from "../loop/turns.js";
 import { DocumentReader, type DocumentReaderOptions } from "./document_reader.js";
 import { FileObjects } from "./file_objects.js";
+import { ALL_KINDS, type Reading } from "./kinds.js";
 import { type DocumentCache, type ManifestResult, readManifest } from "./manifest_file.js";
-import type { NodeReading } from "./node_object.js";
 import type { Problem } from "./snapshot.js";
-import type { Source, Store } from "./store.js";
+import type { Kind, Source, SourceFacts, Store } from "./store.js";
 
 export interface ManifestDirectoryOptions extends PathWatchOptions {
 	/** Paths of files in the directory that are something else (the agent's configuration). */
@@ -54,17 +54,17 @@ const FILES_A_POLL = 256;
 const LARGE_MS = 2000;
 
 interface ManifestFile {
-	/** Signature of the content of `nodes`. */
+	/** Signature of the content of `readings`. */
 	signature: string;
 	/** True: a file with this signature has this content. */
 	settled: boolean;
 	/** When this signature was first seen, on the monotonic clock. */
 	seenAt: number;
-	nodes: readonly NodeReading[];
+	readings: readonly Reading[];
 	cache: DocumentCache;
-	/** True: `nodes` was read from the file; false: the file was never valid. */
+	/** True: `readings` was read from the file; false: the file was never valid. */
 	understood: boolean;
-	/** Why the last look did not change `nodes`. */
+	/** Why the last look did not change `readings`. */
 	problem: string | undefined;
 	symlink: boolean;
 }
@@ -96,6 +96,8 @@ export class ManifestDirectory implements Source {
 	#pollFrom = 0;
 	/** Why the directory cannot be read. */
 	#unreadable: Problem[] = [];
+	/** When the directory was last looked at, on the monotonic clock. */
+	#lookedAt: number | undefined;
 	#closed = false;
 
 	/** Resolves after the first look; a directory that is not there is a problem. */
@@ -127,6 +129,16 @@ export class ManifestDirectory implements Source {
 		return this.#watch.now();
 	}
 
+	facts(): SourceFacts[] {
+		const lookedAt = this.#lookedAt;
+		const ageSeconds =
+			lookedAt === undefined ? null : Math.round((performance.now() - lookedAt) / 1000);
+		const stale = this.#unreadable.length > 0;
+		return ALL_KINDS.map((kind) => {
+			return { kind, synced: this.#store.isSynced(kind), stale, ageSeconds, reconnects: 0 };
+		});
+	}
+
 	async close(): Promise<void> {
 		this.#closed = true;
 		await Promise.all([this.#watch.close(), this.#reader.close()]);
@@ -151,6 +163,7 @@ export class ManifestDirectory implements Source {
 				for (const name of emptied) if (await this.#lookAt(name, turns)) changed.add(name);
 			}
 		}
+		if (names !== undefined) this.#lookedAt = performance.now();
 		if (this.#closed || (wasListed && names !== undefined && changed.size === 0)) return;
 		// Where the files' symlinks lead is watched as well.
 		const links = [...this.#files].filter(([, { symlink }]) => symlink);
@@ -162,7 +175,7 @@ export class ManifestDirectory implements Source {
 	#write(changed: ReadonlySet<string>): void {
 		const touched = new Set<string>();
 		for (const file of changed)
-			for (const name of this.#objects.set(file, this.#files.get(file)?.nodes ?? []))
+			for (const name of this.#objects.set(file, this.#files.get(file)?.readings ?? []))
 				touched.add(name);
 		const files = [...this.#files];
 		const problems = files
@@ -171,12 +184,16 @@ export class ManifestDirectory implements Source {
 		this.#store.update((store) => {
 			for (const name of touched) {
 				const holder = this.#objects.resolve(name);
-				if (holder === undefined) store.remove("Node", name);
-				else store.put("Node", name, holder.node, holder.file);
+				const [kind, key] = name.split(" ") as [Kind, string];
+				if (holder === undefined) store.remove(kind, key);
+				else store.put(kind, key, holder.record, holder.file);
 			}
 			const understood = (name: string) => this.#files.get(name)?.understood === true;
 			const complete = [...this.#files.keys(), ...this.#jobs.keys()].every(understood);
-			store.setSynced("Node", this.#listed !== undefined && complete && !this.#objects.incomplete);
+			for (const kind of ALL_KINDS) {
+				const incomplete = this.#objects.isIncomplete(kind);
+				store.setSynced(kind, this.#listed !== undefined && complete && !incomplete);
+			}
 			store.report("manifests", [...this.#unreadable, ...problems, ...this.#objects.problems()]);
 		});
 	}
@@ -270,16 +287,16 @@ export class ManifestDirectory implements Source {
 		};
 		const take = (result: ManifestResult): ManifestFile => {
 			if ("fault" in result) return failed(result.fault);
-			const { nodes, cache } = result;
+			const { readings, cache } = result;
 			const known = { signature, settled, seenAt: seenAt(), cache };
 			const same =
 				before?.understood &&
 				before.problem === undefined &&
 				before.symlink === symlink &&
-				before.nodes.length === nodes.length &&
-				nodes.every((node, i) => node === before.nodes[i]);
+				before.readings.length === readings.length &&
+				readings.every((reading, i) => reading === before.readings[i]);
 			if (same) return Object.assign(before, known);
-			return { ...known, nodes, understood: true, problem: undefined, symlink };
+			return { ...known, readings, understood: true, problem: undefined, symlink };
 		};
 		try {
 			const link = lstatSync(path, { throwIfNoEntry: false });
@@ -301,7 +318,7 @@ export class ManifestDirectory implements Source {
 			if (this.#jobs.has(name)) return before;
 			const bytes = stats.size <= SYNC_BYTES_MAX ? readFileSync(path) : await readFile(path);
 			const empty = bytes.length <= SYNC_BYTES_MAX && bytes.toString("latin1").trim() === "";
-			if (empty && emptied !== undefined && (before?.nodes.length ?? 0) > 0) {
+			if (empty && emptied !== undefined && (before?.readings.length ?? 0) > 0) {
 				emptied.push(name);
 				return before;
 			}
@@ -331,7 +348,7 @@ export class ManifestDirectory implements Source {
 }
 
 const NOTHING = {
-	nodes: [],
+	readings: [],
 	cache: new Map(),
 	understood: false,
 };

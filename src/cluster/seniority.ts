@@ -1,7 +1,9 @@
 /** Which of two objects was there first, by what they say of themselves, so that all agents agree. */
-import type { NodeObject } from "./snapshot.js";
-
-type Dated = Pick<NodeObject, "created" | "uid">;
+interface Dated {
+	/** ms since the epoch. */
+	created?: number;
+	uid?: string;
+}
 
 /**
  * For sorting: negative when `a` is older. 0: they say no difference, or neither says when it was

@@ -1,7 +1,12 @@
+import type { Prefix } from "../tables/prefix.js";
+import type { Labels } from "./labels.js";
+
 /** The state of the cluster, independent of its source. */
 export interface Snapshot {
 	/** Accepted Nodes by name. No two have overlapping pod CIDRs or a common InternalIP. */
 	nodes: ReadonlyMap<string, NodeObject>;
+	/** Where Services are: what Pods send there is for whoever implements them. */
+	services: readonly Prefix[];
 	/** What is wrong in the sources and among the Nodes, in a stable order. */
 	problems: readonly Problem[];
 	/** All Nodes are known; false: one that is not here may exist all the same. */
@@ -14,8 +19,10 @@ export interface NodeObject {
 	/** At least one; they do not overlap. */
 	podCIDRs: readonly string[];
 	internalIPs: readonly string[];
-	/** From the annotation `node.fairway.io/transport-addresses`, otherwise the InternalIPs; in order of preference. */
+	/** From the annotation `fairway.dev/transport-addresses`, otherwise the InternalIPs; in order of preference. */
 	transportAddresses: readonly string[];
+	/** Absent: none. */
+	labels?: Labels;
 	/** metadata.creationTimestamp, ms since the epoch; absent where it says nothing. */
 	created?: number;
 	/** metadata.uid */

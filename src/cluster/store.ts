@@ -8,11 +8,17 @@
  * agent left is removed for its absence.
  */
 import { isDeepStrictEqual } from "node:util";
+import type { PodObject } from "./pod_object.js";
+import type { ServiceCidrObject } from "./service_cidr_object.js";
+import type { ServiceObject } from "./service_object.js";
 import type { NodeObject, Problem } from "./snapshot.js";
 
-/** Kinds and their records. The key of a Node is its name. */
+/** Kinds and their records. The key is the name, or `namespace/name`. */
 export interface Records {
 	Node: NodeObject;
+	Pod: PodObject;
+	Service: ServiceObject;
+	ServiceCIDR: ServiceCidrObject;
 }
 export type Kind = keyof Records;
 
@@ -37,14 +43,41 @@ export interface StoreReader {
 	take(): ReadonlySet<string>;
 }
 
+/** How far what the store has of a kind is what there is. */
+export interface SourceFacts {
+	kind: string;
+	/** All of them have been seen since the start. */
+	synced: boolean;
+	/** What is in force is the last known, not what its source says now. */
+	stale: boolean;
+	/** Seconds since the source was last heard; null: not yet. */
+	ageSeconds: number | null;
+	/** How often the source was lost and found again. */
+	reconnects: number;
+}
+
 /** Something that writes to a store for as long as it is open. */
 export interface Source {
+	/** Of each kind that it writes. */
+	facts(): SourceFacts[];
+	/** All that can be looked at again is. */
+	resync(): Promise<void> | void;
 	close(): Promise<void>;
 }
 
 export class Store {
-	readonly #records: { [K in Kind]: Map<string, Entry<Records[K]>> } = { Node: new Map() };
-	readonly #readers: { [K in Kind]: Set<Set<string>> } = { Node: new Set() };
+	readonly #records: { [K in Kind]: Map<string, Entry<Records[K]>> } = {
+		Node: new Map(),
+		Pod: new Map(),
+		Service: new Map(),
+		ServiceCIDR: new Map(),
+	};
+	readonly #readers: { [K in Kind]: Set<Set<string>> } = {
+		Node: new Set(),
+		Pod: new Set(),
+		Service: new Set(),
+		ServiceCIDR: new Set(),
+	};
 	readonly #synced = new Set<Kind>();
 	readonly #problems = new Map<string, readonly Problem[]>();
 	readonly #listeners = new Set<() => void>();

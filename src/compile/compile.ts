@@ -38,7 +38,7 @@ export type { PathVerdict } from "./peer_path.js";
 export interface CompileInput {
 	config: Config;
 	/** Nodes are replaced, never changed. */
-	snapshot: Pick<Snapshot, "nodes">;
+	snapshot: Pick<Snapshot, "nodes"> & Partial<Pick<Snapshot, "services">>;
 	network: Network;
 	nodeName: string;
 	/** Node name → peer id. */
@@ -65,8 +65,8 @@ export type CompileResult =
 
 /** Where peers claim the same, the first by name has it. */
 export function compile(input: CompileInput): CompileResult {
-	const { config, snapshot, network, nodeName } = input;
-	const result = ownNode(config, network, nodeName, snapshot.nodes.get(nodeName));
+	const { snapshot, nodeName } = input;
+	const result = ownNode(input);
 	if (!result.ready) return result;
 	const { own } = result;
 	const problems = [...own.problems];

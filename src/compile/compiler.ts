@@ -2,8 +2,8 @@
  * Compiles what has changed, area by area: this Node, its peers, its Pods. What comes out are changes to the
  * desired tables, so that one Node more or another path costs the same among any number of peers.
  *
- * An area is whole when what it starts from is new: after the start, with another configuration, network or
- * object of this Node, and while former peers are held. `compile` (compile.ts) is the obvious way to the same
+ * An area is whole when what it starts from is new: after the start, with another configuration, network,
+ * object of this Node or place of Services, and while former peers are held. `compile` (compile.ts) is the obvious way to the same
  * tables.
  */
 import type { NodeObject } from "../cluster/snapshot.js";
@@ -22,6 +22,7 @@ import {
 } from "../tables/changes.js";
 import { diffMap } from "../tables/diff.js";
 import type { Peer } from "../tables/generated.js";
+import type { Prefix } from "../tables/prefix.js";
 import { MAPS, type TableMaps, type Tables } from "../tables/tables.js";
 import { type CompileInput, noId, tooManyRoutes } from "./compile.js";
 import { endpointsOf } from "./endpoints.js";
@@ -43,11 +44,14 @@ export interface CompiledChanges {
 	problems: string[];
 }
 
+const NO_SERVICES: readonly Prefix[] = [];
+
 /** What has come out so far, and what it was made of. */
 interface Known {
 	config: Config;
 	network: Network;
 	node: NodeObject | undefined;
+	services: readonly Prefix[];
 	own: OwnNode;
 	peers: PeersArea;
 	values: TableValues;
@@ -98,6 +102,7 @@ export class Compiler {
 		this.#names = new Set();
 		this.#verdicts = new Set();
 		const node = snapshot.nodes.get(nodeName);
+		const services = snapshot.services ?? NO_SERVICES;
 		const before = this.#known;
 		const current = this.#inForce;
 		this.#inForce = false;
@@ -105,10 +110,11 @@ export class Compiler {
 			before !== undefined &&
 			before.config === config &&
 			before.network === network &&
-			before.node === node;
+			before.node === node &&
+			before.services === services;
 		const result = same
 			? { ready: true as const, own: before.own }
-			: ownNode(config, network, nodeName, node);
+			: ownNode(input);
 		if (!result.ready) return result;
 		const { own } = result;
 		const holds = input.held !== undefined;
@@ -140,7 +146,7 @@ export class Compiler {
 				remove.clear();
 			if (input.held !== undefined) problems.push(...holdPeers(input.held, own.self, mapsOf(maps)));
 		}
-		this.#known = { config, network, node, own, peers, values, endpoints, holds };
+		this.#known = { config, network, node, services, own, peers, values, endpoints, holds };
 		this.#inForce = true;
 		return {
 			ready: true,

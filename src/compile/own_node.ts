@@ -3,7 +3,7 @@
  * addresses, what of the kernel's network matters. It changes with the configuration, the network and this
  * Node's object only.
  */
-import type { NodeObject } from "../cluster/snapshot.js";
+import type { Snapshot } from "../cluster/snapshot.js";
 import { type Config, type FlowTimeouts, tunnelPort } from "../config/config.js";
 import type { Network } from "../linux/network.js";
 import { macWord, parseAddress } from "../tables/address.js";
@@ -34,6 +34,8 @@ export interface SelfView {
 /** Replaced, never changed. */
 export interface OwnNode {
 	config: Config;
+	/** Where Services are; the Node's own stack serves them. */
+	services: readonly Prefix[];
 	self: Self;
 	/** What the choice of a peer's path depends on. */
 	context: PathContext;
@@ -54,13 +56,21 @@ export interface NotReady {
 /** Packets a second that the slow path takes of all Pods together, beyond the share of each. */
 const SLOW_PATH_RATE = 2000;
 
-/** @param node this Node's object; undefined: there is none */
-export function ownNode(
-	config: Config,
-	network: Network,
-	nodeName: string,
-	node: NodeObject | undefined,
-): { ready: true; own: OwnNode } | NotReady {
+/** What it is made of. */
+export interface OwnNodeInput {
+	config: Config;
+	snapshot: Pick<Snapshot, "nodes"> & Partial<Pick<Snapshot, "services">>;
+	network: Network;
+	nodeName: string;
+}
+
+export function ownNode({
+	config,
+	snapshot,
+	network,
+	nodeName,
+}: OwnNodeInput): { ready: true; own: OwnNode } | NotReady {
+	const node = snapshot.nodes.get(nodeName);
 	if (node === undefined)
 		return notReady(`a usable Node object named ${nodeName}, the cluster has none`, []);
 	const kernel = new KernelRoutes(network.routes);
@@ -74,9 +84,11 @@ export function ownNode(
 		address6: snatAddress(6, transport, node, network, kernel),
 	};
 	const wires = wireInterfaces(network, transport, kernel);
-	const stackSnat = config.serviceCIDRs.length > 0 && !config.noSNAT;
+	const services = [...config.serviceCIDRs.map(parsePrefix), ...(snapshot.services ?? [])];
+	const stackSnat = services.length > 0 && !config.noSNAT;
 	const own: OwnNode = {
 		config,
+		services,
 		self,
 		context: { config, transport, routes: kernel, network, ownAddresses: self.addresses },
 		problems: [...problems, ...mtu.problems],
@@ -143,7 +155,7 @@ export function valuesWith({ values }: OwnNode, hasRouteMtu: boolean): TableValu
  * The prefixes of this Node in routes, in order of precedence: its addresses, its Pods, and after those of
  * peers the Services, which its own stack serves.
  */
-export function ownPrefixes({ self, config }: OwnNode): {
+export function ownPrefixes({ self, services }: OwnNode): {
 	before: { prefix: Prefix; kind: RouteKind }[];
 	after: { prefix: Prefix; kind: RouteKind }[];
 } {
@@ -152,7 +164,6 @@ export function ownPrefixes({ self, config }: OwnNode): {
 		return bytes === undefined ? [] : [{ prefix: hostPrefix(bytes), kind: RouteKind.HOST }];
 	});
 	const pods = self.podCidrs.map((prefix) => ({ prefix, kind: RouteKind.LOCAL_PODS }));
-	const services = config.serviceCIDRs.map(parsePrefix);
 	return {
 		before: [...hosts, ...pods],
 		after: services.map((prefix) => ({ prefix, kind: RouteKind.STACK })),

@@ -66,7 +66,7 @@ export function selectTransport(
 	for (const { address } of found)
 		if (!own.includes(address))
 			problems.push(
-				`Peers do not know the transport address ${address}: expected it in the annotation node.fairway.io/transport-addresses or as an InternalIP of Node ${node.name}, got ${own.join(", ") || "none"}`,
+				`Peers do not know the transport address ${address}: expected it in the annotation fairway.dev/transport-addresses or as an InternalIP of Node ${node.name}, got ${own.join(", ") || "none"}`,
 			);
 	return {
 		problems,

@@ -106,7 +106,7 @@ export function fromPod(draft: Draft): Decision {
 			isForStack
 				? "an answer to what came through the Node's own stack"
 				: route.kind === RouteKind.STACK
-					? `${key.destination} is in serviceCIDRs, which are the Node's own stack's`
+					? `${key.destination} is an address of Services, which are the Node's own stack's`
 					: `${key.destination} is an address of this Node`,
 		);
 	}

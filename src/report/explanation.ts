@@ -121,7 +121,7 @@ function reasonOf(
 			return `${destination} is in no pod CIDR of the cluster, the Node's own routes lead there.`;
 		default:
 			if (tables.route(destination)?.kind === RouteKind.STACK)
-				return `${destination} is in serviceCIDRs: the Node's own stack handles Services.`;
+				return `${destination} is an address of Services: the Node's own stack handles them.`;
 			return tables.route(destination)?.kind === RouteKind.HOST
 				? `${destination} is an address of this Node.`
 				: "It is left to the Node's own stack.";

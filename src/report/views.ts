@@ -39,6 +39,7 @@ export interface StatusInput {
 	endpoints: number;
 	uptimeSeconds: number;
 	eventLoop: Lag;
+	sources: Status["sources"];
 	problems: string[];
 }
 
@@ -77,6 +78,7 @@ export function statusOf(input: StatusInput): Status {
 		events: nonZero(events),
 		slowPath: nonZero({ ...kernel.slowPath() }),
 		eventLoop: input.eventLoop,
+		sources: input.sources,
 		pending: kernel.problems().length,
 		problems: input.problems,
 	};

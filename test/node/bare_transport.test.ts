@@ -28,7 +28,7 @@ t.test("a transport without Ethernet", async (t) => {
 	for (const [node, address] of Object.entries(ADDRESSES)) {
 		await lab.namespace(node).script(`ip link set tun9 mtu 1500 up
 			ip address add ${address}/30 dev tun9`);
-		const known = `  annotations:\n    node.fairway.io/transport-addresses: ${address}\n`;
+		const known = `  annotations:\n    fairway.dev/transport-addresses: ${address}\n`;
 		nodes = nodes.replace(`  name: ${node}\n`, `  name: ${node}\n${known}`);
 	}
 	writeFileSync(manifest, nodes);

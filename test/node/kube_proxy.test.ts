@@ -120,7 +120,7 @@ t.test("kube-proxy's Services", async (t) => {
 			protocol: "tcp",
 			destinationPort: 80,
 		});
-		t.match(answer, { path: "host", drop: null, snat: null, reason: /serviceCIDRs/ });
+		t.match(answer, { path: "host", drop: null, snat: null, reason: /Services/ });
 	});
 });
 

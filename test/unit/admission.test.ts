@@ -3,7 +3,7 @@ import fc from "fast-check";
 import t from "tap";
 import { Admission, admitAll } from "../../src/cluster/admission.js";
 import { FileObjects } from "../../src/cluster/file_objects.js";
-import type { NodeReading } from "../../src/cluster/node_object.js";
+import type { Reading } from "../../src/cluster/kinds.js";
 import type { NodeObject, Snapshot } from "../../src/cluster/snapshot.js";
 import { Store } from "../../src/cluster/store.js";
 import { overlap, parsePrefix } from "../../src/tables/prefix.js";
@@ -11,7 +11,7 @@ import { nodeName, nodeObject } from "../tools/arbitrary.js";
 
 interface Candidate {
 	file: string;
-	reading: NodeReading;
+	reading: Reading<"Node">;
 }
 
 /** What a directory of manifests does with files, without the files. */
@@ -26,7 +26,7 @@ class Cluster {
 	}
 
 	update(candidates: readonly Candidate[]): Snapshot {
-		const files = new Map<string, NodeReading[]>();
+		const files = new Map<string, Reading<"Node">[]>();
 		for (const file of this.#files) files.set(file, []);
 		for (const { file, reading } of candidates)
 			files.set(file, [...(files.get(file) ?? []), reading]);
@@ -37,10 +37,11 @@ class Cluster {
 		this.store.update((store) => {
 			for (const name of names) {
 				const holder = this.#objects.resolve(name);
-				if (holder === undefined) store.remove("Node", name);
-				else store.put("Node", name, holder.node, holder.file);
+				const key = name.slice("Node ".length);
+				if (holder === undefined) store.remove("Node", key);
+				else store.put("Node", key, holder.record as NodeObject, holder.file);
 			}
-			store.setSynced("Node", !this.#objects.incomplete);
+			store.setSynced("Node", !this.#objects.isIncomplete("Node"));
 			store.report("files", this.#objects.problems());
 		});
 		const { nodes, ...snapshot } = this.#admission.update();
@@ -55,13 +56,15 @@ function candidate(row: string): Candidate {
 	const [file = "", dated = "", cidr = "", address] = row.split(" ");
 	const [name = "", created] = dated.split("@");
 	const addresses = address === undefined ? [] : [address];
-	const reading: NodeReading =
+	const reading: Reading<"Node"> =
 		cidr === "-"
-			? { name, skipped: "it has no pod CIDRs" }
+			? { kind: "Node", key: name, skipped: "it has no pod CIDRs" }
 			: cidr === "?"
-				? { name, fault: "expected better" }
+				? { kind: "Node", key: name, fault: "expected better" }
 				: {
-						node: {
+						kind: "Node",
+						key: name,
+						record: {
 							name,
 							podCIDRs: [cidr],
 							internalIPs: addresses,
@@ -239,9 +242,12 @@ function collide(a: NodeObject, b: NodeObject): boolean {
 
 const rounds = fc.array(
 	fc.array(
-		fc
-			.record({ file: fc.constantFrom("f", "g"), node: nodeObject(nodeName) })
-			.map(({ file, node }): Candidate => ({ file, reading: { node } })),
+		fc.record({ file: fc.constantFrom("f", "g"), node: nodeObject(nodeName) }).map(
+			({ file, node }): Candidate => ({
+				file,
+				reading: { kind: "Node", key: node.name, record: node },
+			}),
+		),
 		{ maxLength: 12 },
 	),
 	{ minLength: 1, maxLength: 5 },
@@ -261,7 +267,7 @@ t.test(
 					for (const [i, a] of list.entries())
 						for (const b of list.slice(i + 1)) assert.ok(!collide(a, b), `${a.name} and ${b.name}`);
 					const names = new Set(
-						candidates.map(({ reading }) => ("node" in reading ? reading.node.name : "")),
+						candidates.map(({ reading }) => ("record" in reading ? reading.key : "")),
 					);
 					for (const { name } of list) assert.ok(names.has(name), `${name} is in no file`);
 					// What is not in was refused by name.
@@ -273,15 +279,15 @@ t.test(
 					assert.deepEqual(registry.update(candidates).nodes, nodes);
 					for (const [name, node] of before) {
 						const says = (list: Candidate[]) =>
-							list.filter(({ reading }) => "node" in reading && reading.node.name === name);
+							list.filter(({ reading }) => "record" in reading && reading.key === name);
 						const [was, is] = [says(files), says(candidates)];
 						// One file said it, the same file says the same: it must be in.
 						if (was.length !== 1 || is.length !== 1 || was[0]?.file !== is[0]?.file) continue;
 						const reading = is[0]?.reading;
 						if (
 							reading &&
-							"node" in reading &&
-							JSON.stringify(reading.node) === JSON.stringify(node)
+							"record" in reading &&
+							JSON.stringify(reading.record) === JSON.stringify(node)
 						)
 							assert.deepEqual(nodes.get(name), node, `${name} was put out`);
 					}

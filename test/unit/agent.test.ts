@@ -218,7 +218,7 @@ class Stage {
 			nodeName: "n1",
 			configFile: this.#path("config.yaml"),
 			config: config.config,
-			manifests: this.#path("manifests"),
+			cluster: { manifests: this.#path("manifests") },
 			runDir: this.#path("run"),
 			pinDir: this.#path("pin"),
 			cniConfDir: this.cniConfDir,

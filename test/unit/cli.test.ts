@@ -55,6 +55,11 @@ const status: Status = {
 	events: { mss_clamped: 7 },
 	slowPath: { answered: 2 },
 	eventLoop: { p50Ms: 0.1, p99Ms: 2, p999Ms: 8, maxMs: 12.3, seconds: 42 },
+	sources: [
+		{ kind: "Node", synced: true, stale: false, ageSeconds: 4, reconnects: 0 },
+		{ kind: "Service", synced: true, stale: true, ageSeconds: 75, reconnects: 2 },
+		{ kind: "Pod", synced: false, stale: true, ageSeconds: null, reconnects: 0 },
+	],
 	pending: 0,
 	problems: ["pods.yaml: it is no YAML"],
 };
@@ -481,8 +486,12 @@ t.test("exit statuses", async (t) => {
 		[["config", "validate", join(directory, "none")], 2, /none:1:1: Cannot read/, 2],
 		[["config", "schema"], 0, /"trafficEncapMode"/, 1],
 		[["agent"], 2, /required option '--node-name <name>'/, 2],
-		[[...agent, "--config", good], 2, /the option --manifests DIR is missing/, 2],
-		[[...agent, "--config", good, "--kubeconfig", "x"], 2, /--kubeconfig.*only --manifests/, 2],
+		[[...agent, "--config", good], 2, /expected --manifests DIR, --kubeconfig FILE or/, 2],
+		[[...agent, "--config", good, "--kubeconfig", "x"], 2, /Cannot use \S+x: ENOENT/, 2],
+		[
+			[...agent, "--config", good, "--kubeconfig", "x", "--manifests", directory],
+			...([2, /expected one of --manifests DIR and --kubeconfig FILE, got both/, 2] as const),
+		],
 		[[...agent, "--config", bad, "--manifests", directory], 2, /bad\.yaml:1:19: [\s\S]*:2:1: /, 2],
 	];
 	for (const [args, exit, text, stream] of rows) {

@@ -594,7 +594,7 @@ function transport(given: Case): string {
 
 t.test("the transport address", async (t) => {
 	const stranger = (address: string, known: string) =>
-		`Peers do not know the transport address ${address}: expected it in the annotation node.fairway.io/transport-addresses or as an InternalIP of Node n1, got ${known}`;
+		`Peers do not know the transport address ${address}: expected it in the annotation fairway.dev/transport-addresses or as an InternalIP of Node n1, got ${known}`;
 	const annotated: NodeObject = { ...n1, transportAddresses: ["10.9.0.1"] };
 	const withSecond: Network = {
 		...NETWORK,

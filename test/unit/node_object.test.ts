@@ -1,8 +1,8 @@
 import t from "tap";
 import { DocumentReader, type DocumentReaderOptions } from "../../src/cluster/document_reader.js";
+import { readObject } from "../../src/cluster/kinds.js";
 import type { DocumentResult } from "../../src/cluster/manifest_document.js";
 import { type DocumentCache, readManifest } from "../../src/cluster/manifest_file.js";
-import { readNode } from "../../src/cluster/node_object.js";
 import { Turns } from "../../src/loop/turns.js";
 
 /** The parts of a Node that a row tests. */
@@ -18,7 +18,7 @@ function object(spec: object, addresses: unknown = [], annotations: object = {})
 	};
 }
 
-const ANNOTATION = "node.fairway.io/transport-addresses";
+const ANNOTATION = "fairway.dev/transport-addresses";
 
 t.test("the content of a Node object", async (t) => {
 	const rows: [what: string, object: Record<string, unknown>, node: object][] = [
@@ -62,7 +62,7 @@ t.test("the content of a Node object", async (t) => {
 		],
 	];
 	for (const [what, given, node] of rows)
-		t.match(readNode(given), { node: { name: "n", ...node } }, what);
+		t.match(readObject("Node", given), { record: { name: "n", ...node } }, what);
 	const other = {
 		...object({ podCIDR: "10.0.0.0/24" }),
 		status: {
@@ -72,13 +72,17 @@ t.test("the content of a Node object", async (t) => {
 			],
 		},
 	};
-	t.match(readNode(other), { node: { internalIPs: [] } }, "other kinds of address");
+	t.match(readObject("Node", other), { record: { internalIPs: [] } }, "other kinds of address");
 });
 
 t.test("valid, but without pod CIDRs", async (t) => {
 	for (const spec of [{}, { podCIDR: "" }, { podCIDRs: [] }, { podCIDRs: null }])
-		t.same(readNode(object(spec)), { name: "n", skipped: "it has no pod CIDRs" });
-	t.match(readNode({ metadata: { name: "n" } }), { skipped: /no pod CIDRs/ }, "no spec");
+		t.same(readObject("Node", object(spec)), {
+			kind: "Node",
+			key: "n",
+			skipped: "it has no pod CIDRs",
+		});
+	t.match(readObject("Node", { metadata: { name: "n" } }), { skipped: /no pod CIDRs/ }, "no spec");
 });
 
 t.test("invalid, with the reason", async (t) => {
@@ -115,7 +119,7 @@ t.test("invalid, with the reason", async (t) => {
 		[object(good, "x"), /a list as status\.addresses/],
 		[
 			object(good, [], { [ANNOTATION]: "10.0.0.1,x" }),
-			/as annotation node\.fairway\.io\/transport-addresses, got "x"/,
+			/as annotation fairway\.dev\/transport-addresses, got "x"/,
 		],
 		[object(good, [], { [ANNOTATION]: 5 }), /separated by commas/],
 		[{ metadata: {} }, /a DNS name as metadata\.name, got nothing/],
@@ -123,7 +127,8 @@ t.test("invalid, with the reason", async (t) => {
 		[{ metadata: "x" }, /a DNS name/],
 		[{}, /a DNS name/],
 	];
-	for (const [given, fault] of rows) t.match(readNode(given), { fault }, JSON.stringify(given));
+	for (const [given, fault] of rows)
+		t.match(readObject("Node", given), { fault }, JSON.stringify(given));
 });
 
 const NODE = (name: string) =>
@@ -148,8 +153,8 @@ async function read(text: string, cache: DocumentCache = new Map()) {
 async function names(text: string): Promise<string> {
 	const result = await read(text);
 	if ("fault" in result) return result.fault;
-	return result.nodes
-		.map((reading) => ("node" in reading ? reading.node.name : `(${reading.name})`))
+	return result.readings
+		.map(({ key, ...reading }) => ("record" in reading ? key : `(${key})`))
 		.join(" ");
 }
 
@@ -169,7 +174,7 @@ t.test("the Nodes of a file, or its error", async (t) => {
 		["JSON", JSON.stringify({ apiVersion: "v1", kind: "Node", metadata: { name: "a" } }), "(a)"],
 		[
 			"a List",
-			`kind: List\napiVersion: v1\nitems:\n- {kind: Node, apiVersion: v1, metadata: {name: a}}\n- {kind: Pod, apiVersion: v1}\n`,
+			`kind: List\napiVersion: v1\nitems:\n- {kind: Node, apiVersion: v1, metadata: {name: a}}\n- {kind: Secret, apiVersion: v1}\n`,
 			"(a)",
 		],
 		[
@@ -179,7 +184,7 @@ t.test("the Nodes of a file, or its error", async (t) => {
 		],
 		[
 			"other kinds",
-			"apiVersion: v1\nkind: Pod\n---\nkind: Service\n---\nkind: Whatever\napiVersion: example.org/v1\n",
+			"apiVersion: v1\nkind: Secret\n---\nkind: ConfigMap\n---\nkind: Whatever\napiVersion: example.org/v1\n",
 			"",
 		],
 		["a Node of another API", "apiVersion: example.org/v1\nkind: Node\nmetadata: {name: a}\n", ""],
@@ -235,8 +240,8 @@ t.test("an unchanged document is not parsed again", async (t) => {
 	if (!("cache" in first)) throw new Error(first.fault);
 	const second = await read(`${NODE("a")}---\n${NODE("c")}`, first.cache);
 	if (!("cache" in second)) throw new Error(second.fault);
-	t.equal(second.nodes[0], first.nodes[0], "the very same reading");
-	t.match(second.nodes[1], { node: { name: "c" } });
+	t.equal(second.readings[0], first.readings[0], "the very same reading");
+	t.match(second.readings[1], { record: { name: "c" } });
 });
 
 t.test(
@@ -259,8 +264,8 @@ t.test(
 			[
 				"count",
 				{},
-				`kind: List\nitems: [${"{kind: Node},".repeat(33_000)}]`,
-				/at most 32768 Nodes/,
+				`kind: List\nitems: [${"{kind: Node},".repeat(66_000)}]`,
+				/at most 65536 objects/,
 			],
 			["encoding", {}, `${"# \xff".repeat(2000)}`, /^1:1: expected UTF-8 text, got other bytes$/],
 		];
@@ -269,11 +274,11 @@ t.test(
 			const bytes = (text: string) => new Uint8Array(Buffer.from(text, "latin1"));
 			t.match(shown(await reader.readLarge(bytes(text))), fault, what);
 			if (what !== "time")
-				t.equal(shown(await reader.readLarge(bytes(NODE("a")))), "1 Nodes", what);
+				t.equal(shown(await reader.readLarge(bytes(NODE("a")))), "1 objects", what);
 			await reader.close();
 		}
 		function shown(result: DocumentResult): string {
-			if ("nodes" in result) return `${result.nodes.length} Nodes`;
+			if ("readings" in result) return `${result.readings.length} objects`;
 			return `${result.line}:${result.column}: ${result.message}`;
 		}
 	},

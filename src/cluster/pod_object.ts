@@ -1,0 +1,84 @@
+/** Reads a Pod: what policies select by, and what it asks of the network. */
+import {
+	listOf,
+	type Mapping,
+	mapping,
+	nameOf,
+	namespacedNameOf,
+	readAddress,
+	uidOf,
+} from "./fields.js";
+import { intern, type Labels, readLabels } from "./labels.js";
+
+export interface PodObject {
+	namespace: string;
+	name: string;
+	uid?: string;
+	/** "": not yet on any. */
+	node: string;
+	labels: Labels;
+	/** Canonical; its Node's with `hostNetwork`. */
+	addresses: readonly string[];
+	hostNetwork: boolean;
+	/** Its containers have ended, its addresses may be another's. */
+	ended: boolean;
+	/** Of its containers, also of restartable init containers. */
+	ports: readonly NamedPort[];
+	/** Annotations by which it asks for a bandwidth limit. */
+	limits: readonly string[];
+}
+
+export interface NamedPort {
+	name: string;
+	port: number;
+	protocol: string;
+}
+
+const NO_PORTS: readonly NamedPort[] = [];
+const NO_TEXTS: readonly string[] = [];
+const LIMITS = ["kubernetes.io/egress-bandwidth", "kubernetes.io/ingress-bandwidth"];
+
+/** @throws Fault */
+export function readPod(object: Mapping): PodObject {
+	const metadata = mapping(object.metadata);
+	const spec = mapping(object.spec);
+	const status = mapping(object.status);
+	const annotations = mapping(metadata.annotations);
+	const listed = listOf(status.podIPs, "status.podIPs").map((item, i) =>
+		readAddress(mapping(item).ip, `status.podIPs[${i}].ip`),
+	);
+	const one = status.podIP;
+	if (listed.length === 0 && one !== undefined && one !== null && one !== "")
+		listed.push(readAddress(one, "status.podIP"));
+	const limits = LIMITS.filter((name) => annotations[name] !== undefined);
+	const [namespace = ""] = namespacedNameOf(object).split("/");
+	const uid = uidOf(object);
+	return {
+		namespace: intern(namespace),
+		name: nameOf(object),
+		...(uid === undefined ? {} : { uid }),
+		node: typeof spec.nodeName === "string" ? intern(spec.nodeName) : "",
+		labels: readLabels(metadata.labels),
+		addresses: listed,
+		hostNetwork: spec.hostNetwork === true,
+		ended: status.phase === "Succeeded" || status.phase === "Failed",
+		ports: readPorts(spec),
+		limits: limits.length === 0 ? NO_TEXTS : limits,
+	};
+}
+
+function readPorts(spec: Mapping): readonly NamedPort[] {
+	const containers = listOf(spec.containers, "spec.containers").map(mapping);
+	const restarted = listOf(spec.initContainers, "spec.initContainers")
+		.map(mapping)
+		.filter(({ restartPolicy }) => restartPolicy === "Always");
+	const ports: NamedPort[] = [];
+	for (const { ports: list } of [...containers, ...restarted])
+		for (const item of listOf(list, "ports of a container")) {
+			const { name, containerPort, protocol } = mapping(item);
+			if (typeof name !== "string" || name === "" || typeof containerPort !== "number") continue;
+			const kind = typeof protocol === "string" ? intern(protocol) : "TCP";
+			ports.push({ name: intern(name), port: containerPort, protocol: kind });
+		}
+	return ports.length === 0 ? NO_PORTS : ports;
+}

@@ -1,0 +1,37 @@
+/** Time and chance as the API client sees them, so that tests need not wait for either. */
+
+export interface Timer {
+	cancel(): void;
+}
+
+export interface Clock {
+	/** Monotonic, ms. */
+	now(): number;
+	/** Runs it once, after so many ms, unless cancelled. A timer keeps no process alive. */
+	after(ms: number, run: () => void): Timer;
+	/** From 0 up to, but not including, 1. */
+	random(): number;
+}
+
+export const systemClock: Clock = {
+	now: () => performance.now(),
+	after: (ms, run) => {
+		const timer = setTimeout(run, ms).unref();
+		return { cancel: () => clearTimeout(timer) };
+	},
+	random: () => Math.random(),
+};
+
+/** Resolves after so many ms, or as soon as `signal` is aborted. */
+export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+	if (signal.aborted) return Promise.resolve();
+	return new Promise((resolve) => {
+		const end = () => {
+			timer.cancel();
+			signal.removeEventListener("abort", end);
+			resolve();
+		};
+		const timer = clock.after(ms, end);
+		signal.addEventListener("abort", end, { once: true });
+	});
+}

@@ -1,0 +1,116 @@
+/**
+ * The Kubernetes API as a source of the store.
+ *
+ *  1. what was last known comes first (last_good.ts): it is in force, and stale, until the API has told
+ *     all that there is
+ *  2. a reflector for each kind lists and watches (reflector.ts), all over one connection (api_client.ts)
+ *  3. the API servers' own addresses are learned, and tried when the present one is gone
+ *
+ * The API may be away at the start and for any time: nothing here ends the agent, and nothing is
+ * removed that was not seen deleted.
+ */
+import { join } from "node:path";
+import type { Source, SourceFacts, Store } from "../cluster/store.js";
+import type { ReadAccess } from "./access.js";
+import { ApiClient } from "./api_client.js";
+import { type Clock, systemClock } from "./clock.js";
+import { LastGood, readLastGood } from "./last_good.js";
+import { Reflector } from "./reflector.js";
+import { resourcesOf } from "./resources.js";
+import { SERVER_SLICES, ServerMirror } from "./server_mirror.js";
+import { StoreMirror } from "./store_mirror.js";
+
+export interface KubernetesSourceOptions {
+	access: ReadAccess;
+	store: Store;
+	nodeName: string;
+	runDir: string;
+	userAgent?: string;
+	/** A file of the source cannot be written. */
+	onError: (error: Error, file: string) => void;
+	clock?: Clock;
+}
+
+/** Agents that know the cluster do not all list it in the same moment of a roll-out. */
+const LIST_DELAY = { msPerNode: 2, most: 10_000 };
+
+export class KubernetesSource implements Source {
+	readonly client: ApiClient;
+	readonly #store: Store;
+	readonly #clock: Clock;
+	readonly #reflectors: ReadonlyMap<string, Reflector>;
+	readonly #lastGood: LastGood;
+
+	/** Resolves when what was last known is in the store. Never rejects. */
+	static async open(options: KubernetesSourceOptions): Promise<KubernetesSource> {
+		const { store, runDir } = options;
+		const file = join(runDir, "cluster.json");
+		const { servers, records } = await readLastGood(file);
+		store.update((writer) => {
+			for (const [kind, key, record] of records) writer.put(kind, key, record);
+		});
+		return new KubernetesSource(options, file, servers);
+	}
+
+	private constructor(options: KubernetesSourceOptions, file: string, known: readonly string[]) {
+		const { store, nodeName, access, userAgent, onError, clock = systemClock } = options;
+		this.#store = store;
+		this.#clock = clock;
+		const onChange = () => this.#onChange();
+		const client = new ApiClient({
+			...{ access, clock, known, onChange },
+			...(userAgent === undefined ? {} : { userAgent }),
+		});
+		this.client = client;
+		const reflectors = new Map<string, Reflector>();
+		for (const resource of resourcesOf(nodeName)) {
+			const mirror = new StoreMirror(store, resource.kind);
+			reflectors.set(resource.kind, new Reflector({ client, resource, mirror, clock, onChange }));
+		}
+		const mirror = new ServerMirror((servers) => client.learn(servers));
+		const slices = { client, resource: SERVER_SLICES, mirror, clock, onChange };
+		reflectors.set(SERVER_SLICES.kind, new Reflector(slices));
+		this.#reflectors = reflectors;
+		this.#lastGood = new LastGood({
+			...{ file, store, clock },
+			servers: () => client.servers,
+			onError: (error) => onError(error, file),
+		});
+		store.listen(() => this.#lastGood.notice());
+		const most = Math.min(LIST_DELAY.most, [...store.keys("Node")].length * LIST_DELAY.msPerNode);
+		const delayMs = clock.random() * most;
+		for (const reflector of reflectors.values()) reflector.start(delayMs);
+	}
+
+	facts(): SourceFacts[] {
+		const now = this.#clock.now();
+		return [...this.#reflectors].map(([kind, { facts }]) => {
+			const { synced, live, absent, heardAt, reconnects } = facts;
+			const ageSeconds = heardAt === undefined ? null : Math.round((now - heardAt) / 1000);
+			return { kind, synced, stale: !live && !absent, ageSeconds, reconnects };
+		});
+	}
+
+	/** The watches tell what there is to look at. */
+	resync(): void {}
+
+	async close(): Promise<void> {
+		this.client.close();
+		await Promise.all([...this.#reflectors.values()].map((reflector) => reflector.close()));
+		await this.#lastGood.close();
+	}
+
+	#onChange(): void {
+		const unreachable = this.client.problem;
+		const problems = [...this.#reflectors.values()].flatMap(({ problem }) => problem ?? []);
+		this.#lastGood.notice();
+		this.#store.update((writer) => {
+			const all = [...(unreachable === undefined ? [] : [unreachable]), ...problems];
+			const rest = "; what is known of the cluster stays in force";
+			writer.report(
+				"kubernetes",
+				[...new Set(all)].map((message) => ({ message: `${message}${rest}` })),
+			);
+		});
+	}
+}

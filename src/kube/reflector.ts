@@ -1,0 +1,479 @@
+/**
+ * Keeps a mirror of one kind of objects, by list and watch, for as long as it runs. client-go's
+ * reflector is the reference.
+ *
+ *  1. list: streamed where the server can (the list is the beginning of the watch), else in pages;
+ *     with a field selector in one piece, which the server has indexed
+ *  2. watch from the list's resourceVersion; each event and bookmark moves it on
+ *  3. a watch that ends is resumed; on another connection only if the server has not gone back
+ *  4. what is too old (410, as a status or as an event) is listed again and compared: what the new
+ *     list does not have is removed
+ *  5. all else is tried again, later each time, or when the server says
+ *
+ * Nothing is removed because the API cannot be asked, or answers with nonsense.
+ */
+import { Turns } from "../loop/turns.js";
+import { UnreachableError } from "./access.js";
+import { ApiFailure, failureOf, readJson, statusFailure } from "./answers.js";
+import type { Answer, ApiClient } from "./api_client.js";
+import { Backoff } from "./backoff.js";
+import { type Clock, sleep, type Timer } from "./clock.js";
+import type { Connection } from "./connection.js";
+import { Lines } from "./lines.js";
+import { ListItems } from "./list_items.js";
+import type { Mirror } from "./mirror.js";
+import { isOlder } from "./resource_version.js";
+
+export interface Resource {
+	/** "Node" */
+	kind: string;
+	/** "/api/v1/nodes" */
+	path: string;
+	/** Field and label selectors. */
+	selectors?: Readonly<Record<string, string>>;
+	/** How it is listed: a selected few in one piece. Default: streamed, else in pages. */
+	list?: "whole";
+	/** Some servers do not have it: then there are none. */
+	optional?: boolean;
+}
+
+export interface ReflectorOptions {
+	client: Pick<ApiClient, "send" | "avoid">;
+	resource: Resource;
+	mirror: Mirror;
+	clock: Clock;
+	/** What `facts` and `problem` say has changed. */
+	onChange: () => void;
+}
+
+export interface ReflectorFacts {
+	/** All that there is was seen once. */
+	synced: boolean;
+	/** A watch is open, so what is known is what there is. */
+	live: boolean;
+	/** The server does not have this kind. */
+	absent: boolean;
+	/** When the last list, event or bookmark came, on the clock; undefined: never. */
+	heardAt: number | undefined;
+	/** Watches that ended otherwise than as agreed, and were begun again. */
+	reconnects: number;
+}
+
+const PAGE = 500;
+const PAUSES = { first: 200, last: 10_000 };
+/** A watch ends after a time in this range, in seconds. */
+const WATCH_S = { from: 300, to: 600 };
+/** The server may be this late with it. */
+const GRACE_MS = 30_000;
+/** A list that stands still for this long has failed. */
+const LIST_IDLE_MS = 60_000;
+/** So has a streamed list; perhaps the server does not know how. */
+const STREAM_IDLE_MS = 30_000;
+/** A watch that ends earlier without an event counts as a failure. */
+const SHORT_MS = 1000;
+/** Servers that lag are asked so often before what is known is compared with what they have. */
+const LAGGING_MAX = 3;
+/** So many answers in a row that there is no such kind: one may come from something between. */
+const ABSENCES = 5;
+const ABSENT_MS = 300_000;
+const FORBIDDEN_MS = 60_000;
+/** Until streamed lists are tried again on a server that had none. */
+const UNSTREAMED_MS = 3_600_000;
+
+type Version = { at: string; connection: Connection };
+
+export class Reflector {
+	readonly #options: ReflectorOptions;
+	readonly #backoff: Backoff;
+	readonly #ended = new AbortController();
+	#running: Promise<void> | undefined;
+	#facts: ReflectorFacts = {
+		...{ synced: false, live: false, absent: false },
+		...{ heardAt: undefined, reconnects: 0 },
+	};
+	#problem: string | undefined;
+	/** From where to watch; undefined: list first. */
+	#version: Version | undefined;
+	/** The last version known of a list in one piece. "": the server's latest. */
+	#wholeFrom = "0";
+	#lagging = 0;
+	#absences = 0;
+	/** The present loss of the watch is in `reconnects`. */
+	#counted = false;
+	/** Streamed lists are not asked for before. */
+	#pagesUntil = 0;
+
+	constructor(options: ReflectorOptions) {
+		this.#options = options;
+		this.#backoff = new Backoff(options.clock, PAUSES);
+	}
+
+	get facts(): ReflectorFacts {
+		return this.#facts;
+	}
+
+	/** Why this kind is not, or no longer, known; one sentence without what changes at each attempt. */
+	get problem(): string | undefined {
+		return this.#problem;
+	}
+
+	/** @param delayMs before anything is asked for */
+	start(delayMs = 0): void {
+		this.#running ??= this.#run(delayMs);
+	}
+
+	async close(): Promise<void> {
+		this.#ended.abort(new Error("the agent is stopping"));
+		await this.#running;
+	}
+
+	async #run(delayMs: number): Promise<void> {
+		const { clock } = this.#options;
+		const { signal } = this.#ended;
+		if (delayMs > 0) await sleep(clock, delayMs, signal);
+		while (!signal.aborted) {
+			let pause = 0;
+			try {
+				pause = await (this.#version === undefined ? this.#list() : this.#watch(this.#version));
+			} catch (error) {
+				if (signal.aborted) return;
+				pause = await this.#recover(error as Error);
+			}
+			this.#note({ live: false });
+			if (pause > 0) await sleep(clock, pause, signal);
+		}
+	}
+
+	// ------------------------------------------------------------ list
+
+	/** Returns ms to wait before the next step. */
+	async #list(): Promise<number> {
+		const { resource, clock } = this.#options;
+		if (resource.list === "whole") await this.#readPages({ resourceVersion: this.#wholeFrom });
+		else if (clock.now() >= this.#pagesUntil) return this.#streamList();
+		else await this.#readPages({ limit: String(PAGE) });
+		return 0;
+	}
+
+	/** A list that a watch follows on the same stream. */
+	async #streamList(): Promise<number> {
+		const answer = await this.#open({
+			watch: "1",
+			sendInitialEvents: "true",
+			resourceVersionMatch: "NotOlderThan",
+			allowWatchBookmarks: "true",
+			timeoutSeconds: this.#watchSeconds(),
+		});
+		this.#options.mirror.begin();
+		return this.#read(answer, true);
+	}
+
+	async #readPages(query: Record<string, string>): Promise<void> {
+		const { mirror, clock } = this.#options;
+		mirror.begin();
+		let rest = "";
+		do {
+			const answer = await this.#open(rest === "" ? query : { ...query, continue: rest });
+			const items = new ListItems();
+			const turns = new Turns();
+			await this.#consume(answer, LIST_IDLE_MS, async (chunk) => {
+				for (const text of items.take(chunk)) {
+					mirror.list(JSON.parse(text));
+					if (turns.due) await turns.pass();
+				}
+			});
+			const head = items.end();
+			rest = head.continue;
+			this.#note({ heardAt: clock.now() });
+			if (rest === "") await this.#listed(head.resourceVersion, answer.connection);
+		} while (rest !== "");
+	}
+
+	async #listed(at: string, connection: Connection): Promise<void> {
+		await this.#options.mirror.end();
+		this.#version = { at, connection };
+		this.#wholeFrom = at;
+		this.#lagging = 0;
+		this.#backoff.reset();
+		this.#problem = undefined;
+		this.#note({ synced: true, absent: false, heardAt: this.#options.clock.now() });
+	}
+
+	// ------------------------------------------------------------ watch
+
+	/** Returns ms to wait before it is resumed. */
+	async #watch(version: Version): Promise<number> {
+		const answer = await this.#open({
+			watch: "1",
+			resourceVersion: version.at,
+			allowWatchBookmarks: "true",
+			timeoutSeconds: this.#watchSeconds(),
+		});
+		if (answer.connection !== version.connection) {
+			try {
+				await this.#checkAge(version);
+			} catch (error) {
+				answer.cancel();
+				throw error;
+			}
+			this.#version = { at: version.at, connection: answer.connection };
+		}
+		return this.#read(answer, false);
+	}
+
+	/**
+	 * A server whose store was restored from an older copy would stay silent about all that happened
+	 * since, until its versions have passed ours: what it has is to be compared.
+	 */
+	async #checkAge(version: Version): Promise<void> {
+		const { client, resource } = this.#options;
+		// Without selectors: the server reads one object, whatever there are.
+		const path = `${resource.path}?limit=1`;
+		const answer = await client.send({ path, signal: this.#ended.signal });
+		if (answer.status !== 200) throw await failureOf(answer);
+		const items = new ListItems();
+		await this.#consume(answer, LIST_IDLE_MS, async (chunk) => {
+			for (const _ of items.take(chunk));
+		});
+		if (!isOlder(items.end().resourceVersion, version.at)) return;
+		this.#wholeFrom = "";
+		throw new ApiFailure("the API server's store has gone back to an older state", "list");
+	}
+
+	/** Reads the events of a watch until it ends. `listing`: those of the list come first. */
+	async #read(answer: Answer, listing: boolean): Promise<number> {
+		const { clock, mirror, resource } = this.#options;
+		const began = clock.now();
+		const lines = new Lines();
+		const turns = new Turns();
+		let events = 0;
+		const idle = () => (listing ? STREAM_IDLE_MS : WATCH_S.to * 1000 + GRACE_MS);
+		if (!listing) this.#begun();
+		const onLine = async (line: string): Promise<void> => {
+			const { type, object } = readEvent(line);
+			if (type === "ERROR") throw statusFailure(object);
+			const { resourceVersion, annotations } = metadataOf(object, type);
+			events++;
+			if (type === "BOOKMARK") {
+				if (listing && mapping(annotations)[INITIAL_EVENTS_END] === "true") {
+					listing = false;
+					await this.#listed(resourceVersion, answer.connection);
+					this.#begun();
+				} else if (listing) {
+					// A server that knows streamed lists sends no other bookmark before.
+					throw new ApiFailure("its list does not end", "unsupported");
+				}
+			} else if (listing && type === "DELETED") mirror.unlist(object);
+			else if (listing) mirror.list(object);
+			else if (type === "DELETED") mirror.remove(object);
+			else mirror.change(object);
+			if (listing) return;
+			this.#moveOn(resourceVersion, answer.connection);
+		};
+		try {
+			await this.#consume(answer, idle, async (chunk) => {
+				for (const line of lines.take(chunk)) {
+					await onLine(line);
+					if (turns.due) await turns.pass();
+				}
+			});
+		} catch (error) {
+			if (listing && (error as Error).message === STANDS_STILL)
+				throw new ApiFailure(`${STANDS_STILL}, streamed`, "unsupported");
+			throw error;
+		}
+		if (listing) throw new Error("the list ended before it was complete");
+		if (events > 0 || clock.now() - began >= SHORT_MS) {
+			this.#backoff.reset();
+			return 0;
+		}
+		this.#setProblem(`Cannot watch ${plural(resource.kind)}: each watch ends at once`);
+		this.#count();
+		return this.#backoff.next();
+	}
+
+	#begun(): void {
+		this.#lagging = 0;
+		this.#absences = 0;
+		this.#counted = false;
+		this.#problem = undefined;
+		this.#note({ live: true });
+	}
+
+	#moveOn(at: string, connection: Connection): void {
+		const before = this.#version;
+		// Sent by a server whose store was restored while the connection held.
+		if (before !== undefined && isOlder(at, before.at)) {
+			this.#wholeFrom = "";
+			throw new ApiFailure("the API server's store has gone back to an older state", "list");
+		}
+		this.#version = { at, connection };
+		this.#wholeFrom = at;
+		this.#note({ heardAt: this.#options.clock.now() });
+	}
+
+	#watchSeconds(): string {
+		const { from, to } = WATCH_S;
+		return String(Math.floor(from + this.#options.clock.random() * (to - from)));
+	}
+
+	// ------------------------------------------------------------ requests
+
+	/** @throws ApiFailure for another status than 200 */
+	async #open(query: Record<string, string>): Promise<Answer> {
+		const { client, resource } = this.#options;
+		const given = Object.entries({ ...resource.selectors, ...query }).filter(
+			([, value]) => value !== "",
+		);
+		const parameters = new URLSearchParams(given);
+		const path = `${resource.path}?${parameters}`;
+		const answer = await client.send({ path, signal: this.#ended.signal });
+		if (answer.status === 200) return answer;
+		const failure = await failureOf(answer);
+		if (failure.remedy === "unwell") client.avoid(answer.connection);
+		throw failure;
+	}
+
+	/** Hands on each chunk; the next one is read when that is done. @throws Error also when none comes for `idleMs` */
+	async #consume(
+		answer: Answer,
+		idleMs: number | (() => number),
+		take: (chunk: Buffer) => Promise<void>,
+	): Promise<void> {
+		const { clock } = this.#options;
+		let timer: Timer | undefined;
+		const rest = () => {
+			timer?.cancel();
+			const ms = typeof idleMs === "number" ? idleMs : idleMs();
+			timer = clock.after(ms, () => answer.cancel(new Error(STANDS_STILL)));
+		};
+		rest();
+		try {
+			for await (const chunk of answer.body) {
+				await take(chunk);
+				rest();
+			}
+		} finally {
+			timer?.cancel();
+			answer.cancel();
+		}
+	}
+
+	// ------------------------------------------------------------ failures
+
+	/** Returns ms to wait. */
+	async #recover(error: Error): Promise<number> {
+		const { clock, resource, mirror, onChange } = this.#options;
+		const kinds = plural(resource.kind);
+		this.#count();
+		// The client has waited, and will again.
+		if (error instanceof UnreachableError) return 0;
+		const failure = error instanceof ApiFailure ? error : undefined;
+		const jitter = (ms: number) => ms * (0.8 + clock.random() * 0.4);
+		switch (failure?.remedy) {
+			case "list":
+				this.#version = undefined;
+				// A version that is gone is no base for a list either.
+				if (this.#wholeFrom !== "0") this.#wholeFrom = "";
+				return this.#backoff.next();
+			case "lagging":
+				if (++this.#lagging >= LAGGING_MAX) {
+					this.#version = undefined;
+					this.#wholeFrom = "";
+				}
+				return jitter(failure.afterMs ?? 1000);
+			case "unsupported":
+				if (this.#version === undefined && clock.now() >= this.#pagesUntil) {
+					this.#pagesUntil = clock.now() + UNSTREAMED_MS;
+					return 0;
+				}
+				break;
+			case "absent":
+				if (resource.optional !== true) break;
+				if (++this.#absences < ABSENCES) return this.#backoff.next();
+				if (!(await this.#isApi())) break;
+				mirror.begin();
+				await mirror.end();
+				this.#version = undefined;
+				this.#problem = undefined;
+				this.#note({ synced: true, absent: true, heardAt: clock.now() });
+				return jitter(ABSENT_MS);
+			case "forbidden":
+				this.#setProblem(`Cannot watch ${kinds}: ${error.message}`);
+				onChange();
+				return jitter(failure?.afterMs ?? FORBIDDEN_MS);
+		}
+		const pause = Math.max(this.#backoff.next(), failure?.afterMs ?? 0);
+		// A nonsensical event may have hidden another one.
+		if (error instanceof NonsenseError) this.#version = undefined;
+		if (failure !== undefined || error instanceof NonsenseError || this.#version === undefined)
+			this.#setProblem(`Cannot watch ${kinds}: ${error.message}`);
+		onChange();
+		return failure?.afterMs === undefined ? pause : jitter(pause);
+	}
+
+	/** What stands between may answer 404 to everything. */
+	async #isApi(): Promise<boolean> {
+		try {
+			const answer = await this.#options.client.send({
+				path: "/version",
+				signal: this.#ended.signal,
+			});
+			return answer.status === 200 && mapping(await readJson(answer)).gitVersion !== undefined;
+		} catch {
+			return false;
+		}
+	}
+
+	#count(): void {
+		if (this.#counted || !this.#facts.synced) return;
+		this.#counted = true;
+		this.#note({ reconnects: this.#facts.reconnects + 1 });
+	}
+
+	#setProblem(problem: string): void {
+		this.#problem = problem;
+		this.#options.onChange();
+	}
+
+	#note(change: Partial<ReflectorFacts>): void {
+		const before = this.#facts;
+		this.#facts = { ...before, ...change };
+		if (before.synced !== this.#facts.synced || before.live !== this.#facts.live)
+			this.#options.onChange();
+	}
+}
+
+class NonsenseError extends Error {}
+
+const INITIAL_EVENTS_END = "k8s.io/initial-events-end";
+const STANDS_STILL = "the answer stands still";
+
+function readEvent(line: string): { type: string; object: unknown } {
+	let event: unknown;
+	try {
+		event = JSON.parse(line);
+	} catch {
+		throw new NonsenseError("expected events as lines of JSON, got something else");
+	}
+	const { type, object } = mapping(event);
+	if (typeof type === "string" && EVENTS.has(type)) return { type, object };
+	throw new NonsenseError("expected an event, got something else");
+}
+
+const EVENTS = new Set(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]);
+
+function metadataOf(object: unknown, type: string) {
+	const { resourceVersion, annotations } = mapping(mapping(object).metadata);
+	if (typeof resourceVersion === "string" && resourceVersion !== "")
+		return { resourceVersion, annotations };
+	throw new NonsenseError(`expected a resourceVersion in an event ${type}, got none`);
+}
+
+function mapping(value: unknown): Record<string, unknown> {
+	return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
+}
+
+function plural(kind: string): string {
+	return kind.endsWith("s") ? kind : `${kind}s`;
+}
