@@ -112,9 +112,7 @@ export class Compiler {
 			before.network === network &&
 			before.node === node &&
 			before.services === services;
-		const result = same
-			? { ready: true as const, own: before.own }
-			: ownNode(input);
+		const result = same ? { ready: true as const, own: before.own } : ownNode(input);
 		if (!result.ready) return result;
 		const { own } = result;
 		const holds = input.held !== undefined;

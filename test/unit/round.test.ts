@@ -66,6 +66,7 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		nodeName: "n1",
 		log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
 		started: 0,
+		onReady: nothing,
 		sources: {
 			config,
 			desired: async () => ({
