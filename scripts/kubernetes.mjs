@@ -50,6 +50,16 @@ export const programs = {
 	coredns: { module: "coredns", target: "github.com/coredns/coredns", flags: "-s -w" },
 };
 
+/** What only the suite `routing` needs. */
+export const routingPrograms = {
+	routes: { module: "kubernetes", target: "./routes", flags: "-s -w" },
+	"kube-router": {
+		module: "kube-router",
+		target: "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
+		flags: "-s -w",
+	},
+};
+
 /** What `go env GOVERSION` printed → a sentence about why it does not do, or undefined. */
 export function goRefusal(version) {
 	const wanted = MINIMUM_GO.join(".");
@@ -79,17 +89,19 @@ export function checkGo() {
 }
 
 /** Builds what is stale. Every program is announced, so that a long build shows that it goes on. */
-export function buildPrograms() {
+export function buildPrograms(wanted) {
 	checkGo();
 	mkdirSync(join(top, BIN), { recursive: true });
-	for (const [name, program] of Object.entries(programs)) buildProgram(name, program);
+	for (const [name, program] of Object.entries(wanted)) buildProgram(name, program);
 }
 
 function buildProgram(name, { module, target, flags, test }) {
 	const folder = `test/kubernetes/modules/${module}`;
 	const output = `${BIN}/${name}`;
 	const stamp = `build/kubernetes/stamps/${name}`;
-	const inputs = () => fingerprint(filesUnder(folder, /\.(go|mod|sum)$/), target, flags);
+	const own = target.startsWith("./") ? filesUnder(join(folder, target), /\.go$/) : [];
+	const pins = ["go.mod", "go.sum"].map((file) => join(folder, file));
+	const inputs = () => fingerprint([...pins, ...own], target, flags);
 	if (!existsSync(join(top, output))) rmSync(join(top, stamp), { force: true });
 	once(stamp, inputs, () => {
 		const start = Date.now();

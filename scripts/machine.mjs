@@ -74,6 +74,8 @@ const packages = {
 		"socat",
 		"wget",
 	],
+	// The suite `routing`: a BGP router, and what kube-router runs.
+	routing: ["bird2", "ipset", "kmod"],
 };
 
 /** @param {string} version @param {number[]} minimum */

@@ -6,7 +6,7 @@ import { basename, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, buildBpf, generateTables, installDependencies } from "./build.mjs";
 import { check, format } from "./check.mjs";
-import { buildPrograms, checkGo } from "./kubernetes.mjs";
+import { buildPrograms, checkGo, programs, routingPrograms } from "./kubernetes.mjs";
 import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
 import { Failure, filesUnder, handOver, Refusal, top } from "./step.mjs";
 
@@ -40,8 +40,9 @@ function onCluster(file, args) {
 	checkKernel();
 	checkRoot();
 	checkGo();
-	ready(["start", "kubernetes"]);
-	underLock("locked-kubernetes");
+	const routing = args.includes("routing");
+	ready(["start", "kubernetes", ...(routing ? ["routing"] : [])]);
+	underLock(routing ? "locked-routing" : "locked-kubernetes");
 	return node("--import=tsx", `test/kubernetes/${file}`, ...args);
 }
 
@@ -104,7 +105,11 @@ const commands = {
 		return 0;
 	},
 	async "locked-kubernetes"() {
-		buildPrograms();
+		buildPrograms(programs);
+		return 0;
+	},
+	async "locked-routing"() {
+		buildPrograms({ ...programs, ...routingPrograms });
 		return 0;
 	},
 	async "locked-objects"() {

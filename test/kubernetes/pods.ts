@@ -202,7 +202,8 @@ export class Stream {
 	static async start(from: TestPod, to: TestPod, family: 4 | 6 = 4, rate = 1000): Promise<Stream> {
 		const address = to.addresses[family === 4 ? 0 : 1]!;
 		const file = `/run/stream-${process.hrtime.bigint()}`;
-		const script = `echo $$ > ${file}.pid; exec ping -n -q -i ${1 / rate} -w 900 ${address} > ${file}`;
+		// Bounded by a count: with a deadline, ping would end at the first ICMP error.
+		const script = `echo $$ > ${file}.pid; exec ping -n -q -i ${1 / rate} -c 900000 ${address} > ${file}`;
 		const daemon = await from.spawn("stream", ["sh", "-c", script]);
 		await until("the stream runs", async () => {
 			const { stdout } = await from.run(["cat", `${file}.pid`], { mayFail: true });

@@ -10,12 +10,16 @@ import { Cluster, sweep } from "./cluster.js";
 import { record } from "./conformance_document.js";
 import { makeImages } from "./images.js";
 import { changeMode, type Network, networks, startNetwork } from "./network.js";
+import { routingTests } from "./routing.js";
 import { smokeTests } from "./smoke.js";
 import { readSuite, runSpecs, runSuite, type SpecResult, suiteNames } from "./upstream.js";
 
+/** Suites of this project's own; the others are upstream's. They change modes themselves. */
+const own = ["smoke", "routing"];
+
 const usage = `Usage: npm run test:cluster [-- OPTIONS]
   --mode MODE       one of ${networks.join(", ")}; may be repeated (default: ${modes.join(", ")})
-  --suite SUITE     smoke, ${suiteNames.join(", ")}; may be repeated (default: smoke, conformance, pods)
+  --suite SUITE     ${[...own, ...suiteNames].join(", ")}; may be repeated (default: smoke, conformance, pods)
   --labels QUERY    upstream's specs with these labels instead of a suite, as in 'sig-network && !Slow'
   --focus REGEX     upstream's specs of these names instead of a suite
   --procs N         specs at once (default 4)
@@ -74,7 +78,7 @@ async function announced<T>(what: string, step: () => Promise<T>): Promise<T> {
 
 async function main(): Promise<void> {
 	const selected = chosen<Network>("mode", values.mode, networks);
-	const suites = chosen("suite", values.suite, ["smoke", ...suiteNames]);
+	const suites = chosen("suite", values.suite, [...own, ...suiteNames]);
 	const procs = Number(values.procs);
 	const cluster = await announced("cluster", Cluster.up);
 	try {
@@ -93,14 +97,16 @@ async function main(): Promise<void> {
 				report(await announced(`specs, ${network}`, run), network);
 				continue;
 			}
-			for (const name of suites.filter((one) => one !== "smoke")) {
+			for (const name of suites.filter((one) => !own.includes(one))) {
 				const run = () => runSuite(readSuite(name), procs);
 				const results = await announced(`${name}, ${network}`, run);
 				report(results, `${network}, ${name}`);
 				if (values.record) record(name, network, results);
 			}
 		}
-		if (suites.includes("smoke") && !selected.includes("plain")) await smokeTests(t, cluster);
+		if (selected.includes("plain")) return;
+		if (suites.includes("routing")) await routingTests(t, cluster);
+		if (suites.includes("smoke")) await smokeTests(t, cluster);
 	} finally {
 		await announced("removal", () => cluster.down());
 	}
