@@ -40,9 +40,22 @@ const allowed = {
 		"cni",
 		"observe",
 	],
+	install: ["linux"],
 	lab: ["text", "api"],
 	agent: "every folder above",
-	cli: ["text", "linux", "config", "kube", "probe", "reconcile", "api", "cni", "lab", "agent"],
+	cli: [
+		"text",
+		"linux",
+		"config",
+		"kube",
+		"probe",
+		"reconcile",
+		"api",
+		"cni",
+		"install",
+		"lab",
+		"agent",
+	],
 };
 
 const folders = Object.keys(allowed);

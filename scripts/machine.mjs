@@ -30,6 +30,17 @@ const packages = {
 		...(existsSync(join(process.execPath, "../../include/node/uv.h")) ? [] : ["libuv1-dev"]),
 	],
 	check: ["clang-format-19", "git"],
+	image: [
+		"containernetworking-plugins",
+		"coreutils",
+		"dash",
+		"ethtool",
+		"iproute2",
+		"libbpf1",
+		"libc-bin",
+		"mount",
+		"util-linux",
+	],
 	start: ["iproute2", "ethtool", "iputils-ping", "iperf3"],
 	test: [
 		"bc",

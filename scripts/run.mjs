@@ -1,11 +1,13 @@
-// npm start | test | cluster | test:cluster | build | generate | check | format | bench: prepares the
-// machine and the build, then runs the command. Plain Node.js: at the first run there is no node_modules.
+// npm start | test | cluster | test:cluster | build | image | generate | check | format | bench: prepares
+// the machine and the build, then runs the command. Plain Node.js: at the first run there is no
+// node_modules.
 
 import { spawnSync } from "node:child_process";
 import { basename, dirname } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, buildBpf, generateTables, installDependencies } from "./build.mjs";
 import { check, format } from "./check.mjs";
+import { image } from "./image.mjs";
 import { buildPrograms, checkGo, programs, routingPrograms } from "./kubernetes.mjs";
 import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
 import { Failure, filesUnder, handOver, Refusal, top } from "./step.mjs";
@@ -87,6 +89,16 @@ const commands = {
 		ready([]);
 		return 0;
 	},
+	async image(args) {
+		const unknown = args.filter((arg) => arg !== "--root-only");
+		if (unknown.length > 0)
+			throw new Refusal(
+				`Cannot make an image: expected --root-only or nothing, got ${unknown[0]}.`,
+			);
+		ready(["image"]);
+		underLock(args.length > 0 ? "locked-image-root" : "locked-image");
+		return 0;
+	},
 	async generate() {
 		ready([], "locked-objects");
 		generateTables({ force: true });
@@ -110,6 +122,14 @@ const commands = {
 	},
 	async "locked-routing"() {
 		buildPrograms({ ...programs, ...routingPrograms });
+		return 0;
+	},
+	async "locked-image"() {
+		image();
+		return 0;
+	},
+	async "locked-image-root"() {
+		image({ rootOnly: true });
 		return 0;
 	},
 	async "locked-objects"() {

@@ -42,7 +42,10 @@ export async function cleanupCommand(options: {
 	return EXIT_DONE;
 }
 
-/** Removes the files of agent and plugin; the directory stays if it has others. */
+/**
+ * Removes the files of agent and plugin; the directory stays if it has others, and where it is a mount
+ * (in a container).
+ */
 function removeRunDir(runDir: string): void {
 	for (const name of ["agent.sock", "endpoints", "deletions", "lock", "paths.json"]) {
 		rmSync(join(runDir, name), { recursive: true, force: true });
@@ -51,7 +54,7 @@ function removeRunDir(runDir: string): void {
 		rmdirSync(runDir);
 	} catch (error) {
 		const { code = "" } = error as NodeJS.ErrnoException;
-		if (!["ENOENT", "ENOTEMPTY"].includes(code)) {
+		if (!["EBUSY", "ENOENT", "ENOTEMPTY", "EROFS"].includes(code)) {
 			throw error;
 		}
 	}

@@ -161,6 +161,13 @@ function commands(done: (status: number) => void): Command {
 		.action(async () => done(await (await import("./config.js")).schemaCommand()));
 
 	program
+		.command("install")
+		.description("prepare a Node for the agent: what the init containers of deploy/fairway.yaml do")
+		.option("--cni-bin-dir <dir>", "copy the CNI plugin there, and loopback and portmap if missing")
+		.option("--bpffs <dir>", "mount the BPF file system there if it is not mounted")
+		.action(async (options) => done(await (await import("./install.js")).installCommand(options)));
+
+	program
 		.command("cleanup")
 		.description(
 			"remove every kernel object that Fairway made on this Node, Pod interfaces included",

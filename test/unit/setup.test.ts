@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import t from "tap";
 import { dependenciesInstalled } from "../../scripts/build.mjs";
 import { goRefusal } from "../../scripts/kubernetes.mjs";
@@ -126,7 +126,7 @@ t.test(
 			seen.add(file);
 			const text = readFileSync(script(file), "utf8");
 			for (const [, from = ""] of text.matchAll(/^(?:import|export)\b[^;]*? from "([^"]+)"/gms)) {
-				if (from.startsWith("./")) look(from.slice(2));
+				if (from.startsWith(".")) look(join(dirname(file), from));
 				else t.match(from, /^node:/, `${file} imports ${from}`);
 			}
 			t.notMatch(
