@@ -21,6 +21,7 @@ static Napi::Value Initialize(const Napi::CallbackInfo &info)
 	DefineRingBuffer(env, exports);
 	DefinePacketSender(env, exports);
 	DefineKernel(env, exports);
+	DefineNetlink(env, exports);
 	return exports;
 }
 

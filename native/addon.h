@@ -27,5 +27,6 @@ void DefineClsact(Napi::Env env, Napi::Object exports);
 void DefineRingBuffer(Napi::Env env, Napi::Object exports);
 void DefinePacketSender(Napi::Env env, Napi::Object exports);
 void DefineKernel(Napi::Env env, Napi::Object exports);
+void DefineNetlink(Napi::Env env, Napi::Object exports);
 
 } // namespace fairway

@@ -235,3 +235,31 @@ export function supportsTcx(): boolean;
 export function flock(descriptor: number): boolean;
 /** Version of the linked libbpf, "1.1". */
 export const libbpfVersion: string;
+
+export type Step =
+	/** An rtnetlink request; `namespace`: its descriptor goes to the offset `namespaceAt`. */
+	| { message: Buffer; namespace?: string; namespaceAt?: number }
+	/** Writes a file of /proc/sys/net; `optional`: if there is one. */
+	| { file: string; text: string; optional?: boolean }
+	/** Switches an offload of a device, by the name in `ethtool -k`. */
+	| { device: string; feature: string; on: boolean };
+
+export interface StepResult {
+	/** 0: done. */
+	errno: number;
+	/** "EEXIST", if it failed. */
+	code?: string;
+	/** "File exists", with the kernel's own explanation if it has one. */
+	message?: string;
+	/** Netlink messages of the answer, one after another; without the final acknowledgement. */
+	data: Buffer;
+	/** The offload was different. */
+	changed: boolean;
+}
+
+/**
+ * Executes the steps on another thread, in this network namespace or that of a path, in order until one
+ * fails; the results of those that were executed. A namespace that cannot be entered is the failure of the
+ * first.
+ */
+export function runSteps(steps: readonly Step[], namespace?: string): Promise<StepResult[]>;

@@ -38,5 +38,6 @@ export const {
 	possibleCpus,
 	supportsTcx,
 	flock,
+	runSteps,
 	libbpfVersion,
 } = load().initialize(BpfError);

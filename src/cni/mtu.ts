@@ -29,19 +29,25 @@ export async function changeMTU(
 	const devices = await deviceMTUs(ip);
 	const present = endpoints.filter(({ hostInterface }) => devices.has(hostInterface));
 	const now = ({ hostInterface }: Endpoint) => devices.get(hostInterface) ?? mtu;
-	const held = await both(ip, present, (e) => {
+	const hold = (e: Endpoint): Lines => {
 		const smaller = Math.min(now(e), mtu);
 		const grow = now(e) < mtu;
 		return {
 			host: [...hostRoutes(e, smaller), ...(grow ? [deviceLine(e.hostInterface, mtu)] : [])],
 			pod: [...podRoutes(e, smaller), ...(grow ? [deviceLine(e.ifName, mtu)] : [])],
 		};
-	});
-	const released = await both(ip, present, (e) => ({
+	};
+	const release = (e: Endpoint): Lines => ({
 		host: [deviceLine(e.hostInterface, mtu), ...hostRoutes(e)],
 		pod: [deviceLine(e.ifName, mtu), ...podRoutes(e)],
-	}));
-	return [...held, ...released];
+	});
+	return [
+		// Who sends before who passes on: a Pod that does not know yet would meet the Node's limit.
+		...(await podSides(ip, present, hold)),
+		...(await hostSides(ip, present, hold)),
+		...(await hostSides(ip, present, release)),
+		...(await podSides(ip, present, release)),
+	];
 }
 
 function deviceLine(name: string, mtu: number): string {
@@ -53,18 +59,30 @@ async function deviceMTUs(ip: IpRoute): Promise<Map<string, number>> {
 	return new Map(links.map(({ ifname, mtu }) => [ifname, mtu]));
 }
 
-/** Changes all host sides in one batch, then the Pods. */
-async function both(
+interface Lines {
+	host: string[];
+	pod: string[];
+}
+
+/** All host sides in one batch. */
+async function hostSides(
 	ip: IpRoute,
 	endpoints: readonly Endpoint[],
-	lines: (e: Endpoint) => { host: string[]; pod: string[] },
+	lines: (e: Endpoint) => Lines,
+): Promise<MtuFailure[]> {
+	const owner = new Map(endpoints.flatMap((e) => lines(e).host.map((line) => [line, e] as const)));
+	return (await ip.batch([...owner.keys()])).flatMap((failure) => {
+		const endpoint = owner.get(failure.command);
+		return endpoint !== undefined && matters(failure) ? [{ endpoint, ...failure }] : [];
+	});
+}
+
+async function podSides(
+	ip: IpRoute,
+	endpoints: readonly Endpoint[],
+	lines: (e: Endpoint) => Lines,
 ): Promise<MtuFailure[]> {
 	const failures: MtuFailure[] = [];
-	const owner = new Map(endpoints.flatMap((e) => lines(e).host.map((line) => [line, e] as const)));
-	for (const failure of await ip.batch([...owner.keys()])) {
-		const endpoint = owner.get(failure.command);
-		if (endpoint !== undefined && matters(failure)) failures.push({ endpoint, ...failure });
-	}
 	const waiting = [...endpoints];
 	const work = async (): Promise<void> => {
 		for (let endpoint = waiting.pop(); endpoint !== undefined; endpoint = waiting.pop()) {

@@ -7,15 +7,30 @@
  *  host   fairway1a2b3c4d: the gateway MAC, no address, a route and a permanent neighbour per Pod
  *         address, the endpoint's key as alias
  *
- * An ADD takes two processes: a batch here, a shell in the Pod's namespace.
+ * An ADD takes a few netlink messages here and in the Pod's namespace, and no process.
  */
 import { existsSync } from "node:fs";
-import { readFile, stat, statfs, writeFile } from "node:fs/promises";
-import type { BatchFailure, IpRoute, IpRouteError } from "../linux/iproute.js";
+import { stat, statfs } from "node:fs/promises";
 import { ROUTE_PROTOCOL } from "../linux/names.js";
+import {
+	addAddress,
+	addDefaultRoute,
+	addVeth,
+	type Change,
+	change,
+	deleteLink,
+	type NetlinkError,
+	nameLink,
+	setHostRoute,
+	setNeighbour,
+	setOffload,
+	setSysctl,
+	setUp,
+} from "../linux/netlink.js";
+import { indexOf, oneLink, readLink, readLinks } from "../linux/netlink_query.js";
 import { type Endpoint, type EndpointId, endpointKey } from "./endpoint.js";
 import { CniError, ErrorCode } from "./errors.js";
-import { defaultPrefix, hostPrefix, isV6 } from "./result.js";
+import { isV6 } from "./result.js";
 
 /** f_type of a namespace file (linux/magic.h). */
 const NSFS_MAGIC = 0x6e736673;
@@ -55,125 +70,119 @@ export async function checkNamespace(path: string): Promise<void> {
  *
  * @throws CniError, leaving nothing behind
  */
-export async function attachHost(ip: IpRoute, e: Endpoint, gatewayMac: string): Promise<void> {
+export async function attachHost(e: Endpoint, gatewayMac: string): Promise<void> {
 	const host = e.hostInterface;
-	const link = [
-		`link add name ${host} mtu ${e.mtu} address ${gatewayMac} type veth peer name ${e.ifName} mtu ${e.mtu} address ${e.mac} netns ${e.netns}`,
-		// No link-local address: the Node answers on fairway0, and all veths share this MAC.
-		`link set dev ${host} alias "${interfaceAlias(e)}" addrgenmode none`,
-		`link set dev ${host} up`,
-	];
-	const addresses = e.addresses.flatMap((address) => [
-		`neigh replace ${address} dev ${host} lladdr ${e.mac} nud permanent`,
-		`route replace ${hostPrefix(address)} dev ${host} proto ${ROUTE_PROTOCOL}`,
-	]);
-	// IPv6 Pods work even if the Node's default is off.
-	const switchOn = e.addresses.some(isV6) && (await isIPv6Off("default"));
-	const [failure] = await ip.batch(switchOn ? link : [...link, ...addresses]);
-	if (failure?.command.startsWith("link add") === true) throw await explainRefusal(ip, e, failure);
+	const ends = [
+		{ name: host, mac: gatewayMac },
+		{ name: e.ifName, mac: e.mac },
+	] as const;
 	try {
-		if (failure !== undefined) throw refused(failure);
-		if (!switchOn) return;
-		await writeFile(ipv6Switch(host), "0");
-		const [second] = await ip.batch(addresses);
-		if (second !== undefined) throw refused(second);
+		await change([addVeth(...ends, e.mtu, e.netns)]);
 	} catch (error) {
-		await detach(ip, host);
-		throw error;
+		throw await explainRefusal(e, error as NetlinkError);
+	}
+	try {
+		// No link-local address: the Node answers on fairway0, and all veths share this MAC.
+		const index = await makeReady(host, [nameLink(host, interfaceAlias(e))], [setUp(host)]);
+		await change([
+			// IPv6 Pods work even if the Node's default is off.
+			...(e.addresses.some(isV6) ? [setSysctl(ipv6Switch(host), "0", true)] : []),
+			...e.addresses.flatMap((address) => [
+				setNeighbour(address, e.mac, index, host),
+				setHostRoute(address, ROUTE_PROTOCOL, index, host),
+			]),
+		]);
+	} catch (error) {
+		await detach(host);
+		throw refused(error as NetlinkError);
 	}
 }
 
+/** Makes changes around the look at an interface's index, which the others need. */
+async function makeReady(
+	name: string,
+	before: readonly Change[],
+	after: readonly Change[],
+	netns?: string,
+): Promise<number> {
+	const look = { what: `link show dev ${name}`, step: { message: oneLink(name) } };
+	const results = await change([...before, look, ...after], netns);
+	return indexOf(results[before.length]);
+}
+
 function ipv6Switch(name: string): string {
-	return `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`;
+	return `ipv6/conf/${name}/disable_ipv6`;
 }
-
-async function isIPv6Off(name: string): Promise<boolean> {
-	return (await readFile(ipv6Switch(name), "utf8").catch(() => "0")).trim() !== "0";
-}
-
-/** Script for one process in the Pod's namespace. $1: the interface, $2: the lines of a batch. */
-const podScript = `
-	ipv6="/proc/sys/net/ipv6/conf/$1"
-	# The Pod has its routes; no router answers here, and from_pod drops what asks for one.
-	[ ! -e "$ipv6/accept_ra" ] || echo 0 >"$ipv6/accept_ra"
-	case "$2" in *nodad*)
-		echo 0 >"$ipv6/disable_ipv6"
-		# No one else is on this link, and tentative addresses cannot be used.
-		echo 0 >"$ipv6/accept_dad"
-	esac
-	printf "%s" "$2" | ip -batch -
-	# Without GRO veth has no NAPI, and what XDP redirects into the Pod vanishes. The kernel tells the
-	# host's side that it may be redirected to only when GRO is switched on while the Pod's side is up
-	# (veth_set_features). SCTP would hand over its packets in bundles, which no tunnel can carry.
-	exec ethtool -K "$1" gro on tx-sctp-segmentation off`;
 
 /**
  * Prepares the Pod's side, after attachHost.
  *
  * @throws CniError; the caller detaches
  */
-export async function attachPod(ip: IpRoute, e: Endpoint, gatewayMac: string): Promise<void> {
-	const dev = `dev ${e.ifName}`;
-	const lines = [
-		...e.addresses.map(
-			(address) => `addr add ${hostPrefix(address)} ${dev}${isV6(address) ? " nodad" : ""}`,
-		),
-		`link set ${dev} up`,
-		...e.addresses.flatMap((address, i) => [
-			`neigh replace ${e.gateways[i]} ${dev} lladdr ${gatewayMac} nud permanent`,
-			// "add", because an existing default route belongs to another network.
-			`route add ${defaultPrefix(address)} via ${e.gateways[i]} ${dev} onlink`,
-		]),
+export async function attachPod(e: Endpoint, gatewayMac: string): Promise<void> {
+	const name = e.ifName;
+	const conf = `ipv6/conf/${name}`;
+	const sysctls = [
+		// The Pod has its routes; no router answers here, and from_pod drops what asks for one.
+		setSysctl(`${conf}/accept_ra`, "0", true),
+		...(e.addresses.some(isV6)
+			? [
+					setSysctl(ipv6Switch(name), "0"),
+					// No one else is on this link, and tentative addresses cannot be used.
+					setSysctl(`${conf}/accept_dad`, "0"),
+				]
+			: []),
 	];
 	try {
-		const text = `${lines.join("\n")}\n`;
-		await ip.inNamespace(e.netns).command("sh", "-ec", podScript, "sh", e.ifName, text);
+		const index = await makeReady(name, sysctls, [], e.netns);
+		const lines = [
+			...e.addresses.map((address) => addAddress(address, index, name)),
+			setUp(name),
+			...e.gateways.flatMap((gateway) => [
+				setNeighbour(gateway, gatewayMac, index, name),
+				addDefaultRoute(gateway, index, name),
+			]),
+			// Without GRO veth has no NAPI, and what XDP redirects into the Pod vanishes. The kernel tells the
+			// host's side that it may be redirected to only when GRO is switched on while the Pod's side is up
+			// (veth_set_features).
+			setOffload(name, "generic-receive-offload", true),
+			// SCTP would hand over its packets in bundles, which no tunnel can carry.
+			setOffload(name, "tx-sctp-segmentation", false),
+		];
+		await change(lines, e.netns);
 	} catch (error) {
-		const { detail } = error as IpRouteError;
-		const command = lines[Number(/^Command failed -:(\d+)$/m.exec(detail)?.[1]) - 1];
-		if (command === undefined) throw kernelRefused(`Cannot prepare ${e.ifName}`, detail);
-		throw refused({ command, message: detail.split("\n")[0] ?? "" });
+		throw refused(error as NetlinkError);
 	}
 }
 
 /** Removes the host side and with it everything. Succeeds if there is none. */
-export async function detach(ip: IpRoute, hostInterface: string): Promise<void> {
-	const [failure] = await ip.batch([`link del dev ${hostInterface}`]);
-	if (failure !== undefined && failure.code !== "ENODEV") throw refused(failure);
+export async function detach(hostInterface: string): Promise<void> {
+	try {
+		await change([deleteLink(hostInterface)]);
+	} catch (error) {
+		if ((error as NetlinkError).code !== "ENODEV") throw refused(error as NetlinkError);
+	}
 }
 
 /** Host interfaces with an alias of Fairway, with the endpoint's key. */
-export async function ownInterfaces(ip: IpRoute): Promise<{ name: string; key: string }[]> {
-	const links = await ip.query<{ ifname: string; ifalias?: string }>(
-		"link",
-		"show",
-		"type",
-		"veth",
-	);
-	return links.flatMap(({ ifname, ifalias }) => {
-		const key = /^fairway (\S+\/\S+\/\S+)$/.exec(ifalias ?? "")?.[1];
-		return key === undefined ? [] : [{ name: ifname, key }];
+export async function ownInterfaces(): Promise<{ name: string; key: string }[]> {
+	return (await readLinks()).flatMap(({ name, kind, alias = "" }) => {
+		const key = kind === "veth" ? /^fairway (\S+\/\S+\/\S+)$/.exec(alias)?.[1] : undefined;
+		return key === undefined ? [] : [{ name, key }];
 	});
 }
 
 /* ------------------------------------------------------ errors */
 
-function refused({ command, message }: Pick<BatchFailure, "command" | "message">): CniError {
-	return kernelRefused(`Cannot run "ip ${command}"`, message);
+function refused({ message }: NetlinkError): CniError {
+	return new CniError(ErrorCode.KERNEL_REFUSED, message);
 }
 
-function kernelRefused(act: string, message: string): CniError {
-	return new CniError(ErrorCode.KERNEL_REFUSED, `${act}: ${message}`);
-}
-
-/** `link add` prints "File exists" for either end. */
-async function explainRefusal(ip: IpRoute, e: Endpoint, failure: BatchFailure): Promise<CniError> {
-	if (failure.code !== "EEXIST") return refused(failure);
-	const inPod = await ip
-		.inNamespace(e.netns)
-		.query("link", "show", "dev", e.ifName)
-		.catch(() => []);
-	if (inPod.length === 0) return refused(failure);
+/** EEXIST is the answer for a name that is taken at either end. */
+async function explainRefusal(e: Endpoint, error: NetlinkError): Promise<CniError> {
+	if (error.code !== "EEXIST") return refused(error);
+	const inPod = await readLink(e.ifName, e.netns).catch(() => undefined);
+	if (inPod === undefined) return refused(error);
 	return new CniError(
 		ErrorCode.INVALID_ENVIRONMENT,
 		`Cannot use CNI_IFNAME: ${e.netns} already has an interface "${e.ifName}"`,

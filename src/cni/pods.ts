@@ -156,7 +156,7 @@ export class Pods {
 	}
 
 	async #prepare(a: NewEndpoint, node: NodeView, known?: Endpoint): Promise<Endpoint> {
-		if (known !== undefined) await detach(this.#options.ip, known.hostInterface);
+		if (known !== undefined) await detach(known.hostInterface);
 		const hostInterface = known?.hostInterface ?? (await this.#freeHostInterface(a));
 		const { addresses, gateways } = known ?? (await this.#reserve(node));
 		const mac = podMac(a);
@@ -199,11 +199,10 @@ export class Pods {
 	}
 
 	async #attach(endpoint: Endpoint, node: NodeView): Promise<void> {
-		const { ip } = this.#options;
-		await attachHost(ip, endpoint, node.gatewayMac);
+		await attachHost(endpoint, node.gatewayMac);
 		this.#endpoints.set(endpointKey(endpoint), endpoint);
 		const outcomes = await Promise.allSettled([
-			attachPod(ip, endpoint, node.gatewayMac),
+			attachPod(endpoint, node.gatewayMac),
 			this.#persist(endpoint),
 			this.#publish(endpoint),
 		]);
@@ -260,7 +259,7 @@ export class Pods {
 	 * cannot be removed is reported, and keeps neither the data path nor an address.
 	 */
 	async #remove(endpoint: Endpoint): Promise<void> {
-		await detach(this.#options.ip, endpoint.hostInterface);
+		await detach(endpoint.hostInterface);
 		this.#endpoints.delete(endpointKey(endpoint));
 		try {
 			await this.#persist(endpoint);
@@ -281,8 +280,8 @@ export class Pods {
 	/** Removes interfaces with Fairway's alias but without a record. */
 	async #removeLeftovers(isStale: (key: string) => boolean): Promise<void> {
 		const known = new Set(this.list().map(({ hostInterface }) => hostInterface));
-		for (const { name, key } of await ownInterfaces(this.#options.ip))
-			if (!known.has(name) && isStale(key)) await detach(this.#options.ip, name);
+		for (const { name, key } of await ownInterfaces())
+			if (!known.has(name) && isStale(key)) await detach(name);
 	}
 
 	/* ------------------------------------------------------ addresses */

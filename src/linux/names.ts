@@ -9,7 +9,7 @@ export const GRO_DEVICE = "fairway1";
 /** rtm_protocol of all of Fairway's kernel routes. */
 export const ROUTE_PROTOCOL = 170;
 
-/** Priority of clsact filters, on kernels without tcx links. */
+/** Priority of clsact filters: on Pods' interfaces, and on kernels without tcx links. */
 export const FILTER_PRIORITY = 0xfa1c;
 export const FILTER_HANDLE = 1;
 

@@ -40,7 +40,7 @@ export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptio
 	};
 
 	await attempt("links", () => detachLinks(pinDir, log));
-	const links = await Links.read(ip);
+	const links = await Links.read();
 	for (const { name, ifindex } of links.all())
 		if (!isOwnDevice(name))
 			await attempt(`filters of ${name}`, () => removeFilters(ip, name, ifindex, log));

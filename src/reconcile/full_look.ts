@@ -1,6 +1,6 @@
 /**
  * The clock of the periodic full look: what others do to links, tables and devices of ours without
- * any message of the kernel's (a detached tcx link, a written map) is found and put right.
+ * any message of the kernel's (a removed filter, a detached tcx link, a written map) is found and put right.
  */
 
 const EVERY_MS = 60_000;

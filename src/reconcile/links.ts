@@ -1,15 +1,7 @@
 /** The links of this namespace by name and by index, from one query of the kernel. */
-import type { IpRoute } from "../linux/iproute.js";
+import { IFF } from "../linux/netlink.js";
+import { readLinks } from "../linux/netlink_query.js";
 import type { WireDevice } from "./programs/wire.js";
-
-interface IpLink {
-	ifindex: number;
-	ifname: string;
-	mtu: number;
-	flags: string[];
-	link_type?: string;
-	linkinfo?: { info_kind?: string };
-}
 
 export class Links {
 	readonly #byName = new Map<string, WireDevice>();
@@ -22,20 +14,17 @@ export class Links {
 		}
 	}
 
-	static async read(ip: IpRoute): Promise<Links> {
-		const links = await ip.query<IpLink>("-details", "link", "show");
+	static async read(): Promise<Links> {
+		const links = await readLinks();
 		return new Links(
-			links.map(({ ifname, ifindex, mtu, flags, link_type, linkinfo }) => {
-				const kind = linkinfo?.info_kind;
-				return {
-					name: ifname,
-					ifindex,
-					mtu,
-					up: flags.includes("UP"),
-					hasEthernet: link_type === "ether",
-					...(kind === undefined ? {} : { kind }),
-				};
-			}),
+			links.map(({ name, index, mtu, flags, hasEthernet, kind }) => ({
+				name,
+				ifindex: index,
+				mtu,
+				up: (flags & IFF.UP) !== 0,
+				hasEthernet,
+				...(kind === undefined ? {} : { kind }),
+			})),
 		);
 	}
 

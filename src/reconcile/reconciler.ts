@@ -141,7 +141,7 @@ export class Reconciler {
 		this.#tables = new TableState(new AgentTables(map));
 		this.#hooks = new Hooks(pins, this.#log);
 		this.#hooks.adoptFilters(links.all());
-		this.#wire = new Wire(this.#ip, this.#hooks, this.#log);
+		this.#wire = new Wire(this.#hooks, this.#log);
 		this.#gro = new GroDevice(this.#ip, this.#log);
 		this.#host = new HostState(this.#ip, this.#log);
 		this.#live = new LiveTables(map, this.#ip);
@@ -194,7 +194,7 @@ export class Reconciler {
 		mkdirSync(options.runDir, { recursive: true, mode: 0o700 });
 		const pins = await Pins.open(options.pinDir);
 		const ip = new IpRoute();
-		const [links, vethWire] = await Promise.all([Links.read(ip), hasVethWire(ip)]);
+		const [links, vethWire] = await Promise.all([Links.read(), hasVethWire(ip)]);
 		const reconciler = new Reconciler(options, pins, links);
 		if (options.xdp !== undefined) reconciler.#datapath.prepare(knobsOf(vethWire, options.xdp));
 		return reconciler;
@@ -484,6 +484,7 @@ export class Reconciler {
 		if (this.#wanted.tables === undefined || this.#closed) return;
 		this.#host.doubt();
 		this.#gro.doubt();
+		this.#hooks.doubt();
 		const differing = await this.#tables.readAgain();
 		if (differing > 0)
 			this.#log.warn({ entries: differing }, "map entries were changed by someone else");

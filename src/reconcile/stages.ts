@@ -134,7 +134,7 @@ export class Stages {
 			}),
 		);
 
-		const links = await pass.try(undefined, () => Links.read(this.#ip));
+		const links = await pass.try(undefined, () => Links.read());
 		if (links === undefined) return false;
 		// Even if part of it was refused: that is better than nothing.
 		const hostIfindex = links.named(HOST_DEVICE)?.ifindex ?? 0;
@@ -317,7 +317,9 @@ function interfacesOf({ endpoints }: Tables): string[] {
 
 function podRoutesOf(tables: Tables, links: Links): Map<string, PodRoute> {
 	const routes = new Map<string, PodRoute>();
-	for (const [address, { interface: name, mac }] of tables.endpoints)
-		if (links.named(name) !== undefined) routes.set(address, { interface: name, mac });
+	for (const [address, { interface: name, mac }] of tables.endpoints) {
+		const index = links.named(name)?.ifindex;
+		if (index !== undefined) routes.set(address, { interface: name, index, mac });
+	}
 	return routes;
 }

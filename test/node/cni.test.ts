@@ -301,7 +301,7 @@ t.test("failed attachments leave nothing behind", async (t) => {
 		);
 		t.match((await node.call("ADD", pod)).body, {
 			code: 100,
-			msg: /route add 0\.0\.0\.0\/0 .*: RTNETLINK answers: File exists/,
+			msg: /route add 0\.0\.0\.0\/0 .*: File exists/,
 		});
 		t.same(await node.traces(), []);
 		t.same((await node.state()).published, []);

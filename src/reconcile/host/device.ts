@@ -6,6 +6,8 @@
 import type { IpRoute } from "../../linux/iproute.js";
 import { IpRouteError } from "../../linux/iproute.js";
 import { HOST_DEVICE } from "../../linux/names.js";
+import { IFF } from "../../linux/netlink.js";
+import { readAddresses, readLink } from "../../linux/netlink_query.js";
 import type { Log } from "../../text/log.js";
 import { applyOffloads, type Offload } from "./offloads.js";
 import { sysctls } from "./sysctls.js";
@@ -32,13 +34,17 @@ interface DeviceLink {
 	addr_info: { local: string; prefixlen: number; scope: string }[];
 }
 
-async function readDevice(ip: IpRoute): Promise<DeviceLink | undefined> {
-	try {
-		return (await ip.query<DeviceLink>("address", "show", "dev", HOST_DEVICE))[0];
-	} catch (error) {
-		if (error instanceof IpRouteError && error.code === "ENODEV") return undefined;
-		throw error;
-	}
+async function readDevice(): Promise<DeviceLink | undefined> {
+	const link = await readLink(HOST_DEVICE);
+	if (link === undefined) return undefined;
+	const { index: ifindex, mtu, mac: address, flags } = link;
+	const set = (["UP", "NOARP"] as const).filter((flag) => (flags & IFF[flag]) !== 0);
+	const addr_info = (await readAddresses(ifindex)).map((one) => ({
+		local: one.address,
+		prefixlen: one.prefixLength,
+		scope: one.isLinkLocal ? "link" : "global",
+	}));
+	return { ifindex, flags: set, mtu, address, addr_info };
 }
 
 /** Creates the device with its MAC, because an ifb does not accept another later. */
@@ -50,7 +56,7 @@ async function create(ip: IpRoute, mac: string, log: Log): Promise<DeviceLink> {
 			if (error instanceof IpRouteError && error.code === "EOPNOTSUPP") continue;
 			throw error;
 		}
-		const device = await readDevice(ip);
+		const device = await readDevice();
 		if (device === undefined) break;
 		log.info({ interface: HOST_DEVICE, kind, ifindex: device.ifindex }, "created fairway0");
 		return device;
@@ -60,7 +66,7 @@ async function create(ip: IpRoute, mac: string, log: Log): Promise<DeviceLink> {
 
 /** The device with this MAC. A device that cannot change its MAC is recreated; its routes are written again. */
 async function deviceWithMac(ip: IpRoute, mac: string, log: Log): Promise<DeviceLink> {
-	const device = await readDevice(ip);
+	const device = await readDevice();
 	if (device === undefined) return create(ip, mac, log);
 	if (device.address === mac) return device;
 	try {
@@ -90,7 +96,7 @@ export async function applyHostDevice(
 		const said = failures.map(({ command, message }) => `${command}: ${message}`).join("; ");
 		throw new Error(`Cannot set up ${HOST_DEVICE}: ${said}`);
 	}
-	await applyOffloads(ip, HOST_DEVICE, OFFLOADS, log);
+	await applyOffloads(HOST_DEVICE, OFFLOADS, log);
 	return device.ifindex;
 }
 
@@ -137,7 +143,7 @@ export function changes(
 }
 
 export async function removeHostDevice(ip: IpRoute): Promise<boolean> {
-	if ((await readDevice(ip)) === undefined) return false;
+	if ((await readDevice()) === undefined) return false;
 	await ip.run("link", "del", "dev", HOST_DEVICE);
 	return true;
 }

@@ -10,16 +10,13 @@
  * logged once and is not a problem.
  */
 
-import { type IpRoute, IpRouteError } from "../../linux/iproute.js";
+import type { IpRoute } from "../../linux/iproute.js";
 import { GRO_DEVICE } from "../../linux/names.js";
+import { IFF } from "../../linux/netlink.js";
+import { readLink } from "../../linux/netlink_query.js";
 import type { Log } from "../../text/log.js";
 
 const RETRY_MS = 60_000;
-
-interface VxlanLink {
-	flags: string[];
-	linkinfo?: { info_data?: { port?: number } };
-}
 
 export class GroDevice {
 	readonly #ip: IpRoute;
@@ -58,8 +55,8 @@ export class GroDevice {
 	}
 
 	async #change(port: number): Promise<number> {
-		const device = await readDevice(this.#ip);
-		if (device?.linkinfo?.info_data?.port === port && device.flags.includes("UP")) return 0;
+		const device = await readLink(GRO_DEVICE);
+		if (device?.port === port && (device.flags & IFF.UP) !== 0) return 0;
 		// The port of a vxlan device cannot be changed.
 		if (device !== undefined) await this.#ip.run("link", "del", "dev", GRO_DEVICE);
 		if (port === 0) {
@@ -80,17 +77,8 @@ export class GroDevice {
 	}
 }
 
-async function readDevice(ip: IpRoute): Promise<VxlanLink | undefined> {
-	try {
-		return (await ip.query<VxlanLink>("-details", "link", "show", "dev", GRO_DEVICE))[0];
-	} catch (error) {
-		if (error instanceof IpRouteError && error.code === "ENODEV") return undefined;
-		throw error;
-	}
-}
-
 export async function removeGroDevice(ip: IpRoute): Promise<boolean> {
-	if ((await readDevice(ip)) === undefined) return false;
+	if ((await readLink(GRO_DEVICE)) === undefined) return false;
 	await ip.run("link", "del", "dev", GRO_DEVICE);
 	return true;
 }

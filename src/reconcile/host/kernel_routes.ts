@@ -7,13 +7,23 @@
 
 import type { BatchFailure, IpRoute } from "../../linux/iproute.js";
 import { HOST_DEVICE, isPodInterface, ROUTE_PROTOCOL } from "../../linux/names.js";
-import { fullPrefix } from "../../linux/network_watch.js";
+import {
+	type Change,
+	change,
+	deleteHostRoute,
+	type NetlinkError,
+	setHostRoute,
+	setNeighbour,
+} from "../../linux/netlink.js";
+import { readRouting } from "../../linux/netlink_query.js";
 import { Turns } from "../../loop/turns.js";
 import type { HostRoute } from "../../tables/tables.js";
 
 /** The route of a local Pod's address. */
 export interface PodRoute {
 	interface: string;
+	/** Of the interface. */
+	index: number;
 	mac: string;
 }
 
@@ -27,55 +37,33 @@ export interface RouteState {
 	others: string[];
 }
 
-interface IpRouteEntry {
-	dst: string;
-	dev?: string;
-	prefsrc?: string;
-	metric?: number;
-	metrics?: { mtu?: number }[];
-}
-
-interface IpNeighbour {
-	dst: string;
-	dev: string;
-	lladdr?: string;
-}
-
-export async function readRoutes(ip: IpRoute): Promise<RouteState> {
-	const ours = ["route", "show", "table", "main", "proto", String(ROUTE_PROTOCOL)];
-	const permanent = ["neighbour", "show", "nud", "permanent"];
-	const [routes4, routes6, neighbours] = await Promise.all([
-		ip.query<IpRouteEntry>("-4", ...ours),
-		ip.query<IpRouteEntry>("-6", ...ours),
-		ip.query<IpNeighbour>(...permanent),
-	]);
-	const macs = new Map<string, string>();
-	for (const { dst, dev, lladdr } of neighbours) macs.set(`${dst} ${dev}`, lladdr ?? "");
+export async function readRoutes(): Promise<RouteState> {
+	const { routes, neighbours, links } = await readRouting(ROUTE_PROTOCOL);
+	const names = new Map(links.map(({ index, name }) => [index, name]));
+	const macs = new Map(neighbours.map(({ address, index, mac }) => [`${address} ${index}`, mac]));
 	const state: RouteState = { hostRoutes: new Map(), podRoutes: new Map(), others: [] };
-	const add = (route: IpRouteEntry, family: 4 | 6) => {
-		const prefix = fullPrefix(route.dst, family);
-		if (route.dev === HOST_DEVICE) {
-			const mtu = route.metrics?.find((metric) => metric.mtu !== undefined)?.mtu ?? 0;
-			state.hostRoutes.set(prefix, { prefix, mtu, source: route.prefsrc ?? "" });
-		} else if (route.dev !== undefined && isPodInterface(route.dev) && prefix !== route.dst) {
-			const mac = macs.get(`${route.dst} ${route.dev}`) ?? "";
-			state.podRoutes.set(route.dst, { interface: route.dev, mac });
-		} else {
-			const device = route.dev === undefined ? "" : ` dev ${route.dev}`;
-			const metric = route.metric === undefined ? "" : ` metric ${route.metric}`;
-			state.others.push(`${prefix}${device}${metric} proto ${ROUTE_PROTOCOL}`);
-		}
-	};
 	const turns = new Turns();
-	for (const [routes, family] of [
-		[routes4, 4],
-		[routes6, 6],
-	] as const)
-		for (const route of routes) {
-			if (turns.due) await turns.pass();
-			add(route, family);
+	for (const { prefix, index, source = "", mtu = 0, metric } of routes) {
+		if (turns.due) await turns.pass();
+		const device = names.get(index);
+		const [address = "", length = ""] = prefix.split("/");
+		if (device === HOST_DEVICE) {
+			state.hostRoutes.set(prefix, { prefix, mtu, source });
+		} else if (device !== undefined && isPodInterface(device) && isWhole(address, length)) {
+			const mac = macs.get(`${address} ${index}`) ?? "";
+			state.podRoutes.set(address, { interface: device, index, mac });
+		} else {
+			const out = device === undefined ? "" : ` dev ${device}`;
+			const among = metric === undefined ? "" : ` metric ${metric}`;
+			state.others.push(`${prefix}${out}${among} proto ${ROUTE_PROTOCOL}`);
 		}
+	}
 	return state;
+}
+
+/** One address, not a network. */
+function isWhole(address: string, length: string): boolean {
+	return length === (address.includes(":") ? "128" : "32");
 }
 
 /** A line of a batch with its subject, to attribute failures. */
@@ -94,20 +82,44 @@ export function hostRouteRemoval(prefix: string): RouteLine {
 	return { line: `route del ${prefix} dev ${HOST_DEVICE} proto ${ROUTE_PROTOCOL}`, key: prefix };
 }
 
-export function podRouteLines(address: string, { interface: device, mac }: PodRoute): RouteLine[] {
-	const prefix = fullPrefix(address, address.includes(":") ? 6 : 4);
-	return [
-		{ line: `route replace ${prefix} dev ${device} proto ${ROUTE_PROTOCOL}`, key: address },
-		{
-			line: `neighbour replace ${address} lladdr ${mac} dev ${device} nud permanent`,
-			key: address,
-		},
-	];
+/** A change of a Pod's routes, with its address, to attribute failures. */
+export interface PodChange {
+	address: string;
+	changes: Change[];
 }
 
-export function podRouteRemoval(address: string, { interface: device }: PodRoute): RouteLine {
-	const prefix = fullPrefix(address, address.includes(":") ? 6 : 4);
-	return { line: `route del ${prefix} dev ${device} proto ${ROUTE_PROTOCOL}`, key: address };
+export function podRouteChange(
+	address: string,
+	{ interface: name, index, mac }: PodRoute,
+): PodChange {
+	const route = setHostRoute(address, ROUTE_PROTOCOL, index, name);
+	return { address, changes: [route, setNeighbour(address, mac, index, name)] };
+}
+
+export function podRouteRemoval(address: string, { index }: PodRoute): PodChange {
+	return { address, changes: [deleteHostRoute(address, ROUTE_PROTOCOL, index)] };
+}
+
+/** Makes these changes, all at once while none fails. Removing what no longer exists counts as success. */
+export async function writePodRoutes(
+	pods: readonly PodChange[],
+): Promise<{ address: string; failure: NetlinkError }[]> {
+	const refused: { address: string; failure: NetlinkError }[] = [];
+	try {
+		await change(pods.flatMap(({ changes }) => changes));
+		return refused;
+	} catch {
+		for (const { address, changes } of pods)
+			try {
+				await change(changes);
+			} catch (error) {
+				const failure = error as NetlinkError;
+				const isRemoval = changes.length === 1;
+				if (!isRemoval || !["ESRCH", "ENODEV"].includes(failure.code))
+					refused.push({ address, failure });
+			}
+		return refused;
+	}
 }
 
 /** Writes the lines in one batch. Removing what no longer exists counts as success. */

@@ -1,6 +1,6 @@
-/** Sets the offloads of wire interfaces that from_wire depends on, with ethtool. They are never reset. */
+/** Sets the offloads of wire interfaces that from_wire depends on, as ethtool(8) does. They are never reset. */
 
-import type { IpRoute } from "../../linux/iproute.js";
+import { change, type NetlinkError, setOffload } from "../../linux/netlink.js";
 import type { Log } from "../../text/log.js";
 
 export interface Offload {
@@ -44,21 +44,18 @@ export function offloadsFor({ kind, xdp, tunnels }: Situation): Offload[] {
 
 /** Writes differences. Failures are logged: they cost speed, or UDP GSO packets. */
 export async function applyOffloads(
-	ip: IpRoute,
 	device: string,
 	wanted: readonly Offload[],
 	log: Log,
 ): Promise<void> {
-	try {
-		const present = wanted.length > 0 ? await ip.command("ethtool", "-k", device) : "";
-		for (const { feature, value, reason } of wanted) {
-			const is = new RegExp(`^\\s*${feature}: (on|off)`, "m").exec(present)?.[1];
-			if (is === undefined || is === value) continue;
-			await ip.command("ethtool", "-K", device, feature, value);
-			log.info({ interface: device, feature, from: is, to: value, reason }, "set an offload");
+	for (const { feature, value, reason } of wanted)
+		try {
+			const [result] = await change([setOffload(device, feature, value === "on")]);
+			if (result?.changed)
+				log.info({ interface: device, feature, to: value, reason }, "set an offload");
+		} catch (error) {
+			// A kernel or a driver without it.
+			if ((error as NetlinkError).code === "EOPNOTSUPP") continue;
+			log.warn({ interface: device, err: error }, "cannot set offloads");
 		}
-	} catch (error) {
-		const facts = { interface: device, err: error };
-		log.warn(facts, "cannot set offloads");
-	}
 }

@@ -15,11 +15,12 @@ import {
 	hostRouteLine,
 	hostRouteRemoval,
 	type PodRoute,
-	podRouteLines,
+	podRouteChange,
 	podRouteRemoval,
 	type RouteLine,
 	type RouteState,
 	readRoutes,
+	writePodRoutes,
 	writeRoutes,
 } from "./kernel_routes.js";
 
@@ -70,7 +71,7 @@ export class HostState {
 		podRoutes: Map<string, PodRoute>,
 	): Promise<RouteOutcome> {
 		if (this.#routes === undefined) {
-			this.#routes = await readRoutes(this.#ip);
+			this.#routes = await readRoutes();
 			this.#hostRoutes = new Delta(this.#routes.hostRoutes);
 		}
 		const [actual, known] = [this.#routes, this.#hostRoutes];
@@ -79,34 +80,36 @@ export class HostState {
 		const pods = diffMap(actual.podRoutes, podRoutes);
 		const lines: RouteLine[] = [
 			...hosts.put.map(([prefix, route]) => hostRouteLine(prefix, route)),
-			...pods.put.flatMap(([address, route]) => podRouteLines(address, route)),
+			...hosts.remove.map(hostRouteRemoval),
+			...actual.others.map((line) => ({ line: `route del ${line}`, key: line })),
 		];
-		lines.push(...hosts.remove.map(hostRouteRemoval));
+		const podChanges = pods.put.map(([address, route]) => podRouteChange(address, route));
 		for (const address of pods.remove) {
 			const route = actual.podRoutes.get(address);
-			if (route !== undefined) lines.push(podRouteRemoval(address, route));
+			if (route !== undefined) podChanges.push(podRouteRemoval(address, route));
 		}
-		lines.push(...actual.others.map((line) => ({ line: `route del ${line}`, key: line })));
-		if (lines.length === 0) return { writes: 0, problems: [] };
-		const refused = await writeRoutes(this.#ip, lines);
+		if (lines.length === 0 && podChanges.length === 0) return { writes: 0, problems: [] };
+		const refused = lines.length === 0 ? [] : await writeRoutes(this.#ip, lines);
+		const refusedPods = podChanges.length === 0 ? [] : await writePodRoutes(podChanges);
 		// A Pod's interface that went meanwhile took its routes along; its message makes another pass.
-		const failures = refused.filter(({ key, failure }) => {
-			const gone = failure.code === "ENODEV" && podRoutes.has(key);
-			if (gone) this.#log.debug({ command: failure.command }, "a Pod's interface went meanwhile");
+		const failedPods = refusedPods.filter(({ address, failure }) => {
+			const gone = failure.code === "ENODEV" && podRoutes.has(address);
+			if (gone) this.#log.debug({ command: failure.what }, "a Pod's interface went meanwhile");
 			return !gone;
 		});
-		// What of a failed pair of lines was done is best asked of the kernel.
-		if (refused.length > 0) this.#routes = undefined;
+		// What of a failed pair was done is best asked of the kernel.
+		if (refused.length > 0 || refusedPods.length > 0) this.#routes = undefined;
 		else if (this.#routes === actual) {
 			for (const [prefix, route] of hosts.put) known.hold(prefix, route);
 			for (const prefix of hosts.remove) known.drop(prefix);
 			this.#routes = { ...actual, podRoutes: new Map(podRoutes), others: [] };
 		}
 		return {
-			writes: lines.length,
-			problems: failures.map(
-				({ failure }) => `Cannot write route "${failure.command}": ${failure.message}`,
-			),
+			writes: lines.length + podChanges.reduce((sum, { changes }) => sum + changes.length, 0),
+			problems: [
+				...refused.map(({ failure }) => ({ command: failure.command, said: failure.message })),
+				...failedPods.map(({ failure }) => ({ command: failure.what, said: failure.detail })),
+			].map(({ command, said }) => `Cannot write route "${command}": ${said}`),
 		};
 	}
 }

@@ -1,6 +1,10 @@
 /**
  * Attaches programs to devices: tcx links, or clsact filters on kernels without tcx, and XDP.
  *
+ * Pods' interfaces have filters on every kernel. A tcx link waits for a grace period of RCU with every
+ * attach (tcx_entry_sync), under the kernel's lock for all devices: two of them are 20 ms of each Pod's start,
+ * in which no other Pod starts. Links of an earlier version stay until their Pods end.
+ *
  * A link is pinned as PROGRAM-IFINDEX, an XDP link with its mode appended. A pinned link gets a new program
  * by an atomic update: every packet meets either the old or the new program.
  */
@@ -69,6 +73,8 @@ export class Hooks {
 	 * place has at most one filter of Fairway.
 	 */
 	readonly #filters = new Map<string, Place>();
+	/** Programs of filters that were seen in place, by place: asking for each costs a netlink socket. */
+	readonly #seen = new Map<string, number>();
 
 	/** Opens the pinned links; removes those of devices that no longer exist. */
 	constructor(pins: Pins, log: Log, tcx = supportsTcx()) {
@@ -107,7 +113,7 @@ export class Hooks {
 		for (const hook of hooks) {
 			const program = programOf(programs, hook.program);
 			try {
-				const changed = this.tcx
+				const changed = this.#usesLink(hook)
 					? this.#attachLink(hook, program)
 					: this.#attachFilter(hook, program);
 				if (changed) writes++;
@@ -122,6 +128,10 @@ export class Hooks {
 		return { writes, failures };
 	}
 
+	#usesLink({ program, device: { name, ifindex } }: Hook): boolean {
+		return this.tcx && (!isPodInterface(name) || this.#links.has(`${program}-${ifindex}`));
+	}
+
 	#attachLink({ program: name, device }: Hook, program: BpfProgram): boolean {
 		const type: AttachType = `tcx_${directions[name]}`;
 		return this.#ensure(`${name}-${device.ifindex}`, device.ifindex, program, type);
@@ -130,11 +140,20 @@ export class Hooks {
 	#attachFilter(hook: Hook, program: BpfProgram): boolean {
 		const { ifindex } = hook.device;
 		const direction = directions[hook.program];
-		this.#filters.set(placeName({ ifindex, direction }), { ifindex, direction });
+		const place = placeName({ ifindex, direction });
+		const { id } = program.info;
+		if (this.#seen.get(place) === id) return false;
+		this.#filters.set(place, { ifindex, direction });
 		const present = clsact.query(ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE);
-		if (present?.programId === program.info.id) return false;
-		clsact.attach(program, ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE);
-		return true;
+		const changed = present?.programId !== id;
+		if (changed) clsact.attach(program, ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE);
+		this.#seen.set(place, id);
+		return changed;
+	}
+
+	/** Someone may have removed filters, of which the kernel sends no message: looks at them again. */
+	doubt(): void {
+		this.#seen.clear();
 	}
 
 	/** Returns true if something had to be done. */
@@ -226,6 +245,7 @@ export class Hooks {
 		for (const [name, { ifindex, direction }] of this.#filters) {
 			if (places.has(name)) continue;
 			this.#filters.delete(name);
+			this.#seen.delete(name);
 			if (detachFilter(ifindex, direction)) removed++;
 		}
 		return removed;
@@ -233,10 +253,10 @@ export class Hooks {
 
 	/** Records clsact filters that an earlier agent left on these devices. */
 	adoptFilters(devices: readonly Device[]): void {
-		if (this.tcx) return;
-		for (const { ifindex } of devices)
+		for (const { name, ifindex } of devices)
 			for (const direction of ["ingress", "egress"] as const)
-				this.#filters.set(placeName({ ifindex, direction }), { ifindex, direction });
+				if (!this.tcx || isPodInterface(name))
+					this.#filters.set(placeName({ ifindex, direction }), { ifindex, direction });
 	}
 
 	/** Closes descriptors; everything stays attached. */

@@ -7,7 +7,6 @@
  * or driver, or the setting, changes.
  */
 
-import type { IpRoute } from "../../linux/iproute.js";
 import type { XdpMode, XdpSetting } from "../../tables/tables.js";
 import type { Log } from "../../text/log.js";
 import { applyOffloads, offloadsFor } from "../host/offloads.js";
@@ -30,7 +29,6 @@ interface Refusal {
 }
 
 export class Wire {
-	readonly #ip: IpRoute;
 	readonly #hooks: Hooks;
 	readonly #log: Log;
 	readonly #refusals = new Map<number, Refusal>();
@@ -40,8 +38,7 @@ export class Wire {
 	readonly #prepared = new Map<number, string>();
 	#devices: readonly WireDevice[] = [];
 
-	constructor(ip: IpRoute, hooks: Hooks, log: Log) {
-		this.#ip = ip;
+	constructor(hooks: Hooks, log: Log) {
 		this.#hooks = hooks;
 		this.#log = log;
 	}
@@ -72,7 +69,7 @@ export class Wire {
 			const situation = { kind, xdp: after, tunnels };
 			if (this.#prepared.get(ifindex) === JSON.stringify(situation)) continue;
 			this.#prepared.set(ifindex, JSON.stringify(situation));
-			await applyOffloads(this.#ip, name, offloadsFor(situation), this.#log);
+			await applyOffloads(name, offloadsFor(situation), this.#log);
 		}
 		return { writes, problems };
 	}

@@ -1,9 +1,9 @@
 /** Refused writes stay pending; removed objects are noticed and restored. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import t from "tap";
-import { BpfLink, BpfMap, BpfObject, clsact } from "#native";
-import { IpRoute } from "../../../src/linux/iproute.js";
-import { FILTER_HANDLE, FILTER_PRIORITY } from "../../../src/linux/names.js";
+import { BpfLink, BpfMap, BpfObject, clsact, supportsTcx } from "#native";
+import { FILTER_HANDLE, FILTER_PRIORITY, HOST_DEVICE } from "../../../src/linux/names.js";
+import { Links } from "../../../src/reconcile/links.js";
 import { Hooks } from "../../../src/reconcile/programs/hooks.js";
 import { Pins } from "../../../src/reconcile/programs/pins.js";
 import { Wire } from "../../../src/reconcile/programs/wire.js";
@@ -101,13 +101,13 @@ t.test(
 		t.equal(reconciler.podProblem(podInterface(1)), undefined);
 
 		// Programs that cannot be had now: no Pod may be believed attached.
-		const { query } = IpRoute.prototype;
-		IpRoute.prototype.query = () => Promise.reject(new Error("Cannot read links: no memory"));
+		const { read } = Links;
+		Links.read = () => Promise.reject(new Error("Cannot read links: no memory"));
 		try {
 			t.match(await reconciler.apply(tables), { ready: false });
 			t.match(reconciler.podProblem(podInterface(1)), /Cannot read links: no memory/);
 		} finally {
-			IpRoute.prototype.query = query;
+			Links.read = read;
 		}
 		await reconciler.apply(tables);
 		t.equal(reconciler.podProblem(podInterface(1)), undefined);
@@ -129,14 +129,22 @@ t.test("a pass that throws is a problem, and is run again", async (t) => {
 });
 
 t.test("what others do without a message of the kernel's is found and put right", async (t) => {
-	const { ifindex } = (await named(podInterface(0))) ?? { ifindex: 0 };
-	const link = () => BpfLink.openPinned(`${pinDir}/links/from_pod-${ifindex}`).info;
-	t.equal(link().ifindex, ifindex);
-	const before = link().id;
-	BpfLink.openPinned(`${pinDir}/links/from_pod-${ifindex}`).detach();
-	t.equal(link().ifindex, 0);
-	await until(() => link().ifindex === ifindex);
-	t.not(link().id, before);
+	const { ifindex: pod } = (await named(podInterface(0))) ?? { ifindex: 0 };
+	const filter = () => clsact.query(pod, "ingress", FILTER_PRIORITY, FILTER_HANDLE);
+	t.ok(filter());
+	clsact.detach(pod, "ingress", FILTER_PRIORITY, FILTER_HANDLE);
+	t.notOk(filter());
+	await until(() => filter() !== undefined);
+	if (supportsTcx()) {
+		const { ifindex } = (await named(HOST_DEVICE)) ?? { ifindex: 0 };
+		const link = () => BpfLink.openPinned(`${pinDir}/links/from_host-${ifindex}`).info;
+		t.equal(link().ifindex, ifindex);
+		const before = link().id;
+		BpfLink.openPinned(`${pinDir}/links/from_host-${ifindex}`).detach();
+		t.equal(link().ifindex, 0);
+		await until(() => link().ifindex === ifindex);
+		t.not(link().id, before);
+	}
 
 	const map = (name: string) => BpfMap.openPinned(`${pinDir}/maps/${name}`);
 	const peers = map("peers");
@@ -198,7 +206,6 @@ t.test("a Pod's interface is removed and recreated with the same name", async (t
 	const said = log.lines.length;
 	await ip.run("link", "del", "dev", podInterface(1));
 	await until(() => reconciler.tableReader.endpoint("10.244.1.3") === undefined);
-	await until(() => !attached("from_pod", before?.ifindex));
 	await reconciler.apply(tables);
 	const loud = log.lines.slice(said).filter(({ level }) => level === "error" || level === "warn");
 	t.same(loud, [], "that is how Pods end");
@@ -208,7 +215,12 @@ t.test("a Pod's interface is removed and recreated with the same name", async (t
 	await until(() => reconciler.tableReader.endpoint("10.244.1.3") !== undefined);
 	const after = reconciler.tableReader.endpoint("10.244.1.3");
 	t.not(after?.ifindex, before?.ifindex);
-	await until(() => attached("from_pod", after?.ifindex) && attached("to_pod", after?.ifindex));
+	await until(() =>
+		(["ingress", "egress"] as const).every(
+			(side) =>
+				clsact.query(after?.ifindex ?? 0, side, FILTER_PRIORITY, FILTER_HANDLE) !== undefined,
+		),
+	);
 	await until(async () => (await ip.query("route", "show", "10.244.1.3")).length === 1);
 });
 
