@@ -171,6 +171,7 @@ export class Agent {
 			pathEvents: this.#pathEvents,
 			pathMemory: this.#pathMemory,
 			onReady: () => this.#conflist?.install(),
+			reporter: source.reporter,
 		});
 		this.#prober = new Prober(config.probes, {
 			send: (packet) => kernel.sendProbe(packet),

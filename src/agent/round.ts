@@ -11,6 +11,7 @@
  */
 import type { FormerPeers } from "../cluster/former_peers.js";
 import type { PeerIds } from "../cluster/peer_ids.js";
+import type { PathNotice, Reporter } from "../cluster/reporter.js";
 import { formatProblem } from "../cluster/snapshot.js";
 import type { CniServer } from "../cni/server.js";
 import type { CompileInput } from "../compile/compile.js";
@@ -47,6 +48,8 @@ export interface RoundOptions {
 	pathMemory: PathMemory;
 	/** Packets flow from now on: Pods may come. */
 	onReady: () => void;
+	/** What this Node tells the cluster; undefined: nothing. */
+	reporter?: Reporter | undefined;
 }
 
 class NotReadyError extends Error {}
@@ -178,6 +181,7 @@ export class Round {
 		if (before !== undefined && before.self.podMTU !== now.self.podMTU) void cni.updateMTU();
 		if (ready) {
 			this.#logPeers(differences);
+			this.#report(differences, config);
 			return;
 		}
 		if (!packetsFlow) {
@@ -189,10 +193,23 @@ export class Round {
 		this.#change({ ready: true });
 		this.#logReady(now, config);
 		this.#options.onReady();
+		this.#options.reporter?.ready(config.trafficEncapMode === "encap");
 		// Last, because the first apply has as many as there are peers.
 		this.#logPeers(differences);
 		// For Pods that were attached before the MTU changed while no agent ran.
 		void cni.updateMTU();
+	}
+
+	#report(differences: readonly PeerDifference[], { trafficEncapMode }: Config): void {
+		const { reporter } = this.#options;
+		if (reporter === undefined) return;
+		reporter.ready(trafficEncapMode === "encap");
+		const notices = differences.flatMap(({ kind, before, peer }): PathNotice[] => {
+			if (kind !== "path" || before === undefined) return [];
+			const { node, family, path, reason } = peer;
+			return [{ peer: node, family, from: before.path, to: path, reason }];
+		});
+		if (notices.length > 0) reporter.pathsChanged(notices);
 	}
 
 	#logReady({ self: { podCIDRs, transport, podMTU }, peers }: InForce, config: Config): void {

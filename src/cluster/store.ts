@@ -9,6 +9,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { PodObject } from "./pod_object.js";
+import type { Reporter } from "./reporter.js";
 import type { ServiceCidrObject } from "./service_cidr_object.js";
 import type { ServiceObject } from "./service_object.js";
 import type { NodeObject, Problem } from "./snapshot.js";
@@ -60,8 +61,8 @@ export interface SourceFacts {
 export interface Source {
 	/** Of each kind that it writes. */
 	facts(): SourceFacts[];
-	/** All that can be looked at again is. */
-	resync(): Promise<void> | void;
+	/** Absent: nothing can be told there. */
+	readonly reporter?: Reporter;
 	close(): Promise<void>;
 }
 

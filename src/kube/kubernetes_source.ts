@@ -14,6 +14,7 @@ import type { Source, SourceFacts, Store } from "../cluster/store.js";
 import type { ReadAccess } from "./access.js";
 import { ApiClient } from "./api_client.js";
 import { type Clock, systemClock } from "./clock.js";
+import { KubernetesReporter } from "./kubernetes_reporter.js";
 import { LastGood, readLastGood } from "./last_good.js";
 import { Reflector } from "./reflector.js";
 import { resourcesOf } from "./resources.js";
@@ -36,6 +37,7 @@ const LIST_DELAY = { msPerNode: 2, most: 10_000 };
 
 export class KubernetesSource implements Source {
 	readonly client: ApiClient;
+	readonly reporter: KubernetesReporter;
 	readonly #store: Store;
 	readonly #clock: Clock;
 	readonly #reflectors: ReadonlyMap<string, Reflector>;
@@ -62,6 +64,7 @@ export class KubernetesSource implements Source {
 			...(userAgent === undefined ? {} : { userAgent }),
 		});
 		this.client = client;
+		this.reporter = new KubernetesReporter({ client, nodeName, clock, onChange });
 		const reflectors = new Map<string, Reflector>();
 		for (const resource of resourcesOf(nodeName)) {
 			const mirror = new StoreMirror(store, resource.kind);
@@ -91,11 +94,9 @@ export class KubernetesSource implements Source {
 		});
 	}
 
-	/** The watches tell what there is to look at. */
-	resync(): void {}
-
 	async close(): Promise<void> {
 		this.client.close();
+		await this.reporter.close();
 		await Promise.all([...this.#reflectors.values()].map((reflector) => reflector.close()));
 		await this.#lastGood.close();
 	}
@@ -107,9 +108,11 @@ export class KubernetesSource implements Source {
 		this.#store.update((writer) => {
 			const all = [...(unreachable === undefined ? [] : [unreachable]), ...problems];
 			const rest = "; what is known of the cluster stays in force";
+			const messages = [...new Set(all)].map((message) => `${message}${rest}`);
+			messages.push(...this.reporter.problems);
 			writer.report(
 				"kubernetes",
-				[...new Set(all)].map((message) => ({ message: `${message}${rest}` })),
+				messages.map((message) => ({ message })),
 			);
 		});
 	}

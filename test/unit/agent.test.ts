@@ -36,6 +36,8 @@ import {
 import type { HeldPeers, Tables } from "../../src/tables/tables.js";
 import * as world from "../packet/world.js";
 import { makeTables } from "../packet/world.js";
+import { type ApiObject, FakeCluster } from "../tools/fake_api/cluster.js";
+import { FakeServer } from "../tools/fake_api/server.js";
 import { paperSurvey } from "../tools/paper_survey.js";
 import { takeIn } from "../tools/taken_tables.js";
 
@@ -209,6 +211,8 @@ class Stage {
 		this.configure(config);
 		for (const [i, object] of nodes.entries()) this.manifest(`${i}.json`, object);
 	}
+	/** Default: the manifests. */
+	cluster: AgentOptions["cluster"] | undefined;
 	survey: AgentOptions["survey"];
 	cniConfDir = "";
 	async start(openKernel?: (options: KernelOptions) => Promise<Kernel>): Promise<void> {
@@ -218,7 +222,7 @@ class Stage {
 			nodeName: "n1",
 			configFile: this.#path("config.yaml"),
 			config: config.config,
-			cluster: { manifests: this.#path("manifests") },
+			cluster: this.cluster ?? { manifests: this.#path("manifests") },
 			runDir: this.#path("run"),
 			pinDir: this.#path("pin"),
 			cniConfDir: this.cniConfDir,
@@ -720,4 +724,47 @@ t.test("after a restart, peers stay until every manifest can be read", async (t)
 	await until("n4 is a peer", async () => (await second.peers()).length === 1);
 	t.notOk(last().routes.has("10.244.2.0/24"), "now it is known that n2 is gone");
 	t.match(await second.status(), { problems: [] });
+});
+
+t.test("the Kubernetes API as a source, and a restart without it", async (t) => {
+	const cluster = new FakeCluster();
+	for (const [name, number] of Object.entries({ n1: 1, n2: 2, n3: 3 }))
+		cluster.put("nodes", node(name, number) as ApiObject);
+	cluster.put("servicecidrs", {
+		...{ metadata: { name: "kubernetes" }, spec: { cidrs: ["10.96.0.0/12"] } },
+	});
+	const server = await new FakeServer(cluster).start();
+	t.teardown(() => server.stop());
+	const made = new Stage("{}");
+	t.teardown(() => made.end());
+	const access = { servers: [new URL(server.url)], ca: server.authority.certificate };
+	made.cluster = { kubernetes: async () => access };
+	await made.start();
+	await made.ready();
+	const peers = async () => (await made.peers()).map(({ node }) => node).join();
+	await until("both peers", async () => (await peers()) === "n2,n3");
+	await until("the service CIDR", () => made.kernel.applied.at(-1)?.routes.has("10.96.0.0/12"));
+	await until("all kinds", async () =>
+		(await made.status()).sources.every(({ synced, stale }) => synced && !stale),
+	);
+	t.match(
+		(await made.status()).sources.map(({ kind }) => kind),
+		["Node", "ServiceCIDR", "Service", "Pod", "EndpointSlice"],
+	);
+	t.strictSame((await made.status()).problems, []);
+	cluster.remove("nodes", "n3");
+	await until("one peer", async () => (await peers()) === "n2");
+	await made.agent?.stop();
+	await server.stop();
+
+	await made.start();
+	await made.ready();
+	t.equal(await peers(), "n2");
+	const status = await made.status();
+	t.match(status.sources[0], { kind: "Node", synced: false, stale: true, ageSeconds: null });
+	await until("the problem", async () =>
+		(await made.status()).problems.some((problem) =>
+			/^Cannot reach the Kubernetes API/.test(problem),
+		),
+	);
 });

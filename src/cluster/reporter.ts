@@ -1,0 +1,22 @@
+/** What an agent tells the cluster of itself, where its source takes that. */
+export interface Reporter {
+	/**
+	 * Packets flow on this Node from now on.
+	 *
+	 * @param tunnelled every peer is reached in a tunnel: no route of the network's is needed
+	 */
+	ready(tunnelled: boolean): void;
+	/** Paths that were in use have been replaced. */
+	pathsChanged(notices: readonly PathNotice[]): void;
+}
+
+export interface PathNotice {
+	/** Name of the Node. */
+	peer: string;
+	family: 4 | 6;
+	/** Kinds of path. */
+	from: string;
+	to: string;
+	/** A sentence. */
+	reason: string;
+}

@@ -1,0 +1,210 @@
+/**
+ * What the agent writes to the API. All of it is a help to people and the scheduler, none of it is needed:
+ * what is refused is a problem in one line, and tried again later.
+ *
+ *  1. the start-up taint `fairway.dev/agent-not-ready` is taken off this Node when packets flow
+ *  2. the condition NetworkUnavailable, if somebody has set it and the mode needs no routes
+ *  3. Events of path changes (path_notices.ts)
+ */
+import { randomBytes } from "node:crypto";
+import { listOf, mapping } from "../cluster/fields.js";
+import type { PathNotice, Reporter } from "../cluster/reporter.js";
+import { type ApiFailure, failureOf, readJson } from "./answers.js";
+import type { Answer, ApiClient, Call } from "./api_client.js";
+import { type Clock, sleep } from "./clock.js";
+import { type NoticeEvent, PathNotices } from "./path_notices.js";
+
+export const TAINT = "fairway.dev/agent-not-ready";
+
+/** Between two looks at this Node: taints and conditions come with a Node that registers anew. */
+const LOOK_MS = 60_000;
+const RETRY_MS = 10_000;
+/** The route controller's: whoever runs it knows whether there are routes. */
+const ROUTE_REASONS = new Set(["RouteCreated", "NoRouteCreated"]);
+/** Events under way; more are dropped, as they would be old when they arrive. */
+const WAITING_MAX = 20;
+
+export interface KubernetesReporterOptions {
+	client: Pick<ApiClient, "send">;
+	nodeName: string;
+	clock: Clock;
+	/** `problems` has changed. */
+	onChange: () => void;
+	/** Epoch, ms; default: of this machine. */
+	date?: () => Date;
+}
+
+export class KubernetesReporter implements Reporter {
+	readonly #options: KubernetesReporterOptions;
+	readonly #ended = new AbortController();
+	readonly #notices: PathNotices;
+	readonly #problems = new Map<string, string>();
+	#tunnelled = false;
+	#looking: Promise<void> | undefined;
+	/** Ends the pause between two looks. */
+	#again = new AbortController();
+	#waiting = 0;
+
+	constructor(options: KubernetesReporterOptions) {
+		this.#options = options;
+		this.#notices = new PathNotices(options.clock, (event) => void this.#write(event));
+	}
+
+	get problems(): string[] {
+		return [...this.#problems.values()];
+	}
+
+	ready(tunnelled: boolean): void {
+		const changed = tunnelled !== this.#tunnelled;
+		this.#tunnelled = tunnelled;
+		this.#looking ??= this.#look();
+		if (changed) this.#again.abort();
+	}
+
+	pathsChanged(notices: readonly PathNotice[]): void {
+		this.#notices.add(notices);
+	}
+
+	async close(): Promise<void> {
+		this.#notices.close();
+		this.#ended.abort(new Error("the agent is stopping"));
+		await this.#looking;
+	}
+
+	// ------------------------------------------------------------ this Node
+
+	async #look(): Promise<void> {
+		const { signal } = this.#ended;
+		while (!signal.aborted) {
+			let pause = LOOK_MS;
+			this.#again = new AbortController();
+			try {
+				await this.#mendNode();
+			} catch {
+				// The network's failures are the watches' problem.
+				pause = RETRY_MS;
+			}
+			const ended = AbortSignal.any([signal, this.#again.signal]);
+			await sleep(this.#options.clock, pause, ended);
+		}
+	}
+
+	async #mendNode(): Promise<void> {
+		const path = `/api/v1/nodes/${this.#options.nodeName}`;
+		const answer = await this.#send({ path });
+		if (answer.status !== 200) {
+			this.#note("node", `Cannot read this Node`, await failureOf(answer));
+			return;
+		}
+		const node = mapping(await readJson(answer));
+		this.#note("node");
+		await this.#removeTaint(path, node);
+		await this.#setCondition(path, node);
+	}
+
+	async #removeTaint(path: string, node: Record<string, unknown>): Promise<void> {
+		const taints = listOf(mapping(node.spec).taints, "spec.taints");
+		const others = taints.filter((taint) => mapping(taint).key !== TAINT);
+		if (others.length === taints.length) return this.#note("taint");
+		// Refused if anybody has changed the Node meanwhile: the next look sees what is there then.
+		const { resourceVersion } = mapping(node.metadata);
+		const body = { metadata: { resourceVersion }, spec: { taints: others } };
+		await this.#patch("taint", `Cannot take the taint ${TAINT} off this Node`, path, body);
+	}
+
+	async #setCondition(path: string, node: Record<string, unknown>): Promise<void> {
+		const conditions = listOf(mapping(node.status).conditions, "status.conditions").map(mapping);
+		const present = conditions.find(({ type }) => type === "NetworkUnavailable");
+		const others = present === undefined || ROUTE_REASONS.has(String(present.reason));
+		if (!this.#tunnelled || others || present.status === "False") return this.#note("condition");
+		const time = this.#now().toISOString();
+		const body = {
+			status: {
+				conditions: [
+					{
+						...{ type: "NetworkUnavailable", status: "False", reason: "FairwayIsUp" },
+						message: "Pods are reached in tunnels, which need no routes",
+						...{ lastHeartbeatTime: time, lastTransitionTime: time },
+					},
+				],
+			},
+		};
+		const what = "Cannot set the condition NetworkUnavailable of this Node";
+		const type = "application/strategic-merge-patch+json";
+		await this.#patch("condition", what, `${path}/status`, body, type);
+	}
+
+	async #patch(
+		key: string,
+		what: string,
+		path: string,
+		body: object,
+		contentType = "application/merge-patch+json",
+	): Promise<void> {
+		const answer = await this.#send({ method: "PATCH", path, body, contentType });
+		if (answer.status === 200) {
+			answer.cancel();
+			this.#note(key);
+			return;
+		}
+		const failure = await failureOf(answer);
+		// Somebody was faster; that is no problem.
+		if (answer.status === 409) throw failure;
+		this.#note(key, what, failure);
+	}
+
+	// ------------------------------------------------------------ Events
+
+	async #write({ type, reason, note }: NoticeEvent): Promise<void> {
+		const { nodeName } = this.#options;
+		if (this.#waiting >= WAITING_MAX) return;
+		this.#waiting++;
+		try {
+			const time = this.#now();
+			const answer = await this.#send({
+				method: "POST",
+				path: "/apis/events.k8s.io/v1/namespaces/default/events",
+				body: {
+					apiVersion: "events.k8s.io/v1",
+					kind: "Event",
+					metadata: { name: `${nodeName}.${randomBytes(8).toString("hex")}`, namespace: "default" },
+					// With microseconds (metav1.MicroTime).
+					eventTime: time.toISOString().replace("Z", "000Z"),
+					reportingController: "fairway.dev/agent",
+					reportingInstance: nodeName,
+					action: "ChangePath",
+					...{ type, reason, note },
+					// As kubelet's, whose Events of a Node have its name as uid.
+					regarding: { apiVersion: "v1", kind: "Node", name: nodeName, uid: nodeName },
+				},
+			});
+			if (answer.status === 201) {
+				answer.cancel();
+				this.#note("events");
+			} else this.#note("events", "Cannot write Events", await failureOf(answer));
+		} catch {
+			// Lost: who reads Events reads the API, which is away.
+		} finally {
+			this.#waiting--;
+		}
+	}
+
+	// ------------------------------------------------------------ common
+
+	#now(): Date {
+		return this.#options.date?.() ?? new Date();
+	}
+
+	#send(call: Omit<Call, "signal">): Promise<Answer> {
+		return this.#options.client.send({ ...call, signal: this.#ended.signal });
+	}
+
+	/** Without `what`: all is well. */
+	#note(key: string, what?: string, failure?: ApiFailure): void {
+		const problem = what === undefined ? undefined : `${what}: ${failure?.message}`;
+		if (this.#problems.get(key) === problem) return;
+		if (problem === undefined) this.#problems.delete(key);
+		else this.#problems.set(key, problem);
+		this.#options.onChange();
+	}
+}
