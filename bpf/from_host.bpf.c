@@ -147,7 +147,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	} else if (track->known) {
 		flow_keep(packet, now);
 	} else {
-		flow_begin(work, packet, now);
+		flow_begin(work, packet, &packet->key, now);
 		route_remember(flow, &route, packet->family, NULL, FLOW_ORIGINAL, epoch);
 		sender = from_pod_of_ours ? endpoint_lookup(&packet->key.source) : NULL;
 		if (sender)

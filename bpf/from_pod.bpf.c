@@ -181,7 +181,7 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 		return UNDECIDED;
 	}
 	sender = departure_sender(departure);
-	flow_begin(work, packet, departure->now);
+	flow_begin(work, packet, &work->target, departure->now);
 	route_remember(&work->flow, &departure->route, packet->family, sender, FLOW_ORIGINAL,
 		       departure->epoch);
 	if (departure->receiver.ifindex && sender)
@@ -191,6 +191,7 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	track->direction = FLOW_ORIGINAL;
 	if (!departure->wants_snat) {
 		track->known = flow_start(node, departure->sender.index);
+		target_find();
 		return UNDECIDED;
 	}
 	slot = snat_create(ctx, packet, node, remote_source(work, node), departure->sender.index);

@@ -2,7 +2,7 @@
 /* from_wire at TC ingress of a NIC: after GRO, and without XDP where that is unavailable. */
 #define FAIRWAY_HOOK HOOK_FROM_WIRE
 #include "lib/link_layer.h"
-#include "lib/wire.h"
+#include "lib/from_wire.h"
 
 /* Generic XDP copies a packet that has too little headroom, and the copy's skb->mac_len is 0 (seen on
  * 6.18): the packet then starts at its IP header. The skb still has the position of the Ethernet
@@ -35,7 +35,7 @@ int from_wire(struct __sk_buff *ctx)
 	work = work_start();
 	if (!work)
 		return TC_ACT_UNSPEC;
-	result = wire_receive(ctx, work, &work->verdict);
+	result = wire_receive(ctx, work);
 	record(&work->verdict);
 	return result;
 }

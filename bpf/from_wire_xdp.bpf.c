@@ -3,7 +3,7 @@
  * straight into the Pod. */
 #define FAIRWAY_XDP
 #define FAIRWAY_HOOK HOOK_FROM_WIRE_XDP
-#include "lib/wire.h"
+#include "lib/from_wire.h"
 
 SEC("xdp.frags")
 int from_wire_xdp(struct xdp_md *ctx)
@@ -16,7 +16,7 @@ int from_wire_xdp(struct xdp_md *ctx)
 	work = work_start();
 	if (!work)
 		return XDP_PASS;
-	result = wire_receive(ctx, work, &work->verdict);
+	result = wire_receive(ctx, work);
 	record(&work->verdict);
 	return result;
 }

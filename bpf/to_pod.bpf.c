@@ -37,7 +37,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		flow_keep(packet, now);
 		return pass(verdict);
 	}
-	flow_begin(work, packet, now);
+	flow_begin(work, packet, &packet->key, now);
 	work->flow.flags |= FLOW_STACK;
 	route_remember(&work->flow, &route, packet->family, NULL, FLOW_ORIGINAL, epoch);
 	owner = endpoint_lookup(&packet->key.source);

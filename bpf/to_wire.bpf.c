@@ -63,7 +63,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		work->question.wants_source = 1;
 		work->question.output = 1;
 		fib_ask(ctx, work);
-		flow_begin(work, packet, now);
+		flow_begin(work, packet, &packet->key, now);
 		flow->flags |= FLOW_STACK;
 		slot = snat_create(ctx, packet, node, remote_source(work, node), sender->index);
 		if (slot < 0)

@@ -186,7 +186,7 @@ int fill(struct __sk_buff *ctx)
 	__builtin_memcpy(&pod.mac, state->frame + ETH_ALEN, sizeof(pod.mac));
 	packet.key = headers.key;
 	work->packet = packet;
-	flow_begin(work, &packet, bpf_ktime_get_coarse_ns());
+	flow_begin(work, &packet, &packet.key, bpf_ktime_get_coarse_ns());
 	route_remember(&work->flow, &route, 4, &pod, FLOW_ORIGINAL, route_epoch(node));
 	work->flow.state = FLOW_UDP_ESTABLISHED;
 	work->flow.flags |= FLOW_REPLIED;

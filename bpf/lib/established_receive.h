@@ -11,6 +11,7 @@
 #ifndef FAIRWAY_ESTABLISHED_RECEIVE_H
 #define FAIRWAY_ESTABLISHED_RECEIVE_H
 
+#include "decap.h"
 #include "established.h"
 #include "untunnelled.h"
 #ifdef FAIRWAY_XDP

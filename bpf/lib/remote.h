@@ -15,7 +15,7 @@
 #include "mtu.h"
 #include "peer_count.h"
 #include "slow_path.h"
-#include "tunnel.h"
+#include "encap.h"
 #include "work.h"
 
 /* Notes traffic: the kernel is asked for the next hop of Pod packets to a peer. After a pause, tells the

@@ -41,15 +41,16 @@ stage int flow_lookup(const struct flow_key *key, const struct node_config *node
 	return 1;
 }
 
-/* Stage 2. The first packet may end its flow at once (RST). Answers reverse its tuple, until a
- * translation says otherwise. */
-static __always_inline void flow_begin(struct work *work, const struct packet *packet, __u64 now)
+/* Stage 2. The first packet may end its flow at once (RST). `target`: the tuple that it leaves with, which
+ * answers reverse; snat_create then changes where they go. */
+static __always_inline void flow_begin(struct work *work, const struct packet *packet,
+				       const struct flow_key *target, __u64 now)
 {
 	struct flow *flow = &work->flow;
 	struct flow_progress progress = {};
 
 	__builtin_memset(flow, 0, sizeof(*flow));
-	key_reverse(&work->reply, &packet->key);
+	key_reverse(&work->reply, target);
 	progress = flow_advanced(progress, FLOW_ORIGINAL, packet);
 	flow->state = progress.state;
 	flow->flags = progress.flags;

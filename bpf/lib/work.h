@@ -57,11 +57,16 @@ struct probe_datagram {
 	struct probe probe;
 };
 
-/* How a packet came from the wire. */
+/* What the stages of from_wire leave to those after them. */
 struct arrival {
 	__u64 source_mac; /* as in struct next_hop */
-	__u8 tunnelled;	  /* in a tunnel, which has come off */
-	__u8 pad[7];
+	__u64 now;
+	struct endpoint receiver; /* ifindex 0: no Pod of this Node */
+	struct route source;	  /* where it comes from */
+	__u32 epoch;
+	__u8 tunnelled; /* in a tunnel, which has come off */
+	__u8 to_host;
+	__u8 pad[2];
 };
 
 /* What the stages of from_pod leave to those after them. */
@@ -147,6 +152,7 @@ static __always_inline struct work *work_start(void)
 		__builtin_memset(&work->track, 0, sizeof(work->track));
 		__builtin_memset(&work->remote, 0, sizeof(work->remote));
 		__builtin_memset(&work->departure, 0, sizeof(work->departure));
+		__builtin_memset(&work->arrival, 0, sizeof(work->arrival));
 		__builtin_memset(&work->verdict, 0, sizeof(work->verdict));
 		work->verdict.peer = NO_PEER;
 	}

@@ -339,7 +339,7 @@ export const ANY_QUERY: FibQuery = {
 };
 
 /** The answers of this namespace's FIB. The programs use the real one. */
-export function fib({ destination, source }: FibQuery): FibAnswer {
+export function fib({ destination, source, isOutput }: FibQuery): FibAnswer {
 	// The unspecified address has no text.
 	const family = (destination || source).includes(":") ? 6 : 4;
 	const wire = {
@@ -352,6 +352,10 @@ export function fib({ destination, source }: FibQuery): FibAnswer {
 	if (destination === unreachableHost[family]) return { kind: "noRoute", type: "unreachable" };
 	if (destination === prohibitedHost[family]) return { kind: "noRoute", type: "prohibit" };
 	if (destination === blackholeHost[family]) return { kind: "noRoute", type: "blackhole" };
+	// The loopback's routes do not lead out of the NIC, the default route does.
+	if (isOutput && destination.startsWith("127.")) {
+		return { ...wire, nextHop: router[family], destinationMac: ROUTER_MAC };
+	}
 	// Link-local addresses are handled by the Node's own stack.
 	if (isLocal(destination) || /^fe[89ab].:/.test(destination)) return { kind: "notForwarded" };
 	const peer = peers.find(

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * from_wire's stage 5: what is for the Node itself, or for whom it stands.
+ *
+ *  probes        questions and answers of peers, at TC (probe_answer.h)
+ *  translated    back to the Pod, the Node's stack, or the Node as a client that from_host translated
+ *  the rest      of a peer's Pods into fairway0, else to the Node's stack
+ */
+#ifndef FAIRWAY_WIRE_TO_HOST_H
+#define FAIRWAY_WIRE_TO_HOST_H
+
+#include "arrival.h"
+#ifndef FAIRWAY_XDP
+#include "probe_answer.h"
+#endif
+
+#define wire_to_host FOR_HOOK(wire_to_host)
+stage int wire_to_host(context *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	const struct endpoint *endpoint;
+	struct verdict *verdict;
+	struct packet *packet;
+	struct route source;
+	struct track *track;
+	struct flow *flow;
+	__u32 epoch;
+	__u64 now;
+#ifndef FAIRWAY_XDP
+	struct gso gso = gso_of(ctx);
+	struct packet *quoted;
+	enum drop_reason reason;
+	__u32 probed;
+#endif
+
+	if (!work || !node)
+		return discard();
+	verdict = &work->verdict;
+	packet = &work->packet;
+	track = &work->track;
+	flow = &work->flow;
+	epoch = work->arrival.epoch;
+	now = work->arrival.now;
+#ifndef FAIRWAY_XDP
+	quoted = &work->inner;
+	probed = probe_from(ctx, packet, node);
+	if (probed != NO_PEER) {
+		verdict->peer = probed;
+		if (!work->arrival.tunnelled && probe_asks(ctx, packet) &&
+		    link_check(ctx, work, probed, node) == LINK_ANOTHER)
+			return dropped(verdict, DROP_PEER_MAC_MISMATCH);
+		return probe_receive(ctx, work, node, probed);
+	}
+	source = route_lookup(&packet->key.source);
+	if (source.kind == ROUTE_LOCAL_PODS || source.kind == ROUTE_HOST)
+		return dropped(verdict, DROP_MARTIAN_SOURCE);
+	if (source.kind == ROUTE_PEER) {
+		reason = source_refused(ctx, work, source.peer, track->known, node);
+		if (reason)
+			return dropped(verdict, reason);
+		/* What goes to another address of the Node, the peer's Pods do not send as a
+		 * peer's. */
+		if (address_equal(&packet->key.destination, gateway_address(node, packet->family)))
+			wire_count(packet, source.peer, true, false, &gso);
+	}
+	__builtin_memset(quoted, 0, sizeof(*quoted));
+
+	if (packet->flags & PACKET_ICMP_ERROR)
+		track->related = related_lookup(ctx, packet, quoted, node, now);
+	if (packet->flags & PACKET_PORTS_UNKNOWN) {
+		/* The first fragment will show the destination. The Node's reassembly gets the packet
+		 * now, in case it is for the Node; the slow path gets a copy, in case it is for a Pod. */
+		if (node->flags & NODE_SNAT)
+			slow_path_send(ctx, packet, node, SLOW_HOLD, 0, verdict);
+		verdict->drop_reason = DROP_NONE;
+	}
+#endif
+	if (target_find()) {
+		if (flow->flags & FLOW_STACK) {
+#ifndef FAIRWAY_XDP
+			/* to_wire translated it last, so it is turned back first. */
+			if (!track->related)
+				flow_keep(packet, now);
+			if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 0))
+				return dropped(verdict, DROP_REWRITE_FAILED);
+#endif
+			return pass(verdict);
+		}
+		endpoint = endpoint_lookup(&work->target.destination);
+		if (endpoint) {
+#ifdef FAIRWAY_XDP
+			if (too_long_for_redirect(ctx, packet->length, endpoint->ifindex))
+				return pass(verdict);
+#endif
+			if (packet->ttl <= 1) {
+				slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
+				return discard();
+			}
+			if (!track->related) {
+				if (!flow_current(flow, epoch)) {
+					source = route_resolve(&packet->key.source);
+					route_remember(flow, &source, packet->family, endpoint,
+						       !track->direction, epoch);
+					track->remembered = 1;
+				}
+				flow_keep(packet, now);
+			}
+			work->arrival.receiver = *endpoint;
+			work->arrival.source.kind = ROUTE_OUTSIDE;
+			return wire_deliver(ctx, node);
+		}
+#ifndef FAIRWAY_XDP
+		/* from_host translated an address of the Node itself. */
+		if (route_lookup(&work->target.destination).kind == ROUTE_HOST) {
+			if (!track->related)
+				flow_keep(packet, now);
+			if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 0))
+				return dropped(verdict, DROP_REWRITE_FAILED);
+			return emit_host(ctx, node, verdict);
+		}
+		return dropped(verdict, DROP_NO_ENDPOINT);
+#endif
+	}
+#ifdef FAIRWAY_XDP
+	return pass(verdict);
+#else
+	if (source.kind != ROUTE_PEER)
+		return pass(verdict);
+	if (track->known && !flow_current(flow, epoch)) {
+		route_remember(flow, &source, packet->family, NULL, FLOW_REPLY, epoch);
+		track->remembered = 1;
+	}
+	wire_flow(work, &source, NULL, node);
+	return emit_host(ctx, node, verdict);
+#endif
+}
+
+#endif
