@@ -16,6 +16,7 @@ import { FormerPeers } from "../cluster/former_peers.js";
 import { ManifestDirectory } from "../cluster/manifests.js";
 import { PeerIds } from "../cluster/peer_ids.js";
 import { type Source, type SourceFacts, Store } from "../cluster/store.js";
+import { CNI_CONF_DIR } from "../cni/conf_dir.js";
 import { Conflist } from "../cni/conflist.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { CniRequest } from "../cni/protocol.js";
@@ -29,6 +30,7 @@ import { PathEvents } from "../observe/path_events.js";
 import { PathMemory } from "../observe/path_memory.js";
 import { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey/survey.js";
+import { findLeftovers } from "../report/leftovers.js";
 import { withComponent } from "../text/log.js";
 import { version } from "../text/version.js";
 import { Answers } from "./answers.js";
@@ -218,6 +220,7 @@ export class Agent {
 			prober: this.#prober,
 			pathEvents: this.#pathEvents,
 			loopLag: this.#loopLag,
+			leftovers: () => findLeftovers(new IpRoute(), cniConfDir === "" ? CNI_CONF_DIR : cniConfDir),
 			survey: options.survey ?? ((nodes, signal) => this.#prober.survey(nodes, signal)),
 		});
 	}

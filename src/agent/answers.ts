@@ -3,6 +3,7 @@ import type {
 	CheckAnswer,
 	EndpointStatus,
 	ExplainAnswer,
+	Leftovers,
 	PeerStatus,
 	Status,
 } from "../api/messages.js";
@@ -39,6 +40,8 @@ export interface AnswersOptions {
 	prober: Prober;
 	pathEvents: PathEvents;
 	loopLag: LoopLag;
+	/** What other CNIs have left on this Node. */
+	leftovers: () => Promise<Leftovers[]>;
 	/** Surveys these Nodes, or all of them, over every path. */
 	survey: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
 }
@@ -106,6 +109,7 @@ export class Answers {
 			hybridDirect: config().hybrid.direct,
 			candidate: (survey) => candidates.has(peerKey(survey)),
 			survey: (nodes) => survey(nodes, signal),
+			leftovers: this.#options.leftovers,
 		});
 	}
 

@@ -133,6 +133,22 @@ export interface CheckAnswer {
 	modes: ModeSummary[];
 	/** Only causes that were found. */
 	causes: FoundCause[];
+	/** What other CNIs have left on this Node; an entry for each of them. */
+	leftovers: Leftovers[];
+}
+
+export interface Leftovers {
+	/** "flannel" */
+	cni: string;
+	interfaces: string[];
+	/** Number of routes that lead out of the first of them. */
+	routes: number;
+	/** Of iptables, both families. */
+	chains: string[];
+	/** Network configurations of the container runtime. */
+	files: string[];
+	/** What to do: sentences, and commands that begin with "$ ". */
+	advice: string[];
 }
 
 /** `GET /check`: paths of the checks that are under way, or were last. */

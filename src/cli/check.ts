@@ -6,6 +6,7 @@ import {
 	type CheckedPeer,
 	type CheckProgress,
 	type CheckRequest,
+	type Leftovers,
 	NO_SUCH_PEER,
 } from "../api/messages.js";
 import type { FoundCause } from "../probe/causes.js";
@@ -111,7 +112,7 @@ function legText({ finding, length, loss }: Leg, size: "small" | "full"): string
 const WIDTH = 116;
 
 export function checkText(answer: CheckAnswer): string {
-	if (answer.peers.length === 0) return "There are no peers.\n";
+	if (answer.peers.length === 0) return `There are no peers.\n${leftoversText(answer.leftovers)}`;
 	const nameWidth = Math.max(...answer.modes.map(({ mode }) => mode.length)) + 1;
 	const modes = answer.modes.map(({ mode, configured, sentence }) => {
 		const lines = wrap(sentence, WIDTH - nameWidth - 3);
@@ -124,7 +125,32 @@ export function checkText(answer: CheckAnswer): string {
 		...modes,
 		verdictLines(answer.peers, answer.mode),
 		causesText(answer.causes),
+		leftoversText(answer.leftovers),
 	].join("");
+}
+
+function leftoversText(leftovers: readonly Leftovers[]): string {
+	if (leftovers.length === 0) return "";
+	const texts = leftovers.map(({ cni, interfaces, routes, chains, files, advice }) => {
+		const parts = [
+			...counted(interfaces, "interface"),
+			...(routes > 0 ? [`${routes} routes by them`] : []),
+			...counted(chains, "iptables chain"),
+			...counted(files, "configuration"),
+		];
+		const steps = advice.flatMap((step) =>
+			step.startsWith("$ ") ? [step] : wrap(step, WIDTH - 2),
+		);
+		return `\n${wrap(`- ${cni}: ${parts.join("; ")}`, WIDTH).join("\n  ")}\n${indent(2, steps)}`;
+	});
+	return `\nLeft by other CNIs\n${texts.join("")}`;
+}
+
+function counted(names: readonly string[], what: string): string[] {
+	if (names.length === 0) return [];
+	const more = names.length > NAMED ? ` and ${names.length - NAMED} more` : "";
+	const noun = names.length === 1 ? what : `${what}s`;
+	return [`${names.length} ${noun} (${names.slice(0, NAMED).join(", ")}${more})`];
 }
 
 /** Peers that the active mode breaks, or would use unverified. */

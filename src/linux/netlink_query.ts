@@ -68,9 +68,9 @@ const ADDRESS_HEADER = 8;
 const ROUTE_HEADER = 12;
 const NEIGHBOUR_HEADER = 12;
 
-/** Every link of this namespace. @throws NetlinkError */
-export async function readLinks(): Promise<Link[]> {
-	const [links] = await change([{ what: "link show", step: { message: allLinks() } }]);
+/** Every link of this namespace, or of that of a path. @throws NetlinkError */
+export async function readLinks(netns?: string): Promise<Link[]> {
+	const [links] = await change([{ what: "link show", step: { message: allLinks() } }], netns);
 	return decodeLinks(links);
 }
 

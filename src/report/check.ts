@@ -1,7 +1,12 @@
 /** `POST /check`: probes every path to the peers and says what each mode would do. */
 
 import { setImmediate as turn } from "node:timers/promises";
-import { type CheckAnswer, type CheckedPeer, NO_SUCH_PEER } from "../api/messages.js";
+import {
+	type CheckAnswer,
+	type CheckedPeer,
+	type Leftovers,
+	NO_SUCH_PEER,
+} from "../api/messages.js";
 import { RequestError } from "../api/server.js";
 import { gather, suspects } from "../probe/causes.js";
 import { deduce, type PathSurvey } from "../probe/survey/survey.js";
@@ -18,6 +23,7 @@ export interface CheckContext {
 	candidate: (survey: PathSurvey) => boolean;
 	/** Probes these Nodes, or all of them, over every path of every family. */
 	survey: (nodes?: readonly string[]) => Promise<PathSurvey[]>;
+	leftovers: () => Promise<Leftovers[]>;
 }
 
 /** @throws RequestError */
@@ -52,6 +58,8 @@ export async function check(request: unknown, context: CheckContext): Promise<Ch
 		peers,
 		modes: summarize(peers, context.mode),
 		causes: gather(peers),
+		// What cannot be read here is no reason to keep the rest back.
+		leftovers: await context.leftovers().catch(() => []),
 	};
 }
 

@@ -248,6 +248,7 @@ function checked(mode: CheckAnswer["mode"], ...networks: PaperNetwork[]): Promis
 		peers: surveys.map(({ node }) => node),
 		hybridDirect: "proven",
 		candidate: () => true,
+		leftovers: async () => [],
 		survey: async () => surveys,
 	});
 }
@@ -299,10 +300,31 @@ t.test("text of a check", async (t) => {
 		peers: ["n2"],
 		hybridDirect: "proven",
 		candidate: () => true,
+		leftovers: async () => [],
 		survey: async () => lossy.peers,
 	});
 	t.match(checkText(again), /ok -3% +ok -3% +1500 -3%/);
-	t.equal(checkText(await checked("encap")), "There are no peers.\n");
+	const none = await checked("encap");
+	t.equal(checkText(none), "There are no peers.\n");
+	const interfaces = ["cni0", "flannel.1", "a", "b", "c", "d", "e", "f", "g"];
+	const flannel = {
+		...{ cni: "flannel", interfaces, routes: 3, chains: ["FLANNEL-FWD"], files: [] },
+		advice: ["Remove them if flannel no longer runs on this Node.", "$ ip link del dev cni0"],
+	};
+	t.equal(
+		checkText({ ...none, leftovers: [flannel] }),
+		[
+			"There are no peers.",
+			"",
+			"Left by other CNIs",
+			"",
+			"- flannel: 9 interfaces (cni0, flannel.1, a, b, c, d, e, f and 1 more); 3 routes by them; 1 iptables chain",
+			"  (FLANNEL-FWD)",
+			"  Remove them if flannel no longer runs on this Node.",
+			"  $ ip link del dev cni0",
+			"",
+		].join("\n"),
+	);
 
 	const shown = eventsText(events);
 	t.match(shown, /^2026-11-28T10:00:00\.000Z +n2 +v4 +- +geneve +1450 +Not proven yet\.$/m);
