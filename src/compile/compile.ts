@@ -38,7 +38,7 @@ export type { PathVerdict } from "./peer_path.js";
 export interface CompileInput {
 	config: Config;
 	/** Nodes are replaced, never changed. */
-	snapshot: Pick<Snapshot, "nodes"> & Partial<Pick<Snapshot, "services">>;
+	snapshot: Pick<Snapshot, "nodes"> & Partial<Pick<Snapshot, "services" | "synced">>;
 	network: Network;
 	nodeName: string;
 	/** Node name → peer id. */

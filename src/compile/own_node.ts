@@ -59,7 +59,7 @@ const SLOW_PATH_RATE = 2000;
 /** What it is made of. */
 export interface OwnNodeInput {
 	config: Config;
-	snapshot: Pick<Snapshot, "nodes"> & Partial<Pick<Snapshot, "services">>;
+	snapshot: Pick<Snapshot, "nodes"> & Partial<Pick<Snapshot, "services" | "synced">>;
 	network: Network;
 	nodeName: string;
 }
@@ -72,7 +72,10 @@ export function ownNode({
 }: OwnNodeInput): { ready: true; own: OwnNode } | NotReady {
 	const node = snapshot.nodes.get(nodeName);
 	if (node === undefined)
-		return notReady(`a usable Node object named ${nodeName}, the cluster has none`, []);
+		return notReady(
+			`a usable Node object named ${nodeName}, ${snapshot.synced === false ? "the cluster has not told all of them yet" : "the cluster has none"}`,
+			[],
+		);
 	const kernel = new KernelRoutes(network.routes);
 	const { transport, problems } = selectTransport(config, node, network, kernel);
 	if (transport === undefined)

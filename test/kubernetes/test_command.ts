@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import t from "tap";
 import { onInterrupt } from "../../src/lab/interrupt.js";
 import { type Mode, modes } from "./agents.js";
+import { clientTests } from "./client.js";
 import { Cluster, sweep } from "./cluster.js";
 import { record } from "./conformance_document.js";
 import { makeImages } from "./images.js";
@@ -15,7 +16,7 @@ import { smokeTests } from "./smoke.js";
 import { readSuite, runSpecs, runSuite, type SpecResult, suiteNames } from "./upstream.js";
 
 /** Suites of this project's own; the others are upstream's. They change modes themselves. */
-const own = ["smoke", "routing"];
+const own = ["client", "smoke", "routing"];
 
 const usage = `Usage: npm run test:cluster [-- OPTIONS]
   --mode MODE       one of ${networks.join(", ")}; may be repeated (default: ${modes.join(", ")})
@@ -80,6 +81,10 @@ async function main(): Promise<void> {
 	const selected = chosen<Network>("mode", values.mode, networks);
 	const suites = chosen("suite", values.suite, [...own, ...suiteNames]);
 	const procs = Number(values.procs);
+	if (suites.includes("client")) {
+		await announced("client", () => clientTests(t));
+		if (suites.length === 1) return;
+	}
 	const cluster = await announced("cluster", Cluster.up);
 	try {
 		let first = true;

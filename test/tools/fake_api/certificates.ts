@@ -28,8 +28,11 @@ export class Authority {
 		]);
 	}
 
-	/** @param names DNS names and addresses that a server has */
-	issue(commonName: string, names: readonly string[] = []): Issued {
+	/**
+	 * @param names DNS names and addresses that a server has
+	 * @param organization of a client: its group
+	 */
+	issue(commonName: string, names: readonly string[] = [], organization?: string): Issued {
 		const { publicKey, privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
 		const alternatives = names.map((name) => {
 			const bytes = parseAddress(name);
@@ -39,12 +42,17 @@ export class Authority {
 		});
 		const extensions = names.length === 0 ? [] : [extension("551d11", sequence(...alternatives))];
 		return {
-			certificate: this.#sign(commonName, publicKey, extensions),
+			certificate: this.#sign(commonName, publicKey, extensions, organization),
 			key: privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
 		};
 	}
 
-	#sign(subject: string, publicKey: KeyObject, extensions: Buffer[]): string {
+	#sign(
+		subject: string,
+		publicKey: KeyObject,
+		extensions: Buffer[],
+		organization?: string,
+	): string {
 		const ecdsaWithSha256 = sequence(objectId("2a8648ce3d040302"));
 		const body = sequence(
 			tlv(0xa0, integer(2)),
@@ -53,7 +61,7 @@ export class Authority {
 			distinguishedName(this.#name),
 			// Far around now, whatever the machine's clock.
 			sequence(tlv(0x17, Buffer.from("200101000000Z")), tlv(0x18, Buffer.from("21200101000000Z"))),
-			distinguishedName(subject),
+			distinguishedName(subject, organization),
 			publicKey.export({ type: "spki", format: "der" }),
 			...(extensions.length === 0 ? [] : [tlv(0xa3, sequence(...extensions))]),
 		);
@@ -94,9 +102,11 @@ function objectId(hex: string): Buffer {
 	return tlv(0x06, Buffer.from(hex, "hex"));
 }
 
-function distinguishedName(commonName: string): Buffer {
-	const name = sequence(objectId("550403"), tlv(0x0c, Buffer.from(commonName)));
-	return sequence(tlv(0x31, name));
+function distinguishedName(commonName: string, organization?: string): Buffer {
+	const part = (oid: string, text: string) =>
+		tlv(0x31, sequence(objectId(oid), tlv(0x0c, Buffer.from(text))));
+	const group = organization === undefined ? [] : [part("55040a", organization)];
+	return sequence(...group, part("550403", commonName));
 }
 
 function extension(oid: string, value: Buffer, critical = false): Buffer {
