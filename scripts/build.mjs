@@ -66,8 +66,10 @@ export function generateTables({ check = false, force = false } = {}) {
 			"scripts/counters.ts",
 			"scripts/clouds.ts",
 			"scripts/configuration.ts",
+			"scripts/metrics.ts",
 			"src/config/config.ts",
 			"src/config/schema.ts",
+			"src/http/metrics.ts",
 			"src/probe/causes.ts",
 			...filesUnder("src/tables", /^(btf|elf|layout|generated)\.ts$/),
 		]);

@@ -1,7 +1,7 @@
 // Writes src/tables/generated.ts from the BTF of the linked BPF object:
 //   1 enums   2 structs as codecs   3 maps   4 knobs
-// docs/COUNTERS.md from the header's comments, docs/CLOUDS.md from src/probe/causes.ts and
-// docs/CONFIGURATION.md from src/config/schema.ts.
+// docs/COUNTERS.md from the header's comments, docs/CLOUDS.md from src/probe/causes.ts,
+// docs/CONFIGURATION.md from src/config/schema.ts and docs/METRICS.md from src/http/metrics.ts.
 // With --check it only compares, and fails when a committed file is another.
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -20,6 +20,7 @@ import {
 import { cloudsPage } from "./clouds.js";
 import { configurationPage } from "./configuration.js";
 import { countersPage } from "./counters.js";
+import { metricsPage } from "./metrics.js";
 
 const OBJECT = "build/bpf/fairway.bpf.o";
 const OUTPUT = "src/tables/generated.ts";
@@ -27,6 +28,7 @@ const HEADER = "bpf/lib/tables.h";
 const COUNTERS = "docs/COUNTERS.md";
 const CLOUDS = "docs/CLOUDS.md";
 const CONFIGURATION = "docs/CONFIGURATION.md";
+const METRICS = "docs/METRICS.md";
 
 const PER_CPU_TYPES = new Set([5, 6, 10]); // BPF_MAP_TYPE_{PERCPU_HASH,PERCPU_ARRAY,LRU_PERCPU_HASH}
 
@@ -270,3 +272,4 @@ accept(OUTPUT, generate(readFileSync(OBJECT)));
 accept(COUNTERS, countersPage(readFileSync(HEADER, "utf8")));
 accept(CLOUDS, cloudsPage());
 accept(CONFIGURATION, configurationPage());
+accept(METRICS, metricsPage());

@@ -40,6 +40,7 @@ const allowed = {
 		"cni",
 		"observe",
 	],
+	http: ["tables", "config", "api"],
 	install: ["linux"],
 	lab: ["text", "api"],
 	agent: "every folder above",

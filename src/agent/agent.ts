@@ -19,7 +19,7 @@ import { type Source, type SourceFacts, Store } from "../cluster/store.js";
 import { CNI_CONF_DIR } from "../cni/conf_dir.js";
 import { Conflist } from "../cni/conflist.js";
 import type { Endpoint } from "../cni/endpoint.js";
-import type { CniRequest } from "../cni/protocol.js";
+import type { CniRequest, CniResponse } from "../cni/protocol.js";
 import { CniServer } from "../cni/server.js";
 import type { Config } from "../config/config.js";
 import type { ReadAccess } from "../kube/access.js";
@@ -40,6 +40,7 @@ import { Loop } from "./loop.js";
 import { ProblemLog } from "./problem_log.js";
 import { Round } from "./round.js";
 import { Sources } from "./sources.js";
+import { Web } from "./web.js";
 
 export interface AgentOptions {
 	nodeName: string;
@@ -72,6 +73,7 @@ export class Agent {
 	readonly #loopLag: LoopLag;
 	readonly #pathEvents: PathEvents;
 	readonly #pathMemory: PathMemory;
+	readonly #web: Web;
 
 	static async start(options: AgentOptions): Promise<Agent> {
 		const { runDir, pinDir, config, log } = options;
@@ -99,7 +101,7 @@ export class Agent {
 				"POST /explain": (body) => ({ status: 200, body: started().answers.explain(body) }),
 				"POST /cni": async (body) => ({
 					status: 200,
-					body: await started().#cni.handle(body as CniRequest),
+					body: await started().#handleCni(body as CniRequest),
 				}),
 			},
 			{
@@ -122,6 +124,7 @@ export class Agent {
 			await api.close();
 			throw error;
 		}
+		await agent.#web.configure(config.http);
 		agent.#loop.request();
 		agent.#cni.workOffDeletions();
 		return agent;
@@ -151,8 +154,9 @@ export class Agent {
 		this.#sources = new Sources({
 			...{ configFile, config, store, source, kernel, log },
 			admission: new Admission(store, (name) => formerPeers.had(name)),
-			onConfig: ({ log: { level } }) => {
+			onConfig: ({ http, log: { level } }) => {
 				options.log.level = level;
+				void this.#web.configure(http);
 			},
 			onChange: () => this.#loop.request(),
 		});
@@ -215,6 +219,7 @@ export class Agent {
 				),
 				...problems.current,
 				...(this.#conflist?.problems() ?? []),
+				...this.#web.problems(),
 			],
 			cni: this.#cni,
 			prober: this.#prober,
@@ -223,6 +228,16 @@ export class Agent {
 			leftovers: () => findLeftovers(new IpRoute(), cniConfDir === "" ? CNI_CONF_DIR : cniConfDir),
 			survey: options.survey ?? ((nodes, signal) => this.#prober.survey(nodes, signal)),
 		});
+		this.#web = new Web({
+			readiness: () => this.#round.state,
+			sample: () => this.answers.sample(),
+			log: withComponent(options.log, "http"),
+		});
+	}
+
+	async #handleCni(request: CniRequest): Promise<CniResponse> {
+		const answer = this.#cni.handle(request);
+		return this.#web.cniDurations.measure(request?.command, answer, ({ status }) => status !== 0);
 	}
 
 	/** How far what is known of the cluster is what there is, by kind. */
@@ -232,6 +247,7 @@ export class Agent {
 
 	/** Stops the agent; the kernel objects stay and continue to forward. */
 	async stop(): Promise<void> {
+		this.#web.close();
 		await this.#api.close();
 		await this.#sources.close();
 		await this.#conflist?.close();

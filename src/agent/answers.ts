@@ -53,8 +53,16 @@ export class Answers {
 		this.#options = options;
 	}
 
-	async status(): Promise<Status> {
-		const { nodeName, started, config, kernel, cni, loopLag, problems } = this.#options;
+	/** The metrics' view. It leaves the lag of the event loop to `status`, which begins it anew. */
+	async sample(): Promise<{ status: Status; peers: PeerStatus[]; snatPorts: number }> {
+		const { config, loopLag } = this.#options;
+		const { first, last } = config().snat.portRange;
+		const peers = await this.peers();
+		return { status: await this.status(loopLag.peek()), peers, snatPorts: last - first + 1 };
+	}
+
+	async status(eventLoop = this.#options.loopLag.read()): Promise<Status> {
+		const { nodeName, started, config, kernel, cni, problems } = this.#options;
 		const used = await kernel.flowsUsed();
 		const probes = await this.#probeTotals(this.#options.state().inForce);
 		const { ready, waitingFor, inForce, failure } = this.#options.state();
@@ -69,7 +77,7 @@ export class Answers {
 			kernel,
 			endpoints: cni.endpoints().length,
 			uptimeSeconds: (performance.now() - started) / 1000,
-			eventLoop: loopLag.read(),
+			eventLoop,
 			sources: this.#options.sources(),
 			problems: [
 				...problems(),

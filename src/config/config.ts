@@ -62,6 +62,8 @@ export interface Config {
 		enable: boolean;
 	};
 	flows: { max: number; timeouts: FlowTimeouts };
+	/** Where the agent serves HTTP, as `listenAddress` reads it; "": nowhere. */
+	http: { health: string; metrics: string };
 	log: { level: LogLevel };
 }
 

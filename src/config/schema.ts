@@ -6,6 +6,7 @@
 import { z } from "zod";
 import { readPrefix } from "../tables/prefix.js";
 import { type Config, IANA_PORTS, type PortRange } from "./config.js";
+import { clash, listenAddress } from "./listen_address.js";
 
 /** One of the names, ignoring case; the value is spelled as here. */
 function oneOf<const Names extends readonly [string, ...string[]]>(names: Names) {
@@ -48,6 +49,13 @@ const portRange = text(PORT_RANGE)
 		context.addIssue({ code: "custom", message: PORT_RANGE });
 		return z.NEVER;
 	});
+
+const LISTEN = 'ADDRESS:PORT, [IPv6]:PORT, :PORT for every address, or ""';
+const listen = (otherwise: string, about: string) =>
+	text(LISTEN)
+		.refine((value) => value === "" || listenAddress(value) !== undefined, { error: LISTEN })
+		.default(otherwise)
+		.describe(about);
 
 /** A section without content ("snat:" followed only by comments) has the defaults. */
 function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
@@ -181,6 +189,16 @@ export const schema = z.strictObject(
 				"Seconds for which a flow without packets is kept, by its state. In a full table, unanswered and closed flows make room earlier.",
 			),
 		}).describe("Connection tracking."),
+		http: section({
+			health: listen(
+				"127.0.0.1:9479",
+				"Where /livez and /readyz are served: ADDRESS:PORT, [IPv6]:PORT or :PORT. Empty: nowhere.",
+			),
+			metrics: listen(
+				"127.0.0.1:9480",
+				"Where /metrics is served (Prometheus; docs/METRICS.md). Empty: nowhere.",
+			),
+		}).describe("HTTP servers of the agent, in its network namespace."),
 		log: section({
 			level: oneOf(["fatal", "error", "warn", "info", "debug", "trace", "silent"])
 				.default("info")
@@ -229,6 +247,11 @@ export function refusedCombinations(given: Partial<Config>): Refusal[] {
 		refusals.push({
 			path: ["probes", "holdTime"],
 			message: `Cannot use probes.holdTime: expected at most probes.holdTimeMax ${given.probes.holdTimeMax}, got ${given.probes.holdTime}`,
+		});
+	if (given.http !== undefined && clash(given.http.health, given.http.metrics))
+		refusals.push({
+			path: ["http", "metrics"],
+			message: `Cannot use http.metrics: expected another port than that of http.health ${given.http.health}, got ${given.http.metrics}`,
 		});
 	const other = given.tunnelType === "geneve" ? "vxlan" : "geneve";
 	// Receivers always accept both tunnel types and distinguish them by these ports.

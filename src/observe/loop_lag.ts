@@ -46,18 +46,23 @@ export class LoopLag {
 
 	/** Begins anew: the next look has what came after this one. */
 	read(): Lag {
+		const lag = this.peek();
+		this.#maxMs = Math.max(this.#maxMs, lag.maxMs);
+		this.#since = performance.now();
+		this.#histogram.reset();
+		return lag;
+	}
+
+	/** The same for a look that does not count. */
+	peek(): Lag {
 		const now = performance.now();
-		const lag = {
+		return {
 			p50Ms: this.#lag(this.#histogram.percentile(50)),
 			p99Ms: this.#lag(this.#histogram.percentile(99)),
 			p999Ms: this.#lag(this.#histogram.percentile(99.9)),
 			maxMs: this.#lag(this.#histogram.max),
 			seconds: Math.round((now - this.#since) / 100) / 10,
 		};
-		this.#maxMs = Math.max(this.#maxMs, lag.maxMs);
-		this.#since = now;
-		this.#histogram.reset();
-		return lag;
 	}
 
 	close(): void {

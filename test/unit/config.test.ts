@@ -49,6 +49,7 @@ const DEFAULTS: Config = {
 			other: 600,
 		},
 	},
+	http: { health: "127.0.0.1:9479", metrics: "127.0.0.1:9480" },
 	log: { level: "info" },
 };
 
@@ -125,7 +126,7 @@ t.test("tunnel port", async (t) => {
 });
 
 const KEYS =
-	"trafficEncapMode, hybrid, probes, tunnelType, tunnelPort, tunnelVNI, noSNAT, transportInterface, transportInterfaceCIDRs, defaultMTU, xdp, snat, serviceCIDRs, fairwayProxy, flows, log";
+	"trafficEncapMode, hybrid, probes, tunnelType, tunnelPort, tunnelVNI, noSNAT, transportInterface, transportInterfaceCIDRs, defaultMTU, xdp, snat, serviceCIDRs, fairwayProxy, flows, http, log";
 
 t.test("one mistake: its position, what was expected, what was found", async (t) => {
 	const rows: [text: string, error: string][] = [
@@ -305,6 +306,14 @@ t.test("one mistake: its position, what was expected, what was found", async (t)
 		[
 			"tunnelPort: 4789",
 			"1:13: Cannot use tunnelPort: expected a port for geneve that is not the one of vxlan, got 4789",
+		],
+		[
+			"http: {metrics: ':9479'}",
+			"1:17: Cannot use http.metrics: expected another port than that of http.health 127.0.0.1:9479, got :9479",
+		],
+		[
+			"http: {health: 'localhost:1'}",
+			'1:16: Cannot use http.health: expected ADDRESS:PORT, [IPv6]:PORT, :PORT for every address, or "", got "localhost:1"',
 		],
 		[
 			"tunnelType: vxlan\ntunnelPort: 6081",

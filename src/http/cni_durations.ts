@@ -1,0 +1,34 @@
+/** The histogram of CNI calls. */
+import { Histogram, Registry } from "prom-client";
+import { CNI_DURATION } from "./metrics.js";
+
+/** Names that a caller makes up do not become series. */
+const COMMANDS = new Set(["ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION"]);
+
+export class CniDurations {
+	readonly #registry = new Registry();
+	readonly #histogram = new Histogram({
+		...CNI_DURATION,
+		labelNames: [...CNI_DURATION.labels],
+		registers: [this.#registry],
+	});
+
+	/** Runs a call and counts its time; `failed` tells a failure that is an answer. */
+	async measure<T>(command: unknown, call: Promise<T>, failed: (answer: T) => boolean): Promise<T> {
+		const began = performance.now();
+		let result = "error";
+		try {
+			const answer = await call;
+			if (!failed(answer)) result = "ok";
+			return answer;
+		} finally {
+			const known = typeof command === "string" && COMMANDS.has(command) ? command : "other";
+			this.#histogram.observe({ command: known, result }, (performance.now() - began) / 1000);
+		}
+	}
+
+	/** In the Prometheus text format. */
+	async text(): Promise<string> {
+		return `${await this.#registry.metrics()}`.replace(/\n*$/, "\n");
+	}
+}

@@ -1,0 +1,304 @@
+/**
+ * Every metric: name, type, meaning, labels, and how it is read from the agent's own answers. docs/METRICS.md
+ * is made from this list.
+ *
+ * Those of peers are read row by row: 5,000 Nodes in two families have 150,000 series, which a registry would
+ * keep as objects and print in one piece.
+ */
+import type { PeerStatus, Status } from "../api/messages.js";
+import { DropReason, DropReasonName, Limit } from "../tables/generated.js";
+import { reasonKind } from "./reason_kind.js";
+
+export interface Sample {
+	status: Status;
+	peers: readonly PeerStatus[];
+	/** Source ports that Pod packets to the outside share, for each address and destination. */
+	snatPorts: number;
+	process: { cpuSeconds: number; residentBytes: number; heapBytes: number };
+}
+
+export interface PeerCount {
+	path: string;
+	reason: string;
+	count: number;
+}
+
+type Labels = Readonly<Record<string, string>>;
+export type Series = readonly [labels: Labels, value: number];
+
+interface Described {
+	name: string;
+	type: "gauge" | "counter" | "histogram";
+	help: string;
+	labels: readonly string[];
+}
+
+/** Read once a scrape. */
+export interface Metric extends Described {
+	read: (sample: Sample, counts: readonly PeerCount[]) => Iterable<Series>;
+}
+
+/** Read for each peer and family. */
+export interface PeerMetric extends Described {
+	readPeer: (peer: PeerStatus) => readonly (readonly [path: string | undefined, value: number])[];
+}
+
+const NONE: readonly string[] = [];
+const one = (value: number): Series[] => [[{}, value]];
+const each = (label: string, counts: Readonly<Record<string, number>>): Series[] =>
+	Object.entries(counts).map(([name, value]) => [{ [label]: name }, value]);
+
+function gauge(
+	name: string,
+	help: string,
+	labels: readonly string[],
+	read: Metric["read"],
+): Metric {
+	return { name: `fairway_${name}`, type: "gauge", help, labels, read };
+}
+
+function counter(
+	name: string,
+	help: string,
+	labels: readonly string[],
+	read: Metric["read"],
+): Metric {
+	return { name: `fairway_${name}_total`, type: "counter", help, labels, read };
+}
+
+const drops = Object.fromEntries(
+	Object.entries(DropReasonName)
+		.filter(([number]) => Number(number) !== DropReason.NONE)
+		.map(([, name]) => [name, 0]),
+);
+
+export const metrics: readonly Metric[] = [
+	gauge(
+		"build_info",
+		"Always 1; the labels say what runs.",
+		["version", "kernel", "libbpf", "node_js"],
+		({ status: { version, kernel, libbpf } }) => [
+			[{ version, kernel, libbpf, node_js: process.version }, 1],
+		],
+	),
+	gauge("ready", "1 when packets flow on this Node.", NONE, ({ status }) =>
+		one(Number(status.ready)),
+	),
+	gauge(
+		"mode_info",
+		"Always 1; the labels are the settings in force.",
+		["mode", "tunnel_type", "xdp"],
+		({ status: { mode, tunnelType, xdp } }) => [[{ mode, tunnel_type: tunnelType, xdp }, 1]],
+	),
+	gauge("problems", "Current problems; `fairway status` has the sentences.", NONE, ({ status }) =>
+		one(status.problems.length),
+	),
+	gauge(
+		"pending_writes",
+		"Writes that the kernel refused and that are tried again.",
+		NONE,
+		({ status }) => one(status.pending),
+	),
+	gauge("uptime_seconds", "Since the agent's start.", NONE, ({ status }) =>
+		one(status.uptimeSeconds),
+	),
+	gauge("nodes", "Other Nodes of the cluster.", NONE, ({ status }) => one(status.peers.nodes)),
+	gauge(
+		"peers",
+		"Peers (a Node in one family) by path and reason. Numbers, addresses and names are left out of the reason.",
+		["path", "reason"],
+		(_, counts) => counts.map(({ path, reason, count }) => [{ path, reason }, count]),
+	),
+	gauge("endpoints", "Pod interfaces of this Node.", NONE, ({ status }) => one(status.endpoints)),
+	gauge("flows", "Entries in use in the flow table.", NONE, ({ status }) => one(status.flows.used)),
+	gauge(
+		"snat_ports",
+		"Source ports that translated flows to one destination can have (snat.portRange).",
+		NONE,
+		({ snatPorts }) => one(snatPorts),
+	),
+	gauge(
+		"map_fill_ratio",
+		"Share of a table that is in use, 0 to 1.",
+		["map"],
+		({ status: { flows, endpoints, peers } }) =>
+			each("map", {
+				endpoints: endpoints / Limit.ENDPOINTS_MAX,
+				flows: flows.max === 0 ? 0 : flows.used / flows.max,
+				peers: peers.nodes / Limit.PEERS_MAX,
+			}),
+	),
+	gauge("map_bytes", "Kernel memory of a BPF map.", ["map"], ({ status }) =>
+		each("map", status.mapMemory.maps),
+	),
+	counter("drops", "Dropped packets; docs/COUNTERS.md has the reasons.", ["reason"], ({ status }) =>
+		each("reason", { ...drops, ...status.drops }),
+	),
+	counter(
+		"events",
+		"Counted events that are no losses; docs/COUNTERS.md has them.",
+		["event"],
+		({ status }) => each("event", status.events),
+	),
+	counter(
+		"slow_path_packets",
+		"What became of packets in the slow path, since the agent's start.",
+		["outcome"],
+		({ status }) => each("outcome", status.slowPath),
+	),
+	gauge(
+		"event_loop_lag_seconds",
+		"How late the agent's event loop ran what was due, within the last minute: quantiles, 1 is the longest.",
+		["quantile"],
+		({ status: { eventLoop } }) =>
+			each("quantile", {
+				"0.5": eventLoop.p50Ms / 1000,
+				"0.99": eventLoop.p99Ms / 1000,
+				"0.999": eventLoop.p999Ms / 1000,
+				"1": eventLoop.maxMs / 1000,
+			}),
+	),
+	gauge(
+		"source_synced",
+		"1 when all objects of the kind have been seen since the agent's start.",
+		["kind"],
+		({ status }) => status.sources.map(({ kind, synced }) => [{ kind }, Number(synced)]),
+	),
+	gauge(
+		"source_stale",
+		"1 while what is in force is the last known, not what the API says now.",
+		["kind"],
+		({ status }) => status.sources.map(({ kind, stale }) => [{ kind }, Number(stale)]),
+	),
+	gauge(
+		"source_age_seconds",
+		"Since the last list, event or bookmark of the kind; absent before the first.",
+		["kind"],
+		({ status }) =>
+			status.sources.flatMap(({ kind, ageSeconds }) =>
+				ageSeconds === null ? [] : [[{ kind }, ageSeconds] as const],
+			),
+	),
+	counter("source_reconnects", "Watches that were lost and begun again.", ["kind"], ({ status }) =>
+		status.sources.map(({ kind, reconnects }) => [{ kind }, reconnects]),
+	),
+	{
+		name: "process_cpu_seconds_total",
+		type: "counter",
+		help: "CPU time of the agent's process.",
+		labels: NONE,
+		read: ({ process }) => one(process.cpuSeconds),
+	},
+	{
+		name: "process_resident_memory_bytes",
+		type: "gauge",
+		help: "Resident memory of the agent's process.",
+		labels: NONE,
+		read: ({ process }) => one(process.residentBytes),
+	},
+	gauge("heap_bytes", "JavaScript heap in use.", NONE, ({ process }) => one(process.heapBytes)),
+];
+
+const PEER = ["peer", "family"] as const;
+const PATH = [...PEER, "path"] as const;
+
+export const peerMetrics: readonly PeerMetric[] = [
+	{
+		name: "fairway_peer_path",
+		type: "gauge",
+		help: "1 for the path in use: direct, routed, geneve, vxlan or down.",
+		labels: PATH,
+		readPeer: ({ path }) => [[path, 1]],
+	},
+	{
+		name: "fairway_peer_mtu_bytes",
+		type: "gauge",
+		help: "MTU of the path in use.",
+		labels: PEER,
+		readPeer: ({ mtu }) => [[undefined, mtu]],
+	},
+	{
+		name: "fairway_peer_sent_packets_total",
+		type: "counter",
+		help: "Pod packets sent to the peer, by path (direct, tunnel), as on the wire.",
+		labels: PATH,
+		readPeer: ({ packets }) => Object.entries(packets),
+	},
+	{
+		name: "fairway_peer_sent_bytes_total",
+		type: "counter",
+		help: "Bytes of these packets, without tunnel headers.",
+		labels: PATH,
+		readPeer: ({ bytes }) => Object.entries(bytes),
+	},
+	{
+		name: "fairway_peer_received_packets_total",
+		type: "counter",
+		help: "Pod packets received from the peer, by path (direct, tunnel).",
+		labels: PATH,
+		readPeer: ({ received }) => Object.entries(received),
+	},
+	{
+		name: "fairway_peer_path_changes_total",
+		type: "counter",
+		help: "Path changes, without the first path.",
+		labels: PEER,
+		readPeer: ({ changes }) => [[undefined, changes]],
+	},
+	{
+		name: "fairway_peer_probes_sent_total",
+		type: "counter",
+		help: "Probes sent to the peer, over every path.",
+		labels: PEER,
+		readPeer: ({ probes }) => [[undefined, probes.sent]],
+	},
+	{
+		name: "fairway_peer_probes_answered_total",
+		type: "counter",
+		help: "Probes that were answered in time.",
+		labels: PEER,
+		readPeer: ({ probes }) => [[undefined, probes.answered]],
+	},
+	{
+		name: "fairway_peer_probe_loss_ratio",
+		type: "gauge",
+		help: "Share of unanswered recent probes on the path in use, 0 to 1; absent where none was sent.",
+		labels: PEER,
+		readPeer: ({ loss }) => (loss === null ? [] : [[undefined, loss]]),
+	},
+	{
+		name: "fairway_peer_round_trip_seconds",
+		type: "gauge",
+		help: "Round trip of the path in use; absent where it is not measured.",
+		labels: PEER,
+		readPeer: ({ roundTripMs }) => (roundTripMs === null ? [] : [[undefined, roundTripMs / 1000]]),
+	},
+];
+
+/** Kept by prom-client (cni_durations.ts). */
+export const CNI_DURATION: Described & { buckets: number[] } = {
+	name: "fairway_cni_duration_seconds",
+	type: "histogram",
+	help: "Time that the agent took for a call of the CNI plugin.",
+	labels: ["command", "result"],
+	buckets: [0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10],
+};
+
+export const described: readonly Described[] = [...metrics, ...peerMetrics, CNI_DURATION];
+
+/** Peers between two steps: some 2 ms. */
+const PEERS_A_STEP = 500;
+
+/** Peers by path and reason, in steps. */
+export function* countPeers(peers: readonly PeerStatus[]): Generator<void, PeerCount[]> {
+	const counts = new Map<string, PeerCount>();
+	for (const [at, peer] of peers.entries()) {
+		if (at % PEERS_A_STEP === PEERS_A_STEP - 1) yield;
+		const reason = reasonKind(peer.reason, peer.node);
+		const key = `${peer.path} ${reason}`;
+		const entry = counts.get(key);
+		if (entry === undefined) counts.set(key, { path: peer.path, reason, count: 1 });
+		else entry.count++;
+	}
+	return [...counts.values()];
+}
