@@ -1,7 +1,7 @@
 // Writes src/tables/generated.ts from the BTF of the linked BPF object:
 //   1 enums   2 structs as codecs   3 maps   4 knobs
 // docs/COUNTERS.md from the header's comments, docs/CLOUDS.md from src/probe/causes.ts,
-// docs/CONFIGURATION.md from src/config/schema.ts and docs/METRICS.md from src/http/metrics.ts.
+// docs/CONFIGURATION.md from src/config/schema.ts and docs/METRICS.md from src/http/metrics.ts. deploy/helm from deploy/fairway.yaml.
 // With --check it only compares, and fails when a committed file is another.
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -17,6 +17,7 @@ import {
 	type StructLayout,
 	sectionVariables,
 } from "../src/tables/layout.js";
+import { CHART, chartFiles } from "./chart.js";
 import { cloudsPage } from "./clouds.js";
 import { configurationPage } from "./configuration.js";
 import { countersPage } from "./counters.js";
@@ -273,3 +274,7 @@ accept(COUNTERS, countersPage(readFileSync(HEADER, "utf8")));
 accept(CLOUDS, cloudsPage());
 accept(CONFIGURATION, configurationPage());
 accept(METRICS, metricsPage());
+const { version } = JSON.parse(readFileSync("package.json", "utf8"));
+const manifest = readFileSync("deploy/fairway.yaml", "utf8");
+for (const [name, text] of Object.entries(chartFiles(manifest, version)))
+	accept(`${CHART}/${name}`, text);

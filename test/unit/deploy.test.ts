@@ -99,9 +99,11 @@ t.test("the configuration is valid, and the agent reads it where it is mounted",
 	t.ok(agent?.args.includes("$(NODE_NAME)"));
 });
 
-t.test("the role only reads, and knows no secrets", async (t) => {
+t.test("the role writes Events and Nodes only, and knows no secrets", async (t) => {
 	const { rules } = only("ClusterRole");
 	for (const { verbs, resources, apiGroups } of rules) {
+		if (verbs.some((verb: string) => !["get", "list", "watch"].includes(verb)))
+			t.match(`${resources}: ${verbs}`, /^(events: create|nodes,nodes\/status: patch)$/);
 		t.notOk(resources.includes("secrets") || resources.includes("configmaps"));
 		t.notOk([...resources, ...verbs, ...apiGroups].includes("*"));
 	}
