@@ -24,12 +24,11 @@ static long port_try(__u32 index, struct port_search *search)
 	struct work *work = search->work;
 
 	work->reply.destination_port = bpf_htons(search->candidate);
-	if (tuple_take(&work->reply, &work->search, node, FLOW_REPLY)) {
-		if (port_claim(search->ctx)) {
-			search->found = 1;
-			return 1;
-		}
-		unpublish(&work->reply, work->search.found, claim_generation(work->search.taken));
+	/* Towards a popular destination many are taken, and a look-up costs less than an entry refused. */
+	if (tuple_free(&work->reply, node, work->search.now) && port_claim(search->ctx) &&
+	    !publish(&work->reply, work->search.found, work->search.taken, FLOW_REPLY)) {
+		search->found = 1;
+		return 1;
 	}
 	search->candidate = search->candidate >= node->snat_port_last ? node->snat_port_first
 								      : search->candidate + 1;
