@@ -275,7 +275,7 @@ export const peerMetrics: readonly PeerMetric[] = [
 	},
 ];
 
-/** Kept by prom-client (cni_durations.ts). */
+/** Kept in cni_durations.ts. */
 export const CNI_DURATION: Described & { buckets: number[] } = {
 	name: "fairway_cni_duration_seconds",
 	type: "histogram",

@@ -17,7 +17,7 @@ const CLIENT_MS = 10_000;
 export interface ScrapeOptions {
 	sample: () => Promise<Sample>;
 	/** Text of the metrics that are kept elsewhere. */
-	more: () => Promise<string>;
+	more: () => string;
 	onError: (error: unknown) => void;
 }
 
@@ -28,7 +28,7 @@ export function metricsHandler({ sample, more, onError }: ScrapeOptions) {
 		if (response.destroyed) return;
 		const began = performance.now();
 		try {
-			const pieces = exposition(await sample(), await more());
+			const pieces = exposition(await sample(), more());
 			response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" });
 			for (const piece of pieces) {
 				if (piece !== "" && !response.write(piece)) await writable(response);

@@ -236,9 +236,10 @@ class Stage {
 		rmSync(this.directory, { recursive: true });
 	}
 	#config = "";
+	/** Without HTTP: these agents share the machine's own network namespace. */
 	configure(text: string): void {
-		this.#config = text;
-		writeFileSync(this.#path("config.yaml"), text);
+		this.#config = `${text}\nhttp: {health: "", metrics: ""}\n`;
+		writeFileSync(this.#path("config.yaml"), this.#config);
 	}
 	manifest(file: string, content: object | string): void {
 		const text = typeof content === "string" ? content : JSON.stringify(content);
@@ -281,7 +282,7 @@ function stage(
 }
 
 t.test("status, peers and endpoints", async (t) => {
-	const config = "{trafficEncapMode: hybrid, hybrid: {direct: subnet}}";
+	const config = "trafficEncapMode: hybrid\nhybrid: {direct: subnet}";
 	const s = stage(t, config, node("n1", 1), node("n2", 2));
 	await s.start();
 	await s.ready();
@@ -692,13 +693,13 @@ t.test("a start that fails leaves nothing behind", async (t) => {
 });
 
 t.test("after a restart, peers stay until every manifest can be read", async (t) => {
-	const first = stage(t, "{}", node("n1", 1), node("n2", 2), node("n3", 3));
+	const first = stage(t, "", node("n1", 1), node("n2", 2), node("n3", 3));
 	await first.start();
 	await first.ready();
 	const held = first.kernel.applied.at(-1)!;
 	const idOf = (name: string) => held.peerAddresses.get(`192.168.1.1${name.slice(1)}`)!;
 
-	const second = stage(t, "{}", node("n1", 1));
+	const second = stage(t, "", node("n1", 1));
 	second.manifest("2.json", "[broken");
 	second.kernel.held = held;
 	await second.start();
@@ -735,7 +736,7 @@ t.test("the Kubernetes API as a source, and a restart without it", async (t) => 
 	});
 	const server = await new FakeServer(cluster).start();
 	t.teardown(() => server.stop());
-	const made = new Stage("{}");
+	const made = new Stage("");
 	t.teardown(() => made.end());
 	const access = { servers: [new URL(server.url)], ca: server.authority.certificate };
 	made.cluster = { kubernetes: async () => access };

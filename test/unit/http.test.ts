@@ -152,6 +152,9 @@ t.test("a scrape has every metric, each with its type, and agrees with the sampl
 	t.equal(read.value("fairway_source_age_seconds", { kind: "Node" }), 1.5);
 	t.equal(read.value("fairway_map_fill_ratio", { map: "flows" }), 0.1);
 	t.equal(read.value("fairway_cni_duration_seconds_count", { command: "ADD", result: "ok" }), 1);
+	const inTime = { command: "ADD", result: "ok" };
+	t.equal(read.value("fairway_cni_duration_seconds_bucket", { ...inTime, le: "+Inf" }), 1);
+	t.equal(read.value("fairway_cni_duration_seconds_bucket", { ...inTime, le: "10" }), 1);
 	t.equal(
 		read.value("fairway_cni_duration_seconds_count", { command: "other", result: "error" }),
 		1,
@@ -201,7 +204,7 @@ t.test("scrapes run one after another, and too many are refused", async (t) => {
 				running--;
 				return sample([]);
 			},
-			more: async () => "",
+			more: () => "",
 			onError: t.error,
 		}),
 	);
