@@ -60,6 +60,11 @@ export const routingPrograms = {
 	},
 };
 
+/** What `npm run test:chart` needs. */
+export const chartPrograms = {
+	helm: { module: "helm", target: "helm.sh/helm/v3/cmd/helm", flags: "-s -w" },
+};
+
 /** What `go env GOVERSION` printed → a sentence about why it does not do, or undefined. */
 export function goRefusal(version) {
 	const wanted = MINIMUM_GO.join(".");

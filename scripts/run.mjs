@@ -1,4 +1,4 @@
-// npm start | test | cluster | test:cluster | build | image | generate | check | format | bench: prepares
+// npm start | test | cluster | test:cluster | test:chart | build | image | generate | check | format | bench: prepares
 // the machine and the build, then runs the command. Plain Node.js: at the first run there is no
 // node_modules.
 
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { build, buildBpf, generateTables, installDependencies } from "./build.mjs";
 import { check, format } from "./check.mjs";
 import { image } from "./image.mjs";
-import { buildPrograms, checkGo, programs, routingPrograms } from "./kubernetes.mjs";
+import { buildPrograms, chartPrograms, checkGo, programs, routingPrograms } from "./kubernetes.mjs";
 import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
 import { Failure, filesUnder, handOver, Refusal, top } from "./step.mjs";
 
@@ -66,6 +66,12 @@ const commands = {
 	},
 	async "test:cluster"(args) {
 		return onCluster("test_command.ts", args);
+	},
+	async "test:chart"() {
+		checkGo();
+		ready([]);
+		buildPrograms(chartPrograms);
+		return node("--import=tsx", "test/kubernetes/chart.ts");
 	},
 	async bench(args) {
 		checkKernel();
