@@ -1,7 +1,7 @@
 /** The last changes of paths, and since when each peer has the one that it has. */
 import type { PathEvent } from "../api/messages.js";
 import { type PathKind, peerKey } from "../tables/paths.js";
-import type { PathRecords } from "./path_memory.js";
+import type { PathRecords, PathRecordsNow } from "./path_memory.js";
 import type { PeerDifference } from "./peer_differences.js";
 
 /** Maximum number of events; the oldest are dropped. */
@@ -50,9 +50,9 @@ export class PathEvents {
 		return this.#events;
 	}
 
-	/** The records for PathMemory. */
-	records(): Pick<PathRecords, "ages" | "events"> {
-		return { ages: Object.fromEntries(this.#ages), events: this.#events };
+	/** The records for PathMemory: what they are while it reads them. */
+	records(): Pick<PathRecordsNow, "ages" | "events"> {
+		return { ages: this.#ages, events: [...this.#events] };
 	}
 
 	age(node: string, family: 4 | 6): Omit<PathAge, "path"> {

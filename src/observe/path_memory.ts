@@ -2,9 +2,11 @@
  * Facts about paths that survive a restart of the agent, in `RUN_DIR/paths.json`. Written soon after a change
  * and when the agent stops; an unreadable file counts as missing.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { mkdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
 import type { PathEvent } from "../api/messages.js";
+import { Turns } from "../loop/turns.js";
 import type { PathKind } from "../tables/paths.js";
 
 /** By "NODE/FAMILY". */
@@ -17,19 +19,27 @@ export interface PathRecords {
 }
 
 const WRITE_MS = 1000;
+/** Entries between two looks at the clock. */
+const PIECE = 64;
+
+/** What is remembered, without a copy of it. */
+export interface PathRecordsNow {
+	ages: Iterable<readonly [peer: string, age: PathRecords["ages"][string]]>;
+	holds: PathRecords["holds"];
+	events: readonly PathEvent[];
+}
 
 export class PathMemory {
 	readonly #file: string;
-	readonly #collect: () => Omit<PathRecords, "version">;
+	readonly #collect: () => PathRecordsNow;
 	readonly #onError: (error: unknown) => void;
 	#timer: NodeJS.Timeout | undefined;
+	#saving: Promise<void> | undefined;
+	/** Counts what was written at once: a write that began before is older. */
+	#written = 0;
 
 	/** @param collect returns the records when the file is written */
-	constructor(
-		file: string,
-		collect: () => Omit<PathRecords, "version">,
-		onError: (error: unknown) => void,
-	) {
+	constructor(file: string, collect: () => PathRecordsNow, onError: (error: unknown) => void) {
 		this.#file = file;
 		this.#collect = collect;
 		this.#onError = onError;
@@ -53,20 +63,70 @@ export class PathMemory {
 	}
 
 	changed(): void {
-		this.#timer ??= setTimeout(() => this.write(), WRITE_MS).unref();
+		this.#timer ??= setTimeout(() => {
+			this.#timer = undefined;
+			// One at a time: the next takes in what changes meanwhile.
+			if (this.#saving !== undefined) this.changed();
+			else
+				this.#saving = this.save().finally(() => {
+					this.#saving = undefined;
+				});
+		}, WRITE_MS).unref();
 	}
 
+	/** Writes the file now: at the end of the process. */
 	write(): void {
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
+		this.#written++;
 		try {
 			mkdirSync(dirname(this.#file), { recursive: true });
-			writeFileSync(`${this.#file}.new`, JSON.stringify({ version: 1, ...this.#collect() }));
+			writeFileSync(`${this.#file}.new`, [...pieces(this.#collect())].join(""));
 			renameSync(`${this.#file}.new`, this.#file);
 		} catch (error) {
 			this.#onError(error);
 		}
 	}
+
+	/** The same with turns of the event loop between: with many peers it takes tens of milliseconds. Never rejects. */
+	async save(): Promise<void> {
+		const written = this.#written;
+		const beside = `${this.#file}.next`;
+		try {
+			const text: string[] = [];
+			const turns = new Turns();
+			for (const piece of pieces(this.#collect())) {
+				text.push(piece);
+				if (turns.due) await turns.pass();
+			}
+			await mkdir(dirname(this.#file), { recursive: true });
+			await writeFile(beside, text);
+			if (written === this.#written) renameSync(beside, this.#file);
+			else rmSync(beside, { force: true });
+		} catch (error) {
+			this.#onError(error);
+		}
+	}
+}
+
+/** The file's text. */
+function* pieces({ ages, holds, events }: PathRecordsNow): Generator<string> {
+	yield `{"version":1,"holds":${JSON.stringify(holds)},"ages":{`;
+	let text: string[] = [];
+	let separator = "";
+	for (const [peer, age] of ages) {
+		text.push(`${separator}${JSON.stringify(peer)}:${JSON.stringify(age)}`);
+		separator = ",";
+		if (text.length < PIECE) continue;
+		yield text.join("");
+		text = [];
+	}
+	yield `${text.join("")}},"events":[`;
+	for (let from = 0; from < events.length; from += PIECE) {
+		const some = events.slice(from, from + PIECE).map((event) => JSON.stringify(event));
+		yield `${from === 0 ? "" : ","}${some.join()}`;
+	}
+	yield "]}";
 }
 
 function isMapping<T extends object>(value: T | undefined): value is T {

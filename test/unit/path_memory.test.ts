@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+	existsSync,
+	mkdirSync,
+	mkdtempSync,
+	readdirSync,
+	readFileSync,
+	rmSync,
+	writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { mock } from "node:test";
@@ -24,20 +32,25 @@ const records: Omit<PathRecords, "version"> = {
 		},
 	],
 };
+const now = { ...records, ages: Object.entries(records.ages) };
 const nothing: PathRecords = { version: 1, ages: {}, holds: {}, events: [] };
+/** Turns of the event loop, until this is so. */
+async function until(condition: () => boolean): Promise<void> {
+	while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
 const fail = (error: unknown) => {
 	throw error;
 };
 
 t.test("written records are read back", async (t) => {
 	const file = join(directory, "made", "paths.json");
-	new PathMemory(file, () => records, fail).write();
+	new PathMemory(file, () => now, fail).write();
 	t.same(PathMemory.read(file), { version: 1, ...records });
 	t.notOk(existsSync(`${file}.new`), "replaced as a whole");
 	const events = new PathEvents(99, PathMemory.read(file));
 	t.match(events.age("n2", 4), { since: 5, changes: 2 });
 	t.match(events.age("n2", 6), { since: 99, changes: 0 });
-	t.same(events.records(), { ages: records.ages, events: records.events });
+	t.same(events.records(), { ages: new Map(now.ages), events: records.events });
 });
 
 t.test("an unreadable file counts as missing", async (t) => {
@@ -77,10 +90,11 @@ t.test("many changes are combined into one write", async (t) => {
 	t.teardown(() => mock.timers.reset());
 	const file = join(directory, "soon.json");
 	let collected = 0;
-	const memory = new PathMemory(file, () => ({ ...records, holds: { "n3/6": ++collected } }), fail);
+	const memory = new PathMemory(file, () => ({ ...now, holds: { "n3/6": ++collected } }), fail);
 	for (let i = 0; i < 100; i++) memory.changed();
 	t.notOk(existsSync(file));
 	mock.timers.tick(1000);
+	await until(() => existsSync(file));
 	t.same(PathMemory.read(file).holds, { "n3/6": 1 });
 	mock.timers.tick(10_000);
 	t.equal(collected, 1);
@@ -90,13 +104,41 @@ t.test("many changes are combined into one write", async (t) => {
 	t.equal(collected, 2, "what was written early is not written again");
 });
 
+t.test("many records leave the event loop to others, and the last write wins", async (t) => {
+	const file = join(directory, "many.json");
+	const age = { path: "direct" as const, since: 5, changes: 2 };
+	let turns = 0;
+	let ended = false;
+	const ages = function* (): Generator<[string, typeof age]> {
+		const until = performance.now() + 50;
+		for (let i = 0; performance.now() < until; i++) yield [`n${i}/4`, age];
+		ended = true;
+	};
+	let last = false;
+	const memory = new PathMemory(file, () => (last ? now : { ...now, ages: ages() }), fail);
+	const saved = memory.save();
+	await until(() => {
+		turns++;
+		return ended;
+	});
+	t.ok(turns > 3, `${turns} turns`);
+	last = true;
+	memory.write();
+	await saved;
+	t.same(PathMemory.read(file), { version: 1, ...records });
+	t.same(
+		readdirSync(directory).filter((name) => name.startsWith("many")),
+		["many.json"],
+	);
+});
+
 t.test("a failed write is reported and has no other effect", async (t) => {
 	const errors: unknown[] = [];
 	const occupied = join(directory, "occupied");
 	mkdirSync(join(occupied, "paths.json"), { recursive: true });
 	const memory = new PathMemory(
 		join(occupied, "paths.json"),
-		() => records,
+		() => now,
 		(error) => errors.push(error),
 	);
 	memory.write();
@@ -104,7 +146,7 @@ t.test("a failed write is reported and has no other effect", async (t) => {
 	writeFileSync(join(directory, "plain"), "");
 	new PathMemory(
 		join(directory, "plain", "paths.json"),
-		() => records,
+		() => now,
 		(error) => errors.push(error),
 	).write();
 	t.equal(errors.length, 2);
