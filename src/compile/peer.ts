@@ -11,10 +11,12 @@ import { formatAddress } from "../tables/address.js";
 import { Path, type Peer, PeerFlag, ProbeWay } from "../tables/generated.js";
 import { type Family, firstAddress } from "../tables/prefix.js";
 import type { HostRoute } from "../tables/tables.js";
+import { flat } from "../text/flat.js";
 import type { OwnNode } from "./own_node.js";
 import {
 	choosePath,
 	type PathChoice,
+	type PathOptions,
 	type PathVerdict,
 	type PeerPath,
 	pathOptions,
@@ -36,6 +38,9 @@ export interface PeerView {
 	mtu: number;
 }
 
+/** A path without the words about it. */
+export type ProbedPath = Omit<PathChoice, "reason">;
+
 /** A peer in one family, for src/probe. */
 export interface ProbedPeer {
 	/** Index in peers. */
@@ -45,9 +50,10 @@ export interface ProbedPeer {
 	/** Gateway addresses of this Node and of the peer. */
 	source: string;
 	destination: string;
-	/** Both paths, in any mode; undefined: there is none, and why. */
-	direct: PathChoice | undefined;
-	tunnel: PathChoice | undefined;
+	/** Both paths, in any mode; undefined: there is none. */
+	direct: ProbedPath | undefined;
+	tunnel: ProbedPath | undefined;
+	/** Why there is none; "": there is one. */
 	lacks: { direct: string; tunnel: string };
 	/** True: the mode can use the direct path, but only while it is proven. */
 	candidate: boolean;
@@ -149,20 +155,41 @@ export function compilePeer(
 					destination: formatAddress(firstAddress(ofFamily[0])),
 					direct,
 					tunnel,
-					lacks: { direct: options.direct.reason, tunnel: options.tunnel.reason },
+					lacks: lacksOf(options),
 					candidate: options.candidate,
 				},
 			]);
 		part.views.push([
 			index,
-			{ id, node: node.name, family, podCIDRs, transportAddress: remote, path, reason, mtu },
+			// Written out, as in peerEntry.
+			{
+				id,
+				node: node.name,
+				family,
+				podCIDRs,
+				transportAddress: remote,
+				path,
+				reason: flat(reason),
+				mtu,
+			},
 		]);
 	}
 	return part;
 }
 
-function existing(choice: PathChoice): PathChoice | undefined {
-	return choice.path === "down" ? undefined : choice;
+function existing({ path, outerFamily, port, local, remote, mtu }: PathChoice) {
+	if (path === "down") return undefined;
+	return { path, outerFamily, port, local, remote, mtu };
+}
+
+const LACKS_NOTHING = { direct: "", tunnel: "" };
+
+function lacksOf({ direct, tunnel }: PathOptions): ProbedPeer["lacks"] {
+	if (direct.path !== "down" && tunnel.path !== "down") return LACKS_NOTHING;
+	return {
+		direct: direct.path === "down" ? flat(direct.reason) : "",
+		tunnel: tunnel.path === "down" ? flat(tunnel.reason) : "",
+	};
 }
 
 /** How the peer's Pod packets come: as it announces; else as this Node's mode has it. */
@@ -179,7 +206,7 @@ function peerFlags({ trafficEncapMode }: Config, untunnelled: PathVerdict["untun
 	}
 }
 
-function peerEntry(choice: PathChoice, config: Config, nodeHash: bigint, flags = 0): Peer {
+function peerEntry(choice: ProbedPath, config: Config, nodeHash: bigint, flags = 0): Peer {
 	const { path, outerFamily, port, local, remote, mtu } = choice;
 	const vni = port === 0 ? 0 : config.tunnelVNI;
 	// Written out instead of spread: V8 gives every object made by spreading a hidden class of its own,

@@ -15,6 +15,7 @@ import type { AdoptedPath } from "../reconcile/maps/adopted_paths.js";
 import type { EntryChanges } from "../tables/changes.js";
 import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { peerKey } from "../tables/paths.js";
+import { flat } from "../text/flat.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
 import { lossOf, type PathState, type Question } from "./path/path_state.js";
@@ -492,6 +493,6 @@ function verdictOf({ state, peer }: Probed, now: number): PathVerdict {
 		untunnelled: untunnelledOf(announcement),
 		directMtu: direct.size,
 		tunnelMtu: tunnel.size,
-		words: describe(state, peer.node, now),
+		words: flat(describe(state, peer.node, now)),
 	};
 }

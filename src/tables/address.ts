@@ -27,7 +27,7 @@ export function formatAddress(bytes: Uint8Array, offset = 0): string {
 		);
 	if (isMapped(bytes, offset)) {
 		const at = offset + MAPPED;
-		return `${bytes[at]}.${bytes[at + 1]}.${bytes[at + 2]}.${bytes[at + 3]}`;
+		return [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]].join(".");
 	}
 	const group = (i: number): number => (bytes[offset + 2 * i]! << 8) | bytes[offset + 2 * i + 1]!;
 	// RFC 5952, 4.2: the longest run of two or more zero groups; of equal runs, the first.

@@ -6,5 +6,6 @@ export type PathKind = DirectKind | "geneve" | "vxlan" | "down";
 
 /** Names one peer and family, in files and as a key: "NODE/FAMILY". */
 export function peerKey({ node, family }: { node: string; family: 4 | 6 }): string {
-	return `${node}/${family}`;
+	// In one piece: it is a key that stays.
+	return [node, family].join("/");
 }

@@ -55,7 +55,7 @@ export function makePrefix(address: Uint8Array, length: number): Prefix {
 		bytes.fill(0, (bits >> 3) + 1);
 	}
 	// A truncated IPv6 address never looks like IPv4: ::ffff:0:0 needs 96 bits.
-	return { family, bytes, length, text: `${formatAddress(bytes)}/${length}` };
+	return { family, bytes, length, text: [formatAddress(bytes), length].join("/") };
 }
 
 /** The prefix that contains exactly one address. */

@@ -2,7 +2,7 @@
  * The paths to one peer for one family of Pod packets: the state of each, and which one packets take.
  * Plain data; `advance` (peer_turn.ts) computes the next state.
  */
-import type { PathChoice } from "../../compile/peer_path.js";
+import type { ProbedPath } from "../../compile/peer.js";
 import type { Config } from "../../config/config.js";
 import type { Family } from "../../tables/prefix.js";
 import { copyPath, newPath, type PathState } from "../path/path_state.js";
@@ -19,8 +19,8 @@ export interface Policy {
 	verified: boolean;
 	family: Family;
 	/** The paths to probe; undefined: there is no such path, or it must not be probed. */
-	direct: PathChoice | undefined;
-	tunnel: PathChoice | undefined;
+	direct: ProbedPath | undefined;
+	tunnel: ProbedPath | undefined;
 }
 
 /** Pod packets sent directly and received, modulo 2^32, as reported by an answer. */
@@ -151,18 +151,25 @@ function copyComparison(comparison: Comparison): Comparison {
 	};
 }
 
+/** Shared by all peers without such a path; never changed. */
+const NO_PATH: Readonly<Record<Way, PathState>> = {
+	direct: Object.freeze(newPath("direct", "", 0, 0, 0)),
+	tunnel: Object.freeze(newPath("tunnel", "", 0, 0, 0)),
+};
+
 /** Every link carries IPv6 packets of this size (RFC 8200, 5); IPv4 links may carry less (RFC 791). */
 const FLOOR = { direct: { 4: 1280, 6: 1280 }, tunnel: { 4: 576, 6: 1280 } } as const;
 
 export function pathFor(way: Way, policy: Policy, now: number): PathState {
 	const choice = policy[way];
-	const full = choice?.mtu ?? 0;
+	if (choice === undefined) return NO_PATH[way];
+	const full = choice.mtu;
 	return newPath(way, pathKey(choice), full, Math.min(full, FLOOR[way][policy.family]), now);
 }
 
 /** A key that identifies a path. */
-export function pathKey(choice: PathChoice | undefined): string {
+export function pathKey(choice: ProbedPath | undefined): string {
 	if (choice === undefined) return "";
 	const { path, local, remote, port, mtu } = choice;
-	return `${path} ${local} ${remote} ${port} ${mtu}`;
+	return [path, local, remote, port, mtu].join(" ");
 }

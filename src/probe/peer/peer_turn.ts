@@ -140,10 +140,7 @@ class PeerTurn implements Asker {
 				this.trafficBegins();
 				break;
 			case "greeting":
-				for (const path of [state.direct, state.tunnel]) {
-					path.nextAt = now;
-					path.backoff = 0;
-				}
+				this.askAtOnce();
 				break;
 			case "totals":
 				if (event.sent !== state.sentTotal) state.trafficAt = now;
@@ -164,8 +161,14 @@ class PeerTurn implements Asker {
 		const before = isActive(state, now, pace);
 		state.trafficAt = now;
 		if (before) return;
-		for (const path of [state.direct, state.tunnel]) {
-			path.nextAt = now;
+		this.askAtOnce();
+	}
+
+	private askAtOnce(): void {
+		const { direct, tunnel } = this.state;
+		for (const path of [direct, tunnel]) {
+			if (path.full === 0) continue;
+			path.nextAt = this.now;
 			path.backoff = 0;
 		}
 	}
