@@ -28,6 +28,7 @@ import type { Applied } from "../reconcile/reconciler.js";
 import { PeerViews } from "../report/peer_views.js";
 import { type AgentState, changed, INITIAL_STATE, type InForce } from "../report/state.js";
 import type { Log } from "../text/log.js";
+import { keepHeapSmaller } from "./heap.js";
 import type { Kernel } from "./kernel.js";
 import type { ProblemLog } from "./problem_log.js";
 import type { Sources } from "./sources.js";
@@ -51,6 +52,9 @@ export interface RoundOptions {
 	/** What this Node tells the cluster; undefined: nothing. */
 	reporter?: Reporter | undefined;
 }
+
+/** Changes of peers in one apply that have a line each; writing lines takes the time of the event loop. */
+const LOGGED_MOST = 200;
 
 class NotReadyError extends Error {}
 
@@ -191,6 +195,7 @@ export class Round {
 			throw new NotReadyError(`Cannot get ready: ${kernel.problems().join("; ")}`);
 		}
 		this.#change({ ready: true });
+		keepHeapSmaller();
 		this.#logReady(now, config);
 		this.#options.onReady();
 		this.#options.reporter?.ready(config.trafficEncapMode === "encap");
@@ -228,7 +233,15 @@ export class Round {
 		);
 	}
 
+	/** A line each, or one for all of them where they are many. */
 	#logPeers(differences: readonly PeerDifference[]): void {
-		for (const { facts, message } of differences) this.#options.log.info(facts, message);
+		const { log } = this.#options;
+		if (differences.length <= LOGGED_MOST) {
+			for (const { facts, message } of differences) log.info(facts, message);
+			return;
+		}
+		const counts: Record<string, number> = {};
+		for (const { kind } of differences) counts[kind] = (counts[kind] ?? 0) + 1;
+		log.info(counts, "peers changed");
 	}
 }

@@ -33,8 +33,8 @@ export interface ProberOptions {
 	send(packet: Buffer): void;
 	/** Total packets to and from a peer, on both paths. */
 	totals(index: number): { sent: number; received: number };
-	/** By index in peers: the paths in use when the agent started. */
-	adopted: ReadonlyMap<number, AdoptedPath>;
+	/** By index in peers: the paths in use when the agent started. Each is taken out when it is used. */
+	adopted: Map<number, AdoptedPath>;
 	/** Hold times of direct paths that have failed, ms; by "NODE/FAMILY", as returned by `holds`. */
 	holds: Readonly<Record<string, number>>;
 	/** This verdict has changed: what the packets of one peer depend on. Cheap work only. */
@@ -315,6 +315,7 @@ export class Prober {
 		const state = newPeer(policy, randomInt(1, 2 ** 31), at);
 		state.hold = Math.min(this.#options.holds[peerKey(peer)] ?? 0, this.#pace.holdMax);
 		const adopted = this.#options.adopted.get(peer.index);
+		this.#options.adopted.delete(peer.index);
 		if (adopted !== undefined) adopt(state, adopted, now, this.#pace);
 		const probed: Probed = {
 			peer,

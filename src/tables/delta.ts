@@ -45,9 +45,14 @@ export class Delta<K, V> {
 	/** What is wanted for this key may have changed. */
 	check(key: K): void {
 		const [has, wants] = [this.#actual.has(key), this.#wanted.has(key)];
-		const same = has === wants && (!has || sameValue(this.#actual.get(key), this.#wanted.get(key)));
-		if (same) this.#pending.delete(key);
-		else this.#pending.add(key);
+		const [actual, wanted] = [this.#actual.get(key), this.#wanted.get(key)];
+		if (has !== wants || (has && !sameValue(actual, wanted))) {
+			this.#pending.add(key);
+			return;
+		}
+		this.#pending.delete(key);
+		// One object for both: what was read from the kernel would stay beside it.
+		if (has && actual !== wanted) this.#actual.set(key, wanted as V);
 	}
 
 	/** The table holds this now. */

@@ -82,3 +82,11 @@ t.test("others have their turn within a long comparison", async (t) => {
 	await inTurns(delta.want(new Map()), always);
 	t.ok(turns >= 10, `${turns} turns`);
 });
+
+t.test("what is held as it is wanted is one object with it", async (t) => {
+	const [read, wanted] = [{ kind: 1 }, { kind: 1 }];
+	const delta = new Delta(new Map([[1, read]]));
+	atOnce(delta.want(new Map([[1, wanted]])));
+	t.equal(delta.actual.get(1), wanted);
+	t.same(delta.difference(), { put: [], remove: [] });
+});

@@ -48,6 +48,11 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 	]);
 	const applied: Tables[] = [];
 	let failed = false;
+	const names = ["n1", "n2", "n3"];
+	const ids = new Map([
+		["n2", 0],
+		["n3", 1],
+	]);
 	const prober = {
 		get: (index: number) => {
 			// Peer 1 is compiled after peer 0, whose path fails just then.
@@ -62,17 +67,19 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		start: () => {},
 	};
 	const nothing = () => {};
+	const logged: [object, string][] = [];
+	const info = (fields: object, message: string) => logged.push([fields, message]);
 	const round: Round = new Round({
 		nodeName: "n1",
-		log: { debug: nothing, info: nothing, warn: nothing, error: nothing },
+		log: { debug: nothing, info, warn: nothing, error: nothing },
 		started: 0,
 		onReady: nothing,
 		sources: {
 			config,
 			desired: async () => ({
-				...{ config, network, changed: ["n1", "n2", "n3"] },
+				...{ config, network, changed: names },
 				snapshot: {
-					nodes: new Map([1, 2, 3].map((n) => [`n${n}`, node(n)])),
+					nodes: new Map(names.map((name) => [name, node(Number(name.slice(1)))])),
 					problems: [],
 					synced: true,
 				},
@@ -92,18 +99,28 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		prober: () => prober,
 		peerIds: {
 			update: () => [],
-			ids: new Map([
-				["n2", 0],
-				["n3", 1],
-			]),
+			ids,
 		},
 		formerPeers: { missing: () => new Set() },
 		problems: { update: nothing },
 		pathEvents: { add: nothing },
 		pathMemory: { changed: nothing },
+		onReady: nothing,
 	} as unknown as RoundOptions);
 	await round.apply();
+	t.same(
+		logged.map(([, message]) => message),
+		["ready", "peer added", "peer added"],
+	);
 	t.ok(failed);
 	t.equal(applied[0]?.peers.get(2)?.path, Path.DIRECT);
 	t.equal(applied[0]?.peers.get(0)?.path, Path.GENEVE);
+
+	for (let n = 4; n < 250; n++) {
+		names.push(`n${n}`);
+		ids.set(`n${n}`, n);
+	}
+	logged.length = 0;
+	await round.apply();
+	t.same(logged, [[{ added: 246 }, "peers changed"]], "one line for many");
 });
