@@ -122,5 +122,5 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 	}
 	logged.length = 0;
 	await round.apply();
-	t.same(logged, [[{ added: 246 }, "peers changed"]], "one line for many");
+	t.same(logged, [[{ path: 1, added: 246 }, "peers changed"]], "one line for many");
 });
