@@ -105,7 +105,6 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		problems: { update: nothing },
 		pathEvents: { add: nothing },
 		pathMemory: { changed: nothing },
-		onReady: nothing,
 	} as unknown as RoundOptions);
 	await round.apply();
 	t.same(
