@@ -1,7 +1,8 @@
 /** An agent ends for any reason, and another one takes over its kernel objects. */
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import t from "tap";
-import { BpfLink, BpfMap, BpfProgram } from "#native";
+import { BpfLink, BpfMap, BpfProgram, clsact, supportsTcx } from "#native";
+import { FILTER_HANDLE, FILTER_PRIORITY } from "../../../src/linux/names.js";
 import { NodeConfig } from "../../../src/tables/generated.js";
 import {
 	buildObject,
@@ -62,6 +63,35 @@ t.test("without changes nothing is written, loaded or replaced", async (t) => {
 	);
 	t.equal(second.xdpMode(), "native");
 	await second.close();
+});
+
+t.test("Pods keep the tcx links of an earlier version", { skip: !supportsTcx() }, async (t) => {
+	const [pod] = await ip.query<{ ifindex: number }>("link", "show", "dev", podInterface(0));
+	const ifindex = pod?.ifindex ?? 0;
+	const filter = () => clsact.query(ifindex, "ingress", FILTER_PRIORITY, FILTER_HANDLE);
+	const pin = `${pinDir}/links/from_pod-${ifindex}`;
+	const programId = filter()?.programId ?? 0;
+	const program = BpfProgram.openId(programId);
+	const link = BpfLink.attach(program, ifindex, "tcx_ingress");
+	link.pin(pin);
+	const { id } = link.info;
+	clsact.detach(ifindex, "ingress", FILTER_PRIORITY, FILTER_HANDLE);
+
+	const later = await openReconciler(object);
+	t.match(await later.apply(tables), { pending: 0, ready: true });
+	t.match(BpfLink.openPinned(pin).info, { id, ifindex, programId });
+	t.equal(filter(), undefined, "no packet meets the program twice");
+	t.equal(later.podProblem(podInterface(0)), undefined);
+	await later.close();
+
+	link.detach();
+	link.close();
+	program.close();
+	rmSync(pin);
+	const last = await openReconciler(object);
+	await last.apply(tables);
+	t.match(filter(), { programId });
+	await last.close();
 });
 
 t.test("leftovers are removed by the first apply, not before", async (t) => {
