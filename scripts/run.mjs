@@ -43,7 +43,8 @@ function onCluster(file, args) {
 	checkRoot();
 	checkGo();
 	const routing = args.includes("routing");
-	ready(["start", "kubernetes", ...(routing ? ["routing"] : [])]);
+	ready(["start", "image", "kubernetes", ...(routing ? ["routing"] : [])]);
+	underLock("locked-image");
 	underLock(routing ? "locked-routing" : "locked-kubernetes");
 	return node("--import=tsx", `test/kubernetes/${file}`, ...args);
 }

@@ -39,12 +39,12 @@ async function main(): Promise<void> {
 	const cluster = await Cluster.up();
 	try {
 		say(`Three Nodes registered after ${((Date.now() - start) / 1000).toFixed(1)} s`);
+		cluster.startProxies();
 		if (values.plain) await startPlainNetwork(cluster);
 		else {
 			const seconds = await startFairway(cluster, { trafficEncapMode: values.mode });
 			say(`All Nodes Ready ${seconds.toFixed(1)} s after the installation`);
 		}
-		cluster.startProxies();
 		await cluster.startDns();
 		say(await cluster.kubectl("get", "nodes,pods", "-A", "-o", "wide"));
 		say(`In another terminal, as root:

@@ -1,9 +1,8 @@
 /** Fairway on the cluster, as its users install it: `kubectl apply -f deploy/fairway.yaml`. */
-import { copyFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
+import { copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse, stringify } from "yaml";
 import { root } from "../../src/lab/repository.js";
-import { configureByHand, startByHand } from "./by_hand.js";
 import type { Cluster } from "./cluster.js";
 import { folders } from "./layout.js";
 import type { KubernetesNode } from "./node.js";
@@ -11,19 +10,15 @@ import type { KubernetesNode } from "./node.js";
 export const manifest = join(root, "deploy/fairway.yaml");
 export const imageArchive = join(root, "build/fairway-image.tar");
 
-/** False: this checkout has no manifest, and Fairway is started by hand. */
-export const withManifest = existsSync(manifest);
+/** The image that the manifest names. */
+export const imageName = (): string =>
+	/image: (\S+)/.exec(readFileSync(manifest, "utf8"))?.[1] ?? "none";
 
 /** Keys of the configuration file. */
 export type Settings = Record<string, unknown>;
 
 /** Installs Fairway and waits until every Node is Ready. @returns seconds from apply to then */
 export async function startFairway(cluster: Cluster, settings: Settings): Promise<number> {
-	if (!withManifest) {
-		const start = Date.now();
-		await startByHand(cluster, settings);
-		return (Date.now() - start) / 1000;
-	}
 	provideImage();
 	await Promise.all(cluster.nodes.map(importImage));
 	const start = Date.now();
@@ -65,7 +60,6 @@ function changed(object: ConfigMap, settings: Settings): ConfigMap {
 
 /** Changes keys of the configuration in the ConfigMap; the agents take it when kubelet has written it. */
 export async function configure(cluster: Cluster, settings: Settings): Promise<void> {
-	if (!withManifest) return configureByHand(settings);
 	const object = await cluster.get<ConfigMap>("-n", "kube-system", "configmap", "fairway-config");
 	await cluster.apply([changed(object, settings)]);
 }

@@ -87,12 +87,13 @@ async function main(): Promise<void> {
 	}
 	const cluster = await announced("cluster", Cluster.up);
 	try {
+		// As where kubeadm installs: the agents reach the API server by its Service.
+		cluster.startProxies();
 		let first = true;
 		for (const network of selected) {
 			if (first) {
 				const seconds = await announced(`network ${network}`, () => startNetwork(cluster, network));
 				t.comment(`all Nodes Ready ${seconds.toFixed(1)} s after the installation`);
-				cluster.startProxies();
 				await announced("DNS", () => cluster.startDns());
 			} else await announced(`mode ${network}`, () => changeMode(cluster, network as Mode));
 			first = false;
