@@ -31,9 +31,10 @@ status: {addresses: [{type: InternalIP, address: 192.168.0.${number}}]}
 `;
 }
 
-/** "a=10.244.1.0/24 ..." */
+/** "a=10.244.1.0/24 ...", by name. */
 function nodes({ nodes }: Snapshot): string {
-	return [...nodes.values()].map(({ name, podCIDRs }) => `${name}=${podCIDRs}`).join(" ");
+	const texts = [...nodes.values()].map(({ name, podCIDRs }) => `${name}=${podCIDRs}`);
+	return texts.sort().join(" ");
 }
 
 function temporary(t: Test): string {
