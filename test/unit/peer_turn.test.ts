@@ -460,6 +460,16 @@ t.test("a changed path starts without proof", async (t) => {
 	t.equal(peer.state.direct.phaseAt, before.phaseAt, "the same path keeps its proof");
 });
 
+t.test("the direct path changes and the tunnel goes at once", async (t) => {
+	const peer = new PaperPeer(busy(always)).run(10_000);
+	t.equal(peer.state.use, "direct");
+	const policy = { ...HYBRID, direct: choice("direct", 1280), tunnel: undefined };
+	peer.tell({ kind: "policy", policy });
+	peer.run(20_000);
+	t.equal(peer.state.use, "direct", "proven anew");
+	t.equal(peer.state.direct.size, 1280);
+});
+
 t.test("hold times survive a restart", async (t) => {
 	const peer = new PaperPeer(busy(always), { hold: 20_000 }).run(60_000);
 	t.ok(peer.first("direct") >= 20_000 && peer.first("direct") < 24_000, `${peer.first("direct")}`);

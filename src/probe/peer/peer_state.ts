@@ -151,19 +151,12 @@ function copyComparison(comparison: Comparison): Comparison {
 	};
 }
 
-/** Shared by all peers without such a path; never changed. */
-const NO_PATH: Readonly<Record<Way, PathState>> = {
-	direct: Object.freeze(newPath("direct", "", 0, 0, 0)),
-	tunnel: Object.freeze(newPath("tunnel", "", 0, 0, 0)),
-};
-
 /** Every link carries IPv6 packets of this size (RFC 8200, 5); IPv4 links may carry less (RFC 791). */
 const FLOOR = { direct: { 4: 1280, 6: 1280 }, tunnel: { 4: 576, 6: 1280 } } as const;
 
 export function pathFor(way: Way, policy: Policy, now: number): PathState {
 	const choice = policy[way];
-	if (choice === undefined) return NO_PATH[way];
-	const full = choice.mtu;
+	const full = choice?.mtu ?? 0;
 	return newPath(way, pathKey(choice), full, Math.min(full, FLOOR[way][policy.family]), now);
 }
 
