@@ -233,7 +233,14 @@ function configure(object: BpfObject): void {
 	const config = {
 		...{ flags: NodeFlag.CONFIGURED, routeEpoch: 2, nextHopEpoch: 1, vni: 1 },
 		...{ snatAddress4: "::", snatAddress6: "::", gatewayAddress4: "10.244.1.1" },
-		...{ gatewayAddress6: "::", gatewayMac: NODE.mac, snatPortFirst: 0, snatPortLast: 0 },
+		...{
+			gatewayAddress6: "::",
+			returnAddress4: "",
+			returnAddress6: "",
+			gatewayMac: NODE.mac,
+			snatPortFirst: 0,
+			snatPortLast: 0,
+		},
 		...{ genevePort: 6081, vxlanPort: 0, hostIfindex: 0, transportMtu: 1500 },
 		...{
 			flowHash: { word: [0x5eed5eed, 1, 2, 3, 4, 5] },

@@ -28,6 +28,9 @@ const volatile union {
 	enum path path;
 	enum route_kind route_kind;
 	enum route_flag route_flag;
+	enum frontend_kind frontend_kind;
+	enum service_flag service_flag;
+	enum backend_state backend_state;
 	enum flow_direction flow_direction;
 	enum flow_flag flow_flag;
 	enum claim_bit claim_bit;
@@ -52,7 +55,14 @@ struct peer_gateways_map peer_gateways SEC(".maps");
 struct routes_map routes SEC(".maps");
 struct endpoints_map endpoints SEC(".maps");
 struct source_addresses_map source_addresses SEC(".maps");
+struct frontends_map frontends SEC(".maps");
+struct services_map services SEC(".maps");
+struct service_slots_map service_slots SEC(".maps");
+struct backends_map backends SEC(".maps");
+struct backend_states_map backend_states SEC(".maps");
+struct service_ranges_map service_ranges SEC(".maps");
 
+struct service_affinity_map service_affinity SEC(".maps");
 struct next_hops_map next_hops SEC(".maps");
 struct next_hop_settle_map next_hop_settle SEC(".maps");
 struct flow_index_map flow_index SEC(".maps");

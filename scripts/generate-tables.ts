@@ -38,7 +38,24 @@ const textTypes: Record<string, { codec?: string; read: string; write: string }>
 	address: { codec: "address", read: "readAddress", write: "writeAddress" },
 	mac: { read: "readMac", write: "writeMac" },
 };
-const PREFIX_KEY = "route_key";
+/** Keys of maps that TypeScript represents as text: their codecs, and the members that these expect. */
+const textKeys: Record<string, { codec: string; members: readonly string[]; about: string }> = {
+	route_key: {
+		codec: "prefix",
+		members: ["prefix_length", "address"],
+		about: 'A prefix as text: "10.0.0.0/8".',
+	},
+	frontend_key: {
+		codec: "frontendKey",
+		members: ["address", "port", "protocol", PADDING],
+		about: 'As text: "ADDRESS PROTOCOL PORT".',
+	},
+	range_key: {
+		codec: "rangeKey",
+		members: ["prefix_length", "service", "address"],
+		about: 'As text: "SERVICE PREFIX".',
+	},
+};
 
 const pascal = (name: string): string =>
 	name.replace(/(^|_)([a-z0-9])/g, (_match, _start, letter: string) => letter.toUpperCase());
@@ -83,9 +100,7 @@ function tsType(layout: Layout): string {
 		case "array":
 			return `${tsType(layout.element)}[]`;
 		case "struct":
-			return layout.name in textTypes || layout.name === PREFIX_KEY
-				? "string"
-				: pascal(layout.name);
+			return layout.name in textTypes || layout.name in textKeys ? "string" : pascal(layout.name);
 	}
 }
 
@@ -129,13 +144,13 @@ function readText(layout: Layout, at: string): string {
 
 function structText(layout: StructLayout): string {
 	const type = pascal(layout.name);
-	if (layout.name === PREFIX_KEY) {
-		const [length, address] = layout.fields;
-		if (length?.name !== "prefix_length" || address?.name !== "address" || layout.size !== 20)
+	const key = textKeys[layout.name];
+	if (key !== undefined) {
+		if (layout.fields.map(({ name }) => name).join() !== key.members.join())
 			throw new Error(
-				`Cannot generate struct ${PREFIX_KEY}: expected the members prefix_length and address, got others`,
+				`Cannot generate struct ${layout.name}: expected the members ${key.members.join(", ")}, got others`,
 			);
-		return `/** A prefix as text: "10.0.0.0/8". */\nexport type ${type} = string;\nexport const ${type} = prefix;`;
+		return `/** ${key.about} */\nexport type ${type} = string;\nexport const ${type} = ${key.codec};`;
 	}
 	const fields = layout.fields.filter((field) => field.name !== PADDING);
 	const each = (line: (field: Field, name: string) => string): string =>
@@ -234,7 +249,7 @@ function generate(object: Buffer): string {
 		[
 			"// Generated from BTF by `npm run generate`. What it says is declared in bpf/lib/tables.h.",
 			'import { readAddress, readMac, writeAddress, writeMac } from "./address.js";',
-			'import { address, type Codec, codec, elements, prefix, u8, u32, u64 } from "./codec.js";',
+			'import { address, type Codec, codec, elements, frontendKey, prefix, rangeKey, u8, u32, u64 } from "./codec.js";',
 		].join("\n"),
 		...enums,
 		...layouts.map(structText),

@@ -89,7 +89,58 @@ extern struct source_addresses_map {
 	__type(value, struct source_address);
 } source_addresses SEC(".maps");
 
+extern struct frontends_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, FRONTENDS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct frontend_key);
+	__type(value, struct frontend);
+} frontends SEC(".maps");
+
+extern struct services_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SERVICES_MAX);
+	__type(key, __u32);
+	__type(value, struct service);
+} services SEC(".maps");
+
+extern struct service_slots_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SERVICE_SLOTS_MAX);
+	__type(key, __u32);
+	__type(value, __u32);
+} service_slots SEC(".maps");
+
+extern struct backends_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BACKENDS_MAX);
+	__type(key, __u32);
+	__type(value, struct backend);
+} backends SEC(".maps");
+
+extern struct backend_states_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, BACKENDS_MAX / 8);
+	__type(key, __u32);
+	__type(value, __u64);
+} backend_states SEC(".maps");
+
+extern struct service_ranges_map {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, SERVICE_RANGES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct range_key);
+	__type(value, __u8);
+} service_ranges SEC(".maps");
+
 /* ------------------------------------------------------------ core */
+
+extern struct service_affinity_map {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, AFFINITIES_MAX);
+	__type(key, struct affinity_key);
+	__type(value, struct affinity);
+} service_affinity SEC(".maps");
 
 /* One for all CPUs: an entry is written some ten times a second, and read with every packet. */
 extern struct next_hops_map {

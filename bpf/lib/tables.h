@@ -93,6 +93,18 @@ enum limit {
 	/* probes of one peer that are answered: one in so long on average, and so many at once */
 	PROBE_ANSWER_NS = 2000000,
 	PROBE_ANSWER_BURST = 128,
+	/* Services: addresses with a port, and addresses; ports of a Service by family; places in the sets of
+	 * all; endpoints of all */
+	FRONTENDS_MAX = 262144,
+	SERVICES_MAX = 65536,
+	SERVICE_SLOTS_MAX = 524288,
+	BACKENDS_MAX = 262144,
+	SERVICE_RANGES_MAX = 65536,
+	AFFINITIES_MAX = 65536,
+	/* an id of backends rests this long before another endpoint gets it: no UDP flow lasts longer */
+	BACKEND_REST_SECONDS = 600,
+	/* backends that a new flow tries, when what it has read of a Service is just being changed */
+	BACKEND_TRIES = 3,
 };
 
 /* The hook that sees a packet. */
@@ -146,7 +158,15 @@ enum drop_reason {
 	DROP_PEER_MAC_MISMATCH = 34, /* a peer's address, but another host of its subnet sent it */
 	DROP_PROBE_RATE = 35,	     /* more probes of one peer than this Node answers */
 	DROP_SCTP_BUNDLE = 36, /* for a tunnel, but sent in a bundle: tx-sctp-segmentation is on */
-	DROP_REASON_COUNT = 37,
+	DROP_SERVICE_NO_ENDPOINTS = 37, /* a Service without endpoints: answered */
+	DROP_SERVICE_NO_LOCAL_ENDPOINTS =
+		38, /* traffic policy Local, and no endpoint of the Service on this Node */
+	DROP_SERVICE_UNKNOWN_PORT =
+		39, /* a Service's address, but no port of the Service: answered */
+	DROP_SERVICE_UNKNOWN_ADDRESS = 40,     /* in a service CIDR, but no Service's address */
+	DROP_SERVICE_SOURCE_RANGE = 41,	       /* outside the load balancer's source ranges */
+	DROP_SERVICE_EXTERNAL_CLUSTER_IP = 42, /* a cluster IP from outside the cluster */
+	DROP_REASON_COUNT = 43,
 };
 
 /* Counted events that are not drops. */
@@ -190,6 +210,10 @@ enum node_flag {
 	NODE_STACK_SNAT = 8, /* to_wire translates what the Node's stack forwards of its Pods' */
 	/* Pod packets of this Node may leave without a tunnel: its probes announce it */
 	NODE_SENDS_UNTUNNELLED = 16,
+	/* Services are served for the outside and for the Node's own processes, too */
+	NODE_SERVES_ALL = 32,
+	/* cluster IPs also for the outside */
+	NODE_SERVES_CLUSTER_IPS = 64,
 };
 
 /* A secret for hashes of tuples. */
@@ -211,6 +235,10 @@ struct node_config {
 	struct address snat_address6;
 	struct address gateway_address4; /* source of ICMP errors; all zero: none */
 	struct address gateway_address6;
+	/* What the Node's own processes send from to a Service's endpoint that is this Node itself: not the
+	 * Node's address, so that the answers come by fairway0. All zero: none. */
+	struct address return_address4;
+	struct address return_address6;
 	struct mac gateway_mac; /* host side of every Pod's veth, and of fairway0 */
 	__u16 snat_port_first;	/* inclusive */
 	__u16 snat_port_last;	/* inclusive */
@@ -284,12 +312,16 @@ enum route_kind {
 	ROUTE_LOCAL_PODS = 1, /* this Node's pod CIDRs: needs an endpoint */
 	ROUTE_HOST = 2,	      /* this Node's own addresses, gateway included */
 	ROUTE_PEER = 3,	      /* a peer's pod CIDR */
-	ROUTE_STACK = 4,      /* serviceCIDRs: what Pods send there is the Node's own stack's */
+	ROUTE_STACK = 4,      /* Services of another proxy: the Node's own stack's */
+	ROUTE_SERVICE = 5,    /* addresses of Services: of each a frontend, or nothing */
 };
 
 enum route_flag {
-	ROUTE_NO_SNAT = 1,   /* snat.excludeCIDRs */
-	ROUTE_PEER_NODE = 2, /* a peer's tunnels end here; set by the core */
+	ROUTE_NO_SNAT = 1,    /* snat.excludeCIDRs */
+	ROUTE_PEER_NODE = 2,  /* a peer's tunnels end here; set by the core */
+	ROUTE_NODE_PORTS = 4, /* ROUTE_HOST: NodePorts are served at this address */
+	/* ROUTE_HOST, ROUTE_OUTSIDE: some ports of this address are a Service's, the others are not */
+	ROUTE_SERVICE_PORTS = 8,
 };
 
 struct route_key {
@@ -319,6 +351,87 @@ struct endpoint {
 struct source_address {
 	struct address ipv4; /* all zero: none */
 	struct address ipv6;
+};
+
+/* ------------------------------------------------------- agent: Services */
+
+enum frontend_kind {
+	FRONTEND_ADDRESS = 0, /* port and protocol 0: all ports of this address are a Service's */
+	FRONTEND_CLUSTER_IP = 1,
+	FRONTEND_NODE_PORT = 2,
+	FRONTEND_LOAD_BALANCER = 3,
+	FRONTEND_EXTERNAL_IP = 4,
+};
+
+/* frontends: hash. The address of a NodePort is ::ffff:0.0.0.0 or :: and stands for each one of this
+ * Node's with ROUTE_NODE_PORTS. */
+struct frontend_key {
+	struct address address;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+
+struct frontend {
+	__u32 service; /* index in services */
+	__u8 kind;     /* enum frontend_kind */
+	__u8 pad[3];
+};
+
+enum service_flag {
+	SERVICE_INTERNAL_LOCAL = 1, /* internalTrafficPolicy */
+	SERVICE_EXTERNAL_LOCAL = 2, /* externalTrafficPolicy */
+	SERVICE_RANGES = 4,	    /* its load balancer IPs have source ranges */
+};
+
+/* services: array, index 0 unused: a port of a Service, in one family. A set is its first place in
+ * service_slots | the number of its backends << 32, one word, so that both are of one moment. */
+struct service {
+	__u64 cluster_set;
+	__u64 local_set;
+	__u64 name_hash; /* FNV-1a of "NAMESPACE/NAME PORTNAME PROTOCOL FAMILY": who owns this index */
+	__u32 affinity; /* seconds that a client stays with its backend; 0: it does not */
+	__u32 flags;	/* enum service_flag */
+};
+
+/* service_slots: array of __u32, index in backends. Each set has a run of its own. */
+
+/* backends: array, index 0 unused. An entry stays as it is while any flow may name it. */
+struct backend {
+	struct address address;
+	__be16 port;
+	__u8 pad[2];
+	__u32 service; /* index in services */
+};
+
+/* backend_states: array of __u64, eight states each: that of backend id is byte id % 8 of word id / 8, the
+ * first byte the lowest. Only the agent writes them. */
+enum backend_state {
+	BACKEND_SERVES = 1, /* listed and serving; else flows that can end, end */
+	BACKEND_IN_CLUSTER_SET = 2,
+	BACKEND_IN_LOCAL_SET = 4,
+	BACKEND_RESTS = 8, /* gone; its id is not given away yet */
+};
+
+/* service_ranges: LPM trie of __u8 (1): the source ranges of a Service's load balancer IPs. */
+struct range_key {
+	__u32 prefix_length; /* 32 + that of the address, of 128 bits */
+	__u32 service;
+	struct address address;
+};
+
+/* ------------------------------------------------------- core: Services */
+
+/* service_affinity: LRU hash: the backend of a client. */
+struct affinity_key {
+	struct address client;
+	__u32 service;
+};
+
+struct affinity {
+	__u64 used; /* ns, CLOCK_MONOTONIC coarse: when its last flow began */
+	__u32 backend;
+	__u32 pad;
 };
 
 /* ------------------------------------------------------- core: next hops */
@@ -422,9 +535,10 @@ struct flow {
 	__u16 asked_epoch; /* node_config.next_hop_epoch then, its lower half */
 	__u16 mtu;	 /* outside: the largest IP packet that the route takes (0xffff: or more) */
 	__u8 route_kind; /* enum route_kind, of the end that is no Pod, or of the Pod that receives */
-	__u8 route_flags; /* enum route_flag */
-	__u8 pods;	  /* 1 << direction, for each end that is a Pod of this Node */
-	__u8 pad[3];
+	__u8 route_flags;   /* enum route_flag */
+	__u8 pods;	    /* 1 << direction, for each end that is a Pod of this Node */
+	__u8 backend_upper; /* the upper 8 of 24 bits of its id in backends; 0: it has none */
+	__u16 backend;
 	struct flow_ports ports[2];
 	struct flow_addresses addresses[2];
 };
@@ -584,6 +698,7 @@ enum slow_path_kind {
 	SLOW_PROHIBITED = 5,   /* answer that the route forbids it */
 	SLOW_NO_HOST = 6,      /* answer that there is no such host */
 	SLOW_UNRESOLVED = 7,   /* a copy: the same answer, should the next hop not be there */
+	SLOW_REFUSED = 8,      /* answer port unreachable, from where the packet was sent to */
 };
 
 /* slow_path: ring buffer. A record is this header and then `length` bytes of the packet from its IP
@@ -636,6 +751,7 @@ enum action {
 	ACTION_HOST = 5,	   /* into fairway0, as if received there */
 	ACTION_SLOW_PATH = 6,
 	ACTION_PROBE = 7, /* an answer to a probe of this Node: the agent is told */
+	ACTION_RESET = 8, /* a TCP reset in the packet's place, back to its sender */
 };
 
 /* verdicts: per-CPU array of one, written only when the knob trace_verdicts is set. */
@@ -647,6 +763,7 @@ struct verdict {
 	__u32 ifindex;
 	__u32 peer;
 	__u32 mtu;
+	__u32 backend; /* that a new flow was given; 0: none */
 };
 
 #endif

@@ -56,6 +56,15 @@ export interface NotReady {
 /** Packets a second that the slow path takes of all Pods together, beyond the share of each. */
 const SLOW_PATH_RATE = 2000;
 
+/**
+ * What this Node's own processes send from to an endpoint that is this Node itself. Link-local and unique
+ * local (RFC 3927, RFC 4193): they never leave the Node.
+ */
+export const RETURN_ADDRESSES = {
+	returnAddress4: "169.254.250.28",
+	returnAddress6: "fd66:6169:7277::28",
+};
+
 /** What it is made of. */
 export interface OwnNodeInput {
 	config: Config;
@@ -121,6 +130,7 @@ export function ownNode({
 				snatAddress6: snat.address6,
 				gatewayAddress4: self.gateway(4),
 				gatewayAddress6: self.gateway(6),
+				...RETURN_ADDRESSES,
 				gatewayMac: self.gatewayMac,
 				snatPortFirst: config.snat.portRange.first,
 				snatPortLast: config.snat.portRange.last,

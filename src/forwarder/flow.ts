@@ -117,6 +117,8 @@ export const NOTHING_REMEMBERED = {
 	routeKind: 0,
 	routeFlags: 0,
 	pods: 0,
+	backendUpper: 0,
+	backend: 0,
 };
 
 /** Addresses and ports of a flow by direction. */

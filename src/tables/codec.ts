@@ -74,6 +74,37 @@ export const prefix = codec<string>(
 	},
 );
 
+/** The key of `frontends`: "ADDRESS PROTOCOL PORT", with numbers of protocols. */
+export const frontendKey = codec<string>(
+	ADDRESS_SIZE + 4,
+	(buffer, offset, text) => {
+		const [host = "", protocol, port] = text.split(" ");
+		writeAddress(buffer, offset, host);
+		buffer.writeUInt16BE(Number(port), offset + ADDRESS_SIZE);
+		buffer.writeUInt8(Number(protocol), offset + ADDRESS_SIZE + 2);
+	},
+	(buffer, offset) => {
+		const at = offset + ADDRESS_SIZE;
+		return `${formatAddress(buffer, offset)} ${buffer.readUInt8(at + 2)} ${buffer.readUInt16BE(at)}`;
+	},
+);
+
+/** The key of `service_ranges`: "SERVICE PREFIX", with the index of the Service. */
+export const rangeKey = codec<string>(
+	8 + ADDRESS_SIZE,
+	(buffer, offset, text) => {
+		const [service, range = ""] = text.split(" ");
+		prefix.write(buffer, offset + 4, range);
+		buffer.writeUInt32LE(buffer.readUInt32LE(offset + 4) + 32, offset);
+		buffer.writeUInt32LE(Number(service), offset + 4);
+	},
+	(buffer, offset) => {
+		const key = Buffer.from(buffer.subarray(offset + 4, offset + 8 + ADDRESS_SIZE));
+		key.writeUInt32LE(buffer.readUInt32LE(offset) - 32, 0);
+		return `${buffer.readUInt32LE(offset + 4)} ${prefix.decode(key)}`;
+	},
+);
+
 /** Throws unless the array has the length of its C declaration. */
 export function elements<T>(values: readonly T[], length: number, field: string): readonly T[] {
 	if (values.length !== length)

@@ -1,6 +1,17 @@
 // Generated from BTF by `npm run generate`. What it says is declared in bpf/lib/tables.h.
 import { readAddress, readMac, writeAddress, writeMac } from "./address.js";
-import { address, type Codec, codec, elements, prefix, u8, u32, u64 } from "./codec.js";
+import {
+	address,
+	type Codec,
+	codec,
+	elements,
+	frontendKey,
+	prefix,
+	rangeKey,
+	u8,
+	u32,
+	u64,
+} from "./codec.js";
 
 export const Limit = {
 	PEERS_MAX: 16384,
@@ -46,6 +57,14 @@ export const Limit = {
 	WIRE_MACS_MAX: 4,
 	PROBE_ANSWER_NS: 2000000,
 	PROBE_ANSWER_BURST: 128,
+	FRONTENDS_MAX: 262144,
+	SERVICES_MAX: 65536,
+	SERVICE_SLOTS_MAX: 524288,
+	BACKENDS_MAX: 262144,
+	SERVICE_RANGES_MAX: 65536,
+	AFFINITIES_MAX: 65536,
+	BACKEND_REST_SECONDS: 600,
+	BACKEND_TRIES: 3,
 } as const;
 export type Limit = (typeof Limit)[keyof typeof Limit];
 
@@ -107,7 +126,13 @@ export const DropReason = {
 	PEER_MAC_MISMATCH: 34,
 	PROBE_RATE: 35,
 	SCTP_BUNDLE: 36,
-	REASON_COUNT: 37,
+	SERVICE_NO_ENDPOINTS: 37,
+	SERVICE_NO_LOCAL_ENDPOINTS: 38,
+	SERVICE_UNKNOWN_PORT: 39,
+	SERVICE_UNKNOWN_ADDRESS: 40,
+	SERVICE_SOURCE_RANGE: 41,
+	SERVICE_EXTERNAL_CLUSTER_IP: 42,
+	REASON_COUNT: 43,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -148,6 +173,12 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	34: "peer_mac_mismatch",
 	35: "probe_rate",
 	36: "sctp_bundle",
+	37: "service_no_endpoints",
+	38: "service_no_local_endpoints",
+	39: "service_unknown_port",
+	40: "service_unknown_address",
+	41: "service_source_range",
+	42: "service_external_cluster_ip",
 };
 
 export const EventCounter = {
@@ -216,6 +247,8 @@ export const NodeFlag = {
 	ROUTE_MTU: 4,
 	STACK_SNAT: 8,
 	SENDS_UNTUNNELLED: 16,
+	SERVES_ALL: 32,
+	SERVES_CLUSTER_IPS: 64,
 } as const;
 export type NodeFlag = (typeof NodeFlag)[keyof typeof NodeFlag];
 export const NodeFlagName: Readonly<Record<number, string>> = {
@@ -224,6 +257,8 @@ export const NodeFlagName: Readonly<Record<number, string>> = {
 	4: "route_mtu",
 	8: "stack_snat",
 	16: "sends_untunnelled",
+	32: "serves_all",
+	64: "serves_cluster_ips",
 };
 
 export const PeerFlag = {
@@ -262,6 +297,7 @@ export const RouteKind = {
 	HOST: 2,
 	PEER: 3,
 	STACK: 4,
+	SERVICE: 5,
 } as const;
 export type RouteKind = (typeof RouteKind)[keyof typeof RouteKind];
 export const RouteKindName: Readonly<Record<number, string>> = {
@@ -270,16 +306,63 @@ export const RouteKindName: Readonly<Record<number, string>> = {
 	2: "host",
 	3: "peer",
 	4: "stack",
+	5: "service",
 };
 
 export const RouteFlag = {
 	NO_SNAT: 1,
 	PEER_NODE: 2,
+	NODE_PORTS: 4,
+	SERVICE_PORTS: 8,
 } as const;
 export type RouteFlag = (typeof RouteFlag)[keyof typeof RouteFlag];
 export const RouteFlagName: Readonly<Record<number, string>> = {
 	1: "no_snat",
 	2: "peer_node",
+	4: "node_ports",
+	8: "service_ports",
+};
+
+export const FrontendKind = {
+	ADDRESS: 0,
+	CLUSTER_IP: 1,
+	NODE_PORT: 2,
+	LOAD_BALANCER: 3,
+	EXTERNAL_IP: 4,
+} as const;
+export type FrontendKind = (typeof FrontendKind)[keyof typeof FrontendKind];
+export const FrontendKindName: Readonly<Record<number, string>> = {
+	0: "address",
+	1: "cluster_ip",
+	2: "node_port",
+	3: "load_balancer",
+	4: "external_ip",
+};
+
+export const ServiceFlag = {
+	INTERNAL_LOCAL: 1,
+	EXTERNAL_LOCAL: 2,
+	RANGES: 4,
+} as const;
+export type ServiceFlag = (typeof ServiceFlag)[keyof typeof ServiceFlag];
+export const ServiceFlagName: Readonly<Record<number, string>> = {
+	1: "internal_local",
+	2: "external_local",
+	4: "ranges",
+};
+
+export const BackendState = {
+	SERVES: 1,
+	IN_CLUSTER_SET: 2,
+	IN_LOCAL_SET: 4,
+	RESTS: 8,
+} as const;
+export type BackendState = (typeof BackendState)[keyof typeof BackendState];
+export const BackendStateName: Readonly<Record<number, string>> = {
+	1: "serves",
+	2: "in_cluster_set",
+	4: "in_local_set",
+	8: "rests",
 };
 
 export const FlowDirection = {
@@ -339,6 +422,7 @@ export const SlowPathKind = {
 	PROHIBITED: 5,
 	NO_HOST: 6,
 	UNRESOLVED: 7,
+	REFUSED: 8,
 } as const;
 export type SlowPathKind = (typeof SlowPathKind)[keyof typeof SlowPathKind];
 export const SlowPathKindName: Readonly<Record<number, string>> = {
@@ -350,6 +434,7 @@ export const SlowPathKindName: Readonly<Record<number, string>> = {
 	5: "prohibited",
 	6: "no_host",
 	7: "unresolved",
+	8: "refused",
 };
 
 export const SlowPathBucket = {
@@ -431,6 +516,7 @@ export const Action = {
 	HOST: 5,
 	SLOW_PATH: 6,
 	PROBE: 7,
+	RESET: 8,
 } as const;
 export type Action = (typeof Action)[keyof typeof Action];
 export const ActionName: Readonly<Record<number, string>> = {
@@ -442,7 +528,27 @@ export const ActionName: Readonly<Record<number, string>> = {
 	5: "host",
 	6: "slow_path",
 	7: "probe",
+	8: "reset",
 };
+
+export interface Backend {
+	address: string;
+	port: number;
+	service: number;
+}
+export const Backend: Codec<Backend> = codec<Backend>(
+	24,
+	(b, o, v) => {
+		writeAddress(b, o, v.address);
+		b.writeUInt16BE(v.port, o + 16);
+		b.writeUInt32LE(v.service, o + 20);
+	},
+	(b, o) => ({
+		address: readAddress(b, o),
+		port: b.readUInt16BE(o + 16),
+		service: b.readUInt32LE(o + 20),
+	}),
+);
 
 export interface Endpoint {
 	ifindex: number;
@@ -572,6 +678,8 @@ export interface Flow {
 	routeKind: number;
 	routeFlags: number;
 	pods: number;
+	backendUpper: number;
+	backend: number;
 	ports: FlowPorts[];
 	addresses: FlowAddresses[];
 }
@@ -598,6 +706,8 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		b.writeUInt8(v.routeKind, o + 50);
 		b.writeUInt8(v.routeFlags, o + 51);
 		b.writeUInt8(v.pods, o + 52);
+		b.writeUInt8(v.backendUpper, o + 53);
+		b.writeUInt16LE(v.backend, o + 54);
 		elements(v.ports, 2, "flow.ports").forEach((e, i) => {
 			FlowPorts.write(b, o + 56 + i * 4, e);
 		});
@@ -622,6 +732,8 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		routeKind: b.readUInt8(o + 50),
 		routeFlags: b.readUInt8(o + 51),
 		pods: b.readUInt8(o + 52),
+		backendUpper: b.readUInt8(o + 53),
+		backend: b.readUInt16LE(o + 54),
 		ports: Array.from({ length: 2 }, (_, i) => FlowPorts.decode(b, o + 56 + i * 4)),
 		addresses: Array.from({ length: 2 }, (_, i) => FlowAddresses.decode(b, o + 64 + i * 32)),
 	}),
@@ -687,6 +799,26 @@ export const Fragment: Codec<Fragment> = codec<Fragment>(
 	}),
 );
 
+/** As text: "ADDRESS PROTOCOL PORT". */
+export type FrontendKey = string;
+export const FrontendKey = frontendKey;
+
+export interface Frontend {
+	service: number;
+	kind: number;
+}
+export const Frontend: Codec<Frontend> = codec<Frontend>(
+	8,
+	(b, o, v) => {
+		b.writeUInt32LE(v.service, o);
+		b.writeUInt8(v.kind, o + 4);
+	},
+	(b, o) => ({
+		service: b.readUInt32LE(o),
+		kind: b.readUInt8(o + 4),
+	}),
+);
+
 export interface NextHop {
 	checked: bigint;
 	destinationMac: bigint;
@@ -736,6 +868,8 @@ export interface NodeConfig {
 	snatAddress6: string;
 	gatewayAddress4: string;
 	gatewayAddress6: string;
+	returnAddress4: string;
+	returnAddress6: string;
 	gatewayMac: string;
 	snatPortFirst: number;
 	snatPortLast: number;
@@ -752,7 +886,7 @@ export interface NodeConfig {
 	strippedMac: bigint;
 }
 export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
-	264,
+	296,
 	(b, o, v) => {
 		b.writeUInt32LE(v.flags, o);
 		b.writeUInt32LE(v.routeEpoch, o + 4);
@@ -762,26 +896,28 @@ export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
 		writeAddress(b, o + 32, v.snatAddress6);
 		writeAddress(b, o + 48, v.gatewayAddress4);
 		writeAddress(b, o + 64, v.gatewayAddress6);
-		writeMac(b, o + 80, v.gatewayMac);
-		b.writeUInt16LE(v.snatPortFirst, o + 86);
-		b.writeUInt16LE(v.snatPortLast, o + 88);
-		b.writeUInt16BE(v.genevePort, o + 90);
-		b.writeUInt16BE(v.vxlanPort, o + 92);
-		b.writeUInt32LE(v.hostIfindex, o + 100);
-		b.writeUInt32LE(v.transportMtu, o + 104);
-		HashKey.write(b, o + 108, v.flowHash);
-		HashKey.write(b, o + 132, v.portHash);
-		b.writeUInt32LE(v.slowPathRate, o + 156);
+		writeAddress(b, o + 80, v.returnAddress4);
+		writeAddress(b, o + 96, v.returnAddress6);
+		writeMac(b, o + 112, v.gatewayMac);
+		b.writeUInt16LE(v.snatPortFirst, o + 118);
+		b.writeUInt16LE(v.snatPortLast, o + 120);
+		b.writeUInt16BE(v.genevePort, o + 122);
+		b.writeUInt16BE(v.vxlanPort, o + 124);
+		b.writeUInt32LE(v.hostIfindex, o + 132);
+		b.writeUInt32LE(v.transportMtu, o + 136);
+		HashKey.write(b, o + 140, v.flowHash);
+		HashKey.write(b, o + 164, v.portHash);
+		b.writeUInt32LE(v.slowPathRate, o + 188);
 		elements(v.probeKey, 2, "node_config.probe_key").forEach((e, i) => {
-			b.writeBigUInt64LE(e, o + 160 + i * 8);
+			b.writeBigUInt64LE(e, o + 192 + i * 8);
 		});
 		elements(v.flowTimeouts, 12, "node_config.flow_timeouts").forEach((e, i) => {
-			b.writeUInt32LE(e, o + 176 + i * 4);
+			b.writeUInt32LE(e, o + 208 + i * 4);
 		});
 		elements(v.wireMacs, 4, "node_config.wire_macs").forEach((e, i) => {
-			b.writeBigUInt64LE(e, o + 224 + i * 8);
+			b.writeBigUInt64LE(e, o + 256 + i * 8);
 		});
-		b.writeBigUInt64LE(v.strippedMac, o + 256);
+		b.writeBigUInt64LE(v.strippedMac, o + 288);
 	},
 	(b, o) => ({
 		flags: b.readUInt32LE(o),
@@ -792,20 +928,22 @@ export const NodeConfig: Codec<NodeConfig> = codec<NodeConfig>(
 		snatAddress6: readAddress(b, o + 32),
 		gatewayAddress4: readAddress(b, o + 48),
 		gatewayAddress6: readAddress(b, o + 64),
-		gatewayMac: readMac(b, o + 80),
-		snatPortFirst: b.readUInt16LE(o + 86),
-		snatPortLast: b.readUInt16LE(o + 88),
-		genevePort: b.readUInt16BE(o + 90),
-		vxlanPort: b.readUInt16BE(o + 92),
-		hostIfindex: b.readUInt32LE(o + 100),
-		transportMtu: b.readUInt32LE(o + 104),
-		flowHash: HashKey.decode(b, o + 108),
-		portHash: HashKey.decode(b, o + 132),
-		slowPathRate: b.readUInt32LE(o + 156),
-		probeKey: Array.from({ length: 2 }, (_, i) => b.readBigUInt64LE(o + 160 + i * 8)),
-		flowTimeouts: Array.from({ length: 12 }, (_, i) => b.readUInt32LE(o + 176 + i * 4)),
-		wireMacs: Array.from({ length: 4 }, (_, i) => b.readBigUInt64LE(o + 224 + i * 8)),
-		strippedMac: b.readBigUInt64LE(o + 256),
+		returnAddress4: readAddress(b, o + 80),
+		returnAddress6: readAddress(b, o + 96),
+		gatewayMac: readMac(b, o + 112),
+		snatPortFirst: b.readUInt16LE(o + 118),
+		snatPortLast: b.readUInt16LE(o + 120),
+		genevePort: b.readUInt16BE(o + 122),
+		vxlanPort: b.readUInt16BE(o + 124),
+		hostIfindex: b.readUInt32LE(o + 132),
+		transportMtu: b.readUInt32LE(o + 136),
+		flowHash: HashKey.decode(b, o + 140),
+		portHash: HashKey.decode(b, o + 164),
+		slowPathRate: b.readUInt32LE(o + 188),
+		probeKey: Array.from({ length: 2 }, (_, i) => b.readBigUInt64LE(o + 192 + i * 8)),
+		flowTimeouts: Array.from({ length: 12 }, (_, i) => b.readUInt32LE(o + 208 + i * 4)),
+		wireMacs: Array.from({ length: 4 }, (_, i) => b.readBigUInt64LE(o + 256 + i * 8)),
+		strippedMac: b.readBigUInt64LE(o + 288),
 	}),
 );
 
@@ -962,6 +1100,67 @@ export const Scratch: Codec<Scratch> = codec<Scratch>(
 	}),
 );
 
+export interface AffinityKey {
+	client: string;
+	service: number;
+}
+export const AffinityKey: Codec<AffinityKey> = codec<AffinityKey>(
+	20,
+	(b, o, v) => {
+		writeAddress(b, o, v.client);
+		b.writeUInt32LE(v.service, o + 16);
+	},
+	(b, o) => ({
+		client: readAddress(b, o),
+		service: b.readUInt32LE(o + 16),
+	}),
+);
+
+export interface Affinity {
+	used: bigint;
+	backend: number;
+}
+export const Affinity: Codec<Affinity> = codec<Affinity>(
+	16,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.used, o);
+		b.writeUInt32LE(v.backend, o + 8);
+	},
+	(b, o) => ({
+		used: b.readBigUInt64LE(o),
+		backend: b.readUInt32LE(o + 8),
+	}),
+);
+
+/** As text: "SERVICE PREFIX". */
+export type RangeKey = string;
+export const RangeKey = rangeKey;
+
+export interface Service {
+	clusterSet: bigint;
+	localSet: bigint;
+	nameHash: bigint;
+	affinity: number;
+	flags: number;
+}
+export const Service: Codec<Service> = codec<Service>(
+	32,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.clusterSet, o);
+		b.writeBigUInt64LE(v.localSet, o + 8);
+		b.writeBigUInt64LE(v.nameHash, o + 16);
+		b.writeUInt32LE(v.affinity, o + 24);
+		b.writeUInt32LE(v.flags, o + 28);
+	},
+	(b, o) => ({
+		clusterSet: b.readBigUInt64LE(o),
+		localSet: b.readBigUInt64LE(o + 8),
+		nameHash: b.readBigUInt64LE(o + 16),
+		affinity: b.readUInt32LE(o + 24),
+		flags: b.readUInt32LE(o + 28),
+	}),
+);
+
 export interface TokenBucket {
 	spent: bigint;
 }
@@ -999,9 +1198,10 @@ export interface Verdict {
 	ifindex: number;
 	peer: number;
 	mtu: number;
+	backend: number;
 }
 export const Verdict: Codec<Verdict> = codec<Verdict>(
-	16,
+	20,
 	(b, o, v) => {
 		b.writeUInt8(v.action, o);
 		b.writeUInt8(v.dropReason, o + 1);
@@ -1010,6 +1210,7 @@ export const Verdict: Codec<Verdict> = codec<Verdict>(
 		b.writeUInt32LE(v.ifindex, o + 4);
 		b.writeUInt32LE(v.peer, o + 8);
 		b.writeUInt32LE(v.mtu, o + 12);
+		b.writeUInt32LE(v.backend, o + 16);
 	},
 	(b, o) => ({
 		action: b.readUInt8(o),
@@ -1019,6 +1220,7 @@ export const Verdict: Codec<Verdict> = codec<Verdict>(
 		ifindex: b.readUInt32LE(o + 4),
 		peer: b.readUInt32LE(o + 8),
 		mtu: b.readUInt32LE(o + 12),
+		backend: b.readUInt32LE(o + 16),
 	}),
 );
 
@@ -1162,10 +1364,32 @@ export const ProbeRecord: Codec<ProbeRecord> = codec<ProbeRecord>(
 
 /** Every map of the object, by its name in camel case. */
 export const maps = {
+	backendStates: {
+		name: "backend_states",
+		type: 2,
+		maxEntries: 32768,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 8,
+		key: u32,
+		value: u64,
+	},
+	backends: {
+		name: "backends",
+		type: 2,
+		maxEntries: 262144,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 24,
+		key: u32,
+		value: Backend,
+	},
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 37,
+		maxEntries: 43,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
@@ -1272,6 +1496,17 @@ export const maps = {
 		key: FragmentKey,
 		value: Fragment,
 	},
+	frontends: {
+		name: "frontends",
+		type: 1,
+		maxEntries: 262144,
+		flags: 1,
+		perCpu: false,
+		keySize: 20,
+		valueSize: 8,
+		key: FrontendKey,
+		value: Frontend,
+	},
 	nextHopSettle: {
 		name: "next_hop_settle",
 		type: 2,
@@ -1301,7 +1536,7 @@ export const maps = {
 		flags: 0,
 		perCpu: false,
 		keySize: 4,
-		valueSize: 264,
+		valueSize: 296,
 		key: u32,
 		value: NodeConfig,
 	},
@@ -1413,6 +1648,50 @@ export const maps = {
 		key: u32,
 		value: Scratch,
 	},
+	serviceAffinity: {
+		name: "service_affinity",
+		type: 9,
+		maxEntries: 65536,
+		flags: 0,
+		perCpu: false,
+		keySize: 20,
+		valueSize: 16,
+		key: AffinityKey,
+		value: Affinity,
+	},
+	serviceRanges: {
+		name: "service_ranges",
+		type: 11,
+		maxEntries: 65536,
+		flags: 1,
+		perCpu: false,
+		keySize: 24,
+		valueSize: 1,
+		key: RangeKey,
+		value: u8,
+	},
+	serviceSlots: {
+		name: "service_slots",
+		type: 2,
+		maxEntries: 524288,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 4,
+		key: u32,
+		value: u32,
+	},
+	services: {
+		name: "services",
+		type: 2,
+		maxEntries: 65536,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 32,
+		key: u32,
+		value: Service,
+	},
 	slowPath: {
 		name: "slow_path",
 		type: 27,
@@ -1451,7 +1730,7 @@ export const maps = {
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
-		valueSize: 16,
+		valueSize: 20,
 		key: u32,
 		value: Verdict,
 	},

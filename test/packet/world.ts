@@ -227,6 +227,8 @@ export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
 		snatAddress6: nodeAddress[6],
 		gatewayAddress4: gateway[4],
 		gatewayAddress6: gateway[6],
+		returnAddress4: "169.254.250.28",
+		returnAddress6: "fd66:6169:7277::28",
 		gatewayMac: GATEWAY_MAC,
 		snatPortFirst: 49152,
 		snatPortLast: 65535,

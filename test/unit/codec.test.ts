@@ -70,6 +70,8 @@ t.test("any value survives encoding and decoding, nested or not", async (t) => {
 				routeKind: u(8),
 				routeFlags: u(8),
 				pods: u(8),
+				backendUpper: u(8),
+				backend: u(16),
 				ports: both(record({ source: u(16), destination: u(16) })),
 				addresses: both(record({ source: addressText, destination: addressText })),
 			}),

@@ -114,6 +114,8 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 			snatAddress6: "fd00:1::1",
 			gatewayAddress4: "10.244.1.1",
 			gatewayAddress6: "fd00:10:244:1::1",
+			returnAddress4: "169.254.250.28",
+			returnAddress6: "fd66:6169:7277::28",
 			gatewayMac: "02:00:00:00:00:aa",
 			snatPortFirst: 49152,
 			snatPortLast: 65535,
