@@ -6,16 +6,20 @@
  * Addresses are canonical text, as formatted by the generated codecs.
  */
 import type {
+	Affinity,
+	Backend,
 	Endpoint,
 	Flow,
 	FlowKey,
 	Fragment,
 	FragmentKey,
+	Frontend,
 	NextHop,
 	NodeConfig,
 	Peer,
 	PeerActivity,
 	Route,
+	Service,
 } from "../tables/generated.js";
 
 /** A flow found by a packet's tuple. */
@@ -118,4 +122,24 @@ export interface TableReader {
 	socket(key: FlowKey): boolean;
 	/** True when the kernel's connection tracking translates packets of this tuple (TCP, UDP). */
 	conntrack(key: FlowKey): boolean;
+	/** The Service at an address, protocol and port; protocol and port 0: whether all of the address is
+	 * Services'. */
+	frontend(address: string, protocol: number, port: number): Frontend | undefined;
+	/** A port of a Service in one family, by its index in `services`. */
+	service(index: number): Service | undefined;
+	/** The backend in a place of `service_slots`; 0: none. */
+	serviceSlot(place: number): number;
+	/** An endpoint of a Service by its id, also of one that is gone while its id rests. */
+	backend(id: number): Backend | undefined;
+	/** enum backend_state, bits. */
+	backendState(id: number): number;
+	/** True if an address is in the source ranges of a Service's load balancer IPs. */
+	isInSourceRanges(service: number, address: string): boolean;
+	/** The backend that a client has of a Service, however long ago. */
+	affinity(client: string, service: number): Affinity | undefined;
+}
+
+/** The state of a backend, enum backend_state, in its word of `backend_states`, which has eight. */
+export function backendStateIn(word: bigint, id: number): number {
+	return Number((word >> BigInt((id % 8) * 8)) & 0xffn);
 }

@@ -14,8 +14,12 @@ import {
 import { liveGeneration, originalKey, replyKey } from "../../src/forwarder/flow.js";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import { hasConntrack, kernelFeatures } from "../../src/reconcile/programs/object_file.js";
+import { u8, u64 } from "../../src/tables/codec.js";
 import {
 	Action,
+	Affinity,
+	AffinityKey,
+	Backend,
 	Endpoint,
 	Flow,
 	FlowCount,
@@ -23,6 +27,7 @@ import {
 	FlowRef,
 	Fragment,
 	FragmentKey,
+	Frontend,
 	Hook,
 	knobs,
 	Limit,
@@ -37,6 +42,7 @@ import {
 	ProbeRecord,
 	Route,
 	RouteKey,
+	Service,
 	SlowPathHeader,
 	TokenBucket,
 	Verdict,
@@ -106,6 +112,8 @@ export class DataPath {
 	readonly #probeRing: RingBuffer;
 	readonly #probeRecords: ProbeRecord[] = [];
 	readonly #traffic: number[] = [];
+	/** By array: the places that the last tables filled. */
+	readonly #filled = new Map<string, Set<number>>();
 	readonly flowSlots: number;
 	readonly vethWire: boolean;
 
@@ -191,6 +199,17 @@ export class DataPath {
 		});
 		this.#replace("routes", tables.routes, RouteKey, Route);
 		this.#replace("endpoints", tables.endpoints, maps.endpoints.key, Endpoint);
+		this.writeServices(tables);
+	}
+
+	/** The agent's tables of Services, as they are now. */
+	writeServices(tables: MemoryTables): void {
+		this.#fill("backends", tables.backends, Backend);
+		this.#fill("backend_states", tables.backendStates, u64);
+		this.#fill("service_slots", tables.serviceSlots, { encode: u32, size: 4 });
+		this.#fill("services", tables.services, Service);
+		this.#replace("service_ranges", tables.serviceRanges, maps.serviceRanges.key, u8);
+		this.#replace("frontends", tables.frontends, maps.frontends.key, Frontend);
 	}
 
 	writeProvenSenders({ provenSenders }: MemoryTables): void {
@@ -215,6 +234,20 @@ export class DataPath {
 		for (const [text, entry] of entries) map.update(key.encode(text), value.encode(entry));
 	}
 
+	/** Fills an array; what it had before and has no more becomes zero. */
+	#fill<V>(
+		name: string,
+		entries: Map<number, V>,
+		value: { encode(value: V): Buffer; size: number },
+	): void {
+		const map = this.#map(name);
+		const before = this.#filled.get(name) ?? new Set();
+		for (const index of before)
+			if (!entries.has(index)) map.update(u32(index), Buffer.alloc(value.size));
+		for (const [index, entry] of entries) map.update(u32(index), value.encode(entry));
+		this.#filled.set(name, new Set(entries.keys()));
+	}
+
 	/** Clears the core's maps and the ring. */
 	async forget(): Promise<void> {
 		// The ring calls back within a turn of the event loop or two.
@@ -222,7 +255,8 @@ export class DataPath {
 		this.#records.length = 0;
 		this.#probeRecords.length = 0;
 		this.#traffic.length = 0;
-		for (const name of ["flow_index", "fragments", "fragment_places"]) clear(this.#map(name));
+		for (const name of ["flow_index", "fragments", "fragment_places", "service_affinity"])
+			clear(this.#map(name));
 		const slots = Buffer.alloc(4 * this.flowSlots);
 		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
 		this.#map("flows").updateBatch(slots, Buffer.alloc(Flow.size * this.flowSlots));
@@ -330,6 +364,16 @@ export class DataPath {
 	fragment(key: FragmentKey): Fragment | undefined {
 		const found = this.#map("fragments").lookup(FragmentKey.encode(key));
 		return found && Fragment.decode(found);
+	}
+
+	affinity(client: string, service: number): Affinity | undefined {
+		const found = this.#map("service_affinity").lookup(AffinityKey.encode({ client, service }));
+		return found && Affinity.decode(found);
+	}
+
+	writeAffinity(client: string, service: number, affinity: Affinity): void {
+		const key = AffinityKey.encode({ client, service });
+		this.#map("service_affinity").update(key, Affinity.encode(affinity));
 	}
 
 	nextHop(index: number): NextHop {

@@ -12,8 +12,11 @@ import type {
 	PeerCounts,
 	TableReader,
 } from "../../src/forwarder/forwarder.js";
+import { backendStateIn } from "../../src/forwarder/table_reader.js";
 import { parseAddress } from "../../src/tables/address.js";
 import {
+	type Affinity,
+	type Backend,
 	type Endpoint,
 	type Flow,
 	type FlowCount,
@@ -21,13 +24,16 @@ import {
 	FlowKey,
 	type Fragment,
 	FragmentKey,
+	type Frontend,
 	type NextHop,
 	type NodeConfig,
 	NodeFlag,
 	type Peer,
 	type PeerActivity,
+	RangeKey,
 	type Route,
 	RouteKey,
+	type Service,
 } from "../../src/tables/generated.js";
 
 const NO_NEXT_HOP: NextHop = {
@@ -65,6 +71,18 @@ export class MemoryTables implements TableReader {
 	readonly provenSenders = new Map<number, bigint>();
 	readonly routes = new Map<string, Route>();
 	readonly endpoints = new Map<string, Endpoint>();
+	/** "ADDRESS PROTOCOL PORT" */
+	readonly frontends = new Map<string, Frontend>();
+	readonly services = new Map<number, Service>();
+	/** Place → id of a backend. */
+	readonly serviceSlots = new Map<number, number>();
+	readonly backends = new Map<number, Backend>();
+	/** The states of eight backends, by id / 8. */
+	readonly backendStates = new Map<number, bigint>();
+	/** "SERVICE PREFIX" → 1 */
+	readonly serviceRanges = new Map<string, number>();
+	/** "CLIENT SERVICE" */
+	readonly affinities = new Map<string, Affinity>();
 	readonly slots: (Flow | undefined)[];
 	readonly nextHops = new Map<number, NextHop>();
 	readonly deviceMtus = new Map<number, number>();
@@ -186,6 +204,46 @@ export class MemoryTables implements TableReader {
 
 	conntrack({ protocol, destination, destinationPort }: FlowKey): boolean {
 		return this.translations.has(`${protocol} ${destination} ${destinationPort}`);
+	}
+
+	frontend(address: string, protocol: number, port: number): Frontend | undefined {
+		return this.frontends.get(`${address} ${protocol} ${port}`);
+	}
+
+	service(index: number): Service | undefined {
+		return this.services.get(index);
+	}
+
+	serviceSlot(place: number): number {
+		return this.serviceSlots.get(place) ?? 0;
+	}
+
+	backend(id: number): Backend | undefined {
+		return this.backends.get(id);
+	}
+
+	backendState(id: number): number {
+		return backendStateIn(this.backendStates.get(Math.floor(id / 8)) ?? 0n, id);
+	}
+
+	setBackendState(id: number, state: number): void {
+		const word = Math.floor(id / 8);
+		const shift = BigInt((id % 8) * 8);
+		const others = (this.backendStates.get(word) ?? 0n) & ~(0xffn << shift);
+		this.backendStates.set(word, others | (BigInt(state) << shift));
+	}
+
+	isInSourceRanges(service: number, address: string): boolean {
+		const bytes = parseAddress(address) ?? Buffer.alloc(16);
+		return [...this.serviceRanges.keys()].some((range) => {
+			const key = RangeKey.encode(range);
+			const length = key.readUInt32LE(0) - 32;
+			return key.readUInt32LE(4) === service && sharesPrefix(bytes, key.subarray(8), length);
+		});
+	}
+
+	affinity(client: string, service: number): Affinity | undefined {
+		return this.affinities.get(`${client} ${service}`);
 	}
 
 	/** Applies a decision's changes. `unsent`: the packet has not left. */

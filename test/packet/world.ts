@@ -9,7 +9,7 @@
  *       192.168.1.12   geneve    vxlan    geneve over IPv6  ├─ peer 5 routed 192.168.2.15
  *       10.244.2/24   10.244.3  10.244.4  10.244.5          └─ outside, 198.51.100.0/24 and so on
  *
- * Peer 6 is down, 10.244.7.0/24. Gateway addresses end in 1. Every peer has the same for IPv6: fd00:10:244:N::/64.
+ * Services: services.ts. Peer 6 is down, 10.244.7.0/24. Gateway addresses end in 1. Every peer has the same for IPv6: fd00:10:244:N::/64.
  */
 import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
@@ -29,6 +29,7 @@ import {
 } from "../../src/tables/generated.js";
 import { MemoryTables } from "./memory_tables.js";
 import { ipBatch } from "./namespace.js";
+import { addServices } from "./services.js";
 
 export const VNI = 0x00abcd;
 export const GATEWAY_MAC = "0a:00:00:00:00:01";
@@ -219,7 +220,7 @@ export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
 	timeouts[FlowState.SCTP_CLOSED] = 10;
 	timeouts[FlowState.OTHER] = 90;
 	return {
-		flags: NodeFlag.CONFIGURED | NodeFlag.SNAT,
+		flags: NodeFlag.CONFIGURED | NodeFlag.SNAT | NodeFlag.SERVES_ALL,
 		routeEpoch: 1,
 		nextHopEpoch: 1,
 		vni: VNI,
@@ -298,6 +299,7 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 	}
 	route("172.16.0.0/12", RouteKind.OUTSIDE, { flags: RouteFlag.NO_SNAT });
 	route("fd00:ec::/32", RouteKind.OUTSIDE, { flags: RouteFlag.NO_SNAT });
+	addServices(tables);
 	tables.deviceMtus.set(indexOf(podA.interface), 1500);
 	tables.deviceMtus.set(indexOf(podB.interface), POD_B_MTU);
 	tables.onFib(fib);

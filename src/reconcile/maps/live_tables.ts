@@ -12,16 +12,20 @@ import type {
 	PeerCounts,
 	TableReader,
 } from "../../forwarder/table_reader.js";
+import { backendStateIn } from "../../forwarder/table_reader.js";
 import type { IpRoute } from "../../linux/iproute.js";
 import { NodeSockets } from "../../linux/sockets.js";
 import { type Codec, u32, u64 } from "../../tables/codec.js";
 import {
+	type Affinity,
+	type Backend,
 	ClaimBit,
 	type Endpoint,
 	type Flow,
 	type FlowKey,
 	type Fragment,
 	type FragmentKey,
+	type Frontend,
 	maps,
 	type NextHop,
 	type NodeConfig,
@@ -29,6 +33,7 @@ import {
 	type Peer,
 	type PeerActivity,
 	type Route,
+	type Service,
 } from "../../tables/generated.js";
 import { readPeerCounter } from "./counters.js";
 import { Fib } from "./fib.js";
@@ -137,6 +142,35 @@ export class LiveTables implements TableReader {
 	 * name the port of a connection that netfilter translates, which the programs then do not take. */
 	conntrack(): boolean {
 		return false;
+	}
+
+	frontend(address: string, protocol: number, port: number): Frontend | undefined {
+		return this.#look(maps.frontends, `${address} ${protocol} ${port}`);
+	}
+
+	service(index: number): Service | undefined {
+		return this.#look(maps.services, index);
+	}
+
+	serviceSlot(place: number): number {
+		return this.#look(maps.serviceSlots, place) ?? 0;
+	}
+
+	backend(id: number): Backend | undefined {
+		return this.#look(maps.backends, id);
+	}
+
+	backendState(id: number): number {
+		return backendStateIn(this.#look(maps.backendStates, Math.floor(id / 8)) ?? 0n, id);
+	}
+
+	isInSourceRanges(service: number, address: string): boolean {
+		const host = `${address}/${address.includes(":") ? 128 : 32}`;
+		return this.#look(maps.serviceRanges, `${service} ${host}`) !== undefined;
+	}
+
+	affinity(client: string, service: number): Affinity | undefined {
+		return this.#look(maps.serviceAffinity, { client, service });
 	}
 
 	/** Call when a route, link or neighbour of the kernel has changed. */
