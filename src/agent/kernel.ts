@@ -32,6 +32,7 @@ export type Kernel = Pick<
 	| "putPath"
 	| "readNetwork"
 	| "resizeFlows"
+	| "serviceEntries"
 	| "tableReader"
 	| "watchNetwork"
 	| "xdpMode"
@@ -115,6 +116,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		putPath: (index, peer) => reconciler.putPath(index, peer),
 		readNetwork: () => reconciler.readNetwork(),
 		resizeFlows: (max) => reconciler.resizeFlows(max),
+		serviceEntries: () => reconciler.serviceEntries(),
 		watchNetwork: (onChange) => reconciler.watchNetwork(onChange),
 		xdpMode: () => reconciler.xdpMode(),
 		close: async () => {

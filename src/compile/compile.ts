@@ -16,7 +16,7 @@ import type { NodeObject, Snapshot } from "../cluster/snapshot.js";
 import type { Config } from "../config/config.js";
 import type { Network } from "../linux/network.js";
 import { Limit, RouteKind } from "../tables/generated.js";
-import type { HeldPeers, Tables } from "../tables/tables.js";
+import { type HeldPeers, noServiceMaps, type Tables } from "../tables/tables.js";
 import { endpointsOf, type LocalPod } from "./endpoints.js";
 import { holdPeers } from "./held_peers.js";
 import { type NotReady, ownNode, ownPrefixes, type SelfView, valuesWith } from "./own_node.js";
@@ -80,6 +80,7 @@ export function compile(input: CompileInput): CompileResult {
 		hostRoutes: new Map(),
 		sourceAddresses: own.sourceAddresses,
 		endpoints: endpointsOf(input.endpoints, own.self),
+		...noServiceMaps(),
 	};
 	const { before, after } = ownPrefixes(own);
 	const table = new RouteTable();

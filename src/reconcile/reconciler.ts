@@ -13,7 +13,7 @@
  *  6. routes       of the kernel, once from_host can take what they lead to it
  *  7. sweep        what nobody wants any more, and what an earlier agent left behind
  *
- * Changes of peers alone need stages 3 and 6 of it, as long as nothing else is in doubt. Only differences are
+ * Changes of peers and Services alone need stages 3 and 6 of it, as long as nothing else is in doubt. Only differences are
  * written. What the kernel refuses is a problem, stays pending and is tried
  * again; it keeps nothing else from being done. What others change is noticed by the kernel's
  * messages, and what no message tells of by a full look (full_look.ts).
@@ -30,7 +30,7 @@ import { hasVethWire, readNetwork } from "../linux/network_watch.js";
 import { inTurns } from "../loop/turns.js";
 import { type TableChanges, wholeChanges } from "../tables/changes.js";
 import { Limit, type Peer } from "../tables/generated.js";
-import type { HeldPeers, Tables, XdpMode } from "../tables/tables.js";
+import type { HeldPeers, HeldServices, Tables, XdpMode } from "../tables/tables.js";
 import type { Log } from "../text/log.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
 import { FullLook } from "./full_look.js";
@@ -57,7 +57,7 @@ import { knobsOf } from "./programs/object_file.js";
 import { Pins } from "./programs/pins.js";
 import { Wire } from "./programs/wire.js";
 import { Stages } from "./stages.js";
-import { concernsPeersOnly, Wanted } from "./wanted.js";
+import { concernsTablesOnly, Wanted } from "./wanted.js";
 
 export type { Log } from "../text/log.js";
 export type { Counters, PeerCounters } from "./maps/counters.js";
@@ -196,6 +196,7 @@ export class Reconciler {
 		const ip = new IpRoute();
 		const [links, vethWire] = await Promise.all([Links.read(), hasVethWire(ip)]);
 		const reconciler = new Reconciler(options, pins, links);
+		await reconciler.#tables.adopt();
 		if (options.xdp !== undefined) reconciler.#datapath.prepare(knobsOf(vethWire, options.xdp));
 		return reconciler;
 	}
@@ -208,13 +209,13 @@ export class Reconciler {
 	/**
 	 * Takes these changes in and writes what differs from the kernel then. Does not reject if the kernel
 	 * refuses a write: that stays pending, is retried with backoff, and is a problem meanwhile. Changes of
-	 * peers alone cost what they change, everything else a look at the links and hooks besides.
+	 * peers and Services alone cost what they change, everything else a look at the links and hooks besides.
 	 */
 	change(changes: TableChanges): Promise<Applied> {
 		this.#wanted.expect(changes);
 		return this.#enqueue(async () => {
 			await inTurns(this.#wanted.take(changes));
-			return this.#applyNow(concernsPeersOnly(changes));
+			return this.#applyNow(concernsTablesOnly(changes));
 		});
 	}
 
@@ -268,6 +269,11 @@ export class Reconciler {
 	/** Number of flows in the table, including expired ones whose slots have not been needed. */
 	flowsUsed(): Promise<number> {
 		return Promise.resolve(flowsInUse(this.#datapath.map("flow_counts")));
+	}
+
+	/** What the tables of Services hold: at first what an earlier agent wrote. */
+	serviceEntries(): HeldServices {
+		return this.#tables.services;
 	}
 
 	/** The owners of peer ids before a restart, for PeerIds. */
@@ -394,18 +400,18 @@ export class Reconciler {
 		}, SETTLE_MS);
 	}
 
-	/** @param ofPeers nothing but the tables of peers has changed in what is wanted */
-	async #applyNow(ofPeers = false): Promise<Applied> {
+	/** @param ofTables nothing has changed in what is wanted but tables that need no look at anything else */
+	async #applyNow(ofTables = false): Promise<Applied> {
 		const { tables } = this.#wanted;
 		if (tables === undefined || this.#closed) return this.#last;
 		clearTimeout(this.#retry);
 		const pass = new Pass(this.#log);
 		const resized = await this.#fitSizes(tables, pass);
-		const short = ofPeers && !this.#doubtful && !resized && this.#stages.isSettled;
+		const short = ofTables && !this.#doubtful && !resized && this.#stages.isSettled;
 		if (!short) this.#doubtful = false;
 		// Whatever is thrown in there, the rest is tried again.
 		const ready = await pass.try(false, () =>
-			short ? this.#stages.runPeers(tables, pass) : this.#stages.run(tables, pass),
+			short ? this.#stages.runTables(tables, pass) : this.#stages.run(tables, pass),
 		);
 		if (ready) this.#slotsInForce = this.#datapath.flowSlots;
 		const { writes, problems } = pass;

@@ -82,13 +82,13 @@ export class Stages {
 		return this.#podProblems.get(hostInterface) ?? this.#otherwise;
 	}
 
-	/** True: where nothing but the tables of peers has changed since the last `run`, `runPeers` is enough. */
+	/** True: where nothing but the tables of peers and Services has changed since the last `run`, `runTables` is enough. */
 	get isSettled(): boolean {
 		return this.#settled !== undefined;
 	}
 
-	/** The tables and the routes to peers alone; everything else is as the last `run` left it. */
-	async runPeers(tables: Tables, pass: Pass): Promise<boolean> {
+	/** The tables and the kernel's routes to fairway0 alone; everything else is as the last `run` left it. */
+	async runTables(tables: Tables, pass: Pass): Promise<boolean> {
 		const settled = this.#settled;
 		if (settled === undefined) return this.run(tables, pass);
 		const { links, hostIfindex, snatPorts, podRoutes } = settled;

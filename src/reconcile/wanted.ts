@@ -5,19 +5,20 @@
 import type { Steps } from "../loop/turns.js";
 import type { EntryChanges, TableChanges } from "../tables/changes.js";
 import type { Peer } from "../tables/generated.js";
-import { MAPS, type MapName, type Tables } from "../tables/tables.js";
+import { MAPS, type MapName, SERVICE_MAPS, type Tables } from "../tables/tables.js";
 
 /** Entries between two yields: some 0.2 ms. */
 const STEP = 256;
 
 /** Tables that a pass need not look at anything else for. */
-const OF_PEERS: ReadonlySet<MapName> = new Set([
+const ALONE: ReadonlySet<MapName> = new Set([
 	"peerPaths",
 	"peers",
 	"peerAddresses",
 	"peerGateways",
 	"routes",
 	"hostRoutes",
+	...SERVICE_MAPS,
 ]);
 
 export class Wanted {
@@ -46,9 +47,13 @@ export class Wanted {
 	/** The first changes must be whole; their maps belong to this from now on. */
 	*take(changes: TableChanges): Steps<void> {
 		if (changes.whole) {
+			const before = this.#tables;
+			const kept = new Set(before === undefined ? [] : changes.kept);
 			const tables = { ...changes.values } as Tables;
-			for (const name of MAPS) tables[name] = changes.maps[name].put as never;
+			for (const name of MAPS)
+				tables[name] = (kept.has(name) ? before![name] : changes.maps[name].put) as never;
 			this.#tables = tables;
+			for (const name of kept) yield* this.#takeMap(name, tables[name], changes.maps[name]);
 			this.highestIndex = -1;
 			for (const index of tables.peers.keys()) this.#see(index);
 		} else {
@@ -92,10 +97,10 @@ export class Wanted {
 	}
 }
 
-/** Nothing but the tables of peers and the kernel's routes to them. */
-export function concernsPeersOnly({ whole, values, maps }: TableChanges): boolean {
+/** Nothing but the tables of peers and Services, and the kernel's routes to fairway0. */
+export function concernsTablesOnly({ whole, values, maps }: TableChanges): boolean {
 	if (whole || Object.keys(values).length > 0) return false;
 	return MAPS.every(
-		(name) => OF_PEERS.has(name) || (maps[name].put.size === 0 && maps[name].remove.size === 0),
+		(name) => ALONE.has(name) || (maps[name].put.size === 0 && maps[name].remove.size === 0),
 	);
 }

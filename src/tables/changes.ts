@@ -19,9 +19,15 @@ export type MapChanges = {
 };
 
 export type TableChanges =
-	| { whole: true; values: TableValues; maps: MapChanges }
 	| {
-			/** True: these are complete tables, and nothing else is wanted any more. */
+			/** These are complete tables, and nothing else is wanted any more. */
+			whole: true;
+			values: TableValues;
+			maps: MapChanges;
+			/** Maps that stay, and of which there are changes all the same; default: none. */
+			kept?: readonly MapName[];
+	  }
+	| {
 			whole: false;
 			/** Those that differ. */
 			values: Partial<TableValues>;

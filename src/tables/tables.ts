@@ -4,15 +4,24 @@
  *
  * Addresses and prefixes are canonical text ("10.244.1.0/24", "fd00:10:244:1::/64").
  */
-import type { Endpoint, NodeConfig, Peer, Route, SourceAddress } from "./generated.js";
+import type {
+	Backend,
+	Endpoint,
+	Frontend,
+	NodeConfig,
+	Peer,
+	Route,
+	Service,
+	SourceAddress,
+} from "./generated.js";
 
-/** A kernel route to `fairway0`, by which the Node's own stack reaches a peer's Pods. */
+/** A kernel route to `fairway0`, by which the Node's own stack reaches a peer's Pods and Services. */
 export interface HostRoute {
-	/** Pod CIDR of a peer. */
+	/** Pod CIDR of a peer, service CIDR or address of a Service, return address. */
 	prefix: string;
 	/** MTU of the route. */
 	mtu: number;
-	/** Preferred source: this Node's gateway address of the family. */
+	/** Preferred source: this Node's gateway address of the family; "": none. */
 	source: string;
 }
 
@@ -57,6 +66,17 @@ export interface Tables {
 		Omit<Endpoint, "ifindex" | "index"> & { interface: string; index?: number }
 	>;
 	hostRoutes: Map<string, HostRoute>;
+	/** "ADDRESS PROTOCOL PORT" → port of a Service. */
+	frontends: Map<string, Frontend>;
+	/** Ports of Services, one entry for each family. */
+	services: Map<number, Service>;
+	/** Place → index in backends. Each set has a run of places. */
+	serviceSlots: Map<number, number>;
+	backends: Map<number, Backend>;
+	/** Index in backends >> 3 → the states of eight, the lowest byte the first. */
+	backendStates: Map<number, bigint>;
+	/** "SERVICE PREFIX", with the index in services → 1. */
+	serviceRanges: Map<string, number>;
 	/** Addresses of fairway0, without prefix length. */
 	gatewayAddresses: string[];
 	gatewayMac: string;
@@ -81,9 +101,49 @@ export const MAPS = [
 	"endpoints",
 	"routes",
 	"hostRoutes",
+	"frontends",
+	"services",
+	"serviceSlots",
+	"backends",
+	"backendStates",
+	"serviceRanges",
 ] as const;
 export type MapName = (typeof MAPS)[number];
 export type TableMaps = Pick<Tables, MapName>;
+
+/** Those of Services. */
+export const SERVICE_MAPS = [
+	"frontends",
+	"services",
+	"serviceSlots",
+	"backends",
+	"backendStates",
+	"serviceRanges",
+] as const satisfies readonly MapName[];
+export type ServiceMapName = (typeof SERVICE_MAPS)[number];
+export type ServiceMaps = Pick<Tables, ServiceMapName>;
+
+export function noServiceMaps(): ServiceMaps {
+	return {
+		frontends: new Map(),
+		services: new Map(),
+		serviceSlots: new Map(),
+		backends: new Map(),
+		backendStates: new Map(),
+		serviceRanges: new Map(),
+	};
+}
+
+export type HeldServiceMaps = {
+	readonly [T in ServiceMapName]: ServiceMaps[T] extends Map<infer K, infer V>
+		? ReadonlyMap<K, V>
+		: never;
+};
+
+/** What the kernel holds of Services: what was compiled before a restart. */
+export interface HeldServices extends HeldServiceMaps {
+	readonly routes: ReadonlyMap<string, Route>;
+}
 
 /** What the kernel holds of peers that may still be Nodes, although nobody names them now. */
 export type HeldPeers = Pick<

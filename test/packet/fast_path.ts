@@ -26,7 +26,7 @@ import {
 	Path,
 	type Peer,
 } from "../../src/tables/generated.js";
-import type { Tables } from "../../src/tables/tables.js";
+import { noServiceMaps, type Tables } from "../../src/tables/tables.js";
 import { check, type Input } from "./check.js";
 import type { DataPath, Outcome } from "./data_path.js";
 import type { MemoryTables } from "./memory_tables.js";
@@ -331,6 +331,7 @@ function wantedTables(tables: MemoryTables, links: Links): Tables {
 		peerGateways: new Map(tables.peerGateways),
 		sourceAddresses: new Map(),
 		routes: new Map(tables.routes),
+		...noServiceMaps(),
 		endpoints: new Map(
 			[...tables.endpoints].map(([address, { ifindex, mac }]) => [
 				address,

@@ -33,7 +33,7 @@ import {
 	ProbeRecord,
 	ProbeWay,
 } from "../../src/tables/generated.js";
-import type { HeldPeers, Tables } from "../../src/tables/tables.js";
+import { type HeldPeers, noServiceMaps, type Tables } from "../../src/tables/tables.js";
 import * as world from "../packet/world.js";
 import { makeTables } from "../packet/world.js";
 import { type ApiObject, FakeCluster } from "../tools/fake_api/cluster.js";
@@ -94,6 +94,9 @@ class PaperKernel implements Kernel {
 	}
 	peerEntries(ids: ReadonlySet<number>) {
 		return peerEntries({ ...this.held }, ids);
+	}
+	serviceEntries() {
+		return { ...noServiceMaps(), routes: this.held.routes };
 	}
 	adoptedPaths() {
 		return this.adopted;

@@ -16,7 +16,7 @@ import {
 	type Route,
 	RouteKind,
 } from "../../src/tables/generated.js";
-import type { Tables } from "../../src/tables/tables.js";
+import { noServiceMaps, type Tables } from "../../src/tables/tables.js";
 
 class PaperTable<K, V> {
 	readonly entries = new Map<K, V>();
@@ -56,6 +56,12 @@ function paper() {
 		sourceAddresses: new PaperTable(),
 		routes: new PaperTable<string, Route>(),
 		endpoints: new PaperTable<string, unknown>(),
+		frontends: new PaperTable(),
+		services: new PaperTable(),
+		serviceSlots: new PaperTable(),
+		backends: new PaperTable(),
+		backendStates: new PaperTable<number, bigint>(),
+		serviceRanges: new PaperTable(),
 		nodeConfig: new PaperTable<number, NodeConfig>(),
 		readNodeConfig: () => tables.nodeConfig.entries.get(0) ?? nothing,
 	};
@@ -70,6 +76,7 @@ function paper() {
 		routes: new Map([["10.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0, mtu: 0 }]]),
 		endpoints: new Map(),
 		hostRoutes: new Map(),
+		...noServiceMaps(),
 	} as unknown as Tables;
 	const up = { mtu: 1500, up: true, hasEthernet: true };
 	const links = new Links([{ name: "fairway00000001", ifindex: 7, ...up }]);

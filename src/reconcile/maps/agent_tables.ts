@@ -6,11 +6,14 @@ import { createHash } from "node:crypto";
 import type { BpfError, BpfMap } from "#native";
 import type { Codec } from "../../tables/codec.js";
 import {
+	type Backend,
 	type Endpoint,
+	type Frontend,
 	maps,
 	NodeConfig,
 	type Peer,
 	type Route,
+	type Service,
 	type SourceAddress,
 } from "../../tables/generated.js";
 
@@ -49,9 +52,13 @@ export class Table<K, V> {
 		return entries;
 	}
 
-	/** The same, a part at a time with turns of the event loop between. */
-	async *readInSlices(): AsyncGenerator<Map<K, V>> {
-		for await (const slice of slicesOf(this.#map())) {
+	/**
+	 * The same, a part at a time with turns of the event loop between.
+	 *
+	 * @param most entries; of an array: those below this index
+	 */
+	async *readInSlices(most?: number): AsyncGenerator<Map<K, V>> {
+		for await (const slice of slicesOf(this.#map(), undefined, most)) {
 			const entries = new Map<K, V>();
 			this.#decode(slice, entries);
 			yield entries;
@@ -61,10 +68,13 @@ export class Table<K, V> {
 	/**
 	 * False: the map holds what it held when this was last asked, and nothing was written here since.
 	 * Far cheaper than reading it.
+	 *
+	 * @param most entries; of an array: those below this index
 	 */
-	async hasChanged(): Promise<boolean> {
+	async hasChanged(most?: number): Promise<boolean> {
 		const hash = createHash("sha1");
-		for await (const { keys, values } of slicesOf(this.#map())) hash.update(keys).update(values);
+		for await (const { keys, values } of slicesOf(this.#map(), undefined, most))
+			hash.update(keys).update(values);
 		const digest = hash.digest("base64");
 		if (digest === this.#digest) return false;
 		this.#digest = digest;
@@ -176,6 +186,12 @@ export class AgentTables {
 	readonly sourceAddresses: Table<number, SourceAddress>;
 	readonly routes: Table<string, Route>;
 	readonly endpoints: Table<string, Endpoint>;
+	readonly frontends: Table<string, Frontend>;
+	readonly services: Table<number, Service>;
+	readonly serviceSlots: Table<number, number>;
+	readonly backends: Table<number, Backend>;
+	readonly backendStates: Table<number, bigint>;
+	readonly serviceRanges: Table<string, number>;
 	readonly nodeConfig: Table<number, NodeConfig>;
 
 	constructor(map: (name: string) => BpfMap) {
@@ -186,6 +202,12 @@ export class AgentTables {
 		this.sourceAddresses = new Table(maps.sourceAddresses, map);
 		this.routes = new Table(maps.routes, map);
 		this.endpoints = new Table(maps.endpoints, map);
+		this.frontends = new Table(maps.frontends, map);
+		this.services = new Table(maps.services, map);
+		this.serviceSlots = new Table(maps.serviceSlots, map);
+		this.backends = new Table(maps.backends, map);
+		this.backendStates = new Table(maps.backendStates, map);
+		this.serviceRanges = new Table(maps.serviceRanges, map);
 		this.nodeConfig = new Table(maps.nodeConfig, map);
 	}
 

@@ -3,9 +3,9 @@
  *
  * What counts as held is only what the kernel accepted, so an entry whose write failed stays pending.
  */
-import { isDeepStrictEqual } from "node:util";
 import type { Steps } from "../../loop/turns.js";
 import { Delta } from "../../tables/delta.js";
+import { sameValue } from "../../tables/diff.js";
 import type { EntryFailure, Table } from "./agent_tables.js";
 
 /** Entries of one write: some 2 ms. */
@@ -21,11 +21,27 @@ export interface Batch<K, V> {
 export class OwnedTable<K, V> {
 	readonly #table: Table<K, V>;
 	readonly #delta: Delta<K, V>;
+	/** Of a large array: its entries below this index were ever in use. */
+	#used: number | undefined;
 
 	/** @param held default: what the map holds */
 	constructor(table: Table<K, V>, held: Map<K, V> = table.read()) {
 		this.#table = table;
 		this.#delta = new Delta(held);
+	}
+
+	/** What the map holds is still to be read, in slices. */
+	static unread<K, V>(table: Table<K, V>): OwnedTable<K, V> {
+		return new OwnedTable(table, new Map());
+	}
+
+	/**
+	 * From now on only those entries are read again whose index is not above all that were ever written here.
+	 * Whoever writes beyond them writes what nobody reads.
+	 */
+	readOnlyUsed(): void {
+		this.#used = 0;
+		for (const key of this.held.keys()) this.#use(key);
 	}
 
 	/** What the map holds. */
@@ -54,6 +70,24 @@ export class OwnedTable<K, V> {
 		}
 	}
 
+	/**
+	 * Writes entries on their way to what is wanted, a batch between two yields. They stay pending where they are
+	 * not that yet.
+	 *
+	 * @param next from what is held and what is wanted; what is held already is not written
+	 */
+	*approach(next: (held: V | undefined, wanted: V) => V): Generator<Batch<K, V>, void> {
+		for (const keys of batches(this.#delta.difference().put.map(([key]) => key))) {
+			const entries = keys.flatMap((key): [K, V][] => {
+				if (!this.#delta.lacks(key)) return [];
+				const held = this.held.get(key);
+				const value = next(held, this.#delta.wanted(key)!);
+				return value === held ? [] : [[key, value]];
+			});
+			if (entries.length > 0) yield this.#write(entries);
+		}
+	}
+
 	/** Removes what is no longer wanted, a batch between two yields. */
 	*remove(): Generator<Batch<K, V>, void> {
 		for (const keys of batches(this.#delta.difference().remove)) {
@@ -74,13 +108,22 @@ export class OwnedTable<K, V> {
 
 	/** Reads the map again, in slices. Returns how many entries others have changed. */
 	async readAgain(): Promise<number> {
-		if (!(await this.#table.hasChanged())) return 0;
+		if (!(await this.#table.hasChanged(this.#used))) return 0;
+		return this.read(this.#used);
+	}
+
+	/**
+	 * Reads the map in slices. Returns how many entries are others than what was held.
+	 *
+	 * @param most entries; of an array: those below this index
+	 */
+	async read(most?: number): Promise<number> {
 		let differing = 0;
 		const seen = new Set<K>();
-		for await (const slice of this.#table.readInSlices())
+		for await (const slice of this.#table.readInSlices(most))
 			for (const [key, value] of slice) {
 				seen.add(key);
-				if (isDeepStrictEqual(this.held.get(key), value)) continue;
+				if (sameValue(this.held.get(key), value)) continue;
 				this.#delta.hold(key, value);
 				differing++;
 			}
@@ -88,8 +131,13 @@ export class OwnedTable<K, V> {
 		return differing;
 	}
 
+	#use(key: K): void {
+		if (this.#used !== undefined) this.#used = Math.max(this.#used, Number(key) + 1);
+	}
+
 	#write(entries: [K, V][]): Batch<K, V> {
 		const before = entries.map(([key]) => this.held.get(key));
+		for (const [key] of entries) this.#use(key);
 		const failures = this.#table.put(entries);
 		const failed = new Set(failures.map(({ key }) => key));
 		for (const [key, value] of entries) if (!failed.has(key)) this.#delta.hold(key, value);

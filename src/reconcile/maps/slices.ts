@@ -13,18 +13,24 @@ const SLICE = { bytes: 256 * 1024, entries: 512 };
  * removed meanwhile may be missed or seen twice.
  *
  * @param valueBytes size of one entry's value, of all CPUs together
+ * @param most entries; an array's come in the order of their indexes
  */
 export async function* slicesOf(
 	map: BpfMap,
 	valueBytes = map.info.valueSize,
+	most = Number.POSITIVE_INFINITY,
 ): AsyncGenerator<{ keys: Buffer; values: Buffer }> {
 	const turns = new Turns();
 	const room = Math.max(1, Math.min(SLICE.entries, Math.floor(SLICE.bytes / (valueBytes || 1))));
+	const keyBytes = map.info.keySize;
 	let cursor: Buffer | null = null;
-	do {
-		const slice: ReturnType<BpfMap["slice"]> = map.slice(cursor, room);
+	let left = most;
+	while (left > 0) {
+		const slice: ReturnType<BpfMap["slice"]> = map.slice(cursor, Math.min(room, left));
 		yield slice;
+		left -= slice.keys.length / keyBytes;
 		cursor = slice.next ?? null;
+		if (cursor === null) return;
 		if (turns.due) await turns.pass();
-	} while (cursor !== null);
+	}
 }

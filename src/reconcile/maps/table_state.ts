@@ -16,12 +16,13 @@ import {
 	type Route,
 	type SourceAddress,
 } from "../../tables/generated.js";
-import type { HeldPeers, MapName, Tables } from "../../tables/tables.js";
+import type { HeldPeers, HeldServices, MapName, Tables } from "../../tables/tables.js";
 import type { Links } from "../links.js";
 import type { AgentTables, EntryFailure } from "./agent_tables.js";
 import { endpointIndexes } from "./endpoint_indexes.js";
 import { type Batch, OwnedTable } from "./owned_table.js";
 import { peerEntries } from "./peer_entries.js";
+import { ServiceTables } from "./service_tables.js";
 
 type WantedEndpoint = Tables["endpoints"] extends Map<string, infer E> ? E : never;
 
@@ -44,13 +45,15 @@ interface OwnedTables {
 export class TableState {
 	readonly #tables: AgentTables;
 	readonly #owned: OwnedTables;
+	readonly #services: ServiceTables;
+	readonly #all: OwnedTables & ServiceTables["owned"];
 	#nodeConfig: NodeConfig;
 	/** Entries of these kinds were written, and node_config has not yet said so to flows. */
 	#pendingEpochs = { route: false, nextHop: false };
 	/** Why an endpoint's entry is not as wanted, by address. */
 	#endpointRefusals = new Map<string, string>();
 
-	/** Reads what an earlier agent wrote. */
+	/** Reads what an earlier agent wrote, but for the tables of Services: `adopt` does. */
 	constructor(tables: AgentTables) {
 		this.#tables = tables;
 		const peers = new OwnedTable(tables.peers);
@@ -68,11 +71,23 @@ export class TableState {
 			routes: new OwnedTable(tables.routes),
 			endpoints: new OwnedTable(tables.endpoints),
 		};
+		this.#services = new ServiceTables(tables);
+		this.#all = { ...this.#owned, ...this.#services.owned };
 		this.#nodeConfig = tables.readNodeConfig();
+	}
+
+	/** Reads the tables of Services that an earlier agent wrote, in slices, before anything is applied. */
+	adopt(): Promise<void> {
+		return this.#services.adopt();
 	}
 
 	get peers(): ReadonlyMap<number, Peer> {
 		return this.#owned.peers.held;
+	}
+
+	/** What the tables of Services hold. */
+	get services(): HeldServices {
+		return { ...this.#services.held, routes: this.#owned.routes.held };
 	}
 
 	/** What is held of these peers, by id. */
@@ -99,10 +114,10 @@ export class TableState {
 	 * Writes the difference, in this order, with turns of the event loop between:
 	 *
 	 *  1. what differs is found, at the cost of what is new in `wanted`
-	 *  2. puts: peers, then the addresses and routes that refer to them
+	 *  2. puts: peers, then the addresses and routes that refer to them; of Services see service_tables.ts
 	 *  3. removals in reverse: references before their targets
-	 *  4. node_config: with a new route epoch if a route, an endpoint, a peer's address or the owner of a peer
-	 *     id has changed, and a new next hop epoch if a peer has moved. A change of path needs neither,
+	 *  4. node_config: with a new route epoch if a route, a frontend, an endpoint, a peer's address or the owner
+	 *     of a peer id has changed, and a new next hop epoch if a peer has moved. A change of path needs neither,
 	 *     because flows read it fresh.
 	 *
 	 * @param wanted maps that are replaced, never changed, but for keys that `check` and `putPath` are told
@@ -149,6 +164,7 @@ export class TableState {
 			this.#owned.peerGateways.want(wanted.peerGateways),
 			this.#owned.sourceAddresses.want(wanted.sourceAddresses),
 			this.#owned.endpoints.want(this.#resolved(wanted.endpoints, links)),
+			this.#services.want(wanted),
 			this.#owned.routes.want(wanted.routes),
 		])
 			yield* steps;
@@ -168,9 +184,11 @@ export class TableState {
 		// Flows keep what they began with.
 		yield* write(this.#owned.sourceAddresses.put());
 		refused(yield* write(this.#owned.endpoints.put(), route));
+		yield* this.#services.put(write, route);
 		yield* write(this.#owned.routes.put(), route);
 
 		yield* write(this.#owned.routes.remove(), route);
+		yield* this.#services.remove(write, route);
 		refused(yield* write(this.#owned.endpoints.remove(), route));
 		yield* write(this.#owned.sourceAddresses.remove());
 		yield* write(this.#owned.peerGateways.remove());
@@ -198,7 +216,7 @@ export class TableState {
 
 	/** What is wanted for this key has changed, in the map that was wanted last. */
 	check(table: Exclude<MapName, "endpoints" | "hostRoutes">, key: number | string): void {
-		(this.#owned[table] as OwnedTable<unknown, unknown>).check(key);
+		(this.#all[table] as OwnedTable<unknown, unknown>).check(key);
 	}
 
 	/** One peer's path, if the entry is that peer's already. */
@@ -243,7 +261,7 @@ export class TableState {
 	 */
 	async readAgain(): Promise<number> {
 		let differing = 0;
-		for (const table of Object.values(this.#owned)) differing += await table.readAgain();
+		for (const table of Object.values(this.#all)) differing += await table.readAgain();
 		const config = this.#tables.readNodeConfig();
 		if (!isDeepStrictEqual(config, this.#nodeConfig)) {
 			// Keys and epochs are this agent's own knowledge: what was lost is written as it was.

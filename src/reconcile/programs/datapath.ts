@@ -45,6 +45,12 @@ const agentMaps: readonly string[] = [
 	"source_addresses",
 	"routes",
 	"endpoints",
+	"frontends",
+	"services",
+	"service_slots",
+	"backends",
+	"backend_states",
+	"service_ranges",
 ];
 
 /** Scratch space and caches, which start empty if their layout has changed. */

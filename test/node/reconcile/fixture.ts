@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { IpRoute } from "../../../src/linux/iproute.js";
 import { Reconciler, type ReconcilerOptions } from "../../../src/reconcile/reconciler.js";
 import { NodeFlag, Path, ProbeWay, RouteKind } from "../../../src/tables/generated.js";
-import type { Tables } from "../../../src/tables/tables.js";
+import { noServiceMaps, type Tables } from "../../../src/tables/tables.js";
 
 const bpf = fileURLToPath(new URL("../../../bpf", import.meta.url));
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -136,6 +136,7 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 		]),
 		endpoints: new Map(),
 		hostRoutes: new Map(),
+		...noServiceMaps(),
 		gatewayAddresses: ["10.244.1.1", "fd00:10:244:1::1"],
 		gatewayMac: "02:00:00:00:00:aa",
 		wireInterfaces: ["eth0"],

@@ -1,0 +1,117 @@
+/**
+ * The tables of Services, and the order of writes that keeps every state true: whoever looks a Service up
+ * between two writes finds a backend that it had before or has now.
+ *
+ *  1. what is named is written before what names it: backends, the states of those that join, source
+ *     ranges, places of sets, Services, frontends
+ *  2. and removed after it: frontends, Services, places, source ranges, the states of those that leave,
+ *     backends
+ *
+ * A set is one word of `services`, so it changes with one write. Routes stand between 1 and 2.
+ */
+import type { Steps } from "../../loop/turns.js";
+import { type Backend, BackendState, type Frontend, type Service } from "../../tables/generated.js";
+import type { HeldServiceMaps, ServiceMaps } from "../../tables/tables.js";
+import type { AgentTables, EntryFailure } from "./agent_tables.js";
+import { type Batch, OwnedTable } from "./owned_table.js";
+
+/** Writes batches between turns and notes what came of them; `effect` for each batch of which something was written. */
+export type Write = <K, V>(
+	batches: Iterable<Batch<K, V>>,
+	effect?: (batch: Batch<K, V>) => void,
+) => Steps<EntryFailure<K>[]>;
+
+export class ServiceTables {
+	readonly owned: {
+		frontends: OwnedTable<string, Frontend>;
+		services: OwnedTable<number, Service>;
+		serviceSlots: OwnedTable<number, number>;
+		backends: OwnedTable<number, Backend>;
+		backendStates: OwnedTable<number, bigint>;
+		serviceRanges: OwnedTable<string, number>;
+	};
+
+	/** Nothing of it is read yet. */
+	constructor(tables: AgentTables) {
+		this.owned = {
+			frontends: OwnedTable.unread(tables.frontends),
+			services: OwnedTable.unread(tables.services),
+			serviceSlots: OwnedTable.unread(tables.serviceSlots),
+			backends: OwnedTable.unread(tables.backends),
+			backendStates: OwnedTable.unread(tables.backendStates),
+			serviceRanges: OwnedTable.unread(tables.serviceRanges),
+		};
+	}
+
+	/** Reads what an earlier agent wrote, in slices: all of the large arrays, this once. */
+	async adopt(): Promise<void> {
+		for (const table of Object.values(this.owned)) await table.read();
+		const { services, serviceSlots, backends, backendStates } = this.owned;
+		for (const table of [services, serviceSlots, backends, backendStates]) table.readOnlyUsed();
+	}
+
+	/** What the maps hold. */
+	get held(): HeldServiceMaps {
+		const { frontends, services, serviceSlots, backends, backendStates, serviceRanges } =
+			this.owned;
+		return {
+			frontends: frontends.held,
+			services: services.held,
+			serviceSlots: serviceSlots.held,
+			backends: backends.held,
+			backendStates: backendStates.held,
+			serviceRanges: serviceRanges.held,
+		};
+	}
+
+	/** From now on this is wanted. */
+	*want(wanted: ServiceMaps): Steps<void> {
+		yield* this.owned.frontends.want(wanted.frontends);
+		yield* this.owned.services.want(wanted.services);
+		yield* this.owned.serviceSlots.want(wanted.serviceSlots);
+		yield* this.owned.backends.want(wanted.backends);
+		yield* this.owned.backendStates.want(wanted.backendStates);
+		yield* this.owned.serviceRanges.want(wanted.serviceRanges);
+	}
+
+	/** @param route a destination of flows is another one now */
+	*put(write: Write, route: () => void): Steps<void> {
+		const { frontends, services, serviceSlots, backends, backendStates, serviceRanges } =
+			this.owned;
+		yield* write(backends.put());
+		yield* write(backendStates.approach(withThoseThatJoin));
+		yield* write(serviceRanges.put());
+		yield* write(serviceSlots.put());
+		yield* write(services.put());
+		yield* write(frontends.put(), route);
+	}
+
+	*remove(write: Write, route: () => void): Steps<void> {
+		const { frontends, services, serviceSlots, backends, backendStates, serviceRanges } =
+			this.owned;
+		yield* write(frontends.remove(), route);
+		yield* write(services.remove());
+		yield* write(serviceSlots.remove());
+		yield* write(serviceRanges.remove());
+		yield* write(backendStates.put());
+		yield* write(backendStates.remove());
+		yield* write(backends.remove());
+	}
+}
+
+const STATES_A_WORD = 8n;
+const STATE_BITS = 8n;
+const STATE_MASK = 0xffn;
+
+/** The states of eight backends when those that join have joined, and none has left a set yet. */
+export function withThoseThatJoin(held: bigint | undefined, wanted: bigint): bigint {
+	let word = 0n;
+	for (let at = 0n; at < STATES_A_WORD * STATE_BITS; at += STATE_BITS) {
+		const before = Number(((held ?? 0n) >> at) & STATE_MASK);
+		const now = Number((wanted >> at) & STATE_MASK);
+		const joins = (now & BackendState.SERVES) !== 0;
+		const state = joins ? (before | now) & ~BackendState.RESTS : before;
+		word |= BigInt(state) << at;
+	}
+	return word;
+}
