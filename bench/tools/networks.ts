@@ -9,6 +9,8 @@ import { plainNetwork } from "../../test/tools/plain_network.js";
 import { atEnd } from "./cleanup.js";
 import { ETHERNET, geneveHeaders, macBytes } from "./frame.js";
 import { benchObject, link, type Pktgen, setTc, setXdp } from "./pktgen.js";
+import { CLUSTER_IP, SERVICE_PORT, servicePlans, TARGET } from "./service_plan.js";
+import { iptablesRules, nftRules } from "./service_rules.js";
 
 /** Kernel forwarding with a route for each peer, without encapsulation. */
 export const kernelForwarding = plainNetwork;
@@ -95,9 +97,7 @@ export function collectMetadata(pktgen: Pktgen): PodNetwork {
 			const inside = await link(lab.namespace(pod.label), "eth0");
 			const outside = await link(node, "pod2");
 			const tunnel = await link(node, "vxlan0");
-			const remote = addressOf(otherNode(lab, pod.node), 4)
-				.split(".")
-				.reduce((sum, byte) => sum * 256 + Number(byte), 0);
+			const remote = ipv4Number(addressOf(otherNode(lab, pod.node), 4));
 			const [leaving, arriving] = await Promise.all([
 				openWays(pktgen, "to_tunnel", { to_ifindex: tunnel.ifindex, remote_ipv4: remote }),
 				openWays(pktgen, "into_pod", {
@@ -191,6 +191,100 @@ export function bareRedirects(pktgen: Pktgen): PodNetwork {
 			return attachment;
 		},
 	};
+}
+
+/**
+ * The least work for a Service of pod1: TC programs that translate its address to that of pod2 and back by
+ * constants; everything else as with bare redirects. With `tunnel` for the generator's frames only, which
+ * XDP strips at the other Node. IPv4, two Nodes, one Pod each.
+ */
+export function bareDnat(pktgen: Pktgen, { tunnel }: { tunnel: boolean }): PodNetwork {
+	return {
+		...plainNetwork,
+		async attach(lab, pod) {
+			const attachment = await plainNetwork.attach(lab, pod);
+			const node = lab.namespace(pod.node);
+			const peer = otherNode(lab, pod.node);
+			const [inside, outside, nic, remote] = await Promise.all([
+				link(lab.namespace(pod.label), "eth0"),
+				link(node, "pod2"),
+				link(node, "eth0"),
+				link(lab.namespace(peer.name), "eth0"),
+			]);
+			const into = {
+				to_ifindex: outside.ifindex,
+				destination_mac: inside.mac,
+				source_mac: outside.mac,
+			};
+			const out = {
+				to_ifindex: nic.ifindex,
+				destination_mac: remote.mac,
+				source_mac: nic.mac,
+			};
+			const headers = geneveHeaders({
+				sourceMac: nic.mac,
+				destinationMac: remote.mac,
+				source: addressOf(lab.topology.nodes.find(({ name }) => name === pod.node)!, 4),
+				destination: addressOf(peer, 4),
+				innerSize: 64,
+			});
+			if (pod.name !== "pod1") {
+				await setTc(node, "pod2", await openWays(pktgen, "onto_wire", out));
+				if (tunnel) {
+					const strip_bytes = headers.length - ETHERNET;
+					const strip = await openWays(pktgen, "bare_strip", { ...into, strip_bytes });
+					await setXdp(node, "eth0", strip);
+				} else await setTc(node, "eth0", await openWays(pktgen, "into_pod", into));
+				return attachment;
+			}
+			const service = {
+				service_ipv4: ipv4Number(CLUSTER_IP),
+				endpoint_ipv4: ipv4Number("10.244.2.2"),
+				service_ports: portPair(SERVICE_PORT),
+				endpoint_ports: portPair(TARGET),
+			};
+			const [leaving, arriving] = await Promise.all([
+				openWays(pktgen, "dnat_send", {
+					...{ ...out, ...service, tunnelled: Number(tunnel) },
+					...(tunnel ? { outer_headers: headers } : {}),
+				}),
+				openWays(pktgen, "dnat_receive", { ...into, ...service }),
+			]);
+			await setTc(node, "pod2", leaving);
+			await setTc(node, "eth0", arriving);
+			return attachment;
+		},
+	};
+}
+
+/** Kernel forwarding, and these rules on every Node: iptables' by the command of this name, nftables' by nft. */
+export function kubeProxyRules(
+	rules: "nft" | "iptables-nft" | "iptables-legacy",
+	count: number,
+): PodNetwork {
+	return {
+		...plainNetwork,
+		async start(lab) {
+			await plainNetwork.start(lab);
+			const plans = servicePlans(count, "10.244.2.2");
+			const [node] = lab.topology.nodes;
+			const input = rules === "nft" ? nftRules(plans, addressOf(node!, 4)) : iptablesRules(plans);
+			const command = rules === "nft" ? ["nft", "-f", "-"] : [`${rules}-restore`];
+			await lab.run(node!.name, command, { input, timeoutMs: 600_000 });
+		},
+	};
+}
+
+function ipv4Number(address: string): number {
+	return address.split(".").reduce((sum, byte) => sum * 256 + Number(byte), 0);
+}
+
+/** Two ports as the programs have them, TCP's first. */
+function portPair({ tcp, udp }: { tcp: number; udp: number }): Buffer {
+	const pair = Buffer.alloc(4);
+	pair.writeUInt16LE(tcp, 0);
+	pair.writeUInt16LE(udp, 2);
+	return pair;
 }
 
 /** Loads a program of bench/bpf/ways.bpf.c with its constants. Returns the path of its pin. */

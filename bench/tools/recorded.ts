@@ -24,6 +24,7 @@ const ORDER = [
 	"xdp",
 	"steps",
 	"snat",
+	"services",
 	"tcp",
 	"growth",
 	"probes",

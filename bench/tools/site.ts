@@ -55,16 +55,25 @@ export class Site {
 	 * default: the generator's frames are like those of a NIC's driver.
 	 *
 	 * @param neighbour a third Pod, on node1.
+	 * @param objects more manifests, by file name; there before the agents start.
 	 */
 	static async up(
 		name: string,
 		dataplane: Dataplane,
-		{ families = [4], neighbour = false }: { families?: Family[]; neighbour?: boolean } = {},
+		{
+			families = [4],
+			neighbour = false,
+			objects = {},
+		}: {
+			families?: Family[];
+			neighbour?: boolean;
+			objects?: Record<string, readonly object[]>;
+		} = {},
 	): Promise<Site> {
 		const directory = mkdtempSync(join(tmpdir(), "fairway-bench-"));
 		atEnd(() => rmSync(directory, { recursive: true, force: true }));
-		for (const [file, objects] of Object.entries(manifests(neighbour)))
-			writeFileSync(join(directory, file), objects.map((o) => JSON.stringify(o)).join("\n---\n"));
+		for (const [file, content] of Object.entries({ ...manifests(neighbour), ...objects }))
+			writeFileSync(join(directory, file), text(content));
 		const settings: Settings =
 			"fairway" in dataplane ? { xdp: "native", ...dataplane.fairway } : {};
 		writeFileSync(join(directory, "config.yaml"), JSON.stringify(settings));
@@ -131,6 +140,9 @@ export class Site {
 			protocol,
 			size,
 			...(options.sourcePort === undefined ? {} : { sourcePort: options.sourcePort }),
+			...(options.destinationPort === undefined
+				? {}
+				: { destinationPort: options.destinationPort }),
 		});
 		return { frame, out: await this.output(pktgen, "pod1", "eth0"), vary };
 	}
@@ -181,8 +193,13 @@ export interface FlowOptions {
 	protocol?: "udp" | "tcp";
 	destination?: string;
 	sourcePort?: number;
+	destinationPort?: number;
 	vary?: Variation;
 }
+
+/** As a file of manifests: documents of JSON. */
+const text = (objects: readonly object[]): string =>
+	objects.map((object) => JSON.stringify(object)).join("\n---\n");
 
 function manifests(neighbour: boolean): Record<string, object[]> {
 	const node = (n: number) => ({

@@ -35,17 +35,31 @@ export class Traffic {
 	private readonly client: Namespace;
 	private readonly server: Namespace;
 	private readonly address: string;
+	/** Undefined: the server's own. */
+	private readonly port: number | undefined;
 
-	constructor(client: Namespace, server: Namespace, address: string, servers = new Map()) {
+	constructor(
+		client: Namespace,
+		server: Namespace,
+		address: string,
+		servers = new Map(),
+		port?: number,
+	) {
 		this.client = client;
 		this.server = server;
 		this.address = address;
 		this.servers = servers;
+		this.port = port;
 	}
 
-	/** Traffic to the same servers at another of their addresses. */
-	at(address: string): Traffic {
-		return new Traffic(this.client, this.server, address, this.servers);
+	/** Traffic to the same servers at another of their addresses, or at a Service's address and port. */
+	at(address: string, port?: number): Traffic {
+		return new Traffic(this.client, this.server, address, this.servers, port);
+	}
+
+	/** Traffic of another client to the same servers. */
+	from(client: Namespace): Traffic {
+		return new Traffic(client, this.server, this.address, this.servers, this.port);
 	}
 
 	/** @param cpus CPUs of client and server; each pair of CPUs has a server of its own. */
@@ -63,7 +77,7 @@ export class Traffic {
 		}
 		const server = await started;
 		const before = { server: await server.report(), softirqs: softirqTime() };
-		const args = [what, this.address, port, seconds, ...numbers].map(String);
+		const args = [what, this.address, this.port ?? port, seconds, ...numbers].map(String);
 		const program = await benchFile("traffic");
 		const { stdout } = await this.client.run(["taskset", "-c", `${cpus[0]}`, program, ...args], {
 			timeoutMs: seconds * 1000 + 15_000,

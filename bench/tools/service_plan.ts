@@ -1,0 +1,61 @@
+/**
+ * The Services of bench/services.ts: one that is measured, whose only endpoint is pod2, and others beside
+ * it, with ten endpoints each, that nobody uses. Pure.
+ */
+
+export interface ServicePlan {
+	name: string;
+	clusterIP: string;
+	ports: readonly PortPlan[];
+	endpoints: readonly string[];
+}
+
+export interface PortPlan {
+	name: string;
+	protocol: "TCP" | "UDP";
+	port: number;
+	/** The endpoints' port. */
+	target: number;
+	/** Absent: a ClusterIP Service. */
+	nodePort?: number;
+}
+
+/** TCP as bench/tools/traffic.ts has it for a server on CPU 1, UDP as bench/tools/frame.ts. */
+export const TARGET = { tcp: 5001, udp: 20_000 } as const;
+export const CLUSTER_IP = "10.96.0.10";
+export const EMPTY_CLUSTER_IP = "10.96.0.11";
+export const SERVICE_PORT = { tcp: 80, udp: 53 } as const;
+export const NODE_PORT = { tcp: 30_080, udp: 30_053 } as const;
+export const SERVICE_CIDR = "10.96.0.0/12";
+export const ENDPOINTS = 10;
+
+/** @param count All Services. The measured one stands in the middle. */
+export function servicePlans(count: number, backend: string): ServicePlan[] {
+	const plans = Array.from({ length: count - 1 }, (_, i) => other(i));
+	const port = (protocol: "TCP" | "UDP"): PortPlan => {
+		const name = protocol.toLowerCase() as "tcp" | "udp";
+		const [port, target, nodePort] = [SERVICE_PORT, TARGET, NODE_PORT].map((all) => all[name]);
+		return { name, protocol, port: port!, target: target!, nodePort: nodePort! };
+	};
+	plans.splice(plans.length >> 1, 0, {
+		name: "measured",
+		clusterIP: CLUSTER_IP,
+		ports: [port("TCP"), port("UDP")],
+		endpoints: [backend],
+	});
+	return plans;
+}
+
+function other(i: number): ServicePlan {
+	return {
+		name: `other-${i}`,
+		clusterIP: `10.97.${(i >> 8) & 255}.${i & 255}`,
+		ports: [{ name: "tcp", protocol: "TCP", port: 80, target: 8080 }],
+		endpoints: Array.from({ length: ENDPOINTS }, (_, e) => otherEndpoint(i * ENDPOINTS + e)),
+	};
+}
+
+/** Endpoints that are nobody, outside the cluster. */
+export function otherEndpoint(n: number): string {
+	return `10.${200 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
+}
