@@ -6,17 +6,19 @@
  *  2. source         is it the Pod's own?
  *  3. multicast      link-local passes, the rest is dropped
  *  4. flow           known, or related to a known one
- *  5. route          local Pod, this Node, peer, outside
- *  6. destination    the Pod, or the next hop
- *  7. TTL, MTU
- *  8. new flow       with SNAT if it leaves the cluster
- *  9. rewrite, emit
+ *  5. service        a new flow to a Service's address gets a backend (departure_service.h)
+ *  6. route          local Pod, this Node, peer, outside
+ *  7. destination    the Pod, or the next hop
+ *  8. TTL, MTU
+ *  9. new flow       with SNAT if it leaves the cluster
+ * 10. rewrite, emit
  *
  * Established flows take the fast path, established_send.h. Here each stage is a function that returns
  * the program's result, or UNDECIDED; what one leaves to the next is in work.departure.
  */
 #define FAIRWAY_HOOK HOOK_FROM_POD
 #include "lib/departure.h"
+#include "lib/departure_service.h"
 #include "lib/established_send.h"
 #include "lib/fragment.h"
 #include "lib/neighbour.h"
@@ -112,8 +114,10 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	if (packet->flags & PACKET_ICMP_ERROR)
 		track->related = related_lookup(ctx, packet, &work->inner, node, now);
-	if (track->known && !flow_current(&work->flow, work->departure.epoch) &&
-	    flow_address_lost(&work->flow)) {
+	if (track->known && ((!flow_current(&work->flow, work->departure.epoch) &&
+			      flow_address_lost(&work->flow)) ||
+			     (!track->related &&
+			      backend_is_gone(&work->flow, track->direction, packet)))) {
 		flow_end(track);
 		track->related = 0;
 	}
@@ -121,7 +125,7 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 7, of what does not stay on the Node's own stack. */
+/* 8, of what does not stay on the Node's own stack. */
 stage int pod_limits(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct gso gso = gso_of(ctx);
@@ -147,11 +151,12 @@ stage int pod_limits(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 8 */
+/* 9 */
 stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
 	const struct endpoint *sender;
+	const struct address *source;
 	struct departure *departure;
 	struct packet *packet;
 	struct track *track;
@@ -175,13 +180,14 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	if (track->known) {
 		flow_keep(packet, departure->now);
-		if (work->flow.flags & FLOW_SNAT && track->direction == FLOW_ORIGINAL &&
+		if (flow_takes_address(&work->flow) && track->direction == FLOW_ORIGINAL &&
 		    port_keep_due(work, packet, departure->now))
 			port_renew(ctx);
 		return UNDECIDED;
 	}
 	sender = departure_sender(departure);
 	flow_begin(work, packet, &work->target, departure->now);
+	service_begin(work);
 	route_remember(&work->flow, &departure->route, packet->family, sender, FLOW_ORIGINAL,
 		       departure->epoch);
 	if (departure->receiver.ifindex && sender)
@@ -189,20 +195,25 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	if (departure->route.kind == ROUTE_OUTSIDE)
 		gateway_remember(&work->flow, FLOW_REPLY, &work->remote.way, node, departure->now);
 	track->direction = FLOW_ORIGINAL;
-	if (!departure->wants_snat) {
+	source = departure->hairpin	 ? gateway_address(node, packet->family)
+		 : departure->wants_snat ? remote_source(work, node)
+					 : NULL;
+	if (!source && !work->choice.service) {
 		track->known = flow_start(node, departure->sender.index);
 		target_find();
 		return UNDECIDED;
 	}
-	slot = snat_create(ctx, packet, node, remote_source(work, node), departure->sender.index);
+	slot = translated_create(ctx, packet, node, source, departure->sender.index);
 	if (slot < 0)
 		return dropped(&work->verdict, -slot);
 	track->known = 1;
+	if (work->choice.affinity)
+		affinity_keep(departure->now);
 	target_find();
 	return UNDECIDED;
 }
 
-/* 9 */
+/* 10 */
 stage int pod_send(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -218,7 +229,7 @@ stage int pod_send(struct __sk_buff *ctx, const struct node_config *node)
 	packet = &work->packet;
 	remote = &work->remote;
 	if (departure->to_stack)
-		return pass(verdict);
+		return pod_to_node(ctx, node);
 	if (departure->fit == FITS_IN_FRAGMENTS) {
 		slow_path_send(ctx, packet, node, SLOW_FRAGMENT, remote->mtu, verdict);
 		return discard();
@@ -251,6 +262,8 @@ static __always_inline int receive(context *ctx, struct work *work)
 		result = pod_source(ctx, node);
 	if (result == UNDECIDED)
 		result = pod_flow(ctx, node);
+	if (result == UNDECIDED)
+		result = pod_service(ctx, node);
 	if (result == UNDECIDED)
 		result = pod_route();
 	if (result == UNDECIDED)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Where the packet of a Pod goes: from_pod's stages 5 and 6, between its source and its size. What they
+ * Where the packet of a Pod goes: from_pod's stages 6 and 7, between its source and its size. What they
  * find is in work.departure, work.remote and the copy of the flow.
  *
- *  5. route          local Pod, this Node, peer, outside
- *  6. destination    the Pod, or the next hop
+ *  6. route          local Pod, this Node, peer, outside
+ *  7. destination    the Pod, or the next hop
  */
 #ifndef FAIRWAY_DEPARTURE_H
 #define FAIRWAY_DEPARTURE_H
@@ -18,7 +18,7 @@ static __always_inline const struct endpoint *departure_sender(const struct depa
 	return departure->sender.ifindex ? &departure->sender : NULL;
 }
 
-/* 5 */
+/* 6 */
 stage int pod_route(void)
 {
 	const struct route host = { .kind = ROUTE_HOST, .peer = NO_PEER };
@@ -38,7 +38,8 @@ stage int pod_route(void)
 	} else if (track->known && !track->related && flow_current(flow, departure->epoch)) {
 		departure->route = route_remembered(flow);
 	} else {
-		departure->route = route_resolve(&work->target.destination);
+		if (!departure->routed)
+			departure->route = route_resolve(&work->target.destination);
 		if (track->known && !track->related) {
 			route_remember(flow, &departure->route, work->packet.family,
 				       departure_sender(departure), track->direction,
@@ -60,7 +61,7 @@ static __always_inline int refuse(context *ctx, const struct packet *packet,
 	return discard();
 }
 
-/* 6, another Pod of this Node. */
+/* 7, another Pod of this Node. */
 stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -78,6 +79,8 @@ stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 		return discard();
 	}
 	departure->receiver = *receiver;
+	departure->hairpin = work->choice.service &&
+			     address_equal(&work->target.destination, &work->packet.key.source);
 	sender = departure_sender(departure);
 	if (track->known && !track->related && sender && !work->flow.pods) {
 		pods_remember(&work->flow, sender, receiver, track->direction);
@@ -86,7 +89,7 @@ stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 6, a Pod of a peer. */
+/* 7, a Pod of a peer. */
 stage int pod_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -101,7 +104,7 @@ stage int pod_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 	return reason ? dropped(&work->verdict, reason) : UNDECIDED;
 }
 
-/* 6, the outside. */
+/* 7, the outside. */
 stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -143,7 +146,7 @@ stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 6 */
+/* 7 */
 static __always_inline int pod_destination(struct __sk_buff *ctx, struct work *work,
 					   const struct node_config *node)
 {
@@ -154,6 +157,9 @@ static __always_inline int pod_destination(struct __sk_buff *ctx, struct work *w
 		return pod_to_peer(ctx, node);
 	case ROUTE_OUTSIDE:
 		return pod_to_outside(ctx, node);
+	case ROUTE_SERVICE:
+		/* A backend must not be another Service's address. */
+		return dropped(&work->verdict, DROP_SERVICE_UNKNOWN_ADDRESS);
 	default:
 		work->departure.to_stack = 1;
 		return UNDECIDED;

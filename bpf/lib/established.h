@@ -16,6 +16,7 @@
 #include "peer_count.h"
 #include "rewrite.h"
 #include "route.h"
+#include "service.h"
 #include "work.h"
 
 /* Not valid results of a TC or XDP program: the packet takes the full path. */
@@ -38,6 +39,9 @@ static __always_inline struct flow_match flow_established(const struct headers *
 	marks = flow_fin(match.direction) | flow_reset(match.direction);
 	if (!flow_current(flow, epoch) || flow_expired(flow, node, now) || flow->flags & marks ||
 	    (match.direction == FLOW_REPLY && !(flow->flags & FLOW_REPLIED)))
+		match.flow = NULL;
+	else if (flow->flags & FLOW_DNAT && flow_needs_backend(flow, match.direction) &&
+		 flow_backend(flow) && !(backend_state(flow_backend(flow)) & BACKEND_SERVES))
 		match.flow = NULL;
 	keep_order();
 	return match;

@@ -329,9 +329,12 @@ static __always_inline void flow_abandon(struct work *work)
 	flow_release(flow, taken);
 }
 
+/* Of flow_create: the answers' tuple is another flow's. */
+#define FLOW_REPLY_TAKEN (-2)
+
 /* Gives work->flow, which begins with work->packet and whose answers carry work->reply, a slot that
  * counts for `endpoint`. The slot, or -1 when the table is full or one of the tuples belongs to another
- * flow. */
+ * flow: FLOW_REPLY_TAKEN. */
 stage int flow_create(const struct node_config *node, __u16 endpoint)
 {
 	struct work *work = work_space();
@@ -339,8 +342,9 @@ stage int flow_create(const struct node_config *node, __u16 endpoint)
 	if (!node || !work)
 		return -1;
 	/* The answers' tuple may be another flow's, for which nobody shall make room. */
-	if (!tuple_free(&work->reply, node, work->flow.last_seen) ||
-	    !flow_slot(work, node, endpoint))
+	if (!tuple_free(&work->reply, node, work->flow.last_seen))
+		return FLOW_REPLY_TAKEN;
+	if (!flow_slot(work, node, endpoint))
 		return -1;
 	/* From an address and port to the same ones, there is one tuple. */
 	if ((!tuple_equal(&work->reply, &work->packet.key) &&

@@ -94,11 +94,19 @@ static __always_inline bool flow_sent_by(const struct flow *flow, __u8 direction
 	       !__builtin_memcmp(&flow->mac[direction & 1], mac, sizeof(*mac));
 }
 
-/* True for a flow whose source is translated to what the Node has lost: answers would not arrive.
- * Checked once per epoch. */
+/* The flow's source is translated to an address of the Node. Else at most its port is: the address is the
+ * client's own. */
+static __always_inline bool flow_takes_address(const struct flow *flow)
+{
+	return flow->flags & FLOW_SNAT && !address_equal(&flow->addresses[FLOW_REPLY].destination,
+							 &flow->addresses[FLOW_ORIGINAL].source);
+}
+
+/* True for a flow whose source is translated to what the Node has lost: answers would not arrive. Checked
+ * once per epoch. */
 static __always_inline bool flow_address_lost(const struct flow *flow)
 {
-	return flow->flags & FLOW_SNAT &&
+	return flow_takes_address(flow) &&
 	       route_lookup(&flow->addresses[FLOW_REPLY].destination).kind != ROUTE_HOST;
 }
 

@@ -127,7 +127,8 @@ stage int slow_path_hand_up(context *ctx, const struct packet *packet,
 	header.kind = verdict->slow_path_kind;
 	header.mtu = verdict->mtu;
 	header.length = packet->length;
-	answered = answered_as(header.kind);
+	/* Why a Service refuses is said already. */
+	answered = header.kind == SLOW_REFUSED ? verdict->drop_reason : answered_as(header.kind);
 	if (hook == HOOK_FROM_POD) {
 		/* Before 6.2 the key of a look-up cannot be in what a function was given. */
 		source = packet->key.source;

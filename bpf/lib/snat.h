@@ -15,7 +15,8 @@ struct port_search {
 	const struct node_config *node;
 	__u16 candidate; /* host order */
 	__u8 found;
-	__u8 pad[5];
+	__u8 own; /* the address stays: it is the client's, and so are its ports */
+	__u8 pad[4];
 };
 
 static long port_try(__u32 index, struct port_search *search)
@@ -25,7 +26,8 @@ static long port_try(__u32 index, struct port_search *search)
 
 	work->reply.destination_port = bpf_htons(search->candidate);
 	/* Towards a popular destination many are taken, and a look-up costs less than an entry refused. */
-	if (tuple_free(&work->reply, node, work->search.now) && port_claim(search->ctx) &&
+	if (tuple_free(&work->reply, node, work->search.now) &&
+	    (search->own || port_claim(search->ctx)) &&
 	    !publish(&work->reply, work->search.found, work->search.taken, FLOW_REPLY)) {
 		search->found = 1;
 		return 1;
@@ -74,6 +76,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 	if (!flow_slot(work, node, endpoint))
 		return -DROP_FLOW_TABLE_FULL;
 	work->reply.destination = *address;
+	search.own = address_equal(address, &packet->key.source);
 	search.candidate = port_first(packet, node);
 	if (protocol_has_translated_port(packet)) {
 		ports = node->snat_port_last - node->snat_port_first + 1;
@@ -90,6 +93,27 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 		return -DROP_FLOW_TABLE_FULL;
 	}
 	return work->search.found;
+}
+
+/*
+ * A slot for work->flow where its packets must not leave without one, because a Service has given them
+ * their destination. `address`: of the source, or NULL where that stays; then at most its port is
+ * translated, where the answers' tuple is another flow's. The slot, or the drop reason made negative.
+ */
+stage int translated_create(struct __sk_buff *ctx, const struct packet *packet,
+			    const struct node_config *node, const struct address *address,
+			    __u16 endpoint)
+{
+	int slot;
+
+	if (!packet || !node)
+		return -DROP_MALFORMED;
+	if (address)
+		return snat_create(ctx, packet, node, address, endpoint);
+	slot = flow_create(node, endpoint);
+	if (slot == FLOW_REPLY_TAKEN)
+		return snat_create(ctx, packet, node, &packet->key.source, endpoint);
+	return slot < 0 ? -DROP_FLOW_TABLE_FULL : slot;
 }
 
 #endif

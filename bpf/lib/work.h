@@ -81,7 +81,15 @@ struct departure {
 	__u8 to_stack;
 	__u8 fit;     /* enum fit */
 	__u8 unknown; /* the fast path has looked for a flow of this tuple, in vain */
-	__u8 pad[2];
+	__u8 routed;  /* `route` is that of work.target */
+	__u8 hairpin; /* to the Pod itself, by a Service */
+};
+
+/* The backend that a new flow is given; see service.h. */
+struct choice {
+	__u32 service; /* index in services; 0: the packet is no Service's */
+	__u32 backend;
+	__u32 affinity; /* seconds that the client stays with it; 0: it does not */
 };
 
 /* For a slot; see flow_create.h. */
@@ -131,6 +139,7 @@ struct work {
 	struct port_question port;
 	struct arrival arrival;
 	struct departure departure;
+	struct choice choice;
 };
 
 _Static_assert(sizeof(struct work) <= sizeof(struct scratch), "scratch is too small");
@@ -153,6 +162,7 @@ static __always_inline struct work *work_start(void)
 		__builtin_memset(&work->remote, 0, sizeof(work->remote));
 		__builtin_memset(&work->departure, 0, sizeof(work->departure));
 		__builtin_memset(&work->arrival, 0, sizeof(work->arrival));
+		__builtin_memset(&work->choice, 0, sizeof(work->choice));
 		__builtin_memset(&work->verdict, 0, sizeof(work->verdict));
 		work->verdict.peer = NO_PEER;
 	}
