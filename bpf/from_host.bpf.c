@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * from_host: TC egress of fairway0, where the kernel's routes to the peers' pod CIDRs lead.
- * What this Node itself sends to Pods on other Nodes, and what the slow path sends on.
+ * from_host: TC egress of fairway0, where the kernel's routes to the peers' pod CIDRs and to the addresses of
+ * Services lead. What this Node itself sends to Pods on other Nodes and to Services, and what the slow path
+ * sends on.
  *
  *  1. parse          a question of the agent's to a peer goes its own way (probe.h)
- *  2. route          a peer's pod CIDR; of the slow path also the outside, as it is
- *  3. flow           known, or that of the packet which an ICMP error quotes
- *  4. source         a peer takes tunnel packets only from our Pods and gateway addresses
- *  5. path, MTU
- *  6. new flow       with SNAT to the gateway address where the source needs it
+ *  2. flow           known, or that of the packet which an ICMP error quotes
+ *  3. service        a new flow to a Service's address gets a backend
+ *  4. route          a peer's pod CIDR; of a Service's flow any; of the slow path also the outside, as it is
+ *  5. destination    with the source: a peer takes tunnel packets only from our Pods and gateway addresses
+ *  6. new flow       with SNAT where the source needs it
  *  7. rewrite, emit
+ *
+ * As in from_pod, each stage returns the program's result, or UNDECIDED; what one leaves to the next is in
+ * work.departure.
  */
 #define FAIRWAY_HOOK HOOK_FROM_HOST
 #include "lib/fragment.h"
 #include "lib/probe.h"
 #include "lib/remote.h"
+#include "lib/reset.h"
+#include "lib/service.h"
 #include "lib/snat.h"
 #include "lib/track.h"
 
@@ -45,135 +51,374 @@ stage int resolve_outside(struct __sk_buff *ctx, struct work *work, const struct
 	return remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS;
 }
 
-static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
+/* The kernel writes its own devices' addresses there. */
+static __always_inline bool is_from_slow_path(const struct work *work)
 {
-	const struct node_config *node = node_configuration();
-	struct packet *packet;
-	const struct endpoint *sender;
-	struct track *track;
-	struct flow *flow;
-	struct remote *remote;
-	struct gso gso = gso_of(ctx);
-	enum drop_reason reason;
-	bool known, from_pod_of_ours, own_source, native = false, wants_snat, from_slow_path;
+	return !__builtin_memcmp(&work->departure.mac, &fairway_mac.mac, ETH_ALEN);
+}
+
+/* 1 */
+stage int host_parse(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
 	struct ethhdr *ethernet;
-	struct route route;
+	struct packet *packet;
 	__be16 ethertype;
-	__u32 probed, epoch;
-	__u16 owner = 0;
-	__u64 now;
-	int slot;
+	__u32 probed;
 
-	if (!node || !(node->flags & NODE_CONFIGURED))
-		return dropped(verdict, DROP_NOT_CONFIGURED);
-	epoch = route_epoch(node);
+	if (!node || !work)
+		return discard();
 	packet = &work->packet;
-	track = &work->track;
-	flow = &work->flow;
-	remote = &work->remote;
-
-	/* 1 */
 	ethernet = bytes_at(ctx, 0, sizeof(*ethernet));
 	if (!ethernet)
-		return dropped(verdict, DROP_MALFORMED);
+		return dropped(&work->verdict, DROP_MALFORMED);
 	ethertype = ethernet->h_proto;
-	/* The kernel writes its own devices' addresses there. */
-	from_slow_path = !__builtin_memcmp(ethernet->h_source, &fairway_mac.mac, ETH_ALEN);
+	__builtin_memcpy(&work->departure.mac, ethernet->h_source, ETH_ALEN);
 	if (ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6))
-		return dropped(verdict, DROP_UNSUPPORTED_ETHERTYPE);
+		return dropped(&work->verdict, DROP_UNSUPPORTED_ETHERTYPE);
 	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
-		return dropped(verdict, DROP_MALFORMED);
+		return dropped(&work->verdict, DROP_MALFORMED);
 	probed = probe_peer(ctx, packet, &packet->key.source, &packet->key.destination, node);
 	if (probed != NO_PEER)
 		return probe_ask(ctx, work, node, probed);
+	return address_is_link_multicast(&packet->key.destination, packet->family)
+		       ? pass(&work->verdict)
+		       : UNDECIDED;
+}
 
-	/* 2 */
-	if (address_is_link_multicast(&packet->key.destination, packet->family))
-		return pass(verdict);
-	now = bpf_ktime_get_coarse_ns();
+/* 2 */
+stage int host_flow(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	struct packet *packet;
+	struct track *track;
+	__u64 now;
+
+	if (!node || !work)
+		return discard();
+	packet = &work->packet;
+	track = &work->track;
+	now = work->departure.now;
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet, OWNER_HOST);
-
-	/* 3 */
 	if (packet->flags & PACKET_ICMP_ERROR)
 		track->related = related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
 		flow_lookup(&packet->key, node, now);
+	if (track->known && !track->related &&
+	    backend_is_gone(&work->flow, track->direction, packet))
+		flow_end(track);
 	target_find();
-	/* A flow of to_pod's remembers the Node's stack as its remote side, which we come from. */
-	known = track->known && !track->related && flow_current(flow, epoch) &&
-		flow->route_kind == ROUTE_PEER;
-	route = known ? route_remembered(flow) : route_lookup(&work->target.destination);
-	if (from_slow_path && route.kind == ROUTE_OUTSIDE)
-		return resolve_outside(ctx, work, node) ? dropped(verdict, DROP_NO_ROUTE)
-							: remote_send(ctx, work, node);
-	if (route.kind != ROUTE_PEER)
-		return dropped(verdict, DROP_NO_ROUTE);
+	return UNDECIDED;
+}
 
-	/* 4 */
+/* The refusal, to the Node's own stack: a reset, or nothing. */
+static __always_inline int host_refuse(struct __sk_buff *ctx, const struct node_config *node,
+				       enum drop_reason reason)
+{
+	struct work *work = work_space();
+	int result;
+
+	if (!work || !service_refuse(ctx, node, reason))
+		return discard();
+	result = emit_host(ctx, node, &work->verdict);
+	if (work->verdict.action == ACTION_HOST)
+		decide(&work->verdict, ACTION_RESET);
+	return result;
+}
+
+/* 3, and the route of 4. */
+stage int host_service(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	struct departure *departure;
+	const struct packet *packet;
+	struct track *track;
+	struct flow *flow;
+	bool known;
+	int answer;
+
+	if (!node || !work)
+		return discard();
+	departure = &work->departure;
+	packet = &work->packet;
+	track = &work->track;
+	flow = &work->flow;
+	/* A flow of to_pod's remembers the Node's stack as its remote side, which we come from. */
+	known = track->known && !track->related && flow_current(flow, departure->epoch) &&
+		flow->route_kind == ROUTE_PEER;
+	departure->route =
+		known ? route_remembered(flow) : route_resolve(&work->target.destination);
+	if (track->known || is_from_slow_path(work) || !route_serves(&departure->route) ||
+	    !(node->flags & NODE_SERVES_ALL))
+		return UNDECIDED;
+	if (packet->flags & PACKET_ICMP_ERROR)
+		return dropped(&work->verdict, DROP_ICMP_UNRELATED);
+	/* The Node's stack sends the first one first. */
+	if (packet->flags & PACKET_PORTS_UNKNOWN)
+		return dropped(&work->verdict, DROP_FRAGMENT_UNKNOWN);
+	answer = service_choose(node, departure->route.kind, departure->route.flags, false,
+				departure->now);
+	if (answer == SERVICE_NONE)
+		return UNDECIDED;
+	if (answer != SERVICE_CHOSEN)
+		return host_refuse(ctx, node, -answer);
+	departure->route = route_resolve(&work->target.destination);
+	return UNDECIDED;
+}
+
+/* 5, a peer's Pod. */
+stage int host_to_peer(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	bool from_pod_of_ours, own_source;
+	struct departure *departure;
+	const struct packet *packet;
+	enum drop_reason reason;
+	struct track *track;
+	bool native;
+
+	if (!node || !work)
+		return discard();
+	departure = &work->departure;
+	packet = &work->packet;
+	track = &work->track;
 	from_pod_of_ours = route_lookup(&packet->key.source).kind == ROUTE_LOCAL_PODS;
 	own_source = from_pod_of_ours ||
 		     address_equal(&packet->key.source, gateway_address(node, packet->family));
 	/* A Pod's own flow, of which the slow path sends a part, is from_pod's to refresh. */
-	if (track->known && !track->related && !from_pod_of_ours && !flow_current(flow, epoch)) {
-		route_remember(flow, &route, packet->family, NULL, track->direction, epoch);
+	if (track->known && !track->related && !from_pod_of_ours &&
+	    !flow_current(&work->flow, departure->epoch)) {
+		route_remember(&work->flow, &departure->route, packet->family, NULL,
+			       track->direction, departure->epoch);
 		track->remembered = 1;
 	}
 	/* The answer to what came from a Pod's own address, past the tunnel, goes back so. */
 	native = !own_source && track->known && track->direction == FLOW_REPLY;
-	wants_snat = !own_source && !track->known;
+	departure->wants_snat = !own_source && !track->known;
+	if (from_pod_of_ours && !track->known) {
+		const struct endpoint *sender = endpoint_lookup(&packet->key.source);
 
-	/* 5 */
-	reason = remote_peer(ctx, work, route.peer, native, node, now);
-	if (reason)
-		return dropped(verdict, reason);
-	switch (remote_fit(packet, remote, &gso)) {
-	case FITS:
-		break;
-	case FITS_NOT:
-		slow_path_send(ctx, packet, node, SLOW_TOO_BIG, remote->mtu, verdict);
-		return discard();
-	case FITS_IN_FRAGMENTS:
-		slow_path_send(ctx, packet, node, SLOW_FRAGMENT, remote->mtu, verdict);
-		return discard();
-	}
-
-	/* 6 */
-	if (packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)) {
-		if (wants_snat)
-			return dropped(verdict, packet->flags & PACKET_ICMP_ERROR
-							? DROP_ICMP_UNRELATED
-							: DROP_FRAGMENT_UNKNOWN);
-	} else if (track->known) {
-		flow_keep(packet, now);
-	} else {
-		flow_begin(work, packet, &packet->key, now);
-		route_remember(flow, &route, packet->family, NULL, FLOW_ORIGINAL, epoch);
-		sender = from_pod_of_ours ? endpoint_lookup(&packet->key.source) : NULL;
 		if (sender)
-			owner = sender->index;
-		if (wants_snat) {
-			slot = snat_create(ctx, packet, node, gateway_address(node, packet->family),
-					   owner);
-			if (slot < 0)
-				return dropped(verdict, -slot);
-			track->known = 1;
-			track->direction = FLOW_ORIGINAL;
-			target_find();
-		} else {
-			/* The stack forwards what it has translated: a Service's backend. */
-			if (!address_equal(&packet->key.source,
-					   gateway_address(node, packet->family)))
-				flow->flags |= FLOW_STACK;
-			flow_start(node, owner);
-		}
+			departure->sender = *sender;
 	}
+	reason = remote_peer(ctx, work, departure->route.peer, native, node, departure->now);
+	return reason ? dropped(&work->verdict, reason) : UNDECIDED;
+}
 
-	/* 7 */
+/* 5, of a Service's flow: a Pod of this Node, whose answer from_pod recognises, or this Node itself, whose
+ * answer comes by fairway0 because it goes to an address that is not the Node's. */
+stage int host_to_node(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	const struct endpoint *receiver;
+	struct departure *departure;
+	struct track *track;
+
+	if (!node || !work)
+		return discard();
+	departure = &work->departure;
+	track = &work->track;
+	if (departure->route.kind == ROUTE_LOCAL_PODS) {
+		receiver = endpoint_lookup(&work->target.destination);
+		if (!receiver) {
+			slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
+			return discard();
+		}
+		departure->receiver = *receiver;
+		/* The end that is no Pod. */
+		departure->route.kind = ROUTE_HOST;
+		departure->route.flags = 0;
+	} else {
+		departure->to_stack = 1;
+		departure->wants_snat = !track->known;
+	}
+	return UNDECIDED;
+}
+
+/* 5, of a Service's flow: the outside. */
+stage int host_to_outside(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	struct departure *departure;
+	struct track *track;
+	bool known;
+
+	if (!node || !work)
+		return discard();
+	departure = &work->departure;
+	track = &work->track;
+	known = track->known && !track->related && track->direction == FLOW_ORIGINAL;
+	departure->wants_snat = !track->known;
+	/* An answer leaves from the Service's address, which the kernel's rules may go by. */
+	remote_outside(ctx, work, track->known ? &work->target : &work->packet.key,
+		       known ? &work->flow : NULL, track->direction, departure->wants_snat, node,
+		       departure->now);
+	if (known && work->remote.way.asked) {
+		gateway_remember(&work->flow, !track->direction, &work->remote.way, node,
+				 departure->now);
+		track->remembered = 1;
+	}
+	return work->remote.way.action == ACTION_DROP || work->remote.way.action == ACTION_PASS
+		       ? dropped(&work->verdict, DROP_NO_ROUTE)
+		       : UNDECIDED;
+}
+
+/* 5 */
+static __always_inline int host_destination(struct __sk_buff *ctx, struct work *work,
+					    const struct node_config *node)
+{
+	struct gso gso = gso_of(ctx);
+	bool served = work->choice.service || (work->track.translated && flow_backend(&work->flow));
+	int result;
+
+	if (work->departure.route.kind == ROUTE_PEER)
+		result = host_to_peer(ctx, node);
+	else if (!served)
+		return dropped(&work->verdict, DROP_NO_ROUTE);
+	else if (work->departure.route.kind == ROUTE_OUTSIDE)
+		result = host_to_outside(ctx, node);
+	else if (work->departure.route.kind == ROUTE_SERVICE)
+		return dropped(&work->verdict, DROP_SERVICE_UNKNOWN_ADDRESS);
+	else
+		return host_to_node(ctx, node);
+	if (result != UNDECIDED)
+		return result;
+	switch (remote_fit(&work->packet, &work->remote, &gso)) {
+	case FITS:
+		return UNDECIDED;
+	case FITS_NOT:
+		slow_path_send(ctx, &work->packet, node, SLOW_TOO_BIG, work->remote.mtu,
+			       &work->verdict);
+		return discard();
+	default:
+		slow_path_send(ctx, &work->packet, node, SLOW_FRAGMENT, work->remote.mtu,
+			       &work->verdict);
+		return discard();
+	}
+}
+
+/* 6. The address that a new flow's source is translated to; NULL: it stays. */
+static __always_inline const struct address *host_source(const struct work *work,
+							 const struct node_config *node)
+{
+	__u8 family = work->packet.family;
+
+	if (!work->departure.wants_snat)
+		return NULL;
+	if (work->departure.route.kind == ROUTE_PEER)
+		return gateway_address(node, family);
+	if (work->departure.route.kind == ROUTE_OUTSIDE)
+		return remote_source(work, node);
+	return family == 4 ? &node->return_address4 : &node->return_address6;
+}
+
+/* 6 */
+stage int host_track(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	const struct address *source;
+	struct departure *departure;
+	struct packet *packet;
+	struct track *track;
+	__u16 owner;
+	int slot;
+
+	if (!node || !work)
+		return discard();
+	departure = &work->departure;
+	packet = &work->packet;
+	track = &work->track;
+	if (packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)) {
+		if (departure->wants_snat)
+			return dropped(&work->verdict, packet->flags & PACKET_ICMP_ERROR
+							       ? DROP_ICMP_UNRELATED
+							       : DROP_FRAGMENT_UNKNOWN);
+		return UNDECIDED;
+	}
+	if (track->known) {
+		flow_keep(packet, departure->now);
+		return UNDECIDED;
+	}
+	owner = departure->sender.ifindex ? departure->sender.index : departure->receiver.index;
+	source = host_source(work, node);
+	flow_begin(work, packet, &work->target, departure->now);
+	service_begin(work);
+	route_remember(&work->flow, &departure->route, packet->family, NULL, FLOW_ORIGINAL,
+		       departure->epoch);
+	if (departure->route.kind == ROUTE_OUTSIDE)
+		gateway_remember(&work->flow, FLOW_REPLY, &work->remote.way, node, departure->now);
+	if (!source && !work->choice.service) {
+		/* The stack forwards what it has translated: a Service's backend. */
+		if (!address_equal(&packet->key.source, gateway_address(node, packet->family)))
+			work->flow.flags |= FLOW_STACK;
+		flow_start(node, owner);
+		return UNDECIDED;
+	}
+	slot = translated_create(ctx, packet, node, source, owner);
+	if (slot < 0)
+		return dropped(&work->verdict, -slot);
+	track->known = 1;
+	track->direction = FLOW_ORIGINAL;
+	if (work->choice.affinity)
+		affinity_keep(departure->now);
+	target_find();
+	return UNDECIDED;
+}
+
+/* 7 */
+stage int host_send(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	struct departure *departure;
+	struct verdict *verdict;
+
+	if (!node || !work)
+		return discard();
+	departure = &work->departure;
+	verdict = &work->verdict;
 	if (related_rewrite(ctx))
 		return dropped(verdict, DROP_REWRITE_FAILED);
-	remote->translated = track->translated;
-	return remote_send(ctx, work, node);
+	work->remote.translated = work->track.translated;
+	if (!departure->to_stack && !departure->receiver.ifindex)
+		return remote_send(ctx, work, node);
+	if (rewrite(ctx, &work->packet, target_of(work), 0))
+		return dropped(verdict, DROP_REWRITE_FAILED);
+	if (departure->to_stack)
+		return emit_host(ctx, node, verdict);
+	/* On egress there is no way into the Pod but by its device's. */
+	if (store_macs(ctx, &departure->receiver.mac, &node->gateway_mac))
+		return dropped(verdict, DROP_REWRITE_FAILED);
+	decide(verdict, ACTION_ENDPOINT);
+	verdict->ifindex = departure->receiver.ifindex;
+	return bpf_redirect(verdict->ifindex, 0);
+}
+
+static __always_inline int receive(context *ctx, struct work *work)
+{
+	const struct node_config *node = node_configuration();
+	int result;
+
+	if (!node || !(node->flags & NODE_CONFIGURED))
+		return dropped(&work->verdict, DROP_NOT_CONFIGURED);
+	work->departure.epoch = route_epoch(node);
+	work->departure.now = bpf_ktime_get_coarse_ns();
+	result = host_parse(ctx, node);
+	if (result == UNDECIDED)
+		result = host_flow(ctx, node);
+	if (result == UNDECIDED)
+		result = host_service(ctx, node);
+	if (result == UNDECIDED && is_from_slow_path(work) &&
+	    work->departure.route.kind == ROUTE_OUTSIDE)
+		return resolve_outside(ctx, work, node) ? dropped(&work->verdict, DROP_NO_ROUTE)
+							: remote_send(ctx, work, node);
+	if (result == UNDECIDED)
+		result = host_destination(ctx, work, node);
+	if (result == UNDECIDED)
+		result = host_track(ctx, node);
+	if (result == UNDECIDED)
+		result = host_send(ctx, node);
+	return result;
 }
 
 SEC("tc")
@@ -184,7 +429,7 @@ int from_host(struct __sk_buff *ctx)
 
 	if (!work)
 		return TC_ACT_SHOT;
-	result = receive(ctx, work, &work->verdict);
+	result = receive(ctx, work);
 	record(&work->verdict);
 	return result;
 }

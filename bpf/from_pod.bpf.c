@@ -114,10 +114,10 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	if (packet->flags & PACKET_ICMP_ERROR)
 		track->related = related_lookup(ctx, packet, &work->inner, node, now);
-	if (track->known && ((!flow_current(&work->flow, work->departure.epoch) &&
-			      flow_address_lost(&work->flow)) ||
-			     (!track->related &&
-			      backend_is_gone(&work->flow, track->direction, packet)))) {
+	if (track->known &&
+	    ((!flow_current(&work->flow, work->departure.epoch) &&
+	      flow_address_lost(&work->flow)) ||
+	     (!track->related && backend_is_gone(&work->flow, track->direction, packet)))) {
 		flow_end(track);
 		track->related = 0;
 	}

@@ -60,9 +60,8 @@ stage int pod_service(struct __sk_buff *ctx, const struct node_config *node)
 	packet = &work->packet;
 	track = &work->track;
 	flow = &work->flow;
-	if (track->known &&
-	    (track->related || track->direction != FLOW_ORIGINAL || flow_backend(flow) ||
-	     flow_current(flow, departure->epoch)))
+	if (track->known && (track->related || track->direction != FLOW_ORIGINAL ||
+			     flow_backend(flow) || flow_current(flow, departure->epoch)))
 		return UNDECIDED;
 	departure->route = route_resolve(&work->target.destination);
 	departure->routed = 1;

@@ -100,7 +100,8 @@ static __always_inline __u32 affinity_find(const struct affinity_key *key, __u32
 	__u32 id;
 
 	/* Signed: another CPU may have been here later. */
-	if (!affinity || (__s64)(now - read_once(affinity->used)) >= (__s64)(seconds * NS_PER_SECOND))
+	if (!affinity ||
+	    (__s64)(now - read_once(affinity->used)) >= (__s64)(seconds * NS_PER_SECOND))
 		return 0;
 	id = read_once(affinity->backend);
 	return backend_state(id) & in_set ? id : 0;

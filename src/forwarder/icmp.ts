@@ -27,6 +27,7 @@ const UNREACHABLE = {
 	unreachable: { 4: 1, 6: 0 }, // host unreachable; no route to destination
 	prohibited: { 4: 13, 6: 1 }, // communication administratively prohibited
 	"no host": { 4: 1, 6: 3 }, // host unreachable; address unreachable
+	refused: { 4: 3, 6: 4 }, // port unreachable
 } as const;
 
 /**

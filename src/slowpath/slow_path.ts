@@ -4,6 +4,7 @@
  *  SLOW_TTL_EXCEEDED  answered with ICMP time exceeded
  *  SLOW_TOO_BIG       answered with fragmentation needed, or packet too big
  *  SLOW_UNREACHABLE, SLOW_PROHIBITED, SLOW_NO_HOST  answered with destination unreachable
+ *  SLOW_REFUSED       answered with port unreachable by the Service that refuses
  *  SLOW_UNRESOLVED    a copy: kept until the kernel gives its next hop up, then answered so
  *  SLOW_FRAGMENT      translated as its flow says, cut into fragments, sent on
  *  SLOW_HOLD          a later fragment before its first: kept until the ports are known, then
@@ -167,6 +168,9 @@ export class SlowPath {
 			case SlowPathKind.NO_HOST:
 				this.#answer(packet, node, { kind: "no host" });
 				break;
+			case SlowPathKind.REFUSED:
+				this.#answer(packet, node, { kind: "refused" }, packet.key.destination);
+				break;
 			case SlowPathKind.UNRESOLVED: {
 				const nextHop = { address: header.nextHop, ifindex: header.nextHopIfindex };
 				this.#unresolved.hold(packet, header.pod, Object.values(packet.key).join(" "), nextHop);
@@ -183,8 +187,12 @@ export class SlowPath {
 		}
 	}
 
-	#answer(packet: Packet, node: NodeConfig, error: IcmpError): void {
-		const source = gatewayAddress(node, packet.family);
+	#answer(
+		packet: Packet,
+		node: NodeConfig,
+		error: IcmpError,
+		source = gatewayAddress(node, packet.family),
+	): void {
 		const { source: destination } = packet.key;
 		const allowed =
 			source !== "" && mayAnswer(packet) && this.#errors.take(destination, performance.now());

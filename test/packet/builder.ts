@@ -58,7 +58,7 @@ export function authentication(): Extension {
 	return { kind: AUTHENTICATION, rest };
 }
 
-function pseudoHeader(source: string, destination: string): Buffer {
+export function pseudoHeader(source: string, destination: string): Buffer {
 	return Buffer.concat([wire(source), wire(destination)]);
 }
 
@@ -68,7 +68,7 @@ function wire(address: string): Buffer {
 	return familyOf(address) === 4 && address !== "" ? bytes.subarray(12) : bytes;
 }
 
-function transportChecksum(protocol: number, pseudo: Buffer, bytes: Buffer): number {
+export function transportChecksum(protocol: number, pseudo: Buffer, bytes: Buffer): number {
 	return complement(sumWords(pseudo) + protocol + bytes.length + sumWords(bytes));
 }
 

@@ -14,6 +14,7 @@ import { check } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { DeviceCapture } from "./device_capture.js";
 import { inNamespace } from "./namespace.js";
+import { serviceOf } from "./services.js";
 import * as world from "./world.js";
 
 const { podA, gateway, outside, geneve4, nodeAddress, indexOf } = world;
@@ -104,6 +105,21 @@ if (inNamespace(import.meta.url)) {
 			t.same(answer.frame.subarray(answer.l4 + 8), packet, "quotes the packet as it came");
 			t.ok(areChecksumsRight(answer));
 			t.same(parseQuoted(answer)?.key.sourcePort, 33434);
+		});
+
+		t.test(`IPv${family}: a Service that refuses says so itself`, async (t) => {
+			const { clusterIP } = serviceOf("empty", family, 17);
+			for (const segment of [build.udp(33434, 80, Buffer.alloc(32)), build.sctp(33434, 80)]) {
+				const packet = build.ip({ source: podA[family], destination: clusterIP }, segment);
+				await up(fromPod(packet));
+				const answer = await left("pod0", ({ icmpError }) => icmpError);
+				t.equal(answer.key.source, clusterIP);
+				t.equal(answer.key.destination, podA[family]);
+				t.equal(answer.l4Type, family === 4 ? 3 : 1);
+				t.equal(answer.frame[answer.l4 + 1], family === 4 ? 3 : 4, "port unreachable");
+				t.same(answer.frame.subarray(answer.l4 + 8), packet, "quotes the packet as it came");
+				t.ok(areChecksumsRight(answer));
+			}
 		});
 
 		t.test(`IPv${family}: no such Pod, no route, prohibited`, async (t) => {
