@@ -35,6 +35,8 @@ export interface Desired {
 	network: Network;
 	/** Nodes that have come, gone or changed since this was last asked for. */
 	changed: ReadonlySet<string>;
+	/** Services ("namespace/name") that have come, gone or changed, or whose endpoints have. */
+	changedServices: ReadonlySet<string>;
 }
 
 export class Sources {
@@ -81,7 +83,9 @@ export class Sources {
 		const network = await this.#readNetwork();
 		const { admission } = this.#options;
 		const snapshot = admission.update();
-		return { config: this.#config, snapshot, network, changed: admission.takeChanged() };
+		const changed = admission.takeChanged();
+		const changedServices = admission.takeChangedServices();
+		return { config: this.#config, snapshot, network, changed, changedServices };
 	}
 
 	async close(): Promise<void> {

@@ -16,6 +16,7 @@ import { Claims } from "./claims.js";
 import { STAYS } from "./file_objects.js";
 import { olderFirst } from "./seniority.js";
 import { ServiceAddresses } from "./service_addresses.js";
+import { ServiceCatalog } from "./service_catalog.js";
 import type { NodeObject, Problem, Snapshot } from "./snapshot.js";
 import type { Store, StoreReader } from "./store.js";
 
@@ -105,7 +106,8 @@ export class Admission {
 	#admittedServices: { of: readonly Prefix[]; prefixes: readonly Prefix[]; count: number } = {
 		...{ of: [], prefixes: [], count: 0 },
 	};
-	#snapshot: Snapshot = { nodes: this.#nodes, services: [], problems: [], synced: false };
+	readonly #catalog: ServiceCatalog;
+	#snapshot: Snapshot;
 	#revision = -1;
 
 	/** @param wasThere an earlier agent of this Node had a Node of that name */
@@ -113,6 +115,10 @@ export class Admission {
 		this.#store = store;
 		this.#reader = store.reader("Node");
 		this.#services = new ServiceAddresses(store);
+		this.#catalog = new ServiceCatalog(store);
+		this.#snapshot = {
+			...{ nodes: this.#nodes, services: [], catalog: this.#catalog, problems: [], synced: false },
+		};
 		this.#wasThere = wasThere;
 	}
 
@@ -123,14 +129,15 @@ export class Admission {
 		this.#revision = store.revision;
 		const names = this.#reader.take();
 		if (names.size > 0) this.#admit(names);
+		this.#catalog.update();
 		const refusals = [...this.#refused].map(([name, { message }]): Problem => {
 			const file = store.fileOf("Node", name);
 			return file === undefined ? { message } : { file, message };
 		});
-		const problems = [...store.problems(), ...refusals];
+		const problems = [...store.problems(), ...refusals, ...this.#catalog.problems()];
 		const services = this.#admitServices(names.size > 0, problems);
 		const synced = store.isSynced("Node");
-		this.#snapshot = { nodes: this.#nodes, services, problems, synced };
+		this.#snapshot = { nodes: this.#nodes, services, catalog: this.#catalog, problems, synced };
 		return this.#snapshot;
 	}
 
@@ -139,6 +146,11 @@ export class Admission {
 		const changed = this.#changed;
 		this.#changed = new Set();
 		return changed;
+	}
+
+	/** The Services that have come, gone or changed, or whose endpoints have, since the last call: "namespace/name". */
+	takeChangedServices(): ReadonlySet<string> {
+		return this.#catalog.takeChanged();
 	}
 
 	/**

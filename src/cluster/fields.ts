@@ -76,6 +76,19 @@ export function readAddress(value: unknown, where: string): string {
 	);
 }
 
+/** 169.254.0.0/16 and fe80::/10 are known on one link only. */
+const LINK_LOCAL = ["169.254.0.0/16", "fe80::/10"].map(parsePrefix);
+
+/** The canonical address itself, if it means the same on all Nodes. @throws Fault */
+export function refuseLinkLocal(address: string, where: string): string {
+	const bytes = parseAddress(address)!;
+	const taken = LINK_LOCAL.find((prefix) => containsAddress(prefix, bytes));
+	if (taken === undefined) return address;
+	throw new Fault(
+		`expected an address beyond one link as ${where}, got ${address}, which is in ${taken.text}`,
+	);
+}
+
 /** A value in a message, shortened. */
 export function show(value: unknown): string {
 	if (value === undefined || value === null) return "nothing";

@@ -2,11 +2,12 @@
  * The kinds of objects that Fairway reads, wherever they come from. A kind is a record in `Records`
  * (store.ts), a function that reads it, and a line here.
  */
+import { readEndpointSlice, shareEndpointSlice } from "./endpoint_slice_object.js";
 import { Fault, type Mapping, mapping, nameOf, namespacedNameOf, uidOf } from "./fields.js";
 import { readNode } from "./node_object.js";
 import { readPod } from "./pod_object.js";
 import { readServiceCidr } from "./service_cidr_object.js";
-import { readService } from "./service_object.js";
+import { readService, shareService } from "./service_object.js";
 import type { Kind, Records } from "./store.js";
 
 /**
@@ -26,16 +27,24 @@ interface KindOf<K extends Kind> {
 	namespaced: boolean;
 	/** @throws Fault; or returns a sentence that says why there is nothing to use */
 	read: (object: Mapping) => Records[K] | string;
+	/** The same record, with what records have in common kept once. */
+	share?: (record: Records[K]) => Records[K];
 }
 
 const KINDS: { [K in Kind]: KindOf<K> } = {
 	Node: { apiVersions: ["v1"], namespaced: false, read: readNode },
 	Pod: { apiVersions: ["v1"], namespaced: true, read: readPod },
-	Service: { apiVersions: ["v1"], namespaced: true, read: readService },
+	Service: { apiVersions: ["v1"], namespaced: true, read: readService, share: shareService },
 	ServiceCIDR: {
 		apiVersions: ["networking.k8s.io/v1", "networking.k8s.io/v1beta1"],
 		namespaced: false,
 		read: readServiceCidr,
+	},
+	EndpointSlice: {
+		apiVersions: ["discovery.k8s.io/v1"],
+		namespaced: true,
+		read: readEndpointSlice,
+		share: shareEndpointSlice,
 	},
 };
 
@@ -67,6 +76,12 @@ export function readObject<K extends Kind>(kind: K, object: unknown): Reading<K>
 		const fault = error.message;
 		return { kind, key, fault, ...(uid === undefined ? {} : { uid }) } as Reading<K>;
 	}
+}
+
+/** Of a record that did not come from `readObject` in this thread: from a file, or another thread. */
+export function shareRecord<K extends Kind>(kind: K, record: Records[K]): Records[K] {
+	const { share } = KINDS[kind] as KindOf<K>;
+	return share === undefined ? record : share(record);
 }
 
 function wrongName(object: Mapping, namespaced: boolean): string {

@@ -1,5 +1,6 @@
 import type { Prefix } from "../tables/prefix.js";
 import type { Labels } from "./labels.js";
+import type { ServiceCatalogReader } from "./service_catalog.js";
 
 /** The state of the cluster, independent of its source. */
 export interface Snapshot {
@@ -7,6 +8,8 @@ export interface Snapshot {
 	nodes: ReadonlyMap<string, NodeObject>;
 	/** Where Services are: what Pods send there is for whoever implements them. */
 	services: readonly Prefix[];
+	/** Services with their endpoints. It is the same one in every snapshot, as it is now. */
+	catalog: ServiceCatalogReader;
 	/** What is wrong in the sources and among the Nodes, in a stable order. */
 	problems: readonly Problem[];
 	/** All Nodes are known; false: one that is not here may exist all the same. */

@@ -8,6 +8,7 @@
  * agent left is removed for its absence.
  */
 import { isDeepStrictEqual } from "node:util";
+import type { EndpointSliceObject } from "./endpoint_slice_object.js";
 import type { PodObject } from "./pod_object.js";
 import type { Reporter } from "./reporter.js";
 import type { ServiceCidrObject } from "./service_cidr_object.js";
@@ -20,6 +21,7 @@ export interface Records {
 	Pod: PodObject;
 	Service: ServiceObject;
 	ServiceCIDR: ServiceCidrObject;
+	EndpointSlice: EndpointSliceObject;
 }
 export type Kind = keyof Records;
 
@@ -72,12 +74,14 @@ export class Store {
 		Pod: new Map(),
 		Service: new Map(),
 		ServiceCIDR: new Map(),
+		EndpointSlice: new Map(),
 	};
 	readonly #readers: { [K in Kind]: Set<Set<string>> } = {
 		Node: new Set(),
 		Pod: new Set(),
 		Service: new Set(),
 		ServiceCIDR: new Set(),
+		EndpointSlice: new Set(),
 	};
 	readonly #synced = new Set<Kind>();
 	readonly #problems = new Map<string, readonly Problem[]>();

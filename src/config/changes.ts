@@ -18,7 +18,7 @@ export function changedKeys(from: Config, to: Config): ConfigChange[] {
 }
 
 function compare(from: unknown, to: unknown, at: string): ConfigChange[] {
-	if (isSection(from) && isSection(to) && at !== "snat.portRange")
+	if (isSection(from) && isSection(to) && !isRange(to))
 		return Object.keys(to).flatMap((key) =>
 			compare(from[key], to[key], at === "" ? key : `${at}.${key}`),
 		);
@@ -31,6 +31,11 @@ function isSection(value: unknown): value is Record<string, unknown> {
 }
 
 function show(value: unknown): string {
-	if (isSection(value) && "first" in value) return `"${value.first}-${value.last}"`;
+	if (isSection(value) && isRange(value)) return `"${value.first}-${value.last}"`;
 	return JSON.stringify(value);
+}
+
+/** A range of ports. */
+function isRange(value: Record<string, unknown>): boolean {
+	return "first" in value && "last" in value;
 }

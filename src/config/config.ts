@@ -26,6 +26,27 @@ export interface FlowTimeouts {
 	other: number;
 }
 
+/** Fairway's own Services. */
+export interface FairwayProxy {
+	enable: boolean;
+	/** NodePorts, load balancer and external IPs from outside, and the Node's own processes. */
+	proxyAll: boolean;
+	/** Which of the Node's addresses have NodePorts; empty: all but loopback and the Pods' gateways. */
+	nodePortAddresses: string[];
+	nodePortRange: PortRange;
+	/** "namespace/name", or a canonical address: left to the Node's own stack. */
+	skipServices: string[];
+	proxyLoadBalancerIPs: boolean;
+	/** The label `service.kubernetes.io/service-proxy-name` of the Services that are served; "": none. */
+	serviceProxyName: string;
+	externalIPs: boolean;
+	/** Cluster IPs are reachable from outside the cluster. */
+	externalClusterIP: boolean;
+	defaultLoadBalancerMode: "nat";
+	/** As in `http`; "": nowhere. */
+	healthServer: string;
+}
+
 export interface Config {
 	trafficEncapMode: TrafficEncapMode;
 	tunnelType: TunnelType;
@@ -55,12 +76,9 @@ export interface Config {
 	defaultMTU: number;
 	xdp: XdpSetting;
 	snat: { portRange: PortRange; excludeCIDRs: string[] };
-	/** What Pods send there goes to the Node's own stack: the Services of kube-proxy. */
+	/** Where Services are, beside the CIDRs of ServiceCIDR objects. */
 	serviceCIDRs: string[];
-	fairwayProxy: {
-		/** Fairway's own Services; not there yet. */
-		enable: boolean;
-	};
+	fairwayProxy: FairwayProxy;
 	flows: { max: number; timeouts: FlowTimeouts };
 	/** Where the agent serves HTTP, as `listenAddress` reads it; "": nowhere. */
 	http: { health: string; metrics: string };

@@ -4,6 +4,7 @@
  * The `error` of every check is the phrase that follows "expected" in the message.
  */
 import { z } from "zod";
+import { canonicalAddress } from "../tables/address.js";
 import { readPrefix } from "../tables/prefix.js";
 import { type Config, IANA_PORTS, type PortRange } from "./config.js";
 import { clash, listenAddress } from "./listen_address.js";
@@ -13,7 +14,8 @@ function oneOf<const Names extends readonly [string, ...string[]]>(names: Names)
 	const canonical = new Map(names.map((name) => [name.toLowerCase(), name]));
 	const fold = (value: unknown) =>
 		typeof value === "string" ? (canonical.get(value.toLowerCase()) ?? value) : value;
-	const wanted = `${names.slice(0, -1).join(", ")} or ${names.at(-1)}`;
+	const others = names.slice(0, -1).join(", ");
+	const wanted = others === "" ? names[0] : `${others} or ${names.at(-1)}`;
 	return z.preprocess(fold, z.enum(names, { error: wanted }));
 }
 
@@ -82,6 +84,76 @@ const timeouts = section({
 	sctpClosed: seconds(10, "SCTP after ABORT or SHUTDOWN COMPLETE, as Linux has it."),
 	other: seconds(600, "Protocols without ports, as Linux has it."),
 });
+
+const SKIPPED = "NAMESPACE/NAME of a Service, or a cluster IP";
+const NAMESPACED_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?\/[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
+const skipped = text(SKIPPED).transform((value, context) => {
+	if (NAMESPACED_NAME.test(value)) return value;
+	const address = canonicalAddress(value);
+	if (address !== undefined) return address;
+	context.addIssue({ code: "custom", message: SKIPPED });
+	return z.NEVER;
+});
+
+const fairwayProxy = section({
+	enable: flag()
+		.default(false)
+		.describe(
+			"Fairway serves Services. false: what Pods send to the addresses of Services goes to the Node's own stack, for kube-proxy.",
+		),
+	proxyAll: flag()
+		.default(true)
+		.describe(
+			"Serves NodePorts, load balancer IPs and external IPs from outside, and the Node's own processes. false: these, and NodePorts that Pods use, are left to kube-proxy.",
+		),
+	nodePortAddresses: cidrs()
+		.prefault([])
+		.describe(
+			"NodePorts are served at the Node's addresses in these. Empty: at each of its addresses except loopback and the Pods' gateways.",
+		),
+	nodePortRange: portRange
+		.prefault("30000-32767")
+		.describe(
+			"Ports that NodePorts may have, FIRST-LAST, as in the API server's --service-node-port-range. Must not overlap snat.portRange.",
+		),
+	skipServices: z
+		.array(skipped, { error: "a list" })
+		.transform((list) => [...new Set(list)])
+		.prefault([])
+		.describe(
+			"Services that are left to the Node's own stack: NAMESPACE/NAME, or a cluster IP (NodeLocal DNSCache).",
+		),
+	proxyLoadBalancerIPs: flag()
+		.default(true)
+		.describe(
+			"Serves load balancer IPs in the cluster. false: packets for them go to the load balancer.",
+		),
+	serviceProxyName: text("a label's value of at most 63 letters, digits, -, _ and .")
+		.regex(/^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/, {
+			error: "a label's value of at most 63 letters, digits, -, _ and .",
+		})
+		.default("")
+		.describe(
+			"Serves only Services whose label service.kubernetes.io/service-proxy-name has this value. Empty: only those without the label.",
+		),
+	externalIPs: flag()
+		.default(false)
+		.describe(
+			"Serves spec.externalIPs of Services. Anybody who may create a Service can then claim any address (CVE-2020-8554).",
+		),
+	externalClusterIP: flag()
+		.default(false)
+		.describe("Cluster IPs are reachable from outside the cluster."),
+	defaultLoadBalancerMode: oneOf(["nat"])
+		.default("nat")
+		.describe(
+			"What an endpoint on another Node sees as the source of a packet from outside. nat: the Node that the packet came to.",
+		),
+	healthServer: listen(
+		":10256",
+		"Where /healthz and /livez are served for load balancers, as by kube-proxy: ADDRESS:PORT, [IPv6]:PORT or :PORT. Empty: nowhere.",
+	),
+}).describe("Kubernetes Services.");
 
 export const schema = z.strictObject(
 	{
@@ -172,17 +244,8 @@ export const schema = z.strictObject(
 		}).describe("Source address translation (SNAT) of Pod packets that leave the cluster."),
 		serviceCIDRs: cidrs()
 			.prefault([])
-			.describe(
-				"The cluster's Service CIDRs. Traffic from Pods to these goes to the Node's own stack, for kube-proxy.",
-			),
-		fairwayProxy: section({
-			enable: z
-				.literal(false, { error: "false, because Fairway has no Services of its own yet" })
-				.default(false)
-				.describe(
-					"Fairway's own implementation of Services. Not available yet; kube-proxy works beside Fairway.",
-				),
-		}).describe("Kubernetes Services."),
+			.describe("The cluster's Service CIDRs, in addition to those of ServiceCIDR objects."),
+		fairwayProxy,
 		flows: section({
 			max: wholeNumber(64, 8388608).default(131072).describe("Entries of the flow table."),
 			timeouts: timeouts.describe(
@@ -253,6 +316,18 @@ export function refusedCombinations(given: Partial<Config>): Refusal[] {
 			path: ["http", "metrics"],
 			message: `Cannot use http.metrics: expected another port than that of http.health ${given.http.health}, got ${given.http.metrics}`,
 		});
+	const { fairwayProxy: proxy, snat, http } = given;
+	if (proxy !== undefined && snat !== undefined && meet(proxy.nodePortRange, snat.portRange))
+		refusals.push({
+			path: ["fairwayProxy", "nodePortRange"],
+			message: `Cannot use fairwayProxy.nodePortRange: expected no port of snat.portRange ${rangeText(snat.portRange)}, got ${rangeText(proxy.nodePortRange)}`,
+		});
+	for (const name of ["health", "metrics"] as const)
+		if (proxy?.enable === true && http !== undefined && clash(proxy.healthServer, http[name]))
+			refusals.push({
+				path: ["fairwayProxy", "healthServer"],
+				message: `Cannot use fairwayProxy.healthServer: expected another port than that of http.${name} ${http[name]}, got ${proxy.healthServer}`,
+			});
 	const other = given.tunnelType === "geneve" ? "vxlan" : "geneve";
 	// Receivers always accept both tunnel types and distinguish them by these ports.
 	if (given.tunnelType !== undefined && given.tunnelPort === IANA_PORTS[other])
@@ -261,4 +336,12 @@ export function refusedCombinations(given: Partial<Config>): Refusal[] {
 			message: `Cannot use tunnelPort: expected a port for ${given.tunnelType} that is not the one of ${other}, got ${given.tunnelPort}`,
 		});
 	return refusals;
+}
+
+function meet(a: PortRange, b: PortRange): boolean {
+	return a.first <= b.last && b.first <= a.last;
+}
+
+function rangeText({ first, last }: PortRange): string {
+	return `${first}-${last}`;
 }

@@ -18,7 +18,7 @@ import { KubernetesReporter } from "./kubernetes_reporter.js";
 import { LastGood, readLastGood } from "./last_good.js";
 import { Reflector } from "./reflector.js";
 import { resourcesOf } from "./resources.js";
-import { SERVER_SLICES, ServerMirror } from "./server_mirror.js";
+import { ServerMirror } from "./server_mirror.js";
 import { StoreMirror } from "./store_mirror.js";
 
 export interface KubernetesSourceOptions {
@@ -67,12 +67,11 @@ export class KubernetesSource implements Source {
 		this.reporter = new KubernetesReporter({ client, nodeName, clock, onChange });
 		const reflectors = new Map<string, Reflector>();
 		for (const resource of resourcesOf(nodeName)) {
-			const mirror = new StoreMirror(store, resource.kind);
+			const all = new StoreMirror(store, resource.kind);
+			const isSlices = resource.kind === "EndpointSlice";
+			const mirror = isSlices ? new ServerMirror(all, (servers) => client.learn(servers)) : all;
 			reflectors.set(resource.kind, new Reflector({ client, resource, mirror, clock, onChange }));
 		}
-		const mirror = new ServerMirror((servers) => client.learn(servers));
-		const slices = { client, resource: SERVER_SLICES, mirror, clock, onChange };
-		reflectors.set(SERVER_SLICES.kind, new Reflector(slices));
 		this.#reflectors = reflectors;
 		this.#lastGood = new LastGood({
 			...{ file, store, clock },

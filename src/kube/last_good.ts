@@ -8,14 +8,15 @@
  * It is read and written in slices, and replaced by rename.
  */
 import { type FileHandle, open, rename, unlink } from "node:fs/promises";
+import { shareRecord } from "../cluster/kinds.js";
 import type { Kind, Records, Store, StoreReader } from "../cluster/store.js";
 import { Turns } from "../loop/turns.js";
 import type { Clock, Timer } from "./clock.js";
 
 /** Another number for every change of the records. */
-const FORMAT = 1;
+const FORMAT = 2;
 /** The kinds that the tables are made of. */
-const KINDS: readonly Kind[] = ["Node", "ServiceCIDR", "Service"];
+const KINDS: readonly Kind[] = ["Node", "ServiceCIDR", "Service", "EndpointSlice"];
 /** Changes that come together are written together. */
 const SETTLE_MS = 1000;
 /** Between two writes. */
@@ -47,7 +48,7 @@ export async function readLastGood(file: string): Promise<Known> {
 				if (format !== FORMAT) return nothing;
 				known.servers = Array.isArray(servers) ? servers : [];
 				first = false;
-			} else if (Array.isArray(value)) known.records.push(value as KnownRecord);
+			} else if (Array.isArray(value)) known.records.push(shared(value as KnownRecord));
 			else complete = (value as { records?: number }).records === known.records.length;
 		}
 		return complete ? known : nothing;
@@ -56,6 +57,10 @@ export async function readLastGood(file: string): Promise<Known> {
 	} finally {
 		await handle?.close().catch(() => undefined);
 	}
+}
+
+function shared<K extends Kind>([kind, key, record]: [K, string, Records[K]]): KnownRecord {
+	return [kind, key, shareRecord(kind, record)] as KnownRecord;
 }
 
 export interface LastGoodOptions {

@@ -2,6 +2,9 @@
 import type { Kind } from "../cluster/store.js";
 import type { Resource } from "./reflector.js";
 
+/** Nobody serves the others. Slices carry the label of their Service. */
+const NOT_HEADLESS = { labelSelector: "!service.kubernetes.io/headless" };
+
 /** @param nodeName of this Node: only its own Pods are asked for */
 export function resourcesOf(nodeName: string): (Resource & { kind: Kind })[] {
 	return [
@@ -15,13 +18,18 @@ export function resourcesOf(nodeName: string): (Resource & { kind: Kind })[] {
 		{
 			kind: "Service",
 			path: "/api/v1/services",
-			selectors: { labelSelector: "!service.kubernetes.io/headless" },
+			selectors: NOT_HEADLESS,
 		},
 		{
 			kind: "Pod",
 			path: "/api/v1/pods",
 			selectors: { fieldSelector: `spec.nodeName=${nodeName}` },
 			list: "whole",
+		},
+		{
+			kind: "EndpointSlice",
+			path: "/apis/discovery.k8s.io/v1/endpointslices",
+			selectors: NOT_HEADLESS,
 		},
 	];
 }

@@ -1,50 +1,64 @@
-/** The API servers' own addresses, as the EndpointSlices of the Service `default/kubernetes` have them. */
+/**
+ * Learns the API servers' own addresses from the EndpointSlices of the Service `default/kubernetes`,
+ * as they pass on their way to the mirror of all EndpointSlices.
+ */
+import { SERVICE_NAME_LABEL } from "../cluster/endpoint_slice_object.js";
 import { mapping } from "../cluster/fields.js";
 import { formatAddress, parseAddress } from "../tables/address.js";
 import { serverAt } from "./api_client.js";
 import type { Mirror } from "./mirror.js";
 
-export const SERVER_SLICES = {
-	kind: "EndpointSlice",
-	path: "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
-	selectors: { labelSelector: "kubernetes.io/service-name=kubernetes" },
-	optional: true,
-} as const;
-
 export class ServerMirror implements Mirror {
+	readonly #all: Mirror;
 	readonly #onServers: (servers: string[]) => void;
 	#slices = new Map<string, readonly string[]>();
 	#list = new Map<string, readonly string[]>();
 
-	constructor(onServers: (servers: string[]) => void) {
+	/** @param all the mirror of all EndpointSlices */
+	constructor(all: Mirror, onServers: (servers: string[]) => void) {
+		this.#all = all;
 		this.#onServers = onServers;
 	}
 
 	begin(): void {
 		this.#list = new Map();
+		this.#all.begin();
 	}
 
 	list(object: unknown): void {
-		this.#list.set(nameOf(object), serversOf(object));
+		const name = sliceOfServers(object);
+		if (name !== undefined) this.#list.set(name, serversOf(object));
+		this.#all.list(object);
 	}
 
 	unlist(object: unknown): void {
-		this.#list.delete(nameOf(object));
+		const name = sliceOfServers(object);
+		if (name !== undefined) this.#list.delete(name);
+		this.#all.unlist(object);
 	}
 
 	async end(): Promise<void> {
 		this.#slices = this.#list;
 		this.#tell();
+		await this.#all.end();
 	}
 
 	change(object: unknown): void {
-		this.#slices.set(nameOf(object), serversOf(object));
-		this.#tell();
+		const name = sliceOfServers(object);
+		if (name !== undefined) {
+			this.#slices.set(name, serversOf(object));
+			this.#tell();
+		}
+		this.#all.change(object);
 	}
 
 	remove(object: unknown): void {
-		this.#slices.delete(nameOf(object));
-		this.#tell();
+		const name = sliceOfServers(object);
+		if (name !== undefined) {
+			this.#slices.delete(name);
+			this.#tell();
+		}
+		this.#all.remove(object);
 	}
 
 	#tell(): void {
@@ -52,8 +66,12 @@ export class ServerMirror implements Mirror {
 	}
 }
 
-function nameOf(object: unknown): string {
-	return String(mapping(mapping(object).metadata).name);
+/** Its name; undefined: it is another Service's. */
+function sliceOfServers(object: unknown): string | undefined {
+	const { namespace, name, labels } = mapping(mapping(object).metadata);
+	if (namespace !== "default" || mapping(labels)[SERVICE_NAME_LABEL] !== "kubernetes")
+		return undefined;
+	return String(name);
 }
 
 /** What cannot be understood is left out: these addresses are a help, no duty. */

@@ -140,9 +140,25 @@ export const configText: fc.Arbitrary<string> = fc
 			snat: fc.record(
 				{
 					portRange: fc
-						.tuple(fc.integer({ min: 1, max: 65535 }), fc.integer({ min: 1, max: 65535 }))
+						// Below are NodePorts.
+						.tuple(fc.integer({ min: 32768, max: 65535 }), fc.integer({ min: 32768, max: 65535 }))
 						.map(([a, b]) => `${Math.min(a, b)}-${Math.max(a, b)}`),
 					excludeCIDRs: cidrs(4),
+				},
+				{ requiredKeys: [] },
+			),
+			fairwayProxy: fc.record(
+				{
+					enable: fc.boolean(),
+					proxyAll: fc.boolean(),
+					nodePortAddresses: cidrs(2),
+					nodePortRange: fc.constantFrom("30000-32767", "20000-20099"),
+					skipServices: fc.subarray(["default/a", "10.96.0.10", "fd00:96::a"]),
+					proxyLoadBalancerIPs: fc.boolean(),
+					serviceProxyName: fc.constantFrom("", "mesh"),
+					externalIPs: fc.boolean(),
+					externalClusterIP: fc.boolean(),
+					healthServer: fc.constantFrom("", ":10256"),
 				},
 				{ requiredKeys: [] },
 			),

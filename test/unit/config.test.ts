@@ -32,7 +32,19 @@ const DEFAULTS: Config = {
 	xdp: "auto",
 	snat: { portRange: { first: 49152, last: 65535 }, excludeCIDRs: [] },
 	serviceCIDRs: [],
-	fairwayProxy: { enable: false },
+	fairwayProxy: {
+		enable: false,
+		proxyAll: true,
+		nodePortAddresses: [],
+		nodePortRange: { first: 30000, last: 32767 },
+		skipServices: [],
+		proxyLoadBalancerIPs: true,
+		serviceProxyName: "",
+		externalIPs: false,
+		externalClusterIP: false,
+		defaultLoadBalancerMode: "nat",
+		healthServer: ":10256",
+	},
 	flows: {
 		max: 131072,
 		timeouts: {
@@ -95,6 +107,23 @@ t.test("values and their meaning", async (t) => {
 		[
 			"serviceCIDRs: [10.96.0.0/12, FD00:96::/112, 10.96.0.0/12]\nfairwayProxy: {enable: false}",
 			{ serviceCIDRs: ["10.96.0.0/12", "fd00:96::/112"], fairwayProxy: { enable: false } },
+		],
+		[
+			"fairwayProxy: {enable: true, nodePortRange: 1024-2048, skipServices: [kube-system/dns, FD00::0A, kube-system/dns], nodePortAddresses: [10.0.0.0/8], defaultLoadBalancerMode: NAT}",
+			{
+				fairwayProxy: {
+					enable: true,
+					nodePortRange: { first: 1024, last: 2048 },
+					skipServices: ["kube-system/dns", "fd00::a"],
+					nodePortAddresses: ["10.0.0.0/8"],
+					defaultLoadBalancerMode: "nat",
+				},
+			},
+		],
+		["fairwayProxy: {healthServer: ':9480'}", { fairwayProxy: { healthServer: ":9480" } }],
+		[
+			"fairwayProxy: {enable: true, healthServer: ''}\nhttp: {health: ':10256'}",
+			{ fairwayProxy: { healthServer: "" } },
 		],
 		["snat: {portRange: '7-7'}", { snat: { portRange: { first: 7, last: 7 } } }],
 		[
@@ -159,8 +188,32 @@ t.test("one mistake: its position, what was expected, what was found", async (t)
 			"1:19: Cannot use trafficEncapMode: expected encap, noEncap or hybrid, got a list",
 		],
 		[
-			"fairwayProxy: {enable: true}",
-			"1:24: Cannot use fairwayProxy.enable: expected false, because Fairway has no Services of its own yet, got true",
+			"fairwayProxy: {nodePortRange: 40000-50000}",
+			"1:31: Cannot use fairwayProxy.nodePortRange: expected no port of snat.portRange 49152-65535, got 40000-50000",
+		],
+		[
+			"snat: {portRange: 32767-40000}",
+			"1:1: Cannot use fairwayProxy.nodePortRange: expected no port of snat.portRange 32767-40000, got 30000-32767",
+		],
+		[
+			"fairwayProxy: {defaultLoadBalancerMode: dsr}",
+			'1:41: Cannot use fairwayProxy.defaultLoadBalancerMode: expected nat, got "dsr"',
+		],
+		[
+			"fairwayProxy: {skipServices: [a/b/c]}",
+			'1:31: Cannot use fairwayProxy.skipServices[0]: expected NAMESPACE/NAME of a Service, or a cluster IP, got "a/b/c"',
+		],
+		[
+			"fairwayProxy: {serviceProxyName: -a}",
+			'1:34: Cannot use fairwayProxy.serviceProxyName: expected a label\'s value of at most 63 letters, digits, -, _ and ., got "-a"',
+		],
+		[
+			"fairwayProxy: {healthServer: 10256}",
+			'1:30: Cannot use fairwayProxy.healthServer: expected ADDRESS:PORT, [IPv6]:PORT, :PORT for every address, or "", got 10256',
+		],
+		[
+			"fairwayProxy: {enable: true, healthServer: ':9480'}",
+			"1:44: Cannot use fairwayProxy.healthServer: expected another port than that of http.metrics 127.0.0.1:9480, got :9480",
 		],
 		[
 			"serviceCIDRs: [10.96.0.1/12]",
@@ -430,11 +483,9 @@ t.test("no text makes it throw, and error positions are within the text", async 
 t.test("a configuration survives writing and reading", async () => {
 	fc.assert(
 		fc.property(config, (given) => {
-			const { first, last } = given.snat.portRange;
-			const text = JSON.stringify({
-				...given,
-				snat: { ...given.snat, portRange: `${first}-${last}` },
-			});
+			const text = JSON.stringify(given, (_, value) =>
+				value?.first === undefined ? value : `${value.first}-${value.last}`,
+			);
 			assert.deepEqual(parsed(text), given);
 			assert.deepEqual(changedKeys(given, parsed(text)), []);
 		}),
@@ -517,10 +568,15 @@ t.test("the JSON Schema has the same keys, types and defaults", async (t) => {
 					(value as Record<string, unknown>)[key],
 					`${path}.${key}`,
 				);
-		} else
-			t.same(at.default, path.endsWith(".portRange") ? "49152-65535" : value, `default of ${path}`);
+		} else t.same(at.default, value, `default of ${path}`);
 		if (path !== "") t.type(at.description, "string", `description of ${path}`);
 	};
-	leaves(schema, { ...DEFAULTS, snat: { ...DEFAULTS.snat, portRange: "" } }, "");
+	const { snat, fairwayProxy } = DEFAULTS;
+	const written = {
+		...DEFAULTS,
+		snat: { ...snat, portRange: "49152-65535" },
+		fairwayProxy: { ...fairwayProxy, nodePortRange: "30000-32767" },
+	};
+	leaves(schema, written, "");
 	fc.assert(fc.property(configText, (text) => conforms(schema, JSON.parse(text))));
 });

@@ -207,7 +207,11 @@ t.test("the next server is asked when one is gone, and its addresses are learned
 	const endpoints = [server, second].map(() => ({ addresses: ["127.0.0.1"] }));
 	for (const [i, { port }] of [server, second].entries())
 		cluster.put("endpointslices", {
-			metadata: { namespace: "default", name: `kubernetes-${i}` },
+			metadata: {
+				...{ namespace: "default", name: `kubernetes-${i}` },
+				labels: { "kubernetes.io/service-name": "kubernetes" },
+			},
+			addressType: "IPv4",
 			ports: [{ name: "https", port }],
 			endpoints: endpoints.slice(i, i + 1),
 		});
@@ -518,7 +522,7 @@ t.test("a last good set that cannot be used is as good as none", async (t) => {
 	await site.stop();
 	const file = join(site.runDir, "cluster.json");
 	const whole = readFileSync(file, "utf8");
-	t.match(whole, /^\{"format":1,"servers":\[\]\}\n\["Node","n1",\{/);
+	t.match(whole, /^\{"format":2,"servers":\[\]\}\n\["Node","n1",\{/);
 	const lines = whole.trimEnd().split("\n");
 	site.access = new Error("no API");
 	for (const text of [
@@ -526,7 +530,7 @@ t.test("a last good set that cannot be used is as good as none", async (t) => {
 		"x",
 		"{}",
 		lines.slice(0, -1).join("\n"),
-		whole.replace('":1,', '":0,'),
+		whole.replace('":2,', '":1,'),
 	]) {
 		writeFileSync(file, text);
 		await site.start();

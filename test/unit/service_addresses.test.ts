@@ -12,7 +12,8 @@ function put(store: Store, kind: Kind, object: object): void {
 }
 
 function service(name: string, externalIPs: string[], ingress: object[] = []): object {
-	return { metadata: { name }, spec: { externalIPs }, status: { loadBalancer: { ingress } } };
+	const spec = { type: "LoadBalancer", externalIPs };
+	return { metadata: { name }, spec, status: { loadBalancer: { ingress } } };
 }
 
 t.test(

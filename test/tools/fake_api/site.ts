@@ -76,7 +76,7 @@ export class Site {
 	}
 
 	get synced(): boolean {
-		return ["Node", "Service", "ServiceCIDR", "Pod"].every((kind) =>
+		return ["Node", "Service", "ServiceCIDR", "Pod", "EndpointSlice"].every((kind) =>
 			this.store.isSynced(kind as Kind),
 		);
 	}
