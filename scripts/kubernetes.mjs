@@ -48,6 +48,7 @@ export const programs = {
 	},
 	etcd: { module: "etcd", target: "go.etcd.io/etcd/server/v3", flags: "-s -w" },
 	coredns: { module: "coredns", target: "github.com/coredns/coredns", flags: "-s -w" },
+	balancers: { module: "kubernetes", target: "./balancers", flags: "-s -w" },
 };
 
 /** What only the suite `routing` needs. */

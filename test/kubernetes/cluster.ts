@@ -4,9 +4,10 @@
  *  1. refuse if another cluster runs here; remove what a killed run left
  *  2. underlay: router, subnets, the Nodes' network cards
  *  3. certificates, control plane
- *  4. Nodes: containerd, images, kubelet; wait until all have registered
+ *  4. Nodes: containerd, images, kubelet; wait until all have registered; each is a zone
+ *  5. load balancers, in the router
  *
- * The Nodes are not Ready then: a network comes next (fairway.ts, plain.ts), and kube-proxy and CoreDNS.
+ * The Nodes are not Ready then: a network comes next (network.ts), with Services and CoreDNS.
  */
 import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
@@ -16,7 +17,16 @@ import { type Output, processesIn, type RunOptions, run } from "../../src/lab/na
 import { until } from "../../src/lab/until.js";
 import { kubeconfig, makeCertificates } from "./certificates.js";
 import { ControlPlane } from "./control_plane.js";
-import { controlPlane, folders, nodePlans, PREFIX, program, router } from "./layout.js";
+import { Daemon } from "./daemon.js";
+import {
+	balancerCIDRs,
+	controlPlane,
+	folders,
+	nodePlans,
+	PREFIX,
+	program,
+	router,
+} from "./layout.js";
 import { KubernetesNode } from "./node.js";
 import { makeRouter, plugIn } from "./underlay.js";
 
@@ -60,12 +70,24 @@ export class Cluster {
 				(await this.kubectl("get", "nodes", "-o", "name")).split("\n").length > nodePlans.length,
 			120_000,
 		);
-		await this.kubectl(
-			"label",
-			"node",
-			controlPlane.name,
-			"node-role.kubernetes.io/control-plane=",
-		);
+		await this.labelZones();
+		this.#startBalancers();
+	}
+
+	/** Every Node is a zone of its own; after a Node has registered anew. */
+	async labelZones(): Promise<void> {
+		for (const { name } of nodePlans)
+			await this.kubectl(
+				...["label", "--overwrite", "node", name, `topology.kubernetes.io/zone=zone-${name}`],
+			);
+	}
+
+	/** In the router, as a cloud's are in its network. They end with the cluster. */
+	#startBalancers(): void {
+		new Daemon("balancers", [
+			...["nsenter", `--net=${router.path}`, "--", program("balancers")],
+			...["--kubeconfig", kubeconfig("admin"), "--ranges", balancerCIDRs.join(",")],
+		]);
 	}
 
 	/** kubectl as administrator. @returns its standard output @throws Error if it fails */

@@ -3,21 +3,26 @@ import { parseArgs } from "node:util";
 import { onInterrupt } from "../../src/lab/interrupt.js";
 import { kubeconfig } from "./certificates.js";
 import { Cluster, ClusterTaken, sweep } from "./cluster.js";
-import { startFairway } from "./fairway.js";
 import { makeImages } from "./images.js";
 import { controlPlane, folders, program } from "./layout.js";
-import { startPlainNetwork } from "./plain.js";
+import {
+	type Network,
+	networks,
+	type ServiceProxy,
+	serviceProxies,
+	startNetwork,
+} from "./network.js";
 
 const usage = `Usage: npm run cluster [-- OPTIONS]
-  --mode MODE     trafficEncapMode: encap, noEncap or hybrid (default hybrid)
-  --plain         the reference plugins ptp and portmap instead of Fairway
+  --mode MODE       ${networks.join(", ")} (default hybrid); plain: the reference plugins ptp and portmap
+  --services PROXY  ${serviceProxies.join(" or ")} (default kube-proxy)
   --help
 `;
 
 const { values } = parseArgs({
 	options: {
 		mode: { type: "string", default: "hybrid" },
-		plain: { type: "boolean", default: false },
+		services: { type: "string", default: "kube-proxy" },
 		help: { type: "boolean", default: false },
 	},
 });
@@ -26,7 +31,18 @@ function say(text: string): void {
 	process.stdout.write(`${text}\n`);
 }
 
+function choice<T extends string>(option: string, value: string, known: readonly T[]): T {
+	if (known.includes(value as T)) return value as T;
+	process.stderr.write(
+		`fairway: Cannot use --${option} ${value}: expected one of ${known.join(", ")}.\n`,
+	);
+	process.exit(2);
+}
+
 async function main(): Promise<void> {
+	const network: Network = choice("mode", values.mode, networks);
+	const given: ServiceProxy = choice("services", values.services, serviceProxies);
+	const proxy = network === "plain" ? "kube-proxy" : given;
 	await makeImages();
 	onInterrupt(
 		async () => {
@@ -39,12 +55,8 @@ async function main(): Promise<void> {
 	const cluster = await Cluster.up();
 	try {
 		say(`Three Nodes registered after ${((Date.now() - start) / 1000).toFixed(1)} s`);
-		cluster.startProxies();
-		if (values.plain) await startPlainNetwork(cluster);
-		else {
-			const seconds = await startFairway(cluster, { trafficEncapMode: values.mode });
-			say(`All Nodes Ready ${seconds.toFixed(1)} s after the installation`);
-		}
+		const seconds = await startNetwork(cluster, network, proxy);
+		say(`All Nodes Ready ${seconds.toFixed(1)} s after the installation`);
 		await cluster.startDns();
 		say(await cluster.kubectl("get", "nodes,pods", "-A", "-o", "wide"));
 		say(`In another terminal, as root:

@@ -1,8 +1,9 @@
-/** docs/CONFORMANCE.md: what the last full run of each suite gave in each mode. Written by the run. */
+/** docs/CONFORMANCE.md: what the last full run of each suite gave on each network. Written by the run. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../../src/lab/repository.js";
-import { type Network, networks } from "./network.js";
+import { leftOut } from "./left_out.js";
+import { type Network, networks, type ServiceProxy } from "./network.js";
 import type { SpecResult } from "./upstream.js";
 
 const file = join(root, "docs/CONFORMANCE.md");
@@ -10,46 +11,82 @@ const file = join(root, "docs/CONFORMANCE.md");
 const head = `# Conformance
 
 Upstream's end-to-end specs (Kubernetes 1.37.2, \`test/e2e/network\`) on a cluster of three Nodes in two subnets, dual
-stack, installed by \`kubectl apply -f deploy/fairway.yaml\`, with kube-proxy (nftables) for Services. Written by
-\`npm run test:cluster\`; the lists of specs are in [test/kubernetes/suites](../test/kubernetes/suites). \`plain\` is
-the same cluster with the reference plugins ptp and portmap: the measure of what can pass on it.
+stack, installed by \`kubectl apply -f deploy/fairway.yaml\`; Services by Fairway alone, or by kube-proxy (nftables)
+beside it. Written by \`npm run test:cluster\`; the lists of specs are in
+[test/kubernetes/suites](../test/kubernetes/suites). \`plain\` is the same cluster with the reference plugins ptp and
+portmap: the measure of what can pass on it.
 
 \`conformance\` is all of [sig-network] [Conformance]; \`pods\` is connectivity between Pods and Nodes in both families;
-\`network\` is what else of [sig-network] the plain network passes.
+\`network\` is what else of [sig-network] the plain network passes, with load balancers that the lab's router stands for.
 
 `;
 
-/** Suite → network → "47 of 47 passed, …" */
+/** "conformance | Fairway" → network → "47 of 47" */
 type Rows = Map<string, Map<Network, string>>;
 
-function readRows(): Rows {
+const names: Record<ServiceProxy, string> = { fairway: "Fairway", "kube-proxy": "kube-proxy" };
+
+function read(): { rows: Rows; failed: string[] } {
 	const rows: Rows = new Map();
 	let text = "";
 	try {
 		text = readFileSync(file, "utf8");
 	} catch {
-		return rows;
+		return { rows, failed: [] };
 	}
-	for (const line of text.split("\n")) {
-		const [, suite, ...cells] = line.split("|").map((cell) => cell.trim());
+	const lines = text.split("\n");
+	for (const line of lines) {
+		const [, suite, proxy, ...cells] = line.split("|").map((cell) => cell.trim());
 		if (suite === undefined || suite === "suite" || suite.startsWith("-")) continue;
-		rows.set(suite, new Map(networks.map((network, at) => [network, cells[at] ?? ""])));
+		rows.set(
+			`${suite} | ${proxy}`,
+			new Map(networks.map((network, at) => [network, cells[at] ?? ""])),
+		);
 	}
-	return rows;
+	return { rows, failed: lines.filter((line) => line.startsWith("- `")) };
 }
 
 /** Replaces one suite's result in one network. */
-export function record(suite: string, network: Network, results: readonly SpecResult[]): void {
-	const rows = readRows();
+export function record(
+	suite: string,
+	network: Network,
+	proxy: ServiceProxy,
+	results: readonly SpecResult[],
+): void {
+	const { rows, failed } = read();
+	const key = `${suite} | ${names[proxy]}`;
 	const passed = results.filter(({ state }) => state === "passed").length;
-	const row = rows.get(suite) ?? new Map<Network, string>();
-	row.set(network, `${passed} of ${results.length}`);
-	rows.set(suite, row);
-	const table = [
-		["suite", ...networks],
-		["---", ...networks.map(() => "---")],
-		...[...rows].map(([name, cells]) => [name, ...networks.map((one) => cells.get(one) ?? "")]),
+	rows.set(
+		key,
+		new Map([...(rows.get(key) ?? []), [network, `${passed} of ${results.length}`]] as const),
+	);
+	const place = `- \`${suite}\`, ${network}, ${names[proxy]}: `;
+	const failures = [
+		...failed.filter((line) => !line.startsWith(place)),
+		...results.filter(({ state }) => state !== "passed").map(({ name }) => `${place}${name}`),
 	];
-	const lines = table.map((cells) => `| ${cells.join(" | ")} |`).join("\n");
-	writeFileSync(file, `${head}${lines}\n`);
+	writeFileSync(file, render(rows, failures));
+}
+
+function render(rows: Rows, failures: readonly string[]): string {
+	const table = [
+		["suite", "Services", ...networks],
+		["---", "---", ...networks.map(() => "---")],
+		...[...rows]
+			.toSorted(([a], [b]) => (a < b ? -1 : 1))
+			.map(([key, cells]) => [...key.split(" | "), ...networks.map((one) => cells.get(one) ?? "")]),
+	];
+	return [
+		head + table.map((cells) => `| ${cells.join(" | ")} |`).join("\n"),
+		...(failures.length === 0 ? [] : ["", "## Failed", "", ...failures]),
+		"",
+		"## Left out",
+		"",
+		"Specs of [sig-network] that are in none of the lists, since this cluster cannot pass them with any network:",
+		"",
+		"| specs | reason |",
+		"| --- | --- |",
+		...leftOut.map(({ specs, reason }) => `| ${specs} | ${reason} |`),
+		"",
+	].join("\n");
 }

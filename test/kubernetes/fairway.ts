@@ -27,6 +27,21 @@ export async function startFairway(cluster: Cluster, settings: Settings): Promis
 	return (Date.now() - start) / 1000;
 }
 
+/** The environment of the agents: the ConfigMap that the DaemonSet takes it from. Before the installation. */
+export async function provideEnvironment(
+	cluster: Cluster,
+	environment: Record<string, string>,
+): Promise<void> {
+	await cluster.apply([
+		{
+			apiVersion: "v1",
+			kind: "ConfigMap",
+			metadata: { name: "fairway-api-server", namespace: "kube-system" },
+			data: environment,
+		},
+	]);
+}
+
 /** Nodes that boot later import it like the other images. */
 function provideImage(): void {
 	mkdirSync(join(folders.run, "images"), { recursive: true });

@@ -55,6 +55,8 @@ export function planOf(name: string): NodePlan {
 /** First CIDR IPv4, second IPv6. */
 export const podCIDRs = ["10.244.0.0/16", "fd00:10:244::/56"] as const;
 export const serviceCIDRs = ["10.96.0.0/16", "fd00:10:96::/112"] as const;
+/** The router gives load balancers addresses of these ranges, and routes them to Nodes. */
+export const balancerCIDRs = ["192.168.90.0/24", "fd00:90::/64"] as const;
 export const apiServer = `https://${controlPlane.v4}:6443`;
 
 const build = join(root, "build/kubernetes");

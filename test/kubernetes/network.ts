@@ -1,24 +1,50 @@
-/** The networks that the cluster can be tested with: Fairway in one of its modes, or the plain plugins. */
+/**
+ * The networks that the cluster can be tested with: Fairway in one of its modes, or the plain plugins; and who
+ * serves Services on it: Fairway, or kube-proxy.
+ */
 import { type Mode, modes, settled } from "./agents.js";
 import type { Cluster } from "./cluster.js";
-import { configure, startFairway } from "./fairway.js";
+import { configure, provideEnvironment, startFairway } from "./fairway.js";
+import { apiServer } from "./layout.js";
 import { routePodCIDRs, startPlainNetwork, withdrawPodCIDRs } from "./plain.js";
 
 export type Network = Mode | "plain";
 export const networks: readonly Network[] = [...modes, "plain"];
 
+export type ServiceProxy = "fairway" | "kube-proxy";
+export const serviceProxies: readonly ServiceProxy[] = ["fairway", "kube-proxy"];
+
 /** Puts the first network on a cluster without one. @returns seconds until all Nodes were Ready */
-export async function startNetwork(cluster: Cluster, network: Network): Promise<number> {
+export async function startNetwork(
+	cluster: Cluster,
+	network: Network,
+	proxy: ServiceProxy,
+): Promise<number> {
 	const start = Date.now();
+	if (proxy === "kube-proxy") cluster.startProxies();
 	if (network === "plain") {
 		await startPlainNetwork(cluster);
 		return (Date.now() - start) / 1000;
 	}
 	if (network === "noEncap") await routePodCIDRs(cluster);
-	const seconds = await startFairway(cluster, { trafficEncapMode: network });
+	await provideEnvironment(cluster, environments[proxy]);
+	const seconds = await startFairway(cluster, { trafficEncapMode: network, ...settings[proxy] });
 	await settled(cluster, network);
 	return seconds;
 }
+
+/** What the agents need to know of who serves Services. */
+const settings = {
+	fairway: {},
+	"kube-proxy": { fairwayProxy: { enable: false } },
+} as const satisfies Record<ServiceProxy, object>;
+
+export const environments: Record<ServiceProxy, Record<string, string>> = {
+	// The agents serve the API server's Service, and cannot wait for it.
+	fairway: { FAIRWAY_API_SERVER: apiServer },
+	// As where kubeadm installs: the agents reach the API server by its Service.
+	"kube-proxy": { ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY: "true" },
+};
 
 /** Changes Fairway's mode while it runs; in `noEncap` the router knows the pod CIDRs. */
 export async function changeMode(cluster: Cluster, mode: Mode): Promise<void> {

@@ -10,24 +10,15 @@ import type { Cluster } from "./cluster.js";
 import { agentPods, rollOut } from "./fairway.js";
 import { changeMode } from "./network.js";
 import { podCIDRsOf } from "./plain.js";
-import {
-	readyPods,
-	Stream,
-	scale,
-	startDeployment,
-	startOnEveryNode,
-	type TestPod,
-	unreachable,
-} from "./pods.js";
-import { serviceAddress, startService } from "./services.js";
+import { readyPods, scale, startDeployment, unreachable } from "./pods.js";
+import { serviceAddress, unanswered } from "./services.js";
+import { startServed, underTraffic } from "./traffic.js";
 
 /** Time that the API server is away. */
 const OUTAGE_MS = 60_000;
 
 export async function smokeTests(t: Test, cluster: Cluster): Promise<void> {
-	let pods = await startOnEveryNode(cluster, "every");
-	/** n1 and n2 are in one subnet, n3 in the other. */
-	const podOn = (node: string): TestPod => pods.find((pod) => pod.node === node)!;
+	let pods = await startServed(cluster);
 	/** After Pods or Nodes have come back: waits until all reach each other. */
 	const reachable = async (): Promise<void> => {
 		await until(
@@ -42,28 +33,14 @@ export async function smokeTests(t: Test, cluster: Cluster): Promise<void> {
 		);
 	};
 
-	/** Streams of 1,000 packets a second, within the subnet and across, lose nothing while `disturb` runs. */
-	const undisturbed = async (t: Test, disturb: () => Promise<unknown>): Promise<void> => {
-		const streams = await Promise.all([
-			Stream.start(podOn("n1"), podOn("n2"), 4),
-			Stream.start(podOn("n2"), podOn("n3"), 6),
-		]);
-		try {
-			await disturb();
-		} finally {
-			for (const stream of streams) {
-				const { sent, lost } = await stream.end();
-				t.ok(sent > 100 && lost === 0, `${lost} of ${sent} packets lost`);
-			}
-		}
-	};
+	const undisturbed = (t: Test, disturb: () => Promise<unknown>): Promise<void> =>
+		underTraffic(t, cluster, pods, disturb);
 
 	await t.test("Pods on all Nodes reach each other in both families", async (t) => {
 		t.strictSame(await unreachable(pods), []);
 	});
 
 	await t.test("Pods on every Node reach a Service by its address and by its name", async (t) => {
-		await startService(cluster, "every");
 		for (const address of await serviceAddress(cluster, "every"))
 			for (const pod of pods) {
 				const { stdout } = await until(`${pod.name} reaches ${address}`, () => pod.get(address));
@@ -72,6 +49,19 @@ export async function smokeTests(t: Test, cluster: Cluster): Promise<void> {
 		for (const pod of pods)
 			t.match((await pod.lookUp("every.fairway-test.svc.cluster.local")).length, 2, pod.node);
 	});
+
+	await t.test(
+		"a Service is reached by all its addresses from Pods, Nodes and outside",
+		async (t) => {
+			// Nodes learn new addresses within a second.
+			await until("all frontends answer", async () => {
+				const failed = await unanswered(cluster, "every", pods);
+				if (failed.length > 0) throw new Error(failed.join("; "));
+				return true;
+			});
+			t.strictSame(await unanswered(cluster, "every", pods), []);
+		},
+	);
 
 	await t.test("the mode changes while connections are open, and nothing is lost", async (t) => {
 		for (const mode of ["encap", "noEncap", "hybrid"] as const)

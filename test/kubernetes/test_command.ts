@@ -9,21 +9,42 @@ import { type Mode, modes } from "./agents.js";
 import { clientTests } from "./client.js";
 import { Cluster, sweep } from "./cluster.js";
 import { record } from "./conformance_document.js";
+import { handoverTests } from "./handover.js";
 import { makeImages } from "./images.js";
-import { changeMode, type Network, networks, startNetwork } from "./network.js";
+import { leftOut } from "./left_out.js";
+import { lifeCycleTests } from "./life_cycle.js";
+import {
+	changeMode,
+	type Network,
+	networks,
+	type ServiceProxy,
+	serviceProxies,
+	startNetwork,
+} from "./network.js";
 import { routingTests } from "./routing.js";
 import { smokeTests } from "./smoke.js";
-import { readSuite, runSpecs, runSuite, type SpecResult, suiteNames } from "./upstream.js";
+import {
+	readSuite,
+	runSpecs,
+	runSuite,
+	type SpecResult,
+	suiteNames,
+	writeSuite,
+} from "./upstream.js";
 
 /** Suites of this project's own; the others are upstream's. They change modes themselves. */
-const own = ["client", "smoke", "routing"];
+const own = ["client", "smoke", "routing", "handover", "life-cycle"];
 
 const usage = `Usage: npm run test:cluster [-- OPTIONS]
   --mode MODE       one of ${networks.join(", ")}; may be repeated (default: ${modes.join(", ")})
+  --services PROXY  ${serviceProxies.join(" or ")} (default kube-proxy; plain always has kube-proxy)
   --suite SUITE     ${[...own, ...suiteNames].join(", ")}; may be repeated (default: smoke, conformance, pods)
   --labels QUERY    upstream's specs with these labels instead of a suite, as in 'sig-network && !Slow'
   --focus REGEX     upstream's specs of these names instead of a suite
+  --skip REGEX      not those of these names, and with --labels none of left_out.ts
   --procs N         specs at once (default 4)
+  --minutes N       those that have not ended by then have failed, or did not run (default 120)
+  --write-suite S   the selected specs that passed become the suite S
   --record          write the results of complete suites to docs/CONFORMANCE.md
   --help
 `;
@@ -34,6 +55,10 @@ const { values } = parseArgs({
 		suite: { type: "string", multiple: true, default: ["smoke", "conformance", "pods"] },
 		labels: { type: "string" },
 		focus: { type: "string" },
+		skip: { type: "string" },
+		minutes: { type: "string", default: "120" },
+		services: { type: "string", default: "kube-proxy" },
+		"write-suite": { type: "string" },
 		procs: { type: "string", default: "4" },
 		record: { type: "boolean", default: false },
 		help: { type: "boolean", default: false },
@@ -81,38 +106,49 @@ async function main(): Promise<void> {
 	const selected = chosen<Network>("mode", values.mode, networks);
 	const suites = chosen("suite", values.suite, [...own, ...suiteNames]);
 	const procs = Number(values.procs);
+	const minutes = Number(values.minutes);
+	const [given] = chosen<ServiceProxy>("Services of", [values.services], serviceProxies);
+	const proxy = selected.includes("plain") ? "kube-proxy" : given!;
 	if (suites.includes("client")) {
 		await announced("client", () => clientTests(t));
 		if (suites.length === 1) return;
 	}
 	const cluster = await announced("cluster", Cluster.up);
 	try {
-		// As where kubeadm installs: the agents reach the API server by its Service.
-		cluster.startProxies();
 		let first = true;
 		for (const network of selected) {
 			if (first) {
-				const seconds = await announced(`network ${network}`, () => startNetwork(cluster, network));
+				const seconds = await announced(`network ${network}`, () =>
+					startNetwork(cluster, network, proxy),
+				);
 				t.comment(`all Nodes Ready ${seconds.toFixed(1)} s after the installation`);
 				await announced("DNS", () => cluster.startDns());
 			} else await announced(`mode ${network}`, () => changeMode(cluster, network as Mode));
 			first = false;
 			if (values.labels !== undefined || values.focus !== undefined) {
 				const { labels = "", focus = "" } = values;
-				const run = () => runSpecs({ labels, focus, procs });
-				report(await announced(`specs, ${network}`, run), network);
+				const skip = [values.skip, ...(focus === "" ? leftOut : []).map(({ pattern }) => pattern)]
+					.filter((pattern) => pattern !== undefined)
+					.join("|");
+				const run = () => runSpecs({ labels, focus, skip, procs, minutes });
+				const results = await announced(`specs, ${network}`, run);
+				report(results, network);
+				const suite = values["write-suite"];
+				if (suite !== undefined) writeSuite(suite, results);
 				continue;
 			}
 			for (const name of suites.filter((one) => !own.includes(one))) {
 				const run = () => runSuite(readSuite(name), procs);
 				const results = await announced(`${name}, ${network}`, run);
 				report(results, `${network}, ${name}`);
-				if (values.record) record(name, network, results);
+				if (values.record) record(name, network, proxy, results);
 			}
 		}
 		if (selected.includes("plain")) return;
 		if (suites.includes("routing")) await routingTests(t, cluster);
 		if (suites.includes("smoke")) await smokeTests(t, cluster);
+		if (suites.includes("handover")) await handoverTests(t, cluster);
+		if (suites.includes("life-cycle")) await lifeCycleTests(t, cluster);
 	} finally {
 		await announced("removal", () => cluster.down());
 	}

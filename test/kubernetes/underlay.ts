@@ -1,13 +1,22 @@
 /** The Nodes' network cards, the two subnets and the router between them. Drawn in layout.ts. */
 import { run } from "../../src/lab/namespace.js";
 import { until } from "../../src/lab/until.js";
-import { type NodePlan, router, subnets } from "./layout.js";
+import { balancerCIDRs, type NodePlan, router, subnets } from "./layout.js";
 
 export async function makeRouter(): Promise<void> {
 	await run(["ip", "netns", "add", router.name]);
 	await router.script(`
 		sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
 		ip link set lo up
+		ip address add 198.51.100.1/32 dev lo
+		ip address add 2001:db8:100::1/128 dev lo
+		# Clients of one address spread over the next hops of load balancers.
+		sysctl -qw net.ipv4.fib_multipath_hash_policy=1 net.ipv6.fib_multipath_hash_policy=1
+		# What is sent to a load balancer that does not exist, or has no Nodes, is lost without an error: nobody holds
+		# the other end of this device.
+		ip tuntap add nowhere mode tun
+		ip link set nowhere up
+		${balancerCIDRs.map((cidr) => `ip route add ${cidr} dev nowhere`).join("\n")}
 		${subnets
 			.map(
 				(subnet) => `

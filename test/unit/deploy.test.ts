@@ -108,3 +108,23 @@ t.test("the role writes Events and Nodes only, and knows no secrets", async (t) 
 		t.notOk([...resources, ...verbs, ...apiGroups].includes("*"));
 	}
 });
+
+t.test("the cleanup has the agent's view of a Node, and the plugin's directory", async (t) => {
+	const [cleanup, ...more] = parseAllDocuments(readFileSync("deploy/cleanup.yaml", "utf8"));
+	t.equal(more.length, 0);
+	const { spec } = cleanup!.toJS().spec.template as { spec: typeof pod };
+	t.equal(spec.hostNetwork, true);
+	t.equal(spec.automountServiceAccountToken, false);
+	const [first, second, done] = [...spec.initContainers, ...spec.containers] as Container[];
+	for (const container of [first, second, done])
+		t.match(container, { image: `${NAME}:${TAG}`, imagePullPolicy: "IfNotPresent" });
+	t.strictSame(first?.args, ["cleanup"]);
+	const agent = containers.find(({ name }) => name === "fairway");
+	t.strictSame(
+		first?.volumeMounts,
+		agent?.volumeMounts.filter(({ name }) => name !== "config"),
+	);
+	const volumes = (of: typeof pod) =>
+		of.volumes.filter(({ name }: { name: string }) => name !== "config");
+	t.strictSame(volumes(spec), volumes(pod));
+});
