@@ -8,7 +8,7 @@
  *
  * A change costs what the files say that have changed.
  */
-import { ALL_KINDS, type Reading } from "./kinds.js";
+import { ALL_KINDS, isStandIn, type Reading } from "./kinds.js";
 import { olderFirst } from "./seniority.js";
 import type { Problem } from "./snapshot.js";
 import type { Kind, Records } from "./store.js";
@@ -92,12 +92,13 @@ export class FileObjects {
 				problems.push(refusal(file, name, reading.skipped));
 			} else if ("record" in reading) {
 				holder = { record: reading.record, file };
-			} else if (before?.file === file) {
+			} else if (before?.file === file && !isStandIn(before.record)) {
 				holder = before;
 				problems.push(refusal(file, name, `${reading.fault}; ${STAYS}`));
 			} else {
 				problems.push(refusal(file, name, reading.fault));
-				unknown = true;
+				if (reading.instead === undefined) unknown = true;
+				else holder = { record: reading.instead, file };
 			}
 		}
 		if (unknown && holder === undefined) this.#unknown.add(name);

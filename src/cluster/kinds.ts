@@ -2,8 +2,12 @@
  * The kinds of objects that Fairway reads, wherever they come from. A kind is a record in `Records`
  * (store.ts), a function that reads it, and a line here.
  */
+
+import { closeClusterPolicy, readClusterPolicy } from "./cluster_policy_object.js";
 import { readEndpointSlice, shareEndpointSlice } from "./endpoint_slice_object.js";
 import { Fault, type Mapping, mapping, nameOf, namespacedNameOf, uidOf } from "./fields.js";
+import { readNamespace } from "./namespace_object.js";
+import { closeNetworkPolicy, readNetworkPolicy } from "./network_policy_object.js";
 import { readNode } from "./node_object.js";
 import { readPod } from "./pod_object.js";
 import { readServiceCidr } from "./service_cidr_object.js";
@@ -17,7 +21,8 @@ import type { Kind, Records } from "./store.js";
 export type Reading<K extends Kind = Kind> = {
 	[Each in K]: { kind: Each; key: string } & (
 		| { record: Records[Each] }
-		| { fault: string; uid?: string }
+		/** `instead`: what is in force of it where nothing else is. */
+		| { fault: string; uid?: string; instead?: Records[Each] }
 		| { skipped: string }
 	);
 }[K];
@@ -29,6 +34,8 @@ interface KindOf<K extends Kind> {
 	read: (object: Mapping) => Records[K] | string;
 	/** The same record, with what records have in common kept once. */
 	share?: (record: Records[K]) => Records[K];
+	/** What stands in for one that cannot be used, where nothing is known of what it said before. */
+	close?: (object: Mapping, why: string) => Records[K];
 }
 
 const KINDS: { [K in Kind]: KindOf<K> } = {
@@ -46,6 +53,19 @@ const KINDS: { [K in Kind]: KindOf<K> } = {
 		read: readEndpointSlice,
 		share: shareEndpointSlice,
 	},
+	Namespace: { apiVersions: ["v1"], namespaced: false, read: readNamespace },
+	NetworkPolicy: {
+		apiVersions: ["networking.k8s.io/v1"],
+		namespaced: true,
+		read: readNetworkPolicy,
+		close: closeNetworkPolicy,
+	},
+	ClusterNetworkPolicy: {
+		apiVersions: ["policy.networking.k8s.io/v1alpha2", "policy.networking.k8s.io/v1beta1"],
+		namespaced: false,
+		read: readClusterPolicy,
+		close: closeClusterPolicy,
+	},
 };
 
 export const ALL_KINDS = Object.keys(KINDS) as Kind[];
@@ -61,7 +81,7 @@ export function kindOf(object: Mapping): Kind | undefined {
 
 /** `object` is untrusted, and of this kind whatever it says. */
 export function readObject<K extends Kind>(kind: K, object: unknown): Reading<K> {
-	const { namespaced, read } = KINDS[kind] as KindOf<K>;
+	const { namespaced, read, close } = KINDS[kind] as KindOf<K>;
 	const given = mapping(object);
 	const key = namespaced ? namespacedNameOf(given) : nameOf(given);
 	try {
@@ -74,7 +94,12 @@ export function readObject<K extends Kind>(kind: K, object: unknown): Reading<K>
 		if (!(error instanceof Fault)) throw error;
 		const uid = uidOf(given);
 		const fault = error.message;
-		return { kind, key, fault, ...(uid === undefined ? {} : { uid }) } as Reading<K>;
+		const instead = key === "" ? undefined : close?.(given, fault);
+		return {
+			...{ kind, key, fault },
+			...(uid === undefined ? {} : { uid }),
+			...(instead === undefined ? {} : { instead }),
+		} as Reading<K>;
 	}
 }
 
@@ -82,6 +107,11 @@ export function readObject<K extends Kind>(kind: K, object: unknown): Reading<K>
 export function shareRecord<K extends Kind>(kind: K, record: Records[K]): Records[K] {
 	const { share } = KINDS[kind] as KindOf<K>;
 	return share === undefined ? record : share(record);
+}
+
+/** True: the record stands in for an object that cannot be used. */
+export function isStandIn(record: object | undefined): boolean {
+	return record !== undefined && "unusable" in record;
 }
 
 function wrongName(object: Mapping, namespaced: boolean): string {

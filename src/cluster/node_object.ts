@@ -1,4 +1,5 @@
 /** Reads a Kubernetes Node object into a NodeObject, or says what is wrong with it. */
+import { canonicalAddress } from "../tables/address.js";
 import { overlap, type Prefix, parsePrefix, readPrefix } from "../tables/prefix.js";
 import {
 	createdOf,
@@ -22,6 +23,7 @@ export function readNode(object: Mapping): NodeObject | string {
 	const podCIDRs = readPodCidrs(mapping(object.spec));
 	if (podCIDRs.length === 0) return "it has no pod CIDRs";
 	const internalIPs = readInternalIps(mapping(object.status));
+	const externalIPs = readExternalIps(mapping(object.status));
 	const annotated = readAnnotation(mapping(metadata.annotations)[TRANSPORT_ANNOTATION]);
 	const transportAddresses = annotated.length > 0 ? annotated : internalIPs;
 	const texts = podCIDRs.map(({ text }) => text);
@@ -30,6 +32,7 @@ export function readNode(object: Mapping): NodeObject | string {
 	const uid = uidOf(object);
 	const node: NodeObject = {
 		...{ name: nameOf(object), podCIDRs: texts, internalIPs, transportAddresses },
+		...(externalIPs.length === 0 ? {} : { externalIPs }),
 		...(labels.length === 0 ? {} : { labels }),
 		...(created === undefined ? {} : { created }),
 		...(uid === undefined ? {} : { uid }),
@@ -92,6 +95,17 @@ function readPodCidr(value: unknown, where: string): Prefix {
 			`expected unicast addresses as ${where}, got ${value}, which overlaps ${taken.text}`,
 		);
 	return read.prefix;
+}
+
+/** Nothing but policies asks for them: one that cannot be read is left out. */
+function readExternalIps(status: Mapping): string[] {
+	const found = listOf(status.addresses, "status.addresses").flatMap((item) => {
+		const { type, address } = mapping(item);
+		return type === "ExternalIP" && typeof address === "string"
+			? (canonicalAddress(address) ?? [])
+			: [];
+	});
+	return [...new Set(found)];
 }
 
 function readInternalIps(status: Mapping): string[] {

@@ -1,5 +1,6 @@
 /** Reads a Pod: what policies select by, and what it asks of the network. */
 import {
+	createdOf,
 	listOf,
 	type Mapping,
 	mapping,
@@ -14,6 +15,10 @@ export interface PodObject {
 	namespace: string;
 	name: string;
 	uid?: string;
+	/** metadata.creationTimestamp, ms since the epoch; absent where it says nothing. */
+	created?: number;
+	/** Of a static Pod's mirror: the uid that the kubelet gives it towards the CNI. */
+	mirrorOf?: string;
 	/** "": not yet on any. */
 	node: string;
 	labels: Labels;
@@ -36,6 +41,7 @@ export interface NamedPort {
 
 const NO_PORTS: readonly NamedPort[] = [];
 const NO_TEXTS: readonly string[] = [];
+const MIRROR = "kubernetes.io/config.mirror";
 const LIMITS = ["kubernetes.io/egress-bandwidth", "kubernetes.io/ingress-bandwidth"];
 
 /** @throws Fault */
@@ -53,10 +59,14 @@ export function readPod(object: Mapping): PodObject {
 	const limits = LIMITS.filter((name) => annotations[name] !== undefined);
 	const [namespace = ""] = namespacedNameOf(object).split("/");
 	const uid = uidOf(object);
+	const created = createdOf(object);
+	const mirrorOf = annotations[MIRROR];
 	return {
 		namespace: intern(namespace),
 		name: nameOf(object),
 		...(uid === undefined ? {} : { uid }),
+		...(created === undefined ? {} : { created }),
+		...(typeof mirrorOf === "string" ? { mirrorOf } : {}),
 		node: typeof spec.nodeName === "string" ? intern(spec.nodeName) : "",
 		labels: readLabels(metadata.labels),
 		addresses: listed,

@@ -22,6 +22,8 @@ export interface NodeObject {
 	/** At least one; they do not overlap. */
 	podCIDRs: readonly string[];
 	internalIPs: readonly string[];
+	/** Absent: none. Policies that name Nodes mean these too. */
+	externalIPs?: readonly string[];
 	/** From the annotation `fairway.dev/transport-addresses`, otherwise the InternalIPs; in order of preference. */
 	transportAddresses: readonly string[];
 	/** Absent: none. */

@@ -8,7 +8,10 @@
  * agent left is removed for its absence.
  */
 import { isDeepStrictEqual } from "node:util";
+import type { ClusterPolicyObject } from "./cluster_policy_object.js";
 import type { EndpointSliceObject } from "./endpoint_slice_object.js";
+import type { NamespaceObject } from "./namespace_object.js";
+import type { NetworkPolicyObject } from "./network_policy_object.js";
 import type { PodObject } from "./pod_object.js";
 import type { Reporter } from "./reporter.js";
 import type { ServiceCidrObject } from "./service_cidr_object.js";
@@ -22,6 +25,9 @@ export interface Records {
 	Service: ServiceObject;
 	ServiceCIDR: ServiceCidrObject;
 	EndpointSlice: EndpointSliceObject;
+	Namespace: NamespaceObject;
+	NetworkPolicy: NetworkPolicyObject;
+	ClusterNetworkPolicy: ClusterPolicyObject;
 }
 export type Kind = keyof Records;
 
@@ -75,6 +81,9 @@ export class Store {
 		Service: new Map(),
 		ServiceCIDR: new Map(),
 		EndpointSlice: new Map(),
+		Namespace: new Map(),
+		NetworkPolicy: new Map(),
+		ClusterNetworkPolicy: new Map(),
 	};
 	readonly #readers: { [K in Kind]: Set<Set<string>> } = {
 		Node: new Set(),
@@ -82,6 +91,9 @@ export class Store {
 		Service: new Set(),
 		ServiceCIDR: new Set(),
 		EndpointSlice: new Set(),
+		Namespace: new Set(),
+		NetworkPolicy: new Set(),
+		ClusterNetworkPolicy: new Set(),
 	};
 	readonly #synced = new Set<Kind>();
 	readonly #problems = new Map<string, readonly Problem[]>();

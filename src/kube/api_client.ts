@@ -28,6 +28,8 @@ export interface Call {
 	body?: unknown;
 	/** Default: application/json. */
 	contentType?: string;
+	/** Of the answer. Default: application/json. */
+	accept?: string;
 	signal: AbortSignal;
 }
 
@@ -109,7 +111,7 @@ export class ApiClient {
 					method: call.method ?? "GET",
 					path: `${access.servers[0]!.pathname.replace(/\/$/, "")}${call.path}`,
 					headers: {
-						accept: "application/json",
+						accept: call.accept ?? "application/json",
 						"user-agent": userAgent ?? "fairway",
 						...(body === undefined
 							? {}

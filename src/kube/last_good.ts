@@ -16,7 +16,15 @@ import type { Clock, Timer } from "./clock.js";
 /** Another number for every change of the records. */
 const FORMAT = 2;
 /** The kinds that the tables are made of. */
-const KINDS: readonly Kind[] = ["Node", "ServiceCIDR", "Service", "EndpointSlice"];
+const KINDS: readonly Kind[] = [
+	"Node",
+	"ServiceCIDR",
+	"Service",
+	"EndpointSlice",
+	"Namespace",
+	"NetworkPolicy",
+	"ClusterNetworkPolicy",
+];
 /** Changes that come together are written together. */
 const SETTLE_MS = 1000;
 /** Between two writes. */

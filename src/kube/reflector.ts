@@ -35,6 +35,12 @@ export interface Resource {
 	list?: "whole";
 	/** Some servers do not have it: then there are none. */
 	optional?: boolean;
+	/** Where servers that do not have it there have it, with `optional`. */
+	otherPaths?: readonly string[];
+	/** Until a server that does not have it is asked again. */
+	absentMs?: number;
+	/** Only the objects' metadata is asked for. */
+	metadataOnly?: boolean;
 }
 
 export interface ReflectorOptions {
@@ -98,6 +104,8 @@ export class Reflector {
 	#wholeFrom = "0";
 	#lagging = 0;
 	#absences = 0;
+	/** Index in the resource's paths. */
+	#path = 0;
 	/** The present loss of the watch is in `reconnects`. */
 	#counted = false;
 	/** Streamed lists are not asked for before. */
@@ -228,7 +236,7 @@ export class Reflector {
 	async #checkAge(version: Version): Promise<void> {
 		const { client, resource } = this.#options;
 		// Without selectors: the server reads one object, whatever there are.
-		const path = `${resource.path}?limit=1`;
+		const path = `${this.#pathOf(resource)}?limit=1`;
 		const answer = await client.send({ path, signal: this.#ended.signal });
 		if (answer.status !== 200) throw await failureOf(answer);
 		const items = new ListItems();
@@ -326,12 +334,17 @@ export class Reflector {
 			([, value]) => value !== "",
 		);
 		const parameters = new URLSearchParams(given);
-		const path = `${resource.path}?${parameters}`;
-		const answer = await client.send({ path, signal: this.#ended.signal });
+		const path = `${this.#pathOf(resource)}?${parameters}`;
+		const accept = resource.metadataOnly ? { accept: acceptMetadata(query.watch === "1") } : {};
+		const answer = await client.send({ path, ...accept, signal: this.#ended.signal });
 		if (answer.status === 200) return answer;
 		const failure = await failureOf(answer);
 		if (failure.remedy === "unwell") client.avoid(answer.connection);
 		throw failure;
+	}
+
+	#pathOf({ path, otherPaths = [] }: Resource): string {
+		return [path, ...otherPaths][this.#path]!;
 	}
 
 	/** Hands on each chunk; the next one is read when that is done. @throws Error also when none comes for `idleMs` */
@@ -390,6 +403,10 @@ export class Reflector {
 				break;
 			case "absent":
 				if (resource.optional !== true) break;
+				if (resource.otherPaths !== undefined) {
+					this.#version = undefined;
+					this.#path = (this.#path + 1) % (1 + resource.otherPaths.length);
+				}
 				if (++this.#absences < ABSENCES) return this.#backoff.next();
 				if (!(await this.#isApi())) break;
 				mirror.begin();
@@ -397,7 +414,7 @@ export class Reflector {
 				this.#version = undefined;
 				this.#problem = undefined;
 				this.#note({ synced: true, absent: true, heardAt: clock.now() });
-				return jitter(ABSENT_MS);
+				return jitter(resource.absentMs ?? ABSENT_MS);
 			case "forbidden":
 				this.#setProblem(`Cannot watch ${kinds}: ${error.message}`);
 				onChange();
@@ -445,6 +462,12 @@ export class Reflector {
 }
 
 class NonsenseError extends Error {}
+
+/** Servers since 1.15 answer with metadata alone; any other answers with whole objects. */
+function acceptMetadata(watch: boolean): string {
+	const as = watch ? "PartialObjectMetadata" : "PartialObjectMetadataList";
+	return `application/json;as=${as};g=meta.k8s.io;v=v1,application/json`;
+}
 
 const INITIAL_EVENTS_END = "k8s.io/initial-events-end";
 const STANDS_STILL = "the answer stands still";

@@ -31,5 +31,15 @@ export function resourcesOf(nodeName: string): (Resource & { kind: Kind })[] {
 			path: "/apis/discovery.k8s.io/v1/endpointslices",
 			selectors: NOT_HEADLESS,
 		},
+		{ kind: "Namespace", path: "/api/v1/namespaces", metadataOnly: true },
+		{ kind: "NetworkPolicy", path: "/apis/networking.k8s.io/v1/networkpolicies" },
+		{
+			kind: "ClusterNetworkPolicy",
+			path: "/apis/policy.networking.k8s.io/v1beta1/clusternetworkpolicies",
+			otherPaths: ["/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"],
+			// Its definition is not part of Kubernetes, and may be installed at any time.
+			optional: true,
+			absentMs: 60_000,
+		},
 	];
 }

@@ -5,7 +5,7 @@
  * another object now (another uid): then what was there before is gone.
  */
 import { isDeepStrictEqual } from "node:util";
-import { type Reading, readObject } from "../cluster/kinds.js";
+import { isStandIn, type Reading, readObject } from "../cluster/kinds.js";
 import type { Problem } from "../cluster/snapshot.js";
 import type { Kind, Records, Store } from "../cluster/store.js";
 import { Turns } from "../loop/turns.js";
@@ -113,11 +113,12 @@ export class StoreMirror<K extends Kind> implements Mirror {
 			this.#faults.set(key, `Cannot accept ${kind} ${key}: ${reading.skipped}`);
 			return undefined;
 		}
-		const stays = before !== undefined && !isAnother(uidOf(reading), before) ? before : undefined;
+		const known = before !== undefined && !isStandIn(before) && !isAnother(uidOf(reading), before);
+		const stays = known ? before : undefined;
 		const named = key === "" ? `${kind} without a usable name` : `${kind} ${key}`;
 		const rest = stays === undefined ? "" : "; what it said before stays in force";
 		this.#faults.set(key, `Cannot accept ${named}: ${reading.fault}${rest}`);
-		return stays;
+		return stays ?? (reading.instead as Records[K] | undefined);
 	}
 
 	#problems(): Problem[] {

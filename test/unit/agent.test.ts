@@ -753,7 +753,10 @@ t.test("the Kubernetes API as a source, and a restart without it", async (t) => 
 	);
 	t.match(
 		(await made.status()).sources.map(({ kind }) => kind),
-		["Node", "ServiceCIDR", "Service", "Pod", "EndpointSlice"],
+		[
+			...["Node", "ServiceCIDR", "Service", "Pod", "EndpointSlice"],
+			...["Namespace", "NetworkPolicy", "ClusterNetworkPolicy"],
+		],
 	);
 	t.strictSame((await made.status()).problems, []);
 	cluster.remove("nodes", "n3");

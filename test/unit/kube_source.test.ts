@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
-import type { ApiObject, FakeCluster } from "../tools/fake_api/cluster.js";
+import { type ApiObject, type FakeCluster, SERVED } from "../tools/fake_api/cluster.js";
 import { Relay } from "../tools/fake_api/relay.js";
 import { type FakeAnswer, FakeServer } from "../tools/fake_api/server.js";
 import { node, pod, Site } from "../tools/fake_api/site.js";
@@ -245,8 +245,7 @@ t.test("GOAWAY: watches end in peace, new requests use a new connection", async 
 	server.goaway();
 	cluster.put("nodes", node("n3", 3));
 	await site.until("the old watch goes on", () => site.keys("Node") === "n1 n2 n3");
-	for (const plural of ["nodes", "services", "servicecidrs", "pods", "endpointslices"])
-		server.endWatches(plural);
+	for (const plural of Object.keys(SERVED)) server.endWatches(plural);
 	await site.until("new watches", () => server.watched("nodes") && server.watched("pods"));
 	cluster.put("nodes", node("n4", 4));
 	await site.until("they serve", () => site.keys("Node") === "n1 n2 n3 n4");
@@ -356,6 +355,30 @@ t.test("a kind without permission, or not served, leaves the others alone", asyn
 	t.strictSame(site.problems, []);
 });
 
+t.test(
+	"ClusterNetworkPolicies of either version, and a definition that is installed late",
+	async (t) => {
+		const site = new Site(t);
+		fill(site.cluster);
+		const server = await site.server();
+		site.reach(server);
+		const absent = { status: 404, body: "404 page not found\n" };
+		server.answer(/policy.networking.k8s.io/, ...Array.from({ length: 6 }, () => absent));
+		await site.start();
+		await site.until("there are none", () => site.facts("ClusterNetworkPolicy").synced);
+		t.strictSame(site.problems, [], "no fault");
+		server.mend();
+		server.answer(/v1beta1.clusternetworkpolicies/, absent);
+		site.cluster.put("clusternetworkpolicies", {
+			metadata: { name: "c" },
+			spec: { tier: "Admin", priority: 1, subject: { namespaces: {} } },
+		});
+		await site.until("it comes", () => site.keys("ClusterNetworkPolicy") === "c", 1000);
+		server.endWatches("clusternetworkpolicies");
+		await site.until("a watch again", () => site.live && site.problems.length === 0);
+	},
+);
+
 t.test("nonsense is no reason to remove anything", async (t) => {
 	const html = { status: 200, body: "<html>Welcome</html>" } as const;
 	const list = (fields: object) => ({ status: 200, body: JSON.stringify(fields) });
@@ -375,8 +398,7 @@ t.test("nonsense is no reason to remove anything", async (t) => {
 	for (const answer of nonsense) {
 		server.answer(/./, answer);
 		const asked = server.requests.length;
-		for (const plural of ["nodes", "services", "servicecidrs", "pods", "endpointslices"])
-			server.endWatches(plural);
+		for (const plural of Object.keys(SERVED)) server.endWatches(plural);
 		await site.until("it was read", () => server.requests.length > asked + 12);
 		server.mend();
 		t.equal(site.keys("Node"), "n1 n2", String(answer.body));

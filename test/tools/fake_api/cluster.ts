@@ -24,14 +24,22 @@ export interface ClusterEvent {
 }
 
 /** Plural → kind and API group. */
-export const SERVED: Readonly<Record<string, { kind: string; root: string }>> = {
-	nodes: { kind: "Node", root: "/api/v1" },
-	pods: { kind: "Pod", root: "/api/v1" },
-	services: { kind: "Service", root: "/api/v1" },
-	servicecidrs: { kind: "ServiceCIDR", root: "/apis/networking.k8s.io/v1" },
-	endpointslices: { kind: "EndpointSlice", root: "/apis/discovery.k8s.io/v1" },
-	events: { kind: "Event", root: "/apis/events.k8s.io/v1" },
-};
+export const SERVED: Readonly<Record<string, { kind: string; root: string; otherRoot?: string }>> =
+	{
+		nodes: { kind: "Node", root: "/api/v1" },
+		pods: { kind: "Pod", root: "/api/v1" },
+		services: { kind: "Service", root: "/api/v1" },
+		servicecidrs: { kind: "ServiceCIDR", root: "/apis/networking.k8s.io/v1" },
+		namespaces: { kind: "Namespace", root: "/api/v1" },
+		networkpolicies: { kind: "NetworkPolicy", root: "/apis/networking.k8s.io/v1" },
+		clusternetworkpolicies: {
+			kind: "ClusterNetworkPolicy",
+			root: "/apis/policy.networking.k8s.io/v1beta1",
+			otherRoot: "/apis/policy.networking.k8s.io/v1alpha2",
+		},
+		endpointslices: { kind: "EndpointSlice", root: "/apis/discovery.k8s.io/v1" },
+		events: { kind: "Event", root: "/apis/events.k8s.io/v1" },
+	};
 
 export class FakeCluster {
 	version = 100;

@@ -408,7 +408,9 @@ function refuse(
 
 /** [plural, name] of "/api/v1/nodes/n1", "/apis/GROUP/VERSION/namespaces/NS/PLURAL"... */
 function pluralOf(path: string): [plural: string | undefined, name: string | undefined] {
-	for (const [plural, { root }] of Object.entries(SERVED)) {
+	for (const [plural, { root, otherRoot }] of Object.entries(SERVED)) {
+		if (otherRoot !== undefined && path.startsWith(`${otherRoot}/`))
+			return pluralOf(`${root}${path.slice(otherRoot.length)}`);
 		if (!path.startsWith(`${root}/`)) continue;
 		const parts = path.slice(root.length + 1).split("/");
 		const rest = parts[0] === "namespaces" && parts.length > 2 ? parts.slice(2) : parts;

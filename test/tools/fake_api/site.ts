@@ -76,8 +76,8 @@ export class Site {
 	}
 
 	get synced(): boolean {
-		return ["Node", "Service", "ServiceCIDR", "Pod", "EndpointSlice"].every((kind) =>
-			this.store.isSynced(kind as Kind),
+		return ["Node", "Service", "ServiceCIDR", "Pod", "EndpointSlice", "NetworkPolicy"].every(
+			(kind) => this.store.isSynced(kind as Kind),
 		);
 	}
 
