@@ -77,11 +77,12 @@ export class Round {
 	/** @throws Error when it is to be run again */
 	async apply(): Promise<void> {
 		const { nodeName, sources, kernel, peerIds, formerPeers, problems, log } = this.#options;
-		const { config, snapshot, network, changed } = await sources.desired();
+		const { config, snapshot, network, changed, changedServices } = await sources.desired();
 		const { nodes } = snapshot;
 		const isPeer = (name: string) => name !== nodeName && nodes.has(name);
 		this.#compiler.noteNodes(changed);
 		this.#compiler.noteNodes(peerIds.update(changed, isPeer));
+		this.#compiler.noteServices(changedServices);
 		const former = formerPeers.missing(snapshot, changed);
 		const began = performance.now();
 		const input: CompileInput = {
@@ -90,6 +91,8 @@ export class Round {
 			endpoints: this.#options.cni().endpoints(),
 			verdicts: this.#options.prober(),
 			held: former.size === 0 ? undefined : kernel.peerEntries(former),
+			heldServices: () => kernel.serviceEntries(),
+			now: began,
 		};
 		let compiled: CompiledChanges | NotReady;
 		let applied: Applied | undefined;
@@ -99,6 +102,7 @@ export class Round {
 			if (compiled.ready) {
 				const compileMs = Math.round(performance.now() - began);
 				applied = await kernel.change(compiled.tables);
+				this.#compiler.applied();
 				const applyMs = Math.round(performance.now() - began) - compileMs;
 				const { writes, pending } = applied;
 				log.debug({ compileMs, applyMs, writes, pending }, "applied");
@@ -168,7 +172,7 @@ export class Round {
 	}
 
 	#publish(
-		{ self, peers, tables }: CompiledChanges,
+		{ self, services, peers, tables }: CompiledChanges,
 		network: Network,
 		config: Config,
 		packetsFlow: boolean,
@@ -176,7 +180,7 @@ export class Round {
 		const { kernel, pathEvents, pathMemory } = this.#options;
 		const cni = this.#options.cni();
 		const { inForce: before, ready } = this.#state;
-		const now: InForce = { self, network, peers: this.#peers };
+		const now: InForce = { self, network, services, peers: this.#peers };
 		const differences = peerDifferences(this.#peers.take(peers, tables.whole));
 		this.#change({ inForce: now, waitingFor: undefined, failure: undefined });
 		pathEvents.add(differences, Date.now());

@@ -6,17 +6,20 @@
  *  2. peers (peer.ts): a path for each family, with the reason
  *  3. routes (route_table.ts): the owner of each prefix
  *  4. local Pods (endpoints.ts)
+ *  5. Services (services/whole.ts)
  *
  * This is the obvious way, which costs what there is. The agent runs `Compiler` (compiler.ts), which costs what
  * has changed; a test holds the two equal.
  */
 
 import { podPrefixes } from "../cluster/node_object.js";
+import { NO_SERVICES } from "../cluster/service_catalog.js";
 import type { NodeObject, Snapshot } from "../cluster/snapshot.js";
 import type { Config } from "../config/config.js";
 import type { Network } from "../linux/network.js";
 import { Limit, RouteKind } from "../tables/generated.js";
-import { type HeldPeers, noServiceMaps, type Tables } from "../tables/tables.js";
+import { type Prefix, parsePrefix } from "../tables/prefix.js";
+import { type HeldPeers, type HeldServices, noServiceMaps, type Tables } from "../tables/tables.js";
 import { endpointsOf, type LocalPod } from "./endpoints.js";
 import { holdPeers } from "./held_peers.js";
 import { type NotReady, ownNode, ownPrefixes, type SelfView, valuesWith } from "./own_node.js";
@@ -29,6 +32,8 @@ import {
 	sourcesOf,
 } from "./peer.js";
 import { RouteTable } from "./route_table.js";
+import { hostPrefixOf, hostRouteOf, returnRoutes } from "./services/routes.js";
+import { compileServices } from "./services/whole.js";
 
 export type { LocalPod } from "./endpoints.js";
 export type { SelfView } from "./own_node.js";
@@ -38,7 +43,7 @@ export type { PathVerdict } from "./peer_path.js";
 export interface CompileInput {
 	config: Config;
 	/** Nodes are replaced, never changed. */
-	snapshot: Pick<Snapshot, "nodes"> & Partial<Pick<Snapshot, "services" | "synced">>;
+	snapshot: Pick<Snapshot, "nodes"> & Partial<Pick<Snapshot, "catalog" | "services" | "synced">>;
 	network: Network;
 	nodeName: string;
 	/** Node name → peer id. */
@@ -48,6 +53,10 @@ export interface CompileInput {
 	verdicts?: PathVerdicts;
 	/** Of Nodes that may exist although the snapshot does not name them; default: none. */
 	held?: HeldPeers | undefined;
+	/** What the kernel has of Services; asked once, before anything is compiled. Default: nothing. */
+	heldServices?: () => HeldServices;
+	/** ms, of a clock that never goes back; default 0. */
+	now?: number;
 }
 
 /** `ready: false`: this Node cannot be compiled (yet); the tables in force stay. */
@@ -84,7 +93,7 @@ export function compile(input: CompileInput): CompileResult {
 	};
 	const { before, after } = ownPrefixes(own);
 	const table = new RouteTable();
-	for (const { prefix, kind } of before) table.add(prefix, kind);
+	for (const { prefix, kind, flags } of before) table.add(prefix, kind, Limit.NO_PEER, flags);
 
 	for (const node of byName(snapshot.nodes.values())) {
 		if (node.name === nodeName) continue;
@@ -110,15 +119,34 @@ export function compile(input: CompileInput): CompileResult {
 		probed.push(...part.probed.map(([, peer]) => peer));
 	}
 
-	for (const { prefix, kind } of after) table.add(prefix, kind);
+	const addOwn = (prefix: Prefix, kind: RouteKind, flags: number) => {
+		if (!table.add(prefix, kind, Limit.NO_PEER, flags)) return;
+		const route = hostRouteOf(own, prefix.text, kind);
+		if (route !== undefined) tables.hostRoutes.set(prefix.text, route);
+	};
+	for (const { prefix, kind, flags } of after) addOwn(prefix, kind, flags);
+	if (input.config.fairwayProxy.enable) {
+		const services = compileServices(own, snapshot.nodes, snapshot.catalog ?? NO_SERVICES);
+		Object.assign(tables, services.maps);
+		problems.push(...services.problems);
+		for (const [address, { kind, flags }] of services.routes) {
+			const prefix = parsePrefix(hostPrefixOf(address));
+			if (kind === RouteKind.HOST) table.flag(prefix.text, flags);
+			else addOwn(prefix, kind, flags);
+		}
+	}
+	for (const route of returnRoutes(own)) tables.hostRoutes.set(route.prefix, route);
 	const routes = table.routes(own);
 	problems.push(...tooManyRoutes(routes.size));
-	const hasRouteMtu = [...routes.values()].some(({ mtu }) => mtu !== 0);
+	const values = valuesWith(own, {
+		hasRouteMtu: [...routes.values()].some(({ mtu }) => mtu !== 0),
+		hasStackRoutes: [...routes.values()].some(({ kind }) => kind === RouteKind.STACK),
+	});
 	if (input.held !== undefined)
 		problems.push(...holdPeers(input.held, own.self, { ...tables, routes }));
 	return {
 		ready: true,
-		tables: { ...valuesWith(own, hasRouteMtu), ...tables, routes },
+		tables: { ...values, ...tables, routes },
 		peers,
 		probed,
 		self: own.view,

@@ -8,8 +8,8 @@ import { type Config, type FlowTimeouts, tunnelPort } from "../config/config.js"
 import type { Network } from "../linux/network.js";
 import { macWord, parseAddress } from "../tables/address.js";
 import type { TableValues } from "../tables/changes.js";
-import { FlowState, Limit, NodeFlag, RouteKind } from "../tables/generated.js";
-import { hostPrefix, type Prefix, parsePrefix } from "../tables/prefix.js";
+import { FlowState, Limit, NodeFlag, RouteFlag, RouteKind } from "../tables/generated.js";
+import { containsAddress, hostPrefix, type Prefix, parsePrefix } from "../tables/prefix.js";
 import type { Tables } from "../tables/tables.js";
 import { KernelRoutes } from "./kernel_routes.js";
 import type { PathContext } from "./peer_path.js";
@@ -34,7 +34,9 @@ export interface SelfView {
 /** Replaced, never changed. */
 export interface OwnNode {
 	config: Config;
-	/** Where Services are; the Node's own stack serves them. */
+	/**
+	 * With Services: service CIDRs. Without: wherever Services are, which are for the Node's own stack to serve.
+	 */
 	services: readonly Prefix[];
 	self: Self;
 	/** What the choice of a peer's path depends on. */
@@ -96,8 +98,13 @@ export function ownNode({
 		address6: snatAddress(6, transport, node, network, kernel),
 	};
 	const wires = wireInterfaces(network, transport, kernel);
-	const services = [...config.serviceCIDRs.map(parsePrefix), ...(snapshot.services ?? [])];
-	const stackSnat = services.length > 0 && !config.noSNAT;
+	const { enable, proxyAll, externalClusterIP } = config.fairwayProxy;
+	const services = [
+		...config.serviceCIDRs.map(parsePrefix),
+		...servicePrefixes(config, snapshot.services ?? []),
+	];
+	// With Services, only while the stack has some of them (`valuesWith`), or all NodePorts.
+	const stackSnat = (enable ? !proxyAll : services.length > 0) && !config.noSNAT;
 	const own: OwnNode = {
 		config,
 		services,
@@ -124,6 +131,8 @@ export function ownNode({
 					NodeFlag.CONFIGURED |
 					(config.noSNAT ? 0 : NodeFlag.SNAT) |
 					(stackSnat ? NodeFlag.STACK_SNAT : 0) |
+					(enable && proxyAll ? NodeFlag.SERVES_ALL : 0) |
+					(enable && externalClusterIP ? NodeFlag.SERVES_CLUSTER_IPS : 0) |
 					(config.trafficEncapMode === "encap" ? 0 : NodeFlag.SENDS_UNTUNNELLED),
 				vni: config.tunnelVNI,
 				snatAddress4: snat.address4,
@@ -157,29 +166,67 @@ function notReady(reason: string, problems: string[]): NotReady {
 	return { ready: false, reason, problems };
 }
 
-/** @param hasRouteMtu some route has an MTU of its own */
-export function valuesWith({ values }: OwnNode, hasRouteMtu: boolean): TableValues {
+/**
+ * @param hasRouteMtu some route has an MTU of its own
+ * @param hasStackRoutes some Service is the Node's own stack's
+ */
+export function valuesWith(
+	{ config, values }: OwnNode,
+	{ hasRouteMtu, hasStackRoutes }: { hasRouteMtu: boolean; hasStackRoutes: boolean },
+): TableValues {
 	const { nodeConfig } = values;
-	const flags = nodeConfig.flags | (hasRouteMtu ? NodeFlag.ROUTE_MTU : 0);
-	return { ...values, nodeConfig: { ...nodeConfig, flags } };
+	const stackSnat = values.stackSnat || (hasStackRoutes && !config.noSNAT);
+	const flags =
+		nodeConfig.flags |
+		(hasRouteMtu ? NodeFlag.ROUTE_MTU : 0) |
+		(stackSnat ? NodeFlag.STACK_SNAT : 0);
+	return { ...values, stackSnat, nodeConfig: { ...nodeConfig, flags } };
+}
+
+/** Of where the cluster's Services are, what this Node depends on: with Services, the CIDRs alone. */
+export function servicePrefixes(
+	{ fairwayProxy }: Config,
+	prefixes: readonly Prefix[],
+): readonly Prefix[] {
+	if (!fairwayProxy.enable) return prefixes;
+	// That of one address is a Service's own.
+	return prefixes.filter(({ family, length }) => length < (family === 4 ? 32 : 128));
+}
+
+export interface OwnPrefix {
+	prefix: Prefix;
+	kind: RouteKind;
+	/** RouteFlag */
+	flags: number;
 }
 
 /**
  * The prefixes of this Node in routes, in order of precedence: its addresses, its Pods, and after those of
- * peers the Services, which its own stack serves.
+ * peers the service CIDRs, or what of Services its own stack serves.
  */
-export function ownPrefixes({ self, services }: OwnNode): {
-	before: { prefix: Prefix; kind: RouteKind }[];
-	after: { prefix: Prefix; kind: RouteKind }[];
+export function ownPrefixes({ config, self, services }: OwnNode): {
+	before: OwnPrefix[];
+	after: OwnPrefix[];
 } {
-	const hosts = [...self.gateways, ...self.addresses].flatMap((address) => {
+	const { enable, proxyAll, nodePortAddresses } = config.fairwayProxy;
+	const ranges = nodePortAddresses.map(parsePrefix);
+	const hasNodePorts = (address: string, bytes: Uint8Array) => {
+		if (!enable || !proxyAll) return false;
+		return ranges.length === 0
+			? !self.gateways.includes(address)
+			: ranges.some((range) => containsAddress(range, bytes));
+	};
+	const hosts = [...self.gateways, ...self.addresses].flatMap((address): OwnPrefix[] => {
 		const bytes = parseAddress(address);
-		return bytes === undefined ? [] : [{ prefix: hostPrefix(bytes), kind: RouteKind.HOST }];
+		if (bytes === undefined) return [];
+		const flags = hasNodePorts(address, bytes) ? RouteFlag.NODE_PORTS : 0;
+		return [{ prefix: hostPrefix(bytes), kind: RouteKind.HOST, flags }];
 	});
-	const pods = self.podCidrs.map((prefix) => ({ prefix, kind: RouteKind.LOCAL_PODS }));
+	const pods = self.podCidrs.map((prefix) => ({ prefix, kind: RouteKind.LOCAL_PODS, flags: 0 }));
+	const kind = enable ? RouteKind.SERVICE : RouteKind.STACK;
 	return {
 		before: [...hosts, ...pods],
-		after: services.map((prefix) => ({ prefix, kind: RouteKind.STACK })),
+		after: services.map((prefix) => ({ prefix, kind, flags: 0 })),
 	};
 }
 

@@ -49,6 +49,11 @@ export class Owners<C extends Claimant> {
 		return false;
 	}
 
+	/** Something else about the key has changed. */
+	touch(key: string): void {
+		this.#touched.add(key);
+	}
+
 	/** The keys that were claimed or released since the last call. */
 	takeTouched(): ReadonlySet<string> {
 		const touched = this.#touched;

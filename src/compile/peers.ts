@@ -20,7 +20,7 @@ import {
 	removeEntry,
 } from "../tables/changes.js";
 import { Limit, type Peer, RouteKind } from "../tables/generated.js";
-import type { Prefix } from "../tables/prefix.js";
+import { type Prefix, parsePrefix } from "../tables/prefix.js";
 import { OutsideRoutes } from "./outside_routes.js";
 import { type OwnNode, ownPrefixes } from "./own_node.js";
 import { type Claimant, Owners } from "./owners.js";
@@ -35,6 +35,7 @@ import {
 } from "./peer.js";
 import type { PathVerdict } from "./peer_path.js";
 import { routeOf } from "./route_table.js";
+import { hostPrefixOf, hostRouteOf, type ServiceRoute } from "./services/routes.js";
 
 export interface PeersInput {
 	nodeName: string;
@@ -60,10 +61,11 @@ interface Own extends Claimant {
 	readonly node: undefined;
 	readonly prefix: Prefix;
 	readonly kind: RouteKind;
+	readonly flags: number;
 }
 
 /** Of prefixes, in order of precedence. */
-const Rank = { BEFORE_PEERS: 0, PEER: 1, AFTER_PEERS: 2 } as const;
+const Rank = { BEFORE_PEERS: 0, PEER: 1, AFTER_PEERS: 2, SERVICE: 3 } as const;
 
 export class PeersArea {
 	readonly #own: OwnNode;
@@ -75,6 +77,13 @@ export class PeersArea {
 	readonly #outside: OutsideRoutes;
 	/** Nodes without an id that the tables have room for. */
 	readonly #withoutId = new Set<string>();
+	/** Addresses of Services that have a route of their own. */
+	readonly #services = new Map<string, Own>();
+	/** Flags of this Node's own addresses, beside those that they have anyway. */
+	readonly #flags = new Map<string, number>();
+	/** Prefixes of the Node's own stack; those of this Node with an MTU of their own. */
+	readonly #stack = new Set<string>();
+	readonly #withMtu = new Set<string>();
 
 	constructor(own: OwnNode) {
 		this.#own = own;
@@ -86,10 +95,10 @@ export class PeersArea {
 		] as const) {
 			// The first in order has what is there twice.
 			const claimed = new Set<string>();
-			for (const { prefix, kind } of prefixes) {
+			for (const { prefix, kind, flags } of prefixes) {
 				if (claimed.has(prefix.text)) continue;
 				claimed.add(prefix.text);
-				this.#claimPrefix(prefix, { rank, name: "", node: undefined, prefix, kind });
+				this.#claimPrefix(prefix, { rank, name: "", node: undefined, prefix, kind, flags });
 			}
 		}
 	}
@@ -100,7 +109,12 @@ export class PeersArea {
 
 	/** Some route has an MTU of its own. */
 	get hasRouteMtu(): boolean {
-		return this.#outside.hasMtu;
+		return this.#outside.hasMtu || this.#withMtu.size > 0;
+	}
+
+	/** Some prefix is the Node's own stack's to serve. */
+	get hasStackRoutes(): boolean {
+		return this.#stack.size > 0;
 	}
 
 	/** In order. */
@@ -117,6 +131,27 @@ export class PeersArea {
 	entry(index: number, verdict: PathVerdict | undefined): Peer | undefined {
 		const known = this.#byId.get(index >> 1);
 		return known && pathEntry(this.#own, known.node, (index & 1) === 1 ? 6 : 4, verdict);
+	}
+
+	/** The route of a Service's address, until another one; it is in the next update. */
+	setService(address: string, route: ServiceRoute | undefined): void {
+		const text = hostPrefixOf(address);
+		const before = this.#services.get(text);
+		if (before !== undefined && this.#prefixes.release(text, before))
+			this.#outside.uncover(before.prefix);
+		this.#services.delete(text);
+		if (this.#flags.delete(text)) this.#prefixes.touch(text);
+		if (route === undefined) return;
+		const { kind, flags } = route;
+		if (kind === RouteKind.HOST) {
+			this.#flags.set(text, flags);
+			this.#prefixes.touch(text);
+			return;
+		}
+		const prefix = parsePrefix(text);
+		const own: Own = { rank: Rank.SERVICE, name: "", node: undefined, prefix, kind, flags };
+		this.#services.set(text, own);
+		this.#claimPrefix(prefix, own);
 	}
 
 	/** @param names Nodes that may have changed in any way */
@@ -208,13 +243,23 @@ export class PeersArea {
 			const owner = this.#prefixes.get(key);
 			// Put again by the peer that owns it.
 			removeEntry(maps.hostRoutes, key);
+			this.#stack.delete(key);
+			this.#withMtu.delete(key);
 			if (owner === undefined) removeEntry(maps.routes, key);
 			else if (owner.node !== undefined) stale.add(owner);
-			else {
-				const { prefix, kind } = owner;
-				putEntry(maps.routes, key, routeOf(this.#own, prefix, kind, Limit.NO_PEER));
-			}
+			else this.#putOwn(owner, maps);
 		}
+	}
+
+	#putOwn({ prefix, kind, flags: own }: Own, { routes, hostRoutes }: MapChanges): void {
+		const { text } = prefix;
+		const flags = own | (kind === RouteKind.HOST ? (this.#flags.get(text) ?? 0) : 0);
+		const route = routeOf(this.#own, prefix, kind, Limit.NO_PEER, flags);
+		putEntry(routes, text, route);
+		if (kind === RouteKind.STACK) this.#stack.add(text);
+		if (route.mtu !== 0) this.#withMtu.add(text);
+		const hostRoute = hostRouteOf(this.#own, text, kind);
+		if (hostRoute !== undefined) putEntry(hostRoutes, text, hostRoute);
 	}
 
 	#compile(peer: KnownPeer, verdicts: PathVerdicts, { maps, views, probed }: PeerChanges): void {

@@ -10,16 +10,24 @@ interface Entry {
 	prefix: Prefix;
 	kind: RouteKind;
 	peer: number;
+	/** RouteFlag, beside those of `routeOf`. */
+	flags: number;
 }
 
 export class RouteTable {
 	readonly #entries = new Map<string, Entry>();
 
 	/** Adds a prefix. False: it already has an owner. */
-	add(prefix: Prefix, kind: RouteKind, peer: number = Limit.NO_PEER): boolean {
+	add(prefix: Prefix, kind: RouteKind, peer: number = Limit.NO_PEER, flags = 0): boolean {
 		if (this.#entries.has(prefix.text)) return false;
-		this.#entries.set(prefix.text, { prefix, kind, peer });
+		this.#entries.set(prefix.text, { prefix, kind, peer, flags });
 		return true;
+	}
+
+	/** Of a prefix that has an owner. */
+	flag(prefix: string, flags: number): void {
+		const entry = this.#entries.get(prefix);
+		if (entry !== undefined) entry.flags |= flags;
 	}
 
 	/** With what of the outside needs an entry, and the flags of all. */
@@ -30,9 +38,9 @@ export class RouteTable {
 		if ([...this.#entries.values()].some(({ prefix }) => coversMapped(prefix)))
 			this.add(ANY_IPV4, RouteKind.OUTSIDE);
 		return new Map(
-			[...this.#entries.values()].map(({ prefix, kind, peer }) => [
+			[...this.#entries.values()].map(({ prefix, kind, peer, flags }) => [
 				prefix.text,
-				routeOf(own, prefix, kind, peer),
+				routeOf(own, prefix, kind, peer, flags),
 			]),
 		);
 	}
@@ -42,12 +50,18 @@ export class RouteTable {
  * ROUTE_NO_SNAT is on all that lies in one of `snat.excludeCIDRs`; what is outside has the MTU that the kernel's
  * route there has (0: none).
  */
-export function routeOf(own: OwnNode, prefix: Prefix, kind: RouteKind, peer: number): Route {
+export function routeOf(
+	own: OwnNode,
+	prefix: Prefix,
+	kind: RouteKind,
+	peer: number,
+	flags = 0,
+): Route {
 	const excluded = excludedPrefixes(own).some((outer) => contains(outer, prefix));
 	const { routes: kernel } = own.context;
 	return {
 		kind,
-		flags: excluded ? RouteFlag.NO_SNAT : 0,
+		flags: (excluded ? RouteFlag.NO_SNAT : 0) | flags,
 		mtu: kind === RouteKind.OUTSIDE ? (kernel.lookup(prefix.bytes)?.mtu ?? 0) : 0,
 		peer,
 	};

@@ -3,6 +3,7 @@
  * answers and the CNI take it.
  */
 import type { SelfView } from "../compile/compile.js";
+import type { ServiceViews } from "../compile/services/view.js";
 import type { Network } from "../linux/network.js";
 import type { PeerViews } from "./peer_views.js";
 
@@ -12,6 +13,8 @@ export interface InForce {
 	/** The same object with every apply. */
 	readonly peers: PeerViews;
 	readonly network: Network;
+	/** As they are now; made when they are asked for. */
+	readonly services: ServiceViews;
 }
 
 export interface AgentState {

@@ -7,7 +7,8 @@ export function takeIn(tables: Tables | undefined, changes: TableChanges): Table
 	if (tables === undefined && !changes.whole) throw new Error("the first changes are not whole");
 	const after = { ...tables, ...changes.values } as Tables;
 	for (const name of MAPS) {
-		const before = changes.whole ? [] : ((tables?.[name] ?? []) as Iterable<[never, never]>);
+		const stays = !changes.whole || changes.kept?.includes(name);
+		const before = !stays ? [] : ((tables?.[name] ?? []) as Iterable<[never, never]>);
 		const map = new Map<never, never>(before);
 		takeEntries(map, changes.maps[name] as unknown as EntryChanges<never, never>);
 		after[name] = map as never;

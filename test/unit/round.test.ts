@@ -77,7 +77,7 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		sources: {
 			config,
 			desired: async () => ({
-				...{ config, network, changed: names },
+				...{ config, network, changed: names, changedServices: new Set() },
 				snapshot: {
 					nodes: new Map(names.map((name) => [name, node(Number(name.slice(1)))])),
 					problems: [],

@@ -1,0 +1,82 @@
+/** The backends of a port, from the slices of its Service. Pure. */
+import type { EndpointSliceObject } from "../../cluster/endpoint_slice_object.js";
+import { labelOf, NO_LABELS } from "../../cluster/labels.js";
+import { parseAddress } from "../../tables/address.js";
+import { ServiceFlag } from "../../tables/generated.js";
+import type { OwnNode } from "../own_node.js";
+import { inServiceCidr, isHostAddress } from "./addresses.js";
+import type { PortSpec } from "./claims.js";
+import {
+	type Candidate,
+	candidatesOf,
+	type EndpointSets,
+	type Place,
+	setsOf,
+} from "./endpoint_sets.js";
+import type { WantedBackend } from "./ports.js";
+
+const ZONE_LABEL = "topology.kubernetes.io/zone";
+
+/** @param isPod the endpoint is said to be one */
+export type IsUsable = (address: string, isPod: boolean) => boolean;
+
+const LOCAL = ServiceFlag.INTERNAL_LOCAL | ServiceFlag.EXTERNAL_LOCAL;
+
+const places = new WeakMap<OwnNode, Place>();
+
+/** Where this Node is. */
+export function placeOf(own: OwnNode): Place {
+	let place = places.get(own);
+	if (place === undefined) {
+		const { name, labels } = own.self.node;
+		place = { nodeName: name, zone: labelOf(labels ?? NO_LABELS, ZONE_LABEL) ?? "" };
+		places.set(own, place);
+	}
+	return place;
+}
+
+/** All that serve, whichever set they are in. */
+export function backendsOf(
+	slices: readonly EndpointSliceObject[],
+	port: PortSpec,
+	place: Place,
+	isUsable: IsUsable,
+): WantedBackend[] {
+	const { used } = endpointsOf(slices, port, place, isUsable).sets;
+	return used.map(({ candidate: { address, port: number }, state }) => ({
+		...{ address, port: number, state },
+	}));
+}
+
+export function endpointsOf(
+	slices: readonly EndpointSliceObject[],
+	{ name, family, protocol, flags }: PortSpec,
+	place: Place,
+	isUsable: IsUsable,
+): { candidates: Candidate[]; sets: EndpointSets } {
+	const candidates = candidatesOf(slices, family, { name, protocol }).filter(
+		({ address, record }) => isUsable(address, record.target !== undefined),
+	);
+	return { candidates, sets: setsOf(candidates, place, (flags & LOCAL) !== 0) };
+}
+
+/**
+ * Why no packet is sent to an endpoint; undefined: it is a good one. Of another Service's address it would come back
+ * to be translated again, and again.
+ *
+ * @param isService a load balancer or external IP is this address
+ */
+export function refusalOf(
+	address: string,
+	isPod: boolean,
+	own: OwnNode,
+	isService: (address: string) => boolean,
+): string | undefined {
+	const bytes = parseAddress(address);
+	if (bytes === undefined || !isHostAddress(bytes))
+		return "expected an address that a host can have";
+	if (inServiceCidr(address, bytes, own)) return "expected an address outside the service CIDRs";
+	// A Pod's address is in a pod CIDR, which no Service's is.
+	if (!isPod && isService(address)) return "expected an address that is no Service's";
+	return undefined;
+}
