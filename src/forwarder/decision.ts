@@ -3,6 +3,7 @@
  * value; the caller applies its changes, or does not (`fairway explain`).
  */
 import type {
+	Affinity,
 	Flow,
 	FlowKey,
 	Fragment,
@@ -26,6 +27,46 @@ export interface PacketContext {
 	vethWire?: boolean;
 	/** TC: the frame is for another host of the link (PACKET_OTHERHOST). */
 	otherHost?: boolean;
+	/** Which of a Service's backends a new flow gets. Absent: it is not known, so the Decision has all of
+	 * them, and says what holds for each only as far as they agree. */
+	choose?: (candidates: readonly Candidate[]) => Candidate;
+}
+
+/** A backend of a Service that a flow may get. */
+export interface Candidate {
+	/** In `backends`. */
+	id: number;
+	address: string;
+	port: number;
+}
+
+/** Where a Service's client is: a Pod of this Node, beyond the wire, or the Node itself. */
+export type Client = "pod" | "wire" | "host";
+
+/** The Service that a packet goes to, or that its flow began with. */
+export interface ServiceDecision {
+	/** In `services`. */
+	index: number;
+	/** Where the client has sent it; `kind`: enum frontend_kind, undefined where the frontend is no more. */
+	frontend: { address: string; port: number; kind: number | undefined };
+	/** Of a new flow: the set by traffic policy. */
+	set?: "cluster" | "local";
+	/** Of a new flow: the backends in the set; none: it is refused. */
+	candidates?: readonly Candidate[];
+	/** That of the flow, or the one that a new flow gets; undefined: it is refused, or one of `candidates`. */
+	backend?: Candidate;
+	/** Why that one: the flow's, the client's by session affinity, or the choice. */
+	by?: "flow" | "affinity" | "choice";
+}
+
+/** What a new flow gets for its destination. */
+export interface ServiceChoice {
+	/** In `services`. */
+	service: number;
+	backend: Candidate;
+	hasAffinity: boolean;
+	/** The packet's tuple towards the backend. */
+	target: FlowKey;
 }
 
 export type FlowChange =
@@ -73,6 +114,13 @@ export interface Decision {
 	/** The largest IP packet that the route to the outside takes. */
 	outsideMtu?: number;
 	flow?: FlowChange;
+	/** Slots of flows that end. */
+	ended: number[];
+	/** The new entry of `service_affinity`. */
+	affinity?: { client: string; service: number; affinity: Affinity };
+	service?: ServiceDecision;
+	/** Where several backends may be chosen: each, and what becomes of the packet then. */
+	backends?: { backend: Candidate; decision: Decision }[];
 	fragment?: { key: FragmentKey; ports: Fragment };
 	/** A next hop that was resolved by the kernel and may be cached, by index as in `peers`. */
 	nextHop?: { index: number; nextHop: NextHop };

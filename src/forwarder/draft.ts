@@ -15,7 +15,7 @@ import {
 	type ProbeRecord,
 	SlowPathKind,
 } from "../tables/generated.js";
-import type { Decision, PacketContext } from "./decision.js";
+import type { Candidate, Decision, PacketContext } from "./decision.js";
 import { originalKey, replyKey } from "./flow.js";
 import { type Packet, parse } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
@@ -75,10 +75,14 @@ export class Draft {
 		return this.decision;
 	}
 
-	/** Hands the packet, unchanged, to the slow path. The packet itself ends here. */
-	handUp(kind: number, packet: Packet, mtu: number, why: string): Decision {
+	/**
+	 * Hands the packet, unchanged, to the slow path. The packet itself ends here.
+	 *
+	 * @param reason enum drop_reason of REFUSED
+	 */
+	handUp(kind: number, packet: Packet, mtu: number, why: string, reason?: number): Decision {
 		const { decision } = this;
-		const answered = ANSWERED.get(kind);
+		const answered = kind === SlowPathKind.REFUSED ? reason : ANSWERED.get(kind);
 		// Nobody is told of these (RFC 1812, 4.3.2.7; RFC 4443, 2.4).
 		if (answered !== undefined && (packet.icmpError || packet.isLaterFragment))
 			return this.drop(answered, why);
@@ -133,6 +137,17 @@ export class Draft {
 		this.decision.flow = { kind: "create", slot, flow, reply: replyKey(flow) };
 	}
 
+	/** Ends a flow: both its tuples go. */
+	end(slot: number): void {
+		this.decision.ended.push(slot);
+	}
+
+	choose(candidates: readonly Candidate[]): Candidate {
+		const { choose } = this.context;
+		if (choose === undefined) throw new Error("Cannot choose a backend: the context has no choice");
+		return choose(candidates);
+	}
+
 	/** Stores the new state of a known flow. */
 	keep(slot: number, flow: Flow): void {
 		this.decision.flow = { kind: "update", slot, flow };
@@ -180,6 +195,7 @@ function undecided(frame: Buffer): Decision {
 		peer: Limit.NO_PEER,
 		mtu: 0,
 		packet: frame,
+		ended: [],
 		events: [],
 		records: [],
 		steps: [],

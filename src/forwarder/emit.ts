@@ -32,7 +32,7 @@ import {
 import type { Packet } from "./packet.js";
 import { peerIndex } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
-import { encapsulate } from "./tunnel.js";
+import { encapsulate, FIXED_MAC } from "./tunnel.js";
 
 /** Where a packet goes. Nothing has been changed yet. */
 export interface Way {
@@ -63,6 +63,18 @@ export function wayToPod(draft: Draft, endpoint: Endpoint): Way {
 			return decision;
 		},
 	};
+}
+
+/** Into fairway0, where the kernel's reverse path check expects peers' Pods and Services. */
+export function intoHost(draft: Draft, { frame }: Packet): Decision {
+	const { node, decision } = draft;
+	writeMac(frame, 0, node.gatewayMac);
+	FIXED_MAC.copy(frame, 6);
+	decision.packet = frame;
+	decision.ifindex = node.hostIfindex;
+	decision.action = Action.HOST;
+	draft.note("emit", "into the Node, as if received on fairway0");
+	return decision;
 }
 
 /** To a peer: by its path; with `native`, never encapsulated. */

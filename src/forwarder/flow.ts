@@ -228,6 +228,12 @@ function stateOf(protocol: number, flags: number): number {
 	}
 }
 
+/** The client opens another connection on a flow that is over. */
+export function beginsAgain({ flags }: Flow, { key, l4Type }: Packet): boolean {
+	if (key.protocol === Protocol.TCP) return (flags & (BOTH_FINS | RESETS)) !== 0 && isSyn(l4Type);
+	return key.protocol === Protocol.SCTP && (flags & RESETS) !== 0 && l4Type === SctpChunk.INIT;
+}
+
 function isSyn(tcp: number): boolean {
 	return (tcp & (TcpFlag.SYN | TcpFlag.ACK)) === TcpFlag.SYN;
 }

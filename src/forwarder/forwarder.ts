@@ -6,6 +6,7 @@
  * mtu, tunnel, next_hop, rewrite, checksum.
  */
 import { Hook } from "../tables/generated.js";
+import { decideForAll } from "./candidates.js";
 import type { Decision, PacketContext } from "./decision.js";
 import { Draft, notConfigured } from "./draft.js";
 import { fromHost } from "./from_host.js";
@@ -16,7 +17,14 @@ import type { TableReader } from "./table_reader.js";
 import { toPod } from "./to_pod.js";
 import { toWire } from "./to_wire.js";
 
-export type { Decision, FlowChange, PacketContext, Step } from "./decision.js";
+export type {
+	Candidate,
+	Decision,
+	FlowChange,
+	PacketContext,
+	ServiceDecision,
+	Step,
+} from "./decision.js";
 export type {
 	FibAnswer,
 	FibQuery,
@@ -33,6 +41,16 @@ export type {
  * @param frame a whole Ethernet frame, which is not changed
  */
 export function forward(
+	hook: number,
+	frame: Buffer,
+	context: PacketContext,
+	tables: TableReader,
+): Decision {
+	if (context.choose !== undefined) return decide(hook, frame, context, tables);
+	return decideForAll((choose) => decide(hook, frame, { ...context, choose }, tables));
+}
+
+function decide(
 	hook: number,
 	frame: Buffer,
 	context: PacketContext,

@@ -91,7 +91,10 @@ export function fromHost(draft: Draft): Decision {
 		if (packet.portsUnknown) {
 			return draft.drop(DropReason.FRAGMENT_UNKNOWN, "its first fragment was not seen");
 		}
-		const begun = trackTranslated(draft, packet, gatewayAddress(node, packet.family), route);
+		const begun = trackTranslated(draft, packet, {
+			address: gatewayAddress(node, packet.family),
+			route,
+		});
 		if ("action" in begun) return begun;
 		flow = begun;
 	}

@@ -5,6 +5,8 @@ import { readMac } from "../tables/address.js";
 import {
 	DropReason,
 	type Endpoint,
+	type Flow,
+	FlowDirection,
 	type FlowKey,
 	Limit,
 	NodeFlag,
@@ -13,19 +15,20 @@ import {
 	RouteKind,
 	SlowPathKind,
 } from "../tables/generated.js";
-import type { Decision } from "./decision.js";
+import type { Decision, ServiceChoice } from "./decision.js";
 import type { Draft } from "./draft.js";
 import {
 	checkTtl,
 	fit,
 	fragmentAboveMtu,
+	intoHost,
 	tooBig,
 	type Way,
 	wayOutside,
 	wayToPeer,
 	wayToPod,
 } from "./emit.js";
-import { answersStack, lookUp } from "./flow.js";
+import { answersStack, isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import {
 	checkNeighbourDiscovery,
@@ -36,13 +39,17 @@ import {
 import { Ethertype, ethertype, isIp, type Packet } from "./packet.js";
 import { decrementTtl } from "./rewrite.js";
 import {
+	gatewayAddress,
 	isAddressLost,
 	isLinkLocal,
 	isLinkMulticast,
 	isMulticast,
+	routeOf,
 	routeOfRemote,
+	routeRemembered,
 	snatAddress,
 } from "./route.js";
+import { backendIdOf, mayServe, noteService, serve, stillServed } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, packetTarget, track, trackTranslated, translated } from "./track.js";
 import { isForged } from "./tunnel.js";
@@ -79,36 +86,39 @@ export function fromPod(draft: Draft): Decision {
 
 	// 5. Flow
 	resolvePorts(packet, tables, draft.decision, tables.endpoint(key.source)?.index ?? 0);
-	const found = lookUp(packet, tables, node, draft.now);
-	const known = found && isAddressLost(found.flow, node, tables) ? undefined : found;
+	const found = withAddress(draft, lookUp(packet, tables, node, draft.now));
+	const known = stillServed(draft, packet, found, "pod");
 	draft.note("flow", flowText(packet, known));
+	noteService(draft, known);
+
+	// Service
+	const served = known ? undefined : toService(draft, packet);
+	if (served !== undefined && "action" in served) return served;
 
 	// 6. Route
 	const remembered = packet.icmpError ? undefined : known?.flow;
 	// The stack may have translated what this answers.
 	const isForStack = answersStack(known);
-	const to = packetTarget(packet, known);
+	const to = served?.target ?? packetTarget(packet, known);
 	const route = isForStack
 		? { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER }
-		: routeOfRemote(remembered, to.destination, node, tables);
-	const needsSnat =
+		: routeOfPacket(draft, to.destination, remembered);
+	const isLeaving =
 		route.kind === RouteKind.OUTSIDE &&
 		(node.flags & NodeFlag.SNAT) !== 0 &&
 		(route.flags & RouteFlag.NO_SNAT) === 0;
 	const way = wayTo(draft, packet, to, route, {
 		known: packet.icmpError ? undefined : known,
-		wantsSource: needsSnat && known === undefined,
+		wantsSource: isLeaving && known === undefined,
 	});
 	if (way !== undefined && "action" in way) return way;
 	if (way === undefined) {
-		track(draft, packet, known, isForStack ? undefined : route);
-		return draft.pass(
-			isForStack
-				? "an answer to what came through the Node's own stack"
-				: route.kind === RouteKind.STACK
-					? `${key.destination} is an address of Services, which are the Node's own stack's`
-					: `${key.destination} is an address of this Node`,
-		);
+		if (isForStack || served === undefined) {
+			track(draft, packet, known, isForStack ? undefined : route);
+			return toNode(draft, packet, known, route, isForStack);
+		}
+		const begun = trackTranslated(draft, packet, { address: undefined, choice: served, route });
+		return "action" in begun ? begun : toNode(draft, packet, begun, route, false);
 	}
 
 	// 7. TTL
@@ -121,7 +131,7 @@ export function fromPod(draft: Draft): Decision {
 
 	// 9 and 10. SNAT and flow
 	let flow: FlowEntry | undefined;
-	if (known === undefined && needsSnat) {
+	if (known === undefined && (isLeaving || served !== undefined)) {
 		if (packet.icmpError) {
 			return draft.drop(DropReason.ICMP_UNRELATED, "an ICMP error about no flow of this Pod");
 		}
@@ -129,8 +139,14 @@ export function fromPod(draft: Draft): Decision {
 			const why = "the first fragment, which has the ports, was not seen yet";
 			return draft.handUp(SlowPathKind.HOLD, packet, way.mtu, why);
 		}
-		const address = way.source || snatAddress(node, packet.family);
-		const begun = trackTranslated(draft, packet, address, route, way);
+		const isHairpin = served !== undefined && to.destination === key.source;
+		const address = isHairpin
+			? gatewayAddress(node, packet.family)
+			: isLeaving
+				? way.source || snatAddress(node, packet.family)
+				: undefined;
+		const { gateway } = way;
+		const begun = trackTranslated(draft, packet, { address, choice: served, route, gateway });
 		if ("action" in begun) return begun;
 		flow = begun;
 	} else {
@@ -143,6 +159,61 @@ export function fromPod(draft: Draft): Decision {
 	if (way.isUnresolved) draft.tellUnresolved(packet);
 	decrementTtl(rewritten);
 	return way.emit(rewritten);
+}
+
+/** The flow, unless the Node has lost the address that its source is translated to. */
+function withAddress(draft: Draft, found: FlowEntry | undefined): FlowEntry | undefined {
+	if (found === undefined || !isAddressLost(found.flow, draft.node, draft.tables)) return found;
+	draft.end(found.slot);
+	return undefined;
+}
+
+/** The backend of a packet without a flow; undefined: it goes to no Service. */
+function toService(draft: Draft, packet: Packet): ServiceChoice | Decision | undefined {
+	const route = routeOf(packet.key.destination, draft.tables);
+	if (packet.portsUnknown && mayServe(route)) {
+		const why = "the first fragment, which tells whether it is a Service's, was not seen yet";
+		if (route.kind !== RouteKind.HOST) return draft.handUp(SlowPathKind.HOLD, packet, 0, why);
+		// The Node's reassembly gets the packet now, the slow path a copy.
+		draft.copyUp(SlowPathKind.HOLD, packet, 0);
+		return undefined;
+	}
+	return serve(draft, packet, route, "pod");
+}
+
+/** Answered TCP to what has become a Service's goes on by its old route. */
+function routeOfPacket(
+	{ node, tables }: Draft,
+	destination: string,
+	remembered: Flow | undefined,
+): Route {
+	const route = routeOfRemote(remembered, destination, node, tables);
+	if (route.kind !== RouteKind.SERVICE || remembered === undefined) return route;
+	return routeRemembered(remembered);
+}
+
+/** To the Node itself: a backend of a Service, or a client of one. */
+function toNode(
+	draft: Draft,
+	packet: Packet,
+	flow: FlowEntry | undefined,
+	{ kind }: Route,
+	isForStack: boolean,
+): Decision {
+	const { destination } = packet.key;
+	if (flow !== undefined && isTranslated(flow.flow) && backendIdOf(flow.flow) !== 0) {
+		const rewritten = translated(draft, packet, flow);
+		// The kernel expects what comes from a Service's address by fairway0.
+		if (flow.direction === FlowDirection.REPLY) return intoHost(draft, rewritten);
+		draft.decision.packet = rewritten.frame;
+		return draft.pass("the Service's endpoint is this Node");
+	}
+	if (isForStack) return draft.pass("an answer to what came through the Node's own stack");
+	return draft.pass(
+		kind === RouteKind.STACK
+			? `${destination} is an address of Services, which are the Node's own stack's`
+			: `${destination} is an address of this Node`,
+	);
 }
 
 /** Checks the source; undefined: it is the Pod's own. */
@@ -179,6 +250,10 @@ function wayTo(
 			return wayToLocalPod(draft, packet, to);
 		case RouteKind.PEER:
 			return wayToPeer(draft, packet, route.peer);
+		case RouteKind.SERVICE: {
+			const why = `${to.destination} is another Service's address, and no endpoint's`;
+			return draft.drop(DropReason.SERVICE_UNKNOWN_ADDRESS, why);
+		}
 		default: {
 			const way = wayOutside(draft, packet, known, { from: packet.key, to }, wantsSource);
 			if ("action" in way || (route.flags & RouteFlag.PEER_NODE) === 0) return way;

@@ -3,9 +3,7 @@
  * are those there).
  */
 
-import { writeMac } from "../tables/address.js";
 import {
-	Action,
 	DropReason,
 	type Endpoint,
 	EventCounter,
@@ -19,7 +17,7 @@ import {
 import { fold, pseudoHeaderSum } from "./checksum.js";
 import type { Decision, Received } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { checkTtl, wayToPod } from "./emit.js";
+import { checkTtl, intoHost, wayToPod } from "./emit.js";
 import { answersStack, isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { clampMss, onWire } from "./mtu.js";
@@ -29,14 +27,7 @@ import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, peerIndex, routeOf, routeOfRemote } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, packetTarget, track, translated } from "./track.js";
-import {
-	decapsulate,
-	FIXED_MAC,
-	innerPacket,
-	kindOfHeader,
-	kindOfPort,
-	type TunnelKind,
-} from "./tunnel.js";
+import { decapsulate, innerPacket, kindOfHeader, kindOfPort, type TunnelKind } from "./tunnel.js";
 import { isForThisNode, markStripped, refuseUntunnelled, wasStripped } from "./untunnelled.js";
 
 export function fromWire(draft: Draft, xdp: boolean): Decision {
@@ -267,18 +258,6 @@ function toStack(draft: Draft, packet: Packet, known: FlowEntry, xdp: boolean): 
 	draft.decision.received = received(draft, packet, source.peer);
 	if (!packet.icmpError) track(draft, packet, known);
 	return intoHost(draft, { ...packet, frame: Buffer.from(packet.frame) });
-}
-
-/** Redirects into fairway0, where the kernel's reverse path check expects peers' Pods. */
-function intoHost(draft: Draft, { frame }: Packet): Decision {
-	const { node, decision } = draft;
-	writeMac(frame, 0, node.gatewayMac);
-	FIXED_MAC.copy(frame, 6);
-	decision.packet = frame;
-	decision.ifindex = node.hostIfindex;
-	decision.action = Action.HOST;
-	draft.note("emit", "into the Node, as if received on fairway0");
-	return decision;
 }
 
 function clampFromPeer(draft: Draft, packet: Packet, source: Route): void {

@@ -22,6 +22,11 @@ export function routeOf(address: string, tables: TableReader): Route {
 	return tables.route(address) ?? OUTSIDE;
 }
 
+/** The route that the flow remembers for its remote side, of whatever epoch. */
+export function routeRemembered({ routeKind: kind, routeFlags: flags, remote }: Flow): Route {
+	return { kind, flags, mtu: 0, peer: kind === RouteKind.PEER ? remote >> 1 : Limit.NO_PEER };
+}
+
 /** The route that the flow remembers for its remote side while its epoch is current, otherwise the table's. */
 export function routeOfRemote(
 	flow: Flow | undefined,
@@ -29,19 +34,18 @@ export function routeOfRemote(
 	node: NodeConfig,
 	tables: TableReader,
 ): Route {
-	if (flow !== undefined && flow.routeEpoch === node.routeEpoch) {
-		const { routeKind: kind, routeFlags: flags, remote } = flow;
-		return { kind, flags, mtu: 0, peer: kind === RouteKind.PEER ? remote >> 1 : Limit.NO_PEER };
-	}
+	if (flow !== undefined && flow.routeEpoch === node.routeEpoch) return routeRemembered(flow);
 	const route = routeOf(address, tables);
 	const isPeerNode = route.kind === RouteKind.OUTSIDE && tables.peerAddress(address) !== undefined;
 	return isPeerNode ? { ...route, flags: route.flags | RouteFlag.PEER_NODE } : route;
 }
 
-/** True for a flow whose source is translated to what the Node has lost: answers would not arrive. */
+/** True for a flow whose source is translated to what the Node has lost: answers would not arrive. Where
+ * only its port is translated, the address is the client's own. */
 export function isAddressLost(flow: Flow, node: NodeConfig, tables: TableReader): boolean {
 	return (
 		(flow.flags & FlowFlag.SNAT) !== 0 &&
+		replyKey(flow).destination !== originalKey(flow).source &&
 		flow.routeEpoch !== node.routeEpoch &&
 		routeOf(replyKey(flow).destination, tables).kind !== RouteKind.HOST
 	);

@@ -35,10 +35,16 @@ export function candidatePorts(packet: Packet, node: NodeConfig): number[] {
 	return Array.from({ length: tries }, (_, i) => first + ((start + i) % count));
 }
 
-function isTaken(reply: FlowKey, tables: TableReader, node: NodeConfig, now: bigint): boolean {
+/** True if the tuple is another flow's. */
+export function isTaken(
+	reply: FlowKey,
+	ended: readonly number[],
+	tables: TableReader,
+	node: NodeConfig,
+	now: bigint,
+): boolean {
 	const owner = tables.flow(reply);
-	if (owner !== undefined && !isExpired(owner.flow, node, now)) return true;
-	return tables.socket(reply) || tables.conntrack(reply);
+	return owner !== undefined && !isExpired(owner.flow, node, now) && !ended.includes(owner.slot);
 }
 
 function sourceHash(key: FlowKey, secret: HashKey): bigint {
@@ -46,11 +52,22 @@ function sourceHash(key: FlowKey, secret: HashKey): bigint {
 	return sideHash(bytes.subarray(0, 16), bytes.readUInt16LE(32), secret);
 }
 
-/** A flow that starts with this packet and is translated to `address`, or why there is none. */
+/** What a new flow becomes: where its packets go, and what they come from there. */
+export interface Translation {
+	/** The packet's tuple with its new destination. */
+	target: FlowKey;
+	/** Of the source; undefined: it stays, and so does its port unless the answers' tuple is another flow's. */
+	address: string | undefined;
+	/** The Pod that the flow counts for. */
+	endpoint: number;
+	/** Slots of flows that have just ended. */
+	ended: readonly number[];
+}
+
+/** A flow that starts with this packet and is translated, or why there is none. */
 export function createTranslated(
 	packet: Packet,
-	address: string,
-	endpoint: number,
+	{ target, address, endpoint, ended }: Translation,
 	tables: TableReader,
 	node: NodeConfig,
 	now: bigint,
@@ -61,14 +78,21 @@ export function createTranslated(
 	if (tables.flowSlot(packet.key, endpoint, now) === undefined) {
 		return { reason: DropReason.FLOW_TABLE_FULL, text: "no flow is free for its translation" };
 	}
-	const reply = { ...reverse(packet.key), destination: address };
+	const plain = reverse(target);
+	if (address === undefined && !isTaken(plain, ended, tables, node, now)) {
+		return { flow: create(packet, endpoint, now, plain) };
+	}
+	const reply = { ...plain, destination: address ?? plain.destination };
+	// The Node has no sockets at a client's own address.
+	const isOwn = reply.destination === plain.destination;
 	for (const port of candidatePorts(packet, node)) {
 		const answer = { ...reply, destinationPort: port };
-		if (isTaken(answer, tables, node, now)) continue;
+		if (isTaken(answer, ended, tables, node, now)) continue;
+		if (!isOwn && (tables.socket(answer) || tables.conntrack(answer))) continue;
 		const flow = create(packet, endpoint, now, answer);
 		return { flow: { ...flow, flags: flow.flags | FlowFlag.SNAT } };
 	}
-	const { destination, destinationPort } = packet.key;
+	const { destination, destinationPort } = target;
 	const text = `no port is free towards ${destination}, port ${destinationPort}`;
 	return { reason: DropReason.SNAT_PORTS_EXHAUSTED, text };
 }

@@ -47,9 +47,7 @@ export function toWire(draft: Draft): Decision {
 		});
 		const source = answer.kind === "forward" ? answer.source : "";
 		const address = source || snatAddress(node, packet.family);
-		const begun = trackTranslated(draft, packet, address, undefined, {
-			flags: FlowFlag.STACK,
-		});
+		const begun = trackTranslated(draft, packet, { address, flags: FlowFlag.STACK });
 		if ("action" in begun) return begun;
 		flow = begun;
 	}

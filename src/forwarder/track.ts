@@ -10,14 +10,15 @@ import {
 	type FlowKey,
 	type Route,
 } from "../tables/generated.js";
-import type { Decision } from "./decision.js";
+import type { Decision, ServiceChoice } from "./decision.js";
 import type { Draft } from "./draft.js";
 import type { Way } from "./emit.js";
-import { advance, create, isExpired, isTranslated, reverse, targetOf, tupleOf } from "./flow.js";
+import { advance, create, isTranslated, reverse, targetOf, tupleOf } from "./flow.js";
 import { type Packet, parseQuoted } from "./packet.js";
 import { translate, translateError } from "./rewrite.js";
 import { remember } from "./route.js";
-import { createTranslated } from "./snat.js";
+import { keepAffinity, withBackend } from "./service.js";
+import { createTranslated, isTaken } from "./snat.js";
 import type { FlowEntry, TableReader } from "./table_reader.js";
 
 /** Whether a packet may start a flow: not ICMP errors, which belong to other flows, nor without ports. */
@@ -63,33 +64,49 @@ function start(
 	{ route, gateway, flags }: { route: Route; gateway: Way["gateway"]; flags: number },
 ): FlowEntry | undefined {
 	const { node, now, tables } = draft;
-	const owner = tables.flow(reverse(packet.key));
-	const isFree = owner === undefined || isExpired(owner.flow, node, now);
-	const created = create(packet, endpointOf(packet, tables), now);
+	const isFree = !isTaken(reverse(packet.key), draft.decision.ended, tables, node, now);
+	const { source, destination } = packet.key;
+	const created = create(packet, endpointOf(source, destination, tables), now);
 	const flow = { ...created, flags: created.flags | flags };
 	const entry = isFree ? begin(draft, flow, route, gateway) : undefined;
 	if (entry === undefined) draft.event(EventCounter.UNTRACKED);
 	return entry;
 }
 
-/** Starts a flow whose source is translated to `address`; a Decision if that is impossible. */
+/** How a flow that starts is translated, and what it remembers. */
+export interface Beginning {
+	/** As in Translation. */
+	address: string | undefined;
+	/** A Service's backend; absent: the destination stays. */
+	choice?: ServiceChoice | undefined;
+	route?: Route | undefined;
+	gateway?: Way["gateway"];
+	/** enum flow_flag */
+	flags?: number;
+}
+
+/** Starts a flow that is translated; a Decision if that is impossible. */
 export function trackTranslated(
 	draft: Draft,
 	packet: Packet,
-	address: string,
-	route: Route | undefined,
-	{ gateway, flags = 0 }: { gateway?: Way["gateway"]; flags?: number } = {},
+	{ address, choice, route, gateway, flags = 0 }: Beginning,
 ): FlowEntry | Decision {
 	const { node, now, tables } = draft;
-	const created = createTranslated(packet, address, endpointOf(packet, tables), tables, node, now);
+	const target = choice?.target ?? packet.key;
+	const endpoint = endpointOf(packet.key.source, target.destination, tables);
+	const { ended } = draft.decision;
+	const translation = { target, address, endpoint, ended };
+	const created = createTranslated(packet, translation, tables, node, now);
 	if ("reason" in created) return draft.drop(created.reason, created.text);
-	const { flow } = created;
-	return begin(draft, { ...flow, flags: flow.flags | flags }, route, gateway)!;
+	const flow = { ...created.flow, flags: created.flow.flags | flags };
+	const entry = begin(draft, choice ? withBackend(flow, choice.backend) : flow, route, gateway)!;
+	if (choice) keepAffinity(draft, packet, choice);
+	return entry;
 }
 
 /** The Pod that a new flow counts for: the one that begins it, else the one that it goes to; 0: none. */
-function endpointOf({ key }: Packet, tables: TableReader): number {
-	return (tables.endpoint(key.source) ?? tables.endpoint(key.destination))?.index ?? 0;
+function endpointOf(source: string, destination: string, tables: TableReader): number {
+	return (tables.endpoint(source) ?? tables.endpoint(destination))?.index ?? 0;
 }
 
 function begin(

@@ -6,6 +6,7 @@ import { originalKey, replyKey } from "../../src/forwarder/flow.js";
 import { type Decision, forward, type PacketContext } from "../../src/forwarder/forwarder.js";
 import { parse } from "../../src/forwarder/packet.js";
 import { sentAt, stampQuestion } from "../../src/forwarder/probe.js";
+import { backendIdOf } from "../../src/forwarder/service.js";
 import { readMac } from "../../src/tables/address.js";
 import {
 	Action,
@@ -24,12 +25,15 @@ import {
 } from "../../src/tables/generated.js";
 import type { DataPath, Outcome } from "./data_path.js";
 import type { MemoryTables } from "./memory_tables.js";
+import { apply, type TableChange } from "./table_change.js";
 import { NODE_MAC } from "./world.js";
 
 export interface Input {
 	hook: number;
 	packet: Buffer;
 	context: Omit<PacketContext, "now">;
+	/** What the agent has written since the packet before. */
+	changes?: TableChange[];
 	/** False: the slow path itself reads the ring. */
 	readsRecord?: boolean;
 }
@@ -47,20 +51,31 @@ export interface Checked {
 export async function check(
 	dataPath: DataPath,
 	tables: MemoryTables,
-	{ hook, packet, context, readsRecord = true }: Input,
+	{ hook, packet, context, changes, readsRecord = true }: Input,
 ): Promise<Checked> {
+	if (changes !== undefined) {
+		for (const change of changes) apply(tables, change);
+		dataPath.write(tables);
+	}
 	// A test run looks at the destination, as the kernel does (eth_type_trans).
 	const otherHost = isForAnother(hook, packet);
 	const complete = { ...context, otherHost, now: process.hrtime.bigint() };
 	const outcome = dataPath.run(hook, packet, complete);
-	const decision = forward(hook, packet, complete, tables);
+	const { backend } = outcome.verdict;
+	const strange: string[] = [];
+	const decision = forward(
+		hook,
+		packet,
+		{ ...complete, choose: likeCore(backend, strange) },
+		tables,
+	);
 	const refused = isRefusedByTestRun(decision, complete);
 	tables.apply(decision, refused);
 	if (hook === Hook.FROM_HOST && decision.probeOffset !== undefined) {
 		takeTime(decision, outcome.packet, decision.probeOffset, tables.config);
 	}
 
-	const differences: string[] = [];
+	const differences = strange;
 	const differ = (what: string, model: unknown, core: unknown) => {
 		if (model !== core)
 			differences.push(`${what}: the forwarder says ${model}, the data path ${core}`);
@@ -74,6 +89,10 @@ export async function check(
 		compareBytes("packet", decision.packet, outcome.packet, differ);
 	}
 	compareFlow(decision, dataPath, differ);
+	if (decision.affinity) {
+		const { client, service, affinity } = decision.affinity;
+		differ("affinity", affinity.backend, dataPath.affinity(client, service)?.backend);
+	}
 	if (decision.fragment) {
 		const ports = dataPath.fragment(decision.fragment.key);
 		differ("fragment's ports", JSON.stringify(decision.fragment.ports), JSON.stringify(ports));
@@ -90,6 +109,19 @@ export async function check(
 	}
 	await compareProbes(decision, dataPath, complete.now, differ);
 	return { decision, outcome, refused, differences };
+}
+
+/** The data path's choice, which is by chance, but of the same backends. */
+function likeCore(backend: number, strange: string[]): NonNullable<PacketContext["choose"]> {
+	return (candidates) => {
+		const chosen = candidates.find(({ id }) => id === backend);
+		const ids = candidates.map(({ id }) => id);
+		if (chosen === undefined)
+			strange.push(
+				`backend: the forwarder says one of ${ids.join(", ")}, the data path ${backend}`,
+			);
+		return chosen ?? candidates[0]!;
+	};
 }
 
 function isForAnother(hook: number, frame: Buffer): boolean {
@@ -161,6 +193,9 @@ function compareVerdicts(decision: Decision, verdict: Verdict, differ: Differ): 
 	for (const field of ["path", "slowPathKind", "ifindex", "peer", "mtu"] as const) {
 		differ(field, decision[field], verdict[field]);
 	}
+	const { service } = decision;
+	const backend = service?.by === "flow" ? undefined : service?.backend;
+	differ("backend", backend?.id ?? 0, verdict.backend);
 }
 
 /** Whether a next hop is still trusted is a matter of milliseconds, and changes nothing else. */
@@ -202,6 +237,7 @@ export function flowText(flow: Flow): string {
 		...flags,
 		`${key.source} ${key.sourcePort} > ${key.destination} ${key.destinationPort}`,
 		`protocol ${key.protocol}`,
+		...(backendIdOf(flow) === 0 ? [] : [`backend ${backendIdOf(flow)}`]),
 		`answered by ${reply.source} ${reply.sourcePort} > ${reply.destination} ${reply.destinationPort}`,
 	].join(", ");
 }

@@ -46,12 +46,6 @@ const UNMET: number[] = [
 	DropReason.REWRITE_FAILED,
 	DropReason.NOT_CONFIGURED,
 	DropReason.PROBE_RATE,
-	// Random packets go to no Service yet.
-	DropReason.SERVICE_NO_ENDPOINTS,
-	DropReason.SERVICE_NO_LOCAL_ENDPOINTS,
-	DropReason.SERVICE_UNKNOWN_PORT,
-	DropReason.SERVICE_UNKNOWN_ADDRESS,
-	DropReason.SERVICE_SOURCE_RANGE,
 	DropReason.SERVICE_EXTERNAL_CLUSTER_IP,
 	DropReason.REASON_COUNT,
 ];

@@ -249,6 +249,7 @@ export class MemoryTables implements TableReader {
 	/** Applies a decision's changes. `unsent`: the packet has not left. */
 	apply(decision: Decision, unsent = false): void {
 		const { flow, fragment, nextHop, activity, provenSender, sent, received, stripped } = decision;
+		const { affinity, ended } = decision;
 		if (provenSender) this.provenSenders.set(provenSender.index, provenSender.mac);
 		if (activity) this.activities.set(activity.index, activity.activity);
 		if (sent && !sent.tunnel && !unsent) {
@@ -266,8 +267,18 @@ export class MemoryTables implements TableReader {
 			this.#fragments.set(FragmentKey.encode(fragment.key).toString("hex"), fragment.ports);
 		}
 		if (nextHop) this.nextHops.set(nextHop.index, nextHop.nextHop);
+		if (affinity) this.affinities.set(`${affinity.client} ${affinity.service}`, affinity.affinity);
+		for (const slot of ended) this.#end(slot);
 		if (flow?.kind === "update") this.slots[flow.slot] = flow.flow;
 		if (flow?.kind === "create") this.putFlow(flow.slot, flow.flow);
+	}
+
+	#end(slot: number): void {
+		const flow = this.slots[slot];
+		if (flow === undefined) return;
+		this.#forget(originalKey(flow), slot);
+		this.#forget(replyKey(flow), slot);
+		this.slots[slot] = undefined;
 	}
 
 	/** Puts a flow with both its tuples into a slot, replacing its content. */

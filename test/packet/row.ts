@@ -13,12 +13,15 @@ export interface Row {
 }
 
 export function rowText({ shows, variation, inputs }: Row): string {
-	const lines = inputs.map(({ hook, packet, context: { ifindex: index, ...context } }) => ({
-		hook: HookName[hook],
-		interface: Object.keys(ifindex).find((name) => ifindex[name] === index),
-		...context,
-		packet: packet.toString("hex"),
-	}));
+	const lines = inputs.map(
+		({ hook, packet, changes, context: { ifindex: index, ...context } }) => ({
+			...(changes && { changes }),
+			hook: HookName[hook],
+			interface: Object.keys(ifindex).find((name) => ifindex[name] === index),
+			...context,
+			packet: packet.toString("hex"),
+		}),
+	);
 	return `${JSON.stringify({ shows, variation, inputs: lines }, null, 2)}\n`;
 }
 
@@ -26,15 +29,18 @@ export function readRow(path: string): Row {
 	const { shows, variation, inputs } = JSON.parse(readFileSync(path, "utf8")) as {
 		shows: string;
 		variation?: Variation;
-		inputs: ({ hook: string; interface: string; packet: string } & Omit<
-			Input["context"],
-			"ifindex"
-		>)[];
+		inputs: ({
+			hook: string;
+			interface: string;
+			packet: string;
+			changes?: Input["changes"];
+		} & Omit<Input["context"], "ifindex">)[];
 	};
 	return {
 		shows,
 		...(variation && { variation }),
-		inputs: inputs.map(({ hook, interface: name, packet, ...context }) => ({
+		inputs: inputs.map(({ hook, interface: name, packet, changes, ...context }) => ({
+			...(changes && { changes }),
 			hook: Hook[hook.toUpperCase() as keyof typeof Hook],
 			context: { ...context, ifindex: indexOf(name) },
 			packet: Buffer.from(packet, "hex"),

@@ -10,6 +10,7 @@ import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { mutated } from "./mutate.js";
 import type { Random } from "./random.js";
+import { RandomChanges } from "./random_changes.js";
 import {
 	anyAddress,
 	errorAbout,
@@ -23,14 +24,17 @@ import {
 	tunnelled,
 } from "./random_packets.js";
 import { RandomProbes } from "./random_probes.js";
+import { servicePorts } from "./services.js";
 import * as world from "./world.js";
 
 type Family = 4 | 6;
-type Place = "pod" | "peer" | "outside" | "node";
+type Place = "pod" | "peer" | "outside" | "node" | "service";
 
 interface Party {
 	place: Place;
 	address: string;
+	/** Of a Service. */
+	service?: { protocol: number; port: number };
 	pod?: world.Pod;
 	peer?: world.PeerFacts;
 }
@@ -45,6 +49,7 @@ interface Conversation extends Kind {
 
 const PROTOCOLS = [6, 6, 6, 17, 17, 17, 1, 1, 132, 132, 47, 50, 2, 4, 58];
 const CONVERSATIONS_MAX = 24;
+const CLIENT_PORTS = [5000, 40000, 60000];
 
 export class Traffic {
 	readonly #random: Random;
@@ -52,11 +57,13 @@ export class Traffic {
 	/** Packets that belong together, the next one first. */
 	readonly #pending: { input: Input; conversation: Conversation; sender: 0 | 1 }[] = [];
 	readonly #probes: RandomProbes;
+	readonly #changes: RandomChanges;
 	#last: { conversation: Conversation; sender: 0 | 1 } | undefined;
 
 	constructor(random: Random) {
 		this.#random = random;
 		this.#probes = new RandomProbes(random);
+		this.#changes = new RandomChanges(random);
 	}
 
 	next(): Input {
@@ -74,6 +81,8 @@ export class Traffic {
 		const packets = this.#packets(conversation, sender);
 		const inputs = packets.map((packet) => this.#input(conversation, sender, packet));
 		this.#pending.push(...inputs.map((input) => ({ input, conversation, sender }) as const));
+		const [first] = this.#pending;
+		if (first && random.chance(0.05)) first.input.changes = this.#changes.next();
 		return this.next();
 	}
 
@@ -91,8 +100,8 @@ export class Traffic {
 	#begin(): void {
 		const random = this.#random;
 		const family = random.pick([4, 6] as const);
-		const protocol = random.pick(PROTOCOLS);
 		const [from, to] = this.#pair(family);
+		const protocol = to.service?.protocol ?? random.pick(PROTOCOLS);
 		const port = () =>
 			random.pick([
 				53,
@@ -108,7 +117,8 @@ export class Traffic {
 			family,
 			parties: [from, to],
 			protocol: family === 6 && protocol === 1 ? 58 : protocol,
-			ports: [port(), port()],
+			// Few, so that one client's connections to two Services meet at a backend.
+			ports: to.service ? [random.pick(CLIENT_PORTS), to.service.port] : [port(), port()],
 			received: [undefined, undefined],
 		});
 		if (this.#conversations.length > CONVERSATIONS_MAX) {
@@ -132,6 +142,7 @@ export class Traffic {
 				place: "node",
 				address: random.pick([world.gateway[family], world.nodeAddress[family]]),
 			}),
+			service: () => this.#service(family),
 		};
 		const kinds: [Place, Place][] = [
 			["pod", "outside"],
@@ -141,6 +152,11 @@ export class Traffic {
 			["pod", "peer"],
 			["pod", "pod"],
 			["pod", "node"],
+			["pod", "service"],
+			["pod", "service"],
+			["pod", "service"],
+			["pod", "service"],
+			["pod", "service"],
 			["peer", "pod"],
 			["peer", "pod"],
 			["peer", "node"],
@@ -152,6 +168,36 @@ export class Traffic {
 		];
 		const [from, to] = random.pick(kinds);
 		return [parties[from](), parties[to]()];
+	}
+
+	/** One of a Service's addresses, and its port as a rule. */
+	#service(family: Family): Party {
+		const random = this.#random;
+		const one = random.pick(servicePorts().filter((port) => port.family === family));
+		const { clusterIP, port, loadBalancerIP, loadBalancerPort, externalIP, nodePort } = one;
+		const frontends = [
+			{ address: clusterIP, port },
+			{ address: clusterIP, port },
+			{ address: world.nodeAddress[family], port: nodePort },
+			{ address: loadBalancerIP, port: loadBalancerPort },
+			{ address: externalIP, port },
+			{ address: family === 4 ? "10.96.77.77" : "fd00:10:96::7777", port },
+		].filter(({ address }) => address !== "");
+		const frontend = random.pick(frontends);
+		const protocol = random.chance(0.9) ? one.protocol : random.pick(PROTOCOLS);
+		const isRight = random.chance(0.9);
+		const service = { protocol, port: isRight ? frontend.port : random.between(1, 65535) };
+		return { place: "service", address: frontend.address, service };
+	}
+
+	/** Who has this address: a Service's packets are answered by its backend. */
+	#holder(address: string, family: Family): Party {
+		const pod = [world.podA, world.podB].find((one) => one[family] === address);
+		if (pod) return { place: "pod", address, pod };
+		const peer = world.peers.find((one) => one.pod[family] === address);
+		if (peer) return { place: "peer", address, peer };
+		const own = [world.nodeAddress, world.gateway].some((pair) => pair[family] === address);
+		return { place: own ? "node" : "outside", address };
 	}
 
 	#outsider(family: Family): string {
@@ -188,7 +234,9 @@ export class Traffic {
 
 	/** The packet at its ingress hook. */
 	#input({ family, parties }: Conversation, sender: 0 | 1, packet: Buffer): Input {
-		const [me, other] = sender === 0 ? parties : [parties[1], parties[0]];
+		const [from, other] = sender === 0 ? parties : [parties[1], parties[0]];
+		const source = addresses(packet, family)?.source ?? from.address;
+		const me = from.place === "service" ? this.#holder(source, family) : from;
 		const { hook, ifindex, frame: whole } = this.#enter(me, other, packet, family);
 		return this.#enters({ hook, packet: whole, context: { ifindex } });
 	}

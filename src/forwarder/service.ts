@@ -1,0 +1,295 @@
+/**
+ * Services (ARCHITECTURE, Services): the backend of a flow's first packet, when that goes to a Service's
+ * address. A flow keeps its backend; later packets only ask whether that is still there.
+ *
+ *  1. frontend    address, protocol and port, else the port of every address of this Node
+ *  2. client      may it use this Service?
+ *  3. set         the cluster's backends, or this Node's, by traffic policy
+ *  4. backend     the client's own (session affinity), else the one that the context chooses
+ *  5. end         of a flow whose backend is gone, or whose destination has become a Service's
+ */
+import {
+	BackendState,
+	DropReason,
+	type Flow,
+	FlowDirection,
+	FlowFlag,
+	type Frontend,
+	FrontendKind,
+	NodeFlag,
+	type Route,
+	RouteFlag,
+	RouteKind,
+	type Service,
+	ServiceFlag,
+} from "../tables/generated.js";
+import type { Candidate, Client, Decision, ServiceChoice } from "./decision.js";
+import type { Draft } from "./draft.js";
+import { beginsAgain, originalKey } from "./flow.js";
+import { type Packet, Protocol } from "./packet.js";
+import { refuse } from "./refusal.js";
+import { routeOf } from "./route.js";
+import type { FlowEntry, TableReader } from "./table_reader.js";
+
+const NS_PER_SECOND = 1_000_000_000n;
+const WITH_PORTS: readonly number[] = [Protocol.TCP, Protocol.UDP, Protocol.SCTP];
+
+/** What goes to this route may be a Service's. */
+export function mayServe({ kind, flags }: Route): boolean {
+	return (
+		kind === RouteKind.SERVICE || (flags & (RouteFlag.NODE_PORTS | RouteFlag.SERVICE_PORTS)) !== 0
+	);
+}
+
+/** Services are for Pods; for other clients where the Node serves all. */
+export function serves({ node }: Draft, client: Client): boolean {
+	return client === "pod" || (node.flags & NodeFlag.SERVES_ALL) !== 0;
+}
+
+/**
+ * What a packet without a flow gets for its destination, whose route is `route`: a backend; a Decision
+ * where it is refused; undefined where it goes to no Service, so that the route means what it says.
+ */
+export function serve(
+	draft: Draft,
+	packet: Packet,
+	route: Route,
+	client: Client,
+): ServiceChoice | Decision | undefined {
+	if (!mayServe(route) || !serves(draft, client)) return undefined;
+	const { tables, node } = draft;
+	const { key } = packet;
+	const isServices = route.kind === RouteKind.SERVICE;
+
+	// Only the first fragment has ports, and an error is about another packet.
+	if (packet.icmpError) {
+		if (!isServices) return undefined;
+		return draft.drop(DropReason.ICMP_UNRELATED, "an ICMP error about no flow of a Service");
+	}
+	if (packet.portsUnknown) return undefined;
+
+	// 1
+	const frontend = findFrontend(packet, route, tables);
+	if (frontend === undefined) {
+		if (!isServices) return undefined;
+		if (tables.frontend(key.destination, 0, 0) === undefined) {
+			const why = `${key.destination} is in a service CIDR, and no Service's`;
+			return draft.drop(DropReason.SERVICE_UNKNOWN_ADDRESS, why);
+		}
+		const why = `${key.destination} is a Service's, and this is no port of it`;
+		return refuse(draft, packet, DropReason.SERVICE_UNKNOWN_PORT, why);
+	}
+	const index = frontend.service;
+	const service = tables.service(index);
+	const { destination, destinationPort } = key;
+	draft.note(
+		"service",
+		`${endText(destination, destinationPort)} is the ${KIND_TEXT[frontend.kind]} of service ${index}`,
+	);
+	draft.decision.service = {
+		index,
+		frontend: { address: key.destination, port: key.destinationPort, kind: frontend.kind },
+	};
+	if (service === undefined)
+		return refuse(draft, packet, DropReason.SERVICE_NO_ENDPOINTS, "the Service has no endpoints");
+
+	// 2
+	const isInternal = frontend.kind === FrontendKind.CLUSTER_IP;
+	if (isInternal && client === "wire" && (node.flags & NodeFlag.SERVES_CLUSTER_IPS) === 0) {
+		const why = "a cluster IP, and the client is outside the cluster";
+		return draft.drop(DropReason.SERVICE_EXTERNAL_CLUSTER_IP, why);
+	}
+	if (
+		frontend.kind === FrontendKind.LOAD_BALANCER &&
+		service.flags & ServiceFlag.RANGES &&
+		!tables.isInSourceRanges(index, key.source)
+	) {
+		const why = `${key.source} is in none of the Service's source ranges`;
+		return draft.drop(DropReason.SERVICE_SOURCE_RANGE, why);
+	}
+
+	// 3
+	const isLocal = isInternal
+		? (service.flags & ServiceFlag.INTERNAL_LOCAL) !== 0
+		: client === "wire" && (service.flags & ServiceFlag.EXTERNAL_LOCAL) !== 0;
+	const set = isLocal ? "local" : "cluster";
+	const candidates = membersOf(index, isLocal ? service.localSet : service.clusterSet, tables);
+	draft.decision.service = { ...draft.decision.service, set, candidates };
+	const how = { isInternal, isLocal, client };
+	draft.note("set", setText(service, how, candidates.length));
+	if (candidates.length === 0) {
+		if (isLocal && countOf(service.clusterSet) > 0) {
+			const why = "the traffic policy is Local, and the Service has no endpoints on this Node";
+			return draft.drop(DropReason.SERVICE_NO_LOCAL_ENDPOINTS, why);
+		}
+		const why = "the Service has no endpoints";
+		return refuse(draft, packet, DropReason.SERVICE_NO_ENDPOINTS, why);
+	}
+
+	// 4
+	const kept = keptBackend(draft, packet, index, service, isLocal);
+	const backend = draft.choose(kept === undefined ? candidates : [kept]);
+	const by = kept === undefined ? "choice" : "affinity";
+	draft.decision.service = { ...draft.decision.service, backend, by };
+	const why = kept ? "the client stays with it" : `one of ${candidates.length}`;
+	draft.note("backend", `${endText(backend.address, backend.port)}, ${why}`);
+	return {
+		backend,
+		service: index,
+		hasAffinity: service.affinity > 0,
+		target: { ...key, destination: backend.address, destinationPort: backend.port },
+	};
+}
+
+/** The frontend of a packet's destination; undefined: none. */
+function findFrontend(
+	{ key, family }: Packet,
+	{ flags }: Route,
+	tables: TableReader,
+): Frontend | undefined {
+	// Port and protocol 0 stand for the address itself.
+	if (!WITH_PORTS.includes(key.protocol)) return undefined;
+	const { destination, protocol, destinationPort } = key;
+	const own = tables.frontend(destination, protocol, destinationPort);
+	if (own !== undefined || (flags & RouteFlag.NODE_PORTS) === 0) return own;
+	return tables.frontend(family === 4 ? "0.0.0.0" : "::", protocol, destinationPort);
+}
+
+function countOf(set: bigint): number {
+	return Number(set >> 32n);
+}
+
+/** The backends of a set, without those that another Service has got meanwhile. */
+function membersOf(service: number, set: bigint, tables: TableReader): Candidate[] {
+	const first = Number(set & 0xffffffffn);
+	const members: Candidate[] = [];
+	for (let place = first; place < first + countOf(set); place++) {
+		const backend = backendOf(tables.serviceSlot(place), service, tables);
+		if (backend !== undefined) members.push(backend);
+	}
+	return members;
+}
+
+function backendOf(id: number, service: number, tables: TableReader): Candidate | undefined {
+	const backend = tables.backend(id);
+	if (backend?.service !== service) return undefined;
+	return { id, address: backend.address, port: backend.port };
+}
+
+/** The backend that the client stays with: young enough, and still in the set. */
+function keptBackend(
+	{ tables, now }: Draft,
+	{ key }: Packet,
+	index: number,
+	{ affinity }: Service,
+	isLocal: boolean,
+): Candidate | undefined {
+	const kept = affinity === 0 ? undefined : tables.affinity(key.source, index);
+	if (kept === undefined || now - kept.used >= BigInt(affinity) * NS_PER_SECOND) return undefined;
+	const inSet = isLocal ? BackendState.IN_LOCAL_SET : BackendState.IN_CLUSTER_SET;
+	if ((tables.backendState(kept.backend) & inSet) === 0) return undefined;
+	return backendOf(kept.backend, index, tables);
+}
+
+/** The client stays with the backend of the flow that has begun. */
+export function keepAffinity(draft: Draft, packet: Packet, choice: ServiceChoice): void {
+	const { service, backend, hasAffinity } = choice;
+	if (!hasAffinity) return;
+	const affinity = { used: draft.now, backend: backend.id };
+	draft.decision.affinity = { client: packet.key.source, service, affinity };
+}
+
+/** The id of the flow's backend; 0: it has none. */
+export function backendIdOf({ backend, backendUpper }: Flow): number {
+	return (backendUpper << 16) | backend;
+}
+
+export function withBackend(flow: Flow, { id }: Candidate): Flow {
+	return { ...flow, backend: id & 0xffff, backendUpper: id >> 16 };
+}
+
+/**
+ * The packet's flow, unless it ends with this packet, which then begins anew: its backend is gone, or a
+ * Service has its destination now. Answered TCP goes on, until its client opens another connection.
+ */
+export function stillServed(
+	draft: Draft,
+	packet: Packet,
+	known: FlowEntry | undefined,
+	client: Client,
+): FlowEntry | undefined {
+	if (known === undefined || packet.icmpError) return known;
+	if (known.direction !== FlowDirection.ORIGINAL) return known;
+	const why = endOfService(draft, packet, known.flow, client);
+	if (why === undefined) return known;
+	draft.note("flow", `ends: ${why}`);
+	draft.end(known.slot);
+	return undefined;
+}
+
+function endOfService(
+	draft: Draft,
+	packet: Packet,
+	flow: Flow,
+	client: Client,
+): string | undefined {
+	const { tables, node } = draft;
+	const id = backendIdOf(flow);
+	const goesOn = packet.key.protocol === Protocol.TCP && (flow.flags & FlowFlag.REPLIED) !== 0;
+	if (id !== 0) {
+		if (beginsAgain(flow, packet)) return "its client opens another connection";
+		const isThere = (tables.backendState(id) & BackendState.SERVES) !== 0;
+		return isThere || goesOn ? undefined : "its backend is gone";
+	}
+	// Asked once for each epoch.
+	if (flow.routeEpoch === node.routeEpoch || !serves(draft, client)) return undefined;
+	const route = routeOf(packet.key.destination, tables);
+	if (!mayServe(route) || (goesOn && !beginsAgain(flow, packet))) return undefined;
+	const isServices =
+		route.kind === RouteKind.SERVICE || findFrontend(packet, route, tables) !== undefined;
+	return isServices ? "its destination is a Service's now" : undefined;
+}
+
+/** The Service of a known flow, for `fairway explain`. */
+export function noteService({ tables, decision }: Draft, known: FlowEntry | undefined): void {
+	const id = known === undefined ? 0 : backendIdOf(known.flow);
+	const backend = id === 0 ? undefined : tables.backend(id);
+	if (known === undefined || backend === undefined) return;
+	const { destination, destinationPort, protocol } = originalKey(known.flow);
+	const any = destination.includes(":") ? "::" : "0.0.0.0";
+	const frontend =
+		tables.frontend(destination, protocol, destinationPort) ??
+		tables.frontend(any, protocol, destinationPort);
+	decision.service = {
+		index: backend.service,
+		frontend: { address: destination, port: destinationPort, kind: frontend?.kind },
+		backend: { id, address: backend.address, port: backend.port },
+		by: "flow",
+	};
+}
+
+const KIND_TEXT: Readonly<Record<number, string>> = {
+	[FrontendKind.CLUSTER_IP]: "cluster IP",
+	[FrontendKind.NODE_PORT]: "NodePort",
+	[FrontendKind.LOAD_BALANCER]: "load balancer IP",
+	[FrontendKind.EXTERNAL_IP]: "external IP",
+};
+
+function endText(address: string, port: number): string {
+	return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** Why it is this set, and how large it is. */
+function setText(
+	{ flags }: Service,
+	{ isInternal, isLocal, client }: { isInternal: boolean; isLocal: boolean; client: Client },
+	count: number,
+): string {
+	const policy = isInternal ? "internal" : "external";
+	const local = isInternal ? ServiceFlag.INTERNAL_LOCAL : ServiceFlag.EXTERNAL_LOCAL;
+	const many = `${count} endpoint${count === 1 ? "" : "s"}`;
+	if (isLocal) return `${many} of this Node: the ${policy} traffic policy is Local`;
+	if (flags & local)
+		return `${many} of the cluster: the ${policy} traffic policy Local is not for ${client === "pod" ? "Pods" : "processes"} of this Node`;
+	return `${many} of the cluster: the ${policy} traffic policy is Cluster`;
+}
