@@ -3,13 +3,14 @@
  * Changes to a packet in place, with incremental checksums (RFC 1624).
  *
  *  1. IP header     TTL or hop limit, addresses, IPv4 header checksum
- *  2. L4 header     ports or echo identifier, checksum with its pseudo header
+ *  2. L4 header     ports or echo identifier, checksum with its pseudo header; SCTP's: sctp.h
  *  3. quoted        the packet inside an ICMP error
  */
 #ifndef FAIRWAY_REWRITE_H
 #define FAIRWAY_REWRITE_H
 
 #include "packet.h"
+#include "sctp.h"
 
 static __always_inline __sum16 csum_fold(__u32 sum)
 {
@@ -142,6 +143,9 @@ static __always_inline struct l4_fields l4_fields(const struct packet *packet)
 		fields.pseudo = 1;
 		fields.optional = 1;
 		break;
+	case IPPROTO_SCTP:
+		fields.ports = 4; /* its checksum: sctp.h */
+		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		if ((packet->key.protocol == IPPROTO_ICMP) != (packet->family == 4))
@@ -193,6 +197,19 @@ static __always_inline int update_checksum(context *ctx, __u32 offset, __u32 dif
 #endif
 }
 
+/* Stage 2, where a Service's endpoint has another port. The checksum covers no addresses. */
+static __always_inline int rewrite_sctp(context *ctx, const struct packet *packet,
+					const struct flow_key *to)
+{
+	__u32 ports = ports_of(to), change = ports ^ ports_of(&packet->key);
+
+	if (!change)
+		return 0;
+	if (store_summed(ctx, packet->l4, &ports, sizeof(ports)))
+		return -1;
+	return sctp_checksum(ctx, packet, change);
+}
+
 /* Stage 2. Later fragments have no L4 header; unknown protocols have nothing to change. */
 static __always_inline int rewrite_l4(context *ctx, const struct packet *packet,
 				      const struct flow_key *to)
@@ -201,7 +218,11 @@ static __always_inline int rewrite_l4(context *ctx, const struct packet *packet,
 	const struct flow_key *from = &packet->key;
 	__u32 ports, before;
 
-	if (packet->flags & PACKET_LATER_FRAGMENT || !fields.check)
+	if (packet->flags & PACKET_LATER_FRAGMENT)
+		return 0;
+	if (packet->key.protocol == IPPROTO_SCTP)
+		return rewrite_sctp(ctx, packet, to);
+	if (!fields.check)
 		return 0;
 	if (fields.pseudo && update_checksum(ctx, packet->l4 + fields.check,
 					     addresses_difference(packet->family, from, to, 0),

@@ -1,6 +1,6 @@
 /**
  * The Internet checksum (RFC 1071) and its incremental update (RFC 1624, equation 3). Sums are plain
- * sums of 16-bit words; carries are folded at the end.
+ * sums of 16-bit words; carries are folded at the end. And CRC32c, SCTP's checksum.
  */
 import type { Packet } from "./packet.js";
 
@@ -74,4 +74,18 @@ export function finishTransportChecksum(packet: Packet): void {
 	if (frame.readUInt16BE(offset) !== fold(pseudo)) return;
 	frame.writeUInt16BE(0, offset);
 	frame.writeUInt16BE(complement(pseudo + sumWords(segment)) || 0xffff, offset);
+}
+
+/** By the last byte of the register, reflected (RFC 9260, appendix A). */
+const CRC32C = Array.from({ length: 256 }, (_, byte) => {
+	let crc = byte;
+	for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0x82f63b78 : crc >>> 1;
+	return crc >>> 0;
+});
+
+/** CRC32c (Castagnoli) of `bytes`. */
+export function crc32c(bytes: Uint8Array): number {
+	let crc = 0xffffffff;
+	for (const byte of bytes) crc = (crc >>> 8) ^ CRC32C[(crc ^ byte) & 0xff]!;
+	return ~crc >>> 0;
 }

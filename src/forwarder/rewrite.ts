@@ -4,10 +4,11 @@
  */
 import { writeAddress } from "../tables/address.js";
 import type { FlowKey } from "../tables/generated.js";
-import { difference, fold, sumWords, update } from "./checksum.js";
+import { crc32c, difference, fold, sumWords, update } from "./checksum.js";
 import { type Packet, Protocol } from "./packet.js";
 
 const UDP_CHECKSUM = 6;
+const SCTP_CHECKSUM = 8;
 
 /** Decrements the TTL or hop limit. */
 export function decrementTtl({ frame, family, l3, ttl }: Packet): void {
@@ -74,8 +75,7 @@ function replaceWord(frame: Buffer, offset: number, value: number): number {
 	return difference(before, frame.subarray(offset, offset + 2));
 }
 
-/** Offset of the transport checksum; undefined: none that covers addresses or ports. (SCTP's CRC covers
- * ports, which is why SCTP keeps them.) */
+/** Offset of the transport checksum; undefined: none that is a sum. */
 function checksumOffset({ key, family, l4 }: Packet): number | undefined {
 	switch (key.protocol) {
 		case Protocol.TCP:
@@ -104,9 +104,25 @@ function updateTransport(packet: Packet, change: number): void {
 export function translate(packet: Packet, to: FlowKey): void {
 	const addresses = replaceAddresses(packet, to);
 	if (packet.isLaterFragment) return;
+	if (packet.key.protocol === Protocol.SCTP) {
+		translateSctp(packet, to);
+		return;
+	}
 	const ports = replacePorts(packet, to);
 	const pseudo = packet.key.protocol === Protocol.ICMP ? 0 : addresses;
 	updateTransport(packet, pseudo + ports);
+}
+
+/** The checksum stays as right or wrong as it was. 0: the NIC was to write it. Of a fragment, the rest is
+ * not there. */
+function translateSctp(packet: Packet, to: FlowKey): void {
+	const { frame, l3, l4, length } = packet;
+	const segment = frame.subarray(l4, l3 + length);
+	const checksum = segment.readUInt32LE(SCTP_CHECKSUM);
+	const before = crc32c(segment);
+	replacePorts(packet, to);
+	if (checksum === 0 || packet.isFragment) return;
+	segment.writeUInt32LE((checksum ^ before ^ crc32c(segment)) >>> 0, SCTP_CHECKSUM);
 }
 
 /** Gives other tuples to an ICMP error and to the packet that it quotes. */

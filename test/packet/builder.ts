@@ -2,7 +2,7 @@
  * Packets for tests, layer by layer, with right lengths and checksums unless a test says
  * otherwise. Addresses are text; the family of a packet is that of its source address.
  */
-import { complement, sumWords, writeIpv4Checksum } from "../../src/forwarder/checksum.js";
+import { complement, crc32c, sumWords, writeIpv4Checksum } from "../../src/forwarder/checksum.js";
 import { familyOf, writeAddress, writeMac } from "../../src/tables/address.js";
 
 /** A transport segment, whose checksum depends on the addresses. */
@@ -173,19 +173,24 @@ export function timeExceeded(quoted: Buffer): Segment {
 	return icmp({ 4: 11, 6: 3 }, 0, 0, quoted);
 }
 
-/** @param chunk type of the first chunk */
-export function sctp(sourcePort: number, destinationPort: number, chunk = 0): Segment {
+/** @param chunk type of the first chunk; its value is `payload` */
+export function sctp(
+	sourcePort: number,
+	destinationPort: number,
+	chunk = 0,
+	payload = Buffer.alloc(0),
+): Segment {
 	return {
 		protocol: () => 132,
 		encode: () => {
-			const bytes = Buffer.alloc(16);
+			const bytes = Buffer.alloc(16 + payload.length);
 			bytes.writeUInt16BE(sourcePort, 0);
 			bytes.writeUInt16BE(destinationPort, 2);
 			bytes.writeUInt32BE(0x11223344, 4);
-			// Not a real CRC32c: nothing on the way looks at it.
-			bytes.writeUInt32BE(0x55667788, 8);
 			bytes[12] = chunk;
-			bytes[15] = 4;
+			bytes.writeUInt16BE(4 + payload.length, 14);
+			payload.copy(bytes, 16);
+			bytes.writeUInt32LE(crc32c(bytes), 8);
 			return bytes;
 		},
 	};

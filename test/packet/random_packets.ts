@@ -77,7 +77,7 @@ export function segment(
 			return build.echo(kind, identifier, payload);
 		}
 		case 132:
-			return build.sctp(source, destination, random.pick([1, 2, 0, 0, 3, 6, 14]));
+			return build.sctp(source, destination, random.pick([1, 2, 0, 0, 3, 6, 14]), payload);
 		default:
 			return build.protocol(protocol, payload);
 	}

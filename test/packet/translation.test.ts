@@ -23,10 +23,18 @@ import { fromPod, fromWire, onWire } from "./table.js";
 import * as world from "./world.js";
 
 const { podA, podB, outside, nodeAddress } = world;
-const virtual = { 4: "10.96.0.10", 6: "fd00:10:96::a" };
+/** In no service CIDR: these flows have no backend of a Service. */
+const virtual = { 4: "10.97.0.10", 6: "fd00:10:97::a" };
 const SLOT = 77;
 const UDP = 17;
 const TCP = 6;
+const SCTP = 132;
+
+const ESTABLISHED: Readonly<Record<number, number>> = {
+	[UDP]: FlowState.UDP_ESTABLISHED,
+	[TCP]: FlowState.TCP_ESTABLISHED,
+	[SCTP]: FlowState.SCTP_ESTABLISHED,
+};
 
 /** An end of a flow: address and port. */
 type End = readonly [address: string, port: number];
@@ -150,10 +158,11 @@ const reversed = ([source, destination]: Tuple): Tuple => [destination, source];
 function packetOf([source, destination]: Tuple, protocol: number, ttl: number): Buffer {
 	const [from, to] = [source[1], destination[1]];
 	const data = Buffer.from("both ways");
-	const segment =
-		protocol === UDP
-			? build.udp(from, to, data)
-			: build.tcp(from, to, { flags: build.ACK, payload: data });
+	const segment = {
+		[UDP]: () => build.udp(from, to, data),
+		[TCP]: () => build.tcp(from, to, { flags: build.ACK, payload: data }),
+		[SCTP]: () => build.sctp(from, to, 3, data),
+	}[protocol]!();
 	return build.ip({ source: source[0], destination: destination[0], ttl }, segment);
 }
 
@@ -163,7 +172,7 @@ function begin(node: Node, { flags, tuples }: Translation, protocol: number): vo
 	const flow: Flow = {
 		lastSeen: process.hrtime.bigint(),
 		claim: ((9 << 1) | ClaimBit.IN_USE | ClaimBit.PUBLISHED) >>> 0,
-		state: protocol === UDP ? FlowState.UDP_ESTABLISHED : FlowState.TCP_ESTABLISHED,
+		state: ESTABLISHED[protocol]!,
 		flags: flags | FlowFlag.REPLIED,
 		...tuplesOf(original, reply),
 		endpoint: 1,
@@ -190,7 +199,7 @@ async function packets(node: Node, translation: Translation, protocol: number): 
 	await node.begin();
 	begin(node, translation, protocol);
 	await exchange((input, expected) => node.expect(input, expected));
-	await exchange((input, expected) => node.onFastPath(input, expected));
+	if (protocol !== SCTP) await exchange((input, expected) => node.onFastPath(input, expected));
 	// What the agent changes, the full path finds again.
 	node.change(({ routes }) => routes.delete("172.16.0.0/12"));
 	await exchange((input, expected) => node.expect(input, expected));
@@ -233,6 +242,9 @@ if (inNamespace(import.meta.url)) {
 			const name = `IPv${family}: ${translation.name}`;
 			t.test(`${name}: UDP`, (t) => shown(t, () => packets(node, translation, UDP)));
 			t.test(`${name}: TCP`, (t) => shown(t, () => packets(node, translation, TCP)));
+			t.test(`${name}: SCTP, its CRC32c included`, (t) =>
+				shown(t, () => packets(node, translation, SCTP)),
+			);
 			t.test(`${name}: ICMP errors`, (t) => shown(t, () => errors(node, translation, family)));
 		}
 }
