@@ -252,7 +252,7 @@ stage int wire_source(context *ctx, const struct node_config *node)
 	if (track->known && flow_current(&work->flow, arrival->epoch)) {
 		*source = route_remembered(&work->flow);
 	} else {
-		*source = route_lookup(&packet->key.source);
+		*source = route_resolve(&packet->key.source);
 		if (track->known && arrival->receiver.ifindex) {
 			route_remember(&work->flow, source, packet->family, &arrival->receiver,
 				       !track->direction, arrival->epoch);

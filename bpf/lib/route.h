@@ -58,6 +58,9 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 {
 	bool remote = route->kind == ROUTE_PEER || route->kind == ROUTE_OUTSIDE;
 
+	/* What has become a Service's leads nowhere: the flow ends, or goes on by its old route. */
+	if (route->kind == ROUTE_SERVICE)
+		return;
 	flow->route_epoch = epoch;
 	flow->route_kind = route->kind;
 	flow->route_flags = route->flags;

@@ -1,25 +1,45 @@
 /**
- * from_host: what the Node itself sends to Pods on other Nodes, and what the slow path forwards
- * (ARCHITECTURE, from_host).
+ * from_host: what the Node itself sends to Pods on other Nodes and to Services, and what the slow path
+ * forwards (ARCHITECTURE, from_host).
  */
 import { MAC_SIZE } from "../tables/address.js";
 import {
 	DropReason,
 	FlowDirection,
 	FlowFlag,
+	type FlowKey,
 	FragmentOwner,
+	Limit,
+	type Route,
 	RouteKind,
+	SlowPathKind,
 } from "../tables/generated.js";
-import type { Decision } from "./decision.js";
+import type { Decision, ServiceChoice } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { fit, fragmentAboveMtu, tooBig, wayOutside, wayToPeer } from "./emit.js";
+import {
+	fit,
+	fragmentAboveMtu,
+	intoHost,
+	tooBig,
+	wayOutside,
+	wayToPeer,
+	wayToPod,
+} from "./emit.js";
 import { isExpired, isTranslated, lookUp, reverse, tupleOf } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
 import { askProbe, probeTo } from "./probe.js";
-import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote } from "./route.js";
+import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote, snatAddress } from "./route.js";
+import { backendIdOf, mayServe, noteService, serve, serves, stillServed } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
-import { flowText, packetTarget, track, trackTranslated, translated } from "./track.js";
+import {
+	type Beginning,
+	flowText,
+	packetTarget,
+	track,
+	trackTranslated,
+	translated,
+} from "./track.js";
 import { FIXED_MAC } from "./tunnel.js";
 
 export function fromHost(draft: Draft): Decision {
@@ -35,33 +55,31 @@ export function fromHost(draft: Draft): Decision {
 	if (asked !== undefined) return askProbe(draft, packet, asked);
 	if (isLinkMulticast(packet)) return draft.pass("multicast on the link");
 
-	// Flow and route
+	// Flow
 	resolvePorts(packet, tables, decision, FragmentOwner.HOST);
-	const known = lookUp(packet, tables, node, draft.now);
+	const found = lookUp(packet, tables, node, draft.now);
+	const known = stillServed(draft, packet, found, "host");
 	draft.note("flow", flowText(packet, known));
+	noteService(draft, known);
+
+	// Service
 	const { key } = packet;
+	const isFinished = isFromSlowPath(frame);
+	const served = known || isFinished ? undefined : toService(draft, packet);
+	if (served !== undefined && "action" in served) return served;
+
+	// Route
 	// A flow that began in to_pod remembers the Node's stack as its remote side; this packet comes from there.
 	const isToPeer = !packet.icmpError && known?.flow.routeKind === RouteKind.PEER;
 	const remembered = isToPeer ? known.flow : undefined;
-	const { destination } = packetTarget(packet, known);
-	const route = routeOfRemote(remembered, destination, node, tables);
-	if (route.kind === RouteKind.OUTSIDE && isFromSlowPath(frame)) {
-		// It is finished: translated, cut, its TTL taken.
-		// By the flow's own way: rules may go by the Pod's address.
-		const answered = tables.flow(reverse(key));
-		const isOurs =
-			answered !== undefined &&
-			isTranslated(answered.flow) &&
-			!isExpired(answered.flow, node, draft.now);
-		const direction = (answered?.direction ?? 0) ^ 1;
-		const flow = isOurs ? { ...answered, direction } : undefined;
-		const from = flow ? tupleOf(flow.flow, direction) : key;
-		const way = wayOutside(draft, packet, flow, { from, to: key });
-		if (!("action" in way)) return way.emit({ ...packet, frame: Buffer.from(frame) });
-		return draft.drop(DropReason.NO_ROUTE, `no way to ${key.destination}`);
-	}
+	const to = served?.target ?? packetTarget(packet, known);
+	const route = routeOfRemote(remembered, to.destination, node, tables);
+	if (route.kind === RouteKind.OUTSIDE && isFinished) return finish(draft, packet);
 	if (route.kind !== RouteKind.PEER) {
-		return draft.drop(DropReason.NO_ROUTE, `${key.destination} is in no peer's pod CIDR`);
+		const isServices =
+			served !== undefined || (known !== undefined && backendIdOf(known.flow) !== 0);
+		if (isServices) return serveOther(draft, packet, { known, served, to, route });
+		return draft.drop(DropReason.NO_ROUTE, `${to.destination} is in no peer's pod CIDR`);
 	}
 
 	// Source: a peer accepts tunnel packets only from this Node's Pods and gateway addresses. The answer
@@ -78,27 +96,123 @@ export function fromHost(draft: Draft): Decision {
 
 	// Flow, with SNAT to the gateway address if the source needs it
 	let flow: FlowEntry | undefined;
-	if (own || known !== undefined) {
+	if (known !== undefined || (own && served === undefined)) {
 		const isCurrent = known?.flow.routeEpoch === node.routeEpoch;
 		// The stack forwards what it has translated: a Service's backend.
 		const isForwarded = routeOf(key.source, tables).kind === RouteKind.LOCAL_PODS;
 		const flags = isForwarded ? FlowFlag.STACK : 0;
 		flow = track(draft, packet, known, isCurrent ? undefined : route, undefined, flags);
 	} else {
-		if (packet.icmpError) {
-			return draft.drop(DropReason.ICMP_UNRELATED, "an ICMP error about no flow of this Node");
-		}
-		if (packet.portsUnknown) {
-			return draft.drop(DropReason.FRAGMENT_UNKNOWN, "its first fragment was not seen");
-		}
-		const begun = trackTranslated(draft, packet, {
-			address: gatewayAddress(node, packet.family),
-			route,
-		});
+		const address = own ? undefined : gatewayAddress(node, packet.family);
+		const begun = start(draft, packet, { address, choice: served, route });
 		if ("action" in begun) return begun;
 		flow = begun;
 	}
 
+	return way.emit(translated(draft, packet, flow));
+}
+
+/** The backend of a packet without a flow; undefined: it goes to no Service. */
+function toService(draft: Draft, packet: Packet): ServiceChoice | Decision | undefined {
+	const route = routeOf(packet.key.destination, draft.tables);
+	if (!mayServe(route) || !serves(draft, "host")) return undefined;
+	return withoutTuple(draft, packet) ?? serve(draft, packet, route, "host");
+}
+
+/** Starts a flow that is translated. */
+function start(draft: Draft, packet: Packet, beginning: Beginning): FlowEntry | Decision {
+	return withoutTuple(draft, packet) ?? trackTranslated(draft, packet, beginning);
+}
+
+/** Undefined: the packet may start a flow. */
+function withoutTuple(draft: Draft, packet: Packet): Decision | undefined {
+	if (packet.icmpError) {
+		return draft.drop(DropReason.ICMP_UNRELATED, "an ICMP error about no flow of this Node");
+	}
+	if (!packet.portsUnknown) return undefined;
+	return draft.drop(DropReason.FRAGMENT_UNKNOWN, "its first fragment was not seen");
+}
+
+/** What the slow path sends to the outside is finished: translated, cut, its TTL taken. */
+function finish(draft: Draft, packet: Packet): Decision {
+	const { node, tables } = draft;
+	const { key } = packet;
+	// By the flow's own way: rules may go by the Pod's address.
+	const answered = tables.flow(reverse(key));
+	const isOurs =
+		answered !== undefined &&
+		isTranslated(answered.flow) &&
+		!isExpired(answered.flow, node, draft.now);
+	const direction = (answered?.direction ?? 0) ^ 1;
+	const flow = isOurs ? { ...answered, direction } : undefined;
+	const from = flow ? tupleOf(flow.flow, direction) : key;
+	const way = wayOutside(draft, packet, flow, { from, to: key });
+	if (!("action" in way)) return way.emit({ ...packet, frame: Buffer.from(packet.frame) });
+	return draft.drop(DropReason.NO_ROUTE, `no way to ${key.destination}`);
+}
+
+interface ServiceWay {
+	known: FlowEntry | undefined;
+	served: ServiceChoice | undefined;
+	to: FlowKey;
+	route: Route;
+}
+
+/** A Service's flow whose packets go to no peer: to a Pod of this Node, the Node itself, or the outside. */
+function serveOther(draft: Draft, packet: Packet, service: ServiceWay): Decision {
+	const { known, served: choice, to, route } = service;
+	const { tables, node } = draft;
+	switch (route.kind) {
+		case RouteKind.OUTSIDE:
+			return serveOutside(draft, packet, service);
+		case RouteKind.SERVICE: {
+			const why = `${to.destination} is another Service's address, and no endpoint's`;
+			return draft.drop(DropReason.SERVICE_UNKNOWN_ADDRESS, why);
+		}
+		case RouteKind.LOCAL_PODS: {
+			const endpoint = tables.endpoint(to.destination);
+			if (endpoint === undefined) {
+				const why = `no Pod of this Node has ${to.destination}`;
+				return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
+			}
+			// The end that is no Pod.
+			const host = { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER };
+			const beginning = { address: undefined, choice, route: host };
+			const flow = known ? track(draft, packet, known) : start(draft, packet, beginning);
+			if (flow !== undefined && "action" in flow) return flow;
+			return wayToPod(draft, endpoint).emit(translated(draft, packet, flow));
+		}
+		default: {
+			// The answer has to come by fairway0, so it must not go to an address of the Node.
+			const address = packet.family === 4 ? node.returnAddress4 : node.returnAddress6;
+			const beginning = { address, choice, route };
+			const flow = known ? track(draft, packet, known) : start(draft, packet, beginning);
+			if (flow !== undefined && "action" in flow) return flow;
+			return intoHost(draft, translated(draft, packet, flow));
+		}
+	}
+}
+
+function serveOutside(
+	draft: Draft,
+	packet: Packet,
+	{ known, served: choice, to, route }: ServiceWay,
+): Decision {
+	const isOriginal = known?.direction === FlowDirection.ORIGINAL && !packet.icmpError;
+	// An answer leaves from the Service's address, which the kernel's rules may go by.
+	const from = known ? to : packet.key;
+	const flowOfWay = isOriginal ? known : undefined;
+	const way = wayOutside(draft, packet, flowOfWay, { from, to }, known === undefined);
+	if ("action" in way) return draft.drop(DropReason.NO_ROUTE, `no way to ${to.destination}`);
+	const fits = fit(draft, packet, way.mtu);
+	if (fits === "not") return tooBig(draft, packet, way.mtu);
+	if (fits === "in fragments") return fragmentAboveMtu(draft, packet, way.mtu);
+	const { gateway } = way;
+	const address = way.source || snatAddress(draft.node, packet.family);
+	const flow = known
+		? track(draft, packet, known, undefined, isOriginal ? gateway : undefined)
+		: start(draft, packet, { address, choice, route, gateway });
+	if (flow !== undefined && "action" in flow) return flow;
 	return way.emit(translated(draft, packet, flow));
 }
 

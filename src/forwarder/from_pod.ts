@@ -5,7 +5,6 @@ import { readMac } from "../tables/address.js";
 import {
 	DropReason,
 	type Endpoint,
-	type Flow,
 	FlowDirection,
 	type FlowKey,
 	Limit,
@@ -96,7 +95,7 @@ export function fromPod(draft: Draft): Decision {
 	if (served !== undefined && "action" in served) return served;
 
 	// 6. Route
-	const remembered = packet.icmpError ? undefined : known?.flow;
+	const remembered = packet.icmpError ? undefined : known;
 	// The stack may have translated what this answers.
 	const isForStack = answersStack(known);
 	const to = served?.target ?? packetTarget(packet, known);
@@ -108,7 +107,7 @@ export function fromPod(draft: Draft): Decision {
 		(node.flags & NodeFlag.SNAT) !== 0 &&
 		(route.flags & RouteFlag.NO_SNAT) === 0;
 	const way = wayTo(draft, packet, to, route, {
-		known: packet.icmpError ? undefined : known,
+		known: remembered,
 		wantsSource: isLeaving && known === undefined,
 	});
 	if (way !== undefined && "action" in way) return way;
@@ -185,11 +184,12 @@ function toService(draft: Draft, packet: Packet): ServiceChoice | Decision | und
 function routeOfPacket(
 	{ node, tables }: Draft,
 	destination: string,
-	remembered: Flow | undefined,
+	remembered: FlowEntry | undefined,
 ): Route {
-	const route = routeOfRemote(remembered, destination, node, tables);
-	if (route.kind !== RouteKind.SERVICE || remembered === undefined) return route;
-	return routeRemembered(remembered);
+	const route = routeOfRemote(remembered?.flow, destination, node, tables);
+	const isOld = route.kind === RouteKind.SERVICE;
+	if (!isOld || remembered?.direction !== FlowDirection.ORIGINAL) return route;
+	return routeRemembered(remembered.flow);
 }
 
 /** To the Node itself: a backend of a Service, or a client of one. */

@@ -7,6 +7,7 @@ import { Action, Hook, SlowPathKind } from "../tables/generated.js";
 import { complement, pseudoHeaderSum, sumWords, writeIpv4Checksum } from "./checksum.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
+import { intoHost } from "./emit.js";
 import { ETHERNET_HEADER, headers, type Packet, Protocol, TcpFlag } from "./packet.js";
 import { wireAddress } from "./rewrite.js";
 
@@ -25,9 +26,13 @@ export function refuse(draft: Draft, packet: Packet, reason: number, why: string
 		return draft.handUp(SlowPathKind.REFUSED, packet, 0, why, reason);
 	const decision = draft.drop(reason, why);
 	if (!isReset(packet)) return decision;
+	const answer = { ...packet, frame: reset(draft, packet) };
+	if (draft.hook === Hook.FROM_HOST) intoHost(draft, answer);
+	else {
+		decision.ifindex = draft.context.ifindex;
+		decision.packet = answer.frame;
+	}
 	decision.action = Action.RESET;
-	decision.ifindex = draft.context.ifindex;
-	decision.packet = reset(draft, packet);
 	draft.note("verdict", "its sender gets a TCP reset");
 	return decision;
 }

@@ -51,7 +51,9 @@ export function isAddressLost(flow: Flow, node: NodeConfig, tables: TableReader)
 	);
 }
 
+/** What has become a Service's leads nowhere: the flow ends, or goes on by its old route. */
 export function remember(flow: Flow, route: Route, node: NodeConfig): Flow {
+	if (route.kind === RouteKind.SERVICE) return flow;
 	const family = originalKey(flow).source.includes(":") ? 6 : 4;
 	const isGateway = route.kind === RouteKind.OUTSIDE && flow.remote >= Limit.NEXT_HOP_OUTSIDE;
 	return {

@@ -1,28 +1,51 @@
 /**
- * to_pod: what the Node's own stack sends to its Pods. Tracked, so that answers are recognised, and never
- * dropped.
+ * to_pod: what the Node's own stack sends to its Pods, also as a Service's backend. Tracked, so that answers
+ * are recognised, and never dropped.
  */
-import { FlowFlag, Limit, RouteKind } from "../tables/generated.js";
+import { FlowDirection, FlowFlag, FragmentOwner, Limit, RouteKind } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { lookUp } from "./flow.js";
+import { isExpired, lookUp, reverse } from "./flow.js";
+import { resolvePorts } from "./fragments.js";
+import type { Packet } from "./packet.js";
 import { isLinkLocal, isMulticast } from "./route.js";
-import { flowText, track } from "./track.js";
+import { backendIdOf, noteService } from "./service.js";
+import { flowText, track, translated } from "./track.js";
+
+const WHY = "the Node's own packets reach its Pods";
 
 export function toPod(draft: Draft): Decision {
+	const { tables, node, now, decision } = draft;
 	const packet = draft.parse();
 	if (
-		packet !== undefined &&
-		!packet.icmpError &&
-		!packet.isLaterFragment &&
-		!isMulticast(packet) &&
-		!isLinkLocal(packet, "source") &&
-		packet.key.source !== ""
-	) {
-		const known = lookUp(packet, draft.tables, draft.node, draft.now);
-		draft.note("flow", flowText(packet, known));
+		packet === undefined ||
+		isMulticast(packet) ||
+		isLinkLocal(packet, "source") ||
+		packet.key.source === ""
+	)
+		return draft.pass(WHY);
+	resolvePorts(packet, tables, decision, FragmentOwner.HOST);
+	if (packet.portsUnknown) return draft.pass(WHY);
+	const known = lookUp(packet, tables, node, now);
+	draft.note("flow", flowText(packet, known));
+	noteService(draft, known);
+	if (known === undefined) {
+		if (packet.icmpError || isFromHost(draft, packet)) return draft.pass(WHY);
 		const host = { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER };
-		track(draft, packet, known, known ? undefined : host, undefined, FlowFlag.STACK);
+		track(draft, packet, known, host, undefined, FlowFlag.STACK);
+		return draft.pass(WHY);
 	}
-	return draft.pass("the Node's own packets reach its Pods");
+	track(draft, packet, known);
+	// What from_pod has given this Node as a backend is answered from the Service's address.
+	if (known.direction === FlowDirection.REPLY && backendIdOf(known.flow) !== 0)
+		decision.packet = translated(draft, packet, known).frame;
+	return draft.pass(WHY);
+}
+
+/** What from_host has given a backend here leaves by this device with a tuple that is no flow's; its
+ * answers' is. */
+function isFromHost({ tables, node, now }: Draft, { key }: Packet): boolean {
+	const answered = tables.flow(reverse(key));
+	if (answered === undefined || isExpired(answered.flow, node, now)) return false;
+	return answered.direction === FlowDirection.REPLY && backendIdOf(answered.flow) !== 0;
 }

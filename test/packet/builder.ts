@@ -178,7 +178,7 @@ export function sctp(
 	sourcePort: number,
 	destinationPort: number,
 	chunk = 0,
-	payload = Buffer.alloc(0),
+	payload: Buffer = Buffer.alloc(0),
 ): Segment {
 	return {
 		protocol: () => 132,

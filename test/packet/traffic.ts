@@ -165,6 +165,8 @@ export class Traffic {
 			["node", "pod"],
 			["node", "peer"],
 			["node", "peer"],
+			["node", "service"],
+			["node", "service"],
 		];
 		const [from, to] = random.pick(kinds);
 		return [parties[from](), parties[to]()];
