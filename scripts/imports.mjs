@@ -42,7 +42,7 @@ const allowed = {
 	],
 	http: ["tables", "config", "api"],
 	install: ["linux"],
-	lab: ["text", "api"],
+	lab: ["text", "cluster", "api"],
 	agent: "every folder above",
 	cli: [
 		"text",

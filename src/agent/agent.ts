@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { agentSocket } from "../api/client.js";
 import { ApiServer, RequestError } from "../api/server.js";
 import { Admission } from "../cluster/admission.js";
+import { EndpointController } from "../cluster/endpoint_controller.js";
 import { FormerPeers } from "../cluster/former_peers.js";
 import { ManifestDirectory } from "../cluster/manifests.js";
 import { PeerIds } from "../cluster/peer_ids.js";
@@ -74,6 +75,8 @@ export class Agent {
 	readonly #pathEvents: PathEvents;
 	readonly #pathMemory: PathMemory;
 	readonly #web: Web;
+	/** Only where there is no Kubernetes that makes the endpoints of Services. */
+	readonly #endpoints: EndpointController | undefined;
 
 	static async start(options: AgentOptions): Promise<Agent> {
 		const { runDir, pinDir, config, log } = options;
@@ -196,8 +199,15 @@ export class Agent {
 				const { ready, inForce } = this.#round.state;
 				return ready ? inForce?.self : undefined;
 			},
-			onEndpointsChanged: (_, added) => this.#onEndpoints(added),
+			onEndpointsChanged: (endpoints, added) => {
+				this.#endpoints?.setLocalPods(endpoints);
+				return this.#onEndpoints(added);
+			},
 		});
+		if ("manifests" in options.cluster) {
+			this.#endpoints = new EndpointController(store, nodeName);
+			this.#endpoints.setLocalPods(this.#cni.endpoints());
+		}
 		const { cniConfDir } = options;
 		if (cniConfDir !== "") {
 			const socket = agentSocket(runDir);

@@ -5,10 +5,12 @@
  *     the object before, then the first by name
  *  2. what cannot be understood leaves what the same file said before
  *  3. all others are refused by name
+ *  4. what a lab wrote back of a Pod adds to what the Pod's own file says
  *
  * A change costs what the files say that have changed.
  */
 import { ALL_KINDS, isStandIn, type Reading } from "./kinds.js";
+import { type PodObject, withWrittenBack } from "./pod_object.js";
 import { olderFirst } from "./seniority.js";
 import type { Problem } from "./snapshot.js";
 import type { Kind, Records } from "./store.js";
@@ -85,7 +87,12 @@ export class FileObjects {
 		const problems: Problem[] = [];
 		let holder: Holder | undefined;
 		let unknown = false;
+		let writtenBack: PodObject | undefined;
 		for (const [file, reading] of this.#candidates(name, before)) {
+			if (reading.kind === "Pod" && "record" in reading && reading.record.isWrittenBack === true) {
+				writtenBack ??= reading.record;
+				continue;
+			}
 			if (holder !== undefined) {
 				problems.push(refusal(file, name, `expected it once, ${holder.file} has it already`));
 			} else if ("skipped" in reading) {
@@ -101,6 +108,8 @@ export class FileObjects {
 				else holder = { record: reading.instead, file };
 			}
 		}
+		if (holder !== undefined && writtenBack !== undefined)
+			holder = { ...holder, record: withWrittenBack(holder.record as PodObject, writtenBack) };
 		if (unknown && holder === undefined) this.#unknown.add(name);
 		else this.#unknown.delete(name);
 		if (holder === undefined) this.#holders.delete(name);

@@ -191,7 +191,10 @@ export class ManifestDirectory implements Source {
 			const understood = (name: string) => this.#files.get(name)?.understood === true;
 			const complete = [...this.#files.keys(), ...this.#jobs.keys()].every(understood);
 			for (const kind of ALL_KINDS) {
-				const incomplete = this.#objects.isIncomplete(kind);
+				// Endpoints are made of Pods here (endpoint_controller.ts).
+				const incomplete =
+					this.#objects.isIncomplete(kind) ||
+					(kind === "EndpointSlice" && this.#objects.isIncomplete("Pod"));
 				store.setSynced(kind, this.#listed !== undefined && complete && !incomplete);
 			}
 			store.report("manifests", [...this.#unreadable, ...problems, ...this.#objects.problems()]);

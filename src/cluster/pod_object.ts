@@ -27,11 +27,23 @@ export interface PodObject {
 	hostNetwork: boolean;
 	/** Its containers have ended, its addresses may be another's. */
 	ended: boolean;
+	/** Its condition Ready, or it has none. */
+	isReady: boolean;
+	/** It has been deleted, and its containers may still serve. */
+	isTerminating: boolean;
 	/** Of its containers, also of restartable init containers. */
 	ports: readonly NamedPort[];
 	/** Annotations by which it asks for a bandwidth limit. */
 	limits: readonly string[];
+	/**
+	 * What a lab wrote back of a Pod that another file of the directory describes: its addresses and its
+	 * Node. By itself it is no Pod.
+	 */
+	isWrittenBack?: true;
 }
+
+/** Marks what a lab wrote back. */
+export const WRITTEN_BACK_ANNOTATION = "lab.fairway.io/attached";
 
 export interface NamedPort {
 	name: string;
@@ -72,9 +84,24 @@ export function readPod(object: Mapping): PodObject {
 		addresses: listed,
 		hostNetwork: spec.hostNetwork === true,
 		ended: status.phase === "Succeeded" || status.phase === "Failed",
+		isReady: readReadiness(status),
+		isTerminating: metadata.deletionTimestamp !== undefined && metadata.deletionTimestamp !== null,
 		ports: readPorts(spec),
 		limits: limits.length === 0 ? NO_TEXTS : limits,
+		...(annotations[WRITTEN_BACK_ANNOTATION] === undefined ? {} : { isWrittenBack: true }),
 	};
+}
+
+/** A Pod, with what a lab wrote back of it. */
+export function withWrittenBack(pod: PodObject, { addresses, node }: PodObject): PodObject {
+	return { ...pod, addresses, node: pod.node === "" ? node : pod.node };
+}
+
+function readReadiness(status: Mapping): boolean {
+	const ready = listOf(status.conditions, "status.conditions")
+		.map(mapping)
+		.find(({ type }) => type === "Ready");
+	return ready === undefined || ready.status === "True";
 }
 
 function readPorts(spec: Mapping): readonly NamedPort[] {

@@ -58,8 +58,11 @@ export interface ServiceObject {
 	/** Empty: none, its endpoints are made by somebody else. */
 	selector: Labels;
 	publishNotReadyAddresses: boolean;
+	/** For the directory's endpoints; absent: none, or one that is not known. */
+	trafficDistribution?: Distribution;
 }
 
+type Distribution = "PreferSameZone" | "PreferSameNode";
 export type ServiceType = "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
 
 export const PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name";
@@ -68,6 +71,12 @@ export const HEADLESS_LABEL = "service.kubernetes.io/headless";
 const TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
 const POLICIES = ["Cluster", "Local"] as const;
 const AFFINITIES = ["None", "ClientIP"] as const;
+/** PreferClose is the older name. */
+const DISTRIBUTIONS: ReadonlyMap<unknown, Distribution> = new Map([
+	["PreferClose", "PreferSameZone"],
+	["PreferSameZone", "PreferSameZone"],
+	["PreferSameNode", "PreferSameNode"],
+]);
 const AFFINITY_SECONDS = { least: 1, most: 86_400, default: 10_800 };
 
 /** @throws Fault */
@@ -97,6 +106,7 @@ export function readService(object: Mapping): ServiceObject {
 	);
 	const clusterIPs = readClusterIps(spec);
 	const isLocal = externalLocal === "Local";
+	const trafficDistribution = DISTRIBUTIONS.get(spec.trafficDistribution);
 	return {
 		namespace: intern(namespace),
 		name: nameOf(object),
@@ -116,6 +126,7 @@ export function readService(object: Mapping): ServiceObject {
 		isHeadlessLabelled: labelOf(labels, HEADLESS_LABEL) !== undefined,
 		selector: type === "ExternalName" ? [] : readLabels(section(spec.selector, "spec.selector")),
 		publishNotReadyAddresses: spec.publishNotReadyAddresses === true,
+		...(trafficDistribution === undefined ? {} : { trafficDistribution }),
 	};
 }
 

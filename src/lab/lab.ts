@@ -4,11 +4,12 @@
  *  1. state    recorded on disk before anything is made
  *  2. underlay namespaces, switches, router, links
  *  3. agents   one for each Node
- *  4. Pods     through the CNI plugin
+ *  4. Pods     through the CNI plugin; their addresses are written back beside the manifests
  */
 import { existsSync, statfsSync, writeFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { Agent } from "./agent.js";
+import { attachedPodsFile, writeAttachedPods } from "./attached_pods.js";
 import { type Namespace, type Output, type RunOptions, run } from "./namespace.js";
 import { type Attachment, attachPod, detachPod } from "./pod.js";
 import { exampleDirectory } from "./repository.js";
@@ -155,9 +156,10 @@ export class Lab {
 		// One after another on each Node, so that a Pod always gets the same address.
 		await Promise.all(
 			nodes.map(async ({ name }) => {
-				for (const pod of pods) if (pod.node === name) await this.attach(pod);
+				for (const pod of pods) if (pod.node === name) await this.attachOnly(pod);
 			}),
 		);
+		this.writeBack();
 	}
 
 	/** Opens a lab that another process has brought up. */
@@ -244,12 +246,34 @@ export class Lab {
 	}
 
 	async attach(pod: LabPod): Promise<void> {
-		this.attachments.set(pod.label, await this.network.attach(this, pod));
+		await this.attachOnly(pod);
+		this.writeBack();
 	}
 
 	async detach(pod: LabPod): Promise<void> {
 		await this.network.detach(this, pod);
 		this.attachments.delete(pod.label);
+		this.writeBack();
+	}
+
+	private async attachOnly(pod: LabPod): Promise<void> {
+		this.attachments.set(pod.label, await this.network.attach(this, pod));
+	}
+
+	/** The addresses of all Pods, for the agents of all Nodes. */
+	private writeBack(): void {
+		const attached = this.topology.pods.flatMap((pod) => {
+			const attachment = this.attachments.get(pod.label);
+			return attachment === undefined ? [] : [[pod, attachment] as const];
+		});
+		const file = attachedPodsFile(this.manifests, this.name);
+		try {
+			writeAttachedPods(file, this.name, attached);
+		} catch (error) {
+			// Without it, only Services whose Pods have their addresses in the manifests have endpoints.
+			const { message } = error as Error;
+			process.stderr.write(`fairway lab: Cannot write ${file}: ${message}\n`);
+		}
 	}
 
 	private ownAddresses(machine: string): string[] {

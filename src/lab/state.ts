@@ -12,6 +12,7 @@ import {
 	writeFileSync,
 } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
+import { attachedPodsFile, removeAttachedPods } from "./attached_pods.js";
 import { processesIn, run } from "./namespace.js";
 
 const ROOT = "/run/fairway-lab";
@@ -105,6 +106,7 @@ export async function remove(state: State): Promise<void> {
 	const lines = state.namespaces.map((name) => `netns del ${name}\n`).join("");
 	await run(["ip", "-force", "-batch", "-"], { input: lines, mayFail: true });
 	rmSync(pinDirectory(state.name), { recursive: true, force: true });
+	removeAttachedPods(attachedPodsFile(state.manifests, state.name));
 	rmSync(labDirectory(state.name), { recursive: true, force: true });
 	for (const shared of [PINS, ROOT]) removeIfEmpty(shared);
 }

@@ -8,6 +8,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseAllDocuments } from "yaml";
+import { WRITTEN_BACK_ANNOTATION } from "../cluster/pod_object.js";
 import { familyOf, networkOf, routerAddress, withoutLength } from "./subnet.js";
 
 export interface Topology {
@@ -151,6 +152,8 @@ function joinSubnet(subnets: Subnet[], addresses: string[]): Subnet {
 
 function toPod({ kind, metadata, spec }: Manifest, nodes: LabNode[]): LabPod[] {
 	if (kind !== "Pod" || metadata?.name === undefined || spec?.hostNetwork === true) return [];
+	// Not another Pod, but what a lab knows of one.
+	if (metadata.annotations?.[WRITTEN_BACK_ANNOTATION] !== undefined) return [];
 	const node = nodes.find(({ name }) => name === spec?.nodeName);
 	if (node === undefined) return [];
 	const namespace = metadata.namespace ?? "default";
