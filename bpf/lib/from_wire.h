@@ -5,8 +5,8 @@
  *  1. parse          neighbour messages are noted, all else that is not IP passes
  *  2. tunnel         of a known peer: checked and stripped
  *  3. XDP only       what GRO helps, or what must not lose an unfinished checksum, goes up
- *  4. destination    of its flow, else a Pod of this Node, the Node, or neither
- *  5. to the Node    wire_to_host.h
+ *  4. destination    of its flow, else a Pod of this Node, the Node, a Service, or none of them
+ *  5. to the Node    or to a Service: wire_to_host.h
  *  6. to the stack   answers to what that has translated
  *  7. source         may it be whose it says? (untunnelled.h)
  *  8. track          TTL, flow
@@ -128,6 +128,18 @@ stage int wire_strip(context *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
+/* A flow ends whose backend is gone; XDP leaves that to TC. */
+static __always_inline bool backend_leaves(struct work *work)
+{
+	if (!work->track.known ||
+	    !backend_is_gone(&work->flow, work->track.direction, &work->packet))
+		return false;
+#ifndef FAIRWAY_XDP
+	flow_end(&work->track);
+#endif
+	return true;
+}
+
 /* 4 */
 #define wire_destination FOR_HOOK(wire_destination)
 stage int wire_destination(context *ctx, const struct node_config *node)
@@ -136,25 +148,29 @@ stage int wire_destination(context *ctx, const struct node_config *node)
 	const struct endpoint *found;
 	struct arrival *arrival;
 	struct packet *packet;
-	struct route route;
+	struct route *way;
 	bool plain;
 
 	if (!node || !work)
 		return discard();
 	arrival = &work->arrival;
 	packet = &work->packet;
+	way = &arrival->way;
 	plain = !(packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR));
 	if (plain && !work->track.known)
 		flow_lookup(&packet->key, node, arrival->now);
+	if (backend_leaves(work) && HOOK_IS_XDP)
+		return pass(&work->verdict);
 	if (!plain || !wire_known(&work->track, &work->flow, arrival->epoch, &arrival->receiver)) {
 		found = endpoint_lookup(&packet->key.destination);
 		if (found) {
 			arrival->receiver = *found;
 		} else {
-			route = route_lookup(&packet->key.destination);
-			if (route.kind != ROUTE_LOCAL_PODS && route.kind != ROUTE_HOST)
+			*way = route_lookup(&packet->key.destination);
+			if (way->kind != ROUTE_LOCAL_PODS && way->kind != ROUTE_HOST &&
+			    !wire_serves(way, node))
 				return pass(&work->verdict);
-			arrival->to_host = route.kind == ROUTE_HOST;
+			arrival->to_host = way->kind != ROUTE_LOCAL_PODS;
 		}
 	}
 #ifdef FAIRWAY_XDP
@@ -164,8 +180,10 @@ stage int wire_destination(context *ctx, const struct node_config *node)
 #endif
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet, OWNER_WIRE);
-	if (!plain && !(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
+	if (!plain && !(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN))) {
 		flow_lookup(&packet->key, node, arrival->now);
+		backend_leaves(work);
+	}
 	return UNDECIDED;
 }
 
@@ -319,8 +337,14 @@ static __always_inline int wire_receive(context *ctx, struct work *work)
 #endif
 	if (result == UNDECIDED)
 		result = wire_destination(ctx, node);
-	if (result == UNDECIDED && work->arrival.to_host)
-		return wire_to_host(ctx, node);
+	if (result == UNDECIDED && work->arrival.to_host) {
+		result = wire_to_host(ctx, node);
+#ifndef FAIRWAY_XDP
+		if (result == UNDECIDED)
+			result = wire_host_or_service(ctx, work, node);
+#endif
+		return result;
+	}
 	if (result == UNDECIDED)
 		result = wire_stack(ctx, node);
 	if (result == UNDECIDED)

@@ -3,13 +3,16 @@
  * from_wire's stage 5: what is for the Node itself, or for whom it stands.
  *
  *  probes        questions and answers of peers, at TC (probe_answer.h)
- *  translated    back to the Pod, the Node's stack, or the Node as a client that from_host translated
+ *  translated    to the Pod, the Node's stack, the Node as a client that from_host translated or as a
+ *                backend, or on to where the flow leads
+ *  Service       a new flow to an address or a port of one (wire_service.h)
  *  the rest      of a peer's Pods into fairway0, else to the Node's stack
  */
 #ifndef FAIRWAY_WIRE_TO_HOST_H
 #define FAIRWAY_WIRE_TO_HOST_H
 
 #include "arrival.h"
+#include "wire_service.h"
 #ifndef FAIRWAY_XDP
 #include "probe_answer.h"
 #endif
@@ -70,8 +73,10 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 	if (packet->flags & PACKET_PORTS_UNKNOWN) {
 		/* The first fragment will show the destination. The Node's reassembly gets the packet
 		 * now, in case it is for the Node; the slow path gets a copy, in case it is for a Pod. */
-		if (node->flags & NODE_SNAT)
+		if (node->flags & NODE_SNAT || wire_serves(&work->arrival.way, node))
 			slow_path_send(ctx, packet, node, SLOW_HOLD, 0, verdict);
+		if (work->arrival.way.kind == ROUTE_SERVICE)
+			return discard();
 		verdict->drop_reason = DROP_NONE;
 	}
 #endif
@@ -110,7 +115,7 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 			return wire_deliver(ctx, node);
 		}
 #ifndef FAIRWAY_XDP
-		/* from_host translated an address of the Node itself. */
+		/* from_host translated an address of the Node itself, or that is the backend. */
 		if (route_lookup(&work->target.destination).kind == ROUTE_HOST) {
 			if (!track->related)
 				flow_keep(packet, now);
@@ -118,21 +123,57 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 				return dropped(verdict, DROP_REWRITE_FAILED);
 			return emit_host(ctx, node, verdict);
 		}
-		return dropped(verdict, DROP_NO_ENDPOINT);
+		if (!flow_backend(flow))
+			return dropped(verdict, DROP_NO_ENDPOINT);
+		work->arrival.forward = 1;
+		return UNDECIDED;
 #endif
 	}
 #ifdef FAIRWAY_XDP
 	return pass(verdict);
 #else
-	if (source.kind != ROUTE_PEER)
-		return pass(verdict);
-	if (track->known && !flow_current(flow, epoch)) {
-		route_remember(flow, &source, packet->family, NULL, FLOW_REPLY, epoch);
-		track->remembered = 1;
-	}
-	wire_flow(work, &source, NULL, node);
-	return emit_host(ctx, node, verdict);
+	work->arrival.source = source;
+	return UNDECIDED;
 #endif
 }
 
+#ifndef FAIRWAY_XDP
+
+/* What is nobody's but the Node's. */
+stage int wire_to_node(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	struct arrival *arrival;
+	struct track *track;
+
+	if (!work || !node)
+		return discard();
+	arrival = &work->arrival;
+	track = &work->track;
+	if (arrival->source.kind != ROUTE_PEER || arrival->way.kind != ROUTE_HOST)
+		return pass(&work->verdict);
+	if (track->known && !flow_current(&work->flow, arrival->epoch)) {
+		route_remember(&work->flow, &arrival->source, work->packet.family, NULL, FLOW_REPLY,
+			       arrival->epoch);
+		track->remembered = 1;
+	}
+	wire_flow(work, &arrival->source, NULL, node);
+	return emit_host(ctx, node, &work->verdict);
+}
+
+/* What wire_to_host has left. */
+static __always_inline int wire_host_or_service(struct __sk_buff *ctx, struct work *work,
+						const struct node_config *node)
+{
+	int result;
+
+	if (work->arrival.forward)
+		return wire_forward(ctx, work, node);
+	result = wire_choose(ctx, node);
+	if (result != UNDECIDED)
+		return result;
+	return work->choice.service ? wire_serve(ctx, work, node) : wire_to_node(ctx, node);
+}
+
+#endif
 #endif

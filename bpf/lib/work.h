@@ -63,10 +63,12 @@ struct arrival {
 	__u64 now;
 	struct endpoint receiver; /* ifindex 0: no Pod of this Node */
 	struct route source;	  /* where it comes from */
+	struct route way;	  /* where it goes to, or what its translation leads to */
 	__u32 epoch;
 	__u8 tunnelled; /* in a tunnel, which has come off */
-	__u8 to_host;
-	__u8 pad[2];
+	__u8 to_host;	/* or to a Service */
+	__u8 forward;	/* its flow leads on to the wire */
+	__u8 pad;
 };
 
 /* What the stages of from_pod leave to those after them. */

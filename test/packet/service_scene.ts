@@ -138,6 +138,13 @@ export class Scene {
 		equal(packet.toString("hex"), frame.toString("hex"));
 	}
 
+	/** A later fragment waits for its first one on the slow path. */
+	async isHeld(input: Input): Promise<void> {
+		const { verdict } = await this.send(input);
+		equal(ActionName[verdict.action], "slow_path");
+		equal(SlowPathKindName[verdict.slowPathKind], "hold");
+	}
+
 	/** It ends here; `up`: what the slow path makes of it, or nothing. */
 	async ends(input: Input, drop: string, up?: string): Promise<void> {
 		const { verdict } = await this.expect(input, { drop });
@@ -174,3 +181,28 @@ export class Scene {
 }
 
 export const reversed = ([source, destination]: Tuple): Tuple => [destination, source];
+
+/** The reset that answers a segment of this tuple. */
+export function resetOf(
+	[[client, from], [service, to]]: Tuple,
+	{ sequence, acknowledgment, flags }: { sequence: number; acknowledgment: number; flags: number },
+): Buffer {
+	const segment: build.Segment = {
+		protocol: () => TCP,
+		encode: (source, destination) => {
+			const bytes = Buffer.alloc(20);
+			bytes.writeUInt16BE(to, 0);
+			bytes.writeUInt16BE(from, 2);
+			bytes.writeUInt32BE(sequence, 4);
+			bytes.writeUInt32BE(acknowledgment, 8);
+			bytes[12] = 5 << 4;
+			bytes[13] = flags;
+			bytes.writeUInt16BE(
+				build.transportChecksum(TCP, build.pseudoHeader(source, destination), bytes),
+				16,
+			);
+			return bytes;
+		},
+	};
+	return build.ip({ source: service, destination: client }, segment);
+}
