@@ -10,7 +10,7 @@ import {
 	SlowPathKindName,
 } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
-import type { Input } from "./check.js";
+import { check, type Input } from "./check.js";
 import type { DataPath, Outcome } from "./data_path.js";
 import { compare, type Expected, type Family } from "./fast_path.js";
 import type { MemoryTables } from "./memory_tables.js";
@@ -57,8 +57,11 @@ export class Scene {
 	readonly family: Family;
 	readonly tables: MemoryTables;
 	readonly #dataPath: DataPath;
+	/** The forwarder is not asked. */
+	readonly #isAlone: boolean;
 
-	constructor(dataPath: DataPath, tables: MemoryTables, family: Family) {
+	constructor(dataPath: DataPath, tables: MemoryTables, family: Family, isAlone: boolean) {
+		this.#isAlone = isAlone;
 		this.#dataPath = dataPath;
 		this.tables = tables;
 		this.family = family;
@@ -68,8 +71,9 @@ export class Scene {
 		dataPath: DataPath,
 		family: Family,
 		variation: world.Variation = {},
+		isAlone = false,
 	): Promise<Scene> {
-		return new Scene(dataPath, await fresh(dataPath, variation), family);
+		return new Scene(dataPath, await fresh(dataPath, variation), family, isAlone);
 	}
 
 	service(name: string, protocol: Protocol): ServicePort {
@@ -113,9 +117,16 @@ export class Scene {
 		this.#dataPath.write(this.tables);
 	}
 
-	/** Through the data path. */
-	async send({ hook, packet, context }: Input): Promise<Outcome> {
-		return this.#dataPath.run(hook, packet, { ...context, now: process.hrtime.bigint() });
+	/** Through the data path and the forwarder, which say the same. */
+	async send(input: Input): Promise<Outcome> {
+		if (this.#isAlone)
+			return this.#dataPath.run(input.hook, input.packet, {
+				...input.context,
+				now: process.hrtime.bigint(),
+			});
+		const { outcome, differences } = await check(this.#dataPath, this.tables, input);
+		equal(differences.join("; "), "", "the forwarder says the same");
+		return outcome;
 	}
 
 	async expect(input: Input, expected: Expected): Promise<Outcome> {
