@@ -21,6 +21,7 @@ import { Daemon } from "./daemon.js";
 import {
 	balancerCIDRs,
 	controlPlane,
+	dnsAddress,
 	folders,
 	nodePlans,
 	PREFIX,
@@ -60,7 +61,7 @@ export class Cluster {
 		for (const plan of nodePlans) await plugIn(plan);
 		await makeCertificates();
 		await this.controlPlane.up();
-		writeFileSync(join(folders.run, "resolv.conf"), "nameserver 10.96.0.10\n");
+		writeFileSync(join(folders.run, "resolv.conf"), `nameserver ${dnsAddress}\n`);
 		fill("kubelet.yaml", "kubelet.yaml");
 		for (const { name } of nodePlans) fill("kube-proxy.yaml", `kube-proxy-${name}.yaml`, name);
 		for (const node of this.nodes) await node.start();
@@ -129,7 +130,8 @@ export class Cluster {
 
 	/** Applies CoreDNS and waits until it answers. */
 	async startDns(): Promise<void> {
-		await this.apply(join(folders.source, "files/coredns.yaml"));
+		fill("coredns.yaml", "coredns.yaml");
+		await this.apply(join(folders.run, "coredns.yaml"));
 		await this.kubectl(
 			...["-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s"],
 		);
@@ -172,7 +174,10 @@ function fill(from: string, to: string, node = ""): void {
 	const text = readFileSync(join(folders.source, "files", from), "utf8");
 	writeFileSync(
 		join(folders.run, to),
-		text.replaceAll("@RUN@", folders.run).replaceAll("@NODE@", node),
+		text
+			.replaceAll("@RUN@", folders.run)
+			.replaceAll("@NODE@", node)
+			.replaceAll("@DNS@", dnsAddress),
 	);
 }
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { until } from "../../src/lab/until.js";
 import { kubeconfig } from "./certificates.js";
 import { Daemon } from "./daemon.js";
-import { controlPlane, folders, podCIDRs, program, serviceCIDRs } from "./layout.js";
+import { controlPlane, folders, inOrder, podCIDRs, program, serviceCIDRs } from "./layout.js";
 
 export type Part = "etcd" | "api-server" | "controller-manager" | "scheduler";
 
@@ -24,7 +24,12 @@ const commands: Record<Part, () => string[]> = {
 	"api-server": () => [
 		program("kube-apiserver"),
 		...["--etcd-servers", "http://127.0.0.1:2379"],
-		...["--advertise-address", controlPlane.v4, "--secure-port", "6443"],
+		...[
+			"--advertise-address",
+			inOrder(controlPlane.v4, controlPlane.v6)[0],
+			"--secure-port",
+			"6443",
+		],
 		...["--tls-cert-file", pki("api-server.crt"), "--tls-private-key-file", pki("api-server.key")],
 		...["--client-ca-file", pki("ca.crt")],
 		...["--kubelet-client-certificate", pki("api-server-kubelet.crt")],

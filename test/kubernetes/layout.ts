@@ -52,9 +52,19 @@ export function planOf(name: string): NodePlan {
 	return found;
 }
 
-/** First CIDR IPv4, second IPv6. */
-export const podCIDRs = ["10.244.0.0/16", "fd00:10:244::/56"] as const;
-export const serviceCIDRs = ["10.96.0.0/16", "fd00:10:96::/112"] as const;
+/** The cluster's first family: that of a Service which asks for none. */
+export const firstFamily = process.env.FIRST_FAMILY === "6" ? 6 : 4;
+/** IPv4 and IPv6 → first family first. */
+export const inOrder = <T>(v4: T, v6: T): readonly [T, T] =>
+	firstFamily === 4 ? [v4, v6] : [v6, v4];
+/** First family first. */
+export const podCIDRs = inOrder("10.244.0.0/16", "fd00:10:244::/56");
+export const serviceCIDRs = inOrder("10.96.0.0/16", "fd00:10:96::/112");
+/** The Service of CoreDNS. */
+export const dnsAddress = firstFamily === 4 ? "10.96.0.10" : "fd00:10:96::a";
+/** Texts of addresses or CIDRs, IPv4 first. */
+export const ipv4First = (texts: readonly string[]): string[] =>
+	texts.toSorted((a, b) => Number(a.includes(":")) - Number(b.includes(":")));
 /** The router gives load balancers addresses of these ranges, and routes them to Nodes. */
 export const balancerCIDRs = ["192.168.90.0/24", "fd00:90::/64"] as const;
 export const apiServer = `https://${controlPlane.v4}:6443`;

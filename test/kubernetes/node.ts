@@ -8,7 +8,7 @@ import { type Output, type RunOptions, run } from "../../src/lab/namespace.js";
 import { until } from "../../src/lab/until.js";
 import { kubeconfig } from "./certificates.js";
 import { Daemon } from "./daemon.js";
-import { folders, type NodePlan, PREFIX, program } from "./layout.js";
+import { folders, inOrder, type NodePlan, PREFIX, program } from "./layout.js";
 import { plugIn, unplug } from "./underlay.js";
 
 export class KubernetesNode {
@@ -41,7 +41,7 @@ export class KubernetesNode {
 				...["nsenter", `--net=${namespace.path}`, "--"],
 				...["unshare", "--mount", "--uts", "--pid", "--cgroup", "--fork", "--kill-child"],
 				...["--propagation", "private", join(folders.source, "node/node.sh")],
-				...[name, `${v4},${v6}`, prepared ? "yes" : "no"],
+				...[name, inOrder(v4, v6).join(","), prepared ? "yes" : "no"],
 			],
 			{
 				BIN: folders.bin,

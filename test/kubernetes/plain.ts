@@ -6,7 +6,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { until } from "../../src/lab/until.js";
 import type { Cluster } from "./cluster.js";
-import { router } from "./layout.js";
+import { ipv4First, router } from "./layout.js";
 
 /** Node → its pod CIDRs, IPv4 first; waits until the controller manager has assigned them. */
 export async function podCIDRsOf(cluster: Cluster): Promise<Map<string, string[]>> {
@@ -16,7 +16,9 @@ export async function podCIDRsOf(cluster: Cluster): Promise<Map<string, string[]
 	return await until("every Node has pod CIDRs", async () => {
 		const { items } = await cluster.get<NodeList>("nodes");
 		if (items.some(({ spec }) => spec.podCIDRs?.length !== 2)) return undefined;
-		return new Map(items.map(({ metadata, spec }) => [metadata.name, spec.podCIDRs ?? []]));
+		return new Map(
+			items.map(({ metadata, spec }) => [metadata.name, ipv4First(spec.podCIDRs ?? [])]),
+		);
 	});
 }
 

@@ -3,6 +3,7 @@ import type { Output, RunOptions } from "../../src/lab/namespace.js";
 import { until } from "../../src/lab/until.js";
 import type { Cluster } from "./cluster.js";
 import type { Daemon } from "./daemon.js";
+import { dnsAddress, ipv4First } from "./layout.js";
 
 export const agnhost = "localhost/e2e/agnhost:2.66.1";
 
@@ -29,7 +30,7 @@ export class TestPod {
 		this.#cluster = cluster;
 		this.name = object.metadata.name;
 		this.node = object.spec.nodeName ?? "";
-		this.addresses = (object.status.podIPs ?? []).map(({ ip }) => ip);
+		this.addresses = ipv4First((object.status.podIPs ?? []).map(({ ip }) => ip));
 	}
 
 	/** Runs a command in the Pod's network namespace, with the Node's files. */
@@ -53,7 +54,7 @@ export class TestPod {
 
 	/** The addresses that the cluster's DNS has for a name, of both families. */
 	async lookUp(name: string): Promise<string[]> {
-		const dig = ["dig", "+short", "+time=3", "@10.96.0.10", name, "A", name, "AAAA"];
+		const dig = ["dig", "+short", "+time=3", `@${dnsAddress}`, name, "A", name, "AAAA"];
 		const { stdout } = await this.run(dig, { mayFail: true });
 		return stdout.split("\n").filter((line) => line !== "");
 	}

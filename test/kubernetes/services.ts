@@ -2,6 +2,7 @@
 import { until } from "../../src/lab/until.js";
 import type { Cluster } from "./cluster.js";
 import { type Client, outside, request } from "./connections.js";
+import { ipv4First } from "./layout.js";
 import type { KubernetesNode } from "./node.js";
 import { type TestPod, testNamespace } from "./pods.js";
 
@@ -34,9 +35,9 @@ interface ServiceObject {
 const read = (cluster: Cluster, name: string): Promise<ServiceObject> =>
 	cluster.get<ServiceObject>("-n", testNamespace, "service", name);
 
-/** Its cluster IPs. */
+/** Its cluster IPs, IPv4 first. */
 export async function serviceAddress(cluster: Cluster, name: string): Promise<string[]> {
-	return (await read(cluster, name)).spec.clusterIPs;
+	return ipv4First((await read(cluster, name)).spec.clusterIPs);
 }
 
 /** Port 80 of a Service of type LoadBalancer, by every kind of address: all of them reach it from everywhere. */
