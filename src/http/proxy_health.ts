@@ -1,0 +1,100 @@
+/**
+ * `fairwayProxy.healthServer`: what load balancers of a cloud and others ask kube-proxy for, with the same answers.
+ *
+ *  /livez    Services are served, and their changes are in force in time
+ *  /healthz  the same, and this Node is there to stay: new connections may be sent to it
+ *
+ * Before anything is in force this Node serves nobody, so both are 503 then; kube-proxy says 200.
+ */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { answer } from "./health.js";
+
+/** A change that is not in force after this long: kube-proxy's limit with its own defaults. */
+const BEHIND_MAX_MS = 60_000;
+/** What the JSON of Go says of a time that has never been. */
+const NEVER = "0001-01-01T00:00:00Z";
+
+export interface ProxyHealthOptions {
+	/** False: this Node is going away, or is not known. */
+	isNodeEligible: () => boolean;
+	/** Of its Pods. */
+	families: () => readonly (4 | 6)[];
+	/** Milliseconds that only grow. Default: of this process. */
+	now?: () => number;
+	/** Default: of this machine. */
+	date?: () => Date;
+}
+
+export class ProxyHealth {
+	readonly #options: Required<ProxyHealthOptions>;
+	#lastUpdated: Date | undefined;
+	/** Since when there is a change that is not in force; undefined: there is none. */
+	#behindSince: number | undefined;
+
+	constructor(options: ProxyHealthOptions) {
+		this.#options = { now: () => performance.now(), date: () => new Date(), ...options };
+	}
+
+	/** A change has come, or was not taken. */
+	queued(): void {
+		this.#behindSince ??= this.#options.now();
+	}
+
+	/** All changes are in force. */
+	updated(): void {
+		this.#behindSince = undefined;
+		this.#lastUpdated = this.#options.date();
+	}
+
+	get isHealthy(): boolean {
+		const { now } = this.#options;
+		const isBehind = this.#behindSince !== undefined && now() - this.#behindSince >= BEHIND_MAX_MS;
+		return this.#lastUpdated !== undefined && !isBehind;
+	}
+
+	readonly handle = (request: IncomingMessage, response: ServerResponse): void => {
+		const path = request.url?.split("?", 1)[0];
+		const { isNodeEligible } = this.#options;
+		if (path === "/livez") this.#answer(response, this.isHealthy, {});
+		else if (path === "/healthz") {
+			const nodeEligible = isNodeEligible();
+			this.#answer(response, this.isHealthy && nodeEligible, { nodeEligible });
+		} else answer(response, 404, "Cannot answer: expected /healthz or /livez");
+	};
+
+	/** The members in kube-proxy's order; `more` is that of /healthz alone. */
+	#answer(response: ServerResponse, isGood: boolean, more: { nodeEligible?: boolean }): void {
+		const { date, families } = this.#options;
+		const healthy = this.isHealthy;
+		const currentTime = date().toISOString();
+		const updated = this.#lastUpdated?.toISOString() ?? NEVER;
+		// As kube-proxy: recent while all is well, whenever the last change was.
+		const lastUpdated = isGood ? currentTime : updated;
+		const status = Object.fromEntries(
+			families().map((family) => [`IPv${family}`, { lastUpdated: updated, healthy }]),
+		);
+		answerJson(response, isGood ? 200 : 503, {
+			lastUpdated,
+			currentTime,
+			...more,
+			healthy,
+			status,
+		});
+	}
+}
+
+/** @param indent of the lines; undefined: one line */
+export function answerJson(
+	response: ServerResponse,
+	status: number,
+	body: object,
+	headers: Readonly<Record<string, string>> = {},
+	indent?: string,
+): void {
+	response.writeHead(status, {
+		"content-type": "application/json",
+		"x-content-type-options": "nosniff",
+		...headers,
+	});
+	response.end(JSON.stringify(body, undefined, indent));
+}
