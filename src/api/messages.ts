@@ -133,18 +133,22 @@ export interface CheckAnswer {
 	modes: ModeSummary[];
 	/** Only causes that were found. */
 	causes: FoundCause[];
-	/** What other CNIs have left on this Node; an entry for each of them. */
+	/** What other CNIs and kube-proxy have left on this Node; an entry for each of them. */
 	leftovers: Leftovers[];
 }
 
 export interface Leftovers {
-	/** "flannel" */
+	/** "flannel", "kube-proxy" */
 	cni: string;
 	interfaces: string[];
 	/** Number of routes that lead out of the first of them. */
 	routes: number;
 	/** Of iptables, both families. */
 	chains: string[];
+	/** Of nftables: "ip kube-proxy". */
+	tables: string[];
+	/** Entries of the kernel's connection tracking whose destination it has translated. */
+	connections: number;
 	/** Network configurations of the container runtime. */
 	files: string[];
 	/** What to do: sentences, and commands that begin with "$ ". */

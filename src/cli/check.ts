@@ -131,11 +131,14 @@ export function checkText(answer: CheckAnswer): string {
 
 function leftoversText(leftovers: readonly Leftovers[]): string {
 	if (leftovers.length === 0) return "";
-	const texts = leftovers.map(({ cni, interfaces, routes, chains, files, advice }) => {
+	const texts = leftovers.map((found) => {
+		const { cni, interfaces, routes, chains, tables, connections, files, advice } = found;
 		const parts = [
 			...counted(interfaces, "interface"),
 			...(routes > 0 ? [`${routes} routes by them`] : []),
 			...counted(chains, "iptables chain"),
+			...counted(tables, "nftables table"),
+			...(connections > 0 ? [`${connections} translated connections`] : []),
 			...counted(files, "configuration"),
 		];
 		const steps = advice.flatMap((step) =>
@@ -143,7 +146,7 @@ function leftoversText(leftovers: readonly Leftovers[]): string {
 		);
 		return `\n${wrap(`- ${cni}: ${parts.join("; ")}`, WIDTH).join("\n  ")}\n${indent(2, steps)}`;
 	});
-	return `\nLeft by other CNIs\n${texts.join("")}`;
+	return `\nLeft by others\n${texts.join("")}`;
 }
 
 function counted(names: readonly string[], what: string): string[] {

@@ -1,6 +1,6 @@
 /**
- * What other CNIs have left on this Node: their interfaces with routes, iptables chains, configurations. They
- * take traffic from Fairway, or Pods, until they are removed.
+ * What other CNIs, and kube-proxy (kube_proxy_leftovers.ts), have left on this Node: their interfaces with routes,
+ * iptables chains, configurations. They take traffic from Fairway, or Pods, until they are removed.
  *
  *  1 reads interfaces, routes, chains, and the container runtime's configurations
  *  2 attributes them by their names
@@ -11,6 +11,7 @@ import { join } from "node:path";
 import type { Leftovers } from "../api/messages.js";
 import type { IpRoute } from "../linux/iproute.js";
 import { readLinks } from "../linux/netlink_query.js";
+import { findKubeProxy } from "./kube_proxy_leftovers.js";
 
 interface Marks {
 	cni: string;
@@ -65,8 +66,15 @@ const known: readonly Marks[] = [
 /** Names in a sentence or a command; a Node may have hundreds of another CNI's veths. */
 const NAMED = 5;
 
-/** @param confDir the container runtime's network configurations; "": unknown */
-export async function findLeftovers(ip: IpRoute, confDir: string): Promise<Leftovers[]> {
+/**
+ * @param confDir the container runtime's network configurations; "": unknown
+ * @param isProxyReplaced Services are all Fairway's, so that nothing of kube-proxy's should be here
+ */
+export async function findLeftovers(
+	ip: IpRoute,
+	confDir: string,
+	isProxyReplaced = false,
+): Promise<Leftovers[]> {
 	const devices = (await readLinks(ip.netns)).map(({ name }) => name);
 	const chains = await readChains(ip);
 	const files = readPlugins(confDir);
@@ -82,9 +90,11 @@ export async function findLeftovers(ip: IpRoute, confDir: string): Promise<Lefto
 		const routes = await countRoutes(ip, own.devices);
 		const { devices: interfaces, chains: chainsOf } = own;
 		const what = { interfaces, routes, chains: chainsOf, files: paths };
-		found.push({ cni: marks.cni, ...what, advice: advice(marks, what) });
+		const none = { tables: [], connections: 0 };
+		found.push({ cni: marks.cni, ...what, ...none, advice: advice(marks, what) });
 	}
-	return found;
+	const proxy = isProxyReplaced ? await findKubeProxy(ip, devices, chains) : undefined;
+	return proxy === undefined ? found : [...found, proxy];
 }
 
 /* ------------------------------------------------------ 1 */

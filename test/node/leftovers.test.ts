@@ -79,3 +79,65 @@ t.test("interfaces, routes, chains and configurations of other CNIs", async (t) 
 		"what was advised is done",
 	);
 });
+
+t.test(
+	"what kube-proxy has left, in each of its modes, where all Services are Fairway's",
+	async (t) => {
+		const node = new Namespace(`fwk-${process.pid}`);
+		await run(["ip", "netns", "add", node.name]);
+		t.teardown(async () => {
+			await run(["ip", "netns", "del", node.name], { mayFail: true });
+		});
+		const ip = new IpRoute(node.path);
+		const find = (isProxyReplaced = true) => findLeftovers(ip, "", isProxyReplaced);
+		// kubelet's, and those of a kube-router that announces routes, stay.
+		await node.script(`
+		ip link set lo up
+		iptables -t mangle -N KUBE-KUBELET-CANARY
+		iptables -t mangle -N KUBE-IPTABLES-HINT
+		iptables -N KUBE-FIREWALL
+		nft add table ip someones`);
+		t.same(await find(), []);
+
+		await node.script(`
+		ip link add kube-ipvs0 type dummy
+		for chain in KUBE-SERVICES KUBE-NODEPORTS KUBE-SVC-NPX46M4PTMTKRN6Y KUBE-MARK-MASQ; do
+			iptables -t nat -N $chain
+			ip6tables -t nat -N $chain
+		done
+		iptables -t nat -A KUBE-SERVICES -d 127.1.1.1 -p udp -j DNAT --to-destination 127.0.0.1:9
+		iptables -t nat -A OUTPUT -j KUBE-SERVICES
+		nft add table ip kube-proxy
+		nft add table ip6 kube-proxy`);
+		// One translated connection, one that is not; both stay in the kernel's table without an answer.
+		const send = `const s = require("node:dgram").createSocket("udp4"); s.on("error", () => {});
+		s.send("x", 5353, "127.1.1.1", () => s.send("x", 9, "127.0.0.2", () => s.close()))`;
+		await node.run([process.execPath, "-e", send]);
+		t.same(await find(false), [], "kube-proxy beside Fairway is no leftover");
+		const [found, ...others] = await find();
+		t.same(others, []);
+		t.match(found, {
+			cni: "kube-proxy",
+			interfaces: ["kube-ipvs0"],
+			chains: ["KUBE-MARK-MASQ", "KUBE-NODEPORTS", "KUBE-SERVICES", "KUBE-SVC-NPX46M4PTMTKRN6Y"],
+			tables: ["ip kube-proxy", "ip6 kube-proxy"],
+			connections: 1,
+		});
+		const commands = found?.advice.filter((line) => line.startsWith("$ "));
+		t.strictSame(commands, [
+			"$ kube-proxy --cleanup",
+			"$ nft delete table ip kube-proxy",
+			"$ nft delete table ip6 kube-proxy",
+			"$ ip link del dev kube-ipvs0",
+			"$ conntrack -D -p udp --dst-nat",
+		]);
+		// As kube-proxy --cleanup does.
+		await node.script(`
+		for tool in iptables ip6tables; do $tool -t nat -F; $tool -t nat -X; done
+		${commands
+			?.slice(1, 4)
+			.map((line) => line.slice(2))
+			.join("\n")}`);
+		t.same(await find(), [], "what was advised is done");
+	},
+);

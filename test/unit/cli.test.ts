@@ -309,6 +309,7 @@ t.test("text of a check", async (t) => {
 	const interfaces = ["cni0", "flannel.1", "a", "b", "c", "d", "e", "f", "g"];
 	const flannel = {
 		...{ cni: "flannel", interfaces, routes: 3, chains: ["FLANNEL-FWD"], files: [] },
+		...{ tables: [], connections: 0 },
 		advice: ["Remove them if flannel no longer runs on this Node.", "$ ip link del dev cni0"],
 	};
 	t.equal(
@@ -316,7 +317,7 @@ t.test("text of a check", async (t) => {
 		[
 			"There are no peers.",
 			"",
-			"Left by other CNIs",
+			"Left by others",
 			"",
 			"- flannel: 9 interfaces (cni0, flannel.1, a, b, c, d, e, f and 1 more); 3 routes by them; 1 iptables chain",
 			"  (FLANNEL-FWD)",
@@ -324,6 +325,14 @@ t.test("text of a check", async (t) => {
 			"  $ ip link del dev cni0",
 			"",
 		].join("\n"),
+	);
+	const proxy = {
+		...{ cni: "kube-proxy", interfaces: [], routes: 0, chains: [], files: [] },
+		...{ tables: ["ip kube-proxy", "ip6 kube-proxy"], connections: 2, advice: [] },
+	};
+	t.match(
+		checkText({ ...none, leftovers: [proxy] }),
+		"- kube-proxy: 2 nftables tables (ip kube-proxy, ip6 kube-proxy); 2 translated connections\n",
 	);
 
 	const shown = eventsText(events);
