@@ -35,6 +35,8 @@ import { findLeftovers } from "../report/leftovers.js";
 import { withComponent } from "../text/log.js";
 import { version } from "../text/version.js";
 import { Answers } from "./answers.js";
+import { clusterNames } from "./cluster_names.js";
+import { answersForServices } from "./health_checks.js";
 import { type Kernel, openKernel } from "./kernel.js";
 import type { Logger } from "./log.js";
 import { Loop } from "./loop.js";
@@ -127,7 +129,7 @@ export class Agent {
 			await api.close();
 			throw error;
 		}
-		await agent.#web.configure(config.http);
+		await agent.#web.configure(config);
 		agent.#loop.request();
 		agent.#cni.workOffDeletions();
 		return agent;
@@ -150,18 +152,24 @@ export class Agent {
 		this.#loopLag = new LoopLag({ log });
 		this.#loop = new Loop({
 			apply: () => this.#round.apply(),
-			onError: (error, retryMs) => this.#round.onFailure(error, retryMs),
+			onError: (error, retryMs) => {
+				this.#web.queued();
+				this.#round.onFailure(error, retryMs);
+			},
 		});
 		const adopted = kernel.adoptedPeers();
 		const formerPeers = new FormerPeers(nodeName, adopted);
 		this.#sources = new Sources({
 			...{ configFile, config, store, source, kernel, log },
 			admission: new Admission(store, (name) => formerPeers.had(name)),
-			onConfig: ({ http, log: { level } }) => {
-				options.log.level = level;
-				void this.#web.configure(http);
+			onConfig: (config) => {
+				options.log.level = config.log.level;
+				void this.#web.configure(config);
 			},
-			onChange: () => this.#loop.request(),
+			onChange: () => {
+				this.#web.queued();
+				this.#loop.request();
+			},
 		});
 		const file = join(runDir, "paths.json");
 		const remembered = PathMemory.read(file);
@@ -180,6 +188,7 @@ export class Agent {
 			pathEvents: this.#pathEvents,
 			pathMemory: this.#pathMemory,
 			onReady: () => this.#conflist?.install(),
+			onInForce: (...what) => this.#web.inForce(...what),
 			reporter: source.reporter,
 		});
 		this.#prober = new Prober(config.probes, {
@@ -235,12 +244,30 @@ export class Agent {
 			prober: this.#prober,
 			pathEvents: this.#pathEvents,
 			loopLag: this.#loopLag,
-			leftovers: () => findLeftovers(new IpRoute(), cniConfDir === "" ? CNI_CONF_DIR : cniConfDir),
+			leftovers: () =>
+				findLeftovers(
+					new IpRoute(),
+					cniConfDir === "" ? CNI_CONF_DIR : cniConfDir,
+					answersForServices(this.#sources.config),
+				),
+			names: clusterNames(store, () => this.#cni.endpoints()),
 			survey: options.survey ?? ((nodes, signal) => this.#prober.survey(nodes, signal)),
 		});
 		this.#web = new Web({
 			readiness: () => this.#round.state,
 			sample: () => this.answers.sample(),
+			proxy: {
+				isNodeEligible: () => {
+					const node = store.get("Node", nodeName);
+					return node !== undefined && node.isLeaving !== true;
+				},
+				families: () => {
+					const cidrs = this.#round.state.inForce?.self.podCIDRs ?? [];
+					return ([4, 6] as const).filter((f) =>
+						cidrs.some((one) => one.includes(":") === (f === 6)),
+					);
+				},
+			},
 			log: withComponent(options.log, "http"),
 		});
 	}

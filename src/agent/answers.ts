@@ -19,6 +19,7 @@ import type { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey/survey.js";
 import { check } from "../report/check.js";
 import { explain } from "../report/explain.js";
+import type { Names } from "../report/explain_question.js";
 import { withFacts, withReason } from "../report/path_facts.js";
 import type { AgentState, InForce } from "../report/state.js";
 import { endpointStatus, peerStatus, statusOf } from "../report/views.js";
@@ -40,8 +41,9 @@ export interface AnswersOptions {
 	prober: Prober;
 	pathEvents: PathEvents;
 	loopLag: LoopLag;
-	/** What other CNIs have left on this Node. */
+	/** What other CNIs and kube-proxy have left on this Node. */
 	leftovers: () => Promise<Leftovers[]>;
+	names: Names;
 	/** Surveys these Nodes, or all of them, over every path. */
 	survey: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
 }
@@ -133,6 +135,7 @@ export class Answers {
 			},
 			endpoints: cni.endpoints(),
 			interfaces: network.interfaces,
+			names: this.#options.names,
 		});
 	}
 

@@ -29,6 +29,7 @@ import { PeerViews } from "../report/peer_views.js";
 import { type AgentState, changed, INITIAL_STATE, type InForce } from "../report/state.js";
 import type { Log } from "../text/log.js";
 import { keepHeapSmaller } from "./heap.js";
+import type { CheckedServices } from "./health_checks.js";
 import type { Kernel } from "./kernel.js";
 import type { ProblemLog } from "./problem_log.js";
 import type { Sources } from "./sources.js";
@@ -49,12 +50,21 @@ export interface RoundOptions {
 	pathMemory: PathMemory;
 	/** Packets flow from now on: Pods may come. */
 	onReady: () => void;
+	/** All that was desired is in force; Services with these keys may have changed. */
+	onInForce: (
+		services: CheckedServices,
+		changed: ReadonlySet<string>,
+		config: Config,
+		network: Network,
+	) => void;
 	/** What this Node tells the cluster; undefined: nothing. */
 	reporter?: Reporter | undefined;
 }
 
 /** Changes of peers in one apply that have a line each; writing lines takes the time of the event loop. */
 const LOGGED_MOST = 200;
+
+const NO_VIEWS: CheckedServices = { keys: () => [], view: () => undefined };
 
 class NotReadyError extends Error {}
 
@@ -65,6 +75,9 @@ export class Round {
 	readonly #peers = new PeerViews();
 	/** Whose verdicts have changed since the compile began. */
 	readonly #verdicts = new Set<number>();
+
+	/** Since what is in force was published. */
+	readonly #changedServices = new Set<string>();
 
 	constructor(options: RoundOptions) {
 		this.#options = options;
@@ -78,6 +91,7 @@ export class Round {
 	async apply(): Promise<void> {
 		const { nodeName, sources, kernel, peerIds, formerPeers, problems, log } = this.#options;
 		const { config, snapshot, network, changed, changedServices } = await sources.desired();
+		for (const key of changedServices) this.#changedServices.add(key);
 		const { nodes } = snapshot;
 		const isPeer = (name: string) => name !== nodeName && nodes.has(name);
 		this.#compiler.noteNodes(changed);
@@ -119,6 +133,8 @@ export class Round {
 			return;
 		}
 		this.#publish(compiled, network, config, applied.ready);
+		this.#options.onInForce(NO_VIEWS, this.#changedServices, config, network);
+		this.#changedServices.clear();
 		this.#options.prober().start();
 		// Last and not waited for: it takes a second, and a size that cannot be had is a problem of the
 		// kernel's that keeps nothing else from being applied.

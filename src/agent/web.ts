@@ -4,12 +4,18 @@ import { CniDurations } from "../http/cni_durations.js";
 import { healthHandler, type Readiness } from "../http/health.js";
 import { Listener } from "../http/listener.js";
 import type { Sample } from "../http/metrics.js";
+import { ProxyHealth, type ProxyHealthOptions } from "../http/proxy_health.js";
 import { metricsHandler } from "../http/scrape.js";
+import { ServiceHealth } from "../http/service_health.js";
+import type { Network } from "../linux/network.js";
 import type { Log } from "../text/log.js";
+import { answersForServices, type CheckedServices, HealthChecks } from "./health_checks.js";
 
 export interface WebOptions {
 	readiness: () => Readiness;
 	sample: () => Promise<Omit<Sample, "process">>;
+	/** Of this Node, for load balancers. */
+	proxy: Pick<ProxyHealthOptions, "isNodeEligible" | "families">;
 	log: Log;
 }
 
@@ -17,8 +23,16 @@ export class Web {
 	readonly cniDurations = new CniDurations();
 	readonly #health: Listener;
 	readonly #metrics: Listener;
+	readonly #proxyHealth: ProxyHealth;
+	readonly #proxy: Listener;
+	readonly #services: ServiceHealth;
+	readonly #healthChecks = new HealthChecks();
 
-	constructor({ readiness, sample, log }: WebOptions) {
+	constructor({ readiness, sample, proxy, log }: WebOptions) {
+		const proxyHealth = new ProxyHealth(proxy);
+		this.#proxyHealth = proxyHealth;
+		this.#proxy = new Listener({ key: "fairwayProxy.healthServer", handle: proxyHealth.handle });
+		this.#services = new ServiceHealth({ isHealthy: () => proxyHealth.isHealthy });
 		this.#health = new Listener({ key: "http.health", handle: healthHandler(readiness) });
 		this.#metrics = new Listener({
 			key: "http.metrics",
@@ -30,18 +44,48 @@ export class Web {
 		});
 	}
 
-	/** Resolves when both listen, or have failed. */
-	async configure({ health, metrics }: Config["http"]): Promise<void> {
-		await Promise.all([this.#health.listen(health), this.#metrics.listen(metrics)]);
+	/** Resolves when all listen, or have failed. */
+	async configure(config: Config): Promise<void> {
+		const { http, fairwayProxy } = config;
+		await Promise.all([
+			this.#health.listen(http.health),
+			this.#metrics.listen(http.metrics),
+			this.#proxy.listen(answersForServices(config) ? fairwayProxy.healthServer : ""),
+		]);
+	}
+
+	/** A change is to be applied, or could not be. */
+	queued(): void {
+		this.#proxyHealth.queued();
+	}
+
+	/**
+	 * Everything is in force.
+	 *
+	 * @param changed keys of Services that may have changed
+	 */
+	inForce(
+		services: CheckedServices,
+		changed: ReadonlySet<string>,
+		config: Config,
+		network: Network,
+	): void {
+		this.#proxyHealth.updated();
+		const checks = this.#healthChecks.take(services, changed, config, network);
+		if (checks !== undefined) void this.#services.update(checks.services, checks.addresses);
 	}
 
 	problems(): string[] {
-		return [this.#health.problem, this.#metrics.problem].filter((problem) => problem !== undefined);
+		const listeners = [this.#health, this.#metrics, this.#proxy];
+		const failing = listeners.map(({ problem }) => problem).filter((one) => one !== undefined);
+		return [...failing, ...this.#services.problems()];
 	}
 
 	close(): void {
 		this.#health.close();
 		this.#metrics.close();
+		this.#proxy.close();
+		this.#services.close();
 	}
 }
 

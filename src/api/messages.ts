@@ -182,15 +182,68 @@ export interface EndpointStatus {
 	name?: string;
 }
 
+/** `GET /services`: an entry for each port of each Service that Fairway serves, of both families. */
+export interface ServiceStatus {
+	namespace: string;
+	name: string;
+	port: number;
+	/** "": it has none. */
+	portName: string;
+	/** "TCP", "UDP", "SCTP" */
+	protocol: string;
+	/** "ClusterIP", "NodePort", "LoadBalancer" */
+	type: string;
+	frontends: FrontendStatus[];
+	/** Every endpoint that serves, in use here or not. */
+	backends: BackendStatus[];
+	/** Which endpoints are in use here and why: a sentence, or one for each family. */
+	why: string[];
+}
+
+export interface FrontendStatus {
+	/** Of a NodePort: 0.0.0.0 or ::, for every address of the Node that serves NodePorts. */
+	address: string;
+	port: number;
+	kind: "clusterIP" | "nodePort" | "loadBalancer" | "externalIP";
+}
+
+export type BackendState = "ready" | "serving" | "terminating";
+
+export interface BackendStatus {
+	address: string;
+	port: number;
+	/** "": unknown, or outside the cluster. */
+	node: string;
+	/** Terminating wins over serving. */
+	state: BackendState;
+	/** `host`: a Node's own address. */
+	path: ExplainPath;
+}
+
+/** `POST /services`: those of one Service. */
+export interface ServicesRequest {
+	namespace: string;
+	name: string;
+}
+
 export type ExplainProtocol = "tcp" | "udp" | "icmp";
 
-/** `POST /explain`; addresses in any spelling. */
+/** `POST /explain` */
 export interface ExplainRequest {
+	/** An address in any spelling, or `namespace/name` of a Pod. */
 	source: string;
+	/**
+	 * The same, or `namespace/name` of a Service. Where both have the name it is the Service;
+	 * `pod/namespace/name` and `service/namespace/name` are one of them.
+	 */
 	destination: string;
-	protocol: ExplainProtocol;
-	/** tcp and udp; default 80 and 53. */
-	destinationPort?: number;
+	/** Default: tcp, or udp where the Service has the port only there. */
+	protocol?: ExplainProtocol;
+	/**
+	 * tcp and udp; default 80 and 53, or the Service's first port of the protocol. A text is the name of
+	 * a Service's port.
+	 */
+	destinationPort?: number | string;
 	/** tcp and udp; default 40000. */
 	sourcePort?: number;
 }

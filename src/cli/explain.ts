@@ -8,7 +8,7 @@ import { type ClientOptions, show } from "./output.js";
 export async function explainCommand(
 	source: string,
 	destination: string,
-	options: ClientOptions & { proto: ExplainProtocol },
+	options: ClientOptions & { proto?: ExplainProtocol },
 ): Promise<number> {
 	const body = explainRequest(source, destination, options.proto);
 	await show<ExplainAnswer>(options, { method: "POST", path: "/explain", body }, explainText);
@@ -19,50 +19,59 @@ export async function explainCommand(
 export function explainRequest(
 	source: string,
 	destination: string,
-	protocol: ExplainProtocol,
+	protocol: ExplainProtocol | undefined,
 ): ExplainRequest {
 	const from = readEnd("source", source);
 	const to = readEnd("destination", destination);
-	if (isIP(from.address) !== isIP(to.address)) {
+	const families = [isIP(from.place), isIP(to.place)];
+	if (!families.includes(0) && families[0] !== families[1])
 		throw new UsageError(
-			`Cannot explain ${source} to ${destination}: expected addresses of one family, got IPv${isIP(from.address)} and IPv${isIP(to.address)}`,
+			`Cannot explain ${source} to ${destination}: expected addresses of one family, got IPv${families[0]} and IPv${families[1]}`,
 		);
-	}
-	if (protocol === "icmp" && (from.port !== undefined || to.port !== undefined)) {
+	if (protocol === "icmp" && (from.port !== undefined || to.port !== undefined))
 		throw new UsageError("Cannot explain an ICMP packet: expected addresses without ports");
-	}
+	if (typeof from.port === "string")
+		throw new UsageError(
+			`Cannot read the source ${JSON.stringify(source)}: expected a number as its port, got ${JSON.stringify(from.port)}`,
+		);
 	return {
-		source: from.address,
-		destination: to.address,
-		protocol,
+		source: from.place,
+		destination: to.place,
+		...(protocol === undefined ? {} : { protocol }),
 		...(from.port === undefined ? {} : { sourcePort: from.port }),
 		...(to.port === undefined ? {} : { destinationPort: to.port }),
 	};
 }
 
-/** "10.0.0.1", "10.0.0.1:80", "fd00::1", "[fd00::1]", "[fd00::1]:80" */
-function readEnd(what: string, text: string): { address: string; port?: number } {
+interface End {
+	/** An address, or "namespace/name", perhaps with its kind before it. */
+	place: string;
+	/** A name is one of a Service's ports. */
+	port?: number | string;
+}
+
+const NAME = /^(?:(?:pod|service)\/)?[^/\s]+\/[^/\s]+$/;
+
+/** "10.0.0.1", "10.0.0.1:80", "fd00::1", "[fd00::1]", "[fd00::1]:80", "default/web", "default/web:http" */
+function readEnd(what: string, text: string): End {
 	const wrong = (got: string) =>
 		new UsageError(
-			`Cannot read the ${what} ${JSON.stringify(text)}: expected ADDRESS, ADDRESS:PORT or [IPV6]:PORT, ${got}`,
+			`Cannot read the ${what} ${JSON.stringify(text)}: expected ADDRESS, NAMESPACE/NAME, either with :PORT, or [IPV6]:PORT, ${got}`,
 		);
 	const [, bracketed, plain, port] =
 		/^(?:\[([^\]]*)\]|([^:]*))(?::([^:]*))?$/.exec(text) ??
 		(isIP(text) === 6 ? ["", undefined, text] : []);
-	const address = bracketed ?? plain ?? "";
-	if (isIP(address) === 0 || (bracketed !== undefined && isIP(address) !== 6)) {
-		throw wrong(address === "" ? "got no address" : `got ${address}`);
-	}
-	if (address.includes("%")) {
-		throw wrong("got an address with a zone");
-	}
-	if (port === undefined) {
-		return { address };
-	}
-	if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65535) {
+	const place = bracketed ?? plain ?? "";
+	const isName = bracketed === undefined && NAME.test(place);
+	if (!isName && (isIP(place) === 0 || (bracketed !== undefined && isIP(place) !== 6)))
+		throw wrong(place === "" ? "got no address" : `got ${place}`);
+	if (place.includes("%")) throw wrong("got an address with a zone");
+	if (port === undefined) return { place };
+	// RFC 6335: the name of a port has a letter.
+	if (isName && /^[a-z0-9-]*[a-z][a-z0-9-]*$/.test(port)) return { place, port };
+	if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65535)
 		throw wrong(`got the port ${JSON.stringify(port)}`);
-	}
-	return { address, port: Number(port) };
+	return { place, port: Number(port) };
 }
 
 export function explainText(answer: ExplainAnswer): string {

@@ -132,12 +132,19 @@ function commands(done: (status: number) => void): Command {
 	program
 		.command("explain")
 		.description("show what would happen to a packet, and why; sends nothing")
-		.argument("<source>", "ADDRESS or ADDRESS:PORT: of a Pod, of this Node or of any host")
-		.argument("<destination>", "ADDRESS or ADDRESS:PORT; IPv6 with a port: [ADDRESS]:PORT")
+		.argument(
+			"<source>",
+			"address of a Pod, of this Node or of any host, or NAMESPACE/NAME of a Pod; with :PORT",
+		)
+		.argument(
+			"<destination>",
+			"the same, or NAMESPACE/NAME of a Service; IPv6 with a port: [ADDRESS]:PORT",
+		)
 		.addOption(
-			new Option("--proto <protocol>", "transport protocol")
-				.choices(["tcp", "udp", "icmp"])
-				.default("tcp"),
+			new Option(
+				"--proto <protocol>",
+				"transport protocol (default: tcp, or that of the Service's port)",
+			).choices(["tcp", "udp", "icmp"]),
 		)
 		.addOption(runDir())
 		.addOption(output())

@@ -16,6 +16,8 @@ import { readLabels } from "./labels.js";
 import type { NodeObject } from "./snapshot.js";
 
 export const TRANSPORT_ANNOTATION = "fairway.dev/transport-addresses";
+/** The cluster autoscaler sets it before it removes a Node. */
+const LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler";
 
 /** A Node, or why it is of no use (yet). @throws Fault */
 export function readNode(object: Mapping): NodeObject | string {
@@ -36,9 +38,17 @@ export function readNode(object: Mapping): NodeObject | string {
 		...(labels.length === 0 ? {} : { labels }),
 		...(created === undefined ? {} : { created }),
 		...(uid === undefined ? {} : { uid }),
+		...(isLeaving(object) ? { isLeaving: true as const } : {}),
 	};
 	parsed.set(node, podCIDRs);
 	return node;
+}
+
+function isLeaving({ metadata, spec }: Mapping): boolean {
+	const deleted = mapping(metadata).deletionTimestamp ?? undefined;
+	if (deleted !== undefined) return true;
+	const taints = listOf(mapping(spec).taints, "spec.taints");
+	return taints.some((taint) => mapping(taint).key === LEAVING_TAINT);
 }
 
 /** Objects of the cluster are replaced, never changed. */

@@ -32,6 +32,8 @@ export interface NodeObject {
 	created?: number;
 	/** metadata.uid */
 	uid?: string;
+	/** It is being deleted, or is about to be: no new connections are to be sent to it. */
+	isLeaving?: true;
 }
 
 export interface Problem {

@@ -2,19 +2,20 @@
  * Explains what would happen to a packet: builds an ordinary packet and runs it through the forwarder over
  * the live tables. Sends and changes nothing.
  *
- *  1. the request: addresses, ports
+ *  1. the request: addresses, ports, names (explain_question.ts)
  *  2. the hook that would see the packet first, which follows from its source
  *  3. the forwarder's decision
  *  4. the answer (explanation.ts)
  */
-import type { ExplainAnswer, ExplainRequest } from "../api/messages.js";
+import type { ExplainAnswer } from "../api/messages.js";
 import { RequestError } from "../api/server.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView, SelfView } from "../compile/compile.js";
 import { forward, type TableReader } from "../forwarder/forwarder.js";
 import type { NetworkInterface } from "../linux/network.js";
-import { canonicalAddress, familyOf, macText } from "../tables/address.js";
+import { macText } from "../tables/address.js";
 import { Hook, RouteKind } from "../tables/generated.js";
+import { type Names, type Question, readQuestion } from "./explain_question.js";
 import { explanation, unseen } from "./explanation.js";
 import { probePacket } from "./sample_packet.js";
 
@@ -26,14 +27,7 @@ export interface ExplainContext {
 	peer: (index: number) => PeerView | undefined;
 	endpoints: readonly Endpoint[];
 	interfaces: readonly NetworkInterface[];
-}
-
-export interface Question {
-	source: string;
-	destination: string;
-	protocol: "tcp" | "udp" | "icmp";
-	sourcePort: number;
-	destinationPort: number;
+	names: Names;
 }
 
 /** The first hook of a packet. */
@@ -46,14 +40,12 @@ export interface Origin {
 	why: string;
 }
 
-const SOURCE_PORT = 40000;
-const DESTINATION_PORT = { tcp: 80, udp: 53, icmp: 0 } as const;
 /** A router's MAC, for packets from the outside; no decision depends on it. */
 const SOME_MAC = "02:00:00:00:00:01";
 
 /** @throws RequestError */
 export function explain(request: unknown, context: ExplainContext): ExplainAnswer {
-	const question = readQuestion(request);
+	const question = readQuestion(request, context.names);
 	const origin = originOf(question, context);
 	if (typeof origin === "string") {
 		return unseen(question, origin, context);
@@ -66,56 +58,6 @@ export function explain(request: unknown, context: ExplainContext): ExplainAnswe
 		context.tables,
 	);
 	return explanation(question, origin, decision, context);
-}
-
-function readQuestion(request: unknown): Question {
-	const given = (request ?? {}) as Partial<Record<keyof ExplainRequest, unknown>>;
-	const { protocol } = given;
-	if (protocol !== "tcp" && protocol !== "udp" && protocol !== "icmp") {
-		throw new RequestError(
-			400,
-			`Cannot explain: expected the protocol tcp, udp or icmp, got ${JSON.stringify(protocol)}`,
-		);
-	}
-	const source = readAddress("source", given.source);
-	const destination = readAddress("destination", given.destination);
-	if (familyOf(source) !== familyOf(destination)) {
-		throw new RequestError(
-			400,
-			`Cannot explain: expected addresses of one family, got ${source} and ${destination}`,
-		);
-	}
-	return {
-		source,
-		destination,
-		protocol,
-		sourcePort: readPort(given.sourcePort, SOURCE_PORT),
-		destinationPort: readPort(given.destinationPort, DESTINATION_PORT[protocol]),
-	};
-}
-
-function readAddress(what: string, value: unknown): string {
-	const address = typeof value === "string" ? canonicalAddress(value) : undefined;
-	if (address === undefined) {
-		throw new RequestError(
-			400,
-			`Cannot explain: expected an IP address as ${what}, got ${JSON.stringify(value)}`,
-		);
-	}
-	return address;
-}
-
-function readPort(value: unknown, otherwise: number): number {
-	if (value === undefined) {
-		return otherwise;
-	}
-	if (typeof value !== "number" || !Number.isInteger(value) || value < 1 || value > 65535) {
-		throw new RequestError(
-			400,
-			`Cannot explain: expected a port from 1 to 65535, got ${JSON.stringify(value)}`,
-		);
-	}
-	return value;
 }
 
 /** A string says why no hook of Fairway sees the packet. */

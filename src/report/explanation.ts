@@ -20,7 +20,8 @@ import {
 	PathName,
 	RouteKind,
 } from "../tables/generated.js";
-import type { ExplainContext, Origin, Question } from "./explain.js";
+import type { ExplainContext, Origin } from "./explain.js";
+import type { Question } from "./explain_question.js";
 
 export function explanation(
 	question: Question,
@@ -47,7 +48,7 @@ export function explanation(
 					path === "local" && decision.ifindex === 0 ? origin.ifindex : decision.ifindex,
 					context,
 				),
-		steps: stepsOf(origin, decision, context),
+		steps: stepsOf(question, origin, decision, context),
 	};
 }
 
@@ -63,7 +64,10 @@ export function unseen(question: Question, why: string, { tables }: ExplainConte
 		snat: null,
 		mtu: null,
 		device: null,
-		steps: [{ stage: "source", text: why }],
+		steps: [
+			...question.named.map((text) => ({ stage: "name", text })),
+			{ stage: "source", text: why },
+		],
 	};
 }
 
@@ -169,11 +173,12 @@ function deviceOf(ifindex: number, context: ExplainContext): string | null {
 }
 
 function stepsOf(
+	{ named }: Question,
 	origin: Origin,
 	{ steps }: Decision,
 	context: ExplainContext,
 ): ExplainAnswer["steps"] {
-	const named = (text: string) =>
+	const inWords = (text: string) =>
 		text
 			.replace(
 				/\binterface (\d+)/g,
@@ -184,10 +189,11 @@ function stepsOf(
 				return peer === undefined ? all : `peer ${peer.node}`;
 			});
 	return [
+		...named.map((text) => ({ stage: "name", text })),
 		{ stage: "source", text: origin.why },
 		// The first step says so.
 		...steps
 			.filter(({ stage }) => stage !== "source")
-			.map(({ stage, text }) => ({ stage, text: named(text) })),
+			.map(({ stage, text }) => ({ stage, text: inWords(text) })),
 	];
 }

@@ -100,7 +100,7 @@ t.test(
 		t.same(await find(), []);
 
 		await node.script(`
-		ip link add kube-ipvs0 type dummy
+		ip link add kube-ipvs0 type bridge
 		for chain in KUBE-SERVICES KUBE-NODEPORTS KUBE-SVC-NPX46M4PTMTKRN6Y KUBE-MARK-MASQ; do
 			iptables -t nat -N $chain
 			ip6tables -t nat -N $chain

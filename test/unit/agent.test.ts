@@ -1,5 +1,7 @@
 /** The agent over a simulated kernel: everything is real except what touches this machine. */
+import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
@@ -241,7 +243,8 @@ class Stage {
 	#config = "";
 	/** Without HTTP: these agents share the machine's own network namespace. */
 	configure(text: string): void {
-		this.#config = `${text}\nhttp: {health: "", metrics: ""}\n`;
+		const proxy = text.includes("fairwayProxy:") ? "" : 'fairwayProxy: {healthServer: ""}\n';
+		this.#config = `${text}\nhttp: {health: "", metrics: ""}\n${proxy}`;
 		writeFileSync(this.#path("config.yaml"), this.#config);
 	}
 	manifest(file: string, content: object | string): void {
@@ -339,6 +342,43 @@ t.test("status, peers and endpoints", async (t) => {
 	t.equal(s.logged("ready")?.length, 1, "said once");
 	t.match(s.logged("peer added")?.[0], { peer: "n2", path: "direct" });
 });
+
+t.test("load balancers learn whether this Node serves Services, and stays", async (t) => {
+	const port = await freePort();
+	const proxy = (more: string) =>
+		`fairwayProxy: {enable: true, healthServer: "127.0.0.1:${port}"${more}}`;
+	const s = stage(t, proxy(""), node("n1", 1), node("n2", 2));
+	await s.start();
+	const code = (path: string) =>
+		fetch(`http://127.0.0.1:${port}${path}`).then(
+			({ status }) => status,
+			() => "refused" as const,
+		);
+	await until("ready", async () => (await code("/healthz")) === 200);
+	t.equal(await code("/livez"), 200);
+	const leaving = { ...node("n1", 1), spec: { podCIDRs: ["10.244.1.0/24"], taints } };
+	s.manifest("0.json", leaving);
+	await until("the Node is to be deleted", async () => (await code("/healthz")) === 503);
+	t.equal(await code("/livez"), 200, "it serves all the same");
+	s.manifest("0.json", node("n1", 1));
+	await until("the Node stays", async () => (await code("/healthz")) === 200);
+	s.configure(proxy(", proxyAll: false"));
+	await until("kube-proxy answers", async () => (await code("/healthz")) === "refused");
+	s.configure(proxy(""));
+	await until("Fairway answers", async () => (await code("/healthz")) === 200);
+	s.configure(`fairwayProxy: {enable: false, healthServer: "127.0.0.1:${port}"}`);
+	await until("kube-proxy answers", async () => (await code("/healthz")) === "refused");
+});
+
+const taints = [{ key: "ToBeDeletedByClusterAutoscaler", effect: "NoSchedule" }];
+
+async function freePort(): Promise<number> {
+	const server = createServer().listen(0, "127.0.0.1");
+	await once(server, "listening");
+	const { port } = server.address() as AddressInfo;
+	server.close();
+	return port;
+}
 
 t.test("waits for its Node object, and reports it", async (t) => {
 	const s = stage(t, "", node("n2", 2));

@@ -408,6 +408,10 @@ t.test("the ends of a packet", async (t) => {
 		["10.0.0.1:5", "10.0.0.2:65535", { sourcePort: 5, destinationPort: 65535 }],
 		["fd00::1", "fd00::2", { source: "fd00::1", destination: "fd00::2" }],
 		["[fd00::1]", "[fd00::2]:443", { source: "fd00::1", destinationPort: 443 }],
+		["default/a", "b/c", { source: "default/a", destination: "b/c" }],
+		["default/a:7", "b/c:80", { sourcePort: 7, destination: "b/c", destinationPort: 80 }],
+		["10.0.0.1", "service/b/c:http-2", { destination: "service/b/c", destinationPort: "http-2" }],
+		["default/a", "[fd00::2]:53", { destination: "fd00::2", destinationPort: 53 }],
 	];
 	for (const [source, destination, wanted] of rows) {
 		t.match(explainRequest(source, destination, "tcp"), wanted, `${source} ${destination}`);
@@ -423,6 +427,10 @@ t.test("the ends of a packet", async (t) => {
 		["10.0.0.1", "", /got no address/],
 		["fe80::1%eth0", "fd00::1", /zone/],
 		["web-0", "10.0.0.1", /got web-0/],
+		["default/a", "node/b/c", /got node\/b\/c/],
+		["default/a", "[b/c]:80", /got b\/c/],
+		["default/a:http", "b/c", /expected a number as its port, got "http"/],
+		["default/a", "b/c:99999", /the port "99999"/],
 	];
 	for (const [source, destination, wanted] of bad) {
 		t.throws(() => explainRequest(source, destination, "tcp"), {

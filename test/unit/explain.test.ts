@@ -4,6 +4,7 @@ import type { PeerView } from "../../src/compile/compile.js";
 import { parse } from "../../src/forwarder/packet.js";
 import { peerDifferences } from "../../src/observe/peer_differences.js";
 import { type ExplainContext, explain } from "../../src/report/explain.js";
+import { type NamedService, readQuestion } from "../../src/report/explain_question.js";
 import { type ProbePacket, probePacket } from "../../src/report/sample_packet.js";
 import { PathName as pathNames } from "../../src/tables/generated.js";
 import * as world from "../packet/world.js";
@@ -57,7 +58,78 @@ const context: ExplainContext = {
 	interfaces: [
 		{ name: "wire0", index: 2, mac: world.NODE_MAC, mtu: 1500, up: true, addresses: [] },
 	],
+	names: {
+		pod: (key) => pods[key] ?? [],
+		service: (key) => services[key],
+	},
 };
+
+const pods: Record<string, readonly string[]> = {
+	"default/pod-0": [world.podA[4], world.podA[6]],
+	"default/far": [world.direct.pod[6], world.direct.pod[4]],
+	"default/both": [world.podB[4]],
+};
+const services: Record<string, NamedService> = {
+	"default/both": {
+		clusterIPs: ["10.96.0.1"],
+		ports: [
+			{ name: "dns", protocol: 17, port: 53 },
+			{ name: "http", protocol: 6, port: 8080 },
+			{ name: "quic", protocol: 17, port: 8080 },
+		],
+	},
+	"kube-system/dns": {
+		clusterIPs: ["fd00:10:96::a", "10.96.0.10"],
+		ports: [{ name: "", protocol: 17, port: 53 }],
+	},
+	"default/headless": { clusterIPs: [], ports: [] },
+};
+
+t.test("names of Pods and Services are the ends of a packet", async (t) => {
+	const ask = (destination: string, more: object = {}) =>
+		readQuestion({ source: "default/pod-0", destination, ...more }, context.names);
+	t.match(ask("default/far"), {
+		source: world.podA[6],
+		destination: world.direct.pod[6],
+		protocol: "tcp",
+		destinationPort: 80,
+		named: [`Pod default/pod-0 has ${world.podA[6]}`, `Pod default/far has ${world.direct.pod[6]}`],
+	});
+	t.match(ask("8.8.8.8"), { source: world.podA[4], named: { length: 1 } }, "the address decides");
+	t.match(ask("default/both"), {
+		destination: "10.96.0.1",
+		protocol: "tcp",
+		destinationPort: 8080,
+	});
+	t.match(ask("pod/default/both"), { destination: world.podB[4], destinationPort: 80 });
+	t.match(ask("default/both", { protocol: "udp" }), { destinationPort: 53 });
+	t.match(ask("service/default/both", { destinationPort: "quic" }), { protocol: "udp" });
+	t.match(ask("default/both", { destinationPort: 53 }), { protocol: "udp" });
+	t.match(ask("default/both", { destinationPort: 9 }), { protocol: "tcp", destinationPort: 9 });
+	t.match(ask("default/both", { protocol: "icmp" }), { destinationPort: 0 });
+	t.match(ask("kube-system/dns"), {
+		...{
+			source: world.podA[6],
+			destination: "fd00:10:96::a",
+			protocol: "udp",
+			destinationPort: 53,
+		},
+	});
+	const bad: [string, object, number, RegExp][] = [
+		["default/none", {}, 404, /expected a Pod or Service with an address .* got default\/none/],
+		["service/default/pod-0", {}, 404, /expected a Service with an address/],
+		["default/headless", {}, 400, /expected a Service with a cluster IP/],
+		["default/both", { destinationPort: "smtp" }, 400, /dns \(53\), .* got smtp/],
+		["kube-system/dns", { protocol: "tcp" }, 400, /expected a tcp port of .* \(53\), got none/],
+		["10.0.0.1", { destinationPort: "http" }, 400, /expected a number as port of an address/],
+	];
+	for (const [destination, more, status, message] of bad)
+		t.throws(() => ask(destination, more), { status, message }, destination);
+	const source = "service/default/both";
+	t.throws(() => readQuestion({ source, destination: "10.0.0.1" }, context.names), {
+		message: /NAMESPACE\/NAME of a Pod as source|a Pod with an address as source|a Service with/,
+	});
+});
 
 t.test("every destination of a packet", async (t) => {
 	const before = JSON.stringify([tables.slots, [...tables.peers], [...tables.nextHops]], text);
@@ -179,10 +251,14 @@ t.test("every destination of a packet", async (t) => {
 t.test("invalid questions", async (t) => {
 	const good = { source: "10.244.1.2", destination: "10.244.2.2", protocol: "tcp" };
 	const rows: [unknown, number, RegExp][] = [
-		[undefined, 400, /expected the protocol tcp, udp or icmp, got undefined/],
+		[undefined, 400, /NAMESPACE\/NAME of a Pod as source, got undefined/],
 		[{ ...good, protocol: "sctp" }, 400, /got "sctp"/],
-		[{ ...good, source: "10.244.1" }, 400, /expected an IP address as source, got "10\.244\.1"/],
-		[{ ...good, destination: 7 }, 400, /expected an IP address as destination, got 7/],
+		[
+			{ ...good, source: "10.244.1" },
+			400,
+			/expected an IP address or .* as source, got "10\.244\.1"/,
+		],
+		[{ ...good, destination: 7 }, 400, /expected an IP address or .* as destination, got 7/],
 		[{ ...good, destination: "fd00::1" }, 400, /one family/],
 		[{ ...good, destinationPort: 65536 }, 400, /port from 1 to 65535, got 65536/],
 		[{ ...good, sourcePort: "80" }, 400, /got "80"/],

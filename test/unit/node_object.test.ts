@@ -29,6 +29,22 @@ t.test("the content of a Node object", async (t) => {
 			{ podCIDRs: ["10.244.1.0/24", "fd00:1::/64"] },
 		],
 		[
+			"one that the cluster autoscaler is to remove",
+			object({
+				podCIDR: "10.244.1.0/24",
+				taints: [{ key: "a" }, { key: "ToBeDeletedByClusterAutoscaler" }],
+			}),
+			{ isLeaving: true },
+		],
+		[
+			"one that is being deleted",
+			{
+				...object({ podCIDR: "10.244.1.0/24", taints: [{ key: "a" }] }),
+				metadata: { name: "n", deletionTimestamp: "2030-01-01T00:00:00Z" },
+			},
+			{ isLeaving: true },
+		],
+		[
 			"the same twice",
 			object({ podCIDRs: ["10.244.1.0/24", "10.244.1.0/24"] }),
 			{ podCIDRs: ["10.244.1.0/24"] },

@@ -1,0 +1,28 @@
+/** The names that `explain` takes, as the cluster's objects have them. */
+import type { Store } from "../cluster/store.js";
+import type { Endpoint } from "../cni/endpoint.js";
+import type { Names } from "../report/explain_question.js";
+
+/** Of Pods elsewhere, of which the API tells this Node nothing, the endpoints of Services have the addresses. */
+export function clusterNames(
+	store: Pick<Store, "get" | "keys">,
+	endpoints: () => readonly Pick<Endpoint, "namespace" | "name" | "addresses">[],
+): Names {
+	return {
+		pod: (key) => {
+			const here = endpoints().find(({ namespace, name }) => `${namespace}/${name}` === key);
+			const addresses = here?.addresses ?? store.get("Pod", key)?.addresses ?? [];
+			return addresses.length > 0 ? addresses : endpointAddresses(store, key);
+		},
+		service: (key) => store.get("Service", key),
+	};
+}
+
+function endpointAddresses(store: Pick<Store, "get" | "keys">, pod: string): string[] {
+	const found = new Set<string>();
+	for (const key of store.keys("EndpointSlice"))
+		for (const { target, addresses } of store.get("EndpointSlice", key)?.endpoints ?? [])
+			if (target === pod) for (const address of addresses) found.add(address);
+	// IPv4 first, as everywhere where there is a choice.
+	return [...found].sort((a, b) => Number(a.includes(":")) - Number(b.includes(":")));
+}
