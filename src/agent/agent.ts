@@ -97,6 +97,14 @@ export class Agent {
 				"GET /status": async () => ({ status: 200, body: await started().answers.status() }),
 				"GET /peers": async () => ({ status: 200, body: await started().answers.peers() }),
 				"GET /endpoints": () => ({ status: 200, body: started().answers.endpoints() }),
+				"GET /services": async () => ({
+					status: 200,
+					body: await started().answers.services(undefined),
+				}),
+				"POST /services": async (body) => ({
+					status: 200,
+					body: await started().answers.services(body ?? {}),
+				}),
 				"GET /events": () => ({ status: 200, body: started().#pathEvents.list() }),
 				"GET /check": () => ({ status: 200, body: started().#prober.surveyProgress() }),
 				"POST /check": async (body, signal) => ({

@@ -5,6 +5,7 @@ import type {
 	ExplainAnswer,
 	Leftovers,
 	PeerStatus,
+	ServiceStatus,
 	Status,
 } from "../api/messages.js";
 import { RequestError } from "../api/server.js";
@@ -21,6 +22,7 @@ import { check } from "../report/check.js";
 import { explain } from "../report/explain.js";
 import type { Names } from "../report/explain_question.js";
 import { withFacts, withReason } from "../report/path_facts.js";
+import { readService, serviceRows } from "../report/services.js";
 import type { AgentState, InForce } from "../report/state.js";
 import { endpointStatus, peerStatus, statusOf } from "../report/views.js";
 import { peerKey } from "../tables/paths.js";
@@ -106,6 +108,25 @@ export class Answers {
 
 	endpoints(): EndpointStatus[] {
 		return this.#options.cni.endpoints().map(endpointStatus);
+	}
+
+	/** @param request undefined: all Services */
+	async services(request: unknown): Promise<ServiceStatus[]> {
+		const { nodeName, kernel } = this.#options;
+		const { services, peers } = this.#setUp("show Services");
+		const rows = serviceRows(services, readService(request), {
+			node: nodeName,
+			tables: kernel.tableReader,
+			peer: (index) => peers.get(index),
+			nodes: new Map([...peers].map(({ transportAddress, node }) => [transportAddress, node])),
+		});
+		const answer: ServiceStatus[] = [];
+		const turns = new Turns();
+		for (const some of rows) {
+			answer.push(...some);
+			if (turns.due) await turns.pass();
+		}
+		return answer;
 	}
 
 	async check(request: unknown, signal?: AbortSignal): Promise<CheckAnswer> {

@@ -8,8 +8,8 @@ import { containsAddress, parsePrefix } from "../tables/prefix.js";
 /** Services as they are in force. */
 export interface CheckedServices {
 	keys(): Iterable<string>;
-	/** undefined: there is no such Service, or it is not Fairway's. */
-	view(key: string): CheckedService | undefined;
+	/** undefined: there is no such Service. Without ports: it is not Fairway's. */
+	view(key: string): (CheckedService & { ports: readonly unknown[] }) | undefined;
 }
 
 /** Whether Fairway answers for the Services of this Node, or kube-proxy beside it does. */
@@ -41,7 +41,8 @@ export class HealthChecks {
 		if (isNew) this.#checked.clear();
 		for (const key of isNew ? (isOurs ? services.keys() : []) : changed) {
 			const view = isOurs ? services.view(key) : undefined;
-			if (view === undefined || view.healthCheckNodePort === 0) this.#checked.delete(key);
+			if (view === undefined || view.ports.length === 0 || view.healthCheckNodePort === 0)
+				this.#checked.delete(key);
 			else this.#checked.set(key, view);
 		}
 		return {

@@ -28,8 +28,8 @@ import type { Applied } from "../reconcile/reconciler.js";
 import { PeerViews } from "../report/peer_views.js";
 import { type AgentState, changed, INITIAL_STATE, type InForce } from "../report/state.js";
 import type { Log } from "../text/log.js";
-import { keepHeapSmaller } from "./heap.js";
 import type { CheckedServices } from "./health_checks.js";
+import { keepHeapSmaller } from "./heap.js";
 import type { Kernel } from "./kernel.js";
 import type { ProblemLog } from "./problem_log.js";
 import type { Sources } from "./sources.js";
@@ -63,8 +63,6 @@ export interface RoundOptions {
 
 /** Changes of peers in one apply that have a line each; writing lines takes the time of the event loop. */
 const LOGGED_MOST = 200;
-
-const NO_VIEWS: CheckedServices = { keys: () => [], view: () => undefined };
 
 class NotReadyError extends Error {}
 
@@ -133,7 +131,7 @@ export class Round {
 			return;
 		}
 		this.#publish(compiled, network, config, applied.ready);
-		this.#options.onInForce(NO_VIEWS, this.#changedServices, config, network);
+		this.#options.onInForce(compiled.services, this.#changedServices, config, network);
 		this.#changedServices.clear();
 		this.#options.prober().start();
 		// Last and not waited for: it takes a second, and a size that cannot be had is a problem of the

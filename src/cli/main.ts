@@ -112,6 +112,16 @@ function commands(done: (status: number) => void): Command {
 		);
 
 	program
+		.command("services")
+		.description("list the Services that Fairway serves, with their backends")
+		.argument("[service]", "NAMESPACE/NAME: this Service only, with all of its backends")
+		.addOption(runDir())
+		.addOption(output(["text", "wide", "json"]))
+		.action(async (service, options) =>
+			done(await (await import("./services.js")).servicesCommand(service, options)),
+		);
+
+	program
 		.command("events")
 		.description("list the last path changes, newest last")
 		.option("--peer <node>", "show this peer only", name)

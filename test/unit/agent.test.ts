@@ -14,6 +14,7 @@ import type {
 	EndpointStatus,
 	PathEvent,
 	PeerStatus,
+	ServiceStatus,
 	Status,
 } from "../../src/api/messages.js";
 import { CONFLIST, conflistText } from "../../src/cni/conflist.js";
@@ -369,6 +370,76 @@ t.test("load balancers learn whether this Node serves Services, and stays", asyn
 	s.configure(`fairwayProxy: {enable: false, healthServer: "127.0.0.1:${port}"}`);
 	await until("kube-proxy answers", async () => (await code("/healthz")) === "refused");
 });
+
+t.test(
+	"Services are listed, and healthCheckNodePort is served while the policy is Local",
+	async (t) => {
+		const port = await freePort();
+		const proxy =
+			'fairwayProxy: {enable: true, healthServer: "", nodePortAddresses: ["127.0.0.0/8"]}';
+		const s = stage(t, proxy, node("n1", 1));
+		const lo = { address: "127.0.0.1", prefixLength: 8 };
+		const first = { name: "lo", index: 1, mac: "", mtu: 65536, up: true, addresses: [lo] };
+		s.kernel.network = { ...s.kernel.network, interfaces: [first, ...s.kernel.network.interfaces] };
+		const service = (externalTrafficPolicy: string, labels: object = {}) => ({
+			...{ apiVersion: "v1", kind: "Service" },
+			metadata: { namespace: "default", name: "web", labels },
+			spec: {
+				...{ type: "LoadBalancer", clusterIP: "10.96.0.10", externalTrafficPolicy },
+				...{ ports: [{ name: "http", port: 80, nodePort: 30080 }], healthCheckNodePort: port },
+			},
+		});
+		const slice = (ready: boolean) => ({
+			...{ apiVersion: "discovery.k8s.io/v1", kind: "EndpointSlice", addressType: "IPv4" },
+			metadata: { name: "web-1", labels: { "kubernetes.io/service-name": "web" } },
+			ports: [{ name: "http", port: 8080 }],
+			endpoints: [{ addresses: ["10.244.1.2"], nodeName: "n1", conditions: { ready } }],
+		});
+		s.manifest("service.json", service("Local"));
+		s.manifest("slice.json", slice(true));
+		await s.start();
+		const count = () =>
+			fetch(`http://127.0.0.1:${port}`).then(
+				async (answer) => {
+					const { localEndpoints } = (await answer.json()) as { localEndpoints: number };
+					return [answer.status, localEndpoints];
+				},
+				() => "refused",
+			);
+		const becomes = (what: string, wanted: unknown) =>
+			until(what, async () => JSON.stringify(await count()) === JSON.stringify(wanted));
+		await becomes("a local endpoint", [200, 1]);
+		const listed = await ask<ServiceStatus[]>(s.socket, "GET", "/services");
+		t.match(listed, [
+			{
+				...{ namespace: "default", name: "web", port: 80, portName: "http", protocol: "TCP" },
+				type: "LoadBalancer",
+				frontends: [
+					{ address: "10.96.0.10", port: 80, kind: "clusterIP" },
+					{ address: "0.0.0.0", port: 30080, kind: "nodePort" },
+				],
+				backends: [{ address: "10.244.1.2", port: 8080, state: "ready" }],
+			},
+		]);
+		const body = { namespace: "default", name: "web" };
+		t.same(await ask(s.socket, "POST", "/services", { body }), listed);
+		await t.rejects(
+			ask(s.socket, "POST", "/services", { body: { ...body, name: "no" } }),
+			/web|no/,
+		);
+		s.manifest("slice.json", slice(false));
+		await becomes("no local endpoint", [503, 0]);
+		s.manifest("service.json", service("Cluster"));
+		await becomes("the policy is Cluster", "refused");
+		s.manifest("service.json", service("Local"));
+		await becomes("the policy is Local", [503, 0]);
+		s.manifest(
+			"service.json",
+			service("Local", { "service.kubernetes.io/service-proxy-name": "x" }),
+		);
+		await becomes("another proxy's", "refused");
+	},
+);
 
 const taints = [{ key: "ToBeDeletedByClusterAutoscaler", effect: "NoSchedule" }];
 

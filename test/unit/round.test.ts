@@ -73,7 +73,6 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		nodeName: "n1",
 		log: { debug: nothing, info, warn: nothing, error: nothing },
 		started: 0,
-		onInForce: () => undefined,
 		onReady: nothing,
 		onInForce: nothing,
 		sources: {
