@@ -6,7 +6,7 @@
  * worker.
  */
 import { Worker } from "node:worker_threads";
-import type { Reading } from "./kinds.js";
+import { type Reading, shareReading } from "./kinds.js";
 import { type DocumentResult, readDocument, readJson } from "./manifest_document.js";
 
 export interface DocumentReaderOptions {
@@ -82,7 +82,7 @@ export class DocumentReader {
 			};
 			this.#take = (reply) => {
 				if ("message" in reply) return this.#settle(reply);
-				for (const reading of reply.readings) readings.push(reading);
+				for (const reading of reply.readings) readings.push(shareReading(reading));
 				// One message at a time: several would be handled in one turn of the event loop.
 				if (reply.more) worker.postMessage("next" satisfies WorkerRequest);
 				else this.#settle({ readings });

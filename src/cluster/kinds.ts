@@ -103,15 +103,21 @@ export function readObject<K extends Kind>(kind: K, object: unknown): Reading<K>
 	}
 }
 
+/** True: the record stands in for an object that cannot be used. */
+export function isStandIn(record: object | undefined): boolean {
+	return record !== undefined && "unusable" in record;
+}
+
 /** Of a record that did not come from `readObject` in this thread: from a file, or another thread. */
 export function shareRecord<K extends Kind>(kind: K, record: Records[K]): Records[K] {
 	const { share } = KINDS[kind] as KindOf<K>;
 	return share === undefined ? record : share(record);
 }
 
-/** True: the record stands in for an object that cannot be used. */
-export function isStandIn(record: object | undefined): boolean {
-	return record !== undefined && "unusable" in record;
+/** The same for a reading of another thread. */
+export function shareReading(reading: Reading): Reading {
+	if (!("record" in reading)) return reading;
+	return { ...reading, record: shareRecord(reading.kind, reading.record) } as Reading;
 }
 
 function wrongName(object: Mapping, namespaced: boolean): string {

@@ -158,5 +158,5 @@ export class ServiceCatalog implements ServiceCatalogReader {
 }
 
 function serviceKey({ namespace, service }: EndpointSliceObject): string {
-	return `${namespace}/${service}`;
+	return [namespace, service].join("/");
 }

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t, { type Test } from "tap";
+import { ServiceCatalog } from "../../src/cluster/service_catalog.js";
 import { type ApiObject, type FakeCluster, SERVED } from "../tools/fake_api/cluster.js";
 import { Relay } from "../tools/fake_api/relay.js";
 import { type FakeAnswer, FakeServer } from "../tools/fake_api/server.js";
@@ -581,4 +582,56 @@ t.test("HTTP/1.1 does, where a proxy speaks nothing else", async (t) => {
 	const back = await new FakeServer(site.cluster, { authority, http1: true }).start(port);
 	t.teardown(() => back.stop());
 	await site.until("it is back", () => site.keys("Node") === "n1 n3" && site.live);
+});
+
+t.test("EndpointSlices are listed and watched, and a list again finds what is gone", async (t) => {
+	const slice = (name: string, last: number, more: object = {}): ApiObject => ({
+		metadata: {
+			...{ namespace: "default", name },
+			labels: { "kubernetes.io/service-name": "web" },
+		},
+		...{ addressType: "IPv4", endpoints: [{ addresses: [`10.244.1.${last}`] }], ...more },
+	});
+	const { site, server, cluster } = await started(t, (_, { cluster }) => {
+		cluster.put("endpointslices", slice("web-1", 1));
+		cluster.put("endpointslices", slice("web-2", 2));
+	});
+	const { store } = site;
+	const catalog = new ServiceCatalog(store);
+	const addresses = () => {
+		catalog.update();
+		const { slices = [] } = catalog.get("default/web") ?? {};
+		return slices.map(({ endpoints }) => endpoints[0]?.addresses.join()).join(" ");
+	};
+	t.match(
+		server.requestsFor("endpointslices")[0],
+		/labelSelector=%21service.kubernetes.io%2Fheadless/,
+	);
+	t.equal(addresses(), "10.244.1.1 10.244.1.2");
+	t.ok(catalog.isSynced);
+	cluster.put("endpointslices", slice("web-1", 3));
+	await site.until("a change", () => addresses() === "10.244.1.3 10.244.1.2");
+	cluster.remove("endpointslices", "default/web-1");
+	await site.until("a deletion", () => addresses() === "10.244.1.2");
+	catalog.takeChanged();
+	// What happens while nobody watches is found by a new list: 410 says that the watch cannot go on.
+	server.endWatches("endpointslices");
+	cluster.put("endpointslices", slice("web-3", 4));
+	cluster.remove("endpointslices", "default/web-2");
+	cluster.compact();
+	await site.until("the list", () => addresses() === "10.244.1.4");
+	t.strictSame([...catalog.takeChanged()], ["default/web"]);
+	cluster.put("endpointslices", slice("web-3", 4, { endpoints: [{ addresses: ["127.0.0.1"] }] }));
+	await site.until("the problem", () => site.problems.length === 1);
+	t.match(site.problems, [
+		/^Cannot accept EndpointSlice default\/web-3: .* endpoints\[0\].addresses\[0\], got 127.0.0.1/,
+	]);
+	t.equal(addresses(), "10.244.1.4", "what it said before stays");
+	await site.stop();
+	site.access = new Error("no API");
+	await site.start();
+	const again = new ServiceCatalog(site.store);
+	again.update();
+	t.match(again.get("default/web"), { slices: [{ endpoints: [{ addresses: ["10.244.1.4"] }] }] });
+	t.notOk(again.isSynced, "what was last known is in force, and is not all that there is");
 });
