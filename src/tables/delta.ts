@@ -78,6 +78,19 @@ export class Delta<K, V> {
 		return this.#wanted.get(key);
 	}
 
+	/**
+	 * The keys that are wanted and not held as they are wanted, one after another: what changes meanwhile may be among
+	 * them or not.
+	 */
+	*keysToPut(): Generator<K, void> {
+		for (const key of this.#pending) if (this.#wanted.has(key)) yield key;
+	}
+
+	/** The same of those that are held and not wanted. */
+	*keysToRemove(): Generator<K, void> {
+		for (const key of this.#pending) if (!this.#wanted.has(key)) yield key;
+	}
+
 	/** The differences at this moment. */
 	difference(): MapDifference<K, V> {
 		const put: [K, V][] = [];

@@ -48,7 +48,6 @@ interface Known {
 	places: readonly string[];
 	/** In the order of its spec; undefined: there was no index for it. */
 	ports: readonly (Port | undefined)[];
-	problems: readonly string[];
 	/** Addresses of its endpoints that are no Pods. */
 	outsiders: readonly string[];
 }
@@ -57,7 +56,6 @@ interface Place {
 	claimants: readonly Known[];
 	frontends: ReadonlyMap<string, Frontend>;
 	route: ServiceRoute | undefined;
-	problems: readonly string[];
 }
 
 /** More problems are counted. */
@@ -82,6 +80,8 @@ export class ServicesArea {
 	/** Frontends of an earlier agent that nobody has claimed yet. */
 	#adopted = new Map<string, Frontend>();
 	#frontends = 0;
+	/** By Service or place, of those that have some. */
+	readonly #problems = new Map<string, readonly string[]>();
 	/** All Services and endpoints have been known once. */
 	#isSynced = false;
 	#own: OwnNode | undefined;
@@ -159,10 +159,7 @@ export class ServicesArea {
 
 	/** All that there are now, in a stable order. */
 	problems(): string[] {
-		const problems: string[] = [];
-		for (const known of this.#known.values()) problems.push(...known.problems);
-		for (const place of this.#places.values()) problems.push(...place.problems);
-		problems.sort();
+		const problems = [...this.#problems.values()].flat().sort();
 		const more = problems.length - PROBLEMS_MAX;
 		if (more <= 0) return problems;
 		return [
@@ -261,13 +258,13 @@ export class ServicesArea {
 			for (const port of before.ports)
 				if (port !== undefined) this.#ports.remove(port, changes, now);
 			this.#known.delete(key);
+			this.#problems.delete(key);
 			this.#starved.delete(key);
 			this.#hasRoom = true;
 			return;
 		}
 		const known: Known = before ?? {
-			...{ key, entry, places: NOTHING, ports: [] },
-			...{ problems: NOTHING, outsiders: NOTHING },
+			...{ key, entry, places: NOTHING, ports: [], outsiders: NOTHING },
 		};
 		const isSame = before !== undefined && before.entry.service === entry.service;
 		known.entry = entry;
@@ -307,7 +304,7 @@ export class ServicesArea {
 			if (place !== undefined) place.claimants = [...place.claimants, known];
 			else
 				this.#places.set(name, {
-					...{ claimants: [known], frontends: new Map(), route: undefined, problems: NOTHING },
+					...{ claimants: [known], frontends: new Map(), route: undefined },
 				});
 		}
 		known.places = now;
@@ -364,7 +361,7 @@ export class ServicesArea {
 			putEntry(frontends, key, frontend);
 		}
 		place.frontends = wanted;
-		place.problems = problems.length === 0 ? NOTHING : problems;
+		this.#setProblems(`at ${name}`, problems);
 		if (!sameRoute(place.route, meaning.route)) setRoute(name, meaning.route);
 		place.route = meaning.route;
 		const isGone = place.claimants.length === 0;
@@ -413,8 +410,13 @@ export class ServicesArea {
 		];
 		if (lacking.size > 0) this.#starved.add(known.key);
 		else this.#starved.delete(known.key);
-		known.problems = problems.length === 0 ? NOTHING : problems;
+		this.#setProblems(known.key, problems);
 		this.#setOutsiders(known, outsiders.size === 0 ? NOTHING : [...outsiders]);
+	}
+
+	#setProblems(whose: string, problems: readonly string[]): void {
+		if (problems.length > 0) this.#problems.set(whose, problems);
+		else this.#problems.delete(whose);
 	}
 
 	#setOutsiders(known: Known, addresses: readonly string[]): void {

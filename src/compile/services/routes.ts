@@ -35,10 +35,19 @@ export function hostRouteOf(own: OwnNode, prefix: string, kind: Kind): HostRoute
 	return source === "" ? undefined : { prefix, mtu: own.view.podMTU, source };
 }
 
-/** What the Node's own endpoints answer to: back to fairway0, where it is translated. */
+/**
+ * What the Node's own endpoints answer to: back to fairway0, where it is translated. UDP servers that leave their
+ * address to the kernel answer from the Node's InternalIP, as such an endpoint has it.
+ */
 export function returnRoutes(own: OwnNode): HostRoute[] {
 	if (!servesHost(own)) return [];
+	const { addresses, node } = own.self;
 	return [RETURN_ADDRESSES.returnAddress4, RETURN_ADDRESSES.returnAddress6]
 		.filter((address) => own.self.gateway(familyOf(address)) !== "")
-		.map((address) => ({ prefix: hostPrefixOf(address), mtu: own.view.podMTU, source: "" }));
+		.map((address) => {
+			const isSource = (internal: string) =>
+				familyOf(internal) === familyOf(address) && addresses.has(internal);
+			const source = node.internalIPs.find(isSource) ?? "";
+			return { prefix: hostPrefixOf(address), mtu: own.view.podMTU, source };
+		});
 }

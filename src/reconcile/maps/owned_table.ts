@@ -61,7 +61,7 @@ export class OwnedTable<K, V> {
 
 	/** Writes what is new or has changed, a batch between two yields. */
 	*put(): Generator<Batch<K, V>, void> {
-		for (const keys of batches(this.#delta.difference().put.map(([key]) => key))) {
+		for (const keys of batches(this.#delta.keysToPut())) {
 			// Others may have written meanwhile, or want something else.
 			const entries = keys
 				.filter((key) => this.#delta.lacks(key))
@@ -77,7 +77,7 @@ export class OwnedTable<K, V> {
 	 * @param next from what is held and what is wanted; what is held already is not written
 	 */
 	*approach(next: (held: V | undefined, wanted: V) => V): Generator<Batch<K, V>, void> {
-		for (const keys of batches(this.#delta.difference().put.map(([key]) => key))) {
+		for (const keys of batches(this.#delta.keysToPut())) {
 			const entries = keys.flatMap((key): [K, V][] => {
 				if (!this.#delta.lacks(key)) return [];
 				const held = this.held.get(key);
@@ -90,7 +90,7 @@ export class OwnedTable<K, V> {
 
 	/** Removes what is no longer wanted, a batch between two yields. */
 	*remove(): Generator<Batch<K, V>, void> {
-		for (const keys of batches(this.#delta.difference().remove)) {
+		for (const keys of batches(this.#delta.keysToRemove())) {
 			const failures = this.#table.remove(keys);
 			const failed = new Set(failures.map(({ key }) => key));
 			const entries = keys.map((key) => ({ key, before: this.held.get(key), now: undefined }));
@@ -148,6 +148,13 @@ export class OwnedTable<K, V> {
 	}
 }
 
-function* batches<K>(keys: readonly K[]): Generator<readonly K[], void> {
-	for (let from = 0; from < keys.length; from += BATCH) yield keys.slice(from, from + BATCH);
+function* batches<K>(keys: Iterable<K>): Generator<readonly K[], void> {
+	let batch: K[] = [];
+	for (const key of keys) {
+		batch.push(key);
+		if (batch.length < BATCH) continue;
+		yield batch;
+		batch = [];
+	}
+	if (batch.length > 0) yield batch;
 }

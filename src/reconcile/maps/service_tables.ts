@@ -43,10 +43,18 @@ export class ServiceTables {
 		};
 	}
 
-	/** Reads what an earlier agent wrote, in slices: all of the large arrays, this once. */
+	/** Reads what an earlier agent wrote, in slices; of the largest arrays what the others say is in use. */
 	async adopt(): Promise<void> {
-		for (const table of Object.values(this.owned)) await table.read();
-		const { services, serviceSlots, backends, backendStates } = this.owned;
+		const { frontends, services, serviceSlots, backends, backendStates, serviceRanges } =
+			this.owned;
+		for (const table of [frontends, serviceRanges, services, backendStates]) await table.read();
+		let places = 0;
+		for (const { clusterSet, localSet } of services.held.values())
+			places = Math.max(places, endOf(clusterSet), endOf(localSet));
+		await serviceSlots.read(places);
+		let words = 0;
+		for (const word of backendStates.held.keys()) words = Math.max(words, word + 1);
+		await backends.read(words * Number(STATES_A_WORD));
 		for (const table of [services, serviceSlots, backends, backendStates]) table.readOnlyUsed();
 	}
 
@@ -97,6 +105,11 @@ export class ServiceTables {
 		yield* write(backendStates.remove());
 		yield* write(backends.remove());
 	}
+}
+
+/** The place behind a set. */
+function endOf(set: bigint): number {
+	return Number(set & 0xffffffffn) + Number(set >> 32n);
 }
 
 const STATES_A_WORD = 8n;
