@@ -24,6 +24,7 @@ export interface Settings {
 	defaultMTU?: number;
 	snat?: { portRange?: string; excludeCIDRs?: string[] };
 	serviceCIDRs?: readonly string[];
+	fairwayProxy?: { enable?: boolean; proxyAll?: boolean; healthServer?: string };
 	flows?: { max?: number };
 	log?: { level?: string };
 }
