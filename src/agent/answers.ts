@@ -22,7 +22,12 @@ import { check } from "../report/check.js";
 import { explain } from "../report/explain.js";
 import type { Names } from "../report/explain_question.js";
 import { withFacts, withReason } from "../report/path_facts.js";
-import { readService, serviceRows } from "../report/services.js";
+import {
+	findServicePort,
+	type PlaceContext,
+	readService,
+	serviceRows,
+} from "../report/services.js";
 import type { AgentState, InForce } from "../report/state.js";
 import { endpointStatus, peerStatus, statusOf } from "../report/views.js";
 import { peerKey } from "../tables/paths.js";
@@ -112,14 +117,8 @@ export class Answers {
 
 	/** @param request undefined: all Services */
 	async services(request: unknown): Promise<ServiceStatus[]> {
-		const { nodeName, kernel } = this.#options;
 		const { services, peers } = this.#setUp("show Services");
-		const rows = serviceRows(services, readService(request), {
-			node: nodeName,
-			tables: kernel.tableReader,
-			peer: (index) => peers.get(index),
-			nodes: new Map([...peers].map(({ transportAddress, node }) => [transportAddress, node])),
-		});
+		const rows = serviceRows(services, readService(request), this.#places(peers));
 		const answer: ServiceStatus[] = [];
 		const turns = new Turns();
 		for (const some of rows) {
@@ -146,7 +145,8 @@ export class Answers {
 
 	explain(request: unknown): ExplainAnswer {
 		const { kernel, cni, prober } = this.#options;
-		const { self, peers, network } = this.#setUp("explain");
+		const { names } = this.#options;
+		const { self, peers, network, services } = this.#setUp("explain");
 		return explain(request, {
 			tables: kernel.tableReader,
 			self,
@@ -156,8 +156,21 @@ export class Answers {
 			},
 			endpoints: cni.endpoints(),
 			interfaces: network.interfaces,
-			names: this.#options.names,
+			names,
+			servicePort: ({ index, frontend: { address, port } }) =>
+				findServicePort(services, names.servicesAt(address, port), index),
+			places: this.#places(peers),
 		});
+	}
+
+	#places(peers: InForce["peers"]): PlaceContext {
+		const { nodeName, kernel } = this.#options;
+		return {
+			node: nodeName,
+			tables: kernel.tableReader,
+			peer: (index) => peers.get(index),
+			nodes: new Map([...peers].map(({ transportAddress, node }) => [transportAddress, node])),
+		};
 	}
 
 	#setUp(act: string): InForce {

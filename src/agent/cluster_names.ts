@@ -15,6 +15,17 @@ export function clusterNames(
 			return addresses.length > 0 ? addresses : endpointAddresses(store, key);
 		},
 		service: (key) => store.get("Service", key),
+		*servicesAt(address, port) {
+			for (const key of store.keys("Service")) {
+				const service = store.get("Service", key);
+				if (service === undefined) continue;
+				const { clusterIPs, externalIPs, loadBalancerIPs, ports } = service;
+				const isThere =
+					[clusterIPs, externalIPs, loadBalancerIPs].some((own) => own.includes(address)) ||
+					ports.some(({ nodePort }) => nodePort === port);
+				if (isThere) yield key;
+			}
+		},
 	};
 }
 

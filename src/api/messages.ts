@@ -251,6 +251,30 @@ export interface ExplainRequest {
 /** Where a packet goes next: a path to a peer, or a place on this Node, or outside the cluster. */
 export type ExplainPath = PathKind | "local" | "host" | "outside";
 
+/** The Service that a packet goes to. */
+export interface ExplainService {
+	namespace: string;
+	name: string;
+	/** The Service's, whatever port the packet goes to. */
+	port: number;
+	portName: string;
+	type: string;
+	/** Where the packet goes; `kind` null: the address is no longer the Service's, the flow is. */
+	frontend: { address: string; port: number; kind: FrontendStatus["kind"] | null };
+	/** The endpoints that a new flow may get: how many of all there are, and why; null: the flow has one. */
+	set: { name: "cluster" | "local"; used: number; of: number; why: string } | null;
+	/** Why this endpoint: the flow has it, the client has it (session affinity), or it is the only one. */
+	by: "flow" | "affinity" | "choice" | null;
+}
+
+export interface ExplainBackend {
+	address: string;
+	port: number;
+	/** "": unknown, or outside the cluster. */
+	node: string;
+	path: ExplainPath;
+}
+
 export interface ExplainAnswer {
 	source: string;
 	destination: string;
@@ -273,6 +297,12 @@ export interface ExplainAnswer {
 	mtu: number | null;
 	/** The egress interface; null: none. */
 	device: string | null;
+	/** null: it goes to no Service that Fairway serves. */
+	service: ExplainService | null;
+	/** The endpoint that it goes to; null: none, or one of several. */
+	backend: ExplainBackend | null;
+	/** Those that a new flow may get. Fields above are null where they differ between them. */
+	backends: ExplainBackend[];
 	/** Every decision, in order. */
 	steps: { stage: string; text: string }[];
 }

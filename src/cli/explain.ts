@@ -1,6 +1,12 @@
 /** `fairway explain` */
 import { isIP } from "node:net";
-import type { ExplainAnswer, ExplainProtocol, ExplainRequest } from "../api/messages.js";
+import type {
+	ExplainAnswer,
+	ExplainBackend,
+	ExplainProtocol,
+	ExplainRequest,
+	ExplainService,
+} from "../api/messages.js";
 import { facts } from "../text/table.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 import { type ClientOptions, show } from "./output.js";
@@ -77,12 +83,20 @@ function readEnd(what: string, text: string): End {
 export function explainText(answer: ExplainAnswer): string {
 	const end = (address: string, port: number | undefined) =>
 		port === undefined ? address : `${address.includes(":") ? `[${address}]` : address}:${port}`;
-	const { snat } = answer;
+	const { snat, service, backend, backends } = answer;
+	const to = ({ address, port, node, path }: ExplainBackend) =>
+		`${end(address, port)}${node === "" ? "" : ` on ${node}`}, ${path}`;
 	const result = facts([
 		[
 			"Packet",
 			`${answer.protocol} ${end(answer.source, answer.sourcePort)} → ${end(answer.destination, answer.destinationPort)}, first hook ${answer.hook}`,
 		],
+		...(service === null ? [] : serviceFacts(service)),
+		...(backend !== null
+			? [fact("Backend", `${to(backend)}${service?.by == null ? "" : BY[service.by]}`)]
+			: backends.length > 0
+				? [fact("Backend", ["one of", ...backends.map(to)])]
+				: []),
 		["Verdict", answer.drop === null ? "forwarded" : `dropped: ${answer.drop}`],
 		["Path", `${answer.path ?? "-"}${answer.peer === null ? "" : ` to ${answer.peer}`}`],
 		["Reason", answer.reason],
@@ -96,3 +110,31 @@ export function explainText(answer: ExplainAnswer): string {
 	);
 	return steps.length === 0 ? result : `${result}\nDecisions\n${steps.join("")}`;
 }
+
+const BY = {
+	flow: " (the flow has it)",
+	affinity: " (the client stays with it)",
+	choice: "",
+} as const;
+
+function fact(name: string, value: string | string[]): [string, string | string[]] {
+	return [name, value];
+}
+
+function serviceFacts({ namespace, name, port, portName, type, frontend, set }: ExplainService) {
+	const kind = frontend.kind === null ? "" : `, ${KINDS[frontend.kind]}`;
+	const named = portName === "" ? `port ${port}` : `port ${portName} (${port})`;
+	return [
+		fact("Service", `${namespace}/${name} ${named}, ${type}${kind}`),
+		...(set === null
+			? []
+			: [fact("Endpoints", `${set.used} of ${set.of}, the ${set.name} set. ${set.why}`)]),
+	];
+}
+
+const KINDS = {
+	clusterIP: "by its cluster IP",
+	nodePort: "by its NodePort",
+	loadBalancer: "by a load balancer IP",
+	externalIP: "by an external IP",
+} as const;

@@ -11,13 +11,15 @@ import type { ExplainAnswer } from "../api/messages.js";
 import { RequestError } from "../api/server.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView, SelfView } from "../compile/compile.js";
-import { forward, type TableReader } from "../forwarder/forwarder.js";
+import { forward, type ServiceDecision, type TableReader } from "../forwarder/forwarder.js";
 import type { NetworkInterface } from "../linux/network.js";
 import { macText } from "../tables/address.js";
 import { Hook, RouteKind } from "../tables/generated.js";
 import { type Names, type Question, readQuestion } from "./explain_question.js";
+import type { NamedPort } from "./explain_service.js";
 import { explanation, unseen } from "./explanation.js";
 import { probePacket } from "./sample_packet.js";
+import type { PlaceContext } from "./services.js";
 
 /** The current state. */
 export interface ExplainContext {
@@ -28,6 +30,9 @@ export interface ExplainContext {
 	endpoints: readonly Endpoint[];
 	interfaces: readonly NetworkInterface[];
 	names: Names;
+	/** undefined: it is unknown by name, or no more. */
+	servicePort: (service: ServiceDecision) => NamedPort | undefined;
+	places: PlaceContext;
 }
 
 /** The first hook of a packet. */
@@ -90,7 +95,8 @@ function originOf(question: Question, context: ExplainContext): Origin | string 
 			destinationMac: self.gatewayMac,
 			why: `${source} is an address of this Node`,
 		};
-		if (target === RouteKind.PEER) {
+		// The kernel routes Services' addresses there as well.
+		if (target === RouteKind.PEER || target === RouteKind.SERVICE) {
 			return { hook: Hook.FROM_HOST, ifindex: hostIfindex, ...common };
 		}
 		const endpoint = tables.endpoint(destination);

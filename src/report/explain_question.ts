@@ -25,6 +25,8 @@ export interface Names {
 	/** None: there is no such Pod, or none with an address. */
 	pod(key: string): readonly string[];
 	service(key: string): NamedService | undefined;
+	/** Keys of the Services that may have this address or NodePort. */
+	servicesAt(address: string, port: number): Iterable<string>;
 }
 
 export interface NamedService {

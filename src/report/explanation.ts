@@ -2,6 +2,7 @@
  * Describes a decision of the forwarder in the terms of `fairway peers` and `fairway status`: names instead of
  * numbers, one path, one reason.
  */
+import { isDeepStrictEqual } from "node:util";
 import type { ExplainAnswer, ExplainPath } from "../api/messages.js";
 import type { PeerView } from "../compile/compile.js";
 import { originalKey, replyKey } from "../forwarder/flow.js";
@@ -22,6 +23,7 @@ import {
 } from "../tables/generated.js";
 import type { ExplainContext, Origin } from "./explain.js";
 import type { Question } from "./explain_question.js";
+import { serviceAnswer } from "./explain_service.js";
 
 export function explanation(
 	question: Question,
@@ -29,16 +31,34 @@ export function explanation(
 	decision: Decision,
 	context: ExplainContext,
 ): ExplainAnswer {
-	const { destination } = question;
+	return {
+		...questionOf(question, HookName[origin.hook] ?? ""),
+		...(decision.backends === undefined
+			? fateOf(question, origin, decision, context)
+			: common(decision.backends.map((one) => fateOf(question, origin, one.decision, context)))),
+		...serviceAnswer(decision, context),
+		steps: stepsOf(question, origin, decision, context),
+	};
+}
+
+type Fate = Pick<ExplainAnswer, "path" | "peer" | "reason" | "drop" | "snat" | "mtu" | "device">;
+
+/** What becomes of the packet, with one backend at most. */
+function fateOf(
+	question: Question,
+	origin: Origin,
+	decision: Decision,
+	context: ExplainContext,
+): Fate {
+	const destination = decision.service?.backend?.address ?? question.destination;
 	const peer = context.peer(decision.peer * 2 + (familyOf(destination) === 6 ? 1 : 0));
 	const dropped = decision.action === Action.DROP || decision.dropReason !== DropReason.NONE;
 	const path = pathOf(origin, decision, peer, context);
 	return {
-		...questionOf(question, HookName[origin.hook] ?? ""),
 		path,
 		peer: peer?.node ?? null,
 		reason:
-			dropped && path !== "down" ? dropText(decision) : reasonOf(question, path, peer, context),
+			dropped && path !== "down" ? dropText(decision) : reasonOf(destination, path, peer, context),
 		drop: dropped ? (DropReasonName[decision.dropReason] ?? null) : null,
 		snat: dropped ? null : snatOf(question, decision),
 		mtu: mtuOf(decision, path, context),
@@ -48,7 +68,24 @@ export function explanation(
 					path === "local" && decision.ifindex === 0 ? origin.ifindex : decision.ifindex,
 					context,
 				),
-		steps: stepsOf(question, origin, decision, context),
+	};
+}
+
+/** What holds for each of several backends; null where they differ. */
+function common(fates: readonly Fate[]): Fate {
+	const [first] = fates as [Fate];
+	const same = <K extends keyof Fate>(field: K): Fate[K] | null =>
+		fates.every((fate) => isDeepStrictEqual(fate[field], first[field])) ? first[field] : null;
+	const paths = [...new Set(fates.map(({ path }) => path ?? "none"))];
+	return {
+		path: same("path"),
+		peer: same("peer"),
+		reason:
+			same("reason") ?? `One of ${fates.length} endpoints, by the path ${paths.join(" or ")}.`,
+		drop: same("drop"),
+		snat: same("snat"),
+		mtu: same("mtu"),
+		device: same("device"),
 	};
 }
 
@@ -64,6 +101,7 @@ export function unseen(question: Question, why: string, { tables }: ExplainConte
 		snat: null,
 		mtu: null,
 		device: null,
+		...{ service: null, backend: null, backends: [] },
 		steps: [
 			...question.named.map((text) => ({ stage: "name", text })),
 			{ stage: "source", text: why },
@@ -109,7 +147,7 @@ function pathOf(
 }
 
 function reasonOf(
-	{ destination }: Question,
+	destination: string,
 	path: ExplainPath | null,
 	peer: PeerView | undefined,
 	{ endpoints, tables }: ExplainContext,
@@ -132,8 +170,13 @@ function reasonOf(
 	}
 }
 
+const DROPPED = /^dropped as \w+: /;
+
 function dropText({ steps }: Decision): string {
-	return sentence((steps.at(-1)?.text ?? "").replace(/^dropped as \w+: /, ""));
+	// What refuses a packet says last how its sender learns of it.
+	const texts = steps.map(({ text }) => text);
+	const why = texts.findLast((text) => DROPPED.test(text)) ?? texts.at(-1) ?? "";
+	return sentence(why.replace(DROPPED, ""));
 }
 
 /** Makes a sentence of a step's clause; an address at its start keeps its spelling. */

@@ -6,6 +6,7 @@ import type {
 	BackendState,
 	BackendStatus,
 	ExplainPath,
+	FrontendStatus,
 	ServiceStatus,
 	ServicesRequest,
 } from "../api/messages.js";
@@ -28,7 +29,23 @@ export interface PlaceContext {
 	nodes: ReadonlyMap<string, string>;
 }
 
+export type FrontendName = FrontendStatus["kind"];
+
 const PROTOCOLS: Readonly<Record<number, string>> = { 6: "TCP", 17: "UDP", 132: "SCTP" };
+
+/** The port with this index in `services`, of the Services with these keys. */
+export function findServicePort(
+	services: ServiceViews,
+	keys: Iterable<string>,
+	index: number,
+): { service: ServiceView; port: ServicePortView } | undefined {
+	for (const key of keys) {
+		const service = services.view(key);
+		const port = service?.ports.find((one) => one.index === index);
+		if (service !== undefined && port !== undefined) return { service, port };
+	}
+	return undefined;
+}
 
 /** Its key; undefined: all Services. @throws RequestError */
 export function readService(request: unknown): string | undefined {

@@ -107,6 +107,7 @@ const answer: ExplainAnswer = {
 	protocol: "tcp",
 	sourcePort: 40000,
 	destinationPort: 80,
+	...{ service: null, backend: null, backends: [] },
 	hook: "from_pod",
 	path: "outside",
 	peer: null,
@@ -215,6 +216,28 @@ t.test("text for people", async (t) => {
 	t.match(explained, /^SNAT +192\.168\.1\.11:50000$/m);
 	t.match(explained, /^ +1 +route +8\.8\.8\.8 is outside the cluster$/m);
 	t.match(explained, /^Verdict +forwarded$/m);
+	const toService = explainText({
+		...answer,
+		service: {
+			...{ namespace: "default", name: "web", port: 80, portName: "http", type: "NodePort" },
+			frontend: { address: "10.96.0.10", port: 80, kind: "clusterIP" },
+			set: { name: "cluster", used: 2, of: 3, why: "All 2 endpoints that are ready, of 3." },
+			by: null,
+		},
+		backends: [
+			{ address: "10.244.1.3", port: 8080, node: "n1", path: "local" },
+			{ address: "fd00::9", port: 8080, node: "", path: "outside" },
+		],
+	});
+	t.match(toService, /^Service +default\/web port http \(80\), NodePort, by its cluster IP$/m);
+	t.match(
+		toService,
+		/^Endpoints +2 of 3, the cluster set\. All 2 endpoints that are ready, of 3\.$/m,
+	);
+	t.match(
+		toService,
+		/^Backend +one of\n +10\.244\.1\.3:8080 on n1, local\n +\[fd00::9\]:8080, outside$/m,
+	);
 	t.match(explainText({ ...answer, drop: "no_route" }), /^Verdict +dropped: no_route$/m);
 });
 

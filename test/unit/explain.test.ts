@@ -1,12 +1,15 @@
 import t from "tap";
 import type { ExplainAnswer } from "../../src/api/messages.js";
 import type { PeerView } from "../../src/compile/compile.js";
+import type { ServicePortView } from "../../src/compile/services/view.js";
 import { parse } from "../../src/forwarder/packet.js";
 import { peerDifferences } from "../../src/observe/peer_differences.js";
 import { type ExplainContext, explain } from "../../src/report/explain.js";
 import { type NamedService, readQuestion } from "../../src/report/explain_question.js";
+import type { NamedPort } from "../../src/report/explain_service.js";
 import { type ProbePacket, probePacket } from "../../src/report/sample_packet.js";
 import { PathName as pathNames } from "../../src/tables/generated.js";
+import { serviceOf, servicePorts, TARGET_PORT } from "../packet/services.js";
 import * as world from "../packet/world.js";
 import { replaced } from "../tools/replaced.js";
 
@@ -61,8 +64,96 @@ const context: ExplainContext = {
 	names: {
 		pod: (key) => pods[key] ?? [],
 		service: (key) => services[key],
+		servicesAt: () => [],
+	},
+	servicePort: ({ index }) => servicePort(index),
+	places: {
+		node: "n1",
+		tables,
+		peer: (index) => peers.find(({ id, family }) => id * 2 + (family === 6 ? 1 : 0) === index),
+		nodes: new Map(),
 	},
 };
+
+/** The Services of the packet tests, as compile would show them. */
+function servicePort(index: number): NamedPort | undefined {
+	const found = servicePorts().find((one) => one.index === index);
+	if (found === undefined) return undefined;
+	const { name, family, protocol, backends, port } = found;
+	const view: ServicePortView = {
+		...{ name: "main", port, protocol, family, index, frontends: [], why: "All of them." },
+		backends: backends.map(({ id, address, isLocal }) => ({
+			...{ id, address, port: TARGET_PORT, node: "" },
+			...{ isReady: true, isServing: true, isTerminating: false },
+			...{ inClusterSet: true, inLocalSet: isLocal },
+		})),
+	};
+	const facts = { namespace: "default", name, type: "NodePort" as const };
+	return {
+		service: { ...facts, ports: [view], localReady: 0, healthCheckNodePort: 0 },
+		port: view,
+	};
+}
+
+t.test("a Service: which it is, its endpoints, and what becomes of the packet", async (t) => {
+	for (const family of [4, 6] as const) {
+		const ask = (name: string, more: object = {}) => {
+			const { clusterIP } = serviceOf(name, family, 6);
+			const packet = { source: world.podA[family], destination: clusterIP, protocol: "tcp" };
+			return explain({ ...packet, destinationPort: 80, ...more }, context);
+		};
+		const self = ask("self");
+		t.match(self, {
+			service: {
+				...{ namespace: "default", name: "self", port: 80, portName: "main", type: "NodePort" },
+				frontend: { address: serviceOf("self", family, 6).clusterIP, port: 80, kind: "clusterIP" },
+				set: { name: "cluster", used: 1, of: 1, why: "All of them." },
+			},
+			backend: { address: world.podA[family], port: TARGET_PORT, node: "n1", path: "local" },
+			...{ path: "local", drop: null, snat: { address: world.gateway[family] } },
+		});
+		const remote = ask("remote", { destination: serviceOf("external", family, 6).clusterIP });
+		t.match(remote, {
+			...{ service: { name: "external" }, backend: null, drop: null, path: null, mtu: null },
+			backends: [
+				{ address: world.podB[family], path: "local", node: "n1" },
+				{ address: world.geneve4.pod[family], path: "geneve", node: "n3" },
+			],
+			reason: "One of 2 endpoints, by the path local or geneve.",
+		});
+		t.match(ask("empty"), {
+			...{ service: { name: "empty", set: { used: 0, of: 0 } }, backend: null, backends: [] },
+			...{ drop: "service_no_endpoints", snat: null, device: null },
+			reason: "The Service has no endpoints.",
+		});
+		t.match(ask("remote"), {
+			...{ drop: "service_no_local_endpoints", service: { name: "remote" }, backend: null },
+			service: { set: { name: "local", used: 0, of: 2, why: "None is on this Node." } },
+		});
+		t.match(ask("policy"), {
+			service: {
+				set: { name: "local", used: 1, of: 3, why: "Those on this Node that are ready." },
+			},
+			...{ backend: { address: world.podB[family] }, path: "local", device: "pod1" },
+		});
+		t.match(ask("self", { destinationPort: 81 }), { service: null, drop: "service_unknown_port" });
+		const nowhere = family === 4 ? "10.96.9.9" : "fd00:10:96::9:9";
+		t.match(ask("self", { destination: nowhere }), { drop: "service_unknown_address" });
+		const nodePort = { destination: world.nodeAddress[family], destinationPort: 30000 + 13 };
+		t.match(ask("self", nodePort), {
+			service: { name: "self", port: 80, frontend: { port: 30013, kind: "nodePort" } },
+			backend: { address: world.podA[family] },
+		});
+		const source = world.nodeAddress[family];
+		t.match(ask("policy", { source }), {
+			...{ hook: "from_host", path: "local", service: { name: "policy" } },
+			backend: { address: world.podB[family] },
+		});
+		t.match(ask("self", { destination: world.podB[family] }), {
+			...{ service: null, backend: null, backends: [] },
+		});
+	}
+});
 
 const pods: Record<string, readonly string[]> = {
 	"default/pod-0": [world.podA[4], world.podA[6]],
