@@ -137,6 +137,7 @@ stage int host_service(struct __sk_buff *ctx, const struct node_config *node)
 	struct flow *flow;
 	bool known;
 	int answer;
+	__u8 kind;
 
 	if (!node || !work)
 		return discard();
@@ -157,8 +158,10 @@ stage int host_service(struct __sk_buff *ctx, const struct node_config *node)
 	/* The Node's stack sends the first one first. */
 	if (packet->flags & PACKET_PORTS_UNKNOWN)
 		return dropped(&work->verdict, DROP_FRAGMENT_UNKNOWN);
-	answer = service_choose(node, departure->route.kind, departure->route.flags, false,
-				departure->now);
+	/* The Node forwards what comes by links that have no from_wire. */
+	kind = route_lookup(&packet->key.source).kind;
+	answer = service_choose(node, departure->route.kind, departure->route.flags,
+				kind == ROUTE_OUTSIDE || kind == ROUTE_PEER, departure->now);
 	if (answer == SERVICE_NONE)
 		return UNDECIDED;
 	if (answer != SERVICE_CHOSEN)

@@ -10,6 +10,7 @@
 #define FAIRWAY_DEPARTURE_H
 
 #include "remote.h"
+#include "service.h"
 #include "translation.h"
 
 /* The Pod's endpoint, where it was asked for. */
@@ -125,7 +126,12 @@ stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 	known = track->known && !track->related;
 	departure->wants_snat =
 		node->flags & NODE_SNAT && !(departure->route.flags & ROUTE_NO_SNAT);
-	remote_outside(ctx, work, &packet->key, known ? &work->flow : NULL, track->direction,
+	/* A Service's answer leaves from its address, by which the kernel's rules choose the client's way. */
+	remote_outside(ctx, work,
+		       known && track->direction == FLOW_REPLY && flow_backend(&work->flow)
+			       ? &work->target
+			       : &packet->key,
+		       known ? &work->flow : NULL, track->direction,
 		       departure->wants_snat && !track->known, node, departure->now);
 	if (known && way->asked) {
 		gateway_remember(&work->flow, !track->direction, way, node, departure->now);

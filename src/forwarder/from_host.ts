@@ -116,7 +116,10 @@ export function fromHost(draft: Draft): Decision {
 function toService(draft: Draft, packet: Packet): ServiceChoice | Decision | undefined {
 	const route = routeOf(packet.key.destination, draft.tables);
 	if (!mayServe(route) || !serves(draft, "host")) return undefined;
-	return withoutTuple(draft, packet) ?? serve(draft, packet, route, "host");
+	// The Node forwards what comes by links that have no from_wire.
+	const source = routeOf(packet.key.source, draft.tables).kind;
+	const isForwarded = source === RouteKind.OUTSIDE || source === RouteKind.PEER;
+	return withoutTuple(draft, packet) ?? serve(draft, packet, route, isForwarded ? "wire" : "host");
 }
 
 /** Starts a flow that is translated. */

@@ -255,7 +255,13 @@ function wayTo(
 			return draft.drop(DropReason.SERVICE_UNKNOWN_ADDRESS, why);
 		}
 		default: {
-			const way = wayOutside(draft, packet, known, { from: packet.key, to }, wantsSource);
+			// A Service's answer leaves from its address, by which the kernel's rules choose the client's way.
+			const isAnswer =
+				known?.direction === FlowDirection.REPLY &&
+				!packet.icmpError &&
+				backendIdOf(known.flow) !== 0;
+			const tuples = { from: isAnswer ? to : packet.key, to };
+			const way = wayOutside(draft, packet, known, tuples, wantsSource);
 			if ("action" in way || (route.flags & RouteFlag.PEER_NODE) === 0) return way;
 			const why = `${to.destination} is a peer, who would take it for its own`;
 			return isForged(packet, to.destinationPort, draft.node)

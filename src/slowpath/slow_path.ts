@@ -26,6 +26,7 @@ import { type IcmpError, icmpError, mayAnswer } from "../forwarder/icmp.js";
 import { ETHERNET_HEADER, Ethertype, type Packet, parse } from "../forwarder/packet.js";
 import { decrementTtl, translate } from "../forwarder/rewrite.js";
 import { gatewayAddress } from "../forwarder/route.js";
+import { backendIdOf } from "../forwarder/service.js";
 import {
 	type FlowKey,
 	type Fragment,
@@ -254,13 +255,11 @@ export class SlowPath {
 		if (header.hook === Hook.FROM_POD) {
 			// The first fragment went on untranslated, or was dropped: this one has no way then.
 			if (change === undefined || packet.ttl <= 1) return;
-		} else if (
-			change === undefined ||
-			packet.ttl <= 1 ||
-			this.#tables.endpoint(change.destination) === undefined
-		) {
-			// The Node's own: its reassembly has had it all along.
-			return;
+		} else {
+			const isServed = entry !== undefined && backendIdOf(entry.flow) !== 0;
+			if (change === undefined || packet.ttl <= 1) return;
+			// The Node's own: its reassembly has had it all along. A Service's leaves as its flow does.
+			if (!isServed && this.#tables.endpoint(change.destination) === undefined) return;
 		}
 		translate(known, change);
 		decrementTtl(known);

@@ -38,6 +38,38 @@ if (inNamespace(import.meta.url)) {
 	t.teardown(() => dataPath.close());
 
 	for (const family of FAMILIES)
+		t.test(`IPv${family}: what the Node forwards is of a client from outside`, async (t) => {
+			const scene = await Scene.begin(dataPath, family);
+			const to = (name: string, kind: "clusterIP" | "loadBalancerIP") =>
+				fromHost(
+					packetOf(
+						[
+							[outside[family], PORT],
+							[scene.service(name, UDP)[kind], SERVICE_PORT],
+						],
+						UDP,
+					),
+				);
+			await scene.ends(to("mixed", "clusterIP"), "service_external_cluster_ip");
+			await scene.ends(to("remote", "loadBalancerIP"), "service_no_local_endpoints");
+			const original: Tuple = [
+				[outside[family], PORT],
+				[scene.service("policy", UDP).loadBalancerIP, SERVICE_PORT],
+			];
+			const shown: Tuple = [original[0], [podB[family], TARGET_PORT]];
+			await scene.expect(to("policy", "loadBalancerIP"), intoPod(packetOf(shown, UDP), podB));
+			// The Node forwards the answer, too.
+			await scene.expect(fromPod(podB, packetOf(reversed(shown), UDP)), {
+				frame: build.frame(
+					{ source: "02:fa:1c:00:00:01", destination: world.GATEWAY_MAC },
+					packetOf(reversed(original), UDP),
+				),
+				device: "fairway0",
+			});
+			t.pass("every packet");
+		});
+
+	for (const family of FAMILIES)
 		for (const [from, client] of [
 			["the Node's address", [nodeAddress[family], PORT]],
 			["the gateway address", [gateway[family], PORT]],

@@ -272,6 +272,36 @@ if (inNamespace(import.meta.url)) {
 			);
 		});
 
+		t.test(`IPv${family}: a later fragment for a Service waits for its first`, async (t) => {
+			const service = serviceOf("mixed", family, 17);
+			setBackends(
+				tables,
+				service,
+				service.backends.filter(({ address }) => address === geneve4.pod[family]).map(({ id }) => id),
+				[],
+			);
+			dataPath.writeServices(tables);
+			for (const [identification, from, send] of [
+				[4444, podA[family], fromPod],
+				[4445, outside[family], fromWire],
+			] as const) {
+				const datagram = build.ip(
+					{ source: from, destination: service.loadBalancerIP, dontFragment: false },
+					build.udp(1004, 80, Buffer.alloc(800, 0x46)),
+				);
+				const [first, second] = build
+					.fragmented(datagram, 400, identification)
+					.map((piece) => send(piece));
+				const held = await check(dataPath, tables, { ...second!, readsRecord: false });
+				t.same(held.differences, []);
+				await check(dataPath, tables, first!);
+				const released = await left("fairway0", ({ isLaterFragment }) => isLaterFragment);
+				t.equal(released.key.destination, geneve4.pod[family]);
+				t.equal(released.key.source, from === podA[family] ? from : gateway[family]);
+				t.equal(released.ttl, 63);
+			}
+		});
+
 		t.test(`IPv${family}: an answer's later fragment waits for its first`, async (t) => {
 			const question = build.ip(
 				{ source: podA[family], destination: outside[family] },
