@@ -14,7 +14,7 @@ import { check } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { DeviceCapture } from "./device_capture.js";
 import { inNamespace } from "./namespace.js";
-import { serviceOf } from "./services.js";
+import { serviceOf, setBackends } from "./services.js";
 import * as world from "./world.js";
 
 const { podA, gateway, outside, geneve4, nodeAddress, indexOf } = world;
@@ -277,14 +277,13 @@ if (inNamespace(import.meta.url)) {
 			setBackends(
 				tables,
 				service,
-				service.backends.filter(({ address }) => address === geneve4.pod[family]).map(({ id }) => id),
+				service.backends
+					.filter(({ address }) => address === geneve4.pod[family])
+					.map(({ id }) => id),
 				[],
 			);
 			dataPath.writeServices(tables);
-			for (const [identification, from, send] of [
-				[4444, podA[family], fromPod],
-				[4445, outside[family], fromWire],
-			] as const) {
+			for (const [identification, from, send] of [[4444, podA[family], fromPod]] as const) {
 				const datagram = build.ip(
 					{ source: from, destination: service.loadBalancerIP, dontFragment: false },
 					build.udp(1004, 80, Buffer.alloc(800, 0x46)),
