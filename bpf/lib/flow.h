@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Flows: `flow_index` maps both tuples of a flow to one slot of `flows`. Here they are found: in the
- * slots that the tuple's hash names, else where the hint of that hash says, else by the index.
- * Wherever: what is found has this very tuple, in this very generation of its slot.
+ * Flows: both tuples of a flow lead to one slot of `flows`. Here they are found: in the two slots that the
+ * tuple's hash names, else, where `flow_hints` says that there are such tuples elsewhere, by the hint of
+ * that hash, else by `flow_index`. Wherever: what is found has this very tuple, in this very generation
+ * of its slot.
  *
  *  flow_claim.h     who owns a slot
  *  flow_state.h     what packets make of a flow, and when it has expired
@@ -50,13 +51,20 @@ static __always_inline __u64 side_hash(const __u64 *address, __u32 port, const s
 	       (__u64)(port + key->word[4]) * key->word[5];
 }
 
+/* A sum of sides would be the same for whoever moves some of one port to the other. */
+static __always_inline __u64 side_mixed(__u64 side)
+{
+	side *= HASH_SUM;
+	return side ^ side >> 32;
+}
+
 /* The same for both directions, so that a slot that it names serves both. */
 static __always_inline __u32 words_hash(const struct key_words *words, const struct hash_key *key,
 					bool with_ports)
 {
 	__u32 ports = with_ports ? words->rest : 0;
-	__u64 sum = side_hash(words->source, ports & 0xffff, key) +
-		    side_hash(words->destination, ports >> 16, key);
+	__u64 sum = side_mixed(side_hash(words->source, ports & 0xffff, key)) +
+		    side_mixed(side_hash(words->destination, ports >> 16, key));
 
 	return ((sum + (__u8)(words->rest >> 32)) * HASH_SUM) >> 32;
 }
@@ -144,6 +152,14 @@ static __always_inline long flow_in_slot(__u32 slot, const struct key_words *key
 	return tuple_is(flow, FLOW_REPLY, key) ? (long)claim << 1 | FLOW_REPLY : -1;
 }
 
+/* What there is of tuples that have this home; both slots of a pair share it. */
+static __always_inline struct flow_pair *pair_of(__u32 home)
+{
+	__u32 pair = home >> 1;
+
+	return bpf_map_lookup_elem(&flow_hints, &pair);
+}
+
 /* The slot that the index names for a tuple; -1: none, or one with another generation. */
 static __always_inline long index_slot(const struct flow_key *key)
 {
@@ -158,12 +174,12 @@ static __always_inline long index_slot(const struct flow_key *key)
 	return slot < flow_slots ? slot : -1;
 }
 
-/* `own`: the tuple may be that of a slot; else it is an answer's to a translated flow. */
+/* `own`: the tuple may be that of a slot; else it is an answer's to a translated flow, as a rule. */
 static __always_inline struct flow_match flow_find(const struct flow_key *key, __u32 hash, bool own)
 {
 	__u32 slot = flow_home(hash), home = slot;
 	struct flow_match match = {};
-	__u32 *hint;
+	struct flow_pair *pair;
 	long found = -1, named;
 
 	if (own) {
@@ -174,22 +190,31 @@ static __always_inline struct flow_match flow_find(const struct flow_key *key, _
 		}
 	}
 	if (found < 0) {
-		hint = bpf_map_lookup_elem(&flow_hints, &home);
-		if (hint) {
-			slot = read_once(*hint);
+		pair = pair_of(home);
+		if (!pair)
+			return match;
+		if (read_once(pair->indexed)) {
+			slot = read_once(pair->hint[home & 1]);
 			found = flow_in_slot(slot, key_words(key));
+			if (found < 0) {
+				named = index_slot(key);
+				slot = named;
+				if (named >= 0)
+					found = flow_in_slot(slot, key_words(key));
+				if (found >= 0)
+					write_once(pair->hint[home & 1], slot);
+			}
 		}
-		if (found < 0) {
-			named = index_slot(key);
-			if (named < 0)
-				return match;
-			slot = named;
+		if (found < 0 && !own && read_once(pair->at_home)) {
+			slot = home;
 			found = flow_in_slot(slot, key_words(key));
-			if (found < 0)
-				return match;
-			if (hint)
-				write_once(*hint, slot);
+			if (found < 0) {
+				slot ^= 1;
+				found = flow_in_slot(slot, key_words(key));
+			}
 		}
+		if (found < 0)
+			return match;
 	}
 	/* From here on, the verifier sees one state, wherever the flow was found. */
 	hide(found);

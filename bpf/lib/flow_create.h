@@ -19,27 +19,55 @@
 
 /* ------------------------------------------------------------ 1: tuples */
 
-/* With the lock of `slot`. */
-static __always_inline void unpublish(const struct flow_key *key, __u32 slot, __u32 generation)
+/* A full barrier on every machine, which an addition whose result nobody wants is not. */
+static __always_inline __u32 add_ordered(__u32 *word, int more)
 {
-	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, key);
+	__u32 before = __sync_fetch_and_add(word, more);
 
-	/* The tuple may belong to another flow. */
-	if (ref && read_once(ref->slot) == slot && read_once(ref->generation) == generation)
-		bpf_map_delete_elem(&flow_index, key);
+	hide(before);
+	return before;
 }
 
-/* With the lock of `slot`. Not 0: the tuple has an entry, or there is no room for one. */
-static __always_inline int publish(const struct flow_key *key, __u32 slot, __u32 claim,
-				   __u8 direction)
+/* The slot is one of the first two that the hash of a tuple with this home names. */
+static __always_inline bool slot_is_home(__u32 slot, __u32 home)
 {
-	struct flow_ref ref = {
-		.slot = slot,
-		.generation = claim_generation(claim),
-		.direction = direction,
-	};
+	return slot >> 1 == home >> 1;
+}
 
-	return bpf_map_update_elem(&flow_index, key, &ref, BPF_NOEXIST);
+/* flow_hash of all of a tuple, for who has little stack left. */
+stage __u32 tuple_hash(const struct flow_key *key, const struct node_config *node)
+{
+	return key && node ? flow_hash(key, &node->flow_hash, true) : 0;
+}
+
+/* Removes the entry of work.removed, where that is this slot's. With the lock of `slot`. */
+stage int unpublish(__u32 slot, __u32 generation)
+{
+	const struct node_config *node = node_configuration();
+	struct work *work = work_space();
+	struct flow_pair *pair;
+	struct flow_ref *ref;
+
+	if (!work || !node)
+		return -1;
+	ref = bpf_map_lookup_elem(&flow_index, &work->removed);
+	/* The tuple may belong to another flow. */
+	if (!ref || read_once(ref->slot) != slot || read_once(ref->generation) != generation ||
+	    bpf_map_delete_elem(&flow_index, &work->removed))
+		return -1;
+	pair = pair_of(flow_home(flow_hash(&work->removed, &node->flow_hash, true)));
+	if (pair)
+		add_ordered(&pair->indexed, -1);
+	return 0;
+}
+
+/* Another flow may have a place in this pair of slots, or has it no longer. */
+static __always_inline void pair_count(__u32 slot, int flows)
+{
+	struct flow_pair *pair = pair_of(slot);
+
+	if (pair)
+		add_ordered(&pair->at_home, flows);
 }
 
 /* ------------------------------------------------------------ 2: slot */
@@ -64,6 +92,7 @@ stage __u32 flow_take(__u32 slot, __u32 claim)
 {
 	struct flow *flow = flow_at(slot);
 	struct work *work = work_space();
+	bool at_home;
 	__u32 taken;
 
 	if (!flow || !work)
@@ -71,10 +100,17 @@ stage __u32 flow_take(__u32 slot, __u32 claim)
 	taken = claim_take(flow, claim);
 	if (!taken || !(claim & CLAIM_IN_USE))
 		return taken;
-	flow_tuple(&work->removed, flow, FLOW_REPLY);
-	unpublish(&work->removed, slot, claim_generation(claim));
-	flow_tuple(&work->removed, flow, FLOW_ORIGINAL);
-	unpublish(&work->removed, slot, claim_generation(claim));
+	at_home = flow->flags & FLOW_AT_HOME;
+	if (!at_home || flow_translates(flow)) {
+		flow_tuple(&work->removed, flow, FLOW_REPLY);
+		unpublish(slot, claim_generation(claim));
+	}
+	if (at_home) {
+		pair_count(slot, -1);
+	} else {
+		flow_tuple(&work->removed, flow, FLOW_ORIGINAL);
+		unpublish(slot, claim_generation(claim));
+	}
 	flow_count(flow, -1, flow_is_spare(flow->state, flow->flags) ? -1 : 0);
 	flow->flags = 0;
 	return taken;
@@ -84,12 +120,6 @@ stage __u32 flow_take(__u32 slot, __u32 claim)
 static __always_inline void flow_release(struct flow *flow, __u32 taken)
 {
 	claim_unlock(flow, taken & CLAIM_GENERATION);
-}
-
-/* flow_hash of all of a tuple, for who has little stack left. */
-stage __u32 tuple_hash(const struct flow_key *key, const struct node_config *node)
-{
-	return key && node ? flow_hash(key, &node->flow_hash, true) : 0;
 }
 
 /* Why a flow makes room for another one, the better reason the greater. */
@@ -196,10 +226,11 @@ static __always_inline bool flow_slot(struct work *work, const struct node_confi
 	search->own_flows = read_once(own->flows);
 	search->own_spare = read_once(own->spare);
 	search->found = NO_PEER;
+	search->home = flow_home(hash);
 	search->step = (hash & 0xffff) | 1;
 	/* Who loses a slot to another CPU looks again: that one has gone on. */
 	for (round = 0; round < FLOW_SLOT_ROUNDS; round++) {
-		step.next = flow_home(hash);
+		step.next = search->home;
 		search->eviction = EVICT_NOT;
 		bpf_loop(FLOW_SLOT_TRIES, slot_try, &step, 0);
 		if (search->found != NO_PEER)
@@ -216,19 +247,37 @@ static __always_inline bool flow_slot(struct work *work, const struct node_confi
 	return false;
 }
 
-/* Frees a tuple whose flow has expired, or is no more. False: it is in use. */
-static __always_inline bool tuple_free(const struct flow_key *key, const struct node_config *node,
-				       __u64 now)
+/* The flow in the slot, if it has this tuple, has expired and makes room. False: it is in use. */
+static __always_inline bool slot_yields(__u32 slot, const struct flow_key *key,
+					const struct node_config *node, __u64 now)
 {
-	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, key);
-	__u32 slot, generation, claim, taken;
-	struct flow *flow;
+	struct flow *flow = flow_at(slot);
+	__u32 claim, taken;
 
-	if (!ref)
+	if (!flow)
 		return true;
-	slot = read_once(ref->slot);
-	generation = read_once(ref->generation);
-	flow = bpf_map_lookup_elem(&flows, &slot);
+	claim = read_once(flow->claim);
+	keep_order();
+	if (!(claim & CLAIM_IN_USE) || !(tuple_is(flow, FLOW_ORIGINAL, key_words(key)) ||
+					 tuple_is(flow, FLOW_REPLY, key_words(key))))
+		return true;
+	/* Another CPU makes this very flow, or writes to it. */
+	if (claim & CLAIM_LOCKED || !flow_expired(flow, node, now))
+		return false;
+	taken = flow_take(slot, claim);
+	if (!taken)
+		return false;
+	flow_release(flow, taken);
+	return true;
+}
+
+/* Likewise, by an entry of the index. */
+static __always_inline bool entry_yields(const struct flow_ref *ref, struct work *work,
+					 const struct node_config *node, __u64 now)
+{
+	__u32 slot = read_once(ref->slot), generation = read_once(ref->generation), claim, taken;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+
 	if (!flow)
 		return false;
 	claim = read_once(flow->claim);
@@ -247,34 +296,77 @@ static __always_inline bool tuple_free(const struct flow_key *key, const struct 
 	}
 	if (!claim_lock(flow, claim))
 		return false;
-	unpublish(key, slot, generation);
+	work->removed = work->tuple;
+	unpublish(slot, generation);
 	claim_unlock(flow, claim);
 	return true;
 }
 
-/* Publishes a tuple of a slot that is ours, with its lock. It was looked up in vain, so that it is free as
- * a rule: only where it has an entry, that is an expired flow's, or the same flow's, met on two CPUs at
- * once. */
-static __always_inline bool tuple_take(const struct flow_key *key, const struct slot_search *search,
-				       const struct node_config *node, __u8 direction)
+/* Frees work.tuple of a flow that has expired, or is no more. 0: it is in use by another one than that of
+ * `own`, a slot. */
+stage int tuple_frees(const struct node_config *node, __u64 now, __u32 own)
 {
-	return !publish(key, search->found, search->taken, direction) ||
-	       (tuple_free(key, node, search->now) &&
-		!publish(key, search->found, search->taken, direction));
+	struct work *work = work_space();
+	struct flow_pair *pair;
+	struct flow_ref *ref;
+	__u32 home;
+
+	if (!node || !work)
+		return 0;
+	home = flow_home(flow_hash(&work->tuple, &node->flow_hash, true));
+	pair = pair_of(home);
+	if (!pair)
+		return 0;
+	if (read_once(pair->at_home) &&
+	    ((home != own && !slot_yields(home, &work->tuple, node, now)) ||
+	     ((home ^ 1) != own && !slot_yields(home ^ 1, &work->tuple, node, now))))
+		return 0;
+	if (!read_once(pair->indexed))
+		return 1;
+	ref = bpf_map_lookup_elem(&flow_index, &work->tuple);
+	return !ref || read_once(ref->slot) == own || entry_yields(ref, work, node, now);
+}
+
+static __always_inline bool tuple_free(struct work *work, const struct flow_key *key,
+				       const struct node_config *node)
+{
+	work->tuple = *key;
+	return tuple_frees(node, work->search.now, work->search.found);
+}
+
+/*
+ * Enters a tuple of a slot that is ours, with its lock. False: it has an entry, or there is no room for
+ * one, or it is at home in a slot.
+ *
+ * Who enters a tuple counts it and then looks at the slots of its home; who fills a slot at the home of its
+ * tuple counts that and then looks at the index (flow_settle). Both counts are barriers: of two CPUs with
+ * one tuple, at least one sees the other.
+ */
+static __always_inline bool tuple_enter(struct work *work, const struct flow_key *key,
+					const struct node_config *node, __u8 direction)
+{
+	const struct slot_search *search = &work->search;
+	struct flow_ref ref = {
+		.slot = search->found,
+		.generation = claim_generation(search->taken),
+		.direction = direction,
+	};
+	__u32 home = flow_home(tuple_hash(key, node));
+	struct flow_pair *pair = pair_of(home);
+
+	if (!pair || bpf_map_update_elem(&flow_index, key, &ref, BPF_NOEXIST))
+		return false;
+	add_ordered(&pair->indexed, 1);
+	if (!slot_is_home(search->found, home))
+		write_once(pair->hint[home & 1], search->found);
+	if (!read_once(pair->at_home) || tuple_free(work, key, node))
+		return true;
+	work->removed = *key;
+	unpublish(search->found, claim_generation(search->taken));
+	return false;
 }
 
 /* ------------------------------------------------------------ 3: create */
-
-/* Where the flow is found although its tuple's home is elsewhere. */
-static __always_inline void flow_hint(const struct flow_key *key, const struct node_config *node,
-				      __u32 slot)
-{
-	__u32 home = flow_home(tuple_hash(key, node));
-	__u32 *hint = bpf_map_lookup_elem(&flow_hints, &home);
-
-	if (hint && (home | 1) != (slot | 1))
-		write_once(*hint, slot);
-}
 
 /* The flow's tuples, from the packet that begins it and from work->reply. Their difference is what
  * becomes of its packets. */
@@ -296,28 +388,50 @@ static __always_inline void flow_tuples(struct work *work)
 		flow->flags |= FLOW_DNAT;
 }
 
-/* Fills and publishes the slot that was found, but for the reply tuple, which is there. */
-static __always_inline int flow_publish(struct work *work, const struct node_config *node)
+/* The slot is at the home of the tuple that begins its flow, and is filled. False: the tuple, or that of
+ * plain answers, which has the same home, is another flow's. */
+static __always_inline bool flow_settle(struct work *work, const struct node_config *node)
+{
+	pair_count(work->search.found, 1);
+	return tuple_free(work, &work->packet.key, node) &&
+	       (flow_translates(&work->flow) || tuple_free(work, &work->reply, node));
+}
+
+/* Fills the slot that was found, and makes both tuples lead to it. `entered`: that of the answers does. */
+static __always_inline int flow_publish(struct work *work, const struct node_config *node,
+					bool entered)
 {
 	const struct slot_search *search = &work->search;
 	__u32 slot = search->found, taken = search->taken;
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot), *made = &work->flow;
+	bool at_home = slot_is_home(slot, search->home);
 
-	if (!flow || !tuple_take(&work->packet.key, search, node, FLOW_ORIGINAL))
+	if (!flow)
 		return -1;
-	flow_tuples(work);
 	made->claim = taken;
 	made->endpoint = search->endpoint;
-	made->flags |= FLOW_COUNTED;
+	made->flags |= FLOW_COUNTED | (at_home ? FLOW_AT_HOME : 0);
 	*flow = *made;
+	if (at_home) {
+		if (!flow_settle(work, node))
+			return -1;
+	} else if (!tuple_enter(work, &work->packet.key, node, FLOW_ORIGINAL)) {
+		/* As a rule it was looked up in vain; an expired flow's entry makes room. */
+		if (!tuple_free(work, &work->packet.key, node) ||
+		    !tuple_enter(work, &work->packet.key, node, FLOW_ORIGINAL))
+			return -1;
+	}
+	/* From an address and port to the same ones, there is one tuple. */
+	if (!entered && (!at_home || flow_translates(made)) &&
+	    !tuple_equal(&work->reply, &work->packet.key) &&
+	    !tuple_enter(work, &work->reply, node, FLOW_REPLY))
+		return -1;
 	flow_count(flow, 1, flow_is_spare(flow->state, flow->flags));
-	flow_hint(&work->reply, node, slot);
-	flow_hint(&work->packet.key, node, slot);
 	claim_unlock(flow, (taken & ~CLAIM_LOCKED) | CLAIM_PUBLISHED);
 	return 0;
 }
 
-/* Takes back the slot, and the reply tuple where it was published. */
+/* Takes back the slot, and what leads to it. */
 static __always_inline void flow_abandon(struct work *work)
 {
 	__u32 slot = work->search.found, taken = work->search.taken;
@@ -325,7 +439,15 @@ static __always_inline void flow_abandon(struct work *work)
 
 	if (!flow)
 		return;
-	unpublish(&work->reply, slot, claim_generation(taken));
+	if (work->flow.flags & FLOW_AT_HOME) {
+		pair_count(slot, -1);
+	} else {
+		work->removed = work->packet.key;
+		unpublish(slot, claim_generation(taken));
+	}
+	work->removed = work->reply;
+	unpublish(slot, claim_generation(taken));
+	flow->flags = 0;
 	flow_release(flow, taken);
 }
 
@@ -341,15 +463,15 @@ stage int flow_create(const struct node_config *node, __u16 endpoint)
 
 	if (!node || !work)
 		return -1;
+	flow_tuples(work);
+	work->search.now = work->flow.last_seen;
+	work->search.found = NO_PEER;
 	/* The answers' tuple may be another flow's, for which nobody shall make room. */
-	if (!tuple_free(&work->reply, node, work->flow.last_seen))
+	if (!tuple_free(work, &work->reply, node))
 		return FLOW_REPLY_TAKEN;
 	if (!flow_slot(work, node, endpoint))
 		return -1;
-	/* From an address and port to the same ones, there is one tuple. */
-	if ((!tuple_equal(&work->reply, &work->packet.key) &&
-	     publish(&work->reply, work->search.found, work->search.taken, FLOW_REPLY)) ||
-	    flow_publish(work, node)) {
+	if (flow_publish(work, node, false)) {
 		flow_abandon(work);
 		return -1;
 	}

@@ -177,9 +177,9 @@ extern struct flows_map {
 
 extern struct flow_hints_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, FLOWS_DEFAULT);
+	__uint(max_entries, FLOWS_DEFAULT / 2);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct flow_pair);
 } flow_hints SEC(".maps");
 
 extern struct flow_counts_map {

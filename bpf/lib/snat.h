@@ -26,9 +26,8 @@ static long port_try(__u32 index, struct port_search *search)
 
 	work->reply.destination_port = bpf_htons(search->candidate);
 	/* Towards a popular destination many are taken, and a look-up costs less than an entry refused. */
-	if (tuple_free(&work->reply, node, work->search.now) &&
-	    (search->own || port_claim(search->ctx)) &&
-	    !publish(&work->reply, work->search.found, work->search.taken, FLOW_REPLY)) {
+	if (tuple_free(work, &work->reply, node) && (search->own || port_claim(search->ctx)) &&
+	    tuple_enter(work, &work->reply, node, FLOW_REPLY)) {
 		search->found = 1;
 		return 1;
 	}
@@ -88,7 +87,8 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 		return -DROP_SNAT_PORTS_EXHAUSTED;
 	}
 	work->flow.flags |= FLOW_SNAT;
-	if (flow_publish(work, node)) {
+	flow_tuples(work);
+	if (flow_publish(work, node, true)) {
 		flow_abandon(work);
 		return -DROP_FLOW_TABLE_FULL;
 	}

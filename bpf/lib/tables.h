@@ -465,7 +465,8 @@ enum flow_direction {
 	FLOW_REPLY = 1,
 };
 
-/* flow_index: hash, both tuples of a flow, as in packets → its slot. */
+/* flow_index: hash, a tuple as in packets → the slot of its flow: of those tuples that are not found where
+ * their hash says (FLOW_AT_HOME). */
 struct flow_ref {
 	__u32 slot;
 	__u32 generation; /* that of flow.claim */
@@ -473,8 +474,15 @@ struct flow_ref {
 	__u8 pad[7];
 };
 
-/* flow_hints: array of __u32, by the first place that a tuple's hash names: the slot of a flow that is
- * elsewhere, above all of translated flows, whose two tuples have two hashes. A hint may be wrong. */
+/* flow_hints: array by pair of slots: the first place that a tuple's hash names, and its neighbour. What
+ * there is of tuples with a place in this pair. */
+struct flow_pair {
+	/* By the first place, of two: the slot of a flow that is elsewhere, above all of translated flows,
+	 * whose two tuples have two hashes. A hint may be wrong. */
+	__u32 hint[2];
+	__u32 indexed; /* tuples with an entry in flow_index; changed by atomic additions only */
+	__u32 at_home; /* flows in these two slots with FLOW_AT_HOME; likewise */
+};
 
 enum flow_flag {
 	FLOW_REPLIED = 1,
@@ -488,15 +496,17 @@ enum flow_flag {
 	FLOW_COUNTED = 128, /* in flow_counts */
 	FLOW_DNAT =
 		256, /* the destination is translated: answers come from elsewhere than packets go to */
+	/* The slot is one of the first two that its original tuple's hash names. Neither that tuple, nor the
+	 * answers' where nothing is translated, has an entry in flow_index. */
+	FLOW_AT_HOME = 512,
 };
 
 /* flow.claim, see ARCHITECTURE: what two CPUs may do to each other. */
 enum claim_bit {
 	CLAIM_IN_USE = 1,
 	CLAIM_GENERATION = 0x3ffffffe, /* raised by who takes the slot for another flow */
-	CLAIM_PUBLISHED =
-		0x40000000,	   /* both tuples are in flow_index: the slot speaks for itself */
-	CLAIM_LOCKED = 0x80000000, /* one CPU is writing */
+	CLAIM_PUBLISHED = 0x40000000,  /* both tuples are to be found: the slot speaks for itself */
+	CLAIM_LOCKED = 0x80000000,     /* one CPU is writing */
 };
 
 struct flow_addresses {

@@ -98,6 +98,7 @@ struct choice {
 struct slot_search {
 	__u64 now;
 	__u64 victim_seen;
+	__u32 home; /* of the tuple that begins the flow */
 	__u32 step;
 	__u32 found; /* slot, or NO_PEER */
 	__u32 taken; /* its claim */
@@ -108,7 +109,7 @@ struct slot_search {
 	__u32 own_spare;
 	__u16 endpoint;
 	__u8 eviction; /* enum eviction */
-	__u8 pad[5];
+	__u8 pad[1];
 };
 
 /* The flow of the packet, which work.flow is a copy of; see track.h. */

@@ -276,9 +276,8 @@ export function findSlot(
 	at: (slot: number) => Flow | undefined,
 	counts: (endpoint: number) => FlowCount,
 ): FlowSlot | undefined {
-	const spread = hash(key, node.flowHash);
-	const home = Number((BigInt(spread) * BigInt(slots)) >> 32n);
-	const step = (spread & 0xffff) | 1;
+	const home = homeOf(key, node, slots);
+	const step = (hash(key, node.flowHash) & 0xffff) | 1;
 	const own = counts(endpoint);
 	let best = {
 		slot: 0,
@@ -312,6 +311,30 @@ export function findSlot(
 	return best.evicted && { slot: best.slot, evicted: best.evicted };
 }
 
+/** The first of the places that a tuple's hash names; the second is its neighbour. */
+export function homeOf(key: FlowKey, node: Pick<NodeConfig, "flowHash">, slots: number): number {
+	return Number((BigInt(hash(key, node.flowHash)) * BigInt(slots)) >> 32n);
+}
+
+/** The flow of a tuple that has no entry in `flow_index`, because it is where its hash says. */
+export function findAtHome(
+	key: FlowKey,
+	node: Pick<NodeConfig, "flowHash">,
+	slots: number,
+	at: (slot: number) => Flow | undefined,
+): FlowEntry | undefined {
+	const home = homeOf(key, node, slots);
+	const wanted = FlowKey.encode(key);
+	for (const slot of [home, home ^ 1]) {
+		const flow = slot < slots ? at(slot) : undefined;
+		if (!flow || !(flow.flags & FlowFlag.AT_HOME) || liveGeneration(flow.claim) === undefined)
+			continue;
+		for (const direction of [FlowDirection.ORIGINAL, FlowDirection.REPLY])
+			if (FlowKey.encode(tupleOf(flow, direction)).equals(wanted)) return { slot, direction, flow };
+	}
+	return undefined;
+}
+
 const HASH_SUM = 0xd6e8feb86659fd93n;
 
 /** One side of a tuple by the hash NH (ARCHITECTURE, Flows). `address`: 16 bytes. */
@@ -332,7 +355,10 @@ export function mixed(sum: bigint): number {
 /** Spreads flows over slots and tunnel source ports. */
 export function hash(key: FlowKey, secret: HashKey, withPorts = true): number {
 	const bytes = FlowKey.encode(withPorts ? key : { ...key, sourcePort: 0, destinationPort: 0 });
-	const side = (address: number, port: number): bigint =>
-		sideHash(bytes.subarray(address, address + 16), bytes.readUInt16LE(port), secret);
+	const side = (address: number, port: number): bigint => {
+		const sum = sideHash(bytes.subarray(address, address + 16), bytes.readUInt16LE(port), secret);
+		const spread = BigInt.asUintN(64, sum * HASH_SUM);
+		return spread ^ (spread >> 32n);
+	};
 	return mixed(side(0, 32) + side(16, 34) + BigInt(key.protocol));
 }

@@ -385,6 +385,7 @@ export const FlowFlag = {
 	RESET_REPLY: 64,
 	COUNTED: 128,
 	DNAT: 256,
+	AT_HOME: 512,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 export const FlowFlagName: Readonly<Record<number, string>> = {
@@ -397,6 +398,7 @@ export const FlowFlagName: Readonly<Record<number, string>> = {
 	64: "reset_reply",
 	128: "counted",
 	256: "dnat",
+	512: "at_home",
 };
 
 export const ClaimBit = {
@@ -582,6 +584,27 @@ export const FlowCount: Codec<FlowCount> = codec<FlowCount>(
 	(b, o) => ({
 		flows: b.readUInt32LE(o),
 		spare: b.readUInt32LE(o + 4),
+	}),
+);
+
+export interface FlowPair {
+	hint: number[];
+	indexed: number;
+	atHome: number;
+}
+export const FlowPair: Codec<FlowPair> = codec<FlowPair>(
+	16,
+	(b, o, v) => {
+		elements(v.hint, 2, "flow_pair.hint").forEach((e, i) => {
+			b.writeUInt32LE(e, o + i * 4);
+		});
+		b.writeUInt32LE(v.indexed, o + 8);
+		b.writeUInt32LE(v.atHome, o + 12);
+	},
+	(b, o) => ({
+		hint: Array.from({ length: 2 }, (_, i) => b.readUInt32LE(o + i * 4)),
+		indexed: b.readUInt32LE(o + 8),
+		atHome: b.readUInt32LE(o + 12),
 	}),
 );
 
@@ -1433,13 +1456,13 @@ export const maps = {
 	flowHints: {
 		name: "flow_hints",
 		type: 2,
-		maxEntries: 131072,
+		maxEntries: 65536,
 		flags: 0,
 		perCpu: false,
 		keySize: 4,
-		valueSize: 4,
+		valueSize: 16,
 		key: u32,
-		value: u32,
+		value: FlowPair,
 	},
 	flowIndex: {
 		name: "flow_index",

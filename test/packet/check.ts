@@ -226,11 +226,11 @@ function compareFlow(decision: Decision, dataPath: DataPath, differ: Differ): vo
 	}
 }
 
-/** What a flow is, without slot, timestamps and caches. */
+/** What a flow is, without slot and what follows from that, timestamps and caches. */
 export function flowText(flow: Flow): string {
 	const [key, reply] = [originalKey(flow), replyKey(flow)];
 	const flags = Object.entries(FlowFlag)
-		.filter(([, bit]) => flow.flags & bit)
+		.filter(([, bit]) => bit !== FlowFlag.AT_HOME && flow.flags & bit)
 		.map(([name]) => name);
 	return [
 		FlowStateName[flow.state],

@@ -1,7 +1,8 @@
 /**
  * Several CPUs in one flow table: floods of new flows into small tables, and the tables compared when
  * all CPUs rest. Whatever two CPUs did to each other, each entry of the index leads to the flow of that
- * very tuple, a flow has its two tuples and no others, nothing is left locked, and nobody was refused.
+ * very tuple, a flow has the entries that it needs and no others, no tuple is in two slots, both tuples of
+ * a flow are found, the counts are right, nothing is left locked, and nobody was refused.
  */
 import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
@@ -16,7 +17,9 @@ import {
 	EventCounter,
 	Flow,
 	FlowCount,
+	FlowFlag,
 	FlowKey,
+	FlowPair,
 	FlowRef,
 	Hook,
 	Limit,
@@ -25,7 +28,7 @@ import {
 import { pinDirectory } from "../native/fixture.js";
 import * as build from "./builder.js";
 import type { Burst, Sender } from "./concurrency_worker.js";
-import { DataPath } from "./data_path.js";
+import { DataPath, entriesOf } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
 import { fromPod, fromWire } from "./table.js";
 import * as world from "./world.js";
@@ -115,6 +118,13 @@ class Senders {
 /** What is wrong with the tables at rest; empty: nothing. */
 function disorder(dataPath: DataPath): string[] {
 	const wrong: string[] = [];
+	const homes = new Map<number, { indexed: number; atHome: number }>();
+	const home = (pair: number) => {
+		const known = homes.get(pair) ?? { indexed: 0, atHome: 0 };
+		homes.set(pair, known);
+		return known;
+	};
+	const tuples = new Map<string, number>();
 	const flows = dataPath.map(maps.flows.name).entries();
 	const slots = Array.from({ length: dataPath.flowSlots }, (_, slot) =>
 		Flow.decode(flows.values, slot * Flow.size),
@@ -127,6 +137,7 @@ function disorder(dataPath: DataPath): string[] {
 		const flow = slots[ref.slot]!;
 		const text = `${key.source} ${key.sourcePort} > ${key.destination} ${key.destinationPort}`;
 		entries.set(ref.slot, (entries.get(ref.slot) ?? 0) + 1);
+		home(dataPath.pairOf(key).pair).indexed++;
 		if (liveGeneration(flow.claim) !== ref.generation) {
 			wrong.push(`dead: ${text} leads to slot ${ref.slot}, which has another flow`);
 			continue;
@@ -139,13 +150,32 @@ function disorder(dataPath: DataPath): string[] {
 	for (const [slot, flow] of slots.entries()) {
 		if (flow.claim & ClaimBit.LOCKED) wrong.push(`slot ${slot} is locked`);
 		const isLive = liveGeneration(flow.claim) !== undefined;
-		if ((entries.get(slot) ?? 0) !== (isLive ? 2 : 0))
+		if ((entries.get(slot) ?? 0) !== (isLive ? entriesOf(flow) : 0))
 			wrong.push(`slot ${slot} has ${entries.get(slot) ?? 0} entries`);
 		if (!isLive) continue;
+		for (const key of [originalKey(flow), replyKey(flow)]) {
+			const text = FlowKey.encode(key).toString("hex");
+			const other = tuples.get(text) ?? slot;
+			if (other !== slot) wrong.push(`slots ${other} and ${slot} have one tuple`);
+			tuples.set(text, slot);
+			if (dataPath.flow(key)?.slot !== slot) wrong.push(`a tuple of slot ${slot} is not found`);
+		}
+		const { pair } = dataPath.pairOf(originalKey(flow));
+		if (flow.flags & FlowFlag.AT_HOME) home(pair).atHome++;
+		if (flow.flags & FlowFlag.AT_HOME && pair !== slot >> 1) wrong.push(`slot ${slot} is no home`);
 		const count = counts.get(flow.endpoint) ?? { flows: 0, spare: 0 };
 		count.flows++;
 		if (isSpare(flow)) count.spare++;
 		counts.set(flow.endpoint, count);
+	}
+	const pairs = dataPath.map(maps.flowHints.name).entries().values;
+	for (let pair = 0; pair * FlowPair.size < pairs.length; pair++) {
+		const { indexed, atHome } = FlowPair.decode(pairs, pair * FlowPair.size);
+		const { indexed: entered, atHome: settled } = homes.get(pair) ?? { indexed: 0, atHome: 0 };
+		if (indexed !== entered || atHome !== settled)
+			wrong.push(
+				`pair ${pair}: ${entered} entries, ${settled} at home; counted ${indexed}, ${atHome}`,
+			);
 	}
 	const counted = dataPath.map(maps.flowCounts.name).entries().values;
 	for (let endpoint = 0; endpoint <= Limit.ENDPOINTS_MAX; endpoint++) {

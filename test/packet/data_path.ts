@@ -11,7 +11,14 @@ import {
 	type BpfProgram,
 	RingBuffer,
 } from "#native";
-import { liveGeneration, originalKey, replyKey } from "../../src/forwarder/flow.js";
+import {
+	findAtHome,
+	homeOf,
+	isTranslated,
+	liveGeneration,
+	originalKey,
+	replyKey,
+} from "../../src/forwarder/flow.js";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import { hasConntrack, kernelFeatures } from "../../src/reconcile/programs/object_file.js";
 import { u8, u64 } from "../../src/tables/codec.js";
@@ -23,7 +30,9 @@ import {
 	Endpoint,
 	Flow,
 	FlowCount,
+	FlowFlag,
 	FlowKey,
+	FlowPair,
 	FlowRef,
 	Fragment,
 	FragmentKey,
@@ -102,6 +111,12 @@ export interface DataPathKnobs {
 	readRing?: boolean;
 }
 
+/** The entries of flow_index that lead to a flow. */
+export function entriesOf(flow: Flow): number {
+	if (flow.flags & FlowFlag.AT_HOME) return isTranslated(flow) ? 1 : 0;
+	return FlowKey.encode(originalKey(flow)).equals(FlowKey.encode(replyKey(flow))) ? 1 : 2;
+}
+
 /** The linked object, loaded with maps of its own. */
 export class DataPath {
 	readonly #object: BpfObject;
@@ -131,7 +146,7 @@ export class DataPath {
 		this.vethWire = vethWire;
 		this.#object = BpfObject.open(OBJECT);
 		this.#object.setMaxEntries(maps.flows.name, flowSlots);
-		this.#object.setMaxEntries(maps.flowHints.name, flowSlots);
+		this.#object.setMaxEntries(maps.flowHints.name, Math.ceil(flowSlots / 2));
 		const tuples = flowSlots * 2 + Limit.FLOW_INDEX_SPARE;
 		this.#object.setMaxEntries(maps.flowIndex.name, tuples);
 		const values = {
@@ -260,7 +275,7 @@ export class DataPath {
 		const slots = Buffer.alloc(4 * this.flowSlots);
 		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
 		this.#map("flows").updateBatch(slots, Buffer.alloc(Flow.size * this.flowSlots));
-		zero(this.#map("flow_hints"), this.flowSlots);
+		zero(this.#map("flow_hints"), Math.ceil(this.flowSlots / 2));
 		zero(this.#map("flow_counts"), ENDPOINT_INDEXES);
 		for (const name of ["next_hops", "peer_counters", "peer_activity"]) {
 			zero(this.#map(name), PEER_INDEXES);
@@ -314,12 +329,23 @@ export class DataPath {
 	}
 
 	/** A flow by a packet's tuple; undefined if its slot has a new flow. */
-	flow(key: FlowKey): { direction: number; flow: Flow } | undefined {
+	flow(key: FlowKey): { slot: number; direction: number; flow: Flow } | undefined {
 		const found = this.#map("flow_index").lookup(FlowKey.encode(key));
-		if (!found) return undefined;
+		const at = (slot: number) => Flow.decode(this.#map("flows").lookup(u32(slot))!);
+		if (!found) return findAtHome(key, this.#config(), this.flowSlots, at);
 		const { slot, generation, direction } = FlowRef.decode(found);
-		const flow = Flow.decode(this.#map("flows").lookup(u32(slot))!);
-		return liveGeneration(flow.claim) === generation ? { direction, flow } : undefined;
+		const flow = at(slot);
+		return liveGeneration(flow.claim) === generation ? { slot, direction, flow } : undefined;
+	}
+
+	#config(): NodeConfig {
+		return NodeConfig.decode(this.#map("node_config").lookup(u32(0))!);
+	}
+
+	/** What there is of the tuples with this home, and of their neighbours. */
+	pairOf(key: FlowKey): { pair: number; entry: FlowPair } {
+		const pair = homeOf(key, this.#config(), this.flowSlots) >> 1;
+		return { pair, entry: FlowPair.decode(this.#map("flow_hints").lookup(u32(pair))!) };
 	}
 
 	/** Every flow that is in use. */
@@ -332,29 +358,36 @@ export class DataPath {
 		return all;
 	}
 
-	/** Entries of flow_index: two for each flow, and those of slots with a new owner. */
+	/** Entries of flow_index. */
 	tuples(): number {
 		return this.#map("flow_index").entries().keys.length / FlowKey.size;
 	}
 
-	/** Overwrites a flow in its slot. */
-	writeFlow(key: FlowKey, change: Partial<Flow>): void {
-		const found = this.#map("flow_index").lookup(FlowKey.encode(key));
-		if (!found) throw new Error("Cannot change a flow: its tuple is in no slot");
-		const { slot } = FlowRef.decode(found);
-		const flow = Flow.decode(this.#map("flows").lookup(u32(slot))!);
-		this.#map("flows").update(u32(slot), Flow.encode({ ...flow, ...change }));
+	/** Those that the flows should have: none of a tuple that is found where its hash says. */
+	expectedTuples(): number {
+		return this.flows().reduce((sum, flow) => sum + entriesOf(flow), 0);
 	}
 
-	/** Puts a flow into a slot, with both its tuples. */
+	/** Overwrites a flow in its slot. */
+	writeFlow(key: FlowKey, change: Partial<Flow>): void {
+		const found = this.flow(key);
+		if (!found) throw new Error("Cannot change a flow: its tuple is in no slot");
+		this.#map("flows").update(u32(found.slot), Flow.encode({ ...found.flow, ...change }));
+	}
+
+	/** Puts a flow into a slot, with entries of both its tuples. */
 	putFlow(slot: number, flow: Flow): void {
 		const generation = liveGeneration(flow.claim) ?? 0;
 		this.#map("flows").update(u32(slot), Flow.encode(flow));
-		for (const [direction, key] of [originalKey(flow), replyKey(flow)].entries())
+		for (const [direction, key] of [originalKey(flow), replyKey(flow)].entries()) {
 			this.#map("flow_index").update(
 				FlowKey.encode(key),
 				FlowRef.encode({ slot, generation, direction }),
 			);
+			const { pair, entry } = this.pairOf(key);
+			const counted = FlowPair.encode({ ...entry, indexed: entry.indexed + 1 });
+			this.#map("flow_hints").update(u32(pair), counted);
+		}
 	}
 
 	flowCount(endpoint: number): FlowCount {

@@ -41,6 +41,14 @@ t.test("highest bits that cancel each other do not collide", async (t) => {
 	spread(t, keys);
 });
 
+t.test("what one port gains and the other loses does not collide", async (t) => {
+	const keys = Array.from({ length: 2000 }, (_, n) => ({
+		...key("fd00:10:244:1::3", 20_000 + n),
+		destinationPort: 20_000 - n,
+	}));
+	spread(t, keys);
+});
+
 t.test("both directions of a flow have one hash", async (t) => {
 	const there = key("fd00:ec::1", 4000);
 	const here = {

@@ -3,7 +3,7 @@
  * nothing.
  */
 import type { BpfMap } from "#native";
-import { findSlot, liveGeneration } from "../../forwarder/flow.js";
+import { findAtHome, findSlot, liveGeneration } from "../../forwarder/flow.js";
 import type {
 	FibAnswer,
 	FibQuery,
@@ -99,10 +99,12 @@ export class LiveTables implements TableReader {
 
 	flow(key: FlowKey): FlowEntry | undefined {
 		const ref = this.#look(maps.flowIndex, key);
-		if (ref === undefined) return undefined;
-		const flow = this.#look(maps.flows, ref.slot);
-		if (flow === undefined || liveGeneration(flow.claim) !== ref.generation) return undefined;
-		return { slot: ref.slot, direction: ref.direction, flow };
+		const flow = ref && this.#look(maps.flows, ref.slot);
+		if (flow && liveGeneration(flow.claim) === ref.generation)
+			return { slot: ref.slot, direction: ref.direction, flow };
+		const node = this.#look(maps.nodeConfig, 0);
+		const slots = this.#map(maps.flows.name).info.maxEntries;
+		return node && findAtHome(key, node, slots, (slot) => this.#flowAt(slot));
 	}
 
 	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined {

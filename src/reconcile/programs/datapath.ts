@@ -14,7 +14,7 @@ import { mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { BpfMap, BpfObject, BpfProgram, possibleCpus } from "#native";
 import { parseBtf } from "../../tables/btf.js";
-import { Limit } from "../../tables/generated.js";
+import { FlowPair, Limit } from "../../tables/generated.js";
 import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../../tables/layout.js";
 import type { Log } from "../../text/log.js";
 import { type MapMemory, mapMemory, peerSlotsFor } from "../maps/map_sizes.js";
@@ -174,8 +174,8 @@ export class Datapath {
 		const definition = this.#object.maps.get(name);
 		if (definition === undefined)
 			throw new Error(`Cannot define map ${name}: the object's BTF does not have it`);
-		if (name === "flows" || name === "flow_hints")
-			return { ...definition, maxEntries: this.flowSlots };
+		if (name === "flows") return { ...definition, maxEntries: this.flowSlots };
+		if (name === "flow_hints") return { ...definition, maxEntries: Math.ceil(this.flowSlots / 2) };
 		if (name === "flow_index")
 			return { ...definition, maxEntries: this.flowSlots * 2 + Limit.FLOW_INDEX_SPARE };
 		if (name === "peer_counters") return { ...definition, maxEntries: this.peerSlots * 2 };
@@ -367,17 +367,14 @@ export class Datapath {
 	}
 
 	#copyFlowTable(): void {
-		const [flows, index] = ["flows", "flow_index"].map((name) => {
-			const old = this.#outdated.get(name);
-			return old && this.#planOf(name, old);
-		});
+		const old = this.#outdated.get("flows");
+		const flows = old && this.#planOf("flows", old);
 		const [flowLayout, refLayout] = ["flows", "flow_index"].map(
 			(name) => this.#definition(name).value,
 		);
 		const oldLayout = flows && layoutsOf(flows.from)?.value;
 		if (
 			!flows ||
-			!index ||
 			oldLayout?.kind !== "struct" ||
 			flowLayout?.kind !== "struct" ||
 			refLayout?.kind !== "struct"
@@ -385,9 +382,24 @@ export class Datapath {
 			this.#log.warn({ map: "flows" }, "cannot migrate the flow table, starting empty");
 			return;
 		}
-		const counts = this.map("flow_counts");
+		const [index, counts] = [this.map("flow_index"), this.map("flow_counts")];
 		const table = { flows, index, oldLayout, flowLayout, refLayout, counts };
+		this.#expectEntries();
 		this.#moved = { table, flows: copyFlows(table) };
+	}
+
+	/** Of flows that were copied, any tuple may have an entry of flow_index: the core shall look there. */
+	#expectEntries(): void {
+		const map = this.map("flow_hints");
+		const { maxEntries } = map.info;
+		const keys = Buffer.alloc(maxEntries * 4);
+		const values = Buffer.alloc(maxEntries * FlowPair.size);
+		const expected = FlowPair.encode({ hint: [0, 0], indexed: 1, atHome: 0 });
+		for (let pair = 0; pair < maxEntries; pair++) {
+			keys.writeUInt32LE(pair, pair * 4);
+			expected.copy(values, pair * FlowPair.size);
+		}
+		map.updateBatch(keys, values);
 	}
 
 	#planOf(name: string, old: BpfMap): MapCopy | undefined {

@@ -1,7 +1,7 @@
 /**
- * Copies the flow table into one of another size or layout. A flow and its two tuples are copied together
- * or not at all: `flow_index` refers to slots of `flows` by number, so the references of moved slots change
- * as well. If there is too little room, the most recent flows are kept.
+ * Copies the flow table into one of another size or layout. A flow is copied with references to it for
+ * both its tuples, or not at all; where a hash leads in the new table is not known here. If there is too
+ * little room, the most recent flows are kept.
  */
 import type { BpfMap } from "#native";
 import { isSpare, reverse, tuplesOf } from "../../forwarder/flow.js";
@@ -10,6 +10,7 @@ import {
 	ClaimBit,
 	FlowAddresses,
 	FlowCount,
+	FlowDirection,
 	FlowFlag,
 	FlowKey,
 	FlowPorts,
@@ -19,7 +20,8 @@ import { convert, entriesOf, type MapCopy } from "./migration.js";
 
 export interface FlowTable {
 	flows: MapCopy;
-	index: MapCopy;
+	/** The new `flow_index`. */
+	index: BpfMap;
 	/** Of the old `flows`. */
 	oldLayout: StructLayout;
 	/** Layouts of the new `flows` and `flow_index`. */
@@ -63,15 +65,13 @@ export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): Move
 
 	const isFirst = moved.size === 0;
 	const key = Buffer.alloc(4);
-	const added = new Set<number>();
 	for (const { flow, slot } of placed) {
 		key.writeUInt32LE(slot);
 		table.flows.to.update(key, adopted(flow, table.flowLayout, isFirst));
 		moved.set(flow.oldSlot, { slot, claim: flow.claim });
-		added.add(flow.oldSlot);
 	}
 	if (isFirst) writeCounts(table.counts, placed);
-	copyReferences(table.index, table.refLayout, moved, added);
+	writeReferences(table, placed);
 	return moved;
 }
 
@@ -79,7 +79,7 @@ export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): Move
 function adopted(flow: LiveFlow, layout: StructLayout, isCounted: boolean): Buffer {
 	const bytes = Buffer.from(flow.bytes);
 	const claim = (flow.claim & ClaimBit.GENERATION) | ClaimBit.IN_USE | ClaimBit.PUBLISHED;
-	const flags = flow.flags & ~FlowFlag.COUNTED;
+	const flags = flow.flags & ~(FlowFlag.COUNTED | FlowFlag.AT_HOME);
 	bytes.writeUInt32LE(claim >>> 0, offsetOf(layout, "claim"));
 	bytes.writeUInt16LE(isCounted ? flags | FlowFlag.COUNTED : flags, offsetOf(layout, "flags"));
 	return bytes;
@@ -190,23 +190,32 @@ function* slotsInUse(flows: BpfMap, claimOffset: number): Generator<number> {
 		if ((value.readUInt32LE(claimOffset) & 1) === 1) yield key.readUInt32LE();
 }
 
-function copyReferences(
-	{ from, to, key, value }: MapCopy,
-	layout: StructLayout,
-	moved: MovedFlows,
-	added: ReadonlySet<number>,
+/** Of both tuples of each flow; from an address and port to the same ones, they are one. */
+function writeReferences(
+	{ index, flowLayout, refLayout }: FlowTable,
+	placed: readonly { flow: LiveFlow; slot: number }[],
 ): void {
-	const slotOffset = offsetOf(layout, "slot");
-	const generationOffset = offsetOf(layout, "generation");
-	for (const entry of entriesOf(from)) {
-		const bytes = convert(value, entry.value);
-		const oldSlot = bytes.readUInt32LE(slotOffset);
-		const target = moved.get(oldSlot);
-		if (target === undefined || !added.has(oldSlot)) continue;
-		if (generationOf(target.claim) !== bytes.readUInt32LE(generationOffset)) continue;
-		bytes.writeUInt32LE(target.slot, slotOffset);
-		to.update(convert(key, entry.key), bytes);
-	}
+	const at = (name: string) => offsetOf(flowLayout, name);
+	for (const { flow, slot } of placed)
+		for (const direction of [FlowDirection.REPLY, FlowDirection.ORIGINAL]) {
+			const key: FlowKey = {
+				...FlowAddresses.decode(flow.bytes, at("addresses") + direction * FlowAddresses.size),
+				...portsOf(FlowPorts.decode(flow.bytes, at("ports") + direction * FlowPorts.size)),
+				protocol: flow.bytes.readUInt8(at("protocol")),
+			};
+			const ref = Buffer.alloc(refLayout.size);
+			ref.writeUInt32LE(slot, offsetOf(refLayout, "slot"));
+			ref.writeUInt32LE(generationOf(flow.claim) ?? 0, offsetOf(refLayout, "generation"));
+			ref.writeUInt8(direction, offsetOf(refLayout, "direction"));
+			index.update(FlowKey.encode(key), ref);
+		}
+}
+
+function portsOf({ source, destination }: FlowPorts): {
+	sourcePort: number;
+	destinationPort: number;
+} {
+	return { sourcePort: source, destinationPort: destination };
 }
 
 function generationOf(claim: number | undefined): number | undefined {
