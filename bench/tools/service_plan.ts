@@ -59,3 +59,45 @@ function other(i: number): ServicePlan {
 export function otherEndpoint(n: number): string {
 	return `10.${200 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
 }
+
+/** Service and EndpointSlice of each. A Service without endpoints has no slice. */
+export function serviceObjects(plans: readonly ServicePlan[]): object[] {
+	return plans.flatMap(({ name, clusterIP, ports, endpoints }) => {
+		const isNodePort = ports.some(({ nodePort }) => nodePort !== undefined);
+		const service = {
+			apiVersion: "v1",
+			kind: "Service",
+			metadata: { name, namespace: "default" },
+			spec: {
+				...{ type: isNodePort ? "NodePort" : "ClusterIP", clusterIP, clusterIPs: [clusterIP] },
+				ports: ports.map(({ name, protocol, port, target, nodePort }) => ({
+					...{ name, protocol, port, targetPort: target },
+					...(nodePort === undefined ? {} : { nodePort }),
+				})),
+			},
+		};
+		return endpoints.length === 0 ? [service] : [service, sliceObject({ name, ports, endpoints })];
+	});
+}
+
+/** The EndpointSlice of a Service. */
+export function sliceObject({
+	name,
+	ports,
+	endpoints,
+}: Pick<ServicePlan, "name" | "ports" | "endpoints">): object {
+	return {
+		apiVersion: "discovery.k8s.io/v1",
+		kind: "EndpointSlice",
+		metadata: {
+			...{ name: `${name}-1`, namespace: "default" },
+			labels: { "kubernetes.io/service-name": name },
+		},
+		addressType: "IPv4",
+		ports: ports.map(({ name, protocol, target }) => ({ name, protocol, port: target })),
+		endpoints: endpoints.map((address) => ({
+			addresses: [address],
+			conditions: { ready: true, serving: true, terminating: false },
+		})),
+	};
+}
