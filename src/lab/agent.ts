@@ -7,6 +7,7 @@ import type {
 	ExplainAnswer,
 	ExplainRequest,
 	PeerStatus,
+	ServiceStatus,
 	Status,
 } from "../api/messages.js";
 import type { Namespace } from "./namespace.js";
@@ -140,6 +141,11 @@ export class Agent {
 
 	endpoints(): Promise<EndpointStatus[]> {
 		return ask<EndpointStatus[]>(this.socket, "GET", "/endpoints");
+	}
+
+	/** Those that Fairway serves. */
+	services(): Promise<ServiceStatus[]> {
+		return ask<ServiceStatus[]>(this.socket, "GET", "/services");
 	}
 
 	explain(request: ExplainRequest): Promise<ExplainAnswer> {

@@ -14,8 +14,9 @@ import { isInterrupted, onInterrupt } from "./interrupt.js";
 import { Lab } from "./lab.js";
 import { startBackground, watchPeers } from "./live.js";
 import { type Measurement, measure } from "./measure.js";
-import { kinds, samplePairs } from "./pairs.js";
+import { kinds, type Pair, samplePairs } from "./pairs.js";
 import { measurementTable } from "./report.js";
+import { measureService, serviceKinds, servicePairs } from "./services.js";
 
 const terminal = process.stdout.isTTY === true;
 const paint = painters(terminal);
@@ -59,12 +60,20 @@ async function demo(once: boolean, manifests: string | undefined): Promise<numbe
 
 async function measureAll(lab: Lab): Promise<Measurement[]> {
 	const pairs = samplePairs(lab);
+	const services = await servicePairs(lab);
 	const measurements: Measurement[] = [];
-	for (const [i, pair] of pairs.entries()) {
+	const count = pairs.length + services.length;
+	const begin = (title: string, { from, to, family }: Omit<Pair, "kind">) =>
 		progress(
-			`Measuring ${i + 1} of ${pairs.length}: ${kinds[pair.kind]}, ${pair.from} → ${pair.to}, IPv${pair.family}`,
+			`Measuring ${measurements.length + 1} of ${count}: ${title}, ${from} → ${to}, IPv${family}`,
 		);
+	for (const pair of pairs) {
+		begin(kinds[pair.kind], pair);
 		measurements.push(await measure(lab, pair));
+	}
+	for (const pair of services) {
+		begin(serviceKinds[pair.kind], pair);
+		measurements.push(await measureService(lab, pair));
 	}
 	progress("");
 	return measurements;

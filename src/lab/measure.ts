@@ -2,21 +2,27 @@
 import { once } from "node:events";
 import type { ExplainAnswer, PeerStatus } from "../api/messages.js";
 import type { Lab } from "./lab.js";
-import { nodeOf, type Pair } from "./pairs.js";
+import { type Kind, nodeOf, type Pair } from "./pairs.js";
+import type { ServiceKind } from "./services.js";
 import { until } from "./until.js";
 
 export interface Measurement {
-	pair: Pair;
+	pair: Omit<Pair, "kind"> & { kind: Kind | ServiceKind };
 	/** The answer of `fairway explain` on the sending Node; undefined: no agent, or no answer. */
 	explained: ExplainAnswer | undefined;
-	/** Mean round trip of the answered requests in milliseconds; undefined: no answer. */
-	roundTrip: number | undefined;
+	/**
+	 * Mean round trip of the answered requests in milliseconds; undefined: no answer; null: a Service answers no
+	 * echo requests.
+	 */
+	roundTrip: number | null | undefined;
 	/** Echo requests without an answer. */
 	lost: number;
 	/** Bits a second received over one TCP connection. */
 	throughput: number | undefined;
 	/** The source address that the receiver saw. */
 	seenAs: string | undefined;
+	/** Of a Service: who has answered how many connections. */
+	spread?: string;
 	/** The paths that the packets took, by the sending Node's counters. */
 	counted: { direct: number; tunnel: number };
 	/** Sentences; empty: no fault. */

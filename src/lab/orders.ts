@@ -96,6 +96,8 @@ export interface TcpReceipt {
 	/** The client as the server saw it. */
 	address: string;
 	port: number;
+	/** The address at which the server has the connection. */
+	server: string;
 }
 
 export interface TcpResult extends TcpReceipt {

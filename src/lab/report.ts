@@ -4,6 +4,7 @@ import { type Column, framedTable, type Painters, painters } from "../text/table
 import { bytes } from "../text/units.js";
 import type { Measurement } from "./measure.js";
 import { kinds } from "./pairs.js";
+import { serviceKinds } from "./services.js";
 
 /** @param terminal width in columns; undefined: no terminal, so no colours and no truncation. */
 export function measurementTable(
@@ -22,7 +23,7 @@ export function measurementTable(
 		{
 			heading: "why",
 			shortest: 12,
-			cell: ({ explained }) => (explained?.reason ?? "").replace(/\.$/, ""),
+			cell: ({ explained, spread }) => (spread ?? explained?.reason ?? "").replace(/\.$/, ""),
 		},
 		{ heading: "seen there as", cell: translation },
 		{ heading: "MTU", align: "right", cell: ({ explained }) => `${explained?.mtu ?? "–"}` },
@@ -34,7 +35,7 @@ export function measurementTable(
 			paint: (text, { throughput }) => (throughput === undefined ? paint.red(text) : text),
 		},
 	];
-	const groups = Object.entries(kinds)
+	const groups = Object.entries({ ...kinds, ...serviceKinds })
 		.map(([kind, title]) => ({
 			title,
 			rows: measurements.filter(({ pair }) => pair.kind === kind),
@@ -122,7 +123,8 @@ export function peerTable(rows: readonly PeerRow[], colours: boolean): string {
 	);
 }
 
-export function milliseconds(value: number | undefined): string {
+export function milliseconds(value: number | null | undefined): string {
+	if (value === null) return "–";
 	return value === undefined ? "lost" : `${value.toFixed(value < 10 ? 2 : 0)} ms`;
 }
 
@@ -134,11 +136,15 @@ function rate(bitsPerSecond: number | undefined): string {
 }
 
 function pathOf({ explained }: Measurement): string {
-	return explained?.path ?? "–";
+	if (explained?.path != null) return explained.path;
+	// One of several backends.
+	const paths = new Set(explained?.backends.map(({ path }) => path));
+	return paths.size === 0 ? "–" : [...paths].join("/");
 }
 
 /** Shows the source that the receiver sees if it is not the sender's own. */
-function translation({ explained, seenAs }: Measurement): string {
+function translation({ explained, seenAs, spread }: Measurement): string {
+	if (spread !== undefined) return seenAs === explained?.source ? "" : (seenAs ?? "");
 	return explained?.snat == null ? "" : (seenAs ?? "");
 }
 

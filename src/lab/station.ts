@@ -175,6 +175,7 @@ function receive(connection: Tcp): void {
 			sha256: hash.digest("hex"),
 			address: plain(connection.remoteAddress ?? ""),
 			port: connection.remotePort ?? 0,
+			server: plain(connection.localAddress ?? ""),
 		};
 		connection.end(JSON.stringify(receipt));
 	});

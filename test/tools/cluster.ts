@@ -167,6 +167,8 @@ export async function startCluster(
 	const file = basename(process.argv[1] ?? "test", ".test.ts").slice(0, 12);
 	const directory = mkdtempSync(join(tmpdir(), `fairway-${file}-`));
 	cpSync(exampleDirectory, directory, { recursive: true });
+	// A test that wants Services has its own.
+	rmSync(join(directory, "services.yaml"));
 	writeFileSync(join(directory, "config.yaml"), JSON.stringify(settings));
 	change(directory);
 	const lab = await Lab.prepare({ name: `fwl-${file}-${process.pid}`, manifests: directory });
