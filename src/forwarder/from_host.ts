@@ -30,7 +30,7 @@ import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
 import { askProbe, probeTo } from "./probe.js";
 import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote, snatAddress } from "./route.js";
-import { backendIdOf, mayServe, noteService, serve, serves, stillServed } from "./service.js";
+import { backendIdOf, mayServe, noteService, serve, serves, withLiveBackend } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import {
 	type Beginning,
@@ -58,7 +58,7 @@ export function fromHost(draft: Draft): Decision {
 	// Flow
 	resolvePorts(packet, tables, decision, FragmentOwner.HOST);
 	const found = lookUp(packet, tables, node, draft.now);
-	const known = stillServed(draft, packet, found, "host");
+	const known = withLiveBackend(draft, packet, found);
 	draft.note("flow", flowText(packet, known));
 	noteService(draft, known);
 

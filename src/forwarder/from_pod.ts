@@ -48,7 +48,14 @@ import {
 	routeRemembered,
 	snatAddress,
 } from "./route.js";
-import { backendIdOf, mayServe, noteService, serve, stillServed } from "./service.js";
+import {
+	backendIdOf,
+	mayServe,
+	noteService,
+	serve,
+	unlessServed,
+	withLiveBackend,
+} from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, packetTarget, track, trackTranslated, translated } from "./track.js";
 import { isForged } from "./tunnel.js";
@@ -86,7 +93,8 @@ export function fromPod(draft: Draft): Decision {
 	// 5. Flow
 	resolvePorts(packet, tables, draft.decision, tables.endpoint(key.source)?.index ?? 0);
 	const found = withAddress(draft, lookUp(packet, tables, node, draft.now));
-	const known = stillServed(draft, packet, found, "pod");
+	const live = withLiveBackend(draft, packet, found);
+	const known = unlessServed(draft, packet, live, "pod");
 	draft.note("flow", flowText(packet, known));
 	noteService(draft, known);
 
@@ -187,8 +195,9 @@ function routeOfPacket(
 	remembered: FlowEntry | undefined,
 ): Route {
 	const route = routeOfRemote(remembered?.flow, destination, node, tables);
-	const isOld = route.kind === RouteKind.SERVICE;
-	if (!isOld || remembered?.direction !== FlowDirection.ORIGINAL) return route;
+	if (route.kind !== RouteKind.SERVICE || remembered === undefined) return route;
+	const isOwn = backendIdOf(remembered.flow) === 0;
+	if (!isOwn || remembered.direction !== FlowDirection.ORIGINAL) return route;
 	return routeRemembered(remembered.flow);
 }
 

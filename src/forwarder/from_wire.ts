@@ -6,7 +6,6 @@
 import {
 	DropReason,
 	type Endpoint,
-	EventCounter,
 	FlowFlag,
 	FragmentOwner,
 	NodeFlag,
@@ -20,15 +19,17 @@ import type { Draft } from "./draft.js";
 import { checkTtl, intoHost, wayToPod } from "./emit.js";
 import { answersStack, isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
-import { clampMss, onWire } from "./mtu.js";
+import { onWire } from "./mtu.js";
 import { type Packet, Protocol } from "./packet.js";
 import { probeFrom, receiveProbe } from "./probe.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, peerIndex, routeOf, routeOfRemote } from "./route.js";
+import { backendIdOf, noteService, serve, unlessServed, withLiveBackend } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, packetTarget, track, translated } from "./track.js";
 import { decapsulate, innerPacket, kindOfHeader, kindOfPort, type TunnelKind } from "./tunnel.js";
 import { isForThisNode, markStripped, refuseUntunnelled, wasStripped } from "./untunnelled.js";
+import { clampFromPeer, onward, servesWire, serveWire } from "./wire_service.js";
 
 export function fromWire(draft: Draft, xdp: boolean): Decision {
 	// 1. Parse
@@ -52,16 +53,23 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	if (xdp && endpoint && isLostInRedirect(draft, packet, endpoint)) {
 		return draft.pass("above the MTU of the Pod's interface, which a redirect does not take");
 	}
-	const kind = endpoint ? RouteKind.LOCAL_PODS : routeOf(key.destination, tables).kind;
-	if (kind !== RouteKind.LOCAL_PODS && kind !== RouteKind.HOST) {
+	const route = routeOf(key.destination, tables);
+	const isPod = endpoint !== undefined || route.kind === RouteKind.LOCAL_PODS;
+	if (!isPod && route.kind !== RouteKind.HOST && !servesWire(draft, route)) {
 		return draft.pass(`${key.destination} is not on this Node`);
 	}
 	resolvePorts(packet, tables, decision, FragmentOwner.WIRE);
-	const known = lookUp(packet, tables, node, now);
+	const found = lookUp(packet, tables, node, now);
+	const known = withLiveBackend(draft, packet, found);
+	if (xdp && known !== found) {
+		decision.ended = [];
+		return draft.pass("TC ends its flow");
+	}
 	draft.note("flow", flowText(packet, known));
+	noteService(draft, known);
 
-	// 4. To the Node
-	if (kind === RouteKind.HOST) return toHost(draft, packet, known, { xdp, tunnelled });
+	// 4. To the Node, or to a Service
+	if (!isPod) return toHost(draft, packet, known, { xdp, tunnelled, route });
 
 	// An answer to what the Node's stack has sent a peer's Pod for one of ours goes back there.
 	if (answersStack(known)) return toStack(draft, packet, known!, xdp);
@@ -187,7 +195,7 @@ function toHost(
 	draft: Draft,
 	packet: Packet,
 	known: FlowEntry | undefined,
-	{ xdp, tunnelled }: { xdp: boolean; tunnelled: boolean },
+	{ xdp, tunnelled, route }: { xdp: boolean; tunnelled: boolean; route: Route },
 ): Decision {
 	const { node, tables, decision } = draft;
 	if (!xdp) {
@@ -208,7 +216,11 @@ function toHost(
 			decision.received = received(draft, packet, sender.peer);
 		}
 	}
-	if (packet.portsUnknown && (node.flags & NodeFlag.SNAT) !== 0) {
+	if (packet.portsUnknown && ((node.flags & NodeFlag.SNAT) !== 0 || servesWire(draft, route))) {
+		if (route.kind === RouteKind.SERVICE) {
+			const why = "the first fragment, which has the ports, was not seen yet";
+			return draft.handUp(SlowPathKind.HOLD, packet, 0, why);
+		}
 		// The Node's reassembly gets the packet now, in case it is for the Node; the slow path gets a
 		// copy, in case the first fragment shows that it is for a Pod.
 		draft.copyUp(SlowPathKind.HOLD, packet, 0);
@@ -236,18 +248,25 @@ function toHost(
 			return wayToPod(draft, endpoint).emit(rewritten);
 		}
 		if (!xdp) {
-			if (routeOf(destination, tables).kind !== RouteKind.HOST) {
-				return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${destination}`);
+			if (routeOf(destination, tables).kind === RouteKind.HOST) {
+				track(draft, packet, known);
+				return intoHost(draft, translated(draft, packet, known));
 			}
-			track(draft, packet, known);
-			return intoHost(draft, translated(draft, packet, known));
+			if (backendIdOf(known.flow) !== 0) return onward(draft, packet, known);
+			return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${destination}`);
 		}
 	}
 	if (xdp) return draft.pass("for the Node itself");
 
 	const source = routeOf(packet.key.source, tables);
-	if (source.kind !== RouteKind.PEER) return draft.pass("for the Node itself");
-	track(draft, packet, known, known ? undefined : source);
+	const current = unlessServed(draft, packet, known, "wire");
+	const served = current ? undefined : serve(draft, packet, route, "wire");
+	if (served !== undefined)
+		return "action" in served ? served : serveWire(draft, packet, served, source);
+
+	if (source.kind !== RouteKind.PEER || route.kind !== RouteKind.HOST)
+		return draft.pass("for the Node itself");
+	track(draft, packet, current, current ? undefined : source);
 	return intoHost(draft, { ...packet, frame: Buffer.from(packet.frame) });
 }
 
@@ -258,10 +277,4 @@ function toStack(draft: Draft, packet: Packet, known: FlowEntry, xdp: boolean): 
 	draft.decision.received = received(draft, packet, source.peer);
 	if (!packet.icmpError) track(draft, packet, known);
 	return intoHost(draft, { ...packet, frame: Buffer.from(packet.frame) });
-}
-
-function clampFromPeer(draft: Draft, packet: Packet, source: Route): void {
-	if (source.kind !== RouteKind.PEER) return;
-	const mtu = draft.tables.peer(peerIndex(source.peer, packet.family))?.mtu ?? 0;
-	if (mtu > 0 && clampMss(packet, mtu)) draft.event(EventCounter.MSS_CLAMPED);
 }

@@ -209,45 +209,55 @@ export function withBackend(flow: Flow, { id }: Candidate): Flow {
 }
 
 /**
- * The packet's flow, unless it ends with this packet, which then begins anew: its backend is gone, or a
- * Service has its destination now. Answered TCP goes on, until its client opens another connection.
+ * The packet's flow, unless its backend is gone: then it ends, and the packet begins anew. Answered TCP goes
+ * on, until its client opens another connection.
  */
-export function stillServed(
+export function withLiveBackend(
+	draft: Draft,
+	packet: Packet,
+	known: FlowEntry | undefined,
+): FlowEntry | undefined {
+	if (known === undefined || !asksForService(packet, known)) return known;
+	const id = backendIdOf(known.flow);
+	if (id === 0) return known;
+	if (beginsAgain(known.flow, packet))
+		return ended(draft, known, "its client opens another connection");
+	const isThere = (draft.tables.backendState(id) & BackendState.SERVES) !== 0;
+	return isThere || isAnsweredTcp(known) ? known : ended(draft, known, "its backend is gone");
+}
+
+/** The packet's flow without a backend, unless a Service has its destination now. Asked once for each
+ * epoch. */
+export function unlessServed(
 	draft: Draft,
 	packet: Packet,
 	known: FlowEntry | undefined,
 	client: Client,
 ): FlowEntry | undefined {
-	if (known === undefined || packet.icmpError) return known;
-	if (known.direction !== FlowDirection.ORIGINAL) return known;
-	const why = endOfService(draft, packet, known.flow, client);
-	if (why === undefined) return known;
-	draft.note("flow", `ends: ${why}`);
-	draft.end(known.slot);
-	return undefined;
+	if (known === undefined || !asksForService(packet, known)) return known;
+	if (backendIdOf(known.flow) !== 0 || known.flow.routeEpoch === draft.node.routeEpoch)
+		return known;
+	const route = routeOf(packet.key.destination, draft.tables);
+	if (!mayServe(route) || !serves(draft, client)) return known;
+	// Whoever has answered it has translated it, too.
+	if (isAnsweredTcp(known) && !beginsAgain(known.flow, packet)) return known;
+	const isServices =
+		route.kind === RouteKind.SERVICE || findFrontend(packet, route, draft.tables) !== undefined;
+	return isServices ? ended(draft, known, "its destination is a Service's now") : known;
 }
 
-function endOfService(
-	draft: Draft,
-	packet: Packet,
-	flow: Flow,
-	client: Client,
-): string | undefined {
-	const { tables, node } = draft;
-	const id = backendIdOf(flow);
-	const goesOn = packet.key.protocol === Protocol.TCP && (flow.flags & FlowFlag.REPLIED) !== 0;
-	if (id !== 0) {
-		if (beginsAgain(flow, packet)) return "its client opens another connection";
-		const isThere = (tables.backendState(id) & BackendState.SERVES) !== 0;
-		return isThere || goesOn ? undefined : "its backend is gone";
-	}
-	// Asked once for each epoch.
-	if (flow.routeEpoch === node.routeEpoch || !serves(draft, client)) return undefined;
-	const route = routeOf(packet.key.destination, tables);
-	if (!mayServe(route) || (goesOn && !beginsAgain(flow, packet))) return undefined;
-	const isServices =
-		route.kind === RouteKind.SERVICE || findFrontend(packet, route, tables) !== undefined;
-	return isServices ? "its destination is a Service's now" : undefined;
+function asksForService({ icmpError }: Packet, { direction }: FlowEntry): boolean {
+	return !icmpError && direction === FlowDirection.ORIGINAL;
+}
+
+function isAnsweredTcp({ flow }: FlowEntry): boolean {
+	return flow.protocol === Protocol.TCP && (flow.flags & FlowFlag.REPLIED) !== 0;
+}
+
+function ended(draft: Draft, { slot }: FlowEntry, why: string): undefined {
+	draft.note("flow", `ends: ${why}`);
+	draft.end(slot);
+	return undefined;
 }
 
 /** The Service of a known flow, for `fairway explain`. */

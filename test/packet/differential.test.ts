@@ -46,7 +46,6 @@ const UNMET: number[] = [
 	DropReason.REWRITE_FAILED,
 	DropReason.NOT_CONFIGURED,
 	DropReason.PROBE_RATE,
-	DropReason.SERVICE_EXTERNAL_CLUSTER_IP,
 	DropReason.REASON_COUNT,
 ];
 const MET = Object.values(DropReason)
@@ -85,7 +84,11 @@ function randomVariation(random: Random): Variation {
 	const config: Variation["config"] = {
 		flowHash: randomSecret(random),
 		portHash: randomSecret(random),
-		flags: NodeFlag.CONFIGURED | (random.chance(0.8) ? NodeFlag.SNAT : 0),
+		flags:
+			NodeFlag.CONFIGURED |
+			(random.chance(0.8) ? NodeFlag.SNAT : 0) |
+			(random.chance(0.9) ? NodeFlag.SERVES_ALL : 0) |
+			(random.chance(0.3) ? NodeFlag.SERVES_CLUSTER_IPS : 0),
 		transportMtu: random.pick([1500, 1500, 1400, 9000]),
 	};
 	const [first, last] = random.pick([

@@ -167,6 +167,10 @@ export class Traffic {
 			["node", "peer"],
 			["node", "service"],
 			["node", "service"],
+			["outside", "service"],
+			["outside", "service"],
+			["outside", "service"],
+			["peer", "service"],
 		];
 		const [from, to] = random.pick(kinds);
 		return [parties[from](), parties[to]()];

@@ -1,0 +1,139 @@
+/**
+ * Services for clients from the wire, as part of from_wire at TC.
+ *
+ *  1. serve     a new flow gets a backend: a Pod of this Node, which sees the client; the Node itself, a peer's
+ *               Pod or the outside, which do not
+ *  2. onward    from the wire to the wire: a known flow whose packets leave the Node again
+ */
+import {
+	DropReason,
+	EventCounter,
+	FlowDirection,
+	type FlowKey,
+	type Route,
+	RouteKind,
+	SlowPathKind,
+} from "../tables/generated.js";
+import type { Decision, ServiceChoice } from "./decision.js";
+import type { Draft } from "./draft.js";
+import {
+	checkTtl,
+	fit,
+	fragmentAboveMtu,
+	intoHost,
+	tooBig,
+	type Way,
+	wayOutside,
+	wayToPeer,
+	wayToPod,
+} from "./emit.js";
+import { clampMss } from "./mtu.js";
+import type { Packet } from "./packet.js";
+import { decrementTtl } from "./rewrite.js";
+import { gatewayAddress, peerIndex, routeOfRemote, snatAddress } from "./route.js";
+import { mayServe, serves } from "./service.js";
+import type { FlowEntry } from "./table_reader.js";
+import { packetTarget, track, trackTranslated, translated } from "./track.js";
+
+/** What goes to this route may be a Service's for clients from the wire. */
+export function servesWire(draft: Draft, route: Route): boolean {
+	return mayServe(route) && serves(draft, "wire");
+}
+
+/**
+ * 1. The packet that begins a flow to a backend.
+ *
+ * @param source the client's route
+ */
+export function serveWire(
+	draft: Draft,
+	packet: Packet,
+	choice: ServiceChoice,
+	source: Route,
+): Decision {
+	const { node, tables } = draft;
+	const { target: to } = choice;
+	const route = routeOfRemote(undefined, to.destination, node, tables);
+	const begin = (address: string | undefined) =>
+		trackTranslated(draft, packet, { address, choice, route: source });
+
+	if (route.kind === RouteKind.LOCAL_PODS) {
+		const endpoint = tables.endpoint(to.destination);
+		if (endpoint === undefined) {
+			const why = `no Pod of this Node has ${to.destination}`;
+			return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
+		}
+		const expired = checkTtl(draft, packet);
+		if (expired) return expired;
+		const flow = begin(undefined);
+		if ("action" in flow) return flow;
+		const rewritten = translated(draft, packet, flow);
+		decrementTtl(rewritten);
+		clampFromPeer(draft, rewritten, source);
+		return wayToPod(draft, endpoint).emit(rewritten);
+	}
+	if (route.kind === RouteKind.HOST) {
+		// The answer has to come by fairway0, so it must not go to the client's own address.
+		const flow = begin(packet.family === 4 ? node.returnAddress4 : node.returnAddress6);
+		return "action" in flow ? flow : intoHost(draft, translated(draft, packet, flow));
+	}
+	const way = wayFrom(draft, packet, { to, route, known: undefined });
+	if ("action" in way) return way;
+	const address =
+		route.kind === RouteKind.PEER
+			? gatewayAddress(node, packet.family)
+			: way.source || snatAddress(node, packet.family);
+	return leave(draft, packet, way, () => begin(address));
+}
+
+/** 2. A packet of a known flow, or an error about one. */
+export function onward(draft: Draft, packet: Packet, known: FlowEntry): Decision {
+	const to = packetTarget(packet, known);
+	const route = routeOfRemote(undefined, to.destination, draft.node, draft.tables);
+	const way = wayFrom(draft, packet, { to, route, known });
+	if ("action" in way) return way;
+	// The gateway that a flow remembers is that of its client.
+	const gateway = known.direction === FlowDirection.REPLY ? way.gateway : undefined;
+	return leave(draft, packet, way, () => track(draft, packet, known, undefined, gateway) ?? known);
+}
+
+function wayFrom(
+	draft: Draft,
+	packet: Packet,
+	{ to, route, known }: { to: FlowKey; route: Route; known: FlowEntry | undefined },
+): Way | Decision {
+	const isReply = known?.direction === FlowDirection.REPLY;
+	// An answer comes from the Service's address, which a peer takes in no tunnel.
+	if (route.kind === RouteKind.PEER) return wayToPeer(draft, packet, route.peer, isReply);
+	if (route.kind !== RouteKind.OUTSIDE) {
+		const why = `${to.destination} is no endpoint of a Service`;
+		return draft.drop(DropReason.SERVICE_UNKNOWN_ADDRESS, why);
+	}
+	// The kernel's rules may go by the address that an answer leaves from.
+	const isAnswer = isReply && !packet.icmpError;
+	const tuples = { from: isAnswer ? to : packet.key, to };
+	const way = wayOutside(draft, packet, isAnswer ? known : undefined, tuples, known === undefined);
+	if (!("action" in way)) return way;
+	return draft.drop(DropReason.NO_ROUTE, `no way to ${to.destination}`);
+}
+
+/** @param keep begins the flow, or keeps it */
+function leave(draft: Draft, packet: Packet, way: Way, keep: () => FlowEntry | Decision): Decision {
+	const expired = checkTtl(draft, packet);
+	if (expired) return expired;
+	const fits = fit(draft, packet, way.mtu);
+	if (fits === "not") return tooBig(draft, packet, way.mtu);
+	const flow = keep();
+	if ("action" in flow) return flow;
+	if (fits === "in fragments") return fragmentAboveMtu(draft, packet, way.mtu);
+	const rewritten = translated(draft, packet, flow);
+	decrementTtl(rewritten);
+	return way.emit(rewritten);
+}
+
+/** A SYN of a peer's promises no more than the path carries. */
+export function clampFromPeer(draft: Draft, packet: Packet, source: Route): void {
+	if (source.kind !== RouteKind.PEER) return;
+	const mtu = draft.tables.peer(peerIndex(source.peer, packet.family))?.mtu ?? 0;
+	if (mtu > 0 && clampMss(packet, mtu)) draft.event(EventCounter.MSS_CLAMPED);
+}
