@@ -48,8 +48,10 @@ static __always_inline bool tunnel_known_flow(context *ctx, struct work *work,
 	    ecn_decapsulate(outer->tos, inner->tos) < 0)
 		goto unknown;
 	flow_lookup(&inner->key, node, now);
+	/* What goes to a Service never comes in a tunnel. */
 	if (!wire_known(&work->track, &work->flow, epoch, &endpoint) ||
-	    work->flow.route_kind != ROUTE_PEER)
+	    work->flow.route_kind != ROUTE_PEER ||
+	    flow_to_service(&work->flow, work->track.direction))
 		goto unknown;
 	peer = peer_at(work->flow.remote);
 	if (peer && peer_tunnels(peer) && address_equal(&peer->remote, &outer->key.source) &&

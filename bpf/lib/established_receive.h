@@ -134,6 +134,9 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	/* Both ends: nothing that comes from the wire. */
 	if (!flow || flow->pods != 1 << receiver)
 		return NOT_ESTABLISHED;
+	/* A peer's Pod that uses a Service of this Node: never in a tunnel, and counted otherwise. */
+	if (flow->route_kind == ROUTE_PEER && flow_to_service(flow, match.direction))
+		return NOT_ESTABLISHED;
 	if (outer) {
 		if (!tunnel_of_flow(flow, outer) ||
 		    ecn_decapsulate(outer->tos, headers->tos) != (headers->tos & ECN_MASK))

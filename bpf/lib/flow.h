@@ -133,6 +133,12 @@ static __always_inline bool flow_translates(const struct flow *flow)
 	return flow->flags & (FLOW_SNAT | FLOW_DNAT);
 }
 
+/* The client's packets, to the address of a Service: a peer's, which that does not count as sent to us. */
+static __always_inline bool flow_to_service(const struct flow *flow, __u8 direction)
+{
+	return flow->flags & FLOW_DNAT && direction == FLOW_ORIGINAL;
+}
+
 /* The claim of the flow in `slot` << 1 | the direction in which this tuple belongs to it; -1: it does
  * not. */
 static __always_inline long flow_in_slot(__u32 slot, const struct key_words *key)

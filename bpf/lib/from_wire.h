@@ -277,7 +277,8 @@ stage int wire_source(context *ctx, const struct node_config *node)
 			track->remembered = 1;
 		}
 	}
-	if (source->kind == ROUTE_LOCAL_PODS || source->kind == ROUTE_HOST)
+	if (source->kind == ROUTE_LOCAL_PODS || source->kind == ROUTE_HOST ||
+	    address_is_nobodys(&packet->key.source, packet->family))
 		return dropped(verdict, DROP_MARTIAN_SOURCE);
 	if (source->kind == ROUTE_PEER) {
 		reason = source_refused(ctx, work, source->peer, track->known, node);
@@ -286,7 +287,8 @@ stage int wire_source(context *ctx, const struct node_config *node)
 		if (reason)
 			return dropped(verdict, reason);
 		/* The packet has arrived, whatever happens to it now. */
-		wire_count(packet, source->peer, true, false, &gso);
+		if (!track->known || !flow_to_service(&work->flow, track->direction))
+			wire_count(packet, source->peer, true, false, &gso);
 	}
 	return UNDECIDED;
 }

@@ -184,6 +184,18 @@ static __always_inline bool address_is_multicast(const struct address *address, 
 	return (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
+/* Nobody's own: such a source asks for answers to many, or to this Node (RFC 1122, 3.2.1.3; RFC 4291, 2.5). */
+static __always_inline bool address_is_nobodys(const struct address *address, __u8 family)
+{
+	if (address_is_multicast(address, family))
+		return true;
+	if (family == 4)
+		return !(address->word[3] & bpf_htonl(0xff000000)) ||
+		       (address->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	return !(address->word[0] | address->word[1] | address->word[2] |
+		 (address->word[3] & ~bpf_htonl(1)));
+}
+
 static __always_inline bool address_is_link_local6(const struct address *address)
 {
 	return (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);

@@ -143,8 +143,9 @@ enum drop_reason {
 	DROP_TUNNEL_CRITICAL_OPTION = 20,   /* Geneve: an unknown critical option */
 	DROP_TUNNEL_WRONG_SOURCE = 21,	    /* inner source outside the peer's pod CIDRs */
 	DROP_TUNNEL_WRONG_DESTINATION = 22, /* inner destination is not on this Node */
-	DROP_TUNNEL_ECN = 23,	    /* congestion mark on a flow that has no ECN (RFC 6040) */
-	DROP_MARTIAN_SOURCE = 24,   /* from the network, with an address of this Node or its Pods */
+	DROP_TUNNEL_ECN = 23, /* congestion mark on a flow that has no ECN (RFC 6040) */
+	DROP_MARTIAN_SOURCE =
+		24, /* from the network, with an address of this Node, its Pods, or nobody */
 	DROP_FRAGMENT_UNKNOWN = 25, /* a later fragment without its first one */
 	DROP_ICMP_UNRELATED = 26,   /* an ICMP error that matches no translated flow */
 	DROP_REWRITE_FAILED = 27,   /* the kernel refused to change the packet */

@@ -44,6 +44,8 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 	flow = &work->flow;
 	epoch = work->arrival.epoch;
 	now = work->arrival.now;
+	if (address_is_nobodys(&packet->key.source, packet->family))
+		return dropped(verdict, DROP_MARTIAN_SOURCE);
 #ifndef FAIRWAY_XDP
 	quoted = &work->inner;
 	probed = probe_from(ctx, packet, node);

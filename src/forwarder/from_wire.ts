@@ -23,7 +23,7 @@ import { onWire } from "./mtu.js";
 import { type Packet, Protocol } from "./packet.js";
 import { probeFrom, receiveProbe } from "./probe.js";
 import { decrementTtl } from "./rewrite.js";
-import { gatewayAddress, peerIndex, routeOf, routeOfRemote } from "./route.js";
+import { gatewayAddress, isNobodys, peerIndex, routeOf, routeOfRemote } from "./route.js";
 import { backendIdOf, noteService, serve, unlessServed, withLiveBackend } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, packetTarget, track, translated } from "./track.js";
@@ -77,8 +77,8 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	// 5. To a Pod
 	const remembered = packet.icmpError ? undefined : known?.flow;
 	const source = routeOfRemote(remembered, key.source, node, tables);
-	if (source.kind === RouteKind.LOCAL_PODS || source.kind === RouteKind.HOST) {
-		return draft.drop(DropReason.MARTIAN_SOURCE, `${key.source} is an address of this Node`);
+	if (isMartian(packet, source)) {
+		return draft.drop(DropReason.MARTIAN_SOURCE, martianText(packet));
 	}
 	if (source.kind === RouteKind.PEER && !tunnelled) {
 		const refused = refuseUntunnelled(draft, packet, source.peer, { known, xdp });
@@ -98,6 +98,18 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	decrementTtl(rewritten);
 	if (!xdp) clampFromPeer(draft, rewritten, source);
 	return wayToPod(draft, endpoint).emit(rewritten);
+}
+
+/** Of this Node, or of nobody: that does not come from the network. */
+function isMartian(packet: Packet, { kind }: Route): boolean {
+	return kind === RouteKind.LOCAL_PODS || kind === RouteKind.HOST || isNobodys(packet);
+}
+
+function martianText(packet: Packet): string {
+	const { source } = packet.key;
+	return isNobodys(packet)
+		? `${source || "the unspecified address"} is nobody's own address`
+		: `${source} is an address of this Node`;
 }
 
 function isNeighbourDiscovery({ family, key, l4Type, isLaterFragment }: Packet): boolean {
@@ -198,13 +210,13 @@ function toHost(
 	{ xdp, tunnelled, route }: { xdp: boolean; tunnelled: boolean; route: Route },
 ): Decision {
 	const { node, tables, decision } = draft;
+	if (isNobodys(packet)) return draft.drop(DropReason.MARTIAN_SOURCE, martianText(packet));
 	if (!xdp) {
 		const asker = probeFrom(draft, packet);
 		if (asker !== undefined) return receiveProbe(draft, packet, asker, tunnelled);
 		const sender = routeOf(packet.key.source, tables);
-		if (sender.kind === RouteKind.LOCAL_PODS || sender.kind === RouteKind.HOST) {
-			const why = `${packet.key.source} is an address of this Node`;
-			return draft.drop(DropReason.MARTIAN_SOURCE, why);
+		if (isMartian(packet, sender)) {
+			return draft.drop(DropReason.MARTIAN_SOURCE, martianText(packet));
 		}
 		if (sender.kind === RouteKind.PEER && !tunnelled) {
 			const refused = refuseUntunnelled(draft, packet, sender.peer, { known, xdp });

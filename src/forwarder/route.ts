@@ -93,9 +93,21 @@ export function isLinkMulticast(packet: Packet): boolean {
 	return (high & 0xff0f) === 0xff01 || (high & 0xff0f) === 0xff02;
 }
 
+/** Nobody's own: such a source asks for answers to many, or to this Node (RFC 1122, 3.2.1.3; RFC 4291,
+ * 2.5). */
+export function isNobodys(packet: Packet): boolean {
+	const { source } = packet.key;
+	if (isMulticast(packet, "source") || source === "" || source === "::1") return true;
+	const [high] = words(packet, "source");
+	return packet.family === 4 && (high >> 8 === 0 || high >> 8 === 127);
+}
+
 /** Multicast, and the limited broadcast address. */
-export function isMulticast(packet: Packet): boolean {
-	const [high, low] = words(packet, "destination");
+export function isMulticast(
+	packet: Packet,
+	side: "source" | "destination" = "destination",
+): boolean {
+	const [high, low] = words(packet, side);
 	if (packet.family === 4) return high >> 12 === 0xe || (high === 0xffff && low === 0xffff);
 	return high >> 8 === 0xff;
 }

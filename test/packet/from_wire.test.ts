@@ -5,11 +5,17 @@ import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
+import { serviceOf } from "./services.js";
 import { atXdp, fromHost, fromPod, fromWire, type PacketRow, runRows, tunnelled } from "./table.js";
 import * as world from "./world.js";
 
 const { podA, podB, direct, geneve4, vxlan4, geneve6, outside, nodeAddress, gateway } = world;
 const DATA = Buffer.from("straight through");
+/** What answers would go to many with, or to this Node. */
+const nobodys = {
+	4: ["224.0.0.5", "239.1.2.3", "255.255.255.255", "0.0.0.0", "127.0.0.1"],
+	6: ["ff02::1", "ff0e::5", "::", "::1"],
+};
 
 function intoPod(pod: world.Pod, packet: Buffer): Buffer {
 	return build.frame({ source: world.GATEWAY_MAC, destination: pod.mac }, packet);
@@ -159,6 +165,13 @@ function rows(family: 4 | 6, hook: number): PacketRow[] {
 			"one of our Pods from outside",
 			build.ip({ source: podB[family], destination: podA[family] }, udp),
 			"martian_source",
+		),
+		...nobodys[family].map((source) =>
+			refused(
+				`from ${source}, which is nobody's own address`,
+				build.ip({ source, destination: podA[family] }, udp),
+				"martian_source",
+			),
 		),
 		refused(
 			"to nobody",
@@ -372,6 +385,19 @@ function untunnelledRows(family: 4 | 6, hook: number): PacketRow[] {
 			action: "drop",
 			drop: "martian_source",
 		},
+		...nobodys[family].map(
+			(source): PacketRow => ({
+				shows: `to a NodePort, from ${source}, which is nobody's own address`,
+				packet: fromWire(
+					build.ip(
+						{ source, destination: nodeAddress[family] },
+						build.udp(1, serviceOf("mixed", family, 17).nodePort),
+					),
+				),
+				action: "drop",
+				drop: "martian_source",
+			}),
+		),
 		{
 			shows: "to the Node, with an address of its own",
 			packet: toNode(gateway[family], other),

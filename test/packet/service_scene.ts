@@ -57,11 +57,8 @@ export class Scene {
 	readonly family: Family;
 	readonly tables: MemoryTables;
 	readonly #dataPath: DataPath;
-	/** The forwarder is not asked. */
-	readonly #isAlone: boolean;
 
-	constructor(dataPath: DataPath, tables: MemoryTables, family: Family, isAlone: boolean) {
-		this.#isAlone = isAlone;
+	constructor(dataPath: DataPath, tables: MemoryTables, family: Family) {
 		this.#dataPath = dataPath;
 		this.tables = tables;
 		this.family = family;
@@ -71,9 +68,8 @@ export class Scene {
 		dataPath: DataPath,
 		family: Family,
 		variation: world.Variation = {},
-		isAlone = false,
 	): Promise<Scene> {
-		return new Scene(dataPath, await fresh(dataPath, variation), family, isAlone);
+		return new Scene(dataPath, await fresh(dataPath, variation), family);
 	}
 
 	service(name: string, protocol: Protocol): ServicePort {
@@ -119,11 +115,6 @@ export class Scene {
 
 	/** Through the data path and the forwarder, which say the same. */
 	async send(input: Input): Promise<Outcome> {
-		if (this.#isAlone)
-			return this.#dataPath.run(input.hook, input.packet, {
-				...input.context,
-				now: process.hrtime.bigint(),
-			});
 		const { outcome, differences } = await check(this.#dataPath, this.tables, input);
 		equal(differences.join("; "), "", "the forwarder says the same");
 		return outcome;

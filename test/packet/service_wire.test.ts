@@ -46,7 +46,7 @@ if (inNamespace(import.meta.url)) {
 			variation: world.Variation = {},
 		) =>
 			t.test(`IPv${family}: ${shows}`, async (t) => {
-				await play(await Scene.begin(dataPath, family, variation, true));
+				await play(await Scene.begin(dataPath, family, variation));
 				t.pass("every packet");
 			});
 		const client: End = [outside[family], PORT];

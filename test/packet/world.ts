@@ -360,8 +360,10 @@ export function fib({ destination, source, isOutput }: FibQuery): FibAnswer {
 	if (isOutput && destination.startsWith("127.")) {
 		return { ...wire, nextHop: router[family], destinationMac: ROUTER_MAC };
 	}
-	// Link-local addresses are handled by the Node's own stack.
-	if (isLocal(destination) || /^fe[89ab].:/.test(destination)) return { kind: "notForwarded" };
+	// IPv6 of the link, of the loopback and to many is the Node's own stack's, by either address.
+	const isOfLink = /^(fe[89ab].|ff..):|^::1$/;
+	if (isLocal(destination) || isOfLink.test(destination) || isOfLink.test(source))
+		return { kind: "notForwarded" };
 	const peer = peers.find(
 		({ transport, path }) => path !== Path.ROUTED && transport[family] === destination,
 	);
