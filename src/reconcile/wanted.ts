@@ -4,8 +4,9 @@
  */
 import type { Steps } from "../loop/turns.js";
 import type { EntryChanges, TableChanges } from "../tables/changes.js";
+import { DenseMap } from "../tables/dense_map.js";
 import type { Peer } from "../tables/generated.js";
-import { MAPS, type MapName, SERVICE_MAPS, type Tables } from "../tables/tables.js";
+import { DENSE_MAPS, MAPS, type MapName, SERVICE_MAPS, type Tables } from "../tables/tables.js";
 
 /** Entries between two yields: some 0.2 ms. */
 const STEP = 256;
@@ -52,6 +53,16 @@ export class Wanted {
 			const tables = { ...changes.values } as Tables;
 			for (const name of MAPS)
 				tables[name] = (kept.has(name) ? before![name] : changes.maps[name].put) as never;
+			for (const name of DENSE_MAPS) {
+				if (kept.has(name)) continue;
+				const dense = new DenseMap<unknown>();
+				let taken = 0;
+				for (const [index, value] of tables[name]) {
+					dense.set(index, value);
+					if (++taken % STEP === 0) yield;
+				}
+				tables[name] = dense as never;
+			}
 			this.#tables = tables;
 			for (const name of kept) yield* this.#takeMap(name, tables[name], changes.maps[name]);
 			this.highestIndex = -1;

@@ -123,6 +123,14 @@ export const SERVICE_MAPS = [
 export type ServiceMapName = (typeof SERVICE_MAPS)[number];
 export type ServiceMaps = Pick<Tables, ServiceMapName>;
 
+/** Those whose keys are indexes that lie close together. */
+export const DENSE_MAPS = [
+	"services",
+	"serviceSlots",
+	"backends",
+	"backendStates",
+] as const satisfies readonly ServiceMapName[];
+
 export function noServiceMaps(): ServiceMaps {
 	return {
 		frontends: new Map(),

@@ -1,142 +1,178 @@
 /**
- * Services, by whole Nodes:
+ * Services, by whole Nodes: who reaches what, and what each side sees.
  *
  *   pod1a ─┐                     ┌ pod1b        on this Node
- *   node1 ─┼─ node1: a Service ──┼ pod2a        direct          ┐ or in tunnels
- *   outside┘                     ├ pod3a        in a tunnel     ┘
- *                                ├ node1, node2 in the host network
+ *   node1 ─┤                     ├ pod2a        direct          ┐ or in tunnels
+ *   pod2b ─┼─ node1: a Service ──┼ pod3a        in a tunnel     ┘
+ *   outside┘                     ├ node1, node2 in the host network
  *                                └ outside
  */
 import t, { type Test } from "tap";
 import { until } from "../../src/lab/until.js";
-import { BULK_PORT, type Cluster, startCluster, TCP_PORT, UDP_PORT } from "../tools/cluster.js";
+import { startCluster } from "../tools/cluster.js";
+import {
+	balancerIp,
+	clusterIp,
+	FAMILIES,
+	type Family,
+	gatewayOf,
+	nodePort,
+	SERVICE_SETTINGS,
+	serviceManifest,
+} from "../tools/service_manifest.js";
 
-const FAMILIES = [4, 6] as const;
-type Family = (typeof FAMILIES)[number];
 const BACKENDS = ["pod1b", "pod2a", "pod3a", "node1", "node2", "outside"] as const;
-/** To itself. */
-const HAIRPIN = BACKENDS.length + 1;
+const HAIRPIN = 10;
+const EMPTY = 11;
+/** Endpoints on Nodes 1 and 2, external traffic policy Local. */
+const EXTERNAL_LOCAL = 12;
+/** An endpoint on Node 2 alone, both policies Local. */
+const ELSEWHERE = 13;
+/** Endpoints on Nodes 1 and 2, internal traffic policy Local. */
+const INTERNAL_LOCAL = 14;
+/** For Pods alone. */
+const RANGES = 15;
 /** What the Node's own endpoints see of its own processes. */
 const RETURN = { 4: "169.254.250.28", 6: "fd66:6169:7277::28" } as const;
-const SETTINGS = {
-	trafficEncapMode: "hybrid",
-	serviceCIDRs: ["10.96.0.0/16", "fd00:96::/112"],
-	fairwayProxy: { enable: true, healthServer: "" },
-} as const;
-
-const clusterIp = (family: Family, n: number): string =>
-	`${family === 4 ? "10.96.0." : "fd00:96::"}${n}`;
-
-interface Endpoint {
-	machine: string;
-	conditions?: { ready?: boolean; serving?: boolean; terminating?: boolean };
-}
-
-/** A Service and its slices, one for each family. */
-function manifest(
-	cluster: Cluster,
-	n: number,
-	endpoints: readonly Endpoint[],
-	spec: object = {},
-): object[] {
-	const { lab } = cluster;
-	const name = `s${n}`;
-	const port = (name: string, protocol: string, port: number, nodePort: number) => ({
-		...{ name, protocol, port, nodePort },
-	});
-	const nodeOf = (machine: string) => /\d/.exec(machine)?.[0];
-	const service = {
-		...{ apiVersion: "v1", kind: "Service", metadata: { name } },
-		spec: {
-			...{ type: "NodePort", clusterIPs: FAMILIES.map((family) => clusterIp(family, n)) },
-			ports: [
-				port("tcp", "TCP", 80, 30_000 + n),
-				port("udp", "UDP", 53, 30_000 + n),
-				port("bulk", "TCP", 81, 30_100 + n),
-			],
-			...spec,
-		},
-	};
-	const slices = FAMILIES.map((family) => ({
-		...{ apiVersion: "discovery.k8s.io/v1", kind: "EndpointSlice" },
-		metadata: { name: `${name}-${family}`, labels: { "kubernetes.io/service-name": name } },
-		addressType: `IPv${family}`,
-		ports: [
-			{ name: "tcp", protocol: "TCP", port: TCP_PORT },
-			{ name: "udp", protocol: "UDP", port: UDP_PORT },
-			{ name: "bulk", protocol: "TCP", port: BULK_PORT },
-		],
-		endpoints: endpoints.map(({ machine, conditions = {} }) => ({
-			...{ addresses: [lab.address(machine, family)], conditions },
-			...(nodeOf(machine) === undefined ? {} : { nodeName: `node${nodeOf(machine)}` }),
-		})),
-	}));
-	return [service, ...slices];
-}
 
 t.test("Services", async (t) => {
-	const cluster = await startCluster(t, SETTINGS);
+	const cluster = await startCluster(t, SERVICE_SETTINGS);
 	const { lab } = cluster;
 	await cluster.serve("pod1a", ...BACKENDS);
-	const all = [...BACKENDS.map((machine) => [{ machine }]), [{ machine: "pod1a" }]];
+	const two = [{ machine: "pod1b" }, { machine: "pod2a" }];
 	cluster.write(
 		"services.yaml",
-		...all.flatMap((endpoints, n) => manifest(cluster, n + 1, endpoints)),
+		...BACKENDS.flatMap((machine, n) => serviceManifest(cluster, n + 1, [{ machine }])),
+		...serviceManifest(cluster, HAIRPIN, [{ machine: "pod1a" }]),
+		...serviceManifest(cluster, EMPTY, [{ machine: "pod1b", conditions: { ready: false } }]),
+		...serviceManifest(cluster, EXTERNAL_LOCAL, two, { externalTrafficPolicy: "Local" }),
+		...serviceManifest(cluster, ELSEWHERE, [{ machine: "pod2a" }], {
+			...{ externalTrafficPolicy: "Local", internalTrafficPolicy: "Local" },
+		}),
+		...serviceManifest(cluster, INTERNAL_LOCAL, two, { internalTrafficPolicy: "Local" }),
+		...serviceManifest(cluster, RANGES, [{ machine: "pod1b" }], {
+			loadBalancerSourceRanges: ["10.244.0.0/16", "fd00:10:244::/48"],
+		}),
 	);
-	const gateways = (await lab.agent("node1").status()).podCIDRs.map((cidr) =>
-		cidr.replace(/(0|:)\/\d+$/, (_, end) => (end === "0" ? "1" : ":1")),
-	);
-	const gateway = (family: Family) => gateways.find((g) => g.includes(":") === (family === 6))!;
+	// The network leads to Node 1 what is no Node's own.
+	for (const family of FAMILIES) {
+		const routers = lab.topology.outside?.routers.map((address) => address.split("/")[0] ?? "");
+		const router = routers?.find((address) => address.includes(":") === (family === 6)) ?? "";
+		const length = family === 4 ? 24 : 112;
+		for (const address of [balancerIp(family, 0), clusterIp(family, 0)])
+			for (const [machine, via] of [
+				["router", lab.address("node1", family)],
+				["outside", router],
+			] as const)
+				await lab.run(machine, [
+					...["ip", `-${family}`, "route", "replace", `${address}/${length}`, "via", via],
+				]);
+	}
+	const gateways = {
+		4: await gatewayOf(cluster, "node1", 4),
+		6: await gatewayOf(cluster, "node1", 6),
+	};
+
+	const tcp = async (from: string, host: string, port: number, timeoutMs = 3000) => {
+		const station = await lab.station(from);
+		return station.order("tcpSend", { host, port, bytes: 300_000, seed: 1, timeoutMs });
+	};
 	/** What a backend sees of a client: UDP and TCP, both whole. */
-	const talk = async (t: Test, what: string, from: string, host: string, ports = [80, 53]) => {
+	const talk = async (what: string, from: string, host: string, ports = [80, 53]) => {
 		const station = await lab.station(from);
 		const [tcpPort = 0, udpPort = 0] = ports;
-		const sent = await until(`${what}: TCP`, () =>
-			station.order("tcpSend", { host, port: tcpPort, bytes: 300_000, seed: 1, timeoutMs: 3000 }),
-		);
-		t.equal(sent.whole, true, `${what}: TCP`);
+		const sent = await until(`${what}: TCP`, () => tcp(from, host, tcpPort));
+		if (!sent.whole) throw new Error(`${what}: TCP data was changed`);
 		if (udpPort === 0) return sent.address;
 		const seen = await until(`${what}: UDP`, () =>
 			station.order("udpWho", { host, port: udpPort, timeoutMs: 500, connected: true }),
 		);
-		t.equal(seen.address, sent.address, `${what}: UDP from the same address`);
-		return sent.address;
+		return seen.address === sent.address ? sent.address : `${sent.address}, UDP ${seen.address}`;
 	};
-	const sees = (client: "pod" | "host", backend: string, family: Family): string => {
-		const isPod = backend.startsWith("pod");
-		if (client === "pod") {
-			const leaves = backend === "node2" || backend === "outside";
-			return lab.address(leaves ? "node1" : "pod1a", family);
-		}
-		if (backend === "node1") return RETURN[family];
-		return isPod ? gateway(family) : lab.address("node1", family);
-	};
+	const refused = async (t: Test, what: string, from: string, host: string, port: number) =>
+		t.rejects(tcp(from, host, port), /ECONNREFUSED/, `${what}: refused`);
+	const silent = async (t: Test, what: string, from: string, host: string, port: number) =>
+		t.rejects(tcp(from, host, port, 700), /not done in 700 ms/, `${what}: no answer`);
+	// A UDP server that answers from whatever address is best towards a Pod, answers from the gateway's
+	// there, which no translation expects: with or without Fairway.
+	const answersPods = (backend: string, family: Family) => backend !== "node1" || family === 4;
 
 	for (const change of [
 		{},
 		{ trafficEncapMode: "encap", tunnelType: "vxlan" },
 		{ trafficEncapMode: "encap" },
+		{ trafficEncapMode: "noEncap" },
 	] as const) {
-		const mode = JSON.stringify(change);
-		t.test(mode, async (t) => {
-			await cluster.configure({ ...SETTINGS, ...change });
+		const { trafficEncapMode = "hybrid" } = change as { trafficEncapMode?: string };
+		t.test(`${trafficEncapMode} ${"tunnelType" in change ? change.tunnelType : ""}`, async (t) => {
+			await cluster.configure({ ...SERVICE_SETTINGS, ...change });
 			for (const family of FAMILIES) {
-				for (const [n, backend] of BACKENDS.entries()) {
-					for (const [client, from] of [
-						["pod", "pod1a"],
-						["host", "node1"],
-					] as const) {
-						const what = `IPv${family}, ${from} → cluster IP → ${backend}`;
-						// A UDP server that answers from whatever address is best towards a Pod, answers from the
-						// gateway's there, which no translation expects: with or without Fairway.
-						const udp = client === "pod" && backend === "node1" && family === 6 ? 0 : 53;
-						const seen = await talk(t, what, from, clusterIp(family, n + 1), [80, udp]);
-						t.equal(seen, sees(client, backend, family), `${what}: sees`);
+				const node = lab.address("node1", family);
+				const pod = lab.address("pod1a", family);
+				const outside = lab.address("outside", family);
+				for (const [index, backend] of BACKENDS.entries()) {
+					const n = index + 1;
+					const isPod = backend.startsWith("pod");
+					const leaves = backend === "node2" || backend === "outside";
+					const udp = answersPods(backend, family) ? 53 : 0;
+					const ofPod = leaves ? node : pod;
+					// A process of the Node answers by fairway0, whoever asks.
+					const ofNode = backend === "node1" ? RETURN[family] : isPod ? gateways[family] : node;
+					const ofOutside = backend === "pod1b" ? outside : ofNode;
+					const ports = [nodePort(n), udp === 0 ? 0 : nodePort(n)];
+					const rows: [what: string, from: string, host: string, ports: number[], sees: string][] =
+						[
+							["cluster IP", "pod1a", clusterIp(family, n), [80, udp], ofPod],
+							["cluster IP", "node1", clusterIp(family, n), [80, 53], ofNode],
+							["load balancer IP", "pod1a", balancerIp(family, n), [80, udp], ofPod],
+							["load balancer IP", "node1", balancerIp(family, n), [80, 53], ofNode],
+							["load balancer IP", "outside", balancerIp(family, n), [80, 53], ofOutside],
+							["NodePort", "outside", node, [nodePort(n), nodePort(n)], ofOutside],
+							["NodePort of its Node", "pod1a", node, ports, ofPod],
+						];
+					for (const [what, from, host, ports, sees] of rows) {
+						const row = `IPv${family}, ${from} → ${what} → ${backend}`;
+						t.equal(await talk(row, from, host, ports), sees, row);
 					}
 				}
-				const hairpin = `IPv${family}, Pod → cluster IP → itself`;
-				const seen = await talk(t, hairpin, "pod1a", clusterIp(family, HAIRPIN));
-				t.equal(seen, gateway(family), `${hairpin}: sees`);
+				const v = `IPv${family}`;
+				const hairpin = await talk(v, "pod1a", clusterIp(family, HAIRPIN));
+				t.equal(hairpin, gateways[family], `${v}, a Pod to itself`);
+				const far = await talk(v, "pod2b", node, [nodePort(1), nodePort(1)]);
+				t.equal(far, lab.address("node2", family), `${v}, pod2b → NodePort of Node 1`);
+
+				for (const from of ["pod1a", "node1"])
+					for (const [what, host, port] of [
+						["no endpoints", clusterIp(family, EMPTY), 80],
+						["no such port", clusterIp(family, 1), 4444],
+						["a load balancer IP without endpoints", balancerIp(family, EMPTY), 80],
+					] as const)
+						await refused(t, `${v}, ${from}, ${what}`, from, host, port);
+				await refused(t, `${v}, outside, no endpoints`, "outside", node, nodePort(EMPTY));
+				for (const from of ["pod1a", "node1"])
+					await silent(t, `${v}, ${from}, internal Local`, from, clusterIp(family, ELSEWHERE), 80);
+				for (const [what, host, port] of [
+					["external Local", node, nodePort(ELSEWHERE)],
+					["external Local", balancerIp(family, ELSEWHERE), 80],
+					["outside the source ranges", balancerIp(family, RANGES), 80],
+					["a cluster IP", clusterIp(family, 1), 80],
+				] as const)
+					await silent(t, `${v}, outside, ${what}`, "outside", host, port);
+				t.equal(
+					await talk(v, "pod1a", balancerIp(family, RANGES)),
+					pod,
+					`${v}, in the source ranges`,
+				);
+				const elsewhere = await talk(v, "pod1a", balancerIp(family, ELSEWHERE));
+				t.equal(elsewhere, pod, `${v}, a Pod has the cluster set with external Local`);
+
+				for (let n = 0; n < 5; n++) {
+					const ports = [nodePort(EXTERNAL_LOCAL), nodePort(EXTERNAL_LOCAL)];
+					const local = await talk(v, "outside", node, ports);
+					t.equal(local, outside, `${v}, external Local keeps the client's address`);
+					const internal = await talk(v, "node1", clusterIp(family, INTERNAL_LOCAL));
+					t.equal(internal, gateways[family], `${v}, internal Local`);
+				}
 			}
 		});
 	}

@@ -5,6 +5,7 @@
  */
 import type { Steps } from "../../loop/turns.js";
 import { Delta } from "../../tables/delta.js";
+import { DenseMap } from "../../tables/dense_map.js";
 import { sameValue } from "../../tables/diff.js";
 import type { EntryFailure, Table } from "./agent_tables.js";
 
@@ -33,6 +34,11 @@ export class OwnedTable<K, V> {
 	/** What the map holds is still to be read, in slices. */
 	static unread<K, V>(table: Table<K, V>): OwnedTable<K, V> {
 		return new OwnedTable(table, new Map());
+	}
+
+	/** The same of an array whose entries in use lie close together. */
+	static unreadArray<V>(table: Table<number, V>): OwnedTable<number, V> {
+		return new OwnedTable(table, new DenseMap<V>());
 	}
 
 	/**

@@ -35,10 +35,10 @@ export class ServiceTables {
 	constructor(tables: AgentTables) {
 		this.owned = {
 			frontends: OwnedTable.unread(tables.frontends),
-			services: OwnedTable.unread(tables.services),
-			serviceSlots: OwnedTable.unread(tables.serviceSlots),
-			backends: OwnedTable.unread(tables.backends),
-			backendStates: OwnedTable.unread(tables.backendStates),
+			services: OwnedTable.unreadArray(tables.services),
+			serviceSlots: OwnedTable.unreadArray(tables.serviceSlots),
+			backends: OwnedTable.unreadArray(tables.backends),
+			backendStates: OwnedTable.unreadArray(tables.backendStates),
 			serviceRanges: OwnedTable.unread(tables.serviceRanges),
 		};
 	}
