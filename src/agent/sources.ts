@@ -8,6 +8,7 @@ import type { Snapshot } from "../cluster/snapshot.js";
 import type { Source, SourceFacts, Store } from "../cluster/store.js";
 import { changedKeys } from "../config/changes.js";
 import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
+import { proxyWarnings } from "../config/proxy_rule.js";
 import { watchConfig } from "../config/watch.js";
 import type { Network } from "../linux/network.js";
 import type { Log } from "../text/log.js";
@@ -107,6 +108,8 @@ export class Sources {
 		this.#config = result.config;
 		onConfig(result.config);
 		log.info({ changes }, "configuration reloaded");
+		for (const warning of proxyWarnings(result.config, process.env))
+			log.warn({ warning }, "configuration with a limitation");
 		onChange();
 	}
 

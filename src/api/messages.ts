@@ -59,6 +59,8 @@ export interface Status {
 	pending: number;
 	/** Current problems, one sentence each. */
 	problems: string[];
+	/** What cannot work under this configuration, one sentence each. */
+	limitations: string[];
 }
 
 export interface SourceStatus {

@@ -7,6 +7,7 @@ import { UnhandledErrors } from "../agent/unhandled_errors.js";
 import { CNI_CONF_DIR } from "../cni/conf_dir.js";
 import { formatConfigError } from "../config/config.js";
 import { readConfig } from "../config/parse.js";
+import { proxyWarnings } from "../config/proxy_rule.js";
 import { kubeconfig as readKubeconfig } from "../kube/kubeconfig.js";
 import { serviceAccount } from "../kube/service_account.js";
 import { version } from "../text/version.js";
@@ -51,6 +52,8 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 		process.on("SIGINT", stop);
 	});
 	log.info({ version: version(), pid: process.pid }, "starting");
+	for (const warning of proxyWarnings(result.config, process.env))
+		log.warn({ warning }, "configuration with a limitation");
 	const { Agent: NodeAgent } = await import("../agent/agent.js");
 	try {
 		agent = await NodeAgent.start({

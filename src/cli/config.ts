@@ -1,6 +1,7 @@
 /** `fairway config validate` and `fairway config schema` */
 import { formatConfigError } from "../config/config.js";
 import { readConfig } from "../config/parse.js";
+import { proxyWarnings } from "../config/proxy_rule.js";
 import { configSchema } from "../config/schema.js";
 import { EXIT_DONE, EXIT_USAGE } from "./exit.js";
 import { json } from "./output.js";
@@ -18,6 +19,8 @@ export async function validateCommand(
 		}
 		return EXIT_USAGE;
 	}
+	for (const warning of proxyWarnings(result.config, process.env))
+		process.stderr.write(`${file}: warning: ${warning}\n`);
 	process.stdout.write(
 		options.output === "json" ? json({ valid: true, config: result.config }) : `${file}: valid\n`,
 	);

@@ -111,10 +111,13 @@ export function statusText(status: Status): string {
 		counters("Drops", "none", status.drops),
 		counters("Events", undefined, status.events),
 		counters("Slow path", undefined, status.slowPath),
-		status.problems.length === 0
-			? ""
-			: `\nProblems\n${status.problems.map((problem) => `  - ${problem}\n`).join("")}`,
+		sentences("Limitations", status.limitations),
+		sentences("Problems", status.problems),
 	].join("");
+}
+
+function sentences(title: string, list: readonly string[] = []): string {
+	return list.length === 0 ? "" : `\n${title}\n${list.map((one) => `  - ${one}\n`).join("")}`;
 }
 
 /** The kinds that are as their source has them, then those that are not, and how. */

@@ -11,6 +11,7 @@ import { type Alias, type Document, isAlias, isMap, isScalar, isSeq, type Node }
 import type { z } from "zod";
 import { ALIASES_MAX, firstLine, parseYaml, positionOf, type YamlText } from "../files/yaml.js";
 import type { Config, ConfigError, ConfigResult } from "./config.js";
+import type { Environment } from "./proxy_rule.js";
 import { refusedCombinations, schema } from "./schema.js";
 import { nearest } from "./spelling.js";
 
@@ -18,7 +19,12 @@ const BYTES_MAX = 1 << 20;
 
 type Path = readonly PropertyKey[];
 
-export function parseConfig(text: string, file: string): ConfigResult {
+/** @param environment may allow combinations that are refused otherwise (proxy_rule.ts) */
+export function parseConfig(
+	text: string,
+	file: string,
+	environment: Environment = process.env,
+): ConfigResult {
 	const yaml = parseYaml(text);
 	const errors: ConfigError[] = [];
 	const report = (offset: number, message: string) => {
@@ -49,7 +55,7 @@ export function parseConfig(text: string, file: string): ConfigResult {
 			seen.add(name);
 			report(offsetOf(document, path, atKey), message);
 		}
-	for (const { path, message } of refusedCombinations(usable(raw)))
+	for (const { path, message } of refusedCombinations(usable(raw), environment))
 		report(offsetOf(document, path, false), message);
 	if (errors.length > 0 || !checked.success) return failed();
 	return { config: checked.data as Config };

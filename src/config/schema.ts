@@ -8,6 +8,7 @@ import { canonicalAddress } from "../tables/address.js";
 import { readPrefix } from "../tables/prefix.js";
 import { type Config, IANA_PORTS, type PortRange } from "./config.js";
 import { clash, listenAddress } from "./listen_address.js";
+import { type Environment, proxyRefusal } from "./proxy_rule.js";
 
 /** One of the names, ignoring case; the value is spelled as here. */
 function oneOf<const Names extends readonly [string, ...string[]]>(names: Names) {
@@ -97,9 +98,9 @@ const skipped = text(SKIPPED).transform((value, context) => {
 
 const fairwayProxy = section({
 	enable: flag()
-		.default(false)
+		.default(true)
 		.describe(
-			"Fairway serves Services. false: what Pods send to the addresses of Services goes to the Node's own stack, for kube-proxy.",
+			"Fairway serves Services. false: what Pods send to the addresses of Services goes to the Node's own stack, for kube-proxy. Refused with trafficEncapMode noEncap and hybrid, unless the agent's environment has ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY (or ALLOW_NO_ENCAP_WITHOUT_ANTREA_PROXY) with a true value.",
 		),
 	proxyAll: flag()
 		.default(true)
@@ -292,8 +293,13 @@ export interface Refusal {
 }
 
 /** `given` holds the valid keys; the others are undefined. */
-export function refusedCombinations(given: Partial<Config>): Refusal[] {
+export function refusedCombinations(given: Partial<Config>, environment: Environment): Refusal[] {
 	const refusals: Refusal[] = [];
+	const { trafficEncapMode, fairwayProxy: proxy, snat, http } = given;
+	if (trafficEncapMode !== undefined && proxy !== undefined) {
+		const message = proxyRefusal({ trafficEncapMode, fairwayProxy: proxy }, environment);
+		if (message !== undefined) refusals.push({ path: ["fairwayProxy", "enable"], message });
+	}
 	if (given.noSNAT === true && given.trafficEncapMode === "encap")
 		refusals.push({
 			path: ["noSNAT"],
@@ -316,7 +322,6 @@ export function refusedCombinations(given: Partial<Config>): Refusal[] {
 			path: ["http", "metrics"],
 			message: `Cannot use http.metrics: expected another port than that of http.health ${given.http.health}, got ${given.http.metrics}`,
 		});
-	const { fairwayProxy: proxy, snat, http } = given;
 	if (proxy !== undefined && snat !== undefined && meet(proxy.nodePortRange, snat.portRange))
 		refusals.push({
 			path: ["fairwayProxy", "nodePortRange"],

@@ -4,6 +4,7 @@ import type { EndpointStatus, PeerStatus, Status } from "../api/messages.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
+import { limitations } from "../config/proxy_rule.js";
 import type { Lag } from "../observe/loop_lag.js";
 import type { Reconciler } from "../reconcile/reconciler.js";
 import type { SlowPathCounters } from "../slowpath/slow_path.js";
@@ -81,6 +82,7 @@ export function statusOf(input: StatusInput): Status {
 		sources: input.sources,
 		pending: kernel.problems().length,
 		problems: input.problems,
+		limitations: limitations(config),
 	};
 }
 

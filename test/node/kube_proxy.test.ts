@@ -23,7 +23,13 @@ const clusterIp = (family: Family, n: number | string): string =>
 	`${family === 4 ? "10.96.0." : "fd00:96::"}${n}`;
 
 t.test("kube-proxy's Services", async (t) => {
-	const settings = { trafficEncapMode: "hybrid", serviceCIDRs: SERVICE_CIDRS } as const;
+	// The agents of the lab have the environment of this process.
+	process.env["ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY"] = "true";
+	const settings = {
+		trafficEncapMode: "hybrid",
+		serviceCIDRs: SERVICE_CIDRS,
+		fairwayProxy: { enable: false },
+	} as const;
 	const cluster = await startCluster(t, settings);
 	const { lab } = cluster;
 	await cluster.serve("pod1a", ...BACKENDS);

@@ -174,8 +174,11 @@ export const configText: fc.Arbitrary<string> = fc
 		}),
 	);
 
+/** Services by kube-proxy in every mode. */
+export const ANY_PROXY = { ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY: "true" };
+
 export const config: fc.Arbitrary<Config> = configText.map((text) => {
-	const result = parseConfig(text, "random.yaml");
+	const result = parseConfig(text, "random.yaml", ANY_PROXY);
 	if ("errors" in result) throw new Error(`${text}: ${JSON.stringify(result.errors)}`);
 	return result.config;
 });

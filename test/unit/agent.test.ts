@@ -544,6 +544,21 @@ t.test("the configuration changes live", async (t) => {
 	t.equal(s.kernel.applied.length, applies);
 	s.configure("trafficEncapMode: noEncap\nflows: {max: 65536}\n");
 	await until("no problem", async () => (await s.status()).problems.length === 0);
+
+	s.configure("trafficEncapMode: noEncap\nfairwayProxy: {enable: false}\n");
+	const refused = await until("a refusal", async () => {
+		const now = await s.status();
+		return now.problems.length > 0 ? now : undefined;
+	});
+	t.match(refused.problems, [/config\.yaml:2:24: Cannot use fairwayProxy\.enable: expected true/]);
+	t.strictSame(refused.limitations, [], "Services stay Fairway's");
+	s.configure("trafficEncapMode: encap\nfairwayProxy: {enable: false}\n");
+	const without = await until("Services are kube-proxy's", async () => {
+		const now = await s.status();
+		return now.mode === "encap" ? now : undefined;
+	});
+	t.match(without.limitations, [/^Egress NetworkPolicy judges the addresses of Services/]);
+	t.strictSame(without.problems, []);
 });
 
 t.test("checks its paths", async (t) => {

@@ -24,6 +24,7 @@ import { eventsText } from "../../src/cli/events.js";
 import { explainRequest, explainText } from "../../src/cli/explain.js";
 import { peersText, widePeersText } from "../../src/cli/peers.js";
 import { statusText, waitUntilReady } from "../../src/cli/status.js";
+import { OVERRIDES } from "../../src/config/proxy_rule.js";
 import { check } from "../../src/report/check.js";
 import { facts, table, wrap } from "../../src/text/table.js";
 import { bytes, duration, milliseconds, percent } from "../../src/text/units.js";
@@ -62,6 +63,7 @@ const status: Status = {
 	],
 	pending: 0,
 	problems: ["pods.yaml: it is no YAML"],
+	limitations: [],
 };
 
 const peers: PeerStatus[] = [
@@ -510,6 +512,8 @@ t.test("exit statuses", async (t) => {
 	writeFileSync(bad, "trafficEncapMode: sideways\nnoSuchKey: 1\n");
 	const good = join(directory, "good.yaml");
 	writeFileSync(good, "trafficEncapMode: NOENCAP\n");
+	const without = join(directory, "without.yaml");
+	writeFileSync(without, "trafficEncapMode: hybrid\nfairwayProxy: {enable: false}\n");
 	const agent = ["agent", "--node-name", "n1", "--run-dir", join(directory, "run")];
 
 	// Arguments, exit status, and the text on standard error (2) or output (1).
@@ -546,6 +550,16 @@ t.test("exit statuses", async (t) => {
 		[["config", "validate", bad], 2, /bad\.yaml:1:19: [\s\S]*bad\.yaml:2:1: /, 2],
 		[["config", "validate", bad, "-o", "json"], 2, /"valid": false/, 1],
 		[["config", "validate", join(directory, "none")], 2, /none:1:1: Cannot read/, 2],
+		[
+			["config", "validate", without],
+			2,
+			/without\.yaml:2:24: Cannot use fairwayProxy\.enable: /,
+			2,
+		],
+		[
+			[...agent, "--config", without, "--manifests", directory],
+			...([2, /without\.yaml:2:24: Cannot use fairwayProxy\.enable: expected true/, 2] as const),
+		],
 		[["config", "schema"], 0, /"trafficEncapMode"/, 1],
 		[["agent"], 2, /required option '--node-name <name>'/, 2],
 		[[...agent, "--config", good], 2, /expected --manifests DIR, --kubeconfig FILE or/, 2],
@@ -568,6 +582,12 @@ t.test("exit statuses", async (t) => {
 	const closed = `set -o pipefail; ${join(root, "bin/fairway")} config schema | true`;
 	const unread = await run("bash", "-c", closed);
 	t.strictSame(unread, { status: 0, stdout: "", stderr: "" }, "nobody reads its output");
+
+	const [override] = OVERRIDES;
+	process.env[override] = "true";
+	t.teardown(() => delete process.env[override]);
+	const warned = await fairway("config", "validate", without);
+	t.match(warned, { status: 0, stderr: /without\.yaml: warning: fairwayProxy\.enable is false/ });
 
 	const link = join(directory, "fairway");
 	symlinkSync(join(root, "bin/fairway"), link);

@@ -756,7 +756,7 @@ t.test("the Node's own configuration", async (t) => {
 		[
 			"",
 			{
-				flags: 3,
+				flags: NodeFlag.CONFIGURED | NodeFlag.SNAT | NodeFlag.SERVES_ALL,
 				vni: 1,
 				snatAddress4: "192.168.1.1",
 				snatAddress6: "fd01::1",
@@ -771,8 +771,9 @@ t.test("the Node's own configuration", async (t) => {
 		],
 		[
 			"{trafficEncapMode: hybrid, noSNAT: true}",
-			{ flags: NodeFlag.CONFIGURED | NodeFlag.SENDS_UNTUNNELLED },
+			{ flags: NodeFlag.CONFIGURED | NodeFlag.SENDS_UNTUNNELLED | NodeFlag.SERVES_ALL },
 		],
+		["fairwayProxy: {enable: false}", { flags: NodeFlag.CONFIGURED | NodeFlag.SNAT }],
 		["{tunnelPort: 7000, tunnelVNI: 9}", { genevePort: 7000, vxlanPort: 0, vni: 9 }],
 		["{tunnelType: vxlan, tunnelPort: 7000}", { genevePort: 0, vxlanPort: 7000 }],
 		["snat: {portRange: 1000-2000}", { snatPortFirst: 1000, snatPortLast: 2000 }],
@@ -963,6 +964,9 @@ t.test("host routes, gateway and Pods", async (t) => {
 			"10.244.4.0/24 1500 10.244.1.1",
 			// The path is down, but packets must not leave by the default route.
 			"fd00:10:244:4::/64 1500 fd00:10:244:1::1",
+			// What the Node's own endpoints of Services answer to.
+			"169.254.250.28/32 1500 192.168.1.1",
+			"fd66:6169:7277::28/128 1500 fd01::1",
 		],
 	);
 	t.same(
@@ -978,7 +982,7 @@ t.test("host routes, gateway and Pods", async (t) => {
 	const lonely = ready({ self: { ...n1, podCIDRs: ["10.244.1.0/24"] }, peers: [n2] });
 	t.same(
 		[...lonely.tables.hostRoutes.keys()],
-		["10.244.2.0/24"],
+		["10.244.2.0/24", "169.254.250.28/32"],
 		"no route without a source address of the family",
 	);
 	t.equal(lonely.tables.nodeConfig.gatewayAddress6, "");

@@ -4,17 +4,23 @@ import t from "tap";
 import { changedKeys } from "../../src/config/changes.js";
 import { type Config, formatConfigError, tunnelPort } from "../../src/config/config.js";
 import { parseConfig, parseConfigBytes, readConfig } from "../../src/config/parse.js";
+import {
+	type Environment,
+	limitations,
+	OVERRIDES,
+	proxyWarnings,
+} from "../../src/config/proxy_rule.js";
 import { configSchema } from "../../src/config/schema.js";
-import { config, configText } from "../tools/arbitrary.js";
+import { ANY_PROXY, config, configText } from "../tools/arbitrary.js";
 
-function parsed(text: string): Config {
-	const result = parseConfig(text, "f.yaml");
+function parsed(text: string, environment: Environment = {}): Config {
+	const result = parseConfig(text, "f.yaml", environment);
 	if ("errors" in result) throw new Error(result.errors.map(formatConfigError).join("\n"));
 	return result.config;
 }
 
-function errors(text: string): string[] {
-	const result = parseConfig(text, "f.yaml");
+function errors(text: string, environment: Environment = {}): string[] {
+	const result = parseConfig(text, "f.yaml", environment);
 	return "errors" in result ? result.errors.map(formatConfigError) : [];
 }
 
@@ -33,7 +39,7 @@ const DEFAULTS: Config = {
 	snat: { portRange: { first: 49152, last: 65535 }, excludeCIDRs: [] },
 	serviceCIDRs: [],
 	fairwayProxy: {
-		enable: false,
+		enable: true,
 		proxyAll: true,
 		nodePortAddresses: [],
 		nodePortRange: { first: 30000, last: 32767 },
@@ -120,7 +126,10 @@ t.test("values and their meaning", async (t) => {
 				},
 			},
 		],
-		["fairwayProxy: {healthServer: ':9480'}", { fairwayProxy: { healthServer: ":9480" } }],
+		[
+			"fairwayProxy: {enable: false, healthServer: ':9480'}",
+			{ fairwayProxy: { healthServer: ":9480" } },
+		],
 		[
 			"fairwayProxy: {enable: true, healthServer: ''}\nhttp: {health: ':10256'}",
 			{ fairwayProxy: { healthServer: "" } },
@@ -212,8 +221,8 @@ t.test("one mistake: its position, what was expected, what was found", async (t)
 			'1:30: Cannot use fairwayProxy.healthServer: expected ADDRESS:PORT, [IPv6]:PORT, :PORT for every address, or "", got 10256',
 		],
 		[
-			"fairwayProxy: {enable: true, healthServer: ':9480'}",
-			"1:44: Cannot use fairwayProxy.healthServer: expected another port than that of http.metrics 127.0.0.1:9480, got :9480",
+			"fairwayProxy: {healthServer: ':9480'}",
+			"1:30: Cannot use fairwayProxy.healthServer: expected another port than that of http.metrics 127.0.0.1:9480, got :9480",
 		],
 		[
 			"serviceCIDRs: [10.96.0.1/12]",
@@ -486,8 +495,8 @@ t.test("a configuration survives writing and reading", async () => {
 			const text = JSON.stringify(given, (_, value) =>
 				value?.first === undefined ? value : `${value.first}-${value.last}`,
 			);
-			assert.deepEqual(parsed(text), given);
-			assert.deepEqual(changedKeys(given, parsed(text)), []);
+			assert.deepEqual(parsed(text, ANY_PROXY), given);
+			assert.deepEqual(changedKeys(given, parsed(text, ANY_PROXY)), []);
 		}),
 	);
 });
@@ -580,3 +589,53 @@ t.test("the JSON Schema has the same keys, types and defaults", async (t) => {
 	leaves(schema, written, "");
 	fc.assert(fc.property(configText, (text) => conforms(schema, JSON.parse(text))));
 });
+
+t.test(
+	"without Fairway's Services only in tunnels, unless the environment allows it",
+	async (t) => {
+		const refusal = (mode: string, at: string) =>
+			`f.yaml:${at}: Cannot use fairwayProxy.enable: expected true with trafficEncapMode ${mode}, because egress policy would judge the addresses of Services and not those of the Pods behind them, got false (the environment variable ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY=true makes this a warning)`;
+		const without = (mode: string) =>
+			`trafficEncapMode: ${mode}\nfairwayProxy: {enable: false}\nfoo: 1`;
+		const unknown = `f.yaml:3:1: Cannot use foo: unknown key, expected one of ${KEYS}`;
+		t.strictSame(errors(without("encap")), [unknown]);
+		t.strictSame(errors(without("hybrid")), [refusal("hybrid", "2:24"), unknown]);
+		t.strictSame(errors(without("NoEncap")), [refusal("noEncap", "2:24"), unknown]);
+		t.strictSame(errors("trafficEncapMode: hybrid"), [], "it is true by default");
+		const [ours, antreas] = OVERRIDES;
+		const rows: [environment: Environment, allowed: boolean, warnings: RegExp[]][] = [
+			...["1", "t", "T", "TRUE", "true", "True"].flatMap(
+				(value): [Environment, boolean, RegExp[]][] => [
+					[{ [ours]: value }, true, [/^fairwayProxy.enable is false in trafficEncapMode hybrid$/]],
+					[{ [antreas]: value }, true, [/^fairwayProxy.enable is false/]],
+				],
+			),
+			[{}, false, []],
+			[{ [ours]: "" }, false, []],
+			[
+				{ [ours]: "yes" },
+				false,
+				[
+					/^Cannot use the environment variable ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY: expected 1, t, T, TRUE, true or True, got "yes"; it counts as false$/,
+				],
+			],
+			[{ [ours]: " true" }, false, [/ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY: .* got " true"/]],
+			[
+				{ [ours]: "tRue", [antreas]: "true" },
+				true,
+				[/ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY: .* got "tRue"/, /^fairwayProxy.enable is false/],
+			],
+		];
+		const hybrid = parsed("trafficEncapMode: hybrid\nfairwayProxy: {enable: false}", ANY_PROXY);
+		for (const [environment, allowed, warnings] of rows) {
+			const what = JSON.stringify(environment);
+			t.strictSame(errors(without("hybrid"), environment).length, allowed ? 1 : 2, what);
+			const given = proxyWarnings(hybrid, environment);
+			t.equal(given.length, warnings.length, what);
+			t.match(given, warnings, what);
+		}
+		t.strictSame(proxyWarnings(parsed(""), { [ours]: "true" }), [], "nothing to warn of");
+		t.match(limitations(hybrid), [/^Egress NetworkPolicy judges the addresses of Services .*\.$/]);
+		t.strictSame(limitations(parsed("trafficEncapMode: hybrid")), []);
+	},
+);

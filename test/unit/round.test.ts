@@ -5,7 +5,7 @@ import type { PathVerdict } from "../../src/compile/compile.js";
 import { parseConfig } from "../../src/config/parse.js";
 import type { TableChanges } from "../../src/tables/changes.js";
 import { Path } from "../../src/tables/generated.js";
-import type { Tables } from "../../src/tables/tables.js";
+import { noServiceMaps, type Tables } from "../../src/tables/tables.js";
 import { takeIn } from "../tools/taken_tables.js";
 
 const result = parseConfig("trafficEncapMode: hybrid", "config.yaml");
@@ -92,6 +92,7 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 				return { ready: true, writes: 1, pending: 0 };
 			},
 			putPath: nothing,
+			serviceEntries: () => ({ ...noServiceMaps(), routes: new Map() }),
 			problems: () => [],
 			resizeFlows: async () => {},
 			xdpMode: () => "native",
