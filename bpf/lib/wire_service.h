@@ -78,8 +78,13 @@ stage int wire_way(struct __sk_buff *ctx, const struct node_config *node)
 			gateway_remember(&work->flow, FLOW_ORIGINAL, way, node, arrival->now);
 		track->remembered = 1;
 	}
-	return way->action == ACTION_DROP || way->action == ACTION_PASS
-		       ? dropped(&work->verdict, DROP_NO_ROUTE)
+	if (way->action == ACTION_DROP || way->action == ACTION_PASS)
+		return dropped(&work->verdict, DROP_NO_ROUTE);
+	/* It leaves with an address of this Node, whose tunnels a peer believes. */
+	return arrival->way.flags & ROUTE_PEER_NODE &&
+			       tunnel_forged(ctx, &work->packet, work->target.destination_port,
+					     node)
+		       ? dropped(&work->verdict, DROP_TUNNEL_FROM_POD)
 		       : UNDECIDED;
 }
 

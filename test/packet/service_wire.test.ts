@@ -5,7 +5,7 @@
 import { equal, notEqual } from "node:assert/strict";
 import t from "tap";
 import { parse } from "../../src/forwarder/packet.js";
-import { BackendState, Hook, NodeFlag } from "../../src/tables/generated.js";
+import { BackendState, DropReasonName, Hook, Limit, NodeFlag } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { HOOKS, intoPod, sides } from "./conversation.js";
@@ -33,6 +33,12 @@ import * as world from "./world.js";
 const { podA, podB, direct, geneve4, outside, nodeAddress, gateway } = world;
 /** In the range of SNAT: a flow that is alone keeps it. */
 const PORT = 50001;
+
+/** The source port of the packet in a tunnel. */
+function snatPort(frame: Buffer): number {
+	const outer = parse(frame)!;
+	return parse(frame.subarray(outer.l4 + 16))!.key.sourcePort;
+}
 
 if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
@@ -412,6 +418,35 @@ if (inNamespace(import.meta.url)) {
 					),
 				},
 			);
+		});
+
+		scene("no tunnel to a peer's Node is made of what a Service forwards", async (scene) => {
+			const service = scene.service("mixed", UDP);
+			const inner = build.frame(
+				{ source: geneve4.mac, destination: "02:fa:1c:00:00:01" },
+				build.ip({ source: podA[family], destination: direct.pod[family] }, build.udp(1, 2)),
+			);
+			const data = build.geneve({ vni: world.VNI }, inner);
+			// To a backend that is a peer's Node.
+			scene.only(service, direct.transport[family]);
+			await scene.ends(comes(nodePort(scene, "mixed", UDP), UDP, { data }), "tunnel_from_pod");
+			// To a client whose address is made up, in a backend's answer.
+			scene.only(service, geneve4.pod[family]);
+			const original: Tuple = [
+				[direct.transport[family], Limit.GENEVE_PORT],
+				[nodeAddress[family], service.nodePort],
+			];
+			const begun = await scene.send(fromWire(packetOf(original, UDP), direct.mac));
+			equal(DropReasonName[begun.verdict.dropReason], "none");
+			const answer = packetOf(
+				[
+					[geneve4.pod[family], TARGET_PORT],
+					[gateway[family], snatPort(begun.packet)],
+				],
+				UDP,
+				{ data },
+			);
+			await scene.ends(sides(family)[1]!.received(answer, Hook.FROM_WIRE), "tunnel_from_pod");
 		});
 
 		scene("session affinity holds for clients from the wire", async (scene) => {
