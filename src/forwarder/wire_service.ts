@@ -11,6 +11,7 @@ import {
 	FlowDirection,
 	type FlowKey,
 	type Route,
+	RouteFlag,
 	RouteKind,
 	SlowPathKind,
 } from "../tables/generated.js";
@@ -34,6 +35,7 @@ import { gatewayAddress, peerIndex, routeOfRemote, snatAddress } from "./route.j
 import { mayServe, serves } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import { packetTarget, track, trackTranslated, translated } from "./track.js";
+import { isForged } from "./tunnel.js";
 
 /** What goes to this route may be a Service's for clients from the wire. */
 export function servesWire(draft: Draft, route: Route): boolean {
@@ -113,8 +115,13 @@ function wayFrom(
 	const isAnswer = isReply && !packet.icmpError;
 	const tuples = { from: isAnswer ? to : packet.key, to };
 	const way = wayOutside(draft, packet, isAnswer ? known : undefined, tuples, known === undefined);
-	if (!("action" in way)) return way;
-	return draft.drop(DropReason.NO_ROUTE, `no way to ${to.destination}`);
+	if ("action" in way) return draft.drop(DropReason.NO_ROUTE, `no way to ${to.destination}`);
+	// It leaves with an address of this Node, whose tunnels a peer believes.
+	if (route.flags & RouteFlag.PEER_NODE && isForged(packet, to.destinationPort, draft.node)) {
+		const why = `${to.destination} is a peer, who would take it for this Node's`;
+		return draft.drop(DropReason.TUNNEL_FROM_POD, why);
+	}
+	return way;
 }
 
 /** @param keep begins the flow, or keeps it */

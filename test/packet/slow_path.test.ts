@@ -283,7 +283,10 @@ if (inNamespace(import.meta.url)) {
 				[],
 			);
 			dataPath.writeServices(tables);
-			for (const [identification, from, send] of [[4444, podA[family], fromPod]] as const) {
+			for (const [identification, from, send] of [
+				[4444, podA[family], fromPod],
+				[4445, outside[family], fromWire],
+			] as const) {
 				const datagram = build.ip(
 					{ source: from, destination: service.loadBalancerIP, dontFragment: false },
 					build.udp(1004, 80, Buffer.alloc(800, 0x46)),
