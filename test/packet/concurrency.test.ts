@@ -4,12 +4,8 @@
  * very tuple, a flow has the entries that it needs and no others, no tuple is in two slots, both tuples of
  * a flow are found, the counts are right, nothing is left locked, and nobody was refused.
  */
-import { type ChildProcess, fork } from "node:child_process";
-import { once } from "node:events";
-import { mkdirSync, readFileSync, rmSync } from "node:fs";
-import { fileURLToPath } from "node:url";
+import { rmSync } from "node:fs";
 import t from "tap";
-import { possibleCpus } from "#native";
 import { isSpare, liveGeneration, originalKey, replyKey } from "../../src/forwarder/flow.js";
 import {
 	ClaimBit,
@@ -21,99 +17,23 @@ import {
 	FlowKey,
 	FlowPair,
 	FlowRef,
-	Hook,
 	Limit,
 	maps,
 } from "../../src/tables/generated.js";
 import { pinDirectory } from "../native/fixture.js";
 import * as build from "./builder.js";
-import type { Burst, Sender } from "./concurrency_worker.js";
 import { DataPath, entriesOf } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
+import { Senders, total } from "./senders.js";
 import { fromPod, fromWire } from "./table.js";
 import * as world from "./world.js";
 
 const { podA, podB, outside, direct } = world;
-const CPUS_MAX = 4;
 /** UDP and TCP source port behind Ethernet and IPv4. */
 const PORT_OFFSET = 14 + 20;
 /** A round, and how many: some ten seconds in all. */
 const PACKETS = 15_000;
 const ROUNDS = 6;
-
-function onlineCpus(): number[] {
-	const ranges = readFileSync("/sys/devices/system/cpu/online", "utf8").trim().split(",");
-	return ranges.flatMap((range) => {
-		const [first, last] = range.split("-").map(Number);
-		return Array.from({ length: (last ?? first!) - first! + 1 }, (_, i) => first! + i);
-	});
-}
-
-/** Processes on CPUs of their own, each with a Pod. */
-class Senders {
-	readonly #workers: ChildProcess[];
-
-	private constructor(workers: ChildProcess[]) {
-		this.#workers = workers;
-	}
-
-	static async start(dataPath: DataPath, pins: string, pods: world.Pod[]): Promise<Senders> {
-		mkdirSync(pins, { recursive: true });
-		const programs = { fromPod: `${pins}/from_pod`, fromWire: `${pins}/from_wire` };
-		dataPath.pin(Hook.FROM_POD, programs.fromPod);
-		dataPath.pin(Hook.FROM_WIRE, programs.fromWire);
-		const workers = onlineCpus()
-			.slice(0, CPUS_MAX)
-			.map((cpu, i) => {
-				const contexts = {
-					fromPod: dataPath
-						.context(world.indexOf(pods[i % pods.length]!.interface))
-						.toString("hex"),
-					fromWire: dataPath.context(world.indexOf("wire0")).toString("hex"),
-				};
-				const sender: Sender = { cpu, programs, contexts };
-				const file = fileURLToPath(new URL("concurrency_worker.ts", import.meta.url));
-				return fork(file, [JSON.stringify(sender)]);
-			});
-		const senders = new Senders(workers);
-		await senders.#answers();
-		return senders;
-	}
-
-	get count(): number {
-		return this.#workers.length;
-	}
-
-	/** A burst on each CPU, at the same time. Resolves when all are over. */
-	async send(burstOf: (sender: number) => Burst): Promise<void> {
-		const over = this.#answers();
-		for (const [i, worker] of this.#workers.entries()) worker.send(burstOf(i));
-		await over;
-	}
-
-	async stop(): Promise<void> {
-		const ended = Promise.all(this.#workers.map((worker) => once(worker, "exit")));
-		for (const worker of this.#workers) worker.disconnect();
-		await ended;
-	}
-
-	async #answers(): Promise<void> {
-		await Promise.all(
-			this.#workers.map(
-				(worker) =>
-					new Promise<void>((resolve, reject) => {
-						const ended = (status: number | null) =>
-							reject(new Error(`Cannot go on: a sender ended with status ${status}`));
-						worker.once("exit", ended);
-						worker.once("message", () => {
-							worker.off("exit", ended);
-							resolve();
-						});
-					}),
-			),
-		);
-	}
-}
 
 /** What is wrong with the tables at rest; empty: nothing. */
 function disorder(dataPath: DataPath): string[] {
@@ -187,16 +107,6 @@ function disorder(dataPath: DataPath): string[] {
 			);
 	}
 	return wrong;
-}
-
-/** A per-CPU counter, of all CPUs. */
-function total(dataPath: DataPath, map: string, index: number): bigint {
-	const key = Buffer.alloc(4);
-	key.writeUInt32LE(index);
-	const values = dataPath.map(map).lookup(key)!;
-	let sum = 0n;
-	for (let cpu = 0; cpu < possibleCpus(); cpu++) sum += values.readBigUInt64LE(cpu * 8);
-	return sum;
 }
 
 if (inNamespace(import.meta.url)) {

@@ -1,0 +1,180 @@
+/**
+ * Services whose sets change while other CPUs open flows to them: whatever a CPU has read of a Service and
+ * of its set, and when, a flow's backend is a member of that Service's set before or after the change.
+ */
+import { rmSync } from "node:fs";
+import t from "tap";
+import { originalKey, replyKey } from "../../src/forwarder/flow.js";
+import { backendIdOf } from "../../src/forwarder/service.js";
+import { Backend, BackendState, DropReason, Service } from "../../src/tables/generated.js";
+import { pinDirectory } from "../native/fixture.js";
+import * as build from "./builder.js";
+import { DataPath } from "./data_path.js";
+import { inNamespace } from "./namespace.js";
+import { Senders, total } from "./senders.js";
+import { type ServicePort, serviceOf } from "./services.js";
+import { fromPod } from "./table.js";
+import * as world from "./world.js";
+
+const UDP = 17;
+const FLOW_SLOTS = 32_768;
+/** UDP source port behind Ethernet and IPv4. */
+const PORT_OFFSET = 14 + 20;
+const PACKETS = 4_000;
+const ROUNDS = 4;
+const BACKENDS = 8;
+/** Places of service_slots that no Service of services.ts has. */
+const FIRST_PLACE = 100_000;
+const RUN = 16;
+/** Runs of a Service's sets: each comes round again after so many changes. */
+const RUNS = 64;
+
+function u32(value: number): Buffer {
+	const bytes = Buffer.alloc(4);
+	bytes.writeUInt32LE(value);
+	return bytes;
+}
+
+/** A Service with backends of its own, whose cluster set is half of them at a time. */
+class Changing {
+	readonly port: ServicePort;
+	readonly ids: readonly number[];
+	readonly #dataPath: DataPath;
+	readonly #run: (turn: number) => number;
+	#turn = 0;
+
+	/** @param run the first place of a set's run, by the number of the change */
+	constructor(
+		dataPath: DataPath,
+		port: ServicePort,
+		firstId: number,
+		run: (turn: number) => number,
+	) {
+		this.#dataPath = dataPath;
+		this.port = port;
+		this.ids = Array.from({ length: BACKENDS }, (_, i) => firstId + i);
+		this.#run = run;
+		for (const id of this.ids) {
+			const backend = { address: world.podB[4], port: 1 + id, service: port.index };
+			dataPath.map("backends").update(u32(id), Backend.encode(backend));
+			this.#state(id, BackendState.SERVES);
+		}
+		this.change();
+	}
+
+	#state(id: number, state: number): void {
+		const map = this.#dataPath.map("backend_states");
+		const word = map.lookup(u32(Math.floor(id / 8)))!;
+		word.writeUInt8(state, id % 8);
+		map.update(u32(Math.floor(id / 8)), word);
+	}
+
+	/** The next set, in the agent's order of writes: states of who joins, places, Service. */
+	change(): void {
+		const turn = this.#turn++;
+		const size = 1 + (turn % BACKENDS);
+		const members = this.ids.map((_, i) => this.ids[(i + turn) % BACKENDS]!).slice(0, size);
+		for (const id of members) this.#state(id, BackendState.SERVES | BackendState.IN_CLUSTER_SET);
+		const first = this.#run(turn);
+		for (const [i, id] of members.entries())
+			this.#dataPath.map("service_slots").update(u32(first + i), u32(id));
+		const service = {
+			clusterSet: BigInt(first) | (BigInt(size) << 32n),
+			localSet: 0n,
+			nameHash: 1n,
+			affinity: 0,
+			flags: 0,
+		};
+		this.#dataPath.map("services").update(u32(this.port.index), Service.encode(service));
+		for (const id of this.ids) if (!members.includes(id)) this.#state(id, BackendState.SERVES);
+	}
+}
+
+if (inNamespace(import.meta.url)) {
+	world.makeNetwork();
+	const pods = [world.podA, world.podB];
+	const dataPath = new DataPath({ flowSlots: FLOW_SLOTS });
+	const pins = `${pinDirectory()}/service-concurrency`;
+	const senders = await Senders.start(dataPath, pins, pods);
+	t.teardown(async () => {
+		await senders.stop();
+		rmSync(pins, { recursive: true, force: true });
+		dataPath.close();
+	});
+	const ports = [serviceOf("mixed", 4, UDP), serviceOf("twin", 4, UDP)] as const;
+
+	/** Opens flows to both Services on every CPU, while their sets change; what is wrong then. */
+	async function flood(runOf: (which: number, turn: number) => number) {
+		await dataPath.forget();
+		dataPath.write(world.makeTables(FLOW_SLOTS));
+		const services = ports.map(
+			(port, which) =>
+				new Changing(dataPath, port, 10_000 + which * BACKENDS, (turn) => runOf(which, turn)),
+		);
+		const over = senders.send((i) => {
+			const pod = pods[i % pods.length]!;
+			const frames = ports.map(({ clusterIP, port }) =>
+				fromPod(pod, build.ip({ source: pod[4], destination: clusterIP }, build.udp(1, port))),
+			);
+			return {
+				packets: frames.map(({ packet }) => ({
+					hook: "fromPod" as const,
+					frame: packet.toString("hex"),
+				})),
+				portOffset: PORT_OFFSET,
+				firstPort: 1 + i * PACKETS,
+				ports: PACKETS,
+				count: PACKETS,
+			};
+		});
+		let isOver = false;
+		const ended = over.then(() => {
+			isOver = true;
+		});
+		let changes = 0;
+		while (!isOver) {
+			for (const service of services) service.change();
+			changes++;
+			await new Promise((resolve) => setImmediate(resolve));
+		}
+		await ended;
+		const wrong: string[] = [];
+		let flows = 0;
+		for (const flow of dataPath.flows()) {
+			const { destination } = originalKey(flow);
+			const service = services.find(({ port }) => port.clusterIP === destination);
+			if (service === undefined) continue;
+			flows++;
+			const id = backendIdOf(flow);
+			const { source, sourcePort } = replyKey(flow);
+			if (!service.ids.includes(id)) wrong.push(`${destination} has backend ${id}`);
+			else if (source !== world.podB[4] || sourcePort !== 1 + id)
+				wrong.push(`${destination}: backend ${id} is answered by ${source}, port ${sourcePort}`);
+		}
+		return { wrong, flows, changes };
+	}
+
+	t.test(
+		"sets in runs of their own: a member of the Service's set, and nobody is refused",
+		async (t) => {
+			for (let round = 0; round < ROUNDS; round++) {
+				const { wrong, flows, changes } = await flood(
+					(which, turn) => FIRST_PLACE + (which * RUNS + (turn % RUNS)) * RUN,
+				);
+				t.same(wrong.slice(0, 5), [], `round ${round}: ${flows} flows, ${changes} changes`);
+				t.equal(flows, senders.count * PACKETS, "every flow has begun");
+				t.equal(total(dataPath, "drops", DropReason.SERVICE_NO_ENDPOINTS), 0n, "none is refused");
+			}
+		},
+	);
+
+	t.test("runs that another Service gets at once: never its backend", async (t) => {
+		for (let round = 0; round < ROUNDS; round++) {
+			const { wrong, flows, changes } = await flood(
+				(which, turn) => FIRST_PLACE + ((which + turn) % 2) * RUN,
+			);
+			t.same(wrong.slice(0, 5), [], `round ${round}: ${flows} flows, ${changes} changes`);
+			t.ok(flows > 0, "flows have begun");
+		}
+	});
+}
