@@ -1,5 +1,5 @@
-// Runs all tests for CI and counts the results itself: `npm test`, then a real Kubernetes with the smoke tests and
-// upstream's conformance specs in one mode. Exit status 0 only if tests ran, none failed or was skipped, and
+// Runs all tests for CI and counts the results itself: `npm test`, then a real Kubernetes without kube-proxy, with the
+// smoke tests and upstream's conformance specs in one mode. Exit status 0 only if tests ran, none failed or was skipped, and
 // the runners succeeded. The last line is "N passed, N failed".
 //
 // One after the other: the cluster's programs take 10 to 25 minutes to build with an empty Go build cache, on
@@ -41,7 +41,7 @@ const refusal = goRefusal(goVersion());
 if (refusal === undefined)
 	await count(
 		...["run", "--silent", "test:cluster", "--"],
-		...["--mode", "hybrid", "--suite", "smoke", "--suite", "conformance"],
+		...["--services", "fairway", "--mode", "hybrid", "--suite", "smoke", "--suite", "conformance"],
 	);
 else {
 	console.log(`The tests on a cluster did not run. ${refusal}`);

@@ -15,14 +15,14 @@ import {
 
 const usage = `Usage: npm run cluster [-- OPTIONS]
   --mode MODE       ${networks.join(", ")} (default hybrid); plain: the reference plugins ptp and portmap
-  --services PROXY  ${serviceProxies.join(" or ")} (default kube-proxy)
+  --services PROXY  ${serviceProxies.join(" or ")} (default fairway; plain always has kube-proxy)
   --help
 `;
 
 const { values } = parseArgs({
 	options: {
 		mode: { type: "string", default: "hybrid" },
-		services: { type: "string", default: "kube-proxy" },
+		services: { type: "string", default: "fairway" },
 		help: { type: "boolean", default: false },
 	},
 });

@@ -36,6 +36,8 @@ function read(): { rows: Rows; failed: string[] } {
 	}
 	const lines = text.split("\n");
 	for (const line of lines) {
+		// Other tables follow.
+		if (line.startsWith("## ")) break;
 		const [, suite, proxy, ...cells] = line.split("|").map((cell) => cell.trim());
 		if (suite === undefined || suite === "suite" || suite.startsWith("-")) continue;
 		rows.set(

@@ -37,7 +37,7 @@ const own = ["client", "smoke", "routing", "handover", "life-cycle"];
 
 const usage = `Usage: npm run test:cluster [-- OPTIONS]
   --mode MODE       one of ${networks.join(", ")}; may be repeated (default: ${modes.join(", ")})
-  --services PROXY  ${serviceProxies.join(" or ")} (default kube-proxy; plain always has kube-proxy)
+  --services PROXY  ${serviceProxies.join(" or ")} (default fairway; plain always has kube-proxy)
   --suite SUITE     ${[...own, ...suiteNames].join(", ")}; may be repeated (default: smoke, conformance, pods)
   --labels QUERY    upstream's specs with these labels instead of a suite, as in 'sig-network && !Slow'
   --focus REGEX     upstream's specs of these names instead of a suite
@@ -57,7 +57,7 @@ const { values } = parseArgs({
 		focus: { type: "string" },
 		skip: { type: "string" },
 		minutes: { type: "string", default: "120" },
-		services: { type: "string", default: "kube-proxy" },
+		services: { type: "string", default: "fairway" },
 		"write-suite": { type: "string" },
 		procs: { type: "string", default: "4" },
 		record: { type: "boolean", default: false },
