@@ -35,7 +35,7 @@ export async function startNetwork(
 
 /** What the agents need to know of who serves Services. */
 const settings = {
-	fairway: { fairwayProxy: { enable: true } },
+	fairway: {},
 	"kube-proxy": { fairwayProxy: { enable: false } },
 } as const satisfies Record<ServiceProxy, object>;
 
