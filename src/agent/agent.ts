@@ -29,6 +29,8 @@ import { IpRoute } from "../linux/iproute.js";
 import { LoopLag } from "../observe/loop_lag.js";
 import { PathEvents } from "../observe/path_events.js";
 import { PathMemory } from "../observe/path_memory.js";
+import { ServiceCounter } from "../observe/service_counts.js";
+import { ServiceLatency } from "../observe/service_latency.js";
 import { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey/survey.js";
 import { findLeftovers } from "../report/leftovers.js";
@@ -159,12 +161,20 @@ export class Agent {
 		this.#kernel = kernel;
 		this.#loopLag = new LoopLag({ log });
 		this.#loop = new Loop({
-			apply: () => this.#round.apply(),
+			apply: () => {
+				latency.began();
+				return this.#round.apply();
+			},
 			onError: (error, retryMs) => {
 				this.#web.queued();
 				this.#round.onFailure(error, retryMs);
 			},
 		});
+		const latency = new ServiceLatency(Date.now(), (seconds) =>
+			this.#web.serviceLatency.observe("", seconds),
+		);
+		const serviceCounter = new ServiceCounter();
+		let counted: Config | undefined;
 		const adopted = kernel.adoptedPeers();
 		const formerPeers = new FormerPeers(nodeName, adopted);
 		this.#sources = new Sources({
@@ -176,6 +186,7 @@ export class Agent {
 			},
 			onChange: () => {
 				this.#web.queued();
+				latency.heard(Date.now());
 				this.#loop.request();
 			},
 		});
@@ -196,7 +207,12 @@ export class Agent {
 			pathEvents: this.#pathEvents,
 			pathMemory: this.#pathMemory,
 			onReady: () => this.#conflist?.install(),
-			onInForce: (...what) => this.#web.inForce(...what),
+			onInForce: (services, changed, config, network) => {
+				this.#web.inForce(services, changed, config, network);
+				latency.inForce(changed, (key) => this.#sources.slicesOf(key), Date.now());
+				serviceCounter.note(services, changed, config !== counted);
+				counted = config;
+			},
 			reporter: source.reporter,
 		});
 		this.#prober = new Prober(config.probes, {
@@ -252,6 +268,7 @@ export class Agent {
 			prober: this.#prober,
 			pathEvents: this.#pathEvents,
 			loopLag: this.#loopLag,
+			serviceCounter,
 			leftovers: () =>
 				findLeftovers(
 					new IpRoute(),

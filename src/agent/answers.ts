@@ -13,9 +13,10 @@ import type { SourceFacts } from "../cluster/store.js";
 import type { CniServer } from "../cni/server.js";
 import type { Config } from "../config/config.js";
 import { peerIndex } from "../forwarder/route.js";
-import { Turns } from "../loop/turns.js";
+import { inTurns, Turns } from "../loop/turns.js";
 import type { LoopLag } from "../observe/loop_lag.js";
 import type { PathEvents } from "../observe/path_events.js";
+import type { ServiceCounter } from "../observe/service_counts.js";
 import type { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey/survey.js";
 import { check } from "../report/check.js";
@@ -48,6 +49,7 @@ export interface AnswersOptions {
 	prober: Prober;
 	pathEvents: PathEvents;
 	loopLag: LoopLag;
+	serviceCounter: ServiceCounter;
 	/** What other CNIs and kube-proxy have left on this Node. */
 	leftovers: () => Promise<Leftovers[]>;
 	names: Names;
@@ -74,6 +76,7 @@ export class Answers {
 		const { nodeName, started, config, kernel, cni, problems } = this.#options;
 		const used = await kernel.flowsUsed();
 		const probes = await this.#probeTotals(this.#options.state().inForce);
+		const services = await inTurns(this.#options.serviceCounter.count());
 		const { ready, waitingFor, inForce, failure } = this.#options.state();
 		return statusOf({
 			nodeName,
@@ -88,6 +91,7 @@ export class Answers {
 			uptimeSeconds: (performance.now() - started) / 1000,
 			eventLoop,
 			sources: this.#options.sources(),
+			services,
 			problems: [
 				...problems(),
 				...(failure === undefined ? [] : [failure]),

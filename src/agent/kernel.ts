@@ -33,6 +33,7 @@ export type Kernel = Pick<
 	| "readNetwork"
 	| "resizeFlows"
 	| "serviceEntries"
+	| "serviceEntriesUsed"
 	| "tableReader"
 	| "watchNetwork"
 	| "xdpMode"
@@ -117,6 +118,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		readNetwork: () => reconciler.readNetwork(),
 		resizeFlows: (max) => reconciler.resizeFlows(max),
 		serviceEntries: () => reconciler.serviceEntries(),
+		serviceEntriesUsed: () => reconciler.serviceEntriesUsed(),
 		watchNetwork: (onChange) => reconciler.watchNetwork(onChange),
 		xdpMode: () => reconciler.xdpMode(),
 		close: async () => {

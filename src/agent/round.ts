@@ -17,6 +17,7 @@ import type { CniServer } from "../cni/server.js";
 import type { CompileInput } from "../compile/compile.js";
 import { type CompiledChanges, Compiler, withMore } from "../compile/compiler.js";
 import type { NotReady } from "../compile/own_node.js";
+import type { ServiceViews } from "../compile/services/view.js";
 import type { Config } from "../config/config.js";
 import type { Network } from "../linux/network.js";
 import { inTurns } from "../loop/turns.js";
@@ -28,7 +29,6 @@ import type { Applied } from "../reconcile/reconciler.js";
 import { PeerViews } from "../report/peer_views.js";
 import { type AgentState, changed, INITIAL_STATE, type InForce } from "../report/state.js";
 import type { Log } from "../text/log.js";
-import type { CheckedServices } from "./health_checks.js";
 import { keepHeapSmaller } from "./heap.js";
 import type { Kernel } from "./kernel.js";
 import type { ProblemLog } from "./problem_log.js";
@@ -52,7 +52,7 @@ export interface RoundOptions {
 	onReady: () => void;
 	/** All that was desired is in force; Services with these keys may have changed. */
 	onInForce: (
-		services: CheckedServices,
+		services: ServiceViews,
 		changed: ReadonlySet<string>,
 		config: Config,
 		network: Network,

@@ -4,6 +4,8 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import type { Admission } from "../cluster/admission.js";
+import type { EndpointSliceObject } from "../cluster/endpoint_slice_object.js";
+import type { ServiceCatalogReader } from "../cluster/service_catalog.js";
 import type { Snapshot } from "../cluster/snapshot.js";
 import type { Source, SourceFacts, Store } from "../cluster/store.js";
 import { changedKeys } from "../config/changes.js";
@@ -47,6 +49,7 @@ export class Sources {
 	#refusedConfig: readonly string[] = [];
 	#network: Network | undefined;
 	#networkChanged = true;
+	#catalog: ServiceCatalogReader | undefined;
 
 	constructor(options: SourcesOptions) {
 		const { configFile, config, store, source, kernel, onChange } = options;
@@ -69,6 +72,11 @@ export class Sources {
 		return this.#refusedConfig;
 	}
 
+	/** Those of a Service; undefined: there is no such Service. */
+	slicesOf(service: string): readonly EndpointSliceObject[] | undefined {
+		return this.#catalog?.get(service)?.slices;
+	}
+
 	clusterFacts(): SourceFacts[] {
 		return this.#options.source.facts();
 	}
@@ -84,6 +92,7 @@ export class Sources {
 		const network = await this.#readNetwork();
 		const { admission } = this.#options;
 		const snapshot = admission.update();
+		this.#catalog = snapshot.catalog;
 		const changed = admission.takeChanged();
 		const changedServices = admission.takeChangedServices();
 		return { config: this.#config, snapshot, network, changed, changedServices };

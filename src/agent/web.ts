@@ -2,8 +2,9 @@
 import type { Config } from "../config/config.js";
 import { CniDurations } from "../http/cni_durations.js";
 import { healthHandler, type Readiness } from "../http/health.js";
+import { Histogram } from "../http/histogram.js";
 import { Listener } from "../http/listener.js";
-import type { Sample } from "../http/metrics.js";
+import { type Sample, SERVICE_LATENCY } from "../http/metrics.js";
 import { ProxyHealth, type ProxyHealthOptions } from "../http/proxy_health.js";
 import { metricsHandler } from "../http/scrape.js";
 import { ServiceHealth } from "../http/service_health.js";
@@ -21,6 +22,7 @@ export interface WebOptions {
 
 export class Web {
 	readonly cniDurations = new CniDurations();
+	readonly serviceLatency = new Histogram(SERVICE_LATENCY);
 	readonly #health: Listener;
 	readonly #metrics: Listener;
 	readonly #proxyHealth: ProxyHealth;
@@ -38,7 +40,7 @@ export class Web {
 			key: "http.metrics",
 			handle: metricsHandler({
 				sample: async () => ({ ...(await sample()), process: processFacts() }),
-				more: () => this.cniDurations.text(),
+				more: () => this.cniDurations.text() + this.serviceLatency.text(),
 				onError: (err) => log.error({ err }, "cannot read the metrics"),
 			}),
 		});

@@ -36,6 +36,7 @@ export interface Status {
 	probes: { sent: number; answered: number; late: number; changes: number };
 	endpoints: number;
 	flows: { used: number; max: number };
+	services: ServicesSummary;
 	/**
 	 * Bytes that the BPF maps take, computed: all of them, those that are taken for each possible CPU,
 	 * and by map.
@@ -61,6 +62,21 @@ export interface Status {
 	problems: string[];
 	/** What cannot work under this configuration, one sentence each. */
 	limitations: string[];
+}
+
+export interface ServicesSummary {
+	/** Who serves the Services of this Node: sentences. */
+	servedBy: string[];
+	/** Services that Fairway serves. */
+	count: number;
+	/** Their endpoints by state; one counts for each port and family. */
+	endpoints: { ready: number; serving: number; terminating: number; unready: number };
+	/** Entries of the tables: ports by family, addresses with ports, endpoints, places in sets. */
+	ports: number;
+	frontends: number;
+	backends: number;
+	slots: number;
+	sourceRanges: number;
 }
 
 export interface SourceStatus {

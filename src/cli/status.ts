@@ -2,7 +2,7 @@
 import { performance } from "node:perf_hooks";
 import { setTimeout as delay } from "node:timers/promises";
 import { AgentUnreachableError, ApiError, agentSocket, ask } from "../api/client.js";
-import type { SourceStatus, Status } from "../api/messages.js";
+import type { ServicesSummary, SourceStatus, Status } from "../api/messages.js";
 import { facts, table } from "../text/table.js";
 import { bytes, duration, milliseconds } from "../text/units.js";
 import { EXIT_DONE, EXIT_NOT_READY } from "./exit.js";
@@ -92,6 +92,7 @@ export function statusText(status: Status): string {
 			`${probes.sent} sent, ${probes.answered} answered, ${probes.late} late; ${probes.changes} path changes`,
 		],
 		["Endpoints", String(status.endpoints)],
+		["Services", servicesText(status.services)],
 		["Flows", `${flows.used} of ${flows.max}`],
 		["Maps", `${bytes(mapMemory.total)}, ${bytes(mapMemory.perCpu)} of it per-CPU`],
 		[
@@ -118,6 +119,14 @@ export function statusText(status: Status): string {
 
 function sentences(title: string, list: readonly string[] = []): string {
 	return list.length === 0 ? "" : `\n${title}\n${list.map((one) => `  - ${one}\n`).join("")}`;
+}
+
+function servicesText({ servedBy, count, endpoints }: ServicesSummary): string[] {
+	const states = Object.entries(endpoints)
+		.filter(([, many]) => many > 0)
+		.map(([state, many]) => `${many} ${state}`);
+	const counted = count === 0 ? [] : [`${count} served, endpoints: ${states.join(", ") || "none"}`];
+	return [...counted, ...servedBy];
 }
 
 /** The kinds that are as their source has them, then those that are not, and how. */

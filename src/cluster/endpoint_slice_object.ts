@@ -28,6 +28,8 @@ export interface EndpointSliceObject {
 	family: 4 | 6;
 	ports: readonly SlicePort[];
 	endpoints: readonly EndpointRecord[];
+	/** When what it says was caused (the change of a Pod or Service), ms since the epoch; absent: not said. */
+	triggered?: number;
 }
 
 export interface EndpointRecord {
@@ -48,6 +50,7 @@ export interface EndpointRecord {
 }
 
 export const SERVICE_NAME_LABEL = "kubernetes.io/service-name";
+const TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time";
 /** Of a slice, as the API has it. */
 const ENDPOINTS_MAX = 1000;
 const NO_ENDPOINTS: readonly EndpointRecord[] = Object.freeze([]);
@@ -60,6 +63,7 @@ export function readEndpointSlice(object: Mapping): EndpointSliceObject {
 	const [namespace = ""] = namespacedNameOf(object).split("/");
 	const uid = uidOf(object);
 	const family = readAddressType(object.addressType);
+	const triggered = Date.parse(text(mapping(metadata.annotations)[TRIGGER_ANNOTATION]));
 	return {
 		namespace: intern(namespace),
 		name: nameOf(object),
@@ -69,6 +73,7 @@ export function readEndpointSlice(object: Mapping): EndpointSliceObject {
 		family: family ?? 4,
 		ports: family === undefined ? NO_PORTS : readSlicePorts(object.ports),
 		endpoints: family === undefined ? NO_ENDPOINTS : readEndpoints(object, family),
+		...(Number.isNaN(triggered) ? {} : { triggered }),
 	};
 }
 

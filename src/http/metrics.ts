@@ -26,7 +26,7 @@ export interface PeerCount {
 type Labels = Readonly<Record<string, string>>;
 export type Series = readonly [labels: Labels, value: number];
 
-interface Described {
+export interface Described {
 	name: string;
 	type: "gauge" | "counter" | "histogram";
 	help: string;
@@ -121,12 +121,35 @@ export const metrics: readonly Metric[] = [
 		"map_fill_ratio",
 		"Share of a table that is in use, 0 to 1.",
 		["map"],
-		({ status: { flows, endpoints, peers } }) =>
+		({ status: { flows, endpoints, peers, services } }) =>
 			each("map", {
+				backends: services.backends / Limit.BACKENDS_MAX,
 				endpoints: endpoints / Limit.ENDPOINTS_MAX,
 				flows: flows.max === 0 ? 0 : flows.used / flows.max,
+				frontends: services.frontends / Limit.FRONTENDS_MAX,
 				peers: peers.nodes / Limit.PEERS_MAX,
+				service_ranges: services.sourceRanges / Limit.SERVICE_RANGES_MAX,
+				service_slots: services.slots / Limit.SERVICE_SLOTS_MAX,
+				services: services.ports / Limit.SERVICES_MAX,
 			}),
+	),
+	gauge("services", "Services that Fairway serves here.", NONE, ({ status }) =>
+		one(status.services.count),
+	),
+	gauge("service_ports", "Ports of these Services, each in each family.", NONE, ({ status }) =>
+		one(status.services.ports),
+	),
+	gauge(
+		"service_endpoints",
+		"Endpoints of these ports by state: ready, serving, terminating, unready.",
+		["state"],
+		({ status }) => each("state", status.services.endpoints),
+	),
+	gauge(
+		"service_backends",
+		"Endpoints in the tables, also those that are gone and rest.",
+		NONE,
+		({ status }) => one(status.services.backends),
 	),
 	gauge("map_bytes", "Kernel memory of a BPF map.", ["map"], ({ status }) =>
 		each("map", status.mapMemory.maps),
@@ -275,6 +298,15 @@ export const peerMetrics: readonly PeerMetric[] = [
 	},
 ];
 
+/** Kept in web.ts. */
+export const SERVICE_LATENCY: Described & { buckets: number[] } = {
+	name: "fairway_service_programming_duration_seconds",
+	type: "histogram",
+	help: "From the change of a Service or its endpoints to the last write: since the time that an EndpointSlice has in endpoints.kubernetes.io/last-change-trigger-time, else since the agent heard of it.",
+	labels: NONE,
+	buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
+};
+
 /** Kept in cni_durations.ts. */
 export const CNI_DURATION: Described & { buckets: number[] } = {
 	name: "fairway_cni_duration_seconds",
@@ -284,7 +316,12 @@ export const CNI_DURATION: Described & { buckets: number[] } = {
 	buckets: [0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10],
 };
 
-export const described: readonly Described[] = [...metrics, ...peerMetrics, CNI_DURATION];
+export const described: readonly Described[] = [
+	...metrics,
+	...peerMetrics,
+	CNI_DURATION,
+	SERVICE_LATENCY,
+];
 
 /** Peers between two steps: some 2 ms. */
 const PEERS_A_STEP = 500;

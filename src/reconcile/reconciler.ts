@@ -234,6 +234,21 @@ export class Reconciler {
 		return this.#slotsInForce;
 	}
 
+	/** Entries that the tables of Services are to have. */
+	serviceEntriesUsed(): Record<
+		"ports" | "frontends" | "backends" | "slots" | "sourceRanges",
+		number
+	> {
+		const tables = this.#wanted.tables;
+		return {
+			ports: tables?.services.size ?? 0,
+			frontends: tables?.frontends.size ?? 0,
+			backends: tables?.backends.size ?? 0,
+			slots: tables?.serviceSlots.size ?? 0,
+			sourceRanges: tables?.serviceRanges.size ?? 0,
+		};
+	}
+
 	/** What the maps in force take of the kernel's memory. */
 	mapMemory(): MapMemory {
 		return this.#datapath.memory();

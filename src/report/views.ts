@@ -33,7 +33,10 @@ export interface StatusInput {
 	flows: { used: number; max: number };
 	/** Over all peers. */
 	probes: Status["probes"];
-	kernel: Pick<Reconciler, "counters" | "mapMemory" | "problems" | "xdpMode"> & {
+	kernel: Pick<
+		Reconciler,
+		"counters" | "mapMemory" | "problems" | "serviceEntriesUsed" | "xdpMode"
+	> & {
 		readonly libbpf: string;
 		slowPath(): SlowPathCounters;
 	};
@@ -41,6 +44,7 @@ export interface StatusInput {
 	uptimeSeconds: number;
 	eventLoop: Lag;
 	sources: Status["sources"];
+	services: Pick<Status["services"], "endpoints"> & { services: number };
 	problems: string[];
 }
 
@@ -74,6 +78,12 @@ export function statusOf(input: StatusInput): Status {
 		probes: input.probes,
 		endpoints: input.endpoints,
 		flows: input.flows,
+		services: {
+			servedBy: servedBy(config),
+			count: input.services.services,
+			endpoints: input.services.endpoints,
+			...kernel.serviceEntriesUsed(),
+		},
 		mapMemory: kernel.mapMemory(),
 		drops: nonZero(drops),
 		events: nonZero(events),
@@ -84,6 +94,25 @@ export function statusOf(input: StatusInput): Status {
 		problems: input.problems,
 		limitations: limitations(config),
 	};
+}
+
+/** Who serves the Services of this Node, in sentences. */
+function servedBy({ fairwayProxy: proxy }: Config): string[] {
+	if (!proxy.enable)
+		return ["Another proxy (kube-proxy) serves all Services: fairwayProxy.enable is false."];
+	const pods = proxy.proxyLoadBalancerIPs ? "cluster IPs and load balancer IPs" : "cluster IPs";
+	if (!proxy.proxyAll)
+		return [
+			`Fairway serves ${pods} for Pods.`,
+			"Another proxy (kube-proxy) serves NodePorts, all that comes from outside, and the Node's own processes: fairwayProxy.proxyAll is false.",
+		];
+	const left =
+		proxy.skipServices.length === 0
+			? []
+			: [
+					`Left to the Node's own stack (fairwayProxy.skipServices): ${proxy.skipServices.join(", ")}.`,
+				];
+	return ["Fairway serves all Services; kube-proxy is not needed.", ...left];
 }
 
 function nonZero(counts: Readonly<Record<string, bigint | number>>): Record<string, number> {

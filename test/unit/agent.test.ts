@@ -150,6 +150,9 @@ class PaperKernel implements Kernel {
 	async flowsUsed() {
 		return 4;
 	}
+	serviceEntriesUsed() {
+		return { ports: 1, frontends: 2, backends: 3, slots: 4, sourceRanges: 5 };
+	}
 	slowPath() {
 		return { answered: 1, unanswered: 0, fragmented: 0, released: 0, expired: 0, failed: 0 };
 	}
@@ -423,6 +426,13 @@ t.test(
 		]);
 		const body = { namespace: "default", name: "web" };
 		t.same(await ask(s.socket, "POST", "/services", { body }), listed);
+		const { services } = await s.status();
+		t.same(services, {
+			servedBy: ["Fairway serves all Services; kube-proxy is not needed."],
+			count: 1,
+			endpoints: { ready: 1, serving: 0, terminating: 0, unready: 0 },
+			...{ ports: 1, frontends: 2, backends: 3, slots: 4, sourceRanges: 5 },
+		});
 		await t.rejects(
 			ask(s.socket, "POST", "/services", { body: { ...body, name: "no" } }),
 			/web|no/,

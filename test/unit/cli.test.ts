@@ -50,6 +50,12 @@ const status: Status = {
 	peers: { nodes: 2, paths: { direct: 2, geneve: 1 } },
 	probes: { sent: 100, answered: 98, late: 1, changes: 3 },
 	endpoints: 3,
+	services: {
+		servedBy: ["Fairway serves all Services; kube-proxy is not needed."],
+		count: 2,
+		endpoints: { ready: 3, serving: 0, terminating: 1, unready: 0 },
+		...{ ports: 4, frontends: 5, backends: 6, slots: 7, sourceRanges: 0 },
+	},
 	flows: { used: 12, max: 131072 },
 	mapMemory: { total: 50 * 2 ** 20, perCpu: 6.5 * 2 ** 20, maps: { flows: 2 ** 24 } },
 	drops: { spoofed_mac: 3, no_endpoint: 12345 },

@@ -9,8 +9,9 @@ import { clash, listenAddress } from "../../src/config/listen_address.js";
 import { CniDurations } from "../../src/http/cni_durations.js";
 import { exposition } from "../../src/http/exposition.js";
 import { healthHandler } from "../../src/http/health.js";
+import { Histogram } from "../../src/http/histogram.js";
 import { Listener } from "../../src/http/listener.js";
-import { described, type Sample } from "../../src/http/metrics.js";
+import { described, type Sample, SERVICE_LATENCY } from "../../src/http/metrics.js";
 import { reasonKind } from "../../src/http/reason_kind.js";
 import { metricsHandler } from "../../src/http/scrape.js";
 import { parseMetrics } from "../tools/prometheus.js";
@@ -26,6 +27,12 @@ const status = {
 	uptimeSeconds: 3,
 	peers: { nodes: 2, paths: { direct: 2 } },
 	endpoints: 4,
+	services: {
+		servedBy: ["Fairway serves all Services; kube-proxy is not needed."],
+		count: 2,
+		endpoints: { ready: 3, serving: 0, terminating: 1, unready: 0 },
+		...{ ports: 4, frontends: 5, backends: 6, slots: 7, sourceRanges: 0 },
+	},
 	flows: { used: 10, max: 100 },
 	mapMemory: { total: 5, perCpu: 1, maps: { flows: 5 } },
 	drops: { spoofed_mac: 7 },
@@ -117,13 +124,15 @@ t.test("an address that is in use is a problem, and is taken when it is free", a
 
 t.test("a scrape has every metric, each with its type, and agrees with the sample", async (t) => {
 	const durations = new CniDurations();
+	const latency = new Histogram(SERVICE_LATENCY);
+	for (const seconds of [0.02, 0.02, 99]) latency.observe("", seconds);
 	await durations.measure("ADD", Promise.resolve(0), (answer) => answer !== 0);
 	await t.rejects(durations.measure("made up", Promise.reject(new Error("x")), () => false));
 	const url = await serve(
 		t,
 		metricsHandler({
 			sample: async () => sample([peer("node2"), peer("node2", 6)]),
-			more: () => durations.text(),
+			more: () => durations.text() + latency.text(),
 			onError: t.error,
 		}),
 	);
@@ -159,6 +168,14 @@ t.test("a scrape has every metric, each with its type, and agrees with the sampl
 		read.value("fairway_cni_duration_seconds_count", { command: "other", result: "error" }),
 		1,
 	);
+	const programming = "fairway_service_programming_duration_seconds";
+	t.equal(read.value(`${programming}_bucket`, { le: "0.01" }), 0);
+	t.equal(read.value(`${programming}_bucket`, { le: "0.025" }), 2);
+	t.equal(read.value(`${programming}_bucket`, { le: "+Inf" }), 3);
+	t.equal(read.value(`${programming}_count`), 3);
+	t.equal(read.value("fairway_services"), 2);
+	t.equal(read.value("fairway_service_endpoints", { state: "terminating" }), 1);
+	t.equal(read.value("fairway_map_fill_ratio", { map: "backends" }), 6 / 262144);
 	t.match([...read.series("fairway_build_info")][0]?.labels, { kernel: 'a "quoted" \\ name' });
 	t.equal((await fetch(`${url}/`)).status, 404);
 });
