@@ -127,7 +127,8 @@ function servicePort(
 		if (found !== undefined) return { protocol, port: found.port };
 	}
 	// A number that it does not have is worth an explanation, too.
-	if (typeof wanted === "number") return { protocol: asked ?? "tcp", port: wanted };
+	const protocol = asked ?? "tcp";
+	if (typeof wanted === "number") return { port: wanted, protocol };
 	const all = ports.map(({ name, port }) => (name === "" ? String(port) : `${name} (${port})`));
 	throw wrong(
 		`expected a ${asked ?? "tcp or udp"} port of Service ${key} (${all.join(", ")}), got ${wanted ?? "none"}`,
