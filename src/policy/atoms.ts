@@ -1,0 +1,96 @@
+/**
+ * Atoms: the single things that a peer of a rule can say about an address. Each has a number, and two rules
+ * that say the same share it. An address is to the policies in force the set of atoms that hold for it.
+ */
+import { type Selector, selectorText } from "../cluster/selector.js";
+
+export type Atom =
+	/** Pods by labels; `namespace`: of that one, else of those that `namespaces` selects. */
+	| { kind: "pods"; namespace: string | undefined; namespaces: Selector; pods: Selector }
+	| { kind: "block"; block: string; except: readonly string[] }
+	| { kind: "nodes"; nodes: Selector }
+	/** A Pod has a container port of that name with this protocol and number. */
+	| { kind: "port"; name: string; protocol: number; port: number };
+
+export type NumberedAtom = Atom & { id: number };
+
+export class Atoms {
+	readonly #byText = new Map<string, NumberedAtom>();
+	readonly #byId = new Map<number, NumberedAtom>();
+	#next = 1;
+	#ports = 0;
+
+	get size(): number {
+		return this.#byText.size;
+	}
+
+	/** Without ports, which Pods have and rules do not say by number. */
+	get sayable(): number {
+		return this.#byText.size - this.#ports;
+	}
+
+	has(atom: Atom): boolean {
+		return this.#byText.has(textOf(atom));
+	}
+
+	/** Calls back with one that is new. */
+	number(atom: Atom, onNew: (atom: NumberedAtom) => void): number {
+		const text = textOf(atom);
+		const known = this.#byText.get(text);
+		if (known !== undefined) return known.id;
+		const numbered = { ...atom, id: this.#next++ };
+		this.#byText.set(text, numbered);
+		this.#byId.set(numbered.id, numbered);
+		if (atom.kind === "port") this.#ports++;
+		onNew(numbered);
+		return numbered.id;
+	}
+
+	get(id: number): NumberedAtom | undefined {
+		return this.#byId.get(id);
+	}
+
+	all(): IterableIterator<NumberedAtom> {
+		return this.#byId.values();
+	}
+
+	/** Forgets those that nothing needs. Their numbers are not given again. */
+	retain(isNeeded: (atom: NumberedAtom) => boolean): void {
+		for (const [text, atom] of this.#byText)
+			if (!isNeeded(atom)) {
+				this.#byText.delete(text);
+				if (atom.kind === "port") this.#ports--;
+				this.#byId.delete(atom.id);
+			}
+	}
+}
+
+function textOf(atom: Atom): string {
+	switch (atom.kind) {
+		case "pods":
+			return atom.namespace === undefined
+				? `pods\0${selectorText(atom.namespaces)}\0${selectorText(atom.pods)}`
+				: `own\0${atom.namespace}\0${selectorText(atom.pods)}`;
+		case "block":
+			return `block\0${atom.block}\0${atom.except.join()}`;
+		case "nodes":
+			return `nodes\0${selectorText(atom.nodes)}`;
+		case "port":
+			return `port\0${atom.name}\0${atom.protocol}\0${atom.port}`;
+	}
+}
+
+/** Sorted numbers of both, each once. */
+export function union(a: readonly number[], b: readonly number[]): readonly number[] {
+	if (b.length === 0) return a;
+	if (a.length === 0) return b;
+	const all: number[] = [];
+	let [i, j] = [0, 0];
+	while (i < a.length || j < b.length) {
+		const [x, y] = [a[i] ?? Number.POSITIVE_INFINITY, b[j] ?? Number.POSITIVE_INFINITY];
+		all.push(Math.min(x, y));
+		if (x <= y) i++;
+		if (y <= x) j++;
+	}
+	return all;
+}

@@ -1,0 +1,232 @@
+/**
+ * The rules of one direction of a Pod, in order: Admin by priority, the union of the NetworkPolicies with
+ * isolation as its end, Baseline. All Pods that the same policies select share one.
+ *
+ *  1. `buildRuleList`: policies → rules that name atoms and port spans
+ *  2. `judgeClass`: the rules that a class's atoms match, painted over the ports
+ */
+import type { ClusterPolicyObject, ClusterPolicyPeer } from "../cluster/cluster_policy_object.js";
+import type { NetworkPolicyObject, NetworkPolicyPeer } from "../cluster/network_policy_object.js";
+import type { NamedPort } from "../cluster/pod_object.js";
+import { type PolicyPort, PROTOCOLS } from "../cluster/policy_fields.js";
+import { EVERYTHING } from "../cluster/selector.js";
+import type { Atom } from "./atoms.js";
+import type { RuleName } from "./policy_tables.js";
+import {
+	EVERY_PORT,
+	type Painter,
+	paint,
+	type Segment,
+	type Span,
+	spanOf,
+	withStaged,
+} from "./port_space.js";
+
+export type Direction = "egress" | "ingress";
+
+/** Policies that select a Pod, each with whether it is staged. */
+export interface Chosen {
+	direction: Direction;
+	/** By tier, priority and name. */
+	cluster: readonly ClusterPolicyObject[];
+	/** By name; only those that isolate in this direction. */
+	network: readonly { policy: NetworkPolicyObject; audit: boolean }[];
+	/** Of the Pod: what names mean in its ingress rules. */
+	ownPorts: readonly NamedPort[];
+}
+
+interface ListedRule extends Omit<Painter, "spans"> {
+	staged: boolean;
+	/** Undefined: everything. */
+	atoms: readonly number[] | undefined;
+	spans: readonly Span[];
+	/** Ports that each destination names for itself. */
+	names: readonly { name: string; protocol: number | undefined }[];
+}
+
+export interface RuleList {
+	rules: readonly ListedRule[];
+	hasStaged: boolean;
+	/** Of every rule. */
+	atoms: ReadonlySet<number>;
+	/** Names of ports that are asked of destinations. */
+	names: ReadonlySet<string>;
+	/** Indexes of rules that match everything, and of others by their atoms. */
+	always: readonly number[];
+	byAtom: ReadonlyMap<number, readonly number[]>;
+	ruleIds: ReadonlySet<number>;
+}
+
+export interface Numbers {
+	atom: (atom: Atom) => number;
+	rule: (name: RuleName) => number;
+}
+
+export function buildRuleList(chosen: Chosen, numbers: Numbers): RuleList {
+	const { direction, network } = chosen;
+	const rules: ListedRule[] = clusterRules(chosen, 0, numbers);
+	for (const { policy, audit } of network)
+		for (const [index, { peers, ports }] of policy[direction]!.entries())
+			rules.push({
+				...{ tier: 1, action: "allow", staged: audit },
+				rule: numbers.rule(nameOf(chosen, policy, index, "allow")),
+				atoms: peers?.map((peer) => numbers.atom(networkAtom(peer, policy.namespace))),
+				...portsOf(ports, chosen),
+			});
+	const enforced = network.filter(({ audit }) => !audit);
+	const everything = { atoms: undefined, spans: [EVERY_PORT], names: [] };
+	if (enforced.length > 0) rules.push({ ...isolation(chosen, enforced, numbers), ...everything });
+	// What would deny if the staged ones were enforced.
+	else if (network.length > 0)
+		rules.push({ ...isolation(chosen, network, numbers), ...everything, staged: true });
+	rules.push(...clusterRules(chosen, 2, numbers));
+	return listOf(rules);
+}
+
+/** For what a Pod sends to itself by a Service: NetworkPolicies allow it. Undefined: so does everything else. */
+export function hairpinList({ rules }: RuleList): RuleList | undefined {
+	if (rules.every(({ tier }) => tier === 1)) return undefined;
+	const others = rules.filter(({ tier, action }) => tier !== 1 || action === "deny");
+	return listOf(
+		others.map((rule) => (rule.tier === 1 ? { ...rule, action: "allow" as const, rule: 0 } : rule)),
+	);
+}
+
+function listOf(rules: readonly ListedRule[]): RuleList {
+	const always: number[] = [];
+	const byAtom = new Map<number, number[]>();
+	const names = new Set<string>();
+	for (const [index, { atoms, names: named }] of rules.entries()) {
+		for (const { name } of named) names.add(name);
+		if (atoms === undefined) always.push(index);
+		for (const atom of new Set(atoms)) {
+			const indexes = byAtom.get(atom);
+			if (indexes === undefined) byAtom.set(atom, [index]);
+			else indexes.push(index);
+		}
+	}
+	const atoms = new Set(byAtom.keys());
+	const hasStaged = rules.some(({ staged }) => staged);
+	const ruleIds = new Set(rules.map(({ rule }) => rule).filter((rule) => rule !== 0));
+	return { rules, hasStaged, atoms, names, always, byAtom, ruleIds };
+}
+
+function clusterRules(
+	{ direction, ...chosen }: Chosen,
+	tier: 0 | 2,
+	numbers: Numbers,
+): ListedRule[] {
+	const name = tier === 0 ? "Admin" : "Baseline";
+	return chosen.cluster
+		.filter((policy) => policy.tier === name)
+		.flatMap((policy) =>
+			policy[direction].map((rule, index): ListedRule => {
+				const fails = rule.isUnknown && rule.action !== "Accept";
+				const action =
+					rule.action === "Accept" ? "allow" : rule.action === "Deny" || fails ? "deny" : "pass";
+				const id = numbers.rule({
+					...{ direction, kind: "ClusterNetworkPolicy", policies: [policy.name], rule: index },
+					...{ tier: name, action: action === "deny" ? "deny" : "allow" },
+				});
+				const head = { tier, action, rule: id, staged: policy.audit } as const;
+				// It fails closed: Accept matches nothing, anything else denies everything.
+				if (rule.isUnknown)
+					return { ...head, atoms: fails ? undefined : [], spans: [EVERY_PORT], names: [] };
+				const atoms = rule.peers.flatMap((peer) => clusterAtoms(peer).map(numbers.atom));
+				return { ...head, atoms, ...portsOf(rule.ports, { direction, ...chosen }) };
+			}),
+		);
+}
+
+function isolation(
+	chosen: Chosen,
+	isolating: Chosen["network"],
+	numbers: Numbers,
+): Pick<ListedRule, "tier" | "action" | "rule" | "staged"> {
+	const [{ policy }] = isolating as [Chosen["network"][number]];
+	const name = nameOf(chosen, policy, null, "deny");
+	const policies = isolating.map(({ policy }) => `${policy.namespace}/${policy.name}`);
+	return { tier: 1, action: "deny", rule: numbers.rule({ ...name, policies }), staged: false };
+}
+
+function nameOf(
+	{ direction }: Chosen,
+	{ namespace, name }: NetworkPolicyObject,
+	rule: number | null,
+	action: "allow" | "deny",
+): RuleName {
+	const policies = [`${namespace}/${name}`];
+	return { direction, kind: "NetworkPolicy", policies, rule, tier: "NetworkPolicy", action };
+}
+
+function networkAtom(peer: NetworkPolicyPeer, namespace: string): Atom {
+	if ("block" in peer) return { kind: "block", ...peer };
+	const { namespaces, pods } = peer;
+	return namespaces === undefined
+		? { kind: "pods", namespace, namespaces: EVERYTHING, pods }
+		: { kind: "pods", namespace: undefined, namespaces, pods };
+}
+
+function clusterAtoms(peer: ClusterPolicyPeer): Atom[] {
+	if ("networks" in peer)
+		return peer.networks.map((block) => ({ kind: "block", block, except: [] }));
+	if ("nodes" in peer) return [{ kind: "nodes", nodes: peer.nodes }];
+	return [{ kind: "pods", namespace: undefined, ...peer }];
+}
+
+function portsOf(
+	ports: readonly PolicyPort[] | undefined,
+	{ direction, ownPorts }: Pick<Chosen, "direction" | "ownPorts">,
+): Pick<ListedRule, "spans" | "names"> {
+	if (ports === undefined) return { spans: [EVERY_PORT], names: [] };
+	const spans: Span[] = [];
+	const names: { name: string; protocol: number | undefined }[] = [];
+	for (const port of ports)
+		if (!("name" in port)) spans.push(spanOf(port.protocol, port.first, port.last));
+		else if (direction === "egress") names.push({ name: port.name, protocol: port.protocol });
+		else
+			for (const own of ownPorts) {
+				const protocol = PROTOCOLS.get(own.protocol);
+				if (own.name !== port.name || protocol === undefined) continue;
+				if (port.protocol !== undefined && port.protocol !== protocol) continue;
+				spans.push(spanOf(protocol, own.port, own.port));
+			}
+	return { spans, names };
+}
+
+/** What a class is to a rule list. */
+export interface ClassAtoms {
+	atoms: readonly number[];
+	/** The ports that it names. */
+	ports: readonly { name: string; protocol: number; port: number }[];
+}
+
+/** Of the addresses of one class, over all ports. */
+export function judgeClass(list: RuleList, { atoms, ports }: ClassAtoms): Segment[] {
+	const matching = new Set(list.always);
+	for (const atom of atoms) for (const index of list.byAtom.get(atom) ?? []) matching.add(index);
+	const rules = [...matching].sort((a, b) => a - b).map((index) => list.rules[index]!);
+	const painters = (staged: boolean): Painter[] => {
+		const painted: Painter[] = [];
+		for (const rule of rules) {
+			if (rule.staged && !staged) continue;
+			const spans =
+				rule.names.length === 0 ? rule.spans : [...rule.spans, ...namedSpans(rule, ports)];
+			if (spans.length > 0) painted.push({ ...rule, spans });
+		}
+		return painted;
+	};
+	const enforced = paint(painters(false));
+	return list.hasStaged ? withStaged(enforced, paint(painters(true))) : enforced;
+}
+
+function namedSpans({ names }: ListedRule, ports: ClassAtoms["ports"]): Span[] {
+	return ports
+		.filter((own) =>
+			names.some(
+				({ name, protocol }) =>
+					name === own.name && (protocol === undefined || protocol === own.protocol),
+			),
+		)
+		.map(({ protocol, port }) => spanOf(protocol, port, port));
+}
