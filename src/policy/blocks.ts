@@ -3,6 +3,7 @@
  * it is the longest: the blocks that begin at it or above it, less those of which it is or lies in an except.
  */
 import { blockOf } from "../cluster/policy_fields.js";
+import type { Steps } from "../loop/turns.js";
 import { contains, makePrefix, type Prefix, PrefixTable } from "../tables/prefix.js";
 import { union } from "./atoms.js";
 
@@ -59,7 +60,7 @@ export class Blocks {
 	}
 
 	/** Returns the entries whose cover is new, and the prefixes in which something may have changed. */
-	add(atoms: readonly BlockAtom[]): { changed: Set<BlockEntry>; within: Prefix[] } {
+	*add(atoms: readonly BlockAtom[]): Steps<{ changed: Set<BlockEntry>; within: Prefix[] }> {
 		const added: BlockEntry[] = [];
 		const fetch = (prefix: Prefix): BlockEntry => {
 			let entry = this.#table.get(prefix);
@@ -81,6 +82,7 @@ export class Blocks {
 				part.excepts = [...part.excepts, id];
 			}
 			tops.push(entry.prefix);
+			yield;
 		}
 		added.sort(inOrder);
 		this.#entries = merge(this.#entries, added);
@@ -91,13 +93,13 @@ export class Blocks {
 			const last = within.at(-1);
 			if (last !== undefined && contains(last, top)) continue;
 			within.push(top);
-			this.#sweep(top, changed);
+			yield* this.#sweep(top, changed);
 		}
 		return { changed, within };
 	}
 
 	/** Computes the covers of a prefix and all that it contains. */
-	#sweep(top: Prefix, changed: Set<BlockEntry>): void {
+	*#sweep(top: Prefix, changed: Set<BlockEntry>): Steps<void> {
 		let at = this.#find(top);
 		const above = this.#above(top);
 		const way: BlockEntry[] = [];
@@ -110,6 +112,7 @@ export class Blocks {
 			if (cover !== entry.cover) changed.add(entry);
 			entry.cover = cover;
 			way.push(entry);
+			yield;
 		}
 	}
 

@@ -21,7 +21,7 @@ import type { PodObject } from "../cluster/pod_object.js";
 import { matches } from "../cluster/selector.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Steps } from "../loop/turns.js";
-import { familyOf, parseAddress } from "../tables/address.js";
+import { familyOf, parseAddress, writeAddress } from "../tables/address.js";
 import { type NumberedAtom, union } from "./atoms.js";
 import { type BlockEntry, Blocks, type Cover } from "./blocks.js";
 import { type Group, Groups } from "./groups.js";
@@ -200,7 +200,8 @@ export class PolicyCompiler {
 			if (removed.includes(subject)) continue;
 			const before = this.#policies.get(subject);
 			const now = { egress: before?.egress, ingress: before?.ingress };
-			for (const direction of DIRECTIONS) now[direction] = this.#chooseFor(subject, direction, now);
+			for (const direction of DIRECTIONS)
+				now[direction] = yield* this.#chooseFor(subject, direction, now);
 			this.#policies.set(subject, now);
 			yield;
 		}
@@ -208,7 +209,7 @@ export class PolicyCompiler {
 	}
 
 	/** Undefined: it is open, or closed as `#closed` says. */
-	#chooseFor(subject: Subject, direction: Direction, before: Assigned): Policy | undefined {
+	*#chooseFor(subject: Subject, direction: Direction, before: Assigned): Steps<Policy | undefined> {
 		const { pod, endpoint } = subject;
 		const isUnknown = pod === undefined && this.#options.unknownPods === "closed";
 		const choice =
@@ -218,7 +219,7 @@ export class PolicyCompiler {
 			this.#setState(subject, direction, choice);
 			return undefined;
 		}
-		const policy = this.#inForce.take(choice.chosen, choice.key, keyOf(endpoint));
+		const policy = yield* this.#inForce.take(choice.chosen, choice.key, keyOf(endpoint));
 		if (policy === undefined) {
 			// Its last whole policies stay; a new Pod stays closed.
 			this.#refused.add(subject);
@@ -340,10 +341,9 @@ export class PolicyCompiler {
 		const blocks = atoms.filter((atom) => atom.kind === "block");
 		yield* this.#groups.add(pods, names);
 		if (blocks.length > 0) {
-			const { changed, within } = this.#blocks.add(blocks);
+			const { changed, within } = yield* this.#blocks.add(blocks);
 			for (const entry of changed) this.#changedBlocks.add(entry);
-			yield;
-			this.#owners.touchWithin(within);
+			yield* this.#owners.touchWithin(within);
 		}
 		const nodes = atoms.filter((atom) => atom.kind === "nodes");
 		this.#nodeSelectors.push(...nodes);
@@ -385,7 +385,7 @@ export class PolicyCompiler {
 		this.#nodeSelectors = all.filter((atom) => atom.kind === "nodes");
 		this.#blocks = new Blocks();
 		this.#changedBlocks.clear();
-		this.#blocks.add(all.filter((atom) => atom.kind === "block"));
+		yield* this.#blocks.add(all.filter((atom) => atom.kind === "block"));
 		const kept = new Set(this.#blocks.entries().map(({ prefix }) => prefix.text));
 		for (const text of this.#prefixes.keys())
 			if (!kept.has(text)) {
@@ -398,6 +398,8 @@ export class PolicyCompiler {
 	}
 
 	#restarted = false;
+	/** Flows of an earlier agent may be there: all of them look again. */
+	#isFirst = true;
 
 	// ------------------------------------------------------------ classes
 
@@ -420,11 +422,11 @@ export class PolicyCompiler {
 			// What covers one of a Node's addresses means all of them.
 			for (const other of owner.addresses) if (!dirty.has(other)) dirty.set(other, owner);
 		}
-		let isRoute = route;
+		let isRoute = route || this.#isFirst;
 		for (const [address, former] of dirty) {
 			yield;
 			const owner = this.#owners.at(address);
-			const cover = this.#blocks.coverAt(parseAddress(address)!);
+			const cover = this.#blocks.coverAt(bytesOf(address));
 			const before = this.#identities.get(address);
 			const now = this.#classOf(address, owner, cover);
 			if (before !== now) {
@@ -432,7 +434,8 @@ export class PolicyCompiler {
 				else this.#identities.set(address, now);
 				this.#write(4, "identities", address, now);
 			}
-			if (isRoute && owner?.node === this.#options.nodeName) continue;
+			// The whole epoch has been raised: every flow looks again.
+			if (isRoute) continue;
 			const plain = this.#coverClass(cover);
 			const fresh = former === undefined && !this.#restarted;
 			const isOther =
@@ -443,7 +446,9 @@ export class PolicyCompiler {
 			if (node === this.#options.nodeName || !this.#nodes.has(node)) isRoute = true;
 			else peers.add(node);
 		}
-		if (this.#restarted) this.#classesAtRestart = this.#inForce.classCount;
+		if (isRoute) peers.clear();
+		if (this.#restarted || this.#isFirst) this.#classesAtRestart = this.#inForce.classCount;
+		this.#isFirst = false;
 		this.#restarted = false;
 		if (this.#identities.size > LIMITS.identities)
 			this.#inForce.problems.add(
@@ -523,4 +528,12 @@ export class PolicyCompiler {
 			problems: [...problems].sort(),
 		};
 	}
+}
+
+const SCRATCH = Buffer.alloc(16);
+
+/** Valid until the next call. */
+function bytesOf(address: string): Uint8Array {
+	writeAddress(SCRATCH, 0, address);
+	return SCRATCH;
 }

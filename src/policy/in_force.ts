@@ -7,6 +7,7 @@
  *     have one of its: all other pairs have the policy's own verdict, of a class that none of its atoms names
  *  4. what nobody uses any more is removed one round later, when no reader can hold it
  */
+import type { Steps } from "../loop/turns.js";
 import { type Atom, Atoms, type NumberedAtom } from "./atoms.js";
 import {
 	CLASS_OVERFLOW,
@@ -147,7 +148,7 @@ export class InForce {
 		});
 
 	/** The policy of a choice, with one more user. Undefined: it is over a limit, which `problems` names. */
-	take(chosen: Chosen, key: string, what: string): Policy | undefined {
+	*take(chosen: Chosen, key: string, what: string): Steps<Policy | undefined> {
 		const known = this.#known(key);
 		if (known !== undefined) return known;
 		const problem = this.#tooMuch(chosen);
@@ -156,7 +157,8 @@ export class InForce {
 			return undefined;
 		}
 		const list = buildRuleList(chosen, { atom: this.numberOf, rule: (name) => this.#ruleId(name) });
-		return this.#make(key, list);
+		yield;
+		return yield* this.#make(key, list);
 	}
 
 	#known(key: string): Policy | undefined {
@@ -206,11 +208,11 @@ export class InForce {
 		return fresh.size;
 	}
 
-	#make(key: string, list: RuleList, isHairpin = false): Policy {
+	*#make(key: string, list: RuleList, isHairpin = false): Steps<Policy> {
 		const forHairpin = isHairpin ? undefined : hairpinList(list);
 		const hairpinKey = `${key} hairpin`;
 		const hairpin =
-			forHairpin && (this.#known(hairpinKey) ?? this.#make(hairpinKey, forHairpin, true));
+			forHairpin && (this.#known(hairpinKey) ?? (yield* this.#make(hairpinKey, forHairpin, true)));
 		const id = this.#policyIds.take()!;
 		for (const rule of list.ruleIds) this.#rules.get(this.#ruleTexts.get(rule)!)!.users++;
 		const nothing = this.#judge(list, { atoms: [], ports: [] }, key);
@@ -231,7 +233,10 @@ export class InForce {
 		if (list.names.size > 0)
 			for (const one of this.#classes.values())
 				if (one.ports.some(({ name }) => list.names.has(name))) concerned.add(one);
-		for (const one of concerned) this.#judgeFor(policy, one);
+		for (const one of concerned) {
+			this.#judgeFor(policy, one);
+			yield;
+		}
 		const entry = { verdict: nothing.verdict, hairpin: hairpin?.id ?? OPEN };
 		this.#write(3, "policies", id, entry);
 		return policy;

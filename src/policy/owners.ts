@@ -6,7 +6,8 @@
 import { podPrefixes } from "../cluster/node_object.js";
 import type { PodObject } from "../cluster/pod_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
-import { formatAddress, parseAddress } from "../tables/address.js";
+import type { Steps } from "../loop/turns.js";
+import { formatAddress, parseAddress, writeAddress } from "../tables/address.js";
 import { firstAddress, makePrefix, type Prefix, PrefixTable } from "../tables/prefix.js";
 import type { Group } from "./groups.js";
 
@@ -93,13 +94,17 @@ export class Owners {
 	}
 
 	/** Every address within one of these prefixes. */
-	touchWithin(prefixes: readonly Prefix[]): void {
+	*touchWithin(prefixes: readonly Prefix[]): Steps<void> {
 		if (prefixes.length === 0) return;
 		const table = new PrefixTable<true>();
-		for (const prefix of prefixes) table.set(prefix, true);
+		for (const prefix of prefixes) {
+			table.set(prefix, true);
+			yield;
+		}
 		for (const { prefix, addresses } of this.#buckets.values()) {
 			if (table.overlapping(prefix) === undefined) continue;
 			for (const address of addresses) this.touch(address);
+			yield;
 		}
 	}
 
@@ -133,9 +138,12 @@ export class Owners {
 	}
 }
 
+const SCRATCH = Buffer.alloc(16);
+
 function bucketKey(address: string): string {
 	if (!address.includes(":")) return address.slice(0, address.lastIndexOf("."));
-	return parseAddress(address)!.toString("latin1", 0, 8);
+	writeAddress(SCRATCH, 0, address);
+	return SCRATCH.toString("latin1", 0, 8);
 }
 
 function better(a: Owner, b: Owner): Owner {
@@ -167,7 +175,7 @@ export function podOwner(
 	addresses: readonly string[] = pod.addresses,
 ): PodOwner {
 	const { uid = "", node, created = 0 } = pod;
-	return { kind: "pod", key, uid, node, addresses: [...new Set(addresses)], created, group };
+	return { kind: "pod", key, uid, node, addresses: distinct(addresses), created, group };
 }
 
 /** The one that a cluster's view of the address was about is not the one that it is about now. */
@@ -175,4 +183,11 @@ export function isAnother(a: Owner | undefined, b: Owner | undefined): boolean {
 	return (
 		a !== undefined && b !== undefined && (a.kind !== b.kind || a.key !== b.key || a.uid !== b.uid)
 	);
+}
+
+/** The same array where it has nothing twice. */
+export function distinct(addresses: readonly string[]): readonly string[] {
+	return addresses.length < 2 || new Set(addresses).size === addresses.length
+		? addresses
+		: [...new Set(addresses)];
 }

@@ -199,7 +199,7 @@ const podOf = (nodes: readonly string[], addresses: readonly string[]): fc.Arbit
 		})
 		.map((pod) => ({
 			...pod,
-			limits: [],
+			...{ limits: [], isReady: true, isTerminating: false },
 			addresses: pod.hostNetwork ? ["192.168.1.2"] : [...new Set(pod.addresses)],
 		}));
 const LOCAL = PODS.slice(0, 6);

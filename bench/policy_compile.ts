@@ -1,0 +1,225 @@
+/**
+ * What compiling network policy costs at the limits of a cluster: 10,000 policies, 100,000 Pods, 5,000 Nodes; and
+ * one change among them. Times are medians and worst pieces between two turns of the event loop.
+ *
+ *   npx tsx bench/policy_compile.ts
+ */
+import type { NetworkPolicyObject } from "../src/cluster/network_policy_object.js";
+import type { PodObject } from "../src/cluster/pod_object.js";
+import type { Selector } from "../src/cluster/selector.js";
+import type { NodeObject } from "../src/cluster/snapshot.js";
+import type { Steps } from "../src/loop/turns.js";
+import { PolicyCompiler, type PolicyKind, type PolicyObjects } from "../src/policy/compiler.js";
+import type { PolicyChanges } from "../src/policy/policy_tables.js";
+import type { LocalEndpoint } from "../src/policy/subjects.js";
+
+const [NODES, PODS, POLICIES, NAMESPACES, LOCAL] = [5000, 100_000, 10_000, 500, 110];
+const HERE = "n0";
+
+const objects: { [K in PolicyKind]: Map<string, PolicyObjects[K]> } = {
+	...{ Node: new Map(), Namespace: new Map(), Pod: new Map(), NetworkPolicy: new Map() },
+	ClusterNetworkPolicy: new Map(),
+};
+const source = {
+	get: <K extends PolicyKind>(kind: K, key: string) =>
+		objects[kind].get(key) as PolicyObjects[K] | undefined,
+};
+
+const is = (key: string, value: string): Selector => [{ key, operator: "In", values: [value] }];
+
+for (let i = 0; i < NODES; i++) {
+	const [a, b] = [i >> 8, i & 255];
+	const internalIPs = [`192.${168 + a}.${b}.1`, `fd01::${i.toString(16)}`];
+	const node: NodeObject = {
+		...{ name: `n${i}`, internalIPs, transportAddresses: internalIPs },
+		podCIDRs: [`10.${a}.${b}.0/24`, `fd00:${i.toString(16)}::/64`],
+	};
+	objects.Node.set(node.name, node);
+}
+/** Twenty Pods are one workload. */
+function pod(i: number, app = `app${(i / 20) | 0}`): PodObject {
+	const workload = (i / 20) | 0;
+	// The first ones are on this Node.
+	const node = i < LOCAL ? 0 : 1 + (i % (NODES - 1));
+	const host = i < LOCAL ? 2 + i : 2 + Math.floor(i / (NODES - 1));
+	const [a, b] = [node >> 8, node & 255];
+	return {
+		...{ namespace: `ns${workload % NAMESPACES}`, name: `p${i}`, uid: `u${i}`, node: `n${node}` },
+		labels: ["app", app, "tier", `t${workload % 4}`],
+		addresses: [`10.${a}.${b}.${host}`, `fd00:${node.toString(16)}::${host.toString(16)}`],
+		...{ hostNetwork: false, ended: false, limits: [], created: 1 },
+		...{ isReady: true, isTerminating: false },
+		ports: [{ name: "http", port: 8080 + (workload % 3), protocol: "TCP" }],
+	};
+}
+for (let i = 0; i < PODS; i++) {
+	const one = pod(i);
+	objects.Pod.set(`${one.namespace}/${one.name}`, one);
+}
+function policy(i: number, port = 80): NetworkPolicyObject {
+	const namespace = `ns${i % NAMESPACES}`;
+	return {
+		...{
+			namespace,
+			name: `np${i}`,
+			pods: i % 3 === 0 ? [] : is("tier", `t${i % 4}`),
+			audit: false,
+		},
+		ingress: [
+			{
+				peers: [{ namespaces: undefined, pods: is("app", `app${i}`) }],
+				ports: [{ protocol: 6, first: port, last: port }],
+			},
+			{
+				peers: [
+					{
+						namespaces: is("kubernetes.io/metadata.name", `ns${(i * 7) % NAMESPACES}`),
+						pods: is("tier", `t${i % 3}`),
+					},
+				],
+				ports: [{ protocol: 6, name: "http" }],
+			},
+		],
+		egress: [
+			{
+				peers: [
+					{
+						block: `172.${16 + (i % 16)}.${(i >> 4) & 255}.0/24`,
+						except: [`172.${16 + (i % 16)}.${(i >> 4) & 255}.8/29`],
+					},
+				],
+				ports: undefined,
+			},
+			{
+				peers: [{ namespaces: [], pods: is("app", `app${i % 50}`) }],
+				ports: [{ protocol: 6, name: "http" }],
+			},
+		],
+	};
+}
+for (let i = 0; i < POLICIES; i++) {
+	const one = policy(i);
+	objects.NetworkPolicy.set(`${one.namespace}/${one.name}`, one);
+}
+const endpoints: LocalEndpoint[] = Array.from({ length: LOCAL }, (_, i) => {
+	const { namespace, name, uid, addresses } = pod(i);
+	return { id: `e${i}`, namespace, name, ...(uid === undefined ? {} : { uid }), addresses };
+});
+
+/** Time in all, of the process's CPUs too (other work on the machine counts in the first), and the longest piece. */
+function run(steps: Steps<PolicyChanges>) {
+	const began = performance.now();
+	const used = process.cpuUsage();
+	let [last, worst] = [began, 0];
+	let sliceBegan = began;
+	for (;;) {
+		const { done, value } = steps.next();
+		last = performance.now();
+		if (done === true || last - sliceBegan >= 3) {
+			worst = Math.max(worst, last - sliceBegan);
+			sliceBegan = performance.now();
+		}
+		if (done === true) {
+			const { user, system } = process.cpuUsage(used);
+			return { ms: last - began, cpu: (user + system) / 1000, worst, changes: value };
+		}
+	}
+}
+
+function report(what: string, { ms, cpu, worst, changes }: ReturnType<typeof run>): void {
+	const by = new Map<string, number>();
+	for (const { table } of changes.writes) by.set(table, (by.get(table) ?? 0) + 1);
+	const writes = [...by].map(([table, count]) => `${table} ${count}`).join(", ");
+	console.log(
+		`${what}: ${ms.toFixed(2)} ms (CPU ${cpu.toFixed(2)}), longest piece ${worst.toFixed(1)} ms; writes: ${writes || "none"}; ${changes.problems.join("; ")}`,
+	);
+}
+
+function memory(): number {
+	globalThis.gc?.();
+	globalThis.gc?.();
+	return process.memoryUsage().heapUsed / 2 ** 20;
+}
+
+const before = memory();
+const compiler = new PolicyCompiler({ source, nodeName: HERE, unknownPods: "closed" });
+const all = Object.fromEntries(Object.entries(objects).map(([kind, map]) => [kind, map.keys()]));
+report("all", run(compiler.update({ changed: all, endpoints })));
+console.log(`heap of the compiler without its tables: ${(memory() - before).toFixed(1)} MB`);
+
+function median(what: string, times: number, each: (i: number) => ReturnType<typeof run>): void {
+	const runs = Array.from({ length: times }, (_, i) => each(i)).sort((a, b) => a.ms - b.ms);
+	report(`${what}, median of ${times}`, runs[times >> 1]!);
+	report(`${what}, worst`, runs.at(-1)!);
+}
+function change<K extends PolicyKind>(kind: K, key: string, object: PolicyObjects[K] | undefined) {
+	if (object === undefined) objects[kind].delete(key);
+	else objects[kind].set(key, object);
+	return run(compiler.update({ changed: { [kind]: [key] } }));
+}
+const keyOf = ({ namespace, name }: { namespace: string; name: string }) => `${namespace}/${name}`;
+median("a remote Pod gets other labels", 500, (i) => {
+	const one = pod(5000 + i, "app7");
+	return change("Pod", keyOf(one), one);
+});
+median("a remote Pod comes and goes", 500, (i) => {
+	const one = { ...pod(6000 + (i >> 1)), name: `new${i >> 1}`, addresses: [`10.100.1.${i >> 2}`] };
+	return change("Pod", keyOf(one), i % 2 === 0 ? one : undefined);
+});
+median("a policy in force changes its ports", 50, (i) => {
+	const one = policy(i % 5, 90 + i);
+	return change("NetworkPolicy", keyOf(one), one);
+});
+median("a policy elsewhere changes", 200, (i) => {
+	const one = policy(400 + i, 90);
+	return change("NetworkPolicy", keyOf(one), one);
+});
+median("a policy comes with a block of its own", 50, (i) => {
+	const one: NetworkPolicyObject = {
+		...{ namespace: "ns1", name: `block${i}`, pods: [], ingress: undefined, audit: false },
+		egress: [{ peers: [{ block: `100.64.${i}.0/24`, except: [] }], ports: undefined }],
+	};
+	return change("NetworkPolicy", keyOf(one), one);
+});
+median("a policy comes with a selector over all namespaces", 20, (i) => {
+	const one: NetworkPolicyObject = {
+		...{ namespace: "ns1", name: `select${i}`, pods: [], egress: undefined, audit: false },
+		ingress: [
+			{
+				peers: [{ namespaces: [], pods: is("tier", `t${i % 4}`) }],
+				ports: [{ protocol: 6, first: 1000 + i, last: 1000 + i }],
+			},
+		],
+	};
+	return change("NetworkPolicy", keyOf(one), one);
+});
+{
+	const one: NetworkPolicyObject = {
+		...{ namespace: "ns1", name: "prefixes", pods: [], ingress: undefined, audit: false },
+		egress: [
+			{
+				peers: Array.from({ length: 6000 }, (_, i) => ({
+					block: `101.${i >> 8}.${i & 255}.0/24`,
+					except: [],
+				})),
+				ports: undefined,
+			},
+		],
+	};
+	report("a policy comes with 6,000 blocks", change("NetworkPolicy", keyOf(one), one));
+	const every: NetworkPolicyObject = {
+		...{ namespace: "ns1", name: "every", pods: [], ingress: undefined, audit: false },
+		egress: [{ peers: [{ block: "0.0.0.0/0", except: ["10.0.0.0/8"] }], ports: undefined }],
+	};
+	report("a policy comes with 0.0.0.0/0", change("NetworkPolicy", keyOf(every), every));
+	const name = "ns2";
+	report(
+		"a Namespace gets another label",
+		change("Namespace", name, {
+			name,
+			labels: ["kubernetes.io/metadata.name", name, "team", "a"],
+			audit: false,
+		}),
+	);
+	report("nothing", run(compiler.update({ changed: {} })));
+}
