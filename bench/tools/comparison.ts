@@ -1,4 +1,5 @@
 /** Compares several ways: every round measures each of them once, in changing order. */
+import { setTimeout as delay } from "node:timers/promises";
 import type { Pktgen, Run, Stream } from "./pktgen.js";
 import { ratios, type Spread, shownSpread, spread } from "./statistics.js";
 
@@ -11,11 +12,14 @@ export class Comparison {
 	private readonly pktgen: Pktgen;
 	private readonly rounds: number;
 	private readonly frames: number;
+	private readonly pauseMs: number;
 
-	constructor(pktgen: Pktgen, rounds: number, frames: number) {
+	/** @param pauseMs before each round, in which flows of the one before may expire. */
+	constructor(pktgen: Pktgen, rounds: number, frames: number, pauseMs = 0) {
 		this.pktgen = pktgen;
 		this.rounds = rounds;
 		this.frames = frames;
+		this.pauseMs = pauseMs;
 	}
 
 	add(name: string, stream: Stream): void {
@@ -30,6 +34,7 @@ export class Comparison {
 	async run(): Promise<void> {
 		const all = [...this.streams];
 		for (let round = 0; round < this.rounds; round++) {
+			if (this.pauseMs > 0) await delay(this.pauseMs);
 			for (const [name, stream] of round % 2 === 0 ? all : all.toReversed()) {
 				await this.pktgen.run(stream, this.warmUp(stream));
 				this.runs.get(name)?.push(await this.pktgen.run(stream, this.frames));

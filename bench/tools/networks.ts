@@ -9,7 +9,7 @@ import { plainNetwork } from "../../test/tools/plain_network.js";
 import { atEnd } from "./cleanup.js";
 import { ETHERNET, geneveHeaders, macBytes } from "./frame.js";
 import { benchObject, link, type Pktgen, setTc, setXdp } from "./pktgen.js";
-import { CLUSTER_IP, SERVICE_PORT, servicePlans, TARGET } from "./service_plan.js";
+import { BACKEND, CLUSTER_IP, SERVICE_PORT, servicePlans, TARGET } from "./service_plan.js";
 import { iptablesRules, nftRules } from "./service_rules.js";
 
 /** Kernel forwarding with a route for each peer, without encapsulation. */
@@ -239,7 +239,7 @@ export function bareDnat(pktgen: Pktgen, { tunnel }: { tunnel: boolean }): PodNe
 			}
 			const service = {
 				service_ipv4: ipv4Number(CLUSTER_IP),
-				endpoint_ipv4: ipv4Number("10.244.2.2"),
+				endpoint_ipv4: ipv4Number(BACKEND),
 				service_ports: portPair(SERVICE_PORT),
 				endpoint_ports: portPair(TARGET),
 			};
@@ -266,7 +266,7 @@ export function kubeProxyRules(
 		...plainNetwork,
 		async start(lab) {
 			await plainNetwork.start(lab);
-			const plans = servicePlans(count, "10.244.2.2");
+			const plans = servicePlans(count, BACKEND);
 			const [node] = lab.topology.nodes;
 			const input = rules === "nft" ? nftRules(plans, addressOf(node!, 4)) : iptablesRules(plans);
 			const command = rules === "nft" ? ["nft", "-f", "-"] : [`${rules}-restore`];

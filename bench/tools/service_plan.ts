@@ -3,6 +3,8 @@
  * it, with ten endpoints each, that nobody uses. Pure.
  */
 
+import type { Settings } from "./site.js";
+
 export interface ServicePlan {
 	name: string;
 	clusterIP: string;
@@ -28,6 +30,8 @@ export const SERVICE_PORT = { tcp: 80, udp: 53 } as const;
 export const NODE_PORT = { tcp: 30_080, udp: 30_053 } as const;
 export const SERVICE_CIDR = "10.96.0.0/12";
 export const ENDPOINTS = 10;
+/** pod2's address. */
+export const BACKEND = "10.244.2.2";
 
 /** @param count All Services. The measured one stands in the middle. */
 export function servicePlans(count: number, backend: string): ServicePlan[] {
@@ -58,6 +62,41 @@ function other(i: number): ServicePlan {
 /** Endpoints that are nobody, outside the cluster. */
 export function otherEndpoint(n: number): string {
 	return `10.${200 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
+}
+
+/** A Fairway that serves them. */
+export function withServices(settings: Settings): Settings {
+	return { ...settings, serviceCIDRs: [SERVICE_CIDR], fairwayProxy: { enable: true } };
+}
+
+/** The file whose change adds or removes an endpoint of the measured Service. */
+export const MEASURED_SLICE = "measured-slice.json";
+const OBJECTS_A_FILE = 2000;
+
+/** A lab's manifests, by file name: so many Services, and one without endpoints. */
+export function serviceManifests(count: number): Record<string, object[]> {
+	const plans = servicePlans(count, BACKEND);
+	const measured = plans.find(({ name }) => name === "measured")!;
+	const empty: ServicePlan = { ...measured, name: "empty", clusterIP: EMPTY_CLUSTER_IP };
+	const ports = empty.ports.map(({ nodePort: _, ...port }) => port);
+	const objects = serviceObjects([
+		...plans.filter((plan) => plan !== measured),
+		{ ...measured, endpoints: [] },
+		{ ...empty, ports, endpoints: [] },
+	]);
+	const files: Record<string, object[]> = { [MEASURED_SLICE]: [measuredSlice(1)] };
+	for (let i = 0; i < objects.length; i += OBJECTS_A_FILE) {
+		const items = objects.slice(i, i + OBJECTS_A_FILE);
+		files[`services-${i / OBJECTS_A_FILE}.json`] = [{ apiVersion: "v1", kind: "List", items }];
+	}
+	return files;
+}
+
+/** The measured Service's EndpointSlice: pod2, and beside it endpoints that are nobody. */
+export function measuredSlice(endpoints: number): object {
+	const ports = servicePlans(1, BACKEND)[0]!.ports;
+	const more = Array.from({ length: endpoints - 1 }, (_, n) => otherEndpoint(0xffff - n));
+	return sliceObject({ name: "measured", ports, endpoints: [BACKEND, ...more] });
 }
 
 /** Service and EndpointSlice of each. A Service without endpoints has no slice. */
