@@ -35,8 +35,11 @@ static __always_inline struct flow_match flow_established(const struct headers *
 
 	if (!flow)
 		return match;
-	/* What was said of an end is taken back. */
-	marks = flow_fin(match.direction) | flow_reset(match.direction);
+	/* What was said of an end is taken back: of a reset by anything, of a FIN by data. The last
+	 * acknowledgements of a connection take back nothing. */
+	marks = flow_reset(match.direction);
+	if (headers->length > headers->before_payload)
+		marks |= flow_fin(match.direction);
 	if (!flow_current(flow, epoch) || flow_expired(flow, node, now) || flow->flags & marks ||
 	    (match.direction == FLOW_REPLY && !(flow->flags & FLOW_REPLIED)))
 		match.flow = NULL;

@@ -61,13 +61,13 @@ stage int unpublish(__u32 slot, __u32 generation)
 	return 0;
 }
 
-/* Another flow may have a place in this pair of slots, or has it no longer. */
-static __always_inline void pair_count(__u32 slot, int flows)
+/* A flow is no longer at home in this slot. */
+static __always_inline void pair_leave(__u32 slot)
 {
 	struct flow_pair *pair = pair_of(slot);
 
 	if (pair)
-		add_ordered(&pair->at_home, flows);
+		add_ordered(&pair->at_home, -1);
 }
 
 /* ------------------------------------------------------------ 2: slot */
@@ -106,7 +106,7 @@ stage __u32 flow_take(__u32 slot, __u32 claim)
 		unpublish(slot, claim_generation(claim));
 	}
 	if (at_home) {
-		pair_count(slot, -1);
+		pair_leave(slot);
 	} else {
 		flow_tuple(&work->removed, flow, FLOW_ORIGINAL);
 		unpublish(slot, claim_generation(claim));
@@ -392,7 +392,13 @@ static __always_inline void flow_tuples(struct work *work)
  * plain answers, which has the same home, is another flow's. */
 static __always_inline bool flow_settle(struct work *work, const struct node_config *node)
 {
-	pair_count(work->search.found, 1);
+	struct flow_pair *pair = pair_of(work->search.found);
+
+	if (!pair)
+		return false;
+	/* As a rule there is nobody else. */
+	if (!add_ordered(&pair->at_home, 1) && !read_once(pair->indexed))
+		return true;
 	return tuple_free(work, &work->packet.key, node) &&
 	       (flow_translates(&work->flow) || tuple_free(work, &work->reply, node));
 }
@@ -440,7 +446,7 @@ static __always_inline void flow_abandon(struct work *work)
 	if (!flow)
 		return;
 	if (work->flow.flags & FLOW_AT_HOME) {
-		pair_count(slot, -1);
+		pair_leave(slot);
 	} else {
 		work->removed = work->packet.key;
 		unpublish(slot, claim_generation(taken));
