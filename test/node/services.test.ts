@@ -105,6 +105,7 @@ t.test("Services", async (t) => {
 	] as const) {
 		const { trafficEncapMode = "hybrid" } = change as { trafficEncapMode?: string };
 		t.test(`${trafficEncapMode} ${"tunnelType" in change ? change.tunnelType : ""}`, async (t) => {
+			await lab.underlay.setRouterKnowsPods(trafficEncapMode === "noEncap");
 			await cluster.configure({ ...SERVICE_SETTINGS, ...change });
 			for (const family of FAMILIES) {
 				const node = lab.address("node1", family);

@@ -2,10 +2,14 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
+import type { PortSpec } from "../../src/compile/services/claims.js";
 import { Indexes } from "../../src/compile/services/indexes.js";
 import { arrange } from "../../src/compile/services/members.js";
+import { noServiceChanges, Ports } from "../../src/compile/services/ports.js";
 import { Runs, runSize } from "../../src/compile/services/runs.js";
+import { atOnce } from "../../src/loop/turns.js";
 import { DenseMap } from "../../src/tables/dense_map.js";
+import { BackendState, Limit } from "../../src/tables/generated.js";
 
 t.test("runs never overlap, and room that is given back is there again", async () => {
 	const order = fc.oneof(
@@ -105,4 +109,38 @@ t.test("a dense map is a Map in the order of its keys", async () => {
 			assert.deepEqual([dense.size, ...dense], [0]);
 		}),
 	);
+});
+
+const specOf = (n: number): PortSpec => ({
+	...{ id: `default/s${n}  6 4`, name: "", family: 4, protocol: 6, port: 80, nodePort: 0 },
+	...{ affinity: 0, flags: 0, ranges: [] },
+});
+
+t.test("a full table is said by name, and who is served stays so", async (t) => {
+	const ports = new Ports();
+	const changes = noServiceChanges();
+	const options = { keeps: false, now: 0, changes };
+	const first = ports.add(specOf(0))!;
+	const wanted = (count: number, from = 0) =>
+		Array.from({ length: count }, (_, n) => ({
+			address: `10.${(n + from) >> 16}.${((n + from) >> 8) & 255}.${(n + from) & 255}`,
+			port: 80,
+			state: BackendState.SERVES | BackendState.IN_CLUSTER_SET,
+		}));
+	t.same(ports.update(first, wanted(2), options), []);
+	const second = ports.add(specOf(1))!;
+	t.same(ports.update(second, wanted(Limit.BACKENDS_MAX), options), ["backends"]);
+	t.same(first.cluster.members.length, 2, "the other one has what it had");
+	t.equal(second.backends.length, Limit.BACKENDS_MAX - 3, "and all that there is room for");
+	t.same(ports.update(second, wanted(5), options), [], "what is gone makes room");
+	t.ok(ports.takeHasRoom());
+	let added = 2;
+	while (ports.add(specOf(added)) !== undefined) added++;
+	t.equal(added, Limit.SERVICES_MAX - 1);
+	t.equal(ports.add(specOf(Limit.SERVICES_MAX)), undefined);
+	ports.remove(second, changes, 0);
+	t.equal(ports.add(specOf(Limit.SERVICES_MAX)), undefined, "the kernel may still lead there");
+	ports.applied();
+	t.equal(ports.add(specOf(Limit.SERVICES_MAX))?.index, second.index);
+	atOnce(ports.settle(changes, 0));
 });
