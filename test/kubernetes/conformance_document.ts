@@ -11,8 +11,8 @@ const file = join(root, "docs/CONFORMANCE.md");
 const head = `# Conformance
 
 Upstream's end-to-end specs (Kubernetes 1.37.2, \`test/e2e/network\`) on a cluster of three Nodes in two subnets, dual
-stack, installed by \`kubectl apply -f deploy/fairway.yaml\`; Services by Fairway alone, or by kube-proxy (nftables)
-beside it. Written by \`npm run test:cluster\`; the lists of specs are in
+stack, installed by \`kubectl apply -f deploy/fairway.yaml\`; Services by Fairway alone
+(\`fairwayProxy.externalIPs\` is on), or by kube-proxy (nftables) beside it. Written by \`npm run test:cluster\`; the lists of specs are in
 [test/kubernetes/suites](../test/kubernetes/suites). \`plain\` is the same cluster with the reference plugins ptp and
 portmap: the measure of what can pass on it.
 

@@ -35,7 +35,8 @@ export async function startNetwork(
 
 /** What the agents need to know of who serves Services. */
 const settings = {
-	fairway: {},
+	// Off by default, and a spec of Services asks for it.
+	fairway: { fairwayProxy: { externalIPs: true } },
 	"kube-proxy": { fairwayProxy: { enable: false } },
 } as const satisfies Record<ServiceProxy, object>;
 
