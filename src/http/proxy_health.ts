@@ -91,10 +91,12 @@ export function answerJson(
 	headers: Readonly<Record<string, string>> = {},
 	indent?: string,
 ): void {
+	const text = JSON.stringify(body, undefined, indent);
 	response.writeHead(status, {
 		"content-type": "application/json",
+		"content-length": Buffer.byteLength(text),
 		"x-content-type-options": "nosniff",
 		...headers,
 	});
-	response.end(JSON.stringify(body, undefined, indent));
+	response.end(text);
 }

@@ -216,23 +216,29 @@ function deviceOf(ifindex: number, context: ExplainContext): string | null {
 }
 
 function stepsOf(
-	{ named }: Question,
+	question: Question,
 	origin: Origin,
-	{ steps }: Decision,
+	{ steps, service }: Decision,
 	context: ExplainContext,
 ): ExplainAnswer["steps"] {
+	const named = service && context.servicePort(service);
 	const inWords = (text: string) =>
 		text
 			.replace(
 				/\binterface (\d+)/g,
 				(_, index) => deviceOf(Number(index), context) ?? "no interface",
 			)
+			.replace(/\bservice (\d+)\b/g, (all, index) => {
+				if (named === undefined || Number(index) !== service?.index) return all;
+				const { namespace, name } = named.service;
+				return `Service ${namespace}/${name}`;
+			})
 			.replace(/\bpeer (\d+)/g, (all, id) => {
 				const peer = context.peer(Number(id) * 2) ?? context.peer(Number(id) * 2 + 1);
 				return peer === undefined ? all : `peer ${peer.node}`;
 			});
 	return [
-		...named.map((text) => ({ stage: "name", text })),
+		...question.named.map((text) => ({ stage: "name", text })),
 		{ stage: "source", text: origin.why },
 		// The first step says so.
 		...steps

@@ -121,6 +121,10 @@ t.test("a Service: which it is, its endpoints, and what becomes of the packet", 
 			],
 			reason: "One of 2 endpoints, by the path local or geneve.",
 		});
+		t.match(
+			self.steps.find(({ stage }) => stage === "service")?.text,
+			/is the cluster IP of Service default\/self$/,
+		);
 		t.match(ask("empty"), {
 			...{ service: { name: "empty", set: { used: 0, of: 0 } }, backend: null, backends: [] },
 			...{ drop: "service_no_endpoints", snat: null, device: null },
@@ -148,6 +152,11 @@ t.test("a Service: which it is, its endpoints, and what becomes of the packet", 
 		t.match(ask("policy", { source }), {
 			...{ hook: "from_host", path: "local", service: { name: "policy" } },
 			backend: { address: world.podB[family] },
+		});
+		const outside = { source: world.outside[family], destination: world.nodeAddress[family] };
+		t.match(ask("policy", { ...outside, destinationPort: 30000 + 14 }), {
+			...{ hook: "from_wire", path: "local", service: { name: "policy", set: { name: "local" } } },
+			backend: { address: world.podB[family], path: "local" },
 		});
 		t.match(ask("self", { destination: world.podB[family] }), {
 			...{ service: null, backend: null, backends: [] },
