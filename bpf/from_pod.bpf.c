@@ -151,11 +151,55 @@ stage int pod_limits(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
+/* 9. The new flow, in work.flow. */
+stage int pod_begin(const struct node_config *node)
+{
+	struct work *work = work_space();
+	const struct endpoint *sender;
+	struct departure *departure;
+
+	if (!node || !work)
+		return -1;
+	departure = &work->departure;
+	sender = departure_sender(departure);
+	flow_begin(work, &work->packet, &work->target, departure->now);
+	service_begin(work);
+	route_remember(&work->flow, &departure->route, work->packet.family, sender, FLOW_ORIGINAL,
+		       departure->epoch);
+	if (departure->receiver.ifindex && sender)
+		pods_remember(&work->flow, sender, &departure->receiver, FLOW_ORIGINAL);
+	if (departure->route.kind == ROUTE_OUTSIDE)
+		gateway_remember(&work->flow, FLOW_REPLY, &work->remote.way, node, departure->now);
+	work->track.direction = FLOW_ORIGINAL;
+	return 0;
+}
+
+/* 9. The flow keeps the Pod's port, unless the answers' tuple is that of a translated flow: by a Service the Pod
+ * speaks from this port to this very endpoint already, and the answers to both would be that flow's. */
+static __always_inline bool pod_start(struct __sk_buff *ctx, struct work *work,
+				      const struct node_config *node)
+{
+	__u16 endpoint = work->departure.sender.index;
+	int slot = flow_create(node, endpoint);
+	bool meets;
+
+	if (slot == FLOW_REPLY_TAKEN) {
+		meets = flow_lookup(&work->reply, node, work->departure.now) &&
+			flow_translates(&work->flow);
+		work->track.known = 0;
+		if (!pod_begin(node) && meets)
+			slot = snat_create(ctx, &work->packet, node, &work->packet.key.source,
+					   endpoint);
+	}
+	if (slot < 0)
+		count_event(EVENT_UNTRACKED);
+	return slot >= 0;
+}
+
 /* 9 */
 stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
-	const struct endpoint *sender;
 	const struct address *source;
 	struct departure *departure;
 	struct packet *packet;
@@ -185,21 +229,13 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 			port_renew(ctx);
 		return UNDECIDED;
 	}
-	sender = departure_sender(departure);
-	flow_begin(work, packet, &work->target, departure->now);
-	service_begin(work);
-	route_remember(&work->flow, &departure->route, packet->family, sender, FLOW_ORIGINAL,
-		       departure->epoch);
-	if (departure->receiver.ifindex && sender)
-		pods_remember(&work->flow, sender, &departure->receiver, FLOW_ORIGINAL);
-	if (departure->route.kind == ROUTE_OUTSIDE)
-		gateway_remember(&work->flow, FLOW_REPLY, &work->remote.way, node, departure->now);
-	track->direction = FLOW_ORIGINAL;
+	if (pod_begin(node))
+		return discard();
 	source = departure->hairpin	 ? gateway_address(node, packet->family)
 		 : departure->wants_snat ? remote_source(work, node)
 					 : NULL;
 	if (!source && !work->choice.service) {
-		track->known = flow_start(node, departure->sender.index);
+		track->known = pod_start(ctx, work, node);
 		target_find();
 		return UNDECIDED;
 	}

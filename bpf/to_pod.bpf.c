@@ -36,7 +36,8 @@ static __always_inline int answer(struct __sk_buff *ctx, struct work *work, __u6
 
 	if (!track->related)
 		flow_keep(&work->packet, now);
-	if (track->direction != FLOW_REPLY || !flow_backend(&work->flow) || !target_find())
+	if (track->direction != FLOW_REPLY ||
+	    (!flow_backend(&work->flow) && flow_takes_address(&work->flow)) || !target_find())
 		return pass(&work->verdict);
 	if (related_rewrite(ctx) || rewrite(ctx, &work->packet, &work->target, 0))
 		return dropped(&work->verdict, DROP_REWRITE_FAILED);

@@ -99,7 +99,8 @@ static __always_inline int pod_to_node(struct __sk_buff *ctx, const struct node_
 
 	if (!work)
 		return discard();
-	if (!work->track.translated || !flow_backend(&work->flow))
+	if (!work->track.translated ||
+	    (!flow_backend(&work->flow) && flow_takes_address(&work->flow)))
 		return pass(&work->verdict);
 	if (related_rewrite(ctx) || rewrite(ctx, &work->packet, target_of(work), 0))
 		return dropped(&work->verdict, DROP_REWRITE_FAILED);

@@ -63,6 +63,13 @@ export function isTranslated(flow: Flow): boolean {
 	return (flow.flags & (FlowFlag.SNAT | FlowFlag.DNAT)) !== 0;
 }
 
+/** Its source gets another address, not only another port. */
+export function takesAddress(flow: Flow): boolean {
+	return (
+		(flow.flags & FlowFlag.SNAT) !== 0 && replyKey(flow).destination !== originalKey(flow).source
+	);
+}
+
 /** It began in the Node's own stack, which may have translated it: answers go back there. */
 export function answersStack(entry: FlowEntry | undefined): boolean {
 	return (

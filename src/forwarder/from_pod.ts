@@ -27,7 +27,7 @@ import {
 	wayToPeer,
 	wayToPod,
 } from "./emit.js";
-import { answersStack, isTranslated, lookUp } from "./flow.js";
+import { answersStack, isTranslated, lookUp, takesAddress } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import {
 	checkNeighbourDiscovery,
@@ -121,8 +121,8 @@ export function fromPod(draft: Draft): Decision {
 	if (way !== undefined && "action" in way) return way;
 	if (way === undefined) {
 		if (isForStack || served === undefined) {
-			track(draft, packet, known, isForStack ? undefined : route);
-			return toNode(draft, packet, known, route, isForStack);
+			const flow = track(draft, packet, known, isForStack ? undefined : route);
+			return toNode(draft, packet, flow, route, isForStack);
 		}
 		const begun = trackTranslated(draft, packet, { address: undefined, choice: served, route });
 		return "action" in begun ? begun : toNode(draft, packet, begun, route, false);
@@ -210,7 +210,11 @@ function toNode(
 	isForStack: boolean,
 ): Decision {
 	const { destination } = packet.key;
-	if (flow !== undefined && isTranslated(flow.flow) && backendIdOf(flow.flow) !== 0) {
+	if (
+		flow !== undefined &&
+		isTranslated(flow.flow) &&
+		(backendIdOf(flow.flow) !== 0 || !takesAddress(flow.flow))
+	) {
 		const rewritten = translated(draft, packet, flow);
 		// The kernel expects what comes from a Service's address by fairway0.
 		if (flow.direction === FlowDirection.REPLY) return intoHost(draft, rewritten);

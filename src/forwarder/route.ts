@@ -4,14 +4,13 @@
  */
 import {
 	type Flow,
-	FlowFlag,
 	Limit,
 	type NodeConfig,
 	type Route,
 	RouteFlag,
 	RouteKind,
 } from "../tables/generated.js";
-import { originalKey, replyKey } from "./flow.js";
+import { originalKey, replyKey, takesAddress } from "./flow.js";
 import type { Packet } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -44,8 +43,7 @@ export function routeOfRemote(
  * only its port is translated, the address is the client's own. */
 export function isAddressLost(flow: Flow, node: NodeConfig, tables: TableReader): boolean {
 	return (
-		(flow.flags & FlowFlag.SNAT) !== 0 &&
-		replyKey(flow).destination !== originalKey(flow).source &&
+		takesAddress(flow) &&
 		flow.routeEpoch !== node.routeEpoch &&
 		routeOf(replyKey(flow).destination, tables).kind !== RouteKind.HOST
 	);

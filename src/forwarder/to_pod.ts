@@ -5,7 +5,7 @@
 import { FlowDirection, FlowFlag, FragmentOwner, Limit, RouteKind } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { isExpired, lookUp, reverse } from "./flow.js";
+import { isExpired, lookUp, reverse, takesAddress } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import type { Packet } from "./packet.js";
 import { isLinkLocal, isMulticast } from "./route.js";
@@ -37,7 +37,8 @@ export function toPod(draft: Draft): Decision {
 	}
 	track(draft, packet, known);
 	// What from_pod has given this Node as a backend is answered from the Service's address.
-	if (known.direction === FlowDirection.REPLY && backendIdOf(known.flow) !== 0)
+	const isOurs = backendIdOf(known.flow) !== 0 || !takesAddress(known.flow);
+	if (known.direction === FlowDirection.REPLY && isOurs)
 		decision.packet = translated(draft, packet, known).frame;
 	return draft.pass(WHY);
 }

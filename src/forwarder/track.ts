@@ -8,6 +8,7 @@ import {
 	FlowDirection,
 	FlowFlag,
 	type FlowKey,
+	Hook,
 	type Route,
 } from "../tables/generated.js";
 import type { Decision, ServiceChoice } from "./decision.js";
@@ -57,18 +58,29 @@ export function track(
 	return { ...known, flow };
 }
 
-/** Starts a flow without translation. */
+/** Starts a flow without translation, but of its port where a Service's flow has the answers' tuple. */
 function start(
 	draft: Draft,
 	packet: Packet,
 	{ route, gateway, flags }: { route: Route; gateway: Way["gateway"]; flags: number },
 ): FlowEntry | undefined {
 	const { node, now, tables } = draft;
-	const isFree = !isTaken(reverse(packet.key), draft.decision.ended, tables, node, now);
+	const { ended } = draft.decision;
+	const answer = reverse(packet.key);
+	const isFree = !isTaken(answer, ended, tables, node, now);
+	// By a Service, the Pod speaks from this port to this very endpoint already.
+	const meetsService =
+		!isFree && draft.hook === Hook.FROM_POD && isTranslated(tables.flow(answer)!.flow);
 	const { source, destination } = packet.key;
-	const created = create(packet, endpointOf(source, destination, tables), now);
-	const flow = { ...created, flags: created.flags | flags };
-	const entry = isFree ? begin(draft, flow, route, gateway) : undefined;
+	const endpoint = endpointOf(source, destination, tables);
+	const how = { target: packet.key, address: undefined, endpoint, ended };
+	const created = meetsService
+		? createTranslated(packet, how, tables, node, now)
+		: isFree && { flow: create(packet, endpoint, now) };
+	const entry =
+		created && "flow" in created
+			? begin(draft, { ...created.flow, flags: created.flow.flags | flags }, route, gateway)
+			: undefined;
 	if (entry === undefined) draft.event(EventCounter.UNTRACKED);
 	return entry;
 }

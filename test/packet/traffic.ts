@@ -24,11 +24,13 @@ import {
 	tunnelled,
 } from "./random_packets.js";
 import { RandomProbes } from "./random_probes.js";
-import { servicePorts } from "./services.js";
+import { servicePorts, TARGET_PORT } from "./services.js";
 import * as world from "./world.js";
 
 type Family = 4 | 6;
 type Place = "pod" | "peer" | "outside" | "node" | "service";
+/** Past a Service, with the ports that its clients have. */
+type Target = Place | "endpoint";
 
 interface Party {
 	place: Place;
@@ -128,7 +130,7 @@ export class Traffic {
 
 	#pair(family: Family): [Party, Party] {
 		const random = this.#random;
-		const parties: Record<Place, () => Party> = {
+		const parties: Record<Target, () => Party> = {
 			pod: () => {
 				const pod = random.pick([world.podA, world.podB]);
 				return { place: "pod", address: pod[family], pod };
@@ -143,8 +145,11 @@ export class Traffic {
 				address: random.pick([world.gateway[family], world.nodeAddress[family]]),
 			}),
 			service: () => this.#service(family),
+			endpoint: () => this.#endpoint(family),
 		};
-		const kinds: [Place, Place][] = [
+		const kinds: [Place, Target][] = [
+			["pod", "endpoint"],
+			["pod", "endpoint"],
 			["pod", "outside"],
 			["pod", "outside"],
 			["pod", "outside"],
@@ -194,6 +199,15 @@ export class Traffic {
 		const isRight = random.chance(0.9);
 		const service = { protocol, port: isRight ? frontend.port : random.between(1, 65535) };
 		return { place: "service", address: frontend.address, service };
+	}
+
+	/** One of a Service's endpoints itself. */
+	#endpoint(family: Family): Party {
+		const random = this.#random;
+		const twins = servicePorts().filter((one) => one.name === "twin" && one.family === family);
+		const { backends, protocol } = random.pick(twins);
+		const { address } = random.pick(backends);
+		return { ...this.#holder(address, family), service: { protocol, port: TARGET_PORT } };
 	}
 
 	/** Who has this address: a Service's packets are answered by its backend. */
