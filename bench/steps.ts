@@ -219,6 +219,7 @@ async function open(name: string, first?: BpfObject): Promise<BpfObject> {
 	const object = BpfObject.open(await benchObject(name));
 	object.setMaxEntries(maps.flows.name, FLOW_SLOTS);
 	object.setMaxEntries(maps.flowIndex.name, FLOW_SLOTS * 2);
+	object.setMaxEntries(maps.flowHints.name, FLOW_SLOTS / 2);
 	const values = { flow_slots: knobs.flowSlots.encode(FLOW_SLOTS), veth_wire: Buffer.from([1]) };
 	for (const [knob, value] of Object.entries(values))
 		object.setReadOnlyData(object.readOnlyVariables[knob]!.offset, value);

@@ -175,10 +175,12 @@ int fill(struct __sk_buff *ctx)
 	struct endpoint pod = { .ifindex = ctx->ifindex };
 	struct headers headers = {};
 	struct packet packet = {};
+	struct flow_ref ref = {};
 	const struct node_config *node;
 	struct bench *state = bench_state();
 	struct work *work = work_start();
 	__u32 hash;
+	int slot;
 
 	node = look(ctx, &headers, &hash);
 	if (!node || !state || !work)
@@ -190,7 +192,13 @@ int fill(struct __sk_buff *ctx)
 	route_remember(&work->flow, &route, 4, &pod, FLOW_ORIGINAL, route_epoch(node));
 	work->flow.state = FLOW_UDP_ESTABLISHED;
 	work->flow.flags |= FLOW_REPLIED;
-	return flow_create(node, 0) < 0 ? FAILED : OUT_START;
+	slot = flow_create(node, 0);
+	if (slot < 0)
+		return FAILED;
+	/* For look_index: most tuples need no entry. */
+	ref.slot = slot;
+	bpf_map_update_elem(&flow_index, &packet.key, &ref, BPF_ANY);
+	return OUT_START;
 }
 
 /* Counts where flows are found. */

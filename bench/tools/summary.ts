@@ -4,29 +4,12 @@
  * A floor shows the least that a machine allows: what the kernel, or a program without look-ups,
  * takes for the same work in the same rounds.
  */
+import type { Claim } from "./claim.js";
+import { cpuPerByte, cpuPerOne, type Field, gigabits, Numbers } from "./numbers.js";
 import type { Result } from "./recorded.js";
 import type { Table } from "./report.js";
-import { ratios, type Spread, shownSpread, spread } from "./statistics.js";
-
-interface Claim {
-	scenario: string;
-	/** What the numbers are multiples of, or their unit. */
-	of: string;
-	limit: number | undefined;
-	/** More is better. */
-	atLeast?: boolean;
-	/** By name; all of them have to meet the limit. */
-	measured: Record<string, Spread | undefined>;
-	floors?: Record<string, Spread | undefined>;
-	digits?: number;
-}
-
-type Sample = Record<string, number>;
-type Field = (sample: Sample) => number;
-
-const gigabits: Field = ({ received, elapsed }) => (received! * 8) / elapsed!;
-const cpuPerByte: Field = ({ cpu, received }) => cpu! / received!;
-const cpuPerOne: Field = ({ cpu, count }) => cpu! / count!;
+import { type Spread, shownSpread, spread } from "./statistics.js";
+import { services } from "./summary_services.js";
 
 const TUNNELS = ["geneve", "vxlan"] as const;
 const NAMES = { geneve: "Geneve", vxlan: "VXLAN", direct: "direct" } as const;
@@ -147,6 +130,16 @@ function claims(numbers: Numbers): Claim[] {
 				[BARE, FORWARDING, NO_DATAPLANE].map((name) => [name, exchange(name)]),
 			),
 		},
+		{
+			scenario: "new SNAT flows: CPU",
+			of: "of nft masquerade",
+			limit: 0.6,
+			measured: { "": numbers.cpu("snat", "new Fairway SNAT", "new nft masquerade") },
+			floors: {
+				"forwarded without NAT": numbers.cpu("snat", `new ${FORWARDING}`, "new nft masquerade"),
+			},
+		},
+		...services(numbers),
 		...growth(numbers),
 		...probes(numbers),
 	];
@@ -260,63 +253,4 @@ function probes(numbers: Numbers): Claim[] {
 			measured: { "": numbers.single("quiet", ["changes"], 1) },
 		},
 	];
-}
-
-/** The recorded data. Every method returns undefined for what was not recorded. */
-class Numbers {
-	private readonly data: ReadonlyMap<string, unknown>;
-
-	constructor(results: readonly Result[]) {
-		this.data = new Map(results.map(({ bench, data }) => [bench, data]));
-	}
-
-	/** Ratio of CPU per packet of two ways of a `Comparison`, paired by round. */
-	cpu(bench: string, key: string, other: string): Spread | undefined {
-		const [values, others] = [this.cpuPerPacket(bench, key), this.cpuPerPacket(bench, other)];
-		return values && others && ratios(values, others);
-	}
-
-	/** Difference of CPU per packet, paired by round. */
-	difference(bench: string, key: string, other: string): Spread | undefined {
-		const [values, others] = [this.cpuPerPacket(bench, key), this.cpuPerPacket(bench, other)];
-		return values && others && spread(values.map((value, round) => value - others[round]!));
-	}
-
-	/** Ratio of one field of two lists of samples, paired by round. */
-	ratio(bench: string, key: string, other: string, field: Field): Spread | undefined {
-		const [samples, others] = [key, other].map((k) => this.find<Sample[]>(bench, [k]));
-		return samples && others && ratios(samples.map(field), others.map(field));
-	}
-
-	samples(bench: string, key: string, field: Field): Spread | undefined {
-		const samples = this.find<Sample[]>(bench, [key]);
-		return samples && spread(samples.map(field));
-	}
-
-	single(bench: string, path: readonly string[], unit: number): Spread | undefined {
-		const values = this.find<number | number[]>(bench, path);
-		return values === undefined ? undefined : spread([values].flat().map((value) => value / unit));
-	}
-
-	/** How much longer a look-up takes among this many flows than among one, ns. */
-	missing(flows: number): number | undefined {
-		const looking = (among: number): number | undefined => {
-			const [quick, nowhere] = ["look_quick", "look_nowhere"].map((program) =>
-				this.find<number>("steps", [`${program} ${among}`, "median"]),
-			);
-			return quick !== undefined && nowhere !== undefined ? quick - nowhere : undefined;
-		};
-		const [many, one] = [looking(flows), looking(1)];
-		return many !== undefined && one !== undefined ? many - one : undefined;
-	}
-
-	private cpuPerPacket(bench: string, key: string): number[] | undefined {
-		return this.find<number[]>(bench, [key, "cpuPerPacket"]);
-	}
-
-	private find<T>(bench: string, path: readonly string[]): T | undefined {
-		let value = this.data.get(bench);
-		for (const key of path) value = (value as Record<string, unknown> | undefined)?.[key];
-		return value as T | undefined;
-	}
 }
