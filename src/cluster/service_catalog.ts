@@ -90,17 +90,19 @@ export class ServiceCatalog implements ServiceCatalogReader {
 	 */
 	problems(): Problem[] {
 		if (!this.isSynced) return [];
-		const problems: Problem[] = [];
+		const found: [key: string, problem: Problem][] = [];
 		const add = (key: string, why: string) => {
 			const file = this.#store.fileOf("EndpointSlice", key);
 			if (file !== undefined)
-				problems.push({ file, message: `Cannot use EndpointSlice ${key}: expected ${why}` });
+				found.push([key, { file, message: `Cannot use EndpointSlice ${key}: expected ${why}` }]);
 		};
-		for (const key of [...this.#nameless].sort())
+		for (const key of this.#nameless)
 			add(key, "its Service in the label kubernetes.io/service-name, got none");
-		for (const service of [...this.#waiting.keys()].sort())
-			for (const { namespace, name } of this.#waiting.get(service)!)
+		for (const [service, slices] of this.#waiting)
+			for (const { namespace, name } of slices)
 				add(`${namespace}/${name}`, `the Service ${service} that it is labelled with, got none`);
+		found.sort(([a], [b]) => (a < b ? -1 : 1));
+		const problems = found.map(([, problem]) => problem);
 		const more = problems.length - PROBLEMS_MAX;
 		if (more <= 0) return problems;
 		const message = `Cannot use more EndpointSlices than those: expected a Service for each, got ${more} others without`;

@@ -161,14 +161,14 @@ t.test("a slice of a file that no Service uses is a problem", async (t) => {
 	});
 	t.strictSame(problems(), [
 		{
-			file: "b.yaml",
-			message:
-				"Cannot use EndpointSlice default/s2: expected its Service in the label kubernetes.io/service-name, got none",
-		},
-		{
 			file: "a.yaml",
 			message:
 				"Cannot use EndpointSlice default/s1: expected the Service default/a that it is labelled with, got none",
+		},
+		{
+			file: "b.yaml",
+			message:
+				"Cannot use EndpointSlice default/s2: expected its Service in the label kubernetes.io/service-name, got none",
 		},
 	]);
 	t.ok(admission.update().catalog.isSynced);
