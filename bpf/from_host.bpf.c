@@ -229,9 +229,8 @@ stage int host_to_node(struct __sk_buff *ctx, const struct node_config *node)
 			return discard();
 		}
 		departure->receiver = *receiver;
-		/* The end that is no Pod. */
-		departure->route.kind = ROUTE_HOST;
-		departure->route.flags = 0;
+		/* The end that is no Pod: the Node's, or a client whose packets the Node forwards. */
+		departure->route = route_resolve(&work->packet.key.source);
 	} else {
 		departure->to_stack = 1;
 		departure->wants_snat = !track->known;

@@ -2,19 +2,43 @@
 /*
  * from_link: TC ingress of the Node's links that are no way to other Nodes: bridges with containers
  * or virtual machines, VPNs, dummies. What from_pod has sent out of one comes back by it. Only
- * answers to translated flows are taken; all else, tunnels and probes included, is the Node's own
- * stack's, which filters it as it did before.
+ * answers to translated flows, and what goes to a Service by an address of the Node, are taken; all
+ * else, tunnels and probes included, is the Node's own stack's, which filters it as it did before. To a
+ * Service's own address, the stack's routes lead by themselves.
  *
  *  1. parse          with or without an Ethernet header
- *  2. flow           for an address of the Node, in reply direction of a translated flow
- *  3. deliver        into the Pod, or to the stack that began the flow
+ *  2. flow           for an address of the Node, of a translated flow
+ *  3. Service        new to a port of one, or of a flow of one: to from_host, as if the Node had sent it
+ *  4. deliver        into the Pod, or to the stack that began the flow
  */
 #define FAIRWAY_HOOK HOOK_FROM_LINK
 #include "lib/emit.h"
 #include "lib/fragment.h"
 #include "lib/link_layer.h"
+#include "lib/service.h"
 #include "lib/slow_path.h"
 #include "lib/translation.h"
+
+/* 3 */
+static __always_inline int to_from_host(struct __sk_buff *ctx, const struct node_config *node,
+					bool bare, struct verdict *verdict)
+{
+	if ((bare && ethernet_push(ctx)) || store_macs(ctx, &node->gateway_mac, &node->gateway_mac))
+		return dropped(verdict, DROP_REWRITE_FAILED);
+	decide(verdict, ACTION_WIRE);
+	verdict->ifindex = node->host_ifindex;
+	return bpf_redirect(verdict->ifindex, 0);
+}
+
+/* 3. A client's packet that begins a flow to a port of a Service. */
+static __always_inline bool begins_service(const struct work *work, const struct route *route,
+					   const struct node_config *node)
+{
+	return !work->track.known && node->flags & NODE_SERVES_ALL && route_serves(route) &&
+	       !(work->packet.flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)) &&
+	       is_service_port(route->flags) &&
+	       route_lookup(&work->packet.key.source).kind == ROUTE_OUTSIDE;
+}
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
@@ -23,6 +47,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	const struct endpoint *endpoint;
 	struct track *track = &work->track;
 	const struct flow *flow = &work->flow;
+	struct route route;
 	bool bare;
 	__be16 ethertype;
 	__u64 now;
@@ -34,8 +59,10 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	/* 1 */
 	bare = is_bare_ip(ctx);
 	ethertype = ip_header_at(ctx, bare, &l3);
-	if (!ethertype || parse(ctx, packet, l3, ethertype, false) ||
-	    route_lookup(&packet->key.destination).kind != ROUTE_HOST)
+	if (!ethertype || parse(ctx, packet, l3, ethertype, false))
+		return pass(verdict);
+	route = route_lookup(&packet->key.destination);
+	if (route.kind != ROUTE_HOST)
 		return pass(verdict);
 
 	/* 2 */
@@ -46,15 +73,24 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		track->related = related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
 		flow_lookup(&packet->key, node, now);
-	if (packet->flags & PACKET_PORTS_UNKNOWN && node->flags & NODE_SNAT) {
+	if (packet->flags & PACKET_PORTS_UNKNOWN &&
+	    (node->flags & NODE_SNAT || (node->flags & NODE_SERVES_ALL && route_serves(&route)))) {
 		/* The stack gets it now, the slow path a copy: see wire_to_host. */
 		slow_path_send(ctx, packet, node, SLOW_HOLD, 0, verdict);
 		verdict->drop_reason = DROP_NONE;
 	}
-	if (!target_find())
-		return pass(verdict);
+	target_find();
 
 	/* 3 */
+	if (begins_service(work, &route, node))
+		return to_from_host(ctx, node, bare, verdict);
+	if (!track->translated)
+		return pass(verdict);
+	endpoint = endpoint_lookup(&work->target.destination);
+	if (flow_backend(flow) && (!endpoint || track->direction == FLOW_ORIGINAL))
+		return to_from_host(ctx, node, bare, verdict);
+
+	/* 4 */
 	if (flow->flags & FLOW_STACK) {
 		if (!track->related)
 			flow_keep(packet, now);
@@ -62,7 +98,6 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		return pass(verdict);
 	}
-	endpoint = endpoint_lookup(&work->target.destination);
 	if (!endpoint)
 		return pass(verdict);
 	if (packet->ttl <= 1) {

@@ -76,6 +76,33 @@ static __always_inline const struct frontend *frontend_at(const struct frontend_
 	return frontend && frontend->service ? frontend : NULL;
 }
 
+/* Stage 1. The frontend that work.packet goes to, whose destination's route has these flags. */
+static __always_inline const struct frontend *frontend_find(const struct packet *packet, __u8 flags,
+							    struct frontend_key *key)
+{
+	const struct frontend *frontend;
+
+	key->address = packet->key.destination;
+	key->port = packet->key.destination_port;
+	key->protocol = packet->key.protocol;
+	frontend = frontend_at(key);
+	if (frontend || !(flags & ROUTE_NODE_PORTS))
+		return frontend;
+	__builtin_memset(&key->address, 0, sizeof(key->address));
+	if (packet->family == 4)
+		key->address.word[2] = bpf_htonl(0xffff);
+	return frontend_at(key);
+}
+
+/* Stage 1 alone. */
+stage bool is_service_port(__u8 flags)
+{
+	struct work *work = work_space();
+	struct frontend_key key = {};
+
+	return work && frontend_find(&work->packet, flags, &key);
+}
+
 /* Stage 2. */
 static __always_inline bool client_in_ranges(__u32 service, const struct address *client)
 {
@@ -181,16 +208,7 @@ stage int service_choose(const struct node_config *node, __u8 kind, __u8 flags, 
 	packet = &work->packet;
 
 	/* 1 */
-	key.address = packet->key.destination;
-	key.port = packet->key.destination_port;
-	key.protocol = packet->key.protocol;
-	frontend = frontend_at(&key);
-	if (!frontend && flags & ROUTE_NODE_PORTS) {
-		__builtin_memset(&key.address, 0, sizeof(key.address));
-		if (packet->family == 4)
-			key.address.word[2] = bpf_htonl(0xffff);
-		frontend = frontend_at(&key);
-	}
+	frontend = frontend_find(packet, flags, &key);
 	if (!frontend) {
 		if (kind != ROUTE_SERVICE)
 			return SERVICE_NONE;

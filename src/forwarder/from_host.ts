@@ -9,7 +9,6 @@ import {
 	FlowFlag,
 	type FlowKey,
 	FragmentOwner,
-	Limit,
 	type Route,
 	RouteKind,
 	SlowPathKind,
@@ -178,9 +177,9 @@ function serveOther(draft: Draft, packet: Packet, service: ServiceWay): Decision
 				const why = `no Pod of this Node has ${to.destination}`;
 				return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
 			}
-			// The end that is no Pod.
-			const host = { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER };
-			const beginning = { address: undefined, choice, route: host };
+			// The end that is no Pod: the Node's, or a client whose packets the Node forwards.
+			const client = routeOfRemote(undefined, packet.key.source, node, tables);
+			const beginning = { address: undefined, choice, route: client };
 			const flow = known ? track(draft, packet, known) : start(draft, packet, beginning);
 			if (flow !== undefined && "action" in flow) return flow;
 			return wayToPod(draft, endpoint).emit(translated(draft, packet, flow));

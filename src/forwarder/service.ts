@@ -142,7 +142,7 @@ export function serve(
 }
 
 /** The frontend of a packet's destination; undefined: none. */
-function findFrontend(
+export function findFrontend(
 	{ key, family }: Packet,
 	{ flags }: Route,
 	tables: TableReader,

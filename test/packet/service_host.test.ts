@@ -6,6 +6,7 @@ import { equal } from "node:assert/strict";
 import t from "tap";
 import { BackendState, Hook } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
+import type { Input } from "./check.js";
 import { intoPod, sides } from "./conversation.js";
 import { DataPath } from "./data_path.js";
 import { type Expected, FAMILIES } from "./fast_path.js";
@@ -58,16 +59,67 @@ if (inNamespace(import.meta.url)) {
 			];
 			const shown: Tuple = [original[0], [podB[family], TARGET_PORT]];
 			await scene.expect(to("policy", "loadBalancerIP"), intoPod(packetOf(shown, UDP), podB));
-			// The Node forwards the answer, too.
 			await scene.expect(fromPod(podB, packetOf(reversed(shown), UDP)), {
-				frame: build.frame(
-					{ source: "02:fa:1c:00:00:01", destination: world.GATEWAY_MAC },
-					packetOf(reversed(original), UDP),
-				),
-				device: "fairway0",
+				frame: onWire(world.ROUTER_MAC, packetOf(reversed(original), UDP, { ttl: 63 })),
 			});
 			t.pass("every packet");
 		});
+
+	for (const family of FAMILIES)
+		for (const protocol of [UDP, TCP] as const)
+			t.test(
+				`IPv${family}: a client on another link uses a NodePort: ${NAMES[protocol]}`,
+				async (t) => {
+					const scene = await Scene.begin(dataPath, family);
+					const service = scene.service("mixed", protocol);
+					const fromLink = (packet: Buffer): Input => ({
+						...fromWire(packet),
+						hook: Hook.FROM_LINK,
+					});
+					/** By from_link to from_host, as it came. */
+					const through = async (packet: Buffer, expected: Expected) => {
+						const frame = build.frame(
+							{ source: world.GATEWAY_MAC, destination: world.GATEWAY_MAC },
+							packet,
+						);
+						await scene.expect(fromLink(packet), { frame, device: "fairway0" });
+						await scene.expect(fromHost(packet), expected);
+					};
+					const out = (packet: Buffer): Expected => ({ frame: onWire(world.ROUTER_MAC, packet) });
+					for (const [place, backend] of [podB[family], direct.pod[family]].entries()) {
+						const isHere = backend === podB[family];
+						scene.only(service, backend);
+						const client: End = [outside[family], PORT + place];
+						const original: Tuple = [client, [nodeAddress[family], service.nodePort]];
+						const shown: Tuple = [
+							isHere ? client : [gateway[family], PORT + place],
+							[backend, TARGET_PORT],
+						];
+						const packet = packetOf(shown, protocol);
+						const there = isHere ? intoPod(packet, podB) : { frame: onWire(direct.mac, packet) };
+						const answer = packetOf(reversed(shown), protocol);
+						for (const _ of ["first", "known"]) {
+							await through(packetOf(original, protocol), there);
+							await scene.expect(
+								isHere ? fromPod(podB, answer) : fromWire(answer, direct.mac),
+								out(packetOf(reversed(original), protocol, { ttl: 63 })),
+							);
+							scene.raiseEpoch();
+						}
+					}
+					const own: Tuple = [
+						[outside[family], PORT],
+						[nodeAddress[family], 22],
+					];
+					await scene.passes(fromLink(packetOf(own, protocol)), packetOf(own, protocol));
+					const pods: Tuple = [
+						[podA[family], PORT],
+						[nodeAddress[family], service.nodePort],
+					];
+					await scene.passes(fromLink(packetOf(pods, protocol)), packetOf(pods, protocol));
+					t.pass("every packet");
+				},
+			);
 
 	for (const family of FAMILIES)
 		for (const [from, client] of [
