@@ -15,7 +15,7 @@ import { CLUSTER_IP, SERVICE_PORT, serviceManifests, withServices } from "./tool
 import { answersOf, measureRefusals, outsideStream } from "./tools/service_streams.js";
 import { type Dataplane, type Settings, Site } from "./tools/site.js";
 import { ratios, shownSpread, spread } from "./tools/statistics.js";
-import { type Exchanged, Traffic } from "./tools/traffic.js";
+import { type Exchanged, PORT, Traffic } from "./tools/traffic.js";
 
 const rounds = Number(process.argv[2] ?? 7);
 const frames = Number(process.argv[3] ?? 60_000);
@@ -136,12 +136,17 @@ await bench(async () => {
 
 	const results = new Map<string, Exchanged[]>();
 	const traffics = new Map<string, Traffic>();
-	const servers = new Map<Site, Traffic>();
+	const servers = new Map<string, Traffic>();
 	for (const { name, site, service, host } of sockets) {
+		// Servers of their own: a connection by the Service's address and one without it may have the same
+		// client port, and what the server remembers of the one would refuse the other for a second.
+		const key = `${sockets.findIndex((way) => way.site === site)} ${service}`;
 		const pod = site.namespace("pod1");
-		const first = new Traffic(pod, site.namespace("pod2"), site.lab.address("pod2", 4));
-		const traffic = servers.get(site) ?? first;
-		servers.set(site, traffic);
+		const first = new Traffic(pod, site.namespace("pod2"), site.lab.address("pod2", 4), {
+			firstPort: service ? PORT : PORT + 100,
+		});
+		const traffic = servers.get(key) ?? first;
+		servers.set(key, traffic);
 		const from = host ? traffic.from(site.namespace("node1")) : traffic;
 		traffics.set(name, service ? from.at(CLUSTER_IP, SERVICE_PORT.tcp) : from);
 	}

@@ -37,29 +37,39 @@ export class Traffic {
 	private readonly address: string;
 	/** Undefined: the server's own. */
 	private readonly port: number | undefined;
+	/** Of the server on CPU 0; that on CPU 1 has the next one. */
+	private readonly firstPort: number;
 
 	constructor(
 		client: Namespace,
 		server: Namespace,
 		address: string,
-		servers = new Map(),
-		port?: number,
+		{
+			servers = new Map(),
+			port,
+			firstPort = PORT,
+		}: { servers?: Map<number, Promise<Server>>; port?: number; firstPort?: number } = {},
 	) {
 		this.client = client;
 		this.server = server;
 		this.address = address;
 		this.servers = servers;
 		this.port = port;
+		this.firstPort = firstPort;
 	}
 
 	/** Traffic to the same servers at another of their addresses, or at a Service's address and port. */
 	at(address: string, port?: number): Traffic {
-		return new Traffic(this.client, this.server, address, this.servers, port);
+		const { client, server, servers, firstPort } = this;
+		const known = { servers, firstPort, ...(port === undefined ? {} : { port }) };
+		return new Traffic(client, server, address, known);
 	}
 
 	/** Traffic of another client to the same servers. */
 	from(client: Namespace): Traffic {
-		return new Traffic(client, this.server, this.address, this.servers, this.port);
+		const { server, address, servers, firstPort, port } = this;
+		const known = { servers, firstPort, ...(port === undefined ? {} : { port }) };
+		return new Traffic(client, server, address, known);
 	}
 
 	/** @param cpus CPUs of client and server; each pair of CPUs has a server of its own. */
@@ -69,7 +79,7 @@ export class Traffic {
 		numbers: readonly number[],
 		cpus: readonly [number, number],
 	): Promise<Exchanged> {
-		const port = PORT + cpus[1];
+		const port = this.firstPort + cpus[1];
 		let started = this.servers.get(port);
 		if (started === undefined) {
 			started = Server.start(this.server, port, cpus[1]);
