@@ -50,6 +50,7 @@ const allowed = {
 		"linux",
 		"config",
 		"kube",
+		"policy",
 		"probe",
 		"reconcile",
 		"api",

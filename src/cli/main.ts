@@ -177,6 +177,19 @@ function commands(done: (status: number) => void): Command {
 		.addOption(output())
 		.action(async () => done(await (await import("./config.js")).schemaCommand()));
 
+	const policy = program.command("policy").description("examine network policies");
+	policy
+		.command("check")
+		.description(
+			"say what in a file of policies cannot be used, means nothing or has no effect; asks no agent",
+		)
+		.argument("<file>", "manifests with NetworkPolicies and ClusterNetworkPolicies")
+		.option("--manifests <path>", "file or directory with the Pods and Namespaces to select from")
+		.addOption(output())
+		.action(async (file, options) =>
+			done(await (await import("./policy.js")).policyCheckCommand(file, options)),
+		);
+
 	program
 		.command("install")
 		.description("prepare a Node for the agent: what the init containers of deploy/fairway.yaml do")

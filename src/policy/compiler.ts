@@ -74,10 +74,11 @@ export interface PolicyCompilerOptions {
 	 * in the namespace that the CNI named (a directory of manifests).
 	 */
 	unknownPods: "closed" | "unlabelled";
+	/** Unused atoms that may stay before classes are made anew. Default: 1024. */
+	staleAtoms?: number;
 }
 
-/** Unused atoms that may stay before classes are made anew. */
-const STALE_MOST = 1024;
+const STALE_ATOMS = 1024;
 /** Classes that may come beside as many as there were. */
 const STALE_CLASSES = 8192;
 const STEPS = [1, 2, 3, 4, 5, 7];
@@ -360,7 +361,10 @@ export class PolicyCompiler {
 		const { unusedAtoms, classCount } = this.#inForce;
 		if (this.#refused.size > 0 && unusedAtoms > 0) return true;
 		if (this.#blocks.size > LIMITS.prefixes && unusedAtoms > 0) return true;
-		return unusedAtoms > STALE_MOST || classCount > 2 * this.#classesAtRestart + STALE_CLASSES;
+		return (
+			unusedAtoms > (this.#options.staleAtoms ?? STALE_ATOMS) ||
+			classCount > 2 * this.#classesAtRestart + STALE_CLASSES
+		);
 	}
 
 	/** Makes all classes anew, of the atoms that are used. Policies stay. */

@@ -13,10 +13,11 @@ export class PolicySite {
 	readonly evaluator = new Evaluator();
 	readonly compiler: PolicyCompiler;
 
-	constructor(objects = new Objects()) {
+	constructor(objects = new Objects(), staleAtoms?: number) {
 		this.objects = objects;
 		this.compiler = new PolicyCompiler({
 			...{ source: objects, nodeName: HERE, unknownPods: "unlabelled" },
+			...(staleAtoms === undefined ? {} : { staleAtoms }),
 		});
 	}
 

@@ -1,0 +1,349 @@
+/** The compiler of network policy: new Pods, changes, limits, epochs, and what a change costs. */
+import t from "tap";
+import type { NetworkPolicyObject } from "../../src/cluster/network_policy_object.js";
+import type { PodObject } from "../../src/cluster/pod_object.js";
+import { atOnce } from "../../src/loop/turns.js";
+import { PolicyCompiler, type PolicyKind, type PolicyObjects } from "../../src/policy/compiler.js";
+import { Evaluator } from "../../src/policy/evaluator.js";
+import { NOT_READY, OPEN } from "../../src/policy/policy_tables.js";
+import type { LocalEndpoint } from "../../src/policy/subjects.js";
+import { Objects } from "../tools/policy_clusters.js";
+
+const NODES = [1, 2].map((number) => ({
+	...{
+		name: `n${number}`,
+		internalIPs: [`192.168.1.${number}`],
+		transportAddresses: [`192.168.1.${number}`],
+	},
+	podCIDRs: [`10.244.${number}.0/24`],
+}));
+
+function pod(key: string, address: string, more: Partial<PodObject> = {}): PodObject {
+	const [namespace = "", name = ""] = key.split("/");
+	return {
+		...{
+			namespace,
+			name,
+			uid: `uid-${name}`,
+			node: `n${address.split(".")[2]}`,
+			labels: ["app", name],
+		},
+		...{
+			addresses: [address],
+			hostNetwork: false,
+			ended: false,
+			ports: [],
+			limits: [],
+			created: 1,
+		},
+		...{ isReady: true, isTerminating: false, ...more },
+	};
+}
+
+function policy(name: string, more: Partial<NetworkPolicyObject>): NetworkPolicyObject {
+	return {
+		namespace: "x",
+		name,
+		pods: [],
+		ingress: undefined,
+		egress: undefined,
+		audit: false,
+		...more,
+	};
+}
+
+const app = (name: string) => [{ key: "app", operator: "In" as const, values: [name] }];
+
+class Stage {
+	readonly objects = new Objects();
+	readonly evaluator = new Evaluator();
+	readonly compiler: PolicyCompiler;
+	endpoints: LocalEndpoint[] = [];
+
+	constructor(unknownPods: "closed" | "unlabelled" = "closed") {
+		this.compiler = new PolicyCompiler({ source: this.objects, nodeName: "n1", unknownPods });
+		this.set("Node", ...NODES);
+	}
+
+	/** Attaches Pods of the CNI. */
+	attach(...endpoints: [key: string, address: string, uid?: string][]) {
+		this.endpoints = endpoints.map(([key, address, uid]) => {
+			const [namespace = "", name = ""] = key.split("/");
+			return {
+				id: `${key} ${address} ${uid}`,
+				namespace,
+				name,
+				addresses: [address],
+				...(uid === undefined ? {} : { uid }),
+			};
+		});
+		return this.set("Pod");
+	}
+
+	set<K extends PolicyKind>(kind: K, ...objects: PolicyObjects[K][]) {
+		return this.#update(kind, objects, false);
+	}
+
+	remove<K extends PolicyKind>(kind: K, ...objects: PolicyObjects[K][]) {
+		return this.#update(kind, objects, true);
+	}
+
+	#update(kind: PolicyKind, objects: readonly object[], gone: boolean) {
+		const keys = objects.map((object) => this.objects.apply({ kind, object, gone } as never));
+		const changes = atOnce(
+			this.compiler.update({ changed: { [kind]: keys }, endpoints: this.endpoints }),
+		);
+		for (const write of changes.writes) this.evaluator.apply(write);
+		return changes;
+	}
+
+	ids(address: string) {
+		return this.evaluator.tables.endpointPolicies.get(address);
+	}
+
+	ingress(local: string, peer: string, port = 80): string {
+		const answer = this.evaluator.judge({
+			direction: "ingress",
+			local,
+			peer,
+			hairpin: false,
+			protocol: 6,
+			port,
+		});
+		return typeof answer === "string"
+			? answer
+			: answer === undefined
+				? "not here"
+				: answer.allow
+					? "allow"
+					: "deny";
+	}
+}
+
+const [A, B, C, D] = ["10.244.1.2", "10.244.1.3", "10.244.2.2", "10.244.2.3"];
+const FROM_C = policy("p", {
+	ingress: [{ peers: [{ namespaces: [], pods: app("c") }], ports: undefined }],
+});
+
+t.test(
+	"a new Pod is closed until its object is known (antrea#197, kube-router#873, k3s#13432, aws-npa#186)",
+	async (t) => {
+		const stage = new Stage();
+		stage.attach(["x/a", A, "uid-a"]);
+		t.strictSame(stage.ids(A), { egress: NOT_READY, ingress: NOT_READY });
+		t.equal(stage.ingress(A, C), "policy_not_ready");
+		stage.set("Pod", pod("x/a", A));
+		t.strictSame(stage.ids(A), { egress: OPEN, ingress: OPEN });
+	},
+);
+
+t.test("a Pod is that of its uid, not a former one of its name (cilium#35993)", async (t) => {
+	const stage = new Stage();
+	stage.set("NetworkPolicy", FROM_C);
+	stage.set("Pod", pod("x/a", A, { uid: "old" }));
+	stage.attach(["x/a", A, "new"]);
+	t.equal(stage.ingress(A, C), "policy_not_ready");
+	stage.set("Pod", pod("x/a", A, { uid: "new" }), pod("x/c", C));
+	t.equal(stage.ingress(A, C), "allow");
+	t.equal(stage.ingress(A, D), "deny");
+	stage.set("Pod", pod("x/a", A, { uid: "mirror", mirrorOf: "new" }));
+	t.equal(stage.ingress(A, C), "allow", "the mirror of a static Pod");
+});
+
+t.test(
+	"a Pod that no manifest names has no labels, in the namespace that the CNI named",
+	async (t) => {
+		const stage = new Stage("unlabelled");
+		stage.set("NetworkPolicy", FROM_C);
+		stage.attach(["x/a", A], ["y/b", B]);
+		t.equal(stage.ingress(A, C), "deny");
+		t.equal(stage.ingress(B, C), "allow");
+	},
+);
+
+t.test(
+	"a Pod of this Node is known as a peer from its ADD, before its object has an address",
+	async (t) => {
+		const stage = new Stage();
+		stage.set("NetworkPolicy", FROM_C);
+		stage.set("Pod", pod("x/a", A), pod("x/c", "10.244.9.9", { addresses: [], node: "n1" }));
+		stage.attach(["x/a", A], ["x/c", B]);
+		t.equal(stage.ingress(A, B), "allow");
+	},
+);
+
+t.test(
+	"an address that gets a new Pod here has left the old one, whose late removal takes nothing",
+	async (t) => {
+		const stage = new Stage();
+		stage.set("NetworkPolicy", FROM_C);
+		const old = pod("x/c", B, { created: 5 });
+		stage.set("Pod", pod("x/a", A), old, pod("x/d", "10.244.9.9", { addresses: [], node: "n1" }));
+		stage.attach(["x/a", A], ["x/c", B]);
+		t.equal(stage.ingress(A, B), "allow");
+		const { epochs } = stage.attach(["x/a", A], ["x/d", B]);
+		t.equal(stage.ingress(A, B), "deny", "before the old object says anything");
+		t.ok(epochs.route);
+		stage.remove("Pod", old);
+		t.equal(stage.ingress(A, B), "deny");
+		stage.set(
+			"NetworkPolicy",
+			policy("p", { ingress: [{ peers: [{ namespaces: [], pods: app("d") }], ports: undefined }] }),
+		);
+		t.equal(stage.ingress(A, B), "allow");
+	},
+);
+
+t.test("an unusable policy closes what it may select, until it can be used", async (t) => {
+	const stage = new Stage();
+	stage.set("Pod", pod("x/a", A), pod("x/b", B));
+	stage.attach(["x/a", A], ["x/b", B]);
+	stage.set(
+		"NetworkPolicy",
+		policy("p", { pods: app("a"), ingress: [], unusable: "expected TCP" }),
+	);
+	t.strictSame(stage.ids(A), { egress: OPEN, ingress: NOT_READY });
+	t.strictSame(stage.ids(B), { egress: OPEN, ingress: OPEN });
+	stage.set(
+		"NetworkPolicy",
+		policy("p", { pods: app("a"), ingress: [{ peers: undefined, ports: undefined }] }),
+	);
+	t.equal(stage.ingress(A, C), "allow");
+});
+
+t.test(
+	"over a limit the last whole policy stays, and a new Pod stays closed (cilium#8060, cilium#28337)",
+	async (t) => {
+		const stage = new Stage();
+		stage.set("NetworkPolicy", FROM_C);
+		stage.set("Pod", pod("x/a", A), pod("x/b", B), pod("x/c", C));
+		stage.attach(["x/a", A]);
+		const rule = { peers: undefined, ports: undefined };
+		const huge = policy("q", { ingress: Array.from({ length: 10_001 }, () => rule) });
+		const { problems } = stage.set("NetworkPolicy", huge);
+		t.strictSame(problems, [
+			"Cannot enforce the ingress policies of x/a: expected at most 10000 rules, got 10002",
+		]);
+		t.equal(stage.ingress(A, C), "allow");
+		t.equal(stage.ingress(A, D), "deny");
+		stage.attach(["x/a", A], ["x/b", B]);
+		t.equal(stage.ingress(B, C), "policy_not_ready");
+		stage.remove("NetworkPolicy", huge);
+		t.equal(stage.ingress(B, C), "allow");
+	},
+);
+
+t.test(
+	"IPv6 blocks do not reach IPv4 in the trie that both share: the root of IPv4 is an entry",
+	async (t) => {
+		const stage = new Stage();
+		stage.set("Pod", pod("x/a", A));
+		stage.attach(["x/a", A]);
+		stage.set(
+			"NetworkPolicy",
+			policy("p", { egress: [{ peers: [{ block: "::/0", except: [] }], ports: undefined }] }),
+		);
+		const { blocks } = stage.evaluator.tables;
+		t.same([...blocks.keys()].sort(), ["0.0.0.0/0", "::/0"]);
+		t.equal(blocks.get("0.0.0.0/0"), 0);
+	},
+);
+
+t.test(
+	"Pods of one workload share their policies; another Pod is one write and raises nothing",
+	async (t) => {
+		const stage = new Stage();
+		stage.set("NetworkPolicy", FROM_C);
+		const labels = ["app", "a"];
+		stage.set("Pod", pod("x/a1", A, { labels }), pod("x/a2", B, { labels }), pod("x/c", C));
+		stage.attach(["x/a1", A], ["x/a2", B]);
+		t.strictSame(stage.ids(A), stage.ids(B));
+		t.equal(stage.evaluator.tables.policies.size, 1);
+		const { writes, epochs } = stage.set("Pod", pod("x/c2", D, { labels: ["app", "c"] }));
+		t.match(writes, [{ table: "identities", key: D }]);
+		t.equal(writes.length, 1);
+		t.strictSame(epochs, { route: false, peers: new Set() });
+		t.equal(stage.ingress(A, D), "allow");
+		const gone = stage.remove("Pod", pod("x/c2", D));
+		t.strictSame(
+			gone.epochs,
+			{ route: false, peers: new Set(["n2"]) },
+			"flows with its Node look again",
+		);
+		t.equal(stage.ingress(A, D), "deny");
+	},
+);
+
+t.test(
+	"labels that no policy uses cost nothing (cilium#32399, cilium#32576, cilium#28003)",
+	async (t) => {
+		const stage = new Stage();
+		stage.set("NetworkPolicy", FROM_C);
+		stage.set("Pod", pod("x/a", A), pod("x/c", C));
+		stage.attach(["x/a", A]);
+		const many = Array.from({ length: 50 }, (_, i) =>
+			pod(`x/j${i}`, `10.244.2.${i + 10}`, { labels: ["job", `${i}`] }),
+		);
+		t.strictSame(stage.set("Pod", ...many).writes, []);
+	},
+);
+
+t.test(
+	"what is unused goes one round later, and nothing is left of it (aws-npa#615, aws-npa#627)",
+	async (t) => {
+		const stage = new Stage();
+		stage.set("Pod", pod("x/a", A), pod("x/c", C));
+		stage.attach(["x/a", A]);
+		for (let round = 0; round < 50; round++) {
+			const ports = [{ protocol: 6, first: round + 1, last: round + 1 }];
+			stage.set(
+				"NetworkPolicy",
+				policy("p", { ingress: [{ peers: [{ namespaces: [], pods: app("c") }], ports }] }),
+			);
+			t.equal(stage.ingress(A, C, round + 1), "allow");
+		}
+		let { hasGarbage } = stage.remove("NetworkPolicy", policy("p", {}));
+		t.ok(hasGarbage);
+		for (let round = 0; hasGarbage; round++) {
+			t.ok(round < 5);
+			hasGarbage = stage.set("Pod").hasGarbage;
+		}
+		stage.set("Pod");
+		const { policies, policyVerdicts, portSets, rules } = stage.evaluator.tables;
+		t.same([policies.size, policyVerdicts.size, portSets.size, rules.size], [0, 0, 0, 0]);
+	},
+);
+
+t.test("a staged policy says what it would do, and does nothing", async (t) => {
+	const stage = new Stage();
+	stage.set("Pod", pod("x/a", A), pod("x/c", C));
+	stage.attach(["x/a", A]);
+	stage.set("NetworkPolicy", policy("p", { ingress: [], audit: true }));
+	t.match(
+		stage.evaluator.judge({
+			direction: "ingress",
+			local: A,
+			peer: C,
+			hairpin: false,
+			protocol: 6,
+			port: 80,
+		}),
+		{ allow: true, rule: 0, staged: { allow: false, rule: /^[0-9]+$/ } },
+	);
+});
+
+t.test("Pods elsewhere are asked for only while a policy in force selects peers", async (t) => {
+	const stage = new Stage();
+	stage.set("Pod", pod("x/a", A));
+	stage.attach(["x/a", A]);
+	t.equal(stage.compiler.needsPods, false);
+	stage.set(
+		"NetworkPolicy",
+		policy("q", { ingress: [{ peers: [{ block: "10.0.0.0/8", except: [] }], ports: undefined }] }),
+	);
+	t.equal(stage.compiler.needsPods, false);
+	stage.set("NetworkPolicy", FROM_C);
+	t.equal(stage.compiler.needsPods, true);
+	stage.remove("NetworkPolicy", FROM_C);
+	t.equal(stage.compiler.needsPods, false);
+});
