@@ -17,9 +17,10 @@ import {
 	OPEN,
 	type PolicyTableName,
 	type PolicyWrite,
-	type RuleName,
 	verdictKey,
+	type WriteTable,
 } from "./policy_tables.js";
+import { RuleIds } from "./rule_ids.js";
 import {
 	buildRuleList,
 	type Chosen,
@@ -65,12 +66,9 @@ interface Class extends ClassAtoms {
 
 export class InForce {
 	readonly atoms = new Atoms();
-	/** By step. */
-	readonly #write: (step: number, table: PolicyTableName, key: number, value: unknown) => void;
+	readonly #write: WriteTable;
 	readonly #policyIds = new Ids(FIRST_POLICY, LIMITS.policies);
-	readonly #ruleIds = new Ids(1, LIMITS.rules);
-	readonly #rules = new Map<string, { id: number; users: number }>();
-	readonly #ruleTexts = new Map<number, string>();
+	readonly #rules: RuleIds;
 	readonly #verdicts: Verdicts;
 	readonly #policies = new Map<string, Policy>();
 	readonly #atomUsers = new Map<number, Set<Policy>>();
@@ -87,7 +85,7 @@ export class InForce {
 	/** Of the last round. */
 	readonly problems = new Set<string>();
 
-	constructor(write: (step: number, table: PolicyTableName, key: number, value: unknown) => void) {
+	constructor(write: WriteTable) {
 		this.#write = write;
 		const ids = new Ids(1, LIMITS.portSets);
 		this.#verdicts = new Verdicts(
@@ -96,6 +94,11 @@ export class InForce {
 			(unused) => {
 				for (const id of unused) this.#discard("portSets", id, () => ids.give(id));
 			},
+		);
+		this.#rules = new RuleIds(
+			LIMITS.rules,
+			(id, name) => write(1, "rules", id, name),
+			(id, free) => this.#discard("rules", id, free),
 		);
 		this.#addClass([], NO_CLASS);
 	}
@@ -128,8 +131,7 @@ export class InForce {
 	sweep(): void {
 		const { writes, free } = this.#garbage;
 		this.#garbage = { writes: [], free: [] };
-		for (const { step, table, key, value } of writes)
-			this.#write(step, table, key as number, value);
+		for (const { step, table, key, value } of writes) this.#write(step, table, key, value);
 		for (const give of free) give();
 		for (const policy of this.#policies.values()) if (policy.users === 0) this.#remove(policy);
 	}
@@ -156,7 +158,10 @@ export class InForce {
 			this.problems.add(`Cannot enforce the ${chosen.direction} policies of ${what}: ${problem}`);
 			return undefined;
 		}
-		const list = buildRuleList(chosen, { atom: this.numberOf, rule: (name) => this.#ruleId(name) });
+		const list = buildRuleList(chosen, {
+			atom: this.numberOf,
+			rule: (name) => this.#rules.number(name),
+		});
 		yield;
 		return yield* this.#make(key, list);
 	}
@@ -192,7 +197,7 @@ export class InForce {
 			return `expected at most ${LIMITS.atoms} different peers on this Node, got more`;
 		if (this.#policyIds.left < 2)
 			return `expected at most ${LIMITS.policies} different choices of policies on this Node, got more`;
-		if (this.#ruleIds.left < rules + 2)
+		if (this.#rules.left < rules + 2)
 			return `expected at most ${LIMITS.rules} rules on this Node, got more`;
 		return undefined;
 	}
@@ -214,7 +219,7 @@ export class InForce {
 		const hairpin =
 			forHairpin && (this.#known(hairpinKey) ?? (yield* this.#make(hairpinKey, forHairpin, true)));
 		const id = this.#policyIds.take()!;
-		for (const rule of list.ruleIds) this.#rules.get(this.#ruleTexts.get(rule)!)!.users++;
+		for (const rule of list.ruleIds) this.#rules.retain(rule);
 		const nothing = this.#judge(list, { atoms: [], ports: [] }, key);
 		const policy: Policy = {
 			...{ id, key, list, users: 1, hairpin, verdict: nothing },
@@ -250,7 +255,7 @@ export class InForce {
 		for (const number of byClass.keys()) this.#discard("policyVerdicts", verdictKey(id, number));
 		this.#discard("policies", id, () => this.#policyIds.give(id));
 		for (const kept of bySubset.values()) this.#verdicts.release(kept);
-		for (const rule of list.ruleIds) this.#releaseRule(rule);
+		for (const rule of list.ruleIds) this.#rules.release(rule);
 		if (hairpin !== undefined) hairpin.users--;
 	}
 
@@ -362,31 +367,6 @@ export class InForce {
 			`Cannot enforce all ports of a policy (${key}): expected at most ${LIMITS.ranges} ranges, got ${segments.length}; what they are about is denied`,
 		);
 		return this.#verdicts.take([{ from: 0, judgement: { allow: false, rule: 0 } }])!;
-	}
-
-	// ------------------------------------------------------------ rules
-
-	#ruleId(name: RuleName): number {
-		const { direction, kind, policies, rule, tier, action } = name;
-		const text = [direction, kind, policies.join(), rule, tier, action].join(" ");
-		let known = this.#rules.get(text);
-		if (known === undefined) {
-			const id = this.#ruleIds.take()!;
-			known = { id, users: 0 };
-			this.#rules.set(text, known);
-			this.#ruleTexts.set(id, text);
-			this.#write(1, "rules", id, name);
-		}
-		return known.id;
-	}
-
-	#releaseRule(id: number): void {
-		const text = this.#ruleTexts.get(id)!;
-		const known = this.#rules.get(text)!;
-		if (--known.users > 0) return;
-		this.#rules.delete(text);
-		this.#ruleTexts.delete(id);
-		this.#discard("rules", id, () => this.#ruleIds.give(id));
 	}
 }
 

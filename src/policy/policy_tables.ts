@@ -94,6 +94,13 @@ export interface PolicyWrite {
 	value: unknown;
 }
 
+export type WriteTable = (
+	step: number,
+	table: PolicyTableName,
+	key: number | string,
+	value: unknown,
+) => void;
+
 export interface PolicyChanges {
 	/**
 	 * In order: 1 port sets and rules, 2 verdicts, 3 policies, then the class limit, 4 identities and blocks,
