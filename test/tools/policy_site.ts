@@ -62,6 +62,12 @@ export class PolicySite {
 		for (const write of writes) this.evaluator.apply(write);
 	}
 
+	/** Whose both addresses are, as text. */
+	ownersOf({ source, destination }: Flow): string[] {
+		const cluster = this.objects.cluster();
+		return [source, destination].map((address) => JSON.stringify(podAt(cluster, address) ?? ""));
+	}
+
 	isHairpin({ source, destination }: Flow): boolean {
 		const from = podAt(this.objects.cluster(), source);
 		return from !== undefined && from === podAt(this.objects.cluster(), destination);
