@@ -116,6 +116,7 @@ enum hook {
 	HOOK_FROM_HOST = 4,
 	HOOK_FROM_LINK = 5,
 	HOOK_TO_WIRE = 6,
+	HOOK_FROM_LOOPBACK = 7,
 };
 
 /* Why a packet was dropped. `fairway status` shows the names in lower case without DROP_. */

@@ -11,6 +11,7 @@ import type { Decision, PacketContext } from "./decision.js";
 import { Draft, notConfigured } from "./draft.js";
 import { fromHost } from "./from_host.js";
 import { fromLink } from "./from_link.js";
+import { fromLoopback } from "./from_loopback.js";
 import { fromPod } from "./from_pod.js";
 import { fromWire } from "./from_wire.js";
 import type { TableReader } from "./table_reader.js";
@@ -72,6 +73,8 @@ function decide(
 			return fromHost(draft);
 		case Hook.FROM_LINK:
 			return fromLink(draft);
+		case Hook.FROM_LOOPBACK:
+			return fromLoopback(draft);
 		case Hook.TO_WIRE:
 			return toWire(draft);
 		default:

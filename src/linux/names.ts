@@ -3,6 +3,9 @@
 /** The Node's device: gateway addresses, and routes to peers' Pods. */
 export const HOST_DEVICE = "fairway0";
 
+/** The kernel's own. */
+export const LOOPBACK_DEVICE = "lo";
+
 /** The device that makes the kernel merge tunnel packets. */
 export const GRO_DEVICE = "fairway1";
 

@@ -4,7 +4,7 @@
  */
 
 import type { IpRoute } from "../linux/iproute.js";
-import { HOST_DEVICE, isPodInterface } from "../linux/names.js";
+import { HOST_DEVICE, isPodInterface, LOOPBACK_DEVICE } from "../linux/names.js";
 import { NodeFlag } from "../tables/generated.js";
 import type { PortRange, Tables } from "../tables/tables.js";
 import type { Log } from "../text/log.js";
@@ -263,6 +263,9 @@ export class Stages {
 			for (const { device } of [...hooks]) hooks.push({ program: "to_wire", device });
 		const host = links.named(HOST_DEVICE);
 		if (host !== undefined) hooks.push({ program: "from_host", device: host });
+		const loopback = links.named(LOOPBACK_DEVICE);
+		if (loopback !== undefined && (tables.nodeConfig.flags & NodeFlag.SERVES_ALL) !== 0)
+			hooks.push({ program: "from_loopback", device: loopback });
 		for (const name of interfacesOf(tables)) {
 			const device = links.named(name);
 			if (device === undefined) continue; // Its Pod has ended: CNI DEL follows.

@@ -76,6 +76,7 @@ export const Hook = {
 	FROM_HOST: 4,
 	FROM_LINK: 5,
 	TO_WIRE: 6,
+	FROM_LOOPBACK: 7,
 } as const;
 export type Hook = (typeof Hook)[keyof typeof Hook];
 export const HookName: Readonly<Record<number, string>> = {
@@ -86,6 +87,7 @@ export const HookName: Readonly<Record<number, string>> = {
 	4: "from_host",
 	5: "from_link",
 	6: "to_wire",
+	7: "from_loopback",
 };
 
 export const DropReason = {
@@ -519,6 +521,7 @@ export const Action = {
 	SLOW_PATH: 6,
 	PROBE: 7,
 	RESET: 8,
+	SERVE: 9,
 } as const;
 export type Action = (typeof Action)[keyof typeof Action];
 export const ActionName: Readonly<Record<number, string>> = {
@@ -531,6 +534,7 @@ export const ActionName: Readonly<Record<number, string>> = {
 	6: "slow_path",
 	7: "probe",
 	8: "reset",
+	9: "serve",
 };
 
 export interface Backend {

@@ -78,6 +78,7 @@ const PROGRAMS: Record<number, string> = {
 	[Hook.FROM_HOST]: "from_host",
 	[Hook.FROM_LINK]: "from_link",
 	[Hook.TO_WIRE]: "to_wire",
+	[Hook.FROM_LOOPBACK]: "from_loopback",
 };
 
 export interface SlowPathRecord {

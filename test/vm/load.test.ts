@@ -12,6 +12,7 @@ import { kernel, runIn } from "./kernel.js";
 const PROGRAMS = [
 	"from_host",
 	"from_link",
+	"from_loopback",
 	"from_pod",
 	"from_wire",
 	"from_wire_xdp",

@@ -62,6 +62,11 @@ function acceptRouterAdvertisements(): Setting[] {
 function hostDeviceSettings(device: string): Setting[] {
 	return [
 		looseReversePath(device, "a peer's packet may come before the host route to that peer"),
+		{
+			path: `net/ipv4/conf/${device}/accept_local`,
+			value: () => "1",
+			reason: "answers of a NodePort to the Node's own processes come from the Node's own address",
+		},
 		enableIPv6(device),
 		{
 			path: `net/ipv6/conf/${device}/accept_dad`,

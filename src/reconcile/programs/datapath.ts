@@ -31,6 +31,7 @@ export const programNames = [
 	"from_host",
 	"from_link",
 	"to_wire",
+	"from_loopback",
 ] as const;
 export type ProgramName = (typeof programNames)[number];
 export type Programs = ReadonlyMap<ProgramName, BpfProgram>;

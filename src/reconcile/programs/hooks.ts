@@ -57,6 +57,7 @@ const directions = {
 	from_host: "egress",
 	from_link: "ingress",
 	to_wire: "egress",
+	from_loopback: "egress",
 } as const satisfies Record<Hook["program"], "ingress" | "egress">;
 
 /** XDP_FLAGS_HW_MODE is not supported. */

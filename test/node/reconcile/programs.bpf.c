@@ -57,6 +57,13 @@ int from_link(struct __sk_buff *skb)
 }
 
 SEC("tc")
+int from_loopback(struct __sk_buff *skb)
+{
+	count();
+	return 0;
+}
+
+SEC("tc")
 int to_wire(struct __sk_buff *skb)
 {
 	count();
