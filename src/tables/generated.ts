@@ -521,7 +521,6 @@ export const Action = {
 	SLOW_PATH: 6,
 	PROBE: 7,
 	RESET: 8,
-	SERVE: 9,
 } as const;
 export type Action = (typeof Action)[keyof typeof Action];
 export const ActionName: Readonly<Record<number, string>> = {
@@ -534,7 +533,6 @@ export const ActionName: Readonly<Record<number, string>> = {
 	6: "slow_path",
 	7: "probe",
 	8: "reset",
-	9: "serve",
 };
 
 export interface Backend {

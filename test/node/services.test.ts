@@ -120,6 +120,8 @@ t.test("Services", async (t) => {
 					// A process of the Node answers by fairway0, whoever asks.
 					const ofNode = backend === "node1" ? RETURN[family] : isPod ? gateways[family] : node;
 					const ofOutside = backend === "pod1b" ? outside : ofNode;
+					// What goes to the Node's own address has that as its source.
+					const ofNodePort = backend === "pod1b" ? node : ofNode;
 					const ports = [nodePort(n), udp === 0 ? 0 : nodePort(n)];
 					const rows: [what: string, from: string, host: string, ports: number[], sees: string][] =
 						[
@@ -130,6 +132,7 @@ t.test("Services", async (t) => {
 							["load balancer IP", "outside", balancerIp(family, n), [80, 53], ofOutside],
 							["NodePort", "outside", node, [nodePort(n), nodePort(n)], ofOutside],
 							["NodePort of its Node", "pod1a", node, ports, ofPod],
+							["its own NodePort", "node1", node, [nodePort(n), nodePort(n)], ofNodePort],
 						];
 					for (const [what, from, host, ports, sees] of rows) {
 						const row = `IPv${family}, ${from} → ${what} → ${backend}`;
