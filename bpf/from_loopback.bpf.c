@@ -80,11 +80,15 @@ static __always_inline int receive(struct __sk_buff *ctx, struct work *work)
 SEC("tc")
 int from_loopback(struct __sk_buff *ctx)
 {
+	struct verdict stays = { .peer = NO_PEER };
 	struct work *work;
 	int result;
 
-	if (is_to_loopback(ctx))
-		return TC_ACT_UNSPEC;
+	if (is_to_loopback(ctx)) {
+		result = pass(&stays);
+		record(&stays);
+		return result;
+	}
 	work = work_start();
 	if (!work)
 		return TC_ACT_UNSPEC;

@@ -295,6 +295,11 @@ export class Traffic {
 			};
 		}
 		if (me.place === "node") {
+			if (random.chance(0.2)) {
+				const none = "00:00:00:00:00:00";
+				const frame = build.frame({ source: none, destination: none }, packet);
+				return { hook: Hook.FROM_LOOPBACK, ifindex: 1, frame };
+			}
 			const hook: number = other.place === "pod" ? Hook.TO_POD : Hook.FROM_HOST;
 			const macs = { source: GATEWAY_MAC, destination: other.pod?.mac ?? GATEWAY_MAC };
 			const device = other.pod?.interface ?? "fairway0";
