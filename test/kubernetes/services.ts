@@ -80,15 +80,8 @@ export async function unanswered(
 		for (const { kind, address, port } of all) {
 			// Cluster IPs mean nothing outside.
 			if (client === outside && kind === "cluster IP") continue;
-			// Fairway does not see what a Node's own processes send to that Node's addresses.
-			if (isOwn(client, address) && kind === "NodePort") continue;
 			if ((await request(client, address, port))?.startsWith(name)) continue;
 			failed.push(`${client.name} → ${kind} ${address} port ${port}`);
 		}
 	return failed;
 }
-
-const isOwn = (
-	client: { name: string; plan?: { v4: string; v6: string } },
-	address: string,
-): boolean => client.plan !== undefined && [client.plan.v4, client.plan.v6].includes(address);
