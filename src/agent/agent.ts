@@ -160,6 +160,24 @@ export class Agent {
 		this.#api = api;
 		this.#kernel = kernel;
 		this.#loopLag = new LoopLag({ log });
+		// First: it hears of each change, and what follows may make some.
+		this.#web = new Web({
+			readiness: () => this.#round.state,
+			sample: () => this.answers.sample(),
+			proxy: {
+				isNodeEligible: () => {
+					const node = store.get("Node", nodeName);
+					return node !== undefined && node.isLeaving !== true;
+				},
+				families: () => {
+					const cidrs = this.#round.state.inForce?.self.podCIDRs ?? [];
+					return ([4, 6] as const).filter((f) =>
+						cidrs.some((one) => one.includes(":") === (f === 6)),
+					);
+				},
+			},
+			log: withComponent(options.log, "http"),
+		});
 		this.#loop = new Loop({
 			apply: () => {
 				latency.began();
@@ -277,23 +295,6 @@ export class Agent {
 				),
 			names: clusterNames(store, () => this.#cni.endpoints()),
 			survey: options.survey ?? ((nodes, signal) => this.#prober.survey(nodes, signal)),
-		});
-		this.#web = new Web({
-			readiness: () => this.#round.state,
-			sample: () => this.answers.sample(),
-			proxy: {
-				isNodeEligible: () => {
-					const node = store.get("Node", nodeName);
-					return node !== undefined && node.isLeaving !== true;
-				},
-				families: () => {
-					const cidrs = this.#round.state.inForce?.self.podCIDRs ?? [];
-					return ([4, 6] as const).filter((f) =>
-						cidrs.some((one) => one.includes(":") === (f === 6)),
-					);
-				},
-			},
-			log: withComponent(options.log, "http"),
 		});
 	}
 

@@ -43,6 +43,11 @@ export interface ManifestDirectoryOptions extends PathWatchOptions {
 }
 
 const EXTENSIONS = new Set([".yaml", ".yml", ".json"]);
+/**
+ * Of these, one that cannot be used is as good as none, as where they come from the API. Would they wait for it, then after
+ * a restart of the agent whatever leaves a Service, and all Services that go, would stay because of one bad object.
+ */
+const LEAVABLE: ReadonlySet<Kind> = new Set(["Service", "ServiceCIDR", "EndpointSlice"]);
 const BYTES_MAX = 64 << 20;
 /** Larger files are read through the thread pool. */
 const SYNC_BYTES_MAX = 256 << 10;
@@ -191,10 +196,7 @@ export class ManifestDirectory implements Source {
 			const understood = (name: string) => this.#files.get(name)?.understood === true;
 			const complete = [...this.#files.keys(), ...this.#jobs.keys()].every(understood);
 			for (const kind of ALL_KINDS) {
-				// Endpoints are made of Pods here (endpoint_controller.ts).
-				const incomplete =
-					this.#objects.isIncomplete(kind) ||
-					(kind === "EndpointSlice" && this.#objects.isIncomplete("Pod"));
+				const incomplete = !LEAVABLE.has(kind) && this.#objects.isIncomplete(kind);
 				store.setSynced(kind, this.#listed !== undefined && complete && !incomplete);
 			}
 			store.report("manifests", [...this.#unreadable, ...problems, ...this.#objects.problems()]);

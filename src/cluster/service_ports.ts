@@ -29,6 +29,8 @@ const PROTOCOLS: ReadonlyMap<unknown, number> = new Map([
 	["UDP", 17],
 	["SCTP", 132],
 ]);
+/** RFC 1123 label, as required by the Kubernetes API. */
+const PORT_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** Of an EndpointSlice, as the API has it. */
 const SLICE_PORTS_MAX = 100;
 
@@ -105,9 +107,9 @@ export function readOptionalPort(value: unknown, where: string): number {
 }
 
 function readName(value: unknown, where: string): string {
-	if (value === undefined || value === null) return "";
-	if (typeof value !== "string") throw new Fault(`expected a name as ${where}, got ${show(value)}`);
-	return intern(value);
+	if (value === undefined || value === null || value === "") return "";
+	if (typeof value === "string" && PORT_NAME.test(value)) return intern(value);
+	throw new Fault(`expected a DNS label as ${where}, got ${show(value)}`);
 }
 
 /** The API takes the port itself where nothing is said. */

@@ -375,6 +375,25 @@ t.test("load balancers learn whether this Node serves Services, and stays", asyn
 });
 
 t.test(
+	"an agent starts where the endpoints of a Service are made of the directory's Pods",
+	async (t) => {
+		const s = stage(t, "", node("n1", 1));
+		s.manifest("service.json", {
+			...{ apiVersion: "v1", kind: "Service", metadata: { name: "web" } },
+			spec: { clusterIP: "10.96.0.10", selector: { app: "web" }, ports: [{ port: 80 }] },
+		});
+		s.manifest("pod.json", {
+			...{ apiVersion: "v1", kind: "Pod", metadata: { name: "web-0", labels: { app: "web" } } },
+			...{ spec: { nodeName: "n1" }, status: { podIPs: [{ ip: "10.244.1.2" }] } },
+		});
+		await s.start();
+		await s.ready();
+		const [row] = await ask<ServiceStatus[]>(s.socket, "GET", "/services");
+		t.match(row?.backends, [{ address: "10.244.1.2", port: 80, state: "ready" }]);
+	},
+);
+
+t.test(
 	"Services are listed, and healthCheckNodePort is served while the policy is Local",
 	async (t) => {
 		const port = await freePort();

@@ -367,3 +367,21 @@ t.test("all Nodes are known when each file was understood once", async (t) => {
 	unlinkSync(join(directory, "c.yaml"));
 	await until(({ synced }) => synced);
 });
+
+t.test("all Services are known although some cannot be used, as from the API", async (t) => {
+	const directory = temporary(t);
+	const object = (apiVersion: string, kind: string) =>
+		JSON.stringify({ apiVersion, kind, metadata: { name: "a" }, spec: "none" });
+	writeFileSync(join(directory, "service.json"), object("v1", "Service"));
+	writeFileSync(join(directory, "slice.json"), object("discovery.k8s.io/v1", "EndpointSlice"));
+	writeFileSync(join(directory, "cidr.json"), object("networking.k8s.io/v1", "ServiceCIDR"));
+	writeFileSync(join(directory, "pod.json"), object("v1", "Pod"));
+	const { source, until } = await watched(t, directory);
+	const problems = source.snapshot.problems.map(formatProblem);
+	t.match(problems.join("\n"), /Cannot accept Service default\/a: expected a mapping as spec/);
+	t.ok(source.snapshot.catalog.isSynced);
+	writeFileSync(join(directory, "other.yaml"), "[");
+	await until(({ catalog }) => !catalog.isSynced);
+	unlinkSync(join(directory, "other.yaml"));
+	await until(({ catalog }) => catalog.isSynced);
+});

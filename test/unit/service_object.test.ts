@@ -179,6 +179,10 @@ t.test("a Service that the API would not have is refused", async (t) => {
 		[{ ports: [{ port: 1, protocol: "ICMP" }] }, /^expected TCP, UDP or SCTP as/],
 		[{ ports: [{ port: 1, targetPort: 70000 }] }, /as spec.ports\[0\].targetPort, got 70000$/],
 		[{ ports: [{ name: "a", port: 1 }, { port: 2 }] }, /^expected a name for each of several/],
+		[
+			two({}, { name: "\u001b[31mred\n" }),
+			/^expected a DNS label as spec.ports\[1\].name, got "\\u001b/,
+		],
 		[two({}, { name: "a" }), /^expected each name among spec.ports once, got "a" twice$/],
 		[two({}, { port: 1 }), /^expected each port and protocol among spec.ports once/],
 		[two({ nodePort: 3 }, { nodePort: 3 }), /^expected each nodePort and protocol/],

@@ -485,6 +485,21 @@ t.test("what nobody may have is refused, and said", async (t) => {
 			["10.96.0.1 6 80 cluster_ip"],
 		],
 		[
+			"a NodePort that may be the Node's own, outside of the range",
+			{ service: { type: "NodePort", ports: [{ ...withNodePort[0]!, nodePort: 22 }] } },
+			/^Cannot serve NodePort 22 of Service default\/web: expected a port of fairwayProxy\.nodePortRange, 30000-32767$/,
+			["10.96.0.1 6 80 cluster_ip"],
+		],
+		[
+			"an endpoint that is a Service's address, whatever its slice says of it",
+			{
+				others: [other],
+				slices: [sliceOf([{ ...endpoint("192.0.2.1"), target: "default/web-0" }])],
+			},
+			/^Cannot use endpoint 192\.0\.2\.1 of Service default\/web: expected an address that is no Service's$/,
+			["10.96.0.1 6 80 cluster_ip", "10.96.0.2 6 80 cluster_ip", "192.0.2.1 6 80 load_balancer"],
+		],
+		[
 			"an endpoint that is a Service's address",
 			{ others: [other], slices: [sliceOf([endpoint("192.0.2.1"), endpoint("10.96.0.2")])] },
 			/^Cannot use endpoint (192\.0\.2\.1|10\.96\.0\.2) of Service default\/web: expected an address (that is no Service's|outside the service CIDRs)$/,

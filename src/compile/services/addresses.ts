@@ -70,6 +70,12 @@ export class ClusterAddresses {
 		return this.#nodes.keys();
 	}
 
+	/** True: the address is in some Node's pod CIDR. */
+	isPods(address: string): boolean {
+		const bytes = parseAddress(address);
+		return bytes !== undefined && this.#podCidrs.lookup(bytes) !== undefined;
+	}
+
 	/** Of a canonical address. */
 	useOf(address: string, own: OwnNode): AddressUse {
 		const bytes = parseAddress(address);

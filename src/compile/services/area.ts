@@ -176,7 +176,7 @@ export class ServicesArea {
 		return viewOf(known.entry, specOf(known.entry.service, own.config), {
 			place: placeOf(own),
 			ports: known.ports,
-			isUsable: (address, isPod) => this.#refusal(address, isPod, own) === undefined,
+			isUsable: (address) => this.#refusal(address, own) === undefined,
 			ownsFrontend: (key, port) => {
 				const [address = ""] = key.split(" ");
 				const place = this.#places.get(address) ?? this.#places.get(key);
@@ -389,8 +389,9 @@ export class ServicesArea {
 				continue;
 			}
 			const wanted = backendsOf(slices, port.spec, placeOf(own), (address, isPod) => {
-				if (!isPod) outsiders.add(address);
-				const why = this.#refusal(address, isPod, own);
+				// A Pod's address is in a pod CIDR, which no Service's is.
+				if (!isPod || !this.#addresses.isPods(address)) outsiders.add(address);
+				const why = this.#refusal(address, own);
 				if (why !== undefined) refused.set(address, why);
 				return why === undefined;
 			});
@@ -434,7 +435,7 @@ export class ServicesArea {
 	}
 
 	/** Why no packet is sent to an endpoint; undefined: it is a good one. */
-	#refusal(address: string, isPod: boolean, own: OwnNode): string | undefined {
-		return refusalOf(address, isPod, own, (vip) => this.#whole.has(vip));
+	#refusal(address: string, own: OwnNode): string | undefined {
+		return refusalOf(address, own, (vip) => this.#whole.has(vip));
 	}
 }

@@ -1,6 +1,6 @@
 /** Which addresses and NodePorts a Service claims, and for which of its ports. Pure. */
 import type { ServiceObject } from "../../cluster/service_object.js";
-import type { Config } from "../../config/config.js";
+import type { Config, PortRange } from "../../config/config.js";
 import { familyOf } from "../../tables/address.js";
 import { FrontendKind, ServiceFlag } from "../../tables/generated.js";
 import { servedBy } from "./is_ours.js";
@@ -113,19 +113,32 @@ function portsOf(
 		(ranges.length > 0 ? ServiceFlag.RANGES : 0);
 	return service.ports.map(({ name: portName, protocol, port, nodePort }) => {
 		// An answer to a translated connection of a Pod would be taken for a new one of the Service's.
-		const isTaken = nodePort >= snat.portRange.first && nodePort <= snat.portRange.last;
-		if (fairwayProxy.proxyAll && isTaken)
-			problems.push(
-				`Cannot serve NodePort ${nodePort} of Service ${namespace}/${name}: expected a port outside snat.portRange, ${snat.portRange.first}-${snat.portRange.last}`,
-			);
+		const isTaken = isIn(snat.portRange, nodePort);
+		// A port of the Node's own, as that of its ssh server, is nobody's to claim.
+		const isOutside = nodePort !== 0 && !isIn(fairwayProxy.nodePortRange, nodePort);
+		if (fairwayProxy.proxyAll && (isTaken || isOutside)) {
+			const wanted = isTaken
+				? `outside snat.portRange, ${rangeText(snat.portRange)}`
+				: `of fairwayProxy.nodePortRange, ${rangeText(fairwayProxy.nodePortRange)}`;
+			const what = `NodePort ${nodePort} of Service ${namespace}/${name}`;
+			problems.push(`Cannot serve ${what}: expected a port ${wanted}`);
+		}
 		return {
 			id: `${namespace}/${name} ${portName} ${protocol} ${family}`,
 			...{ name: portName, family, protocol, port },
-			nodePort: fairwayProxy.proxyAll && !isTaken ? nodePort : 0,
+			nodePort: fairwayProxy.proxyAll && !isTaken && !isOutside ? nodePort : 0,
 			affinity: service.affinitySeconds,
 			...{ flags, ranges },
 		};
 	});
+}
+
+function isIn({ first, last }: PortRange, port: number): boolean {
+	return port >= first && port <= last;
+}
+
+function rangeText({ first, last }: PortRange): string {
+	return `${first}-${last}`;
 }
 
 /** Of one address that is claimed twice, as an external IP that is the cluster IP: the first kind counts. */

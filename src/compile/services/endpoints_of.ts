@@ -17,7 +17,7 @@ import type { WantedBackend } from "./ports.js";
 
 const ZONE_LABEL = "topology.kubernetes.io/zone";
 
-/** @param isPod the endpoint is said to be one */
+/** @param isPod the endpoint's slice says that it is one, which nobody has checked */
 export type IsUsable = (address: string, isPod: boolean) => boolean;
 
 const LOCAL = ServiceFlag.INTERNAL_LOCAL | ServiceFlag.EXTERNAL_LOCAL;
@@ -68,7 +68,6 @@ export function endpointsOf(
  */
 export function refusalOf(
 	address: string,
-	isPod: boolean,
 	own: OwnNode,
 	isService: (address: string) => boolean,
 ): string | undefined {
@@ -76,7 +75,6 @@ export function refusalOf(
 	if (bytes === undefined || !isHostAddress(bytes))
 		return "expected an address that a host can have";
 	if (inServiceCidr(address, bytes, own)) return "expected an address outside the service CIDRs";
-	// A Pod's address is in a pod CIDR, which no Service's is.
-	if (!isPod && isService(address)) return "expected an address that is no Service's";
+	if (isService(address)) return "expected an address that is no Service's";
 	return undefined;
 }

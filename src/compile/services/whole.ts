@@ -67,8 +67,8 @@ export function compileServices(
 	for (const { service, slices, spec, indexes } of all) {
 		const refused = new Map<string, string>();
 		for (const [at, port] of spec.ports.entries()) {
-			const backends = backendsOf(slices, port, placeOf(own), (address, isPod) => {
-				const why = refusalOf(address, isPod, own, (other) => services.has(other));
+			const backends = backendsOf(slices, port, placeOf(own), (address) => {
+				const why = refusalOf(address, own, (other) => services.has(other));
 				if (why !== undefined) refused.set(address, why);
 				return why === undefined;
 			});
