@@ -196,6 +196,38 @@ static __always_inline bool pod_start(struct __sk_buff *ctx, struct work *work,
 	return slot >= 0;
 }
 
+/* Not a result of the program: stages 6 to 9 go on anew, with a flow that is known now. */
+#define FLOW_MET (-3)
+/* How often that may be: each time another CPU was quicker. */
+#define FLOW_MEETINGS 7
+
+/* 9. Another CPU may have begun this very flow meanwhile, and given it its translation: then the packet is
+ * that flow's. While that CPU is about to, neither has it, and this one tries again. */
+stage int pod_met(const struct node_config *node)
+{
+	struct work *work = work_space();
+	struct departure *departure;
+
+	if (!node || !work || !work->search.met || work->departure.meetings >= FLOW_MEETINGS)
+		return 0;
+	departure = &work->departure;
+	departure->meetings++;
+	if (!flow_lookup(&work->packet.key, node, departure->now))
+		return 1;
+	__builtin_memset(&departure->receiver, 0, sizeof(departure->receiver));
+	__builtin_memset(&work->remote, 0, sizeof(work->remote));
+	__builtin_memset(&work->choice, 0, sizeof(work->choice));
+	departure->wants_snat = 0;
+	departure->to_stack = 0;
+	departure->hairpin = 0;
+	departure->routed = 0;
+	departure->fit = 0;
+	work->track.remembered = 0;
+	work->verdict.backend = 0;
+	target_find();
+	return 1;
+}
+
 /* 9 */
 stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 {
@@ -241,7 +273,7 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	slot = translated_create(ctx, packet, node, source, departure->sender.index);
 	if (slot < 0)
-		return dropped(&work->verdict, -slot);
+		return pod_met(node) ? FLOW_MET : dropped(&work->verdict, -slot);
 	track->known = 1;
 	if (work->choice.affinity)
 		affinity_keep(departure->now);
@@ -284,10 +316,23 @@ stage int pod_send(struct __sk_buff *ctx, const struct node_config *node)
 	return remote_send(ctx, work, node);
 }
 
+/* 6 to 9 */
+static __always_inline int depart(struct __sk_buff *ctx, struct work *work,
+				  const struct node_config *node)
+{
+	int result = pod_route();
+
+	if (result == UNDECIDED)
+		result = pod_destination(ctx, work, node);
+	if (result == UNDECIDED && !work->departure.to_stack)
+		result = pod_limits(ctx, node);
+	return result == UNDECIDED ? pod_track(ctx, node) : result;
+}
+
 static __always_inline int receive(context *ctx, struct work *work)
 {
 	const struct node_config *node = node_configuration();
-	int result;
+	int result, meeting;
 
 	if (!node || !(node->flags & NODE_CONFIGURED))
 		return dropped(&work->verdict, DROP_NOT_CONFIGURED);
@@ -300,17 +345,16 @@ static __always_inline int receive(context *ctx, struct work *work)
 		result = pod_flow(ctx, node);
 	if (result == UNDECIDED)
 		result = pod_service(ctx, node);
-	if (result == UNDECIDED)
-		result = pod_route();
-	if (result == UNDECIDED)
-		result = pod_destination(ctx, work, node);
-	if (result == UNDECIDED && !work->departure.to_stack)
-		result = pod_limits(ctx, node);
-	if (result == UNDECIDED)
-		result = pod_track(ctx, node);
-	if (result == UNDECIDED)
-		result = pod_send(ctx, node);
-	return result;
+	if (result != UNDECIDED)
+		return result;
+	for (meeting = 0; meeting <= FLOW_MEETINGS; meeting++) {
+		result = depart(ctx, work, node);
+		if (result != FLOW_MET)
+			break;
+	}
+	if (result == FLOW_MET)
+		return dropped(&work->verdict, DROP_FLOW_TABLE_FULL);
+	return result == UNDECIDED ? pod_send(ctx, node) : result;
 }
 
 SEC("tc")

@@ -222,6 +222,7 @@ static __always_inline bool flow_slot(struct work *work, const struct node_confi
 	if (!own)
 		return false;
 	search->now = work->flow.last_seen;
+	search->met = 0;
 	search->endpoint = endpoint;
 	search->own_flows = read_once(own->flows);
 	search->own_spare = read_once(own->spare);
@@ -404,8 +405,8 @@ static __always_inline bool flow_settle(struct work *work, const struct node_con
 }
 
 /* Fills the slot that was found, and makes both tuples lead to it. `entered`: that of the answers does. */
-static __always_inline int flow_publish(struct work *work, const struct node_config *node,
-					bool entered)
+static __always_inline int flow_fill(struct work *work, const struct node_config *node,
+				     bool entered)
 {
 	const struct slot_search *search = &work->search;
 	__u32 slot = search->found, taken = search->taken;
@@ -435,6 +436,16 @@ static __always_inline int flow_publish(struct work *work, const struct node_con
 	flow_count(flow, 1, flow_is_spare(flow->state, flow->flags));
 	claim_unlock(flow, (taken & ~CLAIM_LOCKED) | CLAIM_PUBLISHED);
 	return 0;
+}
+
+/* Of a flow that another CPU makes at the same time, each of the two may be in the other's way. */
+static __always_inline int flow_publish(struct work *work, const struct node_config *node,
+					bool entered)
+{
+	int failed = flow_fill(work, node, entered);
+
+	work->search.met = !!failed;
+	return failed;
 }
 
 /* Takes back the slot, and what leads to it. */

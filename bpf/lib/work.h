@@ -81,10 +81,12 @@ struct departure {
 	struct mac mac; /* the frame's source */
 	__u8 wants_snat;
 	__u8 to_stack;
-	__u8 fit;     /* enum fit */
-	__u8 unknown; /* the fast path has looked for a flow of this tuple, in vain */
-	__u8 routed;  /* `route` is that of work.target */
-	__u8 hairpin; /* to the Pod itself, by a Service */
+	__u8 fit;      /* enum fit */
+	__u8 unknown;  /* the fast path has looked for a flow of this tuple, in vain */
+	__u8 routed;   /* `route` is that of work.target */
+	__u8 hairpin;  /* to the Pod itself, by a Service */
+	__u8 meetings; /* how often another CPU has begun the flow before this one */
+	__u8 pad[7];
 };
 
 /* The backend that a new flow is given; see service.h. */
@@ -109,7 +111,7 @@ struct slot_search {
 	__u32 own_spare;
 	__u16 endpoint;
 	__u8 eviction; /* enum eviction */
-	__u8 pad[1];
+	__u8 met;      /* a slot was found, but a tuple was another flow's */
 };
 
 /* The flow of the packet, which work.flow is a copy of; see track.h. */
