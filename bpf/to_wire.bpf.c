@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * to_wire: TC egress of the devices that lead out of the Node, where Services are left to the Node's
- * own stack (`serviceCIDRs`). What the stack forwards of a local Pod's to the outside, because a
- * Service's backend is there, is translated as from_pod translates what Pods send there themselves.
- * What Fairway sends passes here, too: it is the Node's by then, or known as not to be translated.
+ * to_wire: TC egress of the devices that lead out of the Node, for two ends.
  *
- *  1. source         a local Pod, or there is nothing to do
+ * Services that are left to the Node's own stack: what that forwards of a local Pod's to the outside,
+ * because a Service's backend is there, is translated as from_pod translates what Pods send there
+ * themselves. What Fairway sends passes here, too: it is the Node's by then, or known as not to be
+ * translated.
+ *
+ *  1. source         a local Pod, else stage 5
  *  2. flow           known, or that of the packet which an ICMP error quotes
  *  3. new flow       to the outside, with SNAT; its answers go back to the stack
  *  4. rewrite
+ *
+ * Services with this Node itself as a backend, which sees the outside client:
+ *
+ *  5. answer         of the Node itself: its source becomes the Service's address and port
  */
 #define FAIRWAY_HOOK HOOK_TO_WIRE
 #include "lib/emit.h"
@@ -16,7 +22,40 @@
 #include "lib/fragment.h"
 #include "lib/link_layer.h"
 #include "lib/remote.h"
+#include "lib/service.h"
 #include "lib/snat.h"
+
+/* 5. An answer of the Node itself to a Service's client, or an error of its about a packet of that. What
+ * came in by a device is not the Node's own. */
+stage int answer(struct __sk_buff *ctx, const struct node_config *node)
+{
+	struct work *work = work_space();
+	struct packet *packet;
+	struct track *track;
+	__u64 now;
+
+	if (!node || !work)
+		return discard();
+	packet = &work->packet;
+	track = &work->track;
+	if (!(node->flags & NODE_STACK_ANSWERS) || ctx->ingress_ifindex)
+		return pass(&work->verdict);
+	now = bpf_ktime_get_coarse_ns();
+	if (packet->flags & PACKET_FRAGMENT)
+		fragment_ports(packet, OWNER_HOST);
+	if (packet->flags & PACKET_ICMP_ERROR)
+		track->related = related_lookup(ctx, packet, &work->inner, node, now);
+	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
+		flow_lookup(&packet->key, node, now);
+	if (!track->known || track->direction != FLOW_REPLY || !flow_backend(&work->flow) ||
+	    !flow_shows_client(&work->flow) || !target_find())
+		return pass(&work->verdict);
+	if (!track->related)
+		flow_keep(packet, now);
+	if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 0))
+		return dropped(&work->verdict, DROP_REWRITE_FAILED);
+	return pass(&work->verdict);
+}
 
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
@@ -36,9 +75,11 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 
 	/* 1 */
 	ethertype = ip_header_at(ctx, is_bare_ip(ctx), &l3);
-	if (!ethertype || parse(ctx, packet, l3, ethertype, false) ||
-	    !(sender = endpoint_lookup(&packet->key.source)))
+	if (!ethertype || parse(ctx, packet, l3, ethertype, false))
 		return pass(verdict);
+	sender = node->flags & NODE_STACK_SNAT ? endpoint_lookup(&packet->key.source) : NULL;
+	if (!sender)
+		return answer(ctx, node);
 
 	/* 2 */
 	now = bpf_ktime_get_coarse_ns();

@@ -37,6 +37,13 @@ static __always_inline __u32 flow_backend(const struct flow *flow)
 	return (__u32)flow->backend_upper << 16 | flow->backend;
 }
 
+/* The backend sees the client's own address. */
+static __always_inline bool flow_shows_client(const struct flow *flow)
+{
+	return address_equal(&flow->addresses[FLOW_ORIGINAL].source,
+			     &flow->addresses[FLOW_REPLY].destination);
+}
+
 /* Stage 5. A connection that begins again on a flow that is over chooses anew: its backend may be in no
  * set any more. */
 static __always_inline bool flow_begins_again(const struct flow *flow, const struct packet *packet)

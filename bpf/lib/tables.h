@@ -216,6 +216,8 @@ enum node_flag {
 	NODE_SERVES_ALL = 32,
 	/* cluster IPs also for the outside */
 	NODE_SERVES_CLUSTER_IPS = 64,
+	/* to_wire turns back what the Node itself answers to a Service's outside clients */
+	NODE_STACK_ANSWERS = 128,
 };
 
 /* A secret for hashes of tuples. */

@@ -210,8 +210,9 @@ stage int wire_pod(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 3. What the client's address is translated to; NULL: it stays. An answer of the Node itself comes by
- * fairway0, because it goes to an address that is not the Node's. */
+/* 3. What the client's address is translated to; NULL: it stays. Answers of the Node itself to an outside
+ * client leave through to_wire; others come by fairway0, because they go to an address that is not the
+ * Node's. */
 static __always_inline const struct address *wire_source_for(const struct work *work,
 							     const struct node_config *node)
 {
@@ -221,6 +222,8 @@ static __always_inline const struct address *wire_source_for(const struct work *
 	case ROUTE_LOCAL_PODS:
 		return NULL;
 	case ROUTE_HOST:
+		if (node->flags & NODE_STACK_ANSWERS && work->arrival.source.kind == ROUTE_OUTSIDE)
+			return NULL;
 		return family == 4 ? &node->return_address4 : &node->return_address6;
 	case ROUTE_PEER:
 		return gateway_address(node, family);
@@ -258,16 +261,19 @@ stage int wire_begin(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 3, the Node itself. */
+/* To the Node itself, of a known flow or of one that has just begun: to the stack as it has come, where
+ * to_wire turns the answers back, else into fairway0. */
 stage int wire_self(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
 
 	if (!node || !work)
 		return discard();
-	if (rewrite(ctx, &work->packet, target_of(work), 0))
+	if (related_rewrite(ctx) || rewrite(ctx, &work->packet, target_of(work), 0))
 		return dropped(&work->verdict, DROP_REWRITE_FAILED);
-	return emit_host(ctx, node, &work->verdict);
+	return work->track.direction == FLOW_ORIGINAL && flow_shows_client(&work->flow)
+		       ? pass(&work->verdict)
+		       : emit_host(ctx, node, &work->verdict);
 }
 
 /* 3. A new flow, whose backend has been chosen. */

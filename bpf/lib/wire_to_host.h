@@ -121,9 +121,7 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 		if (route_lookup(&work->target.destination).kind == ROUTE_HOST) {
 			if (!track->related)
 				flow_keep(packet, now);
-			if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 0))
-				return dropped(verdict, DROP_REWRITE_FAILED);
-			return emit_host(ctx, node, verdict);
+			return wire_self(ctx, node);
 		}
 		if (!flow_backend(flow))
 			return dropped(verdict, DROP_NO_ENDPOINT);

@@ -139,6 +139,7 @@ export function compile(input: CompileInput): CompileResult {
 	const routes = table.routes(own);
 	problems.push(...tooManyRoutes(routes.size));
 	const values = valuesWith(own, {
+		hasOwnEndpoints: [...tables.backends.values()].some(({ address }) => own.self.owns(address)),
 		hasRouteMtu: [...routes.values()].some(({ mtu }) => mtu !== 0),
 		hasStackRoutes: [...routes.values()].some(({ kind }) => kind === RouteKind.STACK),
 	});

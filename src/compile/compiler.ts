@@ -180,7 +180,11 @@ export class Compiler {
 			...(this.#services?.problems() ?? []),
 			...tooManyRoutes(peers.routeCount),
 		];
-		const values = valuesWith(own, peers);
+		const values = valuesWith(own, {
+			hasRouteMtu: peers.hasRouteMtu,
+			hasStackRoutes: peers.hasStackRoutes,
+			hasOwnEndpoints: this.#services?.hasOwnEndpoints ?? false,
+		});
 		const endpoints = endpointsOf(input.endpoints, own.self);
 		const { put, remove } = diffMap(known?.endpoints ?? new Map(), endpoints);
 		for (const [address, endpoint] of put) putEntry(maps.endpoints, address, endpoint);

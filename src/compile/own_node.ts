@@ -155,6 +155,7 @@ export function ownNode({
 			wireInterfaces: wires,
 			linkInterfaces: linkInterfaces(network, wires),
 			stackSnat,
+			stackAnswers: false,
 			xdp: config.xdp,
 			tunnelPort: config.trafficEncapMode === "noEncap" ? 0 : tunnelPort(config),
 		},
@@ -169,18 +170,25 @@ function notReady(reason: string, problems: string[]): NotReady {
 /**
  * @param hasRouteMtu some route has an MTU of its own
  * @param hasStackRoutes some Service is the Node's own stack's
+ * @param hasOwnEndpoints some Service has this Node itself as an endpoint
  */
 export function valuesWith(
 	{ config, values }: OwnNode,
-	{ hasRouteMtu, hasStackRoutes }: { hasRouteMtu: boolean; hasStackRoutes: boolean },
+	{
+		hasRouteMtu,
+		hasStackRoutes,
+		hasOwnEndpoints,
+	}: { hasRouteMtu: boolean; hasStackRoutes: boolean; hasOwnEndpoints: boolean },
 ): TableValues {
 	const { nodeConfig } = values;
+	const stackAnswers = hasOwnEndpoints && (nodeConfig.flags & NodeFlag.SERVES_ALL) !== 0;
 	const stackSnat = values.stackSnat || (hasStackRoutes && !config.noSNAT);
 	const flags =
 		nodeConfig.flags |
 		(hasRouteMtu ? NodeFlag.ROUTE_MTU : 0) |
-		(stackSnat ? NodeFlag.STACK_SNAT : 0);
-	return { ...values, stackSnat, nodeConfig: { ...nodeConfig, flags } };
+		(stackSnat ? NodeFlag.STACK_SNAT : 0) |
+		(stackAnswers ? NodeFlag.STACK_ANSWERS : 0);
+	return { ...values, stackSnat, stackAnswers, nodeConfig: { ...nodeConfig, flags } };
 }
 
 /** Of where the cluster's Services are, what this Node depends on: with Services, the CIDRs alone. */

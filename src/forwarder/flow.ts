@@ -70,6 +70,11 @@ export function takesAddress(flow: Flow): boolean {
 	);
 }
 
+/** Its backend sees the client's own address. */
+export function showsClient(flow: Flow): boolean {
+	return replyKey(flow).destination === originalKey(flow).source;
+}
+
 /** It began in the Node's own stack, which may have translated it: answers go back there. */
 export function answersStack(entry: FlowEntry | undefined): boolean {
 	return (

@@ -29,7 +29,7 @@ import type { FlowEntry } from "./table_reader.js";
 import { flowText, packetTarget, track, translated } from "./track.js";
 import { decapsulate, innerPacket, kindOfHeader, kindOfPort, type TunnelKind } from "./tunnel.js";
 import { isForThisNode, markStripped, refuseUntunnelled, wasStripped } from "./untunnelled.js";
-import { clampFromPeer, onward, servesWire, serveWire } from "./wire_service.js";
+import { clampFromPeer, onward, servesWire, serveWire, toSelf } from "./wire_service.js";
 
 export function fromWire(draft: Draft, xdp: boolean): Decision {
 	// 1. Parse
@@ -262,7 +262,7 @@ function toHost(
 		if (!xdp) {
 			if (routeOf(destination, tables).kind === RouteKind.HOST) {
 				track(draft, packet, known);
-				return intoHost(draft, translated(draft, packet, known));
+				return toSelf(draft, packet, known);
 			}
 			if (backendIdOf(known.flow) !== 0) return onward(draft, packet, known);
 			return draft.drop(DropReason.NO_ENDPOINT, `no Pod of this Node has ${destination}`);

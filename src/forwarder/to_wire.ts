@@ -1,21 +1,25 @@
 /**
- * to_wire: what leaves the Node, where Services are left to its own stack (ARCHITECTURE, to_wire).
- * What the stack forwards of a local Pod's to the outside is translated as from_pod would.
+ * to_wire: what leaves the Node (ARCHITECTURE, to_wire). Where Services are left to the Node's own stack, what
+ * that forwards of a local Pod's to the outside is translated as from_pod would. Where the Node itself is a
+ * Service's backend, its answers to outside clients get the Service's address.
  */
 import {
 	DropReason,
 	FlowDirection,
 	FlowFlag,
+	FragmentOwner,
 	NodeFlag,
 	RouteFlag,
 	RouteKind,
 } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { isTranslated, lookUp } from "./flow.js";
+import { isTranslated, lookUp, showsClient } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { outsideQuery } from "./next_hop.js";
+import type { Packet } from "./packet.js";
 import { routeOf, snatAddress } from "./route.js";
+import { backendIdOf } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, track, trackTranslated, translated } from "./track.js";
 
@@ -24,8 +28,9 @@ export function toWire(draft: Draft): Decision {
 	const packet = draft.parse();
 	if (packet === undefined) return draft.pass("not IP, or nothing that can be read");
 	const { key } = packet;
-	const sender = tables.endpoint(key.source);
-	if (sender === undefined) return draft.pass("no Pod's");
+	const isSnat = (node.flags & NodeFlag.STACK_SNAT) !== 0;
+	const sender = isSnat ? tables.endpoint(key.source) : undefined;
+	if (sender === undefined) return answer(draft, packet);
 	resolvePorts(packet, tables, decision, sender.index);
 	const known = lookUp(packet, tables, node, now);
 	draft.note("flow", flowText(packet, known));
@@ -57,4 +62,22 @@ export function toWire(draft: Draft): Decision {
 	if (known !== undefined) track(draft, packet, known);
 	decision.packet = translated(draft, packet, flow).frame;
 	return draft.pass("translated");
+}
+
+/** The Node's own packet: an answer to a Service's client, or an error about a packet of that. */
+function answer(draft: Draft, packet: Packet): Decision {
+	const { tables, node, now, decision } = draft;
+	if (!(node.flags & NodeFlag.STACK_ANSWERS)) return draft.pass("no Pod's");
+	resolvePorts(packet, tables, decision, FragmentOwner.HOST);
+	const known = lookUp(packet, tables, node, now);
+	draft.note("flow", flowText(packet, known));
+	const isAnswer =
+		known?.direction === FlowDirection.REPLY &&
+		isTranslated(known.flow) &&
+		backendIdOf(known.flow) !== 0 &&
+		showsClient(known.flow);
+	if (!isAnswer) return draft.pass("it keeps its address");
+	track(draft, packet, known);
+	decision.packet = translated(draft, packet, known).frame;
+	return draft.pass("an answer to a Service's client");
 }

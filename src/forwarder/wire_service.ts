@@ -10,6 +10,7 @@ import {
 	EventCounter,
 	FlowDirection,
 	type FlowKey,
+	NodeFlag,
 	type Route,
 	RouteFlag,
 	RouteKind,
@@ -28,6 +29,7 @@ import {
 	wayToPeer,
 	wayToPod,
 } from "./emit.js";
+import { showsClient } from "./flow.js";
 import { clampMss } from "./mtu.js";
 import type { Packet } from "./packet.js";
 import { decrementTtl } from "./rewrite.js";
@@ -75,9 +77,11 @@ export function serveWire(
 		return wayToPod(draft, endpoint).emit(rewritten);
 	}
 	if (route.kind === RouteKind.HOST) {
-		// The answer has to come by fairway0, so it must not go to the client's own address.
-		const flow = begin(packet.family === 4 ? node.returnAddress4 : node.returnAddress6);
-		return "action" in flow ? flow : intoHost(draft, translated(draft, packet, flow));
+		const keeps = node.flags & NodeFlag.STACK_ANSWERS && source.kind === RouteKind.OUTSIDE;
+		// Where to_wire does not turn the answer back, it has to come by fairway0.
+		const address = packet.family === 4 ? node.returnAddress4 : node.returnAddress6;
+		const flow = begin(keeps ? undefined : address);
+		return "action" in flow ? flow : toSelf(draft, packet, flow);
 	}
 	const way = wayFrom(draft, packet, { to, route, known: undefined });
 	if ("action" in way) return way;
@@ -86,6 +90,15 @@ export function serveWire(
 			? gatewayAddress(node, packet.family)
 			: way.source || snatAddress(node, packet.family);
 	return leave(draft, packet, way, () => begin(address));
+}
+
+/** To the Node itself: to its stack as it has come, where to_wire turns the answers back. */
+export function toSelf(draft: Draft, packet: Packet, entry: FlowEntry): Decision {
+	const rewritten = translated(draft, packet, entry);
+	if (entry.direction !== FlowDirection.ORIGINAL || !showsClient(entry.flow))
+		return intoHost(draft, rewritten);
+	draft.decision.packet = rewritten.frame;
+	return draft.pass("the Node itself is the backend, and sees the client");
 }
 
 /** 2. A packet of a known flow, or an error about one. */

@@ -91,10 +91,11 @@ export class Stages {
 	async runTables(tables: Tables, pass: Pass): Promise<boolean> {
 		const settled = this.#settled;
 		if (settled === undefined) return this.run(tables, pass);
-		const { links, hostIfindex, snatPorts, podRoutes } = settled;
+		const { links, hostIfindex, snatPorts, podRoutes, answers } = settled;
 		// What is refused is for a full pass to try again.
 		this.#settled = undefined;
-		pass.add(await this.#tables.apply(withSnatPorts(tables, snatPorts), links, hostIfindex));
+		const wanted = withAnswers(withSnatPorts(tables, snatPorts), answers);
+		pass.add(await this.#tables.apply(wanted, links, hostIfindex));
 		const routes = await pass.try(undefined, () =>
 			this.#host.applyRoutes(tables.hostRoutes, podRoutes),
 		);
@@ -138,12 +139,18 @@ export class Stages {
 		if (links === undefined) return false;
 		// Even if part of it was refused: that is better than nothing.
 		const hostIfindex = links.named(HOST_DEVICE)?.ifindex ?? 0;
-		pass.add(await this.#tables.apply(withSnatPorts(tables, snatPorts), links, hostIfindex));
+		const answers = this.#answers(tables);
+		const ported = withSnatPorts(tables, snatPorts);
+		pass.add(await this.#tables.apply(withAnswers(ported, answers.inForce), links, hostIfindex));
 
 		const wires = this.#wireDevices(tables, links, pass);
 		const programs = await pass.try(undefined, () => this.#loadPrograms(wires, tables.xdp));
-		const hooks = this.#hooksOf(tables, links, wires, pass);
+		const hooks = this.#hooksOf({ ...tables, stackAnswers: answers.wanted }, links, wires, pass);
 		if (programs !== undefined) await this.#attach(hooks, wires, tables, programs, pass, pods);
+		// Only now: a client whose answers nothing turns back would be lost.
+		const turnsBack = answers.wanted && (answers.inForce || pass.attached);
+		if (turnsBack !== answers.inForce)
+			pass.add(await this.#tables.apply(withAnswers(ported, turnsBack), links, hostIfindex));
 		this.#checkEndpoints(tables, links, pods);
 
 		await this.#setUp(tables, links, pass);
@@ -160,7 +167,7 @@ export class Stages {
 		const configured = (this.#tables.nodeConfig.flags & NodeFlag.CONFIGURED) !== 0;
 		const ready = configured && hostIfindex !== 0 && pass.attached && wires.length > 0;
 		if (ready && pass.problems.length === 0)
-			this.#settled = { links, hostIfindex, snatPorts, podRoutes };
+			this.#settled = { links, hostIfindex, snatPorts, podRoutes, answers: turnsBack };
 		return ready;
 	}
 
@@ -175,6 +182,14 @@ export class Stages {
 		if (result === undefined) return former ?? wanted;
 		pass.sysctls(result);
 		return result.range;
+	}
+
+	/** Once clients are shown to the Node's own endpoints, their connections need to_wire, to their end. */
+	#answers({ stackAnswers, nodeConfig }: Tables): { wanted: boolean; inForce: boolean } {
+		const { STACK_ANSWERS, SERVES_ALL } = NodeFlag;
+		const serves = (nodeConfig.flags & SERVES_ALL) !== 0;
+		const inForce = serves && (this.#tables.nodeConfig.flags & STACK_ANSWERS) !== 0;
+		return { wanted: stackAnswers || inForce, inForce };
 	}
 
 	/** A Pod whose programs are attached has a data path only if its addresses are known, too. */
@@ -259,7 +274,7 @@ export class Stages {
 			const device = links.named(name);
 			if (device !== undefined) hooks.push({ program: "from_link", device });
 		}
-		if (tables.stackSnat)
+		if (tables.stackSnat || tables.stackAnswers)
 			for (const { device } of [...hooks]) hooks.push({ program: "to_wire", device });
 		const host = links.named(HOST_DEVICE);
 		if (host !== undefined) hooks.push({ program: "from_host", device: host });
@@ -300,6 +315,7 @@ interface Settled {
 	hostIfindex: number;
 	snatPorts: PortRange;
 	podRoutes: Map<string, PodRoute>;
+	answers: boolean;
 }
 
 /** What a pass came to for the Pods, by host interface. */
@@ -312,6 +328,12 @@ interface PodOutcome {
 function withSnatPorts(tables: Tables, { first, last }: PortRange): Tables {
 	const nodeConfig = { ...tables.nodeConfig, snatPortFirst: first, snatPortLast: last };
 	return { ...tables, nodeConfig };
+}
+
+function withAnswers(tables: Tables, turnsBack: boolean): Tables {
+	const { STACK_ANSWERS } = NodeFlag;
+	const flags = (tables.nodeConfig.flags & ~STACK_ANSWERS) | (turnsBack ? STACK_ANSWERS : 0);
+	return { ...tables, nodeConfig: { ...tables.nodeConfig, flags } };
 }
 
 function interfacesOf({ endpoints }: Tables): string[] {

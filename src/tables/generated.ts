@@ -251,6 +251,7 @@ export const NodeFlag = {
 	SENDS_UNTUNNELLED: 16,
 	SERVES_ALL: 32,
 	SERVES_CLUSTER_IPS: 64,
+	STACK_ANSWERS: 128,
 } as const;
 export type NodeFlag = (typeof NodeFlag)[keyof typeof NodeFlag];
 export const NodeFlagName: Readonly<Record<number, string>> = {
@@ -261,6 +262,7 @@ export const NodeFlagName: Readonly<Record<number, string>> = {
 	16: "sends_untunnelled",
 	32: "serves_all",
 	64: "serves_cluster_ips",
+	128: "stack_answers",
 };
 
 export const PeerFlag = {

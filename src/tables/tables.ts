@@ -84,8 +84,10 @@ export interface Tables {
 	wireInterfaces: string[];
 	/** Interfaces that from_link is attached to. */
 	linkInterfaces: string[];
-	/** to_wire is attached to both kinds. */
+	/** to_wire is attached to both kinds, because the stack sends Services' packets of Pods out. */
 	stackSnat: boolean;
+	/** It is, because the Node itself answers Services' clients. */
+	stackAnswers: boolean;
 	xdp: XdpSetting;
 	/** UDP port on which GRO merges tunnel packets that arrive without XDP; 0: none. */
 	tunnelPort: number;

@@ -119,7 +119,8 @@ t.test("Services", async (t) => {
 					const ofPod = leaves ? node : pod;
 					// A process of the Node answers by fairway0, whoever asks.
 					const ofNode = backend === "node1" ? RETURN[family] : isPod ? gateways[family] : node;
-					const ofOutside = backend === "pod1b" ? outside : ofNode;
+					const isHere = backend === "pod1b" || backend === "node1";
+					const ofOutside = isHere ? outside : ofNode;
 					// What goes to the Node's own address has that as its source.
 					const ofNodePort = backend === "pod1b" ? node : ofNode;
 					const ports = [nodePort(n), udp === 0 ? 0 : nodePort(n)];

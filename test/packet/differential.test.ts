@@ -88,6 +88,8 @@ function randomVariation(random: Random): Variation {
 			NodeFlag.CONFIGURED |
 			(random.chance(0.8) ? NodeFlag.SNAT : 0) |
 			(random.chance(0.9) ? NodeFlag.SERVES_ALL : 0) |
+			(random.chance(0.5) ? NodeFlag.STACK_SNAT : 0) |
+			(random.chance(0.5) ? NodeFlag.STACK_ANSWERS : 0) |
 			(random.chance(0.3) ? NodeFlag.SERVES_CLUSTER_IPS : 0),
 		transportMtu: random.pick([1500, 1500, 1400, 9000]),
 	};

@@ -344,6 +344,7 @@ function wantedTables(tables: MemoryTables, links: Links): Tables {
 		wireInterfaces: [],
 		linkInterfaces: [],
 		stackSnat: false,
+		stackAnswers: false,
 		xdp: "auto",
 		tunnelPort: 0,
 	};

@@ -155,6 +155,106 @@ if (inNamespace(import.meta.url)) {
 			});
 		}
 
+		const shows: world.Variation = {
+			config: {
+				flags: NodeFlag.CONFIGURED | NodeFlag.SNAT | NodeFlag.SERVES_ALL | NodeFlag.STACK_ANSWERS,
+			},
+		};
+		const leaves = (packet: Buffer): Input => ({ ...fromWire(packet), hook: Hook.TO_WIRE });
+		for (const protocol of [UDP, TCP, SCTP] as const) {
+			const name = NAMES[protocol];
+			const toSelf = (scene: Scene): [Tuple, Tuple] => {
+				const service = scene.service("mixed", protocol);
+				scene.only(service, nodeAddress[family]);
+				return [
+					[client, [service.loadBalancerIP, SERVICE_PORT]],
+					[client, [nodeAddress[family], TARGET_PORT]],
+				];
+			};
+			scene(
+				`${name} with this Node as its backend, which sees the client where to_wire turns answers back`,
+				async (scene) => {
+					const [original, shown] = toSelf(scene);
+					for (const _ of ["first", "known", "new epoch"]) {
+						await scene.passes(comes(original, protocol), packetOf(shown, protocol));
+						await scene.passes(
+							leaves(packetOf(reversed(shown), protocol)),
+							packetOf(reversed(original), protocol),
+						);
+						scene.raiseEpoch();
+					}
+					// What is no answer, and what comes to the Node itself, is left as it is.
+					const other: Tuple = [
+						[client[0], PORT + 1],
+						[nodeAddress[family], TARGET_PORT],
+					];
+					await scene.passes(comes(other, protocol), packetOf(other, protocol));
+					const own = packetOf(reversed(other), protocol);
+					await scene.passes(leaves(own), own);
+				},
+				shows,
+			);
+			// What an error quotes of TCP and SCTP keeps its checksum.
+			if (protocol !== UDP) continue;
+			scene(
+				`${name}: ICMP errors between a client and the Node itself speak of what each has sent`,
+				async (scene) => {
+					const [original, shown] = toSelf(scene);
+					await scene.send(comes(original, protocol));
+					const error = (source: string, destination: string, quoted: Buffer) =>
+						build.ip({ source, destination }, build.timeExceeded(quoted));
+					const router = world.router[family];
+					await scene.passes(
+						leaves(error(shown[1][0], client[0], packetOf(shown, protocol))),
+						error(original[1][0], client[0], packetOf(original, protocol)),
+					);
+					await scene.passes(
+						fromWire(error(router, original[1][0], packetOf(reversed(original), protocol))),
+						error(router, shown[1][0], packetOf(reversed(shown), protocol)),
+					);
+				},
+				shows,
+			);
+		}
+		scene(
+			"fragments of an answer of the Node itself follow the first one",
+			async (scene) => {
+				const service = scene.service("mixed", UDP);
+				scene.only(service, nodeAddress[family]);
+				const original: Tuple = [client, [service.loadBalancerIP, SERVICE_PORT]];
+				const shown: Tuple = [client, [nodeAddress[family], TARGET_PORT]];
+				const data = Buffer.alloc(1600, 0x5a);
+				const cut = (tuple: Tuple) =>
+					build.fragmented(packetOf(tuple, UDP, { data, dontFragment: false }), 800, 77);
+				for (const [i, piece] of cut(original).slice(0, 2).entries())
+					await scene.passes(fromWire(piece), cut(shown)[i]!);
+				for (const [i, piece] of cut(reversed(shown)).slice(0, 2).entries())
+					await scene.passes(leaves(piece), cut(reversed(original))[i]!);
+			},
+			shows,
+		);
+		scene(
+			"two Services of one client with this Node as their backend: the port tells them apart",
+			async (scene) => {
+				const service = scene.service("mixed", UDP);
+				scene.only(service, nodeAddress[family]);
+				const [first, second]: Tuple[] = [
+					[client, [service.loadBalancerIP, SERVICE_PORT]],
+					nodePort(scene, "mixed", UDP),
+				];
+				const shown: Tuple = [client, [nodeAddress[family], TARGET_PORT]];
+				await scene.passes(comes(first!, UDP), packetOf(shown, UDP));
+				const { packet } = await scene.send(comes(second!, UDP));
+				const { key } = parse(packet)!;
+				equal(key.source, client[0]);
+				notEqual(key.sourcePort, PORT);
+				const back: Tuple = [shown[1], [client[0], key.sourcePort]];
+				await scene.passes(leaves(packetOf(back, UDP)), packetOf(reversed(second!), UDP));
+				await scene.passes(leaves(packetOf(reversed(shown), UDP)), packetOf(reversed(first!), UDP));
+			},
+			shows,
+		);
+
 		scene("load balancer and external IPs lead clients there, too", async (scene) => {
 			for (const [place, [name, address, port]] of (
 				[

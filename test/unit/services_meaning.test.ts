@@ -557,6 +557,16 @@ t.test("what the programs are told of the configuration", async (t) => {
 		t.equal(nodeConfig.flags & (SERVES_ALL | SERVES_CLUSTER_IPS | STACK_SNAT), flags);
 		t.equal(stackSnat, (flags & STACK_SNAT) !== 0);
 	}
+	const own = { slices: [sliceOf([endpoint("172.16.0.1")])] };
+	for (const [given, wanted] of [
+		[{}, false],
+		[own, true],
+		[{ ...own, proxy: { proxyAll: false } }, false],
+	] as const) {
+		const { nodeConfig, stackAnswers } = tablesOf(given).tables;
+		t.equal(stackAnswers, wanted, "to_wire turns answers of the Node itself back");
+		t.equal((nodeConfig.flags & NodeFlag.STACK_ANSWERS) !== 0, wanted);
+	}
 });
 
 t.test("isOurs is the same question for all", async (t) => {

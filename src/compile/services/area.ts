@@ -14,8 +14,8 @@
 import type { ServiceCatalogReader, ServiceEntry } from "../../cluster/service_catalog.js";
 import type { NodeObject } from "../../cluster/snapshot.js";
 import type { Steps } from "../../loop/turns.js";
-import { putEntry, removeEntry } from "../../tables/changes.js";
-import { type Frontend, FrontendKind, Limit } from "../../tables/generated.js";
+import { putEntry, removeEntry, takeEntries } from "../../tables/changes.js";
+import { BackendState, type Frontend, FrontendKind, Limit } from "../../tables/generated.js";
 import type { HeldServices } from "../../tables/tables.js";
 import type { OwnNode } from "../own_node.js";
 import { type ChangedAddresses, ClusterAddresses, isIn } from "./addresses.js";
@@ -74,6 +74,12 @@ export class ServicesArea {
 	readonly #whole = new Set<string>();
 	/** Who has endpoints at an address, of those that are no Pods. */
 	readonly #outsiders = new Map<string, Set<Known>>();
+	/** By id, those that rest among them. */
+	readonly #backends = new Map<number, string>();
+	/** As in Tables. */
+	readonly #states = new Map<number, bigint>();
+	/** Ids of those at addresses of this Node. */
+	#ownBackends: ReadonlySet<number> = new Set();
 	/** What there was no room for: tried again when there is. */
 	readonly #starved = new Set<string>();
 	#held: HeldServices | undefined;
@@ -101,6 +107,16 @@ export class ServicesArea {
 	/** True: nothing has come out of it yet. */
 	get isNew(): boolean {
 		return this.#own === undefined;
+	}
+
+	/** This Node itself is an endpoint. */
+	get hasOwnEndpoints(): boolean {
+		const serves = BigInt(BackendState.SERVES);
+		for (const id of this.#ownBackends) {
+			const states = this.#states.get(id >> 3) ?? 0n;
+			if ((states >> BigInt((id & 7) * 8)) & serves) return true;
+		}
+		return false;
 	}
 
 	/** The kernel has all changes so far. */
@@ -154,6 +170,7 @@ export class ServicesArea {
 		}
 		if (becomesSynced) yield* this.#dropAdopted(changes, now);
 		yield* this.#ports.settle(changes, now);
+		this.#takeBackends(changes, own, isNewOwn);
 		return changes;
 	}
 
@@ -183,6 +200,29 @@ export class ServicesArea {
 				return place?.frontends.get(key)?.service === port.index;
 			},
 		});
+	}
+
+	#takeBackends(
+		{ backends, backendStates }: ServiceChanges,
+		{ self }: OwnNode,
+		isNewOwn: boolean,
+	): void {
+		takeEntries(this.#states, backendStates);
+		const own = new Set(this.#ownBackends);
+		const look = (id: number, address: string | undefined): void => {
+			if (address !== undefined && self.owns(address)) own.add(id);
+			else own.delete(id);
+		};
+		for (const id of backends.remove) {
+			this.#backends.delete(id);
+			look(id, undefined);
+		}
+		for (const [id, { address }] of backends.put) {
+			this.#backends.set(id, address);
+			look(id, address);
+		}
+		if (isNewOwn) for (const [id, address] of this.#backends) look(id, address);
+		this.#ownBackends = own;
 	}
 
 	*#adopt(held: HeldServices, changes: ServiceChanges, now: number): Steps<void> {

@@ -142,6 +142,7 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 		wireInterfaces: ["eth0"],
 		linkInterfaces: [],
 		stackSnat: false,
+		stackAnswers: false,
 		xdp: "native",
 		tunnelPort: 6081,
 	};
