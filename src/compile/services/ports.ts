@@ -117,9 +117,12 @@ export class Ports {
 		for (const key of held.serviceRanges.keys()) {
 			const port = byIndex.get(Number(key.slice(0, key.indexOf(" "))));
 			if (port === undefined) continue;
-			ranges.set(port, [...(ranges.get(port) ?? []), key]);
+			const keys = ranges.get(port);
+			if (keys === undefined) ranges.set(port, [key]);
+			else keys.push(key);
 			putEntry(changes.serviceRanges, key, 1);
 			this.#ranges++;
+			if (++steps % STEP === 0) yield;
 		}
 		for (const [port, keys] of ranges) port.ranges = keys;
 	}

@@ -85,6 +85,10 @@ export function viewOf(
 ): ServiceView {
 	const { namespace, name, type, healthCheckNodePort } = service;
 	const local = new Set<string>();
+	// Once for all ports: a Service may have thousands.
+	const claimed = spec.ports.map((): { key: string; kind: FrontendKind }[] => []);
+	for (const { kind, frontends } of spec.claims)
+		for (const [key, at] of frontends) claimed[at]?.push({ key, kind });
 	const views = spec.ports.map((wanted, at): ServicePortView => {
 		const port = ports[at];
 		const { candidates, sets } = endpointsOf(slices, wanted, place, isUsable);
@@ -94,15 +98,12 @@ export function viewOf(
 			port?.backends.map(({ id, value }) => [`${value.address} ${value.port}`, id]),
 		);
 		const states = new Map(sets.used.map(({ candidate, state }) => [candidate, state]));
-		const frontends = spec.claims.flatMap(({ place: address, kind, frontends }) =>
-			[...frontends].flatMap(([key, index]): FrontendView[] => {
-				const known = KINDS[kind];
-				if (index !== at || known === undefined || port === undefined) return [];
-				if (!ownsFrontend(key, port)) return [];
-				const number = kind === FrontendKind.NODE_PORT ? wanted.nodePort : wanted.port;
-				return [{ address: address.split(" ")[0] ?? "", port: number, kind: known }];
-			}),
-		);
+		const frontends = (claimed[at] ?? []).flatMap(({ key, kind }): FrontendView[] => {
+			const known = KINDS[kind];
+			if (known === undefined || port === undefined || !ownsFrontend(key, port)) return [];
+			const number = kind === FrontendKind.NODE_PORT ? wanted.nodePort : wanted.port;
+			return [{ address: key.split(" ")[0] ?? "", port: number, kind: known }];
+		});
 		return {
 			...{ name: wanted.name, port: wanted.port, protocol: wanted.protocol },
 			...{ family: wanted.family, index: port?.index ?? 0, frontends },
