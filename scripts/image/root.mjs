@@ -31,11 +31,14 @@ export const PLUGINS = `${HOME}/cni`;
  * A test compares this list with the programs that src/ names.
  */
 export const PROGRAMS = [
+	"cat",
 	"env",
 	"ethtool",
 	"flock",
+	"grep",
 	"ip",
 	"mount",
+	"nft",
 	"nsenter",
 	"setpriv",
 	"sh",
