@@ -520,6 +520,16 @@ t.test("what nobody may have is refused, and said", async (t) => {
 	}
 });
 
+t.test(
+	"a Service names a few of many endpoints that cannot be used, and counts the others",
+	async (t) => {
+		const many = Array.from({ length: 1000 }, (_, i) => endpoint(`10.96.${i >> 8}.${i & 255}`));
+		const { problems } = tablesOf({ slices: [sliceOf(many)] });
+		t.equal(problems.length, 4);
+		t.match(problems[0], /^Cannot use 997 more endpoints of Service default\/web: /);
+	},
+);
+
 t.test("the kernel leads the Node's own processes to Services", async (t) => {
 	const hosts = (given: Case) =>
 		[...tablesOf(given).tables.hostRoutes.values()]

@@ -20,7 +20,7 @@ import type { HeldServices } from "../../tables/tables.js";
 import type { OwnNode } from "../own_node.js";
 import { type ChangedAddresses, ClusterAddresses, isIn } from "./addresses.js";
 import { type ServiceSpec, specOf } from "./claims.js";
-import { backendsOf, placeOf, refusalOf } from "./endpoints_of.js";
+import { backendsOf, endpointProblems, placeOf, refusalOf } from "./endpoints_of.js";
 import { addressKeyOf, type Claimant, isNodePort, meaningOf } from "./places.js";
 import { noServiceChanges, type Port, Ports, type ServiceChanges } from "./ports.js";
 import { type ServiceRoute, sameRoute } from "./routes.js";
@@ -442,9 +442,7 @@ export class ServicesArea {
 		const name = `${service.namespace}/${service.name}`;
 		const problems = [
 			...specOf(service, own.config).problems,
-			...[...refused].map(
-				([address, why]) => `Cannot use endpoint ${address} of Service ${name}: ${why}`,
-			),
+			...endpointProblems(name, refused),
 			...[...lacking].map(
 				(what) => `Cannot serve all of Service ${name}: the table of ${what} is full`,
 			),

@@ -78,3 +78,19 @@ export function refusalOf(
 	if (isService(address)) return "expected an address that is no Service's";
 	return undefined;
 }
+
+/** Of one Service; the others are counted, so that no Service hides what is wrong with the rest. */
+const ENDPOINT_PROBLEMS_MAX = 3;
+
+/** @param refused by address, why it is of no use */
+export function endpointProblems(name: string, refused: ReadonlyMap<string, string>): string[] {
+	const sentences = [...refused]
+		.sort(([a], [b]) => (a < b ? -1 : 1))
+		.map(([address, why]) => `Cannot use endpoint ${address} of Service ${name}: ${why}`);
+	const more = sentences.length - ENDPOINT_PROBLEMS_MAX;
+	if (more <= 0) return sentences;
+	return [
+		...sentences.slice(0, ENDPOINT_PROBLEMS_MAX),
+		`Cannot use ${more} more endpoints of Service ${name}: expected addresses that can be used`,
+	];
+}

@@ -11,7 +11,7 @@ import { noServiceMaps, type ServiceMaps } from "../../tables/tables.js";
 import type { OwnNode } from "../own_node.js";
 import { ClusterAddresses } from "./addresses.js";
 import { type Claim, specOf } from "./claims.js";
-import { backendsOf, placeOf, refusalOf } from "./endpoints_of.js";
+import { backendsOf, endpointProblems, placeOf, refusalOf } from "./endpoints_of.js";
 import { addressKeyOf, isNodePort, meaningOf } from "./places.js";
 import type { ServiceRoute } from "./routes.js";
 
@@ -94,12 +94,7 @@ export function compileServices(
 			for (const range of port.ranges) maps.serviceRanges.set(`${indexes[at]} ${range}`, 1);
 		}
 		const name = `${service.namespace}/${service.name}`;
-		problems.push(
-			...spec.problems,
-			...[...refused].map(
-				([address, why]) => `Cannot use endpoint ${address} of Service ${name}: ${why}`,
-			),
-		);
+		problems.push(...spec.problems, ...endpointProblems(name, refused));
 	}
 	return { maps, routes, problems: problems.sort() };
 }
