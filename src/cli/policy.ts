@@ -27,8 +27,12 @@ export async function policyCheckCommand(file: string, options: CheckOptions): P
 	return findings.some(({ kind }) => kind === "unusable") ? EXIT_FAILED : EXIT_DONE;
 }
 
+const unreadable = (path: string) => (error: Error) => {
+	throw new Error(`Cannot read ${path}: ${error.message}`);
+};
+
 async function objectsIn(path: string): Promise<unknown[]> {
-	if (!(await stat(path)).isDirectory()) return objectsOf(path);
+	if (!(await stat(path).catch(unreadable(path))).isDirectory()) return objectsOf(path);
 	const objects: unknown[] = [];
 	for (const name of (await readdir(path)).sort())
 		if (!name.startsWith(".") && [".yaml", ".yml", ".json"].includes(extname(name)))
@@ -38,7 +42,7 @@ async function objectsIn(path: string): Promise<unknown[]> {
 
 /** @throws Error with the file's name and a position */
 async function objectsOf(file: string): Promise<unknown[]> {
-	const read = readManifestObjects(await readFile(file, "utf8"));
+	const read = readManifestObjects(await readFile(file, "utf8").catch(unreadable(file)));
 	if ("fault" in read) throw new Error(`Cannot read ${file}:${read.fault}`);
 	return read.objects;
 }

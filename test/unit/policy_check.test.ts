@@ -138,6 +138,9 @@ t.test("the command prints what it found; status 1 where a policy cannot be used
 		/NetworkPolicy default\/p: cannot be used: expected Ingress or Egress as spec.policyTypes\[0\], got "In"\n/,
 	);
 	writeFileSync(file, "a: [");
+	await t.rejects(policyCheckCommand(`${file}.none`, { output: "text" }), {
+		message: /^Cannot read .*\.none: /,
+	});
 	await t.rejects(
 		policyCheckCommand(file, { output: "text" }),
 		/Cannot read .*p.yaml:\d+:\d+: expected YAML/,
