@@ -254,7 +254,7 @@ function configure(object: BpfObject): void {
 	};
 	const peer = {
 		...{ path: Path.GENEVE, outerFamily: 4, port: 6081, vni: 1, local: NODE.address },
-		...{ remote: REMOTE_NODE.address, mtu: 1450, flags: 0, nodeHash: 0n },
+		...{ remote: REMOTE_NODE.address, mtu: 1450, flags: 0, policyEpoch: 0, nodeHash: 0n },
 	};
 	object.map("node_config").update(u32(0), NodeConfig.encode(config));
 	object.map("peers").update(u32(PEER_INDEX), Peer.encode(peer));

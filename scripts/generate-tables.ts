@@ -38,8 +38,11 @@ const textTypes: Record<string, { codec?: string; read: string; write: string }>
 	address: { codec: "address", read: "readAddress", write: "writeAddress" },
 	mac: { read: "readMac", write: "writeMac" },
 };
-/** Keys of maps that TypeScript represents as text: their codecs, and the members that these expect. */
-const textKeys: Record<string, { codec: string; members: readonly string[]; about: string }> = {
+/** Keys of maps that TypeScript represents as text, or as a number: their codecs, and the members that these expect. */
+const textKeys: Record<
+	string,
+	{ codec: string; type?: "number"; members: readonly string[]; about: string }
+> = {
 	route_key: {
 		codec: "prefix",
 		members: ["prefix_length", "address"],
@@ -54,6 +57,12 @@ const textKeys: Record<string, { codec: string; members: readonly string[]; abou
 		codec: "rangeKey",
 		members: ["prefix_length", "service", "address"],
 		about: 'As text: "SERVICE PREFIX".',
+	},
+	policy_verdict_key: {
+		codec: "policyVerdictKey",
+		type: "number",
+		members: ["policy", "class"],
+		about: "As one number: policy * 2^32 + class.",
 	},
 };
 
@@ -100,7 +109,10 @@ function tsType(layout: Layout): string {
 		case "array":
 			return `${tsType(layout.element)}[]`;
 		case "struct":
-			return layout.name in textTypes || layout.name in textKeys ? "string" : pascal(layout.name);
+			if (layout.name in textTypes) return "string";
+			return layout.name in textKeys
+				? (textKeys[layout.name]!.type ?? "string")
+				: pascal(layout.name);
 	}
 }
 
@@ -150,7 +162,7 @@ function structText(layout: StructLayout): string {
 			throw new Error(
 				`Cannot generate struct ${layout.name}: expected the members ${key.members.join(", ")}, got others`,
 			);
-		return `/** ${key.about} */\nexport type ${type} = string;\nexport const ${type} = ${key.codec};`;
+		return `/** ${key.about} */\nexport type ${type} = ${key.type ?? "string"};\nexport const ${type} = ${key.codec};`;
 	}
 	const fields = layout.fields.filter((field) => field.name !== PADDING);
 	const each = (line: (field: Field, name: string) => string): string =>
@@ -249,7 +261,7 @@ function generate(object: Buffer): string {
 		[
 			"// Generated from BTF by `npm run generate`. What it says is declared in bpf/lib/tables.h.",
 			'import { readAddress, readMac, writeAddress, writeMac } from "./address.js";',
-			'import { address, type Codec, codec, elements, frontendKey, prefix, rangeKey, u8, u32, u64 } from "./codec.js";',
+			'import { address, type Codec, codec, elements, frontendKey, policyVerdictKey, prefix, rangeKey, u8, u32, u64 } from "./codec.js";',
 		].join("\n"),
 		...enums,
 		...layouts.map(structText),

@@ -133,7 +133,68 @@ extern struct service_ranges_map {
 	__type(value, __u8);
 } service_ranges SEC(".maps");
 
+extern struct identities_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, IDENTITIES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address);
+	__type(value, __u32);
+} identities SEC(".maps");
+
+extern struct blocks_map {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, BLOCKS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct route_key);
+	__type(value, __u32);
+} blocks SEC(".maps");
+
+extern struct class_limit_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} class_limit SEC(".maps");
+
+extern struct policies_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, POLICIES_MAX);
+	__type(key, __u32);
+	__type(value, struct policy);
+} policies SEC(".maps");
+
+extern struct policy_verdicts_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, POLICY_VERDICTS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct policy_verdict_key);
+	__type(value, struct policy_verdict);
+} policy_verdicts SEC(".maps");
+
+/* A hash, not an array: a part is large, and most Nodes need few. */
+extern struct port_sets_map {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, PORT_SETS_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct port_set);
+} port_sets SEC(".maps");
+
 /* ------------------------------------------------------------ core */
+
+extern struct flow_rules_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FLOWS_DEFAULT);
+	__type(key, __u32);
+	__type(value, struct flow_rules);
+} flow_rules SEC(".maps");
+
+extern struct rule_counters_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, POLICY_RULES_MAX);
+	__type(key, __u32);
+	__type(value, struct rule_counter);
+} rule_counters SEC(".maps");
 
 extern struct service_affinity_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -105,6 +105,16 @@ enum limit {
 	BACKEND_REST_SECONDS = 600,
 	/* backends that a new flow tries, when what it has read of a Service is just being changed */
 	BACKEND_TRIES = 3,
+	/* network policy; see src/policy/in_force.ts for the limits of what is in them */
+	IDENTITIES_MAX = 262144,
+	BLOCKS_MAX = 131072,
+	POLICIES_MAX = 8192,
+	POLICY_VERDICTS_MAX = 524288,
+	PORT_SETS_MAX = 65536,
+	POLICY_RULES_MAX = 65536,
+	/* segments of a part of a port set, and parts of one */
+	PORT_SET_SEGMENTS = 16,
+	PORT_SET_PARTS = 64,
 };
 
 /* The hook that sees a packet. */
@@ -168,7 +178,12 @@ enum drop_reason {
 	DROP_SERVICE_UNKNOWN_ADDRESS = 40,     /* in a service CIDR, but no Service's address */
 	DROP_SERVICE_SOURCE_RANGE = 41,	       /* outside the load balancer's source ranges */
 	DROP_SERVICE_EXTERNAL_CLUSTER_IP = 42, /* a cluster IP from outside the cluster */
-	DROP_REASON_COUNT = 43,
+	DROP_POLICY_EGRESS = 43,	       /* network policy of the Pod that sends */
+	DROP_POLICY_INGRESS = 44,	       /* network policy of the Pod that would receive */
+	DROP_POLICY_NOT_READY = 45,	       /* a Pod whose policies are not known yet */
+	DROP_POLICY_INCOMPLETE =
+		46, /* the tables of network policy disagree, which never happens */
+	DROP_REASON_COUNT = 47,
 };
 
 /* Counted events that are not drops. */
@@ -293,7 +308,9 @@ struct peer {
 	struct address remote; /* outer destination; direct: whose MAC is asked for */
 	__u32 mtu;	       /* largest IP packet of a Pod on this path */
 	__u8 flags;	       /* enum peer_flag */
-	__u8 pad[3];
+	__u8 pad;
+	/* Raised when policies judge some address of this peer otherwise; flows with it are judged anew. */
+	__u16 policy_epoch;
 	__u64 node_hash; /* FNV-1a of the Node's name: who owns this id */
 };
 
@@ -348,6 +365,8 @@ struct endpoint {
 	/* The Pod's index in tables by Pod: 1 to ENDPOINTS_MAX, one for all its addresses, constant while the
 	 * Pod exists, also over restarts; 0 in such a table means no Pod (wire, host). */
 	__u16 index;
+	__u16 egress_policy; /* index in policies; enum endpoint_policy */
+	__u16 ingress_policy;
 };
 
 /* source_addresses: hash, interface index → the source of what leaves by it. Asked only where the
@@ -422,6 +441,97 @@ struct range_key {
 	__u32 prefix_length; /* 32 + that of the address, of 128 bits */
 	__u32 service;
 	struct address address;
+};
+
+/* ---------------------------------------------- agent: network policy */
+
+/* What an endpoint has instead of an index in policies. */
+enum endpoint_policy {
+	POLICY_NOT_READY = 0, /* its policies are not known yet: everything is dropped */
+	POLICY_OPEN = 1,      /* nothing isolates it and no rule names it: everything passes */
+	POLICY_FIRST = 2,     /* the first index that there is in policies */
+};
+
+/* What identities and blocks say of an address. */
+enum policy_class {
+	CLASS_NONE = 0,	    /* nothing names it */
+	CLASS_OVERFLOW = 1, /* there are too many classes: policy_incomplete */
+	CLASS_FIRST = 2,
+};
+
+/* identities: hash, address → class (__u32), where that is not the class of its longest prefix in blocks.
+ * blocks: LPM trie by struct route_key, prefix → class (__u32). */
+
+/* class_limit: array of one __u32. The tables have the verdicts for all classes below. */
+
+enum judgement_flag {
+	JUDGEMENT_ALLOW = 1,
+	JUDGEMENT_STAGED =
+		2, /* staged policies would have it as the next flag and `staged_rule` say */
+	JUDGEMENT_STAGED_ALLOW = 4,
+};
+
+/* What becomes of a new flow in one direction, and by which rule: indexes in rule_counters; 0: nothing
+ * isolates, and no rule named it. */
+struct judgement {
+	__u16 rule;
+	__u16 staged_rule;
+	__u32 flags; /* enum judgement_flag */
+};
+
+struct policy_verdict {
+	struct judgement judgement;
+	__u32 port_set; /* its first part in port_sets, which decides by port; 0: `judgement` decides */
+};
+
+/* policies: array; below POLICY_FIRST unused. An entry never changes while an endpoint may name it. */
+struct policy {
+	struct policy_verdict verdict; /* for classes without an entry in policy_verdicts */
+	__u32 hairpin;		       /* the policy of what a Pod sends to itself by a Service */
+};
+
+/* policy_verdicts: hash → struct policy_verdict. */
+struct policy_verdict_key {
+	__u32 policy;
+	__u32 class;
+};
+
+/* Positions of ports, on one line: TCP, UDP and SCTP with 65,536 each, then one for all other protocols. */
+enum port_position {
+	POSITION_TCP = 0,
+	POSITION_UDP = 65536,
+	POSITION_SCTP = 131072,
+	POSITION_NO_PORTS = 196608,
+};
+
+/* From this position up to that of the next segment. */
+struct port_segment {
+	__u32 from;
+	struct judgement judgement;
+};
+
+/* port_sets: hash, id → a part of the line of positions. */
+struct port_set {
+	__u32 next_from; /* positions from here on are in part `next`; 0: there is no next part */
+	__u32 next;
+	__u32 count; /* segments, at least one, sorted; the first is valid from the part's beginning */
+	struct port_segment segments[PORT_SET_SEGMENTS];
+};
+
+/* -------------------------------------------------- core: network policy */
+
+/* flow_rules: array by slot of flows: the rules that allowed the flow, or deny it now. */
+struct flow_rules {
+	__u16 egress; /* indexes in rule_counters; 0: none */
+	__u16 ingress;
+};
+
+/* rule_counters: array by rule, changed by atomic additions. */
+struct rule_counter {
+	__u64 flows;   /* allowed */
+	__u64 packets; /* denied */
+	__u64 staged;  /* first packets of flows that staged policies would deny, or allow */
+	__u64 pad;
 };
 
 /* ------------------------------------------------------- core: Services */
@@ -503,6 +613,8 @@ enum flow_flag {
 	/* The slot is one of the first two that its original tuple's hash names. Neither that tuple, nor the
 	 * answers' where nothing is translated, has an entry in flow_index. */
 	FLOW_AT_HOME = 512,
+	/* Network policy denies it since it began: never current, both directions drop. */
+	FLOW_DENIED = 1024,
 };
 
 /* flow.claim, see ARCHITECTURE: what two CPUs may do to each other. */

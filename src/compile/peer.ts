@@ -211,7 +211,18 @@ function peerEntry(choice: ProbedPath, config: Config, nodeHash: bigint, flags =
 	const vni = port === 0 ? 0 : config.tunnelVNI;
 	// Written out instead of spread: V8 gives every object made by spreading a hidden class of its own,
 	// which is larger than the object.
-	return { path: PATHS[path], outerFamily, port, vni, local, remote, mtu, flags, nodeHash };
+	return {
+		path: PATHS[path],
+		outerFamily,
+		port,
+		vni,
+		local,
+		remote,
+		mtu,
+		flags,
+		policyEpoch: 0,
+		nodeHash,
+	};
 }
 
 function noPath(nodeHash: bigint): Peer {
@@ -224,6 +235,7 @@ function noPath(nodeHash: bigint): Peer {
 		remote: "",
 		mtu: 0,
 		flags: 0,
+		policyEpoch: 0,
 		nodeHash,
 	};
 }

@@ -105,6 +105,16 @@ export const rangeKey = codec<string>(
 	},
 );
 
+/** The key of `policy_verdicts` as one number: policy * 2^32 + class. */
+export const policyVerdictKey = codec<number>(
+	8,
+	(buffer, offset, key) => {
+		buffer.writeUInt32LE(Math.floor(key / 2 ** 32), offset);
+		buffer.writeUInt32LE(key % 2 ** 32, offset + 4);
+	},
+	(buffer, offset) => buffer.readUInt32LE(offset) * 2 ** 32 + buffer.readUInt32LE(offset + 4),
+);
+
 /** Throws unless the array has the length of its C declaration. */
 export function elements<T>(values: readonly T[], length: number, field: string): readonly T[] {
 	if (values.length !== length)

@@ -6,6 +6,7 @@ import {
 	codec,
 	elements,
 	frontendKey,
+	policyVerdictKey,
 	prefix,
 	rangeKey,
 	u8,
@@ -65,6 +66,14 @@ export const Limit = {
 	AFFINITIES_MAX: 65536,
 	BACKEND_REST_SECONDS: 600,
 	BACKEND_TRIES: 3,
+	IDENTITIES_MAX: 262144,
+	BLOCKS_MAX: 131072,
+	POLICIES_MAX: 8192,
+	POLICY_VERDICTS_MAX: 524288,
+	PORT_SETS_MAX: 65536,
+	POLICY_RULES_MAX: 65536,
+	PORT_SET_SEGMENTS: 16,
+	PORT_SET_PARTS: 64,
 } as const;
 export type Limit = (typeof Limit)[keyof typeof Limit];
 
@@ -134,7 +143,11 @@ export const DropReason = {
 	SERVICE_UNKNOWN_ADDRESS: 40,
 	SERVICE_SOURCE_RANGE: 41,
 	SERVICE_EXTERNAL_CLUSTER_IP: 42,
-	REASON_COUNT: 43,
+	POLICY_EGRESS: 43,
+	POLICY_INGRESS: 44,
+	POLICY_NOT_READY: 45,
+	POLICY_INCOMPLETE: 46,
+	REASON_COUNT: 47,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -181,6 +194,10 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	40: "service_unknown_address",
 	41: "service_source_range",
 	42: "service_external_cluster_ip",
+	43: "policy_egress",
+	44: "policy_ingress",
+	45: "policy_not_ready",
+	46: "policy_incomplete",
 };
 
 export const EventCounter = {
@@ -369,6 +386,56 @@ export const BackendStateName: Readonly<Record<number, string>> = {
 	8: "rests",
 };
 
+export const EndpointPolicy = {
+	NOT_READY: 0,
+	OPEN: 1,
+	FIRST: 2,
+} as const;
+export type EndpointPolicy = (typeof EndpointPolicy)[keyof typeof EndpointPolicy];
+export const EndpointPolicyName: Readonly<Record<number, string>> = {
+	0: "not_ready",
+	1: "open",
+	2: "first",
+};
+
+export const PolicyClass = {
+	NONE: 0,
+	OVERFLOW: 1,
+	FIRST: 2,
+} as const;
+export type PolicyClass = (typeof PolicyClass)[keyof typeof PolicyClass];
+export const PolicyClassName: Readonly<Record<number, string>> = {
+	0: "none",
+	1: "overflow",
+	2: "first",
+};
+
+export const JudgementFlag = {
+	ALLOW: 1,
+	STAGED: 2,
+	STAGED_ALLOW: 4,
+} as const;
+export type JudgementFlag = (typeof JudgementFlag)[keyof typeof JudgementFlag];
+export const JudgementFlagName: Readonly<Record<number, string>> = {
+	1: "allow",
+	2: "staged",
+	4: "staged_allow",
+};
+
+export const PortPosition = {
+	TCP: 0,
+	UDP: 65536,
+	SCTP: 131072,
+	NO_PORTS: 196608,
+} as const;
+export type PortPosition = (typeof PortPosition)[keyof typeof PortPosition];
+export const PortPositionName: Readonly<Record<number, string>> = {
+	0: "tcp",
+	65536: "udp",
+	131072: "sctp",
+	196608: "no_ports",
+};
+
 export const FlowDirection = {
 	ORIGINAL: 0,
 	REPLY: 1,
@@ -390,6 +457,7 @@ export const FlowFlag = {
 	COUNTED: 128,
 	DNAT: 256,
 	AT_HOME: 512,
+	DENIED: 1024,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 export const FlowFlagName: Readonly<Record<number, string>> = {
@@ -403,6 +471,7 @@ export const FlowFlagName: Readonly<Record<number, string>> = {
 	128: "counted",
 	256: "dnat",
 	512: "at_home",
+	1024: "denied",
 };
 
 export const ClaimBit = {
@@ -556,22 +625,32 @@ export const Backend: Codec<Backend> = codec<Backend>(
 	}),
 );
 
+/** A prefix as text: "10.0.0.0/8". */
+export type RouteKey = string;
+export const RouteKey = prefix;
+
 export interface Endpoint {
 	ifindex: number;
 	mac: string;
 	index: number;
+	egressPolicy: number;
+	ingressPolicy: number;
 }
 export const Endpoint: Codec<Endpoint> = codec<Endpoint>(
-	12,
+	16,
 	(b, o, v) => {
 		b.writeUInt32LE(v.ifindex, o);
 		writeMac(b, o + 4, v.mac);
 		b.writeUInt16LE(v.index, o + 10);
+		b.writeUInt16LE(v.egressPolicy, o + 12);
+		b.writeUInt16LE(v.ingressPolicy, o + 14);
 	},
 	(b, o) => ({
 		ifindex: b.readUInt32LE(o),
 		mac: readMac(b, o + 4),
 		index: b.readUInt16LE(o + 10),
+		egressPolicy: b.readUInt16LE(o + 12),
+		ingressPolicy: b.readUInt16LE(o + 14),
 	}),
 );
 
@@ -653,6 +732,22 @@ export const FlowRef: Codec<FlowRef> = codec<FlowRef>(
 		slot: b.readUInt32LE(o),
 		generation: b.readUInt32LE(o + 4),
 		direction: b.readUInt8(o + 8),
+	}),
+);
+
+export interface FlowRules {
+	egress: number;
+	ingress: number;
+}
+export const FlowRules: Codec<FlowRules> = codec<FlowRules>(
+	4,
+	(b, o, v) => {
+		b.writeUInt16LE(v.egress, o);
+		b.writeUInt16LE(v.ingress, o + 2);
+	},
+	(b, o) => ({
+		egress: b.readUInt16LE(o),
+		ingress: b.readUInt16LE(o + 2),
 	}),
 );
 
@@ -1058,6 +1153,7 @@ export interface Peer {
 	remote: string;
 	mtu: number;
 	flags: number;
+	policyEpoch: number;
 	nodeHash: bigint;
 }
 export const Peer: Codec<Peer> = codec<Peer>(
@@ -1071,6 +1167,7 @@ export const Peer: Codec<Peer> = codec<Peer>(
 		writeAddress(b, o + 24, v.remote);
 		b.writeUInt32LE(v.mtu, o + 40);
 		b.writeUInt8(v.flags, o + 44);
+		b.writeUInt16LE(v.policyEpoch, o + 46);
 		b.writeBigUInt64LE(v.nodeHash, o + 48);
 	},
 	(b, o) => ({
@@ -1082,13 +1179,105 @@ export const Peer: Codec<Peer> = codec<Peer>(
 		remote: readAddress(b, o + 24),
 		mtu: b.readUInt32LE(o + 40),
 		flags: b.readUInt8(o + 44),
+		policyEpoch: b.readUInt16LE(o + 46),
 		nodeHash: b.readBigUInt64LE(o + 48),
 	}),
 );
 
-/** A prefix as text: "10.0.0.0/8". */
-export type RouteKey = string;
-export const RouteKey = prefix;
+export interface Judgement {
+	rule: number;
+	stagedRule: number;
+	flags: number;
+}
+export const Judgement: Codec<Judgement> = codec<Judgement>(
+	8,
+	(b, o, v) => {
+		b.writeUInt16LE(v.rule, o);
+		b.writeUInt16LE(v.stagedRule, o + 2);
+		b.writeUInt32LE(v.flags, o + 4);
+	},
+	(b, o) => ({
+		rule: b.readUInt16LE(o),
+		stagedRule: b.readUInt16LE(o + 2),
+		flags: b.readUInt32LE(o + 4),
+	}),
+);
+
+export interface PolicyVerdict {
+	judgement: Judgement;
+	portSet: number;
+}
+export const PolicyVerdict: Codec<PolicyVerdict> = codec<PolicyVerdict>(
+	12,
+	(b, o, v) => {
+		Judgement.write(b, o, v.judgement);
+		b.writeUInt32LE(v.portSet, o + 8);
+	},
+	(b, o) => ({
+		judgement: Judgement.decode(b, o),
+		portSet: b.readUInt32LE(o + 8),
+	}),
+);
+
+export interface Policy {
+	verdict: PolicyVerdict;
+	hairpin: number;
+}
+export const Policy: Codec<Policy> = codec<Policy>(
+	16,
+	(b, o, v) => {
+		PolicyVerdict.write(b, o, v.verdict);
+		b.writeUInt32LE(v.hairpin, o + 12);
+	},
+	(b, o) => ({
+		verdict: PolicyVerdict.decode(b, o),
+		hairpin: b.readUInt32LE(o + 12),
+	}),
+);
+
+/** As one number: policy * 2^32 + class. */
+export type PolicyVerdictKey = number;
+export const PolicyVerdictKey = policyVerdictKey;
+
+export interface PortSegment {
+	from: number;
+	judgement: Judgement;
+}
+export const PortSegment: Codec<PortSegment> = codec<PortSegment>(
+	12,
+	(b, o, v) => {
+		b.writeUInt32LE(v.from, o);
+		Judgement.write(b, o + 4, v.judgement);
+	},
+	(b, o) => ({
+		from: b.readUInt32LE(o),
+		judgement: Judgement.decode(b, o + 4),
+	}),
+);
+
+export interface PortSet {
+	nextFrom: number;
+	next: number;
+	count: number;
+	segments: PortSegment[];
+}
+export const PortSet: Codec<PortSet> = codec<PortSet>(
+	204,
+	(b, o, v) => {
+		b.writeUInt32LE(v.nextFrom, o);
+		b.writeUInt32LE(v.next, o + 4);
+		b.writeUInt32LE(v.count, o + 8);
+		elements(v.segments, 16, "port_set.segments").forEach((e, i) => {
+			PortSegment.write(b, o + 12 + i * 12, e);
+		});
+	},
+	(b, o) => ({
+		nextFrom: b.readUInt32LE(o),
+		next: b.readUInt32LE(o + 4),
+		count: b.readUInt32LE(o + 8),
+		segments: Array.from({ length: 16 }, (_, i) => PortSegment.decode(b, o + 12 + i * 12)),
+	}),
+);
 
 export interface Route {
 	kind: number;
@@ -1109,6 +1298,25 @@ export const Route: Codec<Route> = codec<Route>(
 		flags: b.readUInt8(o + 1),
 		mtu: b.readUInt16LE(o + 2),
 		peer: b.readUInt32LE(o + 4),
+	}),
+);
+
+export interface RuleCounter {
+	flows: bigint;
+	packets: bigint;
+	staged: bigint;
+}
+export const RuleCounter: Codec<RuleCounter> = codec<RuleCounter>(
+	32,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.flows, o);
+		b.writeBigUInt64LE(v.packets, o + 8);
+		b.writeBigUInt64LE(v.staged, o + 16);
+	},
+	(b, o) => ({
+		flows: b.readBigUInt64LE(o),
+		packets: b.readBigUInt64LE(o + 8),
+		staged: b.readBigUInt64LE(o + 16),
 	}),
 );
 
@@ -1413,10 +1621,32 @@ export const maps = {
 		key: u32,
 		value: Backend,
 	},
+	blocks: {
+		name: "blocks",
+		type: 11,
+		maxEntries: 131072,
+		flags: 1,
+		perCpu: false,
+		keySize: 20,
+		valueSize: 4,
+		key: RouteKey,
+		value: u32,
+	},
+	classLimit: {
+		name: "class_limit",
+		type: 2,
+		maxEntries: 1,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 4,
+		key: u32,
+		value: u32,
+	},
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 43,
+		maxEntries: 47,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
@@ -1431,7 +1661,7 @@ export const maps = {
 		flags: 0,
 		perCpu: false,
 		keySize: 16,
-		valueSize: 12,
+		valueSize: 16,
 		key: address,
 		value: Endpoint,
 	},
@@ -1478,6 +1708,17 @@ export const maps = {
 		valueSize: 16,
 		key: FlowKey,
 		value: FlowRef,
+	},
+	flowRules: {
+		name: "flow_rules",
+		type: 2,
+		maxEntries: 131072,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 4,
+		key: u32,
+		value: FlowRules,
 	},
 	flows: {
 		name: "flows",
@@ -1533,6 +1774,17 @@ export const maps = {
 		valueSize: 8,
 		key: FrontendKey,
 		value: Frontend,
+	},
+	identities: {
+		name: "identities",
+		type: 1,
+		maxEntries: 262144,
+		flags: 1,
+		perCpu: false,
+		keySize: 16,
+		valueSize: 4,
+		key: address,
+		value: u32,
 	},
 	nextHopSettle: {
 		name: "next_hop_settle",
@@ -1644,6 +1896,39 @@ export const maps = {
 		key: u32,
 		value: Peer,
 	},
+	policies: {
+		name: "policies",
+		type: 2,
+		maxEntries: 8192,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 16,
+		key: u32,
+		value: Policy,
+	},
+	policyVerdicts: {
+		name: "policy_verdicts",
+		type: 1,
+		maxEntries: 524288,
+		flags: 1,
+		perCpu: false,
+		keySize: 8,
+		valueSize: 12,
+		key: PolicyVerdictKey,
+		value: PolicyVerdict,
+	},
+	portSets: {
+		name: "port_sets",
+		type: 1,
+		maxEntries: 65536,
+		flags: 1,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 204,
+		key: u32,
+		value: PortSet,
+	},
 	probeEvents: {
 		name: "probe_events",
 		type: 27,
@@ -1663,6 +1948,17 @@ export const maps = {
 		valueSize: 8,
 		key: RouteKey,
 		value: Route,
+	},
+	ruleCounters: {
+		name: "rule_counters",
+		type: 2,
+		maxEntries: 65536,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 32,
+		key: u32,
+		value: RuleCounter,
 	},
 	scratch: {
 		name: "scratch",

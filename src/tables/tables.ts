@@ -59,12 +59,9 @@ export interface Tables {
 	/** Interface index → the source of translated packets that leave by it. */
 	sourceAddresses: Map<number, SourceAddress>;
 	routes: Map<string, Route>;
-	/** Pod address → interface (by name; the reconciler knows its ifindex) and MAC. The Pod's own index is
-	 * the reconciler's to give: absent from what compile makes. */
-	endpoints: Map<
-		string,
-		Omit<Endpoint, "ifindex" | "index"> & { interface: string; index?: number }
-	>;
+	/** Pod address → interface (by name; the reconciler knows its ifindex) and MAC. The Pod's own index and
+	 * its policies are the reconciler's to give: absent from what compile makes. */
+	endpoints: Map<string, Pick<Endpoint, "mac"> & { interface: string; index?: number }>;
 	hostRoutes: Map<string, HostRoute>;
 	/** "ADDRESS PROTOCOL PORT" → port of a Service. */
 	frontends: Map<string, Frontend>;

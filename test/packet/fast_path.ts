@@ -70,6 +70,7 @@ export function peerEntry(way: PeerWay, peer: world.PeerFacts, family: Family): 
 		remote: peer.transport[outer],
 		mtu: isTunnel ? 1430 : 1500,
 		flags: 0,
+		policyEpoch: 0,
 		nodeHash: BigInt(peer.id),
 	};
 }

@@ -121,11 +121,20 @@ function tunnelTo(remote: string, local: string, path: number): Peer {
 		remote,
 		mtu: 1450,
 		flags: 0,
+		policyEpoch: 0,
 		nodeHash: 0n,
 	};
 }
 
 function directTo(remote: string): Peer {
-	const nothing = { outerFamily: 0, port: 0, vni: 0, local: "", flags: 0, nodeHash: 0n };
+	const nothing = {
+		outerFamily: 0,
+		port: 0,
+		vni: 0,
+		local: "",
+		flags: 0,
+		policyEpoch: 0,
+		nodeHash: 0n,
+	};
 	return { ...nothing, path: Path.ROUTED, remote, mtu: 1500 };
 }

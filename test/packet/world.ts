@@ -17,6 +17,7 @@ import type { FibAnswer, FibQuery } from "../../src/forwarder/forwarder.js";
 import { macWord } from "../../src/tables/address.js";
 import {
 	type Endpoint,
+	EndpointPolicy,
 	FlowState,
 	Limit,
 	type NodeConfig,
@@ -273,6 +274,8 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 				ifindex: indexOf(pod.interface),
 				mac: pod.mac,
 				index: place + 1,
+				egressPolicy: EndpointPolicy.OPEN,
+				ingressPolicy: EndpointPolicy.OPEN,
 			};
 			tables.endpoints.set(pod[family], endpoint);
 		}
@@ -327,6 +330,7 @@ function peerEntry(facts: PeerFacts, family: 4 | 6): Peer {
 		remote: facts.transport[outer],
 		mtu: facts.mtu,
 		flags: facts.flags ?? 0,
+		policyEpoch: 0,
 		nodeHash: BigInt(facts.id),
 	};
 }

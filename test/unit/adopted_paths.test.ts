@@ -5,7 +5,18 @@ import { Path, PathProof, type Peer, PeerFlag, ProbeWay } from "../../src/tables
 
 function peer(path: Path, mtu = 1500): Peer {
 	const remote = "192.168.1.2";
-	return { path, outerFamily: 4, port: 0, vni: 0, local: "", remote, mtu, flags: 0, nodeHash: 1n };
+	return {
+		path,
+		outerFamily: 4,
+		port: 0,
+		vni: 0,
+		local: "",
+		remote,
+		mtu,
+		flags: 0,
+		policyEpoch: 0,
+		nodeHash: 1n,
+	};
 }
 
 /** Simulated path_proofs: nanoseconds before now, by index and path. */

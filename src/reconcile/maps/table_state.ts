@@ -9,6 +9,7 @@ import { isDeepStrictEqual } from "node:util";
 import { inTurns, type Steps } from "../../loop/turns.js";
 import {
 	type Endpoint,
+	EndpointPolicy,
 	type HashKey,
 	NodeConfig,
 	type Peer,
@@ -302,7 +303,10 @@ export class TableState {
 		return new Map(
 			present.map(({ address, name, mac, ifindex }) => [
 				address,
-				{ ifindex, mac, index: indexes.get(name) ?? 0 },
+				{
+					...{ ifindex, mac, index: indexes.get(name) ?? 0 },
+					...{ egressPolicy: EndpointPolicy.OPEN, ingressPolicy: EndpointPolicy.OPEN },
+				},
 			]),
 		);
 	}

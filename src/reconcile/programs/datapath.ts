@@ -52,6 +52,12 @@ const agentMaps: readonly string[] = [
 	"backends",
 	"backend_states",
 	"service_ranges",
+	"identities",
+	"blocks",
+	"class_limit",
+	"policies",
+	"policy_verdicts",
+	"port_sets",
 ];
 
 /** Scratch space and caches, which start empty if their layout has changed. */
@@ -71,7 +77,13 @@ const forgottenMaps: readonly string[] = [
 ];
 
 /** They refer to each other, and are replaced together. */
-const flowTable: readonly string[] = ["flows", "flow_index", "flow_hints", "flow_counts"];
+const flowTable: readonly string[] = [
+	"flows",
+	"flow_index",
+	"flow_hints",
+	"flow_counts",
+	"flow_rules",
+];
 
 /** Their sizes are not the object's. */
 const sizedMaps: readonly string[] = [...flowTable, "peer_counters"];
@@ -175,7 +187,8 @@ export class Datapath {
 		const definition = this.#object.maps.get(name);
 		if (definition === undefined)
 			throw new Error(`Cannot define map ${name}: the object's BTF does not have it`);
-		if (name === "flows") return { ...definition, maxEntries: this.flowSlots };
+		if (name === "flows" || name === "flow_rules")
+			return { ...definition, maxEntries: this.flowSlots };
 		if (name === "flow_hints") return { ...definition, maxEntries: Math.ceil(this.flowSlots / 2) };
 		if (name === "flow_index")
 			return { ...definition, maxEntries: this.flowSlots * 2 + Limit.FLOW_INDEX_SPARE };

@@ -169,6 +169,7 @@ export function tablesOf({ peers = 2, pods = 1 } = {}): Tables {
 				remote,
 				mtu: 1450,
 				flags: 0,
+				policyEpoch: 0,
 				nodeHash: BigInt(n + 1),
 			};
 			tables.peers.set(index, peer);

@@ -162,6 +162,7 @@ t.test("other layouts: entries are migrated by field name", async (t) => {
 			{ map: "flow_counts", difference: "layout" },
 			{ map: "flow_hints", difference: "layout" },
 			{ map: "flow_index", difference: "layout" },
+			{ map: "flow_rules", difference: "layout" },
 			{ map: "flows", difference: "layout" },
 			{ map: "peer_paths", difference: "layout" },
 			{ map: "peers", difference: "layout" },
