@@ -9,7 +9,11 @@
  */
 import type { ClusterPolicyObject, ClusterPolicyRule } from "../cluster/cluster_policy_object.js";
 import { impliedNamespace, type NamespaceObject } from "../cluster/namespace_object.js";
-import type { NetworkPolicyObject, NetworkPolicyPeer } from "../cluster/network_policy_object.js";
+import type {
+	NetworkPolicyObject,
+	NetworkPolicyPeer,
+	NetworkPolicyRule,
+} from "../cluster/network_policy_object.js";
 import { podPrefixes } from "../cluster/node_object.js";
 import type { PodObject } from "../cluster/pod_object.js";
 import { blockOf, type PolicyPort, PROTOCOLS } from "../cluster/policy_fields.js";
@@ -62,7 +66,8 @@ export function interpret(
 	return { egress: opinion("egress", from), ingress: isOwnNode ? NONE : opinion("ingress", to) };
 }
 
-interface Question {
+/** One direction of a flow, of an end that is a Pod. */
+export interface Question {
 	cluster: Cluster;
 	flow: Flow;
 	from: PodObject | undefined;
@@ -73,8 +78,12 @@ interface Question {
 	staged: boolean;
 }
 
-function judge(question: Question): Opinion {
-	const { cluster, direction, pod, from, to, staged } = question;
+/** The policies that select the Pod, in their order; NetworkPolicies only where they isolate in this direction. */
+export function selecting(question: Question): {
+	chosen: ClusterPolicyObject[];
+	isolating: NetworkPolicyObject[];
+} {
+	const { cluster, direction, pod, staged } = question;
 	/** A staged policy that cannot be used says nothing. */
 	const counts = (audit: boolean, unusable?: string) =>
 		!audit || (staged && unusable === undefined);
@@ -87,7 +96,12 @@ function judge(question: Question): Opinion {
 		.filter((one) => counts(one.audit || namespaceOf(cluster, one.namespace).audit, one.unusable))
 		.filter((one) => one[direction] !== undefined && matches(one.pods, pod.labels))
 		.sort((a, b) => (a.name < b.name ? -1 : 1));
+	return { chosen, isolating };
+}
 
+function judge(question: Question): Opinion {
+	const { cluster, direction, from, to } = question;
+	const { chosen, isolating } = selecting(question);
 	const closed = [
 		...isolating.filter(({ unusable }) => unusable !== undefined).map(nameOf),
 		...chosen.filter((one) => one.unusable !== undefined && one[direction].length > 0).map(nameOf),
@@ -113,20 +127,18 @@ function judge(question: Question): Opinion {
 	// To itself, by a Service.
 	if (from !== undefined && from === to) return NONE;
 	for (const policy of isolating)
-		for (const [rule, { peers, ports }] of policy[direction]!.entries())
-			if (
-				(peers === undefined || peers.some((peer) => peerMatches(question, peer))) &&
-				portsMatch(question, ports)
-			)
+		for (const [rule, said] of policy[direction]!.entries())
+			if (networkRuleMatches(question, said))
 				return { verdict: "allow", policy: nameOf(policy), rule };
 	return { verdict: "deny", policy: nameOf(first), rule: null };
 }
 
-function nameOf(policy: { namespace?: string; name: string }): string {
+/** "namespace/name", or a ClusterNetworkPolicy's name. */
+export function nameOf(policy: { namespace?: string; name: string }): string {
 	return policy.namespace === undefined ? policy.name : `${policy.namespace}/${policy.name}`;
 }
 
-function namespaceOf(cluster: Cluster, name: string): NamespaceObject {
+export function namespaceOf(cluster: Pick<Cluster, "namespaces">, name: string): NamespaceObject {
 	return cluster.namespaces.find((one) => one.name === name) ?? impliedNamespace(name);
 }
 
@@ -158,7 +170,17 @@ function peerMatches(question: Question, peer: NetworkPolicyPeer): boolean {
 	return blockMatches(question.cluster, peer.block, peer.except, address);
 }
 
-function clusterRuleMatches(question: Question, rule: ClusterPolicyRule): boolean {
+export function networkRuleMatches(
+	question: Question,
+	{ peers, ports }: NetworkPolicyRule,
+): boolean {
+	return (
+		(peers === undefined || peers.some((peer) => peerMatches(question, peer))) &&
+		portsMatch(question, ports)
+	);
+}
+
+export function clusterRuleMatches(question: Question, rule: ClusterPolicyRule): boolean {
 	const { address, pod } = other(question);
 	// It fails closed.
 	if (rule.isUnknown) return rule.action !== "Accept";
@@ -194,8 +216,8 @@ function portsMatch({ flow, to }: Question, ports: readonly PolicyPort[] | undef
  * A block that has a Node's address means that Node, whichever of its addresses it speaks with: its
  * InternalIPs count where the block's prefix has any, else its gateway. One that is excepted excepts the Node.
  */
-function blockMatches(
-	cluster: Cluster,
+export function blockMatches(
+	cluster: Pick<Cluster, "nodes">,
 	block: string,
 	except: readonly string[],
 	address: string,
@@ -222,7 +244,7 @@ export function podAt(cluster: Cluster, address: string): PodObject | undefined 
 		.sort((a, b) => (b.created ?? 0) - (a.created ?? 0) || (key(a) < key(b) ? -1 : 1))[0];
 }
 
-function nodeAt(cluster: Cluster, address: string): NodeObject | undefined {
+export function nodeAt(cluster: Pick<Cluster, "nodes">, address: string): NodeObject | undefined {
 	return cluster.nodes
 		.filter((node) => everyAddress(node).includes(address))
 		.sort((a, b) => (a.name < b.name ? -1 : 1))[0];
@@ -232,6 +254,6 @@ function gatewaysOf(node: NodeObject): string[] {
 	return podPrefixes(node).map((prefix) => formatAddress(firstAddress(prefix)));
 }
 
-function everyAddress(node: NodeObject): string[] {
+export function everyAddress(node: NodeObject): string[] {
 	return [...node.internalIPs, ...gatewaysOf(node), ...(node.externalIPs ?? [])];
 }
