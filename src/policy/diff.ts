@@ -2,16 +2,25 @@
  * What other policies would open and close, before they are applied: pairs of Pods with the ports, and how many
  * of the flows that live now are concerned. Pure.
  *
- *  1. Pods that no policy of either side tells apart are one group
- *  2. pairs of groups of which one end has other policies are judged on both sides, over all ports
- *  3. live flows are judged one by one, whatever their ends are
+ *  1. Pods that no policy of either side tells apart are one group (sides.ts)
+ *  2. groups for which a side chooses other policies: against every other group, over all ports
+ *  3. live flows of which an end's policies are others are judged one by one
+ *
+ * Work and answer are bounded: where there is more, `isCut` says so. Flows are always counted.
  */
-import { impliedNamespace } from "../cluster/namespace_object.js";
-import type { PodObject } from "../cluster/pod_object.js";
-import { matches } from "../cluster/selector.js";
 import type { Steps } from "../loop/turns.js";
-import { type Cluster, type Flow, interpret } from "./interpreter.js";
+import type { Cluster, Flow } from "./interpreter.js";
 import { NO_PORTS, positionOf } from "./port_space.js";
+import {
+	allowsAt,
+	type Choice,
+	type End,
+	type Group,
+	type Line,
+	nameOf,
+	type Policies,
+	Sides,
+} from "./sides.js";
 
 export interface DiffRow {
 	/** "namespace/name" of a Pod, or an address. */
@@ -28,227 +37,221 @@ export interface DiffRow {
 export interface PolicyDiff {
 	opened: DiffRow[];
 	closed: DiffRow[];
-	/** There are more rows of Pods than these. */
+	/** There are more rows than these. */
 	isCut: boolean;
+	/** Live flows, in rows or not. */
+	flows: { opened: number; closed: number };
 }
 
-const ROWS_MAX = 10_000;
-const PROTOCOLS = [6, 17, 132, 1];
+export interface DiffLimits {
+	/** Rows of the answer. */
+	rows: number;
+	/** Pairs of groups that are looked at. */
+	looks: number;
+}
+
+export const DIFF_LIMITS: DiffLimits = { rows: 10_000, looks: 5_000_000 };
 const NAMES = ["tcp", "udp", "sctp", "other"];
+const PORTS = 65_536;
+const BEFORE = 0;
+const AFTER = 1;
 
-interface Group {
-	pods: PodObject[];
-	/** Policies that select it are others after than before. */
-	hasChanged: boolean;
-}
+type Way = "opened" | "closed";
 
-/** @param before, after the same cluster with the policies of now, and with those that are proposed */
+/** @param flows by the addresses and ports that policies judge: after a Service's translation, before SNAT */
 export function* diffPolicies(
-	before: Cluster,
-	after: Cluster,
-	flows: readonly Flow[] = [],
+	cluster: Omit<Cluster, keyof Policies>,
+	before: Policies,
+	after: Policies,
+	flows: Iterable<Flow> = [],
+	limits = DIFF_LIMITS,
 ): Steps<PolicyDiff> {
-	const diff: PolicyDiff = { opened: [], closed: [], isCut: false };
-	const groups = groupsOf(before, after);
-	yield;
-	const bounds = boundsOf(before, after);
-	const rows = new Map<string, DiffRow>();
-	const key = (kind: string, row: DiffRow) =>
-		[kind, row.from, row.to, row.protocol, row.port].join(" ");
-	const add = (kind: "opened" | "closed", row: DiffRow): void => {
-		if (diff.opened.length + diff.closed.length >= ROWS_MAX) {
-			diff.isCut = true;
-			return;
-		}
-		diff[kind].push(row);
-		rows.set(key(kind, row), row);
-	};
-	for (const from of groups)
-		for (const to of groups) {
-			if (!from.hasChanged && !to.hasChanged) continue;
-			yield;
-			const pair = pairOf(from, to);
-			if (pair === undefined) continue;
-			for (const { kind, protocol, port } of spansOf(before, after, pair, bounds))
-				for (const a of from.pods)
-					for (const b of to.pods) {
-						if (a === b) continue;
-						add(kind, { from: nameOf(a), to: nameOf(b), port, protocol, flows: 0 });
-					}
-		}
-	for (const flow of flows) {
-		yield;
-		const [was, is] = [passes(before, flow), passes(after, flow)];
-		if (was === is) continue;
-		const kind = is ? "opened" : "closed";
-		const index = PROTOCOLS.indexOf(flow.protocol);
-		const protocol = NAMES[index < 0 ? 3 : index]!;
-		const [from, to] = [ownerOf(before, flow.source), ownerOf(before, flow.destination)];
-		const row = { from, to, port: protocol === "other" ? null : flow.port, protocol, flows: 1 };
-		const wide = [row.port, null].map((port) => rows.get(key(kind, { ...row, port })));
-		const known = wide.find((one) => one !== undefined) ?? rangeOf(diff[kind], row);
-		if (known !== undefined) known.flows++;
-		else {
-			diff[kind].push(row);
-			rows.set(key(kind, row), row);
-		}
+	const sides = yield* Sides.of(cluster, [before, after]);
+	const rows = new Rows(limits.rows);
+	yield* diffPods(sides, rows, limits.looks);
+	const counted = yield* diffFlows(sides, flows, rows);
+	return { opened: rows.opened, closed: rows.closed, isCut: rows.isCut, flows: counted };
+}
+
+/** The answer: each span of ports of a pair has one row. */
+class Rows {
+	readonly opened: DiffRow[] = [];
+	readonly closed: DiffRow[] = [];
+	readonly #most: number;
+	readonly #byPair = new Map<string, DiffRow[]>();
+	isCut = false;
+
+	constructor(most: number) {
+		this.#most = most;
 	}
-	return diff;
-}
 
-/** The row with a range that has this port. */
-function rangeOf(
-	rows: readonly DiffRow[],
-	{ from, to, protocol, port }: DiffRow,
-): DiffRow | undefined {
-	return rows.find((row) => {
-		if (row.from !== from || row.to !== to || row.protocol !== protocol) return false;
-		const [first, last] = typeof row.port === "string" ? row.port.split("-").map(Number) : [];
-		return (
-			first !== undefined && last !== undefined && Number(port) >= first && Number(port) <= last
-		);
-	});
-}
-
-function passes(cluster: Cluster, flow: Flow): boolean {
-	const { egress, ingress } = interpret(cluster, flow);
-	return egress.verdict !== "deny" && ingress.verdict !== "deny";
-}
-
-/** One Pod of each side, two different ones within a group. */
-function pairOf(from: Group, to: Group): [PodObject, PodObject] | undefined {
-	const a = from.pods[0]!;
-	const b = to.pods.find((pod) => pod !== a);
-	return b === undefined ? undefined : [a, b];
-}
-
-function spansOf(
-	before: Cluster,
-	after: Cluster,
-	[a, b]: [PodObject, PodObject],
-	bounds: readonly number[],
-): { kind: "opened" | "closed"; protocol: string; port: DiffRow["port"] }[] {
-	// Of the same family.
-	const source = a.addresses.find((one) =>
-		b.addresses.some((other) => isIpv6(one) === isIpv6(other)),
-	);
-	const destination = b.addresses.find(
-		(one) => source !== undefined && isIpv6(one) === isIpv6(source),
-	);
-	if (source === undefined || destination === undefined) return [];
-	const ports = b.ports.map(({ protocol, port }) =>
-		positionOf({ TCP: 6, UDP: 17, SCTP: 132 }[protocol] ?? 1, port),
-	);
-	const starts = [...new Set([...bounds, ...ports, ...ports.map((at) => at + 1)])]
-		.filter((at) => at <= NO_PORTS)
-		.sort((x, y) => x - y);
-	const found: ReturnType<typeof spansOf> = [];
-	let open: { kind: "opened" | "closed"; from: number } | undefined;
-	const end = (to: number): void => {
-		if (open === undefined) return;
-		const protocol = Math.floor(open.from / 65_536);
-		const [first, last] = [open.from - protocol * 65_536, to - protocol * 65_536];
-		const isAll = protocol === 3 || (first === 0 && last === 65_535);
+	/** Returns false where there is no room for it. */
+	add(way: Way, from: string, to: string, { protocol, first, last }: Span, flows = 0): boolean {
+		if (this.opened.length + this.closed.length >= this.#most) {
+			this.isCut = true;
+			return false;
+		}
+		const isAll = protocol === "other" || (first === 0 && last === PORTS - 1);
 		const port = isAll ? null : first === last ? first : `${first}-${last}`;
-		found.push({ kind: open.kind, protocol: NAMES[protocol]!, port });
+		const row = { from, to, port, protocol, flows };
+		this[way].push(row);
+		const key = `${way} ${from} ${to} ${protocol}`;
+		const known = this.#byPair.get(key);
+		if (known === undefined) this.#byPair.set(key, [row]);
+		else known.push(row);
+		return true;
+	}
+
+	has(way: Way, from: string, to: string, protocol: string, port: number): DiffRow | undefined {
+		return this.#byPair.get(`${way} ${from} ${to} ${protocol}`)?.find((row) => {
+			if (typeof row.port !== "string") return row.port === null || row.port === port;
+			const [first, last] = row.port.split("-").map(Number) as [number, number];
+			return first <= port && port <= last;
+		});
+	}
+}
+
+interface Span {
+	protocol: string;
+	first: number;
+	last: number;
+}
+
+// ------------------------------------------------------------ 2 Pods
+
+function* diffPods(sides: Sides, rows: Rows, most: number): Steps<void> {
+	let looks = 0;
+	for (const direction of ["egress", "ingress"] as const) {
+		const otherDirection = direction === "egress" ? "ingress" : "egress";
+		for (const { was, is, groups } of yield* changedChoices(sides, direction))
+			for (const other of sides.groups)
+				for (const [family, address] of other.addresses) {
+					if (++looks > most) rows.isCut = true;
+					if (rows.isCut) return;
+					yield;
+					const end = { address, group: other, pod: other.pods[0]! };
+					const [wasLine, isLine] = [sides.line(was, end), sides.line(is, end)];
+					if (wasLine === isLine) continue;
+					for (const group of groups) {
+						const own = group.addresses.get(family);
+						if (own === undefined) continue;
+						const self = { address: own, group, pod: group.pods[0]! };
+						const [wasOther, isOther] = [BEFORE, AFTER].map((side) =>
+							sides.line(sides.choice(side, other, otherDirection), self),
+						) as [Line, Line];
+						const spans = spansOf([wasLine, wasOther], [isLine, isOther]);
+						const [from, to] = direction === "egress" ? [group, other] : [other, group];
+						if (spans.length > 0) yield* addPairs(rows, from, to, spans);
+						if (rows.isCut) return;
+					}
+				}
+	}
+}
+
+interface ChangedChoice {
+	was: Choice;
+	is: Choice;
+	groups: Group[];
+}
+
+/** Groups for which other policies are chosen after than before, by what is chosen. */
+function* changedChoices(
+	sides: Sides,
+	direction: "egress" | "ingress",
+): Steps<Iterable<ChangedChoice>> {
+	const found = new Map<string, ChangedChoice>();
+	for (const group of sides.groups) {
+		yield;
+		const was = sides.choice(BEFORE, group, direction);
+		const is = sides.choice(AFTER, group, direction);
+		if (was === is) continue;
+		const key = `${was.id} ${is.id}`;
+		const known = found.get(key);
+		if (known === undefined) found.set(key, { was, is, groups: [group] });
+		else known.groups.push(group);
+	}
+	return found.values();
+}
+
+function* addPairs(
+	rows: Rows,
+	from: Group,
+	to: Group,
+	spans: readonly (Span & { way: Way })[],
+): Steps<void> {
+	for (const a of from.pods)
+		for (const b of to.pods) {
+			if (a === b) continue;
+			yield;
+			for (const { way, ...span } of spans) {
+				const [source, target] = [nameOf(a), nameOf(b)];
+				// The other family, or the other direction, has said it.
+				if (rows.has(way, source, target, span.protocol, span.first) !== undefined) continue;
+				if (!rows.add(way, source, target, span)) return;
+			}
+		}
+}
+
+/** Where both lines allow on one side and not on the other. Each protocol begins a span. */
+function spansOf(was: readonly [Line, Line], is: readonly [Line, Line]): (Span & { way: Way })[] {
+	const bounds = new Set([0, PORTS, 2 * PORTS, NO_PORTS]);
+	for (const { starts } of [...was, ...is]) for (const start of starts) bounds.add(start);
+	const passes = ([a, b]: readonly [Line, Line], at: number) => allowsAt(a, at) && allowsAt(b, at);
+	const found: (Span & { way: Way })[] = [];
+	let open: { way: Way; from: number } | undefined;
+	const end = (next: number) => {
+		if (open === undefined) return;
+		const index = Math.floor(open.from / PORTS);
+		const [first, last] = [open.from - index * PORTS, next - 1 - index * PORTS];
+		found.push({ way: open.way, protocol: NAMES[index]!, first, last });
 		open = undefined;
 	};
-	for (const at of starts) {
-		const protocol = Math.floor(at / 65_536);
-		const flow = {
-			source,
-			destination,
-			protocol: PROTOCOLS[protocol]!,
-			port: at - protocol * 65_536,
-		};
-		const [was, is] = [passes(before, flow), passes(after, flow)];
-		const kind = was === is ? undefined : is ? "opened" : "closed";
-		if (open !== undefined && (kind !== open.kind || at % 65_536 === 0)) end(at - 1);
-		if (kind !== undefined && open === undefined) open = { kind, from: at };
+	for (const at of [...bounds].sort((a, b) => a - b)) {
+		const [before, after] = [passes(was, at), passes(is, at)];
+		const way = before === after ? undefined : after ? "opened" : "closed";
+		if (open !== undefined && (way !== open.way || at % PORTS === 0)) end(at);
+		if (way !== undefined) open ??= { way, from: at };
 	}
-	end(NO_PORTS);
+	end(NO_PORTS + 1);
 	return found;
 }
 
-/** Where verdicts of any policy may change, as positions; each protocol begins one. */
-function boundsOf(...clusters: Cluster[]): number[] {
-	const bounds = new Set(PROTOCOLS.map((protocol) => positionOf(protocol, 0)));
-	for (const { policies, clusterPolicies } of clusters)
-		for (const { ingress, egress } of [...policies, ...clusterPolicies])
-			for (const { ports } of [...(ingress ?? []), ...(egress ?? [])])
-				for (const port of ports ?? []) {
-					if ("name" in port) continue;
-					bounds.add(positionOf(port.protocol, port.first));
-					bounds.add(positionOf(port.protocol, port.last) + 1);
-				}
-	return [...bounds];
-}
+// ------------------------------------------------------------ 3 flows
 
-/** Pods by labels, ports and, where blocks tell them apart, by address. */
-function groupsOf(before: Cluster, after: Cluster): Group[] {
-	const changed = changedPolicies(before, after);
-	const namespaceOf = (name: string) =>
-		before.namespaces.find((one) => one.name === name) ?? impliedNamespace(name);
-	const hasBlocks = JSON.stringify([
-		before.policies,
-		after.policies,
-		before.clusterPolicies,
-		after.clusterPolicies,
-	]).match(/"(block|networks)":/);
-	const groups = new Map<string, Group>();
-	for (const pod of before.pods) {
-		if (pod.hostNetwork || pod.ended || pod.addresses.length === 0) continue;
-		const key = JSON.stringify([
-			pod.namespace,
-			pod.labels,
-			pod.ports,
-			hasBlocks ? pod.addresses : pod.addresses.map(isIpv6),
-		]);
-		const known = groups.get(key);
-		if (known !== undefined) {
-			known.pods.push(pod);
-			continue;
-		}
-		const hasChanged =
-			changed.policies.some(
-				({ namespace, pods }) => namespace === pod.namespace && matches(pods, pod.labels),
-			) ||
-			changed.clusterPolicies.some(
-				({ subject }) =>
-					matches(subject.namespaces, namespaceOf(pod.namespace).labels) &&
-					matches(subject.pods, pod.labels),
-			);
-		groups.set(key, { pods: [pod], hasChanged });
+function* diffFlows(sides: Sides, flows: Iterable<Flow>, rows: Rows): Steps<PolicyDiff["flows"]> {
+	const counted = { opened: 0, closed: 0 };
+	for (const flow of flows) {
+		yield;
+		const [from, to] = [sides.at(flow.source), sides.at(flow.destination)];
+		if (!isOther(sides, from, "egress") && !isOther(sides, to, "ingress")) continue;
+		const [was, is] = [BEFORE, AFTER].map((side) => passes(sides, side, flow, from, to));
+		if (was === is) continue;
+		const way = is ? "opened" : "closed";
+		counted[way]++;
+		const protocol = NAMES[Math.floor(positionOf(flow.protocol, 0) / PORTS)]!;
+		const [source, target] = [from, to].map((end) =>
+			end.pod === undefined ? end.address : nameOf(end.pod),
+		) as [string, string];
+		const row = rows.has(way, source, target, protocol, flow.port);
+		const span = { protocol, first: flow.port, last: flow.port };
+		if (row !== undefined) row.flows++;
+		else rows.add(way, source, target, span, 1);
 	}
-	return [...groups.values()];
+	return counted;
 }
 
-/** Those that only one side has, in that form. */
-function changedPolicies(before: Cluster, after: Cluster) {
-	const differing = <T>(a: readonly T[], b: readonly T[]): T[] => {
-		const [one, two] = [a, b].map((list) => new Set(list.map((policy) => JSON.stringify(policy))));
-		return [
-			...a.filter((policy) => !two!.has(JSON.stringify(policy))),
-			...b.filter((policy) => !one!.has(JSON.stringify(policy))),
-		];
-	};
-	return {
-		policies: differing(before.policies, after.policies),
-		clusterPolicies: differing(before.clusterPolicies, after.clusterPolicies),
-	};
+function isOther(sides: Sides, { group }: End, direction: "egress" | "ingress"): boolean {
+	if (group === undefined) return false;
+	return sides.choice(BEFORE, group, direction) !== sides.choice(AFTER, group, direction);
 }
 
-function ownerOf({ pods }: Cluster, address: string): string {
-	const pod = pods.find(
-		({ addresses, hostNetwork, ended }) => !hostNetwork && !ended && addresses.includes(address),
-	);
-	return pod === undefined ? address : nameOf(pod);
-}
-
-function nameOf({ namespace, name }: PodObject): string {
-	return `${namespace}/${name}`;
-}
-
-function isIpv6(address: string): boolean {
-	return address.includes(":");
+function passes(sides: Sides, side: number, flow: Flow, from: End, to: End): boolean {
+	const position = positionOf(flow.protocol, flow.port);
+	const isItself = from.pod !== undefined && from.pod === to.pod;
+	const allows = (end: End, other: End, direction: "egress" | "ingress") =>
+		end.group === undefined ||
+		allowsAt(sides.line(sides.choice(side, end.group, direction), other, isItself), position);
+	// A Pod's own Node reaches it, whatever the policies say.
+	const isOwnNode = from.node !== undefined && from.node.name === to.pod?.node;
+	return allows(from, to, "egress") && (isOwnNode || allows(to, from, "ingress"));
 }

@@ -5,10 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import t from "tap";
+import type { PodObject } from "../../src/cluster/pod_object.js";
 import { atOnce } from "../../src/loop/turns.js";
 import { checkPolicies } from "../../src/policy/check.js";
-import { diffPolicies } from "../../src/policy/diff.js";
-import { interpret } from "../../src/policy/interpreter.js";
+import { diffPolicies, type PolicyDiff } from "../../src/policy/diff.js";
+import { interpret, nameOf, podAt } from "../../src/policy/interpreter.js";
 import { clusterOf, readManifestObjects } from "../../src/policy/manifests.js";
 import { Objects, story } from "../tools/policy_clusters.js";
 
@@ -171,39 +172,122 @@ spec: {podSelector: {}, ingress: [{from: [{namespaceSelector: {}}], ports: [{por
 			{ ...ends, port: null, protocol: "other", flows: 0 },
 			{ from: "8.8.8.8", to: "y/b", port: 81, protocol: "tcp", flows: 1 },
 		];
-		t.strictSame(atOnce(diffPolicies(before, after, flows)), { opened: [], closed, isCut: false });
-		t.match(atOnce(diffPolicies(after, before)), {
+		t.strictSame(atOnce(diffPolicies(before, before, after, flows)), {
+			...{ opened: [], closed, isCut: false, flows: { opened: 0, closed: 3 } },
+		});
+		t.match(atOnce(diffPolicies(after, after, before)), {
 			opened: closed.slice(0, 5).map((row) => ({ ...row, flows: 0 })),
 			closed: [],
 		});
-		t.strictSame(atOnce(diffPolicies(before, before, flows)), {
-			opened: [],
-			closed: [],
-			isCut: false,
+		t.strictSame(atOnce(diffPolicies(before, before, before, flows)), {
+			...{ opened: [], closed: [], isCut: false, flows: { opened: 0, closed: 0 } },
 		});
 	},
 );
 
-t.test("a diff counts exactly the live flows whose verdict changes", async () => {
-	fc.assert(
-		fc.property(story, ({ start, changes, flows }) => {
-			const objects = new Objects();
-			for (const change of start) objects.apply(change);
-			const before = objects.cluster();
-			for (const change of changes) if (change.kind.endsWith("Policy")) objects.apply(change);
-			const after = objects.cluster();
-			const passes = (cluster: typeof before) =>
-				flows.map((flow) => {
+t.test(
+	"a diff has exactly the pairs, the ports and the live flows whose verdict changes",
+	async () => {
+		fc.assert(
+			fc.property(story, ({ start, changes, flows }) => {
+				const objects = new Objects();
+				for (const change of start) objects.apply(change);
+				const before = objects.cluster();
+				for (const change of changes) if (change.kind.endsWith("Policy")) objects.apply(change);
+				const after = objects.cluster();
+				const passes = (cluster: typeof before, flow: (typeof flows)[number]) => {
 					const { egress, ingress } = interpret(cluster, flow);
 					return egress.verdict !== "deny" && ingress.verdict !== "deny";
-				});
-			const [was, is] = [passes(before), passes(after)];
-			const { opened, closed } = atOnce(diffPolicies(before, after, flows));
-			const sum = (rows: readonly { flows: number }[]) =>
-				rows.reduce((all, row) => all + row.flows, 0);
-			assert.equal(sum(opened), is.filter((now, i) => now && !was[i]).length);
-			assert.equal(sum(closed), is.filter((now, i) => !now && was[i]).length);
-		}),
-		{ numRuns: 60 },
-	);
-});
+				};
+				const diff = atOnce(diffPolicies(before, before, after, flows));
+				const sum = (rows: readonly { flows: number }[]) =>
+					rows.reduce((all, row) => all + row.flows, 0);
+				const opened = flows.filter((one) => !passes(before, one) && passes(after, one)).length;
+				const closed = flows.filter((one) => passes(before, one) && !passes(after, one)).length;
+				assert.deepEqual(diff.flows, { opened, closed });
+				assert.deepEqual({ opened: sum(diff.opened), closed: sum(diff.closed) }, diff.flows);
+				const { opened: rows } = atOnce(diffPolicies(before, before, after));
+				const own = (pod: PodObject) => pod.addresses.filter((one) => podAt(before, one) === pod);
+				for (const from of before.pods)
+					for (const to of before.pods) {
+						if (from === to) continue;
+						const ends = own(from).flatMap((source) =>
+							own(to)
+								.filter((destination) => destination.includes(":") === source.includes(":"))
+								.map((destination) => ({ source, destination })),
+						);
+						for (const [protocol, name] of NAMES)
+							for (const port of protocol === 1 ? [0] : [0, 53, 80, 81, 8080, 65535]) {
+								// Of either family.
+								const opens = ends
+									.map((one) => ({ ...one, protocol, port }))
+									.some((flow) => !passes(before, flow) && passes(after, flow));
+								const row = { from: nameOf(from), to: nameOf(to), protocol: name };
+								const said = rows.some(
+									(one) =>
+										one.from === row.from &&
+										one.to === row.to &&
+										one.protocol === name &&
+										hasPort(one.port, port),
+								);
+								assert.equal(said, opens, JSON.stringify({ ...row, port }));
+							}
+					}
+			}),
+			{ numRuns: 100 },
+		);
+	},
+);
+
+const NAMES = [
+	[6, "tcp"],
+	[17, "udp"],
+	[132, "sctp"],
+	[1, "other"],
+] as const;
+
+function hasPort(said: number | string | null, port: number): boolean {
+	if (typeof said !== "string") return said === null || said === port;
+	const [first, last] = said.split("-").map(Number) as [number, number];
+	return first <= port && port <= last;
+}
+
+t.test(
+	"a diff of a large cluster has bounded work and rows, and still counts every flow",
+	async (t) => {
+		const base = clusterOf(objectsOf(PODS));
+		const pods = Array.from({ length: 20_000 }, (_, i) => ({
+			...base.pods[0]!,
+			...{ name: `p${i}`, namespace: `n${i % 100}`, labels: ["app", `a${i % 50}`] },
+			addresses: [`10.${(i >> 16) + 1}.${(i >> 8) & 255}.${i & 255}`],
+		}));
+		const cluster = { ...base, pods, nodes: [] };
+		const [policy] = clusterOf(
+			objectsOf(`
+apiVersion: policy.networking.k8s.io/v1beta1
+kind: ClusterNetworkPolicy
+metadata: {name: all}
+spec: {tier: Admin, priority: 1, subject: {namespaces: {}}, ingress: [{action: Deny, from: [{namespaces: {}}]}]}
+`),
+		).clusterPolicies;
+		const flow = { source: "10.1.0.1", destination: "10.1.0.2", protocol: 6, port: 80 };
+		const flows = Array.from({ length: 5_000 }, (_, i) => ({ ...flow, port: i + 1 }));
+		const none = { policies: [], clusterPolicies: [] };
+		const all = { policies: [], clusterPolicies: [policy!] };
+		const steps = diffPolicies(cluster, none, all, flows);
+		let longest = 0;
+		for (;;) {
+			const began = performance.now();
+			const { done, value } = steps.next();
+			longest = Math.max(longest, performance.now() - began);
+			if (done !== true) continue;
+			t.equal((value as PolicyDiff).isCut, true);
+			t.equal((value as PolicyDiff).closed.length, 10_000);
+			t.strictSame((value as PolicyDiff).flows, { opened: 0, closed: 5_000 });
+			break;
+		}
+		t.comment(`longest step ${longest} ms`);
+		const few = atOnce(diffPolicies(cluster, none, all, flows, { rows: 10, looks: 1 }));
+		t.match(few, { isCut: true, flows: { opened: 0, closed: 5_000 } });
+	},
+);
