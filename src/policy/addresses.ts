@@ -11,9 +11,11 @@ import { matches } from "../cluster/selector.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Steps } from "../loop/turns.js";
 import { familyOf, parseAddress, writeAddress } from "../tables/address.js";
+import { type Prefix, parsePrefix } from "../tables/prefix.js";
 import { type NumberedAtom, union } from "./atoms.js";
 import { type BlockEntry, Blocks, type Cover } from "./blocks.js";
 import { type Group, Groups } from "./groups.js";
+import { HeldAddresses } from "./held_addresses.js";
 import { type InForce, LIMITS } from "./in_force.js";
 import {
 	distinct,
@@ -25,7 +27,7 @@ import {
 	type PodOwner,
 	podOwner,
 } from "./owners.js";
-import type { WriteTable } from "./policy_tables.js";
+import type { HeldPolicyTables, WriteTable } from "./policy_tables.js";
 import { keyOf, type Subject } from "./subjects.js";
 
 export interface AddressesOptions {
@@ -35,6 +37,7 @@ export interface AddressesOptions {
 	/** Of a Namespace. */
 	labelsOf: (namespace: string) => Labels;
 	write: WriteTable;
+	held?: HeldPolicyTables | undefined;
 }
 
 export class Addresses {
@@ -53,6 +56,10 @@ export class Addresses {
 	#coverClasses = new Map<number, number>();
 	#nodeSelectors: Extract<NumberedAtom, { kind: "nodes" }>[] = [];
 	readonly #changedBlocks = new Set<BlockEntry>();
+	/** Until the first round is done. */
+	#held: HeldAddresses | undefined;
+	/** Prefixes that only an earlier agent had, until the round after. */
+	#left: string[] = [];
 	#restarted = false;
 	/** Flows of an earlier agent may be there: all of them look again. */
 	#isFirst = true;
@@ -66,6 +73,7 @@ export class Addresses {
 		this.#options = options;
 		this.#inForce = options.inForce;
 		this.#write = options.write;
+		if (options.held !== undefined) this.#held = new HeldAddresses(options.held);
 		this.#groups = new Groups({
 			labelsOf: options.labelsOf,
 			portAtom: this.#inForce.numberOf,
@@ -73,6 +81,11 @@ export class Addresses {
 				for (const address of members) this.#owners.touch(address);
 			},
 		});
+	}
+
+	/** Something of an earlier agent is still there. */
+	get hasLeft(): boolean {
+		return this.#left.length > 0 || this.#owners.hasDirty;
 	}
 
 	get prefixCount(): number {
@@ -198,16 +211,18 @@ export class Addresses {
 
 	/** Returns whether something of this Node has changed. */
 	*classify(route: boolean, peers: Set<string>): Steps<boolean> {
-		for (const entry of this.#changedBlocks) {
-			const { text } = entry.prefix;
-			const number = this.#coverClass(entry.cover);
-			if (this.#prefixes.get(text) !== number) {
-				this.#prefixes.set(text, number);
-				this.#write(4, "blocks", text, number);
-			}
+		for (const text of this.#left) {
+			if (this.#blocks.has(parsePrefix(text))) continue;
+			this.#prefixes.delete(text);
+			this.#write(4, "blocks", text, undefined);
+		}
+		this.#left = [];
+		for (const { prefix, cover } of this.#changedBlocks) {
+			this.#setPrefix(prefix, cover);
 			yield;
 		}
 		this.#changedBlocks.clear();
+		const leftAddresses = yield* this.#takeHeld();
 		const dirty = this.#owners.take();
 		for (const address of [...dirty.keys()]) {
 			const owner = this.#owners.at(address);
@@ -221,11 +236,14 @@ export class Addresses {
 			const owner = this.#owners.at(address);
 			const cover = this.#blocks.coverAt(bytesOf(address));
 			const before = this.#identities.get(address);
-			const now = this.#classOf(address, owner, cover);
+			const now =
+				this.#classOf(address, owner, cover) ??
+				(leftAddresses.has(address) ? this.#number(cover, cover, cover.atoms, address) : undefined);
 			if (before !== now) {
 				if (now === undefined) this.#identities.delete(address);
 				else this.#identities.set(address, now);
-				this.#write(4, "identities", address, now);
+				if (now === undefined || this.#held?.identities.get(address) !== now)
+					this.#write(4, "identities", address, now);
 			}
 			// The whole epoch has been raised: every flow looks again.
 			if (isRoute) continue;
@@ -238,6 +256,11 @@ export class Addresses {
 			const node = owner?.node ?? former?.node ?? "";
 			if (node === this.#options.nodeName || !this.#nodes.has(node)) isRoute = true;
 			else peers.add(node);
+		}
+		if (this.#held !== undefined) {
+			this.#held = undefined;
+			this.#inForce.forgetHeld();
+			for (const address of leftAddresses) this.#owners.touch(address);
 		}
 		if (isRoute) peers.clear();
 		this.#isFirst = false;
@@ -253,15 +276,58 @@ export class Addresses {
 		return isRoute;
 	}
 
+	#setPrefix(prefix: Prefix, cover: Cover): void {
+		const { text } = prefix;
+		const number =
+			this.#held?.number(cover, cover, this.#held.classOf(prefix), (held) =>
+				this.#inForce.classOf(cover.atoms, held),
+			) ?? this.#coverClass(cover);
+		if (this.#prefixes.get(text) === number) return;
+		this.#prefixes.set(text, number);
+		if (this.#held?.blocks.get(text) !== number) this.#write(4, "blocks", text, number);
+	}
+
+	/**
+	 * What an earlier agent had of addresses and prefixes stays for the first round, meaning to its policies what
+	 * it did and to the new ones what is true. Returns the addresses.
+	 */
+	*#takeHeld(): Steps<ReadonlySet<string>> {
+		if (this.#held === undefined) return new Set();
+		for (const prefix of this.#held.prefixes()) {
+			if (!this.#blocks.has(prefix)) {
+				this.#setPrefix(prefix, this.#blocks.coverOf(prefix));
+				this.#left.push(prefix.text);
+			}
+			yield;
+		}
+		const addresses = new Set<string>();
+		for (const address of this.#held.identities.keys()) {
+			addresses.add(address);
+			this.#owners.touch(address);
+			yield;
+		}
+		return addresses;
+	}
+
+	/** Of the first round beside an earlier agent's tables. */
+	#number(of: object, cover: Cover, atoms: readonly number[], address: string): number | undefined {
+		return this.#held?.number(of, cover, this.#held.classAt(address), (held) =>
+			this.#inForce.classOf(atoms, held),
+		);
+	}
+
 	/** Undefined: that of its prefix. */
 	#classOf(address: string, owner: Owner | undefined, cover: Cover): number | undefined {
 		if (owner === undefined) return undefined;
 		if (owner.kind === "node") {
 			const atoms = this.#nodeAtoms(owner, address, cover);
-			return atoms.join() === cover.atoms.join() ? undefined : this.#inForce.classOf(atoms);
+			if (atoms.join() === cover.atoms.join()) return undefined;
+			return this.#inForce.classOf(atoms, this.#held?.classAt(address));
 		}
 		const { group } = owner;
 		if (group.atoms.length === 0) return undefined;
+		if (this.#held !== undefined)
+			return this.#number(group, cover, union(group.atoms, cover.atoms), address);
 		let number = group.classes.get(cover.id);
 		if (number === undefined) {
 			number = this.#inForce.classOf(union(group.atoms, cover.atoms));

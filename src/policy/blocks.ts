@@ -51,6 +51,15 @@ export class Blocks {
 		return this.#table.lookup(address)?.cover ?? this.nothing;
 	}
 
+	has(prefix: Prefix): boolean {
+		return this.#table.get(prefix) !== undefined;
+	}
+
+	/** Of what is in this prefix and in no longer one. */
+	coverOf(prefix: Prefix): Cover {
+		return this.#table.longest(prefix)?.cover ?? this.nothing;
+	}
+
 	/** Blocks whose prefix has this address, excepted or not. */
 	over(address: Uint8Array): number[] {
 		const found: number[] = [];

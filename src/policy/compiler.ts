@@ -22,6 +22,7 @@ import type { Steps } from "../loop/turns.js";
 import { Addresses } from "./addresses.js";
 import { InForce, LIMITS, type Policy } from "./in_force.js";
 import {
+	type HeldPolicyTables,
 	NOT_READY,
 	OPEN,
 	type PolicyChanges,
@@ -61,6 +62,8 @@ export interface PolicyCompilerOptions {
 	 * in the namespace that the CNI named (a directory of manifests).
 	 */
 	unknownPods: "closed" | "unlabelled";
+	/** What an earlier agent left in the kernel's tables. */
+	held?: HeldPolicyTables;
 	/** Unused atoms that may stay before classes are made anew. Default: 1024. */
 	staleAtoms?: number;
 }
@@ -91,9 +94,9 @@ export class PolicyCompiler {
 
 	constructor(options: PolicyCompilerOptions) {
 		this.#options = options;
-		const { source } = options;
+		const { source, held } = options;
 		const write: WriteTable = (step, table, key, value) => this.#write(step, table, key, value);
-		this.#inForce = new InForce(write);
+		this.#inForce = new InForce(write, held);
 		const namespace = (name: string) => source.get("Namespace", name) ?? impliedNamespace(name);
 		this.#subjects = new Subjects({ pod: (key) => source.get("Pod", key), namespace });
 		const { nodeName, unknownPods } = options;
@@ -104,6 +107,7 @@ export class PolicyCompiler {
 			unknownPods,
 			labelsOf,
 			write,
+			held,
 		});
 	}
 
@@ -275,7 +279,7 @@ export class PolicyCompiler {
 		return {
 			writes: STEPS.flatMap((step) => this.#writes[step] ?? []),
 			epochs,
-			hasGarbage: this.#inForce.hasGarbage,
+			hasGarbage: this.#inForce.hasGarbage || this.#addresses.hasLeft,
 			problems: [...problems].sort(),
 		};
 	}

@@ -13,10 +13,12 @@ import {
 	CLASS_OVERFLOW,
 	FIRST_CLASS,
 	FIRST_POLICY,
+	type HeldPolicyTables,
 	NO_CLASS,
 	OPEN,
 	type PolicyTableName,
 	type PolicyWrite,
+	type Verdict,
 	verdictKey,
 	type WriteTable,
 } from "./policy_tables.js";
@@ -67,7 +69,7 @@ interface Class extends ClassAtoms {
 export class InForce {
 	readonly atoms = new Atoms();
 	readonly #write: WriteTable;
-	readonly #policyIds = new Ids(FIRST_POLICY, LIMITS.policies);
+	readonly #policyIds: Ids;
 	readonly #rules: RuleIds;
 	readonly #verdicts: Verdicts;
 	readonly #policies = new Map<string, Policy>();
@@ -79,15 +81,24 @@ export class InForce {
 	#nextClass = FIRST_CLASS;
 	/** To be removed when the next round begins, and ids that are free then. */
 	#garbage: { writes: PolicyWrite[]; free: (() => void)[] } = { writes: [], free: [] };
+	/** Of ids whose removal is among the writes of the round before. */
+	#freed: (() => void)[] = [];
+	/** Class numbers of an earlier agent that no class has yet. */
+	readonly #heldClasses = new Set<number>();
+	/** Its verdicts by class. */
+	readonly #heldVerdicts = new Map<number, [key: number, verdict: Verdict][]>();
+	/** Of an earlier agent: garbage when the first round is done. */
+	#later: { writes: PolicyWrite[]; free: (() => void)[] } = { writes: [], free: [] };
 	/** Atoms that are new since `takeNew`. */
 	#new: NumberedAtom[] = [];
 	readonly #newNames = new Set<string>();
 	/** Of the last round. */
 	readonly problems = new Set<string>();
 
-	constructor(write: WriteTable) {
+	constructor(write: WriteTable, held?: HeldPolicyTables) {
 		this.#write = write;
-		const ids = new Ids(1, LIMITS.portSets);
+		const ids = new Ids(1, LIMITS.portSets, held?.portSets);
+		this.#policyIds = new Ids(FIRST_POLICY, LIMITS.policies, held?.policies);
 		this.#verdicts = new Verdicts(
 			ids,
 			(id, part) => write(1, "portSets", id, part),
@@ -99,8 +110,25 @@ export class InForce {
 			LIMITS.rules,
 			(id, name) => write(1, "rules", id, name),
 			(id, free) => this.#discard("rules", id, free),
+			held?.rules,
 		);
 		this.#addClass([], NO_CLASS);
+		if (held === undefined) return;
+		this.#nextClass = Math.max(FIRST_CLASS, held.classLimit);
+		for (const number of [...held.identities.values(), ...held.blocks.values()])
+			if (number >= FIRST_CLASS && number < this.#nextClass) this.#heldClasses.add(number);
+		for (const [key, verdict] of held.policyVerdicts) {
+			this.#discard("policyVerdicts", key);
+			const number = key % 2 ** 32;
+			const verdicts = this.#heldVerdicts.get(number);
+			if (verdicts === undefined) this.#heldVerdicts.set(number, [[key, verdict]]);
+			else verdicts.push([key, verdict]);
+		}
+		for (const id of held.policies) this.#discard("policies", id, () => this.#policyIds.give(id));
+		for (const id of held.portSets) this.#discard("portSets", id, () => ids.give(id));
+		for (const id of held.rules) this.#discard("rules", id, () => this.#rules.give(id));
+		this.#later = this.#garbage;
+		this.#garbage = { writes: [], free: [] };
 	}
 
 	get nextClass(): number {
@@ -108,7 +136,7 @@ export class InForce {
 	}
 
 	get classCount(): number {
-		return this.#classes.size;
+		return this.#byNumber.size;
 	}
 
 	policies(): IterableIterator<Policy> {
@@ -130,9 +158,12 @@ export class InForce {
 	/** Removes what has been unused since the round before, and finds what is unused now. */
 	sweep(): void {
 		const { writes, free } = this.#garbage;
-		this.#garbage = { writes: [], free: [] };
+		this.#garbage = this.#later;
+		this.#later = { writes: [], free: [] };
 		for (const { step, table, key, value } of writes) this.#write(step, table, key, value);
-		for (const give of free) give();
+		// An id that came again in the round that removes it would be removed after it was written.
+		for (const give of this.#freed) give();
+		this.#freed = free;
 		for (const policy of this.#policies.values()) if (policy.users === 0) this.#remove(policy);
 	}
 
@@ -236,7 +267,7 @@ export class InForce {
 			for (const one of this.#classesByAtom.get(atom) ?? []) concerned.add(one);
 		}
 		if (list.names.size > 0)
-			for (const one of this.#classes.values())
+			for (const one of this.#byNumber.values())
 				if (one.ports.some(({ name }) => list.names.has(name))) concerned.add(one);
 		for (const one of concerned) {
 			this.#judgeFor(policy, one);
@@ -266,18 +297,25 @@ export class InForce {
 
 	// ------------------------------------------------------------ classes
 
-	/** The class of an address for which these atoms hold, sorted. */
-	classOf(atoms: readonly number[]): number {
+	/**
+	 * The class of an address for which these atoms hold, sorted.
+	 *
+	 * @param held its number in an earlier agent's tables, whose policies are to judge it as they did
+	 */
+	classOf(atoms: readonly number[], held?: number): number {
 		const text = atoms.join();
-		const known = this.#classes.get(text);
-		if (known !== undefined) return known.number;
-		if (this.#classes.size >= LIMITS.classes) {
+		const known = held === undefined ? this.#classes.get(text)?.number : undefined;
+		if (known !== undefined) return known;
+		if (held === NO_CLASS && atoms.length === 0) return NO_CLASS;
+		if (this.#byNumber.size >= LIMITS.classes) {
 			this.problems.add(
 				`Cannot tell all addresses apart: expected at most ${LIMITS.classes} classes, got more; the others are denied`,
 			);
 			return CLASS_OVERFLOW;
 		}
-		const added = this.#addClass(atoms, this.#nextClass++);
+		const keeps = held !== undefined && this.#heldClasses.delete(held);
+		const added = this.#addClass(atoms, keeps ? held : this.#nextClass++);
+		if (!keeps && held !== undefined) this.#copyHeld(held, added.number);
 		const concerned = new Set<Policy>();
 		for (const atom of atoms)
 			for (const policy of this.#atomUsers.get(atom) ?? []) concerned.add(policy);
@@ -298,6 +336,22 @@ export class InForce {
 			policy.byClass.clear();
 		}
 		this.#addClass([], NO_CLASS);
+		this.forgetHeld();
+	}
+
+	/** The policies of an earlier agent judge a new class as that which its addresses had. */
+	#copyHeld(held: number, number: number): void {
+		for (const [key, verdict] of this.#heldVerdicts.get(held) ?? []) {
+			const copy = key - held + number;
+			this.#write(2, "policyVerdicts", copy, verdict);
+			this.#discard("policyVerdicts", copy);
+		}
+	}
+
+	/** Class numbers of an earlier agent are not given any more. */
+	forgetHeld(): void {
+		this.#heldClasses.clear();
+		this.#heldVerdicts.clear();
 	}
 
 	/** True: some policy in force has another verdict for the second. @param fresh only denials count */
@@ -329,7 +383,8 @@ export class InForce {
 			return atom?.kind === "port" ? [atom] : [];
 		});
 		const added: Class = { number, atoms, ports };
-		this.#classes.set(atoms.join(), added);
+		const text = atoms.join();
+		if (!this.#classes.has(text)) this.#classes.set(text, added);
 		this.#byNumber.set(number, added);
 		for (const atom of atoms) {
 			const classes = this.#classesByAtom.get(atom);

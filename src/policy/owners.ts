@@ -112,6 +112,10 @@ export class Owners {
 		for (const address of this.#claims.keys()) this.touch(address);
 	}
 
+	get hasDirty(): boolean {
+		return this.#dirty.size > 0;
+	}
+
 	take(): Map<string, Owner | undefined> {
 		const dirty = this.#dirty;
 		this.#dirty = new Map();

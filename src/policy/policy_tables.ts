@@ -70,6 +70,25 @@ export interface PolicyTables {
 	classLimit: Map<0, number>;
 }
 
+/**
+ * What the kernel's tables hold of an earlier agent when the first round begins. Its policies judge until that
+ * round's step 5, so every class has what they say beside what the new ones say: addresses and prefixes keep
+ * their class numbers where they can, and what does keep its number is not written. All that is of no use goes
+ * one round later.
+ */
+export interface HeldPolicyTables {
+	identities: ReadonlyMap<string, number>;
+	blocks: ReadonlyMap<string, number>;
+	/** Ids. */
+	policies: Iterable<number>;
+	portSets: Iterable<number>;
+	/** That verdicts name. */
+	rules: Iterable<number>;
+	/** By `verdictKey`. */
+	policyVerdicts: ReadonlyMap<number, Verdict>;
+	classLimit: number;
+}
+
 export type PolicyTableName = keyof PolicyTables;
 
 export function noPolicyTables(): PolicyTables {

@@ -13,8 +13,9 @@ export class RuleIds {
 		limit: number,
 		onNew: (id: number, name: RuleName) => void,
 		onUnused: (id: number, free: () => void) => void,
+		held: Iterable<number> = [],
 	) {
-		this.#ids = new Ids(1, limit);
+		this.#ids = new Ids(1, limit, held);
 		this.#onNew = onNew;
 		this.#onUnused = onUnused;
 	}
@@ -39,6 +40,11 @@ export class RuleIds {
 
 	retain(id: number): void {
 		this.#known.get(this.#texts.get(id)!)!.users++;
+	}
+
+	/** An id that an earlier agent gave: no verdict has it any more. */
+	give(id: number): void {
+		this.#ids.give(id);
 	}
 
 	release(id: number): void {

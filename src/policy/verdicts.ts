@@ -20,24 +20,31 @@ export class Ids {
 	readonly #free: number[] = [];
 	readonly #limit: number;
 	#next: number;
+	/** In use by an earlier agent, not below `#next`. */
+	readonly #held: Set<number>;
 
-	constructor(first: number, limit: number) {
+	/** @param held ids that are not to be given until they are given back */
+	constructor(first: number, limit: number, held: Iterable<number> = []) {
 		this.#next = first;
 		this.#limit = limit;
+		this.#held = new Set(held);
+		for (const id of this.#held) if (id < first || id >= limit) this.#held.delete(id);
 	}
 
 	/** Undefined: there are none left. */
 	take(): number | undefined {
+		while (this.#held.delete(this.#next)) this.#next++;
 		return this.#next < this.#limit ? this.#next++ : this.#free.shift();
 	}
 
-	/** Only when no reader can hold it any more. */
+	/** Only when no reader can hold it, and no write that removes it is to come. */
 	give(id: number): void {
-		this.#free.push(id);
+		if (id < this.#next) this.#free.push(id);
+		else this.#held.delete(id);
 	}
 
 	get left(): number {
-		return this.#limit - this.#next + this.#free.length;
+		return this.#limit - this.#next - this.#held.size + this.#free.length;
 	}
 }
 

@@ -4,19 +4,30 @@ import { atOnce } from "../../src/loop/turns.js";
 import { PolicyCompiler } from "../../src/policy/compiler.js";
 import { Evaluator, type PolicyAnswer } from "../../src/policy/evaluator.js";
 import { type Flow, interpret, type Opinion, podAt } from "../../src/policy/interpreter.js";
-import type { PolicyChanges, PolicyWrite } from "../../src/policy/policy_tables.js";
+import type {
+	HeldPolicyTables,
+	PolicyChanges,
+	PolicyWrite,
+} from "../../src/policy/policy_tables.js";
 import type { LocalEndpoint } from "../../src/policy/subjects.js";
 import { type Change, HERE, Objects } from "./policy_clusters.js";
 
 export class PolicySite {
 	readonly objects: Objects;
-	readonly evaluator = new Evaluator();
+	readonly evaluator: Evaluator;
 	readonly compiler: PolicyCompiler;
 
-	constructor(objects = new Objects(), staleAtoms?: number) {
+	constructor(
+		objects = new Objects(),
+		staleAtoms?: number,
+		held?: HeldPolicyTables,
+		evaluator = new Evaluator(),
+	) {
 		this.objects = objects;
+		this.evaluator = evaluator;
 		this.compiler = new PolicyCompiler({
 			...{ source: objects, nodeName: HERE, unknownPods: "unlabelled" },
+			...(held === undefined ? {} : { held }),
 			...(staleAtoms === undefined ? {} : { staleAtoms }),
 		});
 	}

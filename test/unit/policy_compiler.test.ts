@@ -7,6 +7,7 @@ import { PolicyCompiler, type PolicyKind, type PolicyObjects } from "../../src/p
 import { Evaluator } from "../../src/policy/evaluator.js";
 import { NOT_READY, OPEN } from "../../src/policy/policy_tables.js";
 import type { LocalEndpoint } from "../../src/policy/subjects.js";
+import { Limit } from "../../src/tables/generated.js";
 import { Objects } from "../tools/policy_clusters.js";
 
 const NODES = [1, 2].map((number) => ({
@@ -311,6 +312,25 @@ t.test(
 		stage.set("Pod");
 		const { policies, policyVerdicts, portSets, rules } = stage.evaluator.tables;
 		t.same([policies.size, policyVerdicts.size, portSets.size, rules.size], [0, 0, 0, 0]);
+	},
+);
+
+t.test(
+	"ids that are used again stay in force, after more changes than there are ids",
+	async (t) => {
+		const stage = new Stage();
+		stage.set("Pod", pod("x/a", A), pod("x/c", C));
+		stage.attach(["x/a", A]);
+		const wrong: number[] = [];
+		for (let round = 0; round < Limit.POLICIES_MAX + 20; round++) {
+			const ports = [{ protocol: 6, first: (round % 100) + 1, last: (round % 100) + 1 }];
+			stage.set(
+				"NetworkPolicy",
+				policy("p", { ingress: [{ peers: [{ namespaces: [], pods: app("c") }], ports }] }),
+			);
+			if (stage.ingress(A, C, (round % 100) + 1) !== "allow") wrong.push(round);
+		}
+		t.strictSame(wrong, []);
 	},
 );
 

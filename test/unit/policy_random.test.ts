@@ -2,6 +2,11 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
+import type {
+	HeldPolicyTables,
+	PolicyChanges,
+	PolicyTables,
+} from "../../src/policy/policy_tables.js";
 import { type Story, story } from "../tools/policy_clusters.js";
 import { PolicySite } from "../tools/policy_site.js";
 
@@ -13,6 +18,16 @@ function started({ start }: Story): PolicySite {
 	const site = new PolicySite(undefined, start.length % 2 === 0 ? 0 : undefined);
 	site.take(site.compile(start).writes);
 	return site;
+}
+
+/** As an agent reads them from the kernel. */
+function heldOf(tables: PolicyTables): HeldPolicyTables {
+	const { identities, blocks, policies, portSets, rules, policyVerdicts } = tables;
+	return {
+		...{ identities: new Map(identities), blocks: new Map(blocks) },
+		...{ policies: [...policies.keys()], portSets: [...portSets.keys()], rules: [...rules.keys()] },
+		...{ policyVerdicts: new Map(policyVerdicts), classLimit: tables.classLimit.get(0) ?? 0 },
+	};
 }
 
 t.test("the tables say of every packet what the objects mean, after every change", async (t) => {
@@ -32,40 +47,95 @@ t.test("the tables say of every packet what the objects mean, after every change
 	t.ok(cases >= numRuns * 10, `${cases} packets`);
 });
 
+/** Applies them one by one: each leaves every flow with the verdict of before or of after. */
+function checkEach(site: PolicySite, { flows }: Story, compile: () => PolicyChanges, what: string) {
+	const owners = flows.map((flow) => site.ownersOf(flow));
+	const hairpins = flows.map((flow) => site.isHairpin(flow));
+	const all = () => flows.map((flow, i) => site.verdicts(flow, hairpins[i]));
+	const before = all();
+	const changes = compile();
+	const states = changes.writes.map((write) => {
+		site.take([write]);
+		return all();
+	});
+	const after = all();
+	for (const state of states)
+		for (const [i, now] of state.entries())
+			for (const direction of ["egress", "ingress"] as const) {
+				const [was, is] = [before[i]![direction], after[i]![direction]];
+				// The Pod comes or goes, or who is who changes, which is not in these tables.
+				if (was === undefined || is === undefined) continue;
+				if (site.isHairpin(flows[i]!) !== hairpins[i]) continue;
+				// One Pod took the address of one end from another and left the other: two changes.
+				const owned = site.ownersOf(flows[i]!);
+				if (owned.every((owner, end) => owner !== owners[i]![end])) continue;
+				const possible = [was, is];
+				const where = `${direction} ${JSON.stringify(flows[i])} ${what}`;
+				assert.ok(
+					possible.includes(now[direction] ?? "nothing"),
+					`${where}: ${now[direction]}, not one of ${possible}`,
+				);
+			}
+	return changes;
+}
+
 t.test(
 	"each single write leaves the old verdict or the new one, and never an incomplete one",
 	async () => {
 		fc.assert(
 			fc.property(story, (told) => {
 				const site = started(told);
-				for (const change of told.changes) {
-					const owners = told.flows.map((flow) => site.ownersOf(flow));
-					const hairpins = told.flows.map((flow) => site.isHairpin(flow));
-					const all = () => told.flows.map((flow, i) => site.verdicts(flow, hairpins[i]));
-					const before = all();
-					const states = site.compile([change]).writes.map((write) => {
-						site.take([write]);
-						return all();
-					});
-					const after = all();
-					for (const state of states)
-						for (const [i, now] of state.entries())
-							for (const direction of ["egress", "ingress"] as const) {
-								const [was, is] = [before[i]![direction], after[i]![direction]];
-								// The Pod comes or goes, or who is who changes, which is not in these tables.
-								if (was === undefined || is === undefined) continue;
-								if (site.isHairpin(told.flows[i]!) !== hairpins[i]) continue;
-								// One Pod took the address of one end from another and left the other: two changes.
-								const owned = site.ownersOf(told.flows[i]!);
-								if (owned.every((owner, end) => owner !== owners[i]![end])) continue;
-								const possible = [was, is];
-								const what = `${direction} ${JSON.stringify([told.flows[i], change])}`;
-								assert.ok(
-									possible.includes(now[direction] ?? "nothing"),
-									`${what}: ${now[direction]}, not one of ${possible}`,
-								);
-							}
+				for (const change of told.changes)
+					checkEach(site, told, () => site.compile([change]), JSON.stringify(change));
+			}),
+			{ numRuns: Math.ceil(numRuns / 2), ...seed },
+		);
+	},
+);
+
+t.test(
+	"an agent that starts beside an earlier one's tables leaves the old verdict or the new one with each write, and nothing of the earlier one in the end",
+	async () => {
+		fc.assert(
+			fc.property(story, (told) => {
+				const earlier = started(told);
+				for (const change of told.changes.slice(1)) earlier.take(earlier.compile([change]).writes);
+				const { tables } = earlier.evaluator;
+				const missed = told.changes[0]!;
+				const site = new PolicySite(earlier.objects, undefined, heldOf(tables), earlier.evaluator);
+				const inUse = [...tables.policies.keys()];
+				const first = () => {
+					earlier.objects.apply(missed);
+					return site.compileAll();
+				};
+				const { writes, hasGarbage } = checkEach(site, told, first, JSON.stringify(missed));
+				assert.ok(hasGarbage || inUse.length === 0, "a round that removes them");
+				// Their elements go with the Pods.
+				const addresses = new Set(site.endpoints().flatMap(({ addresses }) => addresses));
+				for (const address of tables.endpointPolicies.keys())
+					if (!addresses.has(address)) tables.endpointPolicies.delete(address);
+				for (const { table, key } of writes)
+					if (table === "policies") assert.ok(!inUse.includes(key as number), "an id in use");
+				for (let round = 0; round < 4; round++)
+					checkEach(site, told, () => site.compile([]), `round ${round}`);
+				const whole = new PolicySite(site.objects);
+				whole.take(whole.compileAll().writes);
+				for (const flow of told.flows) {
+					site.check(flow);
+					assert.deepEqual(site.verdicts(flow), whole.verdicts(flow));
 				}
+				const { policies, policyVerdicts, portSets, rules } = site.evaluator.tables;
+				const sizes = ({ policies, portSets, rules }: PolicyTables) => [
+					policies.size,
+					portSets.size,
+					rules.size,
+				];
+				assert.deepEqual(
+					sizes({ policies, portSets, rules } as PolicyTables),
+					sizes(whole.evaluator.tables),
+				);
+				for (const key of policyVerdicts.keys())
+					assert.ok(policies.has(Math.floor(key / 2 ** 32)), "a verdict of a policy that has gone");
 			}),
 			{ numRuns: Math.ceil(numRuns / 2), ...seed },
 		);

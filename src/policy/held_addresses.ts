@@ -1,0 +1,52 @@
+/** The classes of addresses and prefixes in an earlier agent's tables, and the numbers that they keep. */
+import { parseAddress } from "../tables/address.js";
+import { type Prefix, PrefixTable, parsePrefix } from "../tables/prefix.js";
+import { type HeldPolicyTables, NO_CLASS } from "./policy_tables.js";
+
+export class HeldAddresses {
+	readonly identities: ReadonlyMap<string, number>;
+	readonly blocks: ReadonlyMap<string, number>;
+	readonly #table = new PrefixTable<number>();
+	readonly #prefixes: Prefix[] = [];
+	/** By what has the class, then by cover and held number. */
+	readonly #numbers = new Map<object, Map<number, number>>();
+
+	constructor({ identities, blocks }: HeldPolicyTables) {
+		this.identities = identities;
+		this.blocks = blocks;
+		for (const [text, number] of blocks) {
+			const prefix = parsePrefix(text);
+			this.#prefixes.push(prefix);
+			this.#table.set(prefix, number);
+		}
+	}
+
+	prefixes(): readonly Prefix[] {
+		return this.#prefixes;
+	}
+
+	classAt(address: string): number {
+		return this.identities.get(address) ?? this.#table.lookup(parseAddress(address)!) ?? NO_CLASS;
+	}
+
+	/** Of what is in this prefix and in no longer one. */
+	classOf(prefix: Prefix): number {
+		return this.#table.longest(prefix) ?? NO_CLASS;
+	}
+
+	/** The same for the same arguments. @param make with the number that was held */
+	number(of: object, cover: { id: number }, held: number, make: (held: number) => number): number {
+		let numbers = this.#numbers.get(of);
+		if (numbers === undefined) {
+			numbers = new Map();
+			this.#numbers.set(of, numbers);
+		}
+		const key = cover.id * 2 ** 32 + held;
+		let number = numbers.get(key);
+		if (number === undefined) {
+			number = make(held);
+			numbers.set(key, number);
+		}
+		return number;
+	}
+}
