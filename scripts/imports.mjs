@@ -19,7 +19,7 @@ const allowed = {
 	config: ["tables", "files"],
 	cluster: ["loop", "tables", "files"],
 	kube: ["loop", "tables", "files", "cluster"],
-	policy: ["loop", "tables", "files", "cluster"],
+	policy: ["loop", "tables", "files", "forwarder", "cluster"],
 	compile: ["text", "loop", "tables", "linux", "config", "cluster"],
 	reconcile: ["text", "loop", "tables", "linux", "forwarder"],
 	slowpath: ["text", "tables", "forwarder"],

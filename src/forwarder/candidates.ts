@@ -2,6 +2,7 @@
  * A decision where the backend of a new flow is not known yet: one for each that the flow may get, and
  * what all of them have in common.
  */
+import { isDeepStrictEqual } from "node:util";
 import { Action, DropReason, Limit } from "../tables/generated.js";
 import type { Candidate, Decision, PacketContext } from "./decision.js";
 
@@ -29,6 +30,8 @@ function agreed(backends: { backend: Candidate; decision: Decision }[]): Decisio
 		decisions.every(({ steps: { [i]: other } }) => other?.text === step.text),
 	);
 	const outsideMtu = common("outsideMtu", undefined);
+	const { policy } = first;
+	const isJudgedAlike = decisions.every((decision) => isDeepStrictEqual(decision.policy, policy));
 	return {
 		action: common("action", Action.PASS),
 		dropReason: common("dropReason", DropReason.NONE),
@@ -38,8 +41,10 @@ function agreed(backends: { backend: Candidate; decision: Decision }[]): Decisio
 		peer: common("peer", Limit.NO_PEER),
 		mtu: common("mtu", 0),
 		...(outsideMtu !== undefined && { outsideMtu }),
+		...(policy && isJudgedAlike && { policy }),
 		packet: first.packet,
 		ended: first.ended,
+		ruleCounts: [],
 		events: [],
 		records: [],
 		service,

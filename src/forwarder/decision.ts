@@ -6,6 +6,7 @@ import type {
 	Affinity,
 	Flow,
 	FlowKey,
+	FlowRules,
 	Fragment,
 	FragmentKey,
 	NextHop,
@@ -25,6 +26,8 @@ export interface PacketContext {
 	gsoSegments?: number;
 	/** XDP: the NIC is a veth, so a checksum may be unfinished (knob veth_wire). */
 	vethWire?: boolean;
+	/** to_pod, from_host: the interface that the packet came in by; 0 or absent: the Node itself has made it. */
+	ingressIfindex?: number;
 	/** TC: the frame is for another host of the link (PACKET_OTHERHOST). */
 	otherHost?: boolean;
 	/** Which of a Service's backends a new flow gets. Absent: it is not known, so the Decision has all of
@@ -67,6 +70,33 @@ export interface ServiceChoice {
 	hasAffinity: boolean;
 	/** The packet's tuple towards the backend. */
 	target: FlowKey;
+}
+
+/** What becomes of a flow in one direction, and why. */
+export interface Judgement {
+	allow: boolean;
+	/** Id of the rule that decided; 0: nothing isolates the Pod, and no rule named the flow. */
+	rule: number;
+	/** If staged policies were enforced; absent: the same. */
+	staged?: { allow: boolean; rule: number };
+}
+
+/** The judgement of one Pod of this Node. */
+export interface PolicyDecision {
+	/** What has judged: an index in `policies` (that for hairpins, too), or enum endpoint_policy. */
+	policy: number;
+	/** Of the other end; absent: it was not asked for. */
+	class?: number;
+	/** Absent: there is none, and the packet is dropped. */
+	judgement?: Judgement;
+	/** enum drop_reason where there is no judgement, else NONE. */
+	dropReason: number;
+}
+
+/** An increment of `rule_counters`. */
+export interface RuleCount {
+	rule: number;
+	what: "flows" | "packets" | "staged";
 }
 
 export type FlowChange =
@@ -114,6 +144,12 @@ export interface Decision {
 	/** The largest IP packet that the route to the outside takes. */
 	outsideMtu?: number;
 	flow?: FlowChange;
+	/** Of the Pods of this Node: of the one that sends, and of the one that receives. Absent: the flow's verdict
+	 * still holds, or nobody is asked. After an egress that is not allowed there is no ingress. */
+	policy?: { egress?: PolicyDecision; ingress?: PolicyDecision };
+	/** The entry of `flow_rules` of a flow that was judged. */
+	rules?: { slot: number; rules: FlowRules };
+	ruleCounts: RuleCount[];
 	/** Slots of flows that end. */
 	ended: number[];
 	/** The new entry of `service_affinity`. */

@@ -15,7 +15,7 @@ import {
 	type ProbeRecord,
 	SlowPathKind,
 } from "../tables/generated.js";
-import type { Candidate, Decision, PacketContext } from "./decision.js";
+import type { Candidate, Decision, PacketContext, RuleCount } from "./decision.js";
 import { originalKey, replyKey } from "./flow.js";
 import { type Packet, parse } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
@@ -113,6 +113,11 @@ export class Draft {
 		this.decision.events.push(counter);
 	}
 
+	/** Rule 0, that is none, is not counted. */
+	countRule(what: RuleCount["what"], rule: number): void {
+		if (rule !== 0) this.decision.ruleCounts.push({ rule, what });
+	}
+
 	/** Adds a record for the agent that has only a kind. */
 	tell(event: number, index: number): void {
 		this.decision.records.push({ ...NO_RECORD, event, index });
@@ -195,6 +200,7 @@ function undecided(frame: Buffer): Decision {
 		peer: Limit.NO_PEER,
 		mtu: 0,
 		packet: frame,
+		ruleCounts: [],
 		ended: [],
 		events: [],
 		records: [],

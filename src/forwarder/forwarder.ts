@@ -22,7 +22,9 @@ export type {
 	Candidate,
 	Decision,
 	FlowChange,
+	Judgement,
 	PacketContext,
+	PolicyDecision,
 	ServiceDecision,
 	Step,
 } from "./decision.js";
@@ -32,6 +34,7 @@ export type {
 	FlowEntry,
 	FlowSlot,
 	PeerCounts,
+	PolicyReader,
 	TableReader,
 } from "./table_reader.js";
 

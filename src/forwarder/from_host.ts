@@ -27,6 +27,7 @@ import {
 import { isExpired, isTranslated, lookUp, reverse, tupleOf } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
+import { admit, forwardedFlag, isOwn } from "./policy.js";
 import { askProbe, probeTo } from "./probe.js";
 import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote, snatAddress } from "./route.js";
 import { backendIdOf, mayServe, noteService, serve, serves, withLiveBackend } from "./service.js";
@@ -177,10 +178,15 @@ function serveOther(draft: Draft, packet: Packet, service: ServiceWay): Decision
 				const why = `no Pod of this Node has ${to.destination}`;
 				return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
 			}
+			// What the Node forwards, a client's on another link above all, is judged.
+			const isExempt = known === undefined && isOwn(draft);
+			const admitted = isExempt ? undefined : admit(draft, packet, known, to);
+			if (admitted !== undefined && "action" in admitted) return admitted;
 			// The end that is no Pod: the Node's, or a client whose packets the Node forwards.
 			const client = routeOfRemote(undefined, packet.key.source, node, tables);
-			const beginning = { address: undefined, choice, route: client };
-			const flow = known ? track(draft, packet, known) : start(draft, packet, beginning);
+			const flags = forwardedFlag(draft, packet);
+			const beginning = { address: undefined, choice, route: client, flags };
+			const flow = admitted ? track(draft, packet, admitted) : start(draft, packet, beginning);
 			if (flow !== undefined && "action" in flow) return flow;
 			return wayToPod(draft, endpoint).emit(translated(draft, packet, flow));
 		}

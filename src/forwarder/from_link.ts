@@ -19,6 +19,7 @@ import { checkTtl, wayToPod } from "./emit.js";
 import { isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import type { Packet } from "./packet.js";
+import { admit } from "./policy.js";
 import { decrementTtl } from "./rewrite.js";
 import { routeOf } from "./route.js";
 import { backendIdOf, findFrontend, mayServe, serves } from "./service.js";
@@ -60,10 +61,12 @@ export function fromLink(draft: Draft): Decision {
 		return draft.pass("an answer to what came through the Node's own stack");
 	}
 	if (endpoint === undefined) return draft.pass("for the Node itself");
+	const admitted = admit(draft, packet, known);
+	if (admitted !== undefined && "action" in admitted) return admitted;
 	const ended = checkTtl(draft, packet);
 	if (ended) return ended;
-	track(draft, packet, known);
-	const rewritten = translated(draft, packet, known);
+	track(draft, packet, admitted);
+	const rewritten = translated(draft, packet, admitted);
 	decrementTtl(rewritten);
 	return wayToPod(draft, endpoint).emit(rewritten);
 }

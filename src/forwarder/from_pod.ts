@@ -36,6 +36,7 @@ import {
 	isOwnArp,
 } from "./neighbour.js";
 import { Ethertype, ethertype, isIp, type Packet } from "./packet.js";
+import { admit, admitFragment } from "./policy.js";
 import { decrementTtl } from "./rewrite.js";
 import {
 	gatewayAddress,
@@ -91,22 +92,32 @@ export function fromPod(draft: Draft): Decision {
 	}
 
 	// 5. Flow
-	resolvePorts(packet, tables, draft.decision, tables.endpoint(key.source)?.index ?? 0);
+	const sender = tables.endpoint(key.source);
+	resolvePorts(packet, tables, draft.decision, sender?.index ?? 0);
 	const found = withAddress(draft, lookUp(packet, tables, node, draft.now));
 	const live = withLiveBackend(draft, packet, found);
-	const known = unlessServed(draft, packet, live, "pod");
-	draft.note("flow", flowText(packet, known));
-	noteService(draft, known);
+	const before = unlessServed(draft, packet, live, "pod");
+	draft.note("flow", flowText(packet, before));
+	noteService(draft, before);
+	const held = admitFragment(draft, packet, sender?.egressPolicy, true);
+	if (held) return held;
 
 	// Service
-	const served = known ? undefined : toService(draft, packet);
+	const served = before ? undefined : toService(draft, packet);
 	if (served !== undefined && "action" in served) return served;
+	const to = served?.target ?? packetTarget(packet, before);
+
+	// Network policy
+	const receiver = tables.endpoint(to.destination);
+	const heldByReceiver = admitFragment(draft, packet, receiver?.ingressPolicy, true);
+	if (heldByReceiver) return heldByReceiver;
+	const known = admit(draft, packet, before, to);
+	if (known !== undefined && "action" in known) return known;
 
 	// 6. Route
 	const remembered = packet.icmpError ? undefined : known;
 	// The stack may have translated what this answers.
 	const isForStack = answersStack(known);
-	const to = served?.target ?? packetTarget(packet, known);
 	const route = isForStack
 		? { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER }
 		: routeOfPacket(draft, to.destination, remembered);

@@ -21,6 +21,7 @@ import { answersStack, isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { onWire } from "./mtu.js";
 import { type Packet, Protocol } from "./packet.js";
+import { admit, admitFragment, isForTc } from "./policy.js";
 import { probeFrom, receiveProbe } from "./probe.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, isNobodys, peerIndex, routeOf, routeOfRemote } from "./route.js";
@@ -67,6 +68,7 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	}
 	draft.note("flow", flowText(packet, known));
 	noteService(draft, known);
+	if (xdp && endpoint && isForTc(draft, known, endpoint)) return draft.pass("TC judges its flow");
 
 	// 4. To the Node, or to a Service
 	if (!isPod) return toHost(draft, packet, known, { xdp, tunnelled, route });
@@ -91,10 +93,14 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 		return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
 	}
 	draft.note("route", `${key.destination} is a Pod of this Node`);
+	const held = admitFragment(draft, packet, endpoint.ingressPolicy, true);
+	if (held) return held;
+	const admitted = admit(draft, packet, known);
+	if (admitted !== undefined && "action" in admitted) return admitted;
 	const ended = checkTtl(draft, packet);
 	if (ended) return ended;
-	track(draft, packet, known, source);
-	const rewritten = translated(draft, packet, known);
+	track(draft, packet, admitted, source);
+	const rewritten = translated(draft, packet, admitted);
 	decrementTtl(rewritten);
 	if (!xdp) clampFromPeer(draft, rewritten, source);
 	return wayToPod(draft, endpoint).emit(rewritten);
@@ -249,13 +255,16 @@ function toHost(
 		const { destination } = packetTarget(packet, known);
 		const endpoint = tables.endpoint(destination);
 		if (endpoint !== undefined) {
+			if (xdp && isForTc(draft, known, endpoint)) return draft.pass("TC judges its flow");
 			if (xdp && isLostInRedirect(draft, packet, endpoint)) {
 				return draft.pass("above the MTU of the Pod's interface, which a redirect does not take");
 			}
+			const admitted = admit(draft, packet, known);
+			if (admitted !== undefined && "action" in admitted) return admitted;
 			const ended = checkTtl(draft, packet);
 			if (ended) return ended;
-			track(draft, packet, known);
-			const rewritten = translated(draft, packet, known);
+			track(draft, packet, admitted);
+			const rewritten = translated(draft, packet, admitted);
 			decrementTtl(rewritten);
 			return wayToPod(draft, endpoint).emit(rewritten);
 		}

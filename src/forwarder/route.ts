@@ -50,18 +50,29 @@ export function isAddressLost(flow: Flow, node: NodeConfig, tables: TableReader)
 }
 
 /** What has become a Service's leads nowhere: the flow ends, or goes on by its old route. */
-export function remember(flow: Flow, route: Route, node: NodeConfig): Flow {
+export function remember(
+	flow: Flow,
+	route: Route,
+	{ node, tables }: { node: NodeConfig; tables: TableReader },
+): Flow {
 	if (route.kind === RouteKind.SERVICE) return flow;
 	const family = originalKey(flow).source.includes(":") ? 6 : 4;
 	const isGateway = route.kind === RouteKind.OUTSIDE && flow.remote >= Limit.NEXT_HOP_OUTSIDE;
+	const isPeer = route.kind === RouteKind.PEER;
+	const remote = isPeer ? peerIndex(route.peer, family) : isGateway ? flow.remote : 0;
 	return {
 		...flow,
 		routeKind: route.kind,
 		routeFlags: route.flags,
-		remote:
-			route.kind === RouteKind.PEER ? peerIndex(route.peer, family) : isGateway ? flow.remote : 0,
+		remote,
 		routeEpoch: node.routeEpoch,
+		...(isPeer && { askedEpoch: policyEpochOf(remote, tables) }),
 	};
+}
+
+/** What network policy judges flows with this peer by. @param index as in `peers` */
+export function policyEpochOf(index: number, tables: TableReader): number {
+	return tables.peer(index)?.policyEpoch ?? 0;
 }
 
 /** Index of a peer's entry for packets of this family. */

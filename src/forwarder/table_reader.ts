@@ -11,6 +11,7 @@ import type {
 	Endpoint,
 	Flow,
 	FlowKey,
+	FlowRules,
 	Fragment,
 	FragmentKey,
 	Frontend,
@@ -18,6 +19,9 @@ import type {
 	NodeConfig,
 	Peer,
 	PeerActivity,
+	Policy,
+	PolicyVerdict,
+	PortSet,
 	Route,
 	Service,
 } from "../tables/generated.js";
@@ -86,7 +90,23 @@ export interface PeerCounts {
 	receivedLarge: number;
 }
 
-export interface TableReader {
+/** The tables of network policy. */
+export interface PolicyReader {
+	/** The class of an address, where that is not the class of its longest prefix. */
+	identity(address: string): number | undefined;
+	/** The class of the longest prefix in `blocks`; undefined: none matches. */
+	block(address: string): number | undefined;
+	/** The tables have the verdicts of all classes below. */
+	classLimit(): number;
+	/** By its index; undefined: there is none, or an entry that was never written (its `hairpin` is 0). */
+	policy(index: number): Policy | undefined;
+	/** Undefined: that of `policies`. */
+	policyVerdict(policy: number, classNumber: number): PolicyVerdict | undefined;
+	/** A part of a port set. */
+	portSet(id: number): PortSet | undefined;
+}
+
+export interface TableReader extends PolicyReader {
 	/** Undefined: the agent has not written it, or NODE_CONFIGURED is not set. */
 	nodeConfig(): NodeConfig | undefined;
 	/** Index: peer id * 2 + (1 for IPv6). */
@@ -108,6 +128,8 @@ export interface TableReader {
 	endpoint(address: string): Endpoint | undefined;
 	/** The flow of a packet's tuple, expired or not; undefined if its slot has a new owner. */
 	flow(key: FlowKey): FlowEntry | undefined;
+	/** The rules that have judged the flow in a slot. */
+	flowRules(slot: number): FlowRules;
 	/** The slot that a flow of this key, which counts for a Pod by its index, would take `now`, see findSlot; undefined: the table is full. */
 	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined;
 	fragment(key: FragmentKey): Fragment | undefined;

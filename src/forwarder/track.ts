@@ -16,6 +16,7 @@ import type { Draft } from "./draft.js";
 import type { Way } from "./emit.js";
 import { advance, create, isTranslated, reverse, targetOf, tupleOf } from "./flow.js";
 import { type Packet, parseQuoted } from "./packet.js";
+import { beginRules } from "./policy.js";
 import { translate, translateError } from "./rewrite.js";
 import { remember } from "./route.js";
 import { keepAffinity, withBackend } from "./service.js";
@@ -48,11 +49,11 @@ export function track(
 	gateway?: Way["gateway"],
 	flags = 0,
 ): FlowEntry | undefined {
-	const { node, now } = draft;
+	const { now } = draft;
 	if (!mayStartFlow(packet)) return known;
 	if (known === undefined) return route && start(draft, packet, { route, gateway, flags });
 	const advanced = advance(known, packet, now);
-	const routed = route ? remember(advanced, route, node) : advanced;
+	const routed = route ? remember(advanced, route, draft) : advanced;
 	const flow = rememberGateway(routed, known.direction, gateway);
 	draft.keep(known.slot, flow);
 	return { ...known, flow };
@@ -130,9 +131,10 @@ function begin(
 	const slot = draft.claimSlot(flow);
 	if (slot === undefined) return undefined;
 	const direction = FlowDirection.ORIGINAL;
-	const routed = route ? remember(flow, route, draft.node) : flow;
+	const routed = route ? remember(flow, route, draft) : flow;
 	const entry = { slot, direction, flow: rememberGateway(routed, direction, gateway) };
 	draft.keepNew(slot, entry.flow);
+	beginRules(draft, slot);
 	return entry;
 }
 

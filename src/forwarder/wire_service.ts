@@ -32,6 +32,7 @@ import {
 import { showsClient } from "./flow.js";
 import { clampMss } from "./mtu.js";
 import type { Packet } from "./packet.js";
+import { admitNew } from "./policy.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, peerIndex, routeOfRemote, snatAddress } from "./route.js";
 import { mayServe, serves } from "./service.js";
@@ -67,6 +68,8 @@ export function serveWire(
 			const why = `no Pod of this Node has ${to.destination}`;
 			return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
 		}
+		const refused = admitNew(draft, packet, to);
+		if (refused) return refused;
 		const expired = checkTtl(draft, packet);
 		if (expired) return expired;
 		const flow = begin(undefined);

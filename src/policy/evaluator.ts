@@ -1,21 +1,21 @@
 /**
- * What the core does with the tables, for one direction of a flow's first packet: a hash look-up of the peer's
- * address, on a miss one by longest prefix, an array, a hash, and for ports one search in a port set.
+ * The compiler's tables, asked as the core asks the maps: the forwarder's look-up over them. So what is compiled
+ * can be tried, and compared with other policies, without a kernel.
  */
+import { lookUpPolicy } from "../forwarder/policy.js";
+import type { PolicyReader } from "../forwarder/table_reader.js";
 import { parseAddress } from "../tables/address.js";
+import { DropReason } from "../tables/generated.js";
 import { PrefixTable, parsePrefix } from "../tables/prefix.js";
+import { policyEntry, portSetEntry, verdictEntry } from "./entries.js";
 import {
 	applyWrite,
-	CLASS_OVERFLOW,
-	NO_CLASS,
-	NOT_READY,
 	noPolicyTables,
-	OPEN,
 	type PolicyTables,
 	type PolicyWrite,
 	verdictKey,
 } from "./policy_tables.js";
-import { type Judgement, judgementAt, positionOf } from "./port_space.js";
+import type { Judgement } from "./port_space.js";
 
 export interface PolicyQuestion {
 	direction: "egress" | "ingress";
@@ -32,15 +32,23 @@ export interface PolicyQuestion {
 
 export type PolicyAnswer = Judgement | "policy_not_ready" | "policy_incomplete";
 
-const PASSES: Judgement = { allow: true, rule: 0 };
-
 export class Evaluator {
 	readonly tables: PolicyTables;
 	readonly #blocks = new PrefixTable<number>();
+	readonly #reader: PolicyReader;
 
 	constructor(tables: PolicyTables = noPolicyTables()) {
 		this.tables = tables;
 		for (const [prefix, number] of tables.blocks) this.#blocks.set(parsePrefix(prefix), number);
+		this.#reader = {
+			identity: (address) => tables.identities.get(address),
+			block: (address) => this.#blocks.lookup(parseAddress(address)!),
+			classLimit: () => tables.classLimit.get(0) ?? 0,
+			policy: (index) => entryOf(tables.policies.get(index), policyEntry),
+			policyVerdict: (policy, number) =>
+				entryOf(tables.policyVerdicts.get(verdictKey(policy, number)), verdictEntry),
+			portSet: (id) => entryOf(tables.portSets.get(id), portSetEntry),
+		};
 	}
 
 	apply(write: PolicyWrite): void {
@@ -52,30 +60,16 @@ export class Evaluator {
 	}
 
 	/** Undefined: it is no local Pod, so nothing is asked. */
-	judge(question: PolicyQuestion): PolicyAnswer | undefined {
-		const { tables } = this;
-		const policies = tables.endpointPolicies.get(question.local);
+	judge({ direction, local, hairpin, ...rest }: PolicyQuestion): PolicyAnswer | undefined {
+		const policies = this.tables.endpointPolicies.get(local);
 		if (policies === undefined) return undefined;
-		let policy = policies[question.direction];
-		if (policy === NOT_READY) return "policy_not_ready";
-		if (policy === OPEN) return PASSES;
-		if (question.hairpin) {
-			policy = tables.policies.get(policy)?.hairpin ?? NOT_READY;
-			if (policy === NOT_READY) return "policy_incomplete";
-			if (policy === OPEN) return PASSES;
-		}
-		const { peer, protocol, port } = question;
-		const number =
-			tables.identities.get(peer) ?? this.#blocks.lookup(parseAddress(peer)!) ?? NO_CLASS;
-		const entry = tables.policies.get(policy);
-		const isCovered = number < (tables.classLimit.get(0) ?? 0) && number !== CLASS_OVERFLOW;
-		if (entry === undefined || !isCovered) return "policy_incomplete";
-		const verdict = tables.policyVerdicts.get(verdictKey(policy, number)) ?? entry.verdict;
-		if ("judgement" in verdict) return verdict.judgement;
-		const position = positionOf(protocol, port);
-		let part = tables.portSets.get(verdict.portSet);
-		while (part?.nextFrom !== undefined && position >= part.nextFrom)
-			part = tables.portSets.get(part.next!);
-		return part === undefined ? "policy_incomplete" : judgementAt(part.segments, position);
+		const question = { ...rest, policy: policies[direction], isHairpin: hairpin };
+		const { judgement, dropReason } = lookUpPolicy(this.#reader, question);
+		if (judgement !== undefined) return judgement;
+		return dropReason === DropReason.POLICY_NOT_READY ? "policy_not_ready" : "policy_incomplete";
 	}
+}
+
+function entryOf<A, B>(value: A | undefined, encode: (value: A) => B): B | undefined {
+	return value === undefined ? undefined : encode(value);
 }

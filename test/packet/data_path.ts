@@ -34,6 +34,7 @@ import {
 	FlowKey,
 	FlowPair,
 	FlowRef,
+	FlowRules,
 	Fragment,
 	FragmentKey,
 	Frontend,
@@ -47,10 +48,14 @@ import {
 	Peer,
 	PeerActivity,
 	PeerCounter,
+	Policy,
+	PolicyVerdict,
+	PortSet,
 	ProbeEvent,
 	ProbeRecord,
 	Route,
 	RouteKey,
+	RuleCounter,
 	Service,
 	SlowPathHeader,
 	TokenBucket,
@@ -61,7 +66,9 @@ import type { MemoryTables } from "./memory_tables.js";
 const OBJECT = fileURLToPath(new URL("../../build/bpf/fairway.bpf.o", import.meta.url));
 
 /** Offsets in struct __sk_buff and struct xdp_md of linux/bpf.h. */
-const SK_BUFF = { size: 192, mark: 8, ifindex: 40, gsoSegments: 164, gsoSize: 176 };
+const SK_BUFF = {
+	...{ size: 192, mark: 8, ingressIfindex: 36, ifindex: 40, gsoSegments: 164, gsoSize: 176 },
+};
 const XDP_MD = { size: 24, dataEnd: 4, ingressIfindex: 12 };
 
 /** Above every index of a peer in world.ts. */
@@ -216,6 +223,18 @@ export class DataPath {
 		this.#replace("routes", tables.routes, RouteKey, Route);
 		this.#replace("endpoints", tables.endpoints, maps.endpoints.key, Endpoint);
 		this.writeServices(tables);
+		this.writePolicies(tables);
+	}
+
+	/** The agent's tables of network policy, as they are now, but for the endpoints' own. */
+	writePolicies(tables: MemoryTables): void {
+		this.#replace("port_sets", tables.portSets, maps.portSets.key, PortSet);
+		const { policyVerdicts } = maps;
+		this.#replace("policy_verdicts", tables.policyVerdicts, policyVerdicts.key, PolicyVerdict);
+		this.#fill("policies", tables.policies, Policy);
+		this.#map("class_limit").update(u32(0), u32(tables.limit));
+		this.#replace("identities", tables.identities, maps.identities.key, { encode: u32 });
+		this.#replace("blocks", tables.blocks, maps.blocks.key, { encode: u32 });
 	}
 
 	/** The agent's tables of Services, as they are now. */
@@ -239,10 +258,10 @@ export class DataPath {
 		this.#map("node_config").update(u32(0), NodeConfig.encode(config));
 	}
 
-	#replace<V>(
+	#replace<K, V>(
 		name: string,
-		entries: Map<string, V>,
-		key: { encode(text: string): Buffer },
+		entries: Map<K, V>,
+		key: { encode(key: K): Buffer },
 		value: { encode(value: V): Buffer },
 	): void {
 		const map = this.#map(name);
@@ -391,6 +410,14 @@ export class DataPath {
 		}
 	}
 
+	flowRules(slot: number): FlowRules {
+		return FlowRules.decode(this.#map("flow_rules").lookup(u32(slot))!);
+	}
+
+	ruleCounter(rule: number): RuleCounter {
+		return RuleCounter.decode(this.#map("rule_counters").lookup(u32(rule))!);
+	}
+
 	flowCount(endpoint: number): FlowCount {
 		return FlowCount.decode(this.#map("flow_counts").lookup(u32(endpoint))!);
 	}
@@ -500,8 +527,9 @@ function zero(map: BpfMap, entries: number): void {
 	for (let index = 0; index < entries; index++) map.update(u32(index), value);
 }
 
-function skb({ ifindex, gsoSize = 0, gsoSegments = 0 }: PacketContext): Buffer {
+function skb({ ifindex, ingressIfindex = 0, gsoSize = 0, gsoSegments = 0 }: PacketContext): Buffer {
 	const context = Buffer.alloc(SK_BUFF.size);
+	context.writeUInt32LE(ingressIfindex, SK_BUFF.ingressIfindex);
 	context.writeUInt32LE(ifindex, SK_BUFF.ifindex);
 	context.writeUInt32LE(gsoSegments, SK_BUFF.gsoSegments);
 	context.writeUInt32LE(gsoSize, SK_BUFF.gsoSize);

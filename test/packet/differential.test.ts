@@ -46,6 +46,10 @@ const UNMET: number[] = [
 	DropReason.REWRITE_FAILED,
 	DropReason.NOT_CONFIGURED,
 	DropReason.PROBE_RATE,
+	DropReason.POLICY_EGRESS,
+	DropReason.POLICY_INGRESS,
+	DropReason.POLICY_NOT_READY,
+	DropReason.POLICY_INCOMPLETE,
 	DropReason.REASON_COUNT,
 ];
 const MET = Object.values(DropReason)

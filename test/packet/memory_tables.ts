@@ -22,6 +22,7 @@ import {
 	type FlowCount,
 	FlowDirection,
 	FlowKey,
+	type FlowRules,
 	type Fragment,
 	FragmentKey,
 	type Frontend,
@@ -30,6 +31,9 @@ import {
 	NodeFlag,
 	type Peer,
 	type PeerActivity,
+	type Policy,
+	type PolicyVerdict,
+	type PortSet,
 	RangeKey,
 	type Route,
 	RouteKey,
@@ -83,6 +87,17 @@ export class MemoryTables implements TableReader {
 	readonly serviceRanges = new Map<string, number>();
 	/** "CLIENT SERVICE" */
 	readonly affinities = new Map<string, Affinity>();
+	/** Address → class. */
+	readonly identities = new Map<string, number>();
+	/** Prefix → class. */
+	readonly blocks = new Map<string, number>();
+	limit = 0;
+	readonly policies = new Map<number, Policy>();
+	/** By policy * 2^32 + class. */
+	readonly policyVerdicts = new Map<number, PolicyVerdict>();
+	readonly portSets = new Map<number, PortSet>();
+	/** By slot. */
+	readonly rules = new Map<number, FlowRules>();
 	readonly slots: (Flow | undefined)[];
 	readonly nextHops = new Map<number, NextHop>();
 	readonly deviceMtus = new Map<number, number>();
@@ -140,15 +155,7 @@ export class MemoryTables implements TableReader {
 	}
 
 	route(address: string): Route | undefined {
-		const bytes = parseAddress(address) ?? Buffer.alloc(16);
-		let best: { length: number; route: Route } | undefined;
-		for (const [prefix, route] of this.routes) {
-			const key = RouteKey.encode(prefix);
-			const length = key.readUInt32LE(0);
-			if (length < (best?.length ?? 0)) continue;
-			if (sharesPrefix(bytes, key.subarray(4), length)) best = { length, route };
-		}
-		return best?.route;
+		return longestMatch(this.routes, address);
 	}
 
 	endpoint(address: string): Endpoint | undefined {
@@ -246,10 +253,38 @@ export class MemoryTables implements TableReader {
 		return this.affinities.get(`${client} ${service}`);
 	}
 
+	identity(address: string): number | undefined {
+		return this.identities.get(address);
+	}
+
+	block(address: string): number | undefined {
+		return longestMatch(this.blocks, address);
+	}
+
+	classLimit(): number {
+		return this.limit;
+	}
+
+	policy(index: number): Policy | undefined {
+		return this.policies.get(index);
+	}
+
+	policyVerdict(policy: number, classNumber: number): PolicyVerdict | undefined {
+		return this.policyVerdicts.get(policy * 2 ** 32 + classNumber);
+	}
+
+	portSet(id: number): PortSet | undefined {
+		return this.portSets.get(id);
+	}
+
+	flowRules(slot: number): FlowRules {
+		return this.rules.get(slot) ?? { egress: 0, ingress: 0 };
+	}
+
 	/** Applies a decision's changes. `unsent`: the packet has not left. */
 	apply(decision: Decision, unsent = false): void {
 		const { flow, fragment, nextHop, activity, provenSender, sent, received, stripped } = decision;
-		const { affinity, ended } = decision;
+		const { affinity, ended, rules } = decision;
 		if (provenSender) this.provenSenders.set(provenSender.index, provenSender.mac);
 		if (activity) this.activities.set(activity.index, activity.activity);
 		if (sent && !sent.tunnel && !unsent) {
@@ -271,6 +306,7 @@ export class MemoryTables implements TableReader {
 		for (const slot of ended) this.#end(slot);
 		if (flow?.kind === "update") this.slots[flow.slot] = flow.flow;
 		if (flow?.kind === "create") this.putFlow(flow.slot, flow.flow);
+		if (rules) this.rules.set(rules.slot, rules.rules);
 	}
 
 	#end(slot: number): void {
@@ -318,6 +354,18 @@ export class MemoryTables implements TableReader {
 
 function keyText(key: FlowKey): string {
 	return FlowKey.encode(key).toString("hex");
+}
+
+function longestMatch<V>(entries: ReadonlyMap<string, V>, address: string): V | undefined {
+	const bytes = parseAddress(address) ?? Buffer.alloc(16);
+	let best: { length: number; value: V } | undefined;
+	for (const [prefix, value] of entries) {
+		const key = RouteKey.encode(prefix);
+		const length = key.readUInt32LE(0);
+		if (length < (best?.length ?? 0)) continue;
+		if (sharesPrefix(bytes, key.subarray(4), length)) best = { length, value };
+	}
+	return best?.value;
 }
 
 function sharesPrefix(a: Buffer, b: Buffer, bits: number): boolean {

@@ -23,6 +23,7 @@ import {
 	type Endpoint,
 	type Flow,
 	type FlowKey,
+	type FlowRules,
 	type Fragment,
 	type FragmentKey,
 	type Frontend,
@@ -32,6 +33,9 @@ import {
 	NodeFlag,
 	type Peer,
 	type PeerActivity,
+	type Policy,
+	type PolicyVerdict,
+	type PortSet,
 	type Route,
 	type Service,
 } from "../../tables/generated.js";
@@ -114,6 +118,10 @@ export class LiveTables implements TableReader {
 		return node && findSlot(key, endpoint, node, now, slots, (slot) => this.#flowAt(slot), counts);
 	}
 
+	flowRules(slot: number): FlowRules {
+		return this.#look(maps.flowRules, slot) ?? { egress: 0, ingress: 0 };
+	}
+
 	fragment(key: FragmentKey): Fragment | undefined {
 		return this.#look(maps.fragments, key);
 	}
@@ -173,6 +181,32 @@ export class LiveTables implements TableReader {
 
 	affinity(client: string, service: number): Affinity | undefined {
 		return this.#look(maps.serviceAffinity, { client, service });
+	}
+
+	identity(address: string): number | undefined {
+		return this.#look(maps.identities, address);
+	}
+
+	block(address: string): number | undefined {
+		return this.#look(maps.blocks, `${address}/${address.includes(":") ? 128 : 32}`);
+	}
+
+	classLimit(): number {
+		return this.#look(maps.classLimit, 0) ?? 0;
+	}
+
+	/** The map is an array: what was never written is all zero. */
+	policy(index: number): Policy | undefined {
+		const policy = this.#look(maps.policies, index);
+		return policy?.hairpin === 0 ? undefined : policy;
+	}
+
+	policyVerdict(policy: number, classNumber: number): PolicyVerdict | undefined {
+		return this.#look(maps.policyVerdicts, policy * 2 ** 32 + classNumber);
+	}
+
+	portSet(id: number): PortSet | undefined {
+		return this.#look(maps.portSets, id);
 	}
 
 	/** Call when a route, link or neighbour of the kernel has changed. */

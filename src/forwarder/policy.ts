@@ -1,0 +1,334 @@
+/**
+ * Network policy (ARCHITECTURE, Network policy): what becomes of a flow's first packet, and of a flow that was
+ * judged before something changed.
+ *
+ *  1. lookUpPolicy   the tables: one direction of a Pod, the other end, a port
+ *  2. admitNew       a packet without a flow: its ends that are Pods of this Node, first egress, then ingress
+ *     admit          a packet with or without one: a known flow is judged only where it is not current
+ *  3. admitFragment  a later fragment whose ports are unknown
+ *
+ * Addresses and ports are those after a Service's translation and before SNAT. Answers are never judged: they go
+ * with their flow, as ICMP errors do.
+ */
+import {
+	DropReason,
+	type Endpoint,
+	EndpointPolicy,
+	type Flow,
+	FlowDirection,
+	FlowFlag,
+	type FlowKey,
+	type FlowRules,
+	Hook,
+	type Judgement as JudgementEntry,
+	JudgementFlag,
+	Limit,
+	PolicyClass,
+	type PolicyVerdict,
+	PortPosition,
+	RouteKind,
+	SlowPathKind,
+} from "../tables/generated.js";
+import type { Decision, Judgement, PolicyDecision } from "./decision.js";
+import type { Draft } from "./draft.js";
+import { originalKey, replyKey } from "./flow.js";
+import { type Packet, Protocol } from "./packet.js";
+import { policyEpochOf, routeOf } from "./route.js";
+import type { FlowEntry, PolicyReader, TableReader } from "./table_reader.js";
+
+type Direction = "egress" | "ingress";
+
+/** What the judgement of one direction is about. */
+export interface PolicyQuestion {
+	/** Of the Pod that is judged: an index in `policies`, or enum endpoint_policy. */
+	policy: number;
+	/** Address of the other end. */
+	peer: string;
+	/** Both ends are the same Pod. */
+	isHairpin: boolean;
+	/** IPPROTO. */
+	protocol: number;
+	/** Of the destination. */
+	port: number;
+}
+
+/** 1. Asks the tables. The numbers are those of ARCHITECTURE's look-up. */
+export function lookUpPolicy(
+	tables: PolicyReader,
+	{ policy, peer, isHairpin, protocol, port }: PolicyQuestion,
+): PolicyDecision {
+	// 1
+	if (policy === EndpointPolicy.NOT_READY)
+		return { policy, dropReason: DropReason.POLICY_NOT_READY };
+	if (policy === EndpointPolicy.OPEN)
+		return { policy, dropReason: DropReason.NONE, judgement: OPEN };
+
+	// 2
+	const own = tables.policy(policy);
+	const judging = isHairpin ? (own?.hairpin ?? NO_ENTRY) : policy;
+	if (judging === EndpointPolicy.OPEN)
+		return { policy: judging, dropReason: DropReason.NONE, judgement: OPEN };
+
+	// 3
+	const number = tables.identity(peer) ?? tables.block(peer) ?? PolicyClass.NONE;
+	const found = { policy: judging, class: number };
+	const entry = tables.policy(judging);
+	const hasClass = number < tables.classLimit() && number !== PolicyClass.OVERFLOW;
+	if (!hasClass || entry === undefined || entry.hairpin === NO_ENTRY)
+		return { ...found, dropReason: DropReason.POLICY_INCOMPLETE };
+
+	// 4
+	const verdict = tables.policyVerdict(judging, number) ?? entry.verdict;
+	const judgement = judgementOf(tables, verdict, positionOf(protocol, port));
+	if (judgement === undefined) return { ...found, dropReason: DropReason.POLICY_INCOMPLETE };
+	return { ...found, dropReason: DropReason.NONE, judgement };
+}
+
+/** As POLICY_OPEN has it: nothing isolates the Pod, and no rule names it. */
+const OPEN: Judgement = { allow: true, rule: 0 };
+/** What an index of `policies` that was never written has as `hairpin`. */
+const NO_ENTRY = 0;
+
+/** Undefined: the port set, or a part of it, is not there. */
+function judgementOf(
+	tables: PolicyReader,
+	{ judgement, portSet }: PolicyVerdict,
+	position: number,
+): Judgement | undefined {
+	if (portSet === 0) return readJudgement(judgement);
+	let id = portSet;
+	for (let parts = 0; parts < Limit.PORT_SET_PARTS; parts++) {
+		const part = tables.portSet(id);
+		if (part === undefined || part.count === 0) return undefined;
+		if (part.nextFrom !== 0 && position >= part.nextFrom) {
+			id = part.next;
+			continue;
+		}
+		// The first segment is valid from the part's beginning, whatever its `from` says.
+		const [first, ...others] = part.segments.slice(0, part.count);
+		const last = others.filter(({ from }) => from <= position).at(-1) ?? first!;
+		return readJudgement(last.judgement);
+	}
+	return undefined;
+}
+
+function readJudgement({ rule, stagedRule, flags }: JudgementEntry): Judgement {
+	const has = (flag: number) => (flags & flag) !== 0;
+	const now = { allow: has(JudgementFlag.ALLOW), rule };
+	if (!has(JudgementFlag.STAGED)) return now;
+	return { ...now, staged: { allow: has(JudgementFlag.STAGED_ALLOW), rule: stagedRule } };
+}
+
+/** Where a port is on the line of enum port_position. */
+export function positionOf(protocol: number, port: number): number {
+	switch (protocol) {
+		case Protocol.TCP:
+			return PortPosition.TCP + port;
+		case Protocol.UDP:
+			return PortPosition.UDP + port;
+		case Protocol.SCTP:
+			return PortPosition.SCTP + port;
+		default:
+			return PortPosition.NO_PORTS;
+	}
+}
+
+/**
+ * 2. Judges a packet without a flow.
+ *
+ * @param to its tuple towards a Service's backend
+ * @returns a Decision: it is dropped
+ */
+export function admitNew(
+	draft: Draft,
+	{ key, icmpError }: Packet,
+	to: FlowKey = key,
+): Decision | undefined {
+	const asks = { egress: draft.hook === Hook.FROM_POD, ingress: true };
+	const policy = judge(draft.tables, { ...to, source: key.source }, asks);
+	draft.decision.policy = policy;
+	if (!icmpError) countStaged(draft, policy);
+	return refusedBy(draft, policy);
+}
+
+/**
+ * 2. Judges a packet. A known flow is judged as it began, and only where it is not current.
+ *
+ * @param to the packet's tuple towards a Service's backend; its own where there is no Service
+ * @returns the flow as it is now, undefined where there is none; a Decision: the packet is dropped
+ */
+export function admit(
+	draft: Draft,
+	packet: Packet,
+	known: FlowEntry | undefined,
+	to: FlowKey = packet.key,
+): FlowEntry | undefined | Decision {
+	if (known === undefined) return admitNew(draft, packet, to);
+	const { tables, decision } = draft;
+	const { flow, slot } = known;
+	if (isCurrent(flow, draft)) return known;
+	// What the stack has forwarded of a Pod's was judged before it came there.
+	const asks = { egress: (flow.flags & FlowFlag.STACK) === 0, ingress: !isOfNode(flow, tables) };
+	const policy = judge(tables, tupleOfFlow(flow), asks);
+	decision.policy = policy;
+	const refused = refusedBy(draft, policy);
+	if (packet.icmpError) return refused ?? known;
+	countStaged(draft, policy);
+	const rules = rulesOf(policy);
+	if (refused === undefined) {
+		const before = tables.flowRules(slot);
+		for (const direction of DIRECTIONS)
+			if (rules[direction] !== before[direction]) draft.countRule("flows", rules[direction]);
+	}
+	const judged = refused
+		? { ...flow, flags: flow.flags | FlowFlag.DENIED, routeEpoch: 0 }
+		: { ...flow, flags: flow.flags & ~FlowFlag.DENIED };
+	draft.keep(slot, judged);
+	decision.rules = { slot, rules };
+	return refused ?? { ...known, flow: judged };
+}
+
+const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
+
+/** The first packet's verdict still holds, and so do the flow's ends. */
+export function isCurrent(
+	{ routeEpoch, routeKind, remote, flags, askedEpoch }: Flow,
+	{ node, tables }: Draft,
+): boolean {
+	if (routeEpoch !== node.routeEpoch || (flags & FlowFlag.DENIED) !== 0) return false;
+	return routeKind !== RouteKind.PEER || askedEpoch === policyEpochOf(remote, tables);
+}
+
+/** The Node itself has begun it, not somebody behind its address. */
+function isOfNode(flow: Flow, tables: TableReader): boolean {
+	if (flow.flags & FORWARDED) return false;
+	return routeOf(originalKey(flow).source, tables).kind === RouteKind.HOST;
+}
+
+type Tuple = Pick<FlowKey, "source" | "destination" | "destinationPort" | "protocol">;
+
+/** As its first packet was judged. */
+function tupleOfFlow(flow: Flow): Tuple {
+	const { source: destination, sourcePort: destinationPort } = replyKey(flow);
+	return { ...originalKey(flow), destination, destinationPort };
+}
+
+/** The ends of a tuple that are Pods of this Node. */
+function judge(
+	tables: TableReader,
+	{ source, destination, destinationPort: port, protocol }: Tuple,
+	asks: { egress: boolean; ingress: boolean },
+): NonNullable<Decision["policy"]> {
+	const [from, to] = [tables.endpoint(source), tables.endpoint(destination)];
+	const isHairpin = from !== undefined && from.index === to?.index;
+	const question = { isHairpin, protocol, port };
+	const egress =
+		asks.egress && from
+			? lookUpPolicy(tables, { ...question, policy: from.egressPolicy, peer: destination })
+			: undefined;
+	const isOver = egress !== undefined && !isAllowed(egress);
+	if (!asks.ingress || to === undefined || isOver) return { ...(egress && { egress }) };
+	const ingress = lookUpPolicy(tables, { ...question, policy: to.ingressPolicy, peer: source });
+	return { ...(egress && { egress }), ingress };
+}
+
+function isAllowed({ judgement }: PolicyDecision): boolean {
+	return judgement?.allow === true;
+}
+
+/** Drops the packet where a direction denies it. */
+function refusedBy(draft: Draft, policy: NonNullable<Decision["policy"]>): Decision | undefined {
+	for (const direction of DIRECTIONS) {
+		const one = policy[direction];
+		if (one === undefined) continue;
+		draft.note("policy", `${direction}: ${textOf(one)}`);
+		if (isAllowed(one)) continue;
+		const { judgement, dropReason } = one;
+		if (judgement === undefined) return draft.drop(dropReason, textOf(one));
+		draft.countRule("packets", judgement.rule);
+		const reason = direction === "egress" ? DropReason.POLICY_EGRESS : DropReason.POLICY_INGRESS;
+		return draft.drop(reason, `rule ${judgement.rule} denies it`);
+	}
+	return undefined;
+}
+
+function textOf({ policy, class: number, judgement, dropReason }: PolicyDecision): string {
+	if (judgement === undefined)
+		return dropReason === DropReason.POLICY_NOT_READY
+			? "the Pod's policies are not known yet"
+			: `policy ${policy} has no verdict for class ${number}`;
+	if (number === undefined) return "nothing isolates the Pod, and no rule names it";
+	const { allow, rule } = judgement;
+	return `${allow ? "allowed" : "denied"} by rule ${rule} of policy ${policy}, for class ${number}`;
+}
+
+/** What staged policies would have otherwise. */
+function countStaged(draft: Draft, policy: NonNullable<Decision["policy"]>): void {
+	for (const direction of DIRECTIONS) {
+		const { allow, staged } = policy[direction]?.judgement ?? OPEN;
+		if (staged !== undefined && staged.allow !== allow) draft.countRule("staged", staged.rule);
+	}
+}
+
+/** A flow that begins has the rules that allowed it. */
+export function beginRules(draft: Draft, slot: number): void {
+	const rules = rulesOf(draft.decision.policy ?? {});
+	for (const direction of DIRECTIONS) draft.countRule("flows", rules[direction]);
+	draft.decision.rules = { slot, rules };
+}
+
+function rulesOf(policy: NonNullable<Decision["policy"]>): FlowRules {
+	const ruleOf = (direction: Direction) => policy[direction]?.judgement?.rule ?? 0;
+	return { egress: ruleOf("egress"), ingress: ruleOf("ingress") };
+}
+
+/** The Node's own packets reach its Pods whatever the policies say. What it forwards has come in by some
+ * interface, also where its source has become the Node's (masquerade). */
+export function isOwn({ context }: Draft): boolean {
+	return (context.ingressIfindex ?? 0) === 0;
+}
+
+/** Of a flow that begins in to_pod or from_host: its source is the Node's, and the Node has not made it. */
+export function forwardedFlag(draft: Draft, { key }: Packet): number {
+	if (isOwn(draft)) return 0;
+	return routeOf(key.source, draft.tables).kind === RouteKind.HOST ? FORWARDED : 0;
+}
+
+/** Becomes enum flow_flag's. */
+const FORWARDED = 2048;
+
+/**
+ * XDP judges nothing: a packet of a flow that is not current goes up, unless the Pod's policy that would be
+ * asked is open anyway.
+ */
+export function isForTc(
+	draft: Draft,
+	known: FlowEntry | undefined,
+	{ egressPolicy, ingressPolicy }: Endpoint,
+): boolean {
+	if (known !== undefined && isCurrent(known.flow, draft)) return false;
+	if (known !== undefined && (known.flow.flags & FlowFlag.DENIED) !== 0) return true;
+	const isAnswer = known?.direction === FlowDirection.REPLY;
+	return (isAnswer ? egressPolicy : ingressPolicy) !== EndpointPolicy.OPEN;
+}
+
+/**
+ * 3. Without its ports a fragment cannot be judged, nor its flow be found. Where the Pod is open they do not
+ * matter.
+ *
+ * @returns a Decision: dropped, or held until the first fragment has come
+ */
+export function admitFragment(
+	draft: Draft,
+	packet: Packet,
+	policy: number | undefined,
+	mayHold: boolean,
+): Decision | undefined {
+	if (!packet.portsUnknown || policy === undefined || policy === EndpointPolicy.OPEN)
+		return undefined;
+	if (policy === EndpointPolicy.NOT_READY)
+		return draft.drop(DropReason.POLICY_NOT_READY, "the Pod's policies are not known yet");
+	const why = "its first fragment, which has the ports to judge by, was not seen yet";
+	if (mayHold) return draft.handUp(SlowPathKind.HOLD, packet, 0, why);
+	return draft.drop(DropReason.FRAGMENT_UNKNOWN, why);
+}
