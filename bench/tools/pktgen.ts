@@ -32,6 +32,8 @@ export interface Stream {
 export interface Run {
 	sent: number;
 	received: number;
+	/** Of them, on another CPU than the generator's. */
+	elsewhere: number;
 	/** CPU time, ns. */
 	cpu: number;
 	/** CPU nanoseconds per packet that arrived; Infinity: none did. */
@@ -39,6 +41,9 @@ export interface Run {
 	/** Packets per second of CPU time, if one CPU does all the work. */
 	packetsPerSecond: number;
 }
+
+/** What a comparison needs of the generator. */
+export type Generator = Pick<Pktgen, "run">;
 
 export type Sink = "sink_tc" | "sink_xdp" | "sample";
 
@@ -77,7 +82,7 @@ export class Pktgen {
 			this.waiting.delete(answer.id);
 		});
 		worker.on("exit", () => {
-			const answer = { id: 0, sent: 0, received: 0, cpu: 0, elapsed: 0 };
+			const answer = { id: 0, sent: 0, received: 0, elsewhere: 0, cpu: 0, elapsed: 0 };
 			for (const resolve of this.waiting.values())
 				resolve({ ...answer, error: "its process ended" });
 		});
@@ -166,9 +171,9 @@ export class Pktgen {
 			this.worker.stdin?.write(`${JSON.stringify(order)}\n`);
 		});
 		if (answer.error !== undefined) throw new Error(`Cannot generate: ${answer.error}`);
-		const { sent, received, cpu } = answer;
+		const { sent, received, elsewhere, cpu } = answer;
 		const cpuPerPacket = received === 0 ? Infinity : cpu / received;
-		return { sent, received, cpu, cpuPerPacket, packetsPerSecond: 1e9 / cpuPerPacket };
+		return { sent, received, elsewhere, cpu, cpuPerPacket, packetsPerSecond: 1e9 / cpuPerPacket };
 	}
 }
 

@@ -30,6 +30,8 @@ export interface Answer {
 	id: number;
 	sent: number;
 	received: number;
+	/** Of them, on another CPU than the generator's: their cost is not in `cpu`. */
+	elsewhere: number;
 	/** CPU time of this thread and ksoftirqd together, ns. */
 	cpu: number;
 	/** Nanoseconds until the last frame was sent. */
@@ -45,11 +47,16 @@ const programs = {
 const patterns = BpfMap.openPinned(`${pins}/patterns`);
 const sink = BpfMap.openPinned(`${pins}/received`);
 const zero = Buffer.alloc(4);
-function received(): number {
+/** Packets at the sinks; `here`: on the generator's CPU. */
+function received(): { all: number; here: number } {
 	const values = sink.lookup(zero) ?? Buffer.alloc(0);
-	let sum = 0;
-	for (let i = 0; i < values.length; i += 8) sum += Number(values.readBigUInt64LE(i));
-	return sum;
+	const counts = { all: 0, here: 0 };
+	for (let i = 0; i < values.length; i += 8) {
+		const count = Number(values.readBigUInt64LE(i));
+		counts.all += count;
+		if (i === 8 * Number(cpu)) counts.here = count;
+	}
+	return counts;
 }
 
 async function run({ id, program, pattern, frame, frames }: Order): Promise<Answer> {
@@ -68,14 +75,16 @@ async function run({ id, program, pattern, frame, frames }: Order): Promise<Answ
 	for (let quiet = 0; quiet < 3 && program === "generate"; quiet++) {
 		await delay(1);
 		const now = received();
-		if (now !== seen) quiet = 0;
+		if (now.all !== seen.all) quiet = 0;
 		seen = now;
 	}
 	const softirqs = softirqTime(Number(cpu)) - before.softirqs;
+	const all = seen.all - before.received.all;
 	return {
 		id,
 		sent: frames,
-		received: program === "generate" ? seen - before.received : frames,
+		received: program === "generate" ? all : frames,
+		elsewhere: all - (seen.here - before.received.here),
 		cpu: (thread.user + thread.system) * 1000 + softirqs,
 		elapsed,
 	};
