@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* from_wire at TC ingress of a NIC: after GRO, and without XDP where that is unavailable. */
 #define FAIRWAY_HOOK HOOK_FROM_WIRE
+#include "lib/established_forward.h"
 #include "lib/link_layer.h"
 #include "lib/from_wire.h"
 
@@ -30,6 +31,8 @@ int from_wire(struct __sk_buff *ctx)
 	if (is_bare_ip(ctx) && ethernet_push(ctx))
 		return TC_ACT_UNSPEC;
 	result = established_receive(ctx);
+	if (result == CROSSING)
+		result = established_forward(ctx);
 	if (result != NOT_ESTABLISHED)
 		return result;
 	work = work_start();

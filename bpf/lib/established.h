@@ -6,6 +6,7 @@
  * the differential test verifies.
  *
  *  established_receive.h   from the wire to a Pod of this Node
+ *  established_forward.h   from the wire to the wire
  *  established_send.h      from a Pod of this Node to a peer or the outside
  */
 #ifndef FAIRWAY_ESTABLISHED_H
@@ -22,6 +23,7 @@
 /* Not valid results of a TC or XDP program: the packet takes the full path. */
 #define NOT_ESTABLISHED (-2)
 #define UNKNOWN_FLOW (-3) /* and no flow has its tuple */
+#define CROSSING (-4)	  /* established_forward goes on */
 
 /* The flow of a packet, when the packet leaves its state as it is and all that it remembers
  * holds. Later its values are used only if flow_holds. */
@@ -54,6 +56,13 @@ static __always_inline struct flow_match flow_established(const struct headers *
 static __always_inline bool flow_holds(const struct flow_match *match, __u32 epoch)
 {
 	return flow_still(match) && flow_current(match->flow, epoch);
+}
+
+/* Between this Node's address and a peer's, a packet may be one of a tunnel, or look like one: the full path
+ * has to look at it. */
+static __always_inline bool flow_may_tunnel(const struct flow *flow)
+{
+	return flow->route_flags & ROUTE_PEER_NODE && flow->protocol == IPPROTO_UDP;
 }
 
 static __always_inline void flow_touch(struct flow *flow, __u64 now)

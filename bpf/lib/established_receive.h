@@ -7,6 +7,7 @@
  *  2. tunnel        of the simplest form: its inner headers
  *  3. flow          and whether the tunnel is that of the flow's peer
  *  4. deliver       TTL, decap, MACs, redirect; XDP only decapsulates TCP, for GRO
+ *     cross         from the wire to the wire: established_forward.h
  */
 #ifndef FAIRWAY_ESTABLISHED_RECEIVE_H
 #define FAIRWAY_ESTABLISHED_RECEIVE_H
@@ -45,24 +46,26 @@ static __always_inline __be16 tunnel_plain(void *data, void *end, __u32 l4, __be
 	return *(__be16 *)(frame + 2 * ETH_ALEN);
 }
 
-/* 3. True if the flow's remote side is a peer and these are the addresses of that peer's tunnel. */
-static __always_inline bool tunnel_of_flow(const struct flow *flow, const struct headers *outer)
+/* 3. True if these are the addresses of that peer's tunnel. */
+static __always_inline bool tunnel_of_peer(__u32 index, const struct headers *outer)
 {
-	const struct peer *peer;
+	const struct peer *peer = peer_at(index);
 
-	if (flow->route_kind != ROUTE_PEER)
-		return false;
-	peer = peer_at(flow->remote);
 	return peer && peer_tunnels(peer) && words_equal(&peer->remote, outer->words.source) &&
 	       words_equal(&peer->local, outer->words.destination);
 }
 
-/* 3. What has come without a tunnel may have been sent by the flow's peer. */
-static __always_inline bool untunnelled_of_flow(const void *ethernet, const struct flow *flow,
+/* 3. The inner packet leaves this tunnel as it is (RFC 6040). */
+static __always_inline bool ecn_stays(const struct headers *outer, const struct headers *inner)
+{
+	return ecn_decapsulate(outer->tos, inner->tos) == (inner->tos & ECN_MASK);
+}
+
+/* 3. What has come without a tunnel may have been sent by this peer. */
+static __always_inline bool untunnelled_of_peer(const void *ethernet, __u32 index,
 						const struct node_config *node)
 {
-	return flow->route_kind != ROUTE_PEER || (!HOOK_IS_XDP && was_stripped(ethernet, node)) ||
-	       sends_untunnelled(peer_at(flow->remote));
+	return (!HOOK_IS_XDP && was_stripped(ethernet, node)) || sends_untunnelled(peer_at(index));
 }
 
 #ifdef FAIRWAY_XDP
@@ -104,6 +107,46 @@ static __always_inline bool must_go_up(context *ctx, void *l4, __u8 family,
 
 #endif
 
+/* 3. Of a flow from the wire to the wire: at TC, established_forward goes on. XDP cannot send it on, because not
+ * every device takes what another one redirects; it strips the tunnel of answers. */
+static __always_inline int established_cross(context *ctx, const struct node_config *node, __u32 l3,
+					     __u8 family, const struct headers *headers,
+					     const struct headers *outer,
+					     const struct flow_match *match)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	__u32 index = match->flow->ifindex[FLOW_REPLY];
+#ifdef FAIRWAY_XDP
+	struct verdict verdict = { .action = ACTION_PASS, .peer = NO_PEER };
+#else
+	struct work *work = work_space();
+#endif
+
+	if (data + ETH_HLEN > end)
+		return NOT_ESTABLISHED;
+	/* Only answers come in a tunnel, and they come from the backend's peer. */
+	if (outer ? match->direction == FLOW_ORIGINAL || !tunnel_of_peer(index, outer) ||
+			    !ecn_stays(outer, headers)
+		  : match->direction == FLOW_REPLY && !untunnelled_of_peer(data, index, node))
+		return NOT_ESTABLISHED;
+#ifdef FAIRWAY_XDP
+	if (outer)
+		return established_strip(ctx, l3 - ETH_HLEN, family, index, headers, node);
+	record(&verdict);
+	return XDP_PASS;
+#else
+	if (!work || !(node->flags & NODE_SERVES_ALL))
+		return NOT_ESTABLISHED;
+	work->crossing.headers = *headers;
+	work->crossing.slot = match->slot;
+	work->crossing.claim = match->claim;
+	work->crossing.direction = match->direction;
+	work->crossing.family = family;
+	work->crossing.tunnelled = outer != NULL;
+	return CROSSING;
+#endif
+}
+
 /* 3 and 4. `l3` is the offset of the packet itself; `outer` its outer headers, or NULL. */
 static __always_inline int established_deliver(context *ctx, const struct node_config *node,
 					       __u32 l3, __u8 family, struct headers *headers,
@@ -124,28 +167,33 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 
 	hash = words_hash(&headers->words, &node->flow_hash, true);
 	/* What goes to the Node itself is an answer to a translated flow, if a Pod's at all. */
-	own = outer || !address_equal(&headers->key.destination,
-				      family == 4 ? &node->snat_address4 : &node->snat_address6);
+	own = !address_equal(&headers->key.destination, gateway_address(node, family)) &&
+	      (outer || !address_equal(&headers->key.destination, snat_address(node, family)));
 	match = flow_established(headers, hash, own, node, epoch, now);
 	flow = match.flow;
 	if (data + l3 + header + 8 > end)
 		return NOT_ESTABLISHED;
 	receiver = !match.direction;
+	if (!flow)
+		return NOT_ESTABLISHED;
+	if (flow->pods == FLOW_CROSSES)
+		return established_cross(ctx, node, l3, family, headers, outer, &match);
 	/* Both ends: nothing that comes from the wire. */
-	if (!flow || flow->pods != 1 << receiver)
+	if (flow->pods != 1 << receiver)
 		return NOT_ESTABLISHED;
 	/* A peer's Pod that uses a Service of this Node: never in a tunnel, and counted otherwise. */
 	if (flow->route_kind == ROUTE_PEER && flow_to_service(flow, match.direction))
 		return NOT_ESTABLISHED;
 	if (outer) {
-		if (!tunnel_of_flow(flow, outer) ||
-		    ecn_decapsulate(outer->tos, headers->tos) != (headers->tos & ECN_MASK))
+		if (flow->route_kind != ROUTE_PEER || !tunnel_of_peer(flow->remote, outer) ||
+		    !ecn_stays(outer, headers))
 			return NOT_ESTABLISHED;
 	} else {
 		/* To the Node's own address from a peer's, it may be a tunnel packet to an unknown port. */
 		if ((flow->route_kind != ROUTE_PEER && flow->route_kind != ROUTE_OUTSIDE) ||
-		    !untunnelled_of_flow(data, flow, node) ||
-		    (flow_translates(flow) && flow->route_flags & ROUTE_PEER_NODE))
+		    (flow->route_kind == ROUTE_PEER &&
+		     !untunnelled_of_peer(data, flow->remote, node)) ||
+		    (flow_translates(flow) && flow_may_tunnel(flow)))
 			return NOT_ESTABLISHED;
 	}
 	if (!translation_find(&translation, &match, family, headers))

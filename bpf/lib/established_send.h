@@ -10,47 +10,18 @@
 #ifndef FAIRWAY_ESTABLISHED_SEND_H
 #define FAIRWAY_ESTABLISHED_SEND_H
 
-#include "established.h"
-#include "remote.h"
-
-/* Where a packet goes out, and how large it may be. */
-struct exit {
-	const struct peer *peer; /* NULL: to the outside */
-	__u64 destination;	 /* MACs as in struct next_hop */
-	__u64 source;
-	__u32 ifindex;
-	__u32 mtu;
-};
+#include "established_exit.h"
 
 /* 2. False: full path. */
 static __always_inline bool established_exit(const struct flow_match *match, struct exit *exit,
 					     const struct node_config *node, __u64 now)
 {
 	const struct flow *flow = match->flow;
-	const struct next_hop *hop;
-	__u32 index;
 
-	if (flow->route_kind == ROUTE_PEER) {
-		index = flow->remote;
-		exit->peer = peer_at(index);
-		hop = bpf_map_lookup_elem(&next_hops, &index);
-		if (!exit->peer || exit->peer->path == PATH_NONE || exit->peer->path == PATH_DOWN ||
-		    !hop || !next_hop_trusted(hop, node, now))
-			return false;
-		exit->mtu = exit->peer->mtu;
-	} else {
-		if (flow->route_kind != ROUTE_OUTSIDE || flow->route_flags & ROUTE_PEER_NODE)
-			return false;
-		hop = gateway_cached(flow, node, now);
-		if (!hop)
-			return false;
-		exit->peer = NULL;
-		exit->mtu = flow->mtu;
-	}
-	exit->source = read_once(hop->source_mac);
-	exit->destination = read_once(hop->destination_mac);
-	exit->ifindex = read_once(hop->ifindex);
-	return exit->peer || gateway_is(hop, flow, !match->direction);
+	if (flow->route_kind == ROUTE_PEER)
+		return exit_to_peer(exit, flow->remote, node, now);
+	return flow->route_kind == ROUTE_OUTSIDE && !flow_may_tunnel(flow) &&
+	       exit_to_gateway(exit, flow, !match->direction, node, now);
 }
 
 /* True if the frame at `data` was received on `ifindex` with the source MAC `mac`. */
@@ -94,16 +65,13 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 						 struct headers *headers)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u32 hash = words_hash(&headers->words, &node->flow_hash, true), largest,
-	      epoch = route_epoch(node), index;
-	struct verdict verdict = { .action = ACTION_WIRE, .peer = NO_PEER };
+	__u32 hash = words_hash(&headers->words, &node->flow_hash, true), epoch = route_epoch(node);
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct translation translation;
 	struct gso gso = gso_of(ctx);
 	struct flow_match match;
 	struct exit exit;
 	struct flow *flow;
-	bool tunnel;
 
 	match = flow_established(headers, hash, true, node, epoch, now);
 	flow = match.flow;
@@ -117,46 +85,15 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 		return NOT_ESTABLISHED;
 	if (flow->route_kind == ROUTE_LOCAL_PODS)
 		return established_local(ctx, node, data, family, &match, epoch, now, headers);
-	if (!established_exit(&match, &exit, node, now))
+	if (!established_exit(&match, &exit, node, now) || !exit_fits(&exit, headers, &gso))
 		return NOT_ESTABLISHED;
-	largest = gso.size ? headers->before_payload + gso.size : headers->length;
-	if (largest > exit.mtu)
-		return NOT_ESTABLISHED;
-	verdict.ifindex = exit.ifindex;
-	index = flow->remote;
 	if (!translation_find(&translation, &match, family, headers) || !flow_holds(&match, epoch))
 		return NOT_ESTABLISHED;
 
 	flow_touch(flow, now);
 	put_translation(data + ETH_HLEN, family, headers, &translation);
 	put_hop(data + ETH_HLEN, family, headers);
-	if (!exit.peer) {
-		put_ethernet(data, exit.destination, exit.source, family);
-		if (put_translated_checksum(ctx, ETH_HLEN + header_size(family), &translation))
-			return established_failed();
-		record(&verdict);
-		return bpf_redirect(verdict.ifindex, 0);
-	}
-	if (put_translated_checksum(ctx, ETH_HLEN + header_size(family), &translation))
-		return established_failed();
-	verdict.peer = index / 2;
-	verdict.path = exit.peer->path;
-	verdict.mtu = exit.mtu;
-	tunnel = peer_tunnels(exit.peer);
-	if (tunnel) {
-		if (tunnel_enter(ctx, exit.peer, node, family, headers->key.protocol, headers->tos,
-				 hash))
-			return established_failed();
-		family = exit.peer->outer_family;
-	}
-	data = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
-	if (data + ETH_HLEN > end)
-		return established_failed();
-	count_sent(index, tunnel, headers->length, headers->before_payload, &gso);
-	put_ethernet(data, exit.destination, exit.source, family);
-	record(&verdict);
-	return bpf_redirect(verdict.ifindex, 0);
+	return exit_take(ctx, &exit, node, family, headers, hash, &gso, &translation);
 }
 
 /* Handles a packet from a Pod; NOT_ESTABLISHED, UNKNOWN_FLOW: nothing has been changed. */

@@ -124,13 +124,19 @@ static __always_inline struct route route_remembered(const struct flow *flow)
 	return route;
 }
 
+/* The flags that the core adds to the route of `address`. */
+static __always_inline void route_complete(struct route *route, const struct address *address)
+{
+	if (route->kind == ROUTE_OUTSIDE && bpf_map_lookup_elem(&peer_addresses, address))
+		route->flags |= ROUTE_PEER_NODE;
+}
+
 /* The route of `address`, with the flags that the core adds. */
 static __always_inline struct route route_resolve(const struct address *address)
 {
 	struct route route = route_lookup(address);
 
-	if (route.kind == ROUTE_OUTSIDE && bpf_map_lookup_elem(&peer_addresses, address))
-		route.flags |= ROUTE_PEER_NODE;
+	route_complete(&route, address);
 	return route;
 }
 

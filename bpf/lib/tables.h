@@ -617,6 +617,12 @@ enum flow_flag {
 	FLOW_DENIED = 1024,
 };
 
+enum flow_ends {
+	/* flow.pods: neither end is a Pod of this Node. A client outside uses a Service by it, whose backend is
+	 * a peer's Pod: ifindex[FLOW_REPLY] is its index in peers. */
+	FLOW_CROSSES = 4,
+};
+
 /* flow.claim, see ARCHITECTURE: what two CPUs may do to each other. */
 enum claim_bit {
 	CLAIM_IN_USE = 1,
@@ -661,8 +667,8 @@ struct flow {
 	__u16 asked_epoch; /* node_config.next_hop_epoch then, its lower half */
 	__u16 mtu;	 /* outside: the largest IP packet that the route takes (0xffff: or more) */
 	__u8 route_kind; /* enum route_kind, of the end that is no Pod, or of the Pod that receives */
-	__u8 route_flags;   /* enum route_flag */
-	__u8 pods;	    /* 1 << direction, for each end that is a Pod of this Node */
+	__u8 route_flags; /* enum route_flag */
+	__u8 pods; /* 1 << direction, for each end that is a Pod of this Node; or FLOW_CROSSES */
 	__u8 backend_upper; /* the upper 8 of 24 bits of its id in backends; 0: it has none */
 	__u16 backend;
 	struct flow_ports ports[2];

@@ -41,6 +41,21 @@ static __always_inline int wire_refuse(struct __sk_buff *ctx, const struct node_
 	return bpf_redirect(ctx->ifindex, 0);
 }
 
+/* 2. In a copy: the client's end and the backend's, of which neither is a Pod of this Node. */
+static __always_inline void wire_remember(struct work *work, const struct route *client,
+					  const struct route *backend)
+{
+	struct flow *flow = &work->flow;
+
+	route_remember(flow, client, work->packet.family, NULL, FLOW_REPLY, work->arrival.epoch);
+	/* What a peer's own address sends by UDP may be a tunnel packet, and has to be looked at. */
+	if (client->kind != ROUTE_OUTSIDE || backend->kind != ROUTE_PEER ||
+	    (client->flags & ROUTE_PEER_NODE && flow->protocol == IPPROTO_UDP))
+		return;
+	flow->pods = FLOW_CROSSES;
+	flow->ifindex[FLOW_REPLY] = backend->peer * 2 + (work->packet.family == 6);
+}
+
 /* 2. The next hop of work.target, into work.remote. */
 stage int wire_way(struct __sk_buff *ctx, const struct node_config *node)
 {
@@ -62,7 +77,15 @@ stage int wire_way(struct __sk_buff *ctx, const struct node_config *node)
 		reason = remote_peer(ctx, work, arrival->way.peer,
 				     track->known && track->direction == FLOW_REPLY, node,
 				     arrival->now);
-		return reason ? dropped(&work->verdict, reason) : UNDECIDED;
+		if (reason)
+			return dropped(&work->verdict, reason);
+		if (track->known && !track->related && !is_answer &&
+		    !flow_current(&work->flow, arrival->epoch)) {
+			route_complete(&arrival->source, &work->packet.key.source);
+			wire_remember(work, &arrival->source, &arrival->way);
+			track->remembered = 1;
+		}
+		return UNDECIDED;
 	}
 	if (arrival->way.kind != ROUTE_OUTSIDE)
 		return dropped(&work->verdict, DROP_SERVICE_UNKNOWN_ADDRESS);
@@ -72,8 +95,7 @@ stage int wire_way(struct __sk_buff *ctx, const struct node_config *node)
 		       is_answer ? &work->flow : NULL, track->direction, !track->known, node,
 		       arrival->now);
 	if (is_answer && (way->asked || !flow_current(&work->flow, arrival->epoch))) {
-		route_remember(&work->flow, &arrival->way, work->packet.family, NULL,
-			       track->direction, arrival->epoch);
+		wire_remember(work, &arrival->way, &arrival->source);
 		if (way->asked)
 			gateway_remember(&work->flow, FLOW_ORIGINAL, way, node, arrival->now);
 		track->remembered = 1;
@@ -246,9 +268,12 @@ stage int wire_begin(struct __sk_buff *ctx, const struct node_config *node)
 	track = &work->track;
 	flow_begin(work, &work->packet, &work->target, arrival->now);
 	service_begin(work);
-	route_remember(&work->flow, &arrival->source, work->packet.family,
-		       arrival->receiver.ifindex ? &arrival->receiver : NULL, FLOW_REPLY,
-		       arrival->epoch);
+	route_complete(&arrival->source, &work->packet.key.source);
+	if (arrival->receiver.ifindex)
+		route_remember(&work->flow, &arrival->source, work->packet.family,
+			       &arrival->receiver, FLOW_REPLY, arrival->epoch);
+	else
+		wire_remember(work, &arrival->source, &arrival->way);
 	slot = translated_create(ctx, &work->packet, node, wire_source_for(work, node),
 				 arrival->receiver.index);
 	if (slot < 0)

@@ -125,6 +125,7 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 		}
 		if (!flow_backend(flow))
 			return dropped(verdict, DROP_NO_ENDPOINT);
+		work->arrival.source = source;
 		work->arrival.forward = 1;
 		return UNDECIDED;
 #endif

@@ -5,6 +5,7 @@
 #ifndef FAIRWAY_WORK_H
 #define FAIRWAY_WORK_H
 
+#include "headers.h"
 #include "next_hop.h"
 #include "packet.h"
 #include "rewrite.h"
@@ -89,6 +90,17 @@ struct departure {
 	__u8 pad[7];
 };
 
+/* A packet of a known flow from the wire to the wire; see established_forward.h. */
+struct crossing {
+	struct headers headers;
+	__u32 slot;
+	__u32 claim;
+	__u8 direction; /* enum flow_direction */
+	__u8 family;
+	__u8 tunnelled; /* in a tunnel of the same family */
+	__u8 pad[5];
+};
+
 /* The backend that a new flow is given; see service.h. */
 struct choice {
 	__u32 service; /* index in services; 0: the packet is no Service's */
@@ -134,7 +146,10 @@ struct work {
 	struct verdict verdict;
 	struct track track;
 	struct flow flow; /* as it was found, or as it is to begin; see track.h */
-	struct slot_search search;
+	union {
+		struct slot_search search;
+		struct crossing crossing; /* the fast path's, which looks for no slot */
+	};
 	struct flow_key reply;	 /* of a flow in the making */
 	struct flow_key removed; /* of a flow that goes */
 	struct flow_key tuple;	 /* that is looked up */

@@ -205,15 +205,8 @@ export class Node {
 		return this.dataPath.run(hook, packet, { ...context, now: process.hrtime.bigint() });
 	}
 
-	/** Whether a packet takes the fast path (bpf/lib/established.h). The full path begins with `scratch`. */
 	goesQuickWay(input: Input): boolean {
-		const scratch = this.dataPath.map("scratch");
-		const key = Buffer.alloc(4);
-		const untouched = Buffer.alloc(scratch.lookup(key)?.length ?? 0, 0xa5);
-		scratch.update(key, untouched);
-		// The full path occasionally resolves a next hop again.
-		if (this.run(input).verdict.action === Action.WIRE_NEIGHBOUR) return this.goesQuickWay(input);
-		return scratch.lookup(key)?.subarray(0, 64).equals(untouched.subarray(0, 64)) ?? false;
+		return takesFastPath(this.dataPath, input);
 	}
 
 	/** Runs one packet through the data path and the forwarder. */
@@ -279,6 +272,19 @@ export class Node {
 		if (!found) fail(`no flow of ${key.source} ${key.sourcePort} > ${key.destination}`);
 		return found.flow;
 	}
+}
+
+/** Whether a packet takes the fast path (bpf/lib/established.h). The full path begins with `scratch`. */
+export function takesFastPath(dataPath: DataPath, input: Input): boolean {
+	const { hook, packet, context } = input;
+	const scratch = dataPath.map("scratch");
+	const key = Buffer.alloc(4);
+	const untouched = Buffer.alloc(scratch.lookup(key)?.length ?? 0, 0xa5);
+	scratch.update(key, untouched);
+	const { verdict } = dataPath.run(hook, packet, { ...context, now: process.hrtime.bigint() });
+	// The full path occasionally resolves a next hop again.
+	if (verdict.action === Action.WIRE_NEIGHBOUR) return takesFastPath(dataPath, input);
+	return scratch.lookup(key)?.subarray(0, 64).equals(untouched.subarray(0, 64)) ?? false;
 }
 
 export function compare({ verdict, packet }: Outcome, expected: Expected): void {

@@ -10,7 +10,7 @@ import { DataPath } from "./data_path.js";
 import { type Expected, FAMILIES, type Family, Node } from "./fast_path.js";
 import { type Case, runCases } from "./fast_path_case.js";
 import { inNamespace } from "./namespace.js";
-import { fromPod, onWire } from "./table.js";
+import { fromPod, fromWire, onWire } from "./table.js";
 import * as world from "./world.js";
 
 const { podA, podB, outside, nodeAddress } = world;
@@ -154,6 +154,34 @@ if (inNamespace(import.meta.url)) {
 				t.pass("the Pod's next packet has the new address, and is answered");
 			},
 		);
+
+		// A UDP packet between two Nodes' own addresses may be one of a tunnel.
+		for (const [protocol, isFast] of [
+			["tcp", true],
+			["udp", false],
+		] as const)
+			t.test(`IPv${family}: ${protocol} of a Pod with a peer's own address`, async (t) => {
+				await node.begin();
+				const { transport, mac } = world.direct;
+				const own = [50001, 6443] as const;
+				const packet = (source: string, destination: string, ports: readonly number[]) =>
+					build.ip(
+						{ source, destination },
+						protocol === "udp"
+							? build.udp(ports[0]!, ports[1]!, Buffer.from("to a Node"))
+							: build.tcp(ports[0]!, ports[1]!, { flags: build.ACK }),
+					);
+				const out = fromPod(podA, packet(podA[family], transport[family], own));
+				const back = packet(transport[family], nodeAddress[family], own.toReversed());
+				for (const _ of ["new", "known"]) {
+					await node.send(out);
+					await node.send(fromWire(back, mac));
+				}
+				t.equal(node.goesQuickWay(out), isFast);
+				t.equal(node.goesQuickWay(fromWire(back, mac)), isFast);
+				await node.send(out);
+				await node.send(fromWire(back, mac));
+			});
 
 		for (const [shows, change, seen] of [
 			["noSNAT", (node: Node) => node.configure({ flags: 1 }), undefined],

@@ -7,12 +7,13 @@ import {
 	ActionName,
 	BackendState,
 	FlowFlag,
+	type Peer,
 	SlowPathKindName,
 } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import { check, type Input } from "./check.js";
 import type { DataPath, Outcome } from "./data_path.js";
-import { compare, type Expected, type Family } from "./fast_path.js";
+import { compare, type Expected, type Family, takesFastPath } from "./fast_path.js";
 import type { MemoryTables } from "./memory_tables.js";
 import { type ServicePort, serviceOf, setBackends } from "./services.js";
 import { fresh } from "./table.js";
@@ -111,6 +112,19 @@ export class Scene {
 	raiseEpoch(): void {
 		this.tables.config.routeEpoch++;
 		this.#dataPath.write(this.tables);
+	}
+
+	/** A change of a peer, which raises no epoch. */
+	changePeer(index: number, change: Partial<Peer>): void {
+		const peer = this.tables.peers.get(index);
+		if (peer === undefined) throw new Error(`Cannot change peer ${index}: there is none`);
+		this.tables.peers.set(index, { ...peer, ...change });
+		this.#dataPath.write(this.tables);
+	}
+
+	/** Whether a packet takes the fast path. */
+	isFast(input: Input): boolean {
+		return takesFastPath(this.#dataPath, input);
 	}
 
 	/** Through the data path and the forwarder, which say the same. */

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * How a packet of an established flow leaves the Node.
+ *
+ *  1. exit   the peer's current path or the client's gateway, with a trusted next hop
+ *  2. fit    the packet is small enough for it
+ *  3. take   L4 checksum, tunnel, count, MACs, redirect
+ */
+#ifndef FAIRWAY_ESTABLISHED_EXIT_H
+#define FAIRWAY_ESTABLISHED_EXIT_H
+
+#include "established.h"
+#include "remote.h"
+
+/* Where a packet goes out, and how large it may be. */
+struct exit {
+	const struct peer *peer; /* NULL: to the outside */
+	__u64 destination;	 /* MACs as in struct next_hop */
+	__u64 source;
+	__u32 ifindex;
+	__u32 mtu;
+	__u32 index; /* of the peer */
+};
+
+static __always_inline void exit_by(struct exit *exit, const struct next_hop *hop)
+{
+	exit->source = read_once(hop->source_mac);
+	exit->destination = read_once(hop->destination_mac);
+	exit->ifindex = read_once(hop->ifindex);
+}
+
+/* 1. `index` as in peers. False: full path. */
+static __always_inline bool exit_to_peer(struct exit *exit, __u32 index,
+					 const struct node_config *node, __u64 now)
+{
+	const struct next_hop *hop;
+
+	exit->index = index;
+	exit->peer = peer_at(index);
+	hop = bpf_map_lookup_elem(&next_hops, &index);
+	if (!exit->peer || exit->peer->path == PATH_NONE || exit->peer->path == PATH_DOWN || !hop ||
+	    !next_hop_trusted(hop, node, now))
+		return false;
+	exit->mtu = exit->peer->mtu;
+	exit_by(exit, hop);
+	return true;
+}
+
+/* 1. By the gateway that the flow remembers; `direction`: that in which the gateway's packets travel.
+ * False: full path. */
+static __always_inline bool exit_to_gateway(struct exit *exit, const struct flow *flow,
+					    __u8 direction, const struct node_config *node,
+					    __u64 now)
+{
+	const struct next_hop *hop = gateway_cached(flow, node, now);
+
+	if (!hop)
+		return false;
+	exit->index = 0;
+	exit->peer = NULL;
+	exit->mtu = flow->mtu;
+	exit_by(exit, hop);
+	return gateway_is(hop, flow, direction);
+}
+
+/* 2 */
+static __always_inline bool exit_fits(const struct exit *exit, const struct headers *headers,
+				      const struct gso *gso)
+{
+	__u32 largest = gso->size ? headers->before_payload + gso->size : headers->length;
+
+	return largest <= exit->mtu;
+}
+
+/* 3. Of a packet of `family` whose IP header is written. */
+static __always_inline int exit_take(struct __sk_buff *ctx, const struct exit *exit,
+				     const struct node_config *node, __u8 family,
+				     const struct headers *headers, __u32 hash,
+				     const struct gso *gso, const struct translation *translation)
+{
+	struct verdict verdict = { .action = ACTION_WIRE,
+				   .peer = NO_PEER,
+				   .ifindex = exit->ifindex };
+	void *data, *end;
+	bool tunnel;
+
+	if (put_translated_checksum(ctx, ETH_HLEN + header_size(family), translation))
+		return established_failed();
+	if (exit->peer) {
+		verdict.peer = exit->index / 2;
+		verdict.path = exit->peer->path;
+		verdict.mtu = exit->mtu;
+		tunnel = peer_tunnels(exit->peer);
+		if (tunnel) {
+			if (tunnel_enter(ctx, exit->peer, node, family, headers->key.protocol,
+					 headers->tos, hash))
+				return established_failed();
+			family = exit->peer->outer_family;
+		}
+		count_sent(exit->index, tunnel, headers->length, headers->before_payload, gso);
+	}
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + ETH_HLEN > end)
+		return established_failed();
+	put_ethernet(data, exit->destination, exit->source, family);
+	record(&verdict);
+	return bpf_redirect(verdict.ifindex, 0);
+}
+
+#endif
