@@ -17,6 +17,7 @@
  */
 #define FAIRWAY_HOOK HOOK_FROM_HOST
 #include "lib/fragment.h"
+#include "lib/policy.h"
 #include "lib/probe.h"
 #include "lib/remote.h"
 #include "lib/reset.h"
@@ -209,6 +210,29 @@ stage int host_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 	return reason ? dropped(&work->verdict, reason) : UNDECIDED;
 }
 
+/* 5, of a Service's flow to a Pod of this Node. What the Node itself sends reaches it always; what came in by a
+ * device is judged, by the Node's address where the Node's stack has written that. */
+stage int host_policy(struct __sk_buff *ctx)
+{
+	struct work *work = work_space();
+	struct departure *departure;
+	bool forwarded;
+
+	if (!work)
+		return discard();
+	departure = &work->departure;
+	forwarded = ctx->ingress_ifindex;
+	if (work->track.known) {
+		if (flow_judged(&work->flow, departure->epoch))
+			return UNDECIDED;
+		if (!work->track.related && work->track.direction == FLOW_ORIGINAL)
+			route_remember(&work->flow, &departure->route, work->packet.family, NULL,
+				       FLOW_ORIGINAL, departure->epoch);
+		return policy_known(forwarded);
+	}
+	return forwarded ? policy_new(work, NULL, &departure->receiver) : UNDECIDED;
+}
+
 /* 5, of a Service's flow: a Pod of this Node, whose answer from_pod recognises, or this Node itself, whose
  * answer comes by fairway0 because it goes to an address that is not the Node's. */
 stage int host_to_node(struct __sk_buff *ctx, const struct node_config *node)
@@ -231,6 +255,7 @@ stage int host_to_node(struct __sk_buff *ctx, const struct node_config *node)
 		departure->receiver = *receiver;
 		/* The end that is no Pod: the Node's, or a client whose packets the Node forwards. */
 		departure->route = route_resolve(&work->packet.key.source);
+		return host_policy(ctx);
 	} else {
 		departure->to_stack = 1;
 		departure->wants_snat = !track->known;
@@ -348,6 +373,8 @@ stage int host_track(struct __sk_buff *ctx, const struct node_config *node)
 	service_begin(work);
 	route_remember(&work->flow, &departure->route, packet->family, NULL, FLOW_ORIGINAL,
 		       departure->epoch);
+	if (departure->receiver.ifindex && ctx->ingress_ifindex)
+		work->flow.flags |= FLOW_FORWARDED;
 	if (departure->route.kind == ROUTE_OUTSIDE)
 		gateway_remember(&work->flow, FLOW_REPLY, &work->remote.way, node, departure->now);
 	if (!source && !work->choice.service) {

@@ -15,6 +15,7 @@
 #include "lib/emit.h"
 #include "lib/fragment.h"
 #include "lib/link_layer.h"
+#include "lib/policy.h"
 #include "lib/service.h"
 #include "lib/slow_path.h"
 #include "lib/translation.h"
@@ -50,11 +51,14 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct route route;
 	bool bare;
 	__be16 ethertype;
+	__u32 l3, epoch;
 	__u64 now;
-	__u32 l3;
+	int result;
 
 	if (!node || !(node->flags & NODE_CONFIGURED) || of_vlan(ctx))
 		return pass(verdict);
+
+	epoch = route_epoch(node);
 
 	/* 1 */
 	bare = is_bare_ip(ctx);
@@ -100,6 +104,11 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 	if (!endpoint)
 		return pass(verdict);
+	if (!flow_judged(flow, epoch)) {
+		result = policy_known(false);
+		if (result != UNDECIDED)
+			return result;
+	}
 	if (packet->ttl <= 1) {
 		slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 		return discard();

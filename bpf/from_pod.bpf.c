@@ -8,10 +8,11 @@
  *  4. flow           known, or related to a known one
  *  5. service        a new flow to a Service's address gets a backend (departure_service.h)
  *  6. route          local Pod, this Node, peer, outside
- *  7. destination    the Pod, or the next hop
- *  8. TTL, MTU
- *  9. new flow       with SNAT if it leaves the cluster
- * 10. rewrite, emit
+ *  7. policy         egress of the Pod, ingress of another one on this Node (policy.h)
+ *  8. destination    the Pod, or the next hop
+ *  9. TTL, MTU
+ * 10. new flow       with SNAT if it leaves the cluster
+ * 11. rewrite, emit
  *
  * Established flows take the fast path, established_send.h. Here each stage is a function that returns
  * the program's result, or UNDECIDED; what one leaves to the next is in work.departure.
@@ -22,6 +23,7 @@
 #include "lib/established_send.h"
 #include "lib/fragment.h"
 #include "lib/neighbour.h"
+#include "lib/policy.h"
 #include "lib/remote.h"
 #include "lib/snat.h"
 #include "lib/unresolved.h"
@@ -96,6 +98,7 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 	struct work *work = work_space();
 	struct packet *packet;
 	struct track *track;
+	int result;
 	__u64 now;
 
 	if (!node || !work)
@@ -112,6 +115,11 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 		if (!(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)))
 			flow_lookup(&packet->key, node, now);
 	}
+	if (packet->flags & PACKET_PORTS_UNKNOWN) {
+		result = policy_hold(ctx, node, work->departure.sender.egress_policy, FAIRWAY_HOOK);
+		if (result != UNDECIDED)
+			return result;
+	}
 	if (packet->flags & PACKET_ICMP_ERROR)
 		track->related = related_lookup(ctx, packet, &work->inner, node, now);
 	if (track->known &&
@@ -125,7 +133,29 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 8, of what does not stay on the Node's own stack. */
+/* 7. Nothing is answered before. */
+stage int pod_policy(struct __sk_buff *ctx, const struct node_config *node)
+{
+	const struct endpoint *receiver = NULL;
+	struct work *work = work_space();
+	struct departure *departure;
+	struct track *track;
+
+	if (!node || !work)
+		return discard();
+	departure = &work->departure;
+	track = &work->track;
+	if (track->known)
+		return departure->judged ? UNDECIDED : policy_known(false);
+	if (departure->route.kind == ROUTE_LOCAL_PODS)
+		receiver = endpoint_lookup(&work->target.destination);
+	if (work->packet.flags & PACKET_PORTS_UNKNOWN)
+		return receiver ? policy_hold(ctx, node, receiver->ingress_policy, FAIRWAY_HOOK)
+				: UNDECIDED;
+	return policy_new(work, departure_sender(departure), receiver);
+}
+
+/* 9, of what does not stay on the Node's own stack. */
 stage int pod_limits(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct gso gso = gso_of(ctx);
@@ -151,7 +181,7 @@ stage int pod_limits(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 9. The new flow, in work.flow. */
+/* 10. The new flow, in work.flow. */
 stage int pod_begin(const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -174,7 +204,7 @@ stage int pod_begin(const struct node_config *node)
 	return 0;
 }
 
-/* 9. The flow keeps the Pod's port, unless the answers' tuple is that of a translated flow: by a Service the Pod
+/* 10. The flow keeps the Pod's port, unless the answers' tuple is that of a translated flow: by a Service the Pod
  * speaks from this port to this very endpoint already, and the answers to both would be that flow's. */
 static __always_inline bool pod_start(struct __sk_buff *ctx, struct work *work,
 				      const struct node_config *node)
@@ -196,12 +226,12 @@ static __always_inline bool pod_start(struct __sk_buff *ctx, struct work *work,
 	return slot >= 0;
 }
 
-/* Not a result of the program: stages 6 to 9 go on anew, with a flow that is known now. */
+/* Not a result of the program: stages 6 to 10 go on anew, with a flow that is known now. */
 #define FLOW_MET (-3)
 /* How often that may be: each time another CPU was quicker. */
 #define FLOW_MEETINGS 7
 
-/* 9. Another CPU may have begun this very flow meanwhile, and given it its translation: then the packet is
+/* 10. Another CPU may have begun this very flow meanwhile, and given it its translation: then the packet is
  * that flow's. While that CPU is about to, neither has it, and this one tries again. */
 stage int pod_met(const struct node_config *node)
 {
@@ -228,7 +258,7 @@ stage int pod_met(const struct node_config *node)
 	return 1;
 }
 
-/* 9 */
+/* 10 */
 stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -281,7 +311,7 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 10 */
+/* 11 */
 stage int pod_send(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -316,12 +346,14 @@ stage int pod_send(struct __sk_buff *ctx, const struct node_config *node)
 	return remote_send(ctx, work, node);
 }
 
-/* 6 to 9 */
+/* 6 to 10 */
 static __always_inline int depart(struct __sk_buff *ctx, struct work *work,
 				  const struct node_config *node)
 {
 	int result = pod_route();
 
+	if (result == UNDECIDED)
+		result = pod_policy(ctx, node);
 	if (result == UNDECIDED)
 		result = pod_destination(ctx, work, node);
 	if (result == UNDECIDED && !work->departure.to_stack)

@@ -2,15 +2,19 @@
 /*
  * to_pod: TC egress of the host side of a Pod's veth. What the Node's own stack sends to its Pods:
  * kubelet probes, answers of the slow path, and of a Service's backend that is this Node. Tracked, so that
- * answers are recognised, and never dropped.
+ * answers are recognised, and dropped by network policy only, which does not ask about what the Node makes
+ * itself.
  *
  *  1. parse
- *  2. flow           known: an answer to what a Service has translated comes from the Service's address
- *  3. new flow       of the Node's stack, which gets the answers back
+ *  2. flow
+ *  3. policy         ingress of the Pod, of what the stack forwards; known flows as everywhere (policy.h)
+ *  4. answer         to what a Service has translated: it comes from the Service's address
+ *  5. new flow       of the Node's stack, which gets the answers back
  */
 #define FAIRWAY_HOOK HOOK_TO_POD
 #include "lib/emit.h"
 #include "lib/fragment.h"
+#include "lib/policy.h"
 #include "lib/service.h"
 #include "lib/track.h"
 #include "lib/translation.h"
@@ -29,7 +33,53 @@ static __always_inline bool is_from_host(struct work *work, const struct node_co
 	return found;
 }
 
-/* 2. Of a packet that answers what from_pod has given this Node as a backend. */
+/* 3. Of a flow whose other end is the Node's stack, the copy is of now: from_pod keeps no route of it. */
+static __always_inline void stack_remember(struct work *work)
+{
+	struct route route = { .kind = ROUTE_HOST, .peer = NO_PEER };
+	struct flow *flow = &work->flow;
+
+	if (!(flow->flags & FLOW_STACK))
+		route = route_resolve(&flow->addresses[FLOW_REPLY].source);
+	else if (flow->route_kind != ROUTE_HOST)
+		return;
+	if (route.kind == ROUTE_HOST || route.kind == ROUTE_STACK)
+		route_remember(flow, &route, work->packet.family, NULL, FLOW_ORIGINAL,
+			       work->departure.epoch);
+}
+
+/* 3. The Node's own packets reach its own Pods always, and so does what the slow path sends. What came in by a
+ * device is neither, whatever its source is by now: masquerade is no bypass. */
+stage int to_pod_policy(struct __sk_buff *ctx)
+{
+	struct work *work = work_space();
+	const struct endpoint *receiver;
+	struct packet *packet;
+	bool forwarded;
+
+	if (!work)
+		return discard();
+	packet = &work->packet;
+	forwarded = ctx->ingress_ifindex;
+	if (work->track.known) {
+		if (flow_judged(&work->flow, work->departure.epoch))
+			return UNDECIDED;
+		if (!work->track.related)
+			stack_remember(work);
+		return policy_known(forwarded && work->track.direction == FLOW_ORIGINAL);
+	}
+	receiver = forwarded ? endpoint_lookup(&packet->key.destination) : NULL;
+	if (!receiver || receiver->ingress_policy == POLICY_OPEN)
+		return UNDECIDED;
+	if (packet->flags & PACKET_PORTS_UNKNOWN)
+		return dropped(&work->verdict, receiver->ingress_policy == POLICY_NOT_READY
+						       ? DROP_POLICY_NOT_READY
+						       : DROP_FRAGMENT_UNKNOWN);
+	work->target = packet->key;
+	return policy_new(work, NULL, receiver);
+}
+
+/* 4. Of a packet that answers what from_pod has given this Node as a backend. */
 static __always_inline int answer(struct __sk_buff *ctx, struct work *work, __u64 now)
 {
 	struct track *track = &work->track;
@@ -53,12 +103,14 @@ static __always_inline int receive(struct __sk_buff *ctx, struct work *work,
 	const struct endpoint *owner;
 	struct ethhdr *ethernet;
 	__be16 ethertype;
+	int result;
 	__u32 epoch;
 	__u64 now;
 
 	if (!node || !(node->flags & NODE_CONFIGURED))
 		return pass(verdict);
 	epoch = route_epoch(node);
+	work->departure.epoch = epoch;
 	packet = &work->packet;
 
 	/* 1 */
@@ -73,23 +125,31 @@ static __always_inline int receive(struct __sk_buff *ctx, struct work *work,
 		return pass(verdict);
 	if (packet->flags & PACKET_FRAGMENT)
 		fragment_ports(packet, OWNER_HOST);
-	if (packet->flags & PACKET_PORTS_UNKNOWN)
-		return pass(verdict);
 
 	/* 2 */
 	now = bpf_ktime_get_coarse_ns();
-	if (packet->flags & PACKET_ICMP_ERROR) {
+	if (packet->flags & PACKET_ICMP_ERROR)
 		work->track.related = related_lookup(ctx, packet, &work->inner, node, now);
-		return work->track.related ? answer(ctx, work, now) : pass(verdict);
-	}
-	if (flow_lookup(&packet->key, node, now))
-		return answer(ctx, work, now);
+	else if (!(packet->flags & PACKET_PORTS_UNKNOWN) && !flow_lookup(&packet->key, node, now) &&
+		 is_from_host(work, node, now))
+		return pass(verdict);
 
 	/* 3 */
-	if (is_from_host(work, node, now))
+	result = to_pod_policy(ctx);
+	if (result != UNDECIDED)
+		return result;
+
+	/* 4 */
+	if (work->track.known)
+		return answer(ctx, work, now);
+	if (packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN))
 		return pass(verdict);
+
+	/* 5 */
 	flow_begin(work, packet, &packet->key, now);
 	work->flow.flags |= FLOW_STACK;
+	if (ctx->ingress_ifindex)
+		work->flow.flags |= FLOW_FORWARDED;
 	route_remember(&work->flow, &route, packet->family, NULL, FLOW_ORIGINAL, epoch);
 	owner = endpoint_lookup(&packet->key.source);
 	if (!owner)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Where the packet of a Pod goes: from_pod's stages 6 and 7, between its source and its size. What they
+ * Where the packet of a Pod goes: from_pod's stages 6 and 8, between its source and its size. What they
  * find is in work.departure, work.remote and the copy of the flow.
  *
  *  6. route          local Pod, this Node, peer, outside
- *  7. destination    the Pod, or the next hop
+ *  8. destination    the Pod, or the next hop
  */
 #ifndef FAIRWAY_DEPARTURE_H
 #define FAIRWAY_DEPARTURE_H
 
+#include "policy.h"
 #include "remote.h"
 #include "service.h"
 #include "translation.h"
@@ -33,9 +34,12 @@ stage int pod_route(void)
 	departure = &work->departure;
 	track = &work->track;
 	flow = &work->flow;
+	departure->judged = track->known && flow_judged(flow, departure->epoch);
 	if (track->known && flow->flags & FLOW_STACK && track->direction == FLOW_REPLY) {
 		/* The stack may have translated what this answers. */
 		departure->route = host;
+		if (!track->related && !departure->judged && flow->route_kind == ROUTE_HOST)
+			flow->route_epoch = departure->epoch;
 	} else if (track->known && !track->related && flow_current(flow, departure->epoch)) {
 		departure->route = route_remembered(flow);
 	} else {
@@ -62,7 +66,7 @@ static __always_inline int refuse(context *ctx, const struct packet *packet,
 	return discard();
 }
 
-/* 7, another Pod of this Node. */
+/* 8, another Pod of this Node. */
 stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -90,7 +94,7 @@ stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 7, a Pod of a peer. */
+/* 8, a Pod of a peer. */
 stage int pod_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -105,7 +109,7 @@ stage int pod_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 	return reason ? dropped(&work->verdict, reason) : UNDECIDED;
 }
 
-/* 7, the outside. */
+/* 8, the outside. */
 stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -152,7 +156,7 @@ stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 7 */
+/* 8 */
 static __always_inline int pod_destination(struct __sk_buff *ctx, struct work *work,
 					   const struct node_config *node)
 {

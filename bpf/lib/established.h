@@ -58,6 +58,13 @@ static __always_inline bool flow_holds(const struct flow_match *match, __u32 epo
 	return flow_still(match) && flow_current(match->flow, epoch);
 }
 
+/* Network policy has judged the flow since addresses of its peer last became somebody else's. `peer` may be
+ * NULL. */
+static __always_inline bool peer_judged(const struct peer *peer, const struct flow *flow)
+{
+	return peer && peer->policy_epoch == flow->remote_epoch;
+}
+
 /* Between this Node's address and a peer's, a packet may be one of a tunnel, or look like one: the full path
  * has to look at it. */
 static __always_inline bool flow_may_tunnel(const struct flow *flow)

@@ -47,10 +47,8 @@ static __always_inline __be16 tunnel_plain(void *data, void *end, __u32 l4, __be
 }
 
 /* 3. True if these are the addresses of that peer's tunnel. */
-static __always_inline bool tunnel_of_peer(__u32 index, const struct headers *outer)
+static __always_inline bool tunnel_of_peer(const struct peer *peer, const struct headers *outer)
 {
-	const struct peer *peer = peer_at(index);
-
 	return peer && peer_tunnels(peer) && words_equal(&peer->remote, outer->words.source) &&
 	       words_equal(&peer->local, outer->words.destination);
 }
@@ -62,10 +60,10 @@ static __always_inline bool ecn_stays(const struct headers *outer, const struct 
 }
 
 /* 3. What has come without a tunnel may have been sent by this peer. */
-static __always_inline bool untunnelled_of_peer(const void *ethernet, __u32 index,
+static __always_inline bool untunnelled_of_peer(const void *ethernet, const struct peer *peer,
 						const struct node_config *node)
 {
-	return (!HOOK_IS_XDP && was_stripped(ethernet, node)) || sends_untunnelled(peer_at(index));
+	return (!HOOK_IS_XDP && was_stripped(ethernet, node)) || sends_untunnelled(peer);
 }
 
 #ifdef FAIRWAY_XDP
@@ -125,9 +123,10 @@ static __always_inline int established_cross(context *ctx, const struct node_con
 	if (data + ETH_HLEN > end)
 		return NOT_ESTABLISHED;
 	/* Only answers come in a tunnel, and they come from the backend's peer. */
-	if (outer ? match->direction == FLOW_ORIGINAL || !tunnel_of_peer(index, outer) ||
+	if (outer ? match->direction == FLOW_ORIGINAL || !tunnel_of_peer(peer_at(index), outer) ||
 			    !ecn_stays(outer, headers)
-		  : match->direction == FLOW_REPLY && !untunnelled_of_peer(data, index, node))
+		  : match->direction == FLOW_REPLY &&
+			    !untunnelled_of_peer(data, peer_at(index), node))
 		return NOT_ESTABLISHED;
 #ifdef FAIRWAY_XDP
 	if (outer)
@@ -160,6 +159,7 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	bool own, from_peer;
 	__u8 receiver;
 	struct gso gso = gso_of(ctx);
+	const struct peer *peer = NULL;
 	struct flow_match match;
 	struct flow *flow;
 	__u32 hash, index, epoch = route_epoch(node);
@@ -184,15 +184,18 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	/* A peer's Pod that uses a Service of this Node: never in a tunnel, and counted otherwise. */
 	if (flow->route_kind == ROUTE_PEER && flow_to_service(flow, match.direction))
 		return NOT_ESTABLISHED;
+	if (flow->route_kind == ROUTE_PEER) {
+		peer = peer_at(flow->remote);
+		if (!peer_judged(peer, flow))
+			return NOT_ESTABLISHED;
+	}
 	if (outer) {
-		if (flow->route_kind != ROUTE_PEER || !tunnel_of_peer(flow->remote, outer) ||
-		    !ecn_stays(outer, headers))
+		if (!tunnel_of_peer(peer, outer) || !ecn_stays(outer, headers))
 			return NOT_ESTABLISHED;
 	} else {
 		/* To the Node's own address from a peer's, it may be a tunnel packet to an unknown port. */
 		if ((flow->route_kind != ROUTE_PEER && flow->route_kind != ROUTE_OUTSIDE) ||
-		    (flow->route_kind == ROUTE_PEER &&
-		     !untunnelled_of_peer(data, flow->remote, node)) ||
+		    (peer && !untunnelled_of_peer(data, peer, node)) ||
 		    (flow_translates(flow) && flow_may_tunnel(flow)))
 			return NOT_ESTABLISHED;
 	}

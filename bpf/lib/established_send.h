@@ -19,7 +19,7 @@ static __always_inline bool established_exit(const struct flow_match *match, str
 	const struct flow *flow = match->flow;
 
 	if (flow->route_kind == ROUTE_PEER)
-		return exit_to_peer(exit, flow->remote, node, now);
+		return exit_to_peer(exit, flow->remote, node, now) && peer_judged(exit->peer, flow);
 	return flow->route_kind == ROUTE_OUTSIDE && !flow_may_tunnel(flow) &&
 	       exit_to_gateway(exit, flow, !match->direction, node, now);
 }

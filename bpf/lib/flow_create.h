@@ -15,6 +15,7 @@
 #define FAIRWAY_FLOW_CREATE_H
 
 #include "flow.h"
+#include "flow_rules.h"
 #include "work.h"
 
 /* ------------------------------------------------------------ 1: tuples */
@@ -434,6 +435,7 @@ static __always_inline int flow_fill(struct work *work, const struct node_config
 	    !tuple_enter(work, &work->reply, node, FLOW_REPLY))
 		return -1;
 	flow_count(flow, 1, flow_is_spare(flow->state, flow->flags));
+	rules_keep(slot, true, true);
 	claim_unlock(flow, (taken & ~CLAIM_LOCKED) | CLAIM_PUBLISHED);
 	return 0;
 }

@@ -9,8 +9,9 @@
  *  5. to the Node    or to a Service: wire_to_host.h
  *  6. to the stack   answers to what that has translated
  *  7. source         may it be whose it says? (untunnelled.h)
- *  8. track          TTL, flow
- *  9. deliver        rewrite, MSS, into the Pod
+ *  8. policy         ingress of the Pod (policy.h); XDP has handed up what is to be judged
+ *  9. track          TTL, flow
+ * 10. deliver        rewrite, MSS, into the Pod
  *
  * Established flows take the fast path, established_receive.h. As in from_pod, each stage returns the
  * program's result, or UNDECIDED; what one leaves to the next is in work.arrival.
@@ -175,7 +176,8 @@ stage int wire_destination(context *ctx, const struct node_config *node)
 	}
 #ifdef FAIRWAY_XDP
 	if (arrival->receiver.ifindex &&
-	    too_long_for_redirect(ctx, packet->length, arrival->receiver.ifindex))
+	    (too_long_for_redirect(ctx, packet->length, arrival->receiver.ifindex) ||
+	     policy_is_for_tc(work, &arrival->receiver, arrival->epoch)))
 		return pass(&work->verdict);
 #endif
 	if (packet->flags & PACKET_FRAGMENT)
@@ -184,6 +186,7 @@ stage int wire_destination(context *ctx, const struct node_config *node)
 		flow_lookup(&packet->key, node, arrival->now);
 		backend_leaves(work);
 	}
+	arrival->judged = work->track.known && flow_judged(&work->flow, arrival->epoch);
 	return UNDECIDED;
 }
 
@@ -293,7 +296,7 @@ stage int wire_source(context *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 8 */
+/* 9 */
 #define wire_track FOR_HOOK(wire_track)
 stage int wire_track(context *ctx, const struct node_config *node)
 {
@@ -351,6 +354,11 @@ static __always_inline int wire_receive(context *ctx, struct work *work)
 		result = wire_stack(ctx, node);
 	if (result == UNDECIDED)
 		result = wire_source(ctx, node);
+#ifndef FAIRWAY_XDP
+	/* 8 */
+	if (result == UNDECIDED && work->arrival.receiver.ifindex)
+		result = wire_policy(ctx, node);
+#endif
 	if (result == UNDECIDED)
 		result = wire_track(ctx, node);
 	if (result == UNDECIDED)

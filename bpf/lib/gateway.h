@@ -35,7 +35,7 @@ gateway_cached(const struct flow *flow, const struct node_config *node, __u64 no
 	const struct next_hop *hop;
 	__u32 index = flow->remote;
 
-	if (index < NEXT_HOP_OUTSIDE || flow->asked_epoch != (__u16)node->next_hop_epoch ||
+	if (index < NEXT_HOP_OUTSIDE || flow->remote_epoch != (__u16)node->next_hop_epoch ||
 	    (__u16)(asked_at(now) - flow->asked) >= FLOW_ASKED_TRUST)
 		return NULL;
 	hop = bpf_map_lookup_elem(&next_hops, &index);
@@ -101,7 +101,7 @@ static __always_inline void gateway_remember(struct flow *flow, __u8 direction,
 	__builtin_memcpy(&flow->mac[direction & 1], &way->destination_mac, ETH_ALEN);
 	flow->mtu = way->mtu < HOP_MTU_MAX ? way->mtu : HOP_MTU_MAX;
 	flow->asked = asked_at(now);
-	flow->asked_epoch = node->next_hop_epoch;
+	flow->remote_epoch = node->next_hop_epoch;
 }
 
 #endif

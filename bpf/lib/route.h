@@ -65,10 +65,12 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 	flow->route_kind = route->kind;
 	flow->route_flags = route->flags;
 	flow->pods = 0;
-	if (route->kind == ROUTE_PEER)
+	if (route->kind == ROUTE_PEER) {
 		flow->remote = route->peer * 2 + (family == 6);
-	else if (route->kind != ROUTE_OUTSIDE || flow->remote < NEXT_HOP_OUTSIDE)
+		flow->remote_epoch = route->mtu;
+	} else if (route->kind != ROUTE_OUTSIDE || flow->remote < NEXT_HOP_OUTSIDE) {
 		flow->remote = 0;
+	}
 	/* What the stack has translated goes back to it, and never straight into the Pod. */
 	if (local && remote && !(flow->flags & FLOW_STACK))
 		end_remember(flow, local, direction);
@@ -119,24 +121,9 @@ static __always_inline struct route route_remembered(const struct flow *flow)
 		.kind = flow->route_kind,
 		.flags = flow->route_flags,
 		.peer = flow->route_kind == ROUTE_PEER ? flow->remote / 2 : NO_PEER,
+		.mtu = flow->route_kind == ROUTE_PEER ? flow->remote_epoch : 0,
 	};
 
-	return route;
-}
-
-/* The flags that the core adds to the route of `address`. */
-static __always_inline void route_complete(struct route *route, const struct address *address)
-{
-	if (route->kind == ROUTE_OUTSIDE && bpf_map_lookup_elem(&peer_addresses, address))
-		route->flags |= ROUTE_PEER_NODE;
-}
-
-/* The route of `address`, with the flags that the core adds. */
-static __always_inline struct route route_resolve(const struct address *address)
-{
-	struct route route = route_lookup(address);
-
-	route_complete(&route, address);
 	return route;
 }
 
@@ -149,6 +136,36 @@ static __always_inline const struct peer *peer_at(__u32 index)
 static __always_inline const struct peer *peer_lookup(__u32 id, __u8 family)
 {
 	return peer_at(id * 2 + (family == 6));
+}
+
+/* Of a peer's: how old what network policy is about to read of its addresses may be at most. */
+static __always_inline void route_date(struct route *route, __u8 family)
+{
+	const struct peer *peer;
+
+	if (route->kind != ROUTE_PEER)
+		return;
+	peer = peer_lookup(route->peer, family);
+	if (peer)
+		route->mtu = read_once(peer->policy_epoch);
+	keep_order();
+}
+
+/* The flags that the core adds to the route of `address`. */
+static __always_inline void route_complete(struct route *route, const struct address *address)
+{
+	if (route->kind == ROUTE_OUTSIDE && bpf_map_lookup_elem(&peer_addresses, address))
+		route->flags |= ROUTE_PEER_NODE;
+}
+
+/* The route of `address`, with all that the core adds. */
+static __always_inline struct route route_resolve(const struct address *address)
+{
+	struct route route = route_lookup(address);
+
+	route_date(&route, address_is_ipv4(address) ? 4 : 6);
+	route_complete(&route, address);
+	return route;
 }
 
 static __always_inline bool peer_tunnels(const struct peer *peer)

@@ -354,7 +354,9 @@ struct route_key {
 struct route {
 	__u8 kind;  /* enum route_kind */
 	__u8 flags; /* enum route_flag */
-	__u16 mtu; /* ROUTE_OUTSIDE: what a route of the kernel's allows; 0: what its device does */
+	/* ROUTE_OUTSIDE: what a route of the kernel's allows; 0: what its device does. Core, in its copy of a
+	 * ROUTE_PEER: the peer's policy_epoch. */
+	__u16 mtu;
 	__u32 peer; /* ROUTE_PEER: peer id, else NO_PEER */
 };
 
@@ -615,6 +617,9 @@ enum flow_flag {
 	FLOW_AT_HOME = 512,
 	/* Network policy denies it since it began: never current, both directions drop. */
 	FLOW_DENIED = 1024,
+	/* The Node's stack sends its packets for somebody else, with an address of the Node where it masquerades:
+	 * network policy is asked, as it is not about what the Node makes itself. */
+	FLOW_FORWARDED = 2048,
 };
 
 enum flow_ends {
@@ -664,7 +669,9 @@ struct flow {
 	__u16 endpoint; /* index of the Pod that the flow counts for; 0: the Node */
 	__u16 remote;	/* index in next_hops: the peer's, or the gateway's; 0 outside: none */
 	__u16 asked;	/* outside: when the kernel was asked about this flow, FLOW_ASKED_SHIFT */
-	__u16 asked_epoch; /* node_config.next_hop_epoch then, its lower half */
+	/* Outside: node_config.next_hop_epoch then, its lower half. A peer: its policy_epoch when the flow was
+	 * judged. */
+	__u16 remote_epoch;
 	__u16 mtu;	 /* outside: the largest IP packet that the route takes (0xffff: or more) */
 	__u8 route_kind; /* enum route_kind, of the end that is no Pod, or of the Pod that receives */
 	__u8 route_flags; /* enum route_flag */
@@ -869,7 +876,7 @@ enum slow_path_bucket {
 /* scratch: per-CPU array of one, for a program's working data beyond BPF's 512 bytes of stack. Programs
  * run with softirqs off, so a CPU runs only one of them at a time. */
 struct scratch {
-	__u64 word[128];
+	__u64 word[144];
 };
 
 /* ------------------------------------------------------- tests */
@@ -896,6 +903,9 @@ struct verdict {
 	__u32 peer;
 	__u32 mtu;
 	__u32 backend; /* that a new flow was given; 0: none */
+	/* The rules that network policy judged by, where it was asked; 0: none. */
+	__u16 egress_rule;
+	__u16 ingress_rule;
 };
 
 #endif

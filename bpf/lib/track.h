@@ -133,10 +133,12 @@ stage int flow_keep(const struct packet *packet, __u64 now)
 		__builtin_memcpy(flow->ifindex, made->ifindex, sizeof(flow->ifindex));
 		__builtin_memcpy(flow->mac, made->mac, sizeof(flow->mac));
 		flow->asked = made->asked;
-		flow->asked_epoch = made->asked_epoch;
+		flow->remote_epoch = made->remote_epoch;
 		flow->mtu = made->mtu;
 		keep_order();
-		write_once(flow->route_epoch, made->route_epoch);
+		/* Another CPU denies the flow: that stays until it is judged again. */
+		if (!(after.flags & FLOW_DENIED))
+			write_once(flow->route_epoch, made->route_epoch);
 	}
 	claim_unlock(flow, claim);
 	return 0;

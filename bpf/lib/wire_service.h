@@ -216,6 +216,7 @@ stage int wire_pod(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
 	const struct endpoint *receiver;
+	int result;
 
 	if (!node || !work)
 		return discard();
@@ -224,6 +225,9 @@ stage int wire_pod(struct __sk_buff *ctx, const struct node_config *node)
 		slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
 		return discard();
 	}
+	result = policy_new(work, NULL, receiver);
+	if (result != UNDECIDED)
+		return result;
 	if (work->packet.ttl <= 1) {
 		slow_path_send(ctx, &work->packet, node, SLOW_TTL_EXCEEDED, 0, &work->verdict);
 		return discard();

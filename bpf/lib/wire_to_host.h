@@ -34,6 +34,8 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 	struct packet *quoted;
 	enum drop_reason reason;
 	__u32 probed;
+	int result;
+	bool judged;
 #endif
 
 	if (!work || !node)
@@ -57,6 +59,7 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 		return probe_receive(ctx, work, node, probed);
 	}
 	source = route_lookup(&packet->key.source);
+	route_date(&source, packet->family);
 	if (source.kind == ROUTE_LOCAL_PODS || source.kind == ROUTE_HOST)
 		return dropped(verdict, DROP_MARTIAN_SOURCE);
 	if (source.kind == ROUTE_PEER) {
@@ -96,22 +99,29 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 		endpoint = endpoint_lookup(&work->target.destination);
 		if (endpoint) {
 #ifdef FAIRWAY_XDP
-			if (too_long_for_redirect(ctx, packet->length, endpoint->ifindex))
+			if (too_long_for_redirect(ctx, packet->length, endpoint->ifindex) ||
+			    policy_is_for_tc(work, endpoint, epoch))
 				return pass(verdict);
+#else
+			judged = flow_judged(flow, epoch);
+#endif
+			if (!track->related && !flow_current(flow, epoch)) {
+				source = route_resolve(&packet->key.source);
+				route_remember(flow, &source, packet->family, endpoint,
+					       !track->direction, epoch);
+				track->remembered = 1;
+			}
+#ifndef FAIRWAY_XDP
+			result = judged ? UNDECIDED : policy_known(false);
+			if (result != UNDECIDED)
+				return result;
 #endif
 			if (packet->ttl <= 1) {
 				slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 				return discard();
 			}
-			if (!track->related) {
-				if (!flow_current(flow, epoch)) {
-					source = route_resolve(&packet->key.source);
-					route_remember(flow, &source, packet->family, endpoint,
-						       !track->direction, epoch);
-					track->remembered = 1;
-				}
+			if (!track->related)
 				flow_keep(packet, now);
-			}
 			work->arrival.receiver = *endpoint;
 			work->arrival.source.kind = ROUTE_OUTSIDE;
 			return wire_deliver(ctx, node);

@@ -69,7 +69,7 @@ struct arrival {
 	__u8 tunnelled; /* in a tunnel, which has come off */
 	__u8 to_host;	/* or to a Service */
 	__u8 forward;	/* its flow leads on to the wire */
-	__u8 pad;
+	__u8 judged;	/* its flow is, by network policy, as of now */
 };
 
 /* What the stages of from_pod leave to those after them. */
@@ -87,7 +87,8 @@ struct departure {
 	__u8 routed;   /* `route` is that of work.target */
 	__u8 hairpin;  /* to the Pod itself, by a Service */
 	__u8 meetings; /* how often another CPU has begun the flow before this one */
-	__u8 pad[7];
+	__u8 judged;   /* its flow is, by network policy, as of now */
+	__u8 pad[6];
 };
 
 /* A packet of a known flow from the wire to the wire; see established_forward.h. */
@@ -106,6 +107,17 @@ struct choice {
 	__u32 service; /* index in services; 0: the packet is no Service's */
 	__u32 backend;
 	__u32 affinity; /* seconds that the client stays with it; 0: it does not */
+};
+
+/* What network policy is asked, and what it says; see policy.h. */
+struct policing {
+	struct flow_key tuple; /* from who began the flow to the backend: after DNAT, before SNAT */
+	struct route_key other; /* the end that is not the Pod whose policy it is */
+	struct policy_verdict_key pair;
+	struct judgement judgement; /* of the last direction */
+	struct flow_rules rules;
+	__u8 hairpin; /* both ends are the same Pod */
+	__u8 pad[3];
 };
 
 /* For a slot; see flow_create.h. */
@@ -160,6 +172,7 @@ struct work {
 	struct arrival arrival;
 	struct departure departure;
 	struct choice choice;
+	struct policing policing;
 };
 
 _Static_assert(sizeof(struct work) <= sizeof(struct scratch), "scratch is too small");
@@ -183,6 +196,7 @@ static __always_inline struct work *work_start(void)
 		__builtin_memset(&work->departure, 0, sizeof(work->departure));
 		__builtin_memset(&work->arrival, 0, sizeof(work->arrival));
 		__builtin_memset(&work->choice, 0, sizeof(work->choice));
+		__builtin_memset(&work->policing, 0, sizeof(work->policing));
 		__builtin_memset(&work->verdict, 0, sizeof(work->verdict));
 		work->verdict.peer = NO_PEER;
 	}

@@ -124,7 +124,7 @@ export const NOTHING_REMEMBERED = {
 	mac: ["00:00:00:00:00:00", "00:00:00:00:00:00"],
 	remote: 0,
 	asked: 0,
-	askedEpoch: 0,
+	remoteEpoch: 0,
 	mtu: 0,
 	routeKind: 0,
 	routeFlags: 0,

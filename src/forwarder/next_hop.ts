@@ -44,7 +44,7 @@ export interface NextHopWay {
 }
 
 /** Which gateway a flow to the outside has, as the flow remembers it. */
-export type Gateway = Pick<Flow, "remote" | "mtu" | "asked" | "askedEpoch"> & {
+export type Gateway = Pick<Flow, "remote" | "mtu" | "asked" | "remoteEpoch"> & {
 	ifindex: number;
 	mac: string;
 };
@@ -116,7 +116,7 @@ export function gatewayWay(draft: Draft, flow: Flow, direction: number): NextHop
 	const { node, now, tables } = draft;
 	const [ifindex, mac] = [flow.ifindex[direction ^ 1], flow.mac[direction ^ 1]];
 	if (flow.remote < Limit.NEXT_HOP_OUTSIDE) return undefined;
-	if (flow.askedEpoch !== (node.nextHopEpoch & 0xffff)) return undefined;
+	if (flow.remoteEpoch !== (node.nextHopEpoch & 0xffff)) return undefined;
 	if (((askedAt(now) - flow.asked) & 0xffff) >= Limit.FLOW_ASKED_TRUST) return undefined;
 	const way = cachedWay(draft, tables.nextHop(flow.remote));
 	if (way === undefined || way.destinationMac !== mac || way.ifindex !== ifindex) return undefined;
@@ -141,7 +141,7 @@ export function gatewayOf({ node, now }: Draft, { cache, mtu }: NextHopWay): Gat
 		mac: macText(cache.destinationMac),
 		mtu: Math.min(mtu, HOP_MTU_MAX),
 		asked: askedAt(now),
-		askedEpoch: node.nextHopEpoch & 0xffff,
+		remoteEpoch: node.nextHopEpoch & 0xffff,
 	};
 }
 

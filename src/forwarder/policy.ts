@@ -192,11 +192,11 @@ const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
 
 /** The first packet's verdict still holds, and so do the flow's ends. */
 export function isCurrent(
-	{ routeEpoch, routeKind, remote, flags, askedEpoch }: Flow,
+	{ routeEpoch, routeKind, remote, flags, remoteEpoch }: Flow,
 	{ node, tables }: Draft,
 ): boolean {
 	if (routeEpoch !== node.routeEpoch || (flags & FlowFlag.DENIED) !== 0) return false;
-	return routeKind !== RouteKind.PEER || askedEpoch === policyEpochOf(remote, tables);
+	return routeKind !== RouteKind.PEER || remoteEpoch === policyEpochOf(remote, tables);
 }
 
 /** The Node itself has begun it, not somebody behind its address. */

@@ -66,7 +66,7 @@ export function remember(
 		routeFlags: route.flags,
 		remote,
 		routeEpoch: node.routeEpoch,
-		...(isPeer && { askedEpoch: policyEpochOf(remote, tables) }),
+		...(isPeer && { remoteEpoch: policyEpochOf(remote, tables) }),
 	};
 }
 

@@ -458,6 +458,7 @@ export const FlowFlag = {
 	DNAT: 256,
 	AT_HOME: 512,
 	DENIED: 1024,
+	FORWARDED: 2048,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 export const FlowFlagName: Readonly<Record<number, string>> = {
@@ -472,6 +473,7 @@ export const FlowFlagName: Readonly<Record<number, string>> = {
 	256: "dnat",
 	512: "at_home",
 	1024: "denied",
+	2048: "forwarded",
 };
 
 export const ClaimBit = {
@@ -795,7 +797,7 @@ export interface Flow {
 	endpoint: number;
 	remote: number;
 	asked: number;
-	askedEpoch: number;
+	remoteEpoch: number;
 	mtu: number;
 	routeKind: number;
 	routeFlags: number;
@@ -823,7 +825,7 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		b.writeUInt16LE(v.endpoint, o + 40);
 		b.writeUInt16LE(v.remote, o + 42);
 		b.writeUInt16LE(v.asked, o + 44);
-		b.writeUInt16LE(v.askedEpoch, o + 46);
+		b.writeUInt16LE(v.remoteEpoch, o + 46);
 		b.writeUInt16LE(v.mtu, o + 48);
 		b.writeUInt8(v.routeKind, o + 50);
 		b.writeUInt8(v.routeFlags, o + 51);
@@ -849,7 +851,7 @@ export const Flow: Codec<Flow> = codec<Flow>(
 		endpoint: b.readUInt16LE(o + 40),
 		remote: b.readUInt16LE(o + 42),
 		asked: b.readUInt16LE(o + 44),
-		askedEpoch: b.readUInt16LE(o + 46),
+		remoteEpoch: b.readUInt16LE(o + 46),
 		mtu: b.readUInt16LE(o + 48),
 		routeKind: b.readUInt8(o + 50),
 		routeFlags: b.readUInt8(o + 51),
@@ -1324,14 +1326,14 @@ export interface Scratch {
 	word: bigint[];
 }
 export const Scratch: Codec<Scratch> = codec<Scratch>(
-	1024,
+	1152,
 	(b, o, v) => {
-		elements(v.word, 128, "scratch.word").forEach((e, i) => {
+		elements(v.word, 144, "scratch.word").forEach((e, i) => {
 			b.writeBigUInt64LE(e, o + i * 8);
 		});
 	},
 	(b, o) => ({
-		word: Array.from({ length: 128 }, (_, i) => b.readBigUInt64LE(o + i * 8)),
+		word: Array.from({ length: 144 }, (_, i) => b.readBigUInt64LE(o + i * 8)),
 	}),
 );
 
@@ -1434,9 +1436,11 @@ export interface Verdict {
 	peer: number;
 	mtu: number;
 	backend: number;
+	egressRule: number;
+	ingressRule: number;
 }
 export const Verdict: Codec<Verdict> = codec<Verdict>(
-	20,
+	24,
 	(b, o, v) => {
 		b.writeUInt8(v.action, o);
 		b.writeUInt8(v.dropReason, o + 1);
@@ -1446,6 +1450,8 @@ export const Verdict: Codec<Verdict> = codec<Verdict>(
 		b.writeUInt32LE(v.peer, o + 8);
 		b.writeUInt32LE(v.mtu, o + 12);
 		b.writeUInt32LE(v.backend, o + 16);
+		b.writeUInt16LE(v.egressRule, o + 20);
+		b.writeUInt16LE(v.ingressRule, o + 22);
 	},
 	(b, o) => ({
 		action: b.readUInt8(o),
@@ -1456,6 +1462,8 @@ export const Verdict: Codec<Verdict> = codec<Verdict>(
 		peer: b.readUInt32LE(o + 8),
 		mtu: b.readUInt32LE(o + 12),
 		backend: b.readUInt32LE(o + 16),
+		egressRule: b.readUInt16LE(o + 20),
+		ingressRule: b.readUInt16LE(o + 22),
 	}),
 );
 
@@ -1967,7 +1975,7 @@ export const maps = {
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
-		valueSize: 1024,
+		valueSize: 1152,
 		key: u32,
 		value: Scratch,
 	},
@@ -2053,7 +2061,7 @@ export const maps = {
 		flags: 0,
 		perCpu: true,
 		keySize: 4,
-		valueSize: 20,
+		valueSize: 24,
 		key: u32,
 		value: Verdict,
 	},

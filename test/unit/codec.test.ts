@@ -65,7 +65,7 @@ t.test("any value survives encoding and decoding, nested or not", async (t) => {
 				endpoint: u(16),
 				remote: u(16),
 				asked: u(16),
-				askedEpoch: u(16),
+				remoteEpoch: u(16),
 				mtu: u(16),
 				routeKind: u(8),
 				routeFlags: u(8),

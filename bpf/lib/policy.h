@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Network policy: what becomes of a flow's first packet, and of the next one when its judgement may be out
+ * of date. The tuple that is judged leads from who began the flow to the backend: after DNAT, before SNAT.
+ *
+ *  1. class      of the other end's address: identities, else blocks
+ *  2. verdict    of the Pod's policy for that class
+ *  3. ports      where the verdict is a set of them
+ *  4. judge      egress of the Pod that sends, then ingress of the Pod that receives, where they are here
+ *  5. fragments  whose ports are not known yet
+ *  6. known      flows: judged anew by their original tuple; what is denied keeps its slot, and drops
+ *
+ * TC only: XDP hands up what has to be judged (policy_asks).
+ */
+#ifndef FAIRWAY_POLICY_H
+#define FAIRWAY_POLICY_H
+
+#include "emit.h"
+#include "slow_path.h"
+#include "track.h"
+
+/* The flow is judged as of now: by this epoch's tables, and as its peer's addresses are. A denied flow is
+ * of no epoch. */
+static __always_inline bool flow_judged(const struct flow *flow, __u32 epoch)
+{
+	const struct peer *peer;
+
+	if (!flow_current(flow, epoch))
+		return false;
+	if (flow->route_kind != ROUTE_PEER)
+		return true;
+	peer = peer_at(flow->remote);
+	return peer && read_once(peer->policy_epoch) == flow->remote_epoch;
+}
+
+/* Stage 6. What was judged goes to the flow of work.track at once, whatever becomes of the packet. A denied flow
+ * keeps its slot, and its time runs out as if there were no packets of it. */
+stage int verdict_keep(bool denied)
+{
+	struct work *work = work_space();
+	const struct flow_rules *kept, *found;
+	struct flow *flow;
+	__u32 slot;
+
+	if (!work)
+		return -1;
+	slot = work->track.slot;
+	found = &work->policing.rules;
+	flow = flow_at(slot);
+	kept = bpf_map_lookup_elem(&flow_rules, &slot);
+	if (!flow || !kept)
+		return -1;
+	if (!(flow->flags & FLOW_DENIED) == !denied && kept->egress == found->egress &&
+	    kept->ingress == found->ingress)
+		return 0;
+	if (!flow_lock(flow, work->track.claim))
+		return -1;
+	if (denied) {
+		write_once(flow->route_epoch, 0);
+		flow->flags |= FLOW_DENIED;
+	} else {
+		flow->flags &= ~FLOW_DENIED;
+	}
+	rules_keep(slot, false, !denied);
+	claim_unlock(flow, work->track.claim);
+	return 0;
+}
+
+/* In a copy of a known flow, before network policy is asked: what is read of its peer's addresses is at least
+ * that new. */
+static __always_inline void flow_date(struct work *work)
+{
+	const struct peer *peer;
+
+	if (work->flow.route_kind != ROUTE_PEER)
+		return;
+	peer = peer_at(work->flow.remote);
+	if (peer)
+		work->flow.remote_epoch = read_once(peer->policy_epoch);
+	keep_order();
+}
+
+/* Whether network policy has to be asked about a packet to `pod` that has no flow of now, for XDP. */
+static __always_inline bool policy_asks(const struct work *work, const struct endpoint *pod)
+{
+	const struct track *track = &work->track;
+	bool answers = track->known && track->direction == FLOW_REPLY;
+
+	if (track->known && work->flow.flags & FLOW_DENIED)
+		return true;
+	return (answers ? pod->egress_policy : pod->ingress_policy) != POLICY_OPEN;
+}
+
+#ifndef FAIRWAY_XDP
+
+/* Stage 1. Before class_limit is read, see ARCHITECTURE: the order of the agent's writes. */
+static __always_inline __u32 class_of_other(struct policing *policing)
+{
+	__u32 *class = bpf_map_lookup_elem(&identities, &policing->other.address);
+	__u32 found = CLASS_NONE;
+
+	if (!class) {
+		policing->other.prefix_length = 128;
+		class = bpf_map_lookup_elem(&blocks, &policing->other);
+	}
+	if (class)
+		found = read_once(*class);
+	keep_order();
+	return found;
+}
+
+/* On the line of ports; of a protocol without any, whatever its key has. */
+static __always_inline __u32 port_position(const struct flow_key *tuple)
+{
+	__u32 port = bpf_ntohs(tuple->destination_port);
+
+	switch (tuple->protocol) {
+	case IPPROTO_TCP:
+		return POSITION_TCP + port;
+	case IPPROTO_UDP:
+		return POSITION_UDP + port;
+	case IPPROTO_SCTP:
+		return POSITION_SCTP + port;
+	default:
+		return POSITION_NO_PORTS;
+	}
+}
+
+/* Stage 3, into work.policing.judgement. -1: a part is missing. */
+stage int port_set_judge(__u32 id, __u32 position)
+{
+	struct work *work = work_space();
+	const struct port_set *set;
+	__u32 part, step, at = 0;
+
+	if (!work)
+		return -1;
+	for (part = 0; part < PORT_SET_PARTS; part++) {
+		set = bpf_map_lookup_elem(&port_sets, &id);
+		if (!set || !set->count)
+			return -1;
+		if (set->next_from && position >= set->next_from) {
+			id = set->next;
+			continue;
+		}
+#pragma unroll
+		for (step = PORT_SET_SEGMENTS / 2; step; step /= 2)
+			if ((at | step) < set->count && set->segments[at | step].from <= position)
+				at |= step;
+		work->policing.judgement = set->segments[at % PORT_SET_SEGMENTS].judgement;
+		return 0;
+	}
+	return -1;
+}
+
+/* Stages 1 to 3, of one direction, into work.policing.judgement. */
+stage int policy_look_up(__u32 policy)
+{
+	struct work *work = work_space();
+	const struct policy_verdict *verdict;
+	struct policing *policing;
+	const struct policy *entry;
+	__u32 zero = 0, *limit;
+
+	if (!work)
+		return DROP_POLICY_INCOMPLETE;
+	policing = &work->policing;
+	entry = bpf_map_lookup_elem(&policies, &policy);
+	if (!entry || !entry->hairpin)
+		return DROP_POLICY_INCOMPLETE;
+	if (policing->hairpin) {
+		policy = entry->hairpin;
+		if (policy == POLICY_OPEN) {
+			policing->judgement.flags = JUDGEMENT_ALLOW;
+			return DROP_NONE;
+		}
+		entry = bpf_map_lookup_elem(&policies, &policy);
+		if (!entry || !entry->hairpin)
+			return DROP_POLICY_INCOMPLETE;
+	}
+	policing->pair.policy = policy;
+	policing->pair.class = class_of_other(policing);
+	limit = bpf_map_lookup_elem(&class_limit, &zero);
+	if (!limit || policing->pair.class >= read_once(*limit) ||
+	    policing->pair.class == CLASS_OVERFLOW)
+		return DROP_POLICY_INCOMPLETE;
+	keep_order();
+	verdict = bpf_map_lookup_elem(&policy_verdicts, &policing->pair);
+	if (!verdict)
+		verdict = &entry->verdict;
+	if (!verdict->port_set) {
+		policing->judgement = verdict->judgement;
+		return DROP_NONE;
+	}
+	return port_set_judge(verdict->port_set, port_position(&policing->tuple))
+		       ? DROP_POLICY_INCOMPLETE
+		       : DROP_NONE;
+}
+
+/* Counts what work.policing.judgement says; `reason`: of the drop. */
+static __always_inline void judgement_count(const struct judgement *judgement, bool denied)
+{
+	struct rule_counter *counter;
+	bool allows = judgement->flags & JUDGEMENT_ALLOW;
+	bool would = judgement->flags & JUDGEMENT_STAGED_ALLOW;
+
+	if (judgement->flags & JUDGEMENT_STAGED && would != allows) {
+		counter = rule_counter_of(judgement->staged_rule);
+		if (counter)
+			__sync_fetch_and_add(&counter->staged, 1);
+	}
+	counter = denied ? rule_counter_of(judgement->rule) : NULL;
+	if (counter)
+		__sync_fetch_and_add(&counter->packets, 1);
+}
+
+/* Stage 4, one direction of work.policing.tuple. UNDECIDED, or the program's result. */
+stage int policy_direction(__u32 policy, bool egress)
+{
+	struct work *work = work_space();
+	struct policing *policing;
+	__u32 reason;
+
+	if (!work)
+		return discard();
+	if (policy == POLICY_OPEN)
+		return UNDECIDED;
+	if (policy == POLICY_NOT_READY)
+		return dropped(&work->verdict, DROP_POLICY_NOT_READY);
+	policing = &work->policing;
+	policing->other.address = egress ? policing->tuple.destination : policing->tuple.source;
+	reason = policy_look_up(policy);
+	if (reason)
+		return dropped(&work->verdict, DROP_POLICY_INCOMPLETE);
+	if (egress)
+		work->verdict.egress_rule = policing->rules.egress = policing->judgement.rule;
+	else
+		work->verdict.ingress_rule = policing->rules.ingress = policing->judgement.rule;
+	if (policing->judgement.flags & JUDGEMENT_ALLOW) {
+		judgement_count(&policing->judgement, false);
+		return UNDECIDED;
+	}
+	judgement_count(&policing->judgement, true);
+	return dropped(&work->verdict, egress ? DROP_POLICY_EGRESS : DROP_POLICY_INGRESS);
+}
+
+/* Stage 4. The policies of the ends of work.policing.tuple; of one that is not here, POLICY_OPEN. */
+static __always_inline int policy_judge(__u32 egress, __u32 ingress)
+{
+	int result = policy_direction(egress, true);
+
+	return result == UNDECIDED ? policy_direction(ingress, false) : result;
+}
+
+/* What is judged of a packet that begins a flow, or has none. `sender`, `receiver`: the ends that are Pods of
+ * this Node and are to be asked, or NULL. */
+static __always_inline int policy_new(struct work *work, const struct endpoint *sender,
+				      const struct endpoint *receiver)
+{
+	struct policing *policing = &work->policing;
+	__u32 egress = sender ? sender->egress_policy : POLICY_OPEN;
+	__u32 ingress = receiver ? receiver->ingress_policy : POLICY_OPEN;
+
+	__builtin_memset(&policing->rules, 0, sizeof(policing->rules));
+	if (egress == POLICY_OPEN && ingress == POLICY_OPEN)
+		return UNDECIDED;
+	policing->tuple = work->target;
+	policing->tuple.source = work->packet.key.source;
+	policing->hairpin = sender && receiver && sender->index == receiver->index;
+	return policy_judge(egress, ingress);
+}
+
+/* Stage 5. A later fragment waits for its first one where that has to be judged. `policy`: the Pod's. */
+stage int policy_hold(struct __sk_buff *ctx, const struct node_config *node, __u32 policy,
+		      __u8 hook)
+{
+	struct work *work = work_space();
+
+	if (!work || !node)
+		return discard();
+	if (policy == POLICY_OPEN)
+		return UNDECIDED;
+	if (policy == POLICY_NOT_READY)
+		return dropped(&work->verdict, DROP_POLICY_NOT_READY);
+	work->verdict.slow_path_kind = SLOW_HOLD;
+	slow_path_hand_up(ctx, &work->packet, node, &work->verdict, hook);
+	return discard();
+}
+
+/*
+ * Stage 6. Judges the flow in work.flow by its original tuple, whichever direction the packet has. `forwarded`:
+ * the Node's stack sends the packet for somebody else. Allowed: the copy is judged as of now; whoever calls
+ * flow_keep makes it so.
+ */
+stage int policy_known(bool forwarded)
+{
+	const struct endpoint *sender = NULL, *receiver;
+	struct work *work = work_space();
+	struct policing *policing;
+	struct flow *flow;
+	__u32 egress = POLICY_OPEN, ingress = POLICY_OPEN;
+	int result;
+
+	if (!work)
+		return discard();
+	policing = &work->policing;
+	flow = &work->flow;
+	flow_date(work);
+	__builtin_memset(&policing->rules, 0, sizeof(policing->rules));
+	policing->tuple.source = flow->addresses[FLOW_ORIGINAL].source;
+	policing->tuple.destination = flow->addresses[FLOW_REPLY].source;
+	policing->tuple.destination_port = flow->ports[FLOW_REPLY].source;
+	policing->tuple.protocol = flow->protocol;
+	/* What a Pod sends by the Node's stack was judged on its way there. */
+	if (!(flow->flags & FLOW_STACK))
+		sender = endpoint_lookup(&policing->tuple.source);
+	receiver = endpoint_lookup(&policing->tuple.destination);
+	/* The Node's own: it began in the Node's stack, or in from_host with an address of the Node. */
+	if (receiver && !forwarded && !(flow->flags & FLOW_FORWARDED) &&
+	    (flow->flags & FLOW_STACK || route_lookup(&policing->tuple.source).kind == ROUTE_HOST))
+		receiver = NULL;
+	if (sender)
+		egress = sender->egress_policy;
+	if (receiver)
+		ingress = receiver->ingress_policy;
+	policing->hairpin = sender && receiver && sender->index == receiver->index;
+	result = policy_judge(egress, ingress);
+	if (work->track.related)
+		return result;
+	verdict_keep(result != UNDECIDED);
+	work->track.remembered = 1;
+	return result;
+}
+
+#endif
+#endif
