@@ -21,7 +21,7 @@ const allowed = {
 	kube: ["loop", "tables", "files", "cluster"],
 	policy: ["loop", "tables", "files", "forwarder", "cluster"],
 	compile: ["text", "loop", "tables", "linux", "config", "cluster"],
-	reconcile: ["text", "loop", "tables", "linux", "forwarder"],
+	reconcile: ["text", "loop", "tables", "linux", "forwarder", "policy"],
 	slowpath: ["text", "tables", "forwarder"],
 	probe: ["text", "loop", "tables", "config", "compile", "reconcile"],
 	api: ["tables", "linux", "config", "probe"],

@@ -4,6 +4,7 @@
  *
  *  sources.ts  what is desired, and what of it may have changed
  *  loop.ts     one apply at a time, soon after something has changed
+ *  policies.ts network policy, in a loop of its own
  *  round.ts    one apply: compile, write the difference, publish
  *  state.ts    what is in force, as an immutable value
  *  answers.ts  what the API says of it
@@ -42,6 +43,7 @@ import { answersForServices } from "./health_checks.js";
 import { type Kernel, openKernel } from "./kernel.js";
 import type { Logger } from "./log.js";
 import { Loop } from "./loop.js";
+import { Policies } from "./policies.js";
 import { ProblemLog } from "./problem_log.js";
 import { Round } from "./round.js";
 import { Sources } from "./sources.js";
@@ -61,12 +63,16 @@ export interface AgentOptions {
 	log: Logger;
 	/** Default: the kernel of this machine. */
 	openKernel?: typeof openKernel;
+	/** Until ADD of a Pod that nothing is known of gives up; default: 10,000. */
+	unknownPodMs?: number;
 	/** Surveys these Nodes, or all of them, over every path. Default: with probes. */
 	survey?: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
 }
 
 export class Agent {
 	readonly answers: Answers;
+	/** Network policy: what is in force, and for whom. */
+	readonly policies: Policies;
 	readonly #kernel: Kernel;
 	readonly #api: ApiServer;
 	readonly #cni: CniServer;
@@ -216,15 +222,19 @@ export class Agent {
 			() => ({ ...this.#pathEvents.records(), holds: this.#prober.holds() }),
 			(error) => log.warn({ err: error, file }, "cannot write paths.json"),
 		);
+		const peerIds = new PeerIds(adopted);
 		this.#round = new Round({
 			...{ nodeName, log, started, kernel, problems, formerPeers },
 			sources: this.#sources,
 			cni: () => this.#cni,
 			prober: () => this.#prober,
-			peerIds: new PeerIds(adopted),
+			peerIds,
 			pathEvents: this.#pathEvents,
 			pathMemory: this.#pathMemory,
-			onReady: () => this.#conflist?.install(),
+			onReady: () => {
+				this.#conflist?.install();
+				this.policies.request();
+			},
 			onInForce: (services, changed, config, network) => {
 				this.#web.inForce(services, changed, config, network);
 				latency.inForce(changed, (key) => this.#sources.slicesOf(key), Date.now());
@@ -255,6 +265,15 @@ export class Agent {
 				return this.#onEndpoints(added);
 			},
 		});
+		this.policies = new Policies({
+			...{ nodeName, store, kernel, pods: source.pods },
+			unknownPods: "manifests" in options.cluster ? "unlabelled" : "closed",
+			endpoints: () => this.#cni.endpoints(),
+			peerIds: () => peerIds.ids,
+			isReady: () => this.#round.state.ready,
+			log: withComponent(options.log, "policy"),
+			...(options.unknownPodMs === undefined ? {} : { unknownMs: options.unknownPodMs }),
+		});
 		if ("manifests" in options.cluster) {
 			this.#endpoints = new EndpointController(store, nodeName);
 			this.#endpoints.setLocalPods(this.#cni.endpoints());
@@ -279,6 +298,7 @@ export class Agent {
 						`the changed configuration is invalid, the previous one stays in force: ${error}`,
 				),
 				...problems.current,
+				...this.policies.problems(),
 				...(this.#conflist?.problems() ?? []),
 				...this.#web.problems(),
 			],
@@ -311,6 +331,8 @@ export class Agent {
 	/** Stops the agent; the kernel objects stay and continue to forward. */
 	async stop(): Promise<void> {
 		this.#web.close();
+		// Before the API, where ADDs may wait for policies.
+		await this.policies.stop();
 		await this.#api.close();
 		await this.#sources.close();
 		await this.#conflist?.close();
@@ -326,9 +348,14 @@ export class Agent {
 		this.#sources.resync();
 	}
 
-	/** Resolves when the endpoints are as the CNI server has them, and this one's data path is attached. */
+	/**
+	 * Resolves when the endpoints are as the CNI server has them, and this one's data path is attached and its
+	 * policies are in force. An address that goes is nobody's any more.
+	 */
 	async #onEndpoints(added: Endpoint | undefined): Promise<void> {
-		await this.#loop.flush();
+		const policies = added === undefined ? this.policies.flush() : this.policies.ready(added);
+		const outcomes = await Promise.allSettled([this.#loop.flush(), policies]);
+		for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
 		const problem = added && this.#kernel.podProblem(added.hostInterface);
 		if (problem !== undefined) {
 			throw new Error(problem);

@@ -17,10 +17,13 @@ import { type Log, withComponent } from "../text/log.js";
 /** The part of the reconciler that the agent uses. */
 export type Kernel = Pick<
 	Reconciler,
+	| "adoptPolicies"
 	| "adoptedPaths"
 	| "adoptedPeers"
 	| "change"
+	| "changePolicies"
 	| "counters"
+	| "endpointPolicies"
 	| "flowSlots"
 	| "flowsUsed"
 	| "mapMemory"
@@ -28,10 +31,12 @@ export type Kernel = Pick<
 	| "peerEntries"
 	| "peerTotals"
 	| "podProblem"
+	| "policyRules"
 	| "problems"
 	| "putPath"
 	| "readNetwork"
 	| "resizeFlows"
+	| "ruleCounters"
 	| "serviceEntries"
 	| "serviceEntriesUsed"
 	| "tableReader"
@@ -90,6 +95,13 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		get tableReader() {
 			return reconciler.tableReader;
 		},
+		get policyRules() {
+			return reconciler.policyRules;
+		},
+		adoptPolicies: () => reconciler.adoptPolicies(),
+		changePolicies: (changes, peerIds) => reconciler.changePolicies(changes, peerIds),
+		endpointPolicies: (address) => reconciler.endpointPolicies(address),
+		ruleCounters: () => reconciler.ruleCounters(),
 		adoptedPaths: () => reconciler.adoptedPaths(),
 		adoptedPeers: () => reconciler.adoptedPeers(),
 		change: (changes) => reconciler.change(changes),

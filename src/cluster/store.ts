@@ -65,12 +65,23 @@ export interface SourceFacts {
 	reconnects: number;
 }
 
+/** A source that tells of the other Nodes' Pods only while they are wanted, since there are many. */
+export interface PodSource {
+	wantOthers(wanted: boolean): void;
+	/** All of the other Nodes' Pods are in the store. */
+	readonly hasOthers: boolean;
+	/** Asks for one Pod, which is then in the store if it exists. Never rejects. */
+	fetch(namespace: string, name: string): Promise<void>;
+}
+
 /** Something that writes to a store for as long as it is open. */
 export interface Source {
 	/** Of each kind that it writes. */
 	facts(): SourceFacts[];
 	/** Absent: nothing can be told there. */
 	readonly reporter?: Reporter;
+	/** Absent: it tells of all Pods there are, at all times. */
+	readonly pods?: PodSource;
 	close(): Promise<void>;
 }
 

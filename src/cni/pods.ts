@@ -355,6 +355,7 @@ export class Pods {
 		try {
 			await this.#options.onChange(this.list(), added);
 		} catch (error) {
+			if (error instanceof CniError) throw error;
 			const is = (error as Error).message;
 			throw new CniError(ErrorCode.DATA_PATH, `Cannot attach the data path: ${is}`);
 		}

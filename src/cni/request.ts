@@ -59,6 +59,7 @@ export interface Attachment {
 	/** From CNI_ARGS. */
 	namespace?: string;
 	name?: string;
+	uid?: string;
 }
 
 export type Invocation =
@@ -243,8 +244,8 @@ function parseAttachment(
 }
 
 /** Parses "K8S_POD_NAMESPACE=default;K8S_POD_NAME=web;IgnoreUnknown=1"; other keys are ignored. */
-function parseArgs(args: unknown): Pick<Attachment, "namespace" | "name"> {
-	const found: Pick<Attachment, "namespace" | "name"> = {};
+function parseArgs(args: unknown): Pick<Attachment, "namespace" | "name" | "uid"> {
+	const found: Pick<Attachment, "namespace" | "name" | "uid"> = {};
 	if (args === undefined || args === "") return found;
 	if (typeof args !== "string") throw invalidVariable("CNI_ARGS", "KEY=VALUE;KEY=VALUE", args);
 	for (const pair of args.split(";")) {
@@ -256,6 +257,7 @@ function parseArgs(args: unknown): Pick<Attachment, "namespace" | "name"> {
 		if (value === "") continue;
 		if (key === "K8S_POD_NAMESPACE") found.namespace = value;
 		if (key === "K8S_POD_NAME") found.name = value;
+		if (key === "K8S_POD_UID") found.uid = value;
 	}
 	return found;
 }

@@ -22,6 +22,7 @@ import type { Steps } from "../loop/turns.js";
 import { Addresses } from "./addresses.js";
 import { InForce, LIMITS, type Policy } from "./in_force.js";
 import {
+	type EndpointPolicies,
 	type HeldPolicyTables,
 	NOT_READY,
 	OPEN,
@@ -77,6 +78,20 @@ const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
 
 type Assigned = { [D in Direction]: Policy | undefined };
 
+/** What the policies are to one local Pod. */
+export interface LocalPolicies {
+	endpoint: LocalEndpoint;
+	/** Its labels are; until then it is closed. */
+	isKnown: boolean;
+	/** "namespace/name" of all that select it, in any direction, also of those that are staged. */
+	networkPolicies: ReadonlySet<string>;
+	/** Names. */
+	clusterPolicies: ReadonlySet<string>;
+	/** Ids of policies; NOT_READY, OPEN. */
+	egress: number;
+	ingress: number;
+}
+
 export class PolicyCompiler {
 	readonly #options: PolicyCompilerOptions;
 	readonly #inForce: InForce;
@@ -111,10 +126,26 @@ export class PolicyCompiler {
 		});
 	}
 
+	/** The local Pods as of the last update. */
+	*local(): Generator<LocalPolicies, void> {
+		for (const subject of this.#subjects.all()) {
+			const { endpoint, network, cluster } = subject;
+			yield {
+				endpoint,
+				isKnown: subject.pod !== undefined || this.#options.unknownPods === "unlabelled",
+				networkPolicies: network,
+				clusterPolicies: cluster,
+				egress: this.#idOf(subject, "egress"),
+				ingress: this.#idOf(subject, "ingress"),
+			};
+		}
+	}
+
 	/** False: nothing in force asks about other Pods than those of this Node. */
 	get needsPods(): boolean {
 		for (const { list, users } of this.#inForce.policies())
-			if (users > 0)
+			if (users > 0 && list.names.size > 0) return true;
+			else if (users > 0)
 				for (const id of list.atoms) if (this.#inForce.atoms.get(id)?.kind === "pods") return true;
 		return false;
 	}
@@ -229,13 +260,13 @@ export class PolicyCompiler {
 	/** Returns whether one that was there has others now. */
 	#writeEndpoints(): boolean {
 		let route = false;
-		const wanted = new Map<string, { egress: number; ingress: number }>();
+		const wanted = new Map<string, EndpointPolicies>();
 		for (const subject of this.#subjects.all()) {
-			const policies = this.#policies.get(subject);
-			const closed = this.#closed.get(subject);
-			const idOf = (direction: Direction) =>
-				closed?.has(direction) ? NOT_READY : (policies?.[direction]?.id ?? OPEN);
-			const ids = { egress: idOf("egress"), ingress: idOf("ingress") };
+			const ids: EndpointPolicies = {
+				egress: this.#idOf(subject, "egress"),
+				ingress: this.#idOf(subject, "ingress"),
+				endpoint: subject.endpoint.id,
+			};
 			for (const address of subject.endpoint.addresses)
 				if (!wanted.has(address)) wanted.set(address, ids);
 		}
@@ -245,7 +276,7 @@ export class PolicyCompiler {
 				this.#write(5, "endpointPolicies", address, undefined);
 			}
 		for (const [address, ids] of wanted) {
-			const text = `${ids.egress} ${ids.ingress}`;
+			const text = `${ids.egress} ${ids.ingress} ${ids.endpoint}`;
 			const before = this.#endpoints.get(address);
 			if (before === text) continue;
 			if (before !== undefined) route = true;
@@ -254,6 +285,12 @@ export class PolicyCompiler {
 		}
 		return route;
 	}
+
+	#idOf(subject: Subject, direction: Direction): number {
+		if (this.#closed.get(subject)?.has(direction)) return NOT_READY;
+		return this.#policies.get(subject)?.[direction]?.id ?? OPEN;
+	}
+
 	/** Too much of what there is has no use any more. */
 	#isStale(): boolean {
 		const { unusedAtoms, classCount } = this.#inForce;

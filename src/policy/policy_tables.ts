@@ -40,6 +40,8 @@ export const PORT_SET_RANGES = 16;
 export interface EndpointPolicies {
 	egress: number;
 	ingress: number;
+	/** The `LocalEndpoint.id` that they are for: another Pod may get the address. */
+	endpoint: string;
 }
 
 /** What an id of a rule stands for. */

@@ -28,8 +28,9 @@ import { isPodInterface } from "../linux/names.js";
 import type { Network } from "../linux/network.js";
 import { hasVethWire, readNetwork } from "../linux/network_watch.js";
 import { inTurns } from "../loop/turns.js";
+import type { HeldPolicyTables, PolicyChanges, RuleName } from "../policy/policy_tables.js";
 import { type TableChanges, wholeChanges } from "../tables/changes.js";
-import { Limit, type Peer } from "../tables/generated.js";
+import { Limit, type Peer, type RuleCounter } from "../tables/generated.js";
 import type { HeldPeers, HeldServices, Tables, XdpMode } from "../tables/tables.js";
 import type { Log } from "../text/log.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
@@ -49,6 +50,7 @@ import {
 import { flowsInUse } from "./maps/flow_count.js";
 import { LiveTables } from "./maps/live_tables.js";
 import { type MapMemory, peerSlotsFor } from "./maps/map_sizes.js";
+import type { PolicyOutcome } from "./maps/policy_tables.js";
 import { TableState } from "./maps/table_state.js";
 import { Pass } from "./pass.js";
 import { Datapath } from "./programs/datapath.js";
@@ -256,7 +258,7 @@ export class Reconciler {
 
 	/** Sentences for `fairway status`: what the kernel refused and what is being retried. */
 	problems(): string[] {
-		return [...this.#problems];
+		return [...this.#problems, ...this.#tables.policies.problems];
 	}
 
 	/**
@@ -289,6 +291,39 @@ export class Reconciler {
 	/** What the tables of Services hold: at first what an earlier agent wrote. */
 	serviceEntries(): HeldServices {
 		return this.#tables.services;
+	}
+
+	/** Reads what the tables of network policy hold, in slices. For the compiler that begins beside it. */
+	adoptPolicies(): Promise<HeldPolicyTables> {
+		return this.#tables.policies.adopt();
+	}
+
+	/**
+	 * Writes these changes, whatever an apply waits for; see PolicyTables. The first come once an apply has
+	 * written the endpoints.
+	 *
+	 * @param peerIds of the Nodes that the changes name
+	 */
+	changePolicies(
+		changes?: PolicyChanges,
+		peerIds?: (node: string) => number | undefined,
+	): Promise<PolicyOutcome> {
+		return this.#tables.policies.change(changes, peerIds);
+	}
+
+	/** The policies in force of a local Pod's address; undefined: it has no element. */
+	endpointPolicies(address: string): { egress: number; ingress: number } | undefined {
+		return this.#tables.endpointPolicies(address);
+	}
+
+	/** What ids of rules stand for. */
+	get policyRules(): ReadonlyMap<number, RuleName> {
+		return this.#tables.policies.rules;
+	}
+
+	/** Of these rules, in the order of ids; those that counted nothing are left out. In slices. */
+	ruleCounters(): Promise<Map<number, RuleCounter>> {
+		return this.#tables.policies.counters();
 	}
 
 	/** The owners of peer ids before a restart, for PeerIds. */

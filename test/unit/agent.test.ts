@@ -41,12 +41,13 @@ import * as world from "../packet/world.js";
 import { makeTables } from "../packet/world.js";
 import { type ApiObject, FakeCluster } from "../tools/fake_api/cluster.js";
 import { FakeServer } from "../tools/fake_api/server.js";
+import { PaperPolicies } from "../tools/paper_policies.js";
 import { paperSurvey } from "../tools/paper_survey.js";
 import { takeIn } from "../tools/taken_tables.js";
 
 Object.assign(world.ifindex, { fairway0: 9, wire0: 2, pod0: 3, pod1: 4 });
 
-class PaperKernel implements Kernel {
+class PaperKernel extends PaperPolicies implements Kernel {
 	libbpf = "1.1";
 	tableReader = makeTables(16);
 	applied: Tables[] = [];
@@ -122,9 +123,9 @@ class PaperKernel implements Kernel {
 		this.tell = take;
 	}
 	/** Applies wait for it. */
-	gate: Promise<void> = Promise.resolve();
+	applyGate: Promise<void> = Promise.resolve();
 	async change(changes: TableChanges) {
-		await this.gate;
+		await this.applyGate;
 		this.#fail(this.failures.apply);
 		this.applied.push(takeIn(this.applied.at(-1), changes));
 		return { pending: this.refused.length, ready: this.ready, writes: 1 };
@@ -647,7 +648,7 @@ t.test("a path changes although an apply waits", async (t) => {
 	await s.start();
 	await s.ready();
 	let open = () => {};
-	s.kernel.gate = new Promise((resolve) => {
+	s.kernel.applyGate = new Promise((resolve) => {
 		open = resolve;
 	});
 	// Begins an apply, which waits from now on.

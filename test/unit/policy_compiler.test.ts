@@ -99,7 +99,8 @@ class Stage {
 	}
 
 	ids(address: string) {
-		return this.evaluator.tables.endpointPolicies.get(address);
+		const policies = this.evaluator.tables.endpointPolicies.get(address);
+		return policies && { egress: policies.egress, ingress: policies.ingress };
 	}
 
 	ingress(local: string, peer: string, port = 80): string {

@@ -145,7 +145,12 @@ t.test(
 	async () => {
 		const numbers = fc.array(fc.tuple(fc.nat(4), fc.nat(2)), { maxLength: 6 });
 		const peersOf = (entries: [number, number][]) =>
-			new Map(entries.map(([index, owner]) => [index, { nodeHash: BigInt(owner), remote: "" }]));
+			new Map(
+				entries.map(([index, owner]) => [
+					index,
+					{ nodeHash: BigInt(owner), remote: "", policyEpoch: 0 },
+				]),
+			);
 		const routesOf = (entries: [number, number][]) =>
 			new Map(
 				entries.map(([n, peer]) => [
@@ -219,7 +224,8 @@ t.test(
 						const maps = noMaps();
 						for (const { table, key, value, refused } of round) {
 							tables[table].refuses = refused;
-							const peer = { nodeHash: BigInt(value ?? 0), remote: "" } as Peer;
+							const nodeHash = BigInt(value ?? 0);
+							const peer = { nodeHash, remote: "", policyEpoch: 0 } as Peer;
 							const route = { kind: RouteKind.PEER, flags: 0, peer: value ?? 0, mtu: 0 };
 							if (table === "peers" && value === undefined) removeEntry(maps.peers, key);
 							else if (table === "peers") putEntry(maps.peers, key, peer);

@@ -12,7 +12,11 @@ import {
 	maps,
 	NodeConfig,
 	type Peer,
+	type Policy,
+	type PolicyVerdict,
+	type PortSet,
 	type Route,
+	type RuleCounter,
 	type Service,
 	type SourceAddress,
 } from "../../tables/generated.js";
@@ -192,6 +196,14 @@ export class AgentTables {
 	readonly backends: Table<number, Backend>;
 	readonly backendStates: Table<number, bigint>;
 	readonly serviceRanges: Table<string, number>;
+	readonly identities: Table<string, number>;
+	readonly blocks: Table<string, number>;
+	readonly classLimit: Table<number, number>;
+	readonly policies: Table<number, Policy>;
+	/** By policy * 2^32 + class. */
+	readonly policyVerdicts: Table<number, PolicyVerdict>;
+	readonly portSets: Table<number, PortSet>;
+	readonly ruleCounters: Table<number, RuleCounter>;
 	readonly nodeConfig: Table<number, NodeConfig>;
 
 	constructor(map: (name: string) => BpfMap) {
@@ -208,6 +220,13 @@ export class AgentTables {
 		this.backends = new Table(maps.backends, map);
 		this.backendStates = new Table(maps.backendStates, map);
 		this.serviceRanges = new Table(maps.serviceRanges, map);
+		this.identities = new Table(maps.identities, map);
+		this.blocks = new Table(maps.blocks, map);
+		this.classLimit = new Table(maps.classLimit, map);
+		this.policies = new Table(maps.policies, map);
+		this.policyVerdicts = new Table(maps.policyVerdicts, map);
+		this.portSets = new Table(maps.portSets, map);
+		this.ruleCounters = new Table(maps.ruleCounters, map);
 		this.nodeConfig = new Table(maps.nodeConfig, map);
 	}
 

@@ -19,15 +19,26 @@ export interface Batch<K, V> {
 	failures: EntryFailure<K>[];
 }
 
+/** Between what is wanted and what the map has, where a part of a value is for others to say. */
+export interface Form<K, V> {
+	/** As it is written. */
+	write(key: K, value: V): V;
+	/** As it is compared with what is wanted. */
+	read(key: K, value: V): V;
+}
+
 export class OwnedTable<K, V> {
 	readonly #table: Table<K, V>;
+	readonly #form: Form<K, V> | undefined;
 	readonly #delta: Delta<K, V>;
 	/** Of a large array: its entries below this index were ever in use. */
 	#used: number | undefined;
 
 	/** @param held default: what the map holds */
-	constructor(table: Table<K, V>, held: Map<K, V> = table.read()) {
+	constructor(table: Table<K, V>, held: Map<K, V> = table.read(), form?: Form<K, V>) {
 		this.#table = table;
+		this.#form = form;
+		if (form !== undefined) for (const [key, value] of held) held.set(key, form.read(key, value));
 		this.#delta = new Delta(held);
 	}
 
@@ -127,7 +138,8 @@ export class OwnedTable<K, V> {
 		let differing = 0;
 		const seen = new Set<K>();
 		for await (const slice of this.#table.readInSlices(most))
-			for (const [key, value] of slice) {
+			for (const [key, raw] of slice) {
+				const value = this.#form?.read(key, raw) ?? raw;
 				seen.add(key);
 				if (sameValue(this.held.get(key), value)) continue;
 				this.#delta.hold(key, value);
@@ -144,7 +156,12 @@ export class OwnedTable<K, V> {
 	#write(entries: [K, V][]): Batch<K, V> {
 		const before = entries.map(([key]) => this.held.get(key));
 		for (const [key] of entries) this.#use(key);
-		const failures = this.#table.put(entries);
+		const form = this.#form;
+		const written =
+			form === undefined
+				? entries
+				: entries.map(([key, value]): [K, V] => [key, form.write(key, value)]);
+		const failures = this.#table.put(written);
 		const failed = new Set(failures.map(({ key }) => key));
 		for (const [key, value] of entries) if (!failed.has(key)) this.#delta.hold(key, value);
 		return {

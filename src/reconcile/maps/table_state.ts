@@ -23,6 +23,8 @@ import type { AgentTables, EntryFailure } from "./agent_tables.js";
 import { endpointIndexes } from "./endpoint_indexes.js";
 import { type Batch, OwnedTable } from "./owned_table.js";
 import { peerEntries } from "./peer_entries.js";
+import { PolicyEpochs } from "./policy_epochs.js";
+import { PolicyTables, type PolicyTarget } from "./policy_tables.js";
 import { ServiceTables } from "./service_tables.js";
 
 type WantedEndpoint = Tables["endpoints"] extends Map<string, infer E> ? E : never;
@@ -53,11 +55,21 @@ export class TableState {
 	#pendingEpochs = { route: false, nextHop: false };
 	/** Why an endpoint's entry is not as wanted, by address. */
 	#endpointRefusals = new Map<string, string>();
+	/** What is wanted of endpoints, and whose address each is: policies change both without an apply. */
+	#endpoints: { wanted: Map<string, Endpoint>; interfaces: Map<string, string> } = {
+		wanted: new Map(),
+		interfaces: new Map(),
+	};
+	readonly #policyEpochs = new PolicyEpochs();
+	/** Of network policy. */
+	readonly policies: PolicyTables;
 
 	/** Reads what an earlier agent wrote, but for the tables of Services: `adopt` does. */
 	constructor(tables: AgentTables) {
 		this.#tables = tables;
-		const peers = new OwnedTable(tables.peers);
+		const held = tables.peers.read();
+		this.#policyEpochs.adopt(held);
+		const peers = new OwnedTable(tables.peers, held, this.#policyEpochs);
 		// Only of peers with an entry: both are written and removed together.
 		const ways = [...peers.held.keys()].flatMap((index) => [
 			index * 2 + ProbeWay.DIRECT,
@@ -75,6 +87,7 @@ export class TableState {
 		this.#services = new ServiceTables(tables);
 		this.#all = { ...this.#owned, ...this.#services.owned };
 		this.#nodeConfig = tables.readNodeConfig();
+		this.policies = new PolicyTables(tables, this.#policyTarget());
 	}
 
 	/** Reads the tables of Services that an earlier agent wrote, in slices, before anything is applied. */
@@ -104,6 +117,12 @@ export class TableState {
 			},
 			ids,
 		);
+	}
+
+	/** The policies that the element of an address has; undefined: it has none. */
+	endpointPolicies(address: string): { egress: number; ingress: number } | undefined {
+		const held = this.#owned.endpoints.held.get(address);
+		return held && { egress: held.egressPolicy, ingress: held.ingressPolicy };
 	}
 
 	/** Epochs and the rest, as it was last written. */
@@ -231,6 +250,19 @@ export class TableState {
 		if (moved(before, peer) && failures.length === 0) this.raiseNextHopEpoch();
 	}
 
+	/** Flows look again at everything. What cannot be written now is written with the next apply. */
+	raiseRouteEpoch(): EntryFailure<unknown>[] {
+		this.#pendingEpochs.route = true;
+		const { flags, routeEpoch, nextHopEpoch } = this.#nodeConfig;
+		// The first apply writes it.
+		if (flags === 0) return [];
+		return this.#writeNodeConfig({
+			...this.#nodeConfig,
+			routeEpoch: increment(routeEpoch, true) || 1,
+			nextHopEpoch: increment(nextHopEpoch, this.#pendingEpochs.nextHop),
+		});
+	}
+
 	/**
 	 * Cached next hops are asked for again. Nothing to do while nothing is configured. What cannot be
 	 * written now is written with the next apply.
@@ -252,8 +284,15 @@ export class TableState {
 		const written = this.#owned.endpoints.held.get(address);
 		const device = links.named(wanted.interface);
 		if (written !== undefined && written.ifindex === device?.ifindex && written.mac === wanted.mac)
-			return undefined;
+			return this.#policyProblem(address, written);
 		return `Cannot find an entry for ${address} in the endpoints table: its interface is gone`;
+	}
+
+	/** A Pod that has an element has its policies in it, too. */
+	#policyProblem(address: string, written: Endpoint): string | undefined {
+		const wanted = this.#endpoints.wanted.get(address);
+		const is = wanted === undefined || isDeepStrictEqual(wanted, written);
+		return is ? undefined : `Cannot find the policies of ${address} in the endpoints table`;
 	}
 
 	/**
@@ -284,7 +323,68 @@ export class TableState {
 		return failures;
 	}
 
-	/** Their entries, of those whose interface exists, each with its Pod's index. */
+	#policyTarget(): PolicyTarget {
+		return {
+			putEndpoint: (address) => this.#renewEndpoint(address),
+			raiseRouteEpoch: () => this.raiseRouteEpoch(),
+			raisePolicyEpochs: (ids) => this.#raisePolicyEpochs(ids),
+			policiesInUse: () =>
+				[...this.#owned.endpoints.held.values()].flatMap((one) => [
+					one.egressPolicy,
+					one.ingressPolicy,
+				]),
+		};
+	}
+
+	/** Its policies are others now. What has no element yet has them once an apply writes it. */
+	#renewEndpoint(address: string): EntryFailure<string>[] {
+		const { wanted, interfaces } = this.#endpoints;
+		const before = wanted.get(address);
+		if (before === undefined) return [];
+		const now = this.#withPolicies(address, interfaces.get(address) ?? "", before);
+		wanted.set(address, now);
+		const { endpoints } = this.#owned;
+		const held = endpoints.held.get(address);
+		if (held !== undefined && isSamePod(held, now)) return endpoints.write(address, now);
+		endpoints.check(address);
+		return [];
+	}
+
+	/** Closed until its policies are known. Until any are, a Pod of before has what it had. */
+	#withPolicies(address: string, name: string, endpoint: Endpoint): Endpoint {
+		const known = this.policies.policiesOf(address, name);
+		let [egressPolicy, ingressPolicy]: number[] = [
+			EndpointPolicy.NOT_READY,
+			EndpointPolicy.NOT_READY,
+		];
+		if (known === "before") {
+			const held = this.#owned.endpoints.held.get(address);
+			if (held !== undefined && isSamePod(held, endpoint)) ({ egressPolicy, ingressPolicy } = held);
+		} else if (known !== undefined) ({ egress: egressPolicy, ingress: ingressPolicy } = known);
+		return { ...endpoint, egressPolicy: egressPolicy!, ingressPolicy: ingressPolicy! };
+	}
+
+	#raisePolicyEpochs(ids: Iterable<number>): EntryFailure<unknown>[] {
+		const failures: EntryFailure<unknown>[] = [];
+		const { peers } = this.#owned;
+		let covers = true;
+		for (const id of ids) {
+			let isPeer = false;
+			for (const index of [id * 2, id * 2 + 1]) {
+				const held = peers.held.get(index);
+				// An epoch of long ago would pass for current.
+				if (this.#policyEpochs.raise(index)) covers = false;
+				if (held === undefined) continue;
+				isPeer = true;
+				failures.push(...peers.write(index, held));
+			}
+			// Flows with its addresses began when it was none.
+			if (!isPeer) covers = false;
+		}
+		return covers ? failures : [...failures, ...this.raiseRouteEpoch()];
+	}
+
+	/** Their entries, of those whose interface exists, each with its Pod's index and policies. */
 	#resolved(wanted: Tables["endpoints"], links: Links): Map<string, Endpoint> {
 		const present = [...wanted].flatMap(([address, { interface: name, mac }]) => {
 			const ifindex = links.named(name)?.ifindex;
@@ -300,16 +400,21 @@ export class TableState {
 			present.map(({ name }) => name),
 			held,
 		);
-		return new Map(
-			present.map(({ address, name, mac, ifindex }) => [
-				address,
-				{
-					...{ ifindex, mac, index: indexes.get(name) ?? 0 },
-					...{ egressPolicy: EndpointPolicy.OPEN, ingressPolicy: EndpointPolicy.OPEN },
-				},
-			]),
+		const interfaces = new Map(present.map(({ address, name }) => [address, name]));
+		const resolved = new Map(
+			present.map(({ address, name, mac, ifindex }) => {
+				const nothing = { egressPolicy: 0, ingressPolicy: 0 };
+				const endpoint = { ifindex, mac, index: indexes.get(name) ?? 0, ...nothing };
+				return [address, this.#withPolicies(address, name, endpoint)];
+			}),
 		);
+		this.#endpoints = { wanted: resolved, interfaces };
+		return resolved;
 	}
+}
+
+function isSamePod(a: Endpoint, b: Endpoint): boolean {
+	return a.ifindex === b.ifindex && a.mac === b.mac;
 }
 
 function newOwner(before: Peer | undefined, now: Peer | undefined): boolean {

@@ -14,7 +14,7 @@ import { mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { BpfMap, BpfObject, BpfProgram, possibleCpus } from "#native";
 import { parseBtf } from "../../tables/btf.js";
-import { FlowPair, Limit } from "../../tables/generated.js";
+import { Endpoint, EndpointPolicy, FlowPair, Limit } from "../../tables/generated.js";
 import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../../tables/layout.js";
 import type { Log } from "../../text/log.js";
 import { type MapMemory, mapMemory, peerSlotsFor } from "../maps/map_sizes.js";
@@ -424,9 +424,17 @@ export class Datapath {
 		if (isPerCpu(old.info.type) !== isPerCpu(type)) return undefined;
 		const key = copyPlan(before.key, wantedKey, true);
 		const value = copyPlan(before.value, wantedValue, false);
+		if (value !== undefined && name === "endpoints") value.preset = OPEN_ENDPOINT;
 		return key && value && { from: old, to: this.map(name), key, value };
 	}
 }
+
+/** A version without policies let everything pass: so do its Pods until their policies are known. */
+const OPEN_ENDPOINT = Endpoint.encode({
+	...Endpoint.decode(Buffer.alloc(Endpoint.size)),
+	egressPolicy: EndpointPolicy.OPEN,
+	ingressPolicy: EndpointPolicy.OPEN,
+});
 
 function pinnedPrograms(directory: string): string[] {
 	try {

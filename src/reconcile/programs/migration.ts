@@ -14,6 +14,8 @@ interface Range {
 
 export interface CopyPlan {
 	ranges: Range[];
+	/** What the new bytes are where nothing is copied; absent: zero. */
+	preset?: Buffer;
 	fromSize: number;
 	toSize: number;
 }
@@ -83,8 +85,8 @@ function merge(ranges: Range[]): Range[] {
 	return merged;
 }
 
-export function convert({ ranges, toSize }: CopyPlan, old: Buffer): Buffer {
-	const bytes = Buffer.alloc(toSize);
+export function convert({ ranges, preset, toSize }: CopyPlan, old: Buffer): Buffer {
+	const bytes = preset === undefined ? Buffer.alloc(toSize) : Buffer.from(preset);
 	for (const { from, to, length } of ranges) old.copy(bytes, to, from, from + length);
 	return bytes;
 }

@@ -102,8 +102,8 @@ t.test("the first apply creates everything", async (t) => {
 			ifindex: link?.ifindex,
 			mac: "02:00:00:00:01:01",
 			index: 2,
-			egressPolicy: 1,
-			ingressPolicy: 1,
+			egressPolicy: 0,
+			ingressPolicy: 0,
 		});
 	});
 

@@ -1,0 +1,319 @@
+/**
+ * Network policy in this agent, in a loop of its own: a changed policy waits for no apply.
+ *
+ *  1. a change of the store or of the local Pods requests a turn
+ *  2. until all kinds that policies are made of have been seen, nothing is changed: what an earlier agent left is
+ *     in force, and new Pods are closed
+ *  3. compile: what has changed, in slices (src/policy/compiler.ts)
+ *  4. write, in the order that keeps each state true (src/reconcile/maps/policy_tables.ts); what the kernel refuses
+ *     is tried again before anything else
+ *  5. publish: whose policies are in force, problems; what is unused goes with a turn of its own
+ *
+ * A turn that fails otherwise begins anew from what the kernel holds.
+ */
+import type { PodSource, Store, StoreReader } from "../cluster/store.js";
+import { describe, type Endpoint } from "../cni/endpoint.js";
+import { CniError, ErrorCode } from "../cni/errors.js";
+import { inTurns } from "../loop/turns.js";
+import { type LocalPolicies, PolicyCompiler, type PolicyKind } from "../policy/compiler.js";
+import type { RuleName } from "../policy/policy_tables.js";
+import type { LocalEndpoint } from "../policy/subjects.js";
+import type { RuleCounter } from "../tables/generated.js";
+import type { Log } from "../text/log.js";
+import type { Kernel } from "./kernel.js";
+import { Loop } from "./loop.js";
+import { asksForPods } from "./policy_needs.js";
+import { ProblemLog } from "./problem_log.js";
+
+export interface PoliciesOptions {
+	nodeName: string;
+	store: Store;
+	/** Undefined: all Pods are in the store. */
+	pods: PodSource | undefined;
+	/** See PolicyCompilerOptions. */
+	unknownPods: "closed" | "unlabelled";
+	kernel: Pick<
+		Kernel,
+		"adoptPolicies" | "changePolicies" | "endpointPolicies" | "policyRules" | "ruleCounters"
+	>;
+	endpoints: () => readonly Endpoint[];
+	peerIds: () => ReadonlyMap<string, number>;
+	/** An apply has written the endpoints: from then on policies may be. */
+	isReady: () => boolean;
+	log: Log;
+	/** Until ADD of a Pod that nothing is known of gives up; default: 10,000. */
+	unknownMs?: number;
+}
+
+const KINDS: readonly PolicyKind[] = [
+	"Node",
+	"Namespace",
+	"Pod",
+	"NetworkPolicy",
+	"ClusterNetworkPolicy",
+];
+const UNKNOWN_MS = 10_000;
+/** From the turn that leaves something unused to the one that removes it. */
+const GARBAGE_MS = 50;
+
+/** A turn that is run again. */
+class RefusedError extends Error {}
+
+export class Policies {
+	readonly #options: PoliciesOptions;
+	readonly #loop: Loop;
+	readonly #problems: ProblemLog;
+	readonly #readers: ReadonlyMap<PolicyKind, StoreReader>;
+	/** Keys that no update has taken yet. */
+	#changed = new Map<PolicyKind, Set<string>>();
+	#compiler: PolicyCompiler | undefined;
+	/** All kinds were seen once. */
+	#isSynced = false;
+	/** Whether policies ask about Pods elsewhere, with local Pods in these namespaces. */
+	#asks: { of: string; forPods: boolean } | undefined;
+	/** Local Pods whose policies are written, by host interface. */
+	#inForce = new Map<string, LocalPolicies>();
+	#waiters = new Set<() => void>();
+	#garbage: NodeJS.Timeout | undefined;
+	#isStopped = false;
+
+	constructor(options: PoliciesOptions) {
+		this.#options = options;
+		const { store, log } = options;
+		this.#problems = new ProblemLog(log);
+		this.#readers = new Map(KINDS.map((kind) => [kind, store.reader(kind)]));
+		this.#loop = new Loop({
+			apply: () => this.#turn(),
+			settleMs: 1,
+			onError: (error, retryMs) => this.#onError(error as Error, retryMs),
+		});
+		store.listen(() => this.request());
+	}
+
+	/** Something may have changed. */
+	request(): void {
+		this.#loop.request();
+		for (const wake of this.#waiters) wake();
+	}
+
+	/** Resolves when what is known now is in force, or waits for more to be known. */
+	flush(): Promise<void> {
+		return this.#loop.flush();
+	}
+
+	/**
+	 * Resolves when the policies of this Pod are in force.
+	 *
+	 * @throws CniError (try again later) if they are not after 10 s
+	 */
+	async ready(endpoint: Endpoint): Promise<void> {
+		const { pods, unknownMs = UNKNOWN_MS } = this.#options;
+		const deadline = performance.now() + unknownMs;
+		let asked = false;
+		for (;;) {
+			let failure = "";
+			try {
+				await this.flush();
+			} catch (error) {
+				failure = `: ${(error as Error).message}`;
+			}
+			if (this.#isInForce(endpoint)) return;
+			const left = this.#isStopped ? 0 : deadline - performance.now();
+			if (left <= 0)
+				throw new CniError(
+					ErrorCode.TRY_AGAIN_LATER,
+					`Cannot attach ${describe(endpoint)}: its policies are not known${failure}`,
+					this.#missing(),
+				);
+			const change = this.#nextChange(left);
+			const { namespace, name } = endpoint;
+			if (!asked && pods !== undefined && namespace !== undefined && name !== undefined) {
+				asked = true;
+				// Its change wakes, too.
+				void pods.fetch(namespace, name);
+			}
+			await change;
+		}
+	}
+
+	/** Sentences for `fairway status`. */
+	problems(): readonly string[] {
+		return this.#problems.current;
+	}
+
+	/** Starts no other turn, and waits for the current one. */
+	async stop(): Promise<void> {
+		this.#isStopped = true;
+		clearTimeout(this.#garbage);
+		for (const wake of this.#waiters) wake();
+		await this.#loop.stop();
+	}
+
+	// ------------------------------------------------------------ what is shown
+
+	/** False: what an earlier agent left is in force, or nothing. */
+	get isSynced(): boolean {
+		return this.#compiler !== undefined && this.#isSynced;
+	}
+
+	/** What an id of a rule stands for; undefined: it is not in force. 0 has no name. */
+	rule(id: number): RuleName | undefined {
+		return this.#options.kernel.policyRules.get(id);
+	}
+
+	/** All rules in force, by id. */
+	rules(): ReadonlyMap<number, RuleName> {
+		return this.#options.kernel.policyRules;
+	}
+
+	/** The local Pods whose policies are in force, and the policies that select each. */
+	local(): IterableIterator<LocalPolicies> {
+		return this.#inForce.values();
+	}
+
+	/** Counters by id of rule, of those that counted something; read in slices. */
+	counters(): Promise<Map<number, RuleCounter>> {
+		return this.#options.kernel.ruleCounters();
+	}
+
+	/** The ids of policies that the kernel has for a local Pod's address; undefined: it is none's. */
+	ofAddress(address: string): { egress: number; ingress: number } | undefined {
+		return this.#options.kernel.endpointPolicies(address);
+	}
+
+	// ------------------------------------------------------------ a turn
+
+	async #turn(): Promise<void> {
+		const { kernel, isReady } = this.#options;
+		if (!isReady()) return;
+		if (this.#compiler !== undefined) this.#check(await kernel.changePolicies());
+		this.#note();
+		if (!this.#hasAll()) return;
+		this.#compiler ??= await this.#begin();
+		const compiler = this.#compiler;
+		const changed = Object.fromEntries(this.#changed);
+		this.#changed = new Map();
+		const endpoints = this.#localEndpoints();
+		let outcome: Awaited<ReturnType<Kernel["changePolicies"]>>;
+		try {
+			const changes = await inTurns(compiler.update({ changed, endpoints }));
+			this.#problems.update(changes.problems);
+			const ids = this.#options.peerIds();
+			if (changes.hasGarbage) this.#removeLater();
+			outcome = await kernel.changePolicies(changes, (node) => ids.get(node));
+		} catch (error) {
+			// Whatever was taken in: the kernel's tables are whole at every moment.
+			this.#compiler = undefined;
+			throw error;
+		}
+		this.#check(outcome);
+	}
+
+	#check({ problems }: { problems: readonly string[] }): void {
+		if (problems.length > 0) throw new RefusedError(problems.join("; "));
+		this.#inForce = new Map(
+			[...(this.#compiler?.local() ?? [])].map((one) => [one.endpoint.id, one]),
+		);
+	}
+
+	/** A compiler that knows nothing yet, beside what the kernel holds. */
+	async #begin(): Promise<PolicyCompiler> {
+		const { kernel, store, nodeName, unknownPods } = this.#options;
+		const held = await kernel.adoptPolicies();
+		for (const kind of KINDS) this.#changed.set(kind, new Set(store.keys(kind)));
+		return new PolicyCompiler({ source: store, nodeName, unknownPods, held });
+	}
+
+	#note(): void {
+		for (const [kind, reader] of this.#readers) {
+			const taken = reader.take();
+			if (taken.size === 0) continue;
+			const known = this.#changed.get(kind);
+			if (known === undefined) this.#changed.set(kind, new Set(taken));
+			else for (const key of taken) known.add(key);
+		}
+	}
+
+	/** Everything that policies are made of is known. */
+	#hasAll(): boolean {
+		const { store, pods, endpoints } = this.#options;
+		this.#isSynced ||= KINDS.every((kind) => store.isSynced(kind));
+		if (!this.#isSynced) return false;
+		if (pods === undefined) return true;
+		const namespaces = new Set(endpoints().map(({ namespace }) => namespace));
+		const isChanged =
+			this.#changed.has("NetworkPolicy") || this.#changed.has("ClusterNetworkPolicy");
+		const of = [...namespaces].sort().join();
+		if (isChanged || this.#asks?.of !== of)
+			this.#asks = { of, forPods: asksForPods(store, namespaces) };
+		const { forPods } = this.#asks;
+		pods.wantOthers(forPods);
+		return !forPods || pods.hasOthers;
+	}
+
+	/** One whose record was lost, and made anew of what the kernel has, is the Pod that has its address. */
+	#localEndpoints(): LocalEndpoint[] {
+		const { endpoints, store, nodeName } = this.#options;
+		return endpoints().map((endpoint) => {
+			if (endpoint.name !== undefined) return localEndpoint(endpoint);
+			for (const key of store.keys("Pod")) {
+				const pod = store.get("Pod", key);
+				if (pod === undefined || pod.node !== nodeName || pod.hostNetwork || pod.ended) continue;
+				if (!pod.addresses.some((address) => endpoint.addresses.includes(address))) continue;
+				const { namespace, name, uid } = pod;
+				return localEndpoint({ ...endpoint, namespace, name, ...(uid && { uid }) });
+			}
+			return localEndpoint(endpoint);
+		});
+	}
+
+	#removeLater(): void {
+		if (this.#isStopped) return;
+		this.#garbage ??= setTimeout(() => {
+			this.#garbage = undefined;
+			this.#loop.request();
+		}, GARBAGE_MS);
+	}
+
+	#onError(error: Error, retryMs: number): void {
+		const { log } = this.#options;
+		if (error instanceof RefusedError)
+			log.warn({ err: error.message, retryMs }, "kernel refused writes of network policy");
+		else log.error({ err: error, retryMs }, "applying network policy failed, will retry");
+	}
+
+	// ------------------------------------------------------------ new Pods
+
+	#isInForce({ hostInterface }: Endpoint): boolean {
+		return this.#inForce.get(hostInterface)?.isKnown === true;
+	}
+
+	/** Resolves with the next change of anything, at the latest after that many ms. */
+	#nextChange(ms: number): Promise<void> {
+		return new Promise((resolve) => {
+			const wake = () => {
+				clearTimeout(timer);
+				this.#waiters.delete(wake);
+				resolve();
+			};
+			const timer = setTimeout(wake, ms);
+			this.#waiters.add(wake);
+		});
+	}
+
+	#missing(): string {
+		const { store, pods } = this.#options;
+		const kinds = KINDS.filter((kind) => !store.isSynced(kind));
+		if (kinds.length > 0) return `Not yet read from the cluster: ${kinds.join(", ")}.`;
+		if (pods !== undefined && !this.#hasAll()) return "The Pods of other Nodes are not read yet.";
+		return "The Pod is not known, or is another one than the runtime's.";
+	}
+}
+
+function localEndpoint(endpoint: Endpoint): LocalEndpoint {
+	const { hostInterface, namespace = "", name = "", uid, addresses } = endpoint;
+	return {
+		...{ id: hostInterface, namespace, name, addresses },
+		...(uid === undefined ? {} : { uid }),
+	};
+}
