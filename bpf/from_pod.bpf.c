@@ -96,6 +96,7 @@ stage int pod_source(struct __sk_buff *ctx, const struct node_config *node)
 stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
+	const struct endpoint *sender;
 	struct packet *packet;
 	struct track *track;
 	int result;
@@ -128,6 +129,13 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 	     (!track->related && backend_is_gone(&work->flow, track->direction, packet)))) {
 		flow_end(track);
 		track->related = 0;
+		/* The flow has proved the source, and speaks for nobody now. */
+		if (!work->departure.sender.ifindex) {
+			sender = endpoint_lookup(&packet->key.source);
+			if (!sender)
+				return dropped(&work->verdict, DROP_SPOOFED_ADDRESS);
+			work->departure.sender = *sender;
+		}
 	}
 	target_find();
 	return UNDECIDED;

@@ -156,6 +156,7 @@ stage int port_set_judge(__u32 id, __u32 position)
 /* Stages 1 to 3, of one direction, into work.policing.judgement. */
 stage int policy_look_up(__u32 policy)
 {
+	const struct judgement allowed = { .flags = JUDGEMENT_ALLOW };
 	struct work *work = work_space();
 	const struct policy_verdict *verdict;
 	struct policing *policing;
@@ -171,7 +172,7 @@ stage int policy_look_up(__u32 policy)
 	if (policing->hairpin) {
 		policy = entry->hairpin;
 		if (policy == POLICY_OPEN) {
-			policing->judgement.flags = JUDGEMENT_ALLOW;
+			policing->judgement = allowed;
 			return DROP_NONE;
 		}
 		entry = bpf_map_lookup_elem(&policies, &policy);
