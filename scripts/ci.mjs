@@ -1,9 +1,9 @@
 // Runs all tests for CI and counts the results itself: `npm test`, then a real Kubernetes without kube-proxy, with the
-// smoke tests and upstream's conformance specs in one mode. Exit status 0 only if tests ran, none failed or was skipped, and
-// the runners succeeded. The last line is "N passed, N failed".
+// smoke tests and upstream's specs of conformance and network policies in one mode. Exit status 0 only if tests ran,
+// none failed or was skipped, and the runners succeeded. The last line is "N passed, N failed".
 //
 // One after the other: the cluster's programs take 10 to 25 minutes to build with an empty Go build cache, on
-// all cores, and tests with deadlines of a second would share these cores. Together they stay within 60 minutes.
+// all cores, and tests with deadlines of a second would share these cores. Together they stay within 70 minutes.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { goRefusal, goVersion } from "./kubernetes.mjs";

@@ -31,7 +31,7 @@ const ofKubernetes = (path) => ({
 });
 
 /** Program → the module that pins it, its package and the linker's flags. `test`: a test binary. */
-export const programs = {
+const programs = {
 	"kube-apiserver": ofKubernetes("cmd/kube-apiserver"),
 	kubelet: ofKubernetes("cmd/kubelet"),
 	"kube-controller-manager": ofKubernetes("cmd/kube-controller-manager"),
@@ -51,15 +51,43 @@ export const programs = {
 	balancers: { module: "kubernetes", target: "./balancers", flags: "-s -w" },
 };
 
-/** What only the suite `routing` needs. */
-export const routingPrograms = {
-	routes: { module: "kubernetes", target: "./routes", flags: "-s -w" },
+const kubeRouter = {
 	"kube-router": {
 		module: "kube-router",
 		target: "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router",
 		flags: "-s -w",
 	},
 };
+const cyclonus = {
+	cyclonus: { module: "cyclonus", target: "./cases", flags: "-s -w" },
+	connector: { module: "cyclonus", target: "./connector", flags: "-s -w" },
+};
+
+/** What only one suite or network needs, by its name. */
+const programsOf = {
+	routing: {
+		routes: { module: "kubernetes", target: "./routes", flags: "-s -w" },
+		...kubeRouter,
+	},
+	"kube-router": kubeRouter,
+	"cyclonus-pod-ip": cyclonus,
+	"cyclonus-service-ip": cyclonus,
+	"cyclonus-service-name": cyclonus,
+	clusterpolicy: {
+		"network-policy-api.test": {
+			module: "network-policy-api",
+			target: "./conformance",
+			flags: "-s -w",
+			test: true,
+		},
+	},
+};
+
+/** The programs that a command line wants: those of the cluster, and those of the suites and networks in it. */
+export function programsFor(args) {
+	const words = args.flatMap((arg) => arg.split("="));
+	return Object.assign({}, programs, ...words.map((word) => programsOf[word] ?? {}));
+}
 
 /** What `npm run test:chart` needs. */
 export const chartPrograms = {

@@ -89,7 +89,7 @@ const packages = {
 		"socat",
 		"wget",
 	],
-	// The suite `routing`: a BGP router, and what kube-router runs.
+	// The suite `routing` and the network `kube-router`: a BGP router, and what kube-router runs.
 	routing: ["bird2", "ipset", "kmod"],
 };
 

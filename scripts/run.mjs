@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { build, buildBpf, generateTables, installDependencies } from "./build.mjs";
 import { check, format } from "./check.mjs";
 import { image } from "./image.mjs";
-import { buildPrograms, chartPrograms, checkGo, programs, routingPrograms } from "./kubernetes.mjs";
+import { buildPrograms, chartPrograms, checkGo, programsFor } from "./kubernetes.mjs";
 import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
 import { Failure, filesUnder, handOver, Refusal, top } from "./step.mjs";
 
@@ -20,9 +20,9 @@ process.chdir(top);
 class BuildFailed extends Error {}
 
 /** Runs this file again for one build step, under a lock, so that two builds do not interfere. */
-function underLock(step) {
+function underLock(step, ...args) {
 	const self = fileURLToPath(import.meta.url);
-	const built = spawnSync("flock", [top, process.execPath, self, step], {
+	const built = spawnSync("flock", [top, process.execPath, self, step, ...args], {
 		stdio: ["ignore", 2, 2],
 	});
 	if (built.status !== 0) throw new BuildFailed();
@@ -42,10 +42,10 @@ function onCluster(file, args) {
 	checkKernel();
 	checkRoot();
 	checkGo();
-	const routing = args.includes("routing");
+	const routing = args.includes("routing") || args.includes("kube-router");
 	ready(["start", "image", "kubernetes", ...(routing ? ["routing"] : [])]);
 	underLock("locked-image");
-	underLock(routing ? "locked-routing" : "locked-kubernetes");
+	underLock("locked-kubernetes", ...args);
 	return node("--import=tsx", `test/kubernetes/${file}`, ...args);
 }
 
@@ -123,12 +123,8 @@ const commands = {
 		build();
 		return 0;
 	},
-	async "locked-kubernetes"() {
-		buildPrograms(programs);
-		return 0;
-	},
-	async "locked-routing"() {
-		buildPrograms({ ...programs, ...routingPrograms });
+	async "locked-kubernetes"(args) {
+		buildPrograms(programsFor(args));
 		return 0;
 	},
 	async "locked-image"() {

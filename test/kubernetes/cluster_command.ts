@@ -6,6 +6,7 @@ import { Cluster, ClusterTaken, sweep } from "./cluster.js";
 import { makeImages } from "./images.js";
 import { controlPlane, folders, program } from "./layout.js";
 import {
+	isPlain,
 	type Network,
 	networks,
 	type ServiceProxy,
@@ -14,8 +15,9 @@ import {
 } from "./network.js";
 
 const usage = `Usage: npm run cluster [-- OPTIONS]
-  --mode MODE       ${networks.join(", ")} (default hybrid); plain: the reference plugins ptp and portmap
-  --services PROXY  ${serviceProxies.join(" or ")} (default fairway; plain always has kube-proxy)
+  --mode MODE       ${networks.join(", ")} (default hybrid); plain: the reference plugins
+                    ptp and portmap; kube-router: these and its firewall
+  --services PROXY  ${serviceProxies.join(" or ")} (default fairway; plain and kube-router always have kube-proxy)
   --help
 `;
 
@@ -42,7 +44,7 @@ function choice<T extends string>(option: string, value: string, known: readonly
 async function main(): Promise<void> {
 	const network: Network = choice("mode", values.mode, networks);
 	const given: ServiceProxy = choice("services", values.services, serviceProxies);
-	const proxy = network === "plain" ? "kube-proxy" : given;
+	const proxy = isPlain(network) ? "kube-proxy" : given;
 	await makeImages();
 	onInterrupt(
 		async () => {

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { root } from "../../src/lab/repository.js";
 import { leftOut } from "./left_out.js";
 import { type Network, networks, type ServiceProxy } from "./network.js";
-import type { SpecResult } from "./upstream.js";
+import type { SpecResult } from "./suite.js";
 
 const file = join(root, "docs/CONFORMANCE.md");
 
@@ -14,10 +14,16 @@ Upstream's end-to-end specs (Kubernetes 1.37.2, \`test/e2e/network\`) on a clust
 stack, installed by \`kubectl apply -f deploy/fairway.yaml\`; Services by Fairway alone
 (\`fairwayProxy.externalIPs\` is on), or by kube-proxy (nftables) beside it. Written by \`npm run test:cluster\`; the lists of specs are in
 [test/kubernetes/suites](../test/kubernetes/suites). \`plain\` is the same cluster with the reference plugins ptp and
-portmap: the measure of what can pass on it.
+portmap: the measure of what can pass on it. \`kube-router\` is \`plain\` with kube-router's firewall, the measure for
+policies.
 
 \`conformance\` is all of [sig-network] [Conformance]; \`pods\` is connectivity between Pods and Nodes in both families;
 \`network\` is what else of [sig-network] the plain network passes, with load balancers that the lab's router stands for.
+
+Network policies: \`netpol\` is upstream's specs of NetworkPolicy; \`clusterpolicy\` is the conformance suite of
+network-policy-api v0.3.0 with all its features (ClusterNetworkPolicy v1beta1); \`cyclonus-…\` is all 230 cases that the
+generator of cyclonus v0.5.6 makes, with connections by TCP and UDP to the other Pods' addresses, to a Service of each Pod,
+and to that Service's name.
 
 `;
 
@@ -84,7 +90,7 @@ function render(rows: Rows, failures: readonly string[]): string {
 		"",
 		"## Left out",
 		"",
-		"Specs of [sig-network] that are in none of the lists, since this cluster cannot pass them with any network:",
+		"Specs that are in none of the lists, since this cluster cannot pass them with any network:",
 		"",
 		"| specs | reason |",
 		"| --- | --- |",

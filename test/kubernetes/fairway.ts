@@ -20,7 +20,7 @@ export type Settings = Record<string, unknown>;
 /** Installs Fairway and waits until every Node is Ready. @returns seconds from apply to then */
 export async function startFairway(cluster: Cluster, settings: Settings): Promise<number> {
 	provideImage();
-	await Promise.all(cluster.nodes.map(importImage));
+	await Promise.all(cluster.nodes.map((node) => importImage(node)));
 	const start = Date.now();
 	await cluster.kubectlResult(["apply", "-f", "-"], { input: withSettings(settings) });
 	await cluster.nodesReady(120_000);
@@ -48,8 +48,9 @@ function provideImage(): void {
 	copyFileSync(imageArchive, join(folders.run, "images/fairway.tar"));
 }
 
-export async function importImage(node: KubernetesNode): Promise<void> {
-	await node.run(["ctr", "-n", "k8s.io", "images", "import", imageArchive]);
+/** @param archive default Fairway's image */
+export async function importImage(node: KubernetesNode, archive = imageArchive): Promise<void> {
+	await node.run(["ctr", "-n", "k8s.io", "images", "import", archive]);
 }
 
 /** deploy/fairway.yaml with these keys of the configuration file changed. */

@@ -19,7 +19,8 @@ import { run } from "../../src/lab/namespace.js";
 import { type ImageConfig, writeArchive } from "./image_archive.js";
 import { folders, program } from "./layout.js";
 
-interface Image {
+export interface Image {
+	/** Full names, each with its tag. */
 	names: readonly string[];
 	config: ImageConfig;
 	/** Files that it is made of: the archive is stale when one of them changed. */
@@ -44,7 +45,6 @@ const images: Record<string, Image> = {
 			`${registry}/agnhost:2.66.1`,
 			`${registry}/agnhost:2.55`,
 			`${registry}/agnhost:2.45`,
-			"localhost/e2e-test-images/agnhost:2.43",
 			`${registry}/busybox:1.37.0-2`,
 			`${registry}/glibc-dns-testing:2.1.1`,
 		],
@@ -57,7 +57,7 @@ const images: Record<string, Image> = {
 			),
 		},
 		inputs: [source("agnhost_root.sh"), program("agnhost"), program("coredns")],
-		fill: (folder) => run([source("agnhost_root.sh"), folders.bin, folder]),
+		fill: makeAgnhostRoot,
 	},
 	coredns: {
 		names: ["localhost/coredns:1.15.0"],
@@ -66,6 +66,11 @@ const images: Record<string, Image> = {
 		fill: (folder) => copyFile(program("coredns"), join(folder, "coredns")),
 	},
 };
+
+/** What the image agnhost is made of. */
+export function makeAgnhostRoot(folder: string): Promise<unknown> {
+	return run([source("agnhost_root.sh"), folders.bin, folder]);
+}
 
 /** Programs are large and only the build writes them: size and time tell them apart. */
 function fingerprint(image: Image): string {
@@ -78,22 +83,31 @@ function fingerprint(image: Image): string {
 	return hash.digest("hex");
 }
 
-/** Makes the archives that are missing or stale. */
+/** Makes the archives that every Node imports, where they are missing or stale. */
 export async function makeImages(): Promise<void> {
-	mkdirSync(folders.images, { recursive: true });
-	for (const [name, image] of Object.entries(images)) {
-		const archive = join(folders.images, `${name}.tar`);
-		const stamp = join(folders.images, `${name}.inputs`);
-		const now = fingerprint(image);
-		if (existsSync(archive) && existsSync(stamp) && readFileSync(stamp, "utf8") === now) continue;
-		process.stderr.write(`fairway: Making the image ${name}\n`);
-		const folder = mkdtempSync(join(tmpdir(), "fairway-image-"));
-		try {
-			await image.fill(folder);
-			await writeArchive(archive, folder, image.config, image.names);
-			writeFileSync(stamp, now);
-		} finally {
-			rmSync(folder, { recursive: true, force: true });
-		}
+	for (const [name, image] of Object.entries(images)) await make(folders.images, name, image);
+}
+
+/** Makes an archive that only one suite needs, if it is missing or stale. @returns its file */
+export function makeImage(name: string, image: Image): Promise<string> {
+	return make(join(folders.images, "suites"), name, image);
+}
+
+async function make(folder: string, name: string, image: Image): Promise<string> {
+	mkdirSync(folder, { recursive: true });
+	const archive = join(folder, `${name}.tar`);
+	const stamp = join(folder, `${name}.inputs`);
+	const now = fingerprint(image);
+	if (existsSync(archive) && existsSync(stamp) && readFileSync(stamp, "utf8") === now)
+		return archive;
+	process.stderr.write(`fairway: Making the image ${name}\n`);
+	const root = mkdtempSync(join(tmpdir(), "fairway-image-"));
+	try {
+		await image.fill(root);
+		await writeArchive(archive, root, image.config, image.names);
+		writeFileSync(stamp, now);
+		return archive;
+	} finally {
+		rmSync(root, { recursive: true, force: true });
 	}
 }

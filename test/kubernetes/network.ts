@@ -1,15 +1,19 @@
 /**
- * The networks that the cluster can be tested with: Fairway in one of its modes, or the plain plugins; and who
- * serves Services on it: Fairway, or kube-proxy.
+ * The networks that the cluster can be tested with: Fairway in one of its modes, or the plain plugins, without or
+ * with kube-router's firewall; and who serves Services on it: Fairway, or kube-proxy.
  */
 import { type Mode, modes, settled } from "./agents.js";
 import type { Cluster } from "./cluster.js";
 import { configure, provideEnvironment, startFairway } from "./fairway.js";
 import { apiServer } from "./layout.js";
-import { routePodCIDRs, startPlainNetwork, withdrawPodCIDRs } from "./plain.js";
+import { routePodCIDRs, startFirewall, startPlainNetwork, withdrawPodCIDRs } from "./plain.js";
 
-export type Network = Mode | "plain";
-export const networks: readonly Network[] = [...modes, "plain"];
+export type Network = Mode | "plain" | "kube-router";
+export const networks: readonly Network[] = [...modes, "plain", "kube-router"];
+
+/** Not Fairway's. */
+export const isPlain = (network: Network): network is "plain" | "kube-router" =>
+	network === "plain" || network === "kube-router";
 
 export type ServiceProxy = "fairway" | "kube-proxy";
 export const serviceProxies: readonly ServiceProxy[] = ["fairway", "kube-proxy"];
@@ -22,8 +26,9 @@ export async function startNetwork(
 ): Promise<number> {
 	const start = Date.now();
 	if (proxy === "kube-proxy") cluster.startProxies();
-	if (network === "plain") {
+	if (isPlain(network)) {
 		await startPlainNetwork(cluster);
+		if (network === "kube-router") startFirewall(cluster);
 		return (Date.now() - start) / 1000;
 	}
 	if (network === "noEncap") await routePodCIDRs(cluster);

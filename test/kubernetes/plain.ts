@@ -1,12 +1,14 @@
 /**
  * The plainest network there is, as the measure of what this cluster can pass at all: the reference plugins
- * ptp and portmap, a router that knows every pod CIDR, no dataplane.
+ * ptp and portmap, a router that knows every pod CIDR, no dataplane; and kube-router's firewall for it, which does
+ * nothing but network policies.
  */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { until } from "../../src/lab/until.js";
+import { kubeconfig } from "./certificates.js";
 import type { Cluster } from "./cluster.js";
-import { ipv4First, router } from "./layout.js";
+import { ipv4First, program, router, serviceCIDRs } from "./layout.js";
 
 /** Node → its pod CIDRs, IPv4 first; waits until the controller manager has assigned them. */
 export async function podCIDRsOf(cluster: Cluster): Promise<Map<string, string[]>> {
@@ -62,4 +64,16 @@ export async function startPlainNetwork(cluster: Cluster): Promise<void> {
 		writeFileSync(join(node.folder, "etc/cni/net.d/10-plain.conflist"), JSON.stringify(list));
 	}
 	await cluster.nodesReady();
+}
+
+export function startFirewall(cluster: Cluster): void {
+	for (const { name } of cluster.nodes)
+		cluster
+			.node(name)
+			.spawn("kube-router", [
+				...["env", `NODE_NAME=${name}`, program("kube-router")],
+				...["--kubeconfig", kubeconfig("admin"), "--enable-ipv6"],
+				...["--run-firewall=true", "--run-router=false", "--run-service-proxy=false"],
+				...serviceCIDRs.map((cidr) => `--service-cluster-ip-range=${cidr}`),
+			]);
 }

@@ -15,29 +15,26 @@ import { leftOut } from "./left_out.js";
 import { lifeCycleTests } from "./life_cycle.js";
 import {
 	changeMode,
+	isPlain,
 	type Network,
 	networks,
 	type ServiceProxy,
 	serviceProxies,
 	startNetwork,
 } from "./network.js";
+import { policyTests } from "./policies.js";
 import { routingTests } from "./routing.js";
 import { smokeTests } from "./smoke.js";
-import {
-	readSuite,
-	runSpecs,
-	runSuite,
-	type SpecResult,
-	suiteNames,
-	writeSuite,
-} from "./upstream.js";
+import { type SpecResult, writeSuite } from "./suite.js";
+import { runSuite, suiteNames } from "./suites.js";
+import { runSpecs } from "./upstream.js";
 
 /** Suites of this project's own; the others are upstream's. They change modes themselves. */
-const own = ["client", "smoke", "routing", "handover", "life-cycle"];
+const own = ["client", "smoke", "policies", "routing", "handover", "life-cycle"];
 
 const usage = `Usage: npm run test:cluster [-- OPTIONS]
   --mode MODE       one of ${networks.join(", ")}; may be repeated (default: ${modes.join(", ")})
-  --services PROXY  ${serviceProxies.join(" or ")} (default fairway; plain always has kube-proxy)
+  --services PROXY  ${serviceProxies.join(" or ")} (default fairway; plain and kube-router always have kube-proxy)
   --suite SUITE     ${[...own, ...suiteNames].join(", ")}; may be repeated (default: smoke, conformance, pods)
   --labels QUERY    upstream's specs with these labels instead of a suite, as in 'sig-network && !Slow'
   --focus REGEX     upstream's specs of these names instead of a suite
@@ -108,7 +105,7 @@ async function main(): Promise<void> {
 	const procs = Number(values.procs);
 	const minutes = Number(values.minutes);
 	const [given] = chosen<ServiceProxy>("Services of", [values.services], serviceProxies);
-	const proxy = selected.includes("plain") ? "kube-proxy" : given!;
+	const proxy = selected.some(isPlain) ? "kube-proxy" : given!;
 	if (suites.includes("client")) {
 		await announced("client", () => clientTests(t));
 		if (suites.length === 1) return;
@@ -138,15 +135,16 @@ async function main(): Promise<void> {
 				continue;
 			}
 			for (const name of suites.filter((one) => !own.includes(one))) {
-				const run = () => runSuite(readSuite(name), procs);
+				const run = () => runSuite(cluster, name, procs);
 				const results = await announced(`${name}, ${network}`, run);
 				report(results, `${network}, ${name}`);
 				if (values.record) record(name, network, proxy, results);
 			}
 		}
-		if (selected.includes("plain")) return;
+		if (selected.some(isPlain)) return;
 		if (suites.includes("routing")) await routingTests(t, cluster);
 		if (suites.includes("smoke")) await smokeTests(t, cluster);
+		if (suites.includes("policies")) await policyTests(t, cluster);
 		if (suites.includes("handover")) await handoverTests(t, cluster);
 		if (suites.includes("life-cycle")) await lifeCycleTests(t, cluster);
 	} finally {

@@ -1,44 +1,9 @@
-/**
- * Upstream's end-to-end specs. A suite is a committed list of names, suites/NAME.txt: a spec of the list that
- * does not run is a failure, so a selection that shrinks with a new version is seen. A first line
- * `# labels: QUERY` makes the list exactly what the query selects.
- */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+/** Kubernetes' own end-to-end specs, by ginkgo. */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { kubeconfig } from "./certificates.js";
 import { folders, nodePlans, program, router } from "./layout.js";
-
-export interface Suite {
-	name: string;
-	labels: string | undefined;
-	specs: readonly string[];
-}
-
-export interface SpecResult {
-	name: string;
-	/** absent: listed, and not in the program or not selected. */
-	state: "passed" | "failed" | "absent";
-	seconds: number;
-	/** What failed, in the spec's words; "": passed. */
-	message: string;
-}
-
-const folder = join(folders.source, "suites");
-export const suiteNames = readdirSync(folder).map((file) => file.replace(/\.txt$/, ""));
-
-export function readSuite(name: string): Suite {
-	const lines = readFileSync(join(folder, `${name}.txt`), "utf8")
-		.split("\n")
-		.filter((line) => line !== "");
-	const labels = /^# labels: (.*)$/.exec(lines[0] ?? "")?.[1];
-	return { name, labels, specs: lines.filter((line) => !line.startsWith("#")) };
-}
-
-/** Makes a list of the specs that passed. */
-export function writeSuite(name: string, results: readonly SpecResult[]): void {
-	const passed = results.filter(({ state }) => state === "passed").map((spec) => spec.name);
-	writeFileSync(join(folder, `${name}.txt`), `${passed.toSorted().join("\n")}\n`);
-}
+import type { SpecResult, Suite } from "./suite.js";
 
 /** Images of the suite have local names; all are imported before. */
 const registries = {
@@ -73,27 +38,11 @@ export interface Selection {
 
 const literal = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&");
 
-/** Runs a suite; a result for each spec of its list, and for each that ran without being listed. */
-export async function runSuite(suite: Suite, procs = 4): Promise<SpecResult[]> {
-	const selection: Selection =
-		suite.labels === undefined
-			? { focus: suite.specs.map(literal).join("|") }
-			: { labels: suite.labels };
-	const results = await runSpecs({ ...selection, procs });
-	const ran = new Map(results.map((result) => [result.name, result]));
-	const listed = suite.specs.map(
-		(name) =>
-			ran.get(name) ??
-			({ name, state: "absent", seconds: 0, message: "The spec did not run." } as const),
-	);
-	const unlisted = results
-		.filter(({ name }) => suite.labels !== undefined && !suite.specs.includes(name))
-		.map((result) => ({
-			...result,
-			state: "failed" as const,
-			message: `The spec is selected, but is not in ${suite.name}.txt. ${result.message}`,
-		}));
-	return [...listed, ...unlisted];
+/** Runs what a suite lists, or all that its first lines select. */
+export function runListed(suite: Suite, procs = 4): Promise<SpecResult[]> {
+	const { complete, labels = "", focus = "", specs } = suite;
+	if (!complete) return runSpecs({ focus: specs.map(literal).join("|"), procs });
+	return runSpecs({ labels, focus, procs });
 }
 
 /** Runs what the selection selects, in the router: outside the cluster. Ginkgo's own output goes to the logs. */
