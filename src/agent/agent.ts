@@ -119,6 +119,10 @@ export class Agent {
 					status: 200,
 					body: await started().answers.check(body, signal),
 				}),
+				"POST /policy-diff": async (body) => ({
+					status: 200,
+					body: await started().answers.policyDiff(body),
+				}),
 				"POST /explain": (body) => ({ status: 200, body: started().answers.explain(body) }),
 				"POST /cni": async (body) => ({
 					status: 200,
@@ -126,6 +130,8 @@ export class Agent {
 				}),
 			},
 			{
+				// The policies of a cluster, for a comparison.
+				bodyMax: 16 * 1024 * 1024,
 				onError: (error, request) =>
 					withComponent(log, "api").error({ err: error, request }, "API request failed"),
 			},
@@ -314,6 +320,8 @@ export class Agent {
 					answersForServices(this.#sources.config),
 				),
 			names: clusterNames(store, () => this.#cni.endpoints()),
+			store,
+			knowsAllPods: () => "manifests" in options.cluster,
 			survey: options.survey ?? ((nodes, signal) => this.#prober.survey(nodes, signal)),
 		});
 	}

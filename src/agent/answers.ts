@@ -5,11 +5,12 @@ import type {
 	ExplainAnswer,
 	Leftovers,
 	PeerStatus,
+	PolicyDiffAnswer,
 	ServiceStatus,
 	Status,
 } from "../api/messages.js";
 import { RequestError } from "../api/server.js";
-import type { SourceFacts } from "../cluster/store.js";
+import type { SourceFacts, Store } from "../cluster/store.js";
 import type { CniServer } from "../cni/server.js";
 import type { Config } from "../config/config.js";
 import { peerIndex } from "../forwarder/route.js";
@@ -23,6 +24,8 @@ import { check } from "../report/check.js";
 import { explain } from "../report/explain.js";
 import type { Names } from "../report/explain_question.js";
 import { withFacts, withReason } from "../report/path_facts.js";
+import type { ClusterSource } from "../report/policy_cluster.js";
+import { policyDiff } from "../report/policy_diff.js";
 import {
 	findServicePort,
 	type PlaceContext,
@@ -53,12 +56,17 @@ export interface AnswersOptions {
 	/** What other CNIs and kube-proxy have left on this Node. */
 	leftovers: () => Promise<Leftovers[]>;
 	names: Names;
+	store: Pick<Store, "get" | "keys" | "isSynced">;
+	/** False: of Pods elsewhere nothing is known. */
+	knowsAllPods: () => boolean;
 	/** Surveys these Nodes, or all of them, over every path. */
 	survey: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
 }
 
 export class Answers {
 	readonly #options: AnswersOptions;
+	/** Takes memory in proportion to the cluster: one at a time. */
+	#isComparing = false;
 
 	constructor(options: AnswersOptions) {
 		this.#options = options;
@@ -165,6 +173,28 @@ export class Answers {
 				findServicePort(services, names.servicesAt(address, port), index),
 			places: this.#places(peers),
 		});
+	}
+
+	async policyDiff(request: unknown): Promise<PolicyDiffAnswer> {
+		if (this.#isComparing)
+			throw new RequestError(503, "Cannot compare policies: another comparison is under way");
+		this.#isComparing = true;
+		try {
+			const { store, kernel, knowsAllPods } = this.#options;
+			return await policyDiff(request, {
+				...this.#clusterSource(),
+				isSynced: (kind) => store.isSynced(kind),
+				knowsAllPods,
+				liveFlows: () => kernel.liveFlows(),
+			});
+		} finally {
+			this.#isComparing = false;
+		}
+	}
+
+	#clusterSource(): ClusterSource {
+		const { store, cni, nodeName } = this.#options;
+		return { store, endpoints: cni.endpoints(), nodeName };
 	}
 
 	#places(peers: InForce["peers"]): PlaceContext {

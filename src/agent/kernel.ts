@@ -26,6 +26,7 @@ export type Kernel = Pick<
 	| "endpointPolicies"
 	| "flowSlots"
 	| "flowsUsed"
+	| "liveFlows"
 	| "mapMemory"
 	| "peerCounters"
 	| "peerEntries"
@@ -109,6 +110,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		flowSlots: () => reconciler.flowSlots(),
 		mapMemory: () => reconciler.mapMemory(),
 		flowsUsed: () => reconciler.flowsUsed(),
+		liveFlows: () => reconciler.liveFlows(),
 		peerCounters: () => reconciler.peerCounters(),
 		slowPath: () => ({ ...slowPath.counters }),
 		sendProbe: (packet) => {

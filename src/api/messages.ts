@@ -244,6 +244,40 @@ export interface ServicesRequest {
 	name: string;
 }
 
+/** `POST /policy-diff` */
+export interface PolicyDiffRequest {
+	/** API objects; those that are no policies are left alone. */
+	objects: unknown[];
+}
+
+/** HTTP status of the answer where one of the policies cannot be used. */
+export const UNUSABLE_POLICY = 422;
+
+export interface PolicyDiffAnswer {
+	opened: PolicyDiffEntry[];
+	closed: PolicyDiffEntry[];
+	/** There are more entries than these. */
+	isCut: boolean;
+	/** Flows of this Node, in entries or not. */
+	liveFlows: { opened: number; closed: number };
+	/** Names of the policies that are staged, so change nothing. */
+	staged: string[];
+	/** "local": this Node knows its own Pods alone, so nothing is said of other pairs. */
+	pods: "all" | "local";
+}
+
+export interface PolicyDiffEntry {
+	/** "namespace/name" of a Pod, or an address. */
+	from: string;
+	to: string;
+	/** A port, "FIRST-LAST", or null: every one of the protocol. */
+	port: number | string | null;
+	/** "tcp", "udp", "sctp", "other" */
+	protocol: string;
+	/** That live on this Node now. */
+	flows: number;
+}
+
 export type ExplainProtocol = "tcp" | "udp" | "icmp";
 
 /** `POST /explain` */

@@ -190,6 +190,18 @@ function commands(done: (status: number) => void): Command {
 			done(await (await import("./policy.js")).policyCheckCommand(file, options)),
 		);
 
+	policy
+		.command("diff")
+		.description(
+			"show what these policies would open and close if they were applied: between Pods, and of the flows that live on this Node; changes nothing",
+		)
+		.argument("<file>", "manifests with NetworkPolicies and ClusterNetworkPolicies")
+		.addOption(runDir())
+		.addOption(output(["text", "wide", "json"]))
+		.action(async (file, options) =>
+			done(await (await import("./policy.js")).policyDiffCommand(file, options)),
+		);
+
 	program
 		.command("install")
 		.description("prepare a Node for the agent: what the init containers of deploy/fairway.yaml do")

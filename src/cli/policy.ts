@@ -1,10 +1,15 @@
-/** `fairway policy check`: reads files, asks no agent. */
+/** `fairway policy check`, which asks no agent, and `fairway policy diff`. */
 import { readdir, readFile, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
+import { agentSocket, ask } from "../api/client.js";
+import type { PolicyDiffAnswer, PolicyDiffEntry, PolicyDiffRequest } from "../api/messages.js";
+import { mapping } from "../cluster/fields.js";
+import { kindOf } from "../cluster/kinds.js";
 import { checkPolicies } from "../policy/check.js";
 import { clusterOf, readManifestObjects } from "../policy/manifests.js";
+import { type Column, table } from "../text/table.js";
 import { EXIT_DONE, EXIT_FAILED } from "./exit.js";
-import { json } from "./output.js";
+import { json, terminalWidth } from "./output.js";
 
 export interface CheckOptions {
 	/** A file or a directory with Pods, Namespaces and Nodes that selectors are tried on. */
@@ -25,6 +30,81 @@ export async function policyCheckCommand(file: string, options: CheckOptions): P
 	if (options.output === "text" && findings.length === 0)
 		process.stdout.write(`${file}: nothing to remark\n`);
 	return findings.some(({ kind }) => kind === "unusable") ? EXIT_FAILED : EXIT_DONE;
+}
+
+export interface DiffOptions {
+	runDir: string;
+	output: "text" | "wide" | "json";
+}
+
+/** The agent compares in turns, beside its other work. */
+const DIFF_MS = 10 * 60_000;
+/** Rows of the text, of each kind. */
+const ROWS_MOST = 40;
+
+/** Status 1: the file cannot be used. */
+export async function policyDiffCommand(file: string, options: DiffOptions): Promise<number> {
+	const objects = (await objectsOf(file)).filter((object) => {
+		const kind = kindOf(mapping(object));
+		return kind === "NetworkPolicy" || kind === "ClusterNetworkPolicy";
+	});
+	const body: PolicyDiffRequest = { objects };
+	const socket = agentSocket(options.runDir);
+	const call = { body, timeoutMs: DIFF_MS };
+	const answer = await ask<PolicyDiffAnswer>(socket, "POST", "/policy-diff", call);
+	if (options.output === "json") process.stdout.write(json(answer));
+	else {
+		const isWide = options.output === "wide";
+		const most = isWide ? Number.POSITIVE_INFINITY : ROWS_MOST;
+		process.stdout.write(diffText(answer, most, isWide ? undefined : terminalWidth()));
+	}
+	return EXIT_DONE;
+}
+
+const DIFF_COLUMNS: readonly Column<PolicyDiffEntry>[] = [
+	{ heading: "FROM", shortest: 20, cell: ({ from }) => from },
+	{ heading: "TO", shortest: 20, cell: ({ to }) => to },
+	{
+		heading: "PORT",
+		cell: ({ port, protocol }) => (port === null ? `all ${protocol}` : `${port}/${protocol}`),
+	},
+	{ heading: "LIVE FLOWS", align: "right", cell: ({ flows }) => flows },
+];
+
+/**
+ * @param most rows of each kind
+ * @param width columns of text that there are; undefined: nothing is cut
+ */
+export function diffText(
+	{ opened, closed, isCut, liveFlows, staged, pods }: PolicyDiffAnswer,
+	most: number,
+	width: number | undefined,
+): string {
+	const part = (title: string, verb: string, rows: readonly PolicyDiffEntry[], flows: number) => {
+		if (rows.length === 0) return `${title}: nothing\n`;
+		// What cuts connections comes first.
+		const sorted = [...rows].sort((a, b) => b.flows - a.flows);
+		const shown = table(DIFF_COLUMNS, sorted.slice(0, most), { width: width && width - 2 });
+		const more = rows.length > most ? `  and ${rows.length - most} more (-o wide)\n` : "";
+		const live = `${flows} live flow${flows === 1 ? "" : "s"} of this Node`;
+		return `${title} (${live} would ${verb})\n${shown.replace(/^(?=.)/gm, "  ")}${more}`;
+	};
+	const notes = [
+		...(staged.length === 0
+			? []
+			: [`Staged (fairway.dev/audit), so nothing changes for them: ${staged.join(", ")}.`]),
+		...(pods === "local"
+			? [
+					"This Node knows its own Pods alone, because no policy in force speaks of Pods: other pairs of Pods are not compared.",
+				]
+			: []),
+		...(isCut ? ["There is more than is listed; flows are counted in full."] : []),
+	];
+	return [
+		part("Closed", "be cut", closed, liveFlows.closed),
+		part("Opened", "go on", opened, liveFlows.opened),
+		...notes.map((note) => `${note}\n`),
+	].join("\n");
 }
 
 const unreadable = (path: string) => (error: Error) => {

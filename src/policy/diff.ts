@@ -58,7 +58,52 @@ const AFTER = 1;
 
 type Way = "opened" | "closed";
 
-/** @param flows by the addresses and ports that policies judge: after a Service's translation, before SNAT */
+/** Two sets of policies compared on one cluster: first its Pods, then live flows as they are read. */
+export class PolicyDiffer {
+	readonly #sides: Sides;
+	readonly #rows: Rows;
+	readonly #flows = { opened: 0, closed: 0 };
+
+	private constructor(sides: Sides, rows: Rows) {
+		this.#sides = sides;
+		this.#rows = rows;
+	}
+
+	static *of(
+		cluster: Omit<Cluster, keyof Policies>,
+		before: Policies,
+		after: Policies,
+		limits = DIFF_LIMITS,
+	): Steps<PolicyDiffer> {
+		const sides = yield* Sides.of(cluster, [before, after]);
+		const rows = new Rows(limits.rows);
+		yield* diffPods(sides, rows, limits.looks);
+		return new PolicyDiffer(sides, rows);
+	}
+
+	/** @param flow by the addresses and the port that policies judge: after a Service's translation, before SNAT */
+	count(flow: Flow): void {
+		const way = wayOf(this.#sides, flow);
+		if (way === undefined) return;
+		this.#flows[way]++;
+		const protocol = NAMES[Math.floor(positionOf(flow.protocol, 0) / PORTS)]!;
+		const [from, to] = [flow.source, flow.destination].map((address) => {
+			const { pod } = this.#sides.at(address);
+			return pod === undefined ? address : nameOf(pod);
+		}) as [string, string];
+		const row = this.#rows.find(way, from, to, protocol, flow.port);
+		const span = { protocol, first: flow.port, last: flow.port };
+		if (row !== undefined) row.flows++;
+		else this.#rows.add(way, from, to, span, 1);
+	}
+
+	result(): PolicyDiff {
+		const { opened, closed, isCut } = this.#rows;
+		return { opened, closed, isCut, flows: { ...this.#flows } };
+	}
+}
+
+/** All of it: see PolicyDiffer. */
 export function* diffPolicies(
 	cluster: Omit<Cluster, keyof Policies>,
 	before: Policies,
@@ -66,11 +111,12 @@ export function* diffPolicies(
 	flows: Iterable<Flow> = [],
 	limits = DIFF_LIMITS,
 ): Steps<PolicyDiff> {
-	const sides = yield* Sides.of(cluster, [before, after]);
-	const rows = new Rows(limits.rows);
-	yield* diffPods(sides, rows, limits.looks);
-	const counted = yield* diffFlows(sides, flows, rows);
-	return { opened: rows.opened, closed: rows.closed, isCut: rows.isCut, flows: counted };
+	const differ = yield* PolicyDiffer.of(cluster, before, after, limits);
+	for (const flow of flows) {
+		yield;
+		differ.count(flow);
+	}
+	return differ.result();
 }
 
 /** The answer: each span of ports of a pair has one row. */
@@ -102,7 +148,7 @@ class Rows {
 		return true;
 	}
 
-	has(way: Way, from: string, to: string, protocol: string, port: number): DiffRow | undefined {
+	find(way: Way, from: string, to: string, protocol: string, port: number): DiffRow | undefined {
 		return this.#byPair.get(`${way} ${from} ${to} ${protocol}`)?.find((row) => {
 			if (typeof row.port !== "string") return row.port === null || row.port === port;
 			const [first, last] = row.port.split("-").map(Number) as [number, number];
@@ -186,7 +232,7 @@ function* addPairs(
 			for (const { way, ...span } of spans) {
 				const [source, target] = [nameOf(a), nameOf(b)];
 				// The other family, or the other direction, has said it.
-				if (rows.has(way, source, target, span.protocol, span.first) !== undefined) continue;
+				if (rows.find(way, source, target, span.protocol, span.first) !== undefined) continue;
 				if (!rows.add(way, source, target, span)) return;
 			}
 		}
@@ -218,26 +264,13 @@ function spansOf(was: readonly [Line, Line], is: readonly [Line, Line]): (Span &
 
 // ------------------------------------------------------------ 3 flows
 
-function* diffFlows(sides: Sides, flows: Iterable<Flow>, rows: Rows): Steps<PolicyDiff["flows"]> {
-	const counted = { opened: 0, closed: 0 };
-	for (const flow of flows) {
-		yield;
-		const [from, to] = [sides.at(flow.source), sides.at(flow.destination)];
-		if (!isOther(sides, from, "egress") && !isOther(sides, to, "ingress")) continue;
-		const [was, is] = [BEFORE, AFTER].map((side) => passes(sides, side, flow, from, to));
-		if (was === is) continue;
-		const way = is ? "opened" : "closed";
-		counted[way]++;
-		const protocol = NAMES[Math.floor(positionOf(flow.protocol, 0) / PORTS)]!;
-		const [source, target] = [from, to].map((end) =>
-			end.pod === undefined ? end.address : nameOf(end.pod),
-		) as [string, string];
-		const row = rows.has(way, source, target, protocol, flow.port);
-		const span = { protocol, first: flow.port, last: flow.port };
-		if (row !== undefined) row.flows++;
-		else rows.add(way, source, target, span, 1);
-	}
-	return counted;
+/** Undefined: both sides say the same. */
+function wayOf(sides: Sides, flow: Flow): Way | undefined {
+	const [from, to] = [sides.at(flow.source), sides.at(flow.destination)];
+	if (!isOther(sides, from, "egress") && !isOther(sides, to, "ingress")) return undefined;
+	const [was, is] = [BEFORE, AFTER].map((side) => passes(sides, side, flow, from, to));
+	if (was === is) return undefined;
+	return is ? "opened" : "closed";
 }
 
 function isOther(sides: Sides, { group }: End, direction: "egress" | "ingress"): boolean {

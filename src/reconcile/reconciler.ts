@@ -48,6 +48,7 @@ import {
 	readPeerCounters,
 } from "./maps/counters.js";
 import { flowsInUse } from "./maps/flow_count.js";
+import { type LiveFlow, liveFlows } from "./maps/live_flows.js";
 import { LiveTables } from "./maps/live_tables.js";
 import { type MapMemory, peerSlotsFor } from "./maps/map_sizes.js";
 import type { PolicyOutcome } from "./maps/policy_tables.js";
@@ -286,6 +287,12 @@ export class Reconciler {
 	/** Number of flows in the table, including expired ones whose slots have not been needed. */
 	flowsUsed(): Promise<number> {
 		return Promise.resolve(flowsInUse(this.#datapath.map("flow_counts")));
+	}
+
+	/** Flows that have not expired, as network policy judges them. */
+	liveFlows(): AsyncGenerator<LiveFlow[]> {
+		const now = process.hrtime.bigint();
+		return liveFlows(this.#datapath.map("flows"), this.tableReader.nodeConfig(), now);
 	}
 
 	/** What the tables of Services hold: at first what an earlier agent wrote. */
