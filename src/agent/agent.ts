@@ -123,7 +123,10 @@ export class Agent {
 					status: 200,
 					body: await started().answers.policyDiff(body),
 				}),
-				"POST /explain": (body) => ({ status: 200, body: started().answers.explain(body) }),
+				"POST /explain": async (body) => ({
+					status: 200,
+					body: await started().answers.explain(body),
+				}),
 				"POST /cni": async (body) => ({
 					status: 200,
 					body: await started().#handleCni(body as CniRequest),

@@ -24,11 +24,12 @@ import { check } from "../report/check.js";
 import { explain } from "../report/explain.js";
 import type { Names } from "../report/explain_question.js";
 import { withFacts, withReason } from "../report/path_facts.js";
-import type { ClusterSource } from "../report/policy_cluster.js";
+import { type ClusterSource, clusterAt } from "../report/policy_cluster.js";
 import { policyDiff } from "../report/policy_diff.js";
 import {
 	findServicePort,
 	type PlaceContext,
+	podNode,
 	readService,
 	serviceRows,
 } from "../report/services.js";
@@ -155,9 +156,9 @@ export class Answers {
 		});
 	}
 
-	explain(request: unknown): ExplainAnswer {
-		const { kernel, cni, prober } = this.#options;
-		const { names } = this.#options;
+	explain(request: unknown): Promise<ExplainAnswer> {
+		const { kernel, cni, prober, names, nodeName } = this.#options;
+		const rule = (_: number) => undefined;
 		const { self, peers, network, services } = this.#setUp("explain");
 		return explain(request, {
 			tables: kernel.tableReader,
@@ -172,6 +173,12 @@ export class Answers {
 			servicePort: ({ index, frontend: { address, port } }) =>
 				findServicePort(services, names.servicesAt(address, port), index),
 			places: this.#places(peers),
+			rule,
+			policies: async (addresses) => ({
+				cluster: await inTurns(clusterAt(this.#clusterSource(), addresses)),
+				...{ nodeName, rule, atoms: () => undefined, tables: kernel.tableReader },
+				nodeOf: (address) => podNode(address, this.#places(peers)),
+			}),
 		});
 	}
 

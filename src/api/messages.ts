@@ -244,6 +244,38 @@ export interface ServicesRequest {
 	name: string;
 }
 
+/** `GET /policies`: an entry for each policy that selects a Pod of this Node. */
+export interface PolicyStatus {
+	kind: "NetworkPolicy" | "ClusterNetworkPolicy";
+	/** null: a ClusterNetworkPolicy has none. */
+	namespace: string | null;
+	name: string;
+	/** null: a NetworkPolicy has none. */
+	tier: "Admin" | "Baseline" | null;
+	priority: number | null;
+	/** Pods of this Node that it isolates or has rules for, by direction. */
+	pods: { ingress: number; egress: number };
+	/** Their number. */
+	rules: number;
+	/** Flows that its rules have allowed, since the agent's start. */
+	allowed: { flows: number };
+	/** Packets that its rules, or its isolation, have denied. */
+	denied: { packets: number };
+	/** Flows that would be denied, or allowed, if it were enforced. */
+	staged: { flows: number };
+	/** It is not enforced, only counted (annotation fairway.dev/audit). */
+	isStaged: boolean;
+	/** Why it cannot be used; its Pods are closed then. null: it can. */
+	unusable: string | null;
+}
+
+/** `POST /policies`: one of them. */
+export interface PoliciesRequest {
+	/** Absent: a ClusterNetworkPolicy's. */
+	namespace?: string;
+	name: string;
+}
+
 /** `POST /policy-diff` */
 export interface PolicyDiffRequest {
 	/** API objects; those that are no policies are left alone. */
@@ -327,6 +359,66 @@ export interface ExplainBackend {
 	path: ExplainPath;
 }
 
+/** What the policies of one end say of a flow. */
+export interface ExplainPolicySide {
+	/** `none`: nothing isolates the Pod and no rule names the flow, or nothing is judged. null: it depends on the backend. */
+	verdict: "allow" | "deny" | "none" | null;
+	/** Which policy decided: "namespace/name", or a ClusterNetworkPolicy's name. */
+	policy: string | null;
+	/** The index of its rule; null: isolation itself denied, or none decided. */
+	rule: number | null;
+	/**
+	 * Where the verdict comes from: this Node's live maps; the objects, which the Pod's own Node compiles;
+	 * `nobody` judges (no Pod's end, or a Pod's own Node that speaks to it); `unknown`: the Pod is not known here.
+	 */
+	by: "maps" | "objects" | "nobody" | "unknown";
+	/** The Node that judges. */
+	node: string | null;
+	/** The Pod that is judged. */
+	pod: string | null;
+	/** One sentence or two. */
+	why: string;
+	/** Admin, NetworkPolicy, Baseline, as the objects say it; none where nothing is judged. */
+	tiers: ExplainTier[];
+	/** Of the other end's address: its number in the live maps, and what holds for it. null: it was not asked for. */
+	class: { number: number; atoms: string[] } | null;
+	/** What would become of it if staged policies were enforced; null: the same. */
+	staged: {
+		verdict: "allow" | "deny" | "none";
+		policy: string | null;
+		rule: number | null;
+		why: string;
+	} | null;
+}
+
+export interface ExplainTier {
+	tier: "Admin" | "NetworkPolicy" | "Baseline";
+	/** Those that select the Pod and have something to say in this direction. */
+	policies: string[];
+	/** See TierReading in src/policy/tiers.ts. */
+	outcome:
+		| "none"
+		| "noMatch"
+		| "allow"
+		| "deny"
+		| "pass"
+		| "isolated"
+		| "unusable"
+		| "itself"
+		| "notAsked";
+	policy: string | null;
+	rule: number | null;
+	/** What that rule says: "to Pods with app=web of namespace default, TCP 80". */
+	says: string | null;
+}
+
+export interface ExplainPolicy {
+	/** Of the source, on its Node. */
+	egress: ExplainPolicySide;
+	/** Of the destination, on its Node. */
+	ingress: ExplainPolicySide;
+}
+
 export interface ExplainAnswer {
 	source: string;
 	destination: string;
@@ -355,6 +447,7 @@ export interface ExplainAnswer {
 	backend: ExplainBackend | null;
 	/** Those that a new flow may get. Fields above are null where they differ between them. */
 	backends: ExplainBackend[];
+	policy: ExplainPolicy;
 	/** Every decision, in order. */
 	steps: { stage: string; text: string }[];
 }

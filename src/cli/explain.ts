@@ -9,6 +9,7 @@ import type {
 } from "../api/messages.js";
 import { facts } from "../text/table.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
+import { policyFacts, policyText, verdictOf } from "./explain_policy.js";
 import { type ClientOptions, show } from "./output.js";
 
 export async function explainCommand(
@@ -97,7 +98,8 @@ export function explainText(answer: ExplainAnswer): string {
 			: backends.length > 0
 				? [fact("Backend", ["one of", ...backends.map(to)])]
 				: []),
-		["Verdict", answer.drop === null ? "forwarded" : `dropped: ${answer.drop}`],
+		...policyFacts(answer),
+		["Verdict", verdictOf(answer)],
 		["Path", `${answer.path ?? "-"}${answer.peer === null ? "" : ` to ${answer.peer}`}`],
 		["Reason", answer.reason],
 		["SNAT", snat === null ? "no" : end(snat.address, snat.port)],
@@ -108,7 +110,10 @@ export function explainText(answer: ExplainAnswer): string {
 	const steps = answer.steps.map(
 		({ stage, text }, i) => `  ${String(i + 1).padStart(2)}  ${stage.padEnd(width)}  ${text}\n`,
 	);
-	return steps.length === 0 ? result : `${result}\nDecisions\n${steps.join("")}`;
+	const policies = policyText(answer);
+	return steps.length === 0
+		? result + policies
+		: `${result}${policies}\nDecisions\n${steps.join("")}`;
 }
 
 const BY = {

@@ -20,6 +20,7 @@ import type { PodObject } from "../cluster/pod_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Steps } from "../loop/turns.js";
 import { Addresses } from "./addresses.js";
+import type { Atom } from "./atoms.js";
 import { InForce, LIMITS, type Policy } from "./in_force.js";
 import {
 	type EndpointPolicies,
@@ -148,6 +149,11 @@ export class PolicyCompiler {
 			else if (users > 0)
 				for (const id of list.atoms) if (this.#inForce.atoms.get(id)?.kind === "pods") return true;
 		return false;
+	}
+
+	/** What holds for the addresses of a class; undefined: there is none with this number. */
+	atomsOf(number: number): readonly Atom[] | undefined {
+		return this.#inForce.atomsOf(number);
 	}
 
 	/** One ends before the next begins. */

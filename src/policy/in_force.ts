@@ -143,6 +143,11 @@ export class InForce {
 		return this.#policies.values();
 	}
 
+	/** What holds for the addresses of a class; undefined: there is none with this number. */
+	atomsOf(number: number): Atom[] | undefined {
+		return this.#byNumber.get(number)?.atoms.flatMap((id) => this.atoms.get(id) ?? []);
+	}
+
 	get hasGarbage(): boolean {
 		return (
 			this.#garbage.writes.length > 0 ||

@@ -13,8 +13,10 @@ import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView, SelfView } from "../compile/compile.js";
 import { forward, type ServiceDecision, type TableReader } from "../forwarder/forwarder.js";
 import type { NetworkInterface } from "../linux/network.js";
+import type { RuleName } from "../policy/policy_tables.js";
 import { macText } from "../tables/address.js";
 import { Hook, RouteKind } from "../tables/generated.js";
+import type { PolicyContext } from "./explain_policy.js";
 import { type Names, type Question, readQuestion } from "./explain_question.js";
 import type { NamedPort } from "./explain_service.js";
 import { explanation, unseen } from "./explanation.js";
@@ -33,6 +35,10 @@ export interface ExplainContext {
 	/** undefined: it is unknown by name, or no more. */
 	servicePort: (service: ServiceDecision) => NamedPort | undefined;
 	places: PlaceContext;
+	/** What judges flows between these addresses. */
+	policies: (addresses: readonly string[]) => Promise<PolicyContext>;
+	/** What an id of a rule of network policy stands for. */
+	rule: (id: number) => RuleName | undefined;
 }
 
 /** The first hook of a packet. */
@@ -49,7 +55,7 @@ export interface Origin {
 const SOME_MAC = "02:00:00:00:00:01";
 
 /** @throws RequestError */
-export function explain(request: unknown, context: ExplainContext): ExplainAnswer {
+export async function explain(request: unknown, context: ExplainContext): Promise<ExplainAnswer> {
 	const question = readQuestion(request, context.names);
 	const origin = originOf(question, context);
 	if (typeof origin === "string") {

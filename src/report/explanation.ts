@@ -3,12 +3,14 @@
  * numbers, one path, one reason.
  */
 import { isDeepStrictEqual } from "node:util";
-import type { ExplainAnswer, ExplainPath } from "../api/messages.js";
+import type { ExplainAnswer, ExplainPath, ExplainPolicy } from "../api/messages.js";
 import type { PeerView } from "../compile/compile.js";
 import { originalKey, replyKey } from "../forwarder/flow.js";
 import type { Decision } from "../forwarder/forwarder.js";
 import { peerIndex } from "../forwarder/route.js";
 import { HOST_DEVICE } from "../linux/names.js";
+import type { Flow } from "../policy/interpreter.js";
+import type { RuleName } from "../policy/policy_tables.js";
 import { familyOf } from "../tables/address.js";
 import {
 	Action,
@@ -22,23 +24,66 @@ import {
 	RouteKind,
 } from "../tables/generated.js";
 import type { ExplainContext, Origin } from "./explain.js";
+import { commonPolicy, policyAnswer } from "./explain_policy.js";
 import type { Question } from "./explain_question.js";
 import { serviceAnswer } from "./explain_service.js";
 
-export function explanation(
+export async function explanation(
 	question: Question,
 	origin: Origin,
 	decision: Decision,
 	context: ExplainContext,
-): ExplainAnswer {
+): Promise<ExplainAnswer> {
+	const fates = (decision.backends ?? [{ backend: undefined, decision }]).map((one) => ({
+		backend: one.backend?.address ?? question.destination,
+		fate: fateOf(question, origin, one.decision, context),
+		judged: judgedFlow(question, one.decision),
+	}));
+	const addresses = fates.flatMap(({ judged: { source, destination } }) => [source, destination]);
+	const policies = await context.policies([...new Set(addresses)]);
+	const judged = fates.map(({ backend, judged }) => ({
+		backend,
+		policy: policyAnswer(judged, policies),
+	}));
+	const policy = commonPolicy(judged);
+	const explained = fates.map(({ fate }, i) => withPolicyReason(fate, judged[i]!.policy));
 	return {
 		...questionOf(question, HookName[origin.hook] ?? ""),
-		...(decision.backends === undefined
-			? fateOf(question, origin, decision, context)
-			: common(decision.backends.map((one) => fateOf(question, origin, one.decision, context)))),
+		...(decision.backends === undefined ? explained[0]! : common(explained)),
 		...serviceAnswer(decision, context),
+		policy,
 		steps: stepsOf(question, origin, decision, context),
 	};
+}
+
+/** As policies judge it: a known flow as it began, else the packet with its backend as destination. */
+function judgedFlow(question: Question, { flow: change, service }: Decision): Flow {
+	const protocol = PROTOCOL_NUMBERS[question.protocol];
+	if (change?.kind === "update") {
+		const { source } = originalKey(change.flow);
+		const { source: destination, sourcePort: port } = replyKey(change.flow);
+		return { source, destination, protocol, port: question.protocol === "icmp" ? 0 : port };
+	}
+	const backend = service?.backend;
+	return {
+		...{ source: question.source, protocol },
+		destination: backend?.address ?? question.destination,
+		port: backend?.port ?? question.destinationPort,
+	};
+}
+
+const PROTOCOL_NUMBERS = { tcp: 6, udp: 17, icmp: 1 } as const;
+
+/** A denial is explained by the policy, not by numbers of tables. */
+function withPolicyReason(fate: Fate, { egress, ingress }: ExplainPolicy): Fate {
+	const { POLICY_EGRESS, POLICY_INGRESS } = DropReason;
+	const direction =
+		fate.drop === DropReasonName[POLICY_EGRESS]
+			? egress
+			: fate.drop === DropReasonName[POLICY_INGRESS]
+				? ingress
+				: undefined;
+	return direction?.verdict === "deny" ? { ...fate, reason: direction.why } : fate;
 }
 
 type Fate = Pick<ExplainAnswer, "path" | "peer" | "reason" | "drop" | "snat" | "mtu" | "device">;
@@ -90,7 +135,13 @@ function common(fates: readonly Fate[]): Fate {
 }
 
 /** The explanation of a packet that no hook sees. */
-export function unseen(question: Question, why: string, { tables }: ExplainContext): ExplainAnswer {
+export async function unseen(
+	question: Question,
+	why: string,
+	{ tables, policies }: ExplainContext,
+): Promise<ExplainAnswer> {
+	const { source, destination, destinationPort: port } = question;
+	const flow = { source, destination, port, protocol: PROTOCOL_NUMBERS[question.protocol] };
 	const toHost = tables.route(question.destination)?.kind === RouteKind.HOST;
 	return {
 		...questionOf(question, "none"),
@@ -102,6 +153,7 @@ export function unseen(question: Question, why: string, { tables }: ExplainConte
 		mtu: null,
 		device: null,
 		...{ service: null, backend: null, backends: [] },
+		policy: policyAnswer(flow, await policies([source, destination])),
 		steps: [
 			...question.named.map((text) => ({ stage: "name", text })),
 			{ stage: "source", text: why },
@@ -215,6 +267,11 @@ function deviceOf(ifindex: number, context: ExplainContext): string | null {
 	return interfaces.find(({ index }) => index === ifindex)?.name ?? `interface ${ifindex}`;
 }
 
+/** "rule 1 of default/web", "the isolation by default/deny" */
+function ruleText({ policies, rule }: RuleName): string {
+	return rule === null ? `the isolation by ${policies[0]}` : `rule ${rule} of ${policies[0]}`;
+}
+
 function stepsOf(
 	question: Question,
 	origin: Origin,
@@ -232,6 +289,11 @@ function stepsOf(
 				if (named === undefined || Number(index) !== service?.index) return all;
 				const { namespace, name } = named.service;
 				return `Service ${namespace}/${name}`;
+			})
+			.replace(/\brule (\d+)\b(?: of policy (\d+))?/g, (all, id, policy) => {
+				const name = context.rule(Number(id));
+				const where = policy === undefined ? "" : ` (policy ${policy})`;
+				return name === undefined ? all : `${ruleText(name)}${where}`;
 			})
 			.replace(/\bpeer (\d+)/g, (all, id) => {
 				const peer = context.peer(Number(id) * 2) ?? context.peer(Number(id) * 2 + 1);

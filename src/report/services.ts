@@ -148,6 +148,17 @@ export function placeOf(
 	}
 }
 
+/** The Node whose pod CIDRs have an address; undefined: none of those that are known. */
+export function podNode(
+	address: string,
+	{ node: self, tables, peer }: PlaceContext,
+): string | undefined {
+	const route = tables.route(address);
+	if (route?.kind === RouteKind.LOCAL_PODS) return self;
+	if (route?.kind !== RouteKind.PEER) return undefined;
+	return peer(peerIndex(route.peer, familyOf(address)))?.node;
+}
+
 export function protocolName(protocol: number): string {
 	return PROTOCOLS[protocol] ?? String(protocol);
 }

@@ -109,6 +109,10 @@ const peers: PeerStatus[] = [
 	},
 ];
 
+const OPEN = {
+	...({ verdict: "none", policy: null, rule: null, pod: null } as const),
+	...{ tiers: [], class: null, staged: null },
+};
 const answer: ExplainAnswer = {
 	source: "10.244.1.2",
 	destination: "8.8.8.8",
@@ -124,6 +128,10 @@ const answer: ExplainAnswer = {
 	snat: { address: "192.168.1.11", port: 50000 },
 	mtu: 1500,
 	device: "eth0",
+	policy: {
+		egress: { ...OPEN, by: "maps", node: "n1", why: "No policy isolates the Pod." },
+		ingress: { ...OPEN, by: "nobody", node: null, why: "8.8.8.8 is no Pod's." },
+	},
 	steps: [{ stage: "route", text: "8.8.8.8 is outside the cluster" }],
 };
 

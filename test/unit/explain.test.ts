@@ -4,11 +4,15 @@ import type { PeerView } from "../../src/compile/compile.js";
 import type { ServicePortView } from "../../src/compile/services/view.js";
 import { parse } from "../../src/forwarder/packet.js";
 import { peerDifferences } from "../../src/observe/peer_differences.js";
+import type { Cluster } from "../../src/policy/interpreter.js";
+import type { RuleName } from "../../src/policy/policy_tables.js";
 import { type ExplainContext, explain } from "../../src/report/explain.js";
 import { type NamedService, readQuestion } from "../../src/report/explain_question.js";
 import type { NamedPort } from "../../src/report/explain_service.js";
 import { type ProbePacket, probePacket } from "../../src/report/sample_packet.js";
+import { parseAddress } from "../../src/tables/address.js";
 import { PathName as pathNames } from "../../src/tables/generated.js";
+import { containsAddress, parsePrefix } from "../../src/tables/prefix.js";
 import { serviceOf, servicePorts, TARGET_PORT } from "../packet/services.js";
 import * as world from "../packet/world.js";
 import { replaced } from "../tools/replaced.js";
@@ -28,6 +32,15 @@ const peers: PeerView[] = world.peers.flatMap(({ id, path, transport, mtu }) =>
 		mtu,
 	})),
 );
+
+/** What explain knows of policies; see the tests of explain_policy. */
+const cluster: Cluster = {
+	...{ nodes: [], namespaces: [], pods: [], policies: [], clusterPolicies: [] },
+};
+const rules = new Map<number, RuleName>();
+const CLASS = 2;
+const contains = (prefix: string, address: string) =>
+	containsAddress(parsePrefix(prefix), parseAddress(address)!);
 
 const text = (_: string, value: unknown) => (typeof value === "bigint" ? String(value) : value);
 const tables = world.makeTables(64);
@@ -73,6 +86,13 @@ const context: ExplainContext = {
 		peer: (index) => peers.find(({ id, family }) => id * 2 + (family === 6 ? 1 : 0) === index),
 		nodes: new Map(),
 	},
+	rule: (id) => rules.get(id),
+	policies: async () => ({
+		...{ cluster, nodeName: "n1", tables, rule: (id) => rules.get(id) },
+		atoms: (number) => (number === CLASS ? ["Pods with app=a of namespace default"] : []),
+		nodeOf: (address) =>
+			peers.find(({ podCIDRs }) => podCIDRs.some((one) => contains(one, address)))?.node,
+	}),
 };
 
 /** The Services of the packet tests, as compile would show them. */
@@ -97,12 +117,12 @@ function servicePort(index: number): NamedPort | undefined {
 
 t.test("a Service: which it is, its endpoints, and what becomes of the packet", async (t) => {
 	for (const family of [4, 6] as const) {
-		const ask = (name: string, more: object = {}) => {
+		const ask = async (name: string, more: object = {}) => {
 			const { clusterIP } = serviceOf(name, family, 6);
 			const packet = { source: world.podA[family], destination: clusterIP, protocol: "tcp" };
 			return explain({ ...packet, destinationPort: 80, ...more }, context);
 		};
-		const self = ask("self");
+		const self = await ask("self");
 		t.match(self, {
 			service: {
 				...{ namespace: "default", name: "self", port: 80, portName: "main", type: "NodePort" },
@@ -112,7 +132,7 @@ t.test("a Service: which it is, its endpoints, and what becomes of the packet", 
 			backend: { address: world.podA[family], port: TARGET_PORT, node: "n1", path: "local" },
 			...{ path: "local", drop: null, snat: { address: world.gateway[family] } },
 		});
-		const remote = ask("remote", { destination: serviceOf("external", family, 6).clusterIP });
+		const remote = await ask("remote", { destination: serviceOf("external", family, 6).clusterIP });
 		t.match(remote, {
 			...{ service: { name: "external" }, backend: null, drop: null, path: null, mtu: null },
 			backends: [
@@ -125,40 +145,43 @@ t.test("a Service: which it is, its endpoints, and what becomes of the packet", 
 			self.steps.find(({ stage }) => stage === "service")?.text,
 			/is the cluster IP of Service default\/self$/,
 		);
-		t.match(ask("empty"), {
+		t.match(await ask("empty"), {
 			...{ service: { name: "empty", set: { used: 0, of: 0 } }, backend: null, backends: [] },
 			...{ drop: "service_no_endpoints", snat: null, device: null },
 			reason: "The Service has no endpoints.",
 		});
-		t.match(ask("remote"), {
+		t.match(await ask("remote"), {
 			...{ drop: "service_no_local_endpoints", service: { name: "remote" }, backend: null },
 			service: { set: { name: "local", used: 0, of: 2, why: "None is on this Node." } },
 		});
-		t.match(ask("policy"), {
+		t.match(await ask("policy"), {
 			service: {
 				set: { name: "local", used: 1, of: 3, why: "Those on this Node that are ready." },
 			},
 			...{ backend: { address: world.podB[family] }, path: "local", device: "pod1" },
 		});
-		t.match(ask("self", { destinationPort: 81 }), { service: null, drop: "service_unknown_port" });
+		t.match(await ask("self", { destinationPort: 81 }), {
+			service: null,
+			drop: "service_unknown_port",
+		});
 		const nowhere = family === 4 ? "10.96.9.9" : "fd00:10:96::9:9";
-		t.match(ask("self", { destination: nowhere }), { drop: "service_unknown_address" });
+		t.match(await ask("self", { destination: nowhere }), { drop: "service_unknown_address" });
 		const nodePort = { destination: world.nodeAddress[family], destinationPort: 30000 + 13 };
-		t.match(ask("self", nodePort), {
+		t.match(await ask("self", nodePort), {
 			service: { name: "self", port: 80, frontend: { port: 30013, kind: "nodePort" } },
 			backend: { address: world.podA[family] },
 		});
 		const source = world.nodeAddress[family];
-		t.match(ask("policy", { source }), {
+		t.match(await ask("policy", { source }), {
 			...{ hook: "from_host", path: "local", service: { name: "policy" } },
 			backend: { address: world.podB[family] },
 		});
 		const outside = { source: world.outside[family], destination: world.nodeAddress[family] };
-		t.match(ask("policy", { ...outside, destinationPort: 30000 + 14 }), {
+		t.match(await ask("policy", { ...outside, destinationPort: 30000 + 14 }), {
 			...{ hook: "from_wire", path: "local", service: { name: "policy", set: { name: "local" } } },
 			backend: { address: world.podB[family], path: "local" },
 		});
-		t.match(ask("self", { destination: world.podB[family] }), {
+		t.match(await ask("self", { destination: world.podB[family] }), {
 			...{ service: null, backend: null, backends: [] },
 		});
 	}
@@ -325,7 +348,7 @@ t.test("every destination of a packet", async (t) => {
 		];
 		for (const [name, source, destination, wanted] of rows) {
 			for (const protocol of ["tcp", "udp", "icmp"] as const) {
-				const answer = explain({ source, destination, protocol }, context);
+				const answer = await explain({ source, destination, protocol }, context);
 				t.match(answer, { source, destination, protocol, ...wanted }, `${name}, ${protocol}`);
 				t.match(answer.reason, /^[A-Z0-9a-f].*\w\.$/, "the reason is a sentence");
 				t.notMatch(JSON.stringify(answer.steps), /interface \d|peer \d/, "names, not numbers");
@@ -333,16 +356,19 @@ t.test("every destination of a packet", async (t) => {
 		}
 		const source = podA;
 		const destination = world.outside[family];
-		const udp = explain({ source, destination, protocol: "udp", sourcePort: 50000 }, context);
+		const udp = await explain({ source, destination, protocol: "udp", sourcePort: 50000 }, context);
 		t.strictSame(udp.snat, { address: node, port: 50000 }, "the port is kept where it is free");
-		const tcp = explain({ source, destination, protocol: "tcp", destinationPort: 443 }, context);
+		const tcp = await explain(
+			{ source, destination, protocol: "tcp", destinationPort: 443 },
+			context,
+		);
 		t.match(tcp, { sourcePort: 40000, destinationPort: 443, snat: { address: node } });
 		t.ok((tcp.snat?.port ?? 0) >= 49152, "else it is of the range");
-		t.strictSame(explain({ source, destination, protocol: "icmp" }, context).snat, {
+		t.strictSame((await explain({ source, destination, protocol: "icmp" }, context)).snat, {
 			address: node,
 		});
 		const toPeer = { source: node, destination: world.geneve4.pod[family], protocol: "tcp" };
-		t.equal(explain(toPeer, context).snat?.address, world.gateway[family]);
+		t.equal((await explain(toPeer, context)).snat?.address, world.gateway[family]);
 	}
 	const after = JSON.stringify([tables.slots, [...tables.peers], [...tables.nextHops]], text);
 	t.equal(after, before, "explaining changes nothing");
@@ -365,7 +391,7 @@ t.test("invalid questions", async (t) => {
 		[{ ...good, source: "10.244.1.77" }, 404, /no local Pod has it/],
 	];
 	for (const [request, status, message] of rows) {
-		t.throws(() => explain(request, context), { status, message });
+		await t.rejects(explain(request, context), { status, message });
 	}
 });
 

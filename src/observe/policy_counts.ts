@@ -1,0 +1,119 @@
+/**
+ * What each policy has allowed and denied since the agent's start, made of the counters of rules: ids of rules are
+ * given again, and a rule may go while its policy stays. Totals only grow.
+ *
+ * Isolation counts for the first, by name, of the policies that isolate the Pod: so the sum over policies is the
+ * number of packets.
+ */
+import type { RuleName } from "../policy/policy_tables.js";
+
+export interface RuleCounts {
+	/** Flows that began. */
+	flows: number | bigint;
+	/** Packets denied. */
+	packets: number | bigint;
+	/** Flows that staged policies would deny, or allow. */
+	staged: number | bigint;
+}
+
+export interface PolicyCount {
+	/** "namespace/name", or a ClusterNetworkPolicy's name. */
+	policy: string;
+	direction: "egress" | "ingress";
+	flows: number;
+	denied: number;
+	/** If its staged rules were enforced: flows that would be allowed, and denied. */
+	wouldAllow: number;
+	wouldDeny: number;
+}
+
+/** Policies with totals of their own; the others are counted together, as OTHERS. */
+const OWN_MOST = 1000;
+export const OTHERS = "";
+
+interface Seen {
+	name: RuleName;
+	flows: number;
+	packets: number;
+	staged: number;
+}
+
+export class PolicyCounts {
+	readonly #most: number;
+	readonly #totals = new Map<string, PolicyCount>();
+	readonly #policies = new Set<string>();
+	/** By id of rule, as it was last read. */
+	readonly #seen = new Map<number, Seen>();
+
+	constructor(most = OWN_MOST) {
+		this.#most = most;
+	}
+
+	/**
+	 * The counters as they are now. A counter that is smaller than before has begun anew.
+	 *
+	 * @param rules what their ids stand for
+	 */
+	take(
+		counters: Iterable<[id: number, counts: RuleCounts]>,
+		rules: ReadonlyMap<number, RuleName>,
+	): void {
+		for (const [id, counts] of counters) this.count(id, counts, rules.get(id));
+		for (const id of this.#seen.keys()) if (!rules.has(id)) this.#seen.delete(id);
+	}
+
+	/** One of them; undefined as `name`: nobody knows it any more. */
+	count(id: number, counts: RuleCounts, name: RuleName | undefined): void {
+		if (name === undefined) return;
+		const now = {
+			...{ name, flows: Number(counts.flows), packets: Number(counts.packets) },
+			staged: Number(counts.staged),
+		};
+		const before = this.#seen.get(id);
+		this.#seen.set(id, now);
+		const isSame =
+			before?.name === name &&
+			before.flows <= now.flows &&
+			before.packets <= now.packets &&
+			before.staged <= now.staged;
+		const since = (what: "flows" | "packets" | "staged") => now[what] - (isSame ? before[what] : 0);
+		const total = this.#totalOf(name);
+		total.flows += since("flows");
+		total.denied += since("packets");
+		if (name.action === "allow") total.wouldAllow += since("staged");
+		else total.wouldDeny += since("staged");
+	}
+
+	/** By policy and direction. */
+	totals(): Iterable<Readonly<PolicyCount>> {
+		return this.#totals.values();
+	}
+
+	/** Of one policy, both directions together. */
+	of(policy: string): { flows: number; denied: number; staged: number } {
+		const sum = { flows: 0, denied: 0, staged: 0 };
+		for (const direction of ["egress", "ingress"]) {
+			const total = this.#totals.get(`${direction} ${policy}`);
+			if (total === undefined) continue;
+			sum.flows += total.flows;
+			sum.denied += total.denied;
+			sum.staged += total.wouldAllow + total.wouldDeny;
+		}
+		return sum;
+	}
+
+	#totalOf({ policies, direction }: RuleName): PolicyCount {
+		let policy = policies[0] ?? OTHERS;
+		if (!this.#policies.has(policy)) {
+			if (this.#policies.size < this.#most) this.#policies.add(policy);
+			else policy = OTHERS;
+		}
+		const key = `${direction} ${policy}`;
+		let total = this.#totals.get(key);
+		if (total === undefined) {
+			total = { policy, direction, flows: 0, denied: 0, wouldAllow: 0, wouldDeny: 0 };
+			this.#totals.set(key, total);
+		}
+		return total;
+	}
+}

@@ -1,0 +1,140 @@
+/** `GET /policies`: a row for each policy that selects a Pod of this Node, with what it has counted here. */
+import type { PoliciesRequest, PolicyStatus } from "../api/messages.js";
+import { RequestError } from "../api/server.js";
+import type { ClusterPolicyObject } from "../cluster/cluster_policy_object.js";
+import { impliedNamespace } from "../cluster/namespace_object.js";
+import type { NetworkPolicyObject } from "../cluster/network_policy_object.js";
+import type { Store } from "../cluster/store.js";
+
+/** What the policies are to one Pod of this Node. */
+export interface LocalPod {
+	/** "namespace/name" of all that select it, in any direction, also of those that are staged. */
+	networkPolicies: ReadonlySet<string>;
+	/** Names. */
+	clusterPolicies: ReadonlySet<string>;
+}
+
+/** Totals of a policy, both directions together. */
+export interface PolicyTotals {
+	flows: number;
+	denied: number;
+	staged: number;
+}
+
+export interface PoliciesContext {
+	store: Pick<Store, "get">;
+	local: Iterable<LocalPod>;
+	/** By "namespace/name", or a ClusterNetworkPolicy's name. */
+	totals: (policy: string) => PolicyTotals;
+}
+
+/** Its key; undefined: all policies. @throws RequestError */
+export function readPolicy(request: unknown): string | undefined {
+	if (request === undefined) return undefined;
+	const { namespace, name } = (request ?? {}) as Partial<Record<keyof PoliciesRequest, unknown>>;
+	if (typeof name === "string" && (namespace === undefined || typeof namespace === "string"))
+		return namespace === undefined ? name : `${namespace}/${name}`;
+	throw new RequestError(400, "Cannot show policies: expected a name, got none");
+}
+
+/**
+ * NetworkPolicies by namespace and name, then ClusterNetworkPolicies in the order in which they are asked.
+ *
+ * @param key of the only one that is wanted
+ * @throws RequestError
+ */
+export function policyRows(key: string | undefined, context: PoliciesContext): PolicyStatus[] {
+	const { store, local } = context;
+	const network = new Map<string, PolicyStatus["pods"]>();
+	const cluster = new Map<string, PolicyStatus["pods"]>();
+	for (const { networkPolicies, clusterPolicies } of local) {
+		for (const one of networkPolicies) count(network, one, store.get("NetworkPolicy", one));
+		for (const one of clusterPolicies) count(cluster, one, store.get("ClusterNetworkPolicy", one));
+	}
+	const isWanted = (one: string) => key === undefined || one === key;
+	const rows = [
+		...[...network].filter(([one]) => isWanted(one)).flatMap((entry) => networkRow(entry, context)),
+		...[...cluster].filter(([one]) => isWanted(one)).flatMap((entry) => clusterRow(entry, context)),
+	];
+	if (key !== undefined && rows.length === 0)
+		throw new RequestError(
+			404,
+			`Cannot show policy ${key}: expected one that selects a Pod of this Node, got one that selects none or that there is none of`,
+		);
+	return rows.sort(inOrder);
+}
+
+/** One that says nothing about a direction neither isolates nor rules anything there. */
+function count(
+	counts: Map<string, PolicyStatus["pods"]>,
+	key: string,
+	policy: Pick<NetworkPolicyObject | ClusterPolicyObject, "ingress" | "egress"> | undefined,
+): void {
+	if (policy === undefined) return;
+	let pods = counts.get(key);
+	if (pods === undefined) {
+		pods = { ingress: 0, egress: 0 };
+		counts.set(key, pods);
+	}
+	// An empty list of a NetworkPolicy isolates; one of a ClusterNetworkPolicy has no rules.
+	const speaks = (rules: readonly object[] | undefined) =>
+		rules !== undefined && (rules.length > 0 || !("tier" in policy));
+	if (speaks(policy.ingress)) pods.ingress++;
+	if (speaks(policy.egress)) pods.egress++;
+}
+
+function networkRow(
+	[key, pods]: [string, PolicyStatus["pods"]],
+	{ store, totals }: PoliciesContext,
+): PolicyStatus[] {
+	const policy = store.get("NetworkPolicy", key);
+	if (policy === undefined) return [];
+	const { namespace, name, ingress, egress } = policy;
+	const isStaged =
+		policy.audit || (store.get("Namespace", namespace) ?? impliedNamespace(namespace)).audit;
+	return [
+		{
+			...{ kind: "NetworkPolicy", namespace, name, tier: null, priority: null, pods },
+			rules: (ingress?.length ?? 0) + (egress?.length ?? 0),
+			...counted(totals(key)),
+			...{ isStaged, unusable: policy.unusable ?? null },
+		},
+	];
+}
+
+function clusterRow(
+	[name, pods]: [string, PolicyStatus["pods"]],
+	{ store, totals }: PoliciesContext,
+): PolicyStatus[] {
+	const policy = store.get("ClusterNetworkPolicy", name);
+	if (policy === undefined) return [];
+	const { tier, priority, ingress, egress, audit, unusable } = policy;
+	return [
+		{
+			...{ kind: "ClusterNetworkPolicy", namespace: null, name, tier, priority, pods },
+			// What stands in for one that cannot be used has none.
+			rules: unusable === undefined ? ingress.length + egress.length : 0,
+			...counted(totals(name)),
+			...{ isStaged: audit, unusable: unusable ?? null },
+		},
+	];
+}
+
+function counted({
+	flows,
+	denied,
+	staged,
+}: PolicyTotals): Pick<PolicyStatus, "allowed" | "denied" | "staged"> {
+	return { allowed: { flows }, denied: { packets: denied }, staged: { flows: staged } };
+}
+
+function inOrder(a: PolicyStatus, b: PolicyStatus): number {
+	const rank = ({ kind, tier }: PolicyStatus) =>
+		kind === "NetworkPolicy" ? 0 : tier === "Admin" ? 1 : 2;
+	const text = ({ namespace, name }: PolicyStatus) => `${namespace ?? ""}/${name}`;
+	return (
+		rank(a) - rank(b) ||
+		(a.priority ?? 0) - (b.priority ?? 0) ||
+		(text(a) < text(b) ? -1 : text(a) > text(b) ? 1 : 0)
+	);
+}
