@@ -3,10 +3,8 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { agentSocket, ask } from "../api/client.js";
 import type { PolicyDiffAnswer, PolicyDiffEntry, PolicyDiffRequest } from "../api/messages.js";
-import { mapping } from "../cluster/fields.js";
-import { kindOf } from "../cluster/kinds.js";
 import { checkPolicies } from "../policy/check.js";
-import { clusterOf, readManifestObjects } from "../policy/manifests.js";
+import { clusterOf, policiesAmong, readManifestObjects } from "../policy/manifests.js";
 import { type Column, table } from "../text/table.js";
 import { EXIT_DONE, EXIT_FAILED } from "./exit.js";
 import { json, terminalWidth } from "./output.js";
@@ -44,10 +42,7 @@ const ROWS_MOST = 40;
 
 /** Status 1: the file cannot be used. */
 export async function policyDiffCommand(file: string, options: DiffOptions): Promise<number> {
-	const objects = (await objectsOf(file)).filter((object) => {
-		const kind = kindOf(mapping(object));
-		return kind === "NetworkPolicy" || kind === "ClusterNetworkPolicy";
-	});
+	const objects = policiesAmong(await objectsOf(file));
 	const body: PolicyDiffRequest = { objects };
 	const socket = agentSocket(options.runDir);
 	const call = { body, timeoutMs: DIFF_MS };

@@ -29,6 +29,14 @@ export function readManifestObjects(text: string): { objects: unknown[] } | { fa
 	return { objects };
 }
 
+/** Those of these objects that are policies. */
+export function policiesAmong(objects: readonly unknown[]): unknown[] {
+	return objects.filter((object) => {
+		const kind = kindOf(mapping(object));
+		return kind === "NetworkPolicy" || kind === "ClusterNetworkPolicy";
+	});
+}
+
 /** What can be used of these objects; of several with one name the last. */
 export function clusterOf(objects: readonly unknown[]): Cluster {
 	const nodes = new Map<string, NodeObject>();
