@@ -88,6 +88,7 @@ export class Policies {
 			onError: (error, retryMs) => this.#onError(error as Error, retryMs),
 		});
 		store.listen(() => this.request());
+		options.pods?.listen(() => this.request());
 	}
 
 	/** Something may have changed. */

@@ -70,6 +70,8 @@ export interface PodSource {
 	wantOthers(wanted: boolean): void;
 	/** All of the other Nodes' Pods are in the store. */
 	readonly hasOthers: boolean;
+	/** Called when `hasOthers` may have changed. */
+	listen(listener: () => void): void;
 	/** Asks for one Pod, which is then in the store if it exists. Never rejects. */
 	fetch(namespace: string, name: string): Promise<void>;
 }

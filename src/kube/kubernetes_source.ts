@@ -16,6 +16,7 @@ import { ApiClient } from "./api_client.js";
 import { type Clock, systemClock } from "./clock.js";
 import { KubernetesReporter } from "./kubernetes_reporter.js";
 import { LastGood, readLastGood } from "./last_good.js";
+import { KubernetesPods } from "./pod_source.js";
 import { Reflector } from "./reflector.js";
 import { resourcesOf } from "./resources.js";
 import { ServerMirror } from "./server_mirror.js";
@@ -38,6 +39,7 @@ const LIST_DELAY = { msPerNode: 2, most: 10_000 };
 export class KubernetesSource implements Source {
 	readonly client: ApiClient;
 	readonly reporter: KubernetesReporter;
+	readonly pods: KubernetesPods;
 	readonly #store: Store;
 	readonly #clock: Clock;
 	readonly #reflectors: ReadonlyMap<string, Reflector>;
@@ -66,9 +68,11 @@ export class KubernetesSource implements Source {
 		this.client = client;
 		this.reporter = new KubernetesReporter({ client, nodeName, clock, onChange });
 		const reflectors = new Map<string, Reflector>();
+		this.pods = new KubernetesPods({ client, store, nodeName, clock, onChange });
 		for (const resource of resourcesOf(nodeName)) {
-			const all = new StoreMirror(store, resource.kind);
-			const isSlices = resource.kind === "EndpointSlice";
+			const { kind } = resource;
+			const all = kind === "Pod" ? this.pods.own : new StoreMirror(store, kind);
+			const isSlices = kind === "EndpointSlice";
 			const mirror = isSlices ? new ServerMirror(all, (servers) => client.learn(servers)) : all;
 			reflectors.set(resource.kind, new Reflector({ client, resource, mirror, clock, onChange }));
 		}
@@ -86,7 +90,10 @@ export class KubernetesSource implements Source {
 
 	facts(): SourceFacts[] {
 		const now = this.#clock.now();
-		return [...this.#reflectors].map(([kind, { facts }]) => {
+		const all = [...this.#reflectors].map(([kind, { facts }]) => ({ kind, facts }));
+		const { facts: others } = this.pods;
+		if (others !== undefined) all.push({ kind: "Pod elsewhere", facts: others });
+		return all.map(({ kind, facts }) => {
 			const { synced, live, absent, heardAt, reconnects } = facts;
 			const ageSeconds = heardAt === undefined ? null : Math.round((now - heardAt) / 1000);
 			return { kind, synced, stale: !live && !absent, ageSeconds, reconnects };
@@ -96,18 +103,20 @@ export class KubernetesSource implements Source {
 	async close(): Promise<void> {
 		this.client.close();
 		await this.reporter.close();
+		await this.pods.close();
 		await Promise.all([...this.#reflectors.values()].map((reflector) => reflector.close()));
 		await this.#lastGood.close();
 	}
 
 	#onChange(): void {
 		const unreachable = this.client.problem;
-		const problems = [...this.#reflectors.values()].flatMap(({ problem }) => problem ?? []);
+		const all = [...this.#reflectors.values(), this.pods];
+		const problems = all.flatMap(({ problem }) => problem ?? []);
 		this.#lastGood.notice();
 		this.#store.update((writer) => {
-			const all = [...(unreachable === undefined ? [] : [unreachable]), ...problems];
+			const told = [...(unreachable === undefined ? [] : [unreachable]), ...problems];
 			const rest = "; what is known of the cluster stays in force";
-			const messages = [...new Set(all)].map((message) => `${message}${rest}`);
+			const messages = [...new Set(told)].map((message) => `${message}${rest}`);
 			messages.push(...this.reporter.problems);
 			writer.report(
 				"kubernetes",

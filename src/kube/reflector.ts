@@ -31,6 +31,8 @@ export interface Resource {
 	path: string;
 	/** Field and label selectors. */
 	selectors?: Readonly<Record<string, string>>;
+	/** Of a server that does not know those. */
+	otherSelectors?: Readonly<Record<string, string>>;
 	/** How it is listed: a selected few in one piece. Default: streamed, else in pages. */
 	list?: "whole";
 	/** Some servers do not have it: then there are none. */
@@ -110,6 +112,7 @@ export class Reflector {
 	#counted = false;
 	/** Streamed lists are not asked for before. */
 	#pagesUntil = 0;
+	#hasOtherSelectors = false;
 
 	constructor(options: ReflectorOptions) {
 		this.#options = options;
@@ -330,9 +333,8 @@ export class Reflector {
 	/** @throws ApiFailure for another status than 200 */
 	async #open(query: Record<string, string>): Promise<Answer> {
 		const { client, resource } = this.#options;
-		const given = Object.entries({ ...resource.selectors, ...query }).filter(
-			([, value]) => value !== "",
-		);
+		const selectors = this.#hasOtherSelectors ? resource.otherSelectors : resource.selectors;
+		const given = Object.entries({ ...selectors, ...query }).filter(([, value]) => value !== "");
 		const parameters = new URLSearchParams(given);
 		const path = `${this.#pathOf(resource)}?${parameters}`;
 		const accept = resource.metadataOnly ? { accept: acceptMetadata(query.watch === "1") } : {};
@@ -398,6 +400,12 @@ export class Reflector {
 			case "unsupported":
 				if (this.#version === undefined && clock.now() >= this.#pagesUntil) {
 					this.#pagesUntil = clock.now() + UNSTREAMED_MS;
+					return 0;
+				}
+				if (resource.otherSelectors !== undefined && !this.#hasOtherSelectors) {
+					this.#hasOtherSelectors = true;
+					this.#version = undefined;
+					this.#pagesUntil = 0;
 					return 0;
 				}
 				break;

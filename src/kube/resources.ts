@@ -43,3 +43,22 @@ export function resourcesOf(nodeName: string): (Resource & { kind: Kind })[] {
 		},
 	];
 }
+
+/**
+ * The Pods of other Nodes that have an address of their own. Servers know `spec.hostNetwork` since Kubernetes
+ * 1.28.
+ */
+export function otherPods(nodeName: string): Resource {
+	const selector = [
+		`spec.nodeName!=${nodeName}`,
+		"status.phase!=Succeeded",
+		"status.phase!=Failed",
+	];
+	const more = ["status.podIP!=", "spec.hostNetwork=false"];
+	return {
+		kind: "Pod",
+		path: "/api/v1/pods",
+		selectors: { fieldSelector: [...selector, ...more].join() },
+		otherSelectors: { fieldSelector: selector.join() },
+	};
+}

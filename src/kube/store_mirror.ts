@@ -14,20 +14,64 @@ import type { Mirror } from "./mirror.js";
 /** Of one kind; more are counted. */
 const PROBLEMS_MAX = 20;
 
+/** Of a kind of which others mirror the rest. */
+export interface Part<K extends Kind> {
+	/** "others": for messages. */
+	name: string;
+	has: (record: Records[K]) => boolean;
+}
+
 export class StoreMirror<K extends Kind> implements Mirror {
 	readonly #store: Store;
 	readonly #kind: K;
+	readonly #part: Part<K> | undefined;
 	readonly #onChange: () => void;
+	/** Its list is all that there is of the kind. */
+	readonly #isSynced: boolean;
 	/** What is wrong, by key. */
 	readonly #faults = new Map<string, string>();
 	/** Of the list that is coming; undefined for objects that cannot be used. */
 	#list = new Map<string, Reading<K>>();
 
-	/** @param onChange the store has this kind as the API has it */
-	constructor(store: Store, kind: K, onChange: () => void = () => undefined) {
+	/**
+	 * @param part undefined: all of the kind, which is synced with the first list
+	 * @param onChange the store has this kind as the API has it
+	 */
+	constructor(
+		store: Store,
+		kind: K,
+		part?: Part<K> & { isSynced?: boolean },
+		onChange: () => void = () => undefined,
+	) {
 		this.#store = store;
 		this.#kind = kind;
+		this.#part = part;
+		this.#isSynced = part?.isSynced ?? true;
 		this.#onChange = onChange;
+	}
+
+	/** Forgets all that it has mirrored. */
+	clear(): void {
+		const kind = this.#kind;
+		this.#faults.clear();
+		this.#store.update((writer) => {
+			for (const key of [...this.#keys()]) writer.remove(kind, key);
+			writer.report(this.#source, []);
+		});
+	}
+
+	get #source(): string {
+		return `kubernetes ${this.#kind}${this.#part === undefined ? "" : ` ${this.#part.name}`}`;
+	}
+
+	/** Of what the store has, those that are for this to remove. */
+	*#keys(): Generator<string> {
+		for (const key of this.#store.keys(this.#kind))
+			if (this.#isOwn(this.#store.get(this.#kind, key))) yield key;
+	}
+
+	#isOwn(record: Records[K] | undefined): boolean {
+		return record !== undefined && (this.#part?.has(record) ?? true);
 	}
 
 	begin(): void {
@@ -56,11 +100,11 @@ export class StoreMirror<K extends Kind> implements Mirror {
 			const before = this.#store.get(kind, key);
 			const record = this.#resolve(reading, before);
 			if (record === undefined) {
-				if (before !== undefined) gone.push(key);
+				if (this.#isOwn(before)) gone.push(key);
 			} else if (!isDeepStrictEqual(record, before))
 				put.push([key, record, isAnother(record, before)]);
 		}
-		for (const key of this.#store.keys(kind)) if (!listed.has(key)) gone.push(key);
+		for (const key of this.#keys()) if (!listed.has(key)) gone.push(key);
 		// Removals first: what one object has left, another may have now.
 		this.#store.update((writer) => {
 			for (const key of gone) writer.remove(kind, key);
@@ -68,8 +112,8 @@ export class StoreMirror<K extends Kind> implements Mirror {
 				if (another) writer.remove(kind, key);
 				writer.put(kind, key, record);
 			}
-			writer.setSynced(kind, true);
-			writer.report(`kubernetes ${kind}`, this.#problems());
+			if (this.#isSynced) writer.setSynced(kind, true);
+			writer.report(this.#source, this.#problems());
 		});
 		this.#onChange();
 	}
@@ -84,8 +128,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		this.#store.update((writer) => {
 			if (record === undefined || isAnother(record, before)) writer.remove(kind, key);
 			if (record !== undefined) writer.put(kind, key, record);
-			if (this.#faults.get(key) !== faultBefore)
-				writer.report(`kubernetes ${kind}`, this.#problems());
+			if (this.#faults.get(key) !== faultBefore) writer.report(this.#source, this.#problems());
 		});
 	}
 
@@ -96,9 +139,11 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		const before = this.#store.get(kind, key);
 		// A late word about an object whose name another one has now.
 		if (before !== undefined && isAnother(uidOf(reading), before)) return;
+		// It has moved on to where another mirror keeps it.
+		if (before !== undefined && !this.#isOwn(before)) return;
 		this.#store.update((writer) => {
 			writer.remove(kind, key);
-			if (this.#faults.delete(key)) writer.report(`kubernetes ${kind}`, this.#problems());
+			if (this.#faults.delete(key)) writer.report(this.#source, this.#problems());
 		});
 	}
 

@@ -17,10 +17,13 @@ export class PaperPolicies {
 	}
 
 	async adoptPolicies(): Promise<HeldPolicyTables> {
-		const { identities, blocks, policyVerdicts, policies, portSets, rules } = this.evaluator.tables;
+		const { identities, blocks, policyVerdicts, policies, portSets, rules, classLimit } =
+			this.evaluator.tables;
 		return {
-			...{ identities, blocks, policyVerdicts, classLimit: 2 },
-			...{ policies: policies.keys(), portSets: portSets.keys(), rules: rules.keys() },
+			...{ identities: new Map(identities), blocks: new Map(blocks) },
+			...{ policyVerdicts: new Map(policyVerdicts), policies: new Set(policies.keys()) },
+			...{ portSets: new Set(portSets.keys()), rules: new Set(rules.keys()) },
+			classLimit: classLimit.get(0) ?? 0,
 		};
 	}
 

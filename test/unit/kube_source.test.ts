@@ -635,3 +635,95 @@ t.test("EndpointSlices are listed and watched, and a list again finds what is go
 	t.match(again.get("default/web"), { slices: [{ endpoints: [{ addresses: ["10.244.1.4"] }] }] });
 	t.notOk(again.isSynced, "what was last known is in force, and is not all that there is");
 });
+
+/** A Pod with an address of its own. */
+function running(name: string, nodeName: string, address: string, more: object = {}): ApiObject {
+	return {
+		metadata: { namespace: "default", name },
+		spec: { nodeName, containers: [], ...more },
+		status: { phase: "Running", podIPs: [{ ip: address }] },
+	};
+}
+
+t.test("Pods of other Nodes are listed and watched while they are wanted", async (t) => {
+	const { site, server, cluster } = await started(t, (_, { cluster }) => {
+		cluster.put("pods", running("web", "n2", "10.244.2.2"));
+		cluster.put("pods", running("host", "n2", "192.168.1.12", { hostNetwork: true }));
+		cluster.put("pods", {
+			...running("done", "n2", "10.244.2.3"),
+			status: { phase: "Succeeded", podIPs: [{ ip: "10.244.2.3" }] },
+		});
+	});
+	const { pods } = site.source!;
+	t.equal(site.keys("Pod"), "default/here");
+	t.equal(pods.hasOthers, false);
+	pods.wantOthers(true);
+	pods.wantOthers(true);
+	await site.until("they are known", () => pods.hasOthers);
+	t.equal(site.keys("Pod"), "default/here default/web", "with an address of their own");
+	const selector = (one: string) => new URLSearchParams(one).get("fieldSelector") ?? "";
+	const asked = server.requestsFor("pods").filter((one) => selector(one).includes("!="));
+	t.equal(asked.length, 1);
+	t.equal(
+		selector(asked[0]!),
+		"spec.nodeName!=n1,status.phase!=Succeeded,status.phase!=Failed,status.podIP!=,spec.hostNetwork=false",
+	);
+
+	cluster.put("pods", running("new", "n2", "10.244.2.4"));
+	await site.until("one comes", () => site.keys("Pod").includes("default/new"));
+	cluster.put("pods", {
+		...running("new", "n2", "10.244.2.4"),
+		status: { phase: "Failed", podIPs: [{ ip: "10.244.2.4" }] },
+	});
+	await site.until("one ends", () => !site.keys("Pod").includes("default/new"));
+	// One of the same name on the other side, and back.
+	cluster.remove("pods", "default/web");
+	cluster.put("pods", running("web", "n1", "10.244.1.2"));
+	const nodeOf = () => site.store.get("Pod", "default/web")?.node;
+	await site.until("it is here", () => nodeOf() === "n1");
+	cluster.remove("pods", "default/web");
+	cluster.put("pods", running("web", "n2", "10.244.2.5"));
+	await site.until("it is elsewhere", () => nodeOf() === "n2");
+
+	// A list of either takes nothing of the other's away.
+	cluster.compact();
+	server.endWatches("pods");
+	cluster.remove("pods", "default/here");
+	await site.until("the lists came again", () => site.keys("Pod") === "default/web");
+
+	pods.wantOthers(false);
+	await site.clock.advance(200_000);
+	pods.wantOthers(true);
+	await site.clock.advance(200_000);
+	t.equal(site.keys("Pod"), "default/web", "they are wanted again");
+	pods.wantOthers(false);
+	await site.clock.advance(300_000);
+	await site.until("they are forgotten", () => site.keys("Pod") === "");
+	t.equal(pods.hasOthers, false);
+});
+
+t.test("a server that cannot select by hostNetwork is asked for more Pods", async (t) => {
+	const { site, server, cluster } = await started(t);
+	server.unknownFields.add("spec.hostNetwork");
+	cluster.put("pods", running("web", "n2", "10.244.2.2"));
+	cluster.put("pods", running("host", "n2", "192.168.1.12", { hostNetwork: true }));
+	site.source!.pods.wantOthers(true);
+	await site.until("they are known", () => site.source!.pods.hasOthers);
+	t.match(site.keys("Pod"), /default\/here .*default\/host default\/web/);
+	t.same(site.problems, []);
+});
+
+t.test("one Pod of this Node is asked for", async (t) => {
+	const { site, server, cluster } = await started(t);
+	cluster.put("pods", running("web", "n1", "10.244.1.2"));
+	await site.until("it came", () => site.keys("Pod").includes("default/web"));
+	site.store.update((writer) => writer.remove("Pod", "default/web"));
+	const { pods } = site.source!;
+	await pods.fetch("default", "web");
+	t.match(site.store.get("Pod", "default/web"), { addresses: ["10.244.1.2"] });
+	await pods.fetch("default", "none");
+	await pods.fetch("default", "elsewhere");
+	t.equal(site.keys("Pod"), "default/here default/web", "no other Node's");
+	await server.stop();
+	await t.resolves(pods.fetch("default", "web"), "an API that is away");
+});

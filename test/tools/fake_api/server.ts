@@ -54,6 +54,8 @@ export class FakeServer {
 	readonly authority: Authority;
 	readonly requests: FakeRequest[] = [];
 	readonly watches = new Set<Watch>();
+	/** By which it cannot select. */
+	readonly unknownFields = new Set<string>();
 	/** Kinds that this server has, by their plural. */
 	readonly served = new Set(Object.keys(SERVED));
 	/** Streamed lists: true; "refused": not known; "ignored": the parameter has no effect. */
@@ -225,6 +227,20 @@ export class FakeServer {
 			response.end("404 page not found\n");
 			return;
 		}
+		if (termsOf(asked.query).some(({ field }) => this.unknownFields.has(field))) {
+			refuse(response, 400, "BadRequest", "field label not supported");
+			return;
+		}
+		if (asked.method === "GET" && name !== undefined) {
+			const key = asked.path.split("/namespaces/")[1]?.replace(`/${plural}/`, "/") ?? `/${name}`;
+			const object = this.#cluster.list(plural).find((one) => objectKey(one) === key);
+			if (object === undefined) refuse(response, 404, "NotFound", "not found");
+			else {
+				response.writeHead(200, { "content-type": "application/json" });
+				response.end(JSON.stringify(object));
+			}
+			return;
+		}
 		if (asked.method === "GET" && name === undefined) {
 			if (asked.query.get("watch") === "1") this.#watch(plural, asked.query, response);
 			else this.#list(plural, asked.query, response);
@@ -331,9 +347,25 @@ export class FakeServer {
 			for (const event of this.#cluster.events) {
 				if (event.version <= watch.from || event.version > now) continue;
 				watch.from = event.version;
-				if (event.plural === watch.plural && selected(event.object, watch.query))
-					watch.response.write(`${JSON.stringify(lineOf(event))}\n`);
+				const type = event.plural === watch.plural && this.#typeFor(event, watch.query);
+				if (type) watch.response.write(`${JSON.stringify({ ...lineOf(event), type })}\n`);
 			}
+	}
+
+	/** Of an object that begins or ceases to be selected it is another one; undefined: it is not told. */
+	#typeFor({ type, object, plural, version }: ClusterEvent, query: URLSearchParams) {
+		const is = selected(object, query);
+		if (!query.has("fieldSelector")) return type;
+		const before = this.#cluster.events.findLast(
+			(one) =>
+				one.plural === plural &&
+				one.version < version &&
+				objectKey(one.object) === objectKey(object),
+		);
+		const was = before !== undefined && before.type !== "DELETED" && selected(before.object, query);
+		if (type === "DELETED") return was ? type : undefined;
+		if (is) return was ? type : "ADDED";
+		return was ? "DELETED" : undefined;
 	}
 
 	#refuseLarge(wanted: number, response: Http2ServerResponse): void {
@@ -420,8 +452,25 @@ function pluralOf(path: string): [plural: string | undefined, name: string | und
 }
 
 function selected(object: ApiObject, query: URLSearchParams): boolean {
-	const node = /^spec\.nodeName=(.*)$/.exec(query.get("fieldSelector") ?? "")?.[1];
-	return node === undefined || (object.spec as { nodeName?: string })?.nodeName === node;
+	const { spec = {}, status = {} } = object as { spec?: Fields; status?: Fields };
+	const fields: Record<string, string> = {
+		"spec.nodeName": String(spec.nodeName ?? ""),
+		"spec.hostNetwork": String(spec.hostNetwork ?? false),
+		"status.phase": String(status.phase ?? "Pending"),
+		"status.podIP": String(status.podIP ?? (status.podIPs as { ip: string }[])?.[0]?.ip ?? ""),
+	};
+	return termsOf(query).every(({ field, negated, value }) => (fields[field] === value) !== negated);
+}
+
+type Fields = Record<string, unknown>;
+
+function termsOf(query: URLSearchParams): { field: string; negated: boolean; value: string }[] {
+	const text = query.get("fieldSelector") ?? "";
+	return text.split(",").flatMap((term) => {
+		const match = /^(.+?)(!=|=)(.*)$/.exec(term);
+		if (match === null) return [];
+		return [{ field: match[1]!, negated: match[2] === "!=", value: match[3]! }];
+	});
 }
 
 function objectKey({ metadata: { name, namespace } }: ApiObject): string {
