@@ -215,12 +215,36 @@ export class PolicyScene {
 		return this.#dataPath.flows().length;
 	}
 
-	writeFlow([source, destination]: Tuple, protocol: Protocol, change: Partial<Flow>): void {
+	/** The flow was last seen this many seconds ago; `change`: what else is different about it. */
+	age(
+		[source, destination]: Tuple,
+		protocol: Protocol,
+		seconds: number,
+		change: Partial<Flow> = {},
+	): void {
 		const key = {
 			...{ source: source[0], destination: destination[0], protocol },
 			...{ sourcePort: source[1], destinationPort: destination[1] },
 		};
-		this.#dataPath.writeFlow(key, change);
+		const lastSeen = process.hrtime.bigint() - BigInt(seconds) * 1_000_000_000n;
+		this.#dataPath.writeFlow(key, { ...change, lastSeen });
+		const entry = this.tables.flow(key);
+		if (entry) this.tables.slots[entry.slot] = { ...entry.flow, ...change, lastSeen };
+	}
+
+	/** The packet takes the fast path, which does not touch `scratch`. A next hop is resolved again now and then,
+	 * on the full path: `again`, by the next packet. */
+	isFast({ hook, packet, context }: Input, again = true): boolean {
+		const scratch = this.#dataPath.map("scratch");
+		const untouched = Buffer.alloc(scratch.lookup(u32(0))!.length, 0xa5);
+		scratch.update(u32(0), untouched);
+		const { verdict } = this.#dataPath.run(hook, packet, {
+			...context,
+			now: process.hrtime.bigint(),
+		});
+		if (again && verdict.action === Action.WIRE_NEIGHBOUR)
+			return this.isFast({ hook, packet, context });
+		return scratch.lookup(u32(0))!.subarray(0, 64).equals(untouched.subarray(0, 64));
 	}
 }
 
