@@ -27,7 +27,7 @@ import {
 import { isExpired, isTranslated, lookUp, reverse, tupleOf } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
-import { admit, forwardedFlag, isOwn } from "./policy.js";
+import { admit, forwardedFlag, isCurrent, isOwn } from "./policy.js";
 import { askProbe, probeTo } from "./probe.js";
 import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote, snatAddress } from "./route.js";
 import { backendIdOf, mayServe, noteService, serve, serves, withLiveBackend } from "./service.js";
@@ -97,11 +97,13 @@ export function fromHost(draft: Draft): Decision {
 	// Flow, with SNAT to the gateway address if the source needs it
 	let flow: FlowEntry | undefined;
 	if (known !== undefined || (own && served === undefined)) {
-		const isCurrent = known?.flow.routeEpoch === node.routeEpoch;
+		const isOfNow = known?.flow.routeEpoch === node.routeEpoch;
 		// The stack forwards what it has translated: a Service's backend.
 		const isForwarded = routeOf(key.source, tables).kind === RouteKind.LOCAL_PODS;
 		const flags = isForwarded ? FlowFlag.STACK : 0;
-		flow = track(draft, packet, known, isCurrent ? undefined : route, undefined, flags);
+		// A Pod's own flow, of which the slow path sends a part, is judged and renewed by from_pod.
+		const keepsRoute = isOfNow || (known !== undefined && isForwarded);
+		flow = track(draft, packet, known, keepsRoute ? undefined : route, undefined, flags);
 	} else {
 		const address = own ? undefined : gatewayAddress(node, packet.family);
 		const begun = start(draft, packet, { address, choice: served, route });
@@ -184,9 +186,12 @@ function serveOther(draft: Draft, packet: Packet, service: ServiceWay): Decision
 			if (admitted !== undefined && "action" in admitted) return admitted;
 			// The end that is no Pod: the Node's, or a client whose packets the Node forwards.
 			const client = routeOfRemote(undefined, packet.key.source, node, tables);
-			const flags = forwardedFlag(draft, packet);
+			const flags = forwardedFlag(draft);
 			const beginning = { address: undefined, choice, route: client, flags };
-			const flow = admitted ? track(draft, packet, admitted) : start(draft, packet, beginning);
+			const isStale = known?.direction === FlowDirection.ORIGINAL && !isCurrent(known.flow, draft);
+			const flow = admitted
+				? track(draft, packet, admitted, isStale ? client : undefined)
+				: start(draft, packet, beginning);
 			if (flow !== undefined && "action" in flow) return flow;
 			return wayToPod(draft, endpoint).emit(translated(draft, packet, flow));
 		}

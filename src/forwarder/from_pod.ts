@@ -132,7 +132,9 @@ export function fromPod(draft: Draft): Decision {
 	if (way !== undefined && "action" in way) return way;
 	if (way === undefined) {
 		if (isForStack || served === undefined) {
-			const flow = track(draft, packet, known, isForStack ? undefined : route);
+			// What the stack has sent on to elsewhere keeps its route.
+			const keepsRoute = isForStack && known?.flow.routeKind !== RouteKind.HOST;
+			const flow = track(draft, packet, known, keepsRoute ? undefined : route);
 			return toNode(draft, packet, flow, route, isForStack);
 		}
 		const begun = trackTranslated(draft, packet, { address: undefined, choice: served, route });

@@ -21,7 +21,7 @@ import { answersStack, isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { onWire } from "./mtu.js";
 import { type Packet, Protocol } from "./packet.js";
-import { admit, admitFragment, isForTc } from "./policy.js";
+import { admit, admitFragment, leaveToTc } from "./policy.js";
 import { probeFrom, receiveProbe } from "./probe.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, isNobodys, peerIndex, routeOf, routeOfRemote } from "./route.js";
@@ -68,7 +68,7 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	}
 	draft.note("flow", flowText(packet, known));
 	noteService(draft, known);
-	if (xdp && endpoint && isForTc(draft, known, endpoint)) return draft.pass("TC judges its flow");
+	if (xdp && endpoint && leaveToTc(draft, known, endpoint)) return draft.pass("TC judges its flow");
 
 	// 4. To the Node, or to a Service
 	if (!isPod) return toHost(draft, packet, known, { xdp, tunnelled, route });
@@ -255,7 +255,7 @@ function toHost(
 		const { destination } = packetTarget(packet, known);
 		const endpoint = tables.endpoint(destination);
 		if (endpoint !== undefined) {
-			if (xdp && isForTc(draft, known, endpoint)) return draft.pass("TC judges its flow");
+			if (xdp && leaveToTc(draft, known, endpoint)) return draft.pass("TC judges its flow");
 			if (xdp && isLostInRedirect(draft, packet, endpoint)) {
 				return draft.pass("above the MTU of the Pod's interface, which a redirect does not take");
 			}
@@ -263,7 +263,9 @@ function toHost(
 			if (admitted !== undefined && "action" in admitted) return admitted;
 			const ended = checkTtl(draft, packet);
 			if (ended) return ended;
-			track(draft, packet, admitted);
+			const isStale = known.flow.routeEpoch !== node.routeEpoch;
+			const source = routeOfRemote(undefined, packet.key.source, node, tables);
+			track(draft, packet, admitted, isStale ? source : undefined);
 			const rewritten = translated(draft, packet, admitted);
 			decrementTtl(rewritten);
 			return wayToPod(draft, endpoint).emit(rewritten);
@@ -287,7 +289,8 @@ function toHost(
 
 	if (source.kind !== RouteKind.PEER || route.kind !== RouteKind.HOST)
 		return draft.pass("for the Node itself");
-	track(draft, packet, current, current ? undefined : source);
+	const isStale = current?.flow.routeEpoch !== node.routeEpoch;
+	track(draft, packet, current, isStale ? source : undefined);
 	return intoHost(draft, { ...packet, frame: Buffer.from(packet.frame) });
 }
 

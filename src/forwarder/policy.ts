@@ -139,15 +139,10 @@ export function positionOf(protocol: number, port: number): number {
  * @param to its tuple towards a Service's backend
  * @returns a Decision: it is dropped
  */
-export function admitNew(
-	draft: Draft,
-	{ key, icmpError }: Packet,
-	to: FlowKey = key,
-): Decision | undefined {
+export function admitNew(draft: Draft, { key }: Packet, to: FlowKey = key): Decision | undefined {
 	const asks = { egress: draft.hook === Hook.FROM_POD, ingress: true };
 	const policy = judge(draft.tables, { ...to, source: key.source }, asks);
 	draft.decision.policy = policy;
-	if (!icmpError) countStaged(draft, policy);
 	return refusedBy(draft, policy);
 }
 
@@ -168,12 +163,11 @@ export function admit(
 	const { flow, slot } = known;
 	if (isCurrent(flow, draft)) return known;
 	// What the stack has forwarded of a Pod's was judged before it came there.
-	const asks = { egress: (flow.flags & FlowFlag.STACK) === 0, ingress: !isOfNode(flow, tables) };
+	const asks = { egress: (flow.flags & FlowFlag.STACK) === 0, ingress: !isOfNode(draft, known) };
 	const policy = judge(tables, tupleOfFlow(flow), asks);
 	decision.policy = policy;
 	const refused = refusedBy(draft, policy);
 	if (packet.icmpError) return refused ?? known;
-	countStaged(draft, policy);
 	const rules = rulesOf(policy);
 	if (refused === undefined) {
 		const before = tables.flowRules(slot);
@@ -199,9 +193,13 @@ export function isCurrent(
 	return routeKind !== RouteKind.PEER || remoteEpoch === policyEpochOf(remote, tables);
 }
 
-/** The Node itself has begun it, not somebody behind its address. */
-function isOfNode(flow: Flow, tables: TableReader): boolean {
-	if (flow.flags & FORWARDED) return false;
+/** The Node itself has begun it, and does not forward this packet. */
+function isOfNode(draft: Draft, { flow, direction }: FlowEntry): boolean {
+	const { hook, tables } = draft;
+	const isFromStack = hook === Hook.TO_POD || hook === Hook.FROM_HOST;
+	if (isFromStack && direction === FlowDirection.ORIGINAL && !isOwn(draft)) return false;
+	if (flow.flags & FlowFlag.FORWARDED) return false;
+	if (flow.flags & FlowFlag.STACK) return true;
 	return routeOf(originalKey(flow).source, tables).kind === RouteKind.HOST;
 }
 
@@ -219,17 +217,22 @@ function judge(
 	{ source, destination, destinationPort: port, protocol }: Tuple,
 	asks: { egress: boolean; ingress: boolean },
 ): NonNullable<Decision["policy"]> {
-	const [from, to] = [tables.endpoint(source), tables.endpoint(destination)];
+	const from = asks.egress ? tables.endpoint(source) : undefined;
+	const to = asks.ingress ? tables.endpoint(destination) : undefined;
+	// Only where the Pod itself is seen to send: from elsewhere its address may be forged.
 	const isHairpin = from !== undefined && from.index === to?.index;
 	const question = { isHairpin, protocol, port };
-	const egress =
-		asks.egress && from
-			? lookUpPolicy(tables, { ...question, policy: from.egressPolicy, peer: destination })
-			: undefined;
-	const isOver = egress !== undefined && !isAllowed(egress);
-	if (!asks.ingress || to === undefined || isOver) return { ...(egress && { egress }) };
-	const ingress = lookUpPolicy(tables, { ...question, policy: to.ingressPolicy, peer: source });
-	return { ...(egress && { egress }), ingress };
+	const policy: NonNullable<Decision["policy"]> = {};
+	if (from) {
+		const { egressPolicy } = from;
+		policy.egress = lookUpPolicy(tables, { ...question, policy: egressPolicy, peer: destination });
+		if (!isAllowed(policy.egress)) return policy;
+	}
+	if (to) {
+		const { ingressPolicy } = to;
+		policy.ingress = lookUpPolicy(tables, { ...question, policy: ingressPolicy, peer: source });
+	}
+	return policy;
 }
 
 function isAllowed({ judgement }: PolicyDecision): boolean {
@@ -238,6 +241,7 @@ function isAllowed({ judgement }: PolicyDecision): boolean {
 
 /** Drops the packet where a direction denies it. */
 function refusedBy(draft: Draft, policy: NonNullable<Decision["policy"]>): Decision | undefined {
+	countStaged(draft, policy);
 	for (const direction of DIRECTIONS) {
 		const one = policy[direction];
 		if (one === undefined) continue;
@@ -288,20 +292,16 @@ export function isOwn({ context }: Draft): boolean {
 	return (context.ingressIfindex ?? 0) === 0;
 }
 
-/** Of a flow that begins in to_pod or from_host: its source is the Node's, and the Node has not made it. */
-export function forwardedFlag(draft: Draft, { key }: Packet): number {
-	if (isOwn(draft)) return 0;
-	return routeOf(key.source, draft.tables).kind === RouteKind.HOST ? FORWARDED : 0;
+/** Of a flow that begins in to_pod or from_host: whether it is to be judged anew. */
+export function forwardedFlag(draft: Draft): number {
+	return isOwn(draft) ? 0 : FlowFlag.FORWARDED;
 }
-
-/** Becomes enum flow_flag's. */
-const FORWARDED = 2048;
 
 /**
  * XDP judges nothing: a packet of a flow that is not current goes up, unless the Pod's policy that would be
- * asked is open anyway.
+ * asked is open. Then no rule allows the flow any more.
  */
-export function isForTc(
+export function leaveToTc(
 	draft: Draft,
 	known: FlowEntry | undefined,
 	{ egressPolicy, ingressPolicy }: Endpoint,
@@ -309,7 +309,9 @@ export function isForTc(
 	if (known !== undefined && isCurrent(known.flow, draft)) return false;
 	if (known !== undefined && (known.flow.flags & FlowFlag.DENIED) !== 0) return true;
 	const isAnswer = known?.direction === FlowDirection.REPLY;
-	return (isAnswer ? egressPolicy : ingressPolicy) !== EndpointPolicy.OPEN;
+	if ((isAnswer ? egressPolicy : ingressPolicy) !== EndpointPolicy.OPEN) return true;
+	if (known !== undefined) draft.decision.rules = { slot: known.slot, rules: rulesOf({}) };
+	return false;
 }
 
 /**

@@ -2,17 +2,26 @@
  * to_pod: what the Node's own stack sends to its Pods, also as a Service's backend. Tracked, so that answers
  * are recognised. What the Node forwards is judged; its own packets are not.
  */
-import { FlowDirection, FlowFlag, FragmentOwner, Limit, RouteKind } from "../tables/generated.js";
+import {
+	FlowDirection,
+	FlowFlag,
+	FragmentOwner,
+	Limit,
+	type Route,
+	RouteKind,
+} from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { isExpired, lookUp, reverse, takesAddress } from "./flow.js";
+import { isExpired, lookUp, replyKey, reverse, takesAddress } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import type { Packet } from "./packet.js";
-import { admit, admitFragment, admitNew, forwardedFlag, isOwn } from "./policy.js";
-import { isLinkLocal, isMulticast } from "./route.js";
+import { admit, admitFragment, admitNew, forwardedFlag, isCurrent, isOwn } from "./policy.js";
+import { isLinkLocal, isMulticast, routeOf } from "./route.js";
 import { backendIdOf, noteService } from "./service.js";
+import type { FlowEntry } from "./table_reader.js";
 import { flowText, track, translated } from "./track.js";
 
+const HOST: Route = { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER };
 const WHY = "the Node's own packets reach its Pods";
 
 export function toPod(draft: Draft): Decision {
@@ -40,19 +49,25 @@ export function toPod(draft: Draft): Decision {
 		const refused = isOwn(draft) ? undefined : admitNew(draft, packet);
 		if (refused) return refused;
 		if (packet.icmpError) return draft.pass(WHY);
-		const host = { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER };
-		const flags = FlowFlag.STACK | forwardedFlag(draft, packet);
-		track(draft, packet, found, host, undefined, flags);
+		const flags = FlowFlag.STACK | forwardedFlag(draft);
+		track(draft, packet, found, HOST, undefined, flags);
 		return draft.pass(WHY);
 	}
 	const known = admit(draft, packet, found)!;
 	if ("action" in known) return known;
-	track(draft, packet, known);
+	track(draft, packet, known, isCurrent(found.flow, draft) ? undefined : routeOfNode(draft, found));
 	// What from_pod has given this Node as a backend is answered from the Service's address.
 	const isOurs = backendIdOf(known.flow) !== 0 || !takesAddress(known.flow);
 	if (known.direction === FlowDirection.REPLY && isOurs)
 		decision.packet = translated(draft, packet, known).frame;
 	return draft.pass(WHY);
+}
+
+/** The route of a flow whose other end is this Node; undefined: it has another one. */
+function routeOfNode({ tables }: Draft, { flow }: FlowEntry): Route | undefined {
+	if (flow.flags & FlowFlag.STACK) return flow.routeKind === RouteKind.HOST ? HOST : undefined;
+	const route = routeOf(replyKey(flow).source, tables);
+	return route.kind === RouteKind.HOST || route.kind === RouteKind.STACK ? route : undefined;
 }
 
 /** What from_host has given a backend here leaves by this device with a tuple that is no flow's; its

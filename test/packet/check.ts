@@ -223,6 +223,9 @@ function compareFlow(decision: Decision, dataPath: DataPath, differ: Differ): vo
 	for (const key of [originalKey(flow), replyKey(flow)]) {
 		const found = dataPath.flow(key);
 		differ("flow", flowText(flow), found && flowText(found.flow));
+		if (decision.rules === undefined || found === undefined) continue;
+		const rules = dataPath.flowRules(found.slot);
+		differ("flow's rules", JSON.stringify(decision.rules.rules), JSON.stringify(rules));
 	}
 }
 

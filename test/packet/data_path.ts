@@ -62,6 +62,7 @@ import {
 	Verdict,
 } from "../../src/tables/generated.js";
 import type { MemoryTables } from "./memory_tables.js";
+import { RULES } from "./random_policies.js";
 
 const OBJECT = fileURLToPath(new URL("../../build/bpf/fairway.bpf.o", import.meta.url));
 
@@ -296,6 +297,8 @@ export class DataPath {
 		for (let slot = 0; slot < this.flowSlots; slot++) slots.writeUInt32LE(slot, slot * 4);
 		this.#map("flows").updateBatch(slots, Buffer.alloc(Flow.size * this.flowSlots));
 		zero(this.#map("flow_hints"), Math.ceil(this.flowSlots / 2));
+		this.#map("flow_rules").updateBatch(slots, Buffer.alloc(FlowRules.size * this.flowSlots));
+		zero(this.#map("rule_counters"), RULES);
 		zero(this.#map("flow_counts"), ENDPOINT_INDEXES);
 		for (const name of ["next_hops", "peer_counters", "peer_activity"]) {
 			zero(this.#map(name), PEER_INDEXES);

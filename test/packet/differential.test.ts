@@ -25,6 +25,7 @@ import { check, flowText, type Input } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
 import { Random } from "./random.js";
+import { RandomPolicies } from "./random_policies.js";
 import { minimised, type Row, rowText } from "./row.js";
 import { countersOf, Tally } from "./tally.js";
 import { Traffic } from "./traffic.js";
@@ -46,10 +47,6 @@ const UNMET: number[] = [
 	DropReason.REWRITE_FAILED,
 	DropReason.NOT_CONFIGURED,
 	DropReason.PROBE_RATE,
-	DropReason.POLICY_EGRESS,
-	DropReason.POLICY_INGRESS,
-	DropReason.POLICY_NOT_READY,
-	DropReason.POLICY_INCOMPLETE,
 	DropReason.REASON_COUNT,
 ];
 const MET = Object.values(DropReason)
@@ -84,7 +81,7 @@ function randomSecret(random: Random): { word: number[] } {
 }
 
 /** How the Node of an episode is set up. */
-function randomVariation(random: Random): Variation {
+function randomVariation(random: Random, policies: RandomPolicies | undefined): Variation {
 	const config: Variation["config"] = {
 		flowHash: randomSecret(random),
 		portHash: randomSecret(random),
@@ -128,7 +125,10 @@ function randomVariation(random: Random): Variation {
 			};
 		}
 	}
-	return { config, peers, proven: random.chance(0.7) };
+	return {
+		...{ config, peers, proven: random.chance(0.7) },
+		...(policies && { policies: policies.next(), policyEpoch: random.pick([0, 1, 0xfffe]) }),
+	};
 }
 
 /** True for the same peers, each once. If the last packet to resolve a next hop bypassed the tunnel, it is
@@ -160,10 +160,11 @@ if (inNamespace(import.meta.url)) {
 		let found = 0;
 		for (let done = 0; done < PACKETS && found < FOUND_MAX; ) {
 			await dataPath.forget();
-			const variation = randomVariation(random);
+			const policies = random.chance(0.6) ? new RandomPolicies(random) : undefined;
+			const variation = randomVariation(random, policies);
 			const tables = newTables(variation);
 			dataPath.write(tables);
-			const traffic = new Traffic(random);
+			const traffic = new Traffic(random, policies);
 			const inputs: Input[] = [];
 			const tally = new Tally();
 			for (let i = 0; i < EPISODE && done < PACKETS; i++, done++) {

@@ -1,18 +1,24 @@
-/** Random changes of Services: endpoints come, go and end, frontends too. */
+/** Random changes of Services, whose endpoints come, go and end, frontends too; and of network policies. */
 import type { Random } from "./random.js";
+import type { RandomPolicies } from "./random_policies.js";
 import { type ServicePort, servicePorts } from "./services.js";
 import type { TableChange } from "./table_change.js";
 import * as world from "./world.js";
 
 export class RandomChanges {
 	readonly #random: Random;
+	readonly #policies: RandomPolicies | undefined;
 
-	constructor(random: Random) {
+	/** @param policies absent: every Pod is open */
+	constructor(random: Random, policies: RandomPolicies | undefined) {
 		this.#random = random;
+		this.#policies = policies;
 	}
 
 	next(): TableChange[] {
 		const random = this.#random;
+		if (this.#policies !== undefined && random.chance(0.7))
+			return [this.#ofPolicies(this.#policies)];
 		const service = random.pick(servicePorts());
 		const { index, family } = service;
 		if (random.chance(0.7)) return [this.#sets(service)];
@@ -22,6 +28,18 @@ export class RandomChanges {
 		}
 		const address = random.pick([world.outside, world.silent])[family];
 		return [{ kind: "claim", service: index, address, port: random.pick([53, 80, 443, 5000]) }];
+	}
+
+	#ofPolicies(policies: RandomPolicies): TableChange {
+		const random = this.#random;
+		if (random.chance(0.2)) return { kind: "policies", policies: policies.next() };
+		if (random.chance(0.5)) {
+			const pod = random.pick(["A", "B"] as const);
+			return { kind: "endpoint", pod, policies: policies.policiesOf() };
+		}
+		const { id, pod, gateway } = random.pick(world.peers);
+		const address = random.pick([pod[4], pod[4], pod[6], pod[6], gateway[4], gateway[6]]);
+		return { kind: "identity", peer: id, address, class: policies.classOf() };
 	}
 
 	#sets({ index, backends }: ServicePort): TableChange {

@@ -1,6 +1,7 @@
-/** What the agent changes in the tables of Services while packets flow. */
+/** What the agent changes in the tables of Services and of network policy while packets flow. */
 import { BackendState, FrontendKind, Limit, RouteKind } from "../../src/tables/generated.js";
 import type { MemoryTables } from "./memory_tables.js";
+import { type EndpointPolicies, type Policies, setPoliciesOf, writePolicies } from "./policies.js";
 import { type ServicePort, servicePorts, setBackends } from "./services.js";
 
 export type TableChange =
@@ -9,14 +10,53 @@ export type TableChange =
 	/** The cluster IP's port, or the NodePort, comes or goes. */
 	| { kind: "frontend"; service: number; of: "clusterIP" | "nodePort"; isThere: boolean }
 	/** An address that was outside becomes an external IP with one port. */
-	| { kind: "claim"; service: number; address: string; port: number };
+	| { kind: "claim"; service: number; address: string; port: number }
+	/** Other policies altogether. */
+	| { kind: "policies"; policies: Policies }
+	/** One Pod of this Node has others. */
+	| { kind: "endpoint"; pod: "A" | "B"; policies: EndpointPolicies }
+	/** An address of a peer's is in another class. */
+	| { kind: "identity"; peer: number; address: string; class: number };
 
 export function apply(tables: MemoryTables, change: TableChange): void {
+	switch (change.kind) {
+		case "policies":
+			writePolicies(tables, change.policies);
+			break;
+		case "endpoint":
+			setPoliciesOf(tables, change.pod, change.policies);
+			break;
+		case "identity":
+			tables.identities.set(change.address, change.class);
+			if (raisePolicyEpoch(tables, change.peer)) return;
+			break;
+		default:
+			if (!applyToServices(tables, change)) return;
+	}
+	tables.config = { ...tables.config, routeEpoch: tables.config.routeEpoch + 1 };
+}
+
+/** For both families. False: it has begun anew, and a flow that is old enough would not notice. */
+function raisePolicyEpoch(tables: MemoryTables, peer: number): boolean {
+	let isHigher = true;
+	for (const index of [peer * 2, peer * 2 + 1]) {
+		const entry = tables.peers.get(index)!;
+		const policyEpoch = (entry.policyEpoch + 1) & 0xffff;
+		tables.peers.set(index, { ...entry, policyEpoch });
+		isHigher &&= policyEpoch > 0;
+	}
+	return isHigher;
+}
+
+type ServiceChange = Extract<TableChange, { service: number }>;
+
+/** Returns whether routes have changed. */
+function applyToServices(tables: MemoryTables, change: ServiceChange): boolean {
 	const service = servicePorts().find(({ index }) => index === change.service)!;
 	if (change.kind === "sets") {
 		setBackends(tables, service, change.cluster, change.local);
 		for (const id of change.gone) tables.setBackendState(id, BackendState.RESTS);
-		return;
+		return false;
 	}
 	if (change.kind === "frontend") {
 		const [key, kind] = frontendOf(service, change.of);
@@ -30,7 +70,7 @@ export function apply(tables: MemoryTables, change: TableChange): void {
 		tables.frontends.set(`${address} 0 0`, { service: 0, kind: FrontendKind.ADDRESS });
 		tables.frontends.set(`${address} ${service.protocol} ${port}`, frontend);
 	}
-	tables.config = { ...tables.config, routeEpoch: tables.config.routeEpoch + 1 };
+	return true;
 }
 
 function frontendOf(

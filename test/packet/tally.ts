@@ -8,6 +8,7 @@ import {
 	ProbeEvent,
 } from "../../src/tables/generated.js";
 import { type DataPath, PEER_INDEXES } from "./data_path.js";
+import { RULES } from "./random_policies.js";
 
 export class Tally {
 	/** Indexes of the peers to which traffic has begun. */
@@ -15,10 +16,12 @@ export class Tally {
 	readonly #drops = new Map<number, bigint>();
 	readonly #events = new Map<number, bigint>();
 	readonly #peers = new Map<string, bigint>();
+	readonly #rules = new Map<string, bigint>();
 
 	/** @param refused the test run could not write a tunnel's headers, so the packet was dropped */
 	add(decision: Decision, refused: boolean): void {
-		const { dropReason, events, sent, received, stripped, records } = decision;
+		const { dropReason, events, sent, received, stripped, records, ruleCounts } = decision;
+		for (const { rule, what } of ruleCounts) increase(this.#rules, `rule ${rule} ${what}`, 1n);
 		for (const { event, index } of records) {
 			if (event === ProbeEvent.TRAFFIC) this.traffic.push(index);
 		}
@@ -47,6 +50,7 @@ export class Tally {
 				// How often a next hop is resolved again depends on time.
 				.filter(([event]) => event !== EventCounter.NEXT_HOP_REFRESHED)
 				.map(([event, n]) => `${EventCounterName[event]} ${n}`),
+			...[...this.#rules].map(([what, n]) => `${what} ${n}`),
 			...[...this.#peers].filter(([, n]) => n > 0n).map(([what, n]) => `${what} ${n}`),
 		].sort();
 	}
@@ -62,6 +66,11 @@ export function countersOf(dataPath: DataPath): string[] {
 		...drops.map((reason) => [DropReasonName[reason], dataPath.drops(reason)] as const),
 		...events.map((event) => [EventCounterName[event], dataPath.event(event)] as const),
 	];
+	for (let rule = 0; rule < RULES; rule++) {
+		const { flows, packets, staged } = dataPath.ruleCounter(rule);
+		for (const [what, n] of Object.entries({ flows, packets, staged }))
+			lines.push([`rule ${rule} ${what}`, n] as const);
+	}
 	for (let index = 0; index < PEER_INDEXES; index++) {
 		for (const [field, value] of Object.entries(dataPath.counter(index))) {
 			lines.push([`${index} ${field}`, value] as const);

@@ -23,6 +23,7 @@ import {
 	segment,
 	tunnelled,
 } from "./random_packets.js";
+import type { RandomPolicies } from "./random_policies.js";
 import { RandomProbes } from "./random_probes.js";
 import { servicePorts, TARGET_PORT } from "./services.js";
 import * as world from "./world.js";
@@ -49,6 +50,14 @@ interface Conversation extends Kind {
 	received: [Buffer | undefined, Buffer | undefined];
 }
 
+/** A packet at a hook. */
+interface Entry {
+	hook: number;
+	ifindex: number;
+	frame: Buffer;
+	ingressIfindex?: number;
+}
+
 const PROTOCOLS = [6, 6, 6, 17, 17, 17, 1, 1, 132, 132, 47, 50, 2, 4, 58];
 const CONVERSATIONS_MAX = 24;
 const CLIENT_PORTS = [5000, 40000, 60000];
@@ -62,10 +71,11 @@ export class Traffic {
 	readonly #changes: RandomChanges;
 	#last: { conversation: Conversation; sender: 0 | 1 } | undefined;
 
-	constructor(random: Random) {
+	/** @param policies absent: every Pod is open */
+	constructor(random: Random, policies?: RandomPolicies) {
 		this.#random = random;
 		this.#probes = new RandomProbes(random);
-		this.#changes = new RandomChanges(random);
+		this.#changes = new RandomChanges(random, policies);
 	}
 
 	next(): Input {
@@ -257,15 +267,16 @@ export class Traffic {
 		const [from, other] = sender === 0 ? parties : [parties[1], parties[0]];
 		const source = addresses(packet, family)?.source ?? from.address;
 		const me = from.place === "service" ? this.#holder(source, family) : from;
-		const { hook, ifindex, frame: whole } = this.#enter(me, other, packet, family);
-		return this.#enters({ hook, packet: whole, context: { ifindex } });
+		const { hook, ifindex, frame: whole, ingressIfindex } = this.#enter(me, other, packet, family);
+		const context = { ifindex, ...(ingressIfindex && { ingressIfindex }) };
+		return this.#enters({ hook, packet: whole, context });
 	}
 
 	/** Modifies an input before it runs: some are mutated, some become GSO packets. */
-	#enters({ hook, packet: whole, context: { ifindex } }: Input): Input {
+	#enters({ hook, packet: whole, context: from }: Input): Input {
 		const random = this.#random;
 		const frame = runnable(hook, random.chance(0.2) ? mutated(whole, random) : whole);
-		const context: Input["context"] = { ifindex };
+		const context: Input["context"] = { ...from };
 		const mayBeSegments: number[] = [Hook.FROM_POD, Hook.FROM_HOST, Hook.TO_POD];
 		if (mayBeSegments.includes(hook) && random.chance(0.06)) {
 			context.gsoSize = random.between(100, 1500);
@@ -274,7 +285,7 @@ export class Traffic {
 		return { hook, packet: frame, context };
 	}
 
-	#enter(me: Party, other: Party, packet: Buffer, family: Family) {
+	#enter(me: Party, other: Party, packet: Buffer, family: Family): Entry {
 		const random = this.#random;
 		const { GATEWAY_MAC, NODE_MAC, ROUTER_MAC, indexOf } = world;
 		// The Node's stack sends on what it has translated: to the outside, or to a peer's Pods.
@@ -303,7 +314,21 @@ export class Traffic {
 			const hook: number = other.place === "pod" ? Hook.TO_POD : Hook.FROM_HOST;
 			const macs = { source: GATEWAY_MAC, destination: other.pod?.mac ?? GATEWAY_MAC };
 			const device = other.pod?.interface ?? "fairway0";
-			return { hook, ifindex: indexOf(device), frame: build.frame(macs, packet) };
+			// Also what the Node forwards with its own address, masqueraded.
+			const forwarded = random.chance(0.3) ? { ingressIfindex: indexOf("wire0") } : {};
+			const frame = build.frame(macs, packet);
+			return { hook, ifindex: indexOf(device), frame, ...forwarded };
+		}
+		// By another link, the Node's own stack or from_link has taken it in.
+		if ((other.place === "pod" || other.place === "service") && random.chance(0.12)) {
+			const isToPod = other.pod !== undefined;
+			const macs = { source: GATEWAY_MAC, destination: other.pod?.mac ?? GATEWAY_MAC };
+			return {
+				hook: isToPod ? Hook.TO_POD : Hook.FROM_HOST,
+				ifindex: indexOf(other.pod?.interface ?? "fairway0"),
+				frame: build.frame(macs, packet),
+				ingressIfindex: indexOf("wire0"),
+			};
 		}
 		const hook: number = random.pick([
 			Hook.FROM_WIRE,

@@ -30,6 +30,7 @@ import {
 } from "../../src/tables/generated.js";
 import { MemoryTables } from "./memory_tables.js";
 import { ipBatch } from "./namespace.js";
+import { type Policies, writePolicies } from "./policies.js";
 import { addServices } from "./services.js";
 
 export const VNI = 0x00abcd;
@@ -256,6 +257,10 @@ export interface Variation {
 	peers?: Record<number, Partial<Pick<PeerFacts, "path" | "outerFamily" | "mtu" | "flags">>>;
 	/** False: no direct answer to a probe has told a peer's MAC. */
 	proven?: boolean;
+	/** Of Pods A and B; absent: they are open. */
+	policies?: Policies;
+	/** Where the policy epochs of peers begin. */
+	policyEpoch?: number;
 }
 
 /** The tables of the drawing, with variations. */
@@ -284,7 +289,8 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 		for (const facts of peers) {
 			const varied = { ...facts, ...variation.peers?.[facts.id] };
 			const index = facts.id * 2 + (family === 6 ? 1 : 0);
-			tables.peers.set(index, peerEntry(varied, family));
+			const policyEpoch = variation.policyEpoch ?? 0;
+			tables.peers.set(index, { ...peerEntry(varied, family), policyEpoch });
 			for (const [way, path] of pathsOf(varied)) {
 				tables.peerPaths.set(index * 2 + way, peerEntry({ ...varied, path }, family));
 				if (path === Path.DIRECT && variation.proven !== false)
@@ -303,6 +309,7 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 	route("172.16.0.0/12", RouteKind.OUTSIDE, { flags: RouteFlag.NO_SNAT });
 	route("fd00:ec::/32", RouteKind.OUTSIDE, { flags: RouteFlag.NO_SNAT });
 	addServices(tables);
+	if (variation.policies) writePolicies(tables, variation.policies);
 	tables.deviceMtus.set(indexOf(podA.interface), 1500);
 	tables.deviceMtus.set(indexOf(podB.interface), POD_B_MTU);
 	tables.onFib(fib);
