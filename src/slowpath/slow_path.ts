@@ -8,7 +8,7 @@
  *  SLOW_UNRESOLVED    a copy: kept until the kernel gives its next hop up, then answered so
  *  SLOW_FRAGMENT      translated as its flow says, cut into fragments, sent on
  *  SLOW_HOLD          a later fragment before its first: kept until the ports are known, then
- *                     translated and sent on
+ *                     translated as its flow says and sent on, if network policy allows the flow
  *
  * A record is the packet as it came. The tables are only read: flows were made before a packet
  * went up. What is sent goes out of a device as a frame (delivery.ts), never through the Node's output
@@ -25,15 +25,18 @@ import { fragmentKey } from "../forwarder/fragments.js";
 import { type IcmpError, icmpError, mayAnswer } from "../forwarder/icmp.js";
 import { ETHERNET_HEADER, Ethertype, type Packet, parse } from "../forwarder/packet.js";
 import { decrementTtl, translate } from "../forwarder/rewrite.js";
-import { gatewayAddress } from "../forwarder/route.js";
+import { gatewayAddress, routeOf } from "../forwarder/route.js";
 import { backendIdOf } from "../forwarder/service.js";
 import {
+	EndpointPolicy,
+	FlowFlag,
 	type FlowKey,
 	type Fragment,
 	type FragmentKey,
 	FragmentOwner,
 	Hook,
 	type NodeConfig,
+	RouteKind,
 	SlowPathHeader,
 	SlowPathKind,
 } from "../tables/generated.js";
@@ -247,21 +250,28 @@ export class SlowPath {
 		}
 	}
 
+	/** from_pod has given the Node the packet itself, and a copy to the slow path. */
+	#isPassedToNode(source: string, destination: string): boolean {
+		const isOpen = this.#tables.endpoint(source)?.egressPolicy === EndpointPolicy.OPEN;
+		return isOpen && routeOf(destination, this.#tables).kind === RouteKind.HOST;
+	}
+
 	/** Sends a held fragment on, or lets go of it. */
 	#release({ packet, header }: Held, ports: Fragment, node: NodeConfig): void {
 		const known = { ...packet, key: { ...packet.key, ...ports }, portsUnknown: false };
 		const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
+		// Whoever has no flow: its first fragment was dropped, too.
+		if (entry === undefined || (entry.flow.flags & FlowFlag.DENIED) !== 0) return;
 		const change = translatedTuple(entry);
-		if (header.hook === Hook.FROM_POD) {
-			// The first fragment went on untranslated, or was dropped: this one has no way then.
-			if (change === undefined || packet.ttl <= 1) return;
-		} else {
-			const isServed = entry !== undefined && backendIdOf(entry.flow) !== 0;
-			if (change === undefined || packet.ttl <= 1) return;
-			// The Node's own: its reassembly has had it all along. A Service's leaves as its flow does.
-			if (!isServed && this.#tables.endpoint(change.destination) === undefined) return;
-		}
-		translate(known, change);
+		const { destination } = change ?? known.key;
+		const isServed = backendIdOf(entry.flow) !== 0;
+		// The Node's own: its reassembly has had it all along. A Service's leaves as its flow does.
+		const wasPassed =
+			header.hook === Hook.FROM_POD
+				? change === undefined && this.#isPassedToNode(packet.key.source, destination)
+				: !isServed && this.#tables.endpoint(destination) === undefined;
+		if (wasPassed || packet.ttl <= 1) return;
+		if (change) translate(known, change);
 		decrementTtl(known);
 		const { frame, l3, length, family, dontFragment } = known;
 		const fits = header.mtu === 0 || length <= header.mtu || family === 6 || dontFragment;

@@ -8,16 +8,24 @@ import { originalKey, replyKey } from "../../src/forwarder/flow.js";
 import { type Packet, parse, parseQuoted } from "../../src/forwarder/packet.js";
 import { SlowPath } from "../../src/slowpath/slow_path.js";
 import { readMac } from "../../src/tables/address.js";
-import { Action, Hook, Limit, NodeFlag, RouteKind } from "../../src/tables/generated.js";
+import {
+	Action,
+	Hook,
+	JudgementFlag,
+	Limit,
+	NodeFlag,
+	RouteKind,
+} from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import { check } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { DeviceCapture } from "./device_capture.js";
 import { inNamespace } from "./namespace.js";
+import { type EndpointPolicies, NO_POLICIES, type Policies, writePolicies } from "./policies.js";
 import { serviceOf, setBackends } from "./services.js";
 import * as world from "./world.js";
 
-const { podA, gateway, outside, geneve4, nodeAddress, indexOf } = world;
+const { podA, podB, gateway, outside, geneve4, nodeAddress, indexOf } = world;
 const FLOW_SLOTS = 256;
 const SLOW_PATH_MAC = "02:fa:1c:00:00:01";
 
@@ -36,6 +44,17 @@ function fromWire(packet: Buffer) {
 		hook: Hook.FROM_WIRE,
 		packet: build.frame(macs, packet),
 		context: { ifindex: indexOf("wire0") },
+	};
+}
+
+/** Policy 2 allows everybody, or nobody. */
+function judgingBy(isAllowed: boolean, endpoint: EndpointPolicies): Policies {
+	const judgement = { rule: 1, stagedRule: 0, flags: isAllowed ? JudgementFlag.ALLOW : 0 };
+	return {
+		...NO_POLICIES,
+		classLimit: 2,
+		policies: { 2: { verdict: { judgement, portSet: 0 }, hairpin: 1 } },
+		endpoints: [endpoint, endpoint],
 	};
 }
 
@@ -60,7 +79,7 @@ if (inNamespace(import.meta.url)) {
 	const complaints: object[] = [];
 	const log = { debug: () => {}, warn: (fields: object) => complaints.push(fields) };
 	const slowPath = new SlowPath({ ring: dataPath.slowPathRing, tables, log });
-	const devices = ["pod0", "fairway0"] as const;
+	const devices = ["pod0", "pod1", "fairway0"] as const;
 	const captures = new Map<string, DeviceCapture>();
 	t.before(async () => {
 		for (const device of devices) captures.set(device, await DeviceCapture.start(device));
@@ -324,6 +343,49 @@ if (inNamespace(import.meta.url)) {
 			t.equal(released.ttl, 63);
 		});
 	}
+
+	for (const family of [4, 6] as const)
+		for (const isAllowed of [true, false]) {
+			const fate = isAllowed
+				? "goes on when its first is allowed"
+				: "stays where its first is denied";
+			t.test(`IPv${family}: a later fragment that is to be judged ${fate}`, async (t) => {
+				const policies = { egress: 2, ingress: 2 };
+				writePolicies(tables, judgingBy(isAllowed, policies));
+				tables.config = world.nodeConfig({ routeEpoch: isAllowed ? 5 : 6 });
+				dataPath.write(tables);
+				const { released: before } = slowPath.counters;
+				for (const [port, source, destination, send] of [
+					[1005, podA[family], geneve4.pod[family], fromPod],
+					[1006, podA[family], podB[family], fromPod],
+					[1007, outside[family], podA[family], fromWire],
+				] as const) {
+					const datagram = build.ip(
+						{ source, destination, dontFragment: false },
+						build.udp(port, 2005, Buffer.alloc(800, 0x47)),
+					);
+					const pieces = build.fragmented(datagram, 400, 4500 + port + (isAllowed ? 0 : 100));
+					const [first, second] = pieces.map((piece) => send(piece));
+					const held = await check(dataPath, tables, { ...second!, readsRecord: false });
+					t.same(held.differences, []);
+					t.equal(held.decision.action, Action.SLOW_PATH);
+					const { decision } = await check(dataPath, tables, first!);
+					t.equal(decision.action === Action.DROP, !isAllowed);
+					if (!isAllowed) continue;
+					const device = { [podA[family]]: "pod0", [podB[family]]: "pod1" } as const;
+					const released = await left(
+						device[destination] ?? "fairway0",
+						({ isLaterFragment }) => isLaterFragment,
+					);
+					t.equal(released.key.destination, destination);
+					t.equal(released.key.source, source);
+					t.equal(released.ttl, 63);
+				}
+				t.equal(slowPath.counters.released, before + (isAllowed ? 3 : 0));
+				writePolicies(tables, NO_POLICIES);
+				dataPath.write(tables);
+			});
+		}
 
 	t.test("nothing was lost on the way", async (t) => {
 		t.same(complaints, []);
