@@ -108,7 +108,7 @@ enum limit {
 	/* network policy; see src/policy/in_force.ts for the limits of what is in them */
 	IDENTITIES_MAX = 262144,
 	BLOCKS_MAX = 131072,
-	POLICIES_MAX = 8192,
+	POLICIES_MAX = 16384,
 	POLICY_VERDICTS_MAX = 524288,
 	PORT_SETS_MAX = 65536,
 	POLICY_RULES_MAX = 65536,

@@ -10,14 +10,16 @@ import type { PodObject } from "../cluster/pod_object.js";
 import { matches } from "../cluster/selector.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Steps } from "../loop/turns.js";
-import { familyOf, parseAddress, writeAddress } from "../tables/address.js";
+import { familyOf, parseAddress } from "../tables/address.js";
 import { type Prefix, parsePrefix } from "../tables/prefix.js";
 import { type NumberedAtom, union } from "./atoms.js";
 import { type BlockEntry, Blocks, type Cover } from "./blocks.js";
 import { type Group, Groups } from "./groups.js";
 import { HeldAddresses } from "./held_addresses.js";
-import { type InForce, LIMITS } from "./in_force.js";
+import type { InForce } from "./in_force.js";
+import { CLUSTER } from "./limits.js";
 import {
+	bytesOf,
 	distinct,
 	isAnother,
 	type NodeOwner,
@@ -27,7 +29,12 @@ import {
 	type PodOwner,
 	podOwner,
 } from "./owners.js";
-import type { HeldPolicyTables, WriteTable } from "./policy_tables.js";
+import {
+	CLASS_OVERFLOW,
+	type HeldPolicyTables,
+	type PolicyChanges,
+	type WriteTable,
+} from "./policy_tables.js";
 import { keyOf, type Subject } from "./subjects.js";
 
 export interface AddressesOptions {
@@ -38,6 +45,13 @@ export interface AddressesOptions {
 	labelsOf: (namespace: string) => Labels;
 	write: WriteTable;
 	held?: HeldPolicyTables | undefined;
+}
+
+interface Move {
+	former: Owner | undefined;
+	owner: Owner | undefined;
+	before: number;
+	now: number;
 }
 
 export class Addresses {
@@ -56,11 +70,18 @@ export class Addresses {
 	#coverClasses = new Map<number, number>();
 	#nodeSelectors: Extract<NumberedAtom, { kind: "nodes" }>[] = [];
 	readonly #changedBlocks = new Set<BlockEntry>();
+	/** Their Pods' classes are others now. */
+	readonly #changedGroups = new Set<Group>();
+	/** There was no room for their classes. */
+	#overflowed = new Map<string, string>();
+	readonly #overflowedBlocks = new Map<BlockEntry, string>();
 	/** Until the first round is done. */
 	#held: HeldAddresses | undefined;
 	/** Prefixes that only an earlier agent had, until the round after. */
 	#left: string[] = [];
 	#restarted = false;
+	/** Addresses that have another class or owner than in the round before. */
+	#moves: Move[] = [];
 	/** Flows of an earlier agent may be there: all of them look again. */
 	#isFirst = true;
 	/** Of whoever is not known: nothing selects it. */
@@ -76,10 +97,8 @@ export class Addresses {
 		if (options.held !== undefined) this.#held = new HeldAddresses(options.held);
 		this.#groups = new Groups({
 			labelsOf: options.labelsOf,
-			portAtom: this.#inForce.numberOf,
-			onChange: ({ members }) => {
-				for (const address of members) this.#owners.touch(address);
-			},
+			portAtom: (atom) => this.#inForce.numberOf(atom, CLUSTER),
+			onChange: (group) => this.#changedGroups.add(group),
 		});
 	}
 
@@ -93,8 +112,8 @@ export class Addresses {
 	}
 
 	/** Its labels may be others now. */
-	renewNamespace(name: string): void {
-		this.#groups.renewNamespace(name);
+	*renewNamespace(name: string): Steps<void> {
+		yield* this.#groups.renewNamespace(name);
 	}
 
 	setNode(name: string, node: NodeObject | undefined): void {
@@ -184,7 +203,7 @@ export class Addresses {
 		}
 		const { atoms } = this.#inForce;
 		atoms.retain(({ id }) => used.has(id));
-		this.#inForce.restartClasses();
+		yield* this.#inForce.restartClasses();
 		this.#coverClasses = new Map();
 		const all = [...atoms.all()];
 		yield;
@@ -197,94 +216,144 @@ export class Addresses {
 		this.#changedBlocks.clear();
 		yield* this.#blocks.add(all.filter((atom) => atom.kind === "block"));
 		const kept = new Set(this.#blocks.entries().map(({ prefix }) => prefix.text));
-		for (const text of this.#prefixes.keys())
-			if (!kept.has(text)) {
-				this.#prefixes.delete(text);
-				this.#write(4, "blocks", text, undefined);
-			}
+		for (const text of this.#prefixes.keys()) {
+			yield;
+			if (kept.has(text)) continue;
+			this.#prefixes.delete(text);
+			this.#write(4, "blocks", text, undefined);
+		}
 		for (const entry of this.#blocks.entries()) this.#changedBlocks.add(entry);
-		this.#owners.touchAll();
+		this.#changedGroups.clear();
+		yield* this.#owners.touchAll();
 		this.#restarted = true;
 	}
 
 	// ------------------------------------------------------------ classes
 
-	/** Returns whether something of this Node has changed. */
-	*classify(route: boolean, peers: Set<string>): Steps<boolean> {
+	/** Finds the class of every address and prefix that may have another one. */
+	*classify(): Steps<void> {
 		for (const text of this.#left) {
 			if (this.#blocks.has(parsePrefix(text))) continue;
 			this.#prefixes.delete(text);
 			this.#write(4, "blocks", text, undefined);
 		}
 		this.#left = [];
-		for (const { prefix, cover } of this.#changedBlocks) {
-			this.#setPrefix(prefix, cover);
+		yield* this.#tryAgain();
+		for (const group of this.#changedGroups)
+			for (const address of group.members) {
+				this.#owners.touch(address);
+				yield;
+			}
+		this.#changedGroups.clear();
+		for (const entry of this.#changedBlocks) {
+			const number = yield* this.#setPrefix(entry.prefix, entry.cover);
+			if (number === CLASS_OVERFLOW) this.#overflowedBlocks.set(entry, this.#inForce.overflow);
 			yield;
 		}
 		this.#changedBlocks.clear();
 		const leftAddresses = yield* this.#takeHeld();
 		const dirty = this.#owners.take();
-		for (const address of [...dirty.keys()]) {
-			const owner = this.#owners.at(address);
-			if (owner?.kind !== "node") continue;
-			// What covers one of a Node's addresses means all of them.
-			for (const other of owner.addresses) if (!dirty.has(other)) dirty.set(other, owner);
-		}
-		let isRoute = route || this.#isFirst;
 		for (const [address, former] of dirty) {
 			yield;
 			const owner = this.#owners.at(address);
+			// What covers one of a Node's addresses means all of them. The loop reaches those that are added.
+			if (owner?.kind === "node")
+				for (const other of owner.addresses) if (!dirty.has(other)) dirty.set(other, owner);
 			const cover = this.#blocks.coverAt(bytesOf(address));
 			const before = this.#identities.get(address);
-			const now =
-				this.#classOf(address, owner, cover) ??
-				(leftAddresses.has(address) ? this.#number(cover, cover, cover.atoms, address) : undefined);
-			if (before !== now) {
+			let now = this.#knownClass(owner, cover);
+			if (now === null) now = yield* this.#classOf(address, owner, cover);
+			if (now === undefined && leftAddresses.has(address))
+				now = yield* this.#heldNumber(cover, cover, cover.atoms, CLUSTER, address);
+			if (now === CLASS_OVERFLOW) this.#overflowed.set(address, this.#inForce.overflow);
+			const isSame = before === now;
+			if (!isSame) {
 				if (now === undefined) this.#identities.delete(address);
 				else this.#identities.set(address, now);
 				if (now === undefined || this.#held?.identities.get(address) !== now)
 					this.#write(4, "identities", address, now);
 			}
-			// The whole epoch has been raised: every flow looks again.
-			if (isRoute) continue;
-			const plain = this.#coverClass(cover);
-			const fresh = former === undefined && !this.#restarted;
-			const isOther =
-				isAnother(former, owner) ||
-				(!this.#restarted && this.#inForce.differ(before ?? plain, now ?? plain, fresh));
-			if (!isOther) continue;
-			const node = owner?.node ?? former?.node ?? "";
-			if (node === this.#options.nodeName || !this.#nodes.has(node)) isRoute = true;
-			else peers.add(node);
+			if (this.#isFirst || (isSame && !isAnother(former, owner))) continue;
+			const plain = this.#coverClasses.get(cover.id) ?? (yield* this.#coverClass(cover));
+			this.#moves.push({ former, owner, before: before ?? plain, now: now ?? plain });
 		}
 		if (this.#held !== undefined) {
 			this.#held = undefined;
 			this.#inForce.forgetHeld();
 			for (const address of leftAddresses) this.#owners.touch(address);
 		}
-		if (isRoute) peers.clear();
-		this.#isFirst = false;
-		this.#restarted = false;
-		if (this.#identities.size > LIMITS.identities)
-			this.#inForce.problems.add(
-				`Cannot write all addresses: expected at most ${LIMITS.identities}, got ${this.#identities.size}`,
+		const { problems } = this.#inForce;
+		for (const whys of [this.#overflowed, this.#overflowedBlocks])
+			for (const why of whys.values()) problems.add(why);
+		const { identities } = this.#inForce.limits;
+		if (this.#identities.size > identities)
+			problems.add(
+				`Cannot write all addresses: expected at most ${identities}, got ${this.#identities.size}`,
 			);
-		if (this.#blocks.size > LIMITS.prefixes)
-			this.#inForce.problems.add(
-				`Cannot write all prefixes of blocks: expected at most ${LIMITS.prefixes}, got ${this.#blocks.size}`,
-			);
-		return isRoute;
 	}
 
-	#setPrefix(prefix: Prefix, cover: Cover): void {
+	/** Which flows look again. @param route all of them do, since policies of local Pods have changed */
+	*epochs(route: boolean): Steps<PolicyChanges["epochs"]> {
+		const moves = this.#moves;
+		this.#moves = [];
+		const restarted = this.#restarted;
+		this.#restarted = false;
+		const peers = new Set<string>();
+		const isFirst = this.#isFirst;
+		this.#isFirst = false;
+		if (route || isFirst) return { route: true, peers };
+		const differences = new Map<string, boolean>();
+		const differ = (a: number, b: number, fresh: boolean): boolean => {
+			if (a === b) return false;
+			const key = `${a} ${b} ${fresh}`;
+			let is = differences.get(key);
+			if (is === undefined) {
+				is = this.#inForce.differ(a, b, fresh);
+				differences.set(key, is);
+			}
+			return is;
+		};
+		for (const { former, owner, before, now } of moves) {
+			yield;
+			const isOther =
+				isAnother(former, owner) || (!restarted && differ(before, now, former === undefined));
+			if (!isOther) continue;
+			const node = owner?.node ?? former?.node ?? "";
+			// The whole epoch covers all others.
+			if (node === this.#options.nodeName || !this.#nodes.has(node))
+				return { route: true, peers: new Set() };
+			peers.add(node);
+		}
+		return { route: false, peers };
+	}
+
+	/** Those that had no room, when something has gone. */
+	*#tryAgain(): Steps<void> {
+		if (!this.#inForce.hasRoom) return;
+		this.#inForce.hasRoom = false;
+		for (const entry of this.#overflowedBlocks.keys()) this.#changedBlocks.add(entry);
+		this.#overflowedBlocks.clear();
+		const overflowed = this.#overflowed;
+		this.#overflowed = new Map();
+		for (const address of overflowed.keys()) {
+			this.#owners.touch(address);
+			yield;
+		}
+	}
+
+	*#setPrefix(prefix: Prefix, cover: Cover): Steps<number> {
 		const { text } = prefix;
+		const held = this.#held;
 		const number =
-			this.#held?.number(cover, cover, this.#held.classOf(prefix), (held) =>
-				this.#inForce.classOf(cover.atoms, held),
-			) ?? this.#coverClass(cover);
-		if (this.#prefixes.get(text) === number) return;
+			held === undefined
+				? yield* this.#coverClass(cover)
+				: yield* held.number(cover, cover, held.classOf(prefix), (before) =>
+						this.#inForce.classOf(cover.atoms, CLUSTER, before),
+					);
+		if (this.#prefixes.get(text) === number) return number;
 		this.#prefixes.set(text, number);
-		if (this.#held?.blocks.get(text) !== number) this.#write(4, "blocks", text, number);
+		if (held?.blocks.get(text) !== number) this.#write(4, "blocks", text, number);
+		return number;
 	}
 
 	/**
@@ -295,7 +364,7 @@ export class Addresses {
 		if (this.#held === undefined) return new Set();
 		for (const prefix of this.#held.prefixes()) {
 			if (!this.#blocks.has(prefix)) {
-				this.#setPrefix(prefix, this.#blocks.coverOf(prefix));
+				yield* this.#setPrefix(prefix, this.#blocks.coverOf(prefix));
 				this.#left.push(prefix.text);
 			}
 			yield;
@@ -310,29 +379,41 @@ export class Addresses {
 	}
 
 	/** Of the first round beside an earlier agent's tables. */
-	#number(of: object, cover: Cover, atoms: readonly number[], address: string): number | undefined {
-		return this.#held?.number(of, cover, this.#held.classAt(address), (held) =>
-			this.#inForce.classOf(atoms, held),
+	*#heldNumber(
+		of: object,
+		cover: Cover,
+		atoms: readonly number[],
+		namespace: string,
+		address: string,
+	): Steps<number> {
+		const held = this.#held!;
+		return yield* held.number(of, cover, held.classAt(address), (before) =>
+			this.#inForce.classOf(atoms, namespace, before),
 		);
 	}
 
+	/** Undefined: that of its prefix. null: `#classOf` says it. */
+	#knownClass(owner: Owner | undefined, cover: Cover): number | undefined | null {
+		if (owner === undefined) return undefined;
+		if (owner.kind === "node") return null;
+		if (owner.group.atoms.length === 0) return undefined;
+		return this.#held === undefined ? (owner.group.classes.get(cover.id) ?? null) : null;
+	}
+
 	/** Undefined: that of its prefix. */
-	#classOf(address: string, owner: Owner | undefined, cover: Cover): number | undefined {
+	*#classOf(address: string, owner: Owner | undefined, cover: Cover): Steps<number | undefined> {
 		if (owner === undefined) return undefined;
 		if (owner.kind === "node") {
 			const atoms = this.#nodeAtoms(owner, address, cover);
 			if (atoms.join() === cover.atoms.join()) return undefined;
-			return this.#inForce.classOf(atoms, this.#held?.classAt(address));
+			return yield* this.#inForce.classOf(atoms, CLUSTER, this.#held?.classAt(address));
 		}
 		const { group } = owner;
-		if (group.atoms.length === 0) return undefined;
+		const atoms = union(group.atoms, cover.atoms);
 		if (this.#held !== undefined)
-			return this.#number(group, cover, union(group.atoms, cover.atoms), address);
-		let number = group.classes.get(cover.id);
-		if (number === undefined) {
-			number = this.#inForce.classOf(union(group.atoms, cover.atoms));
-			group.classes.set(cover.id, number);
-		}
+			return yield* this.#heldNumber(group, cover, atoms, group.namespace, address);
+		const number = yield* this.#inForce.classOf(atoms, group.namespace);
+		if (number !== CLASS_OVERFLOW) group.classes.set(cover.id, number);
 		return number;
 	}
 
@@ -363,20 +444,11 @@ export class Addresses {
 		return [...atoms].sort((a, b) => a - b);
 	}
 
-	#coverClass(cover: Cover): number {
-		let number = this.#coverClasses.get(cover.id);
-		if (number === undefined) {
-			number = this.#inForce.classOf(cover.atoms);
-			this.#coverClasses.set(cover.id, number);
-		}
+	*#coverClass(cover: Cover): Steps<number> {
+		const known = this.#coverClasses.get(cover.id);
+		if (known !== undefined) return known;
+		const number = yield* this.#inForce.classOf(cover.atoms, CLUSTER);
+		if (number !== CLASS_OVERFLOW) this.#coverClasses.set(cover.id, number);
 		return number;
 	}
-}
-
-const SCRATCH = Buffer.alloc(16);
-
-/** Valid until the next call. */
-function bytesOf(address: string): Uint8Array {
-	writeAddress(SCRATCH, 0, address);
-	return SCRATCH;
 }

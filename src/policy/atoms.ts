@@ -3,6 +3,7 @@
  * that say the same share it. An address is to the policies in force the set of atoms that hold for it.
  */
 import { type Selector, selectorText } from "../cluster/selector.js";
+import { type Budgets, CLUSTER, prefixesOf } from "./limits.js";
 
 export type Atom =
 	/** Pods by labels; `namespace`: of that one, else of those that `namespaces` selects. */
@@ -12,16 +13,23 @@ export type Atom =
 	/** A Pod has a container port of that name with this protocol and number. */
 	| { kind: "port"; name: string; protocol: number; port: number };
 
-export type NumberedAtom = Atom & { id: number };
+/** `owner`: the namespace of the policy that said it first, or CLUSTER. */
+export type NumberedAtom = Atom & { id: number; owner: string };
 
 export class Atoms {
 	readonly #byText = new Map<string, NumberedAtom>();
 	readonly #byId = new Map<number, NumberedAtom>();
+	readonly #budgets: Budgets | undefined;
 	#next = 1;
 	#ports = 0;
 
-	get size(): number {
-		return this.#byText.size;
+	/** @param budgets of what they are counted in, if they are */
+	constructor(budgets?: Budgets) {
+		this.#budgets = budgets;
+	}
+
+	get ports(): number {
+		return this.#ports;
 	}
 
 	/** Without ports, which Pods have and rules do not say by number. */
@@ -29,19 +37,22 @@ export class Atoms {
 		return this.#byText.size - this.#ports;
 	}
 
-	has(atom: Atom): boolean {
-		return this.#byText.has(textOf(atom));
+	/** Equal for equal ones; undefined: it has a number already. */
+	freshText(atom: Atom): string | undefined {
+		const text = textOf(atom);
+		return this.#byText.has(text) ? undefined : text;
 	}
 
 	/** Calls back with one that is new. */
-	number(atom: Atom, onNew: (atom: NumberedAtom) => void): number {
+	number(atom: Atom, onNew: (atom: NumberedAtom) => void, owner = CLUSTER): number {
 		const text = textOf(atom);
 		const known = this.#byText.get(text);
 		if (known !== undefined) return known.id;
-		const numbered = { ...atom, id: this.#next++ };
+		const numbered = { ...atom, id: this.#next++, owner };
 		this.#byText.set(text, numbered);
 		this.#byId.set(numbered.id, numbered);
 		if (atom.kind === "port") this.#ports++;
+		this.#count(numbered, 1);
 		onNew(numbered);
 		return numbered.id;
 	}
@@ -60,8 +71,15 @@ export class Atoms {
 			if (!isNeeded(atom)) {
 				this.#byText.delete(text);
 				if (atom.kind === "port") this.#ports--;
+				this.#count(atom, -1);
 				this.#byId.delete(atom.id);
 			}
+	}
+
+	#count(atom: NumberedAtom, by: number): void {
+		if (atom.kind === "port") return;
+		this.#budgets?.atoms.take(atom.owner, by);
+		if (atom.kind === "block") this.#budgets?.prefixes.take(atom.owner, by * prefixesOf(atom));
 	}
 }
 

@@ -94,7 +94,9 @@ export class Blocks {
 			yield;
 		}
 		added.sort(inOrder);
+		yield;
 		this.#entries = merge(this.#entries, added);
+		yield;
 		const changed = new Set(added);
 		tops.sort((a, b) => order(a, b));
 		const within: Prefix[] = [];

@@ -4,11 +4,13 @@
  *
  *  1. what was unused since the round before goes
  *  2. Namespaces, Nodes and policies that changed
- *  3. local Pods: which policies select them, as rule lists with an id
+ *  3. local Pods: which policies select them, as rule lists
  *  4. what their rules say of peers, as atoms: selectors on groups of Pods, blocks as prefixes
  *  5. other Pods that changed
  *  6. addresses that may mean something else: their classes
- *  7. all writes in the order that keeps each state true (policy_tables.ts)
+ *  7. policies of the rule lists, with their verdicts for all classes; the local Pods that have them
+ *  8. epochs of flows for which an address means something else
+ *  9. all writes in the order that keeps each state true (policy_tables.ts)
  *
  * An atom that no policy uses any more stays where it is, since it changes no verdict; when there are many, the
  * classes are made anew.
@@ -21,7 +23,8 @@ import type { NodeObject } from "../cluster/snapshot.js";
 import type { Steps } from "../loop/turns.js";
 import { Addresses } from "./addresses.js";
 import type { Atom } from "./atoms.js";
-import { InForce, LIMITS, type Policy } from "./in_force.js";
+import { InForce, type Plan, type Policy } from "./in_force.js";
+import { LIMITS, type Limits } from "./limits.js";
 import {
 	type EndpointPolicies,
 	type HeldPolicyTables,
@@ -66,6 +69,8 @@ export interface PolicyCompilerOptions {
 	unknownPods: "closed" | "unlabelled";
 	/** What an earlier agent left in the kernel's tables. */
 	held?: HeldPolicyTables;
+	/** Other limits than the tables have. */
+	limits?: Partial<Limits>;
 	/** Unused atoms that may stay before classes are made anew. Default: 1024. */
 	staleAtoms?: number;
 }
@@ -77,6 +82,8 @@ const STEPS = [1, 2, 3, 4, 5, 7];
 const NO_ENDPOINTS = { added: [], removed: [] };
 const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
 
+type Choice = "open" | "closed" | Plan | { problem: string };
+type Choices = { [D in Direction]: Choice };
 type Assigned = { [D in Direction]: Policy | undefined };
 
 /** What the policies are to one local Pod. */
@@ -102,8 +109,10 @@ export class PolicyCompiler {
 	/** Of addresses; as they were written. */
 	readonly #endpoints = new Map<string, string>();
 	readonly #closed = new Map<Subject, Set<Direction>>();
-	/** Their policies were over a limit. */
-	#refused = new Set<Subject>();
+	/** Their policies were over a limit, which the texts name. */
+	readonly #refused = new Map<Subject, Set<string>>();
+	/** Of what there was room for when they were. */
+	#refusedAt = 0;
 	#writes: PolicyWrite[][] = [];
 	#written = 0;
 	#classesAtRestart = 0;
@@ -112,7 +121,7 @@ export class PolicyCompiler {
 		this.#options = options;
 		const { source, held } = options;
 		const write: WriteTable = (step, table, key, value) => this.#write(step, table, key, value);
-		this.#inForce = new InForce(write, held);
+		this.#inForce = new InForce(write, held, { ...LIMITS, ...options.limits });
 		const namespace = (name: string) => source.get("Namespace", name) ?? impliedNamespace(name);
 		this.#subjects = new Subjects({ pod: (key) => source.get("Pod", key), namespace });
 		const { nodeName, unknownPods } = options;
@@ -161,13 +170,13 @@ export class PolicyCompiler {
 		this.#writes = [];
 		this.#inForce.problems.clear();
 		const { source } = this.#options;
-		this.#inForce.sweep();
+		yield* this.#inForce.sweep();
 		const isStale = this.#isStale();
 		if (isStale) yield* this.#addresses.restart();
 
 		const pods = new Set(changed.Pod ?? []);
 		for (const name of changed.Namespace ?? []) {
-			this.#addresses.renewNamespace(name);
+			yield* this.#addresses.renewNamespace(name);
 			this.#subjects.renewNamespace(name);
 			yield;
 		}
@@ -188,7 +197,7 @@ export class PolicyCompiler {
 		const renewed = new Set(added);
 		this.#subjects.renewPods(pods, (subject) => renewed.add(subject));
 		yield;
-		const isOther = yield* this.#choose(removed);
+		const choices = yield* this.#choose(removed);
 		yield* this.#addresses.takeNew();
 		for (const subject of removed) this.#addresses.setLocal(subject, false);
 		for (const subject of renewed) this.#addresses.setLocal(subject, true);
@@ -196,17 +205,19 @@ export class PolicyCompiler {
 			this.#addresses.setPod(key, source.get("Pod", key));
 			yield;
 		}
-		const route = isOther && this.#writeEndpoints();
-		const peers = new Set<string>();
-		const isRoute = yield* this.#addresses.classify(route, peers);
+		yield* this.#addresses.classify();
+		yield* this.#assign(choices);
+		const isOther = choices.size > 0 || removed.length > 0;
+		const epochs = yield* this.#addresses.epochs(isOther && this.#writeEndpoints());
+		this.#inForce.reportLasting();
 		if (isStale || this.#written === 0) this.#classesAtRestart = this.#inForce.classCount;
-		return this.#result({ route: isRoute, peers });
+		return this.#result(epochs);
 	}
 
 	// ------------------------------------------------------------ local Pods
 
-	/** Returns whether anything may be chosen otherwise now. */
-	*#choose(removed: readonly Subject[]): Steps<boolean> {
+	/** Rule lists of the Pods for which something else may be chosen now. */
+	*#choose(removed: readonly Subject[]): Steps<Map<Subject, Choices>> {
 		for (const subject of removed) {
 			const policies = this.#policies.get(subject);
 			for (const direction of DIRECTIONS) this.#release(policies?.[direction]);
@@ -214,41 +225,79 @@ export class PolicyCompiler {
 			this.#closed.delete(subject);
 			this.#refused.delete(subject);
 		}
-		const dirty = new Set([...this.#subjects.take(), ...this.#refused]);
-		this.#refused = new Set();
+		const dirty = this.#subjects.take();
+		const { room } = this.#inForce;
+		if (room !== this.#refusedAt) for (const subject of this.#refused.keys()) dirty.add(subject);
+		for (const subject of removed) dirty.delete(subject);
+		// Before anything is taken, so that what they have now leaves room for what they are to have.
 		for (const subject of dirty) {
-			if (removed.includes(subject)) continue;
+			const policies = this.#policies.get(subject);
+			for (const direction of DIRECTIONS) this.#release(policies?.[direction]);
+			this.#refused.delete(subject);
+		}
+		const choices = new Map<Subject, Choices>();
+		const plans = new Map<string, Plan | string>();
+		for (const subject of dirty) {
+			choices.set(subject, {
+				egress: yield* this.#chooseFor(subject, "egress", plans),
+				ingress: yield* this.#chooseFor(subject, "ingress", plans),
+			});
+			yield;
+		}
+		return choices;
+	}
+
+	*#chooseFor(
+		subject: Subject,
+		direction: Direction,
+		plans: Map<string, Plan | string>,
+	): Steps<Choice> {
+		const { pod } = subject;
+		const isUnknown = pod === undefined && this.#options.unknownPods === "closed";
+		if (isUnknown || pod?.ended === true) return "closed";
+		const choice = this.#subjects.choose(subject, direction);
+		if (typeof choice === "string") return choice;
+		let plan = plans.get(choice.key);
+		if (plan === undefined) {
+			plan = yield* this.#inForce.plan(choice.chosen, choice.key);
+			plans.set(choice.key, plan);
+		}
+		return typeof plan === "string" ? { problem: plan } : plan;
+	}
+
+	/** Over a limit a Pod's last whole policies stay, and a new Pod stays closed. */
+	*#assign(choices: ReadonlyMap<Subject, Choices>): Steps<void> {
+		for (const [subject, chosen] of choices) {
 			const before = this.#policies.get(subject);
-			const now = { egress: before?.egress, ingress: before?.ingress };
-			for (const direction of DIRECTIONS)
-				now[direction] = yield* this.#chooseFor(subject, direction, now);
+			const now: Assigned = { egress: undefined, ingress: undefined };
+			const problems = new Set<string>();
+			for (const direction of DIRECTIONS) {
+				const choice = chosen[direction];
+				if (typeof choice === "string") {
+					this.#setState(subject, direction, choice);
+					continue;
+				}
+				const policy = "problem" in choice ? choice.problem : yield* this.#inForce.make(choice);
+				if (typeof policy !== "string") {
+					now[direction] = policy;
+					this.#setState(subject, direction, "open");
+					continue;
+				}
+				const what = `${direction} policies of ${keyOf(subject.endpoint)}`;
+				problems.add(`Cannot enforce the ${what}: ${policy}`);
+				const last = before?.[direction];
+				if (last !== undefined) this.#inForce.retain(last);
+				now[direction] = last;
+				if (before === undefined) this.#setState(subject, direction, "closed");
+			}
+			if (problems.size > 0) this.#refused.set(subject, problems);
 			this.#policies.set(subject, now);
 			yield;
 		}
-		return dirty.size > 0 || removed.length > 0;
-	}
-
-	/** Undefined: it is open, or closed as `#closed` says. */
-	*#chooseFor(subject: Subject, direction: Direction, before: Assigned): Steps<Policy | undefined> {
-		const { pod, endpoint } = subject;
-		const isUnknown = pod === undefined && this.#options.unknownPods === "closed";
-		const choice =
-			isUnknown || pod?.ended === true ? "closed" : this.#subjects.choose(subject, direction);
-		if (typeof choice === "string") {
-			this.#release(before[direction]);
-			this.#setState(subject, direction, choice);
-			return undefined;
-		}
-		const policy = yield* this.#inForce.take(choice.chosen, choice.key, keyOf(endpoint));
-		if (policy === undefined) {
-			// Its last whole policies stay; a new Pod stays closed.
-			this.#refused.add(subject);
-			if (!this.#policies.has(subject)) this.#setState(subject, direction, "closed");
-			return before[direction];
-		}
-		this.#release(before[direction]);
-		this.#setState(subject, direction, "open");
-		return policy;
+		this.#inForce.endPlans();
+		this.#refusedAt = this.#inForce.room;
+		for (const problems of this.#refused.values())
+			for (const problem of problems) this.#inForce.problems.add(problem);
 	}
 
 	#setState(subject: Subject, direction: Direction, state: "open" | "closed"): void {
@@ -299,13 +348,13 @@ export class PolicyCompiler {
 
 	/** Too much of what there is has no use any more. */
 	#isStale(): boolean {
-		const { unusedAtoms, classCount } = this.#inForce;
-		if (this.#refused.size > 0 && unusedAtoms > 0) return true;
-		if (this.#addresses.prefixCount > LIMITS.prefixes && unusedAtoms > 0) return true;
-		return (
-			unusedAtoms > (this.#options.staleAtoms ?? STALE_ATOMS) ||
-			classCount > 2 * this.#classesAtRestart + STALE_CLASSES
-		);
+		const { unusedAtoms, classCount, isFull } = this.#inForce;
+		this.#inForce.isFull = false;
+		const [few, many] = [STALE_ATOMS / 8, this.#options.staleAtoms ?? STALE_ATOMS];
+		// Not for little: a tenant who is over a limit could ask for it with each change.
+		if (isFull && (unusedAtoms > Math.min(few, many) || classCount > 2 * this.#classesAtRestart))
+			return true;
+		return unusedAtoms > many || classCount > 2 * this.#classesAtRestart + STALE_CLASSES;
 	}
 
 	// ------------------------------------------------------------ writes
@@ -320,7 +369,7 @@ export class PolicyCompiler {
 		if (this.#written !== nextClass) this.#write(3, "classLimit", 0, nextClass);
 		this.#written = nextClass;
 		return {
-			writes: STEPS.flatMap((step) => this.#writes[step] ?? []),
+			writes: ([] as PolicyWrite[]).concat(...STEPS.map((step) => this.#writes[step] ?? [])),
 			epochs,
 			hasGarbage: this.#inForce.hasGarbage || this.#addresses.hasLeft,
 			problems: [...problems].sort(),

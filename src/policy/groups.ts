@@ -118,15 +118,20 @@ export class Groups {
 						);
 			yield;
 			for (const name of affected)
-				for (const group of this.#byNamespace.get(name) ?? [])
+				for (const group of this.#byNamespace.get(name) ?? []) {
 					if (matches(pods, group.labels)) this.#set(group, union(group.atoms, [id]));
+					yield;
+				}
 		}
 	}
 
 	/** Its labels may be others now. */
-	renewNamespace(namespace: string): void {
+	*renewNamespace(namespace: string): Steps<void> {
 		this.#selecting.delete(namespace);
-		for (const group of this.#byNamespace.get(namespace) ?? []) this.#renew(group);
+		for (const group of this.#byNamespace.get(namespace) ?? []) {
+			this.#renew(group);
+			yield;
+		}
 	}
 
 	/** Begins anew with these selectors and names. Every group's classes are forgotten. */

@@ -1,4 +1,5 @@
 /** The classes of addresses and prefixes in an earlier agent's tables, and the numbers that they keep. */
+import type { Steps } from "../loop/turns.js";
 import { parseAddress } from "../tables/address.js";
 import { type Prefix, PrefixTable, parsePrefix } from "../tables/prefix.js";
 import { type HeldPolicyTables, NO_CLASS } from "./policy_tables.js";
@@ -35,7 +36,12 @@ export class HeldAddresses {
 	}
 
 	/** The same for the same arguments. @param make with the number that was held */
-	number(of: object, cover: { id: number }, held: number, make: (held: number) => number): number {
+	*number(
+		of: object,
+		cover: { id: number },
+		held: number,
+		make: (held: number) => Steps<number>,
+	): Steps<number> {
 		let numbers = this.#numbers.get(of);
 		if (numbers === undefined) {
 			numbers = new Map();
@@ -44,7 +50,7 @@ export class HeldAddresses {
 		const key = cover.id * 2 ** 32 + held;
 		let number = numbers.get(key);
 		if (number === undefined) {
-			number = make(held);
+			number = yield* make(held);
 			numbers.set(key, number);
 		}
 		return number;

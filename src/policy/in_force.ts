@@ -1,14 +1,17 @@
 /**
  * The policies and classes that readers may meet, and the verdict of each policy for each class.
  *
- *  1. a policy is a rule list with an id; it never changes under it
+ *  1. a policy is a rule list with an id; it never changes under it. It comes whole or not at all
  *  2. a class is a set of atoms with a number; numbers only grow
  *  3. a new policy is judged for the classes that have one of its atoms, a new class by the policies that
- *     have one of its: all other pairs have the policy's own verdict, of a class that none of its atoms names
- *  4. what nobody uses any more is removed one round later, when no reader can hold it
+ *     have one of its: all other pairs have the verdict of a class that none of the policy's atoms names
+ *  4. of a policy's verdicts the commonest is its own, and the classes that have another have an entry
+ *  5. what nobody uses any more is removed one round later, when no reader can hold it (garbage.ts)
  */
 import type { Steps } from "../loop/turns.js";
 import { type Atom, Atoms, type NumberedAtom } from "./atoms.js";
+import { Garbage } from "./garbage.js";
+import { Budgets, CLUSTER, LIMITS, type Limits, Needs } from "./limits.js";
 import {
 	CLASS_OVERFLOW,
 	FIRST_CLASS,
@@ -16,58 +19,61 @@ import {
 	type HeldPolicyTables,
 	NO_CLASS,
 	OPEN,
-	type PolicyTableName,
-	type PolicyWrite,
 	type Verdict,
 	verdictKey,
 	type WriteTable,
 } from "./policy_tables.js";
 import { RuleIds } from "./rule_ids.js";
 import {
-	buildRuleList,
+	buildInSteps,
 	type Chosen,
 	type ClassAtoms,
 	hairpinList,
 	judgeClass,
 	type RuleList,
 } from "./rule_list.js";
-import { Ids, type KeptVerdict, Verdicts } from "./verdicts.js";
-
-export const LIMITS = {
-	policies: 8192,
-	portSets: 65_536,
-	rules: 65_536,
-	/** Of one Pod and direction. */
-	rulesOfPod: 10_000,
-	atoms: 8192,
-	classes: 65_536,
-	/** Of one policy and class. */
-	ranges: 1024,
-	prefixes: 131_072,
-	identities: 262_144,
-};
+import { Ids, type KeptVerdict, partsOf, Verdicts } from "./verdicts.js";
 
 export interface Policy {
 	id: number;
 	key: string;
+	/** A namespace, or CLUSTER. */
+	owner: string;
 	list: RuleList;
 	/** Endpoints by direction, and policies whose hairpin it is. */
 	users: number;
 	hairpin: Policy | undefined;
-	/** Of classes that none of its atoms names. */
+	/** Of classes that have no entry. */
 	verdict: KeptVerdict;
-	/** Of those where it differs. */
+	/** Entries: of classes where it differs. */
 	byClass: Map<number, KeptVerdict>;
-	/** By the atoms of its own that a class has. */
+	/** By the atoms of its own that a class has; "": of a class that has none. */
 	bySubset: Map<string, KeptVerdict>;
+	/** Entries by the owner that pays for them, and parts of port sets, while it has users. */
+	charges: { entries: Map<string, number>; parts: number };
+	/** Some class is denied everything for want of room. */
+	problem?: string;
+}
+
+/** A policy that is to be made. */
+export interface Plan {
+	key: string;
+	owner: string;
+	list: RuleList;
 }
 
 interface Class extends ClassAtoms {
 	number: number;
 }
 
+/** A commonest verdict has to be so much more common than that of unnamed classes. */
+const COMMONER = 2;
+const DENIED = [{ from: 0, judgement: { allow: false, rule: 0 } }];
+
 export class InForce {
-	readonly atoms = new Atoms();
+	readonly limits: Limits;
+	readonly budgets: Budgets;
+	readonly atoms: Atoms;
 	readonly #write: WriteTable;
 	readonly #policyIds: Ids;
 	readonly #rules: RuleIds;
@@ -75,60 +81,63 @@ export class InForce {
 	readonly #policies = new Map<string, Policy>();
 	readonly #atomUsers = new Map<number, Set<Policy>>();
 	readonly #nameUsers = new Map<string, Set<Policy>>();
+	/** Those whose own verdict is not that of unnamed classes. */
+	readonly #turned = new Set<Policy>();
 	#classes = new Map<string, Class>();
 	#byNumber = new Map<number, Class>();
 	#classesByAtom = new Map<number, Class[]>();
 	#nextClass = FIRST_CLASS;
-	/** To be removed when the next round begins, and ids that are free then. */
-	#garbage: { writes: PolicyWrite[]; free: (() => void)[] } = { writes: [], free: [] };
-	/** Of ids whose removal is among the writes of the round before. */
-	#freed: (() => void)[] = [];
+	readonly #garbage: Garbage;
+	/** Of an earlier agent: garbage when the first round is done. */
+	#held: (() => void) | undefined;
 	/** Class numbers of an earlier agent that no class has yet. */
 	readonly #heldClasses = new Set<number>();
 	/** Its verdicts by class. */
 	readonly #heldVerdicts = new Map<number, [key: number, verdict: Verdict][]>();
-	/** Of an earlier agent: garbage when the first round is done. */
-	#later: { writes: PolicyWrite[]; free: (() => void)[] } = { writes: [], free: [] };
+	/** Entries in the kernel's table, those among them that are garbage. */
+	#entries = 0;
 	/** Atoms that are new since `takeNew`. */
 	#new: NumberedAtom[] = [];
 	readonly #newNames = new Set<string>();
+	/** In this round: their rules have ids before a policy has them. */
+	#planned: RuleList[] = [];
 	/** Of the last round. */
 	readonly problems = new Set<string>();
+	/** Why CLASS_OVERFLOW was returned last. */
+	overflow = "";
+	/** Something was refused for want of room, or there is room again, since the owner last looked. */
+	isFull = false;
+	hasRoom = false;
+	/** Grows when something is given back. */
+	room = 0;
 
-	constructor(write: WriteTable, held?: HeldPolicyTables) {
+	constructor(write: WriteTable, held?: HeldPolicyTables, limits: Limits = LIMITS) {
 		this.#write = write;
-		const ids = new Ids(1, LIMITS.portSets, held?.portSets);
-		this.#policyIds = new Ids(FIRST_POLICY, LIMITS.policies, held?.policies);
+		this.limits = limits;
+		this.budgets = new Budgets(limits);
+		this.atoms = new Atoms(this.budgets);
+		this.#garbage = new Garbage(write);
+		const ids = new Ids(1, 2 * limits.portSets, held?.portSets);
+		this.#policyIds = new Ids(FIRST_POLICY, 2 * limits.policies, held?.policies);
 		this.#verdicts = new Verdicts(
 			ids,
 			(id, part) => write(1, "portSets", id, part),
 			(unused) => {
-				for (const id of unused) this.#discard("portSets", id, () => ids.give(id));
+				for (const id of unused)
+					this.#garbage.add("portSets", id, () => {
+						ids.give(id);
+						this.room++;
+					});
 			},
 		);
 		this.#rules = new RuleIds(
-			LIMITS.rules,
+			new Ids(1, limits.rules + 1, held?.rules, true),
+			this.budgets.rules,
 			(id, name) => write(1, "rules", id, name),
-			(id, free) => this.#discard("rules", id, free),
-			held?.rules,
+			(id, free) => this.#garbage.add("rules", id, free),
 		);
 		this.#addClass([], NO_CLASS);
-		if (held === undefined) return;
-		this.#nextClass = Math.max(FIRST_CLASS, held.classLimit);
-		for (const number of [...held.identities.values(), ...held.blocks.values()])
-			if (number >= FIRST_CLASS && number < this.#nextClass) this.#heldClasses.add(number);
-		for (const [key, verdict] of held.policyVerdicts) {
-			this.#discard("policyVerdicts", key);
-			const number = key % 2 ** 32;
-			const verdicts = this.#heldVerdicts.get(number);
-			if (verdicts === undefined) this.#heldVerdicts.set(number, [[key, verdict]]);
-			else verdicts.push([key, verdict]);
-		}
-		for (const id of held.policies) this.#discard("policies", id, () => this.#policyIds.give(id));
-		for (const id of held.portSets) this.#discard("portSets", id, () => ids.give(id));
-		for (const id of held.rules) this.#discard("rules", id, () => this.#rules.give(id));
-		this.#later = this.#garbage;
-		this.#garbage = { writes: [], free: [] };
+		if (held !== undefined) this.#hold(held, ids);
 	}
 
 	get nextClass(): number {
@@ -149,10 +158,9 @@ export class InForce {
 	}
 
 	get hasGarbage(): boolean {
-		return (
-			this.#garbage.writes.length > 0 ||
-			[...this.#policies.values()].some(({ users }) => users === 0)
-		);
+		if (!this.#garbage.isEmpty) return true;
+		for (const { users } of this.#policies.values()) if (users === 0) return true;
+		return false;
 	}
 
 	/** What no policy says any more. */
@@ -161,15 +169,12 @@ export class InForce {
 	}
 
 	/** Removes what has been unused since the round before, and finds what is unused now. */
-	sweep(): void {
-		const { writes, free } = this.#garbage;
-		this.#garbage = this.#later;
-		this.#later = { writes: [], free: [] };
-		for (const { step, table, key, value } of writes) this.#write(step, table, key, value);
-		// An id that came again in the round that removes it would be removed after it was written.
-		for (const give of this.#freed) give();
-		this.#freed = free;
-		for (const policy of this.#policies.values()) if (policy.users === 0) this.#remove(policy);
+	*sweep(): Steps<void> {
+		this.#garbage.sweep();
+		this.#held?.();
+		this.#held = undefined;
+		for (const policy of this.#policies.values())
+			if (policy.users === 0) yield* this.#remove(policy);
 	}
 
 	/** Selectors, blocks and names of ports that have come into force. */
@@ -180,176 +185,48 @@ export class InForce {
 		return taken;
 	}
 
-	numberOf = (atom: Atom): number =>
-		this.atoms.number(atom, (fresh) => {
-			if (fresh.kind !== "port") this.#new.push(fresh);
-		});
+	/** @param owner who pays for it if it is new */
+	numberOf = (atom: Atom, owner: string): number =>
+		this.atoms.number(
+			atom,
+			(fresh) => {
+				if (fresh.kind !== "port") this.#new.push(fresh);
+			},
+			owner,
+		);
 
-	/** The policy of a choice, with one more user. Undefined: it is over a limit, which `problems` names. */
-	*take(chosen: Chosen, key: string, what: string): Steps<Policy | undefined> {
-		const known = this.#known(key);
-		if (known !== undefined) return known;
-		const problem = this.#tooMuch(chosen);
-		if (problem !== undefined) {
-			this.problems.add(`Cannot enforce the ${chosen.direction} policies of ${what}: ${problem}`);
-			return undefined;
+	// ------------------------------------------------------------ an earlier agent
+
+	#hold(held: HeldPolicyTables, portSetIds: Ids): void {
+		const { identities, blocks, policies, portSets, rules, policyVerdicts, classLimit } = held;
+		this.#nextClass = Math.max(FIRST_CLASS, classLimit);
+		for (const numbers of [identities.values(), blocks.values()])
+			for (const number of numbers)
+				if (number >= FIRST_CLASS && number < this.#nextClass) this.#heldClasses.add(number);
+		for (const [key, verdict] of policyVerdicts) {
+			const number = key % 2 ** 32;
+			const verdicts = this.#heldVerdicts.get(number);
+			if (verdicts === undefined) this.#heldVerdicts.set(number, [[key, verdict]]);
+			else verdicts.push([key, verdict]);
 		}
-		const list = buildRuleList(chosen, {
-			atom: this.numberOf,
-			rule: (name) => this.#rules.number(name),
-		});
-		yield;
-		return yield* this.#make(key, list);
-	}
-
-	#known(key: string): Policy | undefined {
-		const known = this.#policies.get(key);
-		if (known !== undefined) known.users++;
-		return known;
-	}
-
-	release(policy: Policy): void {
-		policy.users--;
-	}
-
-	#tooMuch({ direction, network, cluster }: Chosen): string | undefined {
-		let [rules, peers] = [0, 0];
-		for (const { policy } of network)
-			for (const rule of policy[direction]!) {
-				rules++;
-				peers += rule.peers?.length ?? 0;
-			}
-		for (const policy of cluster)
-			for (const rule of policy[direction]) {
-				rules++;
-				for (const peer of rule.peers) peers += "networks" in peer ? peer.networks.length : 1;
-			}
-		if (rules > LIMITS.rulesOfPod)
-			return `expected at most ${LIMITS.rulesOfPod} rules, got ${rules}`;
-		if (
-			this.atoms.size + peers > LIMITS.atoms &&
-			this.#freshPeers({ direction, network, cluster }) + this.atoms.size > LIMITS.atoms
-		)
-			return `expected at most ${LIMITS.atoms} different peers on this Node, got more`;
-		if (this.#policyIds.left < 2)
-			return `expected at most ${LIMITS.policies} different choices of policies on this Node, got more`;
-		if (this.#rules.left < rules + 2)
-			return `expected at most ${LIMITS.rules} rules on this Node, got more`;
-		return undefined;
-	}
-
-	/** How many atoms it would add: by building it with numbers that are thrown away. */
-	#freshPeers(chosen: Pick<Chosen, "direction" | "network" | "cluster">): number {
-		const fresh = new Set<string>();
-		const atom = (one: Atom): number => {
-			if (!this.atoms.has(one)) fresh.add(JSON.stringify(one));
-			return 0;
+		this.#entries = policyVerdicts.size;
+		this.#held = () => {
+			for (const key of policyVerdicts.keys()) this.#discardEntry(key);
+			for (const id of policies) this.#garbage.add("policies", id, () => this.#policyIds.give(id));
+			for (const id of portSets) this.#garbage.add("portSets", id, () => portSetIds.give(id));
+			for (const id of rules)
+				if (this.#rules.isHeld(id)) this.#garbage.add("rules", id, () => this.#rules.give(id));
 		};
-		buildRuleList({ ...chosen, ownPorts: [] }, { atom, rule: () => 0 });
-		return fresh.size;
-	}
-
-	*#make(key: string, list: RuleList, isHairpin = false): Steps<Policy> {
-		const forHairpin = isHairpin ? undefined : hairpinList(list);
-		const hairpinKey = `${key} hairpin`;
-		const hairpin =
-			forHairpin && (this.#known(hairpinKey) ?? (yield* this.#make(hairpinKey, forHairpin, true)));
-		const id = this.#policyIds.take()!;
-		for (const rule of list.ruleIds) this.#rules.retain(rule);
-		const nothing = this.#judge(list, { atoms: [], ports: [] }, key);
-		const policy: Policy = {
-			...{ id, key, list, users: 1, hairpin, verdict: nothing },
-			...{ byClass: new Map<number, KeptVerdict>(), bySubset: new Map([["", nothing]]) },
-		};
-		this.#policies.set(key, policy);
-		for (const name of list.names) {
-			if (!this.#nameUsers.has(name)) this.#newNames.add(name);
-			put(this.#nameUsers, name, policy);
-		}
-		const concerned = new Set<Class>();
-		for (const atom of list.atoms) {
-			put(this.#atomUsers, atom, policy);
-			for (const one of this.#classesByAtom.get(atom) ?? []) concerned.add(one);
-		}
-		if (list.names.size > 0)
-			for (const one of this.#byNumber.values())
-				if (one.ports.some(({ name }) => list.names.has(name))) concerned.add(one);
-		for (const one of concerned) {
-			this.#judgeFor(policy, one);
-			yield;
-		}
-		const entry = { verdict: nothing.verdict, hairpin: hairpin?.id ?? OPEN };
-		this.#write(3, "policies", id, entry);
-		return policy;
-	}
-
-	#remove(policy: Policy): void {
-		const { id, key, list, byClass, bySubset, hairpin } = policy;
-		this.#policies.delete(key);
-		for (const atom of list.atoms) drop(this.#atomUsers, atom, policy);
-		for (const name of list.names) drop(this.#nameUsers, name, policy);
-		for (const number of byClass.keys()) this.#discard("policyVerdicts", verdictKey(id, number));
-		this.#discard("policies", id, () => this.#policyIds.give(id));
-		for (const kept of bySubset.values()) this.#verdicts.release(kept);
-		for (const rule of list.ruleIds) this.#rules.release(rule);
-		if (hairpin !== undefined) hairpin.users--;
-	}
-
-	#discard(table: PolicyTableName, key: number, free?: () => void): void {
-		this.#garbage.writes.push({ step: 7, table, key, value: undefined });
-		if (free !== undefined) this.#garbage.free.push(free);
-	}
-
-	// ------------------------------------------------------------ classes
-
-	/**
-	 * The class of an address for which these atoms hold, sorted.
-	 *
-	 * @param held its number in an earlier agent's tables, whose policies are to judge it as they did
-	 */
-	classOf(atoms: readonly number[], held?: number): number {
-		const text = atoms.join();
-		const known = held === undefined ? this.#classes.get(text)?.number : undefined;
-		if (known !== undefined) return known;
-		if (held === NO_CLASS && atoms.length === 0) return NO_CLASS;
-		if (this.#byNumber.size >= LIMITS.classes) {
-			this.problems.add(
-				`Cannot tell all addresses apart: expected at most ${LIMITS.classes} classes, got more; the others are denied`,
-			);
-			return CLASS_OVERFLOW;
-		}
-		const keeps = held !== undefined && this.#heldClasses.delete(held);
-		const added = this.#addClass(atoms, keeps ? held : this.#nextClass++);
-		if (!keeps && held !== undefined) this.#copyHeld(held, added.number);
-		const concerned = new Set<Policy>();
-		for (const atom of atoms)
-			for (const policy of this.#atomUsers.get(atom) ?? []) concerned.add(policy);
-		for (const { name } of added.ports)
-			for (const policy of this.#nameUsers.get(name) ?? []) concerned.add(policy);
-		for (const policy of concerned) this.#judgeFor(policy, added);
-		return added.number;
-	}
-
-	/** Forgets every class: those that come have new numbers, and the old ones go one round later. */
-	restartClasses(): void {
-		this.#classes = new Map();
-		this.#byNumber = new Map();
-		this.#classesByAtom = new Map();
-		for (const policy of this.#policies.values()) {
-			for (const number of policy.byClass.keys())
-				this.#discard("policyVerdicts", verdictKey(policy.id, number));
-			policy.byClass.clear();
-		}
-		this.#addClass([], NO_CLASS);
-		this.forgetHeld();
 	}
 
 	/** The policies of an earlier agent judge a new class as that which its addresses had. */
 	#copyHeld(held: number, number: number): void {
 		for (const [key, verdict] of this.#heldVerdicts.get(held) ?? []) {
+			if (this.#entries >= 2 * this.limits.verdicts) return;
 			const copy = key - held + number;
 			this.#write(2, "policyVerdicts", copy, verdict);
-			this.#discard("policyVerdicts", copy);
+			this.#entries++;
+			this.#discardEntry(copy);
 		}
 	}
 
@@ -357,6 +234,302 @@ export class InForce {
 	forgetHeld(): void {
 		this.#heldClasses.clear();
 		this.#heldVerdicts.clear();
+	}
+
+	// ------------------------------------------------------------ policies
+
+	/** The rule list of a choice, whose atoms are to be in the classes before it is made. Or what is too much. */
+	*plan(chosen: Chosen, key: string): Steps<Plan | string> {
+		const owner = chosen.network[0]?.policy.namespace ?? CLUSTER;
+		const known = this.#policies.get(key);
+		if (known !== undefined) return { key, owner, list: known.list };
+		const problem = yield* this.#tooMuch(chosen);
+		if (problem !== undefined) {
+			this.isFull = true;
+			return problem;
+		}
+		const list = yield* buildInSteps(chosen, {
+			atom: this.numberOf,
+			rule: (name) => this.#rules.number(name),
+		});
+		for (const rule of list.ruleIds) this.#rules.retain(rule);
+		this.#planned.push(list);
+		for (const name of list.names) if (!this.#nameUsers.has(name)) this.#newNames.add(name);
+		return { key, owner, list };
+	}
+
+	/** Its policy, with one more user. Returns what is too much if it is over a limit. */
+	*make({ key, owner, list }: Plan): Steps<Policy | string> {
+		const made = this.#known(key) ?? (yield* this.#make(key, owner, list));
+		if (typeof made === "string") this.isFull = true;
+		return made;
+	}
+
+	/** All that was planned has been made. */
+	endPlans(): void {
+		for (const { ruleIds } of this.#planned) for (const rule of ruleIds) this.#rules.release(rule);
+		this.#planned = [];
+	}
+
+	#known(key: string): Policy | undefined {
+		const known = this.#policies.get(key);
+		if (known !== undefined) this.retain(known);
+		return known;
+	}
+
+	/** With one more user: of one that has or had some since the last sweep. */
+	retain(policy: Policy): void {
+		if (policy.users++ === 0) this.#settle(policy, 1);
+	}
+
+	/** One without users pays nothing, so that another one can take its place. */
+	release(policy: Policy): void {
+		if (--policy.users === 0) this.#settle(policy, -1);
+	}
+
+	/** Before anything of it is made. */
+	*#tooMuch(chosen: Chosen): Steps<string | undefined> {
+		const { direction, network, cluster } = chosen;
+		let count = 0;
+		for (const { policy } of network) count += policy[direction]!.length;
+		for (const policy of cluster) count += policy[direction].length;
+		const { rulesOfPod } = this.limits;
+		if (count > rulesOfPod) return `expected at most ${rulesOfPod} rules, got ${count}`;
+		// By building it with numbers that are thrown away.
+		const needs = new Needs();
+		yield* buildInSteps(
+			{ direction, network, cluster, ownPorts: [] },
+			{
+				atom: (one, owner) => {
+					const text = this.atoms.freshText(one);
+					if (text !== undefined) needs.add(owner, text, one);
+					return 0;
+				},
+				rule: (name) => {
+					const owner = this.#rules.ownerOfFresh(name);
+					if (owner !== undefined) needs.of(owner).rules++;
+					return 0;
+				},
+			},
+		);
+		return (
+			needs.problem(this.budgets) ??
+			(needs.rules > this.#rules.left ? shortOf("rules", this.limits.rules) : undefined)
+		);
+	}
+
+	/** Returns what is too much if it cannot be made: then nothing of it stays. */
+	*#make(key: string, owner: string, list: RuleList, isHairpin = false): Steps<Policy | string> {
+		for (const rule of list.ruleIds) this.#rules.retain(rule);
+		const forHairpin = isHairpin ? undefined : hairpinList(list);
+		const hairpinKey = `${key} hairpin`;
+		const hairpin =
+			forHairpin &&
+			(this.#known(hairpinKey) ?? (yield* this.#make(hairpinKey, owner, forHairpin, true)));
+		const bySubset = new Map<string, KeptVerdict>();
+		const charges = { entries: new Map<string, number>(), parts: 0 };
+		const draft = { list, owner, bySubset, charges, users: 0 };
+		const fail = (problem: string): string => {
+			for (const kept of bySubset.values()) this.#verdicts.release(kept);
+			for (const rule of list.ruleIds) this.#rules.release(rule);
+			if (typeof hairpin === "object") this.release(hairpin);
+			return problem;
+		};
+		if (typeof hairpin === "string") return fail(hairpin);
+		const { policies, verdicts } = this.budgets;
+		const tooMany =
+			policies.problem(owner, 1) ??
+			(this.#policyIds.left < 1 ? shortOf(policies.what, this.limits.policies) : undefined);
+		if (tooMany !== undefined) return fail(tooMany);
+
+		const nothing = this.#verdictFor(draft, { atoms: [], ports: [] });
+		if (typeof nothing === "string") return fail(nothing);
+		const byClass = new Map<number, KeptVerdict>();
+		const counts = new Map<KeptVerdict, number>();
+		for (const one of this.#concerned(list)) {
+			const kept = this.#verdictFor(draft, one);
+			if (typeof kept === "string") return fail(kept);
+			byClass.set(one.number, kept);
+			counts.set(kept, (counts.get(kept) ?? 0) + 1);
+			yield;
+		}
+		const unnamed = this.#byNumber.size - byClass.size + (counts.get(nothing) ?? 0);
+		let verdict = nothing;
+		let most = COMMONER * (unnamed + 1);
+		for (const [kept, count] of counts)
+			if (kept !== nothing && count > most) [verdict, most] = [kept, count];
+		if (verdict !== nothing)
+			for (const number of this.#byNumber.keys())
+				if (!byClass.has(number)) byClass.set(number, nothing);
+		for (const [number, kept] of byClass) if (kept === verdict) byClass.delete(number);
+		const problem = verdicts.problem(owner, byClass.size) ?? this.#noEntries(byClass.size);
+		if (problem !== undefined) return fail(problem);
+
+		const id = this.#policyIds.take()!;
+		const policy: Policy = {
+			...{ id, key, owner, list, users: 0, hairpin, verdict, byClass, bySubset, charges },
+		};
+		charges.entries.set(owner, byClass.size);
+		// The hairpin has paid.
+		this.#settle({ ...policy, hairpin: undefined }, 1);
+		policy.users = 1;
+		this.#policies.set(key, policy);
+		if (verdict !== nothing) this.#turned.add(policy);
+		for (const name of list.names) put(this.#nameUsers, name, policy);
+		for (const atom of list.atoms) put(this.#atomUsers, atom, policy);
+		for (const [number, kept] of byClass) {
+			this.#enter(policy, number, kept);
+			yield;
+		}
+		this.#write(3, "policies", id, { verdict: verdict.verdict, hairpin: hairpin?.id ?? OPEN });
+		return policy;
+	}
+
+	/** Classes that one of its atoms or names of ports may name. */
+	#concerned(list: RuleList): Set<Class> {
+		const concerned = new Set<Class>();
+		for (const atom of list.atoms)
+			for (const one of this.#classesByAtom.get(atom) ?? []) concerned.add(one);
+		if (list.names.size > 0)
+			for (const one of this.#byNumber.values())
+				if (one.ports.some(({ name }) => list.names.has(name))) concerned.add(one);
+		return concerned;
+	}
+
+	/** Problems of earlier rounds that are still there. */
+	reportLasting(): void {
+		for (const { users, problem } of this.#policies.values())
+			if (users > 0 && problem !== undefined) this.problems.add(problem);
+	}
+
+	*#remove(policy: Policy): Steps<void> {
+		const { id, key, list, byClass, bySubset, hairpin } = policy;
+		this.#policies.delete(key);
+		this.#turned.delete(policy);
+		for (const atom of list.atoms) drop(this.#atomUsers, atom, policy);
+		for (const name of list.names) drop(this.#nameUsers, name, policy);
+		for (const number of byClass.keys()) this.#discardEntry(verdictKey(id, number));
+		yield;
+		this.#garbage.add("policies", id, () => {
+			this.#policyIds.give(id);
+			this.room++;
+		});
+		for (const kept of bySubset.values()) this.#verdicts.release(kept);
+		for (const rule of list.ruleIds) this.#rules.release(rule);
+		// What it paid has been given back with its own.
+		if (hairpin !== undefined) hairpin.users--;
+		this.hasRoom = true;
+	}
+
+	// ------------------------------------------------------------ entries of policy_verdicts
+
+	#enter({ id }: Policy, number: number, kept: KeptVerdict): void {
+		this.#write(2, "policyVerdicts", verdictKey(id, number), kept.verdict);
+		this.#entries++;
+	}
+
+	#discardEntry(key: number): void {
+		this.#garbage.add("policyVerdicts", key, this.#forgetEntry);
+	}
+
+	readonly #forgetEntry = () => {
+		this.#entries--;
+		this.room++;
+	};
+
+	/** Garbage counts, too, until it has gone. */
+	#noEntries(count: number): string | undefined {
+		return this.#entries + count > 2 * this.limits.verdicts
+			? shortOf(this.budgets.verdicts.what, this.limits.verdicts)
+			: undefined;
+	}
+
+	#charge({ charges: { entries }, users }: Policy, owner: string, count: number): void {
+		entries.set(owner, (entries.get(owner) ?? 0) + count);
+		if (users > 0) this.budgets.verdicts.take(owner, count);
+	}
+
+	/** Pays for what it and its hairpin have, or gets it back. */
+	#settle({ owner, charges, hairpin }: Policy, sign: 1 | -1): void {
+		this.budgets.policies.take(owner, sign);
+		this.budgets.portSets.take(owner, sign * charges.parts);
+		for (const [payer, count] of charges.entries) this.budgets.verdicts.take(payer, sign * count);
+		if (hairpin !== undefined) this.#settle(hairpin, sign);
+		if (sign < 0) this.room++;
+	}
+
+	// ------------------------------------------------------------ classes
+
+	/**
+	 * The class of an address for which these atoms hold, sorted. CLASS_OVERFLOW: there is no room for it.
+	 *
+	 * @param owner the namespace of its Pods, or CLUSTER
+	 * @param held its number in an earlier agent's tables, whose policies are to judge it as they did
+	 */
+	*classOf(atoms: readonly number[], owner: string, held?: number): Steps<number> {
+		const text = atoms.join();
+		const known = held === undefined ? this.#classes.get(text)?.number : undefined;
+		if (known !== undefined) return known;
+		if (held === NO_CLASS && atoms.length === 0) return NO_CLASS;
+		const ports = this.#portsOf(atoms);
+		const concerned = new Set<Policy>(this.#turned);
+		for (const atom of atoms)
+			for (const policy of this.#atomUsers.get(atom) ?? []) concerned.add(policy);
+		for (const { name } of ports)
+			for (const policy of this.#nameUsers.get(name) ?? []) concerned.add(policy);
+		const entries: [Policy, KeptVerdict][] = [];
+		for (const policy of concerned) {
+			const kept = this.#verdictOrDenial(policy, { atoms, ports });
+			if (kept !== policy.verdict) entries.push([policy, kept]);
+			yield;
+		}
+		const problem =
+			this.budgets.verdicts.problem(owner, entries.length) ??
+			this.#noEntries(entries.length) ??
+			(this.#byNumber.size >= this.limits.classes
+				? `expected at most ${this.limits.classes} classes, got more`
+				: undefined);
+		if (problem !== undefined) {
+			const whose = owner === CLUSTER ? "all addresses" : `the Pods of namespace ${owner}`;
+			this.overflow = `Cannot tell ${whose} apart: ${problem}; those left out are denied`;
+			this.isFull = true;
+			return CLASS_OVERFLOW;
+		}
+		const keeps = held !== undefined && this.#heldClasses.delete(held);
+		const number = keeps ? held : this.#nextClass++;
+		if (!keeps && held !== undefined) this.#copyHeld(held, number);
+		this.#addClass(atoms, number);
+		for (const [policy, kept] of entries) {
+			policy.byClass.set(number, kept);
+			this.#enter(policy, number, kept);
+			this.#charge(policy, owner, 1);
+		}
+		return number;
+	}
+
+	/** Forgets every class: those that come have new numbers, and the old ones go one round later. */
+	*restartClasses(): Steps<void> {
+		this.#classes = new Map();
+		this.#byNumber = new Map();
+		this.#classesByAtom = new Map();
+		for (const policy of this.#policies.values()) {
+			const { entries } = policy.charges;
+			const isPaid = policy.users > 0;
+			if (isPaid) for (const [owner, count] of entries) this.budgets.verdicts.give(owner, count);
+			entries.clear();
+			for (const number of policy.byClass.keys()) {
+				// Of unnamed addresses, for which the number is always the same.
+				if (number === NO_CLASS) this.#charge(policy, policy.owner, 1);
+				else {
+					this.#discardEntry(verdictKey(policy.id, number));
+					policy.byClass.delete(number);
+				}
+			}
+			yield;
+		}
+		this.#addClass([], NO_CLASS);
+		this.forgetHeld();
+		this.hasRoom = true;
 	}
 
 	/** True: some policy in force has another verdict for the second. @param fresh only denials count */
@@ -382,12 +555,8 @@ export class InForce {
 		return false;
 	}
 
-	#addClass(atoms: readonly number[], number: number): Class {
-		const ports = atoms.flatMap((id) => {
-			const atom = this.atoms.get(id);
-			return atom?.kind === "port" ? [atom] : [];
-		});
-		const added: Class = { number, atoms, ports };
+	#addClass(atoms: readonly number[], number: number): void {
+		const added: Class = { number, atoms, ports: this.#portsOf(atoms) };
 		const text = atoms.join();
 		if (!this.#classes.has(text)) this.#classes.set(text, added);
 		this.#byNumber.set(number, added);
@@ -396,38 +565,64 @@ export class InForce {
 			if (classes === undefined) this.#classesByAtom.set(atom, [added]);
 			else classes.push(added);
 		}
-		return added;
 	}
 
-	#judgeFor(policy: Policy, { number, atoms, ports }: Class): void {
-		const { list, bySubset, byClass } = policy;
+	#portsOf(atoms: readonly number[]): ClassAtoms["ports"] {
+		if (this.atoms.ports === 0) return NO_PORTS;
+		return atoms.flatMap((id) => {
+			const atom = this.atoms.get(id);
+			return atom?.kind === "port" ? [atom] : [];
+		});
+	}
+
+	/** Of a class that has come: never a part of it, over a limit it is denied everything. */
+	#verdictOrDenial(policy: Policy, one: ClassAtoms): KeptVerdict {
+		const kept = this.#verdictFor(policy, one);
+		if (typeof kept !== "string") return kept;
+		const whose = policy.owner === CLUSTER ? "the cluster" : `namespace ${policy.owner}`;
+		policy.problem = `Cannot enforce a policy of ${whose} on all addresses: ${kept}; those left out are denied`;
+		this.isFull = true;
+		return this.#verdicts.take(DENIED)!;
+	}
+
+	/** Returns what is too much if it cannot be made. */
+	#verdictFor(
+		policy: Pick<Policy, "list" | "owner" | "bySubset" | "charges" | "users">,
+		{ atoms, ports }: ClassAtoms,
+	): KeptVerdict | string {
+		const { list, owner, bySubset, charges } = policy;
 		const own = atoms.filter((atom) => list.atoms.has(atom));
 		const named = ports.filter(({ name }) => list.names.has(name));
-		const text = [
-			own.join(),
-			...named.map((one) => `${one.name}/${one.protocol}/${one.port}`),
-		].join(" ");
-		const key = own.length === 0 && named.length === 0 ? "" : text;
-		let kept = bySubset.get(key);
-		if (kept === undefined) {
-			kept = this.#judge(list, { atoms: own, ports: named }, policy.key);
-			bySubset.set(key, kept);
-		}
-		if (kept === policy.verdict) return;
-		byClass.set(number, kept);
-		this.#write(2, "policyVerdicts", verdictKey(policy.id, number), kept.verdict);
+		const key =
+			own.length === 0 && named.length === 0
+				? ""
+				: [own.join(), ...named.map((one) => `${one.name}/${one.protocol}/${one.port}`)].join(" ");
+		const known = bySubset.get(key);
+		if (known !== undefined) return known;
+		const segments = judgeClass(list, { atoms: own, ports: named });
+		const { ranges } = this.limits;
+		if (segments.length > ranges)
+			return `expected at most ${ranges} ranges of ports, got ${segments.length}`;
+		const parts = partsOf(segments);
+		const { portSets } = this.budgets;
+		// One that is being made pays in the end.
+		const isPaid = policy.users > 0;
+		const problem = portSets.problem(owner, isPaid ? parts : charges.parts + parts);
+		if (problem !== undefined) return problem;
+		const kept = this.#verdicts.take(segments);
+		if (kept === undefined) return shortOf(portSets.what, portSets.limit);
+		bySubset.set(key, kept);
+		charges.parts += parts;
+		if (isPaid) portSets.take(owner, parts);
+		return kept;
 	}
+}
 
-	/** Never a part of it: over a limit it denies everything. */
-	#judge(list: RuleList, one: ClassAtoms, key: string): KeptVerdict {
-		const segments = judgeClass(list, one);
-		const kept = segments.length <= LIMITS.ranges ? this.#verdicts.take(segments) : undefined;
-		if (kept !== undefined) return kept;
-		this.problems.add(
-			`Cannot enforce all ports of a policy (${key}): expected at most ${LIMITS.ranges} ranges, got ${segments.length}; what they are about is denied`,
-		);
-		return this.#verdicts.take([{ from: 0, judgement: { allow: false, rule: 0 } }])!;
-	}
+const NO_PORTS: ClassAtoms["ports"] = [];
+
+/** Until what is unused has been removed. */
+function shortOf(what: string, limit: number): string {
+	return `expected at most ${limit} ${what} on this Node, got more`;
 }
 
 function put<K>(map: Map<K, Set<Policy>>, key: K, policy: Policy): void {

@@ -8,7 +8,13 @@ import type { PodObject } from "../cluster/pod_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Steps } from "../loop/turns.js";
 import { formatAddress, parseAddress, writeAddress } from "../tables/address.js";
-import { firstAddress, makePrefix, type Prefix, PrefixTable } from "../tables/prefix.js";
+import {
+	containsAddress,
+	firstAddress,
+	makePrefix,
+	type Prefix,
+	PrefixTable,
+} from "../tables/prefix.js";
 import type { Group } from "./groups.js";
 
 export interface PodOwner {
@@ -46,6 +52,8 @@ export class Owners {
 	/** The owner, or all that claim it. */
 	readonly #claims = new Map<string, Owner | Owner[]>();
 	readonly #buckets = new Map<string, Bucket>();
+	/** The same. */
+	readonly #bucketTable = new PrefixTable<Bucket>();
 	/** Addresses that may mean something else since `take`, with who had them before. */
 	#dirty = new Map<string, Owner | undefined>();
 
@@ -93,23 +101,28 @@ export class Owners {
 		if (!this.#dirty.has(address)) this.#dirty.set(address, this.at(address));
 	}
 
-	/** Every address within one of these prefixes. */
+	/** Every address within one of these prefixes, which do not overlap. */
 	*touchWithin(prefixes: readonly Prefix[]): Steps<void> {
-		if (prefixes.length === 0) return;
-		const table = new PrefixTable<true>();
 		for (const prefix of prefixes) {
-			table.set(prefix, true);
-			yield;
-		}
-		for (const { prefix, addresses } of this.#buckets.values()) {
-			if (table.overlapping(prefix) === undefined) continue;
-			for (const address of addresses) this.touch(address);
-			yield;
+			const around = this.#bucketTable.longest(prefix);
+			if (around !== undefined && around.prefix.length < prefix.length)
+				for (const address of around.addresses) {
+					if (containsAddress(prefix, bytesOf(address))) this.touch(address);
+					yield;
+				}
+			else
+				for (const { addresses } of this.#bucketTable.within(prefix)) {
+					for (const address of addresses) this.touch(address);
+					yield;
+				}
 		}
 	}
 
-	touchAll(): void {
-		for (const address of this.#claims.keys()) this.touch(address);
+	*touchAll(): Steps<void> {
+		for (const address of this.#claims.keys()) {
+			this.touch(address);
+			yield;
+		}
 	}
 
 	get hasDirty(): boolean {
@@ -129,24 +142,33 @@ export class Owners {
 			const bytes = parseAddress(address)!;
 			bucket = { prefix: makePrefix(bytes, address.includes(":") ? 64 : 24), addresses: [] };
 			this.#buckets.set(key, bucket);
+			this.#bucketTable.set(bucket.prefix, bucket);
 		}
 		return bucket;
 	}
 
 	#unbucket(address: string): void {
 		const key = bucketKey(address);
-		const { addresses } = this.#buckets.get(key)!;
+		const { addresses, prefix } = this.#buckets.get(key)!;
 		const last = addresses.pop()!;
 		if (last !== address) addresses[addresses.indexOf(address)] = last;
-		if (addresses.length === 0) this.#buckets.delete(key);
+		if (addresses.length > 0) return;
+		this.#buckets.delete(key);
+		this.#bucketTable.delete(prefix);
 	}
 }
 
 const SCRATCH = Buffer.alloc(16);
 
+/** Valid until the next call. */
+export function bytesOf(address: string): Uint8Array {
+	writeAddress(SCRATCH, 0, address);
+	return SCRATCH;
+}
+
 function bucketKey(address: string): string {
 	if (!address.includes(":")) return address.slice(0, address.lastIndexOf("."));
-	writeAddress(SCRATCH, 0, address);
+	bytesOf(address);
 	return SCRATCH.toString("latin1", 0, 8);
 }
 

@@ -10,7 +10,9 @@ import type { NetworkPolicyObject, NetworkPolicyPeer } from "../cluster/network_
 import type { NamedPort } from "../cluster/pod_object.js";
 import { type PolicyPort, PROTOCOLS } from "../cluster/policy_fields.js";
 import { EVERYTHING } from "../cluster/selector.js";
+import { atOnce, type Steps } from "../loop/turns.js";
 import type { Atom } from "./atoms.js";
+import { CLUSTER } from "./limits.js";
 import type { RuleName } from "./policy_tables.js";
 import {
 	EVERY_PORT,
@@ -58,28 +60,44 @@ export interface RuleList {
 }
 
 export interface Numbers {
-	atom: (atom: Atom) => number;
+	/** `owner`: the namespace of the policy that says it, or CLUSTER. */
+	atom: (atom: Atom, owner: string) => number;
 	rule: (name: RuleName) => number;
 }
 
+/** Does all of it at once. */
 export function buildRuleList(chosen: Chosen, numbers: Numbers): RuleList {
+	return atOnce(buildInSteps(chosen, numbers));
+}
+
+export function* buildInSteps(chosen: Chosen, numbers: Numbers): Steps<RuleList> {
 	const { direction, network } = chosen;
-	const rules: ListedRule[] = clusterRules(chosen, 0, numbers);
-	for (const { policy, audit } of network)
-		for (const [index, { peers, ports }] of policy[direction]!.entries())
+	const rules: ListedRule[] = [];
+	yield* clusterRules(rules, chosen, 0, numbers);
+	for (const { policy, audit } of network) {
+		const { namespace } = policy;
+		for (const [index, { peers, ports }] of policy[direction]!.entries()) {
+			const atoms: number[] = [];
+			for (const peer of peers ?? []) {
+				atoms.push(numbers.atom(networkAtom(peer, namespace), namespace));
+				yield;
+			}
 			rules.push({
 				...{ tier: 1, action: "allow", staged: audit },
 				rule: numbers.rule(nameOf(chosen, policy, index, "allow")),
-				atoms: peers?.map((peer) => numbers.atom(networkAtom(peer, policy.namespace))),
+				atoms: peers === undefined ? undefined : atoms,
 				...portsOf(ports, chosen),
 			});
+			yield;
+		}
+	}
 	const enforced = network.filter(({ audit }) => !audit);
 	const everything = { atoms: undefined, spans: [EVERY_PORT], names: [] };
 	if (enforced.length > 0) rules.push({ ...isolation(chosen, enforced, numbers), ...everything });
 	// What would deny if the staged ones were enforced.
 	else if (network.length > 0)
 		rules.push({ ...isolation(chosen, network, numbers), ...everything, staged: true });
-	rules.push(...clusterRules(chosen, 2, numbers));
+	yield* clusterRules(rules, chosen, 2, numbers);
 	return listOf(rules);
 }
 
@@ -111,31 +129,36 @@ function listOf(rules: readonly ListedRule[]): RuleList {
 	return { rules, hasStaged, atoms, names, always, byAtom, ruleIds };
 }
 
-function clusterRules(
+function* clusterRules(
+	rules: ListedRule[],
 	{ direction, ...chosen }: Chosen,
 	tier: 0 | 2,
 	numbers: Numbers,
-): ListedRule[] {
+): Steps<void> {
 	const name = tier === 0 ? "Admin" : "Baseline";
-	return chosen.cluster
-		.filter((policy) => policy.tier === name)
-		.flatMap((policy) =>
-			policy[direction].map((rule, index): ListedRule => {
-				const fails = rule.isUnknown && rule.action !== "Accept";
-				const action =
-					rule.action === "Accept" ? "allow" : rule.action === "Deny" || fails ? "deny" : "pass";
-				const id = numbers.rule({
-					...{ direction, kind: "ClusterNetworkPolicy", policies: [policy.name], rule: index },
-					...{ tier: name, action: action === "deny" ? "deny" : "allow" },
-				});
-				const head = { tier, action, rule: id, staged: policy.audit } as const;
-				// It fails closed: Accept matches nothing, anything else denies everything.
-				if (rule.isUnknown)
-					return { ...head, atoms: fails ? undefined : [], spans: [EVERY_PORT], names: [] };
-				const atoms = rule.peers.flatMap((peer) => clusterAtoms(peer).map(numbers.atom));
-				return { ...head, atoms, ...portsOf(rule.ports, { direction, ...chosen }) };
-			}),
-		);
+	for (const policy of chosen.cluster) {
+		if (policy.tier !== name) continue;
+		for (const [index, rule] of policy[direction].entries()) {
+			const fails = rule.isUnknown && rule.action !== "Accept";
+			const action =
+				rule.action === "Accept" ? "allow" : rule.action === "Deny" || fails ? "deny" : "pass";
+			const id = numbers.rule({
+				...{ direction, kind: "ClusterNetworkPolicy", policies: [policy.name], rule: index },
+				...{ tier: name, action: action === "deny" ? "deny" : "allow" },
+			});
+			const head = { tier, action, rule: id, staged: policy.audit } as const;
+			yield;
+			// It fails closed: Accept matches nothing, anything else denies everything.
+			if (rule.isUnknown) {
+				rules.push({ ...head, atoms: fails ? undefined : [], spans: [EVERY_PORT], names: [] });
+				continue;
+			}
+			const atoms = rule.peers.flatMap((peer) =>
+				clusterAtoms(peer).map((atom) => numbers.atom(atom, CLUSTER)),
+			);
+			rules.push({ ...head, atoms, ...portsOf(rule.ports, { direction, ...chosen }) });
+		}
+	}
 }
 
 function isolation(

@@ -20,11 +20,16 @@ export class Ids {
 	readonly #free: number[] = [];
 	readonly #limit: number;
 	#next: number;
-	/** In use by an earlier agent, not below `#next`. */
+	/** In use by an earlier agent. */
 	readonly #held: Set<number>;
+	readonly #isSoft: boolean;
 
-	/** @param held ids that are not to be given until they are given back */
-	constructor(first: number, limit: number, held: Iterable<number> = []) {
+	/**
+	 * @param held ids that are not to be given until they are given back
+	 * @param isSoft they are, if there are no others
+	 */
+	constructor(first: number, limit: number, held: Iterable<number> = [], isSoft = false) {
+		this.#isSoft = isSoft;
 		this.#next = first;
 		this.#limit = limit;
 		this.#held = new Set(held);
@@ -33,18 +38,31 @@ export class Ids {
 
 	/** Undefined: there are none left. */
 	take(): number | undefined {
-		while (this.#held.delete(this.#next)) this.#next++;
-		return this.#next < this.#limit ? this.#next++ : this.#free.shift();
+		while (this.#held.has(this.#next)) this.#next++;
+		if (this.#next < this.#limit) return this.#next++;
+		const id = this.#free.shift();
+		if (id !== undefined || !this.#isSoft) return id;
+		for (const held of this.#held) {
+			this.#held.delete(held);
+			return held;
+		}
+		return undefined;
+	}
+
+	isHeld(id: number): boolean {
+		return this.#held.has(id);
 	}
 
 	/** Only when no reader can hold it, and no write that removes it is to come. */
 	give(id: number): void {
+		this.#held.delete(id);
 		if (id < this.#next) this.#free.push(id);
-		else this.#held.delete(id);
 	}
 
 	get left(): number {
-		return this.#limit - this.#next - this.#held.size + this.#free.length;
+		let held = 0;
+		if (!this.#isSoft) for (const id of this.#held) if (id >= this.#next) held++;
+		return this.#limit - this.#next - held + this.#free.length;
 	}
 }
 
@@ -67,12 +85,9 @@ export class Verdicts {
 	/** With one more user. Undefined: there is no room for it. */
 	take(segments: readonly Segment[]): KeptVerdict | undefined {
 		const text = segments.map(textOf).join();
-		let kept = this.#kept.get(text);
-		if (kept === undefined) {
-			kept = this.#make(text, segments);
-			if (kept === undefined) return undefined;
-			this.#kept.set(text, kept);
-		}
+		const kept = this.#kept.get(text) ?? this.#make(text, segments);
+		if (kept === undefined) return undefined;
+		this.#kept.set(text, kept);
 		kept.users++;
 		return kept;
 	}
@@ -89,11 +104,11 @@ export class Verdicts {
 	}
 
 	#make(text: string, segments: readonly Segment[]): KeptVerdict | undefined {
-		if (segments.length === 1) {
+		const count = partsOf(segments);
+		if (count === 0) {
 			const verdict = { judgement: segments[0]!.judgement };
 			return { verdict, segments, ids: [], text, users: 0 };
 		}
-		const count = Math.ceil(segments.length / PORT_SET_RANGES);
 		if (this.#ids.left < count) return undefined;
 		const ids = Array.from({ length: count }, () => this.#ids.take()!);
 		for (const [i, id] of ids.entries()) {
@@ -104,6 +119,11 @@ export class Verdicts {
 		}
 		return { verdict: { portSet: ids[0]! }, segments, ids, text, users: 0 };
 	}
+}
+
+/** None: the verdict is in place. */
+export function partsOf(segments: readonly Segment[]): number {
+	return segments.length === 1 ? 0 : Math.ceil(segments.length / PORT_SET_RANGES);
 }
 
 function textOf({ from, judgement }: Segment): string {

@@ -68,7 +68,7 @@ export const Limit = {
 	BACKEND_TRIES: 3,
 	IDENTITIES_MAX: 262144,
 	BLOCKS_MAX: 131072,
-	POLICIES_MAX: 8192,
+	POLICIES_MAX: 16384,
 	POLICY_VERDICTS_MAX: 524288,
 	PORT_SETS_MAX: 65536,
 	POLICY_RULES_MAX: 65536,
@@ -1907,7 +1907,7 @@ export const maps = {
 	policies: {
 		name: "policies",
 		type: 2,
-		maxEntries: 8192,
+		maxEntries: 16384,
 		flags: 0,
 		perCpu: false,
 		keySize: 4,

@@ -182,6 +182,18 @@ export class PrefixTable<T> {
 		return found ?? (within && anyValue(within));
 	}
 
+	/** Values of all prefixes that this one contains or equals, in no particular order. */
+	*within(prefix: Prefix): Generator<T> {
+		const end = keyLength(prefix.family, prefix.length);
+		const top = this.#walk(prefix.family, end, prefix.bytes, () => {});
+		const nodes = top === undefined ? [] : [top];
+		for (let node = nodes.pop(); node !== undefined; node = nodes.pop()) {
+			if (node.value !== undefined) yield node.value;
+			if (node.zero !== undefined) nodes.push(node.zero);
+			if (node.one !== undefined) nodes.push(node.one);
+		}
+	}
+
 	#longest(family: Family, end: number, bytes: Uint8Array): T | undefined {
 		let found: T | undefined;
 		this.#walk(family, end, bytes, (value) => {

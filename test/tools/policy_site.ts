@@ -4,6 +4,7 @@ import { atOnce } from "../../src/loop/turns.js";
 import { PolicyCompiler } from "../../src/policy/compiler.js";
 import { Evaluator, type PolicyAnswer } from "../../src/policy/evaluator.js";
 import { type Flow, interpret, type Opinion, podAt } from "../../src/policy/interpreter.js";
+import type { Limits } from "../../src/policy/limits.js";
 import type {
 	HeldPolicyTables,
 	PolicyChanges,
@@ -22,6 +23,7 @@ export class PolicySite {
 		staleAtoms?: number,
 		held?: HeldPolicyTables,
 		evaluator = new Evaluator(),
+		limits?: Partial<Limits>,
 	) {
 		this.objects = objects;
 		this.evaluator = evaluator;
@@ -29,6 +31,7 @@ export class PolicySite {
 			...{ source: objects, nodeName: HERE, unknownPods: "unlabelled" },
 			...(held === undefined ? {} : { held }),
 			...(staleAtoms === undefined ? {} : { staleAtoms }),
+			...(limits === undefined ? {} : { limits }),
 		});
 	}
 
