@@ -94,6 +94,20 @@ static __always_inline int answer(struct __sk_buff *ctx, struct work *work, __u6
 	return pass(&work->verdict);
 }
 
+/* 3. The kernel forwards what cannot be read here: a TCP header in several fragments, a long chain of extension
+ * headers. Whether a policy allows that, nobody can say. */
+static __always_inline int unread(struct __sk_buff *ctx, struct work *work)
+{
+	const struct endpoint *receiver =
+		ctx->ingress_ifindex ? endpoint_lookup(&work->packet.key.destination) : NULL;
+
+	if (!receiver || receiver->ingress_policy == POLICY_OPEN)
+		return pass(&work->verdict);
+	return dropped(&work->verdict, receiver->ingress_policy == POLICY_NOT_READY
+					       ? DROP_POLICY_NOT_READY
+					       : DROP_MALFORMED);
+}
+
 static __always_inline int receive(struct __sk_buff *ctx, struct work *work,
 				   struct verdict *verdict)
 {
@@ -118,9 +132,11 @@ static __always_inline int receive(struct __sk_buff *ctx, struct work *work,
 	if (!ethernet)
 		return pass(verdict);
 	ethertype = ethernet->h_proto;
-	if ((ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6)) ||
-	    parse(ctx, packet, ETH_HLEN, ethertype, false) ||
-	    address_is_multicast(&packet->key.destination, packet->family) ||
+	if (ethertype != bpf_htons(ETH_P_IP) && ethertype != bpf_htons(ETH_P_IPV6))
+		return pass(verdict);
+	if (parse(ctx, packet, ETH_HLEN, ethertype, false))
+		return unread(ctx, work);
+	if (address_is_multicast(&packet->key.destination, packet->family) ||
 	    address_is_link_local6(&packet->key.source) || address_is_zero(&packet->key.source))
 		return pass(verdict);
 	if (packet->flags & PACKET_FRAGMENT)

@@ -78,12 +78,15 @@ stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 		return discard();
 	departure = &work->departure;
 	track = &work->track;
-	receiver = endpoint_lookup(&work->target.destination);
+	/* Network policy may have asked for it already. */
+	receiver = departure->receiver.ifindex ? &departure->receiver
+					       : endpoint_lookup(&work->target.destination);
 	if (!receiver) {
 		slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
 		return discard();
 	}
-	departure->receiver = *receiver;
+	if (receiver != &departure->receiver)
+		departure->receiver = *receiver;
 	departure->hairpin = work->choice.service &&
 			     address_equal(&work->target.destination, &work->packet.key.source);
 	sender = departure_sender(departure);

@@ -440,6 +440,34 @@ if (inNamespace(import.meta.url)) {
 			await scene.goes(fromWire(late), "endpoint", "nothing isolates it");
 		});
 
+		scene("what cannot be read, and the kernel forwards all the same", async (scene) => {
+			const packet = packetOf(between(outside[family], own), TCP, SYN);
+			// The kernel looks at no TCP header; the Pod puts it together.
+			const start = build.fragmented(packet, 8, 1)[0]!;
+			const chain = build.ip(
+				{
+					...{ source: outside[family], destination: own },
+					extensions: Array.from({ length: 9 }, () => build.extension(build.DESTINATION_OPTIONS)),
+				},
+				build.tcp(40000, 80, SYN),
+			);
+			for (const bytes of family === 4 ? [start] : [start, chain]) {
+				const own = toPod(podA, bytes);
+				const forwarded: Input = {
+					...own,
+					context: { ...own.context, ingressIfindex: world.indexOf("wire0") },
+				};
+				scene.pod(podA, {});
+				t.equal(scene.alone(fromWire(bytes)), "pass none");
+				t.equal(scene.alone(forwarded), "pass none", "nothing isolates it");
+				scene.policy(INGRESS, allow(BY_CLASS)).pod(podA, { ingress: INGRESS });
+				t.equal(scene.alone(forwarded), "drop malformed");
+				t.equal(scene.alone(own), "pass none", "the Node's own");
+				scene.pod(podA, { ingress: NOT_READY });
+				t.equal(scene.alone(forwarded), "drop policy_not_ready");
+			}
+		});
+
 		scene("ICMP errors go with their flow; others are judged without ports", async (scene) => {
 			scene.policy(EGRESS, { ports: 1 }).policy(INGRESS, deny(BY_ISOLATION));
 			scene.ports(1, [

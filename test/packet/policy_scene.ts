@@ -150,6 +150,15 @@ export class PolicyScene {
 		return outcome;
 	}
 
+	/** Through the data path alone: its action and drop reason. */
+	alone({ hook, packet, context }: Input): string {
+		const { verdict } = this.#dataPath.run(hook, packet, {
+			...context,
+			now: process.hrtime.bigint(),
+		});
+		return `${ActionName[verdict.action]} ${DropReasonName[verdict.dropReason]}`;
+	}
+
 	/** The packet goes on like this. */
 	async goes(
 		input: Input,
