@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The fast path for packets of established flows: everything is decided from the packet's headers,
+ * The fast path for packets of known flows: everything is decided from the packet's headers,
  * its flow and its peer, and then written in place. Anything unusual about the packet, the flow or
  * the path is left to the full path, with nothing changed. Both treat the same packet alike, which
  * the differential test verifies.
@@ -18,6 +18,7 @@
 #include "rewrite.h"
 #include "route.h"
 #include "service.h"
+#include "track.h"
 #include "work.h"
 
 /* Not valid results of a TC or XDP program: the packet takes the full path. */
@@ -25,8 +26,8 @@
 #define UNKNOWN_FLOW (-3) /* and no flow has its tuple */
 #define CROSSING (-4)	  /* established_forward goes on */
 
-/* The flow of a packet, when the packet leaves its state as it is and all that it remembers
- * holds. Later its values are used only if flow_holds. */
+/* The flow of a packet, when all that it remembers holds and the packet takes nothing back that was said of its
+ * end. Later its values are used only if flow_holds; the packet may change its state: flow_advances. */
 static __always_inline struct flow_match flow_established(const struct headers *headers, __u32 hash,
 							  bool own, const struct node_config *node,
 							  __u32 epoch, __u64 now)
@@ -40,10 +41,9 @@ static __always_inline struct flow_match flow_established(const struct headers *
 	/* What was said of an end is taken back: of a reset by anything, of a FIN by data. The last
 	 * acknowledgements of a connection take back nothing. */
 	marks = flow_reset(match.direction);
-	if (headers->length > headers->before_payload)
+	if (has_payload(headers) && !(headers->tcp & TCP_FIN))
 		marks |= flow_fin(match.direction);
-	if (!flow_current(flow, epoch) || flow_expired(flow, node, now) || flow->flags & marks ||
-	    (match.direction == FLOW_REPLY && !(flow->flags & FLOW_REPLIED)))
+	if (!flow_current(flow, epoch) || flow_expired(flow, node, now) || flow->flags & marks)
 		match.flow = NULL;
 	else if (flow->flags & FLOW_DNAT && flow_needs_backend(flow, match.direction) &&
 		 flow_backend(flow) && !(backend_state(flow_backend(flow)) & BACKEND_SERVES))
@@ -63,6 +63,48 @@ static __always_inline bool flow_holds(const struct flow_match *match, __u32 epo
 static __always_inline bool peer_judged(const struct peer *peer, const struct flow *flow)
 {
 	return peer && peer->policy_epoch == flow->remote_epoch;
+}
+
+/* The packet is the first answer, or the first to close its direction. */
+static __always_inline bool flow_advances(const struct flow *flow, __u8 direction,
+					  const struct headers *headers)
+{
+	return (direction == FLOW_REPLY && !(flow->flags & FLOW_REPLIED)) ||
+	       (headers->tcp & TCP_FIN && !(flow->flags & flow_fin(direction)));
+}
+
+/* What flow_keep does for those, of TCP and UDP. Where another CPU is writing, or the slot is another flow's by
+ * now, nothing. */
+stage int flow_advance(__u32 slot, __u32 claim, __u8 direction, __u8 tcp, bool payload)
+{
+	struct flow *flow = flow_at(slot);
+	struct flow_progress progress;
+	int spare;
+
+	if (!flow || !flow_lock(flow, claim))
+		return -1;
+	progress.state = flow->state;
+	progress.flags = flow->flags;
+	spare = -flow_is_spare(progress.state, progress.flags);
+	if (flow->protocol == IPPROTO_TCP)
+		tcp_advance(&progress, direction, tcp, payload);
+	else
+		udp_advance(&progress, direction);
+	spare += flow_is_spare(progress.state, progress.flags);
+	if (spare)
+		flow_count(flow, 0, spare);
+	flow->state = progress.state;
+	flow->flags = progress.flags;
+	claim_unlock(flow, claim);
+	return 0;
+}
+
+static __always_inline void flow_follow(const struct flow_match *match,
+					const struct headers *headers)
+{
+	if (flow_advances(match->flow, match->direction, headers))
+		flow_advance(match->slot, match->claim, match->direction, headers->tcp,
+			     has_payload(headers));
 }
 
 /* Between this Node's address and a peer's, a packet may be one of a tunnel, or look like one: the full path
@@ -106,6 +148,8 @@ static __always_inline bool translation_find(struct translation *translation,
 	struct work *work;
 
 	translation->to = NULL;
+	translation->addresses = 0;
+	translation->ports = ~0U;
 	if (!flow_translates(match->flow))
 		return true;
 	work = work_space();
@@ -174,6 +218,19 @@ static __always_inline int put_translated_checksum(context *ctx, __u32 l4,
 		       ? 0
 		       : update_checksum(ctx, offset, translation->ports, false, udp);
 }
+
+#ifndef FAIRWAY_XDP
+
+/* Of an answer to a SYN, between Pods of this Node and of a peer whose path takes `mtu`. */
+static __always_inline int put_mss(struct __sk_buff *ctx, __u8 family,
+				   const struct headers *headers, __u32 mtu)
+{
+	__u32 ip = header_size(family), l4 = ETH_HLEN + ip;
+
+	return mss_lower(ctx, l4, ETH_HLEN + headers->before_payload, ip + 20, mtu);
+}
+
+#endif
 
 /* The kernel refused a change after the packet was partly changed. */
 static __always_inline int established_failed(void)

@@ -4,7 +4,7 @@
  *
  *  1. exit   the peer's current path or the client's gateway, with a trusted next hop
  *  2. fit    the packet is small enough for it
- *  3. take   L4 checksum, tunnel, count, MACs, redirect
+ *  3. take   L4 checksum, MSS, tunnel, count, MACs, redirect
  */
 #ifndef FAIRWAY_ESTABLISHED_EXIT_H
 #define FAIRWAY_ESTABLISHED_EXIT_H
@@ -87,6 +87,8 @@ static __always_inline int exit_take(struct __sk_buff *ctx, const struct exit *e
 	if (put_translated_checksum(ctx, ETH_HLEN + header_size(family), translation))
 		return established_failed();
 	if (exit->peer) {
+		if (is_syn_answer(headers) && put_mss(ctx, family, headers, exit->mtu))
+			return established_failed();
 		verdict.peer = exit->index / 2;
 		verdict.path = exit->peer->path;
 		verdict.mtu = exit->mtu;

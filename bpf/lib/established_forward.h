@@ -29,7 +29,7 @@ static __always_inline int established_forward_from(struct __sk_buff *ctx,
 	};
 	__u64 now = bpf_ktime_get_coarse_ns();
 	bool answers = match.direction == FLOW_REPLY;
-	struct translation translation = {};
+	struct translation translation;
 	struct gso gso = gso_of(ctx);
 	struct flow *flow = match.flow;
 	struct exit exit = {};
@@ -50,6 +50,7 @@ static __always_inline int established_forward_from(struct __sk_buff *ctx,
 	if (crossing->tunnelled && tunnel_leave(ctx, strip, 0))
 		return established_failed();
 	flow_touch(flow, now);
+	flow_follow(&match, headers);
 	if (answers)
 		count_received(index, true, crossing->tunnelled, headers->length,
 			       headers->before_payload, &gso);

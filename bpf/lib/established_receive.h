@@ -218,6 +218,7 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 		return NOT_ESTABLISHED;
 
 	flow_touch(flow, now);
+	flow_follow(&match, headers);
 	put_translation(data + l3, family, headers, &translation);
 	put_hop(data + l3, family, headers);
 	csum_follow(ctx, family, &translation);
@@ -239,10 +240,13 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 		count_received(index, true, outer, headers->length, headers->before_payload, &gso);
 	if (put_translated_checksum(ctx, ETH_HLEN + header, &translation))
 		return established_failed();
-	record(&verdict);
 #ifdef FAIRWAY_XDP
+	record(&verdict);
 	return bpf_redirect(verdict.ifindex, 0);
 #else
+	if (peer && is_syn_answer(headers) && put_mss(ctx, family, headers, peer->mtu))
+		return established_failed();
+	record(&verdict);
 	return bpf_redirect_peer(verdict.ifindex, 0);
 #endif
 }

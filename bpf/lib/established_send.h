@@ -51,6 +51,7 @@ static __always_inline int established_local(struct __sk_buff *ctx, const struct
 	if (!translation_find(&translation, match, family, headers) || !flow_holds(match, epoch))
 		return NOT_ESTABLISHED;
 	flow_touch(flow, now);
+	flow_follow(match, headers);
 	put_translation(data + ETH_HLEN, family, headers, &translation);
 	put_hop(data + ETH_HLEN, family, headers);
 	put_ethernet(data, mac, mac_to_put(&node->gateway_mac), family);
@@ -83,6 +84,9 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	    !frame_of(data, ctx->ifindex, flow->ifindex[match.direction & 1],
 		      mac_to_put(&flow->mac[match.direction & 1])))
 		return NOT_ESTABLISHED;
+	/* Conntrack is told that the connection ends. */
+	if (headers->tcp & TCP_FIN && flow->flags & FLOW_SNAT && match.direction == FLOW_ORIGINAL)
+		return NOT_ESTABLISHED;
 	if (flow->route_kind == ROUTE_LOCAL_PODS)
 		return established_local(ctx, node, data, family, &match, epoch, now, headers);
 	if (!established_exit(&match, &exit, node, now) || !exit_fits(&exit, headers, &gso))
@@ -91,6 +95,7 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 		return NOT_ESTABLISHED;
 
 	flow_touch(flow, now);
+	flow_follow(&match, headers);
 	put_translation(data + ETH_HLEN, family, headers, &translation);
 	put_hop(data + ETH_HLEN, family, headers);
 	return exit_take(ctx, &exit, node, family, headers, hash, &gso, &translation);

@@ -55,11 +55,9 @@ struct flow_progress {
  * whoever sends it data after a FIN, or anything after a reset, was not who had sent that. The mark
  * goes, and the connection is what it was.
  */
-static __always_inline void tcp_advance(struct flow_progress *flow, __u8 direction,
-					const struct packet *packet)
+static __always_inline void tcp_advance(struct flow_progress *flow, __u8 direction, __u8 tcp,
+					bool payload)
 {
-	__u8 tcp = packet->l4_type;
-
 	if (direction == FLOW_ORIGINAL && (tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
 	    flow->flags & (FLOW_BOTH_FINS | FLOW_RESETS))
 		flow->flags &= ~(FLOW_REPLIED | FLOW_BOTH_FINS | FLOW_RESETS);
@@ -71,7 +69,7 @@ static __always_inline void tcp_advance(struct flow_progress *flow, __u8 directi
 		flow->flags &= ~flow_reset(direction);
 	if (tcp & TCP_FIN)
 		flow->flags |= flow_fin(direction);
-	else if (packet->length > headers_length(packet))
+	else if (payload)
 		flow->flags &= ~flow_fin(direction);
 	if (flow->flags & FLOW_RESETS || (flow->flags & FLOW_BOTH_FINS) == FLOW_BOTH_FINS)
 		flow->state = FLOW_TCP_CLOSED;
@@ -99,25 +97,32 @@ static __always_inline void sctp_advance(struct flow_progress *flow, __u8 direct
 			flow->flags & FLOW_REPLIED ? FLOW_SCTP_ESTABLISHED : FLOW_SCTP_OPENING;
 }
 
+static __always_inline void udp_advance(struct flow_progress *flow, __u8 direction)
+{
+	if (direction == FLOW_REPLY)
+		flow->flags |= FLOW_REPLIED;
+	flow->state = flow->flags & FLOW_REPLIED ? FLOW_UDP_ESTABLISHED : FLOW_UDP_OPENING;
+}
+
 /* What a packet makes of its flow. Later fragments have no flags of their own (l4_type is 0). */
 static __always_inline struct flow_progress flow_advanced(struct flow_progress flow, __u8 direction,
 							  const struct packet *packet)
 {
 	switch (packet->key.protocol) {
 	case IPPROTO_TCP:
-		tcp_advance(&flow, direction, packet);
+		tcp_advance(&flow, direction, packet->l4_type,
+			    packet->length > headers_length(packet));
 		break;
 	case IPPROTO_SCTP:
 		sctp_advance(&flow, direction, packet->l4_type);
 		break;
+	case IPPROTO_UDP:
+		udp_advance(&flow, direction);
+		break;
 	default:
 		if (direction == FLOW_REPLY)
 			flow.flags |= FLOW_REPLIED;
-		if (packet->key.protocol == IPPROTO_UDP)
-			flow.state =
-				flow.flags & FLOW_REPLIED ? FLOW_UDP_ESTABLISHED : FLOW_UDP_OPENING;
-		else if (packet->key.protocol == IPPROTO_ICMP ||
-			 packet->key.protocol == IPPROTO_ICMPV6)
+		if (packet->key.protocol == IPPROTO_ICMP || packet->key.protocol == IPPROTO_ICMPV6)
 			flow.state = FLOW_ICMP;
 		else
 			flow.state = FLOW_OTHER;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The headers of the most common packets: UDP, and TCP that neither opens nor closes, without options
- * or fragments. Read in place at constant offsets; all other packets are left to `parse`.
+ * The headers of the most common packets: UDP, and TCP but for what opens or resets a connection, without IP
+ * options or fragments. Read in place at constant offsets; all other packets are left to `parse`.
  */
 #ifndef FAIRWAY_HEADERS_H
 #define FAIRWAY_HEADERS_H
@@ -20,7 +20,20 @@ struct headers {
 	__u32 before_payload; /* of it: IP and L4 header */
 	__sum16 ip_check;
 	__u8 ttl, tos;
+	__u8 tcp; /* flags; 0: not TCP */
+	__u8 pad[3];
 };
+
+/* It answers the packet that opened the connection. */
+static __always_inline bool is_syn_answer(const struct headers *headers)
+{
+	return headers->tcp & TCP_SYN;
+}
+
+static __always_inline bool has_payload(const struct headers *headers)
+{
+	return headers->length > headers->before_payload;
+}
 
 /* Of the IP headers that are read here. */
 static __always_inline __u32 header_size(__u8 family)
@@ -81,11 +94,15 @@ static __always_inline bool headers_l4(void *data, void *end, __u32 l4, struct h
 	__u8 *tcp = data + l4, protocol = headers->words.rest >> 32;
 	__u32 size = 8;
 
+	headers->tcp = 0;
 	if (data + l4 + 8 > end)
 		return false;
 	if (protocol == IPPROTO_TCP) {
-		if (data + l4 + 20 > end || tcp[13] & (TCP_FIN | TCP_SYN | TCP_RST))
+		if (data + l4 + 20 > end || tcp[13] & TCP_RST ||
+		    (tcp[13] & TCP_SYN &&
+		     (tcp[13] & (TCP_SYN | TCP_ACK | TCP_FIN)) != (TCP_SYN | TCP_ACK)))
 			return false;
+		headers->tcp = tcp[13];
 		size = (tcp[12] >> 4) * 4;
 		if (size < 20)
 			return false;

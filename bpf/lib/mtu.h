@@ -94,18 +94,13 @@ static long option_try(__u32 index, struct option_search *search)
 	return 0;
 }
 
-/* Lowers the MSS of a SYN to the size that `mtu` leaves for a segment without options. */
-stage int mss_clamp(struct __sk_buff *ctx, const struct packet *packet, __u32 mtu)
+/* Lowers the MSS of a SYN, whose TCP header is at `l4` and ends at `end`, to the size that `mtu` leaves for a
+ * segment behind `headers` bytes. */
+stage int mss_lower(struct __sk_buff *ctx, __u32 l4, __u32 end, __u32 headers, __u32 mtu)
 {
-	struct option_search search = { .ctx = ctx };
+	struct option_search search = { .ctx = ctx, .offset = l4 + 20, .end = end };
 	__be16 old, new;
-	__u32 headers;
 
-	if (!packet)
-		return -1;
-	headers = (packet->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)) + 20;
-	search.offset = packet->l4 + 20;
-	search.end = packet->l4 + packet->l4_header;
 	if (mtu <= headers)
 		return 0;
 	bpf_loop(TCP_HEADER_MAX - 20, option_try, &search, 0);
@@ -120,11 +115,19 @@ stage int mss_clamp(struct __sk_buff *ctx, const struct packet *packet, __u32 mt
 		return -1;
 	count_event(EVENT_MSS_CLAMPED);
 	/* An option at an odd offset spans two words of the checksum. */
-	if ((search.mss - packet->l4) & 1) {
+	if ((search.mss - l4) & 1) {
 		old = __builtin_bswap16(old);
 		new = __builtin_bswap16(new);
 	}
-	return update_checksum(ctx, packet->l4 + 16, csum_difference16(old, new, 0), false, false);
+	return update_checksum(ctx, l4 + 16, csum_difference16(old, new, 0), false, false);
+}
+
+/* Of a segment without options. */
+static __always_inline int mss_clamp(struct __sk_buff *ctx, const struct packet *packet, __u32 mtu)
+{
+	__u32 headers = (packet->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)) + 20;
+
+	return mss_lower(ctx, packet->l4, packet->l4 + packet->l4_header, headers, mtu);
 }
 
 #endif
