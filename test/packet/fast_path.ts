@@ -18,6 +18,7 @@ import {
 	ActionName,
 	DropReasonName,
 	Endpoint,
+	EndpointPolicy,
 	type Flow,
 	FlowKey,
 	Limit,
@@ -94,6 +95,9 @@ export class Node {
 			names.map(([name, ifindex]) => ({ name, ifindex, mtu: 1500, up: true, hasEthernet: true })),
 		);
 		this.#state = new TableState(new AgentTables(dataPath.map));
+		// Nothing isolates any Pod.
+		const { OPEN } = EndpointPolicy;
+		this.#state.policies.policiesOf = (_, endpoint) => ({ endpoint, egress: OPEN, ingress: OPEN });
 		this.tables = world.makeTables(dataPath.flowSlots);
 		this.#wanted = wantedTables(this.tables, this.#links);
 	}
