@@ -30,6 +30,7 @@ import { IpRoute } from "../linux/iproute.js";
 import { LoopLag } from "../observe/loop_lag.js";
 import { PathEvents } from "../observe/path_events.js";
 import { PathMemory } from "../observe/path_memory.js";
+import { PolicyCounts } from "../observe/policy_counts.js";
 import { ServiceCounter } from "../observe/service_counts.js";
 import { ServiceLatency } from "../observe/service_latency.js";
 import { Prober } from "../probe/prober.js";
@@ -119,6 +120,14 @@ export class Agent {
 					status: 200,
 					body: await started().answers.check(body, signal),
 				}),
+				"GET /policies": async () => ({
+					status: 200,
+					body: await started().answers.policies(undefined),
+				}),
+				"POST /policies": async (body) => ({
+					status: 200,
+					body: await started().answers.policies(body ?? {}),
+				}),
 				"POST /policy-diff": async (body) => ({
 					status: 200,
 					body: await started().answers.policyDiff(body),
@@ -207,6 +216,7 @@ export class Agent {
 			this.#web.serviceLatency.observe("", seconds),
 		);
 		const serviceCounter = new ServiceCounter();
+		const policyCounts = new PolicyCounts();
 		let counted: Config | undefined;
 		const adopted = kernel.adoptedPeers();
 		const formerPeers = new FormerPeers(nodeName, adopted);
@@ -280,6 +290,9 @@ export class Agent {
 			endpoints: () => this.#cni.endpoints(),
 			peerIds: () => peerIds.ids,
 			isReady: () => this.#round.state.ready,
+			onRulesGo: async () =>
+				policyCounts.take(await this.policies.counters(), this.policies.rules()),
+			onInForce: (seconds) => this.#web.policyLatency.observe("", seconds),
 			log: withComponent(options.log, "policy"),
 			...(options.unknownPodMs === undefined ? {} : { unknownMs: options.unknownPodMs }),
 		});
@@ -324,7 +337,8 @@ export class Agent {
 				),
 			names: clusterNames(store, () => this.#cni.endpoints()),
 			store,
-			knowsAllPods: () => "manifests" in options.cluster,
+			policies: this.policies,
+			policyCounts,
 			survey: options.survey ?? ((nodes, signal) => this.#prober.survey(nodes, signal)),
 		});
 	}

@@ -5,7 +5,9 @@ import type {
 	ExplainAnswer,
 	Leftovers,
 	PeerStatus,
+	PoliciesSummary,
 	PolicyDiffAnswer,
+	PolicyStatus,
 	ServiceStatus,
 	Status,
 } from "../api/messages.js";
@@ -14,16 +16,20 @@ import type { SourceFacts, Store } from "../cluster/store.js";
 import type { CniServer } from "../cni/server.js";
 import type { Config } from "../config/config.js";
 import { peerIndex } from "../forwarder/route.js";
+import type { Sample } from "../http/metrics.js";
 import { inTurns, Turns } from "../loop/turns.js";
 import type { LoopLag } from "../observe/loop_lag.js";
 import type { PathEvents } from "../observe/path_events.js";
+import type { PolicyCounts } from "../observe/policy_counts.js";
 import type { ServiceCounter } from "../observe/service_counts.js";
+import { atomWords } from "../policy/words.js";
 import type { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey/survey.js";
 import { check } from "../report/check.js";
 import { explain } from "../report/explain.js";
 import type { Names } from "../report/explain_question.js";
 import { withFacts, withReason } from "../report/path_facts.js";
+import { policiesSummary, policyRows, readPolicy } from "../report/policies.js";
 import { type ClusterSource, clusterAt } from "../report/policy_cluster.js";
 import { policyDiff } from "../report/policy_diff.js";
 import {
@@ -37,6 +43,21 @@ import type { AgentState, InForce } from "../report/state.js";
 import { endpointStatus, peerStatus, statusOf } from "../report/views.js";
 import { peerKey } from "../tables/paths.js";
 import type { Kernel } from "./kernel.js";
+import type { Policies } from "./policies.js";
+
+type PoliciesView = Pick<
+	Policies,
+	| "atomsOf"
+	| "counters"
+	| "isSynced"
+	| "knowsAllPods"
+	| "local"
+	| "problems"
+	| "revision"
+	| "rule"
+	| "rules"
+	| "usage"
+>;
 
 export interface AnswersOptions {
 	nodeName: string;
@@ -58,27 +79,34 @@ export interface AnswersOptions {
 	leftovers: () => Promise<Leftovers[]>;
 	names: Names;
 	store: Pick<Store, "get" | "keys" | "isSynced">;
-	/** False: of Pods elsewhere nothing is known. */
-	knowsAllPods: () => boolean;
+	policies: PoliciesView;
+	policyCounts: PolicyCounts;
 	/** Surveys these Nodes, or all of them, over every path. */
 	survey: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
 }
+
+const NO_ENTRIES = {
+	...{ identities: 0, blocks: 0, policies: 0, policyVerdicts: 0, portSets: 0, rules: 0 },
+};
 
 export class Answers {
 	readonly #options: AnswersOptions;
 	/** Takes memory in proportion to the cluster: one at a time. */
 	#isComparing = false;
+	#summary: { revision: number; summary: ReturnType<typeof policiesSummary> } | undefined;
 
 	constructor(options: AnswersOptions) {
 		this.#options = options;
 	}
 
 	/** The metrics' view. It leaves the lag of the event loop to `status`, which begins it anew. */
-	async sample(): Promise<{ status: Status; peers: PeerStatus[]; snatPorts: number }> {
-		const { config, loopLag } = this.#options;
+	async sample(): Promise<Omit<Sample, "process">> {
+		const { config, loopLag, policyCounts } = this.#options;
 		const { first, last } = config().snat.portRange;
 		const peers = await this.peers();
-		return { status: await this.status(loopLag.peek()), peers, snatPorts: last - first + 1 };
+		await this.#countPolicies();
+		const status = await this.status(loopLag.peek());
+		return { status, peers, snatPorts: last - first + 1, policies: policyCounts.totals() };
 	}
 
 	async status(eventLoop = this.#options.loopLag.read()): Promise<Status> {
@@ -101,6 +129,7 @@ export class Answers {
 			eventLoop,
 			sources: this.#options.sources(),
 			services,
+			policies: this.#policiesSummary(),
 			problems: [
 				...problems(),
 				...(failure === undefined ? [] : [failure]),
@@ -157,8 +186,8 @@ export class Answers {
 	}
 
 	explain(request: unknown): Promise<ExplainAnswer> {
-		const { kernel, cni, prober, names, nodeName } = this.#options;
-		const rule = (_: number) => undefined;
+		const { kernel, cni, prober, names, nodeName, policies } = this.#options;
+		const rule = (id: number) => policies.rule(id);
 		const { self, peers, network, services } = this.#setUp("explain");
 		return explain(request, {
 			tables: kernel.tableReader,
@@ -176,10 +205,41 @@ export class Answers {
 			rule,
 			policies: async (addresses) => ({
 				cluster: await inTurns(clusterAt(this.#clusterSource(), addresses)),
-				...{ nodeName, rule, atoms: () => undefined, tables: kernel.tableReader },
+				...{ nodeName, rule, tables: kernel.tableReader },
+				atoms: (number) => policies.atomsOf(number)?.map(atomWords),
 				nodeOf: (address) => podNode(address, this.#places(peers)),
 			}),
 		});
+	}
+
+	/** @param request undefined: all of them */
+	async policies(request: unknown): Promise<PolicyStatus[]> {
+		const { store, policies, policyCounts } = this.#options;
+		await this.#countPolicies();
+		return policyRows(readPolicy(request), {
+			...{ store, local: policies.local() },
+			totals: (policy) => policyCounts.of(policy),
+		});
+	}
+
+	async #countPolicies(): Promise<void> {
+		const { policies, policyCounts } = this.#options;
+		policyCounts.take(await policies.counters(), policies.rules());
+	}
+
+	/** What is counted over all Pods is kept until policies change. */
+	#policiesSummary(): PoliciesSummary {
+		const { store, policies } = this.#options;
+		if (this.#summary?.revision !== policies.revision)
+			this.#summary = {
+				revision: policies.revision,
+				summary: policiesSummary(policies.local(), store),
+			};
+		return {
+			...{ synced: policies.isSynced, ...this.#summary.summary },
+			...(policies.usage ?? NO_ENTRIES),
+			problems: policies.problems().length,
+		};
 	}
 
 	async policyDiff(request: unknown): Promise<PolicyDiffAnswer> {
@@ -187,11 +247,11 @@ export class Answers {
 			throw new RequestError(503, "Cannot compare policies: another comparison is under way");
 		this.#isComparing = true;
 		try {
-			const { store, kernel, knowsAllPods } = this.#options;
+			const { store, kernel, policies } = this.#options;
 			return await policyDiff(request, {
 				...this.#clusterSource(),
 				isSynced: (kind) => store.isSynced(kind),
-				knowsAllPods,
+				knowsAllPods: () => policies.knowsAllPods,
 				liveFlows: () => kernel.liveFlows(),
 			});
 		} finally {

@@ -15,7 +15,13 @@ import type { PodSource, Store, StoreReader } from "../cluster/store.js";
 import { describe, type Endpoint } from "../cni/endpoint.js";
 import { CniError, ErrorCode } from "../cni/errors.js";
 import { inTurns } from "../loop/turns.js";
-import { type LocalPolicies, PolicyCompiler, type PolicyKind } from "../policy/compiler.js";
+import type { Atom } from "../policy/atoms.js";
+import {
+	type LocalPolicies,
+	PolicyCompiler,
+	type PolicyKind,
+	type PolicyUsage,
+} from "../policy/compiler.js";
 import type { RuleName } from "../policy/policy_tables.js";
 import type { LocalEndpoint } from "../policy/subjects.js";
 import type { RuleCounter } from "../tables/generated.js";
@@ -41,6 +47,10 @@ export interface PoliciesOptions {
 	/** An apply has written the endpoints: from then on policies may be. */
 	isReady: () => boolean;
 	log: Log;
+	/** Ids of rules are about to be removed: what they have counted is to be read now. */
+	onRulesGo?: () => Promise<void>;
+	/** A change is in force: seconds since it was heard of. */
+	onInForce?: (seconds: number) => void;
 	/** Until ADD of a Pod that nothing is known of gives up; default: 10,000. */
 	unknownMs?: number;
 }
@@ -76,6 +86,11 @@ export class Policies {
 	#waiters = new Set<() => void>();
 	#garbage: NodeJS.Timeout | undefined;
 	#isStopped = false;
+	#revision = 0;
+	/** performance.now() of the first request that no turn has begun with, and of the changes under way. */
+	#heard: number | undefined;
+	#began: number | undefined;
+	#isFirst = true;
 
 	constructor(options: PoliciesOptions) {
 		this.#options = options;
@@ -93,6 +108,7 @@ export class Policies {
 
 	/** Something may have changed. */
 	request(): void {
+		this.#heard ??= performance.now();
 		this.#loop.request();
 		for (const wake of this.#waiters) wake();
 	}
@@ -177,6 +193,27 @@ export class Policies {
 		return this.#options.kernel.ruleCounters();
 	}
 
+	/** What holds for the addresses of a class; undefined: there is none with this number. */
+	atomsOf(number: number): readonly Atom[] | undefined {
+		return this.#compiler?.atomsOf(number);
+	}
+
+	/** Entries that the tables have; undefined: those of an earlier agent, if any. */
+	get usage(): PolicyUsage | undefined {
+		return this.#compiler?.usage;
+	}
+
+	/** Another number after every turn. */
+	get revision(): number {
+		return this.#revision;
+	}
+
+	/** False: of Pods elsewhere nothing is known. */
+	get knowsAllPods(): boolean {
+		const { pods } = this.#options;
+		return pods === undefined || pods.hasOthers;
+	}
+
 	/** The ids of policies that the kernel has for a local Pod's address; undefined: it is none's. */
 	ofAddress(address: string): { egress: number; ingress: number } | undefined {
 		return this.#options.kernel.endpointPolicies(address);
@@ -188,7 +225,11 @@ export class Policies {
 		const { kernel, isReady } = this.#options;
 		if (!isReady()) return;
 		if (this.#compiler !== undefined) this.#check(await kernel.changePolicies());
+		const heard = this.#heard;
+		this.#heard = undefined;
 		this.#note();
+		// Most changes of the store concern no policies.
+		if (this.#changed.size > 0) this.#began ??= heard;
 		if (!this.#hasAll()) return;
 		this.#compiler ??= await this.#begin();
 		const compiler = this.#compiler;
@@ -201,6 +242,10 @@ export class Policies {
 			this.#problems.update(changes.problems);
 			const ids = this.#options.peerIds();
 			if (changes.hasGarbage) this.#removeLater();
+			const goes = changes.writes.some(
+				({ table, value }) => table === "rules" && value === undefined,
+			);
+			if (goes) await this.#options.onRulesGo?.();
 			outcome = await kernel.changePolicies(changes, (node) => ids.get(node));
 		} catch (error) {
 			// Whatever was taken in: the kernel's tables are whole at every moment.
@@ -208,10 +253,17 @@ export class Policies {
 			throw error;
 		}
 		this.#check(outcome);
+		const began = this.#began;
+		this.#began = undefined;
+		// At first everything is new, and has not changed just now.
+		if (began !== undefined && outcome.writes > 0 && !this.#isFirst)
+			this.#options.onInForce?.((performance.now() - began) / 1000);
+		this.#isFirst = false;
 	}
 
 	#check({ problems }: { problems: readonly string[] }): void {
 		if (problems.length > 0) throw new RefusedError(problems.join("; "));
+		this.#revision++;
 		this.#inForce = new Map(
 			[...(this.#compiler?.local() ?? [])].map((one) => [one.endpoint.id, one]),
 		);

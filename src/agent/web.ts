@@ -4,7 +4,7 @@ import { CniDurations } from "../http/cni_durations.js";
 import { healthHandler, type Readiness } from "../http/health.js";
 import { Histogram } from "../http/histogram.js";
 import { Listener } from "../http/listener.js";
-import { type Sample, SERVICE_LATENCY } from "../http/metrics.js";
+import { POLICY_LATENCY, type Sample, SERVICE_LATENCY } from "../http/metrics.js";
 import { ProxyHealth, type ProxyHealthOptions } from "../http/proxy_health.js";
 import { metricsHandler } from "../http/scrape.js";
 import { ServiceHealth } from "../http/service_health.js";
@@ -23,6 +23,7 @@ export interface WebOptions {
 export class Web {
 	readonly cniDurations = new CniDurations();
 	readonly serviceLatency = new Histogram(SERVICE_LATENCY);
+	readonly policyLatency = new Histogram(POLICY_LATENCY);
 	readonly #health: Listener;
 	readonly #metrics: Listener;
 	readonly #proxyHealth: ProxyHealth;
@@ -40,7 +41,8 @@ export class Web {
 			key: "http.metrics",
 			handle: metricsHandler({
 				sample: async () => ({ ...(await sample()), process: processFacts() }),
-				more: () => this.cniDurations.text() + this.serviceLatency.text(),
+				more: () =>
+					this.cniDurations.text() + this.serviceLatency.text() + this.policyLatency.text(),
 				onError: (err) => log.error({ err }, "cannot read the metrics"),
 			}),
 		});

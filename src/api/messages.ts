@@ -37,6 +37,7 @@ export interface Status {
 	endpoints: number;
 	flows: { used: number; max: number };
 	services: ServicesSummary;
+	policies: PoliciesSummary;
 	/**
 	 * Bytes that the BPF maps take, computed: all of them, those that are taken for each possible CPU,
 	 * and by map.
@@ -77,6 +78,29 @@ export interface ServicesSummary {
 	backends: number;
 	slots: number;
 	sourceRanges: number;
+}
+
+/** Network policy on this Node. */
+export interface PoliciesSummary {
+	/** False: not all objects were seen yet; what an earlier agent left is in force, and new Pods wait. */
+	synced: boolean;
+	/** Policies that select a Pod of this Node. */
+	enforced: number;
+	/** Of them, those that are only counted (annotation fairway.dev/audit). */
+	staged: number;
+	/** Of them, those that cannot be used: their Pods are closed. */
+	unusable: number;
+	/** Pods of this Node: nothing isolates them and no rule names them; policies decide; closed until policies are known. */
+	pods: { open: number; ruled: number; notReady: number };
+	/** Entries of the tables. */
+	identities: number;
+	blocks: number;
+	policies: number;
+	policyVerdicts: number;
+	portSets: number;
+	rules: number;
+	/** Sentences of `problems` that are about policies: limits that are reached, and what cannot be written. */
+	problems: number;
 }
 
 export interface SourceStatus {

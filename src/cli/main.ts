@@ -122,6 +122,18 @@ function commands(done: (status: number) => void): Command {
 		);
 
 	program
+		.command("policies")
+		.description(
+			"list the network policies that select a Pod of this Node, and what they have denied",
+		)
+		.argument("[policy]", "NAMESPACE/NAME, or the name of a ClusterNetworkPolicy: this policy only")
+		.addOption(runDir())
+		.addOption(output())
+		.action(async (policy, options) =>
+			done(await (await import("./policies.js")).policiesCommand(policy, options)),
+		);
+
+	program
 		.command("events")
 		.description("list the last path changes, newest last")
 		.option("--peer <node>", "show this peer only", name)

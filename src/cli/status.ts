@@ -2,7 +2,7 @@
 import { performance } from "node:perf_hooks";
 import { setTimeout as delay } from "node:timers/promises";
 import { AgentUnreachableError, ApiError, agentSocket, ask } from "../api/client.js";
-import type { ServicesSummary, SourceStatus, Status } from "../api/messages.js";
+import type { PoliciesSummary, ServicesSummary, SourceStatus, Status } from "../api/messages.js";
 import { facts, table } from "../text/table.js";
 import { bytes, duration, milliseconds } from "../text/units.js";
 import { EXIT_DONE, EXIT_NOT_READY } from "./exit.js";
@@ -93,6 +93,7 @@ export function statusText(status: Status): string {
 		],
 		["Endpoints", String(status.endpoints)],
 		["Services", servicesText(status.services)],
+		["Policies", policiesText(status.policies)],
 		["Flows", `${flows.used} of ${flows.max}`],
 		["Maps", `${bytes(mapMemory.total)}, ${bytes(mapMemory.perCpu)} of it per-CPU`],
 		[
@@ -127,6 +128,25 @@ function servicesText({ servedBy, count, endpoints }: ServicesSummary): string[]
 		.map(([state, many]) => `${many} ${state}`);
 	const counted = count === 0 ? [] : [`${count} served, endpoints: ${states.join(", ") || "none"}`];
 	return [...counted, ...servedBy];
+}
+
+function policiesText(policies: PoliciesSummary): string {
+	const { enforced, staged, unusable, pods, synced } = policies;
+	const some = (count: number, what: string) => (count === 0 ? [] : [`${count} ${what}`]);
+	const those = [
+		`${enforced} enforced`,
+		...some(staged, "staged"),
+		...some(unusable, "unusable"),
+	].join(", ");
+	const here = [
+		`${pods.ruled} ruled`,
+		`${pods.open} open`,
+		...some(pods.notReady, "closed until their policies are known"),
+	].join(", ");
+	const before = synced
+		? ""
+		: "not all objects were seen yet, what an earlier agent left is in force; ";
+	return `${before}${those}; Pods: ${here}`;
 }
 
 /** The kinds that are as their source has them, then those that are not, and how. */

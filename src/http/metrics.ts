@@ -14,7 +14,20 @@ export interface Sample {
 	peers: readonly PeerStatus[];
 	/** Source ports that Pod packets to the outside share, for each address and destination. */
 	snatPorts: number;
+	/** By policy and direction, since the agent's start. */
+	policies: Iterable<PolicyTotals>;
 	process: { cpuSeconds: number; residentBytes: number; heapBytes: number };
+}
+
+export interface PolicyTotals {
+	/** "namespace/name", or a ClusterNetworkPolicy's name; "": of all others together. */
+	policy: string;
+	direction: "egress" | "ingress";
+	flows: number;
+	denied: number;
+	/** If its staged rules were enforced. */
+	wouldAllow: number;
+	wouldDeny: number;
 }
 
 export interface PeerCount {
@@ -65,6 +78,18 @@ function counter(
 ): Metric {
 	return { name: `fairway_${name}_total`, type: "counter", help, labels, read };
 }
+
+const POLICY = ["policy", "direction"] as const;
+const OF_POLICY =
+	'The first 250 policies that count something have series of their own, the others count as policy "".';
+const ofPolicies = (
+	policies: Iterable<PolicyTotals>,
+	value: (totals: PolicyTotals) => number,
+): Series[] =>
+	[...policies].map((totals) => [
+		{ policy: totals.policy, direction: totals.direction },
+		value(totals),
+	]);
 
 const drops = Object.fromEntries(
 	Object.entries(DropReasonName)
@@ -121,13 +146,19 @@ export const metrics: readonly Metric[] = [
 		"map_fill_ratio",
 		"Share of a table that is in use, 0 to 1.",
 		["map"],
-		({ status: { flows, endpoints, peers, services } }) =>
+		({ status: { flows, endpoints, peers, services, policies } }) =>
 			each("map", {
 				backends: services.backends / Limit.BACKENDS_MAX,
+				blocks: policies.blocks / Limit.BLOCKS_MAX,
 				endpoints: endpoints / Limit.ENDPOINTS_MAX,
 				flows: flows.max === 0 ? 0 : flows.used / flows.max,
 				frontends: services.frontends / Limit.FRONTENDS_MAX,
+				identities: policies.identities / Limit.IDENTITIES_MAX,
 				peers: peers.nodes / Limit.PEERS_MAX,
+				policies: policies.policies / Limit.POLICIES_MAX,
+				policy_rules: policies.rules / Limit.POLICY_RULES_MAX,
+				policy_verdicts: policies.policyVerdicts / Limit.POLICY_VERDICTS_MAX,
+				port_sets: policies.portSets / Limit.PORT_SETS_MAX,
 				service_ranges: services.sourceRanges / Limit.SERVICE_RANGES_MAX,
 				service_slots: services.slots / Limit.SERVICE_SLOTS_MAX,
 				services: services.ports / Limit.SERVICES_MAX,
@@ -150,6 +181,56 @@ export const metrics: readonly Metric[] = [
 		"Endpoints in the tables, also those that are gone and rest.",
 		NONE,
 		({ status }) => one(status.services.backends),
+	),
+	gauge(
+		"policies",
+		"Network policies that select a Pod of this Node, by state: enforced, staged, unusable (their Pods are closed).",
+		["state"],
+		({ status: { policies } }) =>
+			each("state", {
+				enforced: policies.enforced,
+				staged: policies.staged,
+				unusable: policies.unusable,
+			}),
+	),
+	gauge(
+		"policy_endpoints",
+		"Pods of this Node by what network policy is to them: open (nothing isolates them and no rule names them), ruled, not_ready (closed until their policies are known).",
+		["state"],
+		({ status: { policies } }) =>
+			each("state", {
+				open: policies.pods.open,
+				ruled: policies.pods.ruled,
+				not_ready: policies.pods.notReady,
+			}),
+	),
+	gauge(
+		"policy_problems",
+		"Limits of network policy that are reached, and policies that cannot be written; `fairway status` has the sentences.",
+		NONE,
+		({ status }) => one(status.policies.problems),
+	),
+	counter(
+		"policy_flows",
+		`Flows that a policy's rules have allowed, since the agent's start. ${OF_POLICY}`,
+		POLICY,
+		({ policies }) => ofPolicies(policies, ({ flows }) => flows),
+	),
+	counter(
+		"policy_denied",
+		`Packets that a policy has denied, by a rule or by isolation, which counts for the first of the policies that isolate the Pod, by name. ${OF_POLICY}`,
+		POLICY,
+		({ policies }) => ofPolicies(policies, ({ denied }) => denied),
+	),
+	counter(
+		"policy_staged",
+		`Flows that would be denied, or allowed, if a staged policy were enforced. ${OF_POLICY}`,
+		[...POLICY, "would"],
+		({ policies }) =>
+			[...policies].flatMap(({ policy, direction, wouldAllow, wouldDeny }) => [
+				...(wouldAllow > 0 ? [[{ policy, direction, would: "allow" }, wouldAllow] as const] : []),
+				...(wouldDeny > 0 ? [[{ policy, direction, would: "deny" }, wouldDeny] as const] : []),
+			]),
 	),
 	gauge("map_bytes", "Kernel memory of a BPF map.", ["map"], ({ status }) =>
 		each("map", status.mapMemory.maps),
@@ -307,6 +388,15 @@ export const SERVICE_LATENCY: Described & { buckets: number[] } = {
 	buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
 };
 
+/** Kept in web.ts. */
+export const POLICY_LATENCY: Described & { buckets: number[] } = {
+	name: "fairway_policy_programming_duration_seconds",
+	type: "histogram",
+	help: "From the time that the agent heard of a change of policies, Pods, Namespaces or Nodes to the last write of network policy that it caused.",
+	labels: NONE,
+	buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
+};
+
 /** Kept in cni_durations.ts. */
 export const CNI_DURATION: Described & { buckets: number[] } = {
 	name: "fairway_cni_duration_seconds",
@@ -321,6 +411,7 @@ export const described: readonly Described[] = [
 	...peerMetrics,
 	CNI_DURATION,
 	SERVICE_LATENCY,
+	POLICY_LATENCY,
 ];
 
 /** Peers between two steps: some 2 ms. */

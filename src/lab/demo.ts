@@ -3,7 +3,8 @@
  *
  *  1. bring up the lab
  *  2. measure every kind of pair, in both families
- *  3. print the table; with --once, exit here, with status 0 if all traffic got through
+ *  3. print the table; with --once, exit here, with status 0 if all traffic got through and policies denied what
+ *     they are expected to
  *  4. show counters until Ctrl-C, which removes everything
  */
 import { release } from "node:os";
@@ -15,6 +16,7 @@ import { Lab } from "./lab.js";
 import { startBackground, watchPeers } from "./live.js";
 import { type Measurement, measure } from "./measure.js";
 import { kinds, type Pair, samplePairs } from "./pairs.js";
+import { measureConnection, policyKinds, policyPairs } from "./policies.js";
 import { measurementTable } from "./report.js";
 import { measureService, serviceKinds, servicePairs } from "./services.js";
 
@@ -61,8 +63,9 @@ async function demo(once: boolean, manifests: string | undefined): Promise<numbe
 async function measureAll(lab: Lab): Promise<Measurement[]> {
 	const pairs = samplePairs(lab);
 	const services = await servicePairs(lab);
+	const policies = policyPairs(lab);
 	const measurements: Measurement[] = [];
-	const count = pairs.length + services.length;
+	const count = pairs.length + services.length + policies.length;
 	const begin = (title: string, { from, to, family }: Omit<Pair, "kind">) =>
 		progress(
 			`Measuring ${measurements.length + 1} of ${count}: ${title}, ${from} → ${to}, IPv${family}`,
@@ -75,6 +78,10 @@ async function measureAll(lab: Lab): Promise<Measurement[]> {
 		begin(serviceKinds[pair.kind], pair);
 		measurements.push(await measureService(lab, pair));
 	}
+	for (const pair of policies) {
+		begin(policyKinds[pair.kind], pair);
+		measurements.push(await measureConnection(lab, pair));
+	}
 	progress("");
 	return measurements;
 }
@@ -84,9 +91,15 @@ function verdict(measurements: readonly Measurement[]): number {
 	for (const { pair, faults } of failed)
 		for (const fault of faults)
 			say(paint.red(`✗ ${pair.from} → ${pair.to}, IPv${pair.family}: ${fault}`));
-	if (failed.length === 0)
-		say(paint.green(`✓ all ${measurements.length} pairs got through, each by the path shown`));
+	if (failed.length === 0) say(paint.green(`✓ ${success(measurements)}`));
 	return failed.length === 0 ? 0 : 1;
+}
+
+/** What was expected, and came. */
+function success(measurements: readonly Measurement[]): string {
+	const denied = measurements.filter(({ denied }) => denied !== undefined).length;
+	const through = `all ${measurements.length - denied} pairs got through, each by the path shown`;
+	return denied === 0 ? through : `${through}; ${denied} are denied, as the policies say`;
 }
 
 function say(text: string): void {

@@ -3,11 +3,12 @@ import { once } from "node:events";
 import type { ExplainAnswer, PeerStatus } from "../api/messages.js";
 import type { Lab } from "./lab.js";
 import { type Kind, nodeOf, type Pair } from "./pairs.js";
+import type { PolicyKind } from "./policies.js";
 import type { ServiceKind } from "./services.js";
 import { until } from "./until.js";
 
 export interface Measurement {
-	pair: Omit<Pair, "kind"> & { kind: Kind | ServiceKind };
+	pair: Omit<Pair, "kind"> & { kind: Kind | ServiceKind | PolicyKind };
 	/** The answer of `fairway explain` on the sending Node; undefined: no agent, or no answer. */
 	explained: ExplainAnswer | undefined;
 	/**
@@ -21,8 +22,10 @@ export interface Measurement {
 	throughput: number | undefined;
 	/** The source address that the receiver saw. */
 	seenAs: string | undefined;
-	/** Of a Service: who has answered how many connections. */
+	/** Of a Service: who has answered how many connections. Of what a policy decides: why. */
 	spread?: string;
+	/** The drop reason of what a policy denies, as it is expected to. */
+	denied?: string;
 	/** The paths that the packets took, by the sending Node's counters. */
 	counted: { direct: number; tunnel: number };
 	/** Sentences; empty: no fault. */

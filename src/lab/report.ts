@@ -4,6 +4,7 @@ import { type Column, framedTable, type Painters, painters } from "../text/table
 import { bytes } from "../text/units.js";
 import type { Measurement } from "./measure.js";
 import { kinds } from "./pairs.js";
+import { policyKinds } from "./policies.js";
 import { serviceKinds } from "./services.js";
 
 /** @param terminal width in columns; undefined: no terminal, so no colours and no truncation. */
@@ -31,11 +32,14 @@ export function measurementTable(
 		{
 			heading: "TCP",
 			align: "right",
-			cell: ({ throughput }) => rate(throughput),
-			paint: (text, { throughput }) => (throughput === undefined ? paint.red(text) : text),
+			cell: ({ throughput, denied }) => (denied === undefined ? rate(throughput) : "denied"),
+			paint: (text, { throughput, denied }) => {
+				if (denied !== undefined) return paint.green(text);
+				return throughput === undefined ? paint.red(text) : text;
+			},
 		},
 	];
-	const groups = Object.entries({ ...kinds, ...serviceKinds })
+	const groups = Object.entries({ ...kinds, ...serviceKinds, ...policyKinds })
 		.map(([kind, title]) => ({
 			title,
 			rows: measurements.filter(({ pair }) => pair.kind === kind),

@@ -21,6 +21,16 @@ export interface Topology {
 	mtu: number;
 	/** True: the router has routes to the pod CIDRs. */
 	routerKnowsPods: boolean;
+	/** TCP connections that policies decide, and what is expected of them. */
+	connections: LabConnection[];
+}
+
+/** From one machine to a port of another. */
+export interface LabConnection {
+	from: string;
+	to: string;
+	port: number;
+	expected: "allowed" | "denied";
 }
 
 /** A switch, and the router's port on it. */
@@ -133,9 +143,25 @@ export function buildTopology(manifests: readonly Manifest[], origin: string): T
 				: { addresses: outside, routers: outside.map((a) => routerAddress(networkOf(a))) },
 		mtu: Number(facts?.mtu ?? 1500),
 		routerKnowsPods: facts?.routerKnowsPods === "true",
+		connections: readConnections(facts?.connections ?? "", origin),
 	};
 	refuseDoubles(topology, origin);
 	return topology;
+}
+
+/** A line each: FROM TO PORT allowed|denied. */
+function readConnections(text: string, origin: string): LabConnection[] {
+	const lines = text.split("\n").map((line) => line.trim());
+	return lines
+		.filter((line) => line !== "")
+		.map((line) => {
+			const [, from, to, port, expected] = /^(\S+) (\S+) (\d+) (allowed|denied)$/.exec(line) ?? [];
+			if (from === undefined || to === undefined)
+				throw new Error(
+					`Cannot build a lab from ${origin}: expected FROM TO PORT allowed|denied in connections, got ${JSON.stringify(line)}`,
+				);
+			return { from, to, port: Number(port), expected: expected as LabConnection["expected"] };
+		});
 }
 
 /** The switch that already serves the network of one of these addresses, or a new one. */

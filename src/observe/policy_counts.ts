@@ -28,7 +28,7 @@ export interface PolicyCount {
 }
 
 /** Policies with totals of their own; the others are counted together, as OTHERS. */
-const OWN_MOST = 1000;
+const OWN_MOST = 250;
 export const OTHERS = "";
 
 interface Seen {

@@ -107,6 +107,11 @@ export class Addresses {
 		return this.#left.length > 0 || this.#owners.hasDirty;
 	}
 
+	/** Entries of the tables. */
+	get usage(): { identities: number; blocks: number } {
+		return { identities: this.#identities.size, blocks: this.#prefixes.size };
+	}
+
 	get prefixCount(): number {
 		return this.#blocks.size;
 	}

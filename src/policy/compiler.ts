@@ -100,6 +100,16 @@ export interface LocalPolicies {
 	ingress: number;
 }
 
+/** Entries that the tables have. */
+export interface PolicyUsage {
+	identities: number;
+	blocks: number;
+	policies: number;
+	policyVerdicts: number;
+	portSets: number;
+	rules: number;
+}
+
 export class PolicyCompiler {
 	readonly #options: PolicyCompilerOptions;
 	readonly #inForce: InForce;
@@ -158,6 +168,11 @@ export class PolicyCompiler {
 			else if (users > 0)
 				for (const id of list.atoms) if (this.#inForce.atoms.get(id)?.kind === "pods") return true;
 		return false;
+	}
+
+	/** Entries of the tables, by table. */
+	get usage(): PolicyUsage {
+		return { ...this.#addresses.usage, ...this.#inForce.usage };
 	}
 
 	/** What holds for the addresses of a class; undefined: there is none with this number. */

@@ -152,6 +152,17 @@ export class InForce {
 		return this.#policies.values();
 	}
 
+	/** Entries of the tables; reserved ones of an earlier agent count until they are free. */
+	get usage(): { policies: number; policyVerdicts: number; portSets: number; rules: number } {
+		let policyVerdicts = 0;
+		for (const { byClass } of this.#policies.values()) policyVerdicts += byClass.size;
+		return {
+			...{ policies: this.#policies.size, policyVerdicts },
+			portSets: LIMITS.portSets - this.#verdicts.left,
+			rules: LIMITS.rules - this.#rules.left,
+		};
+	}
+
 	/** What holds for the addresses of a class; undefined: there is none with this number. */
 	atomsOf(number: number): Atom[] | undefined {
 		return this.#byNumber.get(number)?.atoms.flatMap((id) => this.atoms.get(id) ?? []);

@@ -82,6 +82,11 @@ export class Verdicts {
 		this.#onUnused = onUnused;
 	}
 
+	/** Ids of parts that are free. */
+	get left(): number {
+		return this.#ids.left;
+	}
+
 	/** With one more user. Undefined: there is no room for it. */
 	take(segments: readonly Segment[]): KeptVerdict | undefined {
 		const text = segments.map(textOf).join();

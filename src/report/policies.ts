@@ -1,10 +1,11 @@
 /** `GET /policies`: a row for each policy that selects a Pod of this Node, with what it has counted here. */
-import type { PoliciesRequest, PolicyStatus } from "../api/messages.js";
+import type { PoliciesRequest, PoliciesSummary, PolicyStatus } from "../api/messages.js";
 import { RequestError } from "../api/server.js";
 import type { ClusterPolicyObject } from "../cluster/cluster_policy_object.js";
 import { impliedNamespace } from "../cluster/namespace_object.js";
 import type { NetworkPolicyObject } from "../cluster/network_policy_object.js";
 import type { Store } from "../cluster/store.js";
+import { EndpointPolicy } from "../tables/generated.js";
 
 /** What the policies are to one Pod of this Node. */
 export interface LocalPod {
@@ -26,6 +27,38 @@ export interface PoliciesContext {
 	local: Iterable<LocalPod>;
 	/** By "namespace/name", or a ClusterNetworkPolicy's name. */
 	totals: (policy: string) => PolicyTotals;
+}
+
+/** For `status`: how many policies there are here, and Pods by what policies are to them. */
+export function policiesSummary(
+	local: Iterable<LocalPod & { egress: number; ingress: number }>,
+	store: PoliciesContext["store"],
+): Pick<PoliciesSummary, "enforced" | "staged" | "unusable" | "pods"> {
+	const keys = { NetworkPolicy: new Set<string>(), ClusterNetworkPolicy: new Set<string>() };
+	const pods = { open: 0, ruled: 0, notReady: 0 };
+	for (const { networkPolicies, clusterPolicies, egress, ingress } of local) {
+		for (const key of networkPolicies) keys.NetworkPolicy.add(key);
+		for (const key of clusterPolicies) keys.ClusterNetworkPolicy.add(key);
+		if (egress === EndpointPolicy.NOT_READY || ingress === EndpointPolicy.NOT_READY)
+			pods.notReady++;
+		else if (egress === EndpointPolicy.OPEN && ingress === EndpointPolicy.OPEN) pods.open++;
+		else pods.ruled++;
+	}
+	const counts = { enforced: 0, staged: 0, unusable: 0 };
+	const count = (isStaged: boolean, unusable: string | undefined) => {
+		if (unusable !== undefined) counts.unusable++;
+		else if (isStaged) counts.staged++;
+		else counts.enforced++;
+	};
+	for (const key of keys.NetworkPolicy) {
+		const policy = store.get("NetworkPolicy", key);
+		if (policy !== undefined) count(isStagedIn(policy, store), policy.unusable);
+	}
+	for (const key of keys.ClusterNetworkPolicy) {
+		const policy = store.get("ClusterNetworkPolicy", key);
+		if (policy !== undefined) count(policy.audit, policy.unusable);
+	}
+	return { ...counts, pods };
 }
 
 /** Its key; undefined: all policies. @throws RequestError */
@@ -83,6 +116,13 @@ function count(
 	if (speaks(policy.egress)) pods.egress++;
 }
 
+function isStagedIn(
+	{ audit, namespace }: NetworkPolicyObject,
+	store: PoliciesContext["store"],
+): boolean {
+	return audit || (store.get("Namespace", namespace) ?? impliedNamespace(namespace)).audit;
+}
+
 function networkRow(
 	[key, pods]: [string, PolicyStatus["pods"]],
 	{ store, totals }: PoliciesContext,
@@ -90,8 +130,7 @@ function networkRow(
 	const policy = store.get("NetworkPolicy", key);
 	if (policy === undefined) return [];
 	const { namespace, name, ingress, egress } = policy;
-	const isStaged =
-		policy.audit || (store.get("Namespace", namespace) ?? impliedNamespace(namespace)).audit;
+	const isStaged = isStagedIn(policy, store);
 	return [
 		{
 			...{ kind: "NetworkPolicy", namespace, name, tier: null, priority: null, pods },

@@ -45,6 +45,7 @@ export interface StatusInput {
 	eventLoop: Lag;
 	sources: Status["sources"];
 	services: Pick<Status["services"], "endpoints"> & { services: number };
+	policies: Status["policies"];
 	problems: string[];
 }
 
@@ -84,6 +85,7 @@ export function statusOf(input: StatusInput): Status {
 			endpoints: input.services.endpoints,
 			...kernel.serviceEntriesUsed(),
 		},
+		policies: input.policies,
 		mapMemory: kernel.mapMemory(),
 		drops: nonZero(drops),
 		events: nonZero(events),

@@ -56,6 +56,11 @@ const status: Status = {
 		endpoints: { ready: 3, serving: 0, terminating: 1, unready: 0 },
 		...{ ports: 4, frontends: 5, backends: 6, slots: 7, sourceRanges: 0 },
 	},
+	policies: {
+		...{ synced: true, enforced: 3, staged: 1, unusable: 0, problems: 1 },
+		pods: { open: 2, ruled: 1, notReady: 1 },
+		...{ identities: 131072, blocks: 0, policies: 2, policyVerdicts: 3, portSets: 4, rules: 5 },
+	},
 	flows: { used: 12, max: 131072 },
 	mapMemory: { total: 50 * 2 ** 20, perCpu: 6.5 * 2 ** 20, maps: { flows: 2 ** 24 } },
 	drops: { spoofed_mac: 3, no_endpoint: 12345 },
@@ -180,6 +185,10 @@ t.test("numbers and tables", async (t) => {
 t.test("text for people", async (t) => {
 	const shown = statusText(status);
 	t.match(shown, /^Node +n1, ready$/m);
+	t.match(
+		shown,
+		/^Policies +3 enforced, 1 staged; Pods: 1 ruled, 2 open, 1 closed until their policies are known$/m,
+	);
 	t.match(shown, /^Transport +eth0, 192\.168\.1\.11, fd00:1::11, MTU 1500$/m);
 	t.match(shown, /^Probes +100 sent, 98 answered, 1 late; 3 path changes$/m);
 	t.match(shown, /^Peers +2 \(paths: 2 direct, 1 geneve\)$/m);

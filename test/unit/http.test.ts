@@ -11,7 +11,7 @@ import { exposition } from "../../src/http/exposition.js";
 import { healthHandler } from "../../src/http/health.js";
 import { Histogram } from "../../src/http/histogram.js";
 import { Listener } from "../../src/http/listener.js";
-import { described, type Sample, SERVICE_LATENCY } from "../../src/http/metrics.js";
+import { described, POLICY_LATENCY, type Sample, SERVICE_LATENCY } from "../../src/http/metrics.js";
 import { reasonKind } from "../../src/http/reason_kind.js";
 import { metricsHandler } from "../../src/http/scrape.js";
 import { parseMetrics } from "../tools/prometheus.js";
@@ -32,6 +32,11 @@ const status = {
 		count: 2,
 		endpoints: { ready: 3, serving: 0, terminating: 1, unready: 0 },
 		...{ ports: 4, frontends: 5, backends: 6, slots: 7, sourceRanges: 0 },
+	},
+	policies: {
+		...{ synced: true, enforced: 3, staged: 1, unusable: 0, problems: 1 },
+		pods: { open: 2, ruled: 1, notReady: 1 },
+		...{ identities: 131072, blocks: 0, policies: 2, policyVerdicts: 3, portSets: 4, rules: 5 },
 	},
 	flows: { used: 10, max: 100 },
 	mapMemory: { total: 5, perCpu: 1, maps: { flows: 5 } },
@@ -56,6 +61,12 @@ const peer = (node: string, family: 4 | 6 = 4): PeerStatus => ({
 
 const sample = (peers: PeerStatus[]): Sample => ({
 	...{ status, peers, snatPorts: 16384 },
+	policies: [
+		{
+			...{ policy: "default/web", direction: "ingress" },
+			...{ flows: 7, denied: 9, wouldAllow: 0, wouldDeny: 2 },
+		},
+	],
 	process: { cpuSeconds: 1, residentBytes: 2, heapBytes: 3 },
 });
 
@@ -126,13 +137,15 @@ t.test("a scrape has every metric, each with its type, and agrees with the sampl
 	const durations = new CniDurations();
 	const latency = new Histogram(SERVICE_LATENCY);
 	for (const seconds of [0.02, 0.02, 99]) latency.observe("", seconds);
+	const policies = new Histogram(POLICY_LATENCY);
+	policies.observe("", 0.004);
 	await durations.measure("ADD", Promise.resolve(0), (answer) => answer !== 0);
 	await t.rejects(durations.measure("made up", Promise.reject(new Error("x")), () => false));
 	const url = await serve(
 		t,
 		metricsHandler({
 			sample: async () => sample([peer("node2"), peer("node2", 6)]),
-			more: () => durations.text() + latency.text(),
+			more: () => durations.text() + latency.text() + policies.text(),
 			onError: t.error,
 		}),
 	);
@@ -174,6 +187,14 @@ t.test("a scrape has every metric, each with its type, and agrees with the sampl
 	t.equal(read.value(`${programming}_bucket`, { le: "+Inf" }), 3);
 	t.equal(read.value(`${programming}_count`), 3);
 	t.equal(read.value("fairway_services"), 2);
+	const web = { policy: "default/web", direction: "ingress" };
+	t.equal(read.value("fairway_policy_flows_total", web), 7);
+	t.equal(read.value("fairway_policy_denied_total", web), 9);
+	t.equal(read.value("fairway_policy_staged_total", { ...web, would: "deny" }), 2);
+	t.equal(read.value("fairway_policies", { state: "staged" }), 1);
+	t.equal(read.value("fairway_policy_endpoints", { state: "not_ready" }), 1);
+	t.equal(read.value("fairway_map_fill_ratio", { map: "identities" }), 0.5);
+	t.equal(read.value("fairway_policy_programming_duration_seconds_bucket", { le: "0.005" }), 1);
 	t.equal(read.value("fairway_service_endpoints", { state: "terminating" }), 1);
 	t.equal(read.value("fairway_map_fill_ratio", { map: "backends" }), 6 / 262144);
 	t.match([...read.series("fairway_build_info")][0]?.labels, { kernel: 'a "quoted" \\ name' });
