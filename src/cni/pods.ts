@@ -4,8 +4,9 @@
  * Attaching
  *  1 addresses: reserved in memory, so that concurrent ADDs get different ones
  *  2 the veth with its host side
- *  3 in parallel: the Pod's side; the record on disk; the data path (onChange)
- *  4 after any failure: removes everything
+ *  3 in parallel: the record on disk; the data path with the Pod's policies (onChange)
+ *  4 the Pod's side: from here on it can send
+ *  5 after any failure: removes everything
  * Detaching
  *  1 the veth   2 the record   3 the data path   4 frees the addresses
  */
@@ -201,12 +202,10 @@ export class Pods {
 	async #attach(endpoint: Endpoint, node: NodeView): Promise<void> {
 		await attachHost(endpoint, node.gatewayMac);
 		this.#endpoints.set(endpointKey(endpoint), endpoint);
-		const outcomes = await Promise.allSettled([
-			attachPod(endpoint, node.gatewayMac),
-			this.#persist(endpoint),
-			this.#publish(endpoint),
-		]);
+		const outcomes = await Promise.allSettled([this.#persist(endpoint), this.#publish(endpoint)]);
 		for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
+		// Last: without the data path the Node's own stack would forward what the Pod sends, past its policies.
+		await attachPod(endpoint, node.gatewayMac);
 	}
 
 	/* ------------------------------------------------------ detaching */
