@@ -88,7 +88,8 @@ static __always_inline int in(struct xdp_md *ctx, int last)
 	if (!flow || flow->pods != 1 << receiver)
 		return FAILED;
 	END_AT(IN_CHECK, 0);
-	if (!tunnel_of_flow(flow, &outer) ||
+	if (!peer_judged(peer_at(flow->remote), flow) ||
+	    !tunnel_of_peer(peer_at(flow->remote), &outer) ||
 	    ecn_decapsulate(outer.tos, inner.tos) != (inner.tos & ECN_MASK))
 		return FAILED;
 	END_AT(IN_PEER, 0);

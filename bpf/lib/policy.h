@@ -299,13 +299,14 @@ stage int policy_known(bool forwarded)
 	struct work *work = work_space();
 	struct policing *policing;
 	struct flow *flow;
-	__u32 egress = POLICY_OPEN, ingress = POLICY_OPEN;
+	__u32 egress = POLICY_OPEN, ingress = POLICY_OPEN, index = 0;
 	int result;
 
 	if (!work)
 		return discard();
 	policing = &work->policing;
 	flow = &work->flow;
+	policing->hairpin = 0;
 	flow_date(work);
 	__builtin_memset(&policing->rules, 0, sizeof(policing->rules));
 	policing->tuple.source = flow->addresses[FLOW_ORIGINAL].source;
@@ -315,16 +316,19 @@ stage int policy_known(bool forwarded)
 	/* What a Pod sends by the Node's stack was judged on its way there. */
 	if (!(flow->flags & FLOW_STACK))
 		sender = endpoint_lookup(&policing->tuple.source);
-	receiver = endpoint_lookup(&policing->tuple.destination);
-	/* The Node's own: it began in the Node's stack, or in from_host with an address of the Node. */
-	if (receiver && !forwarded && !(flow->flags & FLOW_FORWARDED) &&
-	    (flow->flags & FLOW_STACK || route_lookup(&policing->tuple.source).kind == ROUTE_HOST))
-		receiver = NULL;
-	if (sender)
+	if (sender) {
 		egress = sender->egress_policy;
-	if (receiver)
+		index = sender->index;
+	}
+	receiver = endpoint_lookup(&policing->tuple.destination);
+	if (receiver) {
 		ingress = receiver->ingress_policy;
-	policing->hairpin = sender && receiver && sender->index == receiver->index;
+		policing->hairpin = index == receiver->index;
+	}
+	/* The Node's own: it began in the Node's stack, or in from_host with an address of the Node. */
+	if (ingress != POLICY_OPEN && !forwarded && !(flow->flags & FLOW_FORWARDED) &&
+	    (flow->flags & FLOW_STACK || route_lookup(&policing->tuple.source).kind == ROUTE_HOST))
+		ingress = POLICY_OPEN;
 	result = policy_judge(egress, ingress);
 	if (work->track.related)
 		return result;

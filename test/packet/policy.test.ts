@@ -3,7 +3,7 @@
  * port, and what becomes of it.
  */
 import t from "tap";
-import { Hook, Limit, RouteKind } from "../../src/tables/generated.js";
+import { EventCounter, Hook, Limit, RouteKind } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { DataPath } from "./data_path.js";
@@ -569,6 +569,38 @@ if (inNamespace(import.meta.url)) {
 			},
 		);
 	}
+
+	t.test("what finds no room for a flow is judged packet by packet", async (t) => {
+		const full = new DataPath({ flowSlots: 2 });
+		t.teardown(() => full.close());
+		const scene = await PolicyScene.begin(full, 4);
+		for (const port of [1, 2]) {
+			const tuple: Tuple = [
+				[podB[4], port],
+				[direct.pod[4], 80],
+			];
+			await scene.goes(fromPod(podB, packetOf(tuple, UDP)), "wire");
+			await scene.goes(fromWire(packetOf(reversedOf(tuple), UDP)), "endpoint");
+		}
+		const input = fromPod(
+			podA,
+			packetOf(
+				[
+					[podA[4], 3],
+					[direct.pod[4], 80],
+				],
+				UDP,
+			),
+		);
+		scene.policy(EGRESS, allow(BY_CLASS)).pod(podA, { egress: EGRESS });
+		await scene.goes(input, "wire");
+		t.equal(full.event(EventCounter.UNTRACKED), 1n);
+		t.equal(scene.counter(BY_CLASS).flows, 0, "no flow, none counted");
+		scene.policy(EGRESS, deny(OTHER));
+		await scene.drops(input, "policy_egress");
+		scene.policy(EGRESS, allow(BY_CLASS));
+		await scene.goes(input, "wire");
+	});
 
 	t.test("an id beyond the table is no policy", async () => {
 		const scene = await PolicyScene.begin(dataPath, 4);
