@@ -11,6 +11,7 @@ for (const [file, name] of [
 	["upgrade", "swaps programs and migrates maps"],
 	["faults", "goes on when the kernel refuses or things vanish"],
 	["gro", "has the kernel merge tunnels where there is no XDP"],
+	["policy", "keeps network policy in force over restarts and versions"],
 	["live", "reads the live maps and the kernel"],
 	["cleanup", "removes every kernel object"],
 ] as const) {

@@ -10,6 +10,7 @@ import { Wanted } from "../../src/reconcile/wanted.js";
 import { noMaps, putEntry, removeEntry, wholeChanges } from "../../src/tables/changes.js";
 import { diffMap } from "../../src/tables/diff.js";
 import {
+	type Endpoint,
 	NodeConfig,
 	NodeFlag,
 	type Peer,
@@ -17,6 +18,7 @@ import {
 	RouteKind,
 } from "../../src/tables/generated.js";
 import { noServiceMaps, type Tables } from "../../src/tables/tables.js";
+import { PaperPolicyMaps } from "../tools/paper_policy_maps.js";
 
 class PaperTable<K, V> {
 	readonly entries = new Map<K, V>();
@@ -47,15 +49,16 @@ class PaperTable<K, V> {
 
 const nothing = NodeConfig.decode(Buffer.alloc(NodeConfig.size));
 
-function paper() {
+function paper(endpoints: [address: string, endpoint: Endpoint][] = []) {
 	const tables = {
-		peers: new PaperTable(),
+		...new PaperPolicyMaps().tables,
+		peers: new PaperTable<number, Peer>(),
 		peerAddresses: new PaperTable(),
 		peerPaths: new PaperTable(),
 		peerGateways: new PaperTable(),
 		sourceAddresses: new PaperTable(),
 		routes: new PaperTable<string, Route>(),
-		endpoints: new PaperTable<string, unknown>(),
+		endpoints: new PaperTable<string, Endpoint>(),
 		frontends: new PaperTable(),
 		services: new PaperTable(),
 		serviceSlots: new PaperTable(),
@@ -65,6 +68,7 @@ function paper() {
 		nodeConfig: new PaperTable<number, NodeConfig>(),
 		readNodeConfig: () => tables.nodeConfig.entries.get(0) ?? nothing,
 	};
+	for (const [address, endpoint] of endpoints) tables.endpoints.entries.set(address, endpoint);
 	const state = new TableState(tables as unknown as AgentTables);
 	const wanted = {
 		nodeConfig: { ...nothing, flags: NodeFlag.CONFIGURED },
@@ -79,7 +83,10 @@ function paper() {
 		...noServiceMaps(),
 	} as unknown as Tables;
 	const up = { mtu: 1500, up: true, hasEthernet: true };
-	const links = new Links([{ name: "fairway00000001", ifindex: 7, ...up }]);
+	const links = new Links([
+		{ name: "fairway00000001", ifindex: 7, ...up },
+		{ name: "fairway00000003", ifindex: 9, ...up },
+	]);
 	// Tables are replaced, never changed.
 	const apply = () => state.apply(structuredClone(wanted), links, 1);
 	const config = () => tables.readNodeConfig();
@@ -263,4 +270,136 @@ t.test("another path for a peer reaches changes that are still to be taken in", 
 	atOnce(wants.take(changes));
 	t.equal(wants.tables?.peers.get(0)?.remote, "c");
 	t.equal(wants.tables?.peers.get(2)?.remote, "b", "not that of another Node");
+});
+
+const POD = { interface: "fairway00000001", mac: "02:00:00:00:00:01" };
+const ADDRESS = "10.0.0.2";
+
+function policiesOf(endpoint: string, ingress: number, address = ADDRESS) {
+	const value = { egress: 1, ingress, endpoint };
+	return {
+		writes: [{ step: 5, table: "endpointPolicies" as const, key: address, value }],
+		epochs: { route: true, peers: new Set<string>() },
+		...{ hasGarbage: false, problems: [] },
+	};
+}
+
+t.test("a Pod is closed until its policies are known, and has them at once", async (t) => {
+	const { tables, state, wanted, apply, config } = paper();
+	wanted.endpoints.set(ADDRESS, POD);
+	await apply();
+	const element = () => tables.endpoints.entries.get(ADDRESS);
+	t.match(element(), { ifindex: 7, egressPolicy: 0, ingressPolicy: 0 });
+	const { routeEpoch } = config();
+	await state.policies.change(policiesOf("fairway00000003", 5));
+	t.match(element(), { egressPolicy: 0, ingressPolicy: 0 }, "not those of another Pod");
+	t.equal(config().routeEpoch, routeEpoch + 1);
+	await state.policies.change(policiesOf("fairway00000001", 5));
+	t.match(element(), { egressPolicy: 1, ingressPolicy: 5 }, "without an apply");
+	t.same(state.endpointPolicies(ADDRESS), { egress: 1, ingress: 5 });
+	t.match(await apply(), { writes: 0 });
+	wanted.endpoints.set(ADDRESS, { ...POD, interface: "fairway00000003" });
+	await apply();
+	t.match(
+		element(),
+		{ ifindex: 9, egressPolicy: 0, ingressPolicy: 0 },
+		"another Pod's address now",
+	);
+});
+
+t.test("whatever an apply is doing, it leaves a Pod the newest policies", async (t) => {
+	for (let at = 0; ; at++) {
+		const { tables, state, wanted, links, apply } = paper();
+		await apply();
+		await state.policies.change(policiesOf("fairway00000001", 5));
+		wanted.endpoints.set(ADDRESS, POD);
+		wanted.peers.set(1, { nodeHash: 1n, remote: "", policyEpoch: 0 } as Peer);
+		const steps = state.applySteps(structuredClone(wanted), links, 1);
+		let done = false;
+		for (let step = 0; step < at && !done; step++) done = steps.next().done === true;
+		const change = state.policies.change(policiesOf("fairway00000001", 6));
+		await change;
+		while (!done) done = steps.next().done === true;
+		const { ingressPolicy } = tables.endpoints.entries.get(ADDRESS) ?? {};
+		if (ingressPolicy !== 6) t.fail(`interrupted after ${at} steps: ${ingressPolicy}`);
+		t.equal(state.endpointProblem(ADDRESS, POD, links), undefined, `interrupted after ${at} steps`);
+		if (at > 40) break;
+	}
+});
+
+t.test(
+	"until the first changes Pods have what an earlier agent gave them, if they are the same",
+	async (t) => {
+		const former = { ifindex: 7, mac: POD.mac, index: 1, egressPolicy: 3, ingressPolicy: 4 };
+		const { tables, state, wanted, apply } = paper([
+			[ADDRESS, former],
+			["10.0.0.3", { ...former, ifindex: 8, index: 2 }],
+		]);
+		wanted.endpoints.set(ADDRESS, POD).set("10.0.0.3", { ...POD, interface: "fairway00000003" });
+		await apply();
+		const { entries } = tables.endpoints;
+		t.match(entries.get(ADDRESS), { egressPolicy: 3, ingressPolicy: 4 });
+		t.match(entries.get("10.0.0.3"), { ifindex: 9, egressPolicy: 0, ingressPolicy: 0 });
+		t.same(
+			[...new Set((await state.policies.adopt()).policies)].sort(),
+			[0, 3, 4],
+			"are not given",
+		);
+		await state.policies.change(policiesOf("fairway00000003", 9, "10.0.0.3"));
+		t.match(entries.get("10.0.0.3"), { egressPolicy: 1, ingressPolicy: 9 });
+		await apply();
+		t.match(
+			entries.get(ADDRESS),
+			{ egressPolicy: 0, ingressPolicy: 0 },
+			"the changes say nothing of it",
+		);
+	},
+);
+
+t.test("an element that could not be written gets its policies with the next try", async (t) => {
+	const { tables, state, wanted, apply, links } = paper();
+	wanted.endpoints.set(ADDRESS, POD);
+	await apply();
+	tables.endpoints.refuses = true;
+	t.match(await state.policies.change(policiesOf("fairway00000001", 5)), { problems: ["no"] });
+	t.match(state.endpointProblem(ADDRESS, POD, links), /Cannot find the policies of 10\.0\.0\.2/);
+	tables.endpoints.refuses = false;
+	t.same((await state.policies.change()).problems, []);
+	t.match(tables.endpoints.entries.get(ADDRESS), { ingressPolicy: 5 });
+});
+
+t.test("whoever writes a peer leaves its policy epoch as it is", async (t) => {
+	const { tables, state, wanted, apply, config } = paper();
+	const peer = (remote: string, nodeHash = 1n) => ({ nodeHash, remote, policyEpoch: 0 }) as Peer;
+	wanted.peers.set(2, peer("a")).set(3, peer("a"));
+	await apply();
+	const epochs = () => [2, 3].map((index) => tables.peers.entries.get(index)?.policyEpoch);
+	const raise = (...names: string[]) =>
+		state.policies.change(
+			{ ...policiesOf("", 0), writes: [], epochs: { route: false, peers: new Set(names) } },
+			(name) => ({ a: 1, b: 2 })[name],
+		);
+	let { routeEpoch } = config();
+	await raise("a");
+	t.same(epochs(), [1, 1]);
+	t.equal(config().routeEpoch, routeEpoch);
+	t.equal(state.peers.get(2)?.policyEpoch, 0, "nobody else sees it");
+	state.putPath(2, peer("c"));
+	t.match(tables.peers.entries.get(2), { remote: "c", policyEpoch: 1 });
+	wanted.peers.set(2, peer("d")).set(3, peer("d", 7n));
+	await apply();
+	t.match(tables.peers.entries.get(2), { remote: "d", policyEpoch: 1 });
+	t.match(tables.peers.entries.get(3), { nodeHash: 7n, policyEpoch: 1 }, "of another Node, too");
+	t.match(await apply(), { writes: 0 });
+	t.equal(await state.readAgain(), 0);
+
+	({ routeEpoch } = config());
+	await raise("b");
+	t.equal(config().routeEpoch, routeEpoch + 1, "a Node that is no peer: all flows look again");
+	for (let round = 2; round < 2 ** 16; round++) await raise("a");
+	t.same(epochs(), [65_535, 65_535]);
+	t.equal(config().routeEpoch, routeEpoch + 1);
+	await raise("a");
+	t.same(epochs(), [0, 0]);
+	t.equal(config().routeEpoch, routeEpoch + 2, "an epoch of long ago must not pass for current");
 });
