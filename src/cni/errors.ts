@@ -17,7 +17,10 @@ export const ErrorCode = {
 	DECODING_FAILURE: 6,
 	/** The configuration is JSON with a missing or wrong value. */
 	INVALID_CONFIGURATION: 7,
-	/** The agent is down or not ready, or all addresses are taken: a later try may succeed. */
+	/**
+	 * The agent is down or not ready, the Pod or its policies are not known, or all addresses are taken: a later
+	 * try may succeed.
+	 */
 	TRY_AGAIN_LATER: 11,
 	/** STATUS: ADD would fail now. */
 	NOT_AVAILABLE: 50,

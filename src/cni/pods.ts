@@ -117,8 +117,12 @@ export class Pods {
 	add(attachment: NewEndpoint, node: NodeView): Promise<Endpoint> {
 		return this.#lock.run(endpointKey(attachment), async () => {
 			const known = this.get(attachment);
-			if (known !== undefined && (await this.#isIntact(known, attachment, node)))
-				return await this.#renew(known);
+			if (known !== undefined && (await this.#isIntact(known, attachment, node))) {
+				const renewed = await this.#renew(known, attachment);
+				// An earlier call may have ended before its data path was complete.
+				await this.#publish(renewed);
+				return renewed;
+			}
 			const endpoint = await this.#prepare(attachment, node, known);
 			try {
 				await this.#attach(endpoint, node);
@@ -142,8 +146,14 @@ export class Pods {
 	}
 
 	/** Notes of earlier calls no longer concern it. */
-	async #renew(known: Endpoint): Promise<Endpoint> {
-		const renewed = { ...(this.get(known) ?? known), attachedMs: monotonicMs() };
+	async #renew(known: Endpoint, { namespace, name, uid }: NewEndpoint): Promise<Endpoint> {
+		const renewed = {
+			...(this.get(known) ?? known),
+			...(namespace === undefined ? {} : { namespace }),
+			...(name === undefined ? {} : { name }),
+			...(uid === undefined ? {} : { uid }),
+			attachedMs: monotonicMs(),
+		};
 		this.#endpoints.set(endpointKey(known), renewed);
 		await this.#persist(renewed);
 		return renewed;

@@ -21,6 +21,18 @@ export function verdictEntry(verdict: Verdict): PolicyVerdict {
 		: { judgement: judgementEntry(verdict.judgement), portSet: 0 };
 }
 
+/** What an entry says. */
+export function plainVerdict({ judgement, portSet }: PolicyVerdict): Verdict {
+	return portSet === 0 ? { judgement: plainJudgement(judgement) } : { portSet };
+}
+
+export function plainJudgement({ rule, stagedRule, flags }: JudgementEntry): Judgement {
+	const { ALLOW, STAGED, STAGED_ALLOW } = JudgementFlag;
+	const plain = { allow: (flags & ALLOW) !== 0, rule };
+	if ((flags & STAGED) === 0) return plain;
+	return { ...plain, staged: { allow: (flags & STAGED_ALLOW) !== 0, rule: stagedRule } };
+}
+
 /** @param part at most PORT_SET_SEGMENTS segments */
 export function portSetEntry({ segments, nextFrom = 0, next = 0 }: PortSetPart): PortSet {
 	const entries = segments.map(({ from, judgement }) => ({

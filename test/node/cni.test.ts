@@ -316,6 +316,24 @@ t.test("failed attachments leave nothing behind", async (t) => {
 		await node.order("fail", { failure: null });
 	});
 
+	await t.test("a Pod whose policies are not known is to be tried again", async (t) => {
+		await node.order("fail", { failure: "its policies are not known", code: 11 });
+		const variables = { CNI_ARGS: "K8S_POD_NAMESPACE=x;K8S_POD_NAME=a;K8S_POD_UID=u" };
+		const failed = await node.call("ADD", pod, { variables });
+		t.match(failed.body, { code: 11, msg: "its policies are not known" });
+		t.same(await node.traces(), []);
+		t.same((await node.state()).endpoints, []);
+		await node.order("fail", { failure: null });
+		await node.call("ADD", pod, { variables });
+		t.match((await node.state()).endpoints, [{ namespace: "x", name: "a", uid: "u" }]);
+		await node.order("fail", { failure: "its policies are not known", code: 11 });
+		t.match((await node.call("ADD", pod, { variables })).body, { code: 11 }, "repeated, too");
+		t.equal((await node.state()).endpoints.length, 1, "what is attached stays");
+		await node.order("fail", { failure: null });
+		await node.call("DEL", pod);
+		t.same(await node.traces(), []);
+	});
+
 	await t.test("a Node and a Pod where IPv6 is off for new interfaces", async (t) => {
 		const off = "echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6";
 		await node.namespace.script(off);

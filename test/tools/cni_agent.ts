@@ -4,11 +4,12 @@
  *
  *   cni_agent.ts RUN_DIR VIEW     VIEW: the NodeView as JSON, "null" for a Node that is not ready
  *
- * Besides /cni: POST /view changes the view, POST /fail makes the data path fail with a message,
+ * Besides /cni: POST /view changes the view, POST /fail makes the data path fail with a message (and code),
  * POST /mtu calls updateMTU, GET /state returns endpoints, problems and the last published list.
  */
 import { ApiServer } from "../../src/api/server.js";
 import type { Endpoint } from "../../src/cni/endpoint.js";
+import { CniError, type ErrorCode } from "../../src/cni/errors.js";
 import type { CniRequest } from "../../src/cni/protocol.js";
 import { CniServer, type NodeView } from "../../src/cni/server.js";
 import { IpRoute } from "../../src/linux/iproute.js";
@@ -22,6 +23,7 @@ export interface AgentState {
 const [runDir = "", viewText = "null"] = process.argv.slice(2);
 let view = JSON.parse(viewText) as NodeView | null;
 let failure: string | null = null;
+let code: ErrorCode | undefined;
 let published: string[][] = [];
 
 const say = (facts: object, message: string) =>
@@ -35,7 +37,8 @@ const server = new CniServer({
 	onEndpointsChanged: async (endpoints) => {
 		published = endpoints.map(({ addresses }) => addresses);
 		// Like the real one, it cannot attach without endpoints.
-		if (failure !== null && endpoints.length > 0) throw new Error(failure);
+		if (failure === null || endpoints.length === 0) return;
+		throw code === undefined ? new Error(failure) : new CniError(code, failure);
 	},
 });
 
@@ -47,7 +50,7 @@ await ApiServer.open(runDir, {
 		return done;
 	},
 	"POST /fail": (body) => {
-		failure = (body as { failure: string | null }).failure;
+		({ failure, code } = body as { failure: string | null; code?: ErrorCode });
 		return done;
 	},
 	"POST /mtu": async () => {

@@ -1,12 +1,9 @@
 /** The maps of network policy on paper: they refuse at will, and an evaluator sees each single write. */
+import { plainJudgement, plainVerdict } from "../../src/policy/entries.js";
 import { Evaluator } from "../../src/policy/evaluator.js";
 import type { EndpointPolicies, PolicyTableName } from "../../src/policy/policy_tables.js";
 import type { AgentTables, EntryFailure } from "../../src/reconcile/maps/agent_tables.js";
-import {
-	type PolicyTarget,
-	plainJudgement,
-	plainVerdict,
-} from "../../src/reconcile/maps/policy_tables.js";
+import type { PolicyTarget } from "../../src/reconcile/maps/policy_tables.js";
 import type { Policy, PolicyVerdict, PortSet } from "../../src/tables/generated.js";
 
 type MapName = Exclude<PolicyTableName, "rules" | "endpointPolicies"> | "ruleCounters";

@@ -31,6 +31,8 @@ t.test("a request is parsed", async (t) => {
 		ifName: "eth0",
 		args: "K8S_POD_NAME=web;IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_UID=;",
 	};
+	const uid = { args: "K8S_POD_UID=0a1b;K8S_POD_NAME=web" };
+	t.match(parseRequest({ ...add, ...uid }), { attachment: { name: "web", uid: "0a1b" } });
 	t.same(parseRequest(add), {
 		command: "ADD",
 		config: {

@@ -13,28 +13,17 @@
  */
 
 import { inTurns, type Steps } from "../../loop/turns.js";
+import { plainVerdict, policyEntry, portSetEntry, verdictEntry } from "../../policy/entries.js";
 import type {
 	EndpointPolicies,
 	HeldPolicyTables,
 	PolicyChanges,
-	PolicyEntry,
 	PolicyTableName,
 	PolicyWrite,
-	PortSetPart,
 	RuleName,
 	Verdict,
 } from "../../policy/policy_tables.js";
-import type { Judgement as PlainJudgement } from "../../policy/port_space.js";
-import {
-	type Judgement,
-	JudgementFlag,
-	Limit,
-	type Policy,
-	type PolicyVerdict,
-	type PortSegment,
-	type PortSet,
-	RuleCounter,
-} from "../../tables/generated.js";
+import { type Judgement, RuleCounter } from "../../tables/generated.js";
 import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
 
 /** Entries of one write: some 2 ms. */
@@ -225,11 +214,11 @@ export class PolicyTables {
 			case "classLimit":
 				return yield* writeTable(classLimit, entries, plain<number>);
 			case "policies":
-				return yield* writeTable(policies, entries, policyOf);
+				return yield* writeTable(policies, entries, policyEntry);
 			case "policyVerdicts":
-				return yield* writeTable(policyVerdicts, entries, verdictOf);
+				return yield* writeTable(policyVerdicts, entries, verdictEntry);
 			case "portSets":
-				return yield* writeTable(portSets, entries, portSetOf);
+				return yield* writeTable(portSets, entries, portSetEntry);
 			case "rules":
 				return yield* this.#writeRules(entries as Map<number, RuleName | undefined>);
 			case "endpointPolicies":
@@ -320,48 +309,6 @@ function* writeTable<K, V>(
 
 function plain<V>(value: V): V {
 	return value;
-}
-
-const NO_JUDGEMENT: Judgement = { rule: 0, stagedRule: 0, flags: 0 };
-const NO_SEGMENT: PortSegment = { from: 0, judgement: NO_JUDGEMENT };
-
-export function judgementOf({ allow, rule, staged }: PlainJudgement): Judgement {
-	const { ALLOW, STAGED, STAGED_ALLOW } = JudgementFlag;
-	const stagedFlags = staged === undefined ? 0 : STAGED | (staged.allow ? STAGED_ALLOW : 0);
-	return { rule, stagedRule: staged?.rule ?? 0, flags: (allow ? ALLOW : 0) | stagedFlags };
-}
-
-export function verdictOf(verdict: Verdict): PolicyVerdict {
-	if ("judgement" in verdict) return { judgement: judgementOf(verdict.judgement), portSet: 0 };
-	return { judgement: NO_JUDGEMENT, portSet: verdict.portSet };
-}
-
-/** As the compiler has it. */
-export function plainVerdict({ judgement, portSet }: PolicyVerdict): Verdict {
-	return portSet === 0 ? { judgement: plainJudgement(judgement) } : { portSet };
-}
-
-export function plainJudgement({ rule, stagedRule, flags }: Judgement): PlainJudgement {
-	const { ALLOW, STAGED, STAGED_ALLOW } = JudgementFlag;
-	const plain = { allow: (flags & ALLOW) !== 0, rule };
-	if ((flags & STAGED) === 0) return plain;
-	return { ...plain, staged: { allow: (flags & STAGED_ALLOW) !== 0, rule: stagedRule } };
-}
-
-export function policyOf({ verdict, hairpin }: PolicyEntry): Policy {
-	return { verdict: verdictOf(verdict), hairpin };
-}
-
-export function portSetOf({ segments, nextFrom = 0, next = 0 }: PortSetPart): PortSet {
-	const count = segments.length;
-	return {
-		...{ nextFrom, next, count },
-		segments: Array.from({ length: Limit.PORT_SET_SEGMENTS }, (_, i) => {
-			const segment = segments[i];
-			if (segment === undefined) return NO_SEGMENT;
-			return { from: segment.from, judgement: judgementOf(segment.judgement) };
-		}),
-	};
 }
 
 /** A full map refuses thousands alike: the first is shown with a count of the rest. */
