@@ -39,6 +39,8 @@ const programs = {
 	kubectl: ofKubernetes("cmd/kubectl"),
 	"kube-proxy": ofKubernetes("cmd/kube-proxy"),
 	agnhost: ofKubernetes("test/images/agnhost"),
+	// What images start as agnhost.
+	"agnhost-front": { module: "agnhost", target: "./front", flags: "-s -w" },
 	ginkgo: { module: "kubernetes", target: "github.com/onsi/ginkgo/v2/ginkgo", flags: "" },
 	"e2e.test": {
 		module: "kubernetes",
@@ -60,7 +62,7 @@ const kubeRouter = {
 };
 const cyclonus = {
 	cyclonus: { module: "cyclonus", target: "./cases", flags: "-s -w" },
-	connector: { module: "cyclonus", target: "./connector", flags: "-s -w" },
+	connector: { module: "agnhost", target: "./connector", flags: "-s -w" },
 };
 
 /** What only one suite or network needs, by its name. */

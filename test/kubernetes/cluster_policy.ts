@@ -1,8 +1,5 @@
-/**
- * network-policy-api's conformance suite for ClusterNetworkPolicy, with all features (modules/network-policy-api).
- * Left out is what needs SCTP, which the machine's kernel lacks.
- */
-import { chmodSync, copyFileSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+/** network-policy-api's conformance suite for ClusterNetworkPolicy, with all features (modules/network-policy-api). */
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parse } from "yaml";
 import { run } from "../../src/lab/namespace.js";
@@ -12,13 +9,11 @@ import { kubeconfig } from "./certificates.js";
 import type { Cluster } from "./cluster.js";
 import { importImage } from "./fairway.js";
 import { resultsIn } from "./go_test.js";
-import { makeAgnhostRoot, makeImage } from "./images.js";
+import { agnhostInputs, makeAgnhostRoot, makeImage } from "./images.js";
 import { folders, program, router } from "./layout.js";
 import type { SpecResult } from "./suite.js";
 
 const MINUTES = 60;
-/** Tests that connect by SCTP, among others. */
-const skipped = "TestClusterNetworkPolicy/(SCTP|Gress|PortRange)$";
 
 interface Definition {
 	spec: { versions: { name: string; served: boolean; storage: boolean }[] };
@@ -60,22 +55,13 @@ export async function runClusterPolicy(cluster: Cluster): Promise<SpecResult[]> 
 	const archive = await makeImage("network-policy-api", {
 		names: await imageNames(),
 		config: { Entrypoint: ["/agnhost"], Cmd: ["pause"] },
-		inputs: [join(folders.source, "node/agnhost_without_sctp.sh"), program("agnhost")],
-		fill: async (folder) => {
-			await makeAgnhostRoot(folder);
-			renameSync(join(folder, "agnhost"), join(folder, "agnhost-program"));
-			const wrapper = join(folder, "agnhost");
-			copyFileSync(join(folders.source, "node/agnhost_without_sctp.sh"), wrapper);
-			chmodSync(wrapper, 0o755);
-		},
+		inputs: agnhostInputs,
+		fill: makeAgnhostRoot,
 	});
 	await Promise.all(cluster.nodes.map((node) => importImage(node, archive)));
 	await installDefinition(cluster, await definition(["v1beta1", "v1alpha2"]));
 	const { status, stdout, stderr } = await router.run(
-		[
-			...[program("network-policy-api.test"), "-test.v", `-test.timeout=${MINUTES}m`],
-			...["-test.run", "TestClusterNetworkPolicy", "-test.skip", skipped],
-		],
+		[...[program("network-policy-api.test"), "-test.v", `-test.timeout=${MINUTES}m`]],
 		{
 			mayFail: true,
 			timeoutMs: (MINUTES + 5) * 60_000,

@@ -22,8 +22,9 @@ policies.
 
 Network policies: \`netpol\` is upstream's specs of NetworkPolicy; \`clusterpolicy\` is the conformance suite of
 network-policy-api v0.3.0 with all its features (ClusterNetworkPolicy v1beta1); \`cyclonus-…\` is all 230 cases that the
-generator of cyclonus v0.5.6 makes, with connections by TCP and UDP to the other Pods' addresses, to a Service of each Pod,
-and to that Service's name.
+generator of cyclonus v0.5.6 makes, with connections by TCP, UDP and SCTP to the other Pods' addresses, to a Service of each
+Pod, and to that Service's name. The kernel has no SCTP: a small program in the Pods
+([agnhost/sctp](../test/kubernetes/modules/agnhost/sctp)) opens and accepts associations on raw sockets.
 
 `;
 

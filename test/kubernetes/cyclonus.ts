@@ -1,6 +1,6 @@
 /**
  * cyclonus: 230 generated cases of NetworkPolicy, each a few policies and changes, after each of which all nine Pods
- * connect to each other on two ports by TCP and UDP (modules/cyclonus).
+ * connect to each other on two ports by TCP, UDP and SCTP (modules/cyclonus).
  */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -33,9 +33,10 @@ export async function runCyclonus(
 		// cyclonus adds the name to its registry.
 		names: [`${registry}/e2e-test-images/agnhost:2.43`],
 		config: { Entrypoint: ["/agnhost"], Cmd: ["pause"] },
-		inputs: [program("agnhost"), program("connector")],
+		inputs: [program("agnhost"), program("agnhost-front"), program("connector")],
 		fill: async (folder) => {
-			copyFileSync(program("agnhost"), join(folder, "agnhost"));
+			copyFileSync(program("agnhost"), join(folder, "agnhost-program"));
+			copyFileSync(program("agnhost-front"), join(folder, "agnhost"));
 			copyFileSync(program("connector"), join(folder, "worker"));
 		},
 	});

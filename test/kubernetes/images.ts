@@ -31,6 +31,12 @@ export interface Image {
 const source = (name: string): string => join(folders.source, "node", name);
 const registry = "localhost/e2e";
 
+/** What the image agnhost is made of, but for the machine's own programs. */
+export const agnhostInputs: readonly string[] = [
+	source("agnhost_root.sh"),
+	...["agnhost", "agnhost-front", "coredns"].map(program),
+];
+
 const images: Record<string, Image> = {
 	pause: {
 		names: ["localhost/pause:3.10.2"],
@@ -56,7 +62,7 @@ const images: Record<string, Image> = {
 				[80, 8080, 8081, 9376, 5000].map((port) => [`${port}/tcp`, {}]),
 			),
 		},
-		inputs: [source("agnhost_root.sh"), program("agnhost"), program("coredns")],
+		inputs: agnhostInputs,
 		fill: makeAgnhostRoot,
 	},
 	coredns: {
@@ -67,7 +73,7 @@ const images: Record<string, Image> = {
 	},
 };
 
-/** What the image agnhost is made of. */
+/** Fills the root of the image agnhost. */
 export function makeAgnhostRoot(folder: string): Promise<unknown> {
 	return run([source("agnhost_root.sh"), folders.bin, folder]);
 }

@@ -10,8 +10,7 @@ export interface LeftOut {
 
 export const leftOut: readonly LeftOut[] = [
 	{
-		specs:
-			"SCTP; of network-policy-api also the tests Gress and PortRange, which connect by SCTP among others",
+		specs: "SCTP, but for network policies",
 		pattern: "SCTP",
 		reason: "the machine's kernel has no SCTP",
 	},

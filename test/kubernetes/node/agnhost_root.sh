@@ -23,7 +23,9 @@ printf 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\
 printf 'root:x:0:\nnogroup:x:65534:\n' > "$root/etc/group"
 printf 'hosts: files dns\n' > "$root/etc/nsswitch.conf"
 
-cp "$bin"/{agnhost,coredns} "$root/"
+cp "$bin/coredns" "$root/"
+cp "$bin/agnhost" "$root/agnhost-program"
+cp "$bin/agnhost-front" "$root/agnhost"
 ln -s agnhost "$root/agnhost-2"
 # For `agnhost porter`.
 openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=localhost \

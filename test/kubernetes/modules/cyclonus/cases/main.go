@@ -28,7 +28,7 @@ var (
 	namespaces = []string{"x", "y", "z"}
 	pods       = []string{"a", "b", "c"}
 	ports      = []int{80, 81}
-	protocols  = []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP}
+	protocols  = []v1.Protocol{v1.ProtocolTCP, v1.ProtocolUDP, v1.ProtocolSCTP}
 )
 
 // cyclonus' matcher judges a Pod's traffic to itself like any other; NetworkPolicy does not concern it.

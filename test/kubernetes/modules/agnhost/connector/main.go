@@ -1,6 +1,6 @@
 // Command connector makes the connections of one probe from inside a Pod, all at once, and prints what came of
 // them: the words of cyclonus' own worker, which starts a process of agnhost for each connection instead. A
-// connection succeeds where `agnhost connect` does: TCP is established, a UDP datagram is answered.
+// connection succeeds where `agnhost connect` does: TCP or SCTP is established, a UDP datagram is answered.
 package main
 
 import (
@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"fairway.test/agnhost/sctp"
 )
 
 type request struct {
@@ -85,8 +87,12 @@ func connect(wanted request, address string, timeout time.Duration) error {
 		return errors.New("the name has no address")
 	}
 	protocol := strings.ToLower(wanted.Protocol)
-	if protocol != "tcp" && protocol != "udp" {
-		return fmt.Errorf("Cannot connect: expected TCP or UDP, got %s", wanted.Protocol)
+	switch protocol {
+	case "tcp", "udp":
+	case "sctp":
+		return sctp.Connect(net.ParseIP(address), uint16(wanted.Port), timeout)
+	default:
+		return fmt.Errorf("Cannot connect: expected TCP, UDP or SCTP, got %s", wanted.Protocol)
 	}
 	target := net.JoinHostPort(address, strconv.Itoa(wanted.Port))
 	connection, err := net.DialTimeout(protocol, target, timeout)

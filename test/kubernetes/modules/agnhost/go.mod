@@ -1,0 +1,3 @@
+module fairway.test/agnhost
+
+go 1.26.0
