@@ -136,7 +136,10 @@ function buildProgram(name, { module, target, flags, test }) {
 	const output = `${BIN}/${name}`;
 	const stamp = `build/kubernetes/stamps/${name}`;
 	const own = target.startsWith("./") ? filesUnder(join(folder, target), /\.go$/) : [];
-	const pins = ["go.mod", "go.sum"].map((file) => join(folder, file));
+	// A module without requirements has no sums.
+	const pins = ["go.mod", "go.sum"]
+		.map((file) => join(folder, file))
+		.filter((file) => existsSync(join(top, file)));
 	const inputs = () => fingerprint([...pins, ...own], target, flags);
 	if (!existsSync(join(top, output))) rmSync(join(top, stamp), { force: true });
 	once(stamp, inputs, () => {
