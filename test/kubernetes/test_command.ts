@@ -40,6 +40,7 @@ const usage = `Usage: npm run test:cluster [-- OPTIONS]
   --focus REGEX     upstream's specs of these names instead of a suite
   --skip REGEX      not those of these names, and with --labels none of left_out.ts
   --procs N         specs at once (default 4)
+  --together        suites of others at the same time: they know nothing of each other
   --minutes N       those that have not ended by then have failed, or did not run (default 120)
   --write-suite S   the selected specs that passed become the suite S
   --record          write the results of complete suites to docs/CONFORMANCE.md
@@ -57,6 +58,7 @@ const { values } = parseArgs({
 		services: { type: "string", default: "fairway" },
 		"write-suite": { type: "string" },
 		procs: { type: "string", default: "4" },
+		together: { type: "boolean", default: false },
 		record: { type: "boolean", default: false },
 		help: { type: "boolean", default: false },
 	},
@@ -134,12 +136,16 @@ async function main(): Promise<void> {
 				if (suite !== undefined) writeSuite(suite, results);
 				continue;
 			}
-			for (const name of suites.filter((one) => !own.includes(one))) {
-				const run = () => runSuite(cluster, name, procs);
-				const results = await announced(`${name}, ${network}`, run);
+			const others = suites.filter((one) => !own.includes(one));
+			const run = async (name: string): Promise<void> => {
+				const results = await announced(`${name}, ${network}`, () =>
+					runSuite(cluster, name, procs),
+				);
 				report(results, `${network}, ${name}`);
 				if (values.record) record(name, network, proxy, results);
-			}
+			};
+			if (values.together) await Promise.all(others.map(run));
+			else for (const name of others) await run(name);
 		}
 		if (selected.some(isPlain)) return;
 		if (suites.includes("routing")) await routingTests(t, cluster);

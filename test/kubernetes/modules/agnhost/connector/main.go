@@ -31,7 +31,7 @@ type result struct {
 
 func main() {
 	jobs := flag.String("jobs", "", `{"Requests": [{"Key", "Protocol", "Host", "Port"}]}`)
-	timeout := flag.Duration("timeout", 2*time.Second, "of a connection, once its name is resolved")
+	timeout := flag.Duration("timeout", 1500*time.Millisecond, "of a connection, once its name is resolved")
 	flag.Parse()
 	var batch struct{ Requests []request }
 	if err := json.Unmarshal([]byte(*jobs), &batch); err != nil {

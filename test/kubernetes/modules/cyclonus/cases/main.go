@@ -69,7 +69,7 @@ func main() {
 		ResetClusterBeforeTestCase:       true,
 		VerifyClusterStateBeforeTestCase: true,
 		KubeProbeRetries:                 1,
-		PerturbationWaitSeconds:          2,
+		PerturbationWaitSeconds:          1,
 		BatchJobs:                        true,
 		IgnoreLoopback:                   ignoreLoopback,
 	})
