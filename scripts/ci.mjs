@@ -41,7 +41,8 @@ const refusal = goRefusal(goVersion());
 if (refusal === undefined)
 	await count(
 		...["run", "--silent", "test:cluster", "--"],
-		...["--services", "fairway", "--mode", "hybrid", "--suite", "smoke", "--suite", "conformance"],
+		...["--services", "fairway", "--mode", "hybrid"],
+		...["--suite", "smoke", "--suite", "conformance", "--suite", "netpol"],
 	);
 else {
 	console.log(`The tests on a cluster did not run. ${refusal}`);

@@ -5,7 +5,7 @@
 import { parseArgs } from "node:util";
 import t from "tap";
 import { onInterrupt } from "../../src/lab/interrupt.js";
-import { type Mode, modes } from "./agents.js";
+import { type Mode, modes, statusOf } from "./agents.js";
 import { clientTests } from "./client.js";
 import { Cluster, sweep } from "./cluster.js";
 import { record } from "./conformance_document.js";
@@ -146,6 +146,17 @@ async function main(): Promise<void> {
 			};
 			if (values.together) await Promise.all(others.map(run));
 			else for (const name of others) await run(name);
+			if (isPlain(network)) continue;
+			for (const node of cluster.nodes) {
+				const { problems, drops } = await statusOf(node);
+				t.strictSame(problems, [], `${network}: the agent of ${node.name} has no problem`);
+				// Tables of policy in a wrong order would show here.
+				t.equal(
+					drops.policy_incomplete ?? 0,
+					0,
+					`${network}: no policy was incomplete on ${node.name}`,
+				);
+			}
 		}
 		if (selected.some(isPlain)) return;
 		if (suites.includes("routing")) await routingTests(t, cluster);

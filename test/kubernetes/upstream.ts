@@ -45,6 +45,9 @@ export function runListed(suite: Suite, procs = 4): Promise<SpecResult[]> {
 	return runSpecs({ labels, focus, procs });
 }
 
+/** Several may go on at the same time: each has a report of its own. */
+let runs = 0;
+
 /** Runs what the selection selects, in the router: outside the cluster. Ginkgo's own output goes to the logs. */
 export async function runSpecs({
 	focus = "",
@@ -56,13 +59,14 @@ export async function runSpecs({
 	mkdirSync(folders.results, { recursive: true });
 	const registryFile = join(folders.results, "registries.yaml");
 	writeFileSync(registryFile, JSON.stringify(registries));
-	const report = join(folders.results, "report.json");
+	runs += 1;
+	const report = join(folders.results, `report-${runs}.json`);
 	rmSync(report, { force: true });
 	const { stdout, stderr } = await router.run(
 		[
 			...[program("ginkgo"), `--procs=${procs}`, `--focus=${focus}`, `--label-filter=${labels}`],
 			...(skip === "" ? [] : [`--skip=${skip}`]),
-			...["--no-color", `--timeout=${minutes}m`, "--json-report=report.json"],
+			...["--no-color", `--timeout=${minutes}m`, `--json-report=report-${runs}.json`],
 			...[`--output-dir=${folders.results}`, program("e2e.test"), "--", "--provider=skeleton"],
 			...[`--kubeconfig=${kubeconfig("admin")}`, `--kubectl-path=${program("kubectl")}`],
 			// It is detected by a few specs alone, and others are skipped until then.
