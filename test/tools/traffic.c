@@ -11,8 +11,8 @@
  *   end                                        forgets all probes: "ended"
  *   flood ID PROTOCOL HOST PORT RATE WAIT_MS   RATE connections a second, each for one byte and its echo
  *   hold ID PROTOCOL HOST PORT COUNT EVERY_MS  connections on which both sides send that often
- *   mark ID                                    measures pauses anew from here on
  *   report ID, stop ID                         a line of JSON
+ *   quiet                                      the UDP server sends back to nobody any more: "quiet"
  *   seen                                       JSON: what the servers received, by source and port
  *
  * Times are milliseconds of the monotonic clock.
@@ -63,7 +63,7 @@ struct group {
 	int id, protocol;
 	struct sockaddr_in6 to;
 	double due, rate, wait_ms, every_ms;
-	long begun, answered, late, refused, unanswered, arrivals;
+	long begun, sent, answered, late, refused, unanswered, arrivals;
 	struct socket_state *first, *last;
 };
 
@@ -76,7 +76,7 @@ struct socket_state {
 	/* A server's: the client. */
 	struct sockaddr_in6 peer;
 	int port;
-	double begun, arrived, longest, due;
+	double begun, arrived, due;
 };
 
 /* What one source has sent to one port. */
@@ -309,8 +309,8 @@ static void ask(struct socket_state *s)
 
 	if (s->protocol == ICMP)
 		ping(s);
-	else
-		send(s->fd, message, s->kind == HELD ? sizeof(message) : 1, MSG_NOSIGNAL);
+	else if (send(s->fd, message, s->kind == HELD ? sizeof(message) : 1, MSG_NOSIGNAL) > 0)
+		s->group->sent++;
 }
 
 static struct socket_state *begin(struct group *g, int protocol, const struct sockaddr_in6 *to,
@@ -365,8 +365,6 @@ static void hear(struct socket_state *s, unsigned int events)
 		return;
 	if (s->kind == HELD && bytes > 0) {
 		g->arrivals++;
-		if (at - s->arrived > s->longest)
-			s->longest = at - s->arrived;
 		s->arrived = at;
 		return;
 	}
@@ -448,19 +446,18 @@ static struct group *group_of(int id)
 
 static void report(const struct group *g)
 {
-	double oldest = 0, newest = 0, longest = 0;
+	double oldest = 0, newest = 0;
 	long open = 0;
 
 	for (const struct socket_state *s = g->first; s; s = s->after, open++) {
 		oldest = !open || s->arrived < oldest ? s->arrived : oldest;
 		newest = s->arrived > newest ? s->arrived : newest;
-		longest = s->longest > longest ? s->longest : longest;
 	}
-	printf("{\"begun\":%ld,\"answered\":%ld,\"late\":%ld,\"refused\":%ld,\"unanswered\":%ld,"
-	       "\"open\":%ld,\"arrivals\":%ld,\"oldestMs\":%.1f,\"newestMs\":%.1f,\"longestMs\":%."
-	       "1f}\n",
-	       g->begun, g->answered, g->late, g->refused, g->unanswered, open, g->arrivals, oldest,
-	       newest, longest);
+	printf("{\"begun\":%ld,\"sent\":%ld,\"answered\":%ld,\"late\":%ld,\"refused\":%ld,"
+	       "\"unanswered\":%ld,\"open\":%ld,\"arrivals\":%ld,"
+	       "\"oldestMs\":%.1f,\"newestMs\":%.1f}\n",
+	       g->begun, g->sent, g->answered, g->late, g->refused, g->unanswered, open,
+	       g->arrivals, oldest, newest);
 }
 
 static void report_sources(void)
@@ -513,9 +510,6 @@ static void obey(char *line)
 		g->wait_ms = g->every_ms = b;
 		for (int i = 0; g->kind == HELD && i < a; i++)
 			begin(g, number, &to, 0);
-	} else if (!strcmp(name, "mark") && count == 2) {
-		for (struct socket_state *s = group_of(id)->first; s; s = s->after)
-			s->longest = 0;
 	} else if (!strcmp(name, "report") && count == 2) {
 		report(group_of(id));
 	} else if (!strcmp(name, "stop") && count == 2) {

@@ -13,6 +13,8 @@ export type Protocol = "tcp" | "udp" | "icmp";
 /** Of a flood, or of connections that are held. Times are of the machine's monotonic clock. */
 export interface TrafficReport {
 	begun: number;
+	/** Messages. */
+	sent: number;
 	answered: number;
 	/** TCP had to send something again. */
 	late: number;
@@ -25,8 +27,6 @@ export interface TrafficReport {
 	/** The last arrivals: of the connection that has waited longest, and the newest one. */
 	oldestMs: number;
 	newestMs: number;
-	/** The longest pause of any since `mark`. */
-	longestMs: number;
 }
 
 /** What one address has sent to one port of this machine. */
@@ -113,16 +113,17 @@ export class Traffic {
 		return this.nextId++;
 	}
 
-	mark(id: number): void {
-		this.tell(`mark ${id}`);
-	}
-
 	async report(id: number): Promise<TrafficReport> {
 		return JSON.parse(await this.answer(`report ${id}`)) as TrafficReport;
 	}
 
 	async stop(id: number): Promise<TrafficReport> {
 		return JSON.parse(await this.answer(`stop ${id}`)) as TrafficReport;
+	}
+
+	/** The UDP server sends back to nobody any more. */
+	async quiet(): Promise<void> {
+		await this.answer("quiet");
 	}
 
 	/** What the servers have received. */
