@@ -83,14 +83,23 @@ export function shareEndpointSlice(slice: EndpointSliceObject): EndpointSliceObj
 		...slice,
 		namespace: intern(slice.namespace),
 		ports: shareSlicePorts(slice.ports),
-		endpoints: slice.endpoints.map((endpoint) => ({
-			...endpoint,
-			node: intern(endpoint.node),
-			zone: intern(endpoint.zone),
-			hintZones: shareTexts(endpoint.hintZones),
-			hintNodes: shareTexts(endpoint.hintNodes),
-		})),
+		endpoints: slice.endpoints.map(shareEndpoint),
 	};
+}
+
+function shareEndpoint(endpoint: EndpointRecord): EndpointRecord {
+	const { addresses, isReady, isServing, isTerminating, target } = endpoint;
+	const record: EndpointRecord = {
+		addresses,
+		isReady,
+		isServing,
+		isTerminating,
+		node: intern(endpoint.node),
+		zone: intern(endpoint.zone),
+		hintZones: shareTexts(endpoint.hintZones),
+		hintNodes: shareTexts(endpoint.hintNodes),
+	};
+	return target === undefined ? record : withTarget(record, target);
 }
 
 /** Undefined: host names. */

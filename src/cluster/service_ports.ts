@@ -29,6 +29,11 @@ const PROTOCOLS: ReadonlyMap<unknown, number> = new Map([
 	["UDP", 17],
 	["SCTP", 132],
 ]);
+const NAMES: ReadonlyMap<number, string> = new Map([
+	[6, "TCP"],
+	[17, "UDP"],
+	[132, "SCTP"],
+]);
 /** RFC 1123 label, as required by the Kubernetes API. */
 const PORT_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** Of an EndpointSlice, as the API has it. */
@@ -85,6 +90,11 @@ export function shareServicePorts(ports: readonly ServicePort[]): readonly Servi
 
 export function shareSlicePorts(ports: readonly SlicePort[]): readonly SlicePort[] {
 	return slicePorts.one(ports);
+}
+
+/** As objects have it; of another protocol, its number. */
+export function protocolName(protocol: number): string {
+	return NAMES.get(protocol) ?? String(protocol);
 }
 
 /** Absent and null mean TCP. @throws Fault */

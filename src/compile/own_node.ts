@@ -9,7 +9,13 @@ import type { Network } from "../linux/network.js";
 import { macWord, parseAddress } from "../tables/address.js";
 import type { TableValues } from "../tables/changes.js";
 import { FlowState, Limit, NodeFlag, RouteFlag, RouteKind } from "../tables/generated.js";
-import { containsAddress, hostPrefix, type Prefix, parsePrefix } from "../tables/prefix.js";
+import {
+	containsAddress,
+	hostPrefix,
+	overlap,
+	type Prefix,
+	parsePrefix,
+} from "../tables/prefix.js";
 import type { Tables } from "../tables/tables.js";
 import { KernelRoutes } from "./kernel_routes.js";
 import type { PathContext } from "./peer_path.js";
@@ -99,10 +105,11 @@ export function ownNode({
 	};
 	const wires = wireInterfaces(network, transport, kernel);
 	const { enable, proxyAll, externalClusterIP } = config.fairwayProxy;
-	const services = [
+	const claimed = [
 		...config.serviceCIDRs.map(parsePrefix),
 		...servicePrefixes(config, snapshot.services ?? []),
 	];
+	const { services, refused } = apartFromPods(claimed, self);
 	// With Services, only while the stack has some of them (`valuesWith`), or all NodePorts.
 	const stackSnat = (enable ? !proxyAll : services.length > 0) && !config.noSNAT;
 	const own: OwnNode = {
@@ -110,7 +117,7 @@ export function ownNode({
 		services,
 		self,
 		context: { config, transport, routes: kernel, network, ownAddresses: self.addresses },
-		problems: [...problems, ...mtu.problems],
+		problems: [...problems, ...mtu.problems, ...refused],
 		sourceAddresses: sourceAddresses(network),
 		view: {
 			node: nodeName,
@@ -191,6 +198,23 @@ export function valuesWith(
 	return { ...values, stackSnat, stackAnswers, nodeConfig: { ...nodeConfig, flags } };
 }
 
+/** Service CIDRs without those that are Pods' as well, whose Services nobody could tell from Pods. */
+function apartFromPods(
+	claimed: readonly Prefix[],
+	{ podCidrs }: Self,
+): { services: Prefix[]; refused: string[] } {
+	const refused: string[] = [];
+	const services = claimed.filter((cidr) => {
+		const pods = podCidrs.find((prefix) => !isAddress(cidr) && overlap(cidr, prefix));
+		if (pods !== undefined)
+			refused.push(
+				`Cannot serve the service CIDR ${cidr.text}: expected one apart from pod CIDRs, got one that overlaps ${pods.text} of this Node`,
+			);
+		return pods === undefined;
+	});
+	return { services, refused };
+}
+
 /** Of where the cluster's Services are, what this Node depends on: with Services, the CIDRs alone. */
 export function servicePrefixes(
 	{ fairwayProxy }: Config,
@@ -198,7 +222,11 @@ export function servicePrefixes(
 ): readonly Prefix[] {
 	if (!fairwayProxy.enable) return prefixes;
 	// That of one address is a Service's own.
-	return prefixes.filter(({ family, length }) => length < (family === 4 ? 32 : 128));
+	return prefixes.filter((prefix) => !isAddress(prefix));
+}
+
+function isAddress({ family, length }: Prefix): boolean {
+	return length === (family === 4 ? 32 : 128);
 }
 
 export interface OwnPrefix {

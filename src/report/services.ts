@@ -11,6 +11,7 @@ import type {
 	ServicesRequest,
 } from "../api/messages.js";
 import { RequestError } from "../api/server.js";
+import { protocolName } from "../cluster/service_ports.js";
 import type { PeerView } from "../compile/compile.js";
 
 import type { ServicePortView, ServiceView, ServiceViews } from "../compile/services/view.js";
@@ -30,8 +31,6 @@ export interface PlaceContext {
 }
 
 export type FrontendName = FrontendStatus["kind"];
-
-const PROTOCOLS: Readonly<Record<number, string>> = { 6: "TCP", 17: "UDP", 132: "SCTP" };
 
 /** The port with this index in `services`, of the Services with these keys. */
 export function findServicePort(
@@ -157,8 +156,4 @@ export function podNode(
 	if (route?.kind === RouteKind.LOCAL_PODS) return self;
 	if (route?.kind !== RouteKind.PEER) return undefined;
 	return peer(peerIndex(route.peer, familyOf(address)))?.node;
-}
-
-export function protocolName(protocol: number): string {
-	return PROTOCOLS[protocol] ?? String(protocol);
 }

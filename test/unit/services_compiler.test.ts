@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
-import { BackendState } from "../../src/tables/generated.js";
+import { BackendState, RouteKind } from "../../src/tables/generated.js";
 import type { HeldServiceMaps } from "../../src/tables/tables.js";
+import { proxyConfig } from "../tools/services.js";
 import { REST_MS, ServicesWorld, serviceChanges } from "../tools/services_world.js";
 
 t.test("after any changes, the tables mean what those of the whole compile mean", async () => {
@@ -44,6 +45,24 @@ t.test("an id of a backend is another's only after it has rested", async () => {
 		{ numRuns: 500 },
 	);
 });
+
+t.test(
+	"a service CIDR that has a Node's Pods is refused by name, and the others are served",
+	(t) => {
+		const world = new ServicesWorld();
+		world.config = { ...proxyConfig(), serviceCIDRs: ["10.0.0.0/8", "172.30.0.0/16"] };
+		const [podCidr] = world.nodes.get("n0")!.podCIDRs;
+		const { problems } = world.update();
+		t.match(problems, [
+			`Cannot serve the service CIDR 10.0.0.0/8: expected one apart from pod CIDRs, got one that overlaps ${podCidr} of this Node`,
+		]);
+		const { routes } = world.tables!;
+		t.equal(routes.get("172.30.0.0/16")?.kind, RouteKind.SERVICE);
+		t.equal(routes.get("10.0.0.0/8"), undefined);
+		world.compare();
+		t.end();
+	},
+);
 
 function stateOf(maps: HeldServiceMaps, id: number): number {
 	return Number(((maps.backendStates.get(id >> 3) ?? 0n) >> BigInt((id & 7) * 8)) & 0xffn);

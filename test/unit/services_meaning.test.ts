@@ -466,7 +466,7 @@ t.test("what nobody may have is refused, and said", async (t) => {
 		[
 			"a port that the older Service has",
 			{ service: { ...all, created: 2 }, others: [{ ...other, created: 1 }] },
-			/^Cannot serve port 80 \(protocol 6\) of Service default\/web at 192\.0\.2\.1: Service default\/other has it$/,
+			/^Cannot serve TCP port 80 of Service default\/web at 192\.0\.2\.1: Service default\/other has it$/,
 			["10.96.0.1 6 80 cluster_ip", "10.96.0.2 6 80 cluster_ip", "192.0.2.1 6 80 load_balancer"],
 		],
 		[
@@ -475,7 +475,7 @@ t.test("what nobody may have is refused, and said", async (t) => {
 				service: { type: "NodePort", ports: withNodePort },
 				others: [{ ...other, loadBalancerIPs: [], ports: withNodePort }],
 			},
-			/^Cannot serve NodePort 30080 \(protocol 6\) of Service default\/web: Service default\/other has it$/,
+			/^Cannot serve TCP NodePort 30080 of Service default\/web: Service default\/other has it$/,
 			["0.0.0.0 6 30080 node_port", "10.96.0.1 6 80 cluster_ip", "10.96.0.2 6 80 cluster_ip"],
 		],
 		[

@@ -15,6 +15,7 @@ import type { ServiceCatalogReader, ServiceEntry } from "../../cluster/service_c
 import type { NodeObject } from "../../cluster/snapshot.js";
 import type { Steps } from "../../loop/turns.js";
 import { putEntry, removeEntry, takeEntries } from "../../tables/changes.js";
+import { DenseMap } from "../../tables/dense_map.js";
 import { BackendState, type Frontend, FrontendKind, Limit } from "../../tables/generated.js";
 import type { HeldServices } from "../../tables/tables.js";
 import type { OwnNode } from "../own_node.js";
@@ -72,10 +73,10 @@ export class ServicesArea {
 	readonly #loose = new Set<string>();
 	/** Addresses outside service CIDRs that are Services' alone. */
 	readonly #whole = new Set<string>();
-	/** Who has endpoints at an address, of those that are no Pods. */
-	readonly #outsiders = new Map<string, Set<Known>>();
+	/** Who has endpoints at an address, of those that are no Pods. Nearly always one: a Set costs 200 bytes. */
+	readonly #outsiders = new Map<string, Known | Set<Known>>();
 	/** By id, those that rest among them. */
-	readonly #backends = new Map<number, string>();
+	readonly #backends = new DenseMap<string>();
 	/** As in Tables. */
 	readonly #states = new Map<number, bigint>();
 	/** Ids of those at addresses of this Node. */
@@ -413,7 +414,7 @@ export class ServicesArea {
 		if (isWhole === this.#whole.has(name)) return;
 		if (isWhole) this.#whole.add(name);
 		else this.#whole.delete(name);
-		for (const known of this.#outsiders.get(name) ?? []) stale.add(known);
+		for (const known of this.#outsidersAt(name)) stale.add(known);
 	}
 
 	#updateEndpoints(known: Known, { own, now }: ServicesInput, changes: ServiceChanges): void {
@@ -461,15 +462,23 @@ export class ServicesArea {
 	#setOutsiders(known: Known, addresses: readonly string[]): void {
 		for (const address of known.outsiders) {
 			const users = this.#outsiders.get(address);
-			users?.delete(known);
-			if (users?.size === 0) this.#outsiders.delete(address);
+			if (users instanceof Set) users.delete(known);
+			if (users === known || (users instanceof Set && users.size === 0))
+				this.#outsiders.delete(address);
 		}
 		for (const address of addresses) {
 			const users = this.#outsiders.get(address);
-			if (users === undefined) this.#outsiders.set(address, new Set([known]));
-			else users.add(known);
+			if (users === undefined) this.#outsiders.set(address, known);
+			else if (users instanceof Set) users.add(known);
+			else if (users !== known) this.#outsiders.set(address, new Set([users, known]));
 		}
 		known.outsiders = addresses;
+	}
+
+	#outsidersAt(address: string): Iterable<Known> {
+		const users = this.#outsiders.get(address);
+		if (users === undefined) return [];
+		return users instanceof Set ? users : [users];
 	}
 
 	/** Why no packet is sent to an endpoint; undefined: it is a good one. */

@@ -10,6 +10,7 @@
 import { olderFirst } from "../../cluster/seniority.js";
 import type { ServiceObject } from "../../cluster/service_object.js";
 import { keyOfService } from "../../cluster/service_object.js";
+import { protocolName } from "../../cluster/service_ports.js";
 import { FrontendKind, RouteFlag, RouteKind } from "../../tables/generated.js";
 import type { AddressUse } from "./addresses.js";
 import { type Claim, frontendKeyOf } from "./claims.js";
@@ -121,9 +122,9 @@ function takePorts<T>(
 				continue;
 			}
 			const [, protocol, number] = key.split(" ");
-			const what = isNodePort(place) ? "NodePort" : "port";
+			const what = `${protocolName(Number(protocol))} ${isNodePort(place) ? "NodePort" : "port"}`;
 			problems.push(
-				`Cannot serve ${what} ${number} (protocol ${protocol}) of Service ${keyOfService(service)}${isNodePort(place) ? "" : ` at ${place}`}: Service ${keyOfService(owner)} has it`,
+				`Cannot serve ${what} ${number} of Service ${keyOfService(service)}${isNodePort(place) ? "" : ` at ${place}`}: Service ${keyOfService(owner)} has it`,
 			);
 		}
 }
