@@ -196,6 +196,10 @@ function compareVerdicts(decision: Decision, verdict: Verdict, differ: Differ): 
 	const { service } = decision;
 	const backend = service?.by === "flow" ? undefined : service?.backend;
 	differ("backend", backend?.id ?? 0, verdict.backend);
+	for (const direction of ["egress", "ingress"] as const) {
+		const rule = decision.policy?.[direction]?.judgement?.rule ?? 0;
+		differ(`${direction} rule`, rule, verdict[`${direction}Rule`]);
+	}
 }
 
 /** Whether a next hop is still trusted is a matter of milliseconds, and changes nothing else. */

@@ -17,6 +17,7 @@ export class PolicySite {
 	readonly objects: Objects;
 	readonly evaluator: Evaluator;
 	readonly compiler: PolicyCompiler;
+	readonly nodeName: string;
 
 	constructor(
 		objects = new Objects(),
@@ -24,11 +25,13 @@ export class PolicySite {
 		held?: HeldPolicyTables,
 		evaluator = new Evaluator(),
 		limits?: Partial<Limits>,
+		nodeName = HERE,
 	) {
 		this.objects = objects;
+		this.nodeName = nodeName;
 		this.evaluator = evaluator;
 		this.compiler = new PolicyCompiler({
-			...{ source: objects, nodeName: HERE, unknownPods: "unlabelled" },
+			...{ source: objects, nodeName, unknownPods: "unlabelled" },
 			...(held === undefined ? {} : { held }),
 			...(staleAtoms === undefined ? {} : { staleAtoms }),
 			...(limits === undefined ? {} : { limits }),
@@ -39,7 +42,7 @@ export class PolicySite {
 	endpoints(): LocalEndpoint[] {
 		const cluster = this.objects.cluster();
 		return cluster.pods
-			.filter(({ node, hostNetwork, ended }) => node === HERE && !hostNetwork && !ended)
+			.filter(({ node, hostNetwork, ended }) => node === this.nodeName && !hostNetwork && !ended)
 			.filter((pod) => pod.addresses.every((address) => podAt(cluster, address) === pod))
 			.map(({ namespace, name, uid = "", addresses }) => ({
 				...{ id: `${namespace}/${name} ${uid} ${addresses}`, namespace, name, uid, addresses },
@@ -94,7 +97,7 @@ export class PolicySite {
 	): { egress: string | undefined; ingress: string | undefined } {
 		const { protocol, port, source, destination } = flow;
 		const ask = (direction: "egress" | "ingress", local: string, peer: string) =>
-			this.#text(this.evaluator.judge({ direction, local, peer, hairpin, protocol, port }));
+			this.textOf(this.evaluator.judge({ direction, local, peer, hairpin, protocol, port }));
 		return {
 			egress: ask("egress", source, destination),
 			// The Node's own packets are not judged.
@@ -137,11 +140,12 @@ export class PolicySite {
 	}
 
 	#isOwn(address: string): boolean {
-		const own = this.objects.get("Node", HERE);
+		const own = this.objects.get("Node", this.nodeName);
 		return own !== undefined && isOf(own, address);
 	}
 
-	#text(answer: PolicyAnswer | undefined): string | undefined {
+	/** An answer of its tables, in words. */
+	textOf(answer: PolicyAnswer | undefined): string | undefined {
 		if (answer === undefined) return undefined;
 		if (answer === "policy_not_ready") return "closed";
 		if (typeof answer === "string") return answer;
