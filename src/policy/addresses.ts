@@ -6,12 +6,13 @@
  *  3. addresses that may mean something else get their class; what that changes for flows raises epochs
  */
 import { type Labels, NO_LABELS } from "../cluster/labels.js";
+import { podPrefixes } from "../cluster/node_object.js";
 import type { PodObject } from "../cluster/pod_object.js";
 import { matches } from "../cluster/selector.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Steps } from "../loop/turns.js";
 import { familyOf, parseAddress } from "../tables/address.js";
-import { type Prefix, parsePrefix } from "../tables/prefix.js";
+import { containsAddress, type Prefix, parsePrefix } from "../tables/prefix.js";
 import { type NumberedAtom, union } from "./atoms.js";
 import { type BlockEntry, Blocks, type Cover } from "./blocks.js";
 import { type Group, Groups } from "./groups.js";
@@ -48,6 +49,7 @@ export interface AddressesOptions {
 }
 
 interface Move {
+	address: string;
 	former: Owner | undefined;
 	owner: Owner | undefined;
 	before: number;
@@ -280,7 +282,7 @@ export class Addresses {
 			}
 			if (this.#isFirst || (isSame && !isAnother(former, owner))) continue;
 			const plain = this.#coverClasses.get(cover.id) ?? (yield* this.#coverClass(cover));
-			this.#moves.push({ former, owner, before: before ?? plain, now: now ?? plain });
+			this.#moves.push({ address, former, owner, before: before ?? plain, now: now ?? plain });
 		}
 		if (this.#held !== undefined) {
 			this.#held = undefined;
@@ -318,14 +320,15 @@ export class Addresses {
 			}
 			return is;
 		};
-		for (const { former, owner, before, now } of moves) {
+		for (const { address, former, owner, before, now } of moves) {
 			yield;
 			const isOther =
 				isAnother(former, owner) || (!restarted && differ(before, now, former === undefined));
 			if (!isOther) continue;
 			const node = owner?.node ?? former?.node ?? "";
-			// The whole epoch covers all others.
-			if (node === this.#options.nodeName || !this.#nodes.has(node))
+			// The whole epoch covers all others, and a flow with another address of a Node's has none of a peer.
+			const known = node === this.#options.nodeName ? undefined : this.#nodes.get(node);
+			if (known === undefined || !isOfPods(known, address))
 				return { route: true, peers: new Set() };
 			peers.add(node);
 		}
@@ -456,4 +459,9 @@ export class Addresses {
 		if (number !== CLASS_OVERFLOW) this.#coverClasses.set(cover.id, number);
 		return number;
 	}
+}
+
+function isOfPods({ object }: NodeOwner, address: string): boolean {
+	const bytes = parseAddress(address)!;
+	return podPrefixes(object).some((prefix) => containsAddress(prefix, bytes));
 }

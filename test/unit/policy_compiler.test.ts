@@ -131,6 +131,23 @@ t.test(
 	},
 );
 
+t.test("flows with a Node's own address are judged anew when its labels change", async (t) => {
+	const stage = new Stage();
+	const peers = [{ nodes: [{ key: "zone", operator: "In" as const, values: ["a"] }] }];
+	stage.set("ClusterNetworkPolicy", {
+		...{ name: "c", tier: "Admin", priority: 1, audit: false, ingress: [] },
+		subject: { namespaces: [], pods: [] },
+		egress: [{ name: "", action: "Deny", peers, ports: undefined, isUnknown: false }],
+	});
+	stage.set("Pod", pod("x/a", A));
+	stage.attach(["x/a", A]);
+	const { epochs } = stage.set("Node", {
+		...stage.objects.get("Node", "n2")!,
+		labels: ["zone", "a"],
+	});
+	t.ok(epochs.route, "they have the route of the outside, whose flows no peer's epoch ends");
+});
+
 t.test(
 	"Pods of one workload share their policies; another Pod is one write and raises nothing",
 	async (t) => {
