@@ -89,6 +89,15 @@ export function parse(
 	return options.quoted || end <= packet.length ? packet : undefined;
 }
 
+/** Whom a packet goes to that `parse` may find malformed behind its addresses; undefined: nobody can say. */
+export function destinationOf(frame: Buffer, options: ParseOptions): string | undefined {
+	const l3 = ETHERNET_HEADER;
+	const type = ethertype(frame);
+	if (type === Ethertype.IPV4) return parseIpv4(frame, l3, options)?.key.destination;
+	if (type !== Ethertype.IPV6 || !isIpv6(frame, l3, options)) return undefined;
+	return readAddress(frame, l3 + 24);
+}
+
 /** The packet that an ICMP error is about; undefined if it cannot be parsed. */
 export function parseQuoted(error: Packet): Packet | undefined {
 	const type = error.family === 4 ? Ethertype.IPV4 : Ethertype.IPV6;
@@ -127,12 +136,21 @@ function parseIpv4(frame: Buffer, l3: number, options: ParseOptions): Packet | u
 	};
 }
 
-function parseIpv6(frame: Buffer, l3: number, options: ParseOptions): Packet | undefined {
-	const { quoted = false, big = false } = options;
-	if (!has(frame, l3, 40) || frame[l3]! >> 4 !== 6) return undefined;
+/** The length of the IP packet. */
+function ipv6Length(frame: Buffer, l3: number, big = false): number {
 	const payload = frame.readUInt16BE(l3 + 4);
-	const length = payload === 0 && big ? frame.length - l3 : payload + 40;
-	if (!quoted && length > frame.length - l3) return undefined;
+	return payload === 0 && big ? frame.length - l3 : payload + 40;
+}
+
+function isIpv6(frame: Buffer, l3: number, { quoted = false, big }: ParseOptions): boolean {
+	if (!has(frame, l3, 40) || frame[l3]! >> 4 !== 6) return false;
+	return quoted || ipv6Length(frame, l3, big) <= frame.length - l3;
+}
+
+function parseIpv6(frame: Buffer, l3: number, options: ParseOptions): Packet | undefined {
+	const { quoted = false } = options;
+	if (!isIpv6(frame, l3, options)) return undefined;
+	const length = ipv6Length(frame, l3, options.big);
 	// IPv4-mapped addresses are invalid in packets; one would be a second name for the IPv4 address.
 	if (isMapped(frame, l3 + 8) || isMapped(frame, l3 + 24)) return undefined;
 	const packet: Packet = {

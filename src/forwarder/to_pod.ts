@@ -3,6 +3,8 @@
  * are recognised. What the Node forwards is judged; its own packets are not.
  */
 import {
+	DropReason,
+	EndpointPolicy,
 	FlowDirection,
 	FlowFlag,
 	FragmentOwner,
@@ -14,7 +16,7 @@ import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
 import { isExpired, lookUp, replyKey, reverse, takesAddress } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
-import type { Packet } from "./packet.js";
+import { destinationOf, type Packet } from "./packet.js";
 import { admit, admitFragment, admitNew, forwardedFlag, isCurrent, isOwn } from "./policy.js";
 import { isLinkLocal, isMulticast, routeOf } from "./route.js";
 import { backendIdOf, noteService } from "./service.js";
@@ -27,12 +29,8 @@ const WHY = "the Node's own packets reach its Pods";
 export function toPod(draft: Draft): Decision {
 	const { tables, node, now, decision } = draft;
 	const packet = draft.parse();
-	if (
-		packet === undefined ||
-		isMulticast(packet) ||
-		isLinkLocal(packet, "source") ||
-		packet.key.source === ""
-	)
+	if (packet === undefined) return unread(draft);
+	if (isMulticast(packet) || isLinkLocal(packet, "source") || packet.key.source === "")
 		return draft.pass(WHY);
 	resolvePorts(packet, tables, decision, FragmentOwner.HOST);
 	const receiver = tables.endpoint(packet.key.destination);
@@ -61,6 +59,17 @@ export function toPod(draft: Draft): Decision {
 	if (known.direction === FlowDirection.REPLY && isOurs)
 		decision.packet = translated(draft, packet, known).frame;
 	return draft.pass(WHY);
+}
+
+/** The kernel forwards what cannot be read here: whether a policy allows it, nobody can say. */
+function unread(draft: Draft): Decision {
+	const destination = destinationOf(draft.frame, { big: draft.isBig });
+	const receiver = destination === undefined ? undefined : draft.tables.endpoint(destination);
+	if (isOwn(draft) || receiver === undefined) return draft.pass(WHY);
+	if (receiver.ingressPolicy === EndpointPolicy.OPEN) return draft.pass(WHY);
+	return receiver.ingressPolicy === EndpointPolicy.NOT_READY
+		? draft.drop(DropReason.POLICY_NOT_READY, "the Pod's policies are not known yet")
+		: draft.drop(DropReason.MALFORMED, "headers are inconsistent, or too many");
 }
 
 /** The route of a flow whose other end is this Node; undefined: it has another one. */

@@ -2,6 +2,7 @@
  * A Node of a random cluster: what its PolicyCompiler writes is written to tables in memory and to the maps, and
  * packets of any flow enter it where they would. Nothing is translated.
  */
+import type { FibAnswer, FibQuery } from "../../src/forwarder/forwarder.js";
 import { policyEntry, portSetEntry, verdictEntry } from "../../src/policy/entries.js";
 import type { Flow } from "../../src/policy/interpreter.js";
 import type {
@@ -29,6 +30,7 @@ import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import type { DataPath } from "./data_path.js";
 import { MemoryTables } from "./memory_tables.js";
+import { ipBatch } from "./namespace.js";
 import * as world from "./world.js";
 
 export const NODES = ["n1", "n2", "n3"];
@@ -60,7 +62,7 @@ export class PolicyNode {
 			flowSlots,
 			world.nodeConfig({ flags: NodeFlag.CONFIGURED, ...gateways }),
 		);
-		this.tables.onFib(world.fib);
+		this.tables.onFib(fib);
 		for (const [place] of NODES.entries())
 			for (const index of [(place + 1) * 2, (place + 1) * 2 + 1])
 				this.tables.peers.set(index, PEER);
@@ -221,6 +223,22 @@ export class PolicyNode {
 		else if (map.name === maps.policies.name) kernel.update(bytes, Buffer.alloc(map.valueSize));
 		else kernel.delete(bytes);
 	}
+}
+
+/** The other Nodes' addresses on the link, whose next hops are known. */
+const NEIGHBOURS = ["192.168.1.2", "192.168.1.3"];
+const NEIGHBOUR_MAC = "02:00:00:00:02:02";
+
+/** After makeNetwork: else a copy of each packet to them would go up, and there is a limit for that. */
+export function addNeighbours(): void {
+	const how = `lladdr ${NEIGHBOUR_MAC} dev wire0 nud permanent`;
+	ipBatch(NEIGHBOURS.map((address) => `neighbour add ${address} ${how}`));
+}
+
+function fib(query: FibQuery): FibAnswer {
+	const answer = world.fib(query);
+	const isNeighbour = answer.kind === "forward" && NEIGHBOURS.includes(answer.nextHop);
+	return isNeighbour ? { ...answer, destinationMac: NEIGHBOUR_MAC } : answer;
 }
 
 const PEER: Peer = {
