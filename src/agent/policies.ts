@@ -23,7 +23,7 @@ import {
 	type PolicyUsage,
 } from "../policy/compiler.js";
 import type { RuleName } from "../policy/policy_tables.js";
-import type { LocalEndpoint } from "../policy/subjects.js";
+import { keyOf, type LocalEndpoint } from "../policy/subjects.js";
 import type { RuleCounter } from "../tables/generated.js";
 import type { Log } from "../text/log.js";
 import type { Kernel } from "./kernel.js";
@@ -86,6 +86,12 @@ export class Policies {
 	#waiters = new Set<() => void>();
 	#garbage: NodeJS.Timeout | undefined;
 	#isStopped = false;
+	/** Of the last turn. */
+	#endpoints: readonly Endpoint[] = [];
+	/** "namespace/name" of local Pods. */
+	#localKeys = new Set<string>();
+	/** `#inForce` is to be read again. */
+	#isOther = true;
 	#revision = 0;
 	/** performance.now() of the first request that no turn has begun with, and of the changes under way. */
 	#heard: number | undefined;
@@ -234,11 +240,15 @@ export class Policies {
 		this.#compiler ??= await this.#begin();
 		const compiler = this.#compiler;
 		const changed = Object.fromEntries(this.#changed);
+		for (const key of this.#changed.get("Pod") ?? []) this.#isOther ||= this.#localKeys.has(key);
 		this.#changed = new Map();
-		const endpoints = this.#localEndpoints();
+		const endpoints = this.#changedEndpoints();
 		let outcome: Awaited<ReturnType<Kernel["changePolicies"]>>;
 		try {
-			const changes = await inTurns(compiler.update({ changed, endpoints }));
+			const changes = await inTurns(
+				compiler.update(endpoints === undefined ? { changed } : { changed, endpoints }),
+			);
+			this.#isOther ||= endpoints !== undefined || changes.writes.length > 0;
 			this.#problems.update(changes.problems);
 			const ids = this.#options.peerIds();
 			if (changes.hasGarbage) this.#removeLater();
@@ -264,9 +274,11 @@ export class Policies {
 	#check({ problems }: { problems: readonly string[] }): void {
 		if (problems.length > 0) throw new RefusedError(problems.join("; "));
 		this.#revision++;
-		this.#inForce = new Map(
-			[...(this.#compiler?.local() ?? [])].map((one) => [one.endpoint.id, one]),
-		);
+		if (!this.#isOther) return;
+		this.#isOther = false;
+		const local = [...(this.#compiler?.local() ?? [])];
+		this.#inForce = new Map(local.map((one) => [one.endpoint.id, one]));
+		this.#localKeys = new Set(local.map(({ endpoint }) => keyOf(endpoint)));
 	}
 
 	/** A compiler that knows nothing yet, beside what the kernel holds. */
@@ -274,6 +286,8 @@ export class Policies {
 		const { kernel, store, nodeName, unknownPods } = this.#options;
 		const held = await kernel.adoptPolicies();
 		for (const kind of KINDS) this.#changed.set(kind, new Set(store.keys(kind)));
+		this.#endpoints = [];
+		this.#isOther = true;
 		return new PolicyCompiler({ source: store, nodeName, unknownPods, held });
 	}
 
@@ -304,20 +318,29 @@ export class Policies {
 		return !forPods || pods.hasOthers;
 	}
 
+	/** The local Pods, if they are not those of the last turn. */
+	#changedEndpoints(): readonly LocalEndpoint[] | undefined {
+		const now = this.#options.endpoints();
+		const before = this.#endpoints;
+		const isSame = now.length === before.length && now.every((one, i) => one === before[i]);
+		// One without a name may have become known by its address.
+		if (isSame && now.every(({ name }) => name !== undefined)) return undefined;
+		this.#endpoints = [...now];
+		return now.map((endpoint) => this.#localEndpoint(endpoint));
+	}
+
 	/** One whose record was lost, and made anew of what the kernel has, is the Pod that has its address. */
-	#localEndpoints(): LocalEndpoint[] {
-		const { endpoints, store, nodeName } = this.#options;
-		return endpoints().map((endpoint) => {
-			if (endpoint.name !== undefined) return localEndpoint(endpoint);
-			for (const key of store.keys("Pod")) {
-				const pod = store.get("Pod", key);
-				if (pod === undefined || pod.node !== nodeName || pod.hostNetwork || pod.ended) continue;
-				if (!pod.addresses.some((address) => endpoint.addresses.includes(address))) continue;
-				const { namespace, name, uid } = pod;
-				return localEndpoint({ ...endpoint, namespace, name, ...(uid && { uid }) });
-			}
-			return localEndpoint(endpoint);
-		});
+	#localEndpoint(endpoint: Endpoint): LocalEndpoint {
+		const { store, nodeName } = this.#options;
+		if (endpoint.name !== undefined) return localEndpoint(endpoint);
+		for (const key of store.keys("Pod")) {
+			const pod = store.get("Pod", key);
+			if (pod === undefined || pod.node !== nodeName || pod.hostNetwork || pod.ended) continue;
+			if (!pod.addresses.some((address) => endpoint.addresses.includes(address))) continue;
+			const { namespace, name, uid } = pod;
+			return localEndpoint({ ...endpoint, namespace, name, ...(uid && { uid }) });
+		}
+		return localEndpoint(endpoint);
 	}
 
 	#removeLater(): void {
