@@ -41,9 +41,26 @@ export function proxyWarnings(config: Judged, environment: Environment): string[
 
 /** What cannot work under this configuration, in sentences. */
 export function limitations({ fairwayProxy }: Pick<Config, "fairwayProxy">): string[] {
-	if (fairwayProxy.enable) return [];
+	const { enable, proxyAll, proxyLoadBalancerIPs, skipServices } = fairwayProxy;
+	const egress = (what: string, why: string) =>
+		`Egress NetworkPolicy judges the addresses of ${what} and not those of the Pods behind them, because ${why}.`;
+	const ingress = (key: string) =>
+		`Ingress NetworkPolicy sees a Node as the client wherever kube-proxy masquerades what comes to NodePorts and load balancer IPs, because ${key} is false.`;
+	if (!enable)
+		return [egress("Services", "fairwayProxy.enable is false"), ingress("fairwayProxy.enable")];
 	return [
-		"Egress NetworkPolicy judges the addresses of Services and not those of the Pods behind them, because fairwayProxy.enable is false.",
+		...(proxyAll
+			? []
+			: [
+					egress("NodePorts and external IPs", "fairwayProxy.proxyAll is false"),
+					ingress("fairwayProxy.proxyAll"),
+				]),
+		...(proxyLoadBalancerIPs
+			? []
+			: [egress("load balancer IPs", "fairwayProxy.proxyLoadBalancerIPs is false")]),
+		...(skipServices.length === 0
+			? []
+			: [egress("some Services", "fairwayProxy.skipServices leaves them to the Node's own stack")]),
 	];
 }
 

@@ -144,7 +144,7 @@ export const metrics: readonly Metric[] = [
 	),
 	gauge(
 		"map_fill_ratio",
-		"Share of a table that is in use, 0 to 1.",
+		"Share of a table that is in use, 0 to 1; of those of network policy, of what may be in force at once.",
 		["map"],
 		({ status: { flows, endpoints, peers, services, policies } }) =>
 			each("map", {
@@ -155,10 +155,11 @@ export const metrics: readonly Metric[] = [
 				frontends: services.frontends / Limit.FRONTENDS_MAX,
 				identities: policies.identities / Limit.IDENTITIES_MAX,
 				peers: peers.nodes / Limit.PEERS_MAX,
-				policies: policies.policies / Limit.POLICIES_MAX,
+				// What is new is written beside the old: half of these may be in force (src/policy/limits.ts).
+				policies: policies.policies / (Limit.POLICIES_MAX / 2),
 				policy_rules: policies.rules / Limit.POLICY_RULES_MAX,
-				policy_verdicts: policies.policyVerdicts / Limit.POLICY_VERDICTS_MAX,
-				port_sets: policies.portSets / Limit.PORT_SETS_MAX,
+				policy_verdicts: policies.policyVerdicts / (Limit.POLICY_VERDICTS_MAX / 2),
+				port_sets: policies.portSets / (Limit.PORT_SETS_MAX / 2),
 				service_ranges: services.sourceRanges / Limit.SERVICE_RANGES_MAX,
 				service_slots: services.slots / Limit.SERVICE_SLOTS_MAX,
 				services: services.ports / Limit.SERVICES_MAX,

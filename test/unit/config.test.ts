@@ -635,7 +635,17 @@ t.test(
 			t.match(given, warnings, what);
 		}
 		t.strictSame(proxyWarnings(parsed(""), { [ours]: "true" }), [], "nothing to warn of");
-		t.match(limitations(hybrid), [/^Egress NetworkPolicy judges the addresses of Services .*\.$/]);
+		t.match(limitations(hybrid), [
+			/^Egress NetworkPolicy judges the addresses of Services .*\.$/,
+			/^Ingress NetworkPolicy sees a Node as the client .* fairwayProxy\.enable is false\.$/,
+		]);
+		const partly = "{proxyAll: false, proxyLoadBalancerIPs: false, skipServices: [default/own]}";
+		t.match(limitations(parsed(`fairwayProxy: ${partly}`)), [
+			/^Egress NetworkPolicy judges the addresses of NodePorts .* fairwayProxy\.proxyAll is false\.$/,
+			/^Ingress NetworkPolicy sees a Node as the client .* fairwayProxy\.proxyAll is false\.$/,
+			/^Egress NetworkPolicy judges the addresses of load balancer IPs/,
+			/^Egress NetworkPolicy judges the addresses of some Services .* fairwayProxy\.skipServices/,
+		]);
 		t.strictSame(limitations(parsed("trafficEncapMode: hybrid")), []);
 	},
 );
