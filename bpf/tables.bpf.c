@@ -81,6 +81,7 @@ struct flow_hints_map flow_hints SEC(".maps");
 struct flow_counts_map flow_counts SEC(".maps");
 struct flow_rules_map flow_rules SEC(".maps");
 struct rule_counters_map rule_counters SEC(".maps");
+struct policy_denials_map policy_denials SEC(".maps");
 struct fragments_map fragments SEC(".maps");
 struct fragment_places_map fragment_places SEC(".maps");
 struct fragment_turns_map fragment_turns SEC(".maps");

@@ -196,6 +196,13 @@ extern struct rule_counters_map {
 	__type(value, struct rule_counter);
 } rule_counters SEC(".maps");
 
+extern struct policy_denials_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DENIALS_MAX);
+	__type(key, __u32);
+	__type(value, struct policy_denial);
+} policy_denials SEC(".maps");
+
 extern struct service_affinity_map {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, AFFINITIES_MAX);

@@ -215,6 +215,27 @@ static __always_inline void judgement_count(const struct judgement *judgement, b
 		__sync_fetch_and_add(&counter->packets, 1);
 }
 
+/* Notes what was denied, for people: some packets of each rule, so that a flood costs a look-up more. */
+static __always_inline void denial_note(const struct policing *policing)
+{
+	__u32 place = policing->judgement.rule % DENIALS_MAX;
+	struct policy_denial *denial = bpf_map_lookup_elem(&policy_denials, &place);
+	__u64 now = bpf_ktime_get_coarse_ns(), at;
+
+	if (!denial)
+		return;
+	at = read_once(denial->at);
+	if (now < at + DENIAL_PAUSE_NS && at)
+		return;
+	if (!__sync_bool_compare_and_swap(&denial->at, at, now))
+		return;
+	denial->source = policing->tuple.source;
+	denial->destination = policing->tuple.destination;
+	denial->destination_port = policing->tuple.destination_port;
+	denial->protocol = policing->tuple.protocol;
+	denial->rule = policing->judgement.rule;
+}
+
 /* Stage 4, one direction of work.policing.tuple. UNDECIDED, or the program's result. */
 stage int policy_direction(__u32 policy, bool egress)
 {
@@ -242,6 +263,7 @@ stage int policy_direction(__u32 policy, bool egress)
 		return UNDECIDED;
 	}
 	judgement_count(&policing->judgement, true);
+	denial_note(policing);
 	return dropped(&work->verdict, egress ? DROP_POLICY_EGRESS : DROP_POLICY_INGRESS);
 }
 

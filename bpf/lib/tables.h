@@ -112,6 +112,9 @@ enum limit {
 	POLICY_VERDICTS_MAX = 524288,
 	PORT_SETS_MAX = 65536,
 	POLICY_RULES_MAX = 65536,
+	/* what is noted of denied packets: places, and for each the pause after a note */
+	DENIALS_MAX = 4096,
+	DENIAL_PAUSE_NS = 100000000,
 	/* segments of a part of a port set, and parts of one */
 	PORT_SET_SEGMENTS = 16,
 	PORT_SET_PARTS = 64,
@@ -534,6 +537,18 @@ struct rule_counter {
 	__u64 packets; /* denied */
 	__u64 staged;  /* first packets of flows that staged policies would deny, or allow */
 	__u64 pad;
+};
+
+/* policy_denials: array, place = rule % DENIALS_MAX: the last denied packet that was noted there, as it was
+ * judged. Whoever has changed `at` writes the rest, which a reader may see half written. */
+struct policy_denial {
+	__u64 at; /* ns, CLOCK_MONOTONIC coarse; 0: none yet */
+	struct address source;
+	struct address destination;
+	__be16 destination_port;
+	__u16 rule;
+	__u8 protocol;
+	__u8 pad[3];
 };
 
 /* ------------------------------------------------------- core: Services */

@@ -40,6 +40,7 @@ import { withComponent } from "../text/log.js";
 import { version } from "../text/version.js";
 import { Answers } from "./answers.js";
 import { clusterNames } from "./cluster_names.js";
+import { DenialWatch } from "./denial_watch.js";
 import { answersForServices } from "./health_checks.js";
 import { type Kernel, openKernel } from "./kernel.js";
 import type { Logger } from "./log.js";
@@ -75,6 +76,7 @@ export class Agent {
 	/** Network policy: what is in force, and for whom. */
 	readonly policies: Policies;
 	readonly #kernel: Kernel;
+	readonly #denialWatch: DenialWatch;
 	readonly #api: ApiServer;
 	readonly #cni: CniServer;
 	readonly #conflist: Conflist | undefined;
@@ -127,6 +129,10 @@ export class Agent {
 				"POST /policies": async (body) => ({
 					status: 200,
 					body: await started().answers.policies(body ?? {}),
+				}),
+				"GET /denials": async () => ({
+					status: 200,
+					body: await started().answers.denials(),
 				}),
 				"POST /policy-diff": async (body) => ({
 					status: 200,
@@ -296,6 +302,11 @@ export class Agent {
 			log: withComponent(options.log, "policy"),
 			...(options.unknownPodMs === undefined ? {} : { unknownMs: options.unknownPodMs }),
 		});
+		this.#denialWatch = new DenialWatch({
+			...{ kernel, rule: (id) => this.policies.rule(id) },
+			cluster: () => ({ store, endpoints: this.#cni.endpoints(), nodeName }),
+			log: withComponent(options.log, "policy"),
+		});
 		if ("manifests" in options.cluster) {
 			this.#endpoints = new EndpointController(store, nodeName);
 			this.#endpoints.setLocalPods(this.#cni.endpoints());
@@ -339,6 +350,7 @@ export class Agent {
 			store,
 			policies: this.policies,
 			policyCounts,
+			denials: () => this.#denialWatch.list(),
 			survey: options.survey ?? ((nodes, signal) => this.#prober.survey(nodes, signal)),
 		});
 	}
@@ -356,6 +368,7 @@ export class Agent {
 	/** Stops the agent; the kernel objects stay and continue to forward. */
 	async stop(): Promise<void> {
 		this.#web.close();
+		this.#denialWatch.close();
 		// Before the API, where ADDs may wait for policies.
 		await this.policies.stop();
 		await this.#api.close();

@@ -1,6 +1,7 @@
 /** The API's answers: from the agent's state, and what the kernel and the prober say at this moment. */
 import type {
 	CheckAnswer,
+	DenialStatus,
 	EndpointStatus,
 	ExplainAnswer,
 	Leftovers,
@@ -18,6 +19,7 @@ import type { Config } from "../config/config.js";
 import { peerIndex } from "../forwarder/route.js";
 import type { Sample } from "../http/metrics.js";
 import { inTurns, Turns } from "../loop/turns.js";
+import type { Denial } from "../observe/denials.js";
 import type { LoopLag } from "../observe/loop_lag.js";
 import type { PathEvents } from "../observe/path_events.js";
 import type { PolicyCounts } from "../observe/policy_counts.js";
@@ -26,6 +28,7 @@ import { atomWords } from "../policy/words.js";
 import type { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey/survey.js";
 import { check } from "../report/check.js";
+import { denialRows } from "../report/denials.js";
 import { explain } from "../report/explain.js";
 import type { Names } from "../report/explain_question.js";
 import { withFacts, withReason } from "../report/path_facts.js";
@@ -81,6 +84,7 @@ export interface AnswersOptions {
 	store: Pick<Store, "get" | "keys" | "isSynced">;
 	policies: PoliciesView;
 	policyCounts: PolicyCounts;
+	denials: () => Promise<Denial[]>;
 	/** Surveys these Nodes, or all of them, over every path. */
 	survey: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
 }
@@ -220,6 +224,11 @@ export class Answers {
 			...{ store, local: policies.local() },
 			totals: (policy) => policyCounts.of(policy),
 		});
+	}
+
+	async denials(): Promise<DenialStatus[]> {
+		const denials = await this.#options.denials();
+		return inTurns(denialRows(denials, this.#clusterSource()));
 	}
 
 	async #countPolicies(): Promise<void> {

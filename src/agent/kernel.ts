@@ -23,6 +23,7 @@ export type Kernel = Pick<
 	| "change"
 	| "changePolicies"
 	| "counters"
+	| "denialNotes"
 	| "endpointPolicies"
 	| "flowSlots"
 	| "flowsUsed"
@@ -110,6 +111,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		flowSlots: () => reconciler.flowSlots(),
 		mapMemory: () => reconciler.mapMemory(),
 		flowsUsed: () => reconciler.flowsUsed(),
+		denialNotes: () => reconciler.denialNotes(),
 		liveFlows: () => reconciler.liveFlows(),
 		peerCounters: () => reconciler.peerCounters(),
 		slowPath: () => ({ ...slowPath.counters }),

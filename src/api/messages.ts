@@ -293,6 +293,30 @@ export interface PolicyStatus {
 	unusable: string | null;
 }
 
+/** `GET /denials`: connections that network policy has denied here lately, the last one first. */
+export interface DenialStatus {
+	/** As it was judged: after a Service's translation, before SNAT. */
+	source: string;
+	/** "namespace/name" of the Pod that has the address now; null: it is no Pod's that is known here. */
+	sourcePod: string | null;
+	destination: string;
+	destinationPod: string | null;
+	/** "tcp", "udp", "sctp", "icmp", or a number. */
+	protocol: string;
+	/** null: the protocol has none. */
+	port: number | null;
+	direction: "egress" | "ingress";
+	/** "namespace/name", or a ClusterNetworkPolicy's name. */
+	policy: string;
+	/** The index of the rule; null: isolation. */
+	rule: number | null;
+	/** ISO 8601. */
+	first: string;
+	last: string;
+	/** A few packets of each rule are noted, all are counted. */
+	noted: number;
+}
+
 /** `POST /policies`: one of them. */
 export interface PoliciesRequest {
 	/** Absent: a ClusterNetworkPolicy's. */

@@ -134,6 +134,15 @@ function commands(done: (status: number) => void): Command {
 		);
 
 	program
+		.command("denials")
+		.description(
+			"list who network policy has denied lately on this Node: both ends, port, policy and rule",
+		)
+		.addOption(runDir())
+		.addOption(output())
+		.action(async (options) => done(await (await import("./denials.js")).denialsCommand(options)));
+
+	program
 		.command("events")
 		.description("list the last path changes, newest last")
 		.option("--peer <node>", "show this peer only", name)

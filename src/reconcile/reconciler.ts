@@ -30,7 +30,7 @@ import { hasVethWire, readNetwork } from "../linux/network_watch.js";
 import { inTurns } from "../loop/turns.js";
 import type { HeldPolicyTables, PolicyChanges, RuleName } from "../policy/policy_tables.js";
 import { type TableChanges, wholeChanges } from "../tables/changes.js";
-import { Limit, type Peer, type RuleCounter } from "../tables/generated.js";
+import { Limit, type Peer, type PolicyDenial, type RuleCounter } from "../tables/generated.js";
 import type { HeldPeers, HeldServices, Tables, XdpMode } from "../tables/tables.js";
 import type { Log } from "../text/log.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
@@ -47,6 +47,7 @@ import {
 	readPeerCounter,
 	readPeerCounters,
 } from "./maps/counters.js";
+import { DenialNotes } from "./maps/denial_notes.js";
 import { flowsInUse } from "./maps/flow_count.js";
 import { type LiveFlow, liveFlows } from "./maps/live_flows.js";
 import { LiveTables } from "./maps/live_tables.js";
@@ -116,6 +117,7 @@ export class Reconciler {
 	readonly #live: LiveTables;
 	readonly #stages: Stages;
 	#datapath: Datapath;
+	readonly #denialNotes = new DenialNotes(() => this.#datapath.map("policy_denials"));
 	/** Slots of the flow table that are wanted. */
 	#flowsMax: number;
 	#slotsInForce: number;
@@ -293,6 +295,11 @@ export class Reconciler {
 	liveFlows(): AsyncGenerator<LiveFlow[]> {
 		const now = process.hrtime.bigint();
 		return liveFlows(this.#datapath.map("flows"), this.tableReader.nodeConfig(), now);
+	}
+
+	/** What the core has noted of denied packets since this was last called, in slices. */
+	denialNotes(): Promise<PolicyDenial[]> {
+		return this.#denialNotes.take();
 	}
 
 	/** What the tables of Services hold: at first what an earlier agent wrote. */

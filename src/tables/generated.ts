@@ -72,6 +72,8 @@ export const Limit = {
 	POLICY_VERDICTS_MAX: 524288,
 	PORT_SETS_MAX: 65536,
 	POLICY_RULES_MAX: 65536,
+	DENIALS_MAX: 4096,
+	DENIAL_PAUSE_NS: 100000000,
 	PORT_SET_SEGMENTS: 16,
 	PORT_SET_PARTS: 64,
 } as const;
@@ -1237,6 +1239,34 @@ export const Policy: Codec<Policy> = codec<Policy>(
 	}),
 );
 
+export interface PolicyDenial {
+	at: bigint;
+	source: string;
+	destination: string;
+	destinationPort: number;
+	rule: number;
+	protocol: number;
+}
+export const PolicyDenial: Codec<PolicyDenial> = codec<PolicyDenial>(
+	48,
+	(b, o, v) => {
+		b.writeBigUInt64LE(v.at, o);
+		writeAddress(b, o + 8, v.source);
+		writeAddress(b, o + 24, v.destination);
+		b.writeUInt16BE(v.destinationPort, o + 40);
+		b.writeUInt16LE(v.rule, o + 42);
+		b.writeUInt8(v.protocol, o + 44);
+	},
+	(b, o) => ({
+		at: b.readBigUInt64LE(o),
+		source: readAddress(b, o + 8),
+		destination: readAddress(b, o + 24),
+		destinationPort: b.readUInt16BE(o + 40),
+		rule: b.readUInt16LE(o + 42),
+		protocol: b.readUInt8(o + 44),
+	}),
+);
+
 /** As one number: policy * 2^32 + class. */
 export type PolicyVerdictKey = number;
 export const PolicyVerdictKey = policyVerdictKey;
@@ -1914,6 +1944,17 @@ export const maps = {
 		valueSize: 16,
 		key: u32,
 		value: Policy,
+	},
+	policyDenials: {
+		name: "policy_denials",
+		type: 2,
+		maxEntries: 4096,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 48,
+		key: u32,
+		value: PolicyDenial,
 	},
 	policyVerdicts: {
 		name: "policy_verdicts",

@@ -167,6 +167,9 @@ class PaperKernel extends PaperPolicies implements Kernel {
 		this.#fail(this.failures.readNetwork);
 		return this.network;
 	}
+	async denialNotes() {
+		return [];
+	}
 	async *liveFlows() {
 		yield [];
 	}

@@ -69,6 +69,7 @@ const forgottenMaps: readonly string[] = [
 	"next_hop_settle",
 	"path_proofs",
 	"peer_activity",
+	"policy_denials",
 	"probe_events",
 	"scratch",
 	"slow_path",
