@@ -34,8 +34,8 @@ function verdictText({ verdict, by, node }: ExplainPolicySide): string {
 		node === null
 			? ""
 			: by === "maps"
-				? `, live maps of ${node}`
-				: `, as ${node} has to judge by the objects`;
+				? `, by the live maps of ${node}`
+				: `, by the objects that ${node} compiles`;
 	return `${said}${where}`;
 }
 
@@ -56,7 +56,7 @@ function sideText(direction: Direction, side: ExplainPolicySide): string[] {
 		const other = direction === "egress" ? "destination" : "source";
 		rows.push([
 			"Class",
-			`${number}: the ${other} is ${atoms.length === 0 ? "nothing that a policy names" : atoms.join("; ")}`,
+			`${number}, of the ${other}: ${atoms.length === 0 ? "no rule names it" : atoms.join("; ")}`,
 		]);
 	}
 	if (side.staged !== null)

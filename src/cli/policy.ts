@@ -56,15 +56,44 @@ export async function policyDiffCommand(file: string, options: DiffOptions): Pro
 	return EXIT_DONE;
 }
 
-const DIFF_COLUMNS: readonly Column<PolicyDiffEntry>[] = [
+/** What opens or closes between two ends. */
+interface DiffLine {
+	from: string;
+	to: string;
+	ports: string[];
+	flows: number;
+}
+
+const DIFF_COLUMNS: readonly Column<DiffLine>[] = [
 	{ heading: "FROM", shortest: 20, cell: ({ from }) => from },
 	{ heading: "TO", shortest: 20, cell: ({ to }) => to },
-	{
-		heading: "PORT",
-		cell: ({ port, protocol }) => (port === null ? `all ${protocol}` : `${port}/${protocol}`),
-	},
+	{ heading: "PORTS", shortest: 20, cell: ({ ports }) => portsText(ports) },
 	{ heading: "LIVE FLOWS", align: "right", cell: ({ flows }) => flows },
 ];
+
+const OTHERS = "icmp and others";
+const EVERYTHING = ["all tcp", "all udp", "all sctp", OTHERS];
+
+function portsText(ports: readonly string[]): string {
+	return EVERYTHING.every((one) => ports.includes(one)) ? "everything" : ports.join(", ");
+}
+
+/** A line for each pair; those that cut or open most connections first. */
+function linesOf(rows: readonly PolicyDiffEntry[]): DiffLine[] {
+	const lines = new Map<string, DiffLine>();
+	for (const { from, to, port, protocol, flows } of rows) {
+		const key = `${from} ${to}`;
+		let line = lines.get(key);
+		if (line === undefined) {
+			line = { from, to, ports: [], flows: 0 };
+			lines.set(key, line);
+		}
+		const all = protocol === "other" ? OTHERS : `all ${protocol}`;
+		line.ports.push(port === null ? all : `${port}/${protocol}`);
+		line.flows += flows;
+	}
+	return [...lines.values()].sort((a, b) => b.flows - a.flows);
+}
 
 /**
  * @param most rows of each kind
@@ -77,10 +106,9 @@ export function diffText(
 ): string {
 	const part = (title: string, verb: string, rows: readonly PolicyDiffEntry[], flows: number) => {
 		if (rows.length === 0) return `${title}: nothing\n`;
-		// What cuts connections comes first.
-		const sorted = [...rows].sort((a, b) => b.flows - a.flows);
-		const shown = table(DIFF_COLUMNS, sorted.slice(0, most), { width: width && width - 2 });
-		const more = rows.length > most ? `  and ${rows.length - most} more (-o wide)\n` : "";
+		const lines = linesOf(rows);
+		const shown = table(DIFF_COLUMNS, lines.slice(0, most), { width: width && width - 2 });
+		const more = lines.length > most ? `  and ${lines.length - most} more (-o wide)\n` : "";
 		const live = `${flows} live flow${flows === 1 ? "" : "s"} of this Node`;
 		return `${title} (${live} would ${verb})\n${shown.replace(/^(?=.)/gm, "  ")}${more}`;
 	};

@@ -200,8 +200,8 @@ t.test("the other side as its Node compiles the same objects, and said so", asyn
 		},
 	});
 	const shown = explainText(answer);
-	t.match(shown, /^Egress +open, live maps of n1\. No policy isolates the Pod for egress/m);
-	t.match(shown, /^Ingress +denied, as n3 has to judge by the objects\. Isolated by x\/far/m);
+	t.match(shown, /^Egress +open, by the live maps of n1\. No policy isolates the Pod for egress/m);
+	t.match(shown, /^Ingress +denied, by the objects that n3 compiles\. Isolated by x\/far/m);
 	t.match(shown, /^Verdict +forwarded here; n3 drops it: policy_ingress$/m);
 	t.match(
 		shown,

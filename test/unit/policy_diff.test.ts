@@ -92,11 +92,11 @@ t.test(
 		t.equal(
 			diffText(answer, 1, 80),
 			`Closed (1 live flow of this Node would be cut)
-  FROM  TO   PORT    LIVE FLOWS
+  FROM  TO   PORTS   LIVE FLOWS
   x/b   x/a  80/tcp           1
 
 Opened (2 live flows of this Node would go on)
-  FROM  TO   PORT    LIVE FLOWS
+  FROM  TO   PORTS   LIVE FLOWS
   x/b   x/a  81/tcp           1
   and 1 more (-o wide)
 `,
