@@ -25,8 +25,11 @@ export async function policyCheckCommand(file: string, options: CheckOptions): P
 			`${policy}: ${where === "" ? "" : `${where}: `}${kind === "unusable" ? "cannot be used: " : ""}${message}\n`,
 	);
 	process.stdout.write(options.output === "json" ? json(findings) : text.join(""));
-	if (options.output === "text" && findings.length === 0)
-		process.stdout.write(`${file}: nothing to remark\n`);
+	if (options.output === "text" && findings.length === 0) {
+		const count = policiesAmong(own).length;
+		const none = "expected NetworkPolicies or ClusterNetworkPolicies, got none";
+		process.stdout.write(`${file}: ${count === 0 ? none : "nothing to remark"}\n`);
+	}
 	return findings.some(({ kind }) => kind === "unusable") ? EXIT_FAILED : EXIT_DONE;
 }
 

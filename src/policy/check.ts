@@ -7,7 +7,7 @@ import { type Mapping, mapping } from "../cluster/fields.js";
 import { kindOf, readObject } from "../cluster/kinds.js";
 import { impliedNamespace } from "../cluster/namespace_object.js";
 import type { NetworkPolicyObject } from "../cluster/network_policy_object.js";
-import { blockOf, type PolicyPort } from "../cluster/policy_fields.js";
+import { AUDIT_ANNOTATION, blockOf, type PolicyPort } from "../cluster/policy_fields.js";
 import { matches, type Selector, selectorText } from "../cluster/selector.js";
 import { contains } from "../tables/prefix.js";
 import type { Cluster } from "./interpreter.js";
@@ -67,7 +67,7 @@ export function checkPolicies(objects: readonly unknown[], cluster: Cluster): Fi
 	return objects.flatMap((object) => {
 		const given = mapping(object);
 		const kind = kindOf(given);
-		if (kind !== "NetworkPolicy" && kind !== "ClusterNetworkPolicy") return [];
+		if (kind !== "NetworkPolicy" && kind !== "ClusterNetworkPolicy") return otherVersion(given);
 		const shape = kind === "NetworkPolicy" ? NETWORK_POLICY : CLUSTER_POLICY;
 		const reading = readObject(kind, given);
 		const policy = `${kind} ${reading.key}`;
@@ -86,8 +86,44 @@ export function checkPolicies(objects: readonly unknown[], cluster: Cluster): Fi
 			reading.kind === "NetworkPolicy"
 				? checkNetworkPolicy(reading.record, given, cluster)
 				: checkClusterPolicy(reading.record as ClusterPolicyObject, cluster);
+		found.push(...auditOf(given));
 		return [...unknown, ...found.map((one) => ({ policy, ...one }))];
 	});
+}
+
+const VERSIONS: Readonly<Record<string, string>> = {
+	NetworkPolicy: "networking.k8s.io/v1",
+	ClusterNetworkPolicy: "policy.networking.k8s.io/v1beta1 or policy.networking.k8s.io/v1alpha2",
+	AdminNetworkPolicy: "",
+	BaselineAdminNetworkPolicy: "",
+};
+
+/** A policy that nobody reads here. */
+function otherVersion({ kind, apiVersion, metadata }: Mapping): Finding[] {
+	if (typeof kind !== "string" || !Object.hasOwn(VERSIONS, kind)) return [];
+	const group = String(apiVersion ?? "");
+	// Calico and Antrea have kinds of the same names.
+	if (!/^(networking\.k8s\.io|policy\.networking\.k8s\.io|extensions)\//.test(group)) return [];
+	const { namespace, name } = mapping(metadata);
+	const policy = `${kind} ${[namespace, name].filter((one) => typeof one === "string").join("/")}`;
+	const known = VERSIONS[kind];
+	const message =
+		known === ""
+			? "expected a ClusterNetworkPolicy, which has replaced this kind"
+			: `expected ${known} as apiVersion, got ${group}`;
+	return [{ policy, kind: "unusable", where: "", message }];
+}
+
+/** Whoever means to stage a policy must not enforce it by a slip. */
+function auditOf({ metadata }: Mapping): Found[] {
+	const value = mapping(mapping(metadata).annotations)[AUDIT_ANNOTATION];
+	if (value === undefined || value === "true" || value === "false") return [];
+	return [
+		{
+			...{ kind: "noEffect", where: `metadata.annotations["${AUDIT_ANNOTATION}"]` },
+			message: `only "true" stages a policy, so with ${JSON.stringify(value)} it is enforced`,
+		},
+	];
 }
 
 type Found = Omit<Finding, "policy">;

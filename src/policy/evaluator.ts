@@ -35,12 +35,13 @@ export type PolicyAnswer = Judgement | "policy_not_ready" | "policy_incomplete";
 export class Evaluator {
 	readonly tables: PolicyTables;
 	readonly #blocks = new PrefixTable<number>();
-	readonly #reader: PolicyReader;
+	/** The tables as the forwarder reads them. */
+	readonly reader: PolicyReader;
 
 	constructor(tables: PolicyTables = noPolicyTables()) {
 		this.tables = tables;
 		for (const [prefix, number] of tables.blocks) this.#blocks.set(parsePrefix(prefix), number);
-		this.#reader = {
+		this.reader = {
 			identity: (address) => tables.identities.get(address),
 			block: (address) => this.#blocks.lookup(parseAddress(address)!),
 			classLimit: () => tables.classLimit.get(0) ?? 0,
@@ -64,7 +65,7 @@ export class Evaluator {
 		const policies = this.tables.endpointPolicies.get(local);
 		if (policies === undefined) return undefined;
 		const question = { ...rest, policy: policies[direction], isHairpin: hairpin };
-		const { judgement, dropReason } = lookUpPolicy(this.#reader, question);
+		const { judgement, dropReason } = lookUpPolicy(this.reader, question);
 		if (judgement !== undefined) return judgement;
 		return dropReason === DropReason.POLICY_NOT_READY ? "policy_not_ready" : "policy_incomplete";
 	}

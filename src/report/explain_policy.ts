@@ -102,6 +102,9 @@ function fromMaps(
 		class: number === undefined ? null : { number, atoms: [...(atoms(number) ?? [])] },
 	};
 	if (judgement === undefined) {
+		// Closed as long as that is so, not until something is known.
+		if (reading?.tiers.some(({ outcome }) => outcome === "unusable"))
+			return { ...common, ...reading.opinion, why: whyOpinion(reading, direction) };
 		const why =
 			dropReason === DropReason.POLICY_NOT_READY
 				? "The Pod's policies are not known yet: it stays closed until they are."

@@ -1,4 +1,6 @@
 /** `explain` and network policy: live maps of this Node, objects for the other one, and how it is printed. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
 import t from "tap";
 import type { ExplainAnswer } from "../../src/api/messages.js";
 import { explainText } from "../../src/cli/explain.js";
@@ -8,14 +10,23 @@ import { Store } from "../../src/cluster/store.js";
 import { atOnce } from "../../src/loop/turns.js";
 import { PolicyCompiler, type PolicyKind } from "../../src/policy/compiler.js";
 import { policyEntry, portSetEntry, verdictEntry } from "../../src/policy/entries.js";
+import { everyAddress, interpret, podAt } from "../../src/policy/interpreter.js";
 import { readManifestObjects } from "../../src/policy/manifests.js";
 import { applyWrite, noPolicyTables } from "../../src/policy/policy_tables.js";
 import { atomWords } from "../../src/policy/words.js";
 import { explain } from "../../src/report/explain.js";
+import { policyAnswer } from "../../src/report/explain_policy.js";
 import { clusterAt } from "../../src/report/policy_cluster.js";
-import { EndpointPolicy } from "../../src/tables/generated.js";
+import {
+	type Endpoint,
+	EndpointPolicy,
+	type Route,
+	RouteKind,
+} from "../../src/tables/generated.js";
 import { serviceOf } from "../packet/services.js";
 import * as world from "../packet/world.js";
+import { HERE, story } from "../tools/policy_clusters.js";
+import { PolicySite } from "../tools/policy_site.js";
 
 Object.assign(world.ifindex, { fairway0: 9, wire0: 2, pod0: 3, pod1: 4 });
 
@@ -249,6 +260,53 @@ t.test("a change that is not in force yet, Pods that are not ready, staged polic
 	});
 	t.match(explainText(answer), /^ {4}Staged +would be denied: Isolated by x\/web/m);
 });
+
+t.test(
+	"explain's verdict and rule are those of the packet, at both ends of random flows",
+	async () => {
+		let judged = 0;
+		fc.assert(
+			fc.property(story, ({ start, changes, flows }) => {
+				const site = new PolicySite();
+				for (const change of [...start, ...changes]) site.objects.apply(change);
+				for (const write of site.compileAll().writes) site.evaluator.apply(write);
+				const cluster = site.objects.cluster();
+				const { tables, reader } = site.evaluator;
+				const own = cluster.nodes.find(({ name }) => name === HERE);
+				const context = {
+					...{ cluster, nodeName: HERE, nodeOf: () => undefined, atoms: () => [] },
+					rule: (id: number) => tables.rules.get(id),
+					tables: {
+						...reader,
+						endpoint: (address: string) => {
+							const policies = tables.endpointPolicies.get(address);
+							const pod = podAt(cluster, address);
+							if (policies === undefined || pod === undefined) return undefined;
+							const { egress: egressPolicy, ingress: ingressPolicy } = policies;
+							return { index: cluster.pods.indexOf(pod), egressPolicy, ingressPolicy } as Endpoint;
+						},
+						route: (address: string) =>
+							own !== undefined && everyAddress(own).includes(address)
+								? ({ kind: RouteKind.HOST } as Route)
+								: undefined,
+					},
+				};
+				for (const flow of flows) {
+					const said = interpret(cluster, flow);
+					const answer = policyAnswer(flow, context);
+					for (const direction of ["egress", "ingress"] as const) {
+						const { verdict, policy, rule, by, why } = answer[direction];
+						assert.deepEqual({ verdict, policy, rule }, said[direction]);
+						assert.doesNotMatch(why, /something else/);
+						if (by === "maps") judged++;
+					}
+				}
+			}),
+			{ numRuns: 150 },
+		);
+		assert.ok(judged > 100, `${judged} of them by the maps`);
+	},
+);
 
 t.test("with several backends: the policies of each, where they differ", async (t) => {
 	const { ask } = nodeWith(policy("b", "{podSelector: {matchLabels: {app: b}}, ingress: []}"));

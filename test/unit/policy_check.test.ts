@@ -115,6 +115,34 @@ spec:
 	);
 });
 
+t.test("policies of other versions, and annotations that do not stage", async (t) => {
+	t.match(
+		findings(`
+apiVersion: networking.k8s.io/v1beta1
+kind: NetworkPolicy
+metadata: {namespace: x, name: p}
+---
+apiVersion: policy.networking.k8s.io/v1alpha1
+kind: AdminNetworkPolicy
+metadata: {name: a}
+---
+apiVersion: crd.antrea.io/v1beta1
+kind: NetworkPolicy
+metadata: {name: others}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: y, name: q, annotations: {fairway.dev/audit: "yes"}}
+spec: {podSelector: {}, ingress: [{}]}
+`),
+		[
+			/unusable : expected networking.k8s.io\/v1 as apiVersion, got networking.k8s.io\/v1beta1/,
+			/unusable : expected a ClusterNetworkPolicy, which has replaced this kind/,
+			/noEffect metadata.annotations\["fairway.dev\/audit"\]: only "true" stages .* with "yes" it is enforced/,
+		],
+	);
+});
+
 t.test("the command prints what it found; status 1 where a policy cannot be used", async (t) => {
 	const { policyCheckCommand } = await import("../../src/cli/policy.js");
 	const directory = mkdtempSync(join(tmpdir(), "fairway-policy-"));
