@@ -110,7 +110,7 @@ export class Answers {
 		const peers = await this.peers();
 		await this.#countPolicies();
 		const status = await this.status(loopLag.peek());
-		return { status, peers, snatPorts: last - first + 1, policies: policyCounts.totals() };
+		return { status, peers, snatPorts: last - first + 1, policies: [...policyCounts.totals()] };
 	}
 
 	async status(eventLoop = this.#options.loopLag.read()): Promise<Status> {

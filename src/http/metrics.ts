@@ -15,7 +15,7 @@ export interface Sample {
 	/** Source ports that Pod packets to the outside share, for each address and destination. */
 	snatPorts: number;
 	/** By policy and direction, since the agent's start. */
-	policies: Iterable<PolicyTotals>;
+	policies: readonly PolicyTotals[];
 	process: { cpuSeconds: number; residentBytes: number; heapBytes: number };
 }
 
@@ -83,13 +83,10 @@ const POLICY = ["policy", "direction"] as const;
 const OF_POLICY =
 	'The first 250 policies that count something have series of their own, the others count as policy "".';
 const ofPolicies = (
-	policies: Iterable<PolicyTotals>,
+	policies: readonly PolicyTotals[],
 	value: (totals: PolicyTotals) => number,
 ): Series[] =>
-	[...policies].map((totals) => [
-		{ policy: totals.policy, direction: totals.direction },
-		value(totals),
-	]);
+	policies.map((totals) => [{ policy: totals.policy, direction: totals.direction }, value(totals)]);
 
 const drops = Object.fromEntries(
 	Object.entries(DropReasonName)
@@ -228,7 +225,7 @@ export const metrics: readonly Metric[] = [
 		`Flows that would be denied, or allowed, if a staged policy were enforced. ${OF_POLICY}`,
 		[...POLICY, "would"],
 		({ policies }) =>
-			[...policies].flatMap(({ policy, direction, wouldAllow, wouldDeny }) => [
+			policies.flatMap(({ policy, direction, wouldAllow, wouldDeny }) => [
 				...(wouldAllow > 0 ? [[{ policy, direction, would: "allow" }, wouldAllow] as const] : []),
 				...(wouldDeny > 0 ? [[{ policy, direction, would: "deny" }, wouldDeny] as const] : []),
 			]),

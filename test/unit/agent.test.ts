@@ -327,6 +327,14 @@ t.test("status, peers and endpoints", async (t) => {
 	t.strictSame(status.events, { mss_clamped: 2 });
 	t.strictSame(status.slowPath, { answered: 1 });
 	t.strictSame(await ask<EndpointStatus[]>(s.socket, "GET", "/endpoints"), []);
+	t.strictSame(await ask(s.socket, "GET", "/policies"), []);
+	t.strictSame(await ask(s.socket, "GET", "/denials"), []);
+	await t.rejects(ask(s.socket, "POST", "/policies", { body: { name: "none" } }), {
+		message: /^Cannot show policy none: expected one that selects a Pod of this Node/,
+	});
+	await t.rejects(ask(s.socket, "POST", "/policy-diff", { body: { objects: [] } }), {
+		message: /expected NetworkPolicies or ClusterNetworkPolicies, got none/,
+	});
 	const peers = await s.peers();
 	t.strictSame(
 		peers.map(({ reason: _, since: __, probes: ___, ...peer }) => peer),

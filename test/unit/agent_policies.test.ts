@@ -73,6 +73,10 @@ class Stage {
 	readonly kernel = new PaperPolicies();
 	readonly pods = new PaperPods();
 	readonly lines: string[] = [];
+	/** Seconds that changes took. */
+	readonly took: number[] = [];
+	/** Rules in force, whenever some are about to go. */
+	readonly going: number[] = [];
 	endpoints: Endpoint[] = [];
 	isReady = true;
 	readonly policies: Policies;
@@ -85,6 +89,8 @@ class Stage {
 			endpoints: () => this.endpoints,
 			peerIds: () => new Map(),
 			isReady: () => this.isReady,
+			onInForce: (seconds) => this.took.push(seconds),
+			onRulesGo: async () => void this.going.push(this.policies.rules().size),
 			log: { debug: line, info: line, warn: line, error: line },
 		});
 		t.teardown(() => this.policies.stop());
@@ -314,6 +320,27 @@ t.test("a turn that fails begins anew beside what the kernel holds", async (t) =
 		await s.policies.flush();
 		return s.kernel.evaluator.tables.policies.size === 1;
 	});
+});
+
+t.test("changes are timed, and what rules have counted is read before they go", async (t) => {
+	const s = new Stage(t);
+	s.put(NODE, pod("a"));
+	s.sync();
+	await s.attach(endpoint("a", "10.244.1.2"));
+	t.equal(s.took.length, 0, "what there is at the start has not changed just now");
+	s.put(DENY);
+	await s.policies.flush();
+	t.equal(s.took.length, 1);
+	t.ok(s.took[0]! >= 0 && s.took[0]! < 60);
+	const [usage, revision] = [s.policies.usage, s.policies.revision];
+	t.match(usage, { policies: 1, rules: 1 });
+	s.put({ kind: "Namespace", metadata: { name: "elsewhere" } } as never);
+	await s.policies.flush();
+	t.equal(s.took.length, 1, "a change that writes nothing");
+	t.ok(s.policies.revision > revision);
+	s.remove("NetworkPolicy", "x/deny");
+	await until("its rule goes", () => s.policies.rules().size === 0);
+	t.strictSame(s.going, [1], "it was still known then");
 });
 
 t.test("an agent that stops lets no ADD wait", async (t) => {
