@@ -100,35 +100,9 @@ stage int wire_deliver(context *ctx, const struct node_config *node)
 	return emit_endpoint(ctx, &work->arrival.receiver, node, verdict);
 }
 
-#ifdef FAIRWAY_XDP
-
-/* The packet goes up, because network policy has to be asked. Else nothing isolates the Pod in this direction. */
-static __always_inline bool policy_is_for_tc(struct work *work, const struct endpoint *pod,
-					     __u32 epoch)
-{
-	bool stale = work->track.known && !flow_judged(&work->flow, epoch);
-
-	if (work->track.known && !stale)
-		return false;
-	if (stale)
-		flow_date(work);
-	/* What the flow remembers of the Pod is without its policies. */
-	if (!pod->index)
-		pod = endpoint_lookup(&work->packet.key.destination);
-	if (!pod || policy_asks(work, pod))
-		return true;
-	/* What rules allowed before, nobody asks about now. */
-	if (stale) {
-		verdict_keep(false);
-		work->track.remembered = 1;
-	}
-	return false;
-}
-
-#else
-
 /* A packet to a Pod of this Node, `receiver`, whose flow is known and of now, or is judged. */
-stage int wire_policy(struct __sk_buff *ctx, const struct node_config *node)
+#define wire_policy FOR_HOOK(wire_policy)
+stage int wire_policy(context *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
 	struct track *track;
@@ -136,19 +110,19 @@ stage int wire_policy(struct __sk_buff *ctx, const struct node_config *node)
 	if (!node || !work)
 		return discard();
 	track = &work->track;
+#ifndef FAIRWAY_XDP
 	/* Of an error, stage 6 has found the flow and left it. */
 	if (track->related)
 		return flow_judged(&work->flow, work->arrival.epoch) ? UNDECIDED
 								     : policy_known(false);
-	if (track->known)
-		return work->arrival.judged ? UNDECIDED : policy_known(false);
 	if (work->packet.flags & PACKET_PORTS_UNKNOWN)
 		return policy_hold(ctx, node, work->arrival.receiver.ingress_policy, FAIRWAY_HOOK);
+#endif
+	if (track->known)
+		return work->arrival.judged ? UNDECIDED : policy_known(false);
 	work->target = work->packet.key;
 	return policy_new(work, NULL, &work->arrival.receiver);
 }
-
-#endif
 
 /* The Pod that a packet of a known flow goes to, as the flow remembers it. */
 static __always_inline bool wire_known(const struct track *track, const struct flow *flow,

@@ -9,7 +9,7 @@
  *  5. to the Node    or to a Service: wire_to_host.h
  *  6. to the stack   answers to what that has translated
  *  7. source         may it be whose it says? (untunnelled.h)
- *  8. policy         ingress of the Pod (policy.h); XDP has handed up what is to be judged
+ *  8. policy         ingress of the Pod (policy.h)
  *  9. track          TTL, flow
  * 10. deliver        rewrite, MSS, into the Pod
  *
@@ -176,8 +176,7 @@ stage int wire_destination(context *ctx, const struct node_config *node)
 	}
 #ifdef FAIRWAY_XDP
 	if (arrival->receiver.ifindex &&
-	    (too_long_for_redirect(ctx, packet->length, arrival->receiver.ifindex) ||
-	     policy_is_for_tc(work, &arrival->receiver, arrival->epoch)))
+	    too_long_for_redirect(ctx, packet->length, arrival->receiver.ifindex))
 		return pass(&work->verdict);
 #endif
 	if (packet->flags & PACKET_FRAGMENT)
@@ -354,11 +353,8 @@ static __always_inline int wire_receive(context *ctx, struct work *work)
 		result = wire_stack(ctx, node);
 	if (result == UNDECIDED)
 		result = wire_source(ctx, node);
-#ifndef FAIRWAY_XDP
-	/* 8 */
 	if (result == UNDECIDED && work->arrival.receiver.ifindex)
 		result = wire_policy(ctx, node);
-#endif
 	if (result == UNDECIDED)
 		result = wire_track(ctx, node);
 	if (result == UNDECIDED)

@@ -9,8 +9,6 @@
  *  4. judge      egress of the Pod that sends, then ingress of the Pod that receives, where they are here
  *  5. fragments  whose ports are not known yet
  *  6. known      flows: judged anew by their original tuple; what is denied keeps its slot, and drops
- *
- * TC only: XDP hands up what has to be judged (policy_asks).
  */
 #ifndef FAIRWAY_POLICY_H
 #define FAIRWAY_POLICY_H
@@ -79,19 +77,6 @@ static __always_inline void flow_date(struct work *work)
 		work->flow.remote_epoch = read_once(peer->policy_epoch);
 	keep_order();
 }
-
-/* Whether network policy has to be asked about a packet to `pod` that has no flow of now, for XDP. */
-static __always_inline bool policy_asks(const struct work *work, const struct endpoint *pod)
-{
-	const struct track *track = &work->track;
-	bool answers = track->known && track->direction == FLOW_REPLY;
-
-	if (track->known && work->flow.flags & FLOW_DENIED)
-		return true;
-	return (answers ? pod->egress_policy : pod->ingress_policy) != POLICY_OPEN;
-}
-
-#ifndef FAIRWAY_XDP
 
 /* Stage 1. Before class_limit is read, see ARCHITECTURE: the order of the agent's writes. */
 static __always_inline __u32 class_of_other(struct policing *policing)
@@ -237,6 +222,7 @@ static __always_inline void denial_note(const struct policing *policing)
 }
 
 /* Stage 4, one direction of work.policing.tuple. UNDECIDED, or the program's result. */
+#define policy_direction FOR_HOOK(policy_direction)
 stage int policy_direction(__u32 policy, bool egress)
 {
 	struct work *work = work_space();
@@ -293,6 +279,8 @@ static __always_inline int policy_new(struct work *work, const struct endpoint *
 	return policy_judge(egress, ingress);
 }
 
+#ifndef FAIRWAY_XDP
+
 /* Stage 5. A later fragment waits for its first one where that has to be judged. `policy`: the Pod's. */
 stage int policy_hold(struct __sk_buff *ctx, const struct node_config *node, __u32 policy,
 		      __u8 hook)
@@ -310,48 +298,63 @@ stage int policy_hold(struct __sk_buff *ctx, const struct node_config *node, __u
 	return discard();
 }
 
+#endif
+
 /*
- * Stage 6. Judges the flow in work.flow by its original tuple, whichever direction the packet has. `forwarded`:
- * the Node's stack sends the packet for somebody else. Allowed: the copy is judged as of now; whoever calls
- * flow_keep makes it so.
+ * Stage 6. What is judged of the flow in work.flow, into work.policing: its original tuple. The policies of its
+ * ends, of egress | of ingress << 16; POLICY_OPEN: not asked. `forwarded`: the Node's stack sends the packet for
+ * somebody else.
  */
-stage int policy_known(bool forwarded)
+stage __u32 policy_ends(bool forwarded)
 {
-	const struct endpoint *sender = NULL, *receiver;
-	struct work *work = work_space();
-	struct policing *policing;
-	struct flow *flow;
 	__u32 egress = POLICY_OPEN, ingress = POLICY_OPEN, index = 0;
-	int result;
+	struct work *work = work_space();
+	const struct endpoint *end;
+	struct policing *policing;
+	const struct flow *flow;
 
 	if (!work)
-		return discard();
+		return POLICY_NOT_READY;
 	policing = &work->policing;
 	flow = &work->flow;
 	policing->hairpin = 0;
-	flow_date(work);
 	__builtin_memset(&policing->rules, 0, sizeof(policing->rules));
 	policing->tuple.source = flow->addresses[FLOW_ORIGINAL].source;
 	policing->tuple.destination = flow->addresses[FLOW_REPLY].source;
 	policing->tuple.destination_port = flow->ports[FLOW_REPLY].source;
 	policing->tuple.protocol = flow->protocol;
 	/* What a Pod sends by the Node's stack was judged on its way there. */
-	if (!(flow->flags & FLOW_STACK))
-		sender = endpoint_lookup(&policing->tuple.source);
-	if (sender) {
-		egress = sender->egress_policy;
-		index = sender->index;
+	end = flow->flags & FLOW_STACK ? NULL : endpoint_lookup(&policing->tuple.source);
+	if (end) {
+		egress = end->egress_policy;
+		index = end->index;
 	}
-	receiver = endpoint_lookup(&policing->tuple.destination);
-	if (receiver) {
-		ingress = receiver->ingress_policy;
-		policing->hairpin = index == receiver->index;
+	end = endpoint_lookup(&policing->tuple.destination);
+	if (end) {
+		ingress = end->ingress_policy;
+		policing->hairpin = index == end->index;
 	}
 	/* The Node's own: it began in the Node's stack, or in from_host with an address of the Node. */
 	if (ingress != POLICY_OPEN && !forwarded && !(flow->flags & FLOW_FORWARDED) &&
 	    (flow->flags & FLOW_STACK || route_lookup(&policing->tuple.source).kind == ROUTE_HOST))
 		ingress = POLICY_OPEN;
-	result = policy_judge(egress, ingress);
+	return egress | ingress << 16;
+}
+
+/* Stage 6. Judges the flow in work.flow, whichever direction the packet has. Allowed: the copy is judged as of
+ * now; whoever calls flow_keep makes it so. */
+#define policy_known FOR_HOOK(policy_known)
+stage int policy_known(bool forwarded)
+{
+	struct work *work = work_space();
+	__u32 ends;
+	int result;
+
+	if (!work)
+		return discard();
+	flow_date(work);
+	ends = policy_ends(forwarded);
+	result = policy_judge(ends & 0xffff, ends >> 16);
 	if (work->track.related)
 		return result;
 	verdict_keep(result != UNDECIDED);
@@ -359,5 +362,4 @@ stage int policy_known(bool forwarded)
 	return result;
 }
 
-#endif
 #endif

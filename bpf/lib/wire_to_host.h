@@ -34,9 +34,9 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 	struct packet *quoted;
 	enum drop_reason reason;
 	__u32 probed;
+#endif
 	int result;
 	bool judged;
-#endif
 
 	if (!work || !node)
 		return discard();
@@ -99,23 +99,19 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 		endpoint = endpoint_lookup(&work->target.destination);
 		if (endpoint) {
 #ifdef FAIRWAY_XDP
-			if (too_long_for_redirect(ctx, packet->length, endpoint->ifindex) ||
-			    policy_is_for_tc(work, endpoint, epoch))
+			if (too_long_for_redirect(ctx, packet->length, endpoint->ifindex))
 				return pass(verdict);
-#else
-			judged = flow_judged(flow, epoch);
 #endif
+			judged = flow_judged(flow, epoch);
 			if (!track->related && !flow_current(flow, epoch)) {
 				source = route_resolve(&packet->key.source);
 				route_remember(flow, &source, packet->family, endpoint,
 					       !track->direction, epoch);
 				track->remembered = 1;
 			}
-#ifndef FAIRWAY_XDP
 			result = judged ? UNDECIDED : policy_known(false);
 			if (result != UNDECIDED)
 				return result;
-#endif
 			if (packet->ttl <= 1) {
 				slow_path_send(ctx, packet, node, SLOW_TTL_EXCEEDED, 0, verdict);
 				return discard();

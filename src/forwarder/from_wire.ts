@@ -21,7 +21,7 @@ import { answersStack, isTranslated, lookUp } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { onWire } from "./mtu.js";
 import { type Packet, Protocol } from "./packet.js";
-import { admit, admitFragment, leaveToTc } from "./policy.js";
+import { admit, admitFragment } from "./policy.js";
 import { probeFrom, receiveProbe } from "./probe.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, isNobodys, peerIndex, routeOf, routeOfRemote } from "./route.js";
@@ -68,7 +68,6 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	}
 	draft.note("flow", flowText(packet, known));
 	noteService(draft, known);
-	if (xdp && endpoint && leaveToTc(draft, known, endpoint)) return draft.pass("TC judges its flow");
 
 	// 4. To the Node, or to a Service
 	if (!isPod) return toHost(draft, packet, known, { xdp, tunnelled, route });
@@ -255,7 +254,6 @@ function toHost(
 		const { destination } = packetTarget(packet, known);
 		const endpoint = tables.endpoint(destination);
 		if (endpoint !== undefined) {
-			if (xdp && leaveToTc(draft, known, endpoint)) return draft.pass("TC judges its flow");
 			if (xdp && isLostInRedirect(draft, packet, endpoint)) {
 				return draft.pass("above the MTU of the Pod's interface, which a redirect does not take");
 			}

@@ -12,7 +12,6 @@
  */
 import {
 	DropReason,
-	type Endpoint,
 	EndpointPolicy,
 	type Flow,
 	FlowDirection,
@@ -295,23 +294,6 @@ export function isOwn({ context }: Draft): boolean {
 /** Of a flow that begins in to_pod or from_host: whether it is to be judged anew. */
 export function forwardedFlag(draft: Draft): number {
 	return isOwn(draft) ? 0 : FlowFlag.FORWARDED;
-}
-
-/**
- * XDP judges nothing: a packet of a flow that is not current goes up, unless the Pod's policy that would be
- * asked is open. Then no rule allows the flow any more.
- */
-export function leaveToTc(
-	draft: Draft,
-	known: FlowEntry | undefined,
-	{ egressPolicy, ingressPolicy }: Endpoint,
-): boolean {
-	if (known !== undefined && isCurrent(known.flow, draft)) return false;
-	if (known !== undefined && (known.flow.flags & FlowFlag.DENIED) !== 0) return true;
-	const isAnswer = known?.direction === FlowDirection.REPLY;
-	if ((isAnswer ? egressPolicy : ingressPolicy) !== EndpointPolicy.OPEN) return true;
-	if (known !== undefined) draft.decision.rules = { slot: known.slot, rules: rulesOf({}) };
-	return false;
 }
 
 /**

@@ -120,8 +120,8 @@ if (inNamespace(import.meta.url)) {
 			const sends = fromPod(podA, packetOf(between(own, outside[family]), UDP));
 			await scene.drops(sends, "policy_not_ready");
 			const comes = packetOf(between(direct.pod[family], own), UDP);
-			await scene.goes(atXdp(fromWire(comes)), "pass", "XDP leaves it to TC");
-			await scene.drops(fromWire(comes), "policy_not_ready");
+			for (const input of [fromWire(comes), atXdp(fromWire(comes))])
+				await scene.drops(input, "policy_not_ready");
 			const local = packetOf(between(podB[family], own), TCP, SYN);
 			await scene.drops(fromPod(podB, local), "policy_not_ready");
 			const host = packetOf(between(gateway[family], own), TCP, SYN);
@@ -279,14 +279,15 @@ if (inNamespace(import.meta.url)) {
 				const tuple = between(peer.pod[family], own);
 				for (const protocol of [TCP, UDP, SCTP] as const) {
 					const input = fromWire(wrap(packetOf(tuple, protocol, SYN)), peer.mac);
-					await scene.goes(atXdp(input), "pass", "XDP leaves it to TC");
+					if (protocol === TCP) await scene.goes(atXdp(input), "pass", "for GRO");
+					else await scene.drops(atXdp(input), "policy_ingress", "at XDP");
 					t.equal((await scene.drops(input, "policy_ingress")).verdict.ingressRule, BY_ISOLATION);
 					t.equal(scene.flows(), 0);
 				}
 				await scene.drops(fromWire(wrap(echo(peer.pod[family], own)), peer.mac), "policy_ingress");
 				scene.identity(peer.pod[family], CLASS).verdict(INGRESS, CLASS, allow(BY_CLASS));
 				const input = fromWire(wrap(packetOf(tuple, UDP)), peer.mac);
-				await scene.goes(atXdp(input), "pass", "a new flow is TC's");
+				await scene.goes(atXdp(input), "endpoint", "a new flow at XDP");
 				await scene.goes(input, "endpoint");
 				t.same(scene.flow(tuple, UDP)?.rules, { egress: 0, ingress: BY_CLASS });
 				await scene.goes(fromPod(podA, packetOf(reversedOf(tuple), UDP)), "wire", "the answer");
