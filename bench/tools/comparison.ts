@@ -77,6 +77,14 @@ export class Comparison {
 		return runs === undefined ? ABSENT : shownSpread(spread(runs.map((run) => run.cpu / run.sent)));
 	}
 
+	/** The same, paired by round. */
+	sentRatio(name: string, other: string): string {
+		const [runs, others] = [this.runs.get(name), this.runs.get(other)];
+		if (runs === undefined || others === undefined) return ABSENT;
+		const cpu = (all: Run[]) => all.map((run) => run.cpu / run.sent);
+		return shownSpread(ratios(cpu(runs), cpu(others)), 2);
+	}
+
 	/** Ratio of CPU times, paired by round. */
 	ratio(name: string, other: string): string {
 		const [runs, others] = [this.runs.get(name), this.runs.get(other)];
@@ -101,12 +109,13 @@ export class Comparison {
 		return `${Math.floor(share * 10) / 10} %`;
 	}
 
-	data(): Record<string, { cpuPerPacket: number[]; delivered: number[] }> {
+	data(): Record<string, { cpuPerPacket: number[]; cpuPerSent: number[]; delivered: number[] }> {
 		return Object.fromEntries(
 			[...this.runs].map(([name, runs]) => [
 				name,
 				{
 					cpuPerPacket: runs.map(({ cpuPerPacket }) => Math.round(cpuPerPacket * 10) / 10),
+					cpuPerSent: runs.map(({ cpu, sent }) => Math.round((10 * cpu) / sent) / 10),
 					delivered: runs.map(({ sent, received }) => received / sent),
 				},
 			]),

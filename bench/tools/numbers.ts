@@ -45,6 +45,19 @@ export class Numbers {
 		return values === undefined ? undefined : spread([values].flat().map((value) => value / unit));
 	}
 
+	/** As they were recorded. */
+	values(bench: string, path: readonly string[]): number[] | undefined {
+		return this.find<number[]>(bench, path);
+	}
+
+	/** Ratio of CPU per packet sent, whether or not it arrived. */
+	cpuSent(bench: string, key: string, other: string): Spread | undefined {
+		const [values, others] = [key, other].map((one) =>
+			this.find<number[]>(bench, [one, "cpuPerSent"]),
+		);
+		return values && others && ratios(values, others);
+	}
+
 	/** Of a pair {many, one}: the difference. */
 	beyond(bench: string, path: readonly string[]): Spread | undefined {
 		const pair = this.find<{ many: number; one: number }>(bench, path);

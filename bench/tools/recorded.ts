@@ -25,6 +25,7 @@ const ORDER = [
 	"steps",
 	"snat",
 	"services",
+	"policy",
 	"tcp",
 	"growth",
 	"probes",

@@ -23,7 +23,7 @@ import type { Family } from "../../src/lab/subnet.js";
 import { until } from "../../src/lab/until.js";
 import { Cluster, type Settings as ClusterSettings } from "../../test/tools/cluster.js";
 import { atEnd } from "./cleanup.js";
-import { buildFrame, type Variation } from "./frame.js";
+import { buildFrame, macBytes, type Variation } from "./frame.js";
 import { openWays } from "./networks.js";
 import { type Link, link, links, type Pktgen, type Sink, type Stream, setXdp } from "./pktgen.js";
 
@@ -113,6 +113,11 @@ export class Site {
 		const found = (await links(this.namespace(node))).find(({ ifindex }) => ifindex === peer);
 		if (found === undefined) throw new Error(`Cannot find the Node's end of ${pod}'s eth0`);
 		return found;
+	}
+
+	/** Of a Node's interface in the underlay. */
+	async macOf(node: "node1" | "node2"): Promise<Buffer> {
+		return macBytes((await link(this.namespace(node), "eth0")).mac);
 	}
 
 	output(pktgen: Pktgen, machine: string, device: string): Promise<number> {

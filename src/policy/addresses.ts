@@ -21,6 +21,7 @@ import type { InForce } from "./in_force.js";
 import { CLUSTER } from "./limits.js";
 import {
 	bytesOf,
+	type Claim,
 	distinct,
 	isAnother,
 	type NodeOwner,
@@ -66,8 +67,9 @@ export class Addresses {
 	readonly #pods = new Map<string, PodOwner>();
 	readonly #nodes = new Map<string, NodeOwner>();
 	readonly #local = new Map<string, PodOwner>();
+	/** Addresses with a class of their own. */
+	#identities = 0;
 	/** As they are written. */
-	readonly #identities = new Map<string, number>();
 	readonly #prefixes = new Map<string, number>();
 	#coverClasses = new Map<number, number>();
 	#nodeSelectors: Extract<NumberedAtom, { kind: "nodes" }>[] = [];
@@ -75,7 +77,7 @@ export class Addresses {
 	/** Their Pods' classes are others now. */
 	readonly #changedGroups = new Set<Group>();
 	/** There was no room for their classes. */
-	#overflowed = new Map<string, string>();
+	#overflowed = new Map<Claim, string>();
 	readonly #overflowedBlocks = new Map<BlockEntry, string>();
 	/** Until the first round is done. */
 	#held: HeldAddresses | undefined;
@@ -88,7 +90,15 @@ export class Addresses {
 	#isFirst = true;
 	/** Of whoever is not known: nothing selects it. */
 	readonly #nobody: Group = {
-		...{ key: "", namespace: "", labels: [], ports: [], atoms: [], members: new Set(), users: 0 },
+		...{
+			key: "",
+			namespace: "",
+			labels: [],
+			ports: [],
+			atoms: [],
+			members: new Set(),
+			users: 0,
+		},
 		classes: new Map(),
 	};
 
@@ -106,12 +116,12 @@ export class Addresses {
 
 	/** Something of an earlier agent is still there. */
 	get hasLeft(): boolean {
-		return this.#left.length > 0 || this.#owners.hasDirty;
+		return this.#left.length > 0 || this.#owners.dirty.length > 0;
 	}
 
 	/** Entries of the tables. */
 	get usage(): { identities: number; blocks: number } {
-		return { identities: this.#identities.size, blocks: this.#prefixes.size };
+		return { identities: this.#identities, blocks: this.#prefixes.size };
 	}
 
 	get prefixCount(): number {
@@ -197,7 +207,7 @@ export class Addresses {
 		this.#nodeSelectors.push(...nodes);
 		if (nodes.length > 0)
 			for (const { addresses } of this.#nodes.values())
-				for (const address of addresses) this.#owners.touch(address);
+				for (const address of addresses) this.#owners.touch(this.#owners.claim(address));
 	}
 
 	/** Makes all classes anew, of the atoms that are used. Policies stay. */
@@ -231,6 +241,8 @@ export class Addresses {
 		}
 		for (const entry of this.#blocks.entries()) this.#changedBlocks.add(entry);
 		this.#changedGroups.clear();
+		this.#overflowed.clear();
+		this.#overflowedBlocks.clear();
 		yield* this.#owners.touchAll();
 		this.#restarted = true;
 	}
@@ -247,8 +259,8 @@ export class Addresses {
 		this.#left = [];
 		yield* this.#tryAgain();
 		for (const group of this.#changedGroups)
-			for (const address of group.members) {
-				this.#owners.touch(address);
+			for (const { addresses } of group.members) {
+				for (const address of addresses) this.#owners.touch(this.#owners.claim(address));
 				yield;
 			}
 		this.#changedGroups.clear();
@@ -258,25 +270,25 @@ export class Addresses {
 			yield;
 		}
 		this.#changedBlocks.clear();
-		const leftAddresses = yield* this.#takeHeld();
-		const dirty = this.#owners.take();
-		for (const [address, former] of dirty) {
+		const left = yield* this.#takeHeld();
+		for (const claim of this.#owners.dirty) {
 			yield;
-			const owner = this.#owners.at(address);
+			const { address, former, owner } = claim;
 			// What covers one of a Node's addresses means all of them. The loop reaches those that are added.
 			if (owner?.kind === "node")
-				for (const other of owner.addresses) if (!dirty.has(other)) dirty.set(other, owner);
-			const cover = this.#blocks.coverAt(bytesOf(address));
-			const before = this.#identities.get(address);
+				for (const other of owner.addresses) this.#owners.touch(this.#owners.claim(other));
+			const cover = this.#coverOf(claim);
+			const before = claim.number;
 			let now = this.#knownClass(owner, cover);
 			if (now === null) now = yield* this.#classOf(address, owner, cover);
-			if (now === undefined && leftAddresses.has(address))
+			if (now === undefined && left.has(claim))
 				now = yield* this.#heldNumber(cover, cover, cover.atoms, CLUSTER, address);
-			if (now === CLASS_OVERFLOW) this.#overflowed.set(address, this.#inForce.overflow);
+			if (now === CLASS_OVERFLOW) this.#overflowed.set(claim, this.#inForce.overflow);
+			else if (before === CLASS_OVERFLOW) this.#overflowed.delete(claim);
 			const isSame = before === now;
 			if (!isSame) {
-				if (now === undefined) this.#identities.delete(address);
-				else this.#identities.set(address, now);
+				this.#identities += Number(now !== undefined) - Number(before !== undefined);
+				claim.number = now;
 				if (now === undefined || this.#held?.identities.get(address) !== now)
 					this.#write(4, "identities", address, now);
 			}
@@ -284,18 +296,19 @@ export class Addresses {
 			const plain = this.#coverClasses.get(cover.id) ?? (yield* this.#coverClass(cover));
 			this.#moves.push({ address, former, owner, before: before ?? plain, now: now ?? plain });
 		}
+		yield* this.#owners.endRound();
 		if (this.#held !== undefined) {
 			this.#held = undefined;
 			this.#inForce.forgetHeld();
-			for (const address of leftAddresses) this.#owners.touch(address);
+			for (const claim of left) this.#owners.touch(claim);
 		}
 		const { problems } = this.#inForce;
 		for (const whys of [this.#overflowed, this.#overflowedBlocks])
 			for (const why of whys.values()) problems.add(why);
 		const { identities } = this.#inForce.limits;
-		if (this.#identities.size > identities)
+		if (this.#identities > identities)
 			problems.add(
-				`Cannot write all addresses: expected at most ${identities}, got ${this.#identities.size}`,
+				`Cannot write all addresses: expected at most ${identities}, got ${this.#identities}`,
 			);
 	}
 
@@ -343,8 +356,8 @@ export class Addresses {
 		this.#overflowedBlocks.clear();
 		const overflowed = this.#overflowed;
 		this.#overflowed = new Map();
-		for (const address of overflowed.keys()) {
-			this.#owners.touch(address);
+		for (const claim of overflowed.keys()) {
+			this.#owners.touch(claim);
 			yield;
 		}
 	}
@@ -366,9 +379,9 @@ export class Addresses {
 
 	/**
 	 * What an earlier agent had of addresses and prefixes stays for the first round, meaning to its policies what
-	 * it did and to the new ones what is true. Returns the addresses.
+	 * it did and to the new ones what is true. Returns those addresses.
 	 */
-	*#takeHeld(): Steps<ReadonlySet<string>> {
+	*#takeHeld(): Steps<ReadonlySet<Claim>> {
 		if (this.#held === undefined) return new Set();
 		for (const prefix of this.#held.prefixes()) {
 			if (!this.#blocks.has(prefix)) {
@@ -377,13 +390,14 @@ export class Addresses {
 			}
 			yield;
 		}
-		const addresses = new Set<string>();
+		const claims = new Set<Claim>();
 		for (const address of this.#held.identities.keys()) {
-			addresses.add(address);
-			this.#owners.touch(address);
+			const claim = this.#owners.claim(address);
+			claims.add(claim);
+			this.#owners.touch(claim);
 			yield;
 		}
-		return addresses;
+		return claims;
 	}
 
 	/** Of the first round beside an earlier agent's tables. */
@@ -398,6 +412,16 @@ export class Addresses {
 		return yield* held.number(of, cover, held.classAt(address), (before) =>
 			this.#inForce.classOf(atoms, namespace, before),
 		);
+	}
+
+	/** Most buckets lie within one prefix. */
+	#coverOf({ address, bucket }: Claim): Cover {
+		const { version } = this.#blocks;
+		if (bucket.version !== version) {
+			bucket.version = version;
+			bucket.cover = this.#blocks.coverWithin(bucket.prefix) ?? null;
+		}
+		return bucket.cover ?? this.#blocks.coverAt(bytesOf(address));
 	}
 
 	/** Undefined: that of its prefix. null: `#classOf` says it. */

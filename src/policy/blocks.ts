@@ -28,11 +28,15 @@ export interface BlockAtom {
 	except: readonly string[];
 }
 
+let versions = 0;
+
 export class Blocks {
 	/** By family, address and length: what a prefix contains follows it. */
 	#entries: BlockEntry[] = [];
 	readonly #table = new PrefixTable<BlockEntry>();
 	readonly #covers = new Map<string, Cover>();
+	/** Another one after each change. */
+	version = ++versions;
 	readonly nothing: Cover = { id: 0, atoms: [] };
 
 	constructor() {
@@ -55,6 +59,13 @@ export class Blocks {
 		return this.#table.get(prefix) !== undefined;
 	}
 
+	/** Of all that is in this prefix; undefined: parts of it have others. */
+	coverWithin(prefix: Prefix): Cover | undefined {
+		for (const entry of this.#table.within(prefix))
+			if (entry.prefix.length > prefix.length) return undefined;
+		return this.coverOf(prefix);
+	}
+
 	/** Of what is in this prefix and in no longer one. */
 	coverOf(prefix: Prefix): Cover {
 		return this.#table.longest(prefix)?.cover ?? this.nothing;
@@ -70,6 +81,7 @@ export class Blocks {
 
 	/** Returns the entries whose cover is new, and the prefixes in which something may have changed. */
 	*add(atoms: readonly BlockAtom[]): Steps<{ changed: Set<BlockEntry>; within: Prefix[] }> {
+		this.version = ++versions;
 		const added: BlockEntry[] = [];
 		const fetch = (prefix: Prefix): BlockEntry => {
 			let entry = this.#table.get(prefix);

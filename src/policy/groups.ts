@@ -8,6 +8,7 @@ import { PROTOCOLS } from "../cluster/policy_fields.js";
 import { matches, type Selector, selectorText } from "../cluster/selector.js";
 import type { Steps } from "../loop/turns.js";
 import { type Atom, type NumberedAtom, union } from "./atoms.js";
+import type { PodOwner } from "./owners.js";
 import { SelectorIndex } from "./selector_index.js";
 
 export interface Group {
@@ -17,8 +18,8 @@ export interface Group {
 	ports: readonly NamedPort[];
 	/** Selectors and ports that hold, sorted. */
 	atoms: readonly number[];
-	/** Addresses of its Pods. */
-	members: Set<string>;
+	/** Pods that claim addresses. */
+	members: Set<PodOwner>;
 	/** Pods that refer to it. */
 	users: number;
 	/** Class by the id of the blocks that cover an address. */
@@ -71,7 +72,7 @@ export class Groups {
 		let group = this.#byKey.get(key);
 		if (group === undefined) {
 			group = {
-				...{ key, namespace, labels, ports, atoms: [], members: new Set<string>(), users: 0 },
+				...{ key, namespace, labels, ports, atoms: [], members: new Set<PodOwner>(), users: 0 },
 				classes: new Map(),
 			};
 			group.atoms = this.#evaluate(group);

@@ -33,7 +33,7 @@ export const LIMITS: Limits = {
 	/** An unchanged rule keeps its id. */
 	rules: Limit.POLICY_RULES_MAX - 1,
 	rulesOfPod: 10_000,
-	atoms: 16_384,
+	atoms: 32_768,
 	/** As many as there can be addresses and prefixes. */
 	classes: Limit.IDENTITIES_MAX + Limit.BLOCKS_MAX,
 	ranges: Limit.PORT_SET_SEGMENTS * Limit.PORT_SET_PARTS,

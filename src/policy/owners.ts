@@ -15,6 +15,7 @@ import {
 	type Prefix,
 	PrefixTable,
 } from "../tables/prefix.js";
+import type { Cover } from "./blocks.js";
 import type { Group } from "./groups.js";
 
 export interface PodOwner {
@@ -42,63 +43,107 @@ export interface NodeOwner {
 
 export type Owner = PodOwner | NodeOwner;
 
+/** An address that somebody claims, or did until this round. */
+export class Claim {
+	readonly address: string;
+	readonly bucket: Bucket;
+	owner: Owner | undefined = undefined;
+	/** All that claim it, where they are several. */
+	all: readonly Owner[] | undefined = undefined;
+	/** Its class as it is written; NONE: that of its prefix. */
+	class: number = NONE;
+	/** The last round in which it was touched, and who had it before. */
+	round = 0;
+	former: Owner | undefined = undefined;
+
+	constructor(address: string, bucket: Bucket) {
+		this.address = address;
+		this.bucket = bucket;
+	}
+
+	get number(): number | undefined {
+		return this.class === NONE ? undefined : this.class;
+	}
+
+	set number(number: number | undefined) {
+		this.class = number ?? NONE;
+	}
+}
+
+const NONE = -1;
+
 /** Addresses that are near each other, so that a changed block finds those within it. */
-interface Bucket {
-	prefix: Prefix;
-	addresses: string[];
+export interface Bucket {
+	readonly prefix: Prefix;
+	readonly claims: Claim[];
+	/** Of all of them, in this version of the blocks; null: they differ. */
+	cover: Cover | null;
+	version: number;
 }
 
 export class Owners {
-	/** The owner, or all that claim it. */
-	readonly #claims = new Map<string, Owner | Owner[]>();
+	readonly #claims = new Map<string, Claim>();
 	readonly #buckets = new Map<string, Bucket>();
 	/** The same. */
 	readonly #bucketTable = new PrefixTable<Bucket>();
-	/** Addresses that may mean something else since `take`, with who had them before. */
-	#dirty = new Map<string, Owner | undefined>();
+	/** Addresses that may mean something else in this round. It may grow while it is gone through. */
+	#dirty: Claim[] = [];
+	#round = 1;
 
 	get size(): number {
 		return this.#claims.size;
 	}
 
-	at(address: string): Owner | undefined {
-		const claims = this.#claims.get(address);
-		return Array.isArray(claims) ? claims.reduce(better) : claims;
+	get dirty(): readonly Claim[] {
+		return this.#dirty;
+	}
+
+	at(address: string): Claim | undefined {
+		return this.#claims.get(address);
 	}
 
 	add(owner: Owner): void {
 		for (const address of owner.addresses) {
-			this.touch(address);
-			const claims = this.#claims.get(address);
-			if (claims === undefined) {
-				this.#claims.set(address, owner);
-				this.#bucketOf(address).addresses.push(address);
-			} else
-				this.#claims.set(address, Array.isArray(claims) ? [...claims, owner] : [claims, owner]);
-			if (owner.kind === "pod") owner.group.members.add(address);
+			const claim = this.claim(address);
+			this.touch(claim);
+			if (claim.owner === undefined) claim.owner = owner;
+			else {
+				claim.all = [...(claim.all ?? [claim.owner]), owner];
+				claim.owner = claim.all.reduce(better);
+			}
 		}
+		if (owner.kind === "pod") owner.group.members.add(owner);
 	}
 
 	remove(owner: Owner): void {
 		for (const address of owner.addresses) {
-			this.touch(address);
-			const claims = this.#claims.get(address);
-			const rest = Array.isArray(claims) ? claims.filter((one) => one !== owner) : [];
-			if (rest.length > 0) this.#claims.set(address, rest.length === 1 ? rest[0]! : rest);
-			else {
-				this.#claims.delete(address);
-				this.#unbucket(address);
-			}
-			if (
-				owner.kind === "pod" &&
-				!rest.some((one) => one.kind === "pod" && one.group === owner.group)
-			)
-				owner.group.members.delete(address);
+			const claim = this.#claims.get(address)!;
+			this.touch(claim);
+			const rest = claim.all?.filter((one) => one !== owner) ?? [];
+			claim.owner = rest.length === 0 ? undefined : rest.reduce(better);
+			claim.all = rest.length > 1 ? rest : undefined;
 		}
+		if (owner.kind === "pod") owner.group.members.delete(owner);
 	}
 
-	touch(address: string): void {
-		if (!this.#dirty.has(address)) this.#dirty.set(address, this.at(address));
+	/** Of an address, which nobody may have. */
+	claim(address: string): Claim {
+		let claim = this.#claims.get(address);
+		if (claim === undefined) {
+			const bucket = this.#bucketOf(address);
+			claim = new Claim(address, bucket);
+			this.#claims.set(address, claim);
+			bucket.claims.push(claim);
+		}
+		return claim;
+	}
+
+	/** It may mean something else. */
+	touch(claim: Claim): void {
+		if (claim.round === this.#round) return;
+		claim.round = this.#round;
+		claim.former = claim.owner;
+		this.#dirty.push(claim);
 	}
 
 	/** Every address within one of these prefixes, which do not overlap. */
@@ -106,54 +151,56 @@ export class Owners {
 		for (const prefix of prefixes) {
 			const around = this.#bucketTable.longest(prefix);
 			if (around !== undefined && around.prefix.length < prefix.length)
-				for (const address of around.addresses) {
-					if (containsAddress(prefix, bytesOf(address))) this.touch(address);
+				for (const claim of around.claims) {
+					if (containsAddress(prefix, bytesOf(claim.address))) this.touch(claim);
 					yield;
 				}
 			else
-				for (const { addresses } of this.#bucketTable.within(prefix)) {
-					for (const address of addresses) this.touch(address);
+				for (const { claims } of this.#bucketTable.within(prefix)) {
+					for (const claim of claims) this.touch(claim);
 					yield;
 				}
 		}
 	}
 
 	*touchAll(): Steps<void> {
-		for (const address of this.#claims.keys()) {
-			this.touch(address);
+		for (const claim of this.#claims.values()) {
+			this.touch(claim);
 			yield;
 		}
 	}
 
-	get hasDirty(): boolean {
-		return this.#dirty.size > 0;
-	}
-
-	take(): Map<string, Owner | undefined> {
+	/** All that was touched has been looked at. Forgets what nobody has and nothing is written of. */
+	*endRound(): Steps<void> {
 		const dirty = this.#dirty;
-		this.#dirty = new Map();
-		return dirty;
+		this.#dirty = [];
+		this.#round++;
+		for (const claim of dirty) {
+			claim.former = undefined;
+			if (claim.owner === undefined && claim.number === undefined) this.#forget(claim);
+			yield;
+		}
 	}
 
 	#bucketOf(address: string): Bucket {
 		const key = bucketKey(address);
 		let bucket = this.#buckets.get(key);
 		if (bucket === undefined) {
-			const bytes = parseAddress(address)!;
-			bucket = { prefix: makePrefix(bytes, address.includes(":") ? 64 : 24), addresses: [] };
+			const prefix = makePrefix(parseAddress(address)!, address.includes(":") ? 64 : 24);
+			bucket = { prefix, claims: [], cover: null, version: 0 };
 			this.#buckets.set(key, bucket);
 			this.#bucketTable.set(bucket.prefix, bucket);
 		}
 		return bucket;
 	}
 
-	#unbucket(address: string): void {
-		const key = bucketKey(address);
-		const { addresses, prefix } = this.#buckets.get(key)!;
-		const last = addresses.pop()!;
-		if (last !== address) addresses[addresses.indexOf(address)] = last;
-		if (addresses.length > 0) return;
-		this.#buckets.delete(key);
+	#forget(claim: Claim): void {
+		if (!this.#claims.delete(claim.address)) return;
+		const { claims, prefix } = claim.bucket;
+		const last = claims.pop()!;
+		if (last !== claim) claims[claims.indexOf(claim)] = last;
+		if (claims.length > 0) return;
+		this.#buckets.delete(bucketKey(claim.address));
 		this.#bucketTable.delete(prefix);
 	}
 }

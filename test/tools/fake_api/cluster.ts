@@ -29,6 +29,7 @@ export const SERVED: Readonly<Record<string, { kind: string; root: string; other
 		nodes: { kind: "Node", root: "/api/v1" },
 		pods: { kind: "Pod", root: "/api/v1" },
 		services: { kind: "Service", root: "/api/v1" },
+		endpoints: { kind: "Endpoints", root: "/api/v1" },
 		servicecidrs: { kind: "ServiceCIDR", root: "/apis/networking.k8s.io/v1" },
 		namespaces: { kind: "Namespace", root: "/api/v1" },
 		networkpolicies: { kind: "NetworkPolicy", root: "/apis/networking.k8s.io/v1" },

@@ -242,7 +242,8 @@ export class FakeServer {
 			return;
 		}
 		if (asked.method === "GET" && name === undefined) {
-			if (asked.query.get("watch") === "1") this.#watch(plural, asked.query, response);
+			if (/^(1|true)$/.test(asked.query.get("watch") ?? ""))
+				this.#watch(plural, asked.query, response);
 			else this.#list(plural, asked.query, response);
 			return;
 		}

@@ -1,0 +1,167 @@
+/**
+ * kube-router's firewall on a Node of a site with kernel forwarding: the program itself, as test/kubernetes builds
+ * it, with an API server that serves what the site has.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface, type Interface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import type { Namespace } from "../../src/lab/namespace.js";
+import type { ApiObject } from "../../test/tools/fake_api/cluster.js";
+import { atEnd } from "./cleanup.js";
+import type { Change } from "./firewall_api.js";
+import { type Manifests, policy } from "./policy_plan.js";
+import type { Site } from "./site.js";
+
+const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
+const program = `${top}/build/kubernetes/bin/kube-router`;
+const CHANGES = 10;
+/** With 10,000 policies a synchronisation takes long. */
+const PATIENCE = 180_000;
+
+export const hasKubeRouter = existsSync(program);
+
+export class KubeRouter {
+	readonly #node: Namespace;
+	readonly #api: ChildProcess;
+	readonly #lines: AsyncIterator<string>;
+
+	private constructor(node: Namespace, api: ChildProcess) {
+		this.#node = node;
+		this.#api = api;
+		const lines: Interface = createInterface({ input: api.stdout! });
+		this.#lines = lines[Symbol.asyncIterator]();
+	}
+
+	/** @param changes what there is when it begins */
+	static async start(site: Site, name: string, changes: readonly Change[]): Promise<KubeRouter> {
+		const folder = mkdtempSync(join(tmpdir(), "fairway-bench-"));
+		atEnd(() => rmSync(folder, { recursive: true, force: true }));
+		const node = site.namespace(name);
+		const kubeconfig = join(folder, "kubeconfig");
+		const api = spawn(
+			"nsenter",
+			[`--net=/run/netns/${node.name}`, process.execPath, "--import=tsx"].concat(
+				`${top}/bench/tools/firewall_api.ts`,
+				kubeconfig,
+			),
+			{ cwd: top, stdio: ["pipe", "pipe", "inherit"], detached: true },
+		);
+		atEnd(() => api.stdin?.end());
+		const firewall = new KubeRouter(node, api);
+		await firewall.#answer();
+		for (const change of changes) await firewall.change(change);
+		const flags = ["--run-firewall=true", "--run-router=false", "--run-service-proxy=false"];
+		const router = spawn(
+			"nsenter",
+			[`--net=/run/netns/${node.name}`, "env", `NODE_NAME=${name}`, program].concat(
+				...[
+					"--kubeconfig",
+					kubeconfig,
+					"--enable-ipv6=false",
+					"--health-port=0",
+					"--metrics-port=0",
+				],
+				...flags,
+			),
+			{
+				stdio: [
+					"ignore",
+					"ignore",
+					process.env.KUBE_ROUTER_LOG === undefined ? "ignore" : "inherit",
+				],
+				detached: true,
+			},
+		);
+		atEnd(() => void router.kill());
+		return firewall;
+	}
+
+	async #answer(): Promise<void> {
+		const { done } = await this.#lines.next();
+		if (done === true) throw new Error("Cannot serve kube-router's firewall: its API server ended");
+	}
+
+	async change(change: Change): Promise<void> {
+		this.#api.stdin?.write(`${JSON.stringify(change)}\n`);
+		await this.#answer();
+	}
+
+	/** Resolves when a rule or set of the Node has this text. */
+	async until(text: string): Promise<void> {
+		const began = performance.now();
+		while (!(await this.rules()).includes(text)) {
+			await delay(5);
+			if (performance.now() - began > PATIENCE)
+				throw new Error(`Cannot wait for kube-router: no rule has ${text}`);
+		}
+	}
+
+	/** On both Nodes, kernel forwarding beneath. Returns node1's. */
+	static async both(site: Site, policies: readonly object[]): Promise<KubeRouter> {
+		const firewalls: KubeRouter[] = [];
+		for (const name of ["node1", "node2"])
+			firewalls.push(await KubeRouter.start(site, name, objectsOf(site, policies)));
+		for (const firewall of firewalls) await firewall.until("run through nw policy");
+		return firewalls[0]!;
+	}
+
+	async rules(): Promise<string> {
+		const { stdout } = await this.#node.run(["sh", "-c", "iptables-save -t filter; ipset save"], {
+			mayFail: true,
+		});
+		return stdout;
+	}
+}
+
+function objectsOf(site: Site, policies: readonly object[]): Change[] {
+	const nodes = [1, 2].map((n) => ({
+		metadata: { name: `node${n}` },
+		spec: { podCIDR: `10.244.${n}.0/24`, podCIDRs: [`10.244.${n}.0/24`] },
+		status: { addresses: [{ type: "InternalIP", address: `192.168.1.${n}` }] },
+	}));
+	const pods = [1, 2].map((n) => {
+		const ip = site.lab.address(`pod${n}`, 4);
+		return {
+			metadata: { name: `pod${n}`, namespace: "default", labels: { app: `pod${n}` } },
+			spec: { nodeName: `node${n}` },
+			status: { phase: "Running", hostIP: `192.168.1.${n}`, podIP: ip, podIPs: [{ ip }] },
+		};
+	});
+	const namespaces = new Set(policies.map((one) => (one as ApiObject).metadata.namespace!));
+	return [
+		{ plural: "nodes", put: nodes },
+		{
+			plural: "namespaces",
+			put: [...namespaces].map((name) => ({ metadata: { name, labels: {} } })),
+		},
+		{ plural: "pods", put: pods },
+		{ plural: "networkpolicies", put: policies as ApiObject[] },
+	];
+}
+
+/** All NetworkPolicies of these manifests. */
+export function policiesOf(manifests: Manifests): object[] {
+	return Object.values(manifests)
+		.flat()
+		.flatMap((object) => ("items" in object ? (object.items as object[]) : [object]))
+		.filter((object) => "kind" in object && object.kind === "NetworkPolicy");
+}
+
+/** From the event to the rule, ms: of a policy that changes. */
+export async function measureFirewall(firewall: KubeRouter): Promise<number[]> {
+	const times: number[] = [];
+	for (let i = 0; i < CHANGES; i++) {
+		const ports = [{ protocol: "UDP", port: 500 + i }];
+		const peers = [{ podSelector: { matchLabels: { app: "pod2" } } }];
+		const began = performance.now();
+		const put = [policy("changing", "pod1", "egress", [{ peers, ports }]) as ApiObject];
+		await firewall.change({ plural: "networkpolicies", put });
+		await firewall.until(`--dport ${500 + i} `);
+		times.push(performance.now() - began);
+	}
+	return times;
+}
