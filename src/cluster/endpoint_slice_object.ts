@@ -79,12 +79,18 @@ export function readEndpointSlice(object: Mapping): EndpointSliceObject {
 
 /** One that was not read from an object, with what records have in common shared. */
 export function shareEndpointSlice(slice: EndpointSliceObject): EndpointSliceObject {
-	return {
-		...slice,
-		namespace: intern(slice.namespace),
-		ports: shareSlicePorts(slice.ports),
-		endpoints: slice.endpoints.map(shareEndpoint),
+	const { namespace, name, uid, service, family, ports, endpoints, triggered } = slice;
+	const shared: EndpointSliceObject = {
+		namespace: intern(namespace),
+		name,
+		service,
+		family,
+		ports: shareSlicePorts(ports),
+		endpoints: endpoints.map(shareEndpoint),
 	};
+	if (uid !== undefined) shared.uid = uid;
+	if (triggered !== undefined) shared.triggered = triggered;
+	return shared;
 }
 
 function shareEndpoint(endpoint: EndpointRecord): EndpointRecord {

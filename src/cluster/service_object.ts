@@ -132,18 +132,31 @@ export function readService(object: Mapping): ServiceObject {
 
 /** One that was not read from an object, with what records have in common shared. */
 export function shareService(service: ServiceObject): ServiceObject {
-	return {
-		...service,
+	const { uid, created, trafficDistribution } = service;
+	// Written out, see `withTarget` of endpoint_slice_object.ts.
+	const shared: ServiceObject = {
 		namespace: intern(service.namespace),
-		// JSON has no undefined.
-		proxyName: service.proxyName,
+		name: service.name,
+		type: service.type,
 		clusterIPs: orNone(service.clusterIPs),
 		externalIPs: orNone(service.externalIPs),
 		loadBalancerIPs: orNone(service.loadBalancerIPs),
 		sourceRanges: orNone(service.sourceRanges),
 		ports: shareServicePorts(service.ports),
+		affinitySeconds: service.affinitySeconds,
+		internalLocal: service.internalLocal,
+		externalLocal: service.externalLocal,
+		healthCheckNodePort: service.healthCheckNodePort,
+		// JSON has no undefined.
+		proxyName: service.proxyName,
+		isHeadlessLabelled: service.isHeadlessLabelled,
 		selector: service.selector.map(intern),
+		publishNotReadyAddresses: service.publishNotReadyAddresses,
 	};
+	if (uid !== undefined) shared.uid = uid;
+	if (created !== undefined) shared.created = created;
+	if (trafficDistribution !== undefined) shared.trafficDistribution = trafficDistribution;
+	return shared;
 }
 
 /** "namespace/name" */

@@ -63,6 +63,7 @@ interface Place {
 const PROBLEMS_MAX = 100;
 const STEP = 64;
 const NOTHING: readonly string[] = [];
+const NO_FRONTENDS: ReadonlyMap<string, Frontend> = new Map();
 
 export class ServicesArea {
 	readonly #ports = new Ports();
@@ -304,9 +305,7 @@ export class ServicesArea {
 			this.#hasRoom = true;
 			return;
 		}
-		const known: Known = before ?? {
-			...{ key, entry, places: NOTHING, ports: [], outsiders: NOTHING },
-		};
+		const known: Known = before ?? { key, entry, places: NOTHING, ports: [], outsiders: NOTHING };
 		const isSame = before !== undefined && before.entry.service === entry.service;
 		known.entry = entry;
 		stale.add(known);
@@ -344,9 +343,7 @@ export class ServicesArea {
 			const place = this.#places.get(name);
 			if (place !== undefined) place.claimants = [...place.claimants, known];
 			else
-				this.#places.set(name, {
-					...{ claimants: [known], frontends: new Map(), route: undefined },
-				});
+				this.#places.set(name, { claimants: [known], frontends: NO_FRONTENDS, route: undefined });
 		}
 		known.places = now;
 	}

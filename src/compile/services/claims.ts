@@ -1,5 +1,6 @@
 /** Which addresses and NodePorts a Service claims, and for which of its ports. Pure. */
 import type { ServiceObject } from "../../cluster/service_object.js";
+import { NO_TEXTS } from "../../cluster/shared.js";
 import type { Config, PortRange } from "../../config/config.js";
 import { familyOf } from "../../tables/address.js";
 import { FrontendKind, ServiceFlag } from "../../tables/generated.js";
@@ -125,10 +126,14 @@ function portsOf(
 		}
 		return {
 			id: `${namespace}/${name} ${portName} ${protocol} ${family}`,
-			...{ name: portName, family, protocol, port },
+			name: portName,
+			family,
+			protocol,
+			port,
 			nodePort: fairwayProxy.proxyAll && !isTaken && !isOutside ? nodePort : 0,
 			affinity: service.affinitySeconds,
-			...{ flags, ranges },
+			flags,
+			ranges: ranges.length === 0 ? NO_TEXTS : ranges,
 		};
 	});
 }

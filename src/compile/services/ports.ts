@@ -7,6 +7,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { nodeHash as nameHash } from "../../cluster/node_hash.js";
+import { NO_TEXTS } from "../../cluster/shared.js";
 import type { Steps } from "../../loop/turns.js";
 import { type MapChanges, noEntries, putEntry, removeEntry } from "../../tables/changes.js";
 import { BackendState, Limit, type Service } from "../../tables/generated.js";
@@ -256,9 +257,17 @@ export class Ports {
 	}
 
 	#port(index: number, hash: bigint): Port {
+		// One literal: each object that is spread from another has a hidden class of its own.
 		return {
-			...{ spec: undefined, index, hash, owner: String(++this.#owners) },
-			...{ cluster: NO_PLACES, local: NO_PLACES, backends: [], ranges: [], value: undefined },
+			spec: undefined,
+			index,
+			hash,
+			owner: String(++this.#owners),
+			cluster: NO_PLACES,
+			local: NO_PLACES,
+			backends: [],
+			ranges: NO_TEXTS,
+			value: undefined,
 		};
 	}
 
