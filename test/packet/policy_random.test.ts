@@ -1,7 +1,7 @@
 /**
  * The whole chain on random clusters: what the interpreter says of a flow is what becomes of its packets, by the
  * compiler's tables in the forwarder and in the eBPF programs. The source's Node judges in from_pod, the
- * destination's in from_wire or to_pod; running flows are judged again after each change.
+ * destination's in from_wire or to_pod; running flows are judged again after each change. `explain` says the same.
  *
  * POLICY_PACKETS sets the number of packets, POLICY_SEED repeats a run, POLICY_SHRINK=1 makes a failing case small.
  */
@@ -9,8 +9,10 @@ import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import fc from "fast-check";
 import t from "tap";
+import type { ExplainPolicySide } from "../../src/api/messages.js";
 import type { Decision } from "../../src/forwarder/forwarder.js";
 import type { Flow } from "../../src/policy/interpreter.js";
+import { policyAnswer } from "../../src/report/explain_policy.js";
 import { DropReasonName, RouteKind } from "../../src/tables/generated.js";
 import { Objects, type Story, story } from "../tools/policy_clusters.js";
 import { check, type Input } from "./check.js";
@@ -89,6 +91,14 @@ if (inNamespace(import.meta.url)) {
 		const isOver = fateOf({ ...wanted, ingress: undefined }) !== "passes";
 		const asked = isOver ? { ...wanted, ingress: undefined } : wanted;
 		assert.deepEqual(said, asked, JSON.stringify(what));
+		const told = explained(node, flow);
+		for (const direction of ["egress", "ingress"] as const) {
+			const [now] = asked[direction]?.split(", staged") ?? [];
+			// A policy that cannot be used closes the Pod; explain names it.
+			const text =
+				now === "closed" ? told[direction].replace(/^deny .*/, "closed") : told[direction];
+			if (now !== undefined) assert.equal(text, now, JSON.stringify(what));
+		}
 		const kind = `${way} ${fate}`;
 		seen.set(kind, (seen.get(kind) ?? 0) + 1);
 		return { decision, fate };
@@ -199,6 +209,18 @@ if (inNamespace(import.meta.url)) {
 		t.ok(seen.has("own passes"), "the Node's own packets");
 		t.ok(counts.cut > 0 && counts.answers > 0 && counts.writes > 0, "flows were judged anew");
 	});
+}
+
+/** What `explain` says of a flow, in the words of the tables. */
+function explained({ site, tables }: PolicyNode, flow: Flow): Record<Direction, string> {
+	const answer = policyAnswer(flow, {
+		...{ cluster: site.objects.cluster(), nodeName: site.nodeName, tables },
+		...{ nodeOf: () => undefined, atoms: () => undefined },
+		rule: (id) => site.evaluator.tables.rules.get(id),
+	});
+	const textOf = ({ verdict, policy, rule }: ExplainPolicySide) =>
+		verdict === "none" ? verdict : `${verdict} ${policy} ${rule}`;
+	return { egress: textOf(answer.egress), ingress: textOf(answer.ingress) };
 }
 
 /** How a flow's answers come in; undefined: there are none. */
