@@ -2,7 +2,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../../src/lab/repository.js";
-import { leftOut } from "./left_out.js";
+import { firstFamily } from "./layout.js";
+import { deviations, leftOut } from "./left_out.js";
 import { type Network, networks, type ServiceProxy } from "./network.js";
 import type { SpecResult } from "./suite.js";
 
@@ -11,7 +12,7 @@ const file = join(root, "docs/CONFORMANCE.md");
 const head = `# Conformance
 
 Upstream's end-to-end specs (Kubernetes 1.37.2, \`test/e2e/network\`) on a cluster of three Nodes in two subnets, dual
-stack, installed by \`kubectl apply -f deploy/fairway.yaml\`; Services by Fairway alone
+stack (IPv4 first, if not said otherwise), installed by \`kubectl apply -f deploy/fairway.yaml\`; Services by Fairway alone
 (\`fairwayProxy.externalIPs\` is on), or by kube-proxy (nftables) beside it. Written by \`npm run test:cluster\`; the lists of specs are in
 [test/kubernetes/suites](../test/kubernetes/suites). \`plain\` is the same cluster with the reference plugins ptp and
 portmap: the measure of what can pass on it. \`kube-router\` is \`plain\` with kube-router's firewall, the measure for
@@ -63,18 +64,27 @@ export function record(
 	results: readonly SpecResult[],
 ): void {
 	const { rows, failed } = read();
-	const key = `${suite} | ${names[proxy]}`;
+	const title = firstFamily === 6 ? `${suite}, IPv6 first` : suite;
+	const key = `${title} | ${names[proxy]}`;
 	const passed = results.filter(({ state }) => state === "passed").length;
 	rows.set(
 		key,
 		new Map([...(rows.get(key) ?? []), [network, `${passed} of ${results.length}`]] as const),
 	);
-	const place = `- \`${suite}\`, ${network}, ${names[proxy]}: `;
+	const place = `- \`${title}\`, ${network}, ${names[proxy]}: `;
 	const failures = [
 		...failed.filter((line) => !line.startsWith(place)),
-		...results.filter(({ state }) => state !== "passed").map(({ name }) => `${place}${name}`),
+		...results
+			.filter(({ state }) => state !== "passed")
+			.map(({ name }) => `${place}${name}${reasonOf(name)}`),
 	];
 	writeFileSync(file, render(rows, failures));
+}
+
+/** ": REASON"; "": it is not known to fail. */
+function reasonOf(name: string): string {
+	const known = deviations.find(({ pattern }) => new RegExp(pattern).test(name));
+	return known === undefined ? "" : `: ${known.reason}`;
 }
 
 function render(rows: Rows, failures: readonly string[]): string {
