@@ -25,9 +25,11 @@ interface Outcome {
 	message: string;
 }
 
+/** @param cases a regular expression over their names; "": all */
 export async function runCyclonus(
 	cluster: Cluster,
 	destination: Destination,
+	cases: string,
 ): Promise<SpecResult[]> {
 	const archive = await makeImage("cyclonus", {
 		// cyclonus adds the name to its registry.
@@ -47,7 +49,7 @@ export async function runCyclonus(
 	const { status, stdout, stderr } = await router.run(
 		[
 			...[program("cyclonus"), "-kubeconfig", kubeconfig("admin"), "-registry", registry],
-			...["-destination", destination, "-results", results],
+			...["-destination", destination, "-results", results, "-cases", cases],
 		],
 		{ mayFail: true, timeoutMs: HOURS_MS },
 	);

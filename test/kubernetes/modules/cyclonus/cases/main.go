@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/mattfenwick/cyclonus/pkg/connectivity/probe"
 	"github.com/mattfenwick/cyclonus/pkg/generator"
 	"github.com/mattfenwick/cyclonus/pkg/kube"
+	"github.com/mattfenwick/cyclonus/pkg/worker"
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
@@ -50,7 +52,10 @@ func main() {
 	destination := flag.String("destination", "pod-ip", strings.Join(generator.AllProbeModes, ", "))
 	registry := flag.String("registry", "", "of the image of agnhost, which has the connector as /worker")
 	file := flag.String("results", "/dev/stdout", "where a line of JSON is added for each case that has ended")
+	wanted := flag.String("cases", "", "a regular expression over the names of the cases")
 	flag.Parse()
+	chosen, err := regexp.Compile(*wanted)
+	check(err)
 	mode, err := generator.ParseProbeMode(*destination)
 	check(err)
 	if *config == "" {
@@ -76,6 +81,9 @@ func main() {
 	last, err := resources.GetPod("z", "c")
 	check(err)
 	for at, one := range cases(last.IP) {
+		if !chosen.MatchString(name(at, one)) {
+			continue
+		}
 		for _, step := range one.Steps {
 			step.Probe.Mode = mode
 		}
@@ -97,7 +105,7 @@ func name(at int, one *generator.TestCase) string {
 	return fmt.Sprintf("%03d %s", at+1, strings.Join(strings.Fields(one.Description), " "))
 }
 
-func connect(file string) (*kube.Kubernetes, error) {
+func connect(file string) (*services, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", file)
 	if err != nil {
 		return nil, err
@@ -105,7 +113,36 @@ func connect(file string) (*kube.Kubernetes, error) {
 	// Five requests a second are the default.
 	config.QPS, config.Burst = 200, 200
 	client, err := kubernetes.NewForConfig(config)
-	return &kube.Kubernetes{ClientSet: client, RestConfig: config}, err
+	return &services{&kube.Kubernetes{ClientSet: client, RestConfig: config}}, err
+}
+
+// services knows the Services' addresses: cyclonus forgets that of a Pod that it creates or labels anew.
+type services struct{ *kube.Kubernetes }
+
+// ExecuteRemoteCommand runs the connector, with the addresses that are missing.
+func (s *services) ExecuteRemoteCommand(namespace, pod, container string, command []string) (string, string, error, error) {
+	var batch worker.Batch
+	if err := json.Unmarshal([]byte(command[len(command)-1]), &batch); err != nil {
+		return "", "", nil, err
+	}
+	for _, wanted := range batch.Requests {
+		if wanted.Host != "" {
+			continue
+		}
+		// From: namespace, Pod, container; to: namespace, Pod, container; protocol, port.
+		parts := strings.Split(wanted.Key, "/")
+		service, err := s.GetService(parts[3], fmt.Sprintf("s-%s-%s", parts[3], parts[4]))
+		if err != nil {
+			return "", "", nil, err
+		}
+		wanted.Host = service.Spec.ClusterIP
+	}
+	jobs, err := json.Marshal(batch)
+	if err != nil {
+		return "", "", nil, err
+	}
+	command = append(command[:len(command)-1:len(command)-1], string(jobs))
+	return s.Kubernetes.ExecuteRemoteCommand(namespace, pod, container, command)
 }
 
 func judge(name string, result *connectivity.Result, took time.Duration) outcome {
