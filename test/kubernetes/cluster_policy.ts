@@ -30,7 +30,7 @@ export async function definition(versions: readonly string[]): Promise<object> {
 	return object;
 }
 
-/** Installs a definition, and waits until the agents have found it. */
+/** Installs a definition, and waits until the agents have asked for it: for one of its versions. */
 export async function installDefinition(cluster: Cluster, object: object): Promise<void> {
 	await cluster.apply([object]);
 	await cluster.kubectl(

@@ -10,6 +10,10 @@ import { definition, installDefinition } from "./cluster_policy.js";
 import { rollOut } from "./fairway.js";
 import { startOnEveryNode, type TestPod, testNamespace } from "./pods.js";
 
+/** Time in which the agents find a version that is served. */
+const DISCOVERY_MS = 180_000;
+/** Time in which the agents follow an API server that was away. */
+const RECONNECT_MS = 60_000;
 const GROUP = "policy.networking.k8s.io";
 
 export async function policyTests(t: Test, cluster: Cluster): Promise<void> {
@@ -30,12 +34,16 @@ export async function policyTests(t: Test, cluster: Cluster): Promise<void> {
 		.flatMap((from) => servers.flatMap((to) => pairsOf(from, to)))
 		.map(({ shown }) => shown)
 		.toSorted();
-	const becomes = (what: string, wanted: readonly string[]): Promise<unknown> =>
-		until(what, async () => {
-			const now = await reached();
-			if (now.join() === wanted.join()) return true;
-			throw new Error(`reached: ${now.join(", ") || "none"}`);
-		});
+	const becomes = (what: string, wanted: readonly string[], timeoutMs = 15_000): Promise<unknown> =>
+		until(
+			what,
+			async () => {
+				const now = await reached();
+				if (now.join() === wanted.join()) return true;
+				throw new Error(`reached: ${now.join(", ") || "none"}`);
+			},
+			timeoutMs,
+		);
 
 	await t.test("without a definition of ClusterNetworkPolicy there is no problem", async (t) => {
 		await cluster.kubectl("delete", "--ignore-not-found", "crd", `clusternetworkpolicies.${GROUP}`);
@@ -46,7 +54,8 @@ export async function policyTests(t: Test, cluster: Cluster): Promise<void> {
 	await t.test("ClusterNetworkPolicy v1alpha2 is enforced where only that is served", async (t) => {
 		await installDefinition(cluster, await definition(["v1alpha2"]));
 		await cluster.apply([denied("v1alpha2", "client")]);
-		await becomes("no client reaches a server", []);
+		// The agents ask for the two versions by turns.
+		await becomes("no client reaches a server", [], DISCOVERY_MS);
 		await cluster.apply([denied("v1alpha2", "nobody")]);
 		await becomes("all clients reach all servers", all);
 		t.strictSame(await reached(), all);
@@ -78,7 +87,7 @@ export async function policyTests(t: Test, cluster: Cluster): Promise<void> {
 			await cluster.controlPlane.answers();
 			t.strictSame(await reached(), [], "when it is back");
 			await cluster.kubectl("-n", testNamespace, "delete", "networkpolicy", "isolated");
-			await becomes("all clients reach all servers", all);
+			await becomes("all clients reach all servers", all, RECONNECT_MS);
 		},
 	);
 }
