@@ -81,7 +81,8 @@ export async function measureCut(
 			const now = count();
 			if (now !== seen) [last, seen] = [performance.now(), now];
 		}
-		times.push(last - began - QUIET_MS);
+		// Else the generator had ended before.
+		if (last > began) times.push(last - began - QUIET_MS);
 		await run;
 		put(site, "client.json", tenPolicies()["client.json"]!);
 		await delay(500);
