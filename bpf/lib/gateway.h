@@ -56,12 +56,15 @@ static __always_inline bool gateway_find(const struct flow *flow, __u8 direction
 					 const struct node_config *node, __u64 now, struct way *way)
 {
 	const struct next_hop *hop = gateway_cached(flow, node, now);
+	__u64 source_mac;
 
 	if (!hop)
 		return false;
-	way->source_mac = read_once(hop->source_mac);
+	source_mac = read_once(hop->source_mac);
+	/* Of another gateway nothing may stay in `way`. */
 	if (!gateway_is(hop, flow, direction))
 		return false;
+	way->source_mac = source_mac;
 	way->destination_mac = mac_at(&flow->mac[direction & 1]);
 	way->ifindex = flow->ifindex[direction & 1];
 	way->mtu = flow->mtu;

@@ -186,7 +186,8 @@ enum drop_reason {
 	DROP_POLICY_NOT_READY = 45,	       /* a Pod whose policies are not known yet */
 	DROP_POLICY_INCOMPLETE =
 		46, /* the tables of network policy disagree, which never happens */
-	DROP_REASON_COUNT = 47,
+	DROP_MARTIAN_DESTINATION = 47, /* from a Pod, to an address that is nobody's */
+	DROP_REASON_COUNT = 48,
 };
 
 /* Counted events that are not drops. */

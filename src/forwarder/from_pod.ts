@@ -44,6 +44,7 @@ import {
 	isLinkLocal,
 	isLinkMulticast,
 	isMulticast,
+	isNobodys,
 	routeOf,
 	routeOfRemote,
 	routeRemembered,
@@ -89,6 +90,10 @@ export function fromPod(draft: Draft): Decision {
 	if (isLinkMulticast(packet)) return draft.pass("multicast on the link");
 	if (isMulticast(packet)) {
 		return draft.drop(DropReason.MULTICAST, `${key.destination} is multicast or broadcast`);
+	}
+	if (isNobodys(packet, "destination")) {
+		const name = key.destination || "the unspecified address";
+		return draft.drop(DropReason.MARTIAN_DESTINATION, `${name} is nobody's address`);
 	}
 
 	// 5. Flow

@@ -104,10 +104,10 @@ export function isLinkMulticast(packet: Packet): boolean {
 
 /** Nobody's own: such a source asks for answers to many, or to this Node (RFC 1122, 3.2.1.3; RFC 4291,
  * 2.5). */
-export function isNobodys(packet: Packet): boolean {
-	const { source } = packet.key;
-	if (isMulticast(packet, "source") || source === "" || source === "::1") return true;
-	const [high] = words(packet, "source");
+export function isNobodys(packet: Packet, side: "source" | "destination" = "source"): boolean {
+	const address = packet.key[side];
+	if (isMulticast(packet, side) || address === "" || address === "::1") return true;
+	const [high] = words(packet, side);
 	return packet.family === 4 && (high >> 8 === 0 || high >> 8 === 127);
 }
 

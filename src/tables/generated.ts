@@ -149,7 +149,8 @@ export const DropReason = {
 	POLICY_INGRESS: 44,
 	POLICY_NOT_READY: 45,
 	POLICY_INCOMPLETE: 46,
-	REASON_COUNT: 47,
+	MARTIAN_DESTINATION: 47,
+	REASON_COUNT: 48,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -200,6 +201,7 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	44: "policy_ingress",
 	45: "policy_not_ready",
 	46: "policy_incomplete",
+	47: "martian_destination",
 };
 
 export const EventCounter = {
@@ -1684,7 +1686,7 @@ export const maps = {
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 47,
+		maxEntries: 48,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,

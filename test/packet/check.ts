@@ -7,7 +7,7 @@ import { type Decision, forward, type PacketContext } from "../../src/forwarder/
 import { parse } from "../../src/forwarder/packet.js";
 import { sentAt, stampQuestion } from "../../src/forwarder/probe.js";
 import { backendIdOf } from "../../src/forwarder/service.js";
-import { MAC_SIZE, readMac } from "../../src/tables/address.js";
+import { readMac } from "../../src/tables/address.js";
 import {
 	Action,
 	ActionName,
@@ -86,9 +86,7 @@ export async function check(
 		compareVerdicts(decision, outcome.verdict, differ);
 	}
 	if (leaves(decision.action) && !refused) {
-		// Until the next hop has told its MAC, the kernel writes both.
-		const from = isUnresolved(decision) ? 2 * MAC_SIZE : 0;
-		compareBytes("packet", decision.packet.subarray(from), outcome.packet.subarray(from), differ);
+		compareBytes("packet", decision.packet, outcome.packet, differ);
 	}
 	compareFlow(decision, dataPath, differ);
 	if (decision.affinity) {
@@ -207,10 +205,6 @@ function compareVerdicts(decision: Decision, verdict: Verdict, differ: Differ): 
 /** Whether a next hop is still trusted is a matter of milliseconds, and changes nothing else. */
 function actionName(action: number): string {
 	return ActionName[action === Action.WIRE_NEIGHBOUR ? Action.WIRE : action] ?? `${action}`;
-}
-
-function isUnresolved({ action, packet }: Decision): boolean {
-	return action === Action.WIRE_NEIGHBOUR && packet.readUIntBE(0, MAC_SIZE) === 0;
 }
 
 /** What is dropped, handed up or taken in has no packet; the rest has one. */

@@ -273,6 +273,12 @@ function rows(family: 4 | 6): PacketRow[] {
 			packet: fromPod(podA, from(family === 4 ? "224.0.0.22" : "ff02::16")),
 			action: "pass",
 		},
+		...(family === 4 ? ["0.0.0.0", "0.1.2.3", "127.0.0.1"] : ["::", "::1"]).map((nobody) => ({
+			shows: `nobody's address, ${nobody}`,
+			packet: fromPod(podA, from(nobody)),
+			action: "drop" as const,
+			drop: "martian_destination" as const,
+		})),
 		{
 			shows: "TTL 1 goes no further",
 			packet: fromPod(podA, from(direct.pod[family], 1)),
