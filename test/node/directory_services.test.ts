@@ -8,11 +8,17 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import t from "tap";
+import { parseAllDocuments, stringify } from "yaml";
 import { attachedPodsFile } from "../../src/lab/attached_pods.js";
 import { until } from "../../src/lab/until.js";
 import { startCluster, TCP_PORT } from "../tools/cluster.js";
 
 const ADDRESSES = { 4: "10.96.0.10", 6: "fd00:96::a" } as const;
+interface PodManifest {
+	metadata: { name: string };
+	spec: { containers: object[] };
+}
+
 const BACKENDS = ["pod1b", "pod2b", "pod3b"];
 
 t.test("a Service with a selector has the Pods of all Nodes as its endpoints", async (t) => {
@@ -20,14 +26,18 @@ t.test("a Service with a selector has the Pods of all Nodes as its endpoints", a
 	const cluster = await startCluster(t, settings, (directory) => {
 		const pods = join(directory, "pods.yaml");
 		// Each of them has its own number for the named port, and no address in its manifest.
-		const text = readFileSync(pods, "utf8")
-			.replaceAll("  labels:\n    app: web\n", "")
-			.replace(/^ {2}name: pod(\d)b$/gm, "  name: pod$1b\n  labels: {app: numbered-$1, set: web}")
-			.replaceAll(
-				/^ {6}image: none$/gm,
-				`$&\n      ports: [{name: echo, containerPort: ${TCP_PORT}}]`,
-			)
-			.replace("app: numbered-4, set: web", "app: other");
+		const text = parseAllDocuments(readFileSync(pods, "utf8"))
+			.map((document) => {
+				const { metadata, spec } = document.toJS() as PodManifest;
+				const number = /^pod([123])b$/.exec(metadata.name)?.[1];
+				const labels =
+					number === undefined ? { app: "other" } : { app: `numbered-${number}`, set: "web" };
+				const ports = [{ name: "echo", containerPort: TCP_PORT }];
+				const containers = spec.containers.map((one) => ({ ...one, ports }));
+				const pod = { metadata: { ...metadata, labels }, spec: { ...spec, containers } };
+				return stringify({ apiVersion: "v1", kind: "Pod", ...pod });
+			})
+			.join("---\n");
 		writeFileSync(pods, text);
 		const service = {
 			...{ apiVersion: "v1", kind: "Service", metadata: { name: "web" } },
