@@ -33,10 +33,13 @@ export async function definition(versions: readonly string[]): Promise<object> {
 /** Installs a definition, and waits until the agents have asked for it: for one of its versions. */
 export async function installDefinition(cluster: Cluster, object: object): Promise<void> {
 	await cluster.apply([object]);
-	await cluster.kubectl(
-		...["wait", "--for=condition=Established", "--timeout=60s"],
-		"crd/clusternetworkpolicies.policy.networking.k8s.io",
-	);
+	const name = "crd/clusternetworkpolicies.policy.networking.k8s.io";
+	const wait = ["wait", "--for=condition=Established", "--timeout=60s", name];
+	// kubectl fails at once where the object has no conditions yet.
+	await until("the definition is established", async () => {
+		const { status } = await cluster.kubectlResult(wait, { mayFail: true });
+		return status === 0;
+	});
 	const installed = Date.now();
 	for (const node of cluster.nodes)
 		await until(
