@@ -249,10 +249,20 @@ static __always_inline bool flow_slot(struct work *work, const struct node_confi
 	return false;
 }
 
-/* The flow in the slot, if it has this tuple, has expired and makes room. False: it is in use. */
-static __always_inline bool slot_yields(__u32 slot, const struct flow_key *key,
+/* The flow leaves its tuples to another one. What is over may be a connection that a forged reset has
+ * marked: at most its own Pod takes its port. */
+static __always_inline bool flow_yields(const struct flow *flow, const struct work *work,
 					const struct node_config *node, __u64 now)
 {
+	return flow_expired(flow, node, now) || (work->search.over && flow_is_over(flow->state) &&
+						 flow->endpoint == work->search.endpoint);
+}
+
+/* The flow in the slot, if it has work.tuple, makes room. False: it is in use. */
+static __always_inline bool slot_yields(__u32 slot, const struct work *work,
+					const struct node_config *node, __u64 now)
+{
+	const struct key_words *key = key_words(&work->tuple);
 	struct flow *flow = flow_at(slot);
 	__u32 claim, taken;
 
@@ -260,11 +270,11 @@ static __always_inline bool slot_yields(__u32 slot, const struct flow_key *key,
 		return true;
 	claim = read_once(flow->claim);
 	keep_order();
-	if (!(claim & CLAIM_IN_USE) || !(tuple_is(flow, FLOW_ORIGINAL, key_words(key)) ||
-					 tuple_is(flow, FLOW_REPLY, key_words(key))))
+	if (!(claim & CLAIM_IN_USE) ||
+	    !(tuple_is(flow, FLOW_ORIGINAL, key) || tuple_is(flow, FLOW_REPLY, key)))
 		return true;
 	/* Another CPU makes this very flow, or writes to it. */
-	if (claim & CLAIM_LOCKED || !flow_expired(flow, node, now))
+	if (claim & CLAIM_LOCKED || !flow_yields(flow, work, node, now))
 		return false;
 	taken = flow_take(slot, claim);
 	if (!taken)
@@ -288,7 +298,7 @@ static __always_inline bool entry_yields(const struct flow_ref *ref, struct work
 	if (claim & CLAIM_LOCKED)
 		return false;
 	if (claim_is_live(claim) && claim_generation(claim) == generation) {
-		if (!flow_expired(flow, node, now))
+		if (!flow_yields(flow, work, node, now))
 			return false;
 		taken = flow_take(slot, claim);
 		if (!taken)
@@ -304,7 +314,8 @@ static __always_inline bool entry_yields(const struct flow_ref *ref, struct work
 	return true;
 }
 
-/* Frees work.tuple of a flow that has expired, or is no more. 0: it is in use by another one than that of
+/* Frees work.tuple of a flow that has expired, or is no more; with search.over, of one of the same
+ * Pod that is over. 0: it is in use by another one than that of
  * `own`, a slot. */
 stage int tuple_frees(const struct node_config *node, __u64 now, __u32 own)
 {
@@ -320,8 +331,8 @@ stage int tuple_frees(const struct node_config *node, __u64 now, __u32 own)
 	if (!pair)
 		return 0;
 	if (read_once(pair->at_home) &&
-	    ((home != own && !slot_yields(home, &work->tuple, node, now)) ||
-	     ((home ^ 1) != own && !slot_yields(home ^ 1, &work->tuple, node, now))))
+	    ((home != own && !slot_yields(home, work, node, now)) ||
+	     ((home ^ 1) != own && !slot_yields(home ^ 1, work, node, now))))
 		return 0;
 	if (!read_once(pair->indexed))
 		return 1;
@@ -485,6 +496,7 @@ stage int flow_create(const struct node_config *node, __u16 endpoint)
 	flow_tuples(work);
 	work->search.now = work->flow.last_seen;
 	work->search.found = NO_PEER;
+	work->search.over = 0;
 	/* The answers' tuple may be another flow's, for which nobody shall make room. */
 	if (!tuple_free(work, &work->reply, node))
 		return FLOW_REPLY_TAKEN;

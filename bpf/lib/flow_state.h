@@ -24,10 +24,16 @@ static __always_inline bool flow_expired(const struct flow *flow, const struct n
 	       now - last_seen > node->flow_timeouts[state] * NS_PER_SECOND + FLOW_TOUCH_NS;
 }
 
+/* The connection is closed by both FINs or a reset. */
+static __always_inline bool flow_is_over(__u8 state)
+{
+	return state == FLOW_TCP_CLOSED || state == FLOW_SCTP_CLOSED;
+}
+
 /* The flow makes room before others do: nobody has answered it, or it is over. */
 static __always_inline bool flow_is_spare(__u8 state, __u16 flags)
 {
-	return !(flags & FLOW_REPLIED) || state == FLOW_TCP_CLOSED || state == FLOW_SCTP_CLOSED;
+	return !(flags & FLOW_REPLIED) || flow_is_over(state);
 }
 
 /* What one direction of a flow has said of its end. */
@@ -77,6 +83,14 @@ static __always_inline void tcp_advance(struct flow_progress *flow, __u8 directi
 		flow->state = FLOW_TCP_CLOSING;
 	else
 		flow->state = flow->flags & FLOW_REPLIED ? FLOW_TCP_ESTABLISHED : FLOW_TCP_OPENING;
+}
+
+/* The packet opens a connection. */
+static __always_inline bool packet_opens(const struct packet *packet)
+{
+	if (packet->key.protocol == IPPROTO_TCP)
+		return (packet->l4_type & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	return packet->key.protocol == IPPROTO_SCTP && packet->l4_type == SCTP_INIT;
 }
 
 /* ABORT and SHUTDOWN COMPLETE are to SCTP what a reset is to TCP. */

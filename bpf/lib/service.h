@@ -48,11 +48,7 @@ static __always_inline bool flow_shows_client(const struct flow *flow)
  * set any more. */
 static __always_inline bool flow_begins_again(const struct flow *flow, const struct packet *packet)
 {
-	if (flow->protocol == IPPROTO_TCP)
-		return flow->flags & (FLOW_BOTH_FINS | FLOW_RESETS) &&
-		       (packet->l4_type & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-	return flow->protocol == IPPROTO_SCTP && flow->flags & FLOW_RESETS &&
-	       packet->l4_type == SCTP_INIT;
+	return flow->flags & (FLOW_BOTH_FINS | FLOW_RESETS) && packet_opens(packet);
 }
 
 /* Stage 5. Answered TCP stays with its backend to the end; everything else ends with it. */

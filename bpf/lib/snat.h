@@ -2,6 +2,10 @@
 /*
  * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that starts with it gets an address of the Node and a
  * port that is free towards its destination, and keeps both. Only TC programs create such flows.
+ *
+ * A connection that is over holds its port until it expires: its last packets may come again, and the other
+ * end may remember it. A new connection that finds none of SNAT_FREE_TRIES ports free takes that of one of the
+ * same Pod that is over.
  */
 #ifndef FAIRWAY_SNAT_H
 #define FAIRWAY_SNAT_H
@@ -19,15 +23,24 @@ struct port_search {
 	__u8 pad[4];
 };
 
+static __always_inline bool port_free(struct port_search *search, struct work *work)
+{
+	/* Nobody makes room for what then cannot have the port. */
+	if (work->search.over)
+		return (search->own || port_claim(search->ctx)) &&
+		       tuple_free(work, &work->reply, search->node);
+	/* Towards a popular destination many are taken, and this look-up costs less than the other. */
+	return tuple_free(work, &work->reply, search->node) &&
+	       (search->own || port_claim(search->ctx));
+}
+
 static long port_try(__u32 index, struct port_search *search)
 {
 	const struct node_config *node = search->node;
 	struct work *work = search->work;
 
 	work->reply.destination_port = bpf_htons(search->candidate);
-	/* Towards a popular destination many are taken, and a look-up costs less than an entry refused. */
-	if (tuple_free(work, &work->reply, node) && (search->own || port_claim(search->ctx)) &&
-	    tuple_enter(work, &work->reply, node, FLOW_REPLY)) {
+	if (port_free(search, work) && tuple_enter(work, &work->reply, node, FLOW_REPLY)) {
 		search->found = 1;
 		return 1;
 	}
@@ -66,22 +79,35 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 {
 	struct work *work = work_space();
 	struct port_search search = { .ctx = ctx, .work = work, .node = node };
-	__u32 ports, tries = 1;
+	__u32 ports, tries = 1, free_tries;
+	bool opens;
+	__u16 first;
 
 	if (!packet || !node || !address || !work)
 		return -DROP_MALFORMED;
 	if (address_is_zero(address))
 		return -DROP_NO_SNAT_ADDRESS;
+	work->search.over = 0;
 	if (!flow_slot(work, node, endpoint))
 		return -DROP_FLOW_TABLE_FULL;
 	work->reply.destination = *address;
 	search.own = address_equal(address, &packet->key.source);
-	search.candidate = port_first(packet, node);
+	first = port_first(packet, node);
+	search.candidate = first;
 	if (protocol_has_translated_port(packet)) {
 		ports = node->snat_port_last - node->snat_port_first + 1;
 		tries = ports < SNAT_TRIES ? ports : SNAT_TRIES;
 	}
-	bpf_loop(tries, port_try, &search, 0);
+	opens = packet_opens(packet);
+	free_tries = opens && tries > SNAT_FREE_TRIES ? SNAT_FREE_TRIES : tries;
+	bpf_loop(free_tries, port_try, &search, 0);
+	/* Whose other end remembers it, that one may take the SYN for a new connection (RFC 9293, 3.6.1). */
+	if (!search.found && opens) {
+		search.candidate = first;
+		work->search.over = 1;
+		bpf_loop(tries, port_try, &search, 0);
+		work->search.over = 0;
+	}
 	if (!search.found) {
 		flow_abandon(work);
 		return -DROP_SNAT_PORTS_EXHAUSTED;

@@ -44,6 +44,8 @@ enum limit {
 	SLOW_PATH_PACKET_MAX = 9600,
 	/* ports that a new SNAT flow tries before it gives up */
 	SNAT_TRIES = 128,
+	/* of them, those after which a connection of the Pod that is over leaves its port to a new one */
+	SNAT_FREE_TRIES = 32,
 	/* slots that a new flow tries before the table counts as full */
 	FLOW_SLOT_TRIES = 64,
 	/* of them, those after which a flow of who has too many makes room */

@@ -136,6 +136,8 @@ struct slot_search {
 	__u16 endpoint;
 	__u8 eviction; /* enum eviction */
 	__u8 met;      /* a slot was found, but a tuple was another flow's */
+	__u8 over;     /* a tuple is free, too, if its flow is over, and the same Pod's */
+	__u8 pad[7];
 };
 
 /* The flow of the packet, which work.flow is a copy of; see track.h. */

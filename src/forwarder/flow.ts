@@ -241,9 +241,14 @@ function stateOf(protocol: number, flags: number): number {
 }
 
 /** The client opens another connection on a flow that is over. */
-export function beginsAgain({ flags }: Flow, { key, l4Type }: Packet): boolean {
-	if (key.protocol === Protocol.TCP) return (flags & (BOTH_FINS | RESETS)) !== 0 && isSyn(l4Type);
-	return key.protocol === Protocol.SCTP && (flags & RESETS) !== 0 && l4Type === SctpChunk.INIT;
+export function beginsAgain({ flags }: Flow, packet: Packet): boolean {
+	return (flags & (BOTH_FINS | RESETS)) !== 0 && opens(packet);
+}
+
+/** The packet opens a connection. */
+export function opens({ key, l4Type }: Packet): boolean {
+	if (key.protocol === Protocol.TCP) return isSyn(l4Type);
+	return key.protocol === Protocol.SCTP && l4Type === SctpChunk.INIT;
 }
 
 function isSyn(tcp: number): boolean {
@@ -252,11 +257,12 @@ function isSyn(tcp: number): boolean {
 
 /** It makes room before others do: nobody has answered it, or it is over. */
 export function isSpare({ state, flags }: Pick<Flow, "state" | "flags">): boolean {
-	return (
-		(flags & FlowFlag.REPLIED) === 0 ||
-		state === FlowState.TCP_CLOSED ||
-		state === FlowState.SCTP_CLOSED
-	);
+	return (flags & FlowFlag.REPLIED) === 0 || isOver({ state });
+}
+
+/** The connection is closed by both FINs or a reset. */
+export function isOver({ state }: Pick<Flow, "state">): boolean {
+	return state === FlowState.TCP_CLOSED || state === FlowState.SCTP_CLOSED;
 }
 
 /** Why a flow makes room for another one, the better reason the greater (enum eviction). */

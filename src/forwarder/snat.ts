@@ -1,6 +1,7 @@
 /**
  * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that starts with it gets an address of the Node and a
- * port that is free towards its destination, and keeps both.
+ * port that is free towards its destination, and keeps both. Where the first ports are taken, a new connection
+ * takes that of one of the same Pod that is over.
  */
 import {
 	DropReason,
@@ -11,7 +12,7 @@ import {
 	Limit,
 	type NodeConfig,
 } from "../tables/generated.js";
-import { create, isExpired, mixed, reverse, sideHash } from "./flow.js";
+import { create, isExpired, isOver, mixed, opens, reverse, sideHash } from "./flow.js";
 import { type Packet, Protocol } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -85,10 +86,22 @@ export function createTranslated(
 	const reply = { ...plain, destination: address ?? plain.destination };
 	// The Node has no sockets at a client's own address.
 	const isOwn = reply.destination === plain.destination;
-	for (const port of candidatePorts(packet, node)) {
-		const answer = { ...reply, destinationPort: port };
-		if (isTaken(answer, ended, tables, node, now)) continue;
-		if (!isOwn && (tables.socket(answer) || tables.conntrack(answer))) continue;
+	const isFree = (answer: FlowKey): boolean =>
+		!isTaken(answer, ended, tables, node, now) &&
+		(isOwn || !(tables.socket(answer) || tables.conntrack(answer)));
+	const yields = (answer: FlowKey): boolean => {
+		const owner = tables.flow(answer)?.flow;
+		if (owner === undefined || !isOver(owner) || owner.endpoint !== endpoint) return isFree(answer);
+		return isOwn || !(tables.socket(answer) || tables.conntrack(answer));
+	};
+	const answers = candidatePorts(packet, node).map((destinationPort) => ({
+		...reply,
+		destinationPort,
+	}));
+	const answer = opens(packet)
+		? (answers.slice(0, Limit.SNAT_FREE_TRIES).find(isFree) ?? answers.find(yields))
+		: answers.find(isFree);
+	if (answer !== undefined) {
 		const flow = create(packet, endpoint, now, answer);
 		return { flow: { ...flow, flags: flow.flags | FlowFlag.SNAT } };
 	}

@@ -3,7 +3,7 @@ import { execFileSync } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
 import t from "tap";
 import { originalKey, replyKey } from "../../src/forwarder/flow.js";
 import { parse } from "../../src/forwarder/packet.js";
@@ -358,6 +358,37 @@ if (inNamespace(import.meta.url)) {
 			"both tuples of the old flow are gone",
 		);
 	});
+
+	t.test(
+		"where no port is free, a Pod's new connection takes that of its own that is over",
+		async (t) => {
+			const node = await start(t, { config: { snatPortFirst: 50030, snatPortLast: 50032 } });
+			const tcp = (port: number, flags: number, pod = podA) =>
+				out(build.tcp(port, 80, { flags }), pod);
+			const ports: number[] = [];
+			for (const port of [1, 2, 3]) ports.push(snatPort((await node.send(tcp(port, SYN))).flow));
+			t.same(ports.toSorted(), [50030, 50031, 50032]);
+			const refused = async (input: Input, why: string) => {
+				const { verdict } = await node.send(input);
+				t.equal(DropReasonName[verdict.dropReason], "snat_ports_exhausted", why);
+			};
+			await refused(tcp(4, SYN), "all are open");
+			await node.send(tcp(2, RST));
+			await refused(tcp(4, ACK), "it begins no connection");
+			await refused(tcp(4, SYN, podB), "it is another Pod's");
+			node.tables.sockets.add(`6 ${nodeAddress[4]} ${ports[1]}`);
+			const server = createServer().listen(ports[1], nodeAddress[4]);
+			await once(server, "listening");
+			await refused(tcp(4, SYN), "a socket of the Node has it by now");
+			t.equal(dataPath.flows().length, 3, "for which no flow goes");
+			node.tables.sockets.clear();
+			server.close();
+			await once(server, "close");
+			const { flow } = await node.send(tcp(4, SYN));
+			t.equal(snatPort(flow), ports[1]);
+			t.equal(dataPath.flows().length, 3);
+		},
+	);
 
 	/** Fills the table with what one Pod sends to the outside, and nobody answers. */
 	const flood = async (node: Node, segment: (n: number) => build.Segment) => {
