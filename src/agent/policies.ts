@@ -380,7 +380,8 @@ export class Policies {
 	#missing(): string {
 		const { store, pods } = this.#options;
 		const kinds = KINDS.filter((kind) => !store.isSynced(kind));
-		if (kinds.length > 0) return `Not yet read from the cluster: ${kinds.join(", ")}.`;
+		if (kinds.length > 0)
+			return `Not yet read from the cluster: ${kinds.join(", ")}. \`fairway status\` names what cannot be read.`;
 		if (pods !== undefined && !this.#hasAll()) return "The Pods of other Nodes are not read yet.";
 		return "The Pod is not known, or is another one than the runtime's.";
 	}

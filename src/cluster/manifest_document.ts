@@ -11,7 +11,8 @@ import { kindOf, type Reading, readObject } from "./kinds.js";
 /** `line` and `column` count from 1, from the beginning of the document. */
 export type DocumentResult =
 	| { readings: Reading[] }
-	| { line: number; column: number; message: string };
+	/** `foreign`: it is something else than a Kubernetes object, a configuration file for example. */
+	| { line: number; column: number; message: string; foreign?: boolean };
 
 /** Reads a whole document: some 1 ms for each KB of YAML. */
 export function readDocument(text: string): DocumentResult {
@@ -56,7 +57,7 @@ function readObjects(value: unknown, line: number, column: number): DocumentResu
 	const kind = object?.kind;
 	if (object === undefined || typeof kind !== "string") {
 		const message = `expected a Kubernetes object with a kind, got ${show(value)}`;
-		return { line, column, message };
+		return { line, column, message, foreign: isForeign(object) };
 	}
 	if (kind.endsWith("List") && Array.isArray(object.items)) {
 		const readings: Reading[] = [];
@@ -68,6 +69,10 @@ function readObjects(value: unknown, line: number, column: number): DocumentResu
 		return { readings };
 	}
 	return { readings: readKnown(object) };
+}
+
+function isForeign(object: Record<string, unknown> | undefined): boolean {
+	return object !== undefined && !("kind" in object || "apiVersion" in object);
 }
 
 function readKnown(object: Record<string, unknown>): Reading[] {

@@ -16,8 +16,8 @@ export type DocumentCache = ReadonlyMap<string, DocumentResult>;
 
 export type ManifestResult =
 	| { readings: Reading[]; cache: DocumentCache }
-	/** "LINE:COL: message": nothing in the file is used. */
-	| { fault: string };
+	/** "LINE:COL: message": nothing in the file is used. `foreign`: it holds no Kubernetes object at all. */
+	| { fault: string; foreign?: boolean };
 
 /** Bytes processed between two checks of the clock: 1 to 2 ms. */
 const CHUNK = 1 << 20;
@@ -70,7 +70,10 @@ export async function readManifest(
 		for (const { piece, key, result } of results) {
 			if (result === undefined) continue;
 			if ("message" in result)
-				return { fault: `${result.line + piece.line - 1}:${result.column}: ${result.message}` };
+				return {
+					fault: `${result.line + piece.line - 1}:${result.column}: ${result.message}`,
+					foreign: pieces.length === 1 && result.foreign === true,
+				};
 			cache.set(key, result);
 			for (const reading of result.readings) readings.push(reading);
 		}

@@ -283,15 +283,18 @@ export class ManifestDirectory implements Source {
 		let signature = "";
 		let settled = false;
 		const seenAt = () => (before?.signature === signature ? before.seenAt : performance.now());
-		const failed = (why: string): ManifestFile => {
-			const stays = before?.understood ?? false;
+		const failed = (why: string, foreign = false): ManifestFile => {
+			const stays = (before?.readings.length ?? 0) > 0;
+			// A foreign file hides no policy that something may have to wait for.
+			const understood = foreign || before?.understood === true;
 			const problem = `Cannot use this manifest: ${why}${stays ? "; what it said before stays in force" : ""}`;
 			const same = before?.problem === problem && before.symlink === symlink;
 			if (before !== undefined && same) return Object.assign(before, { signature, settled });
-			return { ...(before ?? NOTHING), signature, settled, seenAt: seenAt(), problem, symlink };
+			const seen = { signature, settled, seenAt: seenAt() };
+			return { ...(before ?? NOTHING), ...seen, understood, problem, symlink };
 		};
 		const take = (result: ManifestResult): ManifestFile => {
-			if ("fault" in result) return failed(result.fault);
+			if ("fault" in result) return failed(result.fault, result.foreign);
 			const { readings, cache } = result;
 			const known = { signature, settled, seenAt: seenAt(), cache };
 			const same =

@@ -203,7 +203,8 @@ t.test(
 		await t.rejects(unsynced.attach(endpoint("a", "10.244.1.2")), {
 			name: "CniError",
 			message: "Cannot attach Pod x/a: its policies are not known",
-			details: "Not yet read from the cluster: Namespace, NetworkPolicy, ClusterNetworkPolicy.",
+			details:
+				"Not yet read from the cluster: Namespace, NetworkPolicy, ClusterNetworkPolicy. `fairway status` names what cannot be read.",
 		} as Error);
 	},
 );

@@ -368,6 +368,21 @@ t.test("all Nodes are known when each file was understood once", async (t) => {
 	await until(({ synced }) => synced);
 });
 
+t.test("a file without any Kubernetes object is a problem, and hides nothing", async (t) => {
+	const directory = temporary(t);
+	writeFileSync(join(directory, "a.yaml"), node("a", 1));
+	writeFileSync(join(directory, "config.yaml"), "trafficEncapMode: hybrid\n");
+	const { source, until } = await watched(t, directory);
+	t.ok(source.snapshot.synced);
+	t.match(source.snapshot.problems, [
+		{ file: "config.yaml", message: /got a mapping without one$/ },
+	]);
+	writeFileSync(join(directory, "config.yaml"), "apiVersion: networking.k8s.io/v1\nmetadata: {}\n");
+	t.ok((await until(({ problems }) => problems.length > 0)).synced, "it said nothing before");
+	writeFileSync(join(directory, "b.yaml"), "apiVersion: networking.k8s.io/v1\nmetadata: {}\n");
+	await until(({ synced }) => !synced);
+});
+
 t.test("all Services are known although some cannot be used, as from the API", async (t) => {
 	const directory = temporary(t);
 	const object = (apiVersion: string, kind: string) =>
