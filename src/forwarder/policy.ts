@@ -178,7 +178,13 @@ export function admit(
 		: { ...flow, flags: flow.flags & ~FlowFlag.DENIED };
 	draft.keep(slot, judged);
 	decision.rules = { slot, rules };
-	return refused ?? { ...known, flow: judged };
+	return refused ?? { ...known, flow: dated(judged, draft) };
+}
+
+/** Judged as its peer's addresses are now; written with what else the packet changes. */
+function dated(flow: Flow, { tables }: Draft): Flow {
+	if (flow.routeKind !== RouteKind.PEER) return flow;
+	return { ...flow, remoteEpoch: policyEpochOf(flow.remote, tables) };
 }
 
 const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
