@@ -52,6 +52,9 @@ const commands: Record<Part, () => string[]> = {
 		...["--service-account-private-key-file", pki("service-account.key")],
 		...["--root-ca-file", pki("ca.crt"), "--flex-volume-plugin-dir", join(folders.run, "flex")],
 		...["--use-service-account-credentials", "--leader-elect=false"],
+		// After an outage of the API server it would find all Nodes not ready, and Services without endpoints,
+		// until what it watches is up to date again.
+		...["--node-monitor-grace-period", "10m"],
 	],
 	scheduler: () => [
 		program("kube-scheduler"),
