@@ -5,102 +5,17 @@
  *   npx tsx bench/policy_compile.ts
  */
 import type { NetworkPolicyObject } from "../src/cluster/network_policy_object.js";
-import type { PodObject } from "../src/cluster/pod_object.js";
-import type { Selector } from "../src/cluster/selector.js";
-import type { NodeObject } from "../src/cluster/snapshot.js";
 import type { Steps } from "../src/loop/turns.js";
 import { PolicyCompiler, type PolicyKind, type PolicyObjects } from "../src/policy/compiler.js";
 import type { PolicyChanges } from "../src/policy/policy_tables.js";
 import type { LocalEndpoint } from "../src/policy/subjects.js";
+import { HERE, is, LOCAL, objects, pod, policy } from "./tools/policy_cluster.js";
 
-const [NODES, PODS, POLICIES, NAMESPACES, LOCAL] = [5000, 100_000, 10_000, 500, 110];
-const HERE = "n0";
-
-const objects: { [K in PolicyKind]: Map<string, PolicyObjects[K]> } = {
-	...{ Node: new Map(), Namespace: new Map(), Pod: new Map(), NetworkPolicy: new Map() },
-	ClusterNetworkPolicy: new Map(),
-};
 const source = {
 	get: <K extends PolicyKind>(kind: K, key: string) =>
 		objects[kind].get(key) as PolicyObjects[K] | undefined,
 };
 
-const is = (key: string, value: string): Selector => [{ key, operator: "In", values: [value] }];
-
-for (let i = 0; i < NODES; i++) {
-	const [a, b] = [i >> 8, i & 255];
-	const internalIPs = [`192.${168 + a}.${b}.1`, `fd01::${i.toString(16)}`];
-	const node: NodeObject = {
-		...{ name: `n${i}`, internalIPs, transportAddresses: internalIPs },
-		podCIDRs: [`10.${a}.${b}.0/24`, `fd00:${i.toString(16)}::/64`],
-	};
-	objects.Node.set(node.name, node);
-}
-/** Twenty Pods are one workload. */
-function pod(i: number, app = `app${(i / 20) | 0}`): PodObject {
-	const workload = (i / 20) | 0;
-	// The first ones are on this Node.
-	const node = i < LOCAL ? 0 : 1 + (i % (NODES - 1));
-	const host = i < LOCAL ? 2 + i : 2 + Math.floor(i / (NODES - 1));
-	const [a, b] = [node >> 8, node & 255];
-	return {
-		...{ namespace: `ns${workload % NAMESPACES}`, name: `p${i}`, uid: `u${i}`, node: `n${node}` },
-		labels: ["app", app, "tier", `t${workload % 4}`],
-		addresses: [`10.${a}.${b}.${host}`, `fd00:${node.toString(16)}::${host.toString(16)}`],
-		...{ hostNetwork: false, ended: false, limits: [], created: 1 },
-		...{ isReady: true, isTerminating: false },
-		ports: [{ name: "http", port: 8080 + (workload % 3), protocol: "TCP" }],
-	};
-}
-for (let i = 0; i < PODS; i++) {
-	const one = pod(i);
-	objects.Pod.set(`${one.namespace}/${one.name}`, one);
-}
-function policy(i: number, port = 80): NetworkPolicyObject {
-	const namespace = `ns${i % NAMESPACES}`;
-	return {
-		...{
-			namespace,
-			name: `np${i}`,
-			pods: i % 3 === 0 ? [] : is("tier", `t${i % 4}`),
-			audit: false,
-		},
-		ingress: [
-			{
-				peers: [{ namespaces: undefined, pods: is("app", `app${i}`) }],
-				ports: [{ protocol: 6, first: port, last: port }],
-			},
-			{
-				peers: [
-					{
-						namespaces: is("kubernetes.io/metadata.name", `ns${(i * 7) % NAMESPACES}`),
-						pods: is("tier", `t${i % 3}`),
-					},
-				],
-				ports: [{ protocol: 6, name: "http" }],
-			},
-		],
-		egress: [
-			{
-				peers: [
-					{
-						block: `172.${16 + (i % 16)}.${(i >> 4) & 255}.0/24`,
-						except: [`172.${16 + (i % 16)}.${(i >> 4) & 255}.8/29`],
-					},
-				],
-				ports: undefined,
-			},
-			{
-				peers: [{ namespaces: [], pods: is("app", `app${i % 50}`) }],
-				ports: [{ protocol: 6, name: "http" }],
-			},
-		],
-	};
-}
-for (let i = 0; i < POLICIES; i++) {
-	const one = policy(i);
-	objects.NetworkPolicy.set(`${one.namespace}/${one.name}`, one);
-}
 const endpoints: LocalEndpoint[] = Array.from({ length: LOCAL }, (_, i) => {
 	const { namespace, name, uid, addresses } = pod(i);
 	return { id: `e${i}`, namespace, name, ...(uid === undefined ? {} : { uid }), addresses };
