@@ -91,6 +91,12 @@ export function programsFor(args) {
 	return Object.assign({}, programs, ...words.map((word) => programsOf[word] ?? {}));
 }
 
+/** An API server and its store, without Nodes: what the bench `kube` needs. */
+export const apiPrograms = {
+	"kube-apiserver": programs["kube-apiserver"],
+	etcd: programs.etcd,
+};
+
 /** What `npm run test:chart` needs. */
 export const chartPrograms = {
 	helm: { module: "helm", target: "helm.sh/helm/v3/cmd/helm", flags: "-s -w" },

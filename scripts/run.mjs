@@ -8,9 +8,17 @@ import { fileURLToPath } from "node:url";
 import { build, buildBpf, generateTables, installDependencies } from "./build.mjs";
 import { check, format } from "./check.mjs";
 import { image } from "./image.mjs";
-import { buildPrograms, chartPrograms, checkGo, programsFor } from "./kubernetes.mjs";
+import {
+	apiPrograms,
+	buildPrograms,
+	chartPrograms,
+	checkGo,
+	goRefusal,
+	goVersion,
+	programsFor,
+} from "./kubernetes.mjs";
 import { checkKernel, checkNode, checkRoot, installPackages } from "./machine.mjs";
-import { Failure, filesUnder, handOver, Refusal, top } from "./step.mjs";
+import { Failure, filesUnder, handOver, Refusal, say, top } from "./step.mjs";
 
 // An ordinary user's PATH may lack the directories of ip(8) and bpftool(8).
 process.env.PATH = `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin`;
@@ -49,6 +57,9 @@ function onCluster(file, args) {
 	return node("--import=tsx", `test/kubernetes/${file}`, ...args);
 }
 
+/** Needs an API server, which is built with Go. */
+const API_BENCH = "bench/kube.ts";
+
 const commands = {
 	async start(args) {
 		checkKernel();
@@ -79,11 +90,19 @@ const commands = {
 		checkRoot();
 		ready(["start", "test"]);
 		const all = filesUnder("bench", /\.ts$/).filter((file) => dirname(file) === "bench");
-		const chosen = args.length ? all.filter((file) => args.includes(basename(file, ".ts"))) : all;
+		let chosen = args.length ? all.filter((file) => args.includes(basename(file, ".ts"))) : all;
 		if (chosen.length === 0)
 			throw new Failure(
 				`Cannot find the benchmark ${args.join(" ")}: expected one of ${all.map((file) => basename(file, ".ts")).join(", ")}.`,
 			);
+		if (chosen.includes(API_BENCH)) {
+			const refusal = goRefusal(goVersion());
+			if (refusal && args.length) throw new Refusal(refusal);
+			if (refusal) {
+				say(`${refusal} The bench kube is left out.`);
+				chosen = chosen.filter((file) => file !== API_BENCH);
+			} else underLock("locked-api");
+		}
 		// Some benches run longer when selected by name.
 		if (args.length) process.env.BENCH_BY_NAME = "1";
 		for (const file of chosen) {
@@ -125,6 +144,10 @@ const commands = {
 	},
 	async "locked-kubernetes"(args) {
 		buildPrograms(programsFor(args));
+		return 0;
+	},
+	async "locked-api"() {
+		buildPrograms(apiPrograms);
 		return 0;
 	},
 	async "locked-image"() {

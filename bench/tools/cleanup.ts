@@ -43,7 +43,7 @@ export async function sweep(): Promise<void> {
 	for (const name of readdirSync("/sys/fs/bpf").filter(dead))
 		rmSync(`/sys/fs/bpf/${name}`, { recursive: true, force: true });
 	for (const name of existsSync("/run/netns") ? readdirSync("/run/netns") : [])
-		if (dead(name) && name.includes("-plain-"))
+		if (dead(name) && /-plain-|-kube$/.test(name))
 			await run(["ip", "netns", "del", name], { mayFail: true });
 }
 

@@ -9,6 +9,7 @@ import { cpuPerByte, cpuPerOne, type Field, gigabits, Numbers } from "./numbers.
 import type { Result } from "./recorded.js";
 import type { Table } from "./report.js";
 import { type Spread, shownSpread, spread } from "./statistics.js";
+import { kubernetes } from "./summary_kube.js";
 import { networkPolicy } from "./summary_policy.js";
 import { services } from "./summary_services.js";
 
@@ -143,6 +144,7 @@ function claims(numbers: Numbers): Claim[] {
 		...services(numbers),
 		...networkPolicy(numbers),
 		...growth(numbers),
+		...kubernetes(numbers),
 		...probes(numbers),
 	];
 }

@@ -21,7 +21,8 @@ export interface AgentOptions {
 	directory: string;
 	pinDirectory: string;
 	config: string;
-	manifests: string;
+	/** Where the cluster's objects are: a directory of manifests, or the API. */
+	cluster: { manifests: string } | { kubeconfig: string };
 	/** How long the agent may take to become ready. */
 	patienceMs: number;
 }
@@ -53,14 +54,17 @@ export class Agent {
 	 * @throws Error with the end of the log if the agent exits or does not become ready.
 	 */
 	async start(root?: string): Promise<void> {
-		const { node, namespace, directory, config, manifests, patienceMs } = this.options;
+		const { node, namespace, directory, config, cluster, patienceMs } = this.options;
 		mkdirSync(directory, { recursive: true });
 		const log = openSync(this.log, "a");
 		this.logStart = statSync(this.log).size;
 		const child = namespace.spawn(
 			[
 				command("fairway", root),
-				...["agent", "--node-name", node, "--config", config, "--manifests", manifests],
+				...["agent", "--node-name", node, "--config", config],
+				...("manifests" in cluster
+					? ["--manifests", cluster.manifests]
+					: ["--kubeconfig", cluster.kubeconfig, "--cni-conf-dir", ""]),
 				...["--run-dir", this.runDirectory, "--pin-dir", this.pinDirectory],
 			],
 			// A session of its own: the agent outlives `fairway lab up`, and Ctrl-C reaches only the lab.

@@ -96,7 +96,7 @@ export class Lab {
 				directory: `${this.directory}/${node}`,
 				pinDirectory: `${pinDirectory(name)}/${node}`,
 				config: configOf(config, node),
-				manifests,
+				cluster: { manifests },
 				patienceMs,
 			};
 			this.agents.set(node, new Agent(options));

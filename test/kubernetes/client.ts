@@ -8,18 +8,7 @@
  *
  * `node --import=tsx test/kubernetes/client.ts` prints TAP; the suite "client" of npm run test:cluster runs it.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { generateKeyPairSync } from "node:crypto";
-import { once } from "node:events";
-import {
-	closeSync,
-	cpSync,
-	mkdirSync,
-	mkdtempSync,
-	openSync,
-	rmSync,
-	writeFileSync,
-} from "node:fs";
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -32,8 +21,7 @@ import { systemClock } from "../../src/kube/clock.js";
 import { KubernetesSource } from "../../src/kube/kubernetes_source.js";
 import { run } from "../../src/lab/namespace.js";
 import { until } from "../../src/lab/until.js";
-import { Authority } from "../tools/fake_api/certificates.js";
-import { program } from "./layout.js";
+import { ApiAlone, ApiUser } from "./api_alone.js";
 
 const PATIENCE_MS = 60_000;
 
@@ -43,128 +31,6 @@ export function clientTests(parent: Test): Promise<unknown> {
 	const own = ["--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
 	const command = [process.execPath, "--import=tsx", self, "inside"];
 	return parent.spawn("unshare", [...own, ...command], "client") as Promise<unknown>;
-}
-
-class ControlPlane {
-	readonly directory = mkdtempSync(join(tmpdir(), "fairway-api-"));
-	readonly authority = new Authority();
-	readonly #running = new Map<string, ChildProcess>();
-
-	constructor() {
-		const { certificate, key } = this.authority.issue("kube-apiserver", ["127.0.0.1"]);
-		const account = generateKeyPairSync("ec", { namedCurve: "P-256" });
-		const files = {
-			"ca.crt": this.authority.certificate,
-			"api.crt": certificate,
-			"api.key": key,
-			"account.key": account.privateKey.export({ type: "pkcs8", format: "pem" }),
-			"account.pub": account.publicKey.export({ type: "spki", format: "pem" }),
-		};
-		for (const [name, text] of Object.entries(files)) writeFileSync(this.file(name), text);
-	}
-
-	file(name: string): string {
-		return join(this.directory, name);
-	}
-
-	startEtcd(): void {
-		this.#start("etcd", program("etcd"), [
-			...["--data-dir", this.file("data"), "--unsafe-no-fsync"],
-			...["--listen-client-urls", "http://127.0.0.1:2379"],
-			...["--advertise-client-urls", "http://127.0.0.1:2379"],
-			...["--listen-peer-urls", "http://127.0.0.1:2380"],
-		]);
-	}
-
-	/** Resolves when it is ready. */
-	async startServer(port: number, ...more: string[]): Promise<void> {
-		this.#start(`api-${port}`, program("kube-apiserver"), [
-			...["--etcd-servers", "http://127.0.0.1:2379", "--secure-port", String(port)],
-			...["--advertise-address", "127.0.0.1", "--bind-address", "127.0.0.1"],
-			...["--endpoint-reconciler-type", "none", "--authorization-mode", "RBAC"],
-			...["--tls-cert-file", this.file("api.crt"), "--tls-private-key-file", this.file("api.key")],
-			...["--client-ca-file", this.file("ca.crt")],
-			...["--service-account-issuer", "https://kubernetes.default.svc"],
-			...["--service-account-key-file", this.file("account.pub")],
-			...["--service-account-signing-key-file", this.file("account.key")],
-			...["--service-cluster-ip-range", "10.96.0.0/16", "--shutdown-delay-duration", "0s"],
-			...more,
-		]);
-		const user = new User(this.access(port));
-		try {
-			await until("ready", async () => (await user.ask("GET", "/readyz")) === 200, PATIENCE_MS);
-		} finally {
-			user.close();
-		}
-	}
-
-	async end(...names: string[]): Promise<void> {
-		for (const name of names) {
-			const child = this.#running.get(name);
-			this.#running.delete(name);
-			if (child === undefined || child.exitCode !== null) continue;
-			const ended = once(child, "exit");
-			child.kill("SIGKILL");
-			await ended;
-		}
-	}
-
-	signal(name: string, signal: NodeJS.Signals): void {
-		this.#running.get(name)?.kill(signal);
-	}
-
-	async close(): Promise<void> {
-		await this.end(...this.#running.keys());
-		rmSync(this.directory, { recursive: true });
-	}
-
-	/** Of an administrator, at the servers on these ports. */
-	access(...ports: number[]): Access {
-		const { certificate, key } = this.authority.issue("admin", [], "system:masters");
-		const servers = ports.map((port) => new URL(`https://127.0.0.1:${port}`));
-		return { servers, ca: this.authority.certificate, certificate, key };
-	}
-
-	#start(name: string, file: string, args: string[]): void {
-		const log = openSync(this.file(`${name}.log`), "a");
-		this.#running.set(name, spawn(file, args, { stdio: ["ignore", log, log] }));
-		closeSync(log);
-	}
-}
-
-/** Somebody else who uses the API. */
-class User {
-	readonly #client: ApiClient;
-	readonly #signal = new AbortController().signal;
-
-	constructor(access: Access) {
-		this.#client = new ApiClient({ access: async () => access, clock: systemClock });
-	}
-
-	async ask(method: "GET" | "POST" | "DELETE" | "PATCH", path: string, body?: object) {
-		const contentType = method === "PATCH" ? "application/merge-patch+json" : "application/json";
-		const call = { method, path, signal: this.#signal, contentType };
-		const answer = await this.#client.send(body === undefined ? call : { ...call, body });
-		for await (const _ of answer.body);
-		return answer.status;
-	}
-
-	addNode(name: string, number: number, more: object = {}): Promise<number> {
-		const podCIDR = `10.${100 + (number >> 8)}.${number & 255}.0/24`;
-		const object = {
-			...{ apiVersion: "v1", kind: "Node", metadata: { name } },
-			spec: { podCIDR, podCIDRs: [podCIDR], ...more },
-		};
-		return this.ask("POST", "/api/v1/nodes", object);
-	}
-
-	removeNode(name: string): Promise<number> {
-		return this.ask("DELETE", `/api/v1/nodes/${name}`);
-	}
-
-	close(): void {
-		this.#client.close();
-	}
 }
 
 /** The client, as an agent of n1 has it. */
@@ -208,13 +74,12 @@ class Client {
 
 async function inside(): Promise<void> {
 	await run(["ip", "link", "set", "lo", "up"]);
-	const plane = new ControlPlane();
+	const plane = new ApiAlone("127.0.0.1");
 	t.teardown(() => plane.close());
-	mkdirSync(plane.file("data"), { mode: 0o700 });
 	plane.startEtcd();
 	await plane.startServer(6443);
 	await plane.startServer(6444);
-	const user = new User(plane.access(6444, 6443));
+	const user = new ApiUser(plane.access(6444, 6443));
 	t.teardown(() => user.close());
 
 	await t.test("lists are streamed and followed", async (t) => {

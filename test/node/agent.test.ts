@@ -48,7 +48,7 @@ class Node {
 			directory: join(directory, `node${number}`),
 			pinDirectory: this.pins,
 			config: join(directory, "config.yaml"),
-			manifests: join(directory, "manifests"),
+			cluster: { manifests: join(directory, "manifests") },
 			patienceMs: 60_000,
 		});
 	}

@@ -1,0 +1,178 @@
+/**
+ * An agent as a client of a real API server that has a big cluster in it: 10, 1,000 and 5,000 Nodes, 100,000 Pods
+ * of which 10 are this Node's, no Services; 20 heartbeats of Nodes and 50 changes of Pods a second.
+ *
+ *   bench/kube.ts [SECONDS] [CHANGES] [PODS]     default 30, 200, 100000
+ *
+ *  1 start from nothing until ready, with each number of Nodes; and again, with what was left
+ *  2 its memory, CPU time and bytes received, at rest and with the changes
+ *  3 among 5,000 Nodes: a Node's address changes at the API → Pod packets to it go there
+ *
+ * Runs itself in a network namespace of its own. bench/tools/kube_site.ts has a drawing.
+ */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { bench } from "./tools/cleanup.js";
+import { addNamespaces, addNodes, addPods, Churn } from "./tools/kube_load.js";
+import { internalIP, nodeName, status } from "./tools/kube_objects.js";
+import { KubeSite } from "./tools/kube_site.js";
+import { publish } from "./tools/report.js";
+import { quantile, shownSpread, spread } from "./tools/statistics.js";
+
+const seconds = Number(process.argv[2] ?? 30);
+const changes = Number(process.argv[3] ?? 200);
+const pods = Number(process.argv[4] ?? 100_000);
+const SIZES = [10, 1000, 5000];
+const STARTS = 3;
+const OWN_PODS = 10;
+const RATES = { heartbeats: 20, pods: 50 };
+const INSIDE = "FAIRWAY_BENCH_KUBE";
+
+interface Size {
+	/** From start to ready, ms: with nothing, and with what an earlier agent has left. */
+	cold: number[];
+	warm: number[];
+	/** MB that the Node received until it was ready. */
+	received: number;
+	/** MB, after the changes. */
+	resident: number;
+	/** Shares of a core and bytes a second. */
+	rest: { cpu: number; bytes: number };
+	busy: { cpu: number; bytes: number };
+}
+
+async function measure(site: KubeSite, nodes: number): Promise<Size> {
+	const [cold, warm]: [number[], number[]] = [[], []];
+	let received = 0;
+	for (let i = 0; i < STARTS; i++) {
+		const before = await site.received();
+		cold.push(await site.coldStart());
+		received = ((await site.received()) - before) / 1e6;
+		await site.settled(nodes - 1);
+		await site.agent.stop();
+		warm.push(await site.start());
+	}
+	await site.settled(nodes - 1);
+	const rest = await site.load(seconds / 2);
+	const churn = new Churn(site.user, RATES, nodes, { from: OWN_PODS, to: pods });
+	await delay(1000);
+	const busy = await site.load(seconds);
+	const share = await churn.stop();
+	if (share < 0.98)
+		throw new Error(
+			`Cannot measure: expected all changes to be made, got ${(100 * share).toFixed(0)} %`,
+		);
+	return { cold, warm, received, resident: await site.resident(), rest, busy };
+}
+
+/** ms from the request until the kernel has it. */
+async function latencies(site: KubeSite, nodes: number): Promise<number[]> {
+	const churn = new Churn(site.user, RATES, nodes, { from: OWN_PODS, to: pods });
+	const took: number[] = [];
+	for (let n = 0; n < changes; n++) {
+		const i = 1 + ((n * 13 + 5) % (nodes - 1));
+		const { addresses } = status(i, 1);
+		const began = performance.now();
+		const answer = site.user.ask("PATCH", `/api/v1/nodes/${nodeName(i)}/status`, {
+			status: { addresses },
+		});
+		while (!site.tunnelsTo(internalIP(i, 1))) {
+			if (performance.now() - began > 30_000)
+				throw new Error("Cannot measure a change: it never came into force");
+			await delay(1);
+		}
+		took.push(performance.now() - began);
+		await answer;
+		// At any time in the agent's turns.
+		await delay(20 + Math.random() * 100);
+	}
+	await churn.stop();
+	return took;
+}
+
+async function inside(): Promise<void> {
+	await bench(async () => {
+		const began = performance.now();
+		const say = (text: string) =>
+			process.stderr.write(
+				`${((performance.now() - began) / 1000).toFixed(0).padStart(4)} s  ${text}\n`,
+			);
+		const site = await KubeSite.up();
+		const { user } = site;
+		await addNamespaces(user);
+		const sizes = new Map<number, Size>();
+		let there = 0;
+		let loading = 0;
+		for (const nodes of SIZES) {
+			await addNodes(user, there, nodes);
+			if (there === 0) {
+				say(`${pods} Pods`);
+				const from = performance.now();
+				await addPods(user, pods, SIZES.at(-1)!, OWN_PODS);
+				loading = pods / ((performance.now() - from) / 1000);
+			}
+			there = nodes;
+			say(`${nodes} Nodes`);
+			sizes.set(nodes, await measure(site, nodes));
+		}
+		say("changes");
+		const took = await latencies(site, there);
+		const first = spread(sizes.get(SIZES[0]!)!.cold).median;
+		publish({
+			bench: "kube",
+			method: `kube-apiserver and etcd of their own, with ${pods} Pods, of which the agent watches its ${OWN_PODS}, and no Services; ${STARTS} starts of each kind; ${seconds / 2} s at rest, then ${seconds} s with ${RATES.heartbeats} heartbeats of Nodes and ${RATES.pods} changes of Pods a second. Changes are timed from the request until the kernel's maps have them, the API server's part included. The server took ${loading.toFixed(0)} new Pods a second.`,
+			tables: [
+				{
+					title: "The agent, by the number of Nodes",
+					columns: [
+						"",
+						"first ready ms",
+						`÷ ${SIZES[0]} Nodes`,
+						"ready after restart ms",
+						"received till ready MB",
+						"resident MB",
+						"CPU at rest %",
+						"CPU with changes %",
+						"received with changes kB/s",
+					],
+					rows: [...sizes].map(([nodes, { cold, warm, received, resident, rest, busy }]) => [
+						`${nodes} Nodes`,
+						shownSpread(spread(cold)),
+						(spread(cold).median / first).toFixed(2),
+						shownSpread(spread(warm)),
+						received.toFixed(1),
+						resident.toFixed(0),
+						...[rest, busy].map(({ cpu }) => (100 * cpu).toFixed(2)),
+						(busy.bytes / 1000).toFixed(0),
+					]),
+				},
+				{
+					title: `A Node's address changes, ${there} Nodes: ms`,
+					columns: ["", "p50", "p99", "max"],
+					rows: [
+						[
+							"at the API → in the kernel",
+							...[0.5, 0.99, 1].map((q) => quantile(took, q).toFixed(1)),
+						],
+					],
+				},
+			],
+			data: { sizes: Object.fromEntries(sizes), took },
+		});
+	});
+}
+
+if (process.env[INSIDE] !== undefined) await inside();
+else {
+	const self = fileURLToPath(import.meta.url);
+	const command = [process.execPath, "--import=tsx", self, ...process.argv.slice(2)];
+	const child = spawn("unshare", ["--net", "--", ...command], {
+		stdio: "inherit",
+		env: { ...process.env, [INSIDE]: "1" },
+	});
+	for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
+	const [status] = await once(child, "exit");
+	process.exitCode = status ?? 1;
+}
