@@ -43,6 +43,7 @@ export type Kernel = Pick<
 	| "serviceEntriesUsed"
 	| "tableReader"
 	| "watchNetwork"
+	| "watchPolicies"
 	| "xdpMode"
 > & {
 	readonly libbpf: string;
@@ -136,6 +137,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		serviceEntries: () => reconciler.serviceEntries(),
 		serviceEntriesUsed: () => reconciler.serviceEntriesUsed(),
 		watchNetwork: (onChange) => reconciler.watchNetwork(onChange),
+		watchPolicies: (onChange) => reconciler.watchPolicies(onChange),
 		xdpMode: () => reconciler.xdpMode(),
 		close: async () => {
 			slowPath.close();

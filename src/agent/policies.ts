@@ -5,11 +5,12 @@
  *  2. until all kinds that policies are made of have been seen, nothing is changed: what an earlier agent left is
  *     in force, and new Pods are closed
  *  3. compile: what has changed, in slices (src/policy/compiler.ts)
- *  4. write, in the order that keeps each state true (src/reconcile/maps/policy_tables.ts); what the kernel refuses
- *     is tried again before anything else
+ *  4. write, in the order that keeps each state true (src/reconcile/maps/policy_writes.ts); what the kernel refuses
+ *     holds up what depends on it, and is tried again with every turn
  *  5. publish: whose policies are in force, problems; what is unused goes with a turn of its own
  *
- * A turn that fails otherwise begins anew from what the kernel holds.
+ * A turn that fails otherwise begins anew from what the kernel holds, and so does one that finds that others have
+ * changed it.
  */
 import type { PodSource, Store, StoreReader } from "../cluster/store.js";
 import { describe, type Endpoint } from "../cni/endpoint.js";
@@ -24,6 +25,7 @@ import {
 } from "../policy/compiler.js";
 import type { RuleName } from "../policy/policy_tables.js";
 import { keyOf, type LocalEndpoint } from "../policy/subjects.js";
+import type { PolicyOutcome } from "../reconcile/maps/policy_writes.js";
 import type { RuleCounter } from "../tables/generated.js";
 import type { Log } from "../text/log.js";
 import type { Kernel } from "./kernel.js";
@@ -40,7 +42,12 @@ export interface PoliciesOptions {
 	unknownPods: "closed" | "unlabelled";
 	kernel: Pick<
 		Kernel,
-		"adoptPolicies" | "changePolicies" | "endpointPolicies" | "policyRules" | "ruleCounters"
+		| "adoptPolicies"
+		| "changePolicies"
+		| "endpointPolicies"
+		| "policyRules"
+		| "ruleCounters"
+		| "watchPolicies"
 	>;
 	endpoints: () => readonly Endpoint[];
 	peerIds: () => ReadonlyMap<string, number>;
@@ -65,6 +72,8 @@ const KINDS: readonly PolicyKind[] = [
 const UNKNOWN_MS = 10_000;
 /** From the turn that leaves something unused to the one that removes it. */
 const GARBAGE_MS = 50;
+
+const NOTHING_HELD = { held: new Set<string>(), inUse: new Set<number>() };
 
 /** A turn that is run again. */
 class RefusedError extends Error {}
@@ -92,7 +101,14 @@ export class Policies {
 	#localKeys = new Set<string>();
 	/** `#inForce` is to be read again. */
 	#isOther = true;
+	/** What the kernel holds is not what was written. */
+	#isForeign = false;
+	/** Of the last write: local Pods that wait for what the kernel refuses, and what they have meanwhile. */
+	#held: Pick<PolicyOutcome, "held" | "inUse"> = NOTHING_HELD;
 	#revision = 0;
+	/** Problems of the last changes, and of what the kernel refuses. */
+	#compiled: readonly string[] = [];
+	#refused: readonly string[] = [];
 	/** performance.now() of the first request that no turn has begun with, and of the changes under way. */
 	#heard: number | undefined;
 	#began: number | undefined;
@@ -110,6 +126,10 @@ export class Policies {
 		});
 		store.listen(() => this.request());
 		options.pods?.listen(() => this.request());
+		options.kernel.watchPolicies(() => {
+			this.#isForeign = true;
+			this.#loop.request();
+		});
 	}
 
 	/** Something may have changed. */
@@ -230,26 +250,31 @@ export class Policies {
 	async #turn(): Promise<void> {
 		const { kernel, isReady } = this.#options;
 		if (!isReady()) return;
-		if (this.#compiler !== undefined) this.#check(await kernel.changePolicies());
+		if (this.#isForeign) this.#compiler = undefined;
+		this.#isForeign = false;
 		const heard = this.#heard;
 		this.#heard = undefined;
 		this.#note();
 		// Most changes of the store concern no policies.
 		if (this.#changed.size > 0) this.#began ??= heard;
-		if (!this.#hasAll()) return;
+		if (!this.#hasAll()) {
+			if (this.#compiler !== undefined) this.#publish(await kernel.changePolicies());
+			return;
+		}
 		this.#compiler ??= await this.#begin();
 		const compiler = this.#compiler;
 		const changed = Object.fromEntries(this.#changed);
 		for (const key of this.#changed.get("Pod") ?? []) this.#isOther ||= this.#localKeys.has(key);
 		this.#changed = new Map();
 		const endpoints = this.#changedEndpoints();
-		let outcome: Awaited<ReturnType<Kernel["changePolicies"]>>;
+		let outcome: PolicyOutcome;
 		try {
+			const { inUse } = this.#held;
 			const changes = await inTurns(
-				compiler.update(endpoints === undefined ? { changed } : { changed, endpoints }),
+				compiler.update({ changed, inUse, ...(endpoints !== undefined && { endpoints }) }),
 			);
 			this.#isOther ||= endpoints !== undefined || changes.writes.length > 0;
-			this.#problems.update(changes.problems);
+			this.#compiled = changes.problems;
 			const ids = this.#options.peerIds();
 			if (changes.hasGarbage) this.#removeLater();
 			const goes = changes.writes.some(
@@ -262,7 +287,7 @@ export class Policies {
 			this.#compiler = undefined;
 			throw error;
 		}
-		this.#check(outcome);
+		this.#publish(outcome);
 		const began = this.#began;
 		this.#began = undefined;
 		// At first everything is new, and has not changed just now.
@@ -271,14 +296,25 @@ export class Policies {
 		this.#isFirst = false;
 	}
 
-	#check({ problems }: { problems: readonly string[] }): void {
-		if (problems.length > 0) throw new RefusedError(problems.join("; "));
+	/** @throws RefusedError if the kernel has refused something, for which there is another turn */
+	#publish(outcome: PolicyOutcome): void {
+		const { problems, held } = outcome;
+		this.#isOther ||= held.size > 0 || this.#held.held.size > 0;
+		this.#held = outcome;
 		this.#revision++;
-		if (!this.#isOther) return;
-		this.#isOther = false;
-		const local = [...(this.#compiler?.local() ?? [])];
-		this.#inForce = new Map(local.map((one) => [one.endpoint.id, one]));
-		this.#localKeys = new Set(local.map(({ endpoint }) => keyOf(endpoint)));
+		if (this.#isOther) {
+			this.#isOther = false;
+			const local = [...(this.#compiler?.local() ?? [])];
+			const inForce = local.flatMap((one) =>
+				held.has(one.endpoint.id) ? (this.#inForce.get(one.endpoint.id) ?? []) : one,
+			);
+			this.#inForce = new Map(inForce.map((one) => [one.endpoint.id, one]));
+			this.#localKeys = new Set(local.map(({ endpoint }) => keyOf(endpoint)));
+			const waiting = local.filter(({ endpoint }) => held.has(endpoint.id));
+			this.#refused = waiting.length === 0 ? [] : [waitingText(waiting)];
+		}
+		this.#problems.update([...this.#compiled, ...this.#refused]);
+		if (problems.length > 0) throw new RefusedError(problems.join("; "));
 	}
 
 	/** A compiler that knows nothing yet, beside what the kernel holds. */
@@ -288,6 +324,7 @@ export class Policies {
 		for (const kind of KINDS) this.#changed.set(kind, new Set(store.keys(kind)));
 		this.#endpoints = [];
 		this.#isOther = true;
+		this.#held = NOTHING_HELD;
 		return new PolicyCompiler({ source: store, nodeName, unknownPods, held });
 	}
 
@@ -385,6 +422,15 @@ export class Policies {
 		if (pods !== undefined && !this.#hasAll()) return "The Pods of other Nodes are not read yet.";
 		return "The Pod is not known, or is another one than the runtime's.";
 	}
+}
+
+/** Pods that one sentence names. */
+const NAMED = 5;
+
+function waitingText(waiting: readonly LocalPolicies[]): string {
+	const names = waiting.slice(0, NAMED).map(({ endpoint }) => keyOf(endpoint));
+	const more = waiting.length > NAMED ? ` and ${waiting.length - NAMED} more` : "";
+	return `The kernel refuses the new policies of ${names.join(", ")}${more}: the last ones stay, a new Pod is closed`;
 }
 
 function localEndpoint(endpoint: Endpoint): LocalEndpoint {

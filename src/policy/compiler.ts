@@ -57,6 +57,8 @@ export interface PolicyInput {
 	changed: { readonly [K in PolicyKind]?: Iterable<string> };
 	/** All that there are; absent: the same as before. */
 	endpoints?: Iterable<LocalEndpoint>;
+	/** Ids of policies that local Pods have for want of what they are to have; absent: none. */
+	inUse?: ReadonlySet<number>;
 }
 
 export interface PolicyCompilerOptions {
@@ -80,6 +82,7 @@ const STALE_ATOMS = 1024;
 const STALE_CLASSES = 8192;
 const STEPS = [1, 2, 3, 4, 5, 7];
 const NO_ENDPOINTS = { added: [], removed: [] };
+const NONE: ReadonlySet<number> = new Set();
 const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
 
 type Choice = "open" | "closed" | Plan | { problem: string };
@@ -181,8 +184,9 @@ export class PolicyCompiler {
 	}
 
 	/** One ends before the next begins. */
-	*update({ changed, endpoints }: PolicyInput): Steps<PolicyChanges> {
+	*update({ changed, endpoints, inUse = NONE }: PolicyInput): Steps<PolicyChanges> {
 		this.#writes = [];
+		this.#inForce.inUse = inUse;
 		this.#inForce.problems.clear();
 		const { source } = this.#options;
 		yield* this.#inForce.sweep();

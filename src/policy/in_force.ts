@@ -110,6 +110,8 @@ export class InForce {
 	hasRoom = false;
 	/** Grows when something is given back. */
 	room = 0;
+	/** Ids of policies that stay whole though no Pod is to have them: some still have. */
+	inUse: ReadonlySet<number> = new Set();
 
 	constructor(write: WriteTable, held?: HeldPolicyTables, limits: Limits = LIMITS) {
 		this.#write = write;
@@ -170,7 +172,7 @@ export class InForce {
 
 	get hasGarbage(): boolean {
 		if (!this.#garbage.isEmpty) return true;
-		for (const { users } of this.#policies.values()) if (users === 0) return true;
+		for (const policy of this.#policies.values()) if (this.#isUnused(policy)) return true;
 		return false;
 	}
 
@@ -185,7 +187,11 @@ export class InForce {
 		this.#held?.();
 		this.#held = undefined;
 		for (const policy of this.#policies.values())
-			if (policy.users === 0) yield* this.#remove(policy);
+			if (this.#isUnused(policy)) yield* this.#remove(policy);
+	}
+
+	#isUnused({ users, id }: Policy): boolean {
+		return users === 0 && !this.inUse.has(id);
 	}
 
 	/** Selectors, blocks and names of ports that have come into force. */

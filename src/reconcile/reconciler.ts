@@ -52,7 +52,7 @@ import { flowsInUse } from "./maps/flow_count.js";
 import { type LiveFlow, liveFlows } from "./maps/live_flows.js";
 import { LiveTables } from "./maps/live_tables.js";
 import { type MapMemory, peerSlotsFor } from "./maps/map_sizes.js";
-import type { PolicyOutcome } from "./maps/policy_tables.js";
+import type { PolicyOutcome } from "./maps/policy_writes.js";
 import { TableState } from "./maps/table_state.js";
 import { Pass } from "./pass.js";
 import { Datapath } from "./programs/datapath.js";
@@ -133,6 +133,7 @@ export class Reconciler {
 	/** By what was to have another size. */
 	readonly #refusedSizes = new Map<string, { size: number; until: number; message: string }>();
 	readonly #fullLook: FullLook;
+	#onPoliciesChanged: () => void = () => {};
 	#closed = false;
 
 	private constructor(options: ReconcilerOptions, pins: Pins, links: Links) {
@@ -310,6 +311,11 @@ export class Reconciler {
 	/** Reads what the tables of network policy hold, in slices. For the compiler that begins beside it. */
 	adoptPolicies(): Promise<HeldPolicyTables> {
 		return this.#tables.policies.adopt();
+	}
+
+	/** Calls back when others have changed the tables of network policy: they are to be adopted and compiled anew. */
+	watchPolicies(onChange: () => void): void {
+		this.#onPoliciesChanged = onChange;
 	}
 
 	/**
@@ -555,9 +561,11 @@ export class Reconciler {
 		this.#host.doubt();
 		this.#gro.doubt();
 		this.#hooks.doubt();
-		const differing = await this.#tables.readAgain();
+		const ofPolicies = await this.#tables.policies.countDiffering();
+		const differing = (await this.#tables.readAgain()) + ofPolicies;
 		if (differing > 0)
 			this.#log.warn({ entries: differing }, "map entries were changed by someone else");
+		if (ofPolicies > 0) this.#onPoliciesChanged();
 		await this.#applyNow();
 	}
 

@@ -1,6 +1,11 @@
 /** The tables of network policy on paper: what a kernel would be told, and what it would say to a packet. */
 import { Evaluator } from "../../src/policy/evaluator.js";
-import type { HeldPolicyTables, PolicyChanges } from "../../src/policy/policy_tables.js";
+import type {
+	EndpointPolicies,
+	HeldPolicyTables,
+	PolicyChanges,
+	PolicyWrite,
+} from "../../src/policy/policy_tables.js";
 import type { RuleCounter } from "../../src/tables/generated.js";
 
 export class PaperPolicies {
@@ -30,11 +35,23 @@ export class PaperPolicies {
 	async changePolicies(changes?: PolicyChanges) {
 		if (changes !== undefined) this.#refused.push(changes);
 		await this.gate;
-		if (this.refusal !== "") return { writes: 0, problems: [this.refusal] };
+		const none = { held: new Set<string>(), inUse: new Set<number>() };
+		if (this.refusal !== "") {
+			const held = this.#refused.flatMap(({ writes }) => writes.flatMap(endpointOf));
+			return { ...none, writes: 0, problems: [this.refusal], held: new Set(held) };
+		}
 		const written = this.#refused.splice(0);
 		for (const { writes } of written) for (const write of writes) this.evaluator.apply(write);
 		this.changes.push(...written);
-		return { writes: written.reduce((sum, { writes }) => sum + writes.length, 0), problems: [] };
+		const writes = written.reduce((sum, { writes }) => sum + writes.length, 0);
+		return { ...none, writes, problems: [] };
+	}
+
+	/** Tells that others have changed the tables. */
+	disturbed: () => void = () => {};
+
+	watchPolicies(onChange: () => void) {
+		this.disturbed = onChange;
 	}
 
 	endpointPolicies(address: string) {
@@ -44,4 +61,10 @@ export class PaperPolicies {
 	async ruleCounters() {
 		return new Map<number, RuleCounter>();
 	}
+}
+
+function endpointOf({ table, value }: PolicyWrite): string[] {
+	return table === "endpointPolicies" && value !== undefined
+		? [(value as EndpointPolicies).endpoint]
+		: [];
 }

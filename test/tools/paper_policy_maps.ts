@@ -1,4 +1,5 @@
 /** The maps of network policy on paper: they refuse at will, and an evaluator sees each single write. */
+import { isDeepStrictEqual } from "node:util";
 import { plainJudgement, plainVerdict } from "../../src/policy/entries.js";
 import { Evaluator } from "../../src/policy/evaluator.js";
 import type { EndpointPolicies, PolicyTableName } from "../../src/policy/policy_tables.js";
@@ -17,6 +18,7 @@ export class PaperPolicyMaps implements PolicyTarget {
 	onWrite: (step: string) => void = () => {};
 	readonly tables: AgentTables;
 	readonly #maps = new Map<MapName, Map<number | string, unknown>>();
+	readonly #written = new Map<MapName, Map<number | string, unknown>>();
 
 	constructor() {
 		const names = ["identities", "blocks", "classLimit", "policies", "policyVerdicts"] as const;
@@ -32,6 +34,13 @@ export class PaperPolicyMaps implements PolicyTarget {
 		return this.#maps.get(name)!;
 	}
 
+	/** Somebody else writes, or removes where there is no value. */
+	disturb(name: Exclude<MapName, "ruleCounters">, key: number | string, value?: unknown) {
+		if (value === undefined) this.#maps.get(name)!.delete(key);
+		else this.#maps.get(name)!.set(key, value);
+		this.evaluator.apply({ step: 0, table: name, key, value: plain(name, value) });
+	}
+
 	putEndpoint(address: string, policies: EndpointPolicies | undefined) {
 		return this.#write(`endpoint ${address}`, () => {
 			this.evaluator.apply({ step: 5, table: "endpointPolicies", key: address, value: policies });
@@ -44,6 +53,10 @@ export class PaperPolicyMaps implements PolicyTarget {
 
 	raisePolicyEpochs(ids: Iterable<number>) {
 		return this.#write(`peers ${[...ids].sort()}`, () => {});
+	}
+
+	endpointPolicies(address: string) {
+		return this.evaluator.tables.endpointPolicies.get(address);
 	}
 
 	policiesInUse() {
@@ -61,7 +74,9 @@ export class PaperPolicyMaps implements PolicyTarget {
 
 	#table(name: MapName) {
 		const entries = new Map<number | string, unknown>();
+		const written = new Map<number | string, unknown>();
 		this.#maps.set(name, entries);
+		this.#written.set(name, written);
 		const apply = (key: number | string, value: unknown) => {
 			if (name !== "ruleCounters")
 				this.evaluator.apply({ step: 0, table: name, key, value: plain(name, value) });
@@ -79,6 +94,7 @@ export class PaperPolicyMaps implements PolicyTarget {
 						const [key, value] = some[index]!;
 						const refused = this.#write(`${name} ${key}`, () => {
 							entries.set(key, value);
+							written.set(key, value);
 							apply(key, value);
 						});
 						return refused.length > 0 ? `${name} ${key}` : "";
@@ -89,12 +105,20 @@ export class PaperPolicyMaps implements PolicyTarget {
 					const key = keys[index]!;
 					const refused = this.#write(`-${name} ${key}`, () => {
 						entries.delete(key);
+						written.delete(key);
 						apply(key, undefined);
 					});
 					return refused.length > 0 ? `-${name} ${key}` : "";
 				}),
-			async *readInSlices() {
+			async *adoptInSlices() {
+				written.clear();
+				for (const [key, value] of entries) written.set(key, value);
 				for (const [key, value] of entries) yield new Map([[key, value]]);
+			},
+			countDiffering: async () => {
+				const keys = new Set([...entries.keys(), ...written.keys()]);
+				return [...keys].filter((key) => !isDeepStrictEqual(entries.get(key), written.get(key)))
+					.length;
 			},
 			readAt: (keys: Iterable<number>) =>
 				new Map([...keys].flatMap((key) => (entries.has(key) ? [[key, entries.get(key)]] : []))),

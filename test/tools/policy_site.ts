@@ -50,13 +50,14 @@ export class PolicySite {
 	}
 
 	/** What changes the tables; not yet in them. */
-	compile(changes: readonly Change[]): PolicyChanges {
+	compile(changes: readonly Change[], inUse?: ReadonlySet<number>): PolicyChanges {
 		const changed: Record<string, Set<string>> = {};
 		for (const change of changes) {
 			changed[change.kind] ??= new Set();
 			changed[change.kind]!.add(this.objects.apply(change));
 		}
-		return atOnce(this.compiler.update({ changed, endpoints: this.endpoints() }));
+		const more = inUse === undefined ? {} : { inUse };
+		return atOnce(this.compiler.update({ changed, endpoints: this.endpoints(), ...more }));
 	}
 
 	/** As after a start. */

@@ -323,6 +323,57 @@ t.test("a turn that fails begins anew beside what the kernel holds", async (t) =
 	});
 });
 
+t.test("tables that others have changed are compiled anew beside what is left", async (t) => {
+	const s = new Stage(t);
+	s.put(NODE, pod("a"), DENY);
+	s.sync();
+	await s.attach(endpoint("a", "10.244.1.2"));
+	const { policies } = s.kernel.evaluator.tables;
+	policies.clear();
+	s.kernel.disturbed();
+	t.equal(s.ingress("10.244.1.2"), "judged", "nothing opens");
+	await s.policies.flush();
+	const { ingress } = s.kernel.endpointPolicies("10.244.1.2")!;
+	t.ok(policies.has(ingress), "its policies are there again");
+});
+
+t.test("refused policies of one Pod are named, and others' are in force", async (t) => {
+	const s = new Stage(t);
+	s.put(NODE, pod("a", { labels: { app: "a" } }), pod("b"));
+	s.sync();
+	await s.attach(endpoint("a", "10.244.1.2"));
+	await s.attach(endpoint("b", "10.244.1.3"));
+	const change = s.kernel.changePolicies.bind(s.kernel);
+	let refuses = true;
+	s.kernel.changePolicies = async (changes) => {
+		if (!refuses || changes === undefined) return change(changes);
+		const isHeld = ({ table, key }: { table: string; key: unknown }) =>
+			table === "endpointPolicies" && key === "10.244.1.2";
+		const writes = changes.writes.filter((one) => !isHeld(one));
+		const outcome = await change({ ...changes, writes });
+		return {
+			...{ ...outcome, problems: ["no room"], held: new Set(["fairway-a-undefined"]) },
+			inUse: new Set([7]),
+		};
+	};
+	const only = (name: string) =>
+		policy(name, { podSelector: { matchLabels: { app: name } }, policyTypes: ["Ingress"] });
+	s.put(only("a"));
+	await t.rejects(s.policies.flush(), { message: "no room" });
+	t.same(s.policies.problems(), [
+		"The kernel refuses the new policies of x/a: the last ones stay, a new Pod is closed",
+	]);
+	t.match([...s.policies.local()], [{ ingress: OPEN }, { ingress: OPEN }], "what is in force");
+	s.put(pod("b", { labels: { app: "b" } }), only("b"));
+	await t.rejects(s.policies.flush());
+	t.equal(s.ingress("10.244.1.3"), "judged");
+	t.equal(s.ingress("10.244.1.2"), "open", "its last policies");
+	refuses = false;
+	s.put(only("c"));
+	await s.policies.flush();
+	t.same(s.policies.problems(), []);
+});
+
 t.test("changes are timed, and what rules have counted is read before they go", async (t) => {
 	const s = new Stage(t);
 	s.put(NODE, pod("a"));

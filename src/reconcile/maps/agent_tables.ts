@@ -21,6 +21,7 @@ import {
 	type SourceAddress,
 } from "../../tables/generated.js";
 
+import { Fingerprints } from "./fingerprints.js";
 import { slicesOf } from "./slices.js";
 
 export interface EntryFailure<K> {
@@ -38,6 +39,10 @@ export class Table<K, V> {
 	readonly #isArray: boolean;
 	/** Of the map as it was seen last; undefined: it was written since. */
 	#digest: string | undefined;
+	/** Of what was written since it was adopted; undefined: whoever writes keeps it. */
+	#written: Fingerprints | undefined;
+	/** Of an array: entries below this index were written. */
+	#used = 0;
 
 	constructor(
 		definition: { name: string; type: number; key: Codec<K>; value: Codec<V> },
@@ -70,6 +75,53 @@ export class Table<K, V> {
 	}
 
 	/**
+	 * The same, and from now on what is written here is noted, so that `countDiffering` finds what others change
+	 * though nobody keeps the content.
+	 */
+	async *adoptInSlices(): AsyncGenerator<Map<K, V>> {
+		this.#written = undefined;
+		this.#used = 0;
+		const written = new Fingerprints(this.#key.size, this.#value.size);
+		for await (const slice of slicesOf(this.#map())) {
+			for (const index of this.#present(slice)) this.#note(written, slice, index);
+			const entries = new Map<K, V>();
+			this.#decode(slice, entries);
+			yield entries;
+		}
+		this.#written = written;
+	}
+
+	/** How many entries are missing, others' or not as they were written here. In slices; 0 before it was adopted. */
+	async countDiffering(): Promise<number> {
+		const differing = await this.#countDiffering();
+		// A removal between two slices may hide an entry from the reader: a second time it is there.
+		return differing === 0 ? 0 : this.#countDiffering();
+	}
+
+	async #countDiffering(): Promise<number> {
+		const written = this.#written;
+		if (written === undefined) return 0;
+		let differing = 0;
+		written.begin();
+		const most = this.#isArray ? this.#used : undefined;
+		for await (const slice of slicesOf(this.#map(), undefined, most)) {
+			// It is being adopted anew.
+			if (this.#written !== written) return 0;
+			const { keys, values } = slice;
+			for (const index of this.#present(slice))
+				if (!written.see(keys, index * this.#key.size, values, index * this.#value.size))
+					differing++;
+		}
+		return differing + written.unseen;
+	}
+
+	#note(written: Fingerprints, { keys, values }: { keys: Buffer; values: Buffer }, index: number) {
+		written.set(keys, index * this.#key.size, values, index * this.#value.size);
+		if (this.#isArray)
+			this.#used = Math.max(this.#used, Number(this.#key.decode(keys, index * this.#key.size)) + 1);
+	}
+
+	/**
 	 * False: the map holds what it held when this was last asked, and nothing was written here since.
 	 * Far cheaper than reading it.
 	 *
@@ -85,7 +137,17 @@ export class Table<K, V> {
 		return true;
 	}
 
-	#decode({ keys, values }: { keys: Buffer; values: Buffer }, entries: Map<K, V>): void {
+	#decode(slice: { keys: Buffer; values: Buffer }, entries: Map<K, V>): void {
+		const { keys, values } = slice;
+		for (const index of this.#present(slice))
+			entries.set(
+				this.#key.decode(keys, index * this.#key.size),
+				this.#value.decode(values, index * this.#value.size),
+			);
+	}
+
+	/** Indexes of a slice's entries. */
+	*#present({ keys, values }: { keys: Buffer; values: Buffer }): Generator<number, void> {
 		const [keySize, valueSize] = [this.#key.size, this.#value.size];
 		// Most of an array is empty: that is found out many entries at a time.
 		const zero = this.#isArray ? Buffer.alloc(valueSize * 256) : Buffer.alloc(0);
@@ -95,8 +157,7 @@ export class Table<K, V> {
 			const at = index * valueSize;
 			const next = Math.min(at + zero.length, values.length);
 			if (index % 256 === 0 && isEmpty(at, next)) index += 255;
-			else if (!isEmpty(at, at + valueSize))
-				entries.set(this.#key.decode(keys, index * keySize), this.#value.decode(values, at));
+			else if (!isEmpty(at, at + valueSize)) yield index;
 		}
 	}
 
@@ -136,9 +197,14 @@ export class Table<K, V> {
 		}
 		const map = this.#map();
 		const count = encoded.length;
+		const written = this.#written;
+		const note = (index: number): void => {
+			if (written !== undefined) this.#note(written, { keys, values }, index);
+		};
 		if (count > 1) {
 			try {
 				map.updateBatch(keys.subarray(0, count * keySize), values.subarray(0, count * valueSize));
+				for (let index = 0; index < count; index++) note(index);
 				return failures;
 			} catch {
 				// The failing entry is found below. Writing an entry twice is harmless.
@@ -150,6 +216,7 @@ export class Table<K, V> {
 					keys.subarray(i * keySize, (i + 1) * keySize),
 					values.subarray(i * valueSize, (i + 1) * valueSize),
 				);
+				note(i);
 			} catch (error) {
 				failures.push({ key, message: this.#refusal("write", key, error as BpfError) });
 			}
@@ -164,8 +231,10 @@ export class Table<K, V> {
 		const zero = Buffer.alloc(this.#value.size);
 		for (const key of keys) {
 			try {
-				if (this.#isArray) map.update(this.#key.encode(key), zero);
-				else map.delete(this.#key.encode(key));
+				const encoded = this.#key.encode(key);
+				if (this.#isArray) map.update(encoded, zero);
+				else map.delete(encoded);
+				this.#written?.delete(encoded, 0);
 			} catch (error) {
 				failures.push({ key, message: this.#refusal("remove", key, error as BpfError) });
 			}

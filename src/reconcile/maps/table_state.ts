@@ -328,6 +328,7 @@ export class TableState {
 			putEndpoint: (address) => this.#renewEndpoint(address),
 			raiseRouteEpoch: () => this.raiseRouteEpoch(),
 			raisePolicyEpochs: (ids) => this.#raisePolicyEpochs(ids),
+			endpointPolicies: (address) => this.endpointPolicies(address),
 			policiesInUse: () =>
 				[...this.#owned.endpoints.held.values()].flatMap((one) => [
 					one.egressPolicy,
