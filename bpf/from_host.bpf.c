@@ -149,8 +149,9 @@ stage int host_service(struct __sk_buff *ctx, const struct node_config *node)
 	/* A flow of to_pod's remembers the Node's stack as its remote side, which we come from. */
 	known = track->known && !track->related && flow_current(flow, departure->epoch) &&
 		flow->route_kind == ROUTE_PEER;
-	departure->route =
-		known ? route_remembered(flow) : route_resolve(&work->target.destination);
+	departure->route = known	  ? route_remembered(flow)
+			   : track->known ? route_resolve_again(flow, &work->target.destination)
+					  : route_resolve(&work->target.destination);
 	if (track->known || is_from_slow_path(work) || !route_serves(&departure->route) ||
 	    !(node->flags & NODE_SERVES_ALL))
 		return UNDECIDED;
@@ -171,6 +172,15 @@ stage int host_service(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
+/* 5. By its own port of a Service whose external traffic policy is Local, the Node shows its own address, as
+ * that policy keeps any client's. */
+static __always_inline bool host_shows_itself(context *ctx, const struct work *work,
+					      const struct route *source)
+{
+	return work->choice.external_local && !ctx->ingress_ifindex && source->kind == ROUTE_HOST &&
+	       source->flags & ROUTE_PEERS_KNOW;
+}
+
 /* 5, a peer's Pod. */
 stage int host_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 {
@@ -179,6 +189,7 @@ stage int host_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 	struct departure *departure;
 	const struct packet *packet;
 	enum drop_reason reason;
+	struct route source;
 	struct track *track;
 	bool native;
 
@@ -187,9 +198,11 @@ stage int host_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 	departure = &work->departure;
 	packet = &work->packet;
 	track = &work->track;
-	from_pod_of_ours = route_lookup(&packet->key.source).kind == ROUTE_LOCAL_PODS;
+	source = route_lookup(&packet->key.source);
+	from_pod_of_ours = source.kind == ROUTE_LOCAL_PODS;
 	own_source = from_pod_of_ours ||
-		     address_equal(&packet->key.source, gateway_address(node, packet->family));
+		     address_equal(&packet->key.source, gateway_address(node, packet->family)) ||
+		     host_shows_itself(ctx, work, &source);
 	/* A Pod's own flow, of which the slow path sends a part, is from_pod's to refresh. */
 	if (track->known && !track->related && !from_pod_of_ours &&
 	    !flow_current(&work->flow, departure->epoch)) {

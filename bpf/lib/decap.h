@@ -171,8 +171,7 @@ static __always_inline int tunnel_inner_check(context *ctx, const struct packet 
 					      struct verdict *verdict)
 {
 	struct ethhdr *ethernet = bytes_at(ctx, inner_ethernet, sizeof(*ethernet));
-	const struct address *gateway;
-	struct route route;
+	struct route source, destination;
 	__be16 ethertype;
 
 	if (!ethernet || ethernet->h_dest[0] & 1 ||
@@ -187,14 +186,17 @@ static __always_inline int tunnel_inner_check(context *ctx, const struct packet 
 		drop(verdict, DROP_MALFORMED);
 		return -1;
 	}
-	route = route_lookup(&inner->key.source);
-	if (route.kind != ROUTE_PEER || route.peer != peer) {
+	source = route_lookup(&inner->key.source);
+	destination = route_lookup(&inner->key.destination);
+	/* The peer's Node speaks to Pods by its own address, too. */
+	if (destination.kind == ROUTE_LOCAL_PODS)
+		route_to_peer_node(&source, &inner->key.source);
+	if (source.kind != ROUTE_PEER || source.peer != peer) {
 		drop(verdict, DROP_TUNNEL_WRONG_SOURCE);
 		return -1;
 	}
-	gateway = gateway_address(node, inner->family);
-	if ((address_is_zero(gateway) || !address_equal(&inner->key.destination, gateway)) &&
-	    route_lookup(&inner->key.destination).kind != ROUTE_LOCAL_PODS) {
+	/* Of the Node's own addresses, wire_to_host takes answers only. */
+	if (destination.kind != ROUTE_LOCAL_PODS && destination.kind != ROUTE_HOST) {
 		drop(verdict, DROP_TUNNEL_WRONG_DESTINATION);
 		return -1;
 	}

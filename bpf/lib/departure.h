@@ -44,7 +44,9 @@ stage int pod_route(void)
 		departure->route = route_remembered(flow);
 	} else {
 		if (!departure->routed)
-			departure->route = route_resolve(&work->target.destination);
+			departure->route =
+				track->known ? route_resolve_again(flow, &work->target.destination)
+					     : route_resolve(&work->target.destination);
 		if (track->known && !track->related) {
 			route_remember(flow, &departure->route, work->packet.family,
 				       departure_sender(departure), track->direction,

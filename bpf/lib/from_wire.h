@@ -249,6 +249,27 @@ stage int wire_stack(context *ctx, const struct node_config *node)
 #endif
 }
 
+/* 7. Where a packet to a Pod comes from, when its flow does not say so. A peer's Node that begins a flow by its
+ * own address counts as one of the peer's Pods, where it may send as those do. */
+static __always_inline struct route wire_origin(const struct work *work)
+{
+	const struct address *address = &work->packet.key.source;
+	struct route route, of_peer;
+
+	if (work->track.known)
+		return route_resolve_again(&work->flow, address);
+	route = route_resolve(address);
+	if (!(route.flags & ROUTE_PEER_NODE))
+		return route;
+	of_peer = route;
+	route_to_peer_node(&of_peer, address);
+	if (work->arrival.tunnelled ||
+	    (!(work->packet.flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN)) &&
+	     sends_untunnelled(peer_lookup(of_peer.peer, work->packet.family))))
+		return of_peer;
+	return route;
+}
+
 /* 7 */
 #define wire_source FOR_HOOK(wire_source)
 stage int wire_source(context *ctx, const struct node_config *node)
@@ -272,7 +293,7 @@ stage int wire_source(context *ctx, const struct node_config *node)
 	if (track->known && flow_current(&work->flow, arrival->epoch)) {
 		*source = route_remembered(&work->flow);
 	} else {
-		*source = route_resolve(&packet->key.source);
+		*source = wire_origin(work);
 		if (track->known && arrival->receiver.ifindex) {
 			route_remember(&work->flow, source, packet->family, &arrival->receiver,
 				       !track->direction, arrival->epoch);

@@ -168,6 +168,31 @@ static __always_inline struct route route_resolve(const struct address *address)
 	return route;
 }
 
+/* `route`, of `address`, is that of the peer whose own address this is, as if it were a Pod's of that peer. */
+static __always_inline void route_to_peer_node(struct route *route, const struct address *address)
+{
+	const __u32 *peer = bpf_map_lookup_elem(&peer_addresses, address);
+
+	if (route->kind != ROUTE_OUTSIDE || !peer)
+		return;
+	route->kind = ROUTE_PEER;
+	route->flags = 0;
+	route->peer = *peer;
+	route_date(route, address_is_ipv4(address) ? 4 : 6);
+}
+
+/* The route of `address`, the remote end of a known flow. A flow that a peer's Node began by its own address
+ * keeps to the peer's path. */
+static __always_inline struct route route_resolve_again(const struct flow *flow,
+							const struct address *address)
+{
+	struct route route = route_resolve(address);
+
+	if (flow->route_kind == ROUTE_PEER && route.flags & ROUTE_PEER_NODE)
+		route_to_peer_node(&route, address);
+	return route;
+}
+
 static __always_inline bool peer_tunnels(const struct peer *peer)
 {
 	return peer->path == PATH_GENEVE || peer->path == PATH_VXLAN;

@@ -260,6 +260,7 @@ stage int service_choose(const struct node_config *node, __u8 kind, __u8 flags, 
 	work->choice.service = index;
 	work->choice.backend = id;
 	work->choice.affinity = service->affinity;
+	work->choice.external_local = !internal && service->flags & only_local;
 	work->verdict.backend = id;
 	work->target = packet->key;
 	work->target.destination = backend->address;

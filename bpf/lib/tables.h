@@ -349,6 +349,8 @@ enum route_flag {
 	ROUTE_NODE_PORTS = 4, /* ROUTE_HOST: NodePorts are served at this address */
 	/* ROUTE_HOST, ROUTE_OUTSIDE: some ports of this address are a Service's, the others are not */
 	ROUTE_SERVICE_PORTS = 8,
+	/* ROUTE_HOST: peers know this address as this Node's, and take it in its tunnels */
+	ROUTE_PEERS_KNOW = 16,
 };
 
 struct route_key {

@@ -66,15 +66,21 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 		reason = source_refused(ctx, work, source.peer, track->known, node);
 		if (reason)
 			return dropped(verdict, reason);
-		/* What goes to another address of the Node, the peer's Pods do not send as a
-		 * peer's. */
-		if (address_equal(&packet->key.destination, gateway_address(node, packet->family)))
-			wire_count(packet, source.peer, true, false, &gso);
 	}
 	__builtin_memset(quoted, 0, sizeof(*quoted));
 
 	if (packet->flags & PACKET_ICMP_ERROR)
 		track->related = related_lookup(ctx, packet, quoted, node, now);
+	if (source.kind == ROUTE_PEER) {
+		/* What goes to another address of the Node, the peer's Pods do not send as a peer's, unless they
+		 * answer the Node itself. */
+		if (address_equal(&packet->key.destination,
+				  gateway_address(node, packet->family)) ||
+		    (track->known && track->direction == FLOW_REPLY && flow_backend(flow)))
+			wire_count(packet, source.peer, true, false, &gso);
+		else if (work->arrival.tunnelled && !(packet->flags & PACKET_PORTS_UNKNOWN))
+			return dropped(verdict, DROP_TUNNEL_WRONG_DESTINATION);
+	}
 	if (packet->flags & PACKET_PORTS_UNKNOWN) {
 		/* The first fragment will show the destination. The Node's reassembly gets the packet
 		 * now, in case it is for the Node; the slow path gets a copy, in case it is for a Pod. */

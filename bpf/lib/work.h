@@ -106,7 +106,8 @@ struct crossing {
 struct choice {
 	__u32 service; /* index in services; 0: the packet is no Service's */
 	__u32 backend;
-	__u32 affinity; /* seconds that the client stays with it; 0: it does not */
+	__u32 affinity;	      /* seconds that the client stays with it; 0: it does not */
+	__u32 external_local; /* the external traffic policy is Local: the client's address is kept */
 };
 
 /* What network policy is asked, and what it says; see policy.h. */

@@ -18,6 +18,7 @@ import {
 } from "../tables/prefix.js";
 import type { Tables } from "../tables/tables.js";
 import { KernelRoutes } from "./kernel_routes.js";
+import { sourcesOf } from "./peer.js";
 import type { PathContext } from "./peer_path.js";
 import { linkInterfaces, podMtu, Self, snatAddress, wireInterfaces } from "./self.js";
 import { sourceAddresses } from "./source_addresses.js";
@@ -252,10 +253,13 @@ export function ownPrefixes({ config, self, services }: OwnNode): {
 			? !self.gateways.includes(address)
 			: ranges.some((range) => containsAddress(range, bytes));
 	};
+	const known = sourcesOf(self.node);
 	const hosts = [...self.gateways, ...self.addresses].flatMap((address): OwnPrefix[] => {
 		const bytes = parseAddress(address);
 		if (bytes === undefined) return [];
-		const flags = hasNodePorts(address, bytes) ? RouteFlag.NODE_PORTS : 0;
+		const flags =
+			(hasNodePorts(address, bytes) ? RouteFlag.NODE_PORTS : 0) |
+			(known.has(address) ? RouteFlag.PEERS_KNOW : 0);
 		return [{ prefix: hostPrefix(bytes), kind: RouteKind.HOST, flags }];
 	});
 	const pods = self.podCidrs.map((prefix) => ({ prefix, kind: RouteKind.LOCAL_PODS, flags: 0 }));

@@ -68,6 +68,8 @@ export interface ServiceChoice {
 	service: number;
 	backend: Candidate;
 	hasAffinity: boolean;
+	/** The external traffic policy is Local: the client's address is kept. */
+	isExternalLocal: boolean;
 	/** The packet's tuple towards the backend. */
 	target: FlowKey;
 }

@@ -10,6 +10,7 @@ import {
 	type FlowKey,
 	FragmentOwner,
 	type Route,
+	RouteFlag,
 	RouteKind,
 	SlowPathKind,
 } from "../tables/generated.js";
@@ -29,7 +30,14 @@ import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
 import { admit, forwardedFlag, isCurrent, isOwn } from "./policy.js";
 import { askProbe, probeTo } from "./probe.js";
-import { gatewayAddress, isLinkMulticast, routeOf, routeOfRemote, snatAddress } from "./route.js";
+import {
+	gatewayAddress,
+	isLinkMulticast,
+	routeAnew,
+	routeOf,
+	routeOfRemote,
+	snatAddress,
+} from "./route.js";
 import { backendIdOf, mayServe, noteService, serve, serves, withLiveBackend } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import {
@@ -70,10 +78,11 @@ export function fromHost(draft: Draft): Decision {
 
 	// Route
 	// A flow that began in to_pod remembers the Node's stack as its remote side; this packet comes from there.
-	const isToPeer = !packet.icmpError && known?.flow.routeKind === RouteKind.PEER;
-	const remembered = isToPeer ? known.flow : undefined;
+	const toPeer = known?.flow.routeKind === RouteKind.PEER ? known.flow : undefined;
 	const to = served?.target ?? packetTarget(packet, known);
-	const route = routeOfRemote(remembered, to.destination, node, tables);
+	const route = packet.icmpError
+		? routeAnew(toPeer, to.destination, tables)
+		: routeOfRemote(toPeer, to.destination, node, tables);
 	if (route.kind === RouteKind.OUTSIDE && isFinished) return finish(draft, packet);
 	if (route.kind !== RouteKind.PEER) {
 		const isServices =
@@ -84,7 +93,7 @@ export function fromHost(draft: Draft): Decision {
 
 	// Source: a peer accepts tunnel packets only from this Node's Pods and gateway addresses. The answer
 	// to a packet that came directly from a Pod's address goes back directly.
-	const own = isOwnSource(draft, packet);
+	const own = isOwnSource(draft, packet) || showsItself(draft, packet, served);
 	const native = !own && known?.direction === FlowDirection.REPLY;
 	const way = wayToPeer(draft, packet, route.peer, native);
 	if ("action" in way) return way;
@@ -232,6 +241,16 @@ function serveOutside(
 /** Its frames have this source; the kernel writes its own devices' addresses. */
 function isFromSlowPath(frame: Buffer): boolean {
 	return frame.subarray(MAC_SIZE, 2 * MAC_SIZE).equals(FIXED_MAC);
+}
+
+/**
+ * By its own port of a Service whose external traffic policy is Local, the Node shows its own address, as that
+ * policy keeps any client's.
+ */
+function showsItself(draft: Draft, { key }: Packet, served: ServiceChoice | undefined): boolean {
+	const { kind, flags } = routeOf(key.source, draft.tables);
+	const isKnown = kind === RouteKind.HOST && (flags & RouteFlag.PEERS_KNOW) !== 0;
+	return served?.isExternalLocal === true && isOwn(draft) && isKnown;
 }
 
 function isOwnSource({ node, tables }: Draft, { key, family }: Packet): boolean {

@@ -45,6 +45,7 @@ import {
 	isLinkMulticast,
 	isMulticast,
 	isNobodys,
+	routeAnew,
 	routeOf,
 	routeOfRemote,
 	routeRemembered,
@@ -125,7 +126,9 @@ export function fromPod(draft: Draft): Decision {
 	const isForStack = answersStack(known);
 	const route = isForStack
 		? { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER }
-		: routeOfPacket(draft, to.destination, remembered);
+		: packet.icmpError
+			? routeAnew(known?.flow, to.destination, tables)
+			: routeOfPacket(draft, to.destination, remembered);
 	const isLeaving =
 		route.kind === RouteKind.OUTSIDE &&
 		(node.flags & NodeFlag.SNAT) !== 0 &&

@@ -6,10 +6,12 @@
 import {
 	DropReason,
 	type Endpoint,
+	FlowDirection,
 	FlowFlag,
 	FragmentOwner,
 	NodeFlag,
 	type Route,
+	RouteFlag,
 	RouteKind,
 	SlowPathKind,
 } from "../tables/generated.js";
@@ -24,12 +26,25 @@ import { type Packet, Protocol } from "./packet.js";
 import { admit, admitFragment } from "./policy.js";
 import { probeFrom, receiveProbe } from "./probe.js";
 import { decrementTtl } from "./rewrite.js";
-import { gatewayAddress, isNobodys, peerIndex, routeOf, routeOfRemote } from "./route.js";
+import {
+	gatewayAddress,
+	isNobodys,
+	peerIndex,
+	routeOf,
+	routeOfRemote,
+	routeToPeerNode,
+} from "./route.js";
 import { backendIdOf, noteService, serve, unlessServed, withLiveBackend } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, packetTarget, track, translated } from "./track.js";
 import { decapsulate, innerPacket, kindOfHeader, kindOfPort, type TunnelKind } from "./tunnel.js";
-import { isForThisNode, markStripped, refuseUntunnelled, wasStripped } from "./untunnelled.js";
+import {
+	isForThisNode,
+	markStripped,
+	refuseUntunnelled,
+	sendsUntunnelled,
+	wasStripped,
+} from "./untunnelled.js";
 import { clampFromPeer, onward, servesWire, serveWire, toSelf } from "./wire_service.js";
 
 export function fromWire(draft: Draft, xdp: boolean): Decision {
@@ -76,8 +91,7 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	if (answersStack(known)) return toStack(draft, packet, known!, xdp);
 
 	// 5. To a Pod
-	const remembered = packet.icmpError ? undefined : known?.flow;
-	const source = routeOfRemote(remembered, key.source, node, tables);
+	const source = origin(draft, packet, known, tunnelled);
 	if (isMartian(packet, source)) {
 		return draft.drop(DropReason.MARTIAN_SOURCE, martianText(packet));
 	}
@@ -103,6 +117,29 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	decrementTtl(rewritten);
 	if (!xdp) clampFromPeer(draft, rewritten, source);
 	return wayToPod(draft, endpoint).emit(rewritten);
+}
+
+/**
+ * Where a packet to a Pod comes from. A peer's Node that begins a flow by its own address counts as one of the
+ * peer's Pods, where it may send as those do.
+ */
+function origin(
+	draft: Draft,
+	packet: Packet,
+	known: FlowEntry | undefined,
+	tunnelled: boolean,
+): Route {
+	const { node, tables } = draft;
+	const { source } = packet.key;
+	const flow = packet.icmpError ? undefined : known?.flow;
+	const route = routeOfRemote(flow, source, node, tables);
+	const peer =
+		flow || !(route.flags & RouteFlag.PEER_NODE) ? undefined : tables.peerAddress(source);
+	if (peer === undefined) return route;
+	const maySend =
+		tunnelled ||
+		(!packet.icmpError && !packet.portsUnknown && sendsUntunnelled(draft, peer, packet.family));
+	return maySend ? routeToPeerNode(peer) : route;
 }
 
 /** Of this Node, or of nobody: that does not come from the network. */
@@ -149,18 +186,24 @@ function unwrap(
 	kind: TunnelKind,
 	{ sender, xdp }: { sender: number; xdp: boolean },
 ): Packet | Decision {
-	const { node, tables } = draft;
+	const { tables } = draft;
 	const found = innerPacket(outer, kind, draft);
 	if ("reason" in found) return draft.drop(found.reason, found.text);
-	const { key, family } = found.inner;
+	const { key } = found.inner;
 	const source = routeOf(key.source, tables);
-	if (source.kind !== RouteKind.PEER || source.peer !== sender) {
-		const why = `${key.source} is not in the pod CIDRs of peer ${sender}`;
+	const destination = routeOf(key.destination, tables).kind;
+	const isPeers = source.kind === RouteKind.PEER && source.peer === sender;
+	// The peer's Node speaks to Pods by its own address, too.
+	const isNodes =
+		source.kind === RouteKind.OUTSIDE &&
+		destination === RouteKind.LOCAL_PODS &&
+		tables.peerAddress(key.source) === sender;
+	if (!isPeers && !isNodes) {
+		const why = `${key.source} is not in the pod CIDRs of peer ${sender}, and not its own`;
 		return draft.drop(DropReason.TUNNEL_WRONG_SOURCE, why);
 	}
-	const gateway = gatewayAddress(node, family);
-	const isGateway = gateway !== "" && key.destination === gateway;
-	if (!isGateway && routeOf(key.destination, tables).kind !== RouteKind.LOCAL_PODS) {
+	// Of the Node's own addresses, toHost takes answers only.
+	if (destination !== RouteKind.LOCAL_PODS && destination !== RouteKind.HOST) {
 		const why = `${key.destination} is not on this Node`;
 		return draft.drop(DropReason.TUNNEL_WRONG_DESTINATION, why);
 	}
@@ -227,10 +270,16 @@ function toHost(
 			const refused = refuseUntunnelled(draft, packet, sender.peer, { known, xdp });
 			if (refused) return refused;
 		}
-		// What goes to another address of the Node, the peer's Pods do not send as a peer's.
+		// What goes to another address of the Node, the peer's Pods do not send as a peer's, unless they
+		// answer the Node itself.
 		const isGateway = packet.key.destination === gatewayAddress(node, packet.family);
-		if (sender.kind === RouteKind.PEER && isGateway) {
-			decision.received = received(draft, packet, sender.peer);
+		const isAnswer = known?.direction === FlowDirection.REPLY && backendIdOf(known.flow) !== 0;
+		if (sender.kind === RouteKind.PEER) {
+			if (isGateway || isAnswer) decision.received = received(draft, packet, sender.peer);
+			else if (tunnelled && !packet.portsUnknown) {
+				const why = `${packet.key.destination} is this Node, which has asked nothing of the Pod`;
+				return draft.drop(DropReason.TUNNEL_WRONG_DESTINATION, why);
+			}
 		}
 	}
 	if (packet.portsUnknown && ((node.flags & NodeFlag.SNAT) !== 0 || servesWire(draft, route))) {

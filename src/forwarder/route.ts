@@ -34,9 +34,22 @@ export function routeOfRemote(
 	tables: TableReader,
 ): Route {
 	if (flow !== undefined && flow.routeEpoch === node.routeEpoch) return routeRemembered(flow);
+	return routeAnew(flow, address, tables);
+}
+
+/** The route of an address as the tables have it now. @param flow whose remote end it is */
+export function routeAnew(flow: Flow | undefined, address: string, tables: TableReader): Route {
 	const route = routeOf(address, tables);
-	const isPeerNode = route.kind === RouteKind.OUTSIDE && tables.peerAddress(address) !== undefined;
-	return isPeerNode ? { ...route, flags: route.flags | RouteFlag.PEER_NODE } : route;
+	const peer = route.kind === RouteKind.OUTSIDE ? tables.peerAddress(address) : undefined;
+	if (peer === undefined) return route;
+	// A flow that a peer's Node began by its own address keeps to the peer's path.
+	if (flow?.routeKind === RouteKind.PEER) return routeToPeerNode(peer);
+	return { ...route, flags: route.flags | RouteFlag.PEER_NODE };
+}
+
+/** The route of a peer's own address, as if it were a Pod's of that peer. */
+export function routeToPeerNode(peer: number): Route {
+	return { kind: RouteKind.PEER, flags: 0, mtu: 0, peer };
 }
 
 /** True for a flow whose source is translated to what the Node has lost: answers would not arrive. Where

@@ -137,6 +137,7 @@ export function serve(
 		backend,
 		service: index,
 		hasAffinity: service.affinity > 0,
+		isExternalLocal: !isInternal && (service.flags & ServiceFlag.EXTERNAL_LOCAL) !== 0,
 		target: { ...key, destination: backend.address, destinationPort: backend.port },
 	};
 }

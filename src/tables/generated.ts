@@ -340,6 +340,7 @@ export const RouteFlag = {
 	PEER_NODE: 2,
 	NODE_PORTS: 4,
 	SERVICE_PORTS: 8,
+	PEERS_KNOW: 16,
 } as const;
 export type RouteFlag = (typeof RouteFlag)[keyof typeof RouteFlag];
 export const RouteFlagName: Readonly<Record<number, string>> = {
@@ -347,6 +348,7 @@ export const RouteFlagName: Readonly<Record<number, string>> = {
 	2: "peer_node",
 	4: "node_ports",
 	8: "service_ports",
+	16: "peers_know",
 };
 
 export const FrontendKind = {

@@ -171,6 +171,13 @@ t.test("Services", async (t) => {
 				const elsewhere = await talk(v, "pod1a", balancerIp(family, ELSEWHERE));
 				t.equal(elsewhere, pod, `${v}, a Pod has the cluster set with external Local`);
 
+				const byItself = await talk(v, "node1", node, [nodePort(ELSEWHERE), nodePort(ELSEWHERE)]);
+				t.equal(
+					byItself,
+					node,
+					`${v}, external Local keeps the Node's address, by its own NodePort`,
+				);
+
 				for (let n = 0; n < 5; n++) {
 					const ports = [nodePort(EXTERNAL_LOCAL), nodePort(EXTERNAL_LOCAL)];
 					const local = await talk(v, "outside", node, ports);

@@ -260,7 +260,7 @@ export function addServices(tables: MemoryTables): void {
 	] as const)
 		tables.routes.set(`${world.nodeAddress[family]}/${bits}`, {
 			kind: RouteKind.HOST,
-			flags: RouteFlag.NODE_PORTS | RouteFlag.SERVICE_PORTS,
+			flags: RouteFlag.NODE_PORTS | RouteFlag.SERVICE_PORTS | RouteFlag.PEERS_KNOW,
 			...noPeer,
 		});
 }
