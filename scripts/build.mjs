@@ -1,6 +1,6 @@
 // Builds what is stale, in order of dependency:
 //   1 node_modules   2 BPF objects   3 TypeScript of the shared tables   4 addon   5 CNI plugin
-//   6 TypeScript
+//   6 TypeScript   7 the bundle that bin/fairway loads
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -114,6 +114,28 @@ function buildTypeScript() {
 	});
 }
 
+/** What a process loads as a program of its own; the code of a command is a chunk of `main`. */
+const PROGRAMS = ["dist/cli/main.js", "dist/cluster/document_worker.js"];
+
+/** For `require` in packages of CommonJS, which a module does not have. */
+const REQUIRE =
+	'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);';
+
+/**
+ * Few files in place of some 400: to find, read and link these took a third of the agent's start. They lie as deep
+ * below the top as the modules they were made of, whose paths to other files hold.
+ */
+function bundle() {
+	const inputs = () => fingerprint(["dist/inputs", "scripts/build.mjs", "package-lock.json"]);
+	once("dist/bundle/inputs", inputs, () => {
+		rmSync(join(top, "dist/bundle"), { recursive: true, force: true });
+		const format = ["--bundle", "--splitting", "--format=esm", "--platform=node"];
+		const names = ["--outdir=dist/bundle", "--entry-names=[name]", `--banner:js=${REQUIRE}`];
+		const rest = ["--external:#native", "--log-level=warning"];
+		run(bin("esbuild"), [...PROGRAMS, ...format, ...names, ...rest]);
+	});
+}
+
 export function build() {
 	installDependencies();
 	buildBpf();
@@ -121,4 +143,5 @@ export function build() {
 	buildAddon();
 	make("cni", "Compiling the CNI plugin");
 	buildTypeScript();
+	bundle();
 }

@@ -209,6 +209,8 @@ function copyProduct(root) {
 		const file = source.replace(/^src\//, "dist/").replace(/\.ts$/, ".js");
 		root.file(join(top, file), `${HOME}/${file}`);
 	}
+	for (const file of filesUnder("dist/bundle", /\.js$/))
+		root.file(join(top, file), `${HOME}/${file}`);
 	const addon = "build/Release/fairway.node";
 	root.linked(join(top, addon), `${HOME}/${addon}`, { executable: false });
 }

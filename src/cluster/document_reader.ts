@@ -22,8 +22,8 @@ export interface DocumentReaderOptions {
 const INLINE = { yaml: 4 << 10, json: 64 << 10 };
 const IDLE_MS = 5000;
 
-/** Worker threads have no loader for TypeScript. The path works from src/cluster and from dist/cluster. */
-const WORKER = new URL("../../dist/cluster/document_worker.js", import.meta.url);
+/** Worker threads have no loader for TypeScript. The path works from src/cluster and from dist/bundle. */
+const WORKER = new URL("../../dist/bundle/document_worker.js", import.meta.url);
 
 /** To the worker: a document, or a request for more of its objects. */
 export type WorkerRequest = { bytes: Uint8Array; yamlMax: number } | "next";

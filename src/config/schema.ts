@@ -3,7 +3,8 @@
  *
  * The `error` of every check is the phrase that follows "expected" in the message.
  */
-import { z } from "zod";
+// The namespace, so that a bundle has only what is used of it.
+import * as z from "zod";
 import { canonicalAddress } from "../tables/address.js";
 import { readPrefix } from "../tables/prefix.js";
 import { type Config, IANA_PORTS, type PortRange } from "./config.js";
