@@ -289,6 +289,10 @@ export class Agent {
 				this.#endpoints?.setLocalPods(endpoints);
 				return this.#onEndpoints(added);
 			},
+			onUnlimited: ({ namespace, name, uid }) => {
+				if (namespace !== undefined && name !== undefined)
+					source.reporter?.bandwidthUnlimited({ namespace, name, uid });
+			},
 		});
 		this.policies = new Policies({
 			...{ nodeName, store, kernel, pods: source.pods },

@@ -107,6 +107,8 @@ export interface SourceStatus {
 	kind: string;
 	synced: boolean;
 	stale: boolean;
+	/** The API server does not serve it. */
+	absent: boolean;
 	ageSeconds: number | null;
 	/** Watches that were lost and begun again. */
 	reconnects: number;

@@ -151,14 +151,17 @@ function policiesText(policies: PoliciesSummary): string {
 
 /** The kinds that are as their source has them, then those that are not, and how. */
 function clusterText(sources: readonly SourceStatus[]): string {
-	const fresh = sources.filter(({ synced, stale }) => synced && !stale);
+	const served = sources.filter(({ absent }) => !absent);
+	const fresh = served.filter(({ synced, stale }) => synced && !stale);
 	const parts =
 		fresh.length === 0 ? [] : [`${fresh.map(({ kind }) => kind).join(", ")} up to date`];
-	for (const { kind, synced, stale, ageSeconds } of sources) {
+	for (const { kind, synced, stale, ageSeconds } of served) {
 		if (synced && !stale) continue;
 		const age = ageSeconds === null ? "" : `, last heard ${duration(ageSeconds)} ago`;
 		parts.push(`${kind} ${synced ? "stale" : "not yet seen"}${age}`);
 	}
+	const absent = sources.filter((one) => one.absent).map(({ kind }) => kind);
+	if (absent.length > 0) parts.push(`${absent.join(", ")} not served by the API`);
 	return parts.join("; ");
 }
 

@@ -140,7 +140,14 @@ export class ManifestDirectory implements Source {
 			lookedAt === undefined ? null : Math.round((performance.now() - lookedAt) / 1000);
 		const stale = this.#unreadable.length > 0;
 		return ALL_KINDS.map((kind) => {
-			return { kind, synced: this.#store.isSynced(kind), stale, ageSeconds, reconnects: 0 };
+			return {
+				kind,
+				synced: this.#store.isSynced(kind),
+				stale,
+				absent: false,
+				ageSeconds,
+				reconnects: 0,
+			};
 		});
 	}
 

@@ -8,6 +8,14 @@ export interface Reporter {
 	ready(tunnelled: boolean): void;
 	/** Paths that were in use have been replaced. */
 	pathsChanged(notices: readonly PathNotice[]): void;
+	/** A Pod was attached that asks for a limit of its bandwidth, and has none. */
+	bandwidthUnlimited(pod: PodName): void;
+}
+
+export interface PodName {
+	namespace: string;
+	name: string;
+	uid?: string | undefined;
 }
 
 export interface PathNotice {

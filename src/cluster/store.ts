@@ -59,6 +59,8 @@ export interface SourceFacts {
 	synced: boolean;
 	/** What is in force is the last known, not what its source says now. */
 	stale: boolean;
+	/** The source does not have this kind: then there are none. */
+	absent: boolean;
 	/** Seconds since the source was last heard; null: not yet. */
 	ageSeconds: number | null;
 	/** How often the source was lost and found again. */
@@ -125,6 +127,10 @@ export class Store {
 	/** The file that a record stands in; undefined: its source has none. */
 	fileOf(kind: Kind, key: string): string | undefined {
 		return this.#records[kind].get(key)?.file;
+	}
+
+	size(kind: Kind): number {
+		return this.#records[kind].size;
 	}
 
 	keys(kind: Kind): IterableIterator<string> {

@@ -40,6 +40,8 @@ export interface CniServerOptions {
 	 * CHECK; after a DEL it is logged.
 	 */
 	onEndpointsChanged: (endpoints: Endpoint[], added?: Endpoint) => Promise<void>;
+	/** This one was attached without the bandwidth limit that it asks for. */
+	onUnlimited?: (endpoint: Endpoint) => void;
 }
 
 export class CniServer {
@@ -154,6 +156,7 @@ export class CniServer {
 		await checkNamespace(attachment.netns);
 		const wish = config.wantsBandwidthLimit ? { wantsBandwidthLimit: true as const } : {};
 		const endpoint = await this.#pods.add({ ...attachment, ...wish }, node);
+		if (config.wantsBandwidthLimit) this.#options.onUnlimited?.(endpoint);
 		// The Node's MTU may have changed meanwhile, before this endpoint was known.
 		if (this.#options.self()?.podMTU !== endpoint.mtu) await this.updateMTU();
 		return addResult(this.#pods.get(endpoint) ?? endpoint, node.gatewayMac, config);

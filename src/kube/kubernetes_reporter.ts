@@ -4,11 +4,11 @@
  *
  *  1. the start-up taint `fairway.dev/agent-not-ready` is taken off this Node when packets flow
  *  2. the condition NetworkUnavailable, if somebody has set it and the mode needs no routes
- *  3. Events of path changes (path_notices.ts)
+ *  3. Events of path changes (path_notices.ts), and of Pods that ask for what they do not get
  */
 import { randomBytes } from "node:crypto";
 import { listOf, mapping } from "../cluster/fields.js";
-import type { PathNotice, Reporter } from "../cluster/reporter.js";
+import type { PathNotice, PodName, Reporter } from "../cluster/reporter.js";
 import { type ApiFailure, failureOf, readJson } from "./answers.js";
 import type { Answer, ApiClient, Call } from "./api_client.js";
 import { type Clock, sleep } from "./clock.js";
@@ -23,6 +23,18 @@ const RETRY_MS = 10_000;
 const ROUTE_REASONS = new Set(["RouteCreated", "NoRouteCreated"]);
 /** Events under way; more are dropped, as they would be old when they arrive. */
 const WAITING_MAX = 20;
+/** Events of Pods in POD_EVENTS_MS: tenants write the annotations that cause them. */
+const POD_EVENTS_MAX = 10;
+const POD_EVENTS_MS = 60_000;
+
+/** What an Event is about. */
+interface Regarding {
+	apiVersion: string;
+	kind: string;
+	name: string;
+	namespace?: string;
+	uid?: string;
+}
 
 export interface KubernetesReporterOptions {
 	client: Pick<ApiClient, "send">;
@@ -44,10 +56,18 @@ export class KubernetesReporter implements Reporter {
 	/** Ends the pause between two looks. */
 	#again = new AbortController();
 	#waiting = 0;
+	/** When Events of Pods were written, not longer ago than POD_EVENTS_MS. */
+	#podEvents: number[] = [];
 
 	constructor(options: KubernetesReporterOptions) {
 		this.#options = options;
-		this.#notices = new PathNotices(options.clock, (event) => void this.#write(event));
+		// As kubelet's, whose Events of a Node have its name as uid.
+		const { nodeName: name } = options;
+		const node = { apiVersion: "v1", kind: "Node", name, uid: name };
+		this.#notices = new PathNotices(
+			options.clock,
+			(event) => void this.#write(event, "ChangePath", node),
+		);
 	}
 
 	get problems(): string[] {
@@ -63,6 +83,23 @@ export class KubernetesReporter implements Reporter {
 
 	pathsChanged(notices: readonly PathNotice[]): void {
 		this.#notices.add(notices);
+	}
+
+	bandwidthUnlimited({ namespace, name, uid }: PodName): void {
+		const now = this.#options.clock.now();
+		this.#podEvents = this.#podEvents.filter((at) => now - at < POD_EVENTS_MS);
+		if (this.#podEvents.length >= POD_EVENTS_MAX) return;
+		this.#podEvents.push(now);
+		const pod = { apiVersion: "v1", kind: "Pod", namespace, name, ...(uid && { uid }) };
+		void this.#write(
+			{
+				type: "Warning",
+				reason: "BandwidthUnlimited",
+				note: "Fairway does not limit bandwidth: the annotations kubernetes.io/ingress-bandwidth and kubernetes.io/egress-bandwidth have no effect",
+			},
+			"AttachPod",
+			pod,
+		);
 	}
 
 	async close(): Promise<void> {
@@ -155,27 +192,30 @@ export class KubernetesReporter implements Reporter {
 
 	// ------------------------------------------------------------ Events
 
-	async #write({ type, reason, note }: NoticeEvent): Promise<void> {
+	/** In the namespace of what it is about; of what has none, in "default". */
+	async #write(
+		{ type, reason, note }: Pick<NoticeEvent, "type" | "note"> & { reason: string },
+		action: string,
+		regarding: Regarding,
+	): Promise<void> {
 		const { nodeName } = this.#options;
+		const { namespace = "default", name } = regarding;
 		if (this.#waiting >= WAITING_MAX) return;
 		this.#waiting++;
 		try {
 			const time = this.#now();
 			const answer = await this.#send({
 				method: "POST",
-				path: "/apis/events.k8s.io/v1/namespaces/default/events",
+				path: `/apis/events.k8s.io/v1/namespaces/${namespace}/events`,
 				body: {
 					apiVersion: "events.k8s.io/v1",
 					kind: "Event",
-					metadata: { name: `${nodeName}.${randomBytes(8).toString("hex")}`, namespace: "default" },
+					metadata: { name: `${name}.${randomBytes(8).toString("hex")}`, namespace },
 					// With microseconds (metav1.MicroTime).
 					eventTime: time.toISOString().replace("Z", "000Z"),
 					reportingController: "fairway.dev/agent",
 					reportingInstance: nodeName,
-					action: "ChangePath",
-					...{ type, reason, note },
-					// As kubelet's, whose Events of a Node have its name as uid.
-					regarding: { apiVersion: "v1", kind: "Node", name: nodeName, uid: nodeName },
+					...{ action, type, reason, note, regarding },
 				},
 			});
 			if (answer.status === 201) {

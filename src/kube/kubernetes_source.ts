@@ -16,9 +16,11 @@ import { ApiClient } from "./api_client.js";
 import { type Clock, systemClock } from "./clock.js";
 import { KubernetesReporter } from "./kubernetes_reporter.js";
 import { LastGood, readLastGood } from "./last_good.js";
+import { listDelay } from "./list_delay.js";
+import { NoticeMirror } from "./notice_mirror.js";
 import { KubernetesPods } from "./pod_source.js";
 import { Reflector } from "./reflector.js";
-import { resourcesOf } from "./resources.js";
+import { policyDefinition, resourcesOf } from "./resources.js";
 import { ServerMirror } from "./server_mirror.js";
 import { StoreMirror } from "./store_mirror.js";
 
@@ -43,6 +45,8 @@ export class KubernetesSource implements Source {
 	readonly #store: Store;
 	readonly #clock: Clock;
 	readonly #reflectors: ReadonlyMap<string, Reflector>;
+	/** Of what may be installed in the cluster at any time. */
+	readonly #definition: Reflector;
 	readonly #lastGood: LastGood;
 
 	/** Resolves when what was last known is in the store. Never rejects. */
@@ -77,15 +81,20 @@ export class KubernetesSource implements Source {
 			reflectors.set(resource.kind, new Reflector({ client, resource, mirror, clock, onChange }));
 		}
 		this.#reflectors = reflectors;
+		const installed = new NoticeMirror(() => reflectors.get("ClusterNetworkPolicy")?.wake());
+		// Without the right to watch it, as it may be, the kind is asked for once a minute.
+		this.#definition = new Reflector({
+			...{ client, resource: policyDefinition, mirror: installed, clock },
+			onChange: () => undefined,
+		});
 		this.#lastGood = new LastGood({
 			...{ file, store, clock },
 			servers: () => client.servers,
 			onError: (error) => onError(error, file),
 		});
 		store.listen(() => this.#lastGood.notice());
-		const most = Math.min(LIST_DELAY.most, [...store.keys("Node")].length * LIST_DELAY.msPerNode);
-		const delayMs = clock.random() * most;
-		for (const reflector of reflectors.values()) reflector.start(delayMs);
+		const delayMs = listDelay(clock, store, LIST_DELAY);
+		for (const reflector of [...reflectors.values(), this.#definition]) reflector.start(delayMs);
 	}
 
 	facts(): SourceFacts[] {
@@ -96,7 +105,7 @@ export class KubernetesSource implements Source {
 		return all.map(({ kind, facts }) => {
 			const { synced, live, absent, heardAt, reconnects } = facts;
 			const ageSeconds = heardAt === undefined ? null : Math.round((now - heardAt) / 1000);
-			return { kind, synced, stale: !live && !absent, ageSeconds, reconnects };
+			return { kind, synced, stale: !live && !absent, absent, ageSeconds, reconnects };
 		});
 	}
 
@@ -104,7 +113,8 @@ export class KubernetesSource implements Source {
 		this.client.close();
 		await this.reporter.close();
 		await this.pods.close();
-		await Promise.all([...this.#reflectors.values()].map((reflector) => reflector.close()));
+		const all = [...this.#reflectors.values(), this.#definition];
+		await Promise.all(all.map((reflector) => reflector.close()));
 		await this.#lastGood.close();
 	}
 

@@ -6,6 +6,7 @@ import type { PodSource, Store } from "../cluster/store.js";
 import { readJson } from "./answers.js";
 import type { ApiClient } from "./api_client.js";
 import type { Clock, Timer } from "./clock.js";
+import { listDelay } from "./list_delay.js";
 import { Reflector, type ReflectorFacts } from "./reflector.js";
 import { otherPods } from "./resources.js";
 import { StoreMirror } from "./store_mirror.js";
@@ -21,6 +22,8 @@ export interface KubernetesPodsOptions {
 /** They are kept for so long after nobody wants them any more: a policy that goes may come again. */
 const LINGER_MS = 300_000;
 const FETCH_MS = 5000;
+/** One policy may make all agents ask for all Pods in the same moment. */
+const LIST_DELAY = { msPerNode: 1, most: 5000 };
 
 export class KubernetesPods implements PodSource {
 	/** Of this Node's Pods. */
@@ -58,7 +61,7 @@ export class KubernetesPods implements PodSource {
 		this.#linger?.cancel();
 		this.#linger = undefined;
 		if (this.#reflector !== undefined) return;
-		const { client, nodeName } = this.#options;
+		const { client, nodeName, store } = this.#options;
 		const onChange = () => {
 			this.#options.onChange();
 			for (const listener of this.#listeners) listener();
@@ -67,7 +70,7 @@ export class KubernetesPods implements PodSource {
 		const reflector = new Reflector({ client, resource, mirror, clock, onChange });
 		this.#reflector = reflector;
 		// The former one may still be removing what it had.
-		void this.#closing.then(() => reflector.start());
+		void this.#closing.then(() => reflector.start(listDelay(clock, store, LIST_DELAY)));
 	}
 
 	get hasOthers(): boolean {

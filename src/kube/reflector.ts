@@ -94,6 +94,8 @@ export class Reflector {
 	readonly #options: ReflectorOptions;
 	readonly #backoff: Backoff;
 	readonly #ended = new AbortController();
+	/** Ends the present pause. */
+	#pause = new AbortController();
 	#running: Promise<void> | undefined;
 	#facts: ReflectorFacts = {
 		...{ synced: false, live: false, absent: false },
@@ -106,6 +108,8 @@ export class Reflector {
 	#wholeFrom = "0";
 	#lagging = 0;
 	#absences = 0;
+	/** Paths that the server was found not to have, since the last pause. */
+	#missing = 0;
 	/** Index in the resource's paths. */
 	#path = 0;
 	/** The present loss of the watch is in `reconnects`. */
@@ -133,15 +137,23 @@ export class Reflector {
 		this.#running ??= this.#run(delayMs);
 	}
 
+	/** The server may have this kind now: if it had not, it is asked again at once. */
+	wake(): void {
+		if (!this.#facts.absent) return;
+		this.#absences = 0;
+		this.#backoff.reset();
+		this.#pause.abort();
+	}
+
 	async close(): Promise<void> {
 		this.#ended.abort(new Error("the agent is stopping"));
+		this.#pause.abort();
 		await this.#running;
 	}
 
 	async #run(delayMs: number): Promise<void> {
-		const { clock } = this.#options;
 		const { signal } = this.#ended;
-		if (delayMs > 0) await sleep(clock, delayMs, signal);
+		await this.#sleep(delayMs);
 		while (!signal.aborted) {
 			let pause = 0;
 			try {
@@ -151,8 +163,14 @@ export class Reflector {
 				pause = await this.#recover(error as Error);
 			}
 			this.#note({ live: false });
-			if (pause > 0) await sleep(clock, pause, signal);
+			await this.#sleep(pause);
 		}
+	}
+
+	async #sleep(ms: number): Promise<void> {
+		if (ms <= 0 || this.#ended.signal.aborted) return;
+		this.#pause = new AbortController();
+		await sleep(this.#options.clock, ms, this.#pause.signal);
 	}
 
 	// ------------------------------------------------------------ list
@@ -306,6 +324,7 @@ export class Reflector {
 	#begun(): void {
 		this.#lagging = 0;
 		this.#absences = 0;
+		this.#missing = 0;
 		this.#counted = false;
 		this.#problem = undefined;
 		this.#note({ live: true });
@@ -412,8 +431,11 @@ export class Reflector {
 			case "absent":
 				if (resource.optional !== true) break;
 				if (resource.otherPaths !== undefined) {
+					const paths = 1 + resource.otherPaths.length;
 					this.#version = undefined;
-					this.#path = (this.#path + 1) % (1 + resource.otherPaths.length);
+					this.#path = (this.#path + 1) % paths;
+					if (++this.#missing < paths) return 0;
+					this.#missing = 0;
 				}
 				if (++this.#absences < ABSENCES) return this.#backoff.next();
 				if (!(await this.#isApi())) break;

@@ -45,6 +45,19 @@ export function resourcesOf(nodeName: string): (Resource & { kind: Kind })[] {
 }
 
 /**
+ * The definition of ClusterNetworkPolicy. A watch of it costs the server nothing while nothing is installed, which
+ * asking again and again would.
+ */
+export const policyDefinition: Resource = {
+	kind: "CustomResourceDefinition",
+	path: "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+	selectors: { fieldSelector: "metadata.name=clusternetworkpolicies.policy.networking.k8s.io" },
+	list: "whole",
+	optional: true,
+	metadataOnly: true,
+};
+
+/**
  * The Pods of other Nodes that have an address of their own. Servers know `spec.hostNetwork` since Kubernetes
  * 1.28.
  */

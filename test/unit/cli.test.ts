@@ -68,9 +68,9 @@ const status: Status = {
 	slowPath: { answered: 2 },
 	eventLoop: { p50Ms: 0.1, p99Ms: 2, p999Ms: 8, maxMs: 12.3, seconds: 42 },
 	sources: [
-		{ kind: "Node", synced: true, stale: false, ageSeconds: 4, reconnects: 0 },
-		{ kind: "Service", synced: true, stale: true, ageSeconds: 75, reconnects: 2 },
-		{ kind: "Pod", synced: false, stale: true, ageSeconds: null, reconnects: 0 },
+		{ kind: "Node", synced: true, stale: false, absent: false, ageSeconds: 4, reconnects: 0 },
+		{ kind: "Service", synced: true, stale: true, absent: false, ageSeconds: 75, reconnects: 2 },
+		{ kind: "Pod", synced: false, stale: true, absent: false, ageSeconds: null, reconnects: 0 },
 	],
 	pending: 0,
 	problems: ["pods.yaml: it is no YAML"],

@@ -164,3 +164,31 @@ t.test("path changes are told once a minute and peer, and within a budget", asyn
 	notices.close();
 	t.notOk(clock.isDue(1e9), "no timer is left");
 });
+
+t.test(
+	"a Pod that asks for a bandwidth limit has an Event; many of them have no more",
+	async (t) => {
+		const { site, server, reporter } = await started(t, {});
+		const events = () =>
+			server.requests
+				.filter(({ method, path }) => method === "POST" && path.endsWith("/events"))
+				.map(({ path, body }) => ({ path, event: JSON.parse(body) }));
+		reporter.bandwidthUnlimited({ namespace: "web", name: "front", uid: "u1" });
+		await site.until("the Event", () => events().length === 1);
+		t.match(events()[0], {
+			path: "/apis/events.k8s.io/v1/namespaces/web/events",
+			event: {
+				metadata: { namespace: "web", name: /^front\./ },
+				...{ type: "Warning", reason: "BandwidthUnlimited", action: "AttachPod" },
+				regarding: { kind: "Pod", namespace: "web", name: "front", uid: "u1" },
+			},
+		});
+		for (let i = 0; i < 50; i++) reporter.bandwidthUnlimited({ namespace: "web", name: `p${i}` });
+		await site.clock.advance(10_000);
+		await site.until("as many as a minute has", () => events().length === 10);
+		await site.clock.advance(60_000);
+		t.equal(events().length, 10);
+		reporter.bandwidthUnlimited({ namespace: "web", name: "later" });
+		await site.until("in the next minute again", () => events().length === 11);
+	},
+);

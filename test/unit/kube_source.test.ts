@@ -380,6 +380,79 @@ t.test(
 	},
 );
 
+t.test("a definition that is installed later is found at once, in either version", async (t) => {
+	for (const [version, missing] of [
+		["v1alpha2", "v1beta1"],
+		["v1beta1", "v1alpha2"],
+	] as const) {
+		const site = new Site(t);
+		fill(site.cluster);
+		const server = await site.server();
+		site.reach(server);
+		const absent = { status: 404, body: "404 page not found\n" };
+		server.answer(/policy.networking.k8s.io.v1/, absent);
+		await site.start();
+		await site.until("there are none", () => site.facts("ClusterNetworkPolicy").absent);
+		await site.until("the definition is watched", () =>
+			server.watched("customresourcedefinitions"),
+		);
+		const policy = { tier: "Admin", priority: 1, subject: { namespaces: {} } };
+		site.cluster.put("clusternetworkpolicies", { metadata: { name: "c" }, spec: policy });
+		server.mend();
+		server.answer(new RegExp(`policy.networking.k8s.io.${missing}`), absent);
+		const name = "clusternetworkpolicies.policy.networking.k8s.io";
+		const asked = site.clock.now();
+		site.cluster.put("customresourcedefinitions", { metadata: { name } });
+		await site.until(version, () => site.keys("ClusterNetworkPolicy") === "c", 100);
+		t.ok(site.clock.now() - asked < 10_000, `${version}: ${site.clock.now() - asked} ms`);
+		t.match(site.facts("ClusterNetworkPolicy"), { absent: false, stale: false });
+		await site.stop();
+	}
+});
+
+t.test(
+	"a definition that may not be watched is no problem, and is found within a minute",
+	async (t) => {
+		const site = new Site(t);
+		fill(site.cluster);
+		const server = await site.server();
+		site.reach(server);
+		server.served.delete("clusternetworkpolicies");
+		const body = JSON.stringify({ kind: "Status", message: "forbidden" });
+		server.answer(/customresourcedefinitions/, { status: 403, body });
+		await site.start();
+		await site.until("there are none", () => site.facts("ClusterNetworkPolicy").absent);
+		t.strictSame(site.problems, []);
+		server.served.add("clusternetworkpolicies");
+		site.cluster.put("clusternetworkpolicies", {
+			metadata: { name: "c" },
+			spec: { tier: "Admin", priority: 1, subject: { namespaces: {} } },
+		});
+		const asked = site.clock.now();
+		await site.until("it comes", () => site.keys("ClusterNetworkPolicy") === "c", 1000);
+		t.ok(site.clock.now() - asked <= 80_000, `${site.clock.now() - asked} ms`);
+	},
+);
+
+t.test(
+	"agents do not all list all Pods at the moment when a policy first asks for them",
+	async (t) => {
+		const site = new Site(t);
+		fill(site.cluster);
+		for (let i = 10; i < 208; i++) site.cluster.put("nodes", node(`n${i}`, i));
+		const server = await site.server();
+		site.reach(server);
+		await site.start();
+		await site.until("all", () => site.live);
+		const elsewhere = () => server.requestsFor("pods", /nodeName%21%3D/).length;
+		const asked = site.clock.now();
+		site.source!.pods.wantOthers(true);
+		await site.until("the list", () => elsewhere() > 0, 10);
+		// By chance, which is a half on this clock, of one ms a Node.
+		t.ok(site.clock.now() - asked >= 100, `${site.clock.now() - asked} ms`);
+	},
+);
+
 t.test("nonsense is no reason to remove anything", async (t) => {
 	const html = { status: 200, body: "<html>Welcome</html>" } as const;
 	const list = (fields: object) => ({ status: 200, body: JSON.stringify(fields) });

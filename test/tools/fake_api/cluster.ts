@@ -39,6 +39,10 @@ export const SERVED: Readonly<Record<string, { kind: string; root: string; other
 			otherRoot: "/apis/policy.networking.k8s.io/v1alpha2",
 		},
 		endpointslices: { kind: "EndpointSlice", root: "/apis/discovery.k8s.io/v1" },
+		customresourcedefinitions: {
+			kind: "CustomResourceDefinition",
+			root: "/apis/apiextensions.k8s.io/v1",
+		},
 		events: { kind: "Event", root: "/apis/events.k8s.io/v1" },
 	};
 

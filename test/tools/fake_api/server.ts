@@ -16,7 +16,7 @@ import {
 	type ServerHttp2Session,
 } from "node:http2";
 import { createServer as createHttps } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { Authority } from "./certificates.js";
 import { type ApiObject, type ClusterEvent, type FakeCluster, SERVED } from "./cluster.js";
 
@@ -73,6 +73,7 @@ export class FakeServer {
 	readonly #cluster: FakeCluster;
 	readonly #server: Http2SecureServer;
 	readonly #sessions = new Set<ServerHttp2Session>();
+	readonly #sockets = new Set<Socket>();
 	readonly #answers: { matches: RegExp; answer: () => FakeAnswer | undefined }[] = [];
 	readonly #unlisten: () => void;
 
@@ -87,6 +88,10 @@ export class FakeServer {
 			options.http1 === true
 				? (createHttps(secrets) as unknown as Http2SecureServer)
 				: createSecureServer({ ...secrets, allowHTTP1: true });
+		this.#server.on("connection", (socket: Socket) => {
+			this.#sockets.add(socket);
+			socket.on("close", () => this.#sockets.delete(socket));
+		});
 		this.#server.on("session", (session) => {
 			this.#sessions.add(session);
 			session.on("close", () => this.#sessions.delete(session));
@@ -113,6 +118,8 @@ export class FakeServer {
 		this.#unlisten();
 		for (const session of this.#sessions) session.destroy();
 		for (const { response } of this.watches) response.stream?.destroy?.();
+		// A session whose other end has gone in silence does not end with its destruction.
+		for (const socket of this.#sockets) socket.destroy();
 		(this.#server as unknown as { closeAllConnections?: () => void }).closeAllConnections?.();
 		await new Promise((resolve) => this.#server.close(resolve));
 	}
@@ -455,6 +462,7 @@ function pluralOf(path: string): [plural: string | undefined, name: string | und
 function selected(object: ApiObject, query: URLSearchParams): boolean {
 	const { spec = {}, status = {} } = object as { spec?: Fields; status?: Fields };
 	const fields: Record<string, string> = {
+		"metadata.name": object.metadata.name,
 		"spec.nodeName": String(spec.nodeName ?? ""),
 		"spec.hostNetwork": String(spec.hostNetwork ?? false),
 		"status.phase": String(status.phase ?? "Pending"),
