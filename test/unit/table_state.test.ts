@@ -119,6 +119,49 @@ t.test("a next hop epoch that could not be written is raised by the next apply",
 	t.equal(config().nextHopEpoch, nextHopEpoch + 1);
 });
 
+t.test("what is read of a half-written configuration has the epoch of before", async (t) => {
+	const { tables, state, wanted, apply, config } = paper();
+	const written: NodeConfig[] = [];
+	const put = tables.nodeConfig.put.bind(tables.nodeConfig);
+	tables.nodeConfig.put = (entries) => {
+		const failures = put(entries);
+		if (failures.length === 0) written.push(...entries.map(([, value]) => value));
+		return failures;
+	};
+	await apply();
+	t.same(
+		written.map(({ flags }) => flags),
+		[0, NodeFlag.CONFIGURED],
+		"the first one is valid when it is complete",
+	);
+	const { routeEpoch } = config();
+	written.length = 0;
+	wanted.nodeConfig.snatAddress6 = "fd00::9";
+	tables.nodeConfig.refuses = true;
+	await apply();
+	tables.nodeConfig.refuses = false;
+	t.match(await apply(), { problems: [] });
+	t.match(written, [
+		{ snatAddress6: "fd00::9", routeEpoch },
+		{ snatAddress6: "fd00::9", routeEpoch: routeEpoch + 1 },
+	]);
+	written.length = 0;
+	state.raiseRouteEpoch();
+	t.match(written, [{ routeEpoch: routeEpoch + 2 }], "an epoch alone is one write");
+});
+
+t.test("epochs wrap, and a route epoch is never 0", async (t) => {
+	const { tables, config } = paper();
+	const last = { ...nothing, flags: NodeFlag.CONFIGURED, routeEpoch: 2 ** 32 - 1 };
+	tables.nodeConfig.entries.set(0, last);
+	const adopted = new TableState(tables as unknown as AgentTables);
+	tables.nodeConfig.refuses = true;
+	adopted.raiseRouteEpoch();
+	tables.nodeConfig.refuses = false;
+	adopted.raiseNextHopEpoch();
+	t.match(config(), { routeEpoch: 1, nextHopEpoch: 1 });
+});
+
 t.test("an endpoint without its entry has a reason", async (t) => {
 	const { tables, state, wanted, links, apply } = paper();
 	const pod = { interface: "fairway00000001", mac: "02:00:00:00:00:01" };

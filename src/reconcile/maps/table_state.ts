@@ -216,11 +216,11 @@ export class TableState {
 		yield* write(this.#owned.peers.remove(), route);
 		yield* write(this.#owned.peerPaths.remove());
 
-		const pending = this.#pendingEpochs;
+		// Flows keep the addresses that they were translated with.
+		this.#pendingEpochs.route ||= newAddresses(this.#nodeConfig, wanted.nodeConfig);
 		const config: NodeConfig = {
 			...wanted.nodeConfig,
-			routeEpoch: increment(this.#nodeConfig.routeEpoch, pending.route) || 1,
-			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, pending.nextHop),
+			...this.#nextEpochs(),
 			hostIfindex,
 			flowHash: secret(this.#nodeConfig.flowHash),
 			portHash: secret(this.#nodeConfig.portHash),
@@ -253,14 +253,9 @@ export class TableState {
 	/** Flows look again at everything. What cannot be written now is written with the next apply. */
 	raiseRouteEpoch(): EntryFailure<unknown>[] {
 		this.#pendingEpochs.route = true;
-		const { flags, routeEpoch, nextHopEpoch } = this.#nodeConfig;
 		// The first apply writes it.
-		if (flags === 0) return [];
-		return this.#writeNodeConfig({
-			...this.#nodeConfig,
-			routeEpoch: increment(routeEpoch, true) || 1,
-			nextHopEpoch: increment(nextHopEpoch, this.#pendingEpochs.nextHop),
-		});
+		if (this.#nodeConfig.flags === 0) return [];
+		return this.#writeNodeConfig({ ...this.#nodeConfig, ...this.#nextEpochs() });
 	}
 
 	/**
@@ -270,11 +265,7 @@ export class TableState {
 	raiseNextHopEpoch(): void {
 		if (this.#nodeConfig.flags === 0) return;
 		this.#pendingEpochs.nextHop = true;
-		this.#writeNodeConfig({
-			...this.#nodeConfig,
-			routeEpoch: increment(this.#nodeConfig.routeEpoch, this.#pendingEpochs.route),
-			nextHopEpoch: increment(this.#nodeConfig.nextHopEpoch, true),
-		});
+		this.#writeNodeConfig({ ...this.#nodeConfig, ...this.#nextEpochs() });
 	}
 
 	/** Why this address has no entry, or not the one that is wanted; undefined: it has. */
@@ -314,13 +305,32 @@ export class TableState {
 		return differing;
 	}
 
+	/** Those that are in force, or the next ones where something is pending. 0 is no route epoch. */
+	#nextEpochs(): Pick<NodeConfig, "routeEpoch" | "nextHopEpoch"> {
+		const { routeEpoch, nextHopEpoch } = this.#nodeConfig;
+		const { route, nextHop } = this.#pendingEpochs;
+		return {
+			routeEpoch: increment(routeEpoch, route) || 1,
+			nextHopEpoch: increment(nextHopEpoch, nextHop),
+		};
+	}
+
+	/**
+	 * The kernel copies an element under its readers' eyes. So the epochs, and the flags of the first time, are
+	 * written by themselves, after the rest: what a program has read of that half written has the epoch of before,
+	 * and is looked up again.
+	 */
 	#writeNodeConfig(config: NodeConfig): EntryFailure<unknown>[] {
-		const failures = this.#tables.nodeConfig.put([[0, config]]);
-		if (failures.length === 0) {
-			this.#nodeConfig = config;
-			this.#pendingEpochs = { route: false, nextHop: false };
+		const { flags, routeEpoch, nextHopEpoch } = this.#nodeConfig;
+		const rest = { ...config, ...(flags === 0 ? { flags } : { routeEpoch, nextHopEpoch }) };
+		for (const one of [rest, config]) {
+			if (isDeepStrictEqual(one, this.#nodeConfig)) continue;
+			const failures = this.#tables.nodeConfig.put([[0, one]]);
+			if (failures.length > 0) return failures;
+			this.#nodeConfig = one;
 		}
-		return failures;
+		this.#pendingEpochs = { route: false, nextHop: false };
+		return [];
 	}
 
 	#policyTarget(): PolicyTarget {
@@ -425,6 +435,17 @@ function newOwner(before: Peer | undefined, now: Peer | undefined): boolean {
 /** True if the cached next hop for this index belongs to another address. */
 function moved(before: Peer | undefined, now: Peer | undefined): boolean {
 	return (before?.remote ?? "") !== (now?.remote ?? "");
+}
+
+/** What flows may have been translated to. */
+const ADDRESSES = [
+	...(["snatAddress4", "snatAddress6", "gatewayAddress4", "gatewayAddress6"] as const),
+	...(["returnAddress4", "returnAddress6"] as const),
+] as const;
+type OwnAddresses = Pick<NodeConfig, (typeof ADDRESSES)[number]>;
+
+function newAddresses(before: OwnAddresses, now: OwnAddresses): boolean {
+	return ADDRESSES.some((field) => before[field] !== now[field]);
 }
 
 /** The one that there is, or a new one. */
