@@ -10,7 +10,7 @@ static Napi::Value Initialize(const Napi::CallbackInfo &info)
 {
 	Napi::Env env = info.Env();
 	if (!info[0].IsFunction())
-		throw Napi::TypeError::New(env, "Cannot initialize: wanted the class BpfError");
+		throw Napi::TypeError::New(env, "Cannot initialize: expected the class BpfError");
 	Addon::Of(env).error = Napi::Persistent(info[0].As<Napi::Function>());
 	Napi::Object exports = Napi::Object::New(env);
 	DefineObject(env, exports);

@@ -42,21 +42,21 @@ std::string Call::Subject() const
 	return name_.empty() ? subject : subject + " " + name_;
 }
 
-void Call::Type(const std::string &wanted, const Napi::Value &is) const
+void Call::Type(const std::string &expected, const Napi::Value &is) const
 {
 	throw Napi::TypeError::New(Env(),
-				   Subject() + ": wanted " + wanted + ", is " + Describe(is));
+				   Subject() + ": expected " + expected + ", got " + Describe(is));
 }
 
-void Call::Range(const std::string &wanted, const std::string &is) const
+void Call::Range(const std::string &expected, const std::string &got) const
 {
-	throw Napi::RangeError::New(Env(), Subject() + ": wanted " + wanted + ", is " + is);
+	throw Napi::RangeError::New(Env(), Subject() + ": expected " + expected + ", got " + got);
 }
 
 void Call::Closed(const char *what) const
 {
 	throw Napi::TypeError::New(Env(),
-				   Subject() + ": wanted an open " + what + ", is a closed one");
+				   Subject() + ": expected an open " + what + ", got a closed one");
 }
 
 void Call::Fail(int error, const std::string &log) const

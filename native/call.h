@@ -1,7 +1,7 @@
 // One call from JavaScript: its subject, the checks of its arguments, its error exit.
 //
 // Every method begins with its checks and, if it fails, ends in Fail(). All messages
-// read `Cannot <act> <thing>: wanted <what>, is <what>`.
+// read `Cannot <act> <thing>: expected <what>, got <what>`.
 #pragma once
 
 #include <napi.h>
@@ -79,8 +79,8 @@ public:
 		return handle;
 	}
 
-	[[noreturn]] void Type(const std::string &wanted, const Napi::Value &is) const;
-	[[noreturn]] void Range(const std::string &wanted, const std::string &is) const;
+	[[noreturn]] void Type(const std::string &expected, const Napi::Value &is) const;
+	[[noreturn]] void Range(const std::string &expected, const std::string &got) const;
 	[[noreturn]] void Closed(const char *what) const;
 	// `error` is an errno, of either sign.
 	[[noreturn]] void Fail(int error, const std::string &log = "") const;

@@ -136,7 +136,7 @@ protected:
 		if (!info[0].IsExternal())
 			throw Napi::TypeError::New(info.Env(),
 						   std::string("Cannot construct ") + Self::kClass +
-							   ": wanted one of its static methods");
+							   ": expected one of its static methods");
 		Seed *seed = info[0].As<Napi::External<Seed>>().Data();
 		descriptor_ = std::move(seed->descriptor);
 		name_ = std::move(seed->name);

@@ -21,7 +21,7 @@ function load() {
 		return require("../build/Release/fairway.node");
 	} catch (cause) {
 		throw new Error(
-			`Cannot load the native addon: wanted build/Release/fairway.node (npm install builds it), ${cause.message}`,
+			`Cannot load the native addon: expected build/Release/fairway.node (npm install builds it), ${cause.message}`,
 			{ cause },
 		);
 	}
@@ -39,5 +39,6 @@ export const {
 	supportsTcx,
 	flock,
 	runSteps,
+	runStepsNow,
 	libbpfVersion,
 } = load().initialize(BpfError);

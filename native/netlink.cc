@@ -1,7 +1,8 @@
 // Steps in a network namespace, on another thread: rtnetlink requests, sysctls, offloads. A process for each
 // of them would cost milliseconds, most of them of the event loop's.
 //
-// A thread of its own enters a namespace that is not this process's, and ends there.
+// A thread of its own enters a namespace that is not this process's, and ends there. A look-up that takes less
+// than a change of threads runs on the caller's (runStepsNow).
 #include <fcntl.h>
 #include <linux/ethtool.h>
 #include <linux/netlink.h>
@@ -33,6 +34,8 @@ namespace
 constexpr size_t kReceiveSize = 64 * 1024;
 // A process that holds the kernel's lock for longer is stuck.
 constexpr int kTimeoutSeconds = 20;
+// While the caller's thread waits.
+constexpr int kBlockingSeconds = 1;
 // A dump that changed under the reader is made again.
 constexpr int kDumpTries = 5;
 
@@ -82,13 +85,13 @@ struct Outcome {
 
 /* ------------------------------------------------------ rtnetlink */
 
-int OpenNetlink()
+int OpenNetlink(int seconds)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 	if (fd < 0)
 		return -1;
 	const int on = 1;
-	const timeval time = { kTimeoutSeconds, 0 };
+	const timeval time = { seconds, 0 };
 	setsockopt(fd, SOL_NETLINK, NETLINK_EXT_ACK, &on, sizeof(on));
 	setsockopt(fd, SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));
 	// Dumps are filtered by the kernel.
@@ -269,7 +272,8 @@ int SetFeature(const Step &step, bool &changed)
 /* ------------------------------------------------------ the steps */
 
 // Ends at the first step that fails.
-std::vector<Outcome> Run(std::vector<Step> &steps, const std::string &name_space)
+std::vector<Outcome> Run(std::vector<Step> &steps, const std::string &name_space,
+			 int seconds = kTimeoutSeconds)
 {
 	std::vector<Outcome> outcomes;
 	Outcome failed;
@@ -280,7 +284,7 @@ std::vector<Outcome> Run(std::vector<Step> &steps, const std::string &name_space
 			return { failed };
 		}
 	}
-	Descriptor netlink(OpenNetlink());
+	Descriptor netlink(OpenNetlink(seconds));
 	if (netlink.fd < 0) {
 		failed.error = errno;
 		return { failed };
@@ -299,6 +303,27 @@ std::vector<Outcome> Run(std::vector<Step> &steps, const std::string &name_space
 			break;
 	}
 	return outcomes;
+}
+
+Napi::Array Results(Napi::Env env, const std::vector<Outcome> &outcomes)
+{
+	Napi::Array results = Napi::Array::New(env, outcomes.size());
+	for (size_t i = 0; i < outcomes.size(); i++) {
+		const Outcome &outcome = outcomes[i];
+		Napi::Object result = Napi::Object::New(env);
+		result["errno"] = outcome.error;
+		if (outcome.error) {
+			result["code"] = ErrorCode(outcome.error);
+			const std::string text = ErrorText(outcome.error);
+			result["message"] =
+				outcome.said.empty() ? text : text + " (" + outcome.said + ")";
+		}
+		result["changed"] = outcome.changed;
+		result["data"] =
+			Napi::Buffer<uint8_t>::Copy(env, outcome.data.data(), outcome.data.size());
+		results[static_cast<uint32_t>(i)] = result;
+	}
+	return results;
 }
 
 class Worker : public Napi::AsyncWorker
@@ -326,25 +351,7 @@ protected:
 	}
 	void OnOK() override
 	{
-		Napi::Env env = Env();
-		Napi::Array results = Napi::Array::New(env, outcomes_.size());
-		for (size_t i = 0; i < outcomes_.size(); i++) {
-			const Outcome &outcome = outcomes_[i];
-			Napi::Object result = Napi::Object::New(env);
-			result["errno"] = outcome.error;
-			if (outcome.error) {
-				result["code"] = ErrorCode(outcome.error);
-				const std::string text = ErrorText(outcome.error);
-				result["message"] = outcome.said.empty()
-							    ? text
-							    : text + " (" + outcome.said + ")";
-			}
-			result["changed"] = outcome.changed;
-			result["data"] = Napi::Buffer<uint8_t>::Copy(env, outcome.data.data(),
-								     outcome.data.size());
-			results[static_cast<uint32_t>(i)] = result;
-		}
-		deferred_.Resolve(results);
+		deferred_.Resolve(Results(Env(), outcomes_));
 	}
 	void OnError(const Napi::Error &error) override
 	{
@@ -390,16 +397,22 @@ Step ReadStep(const Call &call, const Napi::Value &value)
 	return step;
 }
 
-Napi::Value RunSteps(const Napi::CallbackInfo &info)
+std::vector<Step> ReadSteps(const Napi::CallbackInfo &info, const Call &call)
 {
-	std::string name;
-	Call call(info, "run", "steps", name);
 	if (!info[0].IsArray())
 		call.Type("an array as steps", info[0]);
 	Napi::Array array = info[0].As<Napi::Array>();
 	std::vector<Step> steps;
 	for (uint32_t i = 0; i < array.Length(); i++)
 		steps.push_back(ReadStep(call, array[i]));
+	return steps;
+}
+
+Napi::Value RunSteps(const Napi::CallbackInfo &info)
+{
+	std::string name;
+	Call call(info, "run", "steps", name);
+	std::vector<Step> steps = ReadSteps(info, call);
 	Worker *worker = new Worker(info.Env(), std::move(steps),
 				    call.Has(1) ? call.String(1, "namespace") : "");
 	Napi::Promise promise = worker->Promise();
@@ -407,11 +420,20 @@ Napi::Value RunSteps(const Napi::CallbackInfo &info)
 	return promise;
 }
 
+Napi::Value RunStepsNow(const Napi::CallbackInfo &info)
+{
+	std::string name;
+	Call call(info, "run", "steps", name);
+	std::vector<Step> steps = ReadSteps(info, call);
+	return Results(info.Env(), Run(steps, "", kBlockingSeconds));
+}
+
 } // namespace
 
 void DefineNetlink(Napi::Env env, Napi::Object exports)
 {
 	exports["runSteps"] = Napi::Function::New(env, RunSteps, "runSteps");
+	exports["runStepsNow"] = Napi::Function::New(env, RunStepsNow, "runStepsNow");
 }
 
 } // namespace fairway

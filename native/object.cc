@@ -15,7 +15,7 @@ BpfObject::BpfObject(const Napi::CallbackInfo &info) : Napi::ObjectWrap<BpfObjec
 {
 	if (!info[0].IsExternal())
 		throw Napi::TypeError::New(
-			info.Env(), "Cannot construct BpfObject: wanted BpfObject.open(path)");
+			info.Env(), "Cannot construct BpfObject: expected BpfObject.open(path)");
 	Seed *seed = info[0].As<Napi::External<Seed>>().Data();
 	path_ = seed->path;
 	object_.reset(std::exchange(seed->object, nullptr));

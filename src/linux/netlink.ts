@@ -72,16 +72,23 @@ export const IFA = { ADDRESS: 1, LOCAL: 2 } as const;
 const IFA_F_NODAD = 2;
 
 export const NDA = { DST: 1, LLADDR: 2 } as const;
+export const NUD_FAILED = 0x20;
 export const NUD_PERMANENT = 0x80;
 
 export const RTA = {
 	DST: 1,
+	SRC: 2,
+	IIF: 3,
 	OIF: 4,
 	GATEWAY: 5,
 	PRIORITY: 6,
 	PREFSRC: 7,
 	METRICS: 8,
 	TABLE: 15,
+	VIA: 18,
+	IP_PROTO: 27,
+	SPORT: 28,
+	DPORT: 29,
 } as const;
 export const RTAX_MTU = 2;
 export const RT_TABLE_MAIN = 254;
@@ -100,16 +107,16 @@ export function linkHeader(index = 0, flags = 0, changed = 0): Buffer {
 }
 
 /** 4 or 16 bytes. */
-function address(value: string): Buffer {
+export function address(value: string): Buffer {
 	const all = parseAddress(value) ?? Buffer.alloc(16);
 	return isIPv6(value) ? all : all.subarray(12);
 }
 
-function family(value: string): number {
+export function family(value: string): number {
 	return isIPv6(value) ? AF_INET6 : AF_INET;
 }
 
-function lengthOf(value: string): number {
+export function lengthOf(value: string): number {
 	return isIPv6(value) ? 128 : 32;
 }
 

@@ -163,7 +163,7 @@ async function decodeInTurns<T>(
 	return found;
 }
 
-function decodeLinks(result: StepResult | undefined): Link[] {
+export function decodeLinks(result: StepResult | undefined): Link[] {
 	return [...messagesOf(result?.data ?? Buffer.alloc(0))].flatMap(([type, body]) =>
 		type === RTM.NEWLINK ? [link(body)] : [],
 	);
@@ -234,6 +234,6 @@ function neighbour(type: number, body: Buffer): Neighbour | undefined {
 const MAPPED = Buffer.from("00000000000000000000ffff", "hex");
 
 /** Of 4 or 16 bytes. */
-function addressOf(payload: Buffer): string {
+export function addressOf(payload: Buffer): string {
 	return formatAddress(payload.length === 4 ? Buffer.concat([MAPPED, payload]) : payload);
 }

@@ -150,7 +150,7 @@ export class Reconciler {
 		this.#wire = new Wire(this.#hooks, this.#log);
 		this.#gro = new GroDevice(this.#ip, this.#log);
 		this.#host = new HostState(this.#ip, this.#log);
-		this.#live = new LiveTables(map, this.#ip);
+		this.#live = new LiveTables(map);
 		this.#stages = new Stages({
 			ip: this.#ip,
 			log: this.#log,

@@ -108,7 +108,7 @@ t.test("a per-CPU array", async (t) => {
 	t.equal(map.lookup(u32(0))?.length, 8 * cpus);
 	t.throws(() => map.update(u32(2), u32(1)), {
 		name: "RangeError",
-		message: `Cannot update map per_cpu: wanted a value of ${8 * cpus} bytes, is 4`,
+		message: `Cannot update map per_cpu: expected a value of ${8 * cpus} bytes, got 4`,
 	});
 	const { keys, values } = map.entries();
 	t.equal(keys.length, 16);
@@ -247,7 +247,7 @@ t.test("sums of 64-bit words over all CPUs", async (t) => {
 	t.same([...other.sums(u32(2))], [9n], "of a map that is not per CPU, its values");
 	other.close();
 	const odd = object.map("per_cpu");
-	t.throws(() => odd.sums(u32(0)), { name: "RangeError", message: /64 bit words, is 4 bytes/ });
+	t.throws(() => odd.sums(u32(0)), { name: "RangeError", message: /64 bit words, got 4 bytes/ });
 	odd.close();
 });
 

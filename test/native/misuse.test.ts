@@ -357,7 +357,7 @@ for (const method of methods) {
 					replaced[index] = value;
 					t.throws(
 						() => method.call(replaced),
-						{ name: kind.name, message: /^Cannot .*wanted .*, is / },
+						{ name: kind.name, message: /^Cannot .*expected .*, got / },
 						`argument ${index}: ${typeof value === "symbol" ? "symbol" : JSON.stringify(value, (_, v) => (typeof v === "bigint" ? "bigint" : v))?.slice(0, 40)}`,
 					);
 				}
@@ -371,7 +371,7 @@ for (const method of methods) {
 t.test("a closed handle", async (t) => {
 	const closed = {
 		name: "TypeError",
-		message: /^Cannot .*: wanted an open (Bpf\w+|PacketSender), is a closed one$/,
+		message: /^Cannot .*: expected an open (Bpf\w+|PacketSender), got a closed one$/,
 	};
 	const refused = (calls: Record<string, () => unknown>) => {
 		for (const [name, call] of Object.entries(calls)) t.throws(call, closed, name);
@@ -428,11 +428,11 @@ t.test("a closed handle", async (t) => {
 
 t.test("an object before and after load", async (t) => {
 	const before = fresh();
-	const unloaded = { name: "RangeError", message: /wanted a loaded object, is one before load/ };
+	const unloaded = { name: "RangeError", message: /expected a loaded object, got one before load/ };
 	t.throws(() => before.map("a_hash"), unloaded);
 	t.throws(() => before.program("emit"), unloaded);
 	before.close();
-	const loaded = { name: "RangeError", message: /wanted an object that is not loaded yet/ };
+	const loaded = { name: "RangeError", message: /expected an object that is not loaded yet/ };
 	t.throws(() => object.load(), loaded);
 	t.throws(() => object.loadAsync(), loaded);
 	t.throws(() => object.setMaxEntries("a_hash", 1), loaded);

@@ -1,7 +1,7 @@
 /** What runSteps changes and reads, against ip(8) and ethtool(8), in namespaces of its own. */
 import { execFileSync } from "node:child_process";
 import t from "tap";
-import { runSteps } from "#native";
+import { runSteps, runStepsNow } from "#native";
 import {
 	addAddress,
 	addDefaultRoute,
@@ -17,7 +17,8 @@ import {
 	setSysctl,
 	setUp,
 } from "../../src/linux/netlink.js";
-import { readLink } from "../../src/linux/netlink_query.js";
+import { oneLink, readLink } from "../../src/linux/netlink_query.js";
+import { lookUpLink, lookUpNeighbour, lookUpRoute } from "../../src/linux/route_query.js";
 
 const [here, pod] = ["a", "b"].map((end) => `fwn-${process.pid}-${end}`) as [string, string];
 const path = (name: string) => `/run/netns/${name}`;
@@ -109,6 +110,16 @@ t.test("the first refusal ends the steps", async (t) => {
 	t.equal(await readLink("eth0", path(pod)), undefined, "both ends are gone");
 });
 
+t.test("a look-up on the caller's own thread", async (t) => {
+	t.match(lookUpLink(1), { name: "lo", hasEthernet: false });
+	t.equal(lookUpLink(2 ** 30), undefined);
+	const local = { destination: "127.0.0.1", source: "", tos: 0, protocol: 0 };
+	const route = lookUpRoute({ ...local, sourcePort: 0, destinationPort: 0 });
+	t.match(route, { type: "other", output: 1, gateway: "" });
+	t.equal(lookUpNeighbour("192.0.2.1", 1), undefined);
+	t.match(runStepsNow([{ message: oneLink("none0") }]), [{ code: "ENODEV" }]);
+});
+
 t.test("wrong arguments", async (t) => {
 	// biome-ignore lint/suspicious/noExplicitAny: that is the test
 	const run = runSteps as any;
@@ -127,5 +138,7 @@ t.test("wrong arguments", async (t) => {
 		[[], ""],
 	])
 		t.throws(() => run(steps, netns), /^Cannot run steps: /, JSON.stringify(steps));
+	// biome-ignore lint/suspicious/noExplicitAny: that is the test
+	t.throws(() => (runStepsNow as any)([1]), /^Cannot run steps: /);
 	t.same(await runSteps([]), []);
 });

@@ -102,9 +102,9 @@ t.test("reuseMap", async (t) => {
 
 	const other = { type: MAP_TYPE.ARRAY, name: "other", keySize: 4, valueSize: 8, maxEntries: 8 };
 	for (const [change, message] of [
-		[{ type: MAP_TYPE.HASH }, "wanted an_array with type 2, is 1"],
-		[{ valueSize: 16 }, "wanted an_array with value size 8, is 16"],
-		[{ flags: 0x400 }, "wanted an_array with flags 0, is 1024"],
+		[{ type: MAP_TYPE.HASH }, "expected an_array with type 2, got 1"],
+		[{ valueSize: 16 }, "expected an_array with value size 8, got 16"],
+		[{ flags: 0x400 }, "expected an_array with flags 0, got 1024"],
 	] as const) {
 		const object = BpfObject.open(objectPath());
 		const map = BpfMap.create({ ...other, ...change });
@@ -124,7 +124,7 @@ t.test("setAutoload", async (t) => {
 	t.equal(object.program("emit").info.name, "emit");
 	t.throws(() => object.program("pass_all"), {
 		name: "RangeError",
-		message: /wanted a program that was loaded, is pass_all without autoload$/,
+		message: /expected a program that was loaded, got pass_all without autoload$/,
 	});
 	object.close();
 });
@@ -137,7 +137,7 @@ t.test("a program that the verifier refuses", async (t) => {
 		t.match(error, { code: "EACCES", errno: 13 });
 		t.match(error.message, "prog 'may_be_refused': BPF program load failed");
 		t.match(error.log, "invalid mem access 'map_value_or_null'", "the verifier's own words");
-		t.throws(() => object.program("emit"), { message: /is one that failed to load/ });
+		t.throws(() => object.program("emit"), { message: /got one that failed to load/ });
 		t.throws(() => object.load(), { name: "RangeError" });
 		object.close();
 	}
@@ -153,7 +153,7 @@ t.test("load on another thread", async (t) => {
 		maxEntries: 8,
 	});
 	const loaded = object.loadAsync({ verifierLog: "statistics" });
-	const busy = { name: "RangeError", message: /wanted an object that is not being loaded/ };
+	const busy = { name: "RangeError", message: /expected an object that is not being loaded/ };
 	for (const call of [
 		() => object.mapNames,
 		() => object.programNames,
@@ -194,7 +194,7 @@ t.test("a program that the verifier refuses on another thread", async (t) => {
 	const same = caught(() => open().load());
 	t.match(error, { name: "BpfError", code: "EACCES", errno: 13, message: same.message });
 	t.match(error.log, "invalid mem access 'map_value_or_null'", "the verifier's own words");
-	t.throws(() => object.program("emit"), { message: /is one that failed to load/ });
+	t.throws(() => object.program("emit"), { message: /got one that failed to load/ });
 	object.close();
 });
 
@@ -220,7 +220,7 @@ t.test("the verifier's log of accepted programs", async (t) => {
 	const object = loadObject();
 	t.throws(() => object.verifierLog("emit"), {
 		name: "RangeError",
-		message: /wanted a program that was loaded with verifierLog, is emit$/,
+		message: /expected a program that was loaded with verifierLog, got emit$/,
 	});
 	object.close();
 });

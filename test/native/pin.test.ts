@@ -56,7 +56,7 @@ t.test("another kind of pin", async (t) => {
 	] as const)
 		t.throws(call, {
 			name: "RangeError",
-			message: new RegExp(`^Cannot open pinned .*: wanted a pinned ${wanted}, is another kind`),
+			message: new RegExp(`^Cannot open pinned .*: expected a pinned ${wanted}, got another kind`),
 		});
 	t.equal(bpfDescriptors().length, open, "what was opened by mistake is closed");
 	unlinkSync(map);

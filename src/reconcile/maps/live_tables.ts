@@ -13,7 +13,6 @@ import type {
 	TableReader,
 } from "../../forwarder/table_reader.js";
 import { backendStateIn } from "../../forwarder/table_reader.js";
-import type { IpRoute } from "../../linux/iproute.js";
 import { NodeSockets } from "../../linux/sockets.js";
 import { type Codec, u32, u64 } from "../../tables/codec.js";
 import {
@@ -44,12 +43,11 @@ import { Fib } from "./fib.js";
 
 export class LiveTables implements TableReader {
 	readonly #map: (name: string) => BpfMap;
-	readonly #fib: Fib;
+	readonly #fib = new Fib();
 	readonly #sockets = new NodeSockets();
 
-	constructor(map: (name: string) => BpfMap, ip: IpRoute) {
+	constructor(map: (name: string) => BpfMap) {
 		this.#map = map;
-		this.#fib = new Fib(ip);
 	}
 
 	nodeConfig(): NodeConfig | undefined {
