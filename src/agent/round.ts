@@ -76,6 +76,8 @@ export class Round {
 
 	/** Since what is in force was published. */
 	readonly #changedServices = new Set<string>();
+	/** All Nodes that there are have been seen at least once. */
+	#knewAllNodes = false;
 
 	constructor(options: RoundOptions) {
 		this.#options = options;
@@ -131,6 +133,10 @@ export class Round {
 			return;
 		}
 		this.#publish(compiled, network, config, applied.ready);
+		if (snapshot.synced && !this.#knewAllNodes) {
+			this.#knewAllNodes = true;
+			this.#options.pathEvents.keepOnly(isPeer);
+		}
 		this.#options.onInForce(compiled.services, this.#changedServices, config, network);
 		this.#changedServices.clear();
 		this.#options.prober().start();

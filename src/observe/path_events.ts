@@ -45,6 +45,12 @@ export class PathEvents {
 		if (this.#events.length > EVENTS_MAX) this.#events.splice(0, this.#events.length - EVENTS_MAX);
 	}
 
+	/** Forgets peers that went while no agent ran: nobody reports those as removed. */
+	keepOnly(isPeer: (node: string) => boolean): void {
+		for (const key of this.#ages.keys())
+			if (!isPeer(key.slice(0, key.lastIndexOf("/")))) this.#ages.delete(key);
+	}
+
 	/** Oldest first. */
 	list(): readonly PathEvent[] {
 		return this.#events;

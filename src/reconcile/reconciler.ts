@@ -476,10 +476,10 @@ export class Reconciler {
 		if (tables === undefined || this.#closed) return this.#last;
 		clearTimeout(this.#retry);
 		const pass = new Pass(this.#log);
-		const resized = await this.#fitSizes(tables, pass);
+		// Whatever is thrown in there, the rest is tried again.
+		const resized = await pass.try(true, () => this.#fitSizes(tables, pass));
 		const short = ofTables && !this.#doubtful && !resized && this.#stages.isSettled;
 		if (!short) this.#doubtful = false;
-		// Whatever is thrown in there, the rest is tried again.
 		const ready = await pass.try(false, () =>
 			short ? this.#stages.runTables(tables, pass) : this.#stages.run(tables, pass),
 		);

@@ -3,6 +3,7 @@ import t from "tap";
 import { Round, type RoundOptions } from "../../src/agent/round.js";
 import type { PathVerdict } from "../../src/compile/compile.js";
 import { parseConfig } from "../../src/config/parse.js";
+import { PathEvents } from "../../src/observe/path_events.js";
 import type { TableChanges } from "../../src/tables/changes.js";
 import { Path } from "../../src/tables/generated.js";
 import { noServiceMaps, type Tables } from "../../src/tables/tables.js";
@@ -41,13 +42,14 @@ const proven: PathVerdict = {
 	untunnelled: undefined,
 };
 
-t.test("a path that fails while the rest is compiled is not put back into use", async (t) => {
+t.test("applies with a path that fails meanwhile, and Nodes that come and have gone", async (t) => {
 	const verdicts = new Map([
 		[0, proven],
 		[2, proven],
 	]);
 	const applied: Tables[] = [];
 	let failed = false;
+	let synced = false;
 	const names = ["n1", "n2", "n3"];
 	const ids = new Map([
 		["n2", 0],
@@ -67,6 +69,8 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		start: () => {},
 	};
 	const nothing = () => {};
+	const age = { path: "direct" as const, since: 1, changes: 3 };
+	const pathEvents = new PathEvents(2, { ages: { "n2/4": age, "gone/4": age }, events: [] });
 	const logged: [object, string][] = [];
 	const info = (fields: object, message: string) => logged.push([fields, message]);
 	const round: Round = new Round({
@@ -82,7 +86,7 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 				snapshot: {
 					nodes: new Map(names.map((name) => [name, node(Number(name.slice(1)))])),
 					problems: [],
-					synced: true,
+					synced,
 				},
 			}),
 		},
@@ -105,7 +109,7 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 		},
 		formerPeers: { missing: () => new Set() },
 		problems: { update: nothing },
-		pathEvents: { add: nothing },
+		pathEvents,
 		pathMemory: { changed: nothing },
 	} as unknown as RoundOptions);
 	await round.apply();
@@ -117,11 +121,19 @@ t.test("a path that fails while the rest is compiled is not put back into use", 
 	t.equal(applied[0]?.peers.get(2)?.path, Path.DIRECT);
 	t.equal(applied[0]?.peers.get(0)?.path, Path.GENEVE);
 
+	// The Node "gone" was a peer of an earlier agent.
+	const known = () => [...pathEvents.records().ages].map(([peer]) => peer);
+	t.same(known(), ["n2/4", "gone/4", "n3/4"], "it may be among the Nodes that are still to come");
+	synced = true;
+	await round.apply();
+	t.same(known(), ["n2/4", "n3/4"], "it went while no agent ran");
+	t.match(pathEvents.age("n2", 4), { changes: 4 }, "the others keep their age");
+
 	for (let n = 4; n < 250; n++) {
 		names.push(`n${n}`);
 		ids.set(`n${n}`, n);
 	}
 	logged.length = 0;
 	await round.apply();
-	t.same(logged, [[{ path: 1, added: 246 }, "peers changed"]], "one line for many");
+	t.same(logged, [[{ added: 246 }, "peers changed"]], "one line for many");
 });
