@@ -22,7 +22,7 @@ import {
 } from "../../tables/generated.js";
 
 import { Fingerprints } from "./fingerprints.js";
-import { slicesOf } from "./slices.js";
+import { mapSlices } from "./map_slices.js";
 
 export interface EntryFailure<K> {
 	key: K;
@@ -67,7 +67,7 @@ export class Table<K, V> {
 	 * @param most entries; of an array: those below this index
 	 */
 	async *readInSlices(most?: number): AsyncGenerator<Map<K, V>> {
-		for await (const slice of slicesOf(this.#map(), undefined, most)) {
+		for await (const slice of mapSlices(this.#map(), undefined, most)) {
 			const entries = new Map<K, V>();
 			this.#decode(slice, entries);
 			yield entries;
@@ -82,7 +82,7 @@ export class Table<K, V> {
 		this.#written = undefined;
 		this.#used = 0;
 		const written = new Fingerprints(this.#key.size, this.#value.size);
-		for await (const slice of slicesOf(this.#map())) {
+		for await (const slice of mapSlices(this.#map())) {
 			for (const index of this.#present(slice)) this.#note(written, slice, index);
 			const entries = new Map<K, V>();
 			this.#decode(slice, entries);
@@ -104,7 +104,7 @@ export class Table<K, V> {
 		let differing = 0;
 		written.begin();
 		const most = this.#isArray ? this.#used : undefined;
-		for await (const slice of slicesOf(this.#map(), undefined, most)) {
+		for await (const slice of mapSlices(this.#map(), undefined, most)) {
 			// It is being adopted anew.
 			if (this.#written !== written) return 0;
 			const { keys, values } = slice;
@@ -129,7 +129,7 @@ export class Table<K, V> {
 	 */
 	async hasChanged(most?: number): Promise<boolean> {
 		const hash = createHash("sha1");
-		for await (const { keys, values } of slicesOf(this.#map(), undefined, most))
+		for await (const { keys, values } of mapSlices(this.#map(), undefined, most))
 			hash.update(keys).update(values);
 		const digest = hash.digest("base64");
 		if (digest === this.#digest) return false;

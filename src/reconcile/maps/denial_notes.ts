@@ -1,7 +1,7 @@
 /** What the core has noted of denied packets since it was last asked. */
 import type { BpfMap } from "#native";
 import { PolicyDenial } from "../../tables/generated.js";
-import { slicesOf } from "./slices.js";
+import { mapSlices } from "./map_slices.js";
 
 export class DenialNotes {
 	readonly #map: () => BpfMap;
@@ -16,7 +16,7 @@ export class DenialNotes {
 	async take(): Promise<PolicyDenial[]> {
 		const found: PolicyDenial[] = [];
 		const now: Buffer[] = [];
-		for await (const { values } of slicesOf(this.#map())) {
+		for await (const { values } of mapSlices(this.#map())) {
 			const before = this.#before[now.length];
 			now.push(values);
 			// Most of them never change.

@@ -3,7 +3,7 @@ import type { BpfMap } from "#native";
 import { isExpired, liveGeneration, originalKey, replyKey } from "../../forwarder/flow.js";
 import type { NodeConfig } from "../../tables/generated.js";
 import { Flow } from "../../tables/generated.js";
-import { slicesOf } from "./slices.js";
+import { mapSlices } from "./map_slices.js";
 
 /** What a policy judges: the source before SNAT, the destination after a Service's translation. */
 export interface LiveFlow {
@@ -31,7 +31,7 @@ export async function* liveFlows(
 	node: NodeConfig | undefined,
 	now: bigint,
 ): AsyncGenerator<LiveFlow[]> {
-	for await (const { values } of slicesOf(flows)) {
+	for await (const { values } of mapSlices(flows)) {
 		const live: LiveFlow[] = [];
 		for (let at = 0; at < values.length; at += Flow.size) {
 			// Most of a table is empty, and decoding costs some µs.

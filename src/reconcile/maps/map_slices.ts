@@ -1,5 +1,5 @@
 /**
- * Reads maps in short pieces that yield to others on the event loop in between: the prober fails
+ * Reads the kernel's maps in slices, with turns of the event loop in between (loop/turns.ts): the prober fails
  * over on the same loop.
  */
 import type { BpfMap } from "#native";
@@ -15,7 +15,7 @@ const SLICE = { bytes: 256 * 1024, entries: 512 };
  * @param valueBytes size of one entry's value, of all CPUs together
  * @param most entries; an array's come in the order of their indexes
  */
-export async function* slicesOf(
+export async function* mapSlices(
 	map: BpfMap,
 	valueBytes = map.info.valueSize,
 	most = Number.POSITIVE_INFINITY,
