@@ -15,6 +15,7 @@ import { allow, deny, OPEN, PolicyScene } from "./policy_scene.js";
 import {
 	type End,
 	NAMES,
+	PORT,
 	packetOf,
 	reversed,
 	SCTP,
@@ -28,7 +29,6 @@ import { fromHost, fromPod, fromWire, toPod } from "./table.js";
 import * as world from "./world.js";
 
 const { podA, podB, direct, geneve4, outside, nodeAddress, gateway } = world;
-const PORT = 50001;
 const SYN = { flags: build.SYN };
 const [EGRESS, INGRESS, HAIRPIN, OTHER_HAIRPIN] = [2, 3, 4, 5];
 const CLASS = 7;

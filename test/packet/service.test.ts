@@ -15,12 +15,14 @@ import {
 	type End,
 	NAMES,
 	type PacketOptions,
+	PORT,
 	type Protocol,
 	packetOf,
 	resetOf,
 	reversed,
 	SCTP,
-	Scene,
+	type Scene,
+	sceneTests,
 	TCP,
 	type Tuple,
 	UDP,
@@ -30,8 +32,6 @@ import { fromPod, fromWire, onWire, toPod } from "./table.js";
 import * as world from "./world.js";
 
 const { podA, podB, direct, outside, nodeAddress, gateway } = world;
-/** In the range of SNAT: a flow that is alone keeps it. */
-const PORT = 50001;
 
 if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
@@ -39,15 +39,7 @@ if (inNamespace(import.meta.url)) {
 	t.teardown(() => dataPath.close());
 
 	for (const family of FAMILIES) {
-		const scene = (
-			shows: string,
-			play: (scene: Scene) => Promise<void>,
-			variation: world.Variation = {},
-		) =>
-			t.test(`IPv${family}: ${shows}`, async (t) => {
-				await play(await Scene.begin(dataPath, family, variation));
-				t.pass("every packet");
-			});
+		const scene = sceneTests(dataPath, family);
 		const client: End = [podA[family], PORT];
 		const vip = (scene: Scene, name: string, protocol: Protocol): Tuple => [
 			client,

@@ -15,12 +15,14 @@ import {
 	type End,
 	NAMES,
 	type PacketOptions,
+	PORT,
 	type Protocol,
 	packetOf,
 	resetOf,
 	reversed,
 	SCTP,
 	Scene,
+	sceneTests,
 	TCP,
 	type Tuple,
 	UDP,
@@ -30,8 +32,6 @@ import { fromHost, fromPod, fromWire, onWire, toPod } from "./table.js";
 import * as world from "./world.js";
 
 const { podA, podB, direct, outside, nodeAddress, gateway } = world;
-/** In the range of SNAT: a flow that is alone keeps it. */
-const PORT = 50001;
 
 if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
@@ -126,11 +126,7 @@ if (inNamespace(import.meta.url)) {
 			["the Node's address", [nodeAddress[family], PORT]],
 			["the gateway address", [gateway[family], PORT]],
 		] as const satisfies readonly (readonly [string, End])[]) {
-			const scene = (shows: string, play: (scene: Scene) => Promise<void>) =>
-				t.test(`IPv${family}: from ${from}: ${shows}`, async (t) => {
-					await play(await Scene.begin(dataPath, family));
-					t.pass("every packet");
-				});
+			const scene = sceneTests(dataPath, family, `IPv${family}: from ${from}`);
 			const vip = (scene: Scene, name: string, protocol: Protocol): Tuple => [
 				client,
 				[scene.service(name, protocol).clusterIP, SERVICE_PORT],

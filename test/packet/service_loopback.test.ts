@@ -14,11 +14,13 @@ import { inNamespace } from "./namespace.js";
 import {
 	NAMES,
 	type PacketOptions,
+	PORT,
 	type Protocol,
 	packetOf,
 	reversed,
 	SCTP,
-	Scene,
+	type Scene,
+	sceneTests,
 	TCP,
 	type Tuple,
 	UDP,
@@ -28,8 +30,6 @@ import { fromHost, fromPod, fromWire, onWire } from "./table.js";
 import * as world from "./world.js";
 
 const { podA, direct, nodeAddress, gateway } = world;
-/** In the range of SNAT: a flow that is alone keeps it. */
-const PORT = 50001;
 const ZERO = "00:00:00:00:00:00";
 
 const fromLoopback = (packet: Buffer): Input => ({
@@ -60,11 +60,7 @@ if (inNamespace(import.meta.url)) {
 
 	for (const family of FAMILIES) {
 		const own = nodeAddress[family];
-		const scene = (shows: string, play: (scene: Scene) => Promise<void>) =>
-			t.test(`IPv${family}: ${shows}`, async (t) => {
-				await play(await Scene.begin(dataPath, family));
-				t.pass("every packet");
-			});
+		const scene = sceneTests(dataPath, family);
 		const nodePort = (scene: Scene, name: string, protocol: Protocol): Tuple => [
 			[own, PORT],
 			[own, scene.service(name, protocol).nodePort],

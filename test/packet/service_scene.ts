@@ -3,6 +3,7 @@
  * and the Service, by the client's and by the backend's tuple.
  */
 import { equal } from "node:assert/strict";
+import t from "tap";
 import {
 	ActionName,
 	BackendState,
@@ -24,6 +25,9 @@ export const UDP = 17;
 export const SCTP = 132;
 export type Protocol = typeof TCP | typeof UDP | typeof SCTP;
 export const NAMES: Record<Protocol, string> = { [TCP]: "TCP", [UDP]: "UDP", [SCTP]: "SCTP" };
+
+/** In the range of SNAT: a flow that is alone keeps it. */
+export const PORT = 50001;
 
 /** An end of a flow: address and port. */
 export type End = readonly [address: string, port: number];
@@ -194,6 +198,20 @@ export class Scene {
 		});
 		return found !== undefined;
 	}
+}
+
+/** Declares tests of one family, each with a scene of its own. `about`: what the titles begin with. */
+export function sceneTests(dataPath: DataPath, family: Family, about = `IPv${family}`) {
+	return (
+		shows: string,
+		play: (scene: Scene) => Promise<void>,
+		variation: world.Variation = {},
+	): void => {
+		t.test(`${about}: ${shows}`, async (t) => {
+			await play(await Scene.begin(dataPath, family, variation));
+			t.pass("every packet");
+		});
+	};
 }
 
 export const reversed = ([source, destination]: Tuple): Tuple => [destination, source];

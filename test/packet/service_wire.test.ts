@@ -16,12 +16,14 @@ import {
 	type End,
 	NAMES,
 	type PacketOptions,
+	PORT,
 	type Protocol,
 	packetOf,
 	resetOf,
 	reversed,
 	SCTP,
-	Scene,
+	type Scene,
+	sceneTests,
 	TCP,
 	type Tuple,
 	UDP,
@@ -31,8 +33,6 @@ import { fromHost, fromPod, fromWire, onWire } from "./table.js";
 import * as world from "./world.js";
 
 const { podA, podB, direct, geneve4, outside, nodeAddress, gateway } = world;
-/** In the range of SNAT: a flow that is alone keeps it. */
-const PORT = 50001;
 
 /** The source port of the packet in a tunnel. */
 function snatPort(frame: Buffer): number {
@@ -46,15 +46,7 @@ if (inNamespace(import.meta.url)) {
 	t.teardown(() => dataPath.close());
 
 	for (const family of FAMILIES) {
-		const scene = (
-			shows: string,
-			play: (scene: Scene) => Promise<void>,
-			variation: world.Variation = {},
-		) =>
-			t.test(`IPv${family}: ${shows}`, async (t) => {
-				await play(await Scene.begin(dataPath, family, variation));
-				t.pass("every packet");
-			});
+		const scene = sceneTests(dataPath, family);
 		const client: End = [outside[family], PORT];
 		const nodePort = (scene: Scene, name: string, protocol: Protocol): Tuple => [
 			client,
