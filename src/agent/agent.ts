@@ -31,6 +31,7 @@ import { LoopLag } from "../observe/loop_lag.js";
 import { PathEvents } from "../observe/path_events.js";
 import { PathMemory } from "../observe/path_memory.js";
 import { PolicyCounts } from "../observe/policy_counts.js";
+import { PolicyMemory } from "../observe/policy_memory.js";
 import { ServiceCounter } from "../observe/service_counts.js";
 import { ServiceLatency } from "../observe/service_latency.js";
 import { Prober } from "../probe/prober.js";
@@ -87,6 +88,8 @@ export class Agent {
 	readonly #loopLag: LoopLag;
 	readonly #pathEvents: PathEvents;
 	readonly #pathMemory: PathMemory;
+	readonly #policyMemory: PolicyMemory;
+	readonly #policyCounts = new PolicyCounts();
 	readonly #web: Web;
 	/** Only where there is no Kubernetes that makes the endpoints of Services. */
 	readonly #endpoints: EndpointController | undefined;
@@ -170,6 +173,7 @@ export class Agent {
 			throw error;
 		}
 		await agent.#web.configure(config);
+		await agent.#beginCounts();
 		agent.#loop.request();
 		agent.#cni.workOffDeletions();
 		return agent;
@@ -222,7 +226,14 @@ export class Agent {
 			this.#web.serviceLatency.observe("", seconds),
 		);
 		const serviceCounter = new ServiceCounter();
-		const policyCounts = new PolicyCounts();
+		const policyCounts = this.#policyCounts;
+		const policiesFile = join(runDir, "policies.json");
+		const formerPolicies = PolicyMemory.read(policiesFile);
+		this.#policyMemory = new PolicyMemory(
+			policiesFile,
+			() => this.answers.policyNames(),
+			(error) => log.warn({ err: error, file: policiesFile }, "cannot write policies.json"),
+		);
 		let counted: Config | undefined;
 		const adopted = kernel.adoptedPeers();
 		const formerPeers = new FormerPeers(nodeName, adopted);
@@ -302,6 +313,9 @@ export class Agent {
 			isReady: () => this.#round.state.ready,
 			onRulesGo: async () =>
 				policyCounts.take(await this.policies.counters(), this.policies.rules()),
+			formerRules: formerPolicies.rules,
+			onBegin: () => this.#policyMemory.forget(),
+			onPublished: () => this.#policyMemory.changed(),
 			onInForce: (seconds) => this.#web.policyLatency.observe("", seconds),
 			log: withComponent(options.log, "policy"),
 			...(options.unknownPodMs === undefined ? {} : { unknownMs: options.unknownPodMs }),
@@ -353,10 +367,16 @@ export class Agent {
 			names: clusterNames(store, () => this.#cni.endpoints()),
 			store,
 			policies: this.policies,
-			policyCounts,
+			...{ policyCounts, formerPolicies },
 			denials: () => this.#denialWatch.list(),
 			survey: options.survey ?? ((nodes, signal) => this.#prober.survey(nodes, signal)),
 		});
+	}
+
+	/** What the rules of an earlier agent have counted is not this one's. */
+	async #beginCounts(): Promise<void> {
+		if (this.policies.rules().size > 0)
+			this.#policyCounts.begin(await this.policies.counters(), this.policies.rules());
 	}
 
 	async #handleCni(request: CniRequest): Promise<CniResponse> {
@@ -381,6 +401,7 @@ export class Agent {
 		this.#prober.close();
 		this.#loopLag.close();
 		this.#pathMemory.write();
+		await this.#policyMemory.close();
 		await this.#loop.stop();
 		await this.#kernel.close();
 	}

@@ -23,6 +23,7 @@ import type { Denial } from "../observe/denials.js";
 import type { LoopLag } from "../observe/loop_lag.js";
 import type { PathEvents } from "../observe/path_events.js";
 import type { PolicyCounts } from "../observe/policy_counts.js";
+import type { PolicyNames } from "../observe/policy_memory.js";
 import type { ServiceCounter } from "../observe/service_counts.js";
 import { atomWords } from "../policy/words.js";
 import type { Prober } from "../probe/prober.js";
@@ -31,8 +32,9 @@ import { check } from "../report/check.js";
 import { denialRows } from "../report/denials.js";
 import { explain } from "../report/explain.js";
 import type { Names } from "../report/explain_question.js";
+import { formerServices } from "../report/former_services.js";
 import { withFacts, withReason } from "../report/path_facts.js";
-import { policiesSummary, policyRows, readPolicy } from "../report/policies.js";
+import { formerRows, policiesSummary, policyRows, readPolicy } from "../report/policies.js";
 import { type ClusterSource, clusterAt } from "../report/policy_cluster.js";
 import { policyDiff } from "../report/policy_diff.js";
 import {
@@ -84,6 +86,8 @@ export interface AnswersOptions {
 	store: Pick<Store, "get" | "keys" | "isSynced">;
 	policies: PoliciesView;
 	policyCounts: PolicyCounts;
+	/** What an earlier agent left in force. */
+	formerPolicies: PolicyNames;
 	denials: () => Promise<Denial[]>;
 	/** Surveys these Nodes, or all of them, over every path. */
 	survey: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
@@ -92,6 +96,9 @@ export interface AnswersOptions {
 const NO_ENTRIES = {
 	...{ identities: 0, blocks: 0, policies: 0, policyVerdicts: 0, portSets: 0, rules: 0 },
 };
+
+const NOT_ALL_READ =
+	"Not all Services and EndpointSlices have been read: endpoints that an earlier agent left may be in use besides.";
 
 export class Answers {
 	readonly #options: AnswersOptions;
@@ -171,7 +178,17 @@ export class Answers {
 			answer.push(...some);
 			if (turns.due) await turns.pass();
 		}
-		return answer;
+		const { store, kernel } = this.#options;
+		const isWhole = store.isSynced("Service") && store.isSynced("EndpointSlice");
+		if (isWhole) return answer;
+		for (const { why } of answer) why.push(NOT_ALL_READ);
+		if (request !== undefined) return answer;
+		const known = new Set<number>();
+		for (const key of services.keys()) {
+			for (const { index } of services.view(key)?.ports ?? []) known.add(index);
+			if (turns.due) await turns.pass();
+		}
+		return [...answer, ...formerServices(kernel.serviceEntries(), known, this.#places(peers))];
 	}
 
 	async check(request: unknown, signal?: AbortSignal): Promise<CheckAnswer> {
@@ -218,12 +235,22 @@ export class Answers {
 
 	/** @param request undefined: all of them */
 	async policies(request: unknown): Promise<PolicyStatus[]> {
-		const { store, policies, policyCounts } = this.#options;
+		const { store, policies, policyCounts, formerPolicies } = this.#options;
 		await this.#countPolicies();
-		return policyRows(readPolicy(request), {
-			...{ store, local: policies.local() },
-			totals: (policy) => policyCounts.of(policy),
-		});
+		const key = readPolicy(request);
+		const totals = (policy: string) => policyCounts.of(policy);
+		if (!policies.isSynced) return formerRows(key, formerPolicies.policies, totals);
+		return inTurns(policyRows(key, { store, local: policies.local(), totals }));
+	}
+
+	/** For an agent that starts while the cluster cannot be read. */
+	async policyNames(): Promise<PolicyNames> {
+		const { store, policies } = this.#options;
+		const totals = () => ({ flows: 0, denied: 0, staged: 0 });
+		return {
+			policies: await inTurns(policyRows(undefined, { store, local: policies.local(), totals })),
+			...{ rules: policies.rules(), summary: this.#summaryNow() },
+		};
 	}
 
 	async denials(): Promise<DenialStatus[]> {
@@ -238,17 +265,23 @@ export class Answers {
 
 	/** What is counted over all Pods is kept until policies change. */
 	#policiesSummary(): PoliciesSummary {
+		const { policies, formerPolicies } = this.#options;
+		const former = policies.isSynced ? undefined : formerPolicies.summary;
+		return {
+			...{ synced: policies.isSynced, ...(former ?? this.#summaryNow()) },
+			...(policies.usage ?? NO_ENTRIES),
+			problems: policies.problems().length,
+		};
+	}
+
+	#summaryNow(): ReturnType<typeof policiesSummary> {
 		const { store, policies } = this.#options;
 		if (this.#summary?.revision !== policies.revision)
 			this.#summary = {
 				revision: policies.revision,
 				summary: policiesSummary(policies.local(), store),
 			};
-		return {
-			...{ synced: policies.isSynced, ...this.#summary.summary },
-			...(policies.usage ?? NO_ENTRIES),
-			problems: policies.problems().length,
-		};
+		return this.#summary.summary;
 	}
 
 	async policyDiff(request: unknown): Promise<PolicyDiffAnswer> {

@@ -104,7 +104,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		adoptPolicies: () => reconciler.adoptPolicies(),
 		changePolicies: (changes, peerIds) => reconciler.changePolicies(changes, peerIds),
 		endpointPolicies: (address) => reconciler.endpointPolicies(address),
-		ruleCounters: () => reconciler.ruleCounters(),
+		ruleCounters: (rules) => reconciler.ruleCounters(rules),
 		adoptedPaths: () => reconciler.adoptedPaths(),
 		adoptedPeers: () => reconciler.adoptedPeers(),
 		change: (changes) => reconciler.change(changes),

@@ -56,6 +56,12 @@ export interface PoliciesOptions {
 	log: Log;
 	/** Ids of rules are about to be removed: what they have counted is to be read now. */
 	onRulesGo?: () => Promise<void>;
+	/** What ids of rules stand for that an earlier agent gave; default: nothing is known of that. */
+	formerRules?: ReadonlyMap<number, RuleName>;
+	/** Ids are about to be given anew. */
+	onBegin?: () => void;
+	/** What is in force may be something else. */
+	onPublished?: () => void;
 	/** A change is in force: seconds since it was heard of. */
 	onInForce?: (seconds: number) => void;
 	/** Until ADD of a Pod that nothing is known of gives up; default: 10,000. */
@@ -113,11 +119,13 @@ export class Policies {
 	#heard: number | undefined;
 	#began: number | undefined;
 	#isFirst = true;
+	#formerRules: ReadonlyMap<number, RuleName> | undefined;
 
 	constructor(options: PoliciesOptions) {
 		this.#options = options;
 		const { store, log } = options;
 		this.#problems = new ProblemLog(log);
+		this.#formerRules = options.formerRules;
 		this.#readers = new Map(KINDS.map((kind) => [kind, store.reader(kind)]));
 		this.#loop = new Loop({
 			apply: () => this.#turn(),
@@ -201,12 +209,12 @@ export class Policies {
 
 	/** What an id of a rule stands for; undefined: it is not in force. 0 has no name. */
 	rule(id: number): RuleName | undefined {
-		return this.#options.kernel.policyRules.get(id);
+		return this.rules().get(id);
 	}
 
-	/** All rules in force, by id. */
+	/** All rules in force, by id; until this agent has given any, those of an earlier one. */
 	rules(): ReadonlyMap<number, RuleName> {
-		return this.#options.kernel.policyRules;
+		return this.#formerRules ?? this.#options.kernel.policyRules;
 	}
 
 	/** The local Pods whose policies are in force, and the policies that select each. */
@@ -216,7 +224,7 @@ export class Policies {
 
 	/** Counters by id of rule, of those that counted something; read in slices. */
 	counters(): Promise<Map<number, RuleCounter>> {
-		return this.#options.kernel.ruleCounters();
+		return this.#options.kernel.ruleCounters(this.rules());
 	}
 
 	/** What holds for the addresses of a class; undefined: there is none with this number. */
@@ -314,6 +322,7 @@ export class Policies {
 			this.#refused = waiting.length === 0 ? [] : [waitingText(waiting)];
 		}
 		this.#problems.update([...this.#compiled, ...this.#refused]);
+		if (outcome.writes > 0) this.#options.onPublished?.();
 		if (problems.length > 0) throw new RefusedError(problems.join("; "));
 	}
 
@@ -321,6 +330,8 @@ export class Policies {
 	async #begin(): Promise<PolicyCompiler> {
 		const { kernel, store, nodeName, unknownPods } = this.#options;
 		const held = await kernel.adoptPolicies();
+		this.#options.onBegin?.();
+		this.#formerRules = undefined;
 		for (const kind of KINDS) this.#changed.set(kind, new Set(store.keys(kind)));
 		this.#endpoints = [];
 		this.#isOther = true;

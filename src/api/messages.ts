@@ -112,6 +112,8 @@ export interface SourceStatus {
 	ageSeconds: number | null;
 	/** Watches that were lost and begun again. */
 	reconnects: number;
+	/** Why not all of them are known, where there is a reason of its own. */
+	missing?: string;
 }
 
 /** `GET /peers`: an entry for each peer and family. */
@@ -242,6 +244,8 @@ export interface ServiceStatus {
 	backends: BackendStatus[];
 	/** Which endpoints are in use here and why: a sentence, or one for each family. */
 	why: string[];
+	/** An earlier agent left it, and no object that has been read says so; it has no name then. */
+	isFormer: boolean;
 }
 
 export interface FrontendStatus {
@@ -293,6 +297,8 @@ export interface PolicyStatus {
 	isStaged: boolean;
 	/** Why it cannot be used; its Pods are closed then. null: it can. */
 	unusable: string | null;
+	/** It is in force as an earlier agent left it: since its start the agent has not read all objects yet. */
+	isFormer: boolean;
 }
 
 /** `GET /denials`: connections that network policy has denied here lately, the last one first. */

@@ -47,7 +47,14 @@ export async function cleanupCommand(options: {
  * (in a container).
  */
 function removeRunDir(runDir: string): void {
-	for (const name of ["agent.sock", "endpoints", "deletions", "lock", "paths.json"]) {
+	for (const name of [
+		"agent.sock",
+		"endpoints",
+		"deletions",
+		"lock",
+		"paths.json",
+		"policies.json",
+	]) {
 		rmSync(join(runDir, name), { recursive: true, force: true });
 	}
 	try {

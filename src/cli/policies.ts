@@ -1,6 +1,6 @@
 /** `fairway policies` */
 import { agentSocket, ask } from "../api/client.js";
-import type { PoliciesRequest, PolicyStatus } from "../api/messages.js";
+import type { PoliciesRequest, PolicyStatus, Status } from "../api/messages.js";
 import { type Column, table } from "../text/table.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 import { type ClientOptions, json, terminalWidth } from "./output.js";
@@ -15,7 +15,12 @@ export async function policiesCommand(
 		policy === undefined
 			? await ask<PolicyStatus[]>(socket, "GET", "/policies")
 			: await ask<PolicyStatus[]>(socket, "POST", "/policies", { body: policiesRequest(policy) });
-	process.stdout.write(output === "json" ? json(rows) : policiesText(rows, terminalWidth()));
+	if (output === "json") process.stdout.write(json(rows));
+	else if (rows.length > 0) process.stdout.write(policiesText(rows, terminalWidth()));
+	else {
+		const { policies } = await ask<Status>(socket, "GET", "/status");
+		process.stdout.write(policies.synced ? NONE : NONE_YET);
+	}
 	return EXIT_DONE;
 }
 
@@ -47,15 +52,22 @@ const COLUMNS: readonly Column<PolicyStatus>[] = [
 	{ heading: "STATE", shortest: 12, cell: stateText },
 ];
 
-function stateText({ isStaged, unusable, staged }: PolicyStatus): string {
+function stateText({ isFormer, ...policy }: PolicyStatus): string {
+	return isFormer ? `${stateOf(policy)}, as an earlier agent left it` : stateOf(policy);
+}
+
+function stateOf({ isStaged, unusable, staged }: Omit<PolicyStatus, "isFormer">): string {
 	if (unusable !== null)
 		return isStaged ? `unusable, staged: ${unusable}` : `unusable: ${unusable}`;
 	if (!isStaged) return "enforced";
 	return `staged: ${staged.flows} flow${staged.flows === 1 ? "" : "s"} would change`;
 }
 
+const NONE = "No policy selects a Pod of this Node.\n";
+const NONE_YET =
+	"Not all objects have been read since the agent's start (`fairway status` names them). Policies that an earlier agent left are in force; what they are called is not known.\n";
+
 /** @param width columns of text that there are; undefined: nothing is cut */
 export function policiesText(rows: readonly PolicyStatus[], width: number | undefined): string {
-	if (rows.length === 0) return "No policy selects a Pod of this Node.\n";
 	return table(COLUMNS, rows, { width });
 }

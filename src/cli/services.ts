@@ -96,7 +96,7 @@ function linesOf(row: ServiceStatus, most: number): Line[] {
 	const backends = shortened(row.backends, most).map(backendCells);
 	const count = Math.max(1, frontends.length, backends.length);
 	return Array.from({ length: count }, (_, i) => ({
-		service: i === 0 ? `${namespace}/${name}` : "",
+		service: i > 0 ? "" : row.isFormer ? "(an earlier agent's)" : `${namespace}/${name}`,
 		port: i === 0 ? `${portName === "" ? "" : `${portName} `}${port}/${protocol}` : "",
 		type: i === 0 ? type : "",
 		frontend: frontends[i] ?? "",

@@ -155,8 +155,13 @@ function clusterText(sources: readonly SourceStatus[]): string {
 	const fresh = served.filter(({ synced, stale }) => synced && !stale);
 	const parts =
 		fresh.length === 0 ? [] : [`${fresh.map(({ kind }) => kind).join(", ")} up to date`];
-	for (const { kind, synced, stale, ageSeconds } of served) {
-		if (synced && !stale) continue;
+	const missing = new Map<string, string[]>();
+	for (const { kind, synced, missing: why } of served)
+		if (!synced && why !== undefined) missing.set(why, [...(missing.get(why) ?? []), kind]);
+	for (const [why, kinds] of missing)
+		parts.push(`${kinds.join(", ")} incomplete, since ${why}: what an earlier agent left stays`);
+	for (const { kind, synced, stale, ageSeconds, missing: why } of served) {
+		if ((synced && !stale) || (!synced && why !== undefined)) continue;
 		const age = ageSeconds === null ? "" : `, last heard ${duration(ageSeconds)} ago`;
 		parts.push(`${kind} ${synced ? "stale" : "not yet seen"}${age}`);
 	}

@@ -32,10 +32,14 @@ export class FileObjects {
 	/** Names, and "KIND \0FILE", that something says of which nothing was ever understood. */
 	readonly #unknown = new Set<string>();
 
-	/** Something of this kind was never understood, so what is not here may exist all the same. */
-	isIncomplete(kind: Kind): boolean {
-		for (const name of this.#unknown) if (name.startsWith(`${kind} `)) return true;
-		return false;
+	/**
+	 * Something of this kind was never understood, so what is not here may exist all the same: its name, or its
+	 * file's where it has none.
+	 */
+	firstUnknown(kind: Kind): string | undefined {
+		for (const name of this.#unknown)
+			if (name.startsWith(`${kind} `)) return name.replace(/^.* \0/, `a ${kind} in `);
+		return undefined;
 	}
 
 	holder(name: string): Holder | undefined {

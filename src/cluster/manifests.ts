@@ -99,6 +99,8 @@ export class ManifestDirectory implements Source {
 	#listed: Listed | undefined;
 	/** Where the next poll continues. */
 	#pollFrom = 0;
+	/** Why not all objects of a kind are known. */
+	readonly #missingOf = new Map<Kind, string>();
 	/** Why the directory cannot be read. */
 	#unreadable: Problem[] = [];
 	/** When the directory was last looked at, on the monotonic clock. */
@@ -140,14 +142,10 @@ export class ManifestDirectory implements Source {
 			lookedAt === undefined ? null : Math.round((performance.now() - lookedAt) / 1000);
 		const stale = this.#unreadable.length > 0;
 		return ALL_KINDS.map((kind) => {
-			return {
-				kind,
-				synced: this.#store.isSynced(kind),
-				stale,
-				absent: false,
-				ageSeconds,
-				reconnects: 0,
-			};
+			const missing = this.#missingOf.get(kind);
+			const synced = this.#store.isSynced(kind);
+			const facts = { kind, synced, stale, absent: false, ageSeconds, reconnects: 0 };
+			return missing === undefined ? facts : { ...facts, missing };
 		});
 	}
 
@@ -200,14 +198,28 @@ export class ManifestDirectory implements Source {
 				if (holder === undefined) store.remove(kind, key);
 				else store.put(kind, key, holder.record, holder.file);
 			}
-			const understood = (name: string) => this.#files.get(name)?.understood === true;
-			const complete = [...this.#files.keys(), ...this.#jobs.keys()].every(understood);
+			const missing = this.#missing();
+			this.#missingOf.clear();
 			for (const kind of ALL_KINDS) {
-				const incomplete = !LEAVABLE.has(kind) && this.#objects.isIncomplete(kind);
-				store.setSynced(kind, this.#listed !== undefined && complete && !incomplete);
+				const unknown = LEAVABLE.has(kind) ? undefined : this.#objects.firstUnknown(kind);
+				const why = missing ?? (unknown && `${unknown} cannot be used`);
+				if (why !== undefined) this.#missingOf.set(kind, why);
+				store.setSynced(kind, why === undefined);
 			}
 			store.report("manifests", [...this.#unreadable, ...problems, ...this.#objects.problems()]);
 		});
+	}
+
+	/** Why the files do not say all that there is; undefined: they do. */
+	#missing(): string | undefined {
+		if (this.#listed === undefined) return "the directory cannot be read";
+		const others = [...this.#files.keys(), ...this.#jobs.keys()].filter(
+			(name) => this.#files.get(name)?.understood !== true,
+		);
+		const [name, ...more] = [...new Set(others)].sort();
+		if (name === undefined) return undefined;
+		const names = more.length === 0 ? name : `${name} and ${more.length} more`;
+		return this.#jobs.has(name) ? `${names} is being read` : `${names} cannot be read`;
 	}
 
 	/** Undefined: all of them. */

@@ -65,6 +65,8 @@ export interface SourceFacts {
 	ageSeconds: number | null;
 	/** How often the source was lost and found again. */
 	reconnects: number;
+	/** Why not all of them have been seen: "bad.yaml cannot be used". */
+	missing?: string;
 }
 
 /** A source that tells of the other Nodes' Pods only while they are wanted, since there are many. */

@@ -62,6 +62,18 @@ export class PolicyCounts {
 		for (const id of this.#seen.keys()) if (!rules.has(id)) this.#seen.delete(id);
 	}
 
+	/** What the rules of an earlier agent have counted until now is not this one's. */
+	begin(
+		counters: Iterable<[id: number, counts: RuleCounts]>,
+		rules: ReadonlyMap<number, RuleName>,
+	): void {
+		for (const [id, { flows, packets, staged }] of counters) {
+			const name = rules.get(id);
+			const seen = { flows: Number(flows), packets: Number(packets), staged: Number(staged) };
+			if (name !== undefined) this.#seen.set(id, { name, ...seen });
+		}
+	}
+
 	/** One of them; undefined as `name`: nobody knows it any more. */
 	count(id: number, counts: RuleCounts, name: RuleName | undefined): void {
 		if (name === undefined) return;

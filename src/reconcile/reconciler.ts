@@ -342,8 +342,8 @@ export class Reconciler {
 	}
 
 	/** Of these rules, in the order of ids; those that counted nothing are left out. In slices. */
-	ruleCounters(): Promise<Map<number, RuleCounter>> {
-		return this.#tables.policies.counters();
+	ruleCounters(rules?: ReadonlyMap<number, RuleName>): Promise<Map<number, RuleCounter>> {
+		return this.#tables.policies.counters(rules);
 	}
 
 	/** The owners of peer ids before a restart, for PeerIds. */

@@ -5,6 +5,7 @@ import type { ClusterPolicyObject } from "../cluster/cluster_policy_object.js";
 import { impliedNamespace } from "../cluster/namespace_object.js";
 import type { NetworkPolicyObject } from "../cluster/network_policy_object.js";
 import type { Store } from "../cluster/store.js";
+import type { Steps } from "../loop/turns.js";
 import { EndpointPolicy } from "../tables/generated.js";
 
 /** What the policies are to one Pod of this Node. */
@@ -76,25 +77,50 @@ export function readPolicy(request: unknown): string | undefined {
  * @param key of the only one that is wanted
  * @throws RequestError
  */
-export function policyRows(key: string | undefined, context: PoliciesContext): PolicyStatus[] {
+export function* policyRows(
+	key: string | undefined,
+	context: PoliciesContext,
+): Steps<PolicyStatus[]> {
 	const { store, local } = context;
 	const network = new Map<string, PolicyStatus["pods"]>();
 	const cluster = new Map<string, PolicyStatus["pods"]>();
 	for (const { networkPolicies, clusterPolicies } of local) {
 		for (const one of networkPolicies) count(network, one, store.get("NetworkPolicy", one));
 		for (const one of clusterPolicies) count(cluster, one, store.get("ClusterNetworkPolicy", one));
+		yield;
 	}
 	const isWanted = (one: string) => key === undefined || one === key;
 	const rows = [
 		...[...network].filter(([one]) => isWanted(one)).flatMap((entry) => networkRow(entry, context)),
 		...[...cluster].filter(([one]) => isWanted(one)).flatMap((entry) => clusterRow(entry, context)),
 	];
-	if (key !== undefined && rows.length === 0)
-		throw new RequestError(
-			404,
-			`Cannot show policy ${key}: expected one that selects a Pod of this Node, got one that selects none or that there is none of`,
-		);
+	if (key !== undefined && rows.length === 0) throw noSuchPolicy(key);
 	return rows.sort(inOrder);
+}
+
+/**
+ * Those that an earlier agent left in force, with what they have counted since this one's start.
+ *
+ * @param rows as they were then
+ * @throws RequestError
+ */
+export function formerRows(
+	key: string | undefined,
+	rows: readonly PolicyStatus[],
+	totals: PoliciesContext["totals"],
+): PolicyStatus[] {
+	const keyOf = ({ namespace, name }: PolicyStatus) =>
+		namespace === null ? name : `${namespace}/${name}`;
+	const wanted = rows.filter((row) => key === undefined || keyOf(row) === key);
+	if (key !== undefined && wanted.length === 0) throw noSuchPolicy(key);
+	return wanted.map((row) => ({ ...row, ...counted(totals(keyOf(row))), isFormer: true }));
+}
+
+function noSuchPolicy(key: string): RequestError {
+	return new RequestError(
+		404,
+		`Cannot show policy ${key}: expected one that selects a Pod of this Node, got one that selects none or that there is none of`,
+	);
 }
 
 /** One that says nothing about a direction neither isolates nor rules anything there. */
@@ -136,7 +162,7 @@ function networkRow(
 			...{ kind: "NetworkPolicy", namespace, name, tier: null, priority: null, pods },
 			rules: (ingress?.length ?? 0) + (egress?.length ?? 0),
 			...counted(totals(key)),
-			...{ isStaged, unusable: policy.unusable ?? null },
+			...{ isStaged, unusable: policy.unusable ?? null, isFormer: false },
 		},
 	];
 }
@@ -154,7 +180,7 @@ function clusterRow(
 			// What stands in for one that cannot be used has none.
 			rules: unusable === undefined ? ingress.length + egress.length : 0,
 			...counted(totals(name)),
-			...{ isStaged: audit, unusable: unusable ?? null },
+			...{ isStaged: audit, unusable: unusable ?? null, isFormer: false },
 		},
 	];
 }

@@ -90,7 +90,7 @@ function rowsOf(
 		const key = `${protocol} ${port} ${portName}`;
 		let row = rows.get(key);
 		if (row === undefined) {
-			const none = { frontends: [], backends: [], why: [] };
+			const none = { frontends: [], backends: [], why: [], isFormer: false };
 			row = { ...{ namespace, name, port, portName, protocol, type }, ...none };
 			rows.set(key, row);
 		}

@@ -41,7 +41,7 @@ class Cluster {
 				if (holder === undefined) store.remove("Node", key);
 				else store.put("Node", key, holder.record as NodeObject, holder.file);
 			}
-			store.setSynced("Node", !this.#objects.isIncomplete("Node"));
+			store.setSynced("Node", this.#objects.firstUnknown("Node") === undefined);
 			store.report("files", this.#objects.problems());
 		});
 		const { nodes, ...snapshot } = this.#admission.update();

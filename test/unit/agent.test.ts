@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { pino } from "pino";
 import t from "tap";
 import { Agent, type AgentOptions } from "../../src/agent/agent.js";
@@ -931,12 +931,28 @@ t.test("the Kubernetes API as a source, and a restart without it", async (t) => 
 	t.strictSame((await made.status()).problems, []);
 	cluster.remove("nodes", "n3");
 	await until("one peer", async () => (await peers()) === "n2");
+	t.match(await ask(made.socket, "GET", "/policies"), []);
 	await made.agent?.stop();
 	await server.stop();
 
+	const policy = {
+		...{ kind: "NetworkPolicy", namespace: "x", name: "a", tier: null, priority: null, rules: 2 },
+		...{ pods: { ingress: 1, egress: 0 }, isStaged: false, unusable: null },
+	};
+	const rule = { direction: "ingress", kind: "NetworkPolicy", policies: ["x/a"], rule: 0 };
+	const summary = { enforced: 1, staged: 0, unusable: 0, pods: { open: 0, ruled: 1, notReady: 0 } };
+	const named = { format: 1, rules: [[7, rule]], policies: [policy], summary };
+	writeFileSync(join(dirname(made.socket), "policies.json"), JSON.stringify(named));
 	await made.start();
 	await made.ready();
 	t.equal(await peers(), "n2");
+	t.match(
+		await ask(made.socket, "GET", "/policies"),
+		[{ ...policy, denied: { packets: 0 }, isFormer: true }],
+		"what an earlier agent left is named",
+	);
+	t.match(made.agent?.policies.rule(7), { policies: ["x/a"] });
+	t.match((await made.status()).policies, { synced: false, ...summary });
 	const status = await made.status();
 	t.match(status.sources[0], { kind: "Node", synced: false, stale: true, ageSeconds: null });
 	await until("the problem", async () =>

@@ -71,6 +71,10 @@ const status: Status = {
 		{ kind: "Node", synced: true, stale: false, absent: false, ageSeconds: 4, reconnects: 0 },
 		{ kind: "Service", synced: true, stale: true, absent: false, ageSeconds: 75, reconnects: 2 },
 		{ kind: "Pod", synced: false, stale: true, absent: false, ageSeconds: null, reconnects: 0 },
+		...["EndpointSlice", "Namespace"].map((kind) => ({
+			...{ kind, synced: false, stale: false, absent: false, ageSeconds: 1, reconnects: 0 },
+			missing: "bad.yaml cannot be read",
+		})),
 	],
 	pending: 0,
 	problems: ["pods.yaml: it is no YAML"],
@@ -198,6 +202,10 @@ t.test("text for people", async (t) => {
 	t.match(shown, /^Mode +hybrid \(Geneve\)$/m);
 	t.match(shown, /^Loop lag +p50 0\.10 ms, p99 2\.00 ms, max 12 ms within 42s$/m);
 	t.match(shown, /^Pending writes +0$/m);
+	t.match(
+		shown,
+		/EndpointSlice, Namespace incomplete, since bad.yaml cannot be read: what an earlier agent left stays/,
+	);
 	t.match(statusText({ ...status, drops: {} }), /^Drops: none$/m);
 	t.match(
 		statusText({ ...status, ready: false, waitingFor: "a Node object for n1" }),

@@ -22,6 +22,7 @@ const web: ServiceStatus = {
 	],
 	backends: [backend("10.244.1.3"), backend("fd00:1::3"), backend("203.0.113.9")],
 	why: [],
+	isFormer: false,
 };
 
 /** @param answers of the agents, look by look */

@@ -58,6 +58,7 @@ async function watched(t: Test, directory: string, options: ManifestDirectoryOpt
 			return admission.update();
 		},
 		resync: () => manifests.resync(),
+		facts: () => manifests.facts(),
 		close: () => manifests.close(),
 	};
 	store.listen(() => {
@@ -357,8 +358,11 @@ t.test("all Nodes are known when each file was understood once", async (t) => {
 	writeFileSync(join(directory, "b.yaml"), "[");
 	const { source, until } = await watched(t, directory);
 	t.notOk(source.snapshot.synced);
+	for (const facts of source.facts())
+		t.match(facts, { synced: false, missing: "b.yaml cannot be read" }, "the file is named");
 	writeFileSync(join(directory, "b.yaml"), node("b", 2));
 	await until(({ synced }) => synced);
+	t.ok(source.facts().every(({ missing }) => missing === undefined));
 	writeFileSync(join(directory, "b.yaml"), "[");
 	const { synced } = await until(({ problems }) => problems.length > 0);
 	t.ok(synced, "what it said is known");
@@ -395,6 +399,7 @@ t.test("all Services are known although some cannot be used, as from the API", a
 	const problems = source.snapshot.problems.map(formatProblem);
 	t.match(problems.join("\n"), /Cannot accept Service default\/a: expected a mapping as spec/);
 	t.ok(source.snapshot.catalog.isSynced);
+	t.ok(source.facts().every(({ synced }) => synced));
 	writeFileSync(join(directory, "other.yaml"), "[");
 	await until(({ catalog }) => !catalog.isSynced);
 	unlinkSync(join(directory, "other.yaml"));

@@ -4,10 +4,11 @@ import { policiesRequest, policiesText } from "../../src/cli/policies.js";
 import { mapping } from "../../src/cluster/fields.js";
 import { kindOf, readObject } from "../../src/cluster/kinds.js";
 import { Store } from "../../src/cluster/store.js";
+import { atOnce } from "../../src/loop/turns.js";
 import { PolicyCounts } from "../../src/observe/policy_counts.js";
 import { readManifestObjects } from "../../src/policy/manifests.js";
 import type { RuleName } from "../../src/policy/policy_tables.js";
-import { policiesSummary, policyRows, readPolicy } from "../../src/report/policies.js";
+import { formerRows, policiesSummary, policyRows, readPolicy } from "../../src/report/policies.js";
 
 const OBJECTS = `
 apiVersion: v1
@@ -90,32 +91,40 @@ t.test("a row for each policy that selects a local Pod", async (t) => {
 		]),
 	);
 	const context = { store, local: LOCAL, totals: (policy: string) => counts.of(policy) };
-	const rows = policyRows(undefined, context);
+	const rows = atOnce(policyRows(undefined, context));
 	const nothing = { allowed: { flows: 0 }, denied: { packets: 0 }, staged: { flows: 0 } };
 	t.strictSame(rows, [
 		{
 			...{ kind: "NetworkPolicy", namespace: "x", name: "web", tier: null, priority: null },
 			...{ pods: { ingress: 2, egress: 2 }, rules: 2 },
 			...{ allowed: { flows: 7 }, denied: { packets: 7 }, staged: { flows: 4 } },
-			...{ isStaged: false, unusable: null },
+			...{ isStaged: false, unusable: null, isFormer: false },
 		},
 		{
 			...{ kind: "NetworkPolicy", namespace: "y", name: "quiet", tier: null, priority: null },
-			...{ pods: { ingress: 1, egress: 0 }, rules: 0, ...nothing, isStaged: true, unusable: null },
+			...{
+				pods: { ingress: 1, egress: 0 },
+				rules: 0,
+				...nothing,
+				isStaged: true,
+				unusable: null,
+				isFormer: false,
+			},
 		},
 		{
 			...{ kind: "ClusterNetworkPolicy", namespace: null, name: "bad", tier: "Admin", priority: 0 },
 			...{ pods: { ingress: 2, egress: 0 }, rules: 0, ...nothing, isStaged: false },
 			unusable: "expected 0 to 1000 as spec.priority, got 2000",
+			isFormer: false,
 		},
 		{
 			...{ kind: "ClusterNetworkPolicy", namespace: null, name: "base", tier: "Baseline" },
 			...{ priority: 1, pods: { ingress: 0, egress: 2 }, rules: 1, ...nothing },
-			...{ isStaged: false, unusable: null },
+			...{ isStaged: false, unusable: null, isFormer: false },
 		},
 	]);
-	t.match(policyRows("base", context), [{ name: "base" }]);
-	t.throws(() => policyRows("x/none", context), {
+	t.match(atOnce(policyRows("base", context)), [{ name: "base" }]);
+	t.throws(() => atOnce(policyRows("x/none", context)), {
 		status: 404,
 		message: /policy x\/none: expected/,
 	});
@@ -128,7 +137,10 @@ bad      Admin 0                2            0      0              0            
 base     Baseline 1             0            2      1              0               0  enforced
 `,
 	);
-	t.equal(policiesText([], undefined), "No policy selects a Pod of this Node.\n");
+	const former = formerRows("base", rows, () => ({ flows: 3, denied: 1, staged: 0 }));
+	t.match(former, [{ name: "base", allowed: { flows: 3 }, isFormer: true }]);
+	t.match(policiesText(former, undefined), / 1 {2}enforced, as an earlier agent left it\n/);
+	t.throws(() => formerRows("x/none", rows, counts.of), { message: /policy x\/none/ });
 	t.strictSame(policiesSummary(LOCAL, store), {
 		...{ enforced: 2, staged: 1, unusable: 1, pods: { open: 1, ruled: 2, notReady: 1 } },
 	});

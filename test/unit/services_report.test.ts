@@ -3,7 +3,9 @@ import t from "tap";
 import { servicesRequest, servicesText } from "../../src/cli/services.js";
 import type { BackendView, ServiceView } from "../../src/compile/services/view.js";
 import { peerIndex } from "../../src/forwarder/route.js";
+import { formerServices } from "../../src/report/former_services.js";
 import { type PlaceContext, readService, serviceRows } from "../../src/report/services.js";
+import { FrontendKind } from "../../src/tables/generated.js";
 import * as world from "../packet/world.js";
 
 Object.assign(world.ifindex, { fairway0: 9, wire0: 2, pod0: 3, pod1: 4 });
@@ -74,7 +76,7 @@ t.test("each port is a row of both families, each backend has its place", async 
 		],
 	);
 	t.strictSame(Object.keys(rows[0] ?? {}).sort(), [
-		...["backends", "frontends", "name", "namespace", "port", "portName", "protocol"],
+		...["backends", "frontends", "isFormer", "name", "namespace", "port", "portName", "protocol"],
 		...["type", "why"],
 	]);
 	const at = (address: string, port: number, node: string, state: string, path: string) => ({
@@ -101,6 +103,52 @@ t.test("each port is a row of both families, each backend has its place", async 
 	t.equal(readService(undefined), undefined);
 	t.equal(readService({ namespace: "a", name: "b" }), "a/b");
 	t.throws(() => readService({ name: "b" }), { message: /expected a namespace and a name/ });
+});
+
+t.test("what an earlier agent left is shown while not all objects have been read", async (t) => {
+	const set = (from: number, count: number) => (BigInt(count) << 32n) | BigInt(from);
+	const service = {
+		clusterSet: set(1, 2),
+		localSet: set(2, 1),
+		nameHash: 1n,
+		affinity: 0,
+		flags: 0,
+	};
+	const held = {
+		services: new Map([1, 7, 8].map((index) => [index, service])),
+		frontends: new Map([
+			["10.96.0.10 6 80", { service: 1, kind: FrontendKind.CLUSTER_IP }],
+			["0.0.0.0 17 30053", { service: 7, kind: FrontendKind.NODE_PORT }],
+			["10.96.0.53 17 53", { service: 7, kind: FrontendKind.CLUSTER_IP }],
+			["10.96.0.7 6 1", { service: 9, kind: FrontendKind.CLUSTER_IP }],
+			["192.0.2.1 6 80", { service: 0, kind: FrontendKind.ADDRESS }],
+		]),
+		serviceSlots: new Map([
+			[1, 4],
+			[2, 5],
+		]),
+		backends: new Map([
+			[4, { address: world.podA[4], port: 53, service: 7 }],
+			[5, { address: world.direct.pod[4], port: 53, service: 7 }],
+		]),
+	};
+	const rows = formerServices(held, new Set([1]), context);
+	t.match(rows, [
+		{
+			...{ namespace: "", name: "", port: 53, protocol: "UDP", type: "NodePort", isFormer: true },
+			frontends: [
+				{ address: "0.0.0.0", port: 30053, kind: "nodePort" },
+				{ address: "10.96.0.53", port: 53, kind: "clusterIP" },
+			],
+			backends: [
+				{ address: world.podA[4], node: "n1", path: "local", state: "ready" },
+				{ address: world.direct.pod[4], node: "n2", path: "direct" },
+			],
+			why: [/^An earlier agent left it\./],
+		},
+	]);
+	t.equal(rows.length, 1, "one of an object, and what is of no Service, are left out");
+	t.match(servicesText(rows, 4, 120), /\n\(an earlier agent's\) +53\/UDP +NodePort /);
 });
 
 t.test("the table of Services fits 120 columns; one Service has all of its backends", async (t) => {

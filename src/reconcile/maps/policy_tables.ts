@@ -59,13 +59,19 @@ export class PolicyTables {
 		return result;
 	}
 
-	/** By id, of all rules that have a name and counted something. */
-	async counters(): Promise<Map<number, RuleCounter>> {
+	/**
+	 * By id, of all rules that have a name and counted something.
+	 *
+	 * @param rules that have one; default: those of this agent
+	 */
+	async counters(
+		rules: ReadonlyMap<number, RuleName> = this.rules,
+	): Promise<Map<number, RuleCounter>> {
 		const counters = new Map<number, RuleCounter>();
 		let most = 0;
-		for (const id of this.rules.keys()) most = Math.max(most, id + 1);
+		for (const id of rules.keys()) most = Math.max(most, id + 1);
 		for await (const slice of this.#tables.ruleCounters.readInSlices(most))
-			for (const [id, counter] of slice) if (this.rules.has(id)) counters.set(id, counter);
+			for (const [id, counter] of slice) if (rules.has(id)) counters.set(id, counter);
 		return counters;
 	}
 
