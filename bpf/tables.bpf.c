@@ -37,6 +37,7 @@ const volatile union {
 	enum port_position port_position;
 	enum flow_direction flow_direction;
 	enum flow_flag flow_flag;
+	enum flow_place flow_place;
 	enum claim_bit claim_bit;
 	enum slow_path_kind slow_path_kind;
 	enum slow_path_bucket slow_path_bucket;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Flows: both tuples of a flow lead to one slot of `flows`. Here they are found: in the two slots that the
- * tuple's hash names, else, where `flow_hints` says that there are such tuples elsewhere, by the hint of
- * that hash, else by `flow_index`. Wherever: what is found has this very tuple, in this very generation
- * of its slot.
+ * tuple's hash names, else by the tuple's place in `flow_hints`, else, where that says that there are more, by
+ * `flow_index`. Wherever: what is found has this very tuple, in this very generation of its slot.
  *
  *  flow_claim.h     who owns a slot
  *  flow_state.h     what packets make of a flow, and when it has expired
@@ -166,6 +165,24 @@ static __always_inline struct flow_pair *pair_of(__u32 home)
 	return bpf_map_lookup_elem(&flow_hints, &pair);
 }
 
+/* What a tuple's place in its pair has while it is this one's. */
+static __always_inline __u32 owner_word(__u32 slot, __u8 direction, __u32 hash)
+{
+	return (slot + 1) | (__u32)(direction & 1) << PLACE_DIRECTION_SHIFT |
+	       hash << PLACE_HASH_SHIFT;
+}
+
+/* The place may be that of a tuple with this hash. */
+static __always_inline bool owner_fits(__u32 owner, __u32 hash)
+{
+	return owner && !((owner ^ hash << PLACE_HASH_SHIFT) >> PLACE_HASH_SHIFT);
+}
+
+static __always_inline __u32 owner_slot(__u32 owner)
+{
+	return (owner & PLACE_SLOT) - 1;
+}
+
 /* The slot that the index names for a tuple; -1: none, or one with another generation. */
 static __always_inline long index_slot(const struct flow_key *key)
 {
@@ -187,6 +204,7 @@ static __always_inline struct flow_match flow_find(const struct flow_key *key, _
 	struct flow_match match = {};
 	struct flow_pair *pair;
 	long found = -1, named;
+	__u32 owner;
 
 	if (own) {
 		found = flow_in_slot(slot, key_words(key));
@@ -199,17 +217,16 @@ static __always_inline struct flow_match flow_find(const struct flow_key *key, _
 		pair = pair_of(home);
 		if (!pair)
 			return match;
-		if (read_once(pair->indexed)) {
-			slot = read_once(pair->hint[home & 1]);
+		owner = read_once(pair->owner[home & 1]);
+		if (owner_fits(owner, hash)) {
+			slot = owner_slot(owner);
 			found = flow_in_slot(slot, key_words(key));
-			if (found < 0) {
-				named = index_slot(key);
-				slot = named;
-				if (named >= 0)
-					found = flow_in_slot(slot, key_words(key));
-				if (found >= 0)
-					write_once(pair->hint[home & 1], slot);
-			}
+		}
+		if (found < 0 && read_once(pair->indexed)) {
+			named = index_slot(key);
+			slot = named;
+			if (named >= 0)
+				found = flow_in_slot(slot, key_words(key));
 		}
 		if (found < 0 && !own && read_once(pair->at_home)) {
 			slot = home;

@@ -3,7 +3,7 @@
  * New flows: take a slot that is free or expired, fill it, publish both tuples. There is no LRU and
  * no timer: who creates a flow removes old ones on the way.
  *
- *  1. tuples     an entry of the index is made and removed only by who has the lock of its slot
+ *  1. tuples     their places and entries are made and removed only by who has the lock of their slot
  *  2. slot       free or expired, else of whoever has more than his share
  *  3. create     under the lock from taking to publishing
  *
@@ -41,24 +41,36 @@ stage __u32 tuple_hash(const struct flow_key *key, const struct node_config *nod
 	return key && node ? flow_hash(key, &node->flow_hash, true) : 0;
 }
 
-/* Removes the entry of work.removed, where that is this slot's. With the lock of `slot`. */
-stage int unpublish(__u32 slot, __u32 generation)
+/* Frees the place of work.removed, or removes its entry, where that is this slot's and its tuple of this
+ * direction. With the lock of `slot`. */
+stage int unpublish(__u32 slot, __u32 generation, __u8 direction)
 {
 	const struct node_config *node = node_configuration();
 	struct work *work = work_space();
 	struct flow_pair *pair;
 	struct flow_ref *ref;
+	__u32 hash, *place;
 
 	if (!work || !node)
+		return -1;
+	hash = flow_hash(&work->removed, &node->flow_hash, true);
+	pair = pair_of(flow_home(hash));
+	if (!pair)
+		return -1;
+	place = &pair->owner[flow_home(hash) & 1];
+	if (read_once(*place) == owner_word(slot, direction, hash)) {
+		/* Nobody else writes to it now. */
+		__sync_lock_test_and_set(place, 0);
+		return 0;
+	}
+	if (!read_once(pair->indexed))
 		return -1;
 	ref = bpf_map_lookup_elem(&flow_index, &work->removed);
 	/* The tuple may belong to another flow. */
 	if (!ref || read_once(ref->slot) != slot || read_once(ref->generation) != generation ||
 	    bpf_map_delete_elem(&flow_index, &work->removed))
 		return -1;
-	pair = pair_of(flow_home(flow_hash(&work->removed, &node->flow_hash, true)));
-	if (pair)
-		add_ordered(&pair->indexed, -1);
+	add_ordered(&pair->indexed, -1);
 	return 0;
 }
 
@@ -104,13 +116,13 @@ stage __u32 flow_take(__u32 slot, __u32 claim)
 	at_home = flow->flags & FLOW_AT_HOME;
 	if (!at_home || flow_translates(flow)) {
 		flow_tuple(&work->removed, flow, FLOW_REPLY);
-		unpublish(slot, claim_generation(claim));
+		unpublish(slot, claim_generation(claim), FLOW_REPLY);
 	}
 	if (at_home) {
 		pair_leave(slot);
 	} else {
 		flow_tuple(&work->removed, flow, FLOW_ORIGINAL);
-		unpublish(slot, claim_generation(claim));
+		unpublish(slot, claim_generation(claim), FLOW_ORIGINAL);
 	}
 	flow_count(flow, -1, flow_is_spare(flow->state, flow->flags) ? -1 : 0);
 	flow->flags = 0;
@@ -229,6 +241,7 @@ static __always_inline bool flow_slot(struct work *work, const struct node_confi
 	search->own_spare = read_once(own->spare);
 	search->found = NO_PEER;
 	search->home = flow_home(hash);
+	search->hash = hash;
 	search->step = (hash & 0xffff) | 1;
 	/* Who loses a slot to another CPU looks again: that one has gone on. */
 	for (round = 0; round < FLOW_SLOT_ROUNDS; round++) {
@@ -258,9 +271,10 @@ static __always_inline bool flow_yields(const struct flow *flow, const struct wo
 						 flow->endpoint == work->search.endpoint);
 }
 
-/* The flow in the slot, if it has work.tuple, makes room. False: it is in use. */
+/* The flow in the slot, if it has work.tuple, makes room. False: it is in use. `owner`: the slot has the place of
+ * such a tuple, which is taken before the flow is filled. */
 static __always_inline bool slot_yields(__u32 slot, const struct work *work,
-					const struct node_config *node, __u64 now)
+					const struct node_config *node, __u64 now, bool owner)
 {
 	const struct key_words *key = key_words(&work->tuple);
 	struct flow *flow = flow_at(slot);
@@ -270,6 +284,8 @@ static __always_inline bool slot_yields(__u32 slot, const struct work *work,
 		return true;
 	claim = read_once(flow->claim);
 	keep_order();
+	if (owner && (claim & (CLAIM_LOCKED | CLAIM_PUBLISHED)) == CLAIM_LOCKED)
+		return false;
 	if (!(claim & CLAIM_IN_USE) ||
 	    !(tuple_is(flow, FLOW_ORIGINAL, key) || tuple_is(flow, FLOW_REPLY, key)))
 		return true;
@@ -309,7 +325,7 @@ static __always_inline bool entry_yields(const struct flow_ref *ref, struct work
 	if (!claim_lock(flow, claim))
 		return false;
 	work->removed = work->tuple;
-	unpublish(slot, generation);
+	unpublish(slot, generation, ref->direction);
 	claim_unlock(flow, claim);
 	return true;
 }
@@ -322,17 +338,23 @@ stage int tuple_frees(const struct node_config *node, __u64 now, __u32 own)
 	struct work *work = work_space();
 	struct flow_pair *pair;
 	struct flow_ref *ref;
-	__u32 home;
+	__u32 home, hash, owner;
 
 	if (!node || !work)
 		return 0;
-	home = flow_home(flow_hash(&work->tuple, &node->flow_hash, true));
+	hash = flow_hash(&work->tuple, &node->flow_hash, true);
+	home = flow_home(hash);
 	pair = pair_of(home);
 	if (!pair)
 		return 0;
 	if (read_once(pair->at_home) &&
-	    ((home != own && !slot_yields(home, work, node, now)) ||
-	     ((home ^ 1) != own && !slot_yields(home ^ 1, work, node, now))))
+	    ((home != own && !slot_yields(home, work, node, now, false)) ||
+	     ((home ^ 1) != own && !slot_yields(home ^ 1, work, node, now, false))))
+		return 0;
+	owner = read_once(pair->owner[home & 1]);
+	keep_order();
+	if (owner_fits(owner, hash) && owner_slot(owner) != own &&
+	    !slot_yields(owner_slot(owner), work, node, now, true))
 		return 0;
 	if (!read_once(pair->indexed))
 		return 1;
@@ -348,12 +370,14 @@ static __always_inline bool tuple_free(struct work *work, const struct flow_key 
 }
 
 /*
- * Enters a tuple of a slot that is ours, with its lock. False: it has an entry, or there is no room for
- * one, or it is at home in a slot.
+ * Enters a tuple of a slot that is ours, with its lock: by its place in flow_hints where that is free, which is in
+ * a line that the caller has read, else in the index, which is three lines more and a lock. False: it is entered
+ * already, or there is no room, or it is at home in a slot.
  *
- * Who enters a tuple counts it and then looks at the slots of its home; who fills a slot at the home of its
- * tuple counts that and then looks at the index (flow_settle). Both counts are barriers: of two CPUs with
- * one tuple, at least one sees the other.
+ * Who has its place then looks at the slots of its home and at the index; who enters it in the index counts it and
+ * then looks at those slots and at the place; who fills a slot at the home of its tuple counts that and then looks
+ * at the other two (flow_settle). Exchanges and counts are barriers: of two CPUs with one tuple, at least one sees
+ * the other.
  */
 static __always_inline bool tuple_enter(struct work *work, const struct flow_key *key,
 					const struct node_config *node, __u8 direction)
@@ -364,18 +388,27 @@ static __always_inline bool tuple_enter(struct work *work, const struct flow_key
 		.generation = claim_generation(search->taken),
 		.direction = direction,
 	};
-	__u32 home = flow_home(tuple_hash(key, node));
+	__u32 hash = tuple_hash(key, node), home = flow_home(hash), *place;
 	struct flow_pair *pair = pair_of(home);
 
-	if (!pair || bpf_map_update_elem(&flow_index, key, &ref, BPF_NOEXIST))
+	if (!pair)
 		return false;
-	add_ordered(&pair->indexed, 1);
-	if (!slot_is_home(search->found, home))
-		write_once(pair->hint[home & 1], search->found);
-	if (!read_once(pair->at_home) || tuple_free(work, key, node))
+	place = &pair->owner[home & 1];
+	if (!read_once(*place) &&
+	    !__sync_val_compare_and_swap(place, 0, owner_word(search->found, direction, hash))) {
+		if (!read_once(pair->at_home) && !read_once(pair->indexed))
+			return true;
+	} else {
+		if (bpf_map_update_elem(&flow_index, key, &ref, BPF_NOEXIST))
+			return false;
+		add_ordered(&pair->indexed, 1);
+		if (!read_once(pair->at_home) && !owner_fits(read_once(*place), hash))
+			return true;
+	}
+	if (tuple_free(work, key, node))
 		return true;
 	work->removed = *key;
-	unpublish(search->found, claim_generation(search->taken));
+	unpublish(search->found, claim_generation(search->taken), direction);
 	return false;
 }
 
@@ -410,7 +443,8 @@ static __always_inline bool flow_settle(struct work *work, const struct node_con
 	if (!pair)
 		return false;
 	/* As a rule there is nobody else. */
-	if (!add_ordered(&pair->at_home, 1) && !read_once(pair->indexed))
+	if (!add_ordered(&pair->at_home, 1) && !read_once(pair->indexed) &&
+	    !owner_fits(read_once(pair->owner[work->search.home & 1]), work->search.hash))
 		return true;
 	return tuple_free(work, &work->packet.key, node) &&
 	       (flow_translates(&work->flow) || tuple_free(work, &work->reply, node));
@@ -424,12 +458,16 @@ static __always_inline int flow_fill(struct work *work, const struct node_config
 	__u32 slot = search->found, taken = search->taken;
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot), *made = &work->flow;
 	bool at_home = slot_is_home(slot, search->home);
+	const struct flow_rules *rules;
 
 	if (!flow)
 		return -1;
 	made->claim = taken;
 	made->endpoint = search->endpoint;
 	made->flags |= FLOW_COUNTED | (at_home ? FLOW_AT_HOME : 0);
+	rules = &work->policing.rules;
+	if (rules->egress || rules->ingress)
+		made->flags |= FLOW_RULED;
 	*flow = *made;
 	if (at_home) {
 		if (!flow_settle(work, node))
@@ -446,7 +484,8 @@ static __always_inline int flow_fill(struct work *work, const struct node_config
 	    !tuple_enter(work, &work->reply, node, FLOW_REPLY))
 		return -1;
 	flow_count(flow, 1, flow_is_spare(flow->state, flow->flags));
-	rules_keep(slot, true, true);
+	if (made->flags & FLOW_RULED)
+		rules_begin(slot);
 	claim_unlock(flow, (taken & ~CLAIM_LOCKED) | CLAIM_PUBLISHED);
 	return 0;
 }
@@ -473,10 +512,10 @@ static __always_inline void flow_abandon(struct work *work)
 		pair_leave(slot);
 	} else {
 		work->removed = work->packet.key;
-		unpublish(slot, claim_generation(taken));
+		unpublish(slot, claim_generation(taken), FLOW_ORIGINAL);
 	}
 	work->removed = work->reply;
-	unpublish(slot, claim_generation(taken));
+	unpublish(slot, claim_generation(taken), FLOW_REPLY);
 	flow->flags = 0;
 	flow_release(flow, taken);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The rules of network policy by which a flow passes, or is denied, in flow_rules beside its slot, and what
- * they have judged, in rule_counters. Rule 0 is none, and counted nowhere.
+ * they have judged, in rule_counters. Rule 0 is none, and counted nowhere. A flow without FLOW_RULED has none.
  */
 #ifndef FAIRWAY_FLOW_RULES_H
 #define FAIRWAY_FLOW_RULES_H
@@ -21,13 +21,13 @@ static __always_inline void rule_count_flow(__u32 rule)
 		__sync_fetch_and_add(&counter->flows, 1);
 }
 
-/* Keeps what work.policing has found beside a slot that this CPU has locked. A flow counts once for each rule
- * that allows it: when it begins, `begins`, or when another rule does so from now on. */
-stage int rules_keep(__u32 slot, bool begins, bool allowed)
+/* Keeps what work.policing has found beside the slot of a flow in the making, which has FLOW_RULED. Of most flows
+ * there is nothing, and a place here is one more that no cache has. */
+stage int rules_begin(__u32 slot)
 {
 	struct work *work = work_space();
-	struct flow_rules *kept, before = {};
 	const struct flow_rules *found;
+	struct flow_rules *kept;
 
 	if (!work)
 		return -1;
@@ -35,17 +35,36 @@ stage int rules_keep(__u32 slot, bool begins, bool allowed)
 	kept = bpf_map_lookup_elem(&flow_rules, &slot);
 	if (!kept)
 		return -1;
-	if (!begins)
-		before = *kept;
-	if (kept->egress != found->egress || kept->ingress != found->ingress)
-		*kept = *found;
+	*kept = *found;
+	rule_count_flow(found->egress);
+	rule_count_flow(found->ingress);
+	return 0;
+}
+
+/* The rules of a flow. */
+static __always_inline struct flow_rules rules_of(const struct flow *flow,
+						  const struct flow_rules *kept)
+{
+	struct flow_rules none = {};
+
+	return flow->flags & FLOW_RULED ? *kept : none;
+}
+
+/* Likewise of a known flow, whose slot this CPU has locked. It counts once more for each rule that allows it from
+ * now on. */
+static __always_inline void rules_keep(struct flow *flow, struct flow_rules *kept,
+				       const struct flow_rules *found, bool allowed)
+{
+	struct flow_rules before = rules_of(flow, kept);
+
+	*kept = *found;
+	flow->flags |= FLOW_RULED;
 	if (!allowed)
-		return 0;
+		return;
 	if (found->egress != before.egress)
 		rule_count_flow(found->egress);
 	if (found->ingress != before.ingress)
 		rule_count_flow(found->ingress);
-	return 0;
 }
 
 #endif

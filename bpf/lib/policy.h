@@ -36,7 +36,8 @@ static __always_inline bool flow_judged(const struct flow *flow, __u32 epoch)
 stage int verdict_keep(bool denied)
 {
 	struct work *work = work_space();
-	const struct flow_rules *kept, *found;
+	const struct flow_rules *found;
+	struct flow_rules *kept, known;
 	struct flow *flow;
 	__u32 slot;
 
@@ -48,8 +49,9 @@ stage int verdict_keep(bool denied)
 	kept = bpf_map_lookup_elem(&flow_rules, &slot);
 	if (!flow || !kept)
 		return -1;
-	if (!(flow->flags & FLOW_DENIED) == !denied && kept->egress == found->egress &&
-	    kept->ingress == found->ingress)
+	known = rules_of(flow, kept);
+	if (!(flow->flags & FLOW_DENIED) == !denied && known.egress == found->egress &&
+	    known.ingress == found->ingress)
 		return 0;
 	if (!flow_lock(flow, work->track.claim))
 		return -1;
@@ -59,7 +61,7 @@ stage int verdict_keep(bool denied)
 	} else {
 		flow->flags &= ~FLOW_DENIED;
 	}
-	rules_keep(slot, false, !denied);
+	rules_keep(flow, kept, found, !denied);
 	claim_unlock(flow, work->track.claim);
 	return 0;
 }

@@ -602,7 +602,7 @@ enum flow_direction {
 };
 
 /* flow_index: hash, a tuple as in packets → the slot of its flow: of those tuples that are not found where
- * their hash says (FLOW_AT_HOME). */
+ * their hash says (FLOW_AT_HOME), and whose place in flow_hints another one has. */
 struct flow_ref {
 	__u32 slot;
 	__u32 generation; /* that of flow.claim */
@@ -613,11 +613,19 @@ struct flow_ref {
 /* flow_hints: array by pair of slots: the first place that a tuple's hash names, and its neighbour. What
  * there is of tuples with a place in this pair. */
 struct flow_pair {
-	/* By the first place, of two: the slot of a flow that is elsewhere, above all of translated flows,
-	 * whose two tuples have two hashes. A hint may be wrong. */
-	__u32 hint[2];
+	/* By the first place, of two: enum flow_place of a tuple whose flow is elsewhere, above all of the answers to
+	 * translated flows, whose two tuples have two hashes. Changed by atomic exchanges only. */
+	__u32 owner[2];
 	__u32 indexed; /* tuples with an entry in flow_index; changed by atomic additions only */
 	__u32 at_home; /* flows in these two slots with FLOW_AT_HOME; likewise */
+};
+
+/* flow_pair.owner; 0: free. The bits above are the lowest of the tuple's hash: hardly any other tuple's flow is
+ * looked at. */
+enum flow_place {
+	PLACE_SLOT = 0xffffff, /* the slot of its flow, + 1 */
+	PLACE_DIRECTION_SHIFT = 24,
+	PLACE_HASH_SHIFT = 25,
 };
 
 enum flow_flag {
@@ -633,13 +641,16 @@ enum flow_flag {
 	FLOW_DNAT =
 		256, /* the destination is translated: answers come from elsewhere than packets go to */
 	/* The slot is one of the first two that its original tuple's hash names. Neither that tuple, nor the
-	 * answers' where nothing is translated, has an entry in flow_index. */
+	 * answers' where nothing is translated, has a place in flow_hints or an entry in flow_index. */
 	FLOW_AT_HOME = 512,
 	/* Network policy denies it since it began: never current, both directions drop. */
 	FLOW_DENIED = 1024,
 	/* The Node's stack sends its packets for somebody else, with an address of the Node where it masquerades:
 	 * network policy is asked, as it is not about what the Node makes itself. */
 	FLOW_FORWARDED = 2048,
+	/* flow_rules has the rules that network policy judged it by. Else there are none, and what that has is an
+	 * earlier flow's. */
+	FLOW_RULED = 4096,
 };
 
 enum flow_ends {

@@ -9,6 +9,9 @@ import {
 	FlowDirection,
 	FlowFlag,
 	FlowKey,
+	type FlowPair,
+	FlowPlace,
+	type FlowRules,
 	FlowState,
 	type HashKey,
 	Limit,
@@ -334,23 +337,58 @@ export function homeOf(key: FlowKey, node: Pick<NodeConfig, "flowHash">, slots: 
 	return Number((BigInt(hash(key, node.flowHash)) * BigInt(slots)) >> 32n);
 }
 
-/** The flow of a tuple that has no entry in `flow_index`, because it is where its hash says. */
-export function findAtHome(
+/** What a look-up by hash reads. */
+export interface FlowMaps {
+	slots: number;
+	at(slot: number): Flow | undefined;
+	/** Of `flow_hints`. */
+	pair(index: number): FlowPair | undefined;
+}
+
+/** The flow of a tuple that has no entry in `flow_index`, because it is where its hash says, or its place is. */
+export function findByHash(
 	key: FlowKey,
 	node: Pick<NodeConfig, "flowHash">,
-	slots: number,
-	at: (slot: number) => Flow | undefined,
+	places: FlowMaps,
 ): FlowEntry | undefined {
-	const home = homeOf(key, node, slots);
+	const home = homeOf(key, node, places.slots);
 	const wanted = FlowKey.encode(key);
-	for (const slot of [home, home ^ 1]) {
-		const flow = slot < slots ? at(slot) : undefined;
-		if (!flow || !(flow.flags & FlowFlag.AT_HOME) || liveGeneration(flow.claim) === undefined)
-			continue;
+	const inSlot = (slot: number, isHome: boolean): FlowEntry | undefined => {
+		const flow = slot < places.slots ? places.at(slot) : undefined;
+		if (!flow || liveGeneration(flow.claim) === undefined) return undefined;
+		if (isHome && !(flow.flags & FlowFlag.AT_HOME)) return undefined;
 		for (const direction of [FlowDirection.ORIGINAL, FlowDirection.REPLY])
 			if (FlowKey.encode(tupleOf(flow, direction)).equals(wanted)) return { slot, direction, flow };
-	}
-	return undefined;
+		return undefined;
+	};
+	const owner = places.pair(home >> 1)?.owner[home & 1] ?? 0;
+	const fits = owner !== 0 && owner >>> FlowPlace.HASH_SHIFT === ownerTag(hash(key, node.flowHash));
+	return (
+		inSlot(home, true) ??
+		inSlot(home ^ 1, true) ??
+		(fits ? inSlot((owner & FlowPlace.SLOT) - 1, false) : undefined)
+	);
+}
+
+/** What a tuple's place has while it is this flow's, in this direction. */
+export function ownerOf(
+	slot: number,
+	direction: number,
+	key: FlowKey,
+	{ flowHash }: Pick<NodeConfig, "flowHash">,
+): number {
+	const tag = ownerTag(hash(key, flowHash)) << FlowPlace.HASH_SHIFT;
+	return (tag | (direction << FlowPlace.DIRECTION_SHIFT) | (slot + 1)) >>> 0;
+}
+
+function ownerTag(hashed: number): number {
+	return hashed & ((1 << (32 - FlowPlace.HASH_SHIFT)) - 1);
+}
+
+/** The rules that network policy judged the flow in a slot by. */
+export function rulesOfFlow(flow: Flow | undefined, kept: FlowRules | undefined): FlowRules {
+	const none = { egress: 0, ingress: 0 };
+	return flow !== undefined && flow.flags & FlowFlag.RULED ? (kept ?? none) : none;
 }
 
 const HASH_SUM = 0xd6e8feb86659fd93n;

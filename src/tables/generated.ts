@@ -466,6 +466,7 @@ export const FlowFlag = {
 	AT_HOME: 512,
 	DENIED: 1024,
 	FORWARDED: 2048,
+	RULED: 4096,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 export const FlowFlagName: Readonly<Record<number, string>> = {
@@ -481,6 +482,19 @@ export const FlowFlagName: Readonly<Record<number, string>> = {
 	512: "at_home",
 	1024: "denied",
 	2048: "forwarded",
+	4096: "ruled",
+};
+
+export const FlowPlace = {
+	SLOT: 16777215,
+	DIRECTION_SHIFT: 24,
+	HASH_SHIFT: 25,
+} as const;
+export type FlowPlace = (typeof FlowPlace)[keyof typeof FlowPlace];
+export const FlowPlaceName: Readonly<Record<number, string>> = {
+	16777215: "slot",
+	24: "direction_shift",
+	25: "hash_shift",
 };
 
 export const ClaimBit = {
@@ -680,21 +694,21 @@ export const FlowCount: Codec<FlowCount> = codec<FlowCount>(
 );
 
 export interface FlowPair {
-	hint: number[];
+	owner: number[];
 	indexed: number;
 	atHome: number;
 }
 export const FlowPair: Codec<FlowPair> = codec<FlowPair>(
 	16,
 	(b, o, v) => {
-		elements(v.hint, 2, "flow_pair.hint").forEach((e, i) => {
+		elements(v.owner, 2, "flow_pair.owner").forEach((e, i) => {
 			b.writeUInt32LE(e, o + i * 4);
 		});
 		b.writeUInt32LE(v.indexed, o + 8);
 		b.writeUInt32LE(v.atHome, o + 12);
 	},
 	(b, o) => ({
-		hint: Array.from({ length: 2 }, (_, i) => b.readUInt32LE(o + i * 4)),
+		owner: Array.from({ length: 2 }, (_, i) => b.readUInt32LE(o + i * 4)),
 		indexed: b.readUInt32LE(o + 8),
 		atHome: b.readUInt32LE(o + 12),
 	}),

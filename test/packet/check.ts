@@ -233,11 +233,14 @@ function compareFlow(decision: Decision, dataPath: DataPath, differ: Differ): vo
 	}
 }
 
+/** Of flags: where the core keeps what it knows. */
+const UNSEEN_FLAGS: ReadonlySet<number> = new Set([FlowFlag.AT_HOME, FlowFlag.RULED]);
+
 /** What a flow is, without slot and what follows from that, timestamps and caches. */
 export function flowText(flow: Flow): string {
 	const [key, reply] = [originalKey(flow), replyKey(flow)];
 	const flags = Object.entries(FlowFlag)
-		.filter(([, bit]) => bit !== FlowFlag.AT_HOME && flow.flags & bit)
+		.filter(([, bit]) => !UNSEEN_FLAGS.has(bit) && flow.flags & bit)
 		.map(([name]) => name);
 	return [
 		FlowStateName[flow.state],

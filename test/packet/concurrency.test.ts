@@ -1,12 +1,18 @@
 /**
  * Several CPUs in one flow table: floods of new flows into small tables, and the tables compared when
- * all CPUs rest. Whatever two CPUs did to each other, each entry of the index leads to the flow of that
- * very tuple, a flow has the entries that it needs and no others, no tuple is in two slots, both tuples of
- * a flow are found, the counts are right, nothing is left locked, and nobody was refused.
+ * all CPUs rest. Whatever two CPUs did to each other, each place of a pair and each entry of the index leads to
+ * the flow of that very tuple, a flow has those that it needs and no others, no tuple is in two slots, both tuples
+ * of a flow are found, the counts are right, nothing is left locked, and nobody was refused.
  */
 import { rmSync } from "node:fs";
 import t from "tap";
-import { isSpare, liveGeneration, originalKey, replyKey } from "../../src/forwarder/flow.js";
+import {
+	isSpare,
+	liveGeneration,
+	originalKey,
+	replyKey,
+	tupleOf,
+} from "../../src/forwarder/flow.js";
 import {
 	ClaimBit,
 	DropReason,
@@ -16,6 +22,7 @@ import {
 	FlowFlag,
 	FlowKey,
 	FlowPair,
+	FlowPlace,
 	FlowRef,
 	Limit,
 	maps,
@@ -66,6 +73,23 @@ function disorder(dataPath: DataPath): string[] {
 		if (!FlowKey.encode(own).equals(FlowKey.encode(key)))
 			wrong.push(`${text} leads to the flow of ${own.source} ${own.sourcePort}`);
 	}
+	const pairs = dataPath.map(maps.flowHints.name).entries().values;
+	for (let pair = 0; pair * FlowPair.size < pairs.length; pair++)
+		for (const owner of FlowPair.decode(pairs, pair * FlowPair.size).owner) {
+			if (owner === 0) continue;
+			const slot = (owner & FlowPlace.SLOT) - 1;
+			const direction = (owner >>> FlowPlace.DIRECTION_SHIFT) & 1;
+			const flow = slots[slot]!;
+			const key = tupleOf(flow, direction);
+			entries.set(slot, (entries.get(slot) ?? 0) + 1);
+			if (liveGeneration(flow.claim) === undefined)
+				wrong.push(`dead: a place of pair ${pair} leads to slot ${slot}, which has no flow`);
+			else if (
+				dataPath.pairOf(key).pair !== pair ||
+				dataPath.ownerOf(slot, direction, key) !== owner
+			)
+				wrong.push(`a place of pair ${pair} leads to slot ${slot}, which has another flow`);
+		}
 	const counts = new Map<number, { flows: number; spare: number }>();
 	for (const [slot, flow] of slots.entries()) {
 		if (flow.claim & ClaimBit.LOCKED) wrong.push(`slot ${slot} is locked`);
@@ -88,7 +112,6 @@ function disorder(dataPath: DataPath): string[] {
 		if (isSpare(flow)) count.spare++;
 		counts.set(flow.endpoint, count);
 	}
-	const pairs = dataPath.map(maps.flowHints.name).entries().values;
 	for (let pair = 0; pair * FlowPair.size < pairs.length; pair++) {
 		const { indexed, atHome } = FlowPair.decode(pairs, pair * FlowPair.size);
 		const { indexed: entered, atHome: settled } = homes.get(pair) ?? { indexed: 0, atHome: 0 };

@@ -12,12 +12,14 @@ import {
 	RingBuffer,
 } from "#native";
 import {
-	findAtHome,
+	findByHash,
 	homeOf,
 	isTranslated,
 	liveGeneration,
 	originalKey,
+	ownerOf,
 	replyKey,
+	rulesOfFlow,
 } from "../../src/forwarder/flow.js";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import { hasConntrack, kernelFeatures } from "../../src/reconcile/programs/object_file.js";
@@ -120,7 +122,7 @@ export interface DataPathKnobs {
 	readRing?: boolean;
 }
 
-/** The entries of flow_index that lead to a flow. */
+/** The places in flow_hints and the entries of flow_index that lead to a flow. */
 export function entriesOf(flow: Flow): number {
 	if (flow.flags & FlowFlag.AT_HOME) return isTranslated(flow) ? 1 : 0;
 	return FlowKey.encode(originalKey(flow)).equals(FlowKey.encode(replyKey(flow))) ? 1 : 2;
@@ -355,7 +357,8 @@ export class DataPath {
 	flow(key: FlowKey): { slot: number; direction: number; flow: Flow } | undefined {
 		const found = this.#map("flow_index").lookup(FlowKey.encode(key));
 		const at = (slot: number) => Flow.decode(this.#map("flows").lookup(u32(slot))!);
-		if (!found) return findAtHome(key, this.#config(), this.flowSlots, at);
+		const pair = (index: number) => this.pair(index);
+		if (!found) return findByHash(key, this.#config(), { slots: this.flowSlots, at, pair });
 		const { slot, generation, direction } = FlowRef.decode(found);
 		const flow = at(slot);
 		return liveGeneration(flow.claim) === generation ? { slot, direction, flow } : undefined;
@@ -368,7 +371,16 @@ export class DataPath {
 	/** What there is of the tuples with this home, and of their neighbours. */
 	pairOf(key: FlowKey): { pair: number; entry: FlowPair } {
 		const pair = homeOf(key, this.#config(), this.flowSlots) >> 1;
-		return { pair, entry: FlowPair.decode(this.#map("flow_hints").lookup(u32(pair))!) };
+		return { pair, entry: this.pair(pair) };
+	}
+
+	/** What the place of this tuple has while it is that of a flow in this slot. */
+	ownerOf(slot: number, direction: number, key: FlowKey): number {
+		return ownerOf(slot, direction, key, this.#config());
+	}
+
+	pair(index: number): FlowPair {
+		return FlowPair.decode(this.#map("flow_hints").lookup(u32(index))!);
 	}
 
 	/** Every flow that is in use. */
@@ -381,9 +393,13 @@ export class DataPath {
 		return all;
 	}
 
-	/** Entries of flow_index. */
+	/** Those that have a place in flow_hints or an entry in flow_index. */
 	tuples(): number {
-		return this.#map("flow_index").entries().keys.length / FlowKey.size;
+		const { values } = this.#map("flow_hints").entries();
+		let owned = 0;
+		for (let offset = 0; offset < values.length; offset += FlowPair.size)
+			owned += FlowPair.decode(values, offset).owner.filter((owner) => owner !== 0).length;
+		return owned + this.#map("flow_index").entries().keys.length / FlowKey.size;
 	}
 
 	/** Those that the flows should have: none of a tuple that is found where its hash says. */
@@ -414,7 +430,8 @@ export class DataPath {
 	}
 
 	flowRules(slot: number): FlowRules {
-		return FlowRules.decode(this.#map("flow_rules").lookup(u32(slot))!);
+		const flow = Flow.decode(this.#map("flows").lookup(u32(slot))!);
+		return rulesOfFlow(flow, FlowRules.decode(this.#map("flow_rules").lookup(u32(slot))!));
 	}
 
 	ruleCounter(rule: number): RuleCounter {

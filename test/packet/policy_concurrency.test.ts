@@ -5,6 +5,7 @@
  */
 import { rmSync } from "node:fs";
 import t from "tap";
+import { rulesOfFlow } from "../../src/forwarder/flow.js";
 import {
 	ClaimBit,
 	DropReason,
@@ -98,7 +99,7 @@ if (inNamespace(import.meta.url)) {
 				if (!(flow.claim & ClaimBit.IN_USE)) continue;
 				const far = flow.addresses[0]!.destination;
 				seen[far] = (seen[far] ?? 0) + 1;
-				const { egress } = FlowRules.decode(rules.lookup(u32(slot))!);
+				const { egress } = rulesOfFlow(flow, FlowRules.decode(rules.lookup(u32(slot))!));
 				const denied = (flow.flags & FlowFlag.DENIED) !== 0;
 				const [wanted, by] = far === direct.pod[4] ? [false, ALWAYS] : [isDenied, rule];
 				if (denied !== wanted || egress !== by)

@@ -11,7 +11,7 @@ import {
 	EndpointPolicy,
 	type Flow,
 	FlowFlag,
-	FlowRules,
+	type FlowRules,
 	JudgementFlag,
 	Limit,
 	type PolicyVerdict,
@@ -216,7 +216,7 @@ export class PolicyScene {
 			protocol,
 		});
 		if (found === undefined) return undefined;
-		const rules = FlowRules.decode(this.#dataPath.map("flow_rules").lookup(u32(found.slot))!);
+		const rules = this.#dataPath.flowRules(found.slot);
 		return { flow: found.flow, rules, isDenied: (found.flow.flags & FlowFlag.DENIED) !== 0 };
 	}
 

@@ -3,7 +3,7 @@
  * nothing.
  */
 import type { BpfMap } from "#native";
-import { findAtHome, findSlot, liveGeneration } from "../../forwarder/flow.js";
+import { findByHash, findSlot, liveGeneration, rulesOfFlow } from "../../forwarder/flow.js";
 import type {
 	FibAnswer,
 	FibQuery,
@@ -106,7 +106,8 @@ export class LiveTables implements TableReader {
 			return { slot: ref.slot, direction: ref.direction, flow };
 		const node = this.#look(maps.nodeConfig, 0);
 		const slots = this.#map(maps.flows.name).info.maxEntries;
-		return node && findAtHome(key, node, slots, (slot) => this.#flowAt(slot));
+		const pair = (index: number) => this.#look(maps.flowHints, index);
+		return node && findByHash(key, node, { slots, at: (slot) => this.#flowAt(slot), pair });
 	}
 
 	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined {
@@ -117,7 +118,7 @@ export class LiveTables implements TableReader {
 	}
 
 	flowRules(slot: number): FlowRules {
-		return this.#look(maps.flowRules, slot) ?? { egress: 0, ingress: 0 };
+		return rulesOfFlow(this.#flowAt(slot), this.#look(maps.flowRules, slot));
 	}
 
 	fragment(key: FragmentKey): Fragment | undefined {

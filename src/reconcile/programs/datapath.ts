@@ -91,6 +91,9 @@ const sizedMaps: readonly string[] = [...flowTable, "peer_counters"];
 
 const REFUSED_MS = 30_000;
 
+/** More than the core will ever take away: none of the entries that were copied is counted. */
+const UNCOUNTED_ENTRIES = 1 << 30;
+
 export interface DatapathOptions {
 	pins: Pins;
 	objectPath: string;
@@ -409,7 +412,7 @@ export class Datapath {
 		const { maxEntries } = map.info;
 		const keys = Buffer.alloc(maxEntries * 4);
 		const values = Buffer.alloc(maxEntries * FlowPair.size);
-		const expected = FlowPair.encode({ hint: [0, 0], indexed: 1, atHome: 0 });
+		const expected = FlowPair.encode({ owner: [0, 0], indexed: UNCOUNTED_ENTRIES, atHome: 0 });
 		for (let pair = 0; pair < maxEntries; pair++) {
 			keys.writeUInt32LE(pair, pair * 4);
 			expected.copy(values, pair * FlowPair.size);

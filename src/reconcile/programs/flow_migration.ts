@@ -79,7 +79,7 @@ export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): Move
 function adopted(flow: LiveFlow, layout: StructLayout, isCounted: boolean): Buffer {
 	const bytes = Buffer.from(flow.bytes);
 	const claim = (flow.claim & ClaimBit.GENERATION) | ClaimBit.IN_USE | ClaimBit.PUBLISHED;
-	const flags = flow.flags & ~(FlowFlag.COUNTED | FlowFlag.AT_HOME);
+	const flags = flow.flags & ~(FlowFlag.COUNTED | FlowFlag.AT_HOME | FlowFlag.RULED);
 	bytes.writeUInt32LE(claim >>> 0, offsetOf(layout, "claim"));
 	bytes.writeUInt16LE(isCounted ? flags | FlowFlag.COUNTED : flags, offsetOf(layout, "flags"));
 	return bytes;
