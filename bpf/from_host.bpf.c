@@ -213,12 +213,8 @@ stage int host_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 	/* The answer to what came from a Pod's own address, past the tunnel, goes back so. */
 	native = !own_source && track->known && track->direction == FLOW_REPLY;
 	departure->wants_snat = !own_source && !track->known;
-	if (from_pod_of_ours && !track->known) {
-		const struct endpoint *sender = endpoint_lookup(&packet->key.source);
-
-		if (sender)
-			departure->sender = *sender;
-	}
+	if (from_pod_of_ours && !track->known)
+		endpoint_find(&packet->key.source, &departure->sender);
 	reason = remote_peer(ctx, work, departure->route.peer, native, node, departure->now);
 	return reason ? dropped(&work->verdict, reason) : UNDECIDED;
 }
@@ -251,7 +247,6 @@ stage int host_policy(struct __sk_buff *ctx)
 stage int host_to_node(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
-	const struct endpoint *receiver;
 	struct departure *departure;
 	struct track *track;
 
@@ -260,12 +255,10 @@ stage int host_to_node(struct __sk_buff *ctx, const struct node_config *node)
 	departure = &work->departure;
 	track = &work->track;
 	if (departure->route.kind == ROUTE_LOCAL_PODS) {
-		receiver = endpoint_lookup(&work->target.destination);
-		if (!receiver) {
+		if (!endpoint_find(&work->target.destination, &departure->receiver)) {
 			slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
 			return discard();
 		}
-		departure->receiver = *receiver;
 		/* The end that is no Pod: the Node's, or a client whose packets the Node forwards. */
 		departure->route = route_resolve(&work->packet.key.source);
 		return host_policy(ctx);

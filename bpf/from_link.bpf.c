@@ -45,7 +45,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 {
 	const struct node_config *node = node_configuration();
 	struct packet *packet = &work->packet;
-	const struct endpoint *endpoint;
+	struct endpoint *endpoint = &work->arrival.receiver;
 	struct track *track = &work->track;
 	const struct flow *flow = &work->flow;
 	struct route route;
@@ -90,7 +90,8 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		return to_from_host(ctx, node, bare, verdict);
 	if (!track->translated)
 		return pass(verdict);
-	endpoint = endpoint_lookup(&work->target.destination);
+	if (!endpoint_find(&work->target.destination, endpoint))
+		endpoint = NULL;
 	if (flow_backend(flow) && (!endpoint || track->direction == FLOW_ORIGINAL))
 		return to_from_host(ctx, node, bare, verdict);
 

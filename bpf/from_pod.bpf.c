@@ -65,7 +65,7 @@ stage int pod_source(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
 	struct departure *departure;
-	const struct endpoint *sender;
+	struct endpoint *sender;
 	struct verdict *verdict;
 	struct packet *packet;
 
@@ -74,6 +74,7 @@ stage int pod_source(struct __sk_buff *ctx, const struct node_config *node)
 	packet = &work->packet;
 	verdict = &work->verdict;
 	departure = &work->departure;
+	sender = &departure->sender;
 	if (!departure->unknown && !(packet->flags & (PACKET_FRAGMENT | PACKET_ICMP_ERROR)))
 		flow_lookup(&packet->key, node, departure->now);
 	if (work->track.known && flow_current(&work->flow, departure->epoch) &&
@@ -83,12 +84,10 @@ stage int pod_source(struct __sk_buff *ctx, const struct node_config *node)
 	    (address_is_link_local6(&packet->key.source) || address_is_zero(&packet->key.source)))
 		return is_group_report(packet) ? pass(verdict)
 					       : dropped(verdict, DROP_SPOOFED_ADDRESS);
-	sender = endpoint_lookup(&packet->key.source);
-	if (!sender || sender->ifindex != ctx->ifindex)
+	if (!endpoint_find(&packet->key.source, sender) || sender->ifindex != ctx->ifindex)
 		return dropped(verdict, DROP_SPOOFED_ADDRESS);
 	if (__builtin_memcmp(&sender->mac, &departure->mac, ETH_ALEN))
 		return dropped(verdict, DROP_SPOOFED_MAC);
-	departure->sender = *sender;
 	return UNDECIDED;
 }
 
@@ -96,7 +95,6 @@ stage int pod_source(struct __sk_buff *ctx, const struct node_config *node)
 stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
-	const struct endpoint *sender;
 	struct packet *packet;
 	struct track *track;
 	int result;
@@ -133,12 +131,9 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 		flow_end(track);
 		track->related = 0;
 		/* The flow has proved the source, and speaks for nobody now. */
-		if (!work->departure.sender.ifindex) {
-			sender = endpoint_lookup(&packet->key.source);
-			if (!sender)
-				return dropped(&work->verdict, DROP_SPOOFED_ADDRESS);
-			work->departure.sender = *sender;
-		}
+		if (!work->departure.sender.ifindex &&
+		    !endpoint_find(&packet->key.source, &work->departure.sender))
+			return dropped(&work->verdict, DROP_SPOOFED_ADDRESS);
 	}
 	target_find();
 	return UNDECIDED;
@@ -158,8 +153,9 @@ stage int pod_policy(struct __sk_buff *ctx, const struct node_config *node)
 	track = &work->track;
 	if (track->known)
 		return departure->judged ? UNDECIDED : policy_known(false);
-	if (departure->route.kind == ROUTE_LOCAL_PODS)
-		receiver = endpoint_lookup(&work->target.destination);
+	if (departure->route.kind == ROUTE_LOCAL_PODS &&
+	    endpoint_find(&work->target.destination, &departure->receiver))
+		receiver = &departure->receiver;
 	if (work->packet.flags & PACKET_PORTS_UNKNOWN)
 		return receiver ? policy_hold(ctx, node, receiver->ingress_policy, FAIRWAY_HOOK)
 				: UNDECIDED;

@@ -53,7 +53,7 @@ static __always_inline void stack_remember(struct work *work)
 stage int to_pod_policy(struct __sk_buff *ctx)
 {
 	struct work *work = work_space();
-	const struct endpoint *receiver;
+	struct endpoint *receiver;
 	struct packet *packet;
 	bool forwarded;
 
@@ -68,8 +68,9 @@ stage int to_pod_policy(struct __sk_buff *ctx)
 			stack_remember(work);
 		return policy_known(forwarded && work->track.direction == FLOW_ORIGINAL);
 	}
-	receiver = forwarded ? endpoint_lookup(&packet->key.destination) : NULL;
-	if (!receiver || receiver->ingress_policy == POLICY_OPEN)
+	receiver = &work->departure.receiver;
+	if (!forwarded || !endpoint_find(&packet->key.destination, receiver) ||
+	    receiver->ingress_policy == POLICY_OPEN)
 		return UNDECIDED;
 	if (packet->flags & PACKET_PORTS_UNKNOWN)
 		return dropped(&work->verdict, receiver->ingress_policy == POLICY_NOT_READY
@@ -98,12 +99,12 @@ static __always_inline int answer(struct __sk_buff *ctx, struct work *work, __u6
  * headers. Whether a policy allows that, nobody can say. */
 static __always_inline int unread(struct __sk_buff *ctx, struct work *work)
 {
-	const struct endpoint *receiver =
-		ctx->ingress_ifindex ? endpoint_lookup(&work->packet.key.destination) : NULL;
+	struct endpoint receiver;
 
-	if (!receiver || receiver->ingress_policy == POLICY_OPEN)
+	if (!ctx->ingress_ifindex || !endpoint_find(&work->packet.key.destination, &receiver) ||
+	    receiver.ingress_policy == POLICY_OPEN)
 		return pass(&work->verdict);
-	return dropped(&work->verdict, receiver->ingress_policy == POLICY_NOT_READY
+	return dropped(&work->verdict, receiver.ingress_policy == POLICY_NOT_READY
 					       ? DROP_POLICY_NOT_READY
 					       : DROP_MALFORMED);
 }
@@ -114,7 +115,7 @@ static __always_inline int receive(struct __sk_buff *ctx, struct work *work,
 	const struct node_config *node = node_configuration();
 	struct route route = { .kind = ROUTE_HOST, .peer = NO_PEER };
 	struct packet *packet;
-	const struct endpoint *owner;
+	struct endpoint owner = {};
 	struct ethhdr *ethernet;
 	__be16 ethertype;
 	int result;
@@ -167,10 +168,9 @@ static __always_inline int receive(struct __sk_buff *ctx, struct work *work,
 	if (ctx->ingress_ifindex)
 		work->flow.flags |= FLOW_FORWARDED;
 	route_remember(&work->flow, &route, packet->family, NULL, FLOW_ORIGINAL, epoch);
-	owner = endpoint_lookup(&packet->key.source);
-	if (!owner)
-		owner = endpoint_lookup(&packet->key.destination);
-	flow_start(node, owner ? owner->index : 0);
+	if (!endpoint_find(&packet->key.source, &owner))
+		endpoint_find(&packet->key.destination, &owner);
+	flow_start(node, owner.index);
 	return pass(verdict);
 }
 

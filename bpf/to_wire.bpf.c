@@ -62,7 +62,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	const struct node_config *node = node_configuration();
 	struct packet *packet = &work->packet;
 	struct track *track = &work->track;
-	const struct endpoint *sender;
+	struct endpoint sender;
 	struct flow *flow = &work->flow;
 	struct route route;
 	__be16 ethertype;
@@ -77,14 +77,13 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	ethertype = ip_header_at(ctx, is_bare_ip(ctx), &l3);
 	if (!ethertype || parse(ctx, packet, l3, ethertype, false))
 		return pass(verdict);
-	sender = node->flags & NODE_STACK_SNAT ? endpoint_lookup(&packet->key.source) : NULL;
-	if (!sender)
+	if (!(node->flags & NODE_STACK_SNAT) || !endpoint_find(&packet->key.source, &sender))
 		return answer(ctx, node);
 
 	/* 2 */
 	now = bpf_ktime_get_coarse_ns();
 	if (packet->flags & PACKET_FRAGMENT)
-		fragment_ports(packet, sender->index);
+		fragment_ports(packet, sender.index);
 	if (packet->flags & PACKET_ICMP_ERROR)
 		track->related = related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
@@ -106,7 +105,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		fib_ask(ctx, work);
 		flow_begin(work, packet, &packet->key, now);
 		flow->flags |= FLOW_STACK;
-		slot = snat_create(ctx, packet, node, remote_source(work, node), sender->index);
+		slot = snat_create(ctx, packet, node, remote_source(work, node), sender.index);
 		if (slot < 0)
 			return dropped(verdict, -slot);
 		track->known = 1;

@@ -48,6 +48,10 @@ static __always_inline enum tunnel_kind tunnel_expected(const struct packet *pac
 	claimed = is_tunnel_port(port, node);
 	id = bpf_map_lookup_elem(&peer_addresses, &packet->key.source);
 	known = id != NULL;
+	if (known) {
+		*peer = *id;
+		known = element_stays(&peer_addresses, &packet->key.source, id);
+	}
 	if (!claimed && (!known || packet->flags & PACKET_FRAGMENT))
 		return TUNNEL_NONE;
 	if (route_lookup(&packet->key.destination).kind != ROUTE_HOST)
@@ -60,7 +64,6 @@ static __always_inline enum tunnel_kind tunnel_expected(const struct packet *pac
 		drop(verdict, DROP_TUNNEL_MALFORMED);
 		return TUNNEL_REFUSED;
 	}
-	*peer = *id;
 	if (port == node->geneve_port)
 		return TUNNEL_GENEVE;
 	if (port == node->vxlan_port)

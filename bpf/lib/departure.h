@@ -72,7 +72,7 @@ static __always_inline int refuse(context *ctx, const struct packet *packet,
 stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
-	const struct endpoint *sender, *receiver;
+	const struct endpoint *sender;
 	struct departure *departure;
 	struct track *track;
 
@@ -81,19 +81,16 @@ stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 	departure = &work->departure;
 	track = &work->track;
 	/* Network policy may have asked for it already. */
-	receiver = departure->receiver.ifindex ? &departure->receiver
-					       : endpoint_lookup(&work->target.destination);
-	if (!receiver) {
+	if (!departure->receiver.ifindex &&
+	    !endpoint_find(&work->target.destination, &departure->receiver)) {
 		slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
 		return discard();
 	}
-	if (receiver != &departure->receiver)
-		departure->receiver = *receiver;
 	departure->hairpin = work->choice.service &&
 			     address_equal(&work->target.destination, &work->packet.key.source);
 	sender = departure_sender(departure);
 	if (track->known && !track->related && sender && !work->flow.pods) {
-		pods_remember(&work->flow, sender, receiver, track->direction);
+		pods_remember(&work->flow, sender, &departure->receiver, track->direction);
 		track->remembered = 1;
 	}
 	return UNDECIDED;

@@ -6,6 +6,7 @@
 #ifndef FAIRWAY_FRAGMENT_H
 #define FAIRWAY_FRAGMENT_H
 
+#include "element.h"
 #include "packet.h"
 
 /* A place of the owner's share for a new key: its oldest one goes. Another CPU takes another place. */
@@ -21,7 +22,7 @@ static __always_inline void fragment_keep(const struct fragment_key *key,
 					    : FRAGMENTS_POD;
 
 	if (known) {
-		*known = *learned;
+		bpf_map_update_elem(&fragments, key, learned, BPF_EXIST);
 		return;
 	}
 	turns = bpf_map_lookup_elem(&fragment_turns, &index);
@@ -62,9 +63,14 @@ stage int fragment_ports(struct packet *packet, __u16 owner)
 		packet->flags |= PACKET_PORTS_UNKNOWN;
 		return 0;
 	}
-	packet->key.source_port = known->source_port;
-	packet->key.destination_port = known->destination_port;
-	packet->key.protocol = known->protocol;
+	learned = *known;
+	if (!element_stays(&fragments, &key, known)) {
+		packet->flags |= PACKET_PORTS_UNKNOWN;
+		return 0;
+	}
+	packet->key.source_port = learned.source_port;
+	packet->key.destination_port = learned.destination_port;
+	packet->key.protocol = learned.protocol;
 	return 0;
 }
 

@@ -146,7 +146,6 @@ static __always_inline bool backend_leaves(struct work *work)
 stage int wire_destination(context *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
-	const struct endpoint *found;
 	struct arrival *arrival;
 	struct packet *packet;
 	struct route *way;
@@ -163,10 +162,7 @@ stage int wire_destination(context *ctx, const struct node_config *node)
 	if (backend_leaves(work) && HOOK_IS_XDP)
 		return pass(&work->verdict);
 	if (!plain || !wire_known(&work->track, &work->flow, arrival->epoch, &arrival->receiver)) {
-		found = endpoint_lookup(&packet->key.destination);
-		if (found) {
-			arrival->receiver = *found;
-		} else {
+		if (!endpoint_find(&packet->key.destination, &arrival->receiver)) {
 			*way = route_lookup(&packet->key.destination);
 			if (way->kind != ROUTE_LOCAL_PODS && way->kind != ROUTE_HOST &&
 			    !wire_serves(way, node))

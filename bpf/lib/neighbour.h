@@ -26,10 +26,10 @@
 static __always_inline bool is_own(struct __sk_buff *ctx, const struct address *address,
 				   const void *mac)
 {
-	const struct endpoint *endpoint = endpoint_lookup(address);
+	struct endpoint endpoint;
 
-	return endpoint && endpoint->ifindex == ctx->ifindex &&
-	       !__builtin_memcmp(&endpoint->mac, mac, ETH_ALEN);
+	return endpoint_find(address, &endpoint) && endpoint.ifindex == ctx->ifindex &&
+	       !__builtin_memcmp(&endpoint.mac, mac, ETH_ALEN);
 }
 
 /* Of a Pod's ARP frame: an announcement or a question from its own address, or a probe for it. */

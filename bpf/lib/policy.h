@@ -83,17 +83,25 @@ static __always_inline void flow_date(struct work *work)
 /* Stage 1. Before class_limit is read, see ARCHITECTURE: the order of the agent's writes. */
 static __always_inline __u32 class_of_other(struct policing *policing)
 {
-	__u32 *class = bpf_map_lookup_elem(&identities, &policing->other.address);
-	__u32 found = CLASS_NONE;
+	__u32 *class, found;
+	int try;
 
-	if (!class) {
-		policing->other.prefix_length = 128;
-		class = bpf_map_lookup_elem(&blocks, &policing->other);
-	}
-	if (class)
+	for (try = 0; try < ELEMENT_TRIES; try++) {
+		class = bpf_map_lookup_elem(&identities, &policing->other.address);
+		if (!class) {
+			policing->other.prefix_length = 128;
+			/* The elements of a trie stay what they are until nobody reads them. */
+			class = bpf_map_lookup_elem(&blocks, &policing->other);
+			found = class ? read_once(*class) : CLASS_NONE;
+			keep_order();
+			return found;
+		}
+		reader_pauses();
 		found = read_once(*class);
-	keep_order();
-	return found;
+		if (element_stays(&identities, &policing->other.address, class))
+			return found;
+	}
+	return CLASS_OVERFLOW;
 }
 
 /* On the line of ports; of a protocol without any, whatever its key has. */
@@ -113,29 +121,73 @@ static __always_inline __u32 port_position(const struct flow_key *tuple)
 	}
 }
 
-/* Stage 3, into work.policing.judgement. -1: a part is missing. */
-stage int port_set_judge(__u32 id, __u32 position)
+enum part_answer {
+	PART_JUDGED = 0, /* into work.policing.judgement */
+	PART_NEXT = 1,	 /* work.policing.port_set */
+	PART_MISSING = -1,
+};
+
+/* Stage 3, by the part of a set that work.policing.port_set names. enum part_answer; a part that changes is asked
+ * again. */
+stage int port_part_judge(__u32 position)
 {
 	struct work *work = work_space();
+	struct judgement judgement;
 	const struct port_set *set;
-	__u32 part, step, at = 0;
+	__u32 step, at = 0, id, next;
 
 	if (!work)
-		return -1;
-	for (part = 0; part < PORT_SET_PARTS; part++) {
-		set = bpf_map_lookup_elem(&port_sets, &id);
-		if (!set || !set->count)
-			return -1;
-		if (set->next_from && position >= set->next_from) {
-			id = set->next;
-			continue;
-		}
+		return PART_MISSING;
+	id = work->policing.port_set;
+	set = bpf_map_lookup_elem(&port_sets, &id);
+	if (!set || !set->count)
+		return PART_MISSING;
+	reader_pauses();
+	if (set->next_from && position >= set->next_from) {
+		next = set->next;
+		if (element_stays(&port_sets, &id, set))
+			work->policing.port_set = next;
+		return PART_NEXT;
+	}
 #pragma unroll
-		for (step = PORT_SET_SEGMENTS / 2; step; step /= 2)
-			if ((at | step) < set->count && set->segments[at | step].from <= position)
-				at |= step;
-		work->policing.judgement = set->segments[at % PORT_SET_SEGMENTS].judgement;
-		return 0;
+	for (step = PORT_SET_SEGMENTS / 2; step; step /= 2)
+		if ((at | step) < set->count && set->segments[at | step].from <= position)
+			at |= step;
+	judgement = set->segments[at % PORT_SET_SEGMENTS].judgement;
+	if (!element_stays(&port_sets, &id, set))
+		return PART_NEXT;
+	work->policing.judgement = judgement;
+	return PART_JUDGED;
+}
+
+/* Stage 3. PART_JUDGED, or there is a part missing. */
+static __always_inline int port_set_judge(__u32 position)
+{
+	int part, answer = PART_NEXT;
+
+	for (part = 0; part < PORT_SET_PARTS && answer == PART_NEXT; part++)
+		answer = port_part_judge(position);
+	return answer;
+}
+
+/* Stage 2, of work.policing.pair, into work.policing.judgement and port_set. -1: it changes all the time. */
+static __always_inline int verdict_read(struct policing *policing, const struct policy *entry)
+{
+	const struct policy_verdict *verdict;
+	int try;
+
+	for (try = 0; try < ELEMENT_TRIES; try++) {
+		verdict = bpf_map_lookup_elem(&policy_verdicts, &policing->pair);
+		if (!verdict) {
+			policing->judgement = entry->verdict.judgement;
+			policing->port_set = entry->verdict.port_set;
+			return 0;
+		}
+		reader_pauses();
+		policing->judgement = verdict->judgement;
+		policing->port_set = verdict->port_set;
+		if (element_stays(&policy_verdicts, &policing->pair, verdict))
+			return 0;
 	}
 	return -1;
 }
@@ -145,7 +197,6 @@ stage int policy_look_up(__u32 policy)
 {
 	const struct judgement allowed = { .flags = JUDGEMENT_ALLOW };
 	struct work *work = work_space();
-	const struct policy_verdict *verdict;
 	struct policing *policing;
 	const struct policy *entry;
 	__u32 zero = 0, *limit;
@@ -173,16 +224,13 @@ stage int policy_look_up(__u32 policy)
 	    policing->pair.class == CLASS_OVERFLOW)
 		return DROP_POLICY_INCOMPLETE;
 	keep_order();
-	verdict = bpf_map_lookup_elem(&policy_verdicts, &policing->pair);
-	if (!verdict)
-		verdict = &entry->verdict;
-	if (!verdict->port_set) {
-		policing->judgement = verdict->judgement;
+	if (verdict_read(policing, entry))
+		return DROP_POLICY_INCOMPLETE;
+	if (!policing->port_set)
 		return DROP_NONE;
-	}
-	return port_set_judge(verdict->port_set, port_position(&policing->tuple))
-		       ? DROP_POLICY_INCOMPLETE
-		       : DROP_NONE;
+	return port_set_judge(port_position(&policing->tuple)) == PART_JUDGED
+		       ? DROP_NONE
+		       : DROP_POLICY_INCOMPLETE;
 }
 
 /* Counts what work.policing.judgement says; `reason`: of the drop. */
@@ -311,9 +359,9 @@ stage __u32 policy_ends(bool forwarded)
 {
 	__u32 egress = POLICY_OPEN, ingress = POLICY_OPEN, index = 0;
 	struct work *work = work_space();
-	const struct endpoint *end;
 	struct policing *policing;
 	const struct flow *flow;
+	struct endpoint end;
 
 	if (!work)
 		return POLICY_NOT_READY;
@@ -326,15 +374,13 @@ stage __u32 policy_ends(bool forwarded)
 	policing->tuple.destination_port = flow->ports[FLOW_REPLY].source;
 	policing->tuple.protocol = flow->protocol;
 	/* What a Pod sends by the Node's stack was judged on its way there. */
-	end = flow->flags & FLOW_STACK ? NULL : endpoint_lookup(&policing->tuple.source);
-	if (end) {
-		egress = end->egress_policy;
-		index = end->index;
+	if (!(flow->flags & FLOW_STACK) && endpoint_find(&policing->tuple.source, &end)) {
+		egress = end.egress_policy;
+		index = end.index;
 	}
-	end = endpoint_lookup(&policing->tuple.destination);
-	if (end) {
-		ingress = end->ingress_policy;
-		policing->hairpin = index == end->index;
+	if (endpoint_find(&policing->tuple.destination, &end)) {
+		ingress = end.ingress_policy;
+		policing->hairpin = index == end.index;
 	}
 	/* The Node's own: it began in the Node's stack, or in from_host with an address of the Node. */
 	if (ingress != POLICY_OPEN && !forwarded && !(flow->flags & FLOW_FORWARDED) &&

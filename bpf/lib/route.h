@@ -6,6 +6,7 @@
 #ifndef FAIRWAY_ROUTE_H
 #define FAIRWAY_ROUTE_H
 
+#include "element.h"
 #include "flow.h"
 #include "next_hop.h"
 
@@ -198,9 +199,30 @@ static __always_inline bool peer_tunnels(const struct peer *peer)
 	return peer->path == PATH_GENEVE || peer->path == PATH_VXLAN;
 }
 
-static __always_inline const struct endpoint *endpoint_lookup(const struct address *address)
+/* The Pod of this Node with that address, into `to`; false: there is none. */
+stage bool endpoint_find(const struct address *address, struct endpoint *to)
 {
-	return bpf_map_lookup_elem(&endpoints, address);
+	const struct endpoint *found;
+	struct endpoint copy;
+	struct address key;
+	int try;
+
+	if (!address || !to)
+		return false;
+	/* Before 6.2 the key of a look-up cannot be in what a function was given. */
+	key = *address;
+	for (try = 0; try < ELEMENT_TRIES; try++) {
+		found = bpf_map_lookup_elem(&endpoints, &key);
+		if (!found)
+			return false;
+		reader_pauses();
+		copy = *found;
+		if (element_stays(&endpoints, &key, found)) {
+			*to = copy;
+			return true;
+		}
+	}
+	return false;
 }
 
 static __always_inline const struct address *gateway_address(const struct node_config *node,

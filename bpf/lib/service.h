@@ -223,6 +223,7 @@ stage int service_choose(const struct node_config *node, __u8 kind, __u8 flags, 
 	}
 
 	/* 2 */
+	reader_pauses();
 	index = frontend->service;
 	internal = frontend->kind == FRONTEND_CLUSTER_IP;
 	service = bpf_map_lookup_elem(&services, &index);
@@ -257,6 +258,12 @@ stage int service_choose(const struct node_config *node, __u8 kind, __u8 flags, 
 	}
 	if (!backend)
 		return -DROP_SERVICE_NO_ENDPOINTS;
+	/* The Service that has the frontend now is that of the backend: neither the element nor the index was
+	 * another one's meanwhile. */
+	keep_order();
+	frontend = frontend_at(&key);
+	if (!frontend || frontend->service != index)
+		return -DROP_SERVICE_UNKNOWN_ADDRESS;
 	work->choice.service = index;
 	work->choice.backend = id;
 	work->choice.affinity = service->affinity;

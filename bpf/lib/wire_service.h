@@ -215,13 +215,13 @@ stage int wire_choose(struct __sk_buff *ctx, const struct node_config *node)
 stage int wire_pod(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
-	const struct endpoint *receiver;
+	struct endpoint *receiver;
 	int result;
 
 	if (!node || !work)
 		return discard();
-	receiver = endpoint_lookup(&work->target.destination);
-	if (!receiver) {
+	receiver = &work->arrival.receiver;
+	if (!endpoint_find(&work->target.destination, receiver)) {
 		slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
 		return discard();
 	}
@@ -232,7 +232,6 @@ stage int wire_pod(struct __sk_buff *ctx, const struct node_config *node)
 		slow_path_send(ctx, &work->packet, node, SLOW_TTL_EXCEEDED, 0, &work->verdict);
 		return discard();
 	}
-	work->arrival.receiver = *receiver;
 	return UNDECIDED;
 }
 

@@ -21,7 +21,7 @@
 stage int wire_to_host(context *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
-	const struct endpoint *endpoint;
+	struct endpoint *endpoint;
 	struct verdict *verdict;
 	struct packet *packet;
 	struct route source;
@@ -102,8 +102,8 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 #endif
 			return pass(verdict);
 		}
-		endpoint = endpoint_lookup(&work->target.destination);
-		if (endpoint) {
+		endpoint = &work->arrival.receiver;
+		if (endpoint_find(&work->target.destination, endpoint)) {
 #ifdef FAIRWAY_XDP
 			if (too_long_for_redirect(ctx, packet->length, endpoint->ifindex))
 				return pass(verdict);
@@ -124,7 +124,6 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 			}
 			if (!track->related)
 				flow_keep(packet, now);
-			work->arrival.receiver = *endpoint;
 			work->arrival.source.kind = ROUTE_OUTSIDE;
 			return wire_deliver(ctx, node);
 		}

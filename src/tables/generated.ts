@@ -2130,13 +2130,14 @@ export const maps = {
 /** Bytes of .rodata that are written before the load. */
 export const knobs = {
 	traceVerdicts: { offset: 0, ...u8 },
-	vethWire: { offset: 1, ...u8 },
-	xdpGeneric: { offset: 2, ...u8 },
-	hasDecapL3: { offset: 3, ...u8 },
-	hasFibSource: { offset: 4, ...u8 },
-	hasFibMark: { offset: 5, ...u8 },
-	hasConntrack: { offset: 6, ...u8 },
-	hasKernelContext: { offset: 7, ...u8 },
-	weakMemoryOrder: { offset: 8, ...u8 },
-	flowSlots: { offset: 12, ...u32 },
+	slowReads: { offset: 4, ...u32 },
+	vethWire: { offset: 8, ...u8 },
+	xdpGeneric: { offset: 9, ...u8 },
+	hasDecapL3: { offset: 10, ...u8 },
+	hasFibSource: { offset: 11, ...u8 },
+	hasFibMark: { offset: 12, ...u8 },
+	hasConntrack: { offset: 13, ...u8 },
+	hasKernelContext: { offset: 14, ...u8 },
+	weakMemoryOrder: { offset: 15, ...u8 },
+	flowSlots: { offset: 16, ...u32 },
 } as const;

@@ -118,6 +118,8 @@ export interface DataPathKnobs {
 	kernelContext?: boolean;
 	/** As on a CPU that may reorder reads and writes. */
 	weakMemoryOrder?: boolean;
+	/** Turns of a loop between what a look-up finds in a hash and what is read of that. */
+	slowReads?: number;
 	/** False: somebody else reads the slow path's ring. */
 	readRing?: boolean;
 }
@@ -151,6 +153,7 @@ export class DataPath {
 		conntrack = hasConntrack(),
 		kernelContext = kernelFeatures().hasKernelContext,
 		weakMemoryOrder = false,
+		slowReads = 0,
 		readRing = true,
 	}: DataPathKnobs) {
 		this.flowSlots = flowSlots;
@@ -168,6 +171,7 @@ export class DataPath {
 			has_conntrack: knobs.hasConntrack.encode(conntrack ? 1 : 0),
 			has_kernel_context: knobs.hasKernelContext.encode(kernelContext ? 1 : 0),
 			weak_memory_order: knobs.weakMemoryOrder.encode(weakMemoryOrder ? 1 : 0),
+			slow_reads: knobs.slowReads.encode(slowReads),
 			flow_slots: knobs.flowSlots.encode(flowSlots),
 		};
 		for (const [name, value] of Object.entries(values)) {
