@@ -37,6 +37,7 @@ import { ServiceLatency } from "../observe/service_latency.js";
 import { Prober } from "../probe/prober.js";
 import type { PathSurvey } from "../probe/survey/survey.js";
 import { findLeftovers } from "../report/leftovers.js";
+import { problemNotices } from "../report/problem_objects.js";
 import { withComponent } from "../text/log.js";
 import { version } from "../text/version.js";
 import { Answers } from "./answers.js";
@@ -190,7 +191,12 @@ export class Agent {
 		const started = performance.now();
 		const log = withComponent(options.log, "agent");
 		// Of the cluster's objects and the network.
-		const problems = new ProblemLog(log);
+		const problems = new ProblemLog(log, () => tellProblems());
+		const tellProblems = () =>
+			source.reporter?.objectsRefused(
+				problemNotices([...problems.current, ...this.policies.problems()], store),
+				[...store.keys("Node")],
+			);
 		this.#api = api;
 		this.#kernel = kernel;
 		this.#loopLag = new LoopLag({ log });
@@ -316,6 +322,7 @@ export class Agent {
 			formerRules: formerPolicies.rules,
 			onBegin: () => this.#policyMemory.forget(),
 			onPublished: () => this.#policyMemory.changed(),
+			onProblems: tellProblems,
 			onInForce: (seconds) => this.#web.policyLatency.observe("", seconds),
 			log: withComponent(options.log, "policy"),
 			...(options.unknownPodMs === undefined ? {} : { unknownMs: options.unknownPodMs }),

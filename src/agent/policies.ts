@@ -62,6 +62,8 @@ export interface PoliciesOptions {
 	onBegin?: () => void;
 	/** What is in force may be something else. */
 	onPublished?: () => void;
+	/** `problems` are others. */
+	onProblems?: () => void;
 	/** A change is in force: seconds since it was heard of. */
 	onInForce?: (seconds: number) => void;
 	/** Until ADD of a Pod that nothing is known of gives up; default: 10,000. */
@@ -124,7 +126,7 @@ export class Policies {
 	constructor(options: PoliciesOptions) {
 		this.#options = options;
 		const { store, log } = options;
-		this.#problems = new ProblemLog(log);
+		this.#problems = new ProblemLog(log, options.onProblems);
 		this.#formerRules = options.formerRules;
 		this.#readers = new Map(KINDS.map((kind) => [kind, store.reader(kind)]));
 		this.#loop = new Loop({

@@ -3,10 +3,12 @@ import type { Log } from "../text/log.js";
 
 export class ProblemLog {
 	readonly #log: Pick<Log, "info" | "warn">;
+	readonly #onChange: () => void;
 	#current: readonly string[] = [];
 
-	constructor(log: Pick<Log, "info" | "warn">) {
+	constructor(log: Pick<Log, "info" | "warn">, onChange: () => void = () => {}) {
 		this.#log = log;
+		this.#onChange = onChange;
 	}
 
 	get current(): readonly string[] {
@@ -23,6 +25,8 @@ export class ProblemLog {
 		for (const problem of former) {
 			if (!now.has(problem)) this.#log.info({ problem }, "problem resolved");
 		}
+		const isSame = now.size === former.size && [...now].every((problem) => former.has(problem));
 		this.#current = [...now];
+		if (!isSame) this.#onChange();
 	}
 }

@@ -336,6 +336,8 @@ export interface PoliciesRequest {
 export interface PolicyDiffRequest {
 	/** API objects; those that are no policies are left alone. */
 	objects: unknown[];
+	/** Policies that would go: "namespace/name", or the name of a ClusterNetworkPolicy. */
+	deleted?: string[];
 }
 
 /** HTTP status of the answer where one of the policies cannot be used. */
@@ -413,6 +415,8 @@ export interface ExplainBackend {
 	/** "": unknown, or outside the cluster. */
 	node: string;
 	path: ExplainPath;
+	/** As in ExplainAnswer; where it is one of several, and what would become of the packet is known. */
+	fate?: Pick<ExplainAnswer, "drop" | "snat" | "mtu" | "device">;
 }
 
 /** What the policies of one end say of a flow. */
@@ -503,6 +507,8 @@ export interface ExplainAnswer {
 	backend: ExplainBackend | null;
 	/** Those that a new flow may get. Fields above are null where they differ between them. */
 	backends: ExplainBackend[];
+	/** The fields above that do. */
+	differing: ("path" | "peer" | "drop" | "snat" | "mtu" | "device")[];
 	policy: ExplainPolicy;
 	/** Every decision, in order. */
 	steps: { stage: string; text: string }[];

@@ -84,9 +84,23 @@ function readEnd(what: string, text: string): End {
 export function explainText(answer: ExplainAnswer): string {
 	const end = (address: string, port: number | undefined) =>
 		port === undefined ? address : `${address.includes(":") ? `[${address}]` : address}:${port}`;
-	const { snat, service, backend, backends } = answer;
-	const to = ({ address, port, node, path }: ExplainBackend) =>
-		`${end(address, port)}${node === "" ? "" : ` on ${node}`}, ${path}`;
+	const { snat, service, backend, backends, differing } = answer;
+	const snatText = (to: ExplainAnswer["snat"]) => (to === null ? "no" : end(to.address, to.port));
+	/** What differs between backends stands with each of them. */
+	const own = ({ drop, snat: translated, mtu, device }: NonNullable<ExplainBackend["fate"]>) => [
+		...(differing.includes("drop") && drop !== null ? [`dropped: ${drop}`] : []),
+		...(differing.includes("snat") ? [`SNAT ${snatText(translated)}`] : []),
+		...(differing.includes("mtu") && mtu !== null ? [`MTU ${mtu}`] : []),
+		...(differing.includes("device") && device !== null ? [`out of ${device}`] : []),
+	];
+	const to = ({ address, port, node, path, fate }: ExplainBackend) =>
+		[
+			`${end(address, port)}${node === "" ? "" : ` on ${node}`}`,
+			path,
+			...(fate === undefined ? [] : own(fate)),
+		].join(", ");
+	const shown = (field: ExplainAnswer["differing"][number], text: string) =>
+		differing.includes(field) ? DEPENDS : text;
 	const result = facts([
 		[
 			"Packet",
@@ -99,12 +113,15 @@ export function explainText(answer: ExplainAnswer): string {
 				? [fact("Backend", ["one of", ...backends.map(to)])]
 				: []),
 		...policyFacts(answer),
-		["Verdict", verdictOf(answer)],
-		["Path", `${answer.path ?? "-"}${answer.peer === null ? "" : ` to ${answer.peer}`}`],
+		["Verdict", shown("drop", verdictOf(answer))],
+		[
+			"Path",
+			shown("path", `${answer.path ?? "-"}${answer.peer === null ? "" : ` to ${answer.peer}`}`),
+		],
 		["Reason", answer.reason],
-		["SNAT", snat === null ? "no" : end(snat.address, snat.port)],
-		["MTU", answer.mtu === null ? "-" : String(answer.mtu)],
-		["Device", answer.device ?? "-"],
+		["SNAT", shown("snat", snatText(snat))],
+		["MTU", shown("mtu", answer.mtu === null ? "-" : String(answer.mtu))],
+		["Device", shown("device", answer.device ?? "-")],
 	]);
 	const width = Math.max(0, ...answer.steps.map(({ stage }) => stage.length));
 	const steps = answer.steps.map(
@@ -115,6 +132,8 @@ export function explainText(answer: ExplainAnswer): string {
 		? result + policies
 		: `${result}${policies}\nDecisions\n${steps.join("")}`;
 }
+
+const DEPENDS = "depends on the backend";
 
 const BY = {
 	flow: " (the flow has it)",

@@ -214,9 +214,14 @@ function commands(done: (status: number) => void): Command {
 	policy
 		.command("diff")
 		.description(
-			"show what these policies would open and close if they were applied: between Pods, and of the flows that live on this Node; changes nothing",
+			"show what these policies would open and close if they were applied, or deleted: between Pods, and of the flows that live on this Node; changes nothing",
 		)
-		.argument("<file>", "manifests with NetworkPolicies and ClusterNetworkPolicies")
+		.argument("[file]", "manifests with NetworkPolicies and ClusterNetworkPolicies to apply")
+		.option(
+			"--delete <policy>",
+			"NAMESPACE/NAME, or the name of a ClusterNetworkPolicy, to delete; may be repeated",
+			names,
+		)
 		.addOption(runDir())
 		.addOption(output(["text", "wide", "json"]))
 		.action(async (file, options) =>
@@ -278,7 +283,7 @@ function waitTime(text: string): number {
 
 function name(node: string): string {
 	if (node.trim() === "") {
-		throw new InvalidArgumentError("Expected the name of a Node, got nothing.");
+		throw new InvalidArgumentError("Expected a name, got nothing.");
 	}
 	return node;
 }

@@ -6,8 +6,9 @@ import type { PolicyDiffAnswer, PolicyDiffEntry, PolicyDiffRequest } from "../ap
 import { checkPolicies } from "../policy/check.js";
 import { clusterOf, policiesAmong, readManifestObjects } from "../policy/manifests.js";
 import { type Column, table } from "../text/table.js";
-import { EXIT_DONE, EXIT_FAILED } from "./exit.js";
+import { EXIT_DONE, EXIT_FAILED, UsageError } from "./exit.js";
 import { json, terminalWidth } from "./output.js";
+import { policiesRequest } from "./policies.js";
 
 export interface CheckOptions {
 	/** A file or a directory with Pods, Namespaces and Nodes that selectors are tried on. */
@@ -35,6 +36,8 @@ export async function policyCheckCommand(file: string, options: CheckOptions): P
 
 export interface DiffOptions {
 	runDir: string;
+	/** Policies that would go: "namespace/name", or the name of a ClusterNetworkPolicy. */
+	delete?: readonly string[];
 	output: "text" | "wide" | "json";
 }
 
@@ -43,10 +46,22 @@ const DIFF_MS = 10 * 60_000;
 /** Rows of the text, of each kind. */
 const ROWS_MOST = 40;
 
-/** Status 1: the file cannot be used. */
-export async function policyDiffCommand(file: string, options: DiffOptions): Promise<number> {
-	const objects = policiesAmong(await objectsOf(file));
-	const body: PolicyDiffRequest = { objects };
+/**
+ * Status 1: the file cannot be used.
+ *
+ * @throws UsageError
+ */
+export async function policyDiffCommand(
+	file: string | undefined,
+	{ delete: deleted = [], ...options }: DiffOptions,
+): Promise<number> {
+	if (file === undefined && deleted.length === 0)
+		throw new UsageError(
+			"Cannot compare policies: expected a file, --delete, or both, got neither",
+		);
+	for (const name of deleted) policiesRequest(name);
+	const objects = file === undefined ? [] : policiesAmong(await objectsOf(file));
+	const body: PolicyDiffRequest = { objects, ...(deleted.length > 0 && { deleted: [...deleted] }) };
 	const socket = agentSocket(options.runDir);
 	const call = { body, timeoutMs: DIFF_MS };
 	const answer = await ask<PolicyDiffAnswer>(socket, "POST", "/policy-diff", call);

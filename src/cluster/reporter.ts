@@ -8,8 +8,23 @@ export interface Reporter {
 	ready(tunnelled: boolean): void;
 	/** Paths that were in use have been replaced. */
 	pathsChanged(notices: readonly PathNotice[]): void;
+	/**
+	 * Objects that cannot be used, or not as they say.
+	 *
+	 * @param notices all that there are now
+	 * @param nodes names of all Nodes, of which a few say what all know
+	 */
+	objectsRefused(notices: readonly ObjectNotice[], nodes: readonly string[]): void;
 	/** A Pod was attached that asks for a limit of its bandwidth, and has none. */
 	bandwidthUnlimited(pod: PodName): void;
+}
+
+export interface ObjectNotice {
+	object: { apiVersion: string; kind: string; namespace?: string; name: string; uid?: string };
+	/** Of the Event. */
+	reason: string;
+	/** A sentence without its full stop. */
+	message: string;
 }
 
 export interface PodName {

@@ -4,14 +4,16 @@
  *
  *  1. the start-up taint `fairway.dev/agent-not-ready` is taken off this Node when packets flow
  *  2. the condition NetworkUnavailable, if somebody has set it and the mode needs no routes
- *  3. Events of path changes (path_notices.ts), and of Pods that ask for what they do not get
+ *  3. Events of path changes (path_notices.ts), of Pods that ask for what they do not get, and of objects that cannot
+ *     be used (object_notices.ts)
  */
 import { randomBytes } from "node:crypto";
 import { listOf, mapping } from "../cluster/fields.js";
-import type { PathNotice, PodName, Reporter } from "../cluster/reporter.js";
+import type { ObjectNotice, PathNotice, PodName, Reporter } from "../cluster/reporter.js";
 import { type ApiFailure, failureOf, readJson } from "./answers.js";
 import type { Answer, ApiClient, Call } from "./api_client.js";
 import { type Clock, sleep } from "./clock.js";
+import { ObjectNotices } from "./object_notices.js";
 import { type NoticeEvent, PathNotices } from "./path_notices.js";
 
 export const TAINT = "fairway.dev/agent-not-ready";
@@ -50,6 +52,7 @@ export class KubernetesReporter implements Reporter {
 	readonly #options: KubernetesReporterOptions;
 	readonly #ended = new AbortController();
 	readonly #notices: PathNotices;
+	readonly #objects: ObjectNotices;
 	readonly #problems = new Map<string, string>();
 	#tunnelled = false;
 	#looking: Promise<void> | undefined;
@@ -68,6 +71,9 @@ export class KubernetesReporter implements Reporter {
 			options.clock,
 			(event) => void this.#write(event, "ChangePath", node),
 		);
+		this.#objects = new ObjectNotices(options.clock, name, ({ object, reason, note }) => {
+			void this.#write({ type: "Warning", reason, note }, "UseObject", object);
+		});
 	}
 
 	get problems(): string[] {
@@ -83,6 +89,10 @@ export class KubernetesReporter implements Reporter {
 
 	pathsChanged(notices: readonly PathNotice[]): void {
 		this.#notices.add(notices);
+	}
+
+	objectsRefused(notices: readonly ObjectNotice[], nodes: readonly string[]): void {
+		this.#objects.update(notices, nodes);
 	}
 
 	bandwidthUnlimited({ namespace, name, uid }: PodName): void {
@@ -104,6 +114,7 @@ export class KubernetesReporter implements Reporter {
 
 	async close(): Promise<void> {
 		this.#notices.close();
+		this.#objects.close();
 		this.#ended.abort(new Error("the agent is stopping"));
 		await this.#looking;
 	}

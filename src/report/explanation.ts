@@ -49,8 +49,8 @@ export async function explanation(
 	const explained = fates.map(({ fate }, i) => withPolicyReason(fate, judged[i]!.policy));
 	return {
 		...questionOf(question, HookName[origin.hook] ?? ""),
-		...(decision.backends === undefined ? explained[0]! : common(explained)),
-		...serviceAnswer(decision, context),
+		...(decision.backends === undefined ? { ...explained[0]!, differing: [] } : common(explained)),
+		...withFates(serviceAnswer(decision, context), decision, explained),
 		policy,
 		steps: stepsOf(question, origin, decision, context),
 	};
@@ -116,11 +116,31 @@ function fateOf(
 	};
 }
 
+/** Each of several backends with what would become of the packet there. */
+function withFates(
+	answer: ReturnType<typeof serviceAnswer>,
+	{ backends }: Decision,
+	fates: readonly Fate[],
+): ReturnType<typeof serviceAnswer> {
+	if (backends === undefined) return answer;
+	return {
+		...answer,
+		backends: answer.backends.map((backend, i) => {
+			const { drop, snat, mtu, device } = fates[i]!;
+			return { ...backend, fate: { drop, snat, mtu, device } };
+		}),
+	};
+}
+
+const FIELDS = ["path", "peer", "drop", "snat", "mtu", "device"] as const;
+
 /** What holds for each of several backends; null where they differ. */
-function common(fates: readonly Fate[]): Fate {
+function common(fates: readonly Fate[]): Fate & Pick<ExplainAnswer, "differing"> {
 	const [first] = fates as [Fate];
+	const isSame = (field: keyof Fate) =>
+		fates.every((fate) => isDeepStrictEqual(fate[field], first[field]));
 	const same = <K extends keyof Fate>(field: K): Fate[K] | null =>
-		fates.every((fate) => isDeepStrictEqual(fate[field], first[field])) ? first[field] : null;
+		isSame(field) ? first[field] : null;
 	const paths = [...new Set(fates.map(({ path }) => path ?? "none"))];
 	return {
 		path: same("path"),
@@ -131,6 +151,7 @@ function common(fates: readonly Fate[]): Fate {
 		snat: same("snat"),
 		mtu: same("mtu"),
 		device: same("device"),
+		differing: FIELDS.filter((field) => !isSame(field)),
 	};
 }
 
@@ -152,7 +173,7 @@ export async function unseen(
 		snat: null,
 		mtu: null,
 		device: null,
-		...{ service: null, backend: null, backends: [] },
+		...{ service: null, backend: null, backends: [], differing: [] },
 		policy: policyAnswer(flow, await policies([source, destination])),
 		steps: [
 			...question.named.map((text) => ({ stage: "name", text })),

@@ -40,14 +40,18 @@ export async function policyDiff(
 	request: unknown,
 	context: PolicyDiffContext,
 ): Promise<PolicyDiffAnswer> {
-	const { objects } = (request ?? {}) as Partial<Record<keyof PolicyDiffRequest, unknown>>;
+	const { objects, deleted = [] } = (request ?? {}) as Partial<
+		Record<keyof PolicyDiffRequest, unknown>
+	>;
 	if (!Array.isArray(objects)) throw new RequestError(400, `${CANNOT}: expected a list of objects`);
+	if (!Array.isArray(deleted) || deleted.some((name) => typeof name !== "string"))
+		throw new RequestError(400, `${CANNOT}: expected names of policies as those to delete`);
 	const unseen = NEEDED.filter((kind) => !context.isSynced(kind));
 	if (unseen.length > 0)
 		throw new RequestError(503, `${CANNOT}: not yet seen: ${unseen.join(", ")}`);
-	const proposed = await inTurns(readProposed(objects));
+	const proposed = await inTurns(readProposed(objects, deleted.length > 0));
 	const cluster = await inTurns(wholeCluster(context));
-	const after = withProposed(cluster, proposed);
+	const after = without(withProposed(cluster, proposed), deleted);
 	const differ = await inTurns(PolicyDiffer.of(cluster, cluster, after));
 	const turns = new Turns();
 	for await (const flows of context.liveFlows())
@@ -66,7 +70,8 @@ export async function policyDiff(
 
 const CANNOT = "Cannot compare policies";
 
-function* readProposed(objects: readonly unknown[]): Steps<Proposed> {
+/** @param mayBeNone there is something to compare without them */
+function* readProposed(objects: readonly unknown[], mayBeNone: boolean): Steps<Proposed> {
 	const proposed: Proposed = { NetworkPolicy: new Map(), ClusterNetworkPolicy: new Map() };
 	const faults: string[] = [];
 	for (const object of objects) {
@@ -83,7 +88,8 @@ function* readProposed(objects: readonly unknown[]): Steps<Proposed> {
 		const said = faults.slice(0, FAULTS_MOST).join("; ");
 		throw new RequestError(422, `${CANNOT}: ${said}${more}`);
 	}
-	if (proposed.NetworkPolicy.size + proposed.ClusterNetworkPolicy.size > 0) return proposed;
+	const isNone = proposed.NetworkPolicy.size + proposed.ClusterNetworkPolicy.size === 0;
+	if (!isNone || mayBeNone) return proposed;
 	throw new RequestError(
 		422,
 		`${CANNOT}: expected NetworkPolicies or ClusterNetworkPolicies, got none`,
@@ -98,6 +104,23 @@ function withProposed(
 		policies: replaced(cluster.policies, proposed.NetworkPolicy),
 		clusterPolicies: replaced(cluster.clusterPolicies, proposed.ClusterNetworkPolicy),
 	};
+}
+
+/** @throws RequestError where there is none of a name */
+function without(
+	{ policies, clusterPolicies }: Pick<Cluster, "policies" | "clusterPolicies">,
+	deleted: readonly string[],
+): Pick<Cluster, "policies" | "clusterPolicies"> {
+	const names = new Set(deleted);
+	const all = new Set([...policies, ...clusterPolicies].map(nameOf));
+	const missing = deleted.filter((name) => !all.has(name));
+	if (missing.length > 0)
+		throw new RequestError(
+			404,
+			`${CANNOT}: expected policies that there are as those to delete, got ${missing.slice(0, FAULTS_MOST).join(", ")}`,
+		);
+	const stays = (policy: Parameters<typeof nameOf>[0]) => !names.has(nameOf(policy));
+	return { policies: policies.filter(stays), clusterPolicies: clusterPolicies.filter(stays) };
 }
 
 /** One that says the same stays the same object, so that nothing is compared for it. */

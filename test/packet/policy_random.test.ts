@@ -11,10 +11,12 @@ import fc from "fast-check";
 import t from "tap";
 import type { ExplainPolicySide } from "../../src/api/messages.js";
 import type { Decision } from "../../src/forwarder/forwarder.js";
-import type { Flow } from "../../src/policy/interpreter.js";
+import { atOnce } from "../../src/loop/turns.js";
+import { PolicyDiffer } from "../../src/policy/diff.js";
+import { type Cluster, type Flow, podAt } from "../../src/policy/interpreter.js";
 import { policyAnswer } from "../../src/report/explain_policy.js";
 import { DropReasonName, RouteKind } from "../../src/tables/generated.js";
-import { Objects, type Story, story } from "../tools/policy_clusters.js";
+import { type Change, Objects, type Story, story } from "../tools/policy_clusters.js";
 import { check, type Input } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
@@ -34,6 +36,8 @@ interface Running {
 	flow: Flow;
 	port: number;
 	way: Way;
+	/** After the last change. */
+	fate: string;
 }
 
 /** What the tables are to do with a flow, by what they are to say. */
@@ -58,6 +62,7 @@ if (inNamespace(import.meta.url)) {
 	const seed = Number(process.env.POLICY_SEED ?? randomInt(2 ** 31));
 	t.comment(`seed ${seed}: POLICY_SEED=${seed} repeats this run`);
 	const counts = { packets: 0, writes: 0, running: 0, cut: 0, answers: 0 };
+	const diffs = { proposed: 0, opened: 0, closed: 0 };
 	const seen = new Map<string, number>();
 
 	/** A packet through both, and what they say of it alike. */
@@ -129,7 +134,7 @@ if (inNamespace(import.meta.url)) {
 			const way = here.wayOf(flow, port % 3 > 0);
 			if (way === undefined || way === "own") continue;
 			const { fate, decision } = await first(here, flow, way, port);
-			if (fate === "passes" && decision.flow) running.push({ flow, port, way });
+			if (fate === "passes" && decision.flow) running.push({ flow, port, way, fate });
 			port++;
 		}
 
@@ -137,7 +142,9 @@ if (inNamespace(import.meta.url)) {
 			const owners = flows.map((flow) => here.site.ownersOf(flow));
 			const hairpins = flows.map((flow) => here.site.isHairpin(flow));
 			const before = flows.map((flow) => here.site.verdicts(flow));
+			const clusterBefore = here.site.objects.cluster();
 			const { writes, epochs } = here.site.compile([change]);
+			const proposal = differOf(change, clusterBefore, here.site.objects.cluster());
 			const observed: { place: number; said: Verdicts }[] = [];
 			for (const write of writes) {
 				here.apply(write);
@@ -184,6 +191,15 @@ if (inNamespace(import.meta.url)) {
 					counts[isAnswer ? "answers" : "running"]++;
 					if (fate !== "passes") counts.cut++;
 				}
+				// A Pod that is closed because a policy cannot be used is not compared.
+				const isClosed = [one.fate, fate].includes("policy_not_ready");
+				if (proposal !== undefined && !isClosed && !isJudgedElsewhere(here, flow)) {
+					const became = becameOf(one.fate, fate);
+					assert.equal(proposal(flow), became, JSON.stringify(["policy diff", flow, change]));
+					diffs.proposed++;
+					if (became !== "same") diffs[became]++;
+				}
+				one.fate = fate;
 			}
 			for (const flow of flows) {
 				const way = here.wayOf(flow, port % 3 > 0);
@@ -201,14 +217,46 @@ if (inNamespace(import.meta.url)) {
 				seed: seed + round,
 				endOnFailure: !SHRINKS,
 			});
-		t.comment(JSON.stringify({ ...counts, ...Object.fromEntries(seen) }));
+		t.comment(JSON.stringify({ ...counts, ...diffs, ...Object.fromEntries(seen) }));
 		for (const way of ["pod", "wire", "forwarded"])
 			for (const fate of ["passes", "policy_ingress", "policy_not_ready"])
 				t.ok(seen.has(`${way} ${fate}`), `${way}: some ${fate}`);
 		t.ok(seen.has("pod policy_egress"), "some policy_egress");
 		t.ok(seen.has("own passes"), "the Node's own packets");
+		t.ok(diffs.closed > 0, "policy diff said what was cut");
 		t.ok(counts.cut > 0 && counts.answers > 0 && counts.writes > 0, "flows were judged anew");
 	});
+}
+
+type Became = "opened" | "closed" | "same";
+
+/** What `policy diff` says of a live flow before policies change; undefined: something else changes. */
+function differOf(
+	{ kind }: Change,
+	before: Cluster,
+	after: Cluster,
+): ((flow: Flow) => Became) | undefined {
+	if (kind !== "NetworkPolicy" && kind !== "ClusterNetworkPolicy") return undefined;
+	const differ = atOnce(PolicyDiffer.of(before, before, after));
+	return (flow) => {
+		const { opened, closed } = differ.result().flows;
+		differ.count(flow);
+		const now = differ.result().flows;
+		return now.opened > opened ? "opened" : now.closed > closed ? "closed" : "same";
+	};
+}
+
+function becameOf(before: string, now: string): Became {
+	if ((before === "passes") === (now === "passes")) return "same";
+	return now === "passes" ? "opened" : "closed";
+}
+
+/** Another Node has a part in what becomes of it. */
+function isJudgedElsewhere({ site, tables }: PolicyNode, { source, destination }: Flow): boolean {
+	const cluster = site.objects.cluster();
+	return [source, destination].some(
+		(address) => tables.endpoint(address) === undefined && podAt(cluster, address) !== undefined,
+	);
 }
 
 /** What `explain` says of a flow, in the words of the tables. */

@@ -128,7 +128,7 @@ const answer: ExplainAnswer = {
 	protocol: "tcp",
 	sourcePort: 40000,
 	destinationPort: 80,
-	...{ service: null, backend: null, backends: [] },
+	...{ service: null, backend: null, backends: [], differing: [] },
 	hook: "from_pod",
 	path: "outside",
 	peer: null,

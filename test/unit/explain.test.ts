@@ -1,5 +1,6 @@
 import t from "tap";
 import type { ExplainAnswer } from "../../src/api/messages.js";
+import { explainText } from "../../src/cli/explain.js";
 import type { PeerView } from "../../src/compile/compile.js";
 import type { ServicePortView } from "../../src/compile/services/view.js";
 import { parse } from "../../src/forwarder/packet.js";
@@ -140,7 +141,27 @@ t.test("a Service: which it is, its endpoints, and what becomes of the packet", 
 				{ address: world.geneve4.pod[family], path: "geneve", node: "n3" },
 			],
 			reason: "One of 2 endpoints, by the path local or geneve.",
+			differing: ["path", "peer", "mtu", "device"],
 		});
+		t.match(remote.backends, [
+			{ fate: { drop: null, snat: null, device: "pod1" } },
+			{ fate: { drop: null, snat: null, device: "wire0" } },
+		]);
+		const shown = explainText(remote);
+		t.match(shown, /, local, MTU \d+, out of pod1\n/);
+		t.match(shown, /^Path +depends on the backend$/m);
+		t.match(shown, /^SNAT +no$/m);
+		const translated = explainText({
+			...remote,
+			differing: ["snat"],
+			backends: remote.backends.map((backend, i) => ({
+				...backend,
+				fate: { ...backend.fate!, snat: i === 0 ? null : { address: "192.0.2.1", port: 50000 } },
+			})),
+		});
+		t.match(translated, /^SNAT +depends on the backend$/m);
+		t.match(translated, /, local, SNAT no\n/);
+		t.match(translated, /, geneve, SNAT 192\.0\.2\.1:50000\n/);
 		t.match(
 			self.steps.find(({ stage }) => stage === "service")?.text,
 			/is the cluster IP of Service default\/self$/,

@@ -1,8 +1,12 @@
 /** What an agent writes to the API: its taint, its condition, Events. */
 import t, { type Test } from "tap";
-import type { PathNotice } from "../../src/cluster/reporter.js";
+import { readObject } from "../../src/cluster/kinds.js";
+import type { ObjectNotice, PathNotice } from "../../src/cluster/reporter.js";
+import { Store } from "../../src/cluster/store.js";
 import type { KubernetesReporter } from "../../src/kube/kubernetes_reporter.js";
+import { ObjectNotices } from "../../src/kube/object_notices.js";
 import { type NoticeEvent, PathNotices } from "../../src/kube/path_notices.js";
+import { problemNotices } from "../../src/report/problem_objects.js";
 import { node, Site } from "../tools/fake_api/site.js";
 import { TestClock } from "../tools/fake_api/test_clock.js";
 
@@ -163,6 +167,126 @@ t.test("path changes are told once a minute and peer, and within a budget", asyn
 	);
 	notices.close();
 	t.notOk(clock.isDue(1e9), "no timer is left");
+});
+
+const refused = (name: string, message = "why", kind = "Service"): ObjectNotice => ({
+	object: { apiVersion: "v1", kind, namespace: "web", name, uid: `u-${name}` },
+	...{ reason: "ServiceNotServed", message },
+});
+
+t.test("an object that cannot be used has an Event in its namespace", async (t) => {
+	const { site, server, reporter } = await started(t, {});
+	const events = () => server.requests.filter(({ path }) => path.endsWith("/events"));
+	reporter.objectsRefused([refused("front", "Cannot serve it"), refused("front", "Nor this")], []);
+	await site.until("the Event", () => events().length === 1);
+	t.match(events()[0]?.path, "/namespaces/web/events");
+	t.match(JSON.parse(events()[0]!.body), {
+		...{ type: "Warning", reason: "ServiceNotServed", action: "UseObject" },
+		note: "Cannot serve it. Nor this.",
+		regarding: { kind: "Service", namespace: "web", name: "front", uid: "u-front" },
+	});
+});
+
+t.test("Events of objects are told once, again every hour, and within a budget", async (t) => {
+	const clock = new TestClock();
+	const told: string[] = [];
+	const notices = new ObjectNotices(clock, "n1", ({ object, note }) =>
+		told.push(`${object.name}: ${note}`),
+	);
+	notices.update([refused("a")], []);
+	notices.update([], []);
+	await clock.advance(10_000);
+	t.strictSame(told, [], "what is gone at once is not told");
+	notices.update([refused("a")], []);
+	await clock.advance(10_000);
+	notices.update([refused("a")], []);
+	await clock.advance(30 * 60_000);
+	t.strictSame(told, ["a: why."]);
+	notices.update([refused("a", "else")], []);
+	await clock.advance(60_000);
+	t.strictSame(told.splice(0), ["a: why.", "a: else."], "other words after ten minutes");
+	for (let i = 0; i < 10; i++) {
+		notices.update([refused("a", `else ${i}`)], []);
+		await clock.advance(20_000);
+	}
+	t.strictSame(told, [], "not with every change");
+	await clock.advance(3600_000);
+	t.ok(told.length >= 1 && told.length <= 2, "while it lasts");
+	notices.update(
+		Array.from({ length: 30 }, (_, i) => refused(`s${i}`)),
+		[],
+	);
+	told.length = 0;
+	await clock.advance(50_000);
+	t.ok(told.length <= 10, `${told.length} in a minute`);
+	await clock.advance(10 * 60_000);
+	t.equal(new Set(told).size, 30, "all of them");
+	notices.close();
+	t.notOk(clock.isDue(1e12), "no timer is left");
+});
+
+t.test("of many Nodes two tell of an object that all know, its own of a Pod", async (t) => {
+	const nodes = Array.from({ length: 40 }, (_, i) => `n${i}`);
+	const objects = ["a", "b", "c"].map((name) => refused(name));
+	const told = new Map<string, number>();
+	for (const node of nodes) {
+		const clock = new TestClock();
+		const notices = new ObjectNotices(clock, node, ({ object: { kind, name } }) =>
+			told.set(`${kind} ${name}`, (told.get(`${kind} ${name}`) ?? 0) + 1),
+		);
+		notices.update([...objects, refused("p", "why", "Pod")], nodes);
+		await clock.advance(10_000);
+		notices.close();
+	}
+	t.strictSame(Object.fromEntries(told), {
+		...{ "Service a": 2, "Service b": 2, "Service c": 2, "Pod p": 40 },
+	});
+});
+
+t.test("problems name the objects that they are about", async (t) => {
+	const store = new Store();
+	const service = {
+		...{ kind: "Service", metadata: { namespace: "x", name: "web", uid: "u1" } },
+		spec: { clusterIP: "10.96.0.9", ports: [{ port: 80 }] },
+	};
+	store.update((writer) => {
+		const reading = readObject("Service", service);
+		if ("record" in reading) writer.put("Service", "x/web", reading.record as never);
+	});
+	const rows: [problem: string, object: string | undefined, reason?: string][] = [
+		[
+			"Cannot serve NodePort 30080 of Service x/web: Service y/other has it",
+			"Service x/web u1",
+			"ServiceNotServed",
+		],
+		["Cannot accept Service x/none: expected a mapping as spec, got a string", "Service x/none "],
+		["Cannot use endpoint 0.0.0.0 of Service x/web: it is nobody's", "Service x/web u1"],
+		[
+			"Cannot use EndpointSlice x/web-1: expected one family",
+			"EndpointSlice x/web-1 ",
+			"EndpointsNotUsed",
+		],
+		[
+			"Cannot accept NetworkPolicy x/p: expected Ingress or Egress",
+			"NetworkPolicy x/p ",
+			"PolicyNotUsable",
+		],
+		["p.yaml: Cannot accept ClusterNetworkPolicy base: bad", "ClusterNetworkPolicy /base "],
+		[
+			"Cannot enforce the ingress policies of x/a-1.b: expected at most 10 rules, got 11",
+			"Pod x/a-1.b ",
+			"PolicyNotEnforced",
+		],
+		["Cannot accept NetworkPolicy without a usable name: none", undefined],
+		["Cannot serve all Services: there are 3 more problems like these", undefined],
+		["Cannot accept Node n1: its pod CIDRs overlap", undefined],
+	];
+	for (const [problem, wanted, reason] of rows) {
+		const [notice] = problemNotices([problem], store);
+		const { kind, namespace = "", name, uid = "" } = notice?.object ?? { kind: "", name: "" };
+		t.equal(notice && `${kind} ${namespace}/${name} ${uid}`, wanted, problem);
+		if (reason !== undefined) t.equal(notice?.reason, reason);
+	}
 });
 
 t.test(

@@ -1,7 +1,7 @@
 /** `fairway policy diff`: from the request to what is printed. */
 import t from "tap";
 import { RequestError } from "../../src/api/server.js";
-import { diffText } from "../../src/cli/policy.js";
+import { diffText, policyDiffCommand } from "../../src/cli/policy.js";
 import { mapping } from "../../src/cluster/fields.js";
 import { kindOf, readObject } from "../../src/cluster/kinds.js";
 import { Store } from "../../src/cluster/store.js";
@@ -103,6 +103,37 @@ Opened (2 live flows of this Node would go on)
 		);
 	},
 );
+
+t.test("a policy that would go opens and closes what it has closed and opened", async (t) => {
+	const answer = await policyDiff({ objects: [], deleted: ["x/web"] }, contextOf());
+	t.match(answer, { closed: [], liveFlows: { opened: 2, closed: 0 } });
+	t.match(
+		answer.opened.map(({ from, to, port, protocol }) => `${from} ${to} ${port} ${protocol}`),
+		[
+			...["x/b x/a 0-79 tcp", "x/b x/a 81-65535 tcp", "x/b x/a null udp", "x/b x/a null sctp"],
+			...["x/b x/a null other", "8.8.8.8 x/a 81 tcp"],
+		],
+	);
+	const moved = { objects: objectsOf(policy("{podSelector: {}}", "all")), deleted: ["x/web"] };
+	t.match(
+		(await policyDiff(moved, contextOf())).closed,
+		[{ from: "x/b", to: "x/a", port: 80 }],
+		"one takes the place of another",
+	);
+	const gone = [{ objects: [], deleted: ["x/none", "none"] }, contextOf()] as const;
+	await t.rejects(policyDiff(...gone), {
+		message:
+			"Cannot compare policies: expected policies that there are as those to delete, got x/none, none",
+	});
+	await t.rejects(policyDiff({ objects: [], deleted: "x/web" }, contextOf()), {
+		message: /expected names of policies as those to delete/,
+	});
+	await t.rejects(policyDiffCommand(undefined, { runDir: "/none", output: "text" }), {
+		name: "UsageError",
+	});
+	const bad = { runDir: "/none", output: "text", delete: ["a/b/c"] } as const;
+	await t.rejects(policyDiffCommand(undefined, bad), { name: "UsageError" });
+});
 
 t.test("a policy that is in force already, or staged, changes nothing", async (t) => {
 	const same = policy("{podSelector: {matchLabels: {app: a}}, ingress: [{ports: [{port: 80}]}]}");
