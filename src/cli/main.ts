@@ -220,7 +220,7 @@ function commands(done: (status: number) => void): Command {
 		.option(
 			"--delete <policy>",
 			"NAMESPACE/NAME, or the name of a ClusterNetworkPolicy, to delete; may be repeated",
-			names,
+			(policy, former: string[] = []) => [...former, policy],
 		)
 		.addOption(runDir())
 		.addOption(output(["text", "wide", "json"]))
@@ -283,7 +283,7 @@ function waitTime(text: string): number {
 
 function name(node: string): string {
 	if (node.trim() === "") {
-		throw new InvalidArgumentError("Expected a name, got nothing.");
+		throw new InvalidArgumentError("Expected the name of a Node, got nothing.");
 	}
 	return node;
 }
