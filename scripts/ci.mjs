@@ -1,6 +1,6 @@
 // Runs all tests for CI and counts the results itself: `npm test`, then a real Kubernetes without kube-proxy, with the
-// smoke tests and upstream's specs of conformance and network policies in one mode. Exit status 0 only if tests ran,
-// none failed or was skipped, and the runners succeeded. The last line is "N passed, N failed".
+// smoke tests and upstream's specs of conformance and network policies in one mode, and the chart as Helm renders it.
+// Exit status 0 only if tests ran, none failed or was skipped, and the runners succeeded. The last line is "N passed, N failed".
 //
 // One after the other: the cluster's programs take 10 to 25 minutes to build with an empty Go build cache, on
 // all cores, and tests with deadlines of a second would share these cores. Together they stay within 70 minutes.
@@ -38,13 +38,14 @@ async function count(...script) {
 
 await count("test", "--", "--reporter=tap");
 const refusal = goRefusal(goVersion());
-if (refusal === undefined)
+if (refusal === undefined) {
 	await count(
 		...["run", "--silent", "test:cluster", "--"],
 		...["--services", "fairway", "--mode", "hybrid"],
 		...["--suite", "smoke", "--suite", "conformance", "--suite", "netpol"],
 	);
-else {
+	await count("run", "--silent", "test:chart");
+} else {
 	console.log(`The tests on a cluster did not run. ${refusal}`);
 	// CI has Go. Elsewhere everything else may still be tested.
 	if (process.env.CI) total.failed++;

@@ -1,7 +1,7 @@
-/** `npm run test:chart`: Helm itself renders the chart to the objects of deploy/fairway.yaml, and refuses bad values. */
-import { deepStrictEqual, match, notEqual, strictEqual } from "node:assert";
+/** `npm run test:chart`, TAP: Helm itself renders the chart to the objects of deploy/fairway.yaml, and refuses bad values. */
 import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import t from "tap";
 import { parse, parseAllDocuments } from "yaml";
 import { CHART } from "../../scripts/chart.js";
 
@@ -29,15 +29,18 @@ function objects(text: string) {
 		.sort((a, b) => (a.kind < b.kind ? -1 : 1));
 }
 
-const { status, stdout, stderr } = helm();
-strictEqual(status, 0, stderr);
-deepStrictEqual(objects(stdout), objects(readFileSync("deploy/fairway.yaml", "utf8")));
+t.test("the chart renders to the objects of deploy/fairway.yaml", async (t) => {
+	const { status, stdout, stderr } = helm();
+	t.equal(status, 0, stderr);
+	t.strictSame(objects(stdout), objects(readFileSync("deploy/fairway.yaml", "utf8")));
+});
+
 for (const [value, said] of [
 	["config.trafficEncapMode=sideways", /must be one of/],
 	["config.nonsense=1", /'nonsense' not allowed/],
-] as const) {
-	const refused = helm("--set", value);
-	notEqual(refused.status, 0, value);
-	match(refused.stderr, said);
-}
-console.log("The chart renders to the objects of deploy/fairway.yaml, and bad values are refused.");
+] as const)
+	t.test(`the chart refuses ${value}`, async (t) => {
+		const { status, stderr } = helm("--set", value);
+		t.not(status, 0);
+		t.match(stderr, said);
+	});
