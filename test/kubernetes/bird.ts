@@ -20,19 +20,24 @@ const config = (): string => `
 router id 192.168.71.1;
 protocol device {}
 protocol kernel { ipv4 { import none; export all; }; }
+protocol kernel { ipv6 { import none; export all; }; }
 ${nodePlans
-	.map(
-		({ name, subnet, v4 }) => `
-protocol bgp ${name} {
-	local 192.168.${subnet}.1 as ${routerASN};
-	neighbor ${v4} as ${asnOf(name)};
-	connect retry time 1;
-	error wait time 1, 2;
-	ipv4 { import all; export all; next hop self; };
-}`,
-	)
+	.flatMap(({ name, subnet, v4, v6 }) => [
+		session(name, "ipv4", `192.168.${subnet}.1`, v4),
+		session(name, "ipv6", `fd00:${subnet}::1`, v6),
+	])
 	.join("\n")}
 `;
+
+/** kube-router announces each family to neighbours of that family alone. */
+const session = (node: string, channel: "ipv4" | "ipv6", local: string, neighbor: string) => `
+protocol bgp ${node}_${channel} {
+	local ${local} as ${routerASN};
+	neighbor ${neighbor} as ${asnOf(node)};
+	connect retry time 1;
+	error wait time 1, 2;
+	${channel} { import all; export all; next hop self; };
+}`;
 
 export class Bird {
 	readonly #daemon: Daemon;
@@ -54,13 +59,18 @@ export class Bird {
 		return (await run(["birdc", "-s", socket, ...args], { mayFail: true })).stdout;
 	}
 
-	/** Waits until the session with each Node is established. */
+	/** Takes the sessions with a Node away, or gives them back. */
+	async sessions(verb: "disable" | "enable", node: string): Promise<void> {
+		for (const channel of ["ipv4", "ipv6"]) await this.control(verb, `${node}_${channel}`);
+	}
+
+	/** Waits until the sessions with each Node are established, one of each family. */
 	async established(): Promise<void> {
 		await until(
 			"all BGP sessions are established",
 			async () => {
 				const shown = await this.control("show", "protocols");
-				if (shown.match(/Established/g)?.length === nodePlans.length) return true;
+				if (shown.match(/Established/g)?.length === nodePlans.length * 2) return true;
 				throw new Error(shown);
 			},
 			120_000,

@@ -8,6 +8,7 @@ import { folders } from "./layout.js";
 import type { KubernetesNode } from "./node.js";
 
 export const manifest = join(root, "deploy/fairway.yaml");
+export const cleanupManifest = join(root, "deploy/cleanup.yaml");
 export const imageArchive = join(root, "build/fairway-image.tar");
 
 /** The image that the manifest names. */

@@ -5,17 +5,15 @@
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Test } from "tap";
-import { root } from "../../src/lab/repository.js";
 import { until } from "../../src/lab/until.js";
 import { statusOf } from "./agents.js";
 import type { Cluster } from "./cluster.js";
-import { agentPods, imageName, manifest, rollOut } from "./fairway.js";
+import { agentPods, cleanupManifest, imageName, manifest, rollOut } from "./fairway.js";
 import { folders } from "./layout.js";
 import type { KubernetesNode } from "./node.js";
 import { readyPods, startDeployment, testNamespace, unreachable } from "./pods.js";
 import { startServed, underTraffic } from "./traffic.js";
 
-const cleanupManifest = join(root, "deploy/cleanup.yaml");
 const etcdData = join(folders.run, "etcd");
 
 export async function lifeCycleTests(t: Test, cluster: Cluster): Promise<void> {

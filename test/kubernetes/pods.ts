@@ -14,6 +14,7 @@ interface PodObject {
 		phase?: string;
 		podIPs?: { ip: string }[];
 		conditions?: { type: string; status: string }[];
+		containerStatuses?: { state: { running?: { startedAt: string } } }[];
 	};
 }
 
@@ -23,6 +24,8 @@ export class TestPod {
 	readonly node: string;
 	/** IPv4 first. */
 	readonly addresses: readonly string[];
+	/** When its containers were started, ms since 1970; 0: they do not run. */
+	readonly startedAt: number;
 	readonly #cluster: Cluster;
 	#namespace = "";
 
@@ -31,6 +34,10 @@ export class TestPod {
 		this.name = object.metadata.name;
 		this.node = object.spec.nodeName ?? "";
 		this.addresses = ipv4First((object.status.podIPs ?? []).map(({ ip }) => ip));
+		const starts = (object.status.containerStatuses ?? []).map(({ state }) =>
+			Date.parse(state.running?.startedAt ?? "1970"),
+		);
+		this.startedAt = Math.max(0, ...starts);
 	}
 
 	/** Runs a command in the Pod's network namespace, with the Node's files. */
@@ -81,20 +88,25 @@ export async function makeNamespace(cluster: Cluster): Promise<void> {
 	await cluster.apply([{ apiVersion: "v1", kind: "Namespace", metadata: { name: testNamespace } }]);
 }
 
-/** A DaemonSet of Pods `NAME` with a web server on port 80 on every Node; waits until all are Ready. */
-export async function startOnEveryNode(cluster: Cluster, name: string): Promise<TestPod[]> {
+/** A DaemonSet of Pods `NAME`, with the label `app=NAME`. */
+export const daemonSet = (name: string, spec = podSpec()): object => ({
+	apiVersion: "apps/v1",
+	kind: "DaemonSet",
+	metadata: { name, namespace: testNamespace },
+	spec: {
+		selector: { matchLabels: { app: name } },
+		template: { metadata: { labels: { app: name } }, spec },
+	},
+});
+
+/** Starts such Pods, by default with a web server on port 80; waits until all are Ready. */
+export async function startOnEveryNode(
+	cluster: Cluster,
+	name: string,
+	spec = podSpec(),
+): Promise<TestPod[]> {
 	await makeNamespace(cluster);
-	await cluster.apply([
-		{
-			apiVersion: "apps/v1",
-			kind: "DaemonSet",
-			metadata: { name, namespace: testNamespace },
-			spec: {
-				selector: { matchLabels: { app: name } },
-				template: { metadata: { labels: { app: name } }, spec: podSpec() },
-			},
-		},
-	]);
+	await cluster.apply([daemonSet(name, spec)]);
 	return readyPods(cluster, name, cluster.nodes.length);
 }
 
@@ -157,7 +169,7 @@ const isReady = ({ status }: PodObject): boolean =>
 	status.conditions?.some((one) => one.type === "Ready" && one.status === "True") ?? false;
 
 /** A web server on port 80 that says the Pod's name, and ends at once when told to. */
-export const podSpec = (): object => ({
+export const podSpec = (): { containers: object[] } & Record<string, unknown> => ({
 	terminationGracePeriodSeconds: 0,
 	tolerations: [{ operator: "Exists" }],
 	containers: [

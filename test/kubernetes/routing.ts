@@ -11,7 +11,7 @@ import { kubeconfig } from "./certificates.js";
 import type { Cluster } from "./cluster.js";
 import { Daemon } from "./daemon.js";
 import { configure } from "./fairway.js";
-import { controlPlane, podCIDRs, program, router } from "./layout.js";
+import { controlPlane, type NodePlan, podCIDRs, program, router } from "./layout.js";
 import { podCIDRsOf } from "./plain.js";
 import { Stream, startOnEveryNode, type TestPod, unreachable } from "./pods.js";
 
@@ -37,6 +37,16 @@ async function across(
 		},
 		timeoutMs,
 	);
+}
+
+/** Waits until noEncap says that the paths to the other subnet fail, and what it may be. */
+async function saysWhatIsWrong(cluster: Cluster): Promise<void> {
+	await until("noEncap says that the path fails, and what it may be", async () => {
+		const peers = (await peersOf(cluster.node("n2"))).filter(({ node }) => node === "n3");
+		if (peers.every(({ reason }) => /noEncap has nothing to fall back to/.test(reason)))
+			return peers.length === 2;
+		throw new Error(peers.map(({ path, reason }) => `${path}: ${reason}`).join("; "));
+	});
 }
 
 export async function routingTests(t: Test, cluster: Cluster): Promise<void> {
@@ -77,12 +87,7 @@ export async function routingTests(t: Test, cluster: Cluster): Promise<void> {
 			t.strictSame(await unreachable(pods), []);
 			await controller.end();
 			await router.script(`ip route del ${far4}; ip route del ${far6}`);
-			await until("noEncap says that the path fails, and what it may be", async () => {
-				const peers = (await peersOf(cluster.node("n2"))).filter(({ node }) => node === "n3");
-				if (peers.every(({ reason }) => /noEncap has nothing to fall back to/.test(reason)))
-					return peers.length === 2;
-				throw new Error(peers.map(({ path, reason }) => `${path}: ${reason}`).join("; "));
-			});
+			await saysWhatIsWrong(cluster);
 			controller = new Daemon("routes", command);
 			await across(cluster, "routed");
 			t.strictSame(await unreachable(pods), []);
@@ -97,54 +102,76 @@ export async function routingTests(t: Test, cluster: Cluster): Promise<void> {
 		"kube-router announces pod CIDRs to a BGP router, and paths are routed",
 		async (t) => {
 			await across(cluster, "geneve");
-			for (const { name } of cluster.nodes)
-				await cluster.kubectl("annotate", "node", name, `kube-router.io/node.asn=${asnOf(name)}`);
+			for (const { plan } of cluster.nodes)
+				await cluster.kubectl("annotate", "--overwrite", "node", plan.name, ...neighbors(plan));
 			const bird = await Bird.start();
-			for (const node of cluster.nodes)
-				node.spawn("kube-router", announce(node.name, node.plan.subnet));
+			for (const node of cluster.nodes) node.spawn("kube-router", announce(node.name));
 			try {
 				await bird.established();
 				await configure(cluster, { trafficEncapMode: "hybrid", hybrid: tryAll });
-				for (const { reason } of await across(cluster, "routed", [4])) t.match(reason, /routed/);
+				for (const { reason } of await across(cluster, "routed")) t.match(reason, /routed/);
 				t.strictSame(await unreachable(pods), []);
 				// It makes a bridge and rules, and installs the pod CIDRs that it learns: Fairway's routes win.
-				const { stdout } = await cluster.node("n2").script("ip link show kube-bridge; ip route");
-				t.match(stdout, "kube-bridge");
-				t.match(stdout, `${far4} dev fairway0`);
-				t.notMatch(stdout, /^10\.244\..* via /m);
+				const n2 = cluster.node("n2");
+				t.match((await n2.run(["ip", "link", "show", "kube-bridge"])).stdout, "kube-bridge");
+				for (const [family, far] of [
+					["-4", far4],
+					["-6", far6],
+				] as const) {
+					const { stdout } = await n2.run(["ip", family, "route"]);
+					t.match(stdout, `${far} dev fairway0`);
+					t.notMatch(stdout, /^(10\.244\.|fd00:10:244:).* via /m);
+				}
 				for (const { path } of (await peersOf(cluster.node("n1"))).filter(
 					({ node }) => node === "n2",
 				))
 					t.equal(path, "direct");
 
 				const lost = await lostWhile(async () => {
-					await bird.control("disable", "n3");
-					await across(cluster, "geneve", [4], 10_000);
+					await bird.sessions("disable", "n3");
+					await across(cluster, "geneve", [4, 6], 10_000);
 				});
-				t.ok(lost < 1_500, `the session ends: ${lost} packets lost of 1,000 a second`);
-				await bird.control("enable", "n3");
+				t.ok(lost < 1_500, `the sessions end: ${lost} packets lost of 1,000 a second`);
+				await bird.sessions("enable", "n3");
 				await bird.established();
-				await across(cluster, "routed", [4]);
+				await across(cluster, "routed");
+				t.strictSame(await unreachable(pods), []);
+
+				await configure(cluster, { trafficEncapMode: "noEncap", hybrid: tryAll });
+				await across(cluster, "routed");
+				t.strictSame(await unreachable(pods), []);
+				await bird.sessions("disable", "n3");
+				await saysWhatIsWrong(cluster);
+				await bird.sessions("enable", "n3");
+				await bird.established();
+				await across(cluster, "routed");
 				t.strictSame(await unreachable(pods), []);
 			} finally {
 				for (const node of cluster.nodes)
 					await node.run(["pkill", "-9", "-x", "kube-router"], { mayFail: true });
 				await bird.end();
+				await configure(cluster, { trafficEncapMode: "hybrid", hybrid: {} });
 			}
 		},
 	);
 }
 
+/** A Node's annotations for kube-router: the router is its neighbour by both families. */
+const neighbors = ({ name, subnet, v4, v6 }: NodePlan): string[] => [
+	// Its own AS instead of one for all, whose loop prevention would drop the others' pod CIDRs.
+	`kube-router.io/node.asn=${asnOf(name)}`,
+	`kube-router.io/peer.ips=192.168.${subnet}.1,fd00:${subnet}::1`,
+	`kube-router.io/peer.asns=${routerASN},${routerASN}`,
+	`kube-router.io/peer.localips=${v4},${v6}`,
+];
+
 /** kube-router that does nothing but announce its Node's pod CIDRs, as its documentation says. */
-const announce = (node: string, subnet: number): string[] => [
+const announce = (node: string): string[] => [
 	...["env", `NODE_NAME=${node}`, program("kube-router"), "--kubeconfig", kubeconfig("admin")],
-	// Each Node's own AS instead of one for all, whose loop prevention would drop the others' pod CIDRs.
-	"--nodes-full-mesh=false",
 	...["--run-router=true", "--run-firewall=false", "--run-service-proxy=false"],
-	...["--enable-cni=false", "--enable-ibgp=false", "--enable-overlay=false"],
-	...["--enable-pod-egress=false", "--advertise-cluster-ip=false", "--advertise-external-ip=false"],
-	...["--advertise-loadbalancer-ip=false", `--peer-router-ips=192.168.${subnet}.1`],
-	...[`--peer-router-asns=${routerASN}`],
+	...["--enable-ipv6", "--enable-cni=false", "--enable-ibgp=false", "--enable-overlay=false"],
+	...["--enable-pod-egress=false", "--nodes-full-mesh=false", "--advertise-cluster-ip=false"],
+	...["--advertise-external-ip=false", "--advertise-loadbalancer-ip=false"],
 ];
 
 /** Reason of the Node's condition NetworkUnavailable. */

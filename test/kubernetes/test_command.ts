@@ -9,7 +9,9 @@ import { type Mode, modes, statusOf } from "./agents.js";
 import { clientTests } from "./client.js";
 import { Cluster, sweep } from "./cluster.js";
 import { record } from "./conformance_document.js";
+import { forbiddenTests } from "./forbidden.js";
 import { handoverTests } from "./handover.js";
+import { hostPortTests } from "./host_ports.js";
 import { makeImages } from "./images.js";
 import { leftOut } from "./left_out.js";
 import { lifeCycleTests } from "./life_cycle.js";
@@ -30,7 +32,10 @@ import { runSuite, suiteNames } from "./suites.js";
 import { runSpecs } from "./upstream.js";
 
 /** Suites of this project's own; the others are upstream's. They change modes themselves. */
-const own = ["client", "smoke", "policies", "routing", "handover", "life-cycle"];
+const own = [
+	...["client", "smoke", "policies", "forbidden", "host-ports", "routing", "handover"],
+	"life-cycle",
+];
 
 const usage = `Usage: npm run test:cluster [-- OPTIONS]
   --mode MODE       one of ${networks.join(", ")}; may be repeated (default: ${modes.join(", ")})
@@ -164,7 +169,9 @@ async function main(): Promise<void> {
 		if (selected.some(isPlain)) return;
 		if (suites.includes("routing")) await routingTests(t, cluster);
 		if (suites.includes("smoke")) await smokeTests(t, cluster);
+		if (suites.includes("host-ports")) await hostPortTests(t, cluster);
 		if (suites.includes("policies")) await policyTests(t, cluster);
+		if (suites.includes("forbidden")) await forbiddenTests(t, cluster);
 		if (suites.includes("handover")) await handoverTests(t, cluster);
 		if (suites.includes("life-cycle")) await lifeCycleTests(t, cluster);
 	} finally {
