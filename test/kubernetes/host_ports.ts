@@ -10,16 +10,19 @@
  *  3. Pods that its policy names, and blocks outside the cluster
  *  4. egress: a Node's address is the destination that the policy of a client sees
  */
+import { join } from "node:path";
 import type { Test } from "tap";
 import { until } from "../../src/lab/until.js";
 import type { Cluster } from "./cluster.js";
 import { type Client, outside } from "./connections.js";
-import { subnets } from "./layout.js";
+import { folders, subnets } from "./layout.js";
 import type { KubernetesNode } from "./node.js";
 import { podSpec, startOnEveryNode, type TestPod, testNamespace } from "./pods.js";
 
 const ports = { TCP: 8088, UDP: 8053 } as const;
-type Protocol = keyof typeof ports;
+/** Of a caller, for all answers together. */
+const PATIENCE_MS = 3_000;
+const askProgram = join(folders.source, "node/ask.mjs");
 /** UDP port of the program in the Pods. */
 const NETEXEC_UDP = 8081;
 
@@ -42,16 +45,14 @@ export async function hostPortTests(t: Test, cluster: Cluster): Promise<void> {
 
 	/** "client of n1 → n2 TCP v4": each caller that the right Pod answers. */
 	const reached = async (): Promise<string[]> => {
-		const all = callers.flatMap((caller) =>
-			cluster.nodes.flatMap((node) =>
-				pairs(node).map(async ([protocol, address, shown]) => {
-					const answer = await ask(caller, protocol, address);
-					const pod = published.find((one) => one.node === node.name);
-					return answer === pod?.name ? `${caller.name} → ${shown}` : "";
-				}),
-			),
-		);
-		return (await Promise.all(all)).filter((one) => one !== "").toSorted();
+		const targets = cluster.nodes.flatMap(targetsOf);
+		const all = callers.map(async (caller) => {
+			const answers = await ask(caller, targets);
+			return targets
+				.filter(({ node }, at) => answers[at] === published.find((one) => one.node === node)?.name)
+				.map(({ shown }) => `${caller.name} → ${shown}`);
+		});
+		return (await Promise.all(all)).flat().toSorted();
 	};
 	/** What is reached if only these callers reach these Nodes. */
 	const those = (may: (caller: Caller, node: KubernetesNode) => boolean): string[] =>
@@ -59,7 +60,7 @@ export async function hostPortTests(t: Test, cluster: Cluster): Promise<void> {
 			.flatMap((caller) =>
 				cluster.nodes
 					.filter((node) => may(caller, node))
-					.flatMap((node) => pairs(node).map(([, , shown]) => `${caller.name} → ${shown}`)),
+					.flatMap((node) => targetsOf(node).map(({ shown }) => `${caller.name} → ${shown}`)),
 			)
 			.toSorted();
 	const becomes = async (t: Test, what: string, wanted: readonly string[]): Promise<void> => {
@@ -85,8 +86,10 @@ export async function hostPortTests(t: Test, cluster: Cluster): Promise<void> {
 			"everybody reaches every Node's port",
 			those(() => true),
 		);
-		for (const node of nodes)
-			t.match(await ask(node, "TCP", "127.0.0.1"), /^published-/, `${node.name} by loopback`);
+		for (const node of nodes) {
+			const loopback = { protocol: "TCP", address: "127.0.0.1" } as const;
+			t.match(await ask(node, [loopback]), [/^published-/], `${node.name} by loopback`);
+		}
 	});
 
 	await t.test("a Pod without allowed peers has its hostPort for its own Node", async (t) => {
@@ -141,27 +144,27 @@ const asCaller = (pod: TestPod): Caller => ({
 	run: (command, options) => pod.run(command, options),
 });
 
-const pairs = ({ name, plan }: KubernetesNode) =>
+interface Target {
+	protocol: keyof typeof ports;
+	address: string;
+}
+
+/** Both protocols in both families; `shown` as "n2 TCP v4". */
+const targetsOf = ({ name, plan }: KubernetesNode): (Target & { node: string; shown: string })[] =>
 	(["TCP", "UDP"] as const).flatMap((protocol) =>
-		([4, 6] as const).map(
-			(family) =>
-				[protocol, family === 4 ? plan.v4 : plan.v6, `${name} ${protocol} v${family}`] as const,
-		),
+		([4, 6] as const).map((family) => ({
+			...{ protocol, address: family === 4 ? plan.v4 : plan.v6, node: name },
+			shown: `${name} ${protocol} v${family}`,
+		})),
 	);
 
-/** The name of the Pod that answers at a Node's port; "": none. */
-async function ask({ run }: Caller, protocol: Protocol, address: string): Promise<string> {
-	const port = ports[protocol];
-	const host = address.includes(":") ? `[${address}]` : address;
-	const command =
-		protocol === "TCP"
-			? ["curl", "-sSf", "--max-time", "3", `http://${host}:${port}/hostname`]
-			: [
-					...["timeout", "3", "bash", "-c"],
-					`exec 3<>/dev/udp/${address}/${port}; printf hostname >&3; dd bs=512 count=1 <&3`,
-				];
-	const { status, stdout } = await run(command, { mayFail: true });
-	return status === 0 ? stdout.trim() : "";
+/** The names of the Pods that answer; "": none. */
+async function ask({ run }: Caller, targets: readonly Target[]): Promise<string[]> {
+	const words = targets.flatMap(({ protocol, address }) => [
+		...[protocol, address, String(ports[protocol])],
+	]);
+	const { stdout } = await run([process.execPath, askProgram, String(PATIENCE_MS), ...words]);
+	return JSON.parse(stdout);
 }
 
 /** Pods with a TCP and a UDP port of their Node. */
