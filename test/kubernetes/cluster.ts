@@ -9,13 +9,14 @@
  *
  * The Nodes are not Ready then: a network comes next (network.ts), with Services and CoreDNS.
  */
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Output, processesIn, type RunOptions, run } from "../../src/lab/namespace.js";
 import { until } from "../../src/lab/until.js";
 import { kubeconfig, makeCertificates } from "./certificates.js";
+import { pidsInCgroups, removeCgroups } from "./cgroups.js";
 import { ControlPlane } from "./control_plane.js";
 import { Daemon } from "./daemon.js";
 import {
@@ -24,7 +25,6 @@ import {
 	dnsAddress,
 	folders,
 	nodePlans,
-	PREFIX,
 	program,
 	router,
 } from "./layout.js";
@@ -200,56 +200,7 @@ export async function sweep(): Promise<void> {
 		return false;
 	});
 	for (const name of names) await run(["ip", "netns", "del", name], { mayFail: true });
+	// What cannot be removed yet is removed by the next run.
 	removeCgroups();
 	rmSync(folders.run, { recursive: true, force: true });
-}
-
-const cgroupRoot = "/sys/fs/cgroup";
-
-/** The Nodes' cgroups, in every hierarchy. */
-function cgroups(): string[] {
-	const folders = ["", ...readdirSync(cgroupRoot)].map((name) => join(cgroupRoot, name));
-	return folders.flatMap((folder) =>
-		entries(folder)
-			.filter((name) => name.startsWith(PREFIX))
-			.map((name) => join(folder, name)),
-	);
-}
-
-function entries(folder: string): string[] {
-	try {
-		return readdirSync(folder, { withFileTypes: true })
-			.filter((entry) => entry.isDirectory())
-			.map((entry) => entry.name);
-	} catch {
-		return [];
-	}
-}
-
-/** With those below; a folder comes after its own. */
-function withBelow(folder: string): string[] {
-	return [...entries(folder).flatMap((name) => withBelow(join(folder, name))), folder];
-}
-
-function pidsInCgroups(): number[] {
-	return cgroups()
-		.flatMap(withBelow)
-		.flatMap((folder) => {
-			try {
-				return readFileSync(join(folder, "cgroup.procs"), "utf8").split("\n").filter(Boolean);
-			} catch {
-				return [];
-			}
-		})
-		.map(Number)
-		.filter((pid) => pid > 0 && pid !== process.pid);
-}
-
-function removeCgroups(): void {
-	for (const folder of cgroups().flatMap(withBelow))
-		try {
-			rmdirSync(folder);
-		} catch {
-			// A process that has just ended may still be counted; the next run removes it.
-		}
 }

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { type Output, type RunOptions, run } from "../../src/lab/namespace.js";
 import { until } from "../../src/lab/until.js";
 import { kubeconfig } from "./certificates.js";
+import { removeCgroups } from "./cgroups.js";
 import { Daemon } from "./daemon.js";
 import { folders, inOrder, type NodePlan, PREFIX, program } from "./layout.js";
 import { plugIn, unplug } from "./underlay.js";
@@ -93,6 +94,8 @@ export class KubernetesNode {
 		await this.#daemon?.end();
 		this.#daemon = undefined;
 		await until(`the processes of ${this.name} have ended`, () => !isAlive(this.#first));
+		// The next boot finds none of its Pods', as after a reboot of a machine: kubelet looks at each for seconds.
+		await until(`the cgroups of ${this.name} are gone`, () => removeCgroups(this.name));
 		await unplug(this.plan);
 	}
 
