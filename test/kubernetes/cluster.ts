@@ -187,7 +187,7 @@ function fill(from: string, to: string, node = ""): void {
  */
 export async function sweep(): Promise<void> {
 	const names = [...nodePlans.map((plan) => plan.namespace.name), router.name];
-	await until("the cluster's processes have ended", async () => {
+	const end = async (): Promise<boolean> => {
 		const pids = [...processesIn(names), ...pidsInCgroups()];
 		for (const pid of pids)
 			try {
@@ -198,7 +198,8 @@ export async function sweep(): Promise<void> {
 		if (pids.length === 0) return true;
 		await delay(100);
 		return false;
-	});
+	};
+	await until("the cluster's processes have ended", end, 120_000);
 	for (const name of names) await run(["ip", "netns", "del", name], { mayFail: true });
 	// What cannot be removed yet is removed by the next run.
 	removeCgroups();
