@@ -21,13 +21,19 @@ Events are not losses. In \`fairway status -o json\` they are in \`events\`.
 function rows(header: string, name: string, prefix: string): string {
 	const body = new RegExp(`enum ${name} \\{(.*?)\\n\\};`, "s").exec(header)?.[1];
 	if (body === undefined) throw new Error(`Cannot document enum ${name}: not found in tables.h`);
-	const members = [...body.matchAll(/^\t(\w+) = \d+,\s*(?:\/\*\s*(.*?)\s*\*\/)?$/gm)];
+	// clang-format breaks a long line after the equals sign, or within the comment.
+	const members = [...body.matchAll(/^\t(\w+)\s*=\s*\d+,\s*?(?:\/\*\s*(.*?)\s*\*\/)?$/gms)];
+	const named = [...body.matchAll(new RegExp(`\\b${prefix}\\w+(?=\\s*=)`, "g"))];
+	if (members.length !== named.length)
+		throw new Error(
+			`Cannot document enum ${name}: expected ${named.length} members, read ${members.length}`,
+		);
 	return members
 		.filter(([, member]) => member !== `${prefix}NONE` && member !== `${prefix}COUNT`)
 		.filter(([, member]) => !member?.endsWith("_COUNT"))
 		.map(([, member = "", comment]) => {
 			if (!comment) throw new Error(`Cannot document ${member}: it has no comment in tables.h`);
-			return `| \`${member.slice(prefix.length).toLowerCase()}\` | ${comment} |`;
+			return `| \`${member.slice(prefix.length).toLowerCase()}\` | ${comment.replace(/\s+/g, " ")} |`;
 		})
 		.join("\n");
 }

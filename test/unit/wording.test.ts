@@ -16,8 +16,8 @@ function sources(folder: string, kinds: RegExp): { file: string; text: string }[
 
 /** "FILE: match" for each place. */
 function places(found: RegExp): string[] {
-	return sources("src", /\.ts$/).flatMap(({ file, text }) =>
-		[...text.matchAll(found)].map(([match]) => `${file}: ${match}`),
+	return [...sources("src", /\.ts$/), ...sources("native", /\.(cc|h|js)$/)].flatMap(
+		({ file, text }) => [...text.matchAll(found)].map(([match]) => `${file}: ${match}`),
 	);
 }
 
