@@ -4,7 +4,7 @@
  * Services lead. What this Node itself sends to Pods on other Nodes and to Services, and what the slow path
  * sends on.
  *
- *  1. parse          a question of the agent's to a peer goes its own way (probe.h)
+ *  1. parse          a request of the agent's to a peer goes its own way (probe.h)
  *  2. flow           known, or that of the packet which an ICMP error quotes
  *  3. service        a new flow to a Service's address gets a backend
  *  4. route          a peer's pod CIDR; of a Service's flow any; of the slow path also the outside, as it is

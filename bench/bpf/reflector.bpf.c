@@ -48,7 +48,7 @@ struct headers {
 	struct udphdr udp;
 } __attribute__((packed));
 
-struct question {
+struct request {
 	struct headers headers;
 	struct probe probe;
 } __attribute__((packed));
@@ -80,15 +80,15 @@ static __always_inline void swap(void *a, void *b, __u32 bytes)
 	__builtin_memcpy(b, kept, bytes);
 }
 
-static __always_inline int question(struct __sk_buff *ctx, struct question *question,
-				    struct headers *outer)
+static __always_inline int request(struct __sk_buff *ctx, struct request *request,
+				   struct headers *outer)
 {
-	struct probe before = question->probe, probe = before;
+	struct probe before = request->probe, probe = before;
 	__u32 way = outer ? PROBE_TUNNEL : PROBE_DIRECT;
 	__s64 sum;
 
 	count(outer ? SEEN_TUNNEL : SEEN_DIRECT, ctx);
-	if (probe.magic != bpf_htonl(PROBE_MAGIC) || probe.kind != PROBE_QUESTION ||
+	if (probe.magic != bpf_htonl(PROBE_MAGIC) || probe.kind != PROBE_REQUEST ||
 	    probe.way_there != way || probe.way_back != way ||
 	    probe.answer_length != probe.length) {
 		count(SEEN_UNANSWERED, ctx);
@@ -97,18 +97,18 @@ static __always_inline int question(struct __sk_buff *ctx, struct question *ques
 	probe.kind = PROBE_ANSWER;
 	probe.received_packets = probe.sent_packets;
 	probe.received_large = probe.sent_large;
-	question->probe = probe;
+	request->probe = probe;
 	sum = bpf_csum_diff((__be32 *)&before, sizeof(before), (__be32 *)&probe, sizeof(probe),
-			    (__u16)~question->headers.udp.check);
+			    (__u16)~request->headers.udp.check);
 	sum = (sum & 0xffff) + (sum >> 16 & 0xffff);
 	sum = (sum & 0xffff) + (sum >> 16);
-	question->headers.udp.check = ~sum;
+	request->headers.udp.check = ~sum;
 	/* Swapping the addresses keeps the checksums valid. */
-	swap(&question->headers.ip.saddr, &question->headers.ip.daddr, sizeof(__be32));
+	swap(&request->headers.ip.saddr, &request->headers.ip.daddr, sizeof(__be32));
 	if (outer)
 		swap(&outer->ip.saddr, &outer->ip.daddr, sizeof(__be32));
 	else
-		outer = &question->headers;
+		outer = &request->headers;
 	swap(outer->ethernet.h_source, outer->ethernet.h_dest, ETH_ALEN);
 	count(SEEN_ANSWERED, ctx);
 	return bpf_redirect(ctx->ifindex, 0);
@@ -136,8 +136,8 @@ int reflector(struct __sk_buff *ctx)
 	}
 	if (headers->udp.dest == bpf_htons(PROBE_PORT) &&
 	    headers->udp.source == bpf_htons(PROBE_PORT) &&
-	    (void *)headers + sizeof(struct question) <= end)
-		return question(ctx, (struct question *)headers, outer);
+	    (void *)headers + sizeof(struct request) <= end)
+		return request(ctx, (struct request *)headers, outer);
 	if ((bpf_ntohl(headers->ip.daddr) & pods_mask) != pods_network)
 		return TC_ACT_OK;
 	count(SEEN_POD, ctx);

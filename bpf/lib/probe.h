@@ -5,12 +5,12 @@
  *  1. shape         is it one?
  *  2. path          of the peer's, the one that the probe names; the kernel is asked for its next hop
  *  3. send          the datagram, its checksum, the tunnel
- *  4. question      of this Node's agent, at from_host: stamped and sent
+ *  4. request      of this Node's agent, at from_host: stamped and sent
  *
- * What from_wire does with a peer's question, and with the answer to ours, is in probe_answer.h.
+ * What from_wire does with a peer's request, and with the answer to ours, is in probe_answer.h.
  *
  * Questions and answers announce whether Pod packets of their Node come without a tunnel, and whether it
- * takes such packets of the other. Only an answer is believed: a question can come from anybody.
+ * takes such packets of the other. Only an answer is believed: a request can come from anybody.
  */
 #ifndef FAIRWAY_PROBE_H
 #define FAIRWAY_PROBE_H
@@ -23,7 +23,7 @@
 #include "untunnelled.h"
 #endif
 
-#define PROBE_QUESTION_FLAGS ((1 << PROBE_ANSWER_SHIFT) - 1)
+#define PROBE_REQUEST_FLAGS ((1 << PROBE_ANSWER_SHIFT) - 1)
 #define PROBE_DATAGRAM sizeof(struct probe_datagram)
 
 _Static_assert(PROBE_DATAGRAM == sizeof(struct udp_header) + sizeof(struct probe),
@@ -81,7 +81,7 @@ static __always_inline bool probe_asks(context *ctx, const struct packet *packet
 	__u8 *kind = bytes_at(
 		ctx, packet->l4 + sizeof(struct udp_header) + offsetof(struct probe, kind), 1);
 
-	return kind && *kind == PROBE_QUESTION;
+	return kind && *kind == PROBE_REQUEST;
 }
 
 static __always_inline bool way_is_known(__u8 way)
@@ -202,8 +202,8 @@ static __always_inline __u64 probe_token(const struct address *gateway, const st
 	} message = { .gateway = *gateway, .probe = *probe };
 	const __u32 words = (sizeof(*gateway) + offsetof(struct probe, token)) / sizeof(__u64);
 
-	message.probe.kind = PROBE_QUESTION;
-	message.probe.flags &= PROBE_QUESTION_FLAGS;
+	message.probe.kind = PROBE_REQUEST;
+	message.probe.flags &= PROBE_REQUEST_FLAGS;
 	return siphash((const __u64 *)&message, words, node->probe_key);
 }
 
@@ -227,7 +227,7 @@ static __always_inline __u8 announcement(__u32 id, __u8 family, const struct nod
 	return flags;
 }
 
-/* A question announces what is not known of its peer. */
+/* A request announces what is not known of its peer. */
 static __always_inline bool announces_news(__u8 flags, __u32 id, __u8 family)
 {
 	return flags & PROBE_ANNOUNCES &&
@@ -251,7 +251,7 @@ stage int probe_ask(struct __sk_buff *ctx, struct work *work, const struct node_
 	probe = &work->probe.probe;
 	verdict->peer = id;
 	if (bpf_skb_load_bytes(ctx, packet->l4, &work->probe, PROBE_DATAGRAM) ||
-	    probe->magic != bpf_htonl(PROBE_MAGIC) || probe->kind != PROBE_QUESTION ||
+	    probe->magic != bpf_htonl(PROBE_MAGIC) || probe->kind != PROBE_REQUEST ||
 	    !way_is_known(probe->way_there) || !way_is_known(probe->way_back))
 		return dropped(verdict, DROP_PROBE_REFUSED);
 	path = probe_path(ctx, work, id, probe->way_there, node);

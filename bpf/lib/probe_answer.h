@@ -2,8 +2,8 @@
 /*
  * Probes at from_wire, which has asked where they came from, as of any packet of a peer.
  *
- *  1. answer    a peer's question: turned round and sent, not too many of one peer's
- *  2. proof     the answer to a question of ours: its token, the agent is told
+ *  1. answer    a peer's request: turned round and sent, not too many of one peer's
+ *  2. proof     the answer to a request of ours: its token, the agent is told
  */
 #ifndef FAIRWAY_PROBE_ANSWER_H
 #define FAIRWAY_PROBE_ANSWER_H
@@ -32,7 +32,7 @@ static __always_inline void probe_greeted(__u32 index)
 }
 
 /* One word a peer: the time until which what was asked so far is paid for. Two CPUs at once may let
- * one question more pass. */
+ * one request more pass. */
 static __always_inline bool answer_allowed(__u32 index)
 {
 	struct peer_activity *activity = bpf_map_lookup_elem(&peer_activity, &index);
@@ -133,8 +133,8 @@ static __always_inline int probe_answer(struct __sk_buff *ctx, struct work *work
 		return discard();
 	peer_sum(&sum);
 	probe->kind = PROBE_ANSWER;
-	probe->flags = (probe->flags & PROBE_QUESTION_FLAGS) |
-		       announcement(id, packet->family, node) << PROBE_ANSWER_SHIFT;
+	probe->flags = (probe->flags & PROBE_REQUEST_FLAGS) | announcement(id, packet->family, node)
+								      << PROBE_ANSWER_SHIFT;
 	probe->received_packets = bpf_htonl(sum.received_packets);
 	probe->received_large = bpf_htonl(sum.received_large);
 	work->probe.udp.length = bpf_htons(length - header);
@@ -156,7 +156,7 @@ static __always_inline void proof_stamp(__u32 index, __u8 way, bool large, __u64
 		proof->large_answered_at = now;
 }
 
-/* Only who saw the question can have made its answer: this is the MAC that the peer sends with. */
+/* Only who saw the request can have made its answer: this is the MAC that the peer sends with. */
 static __always_inline void sender_proven(__u32 index, __u64 mac)
 {
 	__u32 key = index * 2 + PROBE_DIRECT;
@@ -223,7 +223,7 @@ stage int probe_receive(struct __sk_buff *ctx, struct work *work, const struct n
 	    probe->magic != bpf_htonl(PROBE_MAGIC) || !way_is_known(probe->way_there) ||
 	    !way_is_known(probe->way_back))
 		return dropped(&work->verdict, DROP_PROBE_REFUSED);
-	if (probe->kind == PROBE_QUESTION)
+	if (probe->kind == PROBE_REQUEST)
 		return probe_answer(ctx, work, node, id);
 	if (probe->kind == PROBE_ANSWER)
 		return probe_proof(work, node, id);

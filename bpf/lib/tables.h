@@ -777,11 +777,11 @@ struct peer_counter {
 /* ------------------------------------------------------- core: probes */
 
 enum probe_kind {
-	PROBE_QUESTION = 1,
+	PROBE_REQUEST = 1,
 	PROBE_ANSWER = 2,
 };
 
-/* The asking Node's, in a question; PROBE_HELLO is its agent's, the others its core's. An answer has
+/* The asking Node's, in a request; PROBE_HELLO is its agent's, the others its core's. An answer has
  * them as they were, and the answering core's own, shifted by PROBE_ANSWER_SHIFT. A version before
  * announcements sends none of either. */
 enum probe_flag {
@@ -799,7 +799,7 @@ struct probe {
 	__u8 flags;	      /* enum probe_flag */
 	__u8 way_there;	      /* enum probe_way */
 	__u8 way_back;	      /* enum probe_way */
-	__be16 length;	      /* of the question's IP packet */
+	__be16 length;	      /* of the request's IP packet */
 	__be16 answer_length; /* of the answer's, at most `length` */
 	__be32 sequence;
 	/* Only for the requesting core: the time of the request (ns, CLOCK_MONOTONIC), and a keyed hash
@@ -817,7 +817,7 @@ struct probe {
 enum probe_event {
 	PROBE_ANSWERED = 1,
 	PROBE_GREETED =
-		2, /* a question with PROBE_HELLO came, or one that announces something new */
+		2, /* a request with PROBE_HELLO came, or one that announces something new */
 	PROBE_TRAFFIC = 3, /* traffic to a peer begins */
 };
 
@@ -831,7 +831,7 @@ struct probe_record {
 	__u32 index; /* as in peers */
 	/* PROBE_ANSWERED: */
 	__u32 sequence;
-	__u32 length;	     /* of the question */
+	__u32 length;	     /* of the request */
 	__u32 answer_length; /* of the answer */
 	__u64 sent_at;
 	__u64 round_trip; /* ns */
@@ -845,7 +845,7 @@ struct probe_record {
  * ns, CLOCK_MONOTONIC. A starting agent may still trust them. */
 struct path_proof {
 	__u64 answered_at;
-	__u64 large_answered_at; /* questions longer than LARGE_PACKET */
+	__u64 large_answered_at; /* requests longer than LARGE_PACKET */
 	/* Of the last answer that came without a tunnel: its Ethernet source, as in struct next_hop. */
 	__u64 source_mac;
 };
@@ -854,7 +854,7 @@ struct path_proof {
 struct peer_activity {
 	__u64 sent_at;	     /* when the kernel was last asked for the next hop of packets to it */
 	__u64 greeted_at;    /* when a PROBE_GREETED was last told */
-	__u64 answers_until; /* its questions so far are paid for until then; see PROBE_ANSWER_NS */
+	__u64 answers_until; /* its requests so far are paid for until then; see PROBE_ANSWER_NS */
 };
 
 /* ------------------------------------------------------- core: slow path */

@@ -2,7 +2,7 @@
 /*
  * from_wire's stage 5: what is for the Node itself, or for whom it stands.
  *
- *  probes        questions and answers of peers, at TC (probe_answer.h)
+ *  probes        requests and answers of peers, at TC (probe_answer.h)
  *  translated    to the Pod, the Node's stack, the Node as a client that from_host translated or as a
  *                backend, or on to where the flow leads
  *  Service       a new flow to an address or a port of one (wire_service.h)

@@ -37,7 +37,7 @@ const KIND = 4;
 /** Offset in struct probe; the token covers the bytes before it. */
 const SENT_AT = 16;
 const TOKEN = 24;
-const QUESTION_FLAGS = (1 << Limit.PROBE_ANSWER_SHIFT) - 1;
+const REQUEST_FLAGS = (1 << Limit.PROBE_ANSWER_SHIFT) - 1;
 
 /** True for a whole UDP packet with both probe ports and room for a probe. */
 export function isProbe(packet: Packet, { context }: Pick<Draft, "context">): boolean {
@@ -69,10 +69,10 @@ export function askProbe(draft: Draft, packet: Packet, id: number): Decision {
 	const { decision, tables, node, now } = draft;
 	decision.peer = id;
 	const probe = readProbe(packet);
-	if (!probe || probe.kind !== ProbeKind.QUESTION) {
-		return draft.drop(DropReason.PROBE_REFUSED, "not a question");
+	if (!probe || probe.kind !== ProbeKind.REQUEST) {
+		return draft.drop(DropReason.PROBE_REFUSED, "not a request");
 	}
-	draft.note("probe", `a question to peer ${id}, ${ProbeWayName[probe.wayThere]} there`);
+	draft.note("probe", `a request to peer ${id}, ${ProbeWayName[probe.wayThere]} there`);
 	const way = wayOfProbe(draft, packet, id, probe.wayThere);
 	if ("dropReason" in way) return way;
 	const { sentPackets, sentLarge } = tables.peerCounts(peerIndex(id, packet.family));
@@ -106,13 +106,13 @@ export function token(packet: Packet, gateway: string, { probeKey }: NodeConfig)
 	const offset = probeAt(packet);
 	const address = Buffer.alloc(16);
 	writeAddress(address, 0, gateway);
-	const question = Buffer.from(packet.frame.subarray(offset, offset + TOKEN));
-	question[KIND] = ProbeKind.QUESTION;
-	question[5]! &= QUESTION_FLAGS;
-	return siphash([probeKey[0]!, probeKey[1]!], Buffer.concat([address, question]));
+	const request = Buffer.from(packet.frame.subarray(offset, offset + TOKEN));
+	request[KIND] = ProbeKind.REQUEST;
+	request[5]! &= REQUEST_FLAGS;
+	return siphash([probeKey[0]!, probeKey[1]!], Buffer.concat([address, request]));
 }
 
-/** What a peer's gateway address sent to ours: a question, or the answer to one. */
+/** What a peer's gateway address sent to ours: a request, or the answer to one. */
 export function receiveProbe(
 	draft: Draft,
 	packet: Packet,
@@ -120,13 +120,13 @@ export function receiveProbe(
 	tunnelled: boolean,
 ): Decision {
 	draft.decision.peer = id;
-	const asks = packet.frame[probeAt(packet) + KIND] === ProbeKind.QUESTION;
+	const asks = packet.frame[probeAt(packet) + KIND] === ProbeKind.REQUEST;
 	const refused = asks && !tunnelled ? refuseOfAnotherHost(draft, packet, id) : undefined;
 	if (refused) return refused;
 	const probe = readProbe(packet);
-	if (probe?.kind === ProbeKind.QUESTION) return answer(draft, packet, id, probe);
+	if (probe?.kind === ProbeKind.REQUEST) return answer(draft, packet, id, probe);
 	if (probe?.kind === ProbeKind.ANSWER) return prove(draft, packet, id, { probe, tunnelled });
-	return draft.drop(DropReason.PROBE_REFUSED, "neither a question nor an answer");
+	return draft.drop(DropReason.PROBE_REFUSED, "neither a request nor an answer");
 }
 
 interface Came {
@@ -135,7 +135,7 @@ interface Came {
 	tunnelled: boolean;
 }
 
-/** The question turned round, cut to the length that it asks for. */
+/** The request turned round, cut to the length that it asks for. */
 function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decision {
 	const { tables } = draft;
 	const header = packet.family === 4 ? 20 : 40;
@@ -149,7 +149,7 @@ function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decisio
 	) {
 		return draft.drop(DropReason.PROBE_REFUSED, "its lengths do not fit each other");
 	}
-	draft.note("probe", `a question of peer ${id}, to be answered ${ProbeWayName[probe.wayBack]}`);
+	draft.note("probe", `a request of peer ${id}, to be answered ${ProbeWayName[probe.wayBack]}`);
 	if (!isAnswerAllowed(draft, index)) {
 		return draft.drop(DropReason.PROBE_RATE, `peer ${id} asks more than it is answered`);
 	}
@@ -160,7 +160,7 @@ function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decisio
 	const frame = Buffer.from(packet.frame.subarray(0, packet.l3 + answerLength));
 	const turned = { ...packet, frame, length: answerLength };
 	const flags =
-		(probe.flags & QUESTION_FLAGS) | (announcement(draft, packet, id) << Limit.PROBE_ANSWER_SHIFT);
+		(probe.flags & REQUEST_FLAGS) | (announcement(draft, packet, id) << Limit.PROBE_ANSWER_SHIFT);
 	const filled = { ...probe, kind: ProbeKind.ANSWER, flags, receivedPackets, receivedLarge };
 	Probe.encode(filled).copy(frame, probeAt(packet));
 	frame.writeUInt16BE(answerLength - header, packet.l4 + 4);
@@ -170,7 +170,7 @@ function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decisio
 	return way.send(turned);
 }
 
-/** The answer to a question of ours: the agent is told, unless somebody made it up. */
+/** The answer to a request of ours: the agent is told, unless somebody made it up. */
 function prove(draft: Draft, packet: Packet, id: number, { probe, tunnelled }: Came): Decision {
 	const { decision, node, now } = draft;
 	const index = peerIndex(id, packet.family);

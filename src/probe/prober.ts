@@ -18,12 +18,12 @@ import { peerKey } from "../tables/paths.js";
 import { flat } from "../text/flat.js";
 import { DueQueue } from "./due_queue.js";
 import { type Pace, paceOf, proofLife } from "./pace.js";
-import { lossOf, type PathState, type Question } from "./path/path_state.js";
+import { lossOf, type PathState, type Request } from "./path/path_state.js";
 import { adoptedAnnouncement, untunnelledOf } from "./peer/announcement.js";
 import { policyOf, samePolicy } from "./peer/peer_policy.js";
 import { newPeer, type PeerState, type Policy } from "./peer/peer_state.js";
 import { advance, dueAt, type Event, isActive } from "./peer/peer_turn.js";
-import { questionPacket } from "./question.js";
+import { requestPacket } from "./request.js";
 import type { PathSurvey, SurveyCell } from "./survey/survey.js";
 import { SURVEY_SEQUENCE, Surveyor, type SurveyProgress } from "./survey/surveyor.js";
 import { describe, proofOf } from "./words.js";
@@ -77,7 +77,7 @@ interface Probed {
 /** Ring records taken in one turn of the event loop. */
 export const RECORDS_A_TURN = 64;
 /** Requests a second, and in one turn, whose answers must be taken before they count as missed. */
-const RATE = { questions: 3000, burst: 60 };
+const RATE = { requests: 3000, burst: 60 };
 /** How often a peer's counters are read while something depends on them. */
 const TOTALS_MS = { often: 1000, seldom: 3000 };
 /** New peers are probed this far apart, all within the maximum. */
@@ -122,7 +122,7 @@ export class Prober {
 		this.#pace = paceOf(config);
 		this.#tokensAt = this.#options.clock();
 		this.#surveyor = new Surveyor(
-			(peer, question) => this.#send(peer, question),
+			(peer, request) => this.#send(peer, request),
 			this.#options.clock,
 		);
 	}
@@ -332,7 +332,7 @@ export class Prober {
 	}
 
 	#advance(probed: Probed, event: Event, now: number): void {
-		const { state, questions, answer } = advance(probed.state, event, now, this.#pace);
+		const { state, requests, answer } = advance(probed.state, event, now, this.#pace);
 		probed.state = state;
 		if (answer === "taken" || answer === "late") {
 			probed.counters.answered++;
@@ -342,10 +342,10 @@ export class Prober {
 			probed.counters.late++;
 			this.counters.late++;
 		}
-		for (const question of questions) {
+		for (const request of requests) {
 			probed.counters.sent++;
 			this.#tokens--;
-			this.#send(probed.peer, question);
+			this.#send(probed.peer, request);
 		}
 		// Never twice in the same turn.
 		const due = Math.max(dueAt(state, this.#pace), now + 1);
@@ -377,10 +377,10 @@ export class Prober {
 
 	#send(
 		{ source, destination }: ProbedPeer,
-		question: Omit<Question, "at" | "purpose" | "missed">,
+		request: Omit<Request, "at" | "purpose" | "missed">,
 	): void {
 		this.counters.sent++;
-		this.#options.send(questionPacket({ source, destination, ...question }, this.#room));
+		this.#options.send(requestPacket({ source, destination, ...request }, this.#room));
 	}
 
 	#arm(): void {
@@ -418,7 +418,7 @@ export class Prober {
 		this.#timerAt = Number.POSITIVE_INFINITY;
 		const now = this.#options.clock();
 		this.#ranAt = now;
-		const gained = ((now - this.#tokensAt) * RATE.questions) / 1000;
+		const gained = ((now - this.#tokensAt) * RATE.requests) / 1000;
 		this.#tokens = Math.min(RATE.burst, this.#tokens + gained);
 		this.#tokensAt = now;
 		while (this.#tokens > 0) {

@@ -26,14 +26,14 @@ function clauseOf(state: PeerState, name: string, now: number): string {
 				const taken =
 					policy.mode === "noEncap"
 						? "noEncap has nothing to fall back to"
-						: "hybrid.direct subnet asks for no proof";
+						: "hybrid.direct subnet needs no proof";
 				return `${directName}: ${unproven(direct, name)}, and ${taken}`;
 			}
 			return `${directName}: ${proofOf(direct)}`;
 		case "tunnel":
 			if (policy.direct !== undefined && !mayGoUntunnelled(announcement, policy.verified, now))
 				if (!policy.verified || isProven(direct))
-					return `${tunnelName}: ${name} has not said yet that it takes Pod packets without a tunnel`;
+					return `${tunnelName}: ${name} has not announced yet that it accepts untunnelled Pod packets`;
 			if (policy.verified && policy.direct !== undefined)
 				return `${tunnelName}: ${whyNotDirect(state, name, now)}`;
 			if (isProven(tunnel) || tunnel.phase === "proving")
@@ -77,8 +77,8 @@ function whyNotDirect(state: PeerState, name: string, now: number): string {
 		if (state.hold === 0 || left <= 0) return "the direct path is being proven";
 		const hold = seconds(state.hold);
 		return direct.cause === "loss"
-			? `the direct path lost ${percent(direct.causeLoss)} of probes, and is taken when it has lost none for ${hold}`
-			: `the direct path answers again, and is taken when it has for ${hold}`;
+			? `the direct path lost ${percent(direct.causeLoss)} of probes; it is used again after ${hold} without loss`
+			: `the direct path answers again; it is used after ${hold} without failure`;
 	}
 	switch (direct.cause) {
 		case "loss":
@@ -96,13 +96,13 @@ function silence({ policy, there, back }: PeerState, name: string): string {
 		return "the direct path does not answer";
 	if (policy.direct?.path === "routed") {
 		if (there.answered > 0)
-			return `packets of ${name}'s Pods do not come directly; does the network there route our pod CIDRs?`;
+			return `direct packets from ${name}'s Pods do not arrive; does the network there route our pod CIDRs?`;
 		if (back.answered > 0)
-			return `direct packets do not reach ${name}; does the network route its pod CIDRs, and take packets from ours?`;
+			return `direct packets do not reach ${name}; does the network route its pod CIDRs, and accept packets from ours?`;
 		return "the direct path is not routed; do the routers know the pod CIDRs of both Nodes?";
 	}
 	if (there.answered > 0 && back.answered > 0)
-		return "the direct path works in each direction by itself, and not in both";
+		return "the direct path works in either direction alone, but not in both";
 	if (there.answered > 0)
 		return `direct path drops ${name}'s source address; is the source/destination check on there?`;
 	if (back.answered > 0)

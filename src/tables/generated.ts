@@ -570,12 +570,12 @@ export const ProbeWayName: Readonly<Record<number, string>> = {
 };
 
 export const ProbeKind = {
-	QUESTION: 1,
+	REQUEST: 1,
 	ANSWER: 2,
 } as const;
 export type ProbeKind = (typeof ProbeKind)[keyof typeof ProbeKind];
 export const ProbeKindName: Readonly<Record<number, string>> = {
-	1: "question",
+	1: "request",
 	2: "answer",
 };
 

@@ -11,7 +11,7 @@ import { writeFileSync } from "node:fs";
 import t from "tap";
 import type { PeerStatus } from "../../src/api/messages.js";
 import { until } from "../../src/lab/until.js";
-import { questionPacket, smallLength } from "../../src/probe/question.js";
+import { requestPacket, smallLength } from "../../src/probe/request.js";
 import { ProbeKind } from "../../src/tables/generated.js";
 import { ip, udp } from "../packet/builder.js";
 import { startCluster } from "../tools/cluster.js";
@@ -66,7 +66,7 @@ t.test("guards of probes", async (t) => {
 	const probe = (family: 4 | 6, kind: number, sequence: number, source?: string): Buffer => {
 		const length = smallLength(family);
 		const { node1, node2 } = GATEWAYS[family];
-		const packet = questionPacket({
+		const packet = requestPacket({
 			...{ source: source ?? node2, destination: node1, there: "direct", back: "direct" },
 			...{ length, answerLength: length, sequence, hello: true },
 		});
@@ -98,10 +98,10 @@ t.test("guards of probes", async (t) => {
 			await sendRaw(
 				lab,
 				"router",
-				many((i) => probe(family, ProbeKind.QUESTION, i)),
+				many((i) => probe(family, ProbeKind.REQUEST, i)),
 			);
 			await until(
-				"each question to be dropped",
+				"each request to be dropped",
 				async () => (await mismatches()) === before + TIMES,
 			);
 			const views = await pathsTo("node2", "node1");
@@ -116,10 +116,10 @@ t.test("guards of probes", async (t) => {
 			const spoofed = (await cluster.drops("node2")).spoofed_address ?? 0;
 			const own = lab.address("pod2a", family);
 			await sendRaw(lab, "pod2a", [
-				...many((i) => probe(family, ProbeKind.QUESTION, i, own)),
+				...many((i) => probe(family, ProbeKind.REQUEST, i, own)),
 				...many((i) => probe(family, ProbeKind.ANSWER, i, own)),
 				// With its Node's address.
-				...many((i) => probe(family, ProbeKind.QUESTION, i)),
+				...many((i) => probe(family, ProbeKind.REQUEST, i)),
 			]);
 			await until(
 				"what is in the Node's name to be dropped",

@@ -34,7 +34,7 @@ import {
 	pair,
 	probeOf,
 	probeSegment,
-	question,
+	request,
 	unwrapped,
 } from "./probes.js";
 import { atXdp, fresh, fromHost, fromWire, tunnelled } from "./table.js";
@@ -99,7 +99,7 @@ function roundTrips(t: Test, asking: DataPath, answering: DataPath, family: Fami
 						asking.write(a);
 						answering.write(b);
 						const change = { wayThere, wayBack, answerLength: 1300 };
-						const asked = await run(t, asking, a, fromHost(question(side, 1400, change)));
+						const asked = await run(t, asking, a, fromHost(request(side, 1400, change)));
 						t.equal(asked.outcome.verdict.action, Action.WIRE_NEIGHBOUR);
 						t.equal(asked.outcome.verdict.path, wayThere === TUNNEL ? path : Path.ROUTED);
 						const sent = unwrapped(asked.outcome.packet);
@@ -189,11 +189,11 @@ const RECEIVED: {
 	{ shows: "an answer to nothing", change: { kind: ProbeKind.ANSWER }, fate: "drop probe_refused" },
 ];
 
-function questions(t: Test, core: DataPath, family: Family): void {
+function requests(t: Test, core: DataPath, family: Family): void {
 	for (const { shows, peer = direct, length = 600, change = {}, fate: expected } of ASKED) {
-		t.test(`IPv${family}: a question, ${shows}`, async (t) => {
+		t.test(`IPv${family}: a request, ${shows}`, async (t) => {
 			const tables = await fresh(core);
-			const input = fromHost(question(toPeer(peer, family), length, change));
+			const input = fromHost(request(toPeer(peer, family), length, change));
 			const checked = await run(t, core, tables, input);
 			t.equal(fate(checked), expected);
 			t.equal(checked.outcome.verdict.peer, peer.id);
@@ -202,7 +202,7 @@ function questions(t: Test, core: DataPath, family: Family): void {
 		});
 	}
 	for (const { shows, length = 600, change = {}, fate: expected } of RECEIVED) {
-		t.test(`IPv${family}: a peer's question, ${shows}`, async (t) => {
+		t.test(`IPv${family}: a peer's request, ${shows}`, async (t) => {
 			const tables = await fresh(core);
 			const packet = arriving(ofPeer(geneve4, family), length, change);
 			for (const [input, decapsulated] of [
@@ -243,17 +243,17 @@ function questions(t: Test, core: DataPath, family: Family): void {
 function ordinary(t: Test, core: DataPath, family: Family): void {
 	const header = family === 4 ? 28 : 48;
 	const short = build.udp(PROBE_PORT, PROBE_PORT, Buffer.alloc(47));
-	const lying = question(toPeer(direct, family), 600);
+	const lying = request(toPeer(direct, family), 600);
 	lying.writeUInt16BE(header - 20 + 30, family === 4 ? 24 : 44);
 	const rows: [string, Input, string][] = [
 		[
 			"from another address of the Node",
-			fromHost(question({ ...toPeer(direct, family), source: nodeAddress[family] }, 600)),
+			fromHost(request({ ...toPeer(direct, family), source: nodeAddress[family] }, 600)),
 			"wire none",
 		],
 		[
 			"to another address of the peer's",
-			fromHost(question({ ...toPeer(direct, family), destination: direct.pod[family] }, 600)),
+			fromHost(request({ ...toPeer(direct, family), destination: direct.pod[family] }, 600)),
 			"wire none",
 		],
 		["cut short", fromHost(build.ip(toPeer(direct, family), short)), "wire none"],
@@ -296,7 +296,7 @@ function ordinary(t: Test, core: DataPath, family: Family): void {
 	});
 	t.test(`IPv${family}: no probe: from a Pod`, async (t) => {
 		const tables = await fresh(core);
-		const packet = question({ source: podA[family], destination: direct.gateway[family] }, 600);
+		const packet = request({ source: podA[family], destination: direct.gateway[family] }, 600);
 		const macs = { source: podA.mac, destination: world.GATEWAY_MAC };
 		const context = { ifindex: world.indexOf(podA.interface) };
 		const input = { hook: 0, packet: build.frame(macs, packet), context };
@@ -322,7 +322,7 @@ async function answered(
 	change: Partial<Probe> = {},
 	length = 1400,
 ): Promise<Probe> {
-	const input = fromHost(question(toPeer(geneve4, family), length, change));
+	const input = fromHost(request(toPeer(geneve4, family), length, change));
 	const { outcome } = await run(t, core, tables, input);
 	return { ...probeOf(unwrapped(outcome.packet)), kind: ProbeKind.ANSWER };
 }
@@ -426,7 +426,7 @@ function facts(t: Test, core: DataPath, family: Family): void {
 			receivedPackets: 90 * total,
 			receivedLarge: 43 * total,
 		});
-		const asked = await run(t, core, tables, fromHost(question(toPeer(direct, family), 600)));
+		const asked = await run(t, core, tables, fromHost(request(toPeer(direct, family), 600)));
 		const sent = probeOf(unwrapped(asked.outcome.packet));
 		t.match(sent, { sentPackets: total - cpus, sentLarge: 3 * total, receivedPackets: 0 });
 		const input = fromWire(arriving(ofPeer(direct, family), 600));
@@ -466,7 +466,7 @@ function facts(t: Test, core: DataPath, family: Family): void {
 					peers: { [direct.id]: { flags: takes ? 0 : PeerFlag.TUNNELLED_ONLY } },
 				});
 				const own = ANNOUNCES | (flags ? SENDS_UNTUNNELLED : 0) | (takes ? TAKES_UNTUNNELLED : 0);
-				const packet = question(toPeer(direct, family), 600, { flags: HELLO });
+				const packet = request(toPeer(direct, family), 600, { flags: HELLO });
 				const asked = await run(t, core, tables, fromHost(packet));
 				t.equal(probeOf(unwrapped(asked.outcome.packet)).flags, HELLO | own);
 				const theirs = arriving(ofPeer(direct, family), 600, { flags: HELLO | ANNOUNCES });
@@ -490,7 +490,7 @@ function facts(t: Test, core: DataPath, family: Family): void {
 		const { sourceMac } = core.pathProof(indexOf(geneve4, family) * 2);
 		t.equal(sourceMac, macWord("02:00:00:00:01:77"), "and the peer's MAC is known");
 	});
-	t.test(`IPv${family}: a question that announces something new makes the agent ask`, async (t) => {
+	t.test(`IPv${family}: a request that announces something new makes the agent ask`, async (t) => {
 		const { ANNOUNCES, SENDS_UNTUNNELLED } = ProbeFlag;
 		for (const [own, flags, isNew] of [
 			[0, 0, false],
@@ -509,7 +509,7 @@ function facts(t: Test, core: DataPath, family: Family): void {
 			t.same(events, isNew ? [ProbeEvent.GREETED] : [], `${own} known, ${flags} announced`);
 		}
 	});
-	t.test(`IPv${family}: a question with a peer's address from another host`, async (t) => {
+	t.test(`IPv${family}: a request with a peer's address from another host`, async (t) => {
 		const tables = await fresh(core);
 		const packet = arriving(ofPeer(direct, family), 600);
 		const checked = await run(t, core, tables, fromWire(packet, "02:00:00:00:01:66"));
@@ -586,8 +586,8 @@ if (inNamespace(import.meta.url)) {
 	});
 	for (const family of [4, 6] as const) {
 		roundTrips(t, asking, answering, family);
-		questions(t, asking, family);
-		questions(t, before63, family);
+		requests(t, asking, family);
+		requests(t, before63, family);
 		ordinary(t, asking, family);
 		answers(t, asking, family);
 		facts(t, asking, family);

@@ -26,7 +26,7 @@ import {
 	PROBE_PORT,
 	pair,
 	probeOf,
-	question,
+	request,
 	unwrapped,
 } from "./probes.js";
 import { fromWire } from "./table.js";
@@ -92,7 +92,7 @@ if (inNamespace(import.meta.url)) {
 							const side = { source: gateway[family], destination: geneve4.gateway[family] };
 							const ways = { wayThere: ProbeWay.TUNNEL, wayBack };
 							const length = wayBack === ProbeWay.DIRECT ? 8800 : 1300;
-							sender.sendPacket(question(side, length, { ...ways, answerLength: 900 }));
+							sender.sendPacket(request(side, length, { ...ways, answerLength: 900 }));
 							const asked = await left();
 							t.equal(asked.frame.readUInt16BE(12), a === 4 ? 0x0800 : 0x86dd);
 							isWellFormed(t, asked.probe);

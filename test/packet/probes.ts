@@ -12,7 +12,7 @@ export type Family = 4 | 6;
 export const { PROBE_PORT } = Limit;
 
 const EMPTY: Probe = {
-	...{ magic: Limit.PROBE_MAGIC, kind: ProbeKind.QUESTION, flags: 0, wayThere: 0, wayBack: 0 },
+	...{ magic: Limit.PROBE_MAGIC, kind: ProbeKind.REQUEST, flags: 0, wayThere: 0, wayBack: 0 },
 	...{ length: 0, answerLength: 0, sequence: 77, sentAt: 0n, token: 0n },
 	...{ sentPackets: 0, sentLarge: 0, receivedPackets: 0, receivedLarge: 0 },
 };
@@ -25,11 +25,7 @@ export function probeSegment(family: Family, length: number, change: Partial<Pro
 }
 
 /** A request as written by the agent, for a full-size answer; the core's fields are 0. */
-export function question(
-	how: build.IpOptions,
-	length: number,
-	change: Partial<Probe> = {},
-): Buffer {
+export function request(how: build.IpOptions, length: number, change: Partial<Probe> = {}): Buffer {
 	const family = how.source.includes(":") ? 6 : 4;
 	return build.ip(how, probeSegment(family, length, { answerLength: length, ...change }));
 }
@@ -40,7 +36,7 @@ export function arriving(
 	length: number,
 	change: Partial<Probe> = {},
 ): Buffer {
-	return question(how, length, { length, sentAt: 5n, token: 6n, ...change });
+	return request(how, length, { length, sentAt: 5n, token: 6n, ...change });
 }
 
 /** The probe in a frame, decapsulated. */

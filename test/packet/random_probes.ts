@@ -6,7 +6,7 @@ import type { Decision } from "../../src/forwarder/forwarder.js";
 import { Hook, Probe, ProbeKind } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import type { Input } from "./check.js";
-import { type Family, probeSegment, question } from "./probes.js";
+import { type Family, probeSegment, request } from "./probes.js";
 import type { Random } from "./random.js";
 import { tunnelled } from "./random_packets.js";
 import * as world from "./world.js";
@@ -33,7 +33,7 @@ export class RandomProbes {
 		const random = this.#random;
 		this.#asking = undefined;
 		if (this.#open.length > 0 && random.chance(0.4)) return this.#answer(random.pick(this.#open));
-		return random.chance(0.5) ? this.#ask() : this.#question();
+		return random.chance(0.5) ? this.#ask() : this.#request();
 	}
 
 	/** Remembers what the core has sent, for its answer. */
@@ -48,7 +48,7 @@ export class RandomProbes {
 		const [peer, family] = this.#peer();
 		this.#asking = { peer, family };
 		const how = this.#how(world.gateway[family], peer.gateway[family], family);
-		const packet = question(how, this.#length(), this.#wish());
+		const packet = request(how, this.#length(), this.#wish());
 		const { GATEWAY_MAC, indexOf } = world;
 		const macs = { source: GATEWAY_MAC, destination: GATEWAY_MAC };
 		return {
@@ -58,7 +58,7 @@ export class RandomProbes {
 		};
 	}
 
-	#question(): Input {
+	#request(): Input {
 		const random = this.#random;
 		const [peer, family] = this.#peer();
 		const length = this.#length();
@@ -77,7 +77,7 @@ export class RandomProbes {
 			{ token: probe.token ^ (1n << BigInt(random.below(64))) },
 			{ wayBack: 1 - probe.wayBack },
 			{ sentAt: probe.sentAt - 6_000_000_000n },
-			{ kind: random.pick([0, ProbeKind.QUESTION, 3]) },
+			{ kind: random.pick([0, ProbeKind.REQUEST, 3]) },
 			{ magic: random.below(2 ** 32) },
 		];
 		const said = {

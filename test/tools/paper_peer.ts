@@ -8,10 +8,10 @@
 import assert from "node:assert/strict";
 import type { PathChoice } from "../../src/compile/peer_path.js";
 import { type Pace, paceOf } from "../../src/probe/pace.js";
-import type { Phase, Question } from "../../src/probe/path/path_state.js";
+import type { Phase, Request } from "../../src/probe/path/path_state.js";
 import { newPeer, type PeerState, type Policy, type Use } from "../../src/probe/peer/peer_state.js";
 import { advance, dueAt, type Event } from "../../src/probe/peer/peer_turn.js";
-import { smallLength, type Way } from "../../src/probe/question.js";
+import { smallLength, type Way } from "../../src/probe/request.js";
 import { describe } from "../../src/probe/words.js";
 
 export type End = "there" | "back";
@@ -86,12 +86,11 @@ export class PaperPeer {
 	readonly wire: Wire;
 	/** Changes of the path in use, of the direct path's phase and of its size. */
 	readonly moments: Moment[] = [];
-	readonly questions: (Question & { answered: boolean })[] = [];
+	readonly requests: (Request & { answered: boolean })[] = [];
 	turns = 0;
 	late = 0;
 	/** Called after each turn. */
-	onTurn: (before: PeerState, event: Event, questions: readonly Question[]) => void = () =>
-		undefined;
+	onTurn: (before: PeerState, event: Event, requests: readonly Request[]) => void = () => undefined;
 	readonly #events: { at: number; event: Event }[] = [];
 	readonly #random: () => number;
 	#counts = { sent: 0, sentLarge: 0, received: 0, receivedLarge: 0 };
@@ -142,11 +141,11 @@ export class PaperPeer {
 	/** Handles an event now. */
 	tell(event: Event): void {
 		const before = freeze(this.state);
-		const { state, questions, answer } = advance(before, event, this.now, this.pace);
+		const { state, requests, answer } = advance(before, event, this.now, this.pace);
 		this.turns++;
 		if (answer === "late") this.late++;
 		this.state = state;
-		for (const question of questions) this.#carry(question);
+		for (const request of requests) this.#carry(request);
 		const due = dueAt(state, this.pace);
 		assert.ok(!Number.isNaN(due), "a time to be due");
 		// Like the prober.
@@ -157,7 +156,7 @@ export class PaperPeer {
 			assert.ok(arrow, `${way} ${from} to ${to} at ${this.now}`);
 		}
 		this.#note();
-		this.onTurn(before, event, questions);
+		this.onTurn(before, event, requests);
 	}
 
 	/** Restarts the peer's core. */
@@ -183,13 +182,13 @@ export class PaperPeer {
 
 	/** Requests a minute in this period. */
 	rate(from: number, to: number): number {
-		return (this.questions.filter(({ at }) => at >= from && at < to).length * 60_000) / (to - from);
+		return (this.requests.filter(({ at }) => at >= from && at < to).length * 60_000) / (to - from);
 	}
 
-	#carry(question: Question): void {
-		const { there, back, length, answerLength, sequence } = question;
-		const entry = { ...question, answered: false };
-		this.questions.push(entry);
+	#carry(request: Request): void {
+		const { there, back, length, answerLength, sequence } = request;
+		const entry = { ...request, answered: false };
+		this.requests.push(entry);
 		const { sent, sentLarge } = this.#counts;
 		const { wire, now } = this;
 		if (!wire.passes(there, "there", length, now)) return;

@@ -77,7 +77,7 @@ t.test("every sentence", async (t) => {
 			noEncap,
 		],
 		[
-			"direct: n2 has answered no probe yet, and hybrid.direct subnet asks for no proof.",
+			"direct: n2 has answered no probe yet, and hybrid.direct subnet needs no proof.",
 			{ use: "direct" },
 			{ ...HYBRID, verified: false },
 		],
@@ -112,7 +112,7 @@ t.test("every sentence", async (t) => {
 			{ direct: { ...answered, phase: "proving" }, tunnel },
 		],
 		[
-			"geneve: the direct path answers again, and is taken when it has for 5 s.",
+			"geneve: the direct path answers again; it is used after 5 s without failure.",
 			{ hold: 5000, direct: { ...answered, phase: "proving", phaseAt: NOW - 1000 }, tunnel },
 		],
 		[
@@ -120,7 +120,7 @@ t.test("every sentence", async (t) => {
 			{ hold: 5000, direct: { ...answered, phase: "proving", phaseAt: NOW - 6000 }, tunnel },
 		],
 		[
-			"geneve: the direct path lost 20 % of probes, and is taken when it has lost none for 10 s.",
+			"geneve: the direct path lost 20 % of probes; it is used again after 10 s without loss.",
 			{
 				hold: 10_000,
 				direct: { ...answered, phase: "proving", phaseAt: NOW, cause: "loss", causeLoss: 0.2 },
@@ -153,16 +153,16 @@ t.test("every sentence", async (t) => {
 			{ ...facts(0, 0), direct: failed(), tunnel },
 		],
 		[
-			"geneve: the direct path works in each direction by itself, and not in both.",
+			"geneve: the direct path works in either direction alone, but not in both.",
 			{ ...facts(3, 3), direct: failed(), tunnel },
 		],
 		[
-			"geneve: packets of n2's Pods do not come directly; does the network there route our pod CIDRs?",
+			"geneve: direct packets from n2's Pods do not arrive; does the network there route our pod CIDRs?",
 			{ ...facts(3, 0), direct: failed(), tunnel },
 			routed,
 		],
 		[
-			"geneve: direct packets do not reach n2; does the network route its pod CIDRs, and take packets from ours?",
+			"geneve: direct packets do not reach n2; does the network route its pod CIDRs, and accept packets from ours?",
 			{ ...facts(0, 3), direct: failed(), tunnel },
 			routed,
 		],

@@ -6,10 +6,10 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
 import { paceOf } from "../../src/probe/pace.js";
-import { isProven, type Question } from "../../src/probe/path/path_state.js";
+import { isProven, type Request } from "../../src/probe/path/path_state.js";
 import { newPeer, type PeerState, type Policy } from "../../src/probe/peer/peer_state.js";
 import { advance, dueAt, type Event } from "../../src/probe/peer/peer_turn.js";
-import type { Way } from "../../src/probe/question.js";
+import type { Way } from "../../src/probe/request.js";
 import {
 	choice,
 	type End,
@@ -56,20 +56,20 @@ const policy: fc.Arbitrary<Policy> = fc.oneof(
 
 /** What the direct path has shown since it failed last, and what it is taken on the strength of. */
 class Ledger {
-	/** Longest question answered, both ways direct. */
+	/** Longest request answered, both ways direct. */
 	longest = 0;
 	answers = 0;
 	failedAt = Number.NEGATIVE_INFINITY;
-	readonly #asked = new Map<number, Question>();
+	readonly #asked = new Map<number, Request>();
 
 	note(
 		before: PeerState,
 		event: Event,
 		after: PeerState,
-		questions: readonly Question[],
+		requests: readonly Request[],
 		now: number,
 	) {
-		for (const question of questions) this.#asked.set(question.sequence, question);
+		for (const request of requests) this.#asked.set(request.sequence, request);
 		const answered = event.kind === "answer" ? this.#asked.get(event.answer.sequence) : undefined;
 		const anew = before.direct.key !== after.direct.key;
 		if (anew || (after.direct.phase === "failed" && before.direct.phase !== "failed")) {
@@ -87,7 +87,7 @@ function check(
 	ledger: Ledger,
 	before: PeerState,
 	after: PeerState,
-	questions: readonly Question[],
+	requests: readonly Request[],
 	now: number,
 	{ holdMax }: { holdMax: number },
 ): void {
@@ -112,14 +112,14 @@ function check(
 		assert.equal(new Set(path.asked.map(({ sequence }) => sequence)).size, path.asked.length);
 		if (path.full === 0) assert.equal(path.asked.length, 0);
 	}
-	for (const question of questions) {
-		const { length, answerLength, there, back, purpose } = question;
+	for (const request of requests) {
+		const { length, answerLength, there, back, purpose } = request;
 		const full = purpose === "there" || purpose === "back" ? direct.full : after[there].full;
-		assert.ok(length >= SMALL[policy.family], "at least what a question is");
+		assert.ok(length >= SMALL[policy.family], "at least what a request is");
 		assert.ok(length <= full, `${purpose} of ${length} bytes on a path of ${full}`);
 		assert.equal(answerLength, length);
 		if (there !== back) assert.ok(purpose === "there" || purpose === "back");
-		assert.equal(question.at, now);
+		assert.equal(request.at, now);
 	}
 }
 
@@ -190,9 +190,9 @@ t.test("in any network: direct only after a fresh proof", async () => {
 		fc.property(spells, policy, pace, fc.nat(1000), (spells, policy, pace, seed) => {
 			const peer = new PaperPeer(wireOf(spells, seed), { policy, pace, seed });
 			const ledger = new Ledger();
-			peer.onTurn = (before, event, questions) => {
-				ledger.note(before, event, peer.state, questions, peer.now);
-				check(ledger, before, peer.state, questions, peer.now, pace);
+			peer.onTurn = (before, event, requests) => {
+				ledger.note(before, event, peer.state, requests, peer.now);
+				check(ledger, before, peer.state, requests, peer.now, pace);
 				if (before.use === "tunnel" && peer.state.use === "direct") returns++;
 			};
 			for (const { until, event } of spells) {
@@ -205,7 +205,7 @@ t.test("in any network: direct only after a fresh proof", async () => {
 			const seconds = peer.now / 1000;
 			// Steps of the paper, answers and their copies, and what is due.
 			assert.ok(peer.turns < 400 * (seconds + 2), `${peer.turns} turns in ${seconds} s`);
-			assert.ok(peer.questions.length < 200 * (seconds + 2));
+			assert.ok(peer.requests.length < 200 * (seconds + 2));
 		}),
 		{ numRuns: 150 },
 	);
@@ -345,9 +345,9 @@ t.test("any events: pure and never stuck", async () => {
 					const turn = advance(state, event, now, pace);
 					assert.deepEqual(state, copy, "what was given is as it was");
 					assert.deepEqual(advance(copy, structuredClone(event), now, pace), turn, "the same");
-					for (const { sequence } of turn.questions) open.push(sequence);
-					ledger.note(state, event, turn.state, turn.questions, now);
-					check(ledger, state, turn.state, turn.questions, now, pace);
+					for (const { sequence } of turn.requests) open.push(sequence);
+					ledger.note(state, event, turn.state, turn.requests, now);
+					check(ledger, state, turn.state, turn.requests, now, pace);
 					state = turn.state;
 					// What is due now is done in a few turns.
 					let turns = 0;
@@ -355,9 +355,9 @@ t.test("any events: pure and never stuck", async () => {
 						const more = advance(state, { kind: "tick" }, now, pace);
 						assert.notDeepEqual(more.state, state, "a turn that is due does something");
 						assert.ok(turns < 5, "again and again at the same time");
-						for (const { sequence } of more.questions) open.push(sequence);
-						ledger.note(state, { kind: "tick" }, more.state, more.questions, now);
-						check(ledger, state, more.state, more.questions, now, pace);
+						for (const { sequence } of more.requests) open.push(sequence);
+						ledger.note(state, { kind: "tick" }, more.state, more.requests, now);
+						check(ledger, state, more.state, more.requests, now, pace);
 						state = more.state;
 					}
 					const due = dueAt(state, pace);

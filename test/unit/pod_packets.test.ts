@@ -27,7 +27,7 @@ t.test("loss among Pod packets is found wherever the sequence number is", async 
 	const rows: [name: string, first: number, second: number][] = [
 		["in the middle", 1000, 1001],
 		["across the wrap", -1, 0],
-		["after the wrap, many questions later", -3, 500],
+		["after the wrap, many requests later", -3, 500],
 	];
 	for (const [name, first, second] of rows) {
 		const state = peer();

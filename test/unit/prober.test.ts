@@ -254,7 +254,7 @@ t.test("traffic from before the agent started", async (t) => {
 		[4, { direct: true, flags: 0, mtu: 1500, answeredAgo: 1000, largeAnsweredAgo: 1000 }],
 	]);
 	const s = stage(t, { adopted });
-	// One packet a second: not often enough to show in the counts of two questions.
+	// One packet a second: not often enough to show in the counts of two requests.
 	s.totals = () => ({ sent: Math.floor(s.now / 1000), received: 5 });
 	s.prober.configure([probedPeer(2)], config());
 	s.prober.start();

@@ -6,7 +6,7 @@
  *   (new path)              ▼                                                             │ silent
  *                         failed ◀────────────────────────────────────────────────────────┘
  */
-import type { Way } from "../question.js";
+import type { Way } from "../request.js";
 import type { SizeSearch } from "./size_search.js";
 
 export type Phase = "unproven" | "proving" | "proven" | "suspect" | "failed";
@@ -18,7 +18,7 @@ export type Cause = "" | "silent" | "loss" | "size" | "peer";
 export type Purpose = "small" | "full" | "search" | "compare" | "there" | "back";
 
 /** A probe request. Lengths are those of IP packets. */
-export interface Question {
+export interface Request {
 	sequence: number;
 	/** When it was requested, ms. */
 	at: number;
@@ -52,7 +52,7 @@ export interface PathState {
 	nextAt: number;
 	fullAt: number;
 	backoff: number;
-	asked: readonly Question[];
+	asked: readonly Request[];
 
 	/** Largest size that is proven; 0: none. */
 	size: number;

@@ -7,7 +7,7 @@
  *  3. answered  an answer has arrived
  */
 import type { Pace } from "../pace.js";
-import { type Cause, lossOf, type PathState, type Purpose, type Question } from "./path_state.js";
+import { type Cause, lossOf, type PathState, type Purpose, type Request } from "./path_state.js";
 import { searchAnswered, searchStep, startSearch } from "./size_search.js";
 
 /** What a path needs from the peer's turn. */
@@ -40,7 +40,7 @@ const FULL = 2;
 /** Consecutive misses after which a path is silent. */
 export const SILENT = 4;
 /** A proof starts again if this many requests, and more than this share, are lost. */
-const LOST_IN_PROOF = { questions: 2, share: 0.05 };
+const LOST_IN_PROOF = { requests: 2, share: 0.05 };
 /** How many full-size requests Pod packets can replace. */
 const SHOWN = 3;
 /** Minimum time between searches; a lossy path would be searched all the time. */
@@ -60,20 +60,20 @@ export function expire(path: PathState, { now, pace }: Asker): void {
 	const timeout = timeoutOf(path, pace);
 	// The same computation as in dueAt, so that everything due is done.
 	if (!path.asked.some(({ at, missed }) => now >= at + (missed ? LATE_MS : timeout))) return;
-	const left: Question[] = [];
-	for (const question of path.asked) {
-		if (now >= question.at + LATE_MS) continue;
-		if (question.missed || now < question.at + timeout) {
-			left.push(question);
+	const left: Request[] = [];
+	for (const request of path.asked) {
+		if (now >= request.at + LATE_MS) continue;
+		if (request.missed || now < request.at + timeout) {
+			left.push(request);
 			continue;
 		}
-		left.push({ ...question, missed: true });
-		missed(path, question, now);
+		left.push({ ...request, missed: true });
+		missed(path, request, now);
 	}
 	path.asked = left;
 }
 
-function missed(path: PathState, { purpose, length }: Question, now: number): void {
+function missed(path: PathState, { purpose, length }: Request, now: number): void {
 	switch (purpose) {
 		case "small":
 		case "compare":
@@ -179,7 +179,7 @@ export function beginProof(path: PathState, now: number): void {
 function prove(path: PathState, asker: Asker, { hold, heard }: Situation): void {
 	const { now, pace } = asker;
 	const lost = path.tries - path.hits;
-	const lossy = lost >= LOST_IN_PROOF.questions && lost / path.tries > LOST_IN_PROOF.share;
+	const lossy = lost >= LOST_IN_PROOF.requests && lost / path.tries > LOST_IN_PROOF.share;
 	// The tunnel is the last resort: it must be silent for longer, and so must the peer.
 	const gone = path.way === "direct" || (now - path.answeredAt >= pace.downAfter && !heard);
 	if (path.misses >= SILENT && gone) {
@@ -312,36 +312,31 @@ function small(path: PathState, asker: Asker, gap: number): void {
 // -------------------------------------------------------------- 3. answered
 
 /** Handles an answer that used the path in both directions. */
-export function answered(
-	path: PathState,
-	question: Question,
-	roundTrip: number,
-	now: number,
-): void {
+export function answered(path: PathState, request: Request, roundTrip: number, now: number): void {
 	path.answeredAt = now;
 	path.everAnswered = true;
 	path.roundTrip =
 		path.roundTrip === 0 ? roundTrip : path.roundTrip + (roundTrip - path.roundTrip) / 8;
-	switch (question.purpose) {
+	switch (request.purpose) {
 		case "small":
 		case "compare":
-			if (question.missed) path.outcomes = withLate(path);
+			if (request.missed) path.outcomes = withLate(path);
 			else record(path, true);
 			path.misses = 0;
 			if (path.phase === "proving") {
 				path.hits++;
-				if (!question.missed) path.tries++;
+				if (!request.missed) path.tries++;
 			}
 			if (path.phase === "suspect") enter(path, "proven", now);
 			break;
 		case "full":
-			if (question.length <= path.size) {
-				if (question.missed) path.outcomes = withLate(path);
+			if (request.length <= path.size) {
+				if (request.missed) path.outcomes = withLate(path);
 				else record(path, true);
 			}
-			if (question.length < path.full) {
-				if (question.length > path.size && path.size > 0) beginSearch(path, now);
-				if (question.length === path.size) {
+			if (request.length < path.full) {
+				if (request.length > path.size && path.size > 0) beginSearch(path, now);
+				if (request.length === path.size) {
 					path.sizeMisses = 0;
 					path.sizeAt = now;
 				}
@@ -354,7 +349,7 @@ export function answered(
 			else path.fullAt = now;
 			break;
 		case "search":
-			if (path.search !== undefined) path.search = searchAnswered(path.search, question.length);
+			if (path.search !== undefined) path.search = searchAnswered(path.search, request.length);
 			break;
 		default:
 	}

@@ -6,7 +6,7 @@ import type { ProbedPath } from "../../compile/peer.js";
 import type { Config } from "../../config/config.js";
 import type { Family } from "../../tables/prefix.js";
 import { copyPath, newPath, type PathState } from "../path/path_state.js";
-import type { Way } from "../question.js";
+import type { Way } from "../request.js";
 import { type Announcement, newAnnouncement } from "./announcement.js";
 
 /** The path in use. `down`: no path answers, and the peer has answered before. */
@@ -35,7 +35,7 @@ export interface Counts {
 /** A comparison: both paths are probed alike, to see whether only the direct one loses packets. */
 export interface Comparison {
 	/** Requests for each path. */
-	questions: number;
+	requests: number;
 	/** How long to wait for the last answers, ms. */
 	timeout: number;
 	nextAt: number;

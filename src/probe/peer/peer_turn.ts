@@ -12,7 +12,7 @@
  */
 
 import type { Pace } from "../pace.js";
-import { isProven, type PathState, type Purpose, type Question } from "../path/path_state.js";
+import { isProven, type PathState, type Purpose, type Request } from "../path/path_state.js";
 import {
 	type Asker,
 	answered,
@@ -24,7 +24,7 @@ import {
 	step,
 	timeoutOf,
 } from "../path/path_turn.js";
-import { smallLength } from "../question.js";
+import { smallLength } from "../request.js";
 import { begin, hear, mayGoUntunnelled, passed, WAIT_MS } from "./announcement.js";
 import {
 	type Counts,
@@ -57,20 +57,20 @@ export interface Answer extends Counts {
 
 export interface Turn {
 	state: PeerState;
-	questions: Question[];
+	requests: Request[];
 	/** How the event, if it was an answer, was handled: in time, late, or for no known request. */
 	answer: "taken" | "late" | "unknown" | undefined;
 }
 
 /**
- * Requests per path: `questions` decide if the tunnel loses none of them; otherwise `more` decide if it
+ * Requests per path: `requests` decide if the tunnel loses none of them; otherwise `more` decide if it
  * loses at most `share` of the direct path's loss. Equal paths differ this much by chance in about one of
  * a thousand cases.
  */
-const COMPARED = { questions: 36, more: 90, loss: 0.1, share: 1 / 5 };
+const COMPARED = { requests: 36, more: 90, loss: 0.1, share: 1 / 5 };
 const COMPARE_PAUSE_MS = { first: 5000, most: 60_000 };
 const SEARCH_PAUSE_MS = 1000;
-const ONE_WAY = { questions: 3, pauseMs: 30_000, pauseActiveMs: 10_000 };
+const ONE_WAY = { requests: 3, pauseMs: 30_000, pauseActiveMs: 10_000 };
 /** After the direct path has been healthy for this long, earlier failures are forgotten. */
 const FORGIVEN_MS = 600_000;
 
@@ -78,7 +78,7 @@ export function advance(before: PeerState, event: Event, now: number, pace: Pace
 	const turn = new PeerTurn(before, now, pace);
 	turn.take(event);
 	turn.settle(event.kind);
-	return { state: turn.state, questions: turn.questions, answer: turn.answer };
+	return { state: turn.state, requests: turn.requests, answer: turn.answer };
 }
 
 /** When `advance` next has work to do without an event, ms. */
@@ -119,7 +119,7 @@ class PeerTurn implements Asker {
 	readonly now: number;
 	readonly pace: Pace;
 	readonly state: PeerState;
-	readonly questions: Question[] = [];
+	readonly requests: Request[] = [];
 	answer: Turn["answer"];
 
 	constructor(before: PeerState, now: number, pace: Pace) {
@@ -194,18 +194,18 @@ class PeerTurn implements Asker {
 		const path = [state.direct, state.tunnel].find(({ asked }) =>
 			asked.some(({ sequence }) => sequence === answer.sequence),
 		);
-		const question = path?.asked.find(({ sequence }) => sequence === answer.sequence);
-		if (path === undefined || question === undefined) {
+		const request = path?.asked.find(({ sequence }) => sequence === answer.sequence);
+		if (path === undefined || request === undefined) {
 			this.answer = "unknown";
 			return;
 		}
-		this.answer = question.missed ? "late" : "taken";
+		this.answer = request.missed ? "late" : "taken";
 		state.announcement = hear(state.announcement, answer.announced, now);
-		path.asked = path.asked.filter((one) => one !== question);
-		if (question.purpose === "there" || question.purpose === "back")
-			state[question.purpose].answered++;
-		else answered(path, question, answer.roundTrip, now);
-		if (question.purpose === "compare" && state.comparison !== undefined)
+		path.asked = path.asked.filter((one) => one !== request);
+		if (request.purpose === "there" || request.purpose === "back")
+			state[request.purpose].answered++;
+		else answered(path, request, answer.roundTrip, now);
+		if (request.purpose === "compare" && state.comparison !== undefined)
 			state.comparison[path.way].answered++;
 		const { lossy, missingLarge } = comparePodPackets(state, answer, now);
 		if (lossy) this.suspectLoss();
@@ -235,7 +235,7 @@ class PeerTurn implements Asker {
 			...[state.direct, state.tunnel].map((path) => timeoutOf(path, this.pace)),
 		);
 		state.comparison = {
-			questions: COMPARED.questions,
+			requests: COMPARED.requests,
 			timeout,
 			nextAt: now,
 			direct: { asked: 0, answered: 0 },
@@ -299,12 +299,12 @@ class PeerTurn implements Asker {
 			state.comparison = undefined;
 			return;
 		}
-		if (comparison.direct.asked < comparison.questions) {
+		if (comparison.direct.asked < comparison.requests) {
 			for (const path of [direct, tunnel]) {
 				this.ask(path, "compare", 0);
 				comparison[path.way].asked++;
 			}
-			const last = comparison.direct.asked === comparison.questions;
+			const last = comparison.direct.asked === comparison.requests;
 			comparison.nextAt = now + (last ? comparison.timeout : pace.burst);
 			return;
 		}
@@ -313,7 +313,7 @@ class PeerTurn implements Asker {
 		const other = 1 - comparison.tunnel.answered / asked;
 		const worse = loss >= COMPARED.loss && other <= loss * COMPARED.share;
 		if (worse && other > 0 && asked < COMPARED.more) {
-			comparison.questions = COMPARED.more;
+			comparison.requests = COMPARED.more;
 			return;
 		}
 		state.comparison = undefined;
@@ -329,7 +329,7 @@ class PeerTurn implements Asker {
 	private askOneWay(): void {
 		const { state, now, pace } = this;
 		if (!asksOneWay(state) || now < state.oneWayAt) return;
-		if (state.there.asked >= ONE_WAY.questions) {
+		if (state.there.asked >= ONE_WAY.requests) {
 			state.there = { asked: 0, answered: 0 };
 			state.back = { asked: 0, answered: 0 };
 		}
@@ -338,8 +338,7 @@ class PeerTurn implements Asker {
 		state.there.asked++;
 		state.back.asked++;
 		const pause = isActive(state, now, pace) ? ONE_WAY.pauseActiveMs : ONE_WAY.pauseMs;
-		state.oneWayAt =
-			now + (state.there.asked < ONE_WAY.questions ? pace.burst : this.jitter(pause));
+		state.oneWayAt = now + (state.there.asked < ONE_WAY.requests ? pace.burst : this.jitter(pause));
 	}
 
 	private judge(): void {
@@ -398,7 +397,7 @@ class PeerTurn implements Asker {
 		const { state, now } = this;
 		state.sequence = (state.sequence + 1) & 0x7fffffff;
 		const size = length || smallLength(state.policy.family);
-		const question: Question = {
+		const request: Request = {
 			sequence: state.sequence,
 			at: now,
 			there: purpose === "back" ? "tunnel" : path.way,
@@ -409,8 +408,8 @@ class PeerTurn implements Asker {
 			hello: !path.everAnswered,
 			missed: false,
 		};
-		path.asked = [...path.asked, question];
-		this.questions.push(question);
+		path.asked = [...path.asked, request];
+		this.requests.push(request);
 	}
 }
 

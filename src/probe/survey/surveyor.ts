@@ -10,8 +10,8 @@
  */
 import type { ProbedPeer } from "../../compile/compile.js";
 import { peerKey } from "../../tables/paths.js";
-import type { Question } from "../path/path_state.js";
-import { smallLength, type Way } from "../question.js";
+import type { Request } from "../path/path_state.js";
+import { smallLength, type Way } from "../request.js";
 import type { SurveyCell } from "./survey.js";
 
 /** Sequence numbers from here on belong to surveys. */
@@ -27,7 +27,7 @@ const PEERS = 64;
 const RATE = { probes: 2000, burst: 32 };
 const TURN_MS = 5;
 
-type Asked = Pick<Question, "sequence" | "there" | "back" | "length" | "answerLength" | "hello">;
+type Asked = Pick<Request, "sequence" | "there" | "back" | "length" | "answerLength" | "hello">;
 
 interface Client {
 	done: (cells: SurveyCell[]) => void;
@@ -52,7 +52,7 @@ export interface SurveyProgress {
 }
 
 export class Surveyor {
-	readonly #send: (peer: ProbedPeer, question: Asked) => void;
+	readonly #send: (peer: ProbedPeer, request: Asked) => void;
 	readonly #clock: () => number;
 	/** Of each peer once; those that come first are probed first. */
 	readonly #jobs = new Map<string, Job>();
@@ -66,7 +66,7 @@ export class Surveyor {
 	#closed = false;
 
 	/** @param clock milliseconds, monotonic */
-	constructor(send: (peer: ProbedPeer, question: Asked) => void, clock: () => number) {
+	constructor(send: (peer: ProbedPeer, request: Asked) => void, clock: () => number) {
 		this.#send = send;
 		this.#clock = clock;
 		this.#tokensAt = clock();

@@ -16,7 +16,7 @@ export const WAYS: Readonly<Record<Way, ProbeWay>> = {
 };
 
 /** Lengths are those of whole IP packets. An answer is never longer than its request. */
-export interface QuestionPacket {
+export interface RequestPacket {
 	/** Gateway addresses of one family, canonical text. */
 	source: string;
 	destination: string;
@@ -45,16 +45,13 @@ export function smallLength(family: Family): number {
  * @param room a buffer of zeros, or one with an earlier request, in which the packet is built; for
  *   sending many.
  */
-export function questionPacket(
-	question: QuestionPacket,
-	room = Buffer.alloc(question.length),
-): Buffer {
-	const { source, destination, length, answerLength } = question;
+export function requestPacket(request: RequestPacket, room = Buffer.alloc(request.length)): Buffer {
+	const { source, destination, length, answerLength } = request;
 	const [from, to] = [bytesOf(source), bytesOf(destination)];
 	const family = familyOf(from);
 	if (length < smallLength(family) || answerLength < smallLength(family) || answerLength > length)
 		throw new Error(
-			`Cannot make a question of ${length} bytes with an answer of ${answerLength}: expected at least ${smallLength(family)} bytes, and an answer no longer than its question`,
+			`Cannot make a request of ${length} bytes with an answer of ${answerLength}: expected at least ${smallLength(family)} bytes, and an answer no longer than its request`,
 		);
 	const packet = room.subarray(0, length);
 	packet.fill(0, 0, smallLength(family));
@@ -63,7 +60,7 @@ export function questionPacket(
 		packet[0] = 0x45;
 		packet.writeUInt16BE(length, 2);
 		// With id 0, Linux would write one of its own.
-		packet.writeUInt16BE((question.sequence & 0xffff) | 1, 4);
+		packet.writeUInt16BE((request.sequence & 0xffff) | 1, 4);
 		packet.writeUInt16BE(0x4000, 6); // DF
 		packet[8] = TTL;
 		packet[9] = 17;
@@ -82,13 +79,13 @@ export function questionPacket(
 	packet.writeUInt16BE(length - l4, l4 + 4);
 	Probe.write(packet, l4 + UDP_HEADER, {
 		magic: Limit.PROBE_MAGIC,
-		kind: ProbeKind.QUESTION,
-		flags: question.hello ? ProbeFlag.HELLO : 0,
-		wayThere: WAYS[question.there],
-		wayBack: WAYS[question.back],
+		kind: ProbeKind.REQUEST,
+		flags: request.hello ? ProbeFlag.HELLO : 0,
+		wayThere: WAYS[request.there],
+		wayBack: WAYS[request.back],
 		length,
 		answerLength,
-		sequence: question.sequence,
+		sequence: request.sequence,
 		sentAt: 0n,
 		token: 0n,
 		sentPackets: 0,
@@ -108,7 +105,7 @@ function bytesOf(text: string): Buffer {
 	if (before !== undefined) return before;
 	const bytes = parseAddress(text);
 	if (bytes === undefined)
-		throw new Error(`Cannot make a question: expected an address, got ${JSON.stringify(text)}`);
+		throw new Error(`Cannot make a request: expected an address, got ${JSON.stringify(text)}`);
 	if (known.size >= KNOWN_MAX) known.clear();
 	known.set(text, bytes);
 	return bytes;
