@@ -32,7 +32,7 @@ export interface Status {
 	uptimeSeconds: number;
 	/** Other Nodes, and how many paths of each kind lead to them (a dual-stack Node has two). */
 	peers: { nodes: number; paths: Partial<Record<PathKind, number>> };
-	/** Of all paths that there are now; `late`: answered after they had been given up. */
+	/** Probes on all current paths; `late`: answered after they had been given up. */
 	probes: { sent: number; answered: number; late: number; changes: number };
 	endpoints: number;
 	flows: { used: number; max: number };
@@ -86,9 +86,9 @@ export interface PoliciesSummary {
 	synced: boolean;
 	/** Policies that select a Pod of this Node. */
 	enforced: number;
-	/** Of them, those that are only counted (annotation fairway.dev/audit). */
+	/** Those among them that are only counted (annotation fairway.dev/audit). */
 	staged: number;
-	/** Of them, those that cannot be used: their Pods are closed. */
+	/** Those among them that cannot be used: their Pods are closed. */
 	unusable: number;
 	/** Pods of this Node: nothing isolates them and no rule names them; policies decide; closed until policies are known. */
 	pods: { open: number; ruled: number; notReady: number };
@@ -189,9 +189,9 @@ export interface Leftovers {
 	interfaces: string[];
 	/** Number of routes that lead out of the first of them. */
 	routes: number;
-	/** Of iptables, both families. */
+	/** Chains of iptables, both families. */
 	chains: string[];
-	/** Of nftables: "ip kube-proxy". */
+	/** Tables of nftables: "ip kube-proxy". */
 	tables: string[];
 	/** Entries of the kernel's connection tracking whose destination it has translated. */
 	connections: number;
@@ -249,7 +249,7 @@ export interface ServiceStatus {
 }
 
 export interface FrontendStatus {
-	/** Of a NodePort: 0.0.0.0 or ::, for every address of the Node that serves NodePorts. */
+	/** For a NodePort: 0.0.0.0 or ::, which stands for every address of the Node that serves NodePorts. */
 	address: string;
 	port: number;
 	kind: "clusterIP" | "nodePort" | "loadBalancer" | "externalIP";
@@ -440,7 +440,7 @@ export interface ExplainPolicySide {
 	why: string;
 	/** Admin, NetworkPolicy, Baseline, as the objects say it; none where nothing is judged. */
 	tiers: ExplainTier[];
-	/** Of the other end's address: its number in the live maps, and what holds for it. null: it was not asked for. */
+	/** The class of the other end's address: its number in the live maps, and what holds for it. null: not looked up. */
 	class: { number: number; atoms: string[] } | null;
 	/** What would become of it if staged policies were enforced; null: the same. */
 	staged: {
@@ -473,9 +473,9 @@ export interface ExplainTier {
 }
 
 export interface ExplainPolicy {
-	/** Of the source, on its Node. */
+	/** The source Pod's side, judged on its Node. */
 	egress: ExplainPolicySide;
-	/** Of the destination, on its Node. */
+	/** The destination Pod's side, judged on its Node. */
 	ingress: ExplainPolicySide;
 }
 

@@ -99,7 +99,7 @@ export class Admission {
 	#refused: ReadonlyMap<string, Refusal> = new Map();
 	/** Names that somebody was refused for. */
 	#blockers: ReadonlySet<string> = new Set();
-	/** Of every snapshot: it is the same map, changed in place. */
+	/** Shared by every snapshot: the same map, changed in place. */
 	readonly #nodes = new Map<string, NodeObject>();
 	#changed = new Set<string>();
 	readonly #services: ServiceAddresses;

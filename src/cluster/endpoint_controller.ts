@@ -232,7 +232,7 @@ function matches(selector: Labels, labels: Labels): boolean {
 	return true;
 }
 
-/** Of the first pair. */
+/** Index key of a selector's first pair. */
 function indexOf(namespace: string, [key, value]: Labels): string {
 	return `${namespace}\0${key}\0${value}`;
 }

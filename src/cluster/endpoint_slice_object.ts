@@ -51,7 +51,7 @@ export interface EndpointRecord {
 
 export const SERVICE_NAME_LABEL = "kubernetes.io/service-name";
 const TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time";
-/** Of a slice, as the API has it. */
+/** The API's limit for one EndpointSlice. */
 const ENDPOINTS_MAX = 1000;
 const NO_ENDPOINTS: readonly EndpointRecord[] = Object.freeze([]);
 const NO_PORTS: readonly SlicePort[] = Object.freeze([]);
@@ -168,7 +168,7 @@ function text(value: unknown): string {
 	return typeof value === "string" ? intern(value) : "";
 }
 
-/** Of `[{name}]`. */
+/** The names in `[{name}]`. */
 function names(value: unknown, where: string): readonly string[] {
 	if (value === undefined || value === null) return NO_TEXTS;
 	return shareTexts(

@@ -27,7 +27,7 @@ export class FileObjects {
 	/** Name → file → its first reading of that name. Names are "KIND KEY". */
 	readonly #named = new Map<string, Map<string, Reading>>();
 	readonly #holders = new Map<string, Holder>();
-	/** Of a name, and of a file by `file\0`. */
+	/** By name, and by file under `file\0`. */
 	readonly #problems = new Map<string, Problem[]>();
 	/** Names, and "KIND \0FILE", that something says of which nothing was ever understood. */
 	readonly #unknown = new Set<string>();

@@ -108,7 +108,7 @@ export function isStandIn(record: object | undefined): boolean {
 	return record !== undefined && "unusable" in record;
 }
 
-/** Of a record that did not come from `readObject` in this thread: from a file, or another thread. */
+/** For a record that `readObject` did not make in this thread: from a file, or another thread. */
 export function shareRecord<K extends Kind>(kind: K, record: Records[K]): Records[K] {
 	const { share } = KINDS[kind] as KindOf<K>;
 	return share === undefined ? record : share(record);

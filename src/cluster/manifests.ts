@@ -44,8 +44,8 @@ export interface ManifestDirectoryOptions extends PathWatchOptions {
 
 const EXTENSIONS = new Set([".yaml", ".yml", ".json"]);
 /**
- * Of these, one that cannot be used is as good as none, as where they come from the API. Would they wait for it, then after
- * a restart of the agent whatever leaves a Service, and all Services that go, would stay because of one bad object.
+ * An unusable object of these kinds counts as absent, as with the API. If all waited for it, one bad object would keep,
+ * after a restart of the agent, endpoints that left a Service and Services that were deleted.
  */
 const LEAVABLE: ReadonlySet<Kind> = new Set(["Service", "ServiceCIDR", "EndpointSlice"]);
 const BYTES_MAX = 64 << 20;

@@ -17,7 +17,7 @@ export interface PodObject {
 	uid?: string;
 	/** metadata.creationTimestamp, ms since the epoch; absent where it says nothing. */
 	created?: number;
-	/** Of a static Pod's mirror: the uid that the kubelet gives it towards the CNI. */
+	/** For the mirror of a static Pod, the uid that the kubelet tells the CNI. */
 	mirrorOf?: string;
 	/** "": not yet on any. */
 	node: string;
@@ -31,7 +31,7 @@ export interface PodObject {
 	isReady: boolean;
 	/** It has been deleted, and its containers may still serve. */
 	isTerminating: boolean;
-	/** Of its containers, also of restartable init containers. */
+	/** Ports of its containers, restartable init containers included. */
 	ports: readonly NamedPort[];
 	/** Annotations by which it asks for a bandwidth limit. */
 	limits: readonly string[];

@@ -29,7 +29,7 @@ export interface ServiceCatalogReader {
 	readonly isSynced: boolean;
 }
 
-/** Of a cluster without Services. */
+/** The catalog of a cluster without Services. */
 export const NO_SERVICES: ServiceCatalogReader = {
 	keys: () => [],
 	get: () => undefined,

@@ -51,7 +51,7 @@ export interface ServiceObject {
 	externalLocal: boolean;
 	/** 0: none. */
 	healthCheckNodePort: number;
-	/** Of the label `service.kubernetes.io/service-proxy-name`. */
+	/** Value of the label `service.kubernetes.io/service-proxy-name`. */
 	proxyName: string | undefined;
 	/** It has the label `service.kubernetes.io/headless`. */
 	isHeadlessLabelled: boolean;

@@ -11,7 +11,7 @@ export interface ServicePort {
 	port: number;
 	/** 0: none. */
 	nodePort: number;
-	/** Of the Pods; a name is that of a container's port. */
+	/** Port of the Pods; a name is that of a container's port. */
 	targetPort: number | string;
 }
 
@@ -36,7 +36,7 @@ const NAMES: ReadonlyMap<number, string> = new Map([
 ]);
 /** RFC 1123 label, as required by the Kubernetes API. */
 const PORT_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
-/** Of an EndpointSlice, as the API has it. */
+/** The API's limit for the ports of one EndpointSlice. */
 const SLICE_PORTS_MAX = 100;
 
 const servicePorts = new Shared<readonly ServicePort[]>();

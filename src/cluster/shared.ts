@@ -27,7 +27,7 @@ export const NO_TEXTS: readonly string[] = Object.freeze([]);
 
 const lists = new Shared<readonly string[]>();
 
-/** Of names that many records have: zones, Nodes. */
+/** Names that many records share: zones, Nodes. */
 export function shareTexts(texts: readonly string[]): readonly string[] {
 	if (texts.length === 0) return NO_TEXTS;
 	return lists.one(texts.map(intern));

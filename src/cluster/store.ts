@@ -82,7 +82,7 @@ export interface PodSource {
 
 /** Something that writes to a store for as long as it is open. */
 export interface Source {
-	/** Of each kind that it writes. */
+	/** State of each kind that it writes. */
 	facts(): SourceFacts[];
 	/** Absent: nothing can be told there. */
 	readonly reporter?: Reporter;
@@ -147,7 +147,7 @@ export class Store {
 		return [...this.#problems.values()].flat();
 	}
 
-	/** Of one kind. It holds on to the changed keys until they are taken. */
+	/** A reader of one kind. It keeps the changed keys until they are taken. */
 	reader(kind: Kind): StoreReader {
 		let changed = new Set(this.keys(kind));
 		this.#readers[kind].add(changed);

@@ -172,7 +172,7 @@ interface Configuration {
 	plugins: { type?: unknown; socket?: unknown }[];
 }
 
-/** Of a list or a single plugin; of what is neither, nothing. */
+/** Decodes a list or a single plugin's configuration; empty for anything else. */
 function decode(text: string | undefined): Configuration {
 	try {
 		const { name, plugins, type } = JSON.parse(text ?? "null");

@@ -24,7 +24,7 @@ export function proxyRefusal(config: Judged, environment: Environment): string |
 	return `Cannot use fairwayProxy.enable: expected true with trafficEncapMode ${config.trafficEncapMode}, because egress policy would judge the addresses of Services and not those of the Pods behind them, got false (the environment variable ${OVERRIDES[0]}=true makes this a warning)`;
 }
 
-/** Of a configuration that is in force, and of the environment. */
+/** Warnings about a configuration in force and the environment. */
 export function proxyWarnings(config: Judged, environment: Environment): string[] {
 	const warnings = OVERRIDES.flatMap((name) => {
 		const value = environment[name] ?? "";

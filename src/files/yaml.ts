@@ -19,7 +19,7 @@ export interface YamlFault {
 export interface YamlText {
 	documents: Document.Parsed[];
 	lines: LineCounter;
-	/** Of the text as a whole and of every document; empty: the documents can be used. */
+	/** Errors in the text as a whole and in its documents; empty: the documents can be used. */
 	faults: YamlFault[];
 }
 

@@ -52,9 +52,9 @@ export interface ServiceDecision {
 	index: number;
 	/** Where the client has sent it; `kind`: enum frontend_kind, undefined where the frontend is no more. */
 	frontend: { address: string; port: number; kind: number | undefined };
-	/** Of a new flow: the set by traffic policy. */
+	/** For a new flow: the set of backends by traffic policy. */
 	set?: "cluster" | "local";
-	/** Of a new flow: the backends in the set; none: it is refused. */
+	/** For a new flow: the backends in the set; none: it is refused. */
 	candidates?: readonly Candidate[];
 	/** That of the flow, or the one that a new flow gets; undefined: it is refused, or one of `candidates`. */
 	backend?: Candidate;
@@ -87,7 +87,7 @@ export interface Judgement {
 export interface PolicyDecision {
 	/** What has judged: an index in `policies` (that for hairpins, too), or enum endpoint_policy. */
 	policy: number;
-	/** Of the other end; absent: it was not asked for. */
+	/** Class of the other end's address; absent: it was not looked up. */
 	class?: number;
 	/** Absent: there is none, and the packet is dropped. */
 	judgement?: Judgement;
@@ -146,8 +146,8 @@ export interface Decision {
 	/** The largest IP packet that the route to the outside takes. */
 	outsideMtu?: number;
 	flow?: FlowChange;
-	/** Of the Pods of this Node: of the one that sends, and of the one that receives. Absent: the flow's verdict
-	 * still holds, or nobody is asked. After an egress that is not allowed there is no ingress. */
+	/** Verdicts for Pods of this Node, the sender and the receiver. Absent: the flow's verdict
+	 * still holds, or no policy applies. After an egress that is not allowed there is no ingress. */
 	policy?: { egress?: PolicyDecision; ingress?: PolicyDecision };
 	/** The entry of `flow_rules` of a flow that was judged. */
 	rules?: { slot: number; rules: FlowRules };
@@ -176,7 +176,7 @@ export interface Decision {
 	activity?: { index: number; activity: PeerActivity };
 	/** The entry of `path_proofs` to stamp; with `isLarge`, large_answered_at as well. */
 	pathProof?: { index: number; isLarge: boolean };
-	/** Of the entry of `path_proofs` with this index: the MAC that the peer sends with. */
+	/** The MAC that the peer sends with, from the entry of `path_proofs` with this index. */
 	provenSender?: { index: number; mac: bigint };
 	/** Where the UDP header of a probe is in `packet`. */
 	probeOffset?: number;

@@ -170,7 +170,7 @@ const ANSWERED = new Map<number, number>([
 
 const TRAFFIC_PAUSE_NS = BigInt(Limit.TRAFFIC_PAUSE_MS) * 1_000_000n;
 
-/** Of a peer that nothing has been sent to, nor come from. */
+/** Counts of a peer without any traffic. */
 export const NO_ACTIVITY: PeerActivity = { sentAt: 0n, greetedAt: 0n, answersUntil: 0n };
 
 const NO_RECORD: ProbeRecord = {

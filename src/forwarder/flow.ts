@@ -204,7 +204,7 @@ function markTcp(flow: Flow, direction: number, packet: Packet): void {
 	else if (packet.length > headers(packet)) flow.flags &= ~fin;
 }
 
-/** Who sends on after a reset was not who had sent it: the mark goes. */
+/** Data after a reset shows that the reset was forged or stale: the mark is removed. */
 function markReset(flow: Flow, direction: number, isReset: boolean): void {
 	const reset =
 		direction === FlowDirection.ORIGINAL ? FlowFlag.RESET_ORIGINAL : FlowFlag.RESET_REPLY;

@@ -142,7 +142,7 @@ function origin(
 	return maySend ? routeToPeerNode(peer) : route;
 }
 
-/** Of this Node, or of nobody: that does not come from the network. */
+/** An address of this Node, or one that nobody may have: a packet from the network cannot have it as source. */
 function isMartian(packet: Packet, { kind }: Route): boolean {
 	return kind === RouteKind.LOCAL_PODS || kind === RouteKind.HOST || isNobodys(packet);
 }
@@ -202,7 +202,7 @@ function unwrap(
 		const why = `${key.source} is not in the pod CIDRs of peer ${sender}, and not its own`;
 		return draft.drop(DropReason.TUNNEL_WRONG_SOURCE, why);
 	}
-	// Of the Node's own addresses, toHost takes answers only.
+	// For the Node's own addresses, toHost takes answers only.
 	if (destination !== RouteKind.LOCAL_PODS && destination !== RouteKind.HOST) {
 		const why = `${key.destination} is not on this Node`;
 		return draft.drop(DropReason.TUNNEL_WRONG_DESTINATION, why);

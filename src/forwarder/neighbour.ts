@@ -55,7 +55,7 @@ export function isGroupReport(packet: Packet): boolean {
 	return GROUP_REPORTS.includes(l4Type) && isLinkMulticast(packet);
 }
 
-/** Of a Pod's neighbour discovery: enum drop_reason, NONE where it may go to the Node's stack. */
+/** Checks a Pod's neighbour discovery: enum drop_reason, NONE where it may pass to the Node's stack. */
 export function checkNeighbourDiscovery(draft: Draft, packet: Packet): number {
 	const { frame, l3, l4, key, l4Type } = packet;
 	const isSolicitation = l4Type === NdType.SOLICITATION;
@@ -85,7 +85,7 @@ function isOwnOption(option: Buffer, mac: string, isSolicitation: boolean, isPro
 	if (option[1] !== 1) return false;
 	if (option[0] === NdOption.NONCE) return true;
 	const wanted = isSolicitation ? NdOption.SOURCE : NdOption.TARGET;
-	// Who asks whether an address is taken has none to tell its MAC for.
+	// Duplicate address detection has no source address whose MAC it could tell.
 	return !isProbe && option[0] === wanted && readMac(option, 2) === mac;
 }
 

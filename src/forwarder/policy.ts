@@ -39,7 +39,7 @@ type Direction = "egress" | "ingress";
 
 /** What the judgement of one direction is about. */
 export interface PolicyQuestion {
-	/** Of the Pod that is judged: an index in `policies`, or enum endpoint_policy. */
+	/** The judged Pod's policy: an index in `policies`, or enum endpoint_policy. */
 	policy: number;
 	/** Address of the other end. */
 	peer: string;
@@ -47,7 +47,7 @@ export interface PolicyQuestion {
 	isHairpin: boolean;
 	/** IPPROTO. */
 	protocol: number;
-	/** Of the destination. */
+	/** Destination port. */
 	port: number;
 }
 
@@ -297,7 +297,7 @@ export function isOwn({ context }: Draft): boolean {
 	return (context.ingressIfindex ?? 0) === 0;
 }
 
-/** Of a flow that begins in to_pod or from_host: whether it is to be judged anew. */
+/** Whether a flow that begins in to_pod or from_host is to be judged again. */
 export function forwardedFlag(draft: Draft): number {
 	return isOwn(draft) ? 0 : FlowFlag.FORWARDED;
 }

@@ -57,7 +57,7 @@ function sourceHash(key: FlowKey, secret: HashKey): bigint {
 export interface Translation {
 	/** The packet's tuple with its new destination. */
 	target: FlowKey;
-	/** Of the source; undefined: it stays, and so does its port unless the answers' tuple is another flow's. */
+	/** New source address; undefined: it stays, and so does its port unless the answers' tuple is another flow's. */
 	address: string | undefined;
 	/** The Pod that the flow counts for. */
 	endpoint: number;

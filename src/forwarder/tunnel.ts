@@ -156,7 +156,7 @@ function tunnelHeader({ frame, l3, l4, length }: Packet): Buffer | undefined {
 
 const IPV4_HEADER_MAX = 60;
 
-/** Of the outer header: no stack has looked at it before. A tunnel packet is longer than any header. */
+/** Checks the outer header, which no stack has checked before. A tunnel packet is longer than any header. */
 function isChecksumRight({ frame, family, l3, l4 }: Packet): boolean {
 	if (family === 6) return true;
 	return frame.length >= l3 + IPV4_HEADER_MAX && fold(sumWords(frame.subarray(l3, l4))) === 0xffff;

@@ -17,7 +17,7 @@ const NEVER = "0001-01-01T00:00:00Z";
 export interface ProxyHealthOptions {
 	/** False: this Node is going away, or is not known. */
 	isNodeEligible: () => boolean;
-	/** Of its Pods. */
+	/** IP families of its Pods. */
 	families: () => readonly (4 | 6)[];
 	/** Milliseconds that only grow. Default: of this process. */
 	now?: () => number;

@@ -22,7 +22,7 @@ import { join } from "node:path";
 
 const OWN = "fairway-cni";
 const REFERENCE = ["loopback", "portmap"] as const;
-/** Of a copy that was interrupted. The runtime runs plugins by name and never looks at these. */
+/** Name of an interrupted copy. The runtime runs plugins by name and never looks at these. */
 const TEMPORARY = /^\.fairway-[\w-]+\.new$/;
 
 export interface InstalledPlugins {

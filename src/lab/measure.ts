@@ -22,7 +22,7 @@ export interface Measurement {
 	throughput: number | undefined;
 	/** The source address that the receiver saw. */
 	seenAs: string | undefined;
-	/** Of a Service: who has answered how many connections. Of what a policy decides: why. */
+	/** For a Service, who has answered how many connections; for what a policy decides, why. */
 	spread?: string;
 	/** The drop reason of what a policy denies, as it is expected to. */
 	denied?: string;

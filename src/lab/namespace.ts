@@ -48,8 +48,10 @@ export class Namespace {
 	}
 }
 
-/** Tools print English, and Node.js programs start without the options of a test runner. */
-/** LAB_NODE_OPTIONS: what a bench loads into every Node.js process of the lab. */
+/**
+ * Tools print English, and Node.js programs start without the options of a test runner. LAB_NODE_OPTIONS: what a
+ * bench loads into every Node.js process of the lab.
+ */
 const environment = (): NodeJS.ProcessEnv => ({
 	...process.env,
 	LC_ALL: "C",

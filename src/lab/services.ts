@@ -32,7 +32,7 @@ export interface ServicePair {
 	port: number;
 	/** Machines by address. */
 	backends: Map<string, string>;
-	/** Of the backends. */
+	/** Port of the backends. */
 	targetPort: number;
 }
 

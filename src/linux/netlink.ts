@@ -94,7 +94,7 @@ export const RTAX_MTU = 2;
 export const RT_TABLE_MAIN = 254;
 const RTPROT_BOOT = 3;
 const RT_SCOPE_LINK = 253;
-/** Of a route that is to be deleted: any. */
+/** Matches any scope when a route is deleted. */
 const RT_SCOPE_NOWHERE = 255;
 const RTN_UNICAST = 1;
 const RTNH_F_ONLINK = 4;

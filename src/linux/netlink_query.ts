@@ -41,14 +41,14 @@ export interface Link {
 	/** "veth" and so on; absent for hardware. */
 	kind?: string;
 	alias?: string;
-	/** Of a vxlan. */
+	/** UDP port of a vxlan device. */
 	port?: number;
 }
 
 export interface Route {
 	/** "10.244.1.0/24" */
 	prefix: string;
-	/** Of the device; 0: none. */
+	/** Index of the device; 0: none. */
 	index: number;
 	source?: string;
 	mtu?: number;
@@ -233,7 +233,7 @@ function neighbour(type: number, body: Buffer): Neighbour | undefined {
 
 const MAPPED = Buffer.from("00000000000000000000ffff", "hex");
 
-/** Of 4 or 16 bytes. */
+/** Text of an address of 4 or 16 bytes. */
 export function addressOf(payload: Buffer): string {
 	return formatAddress(payload.length === 4 ? Buffer.concat([MAPPED, payload]) : payload);
 }

@@ -50,7 +50,7 @@ export interface FoundRoute {
 	gateway: string;
 	/** What the kernel would send from; "": it does not say. */
 	source: string;
-	/** Of the route; undefined: the device's. */
+	/** MTU of the route; undefined: the device's applies. */
 	mtu?: number;
 }
 

@@ -5,7 +5,7 @@
 import type { RuleName } from "../policy/policy_tables.js";
 
 export interface DeniedPacket {
-	/** Of this clock's milliseconds since the epoch. */
+	/** Milliseconds since the epoch. */
 	time: number;
 	source: string;
 	destination: string;
@@ -18,7 +18,7 @@ export interface Denial {
 	source: string;
 	destination: string;
 	protocol: number;
-	/** Of the destination; 0 where the protocol has none. */
+	/** Destination port; 0 where the protocol has none. */
 	port: number;
 	rule: RuleName;
 	/** Milliseconds since the epoch. */

@@ -101,7 +101,7 @@ export class PolicyCounts {
 		return this.#totals.values();
 	}
 
-	/** Of one policy, both directions together. */
+	/** Counts of one policy, both directions together. */
 	of(policy: string): { flows: number; denied: number; staged: number } {
 		const sum = { flows: 0, denied: 0, staged: 0 };
 		for (const direction of ["egress", "ingress"]) {

@@ -14,7 +14,7 @@ export class ServiceLatency {
 	readonly #seen = new Map<string, number>();
 	/** When the first change was heard of that no apply has begun with. */
 	#heard: number | undefined;
-	/** Of the apply that is under way or is to be repeated. */
+	/** The same, for changes in the apply that is under way or will be repeated. */
 	#applied: number | undefined;
 	#isFirst = true;
 

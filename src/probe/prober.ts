@@ -100,7 +100,7 @@ export class Prober {
 	/** Buffer for every request: the longest IP packet. */
 	readonly #room = Buffer.alloc(65_535);
 	#pace: Pace;
-	/** Of the last `configure`. */
+	/** From the last `configure`. */
 	#config: Config | undefined;
 	#timer: NodeJS.Timeout | undefined;
 	#timerAt = Number.POSITIVE_INFINITY;
@@ -199,7 +199,7 @@ export class Prober {
 		return this.#peers.get(index)?.verdict;
 	}
 
-	/** Of one peer, without what costs words: thousands of them are added up for `fairway status`. */
+	/** One peer without its sentence, which costs time: `fairway status` adds up thousands. */
 	countersOf(index: number): Readonly<ProbeCounters> | undefined {
 		return this.#peers.get(index)?.counters;
 	}
@@ -259,7 +259,7 @@ export class Prober {
 		);
 	}
 
-	/** Of the surveys that are under way, or were last. */
+	/** Progress of the surveys under way, or of the last ones. */
 	surveyProgress(): SurveyProgress {
 		return this.#surveyor.progress;
 	}

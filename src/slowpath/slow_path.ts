@@ -260,7 +260,7 @@ export class SlowPath {
 	#release({ packet, header }: Held, ports: Fragment, node: NodeConfig): void {
 		const known = { ...packet, key: { ...packet.key, ...ports }, portsUnknown: false };
 		const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
-		// Whoever has no flow: its first fragment was dropped, too.
+		// Without a flow, its first fragment was dropped, too.
 		if (entry === undefined || (entry.flow.flags & FlowFlag.DENIED) !== 0) return;
 		const change = translatedTuple(entry);
 		const { destination } = change ?? known.key;
@@ -281,7 +281,7 @@ export class SlowPath {
 	}
 }
 
-/** Of the fragment in `fragments`, where its sender's share is. */
+/** Key in `fragments`, within its sender's share. */
 function keyOf({ packet, header }: Held): FragmentKey {
 	return fragmentKey(packet, header.hook === Hook.FROM_HOST ? FragmentOwner.HOST : header.pod);
 }

@@ -76,7 +76,7 @@ export function hear(before: Announcement, flags: number, now: number): Announce
 /** After time alone. */
 export function passed(before: Announcement, now: number): Announcement {
 	if (now < before.sendsUntil) return before;
-	// Of a peer that has not answered since, nothing is known.
+	// Nothing is known about a peer that has not answered since.
 	const sends = before.heard ? false : undefined;
 	return { ...before, sends, ending: false, sendsUntil: Number.POSITIVE_INFINITY };
 }

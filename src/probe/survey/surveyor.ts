@@ -39,7 +39,7 @@ interface Job {
 	peer: ProbedPeer;
 	cells: SurveyCell[];
 	clients: Set<Client>;
-	/** Of the probes that have left. */
+	/** Sequence numbers of the probes sent so far. */
 	sequences: number[];
 	/** When it goes on, ms. */
 	at: number;
@@ -54,7 +54,7 @@ export interface SurveyProgress {
 export class Surveyor {
 	readonly #send: (peer: ProbedPeer, request: Asked) => void;
 	readonly #clock: () => number;
-	/** Of each peer once; those that come first are probed first. */
+	/** One for each peer, in the order in which they are probed. */
 	readonly #jobs = new Map<string, Job>();
 	readonly #waiting = new Map<number, SurveyCell>();
 	#sequence = 0;
