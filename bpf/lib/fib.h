@@ -160,6 +160,10 @@ stage int fib_ask(struct __sk_buff *ctx, struct work *work)
 	if (result == BPF_FIB_LKUP_RET_SUCCESS) {
 		way->destination_mac = mac_word(fib->dmac);
 		way->source_mac = mac_word(fib->smac);
+		/* A device without ARP gives its own address for the neighbour's. That of a tunnel is no
+		 * MAC, and may look like a group's, to which bpf_redirect_neigh sends nothing. */
+		if (way->destination_mac == way->source_mac)
+			way->destination_mac = 0;
 		way->resolved = 1;
 		way->mtu = fib->mtu_result;
 		return 0;

@@ -6,7 +6,8 @@
  *  1. was it one?      TC does not see the tunnel that XDP has stripped: the frame's source tells
  *  2. does the peer?   peer.flags, which the agent writes: the peer's announcement, else this Node's mode
  *  3. did the peer?    of a new flow, where the peer is on this Node's link: the frame's source MAC is that
- *                      of the peer's last direct answer to a probe, or of the kernel's neighbour
+ *                      of the peer's last direct answer to a probe, or of the kernel's neighbour; a device
+ *                      without ARP has none
  */
 #ifndef FAIRWAY_UNTUNNELLED_H
 #define FAIRWAY_UNTUNNELLED_H
@@ -54,8 +55,9 @@ static __always_inline enum link_answer link_ask(struct __sk_buff *ctx, struct w
 	fib_question_peer(&work->question, path, false, work->packet.family, node);
 	fib_ask(ctx, work);
 	if (way->resolved)
-		answer =
-			way->destination_mac == work->arrival.source_mac ? LINK_PEER : LINK_ANOTHER;
+		answer = !way->destination_mac || way->destination_mac == work->arrival.source_mac
+				 ? LINK_PEER
+				 : LINK_ANOTHER;
 	else
 		answer = proven ? LINK_ANOTHER : LINK_PEER;
 	__builtin_memset(way, 0, sizeof(*way));

@@ -109,7 +109,7 @@ export function wayToPeer(
 	if (way.action === Action.WIRE_NEIGHBOUR && !native) draft.traffic(index);
 	return {
 		mtu,
-		isUnresolved: way.destinationMac === UNKNOWN_MAC,
+		isUnresolved: !way.isResolved,
 		emit: (rewritten) => {
 			if (tunnel && isBundle(context)) {
 				return draft.drop(DropReason.SCTP_BUNDLE, "a tunnel carries single SCTP packets only");
@@ -148,7 +148,7 @@ export function wayOutside(
 	if (way.cache && gateway) draft.decision.nextHop = { index: gateway.remote, nextHop: way.cache };
 	return {
 		mtu: way.mtu,
-		isUnresolved: way.destinationMac === UNKNOWN_MAC,
+		isUnresolved: !way.isResolved,
 		source: way.source,
 		...(!cached && { gateway: gateway ?? "none" }),
 		emit: (rewritten) => emitToWire(draft, rewritten.frame, way),
@@ -179,11 +179,12 @@ export function emitToWire(draft: Draft, frame: Buffer, way: NextHopWay): Decisi
 	decision.packet = frame;
 	decision.ifindex = way.ifindex;
 	decision.action = way.action;
-	const to =
-		way.destinationMac === UNKNOWN_MAC
-			? "as soon as the next hop has told its MAC"
-			: `to ${way.destinationMac}`;
-	draft.note("emit", `out of interface ${way.ifindex} ${to}`);
+	const to = !way.isResolved
+		? " as soon as the next hop has told its MAC"
+		: way.destinationMac === UNKNOWN_MAC
+			? ""
+			: ` to ${way.destinationMac}`;
+	draft.note("emit", `out of interface ${way.ifindex}${to}`);
 	return decision;
 }
 

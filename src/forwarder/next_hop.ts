@@ -19,7 +19,7 @@ import type { Draft } from "./draft.js";
 import { mixed } from "./flow.js";
 import { type Packet, Protocol } from "./packet.js";
 import { gatewayAddress, routeOf } from "./route.js";
-import type { FibQuery } from "./table_reader.js";
+import type { FibAnswer, FibQuery } from "./table_reader.js";
 
 const NS_PER_MS = 1_000_000n;
 /** The MAC of a neighbour that the kernel has yet to resolve. */
@@ -33,6 +33,9 @@ const WITH_PORTS: readonly number[] = [Protocol.TCP, Protocol.UDP, Protocol.SCTP
 export interface NextHopWay {
 	action: number;
 	ifindex: number;
+	/** False: the kernel does not know the neighbour's MAC yet. */
+	isResolved: boolean;
+	/** UNKNOWN_MAC: not known, or a device without ARP. */
 	destinationMac: string;
 	sourceMac: string;
 	/** To the outside: the largest IP packet that the route takes. */
@@ -103,6 +106,7 @@ export function cachedWay(draft: Draft, hop: NextHop | undefined): NextHopWay | 
 	return {
 		action: Action.WIRE,
 		ifindex: hop.ifindex,
+		isResolved: true,
 		destinationMac: macText(hop.destinationMac),
 		sourceMac: macText(hop.sourceMac),
 		mtu: 0,
@@ -151,12 +155,14 @@ export function askNextHop(draft: Draft, query: FibQuery): NextHopWay | Refusal 
 	const answer = tables.fib(query);
 	if (answer.kind === "notForwarded") return "local";
 	if (answer.kind === "noRoute") return answer.type;
-	const { ifindex, destinationMac, sourceMac, source } = answer;
+	const { ifindex, sourceMac, source } = answer;
+	const destinationMac = neighbourMac(answer);
 	const limit = node.flags & NodeFlag.ROUTE_MTU ? routeOf(query.destination, tables).mtu : 0;
 	const mtu = limit === 0 ? answer.mtu : Math.min(limit, answer.mtu);
-	const way = { action: Action.WIRE_NEIGHBOUR, ifindex, mtu, source };
+	const way = { action: Action.WIRE_NEIGHBOUR, ifindex, mtu, source, isResolved: true };
 	if (destinationMac === undefined) {
-		return { ...way, destinationMac: UNKNOWN_MAC, sourceMac: UNKNOWN_MAC, cache: undefined };
+		const macs = { destinationMac: UNKNOWN_MAC, sourceMac: UNKNOWN_MAC };
+		return { ...way, ...macs, isResolved: false, cache: undefined };
 	}
 	if (now < tables.nextHopSettle()) {
 		return { ...way, destinationMac, sourceMac, cache: undefined };
@@ -174,6 +180,15 @@ export function askNextHop(draft: Draft, query: FibQuery): NextHopWay | Refusal 
 			epoch: node.nextHopEpoch,
 		},
 	};
+}
+
+/**
+ * The neighbour's MAC; undefined: the kernel does not know it yet. A device without ARP (a tunnel's) gives its own
+ * address, which need be no MAC: there is none then.
+ */
+export function neighbourMac(answer: FibAnswer & { kind: "forward" }): string | undefined {
+	const { destinationMac, sourceMac } = answer;
+	return destinationMac === sourceMac ? UNKNOWN_MAC : destinationMac;
 }
 
 function isTrusted(hop: NextHop, node: NodeConfig, now: bigint): boolean {

@@ -6,7 +6,7 @@ import { macWord } from "../tables/address.js";
 import { DropReason, Path, PeerFlag, ProbeWay } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { peerQuery } from "./next_hop.js";
+import { neighbourMac, peerQuery } from "./next_hop.js";
 import type { Packet } from "./packet.js";
 import { peerIndex } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
@@ -66,11 +66,12 @@ export function refuseOfAnotherHost(
 	if (isProvenSender(draft, packet, peer)) return undefined;
 	const index = directIndex(packet, peer);
 	const answer = tables.fib(peerQuery(draft, tables.peerPath(index)!, false));
-	const neighbour = answer.kind === "forward" ? answer.destinationMac : undefined;
+	const neighbour = answer.kind === "forward" ? neighbourMac(answer) : undefined;
 	const mac = macAt(frame, SOURCE);
-	if (neighbour === undefined ? tables.provenSender(index) === 0n : macWord(neighbour) === mac) {
+	const known = neighbour === undefined ? undefined : macWord(neighbour);
+	// 0: a device without ARP, on which nobody can tell.
+	if (known === undefined ? tables.provenSender(index) === 0n : known === 0n || known === mac)
 		return undefined;
-	}
 	return draft.drop(DropReason.PEER_MAC_MISMATCH, `peer ${peer} has another MAC`);
 }
 

@@ -36,6 +36,8 @@ const own: Pair = { 4: "10.99.0.11", 6: "fd00:99::11" };
 /** On the second network; the one of which the kernel does not know the MAC; its gateway. */
 const onLink: Pair = { 4: "10.99.0.5", 6: "fd00:99::5" };
 const unresolved: Pair = { 4: "10.99.0.6", 6: "fd00:99::6" };
+/** A neighbour for whom the kernel gives the device's own address, as for all on a device without ARP. */
+const withoutArp: Pair = { 4: "10.99.0.7", 6: "fd00:99::7" };
 /** An address of the Node on wire0 that only the route to `preferring` prefers. */
 const preferred: Pair = { 4: "198.51.99.11", 6: "fd00:192:168:77::11" };
 const preferring: Pair = { 4: "203.0.113.9", 6: "2001:db8:9::9" };
@@ -56,6 +58,7 @@ function makeSecondNetwork(): void {
 		"link set wire1 mtu 1300",
 		...([4, 6] as const).flatMap((family) => [
 			`neighbour add ${onLink[family]} lladdr ${NEIGHBOUR_MAC} dev wire1 nud permanent`,
+			`neighbour add ${withoutArp[family]} lladdr ${WIRE1_MAC} dev wire1 nud permanent`,
 			`address add ${preferred[family]}/${bits(family)} dev wire0 ${family === 6 ? "nodad preferred_lft 0" : ""}`,
 			`route add ${preferring[family]} via ${router[family]} dev wire0 src ${preferred[family]}`,
 			`route add ${narrow[family]} via ${router[family]} dev wire0 mtu 1400`,
@@ -88,6 +91,8 @@ function fib(query: FibQuery): FibAnswer {
 	} as const;
 	if (destination === onLink[family])
 		return { ...second, nextHop: destination, destinationMac: NEIGHBOUR_MAC };
+	if (destination === withoutArp[family])
+		return { ...second, nextHop: destination, destinationMac: WIRE1_MAC };
 	if (destination === unresolved[family]) return { ...second, nextHop: destination };
 	const isRuled =
 		source === podB[family] || (protocol === 6 && destinationPort === 8080) || tos === 0x10;
@@ -122,6 +127,8 @@ interface Case {
 	source?: Pair;
 	/** It does not fit. */
 	mtu?: number;
+	/** Of the frame. */
+	mac?: string;
 }
 
 const cases: Case[] = [
@@ -131,6 +138,13 @@ const cases: Case[] = [
 		to: unresolved,
 		device: "wire1",
 		source: own,
+	},
+	{
+		shows: "no MAC where the device has no ARP: its own address may be none",
+		to: withoutArp,
+		device: "wire1",
+		source: own,
+		mac: "000000000000",
 	},
 	{
 		shows: "the address that the route prefers",
@@ -207,6 +221,7 @@ if (inNamespace(import.meta.url)) {
 				}
 				t.equal(outcome.verdict.ifindex, world.indexOf(one.device));
 				if (one.source) t.equal(sourceOf(outcome.packet, family), one.source[family]);
+				if (one.mac) t.equal(outcome.packet.toString("hex", 0, 6), one.mac);
 				// The next one, of a flow whose next hop is cached by now, takes the same way.
 				const again = await check(dataPath, tables, input);
 				t.same(again.differences, []);

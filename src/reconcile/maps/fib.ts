@@ -46,7 +46,7 @@ function ask(query: FibQuery): FibAnswer {
 	const output = lookUpLink(route.output);
 	if (output === undefined) return { kind: "notForwarded" };
 	const nextHop = route.gateway || destination;
-	const destinationMac = lookUpNeighbour(nextHop, output.index);
+	const destinationMac = output.hasEthernet ? lookUpNeighbour(nextHop, output.index) : NO_MAC;
 	return {
 		kind: "forward",
 		ifindex: output.index,
