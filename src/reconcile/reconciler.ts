@@ -144,7 +144,7 @@ export class Reconciler {
 		this.#datapath = this.#openDatapath();
 		this.#slotsInForce = this.#datapath.flowSlots;
 		const map = (name: string) => this.#datapath.map(name);
-		this.#tables = new TableState(new AgentTables(map));
+		this.#tables = new TableState(new AgentTables(map), this.#datapath.peersEnd);
 		this.#hooks = new Hooks(pins, this.#log);
 		this.#hooks.adoptFilters(links.all());
 		this.#wire = new Wire(this.#hooks, this.#log);

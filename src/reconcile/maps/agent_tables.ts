@@ -55,9 +55,12 @@ export class Table<K, V> {
 		this.#isArray = definition.type === maps.peers.type;
 	}
 
-	read(): Map<K, V> {
+	/** @param most entries; of an array: those below this index */
+	read(most?: number): Map<K, V> {
 		const entries = new Map<K, V>();
-		this.#decode(this.#map().entries(), entries);
+		if (most === 0) return entries;
+		const map = this.#map();
+		this.#decode(most === undefined ? map.entries() : map.slice(null, most), entries);
 		return entries;
 	}
 

@@ -47,14 +47,20 @@ export class ServiceTables {
 	async adopt(): Promise<void> {
 		const { frontends, services, serviceSlots, backends, backendStates, serviceRanges } =
 			this.owned;
-		for (const table of [frontends, serviceRanges, services, backendStates]) await table.read();
+		for (const table of [frontends, serviceRanges, backendStates]) await table.read();
+		let words = 0;
+		for (const word of backendStates.held.keys()) words = Math.max(words, word + 1);
+		await backends.read(words * Number(STATES_A_WORD));
+		// A Service that none of these names is looked up by nobody.
+		let named = 0;
+		for (const { service } of frontends.held.values()) named = Math.max(named, service + 1);
+		for (const { service } of backends.held.values()) named = Math.max(named, service + 1);
+		for (const range of serviceRanges.held.keys()) named = Math.max(named, serviceOf(range) + 1);
+		await services.read(named);
 		let places = 0;
 		for (const { clusterSet, localSet } of services.held.values())
 			places = Math.max(places, endOf(clusterSet), endOf(localSet));
 		await serviceSlots.read(places);
-		let words = 0;
-		for (const word of backendStates.held.keys()) words = Math.max(words, word + 1);
-		await backends.read(words * Number(STATES_A_WORD));
 		for (const table of [services, serviceSlots, backends, backendStates]) table.readOnlyUsed();
 	}
 
@@ -105,6 +111,11 @@ export class ServiceTables {
 		yield* write(backendStates.remove());
 		yield* write(backends.remove());
 	}
+}
+
+/** Of a key of service_ranges. */
+function serviceOf(range: string): number {
+	return Number.parseInt(range, 10);
 }
 
 /** The place behind a set. */

@@ -64,10 +64,14 @@ export class TableState {
 	/** Of network policy. */
 	readonly policies: PolicyTables;
 
-	/** Reads what an earlier agent wrote, but for the tables of Services: `adopt` does. */
-	constructor(tables: AgentTables) {
+	/**
+	 * Reads what an earlier agent wrote, but for the tables of Services: `adopt` does.
+	 *
+	 * @param peersEnd there are no peers from this index on; default: that is not known
+	 */
+	constructor(tables: AgentTables, peersEnd?: number) {
 		this.#tables = tables;
-		const held = tables.peers.read();
+		const held = tables.peers.read(peersEnd);
 		this.#policyEpochs.adopt(held);
 		const peers = new OwnedTable(tables.peers, held, this.#policyEpochs);
 		// Only of peers with an entry: both are written and removed together.

@@ -13,13 +13,13 @@ import { createHash } from "node:crypto";
 import { mkdirSync, readdirSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import { BpfMap, BpfObject, BpfProgram, possibleCpus } from "#native";
-import { parseBtf } from "../../tables/btf.js";
 import { Endpoint, EndpointPolicy, FlowPair, Limit } from "../../tables/generated.js";
-import { type Layout, layoutOf, type MapDefinition, sameLayout } from "../../tables/layout.js";
+import { type MapDefinition, sameLayout } from "../../tables/layout.js";
 import type { Log } from "../../text/log.js";
 import { type MapMemory, mapMemory, peerSlotsFor } from "../maps/map_sizes.js";
 import { copyFlows, type FlowTable, type MovedFlows } from "./flow_migration.js";
-import { copyEntries, copyPlan, entriesOf, isPerCpu, type MapCopy } from "./migration.js";
+import { MapLayouts } from "./map_layouts.js";
+import { copyEntries, copyPlan, endOf, isPerCpu, type MapCopy } from "./migration.js";
 import { type Knobs, ObjectFile } from "./object_file.js";
 import type { Pins } from "./pins.js";
 
@@ -109,6 +109,8 @@ export interface DatapathOptions {
 export class Datapath {
 	readonly flowSlots: number;
 	readonly peerSlots: number;
+	/** What was pinned has no peers from this index on, in `peers`. */
+	readonly peersEnd: number;
 	readonly #pins: Pins;
 	readonly #log: Log;
 	readonly #object: ObjectFile;
@@ -134,6 +136,8 @@ export class Datapath {
 		this.#object = ObjectFile.read(objectPath);
 		for (const name of pins.mapNames())
 			if (this.#object.maps.has(name)) this.#pinned.set(name, BpfMap.openPinned(pins.map(name)));
+		const peers = this.#pinned.get("peers");
+		this.peersEnd = peers === undefined ? 0 : endOf(peers);
 		this.peerSlots = options.peerSlots ?? this.#pinnedPeerSlots(cpus);
 	}
 
@@ -173,11 +177,7 @@ export class Datapath {
 
 	/** What is pinned stays while it is not far too large: programs are loaded for it. */
 	#pinnedPeerSlots(cpus: number): number {
-		const peers = this.#pinned.get("peers");
-		let ids = 0;
-		if (peers !== undefined)
-			for (const { key } of entriesOf(peers)) ids = Math.max(ids, (key.readUInt32LE() >> 1) + 1);
-		const needed = peerSlotsFor(ids, cpus);
+		const needed = peerSlotsFor(Math.ceil(this.peersEnd / 2), cpus);
 		const pinned = (this.#pinned.get("peer_counters")?.info.maxEntries ?? 0) / 2;
 		return pinned >= needed && pinned <= needed * 4 ? pinned : needed;
 	}
@@ -201,32 +201,19 @@ export class Datapath {
 	}
 
 	#openMaps(): void {
-		const object = BpfObject.open(this.#object.path);
-		try {
-			for (const program of object.programNames) object.setAutoload(program, false);
-			for (const name of this.#object.maps.keys()) this.#adoptOrDefine(object, name);
-			object.load();
-			for (const name of this.#object.maps.keys())
-				if (!this.#maps.has(name)) {
-					this.#maps.set(name, object.map(name));
-					this.#unpinned.add(name);
-				}
-		} finally {
-			object.close();
-		}
+		const layouts = new MapLayouts();
+		for (const name of this.#pinned.keys()) this.#adopt(name, layouts);
+		const missing = [...this.#object.maps.keys()].filter((name) => !this.#maps.has(name));
+		if (missing.length > 0) this.#make(missing);
 		for (const name of agentMaps) this.#copy(name);
 	}
 
-	#adoptOrDefine(object: BpfObject, name: string): void {
-		const definition = this.#definition(name);
-		if (sizedMaps.includes(name)) object.setMaxEntries(name, definition.maxEntries);
-		const map = this.#pinned.get(name);
-		if (map === undefined) return;
+	#adopt(name: string, layouts: MapLayouts): void {
+		const map = this.#pinned.get(name)!;
 		// A stale reference to a slot of another table would block a new flow with that tuple.
 		const together = flowTable.includes(name) ? flowTable : [name];
-		const difference = together.map((one) => this.#differenceOf(one)).find(Boolean);
+		const difference = together.map((one) => this.#differenceOf(one, layouts)).find(Boolean);
 		if (difference === undefined) {
-			object.reuseMap(name, map);
 			this.#maps.set(name, map);
 			return;
 		}
@@ -234,8 +221,25 @@ export class Datapath {
 		this.#outdated.set(name, map);
 	}
 
+	/** Makes these maps; the others of the object are there. */
+	#make(names: readonly string[]): void {
+		const object = BpfObject.open(this.#object.path);
+		try {
+			for (const program of object.programNames) object.setAutoload(program, false);
+			for (const name of sizedMaps) object.setMaxEntries(name, this.#definition(name).maxEntries);
+			for (const [name, map] of this.#maps) object.reuseMap(name, map);
+			object.load();
+			for (const name of names) {
+				this.#maps.set(name, object.map(name));
+				this.#unpinned.add(name);
+			}
+		} finally {
+			object.close();
+		}
+	}
+
 	/** How the pinned map differs from its definition; undefined: it can be used. */
-	#differenceOf(name: string): string | undefined {
+	#differenceOf(name: string, layouts: MapLayouts): string | undefined {
 		const map = this.#pinned.get(name);
 		if (map === undefined) return "presence";
 		const { type, flags, maxEntries, key, value } = this.#definition(name);
@@ -245,9 +249,9 @@ export class Datapath {
 		if (info.keySize !== (key?.size ?? 0) || info.valueSize !== (value?.size ?? 0)) return "layout";
 		// Ring buffers have neither keys nor values.
 		if (key === undefined || value === undefined) return undefined;
-		const layouts = layoutsOf(map);
-		if (layouts === undefined) return "no type information";
-		if (!sameLayout(layouts.key, key) || !sameLayout(layouts.value, value)) return "layout";
+		const layout = layouts.of(map);
+		if (layout === undefined) return "no type information";
+		if (!sameLayout(layout.key, key) || !sameLayout(layout.value, value)) return "layout";
 		return undefined;
 	}
 
@@ -390,7 +394,7 @@ export class Datapath {
 		const [flowLayout, refLayout] = ["flows", "flow_index"].map(
 			(name) => this.#definition(name).value,
 		);
-		const oldLayout = flows && layoutsOf(flows.from)?.value;
+		const oldLayout = flows && new MapLayouts().of(flows.from)?.value;
 		if (
 			!flows ||
 			oldLayout?.kind !== "struct" ||
@@ -421,7 +425,7 @@ export class Datapath {
 	}
 
 	#planOf(name: string, old: BpfMap): MapCopy | undefined {
-		const before = layoutsOf(old);
+		const before = new MapLayouts().of(old);
 		const { key: wantedKey, value: wantedValue, type } = this.#definition(name);
 		if (before === undefined || wantedKey === undefined || wantedValue === undefined)
 			return undefined;
@@ -445,17 +449,5 @@ function pinnedPrograms(directory: string): string[] {
 		return readdirSync(directory);
 	} catch {
 		return [];
-	}
-}
-
-function layoutsOf(map: BpfMap): { key: Layout; value: Layout } | undefined {
-	const raw = map.btf();
-	const { btfKeyTypeId, btfValueTypeId } = map.info;
-	if (raw === undefined || btfKeyTypeId === 0 || btfValueTypeId === 0) return undefined;
-	try {
-		const btf = parseBtf(raw);
-		return { key: layoutOf(btf, btfKeyTypeId), value: layoutOf(btf, btfValueTypeId) };
-	} catch {
-		return undefined;
 	}
 }

@@ -142,6 +142,30 @@ export function* entriesOf(map: BpfMap): Generator<Entry> {
 	} while (cursor !== null);
 }
 
+/** The index behind the last entry of an array that is not all zero. */
+export function endOf(map: BpfMap): number {
+	const { valueSize } = map.info;
+	const room = Math.max(1, Math.min(4096, Math.floor(SLICE_BYTES / valueSize)));
+	const zero = Buffer.alloc(room * valueSize);
+	let end = 0;
+	let first = 0;
+	let cursor: Buffer | null = null;
+	do {
+		const slice: ReturnType<BpfMap["slice"]> = map.slice(cursor, room);
+		const { values } = slice;
+		const count = values.length / valueSize;
+		if (zero.compare(values, 0, values.length, 0, values.length) !== 0) {
+			let last = count;
+			while (zero.compare(values, (last - 1) * valueSize, last * valueSize, 0, valueSize) === 0)
+				last--;
+			end = first + last;
+		}
+		first += count;
+		cursor = slice.next ?? null;
+	} while (cursor !== null);
+	return end;
+}
+
 export interface MapCopy {
 	from: BpfMap;
 	to: BpfMap;
