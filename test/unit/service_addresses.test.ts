@@ -1,7 +1,9 @@
 /** Where Services are: what of their objects becomes routes to the Node's own stack. */
+import fc from "fast-check";
 import t from "tap";
 import { Admission } from "../../src/cluster/admission.js";
 import { readObject } from "../../src/cluster/kinds.js";
+import { ServiceAddresses } from "../../src/cluster/service_addresses.js";
 import type { Kind } from "../../src/cluster/store.js";
 import { Store } from "../../src/cluster/store.js";
 
@@ -151,4 +153,47 @@ t.test("what is read of Services, ServiceCIDRs and Pods", async (t) => {
 	];
 	for (const [kind, object, reading] of rows)
 		t.match(readObject(kind, object), reading, JSON.stringify(object));
+});
+
+t.test("any order of changes ends in the same order of prefixes", async (t) => {
+	const property = fc.property(
+		fc.array(
+			fc.array(
+				fc.record({
+					key: fc.integer({ min: 0, max: 5 }),
+					isCidr: fc.boolean(),
+					// Few, so that objects share them, and go while others come.
+					addresses: fc.uniqueArray(fc.integer({ min: 1, max: 6 }), { maxLength: 3 }),
+				}),
+				{ minLength: 1, maxLength: 4 },
+			),
+		),
+		(rounds) => {
+			const store = new Store();
+			const addresses = new ServiceAddresses(store);
+			const objects = new Map<string, string[]>();
+			let before = addresses.update();
+			for (const round of rounds) {
+				for (const { key, isCidr, addresses } of round) {
+					const texts = addresses.map((n) => (isCidr ? `10.${n}.0.0/16` : `192.0.2.${n}`));
+					if (isCidr)
+						put(store, "ServiceCIDR", { metadata: { name: `${key}` }, spec: { cidrs: texts } });
+					else put(store, "Service", service(`${key}`, texts));
+					objects.set(`${isCidr} ${key}`, isCidr ? texts : texts.map((one) => `${one}/32`));
+				}
+				const now = addresses.update();
+				const wanted = [...new Set([...objects.values()].flat())].sort((a, b) => {
+					const [left, right] = [a, b].map((text) => Number(text.split("/")[1]));
+					return left! - right! || (a < b ? -1 : 1);
+				});
+				if (now.map(({ text }) => text).join() !== wanted.join())
+					throw new Error(`expected ${wanted}, got ${now.map(({ text }) => text)}`);
+				const same = before.map(({ text }) => text).join() === wanted.join();
+				if (same !== (now === before))
+					throw new Error("expected the same array while it is the same");
+				before = now;
+			}
+		},
+	);
+	t.doesNotThrow(() => fc.assert(property, { numRuns: 200 }));
 });
