@@ -287,14 +287,14 @@ await bench(async () => {
 	});
 });
 
-function changesTable({ latencies, restart, resident }: Changes): Table {
+function changesTable({ latencies, restart, load, resident }: Changes): Table {
 	const sorted = [...latencies].sort((a, b) => a - b);
 	const at = (share: number) => sorted[Math.ceil(share * sorted.length) - 1]!.toFixed(0);
 	return {
 		title: `The agent with ${many} Services`,
 		columns: [
 			...["", "one endpoint changes, until the last write: p50 ms", "p99 ms"],
-			...["ready after restart ms", "resident MB"],
+			...["ready after restart ms", "first ready ms", "resident MB"],
 		],
 		rows: [
 			[
@@ -302,9 +302,14 @@ function changesTable({ latencies, restart, resident }: Changes): Table {
 				at(0.5),
 				at(0.99),
 				shownSpread(spread(restart.many)),
+				shownSpread(spread(load.many)),
 				resident.many.toFixed(0),
 			],
-			["1 Service", "", "", shownSpread(spread(restart.one)), resident.one.toFixed(0)],
+			[
+				...["1 Service", "", ""],
+				...[restart.one, load.one].map((times) => shownSpread(spread(times))),
+				resident.one.toFixed(0),
+			],
 		],
 	};
 }

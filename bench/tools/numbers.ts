@@ -45,6 +45,12 @@ export class Numbers {
 		return values === undefined ? undefined : spread([values].flat().map((value) => value / unit));
 	}
 
+	/** Ratio of the medians of two values, or lists of values, that were not measured in pairs. */
+	medians(bench: string, path: readonly string[], other: readonly string[]): Spread | undefined {
+		const [one, of] = [this.single(bench, path, 1), this.single(bench, other, 1)];
+		return one && of && spread([one.median / of.median]);
+	}
+
 	/** As they were recorded. */
 	values(bench: string, path: readonly string[]): number[] | undefined {
 		return this.find<number[]>(bench, path);
@@ -58,10 +64,10 @@ export class Numbers {
 		return values && others && ratios(values, others);
 	}
 
-	/** Of a pair {many, one}: the difference. */
-	beyond(bench: string, path: readonly string[]): Spread | undefined {
-		const pair = this.find<{ many: number; one: number }>(bench, path);
-		return pair && spread([pair.many - pair.one]);
+	/** Of a pair {many, one}, of values or of lists of values: the difference of the medians. */
+	beyond(bench: string, path: readonly string[], unit = 1): Spread | undefined {
+		const [many, one] = ["many", "one"].map((which) => this.single(bench, [...path, which], unit));
+		return many && one && spread([many.median - one.median]);
 	}
 
 	/** How much longer a look-up takes among this many flows than among one, ns. */

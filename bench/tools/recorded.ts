@@ -28,6 +28,7 @@ const ORDER = [
 	"policy",
 	"tcp",
 	"growth",
+	"lag",
 	"kube",
 	"probes",
 	"failover",

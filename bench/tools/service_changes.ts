@@ -1,8 +1,9 @@
 /** What a change of one endpoint among many Services costs, and many Services at once. */
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { BpfMap } from "#native";
+import { command } from "../../src/lab/repository.js";
 import { Frontend, FrontendKey, Service } from "../../src/tables/generated.js";
 import { CLUSTER_IP, MEASURED_SLICE, measuredSlice, SERVICE_PORT } from "./service_plan.js";
 import type { Site } from "./site.js";
@@ -20,6 +21,8 @@ export interface Changes {
 	latencies: number[];
 	/** Ready after a restart, ms. */
 	restart: { many: number[]; one: number[] };
+	/** Ready after a start with nothing there, ms. */
+	load: { many: number[]; one: number[] };
 	/** MB */
 	resident: { many: number; one: number };
 }
@@ -29,11 +32,13 @@ export async function measureChanges(many: Site, one: Site): Promise<Changes> {
 	const latencies = await changes(many);
 	const resident = { many: await residentOf(many), one: await residentOf(one) };
 	const restart = { many: [] as number[], one: [] as number[] };
-	for (let i = 0; i < STARTS; i++) {
-		restart.many.push(await restartOf(many));
-		restart.one.push(await restartOf(one));
-	}
-	return { latencies, restart, resident };
+	const load = { many: [] as number[], one: [] as number[] };
+	for (let i = 0; i < STARTS; i++)
+		for (const [key, site] of [["many", many] as const, ["one", one] as const]) {
+			restart[key].push(await restartOf(site));
+			load[key].push(await restartOf(site, { fromNothing: true }));
+		}
+	return { latencies, restart, load, resident };
 }
 
 /** One endpoint comes to the measured Service, and goes, in turn. */
@@ -73,9 +78,16 @@ async function residentOf(site: Site): Promise<number> {
 	return Number(/^VmRSS:\s+(\d+) kB/m.exec(text)?.[1]) / 1024;
 }
 
-async function restartOf(site: Site): Promise<number> {
+/** @param fromNothing what the agent before has pinned and remembered is removed first */
+async function restartOf(site: Site, { fromNothing = false } = {}): Promise<number> {
 	const agent = site.lab.agent("node1");
 	await agent.stop();
+	if (fromNothing) {
+		const { pinDirectory, runDirectory } = agent;
+		const cleanup = ["cleanup", "--pin-dir", pinDirectory, "--run-dir", runDirectory];
+		await site.lab.run("node1", [command("fairway"), ...cleanup]);
+		rmSync(runDirectory, { recursive: true, force: true });
+	}
 	const begun = performance.now();
 	await agent.start();
 	return performance.now() - begun;

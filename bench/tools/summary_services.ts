@@ -1,6 +1,6 @@
 /** Targets of Services (bench/services.ts). Pure. */
 import type { Claim } from "./claim.js";
-import { cpuPerByte, cpuPerOne, type Field, type Numbers } from "./numbers.js";
+import { cpuPerByte, cpuPerOne, type Field, gigabits, type Numbers } from "./numbers.js";
 import { type Spread, spread } from "./statistics.js";
 
 const WAYS = ["direct", "geneve"] as const;
@@ -69,12 +69,21 @@ export function services(numbers: Numbers): Claim[] {
 			measured: against((rule) => one("exchange", named("direct"), rule)),
 			floors: against((rule) => one("exchange", "bare DNAT", rule)),
 		},
-		...["1 stream", "8 streams"].map((kind) => ({
-			scenario: `Service, TCP, ${kind}: CPU per byte`,
-			of: "of no Service",
-			limit: 1.03,
-			measured: each((way) => one(kind, named(way), plain(way), cpuPerByte)),
-		})),
+		...["1 stream", "8 streams"].flatMap((kind) => [
+			{
+				scenario: `Service, TCP, ${kind}: Gb/s`,
+				of: "of no Service",
+				limit: 0.98,
+				atLeast: true,
+				measured: each((way) => one(kind, named(way), plain(way), gigabits)),
+			},
+			{
+				scenario: `Service, TCP, ${kind}: CPU per byte`,
+				of: "of no Service",
+				limit: 1.03,
+				measured: each((way) => one(kind, named(way), plain(way), cpuPerByte)),
+			},
+		]),
 		{
 			scenario: "Service, a TCP connection for each request: CPU",
 			of: "of no Service",
@@ -121,12 +130,33 @@ export function services(numbers: Numbers): Claim[] {
 			digits: 0,
 			measured: { "": changes && spread([changes.greatest]) },
 		},
+		...[
+			{ what: "after a restart", path: "restart", limit: 1.5 },
+			{ what: "at the first start", path: "load", limit: 3 },
+		].map(({ what, path, limit }) => ({
+			...{ scenario: `10,000 Services: agent ready ${what}, beyond that with one`, of: "s", limit },
+			measured: { "": numbers.beyond("services", ["changes", path], 1000) },
+		})),
 		{
 			scenario: "10,000 Services: agent's resident memory beyond that with one",
 			of: "MB",
 			limit: 60,
 			digits: 0,
 			measured: { "": numbers.beyond("services", ["changes", "resident"]) },
+		},
+		{
+			scenario: "SYNs to a Service without endpoints: refused",
+			of: "of those sent",
+			limit: 1,
+			atLeast: true,
+			measured: { "": numbers.medians("services", ["refused", "refused"], ["refused", "sent"]) },
+		},
+		{
+			scenario: "SYNs to a Service without endpoints, 100,000 of them: agent's CPU",
+			of: "ms",
+			limit: 10,
+			digits: 0,
+			measured: { "": numbers.single("services", ["refused", "agent"], 1) },
 		},
 	];
 }
