@@ -7,17 +7,19 @@
  *  1 one at a time, the agent's CNI part alone, with 0, then 100 other Pods
  *  2 thirty at once, the whole agent with its data path
  *
- * "VERSION" is the floor, measured alternately with the others: the plugin alone, which does not ask the agent.
+ * "VERSION" is the floor, measured alternately with the others: the plugin alone, which does not ask the agent. What
+ * starts many at once (bench/at_once.c) is as small as the start of a process allows, as a runtime is.
  */
 import { cpSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Lab } from "../src/lab/lab.js";
 import { Namespace, run } from "../src/lab/namespace.js";
-import { callCni } from "../src/lab/pod.js";
+import { type CniCall, cniInvocation } from "../src/lab/pod.js";
 import { exampleDirectory } from "../src/lab/repository.js";
 import { CniNode } from "../test/tools/cni_node.js";
 import { atEnd, bench } from "./tools/cleanup.js";
+import { benchFile } from "./tools/pktgen.js";
 import { publish } from "./tools/report.js";
 
 const rounds = Number(process.argv[2] ?? 25);
@@ -84,19 +86,32 @@ async function measureMany(): Promise<void> {
 	}
 	const pod = lab.topology.pods[0]!;
 	const node = lab.namespace("node1");
-	const call = async (times: number[], verb: "ADD" | "DEL", name: string) =>
-		timed(times, async () => {
-			const target = new Namespace(name);
-			const socket = lab.agent("node1").socket;
-			const { status, stdout } = await callCni({ verb, pod, node, target, socket });
-			if (status !== 0) throw new Error(`Cannot ${verb}: ${stdout}`);
+	const { socket } = lab.agent("node1");
+	const launcher = await benchFile("at_once");
+	const all = async (verb: CniCall["verb"]): Promise<number[]> => {
+		const invocations = names.map((name) =>
+			cniInvocation({ verb, pod, node, target: new Namespace(name), socket }),
+		);
+		const input = invocations.map(({ environment, input }) => {
+			const words = Object.entries(environment).map(([key, value]) => `${key}=${value}`);
+			return `${words.join(" ")}\t${input}\n`;
 		});
-	const [add, del]: [number[], number[]] = [[], []];
-	for (let i = 0; i < Math.ceil(rounds / 5); i++) {
-		await Promise.all(names.map((name) => call(add, "ADD", name)));
-		await Promise.all(names.map((name) => call(del, "DEL", name)));
-	}
-	for (const [verb, times] of Object.entries({ ADD: add, DEL: del })) {
+		const command = [launcher, invocations[0]!.command];
+		const { stdout } = await node.run(command, { input: input.join("") });
+		return stdout
+			.trimEnd()
+			.split("\n")
+			.map((line) => {
+				const [status, ms] = line.split(" ");
+				if (status !== "0") throw new Error(`Cannot ${verb}: the plugin ended with ${status}`);
+				return Number(ms);
+			});
+	};
+	const collected: Record<string, number[]> = { VERSION: [], ADD: [], DEL: [] };
+	for (let i = 0; i < rounds; i++)
+		for (const verb of ["VERSION", "ADD", "DEL"] as const)
+			collected[verb]!.push(...(await all(verb)));
+	for (const [verb, times] of Object.entries(collected)) {
 		const what = `${verb}, ${AT_ONCE} at once`;
 		allTimes[what] = times;
 		row(what, 0, times);

@@ -59,6 +59,7 @@ export function kubernetes(numbers: Numbers): Claim[] {
 			limit,
 			digits: 0,
 			measured: { "": at(add, share) },
+			floors: { "the plugin alone": at("VERSION, 30 at once", share) },
 		})),
 	];
 }

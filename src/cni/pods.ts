@@ -2,7 +2,7 @@
  * The Pods attached to this Node: their interfaces, addresses and records.
  *
  * Attaching
- *  1 addresses: reserved in memory, so that concurrent ADDs get different ones
+ *  1 addresses: reserved in memory, so that concurrent ADDs get different ones; then a few Pods at a time (slots.ts)
  *  2 the veth with its host side
  *  3 in parallel: the record on disk; the data path with the Pod's policies (onChange)
  *  4 the Pod's side: from here on it can send
@@ -32,6 +32,7 @@ import { AddressPool, type PodNetwork } from "./pool.js";
 import { endpointOf } from "./rebuild.js";
 import type { Attachment } from "./request.js";
 import { defaultPrefix } from "./result.js";
+import { Slots } from "./slots.js";
 import { EndpointStore } from "./store.js";
 
 /** The properties of this Node that are needed here; the agent's SelfView has them. */
@@ -43,6 +44,9 @@ export interface NodeView {
 	gatewayMac: string;
 	podMTU: number;
 }
+
+/** More at a time are all done later; fewer share no apply. Policies may be waited for without the others. */
+const AT_ONCE = { most: 6, holdMs: 100 };
 
 /** What an endpoint is made of. */
 export type NewEndpoint = Attachment & Pick<Endpoint, "wantsBandwidthLimit">;
@@ -69,6 +73,8 @@ export class Pods {
 	readonly #endpoints = new Map<string, Endpoint>();
 	readonly #pool = new AddressPool();
 	readonly #lock = new KeyedLock();
+	/** Of Pods that are being attached. */
+	readonly #slots = new Slots(AT_ONCE.most, AT_ONCE.holdMs);
 
 	/** Reads the records, blocking, so that list() is complete immediately. */
 	constructor(options: AttachmentsOptions) {
@@ -125,7 +131,7 @@ export class Pods {
 			}
 			const endpoint = await this.#prepare(attachment, node, known);
 			try {
-				await this.#attach(endpoint, node);
+				await this.#slots.run(() => this.#attach(endpoint, node));
 			} catch (error) {
 				await this.#undo(endpoint);
 				throw error;

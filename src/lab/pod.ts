@@ -28,9 +28,13 @@ export function containerId(target: Namespace): string {
 	return createHash("sha256").update(target.name).digest("hex");
 }
 
-/** Runs the plugin once. Its status is a result, not an error. */
-export function callCni(call: CniCall): Promise<Output> {
-	const { verb, pod, node, target, socket, previous, cniVersion = "1.0.0" } = call;
+/** How a runtime calls the plugin: the program, its environment and its standard input. */
+export function cniInvocation(call: CniCall): {
+	command: string;
+	environment: Record<string, string>;
+	input: string;
+} {
+	const { verb, pod, target, socket, previous, cniVersion = "1.0.0" } = call;
 	const config = {
 		cniVersion,
 		name: "fairway",
@@ -38,9 +42,9 @@ export function callCni(call: CniCall): Promise<Output> {
 		socket,
 		...(previous === undefined ? {} : { prevResult: previous }),
 	};
-	return node.run([command("fairway-cni")], {
+	return {
+		command: command("fairway-cni"),
 		input: JSON.stringify(config),
-		mayFail: true,
 		environment: {
 			CNI_COMMAND: verb,
 			CNI_CONTAINERID: containerId(target),
@@ -49,7 +53,13 @@ export function callCni(call: CniCall): Promise<Output> {
 			CNI_PATH: command("fairway-cni").replace(/\/[^/]+$/, ""),
 			CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${pod.namespace};K8S_POD_NAME=${pod.name}`,
 		},
-	});
+	};
+}
+
+/** Runs the plugin once. Its status is a result, not an error. */
+export function callCni(call: CniCall): Promise<Output> {
+	const { command, environment, input } = cniInvocation(call);
+	return call.node.run([command], { input, environment, mayFail: true });
 }
 
 /** @throws Error with the plugin's own error object. */
