@@ -192,11 +192,17 @@ if (inNamespace(import.meta.url)) {
 
 	t.test("a flow is kept for the whole of its time-out after its last packet", async (t) => {
 		const node = await start(t);
-		const { flow } = await node.send(out(build.echo("request", 9)));
-		// last_seen may be a quarter of a second older than the last packet.
-		node.age(flow!, 60.2);
-		const answer = await node.send(back(build.echo("reply", snatPort(flow))));
-		t.equal(answer.verdict.action, Action.ENDPOINT);
+		// last_seen may be a quarter of a second older than the last packet. What is left of that is short: a
+		// try that took longer says nothing.
+		for (let id = 9; ; id++) {
+			const began = performance.now();
+			const { flow } = await node.send(out(build.echo("request", id)));
+			node.age(flow!, 60.2);
+			const answer = await node.send(back(build.echo("reply", snatPort(flow))));
+			if (performance.now() - began > 40) continue;
+			t.equal(answer.verdict.action, Action.ENDPOINT);
+			break;
+		}
 	});
 
 	t.test("a Pod's port is the same outside port towards every destination", async (t) => {
