@@ -117,7 +117,23 @@ export class Answers {
 		const peers = await this.peers();
 		await this.#countPolicies();
 		const status = await this.status(loopLag.peek());
-		return { status, peers, snatPorts: last - first + 1, policies: [...policyCounts.totals()] };
+		return {
+			...{ status, peers, snatPorts: last - first + 1, policies: [...policyCounts.totals()] },
+			serviceFlows: await this.#serviceFlows(),
+		};
+	}
+
+	/** Of the Services that are to be counted, those that are served. */
+	async #serviceFlows(): Promise<Map<string, number>> {
+		const { config, state, kernel } = this.#options;
+		const { countFlows } = config().fairwayProxy;
+		const services = state().inForce?.services;
+		const keys = new Map<number, string>();
+		for (const key of countFlows)
+			for (const { index } of services?.view(key)?.ports ?? []) if (index > 0) keys.set(index, key);
+		if (keys.size === 0) return new Map();
+		const counts = await kernel.serviceFlows(keys);
+		return new Map([...new Set(keys.values())].map((key) => [key, counts.get(key) ?? 0]));
 	}
 
 	async status(eventLoop = this.#options.loopLag.read()): Promise<Status> {

@@ -41,6 +41,7 @@ export type Kernel = Pick<
 	| "ruleCounters"
 	| "serviceEntries"
 	| "serviceEntriesUsed"
+	| "serviceFlows"
 	| "tableReader"
 	| "watchNetwork"
 	| "watchPolicies"
@@ -136,6 +137,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		resizeFlows: (max) => reconciler.resizeFlows(max),
 		serviceEntries: () => reconciler.serviceEntries(),
 		serviceEntriesUsed: () => reconciler.serviceEntriesUsed(),
+		serviceFlows: (services) => reconciler.serviceFlows(services),
 		watchNetwork: (onChange) => reconciler.watchNetwork(onChange),
 		watchPolicies: (onChange) => reconciler.watchPolicies(onChange),
 		xdpMode: () => reconciler.xdpMode(),

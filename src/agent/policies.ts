@@ -171,20 +171,20 @@ export class Policies {
 				failure = `: ${(error as Error).message}`;
 			}
 			if (this.#isInForce(endpoint)) return;
+			const { namespace, name } = endpoint;
 			const left = this.#isStopped ? 0 : deadline - performance.now();
+			const change = this.#nextChange(Math.max(0, left));
+			if (!asked && pods !== undefined && namespace !== undefined && name !== undefined) {
+				asked = true;
+				// Its change wakes, too.
+				void pods.fetch(namespace, name);
+			}
 			if (left <= 0)
 				throw new CniError(
 					ErrorCode.TRY_AGAIN_LATER,
 					`Cannot attach ${describe(endpoint)}: its policies are not known${failure}`,
 					this.#missing(),
 				);
-			const change = this.#nextChange(left);
-			const { namespace, name } = endpoint;
-			if (!asked && pods !== undefined && namespace !== undefined && name !== undefined) {
-				asked = true;
-				// Its change wakes, too.
-				void pods.fetch(namespace, name);
-			}
 			await change;
 		}
 	}

@@ -2,7 +2,7 @@
 import { existsSync, rmdirSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { agentSocket } from "../api/client.js";
-import { removeConflist } from "../cni/conflist.js";
+import { ownConflist, removeConflist } from "../cni/conflist.js";
 import { DirectoryLock } from "../linux/lock.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import type { Log } from "../text/log.js";
@@ -12,6 +12,8 @@ export async function cleanupCommand(options: {
 	runDir: string;
 	pinDir: string;
 	cniConfDir: string;
+	/** Says what would be removed, also beside a running agent. */
+	dryRun?: boolean;
 }): Promise<number> {
 	// Without root, everything looks clean.
 	if (process.getuid?.() !== 0) {
@@ -19,6 +21,17 @@ export async function cleanupCommand(options: {
 	}
 	const runDir = resolve(options.runDir);
 	const pinDir = resolve(options.pinDir);
+	if (options.dryRun) {
+		const conflist = ownConflist(resolve(options.cniConfDir), agentSocket(runDir));
+		if (conflist !== undefined)
+			terminalLog.info({ file: conflist }, "would remove the CNI configuration");
+		await Reconciler.cleanup({ pinDir, runDir, log: terminalLog, isDryRun: true });
+		for (const file of RUN_FILES.map((name) => join(runDir, name)).filter((path) =>
+			existsSync(path),
+		))
+			terminalLog.info({ file }, "would remove a file of the agent");
+		return EXIT_DONE;
+	}
 	const locks: DirectoryLock[] = [];
 	// A running agent would create everything again.
 	for (const directory of [runDir, pinDir].filter((path) => existsSync(path))) {
@@ -42,19 +55,17 @@ export async function cleanupCommand(options: {
 	return EXIT_DONE;
 }
 
+const RUN_FILES = [
+	...["agent.sock", "endpoints", "deletions", "lock", "paths.json", "policies.json"],
+	"cluster.json",
+];
+
 /**
  * Removes the files of agent and plugin; the directory stays if it has others, and where it is a mount
  * (in a container).
  */
 function removeRunDir(runDir: string): void {
-	for (const name of [
-		"agent.sock",
-		"endpoints",
-		"deletions",
-		"lock",
-		"paths.json",
-		"policies.json",
-	]) {
+	for (const name of RUN_FILES) {
 		rmSync(join(runDir, name), { recursive: true, force: true });
 	}
 	try {
@@ -82,9 +93,12 @@ export function lineOf(fields: object, message: string): string {
 		link,
 		sysctl,
 		file,
+		routes,
+		ports,
 		err,
 	} = fields as Readonly<Record<string, unknown>>;
-	const about = [device, link, sysctl, file].filter((name) => typeof name === "string");
+	const about = [device, link, sysctl, file, ports].filter((name) => typeof name === "string");
+	if (typeof routes === "number") about.push(String(routes));
 	if (err !== undefined) about.push(err instanceof Error ? err.message : String(err));
 	return about.length === 0 ? message : `${message}: ${about.join(", ")}`;
 }

@@ -240,6 +240,7 @@ function commands(done: (status: number) => void): Command {
 		.description(
 			"remove every kernel object that Fairway made on this Node, Pod interfaces included",
 		)
+		.option("--dry-run", "say what would be removed, and remove nothing")
 		.addOption(
 			new Option("--cni-conf-dir <dir>", "directory that 05-fairway.conflist is removed from")
 				.default(CNI_CONF_DIR)

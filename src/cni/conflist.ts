@@ -114,12 +114,17 @@ export class Conflist {
 
 /** Removes the file, if it is that of the agent with this socket. @returns its path if it was there */
 export function removeConflist(dir: string, socket: string): string | undefined {
+	const path = ownConflist(dir, socket);
+	if (path !== undefined) rmSync(path, { force: true });
+	return path;
+}
+
+/** The file that leads to this agent's socket; undefined: there is none. */
+export function ownConflist(dir: string, socket: string): string | undefined {
 	const path = join(dir, CONFLIST);
 	const { plugins } = decode(readIfFile(path));
-	if (!plugins.some((plugin) => plugin.type === "fairway-cni" && plugin.socket === socket))
-		return undefined;
-	rmSync(path, { force: true });
-	return path;
+	const isOwn = plugins.some((plugin) => plugin.type === "fairway-cni" && plugin.socket === socket);
+	return isOwn ? path : undefined;
 }
 
 function writeAtomically(dir: string, path: string, text: string): void {

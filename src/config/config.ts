@@ -36,6 +36,8 @@ export interface FairwayProxy {
 	nodePortRange: PortRange;
 	/** "namespace/name", or a canonical address: left to the Node's own stack. */
 	skipServices: string[];
+	/** "namespace/name" */
+	countFlows: string[];
 	proxyLoadBalancerIPs: boolean;
 	/** The label `service.kubernetes.io/service-proxy-name` of the Services that are served; "": none. */
 	serviceProxyName: string;

@@ -97,6 +97,11 @@ const skipped = text(SKIPPED).transform((value, context) => {
 	return z.NEVER;
 });
 
+const SERVICE_NAME = "NAMESPACE/NAME of a Service";
+const serviceName = text(SERVICE_NAME).regex(NAMESPACED_NAME, { error: SERVICE_NAME });
+/** Services whose flows are counted: each is a series of its own. */
+const COUNTED_MOST = 250;
+
 const fairwayProxy = section({
 	enable: flag()
 		.default(true)
@@ -124,6 +129,14 @@ const fairwayProxy = section({
 		.prefault([])
 		.describe(
 			"Services that are left to the Node's own stack: NAMESPACE/NAME, or a cluster IP (NodeLocal DNSCache).",
+		),
+	countFlows: z
+		.array(serviceName, { error: "a list" })
+		.max(COUNTED_MOST, { error: `at most ${COUNTED_MOST} Services` })
+		.transform((list) => [...new Set(list)])
+		.prefault([])
+		.describe(
+			`Services, NAMESPACE/NAME, whose live flows are counted in fairway_service_flows: at most ${COUNTED_MOST}. With any, each scrape of the metrics reads the flow table.`,
 		),
 	proxyLoadBalancerIPs: flag()
 		.default(true)

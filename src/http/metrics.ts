@@ -16,6 +16,8 @@ export interface Sample {
 	snatPorts: number;
 	/** By policy and direction, since the agent's start. */
 	policies: readonly PolicyTotals[];
+	/** Live flows by Service ("namespace/name"), of those that are counted. */
+	serviceFlows: ReadonlyMap<string, number>;
 	process: { cpuSeconds: number; residentBytes: number; heapBytes: number };
 }
 
@@ -298,6 +300,16 @@ export const metrics: readonly Metric[] = [
 		labels: NONE,
 		read: ({ process }) => one(process.residentBytes),
 	},
+	gauge(
+		"service_flows",
+		"Flows that live now by Service, of those in fairwayProxy.countFlows that are served.",
+		["namespace", "service"],
+		({ serviceFlows }) =>
+			[...serviceFlows].map(([key, flows]): Series => {
+				const [namespace = "", service = ""] = key.split("/");
+				return [{ namespace, service }, flows];
+			}),
+	),
 	gauge("heap_bytes", "JavaScript heap in use.", NONE, ({ process }) => one(process.heapBytes)),
 ];
 

@@ -160,8 +160,8 @@ export class InForce {
 		for (const { byClass } of this.#policies.values()) policyVerdicts += byClass.size;
 		return {
 			...{ policies: this.#policies.size, policyVerdicts },
-			portSets: LIMITS.portSets - this.#verdicts.left,
-			rules: LIMITS.rules - this.#rules.left,
+			portSets: 2 * this.limits.portSets - 1 - this.#verdicts.left,
+			rules: this.limits.rules - this.#rules.left,
 		};
 	}
 

@@ -16,20 +16,26 @@ import { removeGroDevice } from "./host/gro_device.js";
 import { ReservedPorts } from "./host/reserved_ports.js";
 import { sysctls } from "./host/sysctls.js";
 import { Links } from "./links.js";
-import { detachFilter } from "./programs/hooks.js";
+import { detachFilter, hasFilter } from "./programs/hooks.js";
 import { Pins } from "./programs/pins.js";
+
+const OUR_ROUTES = ["proto", String(ROUTE_PROTOCOL)];
 
 export interface CleanupOptions {
 	pinDir: string;
 	runDir: string;
 	log: Log;
+	/** Nothing is removed: the log says what would be. */
+	isDryRun?: boolean;
 }
 
 /**
  * From the outside inwards: first no packet reaches a program, then what the programs stood on
  * goes. Sysctls stay, but for the SNAT ports among the reserved ones. Throws after it has tried everything.
  */
-export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptions): Promise<void> {
+export async function cleanup(ip: IpRoute, options: CleanupOptions): Promise<void> {
+	const { pinDir, runDir, log } = options;
+	if (options.isDryRun) return preview(ip, options);
 	const problems: string[] = [];
 	const attempt = async (what: string, act: () => unknown) => {
 		try {
@@ -70,6 +76,32 @@ export async function cleanup(ip: IpRoute, { pinDir, runDir, log }: CleanupOptio
 	if (problems.length > 0) throw new Error(`Cannot clean up: ${problems.join("; ")}`);
 }
 
+/** In the order of `cleanup`. */
+async function preview(ip: IpRoute, { pinDir, runDir, log }: CleanupOptions): Promise<void> {
+	const pins = Pins.existing(pinDir);
+	for (const link of pins?.linkNames() ?? []) log.info({ link }, "would detach a program");
+	const links = await Links.read();
+	for (const { name, ifindex } of links.all()) {
+		if (isOwnDevice(name)) continue;
+		for (const direction of ["ingress", "egress"] as const)
+			if (hasFilter(ifindex, direction))
+				log.info({ interface: name, direction }, "would detach a program");
+	}
+	for (const name of links.names()) {
+		if (isPodInterface(name)) log.info({ interface: name }, "would remove a Pod interface");
+		else if (name === HOST_DEVICE || name === GRO_DEVICE)
+			log.info({ interface: name }, "would remove a device");
+	}
+	for (const family of ["-4", "-6"]) {
+		const routes = (await ip.query(family, "route", "show", "table", "all", ...OUR_ROUTES)).length;
+		if (routes > 0) log.info({ routes, family: family === "-4" ? 4 : 6 }, "would remove routes");
+	}
+	if (pins !== undefined) log.info({ file: pinDir }, "would remove the pinned maps and programs");
+	const ports = new ReservedPorts(runDir).read()?.range;
+	if (ports !== undefined)
+		log.info({ ports: `${ports.first}-${ports.last}` }, "would give back the SNAT ports");
+}
+
 function detachLinks(pinDir: string, log: Log): void {
 	const pins = Pins.existing(pinDir);
 	for (const name of pins?.linkNames() ?? []) {
@@ -102,8 +134,7 @@ async function removeFilters(ip: IpRoute, name: string, ifindex: number, log: Lo
 }
 
 async function flushRoutes(ip: IpRoute, family: string): Promise<void> {
-	const ours = ["proto", String(ROUTE_PROTOCOL)];
 	// iproute2 fails to flush a table that has never had a route.
-	if ((await ip.query(family, "route", "show", "table", "all", ...ours)).length > 0)
-		await ip.run(family, "route", "flush", "table", "all", ...ours);
+	if ((await ip.query(family, "route", "show", "table", "all", ...OUR_ROUTES)).length > 0)
+		await ip.run(family, "route", "flush", "table", "all", ...OUR_ROUTES);
 }

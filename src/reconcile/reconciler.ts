@@ -49,7 +49,7 @@ import {
 } from "./maps/counters.js";
 import { DenialNotes } from "./maps/denial_notes.js";
 import { flowsInUse } from "./maps/flow_count.js";
-import { type LiveFlow, liveFlows } from "./maps/live_flows.js";
+import { countServiceFlows, type LiveFlow, liveFlows } from "./maps/live_flows.js";
 import { LiveTables } from "./maps/live_tables.js";
 import { type MapMemory, peerSlotsFor } from "./maps/map_sizes.js";
 import type { PolicyOutcome } from "./maps/policy_writes.js";
@@ -296,6 +296,21 @@ export class Reconciler {
 	liveFlows(): AsyncGenerator<LiveFlow[]> {
 		const now = process.hrtime.bigint();
 		return liveFlows(this.#datapath.map("flows"), this.tableReader.nodeConfig(), now);
+	}
+
+	/**
+	 * Flows that have not expired, by what they are counted for. In slices.
+	 *
+	 * @param services by index in `services`; flows of others are left out
+	 */
+	serviceFlows(services: ReadonlyMap<number, string>): Promise<Map<string, number>> {
+		const { backends } = this.#tables.services;
+		return countServiceFlows(
+			this.#datapath.map("flows"),
+			this.tableReader.nodeConfig(),
+			process.hrtime.bigint(),
+			(id) => services.get(backends.get(id)?.service ?? 0),
+		);
 	}
 
 	/** What the core has noted of denied packets since this was last called, in slices. */

@@ -1,6 +1,10 @@
 /** Live flows as network policy judges them: the source before SNAT, the destination behind a Service. */
 import t from "tap";
-import { type LiveFlow, liveFlows } from "../../src/reconcile/maps/live_flows.js";
+import {
+	countServiceFlows,
+	type LiveFlow,
+	liveFlows,
+} from "../../src/reconcile/maps/live_flows.js";
 import * as build from "./builder.js";
 import { check } from "./check.js";
 import { DataPath } from "./data_path.js";
@@ -76,6 +80,20 @@ if (inNamespace(import.meta.url)) {
 				t.match(served, { source, protocol: UDP });
 				t.ok(backends.includes(served?.destination ?? ""), "the endpoint, not the Service");
 				t.equal(found.length, 4);
+				const count = (name: (id: number) => string | undefined) =>
+					countServiceFlows(
+						dataPath.map("flows"),
+						scene.tables.config,
+						process.hrtime.bigint(),
+						name,
+					);
+				const ids = service.backends.map(({ id }) => id);
+				t.strictSame(
+					await count((id) => (ids.includes(id) ? "default/external" : "another")),
+					new Map([["default/external", 1]]),
+					"the Service has one",
+				);
+				t.equal((await count(() => undefined)).size, 0, "what nobody asks for");
 				t.same(await all(process.hrtime.bigint() + 10n ** 15n), [], "all have expired by then");
 			},
 		);

@@ -380,6 +380,7 @@ t.test("changes are timed, and what rules have counted is read before they go", 
 	s.sync();
 	await s.attach(endpoint("a", "10.244.1.2"));
 	t.equal(s.took.length, 0, "what there is at the start has not changed just now");
+	t.match(s.policies.usage, { policies: 0, policyVerdicts: 0, portSets: 0, rules: 0 });
 	s.put(DENY);
 	await s.policies.flush();
 	t.equal(s.took.length, 1);

@@ -44,6 +44,7 @@ const DEFAULTS: Config = {
 		nodePortAddresses: [],
 		nodePortRange: { first: 30000, last: 32767 },
 		skipServices: [],
+		countFlows: [],
 		proxyLoadBalancerIPs: true,
 		serviceProxyName: "",
 		externalIPs: false,
@@ -207,6 +208,10 @@ t.test("one mistake: its position, what was expected, what was found", async (t)
 		[
 			"fairwayProxy: {defaultLoadBalancerMode: dsr}",
 			'1:41: Cannot use fairwayProxy.defaultLoadBalancerMode: expected nat, got "dsr"',
+		],
+		[
+			"fairwayProxy: {countFlows: [web]}",
+			'1:29: Cannot use fairwayProxy.countFlows[0]: expected NAMESPACE/NAME of a Service, got "web"',
 		],
 		[
 			"fairwayProxy: {skipServices: [a/b/c]}",

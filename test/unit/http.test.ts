@@ -67,6 +67,7 @@ const sample = (peers: PeerStatus[]): Sample => ({
 			...{ flows: 7, denied: 9, wouldAllow: 0, wouldDeny: 2 },
 		},
 	],
+	serviceFlows: new Map([["default/web", 12]]),
 	process: { cpuSeconds: 1, residentBytes: 2, heapBytes: 3 },
 });
 
@@ -192,6 +193,8 @@ t.test("a scrape has every metric, each with its type, and agrees with the sampl
 	t.equal(read.value("fairway_policy_denied_total", web), 9);
 	t.equal(read.value("fairway_policy_staged_total", { ...web, would: "deny" }), 2);
 	t.equal(read.value("fairway_policies", { state: "staged" }), 1);
+	const counted = { namespace: "default", service: "web" };
+	t.equal(read.value("fairway_service_flows", counted), 12);
 	t.equal(read.value("fairway_policy_endpoints", { state: "not_ready" }), 1);
 	t.equal(read.value("fairway_map_fill_ratio", { map: "identities" }), 0.5);
 	t.equal(read.value("fairway_policy_programming_duration_seconds_bucket", { le: "0.005" }), 1);

@@ -279,6 +279,14 @@ export class Hooks {
 	}
 }
 
+export function hasFilter(ifindex: number, direction: "ingress" | "egress"): boolean {
+	try {
+		return clsact.query(ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE) !== undefined;
+	} catch {
+		return false;
+	}
+}
+
 export function detachFilter(ifindex: number, direction: "ingress" | "egress"): boolean {
 	try {
 		return clsact.detach(ifindex, direction, FILTER_PRIORITY, FILTER_HANDLE);

@@ -75,6 +75,21 @@ t.test("everything is removed, including Pods", async (t) => {
 	t.not(JSON.stringify(await state()), JSON.stringify(before), "there is something to remove");
 	t.ok(existsSync(dirname(pinDir)));
 
+	const present = await state();
+	const preview = memoryLog();
+	await Reconciler.cleanup({ pinDir, runDir, log: preview, isDryRun: true });
+	t.same(await state(), present, "a dry run removes nothing");
+	for (const name of [podInterface(1), "fairway0", "fairway1"])
+		t.ok(
+			preview.lines.some(({ facts }) => facts.interface === name),
+			`what would be removed is said: ${name}`,
+		);
+	for (const act of ["detach a program", "remove routes", "give back the SNAT ports"])
+		t.ok(
+			preview.lines.some(({ message }) => message === `would ${act}`),
+			act,
+		);
+
 	const log = memoryLog();
 	const lock = DirectoryLock.take(pinDir);
 	t.ok(lock, "held by this process alone, as `fairway cleanup` does");
