@@ -24,6 +24,7 @@ import {
 	type PolicyUsage,
 } from "../policy/compiler.js";
 import type { RuleName } from "../policy/policy_tables.js";
+import { RoundWrites } from "../policy/policy_writes.js";
 import { keyOf, type LocalEndpoint } from "../policy/subjects.js";
 import type { PolicyOutcome } from "../reconcile/maps/policy_writes.js";
 import type { RuleCounter } from "../tables/generated.js";
@@ -287,9 +288,7 @@ export class Policies {
 			this.#compiled = changes.problems;
 			const ids = this.#options.peerIds();
 			if (changes.hasGarbage) this.#removeLater();
-			const goes = changes.writes.some(
-				({ table, value }) => table === "rules" && value === undefined,
-			);
+			const goes = changes.writes instanceof RoundWrites && changes.writes.removesRules;
 			if (goes) await this.#options.onRulesGo?.();
 			outcome = await kernel.changePolicies(changes, (node) => ids.get(node));
 		} catch (error) {
@@ -346,7 +345,7 @@ export class Policies {
 			const taken = reader.take();
 			if (taken.size === 0) continue;
 			const known = this.#changed.get(kind);
-			if (known === undefined) this.#changed.set(kind, new Set(taken));
+			if (known === undefined) this.#changed.set(kind, taken);
 			else for (const key of taken) known.add(key);
 		}
 	}

@@ -13,6 +13,8 @@ import type { EndpointSliceObject } from "./endpoint_slice_object.js";
 import type { NamespaceObject } from "./namespace_object.js";
 import type { NetworkPolicyObject } from "./network_policy_object.js";
 import type { PodObject } from "./pod_object.js";
+import { PodTable } from "./pod_table.js";
+import { ObjectTable, type RecordTable } from "./record_table.js";
 import type { Reporter } from "./reporter.js";
 import type { ServiceCidrObject } from "./service_cidr_object.js";
 import type { ServiceObject } from "./service_object.js";
@@ -31,15 +33,16 @@ export interface Records {
 }
 export type Kind = keyof Records;
 
-interface Entry<R> {
-	record: R;
-	/** The file that it stands in, for messages. */
-	file: string | undefined;
+/** Of a kind, empty. */
+export function recordTable<K extends Kind>(kind: K): RecordTable<Records[K]> {
+	const table: RecordTable<PodObject> | ObjectTable<Records[K]> =
+		kind === "Pod" ? new PodTable() : new ObjectTable<Records[K]>();
+	return table as RecordTable<Records[K]>;
 }
 
 /** Writes of one `update`. */
 export interface StoreWriter {
-	/** One that says the same as before changes nothing, and the former object stays. */
+	/** One that says the same as before changes nothing. */
 	put<K extends Kind>(kind: K, key: string, record: Records[K], file?: string): void;
 	remove(kind: Kind, key: string): void;
 	setSynced(kind: Kind, synced: boolean): void;
@@ -47,9 +50,9 @@ export interface StoreWriter {
 	report(source: string, problems: readonly Problem[]): void;
 }
 
-/** Keys that changed since the last `take`; at first all there are. */
+/** Keys that changed since the last `take`; at first all there are. The set is the caller's. */
 export interface StoreReader {
-	take(): ReadonlySet<string>;
+	take(): Set<string>;
 }
 
 /** How far what the store has of a kind is what there is. */
@@ -92,15 +95,15 @@ export interface Source {
 }
 
 export class Store {
-	readonly #records: { [K in Kind]: Map<string, Entry<Records[K]>> } = {
-		Node: new Map(),
-		Pod: new Map(),
-		Service: new Map(),
-		ServiceCIDR: new Map(),
-		EndpointSlice: new Map(),
-		Namespace: new Map(),
-		NetworkPolicy: new Map(),
-		ClusterNetworkPolicy: new Map(),
+	readonly #records: { [K in Kind]: RecordTable<Records[K]> } = {
+		Node: recordTable("Node"),
+		Pod: recordTable("Pod"),
+		Service: recordTable("Service"),
+		ServiceCIDR: recordTable("ServiceCIDR"),
+		EndpointSlice: recordTable("EndpointSlice"),
+		Namespace: recordTable("Namespace"),
+		NetworkPolicy: recordTable("NetworkPolicy"),
+		ClusterNetworkPolicy: recordTable("ClusterNetworkPolicy"),
 	};
 	readonly #readers: { [K in Kind]: Set<Set<string>> } = {
 		Node: new Set(),
@@ -122,13 +125,14 @@ export class Store {
 		return this.#revision;
 	}
 
+	/** Of a Pod a new object each time, else the same as long as it says the same. */
 	get<K extends Kind>(kind: K, key: string): Records[K] | undefined {
-		return this.#records[kind].get(key)?.record;
+		return this.#records[kind].get(key);
 	}
 
 	/** The file that a record stands in; undefined: its source has none. */
 	fileOf(kind: Kind, key: string): string | undefined {
-		return this.#records[kind].get(key)?.file;
+		return this.#records[kind].fileOf(key);
 	}
 
 	size(kind: Kind): number {
@@ -176,12 +180,7 @@ export class Store {
 		};
 		write({
 			put: (kind, key, record, file) => {
-				const before = this.#records[kind].get(key);
-				const same = isDeepStrictEqual(before?.record, record);
-				if (before !== undefined && same && before.file === file) return;
-				const kept = before !== undefined && same ? before.record : record;
-				this.#records[kind].set(key, { record: kept, file });
-				touch(kind, key);
+				if (this.#records[kind].put(key, record, file)) touch(kind, key);
 			},
 			remove: (kind, key) => {
 				if (this.#records[kind].delete(key)) touch(kind, key);

@@ -4,10 +4,16 @@
  * An object that cannot be used is reported by name, and what it said before stays, unless it is
  * another object now (another uid): then what was there before is gone.
  */
-import { isDeepStrictEqual } from "node:util";
 import { isStandIn, type Reading, readObject } from "../cluster/kinds.js";
+import type { RecordTable } from "../cluster/record_table.js";
 import type { Problem } from "../cluster/snapshot.js";
-import type { Kind, Records, Store } from "../cluster/store.js";
+import {
+	type Kind,
+	type Records,
+	recordTable,
+	type Store,
+	type StoreWriter,
+} from "../cluster/store.js";
 import { Turns } from "../loop/turns.js";
 import type { Mirror } from "./mirror.js";
 
@@ -30,8 +36,9 @@ export class StoreMirror<K extends Kind> implements Mirror {
 	readonly #isSynced: boolean;
 	/** What is wrong, by key. */
 	readonly #faults = new Map<string, string>();
-	/** Of the list that is coming; undefined for objects that cannot be used. */
-	#list = new Map<string, Reading<K>>();
+	/** Of the list that is coming: what can be used, and what cannot. */
+	#list: RecordTable<Records[K]>;
+	#unusable = new Map<string, Reading<K>>();
 
 	/**
 	 * @param part undefined: all of the kind, which is synced with the first list
@@ -45,6 +52,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 	) {
 		this.#store = store;
 		this.#kind = kind;
+		this.#list = recordTable(kind);
 		this.#part = part;
 		this.#isSynced = part?.isSynced ?? true;
 		this.#onChange = onChange;
@@ -75,43 +83,67 @@ export class StoreMirror<K extends Kind> implements Mirror {
 	}
 
 	begin(): void {
-		this.#list = new Map();
+		this.#list = recordTable(this.#kind);
+		this.#unusable = new Map();
 	}
 
 	list(object: unknown): void {
 		const reading = readObject(this.#kind, object);
-		this.#list.set(reading.key, reading);
+		const { key } = reading;
+		if ("record" in reading) {
+			this.#unusable.delete(key);
+			this.#list.put(key, reading.record as Records[K]);
+			return;
+		}
+		this.#list.delete(key);
+		this.#unusable.set(key, reading as Reading<K>);
 	}
 
 	unlist(object: unknown): void {
-		this.#list.delete(readObject(this.#kind, object).key);
+		const { key } = readObject(this.#kind, object);
+		this.#list.delete(key);
+		this.#unusable.delete(key);
 	}
 
 	async end(): Promise<void> {
 		const turns = new Turns();
 		const kind = this.#kind;
-		const listed = this.#list;
-		this.#list = new Map();
+		const [listed, unusable] = [this.#list, this.#unusable];
+		this.begin();
 		this.#faults.clear();
-		const put: [key: string, record: Records[K], another: boolean][] = [];
+		const instead = new Map<string, Records[K]>();
 		const gone: string[] = [];
-		for (const [key, reading] of listed) {
-			if (turns.due) await turns.pass();
+		for (const [key, reading] of unusable) {
 			const before = this.#store.get(kind, key);
 			const record = this.#resolve(reading, before);
-			if (record === undefined) {
-				if (this.#isOwn(before)) gone.push(key);
-			} else if (!isDeepStrictEqual(record, before))
-				put.push([key, record, isAnother(record, before)]);
+			if (record !== undefined) instead.set(key, record);
+			else if (this.#isOwn(before)) gone.push(key);
 		}
-		for (const key of this.#keys()) if (!listed.has(key)) gone.push(key);
-		// Removals first: what one object has left, another may have now.
-		this.#store.update((writer) => {
-			for (const key of gone) writer.remove(kind, key);
-			for (const [key, record, another] of put) {
-				if (another) writer.remove(kind, key);
-				writer.put(kind, key, record);
+		for (const key of this.#keys()) {
+			if (turns.due) await turns.pass();
+			if (!listed.has(key) && !unusable.has(key)) gone.push(key);
+		}
+		const changes = changesOf(gone, listed, instead);
+		const take = (writer: StoreWriter, isDue: () => boolean): boolean => {
+			for (const [key, record] of changes) {
+				const before = this.#store.get(kind, key);
+				const goes = record === undefined ? this.#isOwn(before) : isAnother(record, before);
+				if (goes) writer.remove(kind, key);
+				if (record !== undefined) writer.put(kind, key, record);
+				if (isDue()) return false;
 			}
+			return true;
+		};
+		// Each change of a Pod is good by itself, and they are many; of all other kinds what is new is seen at once.
+		if (kind === "Pod")
+			for (let isDone = false; !isDone; ) {
+				this.#store.update((writer) => {
+					isDone = take(writer, () => turns.due);
+				});
+				if (!isDone) await turns.pass();
+			}
+		this.#store.update((writer) => {
+			take(writer, () => false);
 			if (this.#isSynced) writer.setSynced(kind, true);
 			writer.report(this.#source, this.#problems());
 		});
@@ -175,6 +207,21 @@ export class StoreMirror<K extends Kind> implements Mirror {
 			});
 		return problems;
 	}
+}
+
+/** Removals first: what one object has left, another may have now. It goes on where it was left. */
+function changesOf<R>(
+	gone: readonly string[],
+	listed: RecordTable<R>,
+	instead: ReadonlyMap<string, R>,
+): { [Symbol.iterator](): Iterator<[key: string, record: R | undefined]> } {
+	function* all(): Generator<[string, R | undefined]> {
+		for (const key of gone) yield [key, undefined];
+		for (const key of listed.keys()) yield [key, listed.get(key)];
+		yield* instead;
+	}
+	const steps = all();
+	return { [Symbol.iterator]: () => ({ next: () => steps.next() }) };
 }
 
 interface Identified {

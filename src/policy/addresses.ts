@@ -5,32 +5,21 @@
  *  2. atoms that come into force are tried on groups, prefixes and Nodes
  *  3. addresses that may mean something else get their class; what that changes for flows raises epochs
  */
-import { type Labels, NO_LABELS } from "../cluster/labels.js";
-import { podPrefixes } from "../cluster/node_object.js";
+import type { Labels } from "../cluster/labels.js";
 import type { PodObject } from "../cluster/pod_object.js";
-import { matches } from "../cluster/selector.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { Steps } from "../loop/turns.js";
-import { familyOf, parseAddress } from "../tables/address.js";
 import { containsAddress, type Prefix, parsePrefix } from "../tables/prefix.js";
 import { type NumberedAtom, union } from "./atoms.js";
 import { type BlockEntry, Blocks, type Cover } from "./blocks.js";
+import { NONE } from "./claims.js";
 import { type Group, Groups } from "./groups.js";
 import { HeldAddresses } from "./held_addresses.js";
 import type { InForce } from "./in_force.js";
 import { CLUSTER } from "./limits.js";
-import {
-	bytesOf,
-	type Claim,
-	distinct,
-	isAnother,
-	type NodeOwner,
-	nodeOwner,
-	type Owner,
-	Owners,
-	type PodOwner,
-	podOwner,
-} from "./owners.js";
+import { Moves } from "./moves.js";
+import { nodeAtoms } from "./node_atoms.js";
+import { Owners } from "./owners.js";
 import {
 	CLASS_OVERFLOW,
 	type HeldPolicyTables,
@@ -46,16 +35,15 @@ export interface AddressesOptions {
 	/** Of a Namespace. */
 	labelsOf: (namespace: string) => Labels;
 	write: WriteTable;
+	/** The class of an address, given by its 16 bytes; undefined: that of its prefix. */
+	writeIdentity: (address: Uint8Array, number: number | undefined) => void;
 	held?: HeldPolicyTables | undefined;
 }
 
-interface Move {
-	address: string;
-	former: Owner | undefined;
-	owner: Owner | undefined;
-	before: number;
-	now: number;
-}
+/** Addresses that are looked at between two steps: some 0.05 ms. */
+const EVERY = 64;
+/** More prefixes at once than these: every address looks up its own. */
+const FEW_PREFIXES = 8;
 
 export class Addresses {
 	readonly #options: AddressesOptions;
@@ -64,9 +52,6 @@ export class Addresses {
 	readonly #groups: Groups;
 	readonly #owners = new Owners();
 	#blocks = new Blocks();
-	readonly #pods = new Map<string, PodOwner>();
-	readonly #nodes = new Map<string, NodeOwner>();
-	readonly #local = new Map<string, PodOwner>();
 	/** Addresses with a class of their own. */
 	#identities = 0;
 	/** As they are written. */
@@ -77,17 +62,15 @@ export class Addresses {
 	/** Their Pods' classes are others now. */
 	readonly #changedGroups = new Set<Group>();
 	/** There was no room for their classes. */
-	#overflowed = new Map<Claim, string>();
+	#overflowed = new Map<number, string>();
 	readonly #overflowedBlocks = new Map<BlockEntry, string>();
 	/** Until the first round is done. */
 	#held: HeldAddresses | undefined;
 	/** Prefixes that only an earlier agent had, until the round after. */
 	#left: string[] = [];
-	#restarted = false;
-	/** Addresses that have another class or owner than in the round before. */
-	#moves: Move[] = [];
-	/** Flows of an earlier agent may be there: all of them look again. */
-	#isFirst = true;
+	/** Addresses that an earlier agent had, for the round after. */
+	#leftClaims: readonly number[] = [];
+	readonly #moves: Moves;
 	/** Of whoever is not known: nothing selects it. */
 	readonly #nobody: Group = {
 		...{
@@ -96,16 +79,17 @@ export class Addresses {
 			labels: [],
 			ports: [],
 			atoms: [],
-			members: new Set(),
+			first: NONE,
 			users: 0,
 		},
-		classes: new Map(),
+		classes: undefined,
 	};
 
 	constructor(options: AddressesOptions) {
 		this.#options = options;
 		this.#inForce = options.inForce;
 		this.#write = options.write;
+		this.#moves = new Moves(this.#owners, this.#inForce, options.nodeName);
 		if (options.held !== undefined) this.#held = new HeldAddresses(options.held);
 		this.#groups = new Groups({
 			labelsOf: options.labelsOf,
@@ -116,7 +100,7 @@ export class Addresses {
 
 	/** Something of an earlier agent is still there. */
 	get hasLeft(): boolean {
-		return this.#left.length > 0 || this.#owners.dirty.length > 0;
+		return this.#left.length > 0 || this.#owners.dirtyCount > 0;
 	}
 
 	/** Entries of the tables. */
@@ -134,63 +118,42 @@ export class Addresses {
 	}
 
 	setNode(name: string, node: NodeObject | undefined): void {
-		const before = this.#nodes.get(name);
-		if (before !== undefined) this.#owners.remove(before);
-		this.#nodes.delete(name);
-		if (node === undefined) return;
-		const owner = nodeOwner(node);
-		this.#nodes.set(name, owner);
-		this.#owners.add(owner);
+		this.#owners.setNode(name, node);
 	}
 
 	setPod(key: string, pod: PodObject | undefined): void {
-		const before = this.#pods.get(key);
 		const has = pod !== undefined && !pod.hostNetwork && !pod.ended && pod.addresses.length > 0;
-		const now = has
-			? podOwner(key, pod, this.#groups.take(pod.namespace, pod.labels, pod.ports))
-			: undefined;
-		const stays = this.#replace(before, now);
-		if (stays === undefined) this.#pods.delete(key);
-		else this.#pods.set(key, stays);
+		if (!has) {
+			this.#release(this.#owners.removePod(key));
+			return;
+		}
+		const { uid = "", node, created = 0, namespace, labels, ports } = pod;
+		const group = this.#groups.take(namespace, labels, ports);
+		this.#release(this.#owners.setPod(key, { key, uid, node, created, group }, pod.addresses));
 	}
 
 	/** As the CNI has it: whatever its object says, and before its object says anything. */
 	setLocal(subject: Subject, isThere: boolean): void {
 		const { endpoint, pod, labels, ports } = subject;
-		const before = this.#local.get(endpoint.id);
+		const name = `\0${endpoint.id}`;
 		if (!isThere) {
-			this.#replace(before, undefined);
-			this.#local.delete(endpoint.id);
+			this.#release(this.#owners.removePod(name));
 			return;
 		}
 		const isUnknown = pod === undefined && this.#options.unknownPods === "closed";
 		const isNobody = isUnknown || pod?.ended === true || pod?.hostNetwork === true;
 		const group = isNobody ? this.#nobody : this.#groups.take(endpoint.namespace, labels, ports);
-		const now: PodOwner = {
-			...{ kind: "pod", key: keyOf(endpoint), uid: endpoint.uid ?? pod?.uid ?? endpoint.id },
+		const now = {
+			...{ key: keyOf(endpoint), uid: endpoint.uid ?? pod?.uid ?? endpoint.id },
 			...{ node: this.#options.nodeName, group, created: Number.POSITIVE_INFINITY },
-			addresses: distinct(endpoint.addresses),
 		};
-		this.#local.set(endpoint.id, this.#replace(before, now)!);
+		this.#release(this.#owners.setPod(name, now, endpoint.addresses));
 	}
 
-	/** Returns the one that stays: the former, where they are alike. */
-	#replace(before: PodOwner | undefined, now: PodOwner | undefined): PodOwner | undefined {
-		const isSame =
-			before !== undefined &&
-			now !== undefined &&
-			before.group === now.group &&
-			before.uid === now.uid &&
-			before.node === now.node &&
-			before.created === now.created &&
-			before.addresses.join() === now.addresses.join();
-		if (!isSame) {
-			if (before !== undefined) this.#owners.remove(before);
-			if (now !== undefined) this.#owners.add(now);
-		}
-		if (before !== undefined && before.group !== this.#nobody) this.#groups.release(before.group);
-		return isSame ? before : now;
+	#release(group: Group | undefined): void {
+		if (group !== undefined && group !== this.#nobody) this.#groups.release(group);
 	}
+
 	// ------------------------------------------------------------ atoms
 
 	*takeNew(): Steps<void> {
@@ -201,13 +164,30 @@ export class Addresses {
 		if (blocks.length > 0) {
 			const { changed, within } = yield* this.#blocks.add(blocks);
 			for (const entry of changed) this.#changedBlocks.add(entry);
-			yield* this.#owners.touchWithin(within);
+			yield* this.#coverAnew(within);
 		}
 		const nodes = atoms.filter((atom) => atom.kind === "nodes");
 		this.#nodeSelectors.push(...nodes);
 		if (nodes.length > 0)
-			for (const { addresses } of this.#nodes.values())
-				for (const address of addresses) this.#owners.touch(this.#owners.claim(address));
+			for (const { claims } of this.#owners.nodes())
+				for (const claim of claims) this.#owners.touch(claim);
+	}
+
+	/** Blocks within these prefixes are others now: addresses that they cover otherwise may mean something else. */
+	*#coverAnew(prefixes: readonly Prefix[]): Steps<void> {
+		const { claims } = this.#owners;
+		for (const claim of claims.ids()) {
+			if (claim % EVERY === 0) yield;
+			const before = claims.cover(claim);
+			if (before === NONE) continue;
+			const bytes = claims.bytes(claim);
+			if (prefixes.length <= FEW_PREFIXES)
+				if (!prefixes.some((prefix) => containsAddress(prefix, bytes))) continue;
+			const now = this.#blocks.coverAt(bytes).id;
+			if (now === before) continue;
+			claims.setCover(claim, now);
+			this.#owners.touch(claim);
+		}
 	}
 
 	/** Makes all classes anew, of the atoms that are used. Policies stay. */
@@ -243,8 +223,13 @@ export class Addresses {
 		this.#changedGroups.clear();
 		this.#overflowed.clear();
 		this.#overflowedBlocks.clear();
-		yield* this.#owners.touchAll();
-		this.#restarted = true;
+		const { claims } = this.#owners;
+		for (const claim of claims.ids()) {
+			claims.setCover(claim, NONE);
+			this.#owners.touch(claim);
+			if (claim % EVERY === 0) yield;
+		}
+		this.#moves.restart();
 	}
 
 	// ------------------------------------------------------------ classes
@@ -258,10 +243,11 @@ export class Addresses {
 		}
 		this.#left = [];
 		yield* this.#tryAgain();
+		let count = 0;
 		for (const group of this.#changedGroups)
-			for (const { addresses } of group.members) {
-				for (const address of addresses) this.#owners.touch(this.#owners.claim(address));
-				yield;
+			for (const row of this.#owners.pods.members(group)) {
+				for (const claim of this.#owners.pods.claims(row)) this.#owners.touch(claim);
+				if (++count % EVERY === 0) yield;
 			}
 		this.#changedGroups.clear();
 		for (const entry of this.#changedBlocks) {
@@ -271,36 +257,15 @@ export class Addresses {
 		}
 		this.#changedBlocks.clear();
 		const left = yield* this.#takeHeld();
-		for (const claim of this.#owners.dirty) {
-			yield;
-			const { address, former, owner } = claim;
-			// What covers one of a Node's addresses means all of them. The loop reaches those that are added.
-			if (owner?.kind === "node")
-				for (const other of owner.addresses) this.#owners.touch(this.#owners.claim(other));
-			const cover = this.#coverOf(claim);
-			const before = claim.number;
-			let now = this.#knownClass(owner, cover);
-			if (now === null) now = yield* this.#classOf(address, owner, cover);
-			if (now === undefined && left.has(claim))
-				now = yield* this.#heldNumber(cover, cover, cover.atoms, CLUSTER, address);
-			if (now === CLASS_OVERFLOW) this.#overflowed.set(claim, this.#inForce.overflow);
-			else if (before === CLASS_OVERFLOW) this.#overflowed.delete(claim);
-			const isSame = before === now;
-			if (!isSame) {
-				this.#identities += Number(now !== undefined) - Number(before !== undefined);
-				claim.number = now;
-				if (now === undefined || this.#held?.identities.get(address) !== now)
-					this.#write(4, "identities", address, now);
-			}
-			if (this.#isFirst || (isSame && !isAnother(former, owner))) continue;
-			const plain = this.#coverClasses.get(cover.id) ?? (yield* this.#coverClass(cover));
-			this.#moves.push({ address, former, owner, before: before ?? plain, now: now ?? plain });
+		// The loop reaches those that are added.
+		for (let index = 0; index < this.#owners.dirtyCount; index++) {
+			yield* this.#classifyOne(index, left);
+			if (index % EVERY === 0) yield;
 		}
-		yield* this.#owners.endRound();
 		if (this.#held !== undefined) {
 			this.#held = undefined;
 			this.#inForce.forgetHeld();
-			for (const claim of left) this.#owners.touch(claim);
+			this.#leftClaims = [...left];
 		}
 		const { problems } = this.#inForce;
 		for (const whys of [this.#overflowed, this.#overflowedBlocks])
@@ -312,40 +277,44 @@ export class Addresses {
 			);
 	}
 
+	*#classifyOne(index: number, left: ReadonlySet<number>): Steps<void> {
+		const { claims } = this.#owners;
+		const claim = this.#owners.dirty(index);
+		const node = this.#owners.nodeAt(claim);
+		// What covers one of a Node's addresses means all of them.
+		for (const other of node?.claims ?? []) this.#owners.touch(other);
+		const cover = this.#coverOf(claim);
+		const before = claims.class(claim);
+		const group = this.#owners.groupOf(claim);
+		let now: number | undefined;
+		if (group !== undefined && group.atoms.length > 0) {
+			const known = this.#held === undefined ? group.classes?.get(cover.id) : undefined;
+			now = known ?? (yield* this.#classOf(claim, group, cover));
+		} else if (node !== undefined) now = yield* this.#nodeClass(claim, cover);
+		if (now === undefined && left.has(claim))
+			now = yield* this.#heldNumber(cover, cover, cover.atoms, CLUSTER, claim);
+		if (now === CLASS_OVERFLOW) this.#overflowed.set(claim, this.#inForce.overflow);
+		else if (before === CLASS_OVERFLOW) this.#overflowed.delete(claim);
+		const isSame = before === (now ?? NONE);
+		if (!isSame) {
+			this.#identities += Number(now !== undefined) - Number(before !== NONE);
+			claims.setClass(claim, now ?? NONE);
+			if (now === undefined || this.#held?.ownClassAt(claims.bytes(claim)) !== now)
+				this.#options.writeIdentity(claims.bytes(claim), now);
+		}
+		if (this.#moves.isFirst || (isSame && !this.#owners.isAnother(index))) return;
+		const plain = this.#coverClasses.get(cover.id) ?? (yield* this.#coverClass(cover));
+		this.#moves.add(index, before === NONE ? plain : before, now ?? plain);
+	}
+
 	/** Which flows look again. @param route all of them do, since policies of local Pods have changed */
 	*epochs(route: boolean): Steps<PolicyChanges["epochs"]> {
-		const moves = this.#moves;
-		this.#moves = [];
-		const restarted = this.#restarted;
-		this.#restarted = false;
-		const peers = new Set<string>();
-		const isFirst = this.#isFirst;
-		this.#isFirst = false;
-		if (route || isFirst) return { route: true, peers };
-		const differences = new Map<string, boolean>();
-		const differ = (a: number, b: number, fresh: boolean): boolean => {
-			if (a === b) return false;
-			const key = `${a} ${b} ${fresh}`;
-			let is = differences.get(key);
-			if (is === undefined) {
-				is = this.#inForce.differ(a, b, fresh);
-				differences.set(key, is);
-			}
-			return is;
-		};
-		for (const { address, former, owner, before, now } of moves) {
-			yield;
-			const isOther =
-				isAnother(former, owner) || (!restarted && differ(before, now, former === undefined));
-			if (!isOther) continue;
-			const node = owner?.node ?? former?.node ?? "";
-			// The whole epoch covers all others, and a flow with another address of a Node's has none of a peer.
-			const known = node === this.#options.nodeName ? undefined : this.#nodes.get(node);
-			if (known === undefined || !isOfPods(known, address))
-				return { route: true, peers: new Set() };
-			peers.add(node);
-		}
-		return { route: false, peers };
+		const epochs = yield* this.#moves.epochs(route);
+		yield* this.#owners.endRound();
+		for (const claim of this.#leftClaims)
+			if (this.#owners.claims.has(claim)) this.#owners.touch(claim);
+		this.#leftClaims = [];
+		return epochs;
 	}
 
 	/** Those that had no room, when something has gone. */
@@ -358,7 +327,7 @@ export class Addresses {
 		this.#overflowed = new Map();
 		for (const claim of overflowed.keys()) {
 			this.#owners.touch(claim);
-			yield;
+			if (claim % EVERY === 0) yield;
 		}
 	}
 
@@ -381,7 +350,7 @@ export class Addresses {
 	 * What an earlier agent had of addresses and prefixes stays for the first round, meaning to its policies what
 	 * it did and to the new ones what is true. Returns those addresses.
 	 */
-	*#takeHeld(): Steps<ReadonlySet<Claim>> {
+	*#takeHeld(): Steps<ReadonlySet<number>> {
 		if (this.#held === undefined) return new Set();
 		for (const prefix of this.#held.prefixes()) {
 			if (!this.#blocks.has(prefix)) {
@@ -390,12 +359,12 @@ export class Addresses {
 			}
 			yield;
 		}
-		const claims = new Set<Claim>();
-		for (const address of this.#held.identities.keys()) {
-			const claim = this.#owners.claim(address);
+		const claims = new Set<number>();
+		for (const bytes of this.#held.addresses()) {
+			const claim = this.#owners.claims.claimAt(bytes);
 			claims.add(claim);
 			this.#owners.touch(claim);
-			yield;
+			if (claims.size % EVERY === 0) yield;
 		}
 		return claims;
 	}
@@ -406,74 +375,43 @@ export class Addresses {
 		cover: Cover,
 		atoms: readonly number[],
 		namespace: string,
-		address: string,
+		claim: number,
 	): Steps<number> {
 		const held = this.#held!;
-		return yield* held.number(of, cover, held.classAt(address), (before) =>
-			this.#inForce.classOf(atoms, namespace, before),
+		const before = held.classAt(this.#owners.claims.bytes(claim));
+		return yield* held.number(of, cover, before, (number) =>
+			this.#inForce.classOf(atoms, namespace, number),
 		);
 	}
 
-	/** Most buckets lie within one prefix. */
-	#coverOf({ address, bucket }: Claim): Cover {
-		const { version } = this.#blocks;
-		if (bucket.version !== version) {
-			bucket.version = version;
-			bucket.cover = this.#blocks.coverWithin(bucket.prefix) ?? null;
-		}
-		return bucket.cover ?? this.#blocks.coverAt(bytesOf(address));
+	#coverOf(claim: number): Cover {
+		const { claims } = this.#owners;
+		const known = claims.cover(claim);
+		if (known !== NONE) return this.#blocks.cover(known);
+		const cover = this.#blocks.coverAt(claims.bytes(claim));
+		claims.setCover(claim, cover.id);
+		return cover;
 	}
 
-	/** Undefined: that of its prefix. null: `#classOf` says it. */
-	#knownClass(owner: Owner | undefined, cover: Cover): number | undefined | null {
-		if (owner === undefined) return undefined;
-		if (owner.kind === "node") return null;
-		if (owner.group.atoms.length === 0) return undefined;
-		return this.#held === undefined ? (owner.group.classes.get(cover.id) ?? null) : null;
-	}
-
-	/** Undefined: that of its prefix. */
-	*#classOf(address: string, owner: Owner | undefined, cover: Cover): Steps<number | undefined> {
-		if (owner === undefined) return undefined;
-		if (owner.kind === "node") {
-			const atoms = this.#nodeAtoms(owner, address, cover);
-			if (atoms.join() === cover.atoms.join()) return undefined;
-			return yield* this.#inForce.classOf(atoms, CLUSTER, this.#held?.classAt(address));
-		}
-		const { group } = owner;
+	/** Of a Pod for which some atoms hold. */
+	*#classOf(claim: number, group: Group, cover: Cover): Steps<number> {
 		const atoms = union(group.atoms, cover.atoms);
 		if (this.#held !== undefined)
-			return yield* this.#heldNumber(group, cover, atoms, group.namespace, address);
+			return yield* this.#heldNumber(group, cover, atoms, group.namespace, claim);
 		const number = yield* this.#inForce.classOf(atoms, group.namespace);
-		if (number !== CLASS_OVERFLOW) group.classes.set(cover.id, number);
+		if (number === CLASS_OVERFLOW) return number;
+		group.classes ??= new Map();
+		group.classes.set(cover.id, number);
 		return number;
 	}
 
-	/**
-	 * A block with any of a Node's addresses means the Node: its InternalIPs decide where the block's prefix has
-	 * any, and an except of one of them excepts the Node; else its gateway does.
-	 */
-	#nodeAtoms({ object, gateways }: NodeOwner, address: string, cover: Cover): readonly number[] {
-		const same = (one: string) => familyOf(one) === familyOf(address);
-		const atoms = new Set<number>();
-		const within = new Set<number>();
-		const excepted = new Set<number>();
-		for (const one of object.internalIPs.filter(same)) {
-			const bytes = parseAddress(one)!;
-			const held = new Set(this.#blocks.coverAt(bytes).atoms);
-			for (const atom of this.#blocks.over(bytes)) {
-				within.add(atom);
-				if (!held.has(atom)) excepted.add(atom);
-			}
-		}
-		for (const atom of within) if (!excepted.has(atom)) atoms.add(atom);
-		for (const one of gateways.filter(same))
-			for (const atom of this.#blocks.coverAt(parseAddress(one)!).atoms)
-				if (!within.has(atom)) atoms.add(atom);
-		if (object.externalIPs?.includes(address)) for (const atom of cover.atoms) atoms.add(atom);
-		for (const atom of this.#nodeSelectors)
-			if (matches(atom.nodes, object.labels ?? NO_LABELS)) atoms.add(atom.id);
-		return [...atoms].sort((a, b) => a - b);
+	/** Undefined: that of its prefix. */
+	*#nodeClass(claim: number, cover: Cover): Steps<number | undefined> {
+		const { claims } = this.#owners;
+		const node = this.#owners.nodeAt(claim)!;
+		const atoms = nodeAtoms(node, claims.text(claim), cover, this.#blocks, this.#nodeSelectors);
+		if (atoms.join() === cover.atoms.join()) return undefined;
+		return yield* this.#inForce.classOf(atoms, CLUSTER, this.#held?.classAt(claims.bytes(claim)));
 	}
 
 	*#coverClass(cover: Cover): Steps<number> {
@@ -483,9 +421,4 @@ export class Addresses {
 		if (number !== CLASS_OVERFLOW) this.#coverClasses.set(cover.id, number);
 		return number;
 	}
-}
-
-function isOfPods({ object }: NodeOwner, address: string): boolean {
-	const bytes = parseAddress(address)!;
-	return podPrefixes(object).some((prefix) => containsAddress(prefix, bytes));
 }

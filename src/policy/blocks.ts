@@ -28,19 +28,17 @@ export interface BlockAtom {
 	except: readonly string[];
 }
 
-let versions = 0;
-
 export class Blocks {
 	/** By family, address and length: what a prefix contains follows it. */
 	#entries: BlockEntry[] = [];
 	readonly #table = new PrefixTable<BlockEntry>();
 	readonly #covers = new Map<string, Cover>();
-	/** Another one after each change. */
-	version = ++versions;
+	readonly #coversById: Cover[] = [];
 	readonly nothing: Cover = { id: 0, atoms: [] };
 
 	constructor() {
 		this.#covers.set("", this.nothing);
+		this.#coversById.push(this.nothing);
 	}
 
 	get size(): number {
@@ -55,15 +53,13 @@ export class Blocks {
 		return this.#table.lookup(address)?.cover ?? this.nothing;
 	}
 
-	has(prefix: Prefix): boolean {
-		return this.#table.get(prefix) !== undefined;
+	/** By its id. */
+	cover(id: number): Cover {
+		return this.#coversById[id]!;
 	}
 
-	/** Of all that is in this prefix; undefined: parts of it have others. */
-	coverWithin(prefix: Prefix): Cover | undefined {
-		for (const entry of this.#table.within(prefix))
-			if (entry.prefix.length > prefix.length) return undefined;
-		return this.coverOf(prefix);
+	has(prefix: Prefix): boolean {
+		return this.#table.get(prefix) !== undefined;
 	}
 
 	/** Of what is in this prefix and in no longer one. */
@@ -81,7 +77,6 @@ export class Blocks {
 
 	/** Returns the entries whose cover is new, and the prefixes in which something may have changed. */
 	*add(atoms: readonly BlockAtom[]): Steps<{ changed: Set<BlockEntry>; within: Prefix[] }> {
-		this.version = ++versions;
 		const added: BlockEntry[] = [];
 		const fetch = (prefix: Prefix): BlockEntry => {
 			let entry = this.#table.get(prefix);
@@ -152,6 +147,7 @@ export class Blocks {
 		if (cover === undefined) {
 			cover = { id: this.#covers.size, atoms };
 			this.#covers.set(text, cover);
+			this.#coversById.push(cover);
 		}
 		return cover;
 	}

@@ -32,9 +32,9 @@ import {
 	OPEN,
 	type PolicyChanges,
 	type PolicyTableName,
-	type PolicyWrite,
 	type WriteTable,
 } from "./policy_tables.js";
+import { RoundWrites } from "./policy_writes.js";
 import type { Direction } from "./rule_list.js";
 import { keyOf, type LocalEndpoint, type Subject, Subjects } from "./subjects.js";
 
@@ -80,7 +80,6 @@ export interface PolicyCompilerOptions {
 const STALE_ATOMS = 1024;
 /** Classes that may come beside as many as there were. */
 const STALE_CLASSES = 8192;
-const STEPS = [1, 2, 3, 4, 5, 7];
 const NO_ENDPOINTS = { added: [], removed: [] };
 const NONE: ReadonlySet<number> = new Set();
 const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
@@ -126,7 +125,7 @@ export class PolicyCompiler {
 	readonly #refused = new Map<Subject, Set<string>>();
 	/** Of what there was room for when they were. */
 	#refusedAt = 0;
-	#writes: PolicyWrite[][] = [];
+	#writes = new RoundWrites();
 	#written = 0;
 	#classesAtRestart = 0;
 
@@ -145,6 +144,7 @@ export class PolicyCompiler {
 			unknownPods,
 			labelsOf,
 			write,
+			writeIdentity: (address, number) => this.#writes.identities.add(address, number),
 			held,
 		});
 	}
@@ -185,7 +185,7 @@ export class PolicyCompiler {
 
 	/** One ends before the next begins. */
 	*update({ changed, endpoints, inUse = NONE }: PolicyInput): Steps<PolicyChanges> {
-		this.#writes = [];
+		this.#writes = new RoundWrites();
 		this.#inForce.inUse = inUse;
 		this.#inForce.problems.clear();
 		const { source } = this.#options;
@@ -379,8 +379,7 @@ export class PolicyCompiler {
 	// ------------------------------------------------------------ writes
 
 	#write(step: number, table: PolicyTableName, key: number | string, value: unknown): void {
-		this.#writes[step] ??= [];
-		this.#writes[step].push({ step, table, key, value });
+		this.#writes.add(step, table, key, value);
 	}
 
 	#result(epochs: PolicyChanges["epochs"]): PolicyChanges {
@@ -388,7 +387,7 @@ export class PolicyCompiler {
 		if (this.#written !== nextClass) this.#write(3, "classLimit", 0, nextClass);
 		this.#written = nextClass;
 		return {
-			writes: ([] as PolicyWrite[]).concat(...STEPS.map((step) => this.#writes[step] ?? [])),
+			writes: this.#writes,
 			epochs,
 			hasGarbage: this.#inForce.hasGarbage || this.#addresses.hasLeft,
 			problems: [...problems].sort(),

@@ -8,7 +8,6 @@ import { PROTOCOLS } from "../cluster/policy_fields.js";
 import { matches, type Selector, selectorText } from "../cluster/selector.js";
 import type { Steps } from "../loop/turns.js";
 import { type Atom, type NumberedAtom, union } from "./atoms.js";
-import type { PodOwner } from "./owners.js";
 import { SelectorIndex } from "./selector_index.js";
 
 export interface Group {
@@ -18,12 +17,12 @@ export interface Group {
 	ports: readonly NamedPort[];
 	/** Selectors and ports that hold, sorted. */
 	atoms: readonly number[];
-	/** Pods that claim addresses. */
-	members: Set<PodOwner>;
+	/** The row of the first Pod that claims addresses (pod_rows.ts); -1: none does. */
+	first: number;
 	/** Pods that refer to it. */
 	users: number;
-	/** Class by the id of the blocks that cover an address. */
-	classes: Map<number, number>;
+	/** Class by the id of the blocks that cover an address; undefined: of none yet. */
+	classes: Map<number, number> | undefined;
 }
 
 type PodsAtom = Extract<NumberedAtom, { kind: "pods" }>;
@@ -72,8 +71,8 @@ export class Groups {
 		let group = this.#byKey.get(key);
 		if (group === undefined) {
 			group = {
-				...{ key, namespace, labels, ports, atoms: [], members: new Set<PodOwner>(), users: 0 },
-				classes: new Map(),
+				...{ key, namespace, labels, ports, atoms: NO_ATOMS, first: -1, users: 0 },
+				classes: undefined,
 			};
 			group.atoms = this.#evaluate(group);
 			this.#byKey.set(key, group);
@@ -145,7 +144,7 @@ export class Groups {
 		for (const atom of atoms) this.#enter(atom);
 		for (const group of this.#byKey.values()) {
 			group.atoms = this.#evaluate(group);
-			group.classes = new Map();
+			group.classes = undefined;
 			this.#options.onChange(group);
 			yield;
 		}
@@ -181,7 +180,7 @@ export class Groups {
 
 	#set(group: Group, atoms: readonly number[]): void {
 		group.atoms = atoms;
-		group.classes = new Map();
+		group.classes = undefined;
 		this.#options.onChange(group);
 	}
 

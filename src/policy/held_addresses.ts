@@ -1,11 +1,11 @@
 /** The classes of addresses and prefixes in an earlier agent's tables, and the numbers that they keep. */
+import { AddressNumbers } from "../columns/address_numbers.js";
 import type { Steps } from "../loop/turns.js";
-import { parseAddress } from "../tables/address.js";
 import { type Prefix, PrefixTable, parsePrefix } from "../tables/prefix.js";
 import { type HeldPolicyTables, NO_CLASS } from "./policy_tables.js";
 
 export class HeldAddresses {
-	readonly identities: ReadonlyMap<string, number>;
+	readonly #identities: AddressNumbers;
 	readonly blocks: ReadonlyMap<string, number>;
 	readonly #table = new PrefixTable<number>();
 	readonly #prefixes: Prefix[] = [];
@@ -13,7 +13,8 @@ export class HeldAddresses {
 	readonly #numbers = new Map<object, Map<number, number>>();
 
 	constructor({ identities, blocks }: HeldPolicyTables) {
-		this.identities = identities;
+		this.#identities =
+			identities instanceof AddressNumbers ? identities : new AddressNumbers(identities);
 		this.blocks = blocks;
 		for (const [text, number] of blocks) {
 			const prefix = parsePrefix(text);
@@ -26,8 +27,18 @@ export class HeldAddresses {
 		return this.#prefixes;
 	}
 
-	classAt(address: string): number {
-		return this.identities.get(address) ?? this.#table.lookup(parseAddress(address)!) ?? NO_CLASS;
+	/** Those with a class of their own, as 16 bytes, valid until the next. */
+	addresses(): Iterable<Uint8Array> {
+		return this.#identities.addresses();
+	}
+
+	/** Undefined: it had that of its prefix. */
+	ownClassAt(address: Uint8Array): number | undefined {
+		return this.#identities.at(address);
+	}
+
+	classAt(address: Uint8Array): number {
+		return this.ownClassAt(address) ?? this.#table.lookup(address) ?? NO_CLASS;
 	}
 
 	/** Of what is in this prefix and in no longer one. */

@@ -1,266 +1,261 @@
 /**
  * Whose an address is: a Node's, else a local Pod's as the CNI gave it, else the newest Pod's that says so.
  * Pods on the Node's network and those that have ended have none.
+ *
+ * Pods and addresses are numbers in columns (pod_rows.ts, claims.ts), since there are a hundred thousand. An owner is
+ * a number, too: a Pod's row doubled, or a Node's index doubled and one.
  */
-
 import { podPrefixes } from "../cluster/node_object.js";
-import type { PodObject } from "../cluster/pod_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
+import { grown } from "../columns/grow.js";
 import type { Steps } from "../loop/turns.js";
-import { formatAddress, parseAddress, writeAddress } from "../tables/address.js";
-import {
-	containsAddress,
-	firstAddress,
-	makePrefix,
-	type Prefix,
-	PrefixTable,
-} from "../tables/prefix.js";
-import type { Cover } from "./blocks.js";
+import { formatAddress } from "../tables/address.js";
+import { firstAddress } from "../tables/prefix.js";
+import { Claims, NONE } from "./claims.js";
 import type { Group } from "./groups.js";
-
-export interface PodOwner {
-	kind: "pod";
-	key: string;
-	/** Who it is, beyond its name. */
-	uid: string;
-	/** "": not known. */
-	node: string;
-	addresses: readonly string[];
-	/** Later comes first; of a local Pod infinity. */
-	created: number;
-	group: Group;
-}
+import { type Identity, identityOf, type PodRow, PodRows } from "./pod_rows.js";
 
 export interface NodeOwner {
-	kind: "node";
-	key: string;
-	uid: string;
-	node: string;
-	addresses: readonly string[];
+	identity: Identity;
+	/** The number of its name. */
+	node: number;
 	object: NodeObject;
 	gateways: readonly string[];
+	/** Of its InternalIPs, gateways and ExternalIPs. */
+	claims: readonly number[];
 }
 
-export type Owner = PodOwner | NodeOwner;
-
-/** An address that somebody claims, or did until this round. */
-export class Claim {
-	readonly address: string;
-	readonly bucket: Bucket;
-	owner: Owner | undefined = undefined;
-	/** All that claim it, where they are several. */
-	all: readonly Owner[] | undefined = undefined;
-	/** Its class as it is written; NONE: that of its prefix. */
-	class: number = NONE;
-	/** The last round in which it was touched, and who had it before. */
-	round = 0;
-	former: Owner | undefined = undefined;
-
-	constructor(address: string, bucket: Bucket) {
-		this.address = address;
-		this.bucket = bucket;
-	}
-
-	get number(): number | undefined {
-		return this.class === NONE ? undefined : this.class;
-	}
-
-	set number(number: number | undefined) {
-		this.class = number ?? NONE;
-	}
-}
-
-const NONE = -1;
-
-/** Addresses that are near each other, so that a changed block finds those within it. */
-export interface Bucket {
-	readonly prefix: Prefix;
-	readonly claims: Claim[];
-	/** Of all of them, in this version of the blocks; null: they differ. */
-	cover: Cover | null;
-	version: number;
-}
+/** Touched addresses for which there is always room. */
+const ROOM = 1024;
+/** Addresses that are looked at between two steps. */
+const EVERY = 64;
 
 export class Owners {
-	readonly #claims = new Map<string, Claim>();
-	readonly #buckets = new Map<string, Bucket>();
+	readonly claims = new Claims();
+	readonly pods = new PodRows();
+	readonly #nodes: (NodeOwner | undefined)[] = [];
+	readonly #freeNodes: number[] = [];
+	/** By name. */
+	readonly #nodeIndexes = new Map<string, number>();
+	/** All that claim an address, where they are several. */
+	readonly #contested = new Map<number, readonly number[]>();
+	/** Claims that may mean something else in this round. They may grow while they are gone through. */
+	#dirty: Int32Array = new Int32Array(ROOM);
+	/** Who had each before: both halves of its identity, and its Node, or NONE. */
+	#formers: Int32Array = new Int32Array(3 * ROOM);
+	#dirtyCount = 0;
+
+	// ------------------------------------------------------------ who there is
+
+	node(name: string): NodeOwner | undefined {
+		const index = this.#nodeIndexes.get(name);
+		return index === undefined ? undefined : this.#nodes[index];
+	}
+
+	*nodes(): Generator<NodeOwner, void> {
+		for (const node of this.#nodes) if (node !== undefined) yield node;
+	}
+
+	setNode(name: string, object: NodeObject | undefined): void {
+		const known = this.#nodeIndexes.get(name);
+		if (known !== undefined) {
+			const before = this.#nodes[known]!;
+			this.#leave(nodeRef(known), before.claims);
+			this.pods.releaseNode(before.node);
+			this.#nodeIndexes.delete(name);
+			this.#nodes[known] = undefined;
+			this.#freeNodes.push(known);
+		}
+		if (object === undefined) return;
+		const index = this.#freeNodes.pop() ?? this.#nodes.length;
+		const gateways = podPrefixes(object).map((prefix) => formatAddress(firstAddress(prefix)));
+		const { internalIPs, externalIPs = [] } = object;
+		const addresses = new Set([...internalIPs, ...gateways, ...externalIPs]);
+		const claims = [...addresses].map((address) => this.claims.claim(address));
+		const identity = identityOf("node", name, object.uid ?? "");
+		this.#nodes[index] = { identity, node: this.pods.takeNode(name), object, gateways, claims };
+		this.#nodeIndexes.set(name, index);
+		this.#enter(nodeRef(index), claims);
+	}
+
+	/**
+	 * Returns the group that the Pod had before.
+	 *
+	 * @param name see PodRows
+	 */
+	setPod(name: string, pod: PodRow, addresses: readonly string[]): Group | undefined {
+		const distinct = new Set(addresses);
+		const known = this.pods.find(name);
+		const before = known < 0 ? undefined : this.pods.group(known);
+		if (known >= 0) {
+			if (this.pods.is(known, pod) && this.#has(known, distinct)) return before;
+			this.#leavePod(known);
+		}
+		const row = this.pods.set(name, pod);
+		const claims = [...distinct].map((address) => this.claims.claim(address));
+		this.pods.setClaims(row, claims);
+		this.pods.enter(row);
+		this.#enter(podRef(row), claims);
+		return before;
+	}
+
 	/** The same. */
-	readonly #bucketTable = new PrefixTable<Bucket>();
-	/** Addresses that may mean something else in this round. It may grow while it is gone through. */
-	#dirty: Claim[] = [];
-	#round = 1;
-
-	get size(): number {
-		return this.#claims.size;
+	removePod(name: string): Group | undefined {
+		const row = this.pods.find(name);
+		if (row < 0) return undefined;
+		const before = this.pods.group(row);
+		this.#leavePod(row);
+		this.pods.remove(row);
+		return before;
 	}
 
-	get dirty(): readonly Claim[] {
-		return this.#dirty;
+	#leavePod(row: number): void {
+		this.#leave(podRef(row), this.pods.claims(row));
+		this.pods.leave(row);
 	}
 
-	at(address: string): Claim | undefined {
-		return this.#claims.get(address);
+	#has(row: number, addresses: ReadonlySet<string>): boolean {
+		const claims = this.pods.claims(row);
+		if (claims.length !== addresses.size) return false;
+		let i = 0;
+		for (const address of addresses) if (this.claims.find(address) !== claims[i++]) return false;
+		return true;
 	}
 
-	add(owner: Owner): void {
-		for (const address of owner.addresses) {
-			const claim = this.claim(address);
+	// ------------------------------------------------------------ whose an address is
+
+	/** Undefined: no Pod has it. */
+	groupOf(claim: number): Group | undefined {
+		const owner = this.claims.owner(claim);
+		return owner === NONE || isNode(owner) ? undefined : this.pods.group(owner >> 1);
+	}
+
+	/** Undefined: it is no Node's own. */
+	nodeAt(claim: number): NodeOwner | undefined {
+		const owner = this.claims.owner(claim);
+		return owner !== NONE && isNode(owner) ? this.#nodes[owner >> 1] : undefined;
+	}
+
+	#enter(owner: number, claims: readonly number[]): void {
+		for (const claim of claims) {
 			this.touch(claim);
-			if (claim.owner === undefined) claim.owner = owner;
+			const present = this.claims.owner(claim);
+			if (present === NONE) this.claims.setOwner(claim, owner);
 			else {
-				claim.all = [...(claim.all ?? [claim.owner]), owner];
-				claim.owner = claim.all.reduce(better);
+				const all = [...(this.#contested.get(claim) ?? [present]), owner];
+				this.#contested.set(claim, all);
+				this.claims.setOwner(claim, this.#best(all));
 			}
 		}
-		if (owner.kind === "pod") owner.group.members.add(owner);
 	}
 
-	remove(owner: Owner): void {
-		for (const address of owner.addresses) {
-			const claim = this.#claims.get(address)!;
+	#leave(owner: number, claims: readonly number[]): void {
+		for (const claim of claims) {
 			this.touch(claim);
-			const rest = claim.all?.filter((one) => one !== owner) ?? [];
-			claim.owner = rest.length === 0 ? undefined : rest.reduce(better);
-			claim.all = rest.length > 1 ? rest : undefined;
+			const rest = this.#contested.get(claim)?.filter((one) => one !== owner) ?? [];
+			this.claims.setOwner(claim, rest.length === 0 ? NONE : this.#best(rest));
+			if (rest.length > 1) this.#contested.set(claim, rest);
+			else this.#contested.delete(claim);
 		}
-		if (owner.kind === "pod") owner.group.members.delete(owner);
 	}
 
-	/** Of an address, which nobody may have. */
-	claim(address: string): Claim {
-		let claim = this.#claims.get(address);
-		if (claim === undefined) {
-			const bucket = this.#bucketOf(address);
-			claim = new Claim(address, bucket);
-			this.#claims.set(address, claim);
-			bucket.claims.push(claim);
+	#best(owners: readonly number[]): number {
+		return owners.reduce((a, b) => (this.#isBetter(a, b) ? a : b));
+	}
+
+	#isBetter(a: number, b: number): boolean {
+		if (isNode(a) !== isNode(b)) return isNode(a);
+		if (!isNode(a)) {
+			const age = this.pods.created(b >> 1) - this.pods.created(a >> 1);
+			if (age !== 0 && !Number.isNaN(age)) return age < 0;
 		}
-		return claim;
+		return this.#key(a) <= this.#key(b);
+	}
+
+	#key(owner: number): string {
+		return isNode(owner) ? this.#nodes[owner >> 1]!.object.name : this.pods.key(owner >> 1);
+	}
+
+	/** Of the owner's Node; NONE: nobody has it. */
+	#nodeOf(owner: number): number {
+		if (owner === NONE) return NONE;
+		return isNode(owner) ? this.#nodes[owner >> 1]!.node : this.pods.node(owner >> 1);
+	}
+
+	#identity(owner: number): Identity {
+		return isNode(owner) ? this.#nodes[owner >> 1]!.identity : this.pods.identity(owner >> 1);
+	}
+
+	// ------------------------------------------------------------ what changed in this round
+
+	get dirtyCount(): number {
+		return this.#dirtyCount;
+	}
+
+	/** Claims by their index in this round. */
+	dirty(index: number): number {
+		return this.#dirty[index]!;
+	}
+
+	/** Somebody had it before. */
+	hadOwner(index: number): boolean {
+		return this.#formers[3 * index + 2] !== NONE;
+	}
+
+	/** The one that a cluster's view of the address was about is not the one that it is about now. */
+	isAnother(index: number): boolean {
+		const owner = this.claims.owner(this.#dirty[index]!);
+		if (owner === NONE || !this.hadOwner(index)) return false;
+		const [a, b] = this.#identity(owner);
+		return this.#formers[3 * index] !== a || this.#formers[3 * index + 1] !== b;
+	}
+
+	/** The name of the Node of who has it, or had it; "": not known. */
+	nodeName(index: number): string {
+		const now = this.#nodeOf(this.claims.owner(this.#dirty[index]!));
+		const node = now === NONE ? this.#formers[3 * index + 2]! : now;
+		return node === NONE ? "" : this.pods.nodeName(node);
 	}
 
 	/** It may mean something else. */
-	touch(claim: Claim): void {
-		if (claim.round === this.#round) return;
-		claim.round = this.#round;
-		claim.former = claim.owner;
-		this.#dirty.push(claim);
-	}
-
-	/** Every address within one of these prefixes, which do not overlap. */
-	*touchWithin(prefixes: readonly Prefix[]): Steps<void> {
-		for (const prefix of prefixes) {
-			const around = this.#bucketTable.longest(prefix);
-			if (around !== undefined && around.prefix.length < prefix.length)
-				for (const claim of around.claims) {
-					if (containsAddress(prefix, bytesOf(claim.address))) this.touch(claim);
-					yield;
-				}
-			else
-				for (const { claims } of this.#bucketTable.within(prefix)) {
-					for (const claim of claims) this.touch(claim);
-					yield;
-				}
-		}
+	touch(claim: number): void {
+		if (this.claims.isTouched(claim)) return;
+		this.claims.setTouched(claim, true);
+		const index = this.#dirtyCount++;
+		this.#dirty = grown(this.#dirty, index + 1);
+		this.#formers = grown(this.#formers, 3 * (index + 1));
+		this.#dirty[index] = claim;
+		const owner = this.claims.owner(claim);
+		this.#formers[3 * index + 2] = this.#nodeOf(owner);
+		if (owner === NONE) return;
+		[this.#formers[3 * index], this.#formers[3 * index + 1]] = this.#identity(owner);
 	}
 
 	*touchAll(): Steps<void> {
-		for (const claim of this.#claims.values()) {
+		for (const claim of this.claims.ids()) {
 			this.touch(claim);
-			yield;
+			if (claim % EVERY === 0) yield;
 		}
 	}
 
 	/** All that was touched has been looked at. Forgets what nobody has and nothing is written of. */
 	*endRound(): Steps<void> {
-		const dirty = this.#dirty;
-		this.#dirty = [];
-		this.#round++;
-		for (const claim of dirty) {
-			claim.former = undefined;
-			if (claim.owner === undefined && claim.number === undefined) this.#forget(claim);
-			yield;
+		for (let index = 0; index < this.#dirtyCount; index++) {
+			const claim = this.#dirty[index]!;
+			this.claims.setTouched(claim, false);
+			if (this.claims.owner(claim) === NONE && this.claims.class(claim) === NONE)
+				this.claims.remove(claim);
+			if (index % EVERY === 0) yield;
 		}
-	}
-
-	#bucketOf(address: string): Bucket {
-		const key = bucketKey(address);
-		let bucket = this.#buckets.get(key);
-		if (bucket === undefined) {
-			const prefix = makePrefix(parseAddress(address)!, address.includes(":") ? 64 : 24);
-			bucket = { prefix, claims: [], cover: null, version: 0 };
-			this.#buckets.set(key, bucket);
-			this.#bucketTable.set(bucket.prefix, bucket);
+		this.#dirtyCount = 0;
+		if (this.#dirty.length > ROOM) {
+			this.#dirty = new Int32Array(ROOM);
+			this.#formers = new Int32Array(3 * ROOM);
 		}
-		return bucket;
-	}
-
-	#forget(claim: Claim): void {
-		if (!this.#claims.delete(claim.address)) return;
-		const { claims, prefix } = claim.bucket;
-		const last = claims.pop()!;
-		if (last !== claim) claims[claims.indexOf(claim)] = last;
-		if (claims.length > 0) return;
-		this.#buckets.delete(bucketKey(claim.address));
-		this.#bucketTable.delete(prefix);
+		this.pods.endRound();
 	}
 }
 
-const SCRATCH = Buffer.alloc(16);
-
-/** Valid until the next call. */
-export function bytesOf(address: string): Uint8Array {
-	writeAddress(SCRATCH, 0, address);
-	return SCRATCH;
-}
-
-function bucketKey(address: string): string {
-	if (!address.includes(":")) return address.slice(0, address.lastIndexOf("."));
-	bytesOf(address);
-	return SCRATCH.toString("latin1", 0, 8);
-}
-
-function better(a: Owner, b: Owner): Owner {
-	if (a.kind !== b.kind) return a.kind === "node" ? a : b;
-	const age = a.kind === "pod" && b.kind === "pod" ? b.created - a.created : 0;
-	if (age !== 0 && !Number.isNaN(age)) return age < 0 ? a : b;
-	return a.key <= b.key ? a : b;
-}
-
-export function nodeOwner(object: NodeObject): NodeOwner {
-	const gateways = podPrefixes(object).map((prefix) => formatAddress(firstAddress(prefix)));
-	const { name, internalIPs, externalIPs = [] } = object;
-	const addresses = [...new Set([...internalIPs, ...gateways, ...externalIPs])];
-	return {
-		kind: "node",
-		key: name,
-		uid: object.uid ?? "",
-		node: name,
-		addresses,
-		object,
-		gateways,
-	};
-}
-
-export function podOwner(
-	key: string,
-	pod: PodObject,
-	group: Group,
-	addresses: readonly string[] = pod.addresses,
-): PodOwner {
-	const { uid = "", node, created = 0 } = pod;
-	return { kind: "pod", key, uid, node, addresses: distinct(addresses), created, group };
-}
-
-/** The one that a cluster's view of the address was about is not the one that it is about now. */
-export function isAnother(a: Owner | undefined, b: Owner | undefined): boolean {
-	return (
-		a !== undefined && b !== undefined && (a.kind !== b.kind || a.key !== b.key || a.uid !== b.uid)
-	);
-}
-
-/** The same array where it has nothing twice. */
-export function distinct(addresses: readonly string[]): readonly string[] {
-	return addresses.length < 2 || new Set(addresses).size === addresses.length
-		? addresses
-		: [...new Set(addresses)];
-}
+const podRef = (row: number) => 2 * row;
+const nodeRef = (index: number) => 2 * index + 1;
+const isNode = (owner: number) => (owner & 1) === 1;

@@ -2,6 +2,8 @@
  * The tables of network policy as plain values, and the changes to them in the order in which they are to be
  * written: after each single write the tables give the old verdict or the new one, and never a third.
  */
+import type { AddressNumbers } from "../columns/address_numbers.js";
+import type { PolicyWriteList } from "./policy_writes.js";
 import type { Judgement } from "./port_space.js";
 
 /** No policies are known yet: everything is dropped (`policy_not_ready`). */
@@ -79,7 +81,7 @@ export interface PolicyTables {
  * one round later.
  */
 export interface HeldPolicyTables {
-	identities: ReadonlyMap<string, number>;
+	identities: ReadonlyMap<string, number> | AddressNumbers;
 	blocks: ReadonlyMap<string, number>;
 	/** Ids. */
 	policies: Iterable<number>;
@@ -127,7 +129,7 @@ export interface PolicyChanges {
 	 * In order: 1 port sets and rules, 2 verdicts, 3 policies, then the class limit, 4 identities and blocks,
 	 * 5 endpoints. 6 is `epochs`. 7: what was unused since the round before is removed.
 	 */
-	writes: PolicyWrite[];
+	writes: PolicyWriteList;
 	epochs: {
 		/** A local endpoint's policies, or what its neighbour on this Node is, have changed. */
 		route: boolean;

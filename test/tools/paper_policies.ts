@@ -37,7 +37,7 @@ export class PaperPolicies {
 		await this.gate;
 		const none = { held: new Set<string>(), inUse: new Set<number>() };
 		if (this.refusal !== "") {
-			const held = this.#refused.flatMap(({ writes }) => writes.flatMap(endpointOf));
+			const held = this.#refused.flatMap(({ writes }) => [...writes].flatMap(endpointOf));
 			return { ...none, writes: 0, problems: [this.refusal], held: new Set(held) };
 		}
 		const written = this.#refused.splice(0);

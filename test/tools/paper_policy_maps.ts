@@ -5,6 +5,8 @@ import { Evaluator } from "../../src/policy/evaluator.js";
 import type { EndpointPolicies, PolicyTableName } from "../../src/policy/policy_tables.js";
 import type { AgentTables, EntryFailure } from "../../src/reconcile/maps/agent_tables.js";
 import type { PolicyTarget } from "../../src/reconcile/maps/policy_tables.js";
+import { ADDRESS_SIZE, formatAddress, parseAddress } from "../../src/tables/address.js";
+import { u32 } from "../../src/tables/codec.js";
 import type { Policy, PolicyVerdict, PortSet } from "../../src/tables/generated.js";
 
 type MapName = Exclude<PolicyTableName, "rules" | "endpointPolicies"> | "ruleCounters";
@@ -86,7 +88,13 @@ export class PaperPolicyMaps implements PolicyTarget {
 				const step = write(index);
 				return step === "" ? [] : [{ key, message: `no ${step}` }];
 			});
-		return {
+		const addressesOf = (keys: Buffer) =>
+			Array.from({ length: keys.length / ADDRESS_SIZE }, (_, i) =>
+				formatAddress(keys, i * ADDRESS_SIZE),
+			);
+		const indexed = (keys: readonly unknown[], failed: { key: unknown }[]) =>
+			failed.map((failure) => ({ ...failure, index: keys.indexOf(failure.key) }));
+		const table = {
 			put: (some: readonly (readonly [number | string, unknown])[]) =>
 				failures(
 					some.map(([key]) => key),
@@ -122,7 +130,21 @@ export class PaperPolicyMaps implements PolicyTarget {
 			},
 			readAt: (keys: Iterable<number>) =>
 				new Map([...keys].flatMap((key) => (entries.has(key) ? [[key, entries.get(key)]] : []))),
+			// Of identities alone.
+			putPairs: (keys: Buffer, values: Buffer) => {
+				const addresses = addressesOf(keys);
+				return indexed(
+					addresses,
+					table.put(addresses.map((key, i) => [key, values.readUInt32LE(4 * i)])),
+				);
+			},
+			async *adoptPairs() {
+				for await (const slice of table.adoptInSlices())
+					for (const [key, value] of slice)
+						yield { keys: parseAddress(key as string)!, values: u32.encode(value as number) };
+			},
 		};
+		return table;
 	}
 }
 

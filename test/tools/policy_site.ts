@@ -76,7 +76,7 @@ export class PolicySite {
 		});
 	}
 
-	take(writes: readonly PolicyWrite[]): void {
+	take(writes: Iterable<PolicyWrite>): void {
 		for (const write of writes) this.evaluator.apply(write);
 	}
 

@@ -349,7 +349,7 @@ t.test("refused policies of one Pod are named, and others' are in force", async 
 		if (!refuses || changes === undefined) return change(changes);
 		const isHeld = ({ table, key }: { table: string; key: unknown }) =>
 			table === "endpointPolicies" && key === "10.244.1.2";
-		const writes = changes.writes.filter((one) => !isHeld(one));
+		const writes = [...changes.writes].filter((one) => !isHeld(one));
 		const outcome = await change({ ...changes, writes });
 		return {
 			...{ ...outcome, problems: ["no room"], held: new Set(["fairway-a-undefined"]) },

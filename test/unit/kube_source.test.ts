@@ -41,6 +41,7 @@ function service(name: string, ...externalIPs: string[]): ApiObject {
 
 t.test("lists are streamed, own Pods selected, and what changes is followed", async (t) => {
 	const { site, server, cluster } = await started(t);
+	await site.until("watches", () => site.live);
 	t.equal(site.keys("Node"), "n1 n2");
 	t.equal(site.keys("Pod"), "default/here", "other Nodes' Pods are not asked for");
 	t.equal(site.keys("ServiceCIDR"), "kubernetes");

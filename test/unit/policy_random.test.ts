@@ -54,7 +54,7 @@ function checkEach(site: PolicySite, { flows }: Story, compile: () => PolicyChan
 	const all = () => flows.map((flow, i) => site.verdicts(flow, hairpins[i]));
 	const before = all();
 	const changes = compile();
-	const states = changes.writes.map((write) => {
+	const states = [...changes.writes].map((write) => {
 		site.take([write]);
 		return all();
 	});

@@ -82,14 +82,21 @@ export class Table<K, V> {
 	 * though nobody keeps the content.
 	 */
 	async *adoptInSlices(): AsyncGenerator<Map<K, V>> {
+		for await (const slice of this.adoptPairs()) {
+			const entries = new Map<K, V>();
+			this.#decode(slice, entries);
+			yield entries;
+		}
+	}
+
+	/** The same, as keys and values that are encoded. */
+	async *adoptPairs(): AsyncGenerator<{ keys: Buffer; values: Buffer }> {
 		this.#written = undefined;
 		this.#used = 0;
 		const written = new Fingerprints(this.#key.size, this.#value.size);
 		for await (const slice of mapSlices(this.#map())) {
 			for (const index of this.#present(slice)) this.#note(written, slice, index);
-			const entries = new Map<K, V>();
-			this.#decode(slice, entries);
-			yield entries;
+			yield slice;
 		}
 		this.#written = written;
 	}
@@ -224,6 +231,38 @@ export class Table<K, V> {
 				failures.push({ key, message: this.#refusal("write", key, error as BpfError) });
 			}
 		}
+		return failures;
+	}
+
+	/** The same as `put`, of keys and values that are encoded already. Returns the indexes of those that were refused. */
+	putPairs(keys: Buffer, values: Buffer): (EntryFailure<K> & { index: number })[] {
+		this.#digest = undefined;
+		const map = this.#map();
+		const [keySize, valueSize] = [this.#key.size, this.#value.size];
+		const written = this.#written;
+		const note = (index: number): void => {
+			if (written !== undefined) this.#note(written, { keys, values }, index);
+		};
+		const count = keys.length / keySize;
+		try {
+			map.updateBatch(keys, values);
+			for (let index = 0; index < count; index++) note(index);
+			return [];
+		} catch {
+			// The failing entry is found below. Writing an entry twice is harmless.
+		}
+		const failures: (EntryFailure<K> & { index: number })[] = [];
+		for (let index = 0; index < count; index++)
+			try {
+				map.update(
+					keys.subarray(index * keySize, (index + 1) * keySize),
+					values.subarray(index * valueSize, (index + 1) * valueSize),
+				);
+				note(index);
+			} catch (error) {
+				const key = this.#key.decode(keys, index * keySize);
+				failures.push({ index, key, message: this.#refusal("write", key, error as BpfError) });
+			}
 		return failures;
 	}
 

@@ -5,6 +5,7 @@
  * until step 5 of the first changes, which are compiled beside it.
  */
 
+import { AddressNumbers } from "../../columns/address_numbers.js";
 import { inTurns } from "../../loop/turns.js";
 import { plainVerdict } from "../../policy/entries.js";
 import type {
@@ -16,6 +17,7 @@ import type {
 } from "../../policy/policy_tables.js";
 import type { Judgement, RuleCounter } from "../../tables/generated.js";
 import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
+import { adoptIdentities } from "./identities.js";
 import { type PolicyOutcome, PolicyWrites } from "./policy_writes.js";
 
 /** What is not in these tables alone. Failures are tried again with the same arguments. */
@@ -101,7 +103,7 @@ export class PolicyTables {
 		this.#writes = this.#begin();
 		const { identities, blocks, policies, policyVerdicts, portSets, classLimit } = this.#tables;
 		const held = {
-			...{ identities: new Map<string, number>(), blocks: new Map<string, number>() },
+			...{ identities: new AddressNumbers(), blocks: new Map<string, number>() },
 			// Also those that only endpoints or verdicts name, where an agent ended between two writes.
 			policies: new Set<number>(this.#target.policiesInUse()),
 			...{ portSets: new Set<number>(), rules: new Set<number>() },
@@ -127,7 +129,7 @@ export class PolicyTables {
 				classes = Math.max(classes, (key % 2 ** 32) + 1);
 				see(verdict.judgement);
 			}
-		await readInto(identities, held.identities);
+		held.identities = await adoptIdentities(identities);
 		await readInto(blocks, held.blocks);
 		held.classLimit = classes;
 		return held;

@@ -30,10 +30,12 @@ import {
 	type RuleName,
 	type Verdict,
 } from "../../policy/policy_tables.js";
+import { asRound, type IdentityWrites } from "../../policy/policy_writes.js";
 import { parseAddress } from "../../tables/address.js";
 import { RuleCounter } from "../../tables/generated.js";
 import { hostPrefix, type Prefix, PrefixTable, parsePrefix } from "../../tables/prefix.js";
 import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
+import { putIdentities } from "./identities.js";
 import type { PolicyTarget } from "./policy_tables.js";
 
 /** Entries of one write: some 2 ms. */
@@ -82,6 +84,8 @@ export class PolicyWrites {
 	readonly #shared: Shared;
 	/** Of steps 1 to 5. */
 	readonly #pending = noEntries();
+	/** More of step 4, in order, as columns: of all others nothing is refused. */
+	#identities: IdentityWrites[] = [];
 	/** Of step 7. */
 	readonly #late = noEntries();
 	/** Of step 6. */
@@ -104,7 +108,9 @@ export class PolicyWrites {
 
 	/** These changes are to be written, too. */
 	take({ writes, epochs }: PolicyChanges, peerIds?: (node: string) => number | undefined): void {
-		for (const { step, table, key, value } of writes) {
+		const round = asRound(writes);
+		if (round.identities.length > 0) this.#identities.push(round.identities);
+		for (const { step, table, key, value } of round.others()) {
 			const pending: Entries<unknown> = this.#pending[table] as never;
 			const late: Entries<unknown> = this.#late[table] as never;
 			if (step === 7) {
@@ -216,6 +222,12 @@ export class PolicyWrites {
 	*#writeAddresses(classes: ReadonlySet<number>): Steps<boolean> {
 		const refused = new PrefixTable<true>();
 		let isWhole = true;
+		if (classes.size > 0 || this.#pending.identities.size > 0 || this.#identities.length > 1)
+			yield* this.#unfoldIdentities();
+		for (const { key } of yield* this.#putIdentities()) {
+			refused.set(hostPrefixOf(key), true);
+			isWhole = false;
+		}
 		const denied = new Set<string>();
 		const tables = [
 			[this.#tables.identities, this.#pending.identities, hostPrefixOf],
@@ -243,6 +255,40 @@ export class PolicyWrites {
 				return isWhole || refused.overlapping(prefixOf(key)) === undefined;
 			});
 		return isWhole;
+	}
+
+	/** To be written one by one, with what was refused before. */
+	*#unfoldIdentities(): Steps<void> {
+		for (const writes of this.#identities)
+			for (let i = 0; i < writes.length; i++) {
+				const address = writes.address(i);
+				this.#pending.identities.set(address, writes.number(i));
+				this.#denied.delete(address);
+				if (i % BATCH === 0) yield;
+			}
+		this.#identities = [];
+	}
+
+	/** Of columns what comes or changes. What goes, and what was refused, is pending then. */
+	*#putIdentities(): Steps<EntryFailure<string>[]> {
+		const failures: EntryFailure<string>[] = [];
+		for (const writes of this.#identities) {
+			const refused = yield* putIdentities(this.#tables.identities, writes);
+			for (const { index, ...failure } of refused) {
+				failures.push(failure);
+				this.#pending.identities.set(failure.key, writes.number(index));
+			}
+			this.#writes += writes.length - refused.length;
+			for (let i = 0; i < writes.length; i++) {
+				if (i % BATCH === 0) yield;
+				if (writes.number(i) !== undefined) continue;
+				this.#pending.identities.set(writes.address(i), undefined);
+				this.#writes--;
+			}
+		}
+		this.#identities = [];
+		this.#failures.push(...failures);
+		return failures;
 	}
 
 	/** Returns those whose policies are not in force yet, by address. */

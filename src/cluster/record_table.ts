@@ -1,0 +1,58 @@
+/** The store's records of one kind by key, with the file that each stands in. */
+import { isDeepStrictEqual } from "node:util";
+
+export interface RecordTable<R> {
+	readonly size: number;
+	has(key: string): boolean;
+	get(key: string): R | undefined;
+	/** Undefined: its source has none. */
+	fileOf(key: string): string | undefined;
+	/** Returns whether that is something else than before. */
+	put(key: string, record: R, file?: string): boolean;
+	/** Returns whether it was there. */
+	delete(key: string): boolean;
+	/** What comes or goes meanwhile may be among them or not. */
+	keys(): IterableIterator<string>;
+}
+
+interface Entry<R> {
+	record: R;
+	file: string | undefined;
+}
+
+/** As objects: of one that says the same as before the former stays. */
+export class ObjectTable<R> implements RecordTable<R> {
+	readonly #entries = new Map<string, Entry<R>>();
+
+	get size(): number {
+		return this.#entries.size;
+	}
+
+	has(key: string): boolean {
+		return this.#entries.has(key);
+	}
+
+	get(key: string): R | undefined {
+		return this.#entries.get(key)?.record;
+	}
+
+	fileOf(key: string): string | undefined {
+		return this.#entries.get(key)?.file;
+	}
+
+	put(key: string, record: R, file?: string): boolean {
+		const before = this.#entries.get(key);
+		const same = before !== undefined && isDeepStrictEqual(before.record, record);
+		if (same && before.file === file) return false;
+		this.#entries.set(key, { record: same ? before.record : record, file });
+		return true;
+	}
+
+	delete(key: string): boolean {
+		return this.#entries.delete(key);
+	}
+
+	keys(): IterableIterator<string> {
+		return this.#entries.keys();
+	}
+}

@@ -1,0 +1,25 @@
+/** Typed arrays that grow. Their memory is outside V8's heap: a collection does not look at it, and it goes back at once. */
+
+export type Column = Uint8Array | Uint16Array | Uint32Array | Int32Array | Float64Array;
+
+/** The array itself where it has room for `length` elements, else a longer copy; what is new is zero. */
+export function grown<C extends Column>(column: C, length: number): C {
+	if (length <= column.length) return column;
+	// A quarter more each time: what is not touched yet is not resident.
+	const room = Math.max(length, column.length + (column.length >> 2), 64);
+	const longer = new (column.constructor as new (length: number) => C)(room);
+	longer.set(column);
+	return longer;
+}
+
+/** Another one in each process, so that nobody can choose names or addresses that all meet in one place of a table. */
+export const SEED = (Math.random() * 2 ** 32) >>> 0;
+
+/** Spreads the bits of a hash (the end of MurmurHash3). */
+export function mix(hash: number): number {
+	let h = hash ^ (hash >>> 16);
+	h = Math.imul(h, 0x85ebca6b);
+	h ^= h >>> 13;
+	h = Math.imul(h, 0xc2b2ae35);
+	return (h ^ (h >>> 16)) >>> 0;
+}

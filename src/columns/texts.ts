@@ -1,0 +1,132 @@
+/**
+ * Texts with a number each, as bytes outside V8's heap: 100,000 names take 5 MB, in a Map of strings some 10, and
+ * every collection would go through them. Numbers are dense; that of a text that went is given again.
+ */
+import { grown, mix, SEED } from "./grow.js";
+import { Slots } from "./slots.js";
+
+/** Of one text. */
+const BYTES_MAX = 0xffff;
+/** Texts take multiples of this, so that one can take the place of another. */
+const GRAIN = 8;
+
+let scratch = Buffer.alloc(1024);
+
+export class Texts {
+	#bytes: Uint8Array = new Uint8Array(0);
+	#end = 0;
+	#starts: Uint32Array = new Uint32Array(0);
+	#lengths: Uint16Array = new Uint16Array(0);
+	#hashes: Uint32Array = new Uint32Array(0);
+	/** 1: it is in use. */
+	#used: Uint8Array = new Uint8Array(0);
+	#count = 0;
+	#next = 0;
+	readonly #free: number[] = [];
+	/** Starts of unused places, by size. */
+	readonly #places = new Map<number, number[]>();
+	readonly #slots = new Slots((id) => this.#hashes[id]!);
+
+	get size(): number {
+		return this.#count;
+	}
+
+	/** Numbers are below this. */
+	get end(): number {
+		return this.#next;
+	}
+
+	has(id: number): boolean {
+		return this.#used[id] === 1;
+	}
+
+	/** -1: it is not there. */
+	find(text: string): number {
+		const length = write(text);
+		return this.#find(hashOf(length), length);
+	}
+
+	/** @throws Error for a text of more than 65,535 bytes */
+	add(text: string): number {
+		const length = write(text);
+		if (length > BYTES_MAX)
+			throw new Error(`Cannot keep a text: expected at most ${BYTES_MAX} bytes, got ${length}`);
+		const hash = hashOf(length);
+		const known = this.#find(hash, length);
+		if (known >= 0) return known;
+		const id = this.#free.pop() ?? this.#next++;
+		this.#starts = grown(this.#starts, id + 1);
+		this.#lengths = grown(this.#lengths, id + 1);
+		this.#hashes = grown(this.#hashes, id + 1);
+		this.#used = grown(this.#used, id + 1);
+		const start = this.#place(length);
+		this.#bytes.set(scratch.subarray(0, length), start);
+		this.#starts[id] = start;
+		this.#lengths[id] = length;
+		this.#hashes[id] = hash;
+		this.#used[id] = 1;
+		this.#count++;
+		this.#slots.add(hash, id);
+		return id;
+	}
+
+	remove(id: number): void {
+		if (this.#used[id] !== 1) return;
+		this.#slots.remove(id);
+		this.#used[id] = 0;
+		this.#count--;
+		this.#free.push(id);
+		const size = sizeOf(this.#lengths[id]!);
+		const places = this.#places.get(size);
+		if (places === undefined) this.#places.set(size, [this.#starts[id]!]);
+		else places.push(this.#starts[id]!);
+	}
+
+	/** Of a number in use. */
+	text(id: number): string {
+		const start = this.#starts[id]!;
+		const { buffer } = this.#bytes;
+		return Buffer.from(buffer, start, this.#lengths[id]!).toString("utf8");
+	}
+
+	/** Numbers in use; what comes or goes meanwhile may be among them or not. */
+	*ids(): Generator<number, void> {
+		for (let id = 0; id < this.#next; id++) if (this.#used[id] === 1) yield id;
+	}
+
+	#find(hash: number, length: number): number {
+		return this.#slots.find(hash, (id) => {
+			if (this.#hashes[id] !== hash || this.#lengths[id] !== length) return false;
+			const start = this.#starts[id]!;
+			for (let i = 0; i < length; i++) if (this.#bytes[start + i] !== scratch[i]) return false;
+			return true;
+		});
+	}
+
+	#place(length: number): number {
+		const size = sizeOf(length);
+		const free = this.#places.get(size)?.pop();
+		if (free !== undefined) return free;
+		const start = this.#end;
+		this.#end += size;
+		this.#bytes = grown(this.#bytes, this.#end);
+		return start;
+	}
+}
+
+function sizeOf(length: number): number {
+	return Math.ceil(length / GRAIN) * GRAIN;
+}
+
+/** Into `scratch`; returns the number of bytes. */
+function write(text: string): number {
+	if (text.length * 3 > scratch.length) scratch = Buffer.alloc(text.length * 3);
+	return scratch.write(text, "utf8");
+}
+
+/** FNV-1a. */
+function hashOf(length: number): number {
+	let hash = SEED;
+	for (let i = 0; i < length; i++) hash = Math.imul(hash ^ scratch[i]!, 0x01000193);
+	return mix(hash);
+}

@@ -1,0 +1,87 @@
+/** Addresses that have another class or owner than in the round before, and the flows that look again for it. */
+import { podPrefixes } from "../cluster/node_object.js";
+import type { Steps } from "../loop/turns.js";
+import { containsAddress, type Prefix } from "../tables/prefix.js";
+import type { InForce } from "./in_force.js";
+import type { Owners } from "./owners.js";
+import type { PolicyChanges } from "./policy_tables.js";
+
+/** Moves that are looked at between two steps. */
+const EVERY = 64;
+
+export class Moves {
+	readonly #owners: Owners;
+	readonly #inForce: InForce;
+	readonly #nodeName: string;
+	/** Index among the owners' dirty claims, class before, class now. */
+	#moves: number[] = [];
+	/** All classes are new, and mean what the former did. */
+	#restarted = false;
+	#isFirst = true;
+
+	constructor(owners: Owners, inForce: InForce, nodeName: string) {
+		this.#owners = owners;
+		this.#inForce = inForce;
+		this.#nodeName = nodeName;
+	}
+
+	/** Flows of an earlier agent may be there: all of them look again. */
+	get isFirst(): boolean {
+		return this.#isFirst;
+	}
+
+	restart(): void {
+		this.#restarted = true;
+	}
+
+	add(index: number, before: number, now: number): void {
+		this.#moves.push(index, before, now);
+	}
+
+	/** @param route all flows look again anyhow */
+	*epochs(route: boolean): Steps<PolicyChanges["epochs"]> {
+		const moves = this.#moves;
+		const [restarted, isFirst] = [this.#restarted, this.#isFirst];
+		this.#moves = [];
+		this.#restarted = false;
+		this.#isFirst = false;
+		const peers = new Set<string>();
+		if (route || isFirst) return { route: true, peers };
+		const differ = this.#differences();
+		const prefixes = new Map<string, readonly Prefix[]>();
+		for (let at = 0; at < moves.length; at += 3) {
+			if (at % (3 * EVERY) === 0) yield;
+			const [index, before, now] = [moves[at]!, moves[at + 1]!, moves[at + 2]!];
+			const isFresh = !this.#owners.hadOwner(index);
+			if (!this.#owners.isAnother(index) && (restarted || !differ(before, now, isFresh))) continue;
+			const name = this.#owners.nodeName(index);
+			let own = prefixes.get(name);
+			if (own === undefined) {
+				const node = name === this.#nodeName ? undefined : this.#owners.node(name);
+				own = node === undefined ? [] : podPrefixes(node.object);
+				prefixes.set(name, own);
+			}
+			// The whole epoch covers all others, and a flow with another address of a Node's has none of a peer.
+			const bytes = this.#owners.claims.bytes(this.#owners.dirty(index));
+			if (!own.some((prefix) => containsAddress(prefix, bytes)))
+				return { route: true, peers: new Set() };
+			peers.add(name);
+		}
+		return { route: false, peers };
+	}
+
+	/** Whether two classes differ to some policy, found out once for each pair. */
+	#differences(): (before: number, now: number, isFresh: boolean) => boolean {
+		const known = new Map<string, boolean>();
+		return (before, now, isFresh) => {
+			if (before === now) return false;
+			const key = `${before} ${now} ${isFresh}`;
+			let is = known.get(key);
+			if (is === undefined) {
+				is = this.#inForce.differ(before, now, isFresh);
+				known.set(key, is);
+			}
+			return is;
+		};
+	}
+}
