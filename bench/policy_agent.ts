@@ -1,109 +1,86 @@
 /**
- * What a change costs in the agent at the limits of a cluster (policy_compile.ts), from the store into the kernel's maps.
+ * What network policy costs an agent at the limits of a cluster (policy_cluster.ts), from the API server into the
+ * kernel's maps: memory at each stage and at its peak, CPU time, longest piece of the event loop, a change of each kind,
+ * a restart. The agent's parts are a process of their own (tools/policy_agent_parts.ts), with the options of bin/fairway.
  *
- *   unshare --net --mount --propagation private node --expose-gc --import=tsx bench/policy_agent.ts
+ *   unshare --net --mount --propagation private node --import=tsx bench/policy_agent.ts
  */
-import { Policies } from "../src/agent/policies.js";
-import { Store, type StoreWriter } from "../src/cluster/store.js";
-import type { Endpoint } from "../src/cni/endpoint.js";
-import { LoopLag } from "../src/observe/loop_lag.js";
-import type { PolicyKind } from "../src/policy/compiler.js";
-import {
-	buildObject,
-	memoryLog,
-	openReconciler,
-	tablesOf,
-} from "../test/node/reconcile/fixture.js";
-import { HERE, LOCAL, objects, pod, policy } from "./tools/policy_cluster.js";
+import { fork, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { FakeCluster } from "../test/tools/fake_api/cluster.js";
+import { FakeServer } from "../test/tools/fake_api/server.js";
+import type { Figures, Order } from "./tools/policy_agent_parts.js";
+import { apiNamespace, apiNode, apiPod, apiPolicy } from "./tools/policy_api.js";
+import { NAMESPACES, objects, pod, policy } from "./tools/policy_cluster.js";
 
-const endpoints: Endpoint[] = Array.from({ length: LOCAL }, (_, i) => {
-	const { namespace, name, uid, addresses } = pod(i);
-	return {
-		...{ network: "fairway", containerId: name, ifName: "eth0", netns: "/", gateways: [] },
-		...{ mac: "02:00:00:00:00:01", hostInterface: `fairway${i}`, mtu: 1500, attachedAt: "" },
-		...{ namespace, name, addresses: [...addresses], ...(uid === undefined ? {} : { uid }) },
-	};
+const EVENTS = { perSecond: 50, seconds: 20 };
+
+spawnSync("ip", ["link", "set", "lo", "up"]);
+const cluster = new FakeCluster();
+for (const node of objects.Node.values()) cluster.put("nodes", apiNode(node));
+for (let i = 0; i < NAMESPACES; i++) cluster.put("namespaces", apiNamespace(`ns${i}`));
+for (const one of objects.NetworkPolicy.values()) cluster.put("networkpolicies", apiPolicy(one));
+for (const one of objects.Pod.values()) cluster.put("pods", apiPod(one));
+for (const map of Object.values(objects)) map.clear();
+cluster.events = [];
+const server = await new FakeServer(cluster).start();
+const runDir = mkdtempSync(join(tmpdir(), "fairway-bench-"));
+process.on("exit", () => rmSync(runDir, { recursive: true, force: true }));
+
+const program = fileURLToPath(new URL("tools/policy_agent_parts.ts", import.meta.url));
+const child = fork(program, [server.url, runDir], {
+	execArgv: [
+		"--import=tsx",
+		"--max-semi-space-size=2",
+		...(process.env.BENCH_NODE ?? "").split(" ").filter(Boolean),
+	],
+	env: { ...process.env, MALLOC_ARENA_MAX: "1", MALLOC_TRIM_THRESHOLD_: "131072" },
 });
+child.send(server.authority.certificate);
 
-function memory(): string {
-	globalThis.gc?.();
-	const { rss, heapUsed } = process.memoryUsage();
-	return `${(rss / 1e6).toFixed(0)} MB resident, heap ${(heapUsed / 1e6).toFixed(0)} MB`;
+async function ask(order: Order): Promise<Figures> {
+	child.send(order);
+	const [figures] = (await once(child, "message")) as [Figures];
+	return figures;
 }
 
-const reconciler = await openReconciler(buildObject("bench"));
-await reconciler.apply(tablesOf({ peers: 2, pods: 0 }));
-console.log(`empty: ${memory()}`);
-const store = new Store();
-store.update((writer) => {
-	for (const kind of Object.keys(objects) as PolicyKind[]) {
-		for (const [key, record] of objects[kind]) writer.put(kind, key, record as never);
-		writer.setSynced(kind, true);
-		objects[kind].clear();
-	}
-});
-console.log(`store: ${memory()}`);
-const make = () =>
-	new Policies({
-		...{ nodeName: HERE, store, kernel: reconciler, pods: undefined, unknownPods: "closed" },
-		endpoints: () => endpoints,
-		peerIds: () => new Map([["n1", 1]]),
-		isReady: () => true,
-		log: memoryLog(),
-	});
-
 async function time(what: string, act: () => Promise<unknown>): Promise<void> {
-	const lag = new LoopLag({ log: memoryLog() });
-	const used = process.cpuUsage();
-	const began = performance.now();
+	await ask("begin");
 	await act();
-	const ms = performance.now() - began;
-	const { user, system } = process.cpuUsage(used);
-	const worst = JSON.stringify(lag.read());
-	lag.close();
+	const { resident, peak, heap, outside, ms, cpu, longest } = await ask("flush");
 	console.log(
-		`${what}: ${ms.toFixed(1)} ms, CPU ${((user + system) / 1000).toFixed(1)}, lag ${worst}`,
+		`${what}: ${ms.toFixed(0)} ms, CPU ${cpu.toFixed(0)}, longest piece ${longest.toFixed(1)}; ${resident.toFixed(0)} MB resident (peak ${peak.toFixed(0)}), heap ${heap.toFixed(0)}, outside ${outside.toFixed(0)}`,
 	);
 }
 
-let policies = make();
-await time("all of it", () => policies.flush());
-console.log(`in force: ${memory()}`);
-const change = (write: (writer: StoreWriter) => void) => {
-	store.update(write);
-	return policies.flush();
-};
-const putPod = (i: number, app: string) => (writer: StoreWriter) => {
-	const one = pod(i, app);
-	writer.put("Pod", `${one.namespace}/${one.name}`, one);
-};
-await time("1,000 Pods change, one after another", async () => {
-	for (let i = 0; i < 1000; i++) await change(putPod(20_000 + i * 7, `app${i}`));
-});
-await time("1,000 status updates of Pods that change nothing", async () => {
-	for (let i = 0; i < 1000; i++)
-		await change((writer) => {
-			const one = { ...pod(40_000 + i * 7), isReady: false };
-			writer.put("Pod", `${one.namespace}/${one.name}`, one);
-		});
-});
-await time("100 policies change, one after another", async () => {
-	for (let i = 0; i < 100; i++)
-		await change((writer) => {
-			const one = policy(i, 81 + i);
-			writer.put("NetworkPolicy", `${one.namespace}/${one.name}`, one);
-		});
-});
-await time("a Namespace's label", () =>
-	change((writer) => {
-		const labels = ["env", "prod", "kubernetes.io/metadata.name", "ns3"];
-		writer.put("Namespace", "ns3", { name: "ns3", labels, audit: false });
-	}),
+await once(child, "message");
+await time("empty", async () => {});
+await time("all but other Nodes' Pods, then these, until policies are in force", () =>
+	ask("start"),
 );
-console.log(`after changes: ${memory()}`);
-await policies.stop();
-policies = make();
-await time("a restart, until its policies are in force", () => policies.flush());
-await policies.stop();
-console.log(`after a restart in one process: ${memory()}`);
-await reconciler.close();
+await time("10 s later", () => new Promise((resolve) => setTimeout(resolve, 10_000)));
+await time(`${EVENTS.seconds} s with ${EVENTS.perSecond} changed Pods each second`, async () => {
+	const began = performance.now();
+	for (let i = 0; i < EVENTS.seconds * EVENTS.perSecond; i++) {
+		cluster.put("pods", apiPod(pod(20_000 + i * 7, `app${i}`)));
+		const due = began + ((i + 1) * 1000) / EVENTS.perSecond;
+		await new Promise((resolve) => setTimeout(resolve, Math.max(0, due - performance.now())));
+	}
+	cluster.events = [];
+});
+await time("a policy of local Pods changes", async () => {
+	cluster.put("networkpolicies", apiPolicy(policy(1, 99)));
+});
+await time("all Pods are listed again", async () => {
+	cluster.compact();
+	for (const watch of server.watches) if (watch.plural === "pods") watch.response.end();
+	await new Promise((resolve) => setTimeout(resolve, 15_000));
+});
+await time("a restart of policies, until they are in force", () => ask("restart"));
+child.send("end" satisfies Order);
+await once(child, "exit");
+await server.stop();

@@ -3,14 +3,14 @@
  * 10,000 policies.
  */
 import type { NetworkPolicyObject } from "../../src/cluster/network_policy_object.js";
-import type { PodObject } from "../../src/cluster/pod_object.js";
 import type { Selector } from "../../src/cluster/selector.js";
 import type { NodeObject } from "../../src/cluster/snapshot.js";
 import type { PolicyKind, PolicyObjects } from "../../src/policy/compiler.js";
+import { HERE, LOCAL, NAMESPACES, NODES, pod } from "./policy_member.js";
 
-const [NODES, PODS, POLICIES, NAMESPACES] = [5000, 100_000, 10_000, 500];
-export const LOCAL = 110;
-export const HERE = "n0";
+const [PODS, POLICIES] = [100_000, 10_000];
+
+export { HERE, LOCAL, NAMESPACES, pod };
 
 export const objects: { [K in PolicyKind]: Map<string, PolicyObjects[K]> } = {
 	...{ Node: new Map(), Namespace: new Map(), Pod: new Map(), NetworkPolicy: new Map() },
@@ -29,23 +29,6 @@ for (let i = 0; i < NODES; i++) {
 		podCIDRs: [`10.${a}.${b}.0/24`, `fd00:${i.toString(16)}::/64`],
 	};
 	objects.Node.set(node.name, node);
-}
-
-/** Twenty Pods are one workload. */
-export function pod(i: number, app = `app${(i / 20) | 0}`): PodObject {
-	const workload = (i / 20) | 0;
-	// The first ones are on this Node.
-	const node = i < LOCAL ? 0 : 1 + (i % (NODES - 1));
-	const host = i < LOCAL ? 2 + i : 2 + Math.floor(i / (NODES - 1));
-	const [a, b] = [node >> 8, node & 255];
-	return {
-		...{ namespace: `ns${workload % NAMESPACES}`, name: `p${i}`, uid: `u${i}`, node: `n${node}` },
-		labels: ["app", app, "tier", `t${workload % 4}`],
-		addresses: [`10.${a}.${b}.${host}`, `fd00:${node.toString(16)}::${host.toString(16)}`],
-		...{ hostNetwork: false, ended: false, limits: [], created: 1 },
-		...{ isReady: true, isTerminating: false },
-		ports: [{ name: "http", port: 8080 + (workload % 3), protocol: "TCP" }],
-	};
 }
 
 for (let i = 0; i < PODS; i++) {
