@@ -224,8 +224,9 @@ export class PolicyWrites {
 		let isWhole = true;
 		if (classes.size > 0 || this.#pending.identities.size > 0 || this.#identities.length > 1)
 			yield* this.#unfoldIdentities();
-		for (const { key } of yield* this.#putIdentities()) {
-			refused.set(hostPrefixOf(key), true);
+		const again = yield* this.#putIdentities();
+		for (const [address] of again) {
+			refused.set(hostPrefixOf(address), true);
 			isWhole = false;
 		}
 		const denied = new Set<string>();
@@ -249,6 +250,7 @@ export class PolicyWrites {
 			}
 		}
 		this.#denied = denied;
+		for (const [address, number] of again) this.#pending.identities.set(address, number);
 		for (const [table, entries, prefixOf] of tables)
 			yield* this.#put(table, entries, plain, (key, number) => {
 				if (number !== undefined) return false;
@@ -269,26 +271,24 @@ export class PolicyWrites {
 		this.#identities = [];
 	}
 
-	/** Of columns what comes or changes. What goes, and what was refused, is pending then. */
-	*#putIdentities(): Steps<EntryFailure<string>[]> {
-		const failures: EntryFailure<string>[] = [];
+	/** Of columns what comes or changes; what goes is pending then. Returns what was refused. */
+	*#putIdentities(): Steps<[address: string, number: number][]> {
+		const again: [string, number][] = [];
 		for (const writes of this.#identities) {
 			const refused = yield* putIdentities(this.#tables.identities, writes);
 			for (const { index, ...failure } of refused) {
-				failures.push(failure);
-				this.#pending.identities.set(failure.key, writes.number(index));
+				this.#failures.push(failure);
+				again.push([failure.key, writes.number(index)!]);
 			}
-			this.#writes += writes.length - refused.length;
+			this.#writes -= refused.length;
 			for (let i = 0; i < writes.length; i++) {
 				if (i % BATCH === 0) yield;
-				if (writes.number(i) !== undefined) continue;
-				this.#pending.identities.set(writes.address(i), undefined);
-				this.#writes--;
+				if (writes.number(i) !== undefined) this.#writes++;
+				else this.#pending.identities.set(writes.address(i), undefined);
 			}
 		}
 		this.#identities = [];
-		this.#failures.push(...failures);
-		return failures;
+		return again;
 	}
 
 	/** Returns those whose policies are not in force yet, by address. */
