@@ -20,6 +20,7 @@ import type { Atom } from "../policy/atoms.js";
 import {
 	type LocalPolicies,
 	PolicyCompiler,
+	type PolicyInput,
 	type PolicyKind,
 	type PolicyUsage,
 } from "../policy/compiler.js";
@@ -272,10 +273,12 @@ export class Policies {
 			if (this.#compiler !== undefined) this.#publish(await kernel.changePolicies());
 			return;
 		}
+		const isAnew = this.#compiler === undefined;
 		this.#compiler ??= await this.#begin();
 		const compiler = this.#compiler;
-		const changed = Object.fromEntries(this.#changed);
-		for (const key of this.#changed.get("Pod") ?? []) this.#isOther ||= this.#localKeys.has(key);
+		const changed = isAnew ? this.#everything() : Object.fromEntries(this.#changed);
+		const pods = this.#changed.get("Pod");
+		for (const key of pods === undefined ? [] : this.#localKeys) this.#isOther ||= pods!.has(key);
 		this.#changed = new Map();
 		const endpoints = this.#changedEndpoints();
 		let outcome: PolicyOutcome;
@@ -333,17 +336,26 @@ export class Policies {
 		const held = await kernel.adoptPolicies();
 		this.#options.onBegin?.();
 		this.#formerRules = undefined;
-		for (const kind of KINDS) this.#changed.set(kind, new Set(store.keys(kind)));
 		this.#endpoints = [];
 		this.#isOther = true;
 		this.#held = NOTHING_HELD;
 		return new PolicyCompiler({ source: store, nodeName, unknownPods, held });
 	}
 
+	/** Keys that are made when they are looked at: there may be a hundred thousand. */
+	#everything(): PolicyInput["changed"] {
+		const { store } = this.#options;
+		return Object.fromEntries(
+			KINDS.map((kind) => [kind, { has: () => true, [Symbol.iterator]: () => store.keys(kind) }]),
+		);
+	}
+
 	#note(): void {
 		for (const [kind, reader] of this.#readers) {
 			const taken = reader.take();
 			if (taken.size === 0) continue;
+			// A compiler that begins looks at everything.
+			if (this.#compiler === undefined) taken.clear();
 			const known = this.#changed.get(kind);
 			if (known === undefined) this.#changed.set(kind, taken);
 			else for (const key of taken) known.add(key);

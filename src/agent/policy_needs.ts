@@ -13,8 +13,9 @@ export function asksForPods(
 ): boolean {
 	if (namespaces.size === 0) return false;
 	for (const key of store.keys("NetworkPolicy")) {
+		if (!namespaces.has(key.slice(0, key.indexOf("/")))) continue;
 		const policy = store.get("NetworkPolicy", key);
-		if (policy === undefined || !namespaces.has(policy.namespace)) continue;
+		if (policy === undefined) continue;
 		if (policy.ingress?.some(hasPodPeers) || policy.egress?.some(hasPodPeers)) return true;
 		if (policy.egress?.some(hasNames)) return true;
 	}

@@ -14,7 +14,7 @@ import type { NamespaceObject } from "./namespace_object.js";
 import type { NetworkPolicyObject } from "./network_policy_object.js";
 import type { PodObject } from "./pod_object.js";
 import { PodTable } from "./pod_table.js";
-import { ObjectTable, type RecordTable } from "./record_table.js";
+import { ObjectTable, PackedTable, type RecordTable } from "./record_table.js";
 import type { Reporter } from "./reporter.js";
 import type { ServiceCidrObject } from "./service_cidr_object.js";
 import type { ServiceObject } from "./service_object.js";
@@ -35,9 +35,13 @@ export type Kind = keyof Records;
 
 /** Of a kind, empty. */
 export function recordTable<K extends Kind>(kind: K): RecordTable<Records[K]> {
-	const table: RecordTable<PodObject> | ObjectTable<Records[K]> =
-		kind === "Pod" ? new PodTable() : new ObjectTable<Records[K]>();
-	return table as RecordTable<Records[K]>;
+	const table =
+		kind === "Pod"
+			? new PodTable()
+			: kind === "NetworkPolicy"
+				? new PackedTable<NetworkPolicyObject>()
+				: new ObjectTable<Records[K]>();
+	return table as unknown as RecordTable<Records[K]>;
 }
 
 /** Writes of one `update`. */
@@ -125,7 +129,7 @@ export class Store {
 		return this.#revision;
 	}
 
-	/** Of a Pod a new object each time, else the same as long as it says the same. */
+	/** Of a Pod and a NetworkPolicy a new object each time, else the same as long as it says the same. */
 	get<K extends Kind>(kind: K, key: string): Records[K] | undefined {
 		return this.#records[kind].get(key);
 	}

@@ -5,8 +5,8 @@ export type Column = Uint8Array | Uint16Array | Uint32Array | Int32Array | Float
 /** The array itself where it has room for `length` elements, else a longer copy; what is new is zero. */
 export function grown<C extends Column>(column: C, length: number): C {
 	if (length <= column.length) return column;
-	// A quarter more each time: what is not touched yet is not resident.
-	const room = Math.max(length, column.length + (column.length >> 2), 64);
+	// What is not touched yet is not resident, and each copy leaves the former one to the next collection.
+	const room = Math.max(length, 2 * column.length, 64);
 	const longer = new (column.constructor as new (length: number) => C)(room);
 	longer.set(column);
 	return longer;

@@ -52,9 +52,14 @@ export interface PolicySource {
 	get<K extends PolicyKind>(kind: K, key: string): PolicyObjects[K] | undefined;
 }
 
+/** Which can be asked for one: a Set, or what has every key and lists all when it is gone through. */
+export interface ChangedKeys extends Iterable<string> {
+	has(key: string): boolean;
+}
+
 export interface PolicyInput {
 	/** Keys of objects that came, changed or went since the last update; at first all there are. */
-	changed: { readonly [K in PolicyKind]?: Iterable<string> };
+	changed: { readonly [K in PolicyKind]?: Iterable<string> | ChangedKeys };
 	/** All that there are; absent: the same as before. */
 	endpoints?: Iterable<LocalEndpoint>;
 	/** Ids of policies that local Pods have for want of what they are to have; absent: none. */
@@ -135,7 +140,11 @@ export class PolicyCompiler {
 		const write: WriteTable = (step, table, key, value) => this.#write(step, table, key, value);
 		this.#inForce = new InForce(write, held, { ...LIMITS, ...options.limits });
 		const namespace = (name: string) => source.get("Namespace", name) ?? impliedNamespace(name);
-		this.#subjects = new Subjects({ pod: (key) => source.get("Pod", key), namespace });
+		this.#subjects = new Subjects({
+			pod: (key) => source.get("Pod", key),
+			networkPolicy: (key) => source.get("NetworkPolicy", key),
+			namespace,
+		});
 		const { nodeName, unknownPods } = options;
 		const labelsOf = (name: string) => namespace(name).labels;
 		this.#addresses = new Addresses({
@@ -193,7 +202,8 @@ export class PolicyCompiler {
 		const isStale = this.#isStale();
 		if (isStale) yield* this.#addresses.restart();
 
-		const pods = new Set(changed.Pod ?? []);
+		const { Pod: some = [] } = changed;
+		const pods = "has" in some ? (some as ChangedKeys) : new Set(some);
 		for (const name of changed.Namespace ?? []) {
 			yield* this.#addresses.renewNamespace(name);
 			this.#subjects.renewNamespace(name);

@@ -1,7 +1,8 @@
 /**
  * The Pods of this Node, the policies that select each of them, and so the key of its rule list by direction.
  *
- *  1. a policy that changed is tried on the Pods that it may select; a Pod that changed tries all
+ *  1. a policy that changed is tried on the Pods that it may select; a Pod that changed tries all. Only the policies of
+ *     namespaces with Pods here are kept, of all others their names
  *  2. a Pod of which something changed says anew what was chosen for it
  */
 import type { ClusterPolicyObject } from "../cluster/cluster_policy_object.js";
@@ -35,14 +36,17 @@ export interface Subject {
 
 export interface SubjectsOptions {
 	pod: (key: string) => PodObject | undefined;
+	networkPolicy: (key: string) => NetworkPolicyObject | undefined;
 	namespace: (name: string) => NamespaceObject;
 }
 
 export class Subjects {
 	readonly #options: SubjectsOptions;
 	readonly #subjects = new Map<string, Subject>();
-	readonly #network = new Map<string, NetworkPolicyObject>();
-	readonly #networkByNamespace = new Map<string, Map<string, NetworkPolicyObject>>();
+	/** Keys of NetworkPolicies, by namespace. */
+	readonly #networkKeys = new Map<string, Set<string>>();
+	/** Those of namespaces with Pods of this Node, by namespace and key. */
+	readonly #network = new Map<string, Map<string, NetworkPolicyObject>>();
 	readonly #cluster = new Map<string, ClusterPolicyObject>();
 	readonly #versions = new WeakMap<object, number>();
 	#version = 0;
@@ -83,6 +87,12 @@ export class Subjects {
 			added.push(subject);
 		}
 		for (const id of gone.keys()) this.#subjects.delete(id);
+		const namespaces = new Set(added.map(({ endpoint }) => endpoint.namespace));
+		for (const { endpoint } of this.#subjects.values()) namespaces.add(endpoint.namespace);
+		for (const namespace of this.#network.keys())
+			if (!namespaces.has(namespace)) this.#network.delete(namespace);
+		for (const namespace of namespaces)
+			if (!this.#network.has(namespace)) this.#network.set(namespace, this.#read(namespace));
 		for (const subject of added) {
 			this.#subjects.set(subject.endpoint.id, subject);
 			this.#renew(subject);
@@ -91,8 +101,7 @@ export class Subjects {
 	}
 
 	/** Of these Pods something changed; calls back with the local ones. */
-	renewPods(keys: ReadonlySet<string>, each: (subject: Subject) => void): void {
-		if (keys.size === 0) return;
+	renewPods(keys: { has(key: string): boolean }, each: (subject: Subject) => void): void {
 		for (const subject of this.#subjects.values())
 			if (keys.has(keyOf(subject.endpoint))) {
 				this.#renew(subject);
@@ -107,19 +116,15 @@ export class Subjects {
 
 	setNetworkPolicy(key: string, policy: NetworkPolicyObject | undefined): void {
 		const namespace = key.slice(0, key.indexOf("/"));
-		let policies = this.#networkByNamespace.get(namespace);
-		if (policies === undefined) {
-			policies = new Map();
-			this.#networkByNamespace.set(namespace, policies);
-		}
-		if (policy === undefined) {
-			this.#network.delete(key);
-			policies.delete(key);
-			if (policies.size === 0) this.#networkByNamespace.delete(namespace);
-		} else {
-			this.#network.set(key, policy);
-			policies.set(key, policy);
-		}
+		const keys = this.#networkKeys.get(namespace) ?? new Set();
+		if (policy === undefined) keys.delete(key);
+		else keys.add(key);
+		if (keys.size === 0) this.#networkKeys.delete(namespace);
+		else this.#networkKeys.set(namespace, keys);
+		const policies = this.#network.get(namespace);
+		if (policies === undefined) return;
+		if (policy === undefined) policies.delete(key);
+		else policies.set(key, policy);
 		for (const subject of this.#subjects.values()) {
 			if (subject.endpoint.namespace !== namespace) continue;
 			const selected = policy !== undefined && matches(policy.pods, subject.labels);
@@ -144,7 +149,7 @@ export class Subjects {
 	): { chosen: Chosen; key: string } | "open" | "closed" {
 		const audited = this.#options.namespace(subject.endpoint.namespace).audit;
 		const network = [...subject.network]
-			.map((key) => this.#network.get(key)!)
+			.map((key) => this.#network.get(subject.endpoint.namespace)!.get(key)!)
 			.map((policy) => ({ policy, audit: policy.audit || audited }))
 			.filter(({ policy }) => policy[direction] !== undefined)
 			.filter(({ policy, audit }) => !audit || policy.unusable === undefined)
@@ -172,6 +177,15 @@ export class Subjects {
 		return { chosen: { direction, network, cluster, ownPorts }, key };
 	}
 
+	#read(namespace: string): Map<string, NetworkPolicyObject> {
+		const policies = new Map<string, NetworkPolicyObject>();
+		for (const key of this.#networkKeys.get(namespace) ?? []) {
+			const policy = this.#options.networkPolicy(key);
+			if (policy !== undefined) policies.set(key, policy);
+		}
+		return policies;
+	}
+
 	#versionOf(policy: object): number {
 		let version = this.#versions.get(policy);
 		if (version === undefined) {
@@ -190,10 +204,8 @@ export class Subjects {
 		subject.pod = isIt ? pod : undefined;
 		subject.labels = subject.pod?.labels ?? NO_LABELS;
 		subject.ports = subject.pod?.ports ?? [];
-		const policies =
-			this.#networkByNamespace.get(namespace) ?? new Map<string, NetworkPolicyObject>();
 		subject.network = new Set();
-		for (const [key, { pods }] of policies)
+		for (const [key, { pods }] of this.#network.get(namespace) ?? [])
 			if (matches(pods, subject.labels)) subject.network.add(key);
 		subject.cluster = new Set();
 		for (const [key, policy] of this.#cluster)

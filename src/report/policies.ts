@@ -84,8 +84,13 @@ export function* policyRows(
 	const { store, local } = context;
 	const network = new Map<string, PolicyStatus["pods"]>();
 	const cluster = new Map<string, PolicyStatus["pods"]>();
+	const known = new Map<string, NetworkPolicyObject | undefined>();
+	const networkPolicy = (one: string) => {
+		if (!known.has(one)) known.set(one, store.get("NetworkPolicy", one));
+		return known.get(one);
+	};
 	for (const { networkPolicies, clusterPolicies } of local) {
-		for (const one of networkPolicies) count(network, one, store.get("NetworkPolicy", one));
+		for (const one of networkPolicies) count(network, one, networkPolicy(one));
 		for (const one of clusterPolicies) count(cluster, one, store.get("ClusterNetworkPolicy", one));
 		yield;
 	}
