@@ -400,15 +400,24 @@ SEC("tc")
 int from_pod(struct __sk_buff *ctx)
 {
 	int result = established_send(ctx);
+	struct flow_rules rules = {};
 	struct work *work;
 
-	if (result != NOT_ESTABLISHED && result != UNKNOWN_FLOW)
-		return result;
-	work = work_start();
-	if (!work)
-		return TC_ACT_SHOT;
-	work->departure.unknown = result == UNKNOWN_FLOW;
-	result = receive(ctx, work);
-	record(&work->verdict);
+	if (result == STALE_FLOW) {
+		result = flow_renew();
+		if (result == FLOW_RENEWED) {
+			rules = renewal_rules();
+			result = established_send(ctx);
+		}
+	}
+	if (result == NOT_ESTABLISHED || result == UNKNOWN_FLOW || result == STALE_FLOW) {
+		work = work_start();
+		if (!work)
+			return TC_ACT_SHOT;
+		work->departure.unknown = result == UNKNOWN_FLOW;
+		result = receive(ctx, work);
+		record(&work->verdict);
+	}
+	renewal_trace(&rules);
 	return result;
 }

@@ -25,12 +25,13 @@
 #define NOT_ESTABLISHED (-2)
 #define UNKNOWN_FLOW (-3) /* and no flow has its tuple */
 #define CROSSING (-4)	  /* established_forward goes on */
+#define STALE_FLOW (-6)	  /* flow_renew may make it current */
 
-/* The flow of a packet, when all that it remembers holds and the packet takes nothing back that was said of its
- * end. Later its values are used only if flow_holds; the packet may change its state: flow_advances. */
-static __always_inline struct flow_match flow_established(const struct headers *headers, __u32 hash,
-							  bool own, const struct node_config *node,
-							  __u32 epoch, __u64 now)
+/* The flow of a packet, when the packet takes nothing back that was said of its end. Later its values are used only
+ * if flow_holds; the packet may change its state: flow_advances. */
+static __always_inline struct flow_match flow_running(const struct headers *headers, __u32 hash,
+						      bool own, const struct node_config *node,
+						      __u64 now)
 {
 	struct flow_match match = flow_find(&headers->key, hash, own);
 	const struct flow *flow = match.flow;
@@ -43,10 +44,22 @@ static __always_inline struct flow_match flow_established(const struct headers *
 	marks = flow_reset(match.direction);
 	if (has_payload(headers) && !(headers->tcp & TCP_FIN))
 		marks |= flow_fin(match.direction);
-	if (!flow_current(flow, epoch) || flow_expired(flow, node, now) || flow->flags & marks)
+	if (flow_expired(flow, node, now) || flow->flags & marks)
 		match.flow = NULL;
 	else if (flow->flags & FLOW_DNAT && flow_needs_backend(flow, match.direction) &&
 		 flow_backend(flow) && !(backend_state(flow_backend(flow)) & BACKEND_SERVES))
+		match.flow = NULL;
+	return match;
+}
+
+/* Likewise, when all that it remembers is of this epoch. */
+static __always_inline struct flow_match flow_established(const struct headers *headers, __u32 hash,
+							  bool own, const struct node_config *node,
+							  __u32 epoch, __u64 now)
+{
+	struct flow_match match = flow_running(headers, hash, own, node, now);
+
+	if (match.flow && !flow_current(match.flow, epoch))
 		match.flow = NULL;
 	keep_order();
 	return match;

@@ -11,6 +11,7 @@
 #define FAIRWAY_ESTABLISHED_SEND_H
 
 #include "established_exit.h"
+#include "established_renew.h"
 
 /* 2. False: full path. */
 static __always_inline bool established_exit(const struct flow_match *match, struct exit *exit,
@@ -19,7 +20,7 @@ static __always_inline bool established_exit(const struct flow_match *match, str
 	const struct flow *flow = match->flow;
 
 	if (flow->route_kind == ROUTE_PEER)
-		return exit_to_peer(exit, flow->remote, node, now) && peer_judged(exit->peer, flow);
+		return exit_to_peer(exit, flow->remote, node, now);
 	return flow->route_kind == ROUTE_OUTSIDE && !flow_may_tunnel(flow) &&
 	       exit_to_gateway(exit, flow, !match->direction, node, now);
 }
@@ -73,8 +74,9 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	struct flow_match match;
 	struct exit exit;
 	struct flow *flow;
+	bool stale;
 
-	match = flow_established(headers, hash, true, node, epoch, now);
+	match = flow_running(headers, hash, true, node, now);
 	flow = match.flow;
 	/* A claim is never 0. */
 	if (!flow)
@@ -87,10 +89,17 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	/* Conntrack is told that the connection ends. */
 	if (headers->tcp & TCP_FIN && flow->flags & FLOW_SNAT && match.direction == FLOW_ORIGINAL)
 		return NOT_ESTABLISHED;
+	stale = !flow_current(flow, epoch);
+	keep_order();
 	if (flow->route_kind == ROUTE_LOCAL_PODS)
-		return established_local(ctx, node, data, family, &match, epoch, now, headers);
+		return stale ? flow_stale(&match)
+			     : established_local(ctx, node, data, family, &match, epoch, now,
+						 headers);
 	if (!established_exit(&match, &exit, node, now) || !exit_fits(&exit, headers, &gso))
 		return NOT_ESTABLISHED;
+	/* Only now: a flow whose packet goes nowhere is judged with each. */
+	if (stale || (flow->route_kind == ROUTE_PEER && !peer_judged(exit.peer, flow)))
+		return flow_stale(&match);
 	if (!translation_find(&translation, &match, family, headers) || !flow_holds(&match, epoch))
 		return NOT_ESTABLISHED;
 
@@ -101,7 +110,7 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	return exit_take(ctx, &exit, node, family, headers, hash, &gso, &translation);
 }
 
-/* Handles a packet from a Pod; NOT_ESTABLISHED, UNKNOWN_FLOW: nothing has been changed. */
+/* Handles a packet from a Pod; NOT_ESTABLISHED, UNKNOWN_FLOW, STALE_FLOW: nothing has been changed. */
 stage int established_send(struct __sk_buff *ctx)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;

@@ -83,11 +83,28 @@ static __always_inline bool flow_lock(struct flow *flow, __u32 claim)
 	return false;
 }
 
-/*
- * Stage 4. Where the slot is another flow's by now, nothing is written. A reader takes what the flow
- * remembers for what it is only while the epoch beside it is the present one, so that is taken away
- * first.
- */
+/* Stage 4, of a locked flow. A reader takes what the flow remembers for what it is only while the epoch beside it is
+ * the present one, so that is taken away first. */
+static __always_inline void flow_remember(struct flow *flow, const struct flow *made)
+{
+	write_once(flow->route_epoch, 0);
+	keep_order();
+	flow->route_kind = made->route_kind;
+	flow->route_flags = made->route_flags;
+	flow->pods = made->pods;
+	flow->remote = made->remote;
+	__builtin_memcpy(flow->ifindex, made->ifindex, sizeof(flow->ifindex));
+	__builtin_memcpy(flow->mac, made->mac, sizeof(flow->mac));
+	flow->asked = made->asked;
+	flow->remote_epoch = made->remote_epoch;
+	flow->mtu = made->mtu;
+	keep_order();
+	/* Another CPU denies the flow: that stays until it is judged again. */
+	if (!(flow->flags & FLOW_DENIED))
+		write_once(flow->route_epoch, made->route_epoch);
+}
+
+/* Stage 4. Where the slot is another flow's by now, nothing is written. */
 stage int flow_keep(const struct packet *packet, __u64 now)
 {
 	struct work *work = work_space();
@@ -123,23 +140,8 @@ stage int flow_keep(const struct packet *packet, __u64 now)
 		flow_count(flow, 0, spare);
 	flow->state = after.state;
 	flow->flags = after.flags;
-	if (work->track.remembered) {
-		write_once(flow->route_epoch, 0);
-		keep_order();
-		flow->route_kind = made->route_kind;
-		flow->route_flags = made->route_flags;
-		flow->pods = made->pods;
-		flow->remote = made->remote;
-		__builtin_memcpy(flow->ifindex, made->ifindex, sizeof(flow->ifindex));
-		__builtin_memcpy(flow->mac, made->mac, sizeof(flow->mac));
-		flow->asked = made->asked;
-		flow->remote_epoch = made->remote_epoch;
-		flow->mtu = made->mtu;
-		keep_order();
-		/* Another CPU denies the flow: that stays until it is judged again. */
-		if (!(after.flags & FLOW_DENIED))
-			write_once(flow->route_epoch, made->route_epoch);
-	}
+	if (work->track.remembered)
+		flow_remember(flow, made);
 	claim_unlock(flow, claim);
 	return 0;
 }

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * A flow of a Pod whose epoch is over. Most changes touch few flows: where its ends, its route and what network
+ * policy says are what it remembers, the epochs beside that change and its packet stays on the fast path. Anything
+ * else is left to the full path, which does the same and costs more than twice as much.
+ *
+ *  1. ends     the Pods of this Node
+ *  2. route    of what the packet leaves with
+ *  3. policy   the verdict; what is denied is dropped here, as on the full path
+ *  4. write
+ */
+#ifndef FAIRWAY_ESTABLISHED_RENEW_H
+#define FAIRWAY_ESTABLISHED_RENEW_H
+
+#include "established.h"
+#include "policy.h"
+#include "translation.h"
+
+/* Not valid results of a TC program: the flow is of now, and the packet may try again. */
+#define FLOW_RENEWED (-5)
+
+/* Of the packet's flow, for flow_renew. What is denied is stale with every packet, and the full path's. */
+static __always_inline int flow_stale(const struct flow_match *match)
+{
+	struct work *work = work_space();
+
+	if (!work || match->flow->flags & (FLOW_STACK | FLOW_FORWARDED | FLOW_DENIED))
+		return NOT_ESTABLISHED;
+	work->track.slot = match->slot;
+	work->track.claim = match->claim;
+	work->track.direction = match->direction;
+	return STALE_FLOW;
+}
+
+/* 1. The end whose packets travel in `direction` is the Pod that it was. */
+static __always_inline bool end_stays(const struct flow *flow, __u8 direction)
+{
+	struct address address = flow->addresses[direction & 1].source;
+	struct endpoint pod;
+
+	return endpoint_find(&address, &pod) && pod.ifindex == flow->ifindex[direction & 1] &&
+	       !__builtin_memcmp(&pod.mac, &flow->mac[direction & 1], sizeof(pod.mac));
+}
+
+/* 1, 2. work.flow remembers what is so. */
+stage bool flow_stays(void)
+{
+	struct work *work = work_space();
+	const struct flow *flow;
+	struct route route;
+	__u8 direction, pods;
+
+	if (!work)
+		return false;
+	flow = &work->flow;
+	direction = work->track.direction & 1;
+	pods = flow->route_kind == ROUTE_LOCAL_PODS ? 3 : 1 << direction;
+	if (flow->pods != pods || !end_stays(flow, direction) || flow_address_lost(flow))
+		return false;
+	flow_target(&work->target, flow, direction);
+	route = route_resolve(&work->target.destination);
+	if (route.kind != flow->route_kind || route.flags != flow->route_flags ||
+	    route_serves(&route))
+		return false;
+	switch (route.kind) {
+	case ROUTE_PEER:
+		return flow->remote == route.peer * 2 + (flow_family(flow) == 6);
+	case ROUTE_OUTSIDE:
+		return true;
+	case ROUTE_LOCAL_PODS:
+		return end_stays(flow, !direction);
+	default:
+		return false;
+	}
+}
+
+/* Renews the flow of work.track: FLOW_RENEWED, or the program's result, or NOT_ESTABLISHED: the full path. */
+stage int flow_renew(void)
+{
+	const struct node_config *node = node_configuration();
+	struct work *work = work_space();
+	struct flow *flow;
+	__u32 claim, epoch;
+	int result;
+
+	if (!work || !node)
+		return NOT_ESTABLISHED;
+	claim = work->track.claim;
+	flow = flow_at(work->track.slot);
+	if (!flow)
+		return NOT_ESTABLISHED;
+	epoch = route_epoch(node);
+	work->flow = *flow;
+	keep_order();
+	if (claim_read(flow) != claim)
+		return NOT_ESTABLISHED;
+	work->track.related = 0;
+	if (!flow_stays())
+		return NOT_ESTABLISHED;
+	__builtin_memset(&work->verdict, 0, sizeof(work->verdict));
+	work->verdict.peer = NO_PEER;
+	result = policy_known(false);
+	if (result != UNDECIDED) {
+		record(&work->verdict);
+		return result;
+	}
+	work->flow.route_epoch = epoch;
+	if (!flow_lock(flow, claim))
+		return NOT_ESTABLISHED;
+	flow_remember(flow, &work->flow);
+	claim_unlock(flow, claim);
+	return FLOW_RENEWED;
+}
+
+/* Tests: by which rules a renewed flow was judged, whatever has become of its packet then. */
+static __always_inline struct flow_rules renewal_rules(void)
+{
+	struct work *work = work_space();
+	struct flow_rules none = {};
+
+	if (!trace_verdicts || !work)
+		return none;
+	/* Linux 6.1 wants no address of it before it is known to be there. */
+	hide(work);
+	return work->policing.rules;
+}
+
+static __always_inline void renewal_trace(const struct flow_rules *rules)
+{
+	struct verdict *trace;
+	__u32 zero = 0;
+
+	if (!trace_verdicts || !(rules->egress | rules->ingress))
+		return;
+	trace = bpf_map_lookup_elem(&verdicts, &zero);
+	if (!trace)
+		return;
+	trace->egress_rule = rules->egress;
+	trace->ingress_rule = rules->ingress;
+}
+
+#endif
