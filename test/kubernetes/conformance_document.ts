@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { root } from "../../src/lab/repository.js";
 import { firstFamily } from "./layout.js";
-import { deviations, leftOut } from "./left_out.js";
+import { leftOut } from "./left_out.js";
 import { type Network, networks, type ServiceProxy } from "./network.js";
 import type { SpecResult } from "./suite.js";
 
@@ -74,17 +74,9 @@ export function record(
 	const place = `- \`${title}\`, ${network}, ${names[proxy]}: `;
 	const failures = [
 		...failed.filter((line) => !line.startsWith(place)),
-		...results
-			.filter(({ state }) => state !== "passed")
-			.map(({ name }) => `${place}${name}${reasonOf(name)}`),
+		...results.filter(({ state }) => state !== "passed").map(({ name }) => `${place}${name}`),
 	];
 	writeFileSync(file, render(rows, failures));
-}
-
-/** ": REASON"; "": it is not known to fail. */
-function reasonOf(name: string): string {
-	const known = deviations.find(({ pattern }) => new RegExp(pattern).test(name));
-	return known === undefined ? "" : `: ${known.reason}`;
 }
 
 function render(rows: Rows, failures: readonly string[]): string {

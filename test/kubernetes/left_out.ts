@@ -1,4 +1,4 @@
-/** Upstream's specs that no suite has or that fail by design, and why; docs/CONFORMANCE.md says so. */
+/** Upstream's specs that no suite has, and why; docs/CONFORMANCE.md says so. */
 
 export interface LeftOut {
 	/** For a reader. */
@@ -7,16 +7,6 @@ export interface LeftOut {
 	pattern: string;
 	reason: string;
 }
-
-/** Specs of a suite that fail because Fairway does something else on purpose. */
-export const deviations: readonly Omit<LeftOut, "specs">[] = [
-	{
-		pattern:
-			"should implement NodePort and HealthCheckNodePort correctly when ExternalTrafficPolicy changes",
-		reason:
-			"a Node's own connection to a Pod of another Node has the Node's gateway address, by its own NodePort as well; the spec wants the Node's address",
-	},
-];
 
 /** Those that no suite has: the command leaves them out. */
 export const leftOut: readonly LeftOut[] = [
