@@ -15,6 +15,7 @@ export function kubernetes(numbers: Numbers): Claim[] {
 		const times = numbers.values("cni", ["times", what]);
 		return times && spread([quantile(times, share)]);
 	};
+	const [busy, rest] = ["busy", "rest"].map((when) => of(MOST, [when, "cpu"], 0.01));
 	const add = "ADD, 30 at once";
 	return [
 		...([1000, 5000] as const).map((nodes) => ({
@@ -25,12 +26,12 @@ export function kubernetes(numbers: Numbers): Claim[] {
 			measured: { "": of(nodes, ["resident"]) },
 		})),
 		{
-			scenario: "20 heartbeats a second of 5,000 Nodes: agent's CPU",
+			scenario: "20 heartbeats a second of 5,000 Nodes: agent's CPU beyond that at rest",
 			of: "% of a core",
 			limit: 2,
 			digits: 1,
-			measured: { "": of(MOST, ["busy", "cpu"], 0.01) },
-			floors: { "at rest": of(MOST, ["rest", "cpu"], 0.01) },
+			measured: { "": busy && rest && spread([busy.median - rest.median]) },
+			floors: { "at rest": rest },
 		},
 		{
 			scenario: "a Node changes at the API, of 5,000: until the kernel has it, p99",
