@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url";
 import { libbpfVersion, PacketSender, RingBuffer } from "#native";
 import type { Config } from "../config/config.js";
 import { DirectoryLock } from "../linux/lock.js";
-import { RECORDS_A_TURN } from "../probe/prober.js";
+import { RECORDS_A_TURN } from "../probe/schedule.js";
 import { Pins } from "../reconcile/programs/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { RateLimit } from "../slowpath/rate_limit.js";

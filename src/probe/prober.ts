@@ -15,15 +15,17 @@ import type { AdoptedPath } from "../reconcile/maps/adopted_paths.js";
 import type { EntryChanges } from "../tables/changes.js";
 import { ProbeEvent, ProbeRecord } from "../tables/generated.js";
 import { peerKey } from "../tables/paths.js";
-import { flat } from "../text/flat.js";
+import { Budget } from "./budget.js";
 import { DueQueue } from "./due_queue.js";
-import { type Pace, paceOf, proofLife } from "./pace.js";
+import { type Pace, paceOf } from "./pace.js";
 import { lossOf, type PathState, type Request } from "./path/path_state.js";
-import { adoptedAnnouncement, untunnelledOf } from "./peer/announcement.js";
+import { adopt } from "./peer/adoption.js";
 import { policyOf, samePolicy } from "./peer/peer_policy.js";
 import { newPeer, type PeerState, type Policy } from "./peer/peer_state.js";
 import { advance, dueAt, type Event, isActive } from "./peer/peer_turn.js";
+import { saysTheSame, verdictOf } from "./peer/peer_verdict.js";
 import { requestPacket } from "./request.js";
+import { Schedule, SLACK_MS } from "./schedule.js";
 import type { PathSurvey, SurveyCell } from "./survey/survey.js";
 import { SURVEY_SEQUENCE, Surveyor, type SurveyProgress } from "./survey/surveyor.js";
 import { describe, proofOf } from "./words.js";
@@ -74,22 +76,14 @@ interface Probed {
 	totalsAt: number;
 }
 
-/** Ring records taken in one turn of the event loop. */
-export const RECORDS_A_TURN = 64;
-/** Requests a second, and in one turn, whose answers must be taken before they count as missed. */
-const RATE = { requests: 3000, burst: 60 };
 /** How often a peer's counters are read while something depends on them. */
 const TOTALS_MS = { often: 1000, seldom: 3000 };
 /** New peers are probed this far apart, all within the maximum. */
 const SPREAD = { peerMs: 1, mostMs: 3000 };
-/** Work that is due this soon is done in the same turn. */
-const SLACK_MS = 2;
 /** Minimum time between notifications: an apply takes some 30 ms with a thousand peers. */
 const TOLD_MS = 100;
 /** Idle paths are less urgent. */
 const IDLE_TURNS = 3;
-/** Minimum time between turns: with many peers, waking up costs more than the work. */
-const TURN_MS = 10;
 
 export class Prober {
 	readonly counters: ProbeCounters = { sent: 0, answered: 0, late: 0 };
@@ -102,29 +96,24 @@ export class Prober {
 	#pace: Pace;
 	/** From the last `configure`. */
 	#config: Config | undefined;
-	#timer: NodeJS.Timeout | undefined;
-	#timerAt = Number.POSITIVE_INFINITY;
-	#ranAt = Number.NEGATIVE_INFINITY;
-	#immediate: NodeJS.Immediate | undefined;
-	/** Records taken since the timer fired. */
-	#taken = 0;
-	#tokens = RATE.burst;
-	#tokensAt: number;
+	readonly #schedule: Schedule;
+	readonly #budget: Budget;
 	#telling: NodeJS.Timeout | undefined;
 	#toldAt = Number.NEGATIVE_INFINITY;
-	#started = false;
 	/** Takes the indexes of peers whose verdicts change meanwhile. */
 	#configuring: number[] | undefined;
-	#closed = false;
 
 	constructor(config: Config["probes"], options: ProberOptions) {
 		this.#options = { clock: () => performance.now(), onVerdict: () => {}, ...options };
 		this.#pace = paceOf(config);
-		this.#tokensAt = this.#options.clock();
-		this.#surveyor = new Surveyor(
-			(peer, request) => this.#send(peer, request),
-			this.#options.clock,
-		);
+		const { clock } = this.#options;
+		this.#budget = new Budget(clock());
+		this.#schedule = new Schedule({
+			clock,
+			first: () => this.#due.first,
+			run: (now) => this.#run(now),
+		});
+		this.#surveyor = new Surveyor((peer, request) => this.#send(peer, request), clock);
 	}
 
 	/**
@@ -178,7 +167,7 @@ export class Prober {
 			this.#configuring = undefined;
 		}
 		this.#config = config;
-		this.#arm();
+		this.#schedule.arm();
 		return changed;
 	}
 
@@ -190,8 +179,7 @@ export class Prober {
 
 	/** Starts probing. Call when the core has the tables to send and answer requests. */
 	start(): void {
-		this.#started = true;
-		this.#arm();
+		this.#schedule.start();
 	}
 
 	/** The verdict by index in peers; the same object as long as its content is the same. */
@@ -266,7 +254,7 @@ export class Prober {
 
 	/** Takes a record of the ring `probe_events`. */
 	take(bytes: Buffer): void {
-		this.#taken++;
+		this.#schedule.tookAnswer();
 		const record = ProbeRecord.decode(bytes);
 		const now = this.#options.clock();
 		if (record.event === ProbeEvent.ANSWERED && record.sequence >= SURVEY_SEQUENCE) {
@@ -299,14 +287,12 @@ export class Prober {
 				break;
 			default:
 		}
-		this.#arm();
+		this.#schedule.arm();
 	}
 
 	close(): void {
-		this.#closed = true;
-		clearTimeout(this.#timer);
+		this.#schedule.close();
 		clearTimeout(this.#telling);
-		if (this.#immediate !== undefined) clearImmediate(this.#immediate);
 		this.#surveyor.close();
 	}
 
@@ -325,7 +311,7 @@ export class Prober {
 			// Traffic may already be active; the core reports only its beginning.
 			totalsAt: Number.NEGATIVE_INFINITY,
 		};
-		probed.verdict = verdictOf(probed, now);
+		probed.verdict = verdictOf(probed.state, probed.peer.node, now);
 		this.#peers.set(peer.index, probed);
 		this.#due.set(peer.index, at);
 		this.#configuring?.push(peer.index);
@@ -344,7 +330,7 @@ export class Prober {
 		}
 		for (const request of requests) {
 			probed.counters.sent++;
-			this.#tokens--;
+			this.#budget.spend();
 			this.#send(probed.peer, request);
 		}
 		// Never twice in the same turn.
@@ -353,7 +339,7 @@ export class Prober {
 		const grid = isActive(state, now, this.#pace) ? this.#pace.turn : IDLE_TURNS * this.#pace.turn;
 		this.#due.set(probed.peer.index, isCalm(state) ? Math.ceil(due / grid) * grid : due);
 		if (saysTheSame(probed.verdict, state)) return;
-		probed.verdict = verdictOf(probed, now);
+		probed.verdict = verdictOf(probed.state, probed.peer.node, now);
 		if (this.#configuring !== undefined) {
 			this.#configuring.push(probed.peer.index);
 			return;
@@ -383,52 +369,15 @@ export class Prober {
 		this.#options.send(requestPacket({ source, destination, ...request }, this.#room));
 	}
 
-	#arm(): void {
-		const first = this.#due.first;
-		if (!this.#started || this.#closed || first === undefined) return;
-		if (this.#immediate !== undefined) return;
-		const at = Math.max(first, this.#ranAt + TURN_MS);
-		if (at >= this.#timerAt) return;
-		clearTimeout(this.#timer);
-		this.#timerAt = at;
-		this.#timer = setTimeout(
-			() => {
-				this.#timerAt = Number.POSITIVE_INFINITY;
-				// The awaited answer has usually arrived meanwhile.
-				const first = this.#due.first;
-				if (first !== undefined && first <= this.#options.clock() + SLACK_MS)
-					this.#runAfterAnswers();
-				else this.#arm();
-			},
-			Math.max(1, Math.ceil(at - this.#options.clock())),
-		);
-	}
-
-	/** Takes queued answers first: if they seem late, the agent was late, not they. */
-	#runAfterAnswers(): void {
-		this.#taken = 0;
-		this.#immediate = setImmediate(() => {
-			if (this.#taken < RECORDS_A_TURN) this.#run();
-			else this.#runAfterAnswers();
-		});
-	}
-
-	#run(): void {
-		this.#immediate = undefined;
-		this.#timerAt = Number.POSITIVE_INFINITY;
-		const now = this.#options.clock();
-		this.#ranAt = now;
-		const gained = ((now - this.#tokensAt) * RATE.requests) / 1000;
-		this.#tokens = Math.min(RATE.burst, this.#tokens + gained);
-		this.#tokensAt = now;
-		while (this.#tokens > 0) {
+	#run(now: number): void {
+		this.#budget.refill(now);
+		while (this.#budget.has) {
 			const due = this.#due.take(now + SLACK_MS);
 			const probed = due && this.#peers.get(due.key);
 			if (probed === undefined) break;
 			const at = Math.max(now, due?.at ?? now);
 			this.#advance(probed, this.#timePasses(probed, at), at);
 		}
-		this.#arm();
 	}
 
 	/** Reads counters: active peers are probed more often, and a peer that sends is not down. */
@@ -458,42 +407,4 @@ function isCalmPath({ phase, search, asked }: PathState): boolean {
 		search === undefined &&
 		asked.every(({ missed }) => missed)
 	);
-}
-
-function adopt(state: PeerState, adopted: AdoptedPath, now: number, pace: Pace): void {
-	const { direct, policy } = state;
-	const life = proofLife(pace);
-	const inTunnel = !adopted.direct;
-	state.announcement = adoptedAnnouncement(adopted.flags, inTunnel, now);
-	// Where no proof is asked for, the peer's word is waited for before packets leave the tunnel.
-	if (inTunnel && policy.direct !== undefined && !policy.verified) state.use = "tunnel";
-	if (inTunnel || !policy.verified || direct.full === 0 || adopted.answeredAgo > life) return;
-	direct.phase = "proven";
-	direct.everAnswered = true;
-	direct.answeredAt = now - adopted.answeredAgo;
-	direct.size = Math.min(adopted.mtu, direct.full);
-	direct.sizeAt = now - adopted.largeAnsweredAgo;
-	// Probed at once, so that a failure in the meantime shows within the failover time.
-	direct.nextAt = now;
-	direct.fullAt = now;
-	state.use = "direct";
-}
-
-/** True if the verdict still matches the path in use; the state of the other path does not matter. */
-function saysTheSame(verdict: PathVerdict, state: PeerState): boolean {
-	const { use, direct, tunnel, announcement } = state;
-	if (use !== verdict.use || untunnelledOf(announcement) !== verdict.untunnelled) return false;
-	const same = (size: number, path: PathState) => (size || path.full) === (path.size || path.full);
-	return use === "direct" ? same(verdict.directMtu, direct) : same(verdict.tunnelMtu, tunnel);
-}
-
-function verdictOf({ state, peer }: Probed, now: number): PathVerdict {
-	const { use, direct, tunnel, announcement } = state;
-	return {
-		use,
-		untunnelled: untunnelledOf(announcement),
-		directMtu: direct.size,
-		tunnelMtu: tunnel.size,
-		words: flat(describe(state, peer.node, now)),
-	};
 }
