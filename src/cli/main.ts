@@ -136,7 +136,7 @@ function commands(done: (status: number) => void): Command {
 	program
 		.command("denials")
 		.description(
-			"list who network policy has denied lately on this Node: both ends, port, policy and rule",
+			"list what network policy has denied lately on this Node: both ends, port, policy and rule",
 		)
 		.addOption(runDir())
 		.addOption(output())
@@ -202,7 +202,7 @@ function commands(done: (status: number) => void): Command {
 	policy
 		.command("check")
 		.description(
-			"say what in a file of policies cannot be used, means nothing or has no effect; asks no agent",
+			"report policies in a file that cannot be used, match nothing or have no effect; needs no agent",
 		)
 		.argument("<file>", "manifests with NetworkPolicies and ClusterNetworkPolicies")
 		.option("--manifests <path>", "file or directory with the Pods and Namespaces to select from")

@@ -1,4 +1,4 @@
-/** `fairway policy check`, which asks no agent, and `fairway policy diff`. */
+/** `fairway policy check`, which needs no agent, and `fairway policy diff`. */
 import { readdir, readFile, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { agentSocket, ask } from "../api/client.js";
