@@ -2,7 +2,7 @@
  * A directory of Kubernetes manifests as a source of the store.
  *
  *  1. look: at the files that an event names; at all of them when anything may have changed; without
- *     an event at the directory and some of the files in turn
+ *     an event at the directory and some of the files in turn (manifest_listing.ts)
  *  2. read those that changed; what cannot be read or parsed keeps what it said before
  *  3. where several files name an object, one of them speaks for it (file_objects.ts)
  *  4. what differs is written to the store, all of one look at once
@@ -12,16 +12,9 @@
  * other files go on. Small files are read synchronously: a thousand of them take a tenth of the time
  * that they take through the thread pool.
  */
-import {
-	type BigIntStats,
-	existsSync,
-	lstatSync,
-	readFileSync,
-	realpathSync,
-	statSync,
-} from "node:fs";
-import { readdir, readFile } from "node:fs/promises";
-import { basename, dirname, extname, join, resolve } from "node:path";
+import { existsSync, lstatSync, readFileSync, statSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type Cause, PathWatch, type PathWatchOptions } from "../files/path_watch.js";
 import { firstLine } from "../files/yaml.js";
@@ -30,7 +23,7 @@ import { DocumentReader, type DocumentReaderOptions } from "./document_reader.js
 import { FileObjects } from "./file_objects.js";
 import { ALL_KINDS, type Reading } from "./kinds.js";
 import { type DocumentCache, type ManifestResult, readManifest } from "./manifest_file.js";
-import type { Problem } from "./snapshot.js";
+import { isSettled, ManifestListing, signatureOf } from "./manifest_listing.js";
 import type { Kind, Source, SourceFacts, Store } from "./store.js";
 
 export interface ManifestDirectoryOptions extends PathWatchOptions {
@@ -42,7 +35,6 @@ export interface ManifestDirectoryOptions extends PathWatchOptions {
 	reader?: DocumentReaderOptions;
 }
 
-const EXTENSIONS = new Set([".yaml", ".yml", ".json"]);
 /**
  * An unusable object of these kinds counts as absent, as with the API. If all waited for it, one bad object would keep,
  * after a restart of the agent, endpoints that left a Service and Services that were deleted.
@@ -51,10 +43,6 @@ const LEAVABLE: ReadonlySet<Kind> = new Set(["Service", "ServiceCIDR", "Endpoint
 const BYTES_MAX = 64 << 20;
 /** Larger files are read through the thread pool. */
 const SYNC_BYTES_MAX = 256 << 10;
-/** A file touched this recently may be changed again without new times. */
-const UNSETTLED_MS = 100;
-/** Files checked at each poll without an event. */
-const FILES_A_POLL = 256;
 /** How long the first look waits for large documents; others are ready earlier. */
 const LARGE_MS = 2000;
 
@@ -74,18 +62,10 @@ interface ManifestFile {
 	symlink: boolean;
 }
 
-interface Listed {
-	/** Without symlinks. */
-	path: string;
-	signature: string;
-	settled: boolean;
-	seenAt: number;
-}
-
 export class ManifestDirectory implements Source {
 	readonly #directory: string;
+	readonly #listing: ManifestListing;
 	readonly #store: Store;
-	readonly #ignore: readonly string[];
 	readonly #emptyMs: number;
 	readonly #objects = new FileObjects();
 	readonly #reader: DocumentReader;
@@ -95,14 +75,8 @@ export class ManifestDirectory implements Source {
 	/** Files whose large documents are being parsed, and those that are done. */
 	readonly #jobs = new Map<string, Promise<void>>();
 	readonly #parsed = new Map<string, { signature: string; result: ManifestResult }>();
-	/** The directory as last listed; undefined: it could not be read. */
-	#listed: Listed | undefined;
-	/** Where the next poll continues. */
-	#pollFrom = 0;
 	/** Why not all objects of a kind are known. */
 	readonly #missingOf = new Map<Kind, string>();
-	/** Why the directory cannot be read. */
-	#unreadable: Problem[] = [];
 	/** When the directory was last looked at, on the monotonic clock. */
 	#lookedAt: number | undefined;
 	#closed = false;
@@ -125,7 +99,10 @@ export class ManifestDirectory implements Source {
 		const { ignore, emptyMs, reader, ...watchOptions } = options;
 		this.#directory = resolve(directory);
 		this.#store = store;
-		this.#ignore = (ignore ?? []).map((path) => resolve(path));
+		this.#listing = new ManifestListing(
+			this.#directory,
+			(ignore ?? []).map((path) => resolve(path)),
+		);
 		this.#emptyMs = emptyMs ?? 500;
 		this.#reader = new DocumentReader(reader);
 		this.#watch = new PathWatch([this.#directory], (cause) => this.#look(cause), watchOptions);
@@ -140,7 +117,7 @@ export class ManifestDirectory implements Source {
 		const lookedAt = this.#lookedAt;
 		const ageSeconds =
 			lookedAt === undefined ? null : Math.round((performance.now() - lookedAt) / 1000);
-		const stale = this.#unreadable.length > 0;
+		const stale = this.#listing.problem !== undefined;
 		return ALL_KINDS.map((kind) => {
 			const missing = this.#missingOf.get(kind);
 			const synced = this.#store.isSynced(kind);
@@ -159,8 +136,10 @@ export class ManifestDirectory implements Source {
 
 	async #look(cause: Cause): Promise<void> {
 		const turns = new Turns();
-		const wasListed = this.#listed !== undefined;
-		const names = this.#namesToLookAt(cause) ?? (await this.#list(turns));
+		const wasListed = this.#listing.path !== undefined;
+		const names =
+			this.#listing.namesFor(cause, this.#files) ??
+			(await this.#listing.read(this.#files.keys(), turns));
 		const changed = new Set<string>();
 		if (names !== undefined) {
 			const emptied: string[] = [];
@@ -206,13 +185,15 @@ export class ManifestDirectory implements Source {
 				if (why !== undefined) this.#missingOf.set(kind, why);
 				store.setSynced(kind, why === undefined);
 			}
-			store.report("manifests", [...this.#unreadable, ...problems, ...this.#objects.problems()]);
+			const { problem } = this.#listing;
+			const unreadable = problem === undefined ? [] : [{ message: problem }];
+			store.report("manifests", [...unreadable, ...problems, ...this.#objects.problems()]);
 		});
 	}
 
 	/** Why the files do not say all that there is; undefined: they do. */
 	#missing(): string | undefined {
-		if (this.#listed === undefined) return "the directory cannot be read";
+		if (this.#listing.path === undefined) return "the directory cannot be read";
 		const others = [...this.#files.keys(), ...this.#jobs.keys()].filter(
 			(name) => this.#files.get(name)?.understood !== true,
 		);
@@ -220,59 +201,6 @@ export class ManifestDirectory implements Source {
 		if (name === undefined) return undefined;
 		const names = more.length === 0 ? name : `${name} and ${more.length} more`;
 		return this.#jobs.has(name) ? `${names} is being read` : `${names} cannot be read`;
-	}
-
-	/** Undefined: all of them. */
-	#namesToLookAt(cause: Cause): readonly string[] | undefined {
-		const listed = this.#listed;
-		if (listed === undefined || cause.kind === "all") return undefined;
-		if (cause.kind === "paths") {
-			const paths = [...cause.paths];
-			if (paths.some((path) => dirname(path) !== listed.path)) return undefined;
-			const ignored = this.#ignoredPaths();
-			return paths
-				.filter((path) => isManifest(basename(path)) && !isIgnored(path, ignored))
-				.map((path) => basename(path));
-		}
-		const stats = statSync(listed.path, { bigint: true, throwIfNoEntry: false });
-		if (stats === undefined || !listed.settled || listed.signature !== signatureOf(stats))
-			return undefined;
-		const names = [...this.#files.keys()];
-		const from = this.#pollFrom < names.length ? this.#pollFrom : 0;
-		this.#pollFrom = from + FILES_A_POLL;
-		const unsettled = [...this.#files].filter(([, { settled }]) => !settled);
-		return [...new Set([...names.slice(from, this.#pollFrom), ...unsettled.map(([name]) => name)])];
-	}
-
-	/** Names of all manifests; undefined: the directory cannot be read, all stays as it was. */
-	async #list(turns: Turns): Promise<string[] | undefined> {
-		try {
-			const ignored = this.#ignoredPaths();
-			const path = realpathSync(this.#directory);
-			// Before listing: later changes give the directory other times.
-			const stats = statSync(path, { bigint: true });
-			const signature = signatureOf(stats);
-			const now = performance.now();
-			const seenAt = this.#listed?.signature === signature ? this.#listed.seenAt : now;
-			const wanted = new Set<string>();
-			for (const name of await readdir(path)) {
-				if (turns.due) await turns.pass();
-				if (isManifest(name) && !isIgnored(join(path, name), ignored)) wanted.add(name);
-			}
-			for (const name of this.#files.keys()) wanted.add(name);
-			this.#unreadable = [];
-			this.#listed = { path, signature, settled: isSettled(stats, now - seenAt), seenAt };
-			return [...wanted];
-		} catch (error) {
-			this.#listed = undefined;
-			const message = `Cannot read the manifests in ${this.#directory}: ${firstLine(error)}; what they said before stays in force`;
-			this.#unreadable = [{ message }];
-			return undefined;
-		}
-	}
-
-	#ignoredPaths(): ReadonlySet<string> {
-		return new Set(this.#ignore.flatMap((path) => [path, realPath(path)]));
 	}
 
 	// ------------------------------------------------------------ 2. read
@@ -365,7 +293,7 @@ export class ManifestDirectory implements Source {
 			this.#jobs.delete(name);
 			if (this.#closed) return;
 			this.#parsed.set(name, { signature, result });
-			const path = join(this.#listed?.path ?? this.#directory, name);
+			const path = join(this.#listing.path ?? this.#directory, name);
 			await this.#watch.now({ kind: "paths", paths: new Set([path]) });
 			// The file may be gone: then nothing else says that it is no longer waited for.
 			this.#write(new Set());
@@ -379,34 +307,3 @@ const NOTHING = {
 	cache: new Map(),
 	understood: false,
 };
-
-function isManifest(name: string): boolean {
-	return !name.startsWith(".") && EXTENSIONS.has(extname(name));
-}
-
-function isIgnored(path: string, ignored: ReadonlySet<string>): boolean {
-	return ignored.size > 0 && (ignored.has(path) || ignored.has(realPath(path)));
-}
-
-function signatureOf({ dev, ino, size, mtimeNs, ctimeNs }: BigIntStats): string {
-	return `${dev}:${ino}:${size}:${mtimeNs}:${ctimeNs}`;
-}
-
-/**
- * Whether a file's times are in the past, or have been the same for long enough. (If the clock was set back,
- * they are never in the past.)
- *
- * @param seenFor ms on the monotonic clock since these times were first seen
- */
-export function isSettled({ mtimeMs, ctimeMs }: BigIntStats, seenFor: number): boolean {
-	const last = mtimeMs > ctimeMs ? mtimeMs : ctimeMs;
-	return Date.now() - Number(last) > UNSETTLED_MS || seenFor > UNSETTLED_MS;
-}
-
-function realPath(path: string): string {
-	try {
-		return realpathSync(path);
-	} catch {
-		return path;
-	}
-}

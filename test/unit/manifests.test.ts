@@ -14,11 +14,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import t, { type Test } from "tap";
 import { Admission } from "../../src/cluster/admission.js";
-import {
-	isSettled,
-	ManifestDirectory,
-	type ManifestDirectoryOptions,
-} from "../../src/cluster/manifests.js";
+import { isSettled } from "../../src/cluster/manifest_listing.js";
+import { ManifestDirectory, type ManifestDirectoryOptions } from "../../src/cluster/manifests.js";
 import { formatProblem, type Snapshot } from "../../src/cluster/snapshot.js";
 import { Store } from "../../src/cluster/store.js";
 
