@@ -31,6 +31,8 @@ export interface ManifestDirectoryOptions extends PathWatchOptions {
 	ignore?: readonly string[];
 	/** A file that became empty counts after this time: a writer may just have truncated it. */
 	emptyMs?: number;
+	/** How long the first look waits for large documents. */
+	largeMs?: number;
 	/** For large documents. */
 	reader?: DocumentReaderOptions;
 }
@@ -43,7 +45,7 @@ const LEAVABLE: ReadonlySet<Kind> = new Set(["Service", "ServiceCIDR", "Endpoint
 const BYTES_MAX = 64 << 20;
 /** Larger files are read through the thread pool. */
 const SYNC_BYTES_MAX = 256 << 10;
-/** How long the first look waits for large documents; others are ready earlier. */
+/** How long the first look waits for large documents, as a rule; others are ready earlier. */
 const LARGE_MS = 2000;
 
 interface ManifestFile {
@@ -90,8 +92,9 @@ export class ManifestDirectory implements Source {
 		const source = new ManifestDirectory(directory, store, options);
 		await source.resync();
 		const jobs = [...source.#jobs.values()];
+		const patience = options.largeMs ?? LARGE_MS;
 		if (jobs.length > 0)
-			await Promise.race([Promise.all(jobs), delay(LARGE_MS, undefined, { ref: false })]);
+			await Promise.race([Promise.all(jobs), delay(patience, undefined, { ref: false })]);
 		return source;
 	}
 

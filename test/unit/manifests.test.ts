@@ -298,7 +298,7 @@ t.test("a large document is parsed while other files are applied", async (t) => 
 t.test("a start waits for a large document", async (t) => {
 	const directory = temporary(t);
 	writeFileSync(join(directory, "a.yaml"), `${node("a", 1)}# ${"x".repeat(100_000)}\n`);
-	const { source } = await watched(t, directory);
+	const { source } = await watched(t, directory, { largeMs: 600_000 });
 	t.equal(nodes(source.snapshot), "a=10.244.1.0/24");
 });
 
