@@ -32,8 +32,8 @@ export function clusterNames(
 function endpointAddresses(store: Pick<Store, "get" | "keys">, pod: string): string[] {
 	const found = new Set<string>();
 	for (const key of store.keys("EndpointSlice"))
-		for (const { target, addresses } of store.get("EndpointSlice", key)?.endpoints ?? [])
-			if (target === pod) for (const address of addresses) found.add(address);
+		for (const { target, address } of store.get("EndpointSlice", key)?.endpoints ?? [])
+			if (target === pod) found.add(address);
 	// IPv4 first, as everywhere where there is a choice.
 	return [...found].sort((a, b) => Number(a.includes(":")) - Number(b.includes(":")));
 }

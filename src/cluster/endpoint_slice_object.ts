@@ -33,8 +33,8 @@ export interface EndpointSliceObject {
 }
 
 export interface EndpointRecord {
-	/** Canonical. One: of several that an object may have the first counts, as everywhere. */
-	addresses: readonly string[];
+	/** Canonical. Of several that an object may have the first counts, as everywhere. */
+	address: string;
 	isReady: boolean;
 	isServing: boolean;
 	isTerminating: boolean;
@@ -94,9 +94,9 @@ export function shareEndpointSlice(slice: EndpointSliceObject): EndpointSliceObj
 }
 
 function shareEndpoint(endpoint: EndpointRecord): EndpointRecord {
-	const { addresses, isReady, isServing, isTerminating, target } = endpoint;
+	const { address, isReady, isServing, isTerminating, target } = endpoint;
 	const record: EndpointRecord = {
-		addresses,
+		address,
 		isReady,
 		isServing,
 		isTerminating,
@@ -139,7 +139,7 @@ function readEndpoint(item: Mapping, family: 4 | 6, index: number): EndpointReco
 	const isReady = flag(conditions.ready, true, `${where}.conditions.ready`);
 	const target = readTarget(item.targetRef);
 	const record: EndpointRecord = {
-		addresses: [address],
+		address,
 		isReady,
 		isServing: flag(conditions.serving, isReady, `${where}.conditions.serving`),
 		isTerminating: flag(conditions.terminating, false, `${where}.conditions.terminating`),
@@ -153,9 +153,9 @@ function readEndpoint(item: Mapping, family: 4 | 6, index: number): EndpointReco
 
 /** Written out: a spread or a property that is added later would cost every endpoint 40 bytes. */
 function withTarget(record: EndpointRecord, target: string): EndpointRecord {
-	const { addresses, isReady, isServing, isTerminating, node, zone, hintZones, hintNodes } = record;
+	const { address, isReady, isServing, isTerminating, node, zone, hintZones, hintNodes } = record;
 	// biome-ignore format: one shape
-	return { addresses, isReady, isServing, isTerminating, node, zone, hintZones, hintNodes, target };
+	return { address, isReady, isServing, isTerminating, node, zone, hintZones, hintNodes, target };
 }
 
 function flag(value: unknown, otherwise: boolean, where: string): boolean {

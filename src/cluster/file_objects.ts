@@ -20,12 +20,20 @@ interface Holder {
 	file: string;
 }
 
+/** What a file says first of a name. */
+interface Said {
+	readonly file: string;
+	readonly reading: Reading;
+}
+
+const NOBODY: readonly Said[] = Object.freeze([]);
+
 export const STAYS = "what it said before stays in force";
 
 export class FileObjects {
 	readonly #files = new Map<string, readonly Reading[]>();
-	/** Name → file → its first reading of that name. Names are "KIND KEY". */
-	readonly #named = new Map<string, Map<string, Reading>>();
+	/** By name, "KIND KEY": nearly always one, for which a Map would cost 200 bytes. */
+	readonly #named = new Map<string, readonly Said[]>();
 	readonly #holders = new Map<string, Holder>();
 	/** By name, and by file under `file\0`. */
 	readonly #problems = new Map<string, Problem[]>();
@@ -58,9 +66,9 @@ export class FileObjects {
 		for (const reading of this.#files.get(file) ?? []) {
 			const name = nameOf(reading);
 			names.add(name);
-			const files = this.#named.get(name);
-			files?.delete(file);
-			if (files?.size === 0) this.#named.delete(name);
+			const others = (this.#named.get(name) ?? NOBODY).filter((said) => said.file !== file);
+			if (others.length === 0) this.#named.delete(name);
+			else this.#named.set(name, others);
 		}
 		if (readings.length === 0) this.#files.delete(file);
 		else this.#files.set(file, readings);
@@ -73,11 +81,10 @@ export class FileObjects {
 				this.#unknown.add(`${reading.kind} \0${file}`);
 				continue;
 			}
-			const files = this.#named.get(name) ?? new Map<string, Reading>();
-			this.#named.set(name, files);
-			if (files.has(file))
+			const others = this.#named.get(name) ?? NOBODY;
+			if (others.some((said) => said.file === file))
 				own.push(refusal(file, name, "expected it once, this file has it twice; the first counts"));
-			else files.set(file, reading);
+			else this.#named.set(name, [...others, { file, reading }]);
 			names.add(name);
 		}
 		this.#note(`${file}\0`, own);
@@ -92,7 +99,7 @@ export class FileObjects {
 		let holder: Holder | undefined;
 		let unknown = false;
 		let writtenBack: PodObject | undefined;
-		for (const [file, reading] of this.#candidates(name, before)) {
+		for (const { file, reading } of this.#candidates(name, before)) {
 			if (reading.kind === "Pod" && "record" in reading && reading.record.isWrittenBack === true) {
 				writtenBack ??= reading.record;
 				continue;
@@ -122,17 +129,17 @@ export class FileObjects {
 		return holder;
 	}
 
-	#candidates(name: string, before: Holder | undefined): [file: string, reading: Reading][] {
-		const candidates = [...(this.#named.get(name) ?? [])];
+	#candidates(name: string, before: Holder | undefined): readonly Said[] {
+		const candidates = this.#named.get(name) ?? NOBODY;
 		if (candidates.length < 2) return candidates;
-		const says = ([file, reading]: [string, Reading]): Records[Kind] | undefined =>
+		const says = ({ file, reading }: Said): Records[Kind] | undefined =>
 			"record" in reading ? reading.record : file === before?.file ? before.record : undefined;
-		return candidates.sort((a, b) => {
+		return candidates.toSorted((a, b) => {
 			const age = olderFirst(says(a), says(b));
 			if (age !== 0) return age;
-			if (a[0] === before?.file) return -1;
-			if (b[0] === before?.file) return 1;
-			return a[0] < b[0] ? -1 : 1;
+			if (a.file === before?.file) return -1;
+			if (b.file === before?.file) return 1;
+			return a.file < b.file ? -1 : 1;
 		});
 	}
 

@@ -73,7 +73,7 @@ function endpointOf(
 	const hasZone = isReady && trafficDistribution !== undefined && zone !== "";
 	const hasNode = isReady && trafficDistribution === "PreferSameNode" && node !== "";
 	return {
-		addresses: [address],
+		address,
 		isReady,
 		isServing: pod.isReady,
 		isTerminating: pod.isTerminating,

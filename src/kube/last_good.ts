@@ -14,7 +14,7 @@ import { Turns } from "../loop/turns.js";
 import type { Clock, Timer } from "./clock.js";
 
 /** Another number for every change of the records. */
-const FORMAT = 2;
+const FORMAT = 3;
 /** The kinds that the tables are made of. */
 const KINDS: readonly Kind[] = [
 	"Node",

@@ -65,7 +65,7 @@ export function serviceOf(parts: Partial<ServiceObject> = {}): ServiceObject {
 export function endpointOf(address: string, parts: Partial<EndpointRecord> = {}): EndpointRecord {
 	const isReady = parts.isReady ?? true;
 	return {
-		...{ addresses: [address], isReady, isServing: isReady, isTerminating: false },
+		...{ address, isReady, isServing: isReady, isTerminating: false },
 		...{ node: "", zone: "", hintZones: [], hintNodes: [] },
 		...parts,
 	};

@@ -60,7 +60,7 @@ function endpoints(store: Store): string[] {
 			];
 			const zones = one.hintZones.map((zone) => `in ${zone}`);
 			const nodes = one.hintNodes.map((name) => `at ${name}`);
-			return [one.addresses.join(), numbers, ...state, one.node, ...zones, ...nodes].join(" ");
+			return [one.address, numbers, ...state, one.node, ...zones, ...nodes].join(" ");
 		});
 	});
 }

@@ -39,7 +39,7 @@ function contentOf(catalog: ServiceCatalog): object {
 	return Object.fromEntries(
 		[...catalog.keys()].sort().map((key) => {
 			const { service, slices } = catalog.get(key)!;
-			const ends = slices.map(({ name, endpoints }) => [name, endpoints[0]?.addresses[0]]);
+			const ends = slices.map(({ name, endpoints }) => [name, endpoints[0]?.address]);
 			return [key, [service.ports[0]?.port, ends]];
 		}),
 	);

@@ -21,7 +21,7 @@ const SERVICE = {
 	publishNotReadyAddresses: false,
 };
 const ENDPOINT = {
-	addresses: ["10.0.0.1"],
+	address: "10.0.0.1",
 	isReady: true,
 	isServing: true,
 	isTerminating: false,
@@ -268,12 +268,12 @@ t.test("what EndpointSlices say", async (t) => {
 		[
 			"of several addresses of an endpoint the first counts",
 			{ endpoints: [{ addresses: ["10.0.0.1", "10.0.0.2"] }] },
-			{ endpoints: [{ addresses: ["10.0.0.1"] }] },
+			{ endpoints: [{ address: "10.0.0.1" }] },
 		],
 		[
 			"IPv6",
 			{ addressType: "IPv6", endpoints: [{ addresses: ["FD00::1"] }] },
-			{ family: 6, endpoints: [{ addresses: ["fd00::1"] }] },
+			{ family: 6, endpoints: [{ address: "fd00::1" }] },
 		],
 		[
 			"host names are nothing to send to",

@@ -296,7 +296,9 @@ function routes({ routes }: Tables): string[] {
 
 const { HOST, OUTSIDE, SERVICE, STACK } = RouteKind;
 const CIDRS = [`10.96.0.0/16 ${SERVICE} 0`, `fd00:10:96::/112 ${SERVICE} 0`];
-const NODE = `172.16.0.1/32 ${HOST} ${RouteFlag.NODE_PORTS}`;
+/** Its peers know its own address. */
+const KNOWN = `172.16.0.1/32 ${HOST} ${RouteFlag.PEERS_KNOW}`;
+const NODE = `172.16.0.1/32 ${HOST} ${RouteFlag.NODE_PORTS | RouteFlag.PEERS_KNOW}`;
 const all = { type: "LoadBalancer" as const, loadBalancerIPs: ["192.0.2.1"] };
 const withNodePort = [{ name: "http", protocol: 6, port: 80, nodePort: 30080, targetPort: 1 }];
 
@@ -336,7 +338,10 @@ t.test("where a Service is reached, and the routes that lead there", async (t) =
 			"one that is this Node's address",
 			{ service: { ...all, loadBalancerIPs: ["172.16.0.1"] } },
 			["10.96.0.1 6 80 cluster_ip", "172.16.0.1 6 80 load_balancer"],
-			[...CIDRS, `172.16.0.1/32 ${HOST} ${RouteFlag.NODE_PORTS | RouteFlag.SERVICE_PORTS}`],
+			[
+				...CIDRS,
+				`172.16.0.1/32 ${HOST} ${RouteFlag.NODE_PORTS | RouteFlag.SERVICE_PORTS | RouteFlag.PEERS_KNOW}`,
+			],
 		],
 		[
 			"one that is another Node's address",
@@ -375,13 +380,13 @@ t.test("where a Service is reached, and the routes that lead there", async (t) =
 				proxy: { proxyAll: false, externalIPs: true },
 			},
 			["10.96.0.1 6 80 cluster_ip", "192.0.2.1 6 80 load_balancer"],
-			[...CIDRS, `172.16.0.1/32 ${HOST} 0`, `192.0.2.1/32 ${SERVICE} 0`, `192.0.2.9/32 ${STACK} 0`],
+			[...CIDRS, KNOWN, `192.0.2.1/32 ${SERVICE} 0`, `192.0.2.9/32 ${STACK} 0`],
 		],
 		[
 			"nodePortAddresses",
 			{ proxy: { nodePortAddresses: ["192.168.0.0/16"] } },
 			["10.96.0.1 6 80 cluster_ip"],
-			[...CIDRS, `172.16.0.1/32 ${HOST} 0`],
+			[...CIDRS, KNOWN],
 		],
 		[
 			"another proxy's",
@@ -424,7 +429,7 @@ t.test("where a Service is reached, and the routes that lead there", async (t) =
 			"enable: false",
 			{ service: all, proxy: { enable: false } },
 			[],
-			[`10.96.0.0/16 ${STACK} 0`, `172.16.0.1/32 ${HOST} 0`, `fd00:10:96::/112 ${STACK} 0`],
+			[`10.96.0.0/16 ${STACK} 0`, KNOWN, `fd00:10:96::/112 ${STACK} 0`],
 		],
 	];
 	for (const [what, given, wanted, ways] of rows) {

@@ -51,7 +51,7 @@ export function candidatesOf(
 		for (const { name, protocol, port: number } of slice.ports) {
 			if (name !== port.name || protocol !== port.protocol) continue;
 			for (const record of slice.endpoints) {
-				const [address = ""] = record.addresses;
+				const { address } = record;
 				const key = `${address} ${number}`;
 				const known = candidates.get(key);
 				// One endpoint in two slices, as while it moves from one to the other: the better one counts.

@@ -200,6 +200,8 @@ export class Ports {
 				lacking.add("backends");
 				continue;
 			}
+			// The same text, which was read from the kernel before: one of both stays.
+			backend.value.address = address;
 			backends.push(backend);
 			states.set(backend.id, state);
 		}
