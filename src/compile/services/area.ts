@@ -12,16 +12,18 @@
  */
 
 import type { ServiceCatalogReader, ServiceEntry } from "../../cluster/service_catalog.js";
+import { NO_TEXTS } from "../../cluster/shared.js";
 import type { NodeObject } from "../../cluster/snapshot.js";
 import type { Steps } from "../../loop/turns.js";
-import { putEntry, removeEntry, takeEntries } from "../../tables/changes.js";
-import { DenseMap } from "../../tables/dense_map.js";
-import { BackendState, type Frontend, FrontendKind, Limit } from "../../tables/generated.js";
+import { putEntry, removeEntry } from "../../tables/changes.js";
+import { type Frontend, FrontendKind, Limit } from "../../tables/generated.js";
 import type { HeldServices } from "../../tables/tables.js";
 import type { OwnNode } from "../own_node.js";
 import { type ChangedAddresses, ClusterAddresses, isIn } from "./addresses.js";
 import { type ServiceSpec, specOf } from "./claims.js";
 import { backendsOf, endpointProblems, placeOf, refusalOf } from "./endpoints_of.js";
+import { Outsiders } from "./outsiders.js";
+import { OwnEndpoints } from "./own_endpoints.js";
 import { addressKeyOf, type Claimant, isNodePort, meaningOf } from "./places.js";
 import { noServiceChanges, type Port, Ports, type ServiceChanges } from "./ports.js";
 import { type ServiceRoute, sameRoute } from "./routes.js";
@@ -49,8 +51,6 @@ interface Known {
 	places: readonly string[];
 	/** In the order of its spec; undefined: there was no index for it. */
 	ports: readonly (Port | undefined)[];
-	/** Addresses of its endpoints that are no Pods. */
-	outsiders: readonly string[];
 }
 
 interface Place {
@@ -62,7 +62,6 @@ interface Place {
 /** More problems are counted. */
 const PROBLEMS_MAX = 100;
 const STEP = 64;
-const NOTHING: readonly string[] = [];
 const NO_FRONTENDS: ReadonlyMap<string, Frontend> = new Map();
 
 export class ServicesArea {
@@ -74,14 +73,8 @@ export class ServicesArea {
 	readonly #loose = new Set<string>();
 	/** Addresses outside service CIDRs that are Services' alone. */
 	readonly #whole = new Set<string>();
-	/** Who has endpoints at an address, of those that are no Pods. Nearly always one: a Set costs 200 bytes. */
-	readonly #outsiders = new Map<string, Known | Set<Known>>();
-	/** By id, those that rest among them. */
-	readonly #backends = new DenseMap<string>();
-	/** As in Tables. */
-	readonly #states = new Map<number, bigint>();
-	/** Ids of those at addresses of this Node. */
-	#ownBackends: ReadonlySet<number> = new Set();
+	readonly #outsiders = new Outsiders<Known>();
+	readonly #ownEndpoints = new OwnEndpoints();
 	/** What there was no room for: tried again when there is. */
 	readonly #starved = new Set<string>();
 	#held: HeldServices | undefined;
@@ -113,12 +106,7 @@ export class ServicesArea {
 
 	/** This Node itself is an endpoint. */
 	get hasOwnEndpoints(): boolean {
-		const serves = BigInt(BackendState.SERVES);
-		for (const id of this.#ownBackends) {
-			const states = this.#states.get(id >> 3) ?? 0n;
-			if ((states >> BigInt((id & 7) * 8)) & serves) return true;
-		}
-		return false;
+		return this.#ownEndpoints.serve;
 	}
 
 	/** The kernel has all changes so far. */
@@ -172,7 +160,7 @@ export class ServicesArea {
 		}
 		if (becomesSynced) yield* this.#dropAdopted(changes, now);
 		yield* this.#ports.settle(changes, now);
-		this.#takeBackends(changes, own, isNewOwn);
+		this.#ownEndpoints.take(changes, (address) => own.self.owns(address), isNewOwn);
 		return changes;
 	}
 
@@ -202,29 +190,6 @@ export class ServicesArea {
 				return place?.frontends.get(key)?.service === port.index;
 			},
 		});
-	}
-
-	#takeBackends(
-		{ backends, backendStates }: ServiceChanges,
-		{ self }: OwnNode,
-		isNewOwn: boolean,
-	): void {
-		takeEntries(this.#states, backendStates);
-		const own = new Set(this.#ownBackends);
-		const look = (id: number, address: string | undefined): void => {
-			if (address !== undefined && self.owns(address)) own.add(id);
-			else own.delete(id);
-		};
-		for (const id of backends.remove) {
-			this.#backends.delete(id);
-			look(id, undefined);
-		}
-		for (const [id, { address }] of backends.put) {
-			this.#backends.set(id, address);
-			look(id, address);
-		}
-		if (isNewOwn) for (const [id, address] of this.#backends) look(id, address);
-		this.#ownBackends = own;
 	}
 
 	*#adopt(held: HeldServices, changes: ServiceChanges, now: number): Steps<void> {
@@ -296,7 +261,7 @@ export class ServicesArea {
 			// It may be there all the same, and come with the rest.
 			if (before === undefined || !this.#isSynced) return;
 			this.#claim(before, [], places);
-			this.#setOutsiders(before, NOTHING);
+			this.#outsiders.set(before, new Set());
 			for (const port of before.ports)
 				if (port !== undefined) this.#ports.remove(port, changes, now);
 			this.#known.delete(key);
@@ -305,7 +270,7 @@ export class ServicesArea {
 			this.#hasRoom = true;
 			return;
 		}
-		const known: Known = before ?? { key, entry, places: NOTHING, ports: [], outsiders: NOTHING };
+		const known: Known = before ?? { key, entry, places: NO_TEXTS, ports: [] };
 		const isSame = before !== undefined && before.entry.service === entry.service;
 		known.entry = entry;
 		stale.add(known);
@@ -411,7 +376,7 @@ export class ServicesArea {
 		if (isWhole === this.#whole.has(name)) return;
 		if (isWhole) this.#whole.add(name);
 		else this.#whole.delete(name);
-		for (const known of this.#outsidersAt(name)) stale.add(known);
+		for (const known of this.#outsiders.at(name)) stale.add(known);
 	}
 
 	#updateEndpoints(known: Known, { own, now }: ServicesInput, changes: ServiceChanges): void {
@@ -448,34 +413,12 @@ export class ServicesArea {
 		if (lacking.size > 0) this.#starved.add(known.key);
 		else this.#starved.delete(known.key);
 		this.#setProblems(known.key, problems);
-		this.#setOutsiders(known, outsiders.size === 0 ? NOTHING : [...outsiders]);
+		this.#outsiders.set(known, outsiders);
 	}
 
 	#setProblems(whose: string, problems: readonly string[]): void {
 		if (problems.length > 0) this.#problems.set(whose, problems);
 		else this.#problems.delete(whose);
-	}
-
-	#setOutsiders(known: Known, addresses: readonly string[]): void {
-		for (const address of known.outsiders) {
-			const users = this.#outsiders.get(address);
-			if (users instanceof Set) users.delete(known);
-			if (users === known || (users instanceof Set && users.size === 0))
-				this.#outsiders.delete(address);
-		}
-		for (const address of addresses) {
-			const users = this.#outsiders.get(address);
-			if (users === undefined) this.#outsiders.set(address, known);
-			else if (users instanceof Set) users.add(known);
-			else if (users !== known) this.#outsiders.set(address, new Set([users, known]));
-		}
-		known.outsiders = addresses;
-	}
-
-	#outsidersAt(address: string): Iterable<Known> {
-		const users = this.#outsiders.get(address);
-		if (users === undefined) return [];
-		return users instanceof Set ? users : [users];
 	}
 
 	/** Why no packet is sent to an endpoint; undefined: it is a good one. */

@@ -1,0 +1,37 @@
+/**
+ * Endpoints at addresses that are no Pods', and whose they are: another Service may get such an address, and then
+ * no packet is sent there.
+ */
+import { NO_TEXTS } from "../../cluster/shared.js";
+
+export class Outsiders<Service extends object> {
+	/** By address. Nearly always one: a Set costs 200 bytes. */
+	readonly #users = new Map<string, Service | Set<Service>>();
+	/** Of those that have some. */
+	readonly #addresses = new Map<Service, readonly string[]>();
+
+	/** In place of those that it had before. */
+	set(service: Service, addresses: ReadonlySet<string>): void {
+		for (const address of this.#addresses.get(service) ?? NO_TEXTS) {
+			const users = this.#users.get(address);
+			if (users instanceof Set) users.delete(service);
+			if (users === service || (users instanceof Set && users.size === 0))
+				this.#users.delete(address);
+		}
+		for (const address of addresses) {
+			const users = this.#users.get(address);
+			if (users === undefined) this.#users.set(address, service);
+			else if (users instanceof Set) users.add(service);
+			else if (users !== service) this.#users.set(address, new Set([users, service]));
+		}
+		if (addresses.size > 0) this.#addresses.set(service, [...addresses]);
+		else this.#addresses.delete(service);
+	}
+
+	/** Who has endpoints at this address. */
+	at(address: string): Iterable<Service> {
+		const users = this.#users.get(address);
+		if (users === undefined) return [];
+		return users instanceof Set ? users : [users];
+	}
+}
