@@ -24,6 +24,7 @@
 #include "lib/service.h"
 #include "lib/snat.h"
 #include "lib/track.h"
+#include "lib/translation.h"
 
 /* What the slow path sends to the outside is finished: translated, cut, its TTL taken. It needs a next
  * hop only. 0: it is in work->remote. */
@@ -346,6 +347,20 @@ static __always_inline const struct address *host_source(const struct work *work
 	return family == 4 ? &node->return_address4 : &node->return_address6;
 }
 
+/* 6. The packet is another CPU's flow's: stages 2 to 6 go on anew. */
+static __always_inline bool host_met(struct work *work, const struct node_config *node)
+{
+	struct departure *departure = &work->departure;
+
+	if (!flow_met(node, departure->now))
+		return false;
+	__builtin_memset(&departure->sender, 0, sizeof(departure->sender));
+	__builtin_memset(&departure->receiver, 0, sizeof(departure->receiver));
+	departure->wants_snat = 0;
+	departure->to_stack = 0;
+	return true;
+}
+
 /* 6 */
 stage int host_track(struct __sk_buff *ctx, const struct node_config *node)
 {
@@ -392,7 +407,7 @@ stage int host_track(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	slot = translated_create(ctx, packet, node, source, owner);
 	if (slot < 0)
-		return dropped(&work->verdict, -slot);
+		return host_met(work, node) ? FLOW_MET : dropped(&work->verdict, -slot);
 	track->known = 1;
 	track->direction = FLOW_ORIGINAL;
 	if (work->choice.affinity)
@@ -429,18 +444,12 @@ stage int host_send(struct __sk_buff *ctx, const struct node_config *node)
 	return bpf_redirect(verdict->ifindex, 0);
 }
 
-static __always_inline int receive(context *ctx, struct work *work)
+/* 2 to 6; 7 of what the slow path sends to the outside. */
+static __always_inline int host_depart(context *ctx, struct work *work,
+				       const struct node_config *node)
 {
-	const struct node_config *node = node_configuration();
-	int result;
+	int result = host_flow(ctx, node);
 
-	if (!node || !(node->flags & NODE_CONFIGURED))
-		return dropped(&work->verdict, DROP_NOT_CONFIGURED);
-	work->departure.epoch = route_epoch(node);
-	work->departure.now = bpf_ktime_get_coarse_ns();
-	result = host_parse(ctx, node);
-	if (result == UNDECIDED)
-		result = host_flow(ctx, node);
 	if (result == UNDECIDED)
 		result = host_service(ctx, node);
 	if (result == UNDECIDED && is_from_slow_path(work) &&
@@ -449,11 +458,29 @@ static __always_inline int receive(context *ctx, struct work *work)
 							: remote_send(ctx, work, node);
 	if (result == UNDECIDED)
 		result = host_destination(ctx, work, node);
-	if (result == UNDECIDED)
-		result = host_track(ctx, node);
-	if (result == UNDECIDED)
-		result = host_send(ctx, node);
-	return result;
+	return result == UNDECIDED ? host_track(ctx, node) : result;
+}
+
+static __always_inline int receive(context *ctx, struct work *work)
+{
+	const struct node_config *node = node_configuration();
+	int result, meeting;
+
+	if (!node || !(node->flags & NODE_CONFIGURED))
+		return dropped(&work->verdict, DROP_NOT_CONFIGURED);
+	work->departure.epoch = route_epoch(node);
+	work->departure.now = bpf_ktime_get_coarse_ns();
+	result = host_parse(ctx, node);
+	if (result != UNDECIDED)
+		return result;
+	for (meeting = 0; meeting <= FLOW_MEETINGS; meeting++) {
+		result = host_depart(ctx, work, node);
+		if (result != FLOW_MET)
+			break;
+	}
+	if (result == FLOW_MET)
+		return dropped(&work->verdict, DROP_FLOW_TABLE_FULL);
+	return result == UNDECIDED ? host_send(ctx, node) : result;
 }
 
 SEC("tc")

@@ -233,36 +233,22 @@ static __always_inline bool pod_start(struct __sk_buff *ctx, struct work *work,
 	return slot >= 0;
 }
 
-/* Not a result of the program: stages 6 to 10 go on anew, with a flow that is known now. */
-#define FLOW_MET (-3)
-/* How often that may be: each time another CPU was quicker. */
-#define FLOW_MEETINGS 7
-
-/* 10. Another CPU may have begun this very flow meanwhile, and given it its translation: then the packet is
- * that flow's. While that CPU is about to, neither has it, and this one tries again. */
-stage int pod_met(const struct node_config *node)
+/* 10. The packet is another CPU's flow's: stages 6 to 10 go on anew. */
+static __always_inline bool pod_met(struct work *work, const struct node_config *node)
 {
-	struct work *work = work_space();
-	struct departure *departure;
+	struct departure *departure = &work->departure;
 
-	if (!node || !work || !work->search.met || work->departure.meetings >= FLOW_MEETINGS)
-		return 0;
-	departure = &work->departure;
-	departure->meetings++;
-	if (!flow_lookup(&work->packet.key, node, departure->now))
-		return 1;
+	if (!flow_met(node, departure->now))
+		return false;
+	if (!work->track.known)
+		return true;
 	__builtin_memset(&departure->receiver, 0, sizeof(departure->receiver));
-	__builtin_memset(&work->remote, 0, sizeof(work->remote));
-	__builtin_memset(&work->choice, 0, sizeof(work->choice));
 	departure->wants_snat = 0;
 	departure->to_stack = 0;
 	departure->hairpin = 0;
 	departure->routed = 0;
 	departure->fit = 0;
-	work->track.remembered = 0;
-	work->verdict.backend = 0;
-	target_find();
-	return 1;
+	return true;
 }
 
 /* 10 */
@@ -310,7 +296,7 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	slot = translated_create(ctx, packet, node, source, departure->sender.index);
 	if (slot < 0)
-		return pod_met(node) ? FLOW_MET : dropped(&work->verdict, -slot);
+		return pod_met(work, node) ? FLOW_MET : dropped(&work->verdict, -slot);
 	track->known = 1;
 	if (work->choice.affinity)
 		affinity_keep(departure->now);

@@ -57,18 +57,54 @@ stage int answer(struct __sk_buff *ctx, const struct node_config *node)
 	return pass(&work->verdict);
 }
 
+/* 3. What the stack forwards of a Pod that counts as `sender` begins a flow. Unless another CPU was quicker to begin
+ * it (FLOW_MET), the program's result, or UNDECIDED. */
+stage int forwarded(struct __sk_buff *ctx, const struct node_config *node, __u16 sender)
+{
+	struct work *work = work_space();
+	struct packet *packet;
+	struct route route;
+	__u64 now;
+	int slot;
+
+	if (!node || !work)
+		return discard();
+	packet = &work->packet;
+	now = bpf_ktime_get_coarse_ns();
+	route = route_lookup(&packet->key.destination);
+	if (route.kind != ROUTE_OUTSIDE || route.flags & ROUTE_NO_SNAT ||
+	    !(node->flags & NODE_SNAT))
+		return pass(&work->verdict);
+	if (packet->flags & PACKET_ICMP_ERROR)
+		return dropped(&work->verdict, DROP_ICMP_UNRELATED);
+	if (packet->flags & PACKET_PORTS_UNKNOWN)
+		return dropped(&work->verdict, DROP_FRAGMENT_UNKNOWN);
+	fib_question_packet(&work->question, packet, &packet->key, &packet->key);
+	work->question.wants_source = 1;
+	work->question.output = 1;
+	fib_ask(ctx, work);
+	flow_begin(work, packet, &packet->key, now);
+	work->flow.flags |= FLOW_STACK;
+	slot = snat_create(ctx, packet, node, remote_source(work, node), sender);
+	if (slot < 0)
+		return flow_met(node, now) ? FLOW_MET : dropped(&work->verdict, -slot);
+	work->track.known = 1;
+	work->track.direction = FLOW_ORIGINAL;
+	target_find();
+	return UNDECIDED;
+}
+
 static __always_inline int receive(context *ctx, struct work *work, struct verdict *verdict)
 {
 	const struct node_config *node = node_configuration();
 	struct packet *packet = &work->packet;
 	struct track *track = &work->track;
 	struct endpoint sender;
-	struct flow *flow = &work->flow;
-	struct route route;
 	__be16 ethertype;
+	int result, meeting;
+	bool begins;
 	__u64 now;
 	__u32 l3;
-	int slot;
 
 	if (!node || !(node->flags & NODE_CONFIGURED))
 		return pass(verdict);
@@ -90,32 +126,19 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 		flow_lookup(&packet->key, node, now);
 
 	/* 3 */
-	if (!track->known) {
-		route = route_lookup(&packet->key.destination);
-		if (route.kind != ROUTE_OUTSIDE || route.flags & ROUTE_NO_SNAT ||
-		    !(node->flags & NODE_SNAT))
-			return pass(verdict);
-		if (packet->flags & PACKET_ICMP_ERROR)
-			return dropped(verdict, DROP_ICMP_UNRELATED);
-		if (packet->flags & PACKET_PORTS_UNKNOWN)
-			return dropped(verdict, DROP_FRAGMENT_UNKNOWN);
-		fib_question_packet(&work->question, packet, &packet->key, &packet->key);
-		work->question.wants_source = 1;
-		work->question.output = 1;
-		fib_ask(ctx, work);
-		flow_begin(work, packet, &packet->key, now);
-		flow->flags |= FLOW_STACK;
-		slot = snat_create(ctx, packet, node, remote_source(work, node), sender.index);
-		if (slot < 0)
-			return dropped(verdict, -slot);
-		track->known = 1;
-		target_find();
-	} else if (track->direction != FLOW_ORIGINAL || !target_find()) {
-		/* 4: what from_pod has sent untranslated stays so */
-		return pass(verdict);
-	} else if (!track->related) {
-		flow_keep(packet, now);
+	begins = !track->known;
+	for (meeting = 0; meeting <= FLOW_MEETINGS && !track->known; meeting++) {
+		result = forwarded(ctx, node, sender.index);
+		if (result != UNDECIDED && result != FLOW_MET)
+			return result;
 	}
+	if (!track->known)
+		return dropped(verdict, DROP_FLOW_TABLE_FULL);
+	/* 4: what from_pod has sent untranslated stays so */
+	if (track->direction != FLOW_ORIGINAL || !target_find())
+		return pass(verdict);
+	if (!begins && !track->related)
+		flow_keep(packet, now);
 
 	if (related_rewrite(ctx) || rewrite(ctx, packet, &work->target, 0))
 		return dropped(verdict, DROP_REWRITE_FAILED);

@@ -358,14 +358,8 @@ static __always_inline int wire_receive(context *ctx, struct work *work)
 #endif
 	if (result == UNDECIDED)
 		result = wire_destination(ctx, node);
-	if (result == UNDECIDED && work->arrival.to_host) {
-		result = wire_to_host(ctx, node);
-#ifndef FAIRWAY_XDP
-		if (result == UNDECIDED)
-			result = wire_host_or_service(ctx, work, node);
-#endif
-		return result;
-	}
+	if (result == UNDECIDED && work->arrival.to_host)
+		return wire_to_host_or_service(ctx, work, node);
 	if (result == UNDECIDED)
 		result = wire_stack(ctx, node);
 	if (result == UNDECIDED)

@@ -5,7 +5,8 @@
  *
  *  1. related    the flow of the packet that an ICMP error quotes
  *  2. target     the tuple that a packet leaves with
- *  3. quotation  the packet inside an ICMP error, as its sender sent it
+ *  3. met        the flow that another CPU has begun before this one
+ *  4. quotation  the packet inside an ICMP error, as its sender sent it
  */
 #ifndef FAIRWAY_TRANSLATION_H
 #define FAIRWAY_TRANSLATION_H
@@ -73,6 +74,31 @@ stage bool target_find(void)
 	return true;
 }
 
+/* Not a result of a program: the stages after the flow's go on anew, because another CPU was quicker. */
+#define FLOW_MET (-5)
+/* How often that may be. */
+#define FLOW_MEETINGS 7
+
+/* Stage 3, of a flow that could not begin. Another CPU may have begun this very flow meanwhile, and given it its
+ * translation: then the packet is that flow's. While that CPU is about to, neither has it, and this one tries again. False: the
+ * table is full, or this one has tried too often. */
+stage bool flow_met(const struct node_config *node, __u64 now)
+{
+	struct work *work = work_space();
+
+	if (!node || !work || !work->search.met || work->track.meetings >= FLOW_MEETINGS)
+		return false;
+	work->track.meetings++;
+	if (!flow_lookup(&work->packet.key, node, now))
+		return true;
+	work->track.remembered = 0;
+	work->verdict.backend = 0;
+	__builtin_memset(&work->remote, 0, sizeof(work->remote));
+	__builtin_memset(&work->choice, 0, sizeof(work->choice));
+	target_find();
+	return true;
+}
+
 /* The new tuple of work.packet, for `rewrite`; NULL: it has none. */
 static __always_inline const struct flow_key *target_of(const struct work *work)
 {
@@ -81,7 +107,7 @@ static __always_inline const struct flow_key *target_of(const struct work *work)
 
 #ifndef FAIRWAY_XDP
 
-/* Stage 3. The packet that work.packet quotes is work.inner. */
+/* Stage 4. The packet that work.packet quotes is work.inner. */
 stage int related_rewrite(struct __sk_buff *ctx)
 {
 	struct work *work = work_space();

@@ -257,6 +257,18 @@ static __always_inline const struct address *wire_source_for(const struct work *
 	}
 }
 
+/* 3. The packet is another CPU's flow's: it comes to the Node anew. */
+static __always_inline bool wire_met(struct work *work, const struct node_config *node)
+{
+	struct arrival *arrival = &work->arrival;
+
+	if (!flow_met(node, arrival->now))
+		return false;
+	__builtin_memset(&arrival->receiver, 0, sizeof(arrival->receiver));
+	arrival->way = route_lookup(&work->packet.key.destination);
+	return true;
+}
+
 /* 3. The flow. It remembers its client's end; towards a backend that is no Pod, the route is looked up. */
 stage int wire_begin(struct __sk_buff *ctx, const struct node_config *node)
 {
@@ -280,7 +292,7 @@ stage int wire_begin(struct __sk_buff *ctx, const struct node_config *node)
 	slot = translated_create(ctx, &work->packet, node, wire_source_for(work, node),
 				 arrival->receiver.index);
 	if (slot < 0)
-		return dropped(&work->verdict, -slot);
+		return wire_met(work, node) ? FLOW_MET : dropped(&work->verdict, -slot);
 	track->known = 1;
 	track->direction = FLOW_ORIGINAL;
 	if (work->choice.affinity)

@@ -188,4 +188,28 @@ static __always_inline int wire_host_or_service(struct __sk_buff *ctx, struct wo
 }
 
 #endif
+
+/* FLOW_MEETINGS here: the verifier checks all of this anew for each. */
+#define WIRE_MEETINGS 3
+
+/* All of stage 5. */
+static __always_inline int wire_to_host_or_service(context *ctx, struct work *work,
+						   const struct node_config *node)
+{
+#ifdef FAIRWAY_XDP
+	return wire_to_host(ctx, node);
+#else
+	int result, meeting;
+
+	for (meeting = 0; meeting <= WIRE_MEETINGS; meeting++) {
+		result = wire_to_host(ctx, node);
+		if (result == UNDECIDED)
+			result = wire_host_or_service(ctx, work, node);
+		if (result != FLOW_MET)
+			return result;
+	}
+	return dropped(&work->verdict, DROP_FLOW_TABLE_FULL);
+#endif
+}
+
 #endif

@@ -86,9 +86,8 @@ struct departure {
 	__u8 unknown;  /* the fast path has looked for a flow of this tuple, in vain */
 	__u8 routed;   /* `route` is that of work.target */
 	__u8 hairpin;  /* to the Pod itself, by a Service */
-	__u8 meetings; /* how often another CPU has begun the flow before this one */
 	__u8 judged;   /* its flow is, by network policy, as of now */
-	__u8 pad[6];
+	__u8 pad[7];
 };
 
 /* A packet of a known flow from the wire to the wire; see established_forward.h. */
@@ -152,7 +151,8 @@ struct track {
 	__u8 remembered; /* route, Pods or next hop of work.flow are new */
 	__u8 translated; /* work.target differs from the packet's tuple */
 	__u8 related;	 /* the packet is an ICMP error about the flow */
-	__u8 pad[3];
+	__u8 meetings;	 /* how often another CPU has begun the flow before this one */
+	__u8 pad[2];
 };
 
 struct work {

@@ -7,15 +7,17 @@ import { BpfProgram } from "#native";
 
 export interface Sender {
 	cpu: number;
-	/** Where the programs of from_pod and from_wire (TC) are pinned. */
-	programs: { fromPod: string; fromWire: string };
-	/** struct __sk_buff for each of the two, hexadecimal. */
-	contexts: { fromPod: string; fromWire: string };
+	/** Where the programs of from_pod, from_wire (TC) and from_host are pinned. */
+	programs: Record<SenderHook, string>;
+	/** struct __sk_buff for each of them, hexadecimal. */
+	contexts: Record<SenderHook, string>;
 }
+
+export type SenderHook = "fromPod" | "fromWire" | "fromHost";
 
 export interface Burst {
 	/** Sent one after the other, over and over; hexadecimal. */
-	packets: { hook: "fromPod" | "fromWire"; frame: string }[];
+	packets: { hook: SenderHook; frame: string }[];
 	/** UDP or TCP ports of the Pod, network order in the frame: each packet sent gets the next one. */
 	portOffset: number;
 	firstPort: number;
@@ -29,10 +31,12 @@ execFileSync("taskset", ["--cpu-list", "--pid", `${cpu}`, `${process.pid}`], { s
 const open = {
 	fromPod: BpfProgram.openPinned(programs.fromPod),
 	fromWire: BpfProgram.openPinned(programs.fromWire),
+	fromHost: BpfProgram.openPinned(programs.fromHost),
 };
 const context = {
 	fromPod: Buffer.from(contexts.fromPod, "hex"),
 	fromWire: Buffer.from(contexts.fromWire, "hex"),
+	fromHost: Buffer.from(contexts.fromHost, "hex"),
 };
 
 process.on("message", ({ packets, portOffset, firstPort, ports, count }: Burst) => {

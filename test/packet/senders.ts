@@ -29,9 +29,14 @@ export class Senders {
 
 	static async start(dataPath: DataPath, pins: string, pods: world.Pod[]): Promise<Senders> {
 		mkdirSync(pins, { recursive: true });
-		const programs = { fromPod: `${pins}/from_pod`, fromWire: `${pins}/from_wire` };
+		const programs = {
+			fromPod: `${pins}/from_pod`,
+			fromWire: `${pins}/from_wire`,
+			fromHost: `${pins}/from_host`,
+		};
 		dataPath.pin(Hook.FROM_POD, programs.fromPod);
 		dataPath.pin(Hook.FROM_WIRE, programs.fromWire);
+		dataPath.pin(Hook.FROM_HOST, programs.fromHost);
 		const workers = onlineCpus()
 			.slice(0, CPUS_MAX)
 			.map((cpu, i) => {
@@ -40,6 +45,7 @@ export class Senders {
 						.context(world.indexOf(pods[i % pods.length]!.interface))
 						.toString("hex"),
 					fromWire: dataPath.context(world.indexOf("wire0")).toString("hex"),
+					fromHost: dataPath.context(world.indexOf("fairway0")).toString("hex"),
 				};
 				const sender: Sender = { cpu, programs, contexts };
 				const file = fileURLToPath(new URL("concurrency_worker.ts", import.meta.url));
