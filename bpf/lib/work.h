@@ -82,11 +82,11 @@ struct departure {
 	struct mac mac; /* the frame's source */
 	__u8 wants_snat;
 	__u8 to_stack;
-	__u8 fit;      /* enum fit */
-	__u8 unknown;  /* the fast path has looked for a flow of this tuple, in vain */
-	__u8 routed;   /* `route` is that of work.target */
-	__u8 hairpin;  /* to the Pod itself, by a Service */
-	__u8 judged;   /* its flow is, by network policy, as of now */
+	__u8 fit;     /* enum fit */
+	__u8 unknown; /* the fast path has looked for a flow of this tuple, in vain */
+	__u8 routed;  /* `route` is that of work.target */
+	__u8 hairpin; /* to the Pod itself, by a Service */
+	__u8 judged;  /* its flow is, by network policy, as of now */
 	__u8 pad[7];
 };
 

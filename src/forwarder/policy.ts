@@ -181,6 +181,23 @@ export function admit(
 	return refused ?? { ...known, flow: dated(judged, draft) };
 }
 
+/**
+ * Whether what is held of a known flow may go on: its verdict holds, or would be the same now. Nothing is counted
+ * or written.
+ *
+ * @param draft where the packet came in
+ */
+export function mayGoOn(
+	known: FlowEntry,
+	draft: Pick<Draft, "hook" | "context" | "node" | "tables">,
+): boolean {
+	const { flow } = known;
+	if ((flow.flags & FlowFlag.DENIED) !== 0) return false;
+	if (isCurrent(flow, draft)) return true;
+	const asks = { egress: (flow.flags & FlowFlag.STACK) === 0, ingress: !isOfNode(draft, known) };
+	return Object.values(judge(draft.tables, tupleOfFlow(flow), asks)).every(isAllowed);
+}
+
 /** Judged as its peer's addresses are now; written with what else the packet changes. */
 function dated(flow: Flow, { tables }: Draft): Flow {
 	if (flow.routeKind !== RouteKind.PEER) return flow;
@@ -192,14 +209,17 @@ const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
 /** The first packet's verdict still holds, and so do the flow's ends. */
 export function isCurrent(
 	{ routeEpoch, routeKind, remote, flags, remoteEpoch }: Flow,
-	{ node, tables }: Draft,
+	{ node, tables }: Pick<Draft, "node" | "tables">,
 ): boolean {
 	if (routeEpoch !== node.routeEpoch || (flags & FlowFlag.DENIED) !== 0) return false;
 	return routeKind !== RouteKind.PEER || remoteEpoch === policyEpochOf(remote, tables);
 }
 
 /** The Node itself has begun it, and does not forward this packet. */
-function isOfNode(draft: Draft, { flow, direction }: FlowEntry): boolean {
+function isOfNode(
+	draft: Pick<Draft, "hook" | "context" | "tables">,
+	{ flow, direction }: FlowEntry,
+): boolean {
 	const { hook, tables } = draft;
 	const isFromStack = hook === Hook.TO_POD || hook === Hook.FROM_HOST;
 	if (isFromStack && direction === FlowDirection.ORIGINAL && !isOwn(draft)) return false;
@@ -293,7 +313,7 @@ function rulesOf(policy: NonNullable<Decision["policy"]>): FlowRules {
 
 /** The Node's own packets reach its Pods whatever the policies say. What it forwards has come in by some
  * interface, also where its source has become the Node's (masquerade). */
-export function isOwn({ context }: Draft): boolean {
+export function isOwn({ context }: Pick<Draft, "context">): boolean {
 	return (context.ingressIfindex ?? 0) === 0;
 }
 

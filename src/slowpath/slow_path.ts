@@ -24,12 +24,12 @@ import { fragmentIpv4 } from "../forwarder/fragment.js";
 import { fragmentKey } from "../forwarder/fragments.js";
 import { type IcmpError, icmpError, mayAnswer } from "../forwarder/icmp.js";
 import { ETHERNET_HEADER, Ethertype, type Packet, parse } from "../forwarder/packet.js";
+import { mayGoOn } from "../forwarder/policy.js";
 import { decrementTtl, translate } from "../forwarder/rewrite.js";
 import { gatewayAddress, routeOf } from "../forwarder/route.js";
 import { backendIdOf } from "../forwarder/service.js";
 import {
 	EndpointPolicy,
-	FlowFlag,
 	type FlowKey,
 	type Fragment,
 	type FragmentKey,
@@ -259,9 +259,12 @@ export class SlowPath {
 	/** Sends a held fragment on, or lets go of it. */
 	#release({ packet, header }: Held, ports: Fragment, node: NodeConfig): void {
 		const known = { ...packet, key: { ...packet.key, ...ports }, portsUnknown: false };
-		const entry = lookUp(known, this.#tables, node, process.hrtime.bigint());
-		// Without a flow, its first fragment was dropped, too.
-		if (entry === undefined || (entry.flow.flags & FlowFlag.DENIED) !== 0) return;
+		const now = process.hrtime.bigint();
+		const { hook, ifindex } = header;
+		const entry = lookUp(known, this.#tables, node, now);
+		const where = { hook, context: { ifindex, now }, node, tables: this.#tables };
+		// Without a flow, its first fragment was dropped, too. The flow may have come to be denied since then.
+		if (entry === undefined || !mayGoOn(entry, where)) return;
 		const change = translatedTuple(entry);
 		const { destination } = change ?? known.key;
 		const isServed = backendIdOf(entry.flow) !== 0;

@@ -5,11 +5,14 @@
 import t from "tap";
 import { complement, sumWords } from "../../src/forwarder/checksum.js";
 import { originalKey, replyKey } from "../../src/forwarder/flow.js";
+import { fragmentKey } from "../../src/forwarder/fragments.js";
 import { type Packet, parse, parseQuoted } from "../../src/forwarder/packet.js";
 import { SlowPath } from "../../src/slowpath/slow_path.js";
 import { readMac } from "../../src/tables/address.js";
 import {
 	Action,
+	EndpointPolicy,
+	type FragmentKey,
 	Hook,
 	JudgementFlag,
 	Limit,
@@ -386,6 +389,61 @@ if (inNamespace(import.meta.url)) {
 				dataPath.write(tables);
 			});
 		}
+
+	for (const family of [4, 6] as const)
+		t.test(
+			`IPv${family}: a held fragment stays where its flow has come to be denied`,
+			async (t) => {
+				const open = { egress: EndpointPolicy.OPEN, ingress: EndpointPolicy.OPEN };
+				const decide = (isAllowed: boolean, routeEpoch: number) => {
+					const policies = judgingBy(isAllowed, { egress: 2, ingress: 2 });
+					writePolicies(tables, { ...policies, endpoints: [policies.endpoints[0], open] });
+					tables.config = world.nodeConfig({ routeEpoch });
+				};
+				decide(true, 7);
+				dataPath.write(tables);
+				const { released: before } = slowPath.counters;
+				const held: FragmentKey[] = [];
+				const ports = { sourcePort: 1008, destinationPort: 2005, protocol: 17 };
+				for (const destination of [geneve4.pod[family], nodeAddress[family]]) {
+					const datagram = build.ip(
+						{ source: podA[family], destination, dontFragment: false },
+						build.udp(ports.sourcePort, ports.destinationPort, Buffer.alloc(800, 0x48)),
+					);
+					const { decision } = await check(dataPath, tables, fromPod(datagram));
+					t.not(decision.action, Action.DROP, "its flow has begun");
+					const [, second] = build.fragmented(datagram, 400, 4700);
+					const later = fromPod(second!);
+					const { decision: waits } = await check(dataPath, tables, {
+						...later,
+						readsRecord: false,
+					});
+					t.equal(waits.action, Action.SLOW_PATH);
+					held.push(fragmentKey(parse(later.packet)!, tables.endpoint(podA[family])!.index));
+				}
+				// The first ones come, and then another policy, before it is looked after the others.
+				for (const key of held) tables.apply({ ended: [], fragment: { key, ports } } as never);
+				decide(false, 8);
+				dataPath.write(tables);
+				// One that came later goes on, so the others have been looked after.
+				const sent = build.ip(
+					{ source: podB[family], destination: outside[family], dontFragment: false },
+					build.udp(1009, 2006, Buffer.alloc(800, 0x49)),
+				);
+				const macs = { source: podB.mac, destination: world.GATEWAY_MAC };
+				const [first, second] = build.fragmented(sent, 400, 4800).map((packet) => ({
+					hook: Hook.FROM_POD,
+					packet: build.frame(macs, packet),
+					context: { ifindex: indexOf(podB.interface) },
+				}));
+				await check(dataPath, tables, { ...second!, readsRecord: false });
+				await check(dataPath, tables, first!);
+				await left("fairway0", ({ key }) => key.destination === outside[family]);
+				t.equal(slowPath.counters.released, before + 1, "none of the others");
+				writePolicies(tables, NO_POLICIES);
+				dataPath.write(tables);
+			},
+		);
 
 	t.test("nothing was lost on the way", async (t) => {
 		t.same(complaints, []);
