@@ -110,9 +110,10 @@ export function onward(draft: Draft, packet: Packet, known: FlowEntry): Decision
 	const route = routeOfRemote(undefined, to.destination, draft.node, draft.tables);
 	const way = wayFrom(draft, packet, { to, route, known });
 	if ("action" in way) return way;
-	// The gateway that a flow remembers is that of its client.
+	// The gateway that a flow remembers is that of its client, whoever has begun it.
 	const gateway = known.direction === FlowDirection.REPLY ? way.gateway : undefined;
-	return leave(draft, packet, way, () => track(draft, packet, known, undefined, gateway) ?? known);
+	const client = gateway === undefined ? undefined : route;
+	return leave(draft, packet, way, () => track(draft, packet, known, client, gateway) ?? known);
 }
 
 function wayFrom(
