@@ -10,17 +10,15 @@
  */
 import type { Steps } from "../loop/turns.js";
 import { type Atom, Atoms, type NumberedAtom } from "./atoms.js";
+import { type Class, Classes } from "./classes.js";
 import { Garbage } from "./garbage.js";
 import { Budgets, CLUSTER, LIMITS, type Limits, Needs } from "./limits.js";
 import {
 	CLASS_OVERFLOW,
-	FIRST_CLASS,
 	FIRST_POLICY,
 	type HeldPolicyTables,
 	NO_CLASS,
 	OPEN,
-	type Verdict,
-	verdictKey,
 	type WriteTable,
 } from "./policy_tables.js";
 import { RuleIds } from "./rule_ids.js";
@@ -32,6 +30,7 @@ import {
 	judgeClass,
 	type RuleList,
 } from "./rule_list.js";
+import { VerdictEntries } from "./verdict_entries.js";
 import { Ids, type KeptVerdict, partsOf, Verdicts } from "./verdicts.js";
 
 export interface Policy {
@@ -62,10 +61,6 @@ export interface Plan {
 	list: RuleList;
 }
 
-interface Class extends ClassAtoms {
-	number: number;
-}
-
 /** A commonest verdict has to be so much more common than that of unnamed classes. */
 const COMMONER = 2;
 const DENIED = [{ from: 0, judgement: { allow: false, rule: 0 } }];
@@ -83,19 +78,11 @@ export class InForce {
 	readonly #nameUsers = new Map<string, Set<Policy>>();
 	/** Those whose own verdict is not that of unnamed classes. */
 	readonly #turned = new Set<Policy>();
-	#classes = new Map<string, Class>();
-	#byNumber = new Map<number, Class>();
-	#classesByAtom = new Map<number, Class[]>();
-	#nextClass = FIRST_CLASS;
+	readonly #classes: Classes;
 	readonly #garbage: Garbage;
 	/** Of an earlier agent: garbage when the first round is done. */
 	#held: (() => void) | undefined;
-	/** Class numbers of an earlier agent that no class has yet. */
-	readonly #heldClasses = new Set<number>();
-	/** Its verdicts by class. */
-	readonly #heldVerdicts = new Map<number, [key: number, verdict: Verdict][]>();
-	/** Entries in the kernel's table, those among them that are garbage. */
-	#entries = 0;
+	readonly #entries: VerdictEntries;
 	/** Atoms that are new since `takeNew`. */
 	#new: NumberedAtom[] = [];
 	readonly #newNames = new Set<string>();
@@ -119,6 +106,9 @@ export class InForce {
 		this.budgets = new Budgets(limits);
 		this.atoms = new Atoms(this.budgets);
 		this.#garbage = new Garbage(write);
+		this.#entries = new VerdictEntries(write, this.#garbage, 2 * limits.verdicts, () => {
+			this.room++;
+		});
 		const ids = new Ids(1, 2 * limits.portSets, held?.portSets);
 		this.#policyIds = new Ids(FIRST_POLICY, 2 * limits.policies, held?.policies);
 		this.#verdicts = new Verdicts(
@@ -138,16 +128,16 @@ export class InForce {
 			(id, name) => write(1, "rules", id, name),
 			(id, free) => this.#garbage.add("rules", id, free),
 		);
-		this.#addClass([], NO_CLASS);
+		this.#classes = new Classes(this.atoms, held);
 		if (held !== undefined) this.#hold(held, ids);
 	}
 
 	get nextClass(): number {
-		return this.#nextClass;
+		return this.#classes.next;
 	}
 
 	get classCount(): number {
-		return this.#byNumber.size;
+		return this.#classes.size;
 	}
 
 	policies(): IterableIterator<Policy> {
@@ -167,7 +157,7 @@ export class InForce {
 
 	/** What holds for the addresses of a class; undefined: there is none with this number. */
 	atomsOf(number: number): Atom[] | undefined {
-		return this.#byNumber.get(number)?.atoms.flatMap((id) => this.atoms.get(id) ?? []);
+		return this.#classes.at(number)?.atoms.flatMap((id) => this.atoms.get(id) ?? []);
 	}
 
 	get hasGarbage(): boolean {
@@ -215,20 +205,10 @@ export class InForce {
 	// ------------------------------------------------------------ an earlier agent
 
 	#hold(held: HeldPolicyTables, portSetIds: Ids): void {
-		const { identities, blocks, policies, portSets, rules, policyVerdicts, classLimit } = held;
-		this.#nextClass = Math.max(FIRST_CLASS, classLimit);
-		for (const numbers of [identities.values(), blocks.values()])
-			for (const number of numbers)
-				if (number >= FIRST_CLASS && number < this.#nextClass) this.#heldClasses.add(number);
-		for (const [key, verdict] of policyVerdicts) {
-			const number = key % 2 ** 32;
-			const verdicts = this.#heldVerdicts.get(number);
-			if (verdicts === undefined) this.#heldVerdicts.set(number, [[key, verdict]]);
-			else verdicts.push([key, verdict]);
-		}
-		this.#entries = policyVerdicts.size;
+		const { policies, portSets, rules, policyVerdicts } = held;
+		this.#entries.hold(policyVerdicts);
 		this.#held = () => {
-			for (const key of policyVerdicts.keys()) this.#discardEntry(key);
+			this.#entries.discardHeld(policyVerdicts);
 			for (const id of policies) this.#garbage.add("policies", id, () => this.#policyIds.give(id));
 			for (const id of portSets) this.#garbage.add("portSets", id, () => portSetIds.give(id));
 			for (const id of rules)
@@ -236,21 +216,10 @@ export class InForce {
 		};
 	}
 
-	/** The policies of an earlier agent judge a new class as that which its addresses had. */
-	#copyHeld(held: number, number: number): void {
-		for (const [key, verdict] of this.#heldVerdicts.get(held) ?? []) {
-			if (this.#entries >= 2 * this.limits.verdicts) return;
-			const copy = key - held + number;
-			this.#write(2, "policyVerdicts", copy, verdict);
-			this.#entries++;
-			this.#discardEntry(copy);
-		}
-	}
-
 	/** Class numbers of an earlier agent are not given any more. */
 	forgetHeld(): void {
-		this.#heldClasses.clear();
-		this.#heldVerdicts.clear();
+		this.#classes.forgetHeld();
+		this.#entries.forgetHeld();
 	}
 
 	// ------------------------------------------------------------ policies
@@ -370,13 +339,13 @@ export class InForce {
 			counts.set(kept, (counts.get(kept) ?? 0) + 1);
 			yield;
 		}
-		const unnamed = this.#byNumber.size - byClass.size + (counts.get(nothing) ?? 0);
+		const unnamed = this.#classes.size - byClass.size + (counts.get(nothing) ?? 0);
 		let verdict = nothing;
 		let most = COMMONER * (unnamed + 1);
 		for (const [kept, count] of counts)
 			if (kept !== nothing && count > most) [verdict, most] = [kept, count];
 		if (verdict !== nothing)
-			for (const number of this.#byNumber.keys())
+			for (const { number } of this.#classes.all())
 				if (!byClass.has(number)) byClass.set(number, nothing);
 		for (const [number, kept] of byClass) if (kept === verdict) byClass.delete(number);
 		const problem = verdicts.problem(owner, byClass.size) ?? this.#noEntries(byClass.size);
@@ -395,7 +364,7 @@ export class InForce {
 		for (const name of list.names) put(this.#nameUsers, name, policy);
 		for (const atom of list.atoms) put(this.#atomUsers, atom, policy);
 		for (const [number, kept] of byClass) {
-			this.#enter(policy, number, kept);
+			this.#entries.put(policy.id, number, kept.verdict);
 			yield;
 		}
 		this.#write(3, "policies", id, { verdict: verdict.verdict, hairpin: hairpin?.id ?? OPEN });
@@ -405,10 +374,9 @@ export class InForce {
 	/** Classes that one of its atoms or names of ports may name. */
 	#concerned(list: RuleList): Set<Class> {
 		const concerned = new Set<Class>();
-		for (const atom of list.atoms)
-			for (const one of this.#classesByAtom.get(atom) ?? []) concerned.add(one);
+		for (const atom of list.atoms) for (const one of this.#classes.with(atom)) concerned.add(one);
 		if (list.names.size > 0)
-			for (const one of this.#byNumber.values())
+			for (const one of this.#classes.all())
 				if (one.ports.some(({ name }) => list.names.has(name))) concerned.add(one);
 		return concerned;
 	}
@@ -425,7 +393,7 @@ export class InForce {
 		this.#turned.delete(policy);
 		for (const atom of list.atoms) drop(this.#atomUsers, atom, policy);
 		for (const name of list.names) drop(this.#nameUsers, name, policy);
-		for (const number of byClass.keys()) this.#discardEntry(verdictKey(id, number));
+		for (const number of byClass.keys()) this.#entries.discard(id, number);
 		yield;
 		this.#garbage.add("policies", id, () => {
 			this.#policyIds.give(id);
@@ -440,25 +408,11 @@ export class InForce {
 
 	// ------------------------------------------------------------ entries of policy_verdicts
 
-	#enter({ id }: Policy, number: number, kept: KeptVerdict): void {
-		this.#write(2, "policyVerdicts", verdictKey(id, number), kept.verdict);
-		this.#entries++;
-	}
-
-	#discardEntry(key: number): void {
-		this.#garbage.add("policyVerdicts", key, this.#forgetEntry);
-	}
-
-	readonly #forgetEntry = () => {
-		this.#entries--;
-		this.room++;
-	};
-
 	/** Garbage counts, too, until it has gone. */
 	#noEntries(count: number): string | undefined {
-		return this.#entries + count > 2 * this.limits.verdicts
-			? shortOf(this.budgets.verdicts.what, this.limits.verdicts)
-			: undefined;
+		return this.#entries.hasRoom(count)
+			? undefined
+			: shortOf(this.budgets.verdicts.what, this.limits.verdicts);
 	}
 
 	#charge({ charges: { entries }, users }: Policy, owner: string, count: number): void {
@@ -484,11 +438,10 @@ export class InForce {
 	 * @param held its number in an earlier agent's tables, whose policies are to judge it as they did
 	 */
 	*classOf(atoms: readonly number[], owner: string, held?: number): Steps<number> {
-		const text = atoms.join();
-		const known = held === undefined ? this.#classes.get(text)?.number : undefined;
+		const known = held === undefined ? this.#classes.find(atoms)?.number : undefined;
 		if (known !== undefined) return known;
 		if (held === NO_CLASS && atoms.length === 0) return NO_CLASS;
-		const ports = this.#portsOf(atoms);
+		const ports = this.#classes.portsOf(atoms);
 		const concerned = new Set<Policy>(this.#turned);
 		for (const atom of atoms)
 			for (const policy of this.#atomUsers.get(atom) ?? []) concerned.add(policy);
@@ -503,7 +456,7 @@ export class InForce {
 		const problem =
 			this.budgets.verdicts.problem(owner, entries.length) ??
 			this.#noEntries(entries.length) ??
-			(this.#byNumber.size >= this.limits.classes
+			(this.#classes.size >= this.limits.classes
 				? `expected at most ${this.limits.classes} classes, got more`
 				: undefined);
 		if (problem !== undefined) {
@@ -512,13 +465,11 @@ export class InForce {
 			this.isFull = true;
 			return CLASS_OVERFLOW;
 		}
-		const keeps = held !== undefined && this.#heldClasses.delete(held);
-		const number = keeps ? held : this.#nextClass++;
-		if (!keeps && held !== undefined) this.#copyHeld(held, number);
-		this.#addClass(atoms, number);
+		const number = this.#classes.add(atoms, held);
+		if (held !== undefined && number !== held) this.#entries.copyHeld(held, number);
 		for (const [policy, kept] of entries) {
 			policy.byClass.set(number, kept);
-			this.#enter(policy, number, kept);
+			this.#entries.put(policy.id, number, kept.verdict);
 			this.#charge(policy, owner, 1);
 		}
 		return number;
@@ -526,9 +477,6 @@ export class InForce {
 
 	/** Forgets every class: those that come have new numbers, and the old ones go one round later. */
 	*restartClasses(): Steps<void> {
-		this.#classes = new Map();
-		this.#byNumber = new Map();
-		this.#classesByAtom = new Map();
 		for (const policy of this.#policies.values()) {
 			const { entries } = policy.charges;
 			const isPaid = policy.users > 0;
@@ -538,21 +486,21 @@ export class InForce {
 				// Of unnamed addresses, for which the number is always the same.
 				if (number === NO_CLASS) this.#charge(policy, policy.owner, 1);
 				else {
-					this.#discardEntry(verdictKey(policy.id, number));
+					this.#entries.discard(policy.id, number);
 					policy.byClass.delete(number);
 				}
 			}
 			yield;
 		}
-		this.#addClass([], NO_CLASS);
-		this.forgetHeld();
+		this.#classes.restart();
+		this.#entries.forgetHeld();
 		this.hasRoom = true;
 	}
 
 	/** True: some policy in force has another verdict for the second. @param fresh only denials count */
 	differ(a: number, b: number, fresh: boolean): boolean {
 		if (a === b) return false;
-		const [first, second] = [this.#byNumber.get(a), this.#byNumber.get(b)];
+		const [first, second] = [this.#classes.at(a), this.#classes.at(b)];
 		if (first === undefined || second === undefined) return true;
 		const concerned = new Set<Policy>();
 		const [one, two] = [new Set(first.atoms), new Set(second.atoms)];
@@ -570,26 +518,6 @@ export class InForce {
 			if (!fresh || before.segments.some(({ judgement }) => judgement.allow)) return true;
 		}
 		return false;
-	}
-
-	#addClass(atoms: readonly number[], number: number): void {
-		const added: Class = { number, atoms, ports: this.#portsOf(atoms) };
-		const text = atoms.join();
-		if (!this.#classes.has(text)) this.#classes.set(text, added);
-		this.#byNumber.set(number, added);
-		for (const atom of atoms) {
-			const classes = this.#classesByAtom.get(atom);
-			if (classes === undefined) this.#classesByAtom.set(atom, [added]);
-			else classes.push(added);
-		}
-	}
-
-	#portsOf(atoms: readonly number[]): ClassAtoms["ports"] {
-		if (this.atoms.ports === 0) return NO_PORTS;
-		return atoms.flatMap((id) => {
-			const atom = this.atoms.get(id);
-			return atom?.kind === "port" ? [atom] : [];
-		});
 	}
 
 	/** Of a class that has come: never a part of it, over a limit it is denied everything. */
@@ -634,8 +562,6 @@ export class InForce {
 		return kept;
 	}
 }
-
-const NO_PORTS: ClassAtoms["ports"] = [];
 
 /** Until what is unused has been removed. */
 function shortOf(what: string, limit: number): string {

@@ -228,3 +228,30 @@ t.test("Pods elsewhere are asked for only while a policy in force selects peers"
 	stage.remove("NetworkPolicy", FROM_C);
 	t.equal(stage.compiler.needsPods, false);
 });
+
+t.test(
+	"without policies no entry of a table is in use, and none is left in use when they have gone",
+	async (t) => {
+		const stage = new Stage();
+		const nothing = {
+			identities: 0,
+			blocks: 0,
+			policies: 0,
+			policyVerdicts: 0,
+			portSets: 0,
+			rules: 0,
+		};
+		t.strictSame(stage.compiler.usage, nothing);
+		stage.set("Pod", pod("x/a", A), pod("x/c", C));
+		stage.attach(["x/a", A]);
+		const ports = [{ protocol: 6, first: 80, last: 80 }];
+		const limited = policy("limited", {
+			ingress: [{ peers: [{ namespaces: undefined, pods: app("c") }], ports }],
+		});
+		stage.set("NetworkPolicy", limited);
+		t.match(stage.compiler.usage, { identities: 1, policies: 1, portSets: 1, rules: 2 });
+		stage.remove("NetworkPolicy", limited);
+		for (let round = 0; round < 3; round++) stage.set("Pod");
+		t.match(stage.compiler.usage, { policies: 0, portSets: 0, rules: 0 });
+	},
+);

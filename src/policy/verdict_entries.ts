@@ -1,0 +1,84 @@
+/**
+ * Entries of `policy_verdicts` in the kernel: how many there are, what goes one round later counts until then, and
+ * what an earlier agent's policies say of its classes.
+ */
+import type { Garbage } from "./garbage.js";
+import {
+	type HeldPolicyTables,
+	type Verdict,
+	verdictKey,
+	type WriteTable,
+} from "./policy_tables.js";
+
+export class VerdictEntries {
+	readonly #write: WriteTable;
+	readonly #garbage: Garbage;
+	readonly #most: number;
+	readonly #onGone: () => void;
+	#count = 0;
+	/** An earlier agent's, by class. */
+	readonly #held = new Map<number, [key: number, verdict: Verdict][]>();
+
+	/** @param onGone there is room for one more */
+	constructor(write: WriteTable, garbage: Garbage, most: number, onGone: () => void) {
+		this.#write = write;
+		this.#garbage = garbage;
+		this.#most = most;
+		this.#onGone = onGone;
+	}
+
+	hasRoom(count: number): boolean {
+		return this.#count + count <= this.#most;
+	}
+
+	put(policy: number, number: number, verdict: Verdict): void {
+		this.#write(2, "policyVerdicts", verdictKey(policy, number), verdict);
+		this.#count++;
+	}
+
+	/** It goes in the next round. */
+	discard(policy: number, number: number): void {
+		this.#discard(verdictKey(policy, number));
+	}
+
+	// ------------------------------------------------------------ an earlier agent
+
+	hold(verdicts: HeldPolicyTables["policyVerdicts"]): void {
+		for (const [key, verdict] of verdicts) {
+			const number = key % 2 ** 32;
+			const known = this.#held.get(number);
+			if (known === undefined) this.#held.set(number, [[key, verdict]]);
+			else known.push([key, verdict]);
+		}
+		this.#count = verdicts.size;
+	}
+
+	/** Its policies judge a new class as that which the addresses had. */
+	copyHeld(held: number, number: number): void {
+		for (const [key, verdict] of this.#held.get(held) ?? []) {
+			if (!this.hasRoom(1)) return;
+			const copy = key - held + number;
+			this.#write(2, "policyVerdicts", copy, verdict);
+			this.#count++;
+			this.#discard(copy);
+		}
+	}
+
+	discardHeld(verdicts: HeldPolicyTables["policyVerdicts"]): void {
+		for (const key of verdicts.keys()) this.#discard(key);
+	}
+
+	/** Nothing is copied any more. */
+	forgetHeld(): void {
+		this.#held.clear();
+	}
+
+	#discard(key: number): void {
+		this.#garbage.add("policyVerdicts", key, this.#forget);
+	}
+
+	readonly #forget = () => {
+		this.#count--;
+		this.#onGone();
+	};
+}
