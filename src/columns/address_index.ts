@@ -3,10 +3,12 @@
  * address that went is given again.
  */
 import { ADDRESS_SIZE, formatAddress, writeAddress } from "../tables/address.js";
+import type { Prefix } from "../tables/prefix.js";
 import { grown, mix, SEED } from "./grow.js";
 import { Slots } from "./slots.js";
 
 const WORDS = ADDRESS_SIZE / 4;
+type Quad = [number, number, number, number];
 /** What is asked for, as words and as bytes. */
 const asked = new Uint32Array(WORDS);
 const askedBytes = Buffer.from(asked.buffer);
@@ -81,6 +83,23 @@ export class AddressIndex {
 	copy(id: number, to: Uint8Array, offset: number): void {
 		const at = id * ADDRESS_SIZE;
 		for (let i = 0; i < ADDRESS_SIZE; i++) to[offset + i] = this.#bytes[at + i]!;
+	}
+
+	/** Numbers in use from `from` to below `to` of the addresses within a prefix: some 2 ns for each number. */
+	within({ family, bytes, length }: Prefix, from: number, to: number): number[] {
+		const bits = family === 4 ? length + 96 : length;
+		const mask = new Uint8Array(ADDRESS_SIZE).fill(0xff, 0, bits >> 3);
+		if (bits < 128) mask[bits >> 3] = 0xff00 >> (bits & 7);
+		const [ma, mb, mc, md] = new Uint32Array(mask.buffer) as unknown as Quad;
+		const [a, b, c, d] = new Uint32Array(new Uint8Array(bytes).buffer) as unknown as Quad;
+		const [words, used, found] = [this.#words, this.#used, [] as number[]];
+		for (let id = from, at = from * WORDS; id < Math.min(to, this.#next); id++, at += WORDS) {
+			if (((words[at + 3]! & md) ^ d) !== 0 || ((words[at + 2]! & mc) ^ c) !== 0) continue;
+			if (((words[at]! & ma) ^ a) !== 0 || ((words[at + 1]! & mb) ^ b) !== 0) continue;
+			// In the space that both share, IPv4 lies within ::/0.
+			if (used[id] === 1 && (family === 4) === this.isIPv4(id)) found.push(id);
+		}
+		return found;
 	}
 
 	isIPv4(id: number): boolean {

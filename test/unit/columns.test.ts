@@ -12,6 +12,7 @@ import { Pool } from "../../src/columns/pool.js";
 import { Slots } from "../../src/columns/slots.js";
 import { Texts } from "../../src/columns/texts.js";
 import { parseAddress } from "../../src/tables/address.js";
+import { containsAddress, parsePrefix } from "../../src/tables/prefix.js";
 
 /** Adds and removes, of few values, so that most meet one that is there. */
 const steps = <T>(value: fc.Arbitrary<T>) =>
@@ -109,6 +110,24 @@ t.test("addresses have numbers as long as they are there", async (t) => {
 			);
 		}),
 	);
+	const index = new AddressIndex();
+	const addresses = ["10.0.0.1", "10.0.1.1", "0.0.0.1", "fd00::1", "fd00:1::1", "::1"];
+	for (const address of addresses) index.add(address);
+	index.remove(index.add("10.0.0.2"));
+	const prefixes = ["0.0.0.0/0", "10.0.0.0/8", "10.0.0.0/24", "10.0.0.1/32", "10.0.0.2/32", "::/0"];
+	for (const text of [...prefixes, "fd00::/16", "fd00::/63", "fd00::1/128", "::/96", "::/97"]) {
+		const prefix = parsePrefix(text);
+		t.same(
+			index.within(prefix, 0, 100).map((id) => index.text(id)),
+			addresses.filter((address) => containsAddress(prefix, parseAddress(address)!)),
+			text,
+		);
+		t.same(
+			index.within(prefix, 2, 3),
+			index.within(prefix, 0, 9).filter((id) => id === 2),
+			text,
+		);
+	}
 	const numbers = new AddressNumbers([["10.0.0.1", 7]]);
 	numbers.setAt(parseAddress("fd00::1")!, 0, 2 ** 32 - 1);
 	t.same(
