@@ -195,7 +195,8 @@ t.test("large arrays are read as far as they are in use", async (t) => {
 	t.same(new Map(state.services.backends), tables.backends.entries);
 	for (const name of SERVICE_MAPS)
 		for (const [key, value] of tables[name].entries) wanted[name].set(key as never, value as never);
-	t.same((await apply()).log, ["put nodeConfig 0"], "what is there stays");
+	const written = (await apply()).log.filter((line) => !line.includes("nodeConfig"));
+	t.same(written, [], "what is there stays");
 	const reads = async () => {
 		log.length = 0;
 		await state.readAgain();
