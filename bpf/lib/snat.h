@@ -16,31 +16,33 @@
 struct port_search {
 	context *ctx;
 	struct work *work;
-	const struct node_config *node;
 	__u16 candidate; /* host order */
 	__u8 found;
 	__u8 own; /* the address stays: it is the client's, and so are its ports */
 	__u8 pad[4];
 };
 
-static __always_inline bool port_free(struct port_search *search, struct work *work)
+static __always_inline bool port_free(struct port_search *search, struct work *work,
+				      const struct node_config *node)
 {
 	/* Nobody makes room for what then cannot have the port. */
 	if (work->search.over)
 		return (search->own || port_claim(search->ctx)) &&
-		       tuple_free(work, &work->reply, search->node);
+		       tuple_free(work, &work->reply, node);
 	/* Towards a popular destination many are taken, and this look-up costs less than the other. */
-	return tuple_free(work, &work->reply, search->node) &&
-	       (search->own || port_claim(search->ctx));
+	return tuple_free(work, &work->reply, node) && (search->own || port_claim(search->ctx));
 }
 
 static long port_try(__u32 index, struct port_search *search)
 {
-	const struct node_config *node = search->node;
+	/* The frame of snat_create has no room for it: Linux 6.1 counts all frames together. */
+	const struct node_config *node = node_configuration();
 	struct work *work = search->work;
 
+	if (!node)
+		return 1;
 	work->reply.destination_port = bpf_htons(search->candidate);
-	if (port_free(search, work) && tuple_enter(work, &work->reply, node, FLOW_REPLY)) {
+	if (port_free(search, work, node) && tuple_enter(work, &work->reply, node, FLOW_REPLY)) {
 		search->found = 1;
 		return 1;
 	}
@@ -78,7 +80,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 		      const struct node_config *node, const struct address *address, __u16 endpoint)
 {
 	struct work *work = work_space();
-	struct port_search search = { .ctx = ctx, .work = work, .node = node };
+	struct port_search search = { .ctx = ctx, .work = work };
 	__u32 ports, tries = 1, free_tries;
 	bool opens;
 	__u16 first;
