@@ -141,6 +141,13 @@ static __always_inline bool backend_leaves(struct work *work)
 	return true;
 }
 
+/* 4. What goes to a Service never comes in a tunnel: a peer sends its Pods' packets to the backend. */
+static __always_inline bool tunnelled_to_service(const struct work *work)
+{
+	return work->arrival.tunnelled && work->track.known &&
+	       flow_to_service(&work->flow, work->track.direction);
+}
+
 /* 4 */
 #define wire_destination FOR_HOOK(wire_destination)
 stage int wire_destination(context *ctx, const struct node_config *node)
@@ -161,6 +168,8 @@ stage int wire_destination(context *ctx, const struct node_config *node)
 		flow_lookup(&packet->key, node, arrival->now);
 	if (backend_leaves(work) && HOOK_IS_XDP)
 		return pass(&work->verdict);
+	if (tunnelled_to_service(work))
+		return dropped(&work->verdict, DROP_TUNNEL_WRONG_DESTINATION);
 	if (!plain || !wire_known(&work->track, &work->flow, arrival->epoch, &arrival->receiver)) {
 		if (!endpoint_find(&packet->key.destination, &arrival->receiver)) {
 			*way = route_lookup(&packet->key.destination);
@@ -180,6 +189,8 @@ stage int wire_destination(context *ctx, const struct node_config *node)
 	if (!plain && !(packet->flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN))) {
 		flow_lookup(&packet->key, node, arrival->now);
 		backend_leaves(work);
+		if (tunnelled_to_service(work))
+			return dropped(&work->verdict, DROP_TUNNEL_WRONG_DESTINATION);
 	}
 	arrival->judged = work->track.known && flow_judged(&work->flow, arrival->epoch);
 	return UNDECIDED;

@@ -83,6 +83,10 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	}
 	draft.note("flow", flowText(packet, known));
 	noteService(draft, known);
+	if (tunnelled && !packet.icmpError && isToService(known)) {
+		const why = `${key.destination} is a Service's, and its packets never come in a tunnel`;
+		return draft.drop(DropReason.TUNNEL_WRONG_DESTINATION, why);
+	}
 
 	// 4. To the Node, or to a Service
 	if (!isPod) return toHost(draft, packet, known, { xdp, tunnelled, route });
@@ -236,6 +240,11 @@ function needsStack(draft: Draft, packet: Packet): boolean {
 
 /** Every Pod interface carries packets up to this length. */
 const ALWAYS_FITS = 512;
+
+/** The client's packets, to the address of a Service. */
+function isToService(known: FlowEntry | undefined): boolean {
+	return known?.direction === FlowDirection.ORIGINAL && (known.flow.flags & FlowFlag.DNAT) !== 0;
+}
 
 /** An XDP redirect into a veth silently drops packets that are longer than its MTU. */
 function isLostInRedirect({ tables }: Draft, { length }: Packet, { ifindex }: Endpoint): boolean {
