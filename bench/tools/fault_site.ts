@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Test } from "tap";
 import { ask } from "../../src/api/client.js";
-import type { PathEvent } from "../../src/api/messages.js";
+import type { PathEvent } from "../../src/api/messages/paths.js";
 import { Lab } from "../../src/lab/lab.js";
 import { exampleDirectory } from "../../src/lab/repository.js";
 import { Cluster, type Settings } from "../../test/tools/cluster.js";

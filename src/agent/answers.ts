@@ -1,17 +1,16 @@
 /** The API's answers: from the agent's state, and what the kernel and the prober say at this moment. */
+import type { CheckAnswer, Leftovers } from "../api/messages/check.js";
+import type { EndpointStatus } from "../api/messages/endpoints.js";
+import type { ExplainAnswer } from "../api/messages/explain.js";
+import type { PeerStatus } from "../api/messages/peers.js";
 import type {
-	CheckAnswer,
 	DenialStatus,
-	EndpointStatus,
-	ExplainAnswer,
-	Leftovers,
-	PeerStatus,
 	PoliciesSummary,
 	PolicyDiffAnswer,
 	PolicyStatus,
-	ServiceStatus,
-	Status,
-} from "../api/messages.js";
+} from "../api/messages/policies.js";
+import type { ServiceStatus } from "../api/messages/services.js";
+import type { Status } from "../api/messages/status.js";
 import { RequestError } from "../api/server.js";
 import type { SourceFacts, Store } from "../cluster/store.js";
 import type { CniServer } from "../cni/server.js";

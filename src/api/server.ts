@@ -1,5 +1,6 @@
 /**
- * The agent's socket: HTTP and JSON on RUN_DIR/agent.sock.
+ * The agent's socket: HTTP and JSON on RUN_DIR/agent.sock. In its messages (messages/) addresses are canonical text,
+ * sizes are bytes, and counters are numbers (exact up to 2^53).
  *
  * The run directory is locked while it is served, so an existing socket at start was left by an agent that no
  * longer exists.

@@ -8,7 +8,7 @@ import {
 	type CheckRequest,
 	type Leftovers,
 	NO_SUCH_PEER,
-} from "../api/messages.js";
+} from "../api/messages/check.js";
 import type { FoundCause } from "../probe/causes.js";
 import type { Leg, Way } from "../probe/survey/survey.js";
 import type { Mode, Outcome } from "../probe/verdict.js";

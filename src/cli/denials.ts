@@ -1,5 +1,5 @@
 /** `fairway denials` */
-import type { DenialStatus } from "../api/messages.js";
+import type { DenialStatus } from "../api/messages/policies.js";
 import { type Column, table } from "../text/table.js";
 import { duration } from "../text/units.js";
 import { EXIT_DONE } from "./exit.js";

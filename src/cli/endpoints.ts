@@ -1,5 +1,5 @@
 /** `fairway endpoints` */
-import type { EndpointStatus } from "../api/messages.js";
+import type { EndpointStatus } from "../api/messages/endpoints.js";
 import { type Column, table } from "../text/table.js";
 import { EXIT_DONE } from "./exit.js";
 import { type ClientOptions, show } from "./output.js";

@@ -1,6 +1,6 @@
 /** `fairway events` */
 import { agentSocket, ask } from "../api/client.js";
-import type { PathEvent } from "../api/messages.js";
+import type { PathEvent } from "../api/messages/paths.js";
 import { type Column, table } from "../text/table.js";
 import { EXIT_DONE } from "./exit.js";
 import { type ClientOptions, json } from "./output.js";

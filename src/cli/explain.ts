@@ -6,7 +6,7 @@ import type {
 	ExplainProtocol,
 	ExplainRequest,
 	ExplainService,
-} from "../api/messages.js";
+} from "../api/messages/explain.js";
 import { facts } from "../text/table.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 import { policyFacts, policyText, verdictOf } from "./explain_policy.js";

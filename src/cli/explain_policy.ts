@@ -1,5 +1,5 @@
 /** What `fairway explain` prints of network policy: a line for each end, then each end tier by tier. */
-import type { ExplainAnswer, ExplainPolicySide, ExplainTier } from "../api/messages.js";
+import type { ExplainAnswer, ExplainPolicySide, ExplainTier } from "../api/messages/explain.js";
 
 type Direction = "egress" | "ingress";
 const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];

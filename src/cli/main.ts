@@ -3,7 +3,7 @@
  * code of a command is loaded when it runs, so that each starts quickly.
  */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import type { PeerStatus } from "../api/messages.js";
+import type { PeerStatus } from "../api/messages/peers.js";
 import { CNI_CONF_DIR } from "../cni/conf_dir.js";
 import { version } from "../text/version.js";
 import { EXIT_DONE, EXIT_FAILED, EXIT_STATUSES, EXIT_USAGE, UsageError } from "./exit.js";

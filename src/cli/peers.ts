@@ -1,6 +1,6 @@
 /** `fairway peers` */
 import { agentSocket, ask } from "../api/client.js";
-import type { PeerStatus } from "../api/messages.js";
+import type { PeerStatus } from "../api/messages/peers.js";
 import { type Column, table } from "../text/table.js";
 import { bytes, duration, milliseconds, percent } from "../text/units.js";
 import { EXIT_DONE } from "./exit.js";

@@ -1,6 +1,7 @@
 /** `fairway policies` */
 import { agentSocket, ask } from "../api/client.js";
-import type { PoliciesRequest, PolicyStatus, Status } from "../api/messages.js";
+import type { PoliciesRequest, PolicyStatus } from "../api/messages/policies.js";
+import type { Status } from "../api/messages/status.js";
 import { type Column, table } from "../text/table.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 import { type ClientOptions, json, terminalWidth } from "./output.js";

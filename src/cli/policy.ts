@@ -2,7 +2,11 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { extname, join } from "node:path";
 import { agentSocket, ask } from "../api/client.js";
-import type { PolicyDiffAnswer, PolicyDiffEntry, PolicyDiffRequest } from "../api/messages.js";
+import type {
+	PolicyDiffAnswer,
+	PolicyDiffEntry,
+	PolicyDiffRequest,
+} from "../api/messages/policies.js";
 import { checkPolicies } from "../policy/check.js";
 import { clusterOf, policiesAmong, readManifestObjects } from "../policy/manifests.js";
 import { type Column, table } from "../text/table.js";

@@ -5,7 +5,7 @@ import type {
 	FrontendStatus,
 	ServiceStatus,
 	ServicesRequest,
-} from "../api/messages.js";
+} from "../api/messages/services.js";
 import { type Column, table } from "../text/table.js";
 import { EXIT_DONE, UsageError } from "./exit.js";
 import { json, terminalWidth } from "./output.js";

@@ -2,7 +2,9 @@
 import { performance } from "node:perf_hooks";
 import { setTimeout as delay } from "node:timers/promises";
 import { AgentUnreachableError, ApiError, agentSocket, ask } from "../api/client.js";
-import type { PoliciesSummary, ServicesSummary, SourceStatus, Status } from "../api/messages.js";
+import type { PoliciesSummary } from "../api/messages/policies.js";
+import type { ServicesSummary } from "../api/messages/services.js";
+import type { SourceStatus, Status } from "../api/messages/status.js";
 import { facts, table } from "../text/table.js";
 import { bytes, duration, milliseconds } from "../text/units.js";
 import { EXIT_DONE, EXIT_NOT_READY } from "./exit.js";

@@ -5,7 +5,8 @@
  * Those of peers are read row by row: 5,000 Nodes in two families have 150,000 series, which a registry would
  * keep as objects and print in one piece.
  */
-import type { PeerStatus, Status } from "../api/messages.js";
+import type { PeerStatus } from "../api/messages/peers.js";
+import type { Status } from "../api/messages/status.js";
 import { DropReason, DropReasonName, Limit } from "../tables/generated.js";
 import { reasonKind } from "./reason_kind.js";
 

@@ -2,14 +2,11 @@
 import { closeSync, mkdirSync, openSync, readFileSync, statSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { agentSocket, ask } from "../api/client.js";
-import type {
-	EndpointStatus,
-	ExplainAnswer,
-	ExplainRequest,
-	PeerStatus,
-	ServiceStatus,
-	Status,
-} from "../api/messages.js";
+import type { EndpointStatus } from "../api/messages/endpoints.js";
+import type { ExplainAnswer, ExplainRequest } from "../api/messages/explain.js";
+import type { PeerStatus } from "../api/messages/peers.js";
+import type { ServiceStatus } from "../api/messages/services.js";
+import type { Status } from "../api/messages/status.js";
 import type { Namespace } from "./namespace.js";
 import { command } from "./repository.js";
 import { identify } from "./state.js";

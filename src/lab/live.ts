@@ -1,6 +1,6 @@
 /** Light traffic between all Nodes, and the agents' counters, redrawn every second. */
 import { setTimeout as delay } from "node:timers/promises";
-import type { PeerStatus } from "../api/messages.js";
+import type { PeerStatus } from "../api/messages/peers.js";
 import { isInterrupted } from "./interrupt.js";
 import type { Lab } from "./lab.js";
 import { type PeerRow, peerRows, peerTable } from "./report.js";

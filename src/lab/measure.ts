@@ -1,6 +1,7 @@
 /** Measures real traffic between two machines of a lab, and compares it with what Fairway reports. */
 import { once } from "node:events";
-import type { ExplainAnswer, PeerStatus } from "../api/messages.js";
+import type { ExplainAnswer } from "../api/messages/explain.js";
+import type { PeerStatus } from "../api/messages/peers.js";
 import type { Lab } from "./lab.js";
 import { type Kind, nodeOf, type Pair } from "./pairs.js";
 import type { PolicyKind } from "./policies.js";

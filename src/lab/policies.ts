@@ -5,7 +5,7 @@
  *  2. a TCP connection: it gets through, or nothing is ever answered
  *  3. why: the end that denies it says by which policy and rule
  */
-import type { ExplainAnswer } from "../api/messages.js";
+import type { ExplainAnswer } from "../api/messages/explain.js";
 import type { Lab } from "./lab.js";
 import type { Measurement } from "./measure.js";
 import { nodeOf } from "./pairs.js";

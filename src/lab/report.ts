@@ -1,5 +1,5 @@
 /** The lab's measurements and counters as tables. Pure. */
-import type { PeerStatus } from "../api/messages.js";
+import type { PeerStatus } from "../api/messages/peers.js";
 import { type Column, framedTable, type Painters, painters } from "../text/table.js";
 import { bytes } from "../text/units.js";
 import type { Measurement } from "./measure.js";

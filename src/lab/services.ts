@@ -5,7 +5,7 @@
  *  2. clients: a Pod and a Node by the cluster IP, the outside host by a NodePort
  *  3. many short connections, each of which may reach any endpoint; a long one for the throughput
  */
-import type { ServiceStatus } from "../api/messages.js";
+import type { ServiceStatus } from "../api/messages/services.js";
 import type { Lab } from "./lab.js";
 import type { Measurement } from "./measure.js";
 import { nodeOf } from "./pairs.js";

@@ -1,5 +1,5 @@
 /** The last changes of paths, and since when each peer has the one that it has. */
-import type { PathEvent } from "../api/messages.js";
+import type { PathEvent } from "../api/messages/paths.js";
 import { type PathKind, peerKey } from "../tables/paths.js";
 import type { PathRecords, PathRecordsNow } from "./path_memory.js";
 import type { PeerDifference } from "./peer_differences.js";

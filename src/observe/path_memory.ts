@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { PathEvent } from "../api/messages.js";
+import type { PathEvent } from "../api/messages/paths.js";
 import { Turns } from "../loop/turns.js";
 import type { PathKind } from "../tables/paths.js";
 

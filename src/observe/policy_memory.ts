@@ -9,7 +9,7 @@
 import { readFileSync, renameSync, rmSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname } from "node:path";
-import type { PoliciesSummary, PolicyStatus } from "../api/messages.js";
+import type { PoliciesSummary, PolicyStatus } from "../api/messages/policies.js";
 import { Turns } from "../loop/turns.js";
 import type { RuleName } from "../policy/policy_tables.js";
 

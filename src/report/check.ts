@@ -6,7 +6,7 @@ import {
 	type CheckedPeer,
 	type Leftovers,
 	NO_SUCH_PEER,
-} from "../api/messages.js";
+} from "../api/messages/check.js";
 import { RequestError } from "../api/server.js";
 import { gather, suspects } from "../probe/causes.js";
 import { deduce, type PathSurvey } from "../probe/survey/survey.js";

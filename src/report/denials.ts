@@ -1,5 +1,5 @@
 /** `GET /denials`: connections that network policy has denied lately on this Node, with the Pods at both ends. */
-import type { DenialStatus } from "../api/messages.js";
+import type { DenialStatus } from "../api/messages/policies.js";
 import type { Steps } from "../loop/turns.js";
 import type { Denial } from "../observe/denials.js";
 import { podAt } from "../policy/interpreter.js";

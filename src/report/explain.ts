@@ -7,7 +7,7 @@
  *  3. the forwarder's decision
  *  4. the answer (explanation.ts)
  */
-import type { ExplainAnswer } from "../api/messages.js";
+import type { ExplainAnswer } from "../api/messages/explain.js";
 import { RequestError } from "../api/server.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView, SelfView } from "../compile/compile.js";

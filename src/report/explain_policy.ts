@@ -7,7 +7,7 @@
  *  4. one answer for several backends of a Service
  */
 import { isDeepStrictEqual } from "node:util";
-import type { ExplainPolicy, ExplainPolicySide, ExplainTier } from "../api/messages.js";
+import type { ExplainPolicy, ExplainPolicySide, ExplainTier } from "../api/messages/explain.js";
 import type { PolicyDecision } from "../forwarder/decision.js";
 import { lookUpPolicy } from "../forwarder/policy.js";
 import type { PolicyReader, TableReader } from "../forwarder/table_reader.js";

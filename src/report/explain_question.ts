@@ -5,7 +5,7 @@
  *  2. names to addresses and ports
  *  3. one family for both ends, one protocol
  */
-import type { ExplainProtocol, ExplainRequest } from "../api/messages.js";
+import type { ExplainProtocol, ExplainRequest } from "../api/messages/explain.js";
 import { RequestError } from "../api/server.js";
 import { canonicalAddress, familyOf } from "../tables/address.js";
 

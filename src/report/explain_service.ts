@@ -1,5 +1,5 @@
 /** What `explain` says of a Service: which it is, which of its endpoints are in question, which one it is. */
-import type { ExplainAnswer, ExplainBackend, ExplainService } from "../api/messages.js";
+import type { ExplainAnswer, ExplainBackend, ExplainService } from "../api/messages/explain.js";
 import type { ServicePortView, ServiceView } from "../compile/services/view.js";
 import type { Decision, ServiceDecision } from "../forwarder/forwarder.js";
 import { FrontendKind } from "../tables/generated.js";

@@ -3,7 +3,8 @@
  * numbers, one path, one reason.
  */
 import { isDeepStrictEqual } from "node:util";
-import type { ExplainAnswer, ExplainPath, ExplainPolicy } from "../api/messages.js";
+import type { ExplainAnswer, ExplainPolicy } from "../api/messages/explain.js";
+import type { ExplainPath } from "../api/messages/paths.js";
 import type { PeerView } from "../compile/compile.js";
 import { originalKey, replyKey } from "../forwarder/flow.js";
 import type { Decision } from "../forwarder/forwarder.js";

@@ -2,7 +2,7 @@
  * What the tables of Services serve though no object that was read since the agent's start says so: until all Services
  * and EndpointSlices have been read, what an earlier agent left stays. What it was called is not known.
  */
-import type { FrontendStatus, ServiceStatus } from "../api/messages.js";
+import type { FrontendStatus, ServiceStatus } from "../api/messages/services.js";
 import { protocolName } from "../cluster/service_ports.js";
 import { FrontendKind, type Service } from "../tables/generated.js";
 import type { HeldServiceMaps } from "../tables/tables.js";

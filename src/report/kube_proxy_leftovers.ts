@@ -5,7 +5,7 @@
  *  1. iptables chains, nftables tables, the devices and virtual servers of ipvs, translated connections
  *  2. says what to do
  */
-import type { Leftovers } from "../api/messages.js";
+import type { Leftovers } from "../api/messages/check.js";
 import type { IpRoute } from "../linux/iproute.js";
 
 /** kube-proxy's own in all its modes, today's and former; not those of kubelet and kube-router. */

@@ -8,7 +8,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Leftovers } from "../api/messages.js";
+import type { Leftovers } from "../api/messages/check.js";
 import type { IpRoute } from "../linux/iproute.js";
 import { readLinks } from "../linux/netlink_query.js";
 import { findKubeProxy } from "./kube_proxy_leftovers.js";

@@ -1,5 +1,5 @@
 /** `GET /policies`: a row for each policy that selects a Pod of this Node, with what it has counted here. */
-import type { PoliciesRequest, PoliciesSummary, PolicyStatus } from "../api/messages.js";
+import type { PoliciesRequest, PoliciesSummary, PolicyStatus } from "../api/messages/policies.js";
 import { RequestError } from "../api/server.js";
 import type { ClusterPolicyObject } from "../cluster/cluster_policy_object.js";
 import { impliedNamespace } from "../cluster/namespace_object.js";

@@ -6,7 +6,7 @@
  *  3. the difference, for its Pods and for the flows that live on this Node (src/policy/diff.ts)
  */
 import { isDeepStrictEqual } from "node:util";
-import type { PolicyDiffAnswer, PolicyDiffRequest } from "../api/messages.js";
+import type { PolicyDiffAnswer, PolicyDiffRequest } from "../api/messages/policies.js";
 import { RequestError } from "../api/server.js";
 import { mapping } from "../cluster/fields.js";
 import { kindOf, readObject } from "../cluster/kinds.js";

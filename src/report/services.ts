@@ -2,14 +2,14 @@
  * `GET /services`: a row for each port of each Service that Fairway serves, of both families, with the path to
  * each backend as it is now.
  */
+import type { ExplainPath } from "../api/messages/paths.js";
 import type {
 	BackendState,
 	BackendStatus,
-	ExplainPath,
 	FrontendStatus,
 	ServiceStatus,
 	ServicesRequest,
-} from "../api/messages.js";
+} from "../api/messages/services.js";
 import { RequestError } from "../api/server.js";
 import { protocolName } from "../cluster/service_ports.js";
 import type { PeerView } from "../compile/compile.js";

@@ -1,6 +1,8 @@
 /** The API's views of the agent's state. */
 import { release } from "node:os";
-import type { EndpointStatus, PeerStatus, Status } from "../api/messages.js";
+import type { EndpointStatus } from "../api/messages/endpoints.js";
+import type { PeerStatus } from "../api/messages/peers.js";
+import type { Status } from "../api/messages/status.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { PeerView } from "../compile/compile.js";
 import type { Config } from "../config/config.js";

@@ -1,5 +1,6 @@
 /** The agents of the cluster: their commands, and what they say of peers. */
-import type { PeerStatus, Status } from "../../src/api/messages.js";
+import type { PeerStatus } from "../../src/api/messages/peers.js";
+import type { Status } from "../../src/api/messages/status.js";
 import { until } from "../../src/lab/until.js";
 import type { Cluster } from "./cluster.js";
 import type { KubernetesNode } from "./node.js";

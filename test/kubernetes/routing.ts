@@ -3,7 +3,7 @@
  * or BGP. Fairway tries such peers directly (`hybrid.tryDirectCIDRs`), and proves it.
  */
 import type { Test } from "tap";
-import type { PeerStatus } from "../../src/api/messages.js";
+import type { PeerStatus } from "../../src/api/messages/peers.js";
 import { until } from "../../src/lab/until.js";
 import { peersOf } from "./agents.js";
 import { asnOf, Bird, routerASN } from "./bird.js";

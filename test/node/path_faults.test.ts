@@ -10,7 +10,8 @@
  */
 import t, { type Test } from "tap";
 import { ask } from "../../src/api/client.js";
-import type { PathEvent, PeerStatus } from "../../src/api/messages.js";
+import type { PathEvent } from "../../src/api/messages/paths.js";
+import type { PeerStatus } from "../../src/api/messages/peers.js";
 import { command } from "../../src/lab/repository.js";
 import { until } from "../../src/lab/until.js";
 import { type Cluster, type Settings, startCluster } from "../tools/cluster.js";

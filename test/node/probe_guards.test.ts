@@ -9,7 +9,7 @@
  */
 import { writeFileSync } from "node:fs";
 import t from "tap";
-import type { PeerStatus } from "../../src/api/messages.js";
+import type { PeerStatus } from "../../src/api/messages/peers.js";
 import { until } from "../../src/lab/until.js";
 import { requestPacket, smallLength } from "../../src/probe/request.js";
 import { ProbeKind } from "../../src/tables/generated.js";

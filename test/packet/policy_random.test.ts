@@ -9,7 +9,7 @@ import assert from "node:assert/strict";
 import { randomInt } from "node:crypto";
 import fc from "fast-check";
 import t from "tap";
-import type { ExplainPolicySide } from "../../src/api/messages.js";
+import type { ExplainPolicySide } from "../../src/api/messages/explain.js";
 import type { Decision } from "../../src/forwarder/forwarder.js";
 import { atOnce } from "../../src/loop/turns.js";
 import { PolicyDiffer } from "../../src/policy/diff.js";

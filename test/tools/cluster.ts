@@ -3,7 +3,7 @@ import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import type { Test } from "tap";
-import type { PeerStatus } from "../../src/api/messages.js";
+import type { PeerStatus } from "../../src/api/messages/peers.js";
 import { onInterrupt } from "../../src/lab/interrupt.js";
 import { Lab } from "../../src/lab/lab.js";
 import { nodeOf } from "../../src/lab/pairs.js";

@@ -9,7 +9,7 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Test } from "tap";
 import { parseAllDocuments } from "yaml";
-import type { Status } from "../../src/api/messages.js";
+import type { Status } from "../../src/api/messages/status.js";
 import { readObject } from "../../src/cluster/kinds.js";
 import { until } from "../../src/lab/until.js";
 import { type Flow, interpret, type Cluster as Objects } from "../../src/policy/interpreter.js";

@@ -9,14 +9,12 @@ import t from "tap";
 import { Agent, type AgentOptions } from "../../src/agent/agent.js";
 import type { Kernel, KernelOptions } from "../../src/agent/kernel.js";
 import { agentSocket, ask, call } from "../../src/api/client.js";
-import type {
-	CheckAnswer,
-	EndpointStatus,
-	PathEvent,
-	PeerStatus,
-	ServiceStatus,
-	Status,
-} from "../../src/api/messages.js";
+import type { CheckAnswer } from "../../src/api/messages/check.js";
+import type { EndpointStatus } from "../../src/api/messages/endpoints.js";
+import type { PathEvent } from "../../src/api/messages/paths.js";
+import type { PeerStatus } from "../../src/api/messages/peers.js";
+import type { ServiceStatus } from "../../src/api/messages/services.js";
+import type { Status } from "../../src/api/messages/status.js";
 import { CONFLIST, conflistText } from "../../src/cni/conflist.js";
 import type { ErrorObject } from "../../src/cni/errors.js";
 import type { CniResponse } from "../../src/cni/protocol.js";

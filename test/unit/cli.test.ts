@@ -6,16 +6,12 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import t from "tap";
 import { AgentUnreachableError, ApiError, agentSocket } from "../../src/api/client.js";
-import {
-	type CheckAnswer,
-	type CheckRequest,
-	type EndpointStatus,
-	type ExplainAnswer,
-	NO_SUCH_PEER,
-	type PathEvent,
-	type PeerStatus,
-	type Status,
-} from "../../src/api/messages.js";
+import { type CheckAnswer, type CheckRequest, NO_SUCH_PEER } from "../../src/api/messages/check.js";
+import type { EndpointStatus } from "../../src/api/messages/endpoints.js";
+import type { ExplainAnswer } from "../../src/api/messages/explain.js";
+import type { PathEvent } from "../../src/api/messages/paths.js";
+import type { PeerStatus } from "../../src/api/messages/peers.js";
+import type { Status } from "../../src/api/messages/status.js";
 import { ApiServer, RequestError } from "../../src/api/server.js";
 import { checkText } from "../../src/cli/check.js";
 import { lineOf } from "../../src/cli/cleanup.js";

@@ -1,5 +1,5 @@
 import t from "tap";
-import type { ExplainAnswer } from "../../src/api/messages.js";
+import type { ExplainAnswer } from "../../src/api/messages/explain.js";
 import { explainText } from "../../src/cli/explain.js";
 import type { PeerView } from "../../src/compile/compile.js";
 import type { ServicePortView } from "../../src/compile/services/view.js";

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
-import type { ExplainAnswer } from "../../src/api/messages.js";
+import type { ExplainAnswer } from "../../src/api/messages/explain.js";
 import { explainText } from "../../src/cli/explain.js";
 import { mapping } from "../../src/cluster/fields.js";
 import { kindOf, readObject } from "../../src/cluster/kinds.js";

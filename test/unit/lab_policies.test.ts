@@ -1,6 +1,6 @@
 /** Connections of a lab that policies decide: what lab.yaml expects, what is measured, how it is shown. */
 import t from "tap";
-import type { ExplainPolicySide } from "../../src/api/messages.js";
+import type { ExplainPolicySide } from "../../src/api/messages/explain.js";
 import type { Lab } from "../../src/lab/lab.js";
 import { measureConnection, policyPairs } from "../../src/lab/policies.js";
 import { measurementTable } from "../../src/lab/report.js";

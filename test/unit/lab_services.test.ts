@@ -1,6 +1,6 @@
 /** What the lab shows of Services: clients, endpoints, a row of the table. */
 import t from "tap";
-import type { ServiceStatus } from "../../src/api/messages.js";
+import type { ServiceStatus } from "../../src/api/messages/services.js";
 import type { Lab } from "../../src/lab/lab.js";
 import type { Measurement } from "../../src/lab/measure.js";
 import { measurementTable } from "../../src/lab/report.js";

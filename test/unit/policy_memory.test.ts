@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { mock } from "node:test";
 import t from "tap";
-import type { PolicyStatus } from "../../src/api/messages.js";
+import type { PolicyStatus } from "../../src/api/messages/policies.js";
 import { PolicyCounts, type RuleCounts } from "../../src/observe/policy_counts.js";
 import { PolicyMemory, type PolicyNames } from "../../src/observe/policy_memory.js";
 import type { RuleName } from "../../src/policy/policy_tables.js";
