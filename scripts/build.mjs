@@ -72,8 +72,8 @@ export function generateTables({ check = false, force = false } = {}) {
 			"package.json",
 			"src/config/config.ts",
 			"src/config/schema.ts",
-			"src/http/metrics.ts",
 			"src/probe/causes.ts",
+			...filesUnder("src/http", /^(durations|metrics|peer_metrics)\.ts$/),
 			...filesUnder("src/tables", /^(btf|elf|layout|generated)\.ts$/),
 		]);
 	const generate = (...args) =>

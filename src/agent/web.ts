@@ -1,10 +1,11 @@
 /** The agent's HTTP servers, for kubelet and Prometheus. They listen in the agent's network namespace. */
 import type { Config } from "../config/config.js";
 import { CniDurations } from "../http/cni_durations.js";
+import { POLICY_LATENCY, SERVICE_LATENCY } from "../http/durations.js";
 import { healthHandler, type Readiness } from "../http/health.js";
 import { Histogram } from "../http/histogram.js";
 import { Listener } from "../http/listener.js";
-import { POLICY_LATENCY, type Sample, SERVICE_LATENCY } from "../http/metrics.js";
+import type { Sample } from "../http/metrics.js";
 import { ProxyHealth, type ProxyHealthOptions } from "../http/proxy_health.js";
 import { metricsHandler } from "../http/scrape.js";
 import { ServiceHealth } from "../http/service_health.js";

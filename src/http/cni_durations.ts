@@ -1,6 +1,6 @@
 /** The histogram of CNI calls. */
+import { CNI_DURATION } from "./durations.js";
 import { Histogram } from "./histogram.js";
-import { CNI_DURATION } from "./metrics.js";
 
 /** Names that a caller makes up do not become series. */
 const COMMANDS = new Set(["ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION"]);

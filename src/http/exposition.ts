@@ -2,7 +2,8 @@
  * The Prometheus text format (version 0.0.4) of one sample, in pieces: a piece is some 16 KiB, so a scrape
  * of thousands of peers is no long piece of work. Some are empty: only work was done.
  */
-import { countPeers, metrics, peerMetrics, type Sample } from "./metrics.js";
+import { metrics, type Sample } from "./metrics.js";
+import { countPeers, peerMetrics } from "./peer_metrics.js";
 
 const PIECE = 16 * 1024;
 

@@ -2,7 +2,7 @@
  * A histogram with labels. Kept here and not by a client library, whose registry costs an agent 12 MB of resident
  * memory.
  */
-import type { Described } from "./metrics.js";
+import type { Described } from "./described.js";
 
 interface Observed {
 	/** By bucket, each without those of smaller buckets; the last one has no limit. */

@@ -1,14 +1,13 @@
 /**
- * Every metric: name, type, meaning, labels, and how it is read from the agent's own answers. docs/METRICS.md
- * is made from this list.
- *
- * Those of peers are read row by row: 5,000 Nodes in two families have 150,000 series, which a registry would
- * keep as objects and print in one piece.
+ * Every metric of the Node: name, type, meaning, labels, and how it is read from the agent's own answers. With those
+ * of peers (peer_metrics.ts) and the histograms (durations.ts) it is the list that docs/METRICS.md is made from.
  */
 import type { PeerStatus } from "../api/messages/peers.js";
 import type { Status } from "../api/messages/status.js";
 import { DropReason, DropReasonName, Limit } from "../tables/generated.js";
-import { reasonKind } from "./reason_kind.js";
+import type { Described } from "./described.js";
+import { CNI_DURATION, POLICY_LATENCY, SERVICE_LATENCY } from "./durations.js";
+import { type PeerCount, peerMetrics } from "./peer_metrics.js";
 
 export interface Sample {
 	status: Status;
@@ -33,30 +32,12 @@ export interface PolicyTotals {
 	wouldDeny: number;
 }
 
-export interface PeerCount {
-	path: string;
-	reason: string;
-	count: number;
-}
-
 type Labels = Readonly<Record<string, string>>;
 export type Series = readonly [labels: Labels, value: number];
-
-export interface Described {
-	name: string;
-	type: "gauge" | "counter" | "histogram";
-	help: string;
-	labels: readonly string[];
-}
 
 /** Read once a scrape. */
 export interface Metric extends Described {
 	read: (sample: Sample, counts: readonly PeerCount[]) => Iterable<Series>;
-}
-
-/** Read for each peer and family. */
-export interface PeerMetric extends Described {
-	readPeer: (peer: PeerStatus) => readonly (readonly [path: string | undefined, value: number])[];
 }
 
 const NONE: readonly string[] = [];
@@ -314,109 +295,6 @@ export const metrics: readonly Metric[] = [
 	gauge("heap_bytes", "JavaScript heap in use.", NONE, ({ process }) => one(process.heapBytes)),
 ];
 
-const PEER = ["peer", "family"] as const;
-const PATH = [...PEER, "path"] as const;
-
-export const peerMetrics: readonly PeerMetric[] = [
-	{
-		name: "fairway_peer_path",
-		type: "gauge",
-		help: "1 for the path in use: direct, routed, geneve, vxlan or down.",
-		labels: PATH,
-		readPeer: ({ path }) => [[path, 1]],
-	},
-	{
-		name: "fairway_peer_mtu_bytes",
-		type: "gauge",
-		help: "MTU of the path in use.",
-		labels: PEER,
-		readPeer: ({ mtu }) => [[undefined, mtu]],
-	},
-	{
-		name: "fairway_peer_sent_packets_total",
-		type: "counter",
-		help: "Pod packets sent to the peer, by path (direct, tunnel), as on the wire.",
-		labels: PATH,
-		readPeer: ({ packets }) => Object.entries(packets),
-	},
-	{
-		name: "fairway_peer_sent_bytes_total",
-		type: "counter",
-		help: "Bytes of these packets, without tunnel headers.",
-		labels: PATH,
-		readPeer: ({ bytes }) => Object.entries(bytes),
-	},
-	{
-		name: "fairway_peer_received_packets_total",
-		type: "counter",
-		help: "Pod packets received from the peer, by path (direct, tunnel).",
-		labels: PATH,
-		readPeer: ({ received }) => Object.entries(received),
-	},
-	{
-		name: "fairway_peer_path_changes_total",
-		type: "counter",
-		help: "Path changes, without the first path.",
-		labels: PEER,
-		readPeer: ({ changes }) => [[undefined, changes]],
-	},
-	{
-		name: "fairway_peer_probes_sent_total",
-		type: "counter",
-		help: "Probes sent to the peer, over every path.",
-		labels: PEER,
-		readPeer: ({ probes }) => [[undefined, probes.sent]],
-	},
-	{
-		name: "fairway_peer_probes_answered_total",
-		type: "counter",
-		help: "Probes that were answered in time.",
-		labels: PEER,
-		readPeer: ({ probes }) => [[undefined, probes.answered]],
-	},
-	{
-		name: "fairway_peer_probe_loss_ratio",
-		type: "gauge",
-		help: "Share of unanswered recent probes on the path in use, 0 to 1; absent where none was sent.",
-		labels: PEER,
-		readPeer: ({ loss }) => (loss === null ? [] : [[undefined, loss]]),
-	},
-	{
-		name: "fairway_peer_round_trip_seconds",
-		type: "gauge",
-		help: "Round trip of the path in use; absent where it is not measured.",
-		labels: PEER,
-		readPeer: ({ roundTripMs }) => (roundTripMs === null ? [] : [[undefined, roundTripMs / 1000]]),
-	},
-];
-
-/** Kept in web.ts. */
-export const SERVICE_LATENCY: Described & { buckets: number[] } = {
-	name: "fairway_service_programming_duration_seconds",
-	type: "histogram",
-	help: "From the change of a Service or its endpoints to the last write: since the time that an EndpointSlice has in endpoints.kubernetes.io/last-change-trigger-time, else since the agent heard of it.",
-	labels: NONE,
-	buckets: [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60],
-};
-
-/** Kept in web.ts. */
-export const POLICY_LATENCY: Described & { buckets: number[] } = {
-	name: "fairway_policy_programming_duration_seconds",
-	type: "histogram",
-	help: "From the time that the agent heard of a change of policies, Pods, Namespaces or Nodes to the last write of network policy that it caused.",
-	labels: NONE,
-	buckets: [0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30],
-};
-
-/** Kept in cni_durations.ts. */
-export const CNI_DURATION: Described & { buckets: number[] } = {
-	name: "fairway_cni_duration_seconds",
-	type: "histogram",
-	help: "Time that the agent took for a call of the CNI plugin.",
-	labels: ["command", "result"],
-	buckets: [0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 10],
-};
-
 export const described: readonly Described[] = [
 	...metrics,
 	...peerMetrics,
@@ -424,20 +302,3 @@ export const described: readonly Described[] = [
 	SERVICE_LATENCY,
 	POLICY_LATENCY,
 ];
-
-/** Peers between two steps: some 2 ms. */
-const PEERS_A_STEP = 500;
-
-/** Peers by path and reason, in steps. */
-export function* countPeers(peers: readonly PeerStatus[]): Generator<void, PeerCount[]> {
-	const counts = new Map<string, PeerCount>();
-	for (const [at, peer] of peers.entries()) {
-		if (at % PEERS_A_STEP === PEERS_A_STEP - 1) yield;
-		const reason = reasonKind(peer.reason, peer.node);
-		const key = `${peer.path} ${reason}`;
-		const entry = counts.get(key);
-		if (entry === undefined) counts.set(key, { path: peer.path, reason, count: 1 });
-		else entry.count++;
-	}
-	return [...counts.values()];
-}
