@@ -4,14 +4,12 @@
  * Each table (owned_table.ts) knows what it holds, what is wanted, and the entries whose write is pending, so
  * that a pass costs what has changed. After a restart they start with the content of the maps.
  */
-import { randomBytes } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import { inTurns, type Steps } from "../../loop/turns.js";
 import {
 	type Endpoint,
 	EndpointPolicy,
-	type HashKey,
-	NodeConfig,
+	type NodeConfig,
 	type Peer,
 	ProbeWay,
 	type Route,
@@ -21,6 +19,7 @@ import type { HeldPeers, HeldServices, MapName, Tables } from "../../tables/tabl
 import type { Links } from "../links.js";
 import type { AgentTables, EntryFailure } from "./agent_tables.js";
 import { endpointIndexes } from "./endpoint_indexes.js";
+import { NodeConfigState } from "./node_config.js";
 import { type Batch, OwnedTable } from "./owned_table.js";
 import { peerEntries } from "./peer_entries.js";
 import { PolicyEpochs } from "./policy_epochs.js";
@@ -46,13 +45,10 @@ interface OwnedTables {
 }
 
 export class TableState {
-	readonly #tables: AgentTables;
 	readonly #owned: OwnedTables;
 	readonly #services: ServiceTables;
 	readonly #all: OwnedTables & ServiceTables["owned"];
-	#nodeConfig: NodeConfig;
-	/** Entries of these kinds were written, and node_config has not yet said so to flows. */
-	#pendingEpochs = { route: false, nextHop: false };
+	readonly #nodeConfig: NodeConfigState;
 	/** Why an endpoint's entry is not as wanted, by address. */
 	#endpointRefusals = new Map<string, string>();
 	/** What is wanted of endpoints, and whose address each is: policies change both without an apply. */
@@ -70,7 +66,6 @@ export class TableState {
 	 * @param peersEnd there are no peers from this index on; default: that is not known
 	 */
 	constructor(tables: AgentTables, peersEnd?: number) {
-		this.#tables = tables;
 		const held = tables.peers.read(peersEnd);
 		this.#policyEpochs.adopt(held);
 		const peers = new OwnedTable(tables.peers, held, this.#policyEpochs);
@@ -90,7 +85,7 @@ export class TableState {
 		};
 		this.#services = new ServiceTables(tables);
 		this.#all = { ...this.#owned, ...this.#services.owned };
-		this.#nodeConfig = tables.readNodeConfig();
+		this.#nodeConfig = new NodeConfigState(tables);
 		this.policies = new PolicyTables(tables, this.#policyTarget());
 	}
 
@@ -131,7 +126,7 @@ export class TableState {
 
 	/** Epochs and the rest, as it was last written. */
 	get nodeConfig(): NodeConfig {
-		return this.#nodeConfig;
+		return this.#nodeConfig.held;
 	}
 
 	/**
@@ -175,7 +170,7 @@ export class TableState {
 			return failures;
 		}
 		const route = (): void => {
-			this.#pendingEpochs.route = true;
+			this.#nodeConfig.owe("route");
 		};
 		const refused = (failures: readonly EntryFailure<string>[]): void => {
 			for (const { key, message } of failures) this.#endpointRefusals.set(key, message);
@@ -198,8 +193,8 @@ export class TableState {
 		yield* write(this.#owned.peerPaths.put());
 		yield* write(this.#owned.peers.put(), ({ entries }) => {
 			for (const { before, now } of entries) {
-				this.#pendingEpochs.route ||= newOwner(before, now);
-				this.#pendingEpochs.nextHop ||= moved(before, now);
+				if (newOwner(before, now)) this.#nodeConfig.owe("route");
+				if (moved(before, now)) this.#nodeConfig.owe("nextHop");
 			}
 		});
 		// A flow remembers whether its remote side is a tunnel endpoint of a peer.
@@ -220,21 +215,8 @@ export class TableState {
 		yield* write(this.#owned.peers.remove(), route);
 		yield* write(this.#owned.peerPaths.remove());
 
-		// Flows keep the addresses that they were translated with.
-		this.#pendingEpochs.route ||= newAddresses(this.#nodeConfig, wanted.nodeConfig);
-		const config: NodeConfig = {
-			...wanted.nodeConfig,
-			...this.#nextEpochs(),
-			hostIfindex,
-			flowHash: secret(this.#nodeConfig.flowHash),
-			portHash: secret(this.#nodeConfig.portHash),
-			probeKey: this.#nodeConfig.probeKey.some((half) => half !== 0n)
-				? this.#nodeConfig.probeKey
-				: [randomBytes(8).readBigUInt64LE(), randomBytes(8).readBigUInt64LE()],
-			strippedMac: this.#nodeConfig.strippedMac || secretMac(),
-		};
-		if (!NodeConfig.encode(config).equals(NodeConfig.encode(this.#nodeConfig)))
-			note(1, this.#writeNodeConfig(config));
+		const refusals = this.#nodeConfig.write(wanted.nodeConfig, hostIfindex);
+		if (refusals !== undefined) note(1, refusals);
 		return { writes, problems };
 	}
 
@@ -256,20 +238,12 @@ export class TableState {
 
 	/** Flows look again at everything. What cannot be written now is written with the next apply. */
 	raiseRouteEpoch(): EntryFailure<unknown>[] {
-		this.#pendingEpochs.route = true;
-		// The first apply writes it.
-		if (this.#nodeConfig.flags === 0) return [];
-		return this.#writeNodeConfig({ ...this.#nodeConfig, ...this.#nextEpochs() });
+		return this.#nodeConfig.raiseRouteEpoch();
 	}
 
-	/**
-	 * Cached next hops are asked for again. Nothing to do while nothing is configured. What cannot be
-	 * written now is written with the next apply.
-	 */
+	/** Cached next hops are asked for again. What cannot be written now is written with the next apply. */
 	raiseNextHopEpoch(): void {
-		if (this.#nodeConfig.flags === 0) return;
-		this.#pendingEpochs.nextHop = true;
-		this.#writeNodeConfig({ ...this.#nodeConfig, ...this.#nextEpochs() });
+		this.#nodeConfig.raiseNextHopEpoch();
 	}
 
 	/** Why this address has no entry, or not the one that is wanted; undefined: it has. */
@@ -297,44 +271,8 @@ export class TableState {
 	async readAgain(): Promise<number> {
 		let differing = 0;
 		for (const table of Object.values(this.#all)) differing += await table.readAgain();
-		const config = this.#tables.readNodeConfig();
-		if (!isDeepStrictEqual(config, this.#nodeConfig)) {
-			// Keys and epochs are this agent's own knowledge: what was lost is written as it was.
-			const { routeEpoch, nextHopEpoch, flowHash, portHash, probeKey } = this.#nodeConfig;
-			const own = { routeEpoch, nextHopEpoch, flowHash, portHash, probeKey };
-			this.#nodeConfig = { ...config, ...own };
-			this.#pendingEpochs = { route: true, nextHop: true };
-			differing++;
-		}
+		if (this.#nodeConfig.readAgain()) differing++;
 		return differing;
-	}
-
-	/** Those that are in force, or the next ones where something is pending. 0 is no route epoch. */
-	#nextEpochs(): Pick<NodeConfig, "routeEpoch" | "nextHopEpoch"> {
-		const { routeEpoch, nextHopEpoch } = this.#nodeConfig;
-		const { route, nextHop } = this.#pendingEpochs;
-		return {
-			routeEpoch: increment(routeEpoch, route) || 1,
-			nextHopEpoch: increment(nextHopEpoch, nextHop),
-		};
-	}
-
-	/**
-	 * The kernel copies an element under its readers' eyes. So the epochs, and the flags of the first time, are
-	 * written by themselves, after the rest: what a program has read of that half written has the epoch of before,
-	 * and is looked up again.
-	 */
-	#writeNodeConfig(config: NodeConfig): EntryFailure<unknown>[] {
-		const { flags, routeEpoch, nextHopEpoch } = this.#nodeConfig;
-		const rest = { ...config, ...(flags === 0 ? { flags } : { routeEpoch, nextHopEpoch }) };
-		for (const one of [rest, config]) {
-			if (isDeepStrictEqual(one, this.#nodeConfig)) continue;
-			const failures = this.#tables.nodeConfig.put([[0, one]]);
-			if (failures.length > 0) return failures;
-			this.#nodeConfig = one;
-		}
-		this.#pendingEpochs = { route: false, nextHop: false };
-		return [];
 	}
 
 	#policyTarget(): PolicyTarget {
@@ -441,38 +379,9 @@ function moved(before: Peer | undefined, now: Peer | undefined): boolean {
 	return (before?.remote ?? "") !== (now?.remote ?? "");
 }
 
-/** What flows may have been translated to. */
-const ADDRESSES = [
-	...(["snatAddress4", "snatAddress6", "gatewayAddress4", "gatewayAddress6"] as const),
-	...(["returnAddress4", "returnAddress6"] as const),
-] as const;
-type OwnAddresses = Pick<NodeConfig, (typeof ADDRESSES)[number]>;
-
-function newAddresses(before: OwnAddresses, now: OwnAddresses): boolean {
-	return ADDRESSES.some((field) => before[field] !== now[field]);
-}
-
-/** The one that there is, or a new one. */
-function secret(key: HashKey): HashKey {
-	if (key.word.some((word) => word !== 0)) return key;
-	return { word: key.word.map(() => randomBytes(4).readUInt32LE()) };
-}
-
-/** Epochs wrap: they are compared for equality only. */
-function increment(epoch: number, really: boolean): number {
-	return really ? (epoch + 1) >>> 0 : epoch;
-}
-
 /** Summarizes failures: a full map refuses thousands alike, so the first is shown with a count of the rest. */
 function summary(failures: readonly EntryFailure<unknown>[]): string[] {
 	const [first, ...rest] = failures;
 	if (first === undefined) return [];
 	return [rest.length === 0 ? first.message : `${first.message} (and ${rest.length} more)`];
-}
-
-/** A unicast MAC that is locally administered (IEEE 802, 8.2), as `struct next_hop` has them. */
-function secretMac(): bigint {
-	const bytes = randomBytes(8).fill(0, 6);
-	bytes[0] = (bytes[0]! & 0xfc) | 0x02;
-	return bytes.readBigUInt64LE();
 }
