@@ -14,7 +14,7 @@
  */
 import { Turns } from "../loop/turns.js";
 import { UnreachableError } from "./access.js";
-import { ApiFailure, failureOf, readJson, statusFailure } from "./answers.js";
+import { ApiFailure, failureOf, readJson } from "./answers.js";
 import type { Answer, ApiClient } from "./api_client.js";
 import { Backoff } from "./backoff.js";
 import { type Clock, sleep, type Timer } from "./clock.js";
@@ -23,6 +23,7 @@ import { Lines } from "./lines.js";
 import { ListItems } from "./list_items.js";
 import type { Mirror } from "./mirror.js";
 import { isOlder } from "./resource_version.js";
+import { NonsenseError, readEvent } from "./watch_event.js";
 
 export interface Resource {
 	/** "Node" */
@@ -279,12 +280,10 @@ export class Reflector {
 		const idle = () => (listing ? STREAM_IDLE_MS : WATCH_S.to * 1000 + GRACE_MS);
 		if (!listing) this.#begun();
 		const onLine = async (line: string): Promise<void> => {
-			const { type, object } = readEvent(line);
-			if (type === "ERROR") throw statusFailure(object);
-			const { resourceVersion, annotations } = metadataOf(object, type);
+			const { type, object, resourceVersion, endsList } = readEvent(line);
 			events++;
 			if (type === "BOOKMARK") {
-				if (listing && mapping(annotations)[INITIAL_EVENTS_END] === "true") {
+				if (listing && endsList) {
 					listing = false;
 					await this.#listed(resourceVersion, answer.connection);
 					this.#begun();
@@ -491,37 +490,13 @@ export class Reflector {
 	}
 }
 
-class NonsenseError extends Error {}
-
 /** Servers since 1.15 answer with metadata alone; any other answers with whole objects. */
 function acceptMetadata(watch: boolean): string {
 	const as = watch ? "PartialObjectMetadata" : "PartialObjectMetadataList";
 	return `application/json;as=${as};g=meta.k8s.io;v=v1,application/json`;
 }
 
-const INITIAL_EVENTS_END = "k8s.io/initial-events-end";
 const STANDS_STILL = "the answer stands still";
-
-function readEvent(line: string): { type: string; object: unknown } {
-	let event: unknown;
-	try {
-		event = JSON.parse(line);
-	} catch {
-		throw new NonsenseError("expected events as lines of JSON, got something else");
-	}
-	const { type, object } = mapping(event);
-	if (typeof type === "string" && EVENTS.has(type)) return { type, object };
-	throw new NonsenseError("expected an event, got something else");
-}
-
-const EVENTS = new Set(["ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"]);
-
-function metadataOf(object: unknown, type: string) {
-	const { resourceVersion, annotations } = mapping(mapping(object).metadata);
-	if (typeof resourceVersion === "string" && resourceVersion !== "")
-		return { resourceVersion, annotations };
-	throw new NonsenseError(`expected a resourceVersion in an event ${type}, got none`);
-}
 
 function mapping(value: unknown): Record<string, unknown> {
 	return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
