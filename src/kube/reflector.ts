@@ -14,40 +14,20 @@
  */
 import { Turns } from "../loop/turns.js";
 import { UnreachableError } from "./access.js";
-import { ApiFailure, failureOf, readJson } from "./answers.js";
-import type { Answer, ApiClient } from "./api_client.js";
+import { ApiFailure } from "./answers.js";
+import type { Answer } from "./api_client.js";
 import { Backoff } from "./backoff.js";
 import { type Clock, sleep, type Timer } from "./clock.js";
 import type { Connection } from "./connection.js";
 import { Lines } from "./lines.js";
 import { ListItems } from "./list_items.js";
 import type { Mirror } from "./mirror.js";
+import { type Resource, type ResourceClient, ResourceRequests } from "./resource_requests.js";
 import { isOlder } from "./resource_version.js";
 import { NonsenseError, readEvent } from "./watch_event.js";
 
-export interface Resource {
-	/** "Node" */
-	kind: string;
-	/** "/api/v1/nodes" */
-	path: string;
-	/** Field and label selectors. */
-	selectors?: Readonly<Record<string, string>>;
-	/** Of a server that does not know those. */
-	otherSelectors?: Readonly<Record<string, string>>;
-	/** How it is listed: a selected few in one piece. Default: streamed, else in pages. */
-	list?: "whole";
-	/** Some servers do not have it: then there are none. */
-	optional?: boolean;
-	/** Where servers that do not have it there have it, with `optional`. */
-	otherPaths?: readonly string[];
-	/** Until a server that does not have it is asked again. */
-	absentMs?: number;
-	/** Only the objects' metadata is asked for. */
-	metadataOnly?: boolean;
-}
-
 export interface ReflectorOptions {
-	client: Pick<ApiClient, "send" | "avoid">;
+	client: ResourceClient;
 	resource: Resource;
 	mirror: Mirror;
 	clock: Clock;
@@ -95,6 +75,7 @@ export class Reflector {
 	readonly #options: ReflectorOptions;
 	readonly #backoff: Backoff;
 	readonly #ended = new AbortController();
+	readonly #requests: ResourceRequests;
 	/** Ends the present pause. */
 	#pause = new AbortController();
 	#running: Promise<void> | undefined;
@@ -109,19 +90,15 @@ export class Reflector {
 	#wholeFrom = "0";
 	#lagging = 0;
 	#absences = 0;
-	/** Paths that the server was found not to have, since the last pause. */
-	#missing = 0;
-	/** Index in the resource's paths. */
-	#path = 0;
 	/** The present loss of the watch is in `reconnects`. */
 	#counted = false;
 	/** Streamed lists are not asked for before. */
 	#pagesUntil = 0;
-	#hasOtherSelectors = false;
 
 	constructor(options: ReflectorOptions) {
 		this.#options = options;
 		this.#backoff = new Backoff(options.clock, PAUSES);
+		this.#requests = new ResourceRequests(options.client, options.resource, this.#ended.signal);
 	}
 
 	get facts(): ReflectorFacts {
@@ -187,7 +164,7 @@ export class Reflector {
 
 	/** A list that a watch follows on the same stream. */
 	async #streamList(): Promise<number> {
-		const answer = await this.#open({
+		const answer = await this.#requests.open({
 			watch: "1",
 			sendInitialEvents: "true",
 			resourceVersionMatch: "NotOlderThan",
@@ -203,7 +180,7 @@ export class Reflector {
 		mirror.begin();
 		let rest = "";
 		do {
-			const answer = await this.#open(rest === "" ? query : { ...query, continue: rest });
+			const answer = await this.#requests.open(rest === "" ? query : { ...query, continue: rest });
 			const items = new ListItems();
 			const turns = new Turns();
 			await this.#consume(answer, LIST_IDLE_MS, async (chunk) => {
@@ -233,7 +210,7 @@ export class Reflector {
 
 	/** Returns ms to wait before it is resumed. */
 	async #watch(version: Version): Promise<number> {
-		const answer = await this.#open({
+		const answer = await this.#requests.open({
 			watch: "1",
 			resourceVersion: version.at,
 			allowWatchBookmarks: "true",
@@ -256,11 +233,7 @@ export class Reflector {
 	 * since, until its versions have passed ours: what it has is to be compared.
 	 */
 	async #checkAge(version: Version): Promise<void> {
-		const { client, resource } = this.#options;
-		// Without selectors: the server reads one object, whatever there are.
-		const path = `${this.#pathOf(resource)}?limit=1`;
-		const answer = await client.send({ path, signal: this.#ended.signal });
-		if (answer.status !== 200) throw await failureOf(answer);
+		const answer = await this.#requests.openOne();
 		const items = new ListItems();
 		await this.#consume(answer, LIST_IDLE_MS, async (chunk) => {
 			for (const _ of items.take(chunk));
@@ -323,7 +296,7 @@ export class Reflector {
 	#begun(): void {
 		this.#lagging = 0;
 		this.#absences = 0;
-		this.#missing = 0;
+		this.#requests.found();
 		this.#counted = false;
 		this.#problem = undefined;
 		this.#note({ live: true });
@@ -346,26 +319,7 @@ export class Reflector {
 		return String(Math.floor(from + this.#options.clock.random() * (to - from)));
 	}
 
-	// ------------------------------------------------------------ requests
-
-	/** @throws ApiFailure for another status than 200 */
-	async #open(query: Record<string, string>): Promise<Answer> {
-		const { client, resource } = this.#options;
-		const selectors = this.#hasOtherSelectors ? resource.otherSelectors : resource.selectors;
-		const given = Object.entries({ ...selectors, ...query }).filter(([, value]) => value !== "");
-		const parameters = new URLSearchParams(given);
-		const path = `${this.#pathOf(resource)}?${parameters}`;
-		const accept = resource.metadataOnly ? { accept: acceptMetadata(query.watch === "1") } : {};
-		const answer = await client.send({ path, ...accept, signal: this.#ended.signal });
-		if (answer.status === 200) return answer;
-		const failure = await failureOf(answer);
-		if (failure.remedy === "unwell") client.avoid(answer.connection);
-		throw failure;
-	}
-
-	#pathOf({ path, otherPaths = [] }: Resource): string {
-		return [path, ...otherPaths][this.#path]!;
-	}
+	// ------------------------------------------------------------ answers
 
 	/** Hands on each chunk; the next one is read when that is done. @throws Error also when none comes for `idleMs` */
 	async #consume(
@@ -420,8 +374,7 @@ export class Reflector {
 					this.#pagesUntil = clock.now() + UNSTREAMED_MS;
 					return 0;
 				}
-				if (resource.otherSelectors !== undefined && !this.#hasOtherSelectors) {
-					this.#hasOtherSelectors = true;
+				if (this.#requests.changeSelectors()) {
 					this.#version = undefined;
 					this.#pagesUntil = 0;
 					return 0;
@@ -430,14 +383,11 @@ export class Reflector {
 			case "absent":
 				if (resource.optional !== true) break;
 				if (resource.otherPaths !== undefined) {
-					const paths = 1 + resource.otherPaths.length;
 					this.#version = undefined;
-					this.#path = (this.#path + 1) % paths;
-					if (++this.#missing < paths) return 0;
-					this.#missing = 0;
+					if (this.#requests.nextPath()) return 0;
 				}
 				if (++this.#absences < ABSENCES) return this.#backoff.next();
-				if (!(await this.#isApi())) break;
+				if (!(await this.#requests.isApi())) break;
 				mirror.begin();
 				await mirror.end();
 				this.#version = undefined;
@@ -456,19 +406,6 @@ export class Reflector {
 			this.#setProblem(`Cannot watch ${kinds}: ${error.message}`);
 		onChange();
 		return failure?.afterMs === undefined ? pause : jitter(pause);
-	}
-
-	/** What stands between may answer 404 to everything. */
-	async #isApi(): Promise<boolean> {
-		try {
-			const answer = await this.#options.client.send({
-				path: "/version",
-				signal: this.#ended.signal,
-			});
-			return answer.status === 200 && mapping(await readJson(answer)).gitVersion !== undefined;
-		} catch {
-			return false;
-		}
 	}
 
 	#count(): void {
@@ -490,17 +427,7 @@ export class Reflector {
 	}
 }
 
-/** Servers since 1.15 answer with metadata alone; any other answers with whole objects. */
-function acceptMetadata(watch: boolean): string {
-	const as = watch ? "PartialObjectMetadata" : "PartialObjectMetadataList";
-	return `application/json;as=${as};g=meta.k8s.io;v=v1,application/json`;
-}
-
 const STANDS_STILL = "the answer stands still";
-
-function mapping(value: unknown): Record<string, unknown> {
-	return typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {};
-}
 
 function plural(kind: string): string {
 	return kind.endsWith("s") ? kind : `${kind}s`;

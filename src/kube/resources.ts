@@ -1,6 +1,6 @@
 /** Where the API has the kinds that the store keeps, and which of their objects are asked for. */
 import type { Kind } from "../cluster/store.js";
-import type { Resource } from "./reflector.js";
+import type { Resource } from "./resource_requests.js";
 
 /** Nobody serves the others. Slices carry the label of their Service. */
 const NOT_HEADLESS = { labelSelector: "!service.kubernetes.io/headless" };
