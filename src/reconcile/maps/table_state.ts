@@ -8,7 +8,6 @@ import { isDeepStrictEqual } from "node:util";
 import { inTurns, type Steps } from "../../loop/turns.js";
 import {
 	type Endpoint,
-	EndpointPolicy,
 	type NodeConfig,
 	type Peer,
 	ProbeWay,
@@ -18,15 +17,13 @@ import {
 import type { HeldPeers, HeldServices, MapName, Tables } from "../../tables/tables.js";
 import type { Links } from "../links.js";
 import type { AgentTables, EntryFailure } from "./agent_tables.js";
-import { endpointIndexes } from "./endpoint_indexes.js";
+import { EndpointEntries, type WantedEndpoint } from "./endpoint_entries.js";
 import { NodeConfigState } from "./node_config.js";
 import { type Batch, OwnedTable } from "./owned_table.js";
 import { peerEntries } from "./peer_entries.js";
 import { PolicyEpochs } from "./policy_epochs.js";
 import { PolicyTables, type PolicyTarget } from "./policy_tables.js";
 import { ServiceTables } from "./service_tables.js";
-
-type WantedEndpoint = Tables["endpoints"] extends Map<string, infer E> ? E : never;
 
 export interface TableOutcome {
 	writes: number;
@@ -49,13 +46,7 @@ export class TableState {
 	readonly #services: ServiceTables;
 	readonly #all: OwnedTables & ServiceTables["owned"];
 	readonly #nodeConfig: NodeConfigState;
-	/** Why an endpoint's entry is not as wanted, by address. */
-	#endpointRefusals = new Map<string, string>();
-	/** What is wanted of endpoints, and whose address each is: policies change both without an apply. */
-	#endpoints: { wanted: Map<string, Endpoint>; interfaces: Map<string, string> } = {
-		wanted: new Map(),
-		interfaces: new Map(),
-	};
+	readonly #endpoints: EndpointEntries;
 	readonly #policyEpochs = new PolicyEpochs();
 	/** Of network policy. */
 	readonly policies: PolicyTables;
@@ -86,6 +77,9 @@ export class TableState {
 		this.#services = new ServiceTables(tables);
 		this.#all = { ...this.#owned, ...this.#services.owned };
 		this.#nodeConfig = new NodeConfigState(tables);
+		this.#endpoints = new EndpointEntries(this.#owned.endpoints, (address, name) =>
+			this.policies.policiesOf(address, name),
+		);
 		this.policies = new PolicyTables(tables, this.#policyTarget());
 	}
 
@@ -172,9 +166,6 @@ export class TableState {
 		const route = (): void => {
 			this.#nodeConfig.owe("route");
 		};
-		const refused = (failures: readonly EntryFailure<string>[]): void => {
-			for (const { key, message } of failures) this.#endpointRefusals.set(key, message);
-		};
 
 		for (const steps of [
 			this.#owned.peerPaths.want(wanted.peerPaths),
@@ -182,12 +173,12 @@ export class TableState {
 			this.#owned.peerAddresses.want(wanted.peerAddresses),
 			this.#owned.peerGateways.want(wanted.peerGateways),
 			this.#owned.sourceAddresses.want(wanted.sourceAddresses),
-			this.#owned.endpoints.want(this.#resolved(wanted.endpoints, links)),
+			this.#endpoints.want(wanted.endpoints, links),
 			this.#services.want(wanted),
 			this.#owned.routes.want(wanted.routes),
 		])
 			yield* steps;
-		this.#endpointRefusals.clear();
+		this.#endpoints.begin();
 
 		// Every probe looks up both again.
 		yield* write(this.#owned.peerPaths.put());
@@ -202,13 +193,13 @@ export class TableState {
 		yield* write(this.#owned.peerGateways.put());
 		// Flows keep what they began with.
 		yield* write(this.#owned.sourceAddresses.put());
-		refused(yield* write(this.#owned.endpoints.put(), route));
+		this.#endpoints.refused(yield* write(this.#owned.endpoints.put(), route));
 		yield* this.#services.put(write, route);
 		yield* write(this.#owned.routes.put(), route);
 
 		yield* write(this.#owned.routes.remove(), route);
 		yield* this.#services.remove(write, route);
-		refused(yield* write(this.#owned.endpoints.remove(), route));
+		this.#endpoints.refused(yield* write(this.#owned.endpoints.remove(), route));
 		yield* write(this.#owned.sourceAddresses.remove());
 		yield* write(this.#owned.peerGateways.remove());
 		yield* write(this.#owned.peerAddresses.remove(), route);
@@ -248,20 +239,7 @@ export class TableState {
 
 	/** Why this address has no entry, or not the one that is wanted; undefined: it has. */
 	endpointProblem(address: string, wanted: WantedEndpoint, links: Links): string | undefined {
-		const refusal = this.#endpointRefusals.get(address);
-		if (refusal !== undefined) return refusal;
-		const written = this.#owned.endpoints.held.get(address);
-		const device = links.named(wanted.interface);
-		if (written !== undefined && written.ifindex === device?.ifindex && written.mac === wanted.mac)
-			return this.#policyProblem(address, written);
-		return `Cannot find an entry for ${address} in the endpoints table: its interface is gone`;
-	}
-
-	/** A Pod that has an element has its policies in it, too. */
-	#policyProblem(address: string, written: Endpoint): string | undefined {
-		const wanted = this.#endpoints.wanted.get(address);
-		const is = wanted === undefined || isDeepStrictEqual(wanted, written);
-		return is ? undefined : `Cannot find the policies of ${address} in the endpoints table`;
+		return this.#endpoints.problem(address, wanted, links);
 	}
 
 	/**
@@ -277,7 +255,7 @@ export class TableState {
 
 	#policyTarget(): PolicyTarget {
 		return {
-			putEndpoint: (address) => this.#renewEndpoint(address),
+			putEndpoint: (address) => this.#endpoints.renew(address),
 			raiseRouteEpoch: () => this.raiseRouteEpoch(),
 			raisePolicyEpochs: (ids) => this.#raisePolicyEpochs(ids),
 			endpointPolicies: (address) => this.endpointPolicies(address),
@@ -287,34 +265,6 @@ export class TableState {
 					one.ingressPolicy,
 				]),
 		};
-	}
-
-	/** Its policies are others now. What has no element yet has them once an apply writes it. */
-	#renewEndpoint(address: string): EntryFailure<string>[] {
-		const { wanted, interfaces } = this.#endpoints;
-		const before = wanted.get(address);
-		if (before === undefined) return [];
-		const now = this.#withPolicies(address, interfaces.get(address) ?? "", before);
-		wanted.set(address, now);
-		const { endpoints } = this.#owned;
-		const held = endpoints.held.get(address);
-		if (held !== undefined && isSamePod(held, now)) return endpoints.write(address, now);
-		endpoints.check(address);
-		return [];
-	}
-
-	/** Closed until its policies are known. Until any are, a Pod of before has what it had. */
-	#withPolicies(address: string, name: string, endpoint: Endpoint): Endpoint {
-		const known = this.policies.policiesOf(address, name);
-		let [egressPolicy, ingressPolicy]: number[] = [
-			EndpointPolicy.NOT_READY,
-			EndpointPolicy.NOT_READY,
-		];
-		if (known === "before") {
-			const held = this.#owned.endpoints.held.get(address);
-			if (held !== undefined && isSamePod(held, endpoint)) ({ egressPolicy, ingressPolicy } = held);
-		} else if (known !== undefined) ({ egress: egressPolicy, ingress: ingressPolicy } = known);
-		return { ...endpoint, egressPolicy: egressPolicy!, ingressPolicy: ingressPolicy! };
 	}
 
 	#raisePolicyEpochs(ids: Iterable<number>): EntryFailure<unknown>[] {
@@ -336,38 +286,6 @@ export class TableState {
 		}
 		return covers ? failures : [...failures, ...this.raiseRouteEpoch()];
 	}
-
-	/** Their entries, of those whose interface exists, each with its Pod's index and policies. */
-	#resolved(wanted: Tables["endpoints"], links: Links): Map<string, Endpoint> {
-		const present = [...wanted].flatMap(([address, { interface: name, mac }]) => {
-			const ifindex = links.named(name)?.ifindex;
-			return ifindex === undefined ? [] : [{ address, name, mac, ifindex }];
-		});
-		// A device that no longer exists, or was replaced by one of the same name, has no name here.
-		const held = [...this.#owned.endpoints.held.values()].map(({ ifindex, mac, index }) => ({
-			interface: links.at(ifindex)?.name ?? "",
-			mac,
-			index,
-		}));
-		const indexes = endpointIndexes(
-			present.map(({ name }) => name),
-			held,
-		);
-		const interfaces = new Map(present.map(({ address, name }) => [address, name]));
-		const resolved = new Map(
-			present.map(({ address, name, mac, ifindex }) => {
-				const nothing = { egressPolicy: 0, ingressPolicy: 0 };
-				const endpoint = { ifindex, mac, index: indexes.get(name) ?? 0, ...nothing };
-				return [address, this.#withPolicies(address, name, endpoint)];
-			}),
-		);
-		this.#endpoints = { wanted: resolved, interfaces };
-		return resolved;
-	}
-}
-
-function isSamePod(a: Endpoint, b: Endpoint): boolean {
-	return a.ifindex === b.ifindex && a.mac === b.mac;
 }
 
 function newOwner(before: Peer | undefined, now: Peer | undefined): boolean {
