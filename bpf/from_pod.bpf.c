@@ -130,7 +130,7 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 	     (!track->related && backend_is_gone(&work->flow, track->direction, packet)))) {
 		flow_end(track);
 		track->related = 0;
-		/* The flow has proved the source, and speaks for nobody now. */
+		/* The flow that proved the source is over, so the source is checked again. */
 		if (!work->departure.sender.ifindex &&
 		    !endpoint_find(&packet->key.source, &work->departure.sender))
 			return dropped(&work->verdict, DROP_SPOOFED_ADDRESS);

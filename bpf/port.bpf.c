@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * Who has a port of the Node towards a destination: TCP and UDP only, the kernel can be asked for no
- * others.
+ * Whether a port of the Node is in use towards a destination: TCP and UDP only, as the kernel offers no
+ * look-up for other protocols.
  *
- *  1. sockets      one that would receive the answers
- *  2. conntrack    a connection that netfilter translates, which has no socket; ours get an entry
- *                  there, so that netfilter gives their ports to nobody else. Only while netfilter
- *                  tracks in this namespace: without a rule that wants it, there is nobody to
- *                  translate, and an entry would cost as much as the rest of a new flow.
+ *  1. sockets      a socket that would receive the answers
+ *  2. conntrack    a connection that netfilter translates, which has no socket. Our flows get an entry
+ *                  there, so that netfilter does not reuse their ports. Only while netfilter tracks in
+ *                  this namespace: without a rule that needs conntrack nothing is translated, and an
+ *                  entry would cost as much as the rest of a new flow.
  */
 #define FAIRWAY_HOOK HOOK_FROM_POD
 #include <bpf/bpf_core_read.h>
@@ -18,12 +18,12 @@ struct nf_conn {
 	unsigned long status;
 } __attribute__((preserve_access_index));
 
-/* Not yet in the table. Not a mere declaration: libbpf compares kinds of types. */
+/* Not yet in the table. A definition, not a declaration: libbpf compares kinds of types. */
 struct nf_conn___init {
 	struct nf_conn ct;
 };
 
-/* Of the kernel's enum ip_conntrack_status: the source or the destination is translated. */
+/* From the kernel's enum ip_conntrack_status: the source or the destination is translated. */
 #define IPS_NAT_MASK 0x30
 
 /* What leads from a packet to what netfilter does in its namespace. */
@@ -90,8 +90,8 @@ static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct
 	return sizeof(tuple->ipv6);
 }
 
-/* Netfilter's connection tracking takes part in the Node's traffic: it reassembles fragments first, and
- * the kernel counts who wants that, by namespace and family. Before Linux 6.2 one cannot know. */
+/* Netfilter tracks connections in this namespace. Tracking needs reassembly, and the kernel counts the users
+ * of that by namespace and family. Before Linux 6.2 the count cannot be read: then tracking is assumed. */
 static __always_inline bool is_tracked(struct __sk_buff *ctx, const struct address *address)
 {
 	struct sk_buff *packet;

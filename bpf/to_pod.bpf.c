@@ -33,7 +33,7 @@ static __always_inline bool is_from_host(struct work *work, const struct node_co
 	return found;
 }
 
-/* 3. Of a flow whose other end is the Node's stack, the copy is of now: from_pod keeps no route of it. */
+/* 3. Brings the copy of a flow to the Node's stack up to date: from_pod keeps no route for such flows. */
 static __always_inline void stack_remember(struct work *work)
 {
 	struct route route = { .kind = ROUTE_HOST, .peer = NO_PEER };
@@ -48,8 +48,8 @@ static __always_inline void stack_remember(struct work *work)
 			       work->departure.epoch);
 }
 
-/* 3. The Node's own packets reach its own Pods always, and so does what the slow path sends. What came in by a
- * device is neither, whatever its source is by now: masquerade is no bypass. */
+/* 3. Packets of the Node itself, and those of the slow path, always reach its Pods. A packet that came in by a device
+ * is neither, even if masquerading has given it the Node's source: that is no bypass. */
 stage int to_pod_policy(struct __sk_buff *ctx)
 {
 	struct work *work = work_space();
@@ -80,7 +80,7 @@ stage int to_pod_policy(struct __sk_buff *ctx)
 	return policy_new(work, NULL, receiver);
 }
 
-/* 4. Of a packet that answers what from_pod has given this Node as a backend. */
+/* 4. Translates the answer to a flow for which from_pod chose this Node as the backend. */
 static __always_inline int answer(struct __sk_buff *ctx, struct work *work, __u64 now)
 {
 	struct track *track = &work->track;
@@ -95,8 +95,8 @@ static __always_inline int answer(struct __sk_buff *ctx, struct work *work, __u6
 	return pass(&work->verdict);
 }
 
-/* 3. The kernel forwards what cannot be read here: a TCP header in several fragments, a long chain of extension
- * headers. Whether a policy allows that, nobody can say. */
+/* 3. A packet that cannot be parsed but that the kernel would forward: a TCP header in several fragments, a long chain
+ * of extension headers. No policy can judge it, so a Pod with policies does not get it. */
 static __always_inline int unread(struct __sk_buff *ctx, struct work *work)
 {
 	struct endpoint receiver;

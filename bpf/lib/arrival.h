@@ -100,7 +100,7 @@ stage int wire_deliver(context *ctx, const struct node_config *node)
 	return emit_endpoint(ctx, &work->arrival.receiver, node, verdict);
 }
 
-/* A packet to a Pod of this Node, `receiver`, whose flow is known and of now, or is judged. */
+/* Judges a packet to a Pod of this Node, `receiver`, unless its flow is known and up to date. */
 #define wire_policy FOR_HOOK(wire_policy)
 stage int wire_policy(context *ctx, const struct node_config *node)
 {
@@ -111,7 +111,7 @@ stage int wire_policy(context *ctx, const struct node_config *node)
 		return discard();
 	track = &work->track;
 #ifndef FAIRWAY_XDP
-	/* Of an error, stage 6 has found the flow and left it. */
+	/* For an ICMP error, stage 6 has found the flow. */
 	if (track->related)
 		return flow_judged(&work->flow, work->arrival.epoch) ? UNDECIDED
 								     : policy_known(false);

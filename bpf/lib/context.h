@@ -117,8 +117,8 @@ static __always_inline __u64 mac_at(const void *mac)
 #define PACKET_OTHERHOST 3
 #endif
 
-/* Of a NIC that takes what is for others, too (promiscuous), or floods. XDP knows a few MACs of this
- * Node, and leaves other frames to TC; there the kernel has looked. `ethernet`: 14 bytes. */
+/* The frame is for this Node: a promiscuous NIC, or flooding, delivers others, too. XDP knows only a few MACs of this
+ * Node and leaves other frames to TC, where the kernel has compared the MAC. `ethernet`: 14 bytes. */
 static __always_inline bool for_this_node(context *ctx, const void *ethernet,
 					  const struct node_config *node)
 {

@@ -198,7 +198,7 @@ static __always_inline int tunnel_inner_check(context *ctx, const struct packet 
 		drop(verdict, DROP_TUNNEL_WRONG_SOURCE);
 		return -1;
 	}
-	/* Of the Node's own addresses, wire_to_host takes answers only. */
+	/* To the Node's own addresses, wire_to_host takes only answers. */
 	if (destination.kind != ROUTE_LOCAL_PODS && destination.kind != ROUTE_HOST) {
 		drop(verdict, DROP_TUNNEL_WRONG_DESTINATION);
 		return -1;

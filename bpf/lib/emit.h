@@ -9,7 +9,7 @@
 #include "tunnel.h"
 #include "verdict.h"
 
-/* Of a stage; not a valid result of a TC or XDP program: the next stage goes on. */
+/* Result of a stage: the next stage goes on. Not a valid result of a TC or XDP program. */
 #define UNDECIDED (-2)
 
 /* Passes the packet to the next program of the hook, then to the Node's own stack. */

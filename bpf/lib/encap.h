@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Encapsulation: the outer headers are written in place, for GSO packets as a whole. And who may not
- * write them.
+ * Encapsulation: the outer headers are written in place, for GSO packets as a whole. Also the check
+ * against tunnel headers that Pods forge.
  */
 #ifndef FAIRWAY_ENCAP_H
 #define FAIRWAY_ENCAP_H

@@ -153,7 +153,7 @@ struct translation {
 	__u32 ports;
 };
 
-/* Of a packet of the flow. False: the full path. */
+/* The translation of a packet of the flow. False: the packet takes the full path. */
 static __always_inline bool translation_find(struct translation *translation,
 					     const struct flow_match *match, __u8 family,
 					     const struct headers *headers)
@@ -234,7 +234,7 @@ static __always_inline int put_translated_checksum(context *ctx, __u32 l4,
 
 #ifndef FAIRWAY_XDP
 
-/* Of an answer to a SYN, between Pods of this Node and of a peer whose path takes `mtu`. */
+/* Clamps the MSS of a SYN-ACK between a Pod of this Node and one of a peer whose path has this `mtu`. */
 static __always_inline int put_mss(struct __sk_buff *ctx, __u8 family,
 				   const struct headers *headers, __u32 mtu)
 {

@@ -72,7 +72,7 @@ static __always_inline bool exit_fits(const struct exit *exit, const struct head
 	return largest <= exit->mtu;
 }
 
-/* 3. Of a packet of `family` whose IP header is written. */
+/* 3. Sends a packet of `family` whose IP header is already written. */
 static __always_inline int exit_take(struct __sk_buff *ctx, const struct exit *exit,
 				     const struct node_config *node, __u8 family,
 				     const struct headers *headers, __u32 hash,

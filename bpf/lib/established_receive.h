@@ -105,8 +105,8 @@ static __always_inline bool must_go_up(context *ctx, void *l4, __u8 family,
 
 #endif
 
-/* 3. Of a flow from the wire to the wire: at TC, established_forward goes on. XDP cannot send it on, because not
- * every device takes what another one redirects; it strips the tunnel of answers. */
+/* 3. A flow from the wire to the wire: at TC, established_forward goes on. XDP does not forward it, because not
+ * every device accepts redirected frames; it only decapsulates answers. */
 static __always_inline int established_cross(context *ctx, const struct node_config *node, __u32 l3,
 					     __u8 family, const struct headers *headers,
 					     const struct headers *outer,

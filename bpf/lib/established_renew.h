@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A flow of a Pod whose epoch is over. Most changes touch few flows: where its ends, its route and what network
- * policy says are what it remembers, the epochs beside that change and its packet stays on the fast path. Anything
- * else is left to the full path, which does the same and costs more than twice as much.
+ * Renewal of a Pod's flow with an outdated epoch. Most changes concern few flows: if the ends, the route and the
+ * verdict of network policy are still those in the flow, only its epochs are written and the packet stays on the fast
+ * path. All other cases are left to the full path, which costs more than twice as much.
  *
  *  1. ends     the Pods of this Node
- *  2. route    of what the packet leaves with
+ *  2. route    of the translated destination
  *  3. policy   the verdict; what is denied is dropped here, as on the full path
  *  4. write
  */
@@ -16,10 +16,10 @@
 #include "policy.h"
 #include "translation.h"
 
-/* Not valid results of a TC program: the flow is of now, and the packet may try again. */
+/* The flow is up to date, and the packet may try again. Not a valid result of a TC program. */
 #define FLOW_RENEWED (-5)
 
-/* Of the packet's flow, for flow_renew. What is denied is stale with every packet, and the full path's. */
+/* Notes the packet's flow for flow_renew. A denied flow is stale with every packet, and takes the full path. */
 static __always_inline int flow_stale(const struct flow_match *match)
 {
 	struct work *work = work_space();
@@ -32,7 +32,7 @@ static __always_inline int flow_stale(const struct flow_match *match)
 	return STALE_FLOW;
 }
 
-/* 1. The end whose packets travel in `direction` is the Pod that it was. */
+/* 1. The end that sends in `direction` is still the same Pod. */
 static __always_inline bool end_stays(const struct flow *flow, __u8 direction)
 {
 	struct address address = flow->addresses[direction & 1].source;
@@ -42,7 +42,7 @@ static __always_inline bool end_stays(const struct flow *flow, __u8 direction)
 	       !__builtin_memcmp(&pod.mac, &flow->mac[direction & 1], sizeof(pod.mac));
 }
 
-/* 1, 2. work.flow remembers what is so. */
+/* 1, 2. The ends and the route in work.flow are still right. */
 stage bool flow_stays(void)
 {
 	struct work *work = work_space();

@@ -94,7 +94,7 @@ static __always_inline long fib_look(struct __sk_buff *ctx, struct work *work, _
 	return bpf_fib_lookup(ctx, fib, sizeof(*fib), flags);
 }
 
-/* 2. Of work->question, into work->remote.way. */
+/* 2. Answers work->question into work->remote.way. */
 stage int fib_ask(struct __sk_buff *ctx, struct work *work)
 {
 	const struct fib_question *question;
@@ -154,7 +154,7 @@ stage int fib_ask(struct __sk_buff *ctx, struct work *work)
 		if (own)
 			way->source = question->family == 4 ? own->ipv4 : own->ipv6;
 	}
-	/* The device has no other address, and nobody beyond the link could answer this one. */
+	/* The device has no other address, and hosts beyond the link could not answer this one. */
 	if (question->family == 6 && address_is_link_local6(&way->source))
 		__builtin_memset(&way->source, 0, sizeof(way->source));
 	if (result == BPF_FIB_LKUP_RET_SUCCESS) {

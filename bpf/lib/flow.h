@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Flows: both tuples of a flow lead to one slot of `flows`. Here they are found: in the two slots that the
- * tuple's hash names, else by the tuple's place in `flow_hints`, else, where that says that there are more, by
- * `flow_index`. Wherever: what is found has this very tuple, in this very generation of its slot.
+ * Flows: both tuples of a flow lead to one slot of `flows`. The look-up tries the two slots that the tuple's hash
+ * names, then the tuple's place in `flow_hints`, then, if the counter there says that there are entries, `flow_index`.
+ * In each case the slot found must have this tuple, in the expected generation.
  *
- *  flow_claim.h     who owns a slot
- *  flow_state.h     what packets make of a flow, and when it has expired
- *  flow_create.h    how one comes, and how it makes room
+ *  flow_claim.h     ownership of slots
+ *  flow_state.h     how packets change a flow's state, and when it has expired
+ *  flow_create.h    creation of flows, and eviction
  */
 #ifndef FAIRWAY_FLOW_H
 #define FAIRWAY_FLOW_H
@@ -20,7 +20,7 @@ struct flow_match {
 	__u8 direction; /* enum flow_direction */
 };
 
-/* A flow key as whole words, for those who compare it. */
+/* A flow key as whole words, for comparisons. */
 struct key_words {
 	__u64 source[2];
 	__u64 destination[2];

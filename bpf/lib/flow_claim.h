@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Who owns a slot of `flows`: one word, `claim`, and what every CPU may do by it. ARCHITECTURE, "What
+ * Ownership of the slots of `flows`: one word, `claim`, decides what each CPU may do. ARCHITECTURE, "What
  * two CPUs may do to each other", has the whole protocol.
  *
  *  1. read    claim, then the rest, then claim again (flow_still)
- *  2. lock    to write what a published flow remembers; nobody waits for a lock
+ *  2. lock    to write to a published flow; no CPU waits for a lock
  *  3. take    the slot for another flow, with a new generation
  */
 #ifndef FAIRWAY_FLOW_CLAIM_H

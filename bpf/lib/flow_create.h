@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * New flows: take a slot that is free or expired, fill it, publish both tuples. There is no LRU and
- * no timer: who creates a flow removes old ones on the way.
+ * no timer: the creation of a flow evicts old ones on the way.
  *
- *  1. tuples     their places and entries are made and removed only by who has the lock of their slot
- *  2. slot       free or expired, else of whoever has more than his share
+ *  1. tuples     only the CPU that has the slot's lock writes or removes their places and entries
+ *  2. slot       free or expired, else of a Pod with more than its share
  *  3. create     under the lock from taking to publishing
  *
- * Rooms are shared by Pods: a flow counts for the Pod that began it, else for the one that it goes to,
- * else for the Node (index 0). The counts are those of slots that are in use, and change only with a
- * slot, by who has its lock: nothing else could make them wrong.
+ * Pods share the table: a flow counts for the Pod that began it, else for the Pod that it goes to, else
+ * for the Node (index 0). The counts are of slots in use and change only together with a slot, under its
+ * lock, so they stay right.
  */
 #ifndef FAIRWAY_FLOW_CREATE_H
 #define FAIRWAY_FLOW_CREATE_H
@@ -20,7 +20,7 @@
 
 /* ------------------------------------------------------------ 1: tuples */
 
-/* A full barrier on every machine, which an addition whose result nobody wants is not. */
+/* A full barrier on every architecture; an addition whose result is unused is not. */
 static __always_inline __u32 add_ordered(__u32 *word, int more)
 {
 	__u32 before = __sync_fetch_and_add(word, more);
@@ -35,7 +35,7 @@ static __always_inline bool slot_is_home(__u32 slot, __u32 home)
 	return slot >> 1 == home >> 1;
 }
 
-/* flow_hash of all of a tuple, for who has little stack left. */
+/* flow_hash of the whole tuple, for callers with little stack left. */
 stage __u32 tuple_hash(const struct flow_key *key, const struct node_config *node)
 {
 	return key && node ? flow_hash(key, &node->flow_hash, true) : 0;
@@ -85,7 +85,7 @@ static __always_inline void pair_leave(__u32 slot)
 
 /* ------------------------------------------------------------ 2: slot */
 
-/* Of a slot that is locked. */
+/* Adds to the counts of the flow's Pod; the slot is locked. */
 static __always_inline void flow_count(const struct flow *flow, int flows, int spare)
 {
 	__u32 index = flow->endpoint;
@@ -138,7 +138,7 @@ static __always_inline void flow_release(struct flow *flow, __u32 taken)
 /* Why a flow makes room for another one, the better reason the greater. */
 enum eviction {
 	EVICT_NOT,
-	EVICT_SPARE,	   /* nobody has answered it, or it is over */
+	EVICT_SPARE,	   /* it is unanswered, or over */
 	EVICT_HEAVY,	   /* its Pod has many more flows than the newcomer's */
 	EVICT_SPARE_HEAVY, /* its Pod has many more of those that make room, or is the newcomer's */
 };
@@ -243,7 +243,7 @@ static __always_inline bool flow_slot(struct work *work, const struct node_confi
 	search->home = flow_home(hash);
 	search->hash = hash;
 	search->step = (hash & 0xffff) | 1;
-	/* Who loses a slot to another CPU looks again: that one has gone on. */
+	/* After losing a slot to another CPU, search again: that CPU made progress. */
 	for (round = 0; round < FLOW_SLOT_ROUNDS; round++) {
 		step.next = search->home;
 		search->eviction = EVICT_NOT;
@@ -370,14 +370,14 @@ static __always_inline bool tuple_free(struct work *work, const struct flow_key 
 }
 
 /*
- * Enters a tuple of a slot that is ours, with its lock: by its place in flow_hints where that is free, which is in
- * a line that the caller has read, else in the index, which is three lines more and a lock. False: it is entered
- * already, or there is no room, or it is at home in a slot.
+ * Enters a tuple of a slot whose lock we hold: at its place in flow_hints if that is free, in a cache line that the
+ * caller has read; else in the index, which costs three more lines and a lock. False: the tuple is entered already,
+ * there is no room, or it is at home in a slot.
  *
- * Who has its place then looks at the slots of its home and at the index; who enters it in the index counts it and
- * then looks at those slots and at the place; who fills a slot at the home of its tuple counts that and then looks
- * at the other two (flow_settle). Exchanges and counts are barriers: of two CPUs with one tuple, at least one sees
- * the other.
+ * A CPU that takes the place then checks the slots of the tuple's home and the index; one that writes to the index
+ * counts the entry and then checks those slots and the place; one that fills a slot at the home of its tuple counts
+ * that and then checks the other two (flow_settle). Exchanges and counts are barriers: of two CPUs with the same
+ * tuple, at least one sees the other.
  */
 static __always_inline bool tuple_enter(struct work *work, const struct flow_key *key,
 					const struct node_config *node, __u8 direction)
@@ -414,8 +414,8 @@ static __always_inline bool tuple_enter(struct work *work, const struct flow_key
 
 /* ------------------------------------------------------------ 3: create */
 
-/* The flow's tuples, from the packet that begins it and from work->reply. Their difference is what
- * becomes of its packets. */
+/* The flow's tuples, from the packet that begins it and from work->reply. Their difference is the
+ * translation. */
 static __always_inline void flow_tuples(struct work *work)
 {
 	const struct flow_key *original = &work->packet.key, *reply = &work->reply;
@@ -442,7 +442,7 @@ static __always_inline bool flow_settle(struct work *work, const struct node_con
 
 	if (!pair)
 		return false;
-	/* As a rule there is nobody else. */
+	/* The usual case: no other tuple has this home. */
 	if (!add_ordered(&pair->at_home, 1) && !read_once(pair->indexed) &&
 	    !owner_fits(read_once(pair->owner[work->search.home & 1]), work->search.hash))
 		return true;
@@ -490,7 +490,7 @@ static __always_inline int flow_fill(struct work *work, const struct node_config
 	return 0;
 }
 
-/* Of a flow that another CPU makes at the same time, each of the two may be in the other's way. */
+/* If another CPU creates the same flow at the same time, both may fail. */
 static __always_inline int flow_publish(struct work *work, const struct node_config *node,
 					bool entered)
 {
@@ -500,7 +500,7 @@ static __always_inline int flow_publish(struct work *work, const struct node_con
 	return failed;
 }
 
-/* Takes back the slot, and what leads to it. */
+/* Releases the slot and removes its tuples. */
 static __always_inline void flow_abandon(struct work *work)
 {
 	__u32 slot = work->search.found, taken = work->search.taken;
@@ -520,7 +520,7 @@ static __always_inline void flow_abandon(struct work *work)
 	flow_release(flow, taken);
 }
 
-/* Of flow_create: the answers' tuple is another flow's. */
+/* Result of flow_create: the answers' tuple belongs to another flow. */
 #define FLOW_REPLY_TAKEN (-2)
 
 /* Gives work->flow, which begins with work->packet and whose answers carry work->reply, a slot that
@@ -536,7 +536,7 @@ stage int flow_create(const struct node_config *node, __u16 endpoint)
 	work->search.now = work->flow.last_seen;
 	work->search.found = NO_PEER;
 	work->search.over = 0;
-	/* The answers' tuple may be another flow's, for which nobody shall make room. */
+	/* If the answers' tuple belongs to another flow, no flow is evicted for this one. */
 	if (!tuple_free(work, &work->reply, node))
 		return FLOW_REPLY_TAKEN;
 	if (!flow_slot(work, node, endpoint))

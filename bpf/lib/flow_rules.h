@@ -21,8 +21,8 @@ static __always_inline void rule_count_flow(__u32 rule)
 		__sync_fetch_and_add(&counter->flows, 1);
 }
 
-/* Keeps what work.policing has found beside the slot of a flow in the making, which has FLOW_RULED. Of most flows
- * there is nothing, and a place here is one more that no cache has. */
+/* Keeps the rules in work.policing beside the slot of a new flow, which has FLOW_RULED. Most flows have no
+ * rules, and each entry here is one more cache miss. */
 stage int rules_begin(__u32 slot)
 {
 	struct work *work = work_space();

@@ -30,7 +30,7 @@ static __always_inline bool flow_is_over(__u8 state)
 	return state == FLOW_TCP_CLOSED || state == FLOW_SCTP_CLOSED;
 }
 
-/* The flow makes room before others do: nobody has answered it, or it is over. */
+/* The flow is evicted before others: it is unanswered, or over. */
 static __always_inline bool flow_is_spare(__u8 state, __u16 flags)
 {
 	return !(flags & FLOW_REPLIED) || flow_is_over(state);
@@ -57,9 +57,9 @@ struct flow_progress {
 };
 
 /*
- * No sequence number is checked. So a FIN or a reset alone ends nothing: it marks its direction, and
- * whoever sends it data after a FIN, or anything after a reset, was not who had sent that. The mark
- * goes, and the connection is what it was.
+ * No sequence number is checked. So a FIN or a reset alone ends nothing: it marks its direction. Data after
+ * a FIN, or any packet after a reset, shows that the FIN or reset was forged: the mark is removed, and
+ * the connection continues.
  */
 static __always_inline void tcp_advance(struct flow_progress *flow, __u8 direction, __u8 tcp,
 					bool payload)

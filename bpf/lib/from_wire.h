@@ -344,7 +344,7 @@ stage int wire_track(context *ctx, const struct node_config *node)
 		return discard();
 	}
 	wire_flow(work, &arrival->source, &arrival->receiver, node);
-	/* Of an error, stage 6 has found it. */
+	/* For an ICMP error, stage 6 has found the target. */
 	if (!(packet->flags & PACKET_ICMP_ERROR))
 		target_find();
 	return UNDECIDED;

@@ -61,7 +61,7 @@ static __always_inline bool gateway_find(const struct flow *flow, __u8 direction
 	if (!hop)
 		return false;
 	source_mac = read_once(hop->source_mac);
-	/* Of another gateway nothing may stay in `way`. */
+	/* Nothing of another gateway may remain in `way`. */
 	if (!gateway_is(hop, flow, direction))
 		return false;
 	way->source_mac = source_mac;

@@ -35,7 +35,7 @@ static __always_inline bool has_payload(const struct headers *headers)
 	return headers->length > headers->before_payload;
 }
 
-/* Of the IP headers that are read here. */
+/* Size of an IP header without options or extensions, the only ones read here. */
 static __always_inline __u32 header_size(__u8 family)
 {
 	return family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);

@@ -122,7 +122,7 @@ stage int mss_lower(struct __sk_buff *ctx, __u32 l4, __u32 end, __u32 headers, _
 	return update_checksum(ctx, l4 + 16, csum_difference16(old, new, 0), false, false);
 }
 
-/* Of a segment without options. */
+/* Clamps the MSS to that of a segment without IP and TCP options. */
 static __always_inline int mss_clamp(struct __sk_buff *ctx, const struct packet *packet, __u32 mtu)
 {
 	__u32 headers = (packet->family == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)) + 20;

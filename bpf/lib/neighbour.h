@@ -32,7 +32,7 @@ static __always_inline bool is_own(struct __sk_buff *ctx, const struct address *
 	       !__builtin_memcmp(&endpoint.mac, mac, ETH_ALEN);
 }
 
-/* Of a Pod's ARP frame: an announcement or a question from its own address, or a probe for it. */
+/* A Pod's ARP frame is about its own address: an announcement, a request from it, or a probe for it. */
 stage int arp_is_own(struct __sk_buff *ctx)
 {
 	__u8 *frame = bytes_at(ctx, 0, ETH_HLEN + ARP_BODY), *arp;
@@ -76,7 +76,7 @@ static __always_inline bool is_group_report(const struct packet *packet)
 	       address_is_link_multicast(&packet->key.destination, 6);
 }
 
-/* Of a Pod's neighbour discovery: DROP_NONE where it may go to the Node's stack. */
+/* Checks a Pod's neighbour discovery: DROP_NONE if it may go to the Node's stack. */
 stage int neighbour_discovery_check(struct __sk_buff *ctx, const struct packet *packet,
 				    const struct node_config *node)
 {
@@ -110,7 +110,7 @@ stage int neighbour_discovery_check(struct __sk_buff *ctx, const struct packet *
 		message = bytes_at(ctx, packet->l4 + ND_MESSAGE, ND_OPTION);
 		if (!message || message[1] != 1)
 			return DROP_SPOOFED_NEIGHBOUR;
-		/* Who asks whether an address is taken has none to tell its MAC for. */
+		/* Duplicate address detection: the sender has no address yet, so no MAC option. */
 		if (message[0] != ND_OPTION_NONCE &&
 		    (probe || message[0] != wanted ||
 		     __builtin_memcmp(message + 2, &mac, ETH_ALEN)))

@@ -16,7 +16,7 @@ static __always_inline __u32 segments_of(__u32 length, __u32 headers, const stru
 	return length > headers + gso->size ? (length - headers - 1) / gso->size + 1 : 1;
 }
 
-/* Of so many segments, those that are longer than LARGE_PACKET. The last one may be a small one. */
+/* How many of the segments are longer than LARGE_PACKET. The last one may be short. */
 static __always_inline __u32 large_segments(__u32 length, __u32 headers, __u32 segments, __u32 size)
 {
 	__u32 last = length - (segments - 1) * size;

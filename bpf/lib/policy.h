@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Network policy: what becomes of a flow's first packet, and of the next one when its judgement may be out
- * of date. The tuple that is judged leads from who began the flow to the backend: after DNAT, before SNAT.
+ * Network policy: judges a flow's first packet, and its next packet when the verdict may be out of date. The
+ * judged tuple leads from the client to the backend: after DNAT, before SNAT.
  *
  *  1. class      of the other end's address: identities, else blocks
  *  2. verdict    of the Pod's policy for that class
@@ -66,7 +66,7 @@ stage int verdict_keep(bool denied)
 	return 0;
 }
 
-/* In a copy of a known flow, before network policy is asked: what is read of its peer's addresses is at least
+/* Dates the copy of a known flow before its policy look-ups: all that they read of the peer's addresses is at least
  * that new. */
 static __always_inline void flow_date(struct work *work)
 {
@@ -90,7 +90,7 @@ static __always_inline __u32 class_of_other(struct policing *policing)
 		class = bpf_map_lookup_elem(&identities, &policing->other.address);
 		if (!class) {
 			policing->other.prefix_length = 128;
-			/* The elements of a trie stay what they are until nobody reads them. */
+			/* Elements of a trie are not reused while a program reads them. */
 			class = bpf_map_lookup_elem(&blocks, &policing->other);
 			found = class ? read_once(*class) : CLASS_NONE;
 			keep_order();

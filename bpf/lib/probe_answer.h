@@ -156,7 +156,7 @@ static __always_inline void proof_stamp(__u32 index, __u8 way, bool large, __u64
 		proof->large_answered_at = now;
 }
 
-/* Only who saw the request can have made its answer: this is the MAC that the peer sends with. */
+/* Only a host that saw the request can answer it, so this is the MAC that the peer sends with. */
 static __always_inline void sender_proven(__u32 index, __u64 mac)
 {
 	__u32 key = index * 2 + PROBE_DIRECT;

@@ -83,7 +83,7 @@ static __always_inline void reset_tcp(struct tcp_header *tcp, const struct packe
 	tcp->urgent = 0;
 }
 
-/* Stage 2. Of `to`, which is the answer's tuple. */
+/* Stage 2. Writes the IP header. `to`: the answer's tuple. */
 static __always_inline int reset_ip(struct __sk_buff *ctx, const struct packet *packet,
 				    const struct flow_key *to)
 {
@@ -165,7 +165,7 @@ stage int reset_write(struct __sk_buff *ctx)
 	return reset_ip(ctx, packet, &work->tuple);
 }
 
-/* Stage 3. The client can be told that nobody is there; of other reasons it learns nothing. */
+/* Stage 3. Only refusals for want of a listener are answered; the client learns no other reason. */
 static __always_inline bool refusal_is_answered(enum drop_reason reason)
 {
 	return reason == DROP_SERVICE_NO_ENDPOINTS || reason == DROP_SERVICE_UNKNOWN_PORT;

@@ -139,7 +139,7 @@ static __always_inline const struct peer *peer_lookup(__u32 id, __u8 family)
 	return peer_at(id * 2 + (family == 6));
 }
 
-/* Of a peer's: how old what network policy is about to read of its addresses may be at most. */
+/* Dates a route to a peer before the policy look-ups: all that they read of its addresses is at least that new. */
 static __always_inline void route_date(struct route *route, __u8 family)
 {
 	const struct peer *peer;

@@ -3,9 +3,9 @@
  * Packets that the core cannot finish go up through a ring buffer, as they came and within a
  * rate. The forwarder answers or sends them on.
  *
- *  1. answerable    nobody is told of what must not be answered (RFC 1812, 4.3.2.7; RFC 4443, 2.4)
+ *  1. answerable    some packets must not be answered (RFC 1812, 4.3.2.7; RFC 4443, 2.4)
  *  2. rate          of the sending Pod and then of all Pods, of the wire, or of the Node
- *  3. record        the packet from its IP header on; of what is answered the beginning
+ *  3. record        the packet from its IP header on; only the beginning where an ICMP error answers it
  */
 #ifndef FAIRWAY_SLOW_PATH_H
 #define FAIRWAY_SLOW_PATH_H

@@ -103,7 +103,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 	opens = packet_opens(packet);
 	free_tries = opens && tries > SNAT_FREE_TRIES ? SNAT_FREE_TRIES : tries;
 	bpf_loop(free_tries, port_try, &search, 0);
-	/* Whose other end remembers it, that one may take the SYN for a new connection (RFC 9293, 3.6.1). */
+	/* Reuse the port of a connection that is over: its server may accept the SYN in TIME-WAIT (RFC 9293, 3.6.1). */
 	if (!search.found && opens) {
 		search.candidate = first;
 		work->search.over = 1;

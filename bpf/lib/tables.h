@@ -48,11 +48,11 @@ enum limit {
 	SNAT_FREE_TRIES = 32,
 	/* slots that a new flow tries before the table counts as full */
 	FLOW_SLOT_TRIES = 64,
-	/* of them, those after which a flow of who has too many makes room */
+	/* of these, the number after which a flow of a Pod over its share is evicted */
 	FLOW_SLOT_SAMPLE = 16,
 	/* searches for a slot, when other CPUs are quicker to take what was found */
 	FLOW_SLOT_ROUNDS = 8,
-	/* flows that nobody else's Pod has to make room for */
+	/* a Pod with no more flows than this is never over its share */
 	FLOWS_FEW = 16,
 	/* flow_index: entries beyond two for each slot, for tuples that are just being replaced */
 	FLOW_INDEX_SPARE = 1024,
@@ -298,7 +298,7 @@ enum path {
 enum peer_flag {
 	PEER_TUNNELLED_ONLY =
 		1, /* its Pod packets come in tunnels; what comes without is not the peer's */
-	PEER_ANNOUNCED = 2, /* that, or the contrary, is what its probes announce */
+	PEER_ANNOUNCED = 2, /* its probes announce whether that is so */
 	PEER_ENDING =
 		4, /* it has announced the end of what comes without: taken, no longer invited */
 };
@@ -311,13 +311,13 @@ struct peer {
 	__be16 port;	       /* tunnels: UDP destination port */
 	__u32 vni;	       /* tunnels */
 	struct address local;  /* tunnels: outer source */
-	struct address remote; /* outer destination; direct: whose MAC is asked for */
+	struct address remote; /* outer destination; direct: the address to resolve */
 	__u32 mtu;	       /* largest IP packet of a Pod on this path */
 	__u8 flags;	       /* enum peer_flag */
 	__u8 pad;
 	/* Raised when policies judge some address of this peer otherwise; flows with it are judged anew. */
 	__u16 policy_epoch;
-	__u64 node_hash; /* FNV-1a of the Node's name: who owns this id */
+	__u64 node_hash; /* FNV-1a of the Node's name: the owner of this id */
 };
 
 /* peer_addresses: hash, address from which tunnel packets are accepted → peer id. */
@@ -422,7 +422,7 @@ enum service_flag {
 struct service {
 	__u64 cluster_set;
 	__u64 local_set;
-	__u64 name_hash; /* FNV-1a of "NAMESPACE/NAME PORTNAME PROTOCOL FAMILY": who owns this index */
+	__u64 name_hash; /* FNV-1a of "NAMESPACE/NAME PORTNAME PROTOCOL FAMILY": the owner of this index */
 	__u32 affinity; /* seconds that a client stays with its backend; 0: it does not */
 	__u32 flags;	/* enum service_flag */
 };
@@ -662,7 +662,7 @@ enum flow_ends {
 /* flow.claim, see ARCHITECTURE: what two CPUs may do to each other. */
 enum claim_bit {
 	CLAIM_IN_USE = 1,
-	CLAIM_GENERATION = 0x3ffffffe, /* raised by who takes the slot for another flow */
+	CLAIM_GENERATION = 0x3ffffffe, /* raised when the slot is taken for another flow */
 	CLAIM_PUBLISHED = 0x40000000,  /* both tuples are to be found: the slot speaks for itself */
 	CLAIM_LOCKED = 0x80000000,     /* one CPU is writing */
 };
@@ -846,7 +846,7 @@ struct probe_record {
 struct path_proof {
 	__u64 answered_at;
 	__u64 large_answered_at; /* requests longer than LARGE_PACKET */
-	/* Of the last answer that came without a tunnel: its Ethernet source, as in struct next_hop. */
+	/* Ethernet source of the last answer without a tunnel, as in struct next_hop. */
 	__u64 source_mac;
 };
 
@@ -892,9 +892,8 @@ struct token_bucket {
 	__u64 spent; /* ns, CLOCK_MONOTONIC coarse: the time up to which tokens are spent */
 };
 
-/* Whose tokens those are. What comes from the wire, and what the Node sends, have a quarter of
- * node_config.slow_path_rate each; a Pod has SLOW_PATH_SHARE of its own and then, together with the
- * others, that rate. */
+/* The owner of each bucket. The wire and the Node each have a quarter of node_config.slow_path_rate; a
+ * Pod has SLOW_PATH_SHARE of its own and then shares that rate with all other Pods. */
 enum slow_path_bucket {
 	BUCKET_COMMON = 0, /* plus endpoint.index: that Pod's */
 	BUCKET_WIRE = ENDPOINTS_MAX + 1,

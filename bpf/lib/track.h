@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Tracking, as every hook does it: what a packet makes of its flow. Decisions are made of work.flow, a
- * copy of the flow at one moment, or what is to begin; it is written once, if the slot is still that
- * flow's.
+ * Tracking, the same in all hooks: how a packet changes its flow. Decisions read work.flow, a copy of the
+ * flow at one moment, or the flow to create; it is written back once, if the slot still belongs to that
+ * flow.
  *
  *  1. look up   the flow of a tuple
  *  2. begin     a flow that starts with this packet, in work.flow, and the tuple of its answers
  *  3. start     gives it a slot
  *  4. keep      writes to a known flow what the packet has changed
- *  5. end       a flow that is of no use any more
+ *  5. end       a flow that cannot be used any more
  */
 #ifndef FAIRWAY_TRACK_H
 #define FAIRWAY_TRACK_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What becomes of a packet's tuple (RFC 3022): of the flow's two, the reverse of the one that packets of
- * the other direction carry. Whether that changes the source, the destination or both, nobody asks.
+ * Translation of a packet's tuple (RFC 3022): the new tuple is the reverse of the one that packets of the
+ * other direction carry. It may change the source, the destination or both.
  *
  *  1. related    the flow of the packet that an ICMP error quotes
  *  2. target     the tuple that a packet leaves with
@@ -27,7 +27,7 @@ static __always_inline bool related_lookup(context *ctx, const struct packet *er
 	if (parse(ctx, quoted, error->l4 + 8,
 		  error->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), true))
 		return false;
-	/* An error goes to the sender of the packet that it quotes, and to nobody else. */
+	/* An error is valid only for the sender of the packet that it quotes. */
 	if (quoted->flags & PACKET_LATER_FRAGMENT ||
 	    !address_equal(&error->key.destination, &quoted->key.source))
 		return false;
@@ -38,10 +38,9 @@ static __always_inline bool related_lookup(context *ctx, const struct packet *er
 #endif
 
 /*
- * Stage 2. Of work.packet and the flow that was found for it, into work.target. Where nothing is
- * translated, that is the packet's own tuple. An error is translated with its flow where it speaks for
- * an end of it: the flow's own address becomes what the other side knows, a router's on the way stays;
- * but no Pod's own address leaves in an error about a flow whose source does not.
+ * Stage 2. Writes the target tuple of work.packet and its flow into work.target; without translation it is
+ * the packet's own tuple. The source of an ICMP error is translated if it is an end of the flow; a
+ * router's address stays. A Pod's own address never leaves in an error about a flow with SNAT.
  */
 stage bool target_find(void)
 {

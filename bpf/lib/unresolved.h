@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A Pod's packet whose next hop the kernel is resolving goes on, and waits in the kernel. The slow path gets
- * a copy of its beginning: the Pod is told when the kernel gives the next hop up, which it tells nobody who
- * has no socket of the Node.
+ * A Pod's packet whose next hop the kernel is still resolving is passed on and waits in the kernel. The slow path
+ * gets a copy of its beginning and sends the Pod an ICMP error if the resolution fails; the kernel reports that only
+ * to sockets of the Node.
  */
 #ifndef FAIRWAY_UNRESOLVED_H
 #define FAIRWAY_UNRESOLVED_H
@@ -10,7 +10,7 @@
 #include "slow_path.h"
 #include "work.h"
 
-/* Of the Pod's own share of the slow path only: nobody else pays for a scan of addresses. */
+/* Uses only the Pod's own share of the slow path, so other Pods do not pay for an address scan. */
 stage int unresolved_tell(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
 {
 	struct slow_path_header header = { .kind = SLOW_UNRESOLVED, .hook = HOOK_FROM_POD };

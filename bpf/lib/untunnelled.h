@@ -30,14 +30,14 @@ static __always_inline bool was_stripped(const void *ethernet, const struct node
 	return node->stripped_mac && ethernet_source(ethernet) == node->stripped_mac;
 }
 
-/* 2. Of a peer, or of none. */
+/* 2. `peer`: NULL for none. */
 static __always_inline bool sends_untunnelled(const struct peer *peer)
 {
 	return peer && !(peer->flags & PEER_TUNNELLED_ONLY);
 }
 
 enum link_answer {
-	LINK_PEER,    /* the peer's MAC, or nobody can tell */
+	LINK_PEER,    /* the peer's MAC, or unknown */
 	LINK_ANOTHER, /* another host's */
 	LINK_ASK_TC,  /* XDP: the kernel has to be asked */
 };

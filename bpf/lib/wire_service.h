@@ -131,7 +131,7 @@ stage int wire_limits(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 2. Of a known flow, or of one that has just begun. */
+/* 2. Sends a packet of a known or new flow. */
 stage int wire_leave(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();

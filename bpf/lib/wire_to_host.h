@@ -151,7 +151,7 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 
 #ifndef FAIRWAY_XDP
 
-/* What is nobody's but the Node's. */
+/* A packet to the Node's own stack. */
 stage int wire_to_node(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();

@@ -111,7 +111,7 @@ struct choice {
 
 /* What network policy is asked, and what it says; see policy.h. */
 struct policing {
-	struct flow_key tuple; /* from who began the flow to the backend: after DNAT, before SNAT */
+	struct flow_key tuple;	/* from the client to the backend: after DNAT, before SNAT */
 	struct route_key other; /* the end that is not the Pod whose policy it is */
 	struct policy_verdict_key pair;
 	struct judgement judgement; /* of the last direction */

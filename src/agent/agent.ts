@@ -190,7 +190,7 @@ export class Agent {
 		const { nodeName, runDir, configFile, config } = options;
 		const started = performance.now();
 		const log = withComponent(options.log, "agent");
-		// Of the cluster's objects and the network.
+		// Problems of the cluster's objects and of the network.
 		const problems = new ProblemLog(log, () => tellProblems());
 		const tellProblems = () =>
 			source.reporter?.objectsRefused(
@@ -391,7 +391,7 @@ export class Agent {
 		return this.#web.cniDurations.measure(request?.command, answer, ({ status }) => status !== 0);
 	}
 
-	/** How far what is known of the cluster is what there is, by kind. */
+	/** For each kind: whether the known objects are complete and current. */
 	clusterFacts(): SourceFacts[] {
 		return this.#sources.clusterFacts();
 	}
@@ -419,8 +419,8 @@ export class Agent {
 	}
 
 	/**
-	 * Resolves when the endpoints are as the CNI server has them, and this one's data path is attached and its
-	 * policies are in force. An address that goes is nobody's any more.
+	 * Resolves when the endpoints match those of the CNI server, the added endpoint's data path is attached and its
+	 * policies are in force. A removed address no longer has an owner.
 	 */
 	async #onEndpoints(added: Endpoint | undefined): Promise<void> {
 		const policies = added === undefined ? this.policies.flush() : this.policies.ready(added);

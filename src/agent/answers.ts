@@ -69,9 +69,9 @@ export interface AnswersOptions {
 	started: number;
 	state: () => AgentState;
 	config: () => Config;
-	/** Of what the cluster is read from, by kind. */
+	/** State of the cluster's sources, by kind. */
 	sources: () => SourceFacts[];
-	/** Beside those of the kernel and of the CNI. */
+	/** Problems other than those of the kernel and the CNI. */
 	problems: () => readonly string[];
 	kernel: Kernel;
 	cni: CniServer;
@@ -122,7 +122,7 @@ export class Answers {
 		};
 	}
 
-	/** Of the Services that are to be counted, those that are served. */
+	/** Flows of the Services in `countFlows` that are served here. */
 	async #serviceFlows(): Promise<Map<string, number>> {
 		const { config, state, kernel } = this.#options;
 		const { countFlows } = config().fairwayProxy;

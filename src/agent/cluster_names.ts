@@ -3,7 +3,7 @@ import type { Store } from "../cluster/store.js";
 import type { Endpoint } from "../cni/endpoint.js";
 import type { Names } from "../report/explain_question.js";
 
-/** Of Pods elsewhere, of which the API tells this Node nothing, the endpoints of Services have the addresses. */
+/** Pods of other Nodes may be missing in the store; their addresses then come from the endpoints of Services. */
 export function clusterNames(
 	store: Pick<Store, "get" | "keys">,
 	endpoints: () => readonly Pick<Endpoint, "namespace" | "name" | "addresses">[],

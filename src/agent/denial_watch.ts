@@ -1,6 +1,6 @@
 /**
- * Looks now and then at what the core has noted of denied packets, while packets are denied: keeps who was denied for
- * `fairway denials`, and writes some of them to the log.
+ * Reads the core's notes of denied packets from time to time, while packets are denied: keeps them for
+ * `fairway denials` and logs some of them.
  */
 import { inTurns } from "../loop/turns.js";
 import { type Denial, Denials } from "../observe/denials.js";
@@ -69,7 +69,7 @@ export class DenialWatch {
 		const fresh: Denial[] = [];
 		for (const note of await kernel.denialNotes()) {
 			const name = rule(note.rule);
-			// Of an earlier agent, or gone.
+			// The rule is an earlier agent's, or was removed.
 			if (name === undefined) continue;
 			const time = Math.round(clock - Number(now - note.at) / 1e6);
 			const one = this.#denials.take({ ...note, time }, name);

@@ -32,7 +32,7 @@ function hasPodPeers({ peers }: { peers: readonly object[] | undefined }): boole
 	return peers?.some((peer) => "pods" in peer) === true;
 }
 
-/** Of ports: what a name means is the destination Pod's own. */
+/** Named ports: the destination Pod defines the number. */
 function hasNames({ ports }: { ports: readonly PolicyPort[] | undefined }): boolean {
 	return ports?.some((port) => "name" in port) === true;
 }

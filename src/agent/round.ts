@@ -1,13 +1,13 @@
 /**
- * One apply, from what is desired to what is in force:
+ * One apply, from the desired state to the state in force:
  *
- *  1. compile what has changed in what the sources say
- *  2. the prober learns the possible paths; what it knows of them is compiled at once
+ *  1. compile the changes of the sources
+ *  2. pass the possible paths to the prober; compile its verdicts on them at once
  *  3. have the changes written
  *  4. publish: the new state, changed peers in the log and for `fairway events`, the Pods' MTU
  *
- * A verdict of the prober's does not wait for any of it: that peer's entry is written at once, and the
- * apply that follows brings the rest.
+ * A verdict of the prober does not wait for an apply: that peer's entry is written at once, and the next apply brings
+ * the rest.
  */
 import type { FormerPeers } from "../cluster/former_peers.js";
 import type { PeerIds } from "../cluster/peer_ids.js";
@@ -71,12 +71,12 @@ export class Round {
 	#state = INITIAL_STATE;
 	readonly #compiler = new Compiler();
 	readonly #peers = new PeerViews();
-	/** Whose verdicts have changed since the compile began. */
+	/** Peers whose verdicts have changed since the compile began. */
 	readonly #verdicts = new Set<number>();
 
-	/** Since what is in force was published. */
+	/** Services that have changed since the last publish. */
 	readonly #changedServices = new Set<string>();
-	/** All Nodes that there are have been seen at least once. */
+	/** The list of Nodes has been complete at least once. */
 	#knewAllNodes = false;
 
 	constructor(options: RoundOptions) {
@@ -175,7 +175,7 @@ export class Round {
 		if (entry !== undefined) this.#options.kernel.putPath(index, entry);
 	}
 
-	/** Of an apply that will be run again. */
+	/** Reports a failed apply, which will be retried. */
 	onFailure(error: unknown, retryMs: number): void {
 		const { kernel, log } = this.#options;
 		if (error instanceof NotReadyError) {

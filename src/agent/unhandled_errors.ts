@@ -1,14 +1,14 @@
 /**
- * Errors that nobody handled. The agent computes everything anew at a resync, so going on after one
- * is safe; but an error that comes back with each resync must not keep the agent busy, and a
- * supervisor is better at what does not end: forwarding goes on while the agent starts again.
+ * Unhandled errors. A resync recomputes everything, so it is safe to go on after one; but an error that comes back
+ * with each resync must not keep the agent busy. Then the agent ends and its supervisor restarts it, while
+ * forwarding goes on.
  */
 import type { Logger } from "./log.js";
 
 export interface UnhandledErrorsOptions {
 	log: Pick<Logger, "error" | "fatal">;
 	resync: () => void;
-	/** There were too many. */
+	/** Called when there were too many. */
 	giveUp: () => void;
 	/** Milliseconds, monotonic. */
 	clock?: () => number;

@@ -16,7 +16,7 @@ import { answersForServices, type CheckedServices, HealthChecks } from "./health
 export interface WebOptions {
 	readiness: () => Readiness;
 	sample: () => Promise<Omit<Sample, "process">>;
-	/** Of this Node, for load balancers. */
+	/** Health of this Node, for load balancers. */
 	proxy: Pick<ProxyHealthOptions, "isNodeEligible" | "families">;
 	log: Log;
 }

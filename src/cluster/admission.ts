@@ -154,8 +154,8 @@ export class Admission {
 	}
 
 	/**
-	 * Anybody who may make a Service can give it any address: one of a Node or a Pod stays theirs, and
-	 * there are so many at most that Nodes have room in the tables.
+	 * Anyone who may create Services can give one any address. So an address of a Node or Pod stays theirs, and
+	 * their number is limited to what the tables of Nodes can hold.
 	 */
 	#admitServices(nodesChanged: boolean, problems: Problem[]): readonly Prefix[] {
 		const before = this.#admittedServices;

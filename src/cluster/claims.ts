@@ -1,4 +1,4 @@
-/** The pod CIDRs and addresses that are some Node's. */
+/** The pod CIDRs and addresses that Nodes have. */
 import { type Prefix, PrefixTable } from "../tables/prefix.js";
 import { podPrefixes } from "./node_object.js";
 import type { NodeObject } from "./snapshot.js";
@@ -7,27 +7,27 @@ export class Claims {
 	readonly #cidrs = new PrefixTable<{ name: string; text: string }>();
 	readonly #addresses = new Map<string, string>();
 
-	/** It conflicts with nobody. */
+	/** Adds a Node that conflicts with no other. */
 	add(node: NodeObject): void {
 		for (const prefix of podPrefixes(node))
 			this.#cidrs.set(prefix, { name: node.name, text: prefix.text });
 		for (const address of addressesOf(node)) this.#addresses.set(address, node.name);
 	}
 
-	/** The very one that was added. */
+	/** Removes a Node; the same object that was added. */
 	remove(node: NodeObject): void {
 		for (const prefix of podPrefixes(node)) this.#cidrs.delete(prefix);
 		for (const address of addressesOf(node)) this.#addresses.delete(address);
 	}
 
-	/** A single address that is some Node's, or some Pod's. */
+	/** The prefix is a single address, and a Node or Pod has it. */
 	has(prefix: Prefix): boolean {
 		if (prefix.length < (prefix.family === 4 ? 32 : 128)) return false;
 		const address = prefix.text.slice(0, prefix.text.indexOf("/"));
 		return this.#addresses.has(address) || this.#cidrs.overlapping(prefix) !== undefined;
 	}
 
-	/** Which Node keeps this one from being in as well, and why. */
+	/** The Node that this one conflicts with, and why. */
 	conflict(node: NodeObject): { with: string; why: string } | undefined {
 		for (const prefix of podPrefixes(node)) {
 			const other = this.#cidrs.overlapping(prefix);

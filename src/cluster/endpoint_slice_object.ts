@@ -33,7 +33,7 @@ export interface EndpointSliceObject {
 }
 
 export interface EndpointRecord {
-	/** Canonical. Of several that an object may have the first counts, as everywhere. */
+	/** Canonical. If the object has several, the first counts, as in kube-proxy. */
 	address: string;
 	isReady: boolean;
 	isServing: boolean;

@@ -1,7 +1,7 @@
 /**
- * The peers that an earlier agent left in the kernel and that this one has not seen yet. As long as
- * not all Nodes are known (a manifest cannot be read since the restart, a list is still coming), they
- * may exist all the same and keep what the kernel has of them.
+ * The peers that an earlier agent left in the kernel and that this one has not seen yet. While the list of Nodes is
+ * incomplete (a manifest cannot be read since the restart, a list is still coming), they may still exist, so their
+ * entries in the kernel stay.
  */
 import { nodeHash } from "./node_hash.js";
 import type { Snapshot } from "./snapshot.js";
@@ -9,10 +9,10 @@ import type { Snapshot } from "./snapshot.js";
 export class FormerPeers {
 	readonly #nodeName: string;
 	readonly #hashes: ReadonlySet<bigint>;
-	/** Those that nobody has named since, by the hash of their name. */
+	/** Peer ids that no known Node has, by the hash of the Node name. */
 	readonly #missing: Map<bigint, number>;
 
-	/** @param adopted peer ids in the kernel, and whose they are */
+	/** @param adopted peer ids in the kernel, and the hashes of their Node names */
 	constructor(nodeName: string, adopted: Iterable<{ id: number; nodeHash: bigint }>) {
 		this.#nodeName = nodeName;
 		this.#missing = new Map([...adopted].map(({ id, nodeHash }) => [nodeHash, id]));

@@ -21,7 +21,7 @@ import type { Kind, Records } from "./store.js";
 export type Reading<K extends Kind = Kind> = {
 	[Each in K]: { kind: Each; key: string } & (
 		| { record: Records[Each] }
-		/** `instead`: what is in force of it where nothing else is. */
+		/** `instead`: in force in its place while no valid content is known. */
 		| { fault: string; uid?: string; instead?: Records[Each] }
 		| { skipped: string }
 	);

@@ -6,7 +6,7 @@ export type Labels = readonly string[];
 
 export const NO_LABELS: Labels = [];
 
-/** `metadata.labels`; what is no text is left out, as the API has none. */
+/** `metadata.labels`; values that are not strings, which the API never has, are left out. */
 export function readLabels(value: unknown): Labels {
 	if (typeof value !== "object" || value === null || Array.isArray(value)) return NO_LABELS;
 	const labels: string[] = [];

@@ -46,8 +46,8 @@ export class PeerIds {
 	}
 
 	/**
-	 * Of Nodes that may have come or gone. A new Node gets the lowest free id, but never one that this call
-	 * has freed, because the kernel still has routes for it. For the same reason, ids found in the kernel are
+	 * Updates the ids of Nodes that may have come or gone. A new Node gets the lowest free id, but never one that this
+	 * call has freed, because the kernel still has routes for it. For the same reason, ids found in the kernel are
 	 * reserved for their Nodes, which may be read late, until all others are in use. If no id is left, a Node
 	 * gets none until there is one. Returns the Nodes whose id has changed.
 	 */

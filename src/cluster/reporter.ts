@@ -9,19 +9,19 @@ export interface Reporter {
 	/** Paths that were in use have been replaced. */
 	pathsChanged(notices: readonly PathNotice[]): void;
 	/**
-	 * Objects that cannot be used, or not as they say.
+	 * Objects that cannot be used, or only in part.
 	 *
-	 * @param notices all that there are now
-	 * @param nodes names of all Nodes, of which a few say what all know
+	 * @param notices all current ones
+	 * @param nodes names of all Nodes; only a few of them report what all of them see
 	 */
 	objectsRefused(notices: readonly ObjectNotice[], nodes: readonly string[]): void;
-	/** A Pod was attached that asks for a limit of its bandwidth, and has none. */
+	/** A Pod was attached that requests a bandwidth limit, which Fairway does not enforce. */
 	bandwidthUnlimited(pod: PodName): void;
 }
 
 export interface ObjectNotice {
 	object: { apiVersion: string; kind: string; namespace?: string; name: string; uid?: string };
-	/** Of the Event. */
+	/** Reason of the Event. */
 	reason: string;
 	/** A sentence without its full stop. */
 	message: string;

@@ -1,6 +1,6 @@
 /**
- * Label selectors (metav1.LabelSelector): what they say, and whether they match. Absent and empty differ:
- * who has none decides what that means, an empty one matches everything.
+ * Label selectors (metav1.LabelSelector): parsing and matching. Absent and empty differ: the field that lacks a
+ * selector defines what absent means; an empty selector matches everything.
  */
 import { Fault, listOf, type Mapping, show } from "./fields.js";
 import { intern, type Labels, labelOf } from "./labels.js";

@@ -85,8 +85,8 @@ export class ServiceCatalog implements ServiceCatalogReader {
 	}
 
 	/**
-	 * Slices of a directory that nobody uses. (The API has such ones for a moment with every Service
-	 * that is deleted, and those of headless Services for ever.)
+	 * Slices of a manifest directory that no Service uses. (From the API they are normal: for a moment when a Service is
+	 * deleted, and always for headless Services.)
 	 */
 	problems(): Problem[] {
 		if (!this.isSynced) return [];

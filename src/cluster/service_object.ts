@@ -40,9 +40,9 @@ export interface ServiceObject {
 	clusterIPs: readonly string[];
 	/** Canonical. */
 	externalIPs: readonly string[];
-	/** Canonical. Those that stand for the Service on each Node; not those of a load balancer that is a proxy. */
+	/** Canonical. Those that each Node serves, not those of a proxying load balancer. */
 	loadBalancerIPs: readonly string[];
-	/** Canonical CIDRs of both families: who may use the load balancer IPs; none: everybody. */
+	/** Canonical CIDRs of both families: the sources that may use the load balancer IPs; empty: all. */
 	sourceRanges: readonly string[];
 	ports: readonly ServicePort[];
 	/** Seconds since the last new connection; 0: no affinity. */

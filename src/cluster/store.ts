@@ -1,11 +1,9 @@
 /**
- * What is known of the cluster: plain records by kind and key. Sources write it, whatever they are;
- * who reads it learns which keys have changed since it last asked, and cannot tell where they came
- * from.
+ * The known state of the cluster: plain records by kind and key. Sources of any sort write it; readers learn which
+ * keys have changed since their last call, and do not depend on the source.
  *
- * Records are replaced, never changed. `synced` of a kind says that its source has told all that
- * there is: until then a record that is not here may exist all the same, so nothing that an earlier
- * agent left is removed for its absence.
+ * Records are replaced, never changed. `synced` means that the source has listed all records of the kind: until then
+ * a missing record may still exist, so nothing that an earlier agent left is removed for its absence.
  */
 import { isDeepStrictEqual } from "node:util";
 import type { ClusterPolicyObject } from "./cluster_policy_object.js";
@@ -33,7 +31,7 @@ export interface Records {
 }
 export type Kind = keyof Records;
 
-/** Of a kind, empty. */
+/** An empty table for a kind. */
 export function recordTable<K extends Kind>(kind: K): RecordTable<Records[K]> {
 	const table =
 		kind === "Pod"
@@ -46,11 +44,11 @@ export function recordTable<K extends Kind>(kind: K): RecordTable<Records[K]> {
 
 /** Writes of one `update`. */
 export interface StoreWriter {
-	/** One that says the same as before changes nothing. */
+	/** An equal record changes nothing. */
 	put<K extends Kind>(kind: K, key: string, record: Records[K], file?: string): void;
 	remove(kind: Kind, key: string): void;
 	setSynced(kind: Kind, synced: boolean): void;
-	/** All that is wrong in this source now, in a stable order. */
+	/** All current problems of this source, in a stable order. */
 	report(source: string, problems: readonly Problem[]): void;
 }
 
@@ -59,14 +57,14 @@ export interface StoreReader {
 	take(): Set<string>;
 }
 
-/** How far what the store has of a kind is what there is. */
+/** Whether the records of a kind are complete and current. */
 export interface SourceFacts {
 	kind: string;
 	/** All of them have been seen since the start. */
 	synced: boolean;
-	/** What is in force is the last known, not what its source says now. */
+	/** The last known records are in force; the source cannot be read now. */
 	stale: boolean;
-	/** The source does not have this kind: then there are none. */
+	/** The source does not have this kind, so there are no records. */
 	absent: boolean;
 	/** Seconds since the source was last heard; null: not yet. */
 	ageSeconds: number | null;
@@ -76,7 +74,7 @@ export interface SourceFacts {
 	missing?: string;
 }
 
-/** A source that tells of the other Nodes' Pods only while they are wanted, since there are many. */
+/** A source that watches other Nodes' Pods only on demand, since there are many. */
 export interface PodSource {
 	wantOthers(wanted: boolean): void;
 	/** All of the other Nodes' Pods are in the store. */
@@ -91,9 +89,9 @@ export interface PodSource {
 export interface Source {
 	/** State of each kind that it writes. */
 	facts(): SourceFacts[];
-	/** Absent: nothing can be told there. */
+	/** Absent: the source takes no reports. */
 	readonly reporter?: Reporter;
-	/** Absent: it tells of all Pods there are, at all times. */
+	/** Absent: it always lists all Pods. */
 	readonly pods?: PodSource;
 	close(): Promise<void>;
 }
@@ -129,7 +127,7 @@ export class Store {
 		return this.#revision;
 	}
 
-	/** Of a Pod and a NetworkPolicy a new object each time, else the same as long as it says the same. */
+	/** A Pod or NetworkPolicy is a new object each time; other records stay the same object until they change. */
 	get<K extends Kind>(kind: K, key: string): Records[K] | undefined {
 		return this.#records[kind].get(key);
 	}

@@ -42,7 +42,7 @@ export async function changeMTU(
 		pod: [deviceLine(e.ifName, mtu), ...podRoutes(e)],
 	});
 	return [
-		// Who sends before who passes on: a Pod that does not know yet would meet the Node's limit.
+		// Senders before forwarders: a Pod with the old MTU would hit the Node's new limit.
 		...(await podSides(ip, present, hold)),
 		...(await hostSides(ip, present, hold)),
 		...(await hostSides(ip, present, release)),

@@ -73,7 +73,7 @@ export class Pods {
 	readonly #endpoints = new Map<string, Endpoint>();
 	readonly #pool = new AddressPool();
 	readonly #lock = new KeyedLock();
-	/** Of Pods that are being attached. */
+	/** Limits how many Pods are attached at once. */
 	readonly #slots = new Slots(AT_ONCE.most, AT_ONCE.holdMs);
 
 	/** Reads the records, blocking, so that list() is complete immediately. */
@@ -282,7 +282,7 @@ export class Pods {
 			try {
 				await this.#publish();
 			} catch (error) {
-				// The reconciler retries; the Pod no longer exists, so nobody is affected.
+				// The reconciler retries; the Pod no longer exists, so no traffic is affected.
 				this.#options.log.warn(
 					{ ...facts(endpoint), err: error },
 					"cannot update the data path, will retry",
@@ -377,12 +377,12 @@ export class Pods {
 	}
 }
 
-/** True if it was attached after that call; the clock of an earlier boot says nothing of it. */
+/** True if it was attached after that call. The time of an earlier boot is of another clock, so the interface must exist. */
 function isNewer({ attachedMs = 0, hostInterface }: Endpoint, calledMs: number): boolean {
 	return attachedMs > calledMs && isAttached(hostInterface);
 }
 
-/** Of an endpoint, for the log. */
+/** Log fields of an endpoint. */
 function facts({ name, namespace, containerId, hostInterface, addresses }: Endpoint): object {
 	return { pod: name, namespace, containerId, interface: hostInterface, addresses };
 }

@@ -1,4 +1,4 @@
-/** Values that many records share, each once and with a number, for as long as one of them uses it. */
+/** Values that many records share: each is kept once, under a number, as long as a record uses it. */
 export class Pool<T> {
 	readonly #ids = new Map<string, number>();
 	readonly #values: (T | undefined)[] = [];
@@ -37,7 +37,7 @@ export class Pool<T> {
 		this.#free.push(id);
 	}
 
-	/** Of a number in use. */
+	/** The value of a number in use. */
 	at(id: number): T {
 		return this.#values[id]!;
 	}

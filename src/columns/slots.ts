@@ -25,14 +25,14 @@ export class Slots {
 		}
 	}
 
-	/** Of one that is not there. */
+	/** Adds an id that is not in the table. */
 	add(hash: number, id: number): void {
 		if ((this.#used + 1) * 3 > this.#slots.length * 2) this.#resize();
 		this.#used++;
 		this.#enter(hash, id);
 	}
 
-	/** Of one that is there, while its hash is still known. */
+	/** Removes an id that is in the table, while its hash is still known. */
 	remove(id: number): void {
 		const slots = this.#slots;
 		const mask = slots.length - 1;

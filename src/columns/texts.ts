@@ -1,13 +1,13 @@
 /**
- * Texts with a number each, as bytes outside V8's heap: 100,000 names take 5 MB, in a Map of strings some 10, and
- * every collection would go through them. Numbers are dense; that of a text that went is given again.
+ * Texts with a number each, as bytes outside V8's heap: 100,000 names take 5 MB. A Map of strings takes some 10, and
+ * every garbage collection scans it. Numbers are dense; the number of a removed text is reused.
  */
 import { grown, mix, SEED } from "./grow.js";
 import { Slots } from "./slots.js";
 
-/** Of one text. */
+/** The most bytes of one text. */
 const BYTES_MAX = 0xffff;
-/** Texts take multiples of this, so that one can take the place of another. */
+/** The room of a text is a multiple of this, so that another text can reuse it. */
 const GRAIN = 8;
 
 let scratch = Buffer.alloc(1024);
@@ -82,14 +82,14 @@ export class Texts {
 		else places.push(this.#starts[id]!);
 	}
 
-	/** Of a number in use. */
+	/** The text of a number in use. */
 	text(id: number): string {
 		const start = this.#starts[id]!;
 		const { buffer } = this.#bytes;
 		return Buffer.from(buffer, start, this.#lengths[id]!).toString("utf8");
 	}
 
-	/** Numbers in use; what comes or goes meanwhile may be among them or not. */
+	/** Numbers in use; texts added or removed meanwhile may or may not be among them. */
 	*ids(): Generator<number, void> {
 		for (let id = 0; id < this.#next; id++) if (this.#used[id] === 1) yield id;
 	}

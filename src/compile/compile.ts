@@ -8,8 +8,8 @@
  *  4. local Pods (endpoints.ts)
  *  5. Services (services/whole.ts)
  *
- * This is the obvious way, which costs what there is. The agent runs `Compiler` (compiler.ts), which costs what
- * has changed; a test holds the two equal.
+ * This is the obvious algorithm; its cost is that of the whole cluster. The agent runs `Compiler` (compiler.ts), whose
+ * cost is that of the changes; a test holds their results equal.
  */
 
 import { podPrefixes } from "../cluster/node_object.js";
@@ -51,7 +51,7 @@ export interface CompileInput {
 	endpoints: Iterable<LocalPod>;
 	/** Probe results; default: none yet. */
 	verdicts?: PathVerdicts;
-	/** Of Nodes that may exist although the snapshot does not name them; default: none. */
+	/** Peers of Nodes that may exist although the snapshot does not have them; default: none. */
 	held?: HeldPeers | undefined;
 	/** What the kernel has of Services; asked once, before anything is compiled. Default: nothing. */
 	heldServices?: () => HeldServices;

@@ -62,9 +62,9 @@ export interface CompiledChanges {
 	peers: EntryChanges<number, PeerView>;
 	probed: EntryChanges<number, ProbedPeer>;
 	self: SelfView;
-	/** Of Services as they are from now on. */
+	/** The new views of Services. */
 	services: ServiceViews;
-	/** All that there are now. */
+	/** All current problems. */
 	problems: string[];
 }
 

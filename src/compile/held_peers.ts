@@ -1,12 +1,12 @@
 /**
- * Peers that are to stay although no Node is known for them: what the kernel has of them is wanted as
- * it is, where nobody else claims it.
+ * Peers that stay although no Node is known for them: their entries in the kernel are kept, except where another
+ * owner claims the key.
  */
 import { parsePrefix } from "../tables/prefix.js";
 import type { HeldPeers, Tables } from "../tables/tables.js";
 import type { Self } from "./self.js";
 
-/** Adds them to the tables of known peers; returns what is to be said of it. */
+/** Adds them to the tables of known peers; returns the problems to report. */
 export function holdPeers(
 	held: HeldPeers,
 	self: Self,

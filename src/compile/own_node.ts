@@ -199,7 +199,7 @@ export function valuesWith(
 	return { ...values, stackSnat, stackAnswers, nodeConfig: { ...nodeConfig, flags } };
 }
 
-/** Service CIDRs without those that are Pods' as well, whose Services nobody could tell from Pods. */
+/** Service CIDRs apart from pod CIDRs; in an overlap Services and Pods could not be told apart. */
 function apartFromPods(
 	claimed: readonly Prefix[],
 	{ podCidrs }: Self,
@@ -216,13 +216,13 @@ function apartFromPods(
 	return { services, refused };
 }
 
-/** Of where the cluster's Services are, what this Node depends on: with Services, the CIDRs alone. */
+/** The Service prefixes that this Node's tables depend on: where Fairway serves Services, only the CIDRs. */
 export function servicePrefixes(
 	{ fairwayProxy }: Config,
 	prefixes: readonly Prefix[],
 ): readonly Prefix[] {
 	if (!fairwayProxy.enable) return prefixes;
-	// That of one address is a Service's own.
+	// A prefix of one address belongs to a single Service.
 	return prefixes.filter((prefix) => !isAddress(prefix));
 }
 

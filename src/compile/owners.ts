@@ -1,6 +1,6 @@
 /**
- * Whose each key is, where several may claim it: the one of the lowest rank, then the first by name. So it depends
- * on who claims it now, and not on who came first.
+ * The owner of each key that several may claim: the claimant with the lowest rank, then the first name. So the owner
+ * depends only on the present claimants, not on the order in which they came.
  */
 
 /** Compared by identity. */
@@ -11,7 +11,7 @@ export interface Claimant {
 
 export class Owners<C extends Claimant> {
 	readonly #owners = new Map<string, C>();
-	/** Those who would have it if the owner went. */
+	/** The other claimants, which follow when the owner goes. */
 	readonly #others = new Map<string, C[]>();
 	#touched = new Set<string>();
 
@@ -23,7 +23,7 @@ export class Owners<C extends Claimant> {
 		return this.#owners.get(key);
 	}
 
-	/** Each claimant claims a key once. Returns true if nobody had it. */
+	/** A claimant claims a key only once. Returns true if the key had no owner. */
 	claim(key: string, claimant: C): boolean {
 		this.#touched.add(key);
 		const owner = this.#owners.get(key);
@@ -35,7 +35,7 @@ export class Owners<C extends Claimant> {
 		return false;
 	}
 
-	/** Returns true if nobody has it any more. */
+	/** Returns true if the key has no owner any more. */
 	release(key: string, claimant: C): boolean {
 		this.#touched.add(key);
 		const others = this.#others.get(key);

@@ -70,7 +70,7 @@ const PATHS: Readonly<Record<PeerPath, Path>> = {
 	down: Path.DOWN,
 };
 
-/** The entries of one peer. Whose an address or a prefix is, where several peers claim it, is not its affair. */
+/** The entries of one peer. Conflicts between peers over an address or prefix are resolved elsewhere (owners.ts). */
 export interface PeerPart {
 	/** By index in peers. */
 	peers: [index: number, peer: Peer][];

@@ -64,7 +64,7 @@ interface Own extends Claimant {
 	readonly flags: number;
 }
 
-/** Of prefixes, in order of precedence. */
+/** Ranks of prefixes, in order of precedence. */
 const Rank = { BEFORE_PEERS: 0, PEER: 1, AFTER_PEERS: 2, SERVICE: 3 } as const;
 
 export class PeersArea {
@@ -227,7 +227,7 @@ export class PeersArea {
 		}
 	}
 
-	/** What nobody owns any more goes; what another peer owns now is that one's to compile. */
+	/** Removes entries without an owner; entries with a new owner are compiled with that peer. */
 	#settleOwners(maps: MapChanges, stale: Set<KnownPeer>): void {
 		for (const key of this.#sources.takeTouched()) {
 			const owner = this.#sources.get(key);

@@ -24,7 +24,7 @@ export class RouteTable {
 		return true;
 	}
 
-	/** Of a prefix that has an owner. */
+	/** Adds flags to the route of a prefix that has an owner. */
 	flag(prefix: string, flags: number): void {
 		const entry = this.#entries.get(prefix);
 		if (entry !== undefined) entry.flags |= flags;

@@ -14,7 +14,7 @@ import { type ApiRequest, type ApiResponse, type Connection, dial } from "./conn
 export interface ApiClientOptions {
 	access: ReadAccess;
 	clock: Clock;
-	/** Of an earlier agent: addresses of servers, the best first. */
+	/** Server addresses that an earlier agent knew, the best first. */
 	known?: readonly string[];
 	/** `problem` or `servers` may have changed. */
 	onChange?: () => void;
@@ -28,7 +28,7 @@ export interface Call {
 	body?: unknown;
 	/** Default: application/json. */
 	contentType?: string;
-	/** Of the answer. Default: application/json. */
+	/** The answer's media type. Default: application/json. */
 	accept?: string;
 	signal: AbortSignal;
 }
@@ -51,12 +51,12 @@ export class ApiClient {
 	#access: { value: Access; readAt: number } | undefined;
 	#connection: Connection | undefined;
 	#dialing: Promise<Connection> | undefined;
-	/** No server is dialled before. */
+	/** No server is dialled before this time. */
 	#notBefore = 0;
-	/** Origins by what is known of them; the best first. */
+	/** Origins of known servers, the best first. */
 	#known: string[];
 	#learned: readonly string[] = [];
-	/** Whom the last connection failed with: asked last. */
+	/** The server of the last failed connection: tried last. */
 	#avoided: string | undefined;
 	#unreachable: string | undefined;
 	#accessProblem: string | undefined;

@@ -111,7 +111,7 @@ function established(
 	return new Promise((resolve, reject) => {
 		const fail = (error: Error) => {
 			done();
-			// Errors that come later are nobody's.
+			// Later errors have no consumer.
 			socket.on("error", () => undefined);
 			socket.destroy();
 			reject(error);

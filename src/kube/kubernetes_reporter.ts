@@ -1,11 +1,11 @@
 /**
- * What the agent writes to the API. All of it is a help to people and the scheduler, none of it is needed:
- * what is refused is a problem in one line, and tried again later.
+ * What the agent writes to the API. It helps people and the scheduler, but forwarding does not depend on it: a
+ * refused write is reported as one problem and retried later.
  *
- *  1. the start-up taint `fairway.dev/agent-not-ready` is taken off this Node when packets flow
- *  2. the condition NetworkUnavailable, if somebody has set it and the mode needs no routes
- *  3. Events of path changes (path_notices.ts), of Pods that ask for what they do not get, and of objects that cannot
- *     be used (object_notices.ts)
+ *  1. the start-up taint `fairway.dev/agent-not-ready` is removed from this Node when packets flow
+ *  2. the condition NetworkUnavailable is cleared, if it is set and the mode needs no cloud routes
+ *  3. Events of path changes (path_notices.ts), of Pods whose requests are not served, and of objects that cannot be
+ *     used (object_notices.ts)
  */
 import { randomBytes } from "node:crypto";
 import { listOf, mapping } from "../cluster/fields.js";
@@ -234,7 +234,7 @@ export class KubernetesReporter implements Reporter {
 				this.#note("events");
 			} else this.#note("events", "Cannot write Events", await failureOf(answer));
 		} catch {
-			// Lost: who reads Events reads the API, which is away.
+			// The Event is lost: its readers use the same API, which is unreachable.
 		} finally {
 			this.#waiting--;
 		}

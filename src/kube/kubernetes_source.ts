@@ -45,7 +45,7 @@ export class KubernetesSource implements Source {
 	readonly #store: Store;
 	readonly #clock: Clock;
 	readonly #reflectors: ReadonlyMap<string, Reflector>;
-	/** Of what may be installed in the cluster at any time. */
+	/** Watches the definition of kinds that may be installed at any time. */
 	readonly #definition: Reflector;
 	readonly #lastGood: LastGood;
 

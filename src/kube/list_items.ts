@@ -10,7 +10,7 @@
 const [QUOTE, BACKSLASH, COMMA, COLON] = [0x22, 0x5c, 0x2c, 0x3a];
 const [BRACE, BRACE_END, BRACKET, BRACKET_END] = [0x7b, 0x7d, 0x5b, 0x5d];
 
-/** Of one item, and of what is around them all. */
+/** The most bytes of one item, and of everything outside the items. */
 const TEXT_MAX = 8 << 20;
 
 export interface ListHead {
@@ -21,7 +21,7 @@ export interface ListHead {
 }
 
 export class ListItems {
-	/** Of open braces and brackets. */
+	/** Number of open braces and brackets. */
 	#depth = 0;
 	#inString = false;
 	#escaped = false;

@@ -1,14 +1,14 @@
 /**
- * Which path changes become Events: those of one peer at most once a minute, all of them within a budget. A
- * switch that fails changes thousands of paths on thousands of Nodes at once, and nobody reads that many.
+ * Which path changes become Events: at most one a minute for each peer, within a budget for all peers. A failing
+ * switch changes thousands of paths on thousands of Nodes at once; so many Events would help no reader.
  */
 import type { PathNotice } from "../cluster/reporter.js";
 import type { Clock, Timer } from "./clock.js";
 
-/** Changes that come together (both families, there and back) are told together. */
+/** Changes that come together (both families, there and back) share one Event. */
 const SETTLE_MS = 2000;
 const PEER_MS = 60_000;
-/** Events of single peers in PEER_MS; what is beyond is told in one sentence. */
+/** Events of single peers in PEER_MS; one Event summarizes the rest. */
 const PEERS_MAX = 10;
 
 export interface NoticeEvent {
@@ -17,7 +17,7 @@ export interface NoticeEvent {
 	note: string;
 }
 
-/** Of one peer, since its last Event. */
+/** A peer's changes since its last Event. */
 interface Pending {
 	/** By family: before the first change, and the last change. */
 	families: Map<4 | 6, { from: string; last: PathNotice }>;
@@ -28,7 +28,7 @@ export class PathNotices {
 	readonly #clock: Clock;
 	readonly #send: (event: NoticeEvent) => void;
 	readonly #pending = new Map<string, Pending>();
-	/** When each peer last had one, and all the others. */
+	/** When each peer had its last Event. */
 	readonly #sent = new Map<string, number>();
 	#sentAll = Number.NEGATIVE_INFINITY;
 	#timer: Timer | undefined;

@@ -1,6 +1,7 @@
 /**
- * Pods from the API: those of this Node always, the others while they are wanted. Both are mirrored in the same kind
- * of the store, each by its own list and watch, so that this Node's do not wait for a list of a hundred thousand.
+ * Pods from the API: those of this Node always, the others while a policy needs them. Both are mirrored into the
+ * same kind of the store, each with its own list and watch, so this Node's Pods do not wait for a list of a hundred
+ * thousand.
  */
 import type { PodSource, Store } from "../cluster/store.js";
 import { readJson } from "./answers.js";
@@ -19,14 +20,14 @@ export interface KubernetesPodsOptions {
 	onChange: () => void;
 }
 
-/** They are kept for so long after nobody wants them any more: a policy that goes may come again. */
+/** Pods of other Nodes are kept for so long after their last use: a removed policy may come again. */
 const LINGER_MS = 300_000;
 const FETCH_MS = 5000;
 /** One policy may make all agents ask for all Pods in the same moment. */
 const LIST_DELAY = { msPerNode: 1, most: 5000 };
 
 export class KubernetesPods implements PodSource {
-	/** Of this Node's Pods. */
+	/** The mirror of this Node's Pods. */
 	readonly own: StoreMirror<"Pod">;
 	readonly #options: KubernetesPodsOptions;
 	readonly #others: StoreMirror<"Pod">;
@@ -69,7 +70,7 @@ export class KubernetesPods implements PodSource {
 		const [resource, mirror] = [otherPods(nodeName), this.#others];
 		const reflector = new Reflector({ client, resource, mirror, clock, onChange });
 		this.#reflector = reflector;
-		// The former one may still be removing what it had.
+		// The former watch may still be removing its Pods.
 		void this.#closing.then(() => reflector.start(listDelay(clock, store, LIST_DELAY)));
 	}
 
@@ -81,12 +82,12 @@ export class KubernetesPods implements PodSource {
 		this.#listeners.add(listener);
 	}
 
-	/** Of the others; undefined: they are not wanted. */
+	/** The state of the watch for the other Pods; undefined: there is no watch. */
 	get facts(): ReflectorFacts | undefined {
 		return this.#reflector?.facts;
 	}
 
-	/** Why the others are not known; undefined: they are, or are not wanted. */
+	/** Why the other Pods are not known; undefined: they are known or not needed. */
 	get problem(): string | undefined {
 		return this.#reflector?.problem;
 	}
@@ -106,7 +107,7 @@ export class KubernetesPods implements PodSource {
 			const pod = (await readJson(answer)) as { spec?: { nodeName?: unknown } } | null;
 			if (pod?.spec?.nodeName === nodeName) this.own.change(pod);
 		} catch {
-			// The watch will tell of it, or the Pod stays unknown.
+			// The watch will report the Pod, or it stays unknown.
 		} finally {
 			timer.cancel();
 		}

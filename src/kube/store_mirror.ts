@@ -17,10 +17,10 @@ import {
 import { Turns } from "../loop/turns.js";
 import type { Mirror } from "./mirror.js";
 
-/** Of one kind; more are counted. */
+/** The most problems reported for one kind; the rest are counted. */
 const PROBLEMS_MAX = 20;
 
-/** Of a kind of which others mirror the rest. */
+/** A part of a kind; other mirrors have the rest. */
 export interface Part<K extends Kind> {
 	/** "others": for messages. */
 	name: string;
@@ -32,11 +32,11 @@ export class StoreMirror<K extends Kind> implements Mirror {
 	readonly #kind: K;
 	readonly #part: Part<K> | undefined;
 	readonly #onChange: () => void;
-	/** Its list is all that there is of the kind. */
+	/** Its list is complete for the kind. */
 	readonly #isSynced: boolean;
 	/** What is wrong, by key. */
 	readonly #faults = new Map<string, string>();
-	/** Of the list that is coming: what can be used, and what cannot. */
+	/** The list being read: usable records; `#unusable` has the others. */
 	#list: RecordTable<Records[K]>;
 	#unusable = new Map<string, Reading<K>>();
 
@@ -58,7 +58,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		this.#onChange = onChange;
 	}
 
-	/** Forgets all that it has mirrored. */
+	/** Removes all that it has mirrored from the store. */
 	clear(): void {
 		const kind = this.#kind;
 		this.#faults.clear();
@@ -72,7 +72,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		return `kubernetes ${this.#kind}${this.#part === undefined ? "" : ` ${this.#part.name}`}`;
 	}
 
-	/** Of what the store has, those that are for this to remove. */
+	/** Keys of the store's records that belong to this part. */
 	*#keys(): Generator<string> {
 		for (const key of this.#store.keys(this.#kind))
 			if (this.#isOwn(this.#store.get(this.#kind, key))) yield key;
@@ -134,7 +134,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 			}
 			return true;
 		};
-		// Each change of a Pod is good by itself, and they are many; of all other kinds what is new is seen at once.
+		// There are many Pods, and each change of one is valid by itself; a list of any other kind appears at once.
 		if (kind === "Pod")
 			for (let isDone = false; !isDone; ) {
 				this.#store.update((writer) => {
@@ -233,7 +233,7 @@ function uidOf<K extends Kind>(reading: Reading<K>): Identified {
 	return "fault" in reading ? (reading as Identified) : {};
 }
 
-/** Both say who they are, and differ. */
+/** Both have a uid, and the uids differ. */
 function isAnother(a: Identified, b: Identified | undefined): boolean {
 	return a.uid !== undefined && b?.uid !== undefined && a.uid !== b.uid;
 }

@@ -32,7 +32,7 @@ export interface AddressesOptions {
 	inForce: InForce;
 	nodeName: string;
 	unknownPods: "closed" | "unlabelled";
-	/** Of a Namespace. */
+	/** The labels of a Namespace. */
 	labelsOf: (namespace: string) => Labels;
 	write: WriteTable;
 	/** The class of an address, given by its 16 bytes; undefined: that of its prefix. */
@@ -57,14 +57,14 @@ export class Addresses {
 	#blocks = new Blocks();
 	/** Addresses with a class of their own. */
 	#identities = 0;
-	/** As they are written. */
+	/** The class of each prefix in the tables. */
 	readonly #prefixes = new Map<string, number>();
 	#coverClasses = new Map<number, number>();
 	#nodeSelectors: Extract<NumberedAtom, { kind: "nodes" }>[] = [];
 	readonly #changedBlocks = new Set<BlockEntry>();
-	/** Their Pods' classes are others now. */
+	/** Groups whose Pods' classes have changed. */
 	readonly #changedGroups = new Set<Group>();
-	/** There was no room for their classes. */
+	/** Addresses whose class found no room. */
 	#overflowed = new Map<number, string>();
 	readonly #overflowedBlocks = new Map<BlockEntry, string>();
 	/** Until the first round is done. */
@@ -74,7 +74,7 @@ export class Addresses {
 	/** Addresses that an earlier agent had, for the round after. */
 	#leftClaims: readonly number[] = [];
 	readonly #moves: Moves;
-	/** Of whoever is not known: nothing selects it. */
+	/** The group of Pods that are not known: no selector matches it. */
 	readonly #nobody: Group = {
 		...{
 			key: "",
@@ -374,7 +374,7 @@ export class Addresses {
 		return claims;
 	}
 
-	/** Of the first round beside an earlier agent's tables. */
+	/** The class in the first round, while an earlier agent's tables are in force. */
 	*#heldNumber(
 		of: object,
 		cover: Cover,
@@ -398,7 +398,7 @@ export class Addresses {
 		return cover;
 	}
 
-	/** Of a Pod for which some atoms hold. */
+	/** The class of a Pod's address, from the atoms that hold for it. */
 	*#classOf(claim: number, group: Group, cover: Cover): Steps<number> {
 		const atoms = union(group.atoms, cover.atoms);
 		if (this.#held !== undefined)
@@ -410,7 +410,7 @@ export class Addresses {
 		return number;
 	}
 
-	/** Undefined: that of its prefix. */
+	/** The class of a Node's address; undefined: it has the class of its prefix. */
 	*#nodeClass(claim: number, cover: Cover): Steps<number | undefined> {
 		const { claims } = this.#owners;
 		const node = this.#owners.nodeAt(claim)!;

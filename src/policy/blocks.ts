@@ -62,7 +62,7 @@ export class Blocks {
 		return this.#table.get(prefix) !== undefined;
 	}
 
-	/** Of what is in this prefix and in no longer one. */
+	/** The cover of the addresses in this prefix that no longer prefix contains. */
 	coverOf(prefix: Prefix): Cover {
 		return this.#table.longest(prefix)?.cover ?? this.nothing;
 	}

@@ -98,7 +98,7 @@ const VERSIONS: Readonly<Record<string, string>> = {
 	BaselineAdminNetworkPolicy: "",
 };
 
-/** A policy that nobody reads here. */
+/** A policy of an API version that Fairway does not read. */
 function otherVersion({ kind, apiVersion, metadata }: Mapping): Finding[] {
 	if (typeof kind !== "string" || !Object.hasOwn(VERSIONS, kind)) return [];
 	const group = String(apiVersion ?? "");

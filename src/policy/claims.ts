@@ -1,18 +1,18 @@
-/** Addresses that somebody claims, or did until this round, as columns. */
+/** Addresses that a Pod or Node claims, or claimed until this round, as columns. */
 import { AddressIndex } from "../columns/address_index.js";
 import { grown } from "../columns/grow.js";
 
-/** Nobody has the address; it has no class of its own. */
+/** The address has no owner; it has no class of its own. */
 export const NONE = -1;
 
 export class Claims extends AddressIndex {
-	/** Of each its owner, class, cover, and whether it was touched in this round. */
+	/** For each address: owner, class, cover, and whether it was touched in this round. */
 	#owners: Int32Array = new Int32Array(0);
 	#classes: Int32Array = new Int32Array(0);
 	#covers: Int32Array = new Int32Array(0);
 	#touched: Uint8Array = new Uint8Array(0);
 
-	/** Of an address, which nobody may have. */
+	/** The claim of an address; a new one has no owner. */
 	claim(address: string): number {
 		const known = this.find(address);
 		return known >= 0 ? known : this.#begin(this.add(address));

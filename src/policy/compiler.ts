@@ -123,12 +123,12 @@ export class PolicyCompiler {
 	readonly #subjects: Subjects;
 	readonly #addresses: Addresses;
 	readonly #policies = new Map<Subject, Assigned>();
-	/** Of addresses; as they were written. */
+	/** By address, as last written. */
 	readonly #endpoints = new Map<string, string>();
 	readonly #closed = new Map<Subject, Set<Direction>>();
-	/** Their policies were over a limit, which the texts name. */
+	/** Pods whose policies exceed a limit, with the limits. */
 	readonly #refused = new Map<Subject, Set<string>>();
-	/** Of what there was room for when they were. */
+	/** The room in the tables when they were refused; when it changes, they are tried again. */
 	#refusedAt = 0;
 	#writes = new RoundWrites();
 	#written = 0;
@@ -375,12 +375,12 @@ export class PolicyCompiler {
 		return this.#policies.get(subject)?.[direction]?.id ?? OPEN;
 	}
 
-	/** Too much of what there is has no use any more. */
+	/** Too many atoms or classes are no longer used. */
 	#isStale(): boolean {
 		const { unusedAtoms, classCount, isFull } = this.#inForce;
 		this.#inForce.isFull = false;
 		const [few, many] = [STALE_ATOMS / 8, this.#options.staleAtoms ?? STALE_ATOMS];
-		// Not for little: a tenant who is over a limit could ask for it with each change.
+		// Only when much is unused: otherwise a tenant over a limit could cause a restart with each change.
 		if (isFull && (unusedAtoms > Math.min(few, many) || classCount > 2 * this.#classesAtRestart))
 			return true;
 		return unusedAtoms > many || classCount > 2 * this.#classesAtRestart + STALE_CLASSES;

@@ -19,14 +19,14 @@ import type { Judgement } from "./port_space.js";
 
 export interface PolicyQuestion {
 	direction: "egress" | "ingress";
-	/** Of the local Pod that is judged. */
+	/** The address of the local Pod whose policies judge. */
 	local: string;
 	/** The other end. */
 	peer: string;
 	/** Both ends are the same Pod. */
 	hairpin: boolean;
 	protocol: number;
-	/** Of the destination. */
+	/** Destination port. */
 	port: number;
 }
 

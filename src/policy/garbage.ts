@@ -1,6 +1,6 @@
 /**
- * What nobody uses any more: removed one round later, when no program can hold it, and its id free one more
- * round later, since an id that came again in the round that removes it would be removed after it was written.
+ * Entries that are no longer used. Each is removed one round later, when no program can still hold it, and its id
+ * is free one more round later: an id reused in the round of its removal would be removed after it was written.
  */
 import type { PolicyTableName, WriteTable } from "./policy_tables.js";
 

@@ -52,7 +52,7 @@ export class Groups {
 	#own = new Map<string, SelectorIndex<number>>();
 	#selections = new Map<string, Selection>();
 	#selectionIndex = new SelectorIndex<Selection>();
-	/** Of namespaces with groups. */
+	/** Selections by namespace, for namespaces with groups. */
 	readonly #selecting = new Map<string, Selection[]>();
 	/** Names of ports that rules in force use. */
 	#names = new Set<string>();

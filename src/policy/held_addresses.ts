@@ -32,7 +32,7 @@ export class HeldAddresses {
 		return this.#identities.addresses();
 	}
 
-	/** Undefined: it had that of its prefix. */
+	/** Undefined: it had the class of its prefix. */
 	ownClassAt(address: Uint8Array): number | undefined {
 		return this.#identities.at(address);
 	}
@@ -41,7 +41,7 @@ export class HeldAddresses {
 		return this.ownClassAt(address) ?? this.#table.lookup(address) ?? NO_CLASS;
 	}
 
-	/** Of what is in this prefix and in no longer one. */
+	/** The class of the addresses in this prefix that no longer prefix contains. */
 	classOf(prefix: Prefix): number {
 		return this.#table.longest(prefix) ?? NO_CLASS;
 	}

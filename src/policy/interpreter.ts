@@ -36,7 +36,7 @@ export interface Flow {
 	destination: string;
 	/** IPPROTO. */
 	protocol: number;
-	/** Of the destination; 0 where the protocol has none. */
+	/** Destination port; 0 where the protocol has none. */
 	port: number;
 }
 

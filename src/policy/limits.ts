@@ -1,26 +1,26 @@
 /**
- * What policies may take of the tables, and how it is shared. Namespaces are tenants, and each may want all of
- * it: half of a resource is for whoever comes first, the other half only for namespaces that have little, each
- * up to a share. So one that takes all that it can get leaves the others their shares. ClusterNetworkPolicies,
- * which are the administrator's, are limited by what there is.
+ * How much of the tables policies may use, and how namespaces share it. A namespace is a tenant, and any of them
+ * may try to take everything: half of a resource is first come, first served; the other half is reserved for
+ * namespaces below their share. So a greedy namespace leaves the others their shares. ClusterNetworkPolicies
+ * belong to the administrator: only the size of the tables limits them.
  */
 
 import { Limit } from "../tables/generated.js";
 import type { Atom } from "./atoms.js";
 
-/** Of one Node. What has an id is written anew beside the old, so half of a kernel's table may be in use. */
+/** Limits of one Node. Entries with an id are rewritten beside the old ones, so only half of such a table is used. */
 export interface Limits {
 	policies: number;
 	verdicts: number;
 	/** Parts. */
 	portSets: number;
 	rules: number;
-	/** Of one Pod and direction. */
+	/** Rules for one Pod and direction. */
 	rulesOfPod: number;
 	/** Different peers in rules. */
 	atoms: number;
 	classes: number;
-	/** Of ports, of one policy and class. */
+	/** Port ranges for one policy and class. */
 	ranges: number;
 	prefixes: number;
 	identities: number;
@@ -41,7 +41,7 @@ export const LIMITS: Limits = {
 	identities: Limit.IDENTITIES_MAX,
 };
 
-/** Of ClusterNetworkPolicies. */
+/** The budget of ClusterNetworkPolicies. */
 export const CLUSTER = "";
 
 /** A namespace's share is this part of the whole. */

@@ -1,8 +1,8 @@
 /**
- * Whose an address is: a Node's, else a local Pod's as the CNI gave it, else the newest Pod's that says so.
- * Pods on the Node's network and those that have ended have none.
+ * The owner of each address: a Node, else the local Pod that the CNI gave it to, else the newest Pod with it in its
+ * status. Pods in the host network and Pods that have ended own no address.
  *
- * Pods and addresses are numbers in columns (pod_rows.ts, claims.ts), since there are a hundred thousand. An owner is
+ * Pods and addresses are numbers in columns (pod_rows.ts, claims.ts), as there may be a hundred thousand. An owner is
  * a number, too: a Pod's row doubled, or a Node's index doubled and one.
  */
 import { podPrefixes } from "../cluster/node_object.js";
@@ -21,7 +21,7 @@ export interface NodeOwner {
 	node: number;
 	object: NodeObject;
 	gateways: readonly string[];
-	/** Of its InternalIPs, gateways and ExternalIPs. */
+	/** The claims of its InternalIPs, gateways and ExternalIPs. */
 	claims: readonly number[];
 }
 
@@ -39,13 +39,13 @@ export class Owners {
 	readonly #nodeIndexes = new Map<string, number>();
 	/** All that claim an address, where they are several. */
 	readonly #contested = new Map<number, readonly number[]>();
-	/** Claims that may mean something else in this round. They may grow while they are gone through. */
+	/** Claims whose owner or class may change in this round. The list may grow during iteration. */
 	#dirty: Int32Array = new Int32Array(ROOM);
-	/** Who had each before: both halves of its identity, and its Node, or NONE. */
+	/** The former owner of each: both halves of its identity, and its Node or NONE. */
 	#formers: Int32Array = new Int32Array(3 * ROOM);
 	#dirtyCount = 0;
 
-	// ------------------------------------------------------------ who there is
+	// ------------------------------------------------------------ owners
 
 	node(name: string): NodeOwner | undefined {
 		const index = this.#nodeIndexes.get(name);
@@ -176,7 +176,7 @@ export class Owners {
 		return isNode(owner) ? this.#nodes[owner >> 1]!.object.name : this.pods.key(owner >> 1);
 	}
 
-	/** Of the owner's Node; NONE: nobody has it. */
+	/** The owner's Node; NONE: no owner. */
 	#nodeOf(owner: number): number {
 		if (owner === NONE) return NONE;
 		return isNode(owner) ? this.#nodes[owner >> 1]!.node : this.pods.node(owner >> 1);
@@ -197,12 +197,12 @@ export class Owners {
 		return this.#dirty[index]!;
 	}
 
-	/** Somebody had it before. */
+	/** It had an owner before. */
 	hadOwner(index: number): boolean {
 		return this.#formers[3 * index + 2] !== NONE;
 	}
 
-	/** The one that a cluster's view of the address was about is not the one that it is about now. */
+	/** The address has another owner than before. */
 	isAnother(index: number): boolean {
 		const owner = this.claims.owner(this.#dirty[index]!);
 		if (owner === NONE || !this.hadOwner(index)) return false;
@@ -210,14 +210,14 @@ export class Owners {
 		return this.#formers[3 * index] !== a || this.#formers[3 * index + 1] !== b;
 	}
 
-	/** The name of the Node of who has it, or had it; "": not known. */
+	/** The name of the present or former owner's Node; "": not known. */
 	nodeName(index: number): string {
 		const now = this.#nodeOf(this.claims.owner(this.#dirty[index]!));
 		const node = now === NONE ? this.#formers[3 * index + 2]! : now;
 		return node === NONE ? "" : this.pods.nodeName(node);
 	}
 
-	/** It may mean something else. */
+	/** Its owner or class may have changed. */
 	touch(claim: number): void {
 		if (this.claims.isTouched(claim)) return;
 		this.claims.setTouched(claim, true);
@@ -238,7 +238,7 @@ export class Owners {
 		}
 	}
 
-	/** All that was touched has been looked at. Forgets what nobody has and nothing is written of. */
+	/** Ends the round; forgets touched addresses that have no owner and no class in the tables. */
 	*endRound(): Steps<void> {
 		for (let index = 0; index < this.#dirtyCount; index++) {
 			const claim = this.#dirty[index]!;

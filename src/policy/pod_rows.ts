@@ -7,17 +7,17 @@ import { Pool } from "../columns/pool.js";
 import { Texts } from "../columns/texts.js";
 import type { Group } from "./groups.js";
 
-/** Who somebody is: two halves of a hash of kind, key and uid. */
+/** The identity of a Pod or Node: two halves of a hash of kind, key and uid. */
 export type Identity = readonly [number, number];
 
 export interface PodRow {
 	/** "namespace/name". */
 	key: string;
-	/** Who it is, beyond its name. */
+	/** Tells Pods of the same name apart. */
 	uid: string;
 	/** "": not known. */
 	node: string;
-	/** Later comes first; of a local Pod infinity. */
+	/** The newest Pod wins; infinity for a local Pod. */
 	created: number;
 	group: Group;
 }
@@ -25,18 +25,18 @@ export interface PodRow {
 const NONE = -1;
 
 export class PodRows {
-	/** What it is known by: a key, or, of a local Pod, NUL and its endpoint. */
+	/** The name of each row: the key, or NUL and the endpoint of a local Pod. */
 	readonly #names = new Texts();
-	/** Of those whose name is not their key. */
+	/** Keys of rows whose name is not their key. */
 	readonly #keys = new Map<number, string>();
 	readonly #nodes = new Pool<string>();
-	/** Of Nodes that a row named in this round. */
+	/** Nodes released in this round. */
 	#released: number[] = [];
 	#identities: Int32Array = new Int32Array(0);
 	#created: Float64Array = new Float64Array(0);
 	#nodeOf: Int32Array = new Int32Array(0);
 	#groups: (Group | undefined)[] = [];
-	/** The first two addresses, and the rest of those who have more. */
+	/** The first two addresses of each Pod; `#moreClaims` has the rest. */
 	#claims: Int32Array = new Int32Array(0);
 	readonly #moreClaims = new Map<number, readonly number[]>();
 	/** The others of its group. */
@@ -58,7 +58,7 @@ export class PodRows {
 		this.#released.push(node);
 	}
 
-	/** Makes it, or changes who it is; its claims and the group's members stay as they are. */
+	/** Adds a row or changes its identity; its claims and the group's members stay as they are. */
 	set(name: string, { key, uid, node, created, group }: PodRow): number {
 		const known = this.#names.find(name);
 		if (known >= 0) this.releaseNode(this.#nodeOf[known]!);
@@ -73,7 +73,7 @@ export class PodRows {
 		return row;
 	}
 
-	/** Of one that is in no group and claims nothing. */
+	/** Removes a row that is in no group and has no claims. */
 	remove(row: number): void {
 		this.releaseNode(this.#nodeOf[row]!);
 		this.#keys.delete(row);
@@ -82,7 +82,7 @@ export class PodRows {
 		this.#names.remove(row);
 	}
 
-	/** What went in this round is not asked for any more. */
+	/** Frees the Nodes released in this round. */
 	endRound(): void {
 		for (const node of this.#released) this.#nodes.release(node);
 		this.#released = [];

@@ -13,7 +13,7 @@ export const OPEN = 1;
 /** The first id of a policy that has rules. */
 export const FIRST_POLICY = 2;
 
-/** Of an address that nothing names. */
+/** The class of an address that no rule matches. */
 export const NO_CLASS = 0;
 /** There are too many classes: denied by every policy (`policy_incomplete`). */
 export const CLASS_OVERFLOW = 1;

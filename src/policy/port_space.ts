@@ -11,7 +11,7 @@ export interface Span {
 
 const PORTS = 65_536;
 const PROTOCOL_ORDER = [6, 17, 132];
-/** Of what has no ports. */
+/** The position of protocols without ports. */
 export const NO_PORTS = PROTOCOL_ORDER.length * PORTS;
 export const EVERY_PORT: Span = { from: 0, to: NO_PORTS };
 
@@ -101,7 +101,7 @@ export function paint(rules: readonly Painter[]): Segment[] {
 	return segments;
 }
 
-/** Adds what `staged` says where it differs. Both are what `paint` returns. */
+/** Adds the staged judgements where they differ from the enforced ones. Both come from `paint`. */
 export function withStaged(enforced: readonly Segment[], staged: readonly Segment[]): Segment[] {
 	const segments: Segment[] = [];
 	let [i, j] = [0, 0];

@@ -33,7 +33,7 @@ export interface Chosen {
 	cluster: readonly ClusterPolicyObject[];
 	/** By name; only those that isolate in this direction. */
 	network: readonly { policy: NetworkPolicyObject; audit: boolean }[];
-	/** Of the Pod: what names mean in its ingress rules. */
+	/** The Pod's own named ports, which its ingress rules may name. */
 	ownPorts: readonly NamedPort[];
 }
 
@@ -49,9 +49,9 @@ interface ListedRule extends Omit<Painter, "spans"> {
 export interface RuleList {
 	rules: readonly ListedRule[];
 	hasStaged: boolean;
-	/** Of every rule. */
+	/** The atoms of all rules. */
 	atoms: ReadonlySet<number>;
-	/** Names of ports that are asked of destinations. */
+	/** Port names that destinations resolve. */
 	names: ReadonlySet<string>;
 	/** Indexes of rules that match everything, and of others by their atoms. */
 	always: readonly number[];
@@ -224,7 +224,7 @@ export interface ClassAtoms {
 	ports: readonly { name: string; protocol: number; port: number }[];
 }
 
-/** Of the addresses of one class, over all ports. */
+/** The verdict for the addresses of one class, over all ports. */
 export function judgeClass(list: RuleList, { atoms, ports }: ClassAtoms): Segment[] {
 	const matching = new Set(list.always);
 	for (const atom of atoms) for (const index of list.byAtom.get(atom) ?? []) matching.add(index);

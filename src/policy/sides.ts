@@ -1,9 +1,9 @@
 /**
- * What given policies say of Pods, over all ports, without tables: for `policy diff`, which compares two sets of
- * policies on one cluster. Only what is enforced counts; what is staged changes nothing.
+ * Verdicts of given policies for Pods, over all ports, without tables: for `policy diff`, which compares two sets
+ * of policies on one cluster. Only enforced rules count; staged rules change nothing.
  *
- *  1. an end of a flow: what is an address; Pods that no policy can tell apart are one group
- *  2. the policies that select a group, as a rule list; equal choices share one, whichever set they are of
+ *  1. an end of a flow: the owner of an address; Pods that no policy can tell apart form one group
+ *  2. the policies that select a group, as a rule list; equal selections share one list, also across the two sets
  *  3. a rule list and the other end: allowed or denied, as a line over all ports; equal lines are one object
  */
 import { impliedNamespace, type NamespaceObject } from "../cluster/namespace_object.js";
@@ -163,7 +163,7 @@ export class Sides {
 		return this.#namespaces.get(name) ?? impliedNamespace(name);
 	}
 
-	/** Whose an address is: a Node's, else its newest Pod's. */
+	/** The owner of an address: a Node, else the newest Pod. */
 	at(address: string): End {
 		const node = this.#nodes.get(address);
 		return node !== undefined ? { address, node } : { address, ...this.#pods.get(address) };

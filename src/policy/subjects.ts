@@ -15,7 +15,7 @@ import type { Chosen, Direction } from "./rule_list.js";
 
 /** A Pod of this Node as the CNI has it. */
 export interface LocalEndpoint {
-	/** Of its sandbox: another one for every ADD. */
+	/** The id of its sandbox: each ADD has another. */
 	id: string;
 	namespace: string;
 	name: string;
@@ -100,7 +100,7 @@ export class Subjects {
 		return { added, removed: [...gone.values()] };
 	}
 
-	/** Of these Pods something changed; calls back with the local ones. */
+	/** Renews these Pods, which have changed; calls back with the local ones. */
 	renewPods(keys: { has(key: string): boolean }, each: (subject: Subject) => void): void {
 		for (const subject of this.#subjects.values())
 			if (keys.has(keyOf(subject.endpoint))) {

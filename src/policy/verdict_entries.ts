@@ -53,7 +53,7 @@ export class VerdictEntries {
 		this.#count = verdicts.size;
 	}
 
-	/** Its policies judge a new class as that which the addresses had. */
+	/** Copies the verdicts of the class that the addresses had to a new class. */
 	copyHeld(held: number, number: number): void {
 		for (const [key, verdict] of this.#held.get(held) ?? []) {
 			if (!this.hasRoom(1)) return;
@@ -68,7 +68,7 @@ export class VerdictEntries {
 		for (const key of verdicts.keys()) this.#discard(key);
 	}
 
-	/** Nothing is copied any more. */
+	/** Ends the copying. */
 	forgetHeld(): void {
 		this.#held.clear();
 	}

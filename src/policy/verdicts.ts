@@ -9,7 +9,7 @@ import type { Judgement, Segment } from "./port_space.js";
 export interface KeptVerdict {
 	readonly verdict: Verdict;
 	readonly segments: readonly Segment[];
-	/** Of the parts; none in place. */
+	/** Ids of the parts; empty for a verdict in place. */
 	readonly ids: readonly number[];
 	readonly text: string;
 	users: number;

@@ -1,6 +1,6 @@
 /**
- * When the prober works: what is due is done in turns, some milliseconds apart, and never before the answers that
- * have arrived meanwhile are taken.
+ * The schedule of the prober: due work runs in turns, some milliseconds apart, and each turn first takes the answers
+ * that have arrived.
  */
 
 /** Ring records taken in one turn of the event loop. */

@@ -1,6 +1,6 @@
 /**
- * The stages of one apply, in order (reconciler.ts explains it). Their only state is what is done once, after
- * the first successful apply.
+ * The stages of one apply, in order (reconciler.ts explains it). Their only state is whether the work that follows
+ * the first successful apply has been done.
  */
 
 import type { IpRoute } from "../linux/iproute.js";

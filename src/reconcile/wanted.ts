@@ -1,6 +1,6 @@
 /**
- * The tables that are wanted, which changes are taken into, at the cost of the changes. What watches them is told
- * each key.
+ * The desired tables. Taking a set of changes in costs as much as the changes, and observers get each changed
+ * key.
  */
 import type { Steps } from "../loop/turns.js";
 import type { EntryChanges, TableChanges } from "../tables/changes.js";
@@ -11,7 +11,7 @@ import { DENSE_MAPS, MAPS, type MapName, SERVICE_MAPS, type Tables } from "../ta
 /** Entries between two yields: some 0.2 ms. */
 const STEP = 256;
 
-/** Tables that a pass need not look at anything else for. */
+/** Tables that a pass can write without the others. */
 const ALONE: ReadonlySet<MapName> = new Set([
 	"peerPaths",
 	"peers",
@@ -30,17 +30,17 @@ export class Wanted {
 	/** The highest index of peers since the last whole changes. */
 	highestIndex = -1;
 
-	/** @param onKey what is wanted for this key has changed, in a map that stays the same */
+	/** @param onKey the desired value of this key has changed, in the same map as before */
 	constructor(onKey: (table: MapName, key: number | string) => void) {
 		this.#onKey = onKey;
 	}
 
-	/** Undefined: nothing was ever wanted. */
+	/** Undefined: there were no desired tables yet. */
 	get tables(): Tables | undefined {
 		return this.#tables;
 	}
 
-	/** These will be taken in. */
+	/** Announces changes that a later `take` takes in. */
 	expect(changes: TableChanges): void {
 		this.#coming.add(changes);
 	}
@@ -70,7 +70,7 @@ export class Wanted {
 		} else {
 			if (this.#tables === undefined)
 				throw new Error("Cannot change the tables: expected complete ones first");
-			// Who reads the values of former ones may go on.
+			// Readers of the former tables may go on.
 			this.#tables = { ...this.#tables, ...changes.values };
 			for (const index of changes.maps.peers.put.keys()) this.#see(index);
 			for (const name of MAPS) yield* this.#takeMap(name, this.#tables[name], changes.maps[name]);

@@ -76,7 +76,7 @@ export class ClusterAddresses {
 		return bytes !== undefined && this.#podCidrs.lookup(bytes) !== undefined;
 	}
 
-	/** Of a canonical address. */
+	/** The use of an address in the cluster. @param address canonical */
 	useOf(address: string, own: OwnNode): AddressUse {
 		const bytes = parseAddress(address);
 		if (bytes === undefined || !isHostAddress(bytes)) return "unusable";

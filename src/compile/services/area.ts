@@ -1,14 +1,14 @@
 /**
- * The area of Services: what the tables have of them, kept up to date at the cost of the Services that change.
+ * The area of Services: their table entries, kept up to date at the cost of the Services that change.
  *
- *  1. Nodes that changed: Service addresses that are theirs, or were
- *  2. Services that changed: their ports, and the addresses and NodePorts that they claim
- *  3. what is claimed by others than before means something else: frontends, routes
- *  4. endpoints of the Services that changed: backends, sets
- *  5. once all Services and endpoints are known: what an earlier agent left and nobody claims
+ *  1. changed Nodes: Service addresses that they have or had
+ *  2. changed Services: their ports, and the addresses and NodePorts that they claim
+ *  3. addresses and NodePorts whose claimants changed: frontends, routes
+ *  4. endpoints of the changed Services: backends, sets
+ *  5. once all Services and endpoints are known: entries of an earlier agent that no Service claims are removed
  *
- * Until then nothing is removed. One of these outlives many an `OwnNode`: a new one makes all addresses be looked at
- * again, and the Services themselves only where it matters to them.
+ * Until then nothing is removed. The area outlives `OwnNode` objects: a new one makes it check all addresses again, but
+ * Services only where the change concerns them.
  */
 
 import type { ServiceCatalogReader, ServiceEntry } from "../../cluster/service_catalog.js";
@@ -78,7 +78,7 @@ export class ServicesArea {
 	/** What there was no room for: tried again when there is. */
 	readonly #starved = new Set<string>();
 	#held: HeldServices | undefined;
-	/** Frontends of an earlier agent that nobody has claimed yet. */
+	/** Frontends of an earlier agent that no Service has claimed yet. */
 	#adopted = new Map<string, Frontend>();
 	#frontends = 0;
 	/** By Service or place, of those that have some. */
@@ -89,7 +89,7 @@ export class ServicesArea {
 	#context = "";
 	#hasRoom = false;
 
-	/** @param held what the kernel has of an earlier agent; it is wanted as it is until something is known of it */
+	/** @param held entries of an earlier agent in the kernel; they stay as they are until their Services are known */
 	constructor(held: HeldServices) {
 		this.#held = held;
 	}
@@ -335,7 +335,7 @@ export class ServicesArea {
 		const meaning = meaningOf(name, claimants, use);
 		const problems = meaning.problems;
 		const wanted = new Map<string, Frontend>();
-		// First, so that a Service's port is never reached at an address that is nobody's.
+		// First, so that no Service port is reachable at an address that has no entry yet.
 		if (meaning.isWhole) wanted.set(addressKeyOf(name), { service: 0, kind: FrontendKind.ADDRESS });
 		for (const [key, { owner, port, kind }] of meaning.frontends) {
 			const index = owner.ports[port]?.index;

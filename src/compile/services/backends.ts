@@ -1,7 +1,7 @@
 /**
- * Ids of backends and their states. An id is one endpoint's for as long as any flow may name it:
+ * Ids of backends and their states. An id belongs to one endpoint for as long as any flow may refer to it:
  *
- *  1. taken by a new endpoint: one that has rested long enough, else the lowest that nobody has
+ *  1. taken by a new endpoint: one that has rested long enough, else the lowest free one
  *  2. gone, it rests BACKEND_REST_SECONDS; its endpoint gets it again if it comes back meanwhile
  *  3. many that have rested are forgotten; a few are only taken again, which costs no write of its own
  */
@@ -25,11 +25,11 @@ interface Rest {
 	/** ms */
 	due: number;
 	value: Backend;
-	/** "": it comes back to nobody. */
+	/** "": its endpoint cannot get it back. */
 	key: string;
 }
 
-/** So many that have rested are forgotten at once. */
+/** Rested ids are freed only when there are this many. */
 const FORGET_FROM = 1024;
 const STEP = 256;
 
@@ -49,15 +49,15 @@ export class Backends {
 		return this.#states[id] ?? 0;
 	}
 
-	/** As an earlier agent left it, with nobody's state. */
+	/** Takes over the state that an earlier agent left; no endpoint owns it yet. */
 	adopt(id: number, state: number): void {
 		this.#states[id] = state;
 	}
 
 	/**
-	 * For an endpoint that has none; it serves nobody yet.
+	 * Gives an id to an endpoint that has none. No set contains the backend yet.
 	 *
-	 * @param owner whose endpoint it is, apart from all that there ever were
+	 * @param owner the port that has the endpoint; never reused for another port
 	 * @returns undefined: all ids are in use
 	 */
 	take(owner: string, value: Backend, now: number, { backends }: BackendChanges) {
@@ -80,7 +80,7 @@ export class Backends {
 		if (this.#states[id] !== state) this.#set(id, state);
 	}
 
-	/** @param owner as in `take`; "": it comes back to nobody */
+	/** @param owner as in `take`; "": its endpoint cannot get it back */
 	rest({ id, value }: KnownBackend, owner: string, now: number): void {
 		const key = owner === "" ? "" : `${owner} ${value.address} ${value.port}`;
 		this.setState(id, BackendState.RESTS);
@@ -89,7 +89,7 @@ export class Backends {
 		if (key !== "") this.#byKey.set(key, id);
 	}
 
-	/** Ids that can be taken again are forgotten where they are many. */
+	/** Frees rested ids when there are many. */
 	*forget(now: number, { backends }: BackendChanges): Steps<void> {
 		let due = 0;
 		for (const rest of this.#rests.values()) {
@@ -107,7 +107,7 @@ export class Backends {
 		}
 	}
 
-	/** Of the states that have changed since the last call. */
+	/** Emits the states that have changed since the last call. */
 	settle({ backendStates }: BackendChanges): void {
 		for (const word of this.#touched) {
 			const states = this.#words[word]!;

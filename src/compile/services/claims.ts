@@ -8,7 +8,7 @@ import { servedBy } from "./is_ours.js";
 
 /** A port of a Service in one family: an entry of `services`. */
 export interface PortSpec {
-	/** "NAMESPACE/NAME PORTNAME PROTOCOL FAMILY": who owns the entry. */
+	/** "NAMESPACE/NAME PORTNAME PROTOCOL FAMILY": the owner of the entry. */
 	id: string;
 	name: string;
 	family: 4 | 6;
@@ -62,7 +62,7 @@ export function specOf(
 	const { proxyAll, proxyLoadBalancerIPs, externalIPs } = config.fairwayProxy;
 	const { CLUSTER_IP, LOAD_BALANCER, EXTERNAL_IP, NODE_PORT } = FrontendKind;
 	const isOurs = by === "us";
-	// Where others serve what we do not, the Node's own stack has it; else nobody does.
+	// What Fairway does not serve is left to the Node's own stack where others serve it, else it is not served.
 	const servesBalanced = isOurs && proxyLoadBalancerIPs;
 	const servesExternal = isOurs && proxyAll && externalIPs;
 	const families = service.clusterIPs.map(familyOf);
@@ -113,9 +113,9 @@ function portsOf(
 		(service.externalLocal ? ServiceFlag.EXTERNAL_LOCAL : 0) |
 		(ranges.length > 0 ? ServiceFlag.RANGES : 0);
 	return service.ports.map(({ name: portName, protocol, port, nodePort }) => {
-		// An answer to a translated connection of a Pod would be taken for a new one of the Service's.
+		// An answer to a translated connection of a Pod would look like a new connection to the Service.
 		const isTaken = isIn(snat.portRange, nodePort);
-		// A port of the Node's own, as that of its ssh server, is nobody's to claim.
+		// No Service may claim a port of the Node itself, such as its ssh server's.
 		const isOutside = nodePort !== 0 && !isIn(fairwayProxy.nodePortRange, nodePort);
 		if (fairwayProxy.proxyAll && (isTaken || isOutside)) {
 			const wanted = isTaken
@@ -146,7 +146,7 @@ function rangeText({ first, last }: PortRange): string {
 	return `${first}-${last}`;
 }
 
-/** Of one address that is claimed twice, as an external IP that is the cluster IP: the first kind counts. */
+/** Where a Service claims an address twice (an external IP that is its cluster IP), the first kind counts. */
 function distinct(claims: readonly Claim[]): Claim[] {
 	const places = new Map<string, Claim>();
 	for (const claim of claims) if (!places.has(claim.place)) places.set(claim.place, claim);

@@ -17,7 +17,7 @@ import type { WantedBackend } from "./ports.js";
 
 const ZONE_LABEL = "topology.kubernetes.io/zone";
 
-/** @param isPod the endpoint's slice says that it is one, which nobody has checked */
+/** @param isPod the endpoint's slice calls it a Pod; this is unverified */
 export type IsUsable = (address: string, isPod: boolean) => boolean;
 
 const LOCAL = ServiceFlag.INTERNAL_LOCAL | ServiceFlag.EXTERNAL_LOCAL;
@@ -35,7 +35,7 @@ export function placeOf(own: OwnNode): Place {
 	return place;
 }
 
-/** All that serve, whichever set they are in. */
+/** All serving backends, of both sets. */
 export function backendsOf(
 	slices: readonly EndpointSliceObject[],
 	port: PortSpec,
@@ -61,8 +61,8 @@ export function endpointsOf(
 }
 
 /**
- * Why no packet is sent to an endpoint; undefined: it is a good one. Of another Service's address it would come back
- * to be translated again, and again.
+ * Why an endpoint gets no packets; undefined: it can be used. A packet to another Service's address would come back
+ * and be translated again, in a loop.
  *
  * @param isService a load balancer or external IP is this address
  */
@@ -79,10 +79,10 @@ export function refusalOf(
 	return undefined;
 }
 
-/** Of one Service; the others are counted, so that no Service hides what is wrong with the rest. */
+/** The most problems reported for one Service; more are counted, so that one Service does not hide the others. */
 const ENDPOINT_PROBLEMS_MAX = 3;
 
-/** @param refused by address, why it is of no use */
+/** @param refused by address: why it cannot be used */
 export function endpointProblems(name: string, refused: ReadonlyMap<string, string>): string[] {
 	const sentences = [...refused]
 		.sort(([a], [b]) => (a < b ? -1 : 1))

@@ -4,7 +4,7 @@ import type { HeldServices, Tables } from "../../tables/tables.js";
 import type { OwnNode } from "../own_node.js";
 import { hostRouteOf } from "./routes.js";
 
-/** Adds them to the tables, where nobody else has the prefix. */
+/** Adds them to the tables, unless the prefix has another route. */
 export function holdServiceRoutes(
 	held: HeldServices,
 	own: OwnNode,

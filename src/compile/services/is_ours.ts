@@ -4,7 +4,7 @@ import type { Config } from "../../config/config.js";
 
 type ServiceConfig = Pick<Config, "fairwayProxy">;
 
-/** "nobody": it has no address that anybody could serve. */
+/** "nobody": it has no address to serve. */
 export type ServedBy = "us" | "others" | "nobody";
 
 /** True: its addresses are served here, as far as the configuration says. */

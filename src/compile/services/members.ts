@@ -1,8 +1,8 @@
 /** The backends of a set in their places. Pure. */
 
 /**
- * The members in an order that changes as few places as possible: who stays, stays where it is; who is new takes the
- * place of one that left, or the next one at the end; places that are still empty then are filled from the end.
+ * Orders the members so that as few places as possible change: members that stay keep their places, new ones take
+ * the places of those that left or are appended, and remaining gaps are filled from the end.
  *
  * @param before in the order of their places
  */

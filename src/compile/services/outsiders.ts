@@ -1,16 +1,16 @@
 /**
- * Endpoints at addresses that are no Pods', and whose they are: another Service may get such an address, and then
- * no packet is sent there.
+ * Addresses of endpoints that are not Pods, and the Services that have them: when another Service gets such an
+ * address, the endpoint is no longer used.
  */
 import { NO_TEXTS } from "../../cluster/shared.js";
 
 export class Outsiders<Service extends object> {
 	/** By address. Nearly always one: a Set costs 200 bytes. */
 	readonly #users = new Map<string, Service | Set<Service>>();
-	/** Of those that have some. */
+	/** Addresses by Service, for Services with such endpoints. */
 	readonly #addresses = new Map<Service, readonly string[]>();
 
-	/** In place of those that it had before. */
+	/** Replaces a Service's addresses. */
 	set(service: Service, addresses: ReadonlySet<string>): void {
 		for (const address of this.#addresses.get(service) ?? NO_TEXTS) {
 			const users = this.#users.get(address);
@@ -28,7 +28,7 @@ export class Outsiders<Service extends object> {
 		else this.#addresses.delete(service);
 	}
 
-	/** Who has endpoints at this address. */
+	/** Services that have an endpoint at this address. */
 	at(address: string): Iterable<Service> {
 		const users = this.#users.get(address);
 		if (users === undefined) return [];

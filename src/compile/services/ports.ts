@@ -43,11 +43,11 @@ interface SetPlaces {
 }
 
 export interface Port {
-	/** Undefined: of an earlier agent, and nobody has claimed it yet. */
+	/** Undefined: left by an earlier agent and not claimed yet. */
 	spec: PortSpec | undefined;
 	readonly index: number;
 	readonly hash: bigint;
-	/** Apart from all other ports that there ever were. */
+	/** Unique, also among former ports. */
 	readonly owner: string;
 	cluster: SetPlaces;
 	local: SetPlaces;
@@ -67,7 +67,7 @@ export class Ports {
 	readonly #indexes = new Indexes(this.#taken, 1);
 	readonly #runs = new Runs(Limit.SERVICE_SLOTS_MAX);
 	readonly #backends = new Backends();
-	/** Of an earlier agent, by name hash. */
+	/** Ports that an earlier agent left, by name hash. */
 	#adopted = new Map<bigint, Port>();
 	#freedRuns: { first: number; size: number }[] = [];
 	#freedIndexes: number[] = [];
@@ -76,7 +76,7 @@ export class Ports {
 	/** Room has been freed since the last call. */
 	#hasRoom = false;
 
-	/** What the kernel holds is wanted as it is, until it is claimed, or `dropAdopted`. */
+	/** Keeps the entries in the kernel as they are until they are claimed, or until `dropAdopted`. */
 	*adopt(held: HeldServices, changes: ServiceChanges, now: number): Steps<void> {
 		let steps = 0;
 		for (const [word, states] of held.backendStates) {
@@ -128,7 +128,7 @@ export class Ports {
 		for (const [port, keys] of ranges) port.ranges = keys;
 	}
 
-	/** Ports of an earlier agent that nobody has claimed: there is no such Service any more. */
+	/** Removes the ports of an earlier agent that no Service has claimed: their Services no longer exist. */
 	*dropAdopted(changes: ServiceChanges, now: number): Steps<void> {
 		const left = this.#adopted;
 		this.#adopted = new Map();
@@ -327,7 +327,7 @@ export class Ports {
 		this.#freedRuns.push({ first, size });
 	}
 
-	/** False: not all of them have room, and what is left out is refused. */
+	/** False: the table has no room for all ranges; sources in the others are refused. */
 	#setRanges(port: Port, ranges: readonly string[], { serviceRanges }: ServiceChanges): boolean {
 		if (port.ranges.length === 0 && ranges.length === 0) return true;
 		const keys = ranges.map((range) => `${port.index} ${range}`);

@@ -4,7 +4,7 @@ import { type RouteKind as Kind, RouteKind } from "../../tables/generated.js";
 import type { HostRoute } from "../../tables/tables.js";
 import { type OwnNode, RETURN_ADDRESSES } from "../own_node.js";
 
-/** Of one address. ROUTE_HOST: a flag of the route that it has anyway. */
+/** The route of one Service address. ROUTE_HOST: only adds flags to the route that the address has anyway. */
 export interface ServiceRoute {
 	kind: Kind;
 	/** RouteFlag */

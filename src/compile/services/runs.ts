@@ -37,7 +37,7 @@ export class Runs {
 		return false;
 	}
 
-	/** Of a run that was taken. */
+	/** Frees a run that was taken. */
 	release(first: number, size: number): void {
 		let order = Math.log2(size);
 		let start = first;

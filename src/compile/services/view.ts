@@ -42,7 +42,7 @@ export interface ServicePortView {
 }
 
 export interface FrontendView {
-	/** Of a NodePort: "0.0.0.0" or "::", which stand for the Node's addresses. */
+	/** For a NodePort "0.0.0.0" or "::", for all addresses of the Node. */
 	address: string;
 	port: number;
 	kind: "clusterIP" | "nodePort" | "loadBalancer" | "externalIP";

@@ -2,9 +2,9 @@
  * What a peer's answers announce: whether its Pod packets may come without a tunnel, and whether it takes
  * such packets of this Node. Plain data, and what becomes of it. Pure.
  *
- * Nobody loses a packet by a change of mode: a Node announces that it sends untunnelled packets, and sends
- * the first when the peer has said that it takes them; what it sent before it announced the end is still
- * taken for a while.
+ * A change of mode loses no packet: a Node announces that it will send untunnelled packets, and sends the first only
+ * when the peer has announced that it takes them. Packets sent before the Node announces the end are still taken for
+ * a while.
  */
 import type { PathVerdict } from "../../compile/peer_path.js";
 import { PeerFlag, ProbeFlag } from "../../tables/generated.js";
@@ -12,7 +12,7 @@ import { PeerFlag, ProbeFlag } from "../../tables/generated.js";
 export interface Announcement {
 	/** The peer's Pod packets come without a tunnel, too; undefined: it announces nothing. */
 	sends: boolean | undefined;
-	/** It has announced the end; what is on its way is taken until `sendsUntil`. */
+	/** It has announced the end; packets in flight are taken until `sendsUntil`. */
 	ending: boolean;
 	/** When it counts as ended, unless it announces the contrary, ms. */
 	sendsUntil: number;
@@ -20,7 +20,7 @@ export interface Announcement {
 	takes: boolean | undefined;
 	/** Some answer has come since the agent started. */
 	heard: boolean;
-	/** Where no proof is asked for, the peer's word is waited for until then, ms. */
+	/** Where no proof is required, the time until which its announcement is awaited, ms. */
 	waitUntil: number;
 }
 

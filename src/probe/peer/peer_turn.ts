@@ -184,7 +184,7 @@ class PeerTurn implements Asker {
 		if (state.policy.mode === "encap" && policy.mode !== "encap")
 			state.announcement = begin(state.announcement, now);
 		state.policy = policy;
-		// Who has never answered is no Fairway, or down.
+		// A peer that has never answered does not run Fairway, or is down.
 		if (isUnverified(state) && state.use === "tunnel" && state.announcement.heard)
 			state.announcement = { ...state.announcement, waitUntil: now + WAIT_MS };
 	}

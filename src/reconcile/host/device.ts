@@ -22,7 +22,7 @@ export interface HostDeviceState {
 /**
  * Kinds in order of preference. All drop what is transmitted and always have a carrier. Small kernels have
  * no dummy; an ifb drops everything that was not redirected to it, which is the same here, and a bridge
- * without ports floods to nobody.
+ * without ports has nowhere to flood.
  */
 const KINDS = ["dummy", "ifb", "bridge"] as const;
 

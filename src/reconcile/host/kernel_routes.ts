@@ -22,7 +22,7 @@ import type { HostRoute } from "../../tables/tables.js";
 /** The route of a local Pod's address. */
 export interface PodRoute {
 	interface: string;
-	/** Of the interface. */
+	/** Index of the interface. */
 	index: number;
 	mac: string;
 }

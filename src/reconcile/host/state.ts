@@ -33,7 +33,7 @@ export class HostState {
 	readonly #ip: IpRoute;
 	readonly #log: Log;
 	#routes: RouteState | undefined;
-	/** Those of `#routes`, and what is wanted of them. */
+	/** The actual host routes, from `#routes`, and the desired ones. */
 	#hostRoutes = new Delta<string, HostRoute>();
 	#device: { wanted: string; ifindex: number } | undefined;
 
@@ -48,7 +48,7 @@ export class HostState {
 		this.#device = undefined;
 	}
 
-	/** What is wanted for this prefix has changed, in the map that was wanted last. */
+	/** Checks a prefix whose desired route has changed, in the same map as before. */
 	check(prefix: string): void {
 		this.#hostRoutes.check(prefix);
 	}

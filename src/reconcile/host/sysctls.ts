@@ -151,7 +151,7 @@ export interface SysctlResult {
 
 export const sysctls = {
 	node: (): SysctlResult => applySettings(nodeSettings()),
-	/** What is in force of `wanted` then, and why not, where another range stays. */
+	/** Returns the range then in force, and the reason where it is not `wanted`. */
 	snatPorts: reserveSnatPorts,
 	/** Takes the SNAT ports out of the reserved ones, as far as they are ours. */
 	releaseSnatPorts,

@@ -37,11 +37,11 @@ export class Table<K, V> {
 	readonly #value: Codec<V>;
 	/** Arrays have no removal: an entry of zeros counts as none. */
 	readonly #isArray: boolean;
-	/** Of the map as it was seen last; undefined: it was written since. */
+	/** Digest of the map when it was last read; undefined: it was written since. */
 	#digest: string | undefined;
-	/** Of what was written since it was adopted; undefined: whoever writes keeps it. */
+	/** Fingerprints of the entries written since it was adopted; undefined: the writer keeps the content. */
 	#written: Fingerprints | undefined;
-	/** Of an array: entries below this index were written. */
+	/** For an array: entries below this index were written. */
 	#used = 0;
 
 	constructor(
@@ -78,8 +78,8 @@ export class Table<K, V> {
 	}
 
 	/**
-	 * The same, and from now on what is written here is noted, so that `countDiffering` finds what others change
-	 * though nobody keeps the content.
+	 * The same, and records fingerprints of all later writes, so that `countDiffering` finds foreign changes without
+	 * a copy of the content.
 	 */
 	async *adoptInSlices(): AsyncGenerator<Map<K, V>> {
 		for await (const slice of this.adoptPairs()) {

@@ -11,11 +11,11 @@ import {
 	type RouteQuery,
 } from "../../linux/route_query.js";
 
-/** Of a device without Ethernet. */
+/** The MAC of a device without Ethernet. */
 const NO_MAC = "00:00:00:00:00:00";
 const KEEP_MS = 1000;
 const KEEP_MOST = 4096;
-/** Two bits of the TOS are ECN's, and no rule's. */
+/** Two bits of the TOS belong to ECN; no rule matches them. */
 const DSCP_MASK = 0xfc;
 const WITH_PORTS: readonly number[] = [Protocol.TCP, Protocol.UDP, Protocol.SCTP];
 
@@ -61,13 +61,13 @@ function ask(query: FibQuery): FibAnswer {
 const ANY = { source: "", tos: 0, protocol: 0, sourcePort: 0, destinationPort: 0 };
 
 /**
- * A packet that comes in by an interface has a source there that the kernel believes; without one the source must
- * be the Node's own.
+ * With an input interface the kernel accepts the packet's source; without one the source must be an address of the
+ * Node.
  */
 function routeQuery(query: FibQuery): RouteQuery {
 	const { destination, source, protocol, sourcePort, destinationPort, tos, ifindex, isOutput } =
 		query;
-	// Of its own, the kernel believes only sources that it has.
+	// For output of its own, the kernel accepts only its own source addresses.
 	if (isOutput && ifindex !== undefined) return { ...ANY, destination, output: ifindex };
 	const known = WITH_PORTS.includes(protocol);
 	return {
@@ -78,14 +78,14 @@ function routeQuery(query: FibQuery): RouteQuery {
 }
 
 /**
- * What a packet of the Node's own has as its source by that next hop; "" for none. A route that only a rule leads
- * to is not found without what the rule asks for; then it is what the next hop itself is sent.
+ * The source of a packet that the Node itself sends by that next hop; "" for none. A route that only a policy rule
+ * selects is not found without the fields that the rule matches; then the source towards the next hop counts.
  */
 function source(destination: string, nextHop: string, output: number): string {
 	const toThere = (address: string) => lookUpRoute({ ...ANY, destination: address, output });
 	const own = toThere(destination);
 	const isSame = own?.output === output && (own.gateway || destination) === nextHop;
 	const found = (isSame ? own : toThere(nextHop))?.source ?? "";
-	// Nobody beyond the link could answer a link-local address.
+	// Hosts beyond the link could not answer a link-local address.
 	return /^fe[89ab].:/.test(found) ? "" : found;
 }

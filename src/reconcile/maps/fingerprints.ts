@@ -1,14 +1,13 @@
 /**
- * Fingerprints of a map's entries as they were written: what others change is found without keeping the content.
+ * Fingerprints of a map's entries as they were written: they reveal foreign changes without a copy of the content.
  * 8 bytes a place, 12 to 27 an entry: 48 bits of the key's hash, 15 of the value's, and whether it was seen.
  *
- *  1. `set` and `delete` follow what is written
- *  2. a look begins with `begin`; `see` is told each entry that the map has
- *  3. `unseen` is how many entries the map has lost
+ *  1. `set` and `delete` follow the writes
+ *  2. a scan begins with `begin`; `see` takes each entry that the map has
+ *  3. `unseen` is the number of entries that the map has lost
  *
- * An entry that is written during a look counts as seen. The hashes have secret seeds, so nobody can choose entries
- * that look alike; of half a million, two are mistaken for one with a probability of 1 in 2000, and until the map is
- * read anew.
+ * An entry written during a scan counts as seen. The hashes have secret seeds, so no tenant can choose entries that
+ * collide; among half a million entries two collide with a probability of 1 in 2000, until the map is read anew.
  */
 import { randomBytes } from "node:crypto";
 
@@ -31,7 +30,7 @@ export class Fingerprints {
 	#size = 0;
 	/** Places that are not EMPTY. */
 	#taken = 0;
-	/** Of the key that was hashed last. */
+	/** Place of the key that was hashed last. */
 	#place = 0;
 	#mark = 0;
 

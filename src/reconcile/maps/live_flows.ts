@@ -12,7 +12,7 @@ export interface LiveFlow {
 	destination: string;
 	/** IPPROTO. */
 	protocol: number;
-	/** Of the destination; 0 where the protocol has none. */
+	/** Destination port; 0 where the protocol has none. */
 	port: number;
 }
 

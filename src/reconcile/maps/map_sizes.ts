@@ -67,7 +67,7 @@ export function mapBytes({ type, flags, keySize, valueSize, maxEntries }: SizedM
 export interface MapMemory {
 	/** Bytes of all maps together. */
 	total: number;
-	/** Of these, bytes that are there once for each possible CPU. */
+	/** Of the total, bytes in per-CPU maps, for all possible CPUs. */
 	perCpu: number;
 	/** By map. */
 	maps: Record<string, number>;

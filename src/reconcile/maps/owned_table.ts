@@ -19,11 +19,11 @@ export interface Batch<K, V> {
 	failures: EntryFailure<K>[];
 }
 
-/** Between what is wanted and what the map has, where a part of a value is for others to say. */
+/** Maps desired values to the map's values and back, where another writer owns a part of the value. */
 export interface Form<K, V> {
 	/** As it is written. */
 	write(key: K, value: V): V;
-	/** As it is compared with what is wanted. */
+	/** As it is compared with the desired value. */
 	read(key: K, value: V): V;
 }
 
@@ -31,7 +31,7 @@ export class OwnedTable<K, V> {
 	readonly #table: Table<K, V>;
 	readonly #form: Form<K, V> | undefined;
 	readonly #delta: Delta<K, V>;
-	/** Of a large array: its entries below this index were ever in use. */
+	/** For a large array: only entries below this index were ever in use. */
 	#used: number | undefined;
 
 	/** @param held default: what the map holds */
@@ -53,8 +53,8 @@ export class OwnedTable<K, V> {
 	}
 
 	/**
-	 * From now on only those entries are read again whose index is not above all that were ever written here.
-	 * Whoever writes beyond them writes what nobody reads.
+	 * From now on, reads stop at the highest index ever written here. Foreign entries beyond it have no effect: the
+	 * core never looks them up.
 	 */
 	readOnlyUsed(): void {
 		this.#used = 0;
@@ -66,12 +66,12 @@ export class OwnedTable<K, V> {
 		return this.#delta.actual;
 	}
 
-	/** From now on this is wanted; see `Delta.want`. */
+	/** Sets the desired content; see `Delta.want`. */
 	want(wanted: ReadonlyMap<K, V>): Steps<void> {
 		return this.#delta.want(wanted);
 	}
 
-	/** What is wanted for this key may have changed. */
+	/** Checks a key whose desired value may have changed. */
 	check(key: K): void {
 		this.#delta.check(key);
 	}
@@ -79,7 +79,7 @@ export class OwnedTable<K, V> {
 	/** Writes what is new or has changed, a batch between two yields. */
 	*put(): Generator<Batch<K, V>, void> {
 		for (const keys of batches(this.#delta.keysToPut())) {
-			// Others may have written meanwhile, or want something else.
+			// Meanwhile another call may have written the entry, or its desired value may have changed.
 			const entries = keys
 				.filter((key) => this.#delta.lacks(key))
 				.map((key): [K, V] => [key, this.#delta.wanted(key)!]);
@@ -88,10 +88,9 @@ export class OwnedTable<K, V> {
 	}
 
 	/**
-	 * Writes entries on their way to what is wanted, a batch between two yields. They stay pending where they are
-	 * not that yet.
+	 * Writes intermediate values, a batch between two yields. An entry stays pending until it has its desired value.
 	 *
-	 * @param next from what is held and what is wanted; what is held already is not written
+	 * @param next the value to write, from the held and the desired one; a value that is held already is not written
 	 */
 	*approach(next: (held: V | undefined, wanted: V) => V): Generator<Batch<K, V>, void> {
 		for (const keys of batches(this.#delta.keysToPut())) {
@@ -105,7 +104,7 @@ export class OwnedTable<K, V> {
 		}
 	}
 
-	/** Removes what is no longer wanted, a batch between two yields. */
+	/** Removes entries that are no longer desired, a batch between two yields. */
 	*remove(): Generator<Batch<K, V>, void> {
 		for (const keys of batches(this.#delta.keysToRemove())) {
 			const failures = this.#table.remove(keys);

@@ -1,6 +1,6 @@
 /**
- * The policy epochs of peers. They are this table's alone: whoever writes an entry of peers leaves them as they are,
- * and those who compare entries do not see them.
+ * The policy epochs of peers. Only this table writes them: other writers of `peers` leave them unchanged, and
+ * comparisons of entries ignore them.
  */
 import { Limit, type Peer } from "../../tables/generated.js";
 import type { Form } from "./owned_table.js";

@@ -1,11 +1,11 @@
 /**
- * The tables of Services, and the order of writes that keeps every state true: whoever looks a Service up
- * between two writes finds a backend that it had before or has now.
+ * The tables of Services, and the order of writes that keeps every intermediate state valid: a look-up between two
+ * writes finds a backend that the Service had before or has now.
  *
- *  1. what is named is written before what names it: backends, the states of those that join, source
- *     ranges, places of sets, Services, frontends
- *  2. and removed after it: frontends, Services, places, source ranges, the states of those that leave,
- *     backends
+ *  1. referenced entries are written before those that refer to them: backends, the states of joining backends,
+ *     source ranges, places of sets, Services, frontends
+ *  2. removals follow, in the reverse order: frontends, Services, places, source ranges, the states of leaving
+ *     backends, backends
  *
  * A set is one word of `services`, so it changes with one write. Routes stand between 1 and 2.
  */
@@ -43,7 +43,7 @@ export class ServiceTables {
 		};
 	}
 
-	/** Reads what an earlier agent wrote, in slices; of the largest arrays what the others say is in use. */
+	/** Reads what an earlier agent wrote, in slices; the largest arrays only as far as the other tables use them. */
 	async adopt(): Promise<void> {
 		const { frontends, services, serviceSlots, backends, backendStates, serviceRanges } =
 			this.owned;
@@ -51,7 +51,7 @@ export class ServiceTables {
 		let words = 0;
 		for (const word of backendStates.held.keys()) words = Math.max(words, word + 1);
 		await backends.read(words * Number(STATES_A_WORD));
-		// A Service that none of these names is looked up by nobody.
+		// The core looks up no Service that none of these entries names.
 		let named = 0;
 		for (const { service } of frontends.held.values()) named = Math.max(named, service + 1);
 		for (const { service } of backends.held.values()) named = Math.max(named, service + 1);
@@ -78,7 +78,7 @@ export class ServiceTables {
 		};
 	}
 
-	/** From now on this is wanted. */
+	/** Sets the desired content. */
 	*want(wanted: ServiceMaps): Steps<void> {
 		yield* this.owned.frontends.want(wanted.frontends);
 		yield* this.owned.services.want(wanted.services);
@@ -88,7 +88,7 @@ export class ServiceTables {
 		yield* this.owned.serviceRanges.want(wanted.serviceRanges);
 	}
 
-	/** @param route a destination of flows is another one now */
+	/** @param route called when the destination of a frontend's flows has changed */
 	*put(write: Write, route: () => void): Steps<void> {
 		const { frontends, services, serviceSlots, backends, backendStates, serviceRanges } =
 			this.owned;
@@ -113,7 +113,7 @@ export class ServiceTables {
 	}
 }
 
-/** Of a key of service_ranges. */
+/** The Service index in a key of service_ranges. */
 function serviceOf(range: string): number {
 	return Number.parseInt(range, 10);
 }

@@ -158,7 +158,7 @@ export class Datapath {
 		throw new Error(`Cannot open map ${name}: the BPF object has no map of that name`);
 	}
 
-	/** Of these maps, as the kernel accounts for them. */
+	/** The memory of these maps, as the kernel accounts for it. */
 	memory(): MapMemory {
 		const infos = new Map([...this.#maps].map(([name, map]) => [name, map.info]));
 		return mapMemory(infos, possibleCpus());
@@ -410,7 +410,7 @@ export class Datapath {
 		this.#moved = { table, flows: copyFlows(table) };
 	}
 
-	/** Of flows that were copied, any tuple may have an entry of flow_index: the core shall look there. */
+	/** Any tuple of a copied flow may be in flow_index: makes the core look there. */
 	#expectEntries(): void {
 		const map = this.map("flow_hints");
 		const { maxEntries } = map.info;

@@ -22,7 +22,7 @@ export interface FlowTable {
 	flows: MapCopy;
 	/** The new `flow_index`. */
 	index: BpfMap;
-	/** Of the old `flows`. */
+	/** Layout of the old `flows`. */
 	oldLayout: StructLayout;
 	/** Layouts of the new `flows` and `flow_index`. */
 	flowLayout: StructLayout;
@@ -45,11 +45,11 @@ interface LiveFlow {
 }
 
 /**
- * Copies every flow that is in use. Called a second time with what the first returned, after the
- * programs were swapped, it brings those that began in between.
+ * Copies every flow that is in use. A second call, with the result of the first and after the programs were swapped,
+ * copies the flows that began in between.
  *
- * The first time, nobody else writes to the new table, and what is copied counts for its Pods. Those of
- * the second time do not: the core counts by itself then, and to it such a flow is one less to count.
+ * In the first call nothing else writes to the new table, and copied flows count for their Pods. Flows of the second
+ * call do not count: by then the core keeps the counts itself, and it must not subtract these flows later.
  */
 export function copyFlows(table: FlowTable, moved: MovedFlows = new Map()): MovedFlows {
 	const claimOffset = offsetOf(table.flowLayout, "claim");
@@ -190,7 +190,7 @@ function* slotsInUse(flows: BpfMap, claimOffset: number): Generator<number> {
 		if ((value.readUInt32LE(claimOffset) & 1) === 1) yield key.readUInt32LE();
 }
 
-/** Of both tuples of each flow; from an address and port to the same ones, they are one. */
+/** Writes the references of both tuples of each flow; a flow from an address and port to itself has only one. */
 function writeReferences(
 	{ index, flowLayout, refLayout }: FlowTable,
 	placed: readonly { flow: LiveFlow; slot: number }[],
