@@ -26,8 +26,8 @@
 #include "lib/track.h"
 #include "lib/translation.h"
 
-/* What the slow path sends to the outside is finished: translated, cut, its TTL taken. It needs a next
- * hop only. 0: it is in work->remote. */
+/* A packet of the slow path to the outside is already translated, fragmented and has its final TTL: it
+ * needs only a next hop. 0: it is in work->remote. */
 stage int resolve_outside(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
 {
 	const struct flow *flow = NULL;

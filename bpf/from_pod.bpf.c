@@ -109,7 +109,7 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 		return address_is_link_multicast(&packet->key.destination, packet->family)
 			       ? pass(&work->verdict)
 			       : dropped(&work->verdict, DROP_MULTICAST);
-	/* What came back would be a martian to every host. */
+	/* An answer would have a martian source. */
 	if (address_is_nobodys(&packet->key.destination, packet->family))
 		return dropped(&work->verdict, DROP_MARTIAN_DESTINATION);
 	if (packet->flags & PACKET_FRAGMENT) {

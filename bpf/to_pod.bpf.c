@@ -19,8 +19,8 @@
 #include "lib/track.h"
 #include "lib/translation.h"
 
-/* What from_host has given a backend here leaves the Node's stack with the backend's tuple, which is no flow's:
- * its answers' is. */
+/* A packet for which from_host chose a backend here leaves the Node's stack with the backend's tuple. No flow has that
+ * tuple, only the tuple of its answers. */
 static __always_inline bool is_from_host(struct work *work, const struct node_config *node,
 					 __u64 now)
 {

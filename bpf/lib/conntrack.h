@@ -22,7 +22,7 @@ enum port_knowledge {
 	PORT_TRANSLATED, /* netfilter translates a connection to it */
 };
 
-/* What conntrack knows of that tuple: enum port_knowledge. */
+/* State of that tuple in conntrack: enum port_knowledge. */
 int port_known(struct __sk_buff *ctx);
 
 /* Enters the connection of that tuple: 0, or 1 where another one was first. */

@@ -48,7 +48,7 @@ static __always_inline bool tunnel_known_flow(context *ctx, struct work *work,
 	    ecn_decapsulate(outer->tos, inner->tos) < 0)
 		goto unknown;
 	flow_lookup(&inner->key, node, now);
-	/* What goes to a Service never comes in a tunnel. */
+	/* Packets to a Service never come in a tunnel. */
 	if (!wire_known(&work->track, &work->flow, epoch, &endpoint) ||
 	    work->flow.route_kind != ROUTE_PEER ||
 	    flow_to_service(&work->flow, work->track.direction))

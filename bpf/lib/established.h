@@ -39,8 +39,8 @@ static __always_inline struct flow_match flow_running(const struct headers *head
 
 	if (!flow)
 		return match;
-	/* What was said of an end is taken back: of a reset by anything, of a FIN by data. The last
-	 * acknowledgements of a connection take back nothing. */
+	/* Any packet removes the mark of a reset, data that of a FIN. The last acknowledgements of a
+	 * connection remove none. */
 	marks = flow_reset(match.direction);
 	if (has_payload(headers) && !(headers->tcp & TCP_FIN))
 		marks |= flow_fin(match.direction);
@@ -65,7 +65,7 @@ static __always_inline struct flow_match flow_established(const struct headers *
 	return match;
 }
 
-/* What was read of the flow belongs together, and is of this epoch. */
+/* The values read from the flow are consistent, and of this epoch. */
 static __always_inline bool flow_holds(const struct flow_match *match, __u32 epoch)
 {
 	return flow_still(match) && flow_current(match->flow, epoch);
@@ -86,8 +86,8 @@ static __always_inline bool flow_advances(const struct flow *flow, __u8 directio
 	       (headers->tcp & TCP_FIN && !(flow->flags & flow_fin(direction)));
 }
 
-/* What flow_keep does for those, of TCP and UDP. Where another CPU is writing, or the slot is another flow's by
- * now, nothing. */
+/* Like flow_keep, for established TCP and UDP. Does nothing while another CPU writes, or if the slot is another
+ * flow's by now. */
 stage int flow_advance(__u32 slot, __u32 claim, __u8 direction, __u8 tcp, bool payload)
 {
 	struct flow *flow = flow_at(slot);

@@ -166,7 +166,7 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	__u64 mac;
 
 	hash = words_hash(&headers->words, &node->flow_hash, true);
-	/* What goes to the Node itself is an answer to a translated flow, if a Pod's at all. */
+	/* A packet to the Node itself can concern a Pod only as an answer to a translated flow. */
 	own = !address_equal(&headers->key.destination, gateway_address(node, family)) &&
 	      (outer || !address_equal(&headers->key.destination, snat_address(node, family)));
 	match = flow_established(headers, hash, own, node, epoch, now);

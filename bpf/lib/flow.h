@@ -104,7 +104,7 @@ static __always_inline bool tuple_is(const struct flow *flow, __u8 direction,
 		 (own[0] ^ key->source[0]) | (own[2] ^ key->destination[0]));
 }
 
-/* What the flow's packets of this direction carry where they come in. */
+/* The tuple of the flow's packets in this direction, on arrival. */
 static __always_inline void flow_tuple(struct flow_key *to, const struct flow *flow, __u8 direction)
 {
 	to->source = flow->addresses[direction & 1].source;
@@ -115,7 +115,7 @@ static __always_inline void flow_tuple(struct flow_key *to, const struct flow *f
 	__builtin_memset(to->pad, 0, sizeof(to->pad));
 }
 
-/* What they carry where they leave: the reverse of what the other direction's come in with. */
+/* Their tuple on departure: the reverse of the other direction's on arrival. */
 static __always_inline void flow_target(struct flow_key *to, const struct flow *flow,
 					__u8 direction)
 {
@@ -150,14 +150,14 @@ static __always_inline long flow_in_slot(__u32 slot, const struct key_words *key
 	claim = claim_read(flow);
 	if (!claim_is_live(claim))
 		return -1;
-	/* What is compared now is of this claim, or flow_still tells. */
+	/* The tuples compared now belong to this claim; otherwise flow_still fails. */
 	keep_order();
 	if (tuple_is(flow, FLOW_ORIGINAL, key))
 		return (long)claim << 1 | FLOW_ORIGINAL;
 	return tuple_is(flow, FLOW_REPLY, key) ? (long)claim << 1 | FLOW_REPLY : -1;
 }
 
-/* What there is of tuples that have this home; both slots of a pair share it. */
+/* The entry of flow_hints for tuples with this home; both slots of a pair share it. */
 static __always_inline struct flow_pair *pair_of(__u32 home)
 {
 	__u32 pair = home >> 1;
@@ -165,7 +165,7 @@ static __always_inline struct flow_pair *pair_of(__u32 home)
 	return bpf_map_lookup_elem(&flow_hints, &pair);
 }
 
-/* What a tuple's place in its pair has while it is this one's. */
+/* The word in a tuple's place while this flow has it. */
 static __always_inline __u32 owner_word(__u32 slot, __u8 direction, __u32 hash)
 {
 	return (slot + 1) | (__u32)(direction & 1) << PLACE_DIRECTION_SHIFT |

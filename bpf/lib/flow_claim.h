@@ -15,9 +15,9 @@
 #define read_once(field) (*(const volatile typeof(field) *)&(field))
 #define write_once(field, value) (*(volatile typeof(field) *)&(field) = (value))
 
-/* What is read or written before this is so before what is read or written after it, for other CPUs,
- * too. x86 keeps reads in order among themselves, and writes, so that only the compiler is told; a
- * machine that does not (arm64) has the one barrier that BPF has had from the beginning, an exchange. */
+/* Orders the reads before it with the reads after it, and the writes before it with the writes after it,
+ * also for other CPUs. x86 keeps both orders itself, so a compiler barrier is enough; arm64 does not and
+ * uses an exchange, the only barrier that BPF has had from the start. */
 static __always_inline void keep_order(void)
 {
 	__u32 word = 0;
@@ -52,7 +52,7 @@ static __always_inline bool claim_lock(struct flow *flow, __u32 claim)
 	       __sync_val_compare_and_swap(&flow->claim, claim, claim | CLAIM_LOCKED) == claim;
 }
 
-/* What was written under the lock is seen before the lock is seen to be gone: an exchange orders. */
+/* Other CPUs see the writes under the lock before they see it released: the exchange is a barrier. */
 static __always_inline void claim_unlock(struct flow *flow, __u32 claim)
 {
 	__sync_lock_test_and_set(&flow->claim, claim);

@@ -36,7 +36,7 @@ static __always_inline bool flow_is_spare(__u8 state, __u16 flags)
 	return !(flags & FLOW_REPLIED) || flow_is_over(state);
 }
 
-/* What one direction of a flow has said of its end. */
+/* The flag of a FIN in this direction. */
 static __always_inline __u8 flow_fin(__u8 direction)
 {
 	return direction == FLOW_ORIGINAL ? FLOW_FIN_ORIGINAL : FLOW_FIN_REPLY;

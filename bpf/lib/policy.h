@@ -311,8 +311,8 @@ static __always_inline int policy_judge(__u32 egress, __u32 ingress)
 	return result == UNDECIDED ? policy_direction(ingress, false) : result;
 }
 
-/* What is judged of a packet that begins a flow, or has none. `sender`, `receiver`: the ends that are Pods of
- * this Node and are to be asked, or NULL. */
+/* Judges a packet that begins a flow, or has none. `sender`, `receiver`: the ends that are Pods of this Node and
+ * whose policies apply, or NULL. */
 static __always_inline int policy_new(struct work *work, const struct endpoint *sender,
 				      const struct endpoint *receiver)
 {
@@ -373,7 +373,7 @@ stage __u32 policy_ends(bool forwarded)
 	policing->tuple.destination = flow->addresses[FLOW_REPLY].source;
 	policing->tuple.destination_port = flow->ports[FLOW_REPLY].source;
 	policing->tuple.protocol = flow->protocol;
-	/* What a Pod sends by the Node's stack was judged on its way there. */
+	/* A Pod's packet by way of the Node's stack was judged on its way there. */
 	if (!(flow->flags & FLOW_STACK) && endpoint_find(&policing->tuple.source, &end)) {
 		egress = end.egress_policy;
 		index = end.index;

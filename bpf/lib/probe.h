@@ -75,7 +75,7 @@ static __always_inline __u32 probe_from(context *ctx, const struct packet *packe
 
 #ifndef FAIRWAY_XDP
 
-/* What has the shape of a probe asks, whatever else is wrong with it. */
+/* The packet has the shape of a probe request, even if it is invalid otherwise. */
 static __always_inline bool probe_asks(context *ctx, const struct packet *packet)
 {
 	__u8 *kind = bytes_at(

@@ -109,8 +109,8 @@ static __always_inline void remote_outside(context *ctx, struct work *work,
 	work->remote.mtu = way->mtu;
 }
 
-/* What a packet to the outside is sent from once it is translated: what its route or its device
- * says, else the Node's main address. */
+/* Source address of a translated packet to the outside: that of its route or device, else the Node's
+ * main address. */
 static __always_inline const struct address *remote_source(const struct work *work,
 							   const struct node_config *node)
 {

@@ -159,7 +159,7 @@ static __always_inline struct l4_fields l4_fields(const struct packet *packet)
 	return fields;
 }
 
-/* What is in the header at fields.port, of this tuple. */
+/* The header word at fields.port, for this tuple. */
 static __always_inline __u32 l4_ports(const struct packet *packet, struct l4_fields fields,
 				      const struct flow_key *key)
 {

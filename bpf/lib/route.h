@@ -31,7 +31,7 @@ static __always_inline __u32 route_epoch(const struct node_config *node)
 	return epoch;
 }
 
-/* What the flow remembers is of this epoch. */
+/* The resolved ends of the flow are of this epoch. */
 static __always_inline bool flow_current(const struct flow *flow, __u32 epoch)
 {
 	return read_once(flow->route_epoch) == epoch;
@@ -59,7 +59,7 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 {
 	bool remote = route->kind == ROUTE_PEER || route->kind == ROUTE_OUTSIDE;
 
-	/* What has become a Service's leads nowhere: the flow ends, or goes on by its old route. */
+	/* The address has become a Service's: no route; the flow ends, or keeps its old route. */
 	if (route->kind == ROUTE_SERVICE)
 		return;
 	flow->route_epoch = epoch;
@@ -72,7 +72,7 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 	} else if (route->kind != ROUTE_OUTSIDE || flow->remote < NEXT_HOP_OUTSIDE) {
 		flow->remote = 0;
 	}
-	/* What the stack has translated goes back to it, and never straight into the Pod. */
+	/* Answers that the stack has to translate go to the stack, never straight to the Pod. */
 	if (local && remote && !(flow->flags & FLOW_STACK))
 		end_remember(flow, local, direction);
 }

@@ -260,8 +260,8 @@ struct node_config {
 	struct address snat_address6;
 	struct address gateway_address4; /* source of ICMP errors; all zero: none */
 	struct address gateway_address6;
-	/* What the Node's own processes send from to a Service's endpoint that is this Node itself: not the
-	 * Node's address, so that the answers come by fairway0. All zero: none. */
+	/* Source of connections from the Node's own processes to a Service's endpoint on this Node itself: not
+	 * the Node's address, so that the answers come by fairway0. All zero: none. */
 	struct address return_address4;
 	struct address return_address6;
 	struct mac gateway_mac; /* host side of every Pod's veth, and of fairway0 */
@@ -455,14 +455,14 @@ struct range_key {
 
 /* ---------------------------------------------- agent: network policy */
 
-/* What an endpoint has instead of an index in policies. */
+/* Values of an endpoint that are not indexes in policies. */
 enum endpoint_policy {
 	POLICY_NOT_READY = 0, /* its policies are not known yet: everything is dropped */
 	POLICY_OPEN = 1,      /* nothing isolates it and no rule names it: everything passes */
 	POLICY_FIRST = 2,     /* the first index that there is in policies */
 };
 
-/* What identities and blocks say of an address. */
+/* The class of an address, in identities and blocks. */
 enum policy_class {
 	CLASS_NONE = 0,	    /* nothing names it */
 	CLASS_OVERFLOW = 1, /* there are too many classes: policy_incomplete */
@@ -481,8 +481,8 @@ enum judgement_flag {
 	JUDGEMENT_STAGED_ALLOW = 4,
 };
 
-/* What becomes of a new flow in one direction, and by which rule: indexes in rule_counters; 0: nothing
- * isolates, and no rule named it. */
+/* The verdict on a new flow in one direction, and the rules that decide: indexes in rule_counters; 0: no
+ * policy isolates, and no rule matches. */
 struct judgement {
 	__u16 rule;
 	__u16 staged_rule;
@@ -689,7 +689,7 @@ struct flow {
 	__u8 state;	 /* enum flow_state */
 	__u8 protocol;	 /* of both tuples */
 	__u16 flags;	 /* enum flow_flag */
-	/* What both ends were resolved to, valid while route_epoch is node_config's. 0: nothing. */
+	/* Epoch of the resolved ends below; they are valid while it is node_config's. 0: not resolved. */
 	__u32 route_epoch;
 	/*
 	 * The ends, each by the direction that its packets travel in. A Pod of this Node: the host side

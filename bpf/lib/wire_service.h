@@ -14,7 +14,7 @@
 #include "arrival.h"
 #include "service.h"
 
-/* What goes to this route may be a Service's for clients that are not Pods. */
+/* Packets to this route may be for a Service, from clients that are not Pods. */
 static __always_inline bool wire_serves(const struct route *route, const struct node_config *node)
 {
 	return node->flags & NODE_SERVES_ALL && route_serves(route);
@@ -48,7 +48,7 @@ static __always_inline void wire_remember(struct work *work, const struct route 
 	struct flow *flow = &work->flow;
 
 	route_remember(flow, client, work->packet.family, NULL, FLOW_REPLY, work->arrival.epoch);
-	/* What a peer's own address sends by UDP may be a tunnel packet, and has to be looked at. */
+	/* UDP from a peer's own address may be a tunnel packet, which has to be checked. */
 	if (client->kind != ROUTE_OUTSIDE || backend->kind != ROUTE_PEER ||
 	    (client->flags & ROUTE_PEER_NODE && flow->protocol == IPPROTO_UDP))
 		return;

@@ -72,8 +72,8 @@ stage int wire_to_host(context *ctx, const struct node_config *node)
 	if (packet->flags & PACKET_ICMP_ERROR)
 		track->related = related_lookup(ctx, packet, quoted, node, now);
 	if (source.kind == ROUTE_PEER) {
-		/* What goes to another address of the Node, the peer's Pods do not send as a peer's, unless they
-		 * answer the Node itself. */
+		/* The peer counts packets of its Pods to the Node's other addresses only if they answer the Node
+		 * itself. */
 		if (address_equal(&packet->key.destination,
 				  gateway_address(node, packet->family)) ||
 		    (track->known && track->direction == FLOW_REPLY && flow_backend(flow)))
@@ -173,7 +173,7 @@ stage int wire_to_node(struct __sk_buff *ctx, const struct node_config *node)
 	return emit_host(ctx, node, &work->verdict);
 }
 
-/* What wire_to_host has left. */
+/* Handles the packets that wire_to_host does not. */
 static __always_inline int wire_host_or_service(struct __sk_buff *ctx, struct work *work,
 						const struct node_config *node)
 {

@@ -23,7 +23,7 @@ struct remote {
 	struct way way;
 };
 
-/* What the kernel's FIB is asked; see fib.h. */
+/* A look-up in the kernel's FIB; see fib.h. */
 struct fib_question {
 	struct address source; /* all zero: any */
 	struct address destination;

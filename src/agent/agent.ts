@@ -380,7 +380,7 @@ export class Agent {
 		});
 	}
 
-	/** What the rules of an earlier agent have counted is not this one's. */
+	/** Counts begin with this agent: excludes the counts of an earlier one. */
 	async #beginCounts(): Promise<void> {
 		if (this.policies.rules().size > 0)
 			this.#policyCounts.begin(await this.policies.counters(), this.policies.rules());

@@ -11,7 +11,7 @@ export interface RecordTable<R> {
 	put(key: string, record: R, file?: string): boolean;
 	/** Returns whether it was there. */
 	delete(key: string): boolean;
-	/** What comes or goes meanwhile may be among them or not. */
+	/** Keys added or removed meanwhile may or may not be among them. */
 	keys(): IterableIterator<string>;
 }
 

@@ -39,7 +39,7 @@ export class Slots {
 		let hole = this.#hashOf(id) & mask;
 		while (slots[hole] !== id + 1) hole = (hole + 1) & mask;
 		this.#used--;
-		// What follows without a gap moves up, unless its place is behind the hole.
+		// Following ids without a gap move up, unless their home is behind the hole.
 		for (let at = (hole + 1) & mask; slots[at] !== 0; at = (at + 1) & mask) {
 			const home = this.#hashOf(slots[at]! - 1) & mask;
 			if (((at - home) & mask) < ((at - hole) & mask)) continue;

@@ -71,7 +71,7 @@ export interface CompiledChanges {
 const NO_PREFIXES: readonly Prefix[] = [];
 const NO_VIEWS: ServiceViews = { keys: () => [], view: () => undefined };
 
-/** What has come out so far, and what it was made of. */
+/** The last results, and their inputs. */
 interface Known {
 	config: Config;
 	network: Network;
@@ -81,15 +81,15 @@ interface Known {
 	peers: PeersArea;
 	values: TableValues;
 	endpoints: Tables["endpoints"];
-	/** What an earlier agent left is in it. */
+	/** It contains entries that an earlier agent left. */
 	holds: boolean;
 }
 
 export class Compiler {
 	#known: Known | undefined;
-	/** Undefined: they are others' to serve. */
+	/** Undefined: Fairway does not serve Services. */
 	#services: ServicesArea | undefined;
-	/** All of what is known was taken in. */
+	/** The known tables are all applied. */
 	#inForce = false;
 	/** Nodes that may have changed. */
 	#names = new Set<string>();
@@ -113,7 +113,7 @@ export class Compiler {
 		this.#verdicts.add(index);
 	}
 
-	/** What came out was not taken in: the next changes are whole. */
+	/** The last changes were not applied: the next ones are whole. */
 	forget(): void {
 		this.#inForce = false;
 	}

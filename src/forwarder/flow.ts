@@ -258,7 +258,7 @@ function isSyn(tcp: number): boolean {
 	return (tcp & (TcpFlag.SYN | TcpFlag.ACK)) === TcpFlag.SYN;
 }
 
-/** It makes room before others do: nobody has answered it, or it is over. */
+/** It is evicted before others: it is unanswered, or over. */
 export function isSpare({ state, flags }: Pick<Flow, "state" | "flags">): boolean {
 	return (flags & FlowFlag.REPLIED) === 0 || isOver({ state });
 }

@@ -32,9 +32,9 @@ export class ObjectNotices {
 	readonly #clock: Clock;
 	readonly #nodeName: string;
 	readonly #send: (event: ObjectEvent) => void;
-	/** What was last told of an object, by its key, and when. */
+	/** The last Event of each object and its time, by key. */
 	readonly #told = new Map<string, { note: string; at: number }>();
-	/** What there is to tell now, by the object's key. */
+	/** The current Event of each object, by key. */
 	#current = new Map<string, ObjectEvent>();
 	#sent: number[] = [];
 	#timer: Timer | undefined;

@@ -179,7 +179,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		});
 	}
 
-	/** What is in force of an object from now on. */
+	/** The record of an object that is in force after this reading. */
 	#resolve(reading: Reading<K>, before: Records[K] | undefined): Records[K] | undefined {
 		const { kind, key } = reading;
 		if ("record" in reading) {

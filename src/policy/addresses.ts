@@ -286,7 +286,7 @@ export class Addresses {
 		const { claims } = this.#owners;
 		const claim = this.#owners.dirty(index);
 		const node = this.#owners.nodeAt(claim);
-		// What covers one of a Node's addresses means all of them.
+		// A cover of one of a Node's addresses counts for all of them.
 		for (const other of node?.claims ?? []) this.#owners.touch(other);
 		const cover = this.#coverOf(claim);
 		const before = claims.class(claim);
@@ -322,7 +322,7 @@ export class Addresses {
 		return epochs;
 	}
 
-	/** Those that had no room, when something has gone. */
+	/** Retries addresses and blocks without room, once there is some. */
 	*#tryAgain(): Steps<void> {
 		if (!this.#inForce.hasRoom) return;
 		this.#inForce.hasRoom = false;

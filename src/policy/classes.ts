@@ -54,7 +54,7 @@ export class Classes {
 		return this.#byNumber.values();
 	}
 
-	/** Those that have this atom. */
+	/** Classes with this atom. */
 	with(atom: number): readonly Class[] {
 		return this.#byAtom.get(atom) ?? NO_CLASSES;
 	}

@@ -92,7 +92,7 @@ export class Stages {
 		const settled = this.#settled;
 		if (settled === undefined) return this.run(tables, pass);
 		const { links, hostIfindex, snatPorts, podRoutes, answers } = settled;
-		// What is refused is for a full pass to try again.
+		// A full pass retries refused writes.
 		this.#settled = undefined;
 		const wanted = withAnswers(withSnatPorts(tables, snatPorts), answers);
 		pass.add(await this.#tables.apply(wanted, links, hostIfindex));

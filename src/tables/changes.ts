@@ -1,6 +1,6 @@
 /**
- * What is to change in the desired tables: a plain value that costs what it says, not what there is.
- * compile makes it, the reconciler takes it in.
+ * Changes of the desired tables: a plain value whose cost is that of the changes, not of the tables. compile makes it, the
+ * reconciler applies it.
  */
 import { isDeepStrictEqual } from "node:util";
 import { MAPS, type MapName, type TableMaps, type Tables } from "./tables.js";
@@ -20,7 +20,7 @@ export type MapChanges = {
 
 export type TableChanges =
 	| {
-			/** These are complete tables, and nothing else is wanted any more. */
+			/** These are complete tables; everything else is removed. */
 			whole: true;
 			values: TableValues;
 			maps: MapChanges;

@@ -12,7 +12,7 @@ export class Delta<K, V> {
 	#wanted: ReadonlyMap<K, V> = new Map();
 	readonly #pending: Set<K>;
 
-	/** Nothing is wanted yet. @param actual belongs to this from now on */
+	/** The desired content is empty at first. @param actual belongs to this from now on */
 	constructor(actual: Map<K, V> = new Map()) {
 		this.#actual = actual;
 		this.#pending = new Set(actual.keys());
@@ -23,9 +23,9 @@ export class Delta<K, V> {
 	}
 
 	/**
-	 * From now on this is wanted; in steps, between which others may run. Values are replaced, never
-	 * changed: one that stays the same object is not compared. The same map as before says that nothing has
-	 * changed but what `check` was told.
+	 * Sets the desired content, in steps between which others may run. Values are replaced, never changed:
+	 * one that stays the same object is not compared. The same map as before means that only keys passed to
+	 * `check` have changed.
 	 */
 	*want(wanted: ReadonlyMap<K, V>): Generator<void, void> {
 		const before = this.#wanted;
@@ -42,7 +42,7 @@ export class Delta<K, V> {
 		}
 	}
 
-	/** What is wanted for this key may have changed. */
+	/** Checks a key whose desired value may have changed. */
 	check(key: K): void {
 		const [has, wants] = [this.#actual.has(key), this.#wanted.has(key)];
 		const [actual, wanted] = [this.#actual.get(key), this.#wanted.get(key)];
@@ -68,25 +68,25 @@ export class Delta<K, V> {
 		return had;
 	}
 
-	/** True: this key is wanted, and is not held as it is wanted. */
+	/** The key is desired, and the table does not hold its desired value. */
 	lacks(key: K): boolean {
 		return this.#pending.has(key) && this.#wanted.has(key);
 	}
 
-	/** What is wanted for this key now. */
+	/** The desired value of this key. */
 	wanted(key: K): V | undefined {
 		return this.#wanted.get(key);
 	}
 
 	/**
-	 * The keys that are wanted and not held as they are wanted, one after another: what changes meanwhile may be among
-	 * them or not.
+	 * The keys whose desired value the table does not hold, one after another; keys that change meanwhile may or may
+	 * not be among them.
 	 */
 	*keysToPut(): Generator<K, void> {
 		for (const key of this.#pending) if (this.#wanted.has(key)) yield key;
 	}
 
-	/** The same of those that are held and not wanted. */
+	/** The keys that are held and not desired, likewise. */
 	*keysToRemove(): Generator<K, void> {
 		for (const key of this.#pending) if (!this.#wanted.has(key)) yield key;
 	}

@@ -20,13 +20,13 @@ import type { AgentTables, EntryFailure, Table } from "./agent_tables.js";
 import { adoptIdentities } from "./identities.js";
 import { type PolicyOutcome, PolicyWrites } from "./policy_writes.js";
 
-/** What is not in these tables alone. Failures are tried again with the same arguments. */
+/** Writes to tables that others write, too. Failures are retried with the same arguments. */
 export interface PolicyTarget {
 	/** Both policies of a local Pod's address, in one element; undefined: it has none any more. */
 	putEndpoint(address: string, policies: EndpointPolicies | undefined): EntryFailure<string>[];
 	/** All flows are judged anew. */
 	raiseRouteEpoch(): EntryFailure<unknown>[];
-	/** Flows with these peers are. */
+	/** Flows with these peers are judged anew. */
 	raisePolicyEpochs(peerIds: Iterable<number>): EntryFailure<unknown>[];
 	/** The policies that an address's element of endpoints has; undefined: it has no element. */
 	endpointPolicies(address: string): { egress: number; ingress: number } | undefined;
@@ -35,7 +35,7 @@ export interface PolicyTarget {
 }
 
 export class PolicyTables {
-	/** What ids of rules stand for, of all that flows may have. */
+	/** Names of all rules that flows may refer to, by id. */
 	readonly rules = new Map<number, RuleName>();
 	readonly #tables: AgentTables;
 	readonly #target: PolicyTarget;
@@ -135,7 +135,7 @@ export class PolicyTables {
 		return held;
 	}
 
-	/** What the kernel refused and is tried again. */
+	/** Writes that the kernel refused and that are retried. */
 	get problems(): readonly string[] {
 		return this.#writes.problems;
 	}
