@@ -66,6 +66,9 @@ const textKeys: Record<
 	},
 };
 
+/** Structs of which bulk readers look at a few fields: these get their offsets, too. */
+const BULK: ReadonlySet<string> = new Set(["flow", "flow_addresses", "flow_ports"]);
+
 const pascal = (name: string): string =>
 	name.replace(/(^|_)([a-z0-9])/g, (_match, _start, letter: string) => letter.toUpperCase());
 const camel = (name: string): string =>
@@ -170,7 +173,11 @@ function structText(layout: StructLayout): string {
 	const body = each((field, name) =>
 		writeText(field.layout, plus(field.offset), `v.${name}`, `${layout.name}.${field.name}`),
 	);
-	return `export interface ${type} {
+	const offsets = BULK.has(layout.name)
+		? `/** Bytes from the start of a ${type} to each field. */
+	export const ${type}Offset = { ${each((field, name) => `${name}: ${field.offset},`)} } as const;\n`
+		: "";
+	return `${offsets}export interface ${type} {
 		${each((field, name) => `${name}: ${tsType(field.layout)};`)}
 	}
 	export const ${type}: Codec<${type}> = codec<${type}>(${layout.size}, (b, o, v) => {

@@ -111,28 +111,29 @@ export class Answers {
 
 	/** The metrics' view. It leaves the lag of the event loop to `status`, which begins it anew. */
 	async sample(): Promise<Omit<Sample, "process">> {
-		const { config, loopLag, policyCounts } = this.#options;
-		const { first, last } = config().snat.portRange;
+		const { loopLag, policyCounts } = this.#options;
 		const peers = await this.peers();
 		await this.#countPolicies();
 		const status = await this.status(loopLag.peek());
-		return {
-			...{ status, peers, snatPorts: last - first + 1, policies: [...policyCounts.totals()] },
-			serviceFlows: await this.#serviceFlows(),
-		};
+		return { status, peers, policies: [...policyCounts.totals()], ...(await this.#flowUsage()) };
 	}
 
-	/** Flows of the Services in `countFlows` that are served here. */
-	async #serviceFlows(): Promise<Map<string, number>> {
+	/** SNAT ports, and flows of the Services in `countFlows` that are served here. */
+	async #flowUsage(): Promise<Pick<Sample, "snatPorts" | "snatUse" | "serviceFlows">> {
 		const { config, state, kernel } = this.#options;
 		const { countFlows } = config().fairwayProxy;
+		const { first, last } = config().snat.portRange;
 		const services = state().inForce?.services;
 		const keys = new Map<number, string>();
 		for (const key of countFlows)
 			for (const { index } of services?.view(key)?.ports ?? []) if (index > 0) keys.set(index, key);
-		if (keys.size === 0) return new Map();
-		const counts = await kernel.serviceFlows(keys);
-		return new Map([...new Set(keys.values())].map((key) => [key, counts.get(key) ?? 0]));
+		const usage = await kernel.flowUsage(keys);
+		const counted = [...new Set(keys.values())];
+		return {
+			snatPorts: last - first + 1,
+			snatUse: usage.snat,
+			serviceFlows: new Map(counted.map((key) => [key, usage.services.get(key) ?? 0])),
+		};
 	}
 
 	async status(eventLoop = this.#options.loopLag.read()): Promise<Status> {

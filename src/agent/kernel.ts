@@ -26,6 +26,7 @@ export type Kernel = Pick<
 	| "denialNotes"
 	| "endpointPolicies"
 	| "flowSlots"
+	| "flowUsage"
 	| "flowsUsed"
 	| "liveFlows"
 	| "mapMemory"
@@ -41,7 +42,6 @@ export type Kernel = Pick<
 	| "ruleCounters"
 	| "serviceEntries"
 	| "serviceEntriesUsed"
-	| "serviceFlows"
 	| "tableReader"
 	| "watchNetwork"
 	| "watchPolicies"
@@ -112,6 +112,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		counters: () => reconciler.counters(),
 		flowSlots: () => reconciler.flowSlots(),
 		mapMemory: () => reconciler.mapMemory(),
+		flowUsage: (services) => reconciler.flowUsage(services),
 		flowsUsed: () => reconciler.flowsUsed(),
 		denialNotes: () => reconciler.denialNotes(),
 		liveFlows: () => reconciler.liveFlows(),
@@ -137,7 +138,6 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		resizeFlows: (max) => reconciler.resizeFlows(max),
 		serviceEntries: () => reconciler.serviceEntries(),
 		serviceEntriesUsed: () => reconciler.serviceEntriesUsed(),
-		serviceFlows: (services) => reconciler.serviceFlows(services),
 		watchNetwork: (onChange) => reconciler.watchNetwork(onChange),
 		watchPolicies: (onChange) => reconciler.watchPolicies(onChange),
 		xdpMode: () => reconciler.xdpMode(),

@@ -136,7 +136,7 @@ const fairwayProxy = section({
 		.transform((list) => [...new Set(list)])
 		.prefault([])
 		.describe(
-			`Services, NAMESPACE/NAME, whose live flows are counted in fairway_service_flows: at most ${COUNTED_MOST}. With any, each scrape of the metrics reads the flow table.`,
+			`Services, NAMESPACE/NAME, whose live flows are counted in fairway_service_flows: at most ${COUNTED_MOST}.`,
 		),
 	proxyLoadBalancerIPs: flag()
 		.default(true)

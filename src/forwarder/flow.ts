@@ -88,10 +88,15 @@ export function answersStack(entry: FlowEntry | undefined): boolean {
 }
 
 export function isExpired(flow: Flow, node: NodeConfig, now: bigint): boolean {
-	const timeout = node.flowTimeouts[flow.state];
-	if (timeout === undefined) return true;
+	const oldest = expiryOf(flow.state, node, now);
+	return oldest === undefined || flow.lastSeen < oldest;
+}
+
+/** A flow of this state has expired if it was last seen before this; undefined: it has in any case. */
+export function expiryOf(state: number, node: NodeConfig, now: bigint): bigint | undefined {
+	const timeout = node.flowTimeouts[state];
 	// The last packet may have come TOUCH_NS after lastSeen says.
-	return now - flow.lastSeen > BigInt(timeout) * NS_PER_SECOND + TOUCH_NS;
+	return timeout === undefined ? undefined : now - BigInt(timeout) * NS_PER_SECOND - TOUCH_NS;
 }
 
 /**

@@ -14,11 +14,24 @@ export interface Sample {
 	peers: readonly PeerStatus[];
 	/** Source ports that Pod packets to the outside share, for each address and destination. */
 	snatPorts: number;
+	/** What live flows have of them. */
+	snatUse: readonly SnatUse[];
 	/** By policy and direction, since the agent's start. */
 	policies: readonly PolicyTotals[];
 	/** Live flows by Service ("namespace/name"), of those that are counted. */
 	serviceFlows: ReadonlyMap<string, number>;
 	process: { cpuSeconds: number; residentBytes: number; heapBytes: number };
+}
+
+export interface SnatUse {
+	/** The Node's, that the outside sees. */
+	address: string;
+	/** "tcp", "udp" or "icmp". */
+	protocol: string;
+	/** Ports that a live flow has. */
+	ports: number;
+	/** Towards the destination that has most. */
+	busiest: number;
 }
 
 export interface PolicyTotals {
@@ -61,6 +74,28 @@ function counter(
 	read: Metric["read"],
 ): Metric {
 	return { name: `fairway_${name}_total`, type: "counter", help, labels, read };
+}
+
+const SNAT = ["address", "protocol"] as const;
+const SNAT_PROTOCOLS = ["tcp", "udp", "icmp"];
+/** Of the Node's addresses that SNAT uses, and of others that flows still have. */
+function ofSnat(
+	{ status, snatPorts, snatUse }: Sample,
+	value: (use: SnatUse, all: number) => number,
+): Series[] {
+	const key = ({ address, protocol }: Pick<SnatUse, "address" | "protocol">) =>
+		`${address} ${protocol}`;
+	const uses = new Map<string, SnatUse>();
+	for (const address of status.snatAddresses)
+		for (const protocol of SNAT_PROTOCOLS) {
+			const none = { address, protocol, ports: 0, busiest: 0 };
+			uses.set(key(none), none);
+		}
+	for (const use of snatUse) uses.set(key(use), use);
+	return [...uses.values()].map((use): Series => {
+		const { address, protocol } = use;
+		return [{ address, protocol }, value(use, snatPorts)];
+	});
 }
 
 const POLICY = ["policy", "direction"] as const;
@@ -122,6 +157,24 @@ export const metrics: readonly Metric[] = [
 		"Source ports that translated flows to one destination can have (snat.portRange).",
 		NONE,
 		({ snatPorts }) => one(snatPorts),
+	),
+	gauge(
+		"snat_ports_used",
+		"Of these, those that a live flow has, towards whatever destination.",
+		SNAT,
+		(sample) => ofSnat(sample, ({ ports }) => ports),
+	),
+	gauge(
+		"snat_ports_free",
+		"Of these, those that no live flow has. One that is used is still free towards other destinations: 0 alone refuses nothing.",
+		SNAT,
+		(sample) => ofSnat(sample, ({ ports }, all) => Math.max(0, all - ports)),
+	),
+	gauge(
+		"snat_ports_used_by_destination_max",
+		"Of these, those in use towards the destination (address and port) that has most. Near fairway_snat_ports, new flows to it are refused: fairway_drops_total has them as snat_ports_exhausted.",
+		SNAT,
+		(sample) => ofSnat(sample, ({ busiest }) => busiest),
 	),
 	gauge(
 		"map_fill_ratio",

@@ -49,7 +49,8 @@ import {
 } from "./maps/counters.js";
 import { DenialNotes } from "./maps/denial_notes.js";
 import { flowsInUse } from "./maps/flow_count.js";
-import { countServiceFlows, type LiveFlow, liveFlows } from "./maps/live_flows.js";
+import { type FlowUsage, readFlowUsage } from "./maps/flow_usage.js";
+import { type LiveFlow, liveFlows } from "./maps/live_flows.js";
 import { LiveTables } from "./maps/live_tables.js";
 import { type MapMemory, peerSlotsFor } from "./maps/map_sizes.js";
 import type { PolicyOutcome } from "./maps/policy_writes.js";
@@ -299,13 +300,13 @@ export class Reconciler {
 	}
 
 	/**
-	 * Flows that have not expired, by what they are counted for. In slices.
+	 * What the flows that have not expired use. In slices.
 	 *
-	 * @param services by index in `services`; flows of others are left out
+	 * @param services by index in `services`: those whose flows are counted
 	 */
-	serviceFlows(services: ReadonlyMap<number, string>): Promise<Map<string, number>> {
+	flowUsage(services: ReadonlyMap<number, string>): Promise<FlowUsage> {
 		const { backends } = this.#tables.services;
-		return countServiceFlows(
+		return readFlowUsage(
 			this.#datapath.map("flows"),
 			this.tableReader.nodeConfig(),
 			process.hrtime.bigint(),

@@ -774,6 +774,8 @@ export const FlowRules: Codec<FlowRules> = codec<FlowRules>(
 	}),
 );
 
+/** Bytes from the start of a FlowPorts to each field. */
+export const FlowPortsOffset = { source: 0, destination: 2 } as const;
 export interface FlowPorts {
 	source: number;
 	destination: number;
@@ -790,6 +792,8 @@ export const FlowPorts: Codec<FlowPorts> = codec<FlowPorts>(
 	}),
 );
 
+/** Bytes from the start of a FlowAddresses to each field. */
+export const FlowAddressesOffset = { source: 0, destination: 16 } as const;
 export interface FlowAddresses {
 	source: string;
 	destination: string;
@@ -806,6 +810,29 @@ export const FlowAddresses: Codec<FlowAddresses> = codec<FlowAddresses>(
 	}),
 );
 
+/** Bytes from the start of a Flow to each field. */
+export const FlowOffset = {
+	lastSeen: 0,
+	claim: 8,
+	state: 12,
+	protocol: 13,
+	flags: 14,
+	routeEpoch: 16,
+	ifindex: 20,
+	mac: 28,
+	endpoint: 40,
+	remote: 42,
+	asked: 44,
+	remoteEpoch: 46,
+	mtu: 48,
+	routeKind: 50,
+	routeFlags: 51,
+	pods: 52,
+	backendUpper: 53,
+	backend: 54,
+	ports: 56,
+	addresses: 64,
+} as const;
 export interface Flow {
 	lastSeen: bigint;
 	claim: number;

@@ -149,8 +149,9 @@ class PaperKernel extends PaperPolicies implements Kernel {
 	async flowsUsed() {
 		return 4;
 	}
-	async serviceFlows(services: ReadonlyMap<number, string>) {
-		return new Map([...services.values()].map((service) => [service, 5]));
+	async flowUsage(services: ReadonlyMap<number, string>) {
+		const snat = [{ address: "192.168.1.1", protocol: "udp", ports: 3, busiest: 2 }];
+		return { snat, services: new Map([...services.values()].map((service) => [service, 5])) };
 	}
 	serviceEntriesUsed() {
 		return { ports: 1, frontends: 2, backends: 3, slots: 4, sourceRanges: 5 };

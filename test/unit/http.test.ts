@@ -29,6 +29,7 @@ const status = {
 	uptimeSeconds: 3,
 	peers: { nodes: 2, paths: { direct: 2 } },
 	endpoints: 4,
+	snatAddresses: ["192.0.2.1", "2001:db8::1"],
 	services: {
 		servedBy: ["Fairway serves all Services; kube-proxy is not needed."],
 		count: 2,
@@ -63,6 +64,10 @@ const peer = (node: string, family: 4 | 6 = 4): PeerStatus => ({
 
 const sample = (peers: PeerStatus[]): Sample => ({
 	...{ status, peers, snatPorts: 16384 },
+	snatUse: [
+		{ address: "192.0.2.1", protocol: "tcp", ports: 100, busiest: 70 },
+		{ address: "198.51.100.9", protocol: "udp", ports: 2, busiest: 1 },
+	],
 	policies: [
 		{
 			...{ policy: "default/web", direction: "ingress" },
@@ -176,6 +181,19 @@ t.test("a scrape has every metric, each with its type, and agrees with the sampl
 	t.equal(read.value("fairway_drops_total", { reason: "spoofed_address" }) ?? 0, 0);
 	t.equal(read.value("fairway_source_age_seconds", { kind: "Node" }), 1.5);
 	t.equal(read.value("fairway_map_fill_ratio", { map: "flows" }), 0.1);
+	const tcp = { address: "192.0.2.1", protocol: "tcp" };
+	t.equal(read.value("fairway_snat_ports_used", tcp), 100);
+	t.equal(read.value("fairway_snat_ports_free", tcp), 16284);
+	t.equal(read.value("fairway_snat_ports_used_by_destination_max", tcp), 70);
+	const unused = { address: "2001:db8::1", protocol: "icmp" };
+	t.equal(read.value("fairway_snat_ports_used", unused), 0, "of an address in force, nothing used");
+	t.equal(read.value("fairway_snat_ports_free", unused), 16384);
+	const former = { address: "198.51.100.9", protocol: "udp" };
+	t.equal(
+		read.value("fairway_snat_ports_used", former),
+		2,
+		"an address that is no longer in force",
+	);
 	t.equal(read.value("fairway_cni_duration_seconds_count", { command: "ADD", result: "ok" }), 1);
 	const inTime = { command: "ADD", result: "ok" };
 	t.equal(read.value("fairway_cni_duration_seconds_bucket", { ...inTime, le: "+Inf" }), 1);
