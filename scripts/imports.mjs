@@ -24,7 +24,7 @@ const allowed = {
 	compile: ["text", "loop", "tables", "linux", "config", "cluster"],
 	reconcile: ["text", "loop", "tables", "linux", "forwarder", "policy", "columns"],
 	slowpath: ["text", "tables", "forwarder"],
-	probe: ["text", "loop", "tables", "config", "compile", "reconcile"],
+	probe: ["text", "loop", "tables", "columns", "config", "compile", "reconcile"],
 	api: ["tables", "linux", "config", "probe"],
 	cni: ["text", "tables", "files", "linux", "api"],
 	observe: ["text", "loop", "tables", "compile", "api", "policy"],

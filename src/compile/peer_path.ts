@@ -52,7 +52,7 @@ export interface PathVerdict {
 	/** The largest packets that get through; at most the MTU of the path. */
 	directMtu: number;
 	tunnelMtu: number;
-	/** The reason, as a sentence. */
+	/** The reason, as a sentence; "": probes do not decide. */
 	words: string;
 	/**
 	 * Its packets without a tunnel, as it announces them: taken; taken for what is on its way, since it has

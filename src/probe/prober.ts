@@ -21,9 +21,10 @@ import { type Pace, paceOf } from "./pace.js";
 import { lossOf, type PathState, type Request } from "./path/path_state.js";
 import { adopt } from "./peer/adoption.js";
 import { policyOf, samePolicy } from "./peer/peer_policy.js";
+import { PeerRecords, type Probed } from "./peer/peer_records.js";
 import { newPeer, type PeerState, type Policy } from "./peer/peer_state.js";
-import { advance, dueAt, type Event, isActive } from "./peer/peer_turn.js";
-import { saysTheSame, verdictOf } from "./peer/peer_verdict.js";
+import { advanceOwn, dueAt, type Event, isActive } from "./peer/peer_turn.js";
+import { probesDecide, saysTheSame, verdictOf } from "./peer/peer_verdict.js";
 import { requestPacket } from "./request.js";
 import { Schedule, SLACK_MS } from "./schedule.js";
 import type { PathSurvey, SurveyCell } from "./survey/survey.js";
@@ -67,15 +68,6 @@ export interface ProbeCounters {
 	late: number;
 }
 
-interface Probed {
-	peer: ProbedPeer;
-	state: PeerState;
-	verdict: PathVerdict;
-	counters: ProbeCounters;
-	/** When the totals were last read, ms. */
-	totalsAt: number;
-}
-
 /** How often a peer's counters are read while something depends on them. */
 const TOTALS_MS = { often: 1000, seldom: 3000 };
 /** New peers are probed this far apart, all within the maximum. */
@@ -88,7 +80,7 @@ const IDLE_TURNS = 3;
 export class Prober {
 	readonly counters: ProbeCounters = { sent: 0, answered: 0, late: 0 };
 	readonly #options: Required<ProberOptions>;
-	readonly #peers = new Map<number, Probed>();
+	readonly #peers = new PeerRecords();
 	readonly #due = new DueQueue();
 	readonly #surveyor: Surveyor;
 	/** Buffer for every request: the longest IP packet. */
@@ -143,7 +135,7 @@ export class Prober {
 	): Steps<number[]> {
 		const now = this.#options.clock();
 		this.#pace = paceOf(config.probes);
-		const gone = whole ? [...this.#peers.keys()].filter((index) => !put.has(index)) : remove;
+		const gone = whole ? [...this.#peers.indexes()].filter((index) => !put.has(index)) : remove;
 		for (const index of gone) {
 			this.#peers.delete(index);
 			this.#due.delete(index);
@@ -151,18 +143,20 @@ export class Prober {
 		const changed: number[] = [];
 		let added = 0;
 		for (const peer of put.values()) {
-			const known = this.#peers.get(peer.index);
+			const known = this.#peers.peer(peer.index);
 			// Compiled peers are replaced, never changed, and most stay.
-			if (known?.peer === peer && config === this.#config) continue;
+			if (known === peer && config === this.#config) continue;
 			yield;
 			this.#configuring = changed;
 			const policy = policyOf(peer, config);
-			if (known === undefined || known.peer.node !== peer.node) {
+			if (known?.node !== peer.node) {
 				this.#add(peer, policy, now + Math.min(added++ * SPREAD.peerMs, SPREAD.mostMs));
 			} else {
-				known.peer = peer;
-				if (!samePolicy(known.state.policy, policy))
-					this.#advance(known, { kind: "policy", policy }, now);
+				const isSame = samePolicy(this.#peers.policy(peer.index)!, policy);
+				const probed = isSame ? undefined : this.#peers.get(peer.index);
+				this.#peers.setPeer(peer);
+				if (probed !== undefined)
+					this.#advance({ ...probed, peer }, { kind: "policy", policy }, now);
 			}
 			this.#configuring = undefined;
 		}
@@ -173,8 +167,7 @@ export class Prober {
 
 	/** Peers, by "NODE/FAMILY", whose direct path the mode may use once it is proven. */
 	candidates(): Set<string> {
-		const peers = [...this.#peers.values()].map(({ peer }) => peer);
-		return new Set(peers.filter(({ candidate }) => candidate).map(peerKey));
+		return new Set([...this.#peers.peers()].filter(({ candidate }) => candidate).map(peerKey));
 	}
 
 	/** Starts probing. Call when the core has the tables to send and answer requests. */
@@ -184,35 +177,36 @@ export class Prober {
 
 	/** The verdict by index in peers; the same object as long as its content is the same. */
 	get(index: number): PathVerdict | undefined {
-		return this.#peers.get(index)?.verdict;
+		return this.#peers.verdict(index);
 	}
 
 	/** One peer without its sentence, which costs time: `fairway status` adds up thousands. */
 	countersOf(index: number): Readonly<ProbeCounters> | undefined {
-		return this.#peers.get(index)?.counters;
+		return this.#peers.counters(index);
 	}
 
 	/** The current facts for `fairway peers`. */
 	facts(index: number): PathFacts | undefined {
 		const probed = this.#peers.get(index);
 		if (probed === undefined) return undefined;
-		const { state, counters, peer } = probed;
+		const { state, peer } = probed;
 		const path = state.use === "direct" ? state.direct : state.tunnel;
-		const decides = state.use === "down" || state.policy.direct !== undefined;
 		return {
-			words: decides ? describe(state, peer.node, this.#options.clock()) : undefined,
+			words: probesDecide(state) ? describe(state, peer.node, this.#options.clock()) : undefined,
 			proof: path.everAnswered ? proofOf(path) : undefined,
 			roundTripMs: path.roundTrip === 0 ? null : Math.round(path.roundTrip * 1000) / 1000,
 			loss: lossOf(path) ?? null,
-			probes: { ...counters },
+			probes: this.#peers.counters(index)!,
 		};
 	}
 
 	/** Hold times, for the next agent. */
 	holds(): Record<string, number> {
 		const holds: Record<string, number> = {};
-		for (const { peer, state } of this.#peers.values())
-			if (state.hold > 0) holds[peerKey(peer)] = state.hold;
+		for (const peer of this.#peers.peers()) {
+			const hold = this.#peers.hold(peer.index);
+			if (hold > 0) holds[peerKey(peer)] = hold;
+		}
 		return holds;
 	}
 
@@ -221,12 +215,11 @@ export class Prober {
 	 * and one more for each further 50. Rejects with the signal's reason when that aborts.
 	 */
 	async survey(nodes?: readonly string[], signal?: AbortSignal): Promise<PathSurvey[]> {
-		const chosen = [...this.#peers.values()].filter(
-			({ peer }) => nodes?.includes(peer.node) ?? true,
-		);
+		const chosen = [...this.#peers.peers()].filter(({ node }) => nodes?.includes(node) ?? true);
 		return Promise.all(
-			chosen.map(async ({ peer, state }) => {
-				const before = state.direct.everAnswered || state.tunnel.everAnswered;
+			chosen.map(async (peer) => {
+				const { direct, tunnel } = this.#peers.get(peer.index)!.state;
+				const before = direct.everAnswered || tunnel.everAnswered;
 				const cells: SurveyCell[] = await this.#surveyor.ask(peer, signal);
 				return {
 					node: peer.node,
@@ -303,48 +296,35 @@ export class Prober {
 		const adopted = this.#options.adopted.get(peer.index);
 		this.#options.adopted.delete(peer.index);
 		if (adopted !== undefined) adopt(state, adopted, now, this.#pace);
-		const probed: Probed = {
-			peer,
-			state,
-			verdict: { use: state.use, directMtu: 0, tunnelMtu: 0, words: "", untunnelled: undefined },
-			counters: { sent: 0, answered: 0, late: 0 },
-			// Traffic may already be active; the core reports only its beginning.
-			totalsAt: Number.NEGATIVE_INFINITY,
-		};
-		probed.verdict = verdictOf(probed.state, probed.peer.node, now);
-		this.#peers.set(peer.index, probed);
+		this.#peers.add(peer, state, verdictOf(state, peer.node, now));
 		this.#due.set(peer.index, at);
 		this.#configuring?.push(peer.index);
 	}
 
-	#advance(probed: Probed, event: Event, now: number): void {
-		const { state, requests, answer } = advance(probed.state, event, now, this.#pace);
-		probed.state = state;
-		if (answer === "taken" || answer === "late") {
-			probed.counters.answered++;
-			this.counters.answered++;
-		}
-		if (answer === "late") {
-			probed.counters.late++;
-			this.counters.late++;
-		}
+	#advance({ peer, row, state }: Probed, event: Event, now: number): void {
+		const { requests, answer } = advanceOwn(state, event, now, this.#pace);
+		const answered = answer === "taken" || answer === "late" ? 1 : 0;
+		const late = answer === "late" ? 1 : 0;
+		this.#peers.write(row, state, { sent: requests.length, answered, late });
+		this.counters.answered += answered;
+		this.counters.late += late;
 		for (const request of requests) {
-			probed.counters.sent++;
 			this.#budget.spend();
-			this.#send(probed.peer, request);
+			this.#send(peer, request);
 		}
 		// Never twice in the same turn.
 		const due = Math.max(dueAt(state, this.#pace), now + 1);
 		// Less urgent work is done together: with few requests, waking up is most of the cost.
 		const grid = isActive(state, now, this.#pace) ? this.#pace.turn : IDLE_TURNS * this.#pace.turn;
-		this.#due.set(probed.peer.index, isCalm(state) ? Math.ceil(due / grid) * grid : due);
-		if (saysTheSame(probed.verdict, state)) return;
-		probed.verdict = verdictOf(probed.state, probed.peer.node, now);
+		const { index, node } = peer;
+		this.#due.set(index, isCalm(state) ? Math.ceil(due / grid) * grid : due);
+		if (saysTheSame(this.#peers.verdict(index)!, state)) return;
+		this.#peers.setVerdict(index, verdictOf(state, node, now));
 		if (this.#configuring !== undefined) {
-			this.#configuring.push(probed.peer.index);
+			this.#configuring.push(index);
 			return;
 		}
-		this.#options.onVerdict(probed.peer.index);
+		this.#options.onVerdict(index);
 		this.#tellOfChange(now);
 	}
 
@@ -381,15 +361,14 @@ export class Prober {
 	}
 
 	/** Reads counters: active peers are probed more often, and a peer that sends is not down. */
-	#timePasses(probed: Probed, now: number): Event {
-		const { state, peer } = probed;
+	#timePasses({ peer, row, state }: Probed, now: number): Event {
 		const inDoubt = state.tunnel.phase === "suspect" || state.direct.phase === "suspect";
 		// Answers report direct packets as well.
-		const often = inDoubt || state.use !== "direct" || probed.counters.sent < 20;
-		const fresh = now - probed.totalsAt < (often ? TOTALS_MS.often : TOTALS_MS.seldom);
-		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || probed.counters.sent < 20))
-			return { kind: "tick" };
-		probed.totalsAt = now;
+		const isNew = this.#peers.sent(row) < 20;
+		const often = inDoubt || state.use !== "direct" || isNew;
+		const fresh = now - this.#peers.totalsAt(row) < (often ? TOTALS_MS.often : TOTALS_MS.seldom);
+		if (fresh || !(inDoubt || isActive(state, now, this.#pace) || isNew)) return { kind: "tick" };
+		this.#peers.setTotalsAt(row, now);
 		const { sent, received } = this.#options.totals(peer.index);
 		return { kind: "totals", sent, received };
 	}

@@ -9,7 +9,13 @@ import assert from "node:assert/strict";
 import type { PathChoice } from "../../src/compile/peer_path.js";
 import { type Pace, paceOf } from "../../src/probe/pace.js";
 import type { Phase, Request } from "../../src/probe/path/path_state.js";
-import { newPeer, type PeerState, type Policy, type Use } from "../../src/probe/peer/peer_state.js";
+import {
+	newPeer,
+	type PeerState,
+	type Policy,
+	pathKey,
+	type Use,
+} from "../../src/probe/peer/peer_state.js";
 import { advance, dueAt, type Event } from "../../src/probe/peer/peer_turn.js";
 import { smallLength, type Way } from "../../src/probe/request.js";
 import { describe } from "../../src/probe/words.js";
@@ -152,7 +158,10 @@ export class PaperPeer {
 		this.#due = Math.max(due, this.now + 1);
 		for (const way of ["direct", "tunnel"] as const) {
 			const [from, to] = [before[way].phase, state[way].phase];
-			const arrow = from === to || ARROWS[from].includes(to) || before[way].key !== state[way].key;
+			const arrow =
+				from === to ||
+				ARROWS[from].includes(to) ||
+				pathKey(before.policy[way]) !== pathKey(state.policy[way]);
 			assert.ok(arrow, `${way} ${from} to ${to} at ${this.now}`);
 		}
 		this.#note();

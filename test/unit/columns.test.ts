@@ -9,6 +9,7 @@ import { AddressIndex } from "../../src/columns/address_index.js";
 import { AddressNumbers } from "../../src/columns/address_numbers.js";
 import { grown } from "../../src/columns/grow.js";
 import { Pool } from "../../src/columns/pool.js";
+import { Rows } from "../../src/columns/rows.js";
 import { Slots } from "../../src/columns/slots.js";
 import { Texts } from "../../src/columns/texts.js";
 import { parseAddress } from "../../src/tables/address.js";
@@ -24,6 +25,30 @@ t.test("a column keeps what it has when it grows, and what is new is zero", asyn
 	const longer = grown(column, 4);
 	t.ok(longer.length >= 64 && longer instanceof Int32Array);
 	t.same([...longer.subarray(0, 5)], [1, 2, 3, 0, 0]);
+});
+
+t.test("rows keep their numbers apart and in place, and a new one is of zeros", async (t) => {
+	const SIZE = 24;
+	const rows = new Rows(SIZE);
+	const numbers = Array.from({ length: 2100 }, () => rows.add());
+	const doubleAt = (row: number) => rows.piece(row).doubles[rows.start(row) / 8];
+	for (const row of numbers) {
+		const { doubles, words, bytes } = rows.piece(row);
+		const start = rows.start(row);
+		doubles[start / 8] = row + 0.5;
+		words[start / 4 + 2] = 0xffffffff;
+		bytes.fill(0xee, start + 12, start + SIZE);
+	}
+	t.same(new Set(numbers).size, 2100);
+	t.ok(numbers.every((row) => doubleAt(row) === row + 0.5));
+	const before = rows.piece(3);
+	rows.remove(3);
+	t.equal(rows.add(), 3, "a place is used again");
+	t.equal(rows.piece(3), before);
+	const start = rows.start(3);
+	t.same([...before.bytes.subarray(start, start + SIZE)], Array(SIZE).fill(0));
+	t.equal(doubleAt(4), 4.5);
+	t.throws(() => new Rows(12), /expected a multiple of 8 bytes, got 12/);
 });
 
 t.test("slots find each id whatever meets in one place, and after removals", async () => {

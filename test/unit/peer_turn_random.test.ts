@@ -5,9 +5,17 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
+import type { ProbedPeer } from "../../src/compile/compile.js";
 import { paceOf } from "../../src/probe/pace.js";
 import { isProven, type Request } from "../../src/probe/path/path_state.js";
-import { newPeer, type PeerState, type Policy } from "../../src/probe/peer/peer_state.js";
+import {
+	newPeer,
+	noPath,
+	type PeerState,
+	type Policy,
+	pathKey,
+} from "../../src/probe/peer/peer_state.js";
+import { PeerStates } from "../../src/probe/peer/peer_states.js";
 import { advance, dueAt, type Event } from "../../src/probe/peer/peer_turn.js";
 import type { Way } from "../../src/probe/request.js";
 import {
@@ -71,7 +79,7 @@ class Ledger {
 	) {
 		for (const request of requests) this.#asked.set(request.sequence, request);
 		const answered = event.kind === "answer" ? this.#asked.get(event.answer.sequence) : undefined;
-		const anew = before.direct.key !== after.direct.key;
+		const anew = pathKey(before.policy.direct) !== pathKey(after.policy.direct);
 		if (anew || (after.direct.phase === "failed" && before.direct.phase !== "failed")) {
 			this.longest = 0;
 			this.answers = 0;
@@ -311,6 +319,27 @@ const order: fc.Arbitrary<Order> = fc.oneof(
 	},
 );
 
+/** States in rows are what they were as objects; what a path that does not exist would be is nobody's question. */
+function checkAtRest(states: PeerStates, row: number, peer: ProbedPeer, state: PeerState): void {
+	const existing = ({ direct, tunnel, ...rest }: PeerState) => ({
+		...rest,
+		direct: direct.full === 0 ? noPath("direct") : direct,
+		tunnel: tunnel.full === 0 ? noPath("tunnel") : tunnel,
+	});
+	states.write(row, state);
+	assert.deepEqual(states.read(row, peer), existing(state), "as it was written");
+	assert.deepEqual(states.policy(row, peer), state.policy);
+	assert.equal(states.hold(row), state.hold);
+}
+
+/** A peer for which these are the rules. */
+function peerOf({ family, direct, tunnel }: Policy): ProbedPeer {
+	return {
+		...{ index: 4, node: "n2", family, source: "", destination: "", direct, tunnel },
+		...{ lacks: { direct: "", tunnel: "" }, candidate: true },
+	};
+}
+
 t.test("any events: pure and never stuck", async () => {
 	fc.assert(
 		fc.property(
@@ -320,6 +349,8 @@ t.test("any events: pure and never stuck", async () => {
 			(orders, first, pace) => {
 				let state = newPeer(first, 77, 0);
 				let now = 0;
+				const states = new PeerStates();
+				const [row, other] = [states.add(state), states.add(newPeer(HYBRID, 5, 0))];
 				const ledger = new Ledger();
 				const open: number[] = [];
 				for (const order of orders) {
@@ -360,11 +391,17 @@ t.test("any events: pure and never stuck", async () => {
 						check(ledger, state, more.state, more.requests, now, pace);
 						state = more.state;
 					}
+					checkAtRest(states, row, peerOf(state.policy), state);
 					const due = dueAt(state, pace);
 					assert.ok(!Number.isNaN(due));
 					const asks = state.direct.full > 0 || state.tunnel.full > 0;
 					assert.equal(Number.isFinite(due), asks, "who can be asked is");
 				}
+				const untouched = newPeer(HYBRID, 5, 0);
+				assert.deepEqual(states.read(other, peerOf(HYBRID)), untouched, "one row is one peer's");
+				states.remove(row);
+				assert.equal(states.add(newPeer(first, 78, 1)), row, "its place is used again");
+				checkAtRest(states, row, peerOf(first), newPeer(first, 78, 1));
 			},
 		),
 		{ numRuns: 200 },

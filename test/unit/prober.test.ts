@@ -138,6 +138,19 @@ t.test("no probe before the start; then everything is proven", async (t) => {
 	t.equal(s.prober.get(4), verdict, "the same object for as long as it says the same");
 });
 
+t.test("a verdict has words where probes decide, and thousands share one without", async (t) => {
+	const s = stage(t);
+	s.prober.configure([probedPeer(2), probedPeer(3)], config("trafficEncapMode: encap"));
+	t.equal(s.prober.get(4)?.words, "");
+	t.equal(s.prober.get(4), s.prober.get(6), "one object");
+	t.equal(s.prober.configure([probedPeer(2), probedPeer(3)], config()), true);
+	t.match(s.prober.get(4), { use: "tunnel", words: /^geneve: n2 has answered no probe yet/ });
+	t.match(s.prober.get(6), { use: "tunnel", words: /^geneve: n3 has answered no probe yet/ });
+	s.answers = () => false;
+	s.prober.configure([probedPeer(2)], config("trafficEncapMode: encap"));
+	t.equal(s.prober.configure([probedPeer(2)], config()), false, "what it says stays true");
+});
+
 t.test("peers are added, removed and replaced", async (t) => {
 	const s = stage(t);
 	const [two, three] = [probedPeer(2), probedPeer(3)];

@@ -34,8 +34,6 @@ export interface Request {
 
 export interface PathState {
 	readonly way: Way;
-	/** Identifies the path; a path with another key starts without proof. */
-	key: string;
 	/** The device's MTU, which is the full size; 0: there is no such path. */
 	full: number;
 	/** The smallest size of a search. */
@@ -86,16 +84,9 @@ export interface PathState {
 	everAnswered: boolean;
 }
 
-export function newPath(
-	way: Way,
-	key: string,
-	full: number,
-	floor: number,
-	now: number,
-): PathState {
+export function newPath(way: Way, full: number, floor: number, now: number): PathState {
 	return {
 		way,
-		key,
 		full,
 		floor,
 		phase: "unproven",
@@ -130,7 +121,6 @@ export function newPath(
 export function copyPath(path: PathState): PathState {
 	return {
 		way: path.way,
-		key: path.key,
 		full: path.full,
 		floor: path.floor,
 		phase: path.phase,

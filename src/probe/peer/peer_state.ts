@@ -154,13 +154,22 @@ function copyComparison(comparison: Comparison): Comparison {
 /** Every link carries IPv6 packets of this size (RFC 8200, 5); IPv4 links may carry less (RFC 791). */
 const FLOOR = { direct: { 4: 1280, 6: 1280 }, tunnel: { 4: 576, 6: 1280 } } as const;
 
+/** A path without proof. */
 export function pathFor(way: Way, policy: Policy, now: number): PathState {
-	const choice = policy[way];
-	const full = choice?.mtu ?? 0;
-	return newPath(way, pathKey(choice), full, Math.min(full, FLOOR[way][policy.family]), now);
+	return newPath(way, policy[way]?.mtu ?? 0, floorOf(way, policy), now);
 }
 
-/** A key that identifies a path. */
+/** The state of a path that does not exist. */
+export function noPath(way: Way): PathState {
+	return newPath(way, 0, 0, Number.NEGATIVE_INFINITY);
+}
+
+/** The smallest size of a search. */
+export function floorOf(way: Way, policy: Policy): number {
+	return Math.min(policy[way]?.mtu ?? 0, FLOOR[way][policy.family]);
+}
+
+/** A key that identifies a path; a path with another key starts without proof. */
 export function pathKey(choice: ProbedPath | undefined): string {
 	if (choice === undefined) return "";
 	const { path, local, remote, port, mtu } = choice;

@@ -75,7 +75,12 @@ const ONE_WAY = { requests: 3, pauseMs: 30_000, pauseActiveMs: 10_000 };
 const FORGIVEN_MS = 600_000;
 
 export function advance(before: PeerState, event: Event, now: number, pace: Pace): Turn {
-	const turn = new PeerTurn(before, now, pace);
+	return advanceOwn(copyPeer(before), event, now, pace);
+}
+
+/** The same, but the given state becomes the next one. */
+export function advanceOwn(own: PeerState, event: Event, now: number, pace: Pace): Turn {
+	const turn = new PeerTurn(own, now, pace);
 	turn.take(event);
 	turn.settle(event.kind);
 	return { state: turn.state, requests: turn.requests, answer: turn.answer };
@@ -122,10 +127,10 @@ class PeerTurn implements Asker {
 	readonly requests: Request[] = [];
 	answer: Turn["answer"];
 
-	constructor(before: PeerState, now: number, pace: Pace) {
+	constructor(state: PeerState, now: number, pace: Pace) {
 		this.now = now;
 		this.pace = pace;
-		this.state = copyPeer(before);
+		this.state = state;
 	}
 
 	// ------------------------------------------------------------ 1. the event
@@ -175,12 +180,13 @@ class PeerTurn implements Asker {
 
 	private takePolicy(policy: Policy): void {
 		const { state, now } = this;
-		if (state.direct.key !== pathKey(policy.direct)) {
+		if (pathKey(state.policy.direct) !== pathKey(policy.direct)) {
 			state.direct = pathFor("direct", policy, now);
 			state.comparison = undefined;
 			state.hold = 0;
 		}
-		if (state.tunnel.key !== pathKey(policy.tunnel)) state.tunnel = pathFor("tunnel", policy, now);
+		if (pathKey(state.policy.tunnel) !== pathKey(policy.tunnel))
+			state.tunnel = pathFor("tunnel", policy, now);
 		if (state.policy.mode === "encap" && policy.mode !== "encap")
 			state.announcement = begin(state.announcement, now);
 		state.policy = policy;

@@ -1,0 +1,125 @@
+/** What the prober keeps of each peer, by its index in peers: as numbers, but for the peer and its verdict. */
+import { grown } from "../../columns/grow.js";
+import type { PathVerdict, ProbedPeer } from "../../compile/compile.js";
+import type { ProbeCounters } from "../prober.js";
+import type { PeerState, Policy } from "./peer_state.js";
+import { PeerStates } from "./peer_states.js";
+
+/** A peer whose state is needed now. */
+export interface Probed {
+	readonly peer: ProbedPeer;
+	readonly row: number;
+	/** A copy. */
+	readonly state: PeerState;
+}
+
+export class PeerRecords {
+	/** Index in peers → row + 1; 0: there is none. */
+	#rows: Int32Array = new Int32Array(0);
+	/** All others are by row. */
+	readonly #peers: (ProbedPeer | undefined)[] = [];
+	readonly #verdicts: PathVerdict[] = [];
+	readonly #states = new PeerStates();
+	#sent: Uint32Array = new Uint32Array(0);
+	#answered: Uint32Array = new Uint32Array(0);
+	#late: Uint32Array = new Uint32Array(0);
+	/** When the totals were last read, ms. */
+	#totalsAt: Float64Array = new Float64Array(0);
+
+	/** In place of what was there. */
+	add(peer: ProbedPeer, state: PeerState, verdict: PathVerdict): void {
+		this.delete(peer.index);
+		const row = this.#states.add(state);
+		this.#rows = grown(this.#rows, peer.index + 1);
+		this.#rows[peer.index] = row + 1;
+		this.#peers[row] = peer;
+		this.#verdicts[row] = verdict;
+		this.#sent = grown(this.#sent, row + 1);
+		this.#answered = grown(this.#answered, row + 1);
+		this.#late = grown(this.#late, row + 1);
+		this.#totalsAt = grown(this.#totalsAt, row + 1);
+		for (const counter of [this.#sent, this.#answered, this.#late]) counter[row] = 0;
+		// Traffic may already be active; the core reports only its beginning.
+		this.#totalsAt[row] = Number.NEGATIVE_INFINITY;
+	}
+
+	delete(index: number): void {
+		const row = this.#row(index);
+		if (row < 0) return;
+		this.#states.remove(row);
+		this.#rows[index] = 0;
+		this.#peers[row] = undefined;
+	}
+
+	*peers(): Generator<ProbedPeer, void> {
+		for (const peer of this.#peers) if (peer !== undefined) yield peer;
+	}
+
+	*indexes(): Generator<number, void> {
+		for (const { index } of this.peers()) yield index;
+	}
+
+	peer(index: number): ProbedPeer | undefined {
+		return this.#peers[this.#row(index)];
+	}
+
+	/** The same peer, compiled anew. */
+	setPeer(peer: ProbedPeer): void {
+		this.#peers[this.#row(peer.index)] = peer;
+	}
+
+	/** The rules that its state was made with. */
+	policy(index: number): Policy | undefined {
+		const row = this.#row(index);
+		return row < 0 ? undefined : this.#states.policy(row, this.#peers[row]!);
+	}
+
+	verdict(index: number): PathVerdict | undefined {
+		const row = this.#row(index);
+		return row < 0 ? undefined : this.#verdicts[row];
+	}
+
+	setVerdict(index: number, verdict: PathVerdict): void {
+		this.#verdicts[this.#row(index)] = verdict;
+	}
+
+	get(index: number): Probed | undefined {
+		const row = this.#row(index);
+		const peer = this.#peers[row];
+		return peer && { peer, row, state: this.#states.read(row, peer) };
+	}
+
+	/** Another state, with what has been counted on the way to it. */
+	write(row: number, state: PeerState, { sent, answered, late }: ProbeCounters): void {
+		this.#states.write(row, state);
+		this.#sent[row]! += sent;
+		this.#answered[row]! += answered;
+		this.#late[row]! += late;
+	}
+
+	hold(index: number): number {
+		return this.#states.hold(this.#row(index));
+	}
+
+	counters(index: number): ProbeCounters | undefined {
+		const row = this.#row(index);
+		if (row < 0) return undefined;
+		return { sent: this.#sent[row]!, answered: this.#answered[row]!, late: this.#late[row]! };
+	}
+
+	sent(row: number): number {
+		return this.#sent[row]!;
+	}
+
+	totalsAt(row: number): number {
+		return this.#totalsAt[row]!;
+	}
+
+	setTotalsAt(row: number, now: number): void {
+		this.#totalsAt[row] = now;
+	}
+
+	#row(index: number): number {
+		return (this.#rows[index] ?? 0) - 1;
+	}
+}
