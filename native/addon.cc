@@ -22,6 +22,7 @@ static Napi::Value Initialize(const Napi::CallbackInfo &info)
 	DefinePacketSender(env, exports);
 	DefineKernel(env, exports);
 	DefineNetlink(env, exports);
+	DefineMemory(env, exports);
 	return exports;
 }
 

@@ -28,5 +28,6 @@ void DefineRingBuffer(Napi::Env env, Napi::Object exports);
 void DefinePacketSender(Napi::Env env, Napi::Object exports);
 void DefineKernel(Napi::Env env, Napi::Object exports);
 void DefineNetlink(Napi::Env env, Napi::Object exports);
+void DefineMemory(Napi::Env env, Napi::Object exports);
 
 } // namespace fairway

@@ -226,6 +226,8 @@ export class PacketSender {
 }
 
 export function possibleCpus(): number;
+/** Gives free pages of malloc back to the kernel. Returns whether there were some; false: not with this C library. */
+export function trimMemory(): boolean;
 /** True if the kernel supports tcx links (6.6). Tested, not inferred from the version. */
 export function supportsTcx(): boolean;
 /**

@@ -38,6 +38,7 @@ export const {
 	possibleCpus,
 	supportsTcx,
 	flock,
+	trimMemory,
 	runSteps,
 	runStepsNow,
 	libbpfVersion,

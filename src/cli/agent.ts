@@ -1,7 +1,7 @@
 /** `fairway agent` */
 import { resolve } from "node:path";
 import type { Agent, AgentOptions } from "../agent/agent.js";
-import { keepHeapSmall } from "../agent/heap.js";
+import { keepHeapSmall, trimRegularly } from "../agent/heap.js";
 import { openLog } from "../agent/log.js";
 import { UnhandledErrors } from "../agent/unhandled_errors.js";
 import { CNI_CONF_DIR } from "../cni/conf_dir.js";
@@ -28,6 +28,7 @@ export interface AgentCommandOptions {
 export async function agentCommand(options: AgentCommandOptions): Promise<number> {
 	const cluster = await clusterOf(options);
 	keepHeapSmall();
+	trimRegularly();
 	if (process.getuid?.() !== 0) {
 		throw new UsageError("Cannot run the agent: must run as root");
 	}

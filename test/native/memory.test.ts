@@ -1,6 +1,6 @@
 /** Nothing is lost over many calls: neither memory nor descriptors. */
 import t from "tap";
-import { BpfMap, BpfObject } from "#native";
+import { BpfMap, BpfObject, trimMemory } from "#native";
 import {
 	bpfDescriptors,
 	collectGarbage,
@@ -78,4 +78,17 @@ t.test("unclosed handles are released by garbage collection", async (t) => {
 	t.ok(bpfDescriptors().length > before);
 	await collectGarbage();
 	t.equal(bpfDescriptors().length, before);
+});
+
+t.test("free pages between chunks in use are given back", async (t) => {
+	let all: Buffer[] = Array.from({ length: 32_000 }, () => Buffer.allocUnsafeSlow(2000).fill(1));
+	const kept = all.filter((_, i) => i % 16 === 0);
+	all = [];
+	await collectGarbage();
+	const before = process.memoryUsage.rss();
+	t.equal(trimMemory(), true);
+	const freed = before - process.memoryUsage.rss();
+	t.ok(freed > 20_000_000, `${freed} bytes of 64,000,000`);
+	t.ok(kept.every((one) => one[1999] === 1));
+	t.equal(typeof trimMemory(), "boolean", "again");
 });
