@@ -138,7 +138,7 @@ export class Answers {
 
 	async status(eventLoop = this.#options.loopLag.read()): Promise<Status> {
 		const { nodeName, started, config, kernel, cni, problems } = this.#options;
-		const used = await kernel.flowsUsed();
+		const used = kernel.flowsUsed();
 		const probes = await this.#probeTotals(this.#options.state().inForce);
 		const services = await inTurns(this.#options.serviceCounter.count());
 		const { ready, waitingFor, inForce, failure } = this.#options.state();

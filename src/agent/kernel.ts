@@ -8,31 +8,23 @@ import { libbpfVersion, PacketSender, RingBuffer } from "#native";
 import type { Config } from "../config/config.js";
 import { DirectoryLock } from "../linux/lock.js";
 import { RECORDS_A_TURN } from "../probe/schedule.js";
+import type { Readings } from "../reconcile/maps/readings.js";
 import { Pins } from "../reconcile/programs/pins.js";
 import { Reconciler } from "../reconcile/reconciler.js";
 import { RateLimit } from "../slowpath/rate_limit.js";
 import { SlowPath, type SlowPathCounters } from "../slowpath/slow_path.js";
 import { type Log, withComponent } from "../text/log.js";
 
-/** The part of the reconciler that the agent uses. */
+/** The parts of the reconciler that the agent uses. */
 export type Kernel = Pick<
 	Reconciler,
 	| "adoptPolicies"
-	| "adoptedPaths"
-	| "adoptedPeers"
 	| "change"
 	| "changePolicies"
-	| "counters"
-	| "denialNotes"
 	| "endpointPolicies"
 	| "flowSlots"
-	| "flowUsage"
-	| "flowsUsed"
-	| "liveFlows"
 	| "mapMemory"
-	| "peerCounters"
 	| "peerEntries"
-	| "peerTotals"
 	| "podProblem"
 	| "policyRules"
 	| "problems"
@@ -46,17 +38,29 @@ export type Kernel = Pick<
 	| "watchNetwork"
 	| "watchPolicies"
 	| "xdpMode"
-> & {
-	readonly libbpf: string;
-	/** Counts of what happened to packets in the slow path. */
-	slowPath(): SlowPathCounters;
-	/** Sends an IP packet as it is, from its IP header on. */
-	sendProbe(packet: Buffer): void;
-	/** Calls back with each probe event (struct probe_record), until close. */
-	onProbeEvent(take: (record: Buffer) => void): void;
-	/** Releases everything that belongs to this process; forwarding continues. */
-	close(): Promise<void>;
-};
+> &
+	Pick<
+		Readings,
+		| "adoptedPaths"
+		| "adoptedPeers"
+		| "counters"
+		| "denialNotes"
+		| "flowsUsed"
+		| "liveFlows"
+		| "peerCounters"
+		| "peerTotals"
+		| "flowUsage"
+	> & {
+		readonly libbpf: string;
+		/** Counts of what happened to packets in the slow path. */
+		slowPath(): SlowPathCounters;
+		/** Sends an IP packet as it is, from its IP header on. */
+		sendProbe(packet: Buffer): void;
+		/** Calls back with each probe event (struct probe_record), until close. */
+		onProbeEvent(take: (record: Buffer) => void): void;
+		/** Releases everything that belongs to this process; forwarding continues. */
+		close(): Promise<void>;
+	};
 
 export interface KernelOptions {
 	runDir: string;
@@ -106,17 +110,16 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		changePolicies: (changes, peerIds) => reconciler.changePolicies(changes, peerIds),
 		endpointPolicies: (address) => reconciler.endpointPolicies(address),
 		ruleCounters: (rules) => reconciler.ruleCounters(rules),
-		adoptedPaths: () => reconciler.adoptedPaths(),
-		adoptedPeers: () => reconciler.adoptedPeers(),
+		adoptedPaths: () => reconciler.readings.adoptedPaths(),
+		adoptedPeers: () => reconciler.readings.adoptedPeers(),
 		change: (changes) => reconciler.change(changes),
-		counters: () => reconciler.counters(),
+		counters: () => reconciler.readings.counters(),
 		flowSlots: () => reconciler.flowSlots(),
 		mapMemory: () => reconciler.mapMemory(),
-		flowUsage: (services) => reconciler.flowUsage(services),
-		flowsUsed: () => reconciler.flowsUsed(),
-		denialNotes: () => reconciler.denialNotes(),
-		liveFlows: () => reconciler.liveFlows(),
-		peerCounters: () => reconciler.peerCounters(),
+		flowsUsed: () => reconciler.readings.flowsUsed(),
+		denialNotes: () => reconciler.readings.denialNotes(),
+		liveFlows: () => reconciler.readings.liveFlows(),
+		peerCounters: () => reconciler.readings.peerCounters(),
 		slowPath: () => ({ ...slowPath.counters }),
 		sendProbe: (packet) => {
 			try {
@@ -130,7 +133,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 			probeEvents = new RingBuffer(reconciler.probeEventsMap, take, { burst: RECORDS_A_TURN });
 		},
 		peerEntries: (ids) => reconciler.peerEntries(ids),
-		peerTotals: (index) => reconciler.peerTotals(index),
+		peerTotals: (index) => reconciler.readings.peerTotals(index),
 		podProblem: (name) => reconciler.podProblem(name),
 		problems: () => reconciler.problems(),
 		putPath: (index, peer) => reconciler.putPath(index, peer),
@@ -138,6 +141,7 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		resizeFlows: (max) => reconciler.resizeFlows(max),
 		serviceEntries: () => reconciler.serviceEntries(),
 		serviceEntriesUsed: () => reconciler.serviceEntriesUsed(),
+		flowUsage: (services) => reconciler.readings.flowUsage(services),
 		watchNetwork: (onChange) => reconciler.watchNetwork(onChange),
 		watchPolicies: (onChange) => reconciler.watchPolicies(onChange),
 		xdpMode: () => reconciler.xdpMode(),

@@ -41,6 +41,27 @@ export class NetworkMonitor {
 		return { close: () => this.#listeners.delete(onEvents) };
 	}
 
+	/**
+	 * Calls back `settleMs` after the first change of links, addresses or routes other than Fairway's, once for all
+	 * changes until then.
+	 */
+	watchNetwork(onChange: () => void, settleMs: number): { close(): void } {
+		let timer: NodeJS.Timeout | undefined;
+		const listener = this.listen(({ network }) => {
+			if (!network) return;
+			timer ??= setTimeout(() => {
+				timer = undefined;
+				onChange();
+			}, settleMs);
+		});
+		return {
+			close: () => {
+				clearTimeout(timer);
+				listener.close();
+			},
+		};
+	}
+
 	/** Calls back for each neighbour that the kernel has asked for in vain. */
 	listenToFailed(onFailed: (neighbour: Neighbour) => void): { close(): void } {
 		this.#onFailed.add(onFailed);

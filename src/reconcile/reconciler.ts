@@ -1,26 +1,26 @@
 /**
  * Brings the kernel to what the tables say. One apply does, in this order:
  *
- *  0. sizes        maps are made anew, under traffic, where they are to have another size
+ *  0. sizes        maps that are to have another size are replaced, under traffic (datapath_in_force.ts)
  *  1. sysctls      forwarding is on before anything is to be forwarded
  *  2. fairway0     node_config, host routes and from_host refer to it
  *  3. tables       puts before removals, so that no packet meets a gap (src/tables/diff.ts), then
- *                  node_config with a new route epoch: flows look again at what has changed
+ *                  node_config with a new route epoch, so that flows take up the changes
  *  4. programs     loaded when the knobs or maps are new (the first ones from the start on, beside
  *                  everything else); new maps take over the old ones' entries
- *  5. hooks        the wire first, then fairway0, then Pods: who receives before who sends; and
- *                  fairway1 where no XDP strips tunnels before GRO
- *  6. routes       of the kernel, once from_host can take what they lead to it
- *  7. sweep        what nobody wants any more, and what an earlier agent left behind
+ *  5. hooks        the wire first, then fairway0, then Pods, so that the receiving side is ready before
+ *                  the sending one; and fairway1 where no XDP strips tunnels before GRO
+ *  6. routes       the kernel's, once from_host can take the packets that they lead to it
+ *  7. sweep        objects that are no longer wanted, and those that an earlier agent left behind
  *
- * Changes of peers and Services alone need stages 3 and 6 of it, as long as nothing else is in doubt. Only differences are
- * written. What the kernel refuses is a problem, stays pending and is tried
- * again; it keeps nothing else from being done. What others change is noticed by the kernel's
- * messages, and what no message tells of by a full look (full_look.ts).
+ * Changes of peers and Services alone run only stages 3 and 6, as long as nothing else may have changed. Only
+ * differences are written. A write that the kernel refuses is a problem, stays pending and is retried; the rest
+ * of the apply goes on. Changes by others are noticed by the kernel's messages, and where it sends none by a
+ * periodic full look (full_look.ts).
  */
 
 import { mkdirSync } from "node:fs";
-import { type BpfMap, possibleCpus } from "#native";
+import type { BpfMap } from "#native";
 import type { TableReader } from "../forwarder/table_reader.js";
 import { IpRoute } from "../linux/iproute.js";
 import { type Neighbour, type NetworkEvents, NetworkMonitor } from "../linux/monitor.js";
@@ -30,43 +30,28 @@ import { hasVethWire, readNetwork } from "../linux/network_watch.js";
 import { inTurns } from "../loop/turns.js";
 import type { HeldPolicyTables, PolicyChanges, RuleName } from "../policy/policy_tables.js";
 import { type TableChanges, wholeChanges } from "../tables/changes.js";
-import { Limit, type Peer, type PolicyDenial, type RuleCounter } from "../tables/generated.js";
+import type { Peer, RuleCounter } from "../tables/generated.js";
 import type { HeldPeers, HeldServices, Tables, XdpMode } from "../tables/tables.js";
 import type { Log } from "../text/log.js";
 import { type CleanupOptions, cleanup } from "./cleanup.js";
+import { DatapathInForce } from "./datapath_in_force.js";
 import { FullLook } from "./full_look.js";
 import { GroDevice } from "./host/gro_device.js";
 import { HostState } from "./host/state.js";
 import { Links } from "./links.js";
-import { type AdoptedPath, adoptedPaths } from "./maps/adopted_paths.js";
 import { AgentTables } from "./maps/agent_tables.js";
-import {
-	type Counters,
-	type PeerCounters,
-	readCounters,
-	readPeerCounter,
-	readPeerCounters,
-} from "./maps/counters.js";
-import { DenialNotes } from "./maps/denial_notes.js";
-import { flowsInUse } from "./maps/flow_count.js";
-import { type FlowUsage, readFlowUsage } from "./maps/flow_usage.js";
-import { type LiveFlow, liveFlows } from "./maps/live_flows.js";
 import { LiveTables } from "./maps/live_tables.js";
-import { type MapMemory, peerSlotsFor } from "./maps/map_sizes.js";
+import type { MapMemory } from "./maps/map_sizes.js";
 import type { PolicyOutcome } from "./maps/policy_writes.js";
+import { Readings } from "./maps/readings.js";
 import { TableState } from "./maps/table_state.js";
 import { Pass } from "./pass.js";
-import { Datapath } from "./programs/datapath.js";
 import { Hooks } from "./programs/hooks.js";
 import { knobsOf } from "./programs/object_file.js";
 import { Pins } from "./programs/pins.js";
 import { Wire } from "./programs/wire.js";
 import { Stages } from "./stages.js";
-import { concernsTablesOnly, Wanted } from "./wanted.js";
-
-export type { Log } from "../text/log.js";
-export type { Counters, PeerCounters } from "./maps/counters.js";
-export type { MapMemory } from "./maps/map_sizes.js";
+import { concernsTablesOnly, type ServiceEntries, Wanted } from "./wanted.js";
 
 export interface ReconcilerOptions {
 	/** Where maps, links and programs are pinned; created with its parents, bpffs mounted if necessary. */
@@ -101,14 +86,10 @@ const RETRY_MS = { first: 500, most: 30_000 };
  * not after the last, handles both.
  */
 const SETTLE_MS = 100;
-/** Maps of a size that was refused are not asked for with every apply: it may cost a second. */
-const REFUSED_MS = 30_000;
 
 export class Reconciler {
-	readonly #options: ReconcilerOptions;
 	readonly #log: Log;
 	readonly #ip = new IpRoute();
-	readonly #pins: Pins;
 	readonly #monitor: NetworkMonitor;
 	readonly #hooks: Hooks;
 	readonly #wire: Wire;
@@ -117,11 +98,9 @@ export class Reconciler {
 	readonly #tables: TableState;
 	readonly #live: LiveTables;
 	readonly #stages: Stages;
-	#datapath: Datapath;
-	readonly #denialNotes = new DenialNotes(() => this.#datapath.map("policy_denials"));
-	/** Slots of the flow table that are wanted. */
-	#flowsMax: number;
-	#slotsInForce: number;
+	readonly #datapath: DatapathInForce;
+	/** What the core counts and notes, and what an earlier agent left. */
+	readonly readings: Readings;
 	readonly #wanted: Wanted;
 	/** Something else than what is wanted may have changed since the last full pass began. */
 	#doubtful = true;
@@ -131,27 +110,27 @@ export class Reconciler {
 	#backoff = RETRY_MS.first;
 	#retry: NodeJS.Timeout | undefined;
 	#look: NodeJS.Timeout | undefined;
-	/** By what was to have another size. */
-	readonly #refusedSizes = new Map<string, { size: number; until: number; message: string }>();
 	readonly #fullLook: FullLook;
 	#onPoliciesChanged: () => void = () => {};
 	#closed = false;
 
 	private constructor(options: ReconcilerOptions, pins: Pins, links: Links) {
-		this.#options = options;
 		this.#log = options.log;
-		this.#pins = pins;
-		this.#flowsMax = options.flowsMax;
-		this.#datapath = this.#openDatapath();
-		this.#slotsInForce = this.#datapath.flowSlots;
+		this.#datapath = new DatapathInForce({ ...options, pins });
 		const map = (name: string) => this.#datapath.map(name);
-		this.#tables = new TableState(new AgentTables(map), this.#datapath.peersEnd);
+		this.#tables = new TableState(new AgentTables(map), this.#datapath.current.peersEnd);
 		this.#hooks = new Hooks(pins, this.#log);
 		this.#hooks.adoptFilters(links.all());
 		this.#wire = new Wire(this.#hooks, this.#log);
 		this.#gro = new GroDevice(this.#ip, this.#log);
 		this.#host = new HostState(this.#ip, this.#log);
 		this.#live = new LiveTables(map);
+		this.readings = new Readings({
+			map,
+			nodeConfig: () => this.#live.nodeConfig(),
+			peers: () => this.#tables.peers,
+			services: () => this.#tables.services,
+		});
 		this.#stages = new Stages({
 			ip: this.#ip,
 			log: this.#log,
@@ -161,7 +140,7 @@ export class Reconciler {
 			hooks: this.#hooks,
 			wire: this.#wire,
 			gro: this.#gro,
-			datapath: () => this.#datapath,
+			datapath: () => this.#datapath.current,
 			formerPods: links.names().filter(isPodInterface),
 		});
 		this.#wanted = new Wanted((table, key) => {
@@ -177,23 +156,6 @@ export class Reconciler {
 	}
 
 	/**
-	 * A start must not fail for the size of the flow table: where the kernel has no room for what is
-	 * wanted it goes on with what is pinned, or with the default, and the first apply says so.
-	 */
-	#openDatapath(): Datapath {
-		const open = (flowsMax: number) =>
-			Datapath.open({ ...this.#options, flowsMax, pins: this.#pins });
-		try {
-			return open(this.#flowsMax);
-		} catch (error) {
-			const fallback =
-				Datapath.pinnedFlowSlots(this.#pins) ?? Math.min(this.#flowsMax, Limit.FLOWS_DEFAULT);
-			if (fallback === this.#flowsMax) throw error;
-			return open(fallback);
-		}
-	}
-
-	/**
 	 * Adopts what an earlier agent has pinned. Nothing in the packets' path changes before the first apply,
 	 * and nothing is removed before that is done.
 	 */
@@ -204,7 +166,8 @@ export class Reconciler {
 		const [links, vethWire] = await Promise.all([Links.read(), hasVethWire(ip)]);
 		const reconciler = new Reconciler(options, pins, links);
 		await reconciler.#tables.adopt();
-		if (options.xdp !== undefined) reconciler.#datapath.prepare(knobsOf(vethWire, options.xdp));
+		if (options.xdp !== undefined)
+			reconciler.#datapath.current.prepare(knobsOf(vethWire, options.xdp));
 		return reconciler;
 	}
 
@@ -231,34 +194,23 @@ export class Reconciler {
 	 * the kernel refuses is a problem, the table stays as it is, and it is tried again later.
 	 */
 	async resizeFlows(flowsMax: number): Promise<void> {
-		if (flowsMax === this.#flowsMax) return;
-		this.#flowsMax = flowsMax;
+		if (!this.#datapath.wantFlows(flowsMax)) return;
 		if (this.#wanted.tables !== undefined) await this.#enqueue(() => this.#applyNow());
 	}
 
-	/** Slots of the flow table that is in force: packets meet a new one once its programs are attached. */
+	/** Slots of the flow table that packets meet. */
 	flowSlots(): number {
-		return this.#slotsInForce;
+		return this.#datapath.flowSlots;
+	}
+
+	/** The memory that the maps in force take in the kernel. */
+	mapMemory(): MapMemory {
+		return this.#datapath.memory();
 	}
 
 	/** Entries that the tables of Services are to have. */
-	serviceEntriesUsed(): Record<
-		"ports" | "frontends" | "backends" | "slots" | "sourceRanges",
-		number
-	> {
-		const tables = this.#wanted.tables;
-		return {
-			ports: tables?.services.size ?? 0,
-			frontends: tables?.frontends.size ?? 0,
-			backends: tables?.backends.size ?? 0,
-			slots: tables?.serviceSlots.size ?? 0,
-			sourceRanges: tables?.serviceRanges.size ?? 0,
-		};
-	}
-
-	/** What the maps in force take of the kernel's memory. */
-	mapMemory(): MapMemory {
-		return this.#datapath.memory();
+	serviceEntriesUsed(): ServiceEntries {
+		return this.#wanted.serviceEntries;
 	}
 
 	/** Sentences for `fairway status`: what the kernel refused and what is being retried. */
@@ -277,46 +229,6 @@ export class Reconciler {
 	/** The XDP mode of from_wire_xdp; with several wire interfaces, the lowest of them. */
 	xdpMode(): XdpMode {
 		return this.#wire.mode();
-	}
-
-	counters(): Counters {
-		return readCounters((name) => this.#datapath.map(name));
-	}
-
-	/** Counters of every peer. Reads in pieces, yielding to the event loop in between. */
-	peerCounters(): Promise<PeerCounters> {
-		return readPeerCounters(() => this.#datapath.map("peer_counters"), this.#tables.peers.keys());
-	}
-
-	/** Number of flows in the table, including expired ones whose slots have not been needed. */
-	flowsUsed(): Promise<number> {
-		return Promise.resolve(flowsInUse(this.#datapath.map("flow_counts")));
-	}
-
-	/** Flows that have not expired, as network policy judges them. */
-	liveFlows(): AsyncGenerator<LiveFlow[]> {
-		const now = process.hrtime.bigint();
-		return liveFlows(this.#datapath.map("flows"), this.tableReader.nodeConfig(), now);
-	}
-
-	/**
-	 * What the flows that have not expired use. In slices.
-	 *
-	 * @param services by index in `services`: those whose flows are counted
-	 */
-	flowUsage(services: ReadonlyMap<number, string>): Promise<FlowUsage> {
-		const { backends } = this.#tables.services;
-		return readFlowUsage(
-			this.#datapath.map("flows"),
-			this.tableReader.nodeConfig(),
-			process.hrtime.bigint(),
-			(id) => services.get(backends.get(id)?.service ?? 0),
-		);
-	}
-
-	/** What the core has noted of denied packets since this was last called, in slices. */
-	denialNotes(): Promise<PolicyDenial[]> {
-		return this.#denialNotes.take();
 	}
 
 	/** What the tables of Services hold: at first what an earlier agent wrote. */
@@ -362,13 +274,6 @@ export class Reconciler {
 		return this.#tables.policies.counters(rules);
 	}
 
-	/** The owners of peer ids before a restart, for PeerIds. */
-	adoptedPeers(): { id: number; nodeHash: bigint }[] {
-		const owners = new Map<number, bigint>();
-		for (const [index, { nodeHash }] of this.#tables.peers) owners.set(index >> 1, nodeHash);
-		return [...owners].map(([id, nodeHash]) => ({ id, nodeHash }));
-	}
-
 	/**
 	 * Another path for a peer, at once: whatever an apply waits for, and at the same cost for any number
 	 * of peers. It is what is wanted from now on. A peer that the kernel does not have yet gets it with
@@ -382,20 +287,6 @@ export class Reconciler {
 	/** What the tables hold of these peers, by id. */
 	peerEntries(ids: ReadonlySet<number>): HeldPeers {
 		return this.#tables.peerEntries(ids);
-	}
-
-	/** Direct paths that were in force before a restart, and how old their proofs are; by index of peers. */
-	adoptedPaths(): Map<number, AdoptedPath> {
-		return adoptedPaths(this.#tables.peers, this.#datapath.map("path_proofs"));
-	}
-
-	/** Total packets to and from a peer, on both paths. */
-	peerTotals(index: number): { sent: number; received: number } {
-		const counter = readPeerCounter(this.#datapath.map("peer_counters"), index);
-		return {
-			sent: Number(counter.directPackets + counter.tunnelPackets),
-			received: Number(counter.receivedPackets),
-		};
 	}
 
 	readNetwork(): Promise<Network> {
@@ -412,20 +303,7 @@ export class Reconciler {
 	 * a second.
 	 */
 	watchNetwork(onChange: () => void): { close(): void } {
-		let timer: NodeJS.Timeout | undefined;
-		const listener = this.#monitor.listen(({ network }) => {
-			if (!network) return;
-			timer ??= setTimeout(() => {
-				timer = undefined;
-				onChange();
-			}, SETTLE_MS);
-		});
-		return {
-			close: () => {
-				clearTimeout(timer);
-				listener.close();
-			},
-		};
+		return this.#monitor.watchNetwork(onChange, SETTLE_MS);
 	}
 
 	/** The ring buffer of the slow path. */
@@ -493,13 +371,17 @@ export class Reconciler {
 		clearTimeout(this.#retry);
 		const pass = new Pass(this.#log);
 		// Whatever is thrown in there, the rest is tried again.
-		const resized = await pass.try(true, () => this.#fitSizes(tables, pass));
+		const resized = await pass.try(true, () =>
+			this.#datapath.fit((this.#wanted.highestIndex >> 1) + 1, pass, (swap) =>
+				this.#stages.run(tables, swap),
+			),
+		);
 		const short = ofTables && !this.#doubtful && !resized && this.#stages.isSettled;
 		if (!short) this.#doubtful = false;
 		const ready = await pass.try(false, () =>
 			short ? this.#stages.runTables(tables, pass) : this.#stages.run(tables, pass),
 		);
-		if (ready) this.#slotsInForce = this.#datapath.flowSlots;
+		if (ready) this.#datapath.attached();
 		const { writes, problems } = pass;
 		for (const problem of problems)
 			if (!this.#problems.includes(problem)) this.#log.warn({ problem }, "problem detected");
@@ -511,64 +393,6 @@ export class Reconciler {
 		if (problems.length > 0) this.#retryLater();
 		else this.#backoff = RETRY_MS.first;
 		return this.#last;
-	}
-
-	/** Brings the maps to the sizes that are wanted. Returns whether one had another size. */
-	async #fitSizes(tables: Tables, pass: Pass): Promise<boolean> {
-		const resized = this.#flowsMax !== this.#datapath.flowSlots;
-		if (resized) await this.#resize("the flow table", { flowsMax: this.#flowsMax }, tables, pass);
-		const ids = (this.#wanted.highestIndex >> 1) + 1;
-		if (ids <= this.#datapath.peerSlots) return resized;
-		await this.#resize(
-			"the peers' counters",
-			{ peerSlots: peerSlotsFor(ids, this.#options.cpus ?? possibleCpus()) },
-			tables,
-			pass,
-		);
-		return true;
-	}
-
-	/** Where it fails, what was in force stays so. */
-	async #resize(
-		what: string,
-		sizes: { flowsMax: number } | { peerSlots: number },
-		tables: Tables,
-		pass: Pass,
-	): Promise<void> {
-		const [size = 0] = Object.values(sizes) as number[];
-		const refused = this.#refusedSizes.get(what);
-		if (refused?.size === size && refused.until > performance.now()) {
-			pass.problems.push(refused.message);
-			return;
-		}
-		const before = this.#datapath;
-		try {
-			const { flowSlots: flowsMax, peerSlots } = before;
-			const next = Datapath.open({
-				...{ ...this.#options, flowsMax, peerSlots, ...sizes },
-				pins: this.#pins,
-			});
-			this.#datapath = next;
-			// The programs of the new maps, with the old ones in force until then.
-			const swap = new Pass(this.#log);
-			await swap.try(false, () => this.#stages.run(tables, swap));
-			pass.writes += swap.writes;
-			if (next.hasNewMaps) {
-				this.#datapath = before;
-				await next.idle();
-				next.close();
-				throw new Error(swap.problems.join("; "));
-			}
-			this.#refusedSizes.delete(what);
-		} catch (error) {
-			const message = `Cannot resize ${what} to ${size}: ${(error as Error).message}`;
-			this.#refusedSizes.set(what, { size, until: performance.now() + REFUSED_MS, message });
-			pass.problems.push(message);
-			return;
-		}
-		await before.idle();
-		// These rings are read for as long as the agent lives.
-		before.close(["slow_path", "probe_events"]);
 	}
 
 	/** What others may have changed without a message of the kernel's. */

@@ -22,6 +22,12 @@ const ALONE: ReadonlySet<MapName> = new Set([
 	...SERVICE_MAPS,
 ]);
 
+/** Numbers of entries, by table of Services. */
+export type ServiceEntries = Record<
+	"ports" | "frontends" | "backends" | "slots" | "sourceRanges",
+	number
+>;
+
 export class Wanted {
 	readonly #onKey: (table: MapName, key: number | string) => void;
 	/** Not taken in yet. */
@@ -38,6 +44,18 @@ export class Wanted {
 	/** Undefined: there were no desired tables yet. */
 	get tables(): Tables | undefined {
 		return this.#tables;
+	}
+
+	/** Entries that the tables of Services are to have. */
+	get serviceEntries(): ServiceEntries {
+		const tables = this.#tables;
+		return {
+			ports: tables?.services.size ?? 0,
+			frontends: tables?.frontends.size ?? 0,
+			backends: tables?.backends.size ?? 0,
+			slots: tables?.serviceSlots.size ?? 0,
+			sourceRanges: tables?.serviceRanges.size ?? 0,
+		};
 	}
 
 	/** Announces changes that a later `take` takes in. */

@@ -8,6 +8,7 @@ import type { PeerView } from "../compile/compile.js";
 import type { Config } from "../config/config.js";
 import { limitations } from "../config/proxy_rule.js";
 import type { Lag } from "../observe/loop_lag.js";
+import type { Readings } from "../reconcile/maps/readings.js";
 import type { Reconciler } from "../reconcile/reconciler.js";
 import type { SlowPathCounters } from "../slowpath/slow_path.js";
 import type { PeerCounter } from "../tables/generated.js";
@@ -35,13 +36,11 @@ export interface StatusInput {
 	flows: { used: number; max: number };
 	/** Over all peers. */
 	probes: Status["probes"];
-	kernel: Pick<
-		Reconciler,
-		"counters" | "mapMemory" | "problems" | "serviceEntriesUsed" | "xdpMode"
-	> & {
-		readonly libbpf: string;
-		slowPath(): SlowPathCounters;
-	};
+	kernel: Pick<Reconciler, "mapMemory" | "problems" | "serviceEntriesUsed" | "xdpMode"> &
+		Pick<Readings, "counters"> & {
+			readonly libbpf: string;
+			slowPath(): SlowPathCounters;
+		};
 	endpoints: number;
 	uptimeSeconds: number;
 	eventLoop: Lag;

@@ -146,7 +146,7 @@ class PaperKernel extends PaperPolicies implements Kernel {
 			events: { untracked: 0n, mss_clamped: 2n },
 		};
 	}
-	async flowsUsed() {
+	flowsUsed() {
 		return 4;
 	}
 	async flowUsage(services: ReadonlyMap<number, string>) {

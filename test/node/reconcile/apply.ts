@@ -34,7 +34,7 @@ t.teardown(() => reconciler.close());
 const tables = tablesOf({ peers: 3, pods: 2 });
 
 t.test("before the first apply nothing is attached and no peer is known", async (t) => {
-	t.same(reconciler.adoptedPeers(), []);
+	t.same(reconciler.readings.adoptedPeers(), []);
 	t.equal(reconciler.xdpMode(), "off");
 	t.equal(reconciler.tableReader.nodeConfig(), undefined);
 	const { interfaces, routes } = await reconciler.readNetwork();
@@ -244,8 +244,8 @@ t.test("the other settings of XDP", async (t) => {
 });
 
 t.test("counters are named", async (t) => {
-	const { drops, events } = reconciler.counters();
-	const peers = await reconciler.peerCounters();
+	const { drops, events } = reconciler.readings.counters();
+	const peers = await reconciler.readings.peerCounters();
 	t.equal(drops.spoofed_mac, 0n);
 	t.notOk("none" in drops);
 	t.type(events.untracked, "bigint");

@@ -122,7 +122,7 @@ t.test("missing bpffs is mounted once", async (t) => {
 
 t.test("Fairway starts again after cleanup", async (t) => {
 	const reconciler = await openReconciler(object);
-	t.same(reconciler.adoptedPeers(), []);
+	t.same(reconciler.readings.adoptedPeers(), []);
 	t.match(await reconciler.apply(tablesOf({ peers: 1, pods: 0 })), { pending: 0, ready: true });
 	await reconciler.close();
 });

@@ -156,7 +156,7 @@ t.test("tables that the programs write", async (t) => {
 	);
 	const cpus = BigInt(possibleCpus());
 	const sum = Object.entries(counter).map(([field, value]) => [field, value * cpus]);
-	t.same((await reconciler.peerCounters()).get(1), Object.fromEntries(sum));
+	t.same((await reconciler.readings.peerCounters()).get(1), Object.fromEntries(sum));
 	t.same(reader.peerCounts(1), {
 		sentPackets: Number(cpus),
 		sentLarge: Number(cpus),

@@ -47,7 +47,7 @@ t.test("without changes nothing is written, loaded or replaced", async (t) => {
 	const log = memoryLog();
 	const second = await openReconciler(object, { log });
 	t.same(
-		second.adoptedPeers().sort((a, b) => a.id - b.id),
+		second.readings.adoptedPeers().sort((a, b) => a.id - b.id),
 		[0, 1, 2].map((id) => ({ id, nodeHash: BigInt(id + 1) })),
 		"who had which peer id",
 	);

@@ -38,7 +38,8 @@ const links = () =>
 		const { id, programId } = BpfLink.openPinned(`${pinDir}/links/${name}`).info;
 		return { name, id, programId };
 	});
-const counted = (variant: number) => Object.values(reconciler.counters().events)[variant + 1] ?? 0n; // eth0 is a veth: one more
+const counted = (variant: number) =>
+	Object.values(reconciler.readings.counters().events)[variant + 1] ?? 0n; // eth0 is a veth: one more
 
 function keyOf(port: number): FlowKey {
 	return {
@@ -194,7 +195,7 @@ t.test("other layouts: entries are migrated by field name", async (t) => {
 		"the reference as well",
 	);
 	t.equal(pinned("drops").info.id, drops, "a map that is the same is the same");
-	t.equal(reconciler.counters().drops.no_endpoint, 15n);
+	t.equal(reconciler.readings.counters().drops.no_endpoint, 15n);
 });
 
 t.test("back to the first layout", async (t) => {
@@ -204,7 +205,7 @@ t.test("back to the first layout", async (t) => {
 	hasFlow(t, 40_001);
 	t.same(reconciler.tableReader.peer(5), tables.peers.get(5));
 	t.same(
-		reconciler.adoptedPeers().map(({ id }) => id),
+		reconciler.readings.adoptedPeers().map(({ id }) => id),
 		[0, 1, 2],
 	);
 });
@@ -222,10 +223,10 @@ t.test("a smaller flow table, live: flows move, and the most recent are kept", a
 	for (const port of [50_256, 50_300, 50_511]) hasFlow(t, port);
 	t.equal(reconciler.tableReader.flow(keyOf(50_100)), undefined, "and both its tuples:");
 	t.equal(reconciler.tableReader.flow(replyOf(50_100)), undefined);
-	t.equal(await reconciler.flowsUsed(), 256);
+	t.equal(reconciler.readings.flowsUsed(), 256);
 	await reconciler.resizeFlows(4096);
 	hasFlow(t, 50_511);
-	t.equal(await reconciler.flowsUsed(), 256);
+	t.equal(reconciler.readings.flowsUsed(), 256);
 	t.same(reconciler.problems(), []);
 });
 
@@ -268,8 +269,8 @@ t.test(
 
 		t.match(await reconciler.apply(tablesOf({ peers: 300, pods: 1 })), { pending: 0, ready: true });
 		t.equal(counters(), 1024);
-		t.equal((await reconciler.peerCounters()).get(3)?.directPackets, 77n);
-		t.equal((await reconciler.peerCounters()).size, 600);
+		t.equal((await reconciler.readings.peerCounters()).get(3)?.directPackets, 77n);
+		t.equal((await reconciler.readings.peerCounters()).size, 600);
 		const programs = links();
 		t.equal(
 			programs.length > 0 && new Set(programs.map(({ programId }) => programId)).size > 1,
@@ -303,7 +304,7 @@ t.test("a map that cannot be migrated starts empty, with a warning", async (t) =
 			({ level, message }) => level === "warn" && /cannot migrate the flow table/.test(message),
 		),
 	);
-	t.equal(await reconciler.flowsUsed(), 0);
+	t.equal(reconciler.readings.flowsUsed(), 0);
 });
 
 t.test("programs that the kernel refuses leave the old ones attached", async (t) => {
