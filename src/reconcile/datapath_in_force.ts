@@ -12,6 +12,7 @@ import type { Log } from "../text/log.js";
 import { type MapMemory, peerSlotsFor } from "./maps/map_sizes.js";
 import { Pass } from "./pass.js";
 import { Datapath, type DatapathOptions } from "./programs/datapath.js";
+import { MapSet } from "./programs/map_set.js";
 
 /** A refused size is tried again after this time, not with every apply: making the maps can take a second. */
 const REFUSED_MS = 30_000;
@@ -49,7 +50,7 @@ export class DatapathInForce {
 			return Datapath.open(this.#options);
 		} catch (error) {
 			const fallback =
-				Datapath.pinnedFlowSlots(this.#options.pins) ?? Math.min(flowsMax, Limit.FLOWS_DEFAULT);
+				MapSet.pinnedFlowSlots(this.#options.pins) ?? Math.min(flowsMax, Limit.FLOWS_DEFAULT);
 			if (fallback === flowsMax) throw error;
 			return Datapath.open({ ...this.#options, flowsMax: fallback });
 		}
