@@ -8,10 +8,11 @@
  *  round.ts    one apply: compile, write the difference, publish
  *  state.ts    what is in force, as an immutable value
  *  answers.ts  what the API says of it
+ *  api.ts      the requests that the API serves
  */
 import { join } from "node:path";
 import { agentSocket } from "../api/client.js";
-import { ApiServer, RequestError } from "../api/server.js";
+import { type ApiServer, RequestError } from "../api/server.js";
 import { Admission } from "../cluster/admission.js";
 import { EndpointController } from "../cluster/endpoint_controller.js";
 import { FormerPeers } from "../cluster/former_peers.js";
@@ -41,6 +42,7 @@ import { problemNotices } from "../report/problem_objects.js";
 import { withComponent } from "../text/log.js";
 import { version } from "../text/version.js";
 import { Answers } from "./answers.js";
+import { openApi } from "./api.js";
 import { clusterNames } from "./cluster_names.js";
 import { DenialWatch } from "./denial_watch.js";
 import { answersForServices } from "./health_checks.js";
@@ -100,64 +102,15 @@ export class Agent {
 		// The run directory is locked before anything else is touched. Early requests are told that the
 		// agent is starting.
 		let agent: Agent | undefined;
-		const started = () => {
-			if (agent === undefined) {
-				throw new RequestError(503, "Cannot answer: the agent is starting");
-			}
-			return agent;
-		};
-		const api = await ApiServer.open(
-			runDir,
-			{
-				"GET /status": async () => ({ status: 200, body: await started().answers.status() }),
-				"GET /peers": async () => ({ status: 200, body: await started().answers.peers() }),
-				"GET /endpoints": () => ({ status: 200, body: started().answers.endpoints() }),
-				"GET /services": async () => ({
-					status: 200,
-					body: await started().answers.services(undefined),
-				}),
-				"POST /services": async (body) => ({
-					status: 200,
-					body: await started().answers.services(body ?? {}),
-				}),
-				"GET /events": () => ({ status: 200, body: started().#pathEvents.list() }),
-				"GET /check": () => ({ status: 200, body: started().#prober.surveyProgress() }),
-				"POST /check": async (body, signal) => ({
-					status: 200,
-					body: await started().answers.check(body, signal),
-				}),
-				"GET /policies": async () => ({
-					status: 200,
-					body: await started().answers.policies(undefined),
-				}),
-				"POST /policies": async (body) => ({
-					status: 200,
-					body: await started().answers.policies(body ?? {}),
-				}),
-				"GET /denials": async () => ({
-					status: 200,
-					body: await started().answers.denials(),
-				}),
-				"POST /policy-diff": async (body) => ({
-					status: 200,
-					body: await started().answers.policyDiff(body),
-				}),
-				"POST /explain": async (body) => ({
-					status: 200,
-					body: await started().answers.explain(body),
-				}),
-				"POST /cni": async (body) => ({
-					status: 200,
-					body: await started().#handleCni(body as CniRequest),
-				}),
-			},
-			{
-				// The policies of a cluster, for a comparison.
-				bodyMax: 16 * 1024 * 1024,
-				onError: (error, request) =>
-					withComponent(log, "api").error({ err: error, request }, "API request failed"),
-			},
-		);
+		const api = await openApi(runDir, withComponent(log, "api"), () => {
+			if (agent === undefined) throw new RequestError(503, "Cannot answer: the agent is starting");
+			return {
+				answers: agent.answers,
+				events: () => agent!.#pathEvents.list(),
+				surveyProgress: () => agent!.#prober.surveyProgress(),
+				handleCni: (request) => agent!.#handleCni(request),
+			};
+		});
 		// The kernel first: its verifier runs while the manifests are read and compiled.
 		let kernel: Kernel | undefined;
 		let source: Source | undefined;
