@@ -25,7 +25,8 @@ import {
 	wayToPeer,
 	wayToPod,
 } from "./emit.js";
-import { isExpired, isTranslated, lookUp, reverse, tupleOf } from "./flow.js";
+import { isTranslated, lookUp, reverse, tupleOf } from "./flow.js";
+import { isExpired } from "./flow_state.js";
 import { resolvePorts } from "./fragments.js";
 import { ethertype, isIp, type Packet } from "./packet.js";
 import { admit, forwardedFlag, isCurrent, isOwn } from "./policy.js";

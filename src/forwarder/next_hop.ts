@@ -16,7 +16,7 @@ import {
 	type Peer,
 } from "../tables/generated.js";
 import type { Draft } from "./draft.js";
-import { mixed } from "./flow.js";
+import { mixed } from "./flow_place.js";
 import { type Packet, Protocol } from "./packet.js";
 import { gatewayAddress, routeOf } from "./route.js";
 import type { FibAnswer, FibQuery } from "./table_reader.js";

@@ -25,7 +25,8 @@ import {
 } from "../tables/generated.js";
 import type { Candidate, Client, Decision, ServiceChoice } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { beginsAgain, originalKey } from "./flow.js";
+import { originalKey } from "./flow.js";
+import { beginsAgain } from "./flow_state.js";
 import { type Packet, Protocol } from "./packet.js";
 import { refuse } from "./refusal.js";
 import { routeOf } from "./route.js";

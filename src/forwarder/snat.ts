@@ -12,7 +12,9 @@ import {
 	Limit,
 	type NodeConfig,
 } from "../tables/generated.js";
-import { create, isExpired, isOver, mixed, opens, reverse, sideHash } from "./flow.js";
+import { create, reverse } from "./flow.js";
+import { mixed, sideHash } from "./flow_place.js";
+import { isExpired, isOver, opens } from "./flow_state.js";
 import { type Packet, Protocol } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 

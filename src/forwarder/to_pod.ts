@@ -14,7 +14,8 @@ import {
 } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
 import type { Draft } from "./draft.js";
-import { isExpired, lookUp, replyKey, reverse, takesAddress } from "./flow.js";
+import { lookUp, replyKey, reverse, takesAddress } from "./flow.js";
+import { isExpired } from "./flow_state.js";
 import { resolvePorts } from "./fragments.js";
 import { destinationOf, type Packet } from "./packet.js";
 import { admit, admitFragment, admitNew, forwardedFlag, isCurrent, isOwn } from "./policy.js";

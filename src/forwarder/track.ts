@@ -14,7 +14,8 @@ import {
 import type { Decision, ServiceChoice } from "./decision.js";
 import type { Draft } from "./draft.js";
 import type { Way } from "./emit.js";
-import { advance, create, isTranslated, reverse, targetOf, tupleOf } from "./flow.js";
+import { create, isTranslated, reverse, targetOf, tupleOf } from "./flow.js";
+import { advance } from "./flow_state.js";
 import { type Packet, parseQuoted } from "./packet.js";
 import { beginRules } from "./policy.js";
 import { translate, translateError } from "./rewrite.js";

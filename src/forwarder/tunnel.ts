@@ -5,7 +5,7 @@
 import { writeMac } from "../tables/address.js";
 import { DropReason, Limit, type NodeConfig, Path, type Peer } from "../tables/generated.js";
 import { fold, sumWords, writeIpv4Checksum } from "./checksum.js";
-import { hash } from "./flow.js";
+import { hash } from "./flow_place.js";
 import { ETHERNET_HEADER, Ethertype, isIp, type Packet, Protocol, parse } from "./packet.js";
 import { setTrafficClass, wireAddress } from "./rewrite.js";
 

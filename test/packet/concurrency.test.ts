@@ -6,13 +6,8 @@
  */
 import { rmSync } from "node:fs";
 import t from "tap";
-import {
-	isSpare,
-	liveGeneration,
-	originalKey,
-	replyKey,
-	tupleOf,
-} from "../../src/forwarder/flow.js";
+import { liveGeneration, originalKey, replyKey, tupleOf } from "../../src/forwarder/flow.js";
+import { isSpare } from "../../src/forwarder/flow_state.js";
 import {
 	ClaimBit,
 	DropReason,

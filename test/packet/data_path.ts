@@ -12,15 +12,13 @@ import {
 	RingBuffer,
 } from "#native";
 import {
-	findByHash,
-	homeOf,
 	isTranslated,
 	liveGeneration,
 	originalKey,
-	ownerOf,
 	replyKey,
 	rulesOfFlow,
 } from "../../src/forwarder/flow.js";
+import { findByHash, homeOf, ownerOf } from "../../src/forwarder/flow_place.js";
 import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import { hasConntrack, kernelFeatures } from "../../src/reconcile/programs/object_file.js";
 import { u8, u64 } from "../../src/tables/codec.js";

@@ -2,7 +2,9 @@
  * The tables in memory: filled by a test, read by the forwarder, changed by its decisions. Flow slots are
  * claimed as described in ARCHITECTURE, Flows.
  */
-import { findSlot, isSpare, originalKey, replyKey } from "../../src/forwarder/flow.js";
+import { originalKey, replyKey } from "../../src/forwarder/flow.js";
+import { findSlot } from "../../src/forwarder/flow_place.js";
+import { isSpare } from "../../src/forwarder/flow_state.js";
 import type {
 	Decision,
 	FibAnswer,

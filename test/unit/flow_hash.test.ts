@@ -1,6 +1,6 @@
 /** The hash of flows: what somebody who does not know its key can make collide. */
 import t from "tap";
-import { hash } from "../../src/forwarder/flow.js";
+import { hash } from "../../src/forwarder/flow_place.js";
 import type { FlowKey } from "../../src/tables/generated.js";
 
 const KEYS = [

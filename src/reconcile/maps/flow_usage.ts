@@ -4,7 +4,8 @@
  */
 import { randomBytes } from "node:crypto";
 import type { BpfMap } from "#native";
-import { expiryOf, liveGeneration } from "../../forwarder/flow.js";
+import { liveGeneration } from "../../forwarder/flow.js";
+import { expiryOf } from "../../forwarder/flow_state.js";
 import { formatAddress } from "../../tables/address.js";
 import {
 	Flow,

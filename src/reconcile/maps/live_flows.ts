@@ -1,6 +1,7 @@
 /** The flows that live now, as network policy judges them. */
 import type { BpfMap } from "#native";
-import { isExpired, liveGeneration, originalKey, replyKey } from "../../forwarder/flow.js";
+import { liveGeneration, originalKey, replyKey } from "../../forwarder/flow.js";
+import { isExpired } from "../../forwarder/flow_state.js";
 import type { NodeConfig } from "../../tables/generated.js";
 import { Flow } from "../../tables/generated.js";
 import { mapSlices } from "./map_slices.js";

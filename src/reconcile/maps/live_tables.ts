@@ -3,7 +3,8 @@
  * nothing.
  */
 import type { BpfMap } from "#native";
-import { findByHash, findSlot, liveGeneration, rulesOfFlow } from "../../forwarder/flow.js";
+import { liveGeneration, rulesOfFlow } from "../../forwarder/flow.js";
+import { findByHash, findSlot } from "../../forwarder/flow_place.js";
 import type {
 	FibAnswer,
 	FibQuery,

@@ -4,7 +4,8 @@
  * little room, the most recent flows are kept.
  */
 import type { BpfMap } from "#native";
-import { isSpare, reverse, tuplesOf } from "../../forwarder/flow.js";
+import { reverse, tuplesOf } from "../../forwarder/flow.js";
+import { isSpare } from "../../forwarder/flow_state.js";
 import { readAddress } from "../../tables/address.js";
 import {
 	ClaimBit,
