@@ -11,22 +11,19 @@
  * Services only where the change concerns them.
  */
 
-import type { ServiceCatalogReader, ServiceEntry } from "../../cluster/service_catalog.js";
+import type { ServiceCatalogReader } from "../../cluster/service_catalog.js";
 import { NO_TEXTS } from "../../cluster/shared.js";
 import type { NodeObject } from "../../cluster/snapshot.js";
 import type { Steps } from "../../loop/turns.js";
-import { putEntry, removeEntry } from "../../tables/changes.js";
-import { type Frontend, FrontendKind, Limit } from "../../tables/generated.js";
 import type { HeldServices } from "../../tables/tables.js";
 import type { OwnNode } from "../own_node.js";
-import { type ChangedAddresses, ClusterAddresses, isIn } from "./addresses.js";
 import { type ServiceSpec, specOf } from "./claims.js";
 import { backendsOf, endpointProblems, placeOf, refusalOf } from "./endpoints_of.js";
 import { Outsiders } from "./outsiders.js";
 import { OwnEndpoints } from "./own_endpoints.js";
-import { addressKeyOf, type Claimant, isNodePort, meaningOf } from "./places.js";
-import { noServiceChanges, type Port, Ports, type ServiceChanges } from "./ports.js";
-import { type ServiceRoute, sameRoute } from "./routes.js";
+import { type Known, PlaceTable } from "./place_table.js";
+import { noServiceChanges, Ports, type ServiceChanges } from "./ports.js";
+import type { ServiceRoute } from "./routes.js";
 import { type ServiceView, viewOf } from "./view.js";
 
 export interface ServicesInput {
@@ -45,42 +42,22 @@ export interface ServicesInput {
 	setRoute: (address: string, route: ServiceRoute | undefined) => void;
 }
 
-interface Known {
-	readonly key: string;
-	entry: ServiceEntry;
-	places: readonly string[];
-	/** In the order of its spec; undefined: there was no index for it. */
-	ports: readonly (Port | undefined)[];
-}
-
-interface Place {
-	claimants: readonly Known[];
-	frontends: ReadonlyMap<string, Frontend>;
-	route: ServiceRoute | undefined;
-}
-
 /** More problems are counted. */
 const PROBLEMS_MAX = 100;
 const STEP = 64;
-const NO_FRONTENDS: ReadonlyMap<string, Frontend> = new Map();
 
 export class ServicesArea {
 	readonly #ports = new Ports();
-	readonly #addresses = new ClusterAddresses();
 	readonly #known = new Map<string, Known>();
-	readonly #places = new Map<string, Place>();
-	/** Addresses in no service CIDR: a Node or a Pod may have one. */
-	readonly #loose = new Set<string>();
-	/** Addresses outside service CIDRs that are Services' alone. */
-	readonly #whole = new Set<string>();
+	readonly #places = new PlaceTable({
+		onFull: (known) => this.#starved.add(known.key),
+		setProblems: (whose, problems) => this.#setProblems(whose, problems),
+	});
 	readonly #outsiders = new Outsiders<Known>();
 	readonly #ownEndpoints = new OwnEndpoints();
 	/** What there was no room for: tried again when there is. */
 	readonly #starved = new Set<string>();
 	#held: HeldServices | undefined;
-	/** Frontends of an earlier agent that no Service has claimed yet. */
-	#adopted = new Map<string, Frontend>();
-	#frontends = 0;
 	/** By Service or place, of those that have some. */
 	readonly #problems = new Map<string, readonly string[]>();
 	/** All Services and endpoints have been known once. */
@@ -128,20 +105,16 @@ export class ServicesArea {
 		const becomesSynced = !this.#isSynced && catalog.isSynced;
 		this.#isSynced ||= catalog.isSynced;
 
-		const places = new Set(input.isWhole ? this.#places.keys() : []);
-		if (input.isWhole) for (const place of this.#places.values()) place.route = undefined;
-		yield* this.#takeNodes(
-			input.names ?? [...nodes.keys(), ...this.#addresses.names()],
-			nodes,
-			places,
-		);
+		const places = new Set(input.isWhole ? this.#places.forgetRoutes() : []);
+		yield* this.#places.takeNodes(input.names, nodes, places);
 
 		const keys = new Set(input.keys);
 		if (isNewContext || becomesSynced) {
 			for (const key of catalog.keys()) keys.add(key);
 			for (const key of this.#known.keys()) keys.add(key);
 		}
-		if (this.#hasRoom || this.#ports.takeHasRoom()) for (const key of this.#starved) keys.add(key);
+		const hasRoom = [this.#hasRoom, this.#places.takeHasRoom(), this.#ports.takeHasRoom()];
+		if (hasRoom.includes(true)) for (const key of this.#starved) keys.add(key);
 		this.#hasRoom = false;
 		const specs = new Map<Known, ServiceSpec>();
 		const stale = new Set<Known>();
@@ -151,7 +124,8 @@ export class ServicesArea {
 			if (++steps % STEP === 0) yield;
 		}
 		for (const place of places) {
-			this.#resolve(place, input, specs, stale, changes);
+			const becomesOther = this.#places.resolve(place, input, specs, changes.frontends);
+			if (becomesOther) for (const known of this.#outsiders.at(place)) stale.add(known);
 			if (++steps % STEP === 0) yield;
 		}
 		for (const known of stale) {
@@ -184,29 +158,19 @@ export class ServicesArea {
 			place: placeOf(own),
 			ports: known.ports,
 			isUsable: (address) => this.#refusal(address, own) === undefined,
-			ownsFrontend: (key, port) => {
-				const [address = ""] = key.split(" ");
-				const place = this.#places.get(address) ?? this.#places.get(key);
-				return place?.frontends.get(key)?.service === port.index;
-			},
+			ownsFrontend: (key, port) => this.#places.frontend(key)?.service === port.index,
 		});
 	}
 
 	*#adopt(held: HeldServices, changes: ServiceChanges, now: number): Steps<void> {
 		this.#held = undefined;
 		yield* this.#ports.adopt(held, changes, now);
-		this.#adopted = new Map(held.frontends);
-		for (const [key, frontend] of this.#adopted) putEntry(changes.frontends, key, frontend);
-		this.#frontends = this.#adopted.size;
+		this.#places.adopt(held.frontends, changes.frontends);
 	}
 
 	*#dropAdopted(changes: ServiceChanges, now: number): Steps<void> {
 		yield* this.#ports.dropAdopted(changes, now);
-		for (const key of this.#adopted.keys()) {
-			removeEntry(changes.frontends, key);
-			this.#frontends--;
-		}
-		this.#adopted = new Map();
+		this.#places.dropAdopted(changes.frontends);
 	}
 
 	/** Returns whether Services or their endpoints may mean something else. */
@@ -217,25 +181,6 @@ export class ServicesArea {
 		if (context === this.#context) return false;
 		this.#context = context;
 		return true;
-	}
-
-	*#takeNodes(
-		names: Iterable<string>,
-		nodes: ServicesInput["nodes"],
-		places: Set<string>,
-	): Steps<void> {
-		const changed: ChangedAddresses = { addresses: new Set(), podCidrs: [] };
-		let steps = 0;
-		for (const name of new Set(names)) {
-			this.#addresses.set(name, nodes.get(name), changed);
-			if (++steps % STEP === 0) yield;
-		}
-		for (const address of changed.addresses) if (this.#loose.has(address)) places.add(address);
-		if (changed.podCidrs.length === 0) return;
-		for (const address of this.#loose) {
-			if (isIn(changed.podCidrs, address)) places.add(address);
-			if (++steps % STEP === 0) yield;
-		}
 	}
 
 	#takeService(
@@ -260,7 +205,7 @@ export class ServicesArea {
 		if (entry === undefined) {
 			// It may be there all the same, and come with the rest.
 			if (before === undefined || !this.#isSynced) return;
-			this.#claim(before, [], places);
+			this.#places.claim(before, [], places);
 			this.#outsiders.set(before, new Set());
 			for (const port of before.ports)
 				if (port !== undefined) this.#ports.remove(port, changes, now);
@@ -287,96 +232,11 @@ export class ServicesArea {
 			return kept;
 		});
 		for (const port of former.values()) this.#ports.remove(port, changes, now);
-		this.#claim(
+		this.#places.claim(
 			known,
 			spec.claims.map(({ place }) => place),
 			places,
 		);
-	}
-
-	/** In place of what it claimed before. All of it is to be resolved. */
-	#claim(known: Known, now: readonly string[], places: Set<string>): void {
-		for (const place of known.places) places.add(place);
-		for (const place of now) places.add(place);
-		const wanted = new Set(now);
-		for (const name of known.places) {
-			if (wanted.delete(name)) continue;
-			const place = this.#places.get(name)!;
-			place.claimants = place.claimants.filter((other) => other !== known);
-		}
-		for (const name of wanted) {
-			const place = this.#places.get(name);
-			if (place !== undefined) place.claimants = [...place.claimants, known];
-			else
-				this.#places.set(name, { claimants: [known], frontends: NO_FRONTENDS, route: undefined });
-		}
-		known.places = now;
-	}
-
-	#resolve(
-		name: string,
-		{ own, setRoute }: ServicesInput,
-		specs: Map<Known, ServiceSpec>,
-		stale: Set<Known>,
-		{ frontends }: ServiceChanges,
-	): void {
-		const place = this.#places.get(name);
-		if (place === undefined) return;
-		const claimants = place.claimants.flatMap((known): Claimant<Known>[] => {
-			let spec = specs.get(known);
-			if (spec === undefined) {
-				spec = specOf(known.entry.service, own.config);
-				specs.set(known, spec);
-			}
-			const claim = spec.claims.find((claim) => claim.place === name);
-			return claim === undefined ? [] : [{ service: known.entry.service, claim, tag: known }];
-		});
-		const use = isNodePort(name) ? "free" : this.#addresses.useOf(name, own);
-		const meaning = meaningOf(name, claimants, use);
-		const problems = meaning.problems;
-		const wanted = new Map<string, Frontend>();
-		// First, so that no Service port is reachable at an address that has no entry yet.
-		if (meaning.isWhole) wanted.set(addressKeyOf(name), { service: 0, kind: FrontendKind.ADDRESS });
-		for (const [key, { owner, port, kind }] of meaning.frontends) {
-			const index = owner.ports[port]?.index;
-			if (index !== undefined) wanted.set(key, { service: index, kind });
-		}
-		for (const key of place.frontends.keys()) {
-			if (wanted.has(key)) continue;
-			removeEntry(frontends, key);
-			this.#frontends--;
-			this.#hasRoom = true;
-		}
-		for (const [key, frontend] of wanted) {
-			const before = place.frontends.get(key);
-			if (before?.service === frontend.service && before.kind === frontend.kind) continue;
-			if (before === undefined && !this.#adopted.delete(key)) {
-				if (this.#frontends >= Limit.FRONTENDS_MAX) {
-					wanted.delete(key);
-					problems.push(
-						`Cannot serve ${key.split(" ")[0]} port ${key.split(" ")[2]}: expected at most ${Limit.FRONTENDS_MAX} addresses and ports of Services`,
-					);
-					for (const { tag } of claimants) this.#starved.add(tag.key);
-					continue;
-				}
-				this.#frontends++;
-			}
-			putEntry(frontends, key, frontend);
-		}
-		place.frontends = wanted;
-		this.#setProblems(`at ${name}`, problems);
-		if (!sameRoute(place.route, meaning.route)) setRoute(name, meaning.route);
-		place.route = meaning.route;
-		const isGone = place.claimants.length === 0;
-		if (isGone) this.#places.delete(name);
-		if (isNodePort(name)) return;
-		if (isGone || use === "serviceCIDR") this.#loose.delete(name);
-		else this.#loose.add(name);
-		const isWhole = meaning.isWhole && use === "free";
-		if (isWhole === this.#whole.has(name)) return;
-		if (isWhole) this.#whole.add(name);
-		else this.#whole.delete(name);
-		for (const known of this.#outsiders.at(name)) stale.add(known);
 	}
 
 	#updateEndpoints(known: Known, { own, now }: ServicesInput, changes: ServiceChanges): void {
@@ -393,7 +253,7 @@ export class ServicesArea {
 			}
 			const wanted = backendsOf(slices, port.spec, placeOf(own), (address, isPod) => {
 				// A Pod's address is in a pod CIDR, which no Service's is.
-				if (!isPod || !this.#addresses.isPods(address)) outsiders.add(address);
+				if (!isPod || !this.#places.addresses.isPods(address)) outsiders.add(address);
 				const why = this.#refusal(address, own);
 				if (why !== undefined) refused.set(address, why);
 				return why === undefined;
@@ -423,6 +283,6 @@ export class ServicesArea {
 
 	/** Why no packet is sent to an endpoint; undefined: it is a good one. */
 	#refusal(address: string, own: OwnNode): string | undefined {
-		return refusalOf(address, own, (vip) => this.#whole.has(vip));
+		return refusalOf(address, own, (vip) => this.#places.isWhole(vip));
 	}
 }
