@@ -3,11 +3,12 @@
 // Plain Node.js without dependencies, like everything that npm's scripts start with.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, rmSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { filesUnder, fingerprint, once, Refusal, run, say, top } from "./step.mjs";
 
 const MINIMUM_GO = [1, 26];
 const BIN = "build/kubernetes/bin";
+const MODULES = "test/kubernetes/modules";
 const KUBERNETES = "v1.37.2";
 
 /** Programs report their version, and clients compare it: without these it is an unexpanded template. */
@@ -30,7 +31,10 @@ const ofKubernetes = (path) => ({
 	flags: `-s -w ${versionFlags}`,
 });
 
-/** Program → the module that pins it, its package and the linker's flags. `test`: a test binary. */
+/**
+ * Program → the module that pins it, its package and the linker's flags. `own`: packages of the module that are this
+ * project's; default: the program's, if it is. Their tests run before the program is built. `test`: a test binary.
+ */
 const programs = {
 	"kube-apiserver": ofKubernetes("cmd/kube-apiserver"),
 	kubelet: ofKubernetes("cmd/kubelet"),
@@ -40,7 +44,12 @@ const programs = {
 	"kube-proxy": ofKubernetes("cmd/kube-proxy"),
 	agnhost: ofKubernetes("test/images/agnhost"),
 	// What images start as agnhost.
-	"agnhost-front": { module: "agnhost", target: "./front", flags: "-s -w" },
+	"agnhost-front": {
+		module: "agnhost",
+		target: "./front",
+		own: ["./front", "./sctp"],
+		flags: "-s -w",
+	},
 	ginkgo: { module: "kubernetes", target: "github.com/onsi/ginkgo/v2/ginkgo", flags: "" },
 	"e2e.test": {
 		module: "kubernetes",
@@ -62,7 +71,12 @@ const kubeRouter = {
 };
 const cyclonus = {
 	cyclonus: { module: "cyclonus", target: "./cases", flags: "-s -w" },
-	connector: { module: "agnhost", target: "./connector", flags: "-s -w" },
+	connector: {
+		module: "agnhost",
+		target: "./connector",
+		own: ["./connector", "./sctp"],
+		flags: "-s -w",
+	},
 };
 
 /** What only one suite or network needs, by its name. */
@@ -137,22 +151,25 @@ export function buildPrograms(wanted) {
 	for (const [name, program] of Object.entries(wanted)) buildProgram(name, program);
 }
 
-function buildProgram(name, { module, target, flags, test }) {
-	const folder = `test/kubernetes/modules/${module}`;
+/** Source files of this project that a program is made of. */
+export function ownSources({ module, target, own = target.startsWith("./") ? [target] : [] }) {
+	return own.flatMap((folder) => filesUnder(join(MODULES, module, folder), /\.go$/));
+}
+
+function buildProgram(name, program) {
+	const { module, target, flags, test } = program;
+	const folder = join(MODULES, module);
 	const output = `${BIN}/${name}`;
 	const stamp = `build/kubernetes/stamps/${name}`;
-	const own = target.startsWith("./") ? filesUnder(join(folder, target), /\.go$/) : [];
+	const sources = ownSources(program);
 	// A module without requirements has no sums.
 	const pins = ["go.mod", "go.sum"]
 		.map((file) => join(folder, file))
 		.filter((file) => existsSync(join(top, file)));
-	const inputs = () => fingerprint([...pins, ...own], target, flags);
+	const inputs = () => fingerprint([...pins, ...sources], target, flags);
 	if (!existsSync(join(top, output))) rmSync(join(top, stamp), { force: true });
-	once(stamp, inputs, () => {
-		const start = Date.now();
-		say(`Building ${name} of ${module} (minutes with an empty Go build cache)`);
-		const how = test ? ["test", "-c", "-vet=off"] : ["build"];
-		run("go", [...how, "-trimpath", "-ldflags", flags, "-o", join(top, output), target], {
+	const go = (...args) =>
+		run("go", args, {
 			cwd: join(top, folder),
 			env: {
 				...process.env,
@@ -161,6 +178,14 @@ function buildProgram(name, { module, target, flags, test }) {
 				GOFLAGS: "-mod=readonly -buildvcs=false",
 			},
 		});
+	once(stamp, inputs, () => {
+		const start = Date.now();
+		say(`Building ${name} of ${module} (minutes with an empty Go build cache)`);
+		const tests = test ? [] : sources.filter((file) => file.endsWith("_test.go"));
+		const tested = new Set(tests.map((file) => `./${relative(folder, dirname(file))}`));
+		if (tested.size > 0) go("test", ...tested);
+		const how = test ? ["test", "-c", "-vet=off"] : ["build"];
+		go(...how, "-trimpath", "-ldflags", flags, "-o", join(top, output), target);
 		say(`Built ${name} in ${Math.round((Date.now() - start) / 1000)} s`);
 	});
 }

@@ -45,15 +45,13 @@ function ready(purposes, step = "locked-build") {
 
 const node = (...args) => handOver(process.execPath, args);
 
-/** A program of test/kubernetes, with the machine, Fairway and the cluster's programs ready. */
+/** A program of test/kubernetes, with the machine and Fairway ready. It has the rest built when it has read its options. */
 function onCluster(file, args) {
 	checkKernel();
 	checkRoot();
 	checkGo();
 	const routing = args.includes("routing") || args.includes("kube-router");
 	ready(["start", "image", "kubernetes", ...(routing ? ["routing"] : [])]);
-	underLock("locked-image");
-	underLock("locked-kubernetes", ...args);
 	return node("--import=tsx", `test/kubernetes/${file}`, ...args);
 }
 

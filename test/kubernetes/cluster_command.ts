@@ -13,6 +13,7 @@ import {
 	serviceProxies,
 	startNetwork,
 } from "./network.js";
+import { prepare } from "./prepare.js";
 
 const usage = `Usage: npm run cluster [-- OPTIONS]
   --mode MODE       ${networks.join(", ")} (default hybrid); plain: the reference plugins
@@ -45,6 +46,7 @@ async function main(): Promise<void> {
 	const network: Network = choice("mode", values.mode, networks);
 	const given: ServiceProxy = choice("services", values.services, serviceProxies);
 	const proxy = isPlain(network) ? "kube-proxy" : given;
+	prepare(process.argv.slice(2));
 	await makeImages();
 	onInterrupt(
 		async () => {

@@ -1,6 +1,6 @@
 /**
  * cyclonus: 230 generated cases of NetworkPolicy, each a few policies and changes, after each of which all nine Pods
- * connect to each other on two ports by TCP, UDP and SCTP (modules/cyclonus).
+ * connect to each other on two ports by TCP, UDP and SCTP (modules/cyclonus), to one destination or several at once.
  */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,22 +15,29 @@ import type { SpecResult } from "./suite.js";
 export const destinations = ["pod-ip", "service-ip", "service-name"] as const;
 export type Destination = (typeof destinations)[number];
 
+const results = join(folders.results, "cyclonus.jsonl");
 const HOURS_MS = 3 * 3_600_000;
 
 interface Outcome {
 	name: string;
+	destination: Destination;
 	passed: boolean;
 	seconds: number;
 	repeated: number;
 	message: string;
 }
 
-/** @param cases a regular expression over their names; "": all */
+/**
+ * One run for all destinations: what takes time is the commands in the Pods.
+ *
+ * @param cases a regular expression over their names; "": all
+ * @returns results by destination
+ */
 export async function runCyclonus(
 	cluster: Cluster,
-	destination: Destination,
+	wanted: readonly Destination[],
 	cases: string,
-): Promise<SpecResult[]> {
+): Promise<Map<Destination, SpecResult[]>> {
 	const archive = await makeImage("cyclonus", {
 		// cyclonus adds the name to its registry.
 		names: [`${registry}/e2e-test-images/agnhost:2.43`],
@@ -44,25 +51,34 @@ export async function runCyclonus(
 	});
 	await Promise.all(cluster.nodes.map((node) => importImage(node, archive)));
 	mkdirSync(folders.results, { recursive: true });
-	const results = join(folders.results, `cyclonus-${destination}.jsonl`);
 	rmSync(results, { force: true });
 	const { status, stdout, stderr } = await router.run(
 		[
 			...[program("cyclonus"), "-kubeconfig", kubeconfig("admin"), "-registry", registry],
-			...["-destination", destination, "-results", results, "-cases", cases],
+			...["-destinations", wanted.join(","), "-results", results, "-cases", cases],
 		],
 		{ mayFail: true, timeoutMs: HOURS_MS },
 	);
 	const said = stdout + stderr;
-	writeFileSync(join(folders.logs, `cyclonus-${destination}.log`), said);
+	writeFileSync(join(folders.logs, "cyclonus.log"), said);
 	const outcomes = outcomesIn(results);
 	if (outcomes.length === 0)
 		throw new Error(`Cannot run cyclonus: it ended with status ${status}: ${said.slice(-2000)}`);
-	return outcomes.map(({ name, passed, seconds, message }) => ({
-		...{ name, seconds, message },
-		state: passed ? "passed" : "failed",
-	}));
+	return new Map(
+		wanted.map((destination) => [
+			destination,
+			outcomes
+				.filter((one) => one.destination === destination)
+				.map(({ name, passed, seconds, message }) => ({
+					...{ name, seconds, message },
+					state: passed ? "passed" : "failed",
+				})),
+		]),
+	);
 }
+
+/** Cases that have ended since the run began. */
+export const casesEnded = (): number => new Set(outcomesIn(results).map(({ name }) => name)).size;
 
 /** The registry of the image. */
 const registry = "localhost";

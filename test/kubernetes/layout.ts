@@ -53,7 +53,7 @@ export function planOf(name: string): NodePlan {
 }
 
 /** The cluster's first family: that of a Service which asks for none. */
-export const firstFamily = process.env.FIRST_FAMILY === "6" ? 6 : 4;
+export const firstFamily: 4 | 6 = process.env.FIRST_FAMILY === "6" ? 6 : 4;
 /** IPv4 and IPv6 → first family first. */
 export const inOrder = <T>(v4: T, v6: T): readonly [T, T] =>
 	firstFamily === 4 ? [v4, v6] : [v6, v4];

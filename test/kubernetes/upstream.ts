@@ -1,6 +1,7 @@
 /** Kubernetes' own end-to-end specs, by ginkgo. */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { run } from "../../src/lab/namespace.js";
 import { kubeconfig } from "./certificates.js";
 import { folders, nodePlans, program, router } from "./layout.js";
 import type { SpecResult, Suite } from "./suite.js";
@@ -24,6 +25,8 @@ interface SpecReport {
 }
 
 export interface Selection {
+	/** Of the log and the report: several runs may go on at the same time. */
+	name?: string;
 	/** A regular expression over the names. */
 	focus?: string;
 	/** Those that are left out of them. */
@@ -41,15 +44,25 @@ const literal = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g,
 /** Runs what a suite lists, or all that its first lines select. */
 export function runListed(suite: Suite, procs = 4): Promise<SpecResult[]> {
 	const { complete, labels = "", focus = "", specs } = suite;
-	if (!complete) return runSpecs({ focus: specs.map(literal).join("|"), procs });
-	return runSpecs({ labels, focus, procs });
+	const name = suite.name;
+	if (!complete) return runSpecs({ name, focus: specs.map(literal).join("|"), procs });
+	return runSpecs({ name, labels, focus, procs });
 }
 
-/** Several may go on at the same time: each has a report of its own. */
-let runs = 0;
+const logOf = (name: string): string => join(folders.logs, `${name}.log`);
 
-/** Runs what the selection selects, in the router: outside the cluster. Ginkgo's own output goes to the logs. */
+/** How many specs of a run have ended: ginkgo prints a bullet for each. */
+export function endedIn(name: string): number {
+	try {
+		return readFileSync(logOf(name), "utf8").match(/•/g)?.length ?? 0;
+	} catch {
+		return 0;
+	}
+}
+
+/** Runs what the selection selects, in the router: outside the cluster. Ginkgo's own output goes to a log. */
 export async function runSpecs({
+	name = "e2e",
 	focus = "",
 	skip = "",
 	labels = "",
@@ -59,14 +72,15 @@ export async function runSpecs({
 	mkdirSync(folders.results, { recursive: true });
 	const registryFile = join(folders.results, "registries.yaml");
 	writeFileSync(registryFile, JSON.stringify(registries));
-	runs += 1;
-	const report = join(folders.results, `report-${runs}.json`);
+	const report = join(folders.results, `${name}.json`);
 	rmSync(report, { force: true });
-	const { stdout, stderr } = await router.run(
+	rmSync(logOf(name), { force: true });
+	await router.run(
 		[
+			...["sh", "-c", 'log=$1; shift; exec "$@" >"$log" 2>&1', "sh", logOf(name)],
 			...[program("ginkgo"), `--procs=${procs}`, `--focus=${focus}`, `--label-filter=${labels}`],
 			...(skip === "" ? [] : [`--skip=${skip}`]),
-			...["--no-color", `--timeout=${minutes}m`, `--json-report=report-${runs}.json`],
+			...["--no-color", `--timeout=${minutes}m`, `--json-report=${name}.json`],
 			...[`--output-dir=${folders.results}`, program("e2e.test"), "--", "--provider=skeleton"],
 			...[`--kubeconfig=${kubeconfig("admin")}`, `--kubectl-path=${program("kubectl")}`],
 			// It is detected by a few specs alone, and others are skipped until then.
@@ -79,8 +93,18 @@ export async function runSpecs({
 			environment: { KUBE_TEST_REPO_LIST: registryFile, KUBERNETES_CONFORMANCE_TEST: "y" },
 		},
 	);
-	writeFileSync(join(folders.logs, "e2e.log"), stdout + stderr, { flag: "a" });
-	return readReport(report, stdout + stderr);
+	return readReport(report, readFileSync(logOf(name), "utf8"));
+}
+
+/** Names of all specs with these labels; nothing runs. */
+export async function listSpecs(labels: string): Promise<string[]> {
+	mkdirSync(folders.results, { recursive: true });
+	const report = join(folders.results, "inventory.json");
+	const { stdout, stderr } = await run([
+		...[program("e2e.test"), "--ginkgo.dry-run", `--ginkgo.label-filter=${labels}`],
+		...[`--ginkgo.json-report=${report}`, "--provider=skeleton"],
+	]);
+	return readReport(report, stdout + stderr).map(({ name }) => name);
 }
 
 function readReport(file: string, output: string): SpecResult[] {

@@ -1,7 +1,8 @@
 import t from "tap";
-import { programsFor } from "../../scripts/kubernetes.mjs";
+import { ownSources, programsFor } from "../../scripts/kubernetes.mjs";
 import { resultsIn } from "../kubernetes/go_test.js";
 import { compared, type Suite } from "../kubernetes/suite.js";
+import { jobsOf, suiteNames } from "../kubernetes/suites.js";
 
 t.test("the results of a Go test binary are its innermost tests", async (t) => {
 	const output = `=== RUN   TestAll
@@ -64,4 +65,27 @@ t.test("programs that one suite needs are built for that suite alone", async (t)
 	t.ok(names("--suite=clusterpolicy").includes("network-policy-api.test"));
 	t.ok(names("--mode", "kube-router").includes("kube-router"));
 	t.ok(names("--suite", "routing").includes("routes"));
+});
+
+t.test("the suites of cyclonus share one run, the others have one each", async (t) => {
+	const jobs = (...suites: string[]) => jobsOf(suites).map((job) => job.suites);
+	t.strictSame(jobs("cyclonus-service-ip", "network", "cyclonus-pod-ip", "smoke"), [
+		["network"],
+		["cyclonus-pod-ip", "cyclonus-service-ip"],
+	]);
+	t.strictSame(jobs("clusterpolicy"), [["clusterpolicy"]]);
+	t.strictSame(jobs(...suiteNames).flat(), suiteNames, "every suite has a job");
+});
+
+t.test("a program is built anew when a package changes that it imports", async (t) => {
+	const {
+		"agnhost-front": front,
+		connector,
+		balancers,
+		kubelet,
+	} = programsFor(["cyclonus-pod-ip"]);
+	for (const program of [front, connector])
+		t.match(ownSources(program), [/main\.go$/, /sctp\/sctp\.go$/, /sctp_test\.go$/]);
+	t.match(ownSources(balancers), [/balancers\/main\.go$/]);
+	t.strictSame(ownSources(kubelet), []);
 });
