@@ -59,6 +59,7 @@ const packages = {
 		"kmod",
 		"nftables",
 		"openvswitch-switch",
+		"ppp",
 		"qemu-system-common",
 		"qemu-system-x86",
 		"runc",
@@ -66,6 +67,7 @@ const packages = {
 		"tcpdump",
 		"traceroute",
 		"tshark",
+		"wireguard-tools",
 	],
 	// What the Nodes of test/kubernetes run, and what its images are made of.
 	kubernetes: [

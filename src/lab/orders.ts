@@ -87,6 +87,7 @@ export interface TcpSend extends UdpTarget {
 	seed: number;
 	/** Bytes a second; default: unlimited. */
 	rate?: number;
+	/** Time without progress after which it has failed. Default 30,000. */
 	timeoutMs?: number;
 }
 

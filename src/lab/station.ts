@@ -192,11 +192,12 @@ async function tcpSend(order: TcpSend): Promise<TcpResult> {
 		...(localPort === undefined ? {} : { localPort }),
 	});
 	const timer = setTimeout(
-		() => connection.destroy(new Error(`TCP to ${host} ${port} not done in ${timeoutMs} ms`)),
+		() => connection.destroy(new Error(`TCP to ${host} ${port}: no progress in ${timeoutMs} ms`)),
 		timeoutMs,
 	);
 	try {
 		await once(connection, "connect");
+		timer.refresh();
 		const hash = createHash("sha256");
 		const content = pseudoRandom(seed);
 		let answer = "";
@@ -209,6 +210,7 @@ async function tcpSend(order: TcpSend): Promise<TcpResult> {
 			hash.update(chunk);
 			sent += chunk.length;
 			if (!connection.write(chunk)) await once(connection, "drain");
+			timer.refresh();
 			if (rate !== undefined) await delay(Math.max(0, (sent / rate) * 1000 - elapsed()));
 		}
 		connection.end();

@@ -1,14 +1,24 @@
 import { setTimeout as delay } from "node:timers/promises";
 
-/** Waits until a condition holds. @throws Error with the last value. */
+const PAUSE_MS = 25;
+/** A turn counts for no more: on a busy machine each takes longer, and so does what is waited for. */
+const TURN_MAX_MS = 4 * PAUSE_MS;
+
+/**
+ * Waits until a condition holds.
+ *
+ * @param patienceMs on a calm machine; on a busy one, up to several times as long.
+ * @throws Error with the last value.
+ */
 export async function until<T>(
 	what: string,
 	condition: () => T | Promise<T>,
-	timeoutMs = 15_000,
+	patienceMs = 30_000,
 ): Promise<NonNullable<T>> {
-	const end = Date.now() + timeoutMs;
+	const start = Date.now();
 	let last: unknown;
-	for (;;) {
+	for (let waited = 0; ; ) {
+		const began = Date.now();
 		try {
 			const value = await condition();
 			if (value) return value;
@@ -16,8 +26,9 @@ export async function until<T>(
 		} catch (error) {
 			last = error;
 		}
-		if (Date.now() > end)
-			throw new Error(`Waited ${timeoutMs} ms in vain for: ${what}; last: ${last}`);
-		await delay(25);
+		if (waited > patienceMs)
+			throw new Error(`Waited ${Date.now() - start} ms in vain for: ${what}; last: ${last}`);
+		await delay(PAUSE_MS);
+		waited += Math.min(Date.now() - began, TURN_MAX_MS);
 	}
 }

@@ -92,7 +92,7 @@ t.test("Services", async (t) => {
 	const refused = async (t: Test, what: string, from: string, host: string, port: number) =>
 		t.rejects(tcp(from, host, port), /ECONNREFUSED/, `${what}: refused`);
 	const silent = async (t: Test, what: string, from: string, host: string, port: number) =>
-		t.rejects(tcp(from, host, port, 700), /not done in 700 ms/, `${what}: no answer`);
+		t.rejects(tcp(from, host, port, 700), /no progress in 700 ms/, `${what}: no answer`);
 	// A UDP server that answers from whatever address is best towards a Pod, answers from the gateway's
 	// there, which no translation expects: with or without Fairway.
 	const answersPods = (backend: string, family: Family) => backend !== "node1" || family === 4;

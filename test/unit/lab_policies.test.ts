@@ -40,7 +40,7 @@ function lab(connections: string, ingress: "allow" | "deny", getsThrough: boolea
 		order: async (order: string) => {
 			if (order !== "tcpSend") return {};
 			if (getsThrough) return { bytes: 1000, milliseconds: 1, address: "10.244.1.2" };
-			throw new Error("TCP to b not done in 1500 ms");
+			throw new Error("TCP to b: no progress in 1500 ms");
 		},
 	};
 	return {
@@ -86,5 +86,7 @@ t.test("a connection that is denied as expected is no fault, and says by what", 
 	t.strictSame((await measure("denied", "deny", true)).faults, [
 		"a connection that policies deny got through",
 	]);
-	t.strictSame((await measure("allowed", "allow", false)).faults, ["TCP to b not done in 1500 ms"]);
+	t.strictSame((await measure("allowed", "allow", false)).faults, [
+		"TCP to b: no progress in 1500 ms",
+	]);
 });

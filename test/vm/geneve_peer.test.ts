@@ -1,17 +1,17 @@
 /** The Geneve device of Linux 6.1 as a peer; this machine's kernel may lack it. */
-import { fileURLToPath } from "node:url";
 import t from "tap";
 import type { Exchange } from "./inside/geneve_peer.js";
-import { kernel, runIn } from "./kernel.js";
+import { bundle, kernel, runIn, TEST_MS } from "./kernel.js";
 
-const inside = fileURLToPath(new URL("inside/geneve_peer.ts", import.meta.url));
 const modules = ["veth", "bridge", "geneve", "dummy", "cls_bpf", "sch_ingress"];
+
+t.setTimeout(TEST_MS);
 
 t.test("the kernel's Geneve device as a peer", async (t) => {
 	const { status, output, notes } = await runIn(
 		await kernel("6.1"),
-		[process.execPath, "--import=tsx", inside],
-		{ modules, seconds: 900 },
+		[process.execPath, await bundle("geneve_peer")],
+		{ modules },
 	);
 	const line = /^geneve: (.*)$/m.exec(output)?.[1];
 	if (status !== 0 || line === undefined) {
@@ -24,7 +24,7 @@ t.test("the kernel's Geneve device as a peer", async (t) => {
 		drops: Record<string, number>;
 		exchanges: Exchange[];
 	};
-	t.comment(`Linux ${report.kernel}, XDP ${report.xdp}`);
+	t.comment(`Linux ${report.kernel}, XDP ${report.xdp}; ${notes}`);
 	t.equal(report.exchanges.length, 4);
 	for (const { from, to, family, ...outcome } of report.exchanges)
 		t.same(

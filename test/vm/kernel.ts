@@ -1,11 +1,16 @@
 /**
  * Debian's kernels under QEMU, by vmrun and get-kernel of this directory. The guest sees this
  * machine's root read-only, so the checkout, Node.js and the build are there.
+ *
+ * How long a guest takes says more about the machine's load than about Fairway: there are time limits only so
+ * that a guest that hangs ends some time.
  */
 import { type ChildProcess, execFile } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { build } from "esbuild";
 
 const run = promisify(execFile);
 const top = fileURLToPath(new URL("../..", import.meta.url));
@@ -57,6 +62,28 @@ export interface Outcome {
 	notes: string;
 }
 
+/** Seconds after which a guest is ended. */
+const GUEST_SECONDS = 1500;
+/** For tap: guests whose kernels may first have to be downloaded. */
+export const TEST_MS = 2 * GUEST_SECONDS * 1000;
+
+/**
+ * A program of inside/ as one file of JavaScript, for emulation is slow at finding, translating and linking many.
+ * It lies as deep below the top as src/lab, whose paths to other files hold.
+ */
+export async function bundle(name: string): Promise<string> {
+	const source = join(tools, "inside", `${name}.ts`);
+	const file = join(top, "build/vm", `${name}.mjs`);
+	await build({
+		...{ entryPoints: [source], outfile: file, bundle: true, format: "esm", platform: "node" },
+		...{ external: ["#native"], logLevel: "warning" },
+		banner: {
+			js: 'import { createRequire as makeRequire } from "node:module"; const require = makeRequire(import.meta.url);',
+		},
+	});
+	return file;
+}
+
 /**
  * Runs a command as root in a guest with the kernel of `kernel()`. Its writes are lost. `modules`
  * are loaded first, from the directory itself: the guest's kernel cannot call modprobe, and its
@@ -65,7 +92,7 @@ export interface Outcome {
 export async function runIn(
 	directory: string,
 	command: string[],
-	options: { seconds?: number; modules?: string[] } = {},
+	options: { modules?: string[] } = {},
 ): Promise<Outcome> {
 	const modules = options.modules?.length
 		? `modprobe -d '${directory}' -a ${options.modules.join(" ")}`
@@ -75,7 +102,7 @@ export async function runIn(
 		...process.env,
 		VM_KERNEL: directory,
 		VM_VERBOSE: "1",
-		VM_TIMEOUT: String(options.seconds ?? 240),
+		VM_TIMEOUT: String(GUEST_SECONDS),
 		// On a busy machine, emulation is too slow for the kernel's timer check, which panics.
 		VM_APPEND: "no_timer_check",
 		// The options of the tap that runs this test must not reach the guest.

@@ -3,11 +3,10 @@
  * attaches there. Prints the verifiers' work as a table.
  */
 import { execFile } from "node:child_process";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import t, { type Test } from "tap";
 import type { Report } from "./inside/load.js";
-import { kernel, runIn } from "./kernel.js";
+import { bundle, kernel, runIn, TEST_MS } from "./kernel.js";
 
 const PROGRAMS = [
 	"from_host",
@@ -23,9 +22,8 @@ const PROGRAMS = [
 // into functions that are verified once (`stage` in bpf/lib/context.h).
 const INSTRUCTIONS_MAX = 150_000;
 
-const inside = fileURLToPath(new URL("inside/load.ts", import.meta.url));
 const modules = ["veth", "cls_bpf", "sch_ingress", "nf_conntrack"];
-const command = ["unshare", "--net", process.execPath, "--import=tsx", inside];
+const command = ["unshare", "--net", process.execPath, await bundle("load")];
 
 function parse(output: string): Report {
 	const line = /^load: (.*)$/m.exec(output)?.[1];
@@ -40,10 +38,7 @@ async function here(): Promise<Report> {
 }
 
 async function guest(version: string): Promise<Report> {
-	const { status, output, notes } = await runIn(await kernel(version), command, {
-		modules,
-		seconds: 600,
-	});
+	const { status, output, notes } = await runIn(await kernel(version), command, { modules });
 	if (status !== 0)
 		throw new Error(`Cannot load on Linux ${version}: exit ${status}\n${output}${notes}`);
 	return parse(output);
@@ -86,8 +81,7 @@ async function check(t: Test, report: Report, ability?: Ability) {
 	}
 }
 
-// Unpacking a kernel and booting it under emulation is slow on a busy machine.
-t.setTimeout(900_000);
+t.setTimeout(TEST_MS);
 
 t.test("this kernel", async (t) => check(t, await here()));
 

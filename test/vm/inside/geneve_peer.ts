@@ -78,7 +78,7 @@ async function exchange(lab: Lab, from: string, to: string, family: 4 | 6): Prom
 	const tcp = { host, port: 5000, bytes: 300_000, seed: 1, timeoutMs: 60_000 };
 	const sent = await client.order("tcpSend", tcp).catch(({ message }: Error) => message);
 	const sizes = [1, 100, 1300, 1402, 1473, 9000];
-	const udp = { host, port: 5001, sizes, seed: 2, timeoutMs: 5000 };
+	const udp = { host, port: 5001, sizes, seed: 2, timeoutMs: 20_000 };
 	const { missing, corrupt } = await client.order("udpExchange", udp);
 	await server.order("close", { port: 5000 });
 	await server.order("close", { port: 5001 });
@@ -94,16 +94,21 @@ writeFileSync(
 );
 writeFileSync(
 	join(directory, "config.yaml"),
-	JSON.stringify({ trafficEncapMode: "encap", tunnelType: "geneve", tunnelVNI: VNI }),
+	JSON.stringify({
+		...{ trafficEncapMode: "encap", tunnelType: "geneve", tunnelVNI: VNI },
+		// Emulation is slow: a late answer is no path that fails.
+		probes: { failoverTime: 30_000 },
+	}),
 );
-const lab = await Lab.up({ name: "geneve", manifests: directory, patienceMs: 400_000 });
+const PATIENCE_MS = 400_000;
+const lab = await Lab.up({ name: "geneve", manifests: directory, patienceMs: PATIENCE_MS });
 try {
 	await attachByHand(lab, "node2");
 	await makeGeneve(lab);
 	await until(
 		"node1 knows node2",
 		async () => (await lab.agent("node1").peers()).length === 2,
-		60_000,
+		PATIENCE_MS,
 	);
 	const exchanges: Exchange[] = [];
 	for (const family of [4, 6] as const)

@@ -5,6 +5,7 @@
  */
 import { execFileSync } from "node:child_process";
 import { release } from "node:os";
+import { join } from "node:path";
 import {
 	type AttachType,
 	BpfError,
@@ -14,6 +15,7 @@ import {
 	clsact,
 	supportsTcx,
 } from "#native";
+import { root } from "../../../src/lab/repository.js";
 import { hasConntrack, kernelFeatures } from "../../../src/reconcile/programs/object_file.js";
 
 export interface Loaded {
@@ -39,7 +41,7 @@ export interface Report {
 	loaded: Loaded[];
 }
 
-const objectPath = new URL("../../../build/bpf/fairway.bpf.o", import.meta.url).pathname;
+const objectPath = join(root, "build/bpf/fairway.bpf.o");
 const XDP = 6;
 
 /** The knobs that follow the kernel. */
