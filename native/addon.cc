@@ -23,6 +23,7 @@ static Napi::Value Initialize(const Napi::CallbackInfo &info)
 	DefineKernel(env, exports);
 	DefineNetlink(env, exports);
 	DefineMemory(env, exports);
+	DefineDatagram(env, exports);
 	return exports;
 }
 

@@ -29,5 +29,6 @@ void DefinePacketSender(Napi::Env env, Napi::Object exports);
 void DefineKernel(Napi::Env env, Napi::Object exports);
 void DefineNetlink(Napi::Env env, Napi::Object exports);
 void DefineMemory(Napi::Env env, Napi::Object exports);
+void DefineDatagram(Napi::Env env, Napi::Object exports);
 
 } // namespace fairway

@@ -235,6 +235,11 @@ export function supportsTcx(): boolean;
  * descriptor is closed.
  */
 export function flock(descriptor: number): boolean;
+/**
+ * Sends one message to a Unix datagram socket, "@name" for an abstract one, at once or throws (EAGAIN: its queue is
+ * full).
+ */
+export function sendDatagram(path: string, text: string): void;
 /** Version of the linked libbpf, "1.1". */
 export const libbpfVersion: string;
 

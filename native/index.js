@@ -39,6 +39,7 @@ export const {
 	supportsTcx,
 	flock,
 	trimMemory,
+	sendDatagram,
 	runSteps,
 	runStepsNow,
 	libbpfVersion,

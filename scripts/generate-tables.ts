@@ -1,7 +1,8 @@
 // Writes src/tables/generated.ts from the BTF of the linked BPF object:
 //   1 enums   2 structs as codecs   3 maps   4 knobs
 // docs/COUNTERS.md from the header's comments, docs/CLOUDS.md from src/probe/causes.ts,
-// docs/CONFIGURATION.md from src/config/schema.ts and docs/METRICS.md from src/http/metrics.ts. deploy/helm from deploy/fairway.yaml.
+// docs/CONFIGURATION.md from src/config/schema.ts and docs/METRICS.md from src/http/metrics.ts,
+// man/fairway.8 from the commands as src/cli/main.ts defines them, deploy/helm from deploy/fairway.yaml.
 // With --check it only compares, and fails when a committed file is another.
 import { spawnSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -21,6 +22,7 @@ import { CHART, chartFiles } from "./chart.js";
 import { cloudsPage } from "./clouds.js";
 import { configurationPage } from "./configuration.js";
 import { countersPage } from "./counters.js";
+import { manualPage } from "./man.js";
 import { metricsPage } from "./metrics.js";
 
 const OBJECT = "build/bpf/fairway.bpf.o";
@@ -30,6 +32,7 @@ const COUNTERS = "docs/COUNTERS.md";
 const CLOUDS = "docs/CLOUDS.md";
 const CONFIGURATION = "docs/CONFIGURATION.md";
 const METRICS = "docs/METRICS.md";
+const MANUAL = "man/fairway.8";
 
 const PER_CPU_TYPES = new Set([5, 6, 10]); // BPF_MAP_TYPE_{PERCPU_HASH,PERCPU_ARRAY,LRU_PERCPU_HASH}
 
@@ -309,6 +312,7 @@ accept(CLOUDS, cloudsPage());
 accept(CONFIGURATION, configurationPage());
 accept(METRICS, metricsPage());
 const { version } = JSON.parse(readFileSync("package.json", "utf8"));
+accept(MANUAL, manualPage(version));
 const manifest = readFileSync("deploy/fairway.yaml", "utf8");
 for (const [name, text] of Object.entries(chartFiles(manifest, version)))
 	accept(`${CHART}/${name}`, text);

@@ -52,6 +52,7 @@ import { Loop } from "./loop.js";
 import { Policies } from "./policies.js";
 import { ProblemLog } from "./problem_log.js";
 import { Round } from "./round.js";
+import type { ServiceState } from "./service_manager.js";
 import { Sources } from "./sources.js";
 import { Web } from "./web.js";
 
@@ -71,6 +72,8 @@ export interface AgentOptions {
 	openKernel?: typeof openKernel;
 	/** Until ADD of a Pod that nothing is known of gives up; default: 10,000. */
 	unknownPodMs?: number;
+	/** Packets flow from now on. */
+	onReady?: () => void;
 	/** Surveys these Nodes, or all of them, over every path. Default: with probes. */
 	survey?: (nodes?: readonly string[], signal?: AbortSignal) => Promise<PathSurvey[]>;
 }
@@ -229,6 +232,7 @@ export class Agent {
 			onReady: () => {
 				this.#conflist?.install();
 				this.policies.request();
+				options.onReady?.();
 			},
 			onInForce: (services, changed, config, network) => {
 				this.#web.inForce(services, changed, config, network);
@@ -364,6 +368,28 @@ export class Agent {
 		await this.#policyMemory.close();
 		await this.#loop.stop();
 		await this.#kernel.close();
+	}
+
+	/**
+	 * Reads configuration and manifests again; resolves when what is in them is in force.
+	 *
+	 * @throws Error when it cannot be applied now; it is tried again
+	 */
+	async reload(): Promise<void> {
+		await this.#sources.reload();
+		await this.#loop.flush();
+	}
+
+	/** In one line, for a service manager. */
+	serviceState(): ServiceState {
+		const { ready, waitingFor, inForce, failure } = this.#round.state;
+		const refused = this.#sources.refusedConfig.length > 0 ? ["configuration refused"] : [];
+		const waits = waitingFor === undefined ? [] : [`waiting for ${waitingFor}`];
+		const { trafficEncapMode } = this.#sources.config;
+		const counts = `${inForce?.peers.nodes ?? 0} peers, ${this.#cni.endpoints().length} Pods`;
+		const what = ready ? [`forwarding in mode ${trafficEncapMode}: ${counts}`] : [];
+		const failed = failure === undefined ? [] : [failure];
+		return { ready, words: [...what, ...waits, ...failed, ...refused].join("; ") };
 	}
 
 	/** Applies everything again, for a caller that does not know what is wrong. */

@@ -11,7 +11,7 @@ import type { Source, SourceFacts, Store } from "../cluster/store.js";
 import { changedKeys } from "../config/changes.js";
 import { type Config, type ConfigResult, formatConfigError } from "../config/config.js";
 import { proxyWarnings } from "../config/proxy_rule.js";
-import { watchConfig } from "../config/watch.js";
+import { type ConfigWatch, watchConfig } from "../config/watch.js";
 import type { Network } from "../linux/network.js";
 import type { Log } from "../text/log.js";
 import type { Kernel } from "./kernel.js";
@@ -44,6 +44,7 @@ export interface Desired {
 
 export class Sources {
 	readonly #options: SourcesOptions;
+	readonly #configWatch: ConfigWatch;
 	readonly #watches: { close(): void | Promise<void> }[];
 	#config: Config;
 	#refusedConfig: readonly string[] = [];
@@ -56,11 +57,10 @@ export class Sources {
 		this.#options = options;
 		this.#config = config;
 		store.listen(onChange);
-		this.#watches = [
-			source,
-			kernel.watchNetwork(() => this.resync()),
-			watchConfig(configFile, (result) => this.#onConfig(result), { current: config }),
-		];
+		this.#configWatch = watchConfig(configFile, (result) => this.#onConfig(result), {
+			current: config,
+		});
+		this.#watches = [source, kernel.watchNetwork(() => this.resync()), this.#configWatch];
 	}
 
 	get config(): Config {
@@ -85,6 +85,12 @@ export class Sources {
 	resync(): void {
 		this.#networkChanged = true;
 		this.#options.onChange();
+	}
+
+	/** Reads the files again, without waiting for an event of theirs. */
+	async reload(): Promise<void> {
+		await Promise.all([this.#configWatch.now(), this.#options.source.resync?.()]);
+		this.resync();
 	}
 
 	/** As it is now. @throws Error when the network cannot be read; the next call tries again */

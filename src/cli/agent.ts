@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import type { Agent, AgentOptions } from "../agent/agent.js";
 import { keepHeapSmall, trimRegularly } from "../agent/heap.js";
 import { openLog } from "../agent/log.js";
+import { ServiceManager } from "../agent/service_manager.js";
 import { UnhandledErrors } from "../agent/unhandled_errors.js";
 import { CNI_CONF_DIR } from "../cni/conf_dir.js";
 import { formatConfigError } from "../config/config.js";
@@ -10,6 +11,7 @@ import { readConfig } from "../config/parse.js";
 import { proxyWarnings } from "../config/proxy_rule.js";
 import { kubeconfig as readKubeconfig } from "../kube/kubeconfig.js";
 import { serviceAccount } from "../kube/service_account.js";
+import { type Log, withComponent } from "../text/log.js";
 import { version } from "../text/version.js";
 import { EXIT_DONE, EXIT_FAILED, EXIT_USAGE, UsageError } from "./exit.js";
 import { stopInTime } from "./stop.js";
@@ -52,6 +54,12 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 		process.on("SIGTERM", stop);
 		process.on("SIGINT", stop);
 	});
+	const manager = ServiceManager.of({
+		...{ environment: process.env, pid: process.pid },
+		log: withComponent(log, "service manager"),
+	});
+	// One that comes earlier changes nothing: everything is about to be read.
+	process.on("SIGHUP", () => agent && void reload(agent, manager, log));
 	log.info({ version: version(), pid: process.pid }, "starting");
 	for (const warning of proxyWarnings(result.config, process.env))
 		log.warn({ warning }, "configuration with a limitation");
@@ -66,6 +74,7 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 			pinDir: resolve(options.pinDir),
 			cniConfDir: cniConfDirOf(options),
 			log,
+			onReady: () => manager?.tick(),
 		});
 	} catch (error) {
 		log.fatal({ err: error }, "cannot start");
@@ -73,12 +82,26 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 		// Open handles must not keep the process alive.
 		process.exit(EXIT_FAILED);
 	}
-	const signal = await stopped;
-	log.info({ signal }, "stopping; forwarding continues");
 	const running = agent;
+	manager?.follow(() => running.serviceState());
+	const signal = await stopped;
+	manager?.stopping();
+	log.info({ signal }, "stopping; forwarding continues");
 	if (await stopInTime(() => running.stop(), log)) log.info({}, "stopped");
 	// A forgotten handle must not keep a stopped agent alive.
 	process.exit(EXIT_DONE);
+}
+
+/** Changes are noticed without it: this is for whoever wants to know when they are in force. */
+async function reload(agent: Agent, manager: ServiceManager | undefined, log: Log): Promise<void> {
+	log.info({ signal: "SIGHUP" }, "reading configuration and manifests again");
+	manager?.reloading();
+	try {
+		await agent.reload();
+	} catch (err) {
+		log.warn({ err }, "cannot apply what was read again, will retry");
+	}
+	manager?.reloaded();
 }
 
 /** With a directory of manifests the container runtime may be anywhere, or none. */

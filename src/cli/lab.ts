@@ -6,18 +6,7 @@ import { Lab } from "../lab/lab.js";
 import { pingAll, reachTable } from "../lab/reach.js";
 import { allStates, isAbandoned, readState, remove, type State } from "../lab/state.js";
 import { framedTable, painters } from "../text/table.js";
-
-const USAGE = `Usage: fairway lab COMMAND [--name NAME]
-
-  up [--manifests DIR] [--config FILE]  start a cluster; default: examples/two-subnets
-                                        (config.d/NODE.yaml beside FILE: for that Node only)
-  down [--all]                          remove it, and what killed labs have left behind
-  status [-o text|json]                 list its machines and their addresses
-  exec MACHINE COMMAND...               run a command on a Node, in a Pod, on "router" or "outside"
-  ping [-o text|json]                   ping from every Pod to every other and to the outside
-
-Exit status: 0 done, 1 failed (ping: somebody was not reached), 2 bad usage; exec: the command's.
-`;
+import { LAB_USAGE } from "./lab_usage.js";
 
 interface Options {
 	name: string;
@@ -31,7 +20,7 @@ interface Options {
 export async function labCommand(argv: string[]): Promise<number> {
 	const [command, ...rest] = argv;
 	if (rest[0] === "--help" || rest[0] === "-h") {
-		process.stdout.write(USAGE);
+		process.stdout.write(LAB_USAGE);
 		return 0;
 	}
 	try {
@@ -53,14 +42,14 @@ export async function labCommand(argv: string[]): Promise<number> {
 			case "--help":
 			case "-h":
 			case "help":
-				process.stdout.write(USAGE);
+				process.stdout.write(LAB_USAGE);
 				return 0;
 			default:
 				throw new UsageError(`Cannot run "${command ?? ""}": expected one of the commands below`);
 		}
 	} catch (error) {
 		if (error instanceof UsageError) {
-			process.stderr.write(`fairway: ${error.message}\n\n${USAGE}`);
+			process.stderr.write(`fairway: ${error.message}\n\n${LAB_USAGE}`);
 			return 2;
 		}
 		process.stderr.write(`fairway: ${(error as Error).message}\n`);

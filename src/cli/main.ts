@@ -49,7 +49,8 @@ async function run(command: () => Promise<number>): Promise<number> {
 	}
 }
 
-function commands(done: (status: number) => void): Command {
+/** @param done called with the exit status of the command that has run */
+export function commands(done: (status: number) => void): Command {
 	const program = new Command("fairway")
 		.description("Carry Kubernetes Pod traffic between Nodes: directly or in a tunnel.")
 		.version(version(), "-V, --version", "print the version")
@@ -187,7 +188,7 @@ function commands(done: (status: number) => void): Command {
 	config
 		.command("validate")
 		.description("validate a configuration file")
-		.argument("<file>")
+		.argument("<file>", "the configuration (YAML)")
 		.addOption(output())
 		.action(async (file, options) =>
 			done(await (await import("./config.js")).validateCommand(file, options)),
@@ -253,7 +254,7 @@ function commands(done: (status: number) => void): Command {
 	program
 		.command("lab")
 		.description("run a cluster in network namespaces on this machine (`fairway lab --help`)")
-		.addArgument(new Argument("[arguments...]"));
+		.addArgument(new Argument("[arguments...]", "a command of the lab, and what it takes"));
 	return program;
 }
 

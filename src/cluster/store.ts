@@ -93,6 +93,8 @@ export interface Source {
 	readonly reporter?: Reporter;
 	/** Absent: it always lists all Pods. */
 	readonly pods?: PodSource;
+	/** Reads everything again, without waiting for an event. Absent: it always hears of changes. */
+	resync?(): Promise<void>;
 	close(): Promise<void>;
 }
 
