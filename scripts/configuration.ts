@@ -31,6 +31,7 @@ interface Schema {
 	minimum?: number;
 	maximum?: number;
 	default?: unknown;
+	items?: Schema;
 	properties?: Readonly<Record<string, Schema>>;
 }
 
@@ -64,19 +65,21 @@ function table(keys: readonly (readonly [string, Schema])[]): string {
 	const rows = keys.map(([key, schema]) => {
 		if (!schema.description)
 			throw new Error(`Cannot document ${key}: it has no description in the schema`);
-		const cells = [`\`${key}\``, values(key, schema), shown(schema.default), schema.description];
+		const cells = [`\`${key}\``, values(schema), shown(schema.default), schema.description];
 		return `| ${cells.map((cell) => cell.replaceAll("|", "\\|")).join(" | ")} |\n`;
 	});
 	return `| key | values | default | meaning |\n| --- | --- | --- | --- |\n${rows.join("")}`;
 }
 
-function values(key: string, schema: Schema): string {
+function values(schema: Schema): string {
 	if (schema.enum !== undefined) return schema.enum.map((value) => `\`${value}\``).join(", ");
 	if (schema.const !== undefined) return `\`${String(schema.const)}\``;
 	if (schema.type === "integer") return `${schema.minimum} to ${schema.maximum}`;
 	if (schema.type === "boolean") return "`true`, `false`";
-	if (schema.type === "array") return /(CIDRs|Addresses)$/.test(key) ? "list of CIDRs" : "list";
-	return schema.type ?? "";
+	if (schema.type !== "array") return schema.type ?? "";
+	const of = schema.items?.description;
+	if (!of) throw new Error("Cannot document a list: its items have no description in the schema");
+	return `list, each ${of}`;
 }
 
 function shown(value: unknown): string {

@@ -110,7 +110,7 @@ export function ownNode({
 		...config.serviceCIDRs.map(parsePrefix),
 		...servicePrefixes(config, snapshot.services ?? []),
 	];
-	const { services, refused } = apartFromPods(claimed, self);
+	const { services, refused } = apartFromNode(claimed, self, transport.addresses);
 	// With Services, only while the stack has some of them (`valuesWith`), or all NodePorts.
 	const stackSnat = (enable ? !proxyAll : services.length > 0) && !config.noSNAT;
 	const own: OwnNode = {
@@ -199,19 +199,31 @@ export function valuesWith(
 	return { ...values, stackSnat, stackAnswers, nodeConfig: { ...nodeConfig, flags } };
 }
 
-/** Service CIDRs apart from pod CIDRs; in an overlap Services and Pods could not be told apart. */
-function apartFromPods(
+/**
+ * Service CIDRs apart from this Node's pod CIDRs and from the addresses that other Nodes know it by: in an
+ * overlap Services, Pods and Nodes could not be told apart. Other addresses of the Node may be cluster IPs
+ * (NodeLocal DNSCache, kube-ipvs0).
+ */
+function apartFromNode(
 	claimed: readonly Prefix[],
-	{ podCidrs }: Self,
+	{ node, podCidrs }: Self,
+	transportAddresses: readonly string[],
 ): { services: Prefix[]; refused: string[] } {
 	const refused: string[] = [];
+	const addresses = [...new Set([...node.internalIPs, ...transportAddresses])];
 	const services = claimed.filter((cidr) => {
-		const pods = podCidrs.find((prefix) => !isAddress(cidr) && overlap(cidr, prefix));
-		if (pods !== undefined)
-			refused.push(
-				`Cannot serve the service CIDR ${cidr.text}: expected one apart from pod CIDRs, got one that overlaps ${pods.text} of this Node`,
-			);
-		return pods === undefined;
+		if (isAddress(cidr)) return true;
+		const pods = podCidrs.find((prefix) => overlap(cidr, prefix));
+		const address = addresses.find((text) => containsAddress(cidr, parseAddress(text)!));
+		if (pods === undefined && address === undefined) return true;
+		const [wanted, got] =
+			pods === undefined
+				? ["the addresses of Nodes", `holds ${address}`]
+				: ["pod CIDRs", `overlaps ${pods.text}`];
+		refused.push(
+			`Cannot serve the service CIDR ${cidr.text}: expected one apart from ${wanted}, got one that ${got} of this Node`,
+		);
+		return false;
 	});
 	return { services, refused };
 }

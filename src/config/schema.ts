@@ -34,12 +34,14 @@ const text = (wanted: string) => z.string({ error: wanted });
 const seconds = (otherwise: number, about: string) =>
 	wholeNumber(1, 604800).default(otherwise).describe(about);
 
-const cidr = text("a CIDR such as 10.0.0.0/8 or fd00::/8").transform((value, context) => {
-	const read = readPrefix(value);
-	if ("prefix" in read) return read.prefix.text;
-	context.addIssue({ code: "custom", message: read.wanted });
-	return z.NEVER;
-});
+const cidr = text("a CIDR such as 10.0.0.0/8 or fd00::/8")
+	.transform((value, context) => {
+		const read = readPrefix(value);
+		if ("prefix" in read) return read.prefix.text;
+		context.addIssue({ code: "custom", message: read.wanted });
+		return z.NEVER;
+	})
+	.describe("a CIDR");
 
 const cidrs = () =>
 	z.array(cidr, { error: "a list of CIDRs" }).transform((list) => [...new Set(list)]);
@@ -89,16 +91,20 @@ const timeouts = section({
 
 const SKIPPED = "NAMESPACE/NAME of a Service, or a cluster IP";
 const NAMESPACED_NAME = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?\/[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
-const skipped = text(SKIPPED).transform((value, context) => {
-	if (NAMESPACED_NAME.test(value)) return value;
-	const address = canonicalAddress(value);
-	if (address !== undefined) return address;
-	context.addIssue({ code: "custom", message: SKIPPED });
-	return z.NEVER;
-});
+const skipped = text(SKIPPED)
+	.transform((value, context) => {
+		if (NAMESPACED_NAME.test(value)) return value;
+		const address = canonicalAddress(value);
+		if (address !== undefined) return address;
+		context.addIssue({ code: "custom", message: SKIPPED });
+		return z.NEVER;
+	})
+	.describe("NAMESPACE/NAME or a cluster IP");
 
 const SERVICE_NAME = "NAMESPACE/NAME of a Service";
-const serviceName = text(SERVICE_NAME).regex(NAMESPACED_NAME, { error: SERVICE_NAME });
+const serviceName = text(SERVICE_NAME)
+	.regex(NAMESPACED_NAME, { error: SERVICE_NAME })
+	.describe("NAMESPACE/NAME");
 /** Services whose flows are counted: each is a series of its own. */
 const COUNTED_MOST = 250;
 

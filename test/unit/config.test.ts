@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import t from "tap";
+import { configurationPage } from "../../scripts/configuration.js";
 import { changedKeys } from "../../src/config/changes.js";
 import { type Config, formatConfigError, tunnelPort } from "../../src/config/config.js";
 import { parseConfig, parseConfigBytes, readConfig } from "../../src/config/parse.js";
@@ -654,3 +655,16 @@ t.test(
 		t.strictSame(limitations(parsed("trafficEncapMode: hybrid")), []);
 	},
 );
+
+t.test("the page of keys says what each list has, from the schema", (t) => {
+	const rows = configurationPage()
+		.split("\n")
+		.filter((line) => line.includes("| list, "));
+	const values = new Map(
+		rows.map((row) => row.split(" | ").map((cell) => cell.trim()) as [string, string]),
+	);
+	t.equal(values.get("| `serviceCIDRs`"), "list, each a CIDR");
+	t.equal(values.get("| `fairwayProxy.skipServices`"), "list, each NAMESPACE/NAME or a cluster IP");
+	t.equal(values.get("| `fairwayProxy.countFlows`"), "list, each NAMESPACE/NAME");
+	t.end();
+});

@@ -64,6 +64,25 @@ t.test(
 	},
 );
 
+t.test(
+	"a service CIDR that has a Node's address is refused by name, and its endpoints are used",
+	(t) => {
+		const world = new ServicesWorld();
+		const [address] = world.nodes.get("n0")!.internalIPs;
+		const wide = `${address!.split(".")[0]}.0.0.0/8`;
+		world.config = { ...proxyConfig(), serviceCIDRs: [wide, `${address}/32`, "172.30.0.0/16"] };
+		const { problems } = world.update();
+		t.match(problems, [
+			`Cannot serve the service CIDR ${wide}: expected one apart from the addresses of Nodes, got one that holds ${address} of this Node`,
+		]);
+		const { routes } = world.tables!;
+		t.equal(routes.get("172.30.0.0/16")?.kind, RouteKind.SERVICE);
+		t.equal(routes.get(wide), undefined);
+		world.compare();
+		t.end();
+	},
+);
+
 function stateOf(maps: HeldServiceMaps, id: number): number {
 	return Number(((maps.backendStates.get(id >> 3) ?? 0n) >> BigInt((id & 7) * 8)) & 0xffn);
 }
