@@ -10,9 +10,7 @@
  * Detaching
  *  1 the veth   2 the record   3 the data path   4 frees the addresses
  */
-import { basename } from "node:path";
 import type { IpRoute } from "../linux/iproute.js";
-import { isPodInterface } from "../linux/names.js";
 import type { Log } from "../text/log.js";
 import { monotonicMs } from "./deletions.js";
 import {
@@ -29,11 +27,10 @@ import { KeyedLock } from "./lock.js";
 import { changeMTU } from "./mtu.js";
 import { attachHost, attachPod, detach, isAttached, ownInterfaces } from "./plumbing.js";
 import { AddressPool, type PodNetwork } from "./pool.js";
-import { endpointOf } from "./rebuild.js";
+import { EndpointRecords, facts } from "./records.js";
 import type { Attachment } from "./request.js";
 import { defaultPrefix } from "./result.js";
 import { Slots } from "./slots.js";
-import { EndpointStore } from "./store.js";
 
 /** The properties of this Node that are needed here; the agent's SelfView has them. */
 export interface NodeView {
@@ -65,12 +62,8 @@ export interface AttachmentsOptions {
 }
 
 export class Pods {
-	/** Records that could not be read. */
-	readonly unreadable: readonly string[];
 	readonly #options: AttachmentsOptions;
-	readonly #store: EndpointStore;
-	/** By endpointKey. */
-	readonly #endpoints = new Map<string, Endpoint>();
+	readonly #records: EndpointRecords;
 	readonly #pool = new AddressPool();
 	readonly #lock = new KeyedLock();
 	/** Limits how many Pods are attached at once. */
@@ -79,37 +72,21 @@ export class Pods {
 	/** Reads the records, blocking, so that list() is complete immediately. */
 	constructor(options: AttachmentsOptions) {
 		this.#options = options;
-		this.#store = new EndpointStore(options.runDir);
-		const { endpoints, unreadable } = this.#readStore();
-		for (const endpoint of endpoints) {
-			this.#endpoints.set(endpointKey(endpoint), endpoint);
-			this.#pool.adopt(endpoint.addresses);
-		}
-		this.unreadable = unreadable;
-	}
-
-	/** A record that cannot be read is made anew of what the kernel has of its Pod. */
-	#readStore(): { endpoints: Endpoint[]; unreadable: string[] } {
-		const { ip, log } = this.#options;
-		const { endpoints, unreadable } = this.#store.load();
-		const lost = unreadable.filter((path) => {
-			const hostInterface = basename(path, ".json");
-			const rebuilt = isPodInterface(hostInterface) ? endpointOf(ip, hostInterface) : undefined;
-			if (rebuilt === undefined) return true;
-			this.#store.writeNow(rebuilt);
-			endpoints.push(rebuilt);
-			log.warn({ ...facts(rebuilt), file: path }, "rebuilt an unreadable endpoint record");
-			return false;
-		});
-		return { endpoints, unreadable: lost };
+		this.#records = new EndpointRecords(options);
+		for (const { addresses } of this.#records.list()) this.#pool.adopt(addresses);
 	}
 
 	list(): Endpoint[] {
-		return [...this.#endpoints.values()];
+		return this.#records.list();
 	}
 
 	get(id: EndpointId): Endpoint | undefined {
-		return this.#endpoints.get(endpointKey(id));
+		return this.#records.get(id);
+	}
+
+	/** Paths of records that could neither be read nor be made anew. */
+	get unreadable(): readonly string[] {
+		return this.#records.unreadable;
 	}
 
 	/* ------------------------------------------------------ attaching */
@@ -146,7 +123,7 @@ export class Pods {
 		try {
 			await this.#remove(endpoint);
 		} catch (error) {
-			if (isAttached(endpoint.hostInterface)) this.#endpoints.set(endpointKey(endpoint), endpoint);
+			if (isAttached(endpoint.hostInterface)) this.#records.put(endpoint);
 			this.#options.log.warn({ ...facts(endpoint), err: error }, "cannot undo an ADD");
 		}
 	}
@@ -160,8 +137,8 @@ export class Pods {
 			...(uid === undefined ? {} : { uid }),
 			attachedMs: monotonicMs(),
 		};
-		this.#endpoints.set(endpointKey(known), renewed);
-		await this.#persist(renewed);
+		this.#records.put(renewed);
+		await this.#records.save(renewed);
 		return renewed;
 	}
 
@@ -217,8 +194,11 @@ export class Pods {
 
 	async #attach(endpoint: Endpoint, node: NodeView): Promise<void> {
 		await attachHost(endpoint, node.gatewayMac);
-		this.#endpoints.set(endpointKey(endpoint), endpoint);
-		const outcomes = await Promise.allSettled([this.#persist(endpoint), this.#publish(endpoint)]);
+		this.#records.put(endpoint);
+		const outcomes = await Promise.allSettled([
+			this.#records.save(endpoint),
+			this.#publish(endpoint),
+		]);
 		for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
 		// Last: without the data path the Node's own stack would forward what the Pod sends, past its policies.
 		await attachPod(endpoint, node.gatewayMac);
@@ -239,7 +219,7 @@ export class Pods {
 				const names = hostInterfaceNames(id.containerId, id.ifName);
 				if (names.some(isAttached)) await this.#removeLeftovers((key) => key === endpointKey(id));
 				// A DEL that failed half-way has left it; it would come back with a restart.
-				await this.#store.removeRecordOf(id, names);
+				await this.#records.removeStray(id, names);
 				return;
 			}
 			await this.#remove(endpoint);
@@ -275,9 +255,9 @@ export class Pods {
 	 */
 	async #remove(endpoint: Endpoint): Promise<void> {
 		await detach(endpoint.hostInterface);
-		this.#endpoints.delete(endpointKey(endpoint));
+		this.#records.drop(endpoint);
 		try {
-			await this.#persist(endpoint);
+			await this.#records.save(endpoint);
 		} finally {
 			try {
 				await this.#publish();
@@ -326,7 +306,7 @@ export class Pods {
 		return new CniError(
 			code,
 			`Cannot allocate an address: no address of each family is free in ${podCIDRs.join(", ") || "no pod CIDR"}`,
-			`${this.#endpoints.size} interfaces are attached.`,
+			`${this.list().length} interfaces are attached.`,
 		);
 	}
 
@@ -348,23 +328,13 @@ export class Pods {
 		for (const endpoint of changed) {
 			// Skip endpoints that were detached, or attached again, in the meantime.
 			if (this.get(endpoint) !== endpoint) continue;
-			this.#endpoints.set(endpointKey(endpoint), { ...endpoint, mtu });
-			await this.#persist(endpoint);
+			this.#records.put({ ...endpoint, mtu });
+			await this.#records.save(endpoint);
 		}
 		this.#options.log.info({ mtu, pods: changed.length }, "changed Pod MTU");
 	}
 
-	/* ------------------------------------------------------ shared */
-
-	/** Brings the record on disk up to date, also if the endpoint changes meanwhile. */
-	async #persist(endpoint: Endpoint): Promise<void> {
-		for (;;) {
-			const current = this.get(endpoint);
-			if (current === undefined) await this.#store.remove(endpoint);
-			else await this.#store.write(current);
-			if (this.get(endpoint) === current) return;
-		}
-	}
+	/* ------------------------------------------------------ data path */
 
 	async #publish(added?: Endpoint): Promise<void> {
 		try {
@@ -380,11 +350,6 @@ export class Pods {
 /** True if it was attached after that call. The time of an earlier boot is of another clock, so the interface must exist. */
 function isNewer({ attachedMs = 0, hostInterface }: Endpoint, calledMs: number): boolean {
 	return attachedMs > calledMs && isAttached(hostInterface);
-}
-
-/** Log fields of an endpoint. */
-function facts({ name, namespace, containerId, hostInterface, addresses }: Endpoint): object {
-	return { pod: name, namespace, containerId, interface: hostInterface, addresses };
 }
 
 function podNetworks({ podCIDRs, gateways }: NodeView): PodNetwork[] {
