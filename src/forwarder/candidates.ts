@@ -1,6 +1,6 @@
 /**
- * A decision where the backend of a new flow is not known yet: one for each that the flow may get, and
- * what all of them have in common.
+ * The decision for a new flow whose backend is not chosen yet: one decision for each backend that the flow may get,
+ * and what all of them have in common.
  */
 import { isDeepStrictEqual } from "node:util";
 import { Action, DropReason, Limit } from "../tables/generated.js";
@@ -19,7 +19,7 @@ export function decideForAll(decide: (choose: Choose) => Decision): Decision {
 	return agreed(all.map((backend) => ({ backend, decision: decide(() => backend) })));
 }
 
-/** What holds whichever backend is chosen; the rest is as if nothing was decided. */
+/** The parts on which all decisions agree; the others are left as if undecided. */
 function agreed(backends: { backend: Candidate; decision: Decision }[]): Decision {
 	const decisions = backends.map(({ decision }) => decision);
 	const [first] = decisions as [Decision];

@@ -62,8 +62,8 @@ export function writeIpv4Checksum(buffer: Buffer, offset: number): void {
 }
 
 /**
- * Writes the TCP or UDP checksum of a whole packet if its sender's stack left that to the device
- * (CHECKSUM_PARTIAL), so that the field holds the pseudo header's sum. A correct checksum stays.
+ * Completes the TCP or UDP checksum of a whole packet where the sender's stack has left it to the device
+ * (CHECKSUM_PARTIAL: the field holds the sum of the pseudo header). A correct checksum stays.
  */
 export function finishTransportChecksum(packet: Packet): void {
 	const { frame, key, l3, l4, length, isFragment } = packet;

@@ -30,8 +30,8 @@ export interface PacketContext {
 	ingressIfindex?: number;
 	/** TC: the frame is for another host of the link (PACKET_OTHERHOST). */
 	otherHost?: boolean;
-	/** Which of a Service's backends a new flow gets. Absent: it is not known, so the Decision has all of
-	 * them, and says what holds for each only as far as they agree. */
+	/** Chooses the backend of a new flow. Absent: none is chosen, and the Decision has every candidate, and
+	 * beside them only what holds for all. */
 	choose?: (candidates: readonly Candidate[]) => Candidate;
 }
 
@@ -50,19 +50,19 @@ export type Client = "pod" | "wire" | "host";
 export interface ServiceDecision {
 	/** In `services`. */
 	index: number;
-	/** Where the client has sent it; `kind`: enum frontend_kind, undefined where the frontend is no more. */
+	/** The address that the client used; `kind`: enum frontend_kind, undefined if the frontend no longer exists. */
 	frontend: { address: string; port: number; kind: number | undefined };
 	/** For a new flow: the set of backends by traffic policy. */
 	set?: "cluster" | "local";
-	/** For a new flow: the backends in the set; none: it is refused. */
+	/** For a new flow: the backends of the set; if empty, the flow is refused. */
 	candidates?: readonly Candidate[];
-	/** That of the flow, or the one that a new flow gets; undefined: it is refused, or one of `candidates`. */
+	/** The backend of the flow; undefined: the flow is refused, or gets one of `candidates`. */
 	backend?: Candidate;
-	/** Why that one: the flow's, the client's by session affinity, or the choice. */
+	/** Why this backend: the flow has it, session affinity, or the choice. */
 	by?: "flow" | "affinity" | "choice";
 }
 
-/** What a new flow gets for its destination. */
+/** The translation of a new flow's destination. */
 export interface ServiceChoice {
 	/** In `services`. */
 	service: number;
@@ -74,24 +74,24 @@ export interface ServiceChoice {
 	target: FlowKey;
 }
 
-/** What becomes of a flow in one direction, and why. */
+/** The verdict on a flow in one direction, and its reason. */
 export interface Judgement {
 	allow: boolean;
 	/** Id of the rule that decided; 0: nothing isolates the Pod, and no rule named the flow. */
 	rule: number;
-	/** If staged policies were enforced; absent: the same. */
+	/** The verdict if staged policies were enforced; absent: the same. */
 	staged?: { allow: boolean; rule: number };
 }
 
 /** The judgement of one Pod of this Node. */
 export interface PolicyDecision {
-	/** What has judged: an index in `policies` (that for hairpins, too), or enum endpoint_policy. */
+	/** The policy that applied: an index in `policies` (also for hairpins), or enum endpoint_policy. */
 	policy: number;
 	/** Class of the other end's address; absent: it was not looked up. */
 	class?: number;
-	/** Absent: there is none, and the packet is dropped. */
+	/** Absent: the tables have no verdict, and the packet is dropped. */
 	judgement?: Judgement;
-	/** enum drop_reason where there is no judgement, else NONE. */
+	/** enum drop_reason if there is no judgement, otherwise NONE. */
 	dropReason: number;
 }
 
@@ -115,7 +115,7 @@ export interface Step {
 	text: string;
 }
 
-/** Packets as on the wire, and how many are above LARGE_PACKET. */
+/** The number of packets on the wire, and how many of them are longer than LARGE_PACKET. */
 export interface Received {
 	/** As in `peers`. */
 	index: number;

@@ -83,7 +83,7 @@ export class Draft {
 	handUp(kind: number, packet: Packet, mtu: number, why: string, reason?: number): Decision {
 		const { decision } = this;
 		const answered = kind === SlowPathKind.REFUSED ? reason : ANSWERED.get(kind);
-		// Nobody is told of these (RFC 1812, 4.3.2.7; RFC 4443, 2.4).
+		// No error is sent about these (RFC 1812, 4.3.2.7; RFC 4443, 2.4).
 		if (answered !== undefined && (packet.icmpError || packet.isLaterFragment))
 			return this.drop(answered, why);
 		this.copyUp(kind, packet, mtu);
@@ -93,7 +93,7 @@ export class Draft {
 		return decision;
 	}
 
-	/** Hands a copy up of a packet that waits for its next hop; the packet itself goes on. */
+	/** Hands the slow path a copy of a packet that waits for its next hop; the packet itself goes on. */
 	tellUnresolved(packet: Packet): void {
 		if (packet.icmpError || packet.isLaterFragment) return;
 		if (this.tables.endpoint(packet.key.source) === undefined) return;
@@ -113,7 +113,7 @@ export class Draft {
 		this.decision.events.push(counter);
 	}
 
-	/** Rule 0, that is none, is not counted. */
+	/** Rule 0 stands for no rule and is not counted. */
 	countRule(what: RuleCount["what"], rule: number): void {
 		if (rule !== 0) this.decision.ruleCounts.push({ rule, what });
 	}
@@ -123,7 +123,7 @@ export class Draft {
 		this.decision.records.push({ ...NO_RECORD, event, index });
 	}
 
-	/** Notes traffic: the kernel is asked for the next hop of Pod packets to a peer. */
+	/** Stamps `peer_activity`: the kernel has to resolve the next hop of a Pod's packet to a peer. */
 	traffic(index: number): void {
 		const { tables, now, decision } = this;
 		const activity = tables.peerActivity(index) ?? NO_ACTIVITY;
@@ -142,7 +142,7 @@ export class Draft {
 		this.decision.flow = { kind: "create", slot, flow, reply: replyKey(flow) };
 	}
 
-	/** Ends a flow: both its tuples go. */
+	/** Ends a flow: both its tuples are removed. */
 	end(slot: number): void {
 		this.decision.ended.push(slot);
 	}
@@ -159,7 +159,7 @@ export class Draft {
 	}
 }
 
-/** What is answered, and the reason that its packets are counted as. */
+/** The slow path kinds that are answered with an ICMP error, and the drop reason that counts the packet. */
 const ANSWERED = new Map<number, number>([
 	[SlowPathKind.TTL_EXCEEDED, DropReason.TTL_EXCEEDED],
 	[SlowPathKind.TOO_BIG, DropReason.PACKET_TOO_BIG],
@@ -208,7 +208,7 @@ function undecided(frame: Buffer): Decision {
 	};
 }
 
-/** Without a configuration, a Node accepts what its own stack handles, and sends nothing. */
+/** Until the agent has written `node_config`: drops what Pods send and what leaves by fairway0; the rest passes. */
 export function notConfigured(hook: number, frame: Buffer): Decision {
 	const decision = undecided(frame);
 	if (hook === Hook.FROM_POD || hook === Hook.FROM_HOST) {

@@ -34,15 +34,15 @@ import { peerIndex } from "./route.js";
 import type { FlowEntry } from "./table_reader.js";
 import { encapsulate, FIXED_MAC } from "./tunnel.js";
 
-/** Where a packet goes. Nothing has been changed yet. */
+/** Where a packet goes. It has not been changed yet. */
 export interface Way {
 	/** MTU; 0: no limit. */
 	mtu: number;
-	/** What the flow of a packet to the outside shall remember: its gateway, or "none". */
+	/** The gateway that the flow of a packet to the outside is to remember; "none": nothing. */
 	gateway?: Gateway | "none";
 	/** The kernel has yet to learn the next hop's MAC. */
 	isUnresolved?: boolean;
-	/** To the outside, where it was asked for: what the kernel would send from; "" for nothing. */
+	/** To the outside, if requested: the source address that the kernel would use; "": it gave none. */
 	source?: string;
 	/** Sends the rewritten packet. */
 	emit(rewritten: Packet): Decision;
@@ -101,7 +101,7 @@ export function wayToPeer(
 	const cached = cachedWay(draft, hop);
 	const way = cached ?? askNextHop(draft, peerQuery(draft, peer, tunnel));
 	if (typeof way === "string") {
-		// Only a Pod is told: what the Node itself sends has asked the Node's routes before.
+		// An error is sent only to Pods: the Node's own packets have passed its routes already.
 		const refusal = way === "local" ? "unreachable" : way;
 		return refuse(draft, packet, refusal, `the kernel has no way to ${peer.remote}`);
 	}
@@ -116,7 +116,7 @@ export function wayToPeer(
 			}
 			decision.mtu = mtu;
 			if (clampMss(rewritten, mtu)) draft.event(EventCounter.MSS_CLAMPED);
-			// A packet that bypasses the tunnel is not from a pod CIDR, so the peer does not count it.
+			// A packet that bypasses the tunnel has no source in a pod CIDR, so the peer does not count it.
 			if (!native) decision.sent = { index, tunnel, ...onWire(packet, context) };
 			const frame = tunnel ? encapsulate(rewritten, peer, node) : rewritten.frame;
 			return emitToWire(draft, frame, way);
@@ -128,7 +128,7 @@ export function wayToPeer(
  * To the outside, by the kernel's FIB.
  *
  * @param known the packet's flow, which may remember its gateway
- * @param tuples what the flow's Pod has sent, and what leaves
+ * @param tuples the tuple that the flow's Pod has sent, and the one that leaves
  */
 export function wayOutside(
 	draft: Draft,
@@ -155,7 +155,7 @@ export function wayOutside(
 	};
 }
 
-/** What the kernel's routes refuse; a blackhole does so without a word. */
+/** Refuses a packet as the kernel's route does; a blackhole sends no error. */
 function refuse(
 	draft: Draft,
 	packet: Packet,
@@ -180,7 +180,7 @@ export function emitToWire(draft: Draft, frame: Buffer, way: NextHopWay): Decisi
 	decision.ifindex = way.ifindex;
 	decision.action = way.action;
 	const to = !way.isResolved
-		? " as soon as the next hop has told its MAC"
+		? " as soon as the next hop's MAC is resolved"
 		: way.destinationMac === UNKNOWN_MAC
 			? ""
 			: ` to ${way.destinationMac}`;

@@ -26,7 +26,7 @@ export function reverse(key: FlowKey): FlowKey {
 	};
 }
 
-/** What the flow's packets of a direction carry where they come in. */
+/** The tuple that the flow's packets of a direction arrive with. */
 export function tupleOf({ addresses, ports, protocol }: Flow, direction: number): FlowKey {
 	const { source, destination } = addresses[direction]!;
 	const { source: sourcePort, destination: destinationPort } = ports[direction]!;
@@ -41,12 +41,12 @@ export function replyKey(flow: Flow): FlowKey {
 	return tupleOf(flow, FlowDirection.REPLY);
 }
 
-/** What they carry where they leave: the reverse of what the other direction's come in with. */
+/** The tuple that they leave with: the reverse of the one that the other direction's arrive with. */
 export function targetOf(flow: Flow, direction: number): FlowKey {
 	return reverse(tupleOf(flow, direction ^ 1));
 }
 
-/** The generation of a slot whose flow its two tuples lead to; undefined: it has none. */
+/** The generation of a slot with a live flow, one that its two tuples lead to; undefined: the slot has none. */
 export function liveGeneration(claim: number): number | undefined {
 	const isLive = claim & ClaimBit.IN_USE && claim & ClaimBit.PUBLISHED;
 	return isLive ? (claim & ClaimBit.GENERATION) >>> 1 : undefined;
@@ -56,19 +56,22 @@ export function isTranslated(flow: Flow): boolean {
 	return (flow.flags & (FlowFlag.SNAT | FlowFlag.DNAT)) !== 0;
 }
 
-/** Its source gets another address, not only another port. */
+/** True if the source address is translated, not only the port. */
 export function takesAddress(flow: Flow): boolean {
 	return (
 		(flow.flags & FlowFlag.SNAT) !== 0 && replyKey(flow).destination !== originalKey(flow).source
 	);
 }
 
-/** Its backend sees the client's own address. */
+/** True if the backend sees the client's own address. */
 export function showsClient(flow: Flow): boolean {
 	return replyKey(flow).destination === originalKey(flow).source;
 }
 
-/** It began in the Node's own stack, which may have translated it: answers go back there. */
+/**
+ * True for an answer to a flow that began in the Node's own stack: the stack may have translated it, so it goes back
+ * there.
+ */
 export function answersStack(entry: FlowEntry | undefined): boolean {
 	return (
 		entry !== undefined &&
@@ -103,7 +106,7 @@ function errorKey(error: Packet): FlowKey | undefined {
 	return quoted.key.source === error.key.destination ? reverse(quoted.key) : undefined;
 }
 
-/** The flow's ends and what was found out about them: nothing. */
+/** The remembered fields of a flow of which nothing is known but its tuples. */
 export const NOTHING_REMEMBERED = {
 	routeEpoch: 0,
 	ifindex: [0, 0],

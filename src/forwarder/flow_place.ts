@@ -18,7 +18,7 @@ import { liveGeneration, tupleOf } from "./flow.js";
 import { isExpired, isSpare } from "./flow_state.js";
 import type { FlowEntry, FlowSlot } from "./table_reader.js";
 
-/** Why a flow makes room for another one, the better reason the greater (enum eviction). */
+/** How well a flow is suited to be evicted: the higher, the better (enum eviction). */
 const Eviction = { NOT: 0, SPARE: 1, HEAVY: 2, SPARE_HEAVY: 3 } as const;
 
 /** More than twice the newcomer's, and more than a few. */
@@ -27,15 +27,15 @@ function isHeavy(count: number, own: number): boolean {
 }
 
 /**
- * The slot that a new flow takes: of FLOW_SLOT_TRIES places that follow from its key (home, the
- * neighbour of that, and on by a stride) the first that is free or expired. Else a flow makes room:
- * one that is unanswered or over, of a Pod that has many more of those than the newcomer's; or any
- * flow of a Pod that has many more of all; or any that is unanswered or over. Among those alike, one of
- * the Pod with most, and then the one that was seen longest ago. Undefined: none.
+ * The slot that a new flow takes. Its key gives FLOW_SLOT_TRIES candidates: the home slot, the neighbour of that, and
+ * on by a stride. The first one that is free or expired is taken. If there is none, a flow is evicted, in this order
+ * of preference: an unanswered or closed flow of a Pod that has many more of those than the new flow's Pod; any
+ * flow of a Pod that has many more flows; any unanswered or closed flow. Among equals, one of the Pod with most, and
+ * then the one with the oldest last packet. Undefined: none can be evicted.
  *
  * @param endpoint the Pod that the new flow counts for
- * @param slots how many there are
- * @param at the flow in a slot; undefined: it is free
+ * @param slots number of slots
+ * @param at the flow in a slot; undefined: the slot is free
  * @param counts flows of a Pod
  */
 export function findSlot(
@@ -82,20 +82,23 @@ export function findSlot(
 	return best.evicted && { slot: best.slot, evicted: best.evicted };
 }
 
-/** The first of the places that a tuple's hash names; the second is its neighbour. */
+/** The first slot that a tuple's hash gives; the second is its neighbour. */
 export function homeOf(key: FlowKey, node: Pick<NodeConfig, "flowHash">, slots: number): number {
 	return Number((BigInt(hash(key, node.flowHash)) * BigInt(slots)) >> 32n);
 }
 
-/** What a look-up by hash reads. */
+/** The maps that a look-up by hash reads. */
 export interface FlowMaps {
 	slots: number;
 	at(slot: number): Flow | undefined;
-	/** Of `flow_hints`. */
+	/** An entry of `flow_hints`. */
 	pair(index: number): FlowPair | undefined;
 }
 
-/** The flow of a tuple that has no entry in `flow_index`, because it is where its hash says, or its place is. */
+/**
+ * The flow of a tuple without an entry in `flow_index`: it is in one of the slots that the hash gives, or
+ * `flow_hints` names its slot.
+ */
 export function findByHash(
 	key: FlowKey,
 	node: Pick<NodeConfig, "flowHash">,
@@ -120,7 +123,7 @@ export function findByHash(
 	);
 }
 
-/** What a tuple's place has while it is this flow's, in this direction. */
+/** The word in `flow_hints` of a tuple that leads to this slot, in this direction. */
 export function ownerOf(
 	slot: number,
 	direction: number,

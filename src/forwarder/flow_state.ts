@@ -1,5 +1,5 @@
 /**
- * The state machine of flows (ARCHITECTURE, Flows): what a packet's flags make of its flow, and the time-outs.
+ * The state machine of flows (ARCHITECTURE, Flows): how a packet changes its flow's state, and the time-outs.
  */
 import {
 	type Flow,
@@ -73,7 +73,7 @@ function markSctp(flow: Flow, direction: number, chunk: number): void {
 	markReset(flow, direction, ends);
 }
 
-/** What the flags say of a flow, and nothing else. */
+/** The state of a flow, which follows from its flags alone. */
 function stateOf(protocol: number, flags: number): number {
 	const isReplied = (flags & FlowFlag.REPLIED) !== 0;
 	const isReset = (flags & RESETS) !== 0;
@@ -95,12 +95,12 @@ function stateOf(protocol: number, flags: number): number {
 	}
 }
 
-/** The client opens another connection on a flow that is over. */
+/** True if the client opens another connection on a closed flow. */
 export function beginsAgain({ flags }: Flow, packet: Packet): boolean {
 	return (flags & (BOTH_FINS | RESETS)) !== 0 && opens(packet);
 }
 
-/** The packet opens a connection. */
+/** True if the packet opens a connection. */
 export function opens({ key, l4Type }: Packet): boolean {
 	if (key.protocol === Protocol.TCP) return isSyn(l4Type);
 	return key.protocol === Protocol.SCTP && l4Type === SctpChunk.INIT;
@@ -110,12 +110,12 @@ function isSyn(tcp: number): boolean {
 	return (tcp & (TcpFlag.SYN | TcpFlag.ACK)) === TcpFlag.SYN;
 }
 
-/** It is evicted before others: it is unanswered, or over. */
+/** True for a flow that is evicted before others: unanswered, or closed. */
 export function isSpare({ state, flags }: Pick<Flow, "state" | "flags">): boolean {
 	return (flags & FlowFlag.REPLIED) === 0 || isOver({ state });
 }
 
-/** The connection is closed by both FINs or a reset. */
+/** True if the connection is closed by both FINs or a reset. */
 export function isOver({ state }: Pick<Flow, "state">): boolean {
 	return state === FlowState.TCP_CLOSED || state === FlowState.SCTP_CLOSED;
 }

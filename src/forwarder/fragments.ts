@@ -12,13 +12,13 @@ export function fragmentKey({ key, identification, family }: Packet, owner: numb
 		source: key.source,
 		destination: key.destination,
 		identification,
-		// A later IPv6 fragment names what the first one's extension headers begin with (RFC 8200, 4.5).
+		// The key of IPv6 fragments has no protocol: a later one has that of the first extension header (RFC 8200, 4.5).
 		protocol: family === 4 ? key.protocol : 0,
 		owner,
 	};
 }
 
-/** Writes the ports and protocol of a first fragment, and gives those of a later one. */
+/** Stores the ports and protocol of a first fragment, and fills in those of a later one. */
 export function resolvePorts(
 	packet: Packet,
 	tables: TableReader,

@@ -1,5 +1,5 @@
 /**
- * from_host: what the Node itself sends to Pods on other Nodes and to Services, and what the slow path
+ * from_host: packets of the Node itself to Pods on other Nodes and to Services, and packets that the slow path
  * forwards (ARCHITECTURE, from_host).
  */
 import { MAC_SIZE } from "../tables/address.js";
@@ -108,10 +108,10 @@ export function fromHost(draft: Draft): Decision {
 	let flow: FlowEntry | undefined;
 	if (known !== undefined || (own && served === undefined)) {
 		const isOfNow = known?.flow.routeEpoch === node.routeEpoch;
-		// The stack forwards what it has translated: a Service's backend.
+		// The stack forwards a packet whose destination it has translated to a Service's backend.
 		const isForwarded = routeOf(key.source, tables).kind === RouteKind.LOCAL_PODS;
 		const flags = isForwarded ? FlowFlag.STACK : 0;
-		// A Pod's own flow, of which the slow path sends a part, is judged and renewed by from_pod.
+		// A Pod's own flow is judged and renewed by from_pod; the slow path only sends parts of it.
 		const keepsRoute = isOfNow || (known !== undefined && isForwarded);
 		flow = track(draft, packet, known, keepsRoute ? undefined : route, undefined, flags);
 	} else {
@@ -128,7 +128,7 @@ export function fromHost(draft: Draft): Decision {
 function toService(draft: Draft, packet: Packet): ServiceChoice | Decision | undefined {
 	const route = routeOf(packet.key.destination, draft.tables);
 	if (!mayServe(route) || !serves(draft, "host")) return undefined;
-	// The Node forwards what comes by links that have no from_wire.
+	// The Node forwards packets that come in by links without from_wire.
 	const source = routeOf(packet.key.source, draft.tables).kind;
 	const isForwarded = source === RouteKind.OUTSIDE || source === RouteKind.PEER;
 	return withoutTuple(draft, packet) ?? serve(draft, packet, route, isForwarded ? "wire" : "host");
@@ -148,11 +148,11 @@ function withoutTuple(draft: Draft, packet: Packet): Decision | undefined {
 	return draft.drop(DropReason.FRAGMENT_UNKNOWN, "its first fragment was not seen");
 }
 
-/** What the slow path sends to the outside is finished: translated, cut, its TTL taken. */
+/** A packet of the slow path to the outside is complete: translated, fragmented, its TTL decremented. */
 function finish(draft: Draft, packet: Packet): Decision {
 	const { node, tables } = draft;
 	const { key } = packet;
-	// By the flow's own way: rules may go by the Pod's address.
+	// By the flow's own next hop: routing rules may select by the Pod's address.
 	const answered = tables.flow(reverse(key));
 	const isOurs =
 		answered !== undefined &&
@@ -181,7 +181,7 @@ function serveOther(draft: Draft, packet: Packet, service: ServiceWay): Decision
 		case RouteKind.OUTSIDE:
 			return serveOutside(draft, packet, service);
 		case RouteKind.SERVICE: {
-			const why = `${to.destination} is another Service's address, and no endpoint's`;
+			const why = `${to.destination} is another Service's address, not an endpoint's`;
 			return draft.drop(DropReason.SERVICE_UNKNOWN_ADDRESS, why);
 		}
 		case RouteKind.LOCAL_PODS: {
@@ -190,11 +190,11 @@ function serveOther(draft: Draft, packet: Packet, service: ServiceWay): Decision
 				const why = `no Pod of this Node has ${to.destination}`;
 				return draft.handUp(SlowPathKind.NO_HOST, packet, 0, why);
 			}
-			// What the Node forwards, a client's on another link above all, is judged.
+			// Packets that the Node forwards are judged, above all those of a client on another link.
 			const isExempt = known === undefined && isOwn(draft);
 			const admitted = isExempt ? undefined : admit(draft, packet, known, to);
 			if (admitted !== undefined && "action" in admitted) return admitted;
-			// The end that is no Pod: the Node's, or a client whose packets the Node forwards.
+			// The end that is not a Pod: the Node, or a client whose packets the Node forwards.
 			const client = routeOfRemote(undefined, packet.key.source, node, tables);
 			const flags = forwardedFlag(draft);
 			const beginning = { address: undefined, choice, route: client, flags };
@@ -222,7 +222,7 @@ function serveOutside(
 	{ known, served: choice, to, route }: ServiceWay,
 ): Decision {
 	const isOriginal = known?.direction === FlowDirection.ORIGINAL && !packet.icmpError;
-	// An answer leaves from the Service's address, which the kernel's rules may go by.
+	// An answer leaves from the Service's address, by which the kernel's rules may select.
 	const from = known ? to : packet.key;
 	const flowOfWay = isOriginal ? known : undefined;
 	const way = wayOutside(draft, packet, flowOfWay, { from, to }, known === undefined);
@@ -239,14 +239,14 @@ function serveOutside(
 	return way.emit(translated(draft, packet, flow));
 }
 
-/** Its frames have this source; the kernel writes its own devices' addresses. */
+/** The slow path's frames have this source; the kernel writes the addresses of its own devices. */
 function isFromSlowPath(frame: Buffer): boolean {
 	return frame.subarray(MAC_SIZE, 2 * MAC_SIZE).equals(FIXED_MAC);
 }
 
 /**
- * By its own port of a Service whose external traffic policy is Local, the Node shows its own address, as that
- * policy keeps any client's.
+ * True where the Node itself is the client of a NodePort or load balancer address whose external traffic policy is
+ * Local: that policy keeps the client's address, so the backend sees the Node's own.
  */
 function showsItself(draft: Draft, { key }: Packet, served: ServiceChoice | undefined): boolean {
 	const { kind, flags } = routeOf(key.source, draft.tables);

@@ -1,7 +1,7 @@
 /**
- * from_link: what comes in by a link that is no way to other Nodes (ARCHITECTURE, from_link). Answers
- * to translated flows are turned back, from_host serves what goes to a Service by an address of the Node, all
- * else is the Node's own stack's.
+ * from_link: packets that come in by a link that does not lead to other Nodes (ARCHITECTURE, from_link). Answers of
+ * translated flows are translated back. Packets to a Service at an address of the Node go to from_host, which serves
+ * them. All others pass to the Node's own stack.
  */
 import { MAC_SIZE, writeMac } from "../tables/address.js";
 import {
@@ -28,7 +28,7 @@ import { flowText, packetTarget, track, translated } from "./track.js";
 export function fromLink(draft: Draft): Decision {
 	const { tables, node, now, decision } = draft;
 	const packet = draft.parse();
-	if (packet === undefined) return draft.pass("not IP, or nothing that can be read");
+	if (packet === undefined) return draft.pass("not IP, or malformed");
 	const route = routeOf(packet.key.destination, tables);
 	if (route.kind !== RouteKind.HOST) {
 		return draft.pass(`${packet.key.destination} is no address of this Node`);
@@ -58,7 +58,7 @@ export function fromLink(draft: Draft): Decision {
 	if (known.flow.flags & FlowFlag.STACK) {
 		track(draft, packet, known);
 		decision.packet = translated(draft, packet, known).frame;
-		return draft.pass("an answer to what came through the Node's own stack");
+		return draft.pass("an answer to a packet that came through the Node's own stack");
 	}
 	if (endpoint === undefined) return draft.pass("for the Node itself");
 	const admitted = admit(draft, packet, known);
@@ -71,7 +71,7 @@ export function fromLink(draft: Draft): Decision {
 	return wayToPod(draft, endpoint).emit(rewritten);
 }
 
-/** As if the Node had sent it: from_host knows all the ways. */
+/** As if the Node had sent it: from_host has the code for every destination. */
 function toFromHost(draft: Draft, { frame }: Packet): Decision {
 	const { node, decision } = draft;
 	writeMac(frame, 0, node.gatewayMac);

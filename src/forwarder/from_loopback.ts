@@ -1,6 +1,6 @@
 /**
- * from_loopback: what the Node's own processes send to the Node's own addresses (ARCHITECTURE,
- * from_loopback). What is for a Service there goes out of fairway0, where from_host serves it.
+ * from_loopback: packets of the Node's own processes to the Node's own addresses (ARCHITECTURE,
+ * from_loopback). Those to a Service there go out of fairway0, where from_host serves them.
  */
 import { Action, FlowDirection, NodeFlag, RouteKind } from "../tables/generated.js";
 import type { Decision } from "./decision.js";
@@ -15,7 +15,7 @@ export function fromLoopback(draft: Draft): Decision {
 	const { tables, node, now } = draft;
 	if ((node.flags & NodeFlag.SERVES_ALL) === 0) return draft.pass("Services are not for the Node");
 	const packet = draft.parse();
-	if (packet === undefined) return draft.pass("not IP, or nothing that can be read");
+	if (packet === undefined) return draft.pass("not IP, or malformed");
 	const { destination } = packet.key;
 	if (destination.startsWith("127.") || destination === "::1")
 		return draft.pass(`${destination} is for the loopback alone`);
@@ -33,7 +33,7 @@ export function fromLoopback(draft: Draft): Decision {
 	return draft.decision;
 }
 
-/** A segment that begins no connection belongs to none of a Service's: there is no flow of it. */
+/** A segment that opens no connection and has no flow does not belong to a connection to a Service. */
 function mayBegin({ key, l4Type }: Packet): boolean {
 	if (key.protocol === Protocol.TCP) return (l4Type & (TcpFlag.SYN | TcpFlag.ACK)) === TcpFlag.SYN;
 	return key.protocol === Protocol.UDP || key.protocol === Protocol.SCTP;

@@ -1,5 +1,5 @@
 /**
- * from_pod: what a Pod sends (ARCHITECTURE, from_pod; the numbers are those there).
+ * from_pod: packets that a Pod sends (ARCHITECTURE, from_pod; the step numbers are the same).
  */
 import { readMac } from "../tables/address.js";
 import {
@@ -71,15 +71,16 @@ export function fromPod(draft: Draft): Decision {
 	if (type === undefined) return draft.drop(DropReason.MALFORMED, "no Ethernet header");
 	if (type === Ethertype.ARP) {
 		if (isOwnArp(draft)) return draft.pass("ARP of the Pod's own");
-		return draft.drop(DropReason.SPOOFED_NEIGHBOUR, "ARP about what is not the Pod's");
+		return draft.drop(DropReason.SPOOFED_NEIGHBOUR, "ARP about an address that is not the Pod's");
 	}
 	if (!isIp(type)) return draft.drop(DropReason.UNSUPPORTED_ETHERTYPE, "neither IP nor ARP");
 	const packet = draft.parse();
 	if (packet === undefined) return draft.drop(DropReason.MALFORMED, "headers are inconsistent");
 	if (isNeighbourDiscovery(packet)) {
 		const reason = checkNeighbourDiscovery(draft, packet);
-		if (reason === DropReason.NONE) return draft.pass("neighbour discovery of the Pod's own");
-		return draft.drop(reason, "neighbour discovery about what is not the Pod's");
+		if (reason === DropReason.NONE)
+			return draft.pass("neighbour discovery about the Pod's own addresses");
+		return draft.drop(reason, "neighbour discovery about an address that is not the Pod's");
 	}
 
 	// 2 and 3. Source
@@ -122,7 +123,7 @@ export function fromPod(draft: Draft): Decision {
 
 	// 6. Route
 	const remembered = packet.icmpError ? undefined : known;
-	// The stack may have translated what this answers.
+	// The stack may have translated the packet that this one answers.
 	const isForStack = answersStack(known);
 	const route = isForStack
 		? { kind: RouteKind.HOST, flags: 0, mtu: 0, peer: Limit.NO_PEER }
@@ -140,7 +141,7 @@ export function fromPod(draft: Draft): Decision {
 	if (way !== undefined && "action" in way) return way;
 	if (way === undefined) {
 		if (isForStack || served === undefined) {
-			// What the stack has sent on to elsewhere keeps its route.
+			// A flow that the stack has sent elsewhere keeps its route.
 			const keepsRoute = isForStack && known?.flow.routeKind !== RouteKind.HOST;
 			const flow = track(draft, packet, known, keepsRoute ? undefined : route);
 			return toNode(draft, packet, flow, route, isForStack);
@@ -164,7 +165,7 @@ export function fromPod(draft: Draft): Decision {
 			return draft.drop(DropReason.ICMP_UNRELATED, "an ICMP error about no flow of this Pod");
 		}
 		if (packet.portsUnknown) {
-			const why = "the first fragment, which has the ports, was not seen yet";
+			const why = "the first fragment, which has the ports, has not arrived yet";
 			return draft.handUp(SlowPathKind.HOLD, packet, way.mtu, why);
 		}
 		const isHairpin = served !== undefined && to.destination === key.source;
@@ -200,7 +201,8 @@ function withAddress(draft: Draft, found: FlowEntry | undefined): FlowEntry | un
 function toService(draft: Draft, packet: Packet): ServiceChoice | Decision | undefined {
 	const route = routeOf(packet.key.destination, draft.tables);
 	if (packet.portsUnknown && mayServe(route)) {
-		const why = "the first fragment, which tells whether it is a Service's, was not seen yet";
+		const why =
+			"the first fragment, which shows whether a Service is addressed, has not arrived yet";
 		if (route.kind !== RouteKind.HOST) return draft.handUp(SlowPathKind.HOLD, packet, 0, why);
 		// The Node's reassembly gets the packet now, the slow path a copy.
 		draft.copyUp(SlowPathKind.HOLD, packet, 0);
@@ -209,7 +211,7 @@ function toService(draft: Draft, packet: Packet): ServiceChoice | Decision | und
 	return serve(draft, packet, route, "pod");
 }
 
-/** Answered TCP to what has become a Service's goes on by its old route. */
+/** An answered TCP connection to an address that has become a Service's goes on by its old route. */
 function routeOfPacket(
 	{ node, tables }: Draft,
 	destination: string,
@@ -237,15 +239,15 @@ function toNode(
 		(backendIdOf(flow.flow) !== 0 || !takesAddress(flow.flow))
 	) {
 		const rewritten = translated(draft, packet, flow);
-		// The kernel expects what comes from a Service's address by fairway0.
+		// The kernel's reverse path check expects packets from a Service's address on fairway0.
 		if (flow.direction === FlowDirection.REPLY) return intoHost(draft, rewritten);
 		draft.decision.packet = rewritten.frame;
 		return draft.pass("the Service's endpoint is this Node");
 	}
-	if (isForStack) return draft.pass("an answer to what came through the Node's own stack");
+	if (isForStack) return draft.pass("an answer to a packet that came through the Node's own stack");
 	return draft.pass(
 		kind === RouteKind.STACK
-			? `${destination} is an address of Services, which are the Node's own stack's`
+			? `${destination} is an address of Services, which the Node's own stack serves`
 			: `${destination} is an address of this Node`,
 	);
 }
@@ -256,7 +258,10 @@ function checkSource(draft: Draft, packet: Packet): Decision | undefined {
 	if (isLinkLocal(packet, "source") || key.source === "") {
 		return packet.family === 6 && isGroupReport(packet)
 			? draft.pass("a report of multicast groups")
-			: draft.drop(DropReason.SPOOFED_ADDRESS, "a link-local source is for reports of groups");
+			: draft.drop(
+					DropReason.SPOOFED_ADDRESS,
+					"a link-local source is allowed for multicast reports only",
+				);
 	}
 	const own = draft.tables.endpoint(key.source);
 	if (own === undefined || own.ifindex !== draft.context.ifindex) {
@@ -285,11 +290,11 @@ function wayTo(
 		case RouteKind.PEER:
 			return wayToPeer(draft, packet, route.peer);
 		case RouteKind.SERVICE: {
-			const why = `${to.destination} is another Service's address, and no endpoint's`;
+			const why = `${to.destination} is another Service's address, not an endpoint's`;
 			return draft.drop(DropReason.SERVICE_UNKNOWN_ADDRESS, why);
 		}
 		default: {
-			// A Service's answer leaves from its address, by which the kernel's rules choose the client's way.
+			// A Service's answer leaves from the Service's address, by which the kernel's rules may select.
 			const isAnswer =
 				known?.direction === FlowDirection.REPLY &&
 				!packet.icmpError &&
@@ -297,7 +302,7 @@ function wayTo(
 			const tuples = { from: isAnswer ? to : packet.key, to };
 			const way = wayOutside(draft, packet, known, tuples, wantsSource);
 			if ("action" in way || (route.flags & RouteFlag.PEER_NODE) === 0) return way;
-			const why = `${to.destination} is a peer, who would take it for its own`;
+			const why = `${to.destination} is a peer, which would take the packet for its own`;
 			return isForged(packet, to.destinationPort, draft.node)
 				? draft.drop(DropReason.TUNNEL_FROM_POD, why)
 				: way;

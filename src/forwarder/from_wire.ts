@@ -1,6 +1,6 @@
 /**
- * from_wire: what arrives from the Node network, at XDP and at TC (ARCHITECTURE, from_wire; the numbers
- * are those there).
+ * from_wire: packets that arrive from the Node network, at XDP and at TC (ARCHITECTURE, from_wire; the step numbers
+ * are the same).
  */
 
 import {
@@ -50,9 +50,10 @@ import { clampFromPeer, onward, servesWire, serveWire, toSelf } from "./wire_ser
 export function fromWire(draft: Draft, xdp: boolean): Decision {
 	// 1. Parse
 	const parsed = draft.parse();
-	if (parsed === undefined) return draft.pass("not IP, or nothing that can be read");
+	if (parsed === undefined) return draft.pass("not IP, or malformed");
 	if (isNeighbourDiscovery(parsed)) return draft.pass("neighbour discovery");
-	if (!isForThisNode(draft, xdp)) return draft.pass("a frame for another host, or for TC to tell");
+	if (!isForThisNode(draft, xdp))
+		return draft.pass("a frame for another host, or one that only TC can tell");
 
 	// 2. Tunnel
 	const packet = strip(draft, parsed, xdp);
@@ -60,14 +61,14 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	draft.decision.packet = packet.frame;
 	const tunnelled = packet !== parsed || (!xdp && wasStripped(draft));
 
-	if (xdp && needsStack(draft, packet)) return draft.pass("the rest is done behind GRO");
+	if (xdp && needsStack(draft, packet)) return draft.pass("TC does the rest, after GRO");
 
 	// 3. Destination
 	const { tables, node, now, decision } = draft;
 	const { key } = packet;
 	const endpoint = tables.endpoint(key.destination);
 	if (xdp && endpoint && isLostInRedirect(draft, packet, endpoint)) {
-		return draft.pass("above the MTU of the Pod's interface, which a redirect does not take");
+		return draft.pass("longer than the MTU of the Pod's interface, which a redirect would drop");
 	}
 	const route = routeOf(key.destination, tables);
 	const isPod = endpoint !== undefined || route.kind === RouteKind.LOCAL_PODS;
@@ -91,7 +92,7 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 	// 4. To the Node, or to a Service
 	if (!isPod) return toHost(draft, packet, known, { xdp, tunnelled, route });
 
-	// An answer to what the Node's stack has sent a peer's Pod for one of ours goes back there.
+	// An answer to a packet that the Node's stack has sent a peer's Pod on behalf of a local one goes back there.
 	if (answersStack(known)) return toStack(draft, packet, known!, xdp);
 
 	// 5. To a Pod
@@ -103,7 +104,7 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 		const refused = refuseUntunnelled(draft, packet, source.peer, { known, xdp });
 		if (refused) return refused;
 	}
-	// Whatever becomes of it now, it has come.
+	// It counts as received even if it is dropped below.
 	if (source.kind === RouteKind.PEER) decision.received = received(draft, packet, source.peer);
 	if (endpoint === undefined) {
 		const why = `no Pod of this Node has ${key.destination}`;
@@ -124,8 +125,8 @@ export function fromWire(draft: Draft, xdp: boolean): Decision {
 }
 
 /**
- * Where a packet to a Pod comes from. A peer's Node that begins a flow by its own address counts as one of the
- * peer's Pods, where it may send as those do.
+ * The route of a packet's source. A peer that begins a flow from its Node address counts as one of its Pods, if it
+ * may send like them.
  */
 function origin(
 	draft: Draft,
@@ -146,7 +147,9 @@ function origin(
 	return maySend ? routeToPeerNode(peer) : route;
 }
 
-/** An address of this Node, or one that nobody may have: a packet from the network cannot have it as source. */
+/**
+ * True for an address of this Node, or one that no host can have: no packet from the network may have it as source.
+ */
 function isMartian(packet: Packet, { kind }: Route): boolean {
 	return kind === RouteKind.LOCAL_PODS || kind === RouteKind.HOST || isNobodys(packet);
 }
@@ -154,7 +157,7 @@ function isMartian(packet: Packet, { kind }: Route): boolean {
 function martianText(packet: Packet): string {
 	const { source } = packet.key;
 	return isNobodys(packet)
-		? `${source || "the unspecified address"} is nobody's own address`
+		? `${source || "the unspecified address"} cannot be a host's address`
 		: `${source} is an address of this Node`;
 }
 
@@ -183,7 +186,7 @@ function strip(draft: Draft, outer: Packet, xdp: boolean): Packet | Decision {
 	return kind === undefined ? outer : unwrap(draft, outer, kind, { sender, xdp });
 }
 
-/** Checks that what is inside is the sender's to send and ours to take. */
+/** Checks that the sender may send the inner packet, and that it is for this Node. */
 function unwrap(
 	draft: Draft,
 	outer: Packet,
@@ -197,13 +200,13 @@ function unwrap(
 	const source = routeOf(key.source, tables);
 	const destination = routeOf(key.destination, tables).kind;
 	const isPeers = source.kind === RouteKind.PEER && source.peer === sender;
-	// The peer's Node speaks to Pods by its own address, too.
+	// The peer may also send from its Node address.
 	const isNodes =
 		source.kind === RouteKind.OUTSIDE &&
 		destination === RouteKind.LOCAL_PODS &&
 		tables.peerAddress(key.source) === sender;
 	if (!isPeers && !isNodes) {
-		const why = `${key.source} is not in the pod CIDRs of peer ${sender}, and not its own`;
+		const why = `${key.source} is not in the pod CIDRs of peer ${sender}, and is not its own address`;
 		return draft.drop(DropReason.TUNNEL_WRONG_SOURCE, why);
 	}
 	// For the Node's own addresses, toHost takes answers only.
@@ -241,7 +244,7 @@ function needsStack(draft: Draft, packet: Packet): boolean {
 /** Every Pod interface carries packets up to this length. */
 const ALWAYS_FITS = 512;
 
-/** The client's packets, to the address of a Service. */
+/** True for a client's packet of a flow to the address of a Service. */
 function isToService(known: FlowEntry | undefined): boolean {
 	return known?.direction === FlowDirection.ORIGINAL && (known.flow.flags & FlowFlag.DNAT) !== 0;
 }
@@ -279,21 +282,21 @@ function toHost(
 			const refused = refuseUntunnelled(draft, packet, sender.peer, { known, xdp });
 			if (refused) return refused;
 		}
-		// What goes to another address of the Node, the peer's Pods do not send as a peer's, unless they
-		// answer the Node itself.
+		// For a peer's Pods the Node's other addresses are outside destinations, so a packet to one is the peer's only
+		// if it answers the Node itself.
 		const isGateway = packet.key.destination === gatewayAddress(node, packet.family);
 		const isAnswer = known?.direction === FlowDirection.REPLY && backendIdOf(known.flow) !== 0;
 		if (sender.kind === RouteKind.PEER) {
 			if (isGateway || isAnswer) decision.received = received(draft, packet, sender.peer);
 			else if (tunnelled && !packet.portsUnknown) {
-				const why = `${packet.key.destination} is this Node, which has asked nothing of the Pod`;
+				const why = `${packet.key.destination} is this Node, which has no flow to the Pod`;
 				return draft.drop(DropReason.TUNNEL_WRONG_DESTINATION, why);
 			}
 		}
 	}
 	if (packet.portsUnknown && ((node.flags & NodeFlag.SNAT) !== 0 || servesWire(draft, route))) {
 		if (route.kind === RouteKind.SERVICE) {
-			const why = "the first fragment, which has the ports, was not seen yet";
+			const why = "the first fragment, which has the ports, has not arrived yet";
 			return draft.handUp(SlowPathKind.HOLD, packet, 0, why);
 		}
 		// The Node's reassembly gets the packet now, in case it is for the Node; the slow path gets a
@@ -303,17 +306,19 @@ function toHost(
 
 	if (known !== undefined && isTranslated(known.flow)) {
 		if (known.flow.flags & FlowFlag.STACK) {
-			if (xdp) return draft.pass("the rest is done behind GRO");
+			if (xdp) return draft.pass("TC does the rest, after GRO");
 			// to_wire translated it last, so it is turned back first.
 			track(draft, packet, known);
 			decision.packet = translated(draft, packet, known).frame;
-			return draft.pass("an answer to what came through the Node's own stack");
+			return draft.pass("an answer to a packet that came through the Node's own stack");
 		}
 		const { destination } = packetTarget(packet, known);
 		const endpoint = tables.endpoint(destination);
 		if (endpoint !== undefined) {
 			if (xdp && isLostInRedirect(draft, packet, endpoint)) {
-				return draft.pass("above the MTU of the Pod's interface, which a redirect does not take");
+				return draft.pass(
+					"longer than the MTU of the Pod's interface, which a redirect would drop",
+				);
 			}
 			const admitted = admit(draft, packet, known);
 			if (admitted !== undefined && "action" in admitted) return admitted;
@@ -351,7 +356,7 @@ function toHost(
 }
 
 function toStack(draft: Draft, packet: Packet, known: FlowEntry, xdp: boolean): Decision {
-	if (xdp) return draft.pass("an answer to what came through the Node's own stack");
+	if (xdp) return draft.pass("an answer to a packet that came through the Node's own stack");
 	const source = routeOf(packet.key.source, draft.tables);
 	if (source.kind !== RouteKind.PEER) return draft.pass("not a peer's");
 	draft.decision.received = received(draft, packet, source.peer);

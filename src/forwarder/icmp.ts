@@ -1,6 +1,6 @@
 /**
- * The ICMP errors that a Node answers as a router: time exceeded, fragmentation needed, packet too
- * big, unreachable (RFC 792, 1191, 1812 and 4443). Packets here start at their IP header.
+ * The ICMP errors that a Node sends as a router: time exceeded, fragmentation needed, packet too big,
+ * unreachable (RFC 792, 1191, 1812 and 4443). Packets here start at their IP header.
  */
 import { complement, sumWords, writeIpv4Checksum } from "./checksum.js";
 import type { Packet } from "./packet.js";
@@ -68,7 +68,7 @@ function icmpv4(packet: Packet, source: string, error: IcmpError): Buffer {
 	header[0] = 0x45;
 	header[1] = TRAFFIC_CLASS;
 	header.writeUInt16BE(header.length + message.length + quoted.length, 2);
-	// Nobody has to cut it, so it needs no identification (RFC 6864, 4.1).
+	// It is never fragmented, so it needs no identification (RFC 6864, 4.1).
 	header.writeUInt16BE(DONT_FRAGMENT, 6);
 	header[8] = TTL;
 	header[9] = Protocol.ICMP;

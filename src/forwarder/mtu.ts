@@ -1,5 +1,5 @@
 /**
- * Sizes: the length of packets on the wire, and the MSS that keeps TCP within a path (RFC 6691).
+ * Sizes: the length of packets on the wire, and the MSS that keeps TCP segments within a path's MTU (RFC 6691).
  */
 
 import { Limit } from "../tables/generated.js";
@@ -17,7 +17,7 @@ export function isBundle({ gsoSize }: PacketContext): boolean {
 	return gsoSize === GSO_BY_FRAGS;
 }
 
-/** Length of the largest IP packet that this one becomes on the wire; 0: a bundle does not tell. */
+/** Length of the largest IP packet that this one becomes on the wire; 0: unknown, for a bundle of SCTP packets. */
 export function wireLength(packet: Packet, { gsoSize }: PacketContext): number {
 	if (gsoSize === GSO_BY_FRAGS) return 0;
 	return gsoSize ? headers(packet) + gsoSize : packet.length;
@@ -29,7 +29,7 @@ export function onWire(
 	{ gsoSize, gsoSegments }: PacketContext,
 ): { packets: number; bytes: number; large: number } {
 	const data = packet.length - headers(packet);
-	// Taps and virtio may leave the segments uncounted.
+	// Taps and virtio may not set the number of segments.
 	const packets = gsoSize ? gsoSegments || Math.max(1, Math.ceil(data / gsoSize)) : 1;
 	const bytes = packet.length + (packets - 1) * headers(packet);
 	const size = gsoSize === GSO_BY_FRAGS ? 0 : (gsoSize ?? 0);

@@ -1,6 +1,6 @@
 /**
- * ARP (RFC 826, 5227) and neighbour discovery (RFC 4861) of Pods. The Node learns a neighbour from
- * each of them, so they may speak of the Pod's own addresses and MAC only.
+ * ARP (RFC 826, 5227) and neighbour discovery (RFC 4861) of Pods. The Node learns a neighbour from each of these
+ * packets, so they may name only the Pod's own addresses and MAC.
  */
 import { MAC_SIZE, readAddress, readMac } from "../tables/address.js";
 import { DropReason } from "../tables/generated.js";
@@ -85,7 +85,7 @@ function isOwnOption(option: Buffer, mac: string, isSolicitation: boolean, isPro
 	if (option[1] !== 1) return false;
 	if (option[0] === NdOption.NONCE) return true;
 	const wanted = isSolicitation ? NdOption.SOURCE : NdOption.TARGET;
-	// Duplicate address detection has no source address whose MAC it could tell.
+	// Duplicate address detection has no source address, so the Node learns no MAC from it.
 	return !isProbe && option[0] === wanted && readMac(option, 2) === mac;
 }
 

@@ -25,7 +25,7 @@ const NS_PER_MS = 1_000_000n;
 /** The MAC of a neighbour that the kernel has yet to resolve. */
 export const UNKNOWN_MAC = "00:00:00:00:00:00";
 
-/** The most that a cached next hop can say of an MTU. */
+/** The largest MTU that a cached next hop can hold. */
 const HOP_MTU_MAX = 0xffff;
 const WITH_PORTS: readonly number[] = [Protocol.TCP, Protocol.UDP, Protocol.SCTP];
 
@@ -40,13 +40,13 @@ export interface NextHopWay {
 	sourceMac: string;
 	/** To the outside: the largest IP packet that the route takes. */
 	mtu: number;
-	/** What the kernel would send from; "" where nothing is known, or it was not asked. */
+	/** The source address that the kernel would use; "" if unknown or not requested. */
 	source: string;
-	/** The kernel's answer, for the next packets; undefined: it was not asked, or has none to keep. */
+	/** The kernel's answer, to be cached; undefined: there was no query, or its answer must not be cached. */
 	cache: NextHop | undefined;
 }
 
-/** Which gateway a flow to the outside has, as the flow remembers it. */
+/** The gateway of a flow to the outside, as the flow remembers it. */
 export type Gateway = Pick<Flow, "remote" | "mtu" | "asked" | "remoteEpoch"> & {
 	ifindex: number;
 	mac: string;
@@ -56,7 +56,7 @@ export type Gateway = Pick<Flow, "remote" | "mtu" | "asked" | "remoteEpoch"> & {
 export type Refusal = "local" | "blackhole" | "unreachable" | "prohibit";
 
 /**
- * The question of a packet that goes to the outside.
+ * The FIB query for a packet to the outside.
  *
  * @param from the tuple before translation: rules go by the Pod's address
  * @param to that after translation
@@ -67,7 +67,7 @@ export function outsideQuery(
 	{ from, to }: { from: FlowKey; to: FlowKey },
 	wantsSource: boolean,
 ): FibQuery {
-	// An ICMP identifier is no port to a rule.
+	// Routing rules do not see an ICMP identifier as a port.
 	const hasPorts = WITH_PORTS.includes(from.protocol);
 	return {
 		source: from.source,
@@ -82,8 +82,8 @@ export function outsideQuery(
 }
 
 /**
- * The question of all that goes to a peer: in a tunnel it comes from the Node, else from the pod
- * CIDR, for which the gateway address stands.
+ * The FIB query for packets to a peer. In a tunnel their source is the Node's; otherwise it is in the pod CIDR, for
+ * which the gateway address stands.
  */
 export function peerQuery({ node }: Draft, peer: Peer, inTunnel: boolean): FibQuery {
 	const family = peer.remote.includes(":") ? 6 : 4;
@@ -98,7 +98,7 @@ export function peerQuery({ node }: Draft, peer: Peer, inTunnel: boolean): FibQu
 	};
 }
 
-/** The way that is cached, while that is trusted. */
+/** The cached next hop, while it is trusted. */
 export function cachedWay(draft: Draft, hop: NextHop | undefined): NextHopWay | undefined {
 	const { tables, node, now } = draft;
 	if (hop === undefined || hop.checked < tables.nextHopSettle() || !isTrusted(hop, node, now))
@@ -115,7 +115,7 @@ export function cachedWay(draft: Draft, hop: NextHop | undefined): NextHopWay | 
 	};
 }
 
-/** The way of a flow's packets by its gateway, while it is trusted and that of this flow. */
+/** The next hop cached for the flow's gateway, while it is trusted and belongs to this flow. */
 export function gatewayWay(draft: Draft, flow: Flow, direction: number): NextHopWay | undefined {
 	const { node, now, tables } = draft;
 	const [ifindex, mac] = [flow.ifindex[direction ^ 1], flow.mac[direction ^ 1]];
@@ -131,12 +131,12 @@ function askedAt(now: bigint): number {
 	return Number((now >> BigInt(Limit.FLOW_ASKED_SHIFT)) & 0xffffn);
 }
 
-/** The place of a gateway in next_hops. */
+/** The index of a gateway in `next_hops`. */
 export function gatewayIndex(mac: bigint, ifindex: number): number {
 	return Limit.NEXT_HOP_OUTSIDE + (mixed(mac + (BigInt(ifindex) << 48n)) >>> 20);
 }
 
-/** What a flow remembers of a way that was just asked for; remote 0: nothing. */
+/** What a flow remembers of a next hop that the kernel has just given; remote 0: nothing. */
 export function gatewayOf({ node, now }: Draft, { cache, mtu }: NextHopWay): Gateway | undefined {
 	if (cache === undefined) return undefined;
 	return {
@@ -149,7 +149,7 @@ export function gatewayOf({ node, now }: Draft, { cache, mtu }: NextHopWay): Gat
 	};
 }
 
-/** The way that the kernel answers. "local": the kernel does not forward there. */
+/** The next hop that the kernel's FIB gives. "local": the kernel does not forward there. */
 export function askNextHop(draft: Draft, query: FibQuery): NextHopWay | Refusal {
 	const { tables, node, now } = draft;
 	const answer = tables.fib(query);

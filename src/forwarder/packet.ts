@@ -51,7 +51,7 @@ export function headers({ l3, l4, l4Header }: Packet): number {
 	return l4 - l3 + l4Header;
 }
 
-/** What the Ethernet header says; undefined: the frame has none. */
+/** The fields of the Ethernet header; undefined: the frame has none. */
 export function ethertype(frame: Buffer): number | undefined {
 	return frame.length < ETHERNET_HEADER ? undefined : frame.readUInt16BE(12);
 }
@@ -89,7 +89,7 @@ export function parse(
 	return options.quoted || end <= packet.length ? packet : undefined;
 }
 
-/** Whom a packet goes to that `parse` may find malformed behind its addresses; undefined: nobody can say. */
+/** The destination of a packet that `parse` may find malformed after its addresses; undefined: it cannot be read. */
 export function destinationOf(frame: Buffer, options: ParseOptions): string | undefined {
 	const l3 = ETHERNET_HEADER;
 	const type = ethertype(frame);
@@ -179,7 +179,7 @@ function parseIpv6(frame: Buffer, l3: number, options: ParseOptions): Packet | u
 		next = frame[offset]!;
 		if (kind === EXTENSION_HEADERS.FRAGMENT) {
 			const fragment = frame.readUInt16BE(offset + 2);
-			// An atomic fragment (RFC 6946), with offset 0 and nothing to follow, is a whole packet.
+			// An atomic fragment (RFC 6946: offset 0, no more fragments) is a whole packet.
 			if ((fragment & 0xfff9) !== 0) {
 				packet.isFragment = true;
 				packet.identification = frame.readUInt32BE(offset + 4);

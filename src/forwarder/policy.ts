@@ -1,14 +1,14 @@
 /**
- * Network policy (ARCHITECTURE, Network policy): what becomes of a flow's first packet, and of a flow that was
- * judged before something changed.
+ * Network policy (ARCHITECTURE, Network policy): the verdict on a flow's first packet, and again on a known flow after
+ * something has changed.
  *
  *  1. lookUpPolicy   the tables: one direction of a Pod, the other end, a port
- *  2. admitNew       a packet without a flow: its ends that are Pods of this Node, first egress, then ingress
- *     admit          a packet with or without one: a known flow is judged only where it is not current
+ *  2. admitNew       judges a packet without a flow, for each end that is a Pod of this Node: egress, then ingress
+ *     admit          judges a packet with or without a flow; a known flow only where its verdict is not current
  *  3. admitFragment  a later fragment whose ports are unknown
  *
- * Addresses and ports are those after a Service's translation and before SNAT. Answers are never judged: they go
- * with their flow, as ICMP errors do.
+ * Addresses and ports are those after a Service's translation and before SNAT. Answers are never judged: like ICMP
+ * errors, they follow their flow's verdict.
  */
 import {
 	DropReason,
@@ -37,7 +37,7 @@ import type { FlowEntry, PolicyReader, TableReader } from "./table_reader.js";
 
 type Direction = "egress" | "ingress";
 
-/** What the judgement of one direction is about. */
+/** The input of the judgement of one direction. */
 export interface PolicyQuestion {
 	/** The judged Pod's policy: an index in `policies`, or enum endpoint_policy. */
 	policy: number;
@@ -51,7 +51,7 @@ export interface PolicyQuestion {
 	port: number;
 }
 
-/** 1. Asks the tables. The numbers are those of ARCHITECTURE's look-up. */
+/** 1. Looks the verdict up in the tables; the numbers are those of the look-up in ARCHITECTURE. */
 export function lookUpPolicy(
 	tables: PolicyReader,
 	{ policy, peer, isHairpin, protocol, port }: PolicyQuestion,
@@ -83,12 +83,12 @@ export function lookUpPolicy(
 	return { ...found, dropReason: DropReason.NONE, judgement };
 }
 
-/** As POLICY_OPEN has it: nothing isolates the Pod, and no rule names it. */
+/** The verdict of POLICY_OPEN: nothing isolates the Pod, and no rule names it. */
 const OPEN: Judgement = { allow: true, rule: 0 };
-/** What an index of `policies` that was never written has as `hairpin`. */
+/** The `hairpin` of an entry of `policies` that was never written. */
 const NO_ENTRY = 0;
 
-/** Undefined: the port set, or a part of it, is not there. */
+/** Undefined: the port set, or a part of it, is missing. */
 function judgementOf(
 	tables: PolicyReader,
 	{ judgement, portSet }: PolicyVerdict,
@@ -118,7 +118,7 @@ function readJudgement({ rule, stagedRule, flags }: JudgementEntry): Judgement {
 	return { ...now, staged: { allow: has(JudgementFlag.STAGED_ALLOW), rule: stagedRule } };
 }
 
-/** Where a port is on the line of enum port_position. */
+/** The position of a port in the order of enum port_position. */
 export function positionOf(protocol: number, port: number): number {
 	switch (protocol) {
 		case Protocol.TCP:
@@ -161,7 +161,7 @@ export function admit(
 	const { tables, decision } = draft;
 	const { flow, slot } = known;
 	if (isCurrent(flow, draft)) return known;
-	// What the stack has forwarded of a Pod's was judged before it came there.
+	// A Pod's packet that the stack forwards was judged before it reached the stack.
 	const asks = { egress: (flow.flags & FlowFlag.STACK) === 0, ingress: !isOfNode(draft, known) };
 	const policy = judge(tables, tupleOfFlow(flow), asks);
 	decision.policy = policy;
@@ -182,10 +182,10 @@ export function admit(
 }
 
 /**
- * Whether what is held of a known flow may go on: its verdict holds, or would be the same now. Nothing is counted
- * or written.
+ * Whether a held packet of a known flow may be sent: the flow's verdict still holds, or would be the same now. Counts
+ * and writes nothing.
  *
- * @param draft where the packet came in
+ * @param draft of the hook where the packet came in
  */
 export function mayGoOn(
 	known: FlowEntry,
@@ -198,7 +198,7 @@ export function mayGoOn(
 	return Object.values(judge(draft.tables, tupleOfFlow(flow), asks)).every(isAllowed);
 }
 
-/** Judged as its peer's addresses are now; written with what else the packet changes. */
+/** Marks the flow as judged with its peer's present addresses; written with the packet's other changes. */
 function dated(flow: Flow, { tables }: Draft): Flow {
 	if (flow.routeKind !== RouteKind.PEER) return flow;
 	return { ...flow, remoteEpoch: policyEpochOf(flow.remote, tables) };
@@ -206,7 +206,7 @@ function dated(flow: Flow, { tables }: Draft): Flow {
 
 const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
 
-/** The first packet's verdict still holds, and so do the flow's ends. */
+/** True if the first packet's verdict still holds and the flow's ends are the same. */
 export function isCurrent(
 	{ routeEpoch, routeKind, remote, flags, remoteEpoch }: Flow,
 	{ node, tables }: Pick<Draft, "node" | "tables">,
@@ -215,7 +215,7 @@ export function isCurrent(
 	return routeKind !== RouteKind.PEER || remoteEpoch === policyEpochOf(remote, tables);
 }
 
-/** The Node itself has begun it, and does not forward this packet. */
+/** True if the Node itself began the flow and does not only forward this packet. */
 function isOfNode(
 	draft: Pick<Draft, "hook" | "context" | "tables">,
 	{ flow, direction }: FlowEntry,
@@ -230,7 +230,7 @@ function isOfNode(
 
 type Tuple = Pick<FlowKey, "source" | "destination" | "destinationPort" | "protocol">;
 
-/** As its first packet was judged. */
+/** The input that the flow's first packet was judged by. */
 function tupleOfFlow(flow: Flow): Tuple {
 	const { source: destination, sourcePort: destinationPort } = replyKey(flow);
 	return { ...originalKey(flow), destination, destinationPort };
@@ -244,7 +244,7 @@ function judge(
 ): NonNullable<Decision["policy"]> {
 	const from = asks.egress ? tables.endpoint(source) : undefined;
 	const to = asks.ingress ? tables.endpoint(destination) : undefined;
-	// Only where the Pod itself is seen to send: from elsewhere its address may be forged.
+	// Egress only where the packet comes from the Pod itself: elsewhere its address may be forged.
 	const isHairpin = from !== undefined && from.index === to?.index;
 	const question = { isHairpin, protocol, port };
 	const policy: NonNullable<Decision["policy"]> = {};
@@ -291,7 +291,7 @@ function textOf({ policy, class: number, judgement, dropReason }: PolicyDecision
 	return `${allow ? "allowed" : "denied"} by rule ${rule} of policy ${policy}, for class ${number}`;
 }
 
-/** What staged policies would have otherwise. */
+/** How the verdict would differ if staged policies were enforced. */
 function countStaged(draft: Draft, policy: NonNullable<Decision["policy"]>): void {
 	for (const direction of DIRECTIONS) {
 		const { allow, staged } = policy[direction]?.judgement ?? OPEN;
@@ -299,7 +299,7 @@ function countStaged(draft: Draft, policy: NonNullable<Decision["policy"]>): voi
 	}
 }
 
-/** A flow that begins has the rules that allowed it. */
+/** A new flow keeps the rules that allowed it. */
 export function beginRules(draft: Draft, slot: number): void {
 	const rules = rulesOf(draft.decision.policy ?? {});
 	for (const direction of DIRECTIONS) draft.countRule("flows", rules[direction]);
@@ -311,22 +311,22 @@ function rulesOf(policy: NonNullable<Decision["policy"]>): FlowRules {
 	return { egress: ruleOf("egress"), ingress: ruleOf("ingress") };
 }
 
-/** The Node's own packets reach its Pods whatever the policies say. What it forwards has come in by some
- * interface, also where its source has become the Node's (masquerade). */
+/** The Node's own packets reach its Pods whatever the policies say. A packet that it forwards came in by some
+ * interface, even if masquerade has made its source the Node's. */
 export function isOwn({ context }: Pick<Draft, "context">): boolean {
 	return (context.ingressIfindex ?? 0) === 0;
 }
 
-/** Whether a flow that begins in to_pod or from_host is to be judged again. */
+/** True if a flow that began in to_pod or from_host is to be judged again. */
 export function forwardedFlag(draft: Draft): number {
 	return isOwn(draft) ? 0 : FlowFlag.FORWARDED;
 }
 
 /**
- * 3. Without its ports a fragment cannot be judged, nor its flow be found. Where the Pod is open they do not
- * matter.
+ * 3. Without its ports a fragment cannot be judged, and its flow cannot be found. If nothing isolates the Pod, ports
+ * do not matter.
  *
- * @returns a Decision: dropped, or held until the first fragment has come
+ * @returns a Decision: dropped, or held until the first fragment arrives
  */
 export function admitFragment(
 	draft: Draft,
@@ -338,7 +338,7 @@ export function admitFragment(
 		return undefined;
 	if (policy === EndpointPolicy.NOT_READY)
 		return draft.drop(DropReason.POLICY_NOT_READY, "the Pod's policies are not known yet");
-	const why = "its first fragment, which has the ports to judge by, was not seen yet";
+	const why = "its first fragment, which has the ports that policies go by, has not arrived yet";
 	if (mayHold) return draft.handUp(SlowPathKind.HOLD, packet, 0, why);
 	return draft.drop(DropReason.FRAGMENT_UNKNOWN, why);
 }

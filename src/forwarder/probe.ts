@@ -87,7 +87,7 @@ export function askProbe(draft: Draft, packet: Packet, id: number): Decision {
 	return way.send(stamped);
 }
 
-/** Writes the time of a request and what depends on it: token and checksum. */
+/** Writes the time of a request, and the token and checksum that depend on it. */
 export function stampQuestion(packet: Packet, sentAt: bigint, node: NodeConfig): void {
 	const { frame } = packet;
 	const offset = probeAt(packet);
@@ -112,7 +112,7 @@ export function token(packet: Packet, gateway: string, { probeKey }: NodeConfig)
 	return siphash([probeKey[0]!, probeKey[1]!], Buffer.concat([address, request]));
 }
 
-/** What a peer's gateway address sent to ours: a request, or the answer to one. */
+/** A packet from a peer's gateway address to ours: a request, or the answer to one. */
 export function receiveProbe(
 	draft: Draft,
 	packet: Packet,
@@ -131,11 +131,11 @@ export function receiveProbe(
 
 interface Came {
 	probe: Probe;
-	/** In a tunnel, which has come off. */
+	/** The packet came in a tunnel, which has been removed. */
 	tunnelled: boolean;
 }
 
-/** The request turned round, cut to the length that it asks for. */
+/** Answers a request: swaps its addresses and cuts it to the length that it asks for. */
 function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decision {
 	const { tables } = draft;
 	const header = packet.family === 4 ? 20 : 40;
@@ -151,7 +151,7 @@ function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decisio
 	}
 	draft.note("probe", `a request of peer ${id}, to be answered ${ProbeWayName[probe.wayBack]}`);
 	if (!isAnswerAllowed(draft, index)) {
-		return draft.drop(DropReason.PROBE_RATE, `peer ${id} asks more than it is answered`);
+		return draft.drop(DropReason.PROBE_RATE, `peer ${id} sends requests above its rate limit`);
 	}
 	if (probe.flags & ProbeFlag.HELLO || announcesNews(draft, packet, id, probe)) greet(draft, index);
 	const way = wayOfProbe(draft, packet, id, probe.wayBack);
@@ -170,7 +170,7 @@ function answer(draft: Draft, packet: Packet, id: number, probe: Probe): Decisio
 	return way.send(turned);
 }
 
-/** The answer to a request of ours: the agent is told, unless somebody made it up. */
+/** The answer to a request of ours: reported to the agent, unless its token shows that it is forged. */
 function prove(draft: Draft, packet: Packet, id: number, { probe, tunnelled }: Came): Decision {
 	const { decision, node, now } = draft;
 	const index = peerIndex(id, packet.family);
@@ -180,7 +180,7 @@ function prove(draft: Draft, packet: Packet, id: number, { probe, tunnelled }: C
 		return draft.drop(DropReason.PROBE_REFUSED, "too late");
 	}
 	if (probe.token !== token(packet, packet.key.source, node)) {
-		return draft.drop(DropReason.PROBE_REFUSED, "not an answer to what was asked");
+		return draft.drop(DropReason.PROBE_REFUSED, "not an answer to a request of this Node");
 	}
 	if (!tunnelled) {
 		const mac = BigInt(draft.frame.readUIntLE(6, 6));
@@ -207,11 +207,11 @@ function prove(draft: Draft, packet: Packet, id: number, { probe, tunnelled }: C
 		receivedLarge: probe.receivedLarge,
 	});
 	decision.action = Action.PROBE;
-	draft.note("verdict", `the answer of peer ${id}: the agent is told`);
+	draft.note("verdict", `the answer of peer ${id}, reported to the agent`);
 	return decision;
 }
 
-/** What this Node says of itself to the peer: ProbeFlag. */
+/** The flags by which this Node announces its mode to the peer: ProbeFlag. */
 function announcement(draft: Draft, { family }: Packet, id: number): number {
 	const sends = (draft.node.flags & NodeFlag.SENDS_UNTUNNELLED) !== 0;
 	return (
@@ -226,7 +226,7 @@ function announcesNews(draft: Draft, { family }: Packet, id: number, { flags }: 
 	return (flags & ProbeFlag.ANNOUNCES) !== 0 && sends !== invitesUntunnelled(draft, id, family);
 }
 
-/** On average one in PROBE_ANSWER_NS, and PROBE_ANSWER_BURST at once. */
+/** Limits answers to one every PROBE_ANSWER_NS on average, and to bursts of PROBE_ANSWER_BURST. */
 function isAnswerAllowed(draft: Draft, index: number): boolean {
 	const { tables, now, decision } = draft;
 	const activity = tables.peerActivity(index) ?? NO_ACTIVITY;
@@ -237,7 +237,7 @@ function isAnswerAllowed(draft: Draft, index: number): boolean {
 	return true;
 }
 
-/** A peer introduces itself, or announces something new: the agent asks it. */
+/** A peer introduces itself or announces a change: the agent is to probe it. */
 function greet(draft: Draft, index: number): void {
 	const activity = draft.decision.activity?.activity ?? NO_ACTIVITY;
 	if (draft.now - activity.greetedAt <= BigInt(Limit.HELLO_PAUSE_MS) * NS_PER_MS) return;

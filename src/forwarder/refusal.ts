@@ -1,6 +1,6 @@
 /**
- * The refusal of what was sent to a Service, in the Service's name: TCP is reset in the packet's place
- * (RFC 9293, 3.10.7.1), UDP and SCTP are answered by the slow path, anything else not at all.
+ * Refuses a packet to a Service, from the Service's address: a TCP segment is answered with a reset (RFC 9293,
+ * 3.10.7.1), UDP and SCTP with an ICMP error by the slow path, other protocols not at all.
  */
 import { writeMac } from "../tables/address.js";
 import { Action, Hook, SlowPathKind } from "../tables/generated.js";
@@ -16,7 +16,7 @@ const DONT_FRAGMENT = 0x4000;
 const TCP_HEADER = 20;
 
 /**
- * Drops a packet and tells its sender that nobody is there.
+ * Drops a packet and answers its sender that the port is unreachable.
  *
  * @param reason enum drop_reason
  */
@@ -37,7 +37,7 @@ export function refuse(draft: Draft, packet: Packet, reason: number, why: string
 	return decision;
 }
 
-/** A reset answers no reset. No connection begins with fragments, options or extension headers. */
+/** A reset is not answered with a reset. Fragments, options and extension headers open no connection. */
 function isReset({ key, family, l3, l4, l4Type, isFragment }: Packet): boolean {
 	if (key.protocol !== Protocol.TCP || isFragment || l4Type & TcpFlag.RST) return false;
 	return l4 - l3 === (family === 4 ? 20 : 40);
@@ -88,8 +88,8 @@ function ipv6(source: Buffer, destination: Buffer): Buffer {
 	return header;
 }
 
-/** Without its checksum. What the segment acknowledges is what its sender expects; else what it has sent
- * is acknowledged. */
+/** The TCP header of the reset, without its checksum. Its sequence number is what the segment acknowledges; a
+ * segment without ACK is acknowledged instead. */
 function tcp(packet: Packet): Buffer {
 	const { frame, l4, l4Type } = packet;
 	const header = Buffer.alloc(TCP_HEADER);

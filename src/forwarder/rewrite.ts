@@ -113,8 +113,8 @@ export function translate(packet: Packet, to: FlowKey): void {
 	updateTransport(packet, pseudo + ports);
 }
 
-/** The checksum stays as right or wrong as it was. 0: the NIC was to write it. Of a fragment, the rest is
- * not there. */
+/** A wrong checksum stays wrong. 0: the NIC was to write it. It cannot be computed for a fragment, whose other parts
+ * are not here. */
 function translateSctp(packet: Packet, to: FlowKey): void {
 	const { frame, l3, l4, length } = packet;
 	const segment = frame.subarray(l4, l3 + length);
@@ -135,7 +135,7 @@ export function translateError(
 	const before = sumOfQuotation(error);
 	const addresses = replaceAddresses(quoted, quotedTo);
 	const ports = replacePorts(quoted, quotedTo);
-	// TCP's checksum is not among the 8 bytes that every error quotes.
+	// TCP's checksum is not in the 8 bytes that every error quotes.
 	if (quoted.key.protocol !== Protocol.TCP) {
 		updateTransport(quoted, (quoted.key.protocol === Protocol.ICMP ? 0 : addresses) + ports);
 	}

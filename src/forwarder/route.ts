@@ -42,7 +42,7 @@ export function routeAnew(flow: Flow | undefined, address: string, tables: Table
 	const route = routeOf(address, tables);
 	const peer = route.kind === RouteKind.OUTSIDE ? tables.peerAddress(address) : undefined;
 	if (peer === undefined) return route;
-	// A flow that a peer's Node began by its own address keeps to the peer's path.
+	// A flow that a peer began from its Node address stays on the peer's path.
 	if (flow?.routeKind === RouteKind.PEER) return routeToPeerNode(peer);
 	return { ...route, flags: route.flags | RouteFlag.PEER_NODE };
 }
@@ -52,8 +52,8 @@ export function routeToPeerNode(peer: number): Route {
 	return { kind: RouteKind.PEER, flags: 0, mtu: 0, peer };
 }
 
-/** True for a flow whose source is translated to what the Node has lost: answers would not arrive. Where
- * only its port is translated, the address is the client's own. */
+/** True if the source is translated to an address that the Node has lost: answers would not arrive. Where only the
+ * port is translated, the address is the client's own. */
 export function isAddressLost(flow: Flow, node: NodeConfig, tables: TableReader): boolean {
 	return (
 		takesAddress(flow) &&
@@ -62,7 +62,7 @@ export function isAddressLost(flow: Flow, node: NodeConfig, tables: TableReader)
 	);
 }
 
-/** What has become a Service's leads nowhere: the flow ends, or goes on by its old route. */
+/** The destination has become a Service's address, which is not routed: the flow ends, or keeps its old route. */
 export function remember(
 	flow: Flow,
 	route: Route,
@@ -83,7 +83,7 @@ export function remember(
 	};
 }
 
-/** What network policy judges flows with this peer by. @param index as in `peers` */
+/** The epoch of policies for flows with this peer. @param index as in `peers` */
 export function policyEpochOf(index: number, tables: TableReader): number {
 	return tables.peer(index)?.policyEpoch ?? 0;
 }
@@ -115,8 +115,8 @@ export function isLinkMulticast(packet: Packet): boolean {
 	return (high & 0xff0f) === 0xff01 || (high & 0xff0f) === 0xff02;
 }
 
-/** Nobody's own: such a source asks for answers to many, or to this Node (RFC 1122, 3.2.1.3; RFC 4291,
- * 2.5). */
+/** Addresses that no host can have: answers to such a source would go to many hosts, or to this Node (RFC 1122,
+ * 3.2.1.3; RFC 4291, 2.5). */
 export function isNobodys(packet: Packet, side: "source" | "destination" = "source"): boolean {
 	const address = packet.key[side];
 	if (isMulticast(packet, side) || address === "" || address === "::1") return true;

@@ -1,12 +1,12 @@
 /**
- * Services (ARCHITECTURE, Services): the backend of a flow's first packet, when that goes to a Service's
- * address. A flow keeps its backend; later packets only ask whether that is still there.
+ * Services (ARCHITECTURE, Services): the backend of a flow whose first packet goes to a Service's address. A flow
+ * keeps its backend; for later packets only its existence is checked.
  *
- *  1. frontend    address, protocol and port, else the port of every address of this Node
+ *  1. frontend    by address, protocol and port, else as a NodePort
  *  2. client      may it use this Service?
  *  3. set         the cluster's backends, or this Node's, by traffic policy
  *  4. backend     the client's own (session affinity), else the one that the context chooses
- *  5. end         of a flow whose backend is gone, or whose destination has become a Service's
+ *  5. end         ends a flow whose backend is gone, or whose destination has become a Service's
  */
 import {
 	BackendState,
@@ -35,21 +35,21 @@ import type { FlowEntry, TableReader } from "./table_reader.js";
 const NS_PER_SECOND = 1_000_000_000n;
 const WITH_PORTS: readonly number[] = [Protocol.TCP, Protocol.UDP, Protocol.SCTP];
 
-/** What goes to this route may be a Service's. */
+/** True if an address with this route may be a Service's. */
 export function mayServe({ kind, flags }: Route): boolean {
 	return (
 		kind === RouteKind.SERVICE || (flags & (RouteFlag.NODE_PORTS | RouteFlag.SERVICE_PORTS)) !== 0
 	);
 }
 
-/** Services are for Pods; for other clients where the Node serves all. */
+/** True if the client may use Services: Pods always, others where the Node serves all. */
 export function serves({ node }: Draft, client: Client): boolean {
 	return client === "pod" || (node.flags & NodeFlag.SERVES_ALL) !== 0;
 }
 
 /**
- * What a packet without a flow gets for its destination, whose route is `route`: a backend; a Decision
- * where it is refused; undefined where it goes to no Service, so that the route means what it says.
+ * Serves a packet without a flow, whose destination has the route `route`. Returns the translation to a backend; a
+ * Decision if it is refused; undefined if it goes to no Service, so that the route applies as it is.
  */
 export function serve(
 	draft: Draft,
@@ -74,10 +74,10 @@ export function serve(
 	if (frontend === undefined) {
 		if (!isServices) return undefined;
 		if (tables.frontend(key.destination, 0, 0) === undefined) {
-			const why = `${key.destination} is in a service CIDR, and no Service's`;
+			const why = `${key.destination} is in a service CIDR, but no Service has it`;
 			return draft.drop(DropReason.SERVICE_UNKNOWN_ADDRESS, why);
 		}
-		const why = `${key.destination} is a Service's, and this is no port of it`;
+		const why = `${key.destination} is a Service's address, but the Service has no such port`;
 		return refuse(draft, packet, DropReason.SERVICE_UNKNOWN_PORT, why);
 	}
 	const index = frontend.service;
@@ -132,7 +132,7 @@ export function serve(
 	const backend = draft.choose(kept === undefined ? candidates : [kept]);
 	const by = kept === undefined ? "choice" : "affinity";
 	draft.decision.service = { ...draft.decision.service, backend, by };
-	const why = kept ? "the client stays with it" : `one of ${candidates.length}`;
+	const why = kept ? "session affinity" : `one of ${candidates.length}`;
 	draft.note("backend", `${endText(backend.address, backend.port)}, ${why}`);
 	return {
 		backend,
@@ -161,7 +161,7 @@ function countOf(set: bigint): number {
 	return Number(set >> 32n);
 }
 
-/** The backends of a set, without those that another Service has got meanwhile. */
+/** The backends of a set, without ids that have been given to another Service meanwhile. */
 function membersOf(service: number, set: bigint, tables: TableReader): Candidate[] {
 	const first = Number(set & 0xffffffffn);
 	const members: Candidate[] = [];
@@ -178,7 +178,7 @@ function backendOf(id: number, service: number, tables: TableReader): Candidate 
 	return { id, address: backend.address, port: backend.port };
 }
 
-/** The backend that the client stays with: young enough, and still in the set. */
+/** The client's backend by session affinity, if it has not expired and is still in the set. */
 function keptBackend(
 	{ tables, now }: Draft,
 	{ key }: Packet,
@@ -193,7 +193,7 @@ function keptBackend(
 	return backendOf(kept.backend, index, tables);
 }
 
-/** The client stays with the backend of the flow that has begun. */
+/** Notes the backend of a new flow for session affinity. */
 export function keepAffinity(draft: Draft, packet: Packet, choice: ServiceChoice): void {
 	const { service, backend, hasAffinity } = choice;
 	if (!hasAffinity) return;
@@ -211,8 +211,8 @@ export function withBackend(flow: Flow, { id }: Candidate): Flow {
 }
 
 /**
- * The packet's flow, unless its backend is gone: then it ends, and the packet begins anew. Answered TCP goes
- * on, until its client opens another connection.
+ * The packet's flow, unless its backend is gone: then the flow ends, and the packet counts as a first one. An answered
+ * TCP connection goes on until its client opens another one.
  */
 export function withLiveBackend(
 	draft: Draft,
@@ -228,8 +228,7 @@ export function withLiveBackend(
 	return isThere || isAnsweredTcp(known) ? known : ended(draft, known, "its backend is gone");
 }
 
-/** The packet's flow without a backend, unless a Service has its destination now. Asked once for each
- * epoch. */
+/** The packet's flow without a backend, unless a Service has its destination now. Checked once per epoch. */
 export function unlessServed(
 	draft: Draft,
 	packet: Packet,
@@ -241,7 +240,7 @@ export function unlessServed(
 		return known;
 	const route = routeOf(packet.key.destination, draft.tables);
 	if (!mayServe(route) || !serves(draft, client)) return known;
-	// Whoever has answered it has translated it, too.
+	// An answered connection is translated already, by the Node's own stack or elsewhere.
 	if (isAnsweredTcp(known) && !beginsAgain(known.flow, packet)) return known;
 	const isServices =
 		route.kind === RouteKind.SERVICE || findFrontend(packet, route, draft.tables) !== undefined;
@@ -291,7 +290,7 @@ function endText(address: string, port: number): string {
 	return address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-/** Why it is this set, and how large it is. */
+/** For `fairway explain`: which set of backends is used, why, and its size. */
 function setText(
 	{ flags }: Service,
 	{ isInternal, isLocal, client }: { isInternal: boolean; isLocal: boolean; client: Client },

@@ -1,7 +1,7 @@
 /**
  * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that starts with it gets an address of the Node and a
- * port that is free towards its destination, and keeps both. Where the first ports are taken, a new connection
- * takes that of one of the same Pod that is over.
+ * port that is free towards its destination, and keeps both. If the first candidate ports are taken, a new connection
+ * takes that of a closed one of the same Pod.
  */
 import {
 	DropReason,
@@ -31,14 +31,14 @@ export function candidatePorts(packet: Packet, node: NodeConfig): number[] {
 	const first = node.snatPortFirst;
 	const count = node.snatPortLast - first + 1;
 	const inRange = own >= first && own <= node.snatPortLast;
-	// The same towards every destination, where it can be (RFC 4787 REQ-1).
+	// The same towards every destination, if possible (RFC 4787 REQ-1).
 	const spread = () => mixed(sourceHash(packet.key, node.portHash));
 	const start = inRange ? own - first : spread() % count;
 	const tries = Math.min(count, Limit.SNAT_TRIES);
 	return Array.from({ length: tries }, (_, i) => first + ((start + i) % count));
 }
 
-/** True if the tuple is another flow's. */
+/** True if another flow has the tuple. */
 export function isTaken(
 	reply: FlowKey,
 	ended: readonly number[],
@@ -55,11 +55,13 @@ function sourceHash(key: FlowKey, secret: HashKey): bigint {
 	return sideHash(bytes.subarray(0, 16), bytes.readUInt16LE(32), secret);
 }
 
-/** What a new flow becomes: where its packets go, and what they come from there. */
+/** The translation of a new flow: its packets' destination, and the source that is shown there. */
 export interface Translation {
 	/** The packet's tuple with its new destination. */
 	target: FlowKey;
-	/** New source address; undefined: it stays, and so does its port unless the answers' tuple is another flow's. */
+	/**
+	 * New source address; undefined: the address stays, and the port too unless another flow has the answers' tuple.
+	 */
 	address: string | undefined;
 	/** The Pod that the flow counts for. */
 	endpoint: number;
@@ -86,7 +88,7 @@ export function createTranslated(
 		return { flow: create(packet, endpoint, now, plain) };
 	}
 	const reply = { ...plain, destination: address ?? plain.destination };
-	// The Node has no sockets at a client's own address.
+	// No socket of the Node has the client's own address.
 	const isOwn = reply.destination === plain.destination;
 	const isFree = (answer: FlowKey): boolean =>
 		!isTaken(answer, ended, tables, node, now) &&

@@ -1,7 +1,6 @@
 /**
- * The inputs of the forwarder: the tables declared in `bpf/lib/tables.h`, and the facts that the eBPF
- * programs ask the kernel for. Look-ups are synchronous and change nothing; the changes of a packet are in
- * its Decision.
+ * The inputs of the forwarder: the tables declared in `bpf/lib/tables.h`, and the facts that the eBPF programs get from
+ * the kernel. Look-ups are synchronous and change nothing; a packet's changes are in its Decision.
  *
  * Addresses are canonical text, as formatted by the generated codecs.
  */
@@ -53,11 +52,11 @@ export interface FibQuery {
 	sourcePort: number;
 	destinationPort: number;
 	tos: number;
-	/** The interface that the packet counts as having come in by; absent: the Node's own. */
+	/** The input interface; absent: the packet is the Node's own. */
 	ifindex?: number;
-	/** It leaves by that interface instead. */
+	/** The packet is to leave by that interface instead. */
 	isOutput?: boolean;
-	/** The answer shall have the source address that the kernel would send from. */
+	/** The answer is to contain the source address that the kernel would use. */
 	wantsSource: boolean;
 }
 
@@ -73,8 +72,8 @@ export type FibAnswer =
 			destinationMac?: string;
 			/** The largest IP packet that the route and its device take. */
 			mtu: number;
-			/** Where it was asked for, what the kernel sends from: the route's preferred source, else an
-			 * address of the device. "" for none. */
+			/** If requested, the source address that the kernel uses: the route's preferred source, else an
+			 * address of the device. "": none. */
 			source: string;
 	  }
 	/** Not a unicast route: an address of the Node, or no match (the kernel does not say which). */
@@ -92,15 +91,15 @@ export interface PeerCounts {
 
 /** The tables of network policy. */
 export interface PolicyReader {
-	/** The class of an address, where that is not the class of its longest prefix. */
+	/** The class of an address that has one of its own; undefined: the class of its longest prefix applies. */
 	identity(address: string): number | undefined;
 	/** The class of the longest prefix in `blocks`; undefined: none matches. */
 	block(address: string): number | undefined;
-	/** The tables have the verdicts of all classes below. */
+	/** The tables have verdicts for all classes below this number. */
 	classLimit(): number;
-	/** By its index; undefined: there is none, or an entry that was never written (its `hairpin` is 0). */
+	/** By index; undefined: none, or an entry that was never written (its `hairpin` is 0). */
 	policy(index: number): Policy | undefined;
-	/** Undefined: that of `policies`. */
+	/** Undefined: the verdict in `policies` applies. */
 	policyVerdict(policy: number, classNumber: number): PolicyVerdict | undefined;
 	/** A part of a port set. */
 	portSet(id: number): PortSet | undefined;
@@ -128,9 +127,12 @@ export interface TableReader extends PolicyReader {
 	endpoint(address: string): Endpoint | undefined;
 	/** The flow of a packet's tuple, expired or not; undefined if its slot has a new owner. */
 	flow(key: FlowKey): FlowEntry | undefined;
-	/** The rules that have judged the flow in a slot. */
+	/** The rules that decided on the flow in a slot. */
 	flowRules(slot: number): FlowRules;
-	/** The slot that a flow of this key, which counts for a Pod by its index, would take `now`, see findSlot; undefined: the table is full. */
+	/**
+	 * The slot that a flow of this key, which counts for a Pod by its index, would take `now`, see findSlot; undefined:
+	 * the table is full.
+	 */
 	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined;
 	fragment(key: FragmentKey): Fragment | undefined;
 	/** The next hop cached for a peer; index as in `peer`. */
@@ -144,24 +146,24 @@ export interface TableReader extends PolicyReader {
 	socket(key: FlowKey): boolean;
 	/** True when the kernel's connection tracking translates packets of this tuple (TCP, UDP). */
 	conntrack(key: FlowKey): boolean;
-	/** The Service at an address, protocol and port; protocol and port 0: whether all of the address is
-	 * Services'. */
+	/** The Service at an address, protocol and port. An entry with protocol and port 0 says that the whole address is
+	 * a Service's. */
 	frontend(address: string, protocol: number, port: number): Frontend | undefined;
 	/** A port of a Service in one family, by its index in `services`. */
 	service(index: number): Service | undefined;
-	/** The backend in a place of `service_slots`; 0: none. */
+	/** The backend in an entry of `service_slots`; 0: none. */
 	serviceSlot(place: number): number;
-	/** An endpoint of a Service by its id, also of one that is gone while its id rests. */
+	/** An endpoint of a Service by its id, also after it is gone, until its id is given again. */
 	backend(id: number): Backend | undefined;
 	/** enum backend_state, bits. */
 	backendState(id: number): number;
 	/** True if an address is in the source ranges of a Service's load balancer IPs. */
 	isInSourceRanges(service: number, address: string): boolean;
-	/** The backend that a client has of a Service, however long ago. */
+	/** A client's last backend of a Service, even if the entry has expired. */
 	affinity(client: string, service: number): Affinity | undefined;
 }
 
-/** The state of a backend, enum backend_state, in its word of `backend_states`, which has eight. */
+/** The state of a backend (enum backend_state) from its word in `backend_states`, which has the states of eight. */
 export function backendStateIn(word: bigint, id: number): number {
 	return Number((word >> BigInt((id % 8) * 8)) & 0xffn);
 }

@@ -1,6 +1,6 @@
 /**
- * to_pod: what the Node's own stack sends to its Pods, also as a Service's backend. Tracked, so that answers
- * are recognised. What the Node forwards is judged; its own packets are not.
+ * to_pod: packets of the Node's own stack to its Pods, also from a Service's backend on the Node. They are tracked, so
+ * that answers are recognised. Packets that the Node forwards are judged; its own are not.
  */
 import {
 	DropReason,
@@ -55,14 +55,14 @@ export function toPod(draft: Draft): Decision {
 	const known = admit(draft, packet, found)!;
 	if ("action" in known) return known;
 	track(draft, packet, known, isCurrent(found.flow, draft) ? undefined : routeOfNode(draft, found));
-	// What from_pod has given this Node as a backend is answered from the Service's address.
+	// The Node's answer to a packet that from_pod gave it as a backend gets the Service's address.
 	const isOurs = backendIdOf(known.flow) !== 0 || !takesAddress(known.flow);
 	if (known.direction === FlowDirection.REPLY && isOurs)
 		decision.packet = translated(draft, packet, known).frame;
 	return draft.pass(WHY);
 }
 
-/** The kernel forwards what cannot be read here: whether a policy allows it, nobody can say. */
+/** The kernel would forward this packet, but it cannot be judged, since it cannot be parsed. */
 function unread(draft: Draft): Decision {
 	const destination = destinationOf(draft.frame, { big: draft.isBig });
 	const receiver = destination === undefined ? undefined : draft.tables.endpoint(destination);
@@ -73,15 +73,15 @@ function unread(draft: Draft): Decision {
 		: draft.drop(DropReason.MALFORMED, "headers are inconsistent, or too many");
 }
 
-/** The route of a flow whose other end is this Node; undefined: it has another one. */
+/** The route of a flow whose other end is this Node; undefined: the flow has another end. */
 function routeOfNode({ tables }: Draft, { flow }: FlowEntry): Route | undefined {
 	if (flow.flags & FlowFlag.STACK) return flow.routeKind === RouteKind.HOST ? HOST : undefined;
 	const route = routeOf(replyKey(flow).source, tables);
 	return route.kind === RouteKind.HOST || route.kind === RouteKind.STACK ? route : undefined;
 }
 
-/** What from_host has given a backend here leaves by this device with a tuple that is no flow's; its
- * answers' is. */
+/** A packet that from_host sent to a backend on this Node leaves by this device with a tuple of no flow; the tuple of
+ * its answers is the flow's. */
 function isFromHost({ tables, node, now }: Draft, { key }: Packet): boolean {
 	const answered = tables.flow(reverse(key));
 	if (answered === undefined || isExpired(answered.flow, node, now)) return false;

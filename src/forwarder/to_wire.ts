@@ -1,6 +1,6 @@
 /**
- * to_wire: what leaves the Node (ARCHITECTURE, to_wire). Where Services are left to the Node's own stack, what
- * that forwards of a local Pod's to the outside is translated as from_pod would. Where the Node itself is a
+ * to_wire: packets that leave the Node (ARCHITECTURE, to_wire). Where the Node's own stack serves Services, a local
+ * Pod's packets that the stack forwards to the outside are translated as from_pod would. Where the Node itself is a
  * Service's backend, its answers to outside clients get the Service's address.
  */
 import {
@@ -26,7 +26,7 @@ import { flowText, track, trackTranslated, translated } from "./track.js";
 export function toWire(draft: Draft): Decision {
 	const { tables, node, now, decision } = draft;
 	const packet = draft.parse();
-	if (packet === undefined) return draft.pass("not IP, or nothing that can be read");
+	if (packet === undefined) return draft.pass("not IP, or malformed");
 	const { key } = packet;
 	const isSnat = (node.flags & NodeFlag.STACK_SNAT) !== 0;
 	const sender = isSnat ? tables.endpoint(key.source) : undefined;
@@ -64,7 +64,7 @@ export function toWire(draft: Draft): Decision {
 	return draft.pass("translated");
 }
 
-/** The Node's own packet: an answer to a Service's client, or an error about a packet of that. */
+/** A packet of the Node itself: an answer to a Service's client, or an ICMP error about a client's packet. */
 function answer(draft: Draft, packet: Packet): Decision {
 	const { tables, node, now, decision } = draft;
 	if (!(node.flags & NodeFlag.STACK_ANSWERS)) return draft.pass("no Pod's");

@@ -24,7 +24,10 @@ import { keepAffinity, withBackend } from "./service.js";
 import { createTranslated, isTaken } from "./snat.js";
 import type { FlowEntry, TableReader } from "./table_reader.js";
 
-/** Whether a packet may start a flow: not ICMP errors, which belong to other flows, nor without ports. */
+/**
+ * True if a packet may start a flow. ICMP errors may not, since they belong to other flows, nor packets with unknown
+ * ports.
+ */
 export function mayStartFlow(packet: Packet): boolean {
 	return !packet.icmpError && !packet.portsUnknown;
 }
@@ -39,7 +42,7 @@ export function flowText(packet: Packet, known: FlowEntry | undefined): string {
  * Advances a known flow, or starts one. Undefined: the packet is forwarded untracked.
  *
  * @param route route of the flow's remote side; absent: unchanged
- * @param gateway what the flow shall remember of its next hop; absent: unchanged
+ * @param gateway the next hop that the flow is to remember; absent: unchanged
  * @param flags enum flow_flag of a flow that starts
  */
 export function track(
@@ -60,7 +63,7 @@ export function track(
 	return { ...known, flow };
 }
 
-/** Starts a flow without translation, but of its port where a Service's flow has the answers' tuple. */
+/** Starts a flow without translation, except of the port where a Service's flow already has the answers' tuple. */
 function start(
 	draft: Draft,
 	packet: Packet,
@@ -70,7 +73,7 @@ function start(
 	const { ended } = draft.decision;
 	const answer = reverse(packet.key);
 	const isFree = !isTaken(answer, ended, tables, node, now);
-	// By a Service, the Pod speaks from this port to this very endpoint already.
+	// The Pod already has a flow from this port to the same endpoint, through a Service.
 	const meetsService =
 		!isFree && draft.hook === Hook.FROM_POD && isTranslated(tables.flow(answer)!.flow);
 	const { source, destination } = packet.key;
@@ -87,7 +90,7 @@ function start(
 	return entry;
 }
 
-/** How a flow that starts is translated, and what it remembers. */
+/** The translation of a new flow, and what the flow remembers. */
 export interface Beginning {
 	/** As in Translation. */
 	address: string | undefined;
@@ -99,7 +102,7 @@ export interface Beginning {
 	flags?: number;
 }
 
-/** Starts a flow that is translated; a Decision if that is impossible. */
+/** Starts a translated flow; a Decision if that is impossible. */
 export function trackTranslated(
 	draft: Draft,
 	packet: Packet,
@@ -118,7 +121,7 @@ export function trackTranslated(
 	return entry;
 }
 
-/** The Pod that a new flow counts for: the one that begins it, else the one that it goes to; 0: none. */
+/** The Pod that a new flow counts for: the sender if it is a local Pod, else the receiver; 0: none. */
 function endpointOf(source: string, destination: string, tables: TableReader): number {
 	return (tables.endpoint(source) ?? tables.endpoint(destination))?.index ?? 0;
 }
@@ -154,9 +157,9 @@ function rememberGateway(flow: Flow, direction: number, gateway: Way["gateway"])
 }
 
 /**
- * The tuple that a packet leaves with. An ICMP error is translated with the flow that it is about where
- * it speaks for an end of it: the flow's own address becomes what the other side knows, a router's on the
- * way stays; but no Pod's own address leaves in an error about a flow whose source does not.
+ * The tuple that a packet leaves with. The source of an ICMP error is translated if it is an end of the flow that the
+ * error is about, so that the other side sees the address that it knows; that of a router on the way stays. If the
+ * flow's source is translated, no Pod's own address leaves in an error about it.
  */
 export function packetTarget(packet: Packet, entry: FlowEntry | undefined): FlowKey {
 	if (entry === undefined || !isTranslated(entry.flow)) return packet.key;

@@ -28,7 +28,7 @@ const Ecn = { NONE: 0, ECT1: 1, ECT0: 2, CE: 3 } as const;
 export function encapsulate(packet: Packet, peer: Peer, node: NodeConfig): Buffer {
 	const inner = packet.frame.subarray(ETHERNET_HEADER);
 	const udpLength = UDP_HEADER + TUNNEL_HEADER + ETHERNET_HEADER + inner.length;
-	// Fragments have no ports to spread by, and all of a packet go one way.
+	// Fragments have no ports to spread by, and all fragments of a packet must take the same path.
 	const spread = hash(packet.key, node.flowHash, !packet.isFragment);
 	const outer = Buffer.from(packet.frame.subarray(0, ETHERNET_HEADER));
 	outer.writeUInt16BE(peer.outerFamily === 4 ? Ethertype.IPV4 : Ethertype.IPV6, 12);
@@ -104,7 +104,7 @@ function vxlan(vni: number): Buffer {
 
 export type TunnelKind = "geneve" | "vxlan";
 
-/** What this Node's own tunnel ports promise: there, what is of unknown senders is refused. */
+/** A packet to this Node's own tunnel port: one from an unknown sender is refused. */
 export function kindOfPort(port: number, node: NodeConfig): TunnelKind | undefined {
 	if (port === 0) return undefined;
 	if (port === node.genevePort) return "geneve";
@@ -112,9 +112,9 @@ export function kindOfPort(port: number, node: NodeConfig): TunnelKind | undefin
 }
 
 /**
- * What a packet from a peer to any other port may be: one of a peer that already uses a new port or
- * type. It begins as every Fairway Node's does: our VNI, no options, nothing in the reserved bits, and
- * the fixed MAC. What else runs between the Nodes (flannel, Docker Swarm, EVPN) does not.
+ * A tunnel packet from a peer to any other port: the peer may already use a new port or type. It is recognised by the
+ * header that every Fairway Node writes: our VNI, no options, reserved bits zero, and the fixed MAC. Other tunnels
+ * between the Nodes (flannel, Docker Swarm, EVPN) differ in that.
  */
 export function kindOfHeader(packet: Packet, node: NodeConfig): TunnelKind | undefined {
 	const header = tunnelHeader(packet);
@@ -131,7 +131,7 @@ function isGeneve(header: Buffer): boolean {
 }
 
 /**
- * Would a peer take this packet of a Pod for one of this Node's tunnel? After SNAT it comes from the
+ * True if a peer would take this packet of a Pod for a packet of this Node's tunnel: after SNAT its source is the
  * Node's address, and the peer's port may be one that this Node does not know yet.
  */
 export function isForged(packet: Packet, destinationPort: number, node: NodeConfig): boolean {
@@ -156,7 +156,7 @@ function tunnelHeader({ frame, l3, l4, length }: Packet): Buffer | undefined {
 
 const IPV4_HEADER_MAX = 60;
 
-/** Checks the outer header, which no stack has checked before. A tunnel packet is longer than any header. */
+/** Checks the outer IPv4 header, which no stack has checked yet. A tunnel packet is longer than any header. */
 function isChecksumRight({ frame, family, l3, l4 }: Packet): boolean {
 	if (family === 6) return true;
 	return frame.length >= l3 + IPV4_HEADER_MAX && fold(sumWords(frame.subarray(l3, l4))) === 0xffff;
@@ -180,7 +180,7 @@ export function innerPacket(
 		if (header[1]! & GENEVE_CRITICAL) {
 			return {
 				reason: DropReason.TUNNEL_CRITICAL_OPTION,
-				text: "a critical Geneve option, and none is known",
+				text: "a critical Geneve option, and Fairway knows none",
 			};
 		}
 		length += (header[0]! & 0x3f) * 4;

@@ -1,6 +1,6 @@
 /**
- * Packets from a peer's pod CIDR that come without a tunnel (ARCHITECTURE, Untunnelled packets): does the
- * peer send such, and has the peer sent this one?
+ * Packets from a peer's pod CIDR that come without a tunnel (ARCHITECTURE, Untunnelled packets): may the peer send
+ * them, and did the peer send this one?
  */
 import { macWord } from "../tables/address.js";
 import { DropReason, Path, PeerFlag, ProbeWay } from "../tables/generated.js";
@@ -13,22 +13,22 @@ import type { FlowEntry } from "./table_reader.js";
 
 const SOURCE = 6;
 
-/** XDP knows a few MACs of this Node, and leaves other frames to TC, where the kernel has looked. */
+/** XDP knows a few MACs of this Node, and leaves other frames to TC, where the kernel has classified them. */
 export function isForThisNode({ frame, context, node }: Draft, xdp: boolean): boolean {
 	return xdp ? node.wireMacs.includes(macAt(frame, 0)) : context.otherHost !== true;
 }
 
-/** TC: has XDP stripped the tunnel that this frame came in? */
+/** TC: true if XDP has stripped the tunnel that this frame came in. */
 export function wasStripped({ frame, node }: Draft): boolean {
 	return node.strippedMac !== 0n && macAt(frame, SOURCE) === node.strippedMac;
 }
 
-/** What TC knows the work of XDP by. */
+/** Marks a frame that XDP has decapsulated, for TC. */
 export function markStripped({ node }: Draft, frame: Buffer): void {
 	frame.writeUIntLE(Number(node.strippedMac), SOURCE, 6);
 }
 
-/** Undefined: nothing speaks against the packet. @param known its flow: the first packet was asked */
+/** Undefined: the packet is accepted. @param known its flow: only the first packet is checked */
 export function refuseUntunnelled(
 	draft: Draft,
 	packet: Packet,
@@ -40,23 +40,23 @@ export function refuseUntunnelled(
 		return draft.drop(DropReason.UNTUNNELLED, why);
 	}
 	if (known !== undefined && !packet.icmpError) return undefined;
-	if (xdp && !isProvenSender(draft, packet, peer)) return draft.pass("TC asks who has sent it");
+	if (xdp && !isProvenSender(draft, packet, peer)) return draft.pass("TC checks the sender");
 	return refuseOfAnotherHost(draft, packet, peer);
 }
 
-/** Does this Node take untunnelled packets of the peer? */
+/** True if this Node accepts untunnelled packets of the peer. */
 export function sendsUntunnelled({ tables }: Draft, peer: number, family: 4 | 6): boolean {
 	const flags = tables.peer(peerIndex(peer, family))?.flags ?? 0;
 	return (flags & PeerFlag.TUNNELLED_ONLY) === 0;
 }
 
-/** It does, and will go on to do so. */
+/** True if it does, and no change of mode is announced. */
 export function invitesUntunnelled({ tables }: Draft, peer: number, family: 4 | 6): boolean {
 	const flags = tables.peer(peerIndex(peer, family))?.flags ?? 0;
 	return (flags & (PeerFlag.TUNNELLED_ONLY | PeerFlag.ENDING)) === 0;
 }
 
-/** Where the peer is on this Node's link, its MAC tells whether it was the sender. */
+/** Where the peer is on this Node's link, the source MAC shows whether the peer sent the packet. */
 export function refuseOfAnotherHost(
 	draft: Draft,
 	packet: Packet,
@@ -69,13 +69,13 @@ export function refuseOfAnotherHost(
 	const neighbour = answer.kind === "forward" ? neighbourMac(answer) : undefined;
 	const mac = macAt(frame, SOURCE);
 	const known = neighbour === undefined ? undefined : macWord(neighbour);
-	// 0: a device without ARP, on which nobody can tell.
+	// 0: a device without ARP, where the sender cannot be told.
 	if (known === undefined ? tables.provenSender(index) === 0n : known === 0n || known === mac)
 		return undefined;
 	return draft.drop(DropReason.PEER_MAC_MISMATCH, `peer ${peer} has another MAC`);
 }
 
-/** Also where nobody can tell: behind a router every peer has the router's MAC. */
+/** True also where the sender cannot be told: behind a router every peer has the router's MAC. */
 function isProvenSender({ tables, frame }: Draft, packet: Packet, peer: number): boolean {
 	const index = directIndex(packet, peer);
 	if (tables.peerPath(index)?.path !== Path.DIRECT) return true;

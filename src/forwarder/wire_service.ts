@@ -1,8 +1,8 @@
 /**
  * Services for clients from the wire, as part of from_wire at TC.
  *
- *  1. serve     a new flow gets a backend: a Pod of this Node, which sees the client; the Node itself, a peer's
- *               Pod or the outside, which do not
+ *  1. serve     a new flow gets a backend: a Pod of this Node, which sees the client's address; the Node itself, a
+ *               peer's Pod or the outside, which see the Node's
  *  2. onward    from the wire to the wire: a known flow whose packets leave the Node again
  */
 import {
@@ -40,7 +40,7 @@ import type { FlowEntry } from "./table_reader.js";
 import { packetTarget, track, trackTranslated, translated } from "./track.js";
 import { isForged } from "./tunnel.js";
 
-/** What goes to this route may be a Service's for clients from the wire. */
+/** True if an address with this route may be a Service's for clients from the wire. */
 export function servesWire(draft: Draft, route: Route): boolean {
 	return mayServe(route) && serves(draft, "wire");
 }
@@ -81,7 +81,7 @@ export function serveWire(
 	}
 	if (route.kind === RouteKind.HOST) {
 		const keeps = node.flags & NodeFlag.STACK_ANSWERS && source.kind === RouteKind.OUTSIDE;
-		// Where to_wire does not turn the answer back, it has to come by fairway0.
+		// Unless to_wire translates the answer back, it has to come by fairway0.
 		const address = packet.family === 4 ? node.returnAddress4 : node.returnAddress6;
 		const flow = begin(keeps ? undefined : address);
 		return "action" in flow ? flow : toSelf(draft, packet, flow);
@@ -95,13 +95,13 @@ export function serveWire(
 	return leave(draft, packet, way, () => begin(address));
 }
 
-/** To the Node itself: to its stack as it has come, where to_wire turns the answers back. */
+/** To the Node itself: the packet passes unchanged to its stack if to_wire translates the answers back. */
 export function toSelf(draft: Draft, packet: Packet, entry: FlowEntry): Decision {
 	const rewritten = translated(draft, packet, entry);
 	if (entry.direction !== FlowDirection.ORIGINAL || !showsClient(entry.flow))
 		return intoHost(draft, rewritten);
 	draft.decision.packet = rewritten.frame;
-	return draft.pass("the Node itself is the backend, and sees the client");
+	return draft.pass("the Node itself is the backend, and sees the client's address");
 }
 
 /** 2. A packet of a known flow, or an error about one. */
@@ -110,7 +110,7 @@ export function onward(draft: Draft, packet: Packet, known: FlowEntry): Decision
 	const route = routeOfRemote(undefined, to.destination, draft.node, draft.tables);
 	const way = wayFrom(draft, packet, { to, route, known });
 	if ("action" in way) return way;
-	// The gateway that a flow remembers is that of its client, whoever has begun it.
+	// The gateway that a flow remembers is that of its client, whichever side began the flow.
 	const gateway = known.direction === FlowDirection.REPLY ? way.gateway : undefined;
 	const client = gateway === undefined ? undefined : route;
 	return leave(draft, packet, way, () => track(draft, packet, known, client, gateway) ?? known);
@@ -122,20 +122,20 @@ function wayFrom(
 	{ to, route, known }: { to: FlowKey; route: Route; known: FlowEntry | undefined },
 ): Way | Decision {
 	const isReply = known?.direction === FlowDirection.REPLY;
-	// An answer comes from the Service's address, which a peer takes in no tunnel.
+	// An answer has the Service's address as source, which a peer does not accept in a tunnel.
 	if (route.kind === RouteKind.PEER) return wayToPeer(draft, packet, route.peer, isReply);
 	if (route.kind !== RouteKind.OUTSIDE) {
-		const why = `${to.destination} is no endpoint of a Service`;
+		const why = `${to.destination} is not an endpoint of a Service`;
 		return draft.drop(DropReason.SERVICE_UNKNOWN_ADDRESS, why);
 	}
-	// The kernel's rules may go by the address that an answer leaves from.
+	// The kernel's rules may select by the address that an answer leaves from.
 	const isAnswer = isReply && !packet.icmpError;
 	const tuples = { from: isAnswer ? to : packet.key, to };
 	const way = wayOutside(draft, packet, isAnswer ? known : undefined, tuples, known === undefined);
 	if ("action" in way) return draft.drop(DropReason.NO_ROUTE, `no way to ${to.destination}`);
-	// It leaves with an address of this Node, whose tunnels a peer believes.
+	// It leaves with an address of this Node, whose tunnel packets a peer accepts.
 	if (route.flags & RouteFlag.PEER_NODE && isForged(packet, to.destinationPort, draft.node)) {
-		const why = `${to.destination} is a peer, who would take it for this Node's`;
+		const why = `${to.destination} is a peer, which would take the packet for this Node's`;
 		return draft.drop(DropReason.TUNNEL_FROM_POD, why);
 	}
 	return way;
@@ -155,7 +155,7 @@ function leave(draft: Draft, packet: Packet, way: Way, keep: () => FlowEntry | D
 	return way.emit(rewritten);
 }
 
-/** A SYN of a peer's promises no more than the path carries. */
+/** Clamps the MSS of a peer's SYN to what the path carries. */
 export function clampFromPeer(draft: Draft, packet: Packet, source: Route): void {
 	if (source.kind !== RouteKind.PEER) return;
 	const mtu = draft.tables.peer(peerIndex(source.peer, packet.family))?.mtu ?? 0;

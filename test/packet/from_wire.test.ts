@@ -168,7 +168,7 @@ function rows(family: 4 | 6, hook: number): PacketRow[] {
 		),
 		...nobodys[family].map((source) =>
 			refused(
-				`from ${source}, which is nobody's own address`,
+				`from ${source}, which cannot be a host's address`,
 				build.ip({ source, destination: podA[family] }, udp),
 				"martian_source",
 			),
@@ -387,7 +387,7 @@ function untunnelledRows(family: 4 | 6, hook: number): PacketRow[] {
 		},
 		...nobodys[family].map(
 			(source): PacketRow => ({
-				shows: `to a NodePort, from ${source}, which is nobody's own address`,
+				shows: `to a NodePort, from ${source}, which cannot be a host's address`,
 				packet: fromWire(
 					build.ip(
 						{ source, destination: nodeAddress[family] },
