@@ -63,15 +63,15 @@ interface Output {
 	stderr: string;
 }
 
-/** A process that waits for a lock of the kernel's would stop every Pod's start, and the agent's end. */
+/** A process that hangs on a kernel lock would keep every Pod from starting, and the agent from stopping. */
 const TIMEOUT_MS = 20_000;
-/** Nothing else happens meanwhile. */
+/** For blocking calls, during which nothing else runs. */
 const BLOCKING_MS = 1_000;
 
 /** Output of this many characters and more is parsed in pieces: thousands of routes are megabytes. */
 const LONG = 64 * 1024;
 
-/** iproute2 and ethtool are not translated today; this keeps the messages above in English. */
+/** Keeps the messages above in English, should iproute2 or ethtool ever be translated. */
 const environment = (): NodeJS.ProcessEnv => ({ ...process.env, LC_ALL: "C" });
 
 export class IpRoute {
@@ -170,10 +170,10 @@ export class IpRoute {
 	private output(file: string, args: string[], input?: string): Promise<Output> {
 		const [inside, all] = this.inside(file, args);
 		return new Promise((resolve, reject) => {
-			// A group of its own, so that what it has started is killed with it.
+			// A process group of its own, so that its children are killed with it.
 			const child = spawn(inside, all, { env: environment(), detached: true });
 			const command = `${file} ${args.join(" ")}`;
-			// First: without descriptors there is a child that has no streams.
+			// Before its streams are used: when descriptors have run out, the child has none.
 			child.on("error", (error) => reject(new IpRouteError(command, error.message)));
 			if (child.pid === undefined) return;
 			const group = -child.pid;

@@ -5,7 +5,7 @@ import { Turns } from "../loop/turns.js";
 const PIECE = 16 * 1024;
 
 /**
- * The same as `JSON.parse`, for a list of objects.
+ * Like `JSON.parse`, for a list of objects.
  *
  * @throws SyntaxError when the text is not a list in JSON
  */
@@ -37,7 +37,7 @@ const [QUOTE, BACKSLASH, COMMA] = [0x22, 0x5c, 0x2c];
 const OPENING = new Set([..."{["].map((c) => c.charCodeAt(0)));
 const CLOSING = new Set([..."}]"].map((c) => c.charCodeAt(0)));
 
-/** The first comma between two objects of the list that is not before `least`; `end`: there is none. */
+/** The first comma between two objects of the list, from `least` on; `end` if there is none. */
 function endOfObject(text: string, from: number, least: number, end: number): number {
 	let depth = 0;
 	let quoted = false;

@@ -1,10 +1,9 @@
 /**
- * A directory held by one process: flock(2), so that the kernel lets go of it when the process
- * ends, however it ends, and that no process id has to be believed (another PID namespace has the
- * same ones).
+ * Locks a directory for one process with flock(2): the kernel releases the lock however the process ends, and no
+ * process id is involved (another PID namespace has the same ids).
  *
- * flock(2) needs no more than an open descriptor, so what is locked must be closed to others: a file
- * of mode 0600 in the directory; on bpffs, which has no files, the directory itself, of mode 0700.
+ * flock(2) needs no more than an open descriptor, so the locked file must be inaccessible to other users: a file of
+ * mode 0600 in the directory; on bpffs, which has no regular files, the directory itself with mode 0700.
  */
 import { closeSync, constants, fstatSync, mkdirSync, openSync, statfsSync } from "node:fs";
 import { join } from "node:path";
@@ -22,10 +21,9 @@ export class DirectoryLock {
 	}
 
 	/**
-	 * Makes the directory where it does not exist, with its parents. Undefined: another process
-	 * holds it.
+	 * Creates the directory with its parents if necessary. Undefined: another process holds the lock.
 	 *
-	 * @throws Error when it cannot be made or locked, or when others could lock it as well
+	 * @throws Error when it cannot be created or locked, or when other users could lock it as well
 	 */
 	static take(path: string): DirectoryLock | undefined {
 		mkdirSync(path, { recursive: true, mode: 0o700 });

@@ -62,7 +62,7 @@ export class NetworkMonitor {
 		};
 	}
 
-	/** Calls back for each neighbour that the kernel has asked for in vain. */
+	/** Calls back for each neighbour that did not answer the kernel's solicitations. */
 	listenToFailed(onFailed: (neighbour: Neighbour) => void): { close(): void } {
 		this.#onFailed.add(onFailed);
 		return { close: () => this.#onFailed.delete(onFailed) };
@@ -128,7 +128,7 @@ export class NetworkMonitor {
 				neighbours.map(({ dst, dev, lladdr = "" }) => ({ address: dst, device: dev, mac: lladdr })),
 			);
 		} catch (error) {
-			// Then each neighbour that is seen first has every next hop asked for again.
+			// Without the list, the first message about each neighbour makes every next hop be resolved again.
 			this.#log.debug({ err: error }, "cannot list the neighbours");
 		}
 	}

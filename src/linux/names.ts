@@ -21,5 +21,5 @@ export function isPodInterface(name: string): boolean {
 	return /^fairway[0-9a-f]{8}$/.test(name);
 }
 
-/** The same as of whom compile makes no transport interface. */
+/** True for devices that compile never takes as the transport interface. */
 export { isFairways as isOwnDevice } from "./network.js";

@@ -1,14 +1,14 @@
 /**
  * Changes and queries of links, addresses, routes and neighbours through rtnetlink(7), in this network namespace
- * or another. Where a change or a query belongs to each Pod or each apply, `ip` (iproute.ts) would cost a
- * process: milliseconds, most of them of the event loop's.
+ * or another. Used for every Pod and every apply, where a process of `ip` (iproute.ts) would cost milliseconds, most of
+ * them in the event loop.
  */
 import { isIPv6 } from "node:net";
 import { runSteps, type Step, type StepResult } from "#native";
 import { parseAddress } from "../tables/address.js";
 import { attribute, bytes, mac, message, NLM, RTM, text, u32 } from "./netlink_message.js";
 
-/** One step and its name for messages: "link del dev fairway1a2b3c4d". */
+/** One change, and its name for messages: "link del dev fairway1a2b3c4d". */
 export interface Change {
 	what: string;
 	step: Step;
@@ -220,7 +220,7 @@ function routeHeader(
 	return Buffer.concat([kind, u32(flags)]);
 }
 
-/** To one address, out of a device. */
+/** A route to one address, out of a device. */
 export function setHostRoute(value: string, protocol: number, index: number, name: string): Change {
 	const scope = isIPv6(value) ? 0 : RT_SCOPE_LINK;
 	const header = routeHeader(family(value), lengthOf(value), protocol, scope, 0);
@@ -250,7 +250,7 @@ export function deleteHostRoute(value: string, protocol: number, index: number):
 	};
 }
 
-/** A default route by a gateway that no prefix of the device contains. Fails if there is one already. */
+/** A default route by a gateway outside every prefix of the device. Fails if a default route exists. */
 export function addDefaultRoute(gateway: string, index: number, name: string): Change {
 	const header = routeHeader(family(gateway), 0, RTPROT_BOOT, 0, RTNH_F_ONLINK);
 	return {
@@ -275,7 +275,7 @@ export function setSysctl(path: string, value: string, optional = false): Change
 	return { what: `sysctl ${path}=${value}`, step: { file, text: value, optional } };
 }
 
-/** Features that ethtool(8) has another name for. */
+/** Features that have another name in ethtool(8). */
 const KERNEL_FEATURE: Readonly<Record<string, string>> = { "generic-receive-offload": "rx-gro" };
 
 /** @param feature as in `ethtool -k` */

@@ -84,7 +84,7 @@ export function* attributesOf(data: Buffer): Generator<[type: number, payload: B
 	}
 }
 
-/** The messages of an answer: type and what is behind the header. */
+/** The messages of an answer: type and payload. */
 export function* messagesOf(data: Buffer): Generator<[type: number, body: Buffer]> {
 	for (let at = 0; at + HEADER <= data.length; ) {
 		const length = data.readUInt32LE(at);

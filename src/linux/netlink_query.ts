@@ -35,7 +35,7 @@ export interface Link {
 	mtu: number;
 	/** IFF_* */
 	flags: number;
-	/** "" where there is none. */
+	/** "" if there is none. */
 	mac: string;
 	hasEthernet: boolean;
 	/** "veth" and so on; absent for hardware. */
@@ -68,7 +68,7 @@ const ADDRESS_HEADER = 8;
 const ROUTE_HEADER = 12;
 const NEIGHBOUR_HEADER = 12;
 
-/** Every link of this namespace, or of that of a path. @throws NetlinkError */
+/** Every link of this namespace, or of the one at a path. @throws NetlinkError */
 export async function readLinks(netns?: string): Promise<Link[]> {
 	const [links] = await change([{ what: "link show", step: { message: allLinks() } }], netns);
 	return decodeLinks(links);

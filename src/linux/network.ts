@@ -26,17 +26,17 @@ export interface InterfaceAddress {
 export interface NetworkRoute {
 	/** Canonical text; the default routes are "0.0.0.0/0" and "::/0". */
 	prefix: string;
-	/** Absent: the destination is on the link. */
+	/** Absent: the destination is on-link. */
 	gateway?: string;
 	device: string;
 	source?: string;
-	/** The largest packet that the route allows; absent: what the device takes. */
+	/** The MTU of the route; absent: that of the device applies. */
 	mtu?: number;
-	/** Lower wins. */
+	/** The lowest wins. */
 	metric: number;
 }
 
-/** True for devices made by Fairway, none of which leads to another Node by itself. */
+/** True for devices made by Fairway, none of which leads to another Node. */
 export function isFairways(name: string): boolean {
 	return /^fairway([01]|[0-9a-f]{8})$/.test(name);
 }

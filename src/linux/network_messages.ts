@@ -18,10 +18,10 @@ const NOTHING: NetworkEvents = { network: false, own: false, nextHops: false };
 /** Remembers the neighbours' MACs: only a new MAC counts as a change. */
 export class NetworkMessages {
 	readonly #macs = new Map<string, string>();
-	/** Until the neighbours of the start are known, whatever is seen first may be a change. */
+	/** Until the initial neighbours are known, the first message about any neighbour may be a change. */
 	#knowsAll = false;
 
-	/** The neighbours that there are; what messages have said of them since stays. */
+	/** Takes the initial neighbours in; those that messages have reported meanwhile stay. */
 	learn(neighbours: readonly { address: string; device: string; mac: string }[]): void {
 		for (const { address, device, mac } of neighbours) {
 			const key = `${address} ${device}`;
@@ -36,7 +36,7 @@ export class NetworkMessages {
 			const { kind, deleted, text } = parseMessage(line) ?? {};
 			if (kind === undefined || text === undefined || isPrefixCache(text)) continue;
 			const device = deviceOf(kind, text);
-			// The kernel's own entries, one for each peer that is probed: it evicts some all the time.
+			// The kernel's own entries, one for each probed peer: the kernel evicts some all the time.
 			if (kind === "NEIGH" && isOwnDevice(device) && !isPodInterface(device)) continue;
 			if (isOwnDevice(device) || text.includes(` proto ${ROUTE_PROTOCOL} `)) {
 				if (deleted === true || kind === "LINK") events.own = true;
@@ -57,9 +57,9 @@ export class NetworkMessages {
 		const before = this.#macs.get(key);
 		if (deleted) this.#macs.delete(key);
 		else this.#macs.set(key, mac);
-		// Unresolved before and after: a scan of unused addresses must not have a cost.
+		// Unresolved before and after: a scan of unused addresses must not cause work.
 		if (deleted || mac === "") return before !== undefined && before !== "";
-		// Nothing can rest on a neighbour that was not there.
+		// No cached next hop depends on a neighbour that did not exist.
 		if (before === undefined) return !this.#knowsAll;
 		return before !== "" && before !== mac;
 	}
@@ -70,7 +70,7 @@ export interface Neighbour {
 	device: string;
 }
 
-/** The neighbours that have not answered, of lines as above. */
+/** The neighbours that these lines report as failed. */
 export function failedNeighbours(lines: readonly string[]): Neighbour[] {
 	return lines.flatMap((line) => {
 		const match = /^\[NEIGH\](\S+) dev (\S+) .*\bFAILED\b/.exec(line);

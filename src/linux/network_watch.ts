@@ -1,6 +1,6 @@
 /**
- * Reads this namespace's links, addresses and unicast routes from the kernel, without Fairway's own
- * (fairway*, route protocol 170), which follow from the rest.
+ * Reads this namespace's links, addresses and unicast routes from the kernel, except Fairway's own
+ * (fairway*, route protocol 170), which are derived from the others.
  */
 
 import type { IpRoute } from "./iproute.js";

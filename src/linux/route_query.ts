@@ -26,12 +26,12 @@ import {
 } from "./netlink_message.js";
 import { addressOf, decodeLinks, type Link } from "./netlink_query.js";
 
-/** What a packet has, as far as routes and rules may ask for it. */
+/** The fields of a packet by which routes and rules may select. */
 export interface RouteQuery {
 	destination: string;
 	/** "": none. */
 	source: string;
-	/** The device that it comes in by, or that it is to leave by. */
+	/** The input device, or the output device. */
 	input?: number;
 	output?: number;
 	/** With the two bits of ECN. */
@@ -46,11 +46,11 @@ export interface FoundRoute {
 	type: "unicast" | "blackhole" | "unreachable" | "prohibit" | "other";
 	/** Index of the device; 0: none. */
 	output: number;
-	/** "": the destination is on the link. */
+	/** "": the destination is on-link. */
 	gateway: string;
-	/** What the kernel would send from; "": it does not say. */
+	/** The source address that the kernel would use; "": it gave none. */
 	source: string;
-	/** MTU of the route; undefined: the device's applies. */
+	/** MTU of the route; undefined: that of the device applies. */
 	mtu?: number;
 }
 
@@ -61,7 +61,7 @@ const TYPES: Readonly<Record<number, FoundRoute["type"]>> = {
 	7: "unreachable",
 	8: "prohibit",
 };
-/** How the kernel refuses by such a route. */
+/** The types of routes by which the kernel refuses a packet. */
 const REFUSALS: Readonly<Record<string, FoundRoute["type"]>> = {
 	EINVAL: "blackhole",
 	EHOSTUNREACH: "unreachable",
@@ -74,7 +74,7 @@ const NEIGHBOUR_HEADER = 12;
 /** RTA_VIA begins with the family. */
 const VIA_FAMILY = 2;
 
-/** undefined: no route leads there, or the kernel does not say which. */
+/** The route of a packet. undefined: there is none, or the kernel does not say which. */
 export function lookUpRoute(query: RouteQuery): FoundRoute | undefined {
 	const result = ask(routeRequest(query));
 	if (result.errno !== 0) {

@@ -19,25 +19,25 @@ interface Socket {
 	state: number;
 }
 
-/** A search for a free port asks for a hundred ports in one go: a file is read once for all of them. */
+/** A search for a free port queries a hundred ports in one go: a file is read once for all of them. */
 const KEEP_MS = 100;
 
 export class NodeSockets {
 	readonly #read: (file: string) => string;
 	readonly #kept = new Map<string, { until: number; byPort: Map<number, Socket[]> }>();
 
-	/** @param read the text of /proc/net/FILE; throws where there is none */
+	/** @param read the text of /proc/net/FILE; throws if there is no such file */
 	constructor(read = (file: string) => readFileSync(`/proc/self/net/${file}`, "utf8")) {
 		this.#read = read;
 	}
 
-	/** The key is that of the packet: its destination is the socket's own side. */
+	/** The key is the packet's: its destination is the socket's local address. */
 	has(key: FlowKey): boolean {
 		const name = key.protocol === TCP ? "tcp" : key.protocol === UDP ? "udp" : undefined;
 		if (name === undefined) return false;
 		const own = hex(key.destination);
 		const other = hex(key.source);
-		// An IPv6 socket that is bound to any address, or to a mapped one, takes IPv4 too.
+		// An IPv6 socket bound to any address, or to a mapped one, receives IPv4 packets too.
 		const files = familyOf(key.destination) === 4 ? [name, `${name}6`] : [`${name}6`];
 		const sockets = files.flatMap((file) => this.#in(file).get(key.destinationPort) ?? []);
 		return sockets.some((socket) => {

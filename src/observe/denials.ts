@@ -1,6 +1,6 @@
 /**
- * Who is denied by network policy: what the core has noted of single packets, joined by source, destination, port and
- * rule. The number is bounded; the one that was silent longest makes room.
+ * The flows that network policy denies: the core's notes about single packets, merged by source, destination, port and
+ * rule. Their number is bounded; the one with the oldest last packet is dropped first.
  */
 import type { RuleName } from "../policy/policy_tables.js";
 
@@ -24,7 +24,7 @@ export interface Denial {
 	/** Milliseconds since the epoch. */
 	first: number;
 	last: number;
-	/** How often it was noted; packets are counted by rule. */
+	/** Number of notes; packets are counted by rule. */
 	noted: number;
 }
 
@@ -33,14 +33,14 @@ const WITH_PORTS: ReadonlySet<number> = new Set([6, 17, 132]);
 
 export class Denials {
 	readonly #most: number;
-	/** In the order of their last packet. */
+	/** In order of the last packet. */
 	readonly #denials = new Map<string, Denial>();
 
 	constructor(most = MOST) {
 		this.#most = most;
 	}
 
-	/** Returns it, if it is new. */
+	/** Returns the entry if it is new. */
 	take(
 		{ time, source, destination, protocol, destinationPort }: DeniedPacket,
 		rule: RuleName,
@@ -63,7 +63,7 @@ export class Denials {
 		return known === undefined ? denial : undefined;
 	}
 
-	/** The last one first. */
+	/** Newest first. */
 	list(): Denial[] {
 		return [...this.#denials.values()].reverse();
 	}

@@ -1,5 +1,5 @@
 /**
- * How late the event loop runs what is due: while one synchronous piece runs, no probe is answered
+ * The lag of the event loop: while one synchronous piece runs, no probe is answered
  * and no path is changed.
  *
  * A timer of 20 ms measures it (a finer one costs CPU while nothing happens), so a piece of 20 ms or
@@ -15,7 +15,7 @@ export interface Lag {
 	p99Ms: number;
 	p999Ms: number;
 	maxMs: number;
-	/** How long that is. */
+	/** Length of that time. */
 	seconds: number;
 }
 
@@ -34,7 +34,7 @@ export class LoopLag {
 	readonly #histogram: NonNullable<LoopLagOptions["histogram"]>;
 	readonly #timer: NodeJS.Timeout;
 	#since = performance.now();
-	/** The longest of the looks since a warning was last due, ms. */
+	/** The longest lag since the last warning was due, ms. */
 	#maxMs = 0;
 
 	constructor({ log, histogram }: LoopLagOptions) {
@@ -44,7 +44,7 @@ export class LoopLag {
 		this.#timer = setInterval(() => this.#warn(), WARN_PERIOD_MS).unref();
 	}
 
-	/** Begins anew: the next look has what came after this one. */
+	/** Returns the lags since the last call. */
 	read(): Lag {
 		const lag = this.peek();
 		this.#maxMs = Math.max(this.#maxMs, lag.maxMs);
@@ -53,7 +53,7 @@ export class LoopLag {
 		return lag;
 	}
 
-	/** The same for a look that does not count. */
+	/** The same, without beginning a new period. */
 	peek(): Lag {
 		const now = performance.now();
 		return {
@@ -78,7 +78,7 @@ export class LoopLag {
 			this.#log.warn({ maxMs, withinMs: WARN_PERIOD_MS }, "event loop was blocked");
 	}
 
-	/** @param nanoseconds between two rings of the timer; 0 or less: it has not rung yet */
+	/** @param nanoseconds between two events of the timer; 0 or less: there was none yet */
 	#lag(nanoseconds: number): number {
 		const late = nanoseconds / 1e6 - RESOLUTION_MS;
 		return late > 0 ? Math.round(late * 100) / 100 : 0;

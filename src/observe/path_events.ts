@@ -1,4 +1,4 @@
-/** The last changes of paths, and since when each peer has the one that it has. */
+/** The last changes of paths, and the time since when each peer has its present path. */
 import type { PathEvent } from "../api/messages/paths.js";
 import { type PathKind, peerKey } from "../tables/paths.js";
 import type { PathRecords, PathRecordsNow } from "./path_memory.js";
@@ -45,7 +45,7 @@ export class PathEvents {
 		if (this.#events.length > EVENTS_MAX) this.#events.splice(0, this.#events.length - EVENTS_MAX);
 	}
 
-	/** Forgets peers that went while no agent ran: nobody reports those as removed. */
+	/** Forgets peers that were removed while no agent ran, since no event reports them. */
 	keepOnly(isPeer: (node: string) => boolean): void {
 		for (const key of this.#ages.keys())
 			if (!isPeer(key.slice(0, key.lastIndexOf("/")))) this.#ages.delete(key);
@@ -56,7 +56,7 @@ export class PathEvents {
 		return this.#events;
 	}
 
-	/** The records for PathMemory: what they are while it reads them. */
+	/** The records for PathMemory, not a copy: they may change while it reads them. */
 	records(): Pick<PathRecordsNow, "ages" | "events"> {
 		return { ages: this.#ages, events: [...this.#events] };
 	}

@@ -13,7 +13,7 @@ import type { PathKind } from "../tables/paths.js";
 export interface PathRecords {
 	version: 1;
 	ages: Record<string, { path: PathKind; since: number; changes: number }>;
-	/** What a direct path that has failed is held back for, ms. */
+	/** For how long a direct path that has failed is not tried again, ms. */
 	holds: Record<string, number>;
 	events: PathEvent[];
 }
@@ -22,7 +22,7 @@ const WRITE_MS = 1000;
 /** Entries between two looks at the clock. */
 const PIECE = 64;
 
-/** What is remembered, without a copy of it. */
+/** The remembered facts, not copied. */
 export interface PathRecordsNow {
 	ages: Iterable<readonly [peer: string, age: PathRecords["ages"][string]]>;
 	holds: PathRecords["holds"];
@@ -35,7 +35,7 @@ export class PathMemory {
 	readonly #onError: (error: unknown) => void;
 	#timer: NodeJS.Timeout | undefined;
 	#saving: Promise<void> | undefined;
-	/** Counts what was written at once: a write that began before is older. */
+	/** Counts the immediate writes: a write in slices that began before one of them is outdated. */
 	#written = 0;
 
 	/** @param collect returns the records when the file is written */
@@ -65,7 +65,7 @@ export class PathMemory {
 	changed(): void {
 		this.#timer ??= setTimeout(() => {
 			this.#timer = undefined;
-			// One at a time: the next takes in what changes meanwhile.
+			// One at a time: changes made meanwhile go into the next write.
 			if (this.#saving !== undefined) this.changed();
 			else
 				this.#saving = this.save().finally(() => {
@@ -88,7 +88,9 @@ export class PathMemory {
 		}
 	}
 
-	/** The same with turns of the event loop between: with many peers it takes tens of milliseconds. Never rejects. */
+	/**
+	 * The same in slices, with turns of the event loop between: many peers take tens of milliseconds. Never rejects.
+	 */
 	async save(): Promise<void> {
 		const written = this.#written;
 		const beside = `${this.#file}.next`;

@@ -1,7 +1,7 @@
-/** What a change of peers means, with lines for the log. */
+/** The differences that a change of peers makes, with lines for the log. */
 import type { PeerView } from "../compile/compile.js";
 
-/** A peer in one family, before and after; undefined: there was none, or is none any more. */
+/** A peer in one family, before and after; undefined: it did not exist, or no longer exists. */
 export interface Replaced {
 	before: PeerView | undefined;
 	now: PeerView | undefined;
@@ -19,7 +19,7 @@ export interface PeerDifference {
 	message: string;
 }
 
-/** Those that are gone come first: a name may be there again. */
+/** Removed peers come first, since a peer of the same name may be new. */
 export function peerDifferences(replaced: readonly Replaced[]): PeerDifference[] {
 	const gone: PeerDifference[] = [];
 	const differences: PeerDifference[] = [];

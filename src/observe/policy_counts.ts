@@ -1,9 +1,9 @@
 /**
- * What each policy has allowed and denied since the agent's start, made of the counters of rules: ids of rules are
- * given again, and a rule may go while its policy stays. Totals only grow.
+ * What each policy has allowed and denied since the agent's start, summed from the counters of rules: ids of rules are
+ * reused, and a rule may be removed while its policy stays. Totals only grow.
  *
- * Isolation counts for the first, by name, of the policies that isolate the Pod: so the sum over policies is the
- * number of packets.
+ * A packet denied by isolation counts for the first, by name, of the policies that isolate the Pod: so the sum over all
+ * policies is the number of packets.
  */
 import type { RuleName } from "../policy/policy_tables.js";
 
@@ -22,12 +22,12 @@ export interface PolicyCount {
 	direction: "egress" | "ingress";
 	flows: number;
 	denied: number;
-	/** If its staged rules were enforced: flows that would be allowed, and denied. */
+	/** Flows that would be allowed, and denied, if its staged rules were enforced. */
 	wouldAllow: number;
 	wouldDeny: number;
 }
 
-/** Policies with totals of their own; the others are counted together, as OTHERS. */
+/** Most policies with totals of their own; the others are counted together, as OTHERS. */
 const OWN_MOST = 250;
 export const OTHERS = "";
 
@@ -42,7 +42,7 @@ export class PolicyCounts {
 	readonly #most: number;
 	readonly #totals = new Map<string, PolicyCount>();
 	readonly #policies = new Set<string>();
-	/** By id of rule, as it was last read. */
+	/** By id of rule, as last read. */
 	readonly #seen = new Map<number, Seen>();
 
 	constructor(most = OWN_MOST) {
@@ -50,9 +50,9 @@ export class PolicyCounts {
 	}
 
 	/**
-	 * The counters as they are now. A counter that is smaller than before has begun anew.
+	 * Takes the present counters in. A counter that is smaller than before has started again from 0.
 	 *
-	 * @param rules what their ids stand for
+	 * @param rules the rules that the ids stand for
 	 */
 	take(
 		counters: Iterable<[id: number, counts: RuleCounts]>,
@@ -62,7 +62,7 @@ export class PolicyCounts {
 		for (const id of this.#seen.keys()) if (!rules.has(id)) this.#seen.delete(id);
 	}
 
-	/** What the rules of an earlier agent have counted until now is not this one's. */
+	/** Excludes what the rules of an earlier agent have counted until now. */
 	begin(
 		counters: Iterable<[id: number, counts: RuleCounts]>,
 		rules: ReadonlyMap<number, RuleName>,
@@ -74,7 +74,7 @@ export class PolicyCounts {
 		}
 	}
 
-	/** One of them; undefined as `name`: nobody knows it any more. */
+	/** The totals of one policy; `name` undefined: the policy is no longer known. */
 	count(id: number, counts: RuleCounts, name: RuleName | undefined): void {
 		if (name === undefined) return;
 		const now = {

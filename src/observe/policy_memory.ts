@@ -1,10 +1,10 @@
 /**
- * What policies and rules in force are called, in `RUN_DIR/policies.json`: an agent that starts while the cluster cannot
+ * The names of the policies and rules in force, in `RUN_DIR/policies.json`: an agent that starts while the cluster cannot
  * be read finds its policies in the kernel, where they have numbers only. An unreadable file counts as missing.
  *
  *  1. a change in force is written a second later, then not again for half a minute
- *  2. an agent that is about to write policies of its own removes what an earlier one called them: numbers are given
- *     again, and a wrong name is worse than none
+ *  2. an agent that is about to write policies of its own removes the names of an earlier one: numbers are reused, and
+ *     a wrong name is worse than none
  */
 import { readFileSync, renameSync, rmSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
@@ -13,17 +13,17 @@ import type { PoliciesSummary, PolicyStatus } from "../api/messages/policies.js"
 import { Turns } from "../loop/turns.js";
 import type { RuleName } from "../policy/policy_tables.js";
 
-/** Another number for every change of what follows. */
+/** Raised with every change of the following. */
 const FORMAT = 1;
 const SETTLE_MS = 1000;
 const PAUSE_MS = 30_000;
 /** Some 150 bytes each. */
 const RULES_MOST = 10_000;
 const POLICIES_MOST = 2_000;
-/** Of isolation, which every policy that isolates has a part in. */
+/** Names of isolation, to which every isolating policy contributes. */
 const POLICIES_OF_RULE = 4;
 
-/** Of the policies that select a Pod of this Node. */
+/** Names of the policies that select a Pod of this Node. */
 export interface PolicyNames {
 	rules: ReadonlyMap<number, RuleName>;
 	policies: readonly PolicyStatus[];
@@ -38,7 +38,7 @@ export class PolicyMemory {
 	#saving: Promise<void> | undefined;
 	#notBefore = 0;
 
-	/** @param collect what is in force, when the file is written */
+	/** @param collect returns what is in force, when the file is written */
 	constructor(
 		file: string,
 		collect: () => Promise<PolicyNames>,
@@ -61,12 +61,12 @@ export class PolicyMemory {
 		}
 	}
 
-	/** What is in force has changed. */
+	/** To be called after a change of what is in force. */
 	changed(): void {
 		const left = Math.max(SETTLE_MS, this.#notBefore - performance.now());
 		this.#timer ??= setTimeout(() => {
 			this.#timer = undefined;
-			// One at a time: the next takes in what changes meanwhile.
+			// One at a time: changes made meanwhile go into the next write.
 			if (this.#saving !== undefined) this.changed();
 			else
 				this.#saving = this.#save().finally(() => {
@@ -75,7 +75,7 @@ export class PolicyMemory {
 		}, left).unref();
 	}
 
-	/** What an earlier agent wrote means nothing from now on. */
+	/** Removes what an earlier agent wrote: it no longer holds. */
 	forget(): void {
 		try {
 			rmSync(this.#file, { force: true });
@@ -84,7 +84,7 @@ export class PolicyMemory {
 		}
 	}
 
-	/** Writes what is left. Never rejects. */
+	/** Writes a change that is pending. Never rejects. */
 	async close(): Promise<void> {
 		const isLeft = this.#timer !== undefined;
 		clearTimeout(this.#timer);
@@ -112,7 +112,7 @@ export class PolicyMemory {
 	}
 }
 
-/** The file's text; a map that changes meanwhile gives each rule as it was or as it is. */
+/** The file's text. If a map changes meanwhile, each rule is written as it was or as it is. */
 function* pieces({ rules, policies, summary }: PolicyNames): Generator<string> {
 	yield `{"format":${FORMAT},"summary":${JSON.stringify(summary ?? null)},"rules":[`;
 	let count = 0;

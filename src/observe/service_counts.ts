@@ -13,7 +13,7 @@ export interface CountedService {
 
 export interface CountedServices {
 	keys(): Iterable<string>;
-	/** undefined: there is no such Service. Without ports: it is others'. */
+	/** undefined: there is no such Service. Without ports: others serve it. */
 	view(key: string): CountedService | undefined;
 }
 
@@ -31,7 +31,7 @@ export class ServiceCounter {
 	readonly #total: ServiceCounts = { services: 0, endpoints: none() };
 	#of: CountedServices | undefined;
 
-	/** @param isWhole any of them may have changed */
+	/** @param isWhole any Service may have changed */
 	note(services: CountedServices, changed: Iterable<string>, isWhole: boolean): void {
 		this.#of = services;
 		for (const key of changed) this.#changed.add(key);

@@ -1,42 +1,42 @@
 /**
- * How long a change of a Service's endpoints takes until the last write: from what caused it, where an EndpointSlice
- * says when that was, else from when the agent heard of it. Pure but for the clock that is given.
+ * How long a change of a Service's endpoints takes until its last write: from the time of its cause, where an
+ * EndpointSlice states it, otherwise from the time when the agent received it. Pure: times are arguments.
  */
 export interface TimedSlice {
-	/** When what it says was caused, ms since the epoch; absent: it does not say. */
+	/** Time of the change that caused it, ms since the epoch; absent: not stated. */
 	triggered?: number;
 }
 
 export class ServiceLatency {
 	readonly #observe: (seconds: number) => void;
 	readonly #started: number;
-	/** The youngest trigger of each Service that was seen. */
+	/** The latest trigger time seen of each Service. */
 	readonly #seen = new Map<string, number>();
-	/** When the first change was heard of that no apply has begun with. */
+	/** When the first change was received that no apply has taken in yet. */
 	#heard: number | undefined;
-	/** The same, for changes in the apply that is under way or will be repeated. */
+	/** The same, for the changes in the apply that is running or will be repeated. */
 	#applied: number | undefined;
 	#isFirst = true;
 
-	/** @param started ms since the epoch: what was caused earlier says nothing of this agent */
+	/** @param started ms since the epoch: changes with an earlier cause are not measured */
 	constructor(started: number, observe: (seconds: number) => void) {
 		this.#started = started;
 		this.#observe = observe;
 	}
 
-	/** Something may have changed. Times are ms since the epoch. */
+	/** A change was received. Times are ms since the epoch. */
 	heard(now: number): void {
 		this.#heard ??= now;
 	}
 
-	/** An apply takes in what was heard of. */
+	/** An apply has begun, with all changes received so far. */
 	began(): void {
 		this.#applied ??= this.#heard;
 		this.#heard = undefined;
 	}
 
 	/**
-	 * It is all in force.
+	 * The changes of the apply are in force.
 	 *
 	 * @param changed keys of Services
 	 * @param slicesOf undefined: the Service is no more
@@ -54,7 +54,7 @@ export class ServiceLatency {
 			const youngest = slices?.reduce((most, { triggered = 0 }) => Math.max(most, triggered), 0);
 			if (slices === undefined) this.#seen.delete(key);
 			else if (youngest !== undefined && youngest > seen) this.#seen.set(key, youngest);
-			// The first apply has all Services there are, none of which has changed just now.
+			// The first apply takes in all Services, none of which has just changed.
 			if (this.#isFirst) continue;
 			const caused = youngest !== undefined && youngest > seen ? youngest : heard;
 			// Clocks of other machines may be ahead.

@@ -1,14 +1,13 @@
 /**
- * Where a packet that the slow path has made goes:
+ * Sends the packets that the slow path makes:
  *
  *  a Pod of this Node   a frame out of the host side of its veth
  *  the Node itself      an IP packet by the Node's own stack
  *  anywhere else        a frame out of fairway0, where from_host finds the path or the next hop
  *
- * Frames, because a packet from a socket passes the Node's output chain, and its connection tracking
- * has seen nothing of a Pod's flow: it takes an ICMP error about it for invalid, and collects
- * fragments for a datagram of which the others went by eBPF. What is for the Node itself is about
- * connections that its connection tracking knows.
+ * Frames, because a packet from an IP socket passes the Node's output chain and connection tracking, which has not
+ * seen the Pod's flow: it takes an ICMP error about the flow for invalid, and collects fragments of a datagram whose
+ * other fragments went by eBPF. Packets to the Node itself belong to connections that its tracking knows.
  */
 import { PacketSender } from "#native";
 import type { TableReader } from "../forwarder/forwarder.js";
@@ -42,7 +41,7 @@ export class Delivery {
 			this.#sender.sendPacket(packet);
 		} else {
 			const frame = frameOf(packet, node.gatewayMac);
-			// By this source from_host knows what comes from here.
+			// from_host recognises the slow path's frames by this source.
 			FIXED_MAC.copy(frame, MAC_SIZE);
 			this.#sender.sendFrame(frame, node.hostIfindex);
 		}

@@ -1,22 +1,22 @@
 /**
- * Later fragments that came before their first one, kept until it has told their ports or for as long
- * as is worth waiting. Fragments of one datagram wait together: one look-up is for all of them, and the
- * pauses between look-ups double. Whoever has too many loses its own oldest one.
+ * Later fragments that arrived before their first one, held until the first one shows their ports, or until a time-out.
+ * Fragments of one datagram wait together: one look-up serves all of them, and the pauses between look-ups
+ * double. A source with too many held fragments loses its own oldest one.
  */
 export interface HeldFragmentsOptions<F, P, C> {
-	/** What a round of look-ups needs, read once for all of them; undefined: not now. */
+	/** Reads what a round of look-ups needs, once for all of them; undefined: not possible now. */
 	context: () => C | undefined;
-	/** What the first fragment of this datagram has told; undefined: it has not come yet. */
+	/** The ports and protocol from the first fragment of this datagram; undefined: it has not arrived yet. */
 	find: (fragment: F, context: C) => P | undefined;
-	/** Sends a fragment on, or lets go of it. */
+	/** Sends a fragment on, or drops it. */
 	release: (fragment: F, ports: P, context: C) => void;
-	/** A fragment that waited in vain, or had to make room. */
+	/** A fragment timed out, or was evicted. */
 	onExpired: (fragment: F) => void;
 	/** Milliseconds; 2000. */
 	patience?: number;
 	/** Fragments of a source; 64: those of a datagram of 64 KiB at an MTU of 1500, and some more. */
 	share?: number;
-	/** Fragments of all sources that are not shared out, see `hold`; 256. */
+	/** Most fragments of all strangers together, see `hold`; 256. */
 	most?: number;
 	/** Monotonic milliseconds. */
 	clock?: () => number;
@@ -36,7 +36,7 @@ interface Entry<F> {
 
 interface Source<F> {
 	name: string;
-	/** In the order in which they came. */
+	/** In order of arrival. */
 	entries: Set<Entry<F>>;
 }
 
@@ -49,7 +49,7 @@ interface Datagram<F> {
 export class HeldFragments<F, P, C> {
 	readonly #options: Required<HeldFragmentsOptions<F, P, C>>;
 	readonly #datagrams = new Map<string, Datagram<F>>();
-	/** By name; those of no Pod are also in `#strangers`. */
+	/** By source; strangers are also in `#strangers`. */
 	readonly #sources = new Map<string, Source<F>>();
 	readonly #strangers = new Set<Entry<F>>();
 	#timer: NodeJS.Timeout | undefined;
@@ -69,8 +69,8 @@ export class HeldFragments<F, P, C> {
 
 	/**
 	 * @param datagram the same for all fragments of one
-	 * @param source whose share it counts to
-	 * @param isStranger a source that anybody can make up: all of them together have `most`
+	 * @param source the source whose share it counts towards
+	 * @param isStranger a source that can be forged: all such sources together share `most`
 	 */
 	hold(fragment: F, datagram: string, source: string, isStranger: boolean): void {
 		const { clock, most, onExpired, share } = this.#options;
@@ -94,7 +94,7 @@ export class HeldFragments<F, P, C> {
 		onExpired(oldest.fragment);
 	}
 
-	/** Looks for what is due, and again later while any is left. */
+	/** Looks up the datagrams that are due, and schedules the next round while any are left. */
 	retry(): void {
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
@@ -113,7 +113,7 @@ export class HeldFragments<F, P, C> {
 			}
 			datagram.pause = Math.min(datagram.pause * 2, PAUSE.longest);
 			datagram.due = now + datagram.pause;
-			// Behind the others: a round that is full goes on with those.
+			// At the end of the list: when a round is full, the next one continues with the others.
 			if (this.#datagrams.delete(key) && datagram.entries.size > 0)
 				this.#datagrams.set(key, datagram);
 		}
@@ -152,7 +152,7 @@ export class HeldFragments<F, P, C> {
 		if (datagram?.entries.size === 0) this.#datagrams.delete(entry.datagram);
 	}
 
-	/** A round at `due`, unless there is one before. */
+	/** Schedules a round at `due`, unless an earlier one is scheduled. */
 	#schedule(due: number): void {
 		if (this.#timer !== undefined && this.#due <= due) return;
 		clearTimeout(this.#timer);

@@ -1,6 +1,6 @@
 /**
- * A token bucket for each destination, so that nobody can make the Node flood a host with errors (RFC
- * 1812, 4.3.2.8; RFC 4443, 2.4 (f)).
+ * A token bucket for each destination, so that a sender with forged addresses cannot make the Node flood a host with
+ * errors (RFC 1812, 4.3.2.8; RFC 4443, 2.4 (f)).
  */
 export interface RateLimitOptions {
 	/** Tokens a second. */

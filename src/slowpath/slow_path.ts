@@ -4,15 +4,15 @@
  *  SLOW_TTL_EXCEEDED  answered with ICMP time exceeded
  *  SLOW_TOO_BIG       answered with fragmentation needed, or packet too big
  *  SLOW_UNREACHABLE, SLOW_PROHIBITED, SLOW_NO_HOST  answered with destination unreachable
- *  SLOW_REFUSED       answered with port unreachable by the Service that refuses
- *  SLOW_UNRESOLVED    a copy: kept until the kernel gives its next hop up, then answered so
- *  SLOW_FRAGMENT      translated as its flow says, cut into fragments, sent on
- *  SLOW_HOLD          a later fragment before its first: kept until the ports are known, then
- *                     translated as its flow says and sent on, if network policy allows the flow
+ *  SLOW_REFUSED       answered with port unreachable, from the Service's address
+ *  SLOW_UNRESOLVED    a copy: held until the kernel gives up on its next hop, then answered with host unreachable
+ *  SLOW_FRAGMENT      translated by its flow, fragmented, sent on
+ *  SLOW_HOLD          a later fragment before its first: held until the ports are known, then
+ *                     translated by its flow and sent on, if network policy allows the flow
  *
- * A record is the packet as it came. The tables are only read: flows were made before a packet
- * went up. What is sent goes out of a device as a frame (delivery.ts), never through the Node's output
- * chain. Nothing that a packet does can end the agent.
+ * A record contains the packet as it arrived. The tables are only read: the flow was created before the packet was
+ * handed up. Packets are sent as frames out of a device (delivery.ts), never through the Node's output chain. A packet
+ * that cannot be handled is counted and logged; it never ends the agent.
  */
 
 import { randomInt } from "node:crypto";
@@ -61,7 +61,7 @@ export interface SlowPathOptions {
 /** Counts of what happened to packets, for `fairway status` and tests. */
 export interface SlowPathCounters {
 	answered: number;
-	/** Errors that are not allowed, impossible, or above the limit for their destination. */
+	/** Packets without an answer: an error is not allowed or not possible, or above the limit of its destination. */
 	unanswered: number;
 	fragmented: number;
 	released: number;
@@ -122,7 +122,7 @@ export class SlowPath {
 		this.#delivery.close();
 	}
 
-	/** Tells the Pods whose packets wait for a next hop that the kernel has given up. */
+	/** Answers the Pods whose packets wait for a next hop that the kernel has given up on. */
 	nextHopFailed(nextHop: NextHopAddress): void {
 		for (const packet of this.#unresolved.take(nextHop)) {
 			this.#guarded(() => {
@@ -243,32 +243,32 @@ export class SlowPath {
 		if (ports !== undefined) this.#release(held, ports, node);
 		else {
 			const datagram = Object.values(key).join(" ");
-			// A Pod's source address is checked; anybody can make up one on the wire.
+			// A Pod's source address is checked; one from the wire can be forged.
 			const isStranger = header.pod === 0;
 			const source = isStranger ? key.source : `Pod ${header.pod}`;
 			this.#held.hold(held, datagram, source, isStranger);
 		}
 	}
 
-	/** from_pod has given the Node the packet itself, and a copy to the slow path. */
+	/** from_pod has passed the packet itself to the Node, and a copy to the slow path. */
 	#isPassedToNode(source: string, destination: string): boolean {
 		const isOpen = this.#tables.endpoint(source)?.egressPolicy === EndpointPolicy.OPEN;
 		return isOpen && routeOf(destination, this.#tables).kind === RouteKind.HOST;
 	}
 
-	/** Sends a held fragment on, or lets go of it. */
+	/** Sends a held fragment on, or drops it. */
 	#release({ packet, header }: Held, ports: Fragment, node: NodeConfig): void {
 		const known = { ...packet, key: { ...packet.key, ...ports }, portsUnknown: false };
 		const now = process.hrtime.bigint();
 		const { hook, ifindex } = header;
 		const entry = lookUp(known, this.#tables, node, now);
 		const where = { hook, context: { ifindex, now }, node, tables: this.#tables };
-		// Without a flow, its first fragment was dropped, too. The flow may have come to be denied since then.
+		// Without a flow: its first fragment was dropped as well. A policy may have denied the flow meanwhile.
 		if (entry === undefined || !mayGoOn(entry, where)) return;
 		const change = translatedTuple(entry);
 		const { destination } = change ?? known.key;
 		const isServed = backendIdOf(entry.flow) !== 0;
-		// The Node's own: its reassembly has had it all along. A Service's leaves as its flow does.
+		// The Node's own fragment: the Node's reassembly has it already. One of a Service's flow leaves as the flow does.
 		const wasPassed =
 			header.hook === Hook.FROM_POD
 				? change === undefined && this.#isPassedToNode(packet.key.source, destination)

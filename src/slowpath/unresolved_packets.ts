@@ -1,10 +1,9 @@
 /**
- * Packets of Pods whose next hop the kernel is resolving: the last one of each flow, for as long as that
- * takes. When the kernel gives a next hop up, their senders are told. A Pod with too many flows loses its own
- * oldest one.
+ * Packets of Pods whose next hop the kernel is resolving: the last one of each flow, while that takes. When the kernel
+ * gives up on a next hop, their senders get an ICMP error. A Pod with too many flows loses its own oldest one.
  */
 export interface UnresolvedPacketsOptions {
-	/** Milliseconds; 5000: the kernel gives up after three questions, a second each. */
+	/** Milliseconds; 5000: the kernel gives up after three solicitations, one a second. */
 	patience?: number;
 	/** Flows of a Pod; 16. */
 	share?: number;
@@ -14,7 +13,7 @@ export interface UnresolvedPacketsOptions {
 
 export interface NextHopAddress {
 	address: string;
-	/** Index of the device; undefined: not known, and then no link-local address is this one. */
+	/** Index of the device; undefined: unknown, and then it matches no link-local address. */
 	ifindex: number | undefined;
 }
 
@@ -26,7 +25,7 @@ interface Entry<P> {
 
 export class UnresolvedPackets<P> {
 	readonly #options: Required<UnresolvedPacketsOptions>;
-	/** By endpoint.index and flow, in the order in which they came. */
+	/** By endpoint.index and flow, in order of arrival. */
 	readonly #pods = new Map<number, Map<string, Entry<P>>>();
 	#timer: NodeJS.Timeout | undefined;
 
@@ -52,7 +51,7 @@ export class UnresolvedPackets<P> {
 		this.#timer ??= setTimeout(() => this.#sweep(), patience).unref();
 	}
 
-	/** The packets that waited for this next hop, which has not answered. */
+	/** Removes and returns the packets that wait for this next hop, which has not answered. */
 	take(nextHop: NextHopAddress): P[] {
 		this.#expire();
 		const taken: P[] = [];
@@ -93,7 +92,7 @@ export class UnresolvedPackets<P> {
 	}
 }
 
-/** A link-local address is one host's on each link; any other one, of this Node's. */
+/** A link-local address names a host only together with the link; any other address by itself. */
 function isSame(one: NextHopAddress, other: NextHopAddress): boolean {
 	if (one.address !== other.address) return false;
 	return !/^fe[89ab]/.test(one.address) || one.ifindex === other.ifindex;
