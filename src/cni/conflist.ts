@@ -1,9 +1,9 @@
 /**
  * The container runtime's network configuration, DIR/05-fairway.conflist.
  *
- *  1 from the start: what else is in DIR, since the runtime takes the file whose name sorts first
+ *  1 from the start: watches the other files in DIR, since the runtime takes the one whose name sorts first
  *  2 once the Node is ready: writes the file, and again when it is missing or changed
- *  3 stays when the agent ends: without it Pods could not be deleted, and another network would step in
+ *  3 leaves the file when the agent ends: without it Pods could not be deleted, and another network would take over
  *
  * After a reboot the file is there before the agent; ADD then answers 11 until the Node is ready.
  */
@@ -27,10 +27,10 @@ export const CONFLIST = "05-fairway.conflist";
 
 const NETWORK = "fairway";
 
-/** What libcni takes for configurations. */
+/** File name endings that libcni reads. */
 const CONFIGURATION = /\.(conf|conflist|json)$/;
 
-/** Longer files are not read: no configuration is. */
+/** Longer files are not read: no configuration is that long. */
 const FILE_MAX = 1024 * 1024;
 
 export interface ConflistOptions {
@@ -45,7 +45,7 @@ export interface ConflistOptions {
 /** The content of the file. */
 export function conflistText(socket: string): string {
 	const plugins = [
-		// Not applied, but then the runtime tells which Pods ask for it, see server.ts.
+		// Not applied; declared so that the runtime names the Pods that ask for it, see server.ts.
 		{ type: "fairway-cni", socket, capabilities: { bandwidth: true } },
 		{ type: "portmap", capabilities: { portMappings: true } },
 	];
@@ -70,7 +70,7 @@ export class Conflist {
 		this.#look();
 	}
 
-	/** Writes the file, and keeps it as it is from now on. Failures are reported and tried again. */
+	/** Writes the file, and restores it from now on when it is changed. Failures are reported and retried. */
 	install(): void {
 		this.#installed = true;
 		this.#look();
@@ -112,7 +112,7 @@ export class Conflist {
 	}
 }
 
-/** Removes the file, if it is that of the agent with this socket. @returns its path if it was there */
+/** Removes the file if it belongs to the agent with this socket. @returns its path if it existed */
 export function removeConflist(dir: string, socket: string): string | undefined {
 	const path = ownConflist(dir, socket);
 	if (path !== undefined) rmSync(path, { force: true });

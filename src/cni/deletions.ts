@@ -5,8 +5,8 @@
  * disappears with the Pod's namespace.
  *
  * No note is missed: the plugin tries the agent once more after writing one, and the agent reads the notes
- * after it starts to listen and before each ADD. No note comes too late: it says when its call began, and
- * spares what has been attached since.
+ * after it starts to listen and before each ADD. A late note does no harm: it has the time of its call, and later
+ * attachments are kept.
  */
 import { readdir, readFile, rm, stat } from "node:fs/promises";
 import type { EndpointId } from "./endpoint.js";
@@ -20,7 +20,7 @@ export interface Note {
 	path: string;
 	/** When the call began (see monotonicMs); infinite in notes of earlier versions. */
 	at: number;
-	/** DEL: this attachment. GC: all of a network but those of `valid`. */
+	/** DEL: this attachment. GC: all attachments of a network except `valid`. */
 	remove: EndpointId | { network: string; valid: Omit<EndpointId, "network">[] };
 }
 
@@ -43,7 +43,7 @@ export async function readNotes(runDir: string): Promise<Note[]> {
 	const notes: Note[] = [];
 	for (const file of files) {
 		const path = `${directoryOf(runDir)}/${file}`;
-		// What a plugin that was killed left behind; one that still runs ends within a minute.
+		// Left behind by a plugin that was killed; one that still runs ends within a minute.
 		if (ASIDE.test(file)) await rmIfOld(path);
 		if (!file.endsWith(".json")) continue;
 		const text = await readFile(path, "utf8").catch(() => "");

@@ -29,7 +29,7 @@ export interface Endpoint {
 	/** The Pod's Kubernetes namespace and name, if CNI_ARGS has them. */
 	namespace?: string;
 	name?: string;
-	/** K8S_POD_UID: another Pod of this name is not this one. Absent in records of earlier versions. */
+	/** K8S_POD_UID: tells the Pod from a later one of the same name. Absent in records of earlier versions. */
 	uid?: string;
 	/** The Pod asks for a limit of its bandwidth, which Fairway does not apply. */
 	wantsBandwidthLimit?: true;

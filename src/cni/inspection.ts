@@ -1,5 +1,5 @@
 /**
- * CHECK: finds what is missing or changed of an endpoint in the kernel, as sentences. An empty list means
+ * CHECK: lists what an endpoint lacks in the kernel and what was changed, as sentences. An empty list means
  * that the Pod has what ADD gave it.
  *
  *  1 host side: interface, MAC, routes, neighbours

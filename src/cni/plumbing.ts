@@ -63,7 +63,7 @@ export async function checkNamespace(path: string): Promise<void> {
 	}
 }
 
-/* ------------------------------------------------------ making */
+/* ------------------------------------------------------ creating */
 
 /**
  * Creates the veth and its host side.
@@ -98,7 +98,7 @@ export async function attachHost(e: Endpoint, gatewayMac: string): Promise<void>
 	}
 }
 
-/** Makes changes around the look at an interface's index, which the others need. */
+/** Makes the first changes, reads the index of an interface, and makes the changes that need it. */
 async function makeReady(
 	name: string,
 	before: readonly Change[],
@@ -123,12 +123,12 @@ export async function attachPod(e: Endpoint, gatewayMac: string): Promise<void> 
 	const name = e.ifName;
 	const conf = `ipv6/conf/${name}`;
 	const sysctls = [
-		// The Pod has its routes; no router answers here, and from_pod drops what asks for one.
+		// The Pod has its routes; there is no router here, and from_pod drops router solicitations.
 		setSysctl(`${conf}/accept_ra`, "0", true),
 		...(e.addresses.some(isV6)
 			? [
 					setSysctl(ipv6Switch(name), "0"),
-					// No one else is on this link, and tentative addresses cannot be used.
+					// No other host is on this link, and tentative addresses cannot be used.
 					setSysctl(`${conf}/accept_dad`, "0"),
 				]
 			: []),
@@ -142,8 +142,8 @@ export async function attachPod(e: Endpoint, gatewayMac: string): Promise<void> 
 				setNeighbour(gateway, gatewayMac, index, name),
 				addDefaultRoute(gateway, index, name),
 			]),
-			// Without GRO veth has no NAPI, and what XDP redirects into the Pod vanishes. The kernel tells the
-			// host's side that it may be redirected to only when GRO is switched on while the Pod's side is up
+			// Without GRO veth has no NAPI, and packets that XDP redirects into the Pod are lost. The kernel marks the
+			// host's side as a redirect target only if GRO is switched on while the Pod's side is up
 			// (veth_set_features).
 			setOffload(name, "generic-receive-offload", true),
 			// SCTP would hand over its packets in bundles, which no tunnel can carry.
@@ -155,7 +155,7 @@ export async function attachPod(e: Endpoint, gatewayMac: string): Promise<void> 
 	}
 }
 
-/** Removes the host side and with it everything. Succeeds if there is none. */
+/** Removes the host side, and everything with it. Succeeds if it does not exist. */
 export async function detach(hostInterface: string): Promise<void> {
 	try {
 		await change([deleteLink(hostInterface)]);
@@ -178,7 +178,7 @@ function refused({ message }: NetlinkError): CniError {
 	return new CniError(ErrorCode.KERNEL_REFUSED, message);
 }
 
-/** EEXIST is the answer for a name that is taken at either end. */
+/** The kernel answers EEXIST if either end's name is taken. */
 async function explainRefusal(e: Endpoint, error: NetlinkError): Promise<CniError> {
 	if (error.code !== "EEXIST") return refused(error);
 	const inPod = await readLink(e.ifName, e.netns).catch(() => undefined);

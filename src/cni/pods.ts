@@ -42,10 +42,12 @@ export interface NodeView {
 	podMTU: number;
 }
 
-/** More at a time are all done later; fewer share no apply. Policies may be waited for without the others. */
+/**
+ * More at a time would all finish later; fewer would not share an apply. A Pod that waits for policies holds no slot.
+ */
 const AT_ONCE = { most: 6, holdMs: 100 };
 
-/** What an endpoint is made of. */
+/** The input of a new endpoint. */
 export type NewEndpoint = Attachment & Pick<Endpoint, "wantsBandwidthLimit">;
 
 export interface AttachmentsOptions {
@@ -118,7 +120,7 @@ export class Pods {
 		});
 	}
 
-	/** What cannot be removed now stays known: the DEL that follows a failed ADD tries again. */
+	/** An endpoint that cannot be removed stays known: the DEL that follows a failed ADD tries again. */
 	async #undo(endpoint: Endpoint): Promise<void> {
 		try {
 			await this.#remove(endpoint);
@@ -128,7 +130,7 @@ export class Pods {
 		}
 	}
 
-	/** Notes of earlier calls no longer concern it. */
+	/** Renews the time of attachment, so that noted DELs of earlier calls no longer apply. */
 	async #renew(known: Endpoint, { namespace, name, uid }: NewEndpoint): Promise<Endpoint> {
 		const renewed = {
 			...(this.get(known) ?? known),
@@ -200,7 +202,7 @@ export class Pods {
 			this.#publish(endpoint),
 		]);
 		for (const outcome of outcomes) if (outcome.status === "rejected") throw outcome.reason;
-		// Last: without the data path the Node's own stack would forward what the Pod sends, past its policies.
+		// Last: without the data path the Node's own stack would forward the Pod's packets, past its policies.
 		await attachPod(endpoint, node.gatewayMac);
 	}
 
@@ -209,7 +211,7 @@ export class Pods {
 	/**
 	 * Detaches an endpoint. For an unknown one, removes an interface that an interrupted ADD may have left.
 	 *
-	 * @param calledMs when the call began, see monotonicMs: what has been attached since stays
+	 * @param calledMs when the call began, see monotonicMs: later attachments are kept
 	 */
 	delete(id: EndpointId, calledMs = Number.POSITIVE_INFINITY): Promise<void> {
 		return this.#lock.run(endpointKey(id), async () => {
@@ -218,7 +220,7 @@ export class Pods {
 			if (endpoint === undefined) {
 				const names = hostInterfaceNames(id.containerId, id.ifName);
 				if (names.some(isAttached)) await this.#removeLeftovers((key) => key === endpointKey(id));
-				// A DEL that failed half-way has left it; it would come back with a restart.
+				// Left by a DEL that failed half-way; a restart would load it again.
 				await this.#records.removeStray(id, names);
 				return;
 			}
@@ -250,8 +252,8 @@ export class Pods {
 	}
 
 	/**
-	 * Removes whatever exists of an endpoint. Once its interface is gone it is gone: a record that
-	 * cannot be removed is reported, and keeps neither the data path nor an address.
+	 * Removes whatever exists of an endpoint. It counts as removed once its interface is gone: a record that cannot be
+	 * removed is reported, but its data path and addresses are released.
 	 */
 	async #remove(endpoint: Endpoint): Promise<void> {
 		await detach(endpoint.hostInterface);
@@ -347,7 +349,10 @@ export class Pods {
 	}
 }
 
-/** True if it was attached after that call. The time of an earlier boot is of another clock, so the interface must exist. */
+/**
+ * True if it was attached after that call. The time of an earlier boot is of another clock, so the interface must
+ * exist.
+ */
 function isNewer({ attachedMs = 0, hostInterface }: Endpoint, calledMs: number): boolean {
 	return attachedMs > calledMs && isAttached(hostInterface);
 }

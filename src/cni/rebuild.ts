@@ -1,9 +1,9 @@
 /**
- * An endpoint as the kernel knows it, for a Pod whose record cannot be read: a Pod that works must
- * not lose its data path, nor its address to the next one, for a broken file.
+ * Rebuilds an endpoint from the kernel, for a Pod whose record cannot be read: a broken file must not cost a running
+ * Pod its data path, nor give its address to another.
  *
- * Not in the kernel, and so not in what is rebuilt: the path of the Pod's namespace, its gateways and
- * its name. An ADD or DEL of the Pod needs none of them.
+ * Not in the kernel, and so not rebuilt: the path of the Pod's namespace, its gateways and its name. ADD and
+ * DEL of the Pod need none of them.
  */
 import type { IpRoute } from "../linux/iproute.js";
 import { ROUTE_PROTOCOL } from "../linux/names.js";
@@ -15,7 +15,7 @@ interface Link {
 	mtu: number;
 }
 
-/** Blocks for some milliseconds. Undefined: the interface is gone, or tells too little. */
+/** Blocks for some milliseconds. Undefined: the interface is gone, or lacks what is needed. */
 export function endpointOf(ip: IpRoute, hostInterface: string): Endpoint | undefined {
 	try {
 		const [link] = ip.querySync<Link>("link", "show", "dev", hostInterface);

@@ -1,6 +1,6 @@
 /**
- * Validates the parameters of a plugin invocation. Pure. The plugin (cni/main.c) checks only what it needs to
- * ask the agent, and to note a DEL or GC while there is none.
+ * Validates the parameters of a plugin invocation. Pure. The plugin (cni/main.c) checks only what it needs to call
+ * the agent, and to note a DEL or GC while no agent runs.
  *
  *  1 command      2 configuration: JSON, version, name      3 fields of the configuration
  *  4 variables that the command needs                       5 CNI_ARGS
@@ -159,7 +159,7 @@ function parseConfiguration(config: unknown): NetworkConfiguration {
 	return parsed;
 }
 
-/** Refuses fields that ask for something that would silently not happen. */
+/** Refuses fields whose request would silently be ignored. */
 function refuseUnsupported(config: Record<string, unknown>): void {
 	const { ipam, runtimeConfig } = config;
 	if (isObject(ipam) && Object.keys(ipam).length > 0) {
@@ -179,7 +179,7 @@ function refuseUnsupported(config: Record<string, unknown>): void {
 	}
 }
 
-/** The capability `bandwidth`: made of a Pod's annotations by the runtime. Rates of 0 are no limits. */
+/** The capability `bandwidth`, which the runtime fills from the Pod's annotations. A rate of 0 is no limit. */
 function asksForBandwidth(runtimeConfig: unknown): boolean {
 	const bandwidth = isObject(runtimeConfig) ? runtimeConfig.bandwidth : undefined;
 	if (!isObject(bandwidth)) return false;

@@ -40,7 +40,7 @@ export interface CniServerOptions {
 	 * CHECK; after a DEL it is logged.
 	 */
 	onEndpointsChanged: (endpoints: Endpoint[], added?: Endpoint) => Promise<void>;
-	/** This one was attached without the bandwidth limit that it asks for. */
+	/** Called for a Pod that was attached without the bandwidth limit that it asks for. */
 	onUnlimited?: (endpoint: Endpoint) => void;
 }
 
@@ -221,7 +221,7 @@ export class CniServer {
 	}
 }
 
-/** Pods named at most: tenants set annotations. */
+/** Most Pods that are named: tenants set annotations. */
 const NAMED = 5;
 
 function unlimited(endpoints: readonly Endpoint[]): string {

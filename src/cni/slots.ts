@@ -1,8 +1,8 @@
 /**
  * Lets a few pieces of work run at a time, in order of request.
  *
- * The kernel makes interfaces one at a time, under one lock. Thirty Pods that go through the same steps together are
- * all done at the end; a few at a time, half of them are done in half of the time.
+ * The kernel creates interfaces one at a time, under one lock. Thirty Pods that are attached all at once are all ready
+ * at the end; a few at a time, half of them are ready after half of the time.
  */
 export class Slots {
 	readonly #most: number;
@@ -12,7 +12,7 @@ export class Slots {
 
 	/**
 	 * @param most pieces of work at a time
-	 * @param holdMs work that takes longer counts no more: what it waits for may never come
+	 * @param holdMs work that takes longer frees its slot, since it may wait for something that never comes
 	 */
 	constructor(most: number, holdMs: number) {
 		this.#most = most;

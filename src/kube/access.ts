@@ -1,11 +1,11 @@
-/** How the API servers are reached, and as whom. */
+/** How to reach the API servers, and with which credentials. */
 
 export interface Access {
 	/** At least one; `https:`, or `http:` for a local proxy. A path stands before those of the API. */
 	servers: readonly URL[];
 	/** The only name that certificates are verified for (tls-server-name). */
 	serverName?: string;
-	/** PEM; absent: the authorities that Node.js knows. */
+	/** PEM; absent: the authorities built into Node.js. */
 	ca?: string;
 	/** PEM, both or none. */
 	certificate?: string;
@@ -17,16 +17,16 @@ export interface Access {
 }
 
 /**
- * Reads it anew: tokens and authorities are replaced in their files.
+ * Reads the access anew, since tokens and authorities are replaced in their files.
  *
- * @throws Error that says what is wrong with which file
+ * @throws Error naming the file and what is wrong with it
  */
 export type ReadAccess = () => Promise<Access>;
 
 /** No API server can be reached, for now. */
 export class UnreachableError extends Error {}
 
-/** The name that every API server of a cluster has in its certificate. */
+/** The name in the certificate of every API server of a cluster. */
 export const SERVICE_NAME = "kubernetes.default.svc";
 
 /**

@@ -1,25 +1,25 @@
-/** What the API's answers mean when they are not what was asked for. */
+/** How to go on after an answer of the API that is an error. */
 import type { Answer } from "./api_client.js";
 
 /** How to go on after a failure. */
 export type Remedy =
 	/** The resourceVersion is too old: list again. */
 	| "list"
-	/** This server lags behind what is known already: try again, soon. */
+	/** This server lags behind the resourceVersion that is known already: try again soon. */
 	| "lagging"
 	/** The server does not have this kind. */
 	| "absent"
-	/** It has, but not for us. */
+	/** The agent has no permission for it. */
 	| "forbidden"
-	/** It does not know what was asked: another way may do. */
+	/** The server does not support the request: another form of it may work. */
 	| "unsupported"
-	/** The server is not well: another one may be. */
+	/** The server fails: another one may work. */
 	| "unwell"
 	| "again";
 
 export class ApiFailure extends Error {
 	readonly remedy: Remedy;
-	/** ms; undefined: it does not say. */
+	/** ms; undefined: not stated. */
 	readonly afterMs: number | undefined;
 
 	constructor(message: string, remedy: Remedy, afterMs?: number) {
@@ -29,7 +29,7 @@ export class ApiFailure extends Error {
 	}
 }
 
-/** More of an answer is not read. */
+/** The most that is read of an answer. */
 const BODY_MAX = 64 << 10;
 const AFTER_MAX_S = 600;
 
@@ -45,7 +45,7 @@ export async function failureOf(answer: Answer): Promise<ApiFailure> {
 
 /**
  * @param status a Status object, of an answer or of an ERROR event; untrusted
- * @param code the HTTP status; undefined: the object says
+ * @param code the HTTP status; undefined: the one in the object
  */
 export function statusFailure(status: unknown, code?: number, retryAfter?: string): ApiFailure {
 	const { message, reason, details, code: own } = mapping(status);
@@ -84,7 +84,7 @@ async function readSome(answer: Answer, max = BODY_MAX): Promise<string> {
 			if (length > max) break;
 		}
 	} catch {
-		// What came says enough.
+		// The part that arrived is enough.
 	}
 	answer.cancel();
 	return Buffer.concat(parts).toString("utf8");

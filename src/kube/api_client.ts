@@ -2,8 +2,8 @@
  * Requests to the Kubernetes API, at whichever of its servers answers.
  *
  *  1. one connection at a time; requests share it
- *  2. a connection that fails is given up, and the next one goes to the next server
- *  3. when none answers, all wait together, longer each time
+ *  2. a connection that fails is closed, and the next one goes to the next server
+ *  3. when no server answers, all requests wait together, longer each time
  *  4. token and certificates are read again every minute, at each connection, and when they are refused
  */
 import { type Access, type ReadAccess, readServer, UnreachableError } from "./access.js";
@@ -14,7 +14,7 @@ import { type ApiRequest, type ApiResponse, type Connection, dial } from "./conn
 export interface ApiClientOptions {
 	access: ReadAccess;
 	clock: Clock;
-	/** Server addresses that an earlier agent knew, the best first. */
+	/** Server addresses that an earlier agent learned, the best first. */
 	known?: readonly string[];
 	/** `problem` or `servers` may have changed. */
 	onChange?: () => void;
@@ -41,7 +41,7 @@ export interface Answer extends ApiResponse {
 const ANSWER_MS = 60_000;
 const ACCESS_MS = 60_000;
 const PAUSES = { first: 200, last: 10_000 };
-/** Servers that are learned; more are no control plane. */
+/** Most servers that are learned; a control plane does not have more. */
 const LEARNED_MAX = 16;
 
 export class ApiClient {
@@ -68,19 +68,19 @@ export class ApiClient {
 		this.#backoff = new Backoff(options.clock, PAUSES);
 	}
 
-	/** Why no server can be asked; undefined: one can. */
+	/** Why no server can be reached; undefined: one can. */
 	get problem(): string | undefined {
 		return this.#unreachable ?? this.#accessProblem;
 	}
 
-	/** The servers of the cluster as the API itself names them, the last good one first. */
+	/** The cluster's API servers as its own endpoints name them, the last one that worked first. */
 	get servers(): readonly string[] {
 		const good = this.#known[0];
 		const first = good !== undefined && this.#learned.includes(good) ? [good] : [];
 		return [...new Set([...first, ...this.#learned])];
 	}
 
-	/** What the API says are its servers' addresses: "https://192.0.2.1:6443". None: no news. */
+	/** Takes the servers' addresses that the API announces: "https://192.0.2.1:6443". None: ignored. */
 	learn(servers: readonly string[]): void {
 		if (servers.length === 0) return;
 		const before = this.servers.join();
@@ -89,7 +89,7 @@ export class ApiClient {
 	}
 
 	/**
-	 * The answer, whatever its status. Its body is to be read to the end, or cancelled.
+	 * The answer, with any status. Its body must be read to the end, or cancelled.
 	 *
 	 * @throws Error when no server can be reached, after the pause that is due; or when the request failed
 	 */
@@ -140,7 +140,7 @@ export class ApiClient {
 		}
 	}
 
-	/** This one answers, but not well: if there is another server, the next requests go there. */
+	/** This server's answers are errors: if there is another server, the next requests go there. */
 	avoid(connection: Connection): void {
 		if (this.#candidates().length < 2) return;
 		this.#avoided = connection.server;
@@ -218,7 +218,7 @@ export class ApiClient {
 		this.#options.onChange?.();
 	}
 
-	/** Nothing to say of one that was retired, or whose request alone has failed. */
+	/** A failed connection is given up; one that was retired, or of which only one request failed, is ignored. */
 	#onFailure(connection: Connection): void {
 		if (connection.usable || this.#connection !== connection) return;
 		this.#connection = undefined;
@@ -237,7 +237,7 @@ export class ApiClient {
 
 	// ------------------------------------------------------------ access
 
-	/** What was last read is used while it cannot be read. @throws Error when it was never read */
+	/** While the access cannot be read, the last one is used. @throws Error when it was never read */
 	async #readAccess(maxAge: number): Promise<{ value: Access }> {
 		const { clock, access: read, onChange } = this.#options;
 		const before = this.#access;
@@ -259,7 +259,7 @@ export class ApiClient {
 	}
 }
 
-/** "https://192.0.2.1:6443" of an address and a port. */
+/** "https://192.0.2.1:6443" from an address and a port. */
 export function serverAt(address: string, port: number): string {
 	const host = address.includes(":") ? `[${address}]` : address;
 	return readServer(`https://${host}:${port}`, "an API server's address").origin;

@@ -1,4 +1,4 @@
-/** Time and chance as the API client sees them, so that tests need not wait for either. */
+/** Time and randomness of the API client, replaceable in tests. */
 
 export interface Timer {
 	cancel(): void;
@@ -7,7 +7,7 @@ export interface Timer {
 export interface Clock {
 	/** Monotonic, ms. */
 	now(): number;
-	/** Runs it once, after so many ms, unless cancelled. A timer keeps no process alive. */
+	/** Calls back once after `ms`, unless cancelled. A timer does not keep the process alive. */
 	after(ms: number, run: () => void): Timer;
 	/** From 0 up to, but not including, 1. */
 	random(): number;

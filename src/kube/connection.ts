@@ -14,10 +14,10 @@ import { Http1Connection } from "./http1_connection.js";
 
 export interface ApiRequest {
 	method: "GET" | "POST" | "PATCH" | "PUT" | "DELETE";
-	/** With its query, from the API's own root on. */
+	/** Path and query, relative to the API's root. */
 	path: string;
 	headers: Record<string, string>;
-	/** Sent as it is. */
+	/** Sent unchanged. */
 	body?: string;
 	/** Ends the request, also while its answer is being read. */
 	signal: AbortSignal;
@@ -27,9 +27,9 @@ export interface ApiResponse {
 	status: number;
 	/** By lower-case name. */
 	headers: Record<string, string | undefined>;
-	/** Ends with an error when the connection does. Leaving it early does not end it: `cancel` does. */
+	/** Ends with an error when the connection does. To leave the loop early does not end the request: `cancel` does. */
 	body: AsyncIterable<Buffer>;
-	/** Ends it, soon, with an error for whoever reads it. */
+	/** Ends the request soon; its reader gets an error. */
 	cancel(error?: Error): void;
 }
 
@@ -40,9 +40,9 @@ export interface Connection {
 	readonly usable: boolean;
 	/** @throws Error of the network; the connection may be unusable then */
 	send(request: ApiRequest): Promise<ApiResponse>;
-	/** Takes no new requests, and ends when those under way have ended. */
+	/** Accepts no new requests, and closes when those in progress have ended. */
 	retire(): void;
-	/** Ends with all requests under way. */
+	/** Closes at once; requests in progress fail. */
 	destroy(error: Error): void;
 }
 
@@ -52,7 +52,7 @@ const DIAL_MS = 5000;
 export const SILENCE_MS = 10_000;
 /** The answer to a ping may take this long. */
 export const PING_MS = 5000;
-/** Received bytes under way, of each request and of all. */
+/** Most received bytes that have not been read, per request and in total. */
 const STREAM_WINDOW = 1 << 20;
 const SESSION_WINDOW = 16 << 20;
 
@@ -94,8 +94,8 @@ function tlsOptions(server: URL, access: Access) {
 }
 
 /**
- * Names that any server may have in its certificate: those of the other servers of the cluster, and
- * the one that they have in common. Only where an authority vouches for just this cluster.
+ * Names that may be in the certificate of any server: those of the cluster's other servers, and the one that they
+ * have in common. Accepted only if the configured authority signs for this cluster alone.
  */
 function namesOf(access: Access): string[] {
 	if (access.ca === undefined) return [];
@@ -111,7 +111,7 @@ function established(
 	return new Promise((resolve, reject) => {
 		const fail = (error: Error) => {
 			done();
-			// Later errors have no consumer.
+			// Without a listener, later errors would be thrown.
 			socket.on("error", () => undefined);
 			socket.destroy();
 			reject(error);
@@ -137,14 +137,14 @@ function established(
 	});
 }
 
-/** Left early, the stream stays as it is. */
+/** The stream stays open when the loop is left early. */
 function piecesOf(stream: Readable): AsyncIterable<Buffer> {
 	return { [Symbol.asyncIterator]: () => stream.iterator({ destroyOnReturn: false }) };
 }
 
 /**
- * Not from within a callback of nghttp2, or a promise that such a one resolved: to reset a stream while
- * frames are being received frees memory twice (Node.js defers it for some reset codes only).
+ * Not from within a callback of nghttp2, or a promise that one has resolved: resetting a stream while
+ * frames are being received frees memory twice (Node.js defers the reset for some codes only).
  */
 function outside(act: () => void): void {
 	setImmediate(act);
@@ -193,7 +193,7 @@ class Http2Connection implements Connection {
 				{ endStream: body === undefined, signal },
 			);
 			stream.on("data", () => this.#hear());
-			// Read by whoever takes the answer; a listener would let it flow before.
+			// Read by the receiver of the answer; a listener here would start the flow too early.
 			stream.pause();
 			stream.on("error", failed);
 			stream.on("close", () => failed());

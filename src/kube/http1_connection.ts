@@ -1,11 +1,11 @@
-/** HTTP/1.1 to one API server: a connection for each request under way. Where a TLS proxy stands between. */
+/** HTTP/1.1 to one API server, for TLS proxies without HTTP/2: a connection for each request in progress. */
 import { Agent as HttpAgent, type RequestOptions, request as requestHttp } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
 import type { Socket } from "node:net";
 import type { ConnectionOptions } from "node:tls";
 import type { ApiRequest, ApiResponse, Connection } from "./connection.js";
 
-/** Idle connections that are kept for the next request. */
+/** Most idle connections that are kept for the next request. */
 const IDLE_MAX = 2;
 /** As for the first connection. */
 const DIAL_MS = 5000;
@@ -61,7 +61,7 @@ export class Http1Connection implements Connection {
 				});
 			});
 			request.on("error", (error) => {
-				// The next request dials anew, the next server perhaps.
+				// The next request opens a new connection, perhaps to another server.
 				if (!signal.aborted) this.#usable = false;
 				reject(error);
 			});

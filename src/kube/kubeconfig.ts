@@ -15,7 +15,7 @@ import { type Access, type ReadAccess, readServer } from "./access.js";
 
 type Mapping = Record<string, unknown>;
 
-/** A function that reads the file, and what it names, each time that it is called. */
+/** Returns a function that reads the file, and the files that it names, with each call. */
 export function kubeconfig(file: string): ReadAccess {
 	let before: { text: string; content: Mapping } | undefined;
 	return async () => {
@@ -84,7 +84,7 @@ async function readAccess(content: Mapping, file: string): Promise<Access> {
 	if ((certificate === undefined) !== (key === undefined))
 		fail(`expected both client-certificate and client-key of user ${userName}, got one`);
 	if (certificate !== undefined && key !== undefined) Object.assign(access, { certificate, key });
-	// As client-go: the file is newer than what was once copied from it.
+	// As in client-go: the token file is newer than a token that was copied from it.
 	const tokenFile = text(user.tokenFile);
 	const token =
 		tokenFile === undefined
@@ -96,7 +96,7 @@ async function readAccess(content: Mapping, file: string): Promise<Access> {
 
 const NO_CONTEXT = "expected a current-context";
 
-/** A file with one context needs not say which. */
+/** A file with a single context need not name it. */
 function currentContext(content: Mapping): string | undefined {
 	const named = text(content["current-context"]);
 	if (named !== undefined) return named;

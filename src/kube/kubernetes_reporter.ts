@@ -1,6 +1,6 @@
 /**
- * What the agent writes to the API. It helps people and the scheduler, but forwarding does not depend on it: a
- * refused write is reported as one problem and retried later.
+ * The agent's writes to the API. They help operators and the scheduler; forwarding does not depend on them. A refused
+ * write is reported as one problem and retried later.
  *
  *  1. the start-up taint `fairway.dev/agent-not-ready` is removed from this Node when packets flow
  *  2. the condition NetworkUnavailable is cleared, if it is set and the mode needs no cloud routes
@@ -21,11 +21,11 @@ export const TAINT = "fairway.dev/agent-not-ready";
 /** Between two looks at this Node: taints and conditions come with a Node that registers anew. */
 const LOOK_MS = 60_000;
 const RETRY_MS = 10_000;
-/** The route controller's: whoever runs it knows whether there are routes. */
+/** Set by the route controller, which knows whether there are routes. */
 const ROUTE_REASONS = new Set(["RouteCreated", "NoRouteCreated"]);
-/** Events under way; more are dropped, as they would be old when they arrive. */
+/** Most Events being written; more are dropped, since they would be old when they arrive. */
 const WAITING_MAX = 20;
-/** Events of Pods in POD_EVENTS_MS: tenants write the annotations that cause them. */
+/** Most Events of Pods in POD_EVENTS_MS: tenants write the annotations that cause them. */
 const POD_EVENTS_MAX = 10;
 const POD_EVENTS_MS = 60_000;
 
@@ -129,7 +129,7 @@ export class KubernetesReporter implements Reporter {
 			try {
 				await this.#mendNode();
 			} catch {
-				// The network's failures are the watches' problem.
+				// The watches report failures of the network.
 				pause = RETRY_MS;
 			}
 			const ended = AbortSignal.any([signal, this.#again.signal]);
@@ -154,7 +154,7 @@ export class KubernetesReporter implements Reporter {
 		const taints = listOf(mapping(node.spec).taints, "spec.taints");
 		const others = taints.filter((taint) => mapping(taint).key !== TAINT);
 		if (others.length === taints.length) return this.#note("taint");
-		// Refused if anybody has changed the Node meanwhile: the next look sees what is there then.
+		// Refused if the Node was changed meanwhile; the next look reads it again.
 		const { resourceVersion } = mapping(node.metadata);
 		const body = { metadata: { resourceVersion }, spec: { taints: others } };
 		await this.#patch("taint", `Cannot take the taint ${TAINT} off this Node`, path, body);
@@ -196,14 +196,14 @@ export class KubernetesReporter implements Reporter {
 			return;
 		}
 		const failure = await failureOf(answer);
-		// Somebody was faster; that is no problem.
+		// The Node was changed meanwhile, which is not a problem.
 		if (answer.status === 409) throw failure;
 		this.#note(key, what, failure);
 	}
 
 	// ------------------------------------------------------------ Events
 
-	/** In the namespace of what it is about; of what has none, in "default". */
+	/** Written to the object's namespace, or to "default" if the object has none. */
 	async #write(
 		{ type, reason, note }: Pick<NoticeEvent, "type" | "note"> & { reason: string },
 		action: string,
@@ -250,7 +250,7 @@ export class KubernetesReporter implements Reporter {
 		return this.#options.client.send({ ...call, signal: this.#ended.signal });
 	}
 
-	/** Without `what`: all is well. */
+	/** Sets or clears a problem; `what` undefined: there is none. */
 	#note(key: string, what?: string, failure?: ApiFailure): void {
 		const problem = what === undefined ? undefined : `${what}: ${failure?.message}`;
 		if (this.#problems.get(key) === problem) return;

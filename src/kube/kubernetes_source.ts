@@ -1,13 +1,13 @@
 /**
  * The Kubernetes API as a source of the store.
  *
- *  1. what was last known comes first (last_good.ts): it is in force, and stale, until the API has told
- *     all that there is
+ *  1. the last good set comes first (last_good.ts): it is in force, and stale, until all objects have been read
+ *     from the API
  *  2. a reflector for each kind lists and watches (reflector.ts), all over one connection (api_client.ts)
  *  3. the API servers' own addresses are learned, and tried when the present one is gone
  *
- * The API may be away at the start and for any time: nothing here ends the agent, and nothing is
- * removed that was not seen deleted.
+ * The API may be unreachable at the start and for any time: that never ends the agent, and an object is removed only
+ * when the API reports it deleted.
  */
 import { join } from "node:path";
 import type { Source, SourceFacts, Store } from "../cluster/store.js";
@@ -35,7 +35,7 @@ export interface KubernetesSourceOptions {
 	clock?: Clock;
 }
 
-/** Agents that know the cluster do not all list it in the same moment of a roll-out. */
+/** In a roll-out, agents with a last good set spread their lists over time. */
 const LIST_DELAY = { msPerNode: 2, most: 10_000 };
 
 export class KubernetesSource implements Source {
@@ -49,7 +49,7 @@ export class KubernetesSource implements Source {
 	readonly #definition: Reflector;
 	readonly #lastGood: LastGood;
 
-	/** Resolves when what was last known is in the store. Never rejects. */
+	/** Resolves when the last good set is in the store. Never rejects. */
 	static async open(options: KubernetesSourceOptions): Promise<KubernetesSource> {
 		const { store, runDir } = options;
 		const file = join(runDir, "cluster.json");
@@ -82,7 +82,7 @@ export class KubernetesSource implements Source {
 		}
 		this.#reflectors = reflectors;
 		const installed = new NoticeMirror(() => reflectors.get("ClusterNetworkPolicy")?.wake());
-		// Without the right to watch it, as it may be, the kind is asked for once a minute.
+		// Without permission for this watch, the kind is requested once a minute.
 		this.#definition = new Reflector({
 			...{ client, resource: policyDefinition, mirror: installed, clock },
 			onChange: () => undefined,

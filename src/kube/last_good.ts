@@ -1,9 +1,9 @@
 /**
- * The last good set: what was last known of the cluster, in RUN_DIR, for an agent that starts while
- * the API cannot be asked.
+ * The last good set: the objects of the cluster as last known, in RUN_DIR, for an agent that starts while
+ * the API is unreachable.
  *
  *  1. a first line with the format and the API servers' addresses, then a line for each record
- *  2. a last line with their number: a file without it is of no use
+ *  2. a last line with their number: a file without it is incomplete and ignored
  *
  * It is read and written in slices, and replaced by rename.
  */
@@ -13,9 +13,9 @@ import type { Kind, Records, Store, StoreReader } from "../cluster/store.js";
 import { Turns } from "../loop/turns.js";
 import type { Clock, Timer } from "./clock.js";
 
-/** Another number for every change of the records. */
+/** Raised with every change of the records. */
 const FORMAT = 3;
-/** The kinds that the tables are made of. */
+/** The kinds from which the tables are compiled. */
 const KINDS: readonly Kind[] = [
 	"Node",
 	"ServiceCIDR",
@@ -38,7 +38,7 @@ export interface Known {
 	records: KnownRecord[];
 }
 
-/** Nothing, if there is no such file, or none that can be used. */
+/** Empty if there is no usable file. */
 export async function readLastGood(file: string): Promise<Known> {
 	const nothing: Known = { servers: [], records: [] };
 	let handle: FileHandle | undefined;
@@ -90,7 +90,7 @@ export class LastGood {
 	#changed = false;
 	#closed = false;
 
-	/** What is in the store now needs not be written. */
+	/** Marks the store's present content as written. */
 	constructor(options: LastGoodOptions) {
 		this.#options = options;
 		this.#readers = KINDS.map((kind) => options.store.reader(kind));
@@ -98,7 +98,7 @@ export class LastGood {
 		this.#changed = false;
 	}
 
-	/** Something may have changed. */
+	/** To be called when something may have changed. */
 	notice(): void {
 		this.#look();
 		if (!this.#changed || this.#closed || this.#timer !== undefined) return;

@@ -1,6 +1,6 @@
 /**
- * How long an agent waits before a list that all agents ask for in the same moment: in a roll-out, or when a
- * policy that concerns many Nodes is the first to ask for Pods.
+ * How long an agent waits before a list that all agents need at the same moment: in a roll-out, or when the first
+ * policy that selects Pods concerns many Nodes.
  */
 import type { Store } from "../cluster/store.js";
 import type { Clock } from "./clock.js";

@@ -3,8 +3,8 @@
  *
  *   {"kind":"NodeList","apiVersion":"v1","metadata":{...},"items":[{...},{...}]}
  *
- * Only as much of JSON is understood as this needs: depth, strings, and the key before a value. The
- * texts of items are parsed by whoever takes them, and what is around them at the end.
+ * It parses only as much JSON as this needs: depth, strings, and the key before a value. The caller parses the
+ * items; the text around them is parsed at the end.
  */
 
 const [QUOTE, BACKSLASH, COMMA, COLON] = [0x22, 0x5c, 0x2c, 0x3a];
@@ -90,7 +90,7 @@ export class ListItems {
 		else if (!this.#inItems) this.#keepHead(chunk.subarray(from));
 	}
 
-	/** After the last chunk. @throws Error when it was no complete list */
+	/** To be called after the last chunk. @throws Error if the list is incomplete */
 	end(): ListHead {
 		let head: unknown;
 		try {

@@ -1,12 +1,12 @@
-/** What a reflector keeps up to date: the objects of one kind, as the API has them. */
+/** Keeps the objects of one kind as the API has them; driven by a reflector. */
 export interface Mirror {
-	/** A complete list begins; until `end`, nothing of it is to be seen. */
+	/** A complete list begins; until `end`, it is not visible. */
 	begin(): void;
 	/** One object of the list. */
 	list(object: unknown): void;
-	/** One that has gone again while the list came. */
+	/** An object of the list was deleted while the list arrived. */
 	unlist(object: unknown): void;
-	/** The list was complete: what it does not have is gone. Resolves when that is in force. */
+	/** The list is complete: objects that are not in it are removed. Resolves when that is in force. */
 	end(): Promise<void>;
 	/** An object was added or changed. */
 	change(object: unknown): void;

@@ -1,24 +1,24 @@
 /**
- * Which objects that cannot be used, or not as they say, become Events of theirs: each once, and again every hour while
- * it stays so; all of them within a budget.
+ * Events about objects that cannot be used, or not fully: one when the problem appears, and again every hour while
+ * it lasts; all of them within a budget.
  *
- * Every Node knows of a Service or a policy, and each would say the same: two Nodes say it, those that rank first for
- * the object's name, so that one of them may be away. What is about a Pod is said by its Node.
+ * Every Node knows each Service and policy and would report the same, so only two Nodes do: those that rank first for
+ * the object's name; two, since one may be down. Problems of a Pod are reported by its own Node.
  */
 import { createHash } from "node:crypto";
 import type { ObjectNotice } from "../cluster/reporter.js";
 import type { Clock, Timer } from "./clock.js";
 
-/** Problems that come together, or go again at once, are told together. */
+/** Problems that appear together share a report, and those that disappear at once are not reported. */
 const SETTLE_MS = 5_000;
-/** Longer than an hour is hardly read: the API server forgets Events then. */
+/** The API server forgets Events after an hour. */
 const AGAIN_MS = 60 * 60_000;
 const BUDGET_MS = 60_000;
-/** In BUDGET_MS. */
+/** Most Events in BUDGET_MS. */
 const BUDGET = 10;
-/** Objects that are remembered; of more nothing is told. */
+/** Most objects that are remembered; others are not reported. */
 const OBJECTS_MOST = 1_000;
-/** That say the same. */
+/** Number of Nodes that report the same problem. */
 const SPEAKERS = 2;
 const NOTE_MOST = 1_000;
 
@@ -46,7 +46,7 @@ export class ObjectNotices {
 	}
 
 	/**
-	 * @param notices all that there are now
+	 * @param notices all current ones
 	 * @param nodes names of all Nodes
 	 */
 	update(notices: readonly ObjectNotice[], nodes: readonly string[]): void {
@@ -87,7 +87,7 @@ export class ObjectNotices {
 		this.#sent = this.#sent.filter((at) => now - at < BUDGET_MS);
 		for (const [key, event] of this.#current) {
 			const told = this.#told.get(key);
-			// One that changes its words with every endpoint is told as rarely.
+			// A problem whose text changes with every endpoint is not reported more often.
 			const pause = told?.note === event.note ? AGAIN_MS : AGAIN_MS / 6;
 			if (told !== undefined && now - told.at < pause) continue;
 			if (this.#sent.length >= BUDGET) break;

@@ -1,11 +1,11 @@
 /**
- * Which path changes become Events: at most one a minute for each peer, within a budget for all peers. A failing
- * switch changes thousands of paths on thousands of Nodes at once; so many Events would help no reader.
+ * Events about path changes: at most one a minute for each peer, within a budget for all peers. A failing switch
+ * changes thousands of paths on thousands of Nodes at once; that many Events would help nobody.
  */
 import type { PathNotice } from "../cluster/reporter.js";
 import type { Clock, Timer } from "./clock.js";
 
-/** Changes that come together (both families, there and back) share one Event. */
+/** Changes that come together (both families, a path lost and restored) share one Event. */
 const SETTLE_MS = 2000;
 const PEER_MS = 60_000;
 /** Events of single peers in PEER_MS; one Event summarizes the rest. */

@@ -20,10 +20,10 @@ export interface KubernetesPodsOptions {
 	onChange: () => void;
 }
 
-/** Pods of other Nodes are kept for so long after their last use: a removed policy may come again. */
+/** Pods of other Nodes are kept this long after their last use, since a removed policy may come back. */
 const LINGER_MS = 300_000;
 const FETCH_MS = 5000;
-/** One policy may make all agents ask for all Pods in the same moment. */
+/** One policy can make all agents list all Pods at the same moment. */
 const LIST_DELAY = { msPerNode: 1, most: 5000 };
 
 export class KubernetesPods implements PodSource {

@@ -6,11 +6,11 @@
  *     with a field selector in one piece, which the server has indexed
  *  2. watch from the list's resourceVersion; each event and bookmark moves it on
  *  3. a watch that ends is resumed; on another connection only if the server has not gone back
- *  4. what is too old (410, as a status or as an event) is listed again and compared: what the new
- *     list does not have is removed
- *  5. all else is tried again, later each time, or when the server says
+ *  4. a version that is too old (410, as a status or as an event) is listed again and compared: objects that the
+ *     new list does not have are removed
+ *  5. after all other failures it tries again, later each time, or when the server asks for it
  *
- * Nothing is removed because the API cannot be asked, or answers with nonsense.
+ * Nothing is removed because the API is unreachable, or its answers are malformed.
  */
 import { Turns } from "../loop/turns.js";
 import { UnreachableError } from "./access.js";
@@ -31,20 +31,20 @@ export interface ReflectorOptions {
 	resource: Resource;
 	mirror: Mirror;
 	clock: Clock;
-	/** What `facts` and `problem` say has changed. */
+	/** `facts` or `problem` has changed. */
 	onChange: () => void;
 }
 
 export interface ReflectorFacts {
-	/** All that there is was seen once. */
+	/** A complete list has been read once. */
 	synced: boolean;
-	/** A watch is open, so what is known is what there is. */
+	/** A watch is open, so the known objects are current. */
 	live: boolean;
 	/** The server does not have this kind. */
 	absent: boolean;
 	/** When the last list, event or bookmark came, on the clock; undefined: never. */
 	heardAt: number | undefined;
-	/** Watches that ended otherwise than as agreed, and were begun again. */
+	/** Watches that ended before their time and were opened again. */
 	reconnects: number;
 }
 
@@ -52,21 +52,21 @@ const PAGE = 500;
 const PAUSES = { first: 200, last: 10_000 };
 /** A watch ends after a time in this range, in seconds. */
 const WATCH_S = { from: 300, to: 600 };
-/** The server may be this late with it. */
+/** The server may end it this much later. */
 const GRACE_MS = 30_000;
 /** A list that stands still for this long has failed. */
 const LIST_IDLE_MS = 60_000;
-/** So has a streamed list; perhaps the server does not know how. */
+/** The same for a streamed list: the server may not support it. */
 const STREAM_IDLE_MS = 30_000;
 /** A watch that ends earlier without an event counts as a failure. */
 const SHORT_MS = 1000;
-/** Servers that lag are asked so often before what is known is compared with what they have. */
+/** Tries of a server that lags before its state is listed and compared. */
 const LAGGING_MAX = 3;
-/** So many answers in a row that there is no such kind: one may come from something between. */
+/** Answers in a row that the kind does not exist: a single one may come from a proxy. */
 const ABSENCES = 5;
 const ABSENT_MS = 300_000;
 const FORBIDDEN_MS = 60_000;
-/** Until streamed lists are tried again on a server that had none. */
+/** Time until streamed lists are tried again on a server without them. */
 const UNSTREAMED_MS = 3_600_000;
 
 type Version = { at: string; connection: Connection };
@@ -84,7 +84,7 @@ export class Reflector {
 		...{ heardAt: undefined, reconnects: 0 },
 	};
 	#problem: string | undefined;
-	/** From where to watch; undefined: list first. */
+	/** The version to watch from; undefined: list first. */
 	#version: Version | undefined;
 	/** The last version known of a list in one piece. "": the server's latest. */
 	#wholeFrom = "0";
@@ -92,7 +92,7 @@ export class Reflector {
 	#absences = 0;
 	/** The present loss of the watch is in `reconnects`. */
 	#counted = false;
-	/** Streamed lists are not asked for before. */
+	/** Streamed lists are not requested before this time. */
 	#pagesUntil = 0;
 
 	constructor(options: ReflectorOptions) {
@@ -105,17 +105,17 @@ export class Reflector {
 		return this.#facts;
 	}
 
-	/** Why this kind is not, or no longer, known; one sentence without what changes at each attempt. */
+	/** Why this kind is not known, or no longer current: one sentence that stays the same over attempts. */
 	get problem(): string | undefined {
 		return this.#problem;
 	}
 
-	/** @param delayMs before anything is asked for */
+	/** @param delayMs before the first request */
 	start(delayMs = 0): void {
 		this.#running ??= this.#run(delayMs);
 	}
 
-	/** The server may have this kind now: if it had not, it is asked again at once. */
+	/** The server may have this kind now: if it was absent, it is requested again at once. */
 	wake(): void {
 		if (!this.#facts.absent) return;
 		this.#absences = 0;
@@ -229,8 +229,8 @@ export class Reflector {
 	}
 
 	/**
-	 * A server whose store was restored from an older copy would stay silent about all that happened
-	 * since, until its versions have passed ours: what it has is to be compared.
+	 * A server whose store was restored from an older copy would send no events until its versions have passed
+	 * ours: its state must be listed and compared.
 	 */
 	async #checkAge(version: Version): Promise<void> {
 		const answer = await this.#requests.openOne();
@@ -321,7 +321,7 @@ export class Reflector {
 
 	// ------------------------------------------------------------ answers
 
-	/** Hands on each chunk; the next one is read when that is done. @throws Error also when none comes for `idleMs` */
+	/** Passes each chunk to `take`, one at a time. @throws Error also when none arrives for `idleMs` */
 	async #consume(
 		answer: Answer,
 		idleMs: number | (() => number),
@@ -353,14 +353,14 @@ export class Reflector {
 		const { clock, resource, mirror, onChange } = this.#options;
 		const kinds = plural(resource.kind);
 		this.#count();
-		// The client has waited, and will again.
+		// The client itself waits between attempts.
 		if (error instanceof UnreachableError) return 0;
 		const failure = error instanceof ApiFailure ? error : undefined;
 		const jitter = (ms: number) => ms * (0.8 + clock.random() * 0.4);
 		switch (failure?.remedy) {
 			case "list":
 				this.#version = undefined;
-				// A version that is gone is no base for a list either.
+				// A version that is too old cannot be the base of a list either.
 				if (this.#wholeFrom !== "0") this.#wholeFrom = "";
 				return this.#backoff.next();
 			case "lagging":
@@ -400,7 +400,7 @@ export class Reflector {
 				return jitter(failure?.afterMs ?? FORBIDDEN_MS);
 		}
 		const pause = Math.max(this.#backoff.next(), failure?.afterMs ?? 0);
-		// A nonsensical event may have hidden another one.
+		// A malformed event may have hidden a valid one.
 		if (error instanceof NonsenseError) this.#version = undefined;
 		if (failure !== undefined || error instanceof NonsenseError || this.#version === undefined)
 			this.#setProblem(`Cannot watch ${kinds}: ${error.message}`);

@@ -1,6 +1,6 @@
 /**
- * The requests for one kind of objects. Where the kind lies, and which selectors are known, depends on the server:
- * what one server does not have is asked for in the next way.
+ * The requests for one kind of objects. Its path and the selectors that work depend on the server: if one form is not
+ * supported, the next is tried.
  */
 import { failureOf, readJson } from "./answers.js";
 import type { Answer, ApiClient } from "./api_client.js";
@@ -12,17 +12,17 @@ export interface Resource {
 	path: string;
 	/** Field and label selectors. */
 	selectors?: Readonly<Record<string, string>>;
-	/** Of a server that does not know those. */
+	/** For a server that does not support those. */
 	otherSelectors?: Readonly<Record<string, string>>;
-	/** How it is listed: a selected few in one piece. Default: streamed, else in pages. */
+	/** "whole": listed in one piece, for a few selected objects. Default: streamed, else in pages. */
 	list?: "whole";
-	/** Some servers do not have it: then there are none. */
+	/** Some servers do not have the kind: then there are no objects of it. */
 	optional?: boolean;
-	/** Where servers that do not have it there have it, with `optional`. */
+	/** Paths to try on servers that do not have it at `path`, with `optional`. */
 	otherPaths?: readonly string[];
-	/** Until a server that does not have it is asked again. */
+	/** Time until a server that does not have it is tried again. */
 	absentMs?: number;
-	/** Only the objects' metadata is asked for. */
+	/** Only the objects' metadata is requested. */
 	metadataOnly?: boolean;
 }
 
@@ -81,7 +81,7 @@ export class ResourceRequests {
 		return answer;
 	}
 
-	/** True: the API answers. What stands between may answer 404 to everything. */
+	/** True if it is the API that answers: a proxy may answer everything with 404. */
 	async isApi(): Promise<boolean> {
 		try {
 			const answer = await this.#client.send({
@@ -94,12 +94,12 @@ export class ResourceRequests {
 		}
 	}
 
-	/** The server has the kind where it was asked for. */
+	/** The server has the kind at this path. */
 	found(): void {
 		this.#missing = 0;
 	}
 
-	/** It has not. Returns false where it was asked for everywhere: then all begins anew. */
+	/** The server does not have it there. Returns false after the last path; the next try begins with the first. */
 	nextPath(): boolean {
 		this.#at = (this.#at + 1) % this.#paths.length;
 		if (++this.#missing < this.#paths.length) return true;
@@ -107,7 +107,7 @@ export class ResourceRequests {
 		return false;
 	}
 
-	/** The server does not know the selectors. Returns false if there are no others. */
+	/** The server does not support the selectors. Returns false if there are no others. */
 	changeSelectors(): boolean {
 		if (this.#resource.otherSelectors === undefined || this.#hasOtherSelectors) return false;
 		this.#hasOtherSelectors = true;

@@ -1,8 +1,8 @@
-/** Where the API has the kinds that the store keeps, and which of their objects are asked for. */
+/** The API paths of the kinds in the store, and which of their objects are requested. */
 import type { Kind } from "../cluster/store.js";
 import type { Resource } from "./resource_requests.js";
 
-/** Nobody serves the others. Slices carry the label of their Service. */
+/** Headless Services are not served. EndpointSlices carry the label of their Service. */
 const NOT_HEADLESS = { labelSelector: "!service.kubernetes.io/headless" };
 
 /** @param nodeName of this Node: only its own Pods are asked for */
@@ -45,8 +45,8 @@ export function resourcesOf(nodeName: string): (Resource & { kind: Kind })[] {
 }
 
 /**
- * The definition of ClusterNetworkPolicy. A watch of it costs the server nothing while nothing is installed, which
- * asking again and again would.
+ * The definition of ClusterNetworkPolicy. Watching it costs the server nothing while it is not installed, unlike
+ * repeated requests.
  */
 export const policyDefinition: Resource = {
 	kind: "CustomResourceDefinition",

@@ -66,7 +66,7 @@ export class ServerMirror implements Mirror {
 	}
 }
 
-/** Its name; undefined: it is another Service's. */
+/** The slice's name; undefined: it belongs to another Service. */
 function sliceOfServers(object: unknown): string | undefined {
 	const { namespace, name, labels } = mapping(mapping(object).metadata);
 	if (namespace !== "default" || mapping(labels)[SERVICE_NAME_LABEL] !== "kubernetes")
@@ -74,7 +74,7 @@ function sliceOfServers(object: unknown): string | undefined {
 	return String(name);
 }
 
-/** What cannot be understood is left out: these addresses are a help, no duty. */
+/** Skips what cannot be parsed: these addresses are optional. */
 function serversOf(object: unknown): string[] {
 	const { endpoints, ports } = mapping(object);
 	const https = list(ports).find(({ name, port }) => name === "https" && isPort(port));

@@ -12,8 +12,8 @@ export interface ServiceAccountOptions {
 }
 
 /**
- * Undefined: the environment names no API server, so this is no Pod. Files that are missing or change
- * are the concern of each reading.
+ * Undefined: the environment names no API server, so this is not a Pod. Missing files fail each reading, not this
+ * call.
  *
  * @throws Error for addresses that cannot be used
  */
@@ -30,7 +30,7 @@ export function serviceAccount(options: ServiceAccountOptions = {}): ReadAccess 
 	};
 }
 
-/** `FAIRWAY_API_SERVER` comes first: the Service's address may need the very proxy that is not there yet. */
+/** `FAIRWAY_API_SERVER` comes first: the Service's address may need a proxy that does not run yet. */
 function serversOf(env: NodeJS.ProcessEnv): URL[] {
 	const named = env.FAIRWAY_API_SERVER ?? "";
 	const texts = named.split(",").filter((text) => text.trim() !== "");

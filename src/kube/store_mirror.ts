@@ -1,8 +1,8 @@
 /**
  * Mirrors one kind of objects in the store.
  *
- * An object that cannot be used is reported by name, and what it said before stays, unless it is
- * another object now (another uid): then what was there before is gone.
+ * An object that becomes invalid is reported by name and keeps its last valid content, unless it is a new object of
+ * the same name (another uid): then the former one is removed.
  */
 import { isStandIn, type Reading, readObject } from "../cluster/kinds.js";
 import type { RecordTable } from "../cluster/record_table.js";
@@ -20,7 +20,7 @@ import type { Mirror } from "./mirror.js";
 /** The most problems reported for one kind; the rest are counted. */
 const PROBLEMS_MAX = 20;
 
-/** A part of a kind; other mirrors have the rest. */
+/** A part of a kind; other mirrors keep the rest. */
 export interface Part<K extends Kind> {
 	/** "others": for messages. */
 	name: string;
@@ -34,7 +34,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 	readonly #onChange: () => void;
 	/** Its list is complete for the kind. */
 	readonly #isSynced: boolean;
-	/** What is wrong, by key. */
+	/** Problems by key. */
 	readonly #faults = new Map<string, string>();
 	/** The list being read: usable records; `#unusable` has the others. */
 	#list: RecordTable<Records[K]>;
@@ -58,7 +58,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		this.#onChange = onChange;
 	}
 
-	/** Removes all that it has mirrored from the store. */
+	/** Removes all mirrored records from the store. */
 	clear(): void {
 		const kind = this.#kind;
 		this.#faults.clear();
@@ -169,9 +169,9 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		const reading = readObject(kind, object);
 		const { key } = reading;
 		const before = this.#store.get(kind, key);
-		// A late word about an object whose name another one has now.
+		// A late event about an object whose name another one has now.
 		if (before !== undefined && isAnother(uidOf(reading), before)) return;
-		// It has moved on to where another mirror keeps it.
+		// The object has moved to the part that another mirror keeps.
 		if (before !== undefined && !this.#isOwn(before)) return;
 		this.#store.update((writer) => {
 			writer.remove(kind, key);
@@ -209,7 +209,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 	}
 }
 
-/** Removals first: what one object has left, another may have now. It goes on where it was left. */
+/** Removals first: an address that one object has given up may be another's now. In slices. */
 function changesOf<R>(
 	gone: readonly string[],
 	listed: RecordTable<R>,

@@ -4,13 +4,13 @@ import { statusFailure } from "./answers.js";
 export interface WatchEvent {
 	type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK";
 	object: unknown;
-	/** What is known is of this version once the event is taken in. */
+	/** The version of the known objects once the event is taken in. */
 	resourceVersion: string;
 	/** A bookmark: the objects before it are the list that a streamed list begins with. */
 	endsList: boolean;
 }
 
-/** It is no event, or is one without what every event has. */
+/** The line is not an event, or lacks a mandatory field. */
 export class NonsenseError extends Error {}
 
 const TYPES: ReadonlySet<unknown> = new Set(["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]);
