@@ -2,13 +2,13 @@
 import { CNI_DURATION } from "./durations.js";
 import { Histogram } from "./histogram.js";
 
-/** Names that a caller makes up do not become series. */
+/** Unknown command names do not become series. */
 const COMMANDS = new Set(["ADD", "CHECK", "DEL", "GC", "STATUS", "VERSION"]);
 
 export class CniDurations {
 	readonly #histogram = new Histogram(CNI_DURATION);
 
-	/** Waits for a call and counts its time; `failed` tells a failure that is an answer. */
+	/** Waits for a call and counts its time; `failed` recognises an answer that reports a failure. */
 	async measure<T>(command: unknown, call: Promise<T>, failed: (answer: T) => boolean): Promise<T> {
 		const began = performance.now();
 		let result = "error";

@@ -1,4 +1,4 @@
-/** What the text format and docs/METRICS.md say of a metric. */
+/** The description of a metric in the text format and in docs/METRICS.md. */
 export interface Described {
 	name: string;
 	type: "gauge" | "counter" | "histogram";

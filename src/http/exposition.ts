@@ -1,6 +1,6 @@
 /**
- * The Prometheus text format (version 0.0.4) of one sample, in pieces: a piece is some 16 KiB, so a scrape
- * of thousands of peers is no long piece of work. Some are empty: only work was done.
+ * The Prometheus text format (version 0.0.4) of one sample, in pieces of some 16 KiB, so that a scrape of
+ * thousands of peers does not block the event loop. A piece may be empty.
  */
 import { metrics, type Sample } from "./metrics.js";
 import { countPeers, peerMetrics } from "./peer_metrics.js";

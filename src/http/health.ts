@@ -1,7 +1,7 @@
 /**
- * `/livez`: the agent's event loop turns, which an answer proves.
- * `/readyz`: packets flow. Once they do it stays so, whatever becomes of the API or of peers: forwarding
- * goes on, and an agent that is taken out of service would not mend either.
+ * `/livez`: the agent's event loop runs, which any answer proves.
+ * `/readyz`: packets flow. Once ready, an agent stays ready when the API or peers fail: forwarding
+ * goes on, and taking the agent out of service would mend neither.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 

@@ -1,11 +1,10 @@
 /**
- * A histogram with labels. Kept here and not by a client library, whose registry costs an agent 12 MB of resident
- * memory.
+ * A histogram with labels. There is no client library: its registry would cost an agent 12 MB of resident memory.
  */
 import type { Described } from "./described.js";
 
 interface Observed {
-	/** By bucket, each without those of smaller buckets; the last one has no limit. */
+	/** Counts by bucket, not cumulative; the last bucket has no limit. */
 	buckets: number[];
 	sum: number;
 	count: number;

@@ -1,11 +1,11 @@
 /**
- * One HTTP server whose address can change while it runs. Whoever reaches the address may ask: a few short
- * requests at a time are answered, slow ones are cut off.
+ * One HTTP server whose address can change while it runs. Anyone who reaches the address may send requests: a few short
+ * ones are answered at a time, slow ones are cut off.
  */
 import { createServer, type RequestListener, type Server } from "node:http";
 import { listenAddress } from "../config/listen_address.js";
 
-/** Until the next attempt to take an address that was in use. */
+/** Time until the next attempt to listen at an address that was in use. */
 const RETRY_MS = 5_000;
 const CONNECTIONS_MAX = 32;
 const REQUEST_MS = 5_000;
@@ -28,12 +28,12 @@ export class Listener {
 		this.#options = options;
 	}
 
-	/** Why it does not listen although it should; undefined: all is well. */
+	/** Why it does not listen although it should; undefined: it does. */
 	get problem(): string | undefined {
 		return this.#problem;
 	}
 
-	/** Listens here from now on; "" for nowhere. Failures are a problem, and tried again. */
+	/** Listens at this address from now on; "": nowhere. A failure is a problem, and retried. */
 	async listen(address: string): Promise<void> {
 		if (address === this.#address) return;
 		this.#address = address;
@@ -74,7 +74,7 @@ export class Listener {
 	}
 
 	#failed(server: Server, address: string, error: Error): void {
-		// Another address is wanted meanwhile.
+		// The address was changed meanwhile.
 		if (this.#server !== server) return;
 		const { key, retryMs = RETRY_MS } = this.#options;
 		this.#problem = `Cannot listen at ${address} (${key}): ${reason(error)}`;

@@ -1,6 +1,6 @@
 /**
- * Every metric of the Node: name, type, meaning, labels, and how it is read from the agent's own answers. With those
- * of peers (peer_metrics.ts) and the histograms (durations.ts) it is the list that docs/METRICS.md is made from.
+ * Every metric of the Node: name, type, meaning, labels, and how it is read from the agent's own answers.
+ * docs/METRICS.md is generated from this list, that of peers (peer_metrics.ts) and the histograms (durations.ts).
  */
 import type { PeerStatus } from "../api/messages/peers.js";
 import type { Status } from "../api/messages/status.js";
@@ -12,13 +12,13 @@ import { type PeerCount, peerMetrics } from "./peer_metrics.js";
 export interface Sample {
 	status: Status;
 	peers: readonly PeerStatus[];
-	/** Source ports that Pod packets to the outside share, for each address and destination. */
+	/** Number of source ports that translated flows share, for each address and destination. */
 	snatPorts: number;
 	/** What live flows have of them. */
 	snatUse: readonly SnatUse[];
 	/** By policy and direction, since the agent's start. */
 	policies: readonly PolicyTotals[];
-	/** Live flows by Service ("namespace/name"), of those that are counted. */
+	/** Live flows by Service ("namespace/name"), for the Services in fairwayProxy.countFlows. */
 	serviceFlows: ReadonlyMap<string, number>;
 	process: { cpuSeconds: number; residentBytes: number; heapBytes: number };
 }
@@ -35,12 +35,12 @@ export interface SnatUse {
 }
 
 export interface PolicyTotals {
-	/** "namespace/name", or a ClusterNetworkPolicy's name; "": of all others together. */
+	/** "namespace/name", or a ClusterNetworkPolicy's name; "": all others together. */
 	policy: string;
 	direction: "egress" | "ingress";
 	flows: number;
 	denied: number;
-	/** If its staged rules were enforced. */
+	/** Counts as if its staged rules were enforced. */
 	wouldAllow: number;
 	wouldDeny: number;
 }
@@ -116,7 +116,7 @@ const drops = Object.fromEntries(
 export const metrics: readonly Metric[] = [
 	gauge(
 		"build_info",
-		"Always 1; the labels say what runs.",
+		"Always 1; the labels are the versions that run.",
 		["version", "kernel", "libbpf", "node_js"],
 		({ status: { version, kernel, libbpf } }) => [
 			[{ version, kernel, libbpf, node_js: process.version }, 1],
@@ -140,7 +140,7 @@ export const metrics: readonly Metric[] = [
 		NONE,
 		({ status }) => one(status.pending),
 	),
-	gauge("uptime_seconds", "Since the agent's start.", NONE, ({ status }) =>
+	gauge("uptime_seconds", "Time since the agent's start.", NONE, ({ status }) =>
 		one(status.uptimeSeconds),
 	),
 	gauge("nodes", "Other Nodes of the cluster.", NONE, ({ status }) => one(status.peers.nodes)),
@@ -178,7 +178,7 @@ export const metrics: readonly Metric[] = [
 	),
 	gauge(
 		"map_fill_ratio",
-		"Share of a table that is in use, 0 to 1; of those of network policy, of what may be in force at once.",
+		"Share of a table in use, 0 to 1; for tables of network policy, of the entries that may be in force at once.",
 		["map"],
 		({ status: { flows, endpoints, peers, services, policies } }) =>
 			each("map", {
@@ -189,7 +189,7 @@ export const metrics: readonly Metric[] = [
 				frontends: services.frontends / Limit.FRONTENDS_MAX,
 				identities: policies.identities / Limit.IDENTITIES_MAX,
 				peers: peers.nodes / Limit.PEERS_MAX,
-				// What is new is written beside the old: half of these may be in force (src/policy/limits.ts).
+				// New entries are written beside the old ones, so half of the table may be in force (src/policy/limits.ts).
 				policies: policies.policies / (Limit.POLICIES_MAX / 2),
 				policy_rules: policies.rules / Limit.POLICY_RULES_MAX,
 				policy_verdicts: policies.policyVerdicts / (Limit.POLICY_VERDICTS_MAX / 2),
@@ -213,7 +213,7 @@ export const metrics: readonly Metric[] = [
 	),
 	gauge(
 		"service_backends",
-		"Endpoints in the tables, also those that are gone and rest.",
+		"Endpoints in the tables, including removed ones whose id is not free yet.",
 		NONE,
 		({ status }) => one(status.services.backends),
 	),
@@ -230,7 +230,7 @@ export const metrics: readonly Metric[] = [
 	),
 	gauge(
 		"policy_endpoints",
-		"Pods of this Node by what network policy is to them: open (nothing isolates them and no rule names them), ruled, not_ready (closed until their policies are known).",
+		"Pods of this Node by the state of their network policy: open (nothing isolates them and no rule names them), ruled, not_ready (closed until their policies are known).",
 		["state"],
 		({ status: { policies } }) =>
 			each("state", {
@@ -270,24 +270,27 @@ export const metrics: readonly Metric[] = [
 	gauge("map_bytes", "Kernel memory of a BPF map.", ["map"], ({ status }) =>
 		each("map", status.mapMemory.maps),
 	),
-	counter("drops", "Dropped packets; docs/COUNTERS.md has the reasons.", ["reason"], ({ status }) =>
-		each("reason", { ...drops, ...status.drops }),
+	counter(
+		"drops",
+		"Dropped packets; docs/COUNTERS.md lists the reasons.",
+		["reason"],
+		({ status }) => each("reason", { ...drops, ...status.drops }),
 	),
 	counter(
 		"events",
-		"Counted events that are no losses; docs/COUNTERS.md has them.",
+		"Counted events that are not losses; docs/COUNTERS.md lists them.",
 		["event"],
 		({ status }) => each("event", status.events),
 	),
 	counter(
 		"slow_path_packets",
-		"What became of packets in the slow path, since the agent's start.",
+		"Packets in the slow path by result, since the agent's start.",
 		["outcome"],
 		({ status }) => each("outcome", status.slowPath),
 	),
 	gauge(
 		"event_loop_lag_seconds",
-		"How late the agent's event loop ran what was due, within the last minute: quantiles, 1 is the longest.",
+		"Lag of the agent's event loop within the last minute, by quantile; 1 is the maximum.",
 		["quantile"],
 		({ status: { eventLoop } }) =>
 			each("quantile", {
@@ -305,13 +308,13 @@ export const metrics: readonly Metric[] = [
 	),
 	gauge(
 		"source_stale",
-		"1 while what is in force is the last known, not what the API says now.",
+		"1 while the objects in force are the last known ones, because the API cannot be read.",
 		["kind"],
 		({ status }) => status.sources.map(({ kind, stale }) => [{ kind }, Number(stale)]),
 	),
 	gauge(
 		"source_age_seconds",
-		"Since the last list, event or bookmark of the kind; absent before the first.",
+		"Time since the last list, event or bookmark of the kind; absent before the first.",
 		["kind"],
 		({ status }) =>
 			status.sources.flatMap(({ kind, ageSeconds }) =>
@@ -337,7 +340,7 @@ export const metrics: readonly Metric[] = [
 	},
 	gauge(
 		"service_flows",
-		"Flows that live now by Service, of those in fairwayProxy.countFlows that are served.",
+		"Live flows by Service, for the Services in fairwayProxy.countFlows that are served.",
 		["namespace", "service"],
 		({ serviceFlows }) =>
 			[...serviceFlows].map(([key, flows]): Series => {

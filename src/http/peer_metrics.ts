@@ -1,6 +1,6 @@
 /**
- * Metrics of peers. They are read row by row: 5,000 Nodes in two families have 150,000 series, which a registry
- * would keep as objects and print in one piece.
+ * Metrics of peers. They are read row by row: 5,000 Nodes in two families have 150,000 series, too many to keep as
+ * objects and print in one piece.
  */
 import type { PeerStatus } from "../api/messages/peers.js";
 import type { Described } from "./described.js";

@@ -1,21 +1,22 @@
 /**
- * `fairwayProxy.healthServer`: what load balancers of a cloud and others ask kube-proxy for, with the same answers.
+ * `fairwayProxy.healthServer`: the health endpoints of kube-proxy that clouds' load balancers and others query, with
+ * the same answers.
  *
  *  /livez    Services are served, and their changes are in force in time
- *  /healthz  the same, and this Node is there to stay: new connections may be sent to it
+ *  /healthz  the same, and this Node is not about to be removed: new connections may be sent to it
  *
- * Before anything is in force this Node serves nobody, so both are 503 then; kube-proxy says 200.
+ * Before anything is in force this Node serves no Service, so both answer 503 then; kube-proxy answers 200.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { answer } from "./health.js";
 
 /** A change that is not in force after this long: kube-proxy's limit with its own defaults. */
 const BEHIND_MAX_MS = 60_000;
-/** What the JSON of Go says of a time that has never been. */
+/** Go's zero time in JSON. */
 const NEVER = "0001-01-01T00:00:00Z";
 
 export interface ProxyHealthOptions {
-	/** False: this Node is going away, or is not known. */
+	/** False: this Node is about to be removed, or is not known. */
 	isNodeEligible: () => boolean;
 	/** IP families of its Pods. */
 	families: () => readonly (4 | 6)[];
@@ -28,14 +29,14 @@ export interface ProxyHealthOptions {
 export class ProxyHealth {
 	readonly #options: Required<ProxyHealthOptions>;
 	#lastUpdated: Date | undefined;
-	/** Since when there is a change that is not in force; undefined: there is none. */
+	/** Time of the oldest change that is not in force; undefined: there is none. */
 	#behindSince: number | undefined;
 
 	constructor(options: ProxyHealthOptions) {
 		this.#options = { now: () => performance.now(), date: () => new Date(), ...options };
 	}
 
-	/** A change has come, or was not taken. */
+	/** A change was received, or could not be applied. */
 	queued(): void {
 		this.#behindSince ??= this.#options.now();
 	}
@@ -68,7 +69,7 @@ export class ProxyHealth {
 		const healthy = this.isHealthy;
 		const currentTime = date().toISOString();
 		const updated = this.#lastUpdated?.toISOString() ?? NEVER;
-		// As kube-proxy: recent while all is well, whenever the last change was.
+		// As in kube-proxy: recent while nothing is pending, whenever the last change was.
 		const lastUpdated = isGood ? currentTime : updated;
 		const status = Object.fromEntries(
 			families().map((family) => [`IPv${family}`, { lastUpdated: updated, healthy }]),

@@ -1,6 +1,6 @@
 /**
- * The kind of a path's reason: its first clause without what differs between peers and moments, so that a
- * label has few values.
+ * The kind of a path's reason: its first clause without numbers, addresses and names, so that the label has few
+ * values.
  */
 
 const ADDRESS =

@@ -1,6 +1,6 @@
 /**
- * `/metrics`. Anyone who reaches the port may ask, so scrapes run one after another, and each is followed by a
- * pause of four times its length: they take a fifth of a core at most, however many ask.
+ * `/metrics`. Anyone who reaches the port may scrape, so scrapes run one after another, and each is followed by a
+ * pause of four times its length: together they take a fifth of a core at most.
  */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { setTimeout as delay, setImmediate as turn } from "node:timers/promises";

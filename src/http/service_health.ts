@@ -2,8 +2,8 @@
  * The servers of `healthCheckNodePort`: a load balancer asks each Node whether it has endpoints of the Service
  * (externalTrafficPolicy Local). The answers are kube-proxy's.
  *
- *  1. which Service has which port: one each, and who has one keeps it
- *  2. what is not asked for any more is closed first, as its port may be another's now
+ *  1. assigns ports to Services: one each, and a Service that has a port keeps it
+ *  2. closes servers that are no longer needed first, since another Service may have the port now
  *  3. a server at each address; Listener retries those that are in use
  */
 import type { ServerResponse } from "node:http";
@@ -43,8 +43,8 @@ export class ServiceHealth {
 	}
 
 	/**
-	 * @param services all Services; those without a port are passed over
-	 * @param addresses canonical; undefined: every address of the Node. None: nothing is served.
+	 * @param services all Services; those without a port are skipped
+	 * @param addresses canonical; undefined: every address of the Node; empty: nothing is served
 	 */
 	async update(
 		services: Iterable<CheckedService>,
@@ -131,11 +131,11 @@ export class ServiceHealth {
 		});
 	}
 
-	/** Whatever is asked for, by any method. */
+	/** The answer for every path and method. */
 	#answer(response: ServerResponse, { namespace, name, localReady }: CheckedService): void {
 		const serviceProxyHealthy = this.#options.isHealthy();
 		const body = { service: { namespace, name }, localEndpoints: localReady, serviceProxyHealthy };
-		// Load balancers may spread by it: a Node with more endpoints gets more.
+		// Load balancers may weight by it: a Node with more endpoints gets more connections.
 		const weight = { "x-load-balancing-endpoint-weight": String(localReady) };
 		answerJson(response, localReady > 0 && serviceProxyHealthy ? 200 : 503, body, weight, "\t");
 	}

@@ -1,4 +1,4 @@
-/** `POST /check`: probes every path to the peers and says what each mode would do. */
+/** `POST /check`: probes every path to the peers and reports what each mode would do. */
 
 import { setImmediate as turn } from "node:timers/promises";
 import {
@@ -58,12 +58,12 @@ export async function check(request: unknown, context: CheckContext): Promise<Ch
 		peers,
 		modes: summarize(peers, context.mode),
 		causes: gather(peers),
-		// What cannot be read here is no reason to keep the rest back.
+		// A failure here must not suppress the rest of the answer.
 		leftovers: await context.leftovers().catch(() => []),
 	};
 }
 
-/** Concluded about in one turn of the event loop. */
+/** Peers whose conclusions are drawn in one turn of the event loop. */
 const PEERS_A_TURN = 100;
 
 function read(request: unknown): { peer?: string[] } {

@@ -9,7 +9,7 @@ const PROTOCOLS: Readonly<Record<number, string>> = {
 	...{ 1: "icmp", 6: "tcp", 17: "udp", 58: "icmp", 132: "sctp" },
 };
 
-/** Names are those of now: an address may have another Pod than when it was denied. */
+/** Names are the present ones: an address may belong to another Pod than at the time of the denial. */
 export function* denialRows(
 	denials: readonly Denial[],
 	source: ClusterSource,

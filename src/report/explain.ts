@@ -32,12 +32,12 @@ export interface ExplainContext {
 	endpoints: readonly Endpoint[];
 	interfaces: readonly NetworkInterface[];
 	names: Names;
-	/** undefined: it is unknown by name, or no more. */
+	/** undefined: its name is not known, or it no longer exists. */
 	servicePort: (service: ServiceDecision) => NamedPort | undefined;
 	places: PlaceContext;
-	/** What judges flows between these addresses. */
+	/** The Pods, Nodes and policies that concern flows between these addresses. */
 	policies: (addresses: readonly string[]) => Promise<PolicyContext>;
-	/** What an id of a rule of network policy stands for. */
+	/** The name of a rule of network policy by its id. */
 	rule: (id: number) => RuleName | undefined;
 }
 
@@ -51,7 +51,7 @@ export interface Origin {
 	why: string;
 }
 
-/** A router's MAC, for packets from the outside; no decision depends on it. */
+/** Source MAC of packets from the outside, a router's; no decision depends on it. */
 const SOME_MAC = "02:00:00:00:00:01";
 
 /** @throws RequestError */
@@ -71,7 +71,7 @@ export async function explain(request: unknown, context: ExplainContext): Promis
 	return explanation(question, origin, decision, context);
 }
 
-/** A string says why no hook of Fairway sees the packet. */
+/** The first hook; a string: why no hook of Fairway sees the packet. */
 function originOf(question: Question, context: ExplainContext): Origin | string {
 	const { source, destination } = question;
 	const { tables, self, endpoints, interfaces } = context;
@@ -112,7 +112,7 @@ function originOf(question: Question, context: ExplainContext): Origin | string 
 		return `${source} is an address of this Node and ${destination} is no Pod's: the Node's own stack sends such packets as if Fairway were not there`;
 	}
 	const wire = interfaces.find(({ name }) => name === self.transport.interface);
-	// As the peer itself sends it, in whichever form: XDP marks so what it takes out of a peer's tunnel.
+	// As if it came from the peer itself: XDP marks a frame that it takes out of a peer's tunnel in this way.
 	const strippedMac = tables.nodeConfig()?.strippedMac ?? 0n;
 	const sentByPeer = kind === RouteKind.PEER && strippedMac !== 0n;
 	return {

@@ -1,9 +1,9 @@
 /**
- * What `explain` says of network policy: both ends of the flow, each as its own Node judges it.
+ * The part of `explain` about network policy: both ends of the flow, each as its own Node judges it.
  *
  *  1. the end that is a Pod of this Node: the verdict of the live maps
  *  2. the other end, on another Node: as that Node compiles the same objects
- *  3. tier by tier, from the objects: which policies select the Pod, which rule decided and what it says
+ *  3. tier by tier, from the objects: which policies select the Pod, which rule decides, and its content
  *  4. one answer for several backends of a Service
  */
 import { isDeepStrictEqual } from "node:util";
@@ -22,17 +22,17 @@ export interface PolicyContext {
 	/** This Node. */
 	nodeName: string;
 	tables: Pick<TableReader, "endpoint" | "route"> & PolicyReader;
-	/** Of the Node whose pod CIDRs an address is in; undefined: it is in none. */
+	/** The Node whose pod CIDRs contain an address; undefined: none. */
 	nodeOf: (address: string) => string | undefined;
 	rule: (id: number) => RuleName | undefined;
-	/** What holds for the addresses of a class, in words; undefined: it is not known. */
+	/** What the addresses of a class have in common, in words; undefined: not known. */
 	atoms: (number: number) => readonly string[] | undefined;
 }
 
 type Direction = "egress" | "ingress";
 const NOTHING = { verdict: "none", policy: null, rule: null } as const;
 
-/** @param flow as policies judge it: after a Service's translation, before SNAT */
+/** @param flow the tuple that policies judge: after a Service's translation, before SNAT */
 export function policyAnswer(flow: Flow, context: PolicyContext): ExplainPolicy {
 	return { egress: side(flow, "egress", context), ingress: side(flow, "ingress", context) };
 }
@@ -67,7 +67,7 @@ function side(flow: Flow, direction: Direction, context: PolicyContext): Explain
 	};
 }
 
-/** Undefined: no Pod of this Node is judged. */
+/** Undefined: neither end is a Pod of this Node. */
 function decidedHere(
 	{ source, destination, protocol, port }: Flow,
 	direction: Direction,
@@ -102,7 +102,7 @@ function fromMaps(
 		class: number === undefined ? null : { number, atoms: [...(atoms(number) ?? [])] },
 	};
 	if (judgement === undefined) {
-		// Closed as long as that is so, not until something is known.
+		// Closed while the tables disagree, not until policies are known.
 		if (reading?.tiers.some(({ outcome }) => outcome === "unusable"))
 			return { ...common, ...reading.opinion, why: whyOpinion(reading, direction) };
 		const why =
@@ -181,7 +181,7 @@ function tierAnswer({ tier, policies, outcome, policy, rule, says }: TierReading
 	return { tier, policies: [...policies], outcome, policy, rule, says };
 }
 
-/** What would become of it if staged policies were enforced; null: the same. */
+/** The verdict if staged policies were enforced; null: the same. */
 function stagedOf(
 	flow: Flow,
 	direction: Direction,
@@ -196,7 +196,7 @@ function stagedOf(
 
 /* ------------------------------------------------------ 4 */
 
-/** What holds for each of several backends. @param answers at least one */
+/** The parts on which the answers for several backends agree. @param answers at least one */
 export function commonPolicy(
 	answers: readonly { backend: string; policy: ExplainPolicy }[],
 ): ExplainPolicy {

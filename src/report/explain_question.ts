@@ -1,5 +1,5 @@
 /**
- * The question of `explain`: which packet. Ends may be names of Pods, the destination that of a Service.
+ * The request of `explain`: which packet. The ends may be names of Pods, the destination also of a Service.
  *
  *  1. reads the request
  *  2. names to addresses and ports
@@ -16,13 +16,13 @@ export interface Question {
 	protocol: ExplainProtocol;
 	sourcePort: number;
 	destinationPort: number;
-	/** What names stood for: clauses. */
+	/** What the names were resolved to: clauses. */
 	named: string[];
 }
 
-/** What the cluster says of names, by "namespace/name". */
+/** Resolves names of the cluster's objects, "namespace/name". */
 export interface Names {
-	/** None: there is no such Pod, or none with an address. */
+	/** Empty: there is no such Pod, or it has no address. */
 	pod(key: string): readonly string[];
 	service(key: string): NamedService | undefined;
 	/** Keys of the Services that may have this address or NodePort. */
@@ -30,18 +30,18 @@ export interface Names {
 }
 
 export interface NamedService {
-	/** The first one is of the family that it prefers; none: it is headless, or an ExternalName. */
+	/** Cluster IPs, the preferred family first; empty: the Service is headless, or an ExternalName. */
 	clusterIPs: readonly string[];
 	ports: readonly { name: string; protocol: number; port: number }[];
 }
 
-/** Where a packet may come from or go to: any of these addresses. */
+/** One end of the packet: any of these addresses. */
 interface End {
 	addresses: readonly string[];
-	/** As it was asked for. */
+	/** As given in the request. */
 	text: string;
 	service?: NamedService;
-	/** The addresses are those of this. */
+	/** The object that has the addresses. */
 	what?: string;
 }
 
@@ -91,7 +91,7 @@ function readEnd(end: "source" | "destination", value: unknown, names: Names): E
 	const wanted = kind === undefined ? either : `a ${kind === "pod" ? "Pod" : "Service"}`;
 	throw new RequestError(
 		404,
-		`Cannot explain: expected ${wanted} with an address as ${end}, got ${key}, which this Node knows none of`,
+		`Cannot explain: expected ${wanted} with an address as ${end}, got ${key}, of which this Node knows no address`,
 	);
 }
 
@@ -111,7 +111,7 @@ function addressPort(asked: ExplainProtocol | undefined, given: unknown) {
 	return { protocol, port: readPort(given) ?? DESTINATION_PORT[protocol] };
 }
 
-/** The port of a Service by its number or name; where none is given: the first one of the protocol. */
+/** The port of a Service by its number or name; if none is given, the first one of the protocol. */
 function servicePort(
 	key: string,
 	{ ports }: NamedService,
@@ -126,7 +126,7 @@ function servicePort(
 		const found = ports.find((one) => one.protocol === NUMBERS[protocol] && isWanted(one));
 		if (found !== undefined) return { protocol, port: found.port };
 	}
-	// A number that it does not have is worth an explanation, too.
+	// A port number that the Service does not have is explained as well.
 	const protocol = asked ?? "tcp";
 	if (typeof wanted === "number") return { port: wanted, protocol };
 	const all = ports.map(({ name, port }) => (name === "" ? String(port) : `${name} (${port})`));
@@ -137,7 +137,7 @@ function servicePort(
 
 /* ------------------------------------------------------ 3 */
 
-/** The first address of the destination whose family the source has, too. */
+/** The first address of the destination with a family that the source has as well. */
 function commonFamily(from: End, to: End): [source: string, destination: string] {
 	for (const destination of to.addresses) {
 		const family = familyOf(destination);

@@ -1,4 +1,4 @@
-/** What `explain` says of a Service: which it is, which of its endpoints are in question, which one it is. */
+/** The part of `explain` about a Service: the Service, the endpoints that may be chosen, and the one that is. */
 import type { ExplainAnswer, ExplainBackend, ExplainService } from "../api/messages/explain.js";
 import type { ServicePortView, ServiceView } from "../compile/services/view.js";
 import type { Decision, ServiceDecision } from "../forwarder/forwarder.js";

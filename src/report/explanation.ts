@@ -57,7 +57,10 @@ export async function explanation(
 	};
 }
 
-/** As policies judge it: a known flow as it began, else the packet with its backend as destination. */
+/**
+ * The tuple that policies judge: that of a known flow's first packet, else the packet's with its backend as
+ * destination.
+ */
 function judgedFlow(question: Question, { flow: change, service }: Decision): Flow {
 	const protocol = PROTOCOL_NUMBERS[question.protocol];
 	if (change?.kind === "update") {
@@ -89,7 +92,7 @@ function withPolicyReason(fate: Fate, { egress, ingress }: ExplainPolicy): Fate 
 
 type Fate = Pick<ExplainAnswer, "path" | "peer" | "reason" | "drop" | "snat" | "mtu" | "device">;
 
-/** What becomes of the packet, with one backend at most. */
+/** What happens to the packet, with at most one backend. */
 function fateOf(
 	question: Question,
 	origin: Origin,
@@ -117,7 +120,7 @@ function fateOf(
 	};
 }
 
-/** Each of several backends with what would become of the packet there. */
+/** Each of several backends, with what would happen to the packet. */
 function withFates(
 	answer: ReturnType<typeof serviceAnswer>,
 	{ backends }: Decision,
@@ -135,7 +138,7 @@ function withFates(
 
 const FIELDS = ["path", "peer", "drop", "snat", "mtu", "device"] as const;
 
-/** What holds for each of several backends; null where they differ. */
+/** The value on which several backends agree; null if they differ. */
 function common(fates: readonly Fate[]): Fate & Pick<ExplainAnswer, "differing"> {
 	const [first] = fates as [Fate];
 	const isSame = (field: keyof Fate) =>
@@ -247,13 +250,13 @@ function reasonOf(
 const DROPPED = /^dropped as \w+: /;
 
 function dropText({ steps }: Decision): string {
-	// What refuses a packet says last how its sender learns of it.
+	// The last step of a refusal says how the sender is told.
 	const texts = steps.map(({ text }) => text);
 	const why = texts.findLast((text) => DROPPED.test(text)) ?? texts.at(-1) ?? "";
 	return sentence(why.replace(DROPPED, ""));
 }
 
-/** Makes a sentence of a step's clause; an address at its start keeps its spelling. */
+/** Turns a step's clause into a sentence; an address at its start keeps its spelling. */
 function sentence(clause: string): string {
 	const first = /^[a-z]+\b(?!:)/.test(clause) ? clause.charAt(0).toUpperCase() : clause.charAt(0);
 	return `${first}${clause.slice(1)}.`;

@@ -1,6 +1,6 @@
 /**
- * What the tables of Services serve though no object that was read since the agent's start says so: until all Services
- * and EndpointSlices have been read, what an earlier agent left stays. What it was called is not known.
+ * Services in the tables that no object read since the agent's start accounts for: until all Services and
+ * EndpointSlices have been read, the entries of an earlier agent stay. Their names are not known.
  */
 import type { FrontendStatus, ServiceStatus } from "../api/messages/services.js";
 import { protocolName } from "../cluster/service_ports.js";

@@ -1,14 +1,14 @@
 /**
- * What kube-proxy has left where Fairway serves all Services. Packets of Pods and from the network never meet it, but
- * connections of the Node's own processes do: its rules send them to endpoints that nobody updates any more.
+ * Leftovers of kube-proxy where Fairway serves all Services. Packets of Pods and from the network never meet them, but
+ * connections of the Node's own processes do: the rules send these to endpoints that are no longer updated.
  *
  *  1. iptables chains, nftables tables, the devices and virtual servers of ipvs, translated connections
- *  2. says what to do
+ *  2. what to do about them
  */
 import type { Leftovers } from "../api/messages/check.js";
 import type { IpRoute } from "../linux/iproute.js";
 
-/** kube-proxy's own in all its modes, today's and former; not those of kubelet and kube-router. */
+/** kube-proxy's chains in all its modes, present and former; not those of kubelet and kube-router. */
 const CHAIN =
 	/^KUBE-(SERVICES|EXTERNAL-SERVICES|NODEPORTS|NODE-PORT|POSTROUTING|MARK-(MASQ|DROP)|FORWARD|LOAD-BALANCER|SOURCE-RANGES-FIREWALL|IPVS-(OUT-)?FILTER|PROXY-(CANARY|FIREWALL)|(SVC|SVL|SEP|EXT|XLB|FW)-[0-9A-Z]{16})$/;
 const IPVS_DEVICE = "kube-ipvs0";
@@ -36,13 +36,13 @@ export async function findKubeProxy(
 
 /* ------------------------------------------------------ 1 */
 
-/** "ip kube-proxy"; without nft on this machine there are none to be seen. */
+/** "ip kube-proxy"; empty if this machine has no nft. */
 async function readTables(ip: IpRoute): Promise<string[]> {
 	const text = await ip.command("nft", "list", "tables").catch(() => "");
 	return [...text.matchAll(/^table ((?:ip|ip6|inet) kube-proxy)$/gm)].map(([, name = ""]) => name);
 }
 
-/** Of ipvs; without its module there is no such file. */
+/** Virtual servers of ipvs; without its module there is no such file. */
 async function countVirtualServers(ip: IpRoute): Promise<number> {
 	const text = await ip.command("cat", "/proc/net/ip_vs").catch(() => "");
 	return text.match(/^(TCP|UDP|SCTP) /gm)?.length ?? 0;

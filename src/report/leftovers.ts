@@ -1,10 +1,10 @@
 /**
- * What other CNIs, and kube-proxy (kube_proxy_leftovers.ts), have left on this Node: their interfaces with routes,
- * iptables chains, configurations. They take traffic from Fairway, or Pods, until they are removed.
+ * Leftovers of other CNIs and of kube-proxy (kube_proxy_leftovers.ts) on this Node: interfaces with routes, iptables
+ * chains, network configurations. Until they are removed they can take packets, or Pods, away from Fairway.
  *
  *  1 reads interfaces, routes, chains, and the container runtime's configurations
  *  2 attributes them by their names
- *  3 says what to do
+ *  3 what to do about them
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -19,7 +19,7 @@ interface Marks {
 	chain: RegExp;
 	/** `type` of a plugin in a network configuration. */
 	plugin: RegExp;
-	/** Why it may rightly be there. */
+	/** A legitimate reason for it to be there. */
 	unless?: string;
 }
 
@@ -63,12 +63,12 @@ const known: readonly Marks[] = [
 	},
 ];
 
-/** Names in a sentence or a command; a Node may have hundreds of another CNI's veths. */
+/** Most names in a sentence or a command; a Node may have hundreds of another CNI's veths. */
 const NAMED = 5;
 
 /**
  * @param confDir the container runtime's network configurations; "": unknown
- * @param isProxyReplaced Services are all Fairway's, so that nothing of kube-proxy's should be here
+ * @param isProxyReplaced Fairway serves all Services, so nothing of kube-proxy should be here
  */
 export async function findLeftovers(
 	ip: IpRoute,
@@ -99,7 +99,7 @@ export async function findLeftovers(
 
 /* ------------------------------------------------------ 1 */
 
-/** Names of both families' chains, once each. Without iptables on this machine there are none to be seen. */
+/** Names of the chains of both families, once each; empty if this machine has no iptables. */
 async function readChains(ip: IpRoute): Promise<string[]> {
 	const texts = await Promise.all(
 		["iptables-save", "ip6tables-save"].map((tool) => ip.command(tool).catch(() => "")),
@@ -154,8 +154,10 @@ function advice(
 	for (const file of files) lines.push(`$ rm ${file}`);
 	for (const name of interfaces.slice(0, NAMED)) lines.push(`$ ip link del dev ${name}`);
 	if (interfaces.length > NAMED)
-		lines.push(`The same for ${interfaces.length - NAMED} more interfaces of its.`);
+		lines.push(`The same for ${interfaces.length - NAMED} more of its interfaces.`);
 	if (chains.length > 0)
-		lines.push("A restart of the Node removes the iptables chains, if nothing makes them again.");
+		lines.push(
+			"A restart of the Node removes the iptables chains, unless something creates them again.",
+		);
 	return lines;
 }

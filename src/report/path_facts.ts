@@ -5,12 +5,12 @@ import type { PathEvents } from "../observe/path_events.js";
 import type { PathFacts as Probed, Prober } from "../probe/prober.js";
 import type { PathFacts } from "./views.js";
 
-/** The peer with its reason as it is now. */
+/** The peer with its present reason. */
 export function withReason(peer: PeerView, prober: Pick<Prober, "facts">): PeerView {
 	return reasoned(peer, prober.facts(peerIndex(peer.id, peer.family)));
 }
 
-/** The same, and the rest of what is known. */
+/** The same, with all other known facts. */
 export function withFacts(
 	peer: PeerView,
 	prober: Pick<Prober, "facts">,

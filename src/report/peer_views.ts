@@ -1,7 +1,6 @@
 /**
- * The peers as they are in force, by their index in peers, with the sums that `fairway status` shows. It changes
- * with each apply, all at once; who reads it with turns of the event loop between may see some peers before
- * and some after.
+ * The peers in force, by their index in `peers`, with the sums that `fairway status` shows. Each apply changes them all
+ * at once; a reader that yields to the event loop in between may see some peers before the change and some after.
  */
 import type { PeerView } from "../compile/compile.js";
 import type { Replaced } from "../observe/peer_differences.js";
@@ -17,12 +16,12 @@ export class PeerViews {
 		return this.#views.size;
 	}
 
-	/** How many there are. */
+	/** Number of peers. */
 	get nodes(): number {
 		return this.#nodes;
 	}
 
-	/** How many there are with each path, in each family of Pod packets. */
+	/** Number of peers with each path, by family of Pod packets. */
 	get paths(): ReadonlyMap<PathKind, number> {
 		return this.#paths;
 	}
@@ -36,7 +35,7 @@ export class PeerViews {
 		return this.#views.values();
 	}
 
-	/** @param whole who is not put is gone */
+	/** @param whole peers that are not put are removed */
 	take({ put, remove }: EntryChanges<number, PeerView>, whole: boolean): Replaced[] {
 		const replaced: Replaced[] = [];
 		const set = (index: number, now: PeerView | undefined) => {

@@ -8,9 +8,9 @@ import type { Store } from "../cluster/store.js";
 import type { Steps } from "../loop/turns.js";
 import { EndpointPolicy } from "../tables/generated.js";
 
-/** What the policies are to one Pod of this Node. */
+/** The policies of one Pod of this Node. */
 export interface LocalPod {
-	/** "namespace/name" of all that select it, in any direction, also of those that are staged. */
+	/** "namespace/name" of all policies that select it, in any direction, staged ones included. */
 	networkPolicies: ReadonlySet<string>;
 	/** Names. */
 	clusterPolicies: ReadonlySet<string>;
@@ -30,7 +30,7 @@ export interface PoliciesContext {
 	totals: (policy: string) => PolicyTotals;
 }
 
-/** For `status`: how many policies there are here, and Pods by what policies are to them. */
+/** For `status`: the number of policies here, and of Pods by their state. */
 export function policiesSummary(
 	local: Iterable<LocalPod & { egress: number; ingress: number }>,
 	store: PoliciesContext["store"],
@@ -72,9 +72,9 @@ export function readPolicy(request: unknown): string | undefined {
 }
 
 /**
- * NetworkPolicies by namespace and name, then ClusterNetworkPolicies in the order in which they are asked.
+ * NetworkPolicies by namespace and name, then ClusterNetworkPolicies in the order in which they are evaluated.
  *
- * @param key of the only one that is wanted
+ * @param key of one policy; undefined: all
  * @throws RequestError
  */
 export function* policyRows(
@@ -104,9 +104,9 @@ export function* policyRows(
 }
 
 /**
- * Those that an earlier agent left in force, with what they have counted since this one's start.
+ * The policies that an earlier agent left in force, with what they have counted since this agent's start.
  *
- * @param rows as they were then
+ * @param rows the rows that the earlier agent stored
  * @throws RequestError
  */
 export function formerRows(
@@ -124,11 +124,11 @@ export function formerRows(
 function noSuchPolicy(key: string): RequestError {
 	return new RequestError(
 		404,
-		`Cannot show policy ${key}: expected one that selects a Pod of this Node, got one that selects none or that there is none of`,
+		`Cannot show policy ${key}: expected one that selects a Pod of this Node, got one that selects none or does not exist`,
 	);
 }
 
-/** One that says nothing about a direction neither isolates nor rules anything there. */
+/** A policy without this direction neither isolates a Pod nor rules anything in it. */
 function count(
 	counts: Map<string, PolicyStatus["pods"]>,
 	key: string,
@@ -182,7 +182,7 @@ function clusterRow(
 	return [
 		{
 			...{ kind: "ClusterNetworkPolicy", namespace: null, name, tier, priority, pods },
-			// What stands in for one that cannot be used has none.
+			// The stand-in for a policy that cannot be used has no rules.
 			rules: unusable === undefined ? ingress.length + egress.length : 0,
 			...counted(totals(name)),
 			...{ isStaged: audit, unusable: unusable ?? null, isFormer: false },

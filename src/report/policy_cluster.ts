@@ -1,6 +1,6 @@
 /**
- * The cluster as policies see it, from the store's records and the Pods that the CNI attached here: all of it, or
- * only what is at a few addresses.
+ * The cluster as policies see it, from the store's records and the Pods that the CNI attached here: the whole cluster,
+ * or the part at a few addresses.
  */
 import type { PodObject } from "../cluster/pod_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
@@ -45,7 +45,7 @@ function* clusterOf(
 		local.add(key);
 		if (!isAsked(addresses)) continue;
 		const known = store.get("Pod", key) ?? { ...UNKNOWN, namespace, name };
-		// Whatever its object says, and before it says anything.
+		// Whatever the Pod's object says, and even before it is known.
 		pods.push({ ...known, node: nodeName, addresses, created: Number.POSITIVE_INFINITY });
 	}
 	for (const key of store.keys("Pod")) {

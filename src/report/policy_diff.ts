@@ -1,7 +1,7 @@
 /**
  * `POST /policy-diff`: what policies would open and close here if they were applied. Changes nothing.
  *
- *  1. the objects of the request, read as those of the cluster are
+ *  1. the objects of the request, read like those of the cluster
  *  2. the cluster with these policies in place of those of the same names
  *  3. the difference, for its Pods and for the flows that live on this Node (src/policy/diff.ts)
  */
@@ -19,7 +19,7 @@ import { type ClusterSource, wholeCluster } from "./policy_cluster.js";
 
 export interface PolicyDiffContext extends ClusterSource {
 	isSynced: (kind: Kind) => boolean;
-	/** False: this Node knows its own Pods alone. */
+	/** False: this Node knows only its own Pods. */
 	knowsAllPods: () => boolean;
 	liveFlows: () => AsyncIterable<readonly Flow[]>;
 }
@@ -70,7 +70,7 @@ export async function policyDiff(
 
 const CANNOT = "Cannot compare policies";
 
-/** @param mayBeNone there is something to compare without them */
+/** @param mayBeNone the list may be empty, since there is something else to compare */
 function* readProposed(objects: readonly unknown[], mayBeNone: boolean): Steps<Proposed> {
 	const proposed: Proposed = { NetworkPolicy: new Map(), ClusterNetworkPolicy: new Map() };
 	const faults: string[] = [];
@@ -106,7 +106,7 @@ function withProposed(
 	};
 }
 
-/** @throws RequestError where there is none of a name */
+/** @throws RequestError if there is no policy of a name */
 function without(
 	{ policies, clusterPolicies }: Pick<Cluster, "policies" | "clusterPolicies">,
 	deleted: readonly string[],
@@ -117,13 +117,13 @@ function without(
 	if (missing.length > 0)
 		throw new RequestError(
 			404,
-			`${CANNOT}: expected policies that there are as those to delete, got ${missing.slice(0, FAULTS_MOST).join(", ")}`,
+			`${CANNOT}: expected existing policies to delete, got ${missing.slice(0, FAULTS_MOST).join(", ")}`,
 		);
 	const stays = (policy: Parameters<typeof nameOf>[0]) => !names.has(nameOf(policy));
 	return { policies: policies.filter(stays), clusterPolicies: clusterPolicies.filter(stays) };
 }
 
-/** One that says the same stays the same object, so that nothing is compared for it. */
+/** A policy with the same content stays the same object, so that nothing is compared for it. */
 function replaced<P extends { namespace?: string; name: string; uid?: string; created?: number }>(
 	policies: readonly P[],
 	proposed: ReadonlyMap<string, P>,
@@ -138,7 +138,7 @@ function replaced<P extends { namespace?: string; name: string; uid?: string; cr
 	return [...all, ...rest.values()];
 }
 
-/** Without what the API server gives an object. */
+/** Without the fields that the API server adds. */
 function said({ uid: _, created: __, ...policy }: { uid?: string; created?: number }): object {
 	return policy;
 }

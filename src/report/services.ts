@@ -57,7 +57,7 @@ export function readService(request: unknown): string | undefined {
 /**
  * The rows of each Service, by namespace and name; the ports in the Service's order.
  *
- * @param key of the only one that is wanted
+ * @param key of one Service; undefined: all
  * @throws RequestError
  */
 export function* serviceRows(
@@ -70,7 +70,7 @@ export function* serviceRows(
 		if (view !== undefined && view.ports.length > 0) return yield rowsOf(view, context);
 		throw new RequestError(
 			404,
-			`Cannot show Service ${key}: expected one that Fairway serves, got one that it does not know or that is others'`,
+			`Cannot show Service ${key}: expected one that Fairway serves, got one that is unknown, or served by another proxy`,
 		);
 	}
 	for (const one of [...services.keys()].sort()) {
@@ -110,7 +110,7 @@ function backendsOf({ backends }: ServicePortView, context: PlaceContext): Backe
 	});
 }
 
-/** undefined: it serves nobody. */
+/** undefined: the backend is in no set. */
 function stateOf({
 	isReady,
 	isServing,
@@ -121,9 +121,9 @@ function stateOf({
 }
 
 /**
- * Where an endpoint is, and the path that leads there.
+ * The location of an endpoint, and the path to it.
  *
- * @param node the one that its EndpointSlice names; "": none
+ * @param node the Node in its EndpointSlice; "": none
  */
 export function placeOf(
 	{ address, node }: { address: string; node: string },
@@ -140,14 +140,14 @@ export function placeOf(
 			return { node: view?.node ?? node, path: view?.path ?? "down" };
 		}
 		default: {
-			// A Pod of another Node has an address of its Node's pod CIDRs, or its Node's own.
+			// A Pod of another Node has an address in its Node's pod CIDRs, or its Node's own address.
 			const at = nodes.get(address) ?? node;
 			return { node: at, path: at === "" ? "outside" : "host" };
 		}
 	}
 }
 
-/** The Node whose pod CIDRs have an address; undefined: none of those that are known. */
+/** The Node whose pod CIDRs contain an address; undefined: none that is known. */
 export function podNode(
 	address: string,
 	{ node: self, tables, peer }: PlaceContext,

@@ -1,6 +1,6 @@
 /**
- * The agent at one moment: a value that is replaced, never changed, but for its peers (peer_views.ts). The API's
- * answers and the CNI take it.
+ * The state of the agent at one moment: a value that is replaced, never changed, except for its peers (peer_views.ts).
+ * The API's answers and the CNI server read it.
  */
 import type { SelfView } from "../compile/compile.js";
 import type { ServiceViews } from "../compile/services/view.js";
@@ -13,7 +13,7 @@ export interface InForce {
 	/** The same object with every apply. */
 	readonly peers: PeerViews;
 	readonly network: Network;
-	/** As they are now; made when they are asked for. */
+	/** The present ones, created when they are read. */
 	readonly services: ServiceViews;
 }
 
@@ -25,7 +25,7 @@ export interface AgentState {
 	/** Why this Node cannot be compiled; undefined: the last compile succeeded. */
 	readonly waitingFor: string | undefined;
 	readonly inForce: InForce | undefined;
-	/** Why the last apply failed; undefined: it did not. */
+	/** Why the last apply failed; undefined: it succeeded. */
 	readonly failure: string | undefined;
 }
 

@@ -99,7 +99,7 @@ export function statusOf(input: StatusInput): Status {
 	};
 }
 
-/** Who serves the Services of this Node, in sentences. */
+/** Which proxy serves the Services of this Node, in sentences. */
 function servedBy({ fairwayProxy: proxy }: Config): string[] {
 	if (!proxy.enable)
 		return ["Another proxy (kube-proxy) serves all Services: fairwayProxy.enable is false."];

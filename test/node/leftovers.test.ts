@@ -63,7 +63,7 @@ t.test("interfaces, routes, chains and configurations of other CNIs", async (t) 
 	]);
 	t.ok(flannel?.advice.includes("$ ip link del dev cni0"));
 	t.match(router?.advice[0], /unless kube-router runs on this Node beside Fairway/);
-	t.equal(calico?.advice.at(-1), "The same for 2 more interfaces of its.");
+	t.equal(calico?.advice.at(-1), "The same for 2 more of its interfaces.");
 
 	// The other end of a veth goes with it.
 	for (const line of found.flatMap(({ advice }) => advice))
