@@ -19,6 +19,7 @@ import {
 	putEntry,
 	removeEntry,
 } from "../tables/changes.js";
+import { DenseMap } from "../tables/dense_map.js";
 import { Limit, type Peer, RouteKind } from "../tables/generated.js";
 import { type Prefix, parsePrefix } from "../tables/prefix.js";
 import { OutsideRoutes } from "./outside_routes.js";
@@ -70,7 +71,7 @@ const Rank = { BEFORE_PEERS: 0, PEER: 1, AFTER_PEERS: 2, SERVICE: 3 } as const;
 export class PeersArea {
 	readonly #own: OwnNode;
 	readonly #known = new Map<string, KnownPeer>();
-	readonly #byId = new Map<number, KnownPeer>();
+	readonly #byId = new DenseMap<KnownPeer>();
 	readonly #sources = new Owners<KnownPeer>();
 	readonly #gateways = new Owners<KnownPeer>();
 	readonly #prefixes = new Owners<KnownPeer | Own>();

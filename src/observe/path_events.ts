@@ -24,13 +24,21 @@ export class PathEvents {
 	/** @param now epoch, ms */
 	constructor(now: number, { ages, events }: Pick<PathRecords, "ages" | "events">) {
 		this.#began = now;
-		this.#ages = new Map(Object.entries(ages));
+		this.#ages = new Map();
+		// Thousands of peers have the same.
+		let last: PathAge | undefined;
+		for (const [peer, age] of Object.entries(ages)) {
+			if (last === undefined || !isSame(last, age)) last = age;
+			this.#ages.set(peer, last);
+		}
 		this.#events = [...events];
 	}
 
 	/** @param now epoch, ms */
 	add(differences: readonly PeerDifference[], now: number): void {
 		const time = new Date(now).toISOString();
+		// At the start thousands of peers get the same path at once.
+		let last: PathAge | undefined;
 		for (const { kind, peer } of differences) {
 			const { node, family, path, mtu, reason } = peer;
 			const key = peerKey(peer);
@@ -39,7 +47,8 @@ export class PathEvents {
 			// The same path as before a restart of the agent, or a change that keeps the path.
 			if (kind === "removed" || known?.path === path) continue;
 			const changes = known === undefined ? 0 : known.changes + 1;
-			this.#ages.set(key, { path, since: now, changes });
+			if (last?.path !== path || last.changes !== changes) last = { path, since: now, changes };
+			this.#ages.set(key, last);
 			this.#events.push({ time, node, family, from: known?.path ?? null, to: path, mtu, reason });
 		}
 		if (this.#events.length > EVENTS_MAX) this.#events.splice(0, this.#events.length - EVENTS_MAX);
@@ -64,4 +73,8 @@ export class PathEvents {
 	age(node: string, family: 4 | 6): Omit<PathAge, "path"> {
 		return this.#ages.get(peerKey({ node, family })) ?? { since: this.#began, changes: 0 };
 	}
+}
+
+function isSame(a: PathAge, b: PathAge): boolean {
+	return a.path === b.path && a.since === b.since && a.changes === b.changes;
 }

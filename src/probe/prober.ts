@@ -86,8 +86,6 @@ export class Prober {
 	/** Buffer for every request: the longest IP packet. */
 	readonly #room = Buffer.alloc(65_535);
 	#pace: Pace;
-	/** From the last `configure`. */
-	#config: Config | undefined;
 	readonly #schedule: Schedule;
 	readonly #budget: Budget;
 	#telling: NodeJS.Timeout | undefined;
@@ -144,8 +142,6 @@ export class Prober {
 		let added = 0;
 		for (const peer of put.values()) {
 			const known = this.#peers.peer(peer.index);
-			// Compiled peers are replaced, never changed, and most stay.
-			if (known === peer && config === this.#config) continue;
 			yield;
 			this.#configuring = changed;
 			const policy = policyOf(peer, config);
@@ -160,7 +156,6 @@ export class Prober {
 			}
 			this.#configuring = undefined;
 		}
-		this.#config = config;
 		this.#schedule.arm();
 		return changed;
 	}

@@ -77,9 +77,12 @@ export class Wanted {
 				let taken = 0;
 				for (const [index, value] of tables[name]) {
 					dense.set(index, value);
-					if (++taken % STEP === 0) yield;
+					// No path changes between the copy of its peer and the end.
+					if (++taken % STEP === 0 && name !== "peers") yield;
 				}
 				tables[name] = dense as never;
+				// What changes a path now finds the copy.
+				Object.assign(changes.maps[name], { put: dense });
 			}
 			this.#tables = tables;
 			for (const name of kept) yield* this.#takeMap(name, tables[name], changes.maps[name]);

@@ -5,10 +5,11 @@
 import type { PeerView } from "../compile/compile.js";
 import type { Replaced } from "../observe/peer_differences.js";
 import type { EntryChanges } from "../tables/changes.js";
+import { DenseMap } from "../tables/dense_map.js";
 import type { PathKind } from "../tables/paths.js";
 
 export class PeerViews {
-	readonly #views = new Map<number, PeerView>();
+	readonly #views = new DenseMap<PeerView>();
 	readonly #paths = new Map<PathKind, number>();
 	#nodes = 0;
 

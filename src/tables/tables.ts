@@ -124,11 +124,13 @@ export type ServiceMaps = Pick<Tables, ServiceMapName>;
 
 /** Those whose keys are indexes that lie close together. */
 export const DENSE_MAPS = [
+	"peers",
+	"peerPaths",
 	"services",
 	"serviceSlots",
 	"backends",
 	"backendStates",
-] as const satisfies readonly ServiceMapName[];
+] as const satisfies readonly MapName[];
 
 export function noServiceMaps(): ServiceMaps {
 	return {

@@ -1,9 +1,13 @@
-/** What the prober keeps of each peer, by its index in peers: as numbers, but for the peer and its verdict. */
+/**
+ * What the prober keeps of each peer, by its index in peers: numbers, and texts that others have as well. What is an
+ * object for those who ask is made for them.
+ */
 import { grown } from "../../columns/grow.js";
 import type { PathVerdict, ProbedPeer } from "../../compile/compile.js";
 import type { ProbeCounters } from "../prober.js";
 import type { PeerState, Policy } from "./peer_state.js";
 import { PeerStates } from "./peer_states.js";
+import { ProbedPeers } from "./probed_peers.js";
 
 /** A peer whose state is needed now. */
 export interface Probed {
@@ -17,7 +21,7 @@ export class PeerRecords {
 	/** Index in peers → row + 1; 0: there is none. */
 	#rows: Int32Array = new Int32Array(0);
 	/** All others are by row. */
-	readonly #peers: (ProbedPeer | undefined)[] = [];
+	readonly #peers = new ProbedPeers();
 	readonly #verdicts: PathVerdict[] = [];
 	readonly #states = new PeerStates();
 	#sent: Uint32Array = new Uint32Array(0);
@@ -32,7 +36,7 @@ export class PeerRecords {
 		const row = this.#states.add(state);
 		this.#rows = grown(this.#rows, peer.index + 1);
 		this.#rows[peer.index] = row + 1;
-		this.#peers[row] = peer;
+		this.#peers.set(row, peer);
 		this.#verdicts[row] = verdict;
 		this.#sent = grown(this.#sent, row + 1);
 		this.#answered = grown(this.#answered, row + 1);
@@ -48,30 +52,33 @@ export class PeerRecords {
 		if (row < 0) return;
 		this.#states.remove(row);
 		this.#rows[index] = 0;
-		this.#peers[row] = undefined;
-	}
-
-	*peers(): Generator<ProbedPeer, void> {
-		for (const peer of this.#peers) if (peer !== undefined) yield peer;
+		this.#peers.delete(row);
 	}
 
 	*indexes(): Generator<number, void> {
-		for (const { index } of this.peers()) yield index;
+		for (let index = 0; index < this.#rows.length; index++)
+			if (this.#rows[index] !== 0) yield index;
 	}
 
+	*peers(): Generator<ProbedPeer, void> {
+		for (const index of this.indexes()) yield this.peer(index)!;
+	}
+
+	/** A new object. */
 	peer(index: number): ProbedPeer | undefined {
-		return this.#peers[this.#row(index)];
+		const row = this.#row(index);
+		return row < 0 ? undefined : this.#peers.get(row);
 	}
 
 	/** The same peer, compiled anew. */
 	setPeer(peer: ProbedPeer): void {
-		this.#peers[this.#row(peer.index)] = peer;
+		this.#peers.set(this.#row(peer.index), peer);
 	}
 
 	/** The rules that its state was made with. */
 	policy(index: number): Policy | undefined {
 		const row = this.#row(index);
-		return row < 0 ? undefined : this.#states.policy(row, this.#peers[row]!);
+		return row < 0 ? undefined : this.#states.policy(row, this.#peers.get(row));
 	}
 
 	verdict(index: number): PathVerdict | undefined {
@@ -85,8 +92,9 @@ export class PeerRecords {
 
 	get(index: number): Probed | undefined {
 		const row = this.#row(index);
-		const peer = this.#peers[row];
-		return peer && { peer, row, state: this.#states.read(row, peer) };
+		if (row < 0) return undefined;
+		const peer = this.#peers.get(row);
+		return { peer, row, state: this.#states.read(row, peer) };
 	}
 
 	/** Another state, with what has been counted on the way to it. */

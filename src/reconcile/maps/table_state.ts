@@ -6,6 +6,7 @@
  */
 import { isDeepStrictEqual } from "node:util";
 import { inTurns, type Steps } from "../../loop/turns.js";
+import { DenseMap } from "../../tables/dense_map.js";
 import {
 	type Endpoint,
 	type NodeConfig,
@@ -59,7 +60,7 @@ export class TableState {
 	constructor(tables: AgentTables, peersEnd?: number) {
 		const held = tables.peers.read(peersEnd);
 		this.#policyEpochs.adopt(held);
-		const peers = new OwnedTable(tables.peers, held, this.#policyEpochs);
+		const peers = new OwnedTable(tables.peers, new DenseMap(held), this.#policyEpochs);
 		// Only of peers with an entry: both are written and removed together.
 		const ways = [...peers.held.keys()].flatMap((index) => [
 			index * 2 + ProbeWay.DIRECT,
@@ -68,7 +69,7 @@ export class TableState {
 		this.#owned = {
 			peers,
 			peerAddresses: new OwnedTable(tables.peerAddresses),
-			peerPaths: new OwnedTable(tables.peerPaths, tables.peerPaths.readAt(ways)),
+			peerPaths: new OwnedTable(tables.peerPaths, new DenseMap(tables.peerPaths.readAt(ways))),
 			peerGateways: new OwnedTable(tables.peerGateways),
 			sourceAddresses: new OwnedTable(tables.sourceAddresses),
 			routes: new OwnedTable(tables.routes),
