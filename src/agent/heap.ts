@@ -34,7 +34,7 @@ export function keepHeapSmaller(): void {
 
 /**
  * What is received at the start leaves holes between what stays; they are some 8 MB with 1,000 Nodes. To find them
- * takes less than a millisecond.
+ * and give back takes two milliseconds, and where there are none a tenth of one.
  */
 export function trimRegularly(): void {
 	setInterval(trimMemory, TRIM_MS).unref();

@@ -319,6 +319,11 @@ const order: fc.Arbitrary<Order> = fc.oneof(
 	},
 );
 
+/** The family of a peer's Pods is part of its index. */
+function ofFamily(event: Event, family: Policy["family"]): Event {
+	return event.kind === "policy" ? { ...event, policy: { ...event.policy, family } } : event;
+}
+
 /** States in rows are what they were as objects; what a path that does not exist would be is nobody's question. */
 function checkAtRest(states: PeerStates, row: number, peer: ProbedPeer, state: PeerState): void {
 	const existing = ({ direct, tunnel, ...rest }: PeerState) => ({
@@ -328,6 +333,7 @@ function checkAtRest(states: PeerStates, row: number, peer: ProbedPeer, state: P
 	});
 	states.write(row, state);
 	assert.deepEqual(states.read(row, peer), existing(state), "as it was written");
+	assert.deepEqual(states.take(row, peer), existing(state), "in the object for all");
 	assert.deepEqual(states.policy(row, peer), state.policy);
 	assert.equal(states.hold(row), state.hold);
 }
@@ -359,7 +365,7 @@ t.test("any events: pure and never stuck", async () => {
 					else if (order.kind === "due") {
 						const due = dueAt(state, pace);
 						if (Number.isFinite(due)) now = Math.max(now, due);
-					} else if (order.kind === "event") event = order.event;
+					} else if (order.kind === "event") event = ofFamily(order.event, first.family);
 					else {
 						const [sent = 0, sentLarge = 0, received = 0, receivedLarge = 0] =
 							order.kind === "answer" ? order.counts : [];

@@ -1,6 +1,5 @@
 /** The states of paths at rest: a row of numbers each (columns/rows.ts), and beside it what few paths have. */
 import { Rows } from "../../columns/rows.js";
-import type { Way } from "../request.js";
 import type { Cause, PathState, Phase, Request } from "./path_state.js";
 import type { SizeSearch } from "./size_search.js";
 
@@ -29,43 +28,41 @@ export class PathStates {
 		this.#searches.delete(row);
 	}
 
-	/** A new object. @param full, floor what follows from the path itself */
-	read(row: number, way: Way, full: number, floor: number): PathState {
+	/** @param full, floor what follows from the path itself */
+	read(row: number, full: number, floor: number, into: PathState): PathState {
 		const { doubles, words, bytes } = this.#rows.piece(row);
 		const start = this.#rows.start(row);
 		const d = start >> 3;
 		const w = (start >> 2) + 2 * DOUBLES;
 		const b = start + 8 * DOUBLES + 4 * WORDS;
-		return {
-			way,
-			full,
-			floor,
-			phase: PHASES[bytes[b]!]!,
-			phaseAt: doubles[d]!,
-			cause: CAUSES[bytes[b + 1]!]!,
-			causeLoss: doubles[d + 1]!,
-			nextAt: doubles[d + 2]!,
-			fullAt: doubles[d + 3]!,
-			backoff: doubles[d + 4]!,
-			asked: this.#asked.get(row) ?? NOTHING_ASKED,
-			size: words[w]!,
-			sizeAt: doubles[d + 5]!,
-			search: this.#searches.get(row),
-			searchedAt: doubles[d + 6]!,
-			grownAt: doubles[d + 7]!,
-			fullHits: words[w + 1]!,
-			fullMisses: words[w + 2]!,
-			fullAnsweredAt: doubles[d + 8]!,
-			sizeMisses: words[w + 3]!,
-			hits: words[w + 4]!,
-			tries: words[w + 5]!,
-			misses: words[w + 6]!,
-			outcomes: words[w + 7]!,
-			outcomeCount: bytes[b + 2]!,
-			answeredAt: doubles[d + 9]!,
-			roundTrip: doubles[d + 10]!,
-			everAnswered: bytes[b + 3] === 1,
-		};
+		into.full = full;
+		into.floor = floor;
+		into.phase = PHASES[bytes[b]!]!;
+		into.phaseAt = doubles[d]!;
+		into.cause = CAUSES[bytes[b + 1]!]!;
+		into.causeLoss = doubles[d + 1]!;
+		into.nextAt = doubles[d + 2]!;
+		into.fullAt = doubles[d + 3]!;
+		into.backoff = doubles[d + 4]!;
+		into.asked = this.#asked.get(row) ?? NOTHING_ASKED;
+		into.size = words[w]!;
+		into.sizeAt = doubles[d + 5]!;
+		into.search = this.#searches.get(row);
+		into.searchedAt = doubles[d + 6]!;
+		into.grownAt = doubles[d + 7]!;
+		into.fullHits = words[w + 1]!;
+		into.fullMisses = words[w + 2]!;
+		into.fullAnsweredAt = doubles[d + 8]!;
+		into.sizeMisses = words[w + 3]!;
+		into.hits = words[w + 4]!;
+		into.tries = words[w + 5]!;
+		into.misses = words[w + 6]!;
+		into.outcomes = words[w + 7]!;
+		into.outcomeCount = bytes[b + 2]!;
+		into.answeredAt = doubles[d + 9]!;
+		into.roundTrip = doubles[d + 10]!;
+		into.everAnswered = bytes[b + 3] === 1;
+		return into;
 	}
 
 	write(row: number, path: PathState): void {

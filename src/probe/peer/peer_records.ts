@@ -13,7 +13,7 @@ import { ProbedPeers } from "./probed_peers.js";
 export interface Probed {
 	readonly peer: ProbedPeer;
 	readonly row: number;
-	/** A copy. */
+	/** Valid until the next call. */
 	readonly state: PeerState;
 }
 
@@ -94,7 +94,7 @@ export class PeerRecords {
 		const row = this.#row(index);
 		if (row < 0) return undefined;
 		const peer = this.#peers.get(row);
-		return { peer, row, state: this.#states.read(row, peer) };
+		return { peer, row, state: this.#states.take(row, peer) };
 	}
 
 	/** Another state, with what has been counted on the way to it. */

@@ -7,12 +7,13 @@
 import { Rows } from "../../columns/rows.js";
 import type { ProbedPeer } from "../../compile/compile.js";
 import type { Config } from "../../config/config.js";
+import type { PathState } from "../path/path_state.js";
 import { PathStates } from "../path/path_states.js";
-import type { Way } from "../request.js";
 import {
 	type Comparison,
 	type Counts,
 	floorOf,
+	newPeer,
 	noPath,
 	type PeerState,
 	type Policy,
@@ -26,6 +27,8 @@ const SAID = [undefined, false, true] as const;
 
 const Flag = { VERIFIED: 1, DIRECT: 2, TUNNEL: 4, HEARD: 8, ENDING: 16, COUNTS: 32, LARGE: 64 };
 
+const NO_PATHS = { direct: noPath("direct"), tunnel: noPath("tunnel") };
+
 /** Doubles, then words, then bytes. */
 const DOUBLES = 14;
 const WORDS = 18;
@@ -36,6 +39,7 @@ export class PeerStates {
 	readonly #rows = new Rows(SIZE);
 	readonly #paths = new PathStates();
 	readonly #comparisons = new Map<number, Comparison>();
+	readonly #taken = blank();
 
 	/** Holds a state from now on. Returns its row. */
 	add(state: PeerState): number {
@@ -68,46 +72,56 @@ export class PeerStates {
 
 	/** A new object. @param peer as it was when the state was written */
 	read(row: number, peer: ProbedPeer): PeerState {
+		return this.#read(row, peer, blank());
+	}
+
+	/** The same in one object for all, until the next call: of thousands of peers some are due all the time. */
+	take(row: number, peer: ProbedPeer): PeerState {
+		return this.#read(row, peer, this.#taken);
+	}
+
+	#read(row: number, peer: ProbedPeer, into: Blank): PeerState {
 		const { doubles, words, bytes } = this.#rows.piece(row);
 		const d = this.#rows.start(row) >> 3;
 		const [w, b] = [this.#words(row), this.#bytes(row)];
 		const flags = bytes[b]!;
+		const { state, announcement, there, back } = into;
 		const policy = this.policy(row, peer);
-		return {
-			policy,
-			direct: this.#path(words[w]!, "direct", policy),
-			tunnel: this.#path(words[w + 1]!, "tunnel", policy),
-			use: USES[bytes[b + 2]!]!,
-			announcement: {
-				sends: SAID[bytes[b + 3]!],
-				ending: (flags & Flag.ENDING) !== 0,
-				sendsUntil: doubles[d]!,
-				takes: SAID[bytes[b + 4]!],
-				heard: (flags & Flag.HEARD) !== 0,
-				waitUntil: doubles[d + 1]!,
-			},
-			sequence: words[w + 2]!,
-			// Signed.
-			seed: words[w + 3]! | 0,
-			trafficAt: doubles[d + 2]!,
-			receivedAt: doubles[d + 3]!,
-			sentTotal: doubles[d + 4]!,
-			receivedTotal: doubles[d + 5]!,
-			counts: (flags & Flag.COUNTS) === 0 ? undefined : readCounts(words, w + 8, doubles[d + 12]!),
-			largeCounts:
-				(flags & Flag.LARGE) === 0
-					? undefined
-					: readCounts(words, w + 8 + COUNTS, doubles[d + 13]!),
-			comparison: this.#comparisons.get(row),
-			compareAfter: doubles[d + 6]!,
-			comparePause: doubles[d + 7]!,
-			searchAfter: doubles[d + 8]!,
-			hold: doubles[d + 9]!,
-			directSince: doubles[d + 10]!,
-			oneWayAt: doubles[d + 11]!,
-			there: { asked: words[w + 4]!, answered: words[w + 5]! },
-			back: { asked: words[w + 6]!, answered: words[w + 7]! },
-		};
+		state.policy = policy;
+		state.direct = this.#path(words[w]!, policy, into.direct);
+		state.tunnel = this.#path(words[w + 1]!, policy, into.tunnel);
+		state.use = USES[bytes[b + 2]!]!;
+		state.announcement = announcement;
+		announcement.sends = SAID[bytes[b + 3]!];
+		announcement.ending = (flags & Flag.ENDING) !== 0;
+		announcement.sendsUntil = doubles[d]!;
+		announcement.takes = SAID[bytes[b + 4]!];
+		announcement.heard = (flags & Flag.HEARD) !== 0;
+		announcement.waitUntil = doubles[d + 1]!;
+		state.sequence = words[w + 2]!;
+		// Signed.
+		state.seed = words[w + 3]! | 0;
+		state.trafficAt = doubles[d + 2]!;
+		state.receivedAt = doubles[d + 3]!;
+		state.sentTotal = doubles[d + 4]!;
+		state.receivedTotal = doubles[d + 5]!;
+		const [hasCounts, hasLarge] = [(flags & Flag.COUNTS) !== 0, (flags & Flag.LARGE) !== 0];
+		state.counts = hasCounts ? readCounts(words, w + 8, doubles[d + 12]!) : undefined;
+		state.largeCounts = hasLarge ? readCounts(words, w + 8 + COUNTS, doubles[d + 13]!) : undefined;
+		state.comparison = this.#comparisons.get(row);
+		state.compareAfter = doubles[d + 6]!;
+		state.comparePause = doubles[d + 7]!;
+		state.searchAfter = doubles[d + 8]!;
+		state.hold = doubles[d + 9]!;
+		state.directSince = doubles[d + 10]!;
+		state.oneWayAt = doubles[d + 11]!;
+		state.there = there;
+		there.asked = words[w + 4]!;
+		there.answered = words[w + 5]!;
+		state.back = back;
+		back.asked = words[w + 6]!;
+		back.answered = words[w + 7]!;
+		return state;
 	}
 
 	/** How long its direct path must be healthy, ms, without the rest. */
@@ -173,10 +187,10 @@ export class PeerStates {
 	}
 
 	/** @param reference row + 1; 0: there is no such path */
-	#path(reference: number, way: Way, policy: Policy) {
-		const full = policy[way]?.mtu ?? 0;
-		if (reference === 0) return noPath(way);
-		return this.#paths.read(reference - 1, way, full, floorOf(way, policy));
+	#path(reference: number, policy: Policy, into: PathState): PathState {
+		if (reference === 0) return Object.assign(into, NO_PATHS[into.way]);
+		const full = policy[into.way]?.mtu ?? 0;
+		return this.#paths.read(reference - 1, full, floorOf(into.way, policy), into);
 	}
 
 	#writePath(reference: number, path: PeerState["direct"]): number {
@@ -188,6 +202,18 @@ export class PeerStates {
 		this.#paths.write(row, path);
 		return row + 1;
 	}
+}
+
+/** A state to be filled in, with its parts: a turn may put others in their place. */
+interface Blank extends Pick<PeerState, "direct" | "tunnel" | "announcement" | "there" | "back"> {
+	state: PeerState;
+}
+
+function blank(): Blank {
+	const policy = { mode: "encap", verified: false, family: 4 } as const;
+	const state = newPeer({ ...policy, direct: undefined, tunnel: undefined }, 1, 0);
+	const { direct, tunnel, announcement, there, back } = state;
+	return { state, direct, tunnel, announcement, there, back };
 }
 
 function readCounts(words: Uint32Array, at: number, time: number): Counts & { at: number } {
