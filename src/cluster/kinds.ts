@@ -8,7 +8,7 @@ import { readEndpointSlice, shareEndpointSlice } from "./endpoint_slice_object.j
 import { Fault, type Mapping, mapping, nameOf, namespacedNameOf, uidOf } from "./fields.js";
 import { readNamespace } from "./namespace_object.js";
 import { closeNetworkPolicy, readNetworkPolicy } from "./network_policy_object.js";
-import { readNode } from "./node_object.js";
+import { readNode, shareNode } from "./node_object.js";
 import { readPod } from "./pod_object.js";
 import { readServiceCidr } from "./service_cidr_object.js";
 import { readService, shareService } from "./service_object.js";
@@ -39,7 +39,7 @@ interface KindOf<K extends Kind> {
 }
 
 const KINDS: { [K in Kind]: KindOf<K> } = {
-	Node: { apiVersions: ["v1"], namespaced: false, read: readNode },
+	Node: { apiVersions: ["v1"], namespaced: false, read: readNode, share: shareNode },
 	Pod: { apiVersions: ["v1"], namespaced: true, read: readPod },
 	Service: { apiVersions: ["v1"], namespaced: true, read: readService, share: shareService },
 	ServiceCIDR: {

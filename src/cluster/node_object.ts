@@ -1,4 +1,5 @@
 /** Reads a Kubernetes Node object into a NodeObject, or says what is wrong with it. */
+import { isDeepStrictEqual } from "node:util";
 import { canonicalAddress } from "../tables/address.js";
 import { overlap, type Prefix, parsePrefix, readPrefix } from "../tables/prefix.js";
 import {
@@ -12,7 +13,7 @@ import {
 	show,
 	uidOf,
 } from "./fields.js";
-import { readLabels } from "./labels.js";
+import { intern, readLabels } from "./labels.js";
 import type { NodeObject } from "./snapshot.js";
 
 export const TRANSPORT_ANNOTATION = "fairway.dev/transport-addresses";
@@ -41,6 +42,16 @@ export function readNode(object: Mapping): NodeObject | string {
 		...(isLeaving(object) ? { isLeaving: true as const } : {}),
 	};
 	parsed.set(node, podCIDRs);
+	return node;
+}
+
+/** One that was not read from an object, with what records have in common shared. Changes the record itself. */
+export function shareNode(node: NodeObject): NodeObject {
+	const { internalIPs, transportAddresses, labels } = node;
+	node.name = intern(node.name);
+	// Both are mostly the same, and are one array where they were read.
+	if (isDeepStrictEqual(internalIPs, transportAddresses)) node.transportAddresses = internalIPs;
+	if (labels !== undefined) node.labels = labels.map(intern);
 	return node;
 }
 

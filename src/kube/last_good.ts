@@ -68,7 +68,9 @@ export async function readLastGood(file: string): Promise<Known> {
 }
 
 function shared<K extends Kind>([kind, key, record]: [K, string, Records[K]]): KnownRecord {
-	return [kind, key, shareRecord(kind, record)] as KnownRecord;
+	const one = shareRecord(kind, record);
+	// A Node's key is its name.
+	return [kind, "name" in one && one.name === key ? one.name : key, one] as KnownRecord;
 }
 
 export interface LastGoodOptions {

@@ -1,6 +1,6 @@
 import t from "tap";
 import { DocumentReader, type DocumentReaderOptions } from "../../src/cluster/document_reader.js";
-import { readObject } from "../../src/cluster/kinds.js";
+import { readObject, shareRecord } from "../../src/cluster/kinds.js";
 import type { DocumentResult } from "../../src/cluster/manifest_document.js";
 import { type DocumentCache, readManifest } from "../../src/cluster/manifest_file.js";
 import { Turns } from "../../src/loop/turns.js";
@@ -299,3 +299,19 @@ t.test(
 		}
 	},
 );
+
+t.test("a Node from a file says the same, and shares what Nodes have in common", async (t) => {
+	const given = object({ podCIDR: "10.244.1.0/24" }, ["192.168.1.2", "fd00::2"]);
+	Object.assign(given.metadata, { labels: { zone: "north" } });
+	const reading = readObject("Node", given);
+	if (!("record" in reading)) throw new Error("expected a usable Node");
+	const { record } = reading;
+	const copy = shareRecord(
+		"Node",
+		structuredClone({ ...record, transportAddresses: [...record.internalIPs] }),
+	);
+	t.same(copy, record);
+	t.equal(copy.transportAddresses, copy.internalIPs, "one array, as where it was read");
+	const annotated = { ...record, transportAddresses: ["10.9.9.9"] };
+	t.same(shareRecord("Node", structuredClone(annotated)), annotated);
+});
