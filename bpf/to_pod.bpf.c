@@ -9,7 +9,7 @@
  *  2. flow
  *  3. policy         ingress of the Pod, of what the stack forwards; known flows as everywhere (policy.h)
  *  4. answer         to what a Service has translated: it comes from the Service's address
- *  5. new flow       of the Node's stack, which gets the answers back
+ *  5. new flow       of the Node's stack, which gets the answers back; of a client on a peer its policy_epoch, too
  */
 #define FAIRWAY_HOOK HOOK_TO_POD
 #include "lib/emit.h"
@@ -43,9 +43,12 @@ static __always_inline void stack_remember(struct work *work)
 		route = route_resolve(&flow->addresses[FLOW_REPLY].source);
 	else if (flow->route_kind != ROUTE_HOST)
 		return;
-	if (route.kind == ROUTE_HOST || route.kind == ROUTE_STACK)
-		route_remember(flow, &route, work->packet.family, NULL, FLOW_ORIGINAL,
-			       work->departure.epoch);
+	if (route.kind != ROUTE_HOST && route.kind != ROUTE_STACK)
+		return;
+	route_remember(flow, &route, work->packet.family, NULL, FLOW_ORIGINAL,
+		       work->departure.epoch);
+	route = route_resolve(&flow->addresses[FLOW_ORIGINAL].source);
+	client_remember(flow, &route, work->packet.family);
 }
 
 /* 3. Packets of the Node itself, and those of the slow path, always reach its Pods. A packet that came in by a device
@@ -69,6 +72,9 @@ stage int to_pod_policy(struct __sk_buff *ctx)
 		return policy_known(forwarded && work->track.direction == FLOW_ORIGINAL);
 	}
 	receiver = &work->departure.receiver;
+	/* Its peer's epoch before any look-up for the verdict. */
+	if (forwarded)
+		work->departure.route = route_resolve(&packet->key.source);
 	if (!forwarded || !endpoint_find(&packet->key.destination, receiver) ||
 	    receiver->ingress_policy == POLICY_OPEN)
 		return UNDECIDED;
@@ -168,6 +174,7 @@ static __always_inline int receive(struct __sk_buff *ctx, struct work *work,
 	if (ctx->ingress_ifindex)
 		work->flow.flags |= FLOW_FORWARDED;
 	route_remember(&work->flow, &route, packet->family, NULL, FLOW_ORIGINAL, epoch);
+	client_remember(&work->flow, &work->departure.route, packet->family);
 	if (!endpoint_find(&packet->key.source, &owner))
 		endpoint_find(&packet->key.destination, &owner);
 	flow_start(node, owner.index);

@@ -38,8 +38,13 @@ stage int pod_route(void)
 	if (track->known && flow->flags & FLOW_STACK && track->direction == FLOW_REPLY) {
 		/* The stack may have translated what this answers. */
 		departure->route = host;
-		if (!track->related && !departure->judged && flow->route_kind == ROUTE_HOST)
+		if (!track->related && !departure->judged && flow->route_kind == ROUTE_HOST) {
+			struct route client = route_resolve(&flow->addresses[FLOW_ORIGINAL].source);
+
 			flow->route_epoch = departure->epoch;
+			flow->remote = 0;
+			client_remember(flow, &client, work->packet.family);
+		}
 	} else if (track->known && !track->related && flow_current(flow, departure->epoch)) {
 		departure->route = route_remembered(flow);
 	} else {

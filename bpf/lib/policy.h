@@ -25,7 +25,7 @@ static __always_inline bool flow_judged(const struct flow *flow, __u32 epoch)
 
 	if (!flow_current(flow, epoch))
 		return false;
-	if (flow->route_kind != ROUTE_PEER)
+	if (!flow_has_peer(flow))
 		return true;
 	peer = peer_at(flow->remote);
 	return peer && read_once(peer->policy_epoch) == flow->remote_epoch;
@@ -72,7 +72,7 @@ static __always_inline void flow_date(struct work *work)
 {
 	const struct peer *peer;
 
-	if (work->flow.route_kind != ROUTE_PEER)
+	if (!flow_has_peer(&work->flow))
 		return;
 	peer = peer_at(work->flow.remote);
 	if (peer)

@@ -77,6 +77,12 @@ static __always_inline void route_remember(struct flow *flow, const struct route
 		end_remember(flow, local, direction);
 }
 
+/* Its remote side is a peer, or the Node's stack for a client on a peer. */
+static __always_inline bool flow_has_peer(const struct flow *flow)
+{
+	return flow->route_kind == ROUTE_PEER || (flow->route_kind == ROUTE_HOST && flow->remote);
+}
+
 /* In a copy: both ends of a flow between two Pods of this Node, which is otherwise current. `sender`'s
  * packets travel in `direction`. */
 static __always_inline void pods_remember(struct flow *flow, const struct endpoint *sender,
@@ -167,6 +173,18 @@ static __always_inline struct route route_resolve(const struct address *address)
 	route_date(&route, address_is_ipv4(address) ? 4 : 6);
 	route_complete(&route, address);
 	return route;
+}
+
+/* In a copy of a flow to the Node's stack, which forwards it for a client at `client`, its route: a peer's policy_epoch
+ * tells when the client's address means something else. */
+static __always_inline void client_remember(struct flow *flow, const struct route *client,
+					    __u8 family)
+{
+	if (flow->route_kind != ROUTE_HOST || !(flow->flags & FLOW_STACK) ||
+	    !(flow->flags & FLOW_FORWARDED) || client->kind != ROUTE_PEER)
+		return;
+	flow->remote = client->peer * 2 + (family == 6);
+	flow->remote_epoch = client->mtu;
 }
 
 /* `route`, of `address`, is that of the peer whose own address this is, as if it were a Pod's of that peer. */

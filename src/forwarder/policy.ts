@@ -200,19 +200,22 @@ export function mayGoOn(
 
 /** Marks the flow as judged with its peer's present addresses; written with the packet's other changes. */
 function dated(flow: Flow, { tables }: Draft): Flow {
-	if (flow.routeKind !== RouteKind.PEER) return flow;
+	if (!hasPeer(flow)) return flow;
 	return { ...flow, remoteEpoch: policyEpochOf(flow.remote, tables) };
 }
 
 const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
 
 /** True if the first packet's verdict still holds and the flow's ends are the same. */
-export function isCurrent(
-	{ routeEpoch, routeKind, remote, flags, remoteEpoch }: Flow,
-	{ node, tables }: Pick<Draft, "node" | "tables">,
-): boolean {
+export function isCurrent(flow: Flow, { node, tables }: Pick<Draft, "node" | "tables">): boolean {
+	const { routeEpoch, remote, flags, remoteEpoch } = flow;
 	if (routeEpoch !== node.routeEpoch || (flags & FlowFlag.DENIED) !== 0) return false;
-	return routeKind !== RouteKind.PEER || remoteEpoch === policyEpochOf(remote, tables);
+	return !hasPeer(flow) || remoteEpoch === policyEpochOf(remote, tables);
+}
+
+/** Its remote side is a peer, or the Node's stack for a client on a peer. */
+function hasPeer({ routeKind, remote }: Flow): boolean {
+	return routeKind === RouteKind.PEER || (routeKind === RouteKind.HOST && remote !== 0);
 }
 
 /** True if the Node itself began the flow and does not only forward this packet. */

@@ -4,6 +4,7 @@
  */
 import {
 	type Flow,
+	FlowFlag,
 	Limit,
 	type NodeConfig,
 	type Route,
@@ -71,8 +72,9 @@ export function remember(
 	if (route.kind === RouteKind.SERVICE) return flow;
 	const family = originalKey(flow).source.includes(":") ? 6 : 4;
 	const isGateway = route.kind === RouteKind.OUTSIDE && flow.remote >= Limit.NEXT_HOP_OUTSIDE;
-	const isPeer = route.kind === RouteKind.PEER;
-	const remote = isPeer ? peerIndex(route.peer, family) : isGateway ? flow.remote : 0;
+	const peer = route.kind === RouteKind.HOST ? clientOfStack(flow, tables) : route;
+	const isPeer = peer?.kind === RouteKind.PEER;
+	const remote = isPeer ? peerIndex(peer.peer, family) : isGateway ? flow.remote : 0;
 	return {
 		...flow,
 		routeKind: route.kind,
@@ -81,6 +83,14 @@ export function remember(
 		routeEpoch: node.routeEpoch,
 		...(isPeer && { remoteEpoch: policyEpochOf(remote, tables) }),
 	};
+}
+
+/** The route of the client for whom the Node's stack forwards: its peer's policy epoch tells when its address means
+ * something else. */
+function clientOfStack(flow: Flow, tables: TableReader): Route | undefined {
+	const isForwarded =
+		(flow.flags & FlowFlag.STACK) !== 0 && (flow.flags & FlowFlag.FORWARDED) !== 0;
+	return isForwarded ? routeOf(originalKey(flow).source, tables) : undefined;
 }
 
 /** The epoch of policies for flows with this peer. @param index as in `peers` */

@@ -280,6 +280,42 @@ if (inNamespace(import.meta.url)) {
 			},
 		);
 
+		scene(
+			"a flow that the stack forwards for a client on a peer is judged anew when that peer's addresses change",
+			async (scene) => {
+				const client = direct.pod[family];
+				const original = tuple(client, own);
+				const forwarded = (flags: number): Input => {
+					const input = toPod(podA, packetOf(original, TCP, { flags }));
+					return {
+						...input,
+						context: { ...input.context, ingressIfindex: world.indexOf("wire0") },
+					};
+				};
+				const answer = (flags: number) =>
+					fromPod(podA, packetOf(reversed(original), TCP, { flags }));
+				scene.policy(INGRESS, allow(FIRST)).pod(podA, { ingress: INGRESS }).raiseEpoch();
+				await scene.goes(forwarded(SYN.flags), "pass");
+				await scene.goes(answer(build.SYN | build.ACK), "pass");
+				// Another peer's addresses are none of its ends.
+				scene.policy(INGRESS, deny(SECOND)).raisePeerEpoch(geneve4);
+				await scene.goes(forwarded(build.ACK), "pass");
+				scene.raisePeerEpoch(direct);
+				await scene.drops(answer(build.ACK), "policy_ingress", "the answer is first");
+				await scene.drops(forwarded(build.ACK), "policy_ingress");
+				scene.policy(INGRESS, allow(FIRST)).raisePeerEpoch(direct);
+				await scene.goes(forwarded(build.ACK), "pass");
+				await scene.goes(answer(build.ACK), "pass");
+				// Also after the route was looked up again.
+				scene.raiseEpoch();
+				await scene.goes(answer(build.ACK), "pass");
+				await scene.goes(forwarded(build.ACK), "pass");
+				scene.policy(INGRESS, deny(SECOND)).raisePeerEpoch(direct);
+				await scene.drops(forwarded(build.ACK), "policy_ingress");
+				await scene.drops(answer(build.ACK), "policy_ingress");
+			},
+		);
+
 		scene("TCP that was stripped at XDP is judged at TC", async (scene) => {
 			const original = tuple(own, geneve4.pod[family]);
 			const answer = packetOf(reversed(original), TCP);

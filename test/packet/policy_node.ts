@@ -1,10 +1,10 @@
 /**
  * A Node of a random cluster: what its PolicyCompiler writes is written to tables in memory and to the maps, and
- * packets of any flow enter it where they would. Nothing is translated.
+ * packets of any flow, straight or to a Service, enter it where they would.
  */
+import { replyKey, reverse } from "../../src/forwarder/flow.js";
 import type { FibAnswer, FibQuery } from "../../src/forwarder/forwarder.js";
 import { policyEntry, portSetEntry, verdictEntry } from "../../src/policy/entries.js";
-import type { Flow } from "../../src/policy/interpreter.js";
 import type {
 	EndpointPolicies,
 	PolicyChanges,
@@ -16,12 +16,14 @@ import type {
 import { type Codec, u32 } from "../../src/tables/codec.js";
 import {
 	type Endpoint,
+	type FlowKey,
 	Hook,
 	Limit,
 	maps,
 	NodeFlag,
 	Path,
 	Peer,
+	RouteFlag,
 	RouteKind,
 } from "../../src/tables/generated.js";
 import type { Objects } from "../tools/policy_clusters.js";
@@ -31,26 +33,42 @@ import type { Input } from "./check.js";
 import type { DataPath } from "./data_path.js";
 import { MemoryTables } from "./memory_tables.js";
 import { ipBatch } from "./namespace.js";
+import { type Attempt, type ServedStory, writeServices } from "./policy_services.js";
 import * as world from "./world.js";
 
 export const NODES = ["n1", "n2", "n3"];
 const POD_MAC = "0a:00:00:00:00:0a";
+const FLAGS =
+	NodeFlag.CONFIGURED | NodeFlag.SNAT | NodeFlag.SERVES_ALL | NodeFlag.SERVES_CLUSTER_IPS;
 const NO_MORE = [undefined, undefined, undefined, undefined] as const;
 const NO_ROUTE_MORE = { flags: 0, mtu: 0, peer: Limit.NO_PEER };
 
-/** How a flow's packets come to a Node that judges them. */
-export type Way = "pod" | "wire" | "forwarded" | "own";
+/**
+ * How a flow's packets come to a Node: from a Pod here; from the wire; forwarded by the Node's stack to a Pod, or to
+ * fairway0 for a Service; from the Node's own processes, in the same two places.
+ */
+export type Way = "pod" | "wire" | "forwarded" | "routed" | "own" | "process";
 
 export class PolicyNode {
 	readonly site: PolicySite;
 	readonly tables: MemoryTables;
 	readonly #dataPath: DataPath;
 	readonly #number: number;
+	readonly #services: ServedStory["services"];
 	readonly #indexes = new Map<string, number>();
 	#isWritten = false;
+	/** An element of endpoints has gone, or is another Pod's, and no epoch was raised for that yet. */
+	#isOtherPod = false;
 
-	constructor(name: string, objects: Objects, dataPath: DataPath, flowSlots: number) {
+	constructor(
+		name: string,
+		objects: Objects,
+		dataPath: DataPath,
+		flowSlots: number,
+		services: ServedStory["services"],
+	) {
 		this.site = new PolicySite(objects, ...NO_MORE, name);
+		this.#services = services;
 		this.#number = NODES.indexOf(name) + 1;
 		this.#dataPath = dataPath;
 		const number = this.#number;
@@ -58,10 +76,7 @@ export class PolicyNode {
 			gatewayAddress4: `10.244.${number}.1`,
 			gatewayAddress6: `fd00:${number}::1`,
 		};
-		this.tables = new MemoryTables(
-			flowSlots,
-			world.nodeConfig({ flags: NodeFlag.CONFIGURED, ...gateways }),
-		);
+		this.tables = new MemoryTables(flowSlots, world.nodeConfig({ ...gateways, flags: FLAGS }));
 		this.tables.onFib(fib);
 		for (const [place] of NODES.entries())
 			for (const index of [(place + 1) * 2, (place + 1) * 2 + 1])
@@ -80,9 +95,15 @@ export class PolicyNode {
 		this.#isWritten = false;
 	}
 
+	/** Its addresses with NodePorts. */
+	get addresses(): readonly string[] {
+		return this.site.objects.get("Node", this.site.nodeName)?.internalIPs ?? [];
+	}
+
 	/** Returns whether routes have changed. */
 	setRoutes(): boolean {
-		const before = JSON.stringify([...this.tables.routes]);
+		const text = () => JSON.stringify([...this.tables.routes, ...this.tables.services], asText);
+		const before = text();
 		const { routes } = this.tables;
 		routes.clear();
 		for (const [place, name] of NODES.entries()) {
@@ -94,14 +115,21 @@ export class PolicyNode {
 			for (const prefix of prefixes) if (isHere || node) routes.set(prefix, isHere ? own : theirs);
 			if (!isHere || node === undefined) continue;
 			const gateways = [`10.244.${place + 1}.1`, `fd00:${place + 1}::1`];
-			for (const address of [...gateways, ...node.internalIPs, ...(node.externalIPs ?? [])])
-				routes.set(hostPrefix(address), { ...NO_ROUTE_MORE, kind: RouteKind.HOST });
+			const host = { ...NO_ROUTE_MORE, kind: RouteKind.HOST };
+			for (const address of [...gateways, ...(node.externalIPs ?? [])])
+				routes.set(hostPrefix(address), host);
+			for (const address of node.internalIPs)
+				routes.set(hostPrefix(address), { ...host, flags: RouteFlag.NODE_PORTS });
 		}
+		// What SNAT gives.
+		for (const address of Object.values(world.nodeAddress))
+			routes.set(hostPrefix(address), { ...NO_ROUTE_MORE, kind: RouteKind.HOST });
 		// The generator gives Pods of other Nodes addresses of any.
 		for (const address of this.tables.endpoints.keys())
 			if (this.tables.route(address)?.kind !== RouteKind.LOCAL_PODS)
 				routes.set(hostPrefix(address), { ...NO_ROUTE_MORE, kind: RouteKind.LOCAL_PODS });
-		const isOther = before !== JSON.stringify([...routes]);
+		writeServices(this.tables, this.#services);
+		const isOther = before !== text();
 		if (isOther && this.#isWritten) this.#dataPath.write(this.tables);
 		return isOther;
 	}
@@ -141,6 +169,8 @@ export class PolicyNode {
 			case "endpointPolicies": {
 				const policies = value as EndpointPolicies | undefined;
 				const entry = policies && this.#endpoint(key as string, policies);
+				const before = tables.endpoints.get(key as string);
+				if (before && before.index !== entry?.index) this.#isOtherPod = true;
 				this.#put(tables.endpoints, maps.endpoints, key as string, entry);
 				break;
 			}
@@ -150,7 +180,8 @@ export class PolicyNode {
 	/** As the agent does after all writes. */
 	raise({ route, peers }: PolicyChanges["epochs"], isOtherRoute: boolean): void {
 		const { tables } = this;
-		if (route || isOtherRoute) {
+		if (route || isOtherRoute || this.#isOtherPod) {
+			this.#isOtherPod = false;
 			tables.config = { ...tables.config, routeEpoch: tables.config.routeEpoch + 1 };
 			this.#dataPath.writeConfig(tables.config);
 			return;
@@ -164,22 +195,50 @@ export class PolicyNode {
 			}
 	}
 
-	/** Where a flow's packets come in, if one of its ends is a Pod here. */
-	wayOf({ source, destination }: Flow, prefersWire = true): Way | undefined {
+	/** Where its packets come in, if they are judged here. */
+	wayOf({ source, destination, service }: Attempt, prefersWire = true): Way | undefined {
 		const { tables } = this;
 		if (tables.endpoint(source)) return "pod";
-		if (!tables.endpoint(destination)) return undefined;
 		const kind = tables.route(source)?.kind;
+		if (service !== undefined) {
+			if (kind === RouteKind.HOST) return "process";
+			// A Pod that is no more.
+			if (kind === RouteKind.LOCAL_PODS) return undefined;
+			return prefersWire ? "wire" : "routed";
+		}
+		if (!tables.endpoint(destination)) return undefined;
 		if (kind === RouteKind.HOST) return "own";
 		return kind === RouteKind.LOCAL_PODS || !prefersWire ? "forwarded" : "wire";
 	}
 
-	/** A packet of a flow from this port; `isAnswer`: of its other end. */
-	input(flow: Flow, port: number, way: Way, isAnswer = false): Input {
-		const { source, destination } = isAnswer
-			? { source: flow.destination, destination: flow.source }
-			: flow;
-		const packet = build.ip({ source, destination }, segmentOf(flow, port, isAnswer));
+	/** What an address is to this Node: its Pod, or its route. */
+	placeOf(address: string): string {
+		const { kind = RouteKind.OUTSIDE, peer } = this.tables.route(address) ?? {};
+		return `${this.tables.endpoint(address)?.index} ${kind} ${peer}`;
+	}
+
+	/** The answers of a flow that began with this packet; undefined: there are none here. */
+	answerOf(original: FlowKey): { key: FlowKey; way: Way } | undefined {
+		const { tables } = this;
+		const isEcho = ![6, 17, 132].includes(original.protocol);
+		const echo = {
+			...{ protocol: original.source.includes(":") ? 58 : 1, destinationPort: Limit.ECHO_PORT },
+		};
+		const flow = tables.flow(isEcho ? { ...original, ...echo } : original)?.flow;
+		const key = flow === undefined ? reverse(original) : replyKey(flow);
+		if (tables.endpoint(key.source)) return { key, way: "pod" };
+		const kindOf = (address: string) => tables.route(address)?.kind ?? RouteKind.OUTSIDE;
+		const from = kindOf(key.source);
+		const isHere = tables.endpoint(key.destination) || kindOf(key.destination) === RouteKind.HOST;
+		if (!isHere || from === RouteKind.LOCAL_PODS) return undefined;
+		if (from !== RouteKind.HOST) return { key, way: "wire" };
+		return tables.endpoint(key.destination) ? { key, way: "own" } : undefined;
+	}
+
+	/** A packet with this tuple. */
+	input(key: FlowKey, way: Way, isAnswer = false): Input {
+		const { source, destination } = key;
+		const packet = build.ip({ source, destination }, segmentOf(key, isAnswer));
 		const receiver = this.tables.endpoint(destination);
 		const { GATEWAY_MAC, NODE_MAC, ROUTER_MAC, indexOf } = world;
 		if (way === "pod") {
@@ -192,8 +251,14 @@ export class PolicyNode {
 			const context = { ifindex: indexOf("wire0") };
 			return { hook: Hook.FROM_WIRE, packet: build.frame(macs, packet), context };
 		}
+		const isForwarded = way === "forwarded" || way === "routed";
+		const ingressIfindex = isForwarded ? { ingressIfindex: indexOf("wire0") } : {};
+		if (way === "routed" || way === "process") {
+			const macs = { source: GATEWAY_MAC, destination: GATEWAY_MAC };
+			const context = { ifindex: indexOf("fairway0"), ...ingressIfindex };
+			return { hook: Hook.FROM_HOST, packet: build.frame(macs, packet), context };
+		}
 		const macs = { source: GATEWAY_MAC, destination: POD_MAC };
-		const ingressIfindex = way === "forwarded" ? { ingressIfindex: indexOf("wire0") } : {};
 		const context = { ifindex: receiver?.ifindex ?? indexOf("pod0"), ...ingressIfindex };
 		return { hook: Hook.TO_POD, packet: build.frame(macs, packet), context };
 	}
@@ -252,8 +317,10 @@ function hostPrefix(address: string): string {
 }
 
 /** An ICMP echo of the packet's family where the protocol is either ICMP. */
-function segmentOf({ protocol, port: to }: Flow, from: number, isAnswer: boolean): build.Segment {
-	const [sourcePort, destinationPort] = isAnswer ? [to, from] : [from, to];
+function segmentOf(
+	{ protocol, sourcePort, destinationPort }: FlowKey,
+	isAnswer: boolean,
+): build.Segment {
 	switch (protocol) {
 		case 6:
 			return build.tcp(sourcePort, destinationPort, {
@@ -264,6 +331,11 @@ function segmentOf({ protocol, port: to }: Flow, from: number, isAnswer: boolean
 		case 132:
 			return build.sctp(sourcePort, destinationPort);
 		default:
-			return build.echo(isAnswer ? "reply" : "request", from);
+			return build.echo(isAnswer ? "reply" : "request", isAnswer ? destinationPort : sourcePort);
 	}
+}
+
+/** JSON has no big integers. */
+function asText(_: string, value: unknown): unknown {
+	return typeof value === "bigint" ? value.toString() : value;
 }

@@ -77,7 +77,8 @@ const namespaceSelector: fc.Arbitrary<Selector> = some(
 	1,
 );
 
-const NUMBERS = [53, 80, 81, 8080];
+/** Ports that policies name. */
+export const NUMBERS = [53, 80, 81, 8080];
 const port: fc.Arbitrary<PolicyPort> = fc.oneof(
 	fc
 		.record({
@@ -227,7 +228,8 @@ const change: fc.Arbitrary<Change> = fc
 	})
 	.map(({ gone, what }) => ({ ...what, gone })) as fc.Arbitrary<Change>;
 
-const ADDRESSES = [
+/** Of Pods, Nodes and hosts outside. */
+export const ADDRESSES = [
 	...PODS,
 	...OUTSIDE,
 	...["192.168.1.1", "192.168.1.2", "192.168.1.3", "192.168.2.2", "fd01::2", "203.0.113.2"],
