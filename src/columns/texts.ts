@@ -3,7 +3,7 @@
  * every garbage collection scans it. Numbers are dense; the number of a removed text is reused.
  */
 import { grown, mix, SEED } from "./grow.js";
-import { Slots } from "./slots.js";
+import { Numbers } from "./numbers.js";
 
 /** The most bytes of one text. */
 const BYTES_MAX = 0xffff;
@@ -12,32 +12,17 @@ const GRAIN = 8;
 
 let scratch = Buffer.alloc(1024);
 
-export class Texts {
+export class Texts extends Numbers {
 	#bytes: Uint8Array = new Uint8Array(0);
 	#end = 0;
 	#starts: Uint32Array = new Uint32Array(0);
 	#lengths: Uint16Array = new Uint16Array(0);
 	#hashes: Uint32Array = new Uint32Array(0);
-	/** 1: it is in use. */
-	#used: Uint8Array = new Uint8Array(0);
-	#count = 0;
-	#next = 0;
-	readonly #free: number[] = [];
 	/** Starts of unused places, by size. */
 	readonly #places = new Map<number, number[]>();
-	readonly #slots = new Slots((id) => this.#hashes[id]!);
 
-	get size(): number {
-		return this.#count;
-	}
-
-	/** Numbers are below this. */
-	get end(): number {
-		return this.#next;
-	}
-
-	has(id: number): boolean {
-		return this.#used[id] === 1;
+	protected override hashOf(id: number): number {
+		return this.#hashes[id]!;
 	}
 
 	/** -1: it is not there. */
@@ -54,28 +39,20 @@ export class Texts {
 		const hash = hashOf(length);
 		const known = this.#find(hash, length);
 		if (known >= 0) return known;
-		const id = this.#free.pop() ?? this.#next++;
-		this.#starts = grown(this.#starts, id + 1);
-		this.#lengths = grown(this.#lengths, id + 1);
-		this.#hashes = grown(this.#hashes, id + 1);
-		this.#used = grown(this.#used, id + 1);
-		const start = this.#place(length);
-		this.#bytes.set(scratch.subarray(0, length), start);
-		this.#starts[id] = start;
-		this.#lengths[id] = length;
-		this.#hashes[id] = hash;
-		this.#used[id] = 1;
-		this.#count++;
-		this.#slots.add(hash, id);
-		return id;
+		return this.take(hash, (id) => {
+			this.#starts = grown(this.#starts, id + 1);
+			this.#lengths = grown(this.#lengths, id + 1);
+			this.#hashes = grown(this.#hashes, id + 1);
+			const start = this.#place(length);
+			this.#bytes.set(scratch.subarray(0, length), start);
+			this.#starts[id] = start;
+			this.#lengths[id] = length;
+			this.#hashes[id] = hash;
+		});
 	}
 
 	remove(id: number): void {
-		if (this.#used[id] !== 1) return;
-		this.#slots.remove(id);
-		this.#used[id] = 0;
-		this.#count--;
-		this.#free.push(id);
+		if (!this.release(id)) return;
 		const size = sizeOf(this.#lengths[id]!);
 		const places = this.#places.get(size);
 		if (places === undefined) this.#places.set(size, [this.#starts[id]!]);
@@ -89,13 +66,8 @@ export class Texts {
 		return Buffer.from(buffer, start, this.#lengths[id]!).toString("utf8");
 	}
 
-	/** Numbers in use; texts added or removed meanwhile may or may not be among them. */
-	*ids(): Generator<number, void> {
-		for (let id = 0; id < this.#next; id++) if (this.#used[id] === 1) yield id;
-	}
-
 	#find(hash: number, length: number): number {
-		return this.#slots.find(hash, (id) => {
+		return this.findBy(hash, (id) => {
 			if (this.#hashes[id] !== hash || this.#lengths[id] !== length) return false;
 			const start = this.#starts[id]!;
 			for (let i = 0; i < length; i++) if (this.#bytes[start + i] !== scratch[i]) return false;

@@ -25,6 +25,9 @@ export class Turns {
 	}
 }
 
+/** Elements that are sorted or merged between two steps: some 0.3 ms. */
+const SORTED = 1024;
+
 /** Work that stops for a moment where others may run. */
 export type Steps<T> = Generator<void, T>;
 
@@ -46,4 +49,29 @@ export function atOnce<T>(steps: Steps<T>): T {
 		const { done, value } = steps.next();
 		if (done === true) return value as T;
 	}
+}
+
+/** Sorts an array in place, in runs that are merged, with a step every so many elements. */
+export function* sortInSteps<T>(all: T[], order: (a: T, b: T) => number): Steps<void> {
+	let from = all;
+	for (let at = 0; at < from.length; at += SORTED) {
+		const run = from.slice(at, at + SORTED).sort(order);
+		for (const [i, one] of run.entries()) from[at + i] = one;
+		yield;
+	}
+	let to: T[] = new Array(from.length);
+	for (let width = SORTED; width < from.length; width *= 2) {
+		for (let start = 0; start < from.length; start += 2 * width) {
+			const middle = Math.min(start + width, from.length);
+			const end = Math.min(middle + width, from.length);
+			let [i, j] = [start, middle];
+			for (let at = start; at < end; at++) {
+				const isFirst = i < middle && (j >= end || order(from[i]!, from[j]!) <= 0);
+				to[at] = isFirst ? from[i++]! : from[j++]!;
+				if (at % SORTED === 0) yield;
+			}
+		}
+		[from, to] = [to, from];
+	}
+	if (from !== all) for (const [i, one] of from.entries()) all[i] = one;
 }

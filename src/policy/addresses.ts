@@ -8,6 +8,8 @@
 import type { Labels } from "../cluster/labels.js";
 import type { PodObject } from "../cluster/pod_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
+import type { AddressIndex } from "../columns/address_index.js";
+import { PAUSE } from "../columns/address_pages.js";
 import type { Steps } from "../loop/turns.js";
 import { type Prefix, parsePrefix } from "../tables/prefix.js";
 import { type NumberedAtom, union } from "./atoms.js";
@@ -35,17 +37,13 @@ export interface AddressesOptions {
 	/** The labels of a Namespace. */
 	labelsOf: (namespace: string) => Labels;
 	write: WriteTable;
-	/** The class of an address, given by its 16 bytes; undefined: that of its prefix. */
-	writeIdentity: (address: Uint8Array, number: number | undefined) => void;
+	/** The class of an address, given by its number; undefined: that of its prefix. */
+	writeIdentity: (addresses: AddressIndex, id: number, number: number | undefined) => void;
 	held?: HeldPolicyTables | undefined;
 }
 
 /** Addresses that are looked at between two steps: some 0.05 ms. */
 const EVERY = 64;
-/** Addresses of which those within a prefix are found between two steps. */
-const PART = 65_536;
-/** More prefixes at once than these: every address looks up its own. */
-const FEW_PREFIXES = 8;
 const EVERYTHING = ["0.0.0.0/0", "::/0"].map(parsePrefix);
 
 export class Addresses {
@@ -179,20 +177,24 @@ export class Addresses {
 	/** Blocks within these prefixes are others now: addresses that they cover otherwise may mean something else. */
 	*#coverAnew(prefixes: readonly Prefix[]): Steps<void> {
 		const { claims } = this.#owners;
-		const asked = prefixes.length <= FEW_PREFIXES ? prefixes : EVERYTHING;
-		for (let from = 0; from < claims.end; from += PART)
-			for (const prefix of asked) {
-				for (const [i, claim] of claims.within(prefix, from, from + PART).entries()) {
-					if (i % EVERY === 0) yield;
-					const before = claims.cover(claim);
-					if (before === NONE) continue;
-					const now = this.#blocks.coverAt(claims.bytes(claim)).id;
-					if (now === before) continue;
-					claims.setCover(claim, now);
-					this.#owners.touch(claim);
-				}
-				yield;
+		let cost = 0;
+		for (const prefix of prefixes) cost += claims.pages.cost(prefix);
+		// Among so many prefixes each address looks up its own.
+		const asked = cost > 2 * claims.size ? EVERYTHING : prefixes;
+		let looked = 0;
+		for (const prefix of asked) {
+			for (const claim of claims.pages.within(prefix)) {
+				if (claim === PAUSE || ++looked % EVERY === 0) yield;
+				if (claim === PAUSE) continue;
+				const before = claims.cover(claim);
+				if (before === NONE) continue;
+				const now = this.#blocks.coverAt(claims.bytes(claim)).id;
+				if (now === before) continue;
+				claims.setCover(claim, now);
+				this.#owners.touch(claim);
 			}
+			yield;
+		}
 	}
 
 	/** Makes all classes anew, of the atoms that are used. Policies stay. */
@@ -264,7 +266,7 @@ export class Addresses {
 		const left = yield* this.#takeHeld();
 		// The loop reaches those that are added.
 		for (let index = 0; index < this.#owners.dirtyCount; index++) {
-			yield* this.#classifyOne(index, left);
+			if (!this.#classifyKnown(index)) yield* this.#classifyOne(index, left);
 			if (index % EVERY === 0) yield;
 		}
 		if (this.#held !== undefined) {
@@ -280,6 +282,21 @@ export class Addresses {
 			problems.add(
 				`Cannot write all addresses: expected at most ${identities}, got ${this.#identities}`,
 			);
+	}
+
+	/** The short way of most addresses, whose group has a class where they are. False: it is to go the long way. */
+	#classifyKnown(index: number): boolean {
+		const { claims } = this.#owners;
+		const claim = this.#owners.dirty(index);
+		if (this.#held !== undefined || this.#owners.isAnother(index)) return false;
+		const now = this.#owners.groupOf(claim)?.classes?.get(claims.cover(claim));
+		const before = claims.class(claim);
+		if (now === undefined || before === NONE || before === CLASS_OVERFLOW) return false;
+		if (now === before) return true;
+		claims.setClass(claim, now);
+		this.#options.writeIdentity(claims, claim, now);
+		if (!this.#moves.isFirst) this.#moves.add(index, before, now);
+		return true;
 	}
 
 	*#classifyOne(index: number, left: ReadonlySet<number>): Steps<void> {
@@ -305,7 +322,7 @@ export class Addresses {
 			this.#identities += Number(now !== undefined) - Number(before !== NONE);
 			claims.setClass(claim, now ?? NONE);
 			if (now === undefined || this.#held?.ownClassAt(claims.bytes(claim)) !== now)
-				this.#options.writeIdentity(claims.bytes(claim), now);
+				this.#options.writeIdentity(claims, claim, now);
 		}
 		if (this.#moves.isFirst || (isSame && !this.#owners.isAnother(index))) return;
 		const plain = this.#coverClasses.get(cover.id) ?? (yield* this.#coverClass(cover));

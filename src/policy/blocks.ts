@@ -3,7 +3,7 @@
  * it is the longest: the blocks that begin at it or above it, less those of which it is or lies in an except.
  */
 import { blockOf } from "../cluster/policy_fields.js";
-import type { Steps } from "../loop/turns.js";
+import { type Steps, sortInSteps } from "../loop/turns.js";
 import { contains, makePrefix, type Prefix, PrefixTable } from "../tables/prefix.js";
 import { union } from "./atoms.js";
 
@@ -100,12 +100,10 @@ export class Blocks {
 			tops.push(entry.prefix);
 			yield;
 		}
-		added.sort(inOrder);
-		yield;
-		this.#entries = merge(this.#entries, added);
-		yield;
+		yield* sortInSteps(added, inOrder);
+		this.#entries = yield* merge(this.#entries, added);
 		const changed = new Set(added);
-		tops.sort((a, b) => order(a, b));
+		yield* sortInSteps(tops, order);
 		const within: Prefix[] = [];
 		for (const top of tops) {
 			const last = within.at(-1);
@@ -168,6 +166,8 @@ export class Blocks {
 	}
 }
 
+/** Entries that are merged between two steps. */
+const EVERY = 1024;
 const IPV4_ROOT = blockOf("0.0.0.0/0");
 
 function order(a: Prefix, b: Prefix): number {
@@ -183,11 +183,14 @@ function inOrder(a: BlockEntry, b: BlockEntry): number {
 	return order(a.prefix, b.prefix);
 }
 
-function merge(a: BlockEntry[], b: BlockEntry[]): BlockEntry[] {
+function* merge(a: BlockEntry[], b: BlockEntry[]): Steps<BlockEntry[]> {
+	if (b.length === 0) return a;
 	const all: BlockEntry[] = [];
 	let [i, j] = [0, 0];
-	while (i < a.length && j < b.length) all.push(inOrder(a[i]!, b[j]!) < 0 ? a[i++]! : b[j++]!);
-	while (i < a.length) all.push(a[i++]!);
-	while (j < b.length) all.push(b[j++]!);
+	while (i < a.length || j < b.length) {
+		const isFirst = i < a.length && (j >= b.length || inOrder(a[i]!, b[j]!) < 0);
+		all.push(isFirst ? a[i++]! : b[j++]!);
+		if (all.length % EVERY === 0) yield;
+	}
 	return all;
 }

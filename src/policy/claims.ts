@@ -1,5 +1,6 @@
 /** Addresses that a Pod or Node claims, or claimed until this round, as columns. */
 import { AddressIndex } from "../columns/address_index.js";
+import { AddressPages } from "../columns/address_pages.js";
 import { grown } from "../columns/grow.js";
 
 /** The address has no owner; it has no class of its own. */
@@ -11,6 +12,8 @@ export class Claims extends AddressIndex {
 	#classes: Int32Array = new Int32Array(0);
 	#covers: Int32Array = new Int32Array(0);
 	#touched: Uint8Array = new Uint8Array(0);
+	/** By what they begin with. */
+	readonly pages = new AddressPages(this);
 
 	/** The claim of an address; a new one has no owner. */
 	claim(address: string): number {
@@ -33,7 +36,14 @@ export class Claims extends AddressIndex {
 		this.#classes[claim] = NONE;
 		this.#covers[claim] = NONE;
 		this.#touched[claim] = 0;
+		this.pages.enter(claim);
 		return claim;
+	}
+
+	override remove(claim: number): void {
+		if (!this.has(claim)) return;
+		this.pages.leave(claim);
+		super.remove(claim);
 	}
 
 	/** See Owners; NONE. */

@@ -85,6 +85,8 @@ export interface PolicyCompilerOptions {
 const STALE_ATOMS = 1024;
 /** Classes that may come beside as many as there were. */
 const STALE_CLASSES = 8192;
+/** Local Pods that are looked at between two steps. */
+const EVERY = 256;
 const NO_ENDPOINTS = { added: [], removed: [] };
 const NONE: ReadonlySet<number> = new Set();
 const DIRECTIONS: readonly Direction[] = ["egress", "ingress"];
@@ -153,7 +155,8 @@ export class PolicyCompiler {
 			unknownPods,
 			labelsOf,
 			write,
-			writeIdentity: (address, number) => this.#writes.identities.add(address, number),
+			writeIdentity: (addresses, id, number) =>
+				this.#writes.identities.addOf(addresses, id, number),
 			held,
 		});
 	}
@@ -206,7 +209,7 @@ export class PolicyCompiler {
 		const pods = "has" in some ? (some as ChangedKeys) : new Set(some);
 		for (const name of changed.Namespace ?? []) {
 			yield* this.#addresses.renewNamespace(name);
-			this.#subjects.renewNamespace(name);
+			yield* this.#subjects.renewNamespace(name);
 			yield;
 		}
 		for (const name of changed.Node ?? []) {
@@ -222,14 +225,18 @@ export class PolicyCompiler {
 			yield;
 		}
 		const { added, removed } =
-			endpoints === undefined ? NO_ENDPOINTS : this.#subjects.setEndpoints(endpoints);
+			endpoints === undefined ? NO_ENDPOINTS : yield* this.#subjects.setEndpoints(endpoints);
 		const renewed = new Set(added);
-		this.#subjects.renewPods(pods, (subject) => renewed.add(subject));
+		yield* this.#subjects.renewPods(pods, (subject) => renewed.add(subject));
 		yield;
 		const choices = yield* this.#choose(removed);
 		yield* this.#addresses.takeNew();
 		for (const subject of removed) this.#addresses.setLocal(subject, false);
-		for (const subject of renewed) this.#addresses.setLocal(subject, true);
+		yield;
+		for (const subject of renewed) {
+			this.#addresses.setLocal(subject, true);
+			yield;
+		}
 		for (const key of pods) {
 			this.#addresses.setPod(key, source.get("Pod", key));
 			yield;
@@ -237,7 +244,7 @@ export class PolicyCompiler {
 		yield* this.#addresses.classify();
 		yield* this.#assign(choices);
 		const isOther = choices.size > 0 || removed.length > 0;
-		const epochs = yield* this.#addresses.epochs(isOther && this.#writeEndpoints());
+		const epochs = yield* this.#addresses.epochs(isOther && (yield* this.#writeEndpoints()));
 		this.#inForce.reportLasting();
 		if (isStale || this.#written === 0) this.#classesAtRestart = this.#inForce.classCount;
 		return this.#result(epochs);
@@ -342,8 +349,8 @@ export class PolicyCompiler {
 	}
 
 	/** Returns whether one that was there has others now. */
-	#writeEndpoints(): boolean {
-		let route = false;
+	*#writeEndpoints(): Steps<boolean> {
+		let [route, looked] = [false, 0];
 		const wanted = new Map<string, EndpointPolicies>();
 		for (const subject of this.#subjects.all()) {
 			const ids: EndpointPolicies = {
@@ -353,6 +360,7 @@ export class PolicyCompiler {
 			};
 			for (const address of subject.endpoint.addresses)
 				if (!wanted.has(address)) wanted.set(address, ids);
+			if (++looked % EVERY === 0) yield;
 		}
 		for (const address of this.#endpoints.keys())
 			if (!wanted.has(address)) {
@@ -360,6 +368,7 @@ export class PolicyCompiler {
 				this.#write(5, "endpointPolicies", address, undefined);
 			}
 		for (const [address, ids] of wanted) {
+			if (++looked % EVERY === 0) yield;
 			const text = `${ids.egress} ${ids.ingress} ${ids.endpoint}`;
 			const before = this.#endpoints.get(address);
 			if (before === text) continue;

@@ -2,7 +2,11 @@
  * Entries that are no longer used. Each is removed one round later, when no program can still hold it, and its id
  * is free one more round later: an id reused in the round of its removal would be removed after it was written.
  */
+import type { Steps } from "../loop/turns.js";
 import type { PolicyTableName, WriteTable } from "./policy_tables.js";
+
+/** Entries between two steps. */
+const EVERY = 256;
 
 interface Item {
 	table: PolicyTableName;
@@ -30,11 +34,19 @@ export class Garbage {
 	}
 
 	/** A round begins. */
-	sweep(): void {
+	*sweep(): Steps<void> {
 		const items = this.#items;
 		this.#items = [];
-		for (const { table, key } of items) this.#write(7, table, key, undefined);
-		for (const { free } of this.#removed) free?.();
-		this.#removed = items.filter(({ free }) => free !== undefined);
+		const freed = this.#removed;
+		this.#removed = [];
+		for (const [i, { free }] of freed.entries()) {
+			free?.();
+			if (i % EVERY === 0) yield;
+		}
+		for (const [i, item] of items.entries()) {
+			this.#write(7, item.table, item.key, undefined);
+			if (item.free !== undefined) this.#removed.push(item);
+			if (i % EVERY === 0) yield;
+		}
 	}
 }

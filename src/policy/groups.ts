@@ -33,6 +33,8 @@ interface Selection {
 	pods: SelectorIndex<number>;
 }
 
+/** Groups between two steps. */
+const EVERY = 32;
 /** More selectors at once are looked up for each group, fewer are each tried on the groups. */
 const TRIED_ALONE = 16;
 
@@ -102,10 +104,11 @@ export class Groups {
 		for (const atom of atoms) this.#enter(atom);
 		const fresh = names.filter((name) => !this.#names.has(name));
 		for (const name of fresh) this.#names.add(name);
+		let looked = 0;
 		if (atoms.length > TRIED_ALONE || fresh.length > 0) {
 			for (const group of this.#byKey.values()) {
 				this.#renew(group);
-				yield;
+				if (++looked % EVERY === 0) yield;
 			}
 			return;
 		}
@@ -120,7 +123,7 @@ export class Groups {
 			for (const name of affected)
 				for (const group of this.#byNamespace.get(name) ?? []) {
 					if (matches(pods, group.labels)) this.#set(group, union(group.atoms, [id]));
-					yield;
+					if (++looked % EVERY === 0) yield;
 				}
 		}
 	}
@@ -128,9 +131,10 @@ export class Groups {
 	/** Its labels may be others now. */
 	*renewNamespace(namespace: string): Steps<void> {
 		this.#selecting.delete(namespace);
+		let looked = 0;
 		for (const group of this.#byNamespace.get(namespace) ?? []) {
 			this.#renew(group);
-			yield;
+			if (++looked % EVERY === 0) yield;
 		}
 	}
 
@@ -142,11 +146,12 @@ export class Groups {
 		this.#selecting.clear();
 		this.#names = new Set(names);
 		for (const atom of atoms) this.#enter(atom);
+		let looked = 0;
 		for (const group of this.#byKey.values()) {
 			group.atoms = this.#evaluate(group);
 			group.classes = undefined;
 			this.#options.onChange(group);
-			yield;
+			if (++looked % EVERY === 0) yield;
 		}
 	}
 

@@ -61,6 +61,8 @@ export interface Plan {
 	list: RuleList;
 }
 
+/** Classes that are looked at between two steps. */
+const EVERY = 256;
 /** A commonest verdict has to be so much more common than that of unnamed classes. */
 const COMMONER = 2;
 const DENIED = [{ from: 0, judgement: { allow: false, rule: 0 } }];
@@ -81,7 +83,7 @@ export class InForce {
 	readonly #classes: Classes;
 	readonly #garbage: Garbage;
 	/** Of an earlier agent: garbage when the first round is done. */
-	#held: (() => void) | undefined;
+	#held: (() => Steps<void>) | undefined;
 	readonly #entries: VerdictEntries;
 	/** Atoms that are new since `takeNew`. */
 	#new: NumberedAtom[] = [];
@@ -173,9 +175,10 @@ export class InForce {
 
 	/** Removes what has been unused since the round before, and finds what is unused now. */
 	*sweep(): Steps<void> {
-		this.#garbage.sweep();
-		this.#held?.();
+		yield* this.#garbage.sweep();
+		const held = this.#held;
 		this.#held = undefined;
+		if (held !== undefined) yield* held();
 		for (const policy of this.#policies.values())
 			if (this.#isUnused(policy)) yield* this.#remove(policy);
 	}
@@ -207,13 +210,15 @@ export class InForce {
 	#hold(held: HeldPolicyTables, portSetIds: Ids): void {
 		const { policies, portSets, rules, policyVerdicts } = held;
 		this.#entries.hold(policyVerdicts);
-		this.#held = () => {
-			this.#entries.discardHeld(policyVerdicts);
+		this.#held = function* (this: InForce): Steps<void> {
+			yield* this.#entries.discardHeld(policyVerdicts);
 			for (const id of policies) this.#garbage.add("policies", id, () => this.#policyIds.give(id));
+			yield;
 			for (const id of portSets) this.#garbage.add("portSets", id, () => portSetIds.give(id));
+			yield;
 			for (const id of rules)
 				if (this.#rules.isHeld(id)) this.#garbage.add("rules", id, () => this.#rules.give(id));
-		};
+		}.bind(this);
 	}
 
 	/** Class numbers of an earlier agent are not given any more. */
@@ -332,7 +337,7 @@ export class InForce {
 		if (typeof nothing === "string") return fail(nothing);
 		const byClass = new Map<number, KeptVerdict>();
 		const counts = new Map<KeptVerdict, number>();
-		for (const one of this.#concerned(list)) {
+		for (const one of yield* this.#concerned(list)) {
 			const kept = this.#verdictFor(draft, one);
 			if (typeof kept === "string") return fail(kept);
 			byClass.set(one.number, kept);
@@ -344,10 +349,16 @@ export class InForce {
 		let most = COMMONER * (unnamed + 1);
 		for (const [kept, count] of counts)
 			if (kept !== nothing && count > most) [verdict, most] = [kept, count];
+		let looked = 0;
 		if (verdict !== nothing)
-			for (const { number } of this.#classes.all())
+			for (const { number } of this.#classes.all()) {
 				if (!byClass.has(number)) byClass.set(number, nothing);
-		for (const [number, kept] of byClass) if (kept === verdict) byClass.delete(number);
+				if (++looked % EVERY === 0) yield;
+			}
+		for (const [number, kept] of byClass) {
+			if (kept === verdict) byClass.delete(number);
+			if (++looked % EVERY === 0) yield;
+		}
 		const problem = verdicts.problem(owner, byClass.size) ?? this.#noEntries(byClass.size);
 		if (problem !== undefined) return fail(problem);
 
@@ -372,12 +383,19 @@ export class InForce {
 	}
 
 	/** Classes that one of its atoms or names of ports may name. */
-	#concerned(list: RuleList): Set<Class> {
+	*#concerned(list: RuleList): Steps<Set<Class>> {
 		const concerned = new Set<Class>();
-		for (const atom of list.atoms) for (const one of this.#classes.with(atom)) concerned.add(one);
+		let looked = 0;
+		for (const atom of list.atoms)
+			for (const one of this.#classes.with(atom)) {
+				concerned.add(one);
+				if (++looked % EVERY === 0) yield;
+			}
 		if (list.names.size > 0)
-			for (const one of this.#classes.all())
+			for (const one of this.#classes.all()) {
 				if (one.ports.some(({ name }) => list.names.has(name))) concerned.add(one);
+				if (++looked % EVERY === 0) yield;
+			}
 		return concerned;
 	}
 
@@ -393,8 +411,11 @@ export class InForce {
 		this.#turned.delete(policy);
 		for (const atom of list.atoms) drop(this.#atomUsers, atom, policy);
 		for (const name of list.names) drop(this.#nameUsers, name, policy);
-		for (const number of byClass.keys()) this.#entries.discard(id, number);
-		yield;
+		let looked = 0;
+		for (const number of byClass.keys()) {
+			this.#entries.discard(id, number);
+			if (++looked % EVERY === 0) yield;
+		}
 		this.#garbage.add("policies", id, () => {
 			this.#policyIds.give(id);
 			this.room++;

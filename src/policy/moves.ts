@@ -2,6 +2,7 @@
 import { podPrefixes } from "../cluster/node_object.js";
 import type { Steps } from "../loop/turns.js";
 import { containsAddress, type Prefix } from "../tables/prefix.js";
+import { NONE } from "./claims.js";
 import type { InForce } from "./in_force.js";
 import type { Owners } from "./owners.js";
 import type { PolicyChanges } from "./policy_tables.js";
@@ -47,39 +48,46 @@ export class Moves {
 		this.#isFirst = false;
 		const peers = new Set<string>();
 		if (route || isFirst) return { route: true, peers };
-		const differ = this.#differences();
-		const prefixes = new Map<string, readonly Prefix[]>();
+		const { claims, pods } = this.#owners;
+		const [differ, differFresh] = [this.#differences(false), this.#differences(true)];
+		/** By the number of a Node: its prefixes. */
+		const prefixes = new Map<number, readonly Prefix[]>();
 		for (let at = 0; at < moves.length; at += 3) {
 			if (at % (3 * EVERY) === 0) yield;
 			const [index, before, now] = [moves[at]!, moves[at + 1]!, moves[at + 2]!];
-			const isFresh = !this.#owners.hadOwner(index);
-			if (!this.#owners.isAnother(index) && (restarted || !differ(before, now, isFresh))) continue;
-			const name = this.#owners.nodeName(index);
-			let own = prefixes.get(name);
+			const differs = this.#owners.hadOwner(index) ? differ : differFresh;
+			if (!this.#owners.isAnother(index) && (restarted || !differs(before, now))) continue;
+			const node = this.#owners.nodeNumber(index);
+			let own = prefixes.get(node);
 			if (own === undefined) {
-				const node = name === this.#nodeName ? undefined : this.#owners.node(name);
-				own = node === undefined ? [] : podPrefixes(node.object);
-				prefixes.set(name, own);
+				const name = node === NONE ? "" : pods.nodeName(node);
+				const owner = name === this.#nodeName ? undefined : this.#owners.node(name);
+				own = owner === undefined ? [] : podPrefixes(owner.object);
+				prefixes.set(node, own);
+				if (own.length > 0) peers.add(name);
 			}
 			// The whole epoch covers all others, and a flow with another address of a Node's has none of a peer.
-			const bytes = this.#owners.claims.bytes(this.#owners.dirty(index));
+			const bytes = claims.bytes(this.#owners.dirty(index));
 			if (!own.some((prefix) => containsAddress(prefix, bytes)))
 				return { route: true, peers: new Set() };
-			peers.add(name);
 		}
 		return { route: false, peers };
 	}
 
 	/** Whether two classes differ to some policy, found out once for each pair. */
-	#differences(): (before: number, now: number, isFresh: boolean) => boolean {
-		const known = new Map<string, boolean>();
-		return (before, now, isFresh) => {
+	#differences(isFresh: boolean): (before: number, now: number) => boolean {
+		const known = new Map<number, Map<number, boolean>>();
+		return (before, now) => {
 			if (before === now) return false;
-			const key = `${before} ${now} ${isFresh}`;
-			let is = known.get(key);
+			let others = known.get(before);
+			if (others === undefined) {
+				others = new Map();
+				known.set(before, others);
+			}
+			let is = others.get(now);
 			if (is === undefined) {
 				is = this.#inForce.differ(before, now, isFresh);
-				known.set(key, is);
+				others.set(now, is);
 			}
 			return is;
 		};

@@ -124,7 +124,7 @@ export class Owners {
 
 	// ------------------------------------------------------------ whose an address is
 
-	/** Undefined: no Pod has it. */
+	/** The group of the Pod that has it; undefined: no Pod does. */
 	groupOf(claim: number): Group | undefined {
 		const owner = this.claims.owner(claim);
 		return owner === NONE || isNode(owner) ? undefined : this.pods.group(owner >> 1);
@@ -182,8 +182,10 @@ export class Owners {
 		return isNode(owner) ? this.#nodes[owner >> 1]!.node : this.pods.node(owner >> 1);
 	}
 
-	#identity(owner: number): Identity {
-		return isNode(owner) ? this.#nodes[owner >> 1]!.identity : this.pods.identity(owner >> 1);
+	#identity(owner: number, half: 0 | 1): number {
+		return isNode(owner)
+			? this.#nodes[owner >> 1]!.identity[half]
+			: this.pods.identity(owner >> 1, half);
 	}
 
 	// ------------------------------------------------------------ what changed in this round
@@ -206,15 +208,16 @@ export class Owners {
 	isAnother(index: number): boolean {
 		const owner = this.claims.owner(this.#dirty[index]!);
 		if (owner === NONE || !this.hadOwner(index)) return false;
-		const [a, b] = this.#identity(owner);
-		return this.#formers[3 * index] !== a || this.#formers[3 * index + 1] !== b;
+		return (
+			this.#formers[3 * index] !== this.#identity(owner, 0) ||
+			this.#formers[3 * index + 1] !== this.#identity(owner, 1)
+		);
 	}
 
-	/** The name of the present or former owner's Node; "": not known. */
-	nodeName(index: number): string {
+	/** The number of the present or former owner's Node; NONE: not known. */
+	nodeNumber(index: number): number {
 		const now = this.#nodeOf(this.claims.owner(this.#dirty[index]!));
-		const node = now === NONE ? this.#formers[3 * index + 2]! : now;
-		return node === NONE ? "" : this.pods.nodeName(node);
+		return now === NONE ? this.#formers[3 * index + 2]! : now;
 	}
 
 	/** Its owner or class may have changed. */
@@ -228,7 +231,8 @@ export class Owners {
 		const owner = this.claims.owner(claim);
 		this.#formers[3 * index + 2] = this.#nodeOf(owner);
 		if (owner === NONE) return;
-		[this.#formers[3 * index], this.#formers[3 * index + 1]] = this.#identity(owner);
+		this.#formers[3 * index] = this.#identity(owner, 0);
+		this.#formers[3 * index + 1] = this.#identity(owner, 1);
 	}
 
 	*touchAll(): Steps<void> {

@@ -111,8 +111,9 @@ export class PodRows {
 		return this.#created[row]!;
 	}
 
-	identity(row: number): Identity {
-		return [this.#identities[2 * row]!, this.#identities[2 * row + 1]!];
+	/** One half of its identity. */
+	identity(row: number, half: 0 | 1): number {
+		return this.#identities[2 * row + half]!;
 	}
 
 	/** The number of its Node's name. */

@@ -2,6 +2,7 @@
  * The writes of one round in their order. Those of identities, of which there may be two for each Pod of the cluster,
  * are columns.
  */
+import type { AddressIndex } from "../columns/address_index.js";
 import { grown } from "../columns/grow.js";
 import { ADDRESS_SIZE, formatAddress, parseAddress } from "../tables/address.js";
 import type { PolicyTableName, PolicyWrite } from "./policy_tables.js";
@@ -14,10 +15,13 @@ export interface PolicyWriteList extends Iterable<PolicyWrite> {
 const STEPS = [1, 2, 3, 4, 5, 7];
 const IDENTITIES_STEP = 4;
 
+const WORDS = ADDRESS_SIZE / 4;
+
 /** Addresses, each once, with their classes or that they have none of their own any more. */
 export class IdentityWrites {
-	/** 16 bytes each. */
-	#addresses: Uint8Array = new Uint8Array(0);
+	/** Four words each, and the same memory. */
+	#words: Uint32Array = new Uint32Array(0);
+	#bytes: Uint8Array = new Uint8Array(0);
 	#classes: Uint32Array = new Uint32Array(0);
 	/** 1: it is removed. */
 	#removed: Uint8Array = new Uint8Array(0);
@@ -29,27 +33,46 @@ export class IdentityWrites {
 
 	/** @param number undefined: the entry is removed */
 	add(address: Uint8Array, number: number | undefined): void {
-		const at = this.#length++;
-		this.#addresses = grown(this.#addresses, ADDRESS_SIZE * (at + 1));
-		this.#classes = grown(this.#classes, at + 1);
-		this.#removed = grown(this.#removed, at + 1);
-		for (let i = 0; i < ADDRESS_SIZE; i++) this.#addresses[ADDRESS_SIZE * at + i] = address[i]!;
-		this.#classes[at] = number ?? 0;
-		this.#removed[at] = number === undefined ? 1 : 0;
+		const at = this.#grow();
+		for (let i = 0; i < ADDRESS_SIZE; i++) this.#bytes[ADDRESS_SIZE * at + i] = address[i]!;
+		this.#set(at, number);
+	}
+
+	/** The same by the number of an address. */
+	addOf(addresses: AddressIndex, id: number, number: number | undefined): void {
+		const at = this.#grow();
+		addresses.copyWords(id, this.#words, WORDS * at);
+		this.#set(at, number);
 	}
 
 	address(index: number): string {
-		return formatAddress(this.#addresses, ADDRESS_SIZE * index);
+		return formatAddress(this.#bytes, ADDRESS_SIZE * index);
 	}
 
 	/** Its 16 bytes. */
 	bytes(index: number): Uint8Array {
-		return this.#addresses.subarray(ADDRESS_SIZE * index, ADDRESS_SIZE * (index + 1));
+		return this.#bytes.subarray(ADDRESS_SIZE * index, ADDRESS_SIZE * (index + 1));
 	}
 
 	/** Undefined: it is removed. */
 	number(index: number): number | undefined {
 		return this.#removed[index] === 1 ? undefined : this.#classes[index];
+	}
+
+	#grow(): number {
+		const at = this.#length++;
+		if (at < this.#removed.length) return at;
+		this.#removed = grown(this.#removed, at + 1);
+		const room = this.#removed.length;
+		this.#classes = grown(this.#classes, room);
+		this.#words = grown(this.#words, WORDS * room);
+		this.#bytes = new Uint8Array(this.#words.buffer);
+		return at;
+	}
+
+	#set(at: number, number: number | undefined): void {
+		this.#classes[at] = number ?? 0;
+		this.#removed[at] = number === undefined ? 1 : 0;
 	}
 }
 

@@ -11,7 +11,11 @@ import type { NamespaceObject } from "../cluster/namespace_object.js";
 import type { NetworkPolicyObject } from "../cluster/network_policy_object.js";
 import type { NamedPort, PodObject } from "../cluster/pod_object.js";
 import { matches } from "../cluster/selector.js";
+import type { Steps } from "../loop/turns.js";
 import type { Chosen, Direction } from "./rule_list.js";
+
+/** Policies that are read from the store between two steps, and that are tried on a Pod. */
+const [READ, EVERY] = [16, 256];
 
 /** A Pod of this Node as the CNI has it. */
 export interface LocalEndpoint {
@@ -68,7 +72,9 @@ export class Subjects {
 	}
 
 	/** Returns those that are new, and those that are gone. */
-	setEndpoints(endpoints: Iterable<LocalEndpoint>): { added: Subject[]; removed: Subject[] } {
+	*setEndpoints(
+		endpoints: Iterable<LocalEndpoint>,
+	): Steps<{ added: Subject[]; removed: Subject[] }> {
 		const gone = new Map(this.#subjects);
 		const added: Subject[] = [];
 		for (const endpoint of endpoints) {
@@ -92,26 +98,26 @@ export class Subjects {
 		for (const namespace of this.#network.keys())
 			if (!namespaces.has(namespace)) this.#network.delete(namespace);
 		for (const namespace of namespaces)
-			if (!this.#network.has(namespace)) this.#network.set(namespace, this.#read(namespace));
+			if (!this.#network.has(namespace)) this.#network.set(namespace, yield* this.#read(namespace));
 		for (const subject of added) {
 			this.#subjects.set(subject.endpoint.id, subject);
-			this.#renew(subject);
+			yield* this.#renew(subject);
 		}
 		return { added, removed: [...gone.values()] };
 	}
 
 	/** Renews these Pods, which have changed; calls back with the local ones. */
-	renewPods(keys: { has(key: string): boolean }, each: (subject: Subject) => void): void {
+	*renewPods(keys: { has(key: string): boolean }, each: (subject: Subject) => void): Steps<void> {
 		for (const subject of this.#subjects.values())
 			if (keys.has(keyOf(subject.endpoint))) {
-				this.#renew(subject);
+				yield* this.#renew(subject);
 				each(subject);
 			}
 	}
 
-	renewNamespace(name: string): void {
+	*renewNamespace(name: string): Steps<void> {
 		for (const subject of this.#subjects.values())
-			if (subject.endpoint.namespace === name) this.#renew(subject);
+			if (subject.endpoint.namespace === name) yield* this.#renew(subject);
 	}
 
 	setNetworkPolicy(key: string, policy: NetworkPolicyObject | undefined): void {
@@ -177,11 +183,13 @@ export class Subjects {
 		return { chosen: { direction, network, cluster, ownPorts }, key };
 	}
 
-	#read(namespace: string): Map<string, NetworkPolicyObject> {
+	*#read(namespace: string): Steps<Map<string, NetworkPolicyObject>> {
 		const policies = new Map<string, NetworkPolicyObject>();
+		let read = 0;
 		for (const key of this.#networkKeys.get(namespace) ?? []) {
 			const policy = this.#options.networkPolicy(key);
 			if (policy !== undefined) policies.set(key, policy);
+			if (++read % READ === 0) yield;
 		}
 		return policies;
 	}
@@ -195,7 +203,7 @@ export class Subjects {
 		return version;
 	}
 
-	#renew(subject: Subject): void {
+	*#renew(subject: Subject): Steps<void> {
 		const { namespace, uid } = subject.endpoint;
 		const pod = this.#options.pod(keyOf(subject.endpoint));
 		const isIt =
@@ -205,11 +213,17 @@ export class Subjects {
 		subject.labels = subject.pod?.labels ?? NO_LABELS;
 		subject.ports = subject.pod?.ports ?? [];
 		subject.network = new Set();
-		for (const [key, { pods }] of this.#network.get(namespace) ?? [])
+		let tried = 0;
+		for (const [key, { pods }] of this.#network.get(namespace) ?? []) {
 			if (matches(pods, subject.labels)) subject.network.add(key);
+			if (++tried % EVERY === 0) yield;
+		}
 		subject.cluster = new Set();
-		for (const [key, policy] of this.#cluster)
+		for (const [key, policy] of this.#cluster) {
 			if (this.#has(policy, subject)) subject.cluster.add(key);
+			if (++tried % EVERY === 0) yield;
+		}
+		yield;
 		this.#dirty.add(subject);
 	}
 

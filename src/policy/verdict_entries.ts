@@ -2,6 +2,7 @@
  * Entries of `policy_verdicts` in the kernel: how many there are, what goes one round later counts until then, and
  * what an earlier agent's policies say of its classes.
  */
+import type { Steps } from "../loop/turns.js";
 import type { Garbage } from "./garbage.js";
 import {
 	type HeldPolicyTables,
@@ -9,6 +10,9 @@ import {
 	verdictKey,
 	type WriteTable,
 } from "./policy_tables.js";
+
+/** Entries between two steps. */
+const EVERY = 256;
 
 export class VerdictEntries {
 	readonly #write: WriteTable;
@@ -64,8 +68,12 @@ export class VerdictEntries {
 		}
 	}
 
-	discardHeld(verdicts: HeldPolicyTables["policyVerdicts"]): void {
-		for (const key of verdicts.keys()) this.#discard(key);
+	*discardHeld(verdicts: HeldPolicyTables["policyVerdicts"]): Steps<void> {
+		let count = 0;
+		for (const key of verdicts.keys()) {
+			this.#discard(key);
+			if (++count % EVERY === 0) yield;
+		}
 	}
 
 	/** Ends the copying. */

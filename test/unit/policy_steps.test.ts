@@ -1,0 +1,97 @@
+/** What the compiler of network policy does between two steps is little, however much there is in all. */
+import fc from "fast-check";
+import t from "tap";
+import type { NetworkPolicyObject } from "../../src/cluster/network_policy_object.js";
+import { type Steps, sortInSteps } from "../../src/loop/turns.js";
+import { PolicyCompiler, type PolicyKind } from "../../src/policy/compiler.js";
+import type { HeldPolicyTables } from "../../src/policy/policy_tables.js";
+import { app, pod as podOf, policy } from "../tools/policy_stage.js";
+
+/** The most that a count grows in one step, and the result. */
+function mostInStep<T>(steps: Steps<T>, count: () => number): { most: number; value: T } {
+	let [most, last] = [0, count()];
+	for (;;) {
+		const { done, value } = steps.next();
+		const now = count();
+		most = Math.max(most, now - last);
+		last = now;
+		if (done === true) return { most, value: value as T };
+	}
+}
+
+t.test("policies of a namespace with many are read and tried in small steps", async (t) => {
+	let [reads, tries] = [0, 0];
+	const policies = new Map<string, NetworkPolicyObject>();
+	for (let i = 0; i < 3000; i++) {
+		const one = policy(`p${i}`, { ingress: [] });
+		// Each look at its selector counts; it selects nobody.
+		Object.defineProperty(one, "pods", {
+			get: () => {
+				tries++;
+				return app("nobody");
+			},
+		});
+		policies.set(`x/p${i}`, one);
+	}
+	const pods = Array.from({ length: 20 }, (_, i) => podOf(`x/a${i}`, `10.244.1.${i + 2}`));
+	const source = {
+		get: (kind: PolicyKind, key: string) => {
+			reads++;
+			const found = kind === "NetworkPolicy" ? policies.get(key) : undefined;
+			return (found ?? pods.find(({ name }) => kind === "Pod" && key === `x/${name}`)) as never;
+		},
+	};
+	const compiler = new PolicyCompiler({ source, nodeName: "n1", unknownPods: "closed" });
+	const endpoints = pods.map(({ namespace, name, addresses }) => {
+		return { id: name, namespace, name, addresses };
+	});
+	const changed = { NetworkPolicy: policies.keys(), Pod: pods.map(({ name }) => `x/${name}`) };
+	const first = mostInStep(compiler.update({ changed, endpoints }), () => reads);
+	t.ok(first.most <= 20, `${first.most} reads`);
+	tries = 0;
+	const renewed = pods.map(({ name }) => `x/${name}`);
+	const again = mostInStep(compiler.update({ changed: { Pod: renewed } }), () => tries);
+	t.ok(tries >= 60_000, `${tries} tries in all`);
+	t.ok(again.most <= 300, `${again.most} tries`);
+});
+
+t.test("what an earlier agent left is taken over and removed in small steps", async (t) => {
+	const verdict = { judgement: { allow: true, rule: 0 } };
+	const held: HeldPolicyTables = {
+		...{ identities: new Map(), blocks: new Map(), policies: [2], portSets: [], rules: [] },
+		policyVerdicts: new Map(
+			Array.from({ length: 50_000 }, (_, i) => [2 * 2 ** 32 + i + 2, verdict] as const),
+		),
+		classLimit: 50_002,
+	};
+	const source = { get: () => undefined };
+	const compiler = new PolicyCompiler({ source, nodeName: "n1", unknownPods: "closed", held });
+	const stepsOf = (round: "first" | "second") => {
+		const steps = compiler.update({ changed: {} });
+		for (let count = 0; ; count++) {
+			const { done, value } = steps.next();
+			if (done !== true) continue;
+			t.ok(count > 150, `${count} steps in the ${round} round`);
+			return [...value.writes].filter(({ table }) => table === "policyVerdicts").length;
+		}
+	};
+	t.equal(stepsOf("first"), 0);
+	t.equal(stepsOf("second"), 50_000);
+});
+
+t.test("sorting in steps sorts as at once, with few comparisons in each", async (t) => {
+	let comparisons = 0;
+	const order = (a: { key: number }, b: { key: number }) => {
+		comparisons++;
+		return a.key - b.key;
+	};
+	for (const length of [0, 1, 1023, 1024, 1025, 5000, 20_000]) {
+		const [all] = fc.sample(fc.array(fc.nat(999), { minLength: length, maxLength: length }), 1);
+		const entries = all!.map((key, place) => ({ key, place }));
+		const wanted = entries.toSorted((a, b) => a.key - b.key);
+		comparisons = 0;
+		const { most } = mostInStep(sortInSteps(entries, order), () => comparisons);
+		t.strictSame(entries, wanted, `${length}, and equal ones keep their order`);
+		t.ok(most <= 12_000, `${most} comparisons`);
+	}
+});
