@@ -18,6 +18,7 @@ import { type Cluster, type Flow, podAt } from "../../src/policy/interpreter.js"
 import { policyAnswer } from "../../src/report/explain_policy.js";
 import { Action, DropReasonName, type FlowKey, Hook } from "../../src/tables/generated.js";
 import { type Change, Objects } from "../tools/policy_clusters.js";
+import { runsOf } from "../tools/random_runs.js";
 import { check, type Input } from "./check.js";
 import { DataPath } from "./data_path.js";
 import { inNamespace } from "./namespace.js";
@@ -31,7 +32,7 @@ import {
 } from "./policy_services.js";
 import { makeNetwork } from "./world.js";
 
-const PACKETS = Number(process.env.POLICY_PACKETS ?? 10_000);
+const PACKETS = runsOf("POLICY_PACKETS", 10_000);
 /** Makes a failing case small, which takes minutes. */
 const SHRINKS = process.env.POLICY_SHRINK === "1";
 const FLOW_SLOTS = 1024;

@@ -9,8 +9,9 @@ import type {
 } from "../../src/policy/policy_tables.js";
 import { type Story, story } from "../tools/policy_clusters.js";
 import { PolicySite } from "../tools/policy_site.js";
+import { runsOf } from "../tools/random_runs.js";
 
-const numRuns = Number(process.env.POLICY_RUNS ?? 500);
+const numRuns = runsOf("POLICY_RUNS", 500);
 const seed = process.env.POLICY_SEED === undefined ? {} : { seed: Number(process.env.POLICY_SEED) };
 
 function started({ start }: Story): PolicySite {

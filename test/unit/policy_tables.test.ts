@@ -10,8 +10,9 @@ import type { PolicyOutcome } from "../../src/reconcile/maps/policy_writes.js";
 import { PaperPolicyMaps } from "../tools/paper_policy_maps.js";
 import { story } from "../tools/policy_clusters.js";
 import { PolicySite } from "../tools/policy_site.js";
+import { runsOf } from "../tools/random_runs.js";
 
-const numRuns = Number(process.env.POLICY_RUNS ?? 60);
+const numRuns = runsOf("POLICY_RUNS", 60);
 
 const DENY = { judgement: { allow: false, rule: 3 } };
 const WRITES: PolicyWrite[] = [
