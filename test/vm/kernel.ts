@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { build } from "esbuild";
+import { onInterrupt } from "../../src/lab/interrupt.js";
 
 const run = promisify(execFile);
 const top = fileURLToPath(new URL("../..", import.meta.url));
@@ -61,6 +62,9 @@ export interface Outcome {
 	/** The messages of vmrun, with the guest's kernel log if it died. */
 	notes: string;
 }
+
+/** tap ends a file that times out with SIGTERM: the guests end with it, by `exit`. */
+onInterrupt(async () => undefined);
 
 /** Seconds after which a guest is ended. */
 const GUEST_SECONDS = 1500;
