@@ -51,6 +51,7 @@ const allowed = {
 	agent: "every folder above",
 	cli: [
 		"text",
+		"files",
 		"linux",
 		"config",
 		"kube",

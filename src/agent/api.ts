@@ -4,6 +4,7 @@ import type { CniRequest, CniResponse } from "../cni/protocol.js";
 import type { PathEvents } from "../observe/path_events.js";
 import type { Prober } from "../probe/prober.js";
 import type { Log } from "../text/log.js";
+import { version } from "../text/version.js";
 import type { Answers } from "./answers.js";
 
 /** What answers. */
@@ -45,6 +46,7 @@ export function openApi(runDir: string, log: Log, started: () => Answering): Pro
 		},
 		{
 			bodyMax: BODY_MAX,
+			version: version(),
 			onError: (error, request) => log.error({ err: error, request }, "API request failed"),
 		},
 	);

@@ -44,6 +44,15 @@ export class ApiError extends Error {
 	}
 }
 
+/** Names the agent's version in each answer; those before 0.1 lack it. */
+export const VERSION_HEADER = "x-fairway-version";
+let answeredBy: string | undefined;
+
+/** The version of the agent that has answered last; "": it named none; undefined: none has answered. */
+export function agentVersion(): string | undefined {
+	return answeredBy;
+}
+
 /** The agent never answers with more. */
 const ANSWER_MAX = 64 * 1024 * 1024;
 
@@ -79,6 +88,7 @@ export function call(
 			response.on("error", onError);
 			response.on("end", () => {
 				clearTimeout(timer);
+				answeredBy = String(response.headers[VERSION_HEADER] ?? "");
 				const text = Buffer.concat(chunks).toString("utf8");
 				try {
 					resolve({
@@ -91,7 +101,10 @@ export function call(
 			});
 		});
 		const timer = Number.isFinite(timeoutMs)
-			? setTimeout(() => fail("ETIMEDOUT", `no answer within ${timeoutMs} ms`), timeoutMs)
+			? setTimeout(
+					() => fail("ETIMEDOUT", `no answer within ${Math.round(timeoutMs)} ms`),
+					timeoutMs,
+				)
 			: undefined;
 
 		function fail(code: string, what: string): void {

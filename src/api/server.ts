@@ -11,7 +11,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { join } from "node:path";
 import { setImmediate as turn } from "node:timers/promises";
 import { DirectoryLock } from "../linux/lock.js";
-import { type ApiResponse, agentSocket } from "./client.js";
+import { type ApiResponse, agentSocket, VERSION_HEADER } from "./client.js";
 import { jsonPieces } from "./json_pieces.js";
 
 /** Thrown by a handler to answer with a status of its choice and `{"error": message}`. */
@@ -39,6 +39,8 @@ export interface ApiServerOptions {
 	bodyMax?: number;
 	/** Time limit for receiving a complete request; default 5,000. */
 	requestTimeoutMs?: number;
+	/** Of Fairway; each answer names it in its headers. */
+	version?: string;
 	/** A handler threw anything but a RequestError. */
 	onError?: (error: unknown, request: string) => void;
 }
@@ -135,6 +137,7 @@ async function serve(
 	const path = (request.url ?? "/").split("?", 1)[0] ?? "/";
 	const name = `${request.method} ${path}`;
 	const gone = new AbortController();
+	if (options.version !== undefined) response.setHeader(VERSION_HEADER, options.version);
 	response.on("close", () => {
 		if (!response.writableFinished) gone.abort(new Error("The client closed the connection"));
 	});

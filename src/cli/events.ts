@@ -4,11 +4,15 @@ import type { PathEvent } from "../api/messages/paths.js";
 import { type Column, table } from "../text/table.js";
 import { EXIT_DONE } from "./exit.js";
 import { type ClientOptions, json } from "./output.js";
+import { withoutPath } from "./peers.js";
 
 export async function eventsCommand(options: ClientOptions & { peer?: string }): Promise<number> {
 	const all = await ask<PathEvent[]>(agentSocket(options.runDir), "GET", "/events");
 	const events = all.filter(({ node }) => options.peer === undefined || node === options.peer);
-	process.stdout.write(options.output === "json" ? json(events) : eventsText(events));
+	if (options.output === "json") process.stdout.write(json(events));
+	else if (events.length === 0 && all.length > 0)
+		process.stdout.write(`No path to ${options.peer} has changed, or there is no such peer.\n`);
+	else process.stdout.write(eventsText(events));
 	return EXIT_DONE;
 }
 
@@ -19,7 +23,7 @@ const COLUMNS: readonly Column<PathEvent>[] = [
 	{ heading: "FROM", cell: (event) => event.from ?? "-" },
 	{ heading: "TO", cell: (event) => event.to },
 	{ heading: "MTU", align: "right", cell: (event) => event.mtu || "-" },
-	{ heading: "REASON", cell: (event) => event.reason },
+	{ heading: "REASON", cell: (event) => withoutPath(event.reason) },
 ];
 
 export function eventsText(events: readonly PathEvent[]): string {

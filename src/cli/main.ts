@@ -3,6 +3,7 @@
  * code of a command is loaded when it runs, so that each starts quickly.
  */
 import { Argument, Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { ApiError, agentVersion } from "../api/client.js";
 import type { PeerStatus } from "../api/messages/peers.js";
 import { CNI_CONF_DIR } from "../cni/conf_dir.js";
 import { version } from "../text/version.js";
@@ -44,9 +45,21 @@ async function run(command: () => Promise<number>): Promise<number> {
 			// Commander has already printed the error.
 			return error.exitCode === 0 ? EXIT_DONE : EXIT_USAGE;
 		}
-		process.stderr.write(`fairway: ${error instanceof Error ? error.message : String(error)}\n`);
+		process.stderr.write(`fairway: ${words(error)}\n`);
 		return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
 	}
+}
+
+/** An agent that has not been restarted since an upgrade may answer with less than this command reads, or not know it. */
+function words(error: unknown): string {
+	const message = error instanceof Error ? error.message : String(error);
+	const agent = agentVersion();
+	const isUnknown = error instanceof ApiError && /^Cannot (GET|POST) \//.test(message);
+	if (!(isUnknown || error instanceof TypeError)) return message;
+	if (agent === undefined || agent === version()) return message;
+	const what = isUnknown ? message : `Cannot read the agent's answer: ${message}`;
+	const its = agent === "" ? "an earlier version" : `version ${agent}`;
+	return `${what} (the agent is ${its}, this command ${version()}: restart the agent, or use the command of its version)`;
 }
 
 /** @param done called with the exit status of the command that has run */
@@ -54,7 +67,6 @@ export function commands(done: (status: number) => void): Command {
 	const program = new Command("fairway")
 		.description("Carry Kubernetes Pod traffic between Nodes: directly or in a tunnel.")
 		.version(version(), "-V, --version", "print the version")
-		.showHelpAfterError("See `fairway --help`.")
 		.configureOutput({
 			outputError: (text, write) => write(text.replace(/^error: /, "fairway: ")),
 		})
@@ -255,6 +267,11 @@ export function commands(done: (status: number) => void): Command {
 		.command("lab")
 		.description("run a cluster in network namespaces on this machine (`fairway lab --help`)")
 		.addArgument(new Argument("[arguments...]", "a command of the lab, and what it takes"));
+	const point = (command: Command, names: string): void => {
+		command.showHelpAfterError(`See \`${names} --help\`.`);
+		for (const inner of command.commands) point(inner, `${names} ${inner.name()}`);
+	};
+	point(program, "fairway");
 	return program;
 }
 

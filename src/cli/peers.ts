@@ -23,10 +23,20 @@ export async function peersCommand(options: PeersOptions): Promise<number> {
 	);
 	peers.sort((a, b) => (a.node === b.node ? a.family - b.family : a.node < b.node ? -1 : 1));
 	if (options.output === "json") process.stdout.write(json(peers));
-	else if (peers.length === 0 && all.length > 0) process.stdout.write("No peer matches.\n");
+	else if (peers.length === 0 && all.length > 0)
+		process.stdout.write(`No peer matches${unknown(options.peer, all)}.\n`);
 	else if (options.output === "wide") process.stdout.write(widePeersText(peers, Date.now()));
 	else process.stdout.write(peersText(peers, Date.now(), terminalWidth()));
 	return EXIT_DONE;
+}
+
+/** " (there is no peer n9)": a name that is misspelled looks like a peer without such paths. */
+export function unknown(
+	names: readonly string[] | undefined,
+	all: readonly { node: string }[],
+): string {
+	const missing = names?.filter((name) => !all.some(({ node }) => node === name)) ?? [];
+	return missing.length === 0 ? "" : ` (there is no peer ${missing.join(", ")})`;
 }
 
 type PeerColumn = Column<PeerStatus>;
@@ -35,12 +45,16 @@ const NODE: PeerColumn = { heading: "NODE", shortest: 20, cell: (peer) => peer.n
 const FAMILY: PeerColumn = { heading: "IP", cell: (peer) => `v${peer.family}` };
 const PATH: PeerColumn = { heading: "PATH", cell: (peer) => peer.path };
 const MTU: PeerColumn = { heading: "MTU", align: "right", cell: (peer) => peer.mtu || "-" };
-/** The path has a column of its own. */
 const REASON: PeerColumn = {
 	heading: "REASON",
 	shortest: 24,
-	cell: (peer) => peer.reason.replace(/^(direct|routed|geneve|vxlan|down): /, ""),
+	cell: (peer) => withoutPath(peer.reason),
 };
+
+/** A reason where the path has a column of its own. */
+export function withoutPath(reason: string): string {
+	return reason.replace(/^(direct|routed|geneve|vxlan|down): /, "");
+}
 
 /** @param now epoch, ms */
 const health = (now: number): PeerColumn[] => [

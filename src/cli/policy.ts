@@ -7,6 +7,7 @@ import type {
 	PolicyDiffEntry,
 	PolicyDiffRequest,
 } from "../api/messages/policies.js";
+import { fileError } from "../files/yaml.js";
 import { checkPolicies } from "../policy/check.js";
 import { clusterOf, policiesAmong, readManifestObjects } from "../policy/manifests.js";
 import { type Column, table } from "../text/table.js";
@@ -153,7 +154,7 @@ export function diffText(
 }
 
 const unreadable = (path: string) => (error: Error) => {
-	throw new Error(`Cannot read ${path}: ${error.message}`);
+	throw new Error(`Cannot read ${path}: ${fileError(error)}`);
 };
 
 async function objectsIn(path: string): Promise<unknown[]> {

@@ -99,12 +99,14 @@ export interface ConfigError {
 	file: string;
 	line: number;
 	column: number;
+	/** It is about the file as such: line and column are 1. */
+	whole?: true;
 	message: string;
 }
 
 export type ConfigResult = { config: Config } | { errors: ConfigError[] };
 
-/** `FILE:LINE:COL: message` */
-export function formatConfigError(error: ConfigError): string {
-	return `${error.file}:${error.line}:${error.column}: ${error.message}`;
+/** `FILE:LINE:COL: message`; of the file as such: `FILE: message` */
+export function formatConfigError({ file, line, column, whole, message }: ConfigError): string {
+	return `${file}${whole ? "" : `:${line}:${column}`}: ${message}`;
 }

@@ -9,13 +9,22 @@
 import { readFile } from "node:fs/promises";
 import { type Alias, type Document, isAlias, isMap, isScalar, isSeq, type Node } from "yaml";
 import type { z } from "zod";
-import { ALIASES_MAX, firstLine, parseYaml, positionOf, type YamlText } from "../files/yaml.js";
+import {
+	ALIASES_MAX,
+	fileError,
+	firstLine,
+	parseYaml,
+	positionOf,
+	type YamlText,
+} from "../files/yaml.js";
 import type { Config, ConfigError, ConfigResult } from "./config.js";
 import type { Environment } from "./proxy_rule.js";
 import { refusedCombinations, schema } from "./schema.js";
 import { nearest } from "./spelling.js";
 
 const BYTES_MAX = 1 << 20;
+/** More are only counted. */
+const ERRORS_MOST = 20;
 
 type Path = readonly PropertyKey[];
 
@@ -32,7 +41,7 @@ export function parseConfig(
 	};
 	const failed = () => {
 		errors.sort((a, b) => a.line - b.line || a.column - b.column);
-		return { errors };
+		return { errors: shortened(errors) };
 	};
 
 	const document = readDocument(yaml, report);
@@ -61,6 +70,15 @@ export function parseConfig(
 	return { config: checked.data as Config };
 }
 
+/** A file that is something else has an error in every line. */
+function shortened(errors: ConfigError[]): ConfigError[] {
+	const further = errors.length - ERRORS_MOST;
+	if (further < 1) return errors;
+	const next = errors[ERRORS_MOST]!;
+	const message = `Cannot use the configuration: ${further} further errors from here on`;
+	return [...errors.slice(0, ERRORS_MOST), { ...next, message }];
+}
+
 /** Reads and parses a file; an unreadable file is an error at its first position. */
 export async function readConfig(file: string): Promise<ConfigResult> {
 	let bytes: Buffer;
@@ -74,7 +92,7 @@ export async function readConfig(file: string): Promise<ConfigResult> {
 
 /** The result for a file that cannot be read. */
 export function unreadableConfig(file: string, error: unknown): ConfigResult {
-	return failure(file, `Cannot read the configuration: ${firstLine(error)}`);
+	return failure(file, `Cannot read the configuration: ${fileError(error)}`);
 }
 
 export function parseConfigBytes(bytes: Uint8Array, file: string): ConfigResult {
@@ -92,7 +110,7 @@ export function parseConfigBytes(bytes: Uint8Array, file: string): ConfigResult 
 }
 
 function failure(file: string, message: string): ConfigResult {
-	return { errors: [{ file, line: 1, column: 1, message }] };
+	return { errors: [{ file, line: 1, column: 1, whole: true, message }] };
 }
 
 /** The only document, if it has the shape of a configuration. */

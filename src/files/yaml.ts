@@ -73,6 +73,11 @@ export function firstLine(error: unknown): string {
 	return message.split("\n", 1)[0] ?? message;
 }
 
+/** What the kernel says of a file whose name stands beside it: Node.js names it again, with the system call. */
+export function fileError(error: unknown): string {
+	return firstLine(error).replace(/, (?:[a-z]+)(?: '.*')?$/, "");
+}
+
 /** The first character that no text file has, or -1. */
 function findControl(text: string): number {
 	// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for

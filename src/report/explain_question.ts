@@ -91,7 +91,7 @@ function readEnd(end: "source" | "destination", value: unknown, names: Names): E
 	const wanted = kind === undefined ? either : `a ${kind === "pod" ? "Pod" : "Service"}`;
 	throw new RequestError(
 		404,
-		`Cannot explain: expected ${wanted} with an address as ${end}, got ${key}, of which this Node knows no address`,
+		`Cannot explain: expected ${wanted} with an address as ${end}, got ${key}, which this Node does not know`,
 	);
 }
 

@@ -117,7 +117,7 @@ function without(
 	if (missing.length > 0)
 		throw new RequestError(
 			404,
-			`${CANNOT}: expected existing policies to delete, got ${missing.slice(0, FAULTS_MOST).join(", ")}`,
+			`${CANNOT}: expected policies of this cluster to delete, got ${missing.slice(0, FAULTS_MOST).join(", ")}`,
 		);
 	const stays = (policy: Parameters<typeof nameOf>[0]) => !names.has(nameOf(policy));
 	return { policies: policies.filter(stays), clusterPolicies: clusterPolicies.filter(stays) };

@@ -554,7 +554,14 @@ t.test("exit statuses", async (t) => {
 		[["lab", "sail"], 2, /^fairway: Cannot run "sail"/, 2],
 		[["status", "--no-such-option"], 2, /unknown option '--no-such-option'/, 2],
 		[["status", "-o", "xml"], 2, /Allowed choices are text, json/, 2],
-		[["status", "too", "much"], 2, /too many arguments/, 2],
+		[["status", "too", "much"], 2, /too many arguments.*\nSee `fairway status --help`\./, 2],
+		[["policy", "check"], 2, /See `fairway policy check --help`\./, 2],
+		[
+			["policy", "check", "/none"],
+			1,
+			/Cannot read \/none: ENOENT: no such file or directory\n$/,
+			2,
+		],
 		[["status", "--run-dir", directory], 1, /Cannot reach the agent at .*agent\.sock/, 2],
 		[["peers", "--run-dir", directory, "-o", "json"], 1, /Cannot reach the agent/, 2],
 		[["endpoints", "--run-dir", directory], 1, /Cannot reach the agent/, 2],
@@ -576,7 +583,12 @@ t.test("exit statuses", async (t) => {
 		[["config", "validate", good, "-o", "json"], 0, /"trafficEncapMode": "noEncap"/, 1],
 		[["config", "validate", bad], 2, /bad\.yaml:1:19: [\s\S]*bad\.yaml:2:1: /, 2],
 		[["config", "validate", bad, "-o", "json"], 2, /"valid": false/, 1],
-		[["config", "validate", join(directory, "none")], 2, /none:1:1: Cannot read/, 2],
+		[
+			["config", "validate", join(directory, "none")],
+			2,
+			/none: Cannot read the configuration: ENOENT: no such file or directory\n$/,
+			2,
+		],
 		[
 			["config", "validate", without],
 			2,
@@ -621,6 +633,32 @@ t.test("exit statuses", async (t) => {
 	t.equal((await run(link, "--version")).status, 0, "works through a symbolic link");
 });
 
+t.test("an agent of another version", async (t) => {
+	const directory = mkdtempSync(join(tmpdir(), "fairway-cli-"));
+	t.teardown(() => rmSync(directory, { recursive: true, force: true }));
+	const at = ["--run-dir", directory];
+	for (const [agent, is] of [
+		["0.0.9", "version 0\\.0\\.9"],
+		[undefined, "an earlier version"],
+	] as const) {
+		const options = agent === undefined ? {} : { version: agent };
+		const handlers = { "GET /status": () => ({ status: 200, body: { node: "n1" } }) };
+		const server = await ApiServer.open(directory, handlers, options);
+		const note = `\\(the agent is ${is}, this command [0-9.]+: restart the agent, or use .*\\)`;
+		t.match(await fairway("status", ...at), {
+			...{ status: 1, stdout: "" },
+			stderr: new RegExp(`^fairway: Cannot read the agent's answer: .*${note}\n$`),
+		});
+		const whole = await fairway("status", "-o", "json", ...at);
+		t.strictSame(JSON.parse(whole.stdout), { node: "n1" }, "JSON is passed on as it is");
+		t.match(await fairway("denials", ...at), {
+			status: 1,
+			stderr: new RegExp(`^fairway: Cannot GET /denials: .*${note}\n$`),
+		});
+		await server.close();
+	}
+});
+
 t.test("an agent that answers", async (t) => {
 	const directory = mkdtempSync(join(tmpdir(), "fairway-cli-"));
 	t.teardown(() => rmSync(directory, { recursive: true, force: true }));
@@ -657,14 +695,18 @@ t.test("an agent that answers", async (t) => {
 	t.strictSame(await matching("--peer", "n2"), peers.slice(0, 1));
 	t.strictSame(await matching("--peer", "n2", "--peer", "n9", "--path", "down"), []);
 	t.strictSame(await matching("--path", "down", "--path", "routed"), peers.slice(1));
-	t.equal((await fairway("peers", "--peer", "n9", ...at)).stdout, "No peer matches.\n");
+	t.equal(
+		(await fairway("peers", "--peer", "n9", ...at)).stdout,
+		"No peer matches (there is no peer n9).\n",
+	);
 	t.strictSame(JSON.parse((await fairway("endpoints", "-o", "json", ...at)).stdout), []);
 	t.equal((await fairway("status", ...at)).stdout, statusText(status));
 	t.strictSame(JSON.parse((await fairway("events", "-o", "json", ...at)).stdout), events);
 	t.equal(
-		(await fairway("events", "--peer", "n3", ...at)).stdout,
-		eventsText(events.filter(({ node }) => node === "n3")),
+		(await fairway("events", "--peer", "n9", ...at)).stdout,
+		"No path to n9 has changed, or there is no such peer.\n",
 	);
+	t.equal((await fairway("events", ...at)).stdout, eventsText(events));
 
 	const fine = await fairway("check", ...at);
 	t.strictSame(fine, { status: 0, stdout: checkText(checkAnswer), stderr: "" });

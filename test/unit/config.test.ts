@@ -460,8 +460,12 @@ t.test("hostile files", async (t) => {
 		const result = parseConfigBytes(data, "f.yaml");
 		return "errors" in result ? result.errors.map(formatConfigError) : [];
 	};
-	t.match(bytes(Buffer.from([0x61, 0xff, 0xfe])), [/^f\.yaml:1:1: .*expected UTF-8/], "not UTF-8");
+	t.match(bytes(Buffer.from([0x61, 0xff, 0xfe])), [/^f\.yaml: .*expected UTF-8/], "not UTF-8");
 	t.match(bytes(Buffer.alloc(2 << 20, 0x20)), [/expected at most 1048576 bytes/], "too long");
+	const unknown = Array.from({ length: 500 }, (_, i) => `key${i}: 1`);
+	const many = errors(unknown.join("\n"));
+	t.equal(many.length, 21, "a file that is no configuration does not flood status and log");
+	t.match(many.at(-1), /21:1: Cannot use the configuration: 480 further errors from here on/);
 	const absent = await readConfig("/does/not/exist.yaml");
 	t.match(absent, { errors: [{ line: 1, column: 1, message: /ENOENT/ }] });
 });

@@ -55,7 +55,10 @@ t.test("written in place, renamed over, removed and made again", async (t) => {
 	renameSync(`${path}.new`, path);
 	t.equal(await next(), "VNI 3");
 	unlinkSync(path);
-	t.match(await next(), /^\/fairway\.yaml:1:1: Cannot read the configuration: ENOENT/);
+	t.match(
+		await next(),
+		/^\/fairway\.yaml: Cannot read the configuration: ENOENT: no such file or directory$/,
+	);
 	write(path, 4);
 	t.equal(await next(), "VNI 4");
 });

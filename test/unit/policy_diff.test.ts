@@ -123,7 +123,7 @@ t.test("a policy that would go opens and closes what it has closed and opened", 
 	const gone = [{ objects: [], deleted: ["x/none", "none"] }, contextOf()] as const;
 	await t.rejects(policyDiff(...gone), {
 		message:
-			"Cannot compare policies: expected existing policies to delete, got x/none, none",
+			"Cannot compare policies: expected policies of this cluster to delete, got x/none, none",
 	});
 	await t.rejects(policyDiff({ objects: [], deleted: "x/web" }, contextOf()), {
 		message: /expected names of policies as those to delete/,
