@@ -89,6 +89,50 @@ t.test("the README has every command, and every option of status and peers", asy
 		t.match(text, `| ${status[1]} | `, `exit status ${status[1]}`);
 });
 
+t.test("files and folders that documents name exist", async (t) => {
+	const tracked = readdirSync(top, { withFileTypes: true }).flatMap((entry) => {
+		if (entry.isFile()) return [entry.name];
+		if (entry.name.startsWith(".") || ["node_modules", "build", "dist"].includes(entry.name))
+			return [];
+		const inner = readdirSync(join(top, entry.name), { recursive: true, encoding: "utf8" });
+		return inner.map((path) => join(entry.name, path));
+	});
+	const documents = tracked.filter(
+		(file) => file.endsWith(".md") && !["CHANGELOG.md", "bench/RESULTS.md"].includes(file),
+	);
+	const quoted = /`([\w./*-]+\.(?:ts|mjs|h|c|cc|md|yaml))`/g;
+	/** A path from the top or from the document's folder, or a name that is unique enough to be found. */
+	const isThere = (name: string, document: string) => {
+		const pattern = new RegExp(
+			`(^|/)${name
+				.replace(/^(\.\.\/)+/, "")
+				.replace(/[.]/g, "\\.")
+				.replace(/[*]/g, "[^/]*")}$`,
+		);
+		return (
+			existsSync(join(top, dirname(document), name)) || tracked.some((file) => pattern.test(file))
+		);
+	};
+	let names = 0;
+	const missing: string[] = [];
+	const check = (name: string, document: string) => {
+		names++;
+		if (!isThere(name, document)) missing.push(`${document}: ${name}`);
+	};
+	for (const document of documents)
+		for (const [, name = ""] of read(document).matchAll(quoted)) check(name, document);
+	// Drawings and the source tree name files without quotes.
+	for (const [, drawing = ""] of read("ARCHITECTURE.md").matchAll(/```(.*?)```/gs))
+		for (const [name] of drawing.matchAll(
+			/\b(?:src|bpf|test|native|cni|scripts|docs)\/[\w./-]*\w/g,
+		)) {
+			names++;
+			if (!existsSync(join(top, name))) missing.push(`ARCHITECTURE.md: ${name}`);
+		}
+	t.same(missing, []);
+	t.ok(names > 100, String(names));
+});
+
 t.test("links lead to files and headings that are there", async (t) => {
 	const files = [
 		"README.md",
