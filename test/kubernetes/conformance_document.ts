@@ -50,6 +50,7 @@ const contents = new Map<string, [string, string]>([
 			"Kubernetes 1.37.2",
 		],
 	],
+	["sctp", ["a Service and a hostPort of SCTP, to which nothing is sent", "Kubernetes 1.37.2"]],
 	[
 		"pods",
 		[
@@ -76,7 +77,7 @@ const row = (cells: readonly (string | number)[]): string => `| ${cells.join(" |
 
 function suitesSection(): string[] {
 	const sizes = new Map(suiteNames.map((name) => [name, readSuite(listOf(name)).specs.length]));
-	const upstream = ["conformance", "netpol", "network"];
+	const upstream = ["conformance", "netpol", "network", "sctp"];
 	const listed = upstream.reduce((sum, name) => sum + sizes.get(name)!, 0);
 	const out = leftOut.reduce((sum, { count }) => sum + count, 0);
 	return [
@@ -168,7 +169,7 @@ export function render({ rows, failed }: ConformanceDocument): string {
 		"",
 		resultsTitle,
 		"",
-		"Specs that passed, of those in the suite. An empty cell was not run.",
+		"Specs that passed, of those in the suite. An empty cell was not run; `plain` enforces no policies.",
 		"",
 		row(["suite", "first family", "Services", ...networks]),
 		row(["---", "---", "---", ...networks.map(() => "---")]),

@@ -25,6 +25,8 @@ interface Outcome {
 	seconds: number;
 	repeated: number;
 	message: string;
+	/** What a first probe had wrong, and the second not; "": none. */
+	first: string;
 }
 
 /**
@@ -69,8 +71,9 @@ export async function runCyclonus(
 			destination,
 			outcomes
 				.filter((one) => one.destination === destination)
-				.map(({ name, passed, seconds, message }) => ({
+				.map(({ name, passed, seconds, message, first }) => ({
 					...{ name, seconds, message },
+					...(first === "" ? {} : { note: `the first probe: ${first}` }),
 					state: passed ? "passed" : "failed",
 				})),
 		]),

@@ -26,6 +26,8 @@ export interface SpecResult {
 	seconds: number;
 	/** What failed, in the spec's words; "": passed. */
 	message: string;
+	/** What the reader should know though it passed. */
+	note?: string;
 }
 
 const fileOf = (name: string): string => join(folders.source, "suites", `${name}.txt`);

@@ -22,7 +22,7 @@ export interface Job {
 }
 
 /** Lists of Kubernetes' own specs. */
-export const upstream = ["conformance", "netpol", "network", "pods"];
+export const upstream = ["conformance", "netpol", "network", "sctp", "pods"];
 const cyclonus = new Map(
 	destinations.map((destination) => [`cyclonus-${destination}`, destination]),
 );

@@ -27,9 +27,11 @@ import { listSpecs, runSpecs } from "./upstream.js";
 
 /** One test point for each spec. */
 function report(results: readonly SpecResult[], prefix: string): void {
-	for (const { name, state, message } of results)
+	for (const { name, state, message, note } of results) {
+		if (note !== undefined) t.comment(`${prefix}: ${name}: ${note}`);
 		if (state === "passed") t.pass(`${prefix}: ${name}`);
 		else t.fail(`${prefix}: ${name}`, { failure: message.slice(0, 2000) });
+	}
 }
 
 /** Shows those who watch that a long step goes on: on standard error, since TAP's comments wait for its points. */

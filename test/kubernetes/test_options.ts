@@ -22,8 +22,8 @@ is 0 if everything passed, 1 if not, and 2 if nothing could be run.
   --services PROXY  who serves Services: ${serviceProxies.join(" or ")} (default fairway; plain and kube-router always
                     have kube-proxy)
   --suite SUITE     may be repeated (default: ${defaultSuites.join(", ")}). Of others, in each mode:
-                    ${suiteNames.slice(0, 5).join(", ")},
-                    ${suiteNames.slice(5).join(", ")}.
+                    ${suiteNames.slice(0, 6).join(", ")},
+                    ${suiteNames.slice(6).join(", ")}.
                     Our own, once: ${ownSuites.slice(0, 5).join(", ")},
                     ${ownSuites.slice(5).join(", ")}
   --together        the suites of others run at the same time: they know nothing of each other

@@ -19,8 +19,10 @@ type outcome struct {
 	Seconds float64 `json:"seconds"`
 	// Repeated counts probes beyond one for each step: those before them were wrong, for one of the destinations.
 	Repeated int `json:"repeated"`
-	// Message has the first connections that were not as they should be.
+	// Message has the connections that were not as they should be, in the first step that has some.
 	Message string `json:"message"`
+	// First is the same of a first probe that was wrong, where the second was right.
+	First string `json:"first"`
 }
 
 // judge compares the last probe of each step with what cyclonus expects.
@@ -33,22 +35,40 @@ func judge(destination generator.ProbeMode, result *connectivity.Result, probes 
 	for at, step := range result.Steps {
 		tries := len(step.KubeProbes)
 		one.Repeated += tries - 1
+		first := last + 1
 		last += tries
-		// Without Pods that could be asked there is no probe.
-		var seen map[connection]bool
-		if last < len(probes) {
-			seen = probes[last][destination]
+		if tell(&one.Message, at, wrong(step.SimulatedProbe, seen(probes, last, destination))) {
+			continue
 		}
-		if all := wrong(step.SimulatedProbe, seen); len(all) > 0 && one.Message == "" {
-			const most = 12
-			if len(all) > most {
-				all = append(all[:most], fmt.Sprintf("%d more", len(all)-most))
-			}
-			one.Message = fmt.Sprintf("step %d: %s", at+1, strings.Join(all, "; "))
+		if tries > 1 {
+			tell(&one.First, at, wrong(step.SimulatedProbe, seen(probes, first, destination)))
 		}
 	}
 	one.Passed = one.Message == ""
 	return one
+}
+
+// seen has the connections of a probe. Without Pods that could be asked there is no probe.
+func seen(probes []probeResult, at int, destination generator.ProbeMode) map[connection]bool {
+	if at >= len(probes) {
+		return nil
+	}
+	return probes[at][destination]
+}
+
+// tell fills an empty message with what was wrong in a step; false if nothing was.
+func tell(message *string, step int, all []string) bool {
+	if len(all) == 0 {
+		return false
+	}
+	const most = 12
+	if len(all) > most {
+		all = append(all[:most], fmt.Sprintf("%d more", len(all)-most))
+	}
+	if *message == "" {
+		*message = fmt.Sprintf("step %d: %s", step+1, strings.Join(all, "; "))
+	}
+	return true
 }
 
 // wrong says which connections are not as expected.

@@ -113,8 +113,15 @@ func TestTheSecondTryCounts(t *testing.T) {
 		return tries[from] <= len(protocols)
 	}, allowAll())
 	for destination, one := range outcomes {
-		if !one.Passed || one.Repeated != 1 {
+		if !one.Passed || one.Repeated != 1 || one.Message != "" {
 			t.Errorf("%s: %+v", destination, one)
+		}
+		first := ""
+		if destination == generator.ProbeModeServiceName {
+			first = "step 1: x/a to y/a SCTP/80 is blocked; x/a to y/a TCP/80 is blocked; x/a to y/a UDP/80 is blocked"
+		}
+		if one.First != first {
+			t.Errorf("%s: the first probe: %s", destination, one.First)
 		}
 	}
 	if cluster.execs != 18 {
