@@ -2,11 +2,12 @@
  * An agent as a client of a real API server that has a big cluster in it: 10, 1,000 and 5,000 Nodes, 100,000 Pods
  * of which 10 are this Node's, no Services; 20 heartbeats of Nodes and 50 changes of Pods a second.
  *
- *   bench/kube.ts [SECONDS] [CHANGES] [PODS]     default 30, 200, 100000
+ *   bench/kube.ts [SECONDS] [CHANGES] [PODS] [POLICIES]     default 30, 200, 100000, 10000
  *
  *  1 start from nothing until ready, with each number of Nodes; and again, with what was left
  *  2 its memory, CPU time and bytes received, at rest and with the changes
  *  3 among 5,000 Nodes: a Node's address changes at the API → Pod packets to it go there
+ *  4 with 10,000 network policies and addresses of all Pods, its own attached: its memory, and its CPU time with changes
  *
  * Runs itself in a network namespace of its own. bench/tools/kube_site.ts has a drawing.
  */
@@ -15,7 +16,14 @@ import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { bench } from "./tools/cleanup.js";
-import { addNamespaces, addNodes, addPods, Churn } from "./tools/kube_load.js";
+import {
+	addNamespaces,
+	addNodes,
+	addPods,
+	addPolicies,
+	Churn,
+	runPods,
+} from "./tools/kube_load.js";
 import { internalIP, nodeName, status } from "./tools/kube_objects.js";
 import { KubeSite } from "./tools/kube_site.js";
 import { publish } from "./tools/report.js";
@@ -24,6 +32,7 @@ import { quantile, shownSpread, spread } from "./tools/statistics.js";
 const seconds = Number(process.argv[2] ?? 30);
 const changes = Number(process.argv[3] ?? 200);
 const pods = Number(process.argv[4] ?? 100_000);
+const policies = Number(process.argv[5] ?? 10_000);
 const SIZES = [10, 1000, 5000];
 const STARTS = 3;
 const OWN_PODS = 10;
@@ -92,6 +101,35 @@ async function latencies(site: KubeSite, nodes: number): Promise<number[]> {
 	return took;
 }
 
+/** MB, and shares of a core. */
+interface WithPolicies {
+	resident: number;
+	/** After a restart. */
+	restarted: number;
+	rest: number;
+	busy: number;
+}
+
+/** Other Nodes' Pods are asked for from the first policy on that concerns a Pod here. */
+async function withPolicies(site: KubeSite, nodes: number): Promise<WithPolicies> {
+	await runPods(site.user, pods, nodes, OWN_PODS);
+	await addPolicies(site.user, policies);
+	await site.attach(OWN_PODS);
+	await delay(5000);
+	const load = async (): Promise<WithPolicies> => {
+		await site.settled(nodes - 1);
+		const { cpu: rest } = await site.load(seconds / 2);
+		const churn = new Churn(site.user, RATES, nodes, { from: OWN_PODS, to: pods });
+		const { cpu: busy } = await site.load(seconds);
+		await churn.stop();
+		return { resident: await site.resident(), restarted: Number.NaN, rest, busy };
+	};
+	const first = await load();
+	await site.agent.stop();
+	await site.start();
+	return { ...first, restarted: (await load()).resident };
+}
+
 async function inside(): Promise<void> {
 	await bench(async () => {
 		const began = performance.now();
@@ -119,6 +157,8 @@ async function inside(): Promise<void> {
 		}
 		say("changes");
 		const took = await latencies(site, there);
+		say(`${policies} policies`);
+		const policed = await withPolicies(site, there);
 		const first = spread(sizes.get(SIZES[0]!)!.cold).median;
 		publish({
 			bench: "kube",
@@ -149,6 +189,19 @@ async function inside(): Promise<void> {
 					]),
 				},
 				{
+					title: `The agent with ${policies} policies, all Pods with addresses, ${there} Nodes`,
+					columns: ["", "resident MB", "after a restart MB", "CPU at rest %", "CPU with changes %"],
+					rows: [
+						[
+							`${policies} policies`,
+							policed.resident.toFixed(0),
+							policed.restarted.toFixed(0),
+							(100 * policed.rest).toFixed(2),
+							(100 * policed.busy).toFixed(2),
+						],
+					],
+				},
+				{
 					title: `A Node's address changes, ${there} Nodes: ms`,
 					columns: ["", "p50", "p99", "max"],
 					rows: [
@@ -159,7 +212,7 @@ async function inside(): Promise<void> {
 					],
 				},
 			],
-			data: { sizes: Object.fromEntries(sizes), took },
+			data: { sizes: Object.fromEntries(sizes), took, policies: policed },
 		});
 	});
 }

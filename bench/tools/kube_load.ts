@@ -4,21 +4,25 @@ import type { ApiUser } from "../../test/kubernetes/api_alone.js";
 import {
 	NAMESPACES,
 	namespace,
+	networkPolicy,
 	node,
 	nodeName,
 	pod,
 	podPath,
+	podStatus,
 	podsPath,
+	policiesPath,
 	status,
 } from "./kube_objects.js";
 
 /** Requests under way: more only wait in the server. */
 const AT_ONCE = 64;
-const CREATED = 201;
+const DONE = { POST: 201, PATCH: 200 };
 
-/** Creates objects, many at once. @throws Error when the server does not take one */
-async function create(
+/** Makes requests, many at once. @throws Error when the server does not take one */
+async function request(
 	user: ApiUser,
+	method: keyof typeof DONE,
 	count: number,
 	what: (i: number) => { path: string; body: object },
 ): Promise<void> {
@@ -26,29 +30,51 @@ async function create(
 	const work = async (): Promise<void> => {
 		while (next < count) {
 			const { path, body } = what(next++);
-			const got = await user.ask("POST", path, body);
-			if (got !== CREATED)
-				throw new Error(
-					`Cannot create an object at ${path}: expected status ${CREATED}, got ${got}`,
-				);
+			const got = await user.ask(method, path, body);
+			if (got !== DONE[method])
+				throw new Error(`Cannot ${method} ${path}: expected status ${DONE[method]}, got ${got}`);
 		}
 	};
 	await Promise.all(Array.from({ length: AT_ONCE }, work));
 }
 
 export function addNodes(user: ApiUser, from: number, to: number): Promise<void> {
-	return create(user, to - from, (i) => ({ path: "/api/v1/nodes", body: node(from + i) }));
+	return request(user, "POST", to - from, (i) => ({ path: "/api/v1/nodes", body: node(from + i) }));
 }
 
 export function addNamespaces(user: ApiUser): Promise<void> {
-	return create(user, NAMESPACES, (i) => ({ path: "/api/v1/namespaces", body: namespace(i) }));
+	return request(user, "POST", NAMESPACES, (i) => ({
+		path: "/api/v1/namespaces",
+		body: namespace(i),
+	}));
 }
 
 /** The first `here` Pods are Node 0's, the others spread over the others. */
 export function addPods(user: ApiUser, count: number, nodes: number, here: number): Promise<void> {
-	return create(user, count, (i) => ({
+	return request(user, "POST", count, (i) => ({
 		path: podsPath(i),
-		body: pod(i, i < here ? 0 : 1 + (i % (nodes - 1))),
+		body: pod(i, nodeOf(i, nodes, here)),
+	}));
+}
+
+/** The Node of a Pod, if the first `here` are Node 0's. */
+function nodeOf(i: number, nodes: number, here: number): number {
+	return i < here ? 0 : 1 + (i % (nodes - 1));
+}
+
+/** Gives all but the first `here` Pods their addresses. */
+export function runPods(user: ApiUser, count: number, nodes: number, here: number): Promise<void> {
+	return request(user, "PATCH", count - here, (n) => {
+		const i = here + n;
+		const status = podStatus(nodeOf(i, nodes, here), Math.floor(i / (nodes - 1)));
+		return { path: `${podPath(i)}/status`, body: { status } };
+	});
+}
+
+export function addPolicies(user: ApiUser, count: number): Promise<void> {
+	return request(user, "POST", count, (i) => ({
+		path: policiesPath(i),
+		body: networkPolicy(i),
 	}));
 }
 

@@ -4,7 +4,7 @@
  */
 
 export const HERE = nodeName(0);
-export const NAMESPACES = 50;
+export const NAMESPACES = 500;
 const HERE_ADDRESS = "192.168.71.2";
 const IMAGES = 25;
 const CONDITIONS = ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"];
@@ -30,10 +30,15 @@ export function podCIDR(i: number): string {
 	return `10.${i >> 8}.${i & 255}.0/24`;
 }
 
+/** Without its last colon. */
+function podNetwork6(i: number): string {
+	return `fd00:20:${i.toString(16)}:`;
+}
+
 /** Some 10 KB of JSON with the server's own fields. */
 export function node(i: number): object {
 	const name = nodeName(i);
-	const podCIDRs = [podCIDR(i), `fd00:20:${i.toString(16)}::/64`];
+	const podCIDRs = [podCIDR(i), `${podNetwork6(i)}:/64`];
 	return {
 		...{ apiVersion: "v1", kind: "Node" },
 		metadata: {
@@ -115,6 +120,63 @@ export function pod(i: number, node: number): object {
 			],
 		},
 	};
+}
+
+/** What its kubelet posts. @param node of the cluster's, which has `before` others of these Pods */
+export function podStatus(node: number, before: number): object {
+	const host = 2 + before;
+	const addresses = [
+		`10.${node >> 8}.${node & 255}.${host}`,
+		`${podNetwork6(node)}:${host.toString(16)}`,
+	];
+	return {
+		...{ phase: "Running", podIP: addresses[0], podIPs: addresses.map((ip) => ({ ip })) },
+		conditions: [{ type: "Ready", status: "True" }],
+	};
+}
+
+/** A tenth of them selects all Pods of its namespace, the others one tier. Each names workloads, and addresses outside. */
+export function networkPolicy(i: number): object {
+	const app = (number: number) => ({ matchLabels: { app: `app-${number}` } });
+	const namespaces = (names: string[]) => ({
+		matchExpressions: [{ key: "kubernetes.io/metadata.name", operator: "In", values: names }],
+	});
+	const block = `172.${16 + (i % 16)}.${(i >> 4) & 255}`;
+	return {
+		...{ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy" },
+		metadata: { name: `policy-${i}`, namespace: namespaceName(i) },
+		spec: {
+			podSelector: i % 10 === 0 ? {} : { matchLabels: { tier: `t${i % 4}` } },
+			policyTypes: ["Ingress", "Egress"],
+			ingress: [
+				{ from: [{ podSelector: app(i) }], ports: [{ protocol: "TCP", port: 80 }] },
+				{
+					from: [
+						{
+							namespaceSelector: namespaces([namespaceName(i * 7)]),
+							podSelector: { matchLabels: { tier: `t${i % 3}` } },
+						},
+					],
+					ports: [{ protocol: "TCP", port: "http" }],
+				},
+			],
+			egress: [
+				{ to: [{ ipBlock: { cidr: `${block}.0/24`, except: [`${block}.8/29`] } }] },
+				{
+					to: [{ namespaceSelector: {}, podSelector: app(i % 50) }],
+					ports: [{ protocol: "TCP", port: "http" }],
+				},
+			],
+		},
+	};
+}
+
+export function policiesPath(i: number): string {
+	return `/apis/networking.k8s.io/v1/namespaces/${namespaceName(i)}/networkpolicies`;
+}
+
+export function podOf(i: number): { namespace: string; name: string } {
+	return { namespace: namespaceName(i), name: podName(i) };
 }
 
 function podName(i: number): string {

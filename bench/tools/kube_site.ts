@@ -12,12 +12,13 @@ import { setTimeout as delay } from "node:timers/promises";
 import { BpfMap } from "#native";
 import { Agent } from "../../src/lab/agent.js";
 import { Namespace, run } from "../../src/lab/namespace.js";
+import { attachPod } from "../../src/lab/pod.js";
 import { command } from "../../src/lab/repository.js";
 import { writeAddress } from "../../src/tables/address.js";
 import { Peer } from "../../src/tables/generated.js";
 import { ApiAlone, ApiUser } from "../../test/kubernetes/api_alone.js";
 import { atEnd } from "./cleanup.js";
-import { HERE } from "./kube_objects.js";
+import { HERE, podOf } from "./kube_objects.js";
 
 const PORT = 6443;
 const API = "192.168.71.1";
@@ -106,6 +107,18 @@ export class KubeSite {
 			if (performance.now() - began > PATIENCE_MS)
 				throw new Error(`Cannot measure: expected ${peers} peers, got ${known.nodes}`);
 			await delay(50);
+		}
+	}
+
+	/** Attaches this many of the Node's Pods, the first ones. Resolves when their policies are in force. */
+	async attach(pods: number): Promise<void> {
+		for (let i = 0; i < pods; i++) {
+			const target = new Namespace(`fwB-${process.pid}-pod${i}`);
+			await run(["ip", "netns", "add", target.name]);
+			atEnd(async () => void (await run(["ip", "netns", "del", target.name])));
+			const { namespace, name } = podOf(i);
+			const pod = { namespace, name, node: HERE, label: name };
+			await attachPod({ pod, node: this.#node, target, socket: this.agent.socket });
 		}
 	}
 
