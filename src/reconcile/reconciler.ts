@@ -149,10 +149,7 @@ export class Reconciler {
 		});
 		this.#monitor = new NetworkMonitor(this.#ip, this.#log);
 		this.#monitor.listen((events) => this.#noticed(events));
-		this.#fullLook = new FullLook(
-			() => this.#enqueue(() => this.#lookAtEverything()),
-			options.lookEveryMs,
-		);
+		this.#fullLook = new FullLook(() => this.#lookAtEverything(), options.lookEveryMs);
 	}
 
 	/**
@@ -395,18 +392,22 @@ export class Reconciler {
 		return this.#last;
 	}
 
-	/** What others may have changed without a message of the kernel's. */
+	/** What others may have changed without a message of the kernel's. A change waits for one table at most. */
 	async #lookAtEverything(): Promise<void> {
 		if (this.#wanted.tables === undefined || this.#closed) return;
-		this.#host.doubt();
-		this.#gro.doubt();
-		this.#hooks.doubt();
 		const ofPolicies = await this.#tables.policies.countDiffering();
-		const differing = (await this.#tables.readAgain()) + ofPolicies;
+		let differing = ofPolicies;
+		for (const read of this.#tables.readings())
+			differing += await this.#enqueue(async () => (this.#closed ? 0 : read()));
 		if (differing > 0)
 			this.#log.warn({ entries: differing }, "map entries were changed by someone else");
 		if (ofPolicies > 0) this.#onPoliciesChanged();
-		await this.#applyNow();
+		await this.#enqueue(() => {
+			this.#host.doubt();
+			this.#gro.doubt();
+			this.#hooks.doubt();
+			return this.#applyNow();
+		});
 	}
 
 	/** Only a retry that failed makes the next one later; an apply for another reason does not. */

@@ -8,6 +8,7 @@ import { TableState } from "../../src/reconcile/maps/table_state.js";
 import { Wanted } from "../../src/reconcile/wanted.js";
 import { u32 } from "../../src/tables/codec.js";
 import { Backend, BackendState } from "../../src/tables/generated.js";
+import { readAgain } from "../tools/read_again.js";
 import {
 	endpointOf,
 	meaningOfServices,
@@ -74,7 +75,7 @@ t.test("they are written, and found again by their content", async (t) => {
 	t.same(meaningOfServices(second.state.services), meaning, "the maps hold all of it");
 	const { writes } = await second.apply("default/web", "default/other");
 	t.equal(writes, 0, "a restarted agent has nothing to write");
-	t.equal(await second.state.readAgain(), 0);
+	t.equal(await readAgain(second.state), 0);
 });
 
 t.test("one endpoint more, fewer or another is a handful of writes", async (t) => {
@@ -106,9 +107,9 @@ t.test("what others write into them is put right", async (t) => {
 		.map("backends")
 		.update(u32.encode(id), Backend.encode({ ...backend, address: "10.100.0.98" }));
 	path.map("service_slots").update(u32.encode(0), u32.encode(77));
-	t.equal(await state.readAgain(), 2);
+	t.equal(await readAgain(state), 2);
 	t.equal((await apply()).writes, 2);
-	t.equal(await state.readAgain(), 0);
+	t.equal(await readAgain(state), 0);
 });
 
 t.test("a Service that goes leaves nothing but ids that rest", async (t) => {

@@ -14,6 +14,7 @@ import {
 	RouteKind,
 } from "../../src/tables/generated.js";
 import { noServiceMaps, SERVICE_MAPS, type Tables } from "../../src/tables/tables.js";
+import { readAgain } from "../tools/read_again.js";
 
 const { SERVES, IN_CLUSTER_SET, RESTS } = BackendState;
 const nothing = NodeConfig.decode(Buffer.alloc(NodeConfig.size));
@@ -199,7 +200,7 @@ t.test("large arrays are read as far as they are in use", async (t) => {
 	t.same(written, [], "what is there stays");
 	const reads = async () => {
 		log.length = 0;
-		await state.readAgain();
+		await readAgain(state);
 		return log.filter((line) => line.includes("backends"));
 	};
 	t.same(await reads(), ["read backends 6"]);

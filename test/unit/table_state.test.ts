@@ -19,6 +19,7 @@ import {
 } from "../../src/tables/generated.js";
 import { noServiceMaps, type Tables } from "../../src/tables/tables.js";
 import { PaperPolicyMaps } from "../tools/paper_policy_maps.js";
+import { readAgain } from "../tools/read_again.js";
 
 class PaperTable<K, V> {
 	readonly entries = new Map<K, V>();
@@ -179,15 +180,28 @@ t.test("an endpoint without its entry has a reason", async (t) => {
 t.test("what someone else has written or removed is a difference for the next apply", async (t) => {
 	const { tables, state, apply, config } = paper();
 	await apply();
-	t.equal(await state.readAgain(), 0);
+	t.equal(await readAgain(state), 0);
 	const { routeEpoch } = config();
 	tables.routes.entries.delete("10.0.0.0/8");
 	tables.routes.entries.set("11.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0, mtu: 0 });
 	tables.nodeConfig.entries.set(0, nothing);
-	t.equal(await state.readAgain(), 3);
+	t.equal(await readAgain(state), 3);
 	t.same((await apply()).problems, []);
 	t.same([...tables.routes.entries.keys()], ["10.0.0.0/8"]);
 	t.match(config(), { flags: NodeFlag.CONFIGURED, routeEpoch: routeEpoch + 1 });
+});
+
+t.test("what an apply writes between the readings of two tables is no difference", async (t) => {
+	const { tables, state, wanted, apply } = paper();
+	await apply();
+	let mtu = 1400;
+	const change = () => {
+		wanted.routes.set("10.0.0.0/8", { kind: RouteKind.HOST, flags: 0, peer: 0, mtu: mtu++ });
+		return apply();
+	};
+	t.equal(await readAgain(state, change), 0);
+	t.ok(mtu > 1408, "as many as there are tables");
+	t.equal(tables.routes.entries.get("10.0.0.0/8")?.mtu, mtu - 1);
 });
 
 t.test(
@@ -288,7 +302,7 @@ t.test(
 					tables.peers.refuses = false;
 					tables.routes.refuses = false;
 					await state.apply(wants.tables!, links, 1);
-					assert.deepEqual(tables.peers.entries, wants.tables!.peers);
+					assert.deepEqual(tables.peers.entries, new Map(wants.tables!.peers));
 					assert.deepEqual(tables.routes.entries, wants.tables!.routes);
 				},
 			),
@@ -296,6 +310,24 @@ t.test(
 		);
 	},
 );
+
+t.test("another path for a peer reaches whole tables that are being taken in", async (t) => {
+	const { wanted } = paper();
+	const peer = (remote: string) => ({ nodeHash: 1n, remote }) as Peer;
+	const many = new Map(Array.from({ length: 600 }, (_, index) => [index, peer("a")]));
+	const tables = { ...wanted, peers: new Map(many), peerPaths: new Map(many) };
+	// At any of the moments at which others may run.
+	for (let moment = 0, done = false; !done; moment++) {
+		const wants = new Wanted(() => {});
+		const changes = wholeChanges({ ...tables, peers: new Map(many) });
+		wants.expect(changes);
+		const steps = wants.take(changes);
+		for (let step = 0; step < moment && !done; step++) done = steps.next().done === true;
+		wants.putPath(599, peer("b"));
+		atOnce(steps);
+		t.equal(wants.tables?.peers.get(599)?.remote, "b", `after ${moment} steps`);
+	}
+});
 
 t.test("another path for a peer reaches changes that are still to be taken in", async (t) => {
 	const wants = new Wanted(() => {});
@@ -434,7 +466,7 @@ t.test("whoever writes a peer leaves its policy epoch as it is", async (t) => {
 	t.match(tables.peers.entries.get(2), { remote: "d", policyEpoch: 1 });
 	t.match(tables.peers.entries.get(3), { nodeHash: 7n, policyEpoch: 1 }, "of another Node, too");
 	t.match(await apply(), { writes: 0 });
-	t.equal(await state.readAgain(), 0);
+	t.equal(await readAgain(state), 0);
 
 	({ routeEpoch } = config());
 	await raise("b");

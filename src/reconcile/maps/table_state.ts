@@ -244,14 +244,15 @@ export class TableState {
 	}
 
 	/**
-	 * Reads the maps again, in slices. Entries that someone else changed are differences for the next
-	 * apply, and those that nobody wants are as well. Returns how many there are.
+	 * Reads the maps again, each with one of these and in slices. Entries that someone else changed are differences for
+	 * the next apply, and those that nobody wants are as well. Each returns how many there are. Applies may run
+	 * between them, not meanwhile.
 	 */
-	async readAgain(): Promise<number> {
-		let differing = 0;
-		for (const table of Object.values(this.#all)) differing += await table.readAgain();
-		if (this.#nodeConfig.readAgain()) differing++;
-		return differing;
+	readings(): (() => Promise<number>)[] {
+		return [
+			...Object.values(this.#all).map((table) => () => table.readAgain()),
+			async () => (this.#nodeConfig.readAgain() ? 1 : 0),
+		];
 	}
 
 	#policyTarget(): PolicyTarget {
