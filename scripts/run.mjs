@@ -55,8 +55,9 @@ function onCluster(file, args) {
 	return node("--import=tsx", `test/kubernetes/${file}`, ...args);
 }
 
-/** Needs an API server, which is built with Go. */
+/** Need programs that are built with Go: an API server, or a whole cluster and Fairway's image. */
 const API_BENCH = "bench/kube.ts";
+const CLUSTER_BENCH = "bench/deployment.ts";
 
 const commands = {
 	async start(args) {
@@ -93,14 +94,17 @@ const commands = {
 			throw new Failure(
 				`Cannot find the benchmark ${args.join(" ")}: expected one of ${all.map((file) => basename(file, ".ts")).join(", ")}.`,
 			);
-		if (chosen.includes(API_BENCH)) {
-			const refusal = goRefusal(goVersion());
-			if (refusal && args.length) throw new Refusal(refusal);
-			if (refusal) {
-				say(`${refusal} The bench kube is left out.`);
-				chosen = chosen.filter((file) => file !== API_BENCH);
-			} else underLock("locked-api");
-		}
+		const withGo = [API_BENCH, CLUSTER_BENCH].filter((file) => chosen.includes(file));
+		const refusal = withGo.length > 0 ? goRefusal(goVersion()) : undefined;
+		if (refusal && args.length) throw new Refusal(refusal);
+		if (refusal) {
+			say(`${refusal} The benches kube and deployment are left out.`);
+			chosen = chosen.filter((file) => !withGo.includes(file));
+		} else if (withGo.includes(CLUSTER_BENCH)) {
+			installPackages(["image", "kubernetes"]);
+			underLock("locked-image");
+			underLock("locked-kubernetes");
+		} else if (withGo.length > 0) underLock("locked-api");
 		// Some benches run longer when selected by name.
 		if (args.length) process.env.BENCH_BY_NAME = "1";
 		for (const file of chosen) {

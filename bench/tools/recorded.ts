@@ -30,6 +30,7 @@ const ORDER = [
 	"growth",
 	"lag",
 	"kube",
+	"deployment",
 	"probes",
 	"failover",
 	"quiet",

@@ -1,4 +1,4 @@
-/** Targets of the agent as a client of a Kubernetes API (bench/kube.ts) and of CNI calls (bench/cni.ts). Pure. */
+/** Targets of the agent as a client of a Kubernetes API (bench/kube.ts), of CNI calls (bench/cni.ts) and of Deployments. Pure. */
 import type { Claim } from "./claim.js";
 import type { Numbers } from "./numbers.js";
 import { quantile, type Spread, spread } from "./statistics.js";
@@ -62,5 +62,20 @@ export function kubernetes(numbers: Numbers): Claim[] {
 			measured: { "": at(add, share) },
 			floors: { "the plugin alone": at("VERSION, 30 at once", share) },
 		})),
+		{
+			scenario: "Deployment of 80 Pods on two Nodes: until all are Ready",
+			of: "of the plain plugins",
+			limit: 1.05,
+			measured: {
+				"": numbers.medians("deployment", ["fairway", "ready"], ["plain", "ready"]),
+			},
+		},
+		{
+			scenario: "such Deployments come and go: log lines of level warn or error",
+			of: "lines",
+			limit: 0,
+			digits: 0,
+			measured: { "": numbers.single("deployment", ["lines"], 1) },
+		},
 	];
 }
