@@ -122,8 +122,14 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 		if (result != UNDECIDED)
 			return result;
 	}
-	if (packet->flags & PACKET_ICMP_ERROR)
+	if (packet->flags & PACKET_ICMP_ERROR) {
 		track->related = related_lookup(ctx, packet, &work->inner, node, now);
+		/* A Pod is no router: it may speak about packets to itself. Otherwise it could cut or slow other
+		 * Pods' connections, and reach their ends by what their policies allow. */
+		if (work->inner.family &&
+		    !address_equal(&work->inner.key.destination, &packet->key.source))
+			return dropped(&work->verdict, DROP_ICMP_UNRELATED);
+	}
 	if (track->known &&
 	    ((!flow_current(&work->flow, work->departure.epoch) &&
 	      flow_address_lost(&work->flow)) ||

@@ -100,6 +100,7 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	struct packet *packet = &work->packet;
 	struct track *track = &work->track;
 	struct endpoint sender;
+	struct route route;
 	__be16 ethertype;
 	int result, meeting;
 	bool begins;
@@ -137,6 +138,11 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	/* 4: what from_pod has sent untranslated stays so */
 	if (track->direction != FLOW_ORIGINAL || !target_find())
 		return pass(verdict);
+	/* With the Node's address, a peer would believe it. */
+	route = route_resolve(&packet->key.destination);
+	if (route.flags & ROUTE_PEER_NODE &&
+	    tunnel_forged(ctx, packet, packet->key.destination_port, node))
+		return dropped(verdict, DROP_TUNNEL_FROM_POD);
 	if (!begins && !track->related)
 		flow_keep(packet, now);
 

@@ -40,6 +40,7 @@ static __always_inline enum tunnel_kind tunnel_expected(const struct packet *pac
 							struct verdict *verdict)
 {
 	__be16 port = packet->key.destination_port;
+	struct route destination;
 	bool claimed, known;
 	__u32 *id;
 
@@ -54,7 +55,9 @@ static __always_inline enum tunnel_kind tunnel_expected(const struct packet *pac
 	}
 	if (!claimed && (!known || packet->flags & PACKET_FRAGMENT))
 		return TUNNEL_NONE;
-	if (route_lookup(&packet->key.destination).kind != ROUTE_HOST)
+	destination = route_lookup(&packet->key.destination);
+	/* One branch, of which the verifier follows both sides. */
+	if ((destination.kind ^ ROUTE_HOST) | (destination.flags & ROUTE_NO_TUNNELS))
 		return TUNNEL_NONE;
 	if (!known) {
 		drop(verdict, DROP_TUNNEL_UNKNOWN_PEER);

@@ -163,9 +163,10 @@ enum drop_reason {
 	DROP_MARTIAN_SOURCE =
 		24, /* from the network, with an address of this Node, its Pods, or nobody */
 	DROP_FRAGMENT_UNKNOWN = 25, /* a later fragment without its first one */
-	DROP_ICMP_UNRELATED = 26,   /* an ICMP error that matches no translated flow */
-	DROP_REWRITE_FAILED = 27,   /* the kernel refused to change the packet */
-	DROP_NOT_CONFIGURED = 28,   /* the agent has not yet written the node's configuration */
+	DROP_ICMP_UNRELATED =
+		26, /* an ICMP error about no translated flow, or of a Pod about another's packet */
+	DROP_REWRITE_FAILED = 27, /* the kernel refused to change the packet */
+	DROP_NOT_CONFIGURED = 28, /* the agent has not yet written the node's configuration */
 	DROP_UNSUPPORTED_ETHERTYPE = 29, /* neither IPv4, IPv6 nor ARP from a Pod */
 	DROP_PROBE_REFUSED = 30,     /* a probe or an answer that is malformed, late or forged */
 	DROP_SPOOFED_NEIGHBOUR = 31, /* ARP or neighbour discovery about what is not the Pod's */
@@ -351,6 +352,9 @@ enum route_flag {
 	ROUTE_SERVICE_PORTS = 8,
 	/* ROUTE_HOST: peers know this address as this Node's, and take it in its tunnels */
 	ROUTE_PEERS_KNOW = 16,
+	/* ROUTE_HOST: no tunnel ends here. Peers do not know the address as this Node's, so none of them
+	 * keeps its Pods from sending a tunnel of their own to it. */
+	ROUTE_NO_TUNNELS = 32,
 };
 
 struct route_key {

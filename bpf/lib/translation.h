@@ -17,7 +17,7 @@
 #ifndef FAIRWAY_XDP
 
 /* Stage 1. Parses the packet that an ICMP error quotes and finds its flow, in the direction of the
- * error. */
+ * error. At from_pod `quoted->family` is 0 if nothing can be read. */
 static __always_inline bool related_lookup(context *ctx, const struct packet *error,
 					   struct packet *quoted, const struct node_config *node,
 					   __u64 now)
@@ -25,8 +25,11 @@ static __always_inline bool related_lookup(context *ctx, const struct packet *er
 	struct flow_key key;
 
 	if (parse(ctx, quoted, error->l4 + 8,
-		  error->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), true))
+		  error->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6), true)) {
+		if (FAIRWAY_HOOK == HOOK_FROM_POD)
+			quoted->family = 0;
 		return false;
+	}
 	/* An error is valid only for the sender of the packet that it quotes. */
 	if (quoted->flags & PACKET_LATER_FRAGMENT ||
 	    !address_equal(&error->key.destination, &quoted->key.source))

@@ -253,7 +253,7 @@ export interface OwnPrefix {
  * The prefixes of this Node in routes, in order of precedence: its addresses, its Pods, and after those of
  * peers the service CIDRs, or what of Services its own stack serves.
  */
-export function ownPrefixes({ config, self, services }: OwnNode): {
+export function ownPrefixes({ config, self, services, context }: OwnNode): {
 	before: OwnPrefix[];
 	after: OwnPrefix[];
 } {
@@ -266,12 +266,14 @@ export function ownPrefixes({ config, self, services }: OwnNode): {
 			: ranges.some((range) => containsAddress(range, bytes));
 	};
 	const known = sourcesOf(self.node);
+	const ends = new Set([...known, ...self.gateways, ...context.transport.addresses]);
 	const hosts = [...self.gateways, ...self.addresses].flatMap((address): OwnPrefix[] => {
 		const bytes = parseAddress(address);
 		if (bytes === undefined) return [];
 		const flags =
 			(hasNodePorts(address, bytes) ? RouteFlag.NODE_PORTS : 0) |
-			(known.has(address) ? RouteFlag.PEERS_KNOW : 0);
+			(known.has(address) ? RouteFlag.PEERS_KNOW : 0) |
+			(ends.has(address) ? 0 : RouteFlag.NO_TUNNELS);
 		return [{ prefix: hostPrefix(bytes), kind: RouteKind.HOST, flags }];
 	});
 	const pods = self.podCidrs.map((prefix) => ({ prefix, kind: RouteKind.LOCAL_PODS, flags: 0 }));

@@ -35,7 +35,7 @@ import {
 	isNeighbourDiscovery,
 	isOwnArp,
 } from "./neighbour.js";
-import { Ethertype, ethertype, isIp, type Packet } from "./packet.js";
+import { Ethertype, ethertype, isIp, type Packet, parseQuoted } from "./packet.js";
 import { admit, admitFragment } from "./policy.js";
 import { decrementTtl } from "./rewrite.js";
 import {
@@ -101,6 +101,12 @@ export function fromPod(draft: Draft): Decision {
 	// 5. Flow
 	const sender = tables.endpoint(key.source);
 	resolvePorts(packet, tables, draft.decision, sender?.index ?? 0);
+	if (isOthersError(packet)) {
+		return draft.drop(
+			DropReason.ICMP_UNRELATED,
+			"an ICMP error about a packet that was not sent to this Pod",
+		);
+	}
 	const found = withAddress(draft, lookUp(packet, tables, node, draft.now));
 	const live = withLiveBackend(draft, packet, found);
 	const before = unlessServed(draft, packet, live, "pod");
@@ -188,6 +194,12 @@ export function fromPod(draft: Draft): Decision {
 	if (way.isUnresolved) draft.tellUnresolved(packet);
 	decrementTtl(rewritten);
 	return way.emit(rewritten);
+}
+
+/** A Pod is no router: what it may speak about are packets to itself. */
+function isOthersError(packet: Packet): boolean {
+	const quoted = packet.icmpError ? parseQuoted(packet) : undefined;
+	return quoted !== undefined && quoted.key.destination !== packet.key.source;
 }
 
 /** The flow, unless the Node has lost the address that its source is translated to. */

@@ -171,7 +171,8 @@ function strip(draft: Draft, outer: Packet, xdp: boolean): Packet | Decision {
 	const { node, tables } = draft;
 	const { key } = outer;
 	if (key.protocol !== Protocol.UDP || outer.isLaterFragment) return outer;
-	if (routeOf(key.destination, tables).kind !== RouteKind.HOST) return outer;
+	const end = routeOf(key.destination, tables);
+	if (end.kind !== RouteKind.HOST || end.flags & RouteFlag.NO_TUNNELS) return outer;
 	const sender = tables.peerAddress(key.source);
 	const configured = kindOfPort(key.destinationPort, node) !== undefined;
 	if (sender === undefined) {

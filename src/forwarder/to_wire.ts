@@ -18,10 +18,11 @@ import { isTranslated, lookUp, showsClient } from "./flow.js";
 import { resolvePorts } from "./fragments.js";
 import { outsideQuery } from "./next_hop.js";
 import type { Packet } from "./packet.js";
-import { routeOf, snatAddress } from "./route.js";
+import { routeAnew, routeOf, snatAddress } from "./route.js";
 import { backendIdOf } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, track, trackTranslated, translated } from "./track.js";
+import { isForged } from "./tunnel.js";
 
 export function toWire(draft: Draft): Decision {
 	const { tables, node, now, decision } = draft;
@@ -58,6 +59,12 @@ export function toWire(draft: Draft): Decision {
 	}
 	if (flow?.direction !== FlowDirection.ORIGINAL || !isTranslated(flow.flow)) {
 		return draft.pass("it keeps its address");
+	}
+	const isToPeer =
+		(routeAnew(undefined, key.destination, tables).flags & RouteFlag.PEER_NODE) !== 0;
+	if (isToPeer && isForged(packet, key.destinationPort, node)) {
+		const why = `${key.destination} is a peer, who would take it for this Node's tunnel`;
+		return draft.drop(DropReason.TUNNEL_FROM_POD, why);
 	}
 	if (known !== undefined) track(draft, packet, known);
 	decision.packet = translated(draft, packet, flow).frame;

@@ -341,6 +341,7 @@ export const RouteFlag = {
 	NODE_PORTS: 4,
 	SERVICE_PORTS: 8,
 	PEERS_KNOW: 16,
+	NO_TUNNELS: 32,
 } as const;
 export type RouteFlag = (typeof RouteFlag)[keyof typeof RouteFlag];
 export const RouteFlagName: Readonly<Record<number, string>> = {
@@ -349,6 +350,7 @@ export const RouteFlagName: Readonly<Record<number, string>> = {
 	4: "node_ports",
 	8: "service_ports",
 	16: "peers_know",
+	32: "no_tunnels",
 };
 
 export const FrontendKind = {

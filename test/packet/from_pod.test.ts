@@ -15,6 +15,7 @@ const bundle = Buffer.concat([Buffer.from("138813890000000100000000", "hex"), Bu
 
 function rows(family: 4 | 6): PacketRow[] {
 	const udp = build.udp(1000, 2000, DATA);
+	const nobody = family === 4 ? "10.244.1.77" : "fd00:10:244:1::77";
 	const from = (destination: string, ttl = 64, more: Partial<build.IpOptions> = {}) =>
 		build.ip({ source: podA[family], destination, ttl, ...more }, udp);
 	const udpTo = (destination: string, payload: Buffer) =>
@@ -94,11 +95,10 @@ function rows(family: 4 | 6): PacketRow[] {
 			packet: fromPod(
 				podA,
 				build.ip(
-					{
-						source: podA[family],
-						destination: family === 4 ? "10.244.1.77" : "fd00:10:244:1::77",
-					},
-					build.unreachable(from(outside[family])),
+					{ source: podA[family], destination: nobody },
+					build.unreachable(
+						build.ip({ source: nobody, destination: podA[family] }, build.udp(53, 1000, DATA)),
+					),
 				),
 			),
 			action: "drop",

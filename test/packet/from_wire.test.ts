@@ -111,6 +111,26 @@ function rows(family: 4 | 6, hook: number): PacketRow[] {
 			}),
 			"tunnel_unknown_peer",
 		),
+		{
+			shows:
+				"a tunnel to an address of the Node that peers do not know is not theirs alone to send",
+			packet: at(
+				tunnelled(geneve4, from(geneve4), {
+					outer: { destination: world.unknownAddress[geneve4.outerFamily] },
+				}),
+			),
+			action: "pass",
+		},
+		{
+			shows: "nor on a port that is not ours",
+			packet: at(
+				tunnelled(geneve4, from(geneve4), {
+					port: 7777,
+					outer: { destination: world.unknownAddress[geneve4.outerFamily] },
+				}),
+			),
+			action: "pass",
+		},
 		refused(
 			"another network's tunnel",
 			tunnelled(geneve4, from(geneve4), { vni: world.VNI + 1 }),
@@ -424,6 +444,14 @@ function tcRows(family: 4 | 6): PacketRow[] {
 		{ source: podA[family], destination: outside[family], ttl: 63 },
 		build.udp(...ports, DATA),
 	);
+	const asks = (destination: string) =>
+		fromPod(podB, build.ip({ source: podB[family], destination }, build.udp(50401, 53, DATA)));
+	const toPodB = (source: string) => ({ source, destination: podB[family], ttl: 63 });
+	const others: [what: string, before: Input[], about: build.IpOptions][] = [
+		["another Pod's connection to the outside", [asks(outside[family])], toPodB(outside[family])],
+		["one to a peer's Pod", [asks(direct.pod[family])], toPodB(direct.pod[family])],
+		["one of another Pod with the Node", [asks(gateway[family])], toPodB(gateway[family])],
+	];
 	const hostAsks = build.ip(
 		{ source: nodeAddress[family], destination: direct.pod[family] },
 		build.udp(50500, 53, DATA),
@@ -490,6 +518,21 @@ function tcRows(family: 4 | 6): PacketRow[] {
 				),
 			),
 		},
+		...others.map(
+			([what, before, about]): PacketRow => ({
+				shows: `a Pod's error about ${what} stays: it was not sent to the Pod`,
+				before,
+				packet: fromPod(
+					podA,
+					build.ip(
+						{ source: podA[family], destination: about.source },
+						build.unreachable(build.ip(about, build.udp(53, 50401, DATA))),
+					),
+				),
+				action: "drop" as const,
+				drop: "icmp_unrelated",
+			}),
+		),
 		{
 			shows: "a Pod's error about no flow at all stays",
 			packet: fromPod(

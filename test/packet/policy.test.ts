@@ -482,17 +482,17 @@ if (inNamespace(import.meta.url)) {
 				const destination = address === outside[family] ? nodeAddress[family] : own;
 				const tooBig = build.ip({ source: address, destination }, build.unreachable(left));
 				await scene.goes(fromWire(tooBig), "endpoint");
-				const unknown = packetOf(
-					[
-						[own, 5],
-						[address, 6],
-					],
-					UDP,
-				);
+				const [near, far] = [
+					[own, 5],
+					[address, 6],
+				] as const;
+				const unknown = packetOf([near, far], UDP);
 				const about = build.ip({ source: address, destination: own }, build.unreachable(unknown));
 				await scene.drops(fromWire(about), "policy_ingress");
-				const says = build.ip({ source: own, destination: address }, build.unreachable(unknown));
-				await scene.drops(fromPod(podA, says), "policy_egress");
+				const says = (quoted: Buffer) =>
+					fromPod(podA, build.ip({ source: own, destination: address }, build.unreachable(quoted)));
+				await scene.drops(says(packetOf([far, near], UDP)), "policy_egress");
+				await scene.drops(says(unknown), "icmp_unrelated", "about its own packet");
 			}
 		});
 

@@ -207,7 +207,9 @@ export function tunnelled(
 	return build.ip(
 		{
 			source: random.chance(0.97) ? sender.transport[outer] : world.outside[outer],
-			destination: random.chance(0.97) ? world.nodeAddress[outer] : world.podA[outer],
+			destination: (random.chance(0.97)
+				? world.nodeAddress
+				: random.pick([world.podA, world.unknownAddress]))[outer],
 			trafficClass: random.pick([0, 0, 1, 2, 3]),
 		},
 		build.udp(random.between(49152, 65535), port, payload, random.chance(0.3)),

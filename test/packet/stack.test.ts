@@ -136,6 +136,21 @@ if (inNamespace(import.meta.url)) {
 			await stage.drops(toWire(error), "icmp_unrelated");
 		});
 
+		scene("a Pod's tunnel does not reach a peer by way of the stack", async (stage) => {
+			const peer = { ...direct, outerFamily: family };
+			const [source, destination] = [podA[family], direct.transport[family]];
+			const plain = (port: number) =>
+				toWire(build.ip({ source, destination }, build.udp(50000, port, DATA)));
+			const forged = (port: number) => {
+				const others = stage.udp(podB[family], direct.pod[family]);
+				return toWire(tunnelled(peer, others, { port, outer: { source, destination } }));
+			};
+			await stage.drops(plain(Limit.GENEVE_PORT), "tunnel_from_pod");
+			await stage.drops(forged(Limit.VXLAN_PORT), "tunnel_from_pod");
+			await stage.passes(plain(7777), "no tunnel");
+			await stage.drops(forged(7777), "tunnel_from_pod");
+		});
+
 		scene("a link's answer to a translated flow reaches the Pod", async (stage) => {
 			const sent = await stage.leaves(
 				fromPod(podA, stage.udp(podA[family], outside[family])),

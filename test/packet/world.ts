@@ -67,6 +67,8 @@ const POD_B_MTU = 1400;
 
 export const gateway = { 4: "10.244.1.1", 6: "fd00:10:244:1::1" };
 export const nodeAddress = { 4: "192.168.1.11", 6: "fd00:192:168:1::11" };
+/** An address of the Node, too, which is not in its Node object. */
+export const unknownAddress = { 4: "192.168.1.78", 6: "fd00:192:168:1::78" };
 export const router = { 4: "192.168.1.1", 6: "fd00:192:168:1::1" };
 /** Outside hosts; the last is excluded from SNAT, the one before has an unknown neighbour. */
 export const outside = { 4: "198.51.100.7", 6: "2001:db8::7" };
@@ -286,6 +288,7 @@ export function makeTables(flowSlots: number, variation: Variation = {}): Memory
 		}
 		route(`${gateway[family]}/${bits}`, RouteKind.HOST);
 		route(`${nodeAddress[family]}/${bits}`, RouteKind.HOST);
+		route(`${unknownAddress[family]}/${bits}`, RouteKind.HOST, { flags: RouteFlag.NO_TUNNELS });
 		for (const facts of peers) {
 			const varied = { ...facts, ...variation.peers?.[facts.id] };
 			const index = facts.id * 2 + (family === 6 ? 1 : 0);

@@ -16,6 +16,7 @@ import {
 	PathName,
 	type Peer,
 	RouteFlag,
+	RouteKind,
 	RouteKindName,
 } from "../../src/tables/generated.js";
 
@@ -581,6 +582,21 @@ t.test("tunnels are accepted from every address of a peer", async (t) => {
 	t.same(
 		[...ready({ peers: [peer] }).tables.peerAddresses.keys()],
 		["10.9.0.2", "192.168.1.2", "fd01::2"],
+	);
+});
+
+t.test("tunnels end at the addresses that peers know, and at the transport address", async (t) => {
+	const ends = (given: Case) =>
+		[...ready(given).tables.routes]
+			.filter(([, { kind, flags }]) => kind === RouteKind.HOST && !(flags & RouteFlag.NO_TUNNELS))
+			.map(([prefix]) => prefix)
+			.sort();
+	const known = ["10.244.1.1/32", "192.168.1.1/32", "fd00:10:244:1::1/128", "fd01::1/128"];
+	t.same(ends({}), known, "not at docker0's and eth1's");
+	t.same(
+		ends({ config: "transportInterface: eth1" }),
+		["10.244.1.1/32", "10.9.0.1/32", ...known.slice(1)],
+		"a transport address that peers do not know is reported, and takes their tunnels",
 	);
 });
 
