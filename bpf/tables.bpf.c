@@ -73,6 +73,7 @@ struct class_limit_map class_limit SEC(".maps");
 struct policies_map policies SEC(".maps");
 struct policy_verdicts_map policy_verdicts SEC(".maps");
 struct port_sets_map port_sets SEC(".maps");
+struct element_writes_map element_writes SEC(".maps");
 
 struct service_affinity_map service_affinity SEC(".maps");
 struct next_hops_map next_hops SEC(".maps");

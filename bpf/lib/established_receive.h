@@ -174,8 +174,11 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	if (data + l3 + header + 8 > end)
 		return NOT_ESTABLISHED;
 	receiver = !match.direction;
-	if (!flow)
+	if (!flow) {
+		if (!match.claim)
+			flow_fetch(hash);
 		return NOT_ESTABLISHED;
+	}
 	if (flow->pods == FLOW_CROSSES)
 		return established_cross(ctx, node, l3, family, headers, outer, &match);
 	/* Both ends: nothing that comes from the wire. */

@@ -78,9 +78,13 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 
 	match = flow_running(headers, hash, true, node, now);
 	flow = match.flow;
-	/* A claim is never 0. */
-	if (!flow)
-		return match.claim ? NOT_ESTABLISHED : UNKNOWN_FLOW;
+	if (!flow) {
+		/* A claim is never 0. */
+		if (match.claim)
+			return NOT_ESTABLISHED;
+		flow_fetch(hash);
+		return UNKNOWN_FLOW;
+	}
 	if (headers->ttl <= 1 || data + ETH_HLEN + header_size(family) + 8 > end ||
 	    !end_is_pod(flow, match.direction) ||
 	    !frame_of(data, ctx->ifindex, flow->ifindex[match.direction & 1],

@@ -260,6 +260,21 @@ static __always_inline struct flow *flow_at(__u32 slot)
 	return bpf_map_lookup_elem(&flows, &slot);
 }
 
+/* A tuple with this hash has no flow: fetches the lines that a new one is written to, in its home slot. The CPU waits
+ * for none of these loads, and has them done before the flow is created; a write that misses would hold up the
+ * locked instruction after it. */
+static __always_inline void flow_fetch(__u32 hash)
+{
+	__u32 slot = flow_home(hash);
+	const struct flow_rules *rules = bpf_map_lookup_elem(&flow_rules, &slot);
+	const struct flow *flow = flow_at(slot);
+
+	if (flow)
+		(void)read_once(flow->addresses[FLOW_REPLY].source.word[0]);
+	if (rules)
+		(void)read_once(rules->egress);
+}
+
 static __always_inline void key_reverse(struct flow_key *to, const struct flow_key *from)
 {
 	to->source = from->destination;

@@ -181,6 +181,13 @@ extern struct port_sets_map {
 	__type(value, struct port_set);
 } port_sets SEC(".maps");
 
+extern struct element_writes_map {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} element_writes SEC(".maps");
+
 /* ------------------------------------------------------------ core */
 
 extern struct flow_rules_map {

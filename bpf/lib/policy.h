@@ -83,10 +83,11 @@ static __always_inline void flow_date(struct work *work)
 /* Stage 1. Before class_limit is read, see ARCHITECTURE: the order of the agent's writes. */
 static __always_inline __u32 class_of_other(struct policing *policing)
 {
-	__u32 *class, found;
+	__u32 *class, found, writes;
 	int try;
 
 	for (try = 0; try < ELEMENT_TRIES; try++) {
+		writes = agent_writes_before();
 		class = bpf_map_lookup_elem(&identities, &policing->other.address);
 		if (!class) {
 			policing->other.prefix_length = 128;
@@ -98,7 +99,7 @@ static __always_inline __u32 class_of_other(struct policing *policing)
 		}
 		reader_pauses();
 		found = read_once(*class);
-		if (element_stays(&identities, &policing->other.address, class))
+		if (agent_element_stays(&identities, &policing->other.address, class, writes))
 			return found;
 	}
 	return CLASS_OVERFLOW;
@@ -134,18 +135,19 @@ stage int port_part_judge(__u32 position)
 	struct work *work = work_space();
 	struct judgement judgement;
 	const struct port_set *set;
-	__u32 step, at = 0, id, next;
+	__u32 step, at = 0, id, next, writes;
 
 	if (!work)
 		return PART_MISSING;
 	id = work->policing.port_set;
+	writes = agent_writes_before();
 	set = bpf_map_lookup_elem(&port_sets, &id);
 	if (!set || !set->count)
 		return PART_MISSING;
 	reader_pauses();
 	if (set->next_from && position >= set->next_from) {
 		next = set->next;
-		if (element_stays(&port_sets, &id, set))
+		if (agent_element_stays(&port_sets, &id, set, writes))
 			work->policing.port_set = next;
 		return PART_NEXT;
 	}
@@ -154,7 +156,7 @@ stage int port_part_judge(__u32 position)
 		if ((at | step) < set->count && set->segments[at | step].from <= position)
 			at |= step;
 	judgement = set->segments[at % PORT_SET_SEGMENTS].judgement;
-	if (!element_stays(&port_sets, &id, set))
+	if (!agent_element_stays(&port_sets, &id, set, writes))
 		return PART_NEXT;
 	work->policing.judgement = judgement;
 	return PART_JUDGED;
@@ -174,9 +176,11 @@ static __always_inline int port_set_judge(__u32 position)
 static __always_inline int verdict_read(struct policing *policing, const struct policy *entry)
 {
 	const struct policy_verdict *verdict;
+	__u32 writes;
 	int try;
 
 	for (try = 0; try < ELEMENT_TRIES; try++) {
+		writes = agent_writes_before();
 		verdict = bpf_map_lookup_elem(&policy_verdicts, &policing->pair);
 		if (!verdict) {
 			policing->judgement = entry->verdict.judgement;
@@ -186,7 +190,7 @@ static __always_inline int verdict_read(struct policing *policing, const struct 
 		reader_pauses();
 		policing->judgement = verdict->judgement;
 		policing->port_set = verdict->port_set;
-		if (element_stays(&policy_verdicts, &policing->pair, verdict))
+		if (agent_element_stays(&policy_verdicts, &policing->pair, verdict, writes))
 			return 0;
 	}
 	return -1;

@@ -223,6 +223,7 @@ stage bool endpoint_find(const struct address *address, struct endpoint *to)
 	const struct endpoint *found;
 	struct endpoint copy;
 	struct address key;
+	__u32 writes;
 	int try;
 
 	if (!address || !to)
@@ -230,12 +231,13 @@ stage bool endpoint_find(const struct address *address, struct endpoint *to)
 	/* Before 6.2 the key of a look-up cannot be in what a function was given. */
 	key = *address;
 	for (try = 0; try < ELEMENT_TRIES; try++) {
+		writes = agent_writes_before();
 		found = bpf_map_lookup_elem(&endpoints, &key);
 		if (!found)
 			return false;
 		reader_pauses();
 		copy = *found;
-		if (element_stays(&endpoints, &key, found)) {
+		if (agent_element_stays(&endpoints, &key, found, writes)) {
 			*to = copy;
 			return true;
 		}

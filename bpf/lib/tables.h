@@ -532,6 +532,9 @@ struct port_set {
 	struct port_segment segments[PORT_SET_SEGMENTS];
 };
 
+/* element_writes: array of one __u32, raised before and after each write to endpoints, identities, policy_verdicts
+ * and port_sets, so odd meanwhile. An element of theirs is nobody else's while it is even and stays. */
+
 /* -------------------------------------------------- core: network policy */
 
 /* flow_rules: array by slot of flows: the rules that allowed the flow, or deny it now. */

@@ -1740,6 +1740,17 @@ export const maps = {
 		key: u32,
 		value: u64,
 	},
+	elementWrites: {
+		name: "element_writes",
+		type: 2,
+		maxEntries: 1,
+		flags: 0,
+		perCpu: false,
+		keySize: 4,
+		valueSize: 4,
+		key: u32,
+		value: u32,
+	},
 	endpoints: {
 		name: "endpoints",
 		type: 1,

@@ -6,6 +6,7 @@
 import { rmSync } from "node:fs";
 import t from "tap";
 import { rulesOfFlow } from "../../src/forwarder/flow.js";
+import { ElementWrites } from "../../src/reconcile/maps/element_writes.js";
 import {
 	ClaimBit,
 	DropReason,
@@ -56,20 +57,21 @@ if (inNamespace(import.meta.url)) {
 		scene.identity(routed.pod[4], KNOWN).pod(podA, { egress: LENIENT });
 		const { tables } = scene;
 
+		const elements = new ElementWrites(dataPath.map);
 		/** As the agent writes: the tables, then what says that they are new. */
 		const now = { policy: LENIENT, class: KNOWN, peerEpoch: 0 };
 		const putPolicy = (policy: number) => {
 			now.policy = policy;
 			const endpoint = { ...tables.endpoints.get(podA[4])!, egressPolicy: policy };
-			dataPath
-				.map("endpoints")
-				.update(maps.endpoints.key.encode(podA[4]), Endpoint.encode(endpoint));
+			const [key, value] = [maps.endpoints.key.encode(podA[4]), Endpoint.encode(endpoint)];
+			elements.around(() => dataPath.map("endpoints").update(key, value));
 			tables.config.routeEpoch++;
 			dataPath.map("node_config").update(u32(0), NodeConfig.encode(tables.config));
 		};
 		const putClass = (number: number) => {
 			now.class = number;
-			dataPath.map("identities").update(maps.identities.key.encode(routed.pod[4]), u32(number));
+			const key = maps.identities.key.encode(routed.pod[4]);
+			elements.around(() => dataPath.map("identities").update(key, u32(number)));
 			now.peerEpoch = (now.peerEpoch + 1) & 0xffff;
 			const index = routed.id * 2;
 			const peer = { ...tables.peers.get(index)!, policyEpoch: now.peerEpoch };

@@ -21,6 +21,7 @@ import {
 	type SourceAddress,
 } from "../../tables/generated.js";
 
+import { ElementWrites } from "./element_writes.js";
 import { Fingerprints } from "./fingerprints.js";
 import { mapSlices } from "./map_slices.js";
 
@@ -37,6 +38,8 @@ export class Table<K, V> {
 	readonly #value: Codec<V>;
 	/** Arrays have no removal: an entry of zeros counts as none. */
 	readonly #isArray: boolean;
+	/** Told of each write; undefined: the core looks twice, or the map is no hash. */
+	readonly #writes: ElementWrites | undefined;
 	/** Digest of the map when it was last read; undefined: it was written since. */
 	#digest: string | undefined;
 	/** Fingerprints of the entries written since it was adopted; undefined: the writer keeps the content. */
@@ -47,7 +50,9 @@ export class Table<K, V> {
 	constructor(
 		definition: { name: string; type: number; key: Codec<K>; value: Codec<V> },
 		map: (name: string) => BpfMap,
+		writes?: ElementWrites,
 	) {
+		this.#writes = writes;
 		this.#name = definition.name;
 		this.#map = () => map(definition.name);
 		this.#key = definition.key;
@@ -186,6 +191,14 @@ export class Table<K, V> {
 
 	/** Writes in one batch; if that fails, entry by entry, so that a bad entry affects no other. */
 	put(entries: readonly (readonly [K, V])[]): EntryFailure<K>[] {
+		return this.#around(() => this.#put(entries));
+	}
+
+	#around<T>(write: () => T): T {
+		return this.#writes === undefined ? write() : this.#writes.around(write);
+	}
+
+	#put(entries: readonly (readonly [K, V])[]): EntryFailure<K>[] {
 		this.#digest = undefined;
 		const failures: EntryFailure<K>[] = [];
 		const [keySize, valueSize] = [this.#key.size, this.#value.size];
@@ -236,6 +249,10 @@ export class Table<K, V> {
 
 	/** The same as `put`, of keys and values that are encoded already. Returns the indexes of those that were refused. */
 	putPairs(keys: Buffer, values: Buffer): (EntryFailure<K> & { index: number })[] {
+		return this.#around(() => this.#putPairs(keys, values));
+	}
+
+	#putPairs(keys: Buffer, values: Buffer): (EntryFailure<K> & { index: number })[] {
 		this.#digest = undefined;
 		const map = this.#map();
 		const [keySize, valueSize] = [this.#key.size, this.#value.size];
@@ -267,6 +284,10 @@ export class Table<K, V> {
 	}
 
 	remove(keys: readonly K[]): EntryFailure<K>[] {
+		return this.#around(() => this.#remove(keys));
+	}
+
+	#remove(keys: readonly K[]): EntryFailure<K>[] {
 		this.#digest = undefined;
 		const failures: EntryFailure<K>[] = [];
 		const map = this.#map();
@@ -318,25 +339,26 @@ export class AgentTables {
 	readonly nodeConfig: Table<number, NodeConfig>;
 
 	constructor(map: (name: string) => BpfMap) {
+		const writes = new ElementWrites(map);
 		this.peers = new Table(maps.peers, map);
 		this.peerAddresses = new Table(maps.peerAddresses, map);
 		this.peerPaths = new Table(maps.peerPaths, map);
 		this.peerGateways = new Table(maps.peerGateways, map);
 		this.sourceAddresses = new Table(maps.sourceAddresses, map);
 		this.routes = new Table(maps.routes, map);
-		this.endpoints = new Table(maps.endpoints, map);
+		this.endpoints = new Table(maps.endpoints, map, writes);
 		this.frontends = new Table(maps.frontends, map);
 		this.services = new Table(maps.services, map);
 		this.serviceSlots = new Table(maps.serviceSlots, map);
 		this.backends = new Table(maps.backends, map);
 		this.backendStates = new Table(maps.backendStates, map);
 		this.serviceRanges = new Table(maps.serviceRanges, map);
-		this.identities = new Table(maps.identities, map);
+		this.identities = new Table(maps.identities, map, writes);
 		this.blocks = new Table(maps.blocks, map);
 		this.classLimit = new Table(maps.classLimit, map);
 		this.policies = new Table(maps.policies, map);
-		this.policyVerdicts = new Table(maps.policyVerdicts, map);
-		this.portSets = new Table(maps.portSets, map);
+		this.policyVerdicts = new Table(maps.policyVerdicts, map, writes);
+		this.portSets = new Table(maps.portSets, map, writes);
 		this.ruleCounters = new Table(maps.ruleCounters, map);
 		this.nodeConfig = new Table(maps.nodeConfig, map);
 	}

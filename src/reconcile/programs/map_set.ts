@@ -40,6 +40,7 @@ const agentMaps: readonly string[] = [
 	"policies",
 	"policy_verdicts",
 	"port_sets",
+	"element_writes",
 ];
 
 /** Scratch space and caches, which start empty if their layout has changed. */
