@@ -42,7 +42,7 @@ static long port_try(__u32 index, struct port_search *search)
 	if (!node)
 		return 1;
 	work->reply.destination_port = bpf_htons(search->candidate);
-	if (port_free(search, work, node) && tuple_enter(work, &work->reply, node, FLOW_REPLY)) {
+	if (port_free(search, work, node) && tuple_enter(work, node, FLOW_REPLY)) {
 		search->found = 1;
 		return 1;
 	}
@@ -90,7 +90,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 	if (address_is_zero(address))
 		return -DROP_NO_SNAT_ADDRESS;
 	work->search.over = 0;
-	if (!flow_slot(work, node, endpoint))
+	if (!flow_slot(node, endpoint))
 		return -DROP_FLOW_TABLE_FULL;
 	work->reply.destination = *address;
 	search.own = address_equal(address, &packet->key.source);
@@ -116,7 +116,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 	}
 	work->flow.flags |= FLOW_SNAT;
 	flow_tuples(work);
-	if (flow_publish(work, node, true)) {
+	if (flow_publish(node, true)) {
 		flow_abandon(work);
 		return -DROP_FLOW_TABLE_FULL;
 	}

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Enters the tuples of a new flow, so that they lead to its slot.
+ *
+ *  1. yield     a flow that is over or expired leaves its tuple to a new one
+ *  2. enter     a tuple of a slot whose lock we hold
+ */
+#ifndef FAIRWAY_FLOW_ENTER_H
+#define FAIRWAY_FLOW_ENTER_H
+
+#include "flow_slot.h"
+
+/* The flow leaves its tuples to another one. What is over may be a connection that a forged reset has
+ * marked: at most its own Pod takes its port. */
+static __always_inline bool flow_yields(const struct flow *flow, const struct work *work,
+					const struct node_config *node, __u64 now)
+{
+	return flow_expired(flow, node, now) || (work->search.over && flow_is_over(flow->state) &&
+						 flow->endpoint == work->search.endpoint);
+}
+
+/* The flow in the slot, if it has work.tuple, makes room. False: it is in use. `owner`: the slot has the place of
+ * such a tuple, which is taken before the flow is filled. */
+static __always_inline bool slot_yields(__u32 slot, const struct work *work,
+					const struct node_config *node, __u64 now, bool owner)
+{
+	const struct key_words *key = key_words(&work->tuple);
+	struct flow *flow = flow_at(slot);
+	__u32 claim, taken;
+
+	if (!flow)
+		return true;
+	claim = read_once(flow->claim);
+	keep_order();
+	if (owner && (claim & (CLAIM_LOCKED | CLAIM_PUBLISHED)) == CLAIM_LOCKED)
+		return false;
+	if (!(claim & CLAIM_IN_USE) ||
+	    !(tuple_is(flow, FLOW_ORIGINAL, key) || tuple_is(flow, FLOW_REPLY, key)))
+		return true;
+	/* Another CPU makes this very flow, or writes to it. */
+	if (claim & CLAIM_LOCKED || !flow_yields(flow, work, node, now))
+		return false;
+	taken = flow_take(slot, claim);
+	if (!taken)
+		return false;
+	flow_release(flow, taken);
+	return true;
+}
+
+/* Likewise, by an entry of the index. */
+static __always_inline bool entry_yields(const struct flow_ref *ref, struct work *work,
+					 const struct node_config *node, __u64 now)
+{
+	__u32 slot = read_once(ref->slot), generation = read_once(ref->generation), claim, taken;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
+
+	if (!flow)
+		return false;
+	claim = read_once(flow->claim);
+	keep_order();
+	/* Another CPU makes this very flow, or removes it. */
+	if (claim & CLAIM_LOCKED)
+		return false;
+	if (claim_is_live(claim) && claim_generation(claim) == generation) {
+		if (!flow_yields(flow, work, node, now))
+			return false;
+		taken = flow_take(slot, claim);
+		if (!taken)
+			return false;
+		flow_release(flow, taken);
+		return true;
+	}
+	if (!claim_lock(flow, claim))
+		return false;
+	work->removed = work->tuple;
+	unpublish(slot, generation, ref->direction);
+	claim_unlock(flow, claim);
+	return true;
+}
+
+/* Frees work.tuple of a flow that has expired, or is no more; with search.over, of one of the same
+ * Pod that is over. 0: it is in use by another one than that of
+ * `own`, a slot. */
+stage int tuple_frees(const struct node_config *node, __u64 now, __u32 own)
+{
+	struct work *work = work_space();
+	struct flow_pair *pair;
+	struct flow_ref *ref;
+	__u32 home, hash, owner;
+
+	if (!node || !work)
+		return 0;
+	hash = flow_hash(&work->tuple, &node->flow_hash, true);
+	home = flow_home(hash);
+	pair = pair_of(home);
+	if (!pair)
+		return 0;
+	if (read_once(pair->at_home) &&
+	    ((home != own && !slot_yields(home, work, node, now, false)) ||
+	     ((home ^ 1) != own && !slot_yields(home ^ 1, work, node, now, false))))
+		return 0;
+	owner = read_once(pair->owner[home & 1]);
+	keep_order();
+	if (owner_fits(owner, hash) && owner_slot(owner) != own &&
+	    !slot_yields(owner_slot(owner), work, node, now, true))
+		return 0;
+	if (!read_once(pair->indexed))
+		return 1;
+	ref = bpf_map_lookup_elem(&flow_index, &work->tuple);
+	return !ref || read_once(ref->slot) == own || entry_yields(ref, work, node, now);
+}
+
+static __always_inline bool tuple_free(struct work *work, const struct flow_key *key,
+				       const struct node_config *node)
+{
+	work->tuple = *key;
+	return tuple_frees(node, work->search.now, work->search.found);
+}
+
+/* What has become of a tuple that was to be entered. */
+enum tuple_entry {
+	TUPLE_TAKEN,	/* it is entered already, or there is no room */
+	TUPLE_ENTERED,	/* and nobody else can have it */
+	TUPLE_DISPUTED, /* it is entered; another flow may have it, too */
+};
+
+/* The tuple of the new flow's packets in this direction. */
+static __always_inline const struct flow_key *tuple_of_new(const struct work *work, __u8 direction)
+{
+	return direction == FLOW_ORIGINAL ? &work->packet.key : &work->reply;
+}
+
+/*
+ * Enters a tuple of a slot whose lock we hold: at its place in flow_hints if that is free, in a cache line that the
+ * caller has read; else in the index, which costs three more lines and a lock. enum tuple_entry.
+ *
+ * A CPU that takes the place then checks the slots of the tuple's home and the index; one that writes to the index
+ * counts the entry and then checks those slots and the place; one that fills a slot at the home of its tuple counts
+ * that and then checks the other two (flow_settle). Exchanges and counts are barriers: of two CPUs with the same
+ * tuple, at least one sees the other.
+ */
+stage int tuple_place(const struct node_config *node, __u8 direction)
+{
+	struct work *work = work_space();
+	struct flow_ref ref = { .direction = direction };
+	const struct slot_search *search;
+	struct flow_pair *pair;
+	__u32 hash, home, *place;
+
+	if (!work || !node)
+		return TUPLE_TAKEN;
+	search = &work->search;
+	work->tuple = *tuple_of_new(work, direction);
+	hash = flow_hash(&work->tuple, &node->flow_hash, true);
+	home = flow_home(hash);
+	pair = pair_of(home);
+	if (!pair)
+		return TUPLE_TAKEN;
+	place = &pair->owner[home & 1];
+	if (!read_once(*place) &&
+	    !__sync_val_compare_and_swap(place, 0, owner_word(search->found, direction, hash)))
+		return read_once(pair->at_home) || read_once(pair->indexed) ? TUPLE_DISPUTED
+									    : TUPLE_ENTERED;
+	ref.slot = search->found;
+	ref.generation = claim_generation(search->taken);
+	if (bpf_map_update_elem(&flow_index, &work->tuple, &ref, BPF_NOEXIST))
+		return TUPLE_TAKEN;
+	add_ordered(&pair->indexed, 1);
+	return read_once(pair->at_home) || owner_fits(read_once(*place), hash) ? TUPLE_DISPUTED
+									       : TUPLE_ENTERED;
+}
+
+/* False: the tuple is another flow's, or there is no room. */
+static __always_inline bool tuple_enter(struct work *work, const struct node_config *node,
+					__u8 direction)
+{
+	int entry = tuple_place(node, direction);
+
+	/* tuple_place has left the tuple in work.tuple. */
+	if (entry != TUPLE_DISPUTED || tuple_frees(node, work->search.now, work->search.found))
+		return entry != TUPLE_TAKEN;
+	work->removed = *tuple_of_new(work, direction);
+	unpublish(work->search.found, claim_generation(work->search.taken), direction);
+	return false;
+}
+
+#endif
