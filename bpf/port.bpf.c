@@ -10,7 +10,6 @@
  *                  entry would cost as much as the rest of a new flow.
  */
 #define FAIRWAY_HOOK HOOK_FROM_POD
-#include <bpf/bpf_core_read.h>
 #include "lib/conntrack.h"
 #include "lib/flow_create.h"
 
@@ -25,28 +24,6 @@ struct nf_conn___init {
 
 /* From the kernel's enum ip_conntrack_status: the source or the destination is translated. */
 #define IPS_NAT_MASK 0x30
-
-/* What leads from a packet to what netfilter does in its namespace. */
-struct netns_nf {
-	unsigned int defrag_ipv4_users;
-	unsigned int defrag_ipv6_users;
-} __attribute__((preserve_access_index));
-
-struct net {
-	struct netns_nf nf;
-} __attribute__((preserve_access_index));
-
-typedef struct {
-	struct net *net;
-} __attribute__((preserve_access_index)) possible_net_t;
-
-struct net_device {
-	possible_net_t nd_net;
-} __attribute__((preserve_access_index));
-
-struct sk_buff {
-	struct net_device *dev;
-} __attribute__((preserve_access_index));
 
 /* An entry's time-out, from the Pod's last packet that went the full way; the end of a connection cuts
  * it short. */
@@ -71,7 +48,6 @@ extern void bpf_ct_set_timeout(struct nf_conn___init *, __u32) __ksym __weak;
 extern int bpf_ct_change_timeout(struct nf_conn *, __u32)
 __ksym __weak;
 extern void bpf_ct_release(struct nf_conn *) __ksym __weak;
-extern void *bpf_cast_to_kern_ctx(void *) __ksym __weak;
 
 /* The size of the tuple, as the kernel wants it. */
 static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct flow_key *key)
@@ -90,20 +66,10 @@ static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct
 	return sizeof(tuple->ipv6);
 }
 
-/* Netfilter tracks connections in this namespace. Tracking needs reassembly, and the kernel counts the users
- * of that by namespace and family. Before Linux 6.2 the count cannot be read: then tracking is assumed. */
+/* Netfilter tracks connections of this address's family in this namespace. */
 static __always_inline bool is_tracked(struct __sk_buff *ctx, const struct address *address)
 {
-	struct sk_buff *packet;
-	struct netns_nf *nf = NULL;
-
-	if (!has_conntrack)
-		return false;
-	if (!has_kernel_context || !bpf_core_field_exists(nf->defrag_ipv4_users))
-		return true;
-	packet = bpf_cast_to_kern_ctx(ctx);
-	nf = &packet->dev->nd_net.net->nf;
-	return address_is_ipv4(address) ? nf->defrag_ipv4_users : nf->defrag_ipv6_users;
+	return has_conntrack && netfilter_tracks(ctx, address_is_ipv4(address) ? 4 : 6);
 }
 
 /* Stage 1. */

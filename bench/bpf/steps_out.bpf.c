@@ -23,6 +23,7 @@ static __always_inline long room_is_there(__u32 bytes, __u64 flags)
 #define bpf_skb_adjust_room(ctx, bytes, mode, flags) room_is_there(bytes, flags)
 #include "../../bpf/lib/established_send.h"
 #include "../../bpf/lib/track.h"
+#include "../../bpf/kernel_context.bpf.c"
 
 enum {
 	OUT_START = NO_STEP,

@@ -13,6 +13,10 @@
  * function in one object only. One after the other, each needs less of the stack than both together.
  */
 
+/* 1 where netfilter tracks connections of this family in the packet's namespace, else 0. Tracking needs reassembly, and
+ * the kernel counts the users of that by namespace and family. Where the count cannot be read, tracking is assumed. */
+int netfilter_tracks(struct __sk_buff *ctx, __u8 family);
+
 /* 1 where a socket of the Node would receive what comes with the tuple of work->reply, else 0. */
 int port_has_socket(struct __sk_buff *ctx);
 

@@ -217,19 +217,13 @@ static __always_inline void put_translation(void *ip, __u8 family, struct header
 static __always_inline int put_translated_checksum(context *ctx, __u32 l4,
 						   const struct translation *translation)
 {
-	__u32 offset;
 	bool udp;
 
 	if (!translation->to)
 		return 0;
 	udp = translation->to->protocol == IPPROTO_UDP;
-	offset = l4 + (udp ? 6 : 16);
-	if (update_checksum(ctx, offset, translation->addresses, true, udp))
-		return -1;
-	/* The difference of what is the same. */
-	return translation->ports == ~0U
-		       ? 0
-		       : update_checksum(ctx, offset, translation->ports, false, udp);
+	return update_translated(ctx, l4 + (udp ? 6 : 16), translation->addresses,
+				 translation->ports, udp);
 }
 
 #ifndef FAIRWAY_XDP

@@ -174,6 +174,21 @@ static __always_inline int l4_store(context *ctx, __u32 offset, struct l4_fields
 	return fields.ports == 4 ? store(ctx, offset, &ports, 4) : store(ctx, offset, &ports, 2);
 }
 
+#ifndef FAIRWAY_XDP
+
+/* skb->ip_summed: what is known of a packet's L4 checksum. */
+enum checksum_kind {
+	CHECKSUM_NONE = 0,
+	CHECKSUM_UNNECESSARY = 1,
+	CHECKSUM_COMPLETE = 2, /* the sum of the whole packet, which changes with it */
+	CHECKSUM_PARTIAL = 3,  /* it is unfinished: the pseudo header's sum */
+};
+
+/* enum checksum_kind; CHECKSUM_COMPLETE also where it cannot be read: only the kernel's helper updates all kinds. */
+int checksum_kind(struct __sk_buff *ctx);
+
+#endif
+
 /* Adds `difference` to the checksum at `offset`. `pseudo`: the difference is in the pseudo header. An
  * unfinished checksum holds only that, so changes of the header itself must not be added. */
 static __always_inline int update_checksum(context *ctx, __u32 offset, __u32 difference,
@@ -194,6 +209,36 @@ static __always_inline int update_checksum(context *ctx, __u32 offset, __u32 dif
 	return bpf_l4_csum_replace(ctx, offset, 0, difference,
 				   (pseudo ? BPF_F_PSEUDO_HDR : 0) |
 					   (optional ? BPF_F_MARK_MANGLED_0 : 0));
+#endif
+}
+
+/* update_checksum for addresses and ports at once, by one of the kernel's helpers less than for each where the kind of
+ * checksum is known: a helper takes some 14 ns. */
+static __always_inline int update_translated(context *ctx, __u32 offset, __u32 addresses,
+					     __u32 ports, bool optional)
+{
+#ifndef FAIRWAY_XDP
+	int kind = checksum_kind(ctx);
+	__sum16 *check;
+
+	if (kind == CHECKSUM_COMPLETE) {
+		if (update_checksum(ctx, offset, addresses, true, optional))
+			return -1;
+		/* The difference of what is the same. */
+		return ports == ~0U ? 0 : update_checksum(ctx, offset, ports, false, optional);
+	}
+	check = bytes_in_place(ctx, offset, 2);
+	if (!check)
+		return -1;
+	if (optional && !*check)
+		return 0;
+	*check = kind == CHECKSUM_PARTIAL ? (__sum16)~csum_fold(csum_add(*check, addresses))
+					  : csum_apply(*check, csum_add(addresses, ports));
+	if (optional && !*check)
+		*check = 0xffff;
+	return 0;
+#else
+	return update_checksum(ctx, offset, csum_add(addresses, ports), true, optional);
 #endif
 }
 
