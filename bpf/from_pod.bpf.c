@@ -363,7 +363,7 @@ static __always_inline int depart(struct __sk_buff *ctx, struct work *work,
 static __always_inline int receive(context *ctx, struct work *work)
 {
 	const struct node_config *node = node_configuration();
-	int result, meeting;
+	int result;
 
 	if (!node || !(node->flags & NODE_CONFIGURED))
 		return dropped(&work->verdict, DROP_NOT_CONFIGURED);
@@ -378,13 +378,7 @@ static __always_inline int receive(context *ctx, struct work *work)
 		result = pod_service(ctx, node);
 	if (result != UNDECIDED)
 		return result;
-	for (meeting = 0; meeting <= FLOW_MEETINGS; meeting++) {
-		result = depart(ctx, work, node);
-		if (result != FLOW_MET)
-			break;
-	}
-	if (result == FLOW_MET)
-		return dropped(&work->verdict, DROP_FLOW_TABLE_FULL);
+	result = while_flow_met(work, FLOW_MEETINGS, depart(ctx, work, node));
 	return result == UNDECIDED ? pod_send(ctx, node) : result;
 }
 

@@ -81,6 +81,17 @@ stage bool target_find(void)
 /* How often that may be. */
 #define FLOW_MEETINGS 7
 
+/* The result of the stages after the flow's, which go on anew while another CPU is quicker, at most `times`. */
+#define while_flow_met(work, times, stages)                                                \
+	({                                                                                 \
+		int result_met = FLOW_MET, meeting;                                        \
+                                                                                           \
+		for (meeting = 0; meeting <= (times) && result_met == FLOW_MET; meeting++) \
+			result_met = stages;                                               \
+		result_met == FLOW_MET ? dropped(&(work)->verdict, DROP_FLOW_TABLE_FULL)   \
+				       : result_met;                                       \
+	})
+
 /* Stage 3, of a flow that could not begin. Another CPU may have begun this very flow meanwhile, and given it its
  * translation: then the packet is that flow's. While that CPU is about to, neither has it, and this one tries again. False: the
  * table is full, or this one has tried too often. */

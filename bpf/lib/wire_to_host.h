@@ -192,6 +192,18 @@ static __always_inline int wire_host_or_service(struct __sk_buff *ctx, struct wo
 /* FLOW_MEETINGS here: the verifier checks all of this anew for each. */
 #define WIRE_MEETINGS 3
 
+#ifndef FAIRWAY_XDP
+
+static __always_inline int wire_to_host_once(struct __sk_buff *ctx, struct work *work,
+					     const struct node_config *node)
+{
+	int result = wire_to_host(ctx, node);
+
+	return result == UNDECIDED ? wire_host_or_service(ctx, work, node) : result;
+}
+
+#endif
+
 /* All of stage 5. */
 static __always_inline int wire_to_host_or_service(context *ctx, struct work *work,
 						   const struct node_config *node)
@@ -199,16 +211,7 @@ static __always_inline int wire_to_host_or_service(context *ctx, struct work *wo
 #ifdef FAIRWAY_XDP
 	return wire_to_host(ctx, node);
 #else
-	int result, meeting;
-
-	for (meeting = 0; meeting <= WIRE_MEETINGS; meeting++) {
-		result = wire_to_host(ctx, node);
-		if (result == UNDECIDED)
-			result = wire_host_or_service(ctx, work, node);
-		if (result != FLOW_MET)
-			return result;
-	}
-	return dropped(&work->verdict, DROP_FLOW_TABLE_FULL);
+	return while_flow_met(work, WIRE_MEETINGS, wire_to_host_once(ctx, work, node));
 #endif
 }
 
