@@ -11,18 +11,25 @@
 #include "flow_slot.h"
 
 /* The flow leaves its tuples to another one. What is over may be a connection that a forged reset has
- * marked: at most its own Pod takes its port. */
-static __always_inline bool flow_yields(const struct flow *flow, const struct work *work,
-					const struct node_config *node, __u64 now)
+ * marked, and what is silent may go on: at most its own Pod takes its port. A stage that looks up again what it
+ * needs, because the frame of tuple_frees has no room for it. */
+stage bool flow_yields(const struct flow *flow)
 {
-	return flow_expired(flow, node, now) || (work->search.over && flow_is_over(flow->state) &&
-						 flow->endpoint == work->search.endpoint);
+	const struct node_config *node = node_configuration();
+	const struct work *work = work_space();
+	const struct slot_search *search;
+
+	if (!flow || !node || !work)
+		return false;
+	search = &work->search;
+	return flow_expired(flow, node, search->now) ||
+	       (search->over && flow->endpoint == search->endpoint &&
+		(flow_is_over(flow->state) || flow_is_silent(flow, search->now)));
 }
 
 /* The flow in the slot, if it has work.tuple, makes room. False: it is in use. `owner`: the slot has the place of
  * such a tuple, which is taken before the flow is filled. */
-static __always_inline bool slot_yields(__u32 slot, const struct work *work,
-					const struct node_config *node, __u64 now, bool owner)
+static __always_inline bool slot_yields(__u32 slot, const struct work *work, bool owner)
 {
 	const struct key_words *key = key_words(&work->tuple);
 	struct flow *flow = flow_at(slot);
@@ -38,7 +45,7 @@ static __always_inline bool slot_yields(__u32 slot, const struct work *work,
 	    !(tuple_is(flow, FLOW_ORIGINAL, key) || tuple_is(flow, FLOW_REPLY, key)))
 		return true;
 	/* Another CPU makes this very flow, or writes to it. */
-	if (claim & CLAIM_LOCKED || !flow_yields(flow, work, node, now))
+	if (claim & CLAIM_LOCKED || !flow_yields(flow))
 		return false;
 	taken = flow_take(slot, claim);
 	if (!taken)
@@ -48,8 +55,7 @@ static __always_inline bool slot_yields(__u32 slot, const struct work *work,
 }
 
 /* Likewise, by an entry of the index. */
-static __always_inline bool entry_yields(const struct flow_ref *ref, struct work *work,
-					 const struct node_config *node, __u64 now)
+static __always_inline bool entry_yields(const struct flow_ref *ref, struct work *work)
 {
 	__u32 slot = read_once(ref->slot), generation = read_once(ref->generation), claim, taken;
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
@@ -62,7 +68,7 @@ static __always_inline bool entry_yields(const struct flow_ref *ref, struct work
 	if (claim & CLAIM_LOCKED)
 		return false;
 	if (claim_is_live(claim) && claim_generation(claim) == generation) {
-		if (!flow_yields(flow, work, node, now))
+		if (!flow_yields(flow))
 			return false;
 		taken = flow_take(slot, claim);
 		if (!taken)
@@ -79,9 +85,9 @@ static __always_inline bool entry_yields(const struct flow_ref *ref, struct work
 }
 
 /* Frees work.tuple of a flow that has expired, or is no more; with search.over, of one of the same
- * Pod that is over. 0: it is in use by another one than that of
+ * Pod that is over or silent. 0: it is in use by another one than that of
  * `own`, a slot. */
-stage int tuple_frees(const struct node_config *node, __u64 now, __u32 own)
+stage int tuple_frees(const struct node_config *node, __u32 own)
 {
 	struct work *work = work_space();
 	struct flow_pair *pair;
@@ -96,25 +102,25 @@ stage int tuple_frees(const struct node_config *node, __u64 now, __u32 own)
 	if (!pair)
 		return 0;
 	if (read_once(pair->at_home) &&
-	    ((home != own && !slot_yields(home, work, node, now, false)) ||
-	     ((home ^ 1) != own && !slot_yields(home ^ 1, work, node, now, false))))
+	    ((home != own && !slot_yields(home, work, false)) ||
+	     ((home ^ 1) != own && !slot_yields(home ^ 1, work, false))))
 		return 0;
 	owner = read_once(pair->owner[home & 1]);
 	keep_order();
 	if (owner_fits(owner, hash) && owner_slot(owner) != own &&
-	    !slot_yields(owner_slot(owner), work, node, now, true))
+	    !slot_yields(owner_slot(owner), work, true))
 		return 0;
 	if (!read_once(pair->indexed))
 		return 1;
 	ref = bpf_map_lookup_elem(&flow_index, &work->tuple);
-	return !ref || read_once(ref->slot) == own || entry_yields(ref, work, node, now);
+	return !ref || read_once(ref->slot) == own || entry_yields(ref, work);
 }
 
 static __always_inline bool tuple_free(struct work *work, const struct flow_key *key,
 				       const struct node_config *node)
 {
 	work->tuple = *key;
-	return tuple_frees(node, work->search.now, work->search.found);
+	return tuple_frees(node, work->search.found);
 }
 
 /* What has become of a tuple that was to be entered. */
@@ -177,7 +183,7 @@ static __always_inline bool tuple_enter(struct work *work, const struct node_con
 	int entry = tuple_place(node, direction);
 
 	/* tuple_place has left the tuple in work.tuple. */
-	if (entry != TUPLE_DISPUTED || tuple_frees(node, work->search.now, work->search.found))
+	if (entry != TUPLE_DISPUTED || tuple_frees(node, work->search.found))
 		return entry != TUPLE_TAKEN;
 	work->removed = *tuple_of_new(work, direction);
 	unpublish(work->search.found, claim_generation(work->search.taken), direction);

@@ -30,6 +30,20 @@ static __always_inline bool flow_is_over(__u8 state)
 	return state == FLOW_TCP_CLOSED || state == FLOW_SCTP_CLOSED;
 }
 
+/* Packets of this protocol show the end of a connection. */
+static __always_inline bool protocol_has_end(__u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_SCTP;
+}
+
+/* A flow of UDP, echo or the like, which has no end that packets show: nobody has used it for a while. */
+static __always_inline bool flow_is_silent(const struct flow *flow, __u64 now)
+{
+	const __u64 silence = SNAT_SILENT_SECONDS * NS_PER_SECOND + FLOW_TOUCH_NS;
+
+	return !protocol_has_end(flow->protocol) && now > flow->last_seen + silence;
+}
+
 /* The flow is evicted before others: it is unanswered, or over. */
 static __always_inline bool flow_is_spare(__u8 state, __u16 flags)
 {
@@ -91,6 +105,13 @@ static __always_inline bool packet_opens(const struct packet *packet)
 	if (packet->key.protocol == IPPROTO_TCP)
 		return (packet->l4_type & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 	return packet->key.protocol == IPPROTO_SCTP && packet->l4_type == SCTP_INIT;
+}
+
+/* The packet may begin a flow that takes the port of one that is over, or silent: it belongs to no connection that
+ * goes on. */
+static __always_inline bool packet_succeeds(const struct packet *packet)
+{
+	return !protocol_has_end(packet->key.protocol) || packet_opens(packet);
 }
 
 /* ABORT and SHUTDOWN COMPLETE are to SCTP what a reset is to TCP. */

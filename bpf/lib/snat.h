@@ -5,7 +5,8 @@
  *
  * A connection that is over holds its port until it expires: its last packets may come again, and the other
  * end may remember it. A new connection that finds none of SNAT_FREE_TRIES ports free takes that of one of the
- * same Pod that is over.
+ * same Pod that is over. UDP and echo flows, which have no end that packets show, leave theirs after
+ * SNAT_SILENT_SECONDS.
  */
 #ifndef FAIRWAY_SNAT_H
 #define FAIRWAY_SNAT_H
@@ -82,7 +83,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 	struct work *work = work_space();
 	struct port_search search = { .ctx = ctx, .work = work };
 	__u32 ports, tries = 1, free_tries;
-	bool opens;
+	bool succeeds;
 	__u16 first;
 
 	if (!packet || !node || !address || !work)
@@ -100,11 +101,11 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 		ports = node->snat_port_last - node->snat_port_first + 1;
 		tries = ports < SNAT_TRIES ? ports : SNAT_TRIES;
 	}
-	opens = packet_opens(packet);
-	free_tries = opens && tries > SNAT_FREE_TRIES ? SNAT_FREE_TRIES : tries;
+	succeeds = packet_succeeds(packet);
+	free_tries = succeeds && tries > SNAT_FREE_TRIES ? SNAT_FREE_TRIES : tries;
 	bpf_loop(free_tries, port_try, &search, 0);
 	/* Reuse the port of a connection that is over: its server may accept the SYN in TIME-WAIT (RFC 9293, 3.6.1). */
-	if (!search.found && opens) {
+	if (!search.found && succeeds) {
 		search.candidate = first;
 		work->search.over = 1;
 		bpf_loop(tries, port_try, &search, 0);

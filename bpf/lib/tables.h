@@ -46,6 +46,8 @@ enum limit {
 	SNAT_TRIES = 128,
 	/* of them, those after which a connection of the Pod that is over leaves its port to a new one */
 	SNAT_FREE_TRIES = 32,
+	/* likewise a UDP or echo flow of the Pod, which has no end that packets show, after so many seconds of silence */
+	SNAT_SILENT_SECONDS = 10,
 	/* slots that a new flow tries before the table counts as full */
 	FLOW_SLOT_TRIES = 64,
 	/* of these, the number after which a flow of a Pod over its share is evicted */

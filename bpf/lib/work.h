@@ -137,7 +137,7 @@ struct slot_search {
 	__u16 endpoint;
 	__u8 eviction; /* enum eviction */
 	__u8 met;      /* a slot was found, but a tuple was another flow's */
-	__u8 over;     /* a tuple is free, too, if its flow is over, and the same Pod's */
+	__u8 over;     /* a tuple is free, too, if its flow is over or silent, and the same Pod's */
 	__u8 pad[3];
 	__u32 hash; /* of the tuple that begins the flow */
 };

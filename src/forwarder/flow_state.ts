@@ -6,6 +6,7 @@ import {
 	FlowDirection,
 	FlowFlag,
 	FlowState,
+	Limit,
 	type NodeConfig,
 } from "../tables/generated.js";
 import { headers, type Packet, Protocol, TcpFlag } from "./packet.js";
@@ -106,6 +107,12 @@ export function opens({ key, l4Type }: Packet): boolean {
 	return key.protocol === Protocol.SCTP && l4Type === SctpChunk.INIT;
 }
 
+/** It may begin a flow that takes the port of one that is over, or silent: it belongs to no connection that goes on. */
+export function succeeds(packet: Packet): boolean {
+	const { protocol } = packet.key;
+	return (protocol !== Protocol.TCP && protocol !== Protocol.SCTP) || opens(packet);
+}
+
 function isSyn(tcp: number): boolean {
 	return (tcp & (TcpFlag.SYN | TcpFlag.ACK)) === TcpFlag.SYN;
 }
@@ -118,4 +125,10 @@ export function isSpare({ state, flags }: Pick<Flow, "state" | "flags">): boolea
 /** True if the connection is closed by both FINs or a reset. */
 export function isOver({ state }: Pick<Flow, "state">): boolean {
 	return state === FlowState.TCP_CLOSED || state === FlowState.SCTP_CLOSED;
+}
+
+/** A flow of UDP, echo or the like, which has no end that packets show, and which nobody has used for a while. */
+export function isSilent({ protocol, lastSeen }: Flow, now: bigint): boolean {
+	const hasEnd = protocol === Protocol.TCP || protocol === Protocol.SCTP;
+	return !hasEnd && now - lastSeen > BigInt(Limit.SNAT_SILENT_SECONDS) * NS_PER_SECOND + TOUCH_NS;
 }

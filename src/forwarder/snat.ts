@@ -1,7 +1,7 @@
 /**
  * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that starts with it gets an address of the Node and a
- * port that is free towards its destination, and keeps both. If the first candidate ports are taken, a new connection
- * takes that of a closed one of the same Pod.
+ * port that is free towards its destination, and keeps both. Where the first ports are taken, a new connection
+ * takes that of one of the same Pod that is over, or of a UDP or echo flow of it that is silent.
  */
 import {
 	DropReason,
@@ -14,7 +14,7 @@ import {
 } from "../tables/generated.js";
 import { create, reverse } from "./flow.js";
 import { mixed, sideHash } from "./flow_place.js";
-import { isExpired, isOver, opens } from "./flow_state.js";
+import { isExpired, isOver, isSilent, succeeds } from "./flow_state.js";
 import { type Packet, Protocol } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -95,14 +95,15 @@ export function createTranslated(
 		(isOwn || !(tables.socket(answer) || tables.conntrack(answer)));
 	const yields = (answer: FlowKey): boolean => {
 		const owner = tables.flow(answer)?.flow;
-		if (owner === undefined || !isOver(owner) || owner.endpoint !== endpoint) return isFree(answer);
+		const isLeft = owner !== undefined && (isOver(owner) || isSilent(owner, now));
+		if (!isLeft || owner.endpoint !== endpoint) return isFree(answer);
 		return isOwn || !(tables.socket(answer) || tables.conntrack(answer));
 	};
 	const answers = candidatePorts(packet, node).map((destinationPort) => ({
 		...reply,
 		destinationPort,
 	}));
-	const answer = opens(packet)
+	const answer = succeeds(packet)
 		? (answers.slice(0, Limit.SNAT_FREE_TRIES).find(isFree) ?? answers.find(yields))
 		: answers.find(isFree);
 	if (answer !== undefined) {

@@ -16,6 +16,7 @@ import {
 	FlowFlag,
 	FlowState,
 	FlowStateName,
+	Limit,
 	type Verdict,
 } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
@@ -395,6 +396,39 @@ if (inNamespace(import.meta.url)) {
 			t.equal(dataPath.flows().length, 3);
 		},
 	);
+
+	for (const [kind, segment] of [
+		["datagrams", (n) => build.udp(n, 53)],
+		["echo requests", (n) => build.echo("request", n)],
+	] satisfies [string, (n: number) => build.Segment][])
+		t.test(
+			`where no port is free, a Pod's new ${kind} take that of its own silent flow`,
+			async (t) => {
+				const node = await start(t, { config: { snatPortFirst: 50040, snatPortLast: 50042 } });
+				const flows: Flow[] = [];
+				for (const n of [1, 2, 3]) flows.push((await node.send(out(segment(n)))).flow!);
+				const refused = async (input: Input, why: string) => {
+					const { verdict } = await node.send(input);
+					t.equal(DropReasonName[verdict.dropReason], "snat_ports_exhausted", why);
+				};
+				await refused(out(segment(4)), "all are in use");
+				node.age(flows[1]!, Limit.SNAT_SILENT_SECONDS - 1);
+				await refused(out(segment(4)), "a silence is short");
+				node.age(flows[1]!, Limit.SNAT_SILENT_SECONDS + 1);
+				await refused(out(segment(4), podB), "it is another Pod's");
+				const { flow } = await node.send(out(segment(4)));
+				t.equal(snatPort(flow), snatPort(flows[1]));
+				t.equal(dataPath.flows().length, 3, "nothing is left of the silent one");
+			},
+		);
+
+	t.test("a silent flow keeps its port while others are free", async (t) => {
+		const node = await start(t, { config: { snatPortFirst: 50050, snatPortLast: 50069 } });
+		const first = (await node.send(out(build.udp(50050, 53)))).flow!;
+		node.age(first, Limit.SNAT_SILENT_SECONDS + 1);
+		for (let port = 1; port <= 19; port++) t.ok((await node.send(out(build.udp(port, 53)))).flow);
+		t.ok(dataPath.flow(originalKey(first)));
+	});
 
 	/** Fills the table with what one Pod sends to the outside, and nobody answers. */
 	const flood = async (node: Node, segment: (n: number) => build.Segment) => {
