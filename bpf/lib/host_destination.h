@@ -84,8 +84,17 @@ stage int host_policy(struct __sk_buff *ctx)
 	return forwarded ? policy_new(work, NULL, &departure->receiver) : UNDECIDED;
 }
 
-/* 5, of a Service's flow: a Pod of this Node, whose answer from_pod recognises, or this Node itself, whose
- * answer comes by fairway0 because it goes to an address that is not the Node's. */
+/* 5, this Node itself: a client from outside keeps its address, by whatever link it comes, where to_wire turns the
+ * answers back. */
+static __always_inline bool host_shows_client(context *ctx, const struct work *work,
+					      const struct node_config *node)
+{
+	return node->flags & NODE_STACK_ANSWERS && ctx->ingress_ifindex &&
+	       route_lookup(&work->packet.key.source).kind == ROUTE_OUTSIDE;
+}
+
+/* 5, of a Service's flow: a Pod of this Node, whose answer from_pod recognises, or this Node itself. Its answer to a
+ * process of its own comes by fairway0, because it goes to an address that is not the Node's. */
 stage int host_to_node(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -106,7 +115,7 @@ stage int host_to_node(struct __sk_buff *ctx, const struct node_config *node)
 		return host_policy(ctx);
 	} else {
 		departure->to_stack = 1;
-		departure->wants_snat = !track->known;
+		departure->wants_snat = !track->known && !host_shows_client(ctx, work, node);
 	}
 	return UNDECIDED;
 }

@@ -9,6 +9,7 @@ import {
 	FlowFlag,
 	type FlowKey,
 	FragmentOwner,
+	NodeFlag,
 	type Route,
 	RouteFlag,
 	RouteKind,
@@ -206,9 +207,13 @@ function serveOther(draft: Draft, packet: Packet, service: ServiceWay): Decision
 			return wayToPod(draft, endpoint).emit(translated(draft, packet, flow));
 		}
 		default: {
-			// The answer has to come by fairway0, so it must not go to an address of the Node.
+			const keeps =
+				(node.flags & NodeFlag.STACK_ANSWERS) !== 0 &&
+				!isOwn(draft) &&
+				routeOf(packet.key.source, tables).kind === RouteKind.OUTSIDE;
+			// Where to_wire does not turn the answer back, it has to come by fairway0.
 			const address = packet.family === 4 ? node.returnAddress4 : node.returnAddress6;
-			const beginning = { address, choice, route };
+			const beginning = { address: keeps ? undefined : address, choice, route };
 			const flow = known ? track(draft, packet, known) : start(draft, packet, beginning);
 			if (flow !== undefined && "action" in flow) return flow;
 			return intoHost(draft, translated(draft, packet, flow));

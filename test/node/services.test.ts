@@ -20,6 +20,7 @@ import {
 	SERVICE_SETTINGS,
 	serviceManifest,
 } from "../tools/service_manifest.js";
+import { addSideNetwork } from "../tools/side_network.js";
 
 const BACKENDS = ["pod1b", "pod2a", "pod3a", "node1", "node2", "outside"] as const;
 const HAIRPIN = 10;
@@ -188,4 +189,32 @@ t.test("Services", async (t) => {
 			}
 		});
 	}
+
+	for (const [index, kind] of (["bridge", "tun"] as const).entries())
+		t.test(`a client behind a ${kind} of Node 1`, async (t) => {
+			const addresses = (end: number) => ({
+				4: `10.77.${index}.${end}/24`,
+				6: `fd00:77:${index}::${end}/64`,
+			});
+			const [node, host] = [addresses(1), addresses(2)];
+			const network = { kind, device: `side${index}`, node, host };
+			const client = await addSideNetwork(t, lab, "node1", network);
+			for (const family of FAMILIES)
+				for (const [backend, sees] of [
+					["pod1b", host[family].split("/")[0]],
+					["node1", host[family].split("/")[0]],
+					["pod2a", gateways[family]],
+				] as const) {
+					const n = BACKENDS.indexOf(backend) + 1;
+					for (const [what, address, port] of [
+						["NodePort", lab.address("node1", family), nodePort(n)],
+						["load balancer IP", balancerIp(family, n), 80],
+					] as const) {
+						const row = `IPv${family}, ${what} → ${backend}`;
+						const order = { host: address, port, bytes: 300_000, seed: 1, timeoutMs: 3000 };
+						const sent = await until(row, () => client.order("tcpSend", order));
+						t.strictSame([sent.whole, sent.address], [true, sees], row);
+					}
+				}
+		});
 });

@@ -4,7 +4,7 @@
  */
 import { equal } from "node:assert/strict";
 import t from "tap";
-import { BackendState, Hook } from "../../src/tables/generated.js";
+import { BackendState, Hook, NodeFlag } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { intoPod, sides } from "./conversation.js";
@@ -36,6 +36,10 @@ const { podA, podB, direct, outside, nodeAddress, gateway } = world;
 if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
 	const dataPath = new DataPath({ flowSlots: 128 });
+	const { CONFIGURED, SNAT, SERVES_ALL } = NodeFlag;
+	const STACK_ANSWERS: world.Variation = {
+		config: { flags: CONFIGURED | SNAT | SERVES_ALL | NodeFlag.STACK_ANSWERS },
+	};
 	t.teardown(() => dataPath.close());
 
 	for (const family of FAMILIES)
@@ -117,6 +121,50 @@ if (inNamespace(import.meta.url)) {
 						[nodeAddress[family], service.nodePort],
 					];
 					await scene.passes(fromLink(packetOf(pods, protocol)), packetOf(pods, protocol));
+					t.pass("every packet");
+				},
+			);
+
+	for (const family of FAMILIES)
+		for (const protocol of [UDP, TCP] as const)
+			t.test(
+				`IPv${family}: the Node itself, as a backend, sees a client on another link: ${NAMES[protocol]}`,
+				async (t) => {
+					const scene = await Scene.begin(dataPath, family, STACK_ANSWERS);
+					const service = scene.service("mixed", protocol);
+					scene.only(service, nodeAddress[family]);
+					const forwarded = (packet: Buffer): Input => {
+						const input = fromHost(packet);
+						return {
+							...input,
+							context: { ...input.context, ingressIfindex: world.indexOf("wire0") },
+						};
+					};
+					const client: End = [outside[family], PORT];
+					const shown: Tuple = [client, [nodeAddress[family], TARGET_PORT]];
+					for (const original of [
+						[client, [nodeAddress[family], service.nodePort]],
+						[
+							[client[0], PORT + 1],
+							[service.loadBalancerIP, SERVICE_PORT],
+						],
+					] satisfies Tuple[]) {
+						const seen: Tuple = [original[0], shown[1]];
+						for (const _ of ["first", "known", "new epoch"]) {
+							await scene.expect(forwarded(packetOf(original, protocol)), {
+								frame: build.frame(
+									{ source: "02:fa:1c:00:00:01", destination: world.GATEWAY_MAC },
+									packetOf(seen, protocol),
+								),
+								device: "fairway0",
+							});
+							await scene.passes(
+								{ ...fromWire(packetOf(reversed(seen), protocol)), hook: Hook.TO_WIRE },
+								packetOf(reversed(original), protocol),
+							);
+							scene.raiseEpoch();
+						}
+					}
 					t.pass("every packet");
 				},
 			);
