@@ -186,8 +186,12 @@ if (inNamespace(import.meta.url)) {
 				},
 				shows,
 			);
-			// What an error quotes of TCP and SCTP keeps its checksum.
-			if (protocol !== UDP) continue;
+			// What an error quotes of TCP and SCTP keeps its checksum: routers may quote no more than eight bytes of
+			// the segment, and receivers know it by its sequence number or verification tag.
+			const quote = (tuple: Tuple) => {
+				const packet = packetOf(tuple, protocol);
+				return protocol === UDP ? packet : packet.subarray(0, (family === 4 ? 20 : 40) + 8);
+			};
 			scene(
 				`${name}: ICMP errors between a client and the Node itself speak of what each has sent`,
 				async (scene) => {
@@ -197,12 +201,12 @@ if (inNamespace(import.meta.url)) {
 						build.ip({ source, destination }, build.timeExceeded(quoted));
 					const router = world.router[family];
 					await scene.passes(
-						leaves(error(shown[1][0], client[0], packetOf(shown, protocol))),
-						error(original[1][0], client[0], packetOf(original, protocol)),
+						leaves(error(shown[1][0], client[0], quote(shown))),
+						error(original[1][0], client[0], quote(original)),
 					);
 					await scene.passes(
-						fromWire(error(router, original[1][0], packetOf(reversed(original), protocol))),
-						error(router, shown[1][0], packetOf(reversed(shown), protocol)),
+						fromWire(error(router, original[1][0], quote(reversed(original)))),
+						error(router, shown[1][0], quote(reversed(shown))),
 					);
 				},
 				shows,
