@@ -11,6 +11,8 @@ import type { Namespace } from "./namespace.js";
 import { command } from "./repository.js";
 import { identify } from "./state.js";
 
+const STOP_MS = 60_000;
+
 export interface AgentOptions {
 	node: string;
 	namespace: Namespace;
@@ -117,11 +119,11 @@ export class Agent {
 		const { pid } = this;
 		if (pid === undefined || identify(pid) === undefined) return;
 		process.kill(pid, signal);
-		const end = Date.now() + 10_000;
+		const end = Date.now() + STOP_MS;
 		while (identify(pid) !== undefined) {
 			if (Date.now() > end)
 				throw new Error(
-					`Cannot stop the agent of ${this.node}: expected its end after ${signal}, still there after 10 s`,
+					`Cannot stop the agent of ${this.node}: expected its end after ${signal}, still there after ${STOP_MS} ms`,
 				);
 			await delay(10);
 		}

@@ -27,7 +27,7 @@ const SERVICE_CIDRS = { 4: "10.96.0.0/16", 6: "fd00:10:96::/64" } as const;
 const CLIENT = `
 	const [kind, host, port, length] = process.argv.slice(1);
 	const done = (what) => { console.log(what); process.exit(0); };
-	setTimeout(() => done("nothing"), 3000);
+	setTimeout(() => done("nothing"), 60_000);
 	if (kind === "tcp") {
 		let received = 0;
 		const data = Buffer.alloc(Number(length), 0x61);
