@@ -40,7 +40,7 @@ const PATTERN_BYTES = 256;
 const TCP_ACK = 0x10;
 
 /** The smallest frame that holds an IP packet with ports and the generator's mark. */
-export function smallestFrame(family: 4 | 6, protocol: "udp" | "tcp"): number {
+function smallestFrame(family: 4 | 6, protocol: "udp" | "tcp"): number {
 	return ETHERNET + (family === 4 ? 20 : 40) + (protocol === "udp" ? 8 : 20) + 8;
 }
 

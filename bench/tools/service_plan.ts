@@ -28,8 +28,8 @@ export const CLUSTER_IP = "10.96.0.10";
 export const EMPTY_CLUSTER_IP = "10.96.0.11";
 export const SERVICE_PORT = { tcp: 80, udp: 53 } as const;
 export const NODE_PORT = { tcp: 30_080, udp: 30_053 } as const;
-export const SERVICE_CIDR = "10.96.0.0/12";
-export const ENDPOINTS = 10;
+const SERVICE_CIDR = "10.96.0.0/12";
+const ENDPOINTS = 10;
 /** pod2's address. */
 export const BACKEND = "10.244.2.2";
 
@@ -60,7 +60,7 @@ function other(i: number): ServicePlan {
 }
 
 /** Endpoints that are nobody, outside the cluster. */
-export function otherEndpoint(n: number): string {
+function otherEndpoint(n: number): string {
 	return `10.${200 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
 }
 
@@ -100,7 +100,7 @@ export function measuredSlice(endpoints: number): object {
 }
 
 /** Service and EndpointSlice of each. A Service without endpoints has no slice. */
-export function serviceObjects(plans: readonly ServicePlan[]): object[] {
+function serviceObjects(plans: readonly ServicePlan[]): object[] {
 	return plans.flatMap(({ name, clusterIP, ports, endpoints }) => {
 		const isNodePort = ports.some(({ nodePort }) => nodePort !== undefined);
 		const service = {
@@ -120,7 +120,7 @@ export function serviceObjects(plans: readonly ServicePlan[]): object[] {
 }
 
 /** The EndpointSlice of a Service. */
-export function sliceObject({
+function sliceObject({
 	name,
 	ports,
 	endpoints,

@@ -21,7 +21,6 @@ export type Kernel = Pick<
 	| "adoptPolicies"
 	| "change"
 	| "changePolicies"
-	| "endpointPolicies"
 	| "flowSlots"
 	| "mapMemory"
 	| "peerEntries"
@@ -108,7 +107,6 @@ export async function openKernel(options: KernelOptions): Promise<Kernel> {
 		},
 		adoptPolicies: () => reconciler.adoptPolicies(),
 		changePolicies: (changes, peerIds) => reconciler.changePolicies(changes, peerIds),
-		endpointPolicies: (address) => reconciler.endpointPolicies(address),
 		ruleCounters: (rules) => reconciler.ruleCounters(rules),
 		adoptedPaths: () => reconciler.readings.adoptedPaths(),
 		adoptedPeers: () => reconciler.readings.adoptedPeers(),

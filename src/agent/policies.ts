@@ -44,12 +44,7 @@ export interface PoliciesOptions {
 	unknownPods: "closed" | "unlabelled";
 	kernel: Pick<
 		Kernel,
-		| "adoptPolicies"
-		| "changePolicies"
-		| "endpointPolicies"
-		| "policyRules"
-		| "ruleCounters"
-		| "watchPolicies"
+		"adoptPolicies" | "changePolicies" | "policyRules" | "ruleCounters" | "watchPolicies"
 	>;
 	endpoints: () => readonly Endpoint[];
 	peerIds: () => ReadonlyMap<string, number>;
@@ -250,11 +245,6 @@ export class Policies {
 	get knowsAllPods(): boolean {
 		const { pods } = this.#options;
 		return pods === undefined || pods.hasOthers;
-	}
-
-	/** The ids of policies that the kernel has for a local Pod's address; undefined: it is none's. */
-	ofAddress(address: string): { egress: number; ingress: number } | undefined {
-		return this.#options.kernel.endpointPolicies(address);
 	}
 
 	// ------------------------------------------------------------ a turn

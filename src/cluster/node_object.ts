@@ -16,7 +16,7 @@ import {
 import { intern, readLabels } from "./labels.js";
 import type { NodeObject } from "./snapshot.js";
 
-export const TRANSPORT_ANNOTATION = "fairway.dev/transport-addresses";
+const TRANSPORT_ANNOTATION = "fairway.dev/transport-addresses";
 /** The cluster autoscaler sets it before it removes a Node. */
 const LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler";
 

@@ -65,8 +65,8 @@ export interface ServiceObject {
 type Distribution = "PreferSameZone" | "PreferSameNode";
 export type ServiceType = "ClusterIP" | "NodePort" | "LoadBalancer" | "ExternalName";
 
-export const PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name";
-export const HEADLESS_LABEL = "service.kubernetes.io/headless";
+const PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name";
+const HEADLESS_LABEL = "service.kubernetes.io/headless";
 
 const TYPES = ["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] as const;
 const POLICIES = ["Cluster", "Local"] as const;

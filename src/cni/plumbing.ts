@@ -36,7 +36,7 @@ import { isV6 } from "./result.js";
 const NSFS_MAGIC = 0x6e736673;
 
 /** The alias that identifies a host interface's endpoint, for a process without a record of it. */
-export function interfaceAlias(e: EndpointId): string {
+function interfaceAlias(e: EndpointId): string {
 	return `fairway ${endpointKey(e)}`;
 }
 

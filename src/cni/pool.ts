@@ -31,7 +31,7 @@ export interface Range {
  * Not for Pods: the network address (IPv6: the subnet-router anycast address, RFC 4291 2.6.1), the gateway
  * after it, and the IPv4 broadcast address. A /31, /32, /127 or /128 has no address left.
  */
-export function usableRange({ cidr, gateway }: PodNetwork): Range {
+function usableRange({ cidr, gateway }: PodNetwork): Range {
 	const { family, bytes, length } = parsePrefix(cidr);
 	const network = addressToNumber(bytes);
 	const size = 1n << BigInt((family === 4 ? 32 : 128) - length);

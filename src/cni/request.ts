@@ -11,9 +11,9 @@ import type { CniRequest } from "./protocol.js";
 /** Oldest first. The result's format depends on it, see result.ts. */
 export const supportedVersions = ["0.3.1", "0.4.0", "1.0.0", "1.1.0"] as const;
 export type CniVersion = (typeof supportedVersions)[number];
-export const newestVersion: CniVersion = "1.1.0";
+const newestVersion: CniVersion = "1.1.0";
 
-export const defaultSocket = "/run/fairway/agent.sock";
+const defaultSocket = "/run/fairway/agent.sock";
 
 /** The commands except VERSION, and the CNI version that introduced each. */
 const commandSince = {

@@ -144,7 +144,7 @@ function listed(cidrs: readonly string[], address: string): string | undefined {
 }
 
 /** "IPv4" */
-export function familyName(family: Family): string {
+function familyName(family: Family): string {
 	return `IPv${family}`;
 }
 

@@ -37,11 +37,6 @@ export function update(buffer: Buffer, offset: number, change: number): void {
 	buffer.writeUInt16BE(complement(sum), offset);
 }
 
-/** Like `update`, for a field that holds a sum instead of its complement. */
-export function updatePlainSum(buffer: Buffer, offset: number, change: number): void {
-	buffer.writeUInt16BE(fold(buffer.readUInt16BE(offset) + change), offset);
-}
-
 /** The sum of the pseudo header of TCP, UDP and ICMPv6 (RFC 793, RFC 8200 8.1). */
 export function pseudoHeaderSum(
 	packet: Pick<Packet, "frame" | "family" | "l3">,

@@ -132,7 +132,7 @@ function askedAt(now: bigint): number {
 }
 
 /** The index of a gateway in `next_hops`. */
-export function gatewayIndex(mac: bigint, ifindex: number): number {
+function gatewayIndex(mac: bigint, ifindex: number): number {
 	return Limit.NEXT_HOP_OUTSIDE + (mixed(mac + (BigInt(ifindex) << 48n)) >>> 20);
 }
 

@@ -25,7 +25,7 @@ function hasTranslatedPort(packet: Packet): boolean {
 }
 
 /** The candidate source ports of a new flow, in order. */
-export function candidatePorts(packet: Packet, node: NodeConfig): number[] {
+function candidatePorts(packet: Packet, node: NodeConfig): number[] {
 	const own = packet.key.sourcePort;
 	if (!hasTranslatedPort(packet)) return [own];
 	const first = node.snatPortFirst;

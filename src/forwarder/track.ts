@@ -28,7 +28,7 @@ import type { FlowEntry, TableReader } from "./table_reader.js";
  * True if a packet may start a flow. ICMP errors may not, since they belong to other flows, nor packets with unknown
  * ports.
  */
-export function mayStartFlow(packet: Packet): boolean {
+function mayStartFlow(packet: Packet): boolean {
 	return !packet.icmpError && !packet.portsUnknown;
 }
 

@@ -51,7 +51,7 @@ const DIAL_MS = 5000;
 /** A connection that has been silent this long is pinged. */
 export const SILENCE_MS = 10_000;
 /** The answer to a ping may take this long. */
-export const PING_MS = 5000;
+const PING_MS = 5000;
 /** Most received bytes that have not been read, per request and in total. */
 const STREAM_WINDOW = 1 << 20;
 const SESSION_WINDOW = 16 << 20;

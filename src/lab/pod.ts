@@ -73,7 +73,7 @@ export async function attachPod(call: Omit<CniCall, "verb">): Promise<Attachment
 }
 
 /** @param result what ADD printed: a CNI result object. */
-export function readAttachment(id: string, result: string): Attachment {
+function readAttachment(id: string, result: string): Attachment {
 	const { ips = [] } = JSON.parse(result) as { ips?: { address: string }[] };
 	const attachment: Attachment = { containerId: id, addresses: {} };
 	for (const { address } of ips) attachment.addresses[familyOf(address)] = withoutLength(address);

@@ -106,7 +106,7 @@ function toRoutes(route: IpRouteEntry, family: 4 | 6): NetworkRoute[] {
 }
 
 /** Adds the prefix length that iproute2 omits for "default" and single addresses. */
-export function fullPrefix(destination: string, family: 4 | 6): string {
+function fullPrefix(destination: string, family: 4 | 6): string {
 	if (destination === "default") return family === 4 ? "0.0.0.0/0" : "::/0";
 	if (destination.includes("/")) return destination;
 	return `${destination}/${family === 4 ? 32 : 128}`;

@@ -256,11 +256,6 @@ export class Reconciler {
 		return this.#tables.policies.change(changes, peerIds);
 	}
 
-	/** The policies in force of a local Pod's address; undefined: it has no element. */
-	endpointPolicies(address: string): { egress: number; ingress: number } | undefined {
-		return this.#tables.endpointPolicies(address);
-	}
-
 	/** What ids of rules stand for. */
 	get policyRules(): ReadonlyMap<number, RuleName> {
 		return this.#tables.policies.rules;

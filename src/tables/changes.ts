@@ -50,7 +50,7 @@ export function wholeChanges(tables: Tables): TableChanges {
 	return { whole: true, values: valuesOf(tables), maps };
 }
 
-export function valuesOf(tables: Tables): TableValues {
+function valuesOf(tables: Tables): TableValues {
 	const values: Partial<Tables> = { ...tables };
 	for (const name of MAPS) delete values[name];
 	return values as TableValues;

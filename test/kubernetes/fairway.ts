@@ -9,7 +9,7 @@ import type { KubernetesNode } from "./node.js";
 
 export const manifest = join(root, "deploy/fairway.yaml");
 export const cleanupManifest = join(root, "deploy/cleanup.yaml");
-export const imageArchive = join(root, "build/fairway-image.tar");
+const imageArchive = join(root, "build/fairway-image.tar");
 
 /** The image that the manifest names. */
 export const imageName = (): string =>
@@ -55,7 +55,7 @@ export async function importImage(node: KubernetesNode, archive = imageArchive):
 }
 
 /** deploy/fairway.yaml with these keys of the configuration file changed. */
-export function withSettings(settings: Settings): string {
+function withSettings(settings: Settings): string {
 	const documents = readFileSync(manifest, "utf8").split(/^---$/m);
 	return documents
 		.map((text) => {

@@ -37,7 +37,7 @@ export interface Extension {
 export const HOP_BY_HOP = 0;
 export const ROUTING = 43;
 export const FRAGMENT = 44;
-export const AUTHENTICATION = 51;
+const AUTHENTICATION = 51;
 export const DESTINATION_OPTIONS = 60;
 
 /** An IPv6 extension header of `units` * 8 + 8 bytes of padding options. */

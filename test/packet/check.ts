@@ -16,7 +16,6 @@ import {
 	FlowFlag,
 	FlowStateName,
 	Hook,
-	HookName,
 	type NodeConfig,
 	ProbeEvent,
 	type ProbeRecord,
@@ -250,9 +249,4 @@ export function flowText(flow: Flow): string {
 		...(backendIdOf(flow) === 0 ? [] : [`backend ${backendIdOf(flow)}`]),
 		`answered by ${reply.source} ${reply.sourcePort} > ${reply.destination} ${reply.destinationPort}`,
 	].join(", ");
-}
-
-/** An input as a line that a test row can be made of. */
-export function inputText({ hook, packet, context }: Input): string {
-	return JSON.stringify({ hook: HookName[hook], ...context, packet: packet.toString("hex") });
 }

@@ -23,7 +23,6 @@ import type { PacketContext } from "../../src/forwarder/forwarder.js";
 import { hasConntrack, kernelFeatures } from "../../src/reconcile/programs/object_file.js";
 import { u8, u64 } from "../../src/tables/codec.js";
 import {
-	Action,
 	Affinity,
 	AffinityKey,
 	Backend,
@@ -523,11 +522,6 @@ async function next<R>(records: R[], ring: string): Promise<R> {
 		await new Promise((resolve) => setImmediate(resolve));
 	}
 	throw new Error(`Cannot read from ${ring}: wanted a record, there is none`);
-}
-
-/** True for packets that have a copy on the ring. */
-export function wentUp({ action, slowPathKind }: Verdict): boolean {
-	return action === Action.SLOW_PATH || slowPathKind !== 0;
 }
 
 function u32(value: number): Buffer {

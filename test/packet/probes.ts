@@ -63,7 +63,7 @@ export function isWellFormed(t: Test, packet: Packet): void {
 }
 
 /** Node A's address in `pair`, which is not in this namespace, so that the kernel sends packets there. */
-export const A_ADDRESS = { 4: "192.168.3.11", 6: "fd00:192:168:3::11" };
+const A_ADDRESS = { 4: "192.168.3.11", 6: "fd00:192:168:3::11" };
 
 /** Node A, the Node of world.ts, and its peer 2 as Node B, whose peer 1 is A. */
 export function pair(

@@ -40,7 +40,7 @@ export const ROUTER_MAC = "02:00:00:00:01:01";
 export const HOST_MAC = GATEWAY_MAC;
 /** What XDP writes as the source of a frame whose tunnel it has stripped, and as a word. */
 export const STRIPPED = "06:5e:c4:e7:00:01";
-export const STRIPPED_MAC = macWord(STRIPPED);
+const STRIPPED_MAC = macWord(STRIPPED);
 
 export interface Pod {
 	interface: string;

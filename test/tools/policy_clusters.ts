@@ -279,7 +279,7 @@ export const story: fc.Arbitrary<Story> = fc
 		...{ changes, flows },
 	}));
 
-export function keyOfChange({ object }: Change): string {
+function keyOfChange({ object }: Change): string {
 	return "namespace" in object ? `${object.namespace}/${object.name}` : object.name;
 }
 

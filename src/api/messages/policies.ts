@@ -89,9 +89,6 @@ export interface PolicyDiffRequest {
 	deleted?: string[];
 }
 
-/** HTTP status of the answer where one of the policies cannot be used. */
-export const UNUSABLE_POLICY = 422;
-
 export interface PolicyDiffAnswer {
 	opened: PolicyDiffEntry[];
 	closed: PolicyDiffEntry[];

@@ -45,7 +45,7 @@ export interface ServiceSpec {
 }
 
 /** The address of NodePorts in the keys of frontends: it stands for each of this Node's that serves them. */
-export const NODE_PORT_ADDRESS = { 4: "0.0.0.0", 6: "::" } as const;
+const NODE_PORT_ADDRESS = { 4: "0.0.0.0", 6: "::" } as const;
 
 const NOTHING: ServiceSpec = { claims: [], ports: [], problems: [] };
 

@@ -21,7 +21,7 @@ export function hostPrefixOf(address: string): string {
 }
 
 /** Services are served for the Node's own processes, too. */
-export function servesHost({ config: { fairwayProxy } }: OwnNode): boolean {
+function servesHost({ config: { fairwayProxy } }: OwnNode): boolean {
 	return fairwayProxy.enable && fairwayProxy.proxyAll;
 }
 

@@ -2,7 +2,7 @@
 import type { ServiceEntry } from "../../cluster/service_catalog.js";
 import type { ServiceType } from "../../cluster/service_object.js";
 import { BackendState, FrontendKind } from "../../tables/generated.js";
-import { frontendKeyOf, type ServiceSpec } from "./claims.js";
+import type { ServiceSpec } from "./claims.js";
 import type { Candidate, EndpointSets, Place } from "./endpoint_sets.js";
 import { endpointsOf, type IsUsable } from "./endpoints_of.js";
 import type { Port } from "./ports.js";
@@ -127,11 +127,6 @@ export function viewOf(
 		...{ namespace, name, type, ports: views },
 		...{ localReady: local.size, healthCheckNodePort },
 	};
-}
-
-/** The key of a frontend as the tables have it. */
-export function keyOfFrontend({ address, port }: FrontendView, protocol: number): string {
-	return frontendKeyOf(address, protocol, port);
 }
 
 function sentence(

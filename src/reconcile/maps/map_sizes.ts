@@ -7,14 +7,6 @@
 import type { MapInfo } from "#native";
 import { Limit, PeerCounter } from "../../tables/generated.js";
 
-/** Sizes that are chosen when maps are made. */
-export interface MapSizes {
-	/** Slots of the flow table. */
-	flowSlots: number;
-	/** Peer ids that have counters; peers beyond are forwarded and not counted. */
-	peerSlots: number;
-}
-
 /** What peer_counters may take whatever the number of peers: a small machine never makes it anew. */
 const FREE_BYTES = 8 * 1024 * 1024;
 const SLOTS_LEAST = 64;

@@ -112,7 +112,7 @@ export function isPerCpu(type: number): boolean {
 }
 
 /** Size of a value in the addon: in per-CPU maps, rounded up to a multiple of 8. */
-export function valueStride(type: number, valueSize: number): number {
+function valueStride(type: number, valueSize: number): number {
 	return isPerCpu(type) ? Math.ceil(valueSize / 8) * 8 * possibleCpus() : valueSize;
 }
 
