@@ -31,7 +31,8 @@ export function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<vo
 			signal.removeEventListener("abort", end);
 			resolve();
 		};
-		const timer = clock.after(ms, end);
+		// Node.js warns of a negative time.
+		const timer = clock.after(Math.max(0, ms), end);
 		signal.addEventListener("abort", end, { once: true });
 	});
 }
