@@ -4,8 +4,9 @@
  *
  * A timer of 20 ms measures it (a finer one costs CPU while nothing happens), so a piece of 20 ms or
  * less may stay unseen, and one of 50 ms shows as 30 to 50 ms. Where other processes have the CPUs
- * the loop is late as well.
+ * the loop is late as well: a lag that the time spent waiting for a CPU explains is no fault of the agent.
  */
+import { readFileSync } from "node:fs";
 import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks";
 import type { Log } from "../text/log.js";
 
@@ -24,7 +25,9 @@ const WARN_MS = 10;
 const WARN_PERIOD_MS = 60_000;
 
 export interface LoopLagOptions {
-	log: Pick<Log, "warn">;
+	log: Pick<Log, "info" | "warn">;
+	/** Time that this thread has waited for a CPU since its start, ms. Default: as the kernel counts it. */
+	cpuWait?: () => number;
 	/** Default: the event loop's own. */
 	histogram?: Pick<IntervalHistogram, "disable" | "enable" | "max" | "percentile" | "reset">;
 }
@@ -33,12 +36,17 @@ export class LoopLag {
 	readonly #log: LoopLagOptions["log"];
 	readonly #histogram: NonNullable<LoopLagOptions["histogram"]>;
 	readonly #timer: NodeJS.Timeout;
+	readonly #cpuWait: () => number;
+	/** `cpuWait` a period ago. */
+	#waitedMs: number;
 	#since = performance.now();
 	/** The longest lag since the last warning was due, ms. */
 	#maxMs = 0;
 
-	constructor({ log, histogram }: LoopLagOptions) {
+	constructor({ log, histogram, cpuWait = readCpuWait }: LoopLagOptions) {
 		this.#log = log;
+		this.#cpuWait = cpuWait;
+		this.#waitedMs = cpuWait();
 		this.#histogram = histogram ?? monitorEventLoopDelay({ resolution: RESOLUTION_MS });
 		this.#histogram.enable();
 		this.#timer = setInterval(() => this.#warn(), WARN_PERIOD_MS).unref();
@@ -74,13 +82,30 @@ export class LoopLag {
 		this.read();
 		const maxMs = this.#maxMs;
 		this.#maxMs = 0;
-		if (maxMs > WARN_MS)
-			this.#log.warn({ maxMs, withinMs: WARN_PERIOD_MS }, "event loop was blocked");
+		const waitedMs = this.#cpuWait();
+		const cpuWaitMs = Math.round(waitedMs - this.#waitedMs);
+		this.#waitedMs = waitedMs;
+		if (maxMs <= WARN_MS) return;
+		const fields = { maxMs, cpuWaitMs, withinMs: WARN_PERIOD_MS };
+		if (maxMs - cpuWaitMs > WARN_MS) this.#log.warn(fields, "event loop was blocked");
+		else this.#log.info(fields, "event loop waited for a CPU");
 	}
 
 	/** @param nanoseconds between two events of the timer; 0 or less: there was none yet */
 	#lag(nanoseconds: number): number {
 		const late = nanoseconds / 1e6 - RESOLUTION_MS;
 		return late > 0 ? Math.round(late * 100) / 100 : 0;
+	}
+}
+
+/** Second field of /proc/PID/schedstat of the main thread; 0 where the kernel does not count it. */
+function readCpuWait(): number {
+	try {
+		const [, nanoseconds] = readFileSync(`/proc/self/task/${process.pid}/schedstat`, "utf8").split(
+			" ",
+		);
+		return Number(nanoseconds) / 1e6;
+	} catch {
+		return 0;
 	}
 }

@@ -22,7 +22,7 @@ class PaperHistogram {
 
 t.test("the lag is what came on top of the timer's period, since the last look", async (t) => {
 	const histogram = new PaperHistogram();
-	const lag = new LoopLag({ log: { warn: () => undefined }, histogram });
+	const lag = new LoopLag({ log: { info: () => undefined, warn: () => undefined }, histogram });
 	t.teardown(() => lag.close());
 	t.match(lag.read(), { p50Ms: 0, p99Ms: 0, p999Ms: 0, maxMs: 0 });
 	histogram.gaps = [...Array(98).fill(20.1), 25, 60];
@@ -35,9 +35,14 @@ t.test("a blocked loop is logged once a minute at most", async (t) => {
 	t.teardown(() => mock.timers.reset());
 	const histogram = new PaperHistogram();
 	const lines: object[] = [];
+	let waitedMs = 7;
 	const lag = new LoopLag({
-		log: { warn: (fields, message) => void lines.push({ ...fields, message }) },
+		log: {
+			info: (fields, message) => void lines.push({ level: "info", ...fields, message }),
+			warn: (fields, message) => void lines.push({ level: "warn", ...fields, message }),
+		},
 		histogram,
+		cpuWait: () => waitedMs,
 	});
 	t.teardown(() => lag.close());
 	histogram.gaps = [29];
@@ -49,13 +54,24 @@ t.test("a blocked loop is logged once a minute at most", async (t) => {
 	mock.timers.tick(59_999);
 	t.strictSame(lines, []);
 	mock.timers.tick(1);
-	t.strictSame(lines, [{ maxMs: 60, withinMs: 60_000, message: "event loop was blocked" }]);
+	const blocked = { maxMs: 60, cpuWaitMs: 0, withinMs: 60_000, message: "event loop was blocked" };
+	t.strictSame(lines.splice(0), [{ level: "warn", ...blocked }]);
 	mock.timers.tick(60_000);
-	t.equal(lines.length, 1, "once for each time that it was");
+	t.strictSame(lines, [], "once for each time that it was");
+
+	histogram.gaps = [80];
+	waitedMs += 49;
+	mock.timers.tick(60_000);
+	t.strictSame(lines.splice(0), [{ level: "warn", ...blocked, cpuWaitMs: 49 }]);
+	histogram.gaps = [80];
+	waitedMs += 50;
+	mock.timers.tick(60_000);
+	const waited = { ...blocked, cpuWaitMs: 50, message: "event loop waited for a CPU" };
+	t.strictSame(lines, [{ level: "info", ...waited }], "other processes had the CPUs");
 });
 
 t.test("a synchronous piece is seen", async (t) => {
-	const lag = new LoopLag({ log: { warn: () => undefined } });
+	const lag = new LoopLag({ log: { info: () => undefined, warn: () => undefined } });
 	t.teardown(() => lag.close());
 	// The timer has to run before the loop is blocked, and once after it.
 	const rings = (count: number) =>
