@@ -94,7 +94,7 @@ export class Addresses {
 		if (options.held !== undefined) this.#held = new HeldAddresses(options.held);
 		this.#groups = new Groups({
 			labelsOf: options.labelsOf,
-			portAtom: (atom) => this.#inForce.numberOf(atom, CLUSTER),
+			portAtom: (atom) => this.#inForce.plans.numberOf(atom, CLUSTER),
 			onChange: (group) => this.#changedGroups.add(group),
 		});
 	}
@@ -158,7 +158,7 @@ export class Addresses {
 	// ------------------------------------------------------------ atoms
 
 	*takeNew(): Steps<void> {
-		const { atoms, names } = this.#inForce.takeNew();
+		const { atoms, names } = this.#inForce.plans.takeNew();
 		const pods = atoms.filter((atom) => atom.kind === "pods");
 		const blocks = atoms.filter((atom) => atom.kind === "block");
 		yield* this.#groups.add(pods, names);

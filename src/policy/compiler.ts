@@ -23,8 +23,9 @@ import type { NodeObject } from "../cluster/snapshot.js";
 import type { Steps } from "../loop/turns.js";
 import { Addresses } from "./addresses.js";
 import type { Atom } from "./atoms.js";
-import { InForce, type Plan, type Policy } from "./in_force.js";
+import { InForce } from "./in_force.js";
 import { LIMITS, type Limits } from "./limits.js";
+import type { Plan, Policy } from "./policy.js";
 import {
 	type EndpointPolicies,
 	type HeldPolicyTables,
@@ -295,7 +296,7 @@ export class PolicyCompiler {
 		if (typeof choice === "string") return choice;
 		let plan = plans.get(choice.key);
 		if (plan === undefined) {
-			plan = yield* this.#inForce.plan(choice.chosen, choice.key);
+			plan = yield* this.#inForce.plans.plan(choice.chosen, choice.key);
 			plans.set(choice.key, plan);
 		}
 		return typeof plan === "string" ? { problem: plan } : plan;
@@ -330,7 +331,7 @@ export class PolicyCompiler {
 			this.#policies.set(subject, now);
 			yield;
 		}
-		this.#inForce.endPlans();
+		this.#inForce.plans.end();
 		this.#refusedAt = this.#inForce.room;
 		for (const problems of this.#refused.values())
 			for (const problem of problems) this.#inForce.problems.add(problem);

@@ -9,10 +9,13 @@
  *  5. what nobody uses any more is removed one round later, when no reader can hold it (garbage.ts)
  */
 import type { Steps } from "../loop/turns.js";
-import { type Atom, Atoms, type NumberedAtom } from "./atoms.js";
+import { type Atom, Atoms } from "./atoms.js";
 import { type Class, Classes } from "./classes.js";
 import { Garbage } from "./garbage.js";
-import { Budgets, CLUSTER, LIMITS, type Limits, Needs } from "./limits.js";
+import { Budgets, CLUSTER, LIMITS, type Limits, shortOf } from "./limits.js";
+import { Plans } from "./plans.js";
+import type { Plan, Policy } from "./policy.js";
+import { PolicyIndex } from "./policy_index.js";
 import {
 	CLASS_OVERFLOW,
 	FIRST_POLICY,
@@ -22,44 +25,9 @@ import {
 	type WriteTable,
 } from "./policy_tables.js";
 import { RuleIds } from "./rule_ids.js";
-import {
-	buildInSteps,
-	type Chosen,
-	type ClassAtoms,
-	hairpinList,
-	judgeClass,
-	type RuleList,
-} from "./rule_list.js";
+import { type ClassAtoms, hairpinList, judgeClass, type RuleList } from "./rule_list.js";
 import { VerdictEntries } from "./verdict_entries.js";
 import { Ids, type KeptVerdict, partsOf, Verdicts } from "./verdicts.js";
-
-export interface Policy {
-	id: number;
-	key: string;
-	/** A namespace, or CLUSTER. */
-	owner: string;
-	list: RuleList;
-	/** Endpoints by direction, and policies whose hairpin it is. */
-	users: number;
-	hairpin: Policy | undefined;
-	/** Of classes that have no entry. */
-	verdict: KeptVerdict;
-	/** Entries: of classes where it differs. */
-	byClass: Map<number, KeptVerdict>;
-	/** By the atoms of its own that a class has; "": of a class that has none. */
-	bySubset: Map<string, KeptVerdict>;
-	/** Entries by the owner that pays for them, and parts of port sets, while it has users. */
-	charges: { entries: Map<string, number>; parts: number };
-	/** Some class is denied everything for want of room. */
-	problem?: string;
-}
-
-/** A policy that is to be made. */
-export interface Plan {
-	key: string;
-	owner: string;
-	list: RuleList;
-}
 
 /** Classes that are looked at between two steps. */
 const EVERY = 256;
@@ -71,13 +39,13 @@ export class InForce {
 	readonly limits: Limits;
 	readonly budgets: Budgets;
 	readonly atoms: Atoms;
+	readonly plans: Plans;
 	readonly #write: WriteTable;
 	readonly #policyIds: Ids;
 	readonly #rules: RuleIds;
 	readonly #verdicts: Verdicts;
 	readonly #policies = new Map<string, Policy>();
-	readonly #atomUsers = new Map<number, Set<Policy>>();
-	readonly #nameUsers = new Map<string, Set<Policy>>();
+	readonly #users = new PolicyIndex();
 	/** Those whose own verdict is not that of unnamed classes. */
 	readonly #turned = new Set<Policy>();
 	readonly #classes: Classes;
@@ -85,11 +53,6 @@ export class InForce {
 	/** Of an earlier agent: garbage when the first round is done. */
 	#held: (() => Steps<void>) | undefined;
 	readonly #entries: VerdictEntries;
-	/** Atoms that are new since `takeNew`. */
-	#new: NumberedAtom[] = [];
-	readonly #newNames = new Set<string>();
-	/** In this round: their rules have ids before a policy has them. */
-	#planned: RuleList[] = [];
 	/** Of the last round. */
 	readonly problems = new Set<string>();
 	/** Why CLASS_OVERFLOW was returned last. */
@@ -131,6 +94,14 @@ export class InForce {
 			(id, free) => this.#garbage.add("rules", id, free),
 		);
 		this.#classes = new Classes(this.atoms, held);
+		this.plans = new Plans({
+			...{ limits, budgets: this.budgets, atoms: this.atoms, rules: this.#rules },
+			known: (key) => this.#policies.get(key)?.list,
+			hasName: (name) => this.#users.withName(name).size > 0,
+			onFull: () => {
+				this.isFull = true;
+			},
+		});
 		if (held !== undefined) this.#hold(held, ids);
 	}
 
@@ -170,7 +141,7 @@ export class InForce {
 
 	/** What no policy says any more. */
 	get unusedAtoms(): number {
-		return this.atoms.sayable - this.#atomUsers.size;
+		return this.atoms.sayable - this.#users.atoms;
 	}
 
 	/** Removes what has been unused since the round before, and finds what is unused now. */
@@ -186,24 +157,6 @@ export class InForce {
 	#isUnused({ users, id }: Policy): boolean {
 		return users === 0 && !this.inUse.has(id);
 	}
-
-	/** Selectors, blocks and names of ports that have come into force. */
-	takeNew(): { atoms: NumberedAtom[]; names: string[] } {
-		const taken = { atoms: this.#new, names: [...this.#newNames] };
-		this.#new = [];
-		this.#newNames.clear();
-		return taken;
-	}
-
-	/** @param owner who pays for it if it is new */
-	numberOf = (atom: Atom, owner: string): number =>
-		this.atoms.number(
-			atom,
-			(fresh) => {
-				if (fresh.kind !== "port") this.#new.push(fresh);
-			},
-			owner,
-		);
 
 	// ------------------------------------------------------------ an earlier agent
 
@@ -229,37 +182,11 @@ export class InForce {
 
 	// ------------------------------------------------------------ policies
 
-	/** The rule list of a choice, whose atoms are to be in the classes before it is made. Or what is too much. */
-	*plan(chosen: Chosen, key: string): Steps<Plan | string> {
-		const owner = chosen.network[0]?.policy.namespace ?? CLUSTER;
-		const known = this.#policies.get(key);
-		if (known !== undefined) return { key, owner, list: known.list };
-		const problem = yield* this.#tooMuch(chosen);
-		if (problem !== undefined) {
-			this.isFull = true;
-			return problem;
-		}
-		const list = yield* buildInSteps(chosen, {
-			atom: this.numberOf,
-			rule: (name) => this.#rules.number(name),
-		});
-		for (const rule of list.ruleIds) this.#rules.retain(rule);
-		this.#planned.push(list);
-		for (const name of list.names) if (!this.#nameUsers.has(name)) this.#newNames.add(name);
-		return { key, owner, list };
-	}
-
 	/** Its policy, with one more user. Returns what is too much if it is over a limit. */
 	*make({ key, owner, list }: Plan): Steps<Policy | string> {
 		const made = this.#known(key) ?? (yield* this.#make(key, owner, list));
 		if (typeof made === "string") this.isFull = true;
 		return made;
-	}
-
-	/** All that was planned has been made. */
-	endPlans(): void {
-		for (const { ruleIds } of this.#planned) for (const rule of ruleIds) this.#rules.release(rule);
-		this.#planned = [];
 	}
 
 	#known(key: string): Policy | undefined {
@@ -276,37 +203,6 @@ export class InForce {
 	/** One without users pays nothing, so that another one can take its place. */
 	release(policy: Policy): void {
 		if (--policy.users === 0) this.#settle(policy, -1);
-	}
-
-	/** Before anything of it is made. */
-	*#tooMuch(chosen: Chosen): Steps<string | undefined> {
-		const { direction, network, cluster } = chosen;
-		let count = 0;
-		for (const { policy } of network) count += policy[direction]!.length;
-		for (const policy of cluster) count += policy[direction].length;
-		const { rulesOfPod } = this.limits;
-		if (count > rulesOfPod) return `expected at most ${rulesOfPod} rules, got ${count}`;
-		// By building it with numbers that are thrown away.
-		const needs = new Needs();
-		yield* buildInSteps(
-			{ direction, network, cluster, ownPorts: [] },
-			{
-				atom: (one, owner) => {
-					const text = this.atoms.freshText(one);
-					if (text !== undefined) needs.add(owner, text, one);
-					return 0;
-				},
-				rule: (name) => {
-					const owner = this.#rules.ownerOfFresh(name);
-					if (owner !== undefined) needs.of(owner).rules++;
-					return 0;
-				},
-			},
-		);
-		return (
-			needs.problem(this.budgets) ??
-			(needs.rules > this.#rules.left ? shortOf("rules", this.limits.rules) : undefined)
-		);
 	}
 
 	/** Returns what is too much if it cannot be made: then nothing of it stays. */
@@ -372,8 +268,7 @@ export class InForce {
 		policy.users = 1;
 		this.#policies.set(key, policy);
 		if (verdict !== nothing) this.#turned.add(policy);
-		for (const name of list.names) put(this.#nameUsers, name, policy);
-		for (const atom of list.atoms) put(this.#atomUsers, atom, policy);
+		this.#users.add(policy);
 		for (const [number, kept] of byClass) {
 			this.#entries.put(policy.id, number, kept.verdict);
 			yield;
@@ -409,8 +304,7 @@ export class InForce {
 		const { id, key, list, byClass, bySubset, hairpin } = policy;
 		this.#policies.delete(key);
 		this.#turned.delete(policy);
-		for (const atom of list.atoms) drop(this.#atomUsers, atom, policy);
-		for (const name of list.names) drop(this.#nameUsers, name, policy);
+		this.#users.remove(policy);
 		let looked = 0;
 		for (const number of byClass.keys()) {
 			this.#entries.discard(id, number);
@@ -464,10 +358,7 @@ export class InForce {
 		if (held === NO_CLASS && atoms.length === 0) return NO_CLASS;
 		const ports = this.#classes.portsOf(atoms);
 		const concerned = new Set<Policy>(this.#turned);
-		for (const atom of atoms)
-			for (const policy of this.#atomUsers.get(atom) ?? []) concerned.add(policy);
-		for (const { name } of ports)
-			for (const policy of this.#nameUsers.get(name) ?? []) concerned.add(policy);
+		for (const policy of this.#users.concerning({ atoms, ports })) concerned.add(policy);
 		const entries: [Policy, KeptVerdict][] = [];
 		for (const policy of concerned) {
 			const kept = this.#verdictOrDenial(policy, { atoms, ports });
@@ -529,8 +420,8 @@ export class InForce {
 			if (one.has(atom) && two.has(atom)) continue;
 			const known = this.atoms.get(atom);
 			const users =
-				known?.kind === "port" ? this.#nameUsers.get(known.name) : this.#atomUsers.get(atom);
-			for (const policy of users ?? []) concerned.add(policy);
+				known?.kind === "port" ? this.#users.withName(known.name) : this.#users.withAtom(atom);
+			for (const policy of users) concerned.add(policy);
 		}
 		for (const policy of concerned) {
 			if (policy.users === 0) continue;
@@ -582,21 +473,4 @@ export class InForce {
 		if (isPaid) portSets.take(owner, parts);
 		return kept;
 	}
-}
-
-/** Until what is unused has been removed. */
-function shortOf(what: string, limit: number): string {
-	return `expected at most ${limit} ${what} on this Node, got more`;
-}
-
-function put<K>(map: Map<K, Set<Policy>>, key: K, policy: Policy): void {
-	const policies = map.get(key);
-	if (policies === undefined) map.set(key, new Set([policy]));
-	else policies.add(policy);
-}
-
-function drop<K>(map: Map<K, Set<Policy>>, key: K, policy: Policy): void {
-	const policies = map.get(key);
-	policies?.delete(policy);
-	if (policies?.size === 0) map.delete(key);
 }

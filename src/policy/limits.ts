@@ -161,3 +161,8 @@ export class Needs {
 export function prefixesOf({ except }: { except: readonly string[] }): number {
 	return 1 + except.length;
 }
+
+/** What is too much until what is unused has been removed. */
+export function shortOf(what: string, limit: number): string {
+	return `expected at most ${limit} ${what} on this Node, got more`;
+}
