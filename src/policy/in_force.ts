@@ -1,18 +1,20 @@
 /**
  * The policies and classes that readers may meet, and the verdict of each policy for each class.
  *
- *  1. a policy is a rule list with an id; it never changes under it. It comes whole or not at all
+ *  1. a policy is a rule list (plans.ts) with an id; it never changes under it. It comes whole or not at all
  *  2. a class is a set of atoms with a number; numbers only grow
  *  3. a new policy is judged for the classes that have one of its atoms, a new class by the policies that
  *     have one of its: all other pairs have the verdict of a class that none of the policy's atoms names
- *  4. of a policy's verdicts the commonest is its own, and the classes that have another have an entry
+ *  4. of a policy's verdicts the commonest is its own, and the classes that have another have an entry; who
+ *     pays for that is in paid_verdicts.ts
  *  5. what nobody uses any more is removed one round later, when no reader can hold it (garbage.ts)
  */
 import type { Steps } from "../loop/turns.js";
 import { type Atom, Atoms } from "./atoms.js";
-import { type Class, Classes } from "./classes.js";
+import { Classes } from "./classes.js";
 import { Garbage } from "./garbage.js";
 import { Budgets, CLUSTER, LIMITS, type Limits, shortOf } from "./limits.js";
+import { PaidVerdicts } from "./paid_verdicts.js";
 import { Plans } from "./plans.js";
 import type { Plan, Policy } from "./policy.js";
 import { PolicyIndex } from "./policy_index.js";
@@ -25,15 +27,11 @@ import {
 	type WriteTable,
 } from "./policy_tables.js";
 import { RuleIds } from "./rule_ids.js";
-import { type ClassAtoms, hairpinList, judgeClass, type RuleList } from "./rule_list.js";
-import { VerdictEntries } from "./verdict_entries.js";
-import { Ids, type KeptVerdict, partsOf, Verdicts } from "./verdicts.js";
+import { hairpinList, type RuleList } from "./rule_list.js";
+import { Ids, type KeptVerdict } from "./verdicts.js";
 
 /** Classes that are looked at between two steps. */
 const EVERY = 256;
-/** A commonest verdict has to be so much more common than that of unnamed classes. */
-const COMMONER = 2;
-const DENIED = [{ from: 0, judgement: { allow: false, rule: 0 } }];
 
 export class InForce {
 	readonly limits: Limits;
@@ -43,16 +41,15 @@ export class InForce {
 	readonly #write: WriteTable;
 	readonly #policyIds: Ids;
 	readonly #rules: RuleIds;
-	readonly #verdicts: Verdicts;
+	readonly #verdicts: PaidVerdicts;
 	readonly #policies = new Map<string, Policy>();
-	readonly #users = new PolicyIndex();
+	readonly #index = new PolicyIndex();
 	/** Those whose own verdict is not that of unnamed classes. */
 	readonly #turned = new Set<Policy>();
 	readonly #classes: Classes;
 	readonly #garbage: Garbage;
 	/** Of an earlier agent: garbage when the first round is done. */
 	#held: (() => Steps<void>) | undefined;
-	readonly #entries: VerdictEntries;
 	/** Of the last round. */
 	readonly problems = new Set<string>();
 	/** Why CLASS_OVERFLOW was returned last. */
@@ -71,22 +68,16 @@ export class InForce {
 		this.budgets = new Budgets(limits);
 		this.atoms = new Atoms(this.budgets);
 		this.#garbage = new Garbage(write);
-		this.#entries = new VerdictEntries(write, this.#garbage, 2 * limits.verdicts, () => {
+		const onFull = () => {
+			this.isFull = true;
+		};
+		const onRoom = () => {
 			this.room++;
-		});
-		const ids = new Ids(1, 2 * limits.portSets, held?.portSets);
+		};
 		this.#policyIds = new Ids(FIRST_POLICY, 2 * limits.policies, held?.policies);
-		this.#verdicts = new Verdicts(
-			ids,
-			(id, part) => write(1, "portSets", id, part),
-			(unused) => {
-				for (const id of unused)
-					this.#garbage.add("portSets", id, () => {
-						ids.give(id);
-						this.room++;
-					});
-			},
-		);
+		this.#verdicts = new PaidVerdicts({
+			...{ limits, budgets: this.budgets, write, garbage: this.#garbage, held, onRoom, onFull },
+		});
 		this.#rules = new RuleIds(
 			new Ids(1, limits.rules + 1, held?.rules, true),
 			this.budgets.rules,
@@ -97,12 +88,10 @@ export class InForce {
 		this.plans = new Plans({
 			...{ limits, budgets: this.budgets, atoms: this.atoms, rules: this.#rules },
 			known: (key) => this.#policies.get(key)?.list,
-			hasName: (name) => this.#users.withName(name).size > 0,
-			onFull: () => {
-				this.isFull = true;
-			},
+			hasName: (name) => this.#index.withName(name).size > 0,
+			onFull,
 		});
-		if (held !== undefined) this.#hold(held, ids);
+		if (held !== undefined) this.#hold(held);
 	}
 
 	get nextClass(): number {
@@ -123,7 +112,7 @@ export class InForce {
 		for (const { byClass } of this.#policies.values()) policyVerdicts += byClass.size;
 		return {
 			...{ policies: this.#policies.size, policyVerdicts },
-			portSets: 2 * this.limits.portSets - 1 - this.#verdicts.left,
+			portSets: this.#verdicts.portSets,
 			rules: this.limits.rules - this.#rules.left,
 		};
 	}
@@ -141,7 +130,7 @@ export class InForce {
 
 	/** What no policy says any more. */
 	get unusedAtoms(): number {
-		return this.atoms.sayable - this.#users.atoms;
+		return this.atoms.sayable - this.#index.atoms;
 	}
 
 	/** Removes what has been unused since the round before, and finds what is unused now. */
@@ -160,14 +149,13 @@ export class InForce {
 
 	// ------------------------------------------------------------ an earlier agent
 
-	#hold(held: HeldPolicyTables, portSetIds: Ids): void {
+	#hold(held: HeldPolicyTables): void {
 		const { policies, portSets, rules, policyVerdicts } = held;
-		this.#entries.hold(policyVerdicts);
 		this.#held = function* (this: InForce): Steps<void> {
-			yield* this.#entries.discardHeld(policyVerdicts);
+			yield* this.#verdicts.entries.discardHeld(policyVerdicts);
 			for (const id of policies) this.#garbage.add("policies", id, () => this.#policyIds.give(id));
 			yield;
-			for (const id of portSets) this.#garbage.add("portSets", id, () => portSetIds.give(id));
+			this.#verdicts.discardHeld(portSets);
 			yield;
 			for (const id of rules)
 				if (this.#rules.isHeld(id)) this.#garbage.add("rules", id, () => this.#rules.give(id));
@@ -177,7 +165,7 @@ export class InForce {
 	/** Class numbers of an earlier agent are not given any more. */
 	forgetHeld(): void {
 		this.#classes.forgetHeld();
-		this.#entries.forgetHeld();
+		this.#verdicts.entries.forgetHeld();
 	}
 
 	// ------------------------------------------------------------ policies
@@ -197,12 +185,12 @@ export class InForce {
 
 	/** With one more user: of one that has or had some since the last sweep. */
 	retain(policy: Policy): void {
-		if (policy.users++ === 0) this.#settle(policy, 1);
+		if (policy.users++ === 0) this.#verdicts.settle(policy, 1);
 	}
 
 	/** One without users pays nothing, so that another one can take its place. */
 	release(policy: Policy): void {
-		if (--policy.users === 0) this.#settle(policy, -1);
+		if (--policy.users === 0) this.#verdicts.settle(policy, -1);
 	}
 
 	/** Returns what is too much if it cannot be made: then nothing of it stays. */
@@ -217,46 +205,21 @@ export class InForce {
 		const charges = { entries: new Map<string, number>(), parts: 0 };
 		const draft = { list, owner, bySubset, charges, users: 0 };
 		const fail = (problem: string): string => {
-			for (const kept of bySubset.values()) this.#verdicts.release(kept);
+			this.#verdicts.release(draft);
 			for (const rule of list.ruleIds) this.#rules.release(rule);
 			if (typeof hairpin === "object") this.release(hairpin);
 			return problem;
 		};
 		if (typeof hairpin === "string") return fail(hairpin);
-		const { policies, verdicts } = this.budgets;
+		const { policies } = this.budgets;
 		const tooMany =
 			policies.problem(owner, 1) ??
 			(this.#policyIds.left < 1 ? shortOf(policies.what, this.limits.policies) : undefined);
 		if (tooMany !== undefined) return fail(tooMany);
 
-		const nothing = this.#verdictFor(draft, { atoms: [], ports: [] });
-		if (typeof nothing === "string") return fail(nothing);
-		const byClass = new Map<number, KeptVerdict>();
-		const counts = new Map<KeptVerdict, number>();
-		for (const one of yield* this.#concerned(list)) {
-			const kept = this.#verdictFor(draft, one);
-			if (typeof kept === "string") return fail(kept);
-			byClass.set(one.number, kept);
-			counts.set(kept, (counts.get(kept) ?? 0) + 1);
-			yield;
-		}
-		const unnamed = this.#classes.size - byClass.size + (counts.get(nothing) ?? 0);
-		let verdict = nothing;
-		let most = COMMONER * (unnamed + 1);
-		for (const [kept, count] of counts)
-			if (kept !== nothing && count > most) [verdict, most] = [kept, count];
-		let looked = 0;
-		if (verdict !== nothing)
-			for (const { number } of this.#classes.all()) {
-				if (!byClass.has(number)) byClass.set(number, nothing);
-				if (++looked % EVERY === 0) yield;
-			}
-		for (const [number, kept] of byClass) {
-			if (kept === verdict) byClass.delete(number);
-			if (++looked % EVERY === 0) yield;
-		}
-		const problem = verdicts.problem(owner, byClass.size) ?? this.#noEntries(byClass.size);
-		if (problem !== undefined) return fail(problem);
+		const all = yield* this.#verdicts.ofAll(draft, this.#classes);
+		if (typeof all === "string") return fail(all);
+		const { verdict, byClass, isTurned } = all;
 
 		const id = this.#policyIds.take()!;
 		const policy: Policy = {
@@ -264,34 +227,17 @@ export class InForce {
 		};
 		charges.entries.set(owner, byClass.size);
 		// The hairpin has paid.
-		this.#settle({ ...policy, hairpin: undefined }, 1);
+		this.#verdicts.settle({ ...policy, hairpin: undefined }, 1);
 		policy.users = 1;
 		this.#policies.set(key, policy);
-		if (verdict !== nothing) this.#turned.add(policy);
-		this.#users.add(policy);
+		if (isTurned) this.#turned.add(policy);
+		this.#index.add(policy);
 		for (const [number, kept] of byClass) {
-			this.#entries.put(policy.id, number, kept.verdict);
+			this.#verdicts.entries.put(policy.id, number, kept.verdict);
 			yield;
 		}
 		this.#write(3, "policies", id, { verdict: verdict.verdict, hairpin: hairpin?.id ?? OPEN });
 		return policy;
-	}
-
-	/** Classes that one of its atoms or names of ports may name. */
-	*#concerned(list: RuleList): Steps<Set<Class>> {
-		const concerned = new Set<Class>();
-		let looked = 0;
-		for (const atom of list.atoms)
-			for (const one of this.#classes.with(atom)) {
-				concerned.add(one);
-				if (++looked % EVERY === 0) yield;
-			}
-		if (list.names.size > 0)
-			for (const one of this.#classes.all()) {
-				if (one.ports.some(({ name }) => list.names.has(name))) concerned.add(one);
-				if (++looked % EVERY === 0) yield;
-			}
-		return concerned;
 	}
 
 	/** Problems of earlier rounds that are still there. */
@@ -301,47 +247,24 @@ export class InForce {
 	}
 
 	*#remove(policy: Policy): Steps<void> {
-		const { id, key, list, byClass, bySubset, hairpin } = policy;
+		const { id, key, list, byClass, hairpin } = policy;
 		this.#policies.delete(key);
 		this.#turned.delete(policy);
-		this.#users.remove(policy);
+		this.#index.remove(policy);
 		let looked = 0;
 		for (const number of byClass.keys()) {
-			this.#entries.discard(id, number);
+			this.#verdicts.entries.discard(id, number);
 			if (++looked % EVERY === 0) yield;
 		}
 		this.#garbage.add("policies", id, () => {
 			this.#policyIds.give(id);
 			this.room++;
 		});
-		for (const kept of bySubset.values()) this.#verdicts.release(kept);
+		this.#verdicts.release(policy);
 		for (const rule of list.ruleIds) this.#rules.release(rule);
 		// What it paid has been given back with its own.
 		if (hairpin !== undefined) hairpin.users--;
 		this.hasRoom = true;
-	}
-
-	// ------------------------------------------------------------ entries of policy_verdicts
-
-	/** Garbage counts, too, until it has gone. */
-	#noEntries(count: number): string | undefined {
-		return this.#entries.hasRoom(count)
-			? undefined
-			: shortOf(this.budgets.verdicts.what, this.limits.verdicts);
-	}
-
-	#charge({ charges: { entries }, users }: Policy, owner: string, count: number): void {
-		entries.set(owner, (entries.get(owner) ?? 0) + count);
-		if (users > 0) this.budgets.verdicts.take(owner, count);
-	}
-
-	/** Pays for what it and its hairpin have, or gets it back. */
-	#settle({ owner, charges, hairpin }: Policy, sign: 1 | -1): void {
-		this.budgets.policies.take(owner, sign);
-		this.budgets.portSets.take(owner, sign * charges.parts);
-		for (const [payer, count] of charges.entries) this.budgets.verdicts.take(payer, sign * count);
-		if (hairpin !== undefined) this.#settle(hairpin, sign);
-		if (sign < 0) this.room++;
 	}
 
 	// ------------------------------------------------------------ classes
@@ -358,16 +281,15 @@ export class InForce {
 		if (held === NO_CLASS && atoms.length === 0) return NO_CLASS;
 		const ports = this.#classes.portsOf(atoms);
 		const concerned = new Set<Policy>(this.#turned);
-		for (const policy of this.#users.concerning({ atoms, ports })) concerned.add(policy);
+		for (const policy of this.#index.concerning({ atoms, ports })) concerned.add(policy);
 		const entries: [Policy, KeptVerdict][] = [];
 		for (const policy of concerned) {
-			const kept = this.#verdictOrDenial(policy, { atoms, ports });
+			const kept = this.#verdicts.ofOrDenial(policy, { atoms, ports });
 			if (kept !== policy.verdict) entries.push([policy, kept]);
 			yield;
 		}
 		const problem =
-			this.budgets.verdicts.problem(owner, entries.length) ??
-			this.#noEntries(entries.length) ??
+			this.#verdicts.noRoom(owner, entries.length) ??
 			(this.#classes.size >= this.limits.classes
 				? `expected at most ${this.limits.classes} classes, got more`
 				: undefined);
@@ -378,11 +300,11 @@ export class InForce {
 			return CLASS_OVERFLOW;
 		}
 		const number = this.#classes.add(atoms, held);
-		if (held !== undefined && number !== held) this.#entries.copyHeld(held, number);
+		if (held !== undefined && number !== held) this.#verdicts.entries.copyHeld(held, number);
 		for (const [policy, kept] of entries) {
 			policy.byClass.set(number, kept);
-			this.#entries.put(policy.id, number, kept.verdict);
-			this.#charge(policy, owner, 1);
+			this.#verdicts.entries.put(policy.id, number, kept.verdict);
+			this.#verdicts.charge(policy, owner, 1);
 		}
 		return number;
 	}
@@ -390,22 +312,19 @@ export class InForce {
 	/** Forgets every class: those that come have new numbers, and the old ones go one round later. */
 	*restartClasses(): Steps<void> {
 		for (const policy of this.#policies.values()) {
-			const { entries } = policy.charges;
-			const isPaid = policy.users > 0;
-			if (isPaid) for (const [owner, count] of entries) this.budgets.verdicts.give(owner, count);
-			entries.clear();
+			this.#verdicts.refund(policy);
 			for (const number of policy.byClass.keys()) {
 				// Of unnamed addresses, for which the number is always the same.
-				if (number === NO_CLASS) this.#charge(policy, policy.owner, 1);
+				if (number === NO_CLASS) this.#verdicts.charge(policy, policy.owner, 1);
 				else {
-					this.#entries.discard(policy.id, number);
+					this.#verdicts.entries.discard(policy.id, number);
 					policy.byClass.delete(number);
 				}
 			}
 			yield;
 		}
 		this.#classes.restart();
-		this.#entries.forgetHeld();
+		this.#verdicts.entries.forgetHeld();
 		this.hasRoom = true;
 	}
 
@@ -420,7 +339,7 @@ export class InForce {
 			if (one.has(atom) && two.has(atom)) continue;
 			const known = this.atoms.get(atom);
 			const users =
-				known?.kind === "port" ? this.#users.withName(known.name) : this.#users.withAtom(atom);
+				known?.kind === "port" ? this.#index.withName(known.name) : this.#index.withAtom(atom);
 			for (const policy of users) concerned.add(policy);
 		}
 		for (const policy of concerned) {
@@ -430,47 +349,5 @@ export class InForce {
 			if (!fresh || before.segments.some(({ judgement }) => judgement.allow)) return true;
 		}
 		return false;
-	}
-
-	/** Of a class that has come: never a part of it, over a limit it is denied everything. */
-	#verdictOrDenial(policy: Policy, one: ClassAtoms): KeptVerdict {
-		const kept = this.#verdictFor(policy, one);
-		if (typeof kept !== "string") return kept;
-		const whose = policy.owner === CLUSTER ? "the cluster" : `namespace ${policy.owner}`;
-		policy.problem = `Cannot enforce a policy of ${whose} on all addresses: ${kept}; those left out are denied`;
-		this.isFull = true;
-		return this.#verdicts.take(DENIED)!;
-	}
-
-	/** Returns what is too much if it cannot be made. */
-	#verdictFor(
-		policy: Pick<Policy, "list" | "owner" | "bySubset" | "charges" | "users">,
-		{ atoms, ports }: ClassAtoms,
-	): KeptVerdict | string {
-		const { list, owner, bySubset, charges } = policy;
-		const own = atoms.filter((atom) => list.atoms.has(atom));
-		const named = ports.filter(({ name }) => list.names.has(name));
-		const key =
-			own.length === 0 && named.length === 0
-				? ""
-				: [own.join(), ...named.map((one) => `${one.name}/${one.protocol}/${one.port}`)].join(" ");
-		const known = bySubset.get(key);
-		if (known !== undefined) return known;
-		const segments = judgeClass(list, { atoms: own, ports: named });
-		const { ranges } = this.limits;
-		if (segments.length > ranges)
-			return `expected at most ${ranges} ranges of ports, got ${segments.length}`;
-		const parts = partsOf(segments);
-		const { portSets } = this.budgets;
-		// One that is being made pays in the end.
-		const isPaid = policy.users > 0;
-		const problem = portSets.problem(owner, isPaid ? parts : charges.parts + parts);
-		if (problem !== undefined) return problem;
-		const kept = this.#verdicts.take(segments);
-		if (kept === undefined) return shortOf(portSets.what, portSets.limit);
-		bySubset.set(key, kept);
-		charges.parts += parts;
-		if (isPaid) portSets.take(owner, parts);
-		return kept;
 	}
 }
