@@ -6,7 +6,6 @@
  */
 import { isStandIn, type Reading, readObject } from "../cluster/kinds.js";
 import type { RecordTable } from "../cluster/record_table.js";
-import type { Problem } from "../cluster/snapshot.js";
 import {
 	type Kind,
 	type Records,
@@ -15,10 +14,8 @@ import {
 	type StoreWriter,
 } from "../cluster/store.js";
 import { Turns } from "../loop/turns.js";
+import { Faults } from "./faults.js";
 import type { Mirror } from "./mirror.js";
-
-/** The most problems reported for one kind; the rest are counted. */
-const PROBLEMS_MAX = 20;
 
 /** A part of a kind; other mirrors keep the rest. */
 export interface Part<K extends Kind> {
@@ -34,8 +31,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 	readonly #onChange: () => void;
 	/** Its list is complete for the kind. */
 	readonly #isSynced: boolean;
-	/** Problems by key. */
-	readonly #faults = new Map<string, string>();
+	readonly #faults: Faults;
 	/** The list being read: usable records; `#unusable` has the others. */
 	#list: RecordTable<Records[K]>;
 	#unusable = new Map<string, Reading<K>>();
@@ -52,6 +48,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 	) {
 		this.#store = store;
 		this.#kind = kind;
+		this.#faults = new Faults(kind);
 		this.#list = recordTable(kind);
 		this.#part = part;
 		this.#isSynced = part?.isSynced ?? true;
@@ -145,7 +142,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		this.#store.update((writer) => {
 			take(writer, () => false);
 			if (this.#isSynced) writer.setSynced(kind, true);
-			writer.report(this.#source, this.#problems());
+			writer.report(this.#source, this.#faults.problems());
 		});
 		this.#onChange();
 	}
@@ -160,7 +157,8 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		this.#store.update((writer) => {
 			if (record === undefined || isAnother(record, before)) writer.remove(kind, key);
 			if (record !== undefined) writer.put(kind, key, record);
-			if (this.#faults.get(key) !== faultBefore) writer.report(this.#source, this.#problems());
+			if (this.#faults.get(key) !== faultBefore)
+				writer.report(this.#source, this.#faults.problems());
 		});
 	}
 
@@ -175,7 +173,7 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		if (before !== undefined && !this.#isOwn(before)) return;
 		this.#store.update((writer) => {
 			writer.remove(kind, key);
-			if (this.#faults.delete(key)) writer.report(this.#source, this.#problems());
+			if (this.#faults.delete(key)) writer.report(this.#source, this.#faults.problems());
 		});
 	}
 
@@ -196,16 +194,6 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		const rest = stays === undefined ? "" : "; what it said before stays in force";
 		this.#faults.set(key, `Cannot accept ${named}: ${reading.fault}${rest}`);
 		return stays ?? (reading.instead as Records[K] | undefined);
-	}
-
-	#problems(): Problem[] {
-		const all = [...this.#faults].sort(([a], [b]) => (a < b ? -1 : 1));
-		const problems: Problem[] = all.slice(0, PROBLEMS_MAX).map(([, message]) => ({ message }));
-		if (all.length > PROBLEMS_MAX)
-			problems.push({
-				message: `Cannot accept more than those: expected usable ${this.#kind} objects, got ${all.length} others`,
-			});
-		return problems;
 	}
 }
 

@@ -1,5 +1,5 @@
 /** What NetworkPolicy, ClusterNetworkPolicy and Namespace objects say after defaulting, and what is refused. */
-import t from "tap";
+import t, { type Test } from "tap";
 import { FileObjects } from "../../src/cluster/file_objects.js";
 import { type Reading, readObject } from "../../src/cluster/kinds.js";
 import { matches, readSelector, selectorText } from "../../src/cluster/selector.js";
@@ -384,6 +384,74 @@ t.test(
 		t.match(store.problems(), [{ message: /got "X"; what it said before stays in force$/ }]);
 	},
 );
+
+t.test("of unusable objects the first are named and the others counted", async (t) => {
+	const store = new Store();
+	const mirror = new StoreMirror(store, "NetworkPolicy");
+	const bad = (index: number) => ({ ...BAD, metadata: { namespace: "x", name: `p${index}` } });
+	const named = () => store.problems().map(({ message }) => /x\/(p\d+):/.exec(message)?.[1]);
+	const numbers = (first: number, last: number) =>
+		Array.from({ length: last - first + 1 }, (_, i) => `p${first + i}`);
+	for (let index = 10; index < 40; index++) mirror.change(bad(index));
+	t.strictSame(named(), [...numbers(10, 29), undefined]);
+	t.match(store.problems().at(-1), { message: /got 30 others$/ });
+	mirror.change(bad(0));
+	t.strictSame(named(), [...numbers(10, 29), undefined], "one that comes displaces none");
+	mirror.change({ ...GOOD, metadata: { namespace: "x", name: "p12" } });
+	mirror.remove(bad(31));
+	mirror.remove(bad(11));
+	t.strictSame(named(), ["p10", ...numbers(13, 30), "p32", undefined], "the next takes its place");
+	for (let index = 13; index < 40; index++) mirror.remove(bad(index));
+	t.strictSame(named(), ["p0", "p10"]);
+	mirror.change(bad(50));
+	t.strictSame(named(), ["p0", "p10", "p50"], "after all have been named");
+	mirror.clear();
+	t.strictSame(named(), []);
+	mirror.change(bad(10));
+	t.strictSame(named(), ["p10"]);
+});
+
+/** Entries of maps that are gone through, and of arrays that are sorted. */
+function countVisits(t: Test, run: () => void): number {
+	let visits = 0;
+	const iterator = Object.getPrototypeOf(new Map().keys()) as Iterator<unknown>;
+	const { next } = iterator;
+	const { sort } = Array.prototype;
+	const restored = [
+		t.intercept(iterator, "next", {
+			value(this: Iterator<unknown>) {
+				visits++;
+				return next.call(this);
+			},
+		}),
+		t.intercept(Array.prototype, "sort", {
+			value(this: unknown[], compare: (a: unknown, b: unknown) => number) {
+				visits += this.length;
+				return sort.call(this, compare);
+			},
+		}),
+	];
+	run();
+	for (const { restore } of restored) restore();
+	return visits;
+}
+
+t.test("one more unusable object costs the same among many as among few", async (t) => {
+	const mirror = new StoreMirror(new Store(), "NetworkPolicy");
+	const bad = (index: number) => ({ ...BAD, metadata: { namespace: "x", name: `p${index}` } });
+	const comeAndGo = (last: number, named: number) =>
+		countVisits(t, () => {
+			mirror.change(bad(last));
+			mirror.remove(bad(last));
+			mirror.remove(bad(named));
+			mirror.change(bad(named));
+		});
+	for (let index = 0; index < 100; index++) mirror.change(bad(index));
+	const few = comeAndGo(100, 0);
+	t.ok(few > 0, "it counts");
+	for (let index = 100; index < 2000; index++) mirror.change(bad(index));
+	t.ok(comeAndGo(2000, 1) <= few, "no more among 2,000");
+});
 
 t.test(
 	"an unusable policy in a file leaves in force what the file said before, else what it may select is closed",
