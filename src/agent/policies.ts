@@ -18,12 +18,12 @@ import { CniError, ErrorCode } from "../cni/errors.js";
 import { inTurns } from "../loop/turns.js";
 import type { Atom } from "../policy/atoms.js";
 import {
-	type LocalPolicies,
 	PolicyCompiler,
 	type PolicyInput,
 	type PolicyKind,
 	type PolicyUsage,
 } from "../policy/compiler.js";
+import type { LocalPolicies } from "../policy/pod_policies.js";
 import type { RuleName } from "../policy/policy_tables.js";
 import { RoundWrites } from "../policy/policy_writes.js";
 import { keyOf, type LocalEndpoint } from "../policy/subjects.js";
