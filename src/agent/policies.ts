@@ -4,7 +4,7 @@
  *  1. a change of the store or of the local Pods requests a turn
  *  2. until all kinds that policies are made of have been seen, nothing is changed: what an earlier agent left is
  *     in force, and new Pods are closed
- *  3. compile: what has changed, in slices (src/policy/compiler.ts)
+ *  3. compile: what has changed (policy_inputs.ts), in slices (src/policy/compiler.ts)
  *  4. write, in the order that keeps each state true (src/reconcile/maps/policy_writes.ts); what the kernel refuses
  *     holds up what depends on it, and is tried again with every turn
  *  5. publish: whose policies are in force, problems; what is unused goes with a turn of its own
@@ -12,41 +12,30 @@
  * A turn that fails otherwise begins anew from what the kernel holds, and so does one that finds that others have
  * changed it.
  */
-import type { PodSource, Store, StoreReader } from "../cluster/store.js";
 import { describe, type Endpoint } from "../cni/endpoint.js";
 import { CniError, ErrorCode } from "../cni/errors.js";
 import { inTurns } from "../loop/turns.js";
 import type { Atom } from "../policy/atoms.js";
-import {
-	PolicyCompiler,
-	type PolicyInput,
-	type PolicyKind,
-	type PolicyUsage,
-} from "../policy/compiler.js";
+import { PolicyCompiler, type PolicyUsage } from "../policy/compiler.js";
 import type { LocalPolicies } from "../policy/pod_policies.js";
 import type { RuleName } from "../policy/policy_tables.js";
 import { RoundWrites } from "../policy/policy_writes.js";
-import { keyOf, type LocalEndpoint } from "../policy/subjects.js";
+import { keyOf } from "../policy/subjects.js";
 import type { PolicyOutcome } from "../reconcile/maps/policy_writes.js";
 import type { RuleCounter } from "../tables/generated.js";
 import type { Log } from "../text/log.js";
 import type { Kernel } from "./kernel.js";
 import { Loop } from "./loop.js";
-import { asksForPods } from "./policy_needs.js";
+import { PolicyInputs, type PolicyInputsOptions } from "./policy_inputs.js";
 import { ProblemLog } from "./problem_log.js";
 
-export interface PoliciesOptions {
-	nodeName: string;
-	store: Store;
-	/** Undefined: all Pods are in the store. */
-	pods: PodSource | undefined;
+export interface PoliciesOptions extends PolicyInputsOptions {
 	/** See PolicyCompilerOptions. */
 	unknownPods: "closed" | "unlabelled";
 	kernel: Pick<
 		Kernel,
 		"adoptPolicies" | "changePolicies" | "policyRules" | "ruleCounters" | "watchPolicies"
 	>;
-	endpoints: () => readonly Endpoint[];
 	peerIds: () => ReadonlyMap<string, number>;
 	/** An apply has written the endpoints: from then on policies may be. */
 	isReady: () => boolean;
@@ -67,13 +56,6 @@ export interface PoliciesOptions {
 	unknownMs?: number;
 }
 
-const KINDS: readonly PolicyKind[] = [
-	"Node",
-	"Namespace",
-	"Pod",
-	"NetworkPolicy",
-	"ClusterNetworkPolicy",
-];
 const UNKNOWN_MS = 10_000;
 /** From the turn that leaves something unused to the one that removes it. */
 const GARBAGE_MS = 50;
@@ -87,21 +69,13 @@ export class Policies {
 	readonly #options: PoliciesOptions;
 	readonly #loop: Loop;
 	readonly #problems: ProblemLog;
-	readonly #readers: ReadonlyMap<PolicyKind, StoreReader>;
-	/** Keys that no update has taken yet. */
-	#changed = new Map<PolicyKind, Set<string>>();
+	readonly #input: PolicyInputs;
 	#compiler: PolicyCompiler | undefined;
-	/** All kinds were seen once. */
-	#isSynced = false;
-	/** Whether policies ask about Pods elsewhere, with local Pods in these namespaces. */
-	#asks: { of: string; forPods: boolean } | undefined;
 	/** Local Pods whose policies are written, by host interface. */
 	#inForce = new Map<string, LocalPolicies>();
 	#waiters = new Set<() => void>();
 	#garbage: NodeJS.Timeout | undefined;
 	#isStopped = false;
-	/** Of the last turn. */
-	#endpoints: readonly Endpoint[] = [];
 	/** "namespace/name" of local Pods. */
 	#localKeys = new Set<string>();
 	/** `#inForce` is to be read again. */
@@ -125,7 +99,7 @@ export class Policies {
 		const { store, log } = options;
 		this.#problems = new ProblemLog(log, options.onProblems);
 		this.#formerRules = options.formerRules;
-		this.#readers = new Map(KINDS.map((kind) => [kind, store.reader(kind)]));
+		this.#input = new PolicyInputs(options);
 		this.#loop = new Loop({
 			apply: () => this.#turn(),
 			settleMs: 1,
@@ -180,7 +154,7 @@ export class Policies {
 				throw new CniError(
 					ErrorCode.TRY_AGAIN_LATER,
 					`Cannot attach ${describe(endpoint)}: its policies are not known${failure}`,
-					this.#missing(),
+					this.#input.missing(),
 				);
 			await change;
 		}
@@ -203,7 +177,7 @@ export class Policies {
 
 	/** False: what an earlier agent left is in force, or nothing. */
 	get isSynced(): boolean {
-		return this.#compiler !== undefined && this.#isSynced;
+		return this.#compiler !== undefined && this.#input.isSynced;
 	}
 
 	/** What an id of a rule stands for; undefined: it is not in force. 0 has no name. */
@@ -256,21 +230,19 @@ export class Policies {
 		this.#isForeign = false;
 		const heard = this.#heard;
 		this.#heard = undefined;
-		this.#note();
+		this.#input.note(this.#compiler !== undefined);
 		// Most changes of the store concern no policies.
-		if (this.#changed.size > 0) this.#began ??= heard;
-		if (!this.#hasAll()) {
+		if (this.#input.hasChanged) this.#began ??= heard;
+		if (!this.#input.hasAll()) {
 			if (this.#compiler !== undefined) this.#publish(await kernel.changePolicies());
 			return;
 		}
 		const isAnew = this.#compiler === undefined;
 		this.#compiler ??= await this.#begin();
 		const compiler = this.#compiler;
-		const changed = isAnew ? this.#everything() : Object.fromEntries(this.#changed);
-		const pods = this.#changed.get("Pod");
-		for (const key of pods === undefined ? [] : this.#localKeys) this.#isOther ||= pods!.has(key);
-		this.#changed = new Map();
-		const endpoints = this.#changedEndpoints();
+		this.#isOther ||= this.#input.hasChangedPods(this.#localKeys);
+		const changed = this.#input.take(isAnew);
+		const endpoints = this.#input.changedEndpoints();
 		let outcome: PolicyOutcome;
 		try {
 			const { inUse } = this.#held;
@@ -326,72 +298,10 @@ export class Policies {
 		const held = await kernel.adoptPolicies();
 		this.#options.onBegin?.();
 		this.#formerRules = undefined;
-		this.#endpoints = [];
+		this.#input.forgetEndpoints();
 		this.#isOther = true;
 		this.#held = NOTHING_HELD;
 		return new PolicyCompiler({ source: store, nodeName, unknownPods, held });
-	}
-
-	/** Keys that are made when they are looked at: there may be a hundred thousand. */
-	#everything(): PolicyInput["changed"] {
-		const { store } = this.#options;
-		return Object.fromEntries(
-			KINDS.map((kind) => [kind, { has: () => true, [Symbol.iterator]: () => store.keys(kind) }]),
-		);
-	}
-
-	#note(): void {
-		for (const [kind, reader] of this.#readers) {
-			const taken = reader.take();
-			if (taken.size === 0) continue;
-			// A compiler that begins looks at everything.
-			if (this.#compiler === undefined) taken.clear();
-			const known = this.#changed.get(kind);
-			if (known === undefined) this.#changed.set(kind, taken);
-			else for (const key of taken) known.add(key);
-		}
-	}
-
-	/** Everything that policies are made of is known. */
-	#hasAll(): boolean {
-		const { store, pods, endpoints } = this.#options;
-		this.#isSynced ||= KINDS.every((kind) => store.isSynced(kind));
-		if (!this.#isSynced) return false;
-		if (pods === undefined) return true;
-		const namespaces = new Set(endpoints().map(({ namespace }) => namespace));
-		const isChanged =
-			this.#changed.has("NetworkPolicy") || this.#changed.has("ClusterNetworkPolicy");
-		const of = [...namespaces].sort().join();
-		if (isChanged || this.#asks?.of !== of)
-			this.#asks = { of, forPods: asksForPods(store, namespaces) };
-		const { forPods } = this.#asks;
-		pods.wantOthers(forPods);
-		return !forPods || pods.hasOthers;
-	}
-
-	/** The local Pods, if they are not those of the last turn. */
-	#changedEndpoints(): readonly LocalEndpoint[] | undefined {
-		const now = this.#options.endpoints();
-		const before = this.#endpoints;
-		const isSame = now.length === before.length && now.every((one, i) => one === before[i]);
-		// One without a name may have become known by its address.
-		if (isSame && now.every(({ name }) => name !== undefined)) return undefined;
-		this.#endpoints = [...now];
-		return now.map((endpoint) => this.#localEndpoint(endpoint));
-	}
-
-	/** One whose record was lost, and made anew of what the kernel has, is the Pod that has its address. */
-	#localEndpoint(endpoint: Endpoint): LocalEndpoint {
-		const { store, nodeName } = this.#options;
-		if (endpoint.name !== undefined) return localEndpoint(endpoint);
-		for (const key of store.keys("Pod")) {
-			const pod = store.get("Pod", key);
-			if (pod === undefined || pod.node !== nodeName || pod.hostNetwork || pod.ended) continue;
-			if (!pod.addresses.some((address) => endpoint.addresses.includes(address))) continue;
-			const { namespace, name, uid } = pod;
-			return localEndpoint({ ...endpoint, namespace, name, ...(uid && { uid }) });
-		}
-		return localEndpoint(endpoint);
 	}
 
 	#removeLater(): void {
@@ -427,15 +337,6 @@ export class Policies {
 			this.#waiters.add(wake);
 		});
 	}
-
-	#missing(): string {
-		const { store, pods } = this.#options;
-		const kinds = KINDS.filter((kind) => !store.isSynced(kind));
-		if (kinds.length > 0)
-			return `Not yet read from the cluster: ${kinds.join(", ")}. \`fairway status\` names what cannot be read.`;
-		if (pods !== undefined && !this.#hasAll()) return "The Pods of other Nodes are not read yet.";
-		return "The Pod is not known, or is another one than the runtime's.";
-	}
 }
 
 /** Pods that one sentence names. */
@@ -445,12 +346,4 @@ function waitingText(waiting: readonly LocalPolicies[]): string {
 	const names = waiting.slice(0, NAMED).map(({ endpoint }) => keyOf(endpoint));
 	const more = waiting.length > NAMED ? ` and ${waiting.length - NAMED} more` : "";
 	return `The kernel refuses the new policies of ${names.join(", ")}${more}: the last ones stay, a new Pod is closed`;
-}
-
-function localEndpoint(endpoint: Endpoint): LocalEndpoint {
-	const { hostInterface, namespace = "", name = "", uid, addresses } = endpoint;
-	return {
-		...{ id: hostInterface, namespace, name, addresses },
-		...(uid === undefined ? {} : { uid }),
-	};
 }
