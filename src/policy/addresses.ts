@@ -13,7 +13,7 @@ import { PAUSE } from "../columns/address_pages.js";
 import type { Steps } from "../loop/turns.js";
 import { type Prefix, parsePrefix } from "../tables/prefix.js";
 import { type NumberedAtom, union } from "./atoms.js";
-import { type BlockEntry, Blocks, type Cover } from "./blocks.js";
+import type { Cover } from "./blocks.js";
 import { NONE } from "./claims.js";
 import { type Group, Groups } from "./groups.js";
 import { HeldAddresses } from "./held_addresses.js";
@@ -28,6 +28,7 @@ import {
 	type PolicyChanges,
 	type WriteTable,
 } from "./policy_tables.js";
+import { PrefixClasses } from "./prefix_classes.js";
 import { keyOf, type Subject } from "./subjects.js";
 
 export interface AddressesOptions {
@@ -49,26 +50,18 @@ const EVERYTHING = ["0.0.0.0/0", "::/0"].map(parsePrefix);
 export class Addresses {
 	readonly #options: AddressesOptions;
 	readonly #inForce: InForce;
-	readonly #write: WriteTable;
 	readonly #groups: Groups;
 	readonly #owners = new Owners();
-	#blocks = new Blocks();
+	readonly #prefixes: PrefixClasses;
 	/** Addresses with a class of their own. */
 	#identities = 0;
-	/** The class of each prefix in the tables. */
-	readonly #prefixes = new Map<string, number>();
-	#coverClasses = new Map<number, number>();
 	#nodeSelectors: Extract<NumberedAtom, { kind: "nodes" }>[] = [];
-	readonly #changedBlocks = new Set<BlockEntry>();
 	/** Groups whose Pods' classes have changed. */
 	readonly #changedGroups = new Set<Group>();
 	/** Addresses whose class found no room. */
 	#overflowed = new Map<number, string>();
-	readonly #overflowedBlocks = new Map<BlockEntry, string>();
 	/** Until the first round is done. */
 	#held: HeldAddresses | undefined;
-	/** Prefixes that only an earlier agent had, until the round after. */
-	#left: string[] = [];
 	/** Addresses that an earlier agent had, for the round after. */
 	#leftClaims: readonly number[] = [];
 	readonly #moves: Moves;
@@ -89,7 +82,7 @@ export class Addresses {
 	constructor(options: AddressesOptions) {
 		this.#options = options;
 		this.#inForce = options.inForce;
-		this.#write = options.write;
+		this.#prefixes = new PrefixClasses(options);
 		this.#moves = new Moves(this.#owners, this.#inForce, options.nodeName);
 		if (options.held !== undefined) this.#held = new HeldAddresses(options.held);
 		this.#groups = new Groups({
@@ -101,16 +94,16 @@ export class Addresses {
 
 	/** Something of an earlier agent is still there. */
 	get hasLeft(): boolean {
-		return this.#left.length > 0 || this.#owners.dirtyCount > 0;
+		return this.#prefixes.hasLeft || this.#owners.dirtyCount > 0;
 	}
 
 	/** Entries of the tables. */
 	get usage(): { identities: number; blocks: number } {
-		return { identities: this.#identities, blocks: this.#prefixes.size };
+		return { identities: this.#identities, blocks: this.#prefixes.written };
 	}
 
 	get prefixCount(): number {
-		return this.#blocks.size;
+		return this.#prefixes.blocks.size;
 	}
 
 	/** Its labels may be others now. */
@@ -162,11 +155,7 @@ export class Addresses {
 		const pods = atoms.filter((atom) => atom.kind === "pods");
 		const blocks = atoms.filter((atom) => atom.kind === "block");
 		yield* this.#groups.add(pods, names);
-		if (blocks.length > 0) {
-			const { changed, within } = yield* this.#blocks.add(blocks);
-			for (const entry of changed) this.#changedBlocks.add(entry);
-			yield* this.#coverAnew(within);
-		}
+		if (blocks.length > 0) yield* this.#coverAnew(yield* this.#prefixes.add(blocks));
 		const nodes = atoms.filter((atom) => atom.kind === "nodes");
 		this.#nodeSelectors.push(...nodes);
 		if (nodes.length > 0)
@@ -188,7 +177,7 @@ export class Addresses {
 				if (claim === PAUSE) continue;
 				const before = claims.cover(claim);
 				if (before === NONE) continue;
-				const now = this.#blocks.coverAt(claims.bytes(claim)).id;
+				const now = this.#prefixes.blocks.coverAt(claims.bytes(claim)).id;
 				if (now === before) continue;
 				claims.setCover(claim, now);
 				this.#owners.touch(claim);
@@ -208,7 +197,6 @@ export class Addresses {
 		const { atoms } = this.#inForce;
 		atoms.retain(({ id }) => used.has(id));
 		yield* this.#inForce.restartClasses();
-		this.#coverClasses = new Map();
 		const all = [...atoms.all()];
 		yield;
 		yield* this.#groups.restart(
@@ -216,20 +204,9 @@ export class Addresses {
 			names,
 		);
 		this.#nodeSelectors = all.filter((atom) => atom.kind === "nodes");
-		this.#blocks = new Blocks();
-		this.#changedBlocks.clear();
-		yield* this.#blocks.add(all.filter((atom) => atom.kind === "block"));
-		const kept = new Set(this.#blocks.entries().map(({ prefix }) => prefix.text));
-		for (const text of this.#prefixes.keys()) {
-			yield;
-			if (kept.has(text)) continue;
-			this.#prefixes.delete(text);
-			this.#write(4, "blocks", text, undefined);
-		}
-		for (const entry of this.#blocks.entries()) this.#changedBlocks.add(entry);
+		yield* this.#prefixes.restart(all.filter((atom) => atom.kind === "block"));
 		this.#changedGroups.clear();
 		this.#overflowed.clear();
-		this.#overflowedBlocks.clear();
 		const { claims } = this.#owners;
 		for (const claim of claims.ids()) {
 			claims.setCover(claim, NONE);
@@ -243,12 +220,7 @@ export class Addresses {
 
 	/** Finds the class of every address and prefix that may have another one. */
 	*classify(): Steps<void> {
-		for (const text of this.#left) {
-			if (this.#blocks.has(parsePrefix(text))) continue;
-			this.#prefixes.delete(text);
-			this.#write(4, "blocks", text, undefined);
-		}
-		this.#left = [];
+		this.#prefixes.removeLeft();
 		yield* this.#tryAgain();
 		let count = 0;
 		for (const group of this.#changedGroups)
@@ -257,12 +229,7 @@ export class Addresses {
 				if (++count % EVERY === 0) yield;
 			}
 		this.#changedGroups.clear();
-		for (const entry of this.#changedBlocks) {
-			const number = yield* this.#setPrefix(entry.prefix, entry.cover);
-			if (number === CLASS_OVERFLOW) this.#overflowedBlocks.set(entry, this.#inForce.overflow);
-			yield;
-		}
-		this.#changedBlocks.clear();
+		yield* this.#prefixes.classify(this.#held);
 		const left = yield* this.#takeHeld();
 		// The loop reaches those that are added.
 		for (let index = 0; index < this.#owners.dirtyCount; index++) {
@@ -275,8 +242,8 @@ export class Addresses {
 			this.#leftClaims = [...left];
 		}
 		const { problems } = this.#inForce;
-		for (const whys of [this.#overflowed, this.#overflowedBlocks])
-			for (const why of whys.values()) problems.add(why);
+		for (const why of this.#overflowed.values()) problems.add(why);
+		for (const why of this.#prefixes.problems()) problems.add(why);
 		const { identities } = this.#inForce.limits;
 		if (this.#identities > identities)
 			problems.add(
@@ -325,7 +292,7 @@ export class Addresses {
 				this.#options.writeIdentity(claims, claim, now);
 		}
 		if (this.#moves.isFirst || (isSame && !this.#owners.isAnother(index))) return;
-		const plain = this.#coverClasses.get(cover.id) ?? (yield* this.#coverClass(cover));
+		const plain = yield* this.#prefixes.classOf(cover);
 		this.#moves.add(index, before === NONE ? plain : before, now ?? plain);
 	}
 
@@ -343,8 +310,7 @@ export class Addresses {
 	*#tryAgain(): Steps<void> {
 		if (!this.#inForce.hasRoom) return;
 		this.#inForce.hasRoom = false;
-		for (const entry of this.#overflowedBlocks.keys()) this.#changedBlocks.add(entry);
-		this.#overflowedBlocks.clear();
+		this.#prefixes.tryAgain();
 		const overflowed = this.#overflowed;
 		this.#overflowed = new Map();
 		for (const claim of overflowed.keys()) {
@@ -353,34 +319,13 @@ export class Addresses {
 		}
 	}
 
-	*#setPrefix(prefix: Prefix, cover: Cover): Steps<number> {
-		const { text } = prefix;
-		const held = this.#held;
-		const number =
-			held === undefined
-				? yield* this.#coverClass(cover)
-				: yield* held.number(cover, cover, held.classOf(prefix), (before) =>
-						this.#inForce.classOf(cover.atoms, CLUSTER, before),
-					);
-		if (this.#prefixes.get(text) === number) return number;
-		this.#prefixes.set(text, number);
-		if (held?.blocks.get(text) !== number) this.#write(4, "blocks", text, number);
-		return number;
-	}
-
 	/**
 	 * What an earlier agent had of addresses and prefixes stays for the first round, meaning to its policies what
 	 * it did and to the new ones what is true. Returns those addresses.
 	 */
 	*#takeHeld(): Steps<ReadonlySet<number>> {
 		if (this.#held === undefined) return new Set();
-		for (const prefix of this.#held.prefixes()) {
-			if (!this.#blocks.has(prefix)) {
-				yield* this.#setPrefix(prefix, this.#blocks.coverOf(prefix));
-				this.#left.push(prefix.text);
-			}
-			yield;
-		}
+		yield* this.#prefixes.takeHeld(this.#held);
 		const claims = new Set<number>();
 		for (const bytes of this.#held.addresses()) {
 			const claim = this.#owners.claims.claimAt(bytes);
@@ -409,8 +354,8 @@ export class Addresses {
 	#coverOf(claim: number): Cover {
 		const { claims } = this.#owners;
 		const known = claims.cover(claim);
-		if (known !== NONE) return this.#blocks.cover(known);
-		const cover = this.#blocks.coverAt(claims.bytes(claim));
+		if (known !== NONE) return this.#prefixes.blocks.cover(known);
+		const cover = this.#prefixes.blocks.coverAt(claims.bytes(claim));
 		claims.setCover(claim, cover.id);
 		return cover;
 	}
@@ -431,16 +376,14 @@ export class Addresses {
 	*#nodeClass(claim: number, cover: Cover): Steps<number | undefined> {
 		const { claims } = this.#owners;
 		const node = this.#owners.nodeAt(claim)!;
-		const atoms = nodeAtoms(node, claims.text(claim), cover, this.#blocks, this.#nodeSelectors);
+		const atoms = nodeAtoms(
+			node,
+			claims.text(claim),
+			cover,
+			this.#prefixes.blocks,
+			this.#nodeSelectors,
+		);
 		if (atoms.join() === cover.atoms.join()) return undefined;
 		return yield* this.#inForce.classOf(atoms, CLUSTER, this.#held?.classAt(claims.bytes(claim)));
-	}
-
-	*#coverClass(cover: Cover): Steps<number> {
-		const known = this.#coverClasses.get(cover.id);
-		if (known !== undefined) return known;
-		const number = yield* this.#inForce.classOf(cover.atoms, CLUSTER);
-		if (number !== CLASS_OVERFLOW) this.#coverClasses.set(cover.id, number);
-		return number;
 	}
 }
