@@ -6,7 +6,6 @@
  *  3. addresses that may mean something else get their class; what that changes for flows raises epochs
  */
 import type { Labels } from "../cluster/labels.js";
-import type { PodObject } from "../cluster/pod_object.js";
 import type { NodeObject } from "../cluster/snapshot.js";
 import type { AddressIndex } from "../columns/address_index.js";
 import { PAUSE } from "../columns/address_pages.js";
@@ -22,6 +21,7 @@ import { CLUSTER } from "./limits.js";
 import { Moves } from "./moves.js";
 import { nodeAtoms } from "./node_atoms.js";
 import { Owners } from "./owners.js";
+import { PodClaims } from "./pod_claims.js";
 import {
 	CLASS_OVERFLOW,
 	type HeldPolicyTables,
@@ -29,7 +29,6 @@ import {
 	type WriteTable,
 } from "./policy_tables.js";
 import { PrefixClasses } from "./prefix_classes.js";
-import { keyOf, type Subject } from "./subjects.js";
 
 export interface AddressesOptions {
 	inForce: InForce;
@@ -48,6 +47,8 @@ const EVERY = 64;
 const EVERYTHING = ["0.0.0.0/0", "::/0"].map(parsePrefix);
 
 export class Addresses {
+	/** The Pods that claim addresses. */
+	readonly pods: PodClaims;
 	readonly #options: AddressesOptions;
 	readonly #inForce: InForce;
 	readonly #groups: Groups;
@@ -65,20 +66,6 @@ export class Addresses {
 	/** Addresses that an earlier agent had, for the round after. */
 	#leftClaims: readonly number[] = [];
 	readonly #moves: Moves;
-	/** The group of Pods that are not known: no selector matches it. */
-	readonly #nobody: Group = {
-		...{
-			key: "",
-			namespace: "",
-			labels: [],
-			ports: [],
-			atoms: [],
-			first: NONE,
-			users: 0,
-		},
-		classes: undefined,
-	};
-
 	constructor(options: AddressesOptions) {
 		this.#options = options;
 		this.#inForce = options.inForce;
@@ -89,6 +76,10 @@ export class Addresses {
 			labelsOf: options.labelsOf,
 			portAtom: (atom) => this.#inForce.plans.numberOf(atom, CLUSTER),
 			onChange: (group) => this.#changedGroups.add(group),
+		});
+		const { nodeName, unknownPods } = options;
+		this.pods = new PodClaims({
+			...{ owners: this.#owners, groups: this.#groups, nodeName, unknownPods },
 		});
 	}
 
@@ -113,39 +104,6 @@ export class Addresses {
 
 	setNode(name: string, node: NodeObject | undefined): void {
 		this.#owners.setNode(name, node);
-	}
-
-	setPod(key: string, pod: PodObject | undefined): void {
-		const has = pod !== undefined && !pod.hostNetwork && !pod.ended && pod.addresses.length > 0;
-		if (!has) {
-			this.#release(this.#owners.removePod(key));
-			return;
-		}
-		const { uid = "", node, created = 0, namespace, labels, ports } = pod;
-		const group = this.#groups.take(namespace, labels, ports);
-		this.#release(this.#owners.setPod(key, { key, uid, node, created, group }, pod.addresses));
-	}
-
-	/** As the CNI has it: whatever its object says, and before its object says anything. */
-	setLocal(subject: Subject, isThere: boolean): void {
-		const { endpoint, pod, labels, ports } = subject;
-		const name = `\0${endpoint.id}`;
-		if (!isThere) {
-			this.#release(this.#owners.removePod(name));
-			return;
-		}
-		const isUnknown = pod === undefined && this.#options.unknownPods === "closed";
-		const isNobody = isUnknown || pod?.ended === true || pod?.hostNetwork === true;
-		const group = isNobody ? this.#nobody : this.#groups.take(endpoint.namespace, labels, ports);
-		const now = {
-			...{ key: keyOf(endpoint), uid: endpoint.uid ?? pod?.uid ?? endpoint.id },
-			...{ node: this.#options.nodeName, group, created: Number.POSITIVE_INFINITY },
-		};
-		this.#release(this.#owners.setPod(name, now, endpoint.addresses));
-	}
-
-	#release(group: Group | undefined): void {
-		if (group !== undefined && group !== this.#nobody) this.#groups.release(group);
 	}
 
 	// ------------------------------------------------------------ atoms

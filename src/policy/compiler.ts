@@ -192,14 +192,14 @@ export class PolicyCompiler {
 		yield;
 		const choices = yield* this.#pods.choose(removed);
 		yield* this.#addresses.takeNew();
-		for (const subject of removed) this.#addresses.setLocal(subject, false);
+		for (const subject of removed) this.#addresses.pods.setLocal(subject, false);
 		yield;
 		for (const subject of renewed) {
-			this.#addresses.setLocal(subject, true);
+			this.#addresses.pods.setLocal(subject, true);
 			yield;
 		}
 		for (const key of pods) {
-			this.#addresses.setPod(key, source.get("Pod", key));
+			this.#addresses.pods.set(key, source.get("Pod", key));
 			yield;
 		}
 		yield* this.#addresses.classify();
