@@ -78,12 +78,15 @@ static __always_inline bool peer_judged(const struct peer *peer, const struct fl
 	return peer && peer->policy_epoch == flow->remote_epoch;
 }
 
-/* The packet is the first answer, or the first to close its direction. */
+/* The packet is the first answer, the originator's first after it, or the first to close its direction. */
 static __always_inline bool flow_advances(const struct flow *flow, __u8 direction,
 					  const struct headers *headers)
 {
-	return (direction == FLOW_REPLY && !(flow->flags & FLOW_REPLIED)) ||
-	       (headers->tcp & TCP_FIN && !(flow->flags & flow_fin(direction)));
+	__u16 flags = flow->flags;
+
+	return (direction == FLOW_REPLY ? !(flags & FLOW_REPLIED)
+					: flow_confirms(flags, headers->tcp)) ||
+	       (headers->tcp & TCP_FIN && !(flags & flow_fin(direction)));
 }
 
 /* Like flow_keep, for established TCP and UDP. Does nothing while another CPU writes, or if the slot is another

@@ -36,18 +36,20 @@ static __always_inline bool protocol_has_end(__u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_SCTP;
 }
 
-/* A flow of UDP, echo or the like, which has no end that packets show: nobody has used it for a while. */
+/* Nobody has used the flow for a while, and it is UDP, echo or the like, which has no end that packets show, or a TCP
+ * connection that was never established. */
 static __always_inline bool flow_is_silent(const struct flow *flow, __u64 now)
 {
 	const __u64 silence = SNAT_SILENT_SECONDS * NS_PER_SECOND + FLOW_TOUCH_NS;
 
-	return !protocol_has_end(flow->protocol) && now > flow->last_seen + silence;
+	return (!protocol_has_end(flow->protocol) || flow->state == FLOW_TCP_OPENING) &&
+	       now > flow->last_seen + silence;
 }
 
-/* The flow is evicted before others: it is unanswered, or over. */
+/* The flow is evicted before others: it is unanswered, half-open, or over. */
 static __always_inline bool flow_is_spare(__u8 state, __u16 flags)
 {
-	return !(flags & FLOW_REPLIED) || flow_is_over(state);
+	return !(flags & FLOW_REPLIED) || flags & FLOW_HALF_OPEN || flow_is_over(state);
 }
 
 /* The flag of a FIN in this direction. */
@@ -64,6 +66,13 @@ static __always_inline __u8 flow_reset(__u8 direction)
 #define FLOW_BOTH_FINS (FLOW_FIN_ORIGINAL | FLOW_FIN_REPLY)
 #define FLOW_RESETS (FLOW_RESET_ORIGINAL | FLOW_RESET_REPLY)
 
+/* The originator's packet goes on after the answer: the connection is no longer half-open. */
+static __always_inline bool flow_confirms(__u16 flags, __u8 tcp)
+{
+	return (flags & (FLOW_REPLIED | FLOW_HALF_OPEN)) == (FLOW_REPLIED | FLOW_HALF_OPEN) &&
+	       !(tcp & (TCP_SYN | TCP_RST));
+}
+
 /* State and flags of a flow, after a packet. */
 struct flow_progress {
 	__u8 state;  /* enum flow_state */
@@ -74,29 +83,50 @@ struct flow_progress {
  * No sequence number is checked. So a FIN or a reset alone ends nothing: it marks its direction. Data after
  * a FIN, or any packet after a reset, shows that the FIN or reset was forged: the mark is removed, and
  * the connection continues.
+ *
+ * An answer alone establishes nothing, as it may answer a SYN whose source is forged: the originator has to go on after
+ * it. A flow that begins without a SYN is not half-open.
+ *
+ * Returns the state in the upper half and the flags in the lower: a function that the kernel verifies once.
  */
+stage __u32 tcp_next(__u32 flags, __u8 direction, __u8 tcp, bool payload)
+{
+	__u32 state;
+
+	if (direction == FLOW_REPLY) {
+		flags |= FLOW_REPLIED;
+	} else if ((tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN) {
+		if (flags & (FLOW_BOTH_FINS | FLOW_RESETS))
+			flags &= ~(FLOW_REPLIED | FLOW_BOTH_FINS | FLOW_RESETS);
+		if (!(flags & FLOW_REPLIED))
+			flags |= FLOW_HALF_OPEN;
+	} else if (flow_confirms(flags, tcp)) {
+		flags &= ~FLOW_HALF_OPEN;
+	}
+	if (tcp & TCP_RST)
+		flags |= flow_reset(direction);
+	else
+		flags &= ~flow_reset(direction);
+	if (tcp & TCP_FIN)
+		flags |= flow_fin(direction);
+	else if (payload)
+		flags &= ~flow_fin(direction);
+	if (flags & FLOW_RESETS || (flags & FLOW_BOTH_FINS) == FLOW_BOTH_FINS)
+		state = FLOW_TCP_CLOSED;
+	else if (flags & FLOW_BOTH_FINS)
+		state = FLOW_TCP_CLOSING;
+	else
+		state = flow_is_spare(0, flags) ? FLOW_TCP_OPENING : FLOW_TCP_ESTABLISHED;
+	return state << 16 | (flags & 0xffff);
+}
+
 static __always_inline void tcp_advance(struct flow_progress *flow, __u8 direction, __u8 tcp,
 					bool payload)
 {
-	if (direction == FLOW_ORIGINAL && (tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
-	    flow->flags & (FLOW_BOTH_FINS | FLOW_RESETS))
-		flow->flags &= ~(FLOW_REPLIED | FLOW_BOTH_FINS | FLOW_RESETS);
-	if (direction == FLOW_REPLY)
-		flow->flags |= FLOW_REPLIED;
-	if (tcp & TCP_RST)
-		flow->flags |= flow_reset(direction);
-	else
-		flow->flags &= ~flow_reset(direction);
-	if (tcp & TCP_FIN)
-		flow->flags |= flow_fin(direction);
-	else if (payload)
-		flow->flags &= ~flow_fin(direction);
-	if (flow->flags & FLOW_RESETS || (flow->flags & FLOW_BOTH_FINS) == FLOW_BOTH_FINS)
-		flow->state = FLOW_TCP_CLOSED;
-	else if (flow->flags & FLOW_BOTH_FINS)
-		flow->state = FLOW_TCP_CLOSING;
-	else
-		flow->state = flow->flags & FLOW_REPLIED ? FLOW_TCP_ESTABLISHED : FLOW_TCP_OPENING;
+	__u32 next = tcp_next(flow->flags, direction, tcp, payload);
+
+	flow->flags = next;
+	flow->state = next >> 16;
 }
 
 /* The packet opens a connection. */

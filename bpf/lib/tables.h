@@ -660,6 +660,8 @@ enum flow_flag {
 	/* flow_rules has the rules that network policy judged it by. Else there are none, and what that has is an
 	 * earlier flow's. */
 	FLOW_RULED = 4096,
+	/* TCP that began with a SYN: since the answer, nothing has come from the originator. */
+	FLOW_HALF_OPEN = 8192,
 };
 
 enum flow_ends {

@@ -70,8 +70,11 @@ function section<Shape extends z.core.$ZodLooseShape>(shape: Shape) {
 }
 
 const timeouts = section({
-	tcpOpening: seconds(240, "TCP without an answer yet (RFC 5382 REQ-5: 4 minutes at least)."),
-	tcpEstablished: seconds(7440, "TCP with an answer (RFC 5382 REQ-5: 2 hours and 4 minutes)."),
+	tcpOpening: seconds(
+		240,
+		"TCP without an answer yet, or half-open (RFC 5382 REQ-5: 4 minutes at least).",
+	),
+	tcpEstablished: seconds(7440, "TCP after its handshake (RFC 5382 REQ-5: 2 hours and 4 minutes)."),
 	tcpClosing: seconds(240, "TCP after one FIN (RFC 5382 REQ-5: 4 minutes at least)."),
 	tcpClosed: seconds(
 		240,

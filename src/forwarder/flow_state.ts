@@ -49,8 +49,11 @@ function markTcp(flow: Flow, direction: number, packet: Packet): void {
 	const { l4Type: tcp } = packet;
 	const isOriginal = direction === FlowDirection.ORIGINAL;
 	const fin = isOriginal ? FlowFlag.FIN_ORIGINAL : FlowFlag.FIN_REPLY;
-	if (isOriginal && isSyn(tcp) && flow.flags & (BOTH_FINS | RESETS)) {
-		flow.flags &= ~(FlowFlag.REPLIED | BOTH_FINS | RESETS);
+	if (isOriginal && isSyn(tcp)) {
+		if (flow.flags & (BOTH_FINS | RESETS)) flow.flags &= ~(FlowFlag.REPLIED | BOTH_FINS | RESETS);
+		if (!(flow.flags & FlowFlag.REPLIED)) flow.flags |= FlowFlag.HALF_OPEN;
+	} else if (isOriginal && flow.flags & FlowFlag.REPLIED && !(tcp & (TcpFlag.SYN | TcpFlag.RST))) {
+		flow.flags &= ~FlowFlag.HALF_OPEN;
 	}
 	markReset(flow, direction, (tcp & TcpFlag.RST) !== 0);
 	if (tcp & TcpFlag.FIN) flow.flags |= fin;
@@ -82,7 +85,9 @@ function stateOf(protocol: number, flags: number): number {
 		case Protocol.TCP:
 			if (isReset || (flags & BOTH_FINS) === BOTH_FINS) return FlowState.TCP_CLOSED;
 			if (flags & BOTH_FINS) return FlowState.TCP_CLOSING;
-			return isReplied ? FlowState.TCP_ESTABLISHED : FlowState.TCP_OPENING;
+			return isReplied && !(flags & FlowFlag.HALF_OPEN)
+				? FlowState.TCP_ESTABLISHED
+				: FlowState.TCP_OPENING;
 		case Protocol.UDP:
 			return isReplied ? FlowState.UDP_ESTABLISHED : FlowState.UDP_OPENING;
 		case Protocol.ICMP:
@@ -117,9 +122,9 @@ function isSyn(tcp: number): boolean {
 	return (tcp & (TcpFlag.SYN | TcpFlag.ACK)) === TcpFlag.SYN;
 }
 
-/** True for a flow that is evicted before others: unanswered, or closed. */
+/** True for a flow that is evicted before others: unanswered, half-open, or closed. */
 export function isSpare({ state, flags }: Pick<Flow, "state" | "flags">): boolean {
-	return (flags & FlowFlag.REPLIED) === 0 || isOver({ state });
+	return !(flags & FlowFlag.REPLIED) || (flags & FlowFlag.HALF_OPEN) !== 0 || isOver({ state });
 }
 
 /** True if the connection is closed by both FINs or a reset. */
@@ -127,8 +132,14 @@ export function isOver({ state }: Pick<Flow, "state">): boolean {
 	return state === FlowState.TCP_CLOSED || state === FlowState.SCTP_CLOSED;
 }
 
-/** A flow of UDP, echo or the like, which has no end that packets show, and which nobody has used for a while. */
-export function isSilent({ protocol, lastSeen }: Flow, now: bigint): boolean {
+/**
+ * Nobody has used the flow for a while, and it is UDP, echo or the like, which has no end that packets show, or a TCP
+ * connection that was never established.
+ */
+export function isSilent({ protocol, state, lastSeen }: Flow, now: bigint): boolean {
 	const hasEnd = protocol === Protocol.TCP || protocol === Protocol.SCTP;
-	return !hasEnd && now - lastSeen > BigInt(Limit.SNAT_SILENT_SECONDS) * NS_PER_SECOND + TOUCH_NS;
+	return (
+		(!hasEnd || state === FlowState.TCP_OPENING) &&
+		now - lastSeen > BigInt(Limit.SNAT_SILENT_SECONDS) * NS_PER_SECOND + TOUCH_NS
+	);
 }

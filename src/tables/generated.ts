@@ -470,6 +470,7 @@ export const FlowFlag = {
 	DENIED: 1024,
 	FORWARDED: 2048,
 	RULED: 4096,
+	HALF_OPEN: 8192,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 export const FlowFlagName: Readonly<Record<number, string>> = {
@@ -486,6 +487,7 @@ export const FlowFlagName: Readonly<Record<number, string>> = {
 	1024: "denied",
 	2048: "forwarded",
 	4096: "ruled",
+	8192: "half_open",
 };
 
 export const FlowPlace = {

@@ -58,7 +58,7 @@ if (inNamespace(import.meta.url)) {
 		await node.begin();
 		await node.send(out(SYN));
 		for (const [name, input, state] of [
-			["SYN ACK", back(SYN | ACK), FlowState.TCP_ESTABLISHED],
+			["SYN ACK", back(SYN | ACK), FlowState.TCP_OPENING],
 			["ACK", out(ACK), FlowState.TCP_ESTABLISHED],
 			["data", out(ACK, Buffer.from("question")), FlowState.TCP_ESTABLISHED],
 			["the Pod's FIN", out(FIN | ACK), FlowState.TCP_CLOSING],
