@@ -339,8 +339,9 @@ stage int pod_send(struct __sk_buff *ctx, const struct node_config *node)
 			return dropped(verdict, DROP_REWRITE_FAILED);
 		return emit_endpoint(ctx, &departure->receiver, node, verdict);
 	}
-	if (remote->way.action == ACTION_WIRE_NEIGHBOUR && !remote->way.resolved)
-		unresolved_tell(ctx, work, node);
+	if (remote->way.action == ACTION_WIRE_NEIGHBOUR && !remote->way.resolved &&
+	    !unresolved_goes(ctx, work, node))
+		return dropped(verdict, DROP_NEIGHBOUR_RATE);
 	remote->decrement = 1;
 	return remote_send(ctx, work, node);
 }

@@ -40,6 +40,9 @@ enum limit {
 	SLOW_PATH_BYTES = 8388608,
 	/* packets a second, and at once, that each Pod may hand up whatever the others do */
 	SLOW_PATH_SHARE = 64,
+	/* packets a second, and at once, that each Pod may send to unresolved neighbours of its choice; each takes
+	 * SLOW_PATH_SHARE / NEIGHBOUR_RATE of that share */
+	NEIGHBOUR_RATE = 16,
 	/* the longest packet that the slow path takes, from its IP header on */
 	SLOW_PATH_PACKET_MAX = 9600,
 	/* ports that a new SNAT flow tries before it gives up */
@@ -192,7 +195,9 @@ enum drop_reason {
 	DROP_POLICY_INCOMPLETE =
 		46, /* the tables of network policy disagree, which never happens */
 	DROP_MARTIAN_DESTINATION = 47, /* from a Pod, to an address that is nobody's */
-	DROP_REASON_COUNT = 48,
+	DROP_NEIGHBOUR_RATE =
+		48, /* from a Pod, to more silent hosts on the Node's links than it may try */
+	DROP_REASON_COUNT = 49,
 };
 
 /* Counted events that are not drops. */

@@ -25,6 +25,7 @@ export const Limit = {
 	FLOWS_DEFAULT: 131072,
 	SLOW_PATH_BYTES: 8388608,
 	SLOW_PATH_SHARE: 64,
+	NEIGHBOUR_RATE: 16,
 	SLOW_PATH_PACKET_MAX: 9600,
 	SNAT_TRIES: 128,
 	SNAT_FREE_TRIES: 32,
@@ -152,7 +153,8 @@ export const DropReason = {
 	POLICY_NOT_READY: 45,
 	POLICY_INCOMPLETE: 46,
 	MARTIAN_DESTINATION: 47,
-	REASON_COUNT: 48,
+	NEIGHBOUR_RATE: 48,
+	REASON_COUNT: 49,
 } as const;
 export type DropReason = (typeof DropReason)[keyof typeof DropReason];
 export const DropReasonName: Readonly<Record<number, string>> = {
@@ -204,6 +206,7 @@ export const DropReasonName: Readonly<Record<number, string>> = {
 	45: "policy_not_ready",
 	46: "policy_incomplete",
 	47: "martian_destination",
+	48: "neighbour_rate",
 };
 
 export const EventCounter = {
@@ -1735,7 +1738,7 @@ export const maps = {
 	drops: {
 		name: "drops",
 		type: 6,
-		maxEntries: 48,
+		maxEntries: 49,
 		flags: 0,
 		perCpu: true,
 		keySize: 4,

@@ -59,6 +59,8 @@ export async function check(
 	// A test run looks at the destination, as the kernel does (eth_type_trans).
 	const otherHost = isForAnother(hook, packet);
 	const complete = { ...context, otherHost, now: process.hrtime.bigint() };
+	// The forwarder knows no rates.
+	if (hook === Hook.FROM_POD) dataPath.fillShares();
 	const outcome = dataPath.run(hook, packet, complete);
 	const { backend } = outcome.verdict;
 	const strange: string[] = [];

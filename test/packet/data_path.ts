@@ -56,6 +56,7 @@ import {
 	RouteKey,
 	RuleCounter,
 	Service,
+	SlowPathBucket,
 	SlowPathHeader,
 	TokenBucket,
 	Verdict,
@@ -503,6 +504,11 @@ export class DataPath {
 
 	writeActivity(index: number, activity: PeerActivity): void {
 		this.#map("peer_activity").update(u32(index), PeerActivity.encode(activity));
+	}
+
+	/** Gives the Pods of the test network their whole shares of the slow path. */
+	fillShares(): void {
+		for (const index of [1, 2, 3]) this.writeSlowPathBucket(SlowPathBucket.COMMON + index, 0n);
 	}
 
 	/** @param bucket enum slow_path_bucket; `spent` in ns */

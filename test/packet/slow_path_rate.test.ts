@@ -1,6 +1,12 @@
 /** Who may hand up how much: each Pod a share of its own, and nobody what is another's. */
 import t, { type Test } from "tap";
-import { EventCounter, Limit, SlowPathBucket } from "../../src/tables/generated.js";
+import {
+	Action,
+	DropReasonName,
+	EventCounter,
+	Limit,
+	SlowPathBucket,
+} from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { DataPath } from "./data_path.js";
@@ -95,6 +101,41 @@ if (inNamespace(import.meta.url)) {
 			t.equal(sent(many(40, (port) => ending(podA, port))), 0);
 		},
 	);
+
+	for (const family of [4, 6] as const)
+		t.test(
+			`a Pod that scans a prefix on the link makes few neighbours: IPv${family}`,
+			async (t) => {
+				await start(1000);
+				const prefix = family === 4 ? "192.168.1." : "fd00:192:168:1::";
+				const probe = (pod: world.Pod, host: number) =>
+					fromPod(
+						pod,
+						build.ip({ source: pod[family], destination: `${prefix}${host}` }, build.udp(host, 2)),
+					);
+				const gone = (packets: Input[]): number => {
+					let count = 0;
+					for (const { hook, packet, context } of packets) {
+						const { verdict } = dataPath.run(hook, packet, { ...context, now: 0n });
+						if (verdict.action === Action.WIRE_NEIGHBOUR) count++;
+						else t.equal(DropReasonName[verdict.dropReason], "neighbour_rate");
+					}
+					return count;
+				};
+				const scan = (pod: world.Pod) => many(100, (index) => probe(pod, 100 + index));
+				near(t, gone(scan(podA)), Limit.NEIGHBOUR_RATE, "the scan");
+				near(t, gone(scan(podB)), Limit.NEIGHBOUR_RATE, "another Pod");
+				const toGateway = fromPod(
+					podA,
+					build.ip({ source: podA[family], destination: outside[family] }, build.udp(1, 2)),
+				);
+				const { verdict } = dataPath.run(toGateway.hook, toGateway.packet, {
+					...toGateway.context,
+					now: 0n,
+				});
+				t.equal(DropReasonName[verdict.dropReason], "none", "a gateway is nobody's choice");
+			},
+		);
 
 	t.test("what must not be answered costs nothing", async (t) => {
 		await start(0);
