@@ -137,7 +137,7 @@ stage int flow_create(const struct node_config *node, __u16 endpoint)
 	flow_tuples(work);
 	work->search.now = work->flow.last_seen;
 	work->search.found = NO_PEER;
-	work->search.over = 0;
+	work->search.yields = 0;
 	/* If the answers' tuple belongs to another flow, no flow is evicted for this one. */
 	if (!tuple_free(work, &work->reply, node))
 		return FLOW_REPLY_TAKEN;

@@ -11,20 +11,33 @@
 #include "flow_slot.h"
 
 /* The flow leaves its tuples to another one. What is over may be a connection that a forged reset has
- * marked, and what is silent may go on: at most its own Pod takes its port. A stage that looks up again what it
+ * marked, and what is silent may go on: at most its own Pod takes its port, unless that has many more flows. A stage that looks up again what it
  * needs, because the frame of tuple_frees has no room for it. */
 stage bool flow_yields(const struct flow *flow)
 {
 	const struct node_config *node = node_configuration();
 	const struct work *work = work_space();
 	const struct slot_search *search;
+	const struct flow_count *counts;
+	__u32 endpoint;
 
 	if (!flow || !node || !work)
 		return false;
 	search = &work->search;
-	return flow_expired(flow, node, search->now) ||
-	       (search->over && flow->endpoint == search->endpoint &&
-		(flow_is_over(flow->state) || flow_is_silent(flow, search->now)));
+	if (flow_expired(flow, node, search->now))
+		return true;
+	endpoint = flow->endpoint;
+	if (endpoint == search->endpoint)
+		return search->yields == YIELDS_OVER &&
+		       (flow_is_over(flow->state) || flow_is_silent(flow, search->now));
+	if (search->yields != YIELDS_HEAVY)
+		return false;
+	counts = bpf_map_lookup_elem(&flow_counts, &endpoint);
+	if (!counts)
+		return false;
+	return is_heavy(read_once(counts->flows), search->own_flows) ||
+	       (flow_is_spare(flow->state, flow->flags) &&
+		is_heavy(read_once(counts->spare), search->own_spare));
 }
 
 /* The flow in the slot, if it has work.tuple, makes room. False: it is in use. `owner`: the slot has the place of
@@ -84,7 +97,7 @@ static __always_inline bool entry_yields(const struct flow_ref *ref, struct work
 	return true;
 }
 
-/* Frees work.tuple of a flow that has expired, or is no more; with search.over, of one of the same
+/* Frees work.tuple of a flow that has expired, or is no more; as search.yields says, of one of the same
  * Pod that is over or silent. 0: it is in use by another one than that of
  * `own`, a slot. */
 stage int tuple_frees(const struct node_config *node, __u32 own)

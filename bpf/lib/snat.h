@@ -6,7 +6,8 @@
  * A connection that is over holds its port until it expires: its last packets may come again, and the other
  * end may remember it. A new connection that finds none of SNAT_FREE_TRIES ports free takes that of one of the
  * same Pod that is over. UDP and echo flows, which have no end that packets show, leave theirs after
- * SNAT_SILENT_SECONDS.
+ * SNAT_SILENT_SECONDS. Where none of SNAT_TRIES ports is free then, one of a Pod that has many more flows makes room, as
+ * in a full table.
  */
 #ifndef FAIRWAY_SNAT_H
 #define FAIRWAY_SNAT_H
@@ -20,14 +21,17 @@ struct port_search {
 	__u16 candidate; /* host order */
 	__u8 found;
 	__u8 own; /* the address stays: it is the client's, and so are its ports */
-	__u8 pad[4];
+	__u16 first;
+	/* The tries from which ports of flows that are over, and then those of heavy Pods, are free, too. */
+	__u8 over_at;
+	__u8 heavy_at;
 };
 
 static __always_inline bool port_free(struct port_search *search, struct work *work,
 				      const struct node_config *node)
 {
 	/* Nobody makes room for what then cannot have the port. */
-	if (work->search.over)
+	if (work->search.yields)
 		return (search->own || port_claim(search->ctx)) &&
 		       tuple_free(work, &work->reply, node);
 	/* Towards a popular destination many are taken, and this look-up costs less than the other. */
@@ -42,6 +46,10 @@ static long port_try(__u32 index, struct port_search *search)
 
 	if (!node)
 		return 1;
+	if (index == search->over_at || index == search->heavy_at) {
+		search->candidate = search->first;
+		work->search.yields = index == search->heavy_at ? YIELDS_HEAVY : YIELDS_OVER;
+	}
 	work->reply.destination_port = bpf_htons(search->candidate);
 	if (port_free(search, work, node) && tuple_enter(work, node, FLOW_REPLY)) {
 		search->found = 1;
@@ -82,7 +90,7 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 {
 	struct work *work = work_space();
 	struct port_search search = { .ctx = ctx, .work = work };
-	__u32 ports, tries = 1, free_tries;
+	__u32 ports, tries = 1;
 	bool succeeds;
 	__u16 first;
 
@@ -90,27 +98,25 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 		return -DROP_MALFORMED;
 	if (address_is_zero(address))
 		return -DROP_NO_SNAT_ADDRESS;
-	work->search.over = 0;
+	work->search.yields = 0;
 	if (!flow_slot(node, endpoint))
 		return -DROP_FLOW_TABLE_FULL;
 	work->reply.destination = *address;
 	search.own = address_equal(address, &packet->key.source);
 	first = port_first(packet, node);
 	search.candidate = first;
+	search.first = first;
 	if (protocol_has_translated_port(packet)) {
 		ports = node->snat_port_last - node->snat_port_first + 1;
 		tries = ports < SNAT_TRIES ? ports : SNAT_TRIES;
 	}
 	succeeds = packet_succeeds(packet);
-	free_tries = succeeds && tries > SNAT_FREE_TRIES ? SNAT_FREE_TRIES : tries;
-	bpf_loop(free_tries, port_try, &search, 0);
+	search.over_at = succeeds && tries > SNAT_FREE_TRIES ? SNAT_FREE_TRIES : tries;
 	/* Reuse the port of a connection that is over: its server may accept the SYN in TIME-WAIT (RFC 9293, 3.6.1). */
-	if (!search.found && succeeds) {
-		search.candidate = first;
-		work->search.over = 1;
-		bpf_loop(tries, port_try, &search, 0);
-		work->search.over = 0;
-	}
+	search.heavy_at = search.over_at + (succeeds ? tries : 0);
+	/* Of a single port, a newcomer would take whichever it likes. */
+	bpf_loop(search.heavy_at + (tries > 1 ? tries : 0), port_try, &search, 0);
+	work->search.yields = 0;
 	if (!search.found) {
 		flow_abandon(work);
 		return -DROP_SNAT_PORTS_EXHAUSTED;

@@ -121,6 +121,12 @@ struct policing {
 	__u8 pad[3];
 };
 
+/* Whose tuples are free to a new flow, apart from those that have expired. */
+enum yielding {
+	YIELDS_OVER = 1,  /* of the same Pod, over or silent */
+	YIELDS_HEAVY = 2, /* of a Pod that has many more flows */
+};
+
 /* For a slot; see flow_create.h. */
 struct slot_search {
 	__u64 now;
@@ -137,7 +143,7 @@ struct slot_search {
 	__u16 endpoint;
 	__u8 eviction; /* enum eviction */
 	__u8 met;      /* a slot was found, but a tuple was another flow's */
-	__u8 over;     /* a tuple is free, too, if its flow is over or silent, and the same Pod's */
+	__u8 yields;   /* enum yielding: whose tuples are free, too */
 	__u8 pad[3];
 	__u32 hash; /* of the tuple that begins the flow */
 };

@@ -22,7 +22,7 @@ import type { FlowEntry, FlowSlot } from "./table_reader.js";
 const Eviction = { NOT: 0, SPARE: 1, HEAVY: 2, SPARE_HEAVY: 3 } as const;
 
 /** More than twice the newcomer's, and more than a few. */
-function isHeavy(count: number, own: number): boolean {
+export function isHeavy(count: number, own: number): boolean {
 	return count > 2 * own + Limit.FLOWS_FEW;
 }
 
@@ -60,7 +60,8 @@ export function findSlot(
 		const slot = i === 1 ? home ^ 1 : (home + Math.max(i - 1, 0) * step) % slots;
 		if (slot >= slots) continue;
 		const flow = at(slot);
-		if (flow === undefined || isExpired(flow, node, now)) return { slot };
+		if (flow === undefined) return { slot };
+		if (isExpired(flow, node, now)) return { slot, left: flow };
 		const theirs = counts(flow.endpoint);
 		const [count, eviction] = isSpare(flow)
 			? [
@@ -79,7 +80,7 @@ export function findSlot(
 		}
 		if (best.eviction === Eviction.SPARE_HEAVY && i >= Limit.FLOW_SLOT_SAMPLE - 1) break;
 	}
-	return best.evicted && { slot: best.slot, evicted: best.evicted };
+	return best.evicted && { slot: best.slot, evicted: best.evicted, left: best.evicted };
 }
 
 /** The first slot that a tuple's hash gives; the second is its neighbour. */

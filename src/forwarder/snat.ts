@@ -1,7 +1,8 @@
 /**
  * Source NAT (RFC 3022, 4787, 5382, 5508): a flow that starts with it gets an address of the Node and a
  * port that is free towards its destination, and keeps both. Where the first ports are taken, a new connection
- * takes that of one of the same Pod that is over, or of a UDP or echo flow of it that is silent.
+ * takes that of one of the same Pod that is over, or of a UDP or echo flow of it that is silent; where all
+ * are, that of a Pod that has many more flows.
  */
 import {
 	DropReason,
@@ -13,8 +14,8 @@ import {
 	type NodeConfig,
 } from "../tables/generated.js";
 import { create, reverse } from "./flow.js";
-import { mixed, sideHash } from "./flow_place.js";
-import { isExpired, isOver, isSilent, succeeds } from "./flow_state.js";
+import { isHeavy, mixed, sideHash } from "./flow_place.js";
+import { isExpired, isOver, isSilent, isSpare, succeeds } from "./flow_state.js";
 import { type Packet, Protocol } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -80,7 +81,9 @@ export function createTranslated(
 	if (address === "") {
 		return { reason: DropReason.NO_SNAT_ADDRESS, text: "the Node has no address to translate to" };
 	}
-	if (tables.flowSlot(packet.key, endpoint, now) === undefined) {
+	const own = tables.flowCount(endpoint);
+	const slot = tables.flowSlot(packet.key, endpoint, now);
+	if (slot === undefined) {
 		return { reason: DropReason.FLOW_TABLE_FULL, text: "no flow is free for its translation" };
 	}
 	const plain = reverse(target);
@@ -90,22 +93,36 @@ export function createTranslated(
 	const reply = { ...plain, destination: address ?? plain.destination };
 	// No socket of the Node has the client's own address.
 	const isOwn = reply.destination === plain.destination;
+	const isNodes = (answer: FlowKey): boolean =>
+		!isOwn && (tables.socket(answer) || tables.conntrack(answer));
 	const isFree = (answer: FlowKey): boolean =>
-		!isTaken(answer, ended, tables, node, now) &&
-		(isOwn || !(tables.socket(answer) || tables.conntrack(answer)));
+		!isTaken(answer, ended, tables, node, now) && !isNodes(answer);
 	const yields = (answer: FlowKey): boolean => {
 		const owner = tables.flow(answer)?.flow;
 		const isLeft = owner !== undefined && (isOver(owner) || isSilent(owner, now));
 		if (!isLeft || owner.endpoint !== endpoint) return isFree(answer);
-		return isOwn || !(tables.socket(answer) || tables.conntrack(answer));
+		return !isNodes(answer);
+	};
+	const isOfHeavy = (answer: FlowKey): boolean => {
+		const owner = tables.flow(answer)?.flow;
+		if (owner === undefined || owner.endpoint === endpoint) return isFree(answer);
+		const count = tables.flowCount(owner.endpoint);
+		// The flow that had the slot has gone by then.
+		const left = slot.left?.endpoint === owner.endpoint ? slot.left : undefined;
+		const flows = count.flows - (left ? 1 : 0);
+		const spare = count.spare - (left && isSpare(left) ? 1 : 0);
+		const yields = isHeavy(flows, own.flows) || (isSpare(owner) && isHeavy(spare, own.spare));
+		return yields ? !isNodes(answer) : isFree(answer);
 	};
 	const answers = candidatePorts(packet, node).map((destinationPort) => ({
 		...reply,
 		destinationPort,
 	}));
-	const answer = succeeds(packet)
+	const found = succeeds(packet)
 		? (answers.slice(0, Limit.SNAT_FREE_TRIES).find(isFree) ?? answers.find(yields))
 		: answers.find(isFree);
+	// Of a single port, a newcomer would take whichever it likes.
+	const answer = found ?? (answers.length > 1 ? answers.find(isOfHeavy) : undefined);
 	if (answer !== undefined) {
 		const flow = create(packet, endpoint, now, answer);
 		return { flow: { ...flow, flags: flow.flags | FlowFlag.SNAT } };

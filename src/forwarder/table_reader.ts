@@ -9,6 +9,7 @@ import type {
 	Backend,
 	Endpoint,
 	Flow,
+	FlowCount,
 	FlowKey,
 	FlowRules,
 	Fragment,
@@ -39,6 +40,8 @@ export interface FlowSlot {
 	slot: number;
 	/** The flow that has to make room; absent where the slot is free or expired. */
 	evicted?: Flow;
+	/** The flow that was there: evicted or expired. */
+	left?: Flow;
 }
 
 /** The query for bpf_fib_lookup. */
@@ -134,6 +137,8 @@ export interface TableReader extends PolicyReader {
 	 * the table is full.
 	 */
 	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined;
+	/** The flows that count for a Pod, by its index. */
+	flowCount(endpoint: number): FlowCount;
 	fragment(key: FragmentKey): Fragment | undefined;
 	/** The next hop cached for a peer; index as in `peer`. */
 	nextHop(index: number): NextHop | undefined;

@@ -480,6 +480,38 @@ if (inNamespace(import.meta.url)) {
 			},
 		);
 
+	for (const answered of [false, true])
+		t.test(
+			`a Pod does not keep all ports towards a destination: ${answered ? "answered" : "unanswered"} flows`,
+			async (t) => {
+				const many = Limit.FLOWS_FEW + 4;
+				const config = { snatPortFirst: 50100, snatPortLast: 50100 + many - 1 };
+				const node = await start(t, { config });
+				for (let port = 1; port <= many; port++) {
+					const { flow } = await node.send(out(build.udp(port, 53)));
+					if (answered) await node.send(back(build.udp(53, snatPort(flow))));
+				}
+				const refused = async (input: Input, why: string) => {
+					const { verdict } = await node.send(input);
+					t.equal(DropReasonName[verdict.dropReason], "snat_ports_exhausted", why);
+				};
+				await refused(out(build.udp(99, 53)), "it takes none of its own");
+				for (const port of [1, 2])
+					t.ok((await node.send(out(build.udp(port, 53), podB))).flow, "another Pod has some");
+				await refused(out(build.udp(3, 53), podB), "the first has not many more by now");
+				t.equal(dataPath.flows().length, many);
+				t.equal(dataPath.flowCount(2).flows, 2);
+			},
+		);
+
+	t.test("a port that cannot be translated stays with the Pod that has it", async (t) => {
+		const node = await start(t);
+		const init = (port: number, pod = podA) => out(build.sctp(port, 5000), pod);
+		for (let port = 1; port <= Limit.FLOWS_FEW + 4; port++) await node.send(init(port));
+		const { verdict } = await node.send(init(1, podB));
+		t.equal(DropReasonName[verdict.dropReason], "snat_ports_exhausted");
+	});
+
 	t.test("a silent flow keeps its port while others are free", async (t) => {
 		const node = await start(t, { config: { snatPortFirst: 50050, snatPortLast: 50069 } });
 		const first = (await node.send(out(build.udp(50050, 53)))).flow!;

@@ -22,6 +22,7 @@ import {
 	ClaimBit,
 	type Endpoint,
 	type Flow,
+	type FlowCount,
 	type FlowKey,
 	type FlowRules,
 	type Fragment,
@@ -111,10 +112,14 @@ export class LiveTables implements TableReader {
 		return node && findByHash(key, node, { slots, at: (slot) => this.#flowAt(slot), pair });
 	}
 
+	flowCount(endpoint: number): FlowCount {
+		return this.#look(maps.flowCounts, endpoint) ?? { flows: 0, spare: 0 };
+	}
+
 	flowSlot(key: FlowKey, endpoint: number, now: bigint): FlowSlot | undefined {
 		const node = this.#look(maps.nodeConfig, 0);
 		const slots = this.#map(maps.flows.name).info.maxEntries;
-		const counts = (index: number) => this.#look(maps.flowCounts, index) ?? { flows: 0, spare: 0 };
+		const counts = (index: number) => this.flowCount(index);
 		return node && findSlot(key, endpoint, node, now, slots, (slot) => this.#flowAt(slot), counts);
 	}
 
