@@ -4,13 +4,13 @@ import { configSchema } from "../src/config/schema.js";
 
 const INTRODUCTION = `# Configuration
 
-Made from \`src/config/schema.ts\` by \`npm run generate\`.
+Generated from \`src/config/schema.ts\` by \`npm run generate\`.
 
 The agent reads one YAML file (\`fairway agent --config FILE\`). Every key is optional; an empty file
 means the defaults. Names of values are accepted in any case. The file is watched: a change applies
-within two seconds, to running connections too, and restarts nothing. An unknown key, a wrong value or a
-combination that makes no sense is refused with file, line, column and what was expected; the agent
-then does not start, or keeps the previous configuration. \`fairway config validate FILE\` says the same
+within two seconds, also to running connections, and without a restart. An unknown key, an invalid value or
+an invalid combination is refused with file, line, column and the expected value; the agent
+then does not start, or keeps the previous configuration. \`fairway config validate FILE\` checks a file
 beforehand, \`fairway config schema\` prints the JSON Schema for editors.
 
 \`\`\`yaml

@@ -31,14 +31,14 @@ enum limit {
 	PEERS_MAX = 16384,
 	ENDPOINTS_MAX = 4096,
 	ROUTES_MAX = 65536,
-	/* first fragments: of all, of a Pod, of what comes from the wire, of the Node */
+	/* first fragments: in all, of one Pod, from the wire, of the Node */
 	FRAGMENTS_MAX = 16384,
 	FRAGMENTS_POD = 32,
 	FRAGMENTS_WIRE = 4096,
 	FRAGMENTS_HOST = 1024,
 	FLOWS_DEFAULT = 131072,
 	SLOW_PATH_BYTES = 8388608,
-	/* packets a second, and at once, that each Pod may hand up whatever the others do */
+	/* packets a second, and at once, that each Pod may hand up, independent of the other Pods */
 	SLOW_PATH_SHARE = 64,
 	/* packets a second, and at once, that each Pod may send to unresolved neighbours of its choice; each takes
 	 * SLOW_PATH_SHARE / NEIGHBOUR_RATE of that share */
@@ -47,15 +47,15 @@ enum limit {
 	SLOW_PATH_PACKET_MAX = 9600,
 	/* ports that a new SNAT flow tries before it gives up */
 	SNAT_TRIES = 128,
-	/* of them, those after which a connection of the Pod that is over leaves its port to a new one */
+	/* tries after which a new connection may take the port of a closed one of the same Pod */
 	SNAT_FREE_TRIES = 32,
-	/* likewise a UDP or echo flow of the Pod, which has no end that packets show, after so many seconds of silence */
+	/* likewise that of a UDP or echo flow, whose end no packet shows, silent for this long */
 	SNAT_SILENT_SECONDS = 10,
 	/* slots that a new flow tries before the table counts as full */
 	FLOW_SLOT_TRIES = 64,
 	/* of these, the number after which a flow of a Pod over its share is evicted */
 	FLOW_SLOT_SAMPLE = 16,
-	/* searches for a slot, when other CPUs are quicker to take what was found */
+	/* searches for a slot, when other CPUs take the found one first */
 	FLOW_SLOT_ROUNDS = 8,
 	/* a Pod with no more flows than this is never over its share */
 	FLOWS_FEW = 16,
@@ -73,7 +73,7 @@ enum limit {
 	/* next_hops: the first of the gateways to the outside, and how many there are */
 	NEXT_HOP_OUTSIDE = PEERS_MAX * 2,
 	GATEWAYS_MAX = 4096,
-	/* flow.asked: 67 ms each, and how many of them the kernel's answer for one flow is used */
+	/* flow.asked: in units of 67 ms; for how many of them a flow uses the kernel's answer */
 	FLOW_ASKED_SHIFT = 26,
 	FLOW_ASKED_TRUST = 14,
 	/* next_hop.checked while a CPU writes the entry: as old as the machine, so never trusted */
@@ -88,7 +88,7 @@ enum limit {
 	PROBE_LIFE_MS = 5000,
 	PROBE_TTL = 64,		/* of an answer */
 	PROBE_ANSWER_SHIFT = 4, /* of the answering core's flags */
-	/* traffic to a peer begins when there was none for so long */
+	/* traffic to a peer counts as beginning when there was none for this long */
 	TRAFFIC_PAUSE_MS = 2000,
 	/* a peer's greeting is reported at most once in this time */
 	HELLO_PAUSE_MS = 500,
@@ -97,11 +97,11 @@ enum limit {
 	SOURCE_ADDRESSES_MAX = 1024,
 	/* MACs of NICs that XDP knows as this Node's own; frames for others go up to TC */
 	WIRE_MACS_MAX = 4,
-	/* probes of one peer that are answered: one in so long on average, and so many at once */
+	/* limit of answers to one peer's probes: one in this time on average, and this many at once */
 	PROBE_ANSWER_NS = 2000000,
 	PROBE_ANSWER_BURST = 128,
-	/* Services: addresses with a port, and addresses; ports of a Service by family; places in the sets of
-	 * all; endpoints of all */
+	/* Services: addresses with a port, and addresses; ports of Services, by family; places in all
+	 * sets; all endpoints */
 	FRONTENDS_MAX = 262144,
 	SERVICES_MAX = 65536,
 	SERVICE_SLOTS_MAX = 524288,
@@ -110,16 +110,16 @@ enum limit {
 	AFFINITIES_MAX = 65536,
 	/* an id of backends rests this long before another endpoint gets it: no UDP flow lasts longer */
 	BACKEND_REST_SECONDS = 600,
-	/* backends that a new flow tries, when what it has read of a Service is just being changed */
+	/* backends that a new flow tries while the entries of the Service are being changed */
 	BACKEND_TRIES = 3,
-	/* network policy; see src/policy/in_force.ts for the limits of what is in them */
+	/* network policy; see src/policy/in_force.ts for the limits of their contents */
 	IDENTITIES_MAX = 262144,
 	BLOCKS_MAX = 131072,
 	POLICIES_MAX = 16384,
 	POLICY_VERDICTS_MAX = 524288,
 	PORT_SETS_MAX = 65536,
 	POLICY_RULES_MAX = 65536,
-	/* what is noted of denied packets: places, and for each the pause after a note */
+	/* records of denied packets: places, and the pause after a record for each place */
 	DENIALS_MAX = 4096,
 	DENIAL_PAUSE_NS = 100000000,
 	/* segments of a part of a port set, and parts of one */
@@ -148,7 +148,7 @@ enum drop_reason {
 	DROP_MULTICAST = 4,	  /* multicast or broadcast beyond the link */
 	DROP_NO_ENDPOINT = 5,	  /* an address of this Node's pod CIDRs without a Pod */
 	DROP_NO_ROUTE = 6,	  /* the kernel has no route there */
-	DROP_TUNNEL_FROM_POD = 7, /* a Pod sent what a peer would accept as its Node's tunnel */
+	DROP_TUNNEL_FROM_POD = 7, /* a Pod's packet that a peer would take for its Node's tunnel */
 	DROP_PEER_DOWN = 8,	  /* the peer has no working path */
 	DROP_NO_SNAT_ADDRESS = 9, /* SNAT without a Node address of this family */
 	DROP_SNAT_PORTS_EXHAUSTED = 10,	    /* no free source port towards that destination */
@@ -166,21 +166,21 @@ enum drop_reason {
 	DROP_TUNNEL_WRONG_DESTINATION = 22, /* inner destination is not on this Node */
 	DROP_TUNNEL_ECN = 23, /* congestion mark on a flow that has no ECN (RFC 6040) */
 	DROP_MARTIAN_SOURCE =
-		24, /* from the network, with an address of this Node, its Pods, or nobody */
+		24, /* from the network, from an address of this Node or its Pods, or an invalid one */
 	DROP_FRAGMENT_UNKNOWN = 25, /* a later fragment without its first one */
 	DROP_ICMP_UNRELATED =
-		26, /* an ICMP error about no translated flow, or of a Pod about another's packet */
+		26, /* an ICMP error about no translated flow, or a Pod's about another Pod's packet */
 	DROP_REWRITE_FAILED = 27, /* the kernel refused to change the packet */
 	DROP_NOT_CONFIGURED = 28, /* the agent has not yet written the node's configuration */
 	DROP_UNSUPPORTED_ETHERTYPE = 29, /* neither IPv4, IPv6 nor ARP from a Pod */
 	DROP_PROBE_REFUSED = 30,     /* a probe or an answer that is malformed, late or forged */
-	DROP_SPOOFED_NEIGHBOUR = 31, /* ARP or neighbour discovery about what is not the Pod's */
-	DROP_ROUTER_DISCOVERY = 32,  /* a Pod asked for routers, or spoke as one */
+	DROP_SPOOFED_NEIGHBOUR = 31, /* ARP or neighbour discovery for another's address */
+	DROP_ROUTER_DISCOVERY = 32,  /* a router solicitation, advertisement or redirect of a Pod */
 	DROP_UNTUNNELLED =
 		33, /* without a tunnel, from a peer that sends Pod packets in tunnels only */
-	DROP_PEER_MAC_MISMATCH = 34, /* a peer's address, but another host of its subnet sent it */
+	DROP_PEER_MAC_MISMATCH = 34, /* a peer's address, but sent by another host of its subnet */
 	DROP_PROBE_RATE = 35,	     /* more probes of one peer than this Node answers */
-	DROP_SCTP_BUNDLE = 36, /* for a tunnel, but sent in a bundle: tx-sctp-segmentation is on */
+	DROP_SCTP_BUNDLE = 36, /* SCTP bundle for a tunnel: the Pod's tx-sctp-segmentation is on */
 	DROP_SERVICE_NO_ENDPOINTS = 37, /* a Service without endpoints: answered */
 	DROP_SERVICE_NO_LOCAL_ENDPOINTS =
 		38, /* traffic policy Local, and no endpoint of the Service on this Node */
@@ -189,12 +189,12 @@ enum drop_reason {
 	DROP_SERVICE_UNKNOWN_ADDRESS = 40,     /* in a service CIDR, but no Service's address */
 	DROP_SERVICE_SOURCE_RANGE = 41,	       /* outside the load balancer's source ranges */
 	DROP_SERVICE_EXTERNAL_CLUSTER_IP = 42, /* a cluster IP from outside the cluster */
-	DROP_POLICY_EGRESS = 43,	       /* network policy of the Pod that sends */
-	DROP_POLICY_INGRESS = 44,	       /* network policy of the Pod that would receive */
+	DROP_POLICY_EGRESS = 43,	       /* denied by network policy of the sending Pod */
+	DROP_POLICY_INGRESS = 44,	       /* denied by network policy of the receiving Pod */
 	DROP_POLICY_NOT_READY = 45,	       /* a Pod whose policies are not known yet */
 	DROP_POLICY_INCOMPLETE =
-		46, /* the tables of network policy disagree, which never happens */
-	DROP_MARTIAN_DESTINATION = 47, /* from a Pod, to an address that is nobody's */
+		46, /* the tables of network policy are inconsistent, which never happens */
+	DROP_MARTIAN_DESTINATION = 47, /* from a Pod, to an unspecified or loopback address */
 	DROP_NEIGHBOUR_RATE =
 		48, /* from a Pod, to more silent hosts on the Node's links than it may try */
 	DROP_REASON_COUNT = 49,
@@ -203,16 +203,16 @@ enum drop_reason {
 /* Counted events that are not drops. */
 enum event_counter {
 	EVENT_UNTRACKED = 0,		  /* forwarded without a flow: the table was full */
-	EVENT_FLOW_EVICTED_EARLY = 1,	  /* an unanswered flow made room for a new one */
+	EVENT_FLOW_EVICTED_EARLY = 1,	  /* a flow was evicted to make room for a new one */
 	EVENT_SLOW_PATH = 2,		  /* packets handed to the slow path */
 	EVENT_NEXT_HOP_REFRESHED = 3,	  /* a cached next hop was resolved again by the kernel */
 	EVENT_MSS_CLAMPED = 4,		  /* a SYN's MSS was lowered to its path's */
 	EVENT_PROBE_ANSWERED = 5,	  /* probes of peers that were answered */
-	EVENT_SLOW_PATH_REFUSED_POD = 6,  /* a Pod's packets above its share and what is common */
+	EVENT_SLOW_PATH_REFUSED_POD = 6,  /* a Pod's packets above its own and the common share */
 	EVENT_SLOW_PATH_REFUSED_WIRE = 7, /* packets from the wire above its rate */
 	EVENT_SLOW_PATH_REFUSED_HOST = 8, /* packets of the Node itself above its rate */
 	EVENT_SLOW_PATH_RING_FULL = 9,	  /* packets for which the slow path's ring had no room */
-	EVENT_PROBE_RING_FULL = 10, /* the prober was not told of something: its ring was full */
+	EVENT_PROBE_RING_FULL = 10,	  /* events lost for the prober: its ring was full */
 	EVENT_COUNT = 11,
 };
 
@@ -238,14 +238,14 @@ enum node_flag {
 	NODE_CONFIGURED = 1,
 	NODE_SNAT = 2,	     /* Pod traffic to the outside takes the Node's address */
 	NODE_ROUTE_MTU = 4,  /* a route of the kernel's has an MTU: `routes` has it */
-	NODE_STACK_SNAT = 8, /* to_wire translates what the Node's stack forwards of its Pods' */
+	NODE_STACK_SNAT = 8, /* to_wire translates Pods' packets that the Node's stack forwards */
 	/* Pod packets of this Node may leave without a tunnel: its probes announce it */
 	NODE_SENDS_UNTUNNELLED = 16,
 	/* Services are served for the outside and for the Node's own processes, too */
 	NODE_SERVES_ALL = 32,
 	/* cluster IPs also for the outside */
 	NODE_SERVES_CLUSTER_IPS = 64,
-	/* to_wire turns back what the Node itself answers to a Service's outside clients */
+	/* to_wire translates the Node's own answers to a Service's outside clients */
 	NODE_STACK_ANSWERS = 128,
 };
 
@@ -304,11 +304,10 @@ enum path {
 };
 
 enum peer_flag {
-	PEER_TUNNELLED_ONLY =
-		1, /* its Pod packets come in tunnels; what comes without is not the peer's */
-	PEER_ANNOUNCED = 2, /* its probes announce whether that is so */
+	PEER_TUNNELLED_ONLY = 1, /* its Pod packets come in tunnels; others are not the peer's */
+	PEER_ANNOUNCED = 2,	 /* its probes announce whether that is so */
 	PEER_ENDING =
-		4, /* it has announced the end of what comes without: taken, no longer invited */
+		4, /* it has announced the end of untunnelled packets: accepted, no longer invited */
 };
 
 /* peers: array, index = peer id * 2 + (1 for IPv6 Pod packets). One write
@@ -347,17 +346,17 @@ enum route_kind {
 	ROUTE_LOCAL_PODS = 1, /* this Node's pod CIDRs: needs an endpoint */
 	ROUTE_HOST = 2,	      /* this Node's own addresses, gateway included */
 	ROUTE_PEER = 3,	      /* a peer's pod CIDR */
-	ROUTE_STACK = 4,      /* Services of another proxy: the Node's own stack's */
-	ROUTE_SERVICE = 5,    /* addresses of Services: of each a frontend, or nothing */
+	ROUTE_STACK = 4,      /* Services of another proxy: to the Node's own stack */
+	ROUTE_SERVICE = 5,    /* addresses of Services: served by a frontend, or dropped */
 };
 
 enum route_flag {
 	ROUTE_NO_SNAT = 1,    /* snat.excludeCIDRs */
 	ROUTE_PEER_NODE = 2,  /* a peer's tunnels end here; set by the core */
 	ROUTE_NODE_PORTS = 4, /* ROUTE_HOST: NodePorts are served at this address */
-	/* ROUTE_HOST, ROUTE_OUTSIDE: some ports of this address are a Service's, the others are not */
+	/* ROUTE_HOST, ROUTE_OUTSIDE: some ports of this address belong to a Service, the others do not */
 	ROUTE_SERVICE_PORTS = 8,
-	/* ROUTE_HOST: peers know this address as this Node's, and take it in its tunnels */
+	/* ROUTE_HOST: peers know this address as this Node's, and accept it as a source in its tunnels */
 	ROUTE_PEERS_KNOW = 16,
 	/* ROUTE_HOST: no tunnel ends here. Peers do not know the address as this Node's, so none of them
 	 * keeps its Pods from sending a tunnel of their own to it. */
@@ -373,7 +372,7 @@ struct route_key {
 struct route {
 	__u8 kind;  /* enum route_kind */
 	__u8 flags; /* enum route_flag */
-	/* ROUTE_OUTSIDE: what a route of the kernel's allows; 0: what its device does. Core, in its copy of a
+	/* ROUTE_OUTSIDE: the MTU of the kernel's route; 0: that of its device. In the core's copy of a
 	 * ROUTE_PEER: the peer's policy_epoch. */
 	__u16 mtu;
 	__u32 peer; /* ROUTE_PEER: peer id, else NO_PEER */
@@ -390,8 +389,8 @@ struct endpoint {
 	__u16 ingress_policy;
 };
 
-/* source_addresses: hash, interface index → the source of what leaves by it. Asked only where the
- * kernel's FIB does not tell (before Linux 6.7). */
+/* source_addresses: hash, interface index → the source of packets that leave by it. Used only where the
+ * kernel's FIB does not return it (before Linux 6.7). */
 struct source_address {
 	struct address ipv4; /* all zero: none */
 	struct address ipv6;
@@ -400,7 +399,8 @@ struct source_address {
 /* ------------------------------------------------------- agent: Services */
 
 enum frontend_kind {
-	FRONTEND_ADDRESS = 0, /* port and protocol 0: all ports of this address are a Service's */
+	FRONTEND_ADDRESS =
+		0, /* port and protocol 0: all ports of this address belong to a Service */
 	FRONTEND_CLUSTER_IP = 1,
 	FRONTEND_NODE_PORT = 2,
 	FRONTEND_LOAD_BALANCER = 3,
@@ -475,7 +475,7 @@ enum endpoint_policy {
 
 /* The class of an address, in identities and blocks. */
 enum policy_class {
-	CLASS_NONE = 0,	    /* nothing names it */
+	CLASS_NONE = 0,	    /* no rule applies to it */
 	CLASS_OVERFLOW = 1, /* there are too many classes: policy_incomplete */
 	CLASS_FIRST = 2,
 };
@@ -488,7 +488,7 @@ enum policy_class {
 enum judgement_flag {
 	JUDGEMENT_ALLOW = 1,
 	JUDGEMENT_STAGED =
-		2, /* staged policies would have it as the next flag and `staged_rule` say */
+		2, /* staged policies would decide as the next flag and `staged_rule` say */
 	JUDGEMENT_STAGED_ALLOW = 4,
 };
 
@@ -508,7 +508,7 @@ struct policy_verdict {
 /* policies: array; below POLICY_FIRST unused. An entry never changes while an endpoint may name it. */
 struct policy {
 	struct policy_verdict verdict; /* for classes without an entry in policy_verdicts */
-	__u32 hairpin;		       /* the policy of what a Pod sends to itself by a Service */
+	__u32 hairpin;		       /* the policy for packets of a Pod to itself by a Service */
 };
 
 /* policy_verdicts: hash → struct policy_verdict. */
@@ -540,7 +540,7 @@ struct port_set {
 };
 
 /* element_writes: array of one __u32, raised before and after each write to endpoints, identities, policy_verdicts
- * and port_sets, so odd meanwhile. An element of theirs is nobody else's while it is even and stays. */
+ * and port_sets, so it is odd during a write. While it is even and unchanged, no element of these tables is reused. */
 
 /* -------------------------------------------------- core: network policy */
 
@@ -558,8 +558,8 @@ struct rule_counter {
 	__u64 pad;
 };
 
-/* policy_denials: array, place = rule % DENIALS_MAX: the last denied packet that was noted there, as it was
- * judged. Whoever has changed `at` writes the rest, which a reader may see half written. */
+/* policy_denials: array, place = rule % DENIALS_MAX: the last denied packet that was recorded there, as it was
+ * judged. The CPU that has changed `at` writes the rest, which a reader may see half written. */
 struct policy_denial {
 	__u64 at; /* ns, CLOCK_MONOTONIC coarse; 0: none yet */
 	struct address source;
@@ -615,8 +615,8 @@ enum flow_direction {
 	FLOW_REPLY = 1,
 };
 
-/* flow_index: hash, a tuple as in packets → the slot of its flow: of those tuples that are not found where
- * their hash says (FLOW_AT_HOME), and whose place in flow_hints another one has. */
+/* flow_index: hash, a tuple as in packets → the slot of its flow; only for tuples that are not at home
+ * (FLOW_AT_HOME) and whose place in flow_hints is taken by another tuple. */
 struct flow_ref {
 	__u32 slot;
 	__u32 generation; /* that of flow.claim */
@@ -624,18 +624,18 @@ struct flow_ref {
 	__u8 pad[7];
 };
 
-/* flow_hints: array by pair of slots: the first place that a tuple's hash names, and its neighbour. What
- * there is of tuples with a place in this pair. */
+/* flow_hints: array by pair of slots: the home slot of a tuple's hash and its neighbour. Where to find the
+ * tuples of this home. */
 struct flow_pair {
-	/* By the first place, of two: enum flow_place of a tuple whose flow is elsewhere, above all of the answers to
-	 * translated flows, whose two tuples have two hashes. Changed by atomic exchanges only. */
+	/* By home slot: enum flow_place of a tuple whose flow is elsewhere, mostly of answers to translated flows,
+	 * whose two tuples have two hashes. Changed by atomic exchanges only. */
 	__u32 owner[2];
 	__u32 indexed; /* tuples with an entry in flow_index; changed by atomic additions only */
 	__u32 at_home; /* flows in these two slots with FLOW_AT_HOME; likewise */
 };
 
-/* flow_pair.owner; 0: free. The bits above are the lowest of the tuple's hash: hardly any other tuple's flow is
- * looked at. */
+/* flow_pair.owner; 0: free. The bits above are the lowest of the tuple's hash, so that hardly any other tuple's
+ * flow is read. */
 enum flow_place {
 	PLACE_SLOT = 0xffffff, /* the slot of its flow, + 1 */
 	PLACE_DIRECTION_SHIFT = 24,
@@ -654,16 +654,16 @@ enum flow_flag {
 	FLOW_COUNTED = 128, /* in flow_counts */
 	FLOW_DNAT =
 		256, /* the destination is translated: answers come from elsewhere than packets go to */
-	/* The slot is one of the first two that its original tuple's hash names. Neither that tuple, nor the
+	/* The slot is the home slot of its original tuple's hash or its neighbour. Neither that tuple, nor the
 	 * answers' where nothing is translated, has a place in flow_hints or an entry in flow_index. */
 	FLOW_AT_HOME = 512,
-	/* Network policy denies it since it began: never current, both directions drop. */
+	/* Network policy has denied it after it began: never current, both directions drop. */
 	FLOW_DENIED = 1024,
-	/* The Node's stack sends its packets for somebody else, with an address of the Node where it masquerades:
-	 * network policy is asked, as it is not about what the Node makes itself. */
+	/* The Node's stack forwards its packets for another sender, from an address of the Node where it masquerades:
+	 * network policy applies, unlike to the Node's own packets. */
 	FLOW_FORWARDED = 2048,
-	/* flow_rules has the rules that network policy judged it by. Else there are none, and what that has is an
-	 * earlier flow's. */
+	/* flow_rules has the rules that network policy judged it by. Without this flag there are none, and the
+	 * content of flow_rules is an earlier flow's. */
 	FLOW_RULED = 4096,
 	/* TCP that began with a SYN: since the answer, nothing has come from the originator. */
 	FLOW_HALF_OPEN = 8192,
@@ -679,7 +679,7 @@ enum flow_ends {
 enum claim_bit {
 	CLAIM_IN_USE = 1,
 	CLAIM_GENERATION = 0x3ffffffe, /* raised when the slot is taken for another flow */
-	CLAIM_PUBLISHED = 0x40000000,  /* both tuples are to be found: the slot speaks for itself */
+	CLAIM_PUBLISHED = 0x40000000,  /* both tuples lead to the slot */
 	CLAIM_LOCKED = 0x80000000,     /* one CPU is writing */
 };
 
@@ -695,9 +695,9 @@ struct flow_ports {
 
 /*
  * flows: array of slots. A flow is two tuples, by enum flow_direction: as its initiator's packets carry
- * them where they come in, and as the answers do. Translation is their difference: what leaves in one
- * direction is the reverse of what comes in in the other. Both are in one slot, so neither can be lost
- * without the other. A slot is two cache lines: the first has what the second is for.
+ * them where they come in, and as the answers do. Translation is their difference: the tuple that leaves
+ * in one direction is the reverse of the one that comes in in the other. Both are in one slot, so neither
+ * can be lost without the other. A slot is two cache lines: state, ends and ports, then the addresses.
  */
 struct flow {
 	__u64 last_seen; /* ns, CLOCK_MONOTONIC coarse */
@@ -735,8 +735,8 @@ struct flow_count {
 	__u32 spare; /* of them, those that are unanswered or over */
 };
 
-/* fragments: hash, of a first fragment: what the later ones lack. Each owner has a share; its oldest one
- * makes room for its next. */
+/* fragments: hash: the fields of a first fragment that later ones lack. Each owner has a share, in which a
+ * new entry replaces the oldest. */
 enum fragment_owner {
 	OWNER_WIRE = 0,
 	OWNER_HOST = ENDPOINTS_MAX + 1,
@@ -747,7 +747,7 @@ struct fragment_key {
 	struct address source;
 	struct address destination;
 	__be32 identification;
-	/* 0 for IPv6, whose later fragments name what the first one's extension headers begin with
+	/* 0 for IPv6: the next header of later fragments may name an extension header of the first one
 	 * (RFC 8200, 4.5). */
 	__u8 protocol;
 	__u8 pad;
@@ -797,9 +797,9 @@ enum probe_kind {
 	PROBE_ANSWER = 2,
 };
 
-/* The asking Node's, in a request; PROBE_HELLO is its agent's, the others its core's. An answer has
- * them as they were, and the answering core's own, shifted by PROBE_ANSWER_SHIFT. A version before
- * announcements sends none of either. */
+/* In a request, the flags of the requesting Node: its agent sets PROBE_HELLO, its core the others. An answer
+ * repeats them, and has those of the answering core shifted by PROBE_ANSWER_SHIFT. A version before
+ * announcements sends neither. */
 enum probe_flag {
 	PROBE_HELLO = 1,	     /* the sender knows of no answer of this peer yet */
 	PROBE_ANNOUNCES = 2,	     /* the other two say something */
@@ -869,8 +869,8 @@ struct path_proof {
 /* peer_activity: array, index as in peers; ns, CLOCK_MONOTONIC coarse. */
 struct peer_activity {
 	__u64 sent_at;	     /* when the kernel was last asked for the next hop of packets to it */
-	__u64 greeted_at;    /* when a PROBE_GREETED was last told */
-	__u64 answers_until; /* its requests so far are paid for until then; see PROBE_ANSWER_NS */
+	__u64 greeted_at;    /* when PROBE_GREETED was last reported */
+	__u64 answers_until; /* time up to which its share of answers is spent; see PROBE_ANSWER_NS */
 };
 
 /* ------------------------------------------------------- core: slow path */
@@ -883,8 +883,8 @@ enum slow_path_kind {
 	SLOW_UNREACHABLE = 4,  /* answer that there is no route */
 	SLOW_PROHIBITED = 5,   /* answer that the route forbids it */
 	SLOW_NO_HOST = 6,      /* answer that there is no such host */
-	SLOW_UNRESOLVED = 7,   /* a copy: the same answer, should the next hop not be there */
-	SLOW_REFUSED = 8,      /* answer port unreachable, from where the packet was sent to */
+	SLOW_UNRESOLVED = 7,   /* a copy: the same answer, if the next hop cannot be resolved */
+	SLOW_REFUSED = 8,      /* answer port unreachable, from the packet's destination */
 };
 
 /* slow_path: ring buffer. A record is this header and then `length` bytes of the packet from its IP
@@ -935,7 +935,7 @@ enum action {
 	ACTION_WIRE_NEIGHBOUR = 4, /* out of a NIC, the kernel writes the MACs */
 	ACTION_HOST = 5,	   /* into fairway0, as if received there */
 	ACTION_SLOW_PATH = 6,
-	ACTION_PROBE = 7, /* an answer to a probe of this Node: the agent is told */
+	ACTION_PROBE = 7, /* an answer to a probe of this Node: reported to the agent */
 	ACTION_RESET = 8, /* a TCP reset in the packet's place, back to its sender */
 };
 

@@ -115,7 +115,7 @@ const fairwayProxy = section({
 	enable: flag()
 		.default(true)
 		.describe(
-			"Fairway serves Services. false: what Pods send to the addresses of Services goes to the Node's own stack, for kube-proxy. Refused with trafficEncapMode noEncap and hybrid, unless the agent's environment has ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY (or ALLOW_NO_ENCAP_WITHOUT_ANTREA_PROXY) with a true value.",
+			"Fairway serves Services. false: packets from Pods to Services go to the Node's own stack, for kube-proxy. Refused with trafficEncapMode noEncap and hybrid, unless the agent's environment has ALLOW_NO_ENCAP_WITHOUT_FAIRWAY_PROXY (or ALLOW_NO_ENCAP_WITHOUT_ANTREA_PROXY) with a true value.",
 		),
 	proxyAll: flag()
 		.default(true)
@@ -125,7 +125,7 @@ const fairwayProxy = section({
 	nodePortAddresses: cidrs()
 		.prefault([])
 		.describe(
-			"NodePorts are served at the Node's addresses in these. Empty: at each of its addresses except loopback and the Pods' gateways.",
+			"NodePorts are served at the Node's addresses in these CIDRs. Empty: at all of its addresses except loopback and the Pods' gateways.",
 		),
 	nodePortRange: portRange
 		.prefault("30000-32767")
@@ -163,7 +163,7 @@ const fairwayProxy = section({
 	externalIPs: flag()
 		.default(false)
 		.describe(
-			"Serves spec.externalIPs of Services. Anybody who may create a Service can then claim any address (CVE-2020-8554).",
+			"Serves spec.externalIPs of Services. Every user who may create Services can then claim any address (CVE-2020-8554).",
 		),
 	externalClusterIP: flag()
 		.default(false)
@@ -171,7 +171,7 @@ const fairwayProxy = section({
 	defaultLoadBalancerMode: oneOf(["nat"])
 		.default("nat")
 		.describe(
-			"What an endpoint on another Node sees as the source of a packet from outside. nat: the Node that the packet came to.",
+			"The source that an endpoint on another Node sees in packets from outside. nat: the Node that the packet came to.",
 		),
 	healthServer: listen(
 		":10256",
@@ -273,7 +273,7 @@ export const schema = z.strictObject(
 		flows: section({
 			max: wholeNumber(64, 8388608).default(131072).describe("Entries of the flow table."),
 			timeouts: timeouts.describe(
-				"Seconds for which a flow without packets is kept, by its state. In a full table, unanswered and closed flows make room earlier.",
+				"Seconds for which a flow without packets is kept, by its state. In a full table, unanswered and closed flows are evicted earlier.",
 			),
 		}).describe("Connection tracking."),
 		http: section({

@@ -78,7 +78,7 @@ function counter(
 
 const SNAT = ["address", "protocol"] as const;
 const SNAT_PROTOCOLS = ["tcp", "udp", "icmp"];
-/** Of the Node's addresses that SNAT uses, and of others that flows still have. */
+/** A series for each of the Node's addresses that SNAT uses, and for others that flows still have. */
 function ofSnat(
 	{ status, snatPorts, snatUse }: Sample,
 	value: (use: SnatUse, all: number) => number,
@@ -100,7 +100,7 @@ function ofSnat(
 
 const POLICY = ["policy", "direction"] as const;
 const OF_POLICY =
-	'The first 250 policies that count something have series of their own, the others count as policy "".';
+	'The first 250 policies with a count have series of their own; all others share policy "".';
 const ofPolicies = (
 	policies: readonly PolicyTotals[],
 	value: (totals: PolicyTotals) => number,
@@ -131,12 +131,12 @@ export const metrics: readonly Metric[] = [
 		["mode", "tunnel_type", "xdp"],
 		({ status: { mode, tunnelType, xdp } }) => [[{ mode, tunnel_type: tunnelType, xdp }, 1]],
 	),
-	gauge("problems", "Current problems; `fairway status` has the sentences.", NONE, ({ status }) =>
+	gauge("problems", "Current problems; `fairway status` describes them.", NONE, ({ status }) =>
 		one(status.problems.length),
 	),
 	gauge(
 		"pending_writes",
-		"Writes that the kernel refused and that are tried again.",
+		"Writes that the kernel refused and that are retried.",
 		NONE,
 		({ status }) => one(status.pending),
 	),
@@ -154,31 +154,31 @@ export const metrics: readonly Metric[] = [
 	gauge("flows", "Entries in use in the flow table.", NONE, ({ status }) => one(status.flows.used)),
 	gauge(
 		"snat_ports",
-		"Source ports that translated flows to one destination can have (snat.portRange).",
+		"SNAT source ports available for the flows to one destination (the size of snat.portRange).",
 		NONE,
 		({ snatPorts }) => one(snatPorts),
 	),
 	gauge(
 		"snat_ports_used",
-		"Of these, those that a live flow has, towards whatever destination.",
+		"SNAT source ports of this address and protocol that live flows use towards any destination.",
 		SNAT,
 		(sample) => ofSnat(sample, ({ ports }) => ports),
 	),
 	gauge(
 		"snat_ports_free",
-		"Of these, those that no live flow has. One that is used is still free towards other destinations: 0 alone refuses nothing.",
+		"SNAT source ports of this address and protocol that no live flow uses. A used port is still free towards other destinations, so no flow is refused only because this is 0.",
 		SNAT,
 		(sample) => ofSnat(sample, ({ ports }, all) => Math.max(0, all - ports)),
 	),
 	gauge(
 		"snat_ports_used_by_destination_max",
-		"Of these, those in use towards the destination (address and port) that has most. Near fairway_snat_ports, new flows to it are refused: fairway_drops_total has them as snat_ports_exhausted.",
+		"SNAT source ports of this address and protocol in use towards one destination (address and port): the highest number of all destinations. Near fairway_snat_ports, new flows to that destination are refused; fairway_drops_total counts them as snat_ports_exhausted.",
 		SNAT,
 		(sample) => ofSnat(sample, ({ busiest }) => busiest),
 	),
 	gauge(
 		"map_fill_ratio",
-		"Share of a table in use, 0 to 1; for tables of network policy, of the entries that may be in force at once.",
+		"Share of a table in use, 0 to 1; for tables of network policy, the share of the entries that may be in force at once.",
 		["map"],
 		({ status: { flows, endpoints, peers, services, policies } }) =>
 			each("map", {
@@ -202,8 +202,11 @@ export const metrics: readonly Metric[] = [
 	gauge("services", "Services that Fairway serves here.", NONE, ({ status }) =>
 		one(status.services.count),
 	),
-	gauge("service_ports", "Ports of these Services, each in each family.", NONE, ({ status }) =>
-		one(status.services.ports),
+	gauge(
+		"service_ports",
+		"Ports of these Services, counted once for each family.",
+		NONE,
+		({ status }) => one(status.services.ports),
 	),
 	gauge(
 		"service_endpoints",
@@ -230,7 +233,7 @@ export const metrics: readonly Metric[] = [
 	),
 	gauge(
 		"policy_endpoints",
-		"Pods of this Node by the state of their network policy: open (nothing isolates them and no rule names them), ruled, not_ready (closed until their policies are known).",
+		"Pods of this Node by the state of their network policy: open (no policy isolates them and no rule applies to them), ruled, not_ready (closed until their policies are known).",
 		["state"],
 		({ status: { policies } }) =>
 			each("state", {
@@ -241,7 +244,7 @@ export const metrics: readonly Metric[] = [
 	),
 	gauge(
 		"policy_problems",
-		"Limits of network policy that are reached, and policies that cannot be written; `fairway status` has the sentences.",
+		"Limits of network policy that are reached, and policies that cannot be written; `fairway status` describes them.",
 		NONE,
 		({ status }) => one(status.policies.problems),
 	),
@@ -253,7 +256,7 @@ export const metrics: readonly Metric[] = [
 	),
 	counter(
 		"policy_denied",
-		`Packets that a policy has denied, by a rule or by isolation, which counts for the first of the policies that isolate the Pod, by name. ${OF_POLICY}`,
+		`Packets that a policy has denied, by a rule or by isolation. A denial by isolation counts for the first policy, by name, that isolates the Pod. ${OF_POLICY}`,
 		POLICY,
 		({ policies }) => ofPolicies(policies, ({ denied }) => denied),
 	),
@@ -278,7 +281,7 @@ export const metrics: readonly Metric[] = [
 	),
 	counter(
 		"events",
-		"Counted events that are not losses; docs/COUNTERS.md lists them.",
+		"Counted events other than drops; docs/COUNTERS.md lists them.",
 		["event"],
 		({ status }) => each("event", status.events),
 	),
@@ -321,7 +324,7 @@ export const metrics: readonly Metric[] = [
 				ageSeconds === null ? [] : [[{ kind }, ageSeconds] as const],
 			),
 	),
-	counter("source_reconnects", "Watches that were lost and begun again.", ["kind"], ({ status }) =>
+	counter("source_reconnects", "Watches that were lost and restarted.", ["kind"], ({ status }) =>
 		status.sources.map(({ kind, reconnects }) => [{ kind }, reconnects]),
 	),
 	{

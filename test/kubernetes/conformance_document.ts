@@ -19,17 +19,17 @@ const file = join(root, "docs/CONFORMANCE.md");
 
 const cluster = `# Conformance
 
-What the end-to-end suites of others give with Fairway, on a real cluster. \`npm run test:cluster -- --record\` writes this
-page; [test/kubernetes](../test/kubernetes/README.md) says how to run the suites yourself, and
-\`git log docs/CONFORMANCE.md\` at which state each result was recorded.
+Results of upstream's end-to-end suites with Fairway on a real cluster. \`npm run test:cluster -- --record\` writes this
+page; [test/kubernetes](../test/kubernetes/README.md) describes how to run the suites yourself, and
+\`git log docs/CONFORMANCE.md\` shows the commit at which each result was recorded.
 
 ## The cluster
 
 | | |
 | --- | --- |
 | Kubernetes | 1.37.2, built from its Go modules; containerd 1.6.20 and runc 1.1.5 of Debian 12; Linux 6.18 |
-| Nodes | three, in two subnets; the router between them drops Pod addresses, but in \`noEncap\`, where it has a route for each pod CIDR |
-| families | dual stack; the first family is that of a Service which asks for none |
+| Nodes | three, in two subnets; the router between them drops Pod addresses, except in \`noEncap\`, where it has a route for each pod CIDR |
+| families | dual stack; a Service that specifies no family gets the first |
 | Fairway | \`kubectl apply -f deploy/fairway.yaml\`, with \`trafficEncapMode\` as in the column and \`fairwayProxy.externalIPs: true\` (a spec of \`network\` asks for external IPs, which are off by default) |
 | Services | by Fairway, without kube-proxy in the cluster; or by kube-proxy (nftables mode), with \`fairwayProxy.enable: false\` |
 | \`plain\` | the same cluster without Fairway: the reference plugins ptp and portmap, and kube-proxy. It shows what can pass here |
@@ -46,7 +46,7 @@ const contents = new Map<string, [string, string]>([
 	[
 		"network",
 		[
-			"what else of [sig-network] can pass on this cluster: Services, load balancers, traffic policies, topology, conntrack, dual stack",
+			"all other specs of [sig-network] that can pass on this cluster: Services, load balancers, traffic policies, topology, conntrack, dual stack",
 			"Kubernetes 1.37.2",
 		],
 	],
