@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
  * from_host: TC egress of fairway0, where the kernel's routes to the peers' pod CIDRs and to the addresses of
- * Services lead. What this Node itself sends to Pods on other Nodes and to Services, and what the slow path
- * sends on.
+ * Services lead. Handles packets that this Node itself sends to Pods on other Nodes and to Services, and packets
+ * that the slow path sends on.
  *
- *  1. parse          a request of the agent's to a peer goes its own way (probe.h)
+ *  1. parse          a probe request of the agent is handled in probe.h
  *  2. flow           known, or that of the packet which an ICMP error quotes
  *  3. service        a new flow to a Service's address gets a backend
- *  4. route          a peer's pod CIDR; of a Service's flow any; of the slow path also the outside, as it is
+ *  4. route          a peer's pod CIDR; for a Service's flow any; from the slow path also the outside, unchanged
  *  5. destination    with the source: a peer takes tunnel packets only from our Pods and gateway addresses
  *                    (host_destination.h)
  *  6. new flow       with SNAT where the source needs it
  *  7. rewrite, emit
  *
- * As in from_pod, each stage returns the program's result, or UNDECIDED; what one leaves to the next is in
- * work.departure.
+ * As in from_pod, each stage returns the program's result, or UNDECIDED; work.departure passes values from one stage to
+ * the next.
  */
 #define FAIRWAY_HOOK HOOK_FROM_HOST
 #include "lib/fragment.h"
@@ -41,7 +41,7 @@ stage int resolve_outside(struct __sk_buff *ctx, struct work *work, const struct
 		return -1;
 	remote = &work->remote;
 	now = bpf_ktime_get_coarse_ns();
-	/* By the flow's own way: rules may go by the Pod's address. */
+	/* By the flow's own path: routing rules may match the Pod's address. */
 	from = &work->reply;
 	*from = work->packet.key;
 	key_reverse(&work->target, from);
@@ -116,7 +116,7 @@ stage int host_flow(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* The refusal, to the Node's own stack: a reset, or nothing. */
+/* Refuses to the Node's own stack: by a reset, or silently. */
 static __always_inline int host_refuse(struct __sk_buff *ctx, const struct node_config *node,
 				       enum drop_reason reason)
 {
@@ -149,7 +149,7 @@ stage int host_service(struct __sk_buff *ctx, const struct node_config *node)
 	packet = &work->packet;
 	track = &work->track;
 	flow = &work->flow;
-	/* A flow of to_pod's remembers the Node's stack as its remote side, which we come from. */
+	/* A flow that to_pod began has the Node's stack, where this packet comes from, as its remote side. */
 	known = track->known && !track->related && flow_current(flow, departure->epoch) &&
 		flow->route_kind == ROUTE_PEER;
 	departure->route = known	  ? route_remembered(flow)
@@ -160,7 +160,7 @@ stage int host_service(struct __sk_buff *ctx, const struct node_config *node)
 		return UNDECIDED;
 	if (packet->flags & PACKET_ICMP_ERROR)
 		return dropped(&work->verdict, DROP_ICMP_UNRELATED);
-	/* The Node's stack sends the first one first. */
+	/* The Node's stack sends the first fragment first. */
 	if (packet->flags & PACKET_PORTS_UNKNOWN)
 		return dropped(&work->verdict, DROP_FRAGMENT_UNKNOWN);
 	/* The Node forwards what comes by links that have no from_wire. */
@@ -175,7 +175,7 @@ stage int host_service(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 6. The address that a new flow's source is translated to; NULL: it stays. */
+/* 6. The address that a new flow's source is translated to; NULL: it is kept. */
 static __always_inline const struct address *host_source(const struct work *work,
 							 const struct node_config *node)
 {
@@ -190,7 +190,7 @@ static __always_inline const struct address *host_source(const struct work *work
 	return family == 4 ? &node->return_address4 : &node->return_address6;
 }
 
-/* 6. The packet is another CPU's flow's: stages 2 to 6 go on anew. */
+/* 6. Another CPU has begun the packet's flow: stages 2 to 6 run again. */
 static __always_inline bool host_met(struct work *work, const struct node_config *node)
 {
 	struct departure *departure = &work->departure;
@@ -242,7 +242,7 @@ stage int host_track(struct __sk_buff *ctx, const struct node_config *node)
 	if (departure->route.kind == ROUTE_OUTSIDE)
 		gateway_remember(&work->flow, FLOW_REPLY, &work->remote.way, node, departure->now);
 	if (!source && !work->choice.service) {
-		/* The stack forwards what it has translated: a Service's backend. */
+		/* The stack forwards a packet that it has translated to a Service's backend. */
 		if (!address_equal(&packet->key.source, gateway_address(node, packet->family)))
 			work->flow.flags |= FLOW_STACK;
 		flow_start(node, owner);
@@ -279,7 +279,7 @@ stage int host_send(struct __sk_buff *ctx, const struct node_config *node)
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	if (departure->to_stack)
 		return emit_host(ctx, node, verdict);
-	/* On egress there is no way into the Pod but by its device's. */
+	/* On egress, the only way into the Pod is the egress of its device. */
 	if (store_macs(ctx, &departure->receiver.mac, &node->gateway_mac))
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	decide(verdict, ACTION_ENDPOINT);
@@ -287,7 +287,7 @@ stage int host_send(struct __sk_buff *ctx, const struct node_config *node)
 	return bpf_redirect(verdict->ifindex, 0);
 }
 
-/* 2 to 6; 7 of what the slow path sends to the outside. */
+/* 2 to 6; 7 for packets that the slow path sends to the outside. */
 static __always_inline int host_depart(context *ctx, struct work *work,
 				       const struct node_config *node)
 {

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * from_link: TC ingress of the Node's links that are no way to other Nodes: bridges with containers
- * or virtual machines, VPNs, dummies. What from_pod has sent out of one comes back by it. Only
- * answers to translated flows, and what goes to a Service by an address of the Node, are taken; all
- * else, tunnels and probes included, is the Node's own stack's, which filters it as it did before. To a
- * Service's own address, the stack's routes lead by themselves.
+ * from_link: TC ingress of the Node's links that do not lead to other Nodes: bridges with containers
+ * or virtual machines, VPNs, dummies. Answers to packets that from_pod has sent out of a link come
+ * back by it. The program handles only answers to translated flows and packets to a Service at an
+ * address of the Node; all others, tunnels and probes included, pass to the Node's own stack and its
+ * packet filter. The stack's routes lead packets to a Service's own address to fairway0.
  *
  *  1. parse          with or without an Ethernet header
  *  2. flow           for an address of the Node, of a translated flow
- *  3. Service        new to a port of one, or of a flow of one: to from_host, as if the Node had sent it
+ *  3. Service        a new flow to its port, or a known flow of it: to from_host, as if the Node had sent it
  *  4. deliver        into the Pod, or to the stack that began the flow
  */
 #define FAIRWAY_HOOK HOOK_FROM_LINK

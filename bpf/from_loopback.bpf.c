@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * from_loopback: TC egress of lo, only with Services for the Node's own processes. What these send to the Node's
- * own addresses never leaves by fairway0, where from_host would give it a backend. So what goes to a NodePort, or
- * to a Service's port at one of these addresses, is sent out of fairway0 from here. Everything else stays as it is;
- * what goes to 127.0.0.0/8 or ::1 is not even parsed.
+ * from_loopback: TC egress of lo, only with Services for the Node's own processes. Their packets to the Node's own
+ * addresses never leave by fairway0, where from_host would give them a backend. So this program sends packets to a
+ * NodePort, or to a Service's port at one of these addresses, out of fairway0. All other packets are left unchanged;
+ * packets to 127.0.0.0/8 or ::1 are not even parsed.
  *
  *  1. parse
- *  2. flow           known: of a Service, and in original direction
- *  3. frontend       what begins, at one of the Node's addresses
+ *  2. flow           a known flow of a Service, in original direction
+ *  3. frontend       a new flow, at one of the Node's addresses
  */
 #define FAIRWAY_HOOK HOOK_FROM_LOOPBACK
 #include "lib/emit.h"
@@ -34,7 +34,7 @@ static __always_inline bool is_to_loopback(struct __sk_buff *ctx)
 	return true;
 }
 
-/* 3. A segment that begins no connection belongs to none of a Service's: there is no flow of it. */
+/* 3. A segment that begins no connection and has no flow belongs to no connection to a Service. */
 static __always_inline bool may_begin(const struct packet *packet)
 {
 	if (packet->key.protocol == IPPROTO_TCP)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * from_pod: TC ingress of the host side of a Pod's veth. What a Pod sends.
+ * from_pod: TC ingress of the host side of a Pod's veth. Handles packets that a Pod sends.
  *
  *  1. parse          Ethernet, IP, L4; ARP and neighbour discovery are checked and pass
  *  2. source         is it the Pod's own?
@@ -15,7 +15,7 @@
  * 11. rewrite, emit
  *
  * Established flows take the fast path, established_send.h. Here each stage is a function that returns
- * the program's result, or UNDECIDED; what one leaves to the next is in work.departure.
+ * the program's result, or UNDECIDED; work.departure passes values from one stage to the next.
  */
 #define FAIRWAY_HOOK HOOK_FROM_POD
 #include "lib/departure.h"
@@ -124,8 +124,8 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	if (packet->flags & PACKET_ICMP_ERROR) {
 		track->related = related_lookup(ctx, packet, &work->inner, node, now);
-		/* A Pod is no router: it may speak about packets to itself. Otherwise it could cut or slow other
-		 * Pods' connections, and reach their ends by what their policies allow. */
+		/* A Pod is no router: it may send errors about packets to itself only. Otherwise it could cut or
+		 * slow other Pods' connections, and reach their ends under their policies. */
 		if (work->inner.family &&
 		    !address_equal(&work->inner.key.destination, &packet->key.source))
 			return dropped(&work->verdict, DROP_ICMP_UNRELATED);
@@ -145,7 +145,7 @@ stage int pod_flow(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 7. Nothing is answered before. */
+/* 7. No earlier stage answers a packet. */
 stage int pod_policy(struct __sk_buff *ctx, const struct node_config *node)
 {
 	const struct endpoint *receiver = NULL;
@@ -168,7 +168,7 @@ stage int pod_policy(struct __sk_buff *ctx, const struct node_config *node)
 	return policy_new(work, departure_sender(departure), receiver);
 }
 
-/* 9, of what does not stay on the Node's own stack. */
+/* 9, except for packets to the Node's own stack. */
 stage int pod_limits(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct gso gso = gso_of(ctx);
@@ -217,8 +217,8 @@ stage int pod_begin(const struct node_config *node)
 	return 0;
 }
 
-/* 10. The flow keeps the Pod's port, unless the answers' tuple is that of a translated flow: by a Service the Pod
- * speaks from this port to this very endpoint already, and the answers to both would be that flow's. */
+/* 10. The flow keeps the Pod's port, unless the answers' tuple is that of a translated flow: then the Pod already has
+ * a connection from this port by a Service to this endpoint, and the answers to both would belong to that flow. */
 static __always_inline bool pod_start(struct __sk_buff *ctx, struct work *work,
 				      const struct node_config *node)
 {
@@ -239,7 +239,7 @@ static __always_inline bool pod_start(struct __sk_buff *ctx, struct work *work,
 	return slot >= 0;
 }
 
-/* 10. The packet is another CPU's flow's: stages 6 to 10 go on anew. */
+/* 10. Another CPU has begun the packet's flow: stages 6 to 10 run again. */
 static __always_inline bool pod_met(struct work *work, const struct node_config *node)
 {
 	struct departure *departure = &work->departure;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * What the kernel's own packet says that its context does not. Since Linux 6.2 a program may read that; before, the
- * knob has_kernel_context is 0 and the verifier removes the reads. In one object, because the linker of libbpf 1.1
- * takes a kernel function in one only.
+ * Fields of the kernel's sk_buff that the program's context lacks. Since Linux 6.2 a program may read them; before, the
+ * knob has_kernel_context is 0 and the verifier removes the reads. All in one object, because the linker of libbpf 1.1
+ * accepts a kernel function in one object only.
  *
  *  1. netfilter   tracks connections in the packet's namespace
- *  2. checksum    what is known of the L4 checksum
+ *  2. checksum    the kind of the L4 checksum (skb->ip_summed)
  */
 #include <bpf/bpf_core_read.h>
 #include "lib/conntrack.h"

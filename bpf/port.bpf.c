@@ -25,13 +25,13 @@ struct nf_conn___init {
 /* From the kernel's enum ip_conntrack_status: the source or the destination is translated. */
 #define IPS_NAT_MASK 0x30
 
-/* An entry's time-out, from the Pod's last packet that went the full way; the end of a connection cuts
- * it short. */
+/* An entry's time-out, from the Pod's last packet that took the full path; the end of a connection
+ * shortens it. */
 #define CLAIM_MS (300 * 1000)
 #define CLAIM_OVER_MS (10 * 1000)
 
-/* Entries outlast flows, and the kernel's table is everybody's: a Pod with more flows than these, or
- * more that are unanswered or over, makes no more of them. */
+/* Entries outlast flows, and all of the Node shares the kernel's table: a Pod with more flows than this, or
+ * more that are unanswered or over, gets no more entries. */
 #define CLAIM_FLOWS_MAX 8192
 #define CLAIM_SPARE_MAX 1024
 
@@ -49,7 +49,7 @@ extern int bpf_ct_change_timeout(struct nf_conn *, __u32)
 __ksym __weak;
 extern void bpf_ct_release(struct nf_conn *) __ksym __weak;
 
-/* The size of the tuple, as the kernel wants it. */
+/* The size of the tuple, as the kernel expects it. */
 static __always_inline __u32 tuple_of(struct bpf_sock_tuple *tuple, const struct flow_key *key)
 {
 	if (address_is_ipv4(&key->destination)) {
@@ -135,7 +135,7 @@ int port_known(struct __sk_buff *ctx)
 	return found;
 }
 
-/* Where there is no room for an entry, nothing is known to be against it. The connection begins at the
+/* If there is no room for an entry, the port counts as free. The connection begins at the
  * Node. */
 int port_enter(struct __sk_buff *ctx)
 {

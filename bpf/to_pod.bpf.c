@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * to_pod: TC egress of the host side of a Pod's veth. What the Node's own stack sends to its Pods:
- * kubelet probes, answers of the slow path, and of a Service's backend that is this Node. Tracked, so that
- * answers are recognised, and dropped by network policy only, which does not ask about what the Node makes
- * itself.
+ * to_pod: TC egress of the host side of a Pod's veth. Handles packets that the Node's own stack sends to its
+ * Pods: kubelet probes, answers of the slow path, and answers of this Node as a Service's backend. They are
+ * tracked, so that their answers are recognised. Only network policy drops them, and it does not apply to the
+ * Node's own packets.
  *
  *  1. parse
  *  2. flow
- *  3. policy         ingress of the Pod, of what the stack forwards; known flows as everywhere (policy.h)
- *  4. answer         to what a Service has translated: it comes from the Service's address
- *  5. new flow       of the Node's stack, which gets the answers back; of a client on a peer its policy_epoch, too
+ *  3. policy         ingress of the Pod, for forwarded packets; known flows as everywhere (policy.h)
+ *  4. answer         of a Service's backend: its source becomes the Service's address
+ *  5. new flow       of the Node's stack, which gets the answers back; with the peer's policy_epoch for a client on a peer
  */
 #define FAIRWAY_HOOK HOOK_TO_POD
 #include "lib/emit.h"
@@ -52,7 +52,7 @@ static __always_inline void stack_remember(struct work *work)
 }
 
 /* 3. Packets of the Node itself, and those of the slow path, always reach its Pods. A packet that came in by a device
- * is neither, even if masquerading has given it the Node's source: that is no bypass. */
+ * is neither, even if masquerading has given it the Node's source, so masquerading does not bypass policies. */
 stage int to_pod_policy(struct __sk_buff *ctx)
 {
 	struct work *work = work_space();
@@ -72,7 +72,7 @@ stage int to_pod_policy(struct __sk_buff *ctx)
 		return policy_known(forwarded && work->track.direction == FLOW_ORIGINAL);
 	}
 	receiver = &work->departure.receiver;
-	/* Its peer's epoch before any look-up for the verdict. */
+	/* The peer's epoch is read before any look-up for the verdict. */
 	if (forwarded)
 		work->departure.route = route_resolve(&packet->key.source);
 	if (!forwarded || !endpoint_find(&packet->key.destination, receiver) ||

@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * to_wire: TC egress of the devices that lead out of the Node, for two ends.
+ * to_wire: TC egress of the devices that lead out of the Node, for two purposes.
  *
- * Services that are left to the Node's own stack: what that forwards of a local Pod's to the outside,
- * because a Service's backend is there, is translated as from_pod translates what Pods send there
- * themselves. What Fairway sends passes here, too: it is the Node's by then, or known as not to be
- * translated.
+ * Services that are left to the Node's own stack: when the stack forwards a local Pod's packet to a
+ * Service's backend outside, this program translates it as from_pod translates packets that Pods send
+ * there directly. Packets that Fairway has sent come through here, too: their source is the Node's by
+ * then, or their flow is known as untranslated.
  *
  *  1. source         a local Pod, else stage 5
  *  2. flow           known, or that of the packet which an ICMP error quotes
  *  3. new flow       to the outside, with SNAT; its answers go back to the stack
  *  4. rewrite
  *
- * Services with this Node itself as a backend, which sees the outside client:
+ * Services with this Node itself as a backend that sees the outside client's address:
  *
  *  5. answer         of the Node itself: its source becomes the Service's address and port
  */
@@ -25,8 +25,8 @@
 #include "lib/service.h"
 #include "lib/snat.h"
 
-/* 5. An answer of the Node itself to a Service's client, or an error of its about a packet of that. What
- * came in by a device is not the Node's own. */
+/* 5. An answer of the Node itself to a Service's client, or its error about a packet of that client. Packets
+ * that came in by a device are not the Node's own. */
 stage int answer(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -57,8 +57,8 @@ stage int answer(struct __sk_buff *ctx, const struct node_config *node)
 	return pass(&work->verdict);
 }
 
-/* 3. What the stack forwards of a Pod that counts as `sender` begins a flow. Unless another CPU was quicker to begin
- * it (FLOW_MET), the program's result, or UNDECIDED. */
+/* 3. Begins the flow of a packet that the stack forwards for the Pod that counts as `sender`. Returns FLOW_MET if
+ * another CPU has begun it first, else the program's result, or UNDECIDED. */
 stage int forwarded(struct __sk_buff *ctx, const struct node_config *node, __u16 sender)
 {
 	struct work *work = work_space();
@@ -135,10 +135,10 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	}
 	if (!track->known)
 		return dropped(verdict, DROP_FLOW_TABLE_FULL);
-	/* 4: what from_pod has sent untranslated stays so */
+	/* 4: packets that from_pod has sent untranslated stay so */
 	if (track->direction != FLOW_ORIGINAL || !target_find())
 		return pass(verdict);
-	/* With the Node's address, a peer would believe it. */
+	/* From the Node's address, a peer would accept it as a tunnel packet. */
 	route = route_resolve(&packet->key.destination);
 	if (route.flags & ROUTE_PEER_NODE &&
 	    tunnel_forged(ctx, packet, packet->key.destination_port, node))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What from_wire's stages share: whether a packet is its source's, that it is counted, its flow, and its way
- * into a Pod.
+ * Functions that from_wire's stages share: the check of a packet's source, its counters, its flow, and its
+ * delivery into a Pod.
  */
 #ifndef FAIRWAY_ARRIVAL_H
 #define FAIRWAY_ARRIVAL_H
@@ -19,8 +19,8 @@
 #include "remote.h"
 #endif
 
-/* Counts a packet from a peer. `stripped`: it was decapsulated; if not `here`, only that is
- * counted. */
+/* Counts a packet from a peer. `stripped`: it was decapsulated; if not `here`, only the decapsulation
+ * is counted. */
 static __always_inline void wire_count(const struct packet *packet, __u32 peer, bool here,
 				       bool stripped, const struct gso *gso)
 {
@@ -28,8 +28,8 @@ static __always_inline void wire_count(const struct packet *packet, __u32 peer, 
 		       headers_length(packet), gso);
 }
 
-/* Why a packet with a source in the pod CIDRs of peer `id` is not believed. `known`: it belongs to a flow,
- * whose first packet was. DROP_REASON_COUNT: TC has to look at it. */
+/* The reason to drop a packet with a source in the pod CIDRs of peer `id`, or DROP_NONE. `known`: it belongs to a flow,
+ * whose first packet was checked. DROP_REASON_COUNT: TC has to check it. */
 static __always_inline enum drop_reason source_refused(context *ctx, struct work *work, __u32 id,
 						       bool known, const struct node_config *node)
 {
@@ -130,7 +130,7 @@ static __always_inline bool wire_known(const struct track *track, const struct f
 {
 	__u8 receiver = !track->direction;
 
-	/* Both ends: nothing that comes from the wire. */
+	/* Both ends are Pods of this Node, so the packet cannot come from the wire. */
 	if (!track->known || !flow_current(flow, epoch) || flow->pods != 1 << receiver)
 		return false;
 	endpoint->ifindex = flow->ifindex[receiver];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The kernel's connection tracking, where there is any. What netfilter translates to an address of
- * the Node (a container's masquerade, a NodePort) has a port there without a socket.
+ * The kernel's connection tracking, where there is any. A connection that netfilter translates to an
+ * address of the Node (a container's masquerade, a NodePort) uses a port there without a socket.
  */
 #ifndef FAIRWAY_CONNTRACK_H
 #define FAIRWAY_CONNTRACK_H
@@ -17,22 +17,22 @@
  * the kernel counts the users of that by namespace and family. Where the count cannot be read, tracking is assumed. */
 int netfilter_tracks(struct __sk_buff *ctx, __u8 family);
 
-/* 1 where a socket of the Node would receive what comes with the tuple of work->reply, else 0. */
+/* 1 where a socket of the Node would receive packets with the tuple of work->reply, else 0. */
 int port_has_socket(struct __sk_buff *ctx);
 
 enum port_knowledge {
 	PORT_UNKNOWN,
-	PORT_ENTERED,	 /* by us, or none may be */
+	PORT_ENTERED,	 /* by Fairway, or no entry can be made */
 	PORT_TRANSLATED, /* netfilter translates a connection to it */
 };
 
 /* State of that tuple in conntrack: enum port_knowledge. */
 int port_known(struct __sk_buff *ctx);
 
-/* Enters the connection of that tuple: 0, or 1 where another one was first. */
+/* Enters the connection of that tuple: 0, or 1 where another entry was first. */
 int port_enter(struct __sk_buff *ctx);
 
-/* Claims the port of work->reply's destination towards its source; false: it is somebody else's. */
+/* Claims the port of work->reply's destination towards its source; false: it is in use. */
 static __always_inline bool port_claim(struct __sk_buff *ctx)
 {
 	int known;
@@ -44,8 +44,8 @@ static __always_inline bool port_claim(struct __sk_buff *ctx)
 }
 
 /*
- * Keeps what port_claim has got for a translated flow, that of work->track, of which the Pod has sent a
- * packet. 1: there is nothing, because netfilter began to track after the flow did, or had no room.
+ * Renews the entry that port_claim made for a translated flow, that of work->track, when the Pod has sent a
+ * packet of it. 1: there is no entry, because netfilter began to track after the flow did, or had no room.
  */
 int port_keep(struct __sk_buff *ctx);
 
@@ -56,8 +56,8 @@ static __always_inline void port_renew(struct __sk_buff *ctx)
 }
 
 /*
- * Whether it is time for port_keep, which costs as much as half of the full way: a beginning or an end,
- * a packet after a silence, else in one of sixteen turns, each flow in its own.
+ * Whether port_keep is due, which costs half as much as the full path: at a beginning or an end, for
+ * a packet after a silence, else in one of sixteen time slices, which differ by flow.
  */
 static __always_inline bool port_keep_due(const struct work *work, const struct packet *packet,
 					  __u64 now)

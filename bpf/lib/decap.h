@@ -30,8 +30,8 @@ enum tunnel_kind {
 	TUNNEL_NONE, /* an ordinary packet */
 	TUNNEL_GENEVE,
 	TUNNEL_VXLAN,
-	TUNNEL_ANY,	/* on a port that is not ours: only what a Fairway Node sends */
-	TUNNEL_REFUSED, /* the verdict says why */
+	TUNNEL_ANY,	/* on another port than ours: only as a Fairway Node sends it */
+	TUNNEL_REFUSED, /* the verdict has the reason */
 };
 
 /* 1 */
@@ -56,7 +56,7 @@ static __always_inline enum tunnel_kind tunnel_expected(const struct packet *pac
 	if (!claimed && (!known || packet->flags & PACKET_FRAGMENT))
 		return TUNNEL_NONE;
 	destination = route_lookup(&packet->key.destination);
-	/* One branch, of which the verifier follows both sides. */
+	/* A single branch, since the verifier follows both sides of each. */
 	if ((destination.kind ^ ROUTE_HOST) | (destination.flags & ROUTE_NO_TUNNELS))
 		return TUNNEL_NONE;
 	if (!known) {
@@ -76,7 +76,7 @@ static __always_inline enum tunnel_kind tunnel_expected(const struct packet *pac
 
 #define OUTER_IPV4_MAX 60
 
-/* No stack has looked at the outer header before us. A frame that has a tunnel in it is longer than
+/* No stack has checked the outer header before. A frame that has a tunnel in it is longer than
  * the longest header. */
 static __always_inline bool outer_checksum_right(context *ctx, const struct packet *outer)
 {
@@ -94,9 +94,9 @@ static __always_inline bool outer_checksum_right(context *ctx, const struct pack
 
 /*
  * Other VXLAN (flannel, Docker Swarm, EVPN) may run between the same Nodes on ports of its own, with
- * our VNI: flannel's is 1, too. While a port or a type is changed on one Node after the other, a peer
- * uses what this Node does not know yet; every Fairway Node sends this header without options, and this
- * very MAC behind it, which no other has.
+ * the same VNI: flannel's is 1, too. While a port or a type is changed on one Node after the other, a peer
+ * may use one that this Node does not know yet. Every Fairway Node sends this header without options,
+ * followed by this MAC, which no other system uses.
  */
 static __always_inline enum tunnel_kind tunnel_of_fairway(const struct tunnel_header *header,
 							  const struct ethhdr *inner,
@@ -170,7 +170,7 @@ static __always_inline int ecn_decapsulate(__u8 outer, __u8 inner)
 	return inner;
 }
 
-/* 3. Parses the inner frame into `inner` and checks that its source is the peer's and its destination ours. */
+/* 3. Parses the inner frame into `inner` and checks that its source is the peer's and its destination this Node's. */
 static __always_inline int tunnel_inner_check(context *ctx, const struct packet *outer,
 					      struct packet *inner, __u32 inner_ethernet,
 					      __u32 peer, const struct node_config *node,

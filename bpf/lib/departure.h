@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Where the packet of a Pod goes: from_pod's stages 6 and 8, between its source and its size. What they
- * find is in work.departure, work.remote and the copy of the flow.
+ * Where the packet of a Pod goes: from_pod's stages 6 and 8, between its source and its size. Their results
+ * are in work.departure, work.remote and the copy of the flow.
  *
  *  6. route          local Pod, this Node, peer, outside
  *  8. destination    the Pod, or the next hop
@@ -14,7 +14,7 @@
 #include "service.h"
 #include "translation.h"
 
-/* The Pod's endpoint, where it was asked for. */
+/* The Pod's endpoint, where it was looked up. */
 static __always_inline const struct endpoint *departure_sender(const struct departure *departure)
 {
 	return departure->sender.ifindex ? &departure->sender : NULL;
@@ -36,7 +36,7 @@ stage int pod_route(void)
 	flow = &work->flow;
 	departure->judged = track->known && flow_judged(flow, departure->epoch);
 	if (track->known && flow->flags & FLOW_STACK && track->direction == FLOW_REPLY) {
-		/* The stack may have translated what this answers. */
+		/* The stack may have translated the packet that this one answers. */
 		departure->route = host;
 		if (!track->related && !departure->judged && flow->route_kind == ROUTE_HOST) {
 			struct route client = route_resolve(&flow->addresses[FLOW_ORIGINAL].source);
@@ -62,7 +62,7 @@ stage int pod_route(void)
 	return UNDECIDED;
 }
 
-/* The kernel's routes refuse the destination; a blackhole does so without a word. */
+/* The kernel's routes refuse the destination; a blackhole does so silently. */
 static __always_inline int refuse(context *ctx, const struct packet *packet,
 				  const struct node_config *node, const struct way *way,
 				  struct verdict *verdict)
@@ -85,7 +85,7 @@ stage int pod_to_pod(struct __sk_buff *ctx, const struct node_config *node)
 		return discard();
 	departure = &work->departure;
 	track = &work->track;
-	/* Network policy may have asked for it already. */
+	/* Network policy may have looked it up already. */
 	if (!departure->receiver.ifindex &&
 	    !endpoint_find(&work->target.destination, &departure->receiver)) {
 		slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
@@ -152,7 +152,7 @@ stage int pod_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 		return refuse(ctx, packet, node, way, verdict);
 	/* An address of the Node that the agent has not written yet. */
 	if (way->action == ACTION_PASS) {
-		/* A route that encapsulates is the kernel's alone, which translates nothing. */
+		/* Only the kernel can use a route that encapsulates, and it translates nothing. */
 		if (way->encap && departure->wants_snat && !(node->flags & NODE_STACK_SNAT))
 			return dropped(verdict, DROP_NO_ROUTE);
 		return pass(verdict);
@@ -175,7 +175,7 @@ static __always_inline int pod_destination(struct __sk_buff *ctx, struct work *w
 	case ROUTE_OUTSIDE:
 		return pod_to_outside(ctx, node);
 	case ROUTE_SERVICE:
-		/* A backend must not be another Service's address. */
+		/* A backend's address must not be that of another Service. */
 		return dropped(&work->verdict, DROP_SERVICE_UNKNOWN_ADDRESS);
 	default:
 		work->departure.to_stack = 1;

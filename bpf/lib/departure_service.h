@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Services for what a Pod sends: from_pod's stage 5, and the way to and from a backend that is this Node.
+ * Services for packets of a Pod: from_pod's stage 5, and the way to and from a backend that is this Node.
  *
  *  new flow         to a Service's address: its backend, or a refusal
- *  known flow       to what has become a Service's: it ends, but for TCP that was answered
+ *  known flow       to an address that has become a Service's: it ends, except answered TCP
  *  to the Node      translated; the answer to a process of the Node by fairway0
  */
 #ifndef FAIRWAY_DEPARTURE_SERVICE_H
@@ -13,7 +13,7 @@
 #include "reset.h"
 #include "service.h"
 
-/* The refusal, back into the Pod: a reset, or nothing. */
+/* Refuses, back into the Pod: by a reset, or silently. */
 static __always_inline int pod_refuse(struct __sk_buff *ctx, const struct node_config *node,
 				      enum drop_reason reason)
 {
@@ -27,7 +27,7 @@ static __always_inline int pod_refuse(struct __sk_buff *ctx, const struct node_c
 	return bpf_redirect_peer(ctx->ifindex, 0);
 }
 
-/* A later fragment before its first one, which will tell whether it is a Service's. */
+/* A later fragment before its first one, which will show whether it goes to a Service. */
 static __always_inline int pod_hold(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
@@ -73,7 +73,7 @@ stage int pod_service(struct __sk_buff *ctx, const struct node_config *node)
 			       : UNDECIDED;
 	if (packet->flags & PACKET_PORTS_UNKNOWN)
 		return pod_hold(ctx, node);
-	/* Whoever has answered it has translated it, and goes on. */
+	/* The proxy that has had it answered has translated it, and continues. */
 	if (track->known && flow->protocol == IPPROTO_TCP && flow->flags & FLOW_REPLIED &&
 	    !flow_begins_again(flow, packet)) {
 		departure->route = route_remembered(flow);
@@ -92,7 +92,7 @@ stage int pod_service(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 10, of what the Node's own stack receives. */
+/* 10, for packets to the Node's own stack. */
 static __always_inline int pod_to_node(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Elements of hash maps. The kernel gives the element of a key that goes to the next key that comes, at once, also
- * under the eyes of a CPU that has just found it and pauses (a virtual one does so for milliseconds). So what is
- * read of an element counts only under one of two proofs:
+ * Elements of hash maps. The kernel reuses the element of a removed key for the next new key at once, even while
+ * another CPU that has just found it pauses (a virtual CPU does so for milliseconds). So a value that is read from an
+ * element is valid only under one of two conditions:
  *
  *  unwritten   the agent wrote to no map of this kind between the look-up and the read: element_writes, which it
- *              raises before and after each write, is even and has stayed. One load before and one after.
+ *              raises before and after each write, is even and unchanged. One load before and one after.
  *  stays       the key still leads to the element: a second look-up, while the agent writes, for maps that the core
  *              writes itself, and for CPUs that may reorder the agent's writes.
  *
- * Tries, where neither holds: the agent would have to write this very key again meanwhile.
+ * The check is repeated where neither holds: the agent would have to write this very key again meanwhile.
  */
 #ifndef FAIRWAY_ELEMENT_H
 #define FAIRWAY_ELEMENT_H
@@ -23,7 +23,7 @@ static long read_nothing(__u32 index, void *context)
 	return 0;
 }
 
-/* Tests: the CPU pauses between what it finds and what it reads. */
+/* Tests: the CPU pauses between the look-up and the read. */
 static __always_inline void reader_pauses(void)
 {
 	if (slow_reads)
@@ -52,7 +52,7 @@ static __always_inline bool agent_writes_stay(__u32 before)
 	return !weak_memory_order && !(before & 1) && agent_writes() == before;
 }
 
-/* Whether what was read of `found` was the key's. */
+/* Whether the value read from `found` belonged to the key. */
 #define element_stays(map, key, found)                            \
 	({                                                        \
 		keep_order();                                     \

@@ -2,7 +2,7 @@
 /*
  * The fast path for packets of known flows: everything is decided from the packet's headers,
  * its flow and its peer, and then written in place. Anything unusual about the packet, the flow or
- * the path is left to the full path, with nothing changed. Both treat the same packet alike, which
+ * the path is left to the full path, with nothing changed. Both paths treat the same packet alike, which
  * the differential test verifies.
  *
  *  established_receive.h   from the wire to a Pod of this Node
@@ -27,7 +27,7 @@
 #define CROSSING (-4)	  /* established_forward goes on */
 #define STALE_FLOW (-6)	  /* flow_renew may make it current */
 
-/* The flow of a packet, when the packet takes nothing back that was said of its end. Later its values are used only
+/* The flow of a packet, unless the packet removes a mark of a FIN or a reset. Later its values are used only
  * if flow_holds; the packet may change its state: flow_advances. */
 static __always_inline struct flow_match flow_running(const struct headers *headers, __u32 hash,
 						      bool own, const struct node_config *node,
@@ -71,7 +71,7 @@ static __always_inline bool flow_holds(const struct flow_match *match, __u32 epo
 	return flow_still(match) && flow_current(match->flow, epoch);
 }
 
-/* Network policy has judged the flow since addresses of its peer last became somebody else's. `peer` may be
+/* Network policy has judged the flow since the peer's addresses last changed their meaning. `peer` may be
  * NULL. */
 static __always_inline bool peer_judged(const struct peer *peer, const struct flow *flow)
 {
@@ -89,8 +89,8 @@ static __always_inline bool flow_advances(const struct flow *flow, __u8 directio
 	       (headers->tcp & TCP_FIN && !(flags & flow_fin(direction)));
 }
 
-/* Like flow_keep, for established TCP and UDP. Does nothing while another CPU writes, or if the slot is another
- * flow's by now. */
+/* Like flow_keep, for established TCP and UDP. Does nothing while another CPU writes, or if the slot belongs to
+ * another flow by now. */
 stage int flow_advance(__u32 slot, __u32 claim, __u8 direction, __u8 tcp, bool payload)
 {
 	struct flow *flow = flow_at(slot);
@@ -149,7 +149,7 @@ static __always_inline void put_hop(void *ip, __u8 family, const struct headers 
 	}
 }
 
-/* What a translation makes of a packet: its new tuple, and by how much the checksums differ. */
+/* The result of a translation: the packet's new tuple, and by how much the checksums differ. */
 struct translation {
 	const struct flow_key *to; /* in work.target; NULL: there is none */
 	__u32 addresses;

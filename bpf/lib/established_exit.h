@@ -4,7 +4,7 @@
  *
  *  1. exit   the peer's current path or the client's gateway, with a trusted next hop
  *  2. fit    the packet is small enough for it
- *  3. take   L4 checksum, MSS, tunnel, count, MACs, redirect
+ *  3. send   L4 checksum, MSS, tunnel, count, MACs, redirect
  */
 #ifndef FAIRWAY_ESTABLISHED_EXIT_H
 #define FAIRWAY_ESTABLISHED_EXIT_H

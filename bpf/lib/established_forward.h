@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The fast path from the wire to the wire, at TC: a client outside that uses a Service by this Node, and the
- * backend's answers, where the backend is a peer's Pod. established_receive has found the flow and what comes
- * off, and leaves both in work.crossing.
+ * backend's answers, where the backend is a peer's Pod. established_receive has found the flow and the length of
+ * the tunnel to remove, and passes both in work.crossing.
  *
  *  1. exit    to the peer, or to the client's gateway; the size fits
- *  2. enter   the tunnel comes off, the packet is counted as its peer's
+ *  2. enter   the tunnel is removed, the packet is counted as its peer's
  *  3. leave   translation, TTL, tunnel, MACs, redirect
  */
 #ifndef FAIRWAY_ESTABLISHED_FORWARD_H
@@ -66,7 +66,7 @@ static __always_inline int established_forward_from(struct __sk_buff *ctx,
 	return exit_take(ctx, &exit, node, family, headers, hash, &gso, &translation);
 }
 
-/* Handles what established_receive has left; NOT_ESTABLISHED: nothing has been changed. */
+/* Handles packets for which established_receive returned CROSSING; NOT_ESTABLISHED: nothing has been changed. */
 stage int established_forward(struct __sk_buff *ctx)
 {
 	const struct node_config *node = node_configuration();

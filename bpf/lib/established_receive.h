@@ -22,7 +22,7 @@
 /* Bytes from the outer UDP header to the inner Ethernet header. */
 #define TUNNEL_ETHERNET (TUNNEL_INNER_SIZE - ETH_HLEN)
 
-/* No stack has looked at the outer header before us. IPv4 without options, at `ip`. */
+/* No stack has checked the outer header before. IPv4 without options, at `ip`. */
 static __always_inline bool outer_header_whole(const __u32 *ip)
 {
 	__u64 sum = (__u64)ip[0] + ip[1] + ip[2] + ip[3] + ip[4];
@@ -59,7 +59,7 @@ static __always_inline bool ecn_stays(const struct headers *outer, const struct 
 	return ecn_decapsulate(outer->tos, inner->tos) == (inner->tos & ECN_MASK);
 }
 
-/* 3. What has come without a tunnel may have been sent by this peer. */
+/* 3. This peer may have sent the untunnelled packet. */
 static __always_inline bool untunnelled_of_peer(const void *ethernet, const struct peer *peer,
 						const struct node_config *node)
 {
@@ -181,10 +181,10 @@ static __always_inline int established_deliver(context *ctx, const struct node_c
 	}
 	if (flow->pods == FLOW_CROSSES)
 		return established_cross(ctx, node, l3, family, headers, outer, &match);
-	/* Both ends: nothing that comes from the wire. */
+	/* Both ends are Pods of this Node, so the packet cannot come from the wire. */
 	if (flow->pods != 1 << receiver)
 		return NOT_ESTABLISHED;
-	/* A peer's Pod that uses a Service of this Node: never in a tunnel, and counted otherwise. */
+	/* A peer's Pod that uses a Service of this Node: never in a tunnel, and counted differently. */
 	if (flow->route_kind == ROUTE_PEER && flow_to_service(flow, match.direction))
 		return NOT_ESTABLISHED;
 	if (flow->route_kind == ROUTE_PEER) {

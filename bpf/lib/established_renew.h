@@ -6,7 +6,7 @@
  *
  *  1. ends     the Pods of this Node
  *  2. route    of the translated destination
- *  3. policy   the verdict; what is denied is dropped here, as on the full path
+ *  3. policy   the verdict; a denied packet is dropped here, as on the full path
  *  4. write
  */
 #ifndef FAIRWAY_ESTABLISHED_RENEW_H
@@ -112,7 +112,7 @@ stage int flow_renew(void)
 	return FLOW_RENEWED;
 }
 
-/* Tests: by which rules a renewed flow was judged, whatever has become of its packet then. */
+/* Tests: the rules that judged a renewed flow, whatever happened to its packet then. */
 static __always_inline struct flow_rules renewal_rules(void)
 {
 	struct work *work = work_space();
@@ -120,7 +120,7 @@ static __always_inline struct flow_rules renewal_rules(void)
 
 	if (!trace_verdicts || !work)
 		return none;
-	/* Linux 6.1 wants no address of it before it is known to be there. */
+	/* Linux 6.1 refuses to take its address before the check that it exists. */
 	hide(work);
 	return work->policing.rules;
 }

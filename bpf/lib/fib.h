@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the kernel's FIB says of a packet. It is asked the whole question, so that rules by source,
- * protocol, port, TOS or mark hold, and multipath routes spread flows as they do for the kernel's
+ * Look-ups in the kernel's FIB. A query has all fields of the packet, so that rules by source,
+ * protocol, port, TOS or mark apply, and multipath routes spread flows as they do for the kernel's
  * own forwarding.
  *
- *  1. question      of a packet to the outside, or of everything that goes to a peer
+ *  1. question      for a packet to the outside, or for all packets to a peer
  *  2. answer        device, next hop, its MAC, the route's MTU, and the source address
  */
 #ifndef FAIRWAY_FIB_H
@@ -18,7 +18,7 @@
 #define FIB_LOOKUP_MARK (1U << 5)
 #define FIB_LKUP_RET_NO_SRC_ADDR 9
 
-/* 1. A packet that goes there as it is: from the source of one tuple, before translation, to the
+/* 1. A packet to the outside: from the source of one tuple, before translation, to the
  * destination of another, after it. */
 static __always_inline void fib_question_packet(struct fib_question *question,
 						const struct packet *packet,
@@ -35,14 +35,14 @@ static __always_inline void fib_question_packet(struct fib_question *question,
 	question->output = 0;
 	question->source_port = 0;
 	question->destination_port = 0;
-	/* An ICMP identifier is no port to a rule. */
+	/* Rules do not match an ICMP identifier as a port. */
 	if (protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP) {
 		question->source_port = from->source_port;
 		question->destination_port = to->destination_port;
 	}
 }
 
-/* 1. All that goes to a peer shares one next hop: in a tunnel it comes from the Node, else from the
+/* 1. All packets to a peer share one next hop: in a tunnel their source is the Node, else the
  * pod CIDR, for which the gateway address stands. */
 static __always_inline void fib_question_peer(struct fib_question *question,
 					      const struct peer *peer, bool tunnel, __u8 family,
@@ -132,8 +132,8 @@ stage int fib_ask(struct __sk_buff *ctx, struct work *work)
 		way->action = ACTION_DROP;
 		return 0;
 	default:
-		/* The Node's own address, no route at all, or more than a look-up can say: the
-		 * kernel does it, or answers unreachable. */
+		/* The Node's own address, no route at all, or a result that a look-up cannot express: the
+		 * kernel handles the packet, or answers unreachable. */
 		way->action = ACTION_PASS;
 		way->encap = result == BPF_FIB_LKUP_RET_UNSUPP_LWT;
 		return 0;
@@ -160,7 +160,7 @@ stage int fib_ask(struct __sk_buff *ctx, struct work *work)
 	if (result == BPF_FIB_LKUP_RET_SUCCESS) {
 		way->destination_mac = mac_word(fib->dmac);
 		way->source_mac = mac_word(fib->smac);
-		/* A device without ARP gives its own address for the neighbour's. That of a tunnel is no
+		/* A device without ARP returns its own address as the neighbour's. A tunnel's address is no
 		 * MAC, and may look like a group's, to which bpf_redirect_neigh sends nothing. */
 		if (way->destination_mac == way->source_mac)
 			way->destination_mac = 0;
@@ -168,7 +168,7 @@ stage int fib_ask(struct __sk_buff *ctx, struct work *work)
 		way->mtu = fib->mtu_result;
 		return 0;
 	}
-	/* Without a neighbour the answer ends before the MTU. */
+	/* Without a neighbour the look-up returns before it writes the MTU. */
 	way->mtu = HOP_MTU_MAX;
 	result = fib_look(ctx, work, HOP_MTU_MAX, 0);
 	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED || result == BPF_FIB_LKUP_RET_SUCCESS)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Flows: both tuples of a flow lead to one slot of `flows`. The look-up tries the two slots that the tuple's hash
- * names, then the tuple's place in `flow_hints`, then, if the counter there says that there are entries, `flow_index`.
+ * Flows: both tuples of a flow lead to one slot of `flows`. The look-up tries the home slot of the tuple's hash and its
+ * neighbour, then the tuple's place in `flow_hints`, then, if the counter there says that there are entries, `flow_index`.
  * In each case the slot found must have this tuple, in the expected generation.
  *
  *  flow_claim.h     ownership of slots
@@ -38,8 +38,8 @@ static __always_inline const struct key_words *key_words(const struct flow_key *
 
 /*
  * One side of a tuple by the hash NH (Black, Halevi, Krawczyk, Krovetz, Rogaway: "UMAC: Fast and
- * Secure Message Authentication", 1999): whoever does not know the key cannot make two sides whose
- * hashes collide, or differ by what he likes, but with a chance of 2^-32.
+ * Secure Message Authentication", 1999): a sender that does not know the key can make two sides whose
+ * hashes collide, or differ by a chosen value, only with a chance of 2^-32.
  */
 static __always_inline __u64 side_hash(const __u64 *address, __u32 port, const struct hash_key *key)
 {
@@ -50,14 +50,14 @@ static __always_inline __u64 side_hash(const __u64 *address, __u32 port, const s
 	       (__u64)(port + key->word[4]) * key->word[5];
 }
 
-/* A sum of sides would be the same for whoever moves some of one port to the other. */
+/* A plain sum of sides would stay the same when one port is raised and the other lowered. */
 static __always_inline __u64 side_mixed(__u64 side)
 {
 	side *= HASH_SUM;
 	return side ^ side >> 32;
 }
 
-/* The same for both directions, so that a slot that it names serves both. */
+/* The same for both directions, so that one slot serves both. */
 static __always_inline __u32 words_hash(const struct key_words *words, const struct hash_key *key,
 					bool with_ports)
 {
@@ -132,7 +132,7 @@ static __always_inline bool flow_translates(const struct flow *flow)
 	return flow->flags & (FLOW_SNAT | FLOW_DNAT);
 }
 
-/* The client's packets, to the address of a Service: a peer's, which that does not count as sent to us. */
+/* The client's packets, to the address of a Service: if they are from a peer, it does not count them as sent to this Node. */
 static __always_inline bool flow_to_service(const struct flow *flow, __u8 direction)
 {
 	return flow->flags & FLOW_DNAT && direction == FLOW_ORIGINAL;
@@ -189,7 +189,7 @@ static __always_inline long index_slot(const struct flow_key *key)
 	struct flow_ref *ref = bpf_map_lookup_elem(&flow_index, key);
 	__u32 slot;
 
-	/* An element that is removed is used again at once, also under a reader's eyes: each word
+	/* A removed element is reused at once, even while a program reads it: each word
 	 * is read once, and the flow's own tuple is compared. */
 	if (!ref)
 		return -1;
@@ -197,7 +197,7 @@ static __always_inline long index_slot(const struct flow_key *key)
 	return slot < flow_slots ? slot : -1;
 }
 
-/* `own`: the tuple may be that of a slot; else it is an answer's to a translated flow, as a rule. */
+/* `own`: the tuple may be that of a slot; else it is usually an answer's to a translated flow. */
 static __always_inline struct flow_match flow_find(const struct flow_key *key, __u32 hash, bool own)
 {
 	__u32 slot = flow_home(hash), home = slot;
@@ -261,8 +261,8 @@ static __always_inline struct flow *flow_at(__u32 slot)
 }
 
 /* A tuple with this hash has no flow: fetches the lines that a new one is written to, in its home slot. The CPU waits
- * for none of these loads, and has them done before the flow is created; a write that misses would hold up the
- * locked instruction after it. */
+ * for none of these loads, and they are complete before the flow is created; a write that misses the cache would delay
+ * the locked instruction after it. */
 static __always_inline void flow_fetch(__u32 hash)
 {
 	__u32 slot = flow_home(hash);

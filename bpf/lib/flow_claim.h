@@ -32,19 +32,19 @@ static __always_inline __u32 claim_generation(__u32 claim)
 	return (claim & CLAIM_GENERATION) >> 1;
 }
 
-/* Stage 1. Without the lock, which says nothing of whose the slot is. */
+/* Stage 1. Without the lock bit, which does not affect the slot's owner. */
 static __always_inline __u32 claim_read(const struct flow *flow)
 {
 	return read_once(flow->claim) & ~CLAIM_LOCKED;
 }
 
-/* The slot has a flow that is in the index with both tuples: it speaks for itself. */
+/* The slot has a flow, and both of its tuples lead to it. */
 static __always_inline bool claim_is_live(__u32 claim)
 {
 	return (claim & (CLAIM_IN_USE | CLAIM_PUBLISHED)) == (CLAIM_IN_USE | CLAIM_PUBLISHED);
 }
 
-/* Stage 2. `claim`: as it was found. False: the slot is another flow's by now, or another CPU is
+/* Stage 2. `claim`: as it was found. False: the slot belongs to another flow by now, or another CPU is
  * writing. */
 static __always_inline bool claim_lock(struct flow *flow, __u32 claim)
 {
@@ -58,7 +58,7 @@ static __always_inline void claim_unlock(struct flow *flow, __u32 claim)
 	__sync_lock_test_and_set(&flow->claim, claim);
 }
 
-/* Stage 3. The claim that is ours now, locked; 0: another CPU was first. */
+/* Stage 3. The slot's new claim, locked by this CPU; 0: another CPU was first. */
 static __always_inline __u32 claim_take(struct flow *flow, __u32 claim)
 {
 	__u32 taken = ((claim + 2) & CLAIM_GENERATION) | CLAIM_IN_USE | CLAIM_LOCKED;

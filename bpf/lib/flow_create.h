@@ -73,7 +73,7 @@ static __always_inline int flow_fill(struct work *work, const struct node_config
 		if (!flow_settle(work, node))
 			return -1;
 	} else if (!tuple_enter(work, node, FLOW_ORIGINAL)) {
-		/* As a rule it was looked up in vain; an expired flow's entry makes room. */
+		/* Usually it was looked up without success; an expired flow's entry is removed. */
 		if (!tuple_free(work, &work->packet.key, node) ||
 		    !tuple_enter(work, node, FLOW_ORIGINAL))
 			return -1;

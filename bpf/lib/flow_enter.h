@@ -10,9 +10,9 @@
 
 #include "flow_slot.h"
 
-/* The flow leaves its tuples to another one. What is over may be a connection that a forged reset has
- * marked, and what is silent may go on: at most its own Pod takes its port, unless that has many more flows. A stage that looks up again what it
- * needs, because the frame of tuple_frees has no room for it. */
+/* The flow leaves its tuples to another one. A flow that is over may be a connection that a forged reset has
+ * marked, and a silent one may continue: only its own Pod may take its port, unless that Pod has many more flows. A
+ * stage that looks up again the values that it needs, because the frame of tuple_frees has no room for them. */
 stage bool flow_yields(const struct flow *flow)
 {
 	const struct node_config *node = node_configuration();
@@ -57,7 +57,7 @@ static __always_inline bool slot_yields(__u32 slot, const struct work *work, boo
 	if (!(claim & CLAIM_IN_USE) ||
 	    !(tuple_is(flow, FLOW_ORIGINAL, key) || tuple_is(flow, FLOW_REPLY, key)))
 		return true;
-	/* Another CPU makes this very flow, or writes to it. */
+	/* Another CPU creates this flow, or writes to it. */
 	if (claim & CLAIM_LOCKED || !flow_yields(flow))
 		return false;
 	taken = flow_take(slot, claim);
@@ -77,7 +77,7 @@ static __always_inline bool entry_yields(const struct flow_ref *ref, struct work
 		return false;
 	claim = read_once(flow->claim);
 	keep_order();
-	/* Another CPU makes this very flow, or removes it. */
+	/* Another CPU creates this flow, or removes it. */
 	if (claim & CLAIM_LOCKED)
 		return false;
 	if (claim_is_live(claim) && claim_generation(claim) == generation) {
@@ -136,10 +136,10 @@ static __always_inline bool tuple_free(struct work *work, const struct flow_key 
 	return tuple_frees(node, work->search.found);
 }
 
-/* What has become of a tuple that was to be entered. */
+/* The result of entering a tuple. */
 enum tuple_entry {
 	TUPLE_TAKEN,	/* it is entered already, or there is no room */
-	TUPLE_ENTERED,	/* and nobody else can have it */
+	TUPLE_ENTERED,	/* and no other flow can have it */
 	TUPLE_DISPUTED, /* it is entered; another flow may have it, too */
 };
 
@@ -189,7 +189,7 @@ stage int tuple_place(const struct node_config *node, __u8 direction)
 									       : TUPLE_ENTERED;
 }
 
-/* False: the tuple is another flow's, or there is no room. */
+/* False: the tuple belongs to another flow, or there is no room. */
 static __always_inline bool tuple_enter(struct work *work, const struct node_config *node,
 					__u8 direction)
 {

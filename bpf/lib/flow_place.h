@@ -18,7 +18,7 @@ static __always_inline __u32 add_ordered(__u32 *word, int more)
 	return before;
 }
 
-/* The slot is one of the first two that the hash of a tuple with this home names. */
+/* The slot is this home slot or its neighbour. */
 static __always_inline bool slot_is_home(__u32 slot, __u32 home)
 {
 	return slot >> 1 == home >> 1;
@@ -42,7 +42,7 @@ stage int unpublish(__u32 slot, __u32 generation, __u8 direction)
 		return -1;
 	place = &pair->owner[flow_home(hash) & 1];
 	if (read_once(*place) == owner_word(slot, direction, hash)) {
-		/* Nobody else writes to it now. */
+		/* No other CPU writes to it now. */
 		__sync_lock_test_and_set(place, 0);
 		return 0;
 	}

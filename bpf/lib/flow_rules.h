@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The rules of network policy by which a flow passes, or is denied, in flow_rules beside its slot, and what
- * they have judged, in rule_counters. Rule 0 is none, and counted nowhere. A flow without FLOW_RULED has none.
+ * The rules of network policy that allow or deny a flow, in flow_rules beside its slot, and their counters,
+ * in rule_counters. Rule 0 means no rule and is not counted. A flow without FLOW_RULED has no rules.
  */
 #ifndef FAIRWAY_FLOW_RULES_H
 #define FAIRWAY_FLOW_RULES_H

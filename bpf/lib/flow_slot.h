@@ -4,7 +4,7 @@
  * creation of a flow evicts old ones on the way.
  *
  *  1. take      out of service with both tuples, and into ours
- *  2. weigh     what would make room
+ *  2. weigh     the reason to evict a flow
  *  3. search    a fair sample of the table
  *
  * Pods share the table: a flow counts for the Pod that began it, else for the Pod that it goes to, else for the Node
@@ -59,21 +59,21 @@ stage __u32 flow_take(__u32 slot, __u32 claim)
 	return taken;
 }
 
-/* Gives back what was taken: the slot is free. */
+/* Releases a slot that was taken: it is free. */
 static __always_inline void flow_release(struct flow *flow, __u32 taken)
 {
 	claim_unlock(flow, taken & CLAIM_GENERATION);
 }
 
-/* Why a flow makes room for another one, the better reason the greater. */
+/* Why a flow is evicted for another one: the greater, the better the reason. */
 enum eviction {
 	EVICT_NOT,
 	EVICT_SPARE,	   /* it is unanswered, or over */
-	EVICT_HEAVY,	   /* its Pod has many more flows than the newcomer's */
-	EVICT_SPARE_HEAVY, /* its Pod has many more of those that make room, or is the newcomer's */
+	EVICT_HEAVY,	   /* its Pod has many more flows than the new flow's */
+	EVICT_SPARE_HEAVY, /* spare, and its Pod has many more of these, or is the new flow's */
 };
 
-/* What a step of the search has at hand: the kernel lets it have no more than a place on the stack. */
+/* The context of a step of the search: bpf_loop passes it a single pointer to the stack. */
 struct slot_step {
 	struct work *work;
 	const struct node_config *node;
@@ -81,7 +81,7 @@ struct slot_step {
 	__u32 pad;
 };
 
-/* More than twice the newcomer's, and more than a few. */
+/* More than twice those of the new flow's Pod, and FLOWS_FEW more. */
 static __always_inline bool is_heavy(__u32 count, __u32 own)
 {
 	return count > 2 * own + FLOWS_FEW;
@@ -133,7 +133,7 @@ static long slot_try(__u32 index, struct slot_step *step)
 		return 0;
 	claim = read_once(flow->claim);
 	keep_order();
-	/* Another CPU makes a flow here, or writes to one. */
+	/* Another CPU creates a flow here, or writes to one. */
 	if (claim & CLAIM_LOCKED)
 		return 0;
 	if (!(claim & CLAIM_IN_USE) || flow_expired(flow, step->node, search->now)) {
@@ -149,10 +149,10 @@ static long slot_try(__u32 index, struct slot_step *step)
 }
 
 /*
- * A slot that is ours alone and locked, in search->found and taken. The places to look at follow from
- * the key: its home, the neighbour of that, and on with a stride of its own, so that they are a fair
+ * Finds a slot and locks it, in search->found and taken. The slots to try follow from
+ * the key: its home, its neighbour, then further ones with a stride of the key, so that they are a fair
  * sample of the table: when a share `a` of it is in use, a search finds no free one with probability
- * a^FLOW_SLOT_TRIES, wherever the flows lie. Then one of the sample makes room, see enum eviction.
+ * a^FLOW_SLOT_TRIES, wherever the flows lie. Then one of the sample is evicted, see enum eviction.
  */
 stage bool flow_slot(const struct node_config *node, __u16 endpoint)
 {

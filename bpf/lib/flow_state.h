@@ -36,7 +36,7 @@ static __always_inline bool protocol_has_end(__u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_SCTP;
 }
 
-/* Nobody has used the flow for a while, and it is UDP, echo or the like, which has no end that packets show, or a TCP
+/* The flow has been silent for a while, and is UDP, echo or the like, whose end no packet shows, or a TCP
  * connection that was never established. */
 static __always_inline bool flow_is_silent(const struct flow *flow, __u64 now)
 {
@@ -138,7 +138,7 @@ static __always_inline bool packet_opens(const struct packet *packet)
 }
 
 /* The packet may begin a flow that takes the port of one that is over, or silent: it belongs to no connection that
- * goes on. */
+ * continues. */
 static __always_inline bool packet_succeeds(const struct packet *packet)
 {
 	return !protocol_has_end(packet->key.protocol) || packet_opens(packet);
@@ -169,7 +169,7 @@ static __always_inline void udp_advance(struct flow_progress *flow, __u8 directi
 	flow->state = flow->flags & FLOW_REPLIED ? FLOW_UDP_ESTABLISHED : FLOW_UDP_OPENING;
 }
 
-/* What a packet makes of its flow. Later fragments have no flags of their own (l4_type is 0). */
+/* The state of a flow after a packet. Later fragments have no flags of their own (l4_type is 0). */
 static __always_inline struct flow_progress flow_advanced(struct flow_progress flow, __u8 direction,
 							  const struct packet *packet)
 {

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * from_wire, the same for XDP and TC: what comes in from the Node network.
+ * from_wire, the same for XDP and TC: handles packets from the Node network.
  *
  *  1. parse          neighbour messages are noted, all else that is not IP passes
  *  2. tunnel         of a known peer: checked and stripped
- *  3. XDP only       what GRO helps, or what must not lose an unfinished checksum, goes up
+ *  3. XDP only       passes up packets that GRO can merge, or that must not lose an unfinished checksum
  *  4. destination    of its flow, else a Pod of this Node, the Node, a Service, or none of them
  *  5. to the Node    or to a Service: wire_to_host.h
- *  6. to the stack   answers to what that has translated
- *  7. source         may it be whose it says? (untunnelled.h)
+ *  6. to the stack   answers to flows that the stack has translated
+ *  7. source         may its owner send this packet? (untunnelled.h)
  *  8. policy         ingress of the Pod (policy.h)
  *  9. track          TTL, flow
  * 10. deliver        rewrite, MSS, into the Pod
  *
  * Established flows take the fast path, established_receive.h. As in from_pod, each stage returns the
- * program's result, or UNDECIDED; what one leaves to the next is in work.arrival.
+ * program's result, or UNDECIDED; work.arrival passes values from one stage to the next.
  */
 #ifndef FAIRWAY_FROM_WIRE_H
 #define FAIRWAY_FROM_WIRE_H
@@ -129,7 +129,7 @@ stage int wire_strip(context *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* A flow ends whose backend is gone; XDP leaves that to TC. */
+/* A flow ends when its backend is gone; XDP leaves that to TC. */
 static __always_inline bool backend_leaves(struct work *work)
 {
 	if (!work->track.known ||
@@ -141,7 +141,7 @@ static __always_inline bool backend_leaves(struct work *work)
 	return true;
 }
 
-/* 4. What goes to a Service never comes in a tunnel: a peer sends its Pods' packets to the backend. */
+/* 4. Packets to a Service never come in a tunnel: a peer sends its Pods' packets to the backend. */
 static __always_inline bool tunnelled_to_service(const struct work *work)
 {
 	return work->arrival.tunnelled && work->track.known &&
@@ -199,7 +199,7 @@ stage int wire_destination(context *ctx, const struct node_config *node)
 #ifndef FAIRWAY_XDP
 
 /* Finds the flow that an ICMP error for a Pod is about, for translation: the error itself has no flow.
- * True where the Node's stack has translated that, in reply direction. */
+ * True where the Node's stack has translated that flow, in reply direction. */
 stage bool error_of_stack(struct __sk_buff *ctx, struct work *work, const struct node_config *node)
 {
 	struct track *track;
@@ -244,7 +244,7 @@ stage int wire_stack(context *ctx, const struct node_config *node)
 
 	if (!node || !work)
 		return discard();
-	/* An answer to what the Node's stack has sent a peer's Pod for one of ours goes back there. */
+	/* An answer of a peer's Pod to a packet that the Node's stack sent for a local Pod goes back to the stack. */
 	to_stack = work->track.known && work->flow.flags & FLOW_STACK &&
 		   work->track.direction == FLOW_REPLY;
 #ifdef FAIRWAY_XDP
@@ -256,8 +256,8 @@ stage int wire_stack(context *ctx, const struct node_config *node)
 #endif
 }
 
-/* 7. Where a packet to a Pod comes from, when its flow does not say so. A peer's Node that begins a flow by its
- * own address counts as one of the peer's Pods, where it may send as those do. */
+/* 7. The route of a packet's source, when its flow does not have it. A peer's Node that begins a flow from its
+ * own address counts as one of the peer's Pods, where it may send as they do. */
 static __always_inline struct route wire_origin(const struct work *work)
 {
 	const struct address *address = &work->packet.key.source;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Next hops to the outside. Flows share few gateways, so each has one entry in next_hops, and the kernel's
- * neighbour code is asked about it once for all flows. Which gateway is a flow's, the kernel says for each
- * flow (rules, multipath), again when next_hop_epoch is raised, and every second whatever the agent does.
+ * neighbour code is asked about it once for all flows. The kernel chooses the gateway of each flow (rules,
+ * multipath); it is asked again when next_hop_epoch is raised, and every second in case the agent is down.
  *
  *  1. cached    the flow's gateway, while both answers are fresh
- *  2. learn     what the kernel has answered, and in the flow, whose gateway it is
+ *  2. learn     the kernel's answer, and in the flow, the direction of the gateway
  */
 #ifndef FAIRWAY_GATEWAY_H
 #define FAIRWAY_GATEWAY_H
@@ -72,8 +72,8 @@ static __always_inline bool gateway_find(const struct flow *flow, __u8 direction
 	return true;
 }
 
-/* Stage 2. A gateway that the kernel's neighbour code has just resolved need not be resolved again by
- * each flow; else this packet does it. */
+/* Stage 2. A gateway that the kernel's neighbour code has just resolved need not be resolved again for
+ * each flow; else this packet resolves it. */
 static __always_inline void gateway_learn(const struct node_config *node, __u64 now,
 					  struct way *way)
 {

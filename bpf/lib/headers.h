@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The headers of the most common packets: UDP, and TCP but for what opens or resets a connection, without IP
+ * The headers of the most common packets: UDP, and TCP except segments that open or reset a connection, without IP
  * options or fragments. Read in place at constant offsets; all other packets are left to `parse`.
  */
 #ifndef FAIRWAY_HEADERS_H

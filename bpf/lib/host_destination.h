@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Where the packet of the Node goes: from_host's stage 5, between its service and its flow. What it finds is in
+ * Where the packet of the Node goes: from_host's stage 5, between its service and its flow. The result is in
  * work.departure, work.remote and the copy of the flow.
  *
  *  peer       one of its Pods
@@ -14,8 +14,8 @@
 #include "service.h"
 #include "translation.h"
 
-/* 5. By its own port of a Service whose external traffic policy is Local, the Node shows its own address, as
- * that policy keeps any client's. */
+/* 5. To its own port of a Service whose external traffic policy is Local, the Node sends from its own address,
+ * because that policy keeps every client's address. */
 static __always_inline bool host_shows_itself(context *ctx, const struct work *work,
 					      const struct route *source)
 {
@@ -45,14 +45,14 @@ stage int host_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 	own_source = from_pod_of_ours ||
 		     address_equal(&packet->key.source, gateway_address(node, packet->family)) ||
 		     host_shows_itself(ctx, work, &source);
-	/* A Pod's own flow, of which the slow path sends a part, is from_pod's to refresh. */
+	/* The slow path sends a packet of a Pod's own flow; only from_pod refreshes such flows. */
 	if (track->known && !track->related && !from_pod_of_ours &&
 	    !flow_current(&work->flow, departure->epoch)) {
 		route_remember(&work->flow, &departure->route, packet->family, NULL,
 			       track->direction, departure->epoch);
 		track->remembered = 1;
 	}
-	/* The answer to what came from a Pod's own address, past the tunnel, goes back so. */
+	/* The packet that this one answers came past the tunnel, so the answer goes past it, too. */
 	native = !own_source && track->known && track->direction == FLOW_REPLY;
 	departure->wants_snat = !own_source && !track->known;
 	if (from_pod_of_ours && !track->known)
@@ -61,8 +61,8 @@ stage int host_to_peer(struct __sk_buff *ctx, const struct node_config *node)
 	return reason ? dropped(&work->verdict, reason) : UNDECIDED;
 }
 
-/* 5, of a Service's flow to a Pod of this Node. What the Node itself sends reaches it always; what came in by a
- * device is judged, by the Node's address where the Node's stack has written that. */
+/* 5, for a Service's flow to a Pod of this Node. The Node's own packets always reach it; packets that came in by a
+ * device are judged, by the Node's address where the Node's stack has masqueraded them. */
 stage int host_policy(struct __sk_buff *ctx)
 {
 	struct work *work = work_space();
@@ -84,8 +84,8 @@ stage int host_policy(struct __sk_buff *ctx)
 	return forwarded ? policy_new(work, NULL, &departure->receiver) : UNDECIDED;
 }
 
-/* 5, this Node itself: a client from outside keeps its address, by whatever link it comes, where to_wire turns the
- * answers back. */
+/* 5, this Node itself: a client from outside keeps its address, whichever link it comes by, where to_wire translates
+ * the answers. */
 static __always_inline bool host_shows_client(context *ctx, const struct work *work,
 					      const struct node_config *node)
 {
@@ -110,7 +110,7 @@ stage int host_to_node(struct __sk_buff *ctx, const struct node_config *node)
 			slow_path_send(ctx, &work->packet, node, SLOW_NO_HOST, 0, &work->verdict);
 			return discard();
 		}
-		/* The end that is no Pod: the Node's, or a client whose packets the Node forwards. */
+		/* The end that is no Pod: the Node, or a client whose packets the Node forwards. */
 		departure->route = route_resolve(&work->packet.key.source);
 		return host_policy(ctx);
 	} else {
@@ -134,7 +134,7 @@ stage int host_to_outside(struct __sk_buff *ctx, const struct node_config *node)
 	track = &work->track;
 	known = track->known && !track->related && track->direction == FLOW_ORIGINAL;
 	departure->wants_snat = !track->known;
-	/* An answer leaves from the Service's address, which the kernel's rules may go by. */
+	/* An answer leaves from the Service's address, which the kernel's rules may match. */
 	remote_outside(ctx, work, track->known ? &work->target : &work->packet.key,
 		       known ? &work->flow : NULL, track->direction, departure->wants_snat, node,
 		       departure->now);

@@ -8,8 +8,8 @@
 
 #include "context.h"
 
-/* The packet begins with its IP header. What looks like one may still be a MAC address: with an
- * Ethernet header before it, the network header is nearer to the end. */
+/* The packet begins with its IP header. A MAC address may look like an IP header, so the offset of the network header
+ * is checked, too: with an Ethernet header, it is nearer to the end. */
 static __always_inline bool is_bare_ip(struct __sk_buff *ctx)
 {
 	__u8 *first = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, last;

@@ -17,7 +17,7 @@
 /* ------------------------------------------------------------ knobs */
 
 /* Written before the load; the verifier removes the branches that they close. */
-extern const volatile __u8 trace_verdicts;     /* tests: what was decided goes to `verdicts` */
+extern const volatile __u8 trace_verdicts;     /* tests: each decision is written to `verdicts` */
 extern const volatile __u32 slow_reads;	       /* tests: how long a CPU pauses, see element.h */
 extern const volatile __u8 veth_wire;	       /* the NIC is a veth: checksums may be unfinished */
 extern const volatile __u8 xdp_generic;	       /* XDP runs in generic mode: see from_wire */

@@ -45,7 +45,7 @@ static __always_inline struct gso gso_of(context *ctx)
 	return gso;
 }
 
-/* Length of the largest IP packet that this one becomes on the wire; 0: a bundle does not tell. */
+/* Length of the largest IP packet that this one becomes on the wire; 0: unknown, for a bundle. */
 static __always_inline __u32 wire_length(const struct packet *packet, const struct gso *gso)
 {
 	if (gso->bundle)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * ARP (RFC 826, 5227) and neighbour discovery (RFC 4861) of Pods. The Node learns a neighbour from each
- * of them and has room for about a thousand, so they are checked as a Pod's packets are: they may speak
- * of the Pod's own addresses and MAC only.
+ * of them and has room for about a thousand, so they are checked like other packets of a Pod: they may be
+ * about the Pod's own addresses and MAC only.
  */
 #ifndef FAIRWAY_NEIGHBOUR_H
 #define FAIRWAY_NEIGHBOUR_H

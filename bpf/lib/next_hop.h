@@ -27,7 +27,7 @@ struct way {
 	__u8 asked;    /* the kernel was asked */
 	__u8 pad;
 	struct bpf_redir_neigh neighbour;
-	struct address source; /* where it was asked for: what the kernel sends from; or all zero */
+	struct address source; /* where requested: the one that the kernel sends from; or zeros */
 };
 
 #define HOP_MTU_MAX 0xffff
@@ -103,8 +103,8 @@ static __always_inline bool next_hop_trusted(const struct next_hop *hop,
 	       hop->epoch == node->next_hop_epoch && !next_hop_unsettled(hop->checked);
 }
 
-/* The entry is every CPU's. One writes it at a time, so that what it holds is one answer of the
- * kernel's; the answer of a CPU that finds another one writing is used and not kept. */
+/* All CPUs share the entry. One CPU writes it at a time, so that it holds one answer of the
+ * kernel; a CPU that finds another one writing uses its answer without caching it. */
 stage int next_hop_keep(struct next_hop *hop, const struct way *way, __u32 epoch, __u64 now)
 {
 	__u64 before;
@@ -119,7 +119,7 @@ stage int next_hop_keep(struct next_hop *hop, const struct way *way, __u32 epoch
 	hop->epoch = epoch;
 	hop->source_mac = way->source_mac;
 	hop->destination_mac = way->destination_mac;
-	/* An exchange is a full barrier: whoever sees the time sees what was checked at it. */
+	/* An exchange is a full barrier: a CPU that sees the time sees the values that were checked then. */
 	__sync_lock_test_and_set(&hop->checked, now);
 	return 0;
 }
@@ -138,7 +138,7 @@ static __always_inline bool next_hop_cached(const struct next_hop *hop,
 	return true;
 }
 
-/* Keeps what the kernel has answered for a peer in `hop`, which may be NULL. */
+/* Caches the kernel's answer for a peer in `hop`, which may be NULL. */
 static __always_inline void next_hop_learn(struct next_hop *hop, const struct node_config *node,
 					   __u64 now, const struct way *way)
 {

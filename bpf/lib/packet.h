@@ -125,8 +125,8 @@ static __always_inline int parse_l4(context *ctx, struct packet *packet, bool qu
 		packet->key.source_port = ports->source;
 		packet->key.destination_port = ports->destination;
 		packet->l4_header = 12;
-		/* In a bundle the first chunk lies in a fragment of its own, and must stay there: a
-		 * receiver takes the bundle apart by that. */
+		/* In a bundle the first chunk is in an skb fragment of its own, and must stay there: a
+		 * receiver splits the bundle by these fragments. */
 		if (!quoted && packet->length >= (__u32)(l4 - packet->l3) + 13 &&
 		    load(ctx, l4 + 12, &packet->l4_type, 1))
 			packet->l4_type = 0;

@@ -6,9 +6,9 @@
  *  1. class      of the other end's address: identities, else blocks
  *  2. verdict    of the Pod's policy for that class
  *  3. ports      where the verdict is a set of them
- *  4. judge      egress of the Pod that sends, then ingress of the Pod that receives, where they are here
+ *  4. judge      egress of the sending Pod, then ingress of the receiving Pod, where they are on this Node
  *  5. fragments  whose ports are not known yet
- *  6. known      flows: judged anew by their original tuple; what is denied keeps its slot, and drops
+ *  6. known      flows: judged anew by their original tuple; a denied flow keeps its slot, its packets are dropped
  */
 #ifndef FAIRWAY_POLICY_H
 #define FAIRWAY_POLICY_H
@@ -17,8 +17,8 @@
 #include "slow_path.h"
 #include "track.h"
 
-/* The flow is judged as of now: by this epoch's tables, and as its peer's addresses are. A denied flow is
- * of no epoch. */
+/* The flow's verdict is current: by the tables of this epoch and of its peer's policy_epoch. A denied flow
+ * has no epoch. */
 static __always_inline bool flow_judged(const struct flow *flow, __u32 epoch)
 {
 	const struct peer *peer;
@@ -31,8 +31,8 @@ static __always_inline bool flow_judged(const struct flow *flow, __u32 epoch)
 	return peer && read_once(peer->policy_epoch) == flow->remote_epoch;
 }
 
-/* Stage 6. What was judged goes to the flow of work.track at once, whatever becomes of the packet. A denied flow
- * keeps its slot, and its time runs out as if there were no packets of it. */
+/* Stage 6. The verdict is written to the flow of work.track at once, whatever happens to the packet. A denied flow
+ * keeps its slot, and expires as if there were no packets of it. */
 stage int verdict_keep(bool denied)
 {
 	struct work *work = work_space();
@@ -66,8 +66,8 @@ stage int verdict_keep(bool denied)
 	return 0;
 }
 
-/* Dates the copy of a known flow before its policy look-ups: all that they read of the peer's addresses is at least
- * that new. */
+/* Stores the epoch in the copy of a known flow before its policy look-ups: everything that they read about the peer's
+ * addresses is at least that new. */
 static __always_inline void flow_date(struct work *work)
 {
 	const struct peer *peer;
@@ -105,7 +105,7 @@ static __always_inline __u32 class_of_other(struct policing *policing)
 	return CLASS_OVERFLOW;
 }
 
-/* On the line of ports; of a protocol without any, whatever its key has. */
+/* The position on the line of ports; for a protocol without ports, independent of the key's fields. */
 static __always_inline __u32 port_position(const struct flow_key *tuple)
 {
 	__u32 port = bpf_ntohs(tuple->destination_port);
@@ -128,7 +128,7 @@ enum part_answer {
 	PART_MISSING = -1,
 };
 
-/* Stage 3, by the part of a set that work.policing.port_set names. enum part_answer; a part that changes is asked
+/* Stage 3, by the part of a set with the id work.policing.port_set. enum part_answer; a part that changes is read
  * again. */
 stage int port_part_judge(__u32 position)
 {
@@ -162,7 +162,7 @@ stage int port_part_judge(__u32 position)
 	return PART_JUDGED;
 }
 
-/* Stage 3. PART_JUDGED, or there is a part missing. */
+/* Stage 3. PART_JUDGED, or another answer if a part is missing. */
 static __always_inline int port_set_judge(__u32 position)
 {
 	int part, answer = PART_NEXT;
@@ -237,7 +237,7 @@ stage int policy_look_up(__u32 policy)
 		       : DROP_POLICY_INCOMPLETE;
 }
 
-/* Counts what work.policing.judgement says; `reason`: of the drop. */
+/* Counts work.policing.judgement; `reason`: of the drop. */
 static __always_inline void judgement_count(const struct judgement *judgement, bool denied)
 {
 	struct rule_counter *counter;
@@ -254,7 +254,7 @@ static __always_inline void judgement_count(const struct judgement *judgement, b
 		__sync_fetch_and_add(&counter->packets, 1);
 }
 
-/* Notes what was denied, for people: some packets of each rule, so that a flood costs a look-up more. */
+/* Records denied packets for `fairway denials`: some of each rule, so that each packet of a flood costs one more look-up. */
 static __always_inline void denial_note(const struct policing *policing)
 {
 	__u32 place = policing->judgement.rule % DENIALS_MAX;
@@ -307,7 +307,7 @@ stage int policy_direction(__u32 policy, bool egress)
 	return dropped(&work->verdict, egress ? DROP_POLICY_EGRESS : DROP_POLICY_INGRESS);
 }
 
-/* Stage 4. The policies of the ends of work.policing.tuple; of one that is not here, POLICY_OPEN. */
+/* Stage 4. The policies of the ends of work.policing.tuple; for one that is not on this Node, POLICY_OPEN. */
 static __always_inline int policy_judge(__u32 egress, __u32 ingress)
 {
 	int result = policy_direction(egress, true);
@@ -355,9 +355,9 @@ stage int policy_hold(struct __sk_buff *ctx, const struct node_config *node, __u
 #endif
 
 /*
- * Stage 6. What is judged of the flow in work.flow, into work.policing: its original tuple. The policies of its
- * ends, of egress | of ingress << 16; POLICY_OPEN: not asked. `forwarded`: the Node's stack sends the packet for
- * somebody else.
+ * Stage 6. Writes the original tuple of the flow in work.flow, by which it is judged, into work.policing. Returns the
+ * policies of its ends, egress | ingress << 16; POLICY_OPEN: not judged. `forwarded`: the Node's stack forwards the
+ * packet for another sender.
  */
 stage __u32 policy_ends(bool forwarded)
 {
@@ -393,8 +393,8 @@ stage __u32 policy_ends(bool forwarded)
 	return egress | ingress << 16;
 }
 
-/* Stage 6. Judges the flow in work.flow, whichever direction the packet has. Allowed: the copy is judged as of
- * now; whoever calls flow_keep makes it so. */
+/* Stage 6. Judges the flow in work.flow, whichever direction the packet has. Allowed: the copy gets the present
+ * epochs; flow_keep writes them. */
 #define policy_known FOR_HOOK(policy_known)
 stage int policy_known(bool forwarded)
 {

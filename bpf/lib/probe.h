@@ -3,14 +3,14 @@
  * Probes between the gateway addresses of Nodes, which prove a path; see ARCHITECTURE, Probes.
  *
  *  1. shape         is it one?
- *  2. path          of the peer's, the one that the probe names; the kernel is asked for its next hop
+ *  2. path          the peer's path that the probe names; the kernel is asked for its next hop
  *  3. send          the datagram, its checksum, the tunnel
  *  4. request      of this Node's agent, at from_host: stamped and sent
  *
- * What from_wire does with a peer's request, and with the answer to ours, is in probe_answer.h.
+ * from_wire's handling of a peer's request, and of the answer to a request of this Node, is in probe_answer.h.
  *
- * Questions and answers announce whether Pod packets of their Node come without a tunnel, and whether it
- * takes such packets of the other. Only an answer is believed: a request can come from anybody.
+ * Requests and answers announce whether Pod packets of their Node come without a tunnel, and whether it
+ * accepts such packets from the other Node. Only an answer is believed: any host can send a request.
  */
 #ifndef FAIRWAY_PROBE_H
 #define FAIRWAY_PROBE_H
@@ -94,8 +94,8 @@ static __always_inline __u32 probe_index(const struct packet *packet, __u32 id)
 	return id * 2 + (packet->family == 6);
 }
 
-/* 2. NULL: the verdict says why. No next hop is kept: it is the neighbour of this moment that is to be
- * proven, too. */
+/* 2. NULL: the verdict has the reason. The next hop is not cached: the probe must prove the present neighbour,
+ * too. */
 static __always_inline const struct peer *probe_path(struct __sk_buff *ctx, struct work *work,
 						     __u32 id, __u8 name,
 						     const struct node_config *node)
@@ -207,7 +207,7 @@ static __always_inline __u64 probe_token(const struct address *gateway, const st
 	return siphash((const __u64 *)&message, words, node->probe_key);
 }
 
-/* This Node takes untunnelled packets of the peer, and will go on to do so. */
+/* This Node accepts untunnelled packets of the peer, and will continue to do so. */
 static __always_inline bool invites_untunnelled(__u32 id, __u8 family)
 {
 	const struct peer *peer = peer_lookup(id, family);
@@ -227,7 +227,7 @@ static __always_inline __u8 announcement(__u32 id, __u8 family, const struct nod
 	return flags;
 }
 
-/* A request announces what is not known of its peer. */
+/* A request announces something that is not known about its peer. */
 static __always_inline bool announces_news(__u8 flags, __u32 id, __u8 family)
 {
 	return flags & PROBE_ANNOUNCES &&

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Probes at from_wire, which has asked where they came from, as of any packet of a peer.
+ * Probes at from_wire, which has checked their source as for any packet of a peer.
  *
- *  1. answer    a peer's request: turned round and sent, not too many of one peer's
- *  2. proof     the answer to a request of ours: its token, the agent is told
+ *  1. answer    a peer's request: returned to the peer, within its share of answers
+ *  2. proof     the answer to a request of this Node: its token is checked, the agent is told
  */
 #ifndef FAIRWAY_PROBE_ANSWER_H
 #define FAIRWAY_PROBE_ANSWER_H
 
 #include "probe.h"
 
-/* The agent is told of a peer that introduces itself, or announces something new: it asks the peer. */
+/* Reports a peer that introduces itself, or announces something new, to the agent, which then probes the peer. */
 static __always_inline void probe_greeted(__u32 index)
 {
 	struct peer_activity *activity = bpf_map_lookup_elem(&peer_activity, &index);
@@ -31,7 +31,7 @@ static __always_inline void probe_greeted(__u32 index)
 	bpf_ringbuf_submit(record, 0);
 }
 
-/* One word a peer: the time until which what was asked so far is paid for. Two CPUs at once may let
+/* One word a peer: the time up to which its share of answers is spent. Two CPUs at once may let
  * one request more pass. */
 static __always_inline bool answer_allowed(__u32 index)
 {
@@ -50,7 +50,7 @@ static __always_inline bool answer_allowed(__u32 index)
 	return true;
 }
 
-/* bpf_skb_adjust_room takes no more at once. */
+/* bpf_skb_adjust_room removes no more at once. */
 #define ROOM_MAX 0xfff
 #define CUTS_MAX 4
 

@@ -18,7 +18,7 @@
 #include "encap.h"
 #include "work.h"
 
-/* Notes traffic: the kernel is asked for the next hop of Pod packets to a peer. After a pause, tells the
+/* Records traffic when the kernel is asked for the next hop of Pod packets to a peer. After a pause, tells the
  * agent. */
 stage int traffic_note(__u32 index, __u64 now)
 {
@@ -82,8 +82,8 @@ static __always_inline enum drop_reason remote_peer(context *ctx, struct work *w
 }
 
 /*
- * Stage 1 for the outside; the caller looks at way.action. `from`: the tuple of what the flow's Pod has
- * sent, which rules go by; it goes to where work.target says. `flow`: a known one's, or NULL;
+ * Stage 1 for the outside; the caller checks way.action. `from`: the tuple as the flow's Pod has sent it,
+ * whose source rules match; the destination is work.target's. `flow`: a known flow, or NULL;
  * `direction`: that of the packet in it. `wants_source`: a translation begins, see remote_source.
  */
 static __always_inline void remote_outside(context *ctx, struct work *work,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A refusal of what was sent to a Service, in the Service's name: TCP is reset in the packet's place
- * (RFC 9293, 3.10.7.1), UDP and SCTP are answered by the slow path, everything else not at all.
+ * Refusal of packets to a Service, from the Service's address: for TCP the packet itself becomes a reset
+ * (RFC 9293, 3.10.7.1), UDP and SCTP are answered by the slow path, everything else is not answered.
  *
  *  1. checksum    does the kernel still have to finish it?
  *  2. reset       the packet is cut to its headers, which are written anew
@@ -30,9 +30,9 @@ struct tcp_header {
 };
 
 /*
- * Stage 1. What a stack hands over to a NIC that sums has the sum of the pseudo header only
- * (CHECKSUM_PARTIAL), and the kernel tells no program so. But it does not add to such a checksum what
- * has changed elsewhere in the packet. 1: unfinished, 0: finished, -1: failed. Changes nothing.
+ * Stage 1. A packet that a stack hands to a NIC with checksum offload has the sum of the pseudo header only
+ * (CHECKSUM_PARTIAL), which programs cannot read from their context. But the kernel's helper does not add changes
+ * elsewhere in the packet to such a checksum. 1: unfinished, 0: finished, -1: failed. Changes nothing.
  */
 static __always_inline int checksum_is_unfinished(struct __sk_buff *ctx, __u32 offset)
 {
@@ -55,8 +55,8 @@ static __always_inline __u32 pseudo_sum(const struct flow_key *to, __u8 family)
 			bpf_htons(sizeof(struct tcp_header)) + bpf_htons(IPPROTO_TCP));
 }
 
-/* Stage 2. What answers a segment: its own acknowledgment says what the sender expects, else what it has
- * sent is acknowledged. */
+/* Stage 2. The numbers of the reset: the sequence number is the segment's acknowledgment number, if it has one;
+ * else the reset acknowledges the segment. */
 static __always_inline void reset_tcp(struct tcp_header *tcp, const struct packet *packet)
 {
 	__u32 length = packet->length - headers_length(packet);
@@ -165,7 +165,7 @@ stage int reset_write(struct __sk_buff *ctx)
 	return reset_ip(ctx, packet, &work->tuple);
 }
 
-/* Stage 3. Only refusals for want of a listener are answered; the client learns no other reason. */
+/* Stage 3. Only refusals because of a missing endpoint or port are answered; the client learns no other reason. */
 static __always_inline bool refusal_is_answered(enum drop_reason reason)
 {
 	return reason == DROP_SERVICE_NO_ENDPOINTS || reason == DROP_SERVICE_UNKNOWN_PORT;

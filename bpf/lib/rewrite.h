@@ -176,7 +176,7 @@ static __always_inline int l4_store(context *ctx, __u32 offset, struct l4_fields
 
 #ifndef FAIRWAY_XDP
 
-/* skb->ip_summed: what is known of a packet's L4 checksum. */
+/* skb->ip_summed: the kind of a packet's L4 checksum. */
 enum checksum_kind {
 	CHECKSUM_NONE = 0,
 	CHECKSUM_UNNECESSARY = 1,
@@ -224,7 +224,7 @@ static __always_inline int update_translated(context *ctx, __u32 offset, __u32 a
 	if (kind == CHECKSUM_COMPLETE) {
 		if (update_checksum(ctx, offset, addresses, true, optional))
 			return -1;
-		/* The difference of what is the same. */
+		/* The difference of equal values. */
 		return ports == ~0U ? 0 : update_checksum(ctx, offset, ports, false, optional);
 	}
 	check = bytes_in_place(ctx, offset, 2);

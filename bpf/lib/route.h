@@ -20,7 +20,7 @@ static __always_inline struct route route_lookup(const struct address *address)
 }
 
 /*
- * The epoch of routes and endpoints, read before any of them: what is looked up afterwards is at
+ * The epoch of routes and endpoints, read before any of them: entries that are looked up afterwards are at
  * least that new. It is never 0.
  */
 static __always_inline __u32 route_epoch(const struct node_config *node)
@@ -106,15 +106,15 @@ static __always_inline bool flow_sent_by(const struct flow *flow, __u8 direction
 	       !__builtin_memcmp(&flow->mac[direction & 1], mac, sizeof(*mac));
 }
 
-/* The flow's source is translated to an address of the Node. Else at most its port is: the address is the
- * client's own. */
+/* The flow's source is translated to an address of the Node. Otherwise at most its port is translated: the address is
+ * the client's own. */
 static __always_inline bool flow_takes_address(const struct flow *flow)
 {
 	return flow->flags & FLOW_SNAT && !address_equal(&flow->addresses[FLOW_REPLY].destination,
 							 &flow->addresses[FLOW_ORIGINAL].source);
 }
 
-/* True for a flow whose source is translated to what the Node has lost: answers would not arrive. Checked
+/* True for a flow whose source is translated to an address that the Node has lost: answers would not arrive. Checked
  * once per epoch. */
 static __always_inline bool flow_address_lost(const struct flow *flow)
 {
@@ -145,7 +145,8 @@ static __always_inline const struct peer *peer_lookup(__u32 id, __u8 family)
 	return peer_at(id * 2 + (family == 6));
 }
 
-/* Dates a route to a peer before the policy look-ups: all that they read of its addresses is at least that new. */
+/* Stores the peer's epoch in a route before the policy look-ups: everything that they read about its addresses is at
+ * least that new. */
 static __always_inline void route_date(struct route *route, __u8 family)
 {
 	const struct peer *peer;
@@ -175,8 +176,8 @@ static __always_inline struct route route_resolve(const struct address *address)
 	return route;
 }
 
-/* In a copy of a flow to the Node's stack, which forwards it for a client at `client`, its route: a peer's policy_epoch
- * tells when the client's address means something else. */
+/* In a copy of a flow to the Node's stack, which forwards it for a client at `client`, its route: the policy_epoch of a
+ * peer shows when the meaning of the client's address changes. */
 static __always_inline void client_remember(struct flow *flow, const struct route *client,
 					    __u8 family)
 {
@@ -187,7 +188,7 @@ static __always_inline void client_remember(struct flow *flow, const struct rout
 	flow->remote_epoch = client->mtu;
 }
 
-/* `route`, of `address`, is that of the peer whose own address this is, as if it were a Pod's of that peer. */
+/* If `address` is a peer's own, makes `route` a route to that peer, as for one of its Pods. */
 static __always_inline void route_to_peer_node(struct route *route, const struct address *address)
 {
 	const __u32 *peer = bpf_map_lookup_elem(&peer_addresses, address);
@@ -200,8 +201,8 @@ static __always_inline void route_to_peer_node(struct route *route, const struct
 	route_date(route, address_is_ipv4(address) ? 4 : 6);
 }
 
-/* The route of `address`, the remote end of a known flow. A flow that a peer's Node began by its own address
- * keeps to the peer's path. */
+/* The route of `address`, the remote end of a known flow. A flow that a peer's Node began from its own address
+ * stays on the peer's path. */
 static __always_inline struct route route_resolve_again(const struct flow *flow,
 							const struct address *address)
 {
@@ -274,7 +275,7 @@ static __always_inline bool address_is_multicast(const struct address *address, 
 	return (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
-/* Nobody's own: such a source asks for answers to many, or to this Node (RFC 1122, 3.2.1.3; RFC 4291, 2.5). */
+/* An address that no host has: answers to it would go to many, or to this Node (RFC 1122, 3.2.1.3; RFC 4291, 2.5). */
 static __always_inline bool address_is_nobodys(const struct address *address, __u8 family)
 {
 	if (address_is_multicast(address, family))

@@ -47,8 +47,8 @@ static long crc_shift_by(__u32 bit, struct crc_shift *shift)
 
 /*
  * Corrects the checksum of an SCTP packet for `change`: its ports before ^ after, as on the wire. A
- * sender that leaves the checksum to the NIC has written 0, which stays; and what a first fragment's checksum
- * covers is not all there: such a packet is lost at its receiver.
+ * sender that leaves the checksum to the NIC has written 0, which is kept. A first fragment lacks a part of what its
+ * checksum covers: such a packet is lost at its receiver.
  */
 #define sctp_checksum FOR_HOOK(sctp_checksum)
 stage int sctp_checksum(context *ctx, const struct packet *packet, __u32 change)

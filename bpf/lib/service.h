@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * Services: the backend of a flow's first packet, when that goes to a Service's address. A flow keeps its
- * backend, so no other packet asks, but for whether the backend is still there.
+ * backend, so later packets only check whether the backend still serves.
  *
  *  1. frontend    address, protocol and port, else the Node's own port
  *  2. client      may it use this Service?
  *  3. set         of the cluster's backends or of this Node's, by traffic policy
- *  4. backend     the client's own (session affinity), else one by chance
- *  5. gone        a flow's backend is no longer there
+ *  4. backend     the client's own (session affinity), else a random one
+ *  5. gone        a flow's backend no longer serves
  */
 #ifndef FAIRWAY_SERVICE_H
 #define FAIRWAY_SERVICE_H
@@ -15,7 +15,7 @@
 #include "route.h"
 #include "work.h"
 
-/* What goes to this route may be a Service's. */
+/* Packets to this route may be for a Service. */
 static __always_inline bool route_serves(const struct route *route)
 {
 	return route->kind == ROUTE_SERVICE ||
@@ -44,7 +44,7 @@ static __always_inline bool flow_shows_client(const struct flow *flow)
 			     &flow->addresses[FLOW_REPLY].destination);
 }
 
-/* Stage 5. A connection that begins again on a flow that is over chooses anew: its backend may be in no
+/* Stage 5. A connection that begins again on a flow that is over gets a new choice: the old backend may be in no
  * set any more. */
 static __always_inline bool flow_begins_again(const struct flow *flow, const struct packet *packet)
 {
@@ -58,7 +58,7 @@ static __always_inline bool flow_needs_backend(const struct flow *flow, __u8 dir
 	       (flow->protocol != IPPROTO_TCP || !(flow->flags & FLOW_REPLIED));
 }
 
-/* Stage 5, of the packet's flow: it ends, and the packet chooses anew. */
+/* Stage 5. The packet's flow ends, and the packet gets a new choice. */
 static __always_inline bool backend_is_gone(const struct flow *flow, __u8 direction,
 					    const struct packet *packet)
 {
@@ -79,7 +79,7 @@ static __always_inline const struct frontend *frontend_at(const struct frontend_
 	return frontend && frontend->service ? frontend : NULL;
 }
 
-/* Stage 1. The frontend that work.packet goes to, whose destination's route has these flags. */
+/* Stage 1. The frontend of work.packet, whose destination's route has these flags. */
 static __always_inline const struct frontend *frontend_find(const struct packet *packet, __u8 flags,
 							    struct frontend_key *key)
 {
@@ -114,7 +114,7 @@ static __always_inline bool client_in_ranges(__u32 service, const struct address
 	return bpf_map_lookup_elem(&service_ranges, &key);
 }
 
-/* Stage 4. The backend is this Service's: an entry that is being changed may name another's. */
+/* Stage 4. The backend belongs to this Service: an entry that is being changed may name one of another Service. */
 static __always_inline const struct backend *backend_of(__u32 id, __u32 service)
 {
 	const struct backend *backend = bpf_map_lookup_elem(&backends, &id);
@@ -129,7 +129,7 @@ static __always_inline __u32 affinity_find(const struct affinity_key *key, __u32
 	const struct affinity *affinity = bpf_map_lookup_elem(&service_affinity, key);
 	__u32 id;
 
-	/* Signed: another CPU may have been here later. */
+	/* Signed: another CPU may have stored a later time. */
 	if (!affinity ||
 	    (__s64)(now - read_once(affinity->used)) >= (__s64)(seconds * NS_PER_SECOND))
 		return 0;
@@ -137,7 +137,7 @@ static __always_inline __u32 affinity_find(const struct affinity_key *key, __u32
 	return backend_state(id) & in_set ? id : 0;
 }
 
-/* Stage 4, of a flow in the making: it names its backend. */
+/* Stage 4, for a flow that is being created: it stores its backend. */
 static __always_inline void service_begin(struct work *work)
 {
 	work->flow.backend = work->choice.backend;
@@ -182,7 +182,7 @@ static __always_inline __u32 by_chance(__u64 set)
 
 /* Not drop reasons, which are negative. */
 enum service_answer {
-	SERVICE_NONE = 0,   /* the packet is no Service's: the route holds */
+	SERVICE_NONE = 0,   /* the packet goes to no Service: its route applies */
 	SERVICE_CHOSEN = 1, /* work.target and work.choice are the backend */
 };
 
@@ -258,8 +258,8 @@ stage int service_choose(const struct node_config *node, __u8 kind, __u8 flags, 
 	}
 	if (!backend)
 		return -DROP_SERVICE_NO_ENDPOINTS;
-	/* The Service that has the frontend now is that of the backend: neither the element nor the index was
-	 * another one's meanwhile. */
+	/* The Service that has the frontend now is that of the backend: neither the element nor the index belonged to
+	 * another one meanwhile. */
 	keep_order();
 	frontend = frontend_at(&key);
 	if (!frontend || frontend->service != index)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Packets that the core cannot finish go up through a ring buffer, as they came and within a
- * rate. The forwarder answers or sends them on.
+ * Packets that the core cannot finish go up through a ring buffer, unchanged and within a
+ * rate limit. The slow path answers them or sends them on.
  *
  *  1. answerable    some packets must not be answered (RFC 1812, 4.3.2.7; RFC 4443, 2.4)
  *  2. rate          of the sending Pod and then of all Pods, of the wire, or of the Node
@@ -39,7 +39,7 @@ stage bool tokens_take(__u32 index, __u32 rate, __u32 count, __u64 now)
 		if (__sync_val_compare_and_swap(&bucket->spent, spent, next) == spent)
 			return true;
 	}
-	/* So many others take tokens at this moment. */
+	/* Too many CPUs take tokens at this moment. */
 	return false;
 }
 
@@ -94,8 +94,8 @@ static __always_inline enum drop_reason slow_path_write(context *ctx, const stru
 	return DROP_NONE;
 }
 
-/* Why a packet that is answered ends here, whether or not the answer can be had; DROP_NONE: it is not
- * one of these. */
+/* The drop reason of a packet that is to be answered, whether or not the slow path answers it; DROP_NONE: this kind is
+ * not answered. */
 static __always_inline enum drop_reason answered_as(__u8 kind)
 {
 	switch (kind) {
@@ -127,7 +127,7 @@ stage int slow_path_hand_up(context *ctx, const struct packet *packet,
 	header.kind = verdict->slow_path_kind;
 	header.mtu = verdict->mtu;
 	header.length = packet->length;
-	/* Why a Service refuses is said already. */
+	/* The Service's refusal has set the reason already. */
 	answered = header.kind == SLOW_REFUSED ? verdict->drop_reason : answered_as(header.kind);
 	if (hook == HOOK_FROM_POD) {
 		/* Before 6.2 the key of a look-up cannot be in what a function was given. */

@@ -5,9 +5,9 @@
  *
  * A connection that is over holds its port until it expires: its last packets may come again, and the other
  * end may remember it. A new connection that finds none of SNAT_FREE_TRIES ports free takes that of one of the
- * same Pod that is over. UDP and echo flows, which have no end that packets show, leave theirs after
- * SNAT_SILENT_SECONDS. Where none of SNAT_TRIES ports is free then, one of a Pod that has many more flows makes room, as
- * in a full table.
+ * same Pod that is over. UDP and echo flows, whose end no packet shows, give up theirs after
+ * SNAT_SILENT_SECONDS of silence. Where none of SNAT_TRIES ports is free then, one of a Pod that has many more flows is
+ * taken, as in a full table.
  */
 #ifndef FAIRWAY_SNAT_H
 #define FAIRWAY_SNAT_H
@@ -20,7 +20,7 @@ struct port_search {
 	struct work *work;
 	__u16 candidate; /* host order */
 	__u8 found;
-	__u8 own; /* the address stays: it is the client's, and so are its ports */
+	__u8 own; /* the address is kept: it is the client's own, with the ports of that client */
 	__u16 first;
 	/* The tries from which ports of flows that are over, and then those of heavy Pods, are free, too. */
 	__u8 over_at;
@@ -30,11 +30,11 @@ struct port_search {
 static __always_inline bool port_free(struct port_search *search, struct work *work,
 				      const struct node_config *node)
 {
-	/* Nobody makes room for what then cannot have the port. */
+	/* No flow is evicted for one that then cannot have the port. */
 	if (work->search.yields)
 		return (search->own || port_claim(search->ctx)) &&
 		       tuple_free(work, &work->reply, node);
-	/* Towards a popular destination many are taken, and this look-up costs less than the other. */
+	/* First, because many ports are taken towards a popular destination, and this look-up costs less. */
 	return tuple_free(work, &work->reply, node) && (search->own || port_claim(search->ctx));
 }
 

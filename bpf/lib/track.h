@@ -7,7 +7,7 @@
  *  1. look up   the flow of a tuple
  *  2. begin     a flow that starts with this packet, in work.flow, and the tuple of its answers
  *  3. start     gives it a slot
- *  4. keep      writes to a known flow what the packet has changed
+ *  4. keep      writes the changes of the packet to a known flow
  *  5. end       a flow that cannot be used any more
  */
 #ifndef FAIRWAY_TRACK_H
@@ -16,8 +16,8 @@
 #include "flow_create.h"
 #include "route.h"
 
-/* Stage 1. An expired flow is unknown: what begins again may be translated otherwise by now, or not at
- * all. */
+/* Stage 1. An expired flow counts as unknown: a flow that begins again may be translated differently by now,
+ * or not at all. */
 stage int flow_lookup(const struct flow_key *key, const struct node_config *node, __u64 now)
 {
 	struct work *work = work_space();
@@ -83,8 +83,8 @@ static __always_inline bool flow_lock(struct flow *flow, __u32 claim)
 	return false;
 }
 
-/* Stage 4, of a locked flow. A reader takes what the flow remembers for what it is only while the epoch beside it is
- * the present one, so that is taken away first. */
+/* Stage 4, for a locked flow. A reader uses the values that the flow remembers only while the epoch beside them is
+ * the present one, so the epoch is cleared first. */
 static __always_inline void flow_remember(struct flow *flow, const struct flow *made)
 {
 	write_once(flow->route_epoch, 0);
@@ -104,7 +104,7 @@ static __always_inline void flow_remember(struct flow *flow, const struct flow *
 		write_once(flow->route_epoch, made->route_epoch);
 }
 
-/* Stage 4. Where the slot is another flow's by now, nothing is written. */
+/* Stage 4. If the slot belongs to another flow by now, nothing is written. */
 stage int flow_keep(const struct packet *packet, __u64 now)
 {
 	struct work *work = work_space();
@@ -146,7 +146,7 @@ stage int flow_keep(const struct packet *packet, __u64 now)
 	return 0;
 }
 
-/* Stage 5. Whatever comes next begins anew. */
+/* Stage 5. The next packet begins a new flow. */
 static __always_inline void flow_end(struct track *track)
 {
 	__u32 slot = track->slot, taken;

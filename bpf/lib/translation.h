@@ -76,12 +76,12 @@ stage bool target_find(void)
 	return true;
 }
 
-/* Not a result of a program: the stages after the flow's go on anew, because another CPU was quicker. */
+/* Not a result of a program: another CPU has begun the flow first, so the stages after the flow's run again. */
 #define FLOW_MET (-5)
 /* How often that may be. */
 #define FLOW_MEETINGS 7
 
-/* The result of the stages after the flow's, which go on anew while another CPU is quicker, at most `times`. */
+/* The result of the stages after the flow's, which run again while another CPU is first, at most `times`. */
 #define while_flow_met(work, times, stages)                                                \
 	({                                                                                 \
 		int result_met = FLOW_MET, meeting;                                        \
@@ -93,8 +93,8 @@ stage bool target_find(void)
 	})
 
 /* Stage 3, of a flow that could not begin. Another CPU may have begun this very flow meanwhile, and given it its
- * translation: then the packet is that flow's. While that CPU is about to, neither has it, and this one tries again. False: the
- * table is full, or this one has tried too often. */
+ * translation: then the packet belongs to that flow. While that CPU still fills its slot, this one tries again. False: the
+ * table is full, or this CPU has tried too often. */
 stage bool flow_met(const struct node_config *node, __u64 now)
 {
 	struct work *work = work_space();

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Packets from a peer's pod CIDR that come without a tunnel. Their source address is all that they have,
- * and any host on the Node network can write it, so:
+ * Packets from a peer's pod CIDR that come without a tunnel. The only evidence for their sender is the source
+ * address, which any host on the Node network can forge. Three checks:
  *
- *  1. was it one?      TC does not see the tunnel that XDP has stripped: the frame's source tells
- *  2. does the peer?   peer.flags, which the agent writes: the peer's announcement, else this Node's mode
- *  3. did the peer?    of a new flow, where the peer is on this Node's link: the frame's source MAC is that
- *                      of the peer's last direct answer to a probe, or of the kernel's neighbour; a device
- *                      without ARP has none
+ *  1. was it untunnelled?             TC does not see the tunnel that XDP has stripped: the frame's source MAC shows it
+ *  2. does the peer send untunnelled? peer.flags, which the agent writes: the peer's announcement, else this Node's mode
+ *  3. did the peer send this one?     for a new flow, where the peer is on this Node's link: the frame's source MAC must
+ *                                     be that of the peer's last direct answer to a probe, or of the kernel's
+ *                                     neighbour; a device without ARP has none
  */
 #ifndef FAIRWAY_UNTUNNELLED_H
 #define FAIRWAY_UNTUNNELLED_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Services for clients from the wire, at TC: what comes to an address of a Service or to a port of the Node
- * that is a Service's, and the way back.
+ * Services for clients from the wire, at TC: packets to an address of a Service or to a port of the Node
+ * that belongs to a Service, and the answers.
  *
  *  1. refuse      a reset, out of the device that the packet came by
  *  2. forward     from the wire to the wire: to a backend that is not on this Node, and the answers
@@ -41,7 +41,7 @@ static __always_inline int wire_refuse(struct __sk_buff *ctx, const struct node_
 	return bpf_redirect(ctx->ifindex, 0);
 }
 
-/* 2. In a copy: the client's end and the backend's, of which neither is a Pod of this Node. */
+/* 2. In a copy: the ends of client and backend, neither of which is a Pod of this Node. */
 static __always_inline void wire_remember(struct work *work, const struct route *client,
 					  const struct route *backend)
 {
@@ -73,7 +73,7 @@ stage int wire_way(struct __sk_buff *ctx, const struct node_config *node)
 	way = &work->remote.way;
 	is_answer = track->known && !track->related && track->direction == FLOW_REPLY;
 	if (arrival->way.kind == ROUTE_PEER) {
-		/* An answer comes from the Service's address, which a peer takes in no tunnel. */
+		/* An answer comes from the Service's address, which a peer does not accept in a tunnel. */
 		reason = remote_peer(ctx, work, arrival->way.peer,
 				     track->known && track->direction == FLOW_REPLY, node,
 				     arrival->now);
@@ -89,8 +89,8 @@ stage int wire_way(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	if (arrival->way.kind != ROUTE_OUTSIDE)
 		return dropped(&work->verdict, DROP_SERVICE_UNKNOWN_ADDRESS);
-	/* The gateway that a flow remembers is that of its client; the kernel's rules may go by the address
-	 * that an answer leaves from. */
+	/* The gateway that a flow remembers is that of its client; the kernel's rules may match the source
+	 * address of an answer. */
 	remote_outside(ctx, work, is_answer ? &work->target : &work->packet.key,
 		       is_answer ? &work->flow : NULL, track->direction, !track->known, node,
 		       arrival->now);
@@ -110,7 +110,7 @@ stage int wire_way(struct __sk_buff *ctx, const struct node_config *node)
 		       : UNDECIDED;
 }
 
-/* 2. What leaves is within the path, and not at its last hop. */
+/* 2. The packet must fit the path's MTU, and not be at its last hop. */
 stage int wire_limits(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct gso gso = gso_of(ctx);
@@ -167,7 +167,7 @@ static __always_inline int wire_forward(struct __sk_buff *ctx, struct work *work
 	return wire_leave(ctx, node);
 }
 
-/* 3. A known flow stays what it is while its route is current; answered TCP does anyhow, because another
+/* 3. A known flow is unchanged while its route is current; answered TCP always is, because another
  * proxy has translated it. */
 static __always_inline bool wire_stays(const struct work *work)
 {
@@ -182,7 +182,7 @@ static __always_inline bool wire_stays(const struct work *work)
 		!flow_begins_again(flow, &work->packet));
 }
 
-/* 3. The backend of a new flow, in work.choice, and its route; without one, the packet is no Service's.
+/* 3. The backend of a new flow, in work.choice, and its route; without one, the packet goes to no Service.
  * work.arrival has the routes of both its addresses. */
 stage int wire_choose(struct __sk_buff *ctx, const struct node_config *node)
 {
@@ -235,7 +235,7 @@ stage int wire_pod(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* 3. What the client's address is translated to; NULL: it stays. Answers of the Node itself to an outside
+/* 3. The address that the client's is translated to; NULL: it is kept. Answers of the Node itself to an outside
  * client leave through to_wire; others come by fairway0, because they go to an address that is not the
  * Node's. */
 static __always_inline const struct address *wire_source_for(const struct work *work,
@@ -257,7 +257,7 @@ static __always_inline const struct address *wire_source_for(const struct work *
 	}
 }
 
-/* 3. The packet is another CPU's flow's: it comes to the Node anew. */
+/* 3. Another CPU has begun the packet's flow: the packet is handled again as if it just arrived. */
 static __always_inline bool wire_met(struct work *work, const struct node_config *node)
 {
 	struct arrival *arrival = &work->arrival;
@@ -301,8 +301,8 @@ stage int wire_begin(struct __sk_buff *ctx, const struct node_config *node)
 	return UNDECIDED;
 }
 
-/* To the Node itself, of a known flow or of one that has just begun: to the stack as it has come, where
- * to_wire turns the answers back, else into fairway0. */
+/* To the Node itself, of a known flow or of one that has just begun: to the stack on the device it came by, where
+ * to_wire translates the answers, else into fairway0. */
 stage int wire_self(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();

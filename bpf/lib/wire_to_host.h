@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * from_wire's stage 5: what is for the Node itself, or for whom it stands.
+ * from_wire's stage 5: packets for the Node itself, or for Pods and Services behind its address.
  *
  *  probes        requests and answers of peers, at TC (probe_answer.h)
  *  translated    to the Pod, the Node's stack, the Node as a client that from_host translated or as a
@@ -189,7 +189,7 @@ static __always_inline int wire_host_or_service(struct __sk_buff *ctx, struct wo
 
 #endif
 
-/* FLOW_MEETINGS here: the verifier checks all of this anew for each. */
+/* Used here in place of FLOW_MEETINGS: the verifier checks all of this again for each meeting. */
 #define WIRE_MEETINGS 3
 
 #ifndef FAIRWAY_XDP

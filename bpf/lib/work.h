@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The working data of a run, outside the stack, whose 512 bytes are for the whole chain of calls.
+ * The working data of one program run. It is not on the stack, whose 512 bytes are for the whole chain of calls.
  */
 #ifndef FAIRWAY_WORK_H
 #define FAIRWAY_WORK_H
@@ -17,7 +17,7 @@ struct remote {
 	__u8 to_peer; /* else to the outside */
 	__u8 tunnel;
 	__u8 translated; /* to work.target */
-	__u8 decrement;	 /* what the TTL loses */
+	__u8 decrement;	 /* of the TTL */
 	__u8 native;	 /* past the tunnel, whatever the peer's path is */
 	__u8 pad[3];
 	struct way way;
@@ -46,7 +46,7 @@ struct bpf_ct_opts {
 	__u8 reserved[2];
 };
 
-/* What the kernel is asked about a port; see port.bpf.c. */
+/* The kernel's look-ups of a port; see port.bpf.c. */
 struct port_question {
 	struct bpf_sock_tuple tuple;
 	struct bpf_ct_opts options;
@@ -58,7 +58,7 @@ struct probe_datagram {
 	struct probe probe;
 };
 
-/* What the stages of from_wire leave to those after them. */
+/* Values that the stages of from_wire pass to later ones. */
 struct arrival {
 	__u64 source_mac; /* as in struct next_hop */
 	__u64 now;
@@ -69,14 +69,14 @@ struct arrival {
 	__u8 tunnelled; /* in a tunnel, which has come off */
 	__u8 to_host;	/* or to a Service */
 	__u8 forward;	/* its flow leads on to the wire */
-	__u8 judged;	/* its flow is, by network policy, as of now */
+	__u8 judged;	/* network policy has judged its flow by the present tables */
 };
 
-/* What the stages of from_pod leave to those after them. */
+/* Values that the stages of from_pod pass to later ones. */
 struct departure {
 	__u64 now;
 	struct route route;
-	struct endpoint sender;	  /* ifindex 0: not asked for, its flow proves the source */
+	struct endpoint sender;	  /* ifindex 0: not looked up, its flow proves the source */
 	struct endpoint receiver; /* ifindex 0: no Pod of this Node */
 	__u32 epoch;
 	struct mac mac; /* the frame's source */
@@ -86,7 +86,7 @@ struct departure {
 	__u8 unknown; /* the fast path has looked for a flow of this tuple, in vain */
 	__u8 routed;  /* `route` is that of work.target */
 	__u8 hairpin; /* to the Pod itself, by a Service */
-	__u8 judged;  /* its flow is, by network policy, as of now */
+	__u8 judged;  /* network policy has judged its flow by the present tables */
 	__u8 pad[7];
 };
 
@@ -109,7 +109,7 @@ struct choice {
 	__u32 external_local; /* the external traffic policy is Local: the client's address is kept */
 };
 
-/* What network policy is asked, and what it says; see policy.h. */
+/* Input and result of network policy; see policy.h. */
 struct policing {
 	struct flow_key tuple;	/* from the client to the backend: after DNAT, before SNAT */
 	struct route_key other; /* the end that is not the Pod whose policy it is */
@@ -165,7 +165,7 @@ struct work {
 	struct packet packet;
 	struct packet inner; /* in a tunnel, or quoted by an ICMP error */
 	struct remote remote;
-	struct flow_key target; /* the packet's tuple where it leaves; see target.h */
+	struct flow_key target; /* the packet's tuple where it leaves; see translation.h */
 	struct verdict verdict;
 	struct track track;
 	struct flow flow; /* as it was found, or as it is to begin; see track.h */
