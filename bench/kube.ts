@@ -40,7 +40,7 @@ const RATES = { heartbeats: 20, pods: 50 };
 const INSIDE = "FAIRWAY_BENCH_KUBE";
 
 interface Size {
-	/** From start to ready, ms: with nothing, and with what an earlier agent has left. */
+	/** From start to ready, ms: with nothing, and with the state of an earlier agent. */
 	cold: number[];
 	warm: number[];
 	/** MB that the Node received until it was ready. */

@@ -33,14 +33,14 @@ while [ $# -gt 0 ]; do
 	shift 2
 done
 if [ -z "$device" ] || [ -z "$destination_mac" ]; then
-	echo "pktgen.sh: Cannot generate: wanted --device and --destination-mac" >&2
+	echo "pktgen.sh: Cannot generate: expected --device and --destination-mac" >&2
 	exit 2
 fi
 
 modprobe pktgen 2>/dev/null || true
 proc=/proc/net/pktgen
 if [ ! -w $proc/pgctrl ]; then
-	echo "pktgen.sh: Cannot generate: wanted the kernel's pktgen (CONFIG_NET_PKTGEN), there is no $proc" >&2
+	echo "pktgen.sh: Cannot generate: expected the kernel's pktgen (CONFIG_NET_PKTGEN), got no $proc" >&2
 	exit 1
 fi
 

@@ -118,7 +118,7 @@ await bench(async () => {
 		const stream = synFrame(await site.fromPod(pktgen, tcp));
 		streams[name] = { ...stream, vary: { flows: FRESH.flows } };
 		syn.add(`out ${name}`, streams[name]!);
-		// What comes to the Node that denies is what a Node without policies sends.
+		// The Node that denies receives the packets that a Node without policies sends.
 		const from = name === "denied" ? allowed : site;
 		const wire = await from.ontoWire(pktgen, synFrame(await from.fromPod(pktgen, tcp)));
 		await site.sinkInPod(pktgen, "sink_tc");
@@ -138,7 +138,7 @@ await bench(async () => {
 		crowds.push([`${count} Pods`, site]);
 		const destinations = 2 ** Math.floor(Math.log2(Math.min(count, 65_536)));
 		const stream = await site.fromPod(pktgen, { destination: PODS.first });
-		// The sink at the switch counts them: nobody is there to receive them.
+		// The sink at the switch counts them, since they have no receiver.
 		await site.ontoWire(pktgen, stream);
 		spread.add(`${count} Pods`, { ...stream, vary: { flows: FRESH.flows, destinations } });
 	}

@@ -139,7 +139,7 @@ await bench(async () => {
 	const servers = new Map<string, Traffic>();
 	for (const { name, site, service, host } of sockets) {
 		// Servers of their own: a connection by the Service's address and one without it may have the same
-		// client port, and what the server remembers of the one would refuse the other for a second.
+		// client port, and the server's state of the one would make it refuse the other for a second.
 		const key = `${sockets.findIndex((way) => way.site === site)} ${service}`;
 		const pod = site.namespace("pod1");
 		const first = new Traffic(pod, site.namespace("pod2"), site.lab.address("pod2", 4), {

@@ -1,4 +1,4 @@
-/** Removes what a bench has made, in reverse order: at its end, if it fails, and on Ctrl-C. */
+/** Removes everything that a bench has made, in reverse order: at its end, if it fails, and on Ctrl-C. */
 import { existsSync, readdirSync, rmSync } from "node:fs";
 import { isInterrupted, onInterrupt } from "../../src/lab/interrupt.js";
 import { run } from "../../src/lab/namespace.js";
@@ -32,7 +32,7 @@ async function undoAll(): Promise<void> {
 }
 
 /**
- * Removes what killed benches have left: pins and namespaces that are named after a process that no
+ * Removes leftovers of killed benches: pins and namespaces that are named after a process that no
  * longer exists. Labs do the same for theirs.
  */
 export async function sweep(): Promise<void> {

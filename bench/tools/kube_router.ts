@@ -36,7 +36,7 @@ export class KubeRouter {
 		this.#lines = lines[Symbol.asyncIterator]();
 	}
 
-	/** @param changes what there is when it begins */
+	/** @param changes the objects at its start */
 	static async start(site: Site, name: string, changes: readonly Change[]): Promise<KubeRouter> {
 		const folder = mkdtempSync(join(tmpdir(), "fairway-bench-"));
 		atEnd(() => rmSync(folder, { recursive: true, force: true }));

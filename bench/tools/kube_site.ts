@@ -90,7 +90,7 @@ export class KubeSite {
 		return this.start();
 	}
 
-	/** With what an earlier one has left. Returns ms until it is ready. */
+	/** Starts with the state of an earlier agent. Returns ms until it is ready. */
 	async start(): Promise<number> {
 		const began = performance.now();
 		await this.agent.start();
@@ -128,7 +128,7 @@ export class KubeSite {
 		return Number(/^VmRSS:\s+(\d+) kB$/m.exec(text)?.[1] ?? Number.NaN) / 1024;
 	}
 
-	/** Its share of a core, and what it receives, in so many seconds. */
+	/** Its share of a core, and the bytes a second that it receives, over that many seconds. */
 	async load(seconds: number): Promise<{ cpu: number; bytes: number }> {
 		const pid = await this.#pid();
 		const [began, used, received] = [performance.now(), processTime(pid), await this.received()];

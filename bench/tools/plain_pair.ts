@@ -34,7 +34,7 @@ export class PlainPair {
 		return pair;
 	}
 
-	/** Makes both ends segment and checksum what they send, like a NIC. */
+	/** Makes both ends segment and checksum sent packets, like a NIC. */
 	async makeWire(): Promise<void> {
 		for (const end of this.ends)
 			await end.run("ethtool -K eth0 tx off tso off gso off gro on".split(" "));

@@ -91,7 +91,7 @@ export async function measureAgent(each: (stage: Stage) => void): Promise<void> 
 		await act();
 		each({ what, ...(await ask("flush")) });
 	};
-	/** A change, until the watch has it and what is unused has gone. */
+	/** A change, until the watch has it and unused entries are removed. */
 	const change = (what: string, act: () => void) =>
 		time(what, async () => {
 			act();

@@ -132,7 +132,7 @@ export async function enforce(site: Site, manifests: Manifests, pods = 0): Promi
 	}
 }
 
-/** From the rename of a file to what is waited for, without the directory's quiet time, ms. */
+/** From the rename of a file to the awaited event, without the directory's quiet time, ms. */
 export async function latency(change: () => void, isDone: () => boolean): Promise<number> {
 	const began = performance.now();
 	change();

@@ -59,7 +59,7 @@ export async function measureEpoch(
 	return { flows: EPOCH_FLOWS, each: spread(differences).median };
 }
 
-/** Denies what runs, and allows it again. */
+/** Denies the running flows, and allows them again. */
 export async function measureCut(
 	pktgen: Pktgen,
 	site: Site,

@@ -17,7 +17,7 @@ export interface Table {
 export interface Report {
 	/** The bench's name. */
 	bench: string;
-	/** One sentence: what was done, and how often. */
+	/** One sentence: the work that was measured, and how often. */
 	method: string;
 	tables: Table[];
 	/** For the plot. */

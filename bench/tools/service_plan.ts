@@ -59,7 +59,7 @@ function other(i: number): ServicePlan {
 	};
 }
 
-/** Endpoints that are nobody, outside the cluster. */
+/** Endpoints outside the cluster, without a host. */
 function otherEndpoint(n: number): string {
 	return `10.${200 + (n >> 16)}.${(n >> 8) & 255}.${n & 255}`;
 }
@@ -92,7 +92,7 @@ export function serviceManifests(count: number): Record<string, object[]> {
 	return files;
 }
 
-/** The measured Service's EndpointSlice: pod2, and beside it endpoints that are nobody. */
+/** The measured Service's EndpointSlice: pod2, and endpoints without a host. */
 export function measuredSlice(endpoints: number): object {
 	const ports = servicePlans(1, BACKEND)[0]!.ports;
 	const more = Array.from({ length: endpoints - 1 }, (_, n) => otherEndpoint(0xffff - n));

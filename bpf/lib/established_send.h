@@ -90,7 +90,7 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	    !frame_of(data, ctx->ifindex, flow->ifindex[match.direction & 1],
 		      mac_to_put(&flow->mac[match.direction & 1])))
 		return NOT_ESTABLISHED;
-	/* Conntrack is told that the connection ends. */
+	/* Conntrack learns that the connection ends. */
 	if (headers->tcp & TCP_FIN && flow->flags & FLOW_SNAT && match.direction == FLOW_ORIGINAL)
 		return NOT_ESTABLISHED;
 	stale = !flow_current(flow, epoch);
@@ -101,7 +101,7 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 						 headers);
 	if (!established_exit(&match, &exit, node, now) || !exit_fits(&exit, headers, &gso))
 		return NOT_ESTABLISHED;
-	/* Only now: a flow whose packet goes nowhere is judged with each. */
+	/* Only now: a flow whose packets are dropped is judged with each packet. */
 	if (stale || (flow->route_kind == ROUTE_PEER && !peer_judged(exit.peer, flow)))
 		return flow_stale(&match);
 	if (!translation_find(&translation, &match, family, headers) || !flow_holds(&match, epoch))

@@ -1,13 +1,13 @@
 /**
- * The Node agent: builds what takes part in a change, starts and stops it. It is the only code that
+ * The Node agent: creates the parts that take part in a change, starts and stops them. It is the only code that
  * knows all of it.
  *
- *  sources.ts  what is desired, and what of it may have changed
+ *  sources.ts  the desired state, and which parts of it may have changed
  *  loop.ts     one apply at a time, soon after something has changed
  *  policies.ts network policy, in a loop of its own
  *  round.ts    one apply: compile, write the difference, publish
- *  state.ts    what is in force, as an immutable value
- *  answers.ts  what the API says of it
+ *  state.ts    the state in force, as an immutable value
+ *  answers.ts  the API's answers about it
  *  api.ts      the requests that the API serves
  */
 import { join } from "node:path";
@@ -80,7 +80,7 @@ export interface AgentOptions {
 
 export class Agent {
 	readonly answers: Answers;
-	/** Network policy: what is in force, and for whom. */
+	/** Network policy: the policies in force, and the Pods that they apply to. */
 	readonly policies: Policies;
 	readonly #kernel: Kernel;
 	readonly #denialWatch: DenialWatch;
@@ -156,7 +156,7 @@ export class Agent {
 		this.#api = api;
 		this.#kernel = kernel;
 		this.#loopLag = new LoopLag({ log });
-		// First: it hears of each change, and what follows may make some.
+		// First: it is notified of each change, and later parts may cause some.
 		this.#web = new Web({
 			readiness: () => this.#round.state,
 			sample: () => this.answers.sample(),
@@ -371,7 +371,7 @@ export class Agent {
 	}
 
 	/**
-	 * Reads configuration and manifests again; resolves when what is in them is in force.
+	 * Reads configuration and manifests again; resolves when their contents are in force.
 	 *
 	 * @throws Error when it cannot be applied now; it is tried again
 	 */

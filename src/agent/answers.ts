@@ -1,4 +1,4 @@
-/** The API's answers: from the agent's state, and what the kernel and the prober say at this moment. */
+/** The API's answers: from the agent's state, and from the present state of the kernel and the prober. */
 import type { CheckAnswer, Leftovers } from "../api/messages/check.js";
 import type { EndpointStatus } from "../api/messages/endpoints.js";
 import type { ExplainAnswer } from "../api/messages/explain.js";
@@ -109,7 +109,7 @@ export class Answers {
 		this.#options = options;
 	}
 
-	/** The metrics' view. It leaves the lag of the event loop to `status`, which begins it anew. */
+	/** The metrics' view. Unlike `status`, it does not reset the lag of the event loop. */
 	async sample(): Promise<Omit<Sample, "process">> {
 		const { loopLag, policyCounts } = this.#options;
 		const peers = await this.peers();

@@ -39,7 +39,7 @@ export class DenialWatch {
 		this.#timer.unref();
 	}
 
-	/** The last one first, with what the core has noted until now. */
+	/** The last one first, with all records of the core until now. */
 	async list(): Promise<Denial[]> {
 		await this.look();
 		return this.#denials.list();

@@ -24,7 +24,7 @@ export function keepHeapSmall(): void {
 }
 
 /**
- * Call when what stays is there. Without --optimize-for-size the heap may grow by 8 MB at least before it is
+ * Call when all long-lived data exists. Without --optimize-for-size the heap may grow by 8 MB at least before it is
  * collected, however few percent were asked for; with it by 2.
  */
 export function keepHeapSmaller(): void {
@@ -33,7 +33,7 @@ export function keepHeapSmaller(): void {
 }
 
 /**
- * What is received at the start leaves holes between what stays; they are some 8 MB with 1,000 Nodes. To find them
+ * Data received at the start leaves holes between data that stays, some 8 MB with 1,000 Nodes. To find them
  * and give back takes two milliseconds, and where there are none a tenth of one.
  */
 export function trimRegularly(): void {

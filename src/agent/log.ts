@@ -20,7 +20,7 @@ export interface LogOptions {
 export function openLog(node: string, level: LogLevel, options: LogOptions = {}): Logger {
 	const { fd = 1, waitingMax = WAITING_MAX } = options;
 	// Each line leaves at once, or with those that came while the one before was being written.
-	// pino writes what waits synchronously after a fatal line and when the process exits.
+	// pino writes buffered lines synchronously after a fatal line and when the process exits.
 	const destination = pino.destination({ fd, sync: false, minLength: 0, maxLength: waitingMax });
 	// A reader that went away must not take the agent with it.
 	destination.on("error", () => undefined);

@@ -40,11 +40,11 @@ export interface PoliciesOptions extends PolicyInputsOptions {
 	/** An apply has written the endpoints: from then on policies may be. */
 	isReady: () => boolean;
 	log: Log;
-	/** Ids of rules are about to be removed: what they have counted is to be read now. */
+	/** Ids of rules are about to be removed: their counters have to be read now. */
 	onRulesGo?: () => Promise<void>;
 	/** What ids of rules stand for that an earlier agent gave; default: nothing is known of that. */
 	formerRules?: ReadonlyMap<number, RuleName>;
-	/** Ids are about to be given anew. */
+	/** Ids are about to be reassigned. */
 	onBegin?: () => void;
 	/** What is in force may be something else. */
 	onPublished?: () => void;
@@ -80,12 +80,12 @@ export class Policies {
 	#localKeys = new Set<string>();
 	/** `#inForce` is to be read again. */
 	#isOther = true;
-	/** What the kernel holds is not what was written. */
+	/** The kernel's entries differ from those that were written. */
 	#isForeign = false;
-	/** Of the last write: local Pods that wait for what the kernel refuses, and what they have meanwhile. */
+	/** After the last write: local Pods that wait for refused writes, and their policies meanwhile. */
 	#held: Pick<PolicyOutcome, "held" | "inUse"> = NOTHING_HELD;
 	#revision = 0;
-	/** Problems of the last changes, and of what the kernel refuses. */
+	/** Problems of the last changes, and of refused writes. */
 	#compiled: readonly string[] = [];
 	#refused: readonly string[] = [];
 	/** performance.now() of the first request that no turn has begun with, and of the changes under way. */
@@ -120,7 +120,7 @@ export class Policies {
 		for (const wake of this.#waiters) wake();
 	}
 
-	/** Resolves when what is known now is in force, or waits for more to be known. */
+	/** Resolves when the present policies are in force, or wait for objects that are not known yet. */
 	flush(): Promise<void> {
 		return this.#loop.flush();
 	}
@@ -175,7 +175,7 @@ export class Policies {
 
 	// ------------------------------------------------------------ what is shown
 
-	/** False: what an earlier agent left is in force, or nothing. */
+	/** False: the policies of an earlier agent are in force, or none. */
 	get isSynced(): boolean {
 		return this.#compiler !== undefined && this.#input.isSynced;
 	}
@@ -292,7 +292,7 @@ export class Policies {
 		if (problems.length > 0) throw new RefusedError(problems.join("; "));
 	}
 
-	/** A compiler that knows nothing yet, beside what the kernel holds. */
+	/** A new compiler, beside the kernel's entries. */
 	async #begin(): Promise<PolicyCompiler> {
 		const { kernel, store, nodeName, unknownPods } = this.#options;
 		const held = await kernel.adoptPolicies();

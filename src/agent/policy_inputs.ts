@@ -31,7 +31,7 @@ export class PolicyInputs {
 	#changed = new Map<PolicyKind, Set<string>>();
 	/** All kinds were seen once. */
 	#isSynced = false;
-	/** Whether policies ask about Pods elsewhere, with local Pods in these namespaces. */
+	/** Whether policies depend on Pods of other Nodes, with local Pods in these namespaces. */
 	#asks: { of: string; forPods: boolean } | undefined;
 	/** Of the last turn. */
 	#endpoints: readonly Endpoint[] = [];
@@ -118,7 +118,7 @@ export class PolicyInputs {
 		return now.map((endpoint) => this.#localEndpoint(endpoint));
 	}
 
-	/** One whose record was lost, and made anew of what the kernel has, is the Pod that has its address. */
+	/** An endpoint whose record was lost, and restored from the kernel, belongs to the Pod that has its address. */
 	#localEndpoint(endpoint: Endpoint): LocalEndpoint {
 		const { store, nodeName } = this.#options;
 		if (endpoint.name !== undefined) return localEndpoint(endpoint);

@@ -1,4 +1,4 @@
-/** Whether the policies of this Node's Pods ask about Pods of other Nodes. */
+/** Whether the policies of this Node's Pods depend on Pods of other Nodes. */
 import type { PolicyPort } from "../cluster/policy_fields.js";
 import type { Store } from "../cluster/store.js";
 

@@ -57,7 +57,7 @@ export interface RoundOptions {
 		config: Config,
 		network: Network,
 	) => void;
-	/** What this Node tells the cluster; undefined: nothing. */
+	/** What this Node reports to the cluster; undefined: nothing. */
 	reporter?: Reporter | undefined;
 }
 

@@ -1,5 +1,5 @@
 /**
- * What systemd, or whoever else started the agent with NOTIFY_SOCKET, is told (sd_notify(3)):
+ * Notifications to systemd, or another supervisor that started the agent with NOTIFY_SOCKET (sd_notify(3)):
  *
  *  1. while packets do not flow: what the agent waits for, and that the start may take longer (EXTEND_TIMEOUT_USEC)
  *  2. READY=1 when they do
@@ -48,7 +48,7 @@ export class ServiceManager {
 	#isStopping = false;
 	readonly #timer: NodeJS.Timeout;
 
-	/** Undefined: nobody is to be told. */
+	/** Undefined: no supervisor expects notifications. */
 	static of(options: ServiceManagerOptions): ServiceManager | undefined {
 		const { environment, pid } = options;
 		const { NOTIFY_SOCKET: socket = "", WATCHDOG_PID: of, WATCHDOG_USEC: usec } = environment;
@@ -80,7 +80,7 @@ export class ServiceManager {
 		this.tick();
 	}
 
-	/** Tells what has changed. Cheap: may be called at any time. */
+	/** Reports changes. Cheap: may be called at any time. */
 	tick(now = performance.now()): void {
 		const { ready, words } = this.#state();
 		const lines: string[] = [];

@@ -1,5 +1,5 @@
 /**
- * What is desired, and what of it may have changed: configuration file, cluster, kernel network. A
+ * The desired state, and which parts of it may have changed: configuration file, cluster, kernel network. A
  * change is noted at once, which is cheap and touches nothing; it is read when the next apply asks.
  */
 import { isDeepStrictEqual } from "node:util";

@@ -92,7 +92,7 @@ export async function agentCommand(options: AgentCommandOptions): Promise<number
 	process.exit(EXIT_DONE);
 }
 
-/** Changes are noticed without it: this is for whoever wants to know when they are in force. */
+/** Changes are noticed without it: this is for callers that wait until they are in force. */
 async function reload(agent: Agent, manager: ServiceManager | undefined, log: Log): Promise<void> {
 	log.info({ signal: "SIGHUP" }, "reading configuration and manifests again");
 	manager?.reloading();
@@ -110,7 +110,7 @@ function cniConfDirOf({ cniConfDir, manifests }: AgentCommandOptions): string {
 	return dir === "" ? "" : resolve(dir);
 }
 
-/** @throws UsageError when it is not said what the cluster is read from, or that cannot be used at all */
+/** @throws UsageError when the source of the cluster's objects is missing, or cannot be used at all */
 async function clusterOf({
 	manifests,
 	kubeconfig,
@@ -123,7 +123,7 @@ async function clusterOf({
 	try {
 		if (kubeconfig !== undefined) {
 			const read = readKubeconfig(resolve(kubeconfig));
-			// What is wrong in it is said at once; what comes later, in status.
+			// Errors in it are reported at once; later ones, in status.
 			await read();
 			return { kubernetes: read };
 		}

@@ -12,7 +12,7 @@ export async function cleanupCommand(options: {
 	runDir: string;
 	pinDir: string;
 	cniConfDir: string;
-	/** Says what would be removed, also beside a running agent. */
+	/** Reports what would be removed, also beside a running agent. */
 	dryRun?: boolean;
 }): Promise<number> {
 	// Without root, everything looks clean.
@@ -41,7 +41,7 @@ export async function cleanupCommand(options: {
 		}
 		locks.push(lock);
 	}
-	// First: no more Pods come.
+	// First, so that no Pods are added meanwhile.
 	const conflist = removeConflist(resolve(options.cniConfDir), agentSocket(runDir));
 	if (conflist !== undefined) terminalLog.info({ file: conflist }, "removed the CNI configuration");
 	await Reconciler.cleanup({ pinDir, runDir, log: terminalLog });
@@ -78,7 +78,7 @@ function removeRunDir(runDir: string): void {
 	}
 }
 
-/** The reconciler's log for a terminal: what was removed, and on standard error what went wrong. */
+/** The reconciler's log for a terminal: removed objects, and on standard error the failures. */
 const terminalLog: Log = {
 	debug: () => undefined,
 	info: (fields, message) => void process.stdout.write(`${lineOf(fields, message)}\n`),

@@ -13,7 +13,7 @@ export function policyFacts({ policy }: Pick<ExplainAnswer, "policy">): [string,
 	});
 }
 
-/** "forwarded", "dropped: policy_egress", and what another Node is to make of it. */
+/** "forwarded", "dropped: policy_egress", and the verdict of another Node. */
 export function verdictOf({ drop, policy, hook }: ExplainAnswer): string {
 	if (drop !== null) return `dropped: ${drop}`;
 	const { ingress, egress } = policy;

@@ -77,7 +77,7 @@ async function up({ name, manifests, config }: Options): Promise<number> {
 	return 0;
 }
 
-/** Removes the lab of that name, and those that ended without removing what they made. */
+/** Removes the lab of that name, and those that ended without removing their objects. */
 async function down({ name, all }: Options): Promise<number> {
 	const doomed = allStates().filter((state) => all || state.name === name || isAbandoned(state));
 	for (const state of doomed) {
@@ -186,7 +186,7 @@ function parse(args: string[]): { values: Options; positionals: string[] } {
 				all: { type: "boolean", default: false },
 			},
 		});
-		// "table" is what "text" was called before.
+		// "table" is the former name of "text".
 		if (!["text", "table", "json"].includes(values.output))
 			throw new Error(`Cannot print as "${values.output}": expected text or json`);
 		if (!/^[a-z0-9][a-z0-9-]{0,30}$/.test(values.name))

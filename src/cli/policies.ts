@@ -66,7 +66,7 @@ function stateOf({ isStaged, unusable, staged }: Omit<PolicyStatus, "isFormer">)
 
 const NONE = "No policy selects a Pod of this Node.\n";
 const NONE_YET =
-	"Not all objects have been read since the agent's start (`fairway status` names them). Policies that an earlier agent left are in force; what they are called is not known.\n";
+	"Not all objects have been read since the agent's start (`fairway status` names them). Policies that an earlier agent left are in force; their names are not known.\n";
 
 /** @param width columns of text that there are; undefined: nothing is cut */
 export function policiesText(rows: readonly PolicyStatus[], width: number | undefined): string {

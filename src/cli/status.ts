@@ -36,11 +36,11 @@ const LOOK_MS = 10_000;
 const PAUSE_MS = 200;
 
 /**
- * Looks until the status says ready or the time is over, and once at least. The agent need not
+ * Polls until the agent is ready or the time is over, and at least once. The agent need not
  * run yet, and may start again meanwhile.
  *
  * @returns the last look's status, or undefined and why there is none
- * @throws what waiting does not mend: no permission, an answer that is an error
+ * @throws errors that waiting does not remove: no permission, an answer that is an error
  */
 export async function waitUntilReady(
 	look: (timeoutMs: number) => Promise<Status>,

@@ -1,5 +1,5 @@
 /**
- * The end of an agent, in time: what hangs (a process, a lock of the kernel's) must not keep it alive
+ * The end of an agent, in time: an operation that hangs (a process, a lock of the kernel) must not keep it alive
  * longer than its supervisor waits. Packets are forwarded either way.
  */
 

@@ -1,8 +1,8 @@
 /**
- * Compiles what has changed, area by area: this Node, its Services, its peers, its Pods. What comes out are changes
+ * Compiles what has changed, area by area: this Node, its Services, its peers, its Pods. The results are changes
  * to the desired tables, so that one Node more, another path or another endpoint costs the same among any number.
  *
- * An area is whole when what it starts from is new: after the start, with another configuration, network,
+ * An area is compiled completely when its inputs are new: after the start, with another configuration, network,
  * object of this Node or service CIDR, and while former peers are held. That of Services stays and is only
  * looked through again. `compile` (compile.ts) is the obvious way to the same tables.
  */
@@ -125,7 +125,7 @@ export class Compiler {
 
 	/**
 	 * The short way of a verdict: a peer's entry in `peers` as it would be with this verdict. All other
-	 * tables stay as they are, but for the MTU of its host routes. Undefined: no such entry.
+	 * tables stay as they are, except the MTU of its host routes. Undefined: no such entry.
 	 */
 	entry(index: number, verdict: PathVerdict | undefined): Peer | undefined {
 		return this.#known?.peers.entry(index, verdict);
@@ -214,7 +214,7 @@ export class Compiler {
 	}
 
 	/**
-	 * The area of Services, if they are ours to serve. What was not taken in is made anew from what the kernel has.
+	 * The area of Services, if Fairway serves them. Changes that were not applied are compiled again from the kernel's entries.
 	 * Returns that, while nothing of it may be removed.
 	 */
 	#takeServices(input: CompileInput, current: boolean): HeldServices | undefined {
@@ -247,7 +247,7 @@ export class Compiler {
 	}
 }
 
-/** True: what this Node starts from is the same. */
+/** True: the inputs of this Node's area are the same. */
 function samePrefixes(config: Config, before: readonly Prefix[], now: readonly Prefix[]): boolean {
 	if (before === now) return true;
 	if (!config.fairwayProxy.enable) return false;

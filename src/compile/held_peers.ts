@@ -39,6 +39,6 @@ export function holdPeers(
 	}
 	if (ids.size === 0) return [];
 	return [
-		`Cannot tell whether ${ids.size} former peers are still Nodes: expected to have read all Nodes since the restart; what the kernel has of them stays`,
+		`Cannot tell whether ${ids.size} former peers are still Nodes: expected to have read all Nodes since the restart; their entries in the kernel stay`,
 	];
 }

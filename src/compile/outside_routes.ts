@@ -30,7 +30,7 @@ export class OutsideRoutes {
 		return [...this.#routes.values()].some(({ mtu }) => mtu !== 0);
 	}
 
-	/** This prefix is somebody's now. */
+	/** This prefix has an owner now. */
 	cover(prefix: Prefix): void {
 		this.#count(prefix, 1);
 	}
@@ -39,7 +39,7 @@ export class OutsideRoutes {
 		this.#count(prefix, -1);
 	}
 
-	/** @param isOwned somebody has this prefix */
+	/** @param isOwned this prefix has an owner */
 	update(changes: EntryChanges<string, Route>, isOwned: (prefix: string) => boolean): void {
 		if (!this.#changed) return;
 		this.#changed = false;

@@ -1,6 +1,6 @@
 /**
- * What concerns this Node alone, and what everything else in a compile starts from: its object, its transport
- * addresses, what of the kernel's network matters. It changes with the configuration, the network and this
+ * The area of this Node, on which all others depend: its object, its transport
+ * addresses, the relevant parts of the kernel's network. It changes with the configuration, the network and this
  * Node's object only.
  */
 import type { Snapshot } from "../cluster/snapshot.js";

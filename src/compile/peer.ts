@@ -1,5 +1,5 @@
 /**
- * One peer: its entries in the tables, its view for `fairway peers`, and what src/probe has to know of it. It
+ * One peer: its entries in the tables, its view for `fairway peers`, and its data for src/probe. It
  * depends on this Node, on the peer's own object and on its verdicts, never on other peers.
  */
 

@@ -1,10 +1,10 @@
 /**
- * The area of peers: what the tables have of them, kept up to date at the cost of the peers that change.
+ * The area of peers: their entries in the tables, updated in time proportional to the peers that change.
  *
- *  1. what a peer claimed is released where it has changed or is gone: addresses, gateways, pod CIDRs
- *  2. what it claims now is claimed
+ *  1. the claims of a changed or removed peer are released: addresses, gateways, pod CIDRs
+ *  2. its present claims are made
  *  3. the peers that changed, and those that own something else than before, are compiled
- *  4. what of the outside needs a route besides
+ *  4. other routes of the outside
  *
  * One of these belongs to one `OwnNode`: where that changes, everything does.
  */

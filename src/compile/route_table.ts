@@ -30,7 +30,7 @@ export class RouteTable {
 		if (entry !== undefined) entry.flags |= flags;
 	}
 
-	/** With what of the outside needs an entry, and the flags of all. */
+	/** With those outside prefixes that need an entry, and the flags of all. */
 	routes(own: OwnNode): Map<string, Route> {
 		const inner = [...this.#entries.values()].map(({ prefix }) => prefix);
 		for (const prefix of outsidePrefixes(own))

@@ -88,7 +88,7 @@ export function snatAddress(
 	return preferred ?? there[0] ?? transportAddress;
 }
 
-/** Links of the machine itself; what is behind them is not the network between machines. */
+/** Links of the machine itself; they do not lead to the network between machines. */
 const INNER_KINDS = new Set(["bridge", "dummy", "ifb", "tun", "vxlan", "geneve", "wireguard"]);
 
 /**

@@ -45,7 +45,7 @@ export function limitations({ fairwayProxy }: Pick<Config, "fairwayProxy">): str
 	const egress = (what: string, why: string) =>
 		`Egress NetworkPolicy judges the addresses of ${what} and not those of the Pods behind them, because ${why}.`;
 	const ingress = (key: string) =>
-		`Ingress NetworkPolicy sees a Node as the client wherever kube-proxy masquerades what comes to NodePorts and load balancer IPs, because ${key} is false.`;
+		`Ingress NetworkPolicy sees a Node as the client wherever kube-proxy masquerades packets to NodePorts and load balancer IPs, because ${key} is false.`;
 	if (!enable)
 		return [egress("Services", "fairwayProxy.enable is false"), ingress("fairwayProxy.enable")];
 	return [

@@ -3,7 +3,7 @@
  *
  * The `error` of every check is the phrase that follows "expected" in the message.
  */
-// The namespace, so that a bundle has only what is used of it.
+// The namespace, so that a bundle has only its used parts.
 import * as z from "zod";
 import { canonicalAddress } from "../tables/address.js";
 import { readPrefix } from "../tables/prefix.js";

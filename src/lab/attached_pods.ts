@@ -1,5 +1,5 @@
 /**
- * Writes back what the lab attached: the addresses of its Pods, in a file beside the manifests, so that
+ * Writes the addresses of the Pods that the lab attached to a file beside the manifests, so that
  * the agents of all Nodes know all Pods. It adds to the Pods of those names, and goes with the lab.
  */
 import { renameSync, rmSync, writeFileSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Ctrl-C and other signals: removes what the process has made, then exits. */
+/** Ctrl-C and other signals: removes everything that the process has made, then exits. */
 
 const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 } as const;
 

@@ -23,9 +23,9 @@ export interface Measurement {
 	throughput: number | undefined;
 	/** The source address that the receiver saw. */
 	seenAs: string | undefined;
-	/** For a Service, who has answered how many connections; for what a policy decides, why. */
+	/** For a Service, the connections that each backend answered; for a policy's verdict, the reason. */
 	spread?: string;
-	/** The drop reason of what a policy denies, as it is expected to. */
+	/** The drop reason of a connection that a policy denies as expected. */
 	denied?: string;
 	/** The paths that the packets took, by the sending Node's counters. */
 	counted: { direct: number; tunnel: number };

@@ -1,9 +1,9 @@
 /**
- * Connections of a lab that network policies decide: what is expected of them stands in lab.yaml, by hand.
+ * Connections of a lab that network policies decide: lab.yaml has the expected results, written by hand.
  *
  *  1. both ends' agents know the policies
  *  2. a TCP connection: it gets through, or nothing is ever answered
- *  3. why: the end that denies it says by which policy and rule
+ *  3. why: the Node of the end that denies it names policy and rule
  */
 import type { ExplainAnswer } from "../api/messages/explain.js";
 import type { Lab } from "./lab.js";
@@ -86,7 +86,7 @@ export async function measureConnection(lab: Lab, pair: PolicyPair): Promise<Mea
 	};
 }
 
-/** What both ends' Nodes say, the sender's first; once that is what is expected, or after some time. */
+/** The answers of both ends' Nodes, the sender's first; as soon as they are as expected, or after some time. */
 async function explainAtBoth(
 	lab: Lab,
 	{ family, connection: { from, to, port, expected } }: PolicyPair,
@@ -108,7 +108,7 @@ async function explainAtBoth(
 	});
 }
 
-/** What a Node says of its own Pod, where that decides; undefined: it is not as expected. */
+/** A Node's answer about its own Pod, where that decides; undefined: it is not as expected. */
 function decisive(
 	answers: readonly ExplainAnswer[],
 	expected: LabConnection["expected"],

@@ -98,7 +98,7 @@ export function identify(pid: number): ProcessIdentity | undefined {
 
 /**
  * Ends the processes in the lab's namespaces, then removes namespaces, pins and files. Idempotent:
- * what no longer exists is not an error.
+ * an object that no longer exists is not an error.
  */
 export async function remove(state: State): Promise<void> {
 	await endProcesses(state.namespaces, "SIGTERM", 2_000);

@@ -21,7 +21,7 @@ export interface Topology {
 	mtu: number;
 	/** True: the router has routes to the pod CIDRs. */
 	routerKnowsPods: boolean;
-	/** TCP connections that policies decide, and what is expected of them. */
+	/** TCP connections that policies decide, and their expected results. */
 	connections: LabConnection[];
 }
 
@@ -178,7 +178,7 @@ function joinSubnet(subnets: Subnet[], addresses: string[]): Subnet {
 
 function toPod({ kind, metadata, spec }: Manifest, nodes: LabNode[]): LabPod[] {
 	if (kind !== "Pod" || metadata?.name === undefined || spec?.hostNetwork === true) return [];
-	// Not another Pod, but what a lab knows of one.
+	// Not another Pod, but the lab's attributes of one.
 	if (metadata.annotations?.[WRITTEN_BACK_ANNOTATION] !== undefined) return [];
 	const node = nodes.find(({ name }) => name === spec?.nodeName);
 	if (node === undefined) return [];

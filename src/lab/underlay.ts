@@ -35,9 +35,9 @@ export interface Machine {
 	addresses: string[];
 	/** A Node's port on its switch; "": none. */
 	port: string;
-	/** Interfaces that merge what they receive (GRO). */
+	/** Interfaces that merge received packets (GRO). */
 	receiving: string[];
-	/** Interfaces that segment and checksum what they send. */
+	/** Interfaces that segment and checksum sent packets. */
 	cutting: string[];
 }
 
@@ -57,7 +57,7 @@ const ROUTER = [
 	"net.ipv6.icmp.ratelimit=0",
 ];
 
-/** Packet filters do not see what a switch carries, whatever modules this machine has loaded. */
+/** Packet filters do not see a switch's packets, whatever modules this machine has loaded. */
 const UNFILTERED = ["arptables", "ip6tables", "iptables"]
 	.map((filter) => `net.bridge.bridge-nf-call-${filter}`)
 	.filter((name) => existsSync(`/proc/sys/${name.replaceAll(".", "/")}`))

@@ -1,7 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 
 const PAUSE_MS = 25;
-/** A turn counts for no more: on a busy machine each takes longer, and so does what is waited for. */
+/** A turn counts for at most this: on a busy machine each turn takes longer, and so does the awaited event. */
 const TURN_MAX_MS = 4 * PAUSE_MS;
 
 /**
@@ -27,7 +27,9 @@ export async function until<T>(
 			last = error;
 		}
 		if (waited > patienceMs)
-			throw new Error(`Waited ${Date.now() - start} ms in vain for: ${what}; last: ${last}`);
+			throw new Error(
+				`Waited ${Date.now() - start} ms without success for: ${what}; last: ${last}`,
+			);
 		await delay(PAUSE_MS);
 		waited += Math.min(Date.now() - began, TURN_MAX_MS);
 	}

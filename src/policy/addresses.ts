@@ -3,7 +3,7 @@
  *
  *  1. Nodes, Pods and local Pods claim addresses (owners.ts); Pods that are alike are groups (groups.ts)
  *  2. atoms that come into force are tried on groups, prefixes and Nodes
- *  3. addresses that may mean something else get their class; what that changes for flows raises epochs
+ *  3. addresses whose meaning may have changed get their class; changes that affect flows raise epochs
  */
 import type { Labels } from "../cluster/labels.js";
 import type { NodeObject } from "../cluster/snapshot.js";
@@ -144,7 +144,7 @@ export class Addresses {
 		}
 	}
 
-	/** Makes all classes anew, of the atoms that are used. Policies stay. */
+	/** Gives all classes new numbers, with the used atoms only. Policies stay. */
 	*restart(): Steps<void> {
 		const used = new Set<number>();
 		const names = new Set<string>();
@@ -278,8 +278,8 @@ export class Addresses {
 	}
 
 	/**
-	 * What an earlier agent had of addresses and prefixes stays for the first round, meaning to its policies what
-	 * it did and to the new ones what is true. Returns those addresses.
+	 * The addresses and prefixes of an earlier agent stay for the first round, with their former meaning for its
+	 * policies and their present meaning for the new ones. Returns those addresses.
 	 */
 	*#takeHeld(): Steps<ReadonlySet<number>> {
 		if (this.#held === undefined) return new Set();

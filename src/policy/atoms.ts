@@ -1,6 +1,6 @@
 /**
- * Atoms: the single things that a peer of a rule can say about an address. Each has a number, and two rules
- * that say the same share it. An address is to the policies in force the set of atoms that hold for it.
+ * Atoms: the single conditions that a peer of a rule can have for an address. Each has a number, which all rules
+ * with that condition share. For the policies in force, an address is the set of atoms that hold for it.
  */
 import { type Selector, selectorText } from "../cluster/selector.js";
 import { type Budgets, CLUSTER, prefixesOf } from "./limits.js";
@@ -32,7 +32,7 @@ export class Atoms {
 		return this.#ports;
 	}
 
-	/** Without ports, which Pods have and rules do not say by number. */
+	/** Without named ports, whose numbers are the Pods' and not the rules'. */
 	get sayable(): number {
 		return this.#byText.size - this.#ports;
 	}

@@ -1,5 +1,5 @@
 /**
- * What is worth a second look in policies, before anybody applies them: what cannot be used, fields that mean
+ * Warnings about policies before they are applied: policies that cannot be used, fields that mean
  * nothing, selectors that match nothing, rules without effect, isolation without DNS. Pure.
  */
 import type { ClusterPolicyObject } from "../cluster/cluster_policy_object.js";

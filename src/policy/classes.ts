@@ -85,7 +85,7 @@ export class Classes {
 		this.#held.clear();
 	}
 
-	/** Ports with names that these atoms say. */
+	/** Ports with names in these atoms. */
 	portsOf(atoms: readonly number[]): ClassAtoms["ports"] {
 		if (this.#atoms.ports === 0) return NO_PORTS;
 		return atoms.flatMap((id) => {

@@ -1,11 +1,11 @@
 /**
- * Compiles policies, Pods, Namespaces and Nodes into the tables of network policy: what has changed, at the
- * cost of what has changed. Pure: no I/O, no clock.
+ * Compiles policies, Pods, Namespaces and Nodes into the tables of network policy: only what has changed, in time
+ * proportional to that. Pure: no I/O, no clock.
  *
- *  1. what was unused since the round before goes
+ *  1. entries that were unused since the round before are removed
  *  2. Namespaces, Nodes and policies that changed
  *  3. local Pods: which policies select them, as rule lists
- *  4. what their rules say of peers, as atoms: selectors on groups of Pods, blocks as prefixes
+ *  4. the peers of their rules, as atoms: selectors on groups of Pods, blocks as prefixes
  *  5. other Pods that changed
  *  6. addresses that may mean something else: their classes
  *  7. policies of the rule lists, with their verdicts for all classes; the local Pods that have them
@@ -49,7 +49,7 @@ export interface PolicySource {
 	get<K extends PolicyKind>(kind: K, key: string): PolicyObjects[K] | undefined;
 }
 
-/** Which can be asked for one: a Set, or what has every key and lists all when it is gone through. */
+/** Keys that can be looked up: a Set, or an object that has every key and lists all when it is iterated. */
 export interface ChangedKeys extends Iterable<string> {
 	has(key: string): boolean;
 }
@@ -59,7 +59,7 @@ export interface PolicyInput {
 	changed: { readonly [K in PolicyKind]?: Iterable<string> | ChangedKeys };
 	/** All that there are; absent: the same as before. */
 	endpoints?: Iterable<LocalEndpoint>;
-	/** Ids of policies that local Pods have for want of what they are to have; absent: none. */
+	/** Ids of policies that local Pods keep because their new ones cannot be written; absent: none. */
 	inUse?: ReadonlySet<number>;
 }
 
@@ -75,7 +75,7 @@ export interface PolicyCompilerOptions {
 	held?: HeldPolicyTables;
 	/** Other limits than the tables have. */
 	limits?: Partial<Limits>;
-	/** Unused atoms that may stay before classes are made anew. Default: 1024. */
+	/** Unused atoms that may stay before all classes get new numbers. Default: 1024. */
 	staleAtoms?: number;
 }
 
@@ -137,7 +137,7 @@ export class PolicyCompiler {
 		return this.#pods.all();
 	}
 
-	/** False: nothing in force asks about other Pods than those of this Node. */
+	/** False: no policy in force depends on Pods of other Nodes. */
 	get needsPods(): boolean {
 		for (const { list, users } of this.#inForce.policies())
 			if (users > 0 && list.names.size > 0) return true;

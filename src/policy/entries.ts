@@ -21,7 +21,7 @@ export function verdictEntry(verdict: Verdict): PolicyVerdict {
 		: { judgement: judgementEntry(verdict.judgement), portSet: 0 };
 }
 
-/** What an entry says. */
+/** The contents of an entry. */
 export function plainVerdict({ judgement, portSet }: PolicyVerdict): Verdict {
 	return portSet === 0 ? { judgement: plainJudgement(judgement) } : { portSet };
 }

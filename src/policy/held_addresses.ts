@@ -9,7 +9,7 @@ export class HeldAddresses {
 	readonly blocks: ReadonlyMap<string, number>;
 	readonly #table = new PrefixTable<number>();
 	readonly #prefixes: Prefix[] = [];
-	/** By what has the class, then by cover and held number. */
+	/** By the owner of the class, then by cover and held number. */
 	readonly #numbers = new Map<object, Map<number, number>>();
 
 	constructor({ identities, blocks }: HeldPolicyTables) {

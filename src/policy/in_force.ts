@@ -7,7 +7,7 @@
  *     have one of its: all other pairs have the verdict of a class that none of the policy's atoms names
  *  4. of a policy's verdicts the commonest is its own, and the classes that have another have an entry; who
  *     pays for that is in paid_verdicts.ts
- *  5. what nobody uses any more is removed one round later, when no reader can hold it (garbage.ts)
+ *  5. unused entries are removed one round later, when no reader can hold them (garbage.ts)
  */
 import type { Steps } from "../loop/turns.js";
 import { type Atom, Atoms } from "./atoms.js";
@@ -54,7 +54,7 @@ export class InForce {
 	readonly problems = new Set<string>();
 	/** Why CLASS_OVERFLOW was returned last. */
 	overflow = "";
-	/** Something was refused for want of room, or there is room again, since the owner last looked. */
+	/** Since the owner last checked, something was refused because there was no room, or room was freed. */
 	isFull = false;
 	hasRoom = false;
 	/** Grows when something is given back. */
@@ -128,12 +128,12 @@ export class InForce {
 		return false;
 	}
 
-	/** What no policy says any more. */
+	/** Entries that no policy uses any more. */
 	get unusedAtoms(): number {
 		return this.atoms.sayable - this.#index.atoms;
 	}
 
-	/** Removes what has been unused since the round before, and finds what is unused now. */
+	/** Removes entries that have been unused since the round before, and finds those that are unused now. */
 	*sweep(): Steps<void> {
 		yield* this.#garbage.sweep();
 		const held = this.#held;
@@ -170,7 +170,7 @@ export class InForce {
 
 	// ------------------------------------------------------------ policies
 
-	/** Its policy, with one more user. Returns what is too much if it is over a limit. */
+	/** Its policy, with one more user. Returns the limit if it exceeds one. */
 	*make({ key, owner, list }: Plan): Steps<Policy | string> {
 		const made = this.#known(key) ?? (yield* this.#make(key, owner, list));
 		if (typeof made === "string") this.isFull = true;
@@ -193,7 +193,7 @@ export class InForce {
 		if (--policy.users === 0) this.#verdicts.settle(policy, -1);
 	}
 
-	/** Returns what is too much if it cannot be made: then nothing of it stays. */
+	/** Returns the exceeded limit if it cannot be made: then no part of it stays. */
 	*#make(key: string, owner: string, list: RuleList, isHairpin = false): Steps<Policy | string> {
 		for (const rule of list.ruleIds) this.#rules.retain(rule);
 		const forHairpin = isHairpin ? undefined : hairpinList(list);

@@ -84,7 +84,7 @@ export function selecting(question: Question): {
 	isolating: NetworkPolicyObject[];
 } {
 	const { cluster, direction, pod, staged } = question;
-	/** A staged policy that cannot be used says nothing. */
+	/** A staged policy that cannot be used has no effect. */
 	const counts = (audit: boolean, unusable?: string) =>
 		!audit || (staged && unusable === undefined);
 	const chosen = cluster.clusterPolicies
@@ -204,7 +204,7 @@ function portsMatch({ flow, to }: Question, ports: readonly PolicyPort[] | undef
 	return ports.some((port) => {
 		if (port.protocol !== undefined && port.protocol !== flow.protocol) return false;
 		if (!("name" in port)) return port.first <= flow.port && flow.port <= port.last;
-		// Each destination Pod has its own number; what is no Pod has no names.
+		// Each destination Pod has its own number; other destinations have no port names.
 		return to?.ports.some(
 			({ name, port: number, protocol }) =>
 				name === port.name && PROTOCOLS.get(protocol) === flow.protocol && number === flow.port,

@@ -68,7 +68,7 @@ export class Budget {
 		return this.#total;
 	}
 
-	/** Undefined: there is room for so many more. Else what is too much. */
+	/** Undefined: there is room for that many more. Else the exceeded limit. */
 	problem(owner: string, count: number): string | undefined {
 		if (count === 0) return undefined;
 		const used = this.#used.get(owner) ?? 0;
@@ -119,7 +119,7 @@ export class Budgets {
 	}
 }
 
-/** What a choice of policies would take anew. */
+/** The new entries that a choice of policies needs. */
 export class Needs {
 	readonly #owners = new Map<string, { rules: number; atoms: Set<string>; prefixes: number }>();
 

@@ -16,7 +16,7 @@ export class Moves {
 	readonly #nodeName: string;
 	/** Index among the owners' dirty claims, class before, class now. */
 	#moves: number[] = [];
-	/** All classes are new, and mean what the former did. */
+	/** All classes have new numbers, with the same meaning as before. */
 	#restarted = false;
 	#isFirst = true;
 

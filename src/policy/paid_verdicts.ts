@@ -83,7 +83,7 @@ export class PaidVerdicts {
 
 	// ------------------------------------------------------------ verdicts
 
-	/** Returns what is too much if it cannot be made. */
+	/** Returns the exceeded limit if it cannot be made. */
 	of(policy: Draft, { atoms, ports }: ClassAtoms): KeptVerdict | string {
 		const { list, owner, bySubset, charges } = policy;
 		const own = atoms.filter((atom) => list.atoms.has(atom));
@@ -181,7 +181,7 @@ export class PaidVerdicts {
 		entries.clear();
 	}
 
-	/** Pays for what it and its hairpin have, or gets it back. */
+	/** Counts the entries that it and its hairpin have, or no longer have. */
 	settle({ owner, charges, hairpin }: Policy, sign: 1 | -1): void {
 		const { policies, portSets, verdicts } = this.#options.budgets;
 		policies.take(owner, sign);

@@ -38,7 +38,7 @@ export class Plans {
 		this.#options = options;
 	}
 
-	/** The rule list of a choice, whose atoms are to be in the classes before it is made. Or what is too much. */
+	/** The rule list of a choice, whose atoms have to be in the classes before it is made. Or the limit that it exceeds. */
 	*plan(chosen: Chosen, key: string): Steps<Plan | string> {
 		const { rules, known, hasName, onFull } = this.#options;
 		const owner = chosen.network[0]?.policy.namespace ?? CLUSTER;
@@ -74,7 +74,7 @@ export class Plans {
 		return taken;
 	}
 
-	/** @param owner who pays for it if it is new */
+	/** @param owner the namespace, or CLUSTER, that it counts for if it is new */
 	numberOf = (atom: Atom, owner: string): number =>
 		this.#options.atoms.number(
 			atom,

@@ -47,7 +47,7 @@ export class PodClaims {
 		);
 	}
 
-	/** As the CNI has it: whatever its object says, and before its object says anything. */
+	/** As the CNI attached it: independent of its object's status, which comes later. */
 	setLocal(subject: Subject, isThere: boolean): void {
 		const { endpoint, pod, labels, ports } = subject;
 		const name = `\0${endpoint.id}`;

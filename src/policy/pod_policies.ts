@@ -91,7 +91,7 @@ export class PodPolicies {
 		const { room } = this.#inForce;
 		if (room !== this.#refusedAt) for (const subject of this.#refused.keys()) dirty.add(subject);
 		for (const subject of removed) dirty.delete(subject);
-		// Before anything is taken, so that what they have now leaves room for what they are to have.
+		// Before anything is taken, so that their present entries make room for their new ones.
 		for (const subject of dirty) {
 			const policies = this.#policies.get(subject);
 			for (const direction of DIRECTIONS) this.#release(policies?.[direction]);

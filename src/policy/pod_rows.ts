@@ -1,6 +1,6 @@
 /**
  * The Pods that claim addresses, as columns: other Nodes' by their key, this Node's by their endpoint, which the CNI
- * attached. What a Pod says beside that is its group's.
+ * attached. All other properties of a Pod are its group's.
  */
 import { grown, mix } from "../columns/grow.js";
 import { Pool } from "../columns/pool.js";

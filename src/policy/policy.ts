@@ -19,7 +19,7 @@ export interface Policy {
 	bySubset: Map<string, KeptVerdict>;
 	/** Entries by the owner that pays for them, and parts of port sets, while it has users. */
 	charges: { entries: Map<string, number>; parts: number };
-	/** Some class is denied everything for want of room. */
+	/** Some class is denied everything because there is no room for its verdicts. */
 	problem?: string;
 }
 

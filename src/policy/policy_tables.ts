@@ -25,7 +25,7 @@ export type Verdict = { judgement: Judgement } | { portSet: number };
 export interface PolicyEntry {
 	/** For every class that has no entry in `verdicts`. */
 	verdict: Verdict;
-	/** The policy that judges what a Pod sends to itself by a Service: OPEN, or another id. */
+	/** The policy that judges a Pod's packets to itself by a Service: OPEN, or another id. */
 	hairpin: number;
 }
 
@@ -127,11 +127,11 @@ export type WriteTable = (
 export interface PolicyChanges {
 	/**
 	 * In order: 1 port sets and rules, 2 verdicts, 3 policies, then the class limit, 4 identities and blocks,
-	 * 5 endpoints. 6 is `epochs`. 7: what was unused since the round before is removed.
+	 * 5 endpoints. 6 is `epochs`. 7: entries that were unused since the round before are removed.
 	 */
 	writes: PolicyWriteList;
 	epochs: {
-		/** A local endpoint's policies, or what its neighbour on this Node is, have changed. */
+		/** A local endpoint's policies, or the identity of its neighbour on this Node, have changed. */
 		route: boolean;
 		/** Names of Nodes with an address that means something else now. */
 		peers: Set<string>;

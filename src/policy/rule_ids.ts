@@ -1,4 +1,4 @@
-/** Ids of rules, and what they stand for. An id is free again one round after the last policy with it has gone. */
+/** Ids of rules, and the rules that they identify. An id is free again one round after its last policy is removed. */
 import { type Budget, CLUSTER } from "./limits.js";
 import type { RuleName } from "./policy_tables.js";
 import type { Ids } from "./verdicts.js";

@@ -60,7 +60,7 @@ export interface RuleList {
 }
 
 export interface Numbers {
-	/** `owner`: the namespace of the policy that says it, or CLUSTER. */
+	/** `owner`: the namespace of the policy that has it, or CLUSTER. */
 	atom: (atom: Atom, owner: string) => number;
 	rule: (name: RuleName) => number;
 }
@@ -101,7 +101,7 @@ export function* buildInSteps(chosen: Chosen, numbers: Numbers): Steps<RuleList>
 	return listOf(rules);
 }
 
-/** For what a Pod sends to itself by a Service: NetworkPolicies allow it. Undefined: so does everything else. */
+/** For a Pod's packets to itself by a Service: NetworkPolicies allow them. Undefined: so do all other policies. */
 export function hairpinList({ rules }: RuleList): RuleList | undefined {
 	if (rules.every(({ tier }) => tier === 1)) return undefined;
 	const others = rules.filter(({ tier, action }) => tier !== 1 || action === "deny");

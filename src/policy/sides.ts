@@ -169,7 +169,7 @@ export class Sides {
 		return node !== undefined ? { address, node } : { address, ...this.#pods.get(address) };
 	}
 
-	/** What a set of policies says of a group's Pods in a direction. */
+	/** The rules of a set of policies for a group's Pods in a direction. */
 	choice(side: number, group: Group, direction: Direction): Choice {
 		let known = this.#chosen.get(group);
 		if (known === undefined) {

@@ -3,7 +3,7 @@
  *
  *  1. a policy that changed is tried on the Pods that it may select; a Pod that changed tries all. Only the policies of
  *     namespaces with Pods here are kept, of all others their names
- *  2. a Pod of which something changed says anew what was chosen for it
+ *  2. a changed Pod gets its choice of policies again
  */
 import type { ClusterPolicyObject } from "../cluster/cluster_policy_object.js";
 import { type Labels, NO_LABELS } from "../cluster/labels.js";

@@ -1,6 +1,6 @@
 /**
- * The policies of one end of a flow, read for a person: tier by tier, which policies select the Pod, what each
- * tier says, and by which rule. It agrees with the interpreter, whose pieces it uses. Pure.
+ * The policies of one end of a flow, evaluated for `fairway explain`: tier by tier, which policies select the Pod, what
+ * each tier decides, and by which rule. It agrees with the interpreter, whose functions it uses. Pure.
  *
  *  1. one that cannot be used closes the Pod, before everything else
  *  2. Admin: the first rule that matches
@@ -26,7 +26,7 @@ import { ruleWords } from "./words.js";
 
 export interface TierReading {
 	tier: RuleName["tier"];
-	/** Those that select the Pod and have something to say in this direction, in their order. */
+	/** Those that select the Pod and have rules for this direction, or isolate it, in their order. */
 	policies: readonly string[];
 	/**
 	 * `none`: no policy selects the Pod. `noMatch`: no rule names the flow. `pass`: left to the next tiers.
@@ -47,7 +47,7 @@ export interface TierReading {
 	/** Which one decided. */
 	policy: string | null;
 	rule: number | null;
-	/** What the rule says: "to Pods with app=web of namespace default, TCP 80". */
+	/** The rule in words: "to Pods with app=web of namespace default, TCP 80". */
 	says: string | null;
 }
 
@@ -164,7 +164,7 @@ function readNetworkTier(
 				const says = ruleWords(said, direction, policy.namespace);
 				return row("allow", { policy: nameOf(policy), rule, says });
 			}
-	// As the interpreter says it: an enforced one where there is any.
+	// As in the interpreter: an enforced one where there is any.
 	const isEnforced = ({ audit, namespace }: (typeof isolating)[number]) =>
 		!audit && !namespaceOf(cluster, namespace).audit;
 	const first = isolating.find(isEnforced) ?? isolating[0]!;

@@ -1,6 +1,6 @@
 /**
- * Entries of `policy_verdicts` in the kernel: how many there are, what goes one round later counts until then, and
- * what an earlier agent's policies say of its classes.
+ * Entries of `policy_verdicts` in the kernel: their number, in which entries to be removed count until the next round,
+ * and the verdicts of an earlier agent's policies on its classes.
  */
 import type { Steps } from "../loop/turns.js";
 import type { Garbage } from "./garbage.js";

@@ -1,4 +1,4 @@
-/** What policies say, in words: selectors as kubectl writes them, peers, ports, whole rules. Pure. */
+/** Policies in words: selectors as kubectl writes them, peers, ports, whole rules. Pure. */
 import type { ClusterPolicyPeer, ClusterPolicyRule } from "../cluster/cluster_policy_object.js";
 import type { NetworkPolicyPeer, NetworkPolicyRule } from "../cluster/network_policy_object.js";
 import type { PolicyPort } from "../cluster/policy_fields.js";

@@ -527,7 +527,7 @@ async function next<R>(records: R[], ring: string): Promise<R> {
 		if (record) return record;
 		await new Promise((resolve) => setImmediate(resolve));
 	}
-	throw new Error(`Cannot read from ${ring}: wanted a record, there is none`);
+	throw new Error(`Cannot read from ${ring}: expected a record, got none`);
 }
 
 function u32(value: number): Buffer {

@@ -22,7 +22,7 @@ export interface PluginRun {
 }
 
 export interface PluginOptions {
-	/** Default: what the build makes. */
+	/** Default: the plugin of the build. */
 	file?: string;
 	/** Leaves standard input open. */
 	endless?: boolean;

@@ -146,8 +146,7 @@ export class Containerd {
 		await this.ctr("task", "kill", "--signal", "SIGKILL", id);
 		const output = await this.#containers.get(id);
 		this.#containers.delete(id);
-		if (output === undefined)
-			throw new Error(`Cannot kill ${id}: wanted a container, there is none`);
+		if (output === undefined) throw new Error(`Cannot kill ${id}: expected a container, got none`);
 		return output;
 	}
 

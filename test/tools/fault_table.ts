@@ -89,7 +89,7 @@ function parts(page: string): { before: string; table: string; after: string } {
 	const [begin, end] = [page.indexOf(BEGIN), page.indexOf(END)];
 	if (begin < 0 || end < begin)
 		throw new Error(
-			`Cannot find the table: wanted ${BEGIN.trim()} and ${END}, the page has not both`,
+			`Cannot find the table: expected ${BEGIN.trim()} and ${END}, got a page without both`,
 		);
 	const start = begin + BEGIN.length;
 	return { before: page.slice(0, start), table: page.slice(start, end), after: page.slice(end) };

@@ -1,4 +1,4 @@
-/** The tables of network policy on paper: what a kernel would be told, and what it would say to a packet. */
+/** The tables of network policy without a kernel: the writes that it would get, and its verdict on a packet. */
 import { Evaluator } from "../../src/policy/evaluator.js";
 import type {
 	EndpointPolicies,

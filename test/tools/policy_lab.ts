@@ -214,7 +214,7 @@ export class PolicyLab {
 	}
 
 	/**
-	 * Every probe whose fate is not what the objects say. Besides, drops of policies must have been counted for
+	 * Every probe whose result differs from the objects' meaning. Also, drops of policies must have been counted for
 	 * all that is denied, none where nothing is, and `policy_incomplete` never.
 	 */
 	async wrong(probes: readonly Probe[]): Promise<string[]> {

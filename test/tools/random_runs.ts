@@ -1,7 +1,7 @@
 /** How often a random test runs, and the time that so many runs may take. */
 import t from "tap";
 
-/** Of a usual run of a whole file, ms: what .taprc gives it. */
+/** Time limit of a usual run of a whole file, ms, as in .taprc. */
 const FILE_MS = 300_000;
 
 /**

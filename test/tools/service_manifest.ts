@@ -14,7 +14,7 @@ export const SERVICE_SETTINGS = {
 export const clusterIp = (family: Family, n: number): string =>
 	`${family === 4 ? "10.96.0." : "fd00:96::"}${n}`;
 
-/** Outside the service CIDRs; somebody has to route it to a Node. */
+/** Outside the service CIDRs; the test has to route it to a Node. */
 export const balancerIp = (family: Family, n: number): string =>
 	`${family === 4 ? "192.0.2." : "fd00:b::"}${n}`;
 

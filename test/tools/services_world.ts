@@ -142,7 +142,7 @@ export class ServicesWorld {
 		return result;
 	}
 
-	/** Throws where what came out differs from what compile makes of the same. */
+	/** Throws where the result differs from that of `compile` for the same input. */
 	compare(): void {
 		const whole = compile(this.input);
 		assert.ok(whole.ready);

@@ -12,7 +12,7 @@
  *   flood ID PROTOCOL HOST PORT RATE WAIT_MS   RATE connections a second, each for one byte and its echo
  *   hold ID PROTOCOL HOST PORT COUNT EVERY_MS  connections on which both sides send that often
  *   report ID, stop ID                         a line of JSON
- *   quiet                                      the UDP server sends back to nobody any more: "quiet"
+ *   quiet                                      the UDP server stops sending back: "quiet"
  *   seen                                       JSON: what the servers received, by source and port
  *
  * Times are milliseconds of the monotonic clock.

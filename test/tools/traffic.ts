@@ -22,7 +22,7 @@ export interface TrafficReport {
 	/** Of a flood: given up. */
 	unanswered: number;
 	open: number;
-	/** Of connections that are held: what has come. */
+	/** Received data of connections that are held. */
 	arrivals: number;
 	/** The last arrivals: of the connection that has waited longest, and the newest one. */
 	oldestMs: number;
@@ -121,7 +121,7 @@ export class Traffic {
 		return JSON.parse(await this.answer(`stop ${id}`)) as TrafficReport;
 	}
 
-	/** The UDP server sends back to nobody any more. */
+	/** The UDP server stops sending back. */
 	async quiet(): Promise<void> {
 		await this.answer("quiet");
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A VPN's tun devices without the VPN: what one namespace sends into its device comes out of the
+ * A VPN's tun devices without the VPN: packets that one namespace sends into its device come out of the
  * other's, unchanged. Says "ready" once both are there, and ends with its standard input.
  *
  *   tun_pair NAMESPACE_PATH DEVICE NAMESPACE_PATH DEVICE

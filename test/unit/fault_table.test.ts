@@ -36,7 +36,7 @@ t.test("differences are reported, except in numbers", async (t) => {
 		"reboot, hybrid: not on the page",
 		"source check, noEncap: only on the page",
 	]);
-	t.throws(() => compare("# Page\n", rows), { message: /^Cannot find the table: wanted/ });
+	t.throws(() => compare("# Page\n", rows), { message: /^Cannot find the table: expected/ });
 });
 
 t.test("recorded only on request", async (t) => {

@@ -1,4 +1,4 @@
-/** What the addresses of the cluster are: Nodes', Pods', Services'. Kept at the cost of what changes. */
+/** The owners of the cluster's addresses: Nodes, Pods, Services. Updated in time proportional to the changes. */
 import { podPrefixes } from "../../cluster/node_object.js";
 import type { NodeObject } from "../../cluster/snapshot.js";
 import { parseAddress } from "../../tables/address.js";
@@ -23,7 +23,7 @@ export type AddressUse =
 	| "unusable"
 	| "free";
 
-/** Node addresses and pod CIDRs that somebody has now, or has no more. */
+/** Node addresses and pod CIDRs that have got an owner, or lost it. */
 export interface ChangedAddresses {
 	addresses: Set<string>;
 	podCidrs: Prefix[];
@@ -31,7 +31,7 @@ export interface ChangedAddresses {
 
 export class ClusterAddresses {
 	readonly #nodes = new Map<string, NodeObject>();
-	/** Address → how many Nodes say that it is theirs. */
+	/** Address → how many Nodes claim it. */
 	readonly #addresses = new Map<string, number>();
 	readonly #podCidrs = new PrefixTable<string>();
 

@@ -71,7 +71,7 @@ export class ServicesArea {
 		this.#held = held;
 	}
 
-	/** True: what an earlier agent left may be of Services that are not known yet. */
+	/** True: the entries of an earlier agent may belong to Services that are not known yet. */
 	get holds(): boolean {
 		return !this.#isSynced;
 	}

@@ -15,7 +15,7 @@ export interface BackendChanges {
 	backendStates: EntryChanges<number, bigint>;
 }
 
-/** An id, and what `backends` has there. */
+/** An id, and its entry in `backends`. */
 export interface KnownBackend {
 	id: number;
 	value: Backend;

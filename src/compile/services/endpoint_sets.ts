@@ -100,7 +100,7 @@ export function setsOf(
 	return { used, topology, clusterFellBack, localFellBack };
 }
 
-/** There is no partial mode: one endpoint without a hint, and hints say nothing. */
+/** There is no partial mode: if one endpoint has no hint, all hints are ignored. */
 function topologyOf(ready: readonly Candidate[], nodeName: string, zone: string): Topology {
 	const allHave = (hints: "hintNodes" | "hintZones") =>
 		ready.every(({ record }) => record[hints].length > 0);

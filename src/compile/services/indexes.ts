@@ -1,6 +1,6 @@
 /** Indexes of an array, the lowest free one first: so little of a large array is ever in use. */
 export class Indexes {
-	/** Nonzero: taken. May be shared with whoever keeps a state of each there. */
+	/** Nonzero: taken. May be shared with an owner that keeps a state of each index there. */
 	readonly #taken: Uint8Array;
 	readonly #first: number;
 	/** None below is free. */

@@ -1,6 +1,6 @@
 /**
- * Addresses and NodePorts that Services claim: who claims each, and the frontends and the route that come of it. What a
- * place means is in places.ts; this keeps it up to date at the cost of what changes.
+ * Addresses and NodePorts that Services claim: the claimants of each, and the resulting frontends and route. places.ts
+ * defines the meaning of a place; this file keeps it up to date in time proportional to the changes.
  */
 import type { ServiceEntry } from "../../cluster/service_catalog.js";
 import type { NodeObject } from "../../cluster/snapshot.js";

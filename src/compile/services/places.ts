@@ -4,7 +4,7 @@
  *  1. cluster IPs before load balancer IPs before external IPs; then the older Service, then by name
  *  2. a cluster IP is one Service's alone
  *  3. other addresses may be shared: each port is the first one's that has it
- *  4. a Node's own address stays that Node's, but for the Services' ports
+ *  4. a Node's own address remains the Node's, except for the Services' ports
  */
 
 import { olderFirst } from "../../cluster/seniority.js";
@@ -38,7 +38,7 @@ const RANK: Readonly<Partial<Record<FrontendKind, number>>> = {
 	[FrontendKind.EXTERNAL_IP]: 2,
 };
 
-/** The key of the entry that says that all ports of an address are a Service's. */
+/** The key of the entry by which all ports of an address belong to a Service. */
 export function addressKeyOf(address: string): string {
 	return frontendKeyOf(address, 0, 0);
 }

@@ -178,7 +178,7 @@ export class Ports {
 	 * Brings a port's entries to these endpoints and its spec.
 	 *
 	 * @param keeps endpoints that are not among them stay as they are: not all are known yet
-	 * @returns what there was no room for
+	 * @returns the kinds of entries for which there was no room
 	 */
 	update(
 		port: Port,
@@ -277,7 +277,7 @@ export class Ports {
 		const [first, count] = [Number(word & 0xffffffffn), Number(word >> 32n)];
 		if (count === 0 || first + count > Limit.SERVICE_SLOTS_MAX) return NO_PLACES;
 		const size = runSize(count);
-		// It stays where it is until it changes; somebody else's place is not given away with it.
+		// It stays where it is until it changes; another one's place is not released with it.
 		if (!this.#runs.takeAt(first, size)) return NO_PLACES;
 		const members: number[] = [];
 		for (let at = first; at < first + count; at++) {

@@ -1,6 +1,6 @@
 /**
  * The tables of Services, the obvious way: from everything, with indexes in the order of names. The agent runs
- * `ServicesArea` (area.ts); a test holds the two equal in what they mean.
+ * `ServicesArea` (area.ts); a test checks that both have the same meaning.
  */
 
 import { nodeHash as nameHash } from "../../cluster/node_hash.js";

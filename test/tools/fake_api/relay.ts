@@ -37,7 +37,7 @@ export class Relay {
 		return `https://127.0.0.1:${this.port}`;
 	}
 
-	/** From now on nothing gets through, and nobody is told. */
+	/** From now on nothing gets through, and neither end is notified. */
 	silence(silent = true): void {
 		this.#silent = silent;
 	}

@@ -348,7 +348,7 @@ export class FakeServer {
 		this.#spread();
 	}
 
-	/** To each watch what it has not had. */
+	/** Sends to each watch the events that it has not had. */
 	#spread(): void {
 		const now = this.#now;
 		for (const watch of this.watches)

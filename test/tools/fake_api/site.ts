@@ -1,4 +1,4 @@
-/** A Kubernetes source, what it asks, and a clock that a test moves: everything in one process. */
+/** A Kubernetes source, the API server that it reads, and a clock that a test moves: everything in one process. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -97,7 +97,7 @@ export class Site {
 			await this.clock.advance(stepMs);
 		}
 		throw new Error(
-			`Waited in vain for: ${what}; Nodes: ${this.keys("Node")}; problems: ${this.problems.join("; ")}`,
+			`Waited without success for: ${what}; Nodes: ${this.keys("Node")}; problems: ${this.problems.join("; ")}`,
 		);
 	}
 }
