@@ -1,6 +1,6 @@
 /**
- * The policies of bench/policy.ts, as manifests by file name: what lets pod1 reach pod2, and what stands beside
- * it and is about nobody. Pods elsewhere are of one Node that exists only in manifests, beyond the router. Pure.
+ * The policies of bench/policy.ts, as manifests by file name: those that let pod1 reach pod2, and others beside
+ * them that apply to neither. Pods elsewhere are of one Node that exists only in manifests, beyond the router. Pure.
  */
 export type Manifests = Record<string, readonly object[]>;
 

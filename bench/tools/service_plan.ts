@@ -1,6 +1,6 @@
 /**
  * The Services of bench/services.ts: one that is measured, whose only endpoint is pod2, and others beside
- * it, with ten endpoints each, that nobody uses. Pure.
+ * it, with ten endpoints each, that no client uses. Pure.
  */
 
 import type { Settings } from "./site.js";

@@ -2,14 +2,14 @@
  * Network policy in this agent, in a loop of its own: a changed policy waits for no apply.
  *
  *  1. a change of the store or of the local Pods requests a turn
- *  2. until all kinds that policies are made of have been seen, nothing is changed: what an earlier agent left is
- *     in force, and new Pods are closed
- *  3. compile: what has changed (policy_inputs.ts), in slices (src/policy/compiler.ts)
- *  4. write, in the order that keeps each state true (src/reconcile/maps/policy_writes.ts); what the kernel refuses
- *     holds up what depends on it, and is tried again with every turn
- *  5. publish: whose policies are in force, problems; what is unused goes with a turn of its own
+ *  2. until all kinds that policies depend on have been listed, nothing is changed: the policies of an earlier agent
+ *     are in force, and new Pods are closed
+ *  3. compile the changes (policy_inputs.ts), in slices (src/policy/compiler.ts)
+ *  4. write, in the order that keeps each state correct (src/reconcile/maps/policy_writes.ts); a write that the kernel
+ *     refuses delays its dependents, and is retried with every turn
+ *  5. publish the Pods whose policies are in force, and problems; unused entries are removed by a turn of their own
  *
- * A turn that fails otherwise begins anew from what the kernel holds, and so does one that finds that others have
+ * A turn that fails for another reason begins anew from the kernel's entries, and so does one that finds that others have
  * changed it.
  */
 import { describe, type Endpoint } from "../cni/endpoint.js";

@@ -8,5 +8,5 @@ export const LAB_USAGE = `Usage: fairway lab COMMAND [--name NAME]
   exec MACHINE COMMAND...               run a command on a Node, in a Pod, on "router" or "outside"
   ping [-o text|json]                   ping from every Pod to every other and to the outside
 
-Exit status: 0 done, 1 failed (ping: somebody was not reached), 2 bad usage; exec: the command's.
+Exit status: 0 done, 1 failed (ping: a Pod was not reached), 2 bad usage; exec: the command's.
 `;

@@ -137,7 +137,7 @@ export function commands(done: (status: number) => void): Command {
 	program
 		.command("policies")
 		.description(
-			"list the network policies that select a Pod of this Node, and what they have denied",
+			"list the network policies that select a Pod of this Node, and the packets that they have denied",
 		)
 		.argument("[policy]", "NAMESPACE/NAME, or the name of a ClusterNetworkPolicy: this policy only")
 		.addOption(runDir())
@@ -149,7 +149,7 @@ export function commands(done: (status: number) => void): Command {
 	program
 		.command("denials")
 		.description(
-			"list what network policy has denied lately on this Node: both ends, port, policy and rule",
+			"list recent denials by network policy on this Node: both ends, port, policy and rule",
 		)
 		.addOption(runDir())
 		.addOption(output())
@@ -227,7 +227,7 @@ export function commands(done: (status: number) => void): Command {
 	policy
 		.command("diff")
 		.description(
-			"show what these policies would open and close if they were applied, or deleted: between Pods, and of the flows that live on this Node; changes nothing",
+			"show the connections that would be allowed or denied if these policies were applied, or deleted: between Pods, and the live flows of this Node; changes nothing",
 		)
 		.argument("[file]", "manifests with NetworkPolicies and ClusterNetworkPolicies to apply")
 		.option(

@@ -97,7 +97,7 @@ export class Admission {
 	readonly #wasThere: (name: string) => boolean;
 	#claims = new Claims();
 	#refused: ReadonlyMap<string, Refusal> = new Map();
-	/** Names that somebody was refused for. */
+	/** Names for which another object was refused. */
 	#blockers: ReadonlySet<string> = new Set();
 	/** Shared by every snapshot: the same map, changed in place. */
 	readonly #nodes = new Map<string, NodeObject>();

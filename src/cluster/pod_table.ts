@@ -1,6 +1,6 @@
 /**
  * Pods as columns: a hundred thousand of them take some 12 MB outside V8's heap, as objects they took 100 in it. A
- * record is made when somebody asks for it, a new object each time.
+ * record is made on request, a new object each time.
  *
  *  1. what most Pods have, each as a number in an array: key, uid, addresses, flags, and the numbers of what many
  *     share (labels, ports, Node, file)

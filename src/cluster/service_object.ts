@@ -55,7 +55,7 @@ export interface ServiceObject {
 	proxyName: string | undefined;
 	/** It has the label `service.kubernetes.io/headless`. */
 	isHeadlessLabelled: boolean;
-	/** Empty: none, its endpoints are made by somebody else. */
+	/** Empty: none, its endpoints are made by another controller or by hand. */
 	selector: Labels;
 	publishNotReadyAddresses: boolean;
 	/** For the directory's endpoints; absent: none, or one that is not known. */

@@ -6,7 +6,7 @@ import type { ServiceCatalogReader } from "./service_catalog.js";
 export interface Snapshot {
 	/** Accepted Nodes by name. No two have overlapping pod CIDRs or a common InternalIP. */
 	nodes: ReadonlyMap<string, NodeObject>;
-	/** Where Services are: what Pods send there is for whoever implements them. */
+	/** Where Services are: packets of Pods to these addresses go to the proxy that serves them. */
 	services: readonly Prefix[];
 	/** Services with their endpoints. It is the same one in every snapshot, as it is now. */
 	catalog: ServiceCatalogReader;

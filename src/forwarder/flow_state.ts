@@ -133,7 +133,7 @@ export function isOver({ state }: Pick<Flow, "state">): boolean {
 }
 
 /**
- * Nobody has used the flow for a while, and it is UDP, echo or the like, which has no end that packets show, or a TCP
+ * The flow has been silent for a while, and is UDP, echo or the like, whose end no packet shows, or a TCP
  * connection that was never established.
  */
 export function isSilent({ protocol, state, lastSeen }: Flow, now: bigint): boolean {

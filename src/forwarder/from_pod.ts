@@ -95,7 +95,7 @@ export function fromPod(draft: Draft): Decision {
 	}
 	if (isNobodys(packet, "destination")) {
 		const name = key.destination || "the unspecified address";
-		return draft.drop(DropReason.MARTIAN_DESTINATION, `${name} is nobody's address`);
+		return draft.drop(DropReason.MARTIAN_DESTINATION, `${name} is no host's address`);
 	}
 
 	// 5. Flow

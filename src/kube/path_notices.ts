@@ -1,6 +1,6 @@
 /**
  * Events about path changes: at most one a minute for each peer, within a budget for all peers. A failing switch
- * changes thousands of paths on thousands of Nodes at once; that many Events would help nobody.
+ * changes thousands of paths on thousands of Nodes at once; that many Events would not help.
  */
 import type { PathNotice } from "../cluster/reporter.js";
 import type { Clock, Timer } from "./clock.js";

@@ -31,7 +31,7 @@ export interface CleanupOptions {
 
 /**
  * From the outside inwards: first no packet reaches a program, then what the programs stood on
- * goes. Sysctls stay, but for the SNAT ports among the reserved ones. Throws after it has tried everything.
+ * goes. Sysctls stay, except the SNAT ports among the reserved ones. Throws after it has tried everything.
  */
 export async function cleanup(ip: IpRoute, options: CleanupOptions): Promise<void> {
 	const { pinDir, runDir, log } = options;

@@ -285,7 +285,7 @@ export class Reconciler {
 		return readNetwork(this.#ip);
 	}
 
-	/** Calls back for each neighbour that the kernel has asked for in vain. */
+	/** Calls back for each neighbour that the kernel could not resolve. */
 	watchFailedNeighbours(onFailed: (neighbour: Neighbour) => void): { close(): void } {
 		return this.#monitor.listenToFailed(onFailed);
 	}

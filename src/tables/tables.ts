@@ -154,7 +154,7 @@ export interface HeldServices extends HeldServiceMaps {
 	readonly routes: ReadonlyMap<string, Route>;
 }
 
-/** What the kernel holds of peers that may still be Nodes, although nobody names them now. */
+/** The kernel's entries of peers that may still be Nodes, although no known object names them now. */
 export type HeldPeers = Pick<
 	Tables,
 	"peers" | "peerPaths" | "peerAddresses" | "peerGateways" | "routes"

@@ -2,7 +2,7 @@
  * The SNAT ports in net.ipv4.ip_local_reserved_ports (IPv6 goes by it, too): the kernel gives none of
  * them to a socket that asks for any port.
  *
- * The list is shared with whoever else reserves ports. RUN_DIR/reserved_ports.json remembers which
+ * The list is shared with others that reserve ports. RUN_DIR/reserved_ports.json remembers which
  * range of it is ours and which ports in that range others had before, so that a former range is
  * taken out again: after a change, and by `fairway cleanup`.
  */

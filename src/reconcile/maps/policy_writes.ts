@@ -51,7 +51,7 @@ interface Shared {
 	target: PolicyTarget;
 	/** What ids of rules stand for. */
 	rules: Map<number, RuleName>;
-	/** The policies of addresses: whoever writes an element of endpoints takes them from here. */
+	/** The policies of addresses: every writer of an element of endpoints takes them from here. */
 	endpoints: Map<string, EndpointPolicies>;
 	/** Step 5 was done once. */
 	onEndpoints: () => void;
@@ -212,7 +212,7 @@ export class PolicyWrites {
 				held.set(address, wanted);
 				continue;
 			}
-			// From now on whoever writes the element takes these.
+			// From now on every writer of the element takes these.
 			if (wanted === undefined) endpoints.delete(address);
 			else endpoints.set(address, wanted);
 			const refused = target.putEndpoint(address, wanted);

@@ -53,7 +53,7 @@ export class TableState {
 	readonly policies: PolicyTables;
 
 	/**
-	 * Reads what an earlier agent wrote, but for the tables of Services: `adopt` does.
+	 * Reads the entries of an earlier agent, except the tables of Services, which `adopt` reads.
 	 *
 	 * @param peersEnd there are no peers from this index on; default: that is not known
 	 */
