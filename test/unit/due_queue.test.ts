@@ -33,7 +33,8 @@ type Act =
 const time = fc.oneof(
 	fc.nat(30),
 	fc.constant(Number.POSITIVE_INFINITY),
-	fc.double({ min: -5, max: 40, noNaN: true }),
+	// No -0, which is due when 0 is.
+	fc.double({ min: -5, max: 40, noNaN: true }).map((at) => at + 0),
 );
 const act: fc.Arbitrary<Act> = fc.oneof(
 	{
