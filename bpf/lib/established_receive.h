@@ -123,11 +123,13 @@ static __always_inline int established_cross(context *ctx, const struct node_con
 	if (data + ETH_HLEN > end)
 		return NOT_ESTABLISHED;
 	/* Only answers come in a tunnel, and they come from the backend's peer. */
-	if (outer ? match->direction == FLOW_ORIGINAL || !tunnel_of_peer(peer_at(index), outer) ||
-			    !ecn_stays(outer, headers)
-		  : match->direction == FLOW_REPLY &&
-			    !untunnelled_of_peer(data, peer_at(index), node))
+	if (match->direction == FLOW_ORIGINAL) {
+		if (outer || (!HOOK_IS_XDP && was_stripped(data, node)))
+			return NOT_ESTABLISHED;
+	} else if (outer ? !tunnel_of_peer(peer_at(index), outer) || !ecn_stays(outer, headers)
+			 : !untunnelled_of_peer(data, peer_at(index), node)) {
 		return NOT_ESTABLISHED;
+	}
 #ifdef FAIRWAY_XDP
 	if (outer)
 		return established_strip(ctx, l3 - ETH_HLEN, family, index, headers, node);

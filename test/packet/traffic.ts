@@ -338,8 +338,10 @@ export class Traffic {
 			Hook.FROM_LINK,
 		]);
 		const sender = me.peer?.mac ?? ROUTER_MAC;
+		// Only tunnels of peers are stripped at XDP.
+		const others = me.peer ? [ROUTER_MAC, world.STRIPPED] : [ROUTER_MAC];
 		const macs = {
-			source: random.chance(0.05) ? random.pick([ROUTER_MAC, world.STRIPPED]) : sender,
+			source: random.chance(0.05) ? random.pick(others) : sender,
 			destination: random.chance(0.02) ? ROUTER_MAC : NODE_MAC,
 		};
 		const frame =
