@@ -2,13 +2,15 @@
 /*
  * from_link: TC ingress of the Node's links that do not lead to other Nodes: bridges with containers
  * or virtual machines, VPNs, dummies. Answers to packets that from_pod has sent out of a link come
- * back by it. The program handles only answers to translated flows and packets to a Service at an
- * address of the Node; all others, tunnels and probes included, pass to the Node's own stack and its
- * packet filter. The stack's routes lead packets to a Service's own address to fairway0.
+ * back by it. The program handles only answers to translated flows, and packets to a Service; all
+ * others, tunnels and probes included, pass to the Node's own stack and its packet filter. Packets to
+ * a Service's own address would reach fairway0 by the stack's routes as well, but answers do not pass
+ * the stack, so its connection tracking would find the client's second packet invalid.
  *
  *  1. parse          with or without an Ethernet header
  *  2. flow           for an address of the Node, of a translated flow
- *  3. Service        a new flow to its port, or a known flow of it: to from_host, as if the Node had sent it
+ *  3. Service        its own address, a new flow to its port, or a known flow of it: to from_host, as
+ *                    if the Node had sent it
  *  4. deliver        into the Pod, or to the stack that began the flow
  */
 #define FAIRWAY_HOOK HOOK_FROM_LINK
@@ -66,6 +68,9 @@ static __always_inline int receive(context *ctx, struct work *work, struct verdi
 	if (!ethertype || parse(ctx, packet, l3, ethertype, false))
 		return pass(verdict);
 	route = route_lookup(&packet->key.destination);
+	if (route.kind == ROUTE_SERVICE && node->flags & NODE_SERVES_ALL &&
+	    route_lookup(&packet->key.source).kind == ROUTE_OUTSIDE)
+		return to_from_host(ctx, node, bare, verdict);
 	if (route.kind != ROUTE_HOST)
 		return pass(verdict);
 

@@ -1,7 +1,6 @@
 /**
  * from_link: packets that come in by a link that does not lead to other Nodes (ARCHITECTURE, from_link). Answers of
- * translated flows are translated back. Packets to a Service at an address of the Node go to from_host, which serves
- * them. All others pass to the Node's own stack.
+ * translated flows are translated back. Packets to a Service go to from_host, which serves them. All others pass to the Node's own stack.
  */
 import { MAC_SIZE, writeMac } from "../tables/address.js";
 import {
@@ -30,6 +29,9 @@ export function fromLink(draft: Draft): Decision {
 	const packet = draft.parse();
 	if (packet === undefined) return draft.pass("not IP, or malformed");
 	const route = routeOf(packet.key.destination, tables);
+	const isOutside = routeOf(packet.key.source, tables).kind === RouteKind.OUTSIDE;
+	if (route.kind === RouteKind.SERVICE && serves(draft, "wire") && isOutside)
+		return toFromHost(draft, packet);
 	if (route.kind !== RouteKind.HOST) {
 		return draft.pass(`${packet.key.destination} is no address of this Node`);
 	}
@@ -46,7 +48,7 @@ export function fromLink(draft: Draft): Decision {
 		!packet.icmpError &&
 		!packet.portsUnknown &&
 		findFrontend(packet, route, tables) !== undefined &&
-		routeOf(packet.key.source, tables).kind === RouteKind.OUTSIDE;
+		isOutside;
 	if (beginsService) return toFromHost(draft, packet);
 	if (known === undefined || !isTranslated(known.flow)) {
 		return draft.pass("for the Node itself");

@@ -72,7 +72,7 @@ if (inNamespace(import.meta.url)) {
 	for (const family of FAMILIES)
 		for (const protocol of [UDP, TCP] as const)
 			t.test(
-				`IPv${family}: a client on another link uses a NodePort: ${NAMES[protocol]}`,
+				`IPv${family}: a client on another link uses a Service: ${NAMES[protocol]}`,
 				async (t) => {
 					const scene = await Scene.begin(dataPath, family);
 					const service = scene.service("mixed", protocol);
@@ -90,25 +90,31 @@ if (inNamespace(import.meta.url)) {
 						await scene.expect(fromHost(packet), expected);
 					};
 					const out = (packet: Buffer): Expected => ({ frame: onWire(world.ROUTER_MAC, packet) });
-					for (const [place, backend] of [podB[family], direct.pod[family]].entries()) {
+					let port = PORT;
+					for (const backend of [podB[family], direct.pod[family]]) {
 						const isHere = backend === podB[family];
 						scene.only(service, backend);
-						const client: End = [outside[family], PORT + place];
-						const original: Tuple = [client, [nodeAddress[family], service.nodePort]];
-						const shown: Tuple = [
-							isHere ? client : [gateway[family], PORT + place],
-							[backend, TARGET_PORT],
-						];
-						const packet = packetOf(shown, protocol);
-						const there = isHere ? intoPod(packet, podB) : { frame: onWire(direct.mac, packet) };
-						const answer = packetOf(reversed(shown), protocol);
-						for (const _ of ["first", "known"]) {
-							await through(packetOf(original, protocol), there);
-							await scene.expect(
-								isHere ? fromPod(podB, answer) : fromWire(answer, direct.mac),
-								out(packetOf(reversed(original), protocol, { ttl: 63 })),
-							);
-							scene.raiseEpoch();
+						for (const address of [
+							[nodeAddress[family], service.nodePort],
+							[service.loadBalancerIP, SERVICE_PORT],
+						] as const) {
+							const client: End = [outside[family], ++port];
+							const original: Tuple = [client, [...address]];
+							const shown: Tuple = [
+								isHere ? client : [gateway[family], port],
+								[backend, TARGET_PORT],
+							];
+							const packet = packetOf(shown, protocol);
+							const there = isHere ? intoPod(packet, podB) : { frame: onWire(direct.mac, packet) };
+							const answer = packetOf(reversed(shown), protocol);
+							for (const _ of ["first", "known"]) {
+								await through(packetOf(original, protocol), there);
+								await scene.expect(
+									isHere ? fromPod(podB, answer) : fromWire(answer, direct.mac),
+									out(packetOf(reversed(original), protocol, { ttl: 63 })),
+								);
+								scene.raiseEpoch();
+							}
 						}
 					}
 					const own: Tuple = [
