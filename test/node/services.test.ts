@@ -194,7 +194,7 @@ t.test("Services", async (t) => {
 		t.test(`a client behind a ${kind} of Node 1`, async (t) => {
 			const addresses = (end: number) => ({
 				4: `10.77.${index}.${end}/24`,
-				6: `fd00:77:${index}::${end}/64`,
+				6: `fd00:77:${index + 1}::${end}/64`,
 			});
 			const [node, host] = [addresses(1), addresses(2)];
 			const network = { kind, device: `side${index}`, node, host };
