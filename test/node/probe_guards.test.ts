@@ -176,7 +176,7 @@ t.test("guards of probes", async (t) => {
 			);
 		});
 	await t.test("a stranger sends as the Pod of a peer that sends in tunnels only", async () => {
-		await switchTo("encap", PATIENT);
+		await switchTo("encap", {});
 		await reached("geneve");
 		for (const family of [4, 6] as const) {
 			const before = await dropped("untunnelled");
