@@ -10,9 +10,9 @@
 
 #include "flow_slot.h"
 
-/* The flow leaves its tuples to another one. A flow that is over may be a connection that a forged reset has
- * marked, and a silent one may continue: only its own Pod may take its port, unless that Pod has many more flows. A
- * stage that looks up again the values that it needs, because the frame of tuple_frees has no room for them. */
+/* The flow leaves its tuples to another one. A connection that is over may only have been marked by a forged reset, and
+ * a silent flow may go on, so only a new flow of its own Pod takes its port; one of another Pod does where this Pod has
+ * many more flows. A stage that looks up again what it needs, because the frame of tuple_frees has no room for it. */
 stage bool flow_yields(const struct flow *flow)
 {
 	const struct node_config *node = node_configuration();
@@ -97,9 +97,8 @@ static __always_inline bool entry_yields(const struct flow_ref *ref, struct work
 	return true;
 }
 
-/* Frees work.tuple of a flow that has expired, or is no more; as search.yields says, of one of the same
- * Pod that is over or silent. 0: it is in use by another one than that of
- * `own`, a slot. */
+/* Frees work.tuple of a flow that has expired, is no more, or yields as search.yields says. 0: a flow in another slot
+ * than `own` uses it. */
 stage int tuple_frees(const struct node_config *node, __u32 own)
 {
 	struct work *work = work_space();
