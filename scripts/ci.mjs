@@ -16,6 +16,8 @@ import { countTap } from "./tap_count.mjs";
 const CLEAN_UP_MS = 60_000;
 
 const total = { passed: 0, failed: 0, skipped: 0 };
+/** Told again at the end: whoever reads only the end of CI's output sees what failed. */
+const allFailures = [];
 let running;
 let interruptedBy;
 let giveUp;
@@ -53,7 +55,7 @@ async function count(...script) {
 	const [status, signal] = ended;
 
 	const { passed, failed, skipped, failures } = countTap(report);
-	for (const failure of failures) console.log(`failed: ${failure}`);
+	allFailures.push(...failures);
 	// A runner that fails without a failed test has failed itself.
 	const alone = failed === 0 && (status !== 0 || passed === 0);
 	if (status !== 0)
@@ -81,6 +83,10 @@ if (refusal === undefined) {
 if (interruptedBy) {
 	console.log(`Interrupted by ${interruptedBy}`);
 	if (total.failed === 0) total.failed = 1;
+}
+for (const { name, diagnostics } of allFailures) {
+	console.log(`failed: ${name}`);
+	for (const line of diagnostics) console.log(`    ${line}`);
 }
 if (total.skipped > 0) console.log(`${total.skipped} skipped: in CI, everything has to run`);
 console.log(`${total.passed} passed, ${total.failed} failed`);

@@ -45,6 +45,13 @@ t.test("all tests passed", async (t) => {
 	t.match(run.asked(), [/^test -- /, /test:cluster/, /test:chart/]);
 });
 
+t.test("failures are told again at the end", async (t) => {
+	const run = start(t, "echo 'not ok 1 - a'\necho '  ---\n  found: 2\n  ...'\necho 'ok 2 - b'");
+	const { text } = await ended(run.process);
+	const told = "failed: a\n    found: 2\n";
+	t.ok(text.endsWith(`${told}${told}${told}3 passed, 3 failed\n`));
+});
+
 t.test("a build that fails is a failure, and the other tests run", async (t) => {
 	const run = start(t, "[ $1 = test ] && exit 2\necho 'ok 1 - a'");
 	t.match(await ended(run.process), { status: 1, last: "2 passed, 1 failed" });

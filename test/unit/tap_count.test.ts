@@ -67,5 +67,40 @@ t.test("output of tap itself", async (t) => {
 		env: { ...process.env, TAP: "1" },
 	});
 	t.not(tap.status, 0);
-	t.match(countTap(tap.stdout), { passed: 2, failed: 1, skipped: 1, failures: [/lost/] });
+	t.match(countTap(tap.stdout), {
+		passed: 2,
+		failed: 1,
+		skipped: 1,
+		failures: [{ name: /^s > lost/ }],
+	});
+	t.match(countTap(tap.stdout).failures[0]!.diagnostics.join("\n"), /mixed\.test\.mjs/);
+});
+
+t.test("a failure has the names of its parents and its own diagnostics", async (t) => {
+	const tap = [
+		"# Subtest: file.test.ts",
+		"    # Subtest: passes",
+		"        ok 1 - x",
+		"        1..1",
+		"    ok 1 - passes",
+		"    not ok 2 - braces {",
+		"        not ok 1 - y",
+		"          ---",
+		"          diff: |",
+		"            -1",
+		"          ...",
+		"        ok 2 - z",
+		"          ---",
+		"          note: not of y",
+		"          ...",
+		"        1..2",
+		"    }",
+		"    1..2",
+		"not ok 1 - file.test.ts",
+		"not ok 2 - alone",
+	].join("\n");
+	t.same(countTap(tap).failures, [
+		{ name: "file.test.ts > braces > y", diagnostics: ["diff: |", "  -1"] },
+		{ name: "alone", diagnostics: [] },
+	]);
 });
