@@ -76,3 +76,36 @@ t.test("a problem is logged when it appears and when it is gone", async (t) => {
 		'info problem resolved {"problem":"b"}',
 	]);
 });
+
+t.test("a problem stays the same when only its count changes", (t) => {
+	const lines: string[] = [];
+	const to = (level: string) => (fields: object) =>
+		void lines.push(`${level} ${JSON.stringify(fields)}`);
+	let changes = 0;
+	const problems = new ProblemLog({ info: to("info"), warn: to("warn") } as never, () => changes++);
+	const forms = [
+		(n: number) => `Cannot accept more than those: expected usable Pod objects, got ${n} others`,
+		(n: number) => `The kernel refuses the new policies of a/p1, a/p2 and ${n} more`,
+		(n: number) =>
+			`Cannot enforce the egress policies of a/p3: expected at most ${n} rules, got ${n + 1}`,
+		() => "Cannot use http.metrics: expected another port than that of http.health 80, got 80",
+	];
+	for (const n of [21, 22, 120]) {
+		problems.update(forms.map((form) => form(n)));
+		t.strictSame(
+			problems.current,
+			forms.map((form) => form(n)),
+			"texts are the last ones",
+		);
+	}
+	t.equal(changes, 3);
+	t.strictSame(
+		lines,
+		forms.map((form) => `warn ${JSON.stringify({ problem: form(21) })}`),
+	);
+	// Names and ports are no counts.
+	problems.update(["The kernel refuses the new policies of a/p4, a/p2 and 120 more"]);
+	t.equal(lines.filter((line) => line.startsWith("info")).length, 4);
+	t.equal(lines.at(4)?.includes("a/p4"), true);
+	t.end();
+});
