@@ -57,6 +57,8 @@ export interface SideReading {
 	opinion: Opinion;
 	/** Admin, NetworkPolicy, Baseline. */
 	tiers: readonly TierReading[];
+	/** The tier that decides; undefined: none does. */
+	decided: TierReading | undefined;
 }
 
 /**
@@ -79,7 +81,7 @@ export function readSide(
 	}
 	const tiers = readTiers({ cluster, flow, from, to, direction, pod, staged });
 	const decided = tiers.find(({ outcome }) => DECISIVE.has(outcome));
-	return { pod: nameOf(pod), opinion: opinionOf(decided), tiers };
+	return { pod: nameOf(pod), opinion: opinionOf(decided), tiers, decided };
 }
 
 const DECISIVE: ReadonlySet<TierReading["outcome"]> = new Set([

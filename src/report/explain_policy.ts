@@ -154,8 +154,7 @@ function isolatedBy(policies: readonly string[]): string {
 	return `Isolated by ${policies.slice(0, NAMED_MOST).join(", ")}${more}`;
 }
 
-function whyOpinion({ tiers, opinion }: SideReading, direction: Direction): string {
-	const decided = tiers.find(({ outcome }) => DECISIVE.has(outcome));
+function whyOpinion({ decided, opinion }: SideReading, direction: Direction): string {
 	if (decided === undefined)
 		return `No policy isolates the Pod for ${direction}, and no rule names the flow.`;
 	switch (decided.outcome) {
@@ -172,10 +171,6 @@ function whyOpinion({ tiers, opinion }: SideReading, direction: Direction): stri
 		}
 	}
 }
-
-const DECISIVE: ReadonlySet<TierReading["outcome"]> = new Set([
-	...(["allow", "deny", "isolated", "unusable", "itself"] as const),
-]);
 
 function tierAnswer({ tier, policies, outcome, policy, rule, says }: TierReading): ExplainTier {
 	return { tier, policies: [...policies], outcome, policy, rule, says };

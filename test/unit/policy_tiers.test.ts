@@ -105,11 +105,13 @@ t.test(
 			...{ policy: "x/web", says: "from 10.0.0.0/8 except 10.1.0.0/16, TCP port http, UDP 53" },
 		};
 		const denied = readSide(clusterWith(ADMIN("Deny") + ISOLATING), FLOW, "ingress");
+		const decided = { ...admin, outcome: "deny" };
 		t.strictSame(denied, {
 			pod: "x/b",
 			opinion: { verdict: "deny", policy: "admin", rule: 1 },
+			decided,
 			tiers: [
-				{ ...admin, outcome: "deny" },
+				decided,
 				row("NetworkPolicy", ["x/deny", "x/web"], "notAsked"),
 				row("Baseline", ["base"], "notAsked"),
 			],
