@@ -1,81 +1,148 @@
-/** Fills an API server with a cluster, and keeps it busy as kubelets and controllers do. */
+/** Fills an API server with a cluster through its etcd, and keeps it busy as kubelets and controllers do. */
 import { setTimeout as delay } from "node:timers/promises";
+import { until } from "../../src/lab/until.js";
 import type { ApiUser } from "../../test/kubernetes/api_alone.js";
+import type { Etcd, StoredObject } from "./etcd.js";
 import {
 	NAMESPACES,
 	namespace,
+	namespaceName,
 	networkPolicy,
 	node,
 	nodeName,
 	pod,
+	podOf,
 	podPath,
 	podStatus,
 	podsPath,
 	policiesPath,
+	policyOf,
 	status,
 } from "./kube_objects.js";
 
-/** Requests under way: more only wait in the server. */
-const AT_ONCE = 64;
-const DONE = { POST: 201, PATCH: 200 };
+/** More of them than a server that is not overloaded needs for them. */
+const PATIENCE_MS = 120_000;
 
-/** Makes requests, many at once. @throws Error when the server does not take one */
-async function request(
+interface Resource {
+	/** Of all its objects, at the API. */
+	path: string;
+	/** Of the object with that number: the path that it is posted to, its own, the key in etcd, itself. */
+	of: (i: number) => { posted: string; path: string; key: string; object: object };
+}
+
+/**
+ * Makes the objects with these numbers: the last one through the API server, the others after its example. Resolves
+ * when the server has all of them.
+ *
+ * @throws Error when one is not taken
+ */
+async function add(site: Loaded, resource: Resource, from: number, to: number): Promise<void> {
+	const { user, etcd } = site;
+	const last = resource.of(to - 1);
+	const { status } = last.object as { status?: object };
+	await done(user, "POST", last.posted, last.object, 201);
+	// As a kubelet does: a Pod's status is not taken with the Pod.
+	if (status !== undefined) await done(user, "PATCH", `${last.path}/status`, { status }, 200);
+	const before = await count(user, resource.path);
+	const made = (await user.read(last.path)) as StoredObject;
+	await etcd.add(to - 1 - from, made, (i) => resource.of(from + i));
+	const all = before + to - 1 - from;
+	await until(
+		`${all} objects at ${resource.path}`,
+		async () => (await count(user, resource.path)) === all,
+		PATIENCE_MS,
+	);
+}
+
+async function done(
 	user: ApiUser,
-	method: keyof typeof DONE,
-	count: number,
-	what: (i: number) => { path: string; body: object },
+	method: "POST" | "PATCH",
+	path: string,
+	body: object,
+	status: number,
 ): Promise<void> {
-	let next = 0;
-	const work = async (): Promise<void> => {
-		while (next < count) {
-			const { path, body } = what(next++);
-			const got = await user.ask(method, path, body);
-			if (got !== DONE[method])
-				throw new Error(`Cannot ${method} ${path}: expected status ${DONE[method]}, got ${got}`);
-		}
+	const got = await user.ask(method, path, body);
+	if (got !== status)
+		throw new Error(`Cannot ${method} ${path}: expected status ${status}, got ${got}`);
+}
+
+async function count(user: ApiUser, path: string): Promise<number> {
+	const { items, metadata } = (await user.read(`${path}?limit=1`)) as {
+		items: unknown[];
+		metadata: { remainingItemCount?: number };
 	};
-	await Promise.all(Array.from({ length: AT_ONCE }, work));
+	return items.length + (metadata.remainingItemCount ?? 0);
 }
 
-export function addNodes(user: ApiUser, from: number, to: number): Promise<void> {
-	return request(user, "POST", to - from, (i) => ({ path: "/api/v1/nodes", body: node(from + i) }));
+/** An API server and its etcd. */
+export interface Loaded {
+	user: ApiUser;
+	etcd: Etcd;
 }
 
-export function addNamespaces(user: ApiUser): Promise<void> {
-	return request(user, "POST", NAMESPACES, (i) => ({
-		path: "/api/v1/namespaces",
-		body: namespace(i),
-	}));
+export function addNodes(site: Loaded, from: number, to: number): Promise<void> {
+	const path = "/api/v1/nodes";
+	return add(
+		site,
+		{
+			path,
+			of: (i) => ({
+				...{ posted: path, path: `${path}/${nodeName(i)}` },
+				// Their name in the API's first months.
+				...{ key: `minions/${nodeName(i)}`, object: node(i) },
+			}),
+		},
+		from,
+		to,
+	);
 }
 
-/** The first `here` Pods are Node 0's, the others spread over the others. */
-export function addPods(user: ApiUser, count: number, nodes: number, here: number): Promise<void> {
-	return request(user, "POST", count, (i) => ({
-		path: podsPath(i),
-		body: pod(i, nodeOf(i, nodes, here)),
-	}));
+export function addNamespaces(site: Loaded): Promise<void> {
+	const path = "/api/v1/namespaces";
+	return add(
+		site,
+		{
+			path,
+			of: (i) => ({
+				...{ posted: path, path: `${path}/${namespaceName(i)}` },
+				...{ key: `namespaces/${namespaceName(i)}`, object: namespace(i) },
+			}),
+		},
+		0,
+		NAMESPACES,
+	);
 }
 
-/** The Node of a Pod, if the first `here` are Node 0's. */
-function nodeOf(i: number, nodes: number, here: number): number {
-	return i < here ? 0 : 1 + (i % (nodes - 1));
+/** The first `here` Pods are Node 0's and have no addresses, the others run on the other Nodes. */
+export function addPods(site: Loaded, count: number, nodes: number, here: number): Promise<void> {
+	const of = (i: number) => {
+		const object =
+			i < here
+				? pod(i, 0)
+				: {
+						...pod(i, nodeOf(i, nodes)),
+						status: podStatus(nodeOf(i, nodes), Math.floor(i / (nodes - 1))),
+					};
+		const { namespace, name } = podOf(i);
+		return { posted: podsPath(i), path: podPath(i), key: `pods/${namespace}/${name}`, object };
+	};
+	return add(site, { path: "/api/v1/pods", of }, 0, count);
 }
 
-/** Gives all but the first `here` Pods their addresses. */
-export function runPods(user: ApiUser, count: number, nodes: number, here: number): Promise<void> {
-	return request(user, "PATCH", count - here, (n) => {
-		const i = here + n;
-		const status = podStatus(nodeOf(i, nodes, here), Math.floor(i / (nodes - 1)));
-		return { path: `${podPath(i)}/status`, body: { status } };
-	});
+function nodeOf(i: number, nodes: number): number {
+	return 1 + (i % (nodes - 1));
 }
 
-export function addPolicies(user: ApiUser, count: number): Promise<void> {
-	return request(user, "POST", count, (i) => ({
-		path: policiesPath(i),
-		body: networkPolicy(i),
-	}));
+export function addPolicies(site: Loaded, count: number): Promise<void> {
+	const of = (i: number) => {
+		const posted = policiesPath(i);
+		const { namespace, name } = policyOf(i);
+		return {
+			...{ posted, path: `${posted}/${name}` },
+			...{ key: `networkpolicies/${namespace}/${name}`, object: networkPolicy(i) },
+		};
+	};
+	return add(site, { path: "/apis/networking.k8s.io/v1/networkpolicies", of }, 0, count);
 }
 
 export interface Rates {

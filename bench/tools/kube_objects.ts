@@ -17,7 +17,7 @@ export function namespace(i: number): object {
 	return { apiVersion: "v1", kind: "Namespace", metadata: { name: namespaceName(i) } };
 }
 
-function namespaceName(i: number): string {
+export function namespaceName(i: number): string {
 	return `team-${i % NAMESPACES}`;
 }
 
@@ -144,7 +144,7 @@ export function networkPolicy(i: number): object {
 	const block = `172.${16 + (i % 16)}.${(i >> 4) & 255}`;
 	return {
 		...{ apiVersion: "networking.k8s.io/v1", kind: "NetworkPolicy" },
-		metadata: { name: `policy-${i}`, namespace: namespaceName(i) },
+		metadata: policyOf(i),
 		spec: {
 			podSelector: i % 10 === 0 ? {} : { matchLabels: { tier: `t${i % 4}` } },
 			policyTypes: ["Ingress", "Egress"],
@@ -173,6 +173,10 @@ export function networkPolicy(i: number): object {
 
 export function policiesPath(i: number): string {
 	return `/apis/networking.k8s.io/v1/namespaces/${namespaceName(i)}/networkpolicies`;
+}
+
+export function policyOf(i: number): { namespace: string; name: string } {
+	return { namespace: namespaceName(i), name: `policy-${i}` };
 }
 
 export function podOf(i: number): { namespace: string; name: string } {

@@ -16,8 +16,9 @@ import { attachPod } from "../../src/lab/pod.js";
 import { command } from "../../src/lab/repository.js";
 import { writeAddress } from "../../src/tables/address.js";
 import { Peer } from "../../src/tables/generated.js";
-import { ApiAlone, ApiUser } from "../../test/kubernetes/api_alone.js";
+import { ApiAlone, ApiUser, ETCD_PORT } from "../../test/kubernetes/api_alone.js";
 import { atEnd } from "./cleanup.js";
+import { Etcd } from "./etcd.js";
 import { HERE, podOf } from "./kube_objects.js";
 
 const PORT = 6443;
@@ -27,6 +28,7 @@ const PATIENCE_MS = 180_000;
 export class KubeSite {
 	readonly agent: Agent;
 	readonly user: ApiUser;
+	readonly etcd = new Etcd(ETCD_PORT);
 	readonly #node: Namespace;
 
 	private constructor(agent: Agent, user: ApiUser, node: Namespace) {
@@ -80,6 +82,7 @@ export class KubeSite {
 			...{ cluster: { kubeconfig }, patienceMs: PATIENCE_MS },
 		});
 		const site = new KubeSite(agent, user, node);
+		atEnd(() => site.etcd.close());
 		atEnd(() => site.#remove());
 		return site;
 	}

@@ -18,6 +18,8 @@ import { until } from "../../src/lab/until.js";
 import { Authority } from "../tools/fake_api/certificates.js";
 import { program } from "./layout.js";
 
+/** On 127.0.0.1, for its clients. */
+export const ETCD_PORT = 2379;
 const PATIENCE_MS = 60_000;
 const PATCH = "application/merge-patch+json";
 
@@ -56,8 +58,8 @@ export class ApiAlone {
 				"--quota-backend-bytes",
 				`${8 << 30}`,
 			],
-			...["--listen-client-urls", "http://127.0.0.1:2379"],
-			...["--advertise-client-urls", "http://127.0.0.1:2379"],
+			...["--listen-client-urls", `http://127.0.0.1:${ETCD_PORT}`],
+			...["--advertise-client-urls", `http://127.0.0.1:${ETCD_PORT}`],
 			...["--listen-peer-urls", "http://127.0.0.1:2380"],
 		]);
 	}
@@ -65,7 +67,7 @@ export class ApiAlone {
 	/** Resolves when it is ready. */
 	async startServer(port: number, ...more: string[]): Promise<void> {
 		this.#start(`api-${port}`, program("kube-apiserver"), [
-			...["--etcd-servers", "http://127.0.0.1:2379", "--secure-port", String(port)],
+			...["--etcd-servers", `http://127.0.0.1:${ETCD_PORT}`, "--secure-port", String(port)],
 			...["--advertise-address", this.address, "--bind-address", this.address],
 			...["--endpoint-reconciler-type", "none", "--authorization-mode", "RBAC"],
 			...["--tls-cert-file", this.file("api.crt"), "--tls-private-key-file", this.file("api.key")],
@@ -134,6 +136,17 @@ export class ApiUser {
 		const answer = await this.#client.send(body === undefined ? call : { ...call, body });
 		for await (const _ of answer.body);
 		return answer.status;
+	}
+
+	/** Returns the answer's JSON. @throws Error when its status is not 200 */
+	async read(path: string): Promise<unknown> {
+		const answer = await this.#client.send({ path, signal: this.#signal });
+		const chunks: Buffer[] = [];
+		for await (const chunk of answer.body) chunks.push(chunk);
+		const text = Buffer.concat(chunks).toString();
+		if (answer.status !== 200)
+			throw new Error(`Cannot read ${path}: expected status 200, got ${answer.status}: ${text}`);
+		return JSON.parse(text);
 	}
 
 	addNode(name: string, number: number, more: object = {}): Promise<number> {
