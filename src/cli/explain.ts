@@ -19,6 +19,10 @@ export async function explainCommand(
 ): Promise<number> {
 	const body = explainRequest(source, destination, options.proto);
 	await show<ExplainAnswer>(options, { method: "POST", path: "/explain", body }, explainText);
+	for (const end of [source, destination]) {
+		const hint = missingBrackets(end);
+		if (hint !== undefined) process.stderr.write(`fairway: ${hint}\n`);
+	}
 	return EXIT_DONE;
 }
 
@@ -79,6 +83,13 @@ function readEnd(what: string, text: string): End {
 	if (!/^\d{1,5}$/.test(port) || Number(port) < 1 || Number(port) > 65535)
 		throw wrong(`got the port ${JSON.stringify(port)}`);
 	return { place, port: Number(port) };
+}
+
+/** A hint for an IPv6 address whose end may be meant as a port: "fd00::a:80" is an address. */
+export function missingBrackets(text: string): string | undefined {
+	const [, address = "", port = ""] = /^(.*):([1-9]\d{1,4})$/.exec(text) ?? [];
+	if (isIP(text) !== 6 || isIP(address) !== 6) return undefined;
+	return `${text} is an address without a port; port ${port} of ${address} is written [${address}]:${port}`;
 }
 
 export function explainText(answer: ExplainAnswer): string {

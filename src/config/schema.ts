@@ -279,7 +279,7 @@ export const schema = z.strictObject(
 		http: section({
 			health: listen(
 				"127.0.0.1:9479",
-				"Where /livez and /readyz are served: ADDRESS:PORT, [IPv6]:PORT or :PORT. Empty: nowhere.",
+				"Where /livez and /readyz are served: ADDRESS:PORT, [IPv6]:PORT or :PORT. Empty: nowhere. The probes of deploy/fairway.yaml ask at the default: change them as well (the chart does).",
 			),
 			metrics: listen(
 				"127.0.0.1:9480",

@@ -17,7 +17,7 @@ import { checkText } from "../../src/cli/check.js";
 import { lineOf } from "../../src/cli/cleanup.js";
 import { endpointsText } from "../../src/cli/endpoints.js";
 import { eventsText } from "../../src/cli/events.js";
-import { explainRequest, explainText } from "../../src/cli/explain.js";
+import { explainRequest, explainText, missingBrackets } from "../../src/cli/explain.js";
 import { peersText, widePeersText } from "../../src/cli/peers.js";
 import { statusText, waitUntilReady } from "../../src/cli/status.js";
 import { OVERRIDES } from "../../src/config/proxy_rule.js";
@@ -491,6 +491,16 @@ t.test("the ends of a packet", async (t) => {
 		});
 	}
 	t.throws(() => explainRequest("10.0.0.1", "10.0.0.2:80", "icmp"), { message: /ICMP/ });
+});
+
+t.test("an IPv6 address that may be meant to have a port gets a hint", async (t) => {
+	t.equal(
+		missingBrackets("fd00::a:80"),
+		"fd00::a:80 is an address without a port; port 80 of fd00::a is written [fd00::a]:80",
+	);
+	const clear = ["fd00::a", "fd00::5", "fd00::80", "fd00:1:2::a:f0", "[fd00::a]:80", "10.0.0.1:80"];
+	for (const text of [...clear, "fd00:1:2:3:4:5:6:8080"])
+		t.equal(missingBrackets(text), undefined, text);
 });
 
 interface Run {
