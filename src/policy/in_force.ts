@@ -196,7 +196,7 @@ export class InForce {
 	/** Returns the exceeded limit if it cannot be made: then no part of it stays. */
 	*#make(key: string, owner: string, list: RuleList, isHairpin = false): Steps<Policy | string> {
 		for (const rule of list.ruleIds) this.#rules.retain(rule);
-		const forHairpin = isHairpin ? undefined : hairpinList(list);
+		const forHairpin = isHairpin ? undefined : yield* hairpinList(list);
 		const hairpinKey = `${key} hairpin`;
 		const hairpin =
 			forHairpin &&
@@ -284,7 +284,7 @@ export class InForce {
 		for (const policy of this.#index.concerning({ atoms, ports })) concerned.add(policy);
 		const entries: [Policy, KeptVerdict][] = [];
 		for (const policy of concerned) {
-			const kept = this.#verdicts.ofOrDenial(policy, { atoms, ports });
+			const kept = yield* this.#verdicts.ofOrDenial(policy, { atoms, ports });
 			if (kept !== policy.verdict) entries.push([policy, kept]);
 			yield;
 		}

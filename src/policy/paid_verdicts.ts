@@ -13,7 +13,7 @@ import type { Garbage } from "./garbage.js";
 import { type Budgets, CLUSTER, type Limits, shortOf } from "./limits.js";
 import type { Draft, Policy } from "./policy.js";
 import type { HeldPolicyTables, WriteTable } from "./policy_tables.js";
-import { type ClassAtoms, judgeClass, type RuleList } from "./rule_list.js";
+import { type ClassAtoms, judgeInSteps, type RuleList } from "./rule_list.js";
 import { VerdictEntries } from "./verdict_entries.js";
 import { Ids, type KeptVerdict, partsOf, Verdicts } from "./verdicts.js";
 
@@ -84,7 +84,7 @@ export class PaidVerdicts {
 	// ------------------------------------------------------------ verdicts
 
 	/** Returns the exceeded limit if it cannot be made. */
-	of(policy: Draft, { atoms, ports }: ClassAtoms): KeptVerdict | string {
+	*of(policy: Draft, { atoms, ports }: ClassAtoms): Steps<KeptVerdict | string> {
 		const { list, owner, bySubset, charges } = policy;
 		const own = atoms.filter((atom) => list.atoms.has(atom));
 		const named = ports.filter(({ name }) => list.names.has(name));
@@ -94,7 +94,7 @@ export class PaidVerdicts {
 				: [own.join(), ...named.map((one) => `${one.name}/${one.protocol}/${one.port}`)].join(" ");
 		const known = bySubset.get(key);
 		if (known !== undefined) return known;
-		const segments = judgeClass(list, { atoms: own, ports: named });
+		const segments = yield* judgeInSteps(list, { atoms: own, ports: named });
 		const { ranges } = this.#options.limits;
 		if (segments.length > ranges)
 			return `expected at most ${ranges} ranges of ports, got ${segments.length}`;
@@ -113,8 +113,8 @@ export class PaidVerdicts {
 	}
 
 	/** Of a class that has come: never a part of it, over a limit it is denied everything. */
-	ofOrDenial(policy: Policy, one: ClassAtoms): KeptVerdict {
-		const kept = this.of(policy, one);
+	*ofOrDenial(policy: Policy, one: ClassAtoms): Steps<KeptVerdict> {
+		const kept = yield* this.of(policy, one);
 		if (typeof kept !== "string") return kept;
 		const whose = policy.owner === CLUSTER ? "the cluster" : `namespace ${policy.owner}`;
 		policy.problem = `Cannot enforce a policy of ${whose} on all addresses: ${kept}; those left out are denied`;
@@ -124,12 +124,12 @@ export class PaidVerdicts {
 
 	/** Of a policy that is being made. Returns what is too much if there is no room for its entries. */
 	*ofAll(draft: Draft, classes: Classes): Steps<VerdictsOfAll | string> {
-		const nothing = this.of(draft, { atoms: [], ports: [] });
+		const nothing = yield* this.of(draft, { atoms: [], ports: [] });
 		if (typeof nothing === "string") return nothing;
 		const byClass = new Map<number, KeptVerdict>();
 		const counts = new Map<KeptVerdict, number>();
 		for (const one of yield* concerned(draft.list, classes)) {
-			const kept = this.of(draft, one);
+			const kept = yield* this.of(draft, one);
 			if (typeof kept === "string") return kept;
 			byClass.set(one.number, kept);
 			counts.set(kept, (counts.get(kept) ?? 0) + 1);

@@ -3,6 +3,8 @@
  * that has no ports (ICMP and other protocols), which only rules without ports match.
  */
 
+import { atOnce, type Steps, sortInSteps } from "../loop/turns.js";
+
 /** Inclusive on both ends. */
 export interface Span {
 	from: number;
@@ -49,16 +51,45 @@ export interface Painter {
 	spans: readonly Span[];
 }
 
-/** The first rule that matches wins; "pass" leaves its tier. What none decides is allowed, by rule 0. */
+/** Spans, positions or segments that are looked at between two steps: some 0.3 ms. */
+const EVERY = 512;
+
+/** The same positions in as few spans as there can be, sorted. */
+export function* mergeSpans(spans: Span[]): Steps<readonly Span[]> {
+	if (spans.length < 2) return spans;
+	yield* sortInSteps(spans, (a, b) => a.from - b.from);
+	const merged: Span[] = [];
+	for (const [looked, { from, to }] of spans.entries()) {
+		const last = merged.at(-1);
+		if (last === undefined || from > last.to + 1) merged.push({ from, to });
+		else if (to > last.to) last.to = to;
+		if (looked % EVERY === 0) yield;
+	}
+	return merged;
+}
+
+/** Does all of it at once. */
 export function paint(rules: readonly Painter[]): Segment[] {
+	return atOnce(paintInSteps(rules));
+}
+
+/** The first rule that matches wins; "pass" leaves its tier. What none decides is allowed, by rule 0. */
+export function* paintInSteps(rules: readonly Painter[]): Steps<Segment[]> {
+	let looked = 0;
 	const bounds = new Set([0]);
 	for (const { spans } of rules)
 		for (const { from, to } of spans) {
 			bounds.add(from);
 			if (to < NO_PORTS) bounds.add(to + 1);
+			if (++looked % EVERY === 0) yield;
 		}
-	const starts = [...bounds].sort((a, b) => a - b);
-	const index = new Map(starts.map((start, i) => [start, i]));
+	const starts = [...bounds];
+	yield* sortInSteps(starts, (a, b) => a - b);
+	const index = new Map<number, number>();
+	for (const start of starts) {
+		index.set(start, index.size);
+		if (++looked % EVERY === 0) yield;
+	}
 	const count = starts.length;
 	const decided: (Judgement | undefined)[] = new Array(count).fill(undefined);
 	let next: number[] = [];
@@ -77,9 +108,11 @@ export function paint(rules: readonly Painter[]): Segment[] {
 	for (const { tier: of, action, rule, spans } of rules) {
 		if (of !== tier) {
 			tier = of;
-			next = [];
-			for (let i = count; i >= 0; i--)
+			next = new Array(count + 1);
+			for (let i = count; i >= 0; i--) {
 				next[i] = i < count && decided[i] !== undefined ? next[i + 1]! : i;
+				if (++looked % EVERY === 0) yield;
+			}
 		}
 		const judgement = { allow: action === "allow", rule };
 		for (const { from, to } of spans) {
@@ -87,7 +120,9 @@ export function paint(rules: readonly Painter[]): Segment[] {
 			for (let cell = find(index.get(from)!); cell < end; cell = find(cell)) {
 				if (action !== "pass") decided[cell] = judgement;
 				next[cell] = cell + 1;
+				if (++looked % EVERY === 0) yield;
 			}
+			if (++looked % EVERY === 0) yield;
 		}
 	}
 	const open = { allow: true, rule: 0 };
@@ -97,12 +132,16 @@ export function paint(rules: readonly Painter[]): Segment[] {
 		const last = segments.at(-1)?.judgement;
 		if (last === undefined || last.allow !== judgement.allow || last.rule !== judgement.rule)
 			segments.push({ from, judgement });
+		if (++looked % EVERY === 0) yield;
 	}
 	return segments;
 }
 
 /** Adds the staged judgements where they differ from the enforced ones. Both come from `paint`. */
-export function withStaged(enforced: readonly Segment[], staged: readonly Segment[]): Segment[] {
+export function* withStaged(
+	enforced: readonly Segment[],
+	staged: readonly Segment[],
+): Steps<Segment[]> {
 	const segments: Segment[] = [];
 	let [i, j] = [0, 0];
 	for (let from = 0; ; ) {
@@ -117,6 +156,7 @@ export function withStaged(enforced: readonly Segment[], staged: readonly Segmen
 		if (from === Number.POSITIVE_INFINITY) return segments;
 		if (ends[0] === from) i++;
 		if (ends[1] === from) j++;
+		if (segments.length % EVERY === 0) yield;
 	}
 }
 

@@ -10,14 +10,15 @@ import type { NetworkPolicyObject, NetworkPolicyPeer } from "../cluster/network_
 import type { NamedPort } from "../cluster/pod_object.js";
 import { type PolicyPort, PROTOCOLS } from "../cluster/policy_fields.js";
 import { EVERYTHING } from "../cluster/selector.js";
-import { atOnce, type Steps } from "../loop/turns.js";
+import { atOnce, type Steps, sortInSteps } from "../loop/turns.js";
 import type { Atom } from "./atoms.js";
 import { CLUSTER } from "./limits.js";
 import type { RuleName } from "./policy_tables.js";
 import {
 	EVERY_PORT,
+	mergeSpans,
 	type Painter,
-	paint,
+	paintInSteps,
 	type Segment,
 	type Span,
 	spanOf,
@@ -36,6 +37,9 @@ export interface Chosen {
 	/** The Pod's own named ports, which its ingress rules may name. */
 	ownPorts: readonly NamedPort[];
 }
+
+/** Rules, ports or atoms that are looked at between two steps. */
+const EVERY = 512;
 
 interface ListedRule extends Omit<Painter, "spans"> {
 	staged: boolean;
@@ -86,7 +90,7 @@ export function* buildInSteps(chosen: Chosen, numbers: Numbers): Steps<RuleList>
 				...{ tier: 1, action: "allow", staged: audit },
 				rule: numbers.rule(nameOf(chosen, policy, index, "allow")),
 				atoms: peers === undefined ? undefined : atoms,
-				...portsOf(ports, chosen),
+				...(yield* portsOf(ports, chosen)),
 			});
 			yield;
 		}
@@ -98,19 +102,20 @@ export function* buildInSteps(chosen: Chosen, numbers: Numbers): Steps<RuleList>
 	else if (network.length > 0)
 		rules.push({ ...isolation(chosen, network, numbers), ...everything, staged: true });
 	yield* clusterRules(rules, chosen, 2, numbers);
-	return listOf(rules);
+	return yield* listOf(rules);
 }
 
 /** For a Pod's packets to itself by a Service: NetworkPolicies allow them. Undefined: so do all other policies. */
-export function hairpinList({ rules }: RuleList): RuleList | undefined {
+export function* hairpinList({ rules }: RuleList): Steps<RuleList | undefined> {
 	if (rules.every(({ tier }) => tier === 1)) return undefined;
 	const others = rules.filter(({ tier, action }) => tier !== 1 || action === "deny");
-	return listOf(
+	return yield* listOf(
 		others.map((rule) => (rule.tier === 1 ? { ...rule, action: "allow" as const, rule: 0 } : rule)),
 	);
 }
 
-function listOf(rules: readonly ListedRule[]): RuleList {
+function* listOf(rules: readonly ListedRule[]): Steps<RuleList> {
+	let looked = 0;
 	const always: number[] = [];
 	const byAtom = new Map<number, number[]>();
 	const names = new Set<string>();
@@ -121,7 +126,9 @@ function listOf(rules: readonly ListedRule[]): RuleList {
 			const indexes = byAtom.get(atom);
 			if (indexes === undefined) byAtom.set(atom, [index]);
 			else indexes.push(index);
+			if (++looked % EVERY === 0) yield;
 		}
+		if (++looked % EVERY === 0) yield;
 	}
 	const atoms = new Set(byAtom.keys());
 	const hasStaged = rules.some(({ staged }) => staged);
@@ -156,7 +163,7 @@ function* clusterRules(
 			const atoms = rule.peers.flatMap((peer) =>
 				clusterAtoms(peer).map((atom) => numbers.atom(atom, CLUSTER)),
 			);
-			rules.push({ ...head, atoms, ...portsOf(rule.ports, { direction, ...chosen }) });
+			rules.push({ ...head, atoms, ...(yield* portsOf(rule.ports, { direction, ...chosen })) });
 		}
 	}
 }
@@ -197,14 +204,15 @@ function clusterAtoms(peer: ClusterPolicyPeer): Atom[] {
 	return [{ kind: "pods", namespace: undefined, ...peer }];
 }
 
-function portsOf(
+function* portsOf(
 	ports: readonly PolicyPort[] | undefined,
 	{ direction, ownPorts }: Pick<Chosen, "direction" | "ownPorts">,
-): Pick<ListedRule, "spans" | "names"> {
+): Steps<Pick<ListedRule, "spans" | "names">> {
 	if (ports === undefined) return { spans: [EVERY_PORT], names: [] };
 	const spans: Span[] = [];
 	const names: { name: string; protocol: number | undefined }[] = [];
-	for (const port of ports)
+	for (const [looked, port] of ports.entries()) {
+		if (looked % EVERY === EVERY - 1) yield;
 		if (!("name" in port)) spans.push(spanOf(port.protocol, port.first, port.last));
 		else if (direction === "egress") names.push({ name: port.name, protocol: port.protocol });
 		else
@@ -214,7 +222,8 @@ function portsOf(
 				if (port.protocol !== undefined && port.protocol !== protocol) continue;
 				spans.push(spanOf(protocol, own.port, own.port));
 			}
-	return { spans, names };
+	}
+	return { spans: yield* mergeSpans(spans), names };
 }
 
 /** What a class is to a rule list. */
@@ -224,23 +233,41 @@ export interface ClassAtoms {
 	ports: readonly { name: string; protocol: number; port: number }[];
 }
 
+/** Does all of it at once. */
+export function judgeClass(list: RuleList, one: ClassAtoms): Segment[] {
+	return atOnce(judgeInSteps(list, one));
+}
+
 /** The verdict for the addresses of one class, over all ports. */
-export function judgeClass(list: RuleList, { atoms, ports }: ClassAtoms): Segment[] {
+export function* judgeInSteps(list: RuleList, { atoms, ports }: ClassAtoms): Steps<Segment[]> {
 	const matching = new Set(list.always);
 	for (const atom of atoms) for (const index of list.byAtom.get(atom) ?? []) matching.add(index);
-	const rules = [...matching].sort((a, b) => a - b).map((index) => list.rules[index]!);
-	const painters = (staged: boolean): Painter[] => {
-		const painted: Painter[] = [];
-		for (const rule of rules) {
-			if (rule.staged && !staged) continue;
-			const spans =
-				rule.names.length === 0 ? rule.spans : [...rule.spans, ...namedSpans(rule, ports)];
-			if (spans.length > 0) painted.push({ ...rule, spans });
-		}
-		return painted;
-	};
-	const enforced = paint(painters(false));
-	return list.hasStaged ? withStaged(enforced, paint(painters(true))) : enforced;
+	yield;
+	const indexes = [...matching];
+	yield* sortInSteps(indexes, (a, b) => a - b);
+	const enforced = yield* paintInSteps(yield* paintersOf(list, indexes, ports, false));
+	if (!list.hasStaged) return enforced;
+	const staged = yield* paintInSteps(yield* paintersOf(list, indexes, ports, true));
+	return yield* withStaged(enforced, staged);
+}
+
+/** @param staged with staged rules */
+function* paintersOf(
+	{ rules }: RuleList,
+	indexes: readonly number[],
+	ports: ClassAtoms["ports"],
+	staged: boolean,
+): Steps<Painter[]> {
+	const painted: Painter[] = [];
+	for (const [looked, index] of indexes.entries()) {
+		if (looked % EVERY === EVERY - 1) yield;
+		const rule = rules[index]!;
+		if (rule.staged && !staged) continue;
+		const spans =
+			rule.names.length === 0 ? rule.spans : [...rule.spans, ...namedSpans(rule, ports)];
+		if (spans.length > 0) painted.push({ ...rule, spans });
+	}
+	return painted;
 }
 
 function namedSpans({ names }: ListedRule, ports: ClassAtoms["ports"]): Span[] {

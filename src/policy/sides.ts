@@ -11,7 +11,7 @@ import type { PodObject } from "../cluster/pod_object.js";
 import { PROTOCOLS } from "../cluster/policy_fields.js";
 import { matches } from "../cluster/selector.js";
 import type { NodeObject } from "../cluster/snapshot.js";
-import type { Steps } from "../loop/turns.js";
+import { atOnce, type Steps } from "../loop/turns.js";
 import { parseAddress } from "../tables/address.js";
 import { type Atom, Atoms, type NumberedAtom } from "./atoms.js";
 import { Blocks } from "./blocks.js";
@@ -233,7 +233,7 @@ export class Sides {
 			};
 			const list = key === "open" || key === "closed" ? undefined : this.#listOf(chosen);
 			choice = {
-				...{ id: this.#choices.size, list, hairpin: list && hairpinList(list) },
+				...{ id: this.#choices.size, list, hairpin: list && atOnce(hairpinList(list)) },
 				...{ always: isClosed ? this.#closed : this.#open, lines: new Map() },
 			};
 			this.#choices.set(key, choice);

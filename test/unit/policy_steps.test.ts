@@ -5,7 +5,16 @@ import type { NetworkPolicyObject } from "../../src/cluster/network_policy_objec
 import { type Steps, sortInSteps } from "../../src/loop/turns.js";
 import { PolicyCompiler, type PolicyKind } from "../../src/policy/compiler.js";
 import type { HeldPolicyTables } from "../../src/policy/policy_tables.js";
+import { RoundWrites } from "../../src/policy/policy_writes.js";
+import { type Painter, paintInSteps } from "../../src/policy/port_space.js";
+import { buildInSteps } from "../../src/policy/rule_list.js";
+import type { AgentTables, Table } from "../../src/reconcile/maps/agent_tables.js";
+import { EntryWriter, plain } from "../../src/reconcile/maps/entry_writer.js";
+import type { PolicyTarget } from "../../src/reconcile/maps/policy_tables.js";
+import { PolicyWrites } from "../../src/reconcile/maps/policy_writes.js";
 import { app, pod as podOf, policy } from "../tools/policy_stage.js";
+
+const RULE = { tier: 1, action: "allow" } as const;
 
 /** The most that a count grows in one step, and the result. */
 function mostInStep<T>(steps: Steps<T>, count: () => number): { most: number; value: T } {
@@ -94,4 +103,75 @@ t.test("sorting in steps sorts as at once, with few comparisons in each", async 
 		t.strictSame(entries, wanted, `${length}, and equal ones keep their order`);
 		t.ok(most <= 12_000, `${most} comparisons`);
 	}
+});
+
+t.test("rules with many ports are laid over each other in small steps", async (t) => {
+	let reads = 0;
+	const span = (from: number) => ({
+		get from() {
+			reads++;
+			return from;
+		},
+		to: from,
+	});
+	// Every second port of a protocol by one rule, the others by as many rules as there are.
+	const rules: Painter[] = [
+		{ ...RULE, rule: 1, spans: Array.from({ length: 20_000 }, (_, i) => span(2 * i)) },
+		...Array.from({ length: 10_000 }, (_, i) => ({
+			...RULE,
+			rule: 2 + i,
+			spans: [span(4 * i + 1)],
+		})),
+	];
+	const { most, value } = mostInStep(paintInSteps(rules), () => reads);
+	t.ok(reads >= 60_000, `${reads} in all`);
+	t.ok(most <= 600, `${most} in a step`);
+	t.ok(value.length > 30_000);
+});
+
+t.test("ports of one rule that touch are one span, and are read in small steps", async (t) => {
+	let reads = 0;
+	const ports = Array.from({ length: 40_000 }, (_, i) => ({
+		protocol: 6,
+		get first() {
+			reads++;
+			return 40_000 - i;
+		},
+		last: 40_000 - i,
+	}));
+	const one = policy("p", { ingress: [{ peers: undefined, ports }] });
+	const steps = buildInSteps(
+		{ direction: "ingress", cluster: [], network: [{ policy: one, audit: false }], ownPorts: [] },
+		{ atom: () => 1, rule: () => 1 },
+	);
+	const { most, value } = mostInStep(steps, () => reads);
+	t.ok(reads >= 40_000, `${reads} in all`);
+	t.ok(most <= 600, `${most} in a step`);
+	t.strictSame(value.rules[0]?.spans, [{ from: 1, to: 40_000 }]);
+});
+
+t.test("pending writes are looked at in small steps", async (t) => {
+	let looks = 0;
+	const entries = new Map(Array.from({ length: 100_000 }, (_, i) => [i, i] as const));
+	const table = { put: () => [], remove: () => [] } as unknown as Table<number, number>;
+	const may = (key: number) => {
+		looks++;
+		return key % 1000 === 0;
+	};
+	const { most } = mostInStep(new EntryWriter().put(table, entries, plain, may), () => looks);
+	t.equal(looks, 100_000);
+	t.ok(most <= 2500, `${most} in a step`);
+	t.equal(entries.size, 99_900, "what was written is pending no longer");
+});
+
+t.test("many writes of one round are taken in small steps", async (t) => {
+	const writes = new RoundWrites();
+	for (let id = 0; id < 50_000; id++)
+		writes.add(2, "policyVerdicts", id, { judgement: { allow: true, rule: 0 } });
+	const shared = { target: {} as PolicyTarget, rules: new Map(), endpoints: new Map() };
+	const pending = new PolicyWrites({} as AgentTables, { ...shared, onEndpoints: () => {} });
+	const epochs = { route: false, peers: new Set<string>() };
+	let count = 0;
+	for (const _ of pending.take({ writes, epochs, hasGarbage: false, problems: [] })) count++;
+	t.ok(count >= 25, `${count} steps`);
 });

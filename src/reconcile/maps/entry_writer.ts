@@ -7,6 +7,8 @@ import type { EntryFailure, Table } from "./agent_tables.js";
 
 /** Entries of one write: some 2 ms. */
 export const BATCH = 512;
+/** Entries that are looked at between two steps. */
+const EVERY = 2048;
 
 export type Key = number | string;
 /** Undefined: it goes. */
@@ -49,6 +51,7 @@ export class EntryWriter {
 		may: (key: K, value: V | undefined) => boolean = () => true,
 	): Steps<EntryFailure<K>[]> {
 		const failures: EntryFailure<K>[] = [];
+		let looked = 0;
 		for (const removes of [false, true]) {
 			let batch: [K, V | undefined][] = [];
 			const flush = () => {
@@ -61,7 +64,9 @@ export class EntryWriter {
 				this.#writes += batch.length - failed.size;
 				batch = [];
 			};
-			for (const [key, value] of [...entries]) {
+			// What was written goes meanwhile, all of which the loop has passed.
+			for (const [key, value] of entries) {
+				if (++looked % EVERY === 0) yield;
 				if ((value === undefined) !== removes || !may(key, value)) continue;
 				batch.push([key, value]);
 				if (batch.length < BATCH) continue;

@@ -6,7 +6,7 @@
  */
 
 import { AddressNumbers } from "../../columns/address_numbers.js";
-import { inTurns } from "../../loop/turns.js";
+import { inTurns, type Steps } from "../../loop/turns.js";
 import { plainVerdict } from "../../policy/entries.js";
 import type {
 	EndpointPolicies,
@@ -160,12 +160,17 @@ export class PolicyTables {
 		changes?: PolicyChanges,
 		peerIds?: (node: string) => number | undefined,
 	): Promise<PolicyOutcome> {
-		const result = this.#last.then(() => {
-			if (changes !== undefined) this.#writes.take(changes, peerIds);
-			return inTurns(this.#writes.write());
-		});
+		const result = this.#last.then(() => inTurns(this.#change(changes, peerIds)));
 		this.#last = result;
 		return result;
+	}
+
+	*#change(
+		changes: PolicyChanges | undefined,
+		peerIds?: (node: string) => number | undefined,
+	): Steps<PolicyOutcome> {
+		if (changes !== undefined) yield* this.#writes.take(changes, peerIds);
+		return yield* this.#writes.write();
 	}
 }
 

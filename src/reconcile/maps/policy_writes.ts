@@ -68,6 +68,8 @@ interface Pending {
 	endpointPolicies: Entries<EndpointPolicies, string>;
 }
 
+/** Entries that are looked at between two steps. */
+const EVERY = 1024;
 const NO_COUNTS = RuleCounter.decode(Buffer.alloc(RuleCounter.size));
 
 export class PolicyWrites {
@@ -96,10 +98,15 @@ export class PolicyWrites {
 	}
 
 	/** These changes are to be written, too. */
-	take({ writes, epochs }: PolicyChanges, peerIds?: (node: string) => number | undefined): void {
+	*take(
+		{ writes, epochs }: PolicyChanges,
+		peerIds?: (node: string) => number | undefined,
+	): Steps<void> {
+		let looked = 0;
 		const round = asRound(writes);
 		if (round.identities.length > 0) this.#addresses.take(round.identities);
 		for (const { step, table, key, value } of round.others()) {
+			if (++looked % EVERY === 0) yield;
 			const pending: Entries<unknown> = this.#pending[table] as never;
 			const late: Entries<unknown> = this.#late[table] as never;
 			if (step === 7) {
@@ -185,7 +192,9 @@ export class PolicyWrites {
 		const { policies, policyVerdicts } = this.#pending;
 		const unready = new Set<number>();
 		const classes = new Set<number>();
+		let looked = 0;
 		for (const key of policyVerdicts.keys()) {
+			if (++looked % EVERY === 0) yield;
 			const policy = Math.floor(key / 2 ** 32);
 			if (policies.has(policy)) unready.add(policy);
 			else classes.add(key % 2 ** 32);
