@@ -8,7 +8,8 @@ import { readJson } from "./answers.js";
 import type { ApiClient } from "./api_client.js";
 import type { Clock, Timer } from "./clock.js";
 import { listDelay } from "./list_delay.js";
-import { Reflector, type ReflectorFacts } from "./reflector.js";
+import { Reflector } from "./reflector.js";
+import type { ReflectorFacts } from "./reflector_state.js";
 import { otherPods } from "./resources.js";
 import { StoreMirror } from "./store_mirror.js";
 

@@ -14,14 +14,15 @@
  */
 import { Turns } from "../loop/turns.js";
 import { UnreachableError } from "./access.js";
+import { readBody, readList, STANDS_STILL } from "./answer_body.js";
 import { ApiFailure } from "./answers.js";
 import type { Answer } from "./api_client.js";
 import { Backoff } from "./backoff.js";
-import { type Clock, sleep, type Timer } from "./clock.js";
+import { type Clock, sleep } from "./clock.js";
 import type { Connection } from "./connection.js";
 import { Lines } from "./lines.js";
-import { ListItems } from "./list_items.js";
 import type { Mirror } from "./mirror.js";
+import { type ReflectorFacts, ReflectorState } from "./reflector_state.js";
 import { type Resource, type ResourceClient, ResourceRequests } from "./resource_requests.js";
 import { isOlder } from "./resource_version.js";
 import { NonsenseError, readEvent } from "./watch_event.js";
@@ -35,28 +36,13 @@ export interface ReflectorOptions {
 	onChange: () => void;
 }
 
-export interface ReflectorFacts {
-	/** A complete list has been read once. */
-	synced: boolean;
-	/** A watch is open, so the known objects are current. */
-	live: boolean;
-	/** The server does not have this kind. */
-	absent: boolean;
-	/** When the last list, event or bookmark came, on the clock; undefined: never. */
-	heardAt: number | undefined;
-	/** Watches that ended before their time and were opened again. */
-	reconnects: number;
-}
-
 const PAGE = 500;
 const PAUSES = { first: 200, last: 10_000 };
 /** A watch ends after a time in this range, in seconds. */
 const WATCH_S = { from: 300, to: 600 };
 /** The server may end it this much later. */
 const GRACE_MS = 30_000;
-/** A list that stands still for this long has failed. */
-const LIST_IDLE_MS = 60_000;
-/** The same for a streamed list: the server may not support it. */
+/** A streamed list that stands still for this long has failed: the server may not support it. */
 const STREAM_IDLE_MS = 30_000;
 /** A watch that ends earlier without an event counts as a failure. */
 const SHORT_MS = 1000;
@@ -76,38 +62,33 @@ export class Reflector {
 	readonly #backoff: Backoff;
 	readonly #ended = new AbortController();
 	readonly #requests: ResourceRequests;
+	readonly #state: ReflectorState;
 	/** Ends the present pause. */
 	#pause = new AbortController();
 	#running: Promise<void> | undefined;
-	#facts: ReflectorFacts = {
-		...{ synced: false, live: false, absent: false },
-		...{ heardAt: undefined, reconnects: 0 },
-	};
-	#problem: string | undefined;
 	/** The version to watch from; undefined: list first. */
 	#version: Version | undefined;
 	/** The last version known of a list in one piece. "": the server's latest. */
 	#wholeFrom = "0";
 	#lagging = 0;
 	#absences = 0;
-	/** The present loss of the watch is in `reconnects`. */
-	#counted = false;
 	/** Streamed lists are not requested before this time. */
 	#pagesUntil = 0;
 
 	constructor(options: ReflectorOptions) {
 		this.#options = options;
 		this.#backoff = new Backoff(options.clock, PAUSES);
+		this.#state = new ReflectorState(() => options.onChange());
 		this.#requests = new ResourceRequests(options.client, options.resource, this.#ended.signal);
 	}
 
 	get facts(): ReflectorFacts {
-		return this.#facts;
+		return this.#state.facts;
 	}
 
 	/** Why this kind is not known, or no longer current: one sentence that stays the same over attempts. */
 	get problem(): string | undefined {
-		return this.#problem;
+		return this.#state.problem;
 	}
 
 	/** @param delayMs before the first request */
@@ -117,7 +98,7 @@ export class Reflector {
 
 	/** The server may have this kind now: if it was absent, it is requested again at once. */
 	wake(): void {
-		if (!this.#facts.absent) return;
+		if (!this.facts.absent) return;
 		this.#absences = 0;
 		this.#backoff.reset();
 		this.#pause.abort();
@@ -140,7 +121,7 @@ export class Reflector {
 				if (signal.aborted) return;
 				pause = await this.#recover(error as Error);
 			}
-			this.#note({ live: false });
+			this.#state.note({ live: false });
 			await this.#sleep(pause);
 		}
 	}
@@ -181,17 +162,9 @@ export class Reflector {
 		let rest = "";
 		do {
 			const answer = await this.#requests.open(rest === "" ? query : { ...query, continue: rest });
-			const items = new ListItems();
-			const turns = new Turns();
-			await this.#consume(answer, LIST_IDLE_MS, async (chunk) => {
-				for (const text of items.take(chunk)) {
-					mirror.list(JSON.parse(text));
-					if (turns.due) await turns.pass();
-				}
-			});
-			const head = items.end();
+			const head = await readList(answer, clock, (text) => mirror.list(JSON.parse(text)));
 			rest = head.continue;
-			this.#note({ heardAt: clock.now() });
+			this.#state.note({ heardAt: clock.now() });
 			if (rest === "") await this.#listed(head.resourceVersion, answer.connection);
 		} while (rest !== "");
 	}
@@ -202,8 +175,7 @@ export class Reflector {
 		this.#wholeFrom = at;
 		this.#lagging = 0;
 		this.#backoff.reset();
-		this.#problem = undefined;
-		this.#note({ synced: true, absent: false, heardAt: this.#options.clock.now() });
+		this.#state.listed(this.#options.clock.now());
 	}
 
 	// ------------------------------------------------------------ watch
@@ -234,11 +206,8 @@ export class Reflector {
 	 */
 	async #checkAge(version: Version): Promise<void> {
 		const answer = await this.#requests.openOne();
-		const items = new ListItems();
-		await this.#consume(answer, LIST_IDLE_MS, async (chunk) => {
-			for (const _ of items.take(chunk));
-		});
-		if (!isOlder(items.end().resourceVersion, version.at)) return;
+		const { resourceVersion } = await readList(answer, this.#options.clock, () => {});
+		if (!isOlder(resourceVersion, version.at)) return;
 		this.#wholeFrom = "";
 		throw new ApiFailure("the API server's store has gone back to an older state", "list");
 	}
@@ -272,7 +241,7 @@ export class Reflector {
 			this.#moveOn(resourceVersion, answer.connection);
 		};
 		try {
-			await this.#consume(answer, idle, async (chunk) => {
+			await readBody(answer, clock, idle, async (chunk) => {
 				for (const line of lines.take(chunk)) {
 					await onLine(line);
 					if (turns.due) await turns.pass();
@@ -288,8 +257,8 @@ export class Reflector {
 			this.#backoff.reset();
 			return 0;
 		}
-		this.#setProblem(`Cannot watch ${plural(resource.kind)}: each watch ends at once`);
-		this.#count();
+		this.#state.fail(`Cannot watch ${plural(resource.kind)}: each watch ends at once`);
+		this.#state.lost();
 		return this.#backoff.next();
 	}
 
@@ -297,9 +266,7 @@ export class Reflector {
 		this.#lagging = 0;
 		this.#absences = 0;
 		this.#requests.found();
-		this.#counted = false;
-		this.#problem = undefined;
-		this.#note({ live: true });
+		this.#state.watching();
 	}
 
 	#moveOn(at: string, connection: Connection): void {
@@ -311,39 +278,12 @@ export class Reflector {
 		}
 		this.#version = { at, connection };
 		this.#wholeFrom = at;
-		this.#note({ heardAt: this.#options.clock.now() });
+		this.#state.note({ heardAt: this.#options.clock.now() });
 	}
 
 	#watchSeconds(): string {
 		const { from, to } = WATCH_S;
 		return String(Math.floor(from + this.#options.clock.random() * (to - from)));
-	}
-
-	// ------------------------------------------------------------ answers
-
-	/** Passes each chunk to `take`, one at a time. @throws Error also when none arrives for `idleMs` */
-	async #consume(
-		answer: Answer,
-		idleMs: number | (() => number),
-		take: (chunk: Buffer) => Promise<void>,
-	): Promise<void> {
-		const { clock } = this.#options;
-		let timer: Timer | undefined;
-		const rest = () => {
-			timer?.cancel();
-			const ms = typeof idleMs === "number" ? idleMs : idleMs();
-			timer = clock.after(ms, () => answer.cancel(new Error(STANDS_STILL)));
-		};
-		rest();
-		try {
-			for await (const chunk of answer.body) {
-				await take(chunk);
-				rest();
-			}
-		} finally {
-			timer?.cancel();
-			answer.cancel();
-		}
 	}
 
 	// ------------------------------------------------------------ failures
@@ -352,7 +292,7 @@ export class Reflector {
 	async #recover(error: Error): Promise<number> {
 		const { clock, resource, mirror, onChange } = this.#options;
 		const kinds = plural(resource.kind);
-		this.#count();
+		this.#state.lost();
 		// The client itself waits between attempts.
 		if (error instanceof UnreachableError) return 0;
 		const failure = error instanceof ApiFailure ? error : undefined;
@@ -391,11 +331,10 @@ export class Reflector {
 				mirror.begin();
 				await mirror.end();
 				this.#version = undefined;
-				this.#problem = undefined;
-				this.#note({ synced: true, absent: true, heardAt: clock.now() });
+				this.#state.listed(clock.now(), true);
 				return jitter(resource.absentMs ?? ABSENT_MS);
 			case "forbidden":
-				this.#setProblem(`Cannot watch ${kinds}: ${error.message}`);
+				this.#state.fail(`Cannot watch ${kinds}: ${error.message}`);
 				onChange();
 				return jitter(failure?.afterMs ?? FORBIDDEN_MS);
 		}
@@ -403,31 +342,11 @@ export class Reflector {
 		// A malformed event may have hidden a valid one.
 		if (error instanceof NonsenseError) this.#version = undefined;
 		if (failure !== undefined || error instanceof NonsenseError || this.#version === undefined)
-			this.#setProblem(`Cannot watch ${kinds}: ${error.message}`);
+			this.#state.fail(`Cannot watch ${kinds}: ${error.message}`);
 		onChange();
 		return failure?.afterMs === undefined ? pause : jitter(pause);
 	}
-
-	#count(): void {
-		if (this.#counted || !this.#facts.synced) return;
-		this.#counted = true;
-		this.#note({ reconnects: this.#facts.reconnects + 1 });
-	}
-
-	#setProblem(problem: string): void {
-		this.#problem = problem;
-		this.#options.onChange();
-	}
-
-	#note(change: Partial<ReflectorFacts>): void {
-		const before = this.#facts;
-		this.#facts = { ...before, ...change };
-		if (before.synced !== this.#facts.synced || before.live !== this.#facts.live)
-			this.#options.onChange();
-	}
 }
-
-const STANDS_STILL = "the answer stands still";
 
 function plural(kind: string): string {
 	return kind.endsWith("s") ? kind : `${kind}s`;

@@ -156,6 +156,11 @@ export function isProven({ phase }: Pick<PathState, "phase">): boolean {
 	return phase === "proven" || phase === "suspect";
 }
 
+/** True if it carries packets of the size that its devices allow. */
+export function isWhole({ size, full }: Pick<PathState, "size" | "full">): boolean {
+	return size === full;
+}
+
 /** Share of recent requests that were missed; undefined: too few. */
 export function lossOf({ outcomes, outcomeCount }: PathState, of = 32): number | undefined {
 	const count = Math.min(outcomeCount, of);

@@ -8,6 +8,7 @@
  */
 import type { Pace } from "../pace.js";
 import { type Cause, lossOf, type PathState, type Purpose, type Request } from "./path_state.js";
+import { sizeDoubts } from "./size_doubt.js";
 import { searchAnswered, searchStep, startSearch } from "./size_search.js";
 
 /** What a path needs from the peer's turn. */
@@ -259,12 +260,6 @@ function watchSize(path: PathState, asker: Asker, gap: number): void {
 		if (path.size + 1 < path.full) asker.ask(path, "full", path.size + 1);
 	}
 	path.fullAt = now + asker.jitter(doubtful ? pace.burst : gap);
-}
-
-/** Missed requests of the current size. A tunnel that carries only the floor is never in doubt: nothing else is left. */
-function sizeDoubts({ way, size, full, floor, fullMisses, sizeMisses }: PathState): number {
-	if (size === floor && way === "tunnel") return 0;
-	return size === full ? fullMisses : sizeMisses;
 }
 
 function searchSoon(path: PathState, now: number): void {

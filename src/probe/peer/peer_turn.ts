@@ -24,8 +24,11 @@ import {
 	step,
 	timeoutOf,
 } from "../path/path_turn.js";
+import { suspectGrowth, suspectSize } from "../path/size_doubt.js";
 import { smallLength } from "../request.js";
 import { begin, hear, mayGoUntunnelled, passed, WAIT_MS } from "./announcement.js";
+import { stepComparison, suspectLoss } from "./loss_comparison.js";
+import { isUnverified, useOf } from "./path_choice.js";
 import {
 	type Counts,
 	copyPeer,
@@ -33,7 +36,6 @@ import {
 	type Policy,
 	pathFor,
 	pathKey,
-	type Use,
 } from "./peer_state.js";
 import { comparePodPackets } from "./pod_packets.js";
 
@@ -62,13 +64,6 @@ export interface Turn {
 	answer: "taken" | "late" | "unknown" | undefined;
 }
 
-/**
- * Requests per path: `requests` decide if the tunnel loses none of them; otherwise `more` decide if it
- * loses at most `share` of the direct path's loss. Equal paths differ this much by chance in about one of
- * a thousand cases.
- */
-const COMPARED = { requests: 36, more: 90, loss: 0.1, share: 1 / 5 };
-const COMPARE_PAUSE_MS = { first: 5000, most: 60_000 };
 const SEARCH_PAUSE_MS = 1000;
 const ONE_WAY = { requests: 3, pauseMs: 30_000, pauseActiveMs: 10_000 };
 /** After the direct path has been healthy for this long, earlier failures are forgotten. */
@@ -108,11 +103,6 @@ export function dueAt(state: PeerState, pace: Pace): number {
 
 export function isActive({ trafficAt }: PeerState, now: number, { active }: Pace): boolean {
 	return now - trafficAt < active;
-}
-
-/** The direct path is to be taken without a proof. */
-function isUnverified({ policy }: PeerState): boolean {
-	return policy.direct !== undefined && !policy.verified;
 }
 
 /** True if the failing direction of the direct path is of interest and can be found. */
@@ -214,7 +204,7 @@ class PeerTurn implements Asker {
 		if (request.purpose === "compare" && state.comparison !== undefined)
 			state.comparison[path.way].answered++;
 		const { lossy, missingLarge } = comparePodPackets(state, answer, now);
-		if (lossy) this.suspectLoss();
+		if (lossy) suspectLoss(state, this);
 		if (missingLarge) this.suspectSize();
 	}
 
@@ -223,30 +213,7 @@ class PeerTurn implements Asker {
 		const { state, now } = this;
 		if (now < state.searchAfter) return;
 		state.searchAfter = now + SEARCH_PAUSE_MS;
-		for (const path of [state.direct, state.tunnel]) this.suspectSizeOf(path);
-	}
-
-	private suspectSizeOf(path: PathState): void {
-		if (!isProven(path) || path.search !== undefined) return;
-		if (isWhole(path)) path.fullMisses = Math.max(path.fullMisses, 1);
-		else path.sizeMisses = Math.max(path.sizeMisses, 1);
-		path.fullAt = this.now;
-	}
-
-	private suspectLoss(): void {
-		const { state, now } = this;
-		if (now < state.compareAfter || state.comparison !== undefined) return;
-		if (!state.policy.verified || state.tunnel.full === 0) return;
-		const timeout = Math.max(
-			...[state.direct, state.tunnel].map((path) => timeoutOf(path, this.pace)),
-		);
-		state.comparison = {
-			requests: COMPARED.requests,
-			timeout,
-			nextAt: now,
-			direct: { asked: 0, answered: 0 },
-			tunnel: { asked: 0, answered: 0 },
-		};
+		for (const path of [state.direct, state.tunnel]) suspectSize(path, now);
 	}
 
 	// ------------------------------------------------------------ 2. to 7.
@@ -256,16 +223,16 @@ class PeerTurn implements Asker {
 		state.announcement = passed(state.announcement, this.now);
 		// After an answer, others may still be queued, so requests expire only on other events.
 		if (kind !== "answer") for (const path of [state.direct, state.tunnel]) expire(path, this);
-		if (state.direct.phase === "proven" && isLossy(state.direct)) this.suspectLoss();
+		if (state.direct.phase === "proven" && isLossy(state.direct)) suspectLoss(state, this);
 		const inDoubt = state.direct.phase === "suspect";
 		if (state.direct.full > 0) step(state.direct, this, this.situation(state.direct, false));
 		// The same link may limit both paths.
 		if (state.direct.search !== undefined && state.direct.searchedAt === this.now)
-			this.suspectSizeOf(state.tunnel);
+			suspectSize(state.tunnel, this.now);
 		if (state.tunnel.full > 0) step(state.tunnel, this, this.situation(state.tunnel, inDoubt));
 		// The limit may have been lifted for both.
-		if (state.tunnel.grownAt === this.now) growing(state.direct, this.now);
-		if (state.direct.grownAt === this.now) growing(state.tunnel, this.now);
+		if (state.tunnel.grownAt === this.now) suspectGrowth(state.direct, this.now);
+		if (state.direct.grownAt === this.now) suspectGrowth(state.tunnel, this.now);
 		this.compare();
 		this.askOneWay();
 		this.judge();
@@ -297,39 +264,11 @@ class PeerTurn implements Asker {
 	}
 
 	private compare(): void {
-		const { state, now, pace } = this;
-		const { comparison, direct, tunnel } = state;
-		if (comparison === undefined || now < comparison.nextAt) return;
-		// Another rule decided first; earlier requests do not count as a second failure.
-		if (!isProven(direct)) {
-			state.comparison = undefined;
-			return;
-		}
-		if (comparison.direct.asked < comparison.requests) {
-			for (const path of [direct, tunnel]) {
-				this.ask(path, "compare", 0);
-				comparison[path.way].asked++;
-			}
-			const last = comparison.direct.asked === comparison.requests;
-			comparison.nextAt = now + (last ? comparison.timeout : pace.burst);
-			return;
-		}
-		const { asked } = comparison.direct;
-		const loss = 1 - comparison.direct.answered / asked;
-		const other = 1 - comparison.tunnel.answered / asked;
-		const worse = loss >= COMPARED.loss && other <= loss * COMPARED.share;
-		if (worse && other > 0 && asked < COMPARED.more) {
-			comparison.requests = COMPARED.more;
-			return;
-		}
-		state.comparison = undefined;
-		state.comparePause = worse
-			? COMPARE_PAUSE_MS.first
-			: Math.min(2 * state.comparePause, COMPARE_PAUSE_MS.most);
-		state.compareAfter = now + state.comparePause;
-		if (!worse || direct.phase === "failed") return;
+		const { state } = this;
+		const loss = stepComparison(state, this);
+		if (loss === undefined || state.direct.phase === "failed") return;
 		this.directFails("loss");
-		direct.causeLoss = loss;
+		state.direct.causeLoss = loss;
 	}
 
 	private askOneWay(): void {
@@ -417,44 +356,4 @@ class PeerTurn implements Asker {
 		path.asked = [...path.asked, request];
 		this.requests.push(request);
 	}
-}
-
-function isWhole({ size, full }: PathState): boolean {
-	return size === full;
-}
-
-function growing(path: PathState, now: number): void {
-	if (isProven(path) && !isWhole(path)) path.fullAt = now;
-}
-
-function useOf(state: PeerState, now: number): Use {
-	const { policy, direct, tunnel, use } = state;
-	const mayGo = mayGoUntunnelled(state.announcement, policy.verified, now);
-	const canWait = policy.mode === "noEncap" || policy.tunnel !== undefined;
-	if (isUnverified(state)) return mayGo || !canWait || use === "direct" ? "direct" : "tunnel";
-	if (policy.mode === "noEncap") return "direct";
-	if (
-		direct.full > 0 &&
-		mayGo &&
-		isProven(direct) &&
-		isWorthwhile(direct, tunnel, use === "direct")
-	)
-		return "direct";
-	if (tunnel.phase === "failed") return "down";
-	// Only an answer ends `down`.
-	return use === "down" && !isProven(tunnel) ? "down" : "tunnel";
-}
-
-/**
- * A narrow direct path is used if it carries more than the tunnel, as far as the tunnel's size has been
- * tested since. Until then nothing changes.
- */
-function isWorthwhile(direct: PathState, tunnel: PathState, taken: boolean): boolean {
-	if (direct.size === 0) return false;
-	if (isWhole(direct) || tunnel.full === 0) return true;
-	// A silent tunnel carries nothing.
-	if (tunnel.phase === "failed" || tunnel.misses >= SILENT)
-		return taken || direct.phase === "proven";
-	const known = tunnel.search === undefined && tunnel.sizeAt >= direct.searchedAt;
-	return known ? direct.size > tunnel.size : taken;
 }
