@@ -28,6 +28,16 @@ interface Lags {
 	p99: number;
 	p999: number;
 	max: number;
+	/** Garbage collections, of young objects and of all. */
+	minor: Pauses;
+	major: Pauses;
+}
+
+/** How often, and how long they stopped the process, ms. */
+interface Pauses {
+	count: number;
+	max: number;
+	sum: number;
 }
 
 await bench(async () => {
@@ -95,6 +105,7 @@ await bench(async () => {
 			await Promise.all([asked(), changed()]);
 		}),
 	};
+	const pauses = ({ count, max, sum }: Pauses) => [String(count), max.toFixed(2), sum.toFixed(0)];
 	const cells = ({ p50, p99, p999, max }: Lags) => [p50, p99, p999, max].map((ms) => ms.toFixed(2));
 	publish({
 		bench: "lag",
@@ -106,6 +117,15 @@ await bench(async () => {
 				rows: Object.entries(rows).flatMap(([name, lags]) => [
 					[name, ...cells(lags.agent)],
 					[`${name}, idle Node.js`, ...cells(lags.idle)],
+				]),
+			},
+			{
+				title: "Garbage collections that stopped the agent, which is part of its lag: ms",
+				columns: ["", "of young objects", "longest", "sum", "of all objects", "longest", "sum"],
+				rows: Object.entries(rows).map(([name, { agent }]) => [
+					name,
+					...pauses(agent.minor),
+					...pauses(agent.major),
 				]),
 			},
 		],
