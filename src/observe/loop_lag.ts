@@ -10,13 +10,13 @@ import { readFileSync } from "node:fs";
 import { type IntervalHistogram, monitorEventLoopDelay } from "node:perf_hooks";
 import type { Log } from "../text/log.js";
 
-/** Lags since the last look at them, one minute at most, in milliseconds. */
+/** Lags since the last call of `read`, one minute at most, in milliseconds. */
 export interface Lag {
 	p50Ms: number;
 	p99Ms: number;
 	p999Ms: number;
 	maxMs: number;
-	/** Length of that time. */
+	/** Length of this period. */
 	seconds: number;
 }
 

@@ -1,4 +1,4 @@
-/** The differences that a change of peers makes, with lines for the log. */
+/** The differences between peers before and after a change, as fields for the log. */
 import type { PeerView } from "../compile/compile.js";
 
 /** A peer in one family, before and after; undefined: it did not exist, or no longer exists. */

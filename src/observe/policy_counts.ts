@@ -50,7 +50,7 @@ export class PolicyCounts {
 	}
 
 	/**
-	 * Takes the present counters in. A counter that is smaller than before has started again from 0.
+	 * Adds what the counters have counted since the last call. A counter that is smaller than before has restarted from 0.
 	 *
 	 * @param rules the rules that the ids stand for
 	 */

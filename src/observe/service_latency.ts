@@ -12,9 +12,9 @@ export class ServiceLatency {
 	readonly #started: number;
 	/** The latest trigger time seen of each Service. */
 	readonly #seen = new Map<string, number>();
-	/** When the first change was received that no apply has taken in yet. */
+	/** When the first change that is not part of an apply yet was received. */
 	#heard: number | undefined;
-	/** The same, for the changes in the apply that is running or will be repeated. */
+	/** The same, for the changes that are part of the apply that runs or will be retried. */
 	#applied: number | undefined;
 	#isFirst = true;
 
@@ -39,7 +39,7 @@ export class ServiceLatency {
 	 * The changes of the apply are in force.
 	 *
 	 * @param changed keys of Services
-	 * @param slicesOf undefined: the Service is no more
+	 * @param slicesOf undefined: the Service was deleted
 	 */
 	inForce(
 		changed: Iterable<string>,

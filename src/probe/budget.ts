@@ -1,6 +1,6 @@
-/** How many requests may leave: their answers must be taken before they count as missed. */
+/** The rate limit of requests: the agent has to read their answers before they count as missed. */
 
-/** Requests a second, and in one turn. */
+/** Requests a second, and at most at once. */
 const RATE = { requests: 3000, burst: 60 };
 
 export class Budget {
@@ -16,7 +16,7 @@ export class Budget {
 		return this.#tokens > 0;
 	}
 
-	/** A peer's turn may spend more than there is; the next ones wait for it. */
+	/** May exceed the budget, because a peer's turn is not split; the next turns wait until it is refilled. */
 	spend(): void {
 		this.#tokens--;
 	}

@@ -107,10 +107,10 @@ export class Prober {
 	}
 
 	/**
-	 * Takes in which peers there are and by which paths, with turns of the event loop between; keeps the state
-	 * of those that remain. Returns the indexes of peers whose verdict has changed by it.
+	 * Takes another set of peers with their paths, with turns of the event loop between; peers that remain keep their
+	 * state. Returns the indexes of peers whose verdict has changed by it.
 	 *
-	 * @param whole peers that are not put are gone
+	 * @param whole peers that are not put were removed
 	 */
 	change(
 		changes: EntryChanges<number, ProbedPeer>,

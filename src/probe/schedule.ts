@@ -34,13 +34,13 @@ export class Schedule {
 		this.#options = options;
 	}
 
-	/** Nothing runs before. */
+	/** The next turn begins no earlier. */
 	start(): void {
 		this.#started = true;
 		this.arm();
 	}
 
-	/** What is due first may have changed. */
+	/** Call when the time of the first work due may have changed. */
 	arm(): void {
 		const { clock, first: firstDue } = this.#options;
 		const first = firstDue();

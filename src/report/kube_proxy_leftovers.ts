@@ -1,5 +1,5 @@
 /**
- * Leftovers of kube-proxy where Fairway serves all Services. Packets of Pods and from the network never meet them, but
+ * Leftovers of kube-proxy where Fairway serves all Services. Packets of Pods and from the network bypass them, but
  * connections of the Node's own processes do: the rules send these to endpoints that are no longer updated.
  *
  *  1. iptables chains, nftables tables, the devices and virtual servers of ipvs, translated connections

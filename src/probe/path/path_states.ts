@@ -1,4 +1,4 @@
-/** The states of paths at rest: a row of numbers each (columns/rows.ts), and beside it what few paths have. */
+/** The states of paths at rest: a row of numbers each (columns/rows.ts), and maps of what only few paths have. */
 import { Rows } from "../../columns/rows.js";
 import type { Cause, PathState, Phase, Request } from "./path_state.js";
 import type { SizeSearch } from "./size_search.js";

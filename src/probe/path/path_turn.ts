@@ -11,7 +11,7 @@ import { type Cause, lossOf, type PathState, type Purpose, type Request } from "
 import { sizeDoubts } from "./size_doubt.js";
 import { searchAnswered, searchStep, startSearch } from "./size_search.js";
 
-/** What a path needs from the peer's turn. */
+/** What a path uses of its peer's turn. */
 export interface Asker {
 	readonly now: number;
 	readonly pace: Pace;
@@ -20,7 +20,7 @@ export interface Asker {
 	ask(path: PathState, purpose: Purpose, length: number): void;
 }
 
-/** What the peer's turn knows beyond the path. */
+/** Facts beyond the path, from its peer's turn. */
 export interface Situation {
 	/** Traffic goes to the peer, and takes this path. */
 	watched: boolean;

@@ -10,7 +10,7 @@ export function adopt(state: PeerState, adopted: AdoptedPath, now: number, pace:
 	const life = proofLife(pace);
 	const inTunnel = !adopted.direct;
 	state.announcement = adoptedAnnouncement(adopted.flags, inTunnel, now);
-	// Where no proof is asked for, the peer's word is waited for before packets leave the tunnel.
+	// Where no proof is required, packets stay in the tunnel until the peer announces that it takes others.
 	if (inTunnel && policy.direct !== undefined && !policy.verified) state.use = "tunnel";
 	if (inTunnel || !policy.verified || direct.full === 0 || adopted.answeredAgo > life) return;
 	direct.phase = "proven";

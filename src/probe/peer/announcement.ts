@@ -1,6 +1,6 @@
 /**
  * What a peer's answers announce: whether its Pod packets may come without a tunnel, and whether it takes
- * such packets of this Node. Plain data, and what becomes of it. Pure.
+ * such packets of this Node. Plain data, and functions that compute its next state. Pure.
  *
  * A change of mode loses no packet: a Node announces that it will send untunnelled packets, and sends the first only
  * when the peer has announced that it takes them. Packets sent before the Node announces the end are still taken for
@@ -40,7 +40,7 @@ export function newAnnouncement(): Announcement {
 	};
 }
 
-/** What an earlier agent has left in `peers`. @param inTunnel what went to the peer */
+/** The announcement that an earlier agent stored in `peers`. @param inTunnel packets to the peer took the tunnel */
 export function adoptedAnnouncement(flags: number, inTunnel: boolean, now: number): Announcement {
 	const fresh = newAnnouncement();
 	const onlyTunnelled = (flags & PeerFlag.TUNNELLED_ONLY) !== 0;
@@ -50,7 +50,7 @@ export function adoptedAnnouncement(flags: number, inTunnel: boolean, now: numbe
 		const sendsUntil = ending ? now + ON_ITS_WAY_MS : fresh.sendsUntil;
 		return { ...fresh, sends: !onlyTunnelled, ending, sendsUntil, waitUntil };
 	}
-	// It was taken until now: the peer is asked before anything is refused.
+	// The earlier agent took its untunnelled packets: so does this one, until the peer announces otherwise.
 	return onlyTunnelled
 		? { ...fresh, waitUntil }
 		: { ...fresh, sends: true, sendsUntil: now + ON_ITS_WAY_MS, waitUntil };
@@ -73,7 +73,7 @@ export function hear(before: Announcement, flags: number, now: number): Announce
 	};
 }
 
-/** After time alone. */
+/** The state when nothing but time has passed. */
 export function passed(before: Announcement, now: number): Announcement {
 	if (now < before.sendsUntil) return before;
 	// Nothing is known about a peer that has not answered since.
@@ -82,8 +82,8 @@ export function passed(before: Announcement, now: number): Announcement {
 }
 
 /**
- * This Node begins to send untunnelled packets. What the peer said before may be over by now: its word is
- * waited for, or WAIT_MS.
+ * This Node begins to send untunnelled packets. The peer's last announcement may be outdated: a new one is
+ * awaited, for WAIT_MS at most.
  */
 export function begin(before: Announcement, now: number): Announcement {
 	if (before.takes === undefined) return before;

@@ -1,6 +1,6 @@
 /**
- * What the prober keeps of each peer, by its index in peers: numbers, and texts that others have as well. What is an
- * object for those who ask is made for them.
+ * What the prober keeps for each peer, by its index in `peers`: columns of numbers and shared texts. Objects are made on
+ * request.
  */
 import { grown } from "../../columns/grow.js";
 import type { PathVerdict, ProbedPeer } from "../../compile/compile.js";
@@ -20,7 +20,7 @@ export interface Probed {
 export class PeerRecords {
 	/** Index in peers → row + 1; 0: there is none. */
 	#rows: Int32Array = new Int32Array(0);
-	/** All others are by row. */
+	/** This and the following are by row. */
 	readonly #peers = new ProbedPeers();
 	readonly #verdicts: PathVerdict[] = [];
 	readonly #states = new PeerStates();
@@ -30,7 +30,7 @@ export class PeerRecords {
 	/** When the totals were last read, ms. */
 	#totalsAt: Float64Array = new Float64Array(0);
 
-	/** In place of what was there. */
+	/** Replaces the peer with this index. */
 	add(peer: ProbedPeer, state: PeerState, verdict: PathVerdict): void {
 		this.delete(peer.index);
 		const row = this.#states.add(state);
@@ -97,7 +97,7 @@ export class PeerRecords {
 		return { peer, row, state: this.#states.take(row, peer) };
 	}
 
-	/** Another state, with what has been counted on the way to it. */
+	/** Stores the next state, and adds what was counted since the last one. */
 	write(row: number, state: PeerState, { sent, answered, late }: ProbeCounters): void {
 		this.#states.write(row, state);
 		this.#sent[row]! += sent;

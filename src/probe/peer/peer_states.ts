@@ -1,8 +1,8 @@
 /**
- * The states of peers at rest: a row of numbers each (columns/rows.ts), a seventh of what they take as objects, and
- * nothing that a garbage collection has to look at. A state becomes an object for as long as its turn takes.
+ * The states of peers at rest: a row of numbers each (columns/rows.ts), which takes a seventh of the memory of
+ * objects and costs a garbage collection nothing. A state is an object only during its turn.
  *
- * What follows from the peer itself is not kept: the rules for its paths, but for the mode they were made with.
+ * The rules for its paths follow from the peer and are not stored, except for the mode that they were made with.
  */
 import { Rows } from "../../columns/rows.js";
 import type { ProbedPeer } from "../../compile/compile.js";
@@ -41,7 +41,7 @@ export class PeerStates {
 	readonly #comparisons = new Map<number, Comparison>();
 	readonly #taken = blank();
 
-	/** Holds a state from now on. Returns its row. */
+	/** Stores a state. Returns its row. */
 	add(state: PeerState): number {
 		const row = this.#rows.add();
 		this.write(row, state);
@@ -75,7 +75,7 @@ export class PeerStates {
 		return this.#read(row, peer, blank());
 	}
 
-	/** The same in one object for all, until the next call: of thousands of peers some are due all the time. */
+	/** The same in an object that all calls share, valid until the next one: some of thousands of peers are always due. */
 	take(row: number, peer: ProbedPeer): PeerState {
 		return this.#read(row, peer, this.#taken);
 	}
@@ -124,7 +124,7 @@ export class PeerStates {
 		return state;
 	}
 
-	/** How long its direct path must be healthy, ms, without the rest. */
+	/** Reads only how long its direct path must be healthy, ms. */
 	hold(row: number): number {
 		return this.#rows.piece(row).doubles[(this.#rows.start(row) >> 3) + 9]!;
 	}
@@ -204,7 +204,7 @@ export class PeerStates {
 	}
 }
 
-/** A state to be filled in, with its parts: a turn may put others in their place. */
+/** A state to fill in, with all its parts, because a turn may have replaced them. */
 interface Blank extends Pick<PeerState, "direct" | "tunnel" | "announcement" | "there" | "back"> {
 	state: PeerState;
 }

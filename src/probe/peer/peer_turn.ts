@@ -6,8 +6,8 @@
  *  2. expire         requests that were not answered in time
  *  3. paths          each sends the requests that are due
  *  4. comparison     loss of the direct path against loss of the tunnel
- *  5. one way        if the direct path fails: in which direction?
- *  6. judge          a silent path has failed if the other one answers, or after a while
+ *  5. one way        the direction in which a failed direct path fails
+ *  6. judge          a silent path has failed if the other one answers, or after some time
  *  7. choose         the path that packets take
  */
 
@@ -81,7 +81,7 @@ export function advanceOwn(own: PeerState, event: Event, now: number, pace: Pace
 	return { state: turn.state, requests: turn.requests, answer: turn.answer };
 }
 
-/** When `advance` next has work to do without an event, ms. */
+/** The time of the next `advance` that has work to do without an event, ms. */
 export function dueAt(state: PeerState, pace: Pace): number {
 	const { direct, tunnel, comparison } = state;
 	let due = Number.POSITIVE_INFINITY;
@@ -105,7 +105,7 @@ export function isActive({ trafficAt }: PeerState, now: number, { active }: Pace
 	return now - trafficAt < active;
 }
 
-/** True if the failing direction of the direct path is of interest and can be found. */
+/** True if the direct path fails while the tunnel works, so that the failing direction can be found. */
 function asksOneWay({ direct, tunnel }: PeerState): boolean {
 	return direct.full > 0 && tunnel.full > 0 && !isProven(direct) && isProven(tunnel);
 }
@@ -240,7 +240,7 @@ class PeerTurn implements Asker {
 		this.hurry();
 	}
 
-	/** The peer's word is all that is missing, and it has just been asked to give it. */
+	/** Only the peer's announcement is missing, which its next answer brings: probes follow each other quickly. */
 	private hurry(): void {
 		const { state, now, pace } = this;
 		const { direct, policy } = state;

@@ -15,7 +15,7 @@ export function probesDecide({ use, policy }: Pick<PeerState, "use" | "policy">)
 export function saysTheSame(verdict: PathVerdict, state: PeerState): boolean {
 	const { use, direct, tunnel, announcement } = state;
 	if (use !== verdict.use || untunnelledOf(announcement) !== verdict.untunnelled) return false;
-	// Another mode needs the words.
+	// Probes did not decide in the mode before, so the words are missing.
 	if (probesDecide(state) && verdict.words === "") return false;
 	const same = (size: number, path: PathState) => (size || path.full) === (path.size || path.full);
 	return use === "direct" ? same(verdict.directMtu, direct) : same(verdict.tunnelMtu, tunnel);

@@ -59,7 +59,7 @@ function isBefore(sequence: number, other: number): boolean {
 	return (sequence - other) << 1 < 0;
 }
 
-/** Neither has counted anew from zero. */
+/** True if neither Node has restarted its counts from zero. */
 function isConclusive(went: number, came: number): boolean {
 	return went < 2 ** 31 && came <= 2 * went + 1000;
 }

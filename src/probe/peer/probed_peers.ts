@@ -1,13 +1,10 @@
-/**
- * Probed peers by row, without an object for each: what they do not share with thousands of others are a name and three
- * addresses.
- */
+/** Probed peers by row, without an object for each: thousands of them differ only in their name and three addresses. */
 import { grown } from "../../columns/grow.js";
 import { Pool } from "../../columns/pool.js";
 import type { ProbedPeer } from "../../compile/compile.js";
 import type { ProbedPath } from "../../compile/peer.js";
 
-/** All but names and addresses. */
+/** All fields but names and addresses. */
 interface Kind extends Pick<ProbedPeer, "family" | "source" | "lacks" | "candidate"> {
 	direct: Omit<ProbedPath, "remote"> | undefined;
 	tunnel: Omit<ProbedPath, "remote"> | undefined;
@@ -15,7 +12,7 @@ interface Kind extends Pick<ProbedPeer, "family" | "source" | "lacks" | "candida
 
 export class ProbedPeers {
 	readonly #kinds = new Pool<Kind>();
-	/** Number of the kind + 1; 0: there is no such peer. */
+	/** Index of the kind + 1; 0: the row is free. */
 	#kindOf: Uint32Array = new Uint32Array(0);
 	#indexes: Uint32Array = new Uint32Array(0);
 	readonly #nodes: string[] = [];
@@ -23,7 +20,7 @@ export class ProbedPeers {
 	readonly #direct: string[] = [];
 	readonly #tunnel: string[] = [];
 
-	/** In place of what was there. */
+	/** Replaces the peer of this row. */
 	set(row: number, peer: ProbedPeer): void {
 		this.delete(row);
 		this.#kindOf = grown(this.#kindOf, row + 1);
@@ -39,7 +36,7 @@ export class ProbedPeers {
 		this.#tunnel[row] = tunnel?.remote ?? "";
 	}
 
-	/** It may be there or not. */
+	/** A free row is left as it is. */
 	delete(row: number): void {
 		const kind = this.#kindOf[row] ?? 0;
 		if (kind === 0) return;
@@ -49,7 +46,7 @@ export class ProbedPeers {
 			texts[row] = "";
 	}
 
-	/** A new object. It must be there. */
+	/** A new object. The row must not be free. */
 	get(row: number): ProbedPeer {
 		const { direct, tunnel, family, source, lacks, candidate } = this.#kinds.at(
 			this.#kindOf[row]! - 1,

@@ -3,9 +3,9 @@
  * `fairway check`.
  *
  *  1. a client asks for a peer: it joins the survey of that peer if there is one, else one is queued
- *  2. so many peers at a time are probed, in rounds, with a budget of probes of their own: the
- *     prober's, which paths in use depend on, is not touched
- *  3. after the last round answers have some time; then all clients get the cells
+ *  2. PEERS peers at a time are probed, in rounds, with a budget of their own, so that the prober's
+ *     budget remains for the paths in use
+ *  3. WAIT_MS after the last round all clients get the cells
  *  4. a peer whose clients have all gone is probed no longer
  */
 import type { ProbedPeer } from "../../compile/compile.js";
@@ -17,7 +17,7 @@ import type { SurveyCell } from "./survey.js";
 /** Sequence numbers from here on belong to surveys. */
 export const SURVEY_SEQUENCE = 0x80000000;
 
-/** Probes of each combination, and how far apart; then so long is waited. */
+/** Probes of each combination, the interval between them, and the wait for the last answers. */
 const TIMES = 5;
 const GAP_MS = 60;
 const WAIT_MS = 700;
@@ -41,12 +41,12 @@ interface Job {
 	clients: Set<Client>;
 	/** Sequence numbers of the probes sent so far. */
 	sequences: number[];
-	/** When it goes on, ms. */
+	/** When its next round is due, ms. */
 	at: number;
 }
 
 export interface SurveyProgress {
-	/** Peers, once for each family, since nothing was to be done. */
+	/** Peers, counted once for each family, since the last time that there was nothing to do. */
 	done: number;
 	total: number;
 }
