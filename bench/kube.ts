@@ -141,10 +141,17 @@ async function inside(): Promise<void> {
 			}
 			there = nodes;
 			say(`${nodes} Nodes`);
-			sizes.set(nodes, await measure(site, nodes));
+			const size = await measure(site, nodes);
+			sizes.set(nodes, size);
+			say(
+				`${nodes} Nodes: ${size.resident.toFixed(0)} MB, ready in ${shownSpread(spread(size.cold))} ms`,
+			);
 		}
 		say("changes");
 		const took = await latencies(site, there);
+		say(
+			`changes: p50 ${quantile(took, 0.5).toFixed(0)}, p99 ${quantile(took, 0.99).toFixed(0)} ms`,
+		);
 		say(`${policies} policies`);
 		const policed = await withPolicies(site, there);
 		const first = spread(sizes.get(SIZES[0]!)!.cold).median;

@@ -14,6 +14,7 @@ import { Agent } from "../../src/lab/agent.js";
 import { Namespace, run } from "../../src/lab/namespace.js";
 import { attachPod } from "../../src/lab/pod.js";
 import { command } from "../../src/lab/repository.js";
+import { until } from "../../src/lab/until.js";
 import { writeAddress } from "../../src/tables/address.js";
 import { Peer } from "../../src/tables/generated.js";
 import { ApiAlone, ApiUser, ETCD_PORT } from "../../test/kubernetes/api_alone.js";
@@ -24,6 +25,8 @@ import { HERE, podOf } from "./kube_objects.js";
 const PORT = 6443;
 const API = "192.168.71.1";
 const PATIENCE_MS = 180_000;
+/** A refused ADD takes 10 s, of which `until` counts a tenth of a second. */
+const ATTACH_PATIENCE_MS = 1000;
 
 export class KubeSite {
 	readonly agent: Agent;
@@ -121,7 +124,12 @@ export class KubeSite {
 			atEnd(async () => void (await run(["ip", "netns", "del", target.name])));
 			const { namespace, name } = podOf(i);
 			const pod = { namespace, name, node: HERE, label: name };
-			await attachPod({ pod, node: this.#node, target, socket: this.agent.socket });
+			// Only the first one waits, until other Nodes' Pods are read: a runtime tries again as well.
+			await until(
+				`${name} is attached`,
+				() => attachPod({ pod, node: this.#node, target, socket: this.agent.socket }),
+				ATTACH_PATIENCE_MS,
+			);
 		}
 	}
 
