@@ -14,9 +14,11 @@
  * The ingress half receives what came out of the egress half, taken there as a sample, so every
  * dataplane gets its own packets.
  */
+
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { echoCommand } from "../../src/lab/echo.js";
 import { Lab, type PodNetwork } from "../../src/lab/lab.js";
 import type { Namespace } from "../../src/lab/namespace.js";
 import type { Family } from "../../src/lab/subnet.js";
@@ -97,8 +99,9 @@ export class Site {
 	async reach(from: string, to: string, family: Family): Promise<void> {
 		const address = this.lab.address(to, family);
 		await until(`${this.name}: ${to} answers ${from} over IPv${family}`, async () => {
-			const command = ["ping", "-n", "-q", "-c", "2", "-i", "0.01", "-W", "1", address];
-			return (await this.lab.run(from, command, { mayFail: true })).status === 0;
+			return (
+				(await this.lab.run(from, echoCommand(address, 2, "-q"), { mayFail: true })).status === 0
+			);
 		});
 	}
 

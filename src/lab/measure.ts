@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import type { ExplainAnswer } from "../api/messages/explain.js";
 import type { PeerStatus } from "../api/messages/peers.js";
+import { echo } from "./echo.js";
 import type { Lab } from "./lab.js";
 import { type Kind, nodeOf, type Pair } from "./pairs.js";
 import type { PolicyKind } from "./policies.js";
@@ -51,28 +52,15 @@ export async function measure(lab: Lab, pair: Pair): Promise<Measurement> {
 		?.explain({ source, destination, protocol: "tcp", destinationPort: IPERF_PORT })
 		.catch(note);
 	const before = await agent?.peers();
-	const echo = await ping(lab, from, destination, PINGS);
+	const echoes = await echo(lab, from, destination, PINGS);
 	const throughput = await tcp(lab, from, to, destination).catch(note);
 	const seenAs = await sourceSeenBy(lab, from, to, destination).catch(note);
 	const peer = nodeOf(lab, to);
 	const counted = difference(before, await agent?.peers(), peer, family);
-	if (echo.lost > 0) faults.push(`${echo.lost} of ${PINGS} echo requests had no answer`);
+	if (echoes.lost > 0) faults.push(`${echoes.lost} of ${PINGS} echo requests had no answer`);
 	if (explained?.drop != null) faults.push(`explain says it is dropped: ${explained.reason}`);
 	faults.push(...contradictions(explained, counted));
-	return { pair, explained, ...echo, throughput, seenAs, counted, faults };
-}
-
-export async function ping(
-	lab: Lab,
-	from: string,
-	address: string,
-	count: number,
-): Promise<{ roundTrip: number | undefined; lost: number }> {
-	const command = ["ping", "-n", "-q", "-c", `${count}`, "-i", "0.01", "-W", "1", address];
-	const { stdout } = await lab.run(from, command, { mayFail: true });
-	const received = Number(/(\d+) received/.exec(stdout)?.[1] ?? 0);
-	const mean = /= [\d.]+\/([\d.]+)\//.exec(stdout)?.[1];
-	return { roundTrip: mean === undefined ? undefined : Number(mean), lost: count - received };
+	return { pair, explained, ...echoes, throughput, seenAs, counted, faults };
 }
 
 async function tcp(lab: Lab, from: string, to: string, address: string): Promise<number> {

@@ -1,8 +1,8 @@
 /** Which machines of a lab reach each other: an echo request for every pair. */
 
 import { framedTable, painters } from "../text/table.js";
+import { echo } from "./echo.js";
 import type { Lab } from "./lab.js";
-import { ping } from "./measure.js";
 import { allPairs, type Pair } from "./pairs.js";
 
 export interface Reach {
@@ -19,7 +19,7 @@ export async function pingAll(lab: Lab): Promise<Reach[]> {
 	const reaches: Reach[] = [];
 	const worker = async (): Promise<void> => {
 		for (let pair = waiting.pop(); pair !== undefined; pair = waiting.pop()) {
-			const { roundTrip } = await ping(lab, pair.from, lab.address(pair.to, pair.family), 1);
+			const { roundTrip } = await echo(lab, pair.from, lab.address(pair.to, pair.family), 1);
 			reaches.push({ pair, roundTrip });
 		}
 	};

@@ -7,6 +7,7 @@
  *   eth0 192.168.1.11  eth0 192.168.1.12
  *        fd00:1::11         fd00:1::12
  */
+
 import {
 	existsSync,
 	mkdirSync,
@@ -24,6 +25,7 @@ import type { ExplainAnswer } from "../../src/api/messages/explain.js";
 import type { PeerStatus } from "../../src/api/messages/peers.js";
 import type { Status } from "../../src/api/messages/status.js";
 import { Agent } from "../../src/lab/agent.js";
+import { echoCommand } from "../../src/lab/echo.js";
 import { Namespace, type Output, run } from "../../src/lab/namespace.js";
 import { command } from "../../src/lab/repository.js";
 import { until } from "../../src/lab/until.js";
@@ -90,9 +92,8 @@ class Node {
 
 	/** Pings over both families; every echo must be answered. */
 	async ping(other: Node, count = 3, size = 56): Promise<boolean> {
-		const flags = ["-c", `${count}`, "-s", `${size}`, "-i", "0.02", "-W", "2"];
 		const pings = other.podAddresses.map((address) =>
-			this.pod.run(["ping", ...flags, address], { mayFail: true }),
+			this.pod.run(echoCommand(address, count, "-s", `${size}`), { mayFail: true }),
 		);
 		const results = await Promise.all(pings);
 		return results.every(({ stdout }) => stdout.includes(" 0% packet loss"));

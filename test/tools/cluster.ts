@@ -1,9 +1,11 @@
 /** A lab with Fairway for a test file: a copy of the example, which the test may change. */
+
 import { cpSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import type { Test } from "tap";
 import type { PeerStatus } from "../../src/api/messages/peers.js";
+import { echoCommand } from "../../src/lab/echo.js";
 import { onInterrupt } from "../../src/lab/interrupt.js";
 import { Lab } from "../../src/lab/lab.js";
 import { nodeOf } from "../../src/lab/pairs.js";
@@ -112,8 +114,8 @@ export class Cluster {
 
 	async ping(from: string, to: string, family: Family, ...options: string[]): Promise<string> {
 		const address = this.lab.address(to, family);
-		const command = ["ping", "-n", "-c", "3", "-i", "0.01", "-W", "1", ...options, address];
-		return (await this.lab.run(from, command, { mayFail: true })).stdout;
+		return (await this.lab.run(from, echoCommand(address, 3, ...options), { mayFail: true }))
+			.stdout;
 	}
 
 	/** An agent's drop counters, by reason. */

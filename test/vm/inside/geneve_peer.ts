@@ -10,8 +10,8 @@
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { echo } from "../../../src/lab/echo.js";
 import { Lab } from "../../../src/lab/lab.js";
-import { ping } from "../../../src/lab/measure.js";
 import { until } from "../../../src/lab/until.js";
 import { attachByHand } from "../../tools/foreign_node.js";
 
@@ -74,7 +74,7 @@ async function exchange(lab: Lab, from: string, to: string, family: 4 | 6): Prom
 	const [client, server] = [await lab.station(from), await lab.station(to)];
 	await server.order("tcpServe", { port: 5000 });
 	await server.order("udpServe", { port: 5001 });
-	const { lost } = await ping(lab, from, host, PINGS);
+	const { lost } = await echo(lab, from, host, PINGS, "-W", "60", "-i", "60");
 	const tcp = { host, port: 5000, bytes: 300_000, seed: 1, timeoutMs: 60_000 };
 	const sent = await client.order("tcpSend", tcp).catch(({ message }: Error) => message);
 	const sizes = [1, 100, 1300, 1402, 1473, 9000];

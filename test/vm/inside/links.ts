@@ -16,8 +16,8 @@ import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { echo } from "../../../src/lab/echo.js";
 import { Lab } from "../../../src/lab/lab.js";
-import { ping } from "../../../src/lab/measure.js";
 import { Namespace, run } from "../../../src/lab/namespace.js";
 import { Station } from "../../../src/lab/stations.js";
 import type { Family } from "../../../src/lab/subnet.js";
@@ -244,7 +244,7 @@ async function traffic(
 		() => client.order("udpWho", { host, port: PORTS.udp, timeoutMs: 5000 }),
 		PATIENCE_MS,
 	);
-	const { lost } = await ping(lab, from, host, PINGS);
+	const { lost } = await echo(lab, from, host, PINGS, "-W", "60", "-i", "60");
 	const tcp = { host, port: PORTS.tcp, bytes: 300_000, seed: 1, timeoutMs: 60_000 };
 	const sent = await client.order("tcpSend", tcp).catch(({ message }: Error) => message);
 	const sizes = [1, mtu - 48, 1440, 4000];
