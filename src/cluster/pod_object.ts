@@ -43,7 +43,7 @@ export interface PodObject {
 }
 
 /** Marks what a lab wrote back. */
-export const WRITTEN_BACK_ANNOTATION = "lab.fairway.io/attached";
+export const WRITTEN_BACK_ANNOTATION = "fairway.dev/lab-attached";
 
 export interface NamedPort {
 	name: string;

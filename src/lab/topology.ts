@@ -62,7 +62,7 @@ export interface LabPod {
 }
 
 /** "none" marks a Node that another implementation serves. */
-const AGENT_ANNOTATION = "lab.fairway.io/agent";
+const AGENT_ANNOTATION = "fairway.dev/lab-agent";
 const CONFIG_MAP = "fairway-lab";
 
 interface Manifest {

@@ -9,7 +9,7 @@ export function withoutAgent(node: string): (directory: string) => void {
 	return (directory) => {
 		const file = join(directory, "nodes.yaml");
 		const text = readFileSync(file, "utf8");
-		const marked = `  name: ${node}\n  annotations:\n    lab.fairway.io/agent: none\n`;
+		const marked = `  name: ${node}\n  annotations:\n    fairway.dev/lab-agent: none\n`;
 		writeFileSync(file, text.replace(`  name: ${node}\n`, marked));
 	};
 }

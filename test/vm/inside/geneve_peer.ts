@@ -87,7 +87,7 @@ async function exchange(lab: Lab, from: string, to: string, family: 4 | 6): Prom
 }
 
 const directory = mkdtempSync(join(tmpdir(), "fairway-geneve-"));
-const manifests = [node(1, {}), node(2, { "lab.fairway.io/agent": "none" }), pod(1), pod(2)];
+const manifests = [node(1, {}), node(2, { "fairway.dev/lab-agent": "none" }), pod(1), pod(2)];
 writeFileSync(
 	join(directory, "cluster.yaml"),
 	manifests.map((object) => JSON.stringify(object)).join("\n---\n"),
