@@ -82,6 +82,8 @@ export class Prober {
 	readonly #options: Required<ProberOptions>;
 	readonly #peers = new PeerRecords();
 	readonly #due = new DueQueue();
+	/** Peers that are not probed before the next start. */
+	readonly #added = new Set<number>();
 	readonly #surveyor: Surveyor;
 	/** Buffer for every request: the longest IP packet. */
 	readonly #room = Buffer.alloc(65_535);
@@ -137,16 +139,16 @@ export class Prober {
 		for (const index of gone) {
 			this.#peers.delete(index);
 			this.#due.delete(index);
+			this.#added.delete(index);
 		}
 		const changed: number[] = [];
-		let added = 0;
 		for (const peer of put.values()) {
 			const known = this.#peers.peer(peer.index);
 			yield;
 			this.#configuring = changed;
 			const policy = policyOf(peer, config);
 			if (known?.node !== peer.node) {
-				this.#add(peer, policy, now + Math.min(added++ * SPREAD.peerMs, SPREAD.mostMs));
+				this.#add(peer, policy, now);
 			} else {
 				const isSame = samePolicy(this.#peers.policy(peer.index)!, policy);
 				const probed = isSame ? undefined : this.#peers.get(peer.index);
@@ -165,8 +167,13 @@ export class Prober {
 		return new Set([...this.#peers.peers()].filter(({ candidate }) => candidate).map(peerKey));
 	}
 
-	/** Starts probing. Call when the core has the tables to send and answer requests. */
+	/** Starts to probe all peers. Call when the core and the kernel have what these need to send and answer requests. */
 	start(): void {
+		const now = this.#options.clock();
+		let number = 0;
+		for (const index of this.#added)
+			this.#due.set(index, now + Math.min(number++ * SPREAD.peerMs, SPREAD.mostMs));
+		this.#added.clear();
 		this.#schedule.start();
 	}
 
@@ -284,15 +291,15 @@ export class Prober {
 		this.#surveyor.close();
 	}
 
-	#add(peer: ProbedPeer, policy: Policy, at: number): void {
-		const now = this.#options.clock();
-		const state = newPeer(policy, randomInt(1, 2 ** 31), at);
+	#add(peer: ProbedPeer, policy: Policy, now: number): void {
+		const state = newPeer(policy, randomInt(1, 2 ** 31), now);
 		state.hold = Math.min(this.#options.holds[peerKey(peer)] ?? 0, this.#pace.holdMax);
 		const adopted = this.#options.adopted.get(peer.index);
 		this.#options.adopted.delete(peer.index);
 		if (adopted !== undefined) adopt(state, adopted, now, this.#pace);
 		this.#peers.add(peer, state, verdictOf(state, peer.node, now));
-		this.#due.set(peer.index, at);
+		this.#due.delete(peer.index);
+		this.#added.add(peer.index);
 		this.#configuring?.push(peer.index);
 	}
 

@@ -34,7 +34,7 @@ export class Schedule {
 		this.#options = options;
 	}
 
-	/** The next turn begins no earlier. */
+	/** No turn runs before this call. */
 	start(): void {
 		this.#started = true;
 		this.arm();

@@ -110,6 +110,19 @@ function stage(
 const overDirect = ({ probe }: Sent) =>
 	probe.wayThere === ProbeWay.DIRECT || probe.wayBack === ProbeWay.DIRECT;
 
+t.test("a new peer is probed only when the kernel has its entries and routes", async (t) => {
+	const s = stage(t);
+	s.prober.configure([probedPeer(2)], config());
+	s.prober.start();
+	s.run(1000);
+	s.prober.configure([probedPeer(2), probedPeer(3)], config());
+	s.run(3000);
+	t.equal(s.to(3).length, 0, "its apply is still running");
+	s.prober.start();
+	s.run(3000);
+	t.match(s.prober.get(6), { use: "direct" });
+});
+
 t.test("no probe before the start; then everything is proven", async (t) => {
 	const s = stage(t);
 	t.equal(s.prober.configure([probedPeer(2), probedPeer(3)], config()), true);
@@ -173,6 +186,7 @@ t.test("peers are added, removed and replaced", async (t) => {
 	t.equal(s.to(3).length, asked, "is not asked any more");
 	t.equal(s.prober.configure([two, three], config()), true);
 	t.match(s.prober.get(6), { use: "tunnel" }, "and begins without proof");
+	s.prober.start();
 	s.run(3000);
 	t.match(s.prober.get(6), { use: "direct" });
 	const renamed = probedPeer(2, { node: "n77" });
