@@ -96,13 +96,13 @@ export function status(
 	};
 }
 
-/** Twenty Pods are one workload. @param node of the cluster's */
+/** Twenty Pods are one workload, which is in one namespace. @param node of the cluster's */
 export function pod(i: number, node: number): object {
-	const workload = (i / 20) | 0;
+	const workload = workloadOf(i);
 	return {
 		...{ apiVersion: "v1", kind: "Pod" },
 		metadata: {
-			...{ name: podName(i), namespace: namespaceName(i) },
+			...podOf(i),
 			labels: {
 				app: `app-${workload}`,
 				tier: `t${workload % 4}`,
@@ -180,17 +180,18 @@ export function policyOf(i: number): { namespace: string; name: string } {
 }
 
 export function podOf(i: number): { namespace: string; name: string } {
-	return { namespace: namespaceName(i), name: podName(i) };
+	const workload = workloadOf(i);
+	return { namespace: namespaceName(workload), name: `app-${workload}-${i}` };
 }
 
-function podName(i: number): string {
-	return `app-${(i / 20) | 0}-${i}`;
+function workloadOf(i: number): number {
+	return (i / 20) | 0;
 }
 
 export function podPath(i: number): string {
-	return `/api/v1/namespaces/${namespaceName(i)}/pods/${podName(i)}`;
+	return `${podsPath(i)}/${podOf(i).name}`;
 }
 
 export function podsPath(i: number): string {
-	return `/api/v1/namespaces/${namespaceName(i)}/pods`;
+	return `/api/v1/namespaces/${podOf(i).namespace}/pods`;
 }
