@@ -105,8 +105,8 @@ const handlers: Handlers = {
 	async udpStop({ stream }) {
 		const state = running(stream);
 		clearInterval(state.timer);
-		// Waits for echoes in flight, but not for lost ones.
-		for (let quiet = 0; quiet < 10 && state.echo.received < state.sent; quiet++) {
+		// Waits for echoes in flight, also of a receiver that waits for a CPU, but not for lost ones.
+		for (let quiet = 0; quiet < 40 && state.echo.received < state.sent; quiet++) {
 			const before = state.echo.received;
 			await delay(30);
 			if (state.echo.received !== before) quiet = 0;

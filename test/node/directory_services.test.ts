@@ -87,7 +87,7 @@ t.test("a Service with a selector has the Pods of all Nodes as its endpoints", a
 	for (const client of ["pod1a", "pod4a", "node2"])
 		for (const family of [4, 6] as const) {
 			const station = await lab.station(client);
-			const order = { host: ADDRESSES[family], port: 80, bytes: 10_000, seed: 1, timeoutMs: 3000 };
+			const order = { host: ADDRESSES[family], port: 80, bytes: 10_000, seed: 1 };
 			// More than there are backends: each of them is chosen at random.
 			for (let i = 0; i < 10; i++)
 				t.match(await station.order("tcpSend", order), { whole: true }, `${client} IPv${family}`);

@@ -7,7 +7,6 @@
  *     └────── net1 ────────┘                   └ net2
  *               └──────────── router ────────────┘
  */
-import { setTimeout as delay } from "node:timers/promises";
 import t, { type Test } from "tap";
 import { until } from "../../src/lab/until.js";
 import { startCluster } from "../tools/cluster.js";
@@ -189,7 +188,15 @@ t.test("faults", async (t) => {
 		const bulk = await BulkStreams.start(cluster, [[...DIRECT, 4]], 500_000);
 		const since = now();
 		const fault = await faults.flapping(() => faults.blackhole("node2", { what: "pods" }), 600);
-		await delay(1500);
+		await until("the outages to be seen by UDP and TCP", async () => {
+			const [udp] = await streams.echoes();
+			const [tcp] = await bulk.progress();
+			return (
+				udp!.outages.filter(({ lost }) => lost > 100).length >= 2 &&
+				Math.min(udp!.longestPauseMs, tcp!.longestStallMs) >= 250 &&
+				tcp!.there.slots.some((bytes) => bytes === 0)
+			);
+		});
 		await fault.undo();
 		t.ok((await fault.dropped()) > 0);
 		await streams.echoed(500);
@@ -197,12 +204,7 @@ t.test("faults", async (t) => {
 		const losses = await streams.stop();
 		const [cost] = costSince(losses, since);
 		t.ok(cost!.lost >= 200 && cost!.recoveredMs >= 290, JSON.stringify(cost));
-		t.ok(losses[0]!.longestEchoGapMs >= 250, `${losses[0]!.longestEchoGapMs} ms without echo`);
-		const long = losses[0]!.echoOutages.filter(({ lost }) => lost > 100);
-		t.ok(long.length >= 2, `${long.length} outages`);
-		const [tcp] = await bulk.stop();
-		t.ok(tcp!.longestStallMs >= 250, `TCP stalled for ${tcp!.longestStallMs} ms`);
-		t.ok(tcp!.there.slots.some((bytes) => bytes === 0) && tcp!.there.received > 100_000);
+		await bulk.stop();
 	});
 
 	t.test("silent ARP", async (t) => {

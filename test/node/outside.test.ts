@@ -79,7 +79,7 @@ t.test("the outside", async (t) => {
 				const echo = echoCommand(host, 3);
 				t.match((await lab.run("pod1a", echo, { mayFail: true })).stdout, " 3 received", "echo");
 				const closed = await pod
-					.order("tcpSend", { host, port: 9, bytes: 1, seed: 1, timeoutMs: 2000 })
+					.order("tcpSend", { host, port: 9, bytes: 1, seed: 1 })
 					.catch((error: Error) => error.message);
 				t.match(closed, /ECONNREFUSED/, "an error comes back, too");
 				const answer = await lab.agent("node1").explain({

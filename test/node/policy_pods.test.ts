@@ -130,7 +130,7 @@ t.test("new Pods", async (t) => {
 					() => true,
 					() => false,
 				);
-				if (kill === "recorded") await until("the Pod's record", () => records() > others, 5000);
+				if (kill === "recorded") await until("the Pod's record", () => records() > others);
 				else await delay(kill);
 				await agent.stop("SIGKILL");
 				const isAttached = await adding;

@@ -18,6 +18,9 @@ import {
 
 const PODS = ["pod1b", "pod2a", "pod3a"];
 
+/** Of a sender of 500 a second whose endpoint goes, a fifth of a second. */
+const LOST_MAX = 100;
+
 t.test("Services under change", async (t) => {
 	const cluster = await startCluster(t, SERVICE_SETTINGS);
 	const { lab } = cluster;
@@ -66,17 +69,24 @@ t.test("Services under change", async (t) => {
 			const bulk = await pod.order("bulkStart", { host, port: 81, rate: 500_000 });
 			const { stream } = await pod.order("udpStream", { host, port: 53, rate: 500 });
 			const chosen = await receiver(stream, PODS);
+			const progresses = async (when: string) => {
+				const before = (await pod.order("bulkReport", bulk)).received;
+				await until(
+					`IPv${family}, ${when}: TCP goes on`,
+					async () => (await pod.order("bulkReport", bulk)).received > before + 100_000,
+				);
+			};
 			await agent.stop("SIGKILL");
+			await progresses("without an agent");
 			const late = await pod.order("tcpSend", { host, port: 80, bytes: 1e5, seed: 2 });
 			t.equal(late.whole, true, `IPv${family}, a connection that begins without an agent`);
 			await agent.start();
+			await progresses("with the next agent");
 			t.equal(await receiver(stream, PODS), chosen, `IPv${family}, UDP stays where it was`);
 			const { sent, returned } = await pod.order("udpStop", { stream });
 			t.equal(returned, sent, `IPv${family}, no datagram is lost`);
 			for (const machine of PODS)
 				if (machine !== chosen) t.equal(await received(machine, stream), 0, `not at ${machine}`);
-			const progress = await pod.order("bulkReport", bulk);
-			t.ok(progress.received > 0 && progress.longestStallMs < 1000, "TCP goes on");
 			await pod.order("bulkStop", bulk);
 		}
 	});
@@ -105,8 +115,8 @@ t.test("Services under change", async (t) => {
 					`${what}: TCP goes on`,
 					async () => (await client.order("bulkReport", bulk)).received > before + 50_000,
 				);
-				const { echo } = await client.order("udpStop", { stream });
-				t.ok(echo.longestPauseMs < 1000, `${what}: a pause of ${echo.longestPauseMs} ms`);
+				const { sent, returned } = await client.order("udpStop", { stream });
+				t.ok(sent - returned <= LOST_MAX, `${what}: ${sent - returned} datagrams lost`);
 				await client.order("bulkStop", bulk);
 			}
 	});
@@ -117,7 +127,7 @@ t.test("Services under change", async (t) => {
 			const host = clusterIp(family, 1);
 			const { stream } = await pod.order("udpStream", { host, port: 53, rate: 200 });
 			await t.rejects(
-				pod.order("tcpSend", { host, port: 80, bytes: 10, seed: 1, timeoutMs: 3000 }),
+				pod.order("tcpSend", { host, port: 80, bytes: 10, seed: 1 }),
 				/ECONNREFUSED/,
 				`IPv${family}: refused`,
 			);
@@ -135,7 +145,7 @@ t.test("Services under change", async (t) => {
 			while (running)
 				try {
 					const { whole } = await station.order("tcpSend", {
-						...{ host, port: 80, bytes: 20_000, seed: 3, timeoutMs: 5000 },
+						...{ host, port: 80, bytes: 20_000, seed: 3 },
 					});
 					if (!whole) counts.failed.push(`${from} ${host}: changed`);
 					counts.done++;

@@ -91,7 +91,7 @@ t.test("Services", async (t) => {
 		return seen.address === sent.address ? sent.address : `${sent.address}, UDP ${seen.address}`;
 	};
 	const refused = async (t: Test, what: string, from: string, host: string, port: number) =>
-		t.rejects(tcp(from, host, port), /ECONNREFUSED/, `${what}: refused`);
+		t.rejects(tcp(from, host, port, 30_000), /ECONNREFUSED/, `${what}: refused`);
 	const silent = async (t: Test, what: string, from: string, host: string, port: number) =>
 		t.rejects(tcp(from, host, port, 700), /no progress in 700 ms/, `${what}: no answer`);
 	// A UDP server that answers from whatever address is best towards a Pod, answers from the gateway's

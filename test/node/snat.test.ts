@@ -11,6 +11,7 @@ import t from "tap";
 import type { Family } from "../../src/lab/subnet.js";
 import { until } from "../../src/lab/until.js";
 import { startCluster, TCP_PORT, UDP_PORT } from "../tools/cluster.js";
+import { answerOf } from "../tools/exchange.js";
 
 const FAMILIES: Family[] = [4, 6];
 
@@ -181,18 +182,14 @@ t.test("SNAT", async (t) => {
 			// The Node's own socket has one of the eight.
 			await node1.order("udpServe", { port: 60_003 });
 			t.teardown(() => node1.order("close", { port: 60_003 }));
+			const refusals = async () => (await cluster.drops("node1")).snat_ports_exhausted ?? 0;
 			const ports = new Set<number>();
-			let refused = 0;
 			for (let localPort = 40_000; localPort < 40_012; localPort++) {
-				const order = { host, port: UDP_PORT, localPort, timeoutMs: 300 };
-				const seen = await pod1b.order("udpWho", order).catch(() => undefined);
-				if (seen === undefined) refused++;
-				else ports.add(seen.port);
+				const seen = await answerOf(pod1b, { host, port: UDP_PORT, localPort }, refusals);
+				if (seen) ports.add(seen.port);
 			}
 			t.same([...ports].sort(), [60000, 60001, 60002, 60004, 60005, 60006, 60007]);
-			t.equal(refused, 5);
-			const { snat_ports_exhausted: counted = 0 } = await cluster.drops("node1");
-			t.equal(counted, 5, "each refused packet is counted");
+			t.equal(await refusals(), 5, "each refused packet is counted");
 			const other = await pod1b.order("udpWho", {
 				host: lab.address("node3", 4),
 				port: UDP_PORT,

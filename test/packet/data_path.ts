@@ -360,25 +360,25 @@ export class DataPath {
 		const found = this.#map("flow_index").lookup(FlowKey.encode(key));
 		const at = (slot: number) => Flow.decode(this.#map("flows").lookup(u32(slot))!);
 		const pair = (index: number) => this.pair(index);
-		if (!found) return findByHash(key, this.#config(), { slots: this.flowSlots, at, pair });
+		if (!found) return findByHash(key, this.config, { slots: this.flowSlots, at, pair });
 		const { slot, generation, direction } = FlowRef.decode(found);
 		const flow = at(slot);
 		return liveGeneration(flow.claim) === generation ? { slot, direction, flow } : undefined;
 	}
 
-	#config(): NodeConfig {
+	get config(): NodeConfig {
 		return NodeConfig.decode(this.#map("node_config").lookup(u32(0))!);
 	}
 
 	/** What there is of the tuples with this home, and of their neighbours. */
 	pairOf(key: FlowKey): { pair: number; entry: FlowPair } {
-		const pair = homeOf(key, this.#config(), this.flowSlots) >> 1;
+		const pair = homeOf(key, this.config, this.flowSlots) >> 1;
 		return { pair, entry: this.pair(pair) };
 	}
 
 	/** What the place of this tuple has while it is that of a flow in this slot. */
 	ownerOf(slot: number, direction: number, key: FlowKey): number {
-		return ownerOf(slot, direction, key, this.#config());
+		return ownerOf(slot, direction, key, this.config);
 	}
 
 	pair(index: number): FlowPair {
@@ -461,6 +461,10 @@ export class DataPath {
 
 	nextHop(index: number): NextHop {
 		return NextHop.decode(this.#map("next_hops").lookup(u32(index))!);
+	}
+
+	writeNextHop(index: number, hop: NextHop): void {
+		this.#map("next_hops").update(u32(index), NextHop.encode(hop));
 	}
 
 	counter(index: number): PeerCounter {

@@ -20,7 +20,7 @@ import {
 } from "../../src/tables/generated.js";
 import { check, type Input } from "./check.js";
 import type { DataPath, Outcome } from "./data_path.js";
-import type { Family } from "./fast_path.js";
+import { type Family, renewTrust } from "./fast_path.js";
 import type { MemoryTables } from "./memory_tables.js";
 import type { Protocol, Tuple } from "./service_scene.js";
 import { fresh } from "./table.js";
@@ -244,6 +244,7 @@ export class PolicyScene {
 	/** The packet takes the fast path, which does not touch `scratch`. A next hop is resolved again now and then,
 	 * on the full path: `again`, by the next packet. */
 	isFast({ hook, packet, context }: Input, again = true): boolean {
+		renewTrust(this.#dataPath);
 		const scratch = this.#dataPath.map("scratch");
 		const untouched = Buffer.alloc(scratch.lookup(u32(0))!.length, 0xa5);
 		scratch.update(u32(0), untouched);

@@ -1,5 +1,8 @@
 /** Sends traffic of all kinds between two machines and verifies it. */
 import type { Test } from "tap";
+import type { UdpTarget } from "../../src/lab/orders.js";
+import type { Station } from "../../src/lab/stations.js";
+import { until } from "../../src/lab/until.js";
 import { type Cluster, TCP_PORT, UDP_PORT } from "./cluster.js";
 
 /** The receiver must have servers (Cluster.serve). */
@@ -27,4 +30,24 @@ export async function exchange(
 			`${from} → ${to} IPv${family}`,
 		);
 	}
+}
+
+/**
+ * What a server sees of a datagram that is either answered or refused.
+ *
+ * @param refusals the refused packets so far. A packet that is only late is not among them.
+ * @returns undefined: the datagram was refused.
+ */
+export async function answerOf(
+	station: Station,
+	target: UdpTarget,
+	refusals: () => Promise<number>,
+): Promise<{ address: string; port: number } | undefined> {
+	const before = await refusals();
+	const outcome = await until("an answer or a refusal", async () => {
+		const order = { ...target, timeoutMs: 300 };
+		const seen = await station.order("udpWho", order).catch(() => undefined);
+		return seen ?? ((await refusals()) > before ? "refused" : undefined);
+	});
+	return outcome === "refused" ? undefined : outcome;
 }

@@ -3,7 +3,7 @@
  *
  * Times are milliseconds of the machine's monotonic clock, as returned by `now`.
  */
-import type { BulkProgress, Gap } from "../../src/lab/orders.js";
+import type { BulkProgress, Gap, UdpReport } from "../../src/lab/orders.js";
 import type { Family } from "../../src/lab/subnet.js";
 import { monotonic } from "../../src/lab/tally.js";
 import { until } from "../../src/lab/until.js";
@@ -124,6 +124,15 @@ export class Streams {
 					echoOutages: echo.outages,
 				};
 			}),
+		);
+	}
+
+	/** The echoes of each stream so far. */
+	async echoes(): Promise<UdpReport[]> {
+		return Promise.all(
+			this.running.map(async ({ from, stream }) =>
+				(await this.cluster.lab.station(from)).order("udpEcho", { stream }),
+			),
 		);
 	}
 
