@@ -32,12 +32,14 @@ import { Traffic } from "./traffic.js";
 import { peers as everyPeer, makeNetwork, makeTables, type Variation } from "./world.js";
 
 const PACKETS = Number(process.env.FAIRWAY_PACKETS ?? 12_000);
+/** As long as a drop reason has not occurred, the run goes on, up to this many packets: some are rare. */
+const PACKETS_MAX = 10 * PACKETS;
 /** Packets that share flows; afterwards the state is cleared. */
 const EPISODE = 200;
 const FLOW_SLOTS = 1024;
 const FOUND_MAX = 10;
 
-/** The drop reasons that random packets cannot cause; all others must occur. */
+/** The drop reasons that random packets do not cause, or too seldom: other tests show these. All others must occur. */
 const UNMET: number[] = [
 	DropReason.NONE,
 	DropReason.FLOW_TABLE_FULL,
@@ -47,6 +49,9 @@ const UNMET: number[] = [
 	DropReason.REWRITE_FAILED,
 	DropReason.NOT_CONFIGURED,
 	DropReason.PROBE_RATE,
+	DropReason.NEIGHBOUR_RATE,
+	DropReason.SNAT_PORTS_EXHAUSTED,
+	DropReason.SCTP_BUNDLE,
 	DropReason.REASON_COUNT,
 ];
 const MET = Object.values(DropReason)
@@ -131,12 +136,16 @@ function randomVariation(random: Random, policies: RandomPolicies | undefined): 
 	};
 }
 
-/** True for the same peers, each once. If the last packet to resolve a next hop bypassed the tunnel, it is
- * a matter of milliseconds whether the next packet resolves it too, so one may differ. */
-function areAlike(core: number[], model: number[]): boolean {
-	const all = new Set([...core, ...model]);
-	const both = core.filter((index) => model.includes(index));
-	return new Set(core).size === core.length && all.size - both.length <= 1;
+/**
+ * The peers about which the two differ. Where a packet that bypassed the tunnel has resolved a peer's next hop, it is a
+ * matter of milliseconds whether the next packet to that peer resolves it, too: then both are right. They may tell
+ * a peer again on a machine that stood still for TRAFFIC_PAUSE_MS.
+ */
+function trafficDifferences(core: readonly number[], { traffic, bypassed }: Tally): number[] {
+	const all = new Set([...core, ...traffic]);
+	return [...all].filter(
+		(index) => core.includes(index) !== traffic.includes(index) && !bypassed.has(index),
+	);
 }
 
 function keep(seed: number, row: Row): string {
@@ -158,7 +167,12 @@ if (inNamespace(import.meta.url)) {
 		const random = new Random(seed);
 		const seen = new Set<string>();
 		let found = 0;
-		for (let done = 0; done < PACKETS && found < FOUND_MAX; ) {
+		const unmet = () => {
+			const reasons = new Set([...seen].map((kind) => kind.split(" ")[1]));
+			return MET.filter((reason) => !reasons.has(reason));
+		};
+		const goesOn = (done: number) => done < PACKETS || (done < PACKETS_MAX && unmet().length > 0);
+		for (let done = 0; found < FOUND_MAX && goesOn(done); ) {
 			await dataPath.forget();
 			const policies = random.chance(0.6) ? new RandomPolicies(random) : undefined;
 			const variation = randomVariation(random, policies);
@@ -167,7 +181,7 @@ if (inNamespace(import.meta.url)) {
 			const traffic = new Traffic(random, policies);
 			const inputs: Input[] = [];
 			const tally = new Tally();
-			for (let i = 0; i < EPISODE && done < PACKETS; i++, done++) {
+			for (let i = 0; i < EPISODE; i++, done++) {
 				const input = traffic.next();
 				inputs.push(input);
 				const { decision, differences, refused } = await check(dataPath, tables, input);
@@ -201,13 +215,11 @@ if (inNamespace(import.meta.url)) {
 				t.strictSame(dataPath.flows().map(flowText).sort(), flows.sort(), "the same flows");
 				t.strictSame(countersOf(dataPath), tally.lines(), "the same counters");
 				t.strictSame(await dataPath.probeRecords(), [], "the agent was told no more");
-				t.ok(areAlike(await dataPath.traffic(), tally.traffic), "of the same traffic");
+				t.same(trafficDifferences(await dataPath.traffic(), tally), [], "of the same traffic");
 			}
 		}
 		t.equal(found, 0, "the forwarder and the data path agree");
-		const reasons = new Set([...seen].map((kind) => kind.split(" ")[1]));
-		const unmet = MET.filter((reason) => !reasons.has(reason));
-		t.ok(unmet.length <= 2, `all reasons but ${unmet.join(", ") || "none"} dropped a packet`);
+		t.same(unmet(), [], "every reason dropped a packet");
 		const proven = `${HookName[Hook.FROM_WIRE]} none ${Action.PROBE} 0`;
 		t.ok(seen.has(proven), "an answer to a probe was taken");
 		t.ok(seen.size > 40, `${seen.size} combinations of hook, action and reason were met`);

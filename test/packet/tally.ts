@@ -13,6 +13,8 @@ import { RULES } from "./random_policies.js";
 export class Tally {
 	/** Indexes of the peers to which traffic has begun. */
 	readonly traffic: number[] = [];
+	/** Indexes of those whose next hop was resolved by a packet that bypassed the tunnel. */
+	readonly bypassed = new Set<number>();
 	readonly #drops = new Map<number, bigint>();
 	readonly #events = new Map<number, bigint>();
 	readonly #peers = new Map<string, bigint>();
@@ -21,6 +23,7 @@ export class Tally {
 	/** @param refused the test run could not write a tunnel's headers, so the packet was dropped */
 	add(decision: Decision, refused: boolean): void {
 		const { dropReason, events, sent, received, stripped, records, ruleCounts } = decision;
+		if (decision.nextHop && !decision.activity) this.bypassed.add(decision.nextHop.index);
 		for (const { rule, what } of ruleCounts) increase(this.#rules, `rule ${rule} ${what}`, 1n);
 		for (const { event, index } of records) {
 			if (event === ProbeEvent.TRAFFIC) this.traffic.push(index);
