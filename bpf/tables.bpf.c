@@ -4,6 +4,7 @@
 
 const volatile __u8 trace_verdicts = 0;
 const volatile __u32 slow_reads = 0;
+const volatile __u32 slow_writes = 0;
 const volatile __u8 veth_wire = 0;
 const volatile __u8 xdp_generic = 0;
 const volatile __u8 has_decap_l3 = 0;

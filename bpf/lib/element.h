@@ -18,16 +18,11 @@
 
 #define ELEMENT_TRIES 3
 
-static long read_nothing(__u32 index, void *context)
-{
-	return 0;
-}
-
 /* Tests: the CPU pauses between the look-up and the read. */
 static __always_inline void reader_pauses(void)
 {
 	if (slow_reads)
-		bpf_loop(slow_reads, read_nothing, NULL, 0);
+		bpf_loop(slow_reads, do_nothing, NULL, 0);
 }
 
 /* An odd number: the agent is writing. */

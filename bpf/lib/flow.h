@@ -178,6 +178,11 @@ static __always_inline bool owner_fits(__u32 owner, __u32 hash)
 	return owner && !((owner ^ hash << PLACE_HASH_SHIFT) >> PLACE_HASH_SHIFT);
 }
 
+static __always_inline __u8 owner_direction(__u32 owner)
+{
+	return owner >> PLACE_DIRECTION_SHIFT & 1;
+}
+
 static __always_inline __u32 owner_slot(__u32 owner)
 {
 	return (owner & PLACE_SLOT) - 1;

@@ -27,6 +27,18 @@ static __always_inline void keep_order(void)
 	asm volatile("" ::: "memory");
 }
 
+static long do_nothing(__u32 index, void *context)
+{
+	return 0;
+}
+
+/* Tests: the CPU pauses while it has a slot locked, as a virtual CPU may at any time. */
+static __always_inline void writer_pauses(void)
+{
+	if (slow_writes)
+		bpf_loop(slow_writes, do_nothing, NULL, 0);
+}
+
 static __always_inline __u32 claim_generation(__u32 claim)
 {
 	return (claim & CLAIM_GENERATION) >> 1;
@@ -58,15 +70,32 @@ static __always_inline void claim_unlock(struct flow *flow, __u32 claim)
 	__sync_lock_test_and_set(&flow->claim, claim);
 }
 
-/* Stage 3. The slot's new claim, locked by this CPU; 0: another CPU was first. */
+/* Stage 1, of a flow that may not be published yet. The slot has had the same flow since this claim was read, so what
+ * was read meanwhile is of one flow. */
+static __always_inline bool claim_stays(const struct flow *flow, __u32 claim)
+{
+	keep_order();
+	return claim_generation(read_once(flow->claim)) == claim_generation(claim);
+}
+
+/* Stage 3. The slot's new claim, locked by this CPU; 0: another CPU was first. It is not in use while the tuples of the
+ * old flow and the new one are mixed there. */
 static __always_inline __u32 claim_take(struct flow *flow, __u32 claim)
 {
-	__u32 taken = ((claim + 2) & CLAIM_GENERATION) | CLAIM_IN_USE | CLAIM_LOCKED;
+	__u32 taken = ((claim + 2) & CLAIM_GENERATION) | CLAIM_LOCKED;
 
 	if (claim & CLAIM_LOCKED ||
 	    __sync_val_compare_and_swap(&flow->claim, claim, taken) != claim)
 		return 0;
 	return taken;
+}
+
+/* Stage 3. The new flow's tuples are written. Returns the claim. */
+static __always_inline __u32 claim_use(struct flow *flow, __u32 taken)
+{
+	keep_order();
+	write_once(flow->claim, taken | CLAIM_IN_USE);
+	return taken | CLAIM_IN_USE;
 }
 
 #endif

@@ -69,6 +69,7 @@ static __always_inline int flow_fill(struct work *work, const struct node_config
 	if (rules->egress || rules->ingress)
 		made->flags |= FLOW_RULED;
 	*flow = *made;
+	taken = claim_use(flow, taken);
 	if (at_home) {
 		if (!flow_settle(work, node))
 			return -1;

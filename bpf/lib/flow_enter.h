@@ -8,6 +8,7 @@
 #ifndef FAIRWAY_FLOW_ENTER_H
 #define FAIRWAY_FLOW_ENTER_H
 
+#include "element.h"
 #include "flow_slot.h"
 
 /* The flow leaves its tuples to another one. A connection that is over may only have been marked by a forged reset, and
@@ -40,23 +41,11 @@ stage bool flow_yields(const struct flow *flow)
 		is_heavy(read_once(counts->spare), search->own_spare));
 }
 
-/* The flow in the slot, if it has work.tuple, makes room. False: it is in use. `owner`: the slot has the place of
- * such a tuple, which is taken before the flow is filled. */
-static __always_inline bool slot_yields(__u32 slot, const struct work *work, bool owner)
+/* Takes the flow, found with this claim, out of its slot. False: it is in use. */
+static __always_inline bool flow_leaves(struct flow *flow, __u32 slot, __u32 claim)
 {
-	const struct key_words *key = key_words(&work->tuple);
-	struct flow *flow = flow_at(slot);
-	__u32 claim, taken;
+	__u32 taken;
 
-	if (!flow)
-		return true;
-	claim = read_once(flow->claim);
-	keep_order();
-	if (owner && (claim & (CLAIM_LOCKED | CLAIM_PUBLISHED)) == CLAIM_LOCKED)
-		return false;
-	if (!(claim & CLAIM_IN_USE) ||
-	    !(tuple_is(flow, FLOW_ORIGINAL, key) || tuple_is(flow, FLOW_REPLY, key)))
-		return true;
 	/* Another CPU creates this flow, or writes to it. */
 	if (claim & CLAIM_LOCKED || !flow_yields(flow))
 		return false;
@@ -67,32 +56,61 @@ static __always_inline bool slot_yields(__u32 slot, const struct work *work, boo
 	return true;
 }
 
-/* Likewise, by an entry of the index. */
+/* The flow in a home slot, if it has work.tuple, makes room. False: it is in use. */
+static __always_inline bool slot_yields(__u32 slot, const struct work *work)
+{
+	const struct key_words *key = key_words(&work->tuple);
+	struct flow *flow = flow_at(slot);
+	__u32 claim;
+
+	if (!flow)
+		return true;
+	claim = read_once(flow->claim);
+	keep_order();
+	if (!(claim & CLAIM_IN_USE) ||
+	    !(tuple_is(flow, FLOW_ORIGINAL, key) || tuple_is(flow, FLOW_REPLY, key)))
+		return true;
+	return !claim_stays(flow, claim) || flow_leaves(flow, slot, claim);
+}
+
+/* Likewise the flow whose place this is. Its tuple is written before it takes the place, and stays until it has left
+ * it. */
+static __always_inline bool owner_yields(__u32 owner, const struct work *work)
+{
+	__u32 slot = owner_slot(owner), claim;
+	struct flow *flow = flow_at(slot);
+
+	if (!flow)
+		return true;
+	claim = read_once(flow->claim);
+	keep_order();
+	if (!(claim & (CLAIM_IN_USE | CLAIM_LOCKED)) ||
+	    !tuple_is(flow, owner_direction(owner), key_words(&work->tuple)))
+		return true;
+	return !claim_stays(flow, claim) || flow_leaves(flow, slot, claim);
+}
+
+/* Likewise the flow of an entry of the index. */
 static __always_inline bool entry_yields(const struct flow_ref *ref, struct work *work)
 {
-	__u32 slot = read_once(ref->slot), generation = read_once(ref->generation), claim, taken;
+	__u32 slot = read_once(ref->slot), generation = read_once(ref->generation), claim;
+	__u8 direction = read_once(ref->direction);
 	struct flow *flow = bpf_map_lookup_elem(&flows, &slot);
 
+	/* The entry is removed by now, and its element another tuple's. */
+	if (!element_stays(&flow_index, &work->tuple, ref))
+		return true;
 	if (!flow)
 		return false;
 	claim = read_once(flow->claim);
 	keep_order();
+	if (claim_is_live(claim) && claim_generation(claim) == generation)
+		return flow_leaves(flow, slot, claim);
 	/* Another CPU creates this flow, or removes it. */
-	if (claim & CLAIM_LOCKED)
-		return false;
-	if (claim_is_live(claim) && claim_generation(claim) == generation) {
-		if (!flow_yields(flow))
-			return false;
-		taken = flow_take(slot, claim);
-		if (!taken)
-			return false;
-		flow_release(flow, taken);
-		return true;
-	}
 	if (!claim_lock(flow, claim))
 		return false;
 	work->removed = work->tuple;
-	unpublish(slot, generation, ref->direction);
+	unpublish(slot, generation, direction);
 	claim_unlock(flow, claim);
 	return true;
 }
@@ -113,14 +131,13 @@ stage int tuple_frees(const struct node_config *node, __u32 own)
 	pair = pair_of(home);
 	if (!pair)
 		return 0;
-	if (read_once(pair->at_home) &&
-	    ((home != own && !slot_yields(home, work, false)) ||
-	     ((home ^ 1) != own && !slot_yields(home ^ 1, work, false))))
+	if (read_once(pair->at_home) && ((home != own && !slot_yields(home, work)) ||
+					 ((home ^ 1) != own && !slot_yields(home ^ 1, work))))
 		return 0;
 	owner = read_once(pair->owner[home & 1]);
 	keep_order();
-	if (owner_fits(owner, hash) && owner_slot(owner) != own &&
-	    !slot_yields(owner_slot(owner), work, true))
+	if (owner_fits(owner, hash) && owner_slot(owner) != own && !owner_yields(owner, work) &&
+	    read_once(pair->owner[home & 1]) == owner)
 		return 0;
 	if (!read_once(pair->indexed))
 		return 1;
@@ -146,6 +163,20 @@ enum tuple_entry {
 static __always_inline const struct flow_key *tuple_of_new(const struct work *work, __u8 direction)
 {
 	return direction == FLOW_ORIGINAL ? &work->packet.key : &work->reply;
+}
+
+/* Writes a tuple to a slot that is being filled. */
+static __always_inline void tuple_write(__u32 slot, __u8 direction, const struct flow_key *key)
+{
+	struct flow *flow = flow_at(slot);
+
+	if (!flow)
+		return;
+	flow->addresses[direction & 1].source = key->source;
+	flow->addresses[direction & 1].destination = key->destination;
+	flow->ports[direction & 1].source = key->source_port;
+	flow->ports[direction & 1].destination = key->destination_port;
+	flow->protocol = key->protocol;
 }
 
 /*
@@ -174,11 +205,15 @@ stage int tuple_place(const struct node_config *node, __u8 direction)
 	pair = pair_of(home);
 	if (!pair)
 		return TUPLE_TAKEN;
+	/* Who finds the place compares the tuple: most that fit it are others. */
+	tuple_write(search->found, direction, &work->tuple);
 	place = &pair->owner[home & 1];
 	if (!read_once(*place) &&
-	    !__sync_val_compare_and_swap(place, 0, owner_word(search->found, direction, hash)))
+	    !__sync_val_compare_and_swap(place, 0, owner_word(search->found, direction, hash))) {
+		writer_pauses();
 		return read_once(pair->at_home) || read_once(pair->indexed) ? TUPLE_DISPUTED
 									    : TUPLE_ENTERED;
+	}
 	ref.slot = search->found;
 	ref.generation = claim_generation(search->taken);
 	if (bpf_map_update_elem(&flow_index, &work->tuple, &ref, BPF_NOEXIST))

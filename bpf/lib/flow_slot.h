@@ -43,6 +43,7 @@ stage __u32 flow_take(__u32 slot, __u32 claim)
 	taken = claim_take(flow, claim);
 	if (!taken || !(claim & CLAIM_IN_USE))
 		return taken;
+	writer_pauses();
 	at_home = flow->flags & FLOW_AT_HOME;
 	if (!at_home || flow_translates(flow)) {
 		flow_tuple(&work->removed, flow, FLOW_REPLY);

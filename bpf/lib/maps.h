@@ -17,8 +17,10 @@
 /* ------------------------------------------------------------ knobs */
 
 /* Written before the load; the verifier removes the branches that they close. */
-extern const volatile __u8 trace_verdicts;     /* tests: each decision is written to `verdicts` */
-extern const volatile __u32 slow_reads;	       /* tests: how long a CPU pauses, see element.h */
+extern const volatile __u8 trace_verdicts; /* tests: each decision is written to `verdicts` */
+extern const volatile __u32 slow_reads;	   /* tests: how long a CPU pauses, see element.h */
+extern const volatile __u32
+	slow_writes; /* tests: likewise while it has a slot locked, see flow_claim.h */
 extern const volatile __u8 veth_wire;	       /* the NIC is a veth: checksums may be unfinished */
 extern const volatile __u8 xdp_generic;	       /* XDP runs in generic mode: see from_wire */
 extern const volatile __u8 has_decap_l3;       /* the kernel knows BPF_F_ADJ_ROOM_DECAP_L3_* */

@@ -202,7 +202,8 @@ enum drop_reason {
 
 /* Counted events that are not drops. */
 enum event_counter {
-	EVENT_UNTRACKED = 0,		  /* forwarded without a flow: the table was full */
+	EVENT_UNTRACKED =
+		0, /* forwarded without a flow: the table was full, or another CPU was beginning or removing the same flow */
 	EVENT_FLOW_EVICTED_EARLY = 1,	  /* a flow was evicted to make room for a new one */
 	EVENT_SLOW_PATH = 2,		  /* packets handed to the slow path */
 	EVENT_NEXT_HOP_REFRESHED = 3,	  /* a cached next hop was resolved again by the kernel */
@@ -677,7 +678,7 @@ enum flow_ends {
 
 /* flow.claim, see ARCHITECTURE: what two CPUs may do to each other. */
 enum claim_bit {
-	CLAIM_IN_USE = 1,
+	CLAIM_IN_USE = 1,	       /* the slot has a flow, whose tuples are written */
 	CLAIM_GENERATION = 0x3ffffffe, /* raised when the slot is taken for another flow */
 	CLAIM_PUBLISHED = 0x40000000,  /* both tuples lead to the slot */
 	CLAIM_LOCKED = 0x80000000,     /* one CPU is writing */

@@ -118,6 +118,8 @@ export interface DataPathKnobs {
 	weakMemoryOrder?: boolean;
 	/** Turns of a loop between what a look-up finds in a hash and what is read of that. */
 	slowReads?: number;
+	/** Likewise while a CPU has a slot locked. */
+	slowWrites?: number;
 	/** False: somebody else reads the slow path's ring. */
 	readRing?: boolean;
 }
@@ -152,6 +154,7 @@ export class DataPath {
 		kernelContext = kernelFeatures().hasKernelContext,
 		weakMemoryOrder = false,
 		slowReads = 0,
+		slowWrites = 0,
 		readRing = true,
 	}: DataPathKnobs) {
 		this.flowSlots = flowSlots;
@@ -170,6 +173,7 @@ export class DataPath {
 			has_kernel_context: knobs.hasKernelContext.encode(kernelContext ? 1 : 0),
 			weak_memory_order: knobs.weakMemoryOrder.encode(weakMemoryOrder ? 1 : 0),
 			slow_reads: knobs.slowReads.encode(slowReads),
+			slow_writes: knobs.slowWrites.encode(slowWrites),
 			flow_slots: knobs.flowSlots.encode(flowSlots),
 		};
 		for (const [name, value] of Object.entries(values)) {

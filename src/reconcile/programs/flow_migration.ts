@@ -187,8 +187,10 @@ function writeTuples(
 }
 
 function* slotsInUse(flows: BpfMap, claimOffset: number): Generator<number> {
+	// Locked: a flow in the making, too.
 	for (const { key, value } of entriesOf(flows))
-		if ((value.readUInt32LE(claimOffset) & 1) === 1) yield key.readUInt32LE();
+		if (value.readUInt32LE(claimOffset) & (ClaimBit.IN_USE | ClaimBit.LOCKED))
+			yield key.readUInt32LE();
 }
 
 /** Writes the references of both tuples of each flow; a flow from an address and port to itself has only one. */
