@@ -71,6 +71,7 @@ t.test("objects opened and closed", async (t) => {
 });
 
 t.test("unclosed handles are released by garbage collection", async (t) => {
+	await collectGarbage();
 	const before = bpfDescriptors().length;
 	const options = { type: MAP_TYPE.ARRAY, name: "x", keySize: 4, valueSize: 4, maxEntries: 1 };
 	for (let made = 0; made < 100; made++) BpfMap.create(options);

@@ -33,6 +33,8 @@ const PORT_OFFSET = 14 + 20;
 const PORTS = 48;
 const PACKETS = 8_000;
 const ROUNDS = 6;
+/** In a round, at least. */
+const CHANGES = 20;
 /** Policies of Pod A: the routed peer's Pod is allowed by one, denied by the other. */
 const [LENIENT, STRICT] = [2, 3];
 /** Classes of that Pod's address: by its policy, and denied by both. */
@@ -116,24 +118,25 @@ if (inNamespace(import.meta.url)) {
 			t.same(Object.values(seen), [PORTS, PORTS], `round ${round}: every flow has its slot`);
 		};
 
-		// All flows have begun.
-		await senders.send(() => ({ ...burst, count: PORTS * packets.length }));
+		// All flows have begun. By one CPU: where two begin a flow, both may give up, and the answer would begin it.
+		await senders.send((i) => ({ ...burst, count: i === 0 ? PORTS * packets.length : 0 }));
 		for (let round = 0; round < ROUNDS; round++) {
-			let isOver = false;
-			const over = senders
-				.send(() => burst)
-				.then(() => {
-					isOver = true;
-				});
 			let changes = 0;
-			while (!isOver) {
-				if (changes % 3 === 0) putClass(now.class === KNOWN ? STRANGE : KNOWN);
-				else putPolicy(now.policy === LENIENT ? STRICT : LENIENT);
-				changes++;
-				await new Promise((resolve) => setImmediate(resolve));
+			while (changes < CHANGES) {
+				let isOver = false;
+				const over = senders
+					.send(() => burst)
+					.then(() => {
+						isOver = true;
+					});
+				while (!isOver) {
+					if (changes % 3 === 0) putClass(now.class === KNOWN ? STRANGE : KNOWN);
+					else putPolicy(now.policy === LENIENT ? STRICT : LENIENT);
+					changes++;
+					await new Promise((resolve) => setImmediate(resolve));
+				}
+				await over;
 			}
-			await over;
-			t.ok(changes > 20, `${changes} changes`);
 			for (const [policy, number] of [
 				[STRICT, KNOWN],
 				[LENIENT, KNOWN],

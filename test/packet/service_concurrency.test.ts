@@ -24,6 +24,9 @@ const PORT_OFFSET = 14 + 20;
 const PACKETS = 4_000;
 const ROUNDS = 4;
 const BACKENDS = 8;
+/** Of one connection that several CPUs begin: odd, so that there is a median, and short beside a CPU's pauses. */
+const TWIN_ROUNDS = 21;
+const TWIN_PACKETS = 1_000;
 /** Places of service_slots that no Service of services.ts has. */
 const FIRST_PLACE = 100_000;
 const RUN = 16;
@@ -172,7 +175,8 @@ if (inNamespace(import.meta.url)) {
 		},
 	);
 
-	const { clusterIP, nodePort, port } = serviceOf("mixed", 4, TCP);
+	// Whose backends can all be reached: a packet to another would begin no flow.
+	const { clusterIP, nodePort, port } = serviceOf("external", 4, TCP);
 	const node = world.nodeAddress[4];
 	const clients = {
 		"a Pod": { hook: "fromPod", from: world.podA[4], to: clusterIP, at: port },
@@ -196,15 +200,25 @@ if (inNamespace(import.meta.url)) {
 					build.ip({ source: from, destination: to }, build.tcp(50_000, at, { flags })),
 				).packet.toString("hex"),
 			}));
-			await twins.send(() => ({
+			const burst = {
 				packets,
-				...{ portOffset: PORT_OFFSET, ports: 1, count: 20_000 },
+				...{ portOffset: PORT_OFFSET, ports: 1, count: TWIN_PACKETS },
 				// That of the Pod, else of the other end.
 				firstPort: hook === "fromPod" ? 50_000 : at,
-			}));
-			// A CPU that is stopped in the middle of it is not waited for. Without another try it is one in 15.
-			const lost = Number(total(dataPath, "drops", DropReason.FLOW_TABLE_FULL));
-			t.ok(lost < (twins.count * 20_000) / 200, `${lost} packets lost`);
+			};
+			// A CPU that is stopped with the slot locked is not waited for: in such a round many packets are lost. In
+			// the others next to none; without another try one in 15.
+			const lost: number[] = [];
+			const refused = () => Number(total(dataPath, "drops", DropReason.FLOW_TABLE_FULL));
+			for (let round = 0; round < TWIN_ROUNDS; round++) {
+				const before = refused();
+				await twins.send(() => burst);
+				lost.push(refused() - before);
+			}
+			const median = lost.toSorted((a, b) => a - b)[Math.floor(TWIN_ROUNDS / 2)]!;
+			t.ok(median < (twins.count * TWIN_PACKETS) / 200, `packets lost: ${lost.join(", ")}`);
+			// If two CPUs began it with their last packets, either may have given up.
+			await twins.send((i) => ({ ...burst, count: i === 0 ? 1 : 0 }));
 			const begun = dataPath.flows().length;
 			t.equal(begun, 1, "there is one flow");
 		});
