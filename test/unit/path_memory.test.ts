@@ -110,8 +110,12 @@ t.test("many records leave the event loop to others, and the last write wins", a
 	let turns = 0;
 	let ended = false;
 	const ages = function* (): Generator<[string, typeof age]> {
-		const until = performance.now() + 50;
-		for (let i = 0; performance.now() < until; i++) yield [`n${i}/4`, age];
+		for (let i = 0; i < 10_000; i++) {
+			// As slow as a busy machine.
+			const until = performance.now() + (i % 100 === 0 ? 1 : 0);
+			while (performance.now() < until);
+			yield [`n${i}/4`, age];
+		}
 		ended = true;
 	};
 	let last = false;
