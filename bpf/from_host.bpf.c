@@ -233,6 +233,7 @@ stage int host_track(struct __sk_buff *ctx, const struct node_config *node)
 	}
 	owner = departure->sender.ifindex ? departure->sender.index : departure->receiver.index;
 	source = host_source(work, node);
+	work->choice.to_node = departure->to_stack && !source;
 	flow_begin(work, packet, &work->target, departure->now);
 	service_begin(work);
 	route_remember(&work->flow, &departure->route, packet->family, NULL, FLOW_ORIGINAL,

@@ -3,7 +3,8 @@
  * Whether a port of the Node is in use towards a destination: TCP and UDP only, as the kernel offers no
  * look-up for other protocols.
  *
- *  1. sockets      a socket that would receive the answers
+ *  1. sockets      a socket that would receive the answers; for a backend that is the Node itself, one that has a
+ *                  connection with the client already
  *  2. conntrack    a connection that netfilter translates, which has no socket. Our flows get an entry
  *                  there, so that netfilter does not reuse their ports. Only while netfilter tracks in
  *                  this namespace: without a rule that needs conntrack nothing is translated, and an
@@ -108,6 +109,25 @@ int port_has_socket(struct __sk_buff *ctx)
 		return 0;
 	size = tuple_of(&work->port.tuple, &work->reply);
 	return socket_exists(ctx, protocol, &work->port.tuple, size);
+}
+
+int connection_exists(struct __sk_buff *ctx)
+{
+	struct bpf_sock *socket;
+	struct work *work = work_space();
+	int exists;
+	__u32 size;
+
+	if (!work || work->reply.protocol != IPPROTO_TCP)
+		return 0;
+	key_reverse(&work->removed, &work->reply);
+	size = tuple_of(&work->port.tuple, &work->removed);
+	socket = bpf_skc_lookup_tcp(ctx, &work->port.tuple, size, BPF_F_CURRENT_NETNS, 0);
+	if (!socket)
+		return 0;
+	exists = socket->state != BPF_TCP_LISTEN;
+	bpf_sk_release(socket);
+	return exists;
 }
 
 /* An entry without translation is ours, or of a connection whose socket is gone. */

@@ -14,7 +14,8 @@
  *
  * Services with this Node itself as a backend that sees the outside client's address:
  *
- *  5. answer         of the Node itself: its source becomes the Service's address and port
+ *  5. answer         of the Node itself: its source becomes the Service's address and port. Where the client's port is
+ *                    translated, because it has two connections to one endpoint, that changes back
  */
 #define FAIRWAY_HOOK HOOK_TO_WIRE
 #include "lib/emit.h"
@@ -47,8 +48,8 @@ stage int answer(struct __sk_buff *ctx, const struct node_config *node)
 		track->related = related_lookup(ctx, packet, &work->inner, node, now);
 	else if (!(packet->flags & PACKET_PORTS_UNKNOWN))
 		flow_lookup(&packet->key, node, now);
-	if (!track->known || track->direction != FLOW_REPLY || !flow_backend(&work->flow) ||
-	    !flow_shows_client(&work->flow) || !target_find())
+	if (!track->known || track->direction != FLOW_REPLY || !flow_shows_client(&work->flow) ||
+	    !target_find())
 		return pass(&work->verdict);
 	if (!track->related)
 		flow_keep(packet, now);

@@ -20,6 +20,10 @@ int netfilter_tracks(struct __sk_buff *ctx, __u8 family);
 /* 1 where a socket of the Node would receive packets with the tuple of work->reply, else 0. */
 int port_has_socket(struct __sk_buff *ctx);
 
+/* 1 where the Node itself has a TCP connection whose packets come in with the reverse of work->reply, else 0. Such a
+ * connection to the Node has no flow. */
+int connection_exists(struct __sk_buff *ctx);
+
 enum port_knowledge {
 	PORT_UNKNOWN,
 	PORT_ENTERED,	 /* by Fairway, or no entry can be made */

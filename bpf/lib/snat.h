@@ -27,15 +27,23 @@ struct port_search {
 	__u8 heavy_at;
 };
 
+/* The Node itself does not have the port. The client's own address is no address of the Node, but the Node may have a
+ * connection of its own with the client, which has no flow. */
+static __always_inline bool port_unused(struct port_search *search, const struct work *work)
+{
+	if (!search->own)
+		return port_claim(search->ctx);
+	return !work->choice.to_node || !connection_exists(search->ctx);
+}
+
 static __always_inline bool port_free(struct port_search *search, struct work *work,
 				      const struct node_config *node)
 {
 	/* No flow is evicted for one that then cannot have the port. */
 	if (work->search.yields)
-		return (search->own || port_claim(search->ctx)) &&
-		       tuple_free(work, &work->reply, node);
+		return port_unused(search, work) && tuple_free(work, &work->reply, node);
 	/* First, because many ports are taken towards a popular destination, and this look-up costs less. */
-	return tuple_free(work, &work->reply, node) && (search->own || port_claim(search->ctx));
+	return tuple_free(work, &work->reply, node) && port_unused(search, work);
 }
 
 static long port_try(__u32 index, struct port_search *search)
@@ -133,19 +141,25 @@ stage int snat_create(struct __sk_buff *ctx, const struct packet *packet,
 /*
  * A slot for work->flow where its packets must not leave without one, because a Service has given them
  * their destination. `address`: of the source, or NULL where that stays; then at most its port is
- * translated, where the answers' tuple is another flow's. The slot, or the drop reason made negative.
+ * translated, where the answers' tuple is another flow's or that of a connection of the Node itself. The slot, or the
+ * drop reason made negative.
  */
 stage int translated_create(struct __sk_buff *ctx, const struct packet *packet,
 			    const struct node_config *node, const struct address *address,
 			    __u16 endpoint)
 {
+	const struct work *work = work_space();
 	int slot;
 
-	if (!packet || !node)
+	if (!packet || !node || !work)
 		return -DROP_MALFORMED;
 	if (address)
 		return snat_create(ctx, packet, node, address, endpoint);
-	slot = flow_create(node, endpoint);
+	/* A packet in the midst of a connection is of that connection, whose flow was lost. */
+	if (work->choice.to_node && packet_opens(packet) && connection_exists(ctx))
+		slot = FLOW_REPLY_TAKEN;
+	else
+		slot = flow_create(node, endpoint);
 	if (slot == FLOW_REPLY_TAKEN)
 		return snat_create(ctx, packet, node, &packet->key.source, endpoint);
 	return slot < 0 ? -DROP_FLOW_TABLE_FULL : slot;

@@ -182,6 +182,25 @@ static __always_inline bool wire_stays(const struct work *work)
 		!flow_begins_again(flow, &work->packet));
 }
 
+/* 3. A client from outside opens a connection to the Node itself, while its flow to a Service has the tuple of the
+ * answers. work.packet has no flow. */
+stage bool wire_meets(const struct node_config *node)
+{
+	struct work *work = work_space();
+	bool meets;
+
+	if (!node || !work || !(node->flags & NODE_STACK_ANSWERS) || work->track.known ||
+	    work->arrival.way.kind != ROUTE_HOST || work->packet.key.protocol != IPPROTO_TCP ||
+	    work->packet.flags & (PACKET_ICMP_ERROR | PACKET_PORTS_UNKNOWN) ||
+	    !packet_opens(&work->packet))
+		return false;
+	key_reverse(&work->reply, &work->packet.key);
+	meets = flow_lookup(&work->reply, node, work->arrival.now) &&
+		work->track.direction == FLOW_REPLY && flow_shows_client(&work->flow);
+	work->track.known = 0;
+	return meets;
+}
+
 /* 3. The backend of a new flow, in work.choice, and its route; without one, the packet goes to no Service.
  * work.arrival has the routes of both its addresses. */
 stage int wire_choose(struct __sk_buff *ctx, const struct node_config *node)
@@ -273,6 +292,7 @@ static __always_inline bool wire_met(struct work *work, const struct node_config
 stage int wire_begin(struct __sk_buff *ctx, const struct node_config *node)
 {
 	struct work *work = work_space();
+	const struct address *source;
 	struct arrival *arrival;
 	struct track *track;
 	int slot;
@@ -281,6 +301,8 @@ stage int wire_begin(struct __sk_buff *ctx, const struct node_config *node)
 		return discard();
 	arrival = &work->arrival;
 	track = &work->track;
+	source = wire_source_for(work, node);
+	work->choice.to_node = !source && arrival->way.kind == ROUTE_HOST;
 	flow_begin(work, &work->packet, &work->target, arrival->now);
 	service_begin(work);
 	route_complete(&arrival->source, &work->packet.key.source);
@@ -289,8 +311,7 @@ stage int wire_begin(struct __sk_buff *ctx, const struct node_config *node)
 			       &arrival->receiver, FLOW_REPLY, arrival->epoch);
 	else
 		wire_remember(work, &arrival->source, &arrival->way);
-	slot = translated_create(ctx, &work->packet, node, wire_source_for(work, node),
-				 arrival->receiver.index);
+	slot = translated_create(ctx, &work->packet, node, source, arrival->receiver.index);
 	if (slot < 0)
 		return wire_met(work, node) ? FLOW_MET : dropped(&work->verdict, -slot);
 	track->known = 1;

@@ -184,7 +184,11 @@ static __always_inline int wire_host_or_service(struct __sk_buff *ctx, struct wo
 	result = wire_choose(ctx, node);
 	if (result != UNDECIDED)
 		return result;
-	return work->choice.service ? wire_serve(ctx, work, node) : wire_to_node(ctx, node);
+	/* Without a Service its port is translated, like that of the second of two flows to one backend. */
+	if (work->choice.service ||
+	    (work->arrival.meets && work->arrival.source.kind == ROUTE_OUTSIDE))
+		return wire_serve(ctx, work, node);
+	return wire_to_node(ctx, node);
 }
 
 #endif
@@ -211,6 +215,7 @@ static __always_inline int wire_to_host_or_service(context *ctx, struct work *wo
 #ifdef FAIRWAY_XDP
 	return wire_to_host(ctx, node);
 #else
+	work->arrival.meets = wire_meets(node);
 	return while_flow_met(work, WIRE_MEETINGS, wire_to_host_once(ctx, work, node));
 #endif
 }

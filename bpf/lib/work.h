@@ -70,6 +70,8 @@ struct arrival {
 	__u8 to_host;	/* or to a Service */
 	__u8 forward;	/* its flow leads on to the wire */
 	__u8 judged;	/* network policy has judged its flow by the present tables */
+	__u8 meets; /* it begins a connection to the Node itself whose answers would be those of a Service's flow */
+	__u8 pad[7];
 };
 
 /* Values that the stages of from_pod pass to later ones. */
@@ -105,8 +107,10 @@ struct crossing {
 struct choice {
 	__u32 service; /* index in services; 0: the packet is no Service's */
 	__u32 backend;
-	__u32 affinity;	      /* seconds that the client stays with it; 0: it does not */
-	__u32 external_local; /* the external traffic policy is Local: the client's address is kept */
+	__u32 affinity;	     /* seconds that the client stays with it; 0: it does not */
+	__u8 external_local; /* the external traffic policy is Local: the client's address is kept */
+	__u8 to_node;	     /* the Node itself is the backend, and sees the client's address */
+	__u8 pad[2];
 };
 
 /* Input and result of network policy; see policy.h. */

@@ -213,7 +213,7 @@ function serveOther(draft: Draft, packet: Packet, service: ServiceWay): Decision
 				routeOf(packet.key.source, tables).kind === RouteKind.OUTSIDE;
 			// Where to_wire does not turn the answer back, it has to come by fairway0.
 			const address = packet.family === 4 ? node.returnAddress4 : node.returnAddress6;
-			const beginning = { address: keeps ? undefined : address, choice, route };
+			const beginning = { address: keeps ? undefined : address, choice, route, isToNode: keeps };
 			const flow = known ? track(draft, packet, known) : start(draft, packet, beginning);
 			if (flow !== undefined && "action" in flow) return flow;
 			return intoHost(draft, translated(draft, packet, flow));

@@ -45,7 +45,14 @@ import {
 	sendsUntunnelled,
 	wasStripped,
 } from "./untunnelled.js";
-import { clampFromPeer, onward, servesWire, serveWire, toSelf } from "./wire_service.js";
+import {
+	besideService,
+	clampFromPeer,
+	onward,
+	servesWire,
+	serveWire,
+	toSelf,
+} from "./wire_service.js";
 
 export function fromWire(draft: Draft, xdp: boolean): Decision {
 	// 1. Parse
@@ -348,6 +355,10 @@ function toHost(
 	const served = current ? undefined : serve(draft, packet, route, "wire");
 	if (served !== undefined)
 		return "action" in served ? served : serveWire(draft, packet, served, source);
+	if (known === undefined && route.kind === RouteKind.HOST) {
+		const beside = besideService(draft, packet, source);
+		if (beside !== undefined) return beside;
+	}
 
 	if (source.kind !== RouteKind.PEER || route.kind !== RouteKind.HOST)
 		return draft.pass("for the Node itself");

@@ -15,7 +15,7 @@ import {
 } from "../tables/generated.js";
 import { create, reverse } from "./flow.js";
 import { isHeavy, mixed, sideHash } from "./flow_place.js";
-import { isExpired, isOver, isSilent, isSpare, succeeds } from "./flow_state.js";
+import { isExpired, isOver, isSilent, isSpare, opens, succeeds } from "./flow_state.js";
 import { type Packet, Protocol } from "./packet.js";
 import type { TableReader } from "./table_reader.js";
 
@@ -68,12 +68,14 @@ export interface Translation {
 	endpoint: number;
 	/** Slots of flows that have just ended. */
 	ended: readonly number[];
+	/** The destination is the Node itself, which may have a connection with the client that has no flow. */
+	isToNode?: boolean;
 }
 
 /** A flow that starts with this packet and is translated, or why there is none. */
 export function createTranslated(
 	packet: Packet,
-	{ target, address, endpoint, ended }: Translation,
+	{ target, address, endpoint, ended, isToNode = false }: Translation,
 	tables: TableReader,
 	node: NodeConfig,
 	now: bigint,
@@ -87,14 +89,18 @@ export function createTranslated(
 		return { reason: DropReason.FLOW_TABLE_FULL, text: "no flow is free for its translation" };
 	}
 	const plain = reverse(target);
-	if (address === undefined && !isTaken(plain, ended, tables, node, now)) {
+	const isConnected = (answer: FlowKey): boolean =>
+		isToNode && target.protocol === Protocol.TCP && tables.connection(reverse(answer));
+	// A packet in the midst of a connection is of that connection, whose flow was lost.
+	const isMet = opens(packet) && isConnected(plain);
+	if (address === undefined && !isMet && !isTaken(plain, ended, tables, node, now)) {
 		return { flow: create(packet, endpoint, now, plain) };
 	}
 	const reply = { ...plain, destination: address ?? plain.destination };
 	// No socket of the Node has the client's own address.
 	const isOwn = reply.destination === plain.destination;
 	const isNodes = (answer: FlowKey): boolean =>
-		!isOwn && (tables.socket(answer) || tables.conntrack(answer));
+		isOwn ? isConnected(answer) : tables.socket(answer) || tables.conntrack(answer);
 	const isFree = (answer: FlowKey): boolean =>
 		!isTaken(answer, ended, tables, node, now) && !isNodes(answer);
 	const yields = (answer: FlowKey): boolean => {

@@ -149,6 +149,8 @@ export interface TableReader extends PolicyReader {
 	deviceMtu(ifindex: number): number | undefined;
 	/** True if a socket of the Node would receive a packet of this tuple (TCP, UDP). */
 	socket(key: FlowKey): boolean;
+	/** True if the Node has a TCP connection that such a packet would belong to; listening sockets do not count. */
+	connection(key: FlowKey): boolean;
 	/** True when the kernel's connection tracking translates packets of this tuple (TCP, UDP). */
 	conntrack(key: FlowKey): boolean;
 	/** The Service at an address, protocol and port. An entry with protocol and port 0 says that the whole address is

@@ -19,7 +19,6 @@ import { resolvePorts } from "./fragments.js";
 import { outsideQuery } from "./next_hop.js";
 import type { Packet } from "./packet.js";
 import { routeAnew, routeOf, snatAddress } from "./route.js";
-import { backendIdOf } from "./service.js";
 import type { FlowEntry } from "./table_reader.js";
 import { flowText, track, trackTranslated, translated } from "./track.js";
 import { isForged } from "./tunnel.js";
@@ -79,10 +78,7 @@ function answer(draft: Draft, packet: Packet): Decision {
 	const known = lookUp(packet, tables, node, now);
 	draft.note("flow", flowText(packet, known));
 	const isAnswer =
-		known?.direction === FlowDirection.REPLY &&
-		isTranslated(known.flow) &&
-		backendIdOf(known.flow) !== 0 &&
-		showsClient(known.flow);
+		known?.direction === FlowDirection.REPLY && isTranslated(known.flow) && showsClient(known.flow);
 	if (!isAnswer) return draft.pass("it keeps its address");
 	track(draft, packet, known);
 	decision.packet = translated(draft, packet, known).frame;

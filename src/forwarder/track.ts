@@ -100,19 +100,21 @@ export interface Beginning {
 	gateway?: Way["gateway"];
 	/** enum flow_flag */
 	flags?: number;
+	/** As in Translation. */
+	isToNode?: boolean;
 }
 
 /** Starts a translated flow; a Decision if that is impossible. */
 export function trackTranslated(
 	draft: Draft,
 	packet: Packet,
-	{ address, choice, route, gateway, flags = 0 }: Beginning,
+	{ address, choice, route, gateway, flags = 0, isToNode = false }: Beginning,
 ): FlowEntry | Decision {
 	const { node, now, tables } = draft;
 	const target = choice?.target ?? packet.key;
 	const endpoint = endpointOf(packet.key.source, target.destination, tables);
 	const { ended } = draft.decision;
-	const translation = { target, address, endpoint, ended };
+	const translation = { target, address, endpoint, ended, isToNode };
 	const created = createTranslated(packet, translation, tables, node, now);
 	if ("reason" in created) return draft.drop(created.reason, created.text);
 	const flow = { ...created.flow, flags: created.flow.flags | flags };

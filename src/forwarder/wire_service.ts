@@ -3,7 +3,8 @@
  *
  *  1. serve     a new flow gets a backend: a Pod of this Node, which sees the client's address; the Node itself, a
  *               peer's Pod or the outside, which see the Node's
- *  2. onward    from the wire to the wire: a known flow whose packets leave the Node again
+ *  2. beside    a connection to the Node itself, whose client has a flow to it by a Service already
+ *  3. onward    from the wire to the wire: a known flow whose packets leave the Node again
  */
 import {
 	DropReason,
@@ -29,9 +30,10 @@ import {
 	wayToPeer,
 	wayToPod,
 } from "./emit.js";
-import { showsClient } from "./flow.js";
+import { reverse, showsClient } from "./flow.js";
+import { isExpired, opens } from "./flow_state.js";
 import { clampMss } from "./mtu.js";
-import type { Packet } from "./packet.js";
+import { type Packet, Protocol } from "./packet.js";
 import { admitNew } from "./policy.js";
 import { decrementTtl } from "./rewrite.js";
 import { gatewayAddress, peerIndex, routeOfRemote, snatAddress } from "./route.js";
@@ -59,8 +61,8 @@ export function serveWire(
 	const { node, tables } = draft;
 	const { target: to } = choice;
 	const route = routeOfRemote(undefined, to.destination, node, tables);
-	const begin = (address: string | undefined) =>
-		trackTranslated(draft, packet, { address, choice, route: source });
+	const begin = (address: string | undefined, isToNode = false) =>
+		trackTranslated(draft, packet, { address, choice, route: source, isToNode });
 
 	if (route.kind === RouteKind.LOCAL_PODS) {
 		const endpoint = tables.endpoint(to.destination);
@@ -83,7 +85,7 @@ export function serveWire(
 		const keeps = node.flags & NodeFlag.STACK_ANSWERS && source.kind === RouteKind.OUTSIDE;
 		// Unless to_wire translates the answer back, it has to come by fairway0.
 		const address = packet.family === 4 ? node.returnAddress4 : node.returnAddress6;
-		const flow = begin(keeps ? undefined : address);
+		const flow = keeps ? begin(undefined, true) : begin(address);
 		return "action" in flow ? flow : toSelf(draft, packet, flow);
 	}
 	const way = wayFrom(draft, packet, { to, route, known: undefined });
@@ -95,6 +97,28 @@ export function serveWire(
 	return leave(draft, packet, way, () => begin(address));
 }
 
+/**
+ * 2. A client outside opens a connection to the Node itself, while a flow of it by a Service has the tuple of the
+ * answers: the connection gets another port, so that answers can be told apart. Undefined: there is no such flow.
+ *
+ * @param source the client's route
+ */
+export function besideService(draft: Draft, packet: Packet, source: Route): Decision | undefined {
+	const { node, tables, now } = draft;
+	const { icmpError, portsUnknown, key } = packet;
+	if ((node.flags & NodeFlag.STACK_ANSWERS) === 0 || source.kind !== RouteKind.OUTSIDE) return;
+	if (key.protocol !== Protocol.TCP || icmpError || portsUnknown || !opens(packet)) return;
+	const met = tables.flow(reverse(key));
+	if (met?.direction !== FlowDirection.REPLY || !showsClient(met.flow)) return;
+	if (isExpired(met.flow, node, now)) return;
+	const flow = trackTranslated(draft, packet, {
+		address: undefined,
+		route: source,
+		isToNode: true,
+	});
+	return "action" in flow ? flow : toSelf(draft, packet, flow);
+}
+
 /** To the Node itself: the packet passes unchanged to its stack if to_wire translates the answers back. */
 export function toSelf(draft: Draft, packet: Packet, entry: FlowEntry): Decision {
 	const rewritten = translated(draft, packet, entry);
@@ -104,7 +128,7 @@ export function toSelf(draft: Draft, packet: Packet, entry: FlowEntry): Decision
 	return draft.pass("the Node itself is the backend, and sees the client's address");
 }
 
-/** 2. A packet of a known flow, or an error about one. */
+/** 3. A packet of a known flow, or an error about one. */
 export function onward(draft: Draft, packet: Packet, known: FlowEntry): Decision {
 	const to = packetTarget(packet, known);
 	const route = routeOfRemote(undefined, to.destination, draft.node, draft.tables);

@@ -33,19 +33,27 @@ export class NodeSockets {
 
 	/** The key is the packet's: its destination is the socket's local address. */
 	has(key: FlowKey): boolean {
+		return this.#candidates(key).some((socket) => {
+			if (isOpen(socket)) return key.protocol === UDP || socket.state === TCP_LISTEN;
+			return isWith(socket, key);
+		});
+	}
+
+	/** True if one of them is connected with the packet's sender. */
+	isConnected(key: FlowKey): boolean {
+		return this.#candidates(key).some((socket) => !isOpen(socket) && isWith(socket, key));
+	}
+
+	/** Those with the packet's destination. */
+	#candidates(key: FlowKey): Socket[] {
 		const name = key.protocol === TCP ? "tcp" : key.protocol === UDP ? "udp" : undefined;
-		if (name === undefined) return false;
+		if (name === undefined) return [];
 		const own = hex(key.destination);
-		const other = hex(key.source);
 		// An IPv6 socket bound to any address, or to a mapped one, receives IPv4 packets too.
 		const files = familyOf(key.destination) === 4 ? [name, `${name}6`] : [`${name}6`];
-		const sockets = files.flatMap((file) => this.#in(file).get(key.destinationPort) ?? []);
-		return sockets.some((socket) => {
-			if (!isAny(socket.local) && socket.local !== own) return false;
-			const open = socket.remotePort === 0 && isAny(socket.remote);
-			if (open) return name === "udp" || socket.state === TCP_LISTEN;
-			return socket.remote === other && socket.remotePort === key.sourcePort;
-		});
+		return files
+			.flatMap((file) => this.#in(file).get(key.destinationPort) ?? [])
+			.filter(({ local }) => isAny(local) || local === own);
 	}
 
 	/** By local port. */
@@ -103,6 +111,15 @@ const MAPPED = "00000000000000000000ffff";
 
 function hex(address: string): string {
 	return parseAddress(address)?.toString("hex") ?? "";
+}
+
+/** It takes packets from any sender. */
+function isOpen({ remote, remotePort }: Socket): boolean {
+	return remotePort === 0 && isAny(remote);
+}
+
+function isWith({ remote, remotePort }: Socket, key: FlowKey): boolean {
+	return remote === hex(key.source) && remotePort === key.sourcePort;
 }
 
 function isAny(address: string): boolean {

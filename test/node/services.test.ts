@@ -9,7 +9,7 @@
  */
 import t, { type Test } from "tap";
 import { until } from "../../src/lab/until.js";
-import { startCluster } from "../tools/cluster.js";
+import { startCluster, TCP_PORT } from "../tools/cluster.js";
 import {
 	balancerIp,
 	clusterIp,
@@ -189,6 +189,40 @@ t.test("Services", async (t) => {
 			}
 		});
 	}
+
+	t.test("one port of a client outside, to the Node by a Service and directly", async (t) => {
+		const station = await lab.station("outside");
+		let localPort = 56_000;
+		for (const family of FAMILIES) {
+			const host = lab.address("node1", family);
+			const ends = {
+				directly: { host, port: TCP_PORT },
+				"by NodePort": { host, port: nodePort(BACKENDS.indexOf("node1") + 1) },
+			};
+			for (const [one, other] of [
+				["directly", "by NodePort"],
+				["by NodePort", "directly"],
+			] as const) {
+				const what = `IPv${family}, first ${one}`;
+				// The next port is what the second connection gets.
+				localPort += 10;
+				const order = { localPort, bytes: 1_000_000 };
+				const slow = station.order("tcpSend", {
+					...{ ...order, ...ends[one], seed: 1, rate: 250_000 },
+				});
+				const connected = ["ss", "-Htn", "state", "established", "sport", "=", `:${localPort}`];
+				await until(
+					"the first connection",
+					async () => (await lab.run("outside", connected)).stdout !== "",
+				);
+				const quick = await station.order("tcpSend", { ...order, ...ends[other], seed: 2 });
+				const address = lab.address("outside", family);
+				t.match(quick, { whole: true, address }, `${what}, then ${other}`);
+				t.not(quick.port, localPort, "which has another port at the Node");
+				t.match(await slow, { whole: true, address, port: localPort }, "the first is whole, too");
+			}
+		}
+	});
 
 	for (const [index, kind] of (["bridge", "tun"] as const).entries())
 		t.test(`a client behind a ${kind} of Node 1`, async (t) => {

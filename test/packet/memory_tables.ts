@@ -106,6 +106,8 @@ export class MemoryTables implements TableReader {
 	settledUntil = 0n;
 	/** Local sockets: "protocol address port". */
 	readonly sockets = new Set<string>();
+	/** TCP connections of the Node: "client port address port". */
+	readonly connections = new Set<string>();
 	/** What netfilter translates, as packets come in: "protocol address port". */
 	readonly translations = new Set<string>();
 	readonly #index = new Map<string, Reference>();
@@ -209,6 +211,10 @@ export class MemoryTables implements TableReader {
 
 	socket({ protocol, destination, destinationPort }: FlowKey): boolean {
 		return this.sockets.has(`${protocol} ${destination} ${destinationPort}`);
+	}
+
+	connection({ source, sourcePort, destination, destinationPort }: FlowKey): boolean {
+		return this.connections.has(`${source} ${sourcePort} ${destination} ${destinationPort}`);
 	}
 
 	conntrack({ protocol, destination, destinationPort }: FlowKey): boolean {

@@ -153,6 +153,10 @@ export class LiveTables implements TableReader {
 		return this.#sockets.has(key);
 	}
 
+	connection(key: FlowKey): boolean {
+		return this.#sockets.isConnected(key);
+	}
+
 	/** User space reads the kernel's whole table for one entry, which takes too long: an explanation may
 	 * name the port of a connection that netfilter translates, which the programs then do not take. */
 	conntrack(): boolean {
