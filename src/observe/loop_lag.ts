@@ -40,6 +40,8 @@ export class LoopLag {
 	/** `cpuWait` a period ago. */
 	#waitedMs: number;
 	#since = performance.now();
+	/** It is logged that the loop waits for a CPU, and each period since has been late: a busy machine gets one line. */
+	#waits = false;
 	/** The longest lag since the last warning was due, ms. */
 	#maxMs = 0;
 
@@ -85,10 +87,14 @@ export class LoopLag {
 		const waitedMs = this.#cpuWait();
 		const cpuWaitMs = Math.round(waitedMs - this.#waitedMs);
 		this.#waitedMs = waitedMs;
-		if (maxMs <= WARN_MS) return;
+		const isLate = maxMs > WARN_MS;
+		const isBlocked = maxMs - cpuWaitMs > WARN_MS;
+		const waitedBefore = this.#waits;
+		this.#waits = isLate && (waitedBefore || !isBlocked);
+		if (!isLate) return;
 		const fields = { maxMs, cpuWaitMs, withinMs: WARN_PERIOD_MS };
-		if (maxMs - cpuWaitMs > WARN_MS) this.#log.warn(fields, "event loop was blocked");
-		else this.#log.info(fields, "event loop waited for a CPU");
+		if (isBlocked) this.#log.warn(fields, "event loop was blocked");
+		else if (!waitedBefore) this.#log.info(fields, "event loop waited for a CPU");
 	}
 
 	/** @param nanoseconds between two events of the timer; 0 or less: there was none yet */
