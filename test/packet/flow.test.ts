@@ -195,6 +195,28 @@ if (inNamespace(import.meta.url)) {
 		},
 	);
 
+	t.test(
+		"the reset that answers a forged ACK ends the connection, and its port is free",
+		async (t) => {
+			const config = { snatPortFirst: 50100, snatPortLast: 50100 };
+			const node = await start(t, { config });
+			const opened = await node.send(out(build.tcp(1, 80, { flags: SYN })));
+			const port = snatPort(opened.flow);
+			const there = (flags: number) => out(build.tcp(1, 80, { flags }));
+			const here = (flags: number) => back(build.tcp(80, port, { flags }));
+			for (const [input, expected] of [
+				[here(SYN | ACK), "tcp_opening"],
+				[there(ACK), "tcp_established"],
+				[here(RST), "tcp_closed"],
+				[there(ACK), "tcp_closed"],
+				[here(RST), "tcp_closed"],
+			] as const)
+				t.equal(state((await node.send(input)).flow), expected);
+			const { flow } = await node.send(out(build.tcp(2, 80, { flags: SYN })));
+			t.equal(snatPort(flow), port);
+		},
+	);
+
 	t.test("a SYN from the other side does not open a closed connection", async (t) => {
 		const node = await start(t);
 		await node.send(out(build.tcp(50001, 80, { flags: SYN })));
