@@ -55,24 +55,38 @@ export class StoreMirror<K extends Kind> implements Mirror {
 		this.#onChange = onChange;
 	}
 
-	/** Removes all mirrored records from the store. */
-	clear(): void {
+	/** Removes all mirrored records from the store, in slices. */
+	async clear(): Promise<void> {
+		const turns = new Turns();
 		const kind = this.#kind;
 		this.#faults.clear();
-		this.#store.update((writer) => {
-			for (const key of [...this.#keys()]) writer.remove(kind, key);
-			writer.report(this.#source, []);
-		});
+		const gone = (await this.#keysWithout(() => false, turns)).values();
+		for (let isDone = false; !isDone; ) {
+			this.#store.update((writer) => {
+				isDone = true;
+				for (const key of gone) {
+					if (this.#isOwn(this.#store.get(kind, key))) writer.remove(kind, key);
+					isDone = !turns.due;
+					if (!isDone) break;
+				}
+				if (isDone) writer.report(this.#source, []);
+			});
+			if (!isDone) await turns.pass();
+		}
 	}
 
 	get #source(): string {
 		return `kubernetes ${this.#kind}${this.#part === undefined ? "" : ` ${this.#part.name}`}`;
 	}
 
-	/** Keys of the store's records that belong to this part. */
-	*#keys(): Generator<string> {
-		for (const key of this.#store.keys(this.#kind))
-			if (this.#isOwn(this.#store.get(this.#kind, key))) yield key;
+	/** Keys of the store's records that belong to this part, less some. Those of other parts may be a hundred thousand. */
+	async #keysWithout(isExcepted: (key: string) => boolean, turns: Turns): Promise<string[]> {
+		const keys: string[] = [];
+		for (const key of this.#store.keys(this.#kind)) {
+			if (turns.due) await turns.pass();
+			if (!isExcepted(key) && this.#isOwn(this.#store.get(this.#kind, key))) keys.push(key);
+		}
+		return keys;
 	}
 
 	#isOwn(record: Records[K] | undefined): boolean {
@@ -116,10 +130,8 @@ export class StoreMirror<K extends Kind> implements Mirror {
 			if (record !== undefined) instead.set(key, record);
 			else if (this.#isOwn(before)) gone.push(key);
 		}
-		for (const key of this.#keys()) {
-			if (turns.due) await turns.pass();
-			if (!listed.has(key) && !unusable.has(key)) gone.push(key);
-		}
+		const isListed = (key: string) => listed.has(key) || unusable.has(key);
+		for (const key of await this.#keysWithout(isListed, turns)) gone.push(key);
 		const changes = changesOf(gone, listed, instead);
 		const take = (writer: StoreWriter, isDue: () => boolean): boolean => {
 			for (const [key, record] of changes) {

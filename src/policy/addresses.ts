@@ -44,6 +44,7 @@ export interface AddressesOptions {
 
 /** Addresses that are looked at between two steps: some 0.05 ms. */
 const EVERY = 64;
+const NO_CLAIMS: ReadonlySet<number> = new Set();
 const EVERYTHING = ["0.0.0.0/0", "::/0"].map(parsePrefix);
 
 export class Addresses {
@@ -64,7 +65,7 @@ export class Addresses {
 	/** Until the first round is done. */
 	#held: HeldAddresses | undefined;
 	/** Addresses that an earlier agent had, for the round after. */
-	#leftClaims: readonly number[] = [];
+	#leftClaims: ReadonlySet<number> = NO_CLAIMS;
 	readonly #moves: Moves;
 	constructor(options: AddressesOptions) {
 		this.#options = options;
@@ -93,8 +94,9 @@ export class Addresses {
 		return { identities: this.#identities, blocks: this.#prefixes.written };
 	}
 
-	get prefixCount(): number {
-		return this.#prefixes.blocks.size;
+	/** What an earlier agent left, before the first round. */
+	*readHeld(): Steps<void> {
+		if (this.#held !== undefined) yield* this.#held.read();
 	}
 
 	/** Its labels may be others now. */
@@ -197,7 +199,7 @@ export class Addresses {
 		if (this.#held !== undefined) {
 			this.#held = undefined;
 			this.#inForce.forgetHeld();
-			this.#leftClaims = [...left];
+			this.#leftClaims = left;
 		}
 		const { problems } = this.#inForce;
 		for (const why of this.#overflowed.values()) problems.add(why);
@@ -258,9 +260,12 @@ export class Addresses {
 	*epochs(route: boolean): Steps<PolicyChanges["epochs"]> {
 		const epochs = yield* this.#moves.epochs(route);
 		yield* this.#owners.endRound();
-		for (const claim of this.#leftClaims)
+		let looked = 0;
+		for (const claim of this.#leftClaims) {
 			if (this.#owners.claims.has(claim)) this.#owners.touch(claim);
-		this.#leftClaims = [];
+			if (++looked % EVERY === 0) yield;
+		}
+		this.#leftClaims = NO_CLAIMS;
 		return epochs;
 	}
 

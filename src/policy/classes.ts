@@ -2,6 +2,7 @@
  * Classes: sets of atoms that hold for an address, each with a number that is local to this Node and never given twice.
  * Numbers of an earlier agent's tables are kept where its classes and these agree.
  */
+import type { Steps } from "../loop/turns.js";
 import type { Atoms } from "./atoms.js";
 import { FIRST_CLASS, type HeldPolicyTables, NO_CLASS } from "./policy_tables.js";
 import type { ClassAtoms } from "./rule_list.js";
@@ -10,6 +11,8 @@ export interface Class extends ClassAtoms {
 	number: number;
 }
 
+/** Numbers of an earlier agent that are read between two steps. */
+const EVERY = 2048;
 const NO_PORTS: ClassAtoms["ports"] = [];
 const NO_CLASSES: readonly Class[] = [];
 
@@ -25,11 +28,17 @@ export class Classes {
 	constructor(atoms: Atoms, held?: HeldPolicyTables) {
 		this.#atoms = atoms;
 		this.#add([], NO_CLASS);
-		if (held === undefined) return;
-		this.#next = Math.max(FIRST_CLASS, held.classLimit);
-		for (const numbers of [held.identities.values(), held.blocks.values()])
-			for (const number of numbers)
+		if (held !== undefined) this.#next = Math.max(FIRST_CLASS, held.classLimit);
+	}
+
+	/** Before any is added. */
+	*hold({ identities, blocks }: Pick<HeldPolicyTables, "identities" | "blocks">): Steps<void> {
+		let looked = 0;
+		for (const numbers of [identities.values(), blocks.values()])
+			for (const number of numbers) {
 				if (number >= FIRST_CLASS && number < this.#next) this.#held.add(number);
+				if (++looked % EVERY === 0) yield;
+			}
 	}
 
 	/** All numbers are below. */

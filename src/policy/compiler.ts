@@ -163,6 +163,7 @@ export class PolicyCompiler {
 		this.#inForce.problems.clear();
 		const { source } = this.#options;
 		yield* this.#inForce.sweep();
+		if (this.#written === 0) yield* this.#addresses.readHeld();
 		const isStale = this.#isStale();
 		if (isStale) yield* this.#addresses.restart();
 

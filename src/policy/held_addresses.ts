@@ -4,6 +4,9 @@ import type { Steps } from "../loop/turns.js";
 import { type Prefix, PrefixTable, parsePrefix } from "../tables/prefix.js";
 import { type HeldPolicyTables, NO_CLASS } from "./policy_tables.js";
 
+/** Prefixes that are read between two steps. */
+const EVERY = 128;
+
 export class HeldAddresses {
 	readonly #identities: AddressNumbers;
 	readonly blocks: ReadonlyMap<string, number>;
@@ -16,10 +19,15 @@ export class HeldAddresses {
 		this.#identities =
 			identities instanceof AddressNumbers ? identities : new AddressNumbers(identities);
 		this.blocks = blocks;
-		for (const [text, number] of blocks) {
+	}
+
+	/** Before anything is asked for. */
+	*read(): Steps<void> {
+		for (const [text, number] of this.blocks) {
 			const prefix = parsePrefix(text);
 			this.#prefixes.push(prefix);
 			this.#table.set(prefix, number);
+			if (this.#prefixes.length % EVERY === 0) yield;
 		}
 	}
 

@@ -48,8 +48,8 @@ export class InForce {
 	readonly #turned = new Set<Policy>();
 	readonly #classes: Classes;
 	readonly #garbage: Garbage;
-	/** Of an earlier agent: garbage when the first round is done. */
-	#held: (() => Steps<void>) | undefined;
+	/** Of an earlier agent, until the first round begins. */
+	#held: HeldPolicyTables | undefined;
 	/** Of the last round. */
 	readonly problems = new Set<string>();
 	/** Why CLASS_OVERFLOW was returned last. */
@@ -91,7 +91,7 @@ export class InForce {
 			hasName: (name) => this.#index.withName(name).size > 0,
 			onFull,
 		});
-		if (held !== undefined) this.#hold(held);
+		this.#held = held;
 	}
 
 	get nextClass(): number {
@@ -136,9 +136,8 @@ export class InForce {
 	/** Removes entries that have been unused since the round before, and finds those that are unused now. */
 	*sweep(): Steps<void> {
 		yield* this.#garbage.sweep();
-		const held = this.#held;
+		if (this.#held !== undefined) yield* this.#hold(this.#held);
 		this.#held = undefined;
-		if (held !== undefined) yield* held();
 		for (const policy of this.#policies.values())
 			if (this.#isUnused(policy)) yield* this.#remove(policy);
 	}
@@ -149,17 +148,18 @@ export class InForce {
 
 	// ------------------------------------------------------------ an earlier agent
 
-	#hold(held: HeldPolicyTables): void {
+	/** What it left is garbage from now on; until that is removed, its policies judge. */
+	*#hold(held: HeldPolicyTables): Steps<void> {
 		const { policies, portSets, rules, policyVerdicts } = held;
-		this.#held = function* (this: InForce): Steps<void> {
-			yield* this.#verdicts.entries.discardHeld(policyVerdicts);
-			for (const id of policies) this.#garbage.add("policies", id, () => this.#policyIds.give(id));
-			yield;
-			this.#verdicts.discardHeld(portSets);
-			yield;
-			for (const id of rules)
-				if (this.#rules.isHeld(id)) this.#garbage.add("rules", id, () => this.#rules.give(id));
-		}.bind(this);
+		yield* this.#classes.hold(held);
+		yield* this.#verdicts.entries.hold(policyVerdicts);
+		yield* this.#verdicts.entries.discardHeld(policyVerdicts);
+		for (const id of policies) this.#garbage.add("policies", id, () => this.#policyIds.give(id));
+		yield;
+		this.#verdicts.discardHeld(portSets);
+		yield;
+		for (const id of rules)
+			if (this.#rules.isHeld(id)) this.#garbage.add("rules", id, () => this.#rules.give(id));
 	}
 
 	/** Class numbers of an earlier agent are not given any more. */

@@ -55,7 +55,6 @@ export class PaidVerdicts {
 		this.#options = options;
 		const { limits, write, garbage, held, onRoom } = options;
 		this.entries = new VerdictEntries(write, garbage, 2 * limits.verdicts, onRoom);
-		if (held !== undefined) this.entries.hold(held.policyVerdicts);
 		const ids = new Ids(1, 2 * limits.portSets, held?.portSets);
 		this.#ids = ids;
 		this.#verdicts = new Verdicts(

@@ -47,14 +47,17 @@ export class VerdictEntries {
 
 	// ------------------------------------------------------------ an earlier agent
 
-	hold(verdicts: HeldPolicyTables["policyVerdicts"]): void {
+	/** Before anything is put. */
+	*hold(verdicts: HeldPolicyTables["policyVerdicts"]): Steps<void> {
+		let looked = 0;
+		this.#count = verdicts.size;
 		for (const [key, verdict] of verdicts) {
+			if (++looked % EVERY === 0) yield;
 			const number = key % 2 ** 32;
 			const known = this.#held.get(number);
 			if (known === undefined) this.#held.set(number, [[key, verdict]]);
 			else known.push([key, verdict]);
 		}
-		this.#count = verdicts.size;
 	}
 
 	/** Copies the verdicts of the class that the addresses had to a new class. */

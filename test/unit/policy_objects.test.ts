@@ -405,7 +405,7 @@ t.test("of unusable objects the first are named and the others counted", async (
 	t.strictSame(named(), ["p0", "p10"]);
 	mirror.change(bad(50));
 	t.strictSame(named(), ["p0", "p10", "p50"], "after all have been named");
-	mirror.clear();
+	await mirror.clear();
 	t.strictSame(named(), []);
 	mirror.change(bad(10));
 	t.strictSame(named(), ["p10"]);
@@ -467,5 +467,48 @@ t.test(
 		t.match(say(GOOD), { unusable: undefined, ingress: [{}] });
 		t.match(say(BAD), { unusable: undefined, pods: [{ values: ["a"] }] });
 		t.match(objects.problems(), [{ message: /stays in force/ }]);
+	},
+);
+
+t.test(
+	"Pods of another part of a kind are passed over in slices, and removed in slices",
+	async (t) => {
+		const store = new Store();
+		const pods = Array.from({ length: 60 }, (_, i) => ({
+			...{
+				apiVersion: "v1",
+				kind: "Pod",
+				metadata: { namespace: "x", name: `p${i}`, uid: `u${i}` },
+			},
+			spec: { nodeName: "n2", containers: [] },
+			status: { podIP: `10.0.2.${i + 1}` },
+		}));
+		const others = new StoreMirror(store, "Pod", { name: "elsewhere", has: () => slow(true) });
+		const here = new StoreMirror(store, "Pod", { name: "here", has: () => slow(false) });
+		/** A look at a record takes 0.5 ms. */
+		function slow(answer: boolean): boolean {
+			for (const began = performance.now(); performance.now() - began < 0.5; );
+			return answer;
+		}
+		for (const pod of pods) others.change(pod);
+		const turnsOf = async (work: Promise<void>): Promise<number> => {
+			let [turns, isDone] = [0, false];
+			const done = work.then(() => {
+				isDone = true;
+			});
+			while (!isDone) {
+				await new Promise(setImmediate);
+				turns++;
+			}
+			await done;
+			return turns;
+		};
+		here.begin();
+		const passed = await turnsOf(here.end());
+		t.ok(passed >= 4, `${passed} turns of the event loop for the list`);
+		t.equal(store.size("Pod"), 60);
+		const removed = await turnsOf(others.clear());
+		t.ok(removed >= 8, `${removed} turns to remove them`);
+		t.equal(store.size("Pod"), 0);
 	},
 );

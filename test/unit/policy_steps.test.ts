@@ -4,6 +4,7 @@ import t from "tap";
 import type { NetworkPolicyObject } from "../../src/cluster/network_policy_object.js";
 import { type Steps, sortInSteps } from "../../src/loop/turns.js";
 import { PolicyCompiler, type PolicyKind } from "../../src/policy/compiler.js";
+import { Owners } from "../../src/policy/owners.js";
 import type { HeldPolicyTables } from "../../src/policy/policy_tables.js";
 import { RoundWrites } from "../../src/policy/policy_writes.js";
 import { type Painter, paintInSteps } from "../../src/policy/port_space.js";
@@ -174,4 +175,57 @@ t.test("many writes of one round are taken in small steps", async (t) => {
 	let count = 0;
 	for (const _ of pending.take({ writes, epochs, hasGarbage: false, problems: [] })) count++;
 	t.ok(count >= 25, `${count} steps`);
+});
+
+t.test("addresses and blocks of an earlier agent are read in small steps", async (t) => {
+	let reads = 0;
+	class Counted<V> extends Map<string, V> {
+		override *values() {
+			for (const value of super.values()) {
+				reads++;
+				yield value;
+			}
+			return undefined;
+		}
+		override *[Symbol.iterator]() {
+			for (const entry of super.entries()) {
+				reads++;
+				yield entry;
+			}
+			return undefined;
+		}
+	}
+	const blocks = new Counted<number>();
+	for (let i = 0; i < 20_000; i++) blocks.set(`10.${i >> 8}.${i & 255}.0/24`, 2);
+	const identities = new Map<string, number>();
+	for (let i = 0; i < 5000; i++) identities.set(`10.99.${i >> 8}.${i & 255}`, 3);
+	const held: HeldPolicyTables = {
+		...{ identities, blocks, policies: [], portSets: [], rules: [] },
+		...{ policyVerdicts: new Map(), classLimit: 4 },
+	};
+	const source = { get: () => undefined };
+	const compiler = new PolicyCompiler({ source, nodeName: "n1", unknownPods: "closed", held });
+	t.equal(reads, 0, "none before the first step");
+	const { most } = mostInStep(compiler.update({ changed: {} }), () => reads);
+	t.ok(reads >= 40_000, `${reads} in all`);
+	t.ok(most <= 2100, `${most} in a step`);
+});
+
+t.test("addresses that an earlier agent had are looked at again in small steps", async (t) => {
+	const touched = t.capture(Owners.prototype, "touch", Owners.prototype.touch);
+	let touches = 0;
+	const identities = new Map<string, number>();
+	for (let i = 0; i < 20_000; i++) identities.set(`10.${i >> 8}.${i & 255}.9`, 3);
+	const held: HeldPolicyTables = {
+		...{ identities, blocks: new Map(), policies: [], portSets: [], rules: [] },
+		...{ policyVerdicts: new Map(), classLimit: 4 },
+	};
+	const source = { get: () => undefined };
+	const compiler = new PolicyCompiler({ source, nodeName: "n1", unknownPods: "closed", held });
+	const { most } = mostInStep(compiler.update({ changed: {} }), () => {
+		touches += touched().length;
+		return touches;
+	});
+	t.ok(touches >= 40_000, `${touches} in all`);
+	t.ok(most <= 200, `${most} in a step`);
 });
