@@ -1,12 +1,14 @@
 /**
  * Services: what a packet and a connection cost by a Service's address, against the same without a Service,
- * against a bare translation by constants, and against rules of kube-proxy's shape, with one Service and
- * with ten thousand; what a change costs, and ten thousand of them at once.
+ * against a bare translation by constants, against rules of kube-proxy's shape, with one Service and with ten
+ * thousand, and against kube-proxy itself with one, where its program is built; what a change costs, and ten thousand
+ * Services at once.
  *
  *   bench/services.ts [ROUNDS] [FRAMES] [SECONDS] [SERVICES]     default 7, 60000, 0.5, 10000
  */
 import { bench } from "./tools/cleanup.js";
 import { Comparison } from "./tools/comparison.js";
+import { hasKubeProxy, KubeProxy, PROXY_MODES } from "./tools/kube_proxy.js";
 import { bareDnat, kernelForwarding, kubeProxyRules } from "./tools/networks.js";
 import { Pktgen } from "./tools/pktgen.js";
 import { publish, type Table } from "./tools/report.js";
@@ -77,6 +79,13 @@ await bench(async () => {
 		peers.set(rules, await up(rules, { network: kubeProxyRules(rules, 1) }, both, [true]));
 	for (const rules of ["iptables-legacy", "nft"] as const)
 		await up(`${rules}, ${many}`, { network: kubeProxyRules(rules, many) }, [sockets], [true]);
+	const proxies = new Map<string, KubeProxy>();
+	// With one Service; the rules of its shape show what ten thousand cost.
+	for (const mode of hasKubeProxy ? PROXY_MODES : []) {
+		const name = `kube-proxy ${mode}`;
+		const site = await up(name, { network: kernelForwarding }, both, [true]);
+		proxies.set(name, await KubeProxy.start(site, mode, 1));
+	}
 	const ours = new Map<string, Site>();
 	const fairway = async (name: string, settings: Settings, services = 1): Promise<void> => {
 		const asked = services === 1 ? [false, true] : [true];
@@ -161,6 +170,8 @@ await bench(async () => {
 			}
 	}
 	const refused = await measureRefusals(pktgen, direct);
+	const proxyChanges = new Map<string, number[]>();
+	for (const [name, proxy] of proxies) proxyChanges.set(name, await proxy.measureChanges());
 	const changes = await measureChanges(ours.get(`Fairway direct, ${many}`)!, direct);
 
 	const values = (kind: Kind, name: string, of: (one: Exchanged) => number): number[] =>
@@ -172,7 +183,7 @@ await bench(async () => {
 	const gigabits = ({ received, elapsed }: Exchanged) => (received * 8) / elapsed;
 	const cpuPerBit = ({ cpu, received }: Exchanged) => cpu / (received * 8);
 	const cpuPerOne = ({ cpu, count }: Exchanged) => cpu / count / 1000;
-	const others = ["iptables-nft", "iptables-legacy", "nft", "bare DNAT"];
+	const others = ["iptables-nft", "iptables-legacy", "nft", "bare DNAT", ...proxies.keys()];
 	const own = (name: string): string =>
 		name.endsWith(", Service") ? name.slice(0, -", Service".length) : name;
 	const transactions = (kind: "connect" | "exchange", title: string): Table => ({
@@ -278,18 +289,23 @@ await bench(async () => {
 					[refused.sent, refused.refused, refused.rate, refused.agent].map((n) => n.toFixed(0)),
 				],
 			},
-			changesTable(changes),
+			changesTable(changes, proxyChanges),
 		],
 		data: {
 			...{ ...known.data(), ...fresh.data(), ...Object.fromEntries(results) },
-			...{ refused, changes },
+			...{ refused, changes, proxyChanges: Object.fromEntries(proxyChanges) },
 		},
 	});
 });
 
-function changesTable({ latencies, restart, load, resident }: Changes): Table {
-	const sorted = [...latencies].sort((a, b) => a - b);
-	const at = (share: number) => sorted[Math.ceil(share * sorted.length) - 1]!.toFixed(0);
+function changesTable(
+	{ latencies, restart, load, resident }: Changes,
+	proxies: ReadonlyMap<string, readonly number[]>,
+): Table {
+	const at = (share: number, times: readonly number[] = latencies) => {
+		const sorted = [...times].sort((a, b) => a - b);
+		return sorted[Math.ceil(share * sorted.length) - 1]!.toFixed(0);
+	};
 	return {
 		title: `The agent with ${many} Services`,
 		columns: [
@@ -310,6 +326,9 @@ function changesTable({ latencies, restart, load, resident }: Changes): Table {
 				...[restart.one, load.one].map((times) => shownSpread(spread(times))),
 				resident.one.toFixed(0),
 			],
+			...[...proxies].map(([name, times]) => [
+				...[`${name}, 1 Service`, at(0.5, times), at(0.99, times), "", "", ""],
+			]),
 		],
 	};
 }
