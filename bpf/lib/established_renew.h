@@ -32,14 +32,15 @@ static __always_inline int flow_stale(const struct flow_match *match)
 	return STALE_FLOW;
 }
 
-/* 1. The end that sends in `direction` is still the same Pod. */
-static __always_inline bool end_stays(const struct flow *flow, __u8 direction)
+/* 1. The end that sends in `direction` is still the same Pod; it is kept for policy. */
+static __always_inline bool end_stays(struct work *work, __u8 direction)
 {
+	const struct flow *flow = &work->flow;
 	struct address address = flow->addresses[direction & 1].source;
-	struct endpoint pod;
+	struct endpoint *pod = &work->policing.ends[direction & 1];
 
-	return endpoint_find(&address, &pod) && pod.ifindex == flow->ifindex[direction & 1] &&
-	       !__builtin_memcmp(&pod.mac, &flow->mac[direction & 1], sizeof(pod.mac));
+	return endpoint_find(&address, pod) && pod->ifindex == flow->ifindex[direction & 1] &&
+	       !__builtin_memcmp(&pod->mac, &flow->mac[direction & 1], sizeof(pod->mac));
 }
 
 /* 1, 2. The ends and the route in work.flow are still right. */
@@ -55,8 +56,10 @@ stage bool flow_stays(void)
 	flow = &work->flow;
 	direction = work->track.direction & 1;
 	pods = flow->route_kind == ROUTE_LOCAL_PODS ? 3 : 1 << direction;
-	if (flow->pods != pods || !end_stays(flow, direction) || flow_address_lost(flow))
+	if (flow->pods != pods || !end_stays(work, direction) || flow_address_lost(flow))
 		return false;
+	/* Behind a route to another place, no Pod of this Node. */
+	work->policing.ends[!direction].ifindex = 0;
 	flow_target(&work->target, flow, direction);
 	route = route_resolve(&work->target.destination);
 	if (route.kind != flow->route_kind || route.flags != flow->route_flags ||
@@ -68,7 +71,7 @@ stage bool flow_stays(void)
 	case ROUTE_OUTSIDE:
 		return true;
 	case ROUTE_LOCAL_PODS:
-		return end_stays(flow, !direction);
+		return end_stays(work, !direction);
 	default:
 		return false;
 	}
@@ -99,7 +102,7 @@ stage int flow_renew(void)
 		return NOT_ESTABLISHED;
 	__builtin_memset(&work->verdict, 0, sizeof(work->verdict));
 	work->verdict.peer = NO_PEER;
-	result = policy_known(false);
+	result = policy_judge_known(work, false);
 	if (result != UNDECIDED) {
 		record(&work->verdict);
 		return result;

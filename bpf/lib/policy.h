@@ -354,64 +354,72 @@ stage int policy_hold(struct __sk_buff *ctx, const struct node_config *node, __u
 
 #endif
 
-/*
- * Stage 6. Writes the original tuple of the flow in work.flow, by which it is judged, into work.policing. Returns the
- * policies of its ends, egress | ingress << 16; POLICY_OPEN: not judged. `forwarded`: the Node's stack forwards the
- * packet for another sender.
- */
-stage __u32 policy_ends(bool forwarded)
+/* Stage 6. Finds the ends of the flow in work.flow by its original tuple, for policy_judge_known. */
+stage int policy_ends(void)
 {
-	__u32 egress = POLICY_OPEN, ingress = POLICY_OPEN, index = 0;
 	struct work *work = work_space();
 	struct policing *policing;
 	const struct flow *flow;
-	struct endpoint end;
+	struct address address;
+	struct endpoint *end;
 
 	if (!work)
-		return POLICY_NOT_READY;
+		return -1;
 	policing = &work->policing;
 	flow = &work->flow;
-	policing->hairpin = 0;
+	end = &policing->ends[FLOW_ORIGINAL];
+	address = flow->addresses[FLOW_ORIGINAL].source;
+	/* A Pod's packet by way of the Node's stack was judged on its way there. */
+	if (flow->flags & FLOW_STACK || !endpoint_find(&address, end))
+		end->ifindex = 0;
+	end = &policing->ends[FLOW_REPLY];
+	address = flow->addresses[FLOW_REPLY].source;
+	if (!endpoint_find(&address, end))
+		end->ifindex = 0;
+	return 0;
+}
+
+/* Stage 6. Judges the flow in work.flow, with the ends in work.policing, whichever direction the packet has. Allowed:
+ * the copy gets the present epochs; flow_keep writes them. `forwarded`: the Node's stack forwards the packet for
+ * another sender. */
+static __always_inline int policy_judge_known(struct work *work, bool forwarded)
+{
+	struct policing *policing = &work->policing;
+	const struct endpoint *client = &policing->ends[FLOW_ORIGINAL];
+	const struct endpoint *backend = &policing->ends[FLOW_REPLY];
+	__u32 egress = client->ifindex ? client->egress_policy : POLICY_OPEN;
+	__u32 ingress = backend->ifindex ? backend->ingress_policy : POLICY_OPEN;
+	const struct flow *flow = &work->flow;
+	int result;
+
+	flow_date(work);
+	policing->hairpin = client->ifindex && backend->ifindex && client->index == backend->index;
 	__builtin_memset(&policing->rules, 0, sizeof(policing->rules));
 	policing->tuple.source = flow->addresses[FLOW_ORIGINAL].source;
 	policing->tuple.destination = flow->addresses[FLOW_REPLY].source;
 	policing->tuple.destination_port = flow->ports[FLOW_REPLY].source;
 	policing->tuple.protocol = flow->protocol;
-	/* A Pod's packet by way of the Node's stack was judged on its way there. */
-	if (!(flow->flags & FLOW_STACK) && endpoint_find(&policing->tuple.source, &end)) {
-		egress = end.egress_policy;
-		index = end.index;
-	}
-	if (endpoint_find(&policing->tuple.destination, &end)) {
-		ingress = end.ingress_policy;
-		policing->hairpin = index == end.index;
-	}
 	/* The Node's own: it began in the Node's stack, or in from_host with an address of the Node. */
 	if (ingress != POLICY_OPEN && !forwarded && !(flow->flags & FLOW_FORWARDED) &&
 	    (flow->flags & FLOW_STACK || route_lookup(&policing->tuple.source).kind == ROUTE_HOST))
 		ingress = POLICY_OPEN;
-	return egress | ingress << 16;
-}
-
-/* Stage 6. Judges the flow in work.flow, whichever direction the packet has. Allowed: the copy gets the present
- * epochs; flow_keep writes them. */
-#define policy_known FOR_HOOK(policy_known)
-stage int policy_known(bool forwarded)
-{
-	struct work *work = work_space();
-	__u32 ends;
-	int result;
-
-	if (!work)
-		return discard();
-	flow_date(work);
-	ends = policy_ends(forwarded);
-	result = policy_judge(ends & 0xffff, ends >> 16);
+	result = policy_judge(egress, ingress);
 	if (work->track.related)
 		return result;
 	verdict_keep(result != UNDECIDED);
 	work->track.remembered = 1;
 	return result;
+}
+
+/* Stage 6. The same, and finds the ends. */
+#define policy_known FOR_HOOK(policy_known)
+stage int policy_known(bool forwarded)
+{
+	struct work *work = work_space();
+
+	if (!work || policy_ends())
+		return discard();
+	return policy_judge_known(work, forwarded);
 }
 
 #endif

@@ -119,7 +119,9 @@ struct policing {
 	struct route_key other; /* the end that is not the Pod whose policy it is */
 	struct policy_verdict_key pair;
 	struct judgement judgement; /* of the last direction */
-	__u32 port_set;		    /* which decides, where it is not 0 */
+	/* Of a known flow, by the direction that their packets travel in; ifindex 0: no Pod of this Node. */
+	struct endpoint ends[2];
+	__u32 port_set; /* which decides, where it is not 0 */
 	struct flow_rules rules;
 	__u8 hairpin; /* both ends are the same Pod */
 	__u8 pad[3];
