@@ -286,7 +286,7 @@ stage int pod_track(struct __sk_buff *ctx, const struct node_config *node)
 	if (track->known) {
 		flow_keep(packet, departure->now);
 		if (flow_takes_address(&work->flow) && track->direction == FLOW_ORIGINAL &&
-		    port_keep_due(work, packet, departure->now))
+		    port_keep_due(&work->flow, track->slot, packet->l4_type, departure->now))
 			port_renew(ctx);
 		return UNDECIDED;
 	}

@@ -80,7 +80,8 @@ stage int forwarded(struct __sk_buff *ctx, const struct node_config *node, __u16
 		return dropped(&work->verdict, DROP_ICMP_UNRELATED);
 	if (packet->flags & PACKET_PORTS_UNKNOWN)
 		return dropped(&work->verdict, DROP_FRAGMENT_UNKNOWN);
-	fib_question_packet(&work->question, packet, &packet->key, &packet->key);
+	fib_question_packet(&work->question, packet->family, packet->tos, &packet->key,
+			    &packet->key);
 	work->question.wants_source = 1;
 	work->question.output = 1;
 	fib_ask(ctx, work);

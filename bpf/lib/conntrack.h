@@ -61,15 +61,14 @@ static __always_inline void port_renew(struct __sk_buff *ctx)
 
 /*
  * Whether port_keep is due, which costs half as much as the full path: at a beginning or an end, for
- * a packet after a silence, else in one of sixteen time slices, which differ by flow.
+ * a packet after a silence, else in one of sixteen time slices, which differ by flow. `tcp`: the packet's flags.
  */
-static __always_inline bool port_keep_due(const struct work *work, const struct packet *packet,
-					  __u64 now)
+static __always_inline bool port_keep_due(const struct flow *flow, __u32 slot, __u8 tcp, __u64 now)
 {
 	__u32 turn = now >> 28;
 
-	return packet->l4_type & (TCP_SYN | TCP_FIN | TCP_RST) ||
-	       now > work->flow.last_seen + NS_PER_SECOND || !((turn ^ work->track.slot) & 15);
+	return tcp & (TCP_SYN | TCP_FIN | TCP_RST) || now > flow->last_seen + NS_PER_SECOND ||
+	       !((turn ^ slot) & 15);
 }
 
 #endif

@@ -8,6 +8,7 @@
 #include "next_hop.h"
 #include "tunnel.h"
 #include "verdict.h"
+#include "work.h"
 
 /* Result of a stage: the next stage goes on. Not a valid result of a TC or XDP program. */
 #define UNDECIDED (-2)
@@ -70,12 +71,32 @@ static __always_inline int emit_host(context *ctx, const struct node_config *nod
 	return bpf_redirect(node->host_ifindex, BPF_F_INGRESS);
 }
 
+/* Through the kernel's neighbour code, by the way in work.remote. Returns the program's result, or -1: refused. */
+stage int emit_neighbour(struct __sk_buff *ctx)
+{
+	struct bpf_tunnel_key no_tunnel = {};
+	struct work *work = work_space();
+	struct way *way;
+
+	if (!work)
+		return -1;
+	way = &work->remote.way;
+	/*
+	 * A packet from the Node's stack still has its route to fairway0. If it waits for its
+	 * neighbour, neigh_update() would use the packet's route and so give it fairway0's
+	 * neighbour. A tunnel key, which no device reads, replaces the route and has no neighbour.
+	 */
+	if (bpf_skb_set_tunnel_key(ctx, &no_tunnel, sizeof(no_tunnel), 0))
+		return -1;
+	return bpf_redirect_neigh(way->ifindex, &way->neighbour, sizeof(way->neighbour), 0);
+}
+
 /* Sends out of a NIC; `family` is that of the packet's outermost IP header. */
 static __always_inline int emit_wire(context *ctx, struct way *way, __u8 family,
 				     struct verdict *verdict)
 {
-	struct bpf_tunnel_key no_tunnel = {};
 	struct ethhdr ethernet;
+	int result;
 
 	verdict->ifindex = way->ifindex;
 	decide(verdict, way->action);
@@ -87,14 +108,8 @@ static __always_inline int emit_wire(context *ctx, struct way *way, __u8 family,
 		return dropped(verdict, DROP_REWRITE_FAILED);
 	if (way->action == ACTION_WIRE)
 		return bpf_redirect(way->ifindex, 0);
-	/*
-	 * A packet from the Node's stack still has its route to fairway0. If it waits for its
-	 * neighbour, neigh_update() would use the packet's route and so give it fairway0's
-	 * neighbour. A tunnel key, which no device reads, replaces the route and has no neighbour.
-	 */
-	if (bpf_skb_set_tunnel_key(ctx, &no_tunnel, sizeof(no_tunnel), 0))
-		return dropped(verdict, DROP_REWRITE_FAILED);
-	return bpf_redirect_neigh(way->ifindex, &way->neighbour, sizeof(way->neighbour), 0);
+	result = emit_neighbour(ctx);
+	return result < 0 ? dropped(verdict, DROP_REWRITE_FAILED) : result;
 }
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * How a packet of an established flow leaves the Node.
  *
- *  1. exit   the peer's current path or the client's gateway, with a trusted next hop
+ *  1. exit   the peer's current path or the client's gateway, with a trusted next hop, or one that was just renewed
  *  2. fit    the packet is small enough for it
  *  3. send   L4 checksum, MSS, tunnel, count, MACs, redirect
  */
@@ -19,7 +19,8 @@ struct exit {
 	__u64 source;
 	__u32 ifindex;
 	__u32 mtu;
-	__u32 index; /* of the peer */
+	__u32 index;	   /* of the peer */
+	bool by_neighbour; /* through the kernel's neighbour code, by the way in work.remote */
 };
 
 static __always_inline void exit_by(struct exit *exit, const struct next_hop *hop)
@@ -36,6 +37,7 @@ static __always_inline bool exit_to_peer(struct exit *exit, __u32 index,
 	const struct next_hop *hop;
 
 	exit->index = index;
+	exit->by_neighbour = false;
 	exit->peer = peer_at(index);
 	hop = bpf_map_lookup_elem(&next_hops, &index);
 	if (!exit->peer || exit->peer->path == PATH_NONE || exit->peer->path == PATH_DOWN || !hop ||
@@ -54,13 +56,29 @@ static __always_inline bool exit_to_gateway(struct exit *exit, const struct flow
 {
 	const struct next_hop *hop = gateway_cached(flow, node, now);
 
+	exit->index = 0;
+	exit->by_neighbour = false;
+	exit->peer = NULL;
 	if (!hop)
 		return false;
-	exit->index = 0;
-	exit->peer = NULL;
 	exit->mtu = flow->mtu;
 	exit_by(exit, hop);
 	return gateway_is(hop, flow, direction);
+}
+
+/* 1. By the way in work.remote, which established_hop.h has renewed. */
+static __always_inline bool exit_by_renewed(struct exit *exit)
+{
+	const struct work *work = work_space();
+
+	if (!work)
+		return false;
+	exit->source = work->remote.way.source_mac;
+	exit->destination = work->remote.way.destination_mac;
+	exit->ifindex = work->remote.way.ifindex;
+	exit->mtu = work->remote.mtu;
+	exit->by_neighbour = work->remote.way.action == ACTION_WIRE_NEIGHBOUR;
+	return true;
 }
 
 /* 2 */
@@ -83,6 +101,7 @@ static __always_inline int exit_take(struct __sk_buff *ctx, const struct exit *e
 				   .ifindex = exit->ifindex };
 	void *data, *end;
 	bool tunnel;
+	int result;
 
 	if (put_translated_checksum(ctx, ETH_HLEN + header_size(family), translation))
 		return established_failed();
@@ -106,6 +125,14 @@ static __always_inline int exit_take(struct __sk_buff *ctx, const struct exit *e
 	if (data + ETH_HLEN > end)
 		return established_failed();
 	put_ethernet(data, exit->destination, exit->source, family);
+	if (exit->by_neighbour) {
+		verdict.action = ACTION_WIRE_NEIGHBOUR;
+		result = emit_neighbour(ctx);
+		if (result < 0)
+			return established_failed();
+		record(&verdict);
+		return result;
+	}
 	record(&verdict);
 	return bpf_redirect(verdict.ifindex, 0);
 }

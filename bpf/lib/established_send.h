@@ -4,25 +4,24 @@
  * or to another Pod of the Node.
  *
  *  1. headers, flow   the Pod's own flow, by its interface and its MAC
- *  2. path            the peer's current path, a trusted next hop, and the size fits
+ *  2. path            the peer's current path, a trusted next hop or a renewed one, and the size fits
  *  3. send            translation, TTL, tunnel, MACs, redirect
  */
 #ifndef FAIRWAY_ESTABLISHED_SEND_H
 #define FAIRWAY_ESTABLISHED_SEND_H
 
-#include "established_exit.h"
+#include "established_hop.h"
 #include "established_renew.h"
 
-/* 2. False: full path. */
+/* 2. False: no next hop that is trusted. */
 static __always_inline bool established_exit(const struct flow_match *match, struct exit *exit,
 					     const struct node_config *node, __u64 now)
 {
 	const struct flow *flow = match->flow;
 
-	if (flow->route_kind == ROUTE_PEER)
-		return exit_to_peer(exit, flow->remote, node, now);
-	return flow->route_kind == ROUTE_OUTSIDE && !flow_may_tunnel(flow) &&
-	       exit_to_gateway(exit, flow, !match->direction, node, now);
+	return flow->route_kind == ROUTE_PEER
+		       ? exit_to_peer(exit, flow->remote, node, now)
+		       : exit_to_gateway(exit, flow, !match->direction, node, now);
 }
 
 /* True if the frame at `data` was received on `ifindex` with the source MAC `mac`. */
@@ -74,7 +73,7 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 	struct flow_match match;
 	struct exit exit;
 	struct flow *flow;
-	bool stale;
+	bool stale, trusted;
 
 	match = flow_running(headers, hash, true, node, now);
 	flow = match.flow;
@@ -99,10 +98,17 @@ static __always_inline int established_send_from(struct __sk_buff *ctx,
 		return stale ? flow_stale(&match)
 			     : established_local(ctx, node, data, family, &match, epoch, now,
 						 headers);
-	if (!established_exit(&match, &exit, node, now) || !exit_fits(&exit, headers, &gso))
+	if (flow->route_kind != ROUTE_PEER &&
+	    (flow->route_kind != ROUTE_OUTSIDE || flow_may_tunnel(flow)))
+		return NOT_ESTABLISHED;
+	trusted = established_exit(&match, &exit, node, now);
+	stale = stale || (flow->route_kind == ROUTE_PEER && !peer_judged(exit.peer, flow));
+	if (!trusted && (stale || !exit_renew(ctx, &exit, &match, headers->tos)))
+		return NOT_ESTABLISHED;
+	if (!exit_fits(&exit, headers, &gso))
 		return NOT_ESTABLISHED;
 	/* Only now: a flow whose packets are dropped is judged with each packet. */
-	if (stale || (flow->route_kind == ROUTE_PEER && !peer_judged(exit.peer, flow)))
+	if (stale)
 		return flow_stale(&match);
 	if (!translation_find(&translation, &match, family, headers) || !flow_holds(&match, epoch))
 		return NOT_ESTABLISHED;

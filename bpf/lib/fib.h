@@ -20,18 +20,18 @@
 
 /* 1. A packet to the outside: from the source of one tuple, before translation, to the
  * destination of another, after it. */
-static __always_inline void fib_question_packet(struct fib_question *question,
-						const struct packet *packet,
-						const struct flow_key *from,
+static __always_inline void fib_question_packet(struct fib_question *question, __u8 family,
+						__u8 tos, const struct flow_key *from,
 						const struct flow_key *to)
 {
 	__u8 protocol = from->protocol;
 
 	question->source = from->source;
 	question->destination = to->destination;
-	question->family = packet->family;
+	question->family = family;
 	question->protocol = protocol;
-	question->tos = packet->tos;
+	question->tos = tos;
+	question->wants_source = 0;
 	question->output = 0;
 	question->source_port = 0;
 	question->destination_port = 0;

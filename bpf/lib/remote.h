@@ -43,6 +43,37 @@ stage int traffic_note(__u32 index, __u64 now)
 	return 0;
 }
 
+/* Asks the kernel for the next hop of packets to the peer, and caches its answer in `hop`, which may be NULL. `family`:
+ * of the packet's outermost IP header. */
+static __always_inline void peer_ask(context *ctx, struct work *work, const struct peer *peer,
+				     bool tunnel, __u8 family, struct next_hop *hop,
+				     const struct node_config *node, __u64 now)
+{
+	fib_question_peer(&work->question, peer, tunnel, family, node);
+	fib_ask(ctx, work);
+	next_hop_learn(hop, node, now, &work->remote.way);
+}
+
+/* Asks the kernel for the next hop of a packet from `from` to work.target, and caches its answer. */
+static __always_inline void outside_ask(context *ctx, struct work *work, __u8 family, __u8 tos,
+					const struct flow_key *from, bool wants_source,
+					const struct node_config *node, __u64 now)
+{
+	struct way *way = &work->remote.way;
+	struct route route;
+
+	fib_question_packet(&work->question, family, tos, from, &work->target);
+	work->question.wants_source = wants_source;
+	fib_ask(ctx, work);
+	way->asked = 1;
+	if (node->flags & NODE_ROUTE_MTU) {
+		route = route_lookup(&work->target.destination);
+		if (route.mtu && route.mtu < way->mtu)
+			way->mtu = route.mtu;
+	}
+	gateway_learn(node, now, way);
+}
+
 /* Stage 1 for a peer. `native`: never encapsulated, whatever the path. */
 static __always_inline enum drop_reason remote_peer(context *ctx, struct work *work, __u32 id,
 						    bool native, const struct node_config *node,
@@ -66,12 +97,9 @@ static __always_inline enum drop_reason remote_peer(context *ctx, struct work *w
 	verdict->path = native ? PATH_ROUTED : peer->path;
 	family = remote->tunnel || native ? peer->outer_family : packet->family;
 	hop = bpf_map_lookup_elem(&next_hops, &remote->index);
-	if (!next_hop_cached(hop, node, now, &remote->way)) {
-		fib_question_peer(&work->question, peer, remote->tunnel,
-				  family ? family : packet->family, node);
-		fib_ask(ctx, work);
-		next_hop_learn(hop, node, now, &remote->way);
-	}
+	if (!next_hop_cached(hop, node, now, &remote->way))
+		peer_ask(ctx, work, peer, remote->tunnel, family ? family : packet->family, hop,
+			 node, now);
 	if (remote->way.action == ACTION_PASS)
 		remote->way.refusal = SLOW_UNREACHABLE;
 	if (remote->way.action == ACTION_DROP || remote->way.action == ACTION_PASS)
@@ -92,20 +120,10 @@ static __always_inline void remote_outside(context *ctx, struct work *work,
 					   const struct node_config *node, __u64 now)
 {
 	struct way *way = &work->remote.way;
-	struct route route;
 
-	if (!flow || !gateway_find(flow, !direction, node, now, way)) {
-		fib_question_packet(&work->question, &work->packet, from, &work->target);
-		work->question.wants_source = wants_source;
-		fib_ask(ctx, work);
-		way->asked = 1;
-		if (node->flags & NODE_ROUTE_MTU) {
-			route = route_lookup(&work->target.destination);
-			if (route.mtu && route.mtu < way->mtu)
-				way->mtu = route.mtu;
-		}
-		gateway_learn(node, now, way);
-	}
+	if (!flow || !gateway_find(flow, !direction, node, now, way))
+		outside_ask(ctx, work, work->packet.family, work->packet.tos, from, wants_source,
+			    node, now);
 	work->remote.mtu = way->mtu;
 }
 

@@ -5,7 +5,6 @@
  */
 import t from "tap";
 import { Hook, Path, RouteKind } from "../../src/tables/generated.js";
-import type { Tables } from "../../src/tables/tables.js";
 import {
 	Conversation,
 	HOOKS,
@@ -16,7 +15,7 @@ import {
 	sides,
 } from "./conversation.js";
 import { DataPath } from "./data_path.js";
-import { FAMILIES, type Family, Node, type PeerWay, peerEntry, WAYS } from "./fast_path.js";
+import { FAMILIES, type Family, Node, type PeerWay, WAYS, writePeer } from "./fast_path.js";
 import { type Case, runCases } from "./fast_path_case.js";
 import { inNamespace } from "./namespace.js";
 import { fromPod, onWire } from "./table.js";
@@ -32,16 +31,6 @@ function moved(peer: world.PeerFacts): world.PeerFacts {
 		transport: { 4: "192.168.1.77", 6: "fd00:192:168:1::77" },
 		mac: "02:00:00:00:01:77",
 	};
-}
-
-function writePeer(wanted: Tables, way: PeerWay, peer: world.PeerFacts, owner = peer.id): void {
-	for (const [address, id] of wanted.peerAddresses)
-		if (id === peer.id) wanted.peerAddresses.delete(address);
-	for (const family of FAMILIES) {
-		const index = peer.id * 2 + (family === 6 ? 1 : 0);
-		wanted.peers.set(index, { ...peerEntry(way, peer, family), nodeHash: BigInt(owner) });
-		wanted.peerAddresses.set(peer.transport[family], peer.id);
-	}
 }
 
 function podCidr(peer: world.PeerFacts, family: Family): string {

@@ -23,6 +23,7 @@ import {
 	FlowKey,
 	Limit,
 	maps,
+	NextHop,
 	type NodeConfig,
 	Path,
 	type Peer,
@@ -74,6 +75,20 @@ export function peerEntry(way: PeerWay, peer: world.PeerFacts, family: Family): 
 		policyEpoch: 0,
 		nodeHash: BigInt(peer.id),
 	};
+}
+export function writePeer(
+	wanted: Tables,
+	way: PeerWay,
+	peer: world.PeerFacts,
+	owner = peer.id,
+): void {
+	for (const [address, id] of wanted.peerAddresses)
+		if (id === peer.id) wanted.peerAddresses.delete(address);
+	for (const family of FAMILIES) {
+		const index = peer.id * 2 + (family === 6 ? 1 : 0);
+		wanted.peers.set(index, { ...peerEntry(way, peer, family), nodeHash: BigInt(owner) });
+		wanted.peerAddresses.set(peer.transport[family], peer.id);
+	}
 }
 
 export class Node {
@@ -209,6 +224,35 @@ export class Node {
 		return this.dataPath.run(hook, packet, { ...context, now: process.hrtime.bigint() });
 	}
 
+	/** The same, and whether the packet takes the fast path. */
+	runTraced(input: Input): { outcome: Outcome; isFast: boolean } {
+		return runTraced(this.dataPath, input);
+	}
+
+	/** As if the next hop of the packet's flow had been cached NEXT_HOP_TRUST_MS earlier. */
+	endTrust(input: Input): void {
+		const { remote } = this.flow(input);
+		const trust = BigInt(Limit.NEXT_HOP_TRUST_MS) * 1_000_000n;
+		const hop = this.dataPath.nextHop(remote);
+		const place = Buffer.alloc(4);
+		place.writeUInt32LE(remote);
+		const old = { ...hop, checked: hop.checked - trust };
+		this.dataPath.map("next_hops").update(place, NextHop.encode(old));
+		this.tables.nextHops.set(remote, old);
+	}
+
+	/** As if the kernel had last been asked about the packet's flow so long ago that it has to be asked again. */
+	endAnswer(input: Input): void {
+		const flow = this.flow(input);
+		const key = originalKey(flow);
+		const asked = (flow.asked - Limit.FLOW_ASKED_TRUST) & 0xffff;
+		this.dataPath.writeFlow(key, { asked });
+		const text = FlowKey.encode(key).toString("hex");
+		for (const [slot, flow] of this.tables.slots.entries())
+			if (flow && FlowKey.encode(originalKey(flow)).toString("hex") === text)
+				this.tables.slots[slot] = { ...flow, asked };
+	}
+
 	goesQuickWay(input: Input): boolean {
 		return takesFastPath(this.dataPath, input);
 	}
@@ -306,18 +350,24 @@ export function renewTrust(dataPath: DataPath): void {
 	}
 }
 
-/** Whether a packet takes the fast path (bpf/lib/established.h). The full path begins with `scratch`. */
+/** Whether a packet takes the fast path. */
 export function takesFastPath(dataPath: DataPath, input: Input): boolean {
-	const { hook, packet, context } = input;
+	renewTrust(dataPath);
+	const { outcome, isFast } = runTraced(dataPath, input);
+	// The full path occasionally resolves a next hop again.
+	if (outcome.verdict.action === Action.WIRE_NEIGHBOUR) return takesFastPath(dataPath, input);
+	return isFast;
+}
+
+/** `isFast`: on the fast path (bpf/lib/established.h). The full path begins with `scratch`. */
+function runTraced(dataPath: DataPath, { hook, packet, context }: Input) {
 	const scratch = dataPath.map("scratch");
 	const key = Buffer.alloc(4);
 	const untouched = Buffer.alloc(scratch.lookup(key)?.length ?? 0, 0xa5);
-	renewTrust(dataPath);
 	scratch.update(key, untouched);
-	const { verdict } = dataPath.run(hook, packet, { ...context, now: process.hrtime.bigint() });
-	// The full path occasionally resolves a next hop again.
-	if (verdict.action === Action.WIRE_NEIGHBOUR) return takesFastPath(dataPath, input);
-	return scratch.lookup(key)?.subarray(0, 64).equals(untouched.subarray(0, 64)) ?? false;
+	const outcome = dataPath.run(hook, packet, { ...context, now: process.hrtime.bigint() });
+	const isFast = scratch.lookup(key)?.subarray(0, 64).equals(untouched.subarray(0, 64)) ?? false;
+	return { outcome, isFast };
 }
 
 export function compare({ verdict, packet }: Outcome, expected: Expected): void {
