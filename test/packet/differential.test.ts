@@ -14,7 +14,6 @@ import {
 	Action,
 	DropReason,
 	DropReasonName,
-	FlowState,
 	Hook,
 	HookName,
 	NodeFlag,
@@ -29,7 +28,13 @@ import { RandomPolicies } from "./random_policies.js";
 import { minimised, type Row, rowText } from "./row.js";
 import { countersOf, Tally } from "./tally.js";
 import { Traffic } from "./traffic.js";
-import { peers as everyPeer, makeNetwork, makeTables, type Variation } from "./world.js";
+import {
+	peers as everyPeer,
+	LONG_TIMEOUTS,
+	makeNetwork,
+	makeTables,
+	type Variation,
+} from "./world.js";
 
 const PACKETS = Number(process.env.FAIRWAY_PACKETS ?? 12_000);
 /** As long as a drop reason has not occurred, the run goes on, up to this many packets: some are rare. */
@@ -58,11 +63,8 @@ const MET = Object.values(DropReason)
 	.filter((reason) => !UNMET.includes(reason))
 	.map((reason) => DropReasonName[reason]);
 
-/** Nothing may expire during a run, because the two sides use different clocks. */
-const LONG = new Array<number>(FlowState.STATE_COUNT).fill(1_000_000);
-
 function newTables(variation: Variation) {
-	const config = { ...variation.config, flowTimeouts: LONG };
+	const config = { ...variation.config, flowTimeouts: LONG_TIMEOUTS };
 	return makeTables(FLOW_SLOTS, { ...variation, config });
 }
 

@@ -52,7 +52,9 @@ if (inNamespace(import.meta.url)) {
 			rmSync(pins, { recursive: true, force: true });
 			dataPath.close();
 		});
-		const scene = await PolicyScene.begin(dataPath, 4);
+		const scene = await PolicyScene.begin(dataPath, 4, {
+			config: { flowTimeouts: world.LONG_TIMEOUTS },
+		});
 		scene.policy(LENIENT, allow(ALWAYS)).policy(STRICT, allow(ALWAYS));
 		scene.verdict(LENIENT, KNOWN, allow(LENIENTLY)).verdict(STRICT, KNOWN, deny(STRICTLY));
 		for (const id of [LENIENT, STRICT]) scene.verdict(id, STRANGE, deny(AS_STRANGER));

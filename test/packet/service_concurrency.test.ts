@@ -94,6 +94,9 @@ class Changing {
 	}
 }
 
+/** All flows of a round are counted at its end. */
+const LASTING = { config: { flowTimeouts: world.LONG_TIMEOUTS } };
+
 if (inNamespace(import.meta.url)) {
 	world.makeNetwork();
 	const pods = [world.podA, world.podB];
@@ -113,7 +116,7 @@ if (inNamespace(import.meta.url)) {
 	/** Opens flows to both Services on every CPU, while their sets change; what is wrong then. */
 	async function flood(runOf: (which: number, turn: number) => number) {
 		await dataPath.forget();
-		dataPath.write(world.makeTables(FLOW_SLOTS));
+		dataPath.write(world.makeTables(FLOW_SLOTS, LASTING));
 		const services = ports.map(
 			(port, which) =>
 				new Changing(dataPath, port, 10_000 + which * BACKENDS, (turn) => runOf(which, turn)),
@@ -186,7 +189,7 @@ if (inNamespace(import.meta.url)) {
 	for (const [who, { hook, from, to, at }] of Object.entries(clients))
 		t.test(`a connection of ${who} that several CPUs begin at once loses no packet`, async (t) => {
 			await dataPath.forget();
-			dataPath.write(world.makeTables(FLOW_SLOTS));
+			dataPath.write(world.makeTables(FLOW_SLOTS, LASTING));
 			const frameOf = (packet: Buffer) =>
 				hook === "fromPod"
 					? fromPod(world.podA, packet)

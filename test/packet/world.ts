@@ -252,6 +252,9 @@ export function nodeConfig(change: Partial<NodeConfig> = {}): NodeConfig {
 	};
 }
 
+/** Nothing expires during a test, however slow the machine is, and whatever clock each side has. */
+export const LONG_TIMEOUTS = new Array<number>(FlowState.STATE_COUNT).fill(1_000_000);
+
 /** Differences of a Node from the drawing. */
 export interface Variation {
 	config?: Partial<NodeConfig>;
