@@ -111,6 +111,9 @@ export const apiPrograms = {
 	etcd: programs.etcd,
 };
 
+/** The firewall that the bench `policy` compares with. */
+export const firewallPrograms = kubeRouter;
+
 /** What `npm run test:chart` needs. */
 export const chartPrograms = {
 	helm: { module: "helm", target: "helm.sh/helm/v3/cmd/helm", flags: "-s -w" },

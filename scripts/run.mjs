@@ -13,6 +13,7 @@ import {
 	buildPrograms,
 	chartPrograms,
 	checkGo,
+	firewallPrograms,
 	goRefusal,
 	goVersion,
 	programsFor,
@@ -56,8 +57,17 @@ function onCluster(file, args) {
 }
 
 /** Need programs that are built with Go: an API server, or a whole cluster and Fairway's image. */
-const API_BENCH = "bench/kube.ts";
+const API_BENCHES = ["bench/kube.ts", "bench/apply.ts"];
 const CLUSTER_BENCH = "bench/deployment.ts";
+/** Has rows of a firewall that is built with Go, and is whole without them. */
+const POLICY_BENCH = "bench/policy.ts";
+
+/** kube-router, if there is Go. */
+function prepareFirewall() {
+	const refusal = goRefusal(goVersion());
+	if (refusal) say(`${refusal} The bench policy is without kube-router's firewall.`);
+	else underLock("locked-firewall");
+}
 
 const commands = {
 	async start(args) {
@@ -94,17 +104,18 @@ const commands = {
 			throw new Failure(
 				`Cannot find the benchmark ${args.join(" ")}: expected one of ${all.map((file) => basename(file, ".ts")).join(", ")}.`,
 			);
-		const withGo = [API_BENCH, CLUSTER_BENCH].filter((file) => chosen.includes(file));
+		const withGo = [...API_BENCHES, CLUSTER_BENCH].filter((file) => chosen.includes(file));
 		const refusal = withGo.length > 0 ? goRefusal(goVersion()) : undefined;
 		if (refusal && args.length) throw new Refusal(refusal);
 		if (refusal) {
-			say(`${refusal} The benches kube and deployment are left out.`);
+			say(`${refusal} The benches kube, apply and deployment are left out.`);
 			chosen = chosen.filter((file) => !withGo.includes(file));
 		} else if (withGo.includes(CLUSTER_BENCH)) {
 			installPackages(["image", "kubernetes"]);
 			underLock("locked-image");
 			underLock("locked-kubernetes");
 		} else if (withGo.length > 0) underLock("locked-api");
+		if (chosen.includes(POLICY_BENCH)) prepareFirewall();
 		// Some benches run longer when selected by name.
 		if (args.length) process.env.BENCH_BY_NAME = "1";
 		for (const file of chosen) {
@@ -150,6 +161,10 @@ const commands = {
 	},
 	async "locked-api"() {
 		buildPrograms(apiPrograms);
+		return 0;
+	},
+	async "locked-firewall"() {
+		buildPrograms(firewallPrograms);
 		return 0;
 	},
 	async "locked-image"() {

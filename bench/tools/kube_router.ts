@@ -22,7 +22,12 @@ const CHANGES = 10;
 /** With 10,000 policies a synchronisation takes long. */
 const PATIENCE = 180_000;
 
-export const hasKubeRouter = existsSync(program);
+const hasKubeRouter = existsSync(program);
+
+/** Why there are no rows of it, as a sentence; "": there are. */
+export const withoutKubeRouter = hasKubeRouter
+	? ""
+	: "kube-router's firewall is left out: expected build/kubernetes/bin/kube-router, which `npm run bench` builds with Go 1.26, got none.";
 
 export class KubeRouter {
 	readonly #node: Namespace;

@@ -21,6 +21,7 @@ import { ApiAlone, ApiUser, ETCD_PORT } from "../../test/kubernetes/api_alone.js
 import { atEnd } from "./cleanup.js";
 import { Etcd } from "./etcd.js";
 import { HERE, podOf } from "./kube_objects.js";
+import { kubeconfigOf } from "./kubeconfig.js";
 
 const PORT = 6443;
 const API = "192.168.71.1";
@@ -79,7 +80,7 @@ export class KubeSite {
 		const pinDirectory = `/sys/fs/bpf/fairway-bench-${process.pid}-kube`;
 		const [config, kubeconfig] = [api.file("fairway.yaml"), api.file("kubeconfig")];
 		writeFileSync(config, "trafficEncapMode: encap\n");
-		writeFileSync(kubeconfig, kubeconfigOf(api));
+		writeFileSync(kubeconfig, kubeconfigOf(api.access(PORT), `https://${API}:${PORT}`));
 		const agent = new Agent({
 			...{ node: HERE, namespace: node, directory, pinDirectory, config },
 			...{ cluster: { kubeconfig }, patienceMs: PATIENCE_MS },
@@ -195,21 +196,4 @@ function processTime(pid: number): number {
 	const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
 	const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
 	return (Number(fields[11]) + Number(fields[12])) * 10;
-}
-
-/** JSON is YAML. */
-function kubeconfigOf(api: ApiAlone): string {
-	const { ca = "", certificate = "", key = "" } = api.access(PORT);
-	const base64 = (text: string): string => Buffer.from(text).toString("base64");
-	const cluster = { server: `https://${API}:${PORT}`, "certificate-authority-data": base64(ca) };
-	const user = {
-		"client-certificate-data": base64(certificate),
-		"client-key-data": base64(key),
-	};
-	return JSON.stringify({
-		...{ apiVersion: "v1", kind: "Config", "current-context": "bench" },
-		clusters: [{ name: "bench", cluster }],
-		users: [{ name: "bench", user }],
-		contexts: [{ name: "bench", context: { cluster: "bench", user: "bench" } }],
-	});
 }

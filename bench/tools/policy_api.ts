@@ -8,6 +8,7 @@ import type { PolicyPort } from "../../src/cluster/policy_fields.js";
 import type { Selector } from "../../src/cluster/selector.js";
 import type { NodeObject } from "../../src/cluster/snapshot.js";
 import type { ApiObject } from "../../test/tools/fake_api/cluster.js";
+import { apiUid } from "./policy_member.js";
 
 /** What a kubelet writes beside it, some 2 KB. */
 const CONDITIONS = [
@@ -41,10 +42,11 @@ export function apiNamespace(name: string): ApiObject {
 }
 
 export function apiPod({ namespace, name, node, labels, addresses, ports }: PodObject): ApiObject {
-	const number = Number(name.slice(1)).toString(16).padStart(12, "0");
+	const uid = apiUid(name);
+	const number = uid.slice(uid.lastIndexOf("-") + 1);
 	return {
 		metadata: {
-			...{ name, namespace, uid: `6f1c2d3e-0000-4000-8000-${number}`, labels: mapOf(labels) },
+			...{ name, namespace, uid, labels: mapOf(labels) },
 			...{ creationTimestamp: "2026-01-01T00:00:00Z", generateName: `${name}-` },
 			annotations: {
 				"example.com/checksum": "0f".repeat(32),

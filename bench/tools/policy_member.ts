@@ -21,3 +21,8 @@ export function pod(i: number, app = `app${(i / 20) | 0}`): PodObject {
 		ports: [{ name: "http", port: 8080 + (workload % 3), protocol: "TCP" }],
 	};
 }
+
+/** What the API calls a Pod of this name. */
+export function apiUid(name: string): string {
+	return `6f1c2d3e-0000-4000-8000-${Number(name.slice(1)).toString(16).padStart(12, "0")}`;
+}

@@ -24,8 +24,8 @@ export function networkPolicy(numbers: Numbers): Claim[] {
 	): Claim => ({
 		...{ scenario, of, limit, measured },
 	});
-	const p99 = (path: readonly string[]): Spread | undefined => {
-		const values = numbers.values("policy", path);
+	const p99 = (path: readonly string[], bench = "policy"): Spread | undefined => {
+		const values = numbers.values(bench, path);
 		return values && spread([quantile(values, 0.99)]);
 	};
 	const within = (scenario: string, path: readonly string[], limit: number): Claim => ({
@@ -81,6 +81,14 @@ export function networkPolicy(numbers: Numbers): Claim[] {
 		within(`a policy changes, ${scale}`, ["changes", "policy"], 100),
 		within(`a Pod elsewhere comes or goes, ${scale}`, ["changes", "pod"], 50),
 		within(`a Namespace's label moves 10,000 Pods, ${scale}`, ["changes", "namespace"], 250),
+		{
+			...{
+				scenario: "a policy is applied in a cluster of 50 Nodes: until each has it, p99",
+				of: "ms",
+			},
+			...{ limit: 300, digits: 0 },
+			measured: { "": p99(["each"], "apply") },
+		},
 		{
 			...{ scenario: "a policy denies 10,000 running flows: last packet after", of: "ms" },
 			...{ limit: 200, digits: 0 },
