@@ -8,6 +8,9 @@ import { WRITTEN_BACK_ANNOTATION } from "../cluster/pod_object.js";
 import type { Attachment } from "./pod.js";
 import type { LabPod } from "./topology.js";
 
+/** The mark that agents of former versions look for, which a lab may roll back to. */
+const FORMER_ANNOTATION = "lab.fairway.io/attached";
+
 export function attachedPodsFile(manifests: string, lab: string): string {
 	return join(manifests, `fairway-lab-${lab}.json`);
 }
@@ -18,11 +21,12 @@ export function writeAttachedPods(
 	lab: string,
 	pods: readonly (readonly [LabPod, Attachment])[],
 ): void {
+	const marks = { [WRITTEN_BACK_ANNOTATION]: lab, [FORMER_ANNOTATION]: lab };
 	const items = pods.map(([{ namespace, name, node }, { addresses }]) => {
 		const podIPs = Object.values(addresses).map((ip) => ({ ip }));
 		return {
 			...{ apiVersion: "v1", kind: "Pod" },
-			metadata: { namespace, name, annotations: { [WRITTEN_BACK_ANNOTATION]: lab } },
+			metadata: { namespace, name, annotations: marks },
 			...{ spec: { nodeName: node }, status: { podIPs } },
 		};
 	});

@@ -94,7 +94,7 @@ t.test("hybrid", async (t) => {
 		await lab.run("pod1a", ["ip", "route", "flush", "cache"]);
 		// One after another: fragments from the slow path and whole packets must not be reordered by more
 		// than the receiver's ipfrag_max_dist.
-		const alone = ["-c", "2", "-i", "0.2", "-M", "dont", "-s"];
+		const alone = ["-c", "2", "-l", "1", "-i", "0.5", "-M", "dont", "-s"];
 		for (const size of [1423, 1472, 1473, 4000, 20_000]) {
 			const said = await cluster.ping("pod1a", "pod3a", 4, ...alone, `${size}`);
 			t.match(said, " 2 received", `${size} bytes`);

@@ -8,6 +8,7 @@
  *                 outside     has no route to Pods; the router gets one where a test says so
  */
 import t from "tap";
+import { echoCommand } from "../../src/lab/echo.js";
 import type { Family } from "../../src/lab/subnet.js";
 import { until } from "../../src/lab/until.js";
 import { startCluster, TCP_PORT, UDP_PORT } from "../tools/cluster.js";
@@ -63,12 +64,14 @@ t.test("SNAT", async (t) => {
 				[true, true],
 			);
 			t.not(both[0]?.port, both[1]?.port);
-			const same = ["-e", "4242", "-c", "20"];
-			const pings = await Promise.all([
-				cluster.ping("pod1a", "outside", family, ...same),
-				cluster.ping("pod1b", "outside", family, ...same),
-			]);
-			for (const said of pings) t.match(said, " 20 received", "echo with the same identifier");
+			const pings = await Promise.all(
+				["pod1a", "pod1b"].map((pod) => {
+					const echoes = echoCommand(lab.address("outside", family), 20, "-e", "4242");
+					return lab.run(pod, echoes, { mayFail: true });
+				}),
+			);
+			for (const { stdout } of pings)
+				t.match(stdout, " 20 received", "echo with the same identifier");
 		}
 	});
 
