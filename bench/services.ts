@@ -8,7 +8,7 @@
  */
 import { bench } from "./tools/cleanup.js";
 import { Comparison } from "./tools/comparison.js";
-import { hasKubeProxy, KubeProxy, PROXY_MODES } from "./tools/kube_proxy.js";
+import { KubeProxy, PROXY_MODES, withoutKubeProxy } from "./tools/kube_proxy.js";
 import { bareDnat, kernelForwarding, kubeProxyRules } from "./tools/networks.js";
 import { Pktgen } from "./tools/pktgen.js";
 import { publish, type Table } from "./tools/report.js";
@@ -81,7 +81,8 @@ await bench(async () => {
 		await up(`${rules}, ${many}`, { network: kubeProxyRules(rules, many) }, [sockets], [true]);
 	const proxies = new Map<string, KubeProxy>();
 	// With one Service; the rules of its shape show what ten thousand cost.
-	for (const mode of hasKubeProxy ? PROXY_MODES : []) {
+	if (withoutKubeProxy !== "") process.stderr.write(`${withoutKubeProxy}\n`);
+	for (const mode of withoutKubeProxy === "" ? PROXY_MODES : []) {
 		const name = `kube-proxy ${mode}`;
 		const site = await up(name, { network: kernelForwarding }, both, [true]);
 		proxies.set(name, await KubeProxy.start(site, mode, 1));
@@ -239,7 +240,8 @@ await bench(async () => {
 	];
 	publish({
 		bench: "services",
-		method: `IPv4; ${rounds} rounds, UDP in frames of 64 bytes, ${frames} frames each, TCP ${seconds} s each, the ways alternating; median (least–greatest). CPU: client, server and ksoftirqd. The Service that is asked has one endpoint, pod2 on the other Node; with ${many} Services, the others have ten each. ÷ without: the same to pod2's own address.`,
+		method:
+			`IPv4; ${rounds} rounds, UDP in frames of 64 bytes, ${frames} frames each, TCP ${seconds} s each, the ways alternating; median (least–greatest). CPU: client, server and ksoftirqd. The Service that is asked has one endpoint, pod2 on the other Node; with ${many} Services, the others have ten each. ÷ without: the same to pod2's own address. ${withoutKubeProxy}`.trim(),
 		tables: [
 			{
 				title: "Pod to Pod by a Service, established, UDP: CPU ns per packet",

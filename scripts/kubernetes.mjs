@@ -111,8 +111,11 @@ export const apiPrograms = {
 	etcd: programs.etcd,
 };
 
-/** The firewall that the bench `policy` compares with. */
-export const firewallPrograms = kubeRouter;
+/** What benches compare Fairway with, by the bench's name. */
+export const comparedPrograms = {
+	policy: kubeRouter,
+	services: { "kube-proxy": programs["kube-proxy"] },
+};
 
 /** What `npm run test:chart` needs. */
 export const chartPrograms = {

@@ -13,7 +13,7 @@ import {
 	buildPrograms,
 	chartPrograms,
 	checkGo,
-	firewallPrograms,
+	comparedPrograms,
 	goRefusal,
 	goVersion,
 	programsFor,
@@ -59,14 +59,14 @@ function onCluster(file, args) {
 /** Need programs that are built with Go: an API server, or a whole cluster and Fairway's image. */
 const API_BENCHES = ["bench/kube.ts", "bench/apply.ts"];
 const CLUSTER_BENCH = "bench/deployment.ts";
-/** Has rows of a firewall that is built with Go, and is whole without them. */
-const POLICY_BENCH = "bench/policy.ts";
 
-/** kube-router, if there is Go. */
-function prepareFirewall() {
+/** Builds the programs that a bench compares Fairway with, if there is Go. It is whole without their rows. */
+function prepareCompared(bench) {
+	const names = Object.keys(comparedPrograms[bench] ?? {});
+	if (names.length === 0) return;
 	const refusal = goRefusal(goVersion());
-	if (refusal) say(`${refusal} The bench policy is without kube-router's firewall.`);
-	else underLock("locked-firewall");
+	if (refusal) say(`${refusal} The bench ${bench} is without ${names.join(" and ")}.`);
+	else underLock("locked-compared", bench);
 }
 
 const commands = {
@@ -115,7 +115,7 @@ const commands = {
 			underLock("locked-image");
 			underLock("locked-kubernetes");
 		} else if (withGo.length > 0) underLock("locked-api");
-		if (chosen.includes(POLICY_BENCH)) prepareFirewall();
+		for (const file of chosen) prepareCompared(basename(file, ".ts"));
 		// Some benches run longer when selected by name.
 		if (args.length) process.env.BENCH_BY_NAME = "1";
 		for (const file of chosen) {
@@ -163,8 +163,8 @@ const commands = {
 		buildPrograms(apiPrograms);
 		return 0;
 	},
-	async "locked-firewall"() {
-		buildPrograms(firewallPrograms);
+	async "locked-compared"([bench]) {
+		buildPrograms(comparedPrograms[bench]);
 		return 0;
 	},
 	async "locked-image"() {

@@ -24,8 +24,12 @@ const CHANGES = 10;
 const PAUSE_MS = 1500;
 const PATIENCE_MS = 180_000;
 
-/** Else `npm run test:cluster -- --prepare` builds it, with Go. */
-export const hasKubeProxy = existsSync(program);
+const hasKubeProxy = existsSync(program);
+
+/** Why there are no rows of it, as a sentence; "": there are. */
+export const withoutKubeProxy = hasKubeProxy
+	? ""
+	: "kube-proxy is left out: expected build/kubernetes/bin/kube-proxy, which `npm run bench` builds with Go 1.26, got none.";
 export const PROXY_MODES = ["iptables", "nftables"] as const;
 export type ProxyMode = (typeof PROXY_MODES)[number];
 
