@@ -95,7 +95,7 @@ await bench(async () => {
 		if (policies.length > 0) {
 			const firewall = await KubeRouter.both(site, policies).catch((error: Error) => error);
 			if (firewall instanceof Error) {
-				missing.push(`${name} is left out: ${firewall.message}`);
+				missing.push(`${name} is left out: ${firewall.message}.`);
 				continue;
 			}
 			firewalls.push([name, firewall]);
@@ -105,8 +105,6 @@ await bench(async () => {
 		await add(name, site, await site.fromPod(pktgen, {}));
 		others.push(name);
 	}
-
-	for (const sentence of missing) process.stderr.write(`${sentence}\n`);
 
 	const syn = new Comparison(pktgen, rounds, FRESH.frames, FRESH.pauseMs);
 	const allowed = sites.get("10 policies")!;
@@ -172,7 +170,11 @@ await bench(async () => {
 	const [plain = [], judged = []] = await measureAdd([sites.get("none")!, crowds[1]![1]]);
 	const agent = measureParts();
 	const firewall: [string, number[]][] = [];
-	for (const [name, one] of firewalls) firewall.push([name, await measureFirewall(one)]);
+	for (const [name, one] of firewalls)
+		await measureFirewall(one).then(
+			(times) => firewall.push([name, times]),
+			(error: Error) => missing.push(`${name}, a policy changes, is left out: ${error.message}.`),
+		);
 
 	const names = [...ways.map(([name]) => name), ...others];
 	const table = (title: string, of: Comparison): Table => ({
@@ -200,6 +202,7 @@ await bench(async () => {
 			HALVES.map((half) => of.delivered(`${half} ${name}`)).join(" "),
 		]),
 	});
+	for (const sentence of missing) process.stderr.write(`${sentence}\n`);
 	const ms = (values: readonly number[], share: number) => quantile(values, share).toFixed(0);
 	publish({
 		bench: "policy",
