@@ -37,6 +37,8 @@ const XDP_REDIRECT = 4;
 const SCATTERED = 2_654_435_761;
 /** Bytes of `struct bench` after the frame. */
 const COUNTERS = 48;
+/** A tick of the coarse clock that programs read, ns. */
+const TICK = 10_000_000n;
 /** A run is repeated if it took so long that the next hop's trust expired. */
 const TRIES = 50;
 
@@ -260,10 +262,13 @@ function configure(object: BpfObject): void {
 	object.map("peers").update(u32(PEER_INDEX), Peer.encode(peer));
 }
 
-/** Marks the peer's next hop as just resolved, on every CPU. */
+/**
+ * Marks the peer's next hop as just resolved, on every CPU. A time that the coarse clock has not reached is not trusted, and
+ * the kernel, which is asked then, knows no neighbour here.
+ */
 function trust(object: BpfObject): void {
 	const hop = NextHop.encode({
-		...{ checked: process.hrtime.bigint(), destinationMac: 1n, sourceMac: 1n },
+		...{ checked: process.hrtime.bigint() - TICK, destinationMac: 1n, sourceMac: 1n },
 		...{ ifindex: 1, epoch: 1 },
 	});
 	const map = object.map("next_hops");
