@@ -13,18 +13,17 @@ import {
 import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { Conversation, outwards } from "./conversation.js";
-import { DataPath } from "./data_path.js";
 import {
 	compare,
 	type Expected,
 	FAMILIES,
 	type Family,
-	Node,
+	type Node,
 	type PeerWay,
 	WAYS,
 	writePeer,
 } from "./fast_path.js";
-import { NEW_MAC, routes, SECOND, secondUp } from "./fast_path_routes.js";
+import { NEW_MAC, nodeWithSecond, routes, SECOND } from "./fast_path_routes.js";
 import { inNamespace } from "./namespace.js";
 import { onWire } from "./table.js";
 import * as world from "./world.js";
@@ -69,12 +68,8 @@ function there(family: Family) {
 }
 
 if (inNamespace(import.meta.url)) {
-	world.makeNetwork();
-	world.addDevice(SECOND.device, SECOND.mac, ["192.168.9.11/24"]);
-	const dataPath = new DataPath({ flowSlots: 128 });
-	t.teardown(() => dataPath.close());
-	const node = new Node(dataPath);
-	node.kernel(secondUp(), []);
+	const node = nodeWithSecond(t);
+	const { dataPath } = node;
 
 	for (const family of FAMILIES) {
 		for (const { name, talk, neighbour, mac, sent, index } of routes(family)) {

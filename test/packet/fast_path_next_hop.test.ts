@@ -9,10 +9,16 @@ import { Limit, NextHop } from "../../src/tables/generated.js";
 import * as build from "./builder.js";
 import type { Input } from "./check.js";
 import { HOOKS, hookText, outwards } from "./conversation.js";
-import { DataPath } from "./data_path.js";
-import { compare, type Expected, FAMILIES, type Family, Node } from "./fast_path.js";
+import { compare, type Expected, FAMILIES, type Family, type Node } from "./fast_path.js";
 import { type Case, runCases } from "./fast_path_case.js";
-import { NEW_MAC, type Route, routes, SECOND, secondUp } from "./fast_path_routes.js";
+import {
+	NEW_MAC,
+	nodeWithSecond,
+	type Route,
+	routes,
+	SECOND,
+	secondUp,
+} from "./fast_path_routes.js";
 import { inNamespace } from "./namespace.js";
 import { fromWire, onWire } from "./table.js";
 import * as world from "./world.js";
@@ -163,12 +169,7 @@ function deviceCases(family: Family): Case[] {
 }
 
 if (inNamespace(import.meta.url)) {
-	world.makeNetwork();
-	world.addDevice(SECOND.device, SECOND.mac, ["192.168.9.11/24"]);
-	const dataPath = new DataPath({ flowSlots: 128 });
-	t.teardown(() => dataPath.close());
-	const node = new Node(dataPath);
-	node.kernel(secondUp(), []);
+	const node = nodeWithSecond(t);
 	for (const family of FAMILIES) {
 		for (const route of routes(family)) {
 			runCases(t, node, `IPv${family}, ${route.name}`, neighbourCases(route));

@@ -1,7 +1,10 @@
 /** Conversations of a Pod, and the neighbour that the packets of each go to. */
+
+import type { Test } from "tap";
 import * as build from "./builder.js";
 import { Conversation, outwards } from "./conversation.js";
-import { type Expected, FAMILIES, type Family, type PeerWay, WAYS } from "./fast_path.js";
+import { DataPath } from "./data_path.js";
+import { type Expected, FAMILIES, type Family, Node, type PeerWay, WAYS } from "./fast_path.js";
 import * as world from "./world.js";
 
 const { direct, geneve4, geneve6, vxlan4, router } = world;
@@ -68,4 +71,15 @@ export function secondUp(): string[] {
 				`neighbour replace ${SECOND.router[family]} lladdr ${routerMac} dev ${device} nud permanent`,
 		),
 	];
+}
+
+/** The Node of the drawing with a second NIC, in this process's network namespace. */
+export function nodeWithSecond(t: Pick<Test, "teardown">): Node {
+	world.makeNetwork();
+	world.addDevice(SECOND.device, SECOND.mac, ["192.168.9.11/24"]);
+	const dataPath = new DataPath({ flowSlots: 128 });
+	t.teardown(() => dataPath.close());
+	const node = new Node(dataPath);
+	node.kernel(secondUp(), []);
+	return node;
 }
