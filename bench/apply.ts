@@ -9,19 +9,16 @@
  *
  * Runs itself in a network namespace of its own. bench/tools/apply_site.ts has a drawing.
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { ApplySite } from "./tools/apply_site.js";
 import { bench } from "./tools/cleanup.js";
+import { inOwnNetwork } from "./tools/own_network.js";
 import { publish } from "./tools/report.js";
 import { quantile } from "./tools/statistics.js";
 
 const nodes = Number(process.argv[2] ?? 50);
 const changes = Number(process.argv[3] ?? 40);
 const PATIENCE_MS = 30_000;
-const INSIDE = "FAIRWAY_BENCH_APPLY";
 
 /** ms from the request until each Node has it. */
 async function change(site: ApplySite, port: number): Promise<number[]> {
@@ -43,8 +40,8 @@ async function change(site: ApplySite, port: number): Promise<number[]> {
 	return [...took.values()];
 }
 
-async function inside(): Promise<void> {
-	await bench(async () => {
+await inOwnNetwork(import.meta.url, () =>
+	bench(async () => {
 		const site = await ApplySite.up(nodes);
 		// The first is a new object, and what it needs is compiled for the first time.
 		await change(site, 1000);
@@ -73,18 +70,5 @@ async function inside(): Promise<void> {
 			],
 			data: { nodes, each, last },
 		});
-	});
-}
-
-if (process.env[INSIDE] !== undefined) await inside();
-else {
-	const self = fileURLToPath(import.meta.url);
-	const command = [process.execPath, "--import=tsx", self, ...process.argv.slice(2)];
-	const child = spawn("unshare", ["--net", "--", ...command], {
-		stdio: "inherit",
-		env: { ...process.env, [INSIDE]: "1" },
-	});
-	for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
-	const [status] = await once(child, "exit");
-	process.exitCode = status ?? 1;
-}
+	}),
+);

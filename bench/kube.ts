@@ -11,14 +11,12 @@
  *
  * Runs itself in a network namespace of its own. bench/tools/kube_site.ts has a drawing.
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import { bench } from "./tools/cleanup.js";
 import { addNamespaces, addNodes, addPods, addPolicies, Churn } from "./tools/kube_load.js";
 import { internalIP, nodeName, status } from "./tools/kube_objects.js";
 import { KubeSite } from "./tools/kube_site.js";
+import { inOwnNetwork } from "./tools/own_network.js";
 import { publish } from "./tools/report.js";
 import { quantile, shownSpread, spread } from "./tools/statistics.js";
 
@@ -30,7 +28,6 @@ const SIZES = [10, 1000, 5000];
 const STARTS = 3;
 const OWN_PODS = 10;
 const RATES = { heartbeats: 20, pods: 50 };
-const INSIDE = "FAIRWAY_BENCH_KUBE";
 
 interface Size {
 	/** From start to ready, ms: with nothing, and with the state of an earlier agent. */
@@ -122,8 +119,8 @@ async function withPolicies(site: KubeSite, nodes: number): Promise<WithPolicies
 	return { ...first, restarted: (await load()).resident };
 }
 
-async function inside(): Promise<void> {
-	await bench(async () => {
+await inOwnNetwork(import.meta.url, () =>
+	bench(async () => {
 		const began = performance.now();
 		const say = (text: string) =>
 			process.stderr.write(
@@ -209,18 +206,5 @@ async function inside(): Promise<void> {
 			],
 			data: { sizes: Object.fromEntries(sizes), took, policies: policed },
 		});
-	});
-}
-
-if (process.env[INSIDE] !== undefined) await inside();
-else {
-	const self = fileURLToPath(import.meta.url);
-	const command = [process.execPath, "--import=tsx", self, ...process.argv.slice(2)];
-	const child = spawn("unshare", ["--net", "--", ...command], {
-		stdio: "inherit",
-		env: { ...process.env, [INSIDE]: "1" },
-	});
-	for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
-	const [status] = await once(child, "exit");
-	process.exitCode = status ?? 1;
-}
+	}),
+);

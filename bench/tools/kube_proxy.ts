@@ -2,70 +2,45 @@
  * kube-proxy on node1 of a site with kernel forwarding: the program itself, as test/kubernetes builds it, with an API
  * server that serves the Services of service_plan.ts.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import type { Namespace } from "../../src/lab/namespace.js";
 import type { ApiObject } from "../../test/tools/fake_api/cluster.js";
-import { atEnd } from "./cleanup.js";
-import type { Change } from "./firewall_api.js";
+import type { Change } from "./compared_api.js";
+import { ComparedProgram, withoutProgram } from "./compared_program.js";
 import { CLUSTER_IP, measuredSlice, serviceManifests } from "./service_plan.js";
 import type { Site } from "./site.js";
 
-const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
-const program = `${top}/build/kubernetes/bin/kube-proxy`;
 const NODE = "node1";
 const CHANGES = 10;
 /** Longer than kube-proxy's shortest time between two synchronisations, which a change then does not wait for. */
 const PAUSE_MS = 1500;
 const PATIENCE_MS = 180_000;
 
-const hasKubeProxy = existsSync(program);
-
-/** Why there are no rows of it, as a sentence; "": there are. */
-export const withoutKubeProxy = hasKubeProxy
-	? ""
-	: "kube-proxy is left out: expected build/kubernetes/bin/kube-proxy, which `npm run bench` builds with Go 1.26, got none.";
+export const withoutKubeProxy = withoutProgram("kube-proxy");
 export const PROXY_MODES = ["iptables", "nftables"] as const;
 export type ProxyMode = (typeof PROXY_MODES)[number];
 
 export class KubeProxy {
 	readonly #node: Namespace;
-	readonly #api: ChildProcess;
-	readonly #answers: AsyncIterator<string>;
+	readonly #program: ComparedProgram;
 
-	private constructor(node: Namespace, api: ChildProcess) {
+	private constructor(node: Namespace, program: ComparedProgram) {
 		this.#node = node;
-		this.#api = api;
-		this.#answers = createInterface({ input: api.stdout! })[Symbol.asyncIterator]();
+		this.#program = program;
 	}
 
 	/** Resolves when it serves the measured Service among so many. */
 	static async start(site: Site, mode: ProxyMode, services: number): Promise<KubeProxy> {
-		const folder = mkdtempSync(join(tmpdir(), "fairway-bench-"));
-		atEnd(() => rmSync(folder, { recursive: true, force: true }));
 		const node = site.namespace(NODE);
-		const inside = (...command: string[]) => [`--net=/run/netns/${node.name}`, ...command];
-		const kubeconfig = join(folder, "kubeconfig");
-		const server = `${top}/bench/tools/firewall_api.ts`;
-		const api = spawn("nsenter", inside(process.execPath, "--import=tsx", server, kubeconfig), {
-			...{ cwd: top, stdio: ["pipe", "pipe", "inherit"], detached: true },
-		});
-		atEnd(() => api.stdin?.end());
-		const proxy = new KubeProxy(node, api);
-		await proxy.#answered();
-		for (const change of objectsOf(services)) await proxy.#change(change);
-		const config = join(folder, "config.json");
-		writeFileSync(config, JSON.stringify(configOf(mode, kubeconfig)));
-		const log = process.env.KUBE_PROXY_LOG === undefined ? "ignore" : "inherit";
-		const child = spawn("nsenter", inside(program, "--config", config), {
-			...{ stdio: ["ignore", log, log], detached: true },
-		});
-		atEnd(() => void child.kill());
+		const program = await ComparedProgram.prepare("kube-proxy", node, objectsOf(services));
+		const config = join(program.folder, "config.json");
+		writeFileSync(config, JSON.stringify(configOf(mode, program.kubeconfig)));
+		program.run(["--config", config]);
+		const proxy = new KubeProxy(node, program);
 		await proxy.#serves();
 		return proxy;
 	}
@@ -96,7 +71,7 @@ export class KubeProxy {
 					};
 				});
 				const began = performance.now();
-				await this.#change({ plural: "endpointslices", put: [slice] });
+				await this.#program.change({ plural: "endpointslices", put: [slice] });
 				await done;
 				times.push(performance.now() - began);
 				seen.line = () => undefined;
@@ -106,16 +81,6 @@ export class KubeProxy {
 			monitor.kill();
 		}
 		return times;
-	}
-
-	async #change(change: Change): Promise<void> {
-		this.#api.stdin?.write(`${JSON.stringify(change)}\n`);
-		await this.#answered();
-	}
-
-	async #answered(): Promise<void> {
-		const { done } = await this.#answers.next();
-		if (done === true) throw new Error("Cannot serve kube-proxy: its API server ended");
 	}
 
 	async #serves(): Promise<void> {

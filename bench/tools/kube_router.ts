@@ -1,99 +1,39 @@
-/**
- * kube-router's firewall on a Node of a site with kernel forwarding: the program itself, as test/kubernetes builds
- * it, with an API server that serves what the site has.
- */
-import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { createInterface, type Interface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 import type { Namespace } from "../../src/lab/namespace.js";
 import type { ApiObject } from "../../test/tools/fake_api/cluster.js";
-import { atEnd } from "./cleanup.js";
-import type { Change } from "./firewall_api.js";
+import type { Change } from "./compared_api.js";
+import { ComparedProgram, withoutProgram } from "./compared_program.js";
 import { type Manifests, policy } from "./policy_plan.js";
 import type { Site } from "./site.js";
 
-const top = fileURLToPath(new URL("../..", import.meta.url)).replace(/\/$/, "");
-const program = `${top}/build/kubernetes/bin/kube-router`;
 const CHANGES = 10;
 /** With 10,000 policies a synchronisation takes long. */
 const PATIENCE = 180_000;
 const CHANGE_PATIENCE = 30_000;
 
-const hasKubeRouter = existsSync(program);
-
-/** Why there are no rows of it, as a sentence; "": there are. */
-export const withoutKubeRouter = hasKubeRouter
-	? ""
-	: "kube-router's firewall is left out: expected build/kubernetes/bin/kube-router, which `npm run bench` builds with Go 1.26, got none.";
+export const withoutKubeRouter = withoutProgram("kube-router");
 
 export class KubeRouter {
 	readonly #node: Namespace;
-	readonly #api: ChildProcess;
-	readonly #lines: AsyncIterator<string>;
+	readonly #program: ComparedProgram;
 
-	private constructor(node: Namespace, api: ChildProcess) {
+	private constructor(node: Namespace, program: ComparedProgram) {
 		this.#node = node;
-		this.#api = api;
-		const lines: Interface = createInterface({ input: api.stdout! });
-		this.#lines = lines[Symbol.asyncIterator]();
+		this.#program = program;
 	}
 
 	/** @param changes the objects at its start */
 	static async start(site: Site, name: string, changes: readonly Change[]): Promise<KubeRouter> {
-		const folder = mkdtempSync(join(tmpdir(), "fairway-bench-"));
-		atEnd(() => rmSync(folder, { recursive: true, force: true }));
 		const node = site.namespace(name);
-		const kubeconfig = join(folder, "kubeconfig");
-		const api = spawn(
-			"nsenter",
-			[`--net=/run/netns/${node.name}`, process.execPath, "--import=tsx"].concat(
-				`${top}/bench/tools/firewall_api.ts`,
-				kubeconfig,
-			),
-			{ cwd: top, stdio: ["pipe", "pipe", "inherit"], detached: true },
-		);
-		atEnd(() => api.stdin?.end());
-		const firewall = new KubeRouter(node, api);
-		await firewall.#answer();
-		for (const change of changes) await firewall.change(change);
-		const flags = ["--run-firewall=true", "--run-router=false", "--run-service-proxy=false"];
-		const router = spawn(
-			"nsenter",
-			[`--net=/run/netns/${node.name}`, "env", `NODE_NAME=${name}`, program].concat(
-				...[
-					"--kubeconfig",
-					kubeconfig,
-					"--enable-ipv6=false",
-					"--health-port=0",
-					"--metrics-port=0",
-				],
-				...flags,
-			),
-			{
-				stdio: [
-					"ignore",
-					"ignore",
-					process.env.KUBE_ROUTER_LOG === undefined ? "ignore" : "inherit",
-				],
-				detached: true,
-			},
-		);
-		atEnd(() => void router.kill());
-		return firewall;
+		const program = await ComparedProgram.prepare("kube-router", node, changes);
+		const only = ["--run-firewall=true", "--run-router=false", "--run-service-proxy=false"];
+		const off = ["--enable-ipv6=false", "--health-port=0", "--metrics-port=0"];
+		program.run(["--kubeconfig", program.kubeconfig, ...off, ...only], { NODE_NAME: name });
+		return new KubeRouter(node, program);
 	}
 
-	async #answer(): Promise<void> {
-		const { done } = await this.#lines.next();
-		if (done === true) throw new Error("Cannot serve kube-router's firewall: its API server ended");
-	}
-
-	async change(change: Change): Promise<void> {
-		this.#api.stdin?.write(`${JSON.stringify(change)}\n`);
-		await this.#answer();
+	change(change: Change): Promise<void> {
+		return this.#program.change(change);
 	}
 
 	/** Resolves when a rule or set of the Node has this text. */

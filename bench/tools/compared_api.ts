@@ -1,8 +1,8 @@
 /**
- * An API server on 127.0.0.1 of the network namespace that this process is started in, for kube-router's firewall:
- * objects come on standard input, one JSON line for each change, and it answers each with a line.
+ * An API server on 127.0.0.1 of the network namespace that this process is started in, for a program that is
+ * compared with Fairway: objects come on standard input, one JSON line for each change, and it answers each with a line.
  *
- *   firewall_api.ts KUBECONFIG
+ *   compared_api.ts KUBECONFIG
  */
 import { writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
