@@ -54,7 +54,8 @@ async function measure(site: KubeSite, nodes: number): Promise<Size> {
 		warm.push(await site.start());
 	}
 	await site.settled(nodes - 1);
-	const rest = await site.load(seconds / 2);
+	// All peers are probed at first, and their paths compared.
+	await delay(seconds * 1000);
 	const churn = new Churn(site.user, RATES, nodes, { from: OWN_PODS, to: pods });
 	await delay(1000);
 	const busy = await site.load(seconds);
@@ -63,6 +64,7 @@ async function measure(site: KubeSite, nodes: number): Promise<Size> {
 		throw new Error(
 			`Cannot measure: expected all changes to be made, got ${(100 * share).toFixed(0)} %`,
 		);
+	const rest = await site.load(seconds / 2);
 	return { cold, warm, received, resident: await site.resident(), rest, busy };
 }
 
@@ -107,10 +109,10 @@ async function withPolicies(site: KubeSite, nodes: number): Promise<WithPolicies
 	await delay(5000);
 	const load = async (): Promise<WithPolicies> => {
 		await site.settled(nodes - 1);
-		const { cpu: rest } = await site.load(seconds / 2);
 		const churn = new Churn(site.user, RATES, nodes, { from: OWN_PODS, to: pods });
 		const { cpu: busy } = await site.load(seconds);
 		await churn.stop();
+		const { cpu: rest } = await site.load(seconds / 2);
 		return { resident: await site.resident(), restarted: Number.NaN, rest, busy };
 	};
 	const first = await load();
@@ -154,7 +156,7 @@ await inOwnNetwork(import.meta.url, () =>
 		const first = spread(sizes.get(SIZES[0]!)!.cold).median;
 		publish({
 			bench: "kube",
-			method: `kube-apiserver and etcd of their own, with ${pods} Pods, of which the agent watches its ${OWN_PODS}, and no Services; ${STARTS} starts of each kind; ${seconds / 2} s at rest, then ${seconds} s with ${RATES.heartbeats} heartbeats of Nodes and ${RATES.pods} changes of Pods a second. Changes are timed from the request until the kernel's maps have them, the API server's part included.`,
+			method: `kube-apiserver and etcd of their own, with ${pods} Pods, of which the agent watches its ${OWN_PODS}, and no Services; ${STARTS} starts of each kind; after ${seconds} s, ${seconds} s with ${RATES.heartbeats} heartbeats of Nodes and ${RATES.pods} changes of Pods a second, then ${seconds / 2} s at rest. Changes are timed from the request until the kernel's maps have them, the API server's part included.`,
 			tables: [
 				{
 					title: "The agent, by the number of Nodes",
